@@ -1,0 +1,208 @@
+// Package apps is what an app may ask of the mesh, and what the mesh asks of an app.
+//
+// An app is an HTTP-like service of an endpoint: a peer opens a flow to a path of it, and the app accepts or
+// refuses. The way of one flow:
+//
+//	Mesh.Open (entrance) -> sealed session -> App.Serve (exit) -> Flow.Accept -> a net.Conn on both sides
+//
+// An app never sees a certificate, a carrier or the hub. It sees the verified [Peer] of each flow and must decide,
+// for every flow, whether that peer may have what it asks for: nothing is allowed unless the app allows it.
+package apps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+
+	"ztm/tunnel/identity"
+)
+
+// Endpoint is one device in the mesh, as its signed record and the hub's directory describe it.
+type Endpoint struct {
+	ID      identity.ID `json:"id"`
+	Name    string      `json:"name"`
+	User    string      `json:"user"`
+	Labels  []string    `json:"labels,omitempty"`
+	Offers  []string    `json:"offers,omitempty"` // what its apps offer, for example "tunnel/tcp/web"
+	Version string      `json:"version,omitempty"`
+	Signer  bool        `json:"signer,omitempty"`  // holds the mesh's CA key
+	Address string      `json:"address,omitempty"` // where the hub sees it; the hub's word, not the endpoint's
+	Online  bool        `json:"online"`            // the hub's word, not the endpoint's
+	Local   bool        `json:"local,omitempty"`   // is the endpoint of this agent
+	Seen    int64       `json:"seen,omitempty"`    // Unix seconds of the last contact with the hub; the hub's word
+}
+
+// Peer is the endpoint at the other end of a flow. ID and User come from the verified leaf certificate of the
+// sealed session and from nowhere else; they are what authorisation is decided on.
+type Peer struct {
+	ID   identity.ID `json:"id"`
+	User string      `json:"user"`
+}
+
+// Filter narrows a listing of endpoints. The zero value matches every endpoint.
+type Filter struct {
+	Name    string // exact name
+	User    string // exact user
+	Offer   string // exact entry of Endpoint.Offers
+	Keyword string // substring of the name or of a label
+	Online  bool   // only endpoints that are online
+	Limit   int    // at most so many; zero means all
+	Offset  int    // skip so many
+}
+
+// Mesh is one mesh as an app sees it. All methods may be called from any goroutine.
+type Mesh interface {
+	// Name returns the name under which this agent joined the mesh.
+	Name() string
+
+	// Self returns this endpoint.
+	Self() Endpoint
+
+	// Endpoints lists endpoints, sorted by name. Every record was verified: its certificate by the mesh CA, its
+	// content by the endpoint's key. What is missing may be missing because the hub withheld it.
+	Endpoints(ctx context.Context, f Filter) ([]Endpoint, error)
+
+	// Open opens a flow to the path of an app at an endpoint: path begins with the app's name, for example
+	// "tunnel/tcp/web". It returns when the exit has accepted; an exit that refuses gives an *[Error] with the
+	// exit's own reason. The connection carries bytes and half-closes in both directions: it has
+	// CloseWrite() error, and Reset() error to end it so that the other side sees a failure, not an end.
+	// ctx governs the opening alone; the flow lives until it is closed.
+	Open(ctx context.Context, to identity.ID, path string, query url.Values) (net.Conn, error)
+
+	// OpenDatagrams is Open for datagrams: each Write sends one datagram of at most [MaxDatagram] bytes, each
+	// Read returns one. Datagrams may be dropped, never merged, cut or reordered.
+	OpenDatagrams(ctx context.Context, to identity.ID, path string, query url.Values) (net.Conn, error)
+}
+
+// MaxDatagram is the largest datagram a flow carries, in bytes: the largest UDP payload over IPv4 (RFC 9298
+// section 5 allows 65,527; no socket sends more than this).
+const MaxDatagram = 65507
+
+// Flow is one request of a peer. Exactly one of Accept, AcceptDatagrams and Refuse is called, once.
+type Flow interface {
+	// Peer returns who asks.
+	Peer() Peer
+
+	// Path returns what is asked for, below the app's name and without a leading slash: "tcp/web".
+	Path() string
+
+	// Query returns the parameters of the request. They are the peer's words: never identity.
+	Query() url.Values
+
+	// Accept answers "yes". The connection half-closes as described at [Mesh.Open].
+	Accept() (net.Conn, error)
+
+	// AcceptDatagrams answers "yes" to a flow that was opened with [Mesh.OpenDatagrams].
+	AcceptDatagrams() (net.Conn, error)
+
+	// Refuse answers "no". The peer gets err as an *[Error]; an error of another type reaches it as [Internal]
+	// without its text.
+	Refuse(err error)
+}
+
+// App is one app in one mesh. It is made when the mesh is joined and lives until the mesh is left.
+type App interface {
+	// Name is the first segment of the paths that reach this app.
+	Name() string
+
+	// Run does the app's own work (listeners, timers) until ctx ends, then closes all of it and returns. It is
+	// called once. An error is logged; the app then serves no more.
+	Run(ctx context.Context) error
+
+	// Serve handles one flow of a peer, in its own goroutine, until the flow is over. ctx ends when the peer is
+	// evicted, its session is lost or the agent stops; connections of the flow are then closed already.
+	Serve(ctx context.Context, f Flow)
+
+	// API manages the app. Requests come from this agent's own user, here or (through the mesh) at another of
+	// the user's endpoints, and from nobody else. Paths begin with a slash, the app's name is cut off.
+	API() http.Handler
+}
+
+// Host is what an app gets when it is made.
+type Host struct {
+	Mesh  Mesh
+	State State
+	Log   *slog.Logger // keys: peer, user, flow, err; never a secret, never payload
+
+	// Offer publishes what this app offers, replacing what it offered before: names without the app's own, for
+	// example "tcp/web". They become "tunnel/tcp/web" in Endpoint.Offers.
+	Offer func(names []string)
+
+	// Cut ends all running flows, at this endpoint, of this app's peers for which the function says so. Apps
+	// call it after access was taken away.
+	Cut func(func(p Peer, path string) bool)
+}
+
+// State keeps what an app must remember, per app and mesh, in the agent's database. Values are JSON. A Save is on
+// disk when it returns. Do not save on a timer or on the data path: flash wears out.
+type State interface {
+	// Load reads key into v and reports whether it was there.
+	Load(key string, v any) (bool, error)
+	Save(key string, v any) error
+	Delete(key string) error
+	// Keys lists all keys with the prefix, sorted.
+	Keys(prefix string) ([]string, error)
+}
+
+// Code says what kind of failure an [Error] is. Where RFC 9209 section 2.3 has a name for it, that name is used.
+type Code string
+
+// The codes, with the HTTP status they travel with.
+const (
+	BadRequest  Code = "http_request_error"        // 400: the request makes no sense
+	Denied      Code = "http_request_denied"       // 403: the peer may not
+	NotFound    Code = "destination_not_found"     // 404: no such endpoint, app, tunnel
+	Conflict    Code = "conflict"                  // 409: the name is taken
+	Limit       Code = "connection_limit_reached"  // 429: a limit is reached
+	Internal    Code = "proxy_internal_error"      // 500: a fault of ours
+	Refused     Code = "connection_refused"        // 502: the target refused
+	Unreachable Code = "destination_ip_unroutable" // 502: no route to the target
+	DNS         Code = "dns_error"                 // 502: the target's name does not resolve
+	Prohibited  Code = "destination_ip_prohibited" // 403: the address is excluded
+	Unavailable Code = "destination_unavailable"   // 503: the endpoint is offline or the hub is down
+	Timeout     Code = "connection_timeout"        // 504: the target did not answer
+	Broken      Code = "connection_terminated"     // 502: the way to the peer broke before it answered
+)
+
+var statuses = map[Code]int{
+	BadRequest: 400, Denied: 403, NotFound: 404, Conflict: 409, Limit: 429, Internal: 500, Refused: 502,
+	Unreachable: 502, DNS: 502, Prohibited: 403, Unavailable: 503, Timeout: 504, Broken: 502,
+}
+
+// Status returns the HTTP status that goes with the code; 500 for an unknown one.
+func (c Code) Status() int {
+	if s, ok := statuses[c]; ok {
+		return s
+	}
+	return http.StatusInternalServerError
+}
+
+// Error is a failure that a peer or a person gets to see. It is the body of every failed answer:
+// {"error": CODE, "message": TEXT}.
+type Error struct {
+	Code    Code   `json:"error"`
+	Message string `json:"message"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Errorf makes an *Error.
+func Errorf(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// CodeOf returns the code of the *Error in err's chain, [Internal] if there is none, and "" for nil.
+func CodeOf(err error) Code {
+	if err == nil {
+		return ""
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return Internal
+}

@@ -1,0 +1,76 @@
+package apps
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/url"
+
+	"ztm/tunnel/identity"
+)
+
+// Console is the command line as an app's commands see it: a client of the running agent that already knows, from
+// the prefixes `ztm mesh NAME` and `ztm ep EP`, from the configuration and from the environment, which mesh and which
+// endpoint are meant.
+type Console interface {
+	// Call sends a request to the API of an app at the chosen endpoint and decodes the JSON answer into out.
+	// path begins with the app's name: "tunnel/inbound/tcp/web". in and out may be nil. A failure is an *[Error].
+	Call(ctx context.Context, method, path string, in, out any) error
+
+	// CallAt is Call at a given endpoint.
+	CallAt(ctx context.Context, ep identity.ID, method, path string, in, out any) error
+
+	// Open opens a flow from the local agent to the path of an app at an endpoint, as [Mesh.Open] does.
+	Open(ctx context.Context, ep identity.ID, path string, query url.Values) (net.Conn, error)
+
+	// OpenDatagrams is Open for datagrams, as [Mesh.OpenDatagrams] does.
+	OpenDatagrams(ctx context.Context, ep identity.ID, path string, query url.Values) (net.Conn, error)
+
+	// Endpoint returns the endpoint that the `ep` prefix chose, or the local endpoint.
+	Endpoint(ctx context.Context) (Endpoint, error)
+
+	// Resolve finds an endpoint by exact ID or else by unique exact name; "" and "." mean the local endpoint.
+	Resolve(ctx context.Context, name string) (Endpoint, error)
+
+	// Endpoints lists the endpoints of the chosen mesh.
+	Endpoints(ctx context.Context, f Filter) ([]Endpoint, error)
+
+	// Print writes v to standard output in the format that -o asked for. Where that is the table, it prints t;
+	// where t is nil, it prints nothing.
+	Print(v any, t *Table) error
+
+	// Stdin, Stdout and Stderr are the streams of the command.
+	Stdin() io.Reader
+	Stdout() io.Writer
+	Stderr() io.Writer
+}
+
+// Table is a listing for people: a header row and rows of cells. Wide columns, at the right, show with -o wide alone.
+type Table struct {
+	Header []string
+	Rows   [][]string
+	Wide   int // how many of the last columns only -o wide shows
+}
+
+// Add appends a row.
+func (t *Table) Add(cells ...string) { t.Rows = append(t.Rows, cells) }
+
+// UsageError is wrong usage of a command: the command line exits with status 2.
+type UsageError struct{ Err error }
+
+func (e *UsageError) Error() string { return e.Err.Error() }
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// HintError adds, for a person, what to do about an error.
+type HintError struct {
+	Err  error
+	Hint string // a sentence
+}
+
+func (e *HintError) Error() string { return e.Err.Error() }
+func (e *HintError) Unwrap() error { return e.Err }
+
+// ExitError ends the command line with a given status and without a message, as `ztm terminal open EP -- false` does.
+type ExitError struct{ Status int }
+
+func (e *ExitError) Error() string { return "exit status" }

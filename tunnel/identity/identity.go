@@ -1,0 +1,2 @@
+// Package identity says who a device is and judges who a peer is.
+package identity
