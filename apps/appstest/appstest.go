@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -26,7 +27,7 @@ type Net struct {
 
 // Host is one endpoint of a [Net]. It implements [apps.Mesh].
 type Host struct {
-	net   *Net
+	net   *Net                // static
 	apps  map[string]apps.App // guarded by net.mu
 	self  apps.Endpoint       // guarded by net.mu
 	flows map[*flow]struct{}  // guarded by net.mu
@@ -38,7 +39,6 @@ type Host struct {
 var (
 	_ apps.Mesh  = (*Host)(nil)
 	_ apps.State = (*state)(nil)
-	_ apps.Flow  = (*flow)(nil)
 )
 
 // Join adds an endpoint. Its ID is made from the name.
@@ -68,11 +68,21 @@ func (h *Host) New(name string, construct func(apps.Host) apps.App) apps.App {
 	return app
 }
 
-// SetOnline takes the endpoint off the mesh or brings it back.
+// SetOnline takes the endpoint off the mesh, which breaks its flows, or brings it back.
 func (h *Host) SetOnline(on bool) {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
 	h.self.Online = on
+	if on {
+		return
+	}
+	for _, o := range h.net.endpoints {
+		for f := range o.flows {
+			if o == h || f.peer.ID == h.self.ID {
+				f.end()
+			}
+		}
+	}
 }
 
 func (h *Host) offer(app string, names []string) {
@@ -87,10 +97,11 @@ func (h *Host) offer(app string, names []string) {
 
 func (h *Host) cut(app string, match func(apps.Peer, string) bool) {
 	h.net.mu.Lock()
-	defer h.net.mu.Unlock()
-	for f := range h.flows {
+	running := slices.Collect(maps.Keys(h.flows))
+	h.net.mu.Unlock()
+	for _, f := range running { // without the lock: match may ask the mesh
 		if f.app == app && match(f.peer, f.path) {
-			f.cancel()
+			f.end()
 		}
 	}
 }
@@ -115,152 +126,80 @@ func (h *Host) Endpoints(_ context.Context, f apps.Filter) ([]apps.Endpoint, err
 	for _, o := range h.net.endpoints {
 		e := o.self
 		e.Local = o == h
-		if f.Name != "" && f.Name != e.Name || f.User != "" && f.User != e.User || f.Online && !e.Online ||
-			f.Offer != "" && !slices.Contains(e.Offers, f.Offer) || !strings.Contains(e.Name, f.Keyword) {
-			continue
+		if matches(f, e) {
+			out = append(out, e)
 		}
-		out = append(out, e)
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+	out = out[min(f.Offset, len(out)):]
+	if f.Limit > 0 {
+		out = out[:min(f.Limit, len(out))]
+	}
 	return out, nil
 }
 
-// Open opens a flow to an app of another endpoint.
+func matches(f apps.Filter, e apps.Endpoint) bool {
+	keyword := strings.Contains(e.Name, f.Keyword) ||
+		slices.ContainsFunc(e.Labels, func(l string) bool { return strings.Contains(l, f.Keyword) })
+	return keyword && (f.Name == "" || f.Name == e.Name) && (f.User == "" || f.User == e.User) &&
+		(f.Offer == "" || slices.Contains(e.Offers, f.Offer)) && (!f.Online || e.Online)
+}
+
+// Open opens a flow to an app of another endpoint, or of this one.
 func (h *Host) Open(ctx context.Context, to identity.ID, path string, q url.Values) (net.Conn, error) {
 	return h.open(ctx, to, path, q, false)
 }
 
-// OpenDatagrams opens a flow of datagrams to an app of another endpoint.
+// OpenDatagrams opens a flow of datagrams to an app of another endpoint, or of this one.
 func (h *Host) OpenDatagrams(ctx context.Context, to identity.ID, path string, q url.Values) (net.Conn, error) {
 	return h.open(ctx, to, path, q, true)
 }
 
 func (h *Host) open(ctx context.Context, to identity.ID, path string, q url.Values, datagrams bool) (net.Conn, error) {
-	name, rest, _ := strings.Cut(path, "/")
-	h.net.mu.Lock()
-	var exit *Host
-	for _, o := range h.net.endpoints {
-		if o.self.ID == to {
-			exit = o
-		}
-	}
-	if exit == nil || !exit.self.Online {
-		h.net.mu.Unlock()
-		return nil, apps.Errorf(apps.Unavailable, "endpoint %s is offline", to)
-	}
-	app := exit.apps[name]
-	if app == nil {
-		h.net.mu.Unlock()
-		return nil, apps.Errorf(apps.NotFound, "endpoint %s has no app %q", exit.self.Name, name)
+	f, app, exit, err := h.ask(to, path, q, datagrams)
+	if err != nil {
+		return nil, err
 	}
 	fctx, cancel := context.WithCancel(context.Background())
-	f := &flow{app: name, path: rest, query: q, datagrams: datagrams, cancel: cancel,
-		peer: apps.Peer{ID: h.self.ID, User: h.self.User}, answer: make(chan answer, 1)}
-	exit.flows[f] = struct{}{}
-	h.net.mu.Unlock()
-
-	go func() { // ends with Serve; a test that leaks it fails its own leak check
-		defer cancel()
-		app.Serve(fctx, f)
-		f.Refuse(apps.Errorf(apps.Internal, "app %s returned without an answer", name))
-		h.net.mu.Lock()
-		defer h.net.mu.Unlock()
-		delete(exit.flows, f)
-	}()
+	f.setCancel(cancel)
+	go exit.serve(fctx, app, f)
 	select {
 	case a := <-f.answer:
 		return a.conn, a.err
 	case <-ctx.Done():
-		cancel()
+		f.end()
 		return nil, ctx.Err()
 	}
 }
 
-type answer struct {
-	conn net.Conn
-	err  error
+// ask makes the flow and files it at the exit, so that it can be cut from then on.
+func (h *Host) ask(to identity.ID, path string, q url.Values, datagrams bool) (*flow, apps.App, *Host, error) {
+	name, rest, _ := strings.Cut(path, "/")
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	i := slices.IndexFunc(h.net.endpoints, func(o *Host) bool { return o.self.ID == to })
+	if i < 0 || !h.self.Online || !h.net.endpoints[i].self.Online {
+		return nil, nil, nil, apps.Errorf(apps.Unavailable, "endpoint %s is offline", to)
+	}
+	exit := h.net.endpoints[i]
+	app := exit.apps[name]
+	if app == nil {
+		return nil, nil, nil, apps.Errorf(apps.NotFound, "endpoint %s has no app %q", exit.self.Name, name)
+	}
+	f := &flow{app: name, path: rest, query: q, datagrams: datagrams,
+		peer: apps.Peer{ID: h.self.ID, User: h.self.User}, answer: make(chan answer, 1)}
+	exit.flows[f] = struct{}{}
+	return f, app, exit, nil
 }
 
-type flow struct {
-	app, path string
-	query     url.Values
-	peer      apps.Peer
-	datagrams bool
-	cancel    context.CancelFunc
-	once      sync.Once
-	answer    chan answer // capacity 1, never closed
-}
-
-func (f *flow) Peer() apps.Peer   { return f.peer }
-func (f *flow) Path() string      { return f.path }
-func (f *flow) Query() url.Values { return f.query }
-
-func (f *flow) Refuse(err error) {
-	if _, ok := err.(*apps.Error); !ok {
-		err = apps.Errorf(apps.Internal, "internal error")
-	}
-	f.once.Do(func() { f.answer <- answer{err: err} })
-}
-
-func (f *flow) Accept() (net.Conn, error)          { return f.accept("tcp") }
-func (f *flow) AcceptDatagrams() (net.Conn, error) { return f.accept("udp") }
-
-func (f *flow) accept(network string) (net.Conn, error) {
-	near, far, err := Pair(network)
-	if err != nil {
-		return nil, err
-	}
-	f.once.Do(func() {
-		cancel := f.cancel
-		f.cancel = func() { cancel(); near.Close() }
-		f.answer <- answer{conn: far}
-	})
-	return near, nil
-}
-
-// Pair returns the two ends of a loopback connection, "tcp" or "udp". They have CloseWrite where TCP has it, and
-// Reset.
-func Pair(network string) (near, far net.Conn, err error) {
-	if network == "udp" {
-		a, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-		if err != nil {
-			return nil, nil, err
-		}
-		b, err := net.DialUDP("udp", nil, a.LocalAddr().(*net.UDPAddr))
-		if err != nil {
-			a.Close()
-			return nil, nil, err
-		}
-		return connected{a, b.LocalAddr()}, b, nil
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, nil, err
-	}
-	defer ln.Close()
-	if near, err = net.Dial("tcp", ln.Addr().String()); err != nil {
-		return nil, nil, err
-	}
-	if far, err = ln.Accept(); err != nil {
-		near.Close()
-		return nil, nil, err
-	}
-	return resettable{near.(*net.TCPConn)}, resettable{far.(*net.TCPConn)}, nil
-}
-
-// connected is an unconnected UDP socket that sends to one address.
-type connected struct {
-	*net.UDPConn
-	to net.Addr
-}
-
-func (c connected) Write(p []byte) (int, error) { return c.WriteTo(p, c.to) }
-
-type resettable struct{ *net.TCPConn }
-
-func (c resettable) Reset() error {
-	c.SetLinger(0)
-	return c.Close()
+// serve runs the app for one flow, which is over when the app returns. A test that leaks it fails its own leak check.
+func (h *Host) serve(ctx context.Context, app apps.App, f *flow) {
+	app.Serve(ctx, f)
+	f.Refuse(apps.Errorf(apps.Internal, "app %s returned without an answer", f.app))
+	f.end()
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	delete(h.flows, f)
 }
 
 type state struct {

@@ -1,0 +1,137 @@
+package appstest
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"sync"
+
+	"ztm/apps"
+)
+
+// flow is one request. It is answered once: by Accept, by Refuse, or by its end.
+type flow struct {
+	app, path string
+	query     url.Values
+	peer      apps.Peer
+	datagrams bool
+	answer    chan answer // capacity 1, never closed; gets exactly one answer
+
+	mu       sync.Mutex
+	answered bool
+	ended    bool
+	cancel   context.CancelFunc // nil until the flow is served
+	near     net.Conn           // the exit's end; nil until accepted
+}
+
+type answer struct {
+	conn net.Conn
+	err  error
+}
+
+var errEnded = errors.New("the flow has ended")
+
+func (f *flow) Peer() apps.Peer   { return f.peer }
+func (f *flow) Path() string      { return f.path }
+func (f *flow) Query() url.Values { return f.query }
+
+func (f *flow) Refuse(err error) {
+	var e *apps.Error
+	if !errors.As(err, &e) {
+		e = apps.Errorf(apps.Internal, "internal error")
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.answerLocked(answer{err: e})
+}
+
+func (f *flow) answerLocked(a answer) {
+	if !f.answered {
+		f.answered = true
+		f.answer <- a
+	}
+}
+
+func (f *flow) Accept() (net.Conn, error) {
+	if f.datagrams {
+		return nil, errors.New("accept: the flow carries datagrams")
+	}
+	return f.accept("tcp")
+}
+
+func (f *flow) AcceptDatagrams() (net.Conn, error) {
+	if !f.datagrams {
+		return nil, errors.New("accept: the flow carries bytes")
+	}
+	return f.accept("udp")
+}
+
+func (f *flow) accept(network string) (net.Conn, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.answered || f.ended {
+		return nil, errEnded
+	}
+	near, far, err := Pair(network)
+	if err != nil {
+		return nil, err
+	}
+	f.near = near
+	f.answerLocked(answer{conn: far})
+	return near, nil
+}
+
+func (f *flow) setCancel(cancel context.CancelFunc) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cancel = cancel
+	if f.ended {
+		cancel()
+	}
+}
+
+// end ends the flow: a connection that is still open is reset. It may be called more than once.
+func (f *flow) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = true
+	f.answerLocked(answer{err: apps.Errorf(apps.Broken, "the flow was cut before it was answered")})
+	if f.near != nil {
+		f.near.(interface{ Reset() error }).Reset()
+	}
+	if f.cancel != nil {
+		f.cancel()
+	}
+}
+
+// Pair returns the two ends of a connection: for "tcp" of a real one over loopback, with CloseWrite and Reset; for
+// "udp" of one in memory that carries datagrams, with Reset.
+func Pair(network string) (near, far net.Conn, err error) {
+	if network == "udp" {
+		near, far = datagramPair()
+		return near, far, nil
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer ln.Close()
+	if near, err = net.Dial("tcp", ln.Addr().String()); err != nil {
+		return nil, nil, err
+	}
+	if far, err = ln.Accept(); err != nil {
+		near.Close()
+		return nil, nil, err
+	}
+	return resettable{near.(*net.TCPConn)}, resettable{far.(*net.TCPConn)}, nil
+}
+
+type resettable struct{ *net.TCPConn }
+
+func (c resettable) Reset() error {
+	c.SetLinger(0)
+	return c.Close()
+}
+
+var _ apps.Flow = (*flow)(nil)
