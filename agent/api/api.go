@@ -1,0 +1,148 @@
+// Package api is what the running agent and its clients have to agree on: where the agent listens, what the paths
+// are, how answers look, and how a flow crosses the local connection. It serves nothing and asks nothing.
+//
+//	ztm (agent/console) -- Dial --> <data>/agent.sock -- HTTP/1.1, JSON --> agent
+//
+// Only the user who runs the agent can connect: on unix the socket and its directory are private to him, on Windows
+// a token that lies in a private file is asked for. Every request that changes something carries [ClientHeader],
+// which a form in a browser cannot send. A failed answer has the status of its code and an [apps.Error] as its body.
+// Times are Unix seconds where they are numbers; zero means unknown or never.
+package api
+
+import (
+	"encoding/json"
+	"time"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+)
+
+// Headers of a request.
+const (
+	ClientHeader = "Ztm-Client" // "1" on every request that changes something
+	TokenHeader  = "Ztm-Token"  // the token of [Dial], where there is one
+)
+
+// The protocols that a flow upgrades to. The request is POST [FlowPath] with `Connection: Upgrade`; after the answer
+// 101 the connection carries the flow: bytes that half-close as the socket does, or datagrams as [Datagrams] has them.
+const (
+	UpgradeFlow      = "ztm-flow"
+	UpgradeDatagrams = "ztm-datagrams"
+)
+
+// Version says what a binary is: GET /api/version, and `ztm version --json`.
+type Version struct {
+	Tag      string   `json:"tag"`
+	Commit   string   `json:"commit,omitempty"`
+	Date     string   `json:"date,omitempty"` // of the commit, RFC 3339
+	Go       string   `json:"go"`
+	OS       string   `json:"os"`
+	Arch     string   `json:"arch"`
+	Features []string `json:"features"` // the apps and options that this binary was built with
+}
+
+// Mesh is a mesh that the agent has joined.
+type Mesh struct {
+	Name   string      `json:"name"`
+	ID     identity.ID `json:"id"`
+	Agent  Agent       `json:"agent"`
+	Hubs   []string    `json:"hubs"` // host:port
+	Status Status      `json:"status"`
+	Error  string      `json:"error,omitempty"` // why it is not connected
+	Signer bool        `json:"signer"`          // the agent holds the mesh's CA key
+	Trust  uint64      `json:"trust"`           // version of the eviction list
+}
+
+// Agent is the agent as an endpoint of one mesh.
+type Agent struct {
+	ID       identity.ID `json:"id"`
+	Name     string      `json:"name"`
+	User     string      `json:"user"`
+	Labels   []string    `json:"labels,omitempty"`
+	NotAfter int64       `json:"notAfter,omitempty"` // end of its certificate
+}
+
+// Status is the state of an agent's connection to a mesh.
+type Status string
+
+// The states of a connection.
+const (
+	Connected  Status = "connected"
+	Connecting Status = "connecting"
+	Failed     Status = "error" // with the reason in [Mesh.Error]; the agent keeps trying
+)
+
+// Join is the request that joins a mesh: POST [MeshPath].
+type Join struct {
+	Name   string          `json:"name"`   // of the endpoint
+	Permit json.RawMessage `json:"permit"` // as the hub or `ztm invite` wrote it
+}
+
+// Invite is the request for a permit: POST [PermitPath]. Exactly one of the two is given.
+type Invite struct {
+	PublicKey string `json:"publicKey,omitempty"` // PEM; the permit is for this key alone
+	Expires   int64  `json:"expires,omitempty"`   // seconds; the permit carries a one-time token that lives so long
+}
+
+// Evicted is the answer to an eviction: DELETE [UserPath].
+type Evicted struct {
+	User    string `json:"user"`
+	Version uint64 `json:"version"` // of the eviction list that the mesh enforces from now on
+}
+
+// User is a user of a mesh and the names of his endpoints.
+type User struct {
+	Name      string   `json:"name"`
+	Endpoints []string `json:"endpoints"`
+}
+
+// Hub is a hub of a mesh as the agent sees it.
+type Hub struct {
+	ID        identity.ID `json:"id,omitempty"`
+	Address   string      `json:"address"` // host:port
+	Connected bool        `json:"connected"`
+	Version   string      `json:"version,omitempty"`
+	RTT       float64     `json:"rtt,omitempty"` // milliseconds
+	Agents    int         `json:"agents"`        // connected to it; the hub's word
+	Carriers  int         `json:"carriers"`      // that it relays now; the hub's word
+	Since     int64       `json:"since,omitempty"`
+}
+
+// Endpoint is an endpoint in detail.
+type Endpoint struct {
+	apps.Endpoint
+	Sessions int     `json:"sessions"`      // sealed sessions between the agent and it
+	RTT      float64 `json:"rtt,omitempty"` // milliseconds
+}
+
+// LogEntry is a line of an endpoint's recent log.
+type LogEntry struct {
+	Time    time.Time `json:"time"`
+	Level   string    `json:"level"`
+	Message string    `json:"message"`
+}
+
+// Stats counts what an endpoint has moved since its agent started, in bytes.
+type Stats struct {
+	Sent     uint64                    `json:"sent"`
+	Received uint64                    `json:"received"`
+	Flows    int                       `json:"flows"` // open now
+	Peers    map[identity.ID]PeerStats `json:"peers"`
+}
+
+// PeerStats is the part of [Stats] that one peer has in it.
+type PeerStats struct {
+	Name     string `json:"name"`
+	Sent     uint64 `json:"sent"`
+	Received uint64 `json:"received"`
+	Flows    int    `json:"flows"`
+}
+
+// Hop is one step of a ping, in the order in which they are passed.
+type Hop struct {
+	Type  string      `json:"type"` // "Endpoint" or "Hub"
+	ID    identity.ID `json:"id"`
+	Name  string      `json:"name"`
+	RTT   float64     `json:"rtt"` // milliseconds from the agent; meaningless with an Error
+	Error string      `json:"error,omitempty"`
+}

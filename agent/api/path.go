@@ -1,0 +1,106 @@
+package api
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+)
+
+// Paths that need no name.
+const (
+	VersionPath  = "/api/version"
+	IdentityPath = "/api/identity"
+	MeshesPath   = "/api/meshes"
+)
+
+// MeshPath is the path of a mesh.
+func MeshPath(mesh string) string { return join(MeshesPath, mesh) }
+
+// PermitPath is where a permit for a user is made.
+func PermitPath(mesh, user string) string { return join(MeshPath(mesh)+"/permits", user) }
+
+// UsersPath lists the users of a mesh.
+func UsersPath(mesh string) string { return MeshPath(mesh) + "/users" }
+
+// UserPath is the path of a user.
+func UserPath(mesh, user string) string { return join(UsersPath(mesh), user) }
+
+// HubsPath lists the hubs of a mesh.
+func HubsPath(mesh string) string { return MeshPath(mesh) + "/hubs" }
+
+// EndpointsPath lists the endpoints of a mesh that match the filter.
+func EndpointsPath(mesh string, f apps.Filter) string {
+	q := url.Values{}
+	for key, value := range map[string]string{"name": f.Name, "user": f.User, "keyword": f.Keyword, "offer": f.Offer} {
+		if value != "" {
+			q.Set(key, value)
+		}
+	}
+	if f.Online {
+		q.Set("online", "true")
+	}
+	if f.Offset > 0 {
+		q.Set("offset", strconv.Itoa(f.Offset))
+	}
+	if f.Limit > 0 {
+		q.Set("limit", strconv.Itoa(f.Limit))
+	}
+	path := MeshPath(mesh) + "/endpoints"
+	if len(q) > 0 {
+		path += "?" + q.Encode()
+	}
+	return path
+}
+
+// ParseFilter reads the query of [EndpointsPath]. Unknown parameters are skipped.
+func ParseFilter(q url.Values) (apps.Filter, error) {
+	f := apps.Filter{Name: q.Get("name"), User: q.Get("user"), Keyword: q.Get("keyword"), Offer: q.Get("offer")}
+	if s := q.Get("online"); s != "" {
+		on, err := strconv.ParseBool(s)
+		if err != nil {
+			return apps.Filter{}, apps.Errorf(apps.BadRequest, "online: %q is neither true nor false", s)
+		}
+		f.Online = on
+	}
+	for key, n := range map[string]*int{"offset": &f.Offset, "limit": &f.Limit} {
+		if s := q.Get(key); s != "" {
+			v, err := strconv.Atoi(s)
+			if err != nil || v < 0 {
+				return apps.Filter{}, apps.Errorf(apps.BadRequest, "%s: %q is not a count", key, s)
+			}
+			*n = v
+		}
+	}
+	return f, nil
+}
+
+// EndpointPath is the path of an endpoint; what belongs to it is below: "labels", "log", "stats", "ping".
+func EndpointPath(mesh string, id identity.ID, below ...string) string {
+	return join(MeshPath(mesh)+"/endpoints", append([]string{string(id)}, below...)...)
+}
+
+// AppPath is the path of an app's API at an endpoint. path begins with the app's name and may end in a query; it is
+// already escaped.
+func AppPath(mesh string, id identity.ID, path string) string {
+	return EndpointPath(mesh, id, "apps") + "/" + strings.TrimPrefix(path, "/")
+}
+
+// FlowPath is where a flow to an app at an endpoint is opened. path begins with the app's name.
+func FlowPath(mesh string, id identity.ID, path string, query url.Values) string {
+	p := join(EndpointPath(mesh, id, "flows"), strings.Split(strings.TrimPrefix(path, "/"), "/")...)
+	if len(query) > 0 {
+		p += "?" + query.Encode()
+	}
+	return p
+}
+
+// join appends segments, escaped: a name that holds a slash stays one segment.
+func join(path string, segments ...string) string {
+	for _, s := range segments {
+		path += "/" + url.PathEscape(s)
+	}
+	return path
+}

@@ -1,0 +1,113 @@
+//go:build unix
+
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// maxSocketPath is what sun_path holds on every system, in bytes: 104 with the closing zero on the BSDs, less a
+// reserve.
+const maxSocketPath = 100
+
+// socketPath is <dir>/agent.sock where the kernel accepts that, or else a path that both sides can compute.
+func socketPath(dir string) (path string, fallback bool, err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return "", false, err
+	}
+	if path = filepath.Join(dir, "agent.sock"); len(path) <= maxSocketPath {
+		return path, false, nil
+	}
+	sum := sha256.Sum256([]byte(dir))
+	private := "ztm-" + strconv.Itoa(os.Getuid()) + "-" + hex.EncodeToString(sum[:8])
+	return filepath.Join(os.TempDir(), private, "agent.sock"), true, nil
+}
+
+func location(dir string) string {
+	path, _, err := socketPath(dir)
+	if err != nil {
+		return filepath.Join(dir, "agent.sock")
+	}
+	return path
+}
+
+func dial(ctx context.Context, dir string) (net.Conn, string, error) {
+	path, fallback, err := socketPath(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	if fallback {
+		if err := private(filepath.Dir(path)); err != nil {
+			return nil, "", err
+		}
+	}
+	c, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	return c, "", err
+}
+
+func listen(dir string) (net.Listener, string, error) {
+	path, fallback, err := socketPath(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	if fallback {
+		if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, "", err
+		}
+		if err := private(filepath.Dir(path)); err != nil {
+			return nil, "", err
+		}
+	}
+	if err := removeSocket(path); err != nil {
+		return nil, "", err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, "", err
+	}
+	// Until here the socket has the mode that umask left; the data directory is private, which covers the gap.
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, "", err
+	}
+	return l, "", nil
+}
+
+// private checks a directory whose name anybody could have taken in the common temporary directory: another user who
+// makes it first must not get to play the agent.
+func private(dir string) error {
+	fi, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !fi.IsDir() || fi.Mode().Perm() != 0o700 || !ok || int(st.Uid) != os.Getuid() {
+		return fmt.Errorf("%s is not a private directory of this user", dir)
+	}
+	return nil
+}
+
+// removeSocket removes a socket and nothing else.
+func removeSocket(path string) error {
+	fi, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if fi.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("%s is there and is not a socket", path)
+	}
+	return os.Remove(path)
+}
