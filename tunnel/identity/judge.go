@@ -1,0 +1,123 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/x509"
+	"slices"
+	"time"
+)
+
+// Role says what a certificate is for.
+type Role string
+
+// The roles.
+const (
+	RoleHub    Role = "hub"
+	RoleMember Role = "member"
+)
+
+// Subject is who a verified certificate speaks of. Only [Trust.Judge] and what builds on it make one.
+type Subject struct {
+	Mesh     ID
+	Role     Role
+	User     string // of a member; "" for a hub
+	ID       ID
+	Key      ed25519.PublicKey
+	Admitted time.Time // when the user was invited, to the second; for a hub, when its certificate was signed
+
+	NotBefore, NotAfter time.Time
+}
+
+// Judge is the one place where a peer is judged. It returns who the certificate is of, if and only if the certificate
+// is one of our form, signed by a CA of the mesh that is not retired, for the wanted role, for the key it holds, valid
+// now, and of a user who was not evicted since. Errors match [ErrUntrusted], [ErrWrongMesh], [ErrWrongRole],
+// [ErrExpired], [ErrNotYetValid] or [ErrEvicted].
+//
+// Judge does not know who presents the certificate: the caller makes sure that the peer holds its key, by a TLS
+// handshake or a signature.
+func (t *Trust) Judge(cert *x509.Certificate, role Role, now time.Time) (Subject, error) {
+	s, ca, err := t.inspect(cert)
+	if err != nil {
+		return Subject{}, err
+	}
+	if s.Role != role {
+		return Subject{}, failf(ErrWrongRole, "this is a %s's certificate, not a %s's", s.Role, role)
+	}
+	if err := checkDates(cert, now); err != nil {
+		return Subject{}, err
+	}
+	if err := t.checkCA(ca, now); err != nil {
+		return Subject{}, err
+	}
+	if t.Evicted(s) {
+		return Subject{}, failf(ErrEvicted, "user %s was evicted", s.User)
+	}
+	return s, nil
+}
+
+// inspect does what Judge does and time does not change: form, signature and identity. It returns which of the
+// trust's CAs signed.
+func (t *Trust) inspect(cert *x509.Certificate) (s Subject, ca int, err error) {
+	if cert == nil {
+		return Subject{}, 0, failf(ErrUntrusted, "no certificate")
+	}
+	uri, _ := soleURI(cert)
+	s, named := parseSubjectURI(uri)
+	ca = slices.IndexFunc(t.cas, func(c *x509.Certificate) bool {
+		return bytes.Equal(c.SubjectKeyId, cert.AuthorityKeyId)
+	})
+	switch {
+	case ca < 0 && named && s.Mesh != t.list.Mesh:
+		return Subject{}, 0, failf(ErrWrongMesh, "certificate of another mesh: %s, not %s", s.Mesh, t.list.Mesh)
+	case ca < 0 || cert.CheckSignatureFrom(t.cas[ca]) != nil:
+		return Subject{}, 0, failf(ErrUntrusted, "certificate is not signed by the CA of mesh %s", t.list.Mesh)
+	case named && s.Mesh != t.list.Mesh:
+		return Subject{}, 0, failf(ErrWrongMesh, "certificate of another mesh: %s, not %s", s.Mesh, t.list.Mesh)
+	}
+	var ok bool
+	s.Key, _ = cert.PublicKey.(ed25519.PublicKey)
+	s.Admitted, ok = admittedOf(cert.SerialNumber)
+	s.NotBefore, s.NotAfter = cert.NotBefore, cert.NotAfter
+	if !named || !ok || !plain(cert) || cert.IsCA || cert.KeyUsage != x509.KeyUsageDigitalSignature {
+		return Subject{}, 0, failf(ErrUntrusted, "certificate is not one of a ztm hub or member")
+	}
+	// The URI and the extended key usage both state the role: a certificate that contradicts itself has none.
+	if use := usage[s.Role]; !slices.Equal(cert.ExtKeyUsage, []x509.ExtKeyUsage{use}) {
+		return Subject{}, 0, failf(ErrWrongRole, "certificate says it is a %s's but may not be used as one", s.Role)
+	}
+	if IDOf(s.Key) != s.ID {
+		return Subject{}, 0, failf(ErrUntrusted, "certificate is for ID %s but its key is not", s.ID)
+	}
+	return s, ca, nil
+}
+
+// usage is the extended key usage of a role. A member's is clientAuth also where it is the TLS server, at the exit of
+// a sealed session: what it must never be is a hub.
+var usage = map[Role]x509.ExtKeyUsage{
+	RoleHub:    x509.ExtKeyUsageServerAuth,
+	RoleMember: x509.ExtKeyUsageClientAuth,
+}
+
+// plain reports whether a certificate is of the kind we make: version 3, Ed25519 in both places, nothing critical
+// that nobody looked at.
+func plain(cert *x509.Certificate) bool {
+	return cert.Version == 3 && cert.PublicKeyAlgorithm == x509.Ed25519 && cert.SignatureAlgorithm == x509.PureEd25519 &&
+		len(cert.UnhandledCriticalExtensions) == 0 && len(cert.UnknownExtKeyUsage) == 0
+}
+
+// checkDates checks that a certificate is valid now.
+func checkDates(cert *x509.Certificate, now time.Time) error {
+	if now.Before(cert.NotBefore) {
+		return failf(ErrNotYetValid, "certificate is not valid before %s (this device's clock says %s: is it right?)",
+			date(cert.NotBefore), date(now))
+	}
+	if now.After(cert.NotAfter) {
+		return failf(ErrExpired, "certificate expired on %s (this device's clock says %s: is it right?)",
+			date(cert.NotAfter), date(now))
+	}
+	return nil
+}
+
+// date formats a time for an error: people compare it with the clock on their wall.
+func date(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }

@@ -1,0 +1,122 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/x509"
+	"slices"
+	"strings"
+)
+
+// Limits of a trust list.
+const (
+	MaxTrust     = 4 << 20 // bytes of a document
+	maxCAs       = 64      // a mesh that rotates its CA every year needs 20
+	maxEvictions = 50_000
+	maxVersion   = 1<<53 - 1 // the largest integer that every JSON reader reads right
+)
+
+// The contexts of signatures (see signed).
+const (
+	listContext    = "ztm trust list v1"
+	endorseContext = "ztm ca rotation v1"
+)
+
+// list is the payload of a trust document. The newest CA signs the document.
+type list struct {
+	Mesh      ID         `json:"mesh"`
+	Version   uint64     `json:"version"`
+	Issued    int64      `json:"issued"` // Unix seconds
+	CAs       []listCA   `json:"cas"`    // newest first, at least one
+	Evictions []eviction `json:"evictions,omitempty"`
+}
+
+// listCA is one CA of the mesh. An old CA stays in the list after it has retired: a device that was away since then
+// knows no other, and finds its way to the newest by the endorsements.
+type listCA struct {
+	Certificate []byte `json:"certificate"`           // DER
+	Retire      int64  `json:"retire,omitempty"`      // Unix seconds from which it is accepted no more; 0 for the newest
+	Endorsement []byte `json:"endorsement,omitempty"` // signature of the CA before it; none for the oldest
+}
+
+// eviction cuts off all certificates of a user that were admitted up to a time. Evictions are sorted by user.
+type eviction struct {
+	User     string `json:"user"`
+	Admitted int64  `json:"admitted"` // Unix seconds
+}
+
+// endorsement is what the CA before signs to put the next in its place.
+func endorsement(mesh ID, der []byte) []byte {
+	return message(endorseContext, append([]byte(string(mesh)+"\x00"), der...))
+}
+
+// check checks the form of a list and returns its CAs, none of which is to be trusted yet.
+func (l *list) check() ([]*x509.Certificate, error) {
+	switch {
+	case l.Version == 0 || l.Version > maxVersion:
+		return nil, failf(ErrTrust, "trust list: version %d is out of range", l.Version)
+	case l.Issued < 0:
+		return nil, failf(ErrTrust, "trust list: issued before 1970")
+	case len(l.CAs) == 0 || len(l.CAs) > maxCAs:
+		return nil, failf(ErrTrust, "trust list: has %d CAs, want 1 to %d", len(l.CAs), maxCAs)
+	case len(l.Evictions) > maxEvictions:
+		return nil, failf(ErrTrust, "trust list: has %d evictions, at most %d are possible", len(l.Evictions), maxEvictions)
+	}
+	for i, e := range l.Evictions {
+		if CheckName(e.User) != nil || e.Admitted <= 0 || i > 0 && e.User <= l.Evictions[i-1].User {
+			return nil, failf(ErrTrust, "trust list: eviction %d is malformed or out of order", i)
+		}
+	}
+	cas := make([]*x509.Certificate, len(l.CAs))
+	for i, ca := range l.CAs {
+		cert, mesh, err := checkCA(ca.Certificate)
+		if err != nil {
+			return nil, failf(ErrTrust, "trust list: %v", err)
+		}
+		oldest := i == len(l.CAs)-1
+		if mesh != l.Mesh || ca.Retire < 0 || (ca.Retire == 0) != (i == 0) || (len(ca.Endorsement) == 0) != oldest {
+			return nil, failf(ErrTrust, "trust list: CA %d is malformed or out of order", i)
+		}
+		if slices.ContainsFunc(cas[:i], func(c *x509.Certificate) bool { return sameKey(c, cert) }) {
+			return nil, failf(ErrTrust, "trust list: CA %d is there twice", i)
+		}
+		cas[i] = cert
+	}
+	return cas, nil
+}
+
+// leads checks that the list's newest CA was put in place by a line of CAs that begins with the trusted one. A list
+// in which the trusted CA does not appear is another branch, whoever of the past may have endorsed it.
+func (l *list) leads(cas []*x509.Certificate, trusted *x509.Certificate) bool {
+	i := slices.IndexFunc(cas, func(c *x509.Certificate) bool { return bytes.Equal(c.Raw, trusted.Raw) })
+	if i < 0 {
+		return false
+	}
+	for ; i > 0; i-- {
+		next := l.CAs[i-1]
+		if !ed25519.Verify(publicKey(cas[i]), endorsement(l.Mesh, next.Certificate), next.Endorsement) {
+			return false
+		}
+	}
+	return true
+}
+
+// evict sets the eviction of a user.
+func (l *list) evict(user string, admitted int64) {
+	i, found := slices.BinarySearchFunc(l.Evictions, user, func(e eviction, user string) int {
+		return strings.Compare(e.User, user)
+	})
+	if found {
+		l.Evictions[i].Admitted = admitted
+	} else {
+		l.Evictions = slices.Insert(l.Evictions, i, eviction{User: user, Admitted: admitted})
+	}
+}
+
+// publicKey returns the key of a certificate that passed plain.
+func publicKey(cert *x509.Certificate) ed25519.PublicKey { return cert.PublicKey.(ed25519.PublicKey) }
+
+// sameKey reports whether two CAs cannot be told apart by key or by key identifier.
+func sameKey(a, b *x509.Certificate) bool {
+	return publicKey(a).Equal(publicKey(b)) || bytes.Equal(a.SubjectKeyId, b.SubjectKeyId)
+}

@@ -1,0 +1,238 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Limits of a permit.
+const (
+	MaxPermit      = 8 << 20 // bytes; a trust list of MaxTrust fits
+	permitVersion  = 1
+	maxBootstraps  = 64
+	maxDomainBytes = 253
+)
+
+// Permit is the file with which a device joins a mesh. It holds what the device must trust and one or more of: the
+// certificate of an endpoint, the CA's key (the root permit), a join token. The last two are secrets.
+type Permit struct {
+	Version    int          `json:"version"`
+	Mesh       ID           `json:"mesh"`
+	CA         string       `json:"ca"`              // PEM of the mesh's newest CA
+	Bootstraps []string     `json:"bootstraps"`      // host:port of the hub, in the order to try
+	Trust      []byte       `json:"trust,omitempty"` // the trust document when the permit was made, if there was one
+	Agent      *PermitAgent `json:"agent,omitempty"`
+	CAKey      string       `json:"caKey,omitempty"` // PEM
+	Token      *Token       `json:"token,omitempty"`
+}
+
+// PermitAgent is the part of a permit that is made for one device.
+type PermitAgent struct {
+	Certificate string `json:"certificate"` // PEM
+}
+
+// ParsePermit reads a permit and checks everything in it that does not depend on the device or the time. Errors match
+// [ErrPermit] and say what is wrong in words for the person who was given the file.
+func ParsePermit(b []byte) (*Permit, error) {
+	if len(b) > MaxPermit {
+		return nil, failf(ErrPermit, "permit is larger than %d bytes", MaxPermit)
+	}
+	if len(bytes.TrimSpace(b)) == 0 {
+		return nil, failf(ErrPermit, "permit is empty")
+	}
+	// The version first: a permit of a later one may have fields that are unknown here.
+	var head struct {
+		Version *int `json:"version"`
+	}
+	if err := json.Unmarshal(b, &head); err != nil {
+		return nil, permitError(err)
+	}
+	if head.Version == nil {
+		return nil, failf(ErrPermit, "permit has no version: it was not made by ztm invite or ztm run hub")
+	}
+	if *head.Version != permitVersion {
+		return nil, failf(ErrPermit, "permit has version %d and this ztm knows version %d only", *head.Version, permitVersion)
+	}
+	p := new(Permit)
+	if err := parseJSON(b, p); err != nil {
+		return nil, permitError(err)
+	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// permitError says in a person's words why JSON could not be read.
+func permitError(err error) error {
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return failf(ErrPermit, "permit is truncated or not JSON")
+	}
+	var typ *json.UnmarshalTypeError
+	if errors.As(err, &typ) {
+		return failf(ErrPermit, "permit: field %q has the wrong type", typ.Field)
+	}
+	return failf(ErrPermit, "permit: %v", err)
+}
+
+// Marshal returns the permit as indented JSON. It refuses a permit that [ParsePermit] would refuse. A Version of 0
+// becomes the current one.
+func (p *Permit) Marshal() ([]byte, error) {
+	out := *p
+	if out.Version == 0 {
+		out.Version = permitVersion
+	}
+	if err := out.check(); err != nil {
+		return nil, err
+	}
+	b, err := json.MarshalIndent(&out, "", "  ")
+	if err != nil {
+		return nil, failf(ErrPermit, "permit: %v", err)
+	}
+	if len(b) >= MaxPermit {
+		return nil, failf(ErrPermit, "permit is larger than %d bytes", MaxPermit)
+	}
+	return append(b, '\n'), nil
+}
+
+// CheckMesh checks that the permit is for the mesh a caller wants. The error matches [ErrWrongMesh].
+func (p *Permit) CheckMesh(want ID) error {
+	if p.Mesh != want {
+		return failf(ErrWrongMesh, "permit is for mesh %s, not %s", p.Mesh, want)
+	}
+	return nil
+}
+
+// CheckCertificate checks that the permit's certificate is for this device's key and valid now, and returns who the
+// device becomes. Errors match [ErrWrongID], [ErrPermit] where there is no certificate, or what [Trust.Judge] returns.
+func (p *Permit) CheckCertificate(key ed25519.PublicKey, now time.Time) (Subject, error) {
+	t, cert, err := p.certificate()
+	if err != nil {
+		return Subject{}, err
+	}
+	s, err := t.Judge(cert, RoleMember, now)
+	if err != nil {
+		return Subject{}, fmt.Errorf("permit: %w", err)
+	}
+	if !s.Key.Equal(key) {
+		return Subject{}, failf(ErrWrongID, "permit is for another device: its certificate is for ID %s, this device is %s",
+			s.ID, IDOf(key))
+	}
+	return s, nil
+}
+
+// certificate returns the permit's certificate and the trust by which to judge it.
+func (p *Permit) certificate() (*Trust, *x509.Certificate, error) {
+	if p.Agent == nil {
+		return nil, nil, failf(ErrPermit, "permit has no certificate")
+	}
+	t, err := ParseTrust([]byte(p.CA), p.Trust)
+	if err != nil {
+		return nil, nil, failf(ErrPermit, "permit: %v", err)
+	}
+	cert, err := parseCertificate([]byte(p.Agent.Certificate))
+	if err != nil {
+		return nil, nil, failf(ErrPermit, "permit: certificate: %v", err)
+	}
+	return t, cert, nil
+}
+
+// check checks that a permit is complete and does not contradict itself.
+func (p *Permit) check() error {
+	if p.Version != permitVersion {
+		return failf(ErrPermit, "permit has version %d and this ztm knows version %d only", p.Version, permitVersion)
+	}
+	if p.CA == "" {
+		return failf(ErrPermit, "permit has no CA certificate")
+	}
+	t, err := ParseTrust([]byte(p.CA), p.Trust)
+	if err != nil {
+		return failf(ErrPermit, "permit: %v", err)
+	}
+	if p.Mesh != t.Mesh() {
+		return failf(ErrPermit, "permit contradicts itself: it is for mesh %q but its CA is of mesh %s", p.Mesh, t.Mesh())
+	}
+	if len(p.Bootstraps) == 0 || len(p.Bootstraps) > maxBootstraps {
+		return failf(ErrPermit, "permit has %d bootstraps, want 1 to %d", len(p.Bootstraps), maxBootstraps)
+	}
+	for _, b := range p.Bootstraps {
+		if err := CheckHostPort(b); err != nil {
+			return failf(ErrPermit, "permit: bootstrap %v", err)
+		}
+	}
+	if p.Agent == nil && p.CAKey == "" && p.Token == nil {
+		return failf(ErrPermit, "permit has neither a certificate nor a CA key nor a join token")
+	}
+	return p.checkGrants()
+}
+
+// checkGrants checks what the permit gives beside trust.
+func (p *Permit) checkGrants() error {
+	if p.Agent != nil {
+		t, cert, err := p.certificate()
+		if err != nil {
+			return err
+		}
+		s, _, err := t.inspect(cert)
+		if err != nil {
+			return failf(ErrPermit, "permit: %v", err)
+		}
+		if s.Role != RoleMember {
+			return failf(ErrPermit, "permit: this is a %s's certificate, not a %s's", s.Role, RoleMember)
+		}
+	}
+	if p.CAKey != "" {
+		if _, err := ParseCA([]byte(p.CA), []byte(p.CAKey)); err != nil {
+			return failf(ErrPermit, "permit: %v", err)
+		}
+	}
+	if p.Token != nil && p.Token.Mesh() != p.Mesh {
+		return failf(ErrPermit, "permit is for mesh %s but its join token is for mesh %s", p.Mesh, p.Token.Mesh())
+	}
+	return nil
+}
+
+// CheckHostPort checks the form of an address to dial: host:port, where the host is a domain name or an IP address
+// (an IPv6 address in brackets) and the port a number from 1 to 65535.
+func CheckHostPort(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return fmt.Errorf("%q is not host:port", s)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%q has no port from 1 to 65535", s)
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return nil
+	}
+	odd := func(c rune) bool {
+		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '-' || c == '_')
+	}
+	if host == "" || len(host) > maxDomainBytes || strings.ContainsFunc(host, odd) {
+		return fmt.Errorf("%q has no host name or IP address", s)
+	}
+	return nil
+}
+
+// Format writes what may be seen of a permit, whatever the verb.
+func (p Permit) Format(f fmt.State, _ rune) { io.WriteString(f, p.String()) }
+
+// String names the permit's mesh and hub, and none of its secrets.
+func (p Permit) String() string {
+	return fmt.Sprintf("permit for mesh %s at %s", p.Mesh, strings.Join(p.Bootstraps, ", "))
+}
+
+// LogValue names the permit's mesh and hub, and none of its secrets.
+func (p Permit) LogValue() slog.Value { return slog.StringValue(p.String()) }

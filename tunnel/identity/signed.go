@@ -1,0 +1,88 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"io"
+)
+
+// signed is the form of the documents that devices keep and pass on: {"payload":{...},"signature":"base64"}. The
+// signature is over a context that names the kind of document, a zero byte, and the payload's bytes as they stand.
+//
+// A document has one form only, what json.Marshal writes, so that nobody can make a second document of a signed one.
+type signed struct {
+	Payload   json.RawMessage `json:"payload"`
+	Signature []byte          `json:"signature"`
+}
+
+var errNotCanonical = errors.New("not in canonical form")
+
+func message(context string, payload []byte) []byte {
+	m := make([]byte, 0, len(context)+1+len(payload))
+	m = append(m, context...)
+	m = append(m, 0)
+	return append(m, payload...)
+}
+
+// signDocument makes a document of a payload.
+func signDocument(context string, payload any, key ed25519.PrivateKey) ([]byte, error) {
+	body, err := json.Marshal(payload)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(signed{Payload: body, Signature: ed25519.Sign(key, message(context, body))})
+}
+
+// parseDocument reads a document into payload, a pointer. Nothing in it is to be believed before verify says so with
+// the key that the payload leads to. The caller has checked the document's length.
+func parseDocument(doc []byte, payload any) (*signed, error) {
+	s := new(signed)
+	if err := parseJSON(doc, s); err != nil {
+		return nil, err
+	}
+	if err := parseCanonical(s.Payload, payload); err != nil {
+		return nil, err
+	}
+	again, err := json.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(again, doc) {
+		return nil, errNotCanonical
+	}
+	return s, nil
+}
+
+func (s *signed) verify(context string, key ed25519.PublicKey) bool {
+	return ed25519.Verify(key, message(context, s.Payload), s.Signature)
+}
+
+// parseCanonical reads JSON that must be exactly what json.Marshal makes of the result.
+func parseCanonical(b []byte, v any) error {
+	if err := parseJSON(b, v); err != nil {
+		return err
+	}
+	again, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(again, b) {
+		return errNotCanonical
+	}
+	return nil
+}
+
+// parseJSON reads one JSON value without unknown fields and with nothing after it.
+func parseJSON(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("something follows the JSON value")
+	}
+	return nil
+}

@@ -1,0 +1,253 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// A join token is a statement and a secret that only a holder of the CA's key can derive from the statement:
+//
+//	secret = HMAC-SHA256(HKDF-SHA256(CA seed, info "ztm join token v1"), statement)
+//
+// The joiner never sends the secret. It sends a proof, which is good for its own key and the name it wants alone, so
+// whoever carries the proof cannot put another key in its place:
+//
+//	proof = statement, HMAC-SHA256(secret, "ztm join proof v1" 00 key name)
+const (
+	tokenInfo    = "ztm join token v1"
+	proofContext = "ztm join proof v1"
+	tokenPrefix  = "ztmjoin1" // of the text of a token, so that scanners for leaked secrets can know it
+
+	nonceBytes   = 16
+	maxStatement = 512 // bytes; a statement with the longest name has 265
+)
+
+// statement says what a token is good for. It has one form only, see parseCanonical.
+type statement struct {
+	Mesh     ID     `json:"mesh"`
+	User     string `json:"user"`
+	Nonce    []byte `json:"nonce"`
+	Expires  int64  `json:"expires"`  // Unix seconds
+	Redeemer ID     `json:"redeemer"` // the one endpoint or hub that redeems it, and so can tell a second use
+}
+
+func parseStatement(b []byte) (*statement, error) {
+	if len(b) > maxStatement {
+		return nil, failf(ErrToken, "join token: statement is larger than %d bytes", maxStatement)
+	}
+	s := new(statement)
+	if err := parseCanonical(b, s); err != nil {
+		return nil, failf(ErrToken, "join token: statement: %v", err)
+	}
+	_, badMesh := ParseID(string(s.Mesh))
+	_, badRedeemer := ParseID(string(s.Redeemer))
+	if badMesh != nil || badRedeemer != nil || CheckName(s.User) != nil || len(s.Nonce) != nonceBytes || s.Expires <= 0 {
+		return nil, failf(ErrToken, "join token: statement is malformed")
+	}
+	return s, nil
+}
+
+// Token lets one device join a mesh as an endpoint of a user, once and until it expires. It is a secret: it shows
+// only as JSON or text, as part of a permit. The zero value is no token. A Token is immutable.
+type Token struct {
+	t *token // behind a pointer, so that formatting whatever holds a Token shows an address
+}
+
+type token struct {
+	statement
+	raw    []byte // the statement's bytes
+	secret []byte
+}
+
+// NewToken makes a token with which a device may join as an endpoint of user, until expires (to the second). The
+// redeemer is the holder of this CA that will answer to it.
+func (ca *CA) NewToken(user string, redeemer ID, expires time.Time) (Token, error) {
+	if ca == nil {
+		return Token{}, ErrNoCA
+	}
+	if err := CheckName(user); err != nil {
+		return Token{}, fmt.Errorf("user: %w", err)
+	}
+	nonce := make([]byte, nonceBytes)
+	if _, err := io.ReadFull(rand.Reader, nonce); err != nil {
+		return Token{}, fmt.Errorf("making a join token: %v", err)
+	}
+	s := statement{Mesh: ca.mesh, User: user, Nonce: nonce, Expires: expires.Unix(), Redeemer: redeemer}
+	raw, err := json.Marshal(s)
+	if err != nil {
+		return Token{}, fmt.Errorf("making a join token: %v", err)
+	}
+	if _, err := parseStatement(raw); err != nil {
+		return Token{}, err
+	}
+	secret, err := ca.tokenSecret(raw)
+	if err != nil {
+		return Token{}, err
+	}
+	return Token{&token{statement: s, raw: raw, secret: secret}}, nil
+}
+
+func (ca *CA) tokenSecret(statement []byte) ([]byte, error) {
+	key, err := hkdf.Key(sha256.New, ca.key.Seed(), nil, tokenInfo, sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("deriving the token key: %v", err)
+	}
+	return mac(key, statement), nil
+}
+
+func mac(key, message []byte) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write(message)
+	return h.Sum(nil)
+}
+
+// User returns the user a device joins as.
+func (t Token) User() string { return t.get().User }
+
+// Mesh returns the mesh the token is for.
+func (t Token) Mesh() ID { return t.get().Mesh }
+
+// Expires returns until when the token can be redeemed.
+func (t Token) Expires() time.Time { return time.Unix(t.get().Expires, 0) }
+
+// Redeemer returns the endpoint or hub that redeems the token.
+func (t Token) Redeemer() ID { return t.get().Redeemer }
+
+func (t Token) get() *token {
+	if t.t == nil {
+		return &token{}
+	}
+	return t.t
+}
+
+// Prove returns the proof with which the holder of the token asks for a certificate for its key and for a name.
+func (t Token) Prove(key ed25519.PublicKey, name string) (Proof, error) {
+	if t.t == nil {
+		return Proof{}, failf(ErrToken, "no join token")
+	}
+	message, err := proofMessage(key, name)
+	if err != nil {
+		return Proof{}, err
+	}
+	return Proof{Statement: bytes.Clone(t.t.raw), MAC: mac(t.t.secret, message)}, nil
+}
+
+func proofMessage(key ed25519.PublicKey, name string) ([]byte, error) {
+	if len(key) != ed25519.PublicKeySize {
+		return nil, failf(ErrKey, "public key has %d bytes, want %d", len(key), ed25519.PublicKeySize)
+	}
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	return append(message(proofContext, key), name...), nil
+}
+
+// Proof shows that a device holds a token without giving the token away. It crosses the hub.
+type Proof struct {
+	Statement []byte `json:"statement"`
+	MAC       []byte `json:"mac"`
+}
+
+// Redeemer returns who the proof is meant for, unverified: the hub uses it to pass the proof on.
+func (p Proof) Redeemer() (ID, error) {
+	s, err := parseStatement(p.Statement)
+	if err != nil {
+		return "", err
+	}
+	return s.Redeemer, nil
+}
+
+// CheckProof checks that the holder of a token of this CA asks for a certificate for key and for the endpoint name.
+// self is the ID of this endpoint or hub: the redeemer. It returns the user to admit, and the nonce of the token with
+// the time after which it need not be remembered: the caller sees to it that a nonce is redeemed once. Errors match
+// [ErrToken], [ErrTokenExpired] or [ErrWrongMesh].
+func (ca *CA) CheckProof(p Proof, key ed25519.PublicKey, name string, self ID, now time.Time) (
+	user string, nonce string, expires time.Time, err error) {
+	if ca == nil {
+		return "", "", time.Time{}, ErrNoCA
+	}
+	s, err := parseStatement(p.Statement)
+	if err != nil {
+		return "", "", time.Time{}, err
+	}
+	message, err := proofMessage(key, name)
+	if err != nil {
+		return "", "", time.Time{}, err
+	}
+	if s.Mesh != ca.mesh {
+		return "", "", time.Time{}, failf(ErrWrongMesh, "join token is for mesh %s, not %s", s.Mesh, ca.mesh)
+	}
+	secret, err := ca.tokenSecret(p.Statement)
+	if err != nil {
+		return "", "", time.Time{}, err
+	}
+	if !hmac.Equal(mac(secret, message), p.MAC) {
+		return "", "", time.Time{}, failf(ErrToken, "join token is not valid for this device and name")
+	}
+	if s.Redeemer != self {
+		return "", "", time.Time{}, failf(ErrToken, "join token is to be redeemed by %s, not %s", s.Redeemer, self)
+	}
+	expires = time.Unix(s.Expires, 0)
+	if now.After(expires) {
+		return "", "", time.Time{}, failf(ErrTokenExpired, "join token expired on %s", date(expires))
+	}
+	return s.User, hex.EncodeToString(s.Nonce), expires, nil
+}
+
+var tokenEncoding = base64.RawURLEncoding.Strict()
+
+// MarshalText returns the token as it stands in a permit: a secret.
+func (t Token) MarshalText() ([]byte, error) {
+	if t.t == nil {
+		return nil, failf(ErrToken, "no join token")
+	}
+	return []byte(tokenPrefix + "." + tokenEncoding.EncodeToString(t.t.raw) + "." + tokenEncoding.EncodeToString(t.t.secret)), nil
+}
+
+// UnmarshalText reads what [Token.MarshalText] wrote.
+func (t *Token) UnmarshalText(text []byte) error {
+	if len(text) > 2*maxStatement {
+		return failf(ErrToken, "join token is larger than %d bytes", 2*maxStatement)
+	}
+	part := strings.Split(string(text), ".")
+	if len(part) != 3 || part[0] != tokenPrefix {
+		return failf(ErrToken, "join token is truncated or not one")
+	}
+	raw, err1 := tokenEncoding.DecodeString(part[1])
+	secret, err2 := tokenEncoding.DecodeString(part[2])
+	if err1 != nil || err2 != nil || len(secret) != sha256.Size || strings.ContainsAny(part[1]+part[2], "\r\n") {
+		return failf(ErrToken, "join token is truncated or damaged")
+	}
+	s, err := parseStatement(raw)
+	if err != nil {
+		return err
+	}
+	t.t = &token{statement: *s, raw: raw, secret: secret}
+	return nil
+}
+
+// Format writes what may be seen of a token, whatever the verb.
+func (t Token) Format(f fmt.State, _ rune) { io.WriteString(f, t.String()) }
+
+// String describes the token without its secret.
+func (t Token) String() string {
+	if t.t == nil {
+		return "no join token"
+	}
+	return fmt.Sprintf("join token for user %s until %s", t.User(), date(t.Expires()))
+}
+
+// LogValue describes the token without its secret.
+func (t Token) LogValue() slog.Value { return slog.StringValue(t.String()) }

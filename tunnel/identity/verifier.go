@@ -1,0 +1,134 @@
+package identity
+
+import (
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"slices"
+	"sync/atomic"
+)
+
+// Verifier is what TLS configurations consult to judge peers: the trust that is in force, and the clock. All methods
+// may be called from any goroutine.
+type Verifier struct {
+	trust atomic.Pointer[Trust]
+	clock *Clock
+}
+
+// NewVerifier makes a verifier and raises the clock's floor to when the trust was issued.
+func NewVerifier(t *Trust, c *Clock) *Verifier {
+	v := &Verifier{clock: c}
+	v.Set(t)
+	return v
+}
+
+// Trust returns the trust in force.
+func (v *Verifier) Trust() *Trust { return v.trust.Load() }
+
+// Clock returns the clock that peers are judged by.
+func (v *Verifier) Clock() *Clock { return v.clock }
+
+// Set puts a trust in force for all handshakes from now on, unless a newer one is in force already, and raises the
+// clock's floor to when it was issued. Sessions that exist are for the caller to judge again, see [Verifier.Subject].
+func (v *Verifier) Set(t *Trust) {
+	for {
+		old := v.trust.Load()
+		if old != nil && old.Version() >= t.Version() {
+			return
+		}
+		if v.trust.CompareAndSwap(old, t) {
+			v.clock.Raise(t.Issued())
+			return
+		}
+	}
+}
+
+// Subject returns who the peer of a TLS connection is, judged by the trust and the time of now, not those of the
+// handshake. The peer must have shown exactly one certificate: with more, somebody might look at another than we do.
+func (v *Verifier) Subject(cs tls.ConnectionState, role Role) (Subject, error) {
+	cert, err := soleCertificate(cs)
+	if err != nil {
+		return Subject{}, err
+	}
+	return v.Trust().Judge(cert, role, v.clock.Now())
+}
+
+// ClientConfig returns a configuration for dialling a hub or a member. cert is one's own certificate, or a
+// [SelfSigned] one to join. want is the ID the peer must have; "" takes any peer of the role. One of the protocols must
+// be agreed on, if any are given. The caller may change the result.
+func (v *Verifier) ClientConfig(cert tls.Certificate, role Role, want ID, protos ...string) *tls.Config {
+	c := config(protos)
+	c.InsecureSkipVerify = true // names and chains are not how we judge: VerifyConnection does
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
+	c.VerifyConnection = func(cs tls.ConnectionState) error {
+		if err := checkProtocol(cs, protos); err != nil {
+			return err
+		}
+		s, err := v.Subject(cs, role)
+		if err != nil {
+			return err
+		}
+		if want != "" && s.ID != want {
+			return failf(ErrWrongID, "peer is %s, not %s", s.ID, want)
+		}
+		return nil
+	}
+	return c
+}
+
+// ServerConfig returns a configuration for being dialled by members, and by strangers where the protocols contain
+// [JoinProto]: a peer that agrees on it must be a stranger, and any other must be a member. cert is called for each
+// handshake. One of the protocols must be agreed on, if any are given. The caller may change the result.
+func (v *Verifier) ServerConfig(cert func() tls.Certificate, protos ...string) *tls.Config {
+	c := config(protos)
+	c.ClientAuth = tls.RequireAnyClientCert // of which VerifyConnection says whether it will do
+	c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		own := cert()
+		return &own, nil
+	}
+	c.VerifyConnection = func(cs tls.ConnectionState) error {
+		if err := checkProtocol(cs, protos); err != nil {
+			return err
+		}
+		if cs.NegotiatedProtocol == JoinProto {
+			_, err := StrangerKey(cs)
+			return err
+		}
+		_, err := v.Subject(cs, RoleMember)
+		return err
+	}
+	return c
+}
+
+// config returns what both ends have in common. The curves are Go's own choice, which begins with X25519MLKEM768.
+// VerifyConnection runs for resumed sessions too; there are none all the same.
+func config(protos []string) *tls.Config {
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		NextProtos:             slices.Clone(protos),
+		SessionTicketsDisabled: true,
+	}
+}
+
+// checkProtocol checks that one of our protocols was agreed on: TLS goes on without one if only one side names any.
+func checkProtocol(cs tls.ConnectionState, protos []string) error {
+	if cs.Version != tls.VersionTLS13 {
+		return failf(ErrProtocol, "peer does not speak TLS 1.3")
+	}
+	if len(protos) > 0 && !slices.Contains(protos, cs.NegotiatedProtocol) {
+		return failf(ErrProtocol, "peer speaks protocol %q, want one of %q", cs.NegotiatedProtocol, protos)
+	}
+	return nil
+}
+
+func soleCertificate(cs tls.ConnectionState) (*x509.Certificate, error) {
+	if n := len(cs.PeerCertificates); n != 1 {
+		return nil, failf(ErrChain, "peer showed %d certificates, want exactly one", n)
+	}
+	return cs.PeerCertificates[0], nil
+}
+
+// TLSCertificate joins a certificate and its key for use in a TLS configuration.
+func TLSCertificate(der []byte, key ed25519.PrivateKey) tls.Certificate {
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
