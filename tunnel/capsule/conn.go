@@ -1,0 +1,297 @@
+package capsule
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Conn is one flow. It is a net.Conn with CloseWrite and Reset; it has no deadlines.
+//
+// One goroutine may read while another writes.
+type Conn struct {
+	in       reader
+	out      sink
+	datagram bool
+	end      func(reset bool) // ends the request; called once
+	once     sync.Once
+	wmu      sync.Mutex // held by one Write, ReadFrom or CloseWrite at a time
+	finished bool       // FINAL_DATA was sent; guarded by wmu
+	reset    atomic.Bool
+	sent     atomic.Int64
+	received atomic.Int64
+	ended    func() // static after OnEnd
+}
+
+var _ net.Conn = (*Conn)(nil)
+
+// reader is decoder or datagrams.
+type reader interface {
+	io.Reader
+	clean() bool
+}
+
+func (d *decoder) clean() bool { return d.ended }
+
+// sink is the writing half: the request body or the response.
+type sink interface {
+	// write sends b, which has room for a header in its first dataHeader bytes if it is data.
+	write(b []byte) error
+	// pull sends what src gives until src ends, and adds what it sent to sent as it goes.
+	pull(src io.Reader, sent *atomic.Int64) (int64, error)
+	// finish sends last and ends the direction.
+	finish(last []byte) error
+}
+
+// ErrNoDeadline is what the deadline methods return: a flow has none, close it instead.
+var ErrNoDeadline = errors.New("a flow has no deadlines")
+
+var errWriteAfterClose = errors.New("write after CloseWrite")
+
+// Sent and Received return the bytes of payload so far. They may be called at any time.
+func (c *Conn) Sent() int64     { return c.sent.Load() }
+func (c *Conn) Received() int64 { return c.received.Load() }
+
+// OnEnd sets what is called, once, when the flow is closed or reset at this side. It is set before the first use.
+func (c *Conn) OnEnd(f func()) { c.ended = f }
+
+// Read implements net.Conn.
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := c.in.Read(p)
+	c.received.Add(int64(n))
+	return n, err
+}
+
+// WriteTo implements io.WriterTo: for byte streams alone.
+func (c *Conn) WriteTo(w io.Writer) (int64, error) {
+	d, ok := c.in.(*decoder)
+	if !ok {
+		return io.Copy(w, struct{ io.Reader }{c})
+	}
+	return d.WriteTo(countWriter{w, &c.received})
+}
+
+type countWriter struct {
+	io.Writer
+	n *atomic.Int64
+}
+
+func (w countWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	w.n.Add(int64(n))
+	return n, err
+}
+
+// Write implements net.Conn. On a flow of datagrams it sends one, of at most 65,507 bytes.
+func (c *Conn) Write(p []byte) (total int, err error) {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if c.finished {
+		return 0, errWriteAfterClose
+	}
+	if c.datagram {
+		if len(p) > maxDatagram {
+			return 0, errors.New("datagram too large")
+		}
+		if err := c.out.write(appendDatagram(make([]byte, 0, len(p)+8), p)); err != nil {
+			return 0, err
+		}
+		c.sent.Add(int64(len(p)))
+		return len(p), nil
+	}
+	buf := buffers.Get().(*[chunk]byte)
+	defer buffers.Put(buf)
+	for len(p) > 0 {
+		n := copy(buf[dataHeader:], p)
+		putDataHeader(buf[:], typeData, n)
+		if err := c.out.write(buf[:dataHeader+n]); err != nil {
+			return total, err
+		}
+		c.sent.Add(int64(n))
+		total += n
+		p = p[n:]
+	}
+	return total, nil
+}
+
+// ReadFrom implements io.ReaderFrom without a copy: src is read straight into the frame that is sent.
+func (c *Conn) ReadFrom(src io.Reader) (int64, error) {
+	if c.datagram {
+		return io.Copy(struct{ io.Writer }{c}, src)
+	}
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if c.finished {
+		return 0, errWriteAfterClose
+	}
+	return c.out.pull(src, &c.sent)
+}
+
+// CloseWrite ends the writing direction: the peer reads to the end, then io.EOF.
+func (c *Conn) CloseWrite() error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if c.finished {
+		return nil
+	}
+	c.finished = true
+	var last [dataHeader]byte
+	putDataHeader(last[:], typeFinalData, 0)
+	return c.out.finish(last[:])
+}
+
+// Close ends both directions. What was written before reaches the peer, which then reads io.EOF; what the peer
+// still sends is lost. If another goroutine is in the middle of a Write, Close resets instead of waiting for it.
+func (c *Conn) Close() error {
+	c.once.Do(func() {
+		clean := c.wmu.TryLock()
+		if clean {
+			c.wmu.Unlock()
+			clean = c.closeWriteSoon()
+		}
+		c.finish(!clean)
+	})
+	return nil
+}
+
+// closeWriteSoon is CloseWrite with a limit to its patience: a peer that reads nothing must not hold up Close.
+func (c *Conn) closeWriteSoon() bool {
+	done := make(chan error, 1)
+	go func() { done <- c.CloseWrite() }() // ends by itself, or when end resets the request
+	timer := time.NewTimer(closePatience)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err == nil
+	case <-timer.C:
+		return false
+	}
+}
+
+const closePatience = 5 * time.Second
+
+// Reset ends both directions so that the peer sees an error, not an end. It never waits.
+func (c *Conn) Reset() error {
+	c.reset.Store(true)
+	c.once.Do(func() { c.finish(true) })
+	return nil
+}
+
+func (c *Conn) finish(reset bool) {
+	c.end(reset)
+	if c.ended != nil {
+		c.ended()
+	}
+}
+
+func (c *Conn) LocalAddr() net.Addr              { return flowAddr{} }
+func (c *Conn) RemoteAddr() net.Addr             { return flowAddr{} }
+func (c *Conn) SetDeadline(time.Time) error      { return ErrNoDeadline }
+func (c *Conn) SetReadDeadline(time.Time) error  { return ErrNoDeadline }
+func (c *Conn) SetWriteDeadline(time.Time) error { return ErrNoDeadline }
+
+type flowAddr struct{}
+
+func (flowAddr) Network() string { return "ztm" }
+func (flowAddr) String() string  { return "flow" }
+
+func newConn(in io.Reader, out sink, datagram bool) *Conn {
+	c := &Conn{out: out, datagram: datagram}
+	if datagram {
+		c.in = &datagrams{decoder{r: in}}
+	} else {
+		c.in = &decoder{r: in}
+	}
+	return c
+}
+
+// Header marks a request or response that speaks capsules (RFC 9297 section 3.4).
+const Header = "Capsule-Protocol"
+
+// Open sends req, whose body becomes the writing direction, and waits for the exit's answer. A status other than 200 is returned as a
+// response, whose body the caller closes, and no Conn. ctx governs the opening; the flow lives until it is closed.
+func Open(ctx context.Context, rt http.RoundTripper, req *http.Request, datagrams bool) (*Conn, *http.Response, error) {
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	body := newPuller()
+	req = req.WithContext(life)
+	req.Body = body
+	req.Header.Set(Header, "?1")
+	stop := context.AfterFunc(ctx, cancel)
+	resp, err := rt.RoundTrip(req)
+	if !stop() && err == nil {
+		resp.Body.Close()
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		body.Close()
+		resp.Body = cancelBody{resp.Body, cancel}
+		return nil, resp, nil
+	}
+	c := newConn(resp.Body, body, datagrams)
+	c.end = func(reset bool) {
+		if reset {
+			body.Close()
+			cancel()
+			resp.Body.Close()
+			return
+		}
+		go linger(resp.Body, cancel)
+	}
+	return c, resp, nil
+}
+
+// linger lets the end of the request be sent, which closing the response at once would cut off, and throws away what
+// still comes. It ends with the peer's end, and after closePatience in any case.
+func linger(body io.ReadCloser, cancel context.CancelFunc) {
+	timer := time.AfterFunc(closePatience, cancel)
+	io.Copy(io.Discard, body)
+	timer.Stop()
+	body.Close()
+	cancel()
+}
+
+type cancelBody struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (b cancelBody) Close() error {
+	defer b.cancel()
+	return b.ReadCloser.Close()
+}
+
+// Accept answers a request with 200. The handler calls [Conn.Wait] before it returns, and panics with
+// http.ErrAbortHandler if that reports a reset: this is how net/http resets a stream.
+func Accept(w http.ResponseWriter, r *http.Request, datagrams bool) (*Conn, error) {
+	rc := http.NewResponseController(w)
+	w.Header().Set(Header, "?1")
+	w.WriteHeader(http.StatusOK)
+	if err := rc.Flush(); err != nil {
+		return nil, err
+	}
+	c := newConn(r.Body, &response{w, rc}, datagrams)
+	c.end = func(reset bool) {
+		if reset { // wakes a Read and a Write that wait; the handler resets the stream
+			past := time.Unix(1, 0)
+			c.reset.Store(true)
+			rc.SetReadDeadline(past)
+			rc.SetWriteDeadline(past)
+		}
+	}
+	return c, nil
+}
+
+// Finish closes the flow at the exit, after the app is done with it, and reports whether the stream must be reset.
+func (c *Conn) Finish() (reset bool) {
+	c.Close()
+	return c.reset.Load()
+}

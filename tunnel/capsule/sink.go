@@ -1,0 +1,184 @@
+package capsule
+
+import (
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+)
+
+// response is the sink at the exit.
+type response struct {
+	w  http.ResponseWriter
+	rc *http.ResponseController
+}
+
+// passThrough is net/http's own buffer before the frame writer: a write of at least this many bytes to an empty buffer
+// is sent at once, a smaller one waits for a flush.
+const passThrough = 4 << 10
+
+func (s *response) write(b []byte) error {
+	if _, err := s.w.Write(b); err != nil {
+		return err
+	}
+	if len(b) >= passThrough {
+		return nil
+	}
+	return s.rc.Flush()
+}
+
+func (s *response) finish(last []byte) error { return s.write(last) }
+
+func (s *response) pull(src io.Reader, sent *atomic.Int64) (total int64, err error) {
+	buf := buffers.Get().(*[chunk]byte)
+	defer buffers.Put(buf)
+	for {
+		n, rerr := src.Read(buf[dataHeader:])
+		if n > 0 {
+			putDataHeader(buf[:], typeData, n)
+			if err := s.write(buf[:dataHeader+n]); err != nil {
+				return total, err
+			}
+			total += int64(n)
+			sent.Add(int64(n))
+		}
+		if rerr == io.EOF {
+			return total, nil
+		}
+		if rerr != nil {
+			return total, rerr
+		}
+	}
+}
+
+// puller is the sink at the entrance: a request body. net/http's goroutine reads it; a writer hands over either a slice
+// or a source, and waits until it is used up.
+type puller struct {
+	mu     sync.Mutex
+	cond   sync.Cond
+	job    *job  // what to send; nil: nothing
+	eof    bool  // nothing more comes
+	closed error // the request is over
+}
+
+type job struct {
+	b     []byte    // what is left of a slice
+	src   io.Reader // or a source
+	sent  *atomic.Int64
+	total int64
+	last  bool // the body ends after it
+	done  bool
+	err   error
+}
+
+func newPuller() *puller {
+	p := &puller{}
+	p.cond.L = &p.mu
+	return p
+}
+
+// Read gives net/http the next frame.
+func (p *puller) Read(b []byte) (int, error) {
+	p.mu.Lock()
+	for p.job == nil && !p.eof && p.closed == nil {
+		p.cond.Wait()
+	}
+	j := p.job
+	switch {
+	case p.closed != nil:
+		p.mu.Unlock()
+		return 0, p.closed
+	case j == nil:
+		p.mu.Unlock()
+		return 0, io.EOF
+	case j.src == nil:
+		defer p.mu.Unlock()
+		n := copy(b, j.b)
+		if j.b = j.b[n:]; len(j.b) == 0 {
+			p.eof = j.last
+			p.finishLocked(j, nil)
+		}
+		return n, nil
+	}
+	p.mu.Unlock()
+	return p.readSource(j, b)
+}
+
+// readSource reads the job's source into b behind the header's place. It holds no lock meanwhile: Close must get through.
+func (p *puller) readSource(j *job, b []byte) (int, error) {
+	if len(b) <= dataHeader { // net/http's buffers are far larger; a first DATA frame of our own then
+		return 0, io.ErrShortBuffer
+	}
+	n, err := j.src.Read(b[dataHeader:])
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n > 0 {
+		putDataHeader(b, typeData, n)
+		j.total += int64(n)
+		j.sent.Add(int64(n))
+		n += dataHeader
+	}
+	if err == io.EOF {
+		p.finishLocked(j, nil)
+	} else if err != nil {
+		p.finishLocked(j, err)
+	}
+	if p.closed != nil {
+		return 0, p.closed
+	}
+	return n, nil
+}
+
+func (p *puller) finishLocked(j *job, err error) {
+	j.done, j.err = true, err
+	if p.job == j {
+		p.job = nil
+	}
+	p.cond.Broadcast()
+}
+
+// Close is called by net/http when the request is over, and by a reset. A source that is being read is not interrupted:
+// its owner closes it, which is what splicing does when one direction fails.
+func (p *puller) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed == nil {
+		p.closed = io.ErrClosedPipe
+	}
+	if p.job != nil && p.job.src == nil {
+		p.finishLocked(p.job, p.closed)
+	}
+	p.cond.Broadcast()
+	return nil
+}
+
+func (p *puller) run(j *job) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed != nil {
+		return p.closed
+	}
+	p.job = j
+	p.cond.Broadcast()
+	for !j.done {
+		if p.closed != nil && j.src != nil {
+			// A reader may be inside src.Read; whoever owns src ends it. This writer need not wait for that.
+			p.job = nil
+			return p.closed
+		}
+		p.cond.Wait()
+	}
+	return j.err
+}
+
+func (p *puller) write(b []byte) error { return p.run(&job{b: b}) }
+
+func (p *puller) finish(last []byte) error { return p.run(&job{b: last, last: true}) }
+
+func (p *puller) pull(src io.Reader, sent *atomic.Int64) (int64, error) {
+	j := &job{src: src, sent: sent}
+	err := p.run(j)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return j.total, err
+}

@@ -1,0 +1,96 @@
+package tunnel
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"time"
+
+	"ztm/tunnel/identity"
+)
+
+// A carrier brings bytes from agent to agent through the hub. Its first leg goes like this:
+//
+//	agent                                         hub
+//	TCP, TLS 1.3 with both certificates, ALPN ztm-relay/1
+//	HEADERS :method CONNECT,                  ->
+//	  :authority ID of the peer wanted              (sends a dial-back event with a ticket to that peer)
+//	  or :authority own ID and ticket               (the answer to a dial-back)
+//	                                          <-  HEADERS :status 200, when both legs stand
+//	from here on both sides use the TCP connection itself, without TLS
+//
+// The hub then joins the two TCP connections in its kernel. What flows is the TLS of the sealed session.
+
+// Fields of the header blocks.
+const (
+	FieldMethod    = ":method"
+	FieldAuthority = ":authority"
+	FieldPath      = ":path"
+	FieldStatus    = ":status"
+	FieldTicket    = "ticket"
+	FieldError     = "error"
+	FieldMessage   = "message"
+	FieldRequest   = "request"     // a join request, JSON in base64
+	FieldCert      = "certificate" // the answer to it, DER in base64
+)
+
+// CarrierTimeout is how long the opening side waits for its peer.
+const CarrierTimeout = 15 * time.Second
+
+// Carry opens a carrier: to the endpoint peer, or, where ticket is not empty, as the answer to a dial-back (peer is then
+// the endpoint's own ID). config must offer RelayProto alone. A hub's "no" is a *[Refusal].
+func Carry(ctx context.Context, d *Dialer, address string, config *tls.Config, peer identity.ID, ticket string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, CarrierTimeout)
+	defer cancel()
+	c, raw, err := dialTLS(ctx, d, address, config)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
+	err = carry(c, peer, ticket)
+	if !stop() {
+		err = errors.Join(context.Cause(ctx), err)
+	}
+	if err != nil {
+		raw.Close()
+		return nil, err
+	}
+	raw.SetDeadline(time.Time{})
+	return raw, nil // TLS is dropped, without a close_notify: the hub dropped it too
+}
+
+func carry(c *tls.Conn, peer identity.ID, ticket string) error {
+	fields := []string{FieldMethod, "CONNECT", FieldAuthority, string(peer)}
+	if ticket != "" {
+		fields = append(fields, FieldTicket, ticket)
+	}
+	if err := WriteHeader(c, fields...); err != nil {
+		return fmt.Errorf("ask for a carrier: %w", err)
+	}
+	h, err := ReadHeader(c)
+	if err != nil {
+		return fmt.Errorf("ask for a carrier: %w", err)
+	}
+	return h.Refusal()
+}
+
+// Refusal returns nil for an answer with status 200, and a *[Refusal] for any other.
+func (h Header) Refusal() error {
+	status, err := strconv.Atoi(h[FieldStatus])
+	if err != nil {
+		return fmt.Errorf("the hub's answer has the status %q", h[FieldStatus])
+	}
+	if status == 200 {
+		return nil
+	}
+	return &Refusal{Status: status, Code: h[FieldError], Message: h[FieldMessage]}
+}
+
+// WriteRefusal answers with a "no".
+func WriteRefusal(w io.Writer, r *Refusal) error {
+	return WriteHeader(w, FieldStatus, strconv.Itoa(r.Status), FieldError, r.Code, FieldMessage, r.Message)
+}

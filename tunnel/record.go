@@ -1,0 +1,32 @@
+package tunnel
+
+import (
+	"encoding/binary"
+	"net"
+)
+
+// RecordConn keeps a TLS endpoint above it from reading past the TLS record it is in, so that the layer can be dropped
+// after a known record and the next byte is still in the socket. crypto/tls reads ahead where the connection lets it.
+//
+// The header of a record is five bytes, the last two its length (RFC 8446 section 5.1).
+type RecordConn struct {
+	net.Conn
+	header [5]byte
+	have   int // bytes of header seen
+	body   int // bytes of the record still to come
+}
+
+// Read returns bytes of the current record alone.
+func (c *RecordConn) Read(p []byte) (int, error) {
+	if c.body > 0 {
+		n, err := c.Conn.Read(p[:min(len(p), c.body)])
+		c.body -= n
+		return n, err
+	}
+	n, err := c.Conn.Read(p[:min(len(p), len(c.header)-c.have)])
+	c.have += copy(c.header[c.have:], p[:n])
+	if c.have == len(c.header) {
+		c.have, c.body = 0, int(binary.BigEndian.Uint16(c.header[3:]))
+	}
+	return n, err
+}

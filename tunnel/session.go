@@ -1,0 +1,213 @@
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"ztm/tunnel/h2"
+	"ztm/tunnel/identity"
+)
+
+// Session is the control session of an agent with a hub. It is safe for concurrent use.
+type Session struct {
+	conn    *tls.Conn
+	cc      *http.ClientConn
+	address string
+	done    chan struct{} // closed when the connection is gone
+	once    sync.Once
+}
+
+// ProbeTimeout bounds requests that the hub answers by itself; one that takes longer means a dead hub.
+const ProbeTimeout = 10 * time.Second
+
+// Open connects to a hub. config must offer "h2" alone and judge the hub's certificate.
+func Open(ctx context.Context, d *Dialer, address string, config *tls.Config) (*Session, error) {
+	c, _, err := dialTLS(ctx, d, address, config)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{conn: c, address: address, done: make(chan struct{})}
+	// Closing the connection is how net/http tells that it gave the session up (a PING without an answer).
+	s.cc, err = h2.Client(ctx, &closeHook{c, s.gone}, h2.Control())
+	if err != nil {
+		return nil, fmt.Errorf("session with %s: %w", address, err)
+	}
+	return s, nil
+}
+
+type closeHook struct {
+	net.Conn
+	hook func()
+}
+
+func (c *closeHook) Close() error {
+	c.hook()
+	return c.Conn.Close()
+}
+
+func (s *Session) gone() { s.once.Do(func() { close(s.done) }) }
+
+// Done is closed when the session has ended, for whatever reason.
+func (s *Session) Done() <-chan struct{} { return s.done }
+
+// Address returns the hub's host:port.
+func (s *Session) Address() string { return s.address }
+
+// TLS returns the state of the connection, for judging the hub's certificate again.
+func (s *Session) TLS() tls.ConnectionState { return s.conn.ConnectionState() }
+
+// LocalAddr is this device's address towards the hub.
+func (s *Session) LocalAddr() net.Addr { return s.conn.LocalAddr() }
+
+// Close ends the session and every request on it.
+func (s *Session) Close() error {
+	err := s.cc.Close()
+	s.conn.NetConn().Close() // do not wait for a close_notify that nobody reads
+	s.gone()
+	return err
+}
+
+// Call sends a request and decodes the JSON answer into out; in and out may be nil. A hub's "no" is a *[Refusal]. A request that the hub
+// does not answer within ProbeTimeout, or ctx, ends the session: a hub that does not answer is no hub.
+func (s *Session) Call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	limited, cancel := context.WithTimeout(ctx, ProbeTimeout)
+	defer cancel()
+	err := s.call(limited, method, path, query, in, out)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		s.Close()
+		return fmt.Errorf("hub %s does not answer", s.address)
+	}
+	return err
+}
+
+func (s *Session) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	var body io.Reader
+	switch in := in.(type) {
+	case nil:
+	case []byte:
+		body = bytes.NewReader(in)
+	default:
+		b, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(b)
+	}
+	u := url.URL{Scheme: "http", Host: s.address, Path: path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
+	if err != nil {
+		return err
+	}
+	resp, err := s.cc.RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("hub %s: %w", s.address, err)
+	}
+	defer resp.Body.Close()
+	b, err := readLimited(resp.Body, MaxTrust)
+	if err != nil {
+		return fmt.Errorf("hub %s: %w", s.address, err)
+	}
+	if resp.StatusCode >= 300 {
+		return ParseRefusal(resp.StatusCode, b)
+	}
+	switch out := out.(type) {
+	case nil:
+		return nil
+	case *[]byte:
+		*out = b
+		return nil
+	default:
+		if err := json.Unmarshal(b, out); err != nil {
+			return fmt.Errorf("hub %s: answer to %s %s: %v", s.address, method, path, err)
+		}
+		return nil
+	}
+}
+
+// readLimited reads all of r, and fails where that is more than max bytes.
+func readLimited(r io.Reader, max int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, max+1))
+	if err == nil && int64(len(b)) > max {
+		err = fmt.Errorf("more than %d bytes", max)
+	}
+	return b, err
+}
+
+// Events opens the events stream and gives each event to handle, one after the other, until the stream or ctx ends. It never returns nil.
+func (s *Session) Events(ctx context.Context, handle func(Event)) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.address+PathEvents, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := s.cc.RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("hub %s: %w", s.address, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		b, _ := readLimited(resp.Body, MaxEvent)
+		return ParseRefusal(resp.StatusCode, b)
+	}
+	return scanEvents(resp.Body, handle)
+}
+
+// scanEvents reads JSON objects, each of at most MaxEvent bytes.
+func scanEvents(r io.Reader, handle func(Event)) error {
+	limited := &io.LimitedReader{R: r, N: MaxEvent}
+	dec := json.NewDecoder(limited)
+	for {
+		var e Event
+		if err := dec.Decode(&e); err != nil {
+			if limited.N <= 0 {
+				return fmt.Errorf("events: more than %d bytes in one", MaxEvent)
+			}
+			return fmt.Errorf("events: %w", unexpectedEOF(err))
+		}
+		limited.N = MaxEvent
+		handle(e)
+	}
+}
+
+func unexpectedEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// Carry opens a carrier as a stream of this session: the fallback where the agent cannot open a second connection to the hub. The
+// arguments are those of the function [Carry].
+func (s *Session) Carry(ctx context.Context, peer identity.ID, ticket string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, CarrierTimeout)
+	defer cancel()
+	req, err := http.NewRequest(http.MethodConnect, "http://"+string(peer), nil)
+	if err != nil {
+		return nil, err
+	}
+	if ticket != "" {
+		req.Header.Set(FieldTicket, ticket)
+	}
+	stream, resp, err := h2.Open(ctx, s.cc, req)
+	if err != nil {
+		return nil, fmt.Errorf("carrier stream: %w", err)
+	}
+	if stream == nil {
+		defer resp.Body.Close()
+		b, err := readLimited(resp.Body, MaxEvent)
+		if err != nil {
+			return nil, err
+		}
+		return nil, ParseRefusal(resp.StatusCode, b)
+	}
+	return stream, nil
+}

@@ -1,0 +1,141 @@
+// Package tunnel is the wire between an agent and a hub: the control session, the carriers, and the messages on both.
+//
+//	agent                                                             hub
+//	Dialer.Dial      TCP, through a proxy if there is one              listener
+//	TLS 1.3          the agent's certificate, the hub's certificate    TLS 1.3
+//	 ├─ ALPN h2            Session: requests as JSON, events, CONNECT streams as a fallback
+//	 ├─ ALPN ztm-relay/1   Carrier: one header block each way, then both drop TLS and the hub joins two sockets
+//	 └─ ALPN ztm-join/1    Join: a device without a certificate asks for one, one header block each way
+//
+// What agents say to each other inside a carrier is package seal's, and the hub does not link it.
+package tunnel
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"ztm/tunnel/identity"
+)
+
+// RelayProto is the ALPN protocol of a carrier's first leg.
+const RelayProto = "ztm-relay/1"
+
+// Paths of the hub's control API.
+const (
+	PathEndpoints = "/v1/endpoints" // GET: directory; PUT /{id}: own record; DELETE /{id}: leave
+	PathEvents    = "/v1/events"    // GET: the events stream; its life is what "online" means
+	PathTrust     = "/v1/trust"     // GET, POST: the signed trust list
+	PathHub       = "/v1/hub"       // GET: HubStatus; also the liveness probe
+	PathSign      = "/v1/sign"      // POST /{request}: a CA holder's answer to a sign event
+	PathRenew     = "/v1/renew"     // POST: a hub that keeps the CA key renews the caller's certificate
+)
+
+// Limits on what either side reads from the other, in bytes.
+const (
+	MaxBody  = 1 << 20 // a request or one page of an answer
+	MaxTrust = 4 << 20 // a trust list
+	MaxEvent = 64 << 10
+)
+
+// PageSize is the most endpoints one page of the directory holds.
+const PageSize = 200
+
+// Entry is one endpoint of the directory: the record, signed by the endpoint, and what the hub adds to it.
+type Entry struct {
+	Record  []byte `json:"record"`            // identity.SignRecord
+	Address string `json:"address,omitempty"` // where the hub sees it
+	Online  bool   `json:"online"`
+	Seen    int64  `json:"seen"` // Unix seconds of the last contact
+}
+
+// Page is a part of the directory.
+type Page struct {
+	Entries []Entry `json:"entries"`
+	More    bool    `json:"more,omitempty"`
+}
+
+// HubStatus is what a hub says of itself.
+type HubStatus struct {
+	ID         identity.ID `json:"id"`
+	Version    string      `json:"version"`
+	Since      time.Time   `json:"since"`
+	Names      []string    `json:"names"` // host:port under which agents reach it
+	Agents     int         `json:"agents"`
+	Carriers   int         `json:"carriers"`
+	MaxAgents  int         `json:"maxAgents"`
+	KeepsCA    bool        `json:"keepsCA,omitempty"`
+	Trust      uint64      `json:"trust"`
+	ClientAddr string      `json:"clientAddr,omitempty"` // where it sees the caller
+}
+
+// Event is one message of the events stream, a JSON object on a line of its own. Unknown types are skipped.
+type Event struct {
+	Type EventType `json:"type"`
+
+	// dial-back: open a carrier with Ticket, for Peer.
+	Ticket string      `json:"ticket,omitempty"`
+	Peer   identity.ID `json:"peer,omitempty"`
+
+	// trust: the hub has a list of this version; fetch it.
+	Version uint64 `json:"version,omitempty"`
+
+	// sign: answer with POST PathSign/Request.
+	Request string       `json:"request,omitempty"`
+	Sign    *SignRequest `json:"sign,omitempty"`
+}
+
+// EventType says what an event is about.
+type EventType string
+
+// The events.
+const (
+	EventReady    EventType = "ready"     // the stream stands: the endpoint is online
+	EventDialBack EventType = "dial-back" // a peer asks for a carrier
+	EventTrust    EventType = "trust"     // the trust list changed
+	EventSign     EventType = "sign"      // something waits for the CA key
+	EventPing     EventType = "ping"      // nothing; keeps middleboxes from forgetting the connection
+)
+
+// SignRequest is what a hub passes on to a holder of the CA key. Exactly one of Join and Hub is set.
+type SignRequest struct {
+	Join *JoinRequest `json:"join,omitempty"`
+	Hub  bool         `json:"hub,omitempty"` // the hub asks for a new certificate for its own key
+}
+
+// JoinRequest is a device's wish to become a member by a one-time token.
+type JoinRequest struct {
+	Key   []byte         `json:"key"` // raw Ed25519 public key
+	Name  string         `json:"name"`
+	Proof identity.Proof `json:"proof"`
+}
+
+// SignAnswer is a CA holder's answer: a certificate (DER) or a refusal.
+type SignAnswer struct {
+	Certificate []byte   `json:"certificate,omitempty"`
+	Refusal     *Refusal `json:"refusal,omitempty"`
+}
+
+// Refusal is a hub's "no". It travels as JSON body of a failed request and as fields of a header block.
+type Refusal struct {
+	Status  int    `json:"-"`
+	Code    string `json:"error"`
+	Message string `json:"message"`
+}
+
+func (r *Refusal) Error() string { return r.Message }
+
+// Refusef makes a Refusal. The codes are those of apps.Code; this package does not import apps, because a hub knows none.
+func Refusef(status int, code, format string, args ...any) *Refusal {
+	return &Refusal{Status: status, Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// ParseRefusal reads the body of a failed answer; a body that is not one of ours gives a Refusal that names the status.
+func ParseRefusal(status int, body []byte) *Refusal {
+	r := &Refusal{}
+	if json.Unmarshal(body, r) != nil || r.Message == "" {
+		r = &Refusal{Code: "proxy_internal_error", Message: fmt.Sprintf("the hub answered with status %d", status)}
+	}
+	r.Status = status
+	return r
+}
