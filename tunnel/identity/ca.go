@@ -151,6 +151,9 @@ func (ca *CA) sign(s Subject, use x509.ExtKeyUsage, now time.Time, life time.Dur
 	if err != nil {
 		return nil, err
 	}
+	if last := ca.cert.NotAfter; t.NotAfter.After(last) {
+		t.NotAfter = last
+	}
 	s.Mesh, s.ID = ca.mesh, IDOf(s.Key)
 	t.URIs = append(t.URIs, s.uri())
 	t.KeyUsage, t.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{use}

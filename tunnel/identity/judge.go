@@ -68,12 +68,10 @@ func (t *Trust) inspect(cert *x509.Certificate) (s Subject, ca int, err error) {
 		return bytes.Equal(c.SubjectKeyId, cert.AuthorityKeyId)
 	})
 	switch {
-	case ca < 0 && named && s.Mesh != t.list.Mesh:
+	case named && s.Mesh != t.list.Mesh:
 		return Subject{}, 0, failf(ErrWrongMesh, "certificate of another mesh: %s, not %s", s.Mesh, t.list.Mesh)
 	case ca < 0 || cert.CheckSignatureFrom(t.cas[ca]) != nil:
 		return Subject{}, 0, failf(ErrUntrusted, "certificate is not signed by the CA of mesh %s", t.list.Mesh)
-	case named && s.Mesh != t.list.Mesh:
-		return Subject{}, 0, failf(ErrWrongMesh, "certificate of another mesh: %s, not %s", s.Mesh, t.list.Mesh)
 	}
 	var ok bool
 	s.Key, _ = cert.PublicKey.(ed25519.PublicKey)

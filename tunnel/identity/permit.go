@@ -3,7 +3,6 @@ package identity
 import (
 	"bytes"
 	"crypto/ed25519"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +21,7 @@ const (
 	permitVersion  = 1
 	maxBootstraps  = 64
 	maxDomainBytes = 253
+	maxZoneBytes   = 15 // an interface name
 )
 
 // Permit is the file with which a device joins a mesh. It holds what the device must trust and one or more of: the
@@ -82,6 +82,9 @@ func permitError(err error) error {
 	}
 	var typ *json.UnmarshalTypeError
 	if errors.As(err, &typ) {
+		if typ.Field == "" {
+			return failf(ErrPermit, "permit is not a JSON object")
+		}
 		return failf(ErrPermit, "permit: field %q has the wrong type", typ.Field)
 	}
 	return failf(ErrPermit, "permit: %v", err)
@@ -118,9 +121,16 @@ func (p *Permit) CheckMesh(want ID) error {
 // CheckCertificate checks that the permit's certificate is for this device's key and valid now, and returns who the
 // device becomes. Errors match [ErrWrongID], [ErrPermit] where there is no certificate, or what [Trust.Judge] returns.
 func (p *Permit) CheckCertificate(key ed25519.PublicKey, now time.Time) (Subject, error) {
-	t, cert, err := p.certificate()
+	if p.Agent == nil {
+		return Subject{}, failf(ErrPermit, "permit has no certificate")
+	}
+	t, err := ParseTrust([]byte(p.CA), p.Trust)
 	if err != nil {
-		return Subject{}, err
+		return Subject{}, fmt.Errorf("permit: %w", err)
+	}
+	cert, err := parseCertificate([]byte(p.Agent.Certificate))
+	if err != nil {
+		return Subject{}, failf(ErrPermit, "permit: certificate: %v", err)
 	}
 	s, err := t.Judge(cert, RoleMember, now)
 	if err != nil {
@@ -131,22 +141,6 @@ func (p *Permit) CheckCertificate(key ed25519.PublicKey, now time.Time) (Subject
 			s.ID, IDOf(key))
 	}
 	return s, nil
-}
-
-// certificate returns the permit's certificate and the trust by which to judge it.
-func (p *Permit) certificate() (*Trust, *x509.Certificate, error) {
-	if p.Agent == nil {
-		return nil, nil, failf(ErrPermit, "permit has no certificate")
-	}
-	t, err := ParseTrust([]byte(p.CA), p.Trust)
-	if err != nil {
-		return nil, nil, failf(ErrPermit, "permit: %v", err)
-	}
-	cert, err := parseCertificate([]byte(p.Agent.Certificate))
-	if err != nil {
-		return nil, nil, failf(ErrPermit, "permit: certificate: %v", err)
-	}
-	return t, cert, nil
 }
 
 // check checks that a permit is complete and does not contradict itself.
@@ -175,15 +169,15 @@ func (p *Permit) check() error {
 	if p.Agent == nil && p.CAKey == "" && p.Token == nil {
 		return failf(ErrPermit, "permit has neither a certificate nor a CA key nor a join token")
 	}
-	return p.checkGrants()
+	return p.checkGrants(t)
 }
 
 // checkGrants checks what the permit gives beside trust.
-func (p *Permit) checkGrants() error {
+func (p *Permit) checkGrants(t *Trust) error {
 	if p.Agent != nil {
-		t, cert, err := p.certificate()
+		cert, err := parseCertificate([]byte(p.Agent.Certificate))
 		if err != nil {
-			return err
+			return failf(ErrPermit, "permit: certificate: %v", err)
 		}
 		s, _, err := t.inspect(cert)
 		if err != nil {
@@ -214,7 +208,7 @@ func CheckHostPort(s string) error {
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return fmt.Errorf("%q has no port from 1 to 65535", s)
 	}
-	if _, err := netip.ParseAddr(host); err == nil {
+	if addr, err := netip.ParseAddr(host); err == nil && printable(addr.Zone(), 0, maxZoneBytes) {
 		return nil
 	}
 	odd := func(c rune) bool {

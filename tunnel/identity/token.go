@@ -38,8 +38,9 @@ const (
 type statement struct {
 	Mesh     ID     `json:"mesh"`
 	User     string `json:"user"`
-	Nonce    []byte `json:"nonce"`
+	Admitted int64  `json:"admitted"` // Unix seconds
 	Expires  int64  `json:"expires"`  // Unix seconds
+	Nonce    []byte `json:"nonce"`
 	Redeemer ID     `json:"redeemer"` // the one endpoint or hub that redeems it, and so can tell a second use
 }
 
@@ -53,7 +54,8 @@ func parseStatement(b []byte) (*statement, error) {
 	}
 	_, badMesh := ParseID(string(s.Mesh))
 	_, badRedeemer := ParseID(string(s.Redeemer))
-	if badMesh != nil || badRedeemer != nil || CheckName(s.User) != nil || len(s.Nonce) != nonceBytes || s.Expires <= 0 {
+	badForm := CheckName(s.User) != nil || len(s.Nonce) != nonceBytes || s.Admitted <= 0 || s.Expires <= 0
+	if badMesh != nil || badRedeemer != nil || badForm {
 		return nil, failf(ErrToken, "join token: statement is malformed")
 	}
 	return s, nil
@@ -71,9 +73,11 @@ type token struct {
 	secret []byte
 }
 
-// NewToken makes a token with which a device may join as an endpoint of user, until expires (to the second). The
-// redeemer is the holder of this CA that will answer to it.
-func (ca *CA) NewToken(user string, redeemer ID, expires time.Time) (Token, error) {
+// NewToken makes a token with which a device may join as an endpoint of user, until expires. The redeemer is the
+// holder of this CA that will answer to it. admitted is the admission time of the certificate to come, see
+// [Trust.Admission]: the token carries it so that evicting the user voids tokens that were not redeemed yet, too.
+// Times count to the second.
+func (ca *CA) NewToken(user string, redeemer ID, admitted, expires time.Time) (Token, error) {
 	if ca == nil {
 		return Token{}, ErrNoCA
 	}
@@ -84,7 +88,7 @@ func (ca *CA) NewToken(user string, redeemer ID, expires time.Time) (Token, erro
 	if _, err := io.ReadFull(rand.Reader, nonce); err != nil {
 		return Token{}, fmt.Errorf("making a join token: %v", err)
 	}
-	s := statement{Mesh: ca.mesh, User: user, Nonce: nonce, Expires: expires.Unix(), Redeemer: redeemer}
+	s := statement{Mesh: ca.mesh, User: user, Admitted: admitted.Unix(), Expires: expires.Unix(), Nonce: nonce, Redeemer: redeemer}
 	raw, err := json.Marshal(s)
 	if err != nil {
 		return Token{}, fmt.Errorf("making a join token: %v", err)
@@ -169,41 +173,55 @@ func (p Proof) Redeemer() (ID, error) {
 	return s.Redeemer, nil
 }
 
-// CheckProof checks that the holder of a token of this CA asks for a certificate for key and for the endpoint name.
-// self is the ID of this endpoint or hub: the redeemer. It returns the user to admit, and the nonce of the token with
-// the time after which it need not be remembered: the caller sees to it that a nonce is redeemed once. Errors match
+// Invitation is what a verified [Proof] is good for.
+type Invitation struct {
+	User     string
+	Admitted time.Time // goes into the certificate: with the time of now instead, the token would outlive an eviction
+	Nonce    string    // of the token; the caller sees to it that it is redeemed once
+	Expires  time.Time // after which the nonce need not be remembered
+}
+
+// CheckProof checks that the holder of a token of this CA asks for a certificate for key and for the endpoint name,
+// and returns what to put into the certificate. self is the ID of this endpoint or hub, the redeemer. Errors match
 // [ErrToken], [ErrTokenExpired] or [ErrWrongMesh].
-func (ca *CA) CheckProof(p Proof, key ed25519.PublicKey, name string, self ID, now time.Time) (
-	user string, nonce string, expires time.Time, err error) {
+//
+// CheckProof knows neither which tokens were redeemed already nor who was evicted: the caller remembers the nonce, and
+// judges the certificate it signs before it hands it out.
+func (ca *CA) CheckProof(p Proof, key ed25519.PublicKey, name string, self ID, now time.Time) (Invitation, error) {
 	if ca == nil {
-		return "", "", time.Time{}, ErrNoCA
+		return Invitation{}, ErrNoCA
 	}
 	s, err := parseStatement(p.Statement)
 	if err != nil {
-		return "", "", time.Time{}, err
+		return Invitation{}, err
 	}
 	message, err := proofMessage(key, name)
 	if err != nil {
-		return "", "", time.Time{}, err
+		return Invitation{}, err
 	}
 	if s.Mesh != ca.mesh {
-		return "", "", time.Time{}, failf(ErrWrongMesh, "join token is for mesh %s, not %s", s.Mesh, ca.mesh)
+		return Invitation{}, failf(ErrWrongMesh, "join token is for mesh %s, not %s", s.Mesh, ca.mesh)
 	}
 	secret, err := ca.tokenSecret(p.Statement)
 	if err != nil {
-		return "", "", time.Time{}, err
+		return Invitation{}, err
 	}
 	if !hmac.Equal(mac(secret, message), p.MAC) {
-		return "", "", time.Time{}, failf(ErrToken, "join token is not valid for this device and name")
+		return Invitation{}, failf(ErrToken, "join token is not valid for this device and name")
 	}
 	if s.Redeemer != self {
-		return "", "", time.Time{}, failf(ErrToken, "join token is to be redeemed by %s, not %s", s.Redeemer, self)
+		return Invitation{}, failf(ErrToken, "join token is to be redeemed by %s, not %s", s.Redeemer, self)
 	}
-	expires = time.Unix(s.Expires, 0)
-	if now.After(expires) {
-		return "", "", time.Time{}, failf(ErrTokenExpired, "join token expired on %s", date(expires))
+	invitation := Invitation{
+		User:     s.User,
+		Admitted: time.Unix(s.Admitted, 0),
+		Nonce:    hex.EncodeToString(s.Nonce),
+		Expires:  time.Unix(s.Expires, 0),
 	}
-	return s.User, hex.EncodeToString(s.Nonce), expires, nil
+	if now.After(invitation.Expires) {
+		return Invitation{}, failf(ErrTokenExpired, "join token expired on %s", date(invitation.Expires))
+	}
+	return invitation, nil
 }
 
 var tokenEncoding = base64.RawURLEncoding.Strict()

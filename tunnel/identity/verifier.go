@@ -28,8 +28,8 @@ func (v *Verifier) Trust() *Trust { return v.trust.Load() }
 // Clock returns the clock that peers are judged by.
 func (v *Verifier) Clock() *Clock { return v.clock }
 
-// Set puts a trust in force for all handshakes from now on, unless a newer one is in force already, and raises the
-// clock's floor to when it was issued. Sessions that exist are for the caller to judge again, see [Verifier.Subject].
+// Set puts a trust in force for all handshakes from now on, unless one at least as new is in force already, and raises
+// the clock's floor to when it was issued. Running sessions are for the caller to judge again, see [Verifier.Subject].
 func (v *Verifier) Set(t *Trust) {
 	for {
 		old := v.trust.Load()
@@ -128,7 +128,12 @@ func soleCertificate(cs tls.ConnectionState) (*x509.Certificate, error) {
 	return cs.PeerCertificates[0], nil
 }
 
-// TLSCertificate joins a certificate and its key for use in a TLS configuration.
+// TLSCertificate joins a certificate and its key for use in a TLS configuration. A handshake with a certificate that
+// cannot be parsed fails at the peer.
 func TLSCertificate(der []byte, key ed25519.PrivateKey) tls.Certificate {
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		leaf = nil
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
