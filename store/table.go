@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-
 )
 
 // errReadOnly is a write inside [DB.View].
@@ -120,4 +119,3 @@ func (t Table[T]) decode(key, stored []byte) (v T, err error) {
 func (t Table[T]) wrap(key string, err error) error {
 	return fmt.Errorf("table %s, key %q: %w", t.name, key, err)
 }
-

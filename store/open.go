@@ -1,0 +1,185 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+const (
+	defaultLockTimeout = time.Second
+
+	// lockPoll is how often a locked file is tried again: a fraction of the time in which a person notices a delay.
+	lockPoll = 50 * time.Millisecond
+)
+
+// Open opens the database at path and brings it to the current schema: schema[i] takes it from version i to i+1. It
+// creates the file if there is none; its directory must exist. The file has, or gets, mode 0600. It stays locked until
+// [DB.Close], so that one process at a time has it open.
+//
+// A file in use gives [ErrInUse]; one that is damaged, [ErrDamaged]; one that a newer version wrote is refused; none of
+// them is changed. A directory or file system that cannot be written gives fs.ErrPermission or syscall.EROFS:
+// the caller may then turn to [OpenRAM].
+func Open(path string, schema []Migration, o Options) (*DB, error) {
+	return open(path, schema, o, system{mappable: mappable, disk: osDisk{}})
+}
+
+// OpenRAM opens a database that lives in RAM alone and is gone when it is closed, for systems whose root is read-only.
+func OpenRAM(schema []Migration) (*DB, error) {
+	b, err := openCopy(nil, 0)
+	if err != nil {
+		return nil, err
+	}
+	return migrated(&DB{path: "database in RAM", ram: true, bolt: b}, schema)
+}
+
+// system is what tests replace.
+type system struct {
+	mappable func(*os.File) bool
+	disk     disk
+}
+
+func open(path string, schema []Migration, o Options, sys system) (*DB, error) {
+	if o.LockTimeout == 0 {
+		o.LockTimeout = defaultLockTimeout
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	f, err := acquire(path, o.LockTimeout)
+	if err != nil {
+		return nil, err
+	}
+	size, err := inspect(f, o.Log)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	db := &DB{path: path}
+	if sys.mappable(f) {
+		db.bolt, err = openFile(f, size)
+	} else {
+		o.Log.Info("file system cannot map files, working in RAM", "file", path)
+		db.ram = true
+		db.mirror, db.bolt, err = openMirror(f, size, sys.disk)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return migrated(db, schema)
+}
+
+// migrated returns db at the current schema, or closes it.
+func migrated(db *DB, schema []Migration) (*DB, error) {
+	if err := db.migrate(schema); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// acquire opens the file, creating it if need be, and locks it.
+func acquire(path string, wait time.Duration) (*os.File, error) {
+	deadline := time.NewTimer(wait)
+	defer deadline.Stop()
+	poll := time.NewTicker(lockPoll)
+	defer poll.Stop()
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("open database: %w", err)
+		}
+		err = tryLock(f)
+		if err == nil && current(f, path) {
+			return f, nil
+		}
+		f.Close()
+		if err != nil && !errors.Is(err, errLocked) {
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		select {
+		case <-poll.C:
+		case <-deadline.C:
+			return nil, fmt.Errorf("%w %s", ErrInUse, path)
+		}
+	}
+}
+
+// current reports whether f is still the file at path: the previous holder of the lock may have replaced it.
+func current(f *os.File, path string) bool {
+	mine, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(mine, there)
+}
+
+// inspect judges the file before anything relies on it: its kind, its owner, its mode and its content. It returns its
+// size in bytes; 0 is a new file.
+func inspect(f *os.File, log *slog.Logger) (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("open database: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return 0, fmt.Errorf("%s: not a regular file", f.Name())
+	}
+	if err := checkOwner(info); err != nil {
+		return 0, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	if !private(info) {
+		if err := f.Chmod(0o600); err != nil {
+			return 0, fmt.Errorf("make the database private: %w", err)
+		}
+		log.Warn("database was open to others, mode is 0600 now", "file", f.Name(), "mode", info.Mode().Perm().String())
+	}
+	if info.Size() == 0 {
+		return 0, nil
+	}
+	if err := verify(f, info.Size()); err != nil {
+		return 0, fmt.Errorf("%s: %w: %v; move the file away: an agent then joins its meshes again, a hub is set up "+
+			"again from a backup or from its root permit", f.Name(), ErrDamaged, err)
+	}
+	return info.Size(), nil
+}
+
+// openFile opens the database in the file itself and takes f over: it is closed with the database, or at once after an
+// error.
+func openFile(f *os.File, size int64) (*bbolt.DB, error) {
+	b, err := bbolt.Open(f.Name(), 0o600, boltOptions(f))
+	if err == nil {
+		return b, nil
+	}
+	if size == 0 {
+		discardTorn(f.Name())
+	}
+	return nil, fmt.Errorf("open %s: %w", f.Name(), err)
+}
+
+// boltOptions are the options for a database in f, which is locked already: bbolt's own lock never waits.
+func boltOptions(f *os.File) *bbolt.Options {
+	return &bbolt.Options{
+		OpenFile:       func(string, int, fs.FileMode) (*os.File, error) { return f, nil },
+		Timeout:        defaultLockTimeout,
+		PageSize:       pageSize,
+		FreelistType:   bbolt.FreelistMapType,
+		NoFreelistSync: true, // a list of free pages with every commit would be one more page on flash
+	}
+}
+
+// discardTorn empties a file whose creation failed half way, on a full disk for example: the next attempt should not
+// find it damaged. What another process may have made of it in the meantime stays.
+func discardTorn(path string) {
+	f, err := acquire(path, lockPoll)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && verify(f, info.Size()) != nil {
+		f.Truncate(0)
+	}
+}
