@@ -22,9 +22,9 @@ func IDOf(key ed25519.PublicKey) ID {
 	return ID(idEncoding.EncodeToString(sum[:idBytes]))
 }
 
-// ParseID checks that s is an ID.
+// ParseID checks that s is an ID. An ID has one form only: base32 decoders by themselves skip line ends and odd rests.
 func ParseID(s string) (ID, error) {
-	if b, err := idEncoding.DecodeString(s); err != nil || len(b) != idBytes {
+	if b, err := idEncoding.DecodeString(s); err != nil || len(b) != idBytes || idEncoding.EncodeToString(b) != s {
 		return "", fmt.Errorf("%q is not an ID: want 32 characters a-z, 2-7", s)
 	}
 	return ID(s), nil
