@@ -1,0 +1,135 @@
+package tunnel
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+
+	"ztm/apps"
+)
+
+// maxBody bounds what the API reads of a request, in bytes: a thousand long addresses fit.
+const maxBody = 1 << 20
+
+// API manages the tunnels of this endpoint:
+//
+//	GET              /tunnels                           all inbounds and outbounds
+//	GET              /inbound          /outbound        those of one kind
+//	GET POST DELETE  /inbound/tcp/web  /outbound/tcp/web
+//
+// POST replaces what was there and answers, as GET does, with the state.
+func (a *App) API() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /tunnels", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.status(), nil) })
+	mux.HandleFunc("GET /inbound", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.status().Inbound, nil) })
+	mux.HandleFunc("GET /outbound", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.status().Outbound, nil) })
+
+	mux.HandleFunc("GET /inbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
+		a.replyInbound(w, pathKey(r))
+	})
+	mux.HandleFunc("POST /inbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
+		config := Inbound{Key: pathKey(r)}
+		if err := decode(w, r, &config, &config.Key); err != nil {
+			reply(w, nil, err)
+		} else if err := a.setInbound(config); err != nil {
+			reply(w, nil, err)
+		} else {
+			a.replyInbound(w, config.Key)
+		}
+	})
+	mux.HandleFunc("DELETE /inbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, nil, a.deleteInbound(pathKey(r)))
+	})
+
+	mux.HandleFunc("GET /outbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
+		a.replyOutbound(w, pathKey(r))
+	})
+	mux.HandleFunc("POST /outbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
+		config := Outbound{Key: pathKey(r)}
+		if err := decode(w, r, &config, &config.Key); err != nil {
+			reply(w, nil, err)
+		} else if err := a.setOutbound(config); err != nil {
+			reply(w, nil, err)
+		} else {
+			a.replyOutbound(w, config.Key)
+		}
+	})
+	mux.HandleFunc("DELETE /outbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, nil, a.deleteOutbound(pathKey(r)))
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, nil, apps.Errorf(apps.NotFound, "the tunnel app has no %s %s", r.Method, r.URL.Path))
+	})
+	return mux
+}
+
+// Status is all of an endpoint's tunnels.
+type Status struct {
+	Inbound  []InboundStatus  `json:"inbound"`
+	Outbound []OutboundStatus `json:"outbound"`
+}
+
+func (a *App) status() Status {
+	s := Status{Inbound: []InboundStatus{}, Outbound: []OutboundStatus{}}
+	for _, in := range a.allInbounds() {
+		s.Inbound = append(s.Inbound, in.status())
+	}
+	for _, o := range a.allOutbounds() {
+		s.Outbound = append(s.Outbound, o.status())
+	}
+	return s
+}
+
+func (a *App) replyInbound(w http.ResponseWriter, k Key) {
+	if in := a.inbound(k); in != nil {
+		reply(w, in.status(), nil)
+	} else {
+		reply(w, nil, a.missing("inbound", k))
+	}
+}
+
+func (a *App) replyOutbound(w http.ResponseWriter, k Key) {
+	if o := a.outbound(k); o != nil {
+		reply(w, o.status(), nil)
+	} else {
+		reply(w, nil, a.missing("outbound", k))
+	}
+}
+
+func pathKey(r *http.Request) Key { return Key{r.PathValue("protocol"), r.PathValue("name")} }
+
+// decode reads a configuration. A field that it does not know is an error: a list of users that is misspelt must not
+// become no list. key is the part of the configuration that the path has given already.
+func decode(w http.ResponseWriter, r *http.Request, config any, key *Key) error {
+	path := *key
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(config); err != nil {
+		return apps.Errorf(apps.BadRequest, "tunnel %s: %v", path, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return apps.Errorf(apps.BadRequest, "tunnel %s: there is more after the end of the object", path)
+	}
+	if *key != path {
+		return apps.Errorf(apps.BadRequest, "tunnel %s: the body is about %s", path, *key)
+	}
+	return nil
+}
+
+// reply answers with v, or with err if it is not nil.
+func reply(w http.ResponseWriter, v any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case err != nil:
+		var e *apps.Error
+		if !errors.As(err, &e) {
+			e = apps.Errorf(apps.Internal, "%v", err) // of the store, for the owner of the endpoint
+		}
+		w.WriteHeader(e.Code.Status())
+		v = e
+	case v == nil:
+		v = struct{}{}
+	}
+	json.NewEncoder(w).Encode(v) // fails only when nobody reads it
+}

@@ -1,0 +1,454 @@
+package tunnel
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+)
+
+// client is what the commands do, on a console.
+type client struct {
+	apps.Console
+	names map[identity.ID]string // of endpoints, as they were looked up
+}
+
+func newClient(c apps.Console) *client { return &client{Console: c, names: map[identity.ID]string{}} }
+
+const (
+	// askTimeout bounds how long a listing waits for one endpoint.
+	askTimeout = 5 * time.Second
+	// asksAtOnce bounds how many endpoints a listing asks at the same time.
+	asksAtOnce = 8
+	// maxListed is how many endpoints a cell of a table names.
+	maxListed = 10
+)
+
+// parseKey reads the name of a tunnel from a command line.
+func parseKey(s string) (Key, error) {
+	k, err := ParseKey(s)
+	if err != nil {
+		return k, &apps.UsageError{Err: err}
+	}
+	return k, nil
+}
+
+func parseAddresses(flag string, list []string) ([]Address, error) {
+	addresses := make([]Address, 0, len(list))
+	for _, s := range list {
+		a, err := ParseAddress(s)
+		if err != nil {
+			return nil, &apps.UsageError{Err: fmt.Errorf("--%s: %w", flag, err)}
+		}
+		addresses = append(addresses, a)
+	}
+	if len(addresses) == 0 {
+		return nil, &apps.UsageError{Err: fmt.Errorf("--%s is missing", flag)}
+	}
+	return addresses, nil
+}
+
+// resolve turns names of endpoints into IDs.
+func (c *client) resolve(ctx context.Context, list []string) ([]identity.ID, error) {
+	var ids []identity.ID
+	for _, name := range list {
+		ep, err := c.Resolve(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		c.names[ep.ID] = ep.Name
+		ids = append(ids, ep.ID)
+	}
+	return ids, nil
+}
+
+// name returns the name of an endpoint, or its ID if it is not in the mesh any more.
+func (c *client) name(ctx context.Context, id identity.ID) string {
+	if n, ok := c.names[id]; ok {
+		return n
+	}
+	n := string(id)
+	if ep, err := c.Resolve(ctx, n); err == nil {
+		n = ep.Name
+	}
+	c.names[id] = n
+	return n
+}
+
+func (c *client) nameList(ctx context.Context, ids []identity.ID, none string) string {
+	if len(ids) == 0 {
+		return none
+	}
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = c.name(ctx, id)
+	}
+	return strings.Join(names, ", ")
+}
+
+// openInbound opens or changes an inbound at the chosen endpoint.
+func (c *client) openInbound(ctx context.Context, name string, listens, exits []string) error {
+	config := Inbound{}
+	var err error
+	if config.Key, err = parseKey(name); err != nil {
+		return err
+	}
+	if config.Listens, err = parseAddresses("listen", listens); err != nil {
+		return err
+	}
+	if config.Exits, err = c.resolve(ctx, exits); err != nil {
+		return err
+	}
+	var s InboundStatus
+	if err := c.Call(ctx, http.MethodPost, appName+"/inbound/"+config.Key.String(), config, &s); err != nil {
+		return err
+	}
+	return c.Print(s, c.inboundTable(ctx, []InboundStatus{s}))
+}
+
+// openOutbound opens or changes an outbound at the chosen endpoint.
+func (c *client) openOutbound(ctx context.Context, name string, targets, entrances, users []string) error {
+	config := Outbound{}
+	var err error
+	if config.Key, err = parseKey(name); err != nil {
+		return err
+	}
+	if config.Targets, err = parseAddresses("targets", targets); err != nil {
+		return err
+	}
+	if config.Entrances, err = c.resolve(ctx, entrances); err != nil {
+		return err
+	}
+	config.Users = users
+	var s OutboundStatus
+	if err := c.Call(ctx, http.MethodPost, appName+"/outbound/"+config.Key.String(), config, &s); err != nil {
+		return err
+	}
+	return c.Print(s, c.outboundTable(ctx, []OutboundStatus{s}))
+}
+
+// closeEnd closes an inbound or an outbound at the chosen endpoint; kind is "inbound" or "outbound".
+func (c *client) closeEnd(ctx context.Context, kind, name string) error {
+	k, err := parseKey(name)
+	if err != nil {
+		return err
+	}
+	return c.Call(ctx, http.MethodDelete, appName+"/"+kind+"/"+k.String(), nil, nil)
+}
+
+func (c *client) getInbound(ctx context.Context) error {
+	var list []InboundStatus
+	if err := c.Call(ctx, http.MethodGet, appName+"/inbound", nil, &list); err != nil {
+		return err
+	}
+	return c.Print(list, c.inboundTable(ctx, list))
+}
+
+func (c *client) getOutbound(ctx context.Context) error {
+	var list []OutboundStatus
+	if err := c.Call(ctx, http.MethodGet, appName+"/outbound", nil, &list); err != nil {
+		return err
+	}
+	return c.Print(list, c.outboundTable(ctx, list))
+}
+
+func (c *client) inboundTable(ctx context.Context, list []InboundStatus) *apps.Table {
+	t := &apps.Table{Header: []string{"NAME", "LISTENS", "EXITS", "STATE", "FLOWS", "UP", "DOWN"}, Wide: 3}
+	for _, s := range list {
+		t.Add(append([]string{s.Key.String(), joinAddresses(s.Listens), c.nameList(ctx, s.Exits, "(all)"), s.state()},
+			s.Stats.cells()...)...)
+	}
+	return t
+}
+
+func (c *client) outboundTable(ctx context.Context, list []OutboundStatus) *apps.Table {
+	t := &apps.Table{Header: []string{"NAME", "TARGETS", "ENTRANCES", "USERS", "STATE", "FLOWS", "UP", "DOWN"}, Wide: 3}
+	for _, s := range list {
+		t.Add(append([]string{s.Key.String(), joinAddresses(s.Targets), c.nameList(ctx, s.Entrances, "(all)"),
+			userList(s.Users), s.state()}, s.Stats.cells()...)...)
+	}
+	return t
+}
+
+func joinAddresses(list []Address) string {
+	texts := make([]string, len(list))
+	for i, a := range list {
+		texts[i] = a.String()
+	}
+	return strings.Join(texts, ", ")
+}
+
+func userList(users []string) string {
+	if len(users) == 0 {
+		return "(owner only)"
+	}
+	return strings.Join(users, ", ")
+}
+
+// state sums up in a word or a sentence how the listeners do.
+func (s *InboundStatus) state() string {
+	open, problem := 0, ""
+	for _, l := range s.Listeners {
+		if l.Open {
+			open++
+		} else if problem == "" {
+			problem = l.Error
+		}
+	}
+	return summary(open, len(s.Listeners), "open", "closed", problem)
+}
+
+// state sums up in a word or a sentence how the targets do.
+func (s *OutboundStatus) state() string {
+	up, problem := 0, ""
+	for _, h := range s.Health {
+		if h.Up {
+			up++
+		} else if problem == "" {
+			problem = h.Error
+		}
+	}
+	return summary(up, len(s.Health), "up", "down", problem)
+}
+
+func summary(good, all int, yes, no, problem string) string {
+	if good == all {
+		return yes
+	}
+	text := no
+	if good > 0 {
+		text = fmt.Sprintf("%d of %d %s", good, all, yes)
+	}
+	if problem != "" {
+		text += ": " + problem
+	}
+	return text
+}
+
+// cells returns the columns FLOWS, UP and DOWN.
+func (s *Stats) cells() []string {
+	return []string{strconv.FormatInt(s.Flows, 10), strconv.FormatInt(s.Up, 10), strconv.FormatInt(s.Down, 10)}
+}
+
+// Ends is a tunnel with the endpoints that have an end of it.
+type Ends struct {
+	Key
+	Inbound  []End `json:"inbound"`
+	Outbound []End `json:"outbound"`
+}
+
+// End is an endpoint that has an end of a tunnel.
+type End struct {
+	ID   identity.ID `json:"id"`
+	Name string      `json:"name"`
+	User string      `json:"user"`
+}
+
+// survey finds all tunnels of the mesh: the outbounds that endpoints offer, and the inbounds of this user's endpoints.
+// An endpoint that does not answer is named on standard error.
+func (c *client) survey(ctx context.Context) ([]Ends, string, error) {
+	local, err := c.Resolve(ctx, "")
+	if err != nil {
+		return nil, "", err
+	}
+	all, err := c.Endpoints(ctx, apps.Filter{})
+	if err != nil {
+		return nil, "", err
+	}
+	tunnels := map[Key]*Ends{}
+	at := func(k Key) *Ends {
+		if tunnels[k] == nil {
+			tunnels[k] = &Ends{Key: k, Inbound: []End{}, Outbound: []End{}}
+		}
+		return tunnels[k]
+	}
+	var own []apps.Endpoint
+	for _, ep := range all {
+		for _, offer := range ep.Offers {
+			if k, err := ParseKey(strings.TrimPrefix(offer, appName+"/")); err == nil {
+				t := at(k)
+				t.Outbound = append(t.Outbound, End{ep.ID, ep.Name, ep.User})
+			}
+		}
+		if ep.User == local.User && (ep.Online || ep.Local) {
+			own = append(own, ep)
+		}
+	}
+	for i, s := range c.ask(ctx, own) {
+		for _, in := range s.Inbound {
+			t := at(in.Key)
+			t.Inbound = append(t.Inbound, End{own[i].ID, own[i].Name, own[i].User})
+		}
+	}
+	list := []Ends{}
+	for _, t := range sortedValues(tunnels) {
+		list = append(list, *t)
+	}
+	return list, local.User, nil
+}
+
+// ask returns the tunnels of each of this user's endpoints; those that do not answer have none.
+func (c *client) ask(ctx context.Context, own []apps.Endpoint) []Status {
+	answers := make([]Status, len(own))
+	errs := make([]error, len(own))
+	slots := make(chan struct{}, asksAtOnce) // one element for each question under way
+	var questions sync.WaitGroup
+	for i, ep := range own {
+		slots <- struct{}{}
+		questions.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, askTimeout)
+			defer cancel()
+			errs[i] = c.CallAt(ctx, ep.ID, http.MethodGet, appName+"/tunnels", nil, &answers[i])
+			<-slots
+		})
+	}
+	questions.Wait()
+	for i, err := range errs {
+		if err != nil {
+			fmt.Fprintf(c.Stderr(), "endpoint %s: %v\n", own[i].Name, err)
+		}
+	}
+	return answers
+}
+
+func (c *client) getTunnel(ctx context.Context) error {
+	list, user, err := c.survey(ctx)
+	if err != nil {
+		return err
+	}
+	t := &apps.Table{Header: []string{"NAME", "INBOUND", "OUTBOUND"}}
+	for _, e := range list {
+		t.Add(e.Key.String(), endList(e.Inbound, user), endList(e.Outbound, user))
+	}
+	return c.Print(list, t)
+}
+
+// endList names endpoints, with their user where that is not the given one.
+func endList(list []End, user string) string {
+	var names []string
+	for _, e := range list[:min(len(list), maxListed)] {
+		name := e.Name
+		if e.User != user {
+			name += " (" + e.User + ")"
+		}
+		names = append(names, name)
+	}
+	switch more := len(list) - maxListed; {
+	case len(list) == 0:
+		return "-"
+	case more > 0:
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(names, ", ")
+}
+
+func (c *client) describeTunnel(ctx context.Context, name string) error {
+	k, err := parseKey(name)
+	if err != nil {
+		return err
+	}
+	list, user, err := c.survey(ctx)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(list, func(e Ends) bool { return e.Key == k })
+	if i < 0 {
+		return apps.Errorf(apps.NotFound, "tunnel %s not found", k)
+	}
+	t := &apps.Table{}
+	t.Add("Tunnel:", k.String())
+	t.Add("Inbound:", endList(list[i].Inbound, user))
+	t.Add("Outbound:", endList(list[i].Outbound, user))
+	return c.Print(list[i], t)
+}
+
+func (c *client) describeInbound(ctx context.Context, name string) error {
+	k, err := parseKey(name)
+	if err != nil {
+		return err
+	}
+	ep, err := c.Endpoint(ctx)
+	if err != nil {
+		return err
+	}
+	var s InboundStatus
+	if err := c.Call(ctx, http.MethodGet, appName+"/inbound/"+k.String(), nil, &s); err != nil {
+		return err
+	}
+	t := &apps.Table{}
+	t.Add("Inbound:", k.String())
+	t.Add("Endpoint:", ep.Name)
+	for _, l := range s.Listeners {
+		state := "open"
+		if !l.Open {
+			state = "closed: " + l.Error
+		}
+		t.Add("Listen:", l.Address+"  "+state)
+	}
+	t.Add("Exits:", c.nameList(ctx, s.Exits, "(all endpoints that offer it to me)"))
+	for _, h := range s.Health {
+		h.Name = c.name(ctx, identity.ID(h.Name))
+		t.Add("Exit:", h.text())
+	}
+	c.addStats(ctx, t, &s.Stats)
+	return c.Print(s, t)
+}
+
+func (c *client) describeOutbound(ctx context.Context, name string) error {
+	k, err := parseKey(name)
+	if err != nil {
+		return err
+	}
+	ep, err := c.Endpoint(ctx)
+	if err != nil {
+		return err
+	}
+	var s OutboundStatus
+	if err := c.Call(ctx, http.MethodGet, appName+"/outbound/"+k.String(), nil, &s); err != nil {
+		return err
+	}
+	t := &apps.Table{}
+	t.Add("Outbound:", k.String())
+	t.Add("Endpoint:", ep.Name)
+	for _, h := range s.Health {
+		t.Add("Target:", h.text())
+	}
+	t.Add("Entrances:", c.nameList(ctx, s.Entrances, "(all endpoints of the users)"))
+	t.Add("Users:", userList(s.Users))
+	c.addStats(ctx, t, &s.Stats)
+	return c.Print(s, t)
+}
+
+func (h *Health) text() string {
+	state := "up"
+	if !h.Up {
+		state = "down: " + h.Error
+	}
+	return fmt.Sprintf("%s  %s  (%d flows, %d now)", h.Name, state, h.Flows, h.Active)
+}
+
+func (c *client) addStats(ctx context.Context, t *apps.Table, s *Stats) {
+	t.Add("Flows:", s.Counts.text())
+	for _, p := range s.Peers {
+		t.Add("Peer:", c.name(ctx, p.ID)+"  "+p.Counts.text())
+	}
+	codes := make([]string, 0, len(s.Errors))
+	for code, n := range s.Errors {
+		codes = append(codes, fmt.Sprintf("%s %d", code, n))
+	}
+	slices.Sort(codes)
+	if len(codes) > 0 {
+		t.Add("Errors:", strings.Join(codes, ", "))
+	}
+}
+
+func (c Counts) text() string {
+	return fmt.Sprintf("%d flows, %d now, %d bytes up, %d bytes down", c.Flows, c.Active, c.Up, c.Down)
+}

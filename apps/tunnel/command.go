@@ -1,0 +1,176 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"ztm/apps"
+)
+
+// Commands returns the command `ztm tunnel`, and what `ztm get` and `ztm describe` know of tunnels.
+func Commands(c apps.Console) (main *cli.Command, get, describe []*cli.Command) {
+	main = &cli.Command{
+		Name:  "tunnel",
+		Usage: "Make a port here a service there",
+		Description: example(
+			"ztm tunnel open outbound tcp/web --targets 127.0.0.1:80    # where the service is",
+			"ztm tunnel open inbound tcp/web --listen 8080              # where it is wanted"),
+		Subcommands: []*cli.Command{
+			{
+				Name:  "open",
+				Usage: "Open one end of a tunnel, or change it",
+				Description: example(
+					"ztm tunnel open outbound tcp/web --targets 127.0.0.1:80",
+					"ztm ep laptop tunnel open inbound tcp/web --listen 8080"),
+				Subcommands: []*cli.Command{openInboundCommand(c), openOutboundCommand(c)},
+			},
+			{
+				Name:        "close",
+				Usage:       "Close one end of a tunnel and its connections",
+				Description: example("ztm tunnel close inbound tcp/web"),
+				Subcommands: []*cli.Command{closeCommand(c, "inbound", "in"), closeCommand(c, "outbound", "out")},
+			},
+			{
+				Name:        "get",
+				Usage:       "List tunnels, or the ends at one endpoint",
+				Description: example("ztm tunnel get inbound"),
+				Subcommands: getCommands(c),
+				Action:      func(x *cli.Context) error { return none(x, newClient(c).getTunnel) },
+			},
+			{
+				Name:        "describe",
+				Usage:       "Show everything about one tunnel, or one end",
+				Description: example("ztm tunnel describe outbound tcp/web"),
+				Subcommands: describeCommands(c),
+			},
+		},
+	}
+	return main, getCommands(c), describeCommands(c) // each tree has its own: the library writes into them
+}
+
+func openInboundCommand(c apps.Console) *cli.Command {
+	return &cli.Command{
+		Name:      "inbound",
+		Aliases:   []string{"in"},
+		Usage:     "Listen here for a service that is elsewhere",
+		ArgsUsage: "tcp/NAME",
+		UsageText: "ztm tunnel open inbound tcp/NAME --listen [IP:]PORT ... [--exits EP ...]",
+		Description: "Without --exits, connections go to the endpoints that offer the tunnel and are mine or allow me, as\n" +
+			"long as these belong to one user. An address is IP:PORT, NAME:PORT, *:PORT for all addresses of the\n" +
+			"machine, PORT for 127.0.0.1, or unix:PATH.\n\n" + example(
+			"ztm tunnel open inbound tcp/web --listen 8080",
+			"ztm tunnel open inbound tcp/db --listen unix:/run/db.sock --exits home"),
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "listen", Usage: "listen on this `ADDRESS`"},
+			&cli.StringSliceFlag{Name: "exits", Usage: "go out at this `ENDPOINT` alone"},
+		},
+		Action: func(x *cli.Context) error {
+			return one(x, func(ctx context.Context, name string) error {
+				return newClient(c).openInbound(ctx, name, x.StringSlice("listen"), x.StringSlice("exits"))
+			})
+		},
+	}
+}
+
+func openOutboundCommand(c apps.Console) *cli.Command {
+	return &cli.Command{
+		Name:      "outbound",
+		Aliases:   []string{"out"},
+		Usage:     "Offer a service that is reached from here",
+		ArgsUsage: "tcp/NAME",
+		UsageText: "ztm tunnel open outbound tcp/NAME --targets HOST:PORT ... [--entrances EP ...] [--users USER ...]",
+		Description: "Only my own endpoints may use it, and those of the users that are named. Several targets take turns, and\n" +
+			"one that does not answer is left out for a while.\n\n" + example(
+			"ztm tunnel open outbound tcp/web --targets 127.0.0.1:80",
+			"ztm tunnel open outbound tcp/db --targets db1:5432 db2:5432 --users bob carol"),
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "targets", Usage: "connect to this `ADDRESS`: HOST:PORT or unix:PATH"},
+			&cli.StringSliceFlag{Name: "entrances", Usage: "allow this `ENDPOINT` alone"},
+			&cli.StringSliceFlag{Name: "users", Usage: "allow this `USER`, too"},
+		},
+		Action: func(x *cli.Context) error {
+			return one(x, func(ctx context.Context, name string) error {
+				return newClient(c).openOutbound(ctx, name,
+					x.StringSlice("targets"), x.StringSlice("entrances"), x.StringSlice("users"))
+			})
+		},
+	}
+}
+
+func closeCommand(c apps.Console, kind, alias string) *cli.Command {
+	return &cli.Command{
+		Name:        kind,
+		Aliases:     []string{alias},
+		Usage:       "Close an " + kind,
+		ArgsUsage:   "tcp/NAME",
+		UsageText:   "ztm tunnel close " + kind + " tcp/NAME",
+		Description: example("ztm tunnel close " + kind + " tcp/web"),
+		Action: func(x *cli.Context) error {
+			return one(x, func(ctx context.Context, name string) error { return newClient(c).closeEnd(ctx, kind, name) })
+		},
+	}
+}
+
+func getCommands(c apps.Console) []*cli.Command {
+	command := func(name, alias, usage string, action func(*client, context.Context) error) *cli.Command {
+		return &cli.Command{
+			Name: name, Aliases: []string{alias}, Usage: usage,
+			UsageText:   "ztm get " + name,
+			Description: example("ztm get "+name, "ztm ep laptop get "+name+" -o json"),
+			Action: func(x *cli.Context) error {
+				return none(x, func(ctx context.Context) error { return action(newClient(c), ctx) })
+			},
+		}
+	}
+	return []*cli.Command{
+		command("tunnel", "tun", "List the tunnels of the mesh", (*client).getTunnel),
+		command("inbound", "in", "List the inbounds of an endpoint", (*client).getInbound),
+		command("outbound", "out", "List the outbounds of an endpoint", (*client).getOutbound),
+	}
+}
+
+func describeCommands(c apps.Console) []*cli.Command {
+	command := func(name, alias, usage string, action func(*client, context.Context, string) error) *cli.Command {
+		return &cli.Command{
+			Name: name, Aliases: []string{alias}, Usage: usage,
+			ArgsUsage:   "tcp/NAME",
+			UsageText:   "ztm describe " + name + " tcp/NAME",
+			Description: example("ztm describe " + name + " tcp/web"),
+			Action: func(x *cli.Context) error {
+				return one(x, func(ctx context.Context, key string) error { return action(newClient(c), ctx, key) })
+			},
+		}
+	}
+	return []*cli.Command{
+		command("tunnel", "tun", "Show which endpoints have an end of a tunnel", (*client).describeTunnel),
+		command("inbound", "in", "Show an inbound: listeners, exits, traffic", (*client).describeInbound),
+		command("outbound", "out", "Show an outbound: targets, access, traffic", (*client).describeOutbound),
+	}
+}
+
+// example formats command lines for a description.
+func example(lines ...string) string {
+	return "Example:\n   " + strings.Join(lines, "\n   ")
+}
+
+// none runs an action that takes no argument.
+func none(x *cli.Context, action func(context.Context) error) error {
+	if x.Args().Present() {
+		return &apps.UsageError{Err: errors.New("unexpected argument " + x.Args().First())}
+	}
+	return action(x.Context)
+}
+
+// one runs an action that takes the name of a tunnel.
+func one(x *cli.Context, action func(context.Context, string) error) error {
+	switch x.Args().Len() {
+	case 0:
+		return &apps.UsageError{Err: errors.New("the name of the tunnel is missing")}
+	case 1:
+		return action(x.Context, x.Args().First())
+	}
+	return &apps.UsageError{Err: errors.New("unexpected argument " + x.Args().Get(1))}
+}

@@ -1,0 +1,178 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+)
+
+// The transports a tunnel carries.
+const (
+	TCP = "tcp"
+	UDP = "udp"
+)
+
+// Key names a tunnel. The inbounds and outbounds of the same key, at whatever endpoints, are one tunnel.
+type Key struct {
+	Protocol string `json:"protocol"`
+	Name     string `json:"name"`
+}
+
+// maxName is the longest name of a tunnel, in bytes: it travels in every endpoint record.
+const maxName = 63
+
+// ParseKey reads a key as it is written: "tcp/web".
+func ParseKey(s string) (Key, error) {
+	protocol, name, _ := strings.Cut(s, "/")
+	k := Key{protocol, name}
+	return k, k.validate()
+}
+
+func (k Key) String() string { return k.Protocol + "/" + k.Name }
+
+func (k Key) validate() error {
+	if k.Protocol != TCP && k.Protocol != UDP {
+		return fmt.Errorf("tunnel name %q: want tcp/NAME or udp/NAME", strings.TrimSuffix(k.String(), "/"))
+	}
+	if k.Name == "" || len(k.Name) > maxName || strings.ContainsFunc(k.Name, notInName) {
+		return fmt.Errorf("tunnel name %q: a name has letters, digits, '.', '_' and '-', at most %d bytes", k, maxName)
+	}
+	return nil
+}
+
+func notInName(r rune) bool {
+	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._-", r)
+}
+
+// Inbound is the entrance of a tunnel: where it listens, and which exits it may use.
+type Inbound struct {
+	Key
+	InboundSpec
+}
+
+// InboundSpec is what can be set of an inbound.
+type InboundSpec struct {
+	Listens []Address     `json:"listens"`
+	Exits   []identity.ID `json:"exits,omitempty"` // empty: whoever offers the tunnel to this user, as long as that is one user
+}
+
+// Outbound is the exit of a tunnel: what it connects to, and for whom.
+type Outbound struct {
+	Key
+	OutboundSpec
+}
+
+// OutboundSpec is what can be set of an outbound.
+type OutboundSpec struct {
+	Targets   []Address     `json:"targets"`
+	Entrances []identity.ID `json:"entrances,omitempty"` // empty: every endpoint of the users
+	Users     []string      `json:"users,omitempty"`     // users besides the endpoint's own; empty: nobody else
+}
+
+func (in *Inbound) validate() error {
+	if err := in.Key.validate(); err != nil {
+		return err
+	}
+	if err := validateAddresses(in.Protocol, in.Listens); err != nil {
+		return fmt.Errorf("inbound %s: listen: %w", in.Key, err)
+	}
+	for i, a := range in.Listens {
+		for _, b := range in.Listens[:i] {
+			if a.overlaps(b) {
+				return fmt.Errorf("inbound %s: listen: %s and %s overlap", in.Key, b, a)
+			}
+		}
+	}
+	if err := validateIDs(in.Exits); err != nil {
+		return fmt.Errorf("inbound %s: exits: %w", in.Key, err)
+	}
+	return nil
+}
+
+func (o *Outbound) validate() error {
+	if err := o.Key.validate(); err != nil {
+		return err
+	}
+	if err := validateAddresses(o.Protocol, o.Targets); err != nil {
+		return fmt.Errorf("outbound %s: targets: %w", o.Key, err)
+	}
+	for _, a := range o.Targets {
+		if err := a.validateTarget(); err != nil {
+			return fmt.Errorf("outbound %s: targets: %w", o.Key, err)
+		}
+	}
+	if err := validateIDs(o.Entrances); err != nil {
+		return fmt.Errorf("outbound %s: entrances: %w", o.Key, err)
+	}
+	if err := validateUsers(o.Users); err != nil {
+		return fmt.Errorf("outbound %s: users: %w", o.Key, err)
+	}
+	return nil
+}
+
+func validateAddresses(protocol string, list []Address) error {
+	if len(list) == 0 {
+		return errors.New("want at least one address")
+	}
+	for _, a := range list {
+		switch {
+		case a.Path != "" && protocol == UDP:
+			return fmt.Errorf("%s: a unix socket carries tcp tunnels alone", a)
+		case a.Path != "" && !filepath.IsAbs(a.Path):
+			return fmt.Errorf("%s: the path of the socket is not absolute", a)
+		case a.Size() != list[0].Size():
+			return fmt.Errorf("%s and %s have different numbers of ports", list[0], a)
+		}
+	}
+	return nil
+}
+
+// validateTarget refuses what can be listened on but not connected to.
+func (a Address) validateTarget() error {
+	if a.Path == "" && (a.First == 0 || a.wild()) {
+		return fmt.Errorf("%s is nothing to connect to", a)
+	}
+	return nil
+}
+
+func validateIDs(list []identity.ID) error {
+	for i, id := range list {
+		if _, err := identity.ParseID(string(id)); err != nil {
+			return err
+		}
+		if slices.Contains(list[:i], id) {
+			return fmt.Errorf("%s is there twice", id)
+		}
+	}
+	return nil
+}
+
+func validateUsers(list []string) error {
+	for i, u := range list {
+		if u == "" || strings.ContainsAny(u, "/*,") || strings.ContainsFunc(u, func(r rune) bool { return !unicode.IsGraphic(r) || r == ' ' }) {
+			return fmt.Errorf("%q is not the name of a user", u)
+		}
+		if slices.Contains(list[:i], u) {
+			return fmt.Errorf("%s is there twice", u)
+		}
+	}
+	return nil
+}
+
+// allows returns nil if a peer may use the tunnel at endpoint self, and otherwise the answer that it gets.
+func (o *Outbound) allows(self apps.Endpoint, p apps.Peer) error {
+	if p.User != self.User && !slices.Contains(o.Users, p.User) {
+		return apps.Errorf(apps.Denied, "endpoint %s does not allow user %s to use tunnel %s", self.Name, p.User, o.Key)
+	}
+	if len(o.Entrances) > 0 && !slices.Contains(o.Entrances, p.ID) {
+		return apps.Errorf(apps.Denied, "endpoint %s does not allow endpoint %s as an entrance of tunnel %s",
+			self.Name, p.ID, o.Key)
+	}
+	return nil
+}

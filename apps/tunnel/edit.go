@@ -1,0 +1,130 @@
+package tunnel
+
+import "ztm/apps"
+
+// setInbound opens an inbound, or changes it: new connections find the new settings, flows that run go on. If it
+// fails, nothing has changed.
+func (a *App) setInbound(config Inbound) error {
+	a.editing.Lock()
+	defer a.editing.Unlock()
+	if err := config.validate(); err != nil {
+		return apps.Errorf(apps.BadRequest, "%v", err)
+	}
+	if err := a.vacant(config); err != nil {
+		return err
+	}
+	in := a.inbound(config.Key)
+	if in == nil {
+		in = newInbound(a.host, Inbound{Key: config.Key})
+	}
+	listeners, undo, err := in.prepare(config)
+	if err != nil {
+		return err
+	}
+	if err := a.host.State.Save(inboundPrefix+config.Key.String(), config); err != nil {
+		undo()
+		return err
+	}
+	a.mu.Lock()
+	a.inbounds[config.Key] = in
+	stopped := a.stopped
+	a.mu.Unlock()
+	in.commit(config, listeners)
+	if stopped {
+		in.end()
+	}
+	return nil
+}
+
+// vacant returns nil if no other inbound listens where a configuration wants to.
+func (a *App) vacant(config Inbound) error {
+	for _, other := range a.allInbounds() {
+		if other.key == config.Key || other.key.Protocol != config.Protocol {
+			continue
+		}
+		for _, taken := range other.settings().Listens {
+			for _, wanted := range config.Listens {
+				if wanted.overlaps(taken) {
+					return apps.Errorf(apps.Conflict, "listen %s: inbound %s already listens on %s", wanted, other.key, taken)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// deleteInbound closes an inbound and its flows.
+func (a *App) deleteInbound(k Key) error {
+	a.editing.Lock()
+	defer a.editing.Unlock()
+	in := a.inbound(k)
+	if in == nil {
+		return a.missing("inbound", k)
+	}
+	if err := a.host.State.Delete(inboundPrefix + k.String()); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	delete(a.inbounds, k)
+	a.mu.Unlock()
+	in.end()
+	return nil
+}
+
+// setOutbound opens an outbound, or changes it: new flows find the new settings, flows that run go on unless their
+// peer has no access any more.
+func (a *App) setOutbound(config Outbound) error {
+	a.editing.Lock()
+	defer a.editing.Unlock()
+	if err := config.validate(); err != nil {
+		return apps.Errorf(apps.BadRequest, "%v", err)
+	}
+	if err := a.host.State.Save(outboundPrefix+config.Key.String(), config); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	o := a.outbounds[config.Key]
+	if o == nil {
+		o = newOutbound(a.host, config)
+		a.outbounds[config.Key] = o
+	}
+	a.mu.Unlock()
+	o.change(config)
+	self := a.host.Mesh.Self()
+	a.host.Cut(func(p apps.Peer, path string) bool {
+		return path == config.Key.String() && config.allows(self, p) != nil
+	})
+	a.offer()
+	return nil
+}
+
+// deleteOutbound closes an outbound and its flows.
+func (a *App) deleteOutbound(k Key) error {
+	a.editing.Lock()
+	defer a.editing.Unlock()
+	if a.outbound(k) == nil {
+		return a.missing("outbound", k)
+	}
+	if err := a.host.State.Delete(outboundPrefix + k.String()); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	delete(a.outbounds, k)
+	a.mu.Unlock()
+	a.host.Cut(func(_ apps.Peer, path string) bool { return path == k.String() })
+	a.offer()
+	return nil
+}
+
+func (a *App) missing(what string, k Key) error {
+	return apps.Errorf(apps.NotFound, "endpoint %s has no %s %s", a.host.Mesh.Self().Name, what, k)
+}
+
+// offer publishes the names of the outbounds. The caller holds editing.
+func (a *App) offer() {
+	var names []string
+	for _, o := range a.allOutbounds() {
+		names = append(names, o.key.String())
+	}
+	a.host.Offer(names)
+}

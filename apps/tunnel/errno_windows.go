@@ -1,0 +1,15 @@
+package tunnel
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/windows"
+)
+
+// What the system says, by what it means.
+var (
+	errsRefused     = []syscall.Errno{windows.WSAECONNREFUSED, windows.WSAECONNRESET}
+	errsUnreachable = []syscall.Errno{windows.WSAENETUNREACH, windows.WSAEHOSTUNREACH, windows.WSAENETDOWN, windows.WSAEHOSTDOWN, windows.WSAEADDRNOTAVAIL}
+	errsInUse       = []syscall.Errno{windows.WSAEADDRINUSE, windows.WSAEACCES}
+	errsNoAddress   = []syscall.Errno{windows.WSAEADDRNOTAVAIL}
+)

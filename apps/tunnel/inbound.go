@@ -1,0 +1,289 @@
+// The entrance of a TCP tunnel. The way of one connection:
+//
+//	accept -> forward -> reach: order the exits, Mesh.Open at the first that takes it -> splice.Join
+//
+//  1. accept never ends because of an error: it waits and goes on.
+//  2. reach asks the exits one after the other. An exit has taken the connection when its target has, so that
+//     nothing the client sent is lost in an attempt that fails.
+//  3. If no exit takes it, the client's connection is reset: it must not look like a server that had nothing to say.
+
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/splice"
+)
+
+// openFlowTimeout is how long one exit may take to connect: more than its own [dialTimeout], so that its word arrives.
+const openFlowTimeout = dialTimeout + 5*time.Second
+
+// inbound is an Inbound at work.
+type inbound struct {
+	key   Key          // static
+	mesh  apps.Mesh    // static
+	log   *slog.Logger // static
+	exits *exits       // static; for when the configuration names none
+	pool  pool
+	stats stats
+	group group // its listeners and its flows
+
+	mu        sync.Mutex
+	config    Inbound
+	listeners []*listener // as in config.Listens, ranges spread out
+}
+
+func newInbound(h apps.Host, config Inbound) *inbound {
+	in := &inbound{key: config.Key, mesh: h.Mesh, log: h.Log.With("tunnel", config.Key.String()), config: config,
+		exits: &exits{mesh: h.Mesh, key: config.Key}}
+	in.listeners = spread(config, nil)
+	return in
+}
+
+// spread returns a listener for each port of a configuration, taking over those of old with the same address.
+func spread(config Inbound, old []*listener) []*listener {
+	old = slices.Clone(old)
+	var list []*listener
+	for _, a := range config.Listens {
+		for i := range a.Size() {
+			address := a.At(i)
+			l := newListener(config.Protocol, address)
+			if j := slices.IndexFunc(old, func(o *listener) bool { return o.address == address }); j >= 0 {
+				l = old[j]
+				old = slices.Delete(old, j, j+1)
+			}
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+// prepare opens the listeners of a new configuration without changing anything for the present one, and returns them.
+// Those that it opened are closed again by undo.
+func (in *inbound) prepare(config Inbound) (list []*listener, undo func(), err error) {
+	old := in.current()
+	list = spread(config, old)
+	undo = func() {
+		for _, l := range list {
+			if !slices.Contains(old, l) {
+				l.close()
+			}
+		}
+	}
+	for _, l := range list {
+		if err := l.open(); err != nil {
+			undo()
+			return nil, nil, err
+		}
+	}
+	return list, undo, nil
+}
+
+// commit makes a configuration and its listeners the present ones. Flows that run are left alone.
+func (in *inbound) commit(config Inbound, list []*listener) {
+	in.mu.Lock()
+	old := in.listeners
+	in.config, in.listeners = config, list
+	in.mu.Unlock()
+	for _, l := range old {
+		if !slices.Contains(list, l) {
+			l.close()
+		}
+	}
+	in.exits.forget()
+	in.start()
+}
+
+// start lets the listeners run that do not run yet.
+func (in *inbound) start() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	i := 0
+	for _, a := range in.config.Listens {
+		for n := range a.Size() {
+			in.startLocked(in.listeners[i], spot{n, a.Size()})
+			i++
+		}
+	}
+}
+
+func (in *inbound) startLocked(l *listener, s spot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.spot = s
+	if l.stop != nil {
+		return
+	}
+	stop, ok := in.group.Go(func(ctx context.Context) {
+		l.run(ctx, in.log, func(ctx context.Context, socket io.Closer) { in.serve(ctx, l, socket) })
+	})
+	if ok {
+		l.stop = stop
+	}
+}
+
+// end closes the listeners and the flows.
+func (in *inbound) end() {
+	in.group.End()
+	for _, l := range in.current() {
+		l.close() // one that never ran
+	}
+}
+
+func (in *inbound) current() []*listener {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.listeners
+}
+
+func (in *inbound) settings() Inbound {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.config
+}
+
+// serve serves one open listener until it is closed.
+func (in *inbound) serve(ctx context.Context, l *listener, socket io.Closer) {
+	accept(ctx, socket.(net.Listener), in.log, func(client net.Conn) {
+		if _, ok := in.group.Go(func(ctx context.Context) { in.forward(ctx, l, client) }); !ok {
+			splice.Abort(client)
+		}
+	})
+}
+
+// forward carries one connection of a client to an exit.
+func (in *inbound) forward(ctx context.Context, l *listener, client net.Conn) {
+	flow, exit, err := in.reach(ctx, in.mesh.Open, l.query(client.RemoteAddr()))
+	if err != nil {
+		in.failed(client.RemoteAddr(), exit, err)
+		splice.Abort(client)
+		return
+	}
+	defer in.pool.took(string(exit))()
+	tally := in.stats.flow(exit)
+	defer tally.end()
+	if _, _, err := splice.Join(ctx, &metered{client, tally.up, tally.down}, flow); err != nil {
+		in.log.Debug("flow broke", "peer", exit, "err", err)
+	}
+}
+
+// failed logs and counts a client that was turned away.
+func (in *inbound) failed(client net.Addr, exit identity.ID, err error) {
+	in.stats.failed(err)
+	in.log.Info("connection turned away", "client", client, "peer", exit, "err", err)
+}
+
+// query returns the parameters of a flow: who the client is, and which port of a range it came to.
+func (l *listener) query(client net.Addr) url.Values {
+	q := url.Values{}
+	if client != nil && l.address.Path == "" {
+		q.Set(clientParam, client.String())
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.spot.size > 1 {
+		q.Set(portParam, strconv.Itoa(l.spot.index))
+		q.Set(portsParam, strconv.Itoa(l.spot.size))
+	}
+	return q
+}
+
+// opener is [apps.Mesh.Open] or [apps.Mesh.OpenDatagrams].
+type opener func(context.Context, identity.ID, string, url.Values) (net.Conn, error)
+
+// reach opens a flow at one of the exits. On failure it returns the last exit that was tried, if any.
+func (in *inbound) reach(ctx context.Context, open opener, q url.Values) (net.Conn, identity.ID, error) {
+	if explicit := in.settings().Exits; len(explicit) > 0 {
+		return in.try(ctx, open, idStrings(explicit), q)
+	}
+	list, err := in.exits.find(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	c, exit, err := in.try(ctx, open, list, q)
+	if err == nil {
+		return c, exit, nil
+	}
+	// The exits may be others by now. If they are not, the failure stands.
+	in.exits.forget()
+	again, findErr := in.exits.find(ctx)
+	again = slices.DeleteFunc(slices.Clone(again), func(id string) bool { return slices.Contains(list, id) })
+	if findErr != nil || len(again) == 0 {
+		return nil, exit, err
+	}
+	return in.try(ctx, open, again, q)
+}
+
+// try asks exits in order until one takes the flow. If none does, the error has the first one's code and what each
+// of them said.
+func (in *inbound) try(ctx context.Context, open opener, list []string, q url.Values) (net.Conn, identity.ID, error) {
+	var said []string
+	var first error
+	var last identity.ID
+	for _, id := range in.pool.order(list) {
+		last = identity.ID(id)
+		c, err := in.open(ctx, open, last, q)
+		if err == nil {
+			return c, last, nil
+		}
+		if ctx.Err() != nil {
+			return nil, last, ctx.Err()
+		}
+		in.pool.failed(id, err)
+		said = append(said, fmt.Sprintf("exit %s: %v", id, err))
+		if first == nil {
+			first = err
+		}
+		if !retryable(err) {
+			break
+		}
+	}
+	return nil, last, apps.Errorf(apps.CodeOf(first), "%s", strings.Join(said, "; "))
+}
+
+func (in *inbound) open(ctx context.Context, open opener, exit identity.ID, q url.Values) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, openFlowTimeout)
+	defer cancel()
+	c, err := open(ctx, exit, appName+"/"+in.key.String(), q)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, apps.Errorf(apps.Timeout, "no answer in %v", openFlowTimeout)
+	}
+	return c, err
+}
+
+func idStrings(ids []identity.ID) []string {
+	list := make([]string, len(ids))
+	for i, id := range ids {
+		list[i] = string(id)
+	}
+	return list
+}
+
+// InboundStatus is an inbound and how it does.
+type InboundStatus struct {
+	Inbound
+	Listeners []ListenStatus `json:"listeners"`
+	Health    []Health       `json:"health"` // of the exits that were tried
+	Stats     Stats          `json:"stats"`
+}
+
+func (in *inbound) status() InboundStatus {
+	s := InboundStatus{Inbound: in.settings(), Stats: in.stats.snapshot(), Health: in.pool.health(nil)}
+	for _, l := range in.current() {
+		s.Listeners = append(s.Listeners, l.status())
+	}
+	return s
+}

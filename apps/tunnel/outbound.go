@@ -1,0 +1,173 @@
+// The exit of a TCP tunnel. The way of one flow:
+//
+//	Serve -> permit: is the peer allowed -> dialAny: order the targets, connect -> Flow.Accept -> splice.Join
+//
+//  1. permit looks at the verified peer of this very flow and at nothing else that the peer says.
+//  2. The flow is accepted when the target has been reached, so that the entrance learns what really happened.
+//  3. After a change that takes access away, the flows of those who lost it are cut (see App.setOutbound).
+
+package tunnel
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"ztm/apps"
+	"ztm/tunnel/splice"
+)
+
+// The parameters of a flow. All of them are the entrance's word.
+const (
+	clientParam = "client" // the address of the client, "192.0.2.1:5000"
+	portParam   = "port"   // for a range: which of its ports, counted from 0
+	portsParam  = "ports"  // for a range: how many ports it has
+)
+
+// outbound is an Outbound at work.
+type outbound struct {
+	key    Key                      // static
+	mesh   apps.Mesh                // static
+	log    *slog.Logger             // static
+	config atomic.Pointer[Outbound] // replaced, never changed
+	pool   pool
+	stats  stats
+}
+
+func newOutbound(h apps.Host, config Outbound) *outbound {
+	o := &outbound{key: config.Key, mesh: h.Mesh, log: h.Log.With("tunnel", config.Key.String())}
+	o.change(config)
+	return o
+}
+
+// change makes a configuration the present one.
+func (o *outbound) change(config Outbound) {
+	o.config.Store(&config)
+	o.pool.keep(config.targetNames())
+}
+
+// Serve handles a flow of a peer to one of the outbounds.
+func (a *App) Serve(ctx context.Context, f apps.Flow) {
+	protocol, name, _ := strings.Cut(f.Path(), "/")
+	o := a.outbound(Key{protocol, name})
+	if o == nil {
+		f.Refuse(apps.Errorf(apps.NotFound, "endpoint %s has no tunnel %s", a.host.Mesh.Self().Name, f.Path()))
+		return
+	}
+	if err := o.serve(ctx, f); err != nil {
+		f.Refuse(err)
+		o.stats.failed(err)
+		o.log.Info("flow refused", "peer", f.Peer().ID, "user", f.Peer().User, "err", err)
+	}
+}
+
+// serve handles a flow until it is over. An error means that it was not accepted.
+func (o *outbound) serve(ctx context.Context, f apps.Flow) error {
+	config := o.config.Load()
+	denied := config.allows(o.mesh.Self(), f.Peer())
+	if f.Query().Has(probeParam) {
+		answerProbe(f, denied)
+		return nil
+	}
+	if denied != nil {
+		return denied
+	}
+	targets, err := config.targets(f.Query())
+	if err != nil {
+		return err
+	}
+	target, over, err := o.dial(ctx, targets)
+	if err != nil {
+		return err
+	}
+	defer over()
+	flow, err := f.Accept()
+	if err != nil {
+		target.Close()
+		return apps.Errorf(apps.Broken, "the flow ended before it began")
+	}
+	tally := o.stats.flow(f.Peer().ID)
+	defer tally.end()
+	if _, _, err := splice.Join(ctx, flow, &metered{target, tally.down, tally.up}); err != nil {
+		o.log.Debug("flow broke", "peer", f.Peer().ID, "err", err)
+	}
+	return nil
+}
+
+// answerProbe tells a peer whether it is allowed: with a flow that carries nothing, or with the refusal. It is no
+// event: peers ask before they know whom to ask.
+func answerProbe(f apps.Flow, denied error) {
+	if denied != nil {
+		f.Refuse(denied)
+	} else if c, err := f.Accept(); err == nil {
+		c.Close()
+	}
+}
+
+// targets returns the addresses that a flow may go to: the targets, or the one port that it asks for of each of them.
+func (o *Outbound) targets(q url.Values) ([]Address, error) {
+	size := o.Targets[0].Size()
+	ports, index := 1, 0
+	if q.Has(portsParam) || q.Has(portParam) {
+		var err1, err2 error
+		ports, err1 = strconv.Atoi(q.Get(portsParam))
+		index, err2 = strconv.Atoi(q.Get(portParam))
+		if err1 != nil || err2 != nil || index < 0 || index >= ports {
+			return nil, apps.Errorf(apps.BadRequest, "tunnel %s: the flow names no port of a range", o.Key)
+		}
+	}
+	if ports != size {
+		return nil, apps.Errorf(apps.BadRequest, "tunnel %s has %d ports at its exit and %d at its entrance", o.Key, size, ports)
+	}
+	list := make([]Address, len(o.Targets))
+	for i, a := range o.Targets {
+		list[i] = a.At(index)
+	}
+	return list, nil
+}
+
+// dial connects to one of the targets. The caller calls over when the flow is over.
+func (o *outbound) dial(ctx context.Context, targets []Address) (c net.Conn, over func(), err error) {
+	names := make([]string, len(targets))
+	byName := map[string]Address{}
+	for i, a := range targets {
+		names[i] = a.String()
+		byName[names[i]] = a
+	}
+	var order []Address
+	for _, name := range o.pool.order(names) {
+		order = append(order, byName[name])
+	}
+	c, target, err := dialAny(ctx, o.key.Protocol, order, func(a Address, err error) { o.pool.failed(a.String(), err) })
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, o.pool.took(target.String()), nil
+}
+
+// OutboundStatus is an outbound and how it does.
+type OutboundStatus struct {
+	Outbound
+	Health []Health `json:"health"` // of the targets
+	Stats  Stats    `json:"stats"`
+}
+
+func (o *outbound) status() OutboundStatus {
+	config := o.config.Load()
+	return OutboundStatus{Outbound: *config, Health: o.pool.health(config.targetNames()), Stats: o.stats.snapshot()}
+}
+
+// targetNames returns the targets as the pool knows them: each port of a range on its own.
+func (o *Outbound) targetNames() []string {
+	names := make([]string, 0, len(o.Targets))
+	for _, a := range o.Targets {
+		for i := range a.Size() {
+			names = append(names, a.At(i).String())
+		}
+	}
+	return names
+}

@@ -1,0 +1,156 @@
+package tunnel
+
+import (
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/splice"
+)
+
+// maxPeers bounds the peers that are counted apart; what more peers do is counted in the total alone.
+const maxPeers = 1000
+
+// Stats is what has passed through one inbound or outbound since the agent started.
+type Stats struct {
+	Counts
+	Errors map[apps.Code]int64 `json:"errors,omitempty"` // connections that failed before a flow began, by reason
+	Peers  []PeerCounts        `json:"peers,omitempty"`  // by the endpoint at the other end, sorted by ID
+}
+
+// Counts counts flows, and bytes of the people's data: what the mesh adds is not in it.
+type Counts struct {
+	Active int64 `json:"active"` // flows right now
+	Flows  int64 `json:"flows"`
+	Up     int64 `json:"up"`   // bytes from clients to targets
+	Down   int64 `json:"down"` // bytes from targets to clients
+}
+
+// PeerCounts counts what passed between this endpoint and another.
+type PeerCounts struct {
+	ID identity.ID `json:"id"`
+	Counts
+}
+
+// counter is a live Counts.
+type counter struct {
+	active, flows, up, down atomic.Int64
+}
+
+func (c *counter) counts() Counts {
+	return Counts{Active: c.active.Load(), Flows: c.flows.Load(), Up: c.up.Load(), Down: c.down.Load()}
+}
+
+// stats is a live Stats. The zero value is ready.
+type stats struct {
+	total counter
+
+	mu     sync.Mutex
+	peers  map[identity.ID]*counter
+	errors map[apps.Code]int64
+}
+
+// flow counts a flow with a peer as begun. The caller reports its bytes to the result and ends it.
+func (s *stats) flow(peer identity.ID) *tally {
+	t := &tally{&s.total, s.peer(peer)}
+	for _, c := range t {
+		c.active.Add(1)
+		c.flows.Add(1)
+	}
+	return t
+}
+
+func (s *stats) peer(id identity.ID) *counter {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.peers == nil {
+		s.peers = map[identity.ID]*counter{}
+	}
+	c := s.peers[id]
+	if c == nil {
+		c = &counter{}
+		if len(s.peers) < maxPeers {
+			s.peers[id] = c
+		}
+	}
+	return c
+}
+
+// failed counts a connection that did not become a flow.
+func (s *stats) failed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.errors == nil {
+		s.errors = map[apps.Code]int64{}
+	}
+	s.errors[apps.CodeOf(err)]++
+}
+
+func (s *stats) snapshot() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := Stats{Counts: s.total.counts(), Errors: maps.Clone(s.errors)}
+	for id, c := range s.peers {
+		out.Peers = append(out.Peers, PeerCounts{id, c.counts()})
+	}
+	slices.SortFunc(out.Peers, func(a, b PeerCounts) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	return out
+}
+
+// tally is where one flow is counted: in the total and for its peer.
+type tally [2]*counter
+
+func (t *tally) up(n int) {
+	for _, c := range t {
+		c.up.Add(int64(n))
+	}
+}
+
+func (t *tally) down(n int) {
+	for _, c := range t {
+		c.down.Add(int64(n))
+	}
+}
+
+func (t *tally) end() {
+	for _, c := range t {
+		c.active.Add(-1)
+	}
+}
+
+// metered is the outer end of a flow, the client's or the target's connection, whose bytes are counted as they pass.
+type metered struct {
+	net.Conn
+	read, wrote func(int)
+}
+
+func (m *metered) Read(p []byte) (int, error) {
+	n, err := m.Conn.Read(p)
+	m.read(n)
+	return n, err
+}
+
+func (m *metered) Write(p []byte) (int, error) {
+	n, err := m.Conn.Write(p)
+	m.wrote(n)
+	return n, err
+}
+
+// CloseWrite passes a half-close on to a connection that can.
+func (m *metered) CloseWrite() error {
+	if c, ok := m.Conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return nil
+}
+
+// Reset ends the connection so that the other side sees a failure.
+func (m *metered) Reset() error {
+	splice.Abort(m.Conn)
+	return nil
+}

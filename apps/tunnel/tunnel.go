@@ -1,0 +1,147 @@
+// Package tunnel is the tunnel app: a port here is a service there.
+//
+// A tunnel has a name, such as tcp/web, and two kinds of ends. An outbound is its exit: it connects to targets, for
+// those users that it names. An inbound is its entrance: it listens, and takes each connection to an endpoint that has
+// the outbound of the same name:
+//
+//	client -> inbound.go accept -> exits.go which endpoint -> Mesh.Open ~~~ outbound.go permit, dial -> target
+//
+// Whether a peer may use an outbound is decided at the exit, for every flow, on the verified peer. An inbound never
+// picks an exit by luck: when endpoints of several users offer the name and allow it, it takes none and says so.
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"ztm/apps"
+)
+
+// appName is the first segment of the paths to this app, here and at every peer.
+const appName = "tunnel"
+
+// App is the tunnel app of one endpoint in one mesh.
+type App struct {
+	host apps.Host // static
+
+	editing sync.Mutex // held through a change of the configuration; taken before mu
+
+	mu        sync.Mutex
+	inbounds  map[Key]*inbound
+	outbounds map[Key]*outbound
+	stopped   bool
+}
+
+// New makes the app with the tunnels that were saved. A tunnel that cannot be loaded is logged and left alone.
+func New(h apps.Host) apps.App {
+	a := &App{host: h, inbounds: map[Key]*inbound{}, outbounds: map[Key]*outbound{}}
+	err := errors.Join(
+		load(h.State, inboundPrefix, func(config *Inbound) { a.inbounds[config.Key] = newInbound(h, *config) }),
+		load(h.State, outboundPrefix, func(config *Outbound) { a.outbounds[config.Key] = newOutbound(h, *config) }))
+	if err != nil {
+		h.Log.Error("some tunnels were not loaded", "err", err)
+	}
+	return a
+}
+
+// The keys under which tunnels are saved: "inbound/tcp/web".
+const (
+	inboundPrefix  = "inbound/"
+	outboundPrefix = "outbound/"
+)
+
+// load hands all valid objects that were saved with a prefix to add. It goes on after a failure.
+func load[T any, P interface {
+	*T
+	validate() error
+}](s apps.State, prefix string, add func(P)) error {
+	keys, err := s.Keys(prefix)
+	errs := []error{err}
+	for _, key := range keys {
+		p := P(new(T))
+		if _, err = s.Load(key, p); err == nil {
+			err = p.validate()
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", key, err))
+			continue
+		}
+		add(p)
+	}
+	return errors.Join(errs...)
+}
+
+// Name returns "tunnel".
+func (a *App) Name() string { return appName }
+
+// Run opens the listeners and publishes what is offered, until ctx ends. It returns when all listeners and their flows
+// are closed.
+func (a *App) Run(ctx context.Context) error {
+	a.editing.Lock()
+	for _, in := range a.allInbounds() {
+		in.start()
+	}
+	a.offer()
+	a.editing.Unlock()
+
+	<-ctx.Done()
+
+	a.editing.Lock()
+	defer a.editing.Unlock()
+	a.mu.Lock()
+	a.stopped = true
+	a.mu.Unlock()
+	var ends sync.WaitGroup
+	for _, in := range a.allInbounds() {
+		ends.Go(in.end)
+	}
+	ends.Wait()
+	return nil
+}
+
+func (a *App) inbound(k Key) *inbound {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.inbounds[k]
+}
+
+func (a *App) outbound(k Key) *outbound {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.outbounds[k]
+}
+
+// allInbounds returns the inbounds, sorted by key.
+func (a *App) allInbounds() []*inbound {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return sortedValues(a.inbounds)
+}
+
+// allOutbounds returns the outbounds, sorted by key.
+func (a *App) allOutbounds() []*outbound {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return sortedValues(a.outbounds)
+}
+
+func sortedValues[V any](m map[Key]V) []V {
+	list := make([]V, 0, len(m))
+	for _, k := range sortedKeys(m) {
+		list = append(list, m[k])
+	}
+	return list
+}
+
+func sortedKeys[V any](m map[Key]V) []Key {
+	keys := make([]Key, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(x, y Key) int { return strings.Compare(x.String(), y.String()) })
+	return keys
+}
