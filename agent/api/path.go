@@ -97,9 +97,13 @@ func FlowPath(mesh string, id identity.ID, path string, query url.Values) string
 	return p
 }
 
-// join appends segments, escaped: a name that holds a slash stays one segment.
+// join appends segments, escaped: a name that holds a slash stays one segment, one that is ".." does not go up.
 func join(path string, segments ...string) string {
 	for _, s := range segments {
+		if s == "." || s == ".." {
+			path += "/" + strings.ReplaceAll(s, ".", "%2E")
+			continue
+		}
 		path += "/" + url.PathEscape(s)
 	}
 	return path

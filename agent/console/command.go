@@ -1,0 +1,290 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"ztm/agent/console/grammar"
+	"ztm/apps"
+)
+
+// Run runs a command line, without the program's name, and returns the status to exit with: 0, 1 on failure, 2 on wrong
+// usage, or the status of an [apps.ExitError]. commands are those of the mesh and of the apps, which use this console.
+// ctx ends when the user interrupts.
+func (c *Console) Run(ctx context.Context, args []string, commands []*cli.Command) int {
+	err := c.run(ctx, args, commands)
+	if err == nil {
+		return 0
+	}
+	if exit := (*apps.ExitError)(nil); errors.As(err, &exit) {
+		return exit.Status
+	}
+	hint := ""
+	if h := (*apps.HintError)(nil); errors.As(err, &h) {
+		hint = h.Hint
+	}
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = errors.New("interrupted")
+	}
+	fail(c.cfg.Stderr, err, hint)
+	if errors.As(err, new(*apps.UsageError)) {
+		return 2
+	}
+	return 1
+}
+
+func (c *Console) run(ctx context.Context, args []string, commands []*cli.Command) error {
+	app := c.app(append(commands, c.commands()...))
+	root := tree(app)
+	if len(args) == 0 {
+		return grammar.Help(c.cfg.Stdout, []*grammar.Command{root})
+	}
+	if args[0] == "__complete" {
+		c.complete(ctx, root, toComplete(args[1:]))
+		return nil
+	}
+	line, err := grammar.Parse(root, args)
+	if err != nil {
+		return err
+	}
+	if line.Help {
+		return grammar.Help(c.cfg.Stdout, line.Path)
+	}
+	c.prefixes(line.Prefixes)
+	if len(line.Names) > 0 {
+		childless(app, line.Path)
+	}
+	return app.RunContext(ctx, append([]string{app.Name}, line.Canonical()...))
+}
+
+// toComplete takes apart the arguments of __complete: [-e] -- WORDS. With -e the word to complete is an empty one more.
+func toComplete(args []string) []string {
+	for i, a := range args {
+		if a == "--" {
+			words := args[i+1:]
+			if i > 0 {
+				words = append(words[:len(words):len(words)], "")
+			}
+			return words
+		}
+	}
+	return nil
+}
+
+// app puts the commands under a root with the options that all of them have. The parser below is never asked for help
+// and never finds a mistake in the line but in a value: that is done before it sees the line.
+func (c *Console) app(commands []*cli.Command) *cli.App {
+	app := &cli.App{
+		Name:  "ztm",
+		Usage: "a zero-trust mesh: reach services on your devices through a hub that cannot read what it carries",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "data `DIR` of the agent", DefaultText: "~/.ztm, or $ZTM_DATA"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "output `FORMAT`: table, wide, json or yaml", Value: "table"},
+		},
+		Commands:                  commands,
+		Before:                    c.before,
+		Reader:                    c.cfg.Stdin,
+		Writer:                    c.cfg.Stdout,
+		ErrWriter:                 c.cfg.Stderr,
+		HideHelp:                  true,
+		HideHelpCommand:           true,
+		HideVersion:               true,
+		DisableSliceFlagSeparator: true,
+		OnUsageError:              usageError,
+		ExitErrHandler:            func(*cli.Context, error) {}, // only main exits
+	}
+	adapt(commands)
+	return app
+}
+
+func (c *Console) before(x *cli.Context) error {
+	switch f := x.String("output"); f {
+	case "table", "wide", "json", "yaml":
+		c.format = f
+	default:
+		return &apps.UsageError{Err: &apps.HintError{
+			Err:  fmt.Errorf("unknown output format %q", f),
+			Hint: "formats are: table, wide, json, yaml",
+		}}
+	}
+	return c.choose(x.String("data"))
+}
+
+// adapt switches off, all the way down, what the parser would do by itself.
+func adapt(commands []*cli.Command) {
+	for _, cmd := range commands {
+		cmd.HideHelp = true
+		cmd.OnUsageError = usageError
+		adapt(cmd.Subcommands)
+	}
+}
+
+// usageError takes the parser's word for an option's value that makes no sense.
+func usageError(_ *cli.Context, err error, _ bool) error {
+	return &apps.UsageError{Err: errors.New(strings.Replace(err.Error(), " for flag -", " for option --", 1))}
+}
+
+// childless hides the subcommands of a command that has been given names: the parser would look for the first name
+// among them.
+func childless(app *cli.App, path []*grammar.Command) {
+	commands := app.Commands
+	for i, p := range path[1:] {
+		for _, cmd := range commands {
+			if cmd.Name != p.Name {
+				continue
+			}
+			commands = cmd.Subcommands
+			if i == len(path)-2 {
+				cmd.Subcommands = nil
+			}
+			break
+		}
+	}
+}
+
+// tree is the app as the grammar sees it.
+func tree(app *cli.App) *grammar.Command {
+	root := &grammar.Command{Name: app.Name, Usage: app.Usage, Options: options(app.Flags), Commands: nodes(app.Commands)}
+	root.Commands = append(root.Commands,
+		&grammar.Command{
+			Name: "mesh", Prefix: true, Args: "MESH", Usage: "do what follows in a mesh: ztm mesh MESH COMMAND...",
+			Description: "Needed only where several meshes are joined and none is the default one.\n\n" +
+				"Example:\n  ztm mesh home get ep",
+		},
+		&grammar.Command{
+			Name: "ep", Aliases: []string{"endpoint"}, Prefix: true, Args: "[MESH/]EP", Usage: "do what follows at an endpoint: ztm ep EP COMMAND...",
+			Description: "The endpoint must be yours. It is named by its name or its ID.\n\n" +
+				"Example:\n  ztm ep office tunnel open outbound tcp/ssh --targets 127.0.0.1:22\n  ztm ep home/nas log ep",
+		})
+	return root
+}
+
+func nodes(commands []*cli.Command) []*grammar.Command {
+	var out []*grammar.Command
+	for _, cmd := range commands {
+		out = append(out, &grammar.Command{
+			Name: cmd.Name, Aliases: cmd.Aliases, Usage: cmd.Usage, Description: cmd.Description, Args: cmd.ArgsUsage,
+			Options: options(cmd.Flags), Commands: nodes(cmd.Subcommands), Hidden: cmd.Hidden, Runs: cmd.Action != nil,
+		})
+	}
+	return out
+}
+
+func options(flags []cli.Flag) []grammar.Option {
+	var out []grammar.Option
+	for _, f := range flags {
+		o := grammar.Option{Name: f.Names()[0], Aliases: f.Names()[1:]}
+		if d, ok := f.(cli.DocGenerationFlag); ok {
+			o.Usage, o.Value = placeholder(d.GetUsage())
+			switch {
+			case !d.TakesValue():
+				o.Kind = grammar.Bool
+			case strings.HasPrefix(o.Value, "["):
+				o.Kind, o.Value = grammar.Optional, strings.Trim(o.Value, "[]")
+			default:
+				o.Kind = grammar.One
+			}
+			switch text := d.GetDefaultText(); text {
+			case "", "0", "false", "0s":
+			default:
+				o.Default = strings.Trim(text, `"`)
+			}
+		}
+		if s, ok := f.(cli.DocGenerationSliceFlag); ok && s.IsSliceFlag() {
+			o.Kind = grammar.List
+		}
+		if r, ok := f.(cli.RequiredFlag); ok {
+			o.Required = r.IsRequired()
+		}
+		if v, ok := f.(cli.VisibleFlag); ok {
+			o.Hidden = !v.IsVisible()
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+// placeholder returns the usage of a flag and the word in it that stands in backquotes, which names the value.
+func placeholder(usage string) (text, value string) {
+	before, rest, ok := strings.Cut(usage, "`")
+	value, after, closed := strings.Cut(rest, "`")
+	if !ok || !closed {
+		return usage, ""
+	}
+	return before + value + after, value
+}
+
+// commands are those that need no agent.
+func (c *Console) commands() []*cli.Command {
+	return []*cli.Command{
+		{
+			Name: "config", Usage: "show or set which agent and which mesh are used",
+			Description: "What is set is kept in ~/.ztm.conf. $ZTM_DATA and $ZTM_MESH have precedence, options have more.\n\n" +
+				"Example:\n  ztm config --mesh home\n  ztm config --data /var/lib/ztm",
+			Flags: []cli.Flag{
+				&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "data `DIR` of the agent; empty for the usual one"},
+				&cli.StringFlag{Name: "mesh", Usage: "`MESH` to use where several are joined; empty for none"},
+			},
+			Action: func(x *cli.Context) error {
+				if !x.IsSet("data") && !x.IsSet("mesh") {
+					return c.showSettings()
+				}
+				return c.save(setting(x, "data"), setting(x, "mesh"))
+			},
+		},
+		{
+			Name: "completion", ArgsUsage: "bash|zsh|fish|powershell", Usage: "print the completion script of a shell",
+			Description: "Example:\n  source <(ztm completion bash)\n  ztm completion fish > ~/.config/fish/completions/ztm.fish",
+			Action:      func(x *cli.Context) error { return completion(c.cfg.Stdout, x.Args().First()) },
+		},
+		{
+			Name: "install-links", ArgsUsage: "DIR", Usage: "make ztm-hub and ztm-agent beside ztm",
+			Description: "Links where the file system has them, copies where not. ztm-hub is `ztm run hub`, ztm-agent is `ztm run agent`.\n\n" +
+				"Example:\n  ztm install-links /usr/local/bin",
+			Action: func(x *cli.Context) error {
+				exe, err := os.Executable()
+				if err != nil {
+					return err
+				}
+				made, err := installLinks(exe, x.Args().First())
+				for _, path := range made {
+					c.Note("%s", path)
+				}
+				return err
+			},
+		},
+		{
+			Name: "version", Usage: "show what this binary is",
+			Description: "Example:\n  ztm version --json",
+			Flags:       []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "the same as --output json"}},
+			Action: func(x *cli.Context) error {
+				if x.Bool("json") {
+					c.format = "json"
+				}
+				return c.showVersion()
+			},
+		},
+	}
+}
+
+// setting returns the value of an option that was given, or nil.
+func setting(x *cli.Context, name string) *string {
+	if !x.IsSet(name) {
+		return nil
+	}
+	s := x.String(name)
+	return &s
+}
+
+func (c *Console) showVersion() error {
+	v := c.cfg.Version
+	return c.Print(v, &apps.Table{Rows: [][]string{
+		{"Tag:", v.Tag}, {"Commit:", v.Commit}, {"Date:", v.Date}, {"Go:", v.Go},
+		{"Platform:", v.OS + "/" + v.Arch}, {"Features:", strings.Join(v.Features, ", ")},
+	}})
+}

@@ -1,0 +1,116 @@
+package console
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"ztm/apps"
+)
+
+// settings is what `ztm config` keeps: $HOME/.ztm.conf.
+type settings struct {
+	Data string `json:"data,omitempty"` // directory of the agent
+	Mesh string `json:"mesh,omitempty"` // to choose if several are joined
+}
+
+func (c *Console) home() (string, error) {
+	if h := c.cfg.Getenv("HOME"); h != "" {
+		return h, nil
+	}
+	h, err := os.UserHomeDir()
+	if err != nil {
+		return "", &apps.HintError{Err: fmt.Errorf("no home directory: %w", err), Hint: "set HOME, or name the data directory with --data"}
+	}
+	return h, nil
+}
+
+func (c *Console) settingsFile() (string, error) {
+	h, err := c.home()
+	return filepath.Join(h, ".ztm.conf"), err
+}
+
+// load reads the settings. A file that is not there is empty.
+func (c *Console) load() (settings, error) {
+	path, err := c.settingsFile()
+	if err != nil {
+		return settings{}, err
+	}
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return settings{}, nil
+	}
+	if err != nil {
+		return settings{}, fmt.Errorf("configuration: %w", err)
+	}
+	var s settings
+	if err := json.Unmarshal(b, &s); err != nil {
+		return settings{}, &apps.HintError{
+			Err:  fmt.Errorf("configuration: %s: %v", path, err),
+			Hint: "repair or remove the file",
+		}
+	}
+	return s, nil
+}
+
+// save changes the settings that are given.
+func (c *Console) save(data, mesh *string) error {
+	s, err := c.load()
+	if err != nil {
+		return err
+	}
+	if data != nil {
+		if s.Data = *data; s.Data != "" {
+			if s.Data, err = filepath.Abs(s.Data); err != nil {
+				return fmt.Errorf("configuration: %w", err)
+			}
+		}
+	}
+	if mesh != nil {
+		s.Mesh = *mesh
+	}
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	path, err := c.settingsFile()
+	if err != nil {
+		return err
+	}
+	f, err := CreatePrivate(path)
+	if err != nil {
+		return err
+	}
+	defer f.Discard()
+	return f.Commit(append(b, '\n'))
+}
+
+// choose settles which agent and which mesh a command line is about: an option wins over the environment, that over
+// the settings, those over what is usual. Without a home directory there are no settings, which matters only if
+// nothing else names the data directory: a service often has no home.
+func (c *Console) choose(data string) error {
+	var s settings
+	data = cmp.Or(data, c.cfg.Getenv("ZTM_DATA"))
+	home, err := c.home()
+	if err == nil {
+		s, err = c.load()
+	} else if data != "" {
+		err = nil
+	}
+	c.data = cmp.Or(data, s.Data, filepath.Join(home, ".ztm"))
+	c.fallback = cmp.Or(c.cfg.Getenv("ZTM_MESH"), s.Mesh)
+	return err
+}
+
+// showSettings prints what `ztm config` shows: what is in force, wherever it comes from.
+func (c *Console) showSettings() error {
+	t := &apps.Table{Rows: [][]string{
+		{"Data directory:", c.data},
+		{"Default mesh:", cmp.Or(c.fallback, "(none)")},
+	}}
+	return c.Print(settings{Data: c.data, Mesh: c.fallback}, t)
+}

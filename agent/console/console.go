@@ -1,0 +1,97 @@
+// Package console is the command line: a client of the agent that runs on this machine.
+//
+//	words -> grammar -> command -> Console -> agent/api over the agent's socket -> table, JSON or YAML
+//
+// A command line chooses an agent (its data directory), a mesh and an endpoint, by options, by the prefixes `mesh` and
+// `ep`, by the environment, and by the configuration in the home directory. A [Console] knows what was chosen and talks
+// to the agent on behalf of the commands; the apps' commands see it as [apps.Console]. It holds no state of the mesh,
+// no key and no permit, and it decides nothing: what a user may do is decided by the agents and the hub.
+package console
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+
+	"ztm/agent/api"
+	"ztm/apps"
+)
+
+// Config is what a command line gets from its process.
+type Config struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	Getenv         func(string) string // HOME, ZTM_DATA, ZTM_MESH
+	Version        api.Version         // of this binary
+}
+
+// Console runs command lines, one at a time. Its methods that talk to the agent may be called from any goroutine, by
+// the command that runs.
+type Console struct {
+	cfg Config
+
+	// Chosen by the command line before its command runs.
+	data     string // directory of the agent
+	mesh     string // given with a prefix; empty chooses by itself
+	fallback string // mesh to choose if several are joined
+	endpoint string // given with a prefix; empty is the agent's own
+	format   string // of Print
+
+	mu     sync.Mutex
+	found  *api.Mesh      // guarded by mu; the chosen mesh once it is known
+	chosen *apps.Endpoint // guarded by mu; the chosen endpoint once it is known
+}
+
+var _ apps.Console = (*Console)(nil)
+
+// New returns a console. A nil stream is empty, a nil Getenv knows no variable.
+func New(cfg Config) *Console {
+	if cfg.Stdin == nil {
+		cfg.Stdin = eof{}
+	}
+	if cfg.Stdout == nil {
+		cfg.Stdout = io.Discard
+	}
+	if cfg.Stderr == nil {
+		cfg.Stderr = io.Discard
+	}
+	if cfg.Getenv == nil {
+		cfg.Getenv = func(string) string { return "" }
+	}
+	return &Console{cfg: cfg, format: "table"}
+}
+
+type eof struct{}
+
+func (eof) Read([]byte) (int, error) { return 0, io.EOF }
+
+// Stdin returns the standard input of the command.
+func (c *Console) Stdin() io.Reader { return c.cfg.Stdin }
+
+// Stdout returns the standard output of the command.
+func (c *Console) Stdout() io.Writer { return c.cfg.Stdout }
+
+// Stderr returns the standard error of the command.
+func (c *Console) Stderr() io.Writer { return c.cfg.Stderr }
+
+// DataDir returns the data directory that was chosen. It is known when a command runs, not before.
+func (c *Console) DataDir() string { return c.data }
+
+// Note tells a person at the terminal what was done. It is silent where nobody watches: success needs no words.
+func (c *Console) Note(format string, args ...any) {
+	if terminal(c.cfg.Stderr) {
+		fmt.Fprintln(c.cfg.Stderr, clean(fmt.Sprintf(format, args...)))
+	}
+}
+
+// terminal reports whether a person reads w.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok || f.Name() == os.DevNull {
+		return false
+	}
+	fi, err := f.Stat()
+	return err == nil && fi.Mode()&fs.ModeCharDevice != 0
+}

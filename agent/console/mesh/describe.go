@@ -1,0 +1,90 @@
+package mesh
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"ztm/agent/api"
+	"ztm/apps"
+)
+
+func (c commands) describeMesh(ctx context.Context, name string) error {
+	m, err := c.MeshNamed(ctx, name)
+	if err != nil {
+		return err
+	}
+	return c.Print(m, &apps.Table{Rows: [][]string{
+		{"Mesh:", m.Name},
+		{"ID:", string(m.ID)},
+		{"Status:", status(m)},
+		{"Hubs:", orNone(m.Hubs)},
+		{"Joined as:", m.Agent.Name},
+		{"Endpoint ID:", string(m.Agent.ID)},
+		{"User:", m.Agent.User},
+		{"Labels:", orNone(m.Agent.Labels)},
+		{"Certificate ends:", when(m.Agent.NotAfter)},
+		{"Can sign:", yesNo(m.Signer)},
+		{"Eviction list:", "version " + strconv.FormatUint(m.Trust, 10)},
+	}})
+}
+
+func (c commands) describeEndpoint(ctx context.Context, name string) error {
+	found, err := c.EndpointNamed(ctx, name)
+	if err != nil {
+		return err
+	}
+	m, err := c.Mesh(ctx)
+	if err != nil {
+		return err
+	}
+	var ep api.Endpoint
+	if err := c.Do(ctx, http.MethodGet, api.EndpointPath(m.Name, found.ID), nil, &ep); err != nil {
+		return err
+	}
+	ip, port := split(ep.Address)
+	return c.Print(ep, &apps.Table{Rows: [][]string{
+		{"Endpoint:", title(ep.Endpoint)},
+		{"ID:", string(ep.ID)},
+		{"Username:", ep.User},
+		{"IP:", ip},
+		{"Port:", port},
+		{"Ping:", milliseconds(ep.RTT)},
+		{"Status:", online(ep.Online)},
+		{"Last seen:", when(ep.Seen)},
+		{"Sessions:", strconv.Itoa(ep.Sessions)},
+		{"Labels:", orNone(ep.Labels)},
+		{"Offers:", orNone(ep.Offers)},
+		{"Can sign:", yesNo(ep.Signer)},
+		{"Version:", dash(ep.Version)},
+	}})
+}
+
+func (c commands) describeHub(ctx context.Context, name string) error {
+	hubs, err := c.hubs(ctx, name)
+	if err != nil {
+		return err
+	}
+	h := hubs[0]
+	return c.Print(h, &apps.Table{Rows: [][]string{
+		{"Hub:", h.Address},
+		{"ID:", dash(string(h.ID))},
+		{"Status:", online(h.Connected)},
+		{"Ping:", milliseconds(h.RTT)},
+		{"Agents:", strconv.Itoa(h.Agents)},
+		{"Carriers:", strconv.Itoa(h.Carriers)},
+		{"Connected since:", when(h.Since)},
+		{"Version:", dash(h.Version)},
+	}})
+}
+
+func (c commands) describeUser(ctx context.Context, name string) error {
+	users, err := c.users(ctx, name)
+	if err != nil {
+		return err
+	}
+	return c.Print(users[0], &apps.Table{Rows: [][]string{
+		{"User:", users[0].Name},
+		{"Endpoints:", orNone(users[0].Endpoints)},
+	}})
+}

@@ -1,0 +1,148 @@
+package mesh
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"ztm/agent/api"
+	"ztm/agent/console"
+	"ztm/apps"
+)
+
+// maxFile is the largest permit or key that is read, in bytes.
+const maxFile = 1 << 20
+
+// identity prints the public key that an invitation is for.
+func (c commands) identity(ctx context.Context) error {
+	pem, err := c.Fetch(ctx, api.IdentityPath)
+	if err != nil {
+		return err
+	}
+	_, err = c.Stdout().Write(pem)
+	return err
+}
+
+func (c commands) join(ctx context.Context, mesh, name, permit string) error {
+	b, err := c.read(permit)
+	if err != nil {
+		return fmt.Errorf("permit: %w", err)
+	}
+	if !json.Valid(b) {
+		return &apps.HintError{
+			Err:  fmt.Errorf("permit: %s is not a permit: it is not JSON", permit),
+			Hint: "a permit comes from: ztm run hub --permit FILE, or: ztm invite USER --permit FILE",
+		}
+	}
+	var m api.Mesh
+	if err := c.Do(ctx, http.MethodPost, api.MeshPath(mesh), api.Join{Name: name, Permit: b}, &m); err != nil {
+		return err
+	}
+	c.Note("joined %s as %s, user %s", mesh, name, m.Agent.User)
+	return nil
+}
+
+func (c commands) leave(ctx context.Context, mesh string) error {
+	if err := c.Do(ctx, http.MethodDelete, api.MeshPath(mesh), nil, nil); err != nil {
+		return err
+	}
+	c.Note("left %s", mesh)
+	return nil
+}
+
+// invitation is what invite is asked for.
+type invitation struct {
+	user     string
+	identity string        // file with a public key; empty makes a token
+	permit   string        // file to write; empty and "-" print
+	expires  time.Duration // of a token
+}
+
+func (c commands) invite(ctx context.Context, i invitation) error {
+	var in api.Invite
+	if i.identity == "" {
+		in.Expires = int64(i.expires / time.Second)
+		if in.Expires < 1 {
+			return &apps.UsageError{Err: errors.New("option --expires: want at least a second, for example 24h")}
+		}
+	} else {
+		pem, err := c.read(i.identity)
+		if err != nil {
+			return fmt.Errorf("identity: %w", err)
+		}
+		in.PublicKey = string(pem)
+	}
+	m, err := c.Mesh(ctx)
+	if err != nil {
+		return err
+	}
+	var permit json.RawMessage
+	ask := func() error { return c.Do(ctx, http.MethodPost, api.PermitPath(m.Name, i.user), in, &permit) }
+	if i.permit == "" || i.permit == "-" {
+		if err := ask(); err != nil {
+			return err
+		}
+		return c.printPermit(permit)
+	}
+	f, err := console.CreatePrivate(i.permit)
+	if err != nil {
+		return err
+	}
+	defer f.Discard()
+	if err := ask(); err != nil {
+		return err
+	}
+	if err := f.Commit(append(permit, '\n')); err != nil {
+		return err
+	}
+	c.Note("permit for %s written to %s", i.user, i.permit)
+	return nil
+}
+
+func (c commands) printPermit(permit json.RawMessage) error {
+	_, err := c.Stdout().Write(append(permit, '\n'))
+	return err
+}
+
+func (c commands) evict(ctx context.Context, user string) error {
+	m, err := c.Mesh(ctx)
+	if err != nil {
+		return err
+	}
+	var out api.Evicted
+	if err := c.Do(ctx, http.MethodDelete, api.UserPath(m.Name, user), nil, &out); err != nil {
+		return err
+	}
+	c.Note("evicted %s from %s", user, m.Name)
+	return c.Print(out, nil)
+}
+
+// read returns the content of a file, or of standard input for "-".
+func (c commands) read(path string) ([]byte, error) {
+	in := c.Stdin()
+	if path == "-" {
+		path = "standard input"
+	} else {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	b, err := io.ReadAll(io.LimitReader(in, maxFile+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(b) > maxFile:
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxFile)
+	case len(b) == 0:
+		return nil, fmt.Errorf("%s is empty", path)
+	}
+	return b, nil
+}

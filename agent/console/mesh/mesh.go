@@ -1,0 +1,71 @@
+// Package mesh is the part of the command line that is about the mesh itself: who is in it, who gets in, who must
+// leave, and how the ways to the others are. Each command is one or two requests to the agent and a table.
+package mesh
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"ztm/agent/console"
+)
+
+// commands holds the Actions of the commands.
+type commands struct {
+	*console.Console
+}
+
+// milliseconds shows a round trip.
+func milliseconds(ms float64) string {
+	switch {
+	case ms <= 0:
+		return "-"
+	case ms < 10:
+		return fmt.Sprintf("%.1fms", ms)
+	}
+	return fmt.Sprintf("%.0fms", ms)
+}
+
+// amount shows a number of bytes.
+func amount(n uint64) string {
+	const unit = 1000
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, i := float64(n)/unit, 0
+	for ; f >= 999.95 && i < len("kMGTPE")-1; i++ {
+		f /= unit
+	}
+	return fmt.Sprintf("%.1f %cB", f, "kMGTPE"[i])
+}
+
+// when shows a time in Unix seconds; zero is unknown.
+func when(unix int64) string {
+	if unix <= 0 {
+		return "-"
+	}
+	return time.Unix(unix, 0).UTC().Format(time.RFC3339)
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// orNone shows a list.
+func orNone(list []string) string {
+	if len(list) == 0 {
+		return "-"
+	}
+	return strings.Join(list, ", ")
+}
+
+// dash shows a text that may be missing.
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

@@ -1,0 +1,118 @@
+// What is printed was partly written by others: names, labels and messages come from other endpoints and from the hub.
+// No such text may move the cursor, colour a line, end it, or reorder what stands beside it.
+
+package console
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"ztm/apps"
+)
+
+// Print writes v to standard output in the format that -o asked for. Where that is the table, it prints t.
+func (c *Console) Print(v any, t *apps.Table) error {
+	var b []byte
+	var err error
+	switch c.format {
+	case "json":
+		b, err = marshal(v)
+		b = append(b, '\n')
+	case "yaml":
+		b, err = toYAML(v)
+	default:
+		b = table(t, c.format == "wide")
+	}
+	if err != nil {
+		return fmt.Errorf("output: %w", err)
+	}
+	_, err = c.cfg.Stdout.Write(b)
+	return err
+}
+
+// table renders a header row and rows in aligned columns, two spaces apart. Without a header the first column is a
+// label: this is how one thing is described.
+func table(t *apps.Table, wide bool) []byte {
+	if t == nil {
+		return nil
+	}
+	rows := t.Rows
+	if len(t.Header) > 0 {
+		rows = append([][]string{t.Header}, rows...)
+	}
+	var widths []int
+	cells := make([][]string, len(rows))
+	for i, row := range rows {
+		if !wide {
+			row = row[:max(0, len(row)-t.Wide)]
+		}
+		for j, cell := range row {
+			cell = clean(cell)
+			cells[i] = append(cells[i], cell)
+			if j == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[j] = max(widths[j], utf8.RuneCountInString(cell))
+		}
+	}
+	var b bytes.Buffer
+	for _, row := range cells {
+		var line strings.Builder
+		for j, cell := range row {
+			line.WriteString(cell)
+			line.WriteString(strings.Repeat(" ", widths[j]-utf8.RuneCountInString(cell)+2))
+		}
+		b.WriteString(strings.TrimRight(line.String(), " "))
+		b.WriteByte('\n')
+	}
+	return b.Bytes()
+}
+
+// clean replaces every rune that is not a letter, a mark, a number, punctuation, a symbol or a space: control
+// characters, line ends, bidirectional overrides, invisible ones.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// marshal renders v as indented JSON in which what [clean] would replace is escaped.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	var out []byte
+	for _, r := range string(bytes.TrimSpace(b.Bytes())) {
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			out = utf8.AppendRune(out, r)
+		case r > 0xffff:
+			hi, lo := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, hi, lo)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out, nil
+}
+
+// fail prints an error and its hint for a person, each on one line.
+func fail(w io.Writer, err error, hint string) {
+	fmt.Fprintf(w, "ztm: %s\n", clean(err.Error()))
+	if hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", clean(hint))
+	}
+}
