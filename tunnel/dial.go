@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -170,4 +171,18 @@ func dialTLS(ctx context.Context, d *Dialer, address string, config *tls.Config)
 		return nil, nil, fmt.Errorf("handshake with %s: %w", address, err)
 	}
 	return c, raw, nil
+}
+
+// ProxyFromEnvironment returns the proxy that HTTPS_PROXY (or https_proxy) names; nil if there is none. NO_PROXY is not looked at: a
+// hub that is to be reached directly is reached with an agent that has no HTTPS_PROXY.
+func ProxyFromEnvironment() (*url.URL, error) {
+	s := os.Getenv("HTTPS_PROXY")
+	if s == "" {
+		s = os.Getenv("https_proxy")
+	}
+	u, err := ParseProxy(s)
+	if err != nil {
+		return nil, fmt.Errorf("HTTPS_PROXY: %v", err)
+	}
+	return u, nil
 }

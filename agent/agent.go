@@ -1,0 +1,282 @@
+// Package agent keeps this device in its meshes and decides what others may do here.
+//
+//	Agent            one process: the device's key, the database, the local API
+//	└─ mesh          one membership: certificate, trust, apps
+//	   ├─ connect.go    the control session with a hub: dial, register, events, again
+//	   ├─ pool.go       sealed sessions to peers that we opened: warm, shared, bounded
+//	   ├─ serve.go      sealed sessions that peers opened: one request = one flow or one question
+//	   ├─ directory.go  who is in the mesh, every record verified
+//	   └─ member.go     join, leave, invite, evict, renew, sign
+//
+// It opens no port: everything goes out to the hub. Apps get the [apps.Mesh] that mesh.go implements.
+package agent
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"ztm/agent/api"
+	"ztm/apps"
+	"ztm/store"
+	"ztm/tunnel"
+	"ztm/tunnel/identity"
+)
+
+// Config is how an agent runs. Only Data is required.
+type Config struct {
+	Data    string       // the data directory; made with mode 0700 if it is not there
+	Proxy   *url.URL     // through which hubs are reached; nil: directly, or as HTTPS_PROXY says
+	Log     *slog.Logger // nil discards
+	Version api.Version
+	Built   time.Time // when the binary was built, a floor for the clock; zero: none
+
+	// Apps is what each mesh runs. nil: the list of applist.go.
+	Apps []Constructor
+}
+
+// Agent is one agent. Make it with [New], then [Agent.Run] it once.
+type Agent struct {
+	// static after construction
+	config Config
+	log    *slog.Logger
+	db     *store.DB
+	key    ed25519.PrivateKey
+	self   identity.ID
+	clock  *identity.Clock
+	dialer *tunnel.Dialer
+	stop   context.CancelCauseFunc
+	life   context.Context // ends when Run is to end; meshes live inside it
+
+	mu     sync.Mutex
+	meshes map[string]*mesh // guarded by mu
+	busy   map[string]bool  // names being joined or left; guarded by mu
+	wg     sync.WaitGroup   // one for each running mesh
+}
+
+// New opens the database, makes the device's key if there is none, and prepares the meshes that were joined. The caller calls Close
+// if it does not call Run.
+func New(c Config) (*Agent, error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Apps == nil {
+		c.Apps = appList()
+	}
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	// The socket of the local API lies in here: the directory is what keeps others out.
+	if err := os.Chmod(c.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	db, err := store.Open(filepath.Join(c.Data, "agent.db"), schema(), store.Options{Log: c.Log})
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{config: c, log: c.Log, db: db, dialer: &tunnel.Dialer{Proxy: c.Proxy},
+		meshes: map[string]*mesh{}, busy: map[string]bool{}}
+	a.life, a.stop = context.WithCancelCause(context.Background())
+	if err := a.load(); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *Agent) load() error {
+	d, err := loadDevice(a.db)
+	if err != nil {
+		return err
+	}
+	if a.key, err = identity.ParsePrivateKey(d.Key); err != nil {
+		return fmt.Errorf("%s: %v", filepath.Join(a.config.Data, "agent.db"), err)
+	}
+	a.self = identity.IDOf(a.key.Public().(ed25519.PublicKey))
+	a.clock = identity.NewClock(a.config.Built, time.Unix(d.LastSeen, 0))
+	rows, err := loadMeshes(a.db)
+	if err != nil {
+		return err
+	}
+	for name, row := range rows {
+		m, err := newMesh(a, name, row)
+		if err != nil {
+			return fmt.Errorf("mesh %s: %v", name, err)
+		}
+		a.meshes[name] = m
+	}
+	return nil
+}
+
+// Close releases what New opened. It is not called after Run.
+func (a *Agent) Close() error { return a.db.Close() }
+
+// ID returns the endpoint ID of this device: the same in every mesh.
+func (a *Agent) ID() identity.ID { return a.self }
+
+// Run serves the local API and keeps the meshes connected until ctx ends. When it returns, everything it started has ended and the
+// database is closed.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.db.Close()
+	listener, token, err := api.Listen(a.config.Data)
+	if err != nil {
+		return fmt.Errorf("local API: %w", err)
+	}
+	defer context.AfterFunc(ctx, func() { a.stop(context.Cause(ctx)) })()
+	a.mu.Lock()
+	for _, m := range a.meshes {
+		a.startLocked(m)
+	}
+	a.mu.Unlock()
+	a.log.Info("agent is running", "endpoint", a.self, "data", a.config.Data, "api", api.Location(a.config.Data))
+	if a.db.InMemory() {
+		a.log.Info("the database cannot be mapped on this file system: it is kept in memory and written whole after each change")
+	}
+	a.wg.Go(a.keepTime)
+	err = a.serveAPI(listener, token)
+	a.stop(net0(err))
+	a.wg.Wait()
+	return err
+}
+
+// net0 is the cause the meshes see: never nil.
+func net0(err error) error {
+	if err == nil {
+		return context.Canceled
+	}
+	return err
+}
+
+// keepTime remembers, at most daily, that it is at least so late (design: a router without a clock boots in 1970).
+func (a *Agent) keepTime() {
+	for {
+		if now := a.clock.Now(); now.Year() < 2100 { // a clock far ahead must not become the floor
+			if err := touchDevice(a.db, now); err != nil {
+				a.log.Warn("cannot save the time", "err", err)
+			}
+		}
+		timer := time.NewTimer(24 * time.Hour)
+		select {
+		case <-timer.C:
+		case <-a.life.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+func (a *Agent) startLocked(m *mesh) {
+	a.wg.Go(func() { m.run(a.life) })
+}
+
+// mesh returns a joined mesh by name.
+func (a *Agent) mesh(name string) (*mesh, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if m := a.meshes[name]; m != nil {
+		return m, nil
+	}
+	return nil, apps.Errorf(apps.NotFound, "this agent has not joined a mesh named %q", name)
+}
+
+// all returns the joined meshes, by name.
+func (a *Agent) all() []*mesh {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []*mesh
+	for _, m := range a.meshes {
+		out = append(out, m)
+	}
+	slices.SortFunc(out, func(x, y *mesh) int { return strings.Compare(x.name, y.name) })
+	return out
+}
+
+// reserve keeps two joins or leaves of one name apart.
+func (a *Agent) reserve(name string) (release func(), err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.busy[name] {
+		return nil, apps.Errorf(apps.Conflict, "mesh %q is being joined or left at this moment", name)
+	}
+	a.busy[name] = true
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.busy, name)
+	}, nil
+}
+
+// Join joins a mesh: see member.go. It returns when the hub knows this endpoint, and changes nothing when it fails.
+func (a *Agent) Join(ctx context.Context, name, endpoint string, permit []byte) error {
+	release, err := a.reserve(name)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if m, _ := a.mesh(name); m != nil {
+		return apps.Errorf(apps.Conflict, "this agent has joined mesh %q already", name)
+	}
+	row, err := a.admit(ctx, name, endpoint, permit)
+	if err != nil {
+		return err
+	}
+	m, err := newMesh(a, name, row)
+	if err != nil {
+		return err
+	}
+	if err := m.introduce(ctx); err != nil {
+		return err
+	}
+	if err := saveMesh(a.db, name, row); err != nil {
+		return errors.Join(err, m.withdraw(ctx))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.life.Err() != nil {
+		return context.Cause(a.life)
+	}
+	a.meshes[name] = m
+	a.startLocked(m)
+	a.log.Info("joined", "mesh", name, "as", endpoint)
+	return nil
+}
+
+// Leave leaves a mesh, here and, if it can be reached, in the hub's directory.
+func (a *Agent) Leave(ctx context.Context, name string) error {
+	release, err := a.reserve(name)
+	if err != nil {
+		return err
+	}
+	defer release()
+	m, err := a.mesh(name)
+	if err != nil {
+		return err
+	}
+	if err := m.withdraw(ctx); err != nil {
+		a.log.Warn("the hub was not told that this endpoint leaves", "mesh", name, "err", err)
+	}
+	if err := deleteMesh(a.db, name); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	delete(a.meshes, name)
+	a.mu.Unlock()
+	m.stop()
+	a.log.Info("left", "mesh", name)
+	return nil
+}
+
+// Joined reports whether a mesh of that name was joined.
+func (a *Agent) Joined(name string) bool {
+	m, _ := a.mesh(name)
+	return m != nil
+}

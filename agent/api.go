@@ -1,0 +1,352 @@
+package agent
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/subtle"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"ztm/agent/api"
+	"ztm/apps"
+	"ztm/tunnel"
+	"ztm/tunnel/identity"
+)
+
+// The local API: JSON over HTTP/1.1 on the socket in the data directory. Package api says what its paths and answers are.
+//
+//	request -> guard (token, header that a form cannot send) -> mesh by name -> here
+//	                                                                        └-> serveEndpoint: this endpoint, or forwarded to another of the user's
+
+// serveAPI serves until the agent stops.
+func (a *Agent) serveAPI(l net.Listener, token string) error {
+	srv := &http.Server{
+		Handler:           a.guard(token, a.routes()),
+		ReadHeaderTimeout: 10 * time.Second,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return a.life },
+	}
+	stopped := make(chan struct{})
+	defer context.AfterFunc(a.life, func() {
+		defer close(stopped)
+		srv.Close()
+	})()
+	err := srv.Serve(l)
+	if a.life.Err() != nil {
+		<-stopped
+		return nil
+	}
+	return err
+}
+
+// guard lets in who may: on unix that is whoever can open the socket.
+func (a *Agent) guard(token string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if subtle.ConstantTimeCompare([]byte(r.Header.Get(api.TokenHeader)), []byte(token)) != 1 {
+			writeError(w, apps.Errorf(apps.Denied, "the token is missing or wrong"))
+			return
+		}
+		if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Header.Get(api.ClientHeader) != "1" {
+			writeError(w, apps.Errorf(apps.Denied, "the header %s is missing", api.ClientHeader))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (a *Agent) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/version", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, 200, a.config.Version) })
+	mux.HandleFunc("GET /api/identity", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/x-pem-file")
+		w.Write(identity.MarshalPublicKey(a.key.Public().(ed25519.PublicKey)))
+	})
+	mux.HandleFunc("GET /api/meshes", func(w http.ResponseWriter, _ *http.Request) {
+		out := []api.Mesh{}
+		for _, m := range a.all() {
+			out = append(out, m.describe())
+		}
+		writeJSON(w, 200, out)
+	})
+	mux.HandleFunc("POST /api/meshes/{mesh}", a.postMesh)
+	mux.HandleFunc("DELETE /api/meshes/{mesh}", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, http.StatusNoContent, nil, a.Leave(r.Context(), r.PathValue("mesh")))
+	})
+	inMesh := func(pattern string, h func(*mesh, http.ResponseWriter, *http.Request)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			m, err := a.mesh(r.PathValue("mesh"))
+			if err != nil {
+				writeError(w, err)
+				return
+			}
+			h(m, w, r)
+		})
+	}
+	inMesh("GET /api/meshes/{mesh}", func(m *mesh, w http.ResponseWriter, _ *http.Request) { writeJSON(w, 200, m.describe()) })
+	inMesh("POST /api/meshes/{mesh}/permits/{user}", (*mesh).postPermit)
+	inMesh("GET /api/meshes/{mesh}/users", (*mesh).getUsers)
+	inMesh("DELETE /api/meshes/{mesh}/users/{user}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
+		version, err := m.evict(r.Context(), r.PathValue("user"))
+		answer(w, 200, api.Evicted{User: r.PathValue("user"), Version: version}, err)
+	})
+	inMesh("GET /api/meshes/{mesh}/hubs", (*mesh).getHubs)
+	inMesh("GET /api/meshes/{mesh}/endpoints", func(m *mesh, w http.ResponseWriter, r *http.Request) {
+		f, err := api.ParseFilter(r.URL.Query())
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		out, err := m.Endpoints(r.Context(), f)
+		answer(w, 200, out, err)
+	})
+	inMesh("GET /api/meshes/{mesh}/endpoints/{ep}", (*mesh).getEndpoint)
+	inMesh("GET /api/meshes/{mesh}/endpoints/{ep}/ping", (*mesh).getPing)
+	inMesh("POST /api/meshes/{mesh}/endpoints/{ep}/flows/{path...}", (*mesh).postFlow)
+	inMesh("/api/meshes/{mesh}/endpoints/{ep}/{path...}", (*mesh).anyEndpoint)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, apps.Errorf(apps.NotFound, "the agent knows no %s %s", r.Method, r.URL.Path))
+	})
+	return mux
+}
+
+// answer writes v, or err if there is one.
+func answer(w http.ResponseWriter, status int, v any, err error) {
+	switch {
+	case err != nil:
+		writeError(w, err)
+	case v == nil:
+		w.WriteHeader(status)
+	default:
+		writeJSON(w, status, v)
+	}
+}
+
+func (a *Agent) postMesh(w http.ResponseWriter, r *http.Request) {
+	var in api.Join
+	if err := decodeBody(w, r, &in); err != nil {
+		writeError(w, err)
+		return
+	}
+	name := r.PathValue("mesh")
+	if err := a.Join(r.Context(), name, in.Name, in.Permit); err != nil {
+		writeError(w, err)
+		return
+	}
+	m, err := a.mesh(name)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusCreated, m.describe())
+}
+
+func (m *mesh) postPermit(w http.ResponseWriter, r *http.Request) {
+	var in api.Invite
+	if err := decodeBody(w, r, &in); err != nil {
+		writeError(w, err)
+		return
+	}
+	var key ed25519.PublicKey
+	if in.PublicKey != "" {
+		var err error
+		if key, err = identity.ParsePublicKey([]byte(in.PublicKey)); err != nil {
+			writeError(w, apps.Errorf(apps.BadRequest, "%v", err))
+			return
+		}
+	}
+	p, err := m.invite(r.PathValue("user"), key, time.Duration(in.Expires)*time.Second)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	b, err := p.Marshal()
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(b)
+}
+
+func (m *mesh) getUsers(w http.ResponseWriter, r *http.Request) {
+	users, err := m.users(r.Context())
+	out := []api.User{}
+	for name, endpoints := range users {
+		out = append(out, api.User{Name: name, Endpoints: endpoints})
+	}
+	slices.SortFunc(out, func(x, y api.User) int { return strings.Compare(x.Name, y.Name) })
+	answer(w, 200, out, err)
+}
+
+// getHubs asks the hub we are connected to about itself; the other addresses are listed as they are.
+func (m *mesh) getHubs(w http.ResponseWriter, r *http.Request) {
+	out := []api.Hub{}
+	m.mu.Lock()
+	s := m.control
+	m.mu.Unlock()
+	for _, address := range m.hubAddresses() {
+		h := api.Hub{Address: address}
+		if s != nil && s.Address() == address {
+			var status tunnel.HubStatus
+			start := time.Now()
+			if err := s.Call(r.Context(), http.MethodGet, tunnel.PathHub, nil, nil, &status); err == nil {
+				h = api.Hub{ID: status.ID, Address: address, Connected: true, Version: status.Version, RTT: ms(time.Since(start)),
+					Agents: status.Agents, Carriers: status.Carriers, Since: status.Since.Unix()}
+			}
+		}
+		out = append(out, h)
+	}
+	writeJSON(w, 200, out)
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// endpointID is the {ep} of a request.
+func endpointID(r *http.Request) (identity.ID, error) {
+	id, err := identity.ParseID(r.PathValue("ep"))
+	if err != nil {
+		return "", apps.Errorf(apps.BadRequest, "%v", err)
+	}
+	return id, nil
+}
+
+func (m *mesh) getEndpoint(w http.ResponseWriter, r *http.Request) {
+	id, err := endpointID(r)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	e, err := m.lookup(r.Context(), id)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	out := api.Endpoint{Endpoint: e, Sessions: m.pool.warm(id)}
+	if e.Online {
+		if rtt, err := m.ping(r.Context(), id); err == nil {
+			out.RTT = ms(rtt)
+		}
+	}
+	writeJSON(w, 200, out)
+}
+
+// ping measures one request on a warm session.
+func (m *mesh) ping(ctx context.Context, id identity.ID) (time.Duration, error) {
+	if _, err := m.pool.get(ctx, id); err != nil { // the handshake is not what we measure
+		return 0, appError(err)
+	}
+	start := time.Now()
+	resp, err := m.ask(ctx, id, http.MethodGet, "/ping", nil)
+	if err != nil {
+		return 0, err
+	}
+	return time.Since(start), resp.Body.Close()
+}
+
+func (m *mesh) getPing(w http.ResponseWriter, r *http.Request) {
+	id, err := endpointID(r)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	self := m.Self()
+	hops := []api.Hop{{Type: "Endpoint", ID: self.ID, Name: self.Name}}
+	hub := api.Hop{Type: "Hub"}
+	s, subject, err := m.session(r.Context())
+	if err == nil {
+		hub.ID, hub.Name = subject.ID, s.Address()
+		start := time.Now()
+		err = s.Call(r.Context(), http.MethodGet, tunnel.PathHub, nil, nil, nil)
+		hub.RTT = ms(time.Since(start))
+	}
+	if err != nil {
+		hub.Error = err.Error()
+	}
+	hops = append(hops, hub)
+	if hub.Error == "" {
+		hop := api.Hop{Type: "Endpoint", ID: id}
+		e, err := m.lookup(r.Context(), id)
+		if err == nil {
+			hop.Name = e.Name
+			var rtt time.Duration
+			rtt, err = m.ping(r.Context(), id)
+			hop.RTT = ms(rtt)
+		}
+		if err != nil {
+			hop.Error = err.Error()
+		}
+		hops = append(hops, hop)
+	}
+	writeJSON(w, 200, hops)
+}
+
+// anyEndpoint serves what belongs to an endpoint: here, or by asking the endpoint, which answers its own user alone.
+func (m *mesh) anyEndpoint(w http.ResponseWriter, r *http.Request) {
+	id, err := endpointID(r)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	if id == m.agent.self {
+		m.serveEndpoint(w, r, r.PathValue("path"))
+		return
+	}
+	if err := m.forward(w, r, id); err != nil {
+		writeError(w, err)
+	}
+}
+
+// serveEndpoint manages this endpoint. Requests come from its own user, here or through the mesh.
+func (m *mesh) serveEndpoint(w http.ResponseWriter, r *http.Request, path string) {
+	switch name, rest, _ := strings.Cut(path, "/"); {
+	case path == "labels" && r.Method == http.MethodGet:
+		writeJSON(w, 200, append([]string{}, m.Self().Labels...))
+	case path == "labels" && r.Method == http.MethodPost:
+		var labels []string
+		err := decodeBody(w, r, &labels)
+		if err == nil {
+			err = m.setLabels(labels)
+		}
+		answer(w, 200, append([]string{}, m.Self().Labels...), err)
+	case path == "log" && r.Method == http.MethodGet:
+		writeJSON(w, 200, m.ring.entries())
+	case path == "stats" && r.Method == http.MethodGet:
+		writeJSON(w, 200, m.stats())
+	case name == "apps":
+		m.serveApp(w, r, rest)
+	default:
+		writeError(w, apps.Errorf(apps.NotFound, "an endpoint has no %s %q", r.Method, path))
+	}
+}
+
+func (m *mesh) serveApp(w http.ResponseWriter, r *http.Request, path string) {
+	name, rest, _ := strings.Cut(path, "/")
+	app := m.apps[name]
+	if app == nil {
+		writeError(w, apps.Errorf(apps.NotFound, "endpoint %s has no app %q", m.Self().Name, name))
+		return
+	}
+	r = r.Clone(r.Context())
+	r.URL.Path, r.URL.RawPath = "/"+rest, ""
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	app.API().ServeHTTP(w, r)
+}
+
+// isFlow reports what kind of flow a request upgrades to.
+func isFlow(r *http.Request) (datagrams, ok bool) {
+	switch r.Header.Get("Upgrade") {
+	case api.UpgradeFlow:
+		return false, true
+	case api.UpgradeDatagrams:
+		return true, true
+	}
+	return false, false
+}
+
+var errNoUpgrade = errors.New("want Upgrade: " + api.UpgradeFlow + " or " + api.UpgradeDatagrams)

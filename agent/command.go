@@ -1,0 +1,148 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"ztm/agent/api"
+	"ztm/apps"
+	"ztm/tunnel"
+)
+
+// Command is `ztm run agent`. dataDir is the data directory where --data is not given.
+func Command(version api.Version, built time.Time, dataDir func(*cli.Context) (string, error)) *cli.Command {
+	return &cli.Command{
+		Name:  "agent",
+		Usage: "run an agent in the foreground",
+		Description: `Keeps this device in the meshes it has joined. It opens no port: it dials out to the hub.
+
+Examples:
+  ztm run agent
+  ztm run agent --data /etc/ztm --proxy http://proxy.example:3128
+  ztm run agent --join demo --join-as box-1 --permit permit.json    # containers: joins at the first start`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "data `DIR` (default: ~/.ztm)"},
+			&cli.StringFlag{Name: "proxy", Usage: "reach hubs through `URL`: http://host:port or socks5://host:port"},
+			&cli.StringFlag{Name: "join", Usage: "join `MESH` at the first start"},
+			&cli.StringFlag{Name: "join-as", Usage: "under which `NAME` to join"},
+			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "permit `FILE` to join with"},
+			&cli.StringFlag{Name: "log-level", Value: "info", Usage: "`LEVEL`: debug, info, warn or error"},
+		},
+		Action: func(c *cli.Context) error { return runCommand(c, version, built, dataDir) },
+	}
+}
+
+func runCommand(c *cli.Context, version api.Version, built time.Time, dataDir func(*cli.Context) (string, error)) error {
+	if c.Args().Present() {
+		return &apps.UsageError{Err: fmt.Errorf("unexpected argument %q", c.Args().First())}
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
+		return &apps.UsageError{Err: fmt.Errorf("log level %q: want debug, info, warn or error", c.String("log-level"))}
+	}
+	proxy, err := tunnel.ParseProxy(c.String("proxy"))
+	if err != nil {
+		return &apps.UsageError{Err: err}
+	}
+	if proxy == nil {
+		if proxy, err = tunnel.ProxyFromEnvironment(); err != nil {
+			return err
+		}
+	}
+	join := startJoin{mesh: c.String("join"), name: c.String("join-as"), permit: c.String("permit")}
+	if err := join.check(); err != nil {
+		return &apps.UsageError{Err: err}
+	}
+	data, err := dataDir(c)
+	if err != nil {
+		return err
+	}
+	a, err := New(Config{
+		Data: data, Proxy: proxy, Version: version, Built: built,
+		Log: slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: level})),
+	})
+	if err != nil {
+		return err
+	}
+	return join.run(c.Context, a)
+}
+
+// startJoin is the wish to join a mesh before the agent serves, for containers.
+type startJoin struct{ mesh, name, permit string }
+
+func (j startJoin) check() error {
+	if j.mesh == "" && j.name == "" && j.permit == "" {
+		return nil
+	}
+	if j.mesh == "" || j.name == "" || j.permit == "" {
+		return errors.New("--join, --join-as and --permit belong together")
+	}
+	return nil
+}
+
+// run runs the agent and meanwhile joins, unless that was done at an earlier start. A hub that is not up yet is waited for; a hub
+// that refuses ends the agent.
+func (j startJoin) run(ctx context.Context, a *Agent) error {
+	if j.mesh == "" || a.Joined(j.mesh) {
+		return a.Run(ctx)
+	}
+	permit, err := readPermit(j.permit)
+	if err != nil {
+		return errors.Join(err, a.Close())
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	joined := make(chan error, 1)
+	go func() { // ends with ctx; awaited below
+		err := j.join(ctx, a, permit)
+		if err != nil {
+			cancel(err)
+		}
+		joined <- err
+	}()
+	err = a.Run(ctx)
+	cancel(nil)
+	if jerr := <-joined; jerr != nil && !errors.Is(jerr, context.Canceled) {
+		return jerr
+	}
+	return err
+}
+
+func (j startJoin) join(ctx context.Context, a *Agent, permit []byte) error {
+	for {
+		err := a.Join(ctx, j.mesh, j.name, permit)
+		if apps.CodeOf(err) != apps.Unavailable {
+			return err
+		}
+		a.log.Warn("cannot join yet", "mesh", j.mesh, "err", err)
+		timer := time.NewTimer(rand.N(refusedDelay) + time.Second)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+func readPermit(path string) ([]byte, error) {
+	if path == "-" {
+		return io.ReadAll(io.LimitReader(os.Stdin, maxPermit))
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("permit: %w", err)
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxPermit))
+}
+
+const maxPermit = 8 << 20

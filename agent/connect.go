@@ -1,0 +1,341 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+	"time"
+
+	"ztm/agent/api"
+	"ztm/apps"
+	"ztm/tunnel"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
+)
+
+// The control session of one mesh:
+//
+//  1. dial       the hub addresses of the permit in turn, the last good one first
+//  2. register   PUT our signed record; the hub refuses a name that is taken
+//  3. events     the stream stays open: dial-backs, trust lists, sign requests
+//  4. again      at once, then with jitter: up to 4 s where the hub refuses connections (it restarts), up to 30 s where nothing answers
+const (
+	firstDelay   = 500 * time.Millisecond // ten thousand agents must not come back in the same instant
+	refusedDelay = 4 * time.Second        // a restarted hub has everyone back within 5 s
+	maxDelay     = 30 * time.Second
+)
+
+// run keeps the mesh alive until ctx or stop ends it, then waits for all it started.
+func (m *mesh) run(ctx context.Context) {
+	defer close(m.ended)
+	defer context.AfterFunc(ctx, m.cancel)()
+	m.runApps()
+	m.wg.Go(func() { m.pool.run(m.life) })
+	m.wg.Go(m.keepCertificate)
+	m.connectForever()
+	m.server.Close()
+	m.pool.close()
+	m.wg.Wait()
+}
+
+func (m *mesh) connectForever() {
+	delay := time.Duration(0)
+	for m.life.Err() == nil {
+		ready, err := m.connect(m.life)
+		m.setStatus(api.Failed, err)
+		if m.life.Err() != nil {
+			return
+		}
+		delay = nextDelay(delay, ready, err)
+		wait := rand.N(delay) + time.Millisecond // full jitter
+		m.log.Warn("no connection to the mesh", "err", err, "retry", wait.Round(time.Millisecond))
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-m.life.Done():
+			timer.Stop()
+		}
+	}
+}
+
+// nextDelay is the upper end of the next wait.
+func nextDelay(last time.Duration, wasReady bool, err error) time.Duration {
+	if wasReady || last == 0 {
+		return firstDelay
+	}
+	limit := maxDelay
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		limit = refusedDelay
+	}
+	return min(last*2, limit)
+}
+
+// connect runs one control session to its end. It reports whether the session ever was ready.
+func (m *mesh) connect(ctx context.Context) (ready bool, err error) {
+	m.setStatus(api.Connecting, nil)
+	s, hub, err := m.dialHub(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer s.Close()
+	defer context.AfterFunc(ctx, func() { s.Close() })()
+	if err := m.register(ctx, s); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	published := make(chan struct{})
+	go func() { // ends with ctx; awaited below
+		defer close(published)
+		m.publishChanges(ctx, s)
+	}()
+	err = s.Events(ctx, func(e tunnel.Event) {
+		if e.Type == tunnel.EventReady {
+			ready = true
+			m.setSession(s, hub)
+			return
+		}
+		m.event(s, hub, e)
+	})
+	m.setSession(nil, identity.Subject{})
+	cancel()
+	<-published
+	return ready, err
+}
+
+// dialHub opens a control session with the first hub address that answers.
+func (m *mesh) dialHub(ctx context.Context) (*tunnel.Session, identity.Subject, error) {
+	var errs []error
+	for _, address := range m.hubAddresses() {
+		s, err := tunnel.Open(ctx, m.agent.dialer, address, m.verifier.ClientConfig(m.certificate(), identity.RoleHub, "", "h2"))
+		if err != nil {
+			errs = append(errs, hubError(address, err))
+			continue
+		}
+		hub, err := m.verifier.Subject(s.TLS(), identity.RoleHub)
+		if err != nil {
+			s.Close()
+			errs = append(errs, err)
+			continue
+		}
+		return s, hub, nil
+	}
+	return nil, identity.Subject{}, errors.Join(errs...)
+}
+
+// hubError says what a person can do about it.
+func hubError(address string, err error) error {
+	var alert tls.AlertError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("hub %s refuses the connection: is it running? (%w)", address, err)
+	case errors.As(err, &alert):
+		return fmt.Errorf("hub %s does not accept this endpoint's certificate (%w)", address, err)
+	}
+	return fmt.Errorf("hub %s: %w", address, err)
+}
+
+// register publishes the record. If the hub has one that is newer by its clock, ours was behind: go on from there.
+func (m *mesh) register(ctx context.Context, s *tunnel.Session) error {
+	doc, err := m.record()
+	if err != nil {
+		return err
+	}
+	err = s.Call(ctx, http.MethodPut, tunnel.PathEndpoints+"/"+string(m.agent.self), nil, doc, nil)
+	var r *tunnel.Refusal
+	if !errors.As(err, &r) || r.Status != http.StatusConflict {
+		return err
+	}
+	var e tunnel.Entry
+	if s.Call(ctx, http.MethodGet, tunnel.PathEndpoints+"/"+string(m.agent.self), nil, nil, &e) != nil {
+		return err
+	}
+	old, _, verr := m.verifier.Record(e.Record)
+	if verr != nil || old.ID != m.agent.self || !m.raiseRecordTime(old.Time) {
+		return err
+	}
+	if doc, err = m.record(); err != nil {
+		return err
+	}
+	return s.Call(ctx, http.MethodPut, tunnel.PathEndpoints+"/"+string(m.agent.self), nil, doc, nil)
+}
+
+// publishChanges registers again whenever labels or offers changed.
+func (m *mesh) publishChanges(ctx context.Context, s *tunnel.Session) {
+	for {
+		select {
+		case <-m.changed:
+			if err := m.register(ctx, s); err != nil && ctx.Err() == nil {
+				m.log.Warn("the hub did not take this endpoint's record", "err", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// event handles one message of the hub. It must not block: what takes time gets a goroutine that stop waits for.
+func (m *mesh) event(s *tunnel.Session, hub identity.Subject, e tunnel.Event) {
+	switch e.Type {
+	case tunnel.EventDialBack:
+		m.goLimited(func() { m.dialBack(s, hub, e) })
+	case tunnel.EventTrust:
+		m.goLimited(func() { m.syncTrust(s, e.Version) })
+	case tunnel.EventSign:
+		m.goLimited(func() { m.answerSign(s, hub, e) })
+	}
+}
+
+// maxEvents bounds what a hub can make an agent do at once; beyond it events are dropped, and whoever waits for one asks again.
+const maxEvents = 128
+
+func (m *mesh) goLimited(f func()) {
+	select {
+	case m.slots <- struct{}{}:
+		m.wg.Go(func() {
+			defer func() { <-m.slots }()
+			f()
+		})
+	default:
+		m.log.Warn("too many events of the hub at once: one was dropped")
+	}
+}
+
+// dialBack opens the second leg of a carrier and serves the sealed session in it.
+func (m *mesh) dialBack(s *tunnel.Session, hub identity.Subject, e tunnel.Event) {
+	carrier, err := m.carry(m.life, s, hub, m.agent.self, e.Ticket)
+	if err != nil {
+		m.log.Debug("dial-back failed", "peer", e.Peer, "err", err)
+		return
+	}
+	m.serveCarrier(carrier)
+}
+
+// carry opens a carrier: a connection of its own, or a stream of the control session where that cannot be had.
+func (m *mesh) carry(ctx context.Context, s *tunnel.Session, hub identity.Subject, peer identity.ID, ticket string) (net.Conn, error) {
+	config := m.verifier.ClientConfig(m.certificate(), identity.RoleHub, hub.ID, tunnel.RelayProto)
+	c, err := tunnel.Carry(ctx, m.agent.dialer, s.Address(), config, peer, ticket)
+	var refusal *tunnel.Refusal
+	if err == nil || errors.As(err, &refusal) || ctx.Err() != nil {
+		return c, err
+	}
+	m.log.Debug("no carrier connection, taking a stream of the control session", "err", err)
+	return s.Carry(ctx, peer, ticket)
+}
+
+// syncTrust brings hub and agent to the same trust list: both may be behind.
+func (m *mesh) syncTrust(s *tunnel.Session, version uint64) {
+	own := m.verifier.Trust()
+	if version < own.Version() {
+		if err := s.Call(m.life, http.MethodPost, tunnel.PathTrust, nil, own.Document(), nil); err != nil {
+			m.log.Warn("the hub did not take the newer eviction list", "err", err)
+		}
+		return
+	}
+	if version == own.Version() {
+		return
+	}
+	if err := m.fetchTrust(s); err != nil {
+		m.log.Warn("the hub's eviction list is not taken", "err", err)
+	}
+}
+
+func (m *mesh) fetchTrust(s *tunnel.Session) error {
+	var doc []byte
+	if err := s.Call(m.life, http.MethodGet, tunnel.PathTrust, nil, nil, &doc); err != nil {
+		return err
+	}
+	return m.updateTrust(doc)
+}
+
+// session waits for the control session, a little while: after a start or a lost hub it is about to come.
+func (m *mesh) session(ctx context.Context) (*tunnel.Session, identity.Subject, error) {
+	timer := time.NewTimer(sessionPatience)
+	defer timer.Stop()
+	for {
+		m.mu.Lock()
+		s, hub, changed, err := m.control, m.hub, m.statusChanged, m.statusErr
+		m.mu.Unlock()
+		if s != nil {
+			return s, hub, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, hub, context.Cause(ctx)
+		case <-timer.C:
+			return nil, hub, apps.Errorf(apps.Unavailable, "mesh %s is not connected: %v", m.name, orUnknown(err))
+		case <-m.life.Done():
+			return nil, hub, apps.Errorf(apps.Unavailable, "mesh %s was left", m.name)
+		}
+	}
+}
+
+const sessionPatience = 5 * time.Second
+
+func orUnknown(err error) error {
+	if err == nil {
+		return errors.New("still connecting")
+	}
+	return err
+}
+
+// hubCall sends a request on the control session. A hub's refusal becomes an *apps.Error.
+func (m *mesh) hubCall(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	s, _, err := m.session(ctx)
+	if err != nil {
+		return err
+	}
+	return appError(s.Call(ctx, method, path, query, in, out))
+}
+
+// appError turns a hub's refusal and other failures of the way into an *apps.Error, which is what apps and clients see.
+func appError(err error) error {
+	var r *tunnel.Refusal
+	var own *apps.Error
+	switch {
+	case err == nil, errors.As(err, &own), errors.Is(err, context.Canceled):
+		return err
+	case errors.As(err, &r):
+		return &apps.Error{Code: apps.Code(r.Code), Message: r.Message}
+	case errors.Is(err, context.DeadlineExceeded):
+		return apps.Errorf(apps.Timeout, "%v", err)
+	case errors.Is(err, fs.ErrPermission):
+		return apps.Errorf(apps.Internal, "%v", err)
+	}
+	return apps.Errorf(apps.Broken, "%v", err)
+}
+
+// dialPeer opens a sealed session with a peer.
+func (m *mesh) dialPeer(ctx context.Context, to identity.ID) (*seal.Session, error) {
+	if to == m.agent.self {
+		return m.dialSelf(ctx)
+	}
+	s, hub, err := m.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	carrier, err := m.carry(ctx, s, hub, to, "")
+	if err != nil {
+		return nil, appError(err)
+	}
+	session, err := seal.Client(ctx, carrier, m.verifier, m.certificate(), to)
+	if err != nil {
+		return nil, appError(err)
+	}
+	return session, nil
+}
+
+// dialSelf is a sealed session with ourselves, over a pipe: an app that talks to itself takes the same way.
+func (m *mesh) dialSelf(ctx context.Context) (*seal.Session, error) {
+	near, far := net.Pipe()
+	m.wg.Go(func() { m.serveCarrier(far) })
+	return seal.Client(ctx, near, m.verifier, m.certificate(), m.agent.self)
+}

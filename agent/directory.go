@@ -1,0 +1,127 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+
+	"ztm/apps"
+	"ztm/tunnel"
+	"ztm/tunnel/identity"
+)
+
+// Endpoints implements apps.Mesh. A record that does not verify is left out: the hub may have made it up, or its user was
+// evicted a moment ago.
+func (m *mesh) Endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint, error) {
+	q := url.Values{}
+	for key, value := range map[string]string{"name": f.Name, "user": f.User, "offer": f.Offer, "keyword": f.Keyword} {
+		if value != "" {
+			q.Set(key, value)
+		}
+	}
+	if f.Online {
+		q.Set("online", "true")
+	}
+	out := []apps.Endpoint{}
+	for offset := f.Offset; ; {
+		q.Set("offset", strconv.Itoa(offset))
+		if f.Limit > 0 {
+			q.Set("limit", strconv.Itoa(f.Limit-len(out)))
+		}
+		var page tunnel.Page
+		if err := m.hubCall(ctx, http.MethodGet, tunnel.PathEndpoints, q, nil, &page); err != nil {
+			return nil, err
+		}
+		for _, entry := range page.Entries {
+			if e, err := m.endpoint(entry); err != nil {
+				m.log.Debug("a record of the directory is left out", "err", err)
+			} else if matches(e, f) {
+				out = append(out, e)
+			}
+		}
+		offset += len(page.Entries)
+		if !page.More || len(page.Entries) == 0 || f.Limit > 0 && len(out) >= f.Limit {
+			return out, nil
+		}
+	}
+}
+
+// matches checks again what the hub was asked for: a hub that answers with other records must not change what an app picks.
+func matches(e apps.Endpoint, f apps.Filter) bool {
+	return (f.Name == "" || e.Name == f.Name) && (f.User == "" || e.User == f.User) &&
+		(f.Offer == "" || slices.Contains(e.Offers, f.Offer)) && (!f.Online || e.Online)
+}
+
+// lookup finds one endpoint by ID.
+func (m *mesh) lookup(ctx context.Context, id identity.ID) (apps.Endpoint, error) {
+	if id == m.agent.self {
+		return m.Self(), nil
+	}
+	var entry tunnel.Entry
+	if err := m.hubCall(ctx, http.MethodGet, tunnel.PathEndpoints+"/"+url.PathEscape(string(id)), nil, nil, &entry); err != nil {
+		return apps.Endpoint{}, err
+	}
+	e, err := m.endpoint(entry)
+	if err != nil {
+		return apps.Endpoint{}, apps.Errorf(apps.Broken, "the hub's record of endpoint %s: %v", id, err)
+	}
+	if e.ID != id {
+		return apps.Endpoint{}, apps.Errorf(apps.Broken, "the hub gave the record of %s for endpoint %s", e.ID, id)
+	}
+	return e, nil
+}
+
+// endpoint verifies an entry of the directory.
+func (m *mesh) endpoint(entry tunnel.Entry) (apps.Endpoint, error) {
+	r, subject, err := m.verifier.Record(entry.Record)
+	if err != nil {
+		return apps.Endpoint{}, err
+	}
+	m.remember(r.ID, r.Name)
+	return apps.Endpoint{
+		ID: r.ID, Name: r.Name, User: subject.User, Labels: r.Labels, Offers: r.Offers, Version: r.Version, Signer: r.Signer,
+		Address: entry.Address, Online: entry.Online, Seen: entry.Seen, Local: r.ID == m.agent.self,
+	}, nil
+}
+
+// maxNames bounds the names that are kept for messages to people.
+const maxNames = 4096
+
+func (m *mesh) remember(id identity.ID, name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.names) < maxNames {
+		m.names[id] = name
+	}
+}
+
+// users groups the endpoints by user.
+func (m *mesh) users(ctx context.Context) (map[string][]string, error) {
+	all, err := m.Endpoints(ctx, apps.Filter{})
+	if err != nil {
+		return nil, err
+	}
+	users := map[string][]string{}
+	for _, e := range all {
+		users[e.User] = append(users[e.User], e.Name)
+	}
+	return users, nil
+}
+
+// signers lists other endpoints that hold the CA key and are online: only endpoints of root can, whatever a record says.
+func (m *mesh) signers(ctx context.Context) ([]apps.Endpoint, error) {
+	all, err := m.Endpoints(ctx, apps.Filter{User: rootUser, Online: true})
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(e apps.Endpoint) bool { return !e.Signer || e.Local })
+	if len(all) == 0 {
+		return nil, fmt.Errorf("no endpoint that holds the CA key is online")
+	}
+	return all, nil
+}
+
+const rootUser = "root"

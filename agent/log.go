@@ -1,0 +1,108 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"ztm/agent/api"
+)
+
+// ringSize is how many lines `ztm log ep` can show.
+const ringSize = 200
+
+// ring keeps the last lines of a mesh's log in memory.
+type ring struct {
+	mu    sync.Mutex
+	lines []api.LogEntry // guarded by mu
+	next  int            // guarded by mu
+	size  int
+}
+
+func newRing(size int) *ring { return &ring{size: size} }
+
+func (r *ring) add(e api.LogEntry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.lines) < r.size {
+		r.lines = append(r.lines, e)
+		return
+	}
+	r.lines[r.next] = e
+	r.next = (r.next + 1) % r.size
+}
+
+// entries returns the lines, oldest first.
+func (r *ring) entries() []api.LogEntry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append(append([]api.LogEntry{}, r.lines[r.next:]...), r.lines[:r.next]...)
+}
+
+// teeHandler logs to the process's log and, from level Info on, to the ring.
+type teeHandler struct {
+	slog.Handler
+	sink sinkHandler
+}
+
+func tee(h slog.Handler, r *ring) slog.Handler { return teeHandler{h, sinkHandler{ring: r}} }
+
+func (t teeHandler) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelInfo || t.Handler.Enabled(ctx, l)
+}
+
+func (t teeHandler) Handle(ctx context.Context, rec slog.Record) error {
+	if rec.Level >= slog.LevelInfo {
+		t.sink.handle(rec)
+	}
+	if !t.Handler.Enabled(ctx, rec.Level) {
+		return nil
+	}
+	return t.Handler.Handle(ctx, rec)
+}
+
+func (t teeHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return teeHandler{t.Handler.WithAttrs(attrs), t.sink.with(attrs)}
+}
+
+func (t teeHandler) WithGroup(name string) slog.Handler {
+	return teeHandler{t.Handler.WithGroup(name), t.sink}
+}
+
+// sinkHandler writes "message key=value" to the ring.
+type sinkHandler struct {
+	ring   *ring
+	prefix string // attributes set by With, formatted
+}
+
+func (s sinkHandler) with(attrs []slog.Attr) sinkHandler {
+	var b strings.Builder
+	b.WriteString(s.prefix)
+	for _, a := range attrs {
+		if a.Key != "mesh" { // the ring is of one mesh
+			writeAttr(&b, a)
+		}
+	}
+	return sinkHandler{s.ring, b.String()}
+}
+
+func (s sinkHandler) handle(rec slog.Record) {
+	var b strings.Builder
+	b.WriteString(rec.Message)
+	b.WriteString(s.prefix)
+	rec.Attrs(func(a slog.Attr) bool {
+		writeAttr(&b, a)
+		return true
+	})
+	s.ring.add(api.LogEntry{Time: rec.Time.UTC(), Level: rec.Level.String(), Message: b.String()})
+}
+
+func writeAttr(b *strings.Builder, a slog.Attr) {
+	v := a.Value.Resolve().String()
+	if strings.ContainsAny(v, " \t\n\"") {
+		v = fmt.Sprintf("%q", v)
+	}
+	fmt.Fprintf(b, " %s=%s", a.Key, v)
+}

@@ -1,0 +1,493 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"ztm/apps"
+	"ztm/tunnel"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
+)
+
+// admit checks a permit and makes the membership it stands for. Nothing is kept.
+func (a *Agent) admit(ctx context.Context, mesh, endpoint string, permit []byte) (row meshRow, err error) {
+	for _, n := range []string{mesh, endpoint} {
+		if err := identity.CheckName(n); err != nil {
+			return row, apps.Errorf(apps.BadRequest, "%v", err)
+		}
+	}
+	p, err := identity.ParsePermit(permit)
+	if err != nil {
+		return row, apps.Errorf(apps.BadRequest, "%v", err)
+	}
+	for _, m := range a.all() {
+		if m.verifier.Trust().Mesh() == p.Mesh {
+			return row, apps.Errorf(apps.Conflict, "this agent has joined that mesh already, as mesh %q", m.name)
+		}
+	}
+	row = meshRow{CA: p.CA, CAKey: p.CAKey, Trust: p.Trust, Name: endpoint, Hubs: p.Bootstraps}
+	public := a.key.Public().(ed25519.PublicKey)
+	switch {
+	case p.CAKey != "":
+		row.Certificate, err = signRoot(p, public, a.clock.Now())
+	case p.Agent != nil:
+		if _, err = p.CheckCertificate(public, a.clock.Now()); err == nil {
+			row.Certificate, err = certificateDER(p.Agent.Certificate)
+		}
+	case p.Token != nil:
+		row.Certificate, err = a.redeemToken(ctx, p, endpoint)
+	default:
+		err = errors.New("the permit holds neither a certificate nor a token")
+	}
+	if err != nil {
+		var e *apps.Error
+		if !errors.As(err, &e) {
+			err = apps.Errorf(apps.BadRequest, "%v", err)
+		}
+		return row, err
+	}
+	return row, nil
+}
+
+func certificateDER(text string) ([]byte, error) {
+	block, _ := pem.Decode([]byte(text))
+	if block == nil {
+		return nil, errors.New("the permit's certificate is not PEM")
+	}
+	return block.Bytes, nil
+}
+
+// signRoot makes the certificate of an endpoint that joins with the root permit.
+func signRoot(p *identity.Permit, key ed25519.PublicKey, now time.Time) ([]byte, error) {
+	ca, err := identity.ParseCA([]byte(p.CA), []byte(p.CAKey))
+	if err != nil {
+		return nil, err
+	}
+	trust, err := identity.ParseTrust([]byte(p.CA), p.Trust)
+	if err != nil {
+		return nil, err
+	}
+	return ca.SignMember(key, rootUser, trust.Admission(rootUser, now), now)
+}
+
+// redeemToken has a holder of the CA key make a certificate, through the hub, for a one-time token.
+func (a *Agent) redeemToken(ctx context.Context, p *identity.Permit, endpoint string) ([]byte, error) {
+	public := a.key.Public().(ed25519.PublicKey)
+	if p.Token.Expires().Before(a.clock.Now()) {
+		return nil, fmt.Errorf("the join token expired at %s", p.Token.Expires().UTC().Format(time.RFC3339))
+	}
+	proof, err := p.Token.Prove(public, endpoint)
+	if err != nil {
+		return nil, err
+	}
+	trust, err := identity.ParseTrust([]byte(p.CA), p.Trust)
+	if err != nil {
+		return nil, err
+	}
+	v := identity.NewVerifier(trust, a.clock)
+	cert, err := identity.SelfSigned(a.key, a.clock.Now())
+	if err != nil {
+		return nil, err
+	}
+	config := v.ClientConfig(cert, identity.RoleHub, "", identity.JoinProto)
+	var errs []error
+	for _, address := range p.Bootstraps {
+		der, err := tunnel.Join(ctx, a.dialer, address, config, tunnel.JoinRequest{Key: public, Name: endpoint, Proof: proof})
+		var r *tunnel.Refusal
+		if errors.As(err, &r) {
+			return nil, appError(err)
+		}
+		if err != nil {
+			errs = append(errs, hubError(address, err))
+			continue
+		}
+		s, err := v.Inspect(der, identity.RoleMember)
+		if err != nil {
+			return nil, err
+		}
+		if s.ID != a.self || s.User != p.Token.User() {
+			return nil, fmt.Errorf("the certificate is for endpoint %s of user %s", s.ID, s.User)
+		}
+		return der, nil
+	}
+	return nil, apps.Errorf(apps.Unavailable, "%v", errors.Join(errs...))
+}
+
+// introduce registers a new membership with the hub, so that a name that is taken or a certificate that is refused shows now.
+func (m *mesh) introduce(ctx context.Context) error {
+	s, _, err := m.dialHub(ctx)
+	if err != nil {
+		return apps.Errorf(apps.Unavailable, "%v", err)
+	}
+	defer s.Close()
+	return appError(m.register(ctx, s))
+}
+
+// withdraw takes this endpoint out of the hub's directory.
+func (m *mesh) withdraw(ctx context.Context) error {
+	s, _, err := m.dialHub(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return s.Call(ctx, http.MethodDelete, tunnel.PathEndpoints+"/"+string(m.agent.self), nil, nil, nil)
+}
+
+// Token lifetimes.
+const (
+	defaultTokenLife = 24 * time.Hour
+	maxTokenLife     = 30 * 24 * time.Hour
+)
+
+// invite makes a permit for a user: for a key, or with a one-time token where key is nil. It needs the CA key and no hub.
+func (m *mesh) invite(user string, key ed25519.PublicKey, life time.Duration) (*identity.Permit, error) {
+	if m.ca == nil {
+		return nil, apps.Errorf(apps.Denied, "only an endpoint of user %s can invite: %v", rootUser, errNotSigner)
+	}
+	if err := identity.CheckName(user); err != nil {
+		return nil, apps.Errorf(apps.BadRequest, "%v", err)
+	}
+	trust, now := m.verifier.Trust(), m.agent.clock.Now()
+	p := &identity.Permit{Mesh: m.ca.Mesh(), CA: string(m.ca.CertificatePEM()), Bootstraps: m.hubAddresses(), Trust: trust.Document()}
+	admitted := trust.Admission(user, now)
+	if key == nil {
+		if life == 0 {
+			life = defaultTokenLife
+		}
+		if life < time.Minute || life > maxTokenLife {
+			return nil, apps.Errorf(apps.BadRequest, "a token lives between 1 minute and %d days", maxTokenLife/(24*time.Hour))
+		}
+		token, err := m.ca.NewToken(user, m.agent.self, admitted, now.Add(life))
+		if err != nil {
+			return nil, err
+		}
+		p.Token = &token
+		return p, nil
+	}
+	der, err := m.ca.SignMember(key, user, admitted, now)
+	if err != nil {
+		return nil, err
+	}
+	p.Agent = &identity.PermitAgent{Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
+	return p, nil
+}
+
+// evict makes the next eviction list and gives it to the hub, which gives it to everyone. It is in force here at once.
+func (m *mesh) evict(ctx context.Context, user string) (uint64, error) {
+	if m.ca == nil {
+		return 0, apps.Errorf(apps.Denied, "only an endpoint of user %s can evict: %v", rootUser, errNotSigner)
+	}
+	if user == m.user() {
+		return 0, apps.Errorf(apps.BadRequest, "user %s cannot evict itself", user)
+	}
+	if err := identity.CheckName(user); err != nil {
+		return 0, apps.Errorf(apps.BadRequest, "%v", err)
+	}
+	s, _, err := m.session(ctx)
+	if err != nil {
+		return 0, err
+	}
+	admissions, err := m.admissions(ctx, user)
+	if err != nil {
+		return 0, err
+	}
+	for range evictAttempts {
+		next, err := m.verifier.Trust().Evict(m.ca, user, m.agent.clock.Now(), admissions...)
+		if err != nil {
+			return 0, apps.Errorf(apps.Internal, "%v", err)
+		}
+		// The hub decides which of two lists of one version is the list: it goes there first.
+		err = s.Call(ctx, http.MethodPost, tunnel.PathTrust, nil, next.Document(), nil)
+		var r *tunnel.Refusal
+		if errors.As(err, &r) && r.Status == http.StatusConflict {
+			if err := m.fetchTrust(s); err != nil {
+				return 0, appError(err)
+			}
+			continue
+		}
+		if err != nil {
+			return 0, appError(err)
+		}
+		return next.Version(), m.updateTrust(next.Document())
+	}
+	return 0, apps.Errorf(apps.Conflict, "other endpoints of %s are evicting at the same time: try again", rootUser)
+}
+
+const evictAttempts = 5
+
+// admissions lists when the user's endpoints were admitted, as far as the directory knows: an eviction covers certificates that a
+// fast clock made, too.
+func (m *mesh) admissions(ctx context.Context, user string) ([]time.Time, error) {
+	var out []time.Time
+	for offset := 0; ; {
+		var page tunnel.Page
+		q := url.Values{"user": {user}, "offset": {strconv.Itoa(offset)}}
+		if err := m.hubCall(ctx, http.MethodGet, tunnel.PathEndpoints, q, nil, &page); err != nil {
+			return nil, err
+		}
+		for _, e := range page.Entries {
+			if _, s, err := m.verifier.Record(e.Record); err == nil && s.User == user {
+				out = append(out, s.Admitted)
+			}
+		}
+		if offset += len(page.Entries); !page.More || len(page.Entries) == 0 {
+			return out, nil
+		}
+	}
+}
+
+// answerSign does what a hub asks of a holder of the CA key.
+func (m *mesh) answerSign(s *tunnel.Session, hub identity.Subject, e tunnel.Event) {
+	if e.Sign == nil {
+		return
+	}
+	var answer tunnel.SignAnswer
+	der, err := m.sign(hub, e.Sign)
+	if err != nil {
+		m.log.Info("a request for a certificate was refused", "err", err)
+		var own *apps.Error
+		if !errors.As(err, &own) {
+			own = apps.Errorf(apps.Denied, "%v", err)
+		}
+		answer.Refusal = tunnel.Refusef(own.Code.Status(), string(own.Code), "%s", own.Message)
+	}
+	answer.Certificate = der
+	if err := s.Call(m.life, http.MethodPost, tunnel.PathSign+"/"+url.PathEscape(e.Request), nil, answer, nil); err != nil {
+		m.log.Warn("the hub did not take a certificate", "err", err)
+	}
+}
+
+func (m *mesh) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, error) {
+	if m.ca == nil {
+		return nil, errNotSigner
+	}
+	now := m.agent.clock.Now()
+	if r.Join == nil {
+		// For the very hub at the other end, and not before half of its certificate's life: a hub that is taken over
+		// gets no supply of them.
+		if !r.Hub || !pastHalf(hub, now) {
+			return nil, errors.New("the hub's certificate is not due for renewal")
+		}
+		return m.ca.SignHub(hub.Key, now)
+	}
+	key := ed25519.PublicKey(r.Join.Key)
+	inv, err := m.ca.CheckProof(r.Join.Proof, key, r.Join.Name, m.agent.self, now)
+	if err != nil {
+		return nil, err
+	}
+	der, err := m.ca.SignMember(key, inv.User, inv.Admitted, now)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := m.verifier.Trust().Judge(cert, identity.RoleMember, now); err != nil {
+		return nil, err // evicted since the token was made
+	}
+	if err := redeem(m.agent.db, inv.Nonce, identity.IDOf(key), inv.Expires, now); err != nil {
+		return nil, err
+	}
+	m.log.Info("admitted by a join token", "user", inv.User, "endpoint", r.Join.Name, "id", identity.IDOf(key))
+	return der, nil
+}
+
+func pastHalf(s identity.Subject, now time.Time) bool {
+	return now.After(s.NotBefore.Add(s.NotAfter.Sub(s.NotBefore) / 2))
+}
+
+// serveRenew makes a new certificate for the caller's own key, user and admission.
+func (m *mesh) serveRenew(w http.ResponseWriter, peer identity.Subject) {
+	if m.ca == nil {
+		writeError(w, apps.Errorf(apps.NotFound, "%v", errNotSigner))
+		return
+	}
+	now := m.agent.clock.Now()
+	if !pastHalf(peer, now) {
+		writeError(w, apps.Errorf(apps.Denied, "the certificate is not due for renewal"))
+		return
+	}
+	der, err := m.ca.SignMember(peer.Key, peer.User, peer.Admitted, now)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	m.log.Info("renewed a certificate", "user", peer.User, "peer", peer.ID)
+	w.Write(der)
+}
+
+// keepCertificate renews this endpoint's certificate from two thirds of its life on.
+func (m *mesh) keepCertificate() {
+	for {
+		m.mu.Lock()
+		s := m.subject
+		m.mu.Unlock()
+		due := s.NotBefore.Add(s.NotAfter.Sub(s.NotBefore) / 3 * 2)
+		wait := renewEvery
+		if !m.agent.clock.Now().Before(due) {
+			if err := m.renew(); err != nil && m.life.Err() == nil {
+				m.log.Warn("the certificate could not be renewed yet", "expires", s.NotAfter, "err", err)
+			}
+			wait = rand.N(renewEvery) + time.Second
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-m.life.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+const renewEvery = time.Hour
+
+func (m *mesh) renew() error {
+	der, err := m.newCertificate()
+	if err != nil {
+		return err
+	}
+	if err := m.save(func(r *meshRow) { r.Certificate = der }); err != nil {
+		return err
+	}
+	if err := m.setCertificate(der); err != nil {
+		return err
+	}
+	m.log.Info("certificate renewed")
+	m.publish()
+	return nil
+}
+
+// newCertificate gets one from ourselves, from an endpoint that holds the CA key, or from a hub that keeps it.
+func (m *mesh) newCertificate() ([]byte, error) {
+	m.mu.Lock()
+	own := m.subject
+	m.mu.Unlock()
+	if m.ca != nil {
+		return m.ca.SignMember(own.Key, own.User, own.Admitted, m.agent.clock.Now())
+	}
+	ctx, cancel := context.WithTimeout(m.life, time.Minute)
+	defer cancel()
+	signers, err := m.signers(ctx)
+	errs := []error{err}
+	for _, e := range signers {
+		der, err := m.askRenewal(ctx, e.ID)
+		if err == nil {
+			return der, m.checkRenewed(der, own)
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", e.Name, err))
+	}
+	var der []byte
+	if err := m.hubCall(ctx, http.MethodPost, tunnel.PathRenew, nil, nil, &der); err != nil {
+		return nil, errors.Join(append(errs, err)...)
+	}
+	return der, m.checkRenewed(der, own)
+}
+
+// checkRenewed makes sure that what came back is ours and longer lived.
+func (m *mesh) checkRenewed(der []byte, own identity.Subject) error {
+	s, err := m.verifier.Inspect(der, identity.RoleMember)
+	if err != nil {
+		return err
+	}
+	if s.ID != own.ID || s.User != own.User || !s.NotAfter.After(own.NotAfter) {
+		return fmt.Errorf("the new certificate is for endpoint %s of user %s until %s", s.ID, s.User, s.NotAfter)
+	}
+	return nil
+}
+
+func (m *mesh) askRenewal(ctx context.Context, signer identity.ID) ([]byte, error) {
+	resp, err := m.ask(ctx, signer, http.MethodPost, "/renew", nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+}
+
+// ask sends a plain request to a peer. A status other than 2xx is an *apps.Error.
+func (m *mesh) ask(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error) {
+	session, err := m.pool.get(ctx, to)
+	if err != nil {
+		return nil, appError(err)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://peer"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := session.RoundTrip(req)
+	if err != nil {
+		return nil, appError(err)
+	}
+	m.compareTrust(session, resp)
+	if resp.StatusCode >= 300 {
+		return nil, responseError(resp)
+	}
+	return resp, nil
+}
+
+// setLabels replaces the labels of this endpoint.
+func (m *mesh) setLabels(labels []string) error {
+	labels = slices.Compact(slices.Sorted(slices.Values(labels)))
+	m.mu.Lock()
+	trial := identity.Record{ID: m.agent.self, Name: m.row.Name, Labels: labels, Certificate: m.row.Certificate}
+	m.mu.Unlock()
+	if _, err := identity.SignRecord(trial, m.agent.key); err != nil {
+		return apps.Errorf(apps.BadRequest, "%v", err)
+	}
+	if err := m.save(func(r *meshRow) { r.Labels = labels }); err != nil {
+		return err
+	}
+	m.publish()
+	return nil
+}
+
+// compareTrust passes trust lists on between peers: a hub that withholds an eviction is found out by the first peer that knows
+// of it.
+func (m *mesh) compareTrust(s *seal.Session, resp *http.Response) {
+	var theirs uint64
+	if json.Unmarshal([]byte(resp.Header.Get(trustHeader)), &theirs) != nil {
+		return
+	}
+	own := m.verifier.Trust()
+	method, body := http.MethodGet, []byte(nil)
+	switch {
+	case theirs == own.Version():
+		return
+	case theirs < own.Version():
+		method, body = http.MethodPost, own.Document()
+	}
+	m.goLimited(func() {
+		ctx, cancel := context.WithTimeout(m.life, tunnel.ProbeTimeout)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, method, "http://peer/trust", bytes.NewReader(body))
+		if err != nil {
+			return
+		}
+		resp, err := s.RoundTrip(req)
+		if err != nil {
+			return
+		}
+		defer resp.Body.Close()
+		if doc, err := io.ReadAll(io.LimitReader(resp.Body, maxTrustBody)); err == nil && method == http.MethodGet {
+			if err := m.updateTrust(doc); err != nil {
+				m.log.Warn("a peer's eviction list is refused", "peer", s.Peer.ID, "err", err)
+			}
+		}
+	})
+}

@@ -1,0 +1,194 @@
+package agent
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
+)
+
+// pool keeps the sealed sessions that this agent opened: warm, shared by flows, bounded per peer.
+//
+// A flow that has become bulk keeps its session to itself: new flows go to another one, so that they do not wait behind
+// its bytes. Only when a peer has maxSessions already do flows share with a bulk one.
+type pool struct {
+	dial func(context.Context, identity.ID) (*seal.Session, error)
+	life context.Context // ends with close
+	stop context.CancelFunc
+	wg   sync.WaitGroup // dials
+
+	mu    sync.Mutex
+	peers map[identity.ID]*peerSessions // guarded by mu
+}
+
+type peerSessions struct {
+	sessions []*seal.Session
+	dialing  *dialing // nil: none is being opened
+}
+
+// dialing is one attempt that any number of flows wait for.
+type dialing struct {
+	done    chan struct{} // closed when session and err are set
+	session *seal.Session
+	err     error
+}
+
+const (
+	maxSessions = 8                // per peer
+	dialTimeout = 20 * time.Second // carrier and handshake
+	maxIdle     = 90 * time.Second // a session without flows is closed after so long
+	reapEvery   = 30 * time.Second
+)
+
+func newPool(dial func(context.Context, identity.ID) (*seal.Session, error)) *pool {
+	p := &pool{dial: dial, peers: map[identity.ID]*peerSessions{}}
+	p.life, p.stop = context.WithCancel(context.Background())
+	return p
+}
+
+// get returns a session to put a flow on, opening one if need be.
+func (p *pool) get(ctx context.Context, to identity.ID) (*seal.Session, error) {
+	p.mu.Lock()
+	ps := p.peers[to]
+	if ps == nil {
+		ps = &peerSessions{}
+		p.peers[to] = ps
+	}
+	best, bulk := ps.pick()
+	if best != nil && (!bulk || len(ps.sessions) >= maxSessions) {
+		p.mu.Unlock()
+		return best, nil
+	}
+	if p.life.Err() != nil {
+		p.mu.Unlock()
+		return nil, apps.Errorf(apps.Unavailable, "the mesh was left")
+	}
+	d := ps.dialing
+	if d == nil {
+		d = &dialing{done: make(chan struct{})}
+		ps.dialing = d
+		p.wg.Go(func() { p.open(to, ps, d) })
+	}
+	p.mu.Unlock()
+	select {
+	case <-d.done:
+		if d.err != nil && best != nil && best.Err() == nil {
+			return best, nil // no second session to be had: share
+		}
+		return d.session, d.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// pick drops dead sessions and returns the one with the fewest flows, preferring those without a bulk flow.
+func (ps *peerSessions) pick() (best *seal.Session, bulk bool) {
+	alive := ps.sessions[:0]
+	least := 0
+	for _, s := range ps.sessions {
+		select {
+		case <-s.Done():
+			continue
+		default:
+		}
+		alive = append(alive, s)
+		if s.Err() != nil {
+			continue // full or closing
+		}
+		flows, isBulk := s.Load()
+		if best == nil || bulk && !isBulk || bulk == isBulk && flows < least {
+			best, bulk, least = s, isBulk, flows
+		}
+	}
+	clear(ps.sessions[len(alive):])
+	ps.sessions = alive
+	return best, bulk
+}
+
+// open dials in the pool's own time: a flow that gives up must not take the session from the others that wait.
+func (p *pool) open(to identity.ID, ps *peerSessions, d *dialing) {
+	ctx, cancel := context.WithTimeoutCause(p.life, dialTimeout, apps.Errorf(apps.Timeout, "endpoint %s does not answer", to))
+	defer cancel()
+	d.session, d.err = p.dial(ctx, to)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ps.dialing = nil
+	if d.err == nil && p.life.Err() != nil {
+		d.session.Close()
+		d.session, d.err = nil, context.Cause(p.life)
+	}
+	if d.err == nil {
+		ps.sessions = append(ps.sessions, d.session)
+	}
+	close(d.done)
+}
+
+// run closes sessions that are idle, until ctx ends.
+func (p *pool) run(ctx context.Context) {
+	ticker := time.NewTicker(reapEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			p.reap(time.Now())
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (p *pool) reap(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, ps := range p.peers {
+		ps.pick()
+		for _, s := range ps.sessions {
+			if since, idle := s.IdleSince(); idle && now.Sub(since) > maxIdle {
+				go s.Close() // may wait a second for the peer; pick drops it next time
+			}
+		}
+		if len(ps.sessions) == 0 && ps.dialing == nil {
+			delete(p.peers, id)
+		}
+	}
+}
+
+// warm returns how many sessions to a peer are open.
+func (p *pool) warm(to identity.ID) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if ps := p.peers[to]; ps != nil {
+		ps.pick()
+		return len(ps.sessions)
+	}
+	return 0
+}
+
+// closeIf closes the sessions with the peers that the function names.
+func (p *pool) closeIf(match func(identity.Subject) bool) {
+	p.mu.Lock()
+	var out []*seal.Session
+	for _, ps := range p.peers {
+		for _, s := range ps.sessions {
+			if match(s.Peer) {
+				out = append(out, s)
+			}
+		}
+	}
+	p.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, s := range out {
+		wg.Go(func() { s.Close() })
+	}
+	wg.Wait()
+}
+
+// close ends all sessions and waits.
+func (p *pool) close() {
+	p.stop()
+	p.closeIf(func(identity.Subject) bool { return true })
+	p.wg.Wait()
+}

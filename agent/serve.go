@@ -1,0 +1,309 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+
+	"ztm/apps"
+	"ztm/tunnel/capsule"
+	"ztm/tunnel/h2"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
+)
+
+// What peers ask of this endpoint, on sealed sessions that they opened:
+//
+//	POST /apps/APP/PATH      a flow; the app decides whether this peer may
+//	ANY  /api/...            management, for the same user's endpoints alone
+//	GET  /ping               204
+//	GET, POST /trust         the trust list: a hub may withhold it, peers pass it on
+//	POST /renew              a new certificate for the caller's own key, from a holder of the CA key
+//
+// The peer is known from the leaf certificate of the session, and judged again for every request.
+
+// inbound is a sealed session that a peer opened.
+type inbound struct {
+	conn net.Conn
+	peer identity.Subject
+}
+
+// Limits on sessions that peers open, so that one of them cannot use up this device's memory.
+const (
+	maxInbound     = 1024
+	maxInboundPeer = 32
+)
+
+const trustHeader = "Ztm-Trust" // the version of the trust list the answering side has
+
+// serveCarrier seals a carrier as the server and serves what comes. It returns when the handshake is done.
+func (m *mesh) serveCarrier(carrier net.Conn) {
+	conn, peer, err := seal.Server(m.life, carrier, m.verifier, m.certificate)
+	if err != nil {
+		m.log.Info("a peer's session was refused", "err", err)
+		return
+	}
+	in := &inbound{conn: conn, peer: peer}
+	if err := m.addInbound(in); err != nil {
+		m.log.Warn("a peer's session was refused", "peer", peer.ID, "user", peer.User, "err", err)
+		conn.Close()
+		return
+	}
+	// The list may have changed between the handshake and now.
+	if m.verifier.Trust().Evicted(peer) {
+		conn.Close()
+	}
+	m.server.Serve(&h2.Tagged{Conn: &inboundConn{Conn: conn, m: m, in: in}, Tag: in})
+}
+
+func (m *mesh) addInbound(in *inbound) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	same := 0
+	for other := range m.inbound {
+		if other.peer.ID == in.peer.ID {
+			same++
+		}
+	}
+	if len(m.inbound) >= maxInbound || same >= maxInboundPeer {
+		return apps.Errorf(apps.Limit, "too many sessions: %d, of this peer %d", len(m.inbound), same)
+	}
+	m.inbound[in] = struct{}{}
+	return nil
+}
+
+// inboundConn forgets the session when net/http closes it.
+type inboundConn struct {
+	net.Conn
+	m  *mesh
+	in *inbound
+}
+
+func (c *inboundConn) Close() error {
+	c.m.mu.Lock()
+	delete(c.m.inbound, c.in)
+	c.m.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// servePeer answers one request of a peer.
+func (m *mesh) servePeer(w http.ResponseWriter, r *http.Request) {
+	in := h2.Tag(r).(*inbound)
+	w.Header().Set(trustHeader, strconv.FormatUint(m.verifier.Trust().Version(), 10))
+	if err := m.stillMember(in); err != nil {
+		writeError(w, err)
+		in.conn.Close()
+		return
+	}
+	switch path := r.URL.Path; {
+	case strings.HasPrefix(path, "/apps/"):
+		m.serveFlow(w, r, in.peer)
+	case strings.HasPrefix(path, "/api/"):
+		if in.peer.User != m.user() {
+			writeError(w, apps.Errorf(apps.Denied, "endpoint %s belongs to user %s: user %s may not manage it",
+				m.Self().Name, m.user(), in.peer.User))
+			return
+		}
+		m.serveEndpoint(w, r, strings.TrimPrefix(path, "/api/"))
+	case path == "/ping":
+		w.WriteHeader(http.StatusNoContent)
+	case path == "/trust":
+		m.serveTrust(w, r)
+	case path == "/renew" && r.Method == http.MethodPost:
+		m.serveRenew(w, in.peer)
+	default:
+		writeError(w, apps.Errorf(apps.NotFound, "endpoint %s knows no %s", m.Self().Name, path))
+	}
+}
+
+// stillMember judges the peer again: it may have been evicted, or its certificate may have ended, since the handshake.
+func (m *mesh) stillMember(in *inbound) error {
+	if m.verifier.Trust().Evicted(in.peer) {
+		return apps.Errorf(apps.Denied, "user %s was evicted", in.peer.User)
+	}
+	if m.agent.clock.Now().After(in.peer.NotAfter) {
+		return apps.Errorf(apps.Denied, "the certificate expired on %s", in.peer.NotAfter.Format("2006-01-02"))
+	}
+	return nil
+}
+
+// flow is one request of a peer for an app. It implements apps.Flow.
+type flow struct {
+	m      *mesh
+	peer   apps.Peer
+	app    string
+	path   string
+	w      http.ResponseWriter
+	r      *http.Request
+	cancel context.CancelFunc
+
+	once sync.Once
+	conn *capsule.Conn // nil until accepted; guarded by m.mu
+	cut  bool          // guarded by m.mu
+}
+
+var _ apps.Flow = (*flow)(nil)
+
+func (m *mesh) serveFlow(w http.ResponseWriter, r *http.Request, peer identity.Subject) {
+	name, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/apps/"), "/")
+	app := m.apps[name]
+	if app == nil || r.Method != http.MethodPost {
+		writeError(w, apps.Errorf(apps.NotFound, "endpoint %s has no app %q", m.Self().Name, name))
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	f := &flow{m: m, peer: apps.Peer{ID: peer.ID, User: peer.User}, app: name, path: path, w: w, r: r, cancel: cancel}
+	m.mu.Lock()
+	m.flows[f] = struct{}{}
+	m.mu.Unlock()
+	app.Serve(ctx, f)
+	f.Refuse(apps.Errorf(apps.Internal, "app %s did not answer", name))
+	if f.end() {
+		// Returning would end the stream cleanly; the peer must see that it was cut off.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// end closes what the app left open, counts, and reports whether the stream must be reset.
+func (f *flow) end() (reset bool) {
+	f.m.mu.Lock()
+	conn, cut := f.conn, f.cut
+	delete(f.m.flows, f)
+	f.m.mu.Unlock()
+	if conn == nil {
+		return cut
+	}
+	reset = conn.Finish() || cut
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	f.m.addTotalLocked(f.peer.ID, conn.Sent(), conn.Received())
+	return reset
+}
+
+func (f *flow) Peer() apps.Peer   { return f.peer }
+func (f *flow) Path() string      { return f.path }
+func (f *flow) Query() url.Values { return f.r.URL.Query() }
+
+func (f *flow) Accept() (net.Conn, error)          { return f.accept(false) }
+func (f *flow) AcceptDatagrams() (net.Conn, error) { return f.accept(true) }
+
+func (f *flow) accept(datagrams bool) (net.Conn, error) {
+	err := errors.New("the flow was answered already")
+	var conn *capsule.Conn
+	f.once.Do(func() {
+		if conn, err = capsule.Accept(f.w, f.r, datagrams); err != nil {
+			return
+		}
+		f.m.mu.Lock()
+		defer f.m.mu.Unlock()
+		f.conn = conn
+		if f.cut {
+			conn.Reset()
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (f *flow) Refuse(err error) {
+	f.once.Do(func() {
+		var e *apps.Error
+		if !errors.As(err, &e) {
+			f.m.log.Warn("a flow failed", "app", f.app, "flow", f.path, "peer", f.peer.ID, "err", err)
+			e = apps.Errorf(apps.Internal, "internal error")
+		}
+		writeError(f.w, e)
+	})
+}
+
+// cutFlows ends the running flows of an app for which match says so.
+func (m *mesh) cutFlows(app string, match func(apps.Peer, string) bool) {
+	m.mu.Lock()
+	var out []*flow
+	for f := range m.flows {
+		if f.app == app {
+			out = append(out, f)
+		}
+	}
+	m.mu.Unlock()
+	for _, f := range out {
+		if !match(f.peer, f.path) {
+			continue
+		}
+		m.mu.Lock()
+		f.cut = true
+		conn := f.conn
+		m.mu.Unlock()
+		if conn != nil {
+			conn.Reset()
+		}
+		f.cancel()
+	}
+}
+
+func (m *mesh) serveTrust(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet {
+		w.Write(m.verifier.Trust().Document())
+		return
+	}
+	doc, err := readBody(w, r, maxTrustBody)
+	if err == nil {
+		err = m.updateTrust(doc)
+	}
+	if err != nil {
+		writeError(w, apps.Errorf(apps.BadRequest, "trust list: %v", err))
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// Limits on bodies, in bytes.
+const (
+	maxTrustBody = 4 << 20
+	maxBody      = 1 << 20
+)
+
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	return io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+}
+
+// decodeBody reads a JSON request.
+func decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
+	b, err := readBody(w, r, maxBody)
+	if err != nil {
+		return apps.Errorf(apps.BadRequest, "request body: %v", err)
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return apps.Errorf(apps.BadRequest, "request body: %v", err)
+	}
+	return nil
+}
+
+func decodeLimited(r io.Reader, v any) error {
+	return json.NewDecoder(io.LimitReader(r, maxBody)).Decode(v)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v)
+}
+
+// writeError answers with err as an apps.Error; of another kind of error the text is for the log alone.
+func writeError(w http.ResponseWriter, err error) {
+	var e *apps.Error
+	if !errors.As(err, &e) {
+		e = apps.Errorf(apps.Internal, "%v", err)
+	}
+	writeJSON(w, e.Code.Status(), e)
+}

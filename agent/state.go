@@ -1,0 +1,176 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"ztm/apps"
+	"ztm/store"
+	"ztm/tunnel/identity"
+)
+
+// The tables of agent.db.
+var (
+	deviceTable = store.NewTable[deviceRow]("device")       // key "self"
+	meshTable   = store.NewTable[meshRow]("meshes")         // key: name of the mesh
+	appTable    = store.NewTable[json.RawMessage]("apps")   // key: mesh/app/key
+	tokenTable  = store.NewTable[redeemedRow]("joinTokens") // key: nonce of a token that was redeemed here
+)
+
+type deviceRow struct {
+	Key      []byte `json:"key"`      // PKCS#8 PEM
+	LastSeen int64  `json:"lastSeen"` // Unix seconds; it is at least so late
+}
+
+// meshRow is one membership.
+type meshRow struct {
+	CA          string   `json:"ca"`              // PEM, of the permit: trust begins here
+	CAKey       string   `json:"caKey,omitempty"` // PEM; endpoints of root
+	Certificate []byte   `json:"certificate"`     // DER
+	Trust       []byte   `json:"trust,omitempty"` // the newest trust list seen
+	Name        string   `json:"name"`            // of this endpoint
+	Labels      []string `json:"labels,omitempty"`
+	Hubs        []string `json:"hubs"` // host:port
+}
+
+type redeemedRow struct {
+	Key     identity.ID `json:"key"` // who redeemed it
+	Expires int64       `json:"expires"`
+}
+
+func schema() []store.Migration { return nil }
+
+func loadDevice(db *store.DB) (d deviceRow, err error) {
+	err = db.Update(func(tx *store.Tx) error {
+		var found bool
+		if d, found, err = deviceTable.Get(tx, "self"); found || err != nil {
+			return err
+		}
+		key, err := identity.NewKey()
+		if err != nil {
+			return err
+		}
+		d.Key = identity.MarshalPrivateKey(key)
+		return deviceTable.Put(tx, "self", d)
+	})
+	return d, err
+}
+
+// touchDevice raises LastSeen if a day has passed since it was written.
+func touchDevice(db *store.DB, now time.Time) error {
+	return db.Update(func(tx *store.Tx) error {
+		d, _, err := deviceTable.Get(tx, "self")
+		if err != nil || now.Unix()-d.LastSeen < 24*3600 {
+			return err
+		}
+		d.LastSeen = now.Unix()
+		return deviceTable.Put(tx, "self", d)
+	})
+}
+
+func loadMeshes(db *store.DB) (map[string]meshRow, error) {
+	rows := map[string]meshRow{}
+	err := db.View(func(tx *store.Tx) error {
+		return meshTable.ForEach(tx, "", func(name string, row meshRow) error {
+			rows[name] = row
+			return nil
+		})
+	})
+	return rows, err
+}
+
+func saveMesh(db *store.DB, name string, row meshRow) error {
+	return db.Update(func(tx *store.Tx) error { return meshTable.Put(tx, name, row) })
+}
+
+// deleteMesh forgets a mesh and what its apps kept.
+func deleteMesh(db *store.DB, name string) error {
+	return db.Update(func(tx *store.Tx) error {
+		keys, err := appTable.Keys(tx, name+"/")
+		if err != nil {
+			return err
+		}
+		for _, k := range keys {
+			if err := appTable.Delete(tx, k); err != nil {
+				return err
+			}
+		}
+		return meshTable.Delete(tx, name)
+	})
+}
+
+// redeem remembers that a key redeemed a token. It is the one place that decides, in one transaction, so of many at once one
+// succeeds. The same key may come again: the first answer may have been lost on the way.
+func redeem(db *store.DB, nonce string, key identity.ID, expires, now time.Time) error {
+	return db.Update(func(tx *store.Tx) error {
+		row, found, err := tokenTable.Get(tx, nonce)
+		if err != nil {
+			return err
+		}
+		if found && row.Key != key {
+			return apps.Errorf(apps.Denied, "this join token was used already")
+		}
+		var old []string
+		if err := tokenTable.ForEach(tx, "", func(n string, r redeemedRow) error {
+			if r.Expires < now.Unix() {
+				old = append(old, n)
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		for _, n := range old {
+			if err := tokenTable.Delete(tx, n); err != nil {
+				return err
+			}
+		}
+		return tokenTable.Put(tx, nonce, redeemedRow{Key: key, Expires: expires.Unix()})
+	})
+}
+
+// appState is the apps.State of one app in one mesh.
+type appState struct {
+	db     *store.DB
+	prefix string // mesh/app/
+}
+
+var _ apps.State = (*appState)(nil)
+
+func (s *appState) Load(key string, v any) (found bool, err error) {
+	err = s.db.View(func(tx *store.Tx) error {
+		var raw json.RawMessage
+		if raw, found, err = appTable.Get(tx, s.prefix+key); err != nil || !found {
+			return err
+		}
+		return json.Unmarshal(raw, v)
+	})
+	if err != nil {
+		return found, fmt.Errorf("%s%s: %w", s.prefix, key, err)
+	}
+	return found, nil
+}
+
+func (s *appState) Save(key string, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return s.db.Update(func(tx *store.Tx) error { return appTable.Put(tx, s.prefix+key, raw) })
+}
+
+func (s *appState) Delete(key string) error {
+	return s.db.Update(func(tx *store.Tx) error { return appTable.Delete(tx, s.prefix+key) })
+}
+
+func (s *appState) Keys(prefix string) (keys []string, err error) {
+	err = s.db.View(func(tx *store.Tx) error {
+		full, err := appTable.Keys(tx, s.prefix+prefix)
+		for _, k := range full {
+			keys = append(keys, strings.TrimPrefix(k, s.prefix))
+		}
+		return err
+	})
+	return keys, err
+}
