@@ -1,0 +1,428 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestTrustBeginsWithOneCAAndNobodyEvicted(t *testing.T) {
+	m := newMesh(t)
+	for name, trust := range map[string]*Trust{
+		"new":    m.trust,
+		"parsed": must(ParseTrust(m.ca.CertificatePEM(), nil))(t),
+	} {
+		if trust.Mesh() != m.ca.Mesh() || trust.Version() != 0 || trust.Document() != nil || !trust.Issued().IsZero() {
+			t.Errorf("%s: mesh %s, version %d, document %q, issued %v", name,
+				trust.Mesh(), trust.Version(), trust.Document(), trust.Issued())
+		}
+		if len(trust.Evictions()) != 0 || len(trust.CAs()) != 1 || !trust.CAs()[0].Equal(m.ca.Certificate()) {
+			t.Errorf("%s: evictions %v, CAs %v", name, trust.Evictions(), trust.CAs())
+		}
+	}
+}
+
+func TestEvictionVoidsAllCertificatesOfTheUserAdmittedUntilThen(t *testing.T) {
+	m := newMesh(t)
+	early, late := m.member(t, "bob", start.Add(-time.Hour)), m.member(t, "bob", start)
+	renewed := newDevice(t)
+	renewed.der = must(m.ca.SignMember(renewed.public(), "bob", start.Add(-time.Hour), start.Add(time.Minute)))(t)
+	alice, hub := m.member(t, "alice", start), m.hub(t, start)
+	m.evict(t, "bob", start)
+
+	for name, d := range map[string]device{"early": early, "late": late, "renewed since": renewed} {
+		t.Run(name, func(t *testing.T) {
+			_, err := m.trust.Judge(d.cert(t), RoleMember, start)
+			wantError(t, err, ErrEvicted, "user bob was evicted")
+		})
+	}
+	if _, err := m.trust.Judge(alice.cert(t), RoleMember, start); err != nil {
+		t.Errorf("alice: %v", err)
+	}
+	if _, err := m.trust.Judge(hub.cert(t), RoleHub, start); err != nil {
+		t.Errorf("hub: %v", err)
+	}
+	want := []Eviction{{User: "bob", Admitted: start}}
+	if diff := cmp.Diff(want, m.trust.Evictions()); diff != "" {
+		t.Errorf("evictions (-want +got):\n%s", diff)
+	}
+}
+
+func TestUserWhoWasEvictedCanBeInvitedAgain(t *testing.T) {
+	m := newMesh(t)
+	m.evict(t, "bob", start)
+	for name, now := range map[string]time.Time{
+		"later":            start.Add(time.Hour),
+		"at once":          start,
+		"by a slow clock":  start.Add(-20 * time.Hour),
+		"by no clock even": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			admitted := m.trust.Admission("bob", now)
+			bob := newDevice(t)
+			bob.der = must(m.ca.SignMember(bob.public(), "bob", admitted, start))(t)
+			if _, err := m.trust.Judge(bob.cert(t), RoleMember, start); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if got := m.trust.Admission("alice", start); !got.Equal(start) {
+		t.Errorf("alice is admitted %v, want %v", got, start)
+	}
+}
+
+func TestUserWhoWasInvitedAgainCanBeEvictedAgain(t *testing.T) {
+	m := newMesh(t)
+	m.evict(t, "bob", start)
+	slow := start.Add(-20 * time.Hour)
+	bob := newDevice(t)
+	bob.der = must(m.ca.SignMember(bob.public(), "bob", m.trust.Admission("bob", slow), start))(t)
+	m.evict(t, "bob", slow)
+	_, err := m.trust.Judge(bob.cert(t), RoleMember, start)
+	wantError(t, err, ErrEvicted, "bob")
+}
+
+func TestEvictionCoversAdmissionsAheadOfTheClock(t *testing.T) {
+	m := newMesh(t)
+	bob := newDevice(t)
+	ahead := start.Add(time.Hour)
+	bob.der = must(m.ca.SignMember(bob.public(), "bob", ahead, start))(t)
+	trust := must(m.trust.Evict(m.ca, "bob", start, start.Add(time.Minute), ahead))(t)
+	_, err := trust.Judge(bob.cert(t), RoleMember, start)
+	wantError(t, err, ErrEvicted, "bob")
+	if !trust.Issued().Equal(start) {
+		t.Errorf("list was issued %v, want %v", trust.Issued(), start)
+	}
+}
+
+func TestTokenOfAnEvictedUserGivesAVoidCertificate(t *testing.T) {
+	m := newMesh(t)
+	root, bob := m.member(t, "root", start), newDevice(t)
+	token := must(m.ca.NewToken("bob", root.id, m.trust.Admission("bob", start), start.Add(day)))(t)
+	m.evict(t, "bob", start.Add(time.Minute))
+	proof := must(token.Prove(bob.public(), "laptop"))(t)
+	later := start.Add(time.Hour)
+	invitation := must(m.ca.CheckProof(proof, bob.public(), "laptop", root.id, later))(t)
+	bob.der = must(m.ca.SignMember(bob.public(), invitation.User, invitation.Admitted, later))(t)
+	_, err := m.trust.Judge(bob.cert(t), RoleMember, later)
+	wantError(t, err, ErrEvicted, "bob")
+}
+
+func TestListsFollowEachOther(t *testing.T) {
+	m := newMesh(t)
+	first := m.trust
+	m.evict(t, "carol", start)
+	m.evict(t, "bob", start.Add(time.Hour))
+	m.evict(t, "dave", start.Add(-time.Hour)) // a slow clock does not take the time of issue back
+	last := m.trust
+	if last.Version() != 3 || !last.Issued().Equal(start.Add(time.Hour)) {
+		t.Errorf("version %d, issued %v", last.Version(), last.Issued())
+	}
+	var users []string
+	for _, e := range last.Evictions() {
+		users = append(users, e.User)
+	}
+	if diff := cmp.Diff([]string{"bob", "carol", "dave"}, users); diff != "" {
+		t.Errorf("evicted (-want +got):\n%s", diff)
+	}
+	for name, got := range map[string]*Trust{
+		"update": must(first.Update(last.Document()))(t),
+		"parse":  must(ParseTrust(m.ca.CertificatePEM(), last.Document()))(t),
+	} {
+		if got.Version() != 3 || !bytes.Equal(got.Document(), last.Document()) || !cmp.Equal(got.Evictions(), last.Evictions()) {
+			t.Errorf("%s: version %d, %v", name, got.Version(), got.Evictions())
+		}
+	}
+	if len(first.Evictions()) != 0 {
+		t.Error("the first list has changed")
+	}
+}
+
+func TestUpdateWithNothingNewChangesNothing(t *testing.T) {
+	m := newMesh(t)
+	if got := must(m.trust.Update(nil))(t); got != m.trust {
+		t.Error("at version 0 it is another trust")
+	}
+	m.evict(t, "bob", start)
+	if got := must(m.trust.Update(bytes.Clone(m.trust.Document())))(t); got != m.trust {
+		t.Error("at version 1 it is another trust")
+	}
+}
+
+func TestRollBackIsRefused(t *testing.T) {
+	m := newMesh(t)
+	one := must(m.trust.Evict(m.ca, "bob", start))(t)
+	two := must(one.Evict(m.ca, "carol", start))(t)
+	fork := must(one.Evict(m.ca, "dave", start))(t)
+	_, err := two.Update(one.Document())
+	wantError(t, err, ErrRollback, "roll-back refused: trust list version 2 is in force, got another of version 1")
+	_, err = two.Update(fork.Document())
+	wantError(t, err, ErrRollback, "version 2")
+	_, err = two.Update(nil)
+	wantError(t, err, ErrRollback, "got none")
+
+	// The loser of two evictions at a time evicts again from the list that won.
+	again := must(two.Evict(m.ca, "dave", start))(t)
+	for name, old := range map[string]*Trust{"winner": two, "loser": fork} {
+		if _, err := old.Update(again.Document()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestTamperedListIsRefused(t *testing.T) {
+	m := newMesh(t)
+	m.evict(t, "bob", start)
+	next := must(m.ca.Successor(start))(t)
+	doc := must(m.trust.Rotate(m.ca, next, start.Add(year), start))(t).Document()
+	for _, base := range []*Trust{must(NewTrust(m.ca.CertificatePEM()))(t), m.trust, must(NewTrust(next.CertificatePEM()))(t)} {
+		if _, err := base.Update(doc); err != nil {
+			t.Fatalf("untouched: %v", err)
+		}
+		for i := range doc {
+			if _, err := base.Update(flip(doc, i)); err == nil {
+				t.Fatalf("byte %d changed from %q: the list was accepted", i, doc[i])
+			}
+			if _, err := base.Update(doc[:i]); err == nil && i > 0 {
+				t.Fatalf("cut at byte %d: the list was accepted", i)
+			}
+		}
+		for _, more := range []string{" ", "\n", "{}", "\x00"} {
+			_, err := base.Update(append(bytes.Clone(doc), more...))
+			wantError(t, err, ErrTrust, "trust list")
+		}
+	}
+}
+
+func TestListOfAnotherMeshIsRefused(t *testing.T) {
+	m, other := newMesh(t), newMesh(t)
+	other.evict(t, "bob", start)
+	_, err := m.trust.Update(other.trust.Document())
+	wantError(t, err, ErrWrongMesh, "trust list of another mesh")
+	_, err = m.trust.Evict(other.ca, "bob", start)
+	wantError(t, err, ErrNoCA, "not that of the mesh's newest CA")
+	_, err = m.trust.Rotate(m.ca, other.ca, start, start)
+	wantError(t, err, ErrWrongMesh, "next CA is of another mesh")
+	_, err = m.trust.Evict(m.ca, "no/name", start)
+	wantError(t, err, ErrName, "user")
+}
+
+// signList makes a document of a list without any of the care that issue takes.
+func signList(t *testing.T, l list, ca *CA) []byte {
+	t.Helper()
+	return must(signDocument(listContext, l, *ca.key))(t)
+}
+
+func TestListOfAnotherFormIsRefused(t *testing.T) {
+	m, other := newMesh(t), newMesh(t)
+	good := func() list {
+		return list{Mesh: m.ca.mesh, Version: 1, Issued: start.Unix(), CAs: []listCA{{Certificate: m.ca.cert.Raw}},
+			Evictions: []eviction{{"bob", 1}, {"carol", 1}}}
+	}
+	if _, err := m.trust.Update(signList(t, good(), m.ca)); err != nil {
+		t.Fatalf("the list is not good: %v", err)
+	}
+	member := m.member(t, "bob", start)
+	tests := []struct {
+		name  string
+		alter func(l *list)
+		kind  error
+		text  string
+	}{
+		{"version 0", func(l *list) { l.Version = 0 }, ErrRollback, "version 0"},
+		{"version that JavaScript cannot count", func(l *list) { l.Version = 1 << 53 }, ErrTrust, "out of range"},
+		{"issued before time", func(l *list) { l.Issued = -1 }, ErrTrust, "1970"},
+		{"no CA", func(l *list) { l.CAs = nil }, ErrTrust, "0 CAs"},
+		{"too many CAs", func(l *list) { l.CAs = slices.Repeat(l.CAs, maxCAs+1) }, ErrTrust, "65 CAs"},
+		{"too many evictions", func(l *list) { l.Evictions = slices.Repeat(l.Evictions, maxEvictions/2+1) }, ErrTrust, "50002 evictions"},
+		{"evictions out of order", func(l *list) { slices.Reverse(l.Evictions) }, ErrTrust, "eviction 1"},
+		{"an eviction twice", func(l *list) { l.Evictions[1] = l.Evictions[0] }, ErrTrust, "eviction 1"},
+		{"an eviction of nobody", func(l *list) { l.Evictions[0].User = "" }, ErrTrust, "eviction 0"},
+		{"an eviction before time", func(l *list) { l.Evictions[0].Admitted = 0 }, ErrTrust, "eviction 0"},
+		{"a CA that is none", func(l *list) { l.CAs[0].Certificate = member.der }, ErrTrust, "CA certificate"},
+		{"a CA of another mesh", func(l *list) { l.CAs[0].Certificate = other.ca.cert.Raw }, ErrTrust, "CA 0"},
+		{"the newest CA retires", func(l *list) { l.CAs[0].Retire = 1 }, ErrTrust, "CA 0"},
+		{"the oldest CA is endorsed", func(l *list) { l.CAs[0].Endorsement = []byte("x") }, ErrTrust, "CA 0"},
+		{"a CA twice", func(l *list) {
+			l.CAs = append(l.CAs, listCA{Certificate: m.ca.cert.Raw, Retire: 1})
+			l.CAs[0].Endorsement = []byte("x")
+		}, ErrTrust, "CA 1 is there twice"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l := good()
+			tt.alter(&l)
+			_, err := m.trust.Update(signList(t, l, m.ca))
+			wantError(t, err, tt.kind, tt.text)
+		})
+	}
+}
+
+func TestListTooLargeIsRefusedUnread(t *testing.T) {
+	_, err := newMesh(t).trust.Update(make([]byte, MaxTrust+1))
+	wantError(t, err, ErrTrust, "larger than")
+}
+
+func TestTheLargestListFitsIntoADocumentAndAPermit(t *testing.T) {
+	m := newMesh(t)
+	l := list{Mesh: m.ca.mesh, Version: maxVersion, Issued: start.Unix(), CAs: []listCA{{Certificate: m.ca.cert.Raw}}}
+	for i := range maxEvictions - 1 {
+		l.Evictions = append(l.Evictions, eviction{fmt.Sprintf("user-%025d@example.com", i), start.Unix()})
+	}
+	doc := signList(t, l, m.ca)
+	if _, err := m.trust.Update(doc); err != nil {
+		t.Fatal(err)
+	}
+	p := Permit{Mesh: m.ca.mesh, CA: string(m.ca.CertificatePEM()), Bootstraps: []string{"hub:1"}, Trust: doc, CAKey: string(m.ca.KeyPEM())}
+	if _, err := ParsePermit(must(p.Marshal())(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOneFormOfAListOnlyIsAccepted(t *testing.T) {
+	m := newMesh(t)
+	m.evict(t, "bob", start)
+	doc := m.trust.Document()
+	base := must(NewTrust(m.ca.CertificatePEM()))(t)
+	for name, other := range map[string][]byte{
+		"indented":          must(indent(doc))(t),
+		"another case":      bytes.Replace(doc, []byte(`"signature"`), []byte(`"Signature"`), 1),
+		"an unknown field":  bytes.Replace(doc, []byte(`"signature"`), []byte(`"x":1,"signature"`), 1),
+		"a field twice":     bytes.Replace(doc, []byte(`"signature"`), []byte(`"signature":"","signature"`), 1),
+		"white space":       bytes.Replace(doc, []byte(`"signature"`), []byte(` "signature"`), 1),
+		"an escape":         bytes.Replace(doc, []byte(`"bob"`), []byte(`"b\u006fb"`), 1),
+		"a line end base64": bytes.Replace(doc, []byte(`"signature":"`), []byte(`"signature":"\n`), 1),
+	} {
+		if bytes.Equal(doc, other) {
+			t.Errorf("%s: the document is the same", name)
+		}
+		_, err := base.Update(other)
+		wantError(t, err, ErrTrust, "")
+	}
+}
+
+func indent(doc []byte) ([]byte, error) {
+	var b bytes.Buffer
+	err := json.Indent(&b, doc, "", " ")
+	return b.Bytes(), err
+}
+
+func TestSignaturesOfOtherKindsOfDocumentsDoNotCount(t *testing.T) {
+	m := newMesh(t)
+	l := list{Mesh: m.ca.mesh, Version: 1, CAs: []listCA{{Certificate: m.ca.cert.Raw}}}
+	_, err := m.trust.Update(must(signDocument(recordContext, l, *m.ca.key))(t))
+	wantError(t, err, ErrUntrusted, "no valid signature")
+}
+
+func TestRotationBringsEverybodyToTheNewCA(t *testing.T) {
+	m := newMesh(t)
+	ca1 := m.ca
+	bob := m.member(t, "bob", start)
+	m.evict(t, "mallory", start)
+	atOne := m.trust
+	retire := start.Add(30 * day)
+	ca2, ca3 := must(ca1.Successor(start))(t), must(ca1.Successor(start))(t)
+	two := must(atOne.Rotate(ca1, ca2, retire, start))(t)
+	three := must(two.Rotate(ca2, ca3, retire.Add(day), start))(t)
+
+	if ca3.Mesh() != ca1.Mesh() || three.Mesh() != ca1.Mesh() {
+		t.Errorf("meshes %s and %s, want %s", ca3.Mesh(), three.Mesh(), ca1.Mesh())
+	}
+	for name, base := range map[string]*Trust{
+		"knows CA 1":       must(NewTrust(ca1.CertificatePEM()))(t),
+		"was at version 1": atOne,
+		"was at CA 2":      two,
+		"permit of CA 2":   must(NewTrust(ca2.CertificatePEM()))(t),
+		"permit of CA 3":   must(NewTrust(ca3.CertificatePEM()))(t),
+	} {
+		got := must(base.Update(three.Document()))(t)
+		want := []*x509.Certificate{ca3.Certificate(), ca2.Certificate(), ca1.Certificate()}
+		if !slices.EqualFunc(got.CAs(), want, (*x509.Certificate).Equal) || len(got.Evictions()) != 1 {
+			t.Errorf("%s: CAs %v, evictions %v", name, got.CAs(), got.Evictions())
+		}
+	}
+
+	fresh := newDevice(t)
+	fresh.der = must(ca3.SignMember(fresh.public(), "alice", start, start))(t)
+	if s, err := three.Judge(fresh.cert(t), RoleMember, start); err != nil || s.Mesh != ca1.Mesh() {
+		t.Errorf("certificate of the new CA: %v, %v", s, err)
+	}
+	if _, err := three.Judge(bob.cert(t), RoleMember, retire.Add(-time.Second)); err != nil {
+		t.Errorf("certificate of the old CA before it retires: %v", err)
+	}
+	_, err := three.Judge(bob.cert(t), RoleMember, retire)
+	wantError(t, err, ErrExpired, "a CA that the mesh replaced; it was accepted until 2100-02-01 03:04 UTC")
+	_, err = atOne.Judge(fresh.cert(t), RoleMember, start)
+	wantError(t, err, ErrUntrusted, "")
+
+	// The list lives on under the new CA alone.
+	_, err = three.Evict(ca1, "bob", start)
+	wantError(t, err, ErrNoCA, "newest CA")
+	if _, err := must(NewTrust(ca1.CertificatePEM()))(t).Update(must(three.Evict(ca3, "bob", start))(t).Document()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRotationOnAnotherBranchIsRefused(t *testing.T) {
+	m := newMesh(t)
+	ca2, evil := must(m.ca.Successor(start))(t), must(m.ca.Successor(start))(t)
+	rotated := must(m.trust.Rotate(m.ca, ca2, start.Add(year), start))(t)
+
+	// Whoever stole the key of CA 1 makes a successor and as many versions as it takes.
+	fork := must(m.trust.Rotate(m.ca, evil, start.Add(year), start))(t)
+	for range 5 {
+		fork = must(fork.Evict(evil, "root", start))(t)
+	}
+	_, err := rotated.Update(fork.Document())
+	wantError(t, err, ErrUntrusted, "does not follow")
+
+	// CA 1 again, as if it were the newest still.
+	old := list{Mesh: m.ca.mesh, Version: 9, CAs: []listCA{{Certificate: m.ca.cert.Raw}}}
+	_, err = rotated.Update(signList(t, old, m.ca))
+	wantError(t, err, ErrUntrusted, "does not follow")
+
+	// CA 2 in the line, but the next one is not endorsed by it.
+	sign := func(by *CA, next *CA) []byte {
+		return ed25519.Sign(*by.key, endorsement(m.ca.mesh, next.cert.Raw))
+	}
+	line := func(endorsed []byte) list {
+		return list{Mesh: m.ca.mesh, Version: 9, CAs: []listCA{
+			{Certificate: evil.cert.Raw, Endorsement: endorsed},
+			{Certificate: ca2.cert.Raw, Endorsement: sign(m.ca, ca2), Retire: 1},
+			{Certificate: m.ca.cert.Raw, Retire: 1}}}
+	}
+	_, err = rotated.Update(signList(t, line(sign(m.ca, evil)), evil))
+	wantError(t, err, ErrUntrusted, "does not follow")
+	_, err = rotated.Update(signList(t, line(sign(evil, evil)), evil))
+	wantError(t, err, ErrUntrusted, "does not follow")
+	if _, err = rotated.Update(signList(t, line(sign(ca2, evil)), evil)); err != nil {
+		t.Errorf("endorsed by CA 2: %v", err)
+	}
+
+	// CA 2 is the newest in the list, but CA 1 has signed it.
+	forged := rotated.list.clone()
+	forged.Version++
+	_, err = rotated.Update(signList(t, forged, m.ca))
+	wantError(t, err, ErrUntrusted, "no valid signature")
+}
+
+func TestRotationTakesTheRightKeyAndClock(t *testing.T) {
+	m := newMesh(t)
+	ca2, ca3 := must(m.ca.Successor(start))(t), must(m.ca.Successor(start))(t)
+	rotated := must(m.trust.Rotate(m.ca, ca2, start.Add(year), start))(t)
+	_, err := rotated.Rotate(m.ca, ca3, start.Add(year), start)
+	wantError(t, err, ErrNoCA, "newest CA")
+	_, err = rotated.Rotate(ca2, m.ca, start.Add(year), start)
+	wantError(t, err, ErrTrust, "twice")
+	_, err = rotated.Rotate(ca2, ca3, start.Add(year), start.Add(-year))
+	wantError(t, err, ErrNotYetValid, "the mesh's CA")
+	_, err = rotated.Evict(ca2, "bob", start.Add(30*year))
+	wantError(t, err, ErrExpired, "the mesh's CA")
+}
