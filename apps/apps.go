@@ -69,7 +69,8 @@ type Mesh interface {
 	// Open opens a flow to the path of an app at an endpoint: path begins with the app's name, for example
 	// "tunnel/tcp/web". It returns when the exit has accepted; an exit that refuses gives an *[Error] with the
 	// exit's own reason. The connection carries bytes and half-closes in both directions: it has
-	// CloseWrite() error, and Reset() error to end it so that the other side sees a failure, not an end.
+	// CloseWrite() error, and Reset() error to end it so that the other side sees a failure, not an end. It has no
+	// deadlines: the methods for them return an error. Who waits too long closes the flow.
 	// ctx governs the opening alone; the flow lives until it is closed.
 	Open(ctx context.Context, to identity.ID, path string, query url.Values) (net.Conn, error)
 
