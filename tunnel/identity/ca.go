@@ -29,7 +29,7 @@ const (
 type CA struct {
 	cert *x509.Certificate
 	mesh ID
-	key  *ed25519.PrivateKey // behind a pointer, so that formatting whatever holds a CA shows an address
+	key  secret
 }
 
 // NewCA founds a mesh: it makes the mesh's first CA, whose key gives the mesh its ID.
@@ -70,7 +70,7 @@ func newCA(mesh ID, now time.Time) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the CA certificate: %v", err)
 	}
-	return &CA{cert: cert, mesh: mesh, key: &key}, nil
+	return &CA{cert: cert, mesh: mesh, key: hide(key)}, nil
 }
 
 // ParseCA reads what [CA.CertificatePEM] and [CA.KeyPEM] wrote.
@@ -86,7 +86,7 @@ func ParseCA(certPEM, keyPEM []byte) (*CA, error) {
 	if !key.Public().(ed25519.PublicKey).Equal(cert.PublicKey) {
 		return nil, failf(ErrKey, "CA key does not belong to the CA certificate")
 	}
-	return &CA{cert: cert, mesh: mesh, key: &key}, nil
+	return &CA{cert: cert, mesh: mesh, key: hide(key)}, nil
 }
 
 // Mesh returns the ID of the mesh: that of its first CA's key, also after a rotation.
@@ -118,8 +118,10 @@ func (ca *CA) KeyPEM() []byte {
 	if ca == nil {
 		return nil
 	}
-	return MarshalPrivateKey(*ca.key)
+	return MarshalPrivateKey(ca.private())
 }
+
+func (ca *CA) private() ed25519.PrivateKey { return ca.key() }
 
 // SignMember signs the certificate of an endpoint of a user, valid for [MemberLifetime]. admitted is when the user was
 // invited (see [Trust.Admission]), to the second; a renewal keeps it.
@@ -157,7 +159,7 @@ func (ca *CA) sign(s Subject, use x509.ExtKeyUsage, now time.Time, life time.Dur
 	s.Mesh, s.ID = ca.mesh, IDOf(s.Key)
 	t.URIs = append(t.URIs, s.uri())
 	t.KeyUsage, t.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{use}
-	der, err := x509.CreateCertificate(rand.Reader, t, ca.cert, s.Key, *ca.key)
+	der, err := x509.CreateCertificate(rand.Reader, t, ca.cert, s.Key, ca.private())
 	if err != nil {
 		return nil, fmt.Errorf("signing a certificate: %v", err)
 	}

@@ -54,7 +54,7 @@ func TestCASurvivesMarshalling(t *testing.T) {
 	m := newMesh(t)
 	for name, ca := range map[string]*CA{"first": m.ca, "successor": must(m.ca.Successor(start))(t)} {
 		again := must(ParseCA(ca.CertificatePEM(), ca.KeyPEM()))(t)
-		if again.Mesh() != m.ca.Mesh() || !again.key.Equal(*ca.key) || !again.Certificate().Equal(ca.Certificate()) {
+		if again.Mesh() != m.ca.Mesh() || !again.private().Equal(ca.private()) || !again.Certificate().Equal(ca.Certificate()) {
 			t.Errorf("%s CA is another one", name)
 		}
 	}

@@ -90,7 +90,7 @@ func TestJudgeRefusesAnotherMesh(t *testing.T) {
 func TestJudgeRefusesAMemberThatPlaysCA(t *testing.T) {
 	m := newMesh(t)
 	bob := m.member(t, "bob", start)
-	minted := &CA{cert: bob.cert(t), mesh: m.ca.mesh, key: &bob.key}
+	minted := &CA{cert: bob.cert(t), mesh: m.ca.mesh, key: hide(bob.key)}
 	victim := newDevice(t)
 	victim.der = must(minted.SignMember(victim.public(), "root", start, start))(t)
 	_, err := m.trust.Judge(victim.cert(t), RoleMember, start)
@@ -143,7 +143,7 @@ func TestJudgeRefusesCertificatesOfAnotherForm(t *testing.T) {
 			c.URIs = uri(mesh + "/user/bob/endpoint/" + string(d.id))
 			c.KeyUsage, c.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 			tt.alter(c)
-			der := must(x509.CreateCertificate(rand.Reader, c, m.ca.cert, d.public(), *m.ca.key))(t)
+			der := must(x509.CreateCertificate(rand.Reader, c, m.ca.cert, d.public(), m.ca.private()))(t)
 			cert := must(x509.ParseCertificate(der))(t)
 			for _, role := range []Role{RoleMember, RoleHub} {
 				_, err := m.trust.Judge(cert, role, start)
@@ -159,7 +159,7 @@ func TestJudgeRefusesKeysThatAreNotEd25519(t *testing.T) {
 	c := must(template(start, start, MemberLifetime))(t)
 	c.URIs = []*url.URL{Subject{Mesh: m.ca.mesh, Role: RoleMember, User: "bob", ID: IDOf(nil)}.uri()}
 	c.KeyUsage, c.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	der := must(x509.CreateCertificate(rand.Reader, c, m.ca.cert, key.Public(), *m.ca.key))(t)
+	der := must(x509.CreateCertificate(rand.Reader, c, m.ca.cert, key.Public(), m.ca.private()))(t)
 	_, err := m.trust.Judge(must(x509.ParseCertificate(der))(t), RoleMember, start)
 	wantError(t, err, ErrUntrusted, "not one of a ztm hub or member")
 }

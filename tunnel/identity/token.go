@@ -64,13 +64,13 @@ func parseStatement(b []byte) (*statement, error) {
 // Token lets one device join a mesh as an endpoint of a user, once and until it expires. It is a secret: it shows
 // only as JSON or text, as part of a permit. The zero value is no token. A Token is immutable.
 type Token struct {
-	t *token // behind a pointer, so that formatting whatever holds a Token shows an address
+	t *token
 }
 
 type token struct {
 	statement
 	raw    []byte // the statement's bytes
-	secret []byte
+	secret secret
 }
 
 // NewToken makes a token with which a device may join as an endpoint of user, until expires. The redeemer is the
@@ -100,11 +100,11 @@ func (ca *CA) NewToken(user string, redeemer ID, admitted, expires time.Time) (T
 	if err != nil {
 		return Token{}, err
 	}
-	return Token{&token{statement: s, raw: raw, secret: secret}}, nil
+	return Token{&token{statement: s, raw: raw, secret: hide(secret)}}, nil
 }
 
 func (ca *CA) tokenSecret(statement []byte) ([]byte, error) {
-	key, err := hkdf.Key(sha256.New, ca.key.Seed(), nil, tokenInfo, sha256.Size)
+	key, err := hkdf.Key(sha256.New, ca.private().Seed(), nil, tokenInfo, sha256.Size)
 	if err != nil {
 		return nil, fmt.Errorf("deriving the token key: %v", err)
 	}
@@ -145,7 +145,7 @@ func (t Token) Prove(key ed25519.PublicKey, name string) (Proof, error) {
 	if err != nil {
 		return Proof{}, err
 	}
-	return Proof{Statement: bytes.Clone(t.t.raw), MAC: mac(t.t.secret, message)}, nil
+	return Proof{Statement: bytes.Clone(t.t.raw), MAC: mac(t.t.secret(), message)}, nil
 }
 
 func proofMessage(key ed25519.PublicKey, name string) ([]byte, error) {
@@ -231,7 +231,7 @@ func (t Token) MarshalText() ([]byte, error) {
 	if t.t == nil {
 		return nil, failf(ErrToken, "no join token")
 	}
-	return []byte(tokenPrefix + "." + tokenEncoding.EncodeToString(t.t.raw) + "." + tokenEncoding.EncodeToString(t.t.secret)), nil
+	return []byte(tokenPrefix + "." + tokenEncoding.EncodeToString(t.t.raw) + "." + tokenEncoding.EncodeToString(t.t.secret())), nil
 }
 
 // UnmarshalText reads what [Token.MarshalText] wrote.
@@ -252,7 +252,7 @@ func (t *Token) UnmarshalText(text []byte) error {
 	if err != nil {
 		return err
 	}
-	t.t = &token{statement: *s, raw: raw, secret: secret}
+	t.t = &token{statement: *s, raw: raw, secret: hide(secret)}
 	return nil
 }
 

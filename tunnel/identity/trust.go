@@ -145,7 +145,7 @@ func (t *Trust) Rotate(ca *CA, next *CA, retire time.Time, now time.Time) (*Trus
 	l.CAs[0].Retire = max(retire.Unix(), 1)
 	l.CAs = slices.Insert(l.CAs, 0, listCA{
 		Certificate: next.cert.Raw,
-		Endorsement: ed25519.Sign(*ca.key, endorsement(l.Mesh, next.cert.Raw)),
+		Endorsement: ed25519.Sign(ca.private(), endorsement(l.Mesh, next.cert.Raw)),
 	})
 	return t.issue(l, ca, next, now)
 }
@@ -163,7 +163,7 @@ func (t *Trust) issue(l list, holder, signer *CA, now time.Time) (*Trust, error)
 	}
 	l.Version = t.list.Version + 1
 	l.Issued = max(now.Unix(), t.list.Issued)
-	doc, err := signDocument(listContext, l, *signer.key)
+	doc, err := signDocument(listContext, l, signer.private())
 	if err != nil {
 		return nil, fmt.Errorf("signing the trust list: %v", err)
 	}

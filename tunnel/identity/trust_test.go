@@ -217,7 +217,7 @@ func TestListOfAnotherMeshIsRefused(t *testing.T) {
 // signList makes a document of a list without any of the care that issue takes.
 func signList(t *testing.T, l list, ca *CA) []byte {
 	t.Helper()
-	return must(signDocument(listContext, l, *ca.key))(t)
+	return must(signDocument(listContext, l, ca.private()))(t)
 }
 
 func TestListOfAnotherFormIsRefused(t *testing.T) {
@@ -317,7 +317,7 @@ func indent(doc []byte) ([]byte, error) {
 func TestSignaturesOfOtherKindsOfDocumentsDoNotCount(t *testing.T) {
 	m := newMesh(t)
 	l := list{Mesh: m.ca.mesh, Version: 1, CAs: []listCA{{Certificate: m.ca.cert.Raw}}}
-	_, err := m.trust.Update(must(signDocument(recordContext, l, *m.ca.key))(t))
+	_, err := m.trust.Update(must(signDocument(recordContext, l, m.ca.private()))(t))
 	wantError(t, err, ErrUntrusted, "no valid signature")
 }
 
@@ -390,7 +390,7 @@ func TestRotationOnAnotherBranchIsRefused(t *testing.T) {
 
 	// CA 2 in the line, but the next one is not endorsed by it.
 	sign := func(by *CA, next *CA) []byte {
-		return ed25519.Sign(*by.key, endorsement(m.ca.mesh, next.cert.Raw))
+		return ed25519.Sign(by.private(), endorsement(m.ca.mesh, next.cert.Raw))
 	}
 	line := func(endorsed []byte) list {
 		return list{Mesh: m.ca.mesh, Version: 9, CAs: []listCA{

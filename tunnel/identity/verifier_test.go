@@ -136,8 +136,8 @@ func TestPeersThatAreNotWhatTheyShouldBeAreRefused(t *testing.T) {
 		{"a member with its certificate twice", chain(bob, bob, bob), RoleMember, ErrChain},
 		{"a stranger as hub", must(SelfSigned(mallory.key, start))(t), RoleHub, ErrUntrusted},
 		{"a stranger as member", must(SelfSigned(mallory.key, start))(t), RoleMember, ErrUntrusted},
-		{"the CA as member", TLSCertificate(m.ca.cert.Raw, *m.ca.key), RoleMember, ErrUntrusted},
-		{"the CA as hub", TLSCertificate(m.ca.cert.Raw, *m.ca.key), RoleHub, ErrUntrusted},
+		{"the CA as member", TLSCertificate(m.ca.cert.Raw, m.ca.private()), RoleMember, ErrUntrusted},
+		{"the CA as hub", TLSCertificate(m.ca.cert.Raw, m.ca.private()), RoleHub, ErrUntrusted},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
