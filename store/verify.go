@@ -274,7 +274,7 @@ func (p page) elements(within bounds) ([]element, error) {
 			return nil, fmt.Errorf("element %d lies outside", i)
 		case len(e.key) == 0:
 			return nil, fmt.Errorf("element %d has no key", i)
-		case i == 0 && bytes.Compare(e.key, low) < 0, i > 0 && bytes.Compare(e.key, low) <= 0,
+		case i == 0 && low != nil && !bytes.Equal(e.key, low), i > 0 && bytes.Compare(e.key, low) <= 0,
 			within.high != nil && bytes.Compare(e.key, within.high) >= 0:
 			return nil, fmt.Errorf("element %d is out of order", i)
 		}
