@@ -91,7 +91,7 @@ type decoder struct {
 	err     error // sticky
 }
 
-var errAfterFinal = errors.New("capsule: data after the end")
+var errTooLong = errors.New("capsule is over the limit")
 
 // next moves to the next capsule that carries data and returns nil, io.EOF after FINAL_DATA, or an error.
 func (d *decoder) next() error {
@@ -119,13 +119,13 @@ func (d *decoder) header() error {
 	switch kind {
 	case typeData, typeFinalData:
 		if length > maxCapsule {
-			return fmt.Errorf("capsule of %d bytes is over the limit", length)
+			return fmt.Errorf("%w: %d bytes", errTooLong, length)
 		}
 		d.left, d.final = length, kind == typeFinalData
 		return nil
 	}
 	if length > maxSkipped {
-		return fmt.Errorf("capsule of unknown type %#x and %d bytes is over the limit", kind, length)
+		return fmt.Errorf("%w: %d bytes of unknown type %#x", errTooLong, length, kind)
 	}
 	_, err = io.CopyN(io.Discard, d.r, int64(length))
 	return unexpected(err)
@@ -219,7 +219,7 @@ func (d *datagrams) datagram(p []byte) (n int, ok bool, err error) {
 		return 0, false, io.EOF
 	}
 	if length > maxSkipped+8 {
-		return 0, false, fmt.Errorf("capsule of %d bytes is over the limit", length)
+		return 0, false, fmt.Errorf("%w: %d bytes", errTooLong, length)
 	}
 	body := io.LimitReader(d.r, int64(length))
 	if kind == typeDatagram {
