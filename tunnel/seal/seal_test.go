@@ -1,0 +1,239 @@
+package seal
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ztm/apps/appstest"
+	"ztm/tunnel/capsule"
+	"ztm/tunnel/h2"
+	"ztm/tunnel/identity"
+)
+
+func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
+
+// member is an endpoint of a test mesh.
+type member struct {
+	id   identity.ID
+	cert tls.Certificate
+	v    *identity.Verifier
+}
+
+func newMembers(t testing.TB, users ...string) []member {
+	t.Helper()
+	now := time.Now()
+	ca, err := identity.NewCA(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := identity.NewTrust(ca.CertificatePEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []member
+	for _, user := range users {
+		key, err := identity.NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		public := key.Public().(ed25519.PublicKey)
+		der, err := ca.SignMember(public, user, now, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, member{identity.IDOf(public), identity.TLSCertificate(der, key), identity.NewVerifier(trust, identity.NewClock())})
+	}
+	return out
+}
+
+// tap is a carrier that keeps what crosses it, both ways.
+type tap struct {
+	net.Conn
+	mu     sync.Mutex
+	seen   bytes.Buffer
+	writes int
+}
+
+func (c *tap) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen.Write(p[:n])
+	return n, err
+}
+
+func (c *tap) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	c.seen.Write(p)
+	c.writes++
+	c.mu.Unlock()
+	return c.Conn.Write(p)
+}
+
+// connect seals a loopback connection between a and b, and serves at b's side.
+func connect(t testing.TB, a, b member, want identity.ID, handler http.HandlerFunc) (*Session, *tap, identity.Subject, error) {
+	t.Helper()
+	near, far, err := appstest.Pair("tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	carrier := &tap{Conn: near}
+	server := h2.NewServer(handler, h2.Sealed(), slog.New(slog.DiscardHandler))
+	type accepted struct {
+		peer identity.Subject
+		err  error
+	}
+	done := make(chan accepted, 1)
+	go func() {
+		conn, peer, err := Server(context.Background(), far, b.v, func() tls.Certificate { return b.cert })
+		if err == nil {
+			server.Serve(&h2.Tagged{Conn: conn, Tag: peer})
+		}
+		done <- accepted{peer, err}
+	}()
+	s, err := Client(t.Context(), carrier, a.v, a.cert, want)
+	acc := <-done
+	t.Cleanup(func() {
+		if s != nil {
+			s.Close()
+		}
+		server.Close()
+	})
+	return s, carrier, acc.peer, errors.Join(err, acc.err)
+}
+
+func echo(t testing.TB) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		c, err := capsule.Accept(w, r, false)
+		if err != nil {
+			return
+		}
+		io.Copy(c, c)
+		c.Finish()
+	}
+}
+
+func openFlow(t testing.TB, s *Session) *capsule.Conn {
+	t.Helper()
+	req, _ := http.NewRequest(http.MethodPost, "http://peer/apps/echo/", nil)
+	c, resp, err := s.Open(t.Context(), req, false)
+	if err != nil || c == nil {
+		t.Fatalf("open: %v, %v", resp, err)
+	}
+	return c
+}
+
+func TestWhatCrossesTheCarrierShowsNothingOfTheFlow(t *testing.T) {
+	m := newMembers(t, "alice", "bob")
+	s, carrier, peer, err := connect(t, m[0], m[1], m[1].id, echo(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff("alice", peer.User); diff != "" {
+		t.Errorf("who B thinks A is (-want +got):\n%s", diff)
+	}
+	c := openFlow(t, s)
+	secret := bytes.Repeat([]byte("attack at dawn; "), 4096)
+	go func() { c.Write(secret); c.CloseWrite() }()
+	got, err := io.ReadAll(c)
+	if err != nil || !bytes.Equal(got, secret) {
+		t.Fatalf("echo of %d bytes has %d, %v", len(secret), len(got), err)
+	}
+	c.Close()
+	carrier.mu.Lock()
+	defer carrier.mu.Unlock()
+	for _, word := range []string{"attack at dawn", "echo", "alice", "bob", "ztm://"} {
+		if bytes.Contains(carrier.seen.Bytes(), []byte(word)) {
+			t.Errorf("the carrier saw %q", word)
+		}
+	}
+}
+
+func TestAnotherPeerThanTheWantedOneIsRefused(t *testing.T) {
+	m := newMembers(t, "alice", "bob", "mallory")
+	_, _, _, err := connect(t, m[0], m[2], m[1].id, echo(t))
+	if !errors.Is(err, identity.ErrWrongID) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAPeerOfAnotherMeshIsRefused(t *testing.T) {
+	m, other := newMembers(t, "alice"), newMembers(t, "bob")
+	if _, _, _, err := connect(t, m[0], other[0], other[0].id, echo(t)); err == nil {
+		t.Error("a session stands")
+	}
+}
+
+func TestOneWriteOfManyRecordsIsOneWriteOnTheCarrier(t *testing.T) {
+	m := newMembers(t, "alice", "bob")
+	s, carrier, _, err := connect(t, m[0], m[1], m[1].id, echo(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := s.conn.(*sealed)
+	carrier.mu.Lock()
+	before := carrier.writes
+	carrier.mu.Unlock()
+	// Straight into TLS, below HTTP/2: the session is unusable afterwards.
+	if _, err := conn.Write(make([]byte, 2*16384)); err != nil {
+		t.Fatal(err)
+	}
+	carrier.mu.Lock()
+	defer carrier.mu.Unlock()
+	if diff := cmp.Diff(1, carrier.writes-before); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestAFlowThatMovedMuchMakesItsSessionBulkWhileItLasts(t *testing.T) {
+	m := newMembers(t, "alice", "bob")
+	s, _, _, err := connect(t, m[0], m[1], m[1].id, echo(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := openFlow(t, s)
+	if flows, bulk := s.Load(); flows != 1 || bulk {
+		t.Errorf("fresh flow: %d flows, bulk %v", flows, bulk)
+	}
+	go func() { c.Write(make([]byte, BulkBytes)); c.CloseWrite() }()
+	if _, err := io.Copy(io.Discard, c); err != nil {
+		t.Fatal(err)
+	}
+	if flows, bulk := s.Load(); flows != 1 || !bulk {
+		t.Errorf("after %d bytes each way: %d flows, bulk %v", BulkBytes, flows, bulk)
+	}
+	c.Close()
+	if flows, bulk := s.Load(); flows != 0 || bulk {
+		t.Errorf("after its end: %d flows, bulk %v", flows, bulk)
+	}
+}
+
+func TestLosingTheCarrierEndsTheSessionAndItsFlows(t *testing.T) {
+	m := newMembers(t, "alice", "bob")
+	s, carrier, _, err := connect(t, m[0], m[1], m[1].id, echo(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := openFlow(t, s)
+	carrier.Conn.Close()
+	if _, err := io.ReadAll(c); err == nil {
+		t.Error("the flow ended cleanly")
+	}
+	<-s.Done()
+	if s.Err() == nil {
+		t.Error("the session is still offered")
+	}
+}
