@@ -1,0 +1,26 @@
+package process
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"ztm/apps/appstest"
+)
+
+func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
+
+// eventually reports whether the condition comes true before all patience is lost.
+func eventually(condition func() bool) bool {
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	late := time.After(20 * time.Second)
+	for !condition() {
+		select {
+		case <-look.C:
+		case <-late:
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,36 @@
+package process
+
+import (
+	"os"
+
+	"ztm/apps"
+)
+
+// Program says what to start.
+type Program struct {
+	Path    string     // absolute; see Account.Find
+	Args    []string   // with the program's name, first
+	Env     []string   // "NAME=value", all of it
+	Dir     string     // where it starts; where that is impossible, it starts in the root directory
+	Account *Account   // who it runs as
+	TTY     *Size      // a terminal of this size; nil is three pipes
+	Files   []*os.File // inherited as descriptors 3, 4, ...; closed by Begin; not on Windows
+}
+
+func (p *Program) closeFiles() {
+	for _, f := range p.Files {
+		f.Close()
+	}
+}
+
+// notStarted says for the caller why a program could not be started.
+func notStarted(p Program, err error) *apps.Error {
+	code := apps.Internal
+	switch {
+	case os.IsNotExist(err):
+		code = apps.NotFound
+	case os.IsPermission(err):
+		code = apps.Denied
+	}
+	return apps.Errorf(code, "cannot start %s as %s: %v", p.Path, p.Account.Name, cause(err))
+}

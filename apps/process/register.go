@@ -1,0 +1,201 @@
+package process
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"ztm/apps"
+)
+
+// Register is the programs that an app runs for peers. It decides who is admitted, writes the audit lines and ends all
+// programs with the app. The zero value with Host and App set is ready. Methods may be called from any goroutine.
+type Register struct {
+	App  string // as in the command line
+	Host apps.Host
+
+	mu      sync.Mutex
+	entries map[*Entry]struct{}
+	stopped bool
+	running sync.WaitGroup // entries; no Add after stopped
+}
+
+// Entry is a program of a peer: first only a place for it.
+type Entry struct {
+	ID    string // to return to it
+	Peer  apps.Peer
+	Since time.Time
+
+	r       *Register
+	session *Session // nil until Begin; guarded by r.mu
+	config  Config   // guarded by r.mu
+	ending  string   // why it must end as soon as it has begun; guarded by r.mu
+}
+
+// Info is an [Entry] for a listing.
+type Info struct {
+	ID       string `json:"id"`
+	User     string `json:"user"`
+	Endpoint string `json:"endpoint"` // ID of the peer
+	Since    int64  `json:"since"`    // Unix seconds
+	Idle     int    `json:"idle"`     // seconds without input and output
+	Account  string `json:"account"`
+	Program  string `json:"program"`
+	TTY      bool   `json:"tty"`
+	Keep     bool   `json:"keep"`
+	Attached bool   `json:"attached"`
+}
+
+// Admit judges a peer and reserves a place for its program. It must be called before anything is started or read. A
+// refusal is an *[apps.Error], and an audit line.
+func (r *Register) Admit(p apps.Peer, rules Rules) (*Entry, error) {
+	err := rules.Admit(r.Host.Mesh.Self(), r.App, p)
+	if err == nil {
+		var e *Entry
+		if e, err = r.reserve(p, rules.Limit()); err == nil {
+			return e, nil
+		}
+	}
+	r.Refused(p, err)
+	return nil, err
+}
+
+// Refused writes the audit line of a refusal.
+func (r *Register) Refused(p apps.Peer, err error) {
+	r.Host.Log.Warn(r.App+" refused", "user", p.User, "peer", p.ID, "err", err)
+}
+
+func (r *Register) reserve(p apps.Peer, limit int) (*Entry, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped {
+		return nil, apps.Errorf(apps.Unavailable, "%s is stopping on %s", r.App, r.Host.Mesh.Self().Name)
+	}
+	if len(r.entries) >= limit {
+		return nil, apps.Errorf(apps.Limit, "%d programs already run on %s, which is its limit", len(r.entries), r.Host.Mesh.Self().Name)
+	}
+	var id [4]byte
+	rand.Read(id[:])
+	e := &Entry{ID: hex.EncodeToString(id[:]), Peer: p, Since: time.Now(), r: r}
+	if r.entries == nil {
+		r.entries = make(map[*Entry]struct{})
+	}
+	r.entries[e] = struct{}{}
+	r.running.Add(1)
+	return e, nil
+}
+
+// Release gives back a place that no program was begun in.
+func (e *Entry) Release() {
+	e.r.mu.Lock()
+	defer e.r.mu.Unlock()
+	delete(e.r.entries, e)
+	e.r.running.Done()
+}
+
+// Run begins the program and serves the flow that asked for it, as [Session.Attach] does. It ends the entry in any
+// case: at once if the program cannot be started, and else with the program. It closes the flow.
+func (e *Entry) Run(cfg Config, c *Conn) {
+	log := e.r.Host.Log.With("session", e.ID, "user", e.Peer.User, "peer", e.Peer.ID)
+	s, err := Begin(cfg)
+	if err != nil {
+		e.Release()
+		log.Warn(e.r.App+" not started", "program", cfg.Program.Path, "account", cfg.Program.Account.Name, "err", err)
+		c.Fail(err)
+		return
+	}
+	log.Info(e.r.App+" started", "program", cfg.Program.Path, "account", cfg.Program.Account.Name,
+		"tty", cfg.Program.TTY != nil, "keep", cfg.Keep)
+	go e.conclude(s, log) // ends with the program; Stop waits for it
+	if reason := e.r.began(e, s, cfg); reason != "" {
+		s.End(reason)
+	}
+	s.Attach(c)
+}
+
+func (r *Register) began(e *Entry, s *Session, cfg Config) (ending string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e.session, e.config = s, cfg
+	return e.ending
+}
+
+func (e *Entry) conclude(s *Session, log *slog.Logger) {
+	<-s.Done()
+	x := s.Exit()
+	log.Info(e.r.App+" ended", "status", x.Status, "signal", x.Signal, "reason", x.Reason,
+		"seconds", int(time.Since(e.Since).Seconds()))
+	e.Release()
+}
+
+// Find returns the program with the ID that the peer may return to or end: its own, or any if it is of the endpoint's
+// own user.
+func (r *Register) Find(p apps.Peer, id string) (*Session, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for e := range r.entries {
+		if e.ID == id && e.session != nil && r.mayLocked(p, e) {
+			return e.session, nil
+		}
+	}
+	return nil, apps.Errorf(apps.NotFound, "%s has no session %q of yours", r.Host.Mesh.Self().Name, id)
+}
+
+func (r *Register) mayLocked(p apps.Peer, e *Entry) bool {
+	return p.User == e.Peer.User || p.User == r.Host.Mesh.Self().User
+}
+
+// List returns the programs that the peer may return to or end, the oldest first.
+func (r *Register) List(p apps.Peer) []Info {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := []Info{}
+	for e := range r.entries {
+		if e.session == nil || !r.mayLocked(p, e) {
+			continue
+		}
+		list = append(list, Info{
+			ID: e.ID, User: e.Peer.User, Endpoint: string(e.Peer.ID), Since: e.Since.Unix(),
+			Idle: int(e.session.Idle().Seconds()), Account: e.config.Program.Account.Name,
+			Program: e.config.Program.Path, TTY: e.config.Program.TTY != nil, Keep: e.config.Keep,
+			Attached: e.session.Attached(),
+		})
+	}
+	slices.SortFunc(list, func(a, b Info) int {
+		if a.Since != b.Since {
+			return int(a.Since - b.Since)
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return list
+}
+
+// End ends the programs of the peers for which the function says so.
+func (r *Register) End(reason string, match func(apps.Peer) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for e := range r.entries {
+		if !match(e.Peer) {
+			continue
+		}
+		e.ending = reason
+		if e.session != nil {
+			e.session.End(reason)
+		}
+	}
+}
+
+// Wait admits programs until ctx ends; then it ends them all and returns when nothing of them is left.
+func (r *Register) Wait(ctx context.Context) {
+	<-ctx.Done()
+	r.mu.Lock()
+	r.stopped = true
+	r.mu.Unlock()
+	r.End("the agent is stopping", func(apps.Peer) bool { return true })
+	r.running.Wait()
+}

@@ -1,0 +1,96 @@
+package process
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"ztm/apps"
+)
+
+// Rules is what the owner of an endpoint decides about programs that peers run there. The zero value lets the owner
+// alone run them, as the agent's own account.
+type Rules struct {
+	Users       []string `json:"users,omitempty"`       // who may, beside the endpoint's own user; sorted
+	RunAs       string   `json:"runAs,omitempty"`       // the account that programs run as
+	MaxSessions int      `json:"maxSessions,omitempty"` // at the same time; 0 is [DefaultMaxSessions]
+}
+
+// DefaultMaxSessions is how many programs run for peers at the same time if the owner does not say.
+const DefaultMaxSessions = 32
+
+// RulesChange changes [Rules]; what is nil or empty stays as it is.
+type RulesChange struct {
+	AddUsers    []string `json:"addUsers,omitempty"`
+	DelUsers    []string `json:"delUsers,omitempty"`
+	RunAs       *string  `json:"runAs,omitempty"`
+	MaxSessions *int     `json:"maxSessions,omitempty"`
+}
+
+// Apply makes the change, or returns an *[apps.Error] and leaves r in an undefined state.
+func (r *Rules) Apply(c RulesChange) error {
+	users := slices.Concat(r.Users, c.AddUsers)
+	for _, u := range users {
+		if u == "" || strings.ContainsAny(u, " \t\r\n/") {
+			return apps.Errorf(apps.BadRequest, "%q is no user name", u)
+		}
+	}
+	users = slices.DeleteFunc(users, func(u string) bool { return slices.Contains(c.DelUsers, u) })
+	slices.Sort(users)
+	r.Users = slices.Compact(users)
+	if c.RunAs != nil {
+		if _, err := Lookup(*c.RunAs); err != nil {
+			return err
+		}
+		r.RunAs = *c.RunAs
+	}
+	if c.MaxSessions != nil {
+		if *c.MaxSessions < 0 {
+			return apps.Errorf(apps.BadRequest, "the number of sessions cannot be negative")
+		}
+		r.MaxSessions = *c.MaxSessions
+	}
+	return nil
+}
+
+// Limit returns how many programs may run at the same time.
+func (r Rules) Limit() int {
+	if r.MaxSessions > 0 {
+		return r.MaxSessions
+	}
+	return DefaultMaxSessions
+}
+
+// Admit returns nil if the peer may run programs by the named app, and an *[apps.Error] otherwise.
+func (r Rules) Admit(self apps.Endpoint, app string, p apps.Peer) error {
+	if p.User != "" && (p.User == self.User || slices.Contains(r.Users, p.User)) {
+		return nil
+	}
+	return apps.Errorf(apps.Denied, "user %q may not run programs on %s; its owner can allow it with: ztm ep %s %s config --add-user %s",
+		p.User, self.Name, self.Name, app, p.User)
+}
+
+// Account returns the account that a program of the peer runs as. wanted is the peer's wish, "" if it has none: the
+// endpoint's own user may choose, because it may change the rules as well.
+func (r Rules) Account(self apps.Endpoint, p apps.Peer, wanted string) (*Account, error) {
+	name := r.RunAs
+	if wanted != "" && wanted != name {
+		if p.User != self.User {
+			return nil, apps.Errorf(apps.Denied, "user %q may not choose the account that programs run as on %s", p.User, self.Name)
+		}
+		name = wanted
+	}
+	return Lookup(name)
+}
+
+// Describe returns the rules as rows for people.
+func (r Rules) Describe() [][]string {
+	users, account := "(owner only)", r.RunAs
+	if len(r.Users) > 0 {
+		users = strings.Join(r.Users, ", ")
+	}
+	if account == "" {
+		account = "(the agent's own)"
+	}
+	return [][]string{{"Allowed Users", users}, {"Run As", account}, {"Max Sessions", fmt.Sprint(r.Limit())}}
+}

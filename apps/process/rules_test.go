@@ -1,0 +1,85 @@
+package process
+
+import (
+	"io"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ztm/apps"
+	"ztm/apps/appstest"
+)
+
+func TestOnlyTheOwnerAndNamedUsersAreAdmitted(t *testing.T) {
+	self := apps.Endpoint{Name: "ep-office", User: "alice"}
+	rules := Rules{Users: []string{"bob"}}
+	tests := []struct {
+		name, user string
+		want       error
+	}{
+		{"the owner", "alice", nil},
+		{"a named user", "bob", nil},
+		{"somebody else", "carol", apps.Errorf(apps.Denied, `user "carol" may not run programs on ep-office; `+
+			`its owner can allow it with: ztm ep ep-office terminal config --add-user carol`)},
+		{"nobody", "", apps.Errorf(apps.Denied, `user "" may not run programs on ep-office; `+
+			`its owner can allow it with: ztm ep ep-office terminal config --add-user `)},
+		{"a name that begins the same", "alice2", apps.Errorf(apps.Denied, `user "alice2" may not run programs on ep-office; `+
+			`its owner can allow it with: ztm ep ep-office terminal config --add-user alice2`)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, rules.Admit(self, "terminal", apps.Peer{User: tt.user})); diff != "" {
+				t.Errorf("refusal (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestGuestMayNotChooseTheAccount(t *testing.T) {
+	self := apps.Endpoint{Name: "ep", User: "alice"}
+	if _, err := (Rules{}).Account(self, apps.Peer{User: "bob"}, "root"); apps.CodeOf(err) != apps.Denied {
+		t.Errorf("error %v, want %s", err, apps.Denied)
+	}
+	if _, err := (Rules{}).Account(self, apps.Peer{User: "alice"}, "no-such-account"); apps.CodeOf(err) != apps.NotFound {
+		t.Errorf("error %v, want %s", err, apps.NotFound)
+	}
+}
+
+func TestSettingsAreChangedThroughTheAPI(t *testing.T) {
+	state := stateOf(t)
+	tests := []struct {
+		name, method, body string
+		status             int
+		want               string
+	}{
+		{"at first", "GET", "", 200, `{}`},
+		{"users are added, sorted, once", "PATCH", `{"addUsers":["zoe","bob","bob"]}`, 200, `{"users":["bob","zoe"]}`},
+		{"a limit keeps the users", "PATCH", `{"maxSessions":3}`, 200, `{"users":["bob","zoe"],"maxSessions":3}`},
+		{"a user is removed", "PATCH", `{"delUsers":["zoe","nobody"]}`, 200, `{"users":["bob"],"maxSessions":3}`},
+		{"a name that is none", "PATCH", `{"addUsers":["a b"]}`, 400, `{"error":"http_request_error","message":"\"a b\" is no user name"}`},
+		{"a misspelt field", "PATCH", `{"runas":"x","nope":1}`, 400, `{"error":"http_request_error","message":"change: json: unknown field \"nope\""}`},
+		{"an unknown account", "PATCH", `{"runAs":"no-such"}`, 404, `{"error":"destination_not_found","message":"this endpoint has no account \"no-such\""}`},
+		{"a failed change changes nothing", "GET", "", 200, `{"users":["bob"],"maxSessions":3}`},
+		{"another method", "DELETE", "", 405, ``},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h := API(&Settings[Rules]{State: state}, (*Rules).Apply)
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(tt.method, "/config", strings.NewReader(tt.body)))
+			body, _ := io.ReadAll(w.Body)
+			if w.Code != tt.status || strings.TrimSpace(string(body)) != tt.want {
+				t.Errorf("answer %d %s, want %d %s", w.Code, body, tt.status, tt.want)
+			}
+		})
+	}
+}
+
+// stateOf returns an empty state.
+func stateOf(t *testing.T) (state apps.State) {
+	var n appstest.Net
+	n.Join("ep", "alice").New("x", func(h apps.Host) apps.App { state = h.State; return nil })
+	return state
+}
