@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -13,16 +14,21 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"ztm/agent"
 	"ztm/agent/api"
 	"ztm/agent/console"
 	"ztm/agent/console/mesh"
+	"ztm/apps/tunnel"
+	"ztm/hub"
 )
 
-// version is set when a release is linked: -ldflags "-X main.version=v1.2.3".
-var version string
+// What a release is linked with: -ldflags "-X main.version=v1.2.3 -X main.built=2026-01-31T12:00:00Z". Otherwise the go
+// command's notes are used.
+var version, built string
 
 func main() {
 	// The parser is never asked for help. Its own printer is replaced so that its templates are not there to be run.
@@ -40,7 +46,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	c := console.New(console.Config{
 		Stdin: stdin, Stdout: stdout, Stderr: stderr, Getenv: os.Getenv, Version: about(),
 	})
-	commands := append(mesh.Commands(c), roles()...)
+	tunnels, get, describe := tunnel.Commands(c)
+	commands := append(mesh.Commands(c, get, describe), tunnels, roles(c))
 	return c.Run(ctx, words(args), commands)
 }
 
@@ -67,40 +74,43 @@ func applet(program string) string {
 	return name
 }
 
-// roles are the commands that become the hub or the agent.
-func roles() []*cli.Command {
-	return []*cli.Command{{
+// roles is the command that becomes the hub or the agent.
+func roles(c *console.Console) *cli.Command {
+	dataDir := func(x *cli.Context) (string, error) { return cmp.Or(x.String("data"), c.DataDir()), nil }
+	v := about()
+	return &cli.Command{
 		Name: "run", Usage: "run the hub or the agent in the foreground",
 		Description: "Example:\n  ztm run hub --names hub.example.com:8888 --permit root.json\n  ztm run agent",
-		Subcommands: []*cli.Command{},
-	}}
+		Subcommands: []*cli.Command{hub.Command(v.Tag), agent.Command(v, buildTime(v), dataDir)},
+	}
 }
 
-// about says what this binary is: from the linker if it knows, else from what the go command noted down.
+// about says what this binary is.
 func about() api.Version {
-	v := api.Version{Tag: version, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, Features: []string{}}
+	v := api.Version{Tag: version, Date: built, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, Features: []string{"tunnel"}}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v
 	}
-	if v.Tag == "" {
-		v.Tag = info.Main.Version
-	}
-	modified := ""
+	notes := map[string]string{}
 	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			v.Commit = s.Value
-		case "vcs.time":
-			v.Date = s.Value
-		case "vcs.modified":
-			if s.Value == "true" {
-				modified = " (modified)"
-			}
-		}
+		notes[s.Key] = s.Value
 	}
-	if v.Commit != "" {
-		v.Commit += modified
+	v.Tag = cmp.Or(v.Tag, info.Main.Version)
+	v.Date = cmp.Or(v.Date, notes["vcs.time"])
+	v.Commit = notes["vcs.revision"]
+	if v.Commit != "" && notes["vcs.modified"] == "true" {
+		v.Commit += " (modified)"
 	}
 	return v
+}
+
+// buildTime is a time that has passed wherever this binary runs: what a clock that is behind it says is wrong. It is
+// zero if nothing is known.
+func buildTime(v api.Version) time.Time {
+	t, err := time.Parse(time.RFC3339, v.Date)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
 }

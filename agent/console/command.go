@@ -83,8 +83,8 @@ func (c *Console) app(commands []*cli.Command) *cli.App {
 		Name:  "ztm",
 		Usage: "a zero-trust mesh: reach services on your devices through a hub that cannot read what it carries",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "data `DIR` of the agent", DefaultText: "~/.ztm, or $ZTM_DATA"},
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "output `FORMAT`: table, wide, json or yaml", Value: "table"},
+			&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "the agent's data is in `DIR`", DefaultText: "~/.ztm, or $ZTM_DATA"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "print as `table|wide|json|yaml`", Value: "table"},
 		},
 		Commands:                  commands,
 		Before:                    c.before,
@@ -152,12 +152,12 @@ func tree(app *cli.App) *grammar.Command {
 	root := &grammar.Command{Name: app.Name, Usage: app.Usage, Options: options(app.Flags), Commands: nodes(app.Commands)}
 	root.Commands = append(root.Commands,
 		&grammar.Command{
-			Name: "mesh", Prefix: true, Args: "MESH", Usage: "do what follows in a mesh: ztm mesh MESH COMMAND...",
+			Name: "mesh", Prefix: true, Args: "MESH", Usage: "do what follows in that mesh: ztm mesh home get ep",
 			Description: "Needed only where several meshes are joined and none is the default one.\n\n" +
 				"Example:\n  ztm mesh home get ep",
 		},
 		&grammar.Command{
-			Name: "ep", Aliases: []string{"endpoint"}, Prefix: true, Args: "[MESH/]EP", Usage: "do what follows at an endpoint: ztm ep EP COMMAND...",
+			Name: "ep", Aliases: []string{"endpoint"}, Prefix: true, Args: "[MESH/]EP", Usage: "do what follows at that endpoint: ztm ep nas log ep",
 			Description: "The endpoint must be yours. It is named by its name or its ID.\n\n" +
 				"Example:\n  ztm ep office tunnel open outbound tcp/ssh --targets 127.0.0.1:22\n  ztm ep home/nas log ep",
 		})
@@ -169,7 +169,8 @@ func nodes(commands []*cli.Command) []*grammar.Command {
 	for _, cmd := range commands {
 		out = append(out, &grammar.Command{
 			Name: cmd.Name, Aliases: cmd.Aliases, Usage: cmd.Usage, Description: cmd.Description, Args: cmd.ArgsUsage,
-			Options: options(cmd.Flags), Commands: nodes(cmd.Subcommands), Hidden: cmd.Hidden, Runs: cmd.Action != nil,
+			Synopsis: cmd.UsageText,
+			Options:  options(cmd.Flags), Commands: nodes(cmd.Subcommands), Hidden: cmd.Hidden, Runs: cmd.Action != nil,
 		})
 	}
 	return out
@@ -227,7 +228,7 @@ func (c *Console) commands() []*cli.Command {
 			Description: "What is set is kept in ~/.ztm.conf. $ZTM_DATA and $ZTM_MESH have precedence, options have more.\n\n" +
 				"Example:\n  ztm config --mesh home\n  ztm config --data /var/lib/ztm",
 			Flags: []cli.Flag{
-				&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "data `DIR` of the agent; empty for the usual one"},
+				&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "the agent's data is in `DIR`; empty for the usual one"},
 				&cli.StringFlag{Name: "mesh", Usage: "`MESH` to use where several are joined; empty for none"},
 			},
 			Action: func(x *cli.Context) error {

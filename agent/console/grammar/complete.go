@@ -48,7 +48,21 @@ func Complete(root *Command, typed []string) Next {
 	default:
 		n.commands(w, c)
 	}
+	n.alternatives()
 	return n
+}
+
+// alternatives offers the words themselves where they stand in place of a name: "bash|zsh".
+func (n *Next) alternatives() {
+	if !strings.Contains(n.Value, "|") || strings.ToLower(n.Value) != n.Value {
+		return
+	}
+	for word := range strings.SplitSeq(n.Value, "|") {
+		if strings.HasPrefix(word, n.Typed) {
+			n.Words = append(n.Words, Candidate{Word: n.Glue + word})
+		}
+	}
+	n.Value = ""
 }
 
 func (n *Next) commands(w *walk, c *Command) {

@@ -20,6 +20,7 @@ type Command struct {
 	Usage       string // one line: what it does
 	Description string // more, with an example
 	Args        string // its names in capitals: "MESH", "[NAME]", "EP [-- COMMAND...]"; empty means none
+	Synopsis    string // how it is typed; if empty, it is made of the rest
 	Options     []Option
 	Commands    []*Command
 	Hidden      bool // from help and completion

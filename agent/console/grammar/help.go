@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -16,7 +17,7 @@ func Help(w io.Writer, path []*Command) error {
 	c := path[len(path)-1]
 	fmt.Fprintf(&b, "Usage: %s\n", usage(path))
 	if c.Usage != "" {
-		fmt.Fprintf(&b, "\n%s\n", wrap(strings.ToUpper(c.Usage[:1])+c.Usage[1:]+".", 0))
+		fmt.Fprintf(&b, "\n%s\n", wrap(capital(c.Usage)+".", 0))
 	}
 	if d := strings.TrimSpace(c.Description); d != "" {
 		fmt.Fprintf(&b, "\n%s\n", d)
@@ -45,10 +46,17 @@ func Help(w io.Writer, path []*Command) error {
 // usage is the command as it is typed: "ztm join MESH --as NAME --permit FILE".
 func usage(path []*Command) string {
 	c := path[len(path)-1]
+	if c.Synopsis != "" {
+		return c.Synopsis
+	}
 	parts := []string{words(path)}
 	switch {
+	case c.Prefix:
+		parts = append(parts, c.Args, "COMMAND")
 	case len(c.Commands) > 0 && c.Runs && c.Args != "":
 		parts = append(parts, c.Args+" | COMMAND")
+	case len(c.Commands) > 0 && c.Runs:
+		parts = append(parts, "[COMMAND]")
 	case len(c.Commands) > 0:
 		parts = append(parts, "COMMAND")
 	case c.Args != "":
@@ -101,7 +109,7 @@ func commandRows(c *Command) [][2]string {
 		if s.Prefix {
 			name += " " + s.Args
 		}
-		rows = append(rows, [2]string{name, s.Usage})
+		rows = append(rows, [2]string{name, capital(s.Usage)})
 	}
 	return rows
 }
@@ -154,6 +162,12 @@ func section(b *strings.Builder, title string, rows [][2]string) {
 		}
 		fmt.Fprintf(b, "  %s%s%s\n", r[0], strings.Repeat(" ", gap), wrap(r[1], column+4))
 	}
+}
+
+// capital begins a text with a capital letter.
+func capital(text string) string {
+	r, n := utf8.DecodeRuneInString(text)
+	return string(unicode.ToUpper(r)) + text[n:]
 }
 
 // wrap breaks text between words so that it fits; lines after the first are indented.

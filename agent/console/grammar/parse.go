@@ -144,7 +144,7 @@ func (w *walk) plain(a string) error {
 		w.line.options = append(w.line.options, nil)
 	case a == "help":
 		w.line.Help, w.asked = true, true
-	case c.Runs && !w.asked:
+	case c.Runs && c.Args != "" && !w.asked:
 		w.line.Names = append(w.line.Names, a)
 	default:
 		return unknownCommand(w.line.Path, a)
@@ -226,18 +226,14 @@ func (w *walk) end() error {
 	}
 	c := w.line.Command()
 	if w.prefix != nil {
-		return fmt.Errorf("missing %s after %q", w.prefix.argument(0), w.prefix.Name)
+		return hinted(fmt.Errorf("missing %s after %q", w.prefix.argument(0), w.prefix.Name),
+			"usage: "+usage([]*Command{w.line.Path[0], w.prefix}))
 	}
 	if !c.Runs {
 		if len(w.line.Names) > 0 {
 			return unknownCommand(w.line.Path, w.line.Names[0])
 		}
 		return missingCommand(w.line)
-	}
-	for _, o := range c.Options {
-		if _, given := w.line.Option(o.Name); o.Required && !given {
-			return fmt.Errorf("missing option %s", dashed(o.Name))
-		}
 	}
 	names, required, repeats := c.args()
 	for i, name := range w.line.Names[:min(required, len(w.line.Names))] {
@@ -250,6 +246,11 @@ func (w *walk) end() error {
 		return fmt.Errorf("missing %s", names[n])
 	case n > len(names) && !repeats:
 		return fmt.Errorf("unexpected %q", w.line.Names[len(names)])
+	}
+	for _, o := range c.Options {
+		if _, given := w.line.Option(o.Name); o.Required && !given {
+			return fmt.Errorf("missing option %s", dashed(o.Name))
+		}
 	}
 	return nil
 }

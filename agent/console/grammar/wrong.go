@@ -42,13 +42,13 @@ func unknownOption(path []*Command, given string) error {
 	for _, c := range path {
 		for _, o := range c.Options {
 			if !o.Hidden {
-				known = append(known, dashed(o.Name))
+				known = append(known, o.Name)
 			}
 		}
 	}
 	err := fmt.Errorf("unknown option %q", name)
-	if near := nearest(name, known); near != "" {
-		return hinted(err, fmt.Sprintf("did you mean %q?", near))
+	if near := nearest(strings.TrimLeft(name, "-"), known); near != "" {
+		return hinted(err, fmt.Sprintf("did you mean %q?", dashed(near)))
 	}
 	return hinted(err, "see: "+words(path)+" --help")
 }
@@ -64,7 +64,7 @@ func words(path []*Command) string {
 
 // nearest returns the known word that name was most likely meant to be, or "" if none is near.
 func nearest(name string, known []string) string {
-	best, limit := "", len(name)/3+1
+	best, limit := "", max(1, len(name)/3)
 	for _, k := range known {
 		if d := distance(name, k); d <= limit && d < len(k) {
 			best, limit = k, d-1

@@ -10,10 +10,11 @@ import (
 	"ztm/apps"
 )
 
-// Commands returns the commands that are about the mesh itself.
-func Commands(console *console.Console) []*cli.Command {
+// Commands returns the commands that are about the mesh itself. get and describe are what the apps have to list and to
+// describe: `ztm get tunnel` stands beside `ztm get ep`.
+func Commands(console *console.Console, get, describe []*cli.Command) []*cli.Command {
 	c := commands{console}
-	return append(c.members(), c.views()...)
+	return append(c.members(), c.views(get, describe)...)
 }
 
 // members are the commands that change who belongs to the mesh.
@@ -80,27 +81,27 @@ func (c commands) members() []*cli.Command {
 }
 
 // views are the commands that show the mesh.
-func (c commands) views() []*cli.Command {
+func (c commands) views(get, describe []*cli.Command) []*cli.Command {
 	return []*cli.Command{
 		{
-			Name: "get", Usage: "list meshes, hubs, endpoints, users, and what the apps have",
+			Name: "get", Usage: "list meshes, endpoints, hubs, users, tunnels",
 			Description: "Example:\n  ztm get ep\n  ztm get mesh -o json",
-			Subcommands: []*cli.Command{
+			Subcommands: append([]*cli.Command{
 				c.named("mesh", []string{"meshes"}, "[MESH]", "list the meshes that this agent has joined", c.getMesh),
 				c.getEndpoint(),
 				c.named("hub", []string{"hubs"}, "[HUB]", "list the hubs of the mesh", c.getHubs),
 				c.named("user", []string{"users"}, "[USER]", "list the users of the mesh", c.getUsers),
-			},
+			}, get...),
 		},
 		{
-			Name: "describe", Usage: "show one mesh, hub, endpoint or user in detail",
+			Name: "describe", Usage: "show one of them in detail: a mesh, an endpoint, a tunnel",
 			Description: "Example:\n  ztm describe ep laptop",
-			Subcommands: []*cli.Command{
+			Subcommands: append([]*cli.Command{
 				c.named("mesh", []string{"meshes"}, "[MESH]", "show a mesh in detail", c.describeMesh),
 				c.named("ep", []string{"endpoint", "endpoints"}, "[EP]", "show an endpoint in detail", c.describeEndpoint),
 				c.named("hub", []string{"hubs"}, "HUB", "show a hub in detail", c.describeHub),
 				c.named("user", []string{"users"}, "USER", "show a user in detail", c.describeUser),
-			},
+			}, describe...),
 		},
 		c.endpointVerb("ping", "measure the way to an endpoint", c.ping),
 		c.endpointVerb("stats", "show how much an endpoint has sent and received since it started", c.stats),
