@@ -3,7 +3,6 @@ package appstest
 import (
 	"io"
 	"net"
-	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -44,21 +43,16 @@ func (c *datagramConn) Reset() error {
 func (c *datagramConn) LocalAddr() net.Addr  { return &net.UDPAddr{} }
 func (c *datagramConn) RemoteAddr() net.Addr { return &net.UDPAddr{} }
 
-func (c *datagramConn) SetDeadline(t time.Time) error      { return c.SetReadDeadline(t) }
-func (c *datagramConn) SetWriteDeadline(t time.Time) error { return nil } // a write never waits
-func (c *datagramConn) SetReadDeadline(t time.Time) error {
-	c.in.setDeadline(t)
-	return nil
-}
+func (c *datagramConn) SetDeadline(time.Time) error      { return errNoDeadline }
+func (c *datagramConn) SetReadDeadline(time.Time) error  { return errNoDeadline }
+func (c *datagramConn) SetWriteDeadline(time.Time) error { return errNoDeadline }
 
 // queue is one direction of a pair.
 type queue struct {
-	mu       sync.Mutex
-	changed  sync.Cond // of mu
-	waiting  [][]byte
-	err      error // set once: what reads give when nothing waits, and what makes writes fail
-	deadline time.Time
-	timer    *time.Timer // wakes readers at the deadline; nil without one
+	mu      sync.Mutex
+	changed sync.Cond // of mu
+	waiting [][]byte
+	err     error // set once: what reads give when nothing waits, and what makes writes fail
 }
 
 func newQueue() *queue {
@@ -71,9 +65,6 @@ func (q *queue) get(p []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
-		if !q.deadline.IsZero() && !time.Now().Before(q.deadline) {
-			return 0, os.ErrDeadlineExceeded
-		}
 		if len(q.waiting) > 0 {
 			d := q.waiting[0]
 			q.waiting = q.waiting[1:]
@@ -112,29 +103,5 @@ func (q *queue) close(err error, drop bool) {
 	if q.err == nil {
 		q.err = err
 	}
-	if q.timer != nil {
-		q.timer.Stop()
-	}
-	q.changed.Broadcast()
-}
-
-func (q *queue) setDeadline(t time.Time) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.deadline = t
-	if q.timer != nil {
-		q.timer.Stop()
-		q.timer = nil
-	}
-	if !t.IsZero() {
-		q.timer = time.AfterFunc(time.Until(t), q.wake)
-	}
-	q.changed.Broadcast()
-}
-
-// wake makes readers look at the deadline again. It takes mu so that none is between its look and its wait.
-func (q *queue) wake() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.changed.Broadcast()
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"time"
 
 	"ztm/apps"
 )
@@ -106,7 +107,7 @@ func (f *flow) end() {
 }
 
 // Pair returns the two ends of a connection: for "tcp" of a real one over loopback, with CloseWrite and Reset; for
-// "udp" of one in memory that carries datagrams, with Reset.
+// "udp" of one in memory that carries datagrams, with Reset. As in the real mesh, neither has deadlines.
 func Pair(network string) (near, far net.Conn, err error) {
 	if network == "udp" {
 		near, far = datagramPair()
@@ -127,7 +128,14 @@ func Pair(network string) (near, far net.Conn, err error) {
 	return resettable{near.(*net.TCPConn)}, resettable{far.(*net.TCPConn)}, nil
 }
 
+// errNoDeadline is what a flow answers to everything about deadlines, here as in the real mesh.
+var errNoDeadline = errors.New("a flow has no deadlines")
+
 type resettable struct{ *net.TCPConn }
+
+func (c resettable) SetDeadline(time.Time) error      { return errNoDeadline }
+func (c resettable) SetReadDeadline(time.Time) error  { return errNoDeadline }
+func (c resettable) SetWriteDeadline(time.Time) error { return errNoDeadline }
 
 func (c resettable) Reset() error {
 	c.SetLinger(0)

@@ -1,0 +1,115 @@
+package tunnel
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestParseAddress(t *testing.T) {
+	tests := []struct{ in, want, err string }{
+		{"127.0.0.1:8080", "127.0.0.1:8080", ""},
+		{"8080", "127.0.0.1:8080", ""},
+		{"*:8080", "*:8080", ""},
+		{"[::1]:80", "[::1]:80", ""},
+		{"[fe80::1%eth0]:80", "[fe80::1%eth0]:80", ""},
+		{"db.local:5432", "db.local:5432", ""},
+		{"bücher.example:80", "bücher.example:80", ""},
+		{"7000-7010", "127.0.0.1:7000-7010", ""},
+		{"host:7000-7000", "host:7000", ""},
+		{"unix:/run/db.sock", "unix:/run/db.sock", ""},
+		{"unix:/a:b", "unix:/a:b", ""},
+		{"127.0.0.1:0", "127.0.0.1:0", ""},
+		{"", "", "is not a port"},
+		{":8080", "", `write *:8080 for all addresses, 8080 for 127.0.0.1`},
+		{"host", "", "is not a port"},
+		{"host:", "", "is not a port"},
+		{"host:http", "", "is not a port"},
+		{"host:65536", "", "is not a port"},
+		{"host:-1", "", "is not a port"},
+		{"host:+1", "", "is not a port"},
+		{"host:10-9", "", "range of ports is empty"},
+		{"host:0-9", "", "begins with 0"},
+		{"host:1-1025", "", "at most 1024 ports"},
+		{"host:1-2-3", "", "is not a port"},
+		{"::1:80", "", "with an IPv6 address in brackets"},
+		{"[::1:80", "", "with an IPv6 address in brackets"},
+		{"[host]:80", "", "is not a host"},
+		{"[1:2]:80", "", "is not an IPv6 address"},
+		{"a b:80", "", "is not a host"},
+		{"user@host:80", "", "is not a host"},
+		{"unix:", "", "wants the path"},
+		{"unix:/a\x00b", "", "wants the path"},
+		{strings.Repeat("a", 254) + ":80", "", "is not a host"},
+	}
+	for _, test := range tests {
+		t.Run(test.in, func(t *testing.T) {
+			a, err := ParseAddress(test.in)
+			switch {
+			case test.err != "":
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("got %q, %v; want an error with %q", a, err, test.err)
+				}
+			case err != nil || a.String() != test.want:
+				t.Errorf("got %q, %v; want %q", a, err, test.want)
+			}
+		})
+	}
+}
+
+func TestAddressesOverlap(t *testing.T) {
+	tests := []struct {
+		a, b string
+		want bool
+	}{
+		{"127.0.0.1:80", "127.0.0.1:80", true},
+		{"127.0.0.1:80", "127.0.0.1:81", false},
+		{"127.0.0.1:80", "127.0.0.2:80", false},
+		{"127.0.0.1:80", "*:80", true},
+		{"127.0.0.1:80", "0.0.0.0:80", true},
+		{"[::]:80", "127.0.0.1:80", true},
+		{"7000-7010", "7010-7020", true},
+		{"7000-7010", "7011-7020", false},
+		{"127.0.0.1:0", "127.0.0.1:0", false},
+		{"unix:/a", "unix:/a", true},
+		{"unix:/a", "unix:/b", false},
+		{"unix:/a", "80", false},
+	}
+	for _, test := range tests {
+		a, _ := ParseAddress(test.a)
+		b, _ := ParseAddress(test.b)
+		if a.overlaps(b) != test.want || b.overlaps(a) != test.want {
+			t.Errorf("%s and %s overlap: %v, want %v", a, b, !test.want, test.want)
+		}
+	}
+}
+
+// What is parsed is written in one way, which is parsed the same.
+func FuzzParseAddress(f *testing.F) {
+	for _, s := range []string{"8080", "[::1]:80", "host:7000-7010", "unix:/run/a", "*:0", "[fe80::1%x]:1", ":1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		a, err := ParseAddress(s)
+		if err != nil {
+			return
+		}
+		b, err := ParseAddress(a.String())
+		if err != nil || a != b {
+			t.Errorf("%q became %q, which became %q, %v", s, a, b, err)
+		}
+		if n := a.Size(); n < 1 || n > maxRange || a.At(n-1).Size() != 1 {
+			t.Errorf("%q has %d ports", s, n)
+		}
+	})
+}
+
+func FuzzParseKey(f *testing.F) {
+	for _, s := range []string{"tcp/web", "udp/dns-1", "tcp/", "tcp/a/b", "web", "tcp/../x"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if k, err := ParseKey(s); err == nil && k.String() != s {
+			t.Errorf("%q became %q", s, k)
+		}
+	})
+}

@@ -1,0 +1,141 @@
+package tunnel
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ztm/apps"
+	"ztm/apps/appstest"
+)
+
+func TestBadRequestsAreAnsweredClearlyAndChangeNothing(t *testing.T) {
+	var n appstest.Net
+	b := join(t, &n, "b", "alice")
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	b.offer(t, "tcp/web", "127.0.0.1:80", `"users":["carol"]`)
+	address := deadAddress(t)
+	b.mustCall(t, "POST", "/inbound/tcp/web", `{"listens":["`+address+`"]}`, nil)
+	file := t.TempDir() + "/file"
+	os.WriteFile(file, []byte("precious"), 0o600)
+	before := b.app.status()
+
+	list := func(s string) string { return `{"listens":[` + s + `]}` }
+	targets := `"targets":["127.0.0.1:80"]`
+	tests := []struct {
+		name, request, body string
+		code                apps.Code
+		text                string
+	}{
+		{"port in use", "POST /inbound/tcp/web", list(`"` + taken.Addr().String() + `"`), apps.Conflict, "listen " + taken.Addr().String() + ": the address is in use"},
+		{"one of several in use", "POST /inbound/tcp/web", list(`"0","` + taken.Addr().String() + `"`), apps.Conflict, "in use"},
+		{"another inbound's port", "POST /inbound/tcp/two", list(`"` + address + `"`), apps.Conflict, "inbound tcp/web already listens on " + address},
+		{"address of another machine", "POST /inbound/tcp/two", list(`"192.0.2.1:8080"`), apps.BadRequest, "this machine does not have that address"},
+		{"listens that overlap", "POST /inbound/tcp/two", list(`"7000-7010","*:7010-7020"`), apps.BadRequest, "127.0.0.1:7000-7010 and *:7010-7020 overlap"},
+		{"ranges that differ", "POST /inbound/tcp/two", list(`"7000-7010","8000-8011"`), apps.BadRequest, "different numbers of ports"},
+		{"no listen", "POST /inbound/tcp/two", `{}`, apps.BadRequest, "at least one address"},
+		{"no port", "POST /inbound/tcp/two", list(`"host:http"`), apps.BadRequest, "is not a port"},
+		{"file in the way", "POST /inbound/tcp/two", list(`"unix:` + file + `"`), apps.BadRequest, "there is a file of that name"},
+		{"relative socket", "POST /inbound/tcp/two", list(`"unix:x"`), apps.BadRequest, "not absolute"},
+		{"exit that is no ID", "POST /inbound/tcp/two", `{"listens":["0"],"exits":["home"]}`, apps.BadRequest, "not an ID"},
+		{"unknown protocol", "POST /inbound/sctp/two", list(`"0"`), apps.BadRequest, "want tcp/NAME or udp/NAME"},
+		{"odd name", "POST /inbound/tcp/a%20b", list(`"0"`), apps.BadRequest, "a name has letters"},
+		{"long name", "POST /inbound/tcp/" + strings.Repeat("x", 64), list(`"0"`), apps.BadRequest, "a name has letters"},
+		{"misspelt field", "POST /outbound/tcp/web", `{` + targets + `,"user":["bob"]}`, apps.BadRequest, "user"},
+		{"body about another", "POST /outbound/tcp/web", `{` + targets + `,"name":"two"}`, apps.BadRequest, "the body is about tcp/two"},
+		{"two objects", "POST /outbound/tcp/web", `{` + targets + `}{}`, apps.BadRequest, "more after the end"},
+		{"no JSON", "POST /outbound/tcp/web", `targets`, apps.BadRequest, "invalid character"},
+		{"huge body", "POST /outbound/tcp/web", `{"users":["` + strings.Repeat("x", maxBody) + `"]}`, apps.BadRequest, "too large"},
+		{"no target", "POST /outbound/tcp/web", `{"targets":[]}`, apps.BadRequest, "at least one address"},
+		{"target without port", "POST /outbound/tcp/web", `{"targets":["host:0"]}`, apps.BadRequest, "nothing to connect to"},
+		{"target everywhere", "POST /outbound/tcp/web", `{"targets":["*:80"]}`, apps.BadRequest, "nothing to connect to"},
+		{"all users", "POST /outbound/tcp/web", `{` + targets + `,"users":["*"]}`, apps.BadRequest, "not the name of a user"},
+		{"empty user", "POST /outbound/tcp/web", `{` + targets + `,"users":[""]}`, apps.BadRequest, "not the name of a user"},
+		{"user twice", "POST /outbound/tcp/web", `{` + targets + `,"users":["bob","bob"]}`, apps.BadRequest, "twice"},
+		{"entrance that is no ID", "POST /outbound/tcp/web", `{` + targets + `,"entrances":["x"]}`, apps.BadRequest, "not an ID"},
+		{"unknown inbound", "GET /inbound/tcp/two", "", apps.NotFound, "endpoint b has no inbound tcp/two"},
+		{"unknown outbound", "DELETE /outbound/tcp/two", "", apps.NotFound, "endpoint b has no outbound tcp/two"},
+		{"unknown path", "GET /nonsense", "", apps.NotFound, "GET /nonsense"},
+		{"unknown method", "PATCH /inbound/tcp/web", "", apps.NotFound, "PATCH"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			method, path, _ := strings.Cut(test.request, " ")
+			err := b.call(method, path, test.body, nil)
+			if apps.CodeOf(err) != test.code || !strings.Contains(err.Error(), test.text) {
+				t.Errorf("got %s %v; want %s with %q", apps.CodeOf(err), err, test.code, test.text)
+			}
+			if diff := cmp.Diff(before, b.app.status()); diff != "" {
+				t.Errorf("the tunnels changed (-before +after):\n%s", diff)
+			}
+		})
+	}
+	if got, err := os.ReadFile(file); string(got) != "precious" || err != nil {
+		t.Errorf("the file in the way is now %q, %v", got, err)
+	}
+}
+
+func TestEditingAnInboundLeavesRunningFlowsAlone(t *testing.T) {
+	var n appstest.Net
+	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
+	b.offer(t, "tcp/web", server(t, "web"))
+	first := deadAddress(t)
+	a.mustCall(t, "POST", "/inbound/tcp/web", `{"listens":["`+first+`"]}`, nil)
+	c := dial(t, first)
+	if _, err := readLine(c); err != nil {
+		t.Fatal(err)
+	}
+	second := deadAddress(t)
+	a.mustCall(t, "POST", "/inbound/tcp/web", fmt.Sprintf(`{"listens":[%q,%q]}`, first, second), nil)
+	wantGreeting(t, first, "web")
+	wantGreeting(t, second, "web")
+	a.mustCall(t, "POST", "/inbound/tcp/web", `{"listens":["`+second+`"]}`, nil)
+	wantGreeting(t, second, "web")
+	if late, err := net.Dial("tcp", first); err == nil {
+		late.Close()
+		t.Error("the listen that was taken away is still open")
+	}
+	c.Write([]byte("still here\n"))
+	if line, err := readLine(c); line != "still here" || err != nil {
+		t.Errorf("the flow from before: %q, %v", line, err)
+	}
+	a.mustCall(t, "DELETE", "/inbound/tcp/web", nil, nil)
+	if line, err := readLine(c); err == nil {
+		t.Errorf("the flow outlived its inbound: %q", line)
+	}
+}
+
+func TestListingShowsBothKinds(t *testing.T) {
+	var n appstest.Net
+	b := join(t, &n, "b", "alice")
+	var s Status
+	b.mustCall(t, "GET", "/tunnels", nil, &s)
+	if diff := cmp.Diff(Status{Inbound: []InboundStatus{}, Outbound: []OutboundStatus{}}, s); diff != "" {
+		t.Errorf("an endpoint without tunnels (-want +got):\n%s", diff)
+	}
+	b.offer(t, "tcp/web", "127.0.0.1:80")
+	b.offer(t, "tcp/db", "[::1]:5432")
+	b.listen(t, "tcp/ssh")
+	b.mustCall(t, "GET", "/tunnels", nil, &s)
+	var names []string
+	for _, in := range s.Inbound {
+		names = append(names, "in "+in.Key.String())
+	}
+	for _, out := range s.Outbound {
+		names = append(names, "out "+out.Key.String())
+	}
+	if diff := cmp.Diff([]string{"in tcp/ssh", "out tcp/db", "out tcp/web"}, names); diff != "" {
+		t.Errorf("the listing (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"tunnel/tcp/db", "tunnel/tcp/web"}, b.Self().Offers); diff != "" {
+		t.Errorf("what is offered (-want +got):\n%s", diff)
+	}
+}

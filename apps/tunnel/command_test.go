@@ -1,0 +1,223 @@
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"strings"
+	"testing"
+	"text/tabwriter"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/urfave/cli/v2"
+
+	"ztm/apps"
+	"ztm/apps/appstest"
+	"ztm/tunnel/identity"
+)
+
+// console is a Console of a test mesh, at the first of its endpoints.
+type console struct {
+	at     []*endpoint
+	out    bytes.Buffer // what is printed as a table
+	err    syncBuffer
+	in     io.Reader
+	stdout io.Writer // nil: out
+	last   any       // the last value printed
+}
+
+var _ apps.Console = (*console)(nil)
+
+func (c *console) Call(ctx context.Context, method, path string, in, out any) error {
+	return c.CallAt(ctx, c.at[0].Self().ID, method, path, in, out)
+}
+
+func (c *console) CallAt(_ context.Context, id identity.ID, method, path string, in, out any) error {
+	for _, e := range c.at {
+		if e.Self().ID == id {
+			return e.call(method, strings.TrimPrefix(path, appName), in, out)
+		}
+	}
+	return apps.Errorf(apps.Unavailable, "endpoint %s is offline", id)
+}
+
+func (c *console) Open(ctx context.Context, id identity.ID, path string, q url.Values) (net.Conn, error) {
+	return c.at[0].Open(ctx, id, path, q)
+}
+
+func (c *console) OpenDatagrams(ctx context.Context, id identity.ID, path string, q url.Values) (net.Conn, error) {
+	return c.at[0].OpenDatagrams(ctx, id, path, q)
+}
+
+func (c *console) Endpoint(context.Context) (apps.Endpoint, error) { return c.at[0].Self(), nil }
+
+func (c *console) Resolve(ctx context.Context, name string) (apps.Endpoint, error) {
+	all, _ := c.Endpoints(ctx, apps.Filter{})
+	for _, e := range all {
+		if string(e.ID) == name || e.Name == name || e.Local && (name == "" || name == ".") {
+			return e, nil
+		}
+	}
+	return apps.Endpoint{}, apps.Errorf(apps.NotFound, "endpoint %q not found", name)
+}
+
+func (c *console) Endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint, error) {
+	return c.at[0].Endpoints(ctx, f)
+}
+
+func (c *console) Print(v any, t *apps.Table) error {
+	c.last = v
+	if t == nil {
+		return nil
+	}
+	w := tabwriter.NewWriter(&c.out, 0, 0, 2, ' ', 0)
+	for _, row := range append([][]string{t.Header}, t.Rows...) {
+		if len(row) > 0 {
+			w.Write([]byte(strings.Join(row[:len(row)-t.Wide], "\t") + "\n"))
+		}
+	}
+	return w.Flush()
+}
+
+func (c *console) Stdin() io.Reader  { return c.in }
+func (c *console) Stderr() io.Writer { return &c.err }
+func (c *console) Stdout() io.Writer {
+	if c.stdout != nil {
+		return c.stdout
+	}
+	return &c.out
+}
+
+// run runs a command line, without `ztm`, and returns the table that it printed.
+func (c *console) run(ctx context.Context, args ...string) (string, error) {
+	main, get, describe := Commands(c)
+	app := &cli.App{
+		Name:           "ztm",
+		ExitErrHandler: func(*cli.Context, error) {},
+		Writer:         io.Discard, ErrWriter: io.Discard,
+		Commands: []*cli.Command{main, {Name: "get", Subcommands: get}, {Name: "describe", Subcommands: describe}},
+	}
+	c.out.Reset()
+	err := app.RunContext(ctx, append([]string{"ztm"}, args...))
+	return c.out.String(), err
+}
+
+func (c *console) mustRun(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := c.run(t.Context(), args...)
+	if err != nil {
+		t.Fatalf("ztm %s: %v", strings.Join(args, " "), err)
+	}
+	return out
+}
+
+func TestCommandsOpenShowAndCloseATunnel(t *testing.T) {
+	var n appstest.Net
+	a, b, other := join(t, &n, "laptop", "alice"), join(t, &n, "home", "alice"), join(t, &n, "shop", "bob")
+	other.offer(t, "tcp/db", "127.0.0.1:5432")
+	laptop := &console{at: []*endpoint{a, b}}
+	home := &console{at: []*endpoint{b, a}}
+	service, address := server(t, "web"), deadAddress(t)
+
+	tests := []struct {
+		console *console
+		args    string
+		want    string
+	}{
+		{home, "tunnel open outbound --targets " + service + " --targets unix:/run/x --entrances laptop --users bob --users carol tcp/web",
+			"NAME     TARGETS                        ENTRANCES  USERS       STATE\ntcp/web  " + service + ", unix:/run/x  laptop     bob, carol  up\n"},
+		{home, "tunnel open out --targets " + service + " tcp/web",
+			"NAME     TARGETS          ENTRANCES  USERS         STATE\ntcp/web  " + service + "  (all)      (owner only)  up\n"},
+		{laptop, "tunnel open in --listen " + address + " --exits home tcp/web",
+			"NAME     LISTENS          EXITS  STATE\ntcp/web  " + address + "  home   open\n"},
+		{laptop, "get inbound", "NAME     LISTENS          EXITS  STATE\ntcp/web  " + address + "  home   open\n"},
+		{laptop, "tunnel get in", "NAME     LISTENS          EXITS  STATE\ntcp/web  " + address + "  home   open\n"},
+		{laptop, "get outbound", "NAME  TARGETS  ENTRANCES  USERS  STATE\n"},
+		{laptop, "get tunnel", "NAME     INBOUND  OUTBOUND\ntcp/db   -        shop (bob)\ntcp/web  laptop   home\n"},
+		{laptop, "tunnel get", "NAME     INBOUND  OUTBOUND\ntcp/db   -        shop (bob)\ntcp/web  laptop   home\n"},
+		{laptop, "describe tunnel tcp/web", "Tunnel:    tcp/web\nInbound:   laptop\nOutbound:  home\n"},
+		{laptop, "describe inbound tcp/web", "Inbound:   tcp/web\nEndpoint:  laptop\nListen:    " + address + "  open\nExits:     home\n" +
+			"Flows:     0 flows, 0 now, 0 bytes up, 0 bytes down\n"},
+		{home, "tunnel describe out tcp/web", "Outbound:   tcp/web\nEndpoint:   home\nTarget:     " + service + "  up  (0 flows, 0 now)\n" +
+			"Entrances:  (all endpoints of the users)\nUsers:      (owner only)\nFlows:      0 flows, 0 now, 0 bytes up, 0 bytes down\n"},
+		{laptop, "tunnel close inbound tcp/web", ""},
+		{home, "tunnel close out tcp/web", ""},
+		{laptop, "get tun", "NAME    INBOUND  OUTBOUND\ntcp/db  -        shop (bob)\n"},
+	}
+	pad := strings.NewReplacer(service, strings.Repeat("s", len(service)), address, strings.Repeat("a", len(address)))
+	for _, test := range tests {
+		got := test.console.mustRun(t, strings.Fields(test.args)...)
+		squeeze := func(s string) []string { return strings.Fields(pad.Replace(s)) }
+		if diff := cmp.Diff(squeeze(test.want), squeeze(got)); diff != "" {
+			t.Errorf("ztm %s (-want +got):\n%s", test.args, diff)
+		}
+	}
+}
+
+func TestCommandsRefuseWrongUsage(t *testing.T) {
+	var n appstest.Net
+	c := &console{at: []*endpoint{join(t, &n, "laptop", "alice")}}
+	tests := []struct {
+		args  string
+		usage bool
+		text  string
+	}{
+		{"tunnel open inbound --listen 1", true, "the name of the tunnel is missing"},
+		{"tunnel open inbound --listen 1 web", true, "want tcp/NAME or udp/NAME"},
+		{"tunnel open inbound tcp/web", true, "--listen is missing"},
+		{"tunnel open inbound --listen :80 tcp/web", true, "--listen: address \":80\": write *:80"},
+		{"tunnel open inbound --listen 1 tcp/web extra", true, "unexpected argument extra"},
+		{"tunnel open outbound --users bob tcp/web", true, "--targets is missing"},
+		{"tunnel open inbound --listen 0 --exits nobody tcp/web", false, `endpoint "nobody" not found`},
+		{"get inbound extra", true, "unexpected argument extra"},
+		{"describe inbound tcp/web", false, "endpoint laptop has no inbound tcp/web"},
+		{"describe tunnel tcp/web", false, "tunnel tcp/web not found"},
+		{"tunnel close outbound tcp/web", false, "endpoint laptop has no outbound tcp/web"},
+	}
+	for _, test := range tests {
+		_, err := c.run(t.Context(), strings.Fields(test.args)...)
+		var usage *apps.UsageError
+		if err == nil || errors.As(err, &usage) != test.usage || !strings.Contains(err.Error(), test.text) {
+			t.Errorf("ztm %s: %T %v; want %q, wrong usage: %v", test.args, err, err, test.text, test.usage)
+		}
+	}
+}
+
+func TestSurveyGoesOnWithoutAnEndpointThatDoesNotAnswer(t *testing.T) {
+	var n appstest.Net
+	a, b := join(t, &n, "laptop", "alice"), join(t, &n, "home", "alice")
+	b.offer(t, "tcp/web", "127.0.0.1:80")
+	a.listen(t, "tcp/web")
+	c := &console{at: []*endpoint{a}} // home is there, but not for calls
+	c.mustRun(t, "get", "tunnel")
+	want := []Ends{{
+		Key:      Key{TCP, "web"},
+		Inbound:  []End{{a.Self().ID, "laptop", "alice"}},
+		Outbound: []End{{b.Self().ID, "home", "alice"}},
+	}}
+	if diff := cmp.Diff(want, c.last); diff != "" {
+		t.Errorf("the survey (-want +got):\n%s", diff)
+	}
+	if !strings.Contains(c.err.String(), "endpoint home:") {
+		t.Errorf("standard error says %q", c.err.String())
+	}
+}
+
+func TestWhatIsPrintedAsJSONHasTheFieldsOfTheAPI(t *testing.T) {
+	var n appstest.Net
+	c := &console{at: []*endpoint{join(t, &n, "laptop", "alice")}}
+	c.mustRun(t, "tunnel", "open", "inbound", "--listen", "127.0.0.1:0", "tcp/web")
+	b, err := json.Marshal(c.last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range []string{`"protocol":"tcp"`, `"name":"web"`, `"listens":["127.0.0.1:0"]`, `"open":true`, `"flows":0`} {
+		if !bytes.Contains(b, []byte(field)) {
+			t.Errorf("%s has no %s", b, field)
+		}
+	}
+}
