@@ -1,0 +1,232 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"ztm/tunnel/identity"
+)
+
+// How a mesh begins:
+//
+//  1. The CA is made, or taken from a root permit that lies where the new one would go: the permit of a start that was
+//     interrupted, or of a hub that was lost.
+//  2. The hub's key is made, and its certificate signed.
+//  3. The root permit, which holds the CA key, is on disk.
+//  4. The database says that there is a mesh. It does not get the CA key, unless that is asked for.
+//
+// A crash between any two leaves a directory that the next start can finish.
+
+// found returns what the hub knows of itself, making it at the first start. permit is the file that was written, if one
+// was.
+func found(st *state, c Config) (me self, permit string, err error) {
+	me, known, err := st.self()
+	if err != nil {
+		return self{}, "", err
+	}
+	if !known {
+		return begin(st, c)
+	}
+	trust, err := identity.NewTrust([]byte(me.CA))
+	if err != nil {
+		return self{}, "", fmt.Errorf("hub.db: %w", err)
+	}
+	next := me
+	if len(c.Names) > 0 {
+		next.Names = c.Names
+	}
+	if c.KeepCA && me.Signer == nil {
+		root, ca, err := readRoot(c.Permit)
+		if err == nil {
+			err = root.CheckMesh(trust.Mesh())
+		}
+		if err != nil {
+			return self{}, "", fmt.Errorf("to keep the CA key it has to come from the root permit: %w", err)
+		}
+		next.Signer = keep(ca)
+	}
+	if !c.KeepCA && me.Signer != nil {
+		c.Log.Warn("the database still holds the CA key from an earlier start with --keep-ca; it is not used")
+	}
+	if !slices.Equal(next.Names, me.Names) || next.Signer != me.Signer {
+		if err := st.change(func(s *self) { s.Names, s.Signer = next.Names, next.Signer }); err != nil {
+			return self{}, "", err
+		}
+	}
+	if c.permitGiven {
+		permit, err = again(c, next)
+	}
+	return next, permit, err
+}
+
+// again is a start with --permit of a hub that has a mesh already. The permit can be written again only by a hub that
+// kept the CA key; a file that is there is left alone.
+func again(c Config, me self) (permit string, err error) {
+	if _, err := os.Lstat(c.Permit); err == nil {
+		return "", nil
+	}
+	if me.Signer == nil {
+		c.Log.Warn("no root permit is written: the CA key is in the one that the first start wrote, not on this hub",
+			"permit", c.Permit)
+		return "", nil
+	}
+	ca, err := me.Signer.ca()
+	if err != nil {
+		return "", fmt.Errorf("hub.db: %w", err)
+	}
+	return c.Permit, writePermit(c.Permit, ca, me.Names)
+}
+
+// begin is the first start.
+func begin(st *state, c Config) (me self, permit string, err error) {
+	now := identity.NewClock().Now()
+	root, ca, err := readRoot(c.Permit)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if ca, err = identity.NewCA(now); err != nil {
+			return self{}, "", err
+		}
+	case err != nil:
+		return self{}, "", fmt.Errorf("%w: move it away, or name another file for the permit of the new mesh", err)
+	default:
+		c.Log.Info("this is a hub of the mesh of the root permit that was found", "permit", c.Permit, "mesh", ca.Mesh())
+		if len(c.Names) == 0 {
+			c.Names = root.Bootstraps
+		}
+	}
+	if len(c.Names) == 0 {
+		return self{}, "", errNoNames
+	}
+	me, err = newSelf(ca, c, now)
+	if err != nil {
+		return self{}, "", err
+	}
+	if root == nil {
+		if err := writePermit(c.Permit, ca, me.Names); err != nil {
+			return self{}, "", err
+		}
+		permit = c.Permit
+	} else if len(root.Trust) > 0 {
+		if err := st.setTrust(root.Trust, nil); err != nil {
+			return self{}, "", err
+		}
+	}
+	return me, permit, st.change(func(s *self) { *s = me })
+}
+
+var errNoNames = errors.New("a new mesh needs the names (host:port) under which agents will reach its hub")
+
+// newSelf makes a hub's key and certificate.
+func newSelf(ca *identity.CA, c Config, now time.Time) (self, error) {
+	key, err := identity.NewKey()
+	if err != nil {
+		return self{}, err
+	}
+	der, err := ca.SignHub(publicKey(key), now)
+	if err != nil {
+		return self{}, err
+	}
+	me := self{
+		CA:          string(ca.CertificatePEM()),
+		Key:         string(identity.MarshalPrivateKey(key)),
+		Certificate: der,
+		Names:       c.Names,
+		Seen:        now.Unix(),
+	}
+	if c.KeepCA {
+		me.Signer = keep(ca)
+	}
+	return me, nil
+}
+
+// keptCA is the mesh's CA with its key, for a hub that signs on its own.
+type keptCA struct {
+	Certificate string `json:"certificate"` // PEM
+	Key         string `json:"key"`         // PEM
+}
+
+func keep(ca *identity.CA) *keptCA {
+	return &keptCA{Certificate: string(ca.CertificatePEM()), Key: string(ca.KeyPEM())}
+}
+
+func (k *keptCA) ca() (*identity.CA, error) {
+	return identity.ParseCA([]byte(k.Certificate), []byte(k.Key))
+}
+
+// readRoot reads a root permit. Its error is fs.ErrNotExist if there is no file.
+func readRoot(path string) (*identity.Permit, *identity.CA, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("root permit: %w", err)
+	}
+	defer f.Close()
+	b, err := readLimited(f, identity.MaxPermit)
+	if err != nil {
+		return nil, nil, fmt.Errorf("root permit %s: %w", path, err)
+	}
+	p, err := identity.ParsePermit(b)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if p.CAKey == "" {
+		return nil, nil, fmt.Errorf("%s is not a root permit: it holds no CA key", path)
+	}
+	ca, err := identity.ParseCA([]byte(p.CA), []byte(p.CAKey))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return p, ca, nil
+}
+
+// writePermit writes a root permit: whole or not at all, readable by its owner alone, and never over a file that is
+// there.
+func writePermit(path string, ca *identity.CA, names []string) error {
+	p := identity.Permit{
+		Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), CAKey: string(ca.KeyPEM()), Bootstraps: names,
+	}
+	b, err := p.Marshal()
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".permit-*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("root permit: %w", err)
+	}
+	defer os.Remove(f.Name()) // does nothing after the rename
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("root permit: %w", err)
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// checkFirst finds what would stop a first start, before anything is made. A directory that has a database is no first
+// start, and everything is left to it.
+func checkFirst(c Config) error {
+	if _, err := os.Lstat(filepath.Join(c.Data, "hub.db")); err == nil {
+		return nil
+	}
+	if _, err := os.Lstat(c.Permit); err == nil {
+		return nil // begin says whether it is a root permit
+	}
+	if len(c.Names) == 0 {
+		return errNoNames
+	}
+	if !c.permitGiven {
+		return nil // in the data directory
+	}
+	f, err := os.CreateTemp(filepath.Dir(c.Permit), ".permit-*")
+	if err != nil {
+		return fmt.Errorf("the root permit cannot be written: %w", err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}

@@ -1,0 +1,159 @@
+// Package hub is the one process of a mesh with a public address. It introduces agents to each other and carries bytes
+// that it cannot read.
+//
+//	listen.go     TCP, TLS 1.3, who is it?  ── ALPN h2 ──────────> api.go      requests, as JSON
+//	                                        ── ALPN ztm-relay/1 ─> relay.go    carriers
+//	                                        ── ALPN ztm-join/1 ──> join.go     devices without a certificate
+//
+//	registry.go   the directory: signed endpoint records, and who is online
+//	events.go     what the hub tells an agent: dial-backs, trust, requests for the CA key
+//	peers.go      every connection whose owner is known, so that an evicted user's can be cut
+//	trust.go      the signed trust list          sign.go   what needs the CA key, which is not here
+//	state.go      what survives a restart        found.go  how a mesh begins
+//
+// A hub is trusted with nothing but to be there: it holds neither the mesh's CA key (unless --keep-ca says so) nor any key
+// of a flow, and this package does not link the one that seals flows. Who a peer is comes from its verified
+// certificate alone.
+package hub
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"ztm/tunnel/identity"
+)
+
+// DefaultListen is where a hub listens if nothing else is said.
+const DefaultListen = "0.0.0.0:8888"
+
+// Config says how a hub runs.
+type Config struct {
+	Data    string   // directory of the state; made if there is none. Required
+	Listen  string   // address:port; "" means [DefaultListen]
+	Names   []string // host:port under which agents reach the hub; required for a new mesh, kept from then on
+	Permit  string   // where a new mesh's root permit goes; "" means root.json in Data
+	KeepCA  bool     // keep the CA key in the hub's database, to sign without a root endpoint
+	Metrics string   // loopback address:port for /metrics and /healthz; "" means none
+	Limits  Limits   // zero fields have the defaults of [Limits]
+	Version string   // what the hub says of itself
+	Log     *slog.Logger
+
+	// Started, if not nil, is called once when the hub listens, before it accepts.
+	Started func(Started)
+
+	permitGiven bool          // Permit was not left to New
+	patience    time.Duration // how long a ticket is good; tests alone shorten it
+}
+
+// Started tells how a hub has started.
+type Started struct {
+	Mesh    identity.ID
+	ID      identity.ID
+	Address net.Addr
+	Metrics net.Addr // nil without metrics
+	Names   []string
+	Permit  string // where a root permit was written in this start; "" if none was
+}
+
+// Hub is a hub that is ready to run. Make it with [New].
+type Hub struct {
+	config Config
+}
+
+// New checks a configuration. It touches nothing.
+func New(c Config) (*Hub, error) {
+	if c.Data == "" {
+		return nil, fmt.Errorf("hub: no data directory is given")
+	}
+	if c.Listen == "" {
+		c.Listen = DefaultListen
+	}
+	if _, err := net.ResolveTCPAddr("tcp", c.Listen); err != nil {
+		return nil, fmt.Errorf("listen address %q: want [ip:]port", c.Listen)
+	}
+	for _, name := range c.Names {
+		if err := identity.CheckHostPort(name); err != nil {
+			return nil, fmt.Errorf("name %w", err)
+		}
+	}
+	if err := checkMetrics(c.Metrics); err != nil {
+		return nil, err
+	}
+	if err := c.Limits.check(); err != nil {
+		return nil, err
+	}
+	c.Limits = c.Limits.withDefaults()
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.permitGiven = c.Permit != ""
+	if !c.permitGiven {
+		c.Permit = filepath.Join(c.Data, "root.json")
+	}
+	c.patience = ticketLife
+	return &Hub{config: c}, nil
+}
+
+// checkMetrics refuses to show counters to anybody but this machine.
+func checkMetrics(address string) error {
+	if address == "" {
+		return nil
+	}
+	if a, err := netip.ParseAddrPort(address); err != nil || !a.Addr().IsLoopback() {
+		return fmt.Errorf("metrics address %q: want a loopback address:port such as 127.0.0.1:9100", address)
+	}
+	return nil
+}
+
+// Run runs the hub until ctx ends, then shuts it down: no new connections, up to 5 s for running carriers, and then
+// the end of everything. It returns when all that it started has ended. It is called once.
+func (h *Hub) Run(ctx context.Context) error {
+	c := h.config
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	if err := checkFirst(c); err != nil {
+		return err
+	}
+	// Listening comes first: a port in use must not leave half a mesh behind.
+	ln, err := listen(c.Listen)
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	st, err := openState(c.Data, c.Log)
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	self, permit, err := found(st, c)
+	if err != nil {
+		return err
+	}
+	s, err := newServer(c, st, self)
+	if err != nil {
+		return err
+	}
+	metrics, err := s.listenMetrics(c.Metrics)
+	if err != nil {
+		return err
+	}
+	started := Started{Mesh: s.mesh, ID: s.id, Address: ln.Addr(), Names: self.Names, Permit: permit}
+	if metrics != nil {
+		started.Metrics = metrics.Addr()
+	}
+	if c.Started != nil {
+		c.Started(started)
+	}
+	c.Log.Info("hub runs", "mesh", s.mesh, "id", s.id, "listen", ln.Addr().String(), "names", self.Names,
+		"endpoints", s.registry.size(), "trust", s.verifier.Trust().Version())
+	s.run(ctx, ln, metrics)
+	c.Log.Info("hub has ended")
+	return nil
+}

@@ -1,0 +1,102 @@
+package hub
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"ztm/tunnel"
+	"ztm/tunnel/h2"
+)
+
+// leg is one end of a carrier: an agent that waits for the hub's answer. It is answered once, by accept or refuse, and
+// finished once.
+type leg struct {
+	peer   *peer
+	accept func() (net.Conn, error) // answers 200; the connection is the carrier's from then on
+	refuse func(*tunnel.Refusal)    // answers "no"
+	finish func()                   // ends the leg, whatever has become of it
+	gone   <-chan struct{}          // closed when the agent has gone; nil where that cannot be seen
+}
+
+// greetings bounds the legs of one endpoint that have not said yet what they are.
+const greetings = 128
+
+// carry serves a connection that speaks tunnel.RelayProto and is in peers already.
+func (s *server) carry(ctx context.Context, c *tls.Conn, p *peer) {
+	l := s.connLeg(c, p)
+	if !s.welcomes(p) || !s.relay.greeting.take(p.ID, greetings) {
+		l.finish()
+		return
+	}
+	p.raw.SetDeadline(time.Now().Add(tunnel.HandshakeTimeout))
+	h, err := tunnel.ReadHeader(c)
+	s.relay.greeting.give(p.ID)
+	if err != nil {
+		s.log.Debug("carrier", "endpoint", p.ID, "addr", p.addr, "err", err)
+		l.finish()
+		return
+	}
+	s.relay.serve(ctx, l, h)
+}
+
+// connLeg is a leg that is a connection. While it waits, the agent has nothing to say, and reading to see whether it is
+// still there would take bytes away from the carrier: a waiting leg ends by answer or by time.
+func (s *server) connLeg(c *tls.Conn, p *peer) *leg {
+	l := &leg{peer: p}
+	l.finish = sync.OnceFunc(func() {
+		s.peers.remove(p)
+		p.raw.Close()
+	})
+	l.accept = func() (net.Conn, error) {
+		p.raw.SetDeadline(time.Now().Add(writeTimeout))
+		if err := tunnel.WriteHeader(c, tunnel.FieldStatus, "200"); err != nil {
+			return nil, err
+		}
+		// Neither side reads or writes through TLS again: let go of its buffers.
+		l.accept, l.refuse = nil, nil
+		return p.raw, p.raw.SetDeadline(time.Time{})
+	}
+	l.refuse = func(r *tunnel.Refusal) {
+		p.raw.SetDeadline(time.Now().Add(writeTimeout))
+		if tunnel.WriteRefusal(c, r) == nil {
+			c.Close()
+		}
+	}
+	return l
+}
+
+// carryStream serves a CONNECT request of a control session: the same, where an agent has no second connection.
+func (s *server) carryStream(ctx context.Context, w http.ResponseWriter, r *http.Request, p *peer) {
+	finished := make(chan struct{})
+	l := &leg{
+		peer:   p,
+		accept: func() (net.Conn, error) { return accepted(h2.Accept(w, r)) },
+		refuse: func(no *tunnel.Refusal) { writeRefusal(w, no) },
+		finish: sync.OnceFunc(func() { close(finished) }),
+		gone:   r.Context().Done(),
+	}
+	h := tunnel.Header{tunnel.FieldMethod: r.Method, tunnel.FieldAuthority: r.Host}
+	if ticket := r.Header.Get(tunnel.FieldTicket); ticket != "" {
+		h[tunnel.FieldTicket] = ticket
+	}
+	s.relay.serve(ctx, l, h)
+	<-finished
+}
+
+// wholeStream is a stream that ends as a whole: HTTP/2 has no way for a handler to end its answer and read on. The
+// sealed session inside has told its own ends apart by then.
+type wholeStream struct{ *h2.Stream }
+
+// CloseWrite closes the stream.
+func (s wholeStream) CloseWrite() error { return s.Close() }
+
+func accepted(s *h2.Stream, err error) (net.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	return wholeStream{s}, nil
+}

@@ -1,0 +1,160 @@
+package hub
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"ztm/tunnel"
+)
+
+// Limits bound what members and strangers can take of a hub. A zero field has its default.
+type Limits struct {
+	Agents           int // endpoints in the directory; 10000
+	EndpointsPerUser int // endpoints of one user; 1000
+	Carriers         int // carriers at a time; 20000
+	CarriersPerUser  int // carriers that the endpoints of one user have opened; 2000
+	Pending          int // carriers that one endpoint has asked for and that do not stand yet; 128
+	PendingAt        int // carriers that wait for one endpoint; 256
+	Control          int // control sessions of one endpoint, the oldest gives way; 4
+	Strangers        int // connections that have not said yet who they are; 1024
+	StrangersPerIP   int // the same from one address (IPv6: /64); 256
+	Joins            int // devices that wait for a holder of the CA key; 256
+}
+
+// Rates, as a burst and what comes back in a second.
+var (
+	connectionRate = rate{burst: 4000, perSecond: 1000} // connections from one address
+	joinRate       = rate{burst: 128, perSecond: 2}     // join requests from one address
+	requestRate    = rate{burst: 1000, perSecond: 200}  // control requests of one endpoint
+)
+
+func (l Limits) fields() []*int {
+	return []*int{&l.Agents, &l.EndpointsPerUser, &l.Carriers, &l.CarriersPerUser, &l.Pending, &l.PendingAt,
+		&l.Control, &l.Strangers, &l.StrangersPerIP, &l.Joins}
+}
+
+func (l Limits) check() error {
+	for _, n := range l.fields() {
+		if *n < 0 {
+			return fmt.Errorf("limit %d is negative", *n)
+		}
+	}
+	return nil
+}
+
+func (l Limits) withDefaults() Limits {
+	l.Agents = cmp.Or(l.Agents, 10_000)
+	l.EndpointsPerUser = cmp.Or(l.EndpointsPerUser, 1000)
+	l.Carriers = cmp.Or(l.Carriers, 20_000)
+	l.CarriersPerUser = cmp.Or(l.CarriersPerUser, 2000)
+	l.Pending = cmp.Or(l.Pending, 128)
+	l.PendingAt = cmp.Or(l.PendingAt, 256)
+	l.Control = cmp.Or(l.Control, 4)
+	l.Strangers = cmp.Or(l.Strangers, 1024)
+	l.StrangersPerIP = cmp.Or(l.StrangersPerIP, 256)
+	l.Joins = cmp.Or(l.Joins, 256)
+	return l
+}
+
+// limited is the answer to whoever has reached a limit.
+func limited(format string, args ...any) *tunnel.Refusal {
+	return tunnel.Refusef(429, codeLimit, format, args...)
+}
+
+// rate is a token bucket's measure.
+type rate struct{ burst, perSecond float64 }
+
+// buckets holds a token bucket for each key that was seen lately. It is safe for concurrent use.
+type buckets[K comparable] struct {
+	rate rate
+
+	mu  sync.Mutex
+	all map[K]bucket
+}
+
+type bucket struct {
+	tokens float64
+	at     time.Time
+}
+
+// maxBuckets bounds the memory that strangers' addresses take. Where there are more, all are forgotten: the limit is
+// then lenient for a moment, and the other limits still hold.
+const maxBuckets = 1 << 16
+
+func newBuckets[K comparable](r rate) *buckets[K] {
+	return &buckets[K]{rate: r, all: map[K]bucket{}}
+}
+
+// take takes one token of key's bucket and reports whether there was one.
+func (b *buckets[K]) take(key K, now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	k, known := b.all[key]
+	if !known {
+		if len(b.all) >= maxBuckets {
+			clear(b.all)
+		}
+		k = bucket{tokens: b.rate.burst, at: now}
+	}
+	k.tokens = min(b.rate.burst, k.tokens+now.Sub(k.at).Seconds()*b.rate.perSecond)
+	k.at = now
+	ok := k.tokens >= 1
+	if ok {
+		k.tokens--
+	}
+	b.all[key] = k
+	return ok
+}
+
+// sweep forgets the buckets that are full again.
+func (b *buckets[K]) sweep(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key, k := range b.all {
+		if k.tokens+now.Sub(k.at).Seconds()*b.rate.perSecond >= b.rate.burst {
+			delete(b.all, key)
+		}
+	}
+}
+
+// counts counts what keys hold at the moment. It is safe for concurrent use.
+type counts[K comparable] struct {
+	mu  sync.Mutex
+	all map[K]int
+}
+
+// take adds one for key if that does not exceed most, and reports whether it did.
+func (c *counts[K]) take(key K, most int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all[key] >= most {
+		return false
+	}
+	if c.all == nil {
+		c.all = map[K]int{}
+	}
+	c.all[key]++
+	return true
+}
+
+// give takes one back.
+func (c *counts[K]) give(key K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all[key]--; c.all[key] <= 0 {
+		delete(c.all, key)
+	}
+}
+
+// source is what counts as one address: an IPv4 address, or the /64 of an IPv6 one, which one customer holds alone.
+func source(a netip.Addr) netip.Addr {
+	a = a.Unmap()
+	if a.Is6() {
+		p, _ := a.WithZone("").Prefix(64)
+		return p.Addr()
+	}
+	return a
+}

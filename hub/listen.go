@@ -1,0 +1,169 @@
+package hub
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"ztm/tunnel"
+	"ztm/tunnel/h2"
+	"ztm/tunnel/identity"
+)
+
+// The way of a connection into the hub:
+//
+//  1. accept: a token for a stranger, of which there are so many in all and so many for one address
+//  2. greet: the TLS handshake, within tunnel.HandshakeTimeout; both certificates are judged in it
+//  3. the protocol that both ends agreed on says whose the connection is from here on
+
+// listen opens the hub's port.
+func listen(address string) (*net.TCPListener, error) {
+	a, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen address %q: %v", address, err)
+	}
+	ln, err := net.ListenTCP("tcp", a)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("address %s is in use by another program", address)
+	case err != nil:
+		return nil, fmt.Errorf("cannot listen: %w", err)
+	}
+	return ln, nil
+}
+
+// accept takes connections until ctx ends. It returns when those that are not yet anything's are gone.
+func (s *server) accept(ctx, carriers context.Context, ln *net.TCPListener) {
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	var greetings sync.WaitGroup
+	defer greetings.Wait()
+	var wait time.Duration
+	for {
+		select {
+		case s.strangers <- struct{}{}: // more than that wait in the kernel
+		case <-ctx.Done():
+			return
+		}
+		raw, err := ln.AcceptTCP()
+		if err != nil {
+			<-s.strangers
+			if ctx.Err() != nil {
+				return
+			}
+			// Most likely there are no file descriptors left. Some will come back.
+			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+			s.log.Warn("cannot accept connections", "err", err, "again in", wait)
+			if !pause(ctx, wait) {
+				return
+			}
+			continue
+		}
+		wait = 0
+		if !s.welcome(raw) {
+			raw.SetLinger(0)
+			raw.Close()
+			<-s.strangers
+			continue
+		}
+		greetings.Go(func() { s.greet(ctx, carriers, raw) })
+	}
+}
+
+// pause waits for d, and reports false if ctx ended before.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// welcome reports whether a connection may begin a handshake, as far as its address goes. The one that it counts for is
+// given back by unwelcome.
+func (s *server) welcome(raw *net.TCPConn) bool {
+	from := source(addrOf(raw).Addr())
+	if !s.connections.take(from, time.Now()) {
+		s.metrics.refused.rate.Add(1)
+		return false
+	}
+	if !s.strangersOf.take(from, s.config.Limits.StrangersPerIP) {
+		s.metrics.refused.strangers.Add(1)
+		return false
+	}
+	return true
+}
+
+// greet learns who has connected and passes the connection on.
+func (s *server) greet(ctx, carriers context.Context, raw *net.TCPConn) {
+	addr := addrOf(raw)
+	tunnel.TuneAccepted(raw)
+	c, err := s.handshake(ctx, raw)
+	s.strangersOf.give(source(addr.Addr()))
+	<-s.strangers
+	if err != nil {
+		s.metrics.handshakes.failed.Add(1)
+		s.log.Debug("handshake failed", "addr", addr, "err", err)
+		raw.Close()
+		return
+	}
+	s.metrics.handshakes.ok.Add(1)
+	cs := c.ConnectionState()
+	if cs.NegotiatedProtocol == identity.JoinProto {
+		defer raw.Close()
+		defer context.AfterFunc(ctx, func() { raw.Close() })()
+		s.join(ctx, c, raw)
+		return
+	}
+	// The handshake has judged the certificate. This judges it again, which yields who it is.
+	subject, err := s.verifier.Subject(cs, identity.RoleMember)
+	if err != nil {
+		raw.Close()
+		return
+	}
+	p := newPeer(subject, cs.PeerCertificates[0], raw)
+	if cs.NegotiatedProtocol == tunnel.RelayProto {
+		s.peers.add(p) // here, so that the shutdown finds it
+		s.legs.Go(func() { s.carry(carriers, c, p) })
+		return
+	}
+	s.control(c, p)
+}
+
+// handshake completes TLS. The connection below is read record by record, so that a carrier can drop the layer.
+func (s *server) handshake(ctx context.Context, raw *net.TCPConn) (*tls.Conn, error) {
+	config := s.verifier.ServerConfig(func() tls.Certificate { return *s.certificate.Load() },
+		"h2", tunnel.RelayProto, identity.JoinProto)
+	c := tls.Server(&tunnel.RecordConn{Conn: raw}, config)
+	ctx, cancel := context.WithTimeout(ctx, tunnel.HandshakeTimeout)
+	defer cancel()
+	return c, c.HandshakeContext(ctx)
+}
+
+// control hands a connection to HTTP/2, which owns it from then on.
+func (s *server) control(c *tls.Conn, p *peer) {
+	s.peers.addControl(p, s.config.Limits.Control)
+	if !s.welcomes(p) {
+		p.cut()
+	}
+	s.h2.Serve(&h2.Tagged{Conn: &tracked{Conn: c, ended: func() { s.peers.remove(p) }}, Tag: p})
+}
+
+// tracked is a connection that tells when it is closed.
+type tracked struct {
+	net.Conn
+	once  sync.Once
+	ended func()
+}
+
+func (t *tracked) Close() error {
+	t.once.Do(t.ended)
+	return t.Conn.Close()
+}

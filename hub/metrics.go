@@ -1,0 +1,169 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// metrics are the hub's counters. No label comes from a peer: there are as many lines as this file has, and routes.
+type metrics struct {
+	handshakes struct{ ok, failed atomic.Int64 }
+	refused    struct{ rate, strangers atomic.Int64 } // connections, before their handshake
+	joins      struct{ ok, refused atomic.Int64 }
+	carriers   carrierMetrics
+
+	mu       sync.Mutex
+	requests map[request]int64
+}
+
+type request struct {
+	route  string
+	status int
+}
+
+type carrierMetrics struct {
+	open, started, bytes                      atomic.Int64
+	limited, offline, unknown, timeout, other atomic.Int64
+}
+
+// refused counts a carrier that did not come about, by the reason.
+func (m *carrierMetrics) refused(err error) {
+	switch refusalOf(err).Code {
+	case codeLimit:
+		m.limited.Add(1)
+	case codeUnavailable:
+		m.offline.Add(1)
+	case codeNotFound:
+		m.unknown.Add(1)
+	case codeTimeout:
+		m.timeout.Add(1)
+	default:
+		m.other.Add(1)
+	}
+}
+
+func newMetrics() *metrics { return &metrics{requests: map[request]int64{}} }
+
+// request counts an answered request.
+func (m *metrics) request(route string, status int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.requests[request{route, status}]++
+}
+
+// listenMetrics opens the port for the counters; nil where none is wanted.
+func (s *server) listenMetrics(address string) (net.Listener, error) {
+	if address == "" {
+		return nil, nil
+	}
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	return ln, nil
+}
+
+// serveMetrics serves /metrics and /healthz until ctx ends.
+func (s *server) serveMetrics(ctx context.Context, ln net.Listener) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+		s.writeMetrics(w)
+	})
+	server := &http.Server{
+		Handler:           local(mux),
+		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      10 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    8 << 10,
+	}
+	defer context.AfterFunc(ctx, func() { server.Close() })()
+	if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		s.log.Error("metrics", "err", err)
+	}
+}
+
+// local lets no web page read the counters by a name of its own that leads to this machine (DNS rebinding).
+func local(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		a, err := netip.ParseAddr(strings.Trim(host, "[]"))
+		if host != "localhost" && (err != nil || !a.IsLoopback()) {
+			http.Error(w, "not this host", http.StatusForbidden)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// writeMetrics writes the counters as Prometheus reads them.
+func (s *server) writeMetrics(w io.Writer) {
+	m := s.metrics
+	gauge := func(name, help string, v int64) {
+		fmt.Fprintf(w, "# HELP %[1]s %[2]s\n# TYPE %[1]s gauge\n%[1]s %[3]d\n", name, help, v)
+	}
+	counter := func(name, help string) { fmt.Fprintf(w, "# HELP %[1]s %[2]s\n# TYPE %[1]s counter\n", name, help) }
+
+	gauge("ztm_hub_endpoints", "Endpoints in the directory.", int64(s.registry.size()))
+	gauge("ztm_hub_agents_online", "Agents with an events stream.", s.registry.online.Load())
+	gauge("ztm_hub_trust_version", "Version of the trust list in force.", int64(s.verifier.Trust().Version()))
+	gauge("ztm_hub_carriers_open", "Carriers that stand.", m.carriers.open.Load())
+	gauge("ztm_hub_strangers", "Connections in their handshake.", int64(len(s.strangers)))
+	gauge("ztm_hub_goroutines", "Goroutines.", int64(runtime.NumGoroutine()))
+	if rss, fds, ok := process(); ok {
+		gauge("ztm_hub_resident_memory_bytes", "Resident memory.", rss)
+		gauge("ztm_hub_open_fds", "Open file descriptors.", fds)
+	}
+
+	counter("ztm_hub_carriers_total", "Carriers that were joined.")
+	fmt.Fprintf(w, "ztm_hub_carriers_total %d\n", m.carriers.started.Load())
+	counter("ztm_hub_carriers_refused_total", "Carriers that did not come about.")
+	for _, r := range []struct {
+		reason string
+		n      *atomic.Int64
+	}{
+		{"limit", &m.carriers.limited}, {"offline", &m.carriers.offline}, {"unknown", &m.carriers.unknown},
+		{"timeout", &m.carriers.timeout}, {"other", &m.carriers.other},
+	} {
+		fmt.Fprintf(w, "ztm_hub_carriers_refused_total{reason=%q} %d\n", r.reason, r.n.Load())
+	}
+	counter("ztm_hub_relayed_bytes_total", "Bytes of carriers that have ended, both directions.")
+	fmt.Fprintf(w, "ztm_hub_relayed_bytes_total %d\n", m.carriers.bytes.Load())
+	counter("ztm_hub_handshakes_total", "TLS handshakes.")
+	fmt.Fprintf(w, "ztm_hub_handshakes_total{result=\"ok\"} %d\nztm_hub_handshakes_total{result=\"failed\"} %d\n",
+		m.handshakes.ok.Load(), m.handshakes.failed.Load())
+	counter("ztm_hub_connections_refused_total", "Connections that were closed before their handshake.")
+	fmt.Fprintf(w, "ztm_hub_connections_refused_total{reason=\"rate\"} %d\nztm_hub_connections_refused_total{reason=\"strangers\"} %d\n",
+		m.refused.rate.Load(), m.refused.strangers.Load())
+	counter("ztm_hub_joins_total", "Requests to join by a token.")
+	fmt.Fprintf(w, "ztm_hub_joins_total{result=\"ok\"} %d\nztm_hub_joins_total{result=\"refused\"} %d\n",
+		m.joins.ok.Load(), m.joins.refused.Load())
+	counter("ztm_hub_requests_total", "Control requests by route and status.")
+	m.writeRequests(w)
+}
+
+func (m *metrics) writeRequests(w io.Writer) {
+	m.mu.Lock()
+	lines := make([]string, 0, len(m.requests))
+	for r, n := range m.requests {
+		lines = append(lines, fmt.Sprintf("ztm_hub_requests_total{route=%q,status=\"%d\"} %d\n", r.route, r.status, n))
+	}
+	m.mu.Unlock()
+	slices.Sort(lines)
+	io.WriteString(w, strings.Join(lines, ""))
+}

@@ -1,0 +1,241 @@
+package hub
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"sync"
+	"time"
+
+	"ztm/tunnel"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/splice"
+)
+
+// The way of a carrier, from agent A that opens it to agent B that it is for:
+//
+//  1. A's leg arrives (leg.go): a header block with CONNECT and the ID of B.
+//  2. connect: a ticket, good for B alone and for one use, goes to B in a dial-back event.
+//  3. answer: B's leg arrives with the ticket and is handed to the goroutine of A's.
+//  4. join: both legs get status 200, B's first, because A speaks first and B must be there by then.
+//  5. TLS has ended on both legs; splice.Join moves what follows from socket to socket, inside the kernel.
+//
+// A leg may be a stream of a control session instead of a connection; then step 5 copies. Either way the bytes are
+// those of a TLS session that ends in A and in B.
+type relay struct {
+	limits   Limits
+	registry *registry
+	metrics  *metrics
+	log      *slog.Logger
+	patience time.Duration // how long a ticket is good
+
+	greeting  counts[identity.ID] // legs that have not said yet what they are, by endpoint
+	all       counts[struct{}]    // carriers, from the ticket to the end
+	byUser    counts[string]      // the same by the user who opened them
+	pendingBy counts[identity.ID] // carriers that do not stand yet, by who opens them
+	pendingAt counts[identity.ID] // the same by whom they are for
+
+	mu       sync.Mutex
+	waiting  map[string]*waiter // by ticket
+	carriers sync.WaitGroup     // running connect; nothing is added once closed
+	closing  chan struct{}      // closed by drain
+	closed   bool
+}
+
+// ticketLife is how long a ticket is good: less than the opener waits, so that it hears why there is no carrier.
+const ticketLife = tunnel.CarrierTimeout - 3*time.Second
+
+// waiter is a carrier whose second leg is still to come.
+type waiter struct {
+	target identity.ID
+	second chan *leg // capacity 1: gets the leg when the ticket leaves the table; never closed
+}
+
+func newRelay(limits Limits, patience time.Duration, g *registry, m *metrics, log *slog.Logger) *relay {
+	return &relay{
+		limits: limits, registry: g, metrics: m, log: log, patience: patience,
+		waiting: map[string]*waiter{}, closing: make(chan struct{}),
+	}
+}
+
+// serve takes a leg, the first or second of a carrier, and finishes it. A second leg may be finished after serve has
+// returned.
+func (r *relay) serve(ctx context.Context, l *leg, h tunnel.Header) {
+	id, err := identity.ParseID(h[tunnel.FieldAuthority])
+	ticket, second := h[tunnel.FieldTicket]
+	switch {
+	case h[tunnel.FieldMethod] != "CONNECT":
+		err = tunnel.Refusef(405, codeRequest, "a carrier is asked for with CONNECT")
+	case err != nil:
+		err = tunnel.Refusef(400, codeRequest, "carrier: %v", err)
+	case second:
+		err = r.answer(l, id, ticket)
+		if err == nil {
+			return // it is the other goroutine's now
+		}
+	default:
+		err = r.connect(ctx, l, id)
+	}
+	if err != nil {
+		r.metrics.carriers.refused(err)
+		l.refuse(refusalOf(err))
+	}
+	l.finish()
+}
+
+// connect finds the second leg for a first one and joins the two. It returns an error if nothing was answered yet.
+func (r *relay) connect(ctx context.Context, a *leg, target identity.ID) error {
+	if !r.enter() {
+		return errShutdown
+	}
+	defer r.carriers.Done()
+	release, err := r.admit(a.peer)
+	if err != nil {
+		return err
+	}
+	defer release()
+	b, err := r.rendezvous(ctx, a, target)
+	if err != nil {
+		return err
+	}
+	defer b.finish()
+	return r.join(ctx, a, b)
+}
+
+// enter counts a carrier that begins, unless the hub is shutting down.
+func (r *relay) enter() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	r.carriers.Add(1)
+	return true
+}
+
+// admit applies the limits on carriers.
+func (r *relay) admit(p *peer) (release func(), err error) {
+	if !r.all.take(struct{}{}, r.limits.Carriers) {
+		return nil, limited("the hub carries %d connections, and takes no more", r.limits.Carriers)
+	}
+	if !r.byUser.take(p.User, r.limits.CarriersPerUser) {
+		r.all.give(struct{}{})
+		return nil, limited("user %s has %d connections through the hub, and may not have more", p.User, r.limits.CarriersPerUser)
+	}
+	return func() {
+		r.byUser.give(p.User)
+		r.all.give(struct{}{})
+	}, nil
+}
+
+// rendezvous asks the target to dial back and waits for its leg.
+func (r *relay) rendezvous(ctx context.Context, a *leg, target identity.ID) (*leg, error) {
+	if !r.pendingBy.take(a.peer.ID, r.limits.Pending) {
+		return nil, limited("endpoint %s waits for %d connections already", a.peer.ID, r.limits.Pending)
+	}
+	defer r.pendingBy.give(a.peer.ID)
+	if !r.pendingAt.take(target, r.limits.PendingAt) {
+		return nil, limited("%d connections wait for endpoint %s already", r.limits.PendingAt, target)
+	}
+	defer r.pendingAt.give(target)
+
+	name, session, err := r.registry.find(target)
+	if err != nil {
+		return nil, err
+	}
+	w := &waiter{target: target, second: make(chan *leg, 1)}
+	ticket := rand.Text() // at least 128 bits
+	r.mu.Lock()
+	r.waiting[ticket] = w
+	r.mu.Unlock()
+	if !session.offer(&tunnel.Event{Type: tunnel.EventDialBack, Ticket: ticket, Peer: a.peer.ID}) {
+		r.withdraw(ticket)
+		return nil, tunnel.Refusef(503, codeUnavailable, "endpoint %s is busy", name)
+	}
+	timer := time.NewTimer(r.patience)
+	defer timer.Stop()
+	select {
+	case b := <-w.second:
+		return b, nil
+	case <-timer.C:
+		err = tunnel.Refusef(504, codeTimeout, "endpoint %s does not answer", name)
+	case <-session.ended:
+		err = tunnel.Refusef(503, codeUnavailable, "endpoint %s went offline", name)
+	case <-r.closing:
+		err = errShutdown
+	case <-a.gone:
+		err = errGone
+	case <-ctx.Done():
+		err = errShutdown
+	}
+	if r.withdraw(ticket) {
+		return nil, err
+	}
+	return <-w.second, nil // it came in the same moment
+}
+
+// withdraw makes a ticket worthless, and reports whether it was good until now.
+func (r *relay) withdraw(ticket string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.waiting[ticket]
+	delete(r.waiting, ticket)
+	return ok
+}
+
+// answer hands a second leg to the carrier whose ticket it shows. The ticket is good for the endpoint that it was sent
+// to; in other hands it is no ticket, and stays good for its owner.
+func (r *relay) answer(l *leg, id identity.ID, ticket string) error {
+	if id != l.peer.ID {
+		return tunnel.Refusef(403, codeDenied, "endpoint %s cannot answer for endpoint %s", l.peer.ID, id)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w := r.waiting[ticket]
+	if w == nil || w.target != l.peer.ID {
+		return tunnel.Refusef(404, codeNotFound, "the ticket is not, or no longer, good")
+	}
+	delete(r.waiting, ticket)
+	w.second <- l
+	return nil
+}
+
+// join answers both legs and moves bytes between them until both directions have ended.
+func (r *relay) join(ctx context.Context, a, b *leg) error {
+	second, err := b.accept()
+	if err != nil {
+		return tunnel.Refusef(502, codeBroken, "endpoint %s went away", r.registry.name(b.peer.ID))
+	}
+	first, err := a.accept()
+	if err != nil {
+		return errGone
+	}
+	r.metrics.carriers.started.Add(1)
+	r.metrics.carriers.open.Add(1)
+	defer r.metrics.carriers.open.Add(-1)
+	there, back, err := splice.Join(ctx, first, second)
+	r.metrics.carriers.bytes.Add(there + back)
+	r.log.Debug("carrier has ended", "from", a.peer.ID, "to", b.peer.ID, "there", there, "back", back, "err", err)
+	return nil
+}
+
+// drain refuses new carriers and waits for d, at most, until those that run have ended.
+func (r *relay) drain(d time.Duration) {
+	r.mu.Lock()
+	if !r.closed {
+		r.closed = true
+		close(r.closing)
+	}
+	r.mu.Unlock()
+	ended := make(chan struct{})
+	go func() { // ends with the last carrier, which the caller cuts
+		r.carriers.Wait()
+		close(ended)
+	}()
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ended:
+	case <-t.C:
+	}
+}

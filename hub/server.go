@@ -1,0 +1,173 @@
+package hub
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ztm/tunnel/h2"
+	"ztm/tunnel/identity"
+)
+
+// Timeouts of what a peer takes part in, and of the shutdown.
+const (
+	bodyTimeout  = 10 * time.Second // for the body of a request to arrive
+	writeTimeout = 15 * time.Second // for an answer or an event to be taken
+	drainTimeout = 5 * time.Second  // for running carriers, once the hub shuts down
+)
+
+// tidyEvery is how often the hub looks at what only time changes: certificates that have expired, its own among them.
+const tidyEvery = time.Hour
+
+// rootUser is the user whose endpoints hold the CA key and may tidy up the directory. Only the CA makes certificates
+// of that user.
+const rootUser = "root"
+
+// server is a running hub.
+type server struct {
+	// Static after construction.
+	config   Config
+	log      *slog.Logger
+	state    *state
+	mesh, id identity.ID
+	key      ed25519.PrivateKey
+	names    []string
+	ca       *identity.CA // nil unless the hub keeps the CA key
+	since    time.Time
+	verifier *identity.Verifier
+	registry *registry
+	peers    *peers
+	relay    *relay
+	signers  *signers
+	metrics  *metrics
+	h2       *h2.Server
+
+	strangers   chan struct{} // a token for each connection that has not said yet who it is
+	strangersOf counts[netip.Addr]
+	connections *buckets[netip.Addr]
+	joins       *buckets[netip.Addr]
+	requests    *buckets[identity.ID]
+	lists       counts[struct{}] // trust lists that are being read
+	joining     chan struct{}    // a token for each device that waits for a holder of the CA key
+
+	certificate atomic.Pointer[tls.Certificate]
+	trusting    sync.Mutex     // held while a new trust list is put in force
+	handlers    sync.WaitGroup // running HTTP handlers
+	legs        sync.WaitGroup // running carry
+}
+
+func newServer(c Config, st *state, me self) (*server, error) {
+	doc, err := st.trust()
+	if err != nil {
+		return nil, err
+	}
+	trust, err := identity.ParseTrust([]byte(me.CA), doc)
+	if err != nil {
+		return nil, fmt.Errorf("hub.db: %w", err)
+	}
+	key, err := identity.ParsePrivateKey([]byte(me.Key))
+	if err != nil {
+		return nil, fmt.Errorf("hub.db: %w", err)
+	}
+	s := &server{
+		config: c, log: c.Log, state: st,
+		mesh: trust.Mesh(), id: identity.IDOf(publicKey(key)), key: key, names: me.Names,
+		since:       time.Now(),
+		verifier:    identity.NewVerifier(trust, identity.NewClock(time.Unix(me.Seen, 0))),
+		peers:       newPeers(),
+		metrics:     newMetrics(),
+		strangers:   make(chan struct{}, c.Limits.Strangers),
+		connections: newBuckets[netip.Addr](connectionRate),
+		joins:       newBuckets[netip.Addr](joinRate),
+		requests:    newBuckets[identity.ID](requestRate),
+		joining:     make(chan struct{}, c.Limits.Joins),
+	}
+	if c.KeepCA && me.Signer != nil {
+		if s.ca, err = me.Signer.ca(); err != nil {
+			return nil, fmt.Errorf("hub.db: %w", err)
+		}
+	}
+	if s.registry, err = newRegistry(st, c.Limits); err != nil {
+		return nil, err
+	}
+	s.relay = newRelay(c.Limits, c.patience, s.registry, s.metrics, s.log)
+	s.signers = newSigners(joinPatience)
+	s.setCertificate(me.Certificate)
+	return s, nil
+}
+
+func (s *server) setCertificate(der []byte) {
+	cert := identity.TLSCertificate(der, s.key)
+	s.certificate.Store(&cert)
+}
+
+func publicKey(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(ed25519.PublicKey) }
+
+// run serves until ctx ends, and returns when everything has ended.
+func (s *server) run(ctx context.Context, ln *net.TCPListener, metrics net.Listener) {
+	// Carriers outlive ctx by drainTimeout.
+	carriers, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	s.h2 = h2.NewServer(s.handler(carriers), h2.Control(), s.log)
+
+	stop := make(chan struct{})
+	var background sync.WaitGroup
+	background.Go(func() { s.registry.saver.run(stop) })
+	background.Go(func() { s.tidy(ctx) })
+	if metrics != nil {
+		background.Go(func() { s.serveMetrics(ctx, metrics) })
+	}
+
+	s.accept(ctx, carriers, ln) // returns when ctx has ended and what it started has, carriers apart
+	s.registry.each(func(session *session) { session.end() })
+	s.relay.drain(drainTimeout)
+	cut()
+	s.h2.Close()
+	s.peers.cut(func(*peer) bool { return true })
+	s.handlers.Wait()
+	s.legs.Wait()
+	close(stop)
+	background.Wait()
+}
+
+// tidy does, from time to time, what only time brings about. It writes to disk only where something has expired.
+func (s *server) tidy(ctx context.Context) {
+	tick := time.NewTicker(tidyEvery)
+	defer tick.Stop()
+	for {
+		s.renew(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.signers.woken: // a root endpoint came online, which may sign
+		case <-tick.C:
+			s.expire()
+		}
+	}
+}
+
+// expire cuts off and forgets those whose certificates are no longer good.
+func (s *server) expire() {
+	now := s.verifier.Clock().Now()
+	s.connections.sweep(time.Now())
+	s.joins.sweep(time.Now())
+	s.requests.sweep(time.Now())
+	s.peers.cut(func(p *peer) bool { return p.judge(s.verifier, now) != nil })
+	gone := s.registry.remove(func(r *row) bool { return now.After(r.Subject.NotAfter) })
+	if len(gone) > 0 {
+		s.log.Info("endpoints whose certificates have expired are forgotten", "endpoints", len(gone))
+		if err := s.registry.saver.save(gone...); err != nil {
+			s.log.Error("cannot save the directory", "err", err)
+		}
+	}
+	if err := s.state.seen(now); err != nil {
+		s.log.Error("cannot save the time", "err", err)
+	}
+}

@@ -1,0 +1,163 @@
+package hub
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+
+	"ztm/tunnel"
+	"ztm/tunnel/identity"
+)
+
+// maxAnswer bounds the answer of a CA holder, in bytes: a certificate or a refusal.
+const maxAnswer = 16 << 10
+
+// signers passes to root endpoints what needs the CA key, and their answers back.
+type signers struct {
+	woken    chan struct{} // gets a token when a root endpoint comes online; never closed
+	patience time.Duration
+
+	mu      sync.Mutex
+	waiting map[string]*signing // by request
+}
+
+// signing is a request that waits for its answer.
+type signing struct {
+	signer identity.ID
+	answer chan tunnel.SignAnswer // capacity 1, never closed
+}
+
+func newSigners(patience time.Duration) *signers {
+	return &signers{woken: make(chan struct{}, 1), patience: patience, waiting: map[string]*signing{}}
+}
+
+// wake tells that a root endpoint is online.
+func (g *signers) wake() {
+	select {
+	case g.woken <- struct{}{}:
+	default:
+	}
+}
+
+// ask asks a root endpoint for a certificate.
+func (g *signers) ask(ctx context.Context, signer *session, what tunnel.SignRequest) ([]byte, error) {
+	if signer.peer.User != rootUser {
+		return nil, tunnel.Refusef(403, codeDenied, "endpoint %s is not one of user %s, and cannot sign", signer.peer.ID, rootUser)
+	}
+	id := rand.Text()
+	w := &signing{signer: signer.peer.ID, answer: make(chan tunnel.SignAnswer, 1)}
+	g.mu.Lock()
+	g.waiting[id] = w
+	g.mu.Unlock()
+	defer g.take(id, w.signer)
+
+	timer := time.NewTimer(g.patience)
+	defer timer.Stop()
+	if !signer.offer(&tunnel.Event{Type: tunnel.EventSign, Request: id, Sign: &what}) {
+		return nil, tunnel.Refusef(503, codeUnavailable, "the endpoint that holds the CA key is busy")
+	}
+	select {
+	case a := <-w.answer:
+		if a.Refusal != nil {
+			return nil, tunnel.Refusef(403, a.Refusal.Code, "%s", a.Refusal.Message)
+		}
+		return a.Certificate, nil
+	case <-signer.ended:
+		return nil, tunnel.Refusef(503, codeUnavailable, "the endpoint that holds the CA key went offline")
+	case <-timer.C:
+		return nil, tunnel.Refusef(504, codeTimeout, "the endpoint that holds the CA key does not answer")
+	case <-ctx.Done():
+		return nil, errShutdown
+	}
+}
+
+// take takes a request out of the table, if it waits for that signer.
+func (g *signers) take(id string, signer identity.ID) *signing {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	w := g.waiting[id]
+	if w == nil || w.signer != signer {
+		return nil
+	}
+	delete(g.waiting, id)
+	return w
+}
+
+// postSign is POST /v1/sign/REQUEST: the answer of the endpoint that was asked, and of no other.
+func (s *server) postSign(w http.ResponseWriter, r *http.Request, p *peer, arg string) error {
+	if p.User != rootUser {
+		return tunnel.Refusef(403, codeDenied, "only endpoints of user %s sign", rootUser)
+	}
+	b, err := readBody(w, r, maxAnswer)
+	if err != nil {
+		return err
+	}
+	var a tunnel.SignAnswer
+	if err := json.Unmarshal(b, &a); err != nil {
+		return tunnel.Refusef(400, codeRequest, "answer: %v", err)
+	}
+	if (a.Refusal == nil) == (len(a.Certificate) == 0) {
+		return tunnel.Refusef(400, codeRequest, "answer: want either a certificate or a refusal")
+	}
+	waiting := s.signers.take(arg, p.ID)
+	if waiting == nil {
+		return tunnel.Refusef(404, codeNotFound, "nobody waits for this answer, or not any longer")
+	}
+	waiting.answer <- a
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// postRenew is POST /v1/renew: a hub that keeps the CA key gives a member a fresh certificate, for the key, the user and
+// the admission time of the one it has.
+func (s *server) postRenew(w http.ResponseWriter, _ *http.Request, p *peer, _ string) error {
+	if err := s.maySign(); err != nil {
+		return err
+	}
+	now := s.verifier.Clock().Now()
+	if now.Before(p.NotBefore.Add(p.NotAfter.Sub(p.NotBefore) / 2)) {
+		return tunnel.Refusef(409, codeConflict, "the certificate is good until %s: too early to renew it", date(p.NotAfter.UnixMilli()))
+	}
+	der, err := s.ca.SignMember(p.Key, p.User, p.Admitted, now)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, tunnel.SignAnswer{Certificate: der})
+}
+
+// renew replaces the hub's own certificate when two thirds of its life are over, by the CA key that the hub keeps or by
+// a root endpoint that is online.
+func (s *server) renew(ctx context.Context) {
+	leaf := s.certificate.Load().Leaf
+	now := s.verifier.Clock().Now()
+	if leaf != nil && now.Before(leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore)*2/3)) {
+		return
+	}
+	der, err := s.ownCertificate(ctx, now)
+	if err == nil {
+		err = s.judge(der, identity.RoleHub, s.id)
+	}
+	if err == nil {
+		err = s.state.change(func(me *self) { me.Certificate = der })
+	}
+	if err != nil {
+		s.log.Warn("the hub's certificate cannot be renewed yet", "err", err)
+		return
+	}
+	s.setCertificate(der)
+	s.log.Info("the hub's certificate was renewed")
+}
+
+func (s *server) ownCertificate(ctx context.Context, now time.Time) ([]byte, error) {
+	if s.maySign() == nil {
+		return s.ca.SignHub(publicKey(s.key), now)
+	}
+	signer := s.registry.signer()
+	if signer == nil {
+		return nil, tunnel.Refusef(503, codeUnavailable, "no endpoint that holds the CA key is online")
+	}
+	return s.signers.ask(ctx, signer, tunnel.SignRequest{Hub: true})
+}

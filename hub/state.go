@@ -1,0 +1,182 @@
+package hub
+
+import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"ztm/store"
+	"ztm/tunnel/identity"
+)
+
+// What survives a restart. Nothing is written on a timer: a record when its content changes, the trust list when there
+// is a newer one, the hub's own certificate every few years.
+var (
+	selfTable     = store.NewTable[self]("hub")       // one row, under selfKey
+	trustTable    = store.NewTable[[]byte]("trust")   // one row, under trustKey: the signed document
+	endpointTable = store.NewTable[row]("endpoints")  // by endpoint ID
+	tokenTable    = store.NewTable[redeemed]("token") // by nonce; used by a hub that keeps the CA key
+)
+
+const (
+	selfKey  = "self"
+	trustKey = "list"
+)
+
+// schema is empty: version 0 has the tables above, which come into being with their first row.
+var schema = []store.Migration{}
+
+// self is what a hub knows of itself. It holds secrets and is not for logs.
+type self struct {
+	CA          string   `json:"ca"`          // PEM of the CA that the mesh was founded with, or that the permit named
+	Key         string   `json:"key"`         // PEM of the hub's private key
+	Certificate []byte   `json:"certificate"` // DER
+	Names       []string `json:"names"`
+	Signer      *keptCA  `json:"signer,omitempty"` // only ever with --keep-ca
+	Seen        int64    `json:"seen,omitempty"`   // Unix seconds: a time that was, kept at most daily
+}
+
+// row is one endpoint of the directory.
+type row struct {
+	Doc     []byte           `json:"doc"` // as the endpoint signed it
+	Subject identity.Subject `json:"subject"`
+	Record  identity.Record  `json:"record"` // without the certificate, which Doc holds
+}
+
+// redeemed is a join token that was used.
+type redeemed struct {
+	Key     []byte `json:"key"`     // the device that got a certificate for it, and gets one again
+	Expires int64  `json:"expires"` // Unix seconds after which the token is refused for its age
+}
+
+// state is the hub's database.
+type state struct {
+	db *store.DB
+}
+
+func openState(dir string, log *slog.Logger) (*state, error) {
+	db, err := store.Open(filepath.Join(dir, "hub.db"), schema, store.Options{Log: log})
+	if err != nil {
+		return nil, err
+	}
+	return &state{db: db}, nil
+}
+
+func (s *state) close() error { return s.db.Close() }
+
+// self returns the hub's own row and whether there is one.
+func (s *state) self() (me self, found bool, err error) {
+	err = s.db.View(func(tx *store.Tx) error {
+		me, found, err = selfTable.Get(tx, selfKey)
+		return err
+	})
+	return me, found, err
+}
+
+// change changes the hub's own row.
+func (s *state) change(f func(*self)) error {
+	return s.db.Update(func(tx *store.Tx) error {
+		me, _, err := selfTable.Get(tx, selfKey)
+		if err != nil {
+			return err
+		}
+		f(&me)
+		return selfTable.Put(tx, selfKey, me)
+	})
+}
+
+// trust returns the stored trust document; nil if there is none.
+func (s *state) trust() (doc []byte, err error) {
+	err = s.db.View(func(tx *store.Tx) error {
+		doc, _, err = trustTable.Get(tx, trustKey)
+		return err
+	})
+	return doc, err
+}
+
+// setTrust stores a trust document and removes the endpoints that it evicts.
+func (s *state) setTrust(doc []byte, evicted []identity.ID) error {
+	return s.db.Update(func(tx *store.Tx) error {
+		for _, id := range evicted {
+			if err := endpointTable.Delete(tx, string(id)); err != nil {
+				return err
+			}
+		}
+		return trustTable.Put(tx, trustKey, doc)
+	})
+}
+
+// endpoints calls f for every stored endpoint.
+func (s *state) endpoints(f func(row)) error {
+	return s.db.View(func(tx *store.Tx) error {
+		return endpointTable.ForEach(tx, "", func(_ string, r row) error {
+			f(r)
+			return nil
+		})
+	})
+}
+
+// setEndpoints stores rows by ID; a nil row removes the endpoint.
+func (s *state) setEndpoints(rows map[identity.ID]*row) error {
+	return s.db.Update(func(tx *store.Tx) error {
+		for id, r := range rows {
+			var err error
+			if r == nil {
+				err = endpointTable.Delete(tx, string(id))
+			} else {
+				err = endpointTable.Put(tx, string(id), *r)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// redeem remembers that a token was used for a key. The same key may use it again; for another it is an error of
+// identity.ErrToken. Tokens that have expired are forgotten on the way.
+func (s *state) redeem(nonce string, r redeemed, now int64) error {
+	return s.db.Update(func(tx *store.Tx) error {
+		old, used, err := tokenTable.Get(tx, nonce)
+		if err != nil {
+			return err
+		}
+		if used && string(old.Key) != string(r.Key) {
+			return fmt.Errorf("%w: it was used before", identity.ErrToken)
+		}
+		if err := forgetTokens(tx, now); err != nil {
+			return err
+		}
+		return tokenTable.Put(tx, nonce, r)
+	})
+}
+
+func forgetTokens(tx *store.Tx, now int64) error {
+	var old []string
+	err := tokenTable.ForEach(tx, "", func(nonce string, r redeemed) error {
+		if r.Expires < now {
+			old = append(old, nonce)
+		}
+		return nil
+	})
+	for _, nonce := range old {
+		if err == nil {
+			err = tokenTable.Delete(tx, nonce)
+		}
+	}
+	return err
+}
+
+// seen remembers a time that was, so that a clock that is reset does not go before it. It writes at most once a day.
+func (s *state) seen(now time.Time) error {
+	return s.db.Update(func(tx *store.Tx) error {
+		me, found, err := selfTable.Get(tx, selfKey)
+		if err != nil || !found || now.Unix()-me.Seen < int64((24*time.Hour).Seconds()) {
+			return err
+		}
+		me.Seen = now.Unix()
+		return selfTable.Put(tx, selfKey, me)
+	})
+}

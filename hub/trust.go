@@ -1,0 +1,74 @@
+package hub
+
+import (
+	"errors"
+	"net/http"
+
+	"ztm/tunnel"
+	"ztm/tunnel/identity"
+)
+
+// listsAtOnce bounds the trust lists, of up to 4 MiB, that members make the hub read at a time.
+const listsAtOnce = 8
+
+// getTrust is GET /v1/trust.
+func (s *server) getTrust(w http.ResponseWriter, _ *http.Request, _ *peer, _ string) error {
+	doc := s.verifier.Trust().Document()
+	if doc == nil {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	write(w, http.StatusOK, "application/json", doc)
+	return nil
+}
+
+// postTrust is POST /v1/trust. Whoever has a newer list may bring it: what makes it good is the CA's signature.
+func (s *server) postTrust(w http.ResponseWriter, r *http.Request, p *peer, _ string) error {
+	// A list may be large: one endpoint does not get to send many at a time, and many endpoints not all at once, root
+	// excepted, whose lists must get through.
+	if !p.posting.CompareAndSwap(false, true) {
+		return limited("endpoint %s is sending a trust list already", p.ID)
+	}
+	defer p.posting.Store(false)
+	if p.User != rootUser {
+		if !s.lists.take(struct{}{}, listsAtOnce) {
+			return limited("too many endpoints send trust lists")
+		}
+		defer s.lists.give(struct{}{})
+	}
+	doc, err := readBody(w, r, tunnel.MaxTrust)
+	if err != nil {
+		return err
+	}
+	if err := s.setTrust(doc); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// setTrust puts a newer trust list in force, at once and for connections that stand already.
+func (s *server) setTrust(doc []byte) error {
+	s.trusting.Lock()
+	defer s.trusting.Unlock()
+	old := s.verifier.Trust()
+	next, err := old.Update(doc)
+	switch {
+	case errors.Is(err, identity.ErrRollback):
+		return tunnel.Refusef(409, codeConflict, "%v", err)
+	case err != nil:
+		return tunnel.Refusef(400, codeRequest, "%v", err)
+	}
+	if next == old {
+		return nil
+	}
+	// In force first, on disk then: whatever the disk says, an evicted user must be out.
+	s.verifier.Set(next)
+	evicted := func(sub identity.Subject) bool { return next.Evicted(sub) }
+	cut := s.peers.cut(func(p *peer) bool { return evicted(p.Subject) })
+	gone := s.registry.remove(func(r *row) bool { return evicted(r.Subject) })
+	s.log.Info("a new trust list is in force", "version", next.Version(), "connections cut", cut, "endpoints removed", len(gone))
+	event := &tunnel.Event{Type: tunnel.EventTrust, Version: next.Version()}
+	s.registry.each(func(session *session) { session.send(event) })
+	return s.state.setTrust(next.Document(), gone)
+}
