@@ -6,7 +6,7 @@
 //
 //	TLS handshake -> Verifier (exactly one certificate) -> Trust.Judge (signature, role, ID, dates, evictions) -> Subject
 //
-// There is no other way to a [Subject]: sessions between agent and hub, sealed sessions between agents, endpoint
+// There is no other way to a peer's [Subject]: sessions between agent and hub, sealed sessions between agents, endpoint
 // records and permits all end in [Trust.Judge].
 //
 // The package reads and writes no files and opens no connections. Whoever writes a private key, a CA key or a permit

@@ -17,7 +17,7 @@ const (
 	RoleMember Role = "member"
 )
 
-// Subject is who a verified certificate speaks of. Only [Trust.Judge] and what builds on it make one.
+// Subject is who a verified certificate speaks of. Only [Trust.Judge] and what builds on it make one of a peer.
 type Subject struct {
 	Mesh     ID
 	Role     Role
@@ -37,12 +37,9 @@ type Subject struct {
 // Judge does not know who presents the certificate: the caller makes sure that the peer holds its key, by a TLS
 // handshake or a signature.
 func (t *Trust) Judge(cert *x509.Certificate, role Role, now time.Time) (Subject, error) {
-	s, ca, err := t.inspect(cert)
+	s, ca, err := t.inspect(cert, role)
 	if err != nil {
 		return Subject{}, err
-	}
-	if s.Role != role {
-		return Subject{}, failf(ErrWrongRole, "this is a %s's certificate, not a %s's", s.Role, role)
 	}
 	if err := checkDates(cert, now); err != nil {
 		return Subject{}, err
@@ -56,9 +53,9 @@ func (t *Trust) Judge(cert *x509.Certificate, role Role, now time.Time) (Subject
 	return s, nil
 }
 
-// inspect does what Judge does and time does not change: form, signature and identity. It returns which of the
+// inspect does what Judge does and time does not change: form, signature, role and identity. It returns which of the
 // trust's CAs signed.
-func (t *Trust) inspect(cert *x509.Certificate) (s Subject, ca int, err error) {
+func (t *Trust) inspect(cert *x509.Certificate, role Role) (s Subject, ca int, err error) {
 	if cert == nil {
 		return Subject{}, 0, failf(ErrUntrusted, "no certificate")
 	}
@@ -86,6 +83,9 @@ func (t *Trust) inspect(cert *x509.Certificate) (s Subject, ca int, err error) {
 	}
 	if IDOf(s.Key) != s.ID {
 		return Subject{}, 0, failf(ErrUntrusted, "certificate is for ID %s but its key is not", s.ID)
+	}
+	if s.Role != role {
+		return Subject{}, 0, failf(ErrWrongRole, "this is a %s's certificate, not a %s's", s.Role, role)
 	}
 	return s, ca, nil
 }

@@ -2,20 +2,14 @@ package identity
 
 import "crypto/x509"
 
-// Inspect reads a certificate of the mesh and checks all but time and evictions: form, signature, role and identity. It is
-// for one's own certificate: a device whose clock is wrong, or whose user was evicted, still has to know who it is.
+// Inspect reads a certificate of the mesh and checks all but time and evictions: form, signature, role and identity. It
+// is for one's own certificate: a device whose clock is wrong, or whose user was evicted, still has to know who it is.
 // Peers are judged by [Verifier.Subject] and [Trust.Judge].
 func (v *Verifier) Inspect(der []byte, role Role) (Subject, error) {
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return Subject{}, failf(ErrUntrusted, "certificate: %v", err)
 	}
-	s, _, err := v.Trust().inspect(cert)
-	if err != nil {
-		return Subject{}, err
-	}
-	if s.Role != role {
-		return Subject{}, failf(ErrWrongRole, "this is a %s's certificate, not a %s's", s.Role, role)
-	}
-	return s, nil
+	s, _, err := v.Trust().inspect(cert, role)
+	return s, err
 }

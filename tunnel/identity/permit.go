@@ -179,12 +179,8 @@ func (p *Permit) checkGrants(t *Trust) error {
 		if err != nil {
 			return failf(ErrPermit, "permit: certificate: %v", err)
 		}
-		s, _, err := t.inspect(cert)
-		if err != nil {
+		if _, _, err := t.inspect(cert, RoleMember); err != nil {
 			return failf(ErrPermit, "permit: %v", err)
-		}
-		if s.Role != RoleMember {
-			return failf(ErrPermit, "permit: this is a %s's certificate, not a %s's", s.Role, RoleMember)
 		}
 	}
 	if p.CAKey != "" {

@@ -182,22 +182,22 @@ func TestTamperedListIsRefused(t *testing.T) {
 	m.evict(t, "bob", start)
 	next := must(m.ca.Successor(start))(t)
 	doc := must(m.trust.Rotate(m.ca, next, start.Add(year), start))(t).Document()
-	for _, base := range []*Trust{must(NewTrust(m.ca.CertificatePEM()))(t), m.trust, must(NewTrust(next.CertificatePEM()))(t)} {
-		if _, err := base.Update(doc); err != nil {
-			t.Fatalf("untouched: %v", err)
+	base := must(NewTrust(m.ca.CertificatePEM()))(t)
+	if _, err := base.Update(doc); err != nil {
+		t.Fatalf("untouched: %v", err)
+	}
+	for i := range doc {
+		if _, err := base.Update(flip(doc, i)); err == nil {
+			t.Fatalf("byte %d changed from %q: the list was accepted", i, doc[i])
 		}
-		for i := range doc {
-			if _, err := base.Update(flip(doc, i)); err == nil {
-				t.Fatalf("byte %d changed from %q: the list was accepted", i, doc[i])
-			}
-			if _, err := base.Update(doc[:i]); err == nil && i > 0 {
-				t.Fatalf("cut at byte %d: the list was accepted", i)
-			}
-		}
-		for _, more := range []string{" ", "\n", "{}", "\x00"} {
-			_, err := base.Update(append(bytes.Clone(doc), more...))
-			wantError(t, err, ErrTrust, "trust list")
-		}
+	}
+	for i := 1; i < len(doc); i += 7 {
+		_, err := base.Update(doc[:i])
+		wantError(t, err, ErrTrust, "trust list")
+	}
+	for _, more := range []string{" ", "\n", "{}", "\x00"} {
+		_, err := base.Update(append(bytes.Clone(doc), more...))
+		wantError(t, err, ErrTrust, "trust list")
 	}
 }
 
