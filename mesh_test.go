@@ -1,0 +1,608 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ztm/agent"
+	"ztm/agent/api"
+	"ztm/apps"
+	"ztm/hub"
+	"ztm/tunnel"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
+)
+
+// world is a whole mesh in this process: one hub, any number of agents, real sockets on loopback, and the command line.
+type world struct {
+	t       testing.TB
+	dir     string
+	address string // of the hub
+	hubLog  *syncBuffer
+	stopHub func()
+}
+
+// syncBuffer is a log that a test may read while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), address: freeAddress(t), hubLog: &syncBuffer{}}
+	w.startHub(hub.Config{})
+	return w
+}
+
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// startHub starts the hub, again if it was stopped.
+func (w *world) startHub(c hub.Config) {
+	w.t.Helper()
+	c.Data, c.Listen, c.Names, c.Permit = w.path("hub"), w.address, []string{w.address}, w.path("root.json")
+	c.Log = slog.New(slog.NewTextHandler(w.hubLog, nil))
+	started := make(chan struct{})
+	c.Started = func(hub.Started) { close(started) }
+	h, err := hub.New(c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	stop, ended := w.background("hub", h.Run)
+	w.stopHub = stop
+	select {
+	case <-started:
+	case <-ended:
+		w.t.Fatal("the hub did not start")
+	}
+}
+
+func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
+
+// background runs f until stop is called, which waits; the end of the test stops it too.
+func (w *world) background(name string, f func(context.Context) error) (stop func(), ended <-chan struct{}) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := f(ctx); err != nil {
+			w.t.Errorf("%s: %v", name, err)
+		}
+	}()
+	stop = func() { cancel(); <-done }
+	w.t.Cleanup(stop)
+	return stop, done
+}
+
+// startAgent starts an agent with a data directory of that name.
+func (w *world) startAgent(name string) (stop func()) {
+	w.t.Helper()
+	log := &syncBuffer{}
+	a, err := agent.New(agent.Config{Data: w.path(name), Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		if w.t.Failed() {
+			w.t.Logf("log of agent %s:\n%s", name, log)
+		}
+	})
+	stop, _ = w.background("agent "+name, a.Run)
+	w.until("agent "+name+" answers", func() error {
+		c, _, err := api.Dial(w.t.Context(), w.path(name))
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
+	return stop
+}
+
+// ztm runs the command line against an agent and returns what it prints.
+func (w *world) ztm(agent string, args ...string) string {
+	w.t.Helper()
+	out, errs, status := w.try(agent, args...)
+	if status != 0 {
+		w.t.Fatalf("ztm %s (at %s): exit status %d\n%s", strings.Join(args, " "), agent, status, errs)
+	}
+	return out
+}
+
+func (w *world) try(agent string, args ...string) (stdout, stderr string, status int) {
+	var out, errs bytes.Buffer
+	args = append([]string{"ztm", "--data", w.path(agent)}, args...)
+	status = run(args, strings.NewReader(""), &out, &errs)
+	return out.String(), errs.String(), status
+}
+
+// join starts an agent and makes it an endpoint "ep-NAME" of user; user root joins with the root permit.
+func (w *world) join(name, user string) (stop func()) {
+	w.t.Helper()
+	stop = w.startAgent(name)
+	permit := w.path("root.json")
+	if user != "root" {
+		permit = w.path(name + ".json")
+		w.write(name+".pub", w.ztm(name, "identity"))
+		w.ztm("root", "invite", user, "--identity", w.path(name+".pub"), "--permit", permit)
+	}
+	w.ztm(name, "join", "demo", "--as", "ep-"+name, "--permit", permit)
+	w.connected(name)
+	return stop
+}
+
+func (w *world) connected(name string) {
+	w.t.Helper()
+	w.until(name+" is connected", func() error {
+		if out := w.ztm(name, "get", "mesh"); !strings.Contains(out, "Connected") {
+			return errors.New(out)
+		}
+		return nil
+	})
+}
+
+func (w *world) write(name, content string) {
+	w.t.Helper()
+	if err := os.WriteFile(w.path(name), []byte(content), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// until waits for a condition, for half a minute at most.
+func (w *world) until(what string, f func() error) {
+	w.t.Helper()
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		select {
+		case <-deadline.C:
+			w.t.Fatalf("never true: %s: %v", what, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// echoServer answers every connection with its own bytes.
+func echoServer(t testing.TB) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer c.Close()
+				io.Copy(c, c)
+				c.(*net.TCPConn).CloseWrite()
+			})
+		}
+	})
+	t.Cleanup(func() { ln.Close(); wg.Wait() })
+	return ln.Addr().String()
+}
+
+// echo sends text through address and reports what comes back.
+func echo(address, text string) (string, error) {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(c, text); err != nil {
+		return "", err
+	}
+	c.(*net.TCPConn).CloseWrite()
+	b, err := io.ReadAll(c)
+	return string(b), err
+}
+
+// tunnelTo opens tcp/NAME from agent entrance to the exit's service and returns the listening address.
+func (w *world) tunnelTo(entrance, exit, name, target string, more ...string) string {
+	w.t.Helper()
+	listen := freeAddress(w.t)
+	w.ztm(exit, append([]string{"tunnel", "open", "outbound", "tcp/" + name, "--targets", target}, more...)...)
+	w.ztm(entrance, "tunnel", "open", "inbound", "tcp/"+name, "--listen", listen)
+	return listen
+}
+
+func wantEcho(t testing.TB, address string) {
+	t.Helper()
+	got, err := echo(address, "hello")
+	if err != nil || got != "hello" {
+		t.Fatalf("through the tunnel: %q, %v", got, err)
+	}
+}
+
+func TestTwoDevicesReachAService(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("bob", "bob")
+	listen := w.tunnelTo("root", "bob", "web", echoServer(t), "--users", "root")
+	wantEcho(t, listen)
+}
+
+func TestEverythingComesBackAfterRestarts(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	stopBob := w.join("bob", "bob")
+	listen := w.tunnelTo("root", "bob", "web", echoServer(t), "--users", "root")
+	wantEcho(t, listen)
+
+	stopBob()
+	if _, err := echo(listen, "x"); err == nil {
+		t.Error("the exit is down, and the client saw no error")
+	}
+	w.startAgent("bob")
+	w.connected("bob")
+	wantEcho(t, listen)
+
+	w.stopHub()
+	w.startHub(hub.Config{})
+	w.connected("bob")
+	w.connected("root")
+	w.until("the tunnel works again", func() error {
+		_, err := echo(listen, "x")
+		return err
+	})
+}
+
+func TestEvictionCutsLiveSessionsAndReinvitationWorks(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("bob", "bob")
+	stopEve := w.join("eve", "eve")
+	listen := w.tunnelTo("eve", "bob", "web", echoServer(t), "--users", "eve", "root")
+	c, err := net.Dial("tcp", listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	io.WriteString(c, "live")
+	if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+
+	w.ztm("root", "evict", "eve")
+	if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the flow of an evicted user lives on: %v", err)
+	}
+	if _, err := echo(listen, "x"); err == nil {
+		t.Error("an evicted user opened a new flow")
+	}
+	w.until("the directory forgets eve", func() error {
+		if out := w.ztm("root", "get", "ep"); strings.Contains(out, "ep-eve") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	stopEve()
+
+	// A second invitation of the same user, on the same device, is good.
+	w.startAgent("eve")
+	w.ztm("eve", "leave", "demo")
+	w.ztm("root", "invite", "eve", "--identity", w.path("eve.pub"), "--permit", w.path("eve2.json"))
+	w.ztm("eve", "join", "demo", "--as", "ep-eve", "--permit", w.path("eve2.json"))
+	w.connected("eve")
+	w.ztm("eve", "tunnel", "open", "inbound", "tcp/web", "--listen", listen)
+	wantEcho(t, listen)
+	// The permit from before the eviction is not.
+	w.ztm("eve", "leave", "demo")
+	if _, errs, status := w.try("eve", "join", "demo", "--as", "ep-eve", "--permit", w.path("eve.json")); status != 1 {
+		t.Errorf("the old permit was taken: %d, %s", status, errs)
+	}
+}
+
+func TestUsersSetFromAnotherEndpointAreKept(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("bob", "bob")
+	w.join("bob2", "bob")
+	w.join("eve", "eve")
+	target := echoServer(t)
+	w.ztm("bob2", "ep", "ep-bob", "tunnel", "open", "outbound", "tcp/web", "--targets", target, "--users", "root")
+	allowed, other := freeAddress(t), freeAddress(t)
+	w.ztm("root", "tunnel", "open", "inbound", "tcp/web", "--listen", allowed, "--exits", "ep-bob")
+	w.ztm("eve", "tunnel", "open", "inbound", "tcp/web", "--listen", other, "--exits", "ep-bob")
+	wantEcho(t, allowed)
+	if got, err := echo(other, "x"); err == nil {
+		t.Errorf("a user who is not listed got through: %q", got)
+	}
+	if _, errs, status := w.try("eve", "ep", "ep-bob", "tunnel", "close", "outbound", "tcp/web"); status != 1 || !strings.Contains(errs, "belongs to user bob") {
+		t.Errorf("another user manages the endpoint: %d, %s", status, errs)
+	}
+}
+
+func TestATunnelNameOfferedByTwoUsersIsNoSilentCapture(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("bob", "bob")
+	w.join("eve", "eve")
+	target := echoServer(t)
+	listen := w.tunnelTo("root", "bob", "db", target, "--users", "root")
+	wantEcho(t, listen)
+	w.ztm("eve", "tunnel", "open", "outbound", "tcp/db", "--targets", target, "--users", "root")
+	w.until("the ambiguity shows", func() error {
+		if _, err := echo(listen, "x"); err == nil {
+			return errors.New("a connection still goes through")
+		}
+		return nil
+	})
+	w.until("the log names both", func() error {
+		out := w.ztm("root", "log", "ep")
+		if !strings.Contains(out, "bob") || !strings.Contains(out, "eve") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	w.ztm("root", "tunnel", "open", "inbound", "tcp/db", "--listen", listen, "--exits", "ep-bob")
+	wantEcho(t, listen)
+}
+
+// forge makes a member certificate with the CA key of the root permit: what an attacker inside the mesh holds.
+func (w *world) forge(user string) (*identity.Verifier, tls.Certificate, ed25519.PrivateKey) {
+	w.t.Helper()
+	ca, p := w.ca()
+	key, err := identity.NewKey()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	now := time.Now()
+	der, err := ca.SignMember(key.Public().(ed25519.PublicKey), user, now, now)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	trust, err := identity.NewTrust([]byte(p.CA))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return identity.NewVerifier(trust, identity.NewClock()), identity.TLSCertificate(der, key), key
+}
+
+func (w *world) ca() (*identity.CA, *identity.Permit) {
+	w.t.Helper()
+	b, err := os.ReadFile(w.path("root.json"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p, err := identity.ParsePermit(b)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ca, err := identity.ParseCA([]byte(p.CA), []byte(p.CAKey))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return ca, p
+}
+
+func (w *world) endpoint(name string) apps.Endpoint {
+	w.t.Helper()
+	var all []apps.Endpoint
+	if err := json.Unmarshal([]byte(w.ztm("root", "get", "ep", "-o", "json")), &all); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, e := range all {
+		if e.Name == name {
+			return e
+		}
+	}
+	w.t.Fatalf("no endpoint %s", name)
+	return apps.Endpoint{}
+}
+
+func TestHeadersAndQueriesDoNotChangeWhoAsks(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("bob", "bob")
+	w.ztm("bob", "tunnel", "open", "outbound", "tcp/web", "--targets", echoServer(t), "--users", "root")
+	bob := w.endpoint("ep-bob")
+	v, cert, _ := w.forge("eve")
+	carrier, err := tunnel.Carry(t.Context(), &tunnel.Dialer{}, w.address, v.ClientConfig(cert, identity.RoleHub, "", tunnel.RelayProto), bob.ID, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := seal.Client(t.Context(), carrier, v, cert, bob.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, path := range []string{"/apps/tunnel/tcp/web?user=root&username=root&peer=" + string(w.endpoint("ep-root").ID), "/api/stats?user=bob", "/api/apps/tunnel/outbound/tcp/web"} {
+		req, _ := http.NewRequest(http.MethodPost, "http://peer"+path, strings.NewReader("{}"))
+		for _, h := range []string{"X-User", "X-Forwarded-User", "Ztm-User", "User", "X-Peer", "Ztm-Client", "Authorization", "X-Client-Cert", "Via"} {
+			req.Header.Set(h, "root")
+		}
+		resp, err := s.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if diff := cmp.Diff(http.StatusForbidden, resp.StatusCode); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", path, diff)
+		}
+	}
+}
+
+func TestAMembersCertificateDoesNotMakeAHub(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	v, cert, _ := w.forge("eve")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	asked := make(chan struct{}, 16)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			raw, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			c := tls.Server(raw, v.ServerConfig(func() tls.Certificate { return cert }, "h2"))
+			if n, _ := c.Read(make([]byte, 1)); n > 0 {
+				asked <- struct{}{}
+			}
+			c.Close()
+		}
+	})
+	b, _ := os.ReadFile(w.path("root.json"))
+	w.write("fake.json", strings.ReplaceAll(string(b), w.address, ln.Addr().String()))
+	w.startAgent("victim")
+	_, errs, status := w.try("victim", "join", "demo", "--as", "ep-victim", "--permit", w.path("fake.json"))
+	if status != 1 || !strings.Contains(errs, "member's certificate") {
+		t.Errorf("exit status %d, %s", status, errs)
+	}
+	ln.Close()
+	wg.Wait()
+	if len(asked) > 0 {
+		t.Error("the agent sent a request to the false hub")
+	}
+	if diff := cmp.Diff("", strings.TrimSpace(strings.Join(strings.Split(w.ztm("victim", "get", "mesh"), "\n")[1:], "\n"))); diff != "" {
+		t.Errorf("something was kept (-want +got):\n%s", diff)
+	}
+}
+
+func TestATokenAdmitsOneDevice(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.ztm("root", "invite", "bob", "--permit", w.path("token.json"))
+	b, err := os.ReadFile(w.path("token.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := identity.ParsePermit(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := identity.NewTrust([]byte(p.CA))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := identity.NewVerifier(trust, identity.NewClock())
+	var mu sync.Mutex
+	results := map[string]int{}
+	var wg sync.WaitGroup
+	for i := range 100 {
+		wg.Go(func() {
+			err := redeemOnce(w, v, p, fmt.Sprintf("ep-%d", i))
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				results["admitted"]++
+			} else if strings.Contains(err.Error(), "used already") {
+				results["used already"]++
+			} else {
+				results[err.Error()]++
+			}
+		})
+	}
+	wg.Wait()
+	if diff := cmp.Diff(map[string]int{"admitted": 1, "used already": 99}, results); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	// Through the command line, as a person would.
+	w.ztm("root", "invite", "carol", "--permit", w.path("carol.json"))
+	w.startAgent("carol")
+	w.ztm("carol", "join", "demo", "--as", "ep-carol", "--permit", w.path("carol.json"))
+	if diff := cmp.Diff("carol", w.endpoint("ep-carol").User); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	w.startAgent("thief")
+	if _, errs, status := w.try("thief", "join", "demo", "--as", "ep-thief", "--permit", w.path("carol.json")); status != 1 || !strings.Contains(errs, "used already") {
+		t.Errorf("second use: exit status %d, %s", status, errs)
+	}
+}
+
+func redeemOnce(w *world, v *identity.Verifier, p *identity.Permit, name string) error {
+	key, err := identity.NewKey()
+	if err != nil {
+		return err
+	}
+	public := key.Public().(ed25519.PublicKey)
+	proof, err := p.Token.Prove(public, name)
+	if err != nil {
+		return err
+	}
+	cert, err := identity.SelfSigned(key, time.Now())
+	if err != nil {
+		return err
+	}
+	config := v.ClientConfig(cert, identity.RoleHub, "", identity.JoinProto)
+	_, err = tunnel.Join(context.Background(), &tunnel.Dialer{}, w.address, config, tunnel.JoinRequest{Key: public, Name: name, Proof: proof})
+	return err
+}
+
+func TestAnEvictionVoidsATokenThatWasNotUsedYet(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.ztm("root", "invite", "eve", "--permit", w.path("eve.json"))
+	w.ztm("root", "evict", "eve")
+	w.startAgent("eve")
+	if _, errs, status := w.try("eve", "join", "demo", "--as", "ep-eve", "--permit", w.path("eve.json")); status != 1 || !strings.Contains(errs, "evicted") {
+		t.Errorf("exit status %d, %s", status, errs)
+	}
+}
+
+func TestNoSecretIsLogged(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("bob", "bob")
+	ca, p := w.ca()
+	logs := w.hubLog.String() + w.ztm("root", "log", "ep") + w.ztm("bob", "log", "ep")
+	for _, secret := range []string{p.CAKey, string(ca.KeyPEM()), "PRIVATE KEY"} {
+		if strings.Contains(logs, strings.TrimSpace(secret)) {
+			t.Errorf("a log shows %.20q…", secret)
+		}
+	}
+}
