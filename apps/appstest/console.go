@@ -1,0 +1,165 @@
+package appstest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+)
+
+// Console is the command line at an endpoint of a [Net]. Its fields are set before use.
+type Console struct {
+	Host *Host // where the command runs
+	At   *Host // the endpoint that the `ep` prefix chose; nil is Host
+	JSON bool  // Print writes JSON instead of the table
+
+	In       io.Reader // nil is empty
+	Out, Err io.Writer // nil discards
+}
+
+var _ apps.Console = (*Console)(nil)
+
+// Call implements [apps.Console].
+func (c *Console) Call(ctx context.Context, method, path string, in, out any) error {
+	at := c.At
+	if at == nil {
+		at = c.Host
+	}
+	return c.CallAt(ctx, at.Self().ID, method, path, in, out)
+}
+
+// CallAt implements [apps.Console]. Like the mesh, it lets an endpoint's own user manage it, and nobody else.
+func (c *Console) CallAt(ctx context.Context, id identity.ID, method, path string, in, out any) error {
+	name, rest, _ := strings.Cut(path, "/")
+	h := c.Host.net.find(id)
+	if h == nil {
+		return apps.Errorf(apps.Unavailable, "endpoint %s is offline", id)
+	}
+	c.Host.net.mu.Lock()
+	app, owner := h.apps[name], h.self.User
+	c.Host.net.mu.Unlock()
+	switch {
+	case owner != c.Host.Self().User:
+		return apps.Errorf(apps.Denied, "endpoint %s belongs to user %s", h.self.Name, owner)
+	case app == nil:
+		return apps.Errorf(apps.NotFound, "endpoint %s has no app %q", h.self.Name, name)
+	}
+	var body bytes.Buffer
+	if in != nil {
+		if err := json.NewEncoder(&body).Encode(in); err != nil {
+			return err
+		}
+	}
+	w := httptest.NewRecorder()
+	app.API().ServeHTTP(w, httptest.NewRequestWithContext(ctx, method, "/"+rest, &body))
+	if w.Code/100 != 2 {
+		e := &apps.Error{}
+		if json.Unmarshal(w.Body.Bytes(), e) != nil || e.Code == "" {
+			return apps.Errorf(apps.Internal, "the app answered %s", http.StatusText(w.Code))
+		}
+		return e
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(w.Body.Bytes(), out)
+}
+
+// find returns the endpoint that is online under an ID, or nil.
+func (n *Net) find(id identity.ID) *Host {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, h := range n.endpoints {
+		if h.self.ID == id && h.self.Online {
+			return h
+		}
+	}
+	return nil
+}
+
+// Open implements [apps.Console].
+func (c *Console) Open(ctx context.Context, id identity.ID, path string, q url.Values) (net.Conn, error) {
+	return c.Host.Open(ctx, id, path, q)
+}
+
+// OpenDatagrams implements [apps.Console].
+func (c *Console) OpenDatagrams(ctx context.Context, id identity.ID, path string, q url.Values) (net.Conn, error) {
+	return c.Host.OpenDatagrams(ctx, id, path, q)
+}
+
+// Endpoint implements [apps.Console].
+func (c *Console) Endpoint(context.Context) (apps.Endpoint, error) {
+	if c.At != nil {
+		return c.At.Self(), nil
+	}
+	return c.Host.Self(), nil
+}
+
+// Resolve implements [apps.Console].
+func (c *Console) Resolve(ctx context.Context, name string) (apps.Endpoint, error) {
+	all, err := c.Host.Endpoints(ctx, apps.Filter{})
+	for _, e := range all {
+		if string(e.ID) == name || e.Name == name || e.Local && (name == "" || name == ".") {
+			return e, nil
+		}
+	}
+	if err == nil {
+		err = apps.Errorf(apps.NotFound, "endpoint %q not found", name)
+	}
+	return apps.Endpoint{}, err
+}
+
+// Endpoints implements [apps.Console].
+func (c *Console) Endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint, error) {
+	return c.Host.Endpoints(ctx, f)
+}
+
+// Print implements [apps.Console].
+func (c *Console) Print(v any, t *apps.Table) error {
+	if c.JSON {
+		return json.NewEncoder(c.Stdout()).Encode(v)
+	}
+	if t == nil {
+		return nil
+	}
+	w := tabwriter.NewWriter(c.Stdout(), 0, 0, 2, ' ', 0)
+	for _, row := range append([][]string{t.Header}, t.Rows...) {
+		if len(row) > 0 {
+			io.WriteString(w, strings.Join(row[:len(row)-t.Wide], "\t")+"\n")
+		}
+	}
+	return w.Flush()
+}
+
+// Stdin implements [apps.Console].
+func (c *Console) Stdin() io.Reader {
+	if c.In == nil {
+		return strings.NewReader("")
+	}
+	return c.In
+}
+
+// Stdout implements [apps.Console].
+func (c *Console) Stdout() io.Writer {
+	if c.Out == nil {
+		return io.Discard
+	}
+	return c.Out
+}
+
+// Stderr implements [apps.Console].
+func (c *Console) Stderr() io.Writer {
+	if c.Err == nil {
+		return io.Discard
+	}
+	return c.Err
+}
