@@ -11,7 +11,8 @@ import (
 // signed is the form of the documents that devices keep and pass on: {"payload":{...},"signature":"base64"}. The
 // signature is over a context that names the kind of document, a zero byte, and the payload's bytes as they stand.
 //
-// A document has one form only, what json.Marshal writes, so that nobody can make a second document of a signed one.
+// A document has one form only, so that nobody can make a second document of a signed one: what json.Marshal writes,
+// that is members in the order of the Go type, no white space, and <, >, & as \u003c, \u003e, \u0026.
 type signed struct {
 	Payload   json.RawMessage `json:"payload"`
 	Signature []byte          `json:"signature"`

@@ -13,9 +13,12 @@ import (
 // stranger is listened to.
 const JoinProto = "ztm-join/1"
 
+// strangerLifetime is for whoever looks at the dates of a stranger's certificate; StrangerKey does not.
+const strangerLifetime = 24 * time.Hour
+
 // SelfSigned returns the certificate with which a stranger shows that it holds a key. It states nothing else.
 func SelfSigned(key ed25519.PrivateKey, now time.Time) (tls.Certificate, error) {
-	t, err := template(now, now, setBack)
+	t, err := template(now, now, strangerLifetime)
 	if err != nil {
 		return tls.Certificate{}, err
 	}

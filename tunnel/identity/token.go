@@ -1,14 +1,11 @@
 package identity
 
 import (
-	"bytes"
-	"crypto/ed25519"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -21,17 +18,14 @@ import (
 //
 //	secret = HMAC-SHA256(HKDF-SHA256(CA seed, info "ztm join token v1"), statement)
 //
-// The joiner never sends the secret. It sends a proof, which is good for its own key and the name it wants alone, so
-// whoever carries the proof cannot put another key in its place:
-//
-//	proof = statement, HMAC-SHA256(secret, "ztm join proof v1" 00 key name)
+// The text of a token is "ztmjoin1", the statement and the secret, with dots between. The latter two are in base64url
+// without padding.
 const (
-	tokenInfo    = "ztm join token v1"
-	proofContext = "ztm join proof v1"
-	tokenPrefix  = "ztmjoin1" // of the text of a token, so that scanners for leaked secrets can know it
+	tokenInfo   = "ztm join token v1"
+	tokenPrefix = "ztmjoin1" // one that scanners for leaked secrets can know
 
 	nonceBytes   = 16
-	maxStatement = 512 // bytes; a statement with the longest name has 265
+	maxStatement = 512 // bytes; the longest is below 300
 )
 
 // statement says what a token is good for. It has one form only, see parseCanonical.
@@ -85,10 +79,10 @@ func (ca *CA) NewToken(user string, redeemer ID, admitted, expires time.Time) (T
 		return Token{}, fmt.Errorf("user: %w", err)
 	}
 	nonce := make([]byte, nonceBytes)
-	if _, err := io.ReadFull(rand.Reader, nonce); err != nil {
-		return Token{}, fmt.Errorf("making a join token: %v", err)
+	rand.Read(nonce) // does not fail
+	s := statement{
+		Mesh: ca.mesh, User: user, Admitted: admitted.Unix(), Expires: expires.Unix(), Nonce: nonce, Redeemer: redeemer,
 	}
-	s := statement{Mesh: ca.mesh, User: user, Admitted: admitted.Unix(), Expires: expires.Unix(), Nonce: nonce, Redeemer: redeemer}
 	raw, err := json.Marshal(s)
 	if err != nil {
 		return Token{}, fmt.Errorf("making a join token: %v", err)
@@ -136,94 +130,6 @@ func (t Token) get() *token {
 	return t.t
 }
 
-// Prove returns the proof with which the holder of the token asks for a certificate for its key and for a name.
-func (t Token) Prove(key ed25519.PublicKey, name string) (Proof, error) {
-	if t.t == nil {
-		return Proof{}, failf(ErrToken, "no join token")
-	}
-	message, err := proofMessage(key, name)
-	if err != nil {
-		return Proof{}, err
-	}
-	return Proof{Statement: bytes.Clone(t.t.raw), MAC: mac(t.t.secret(), message)}, nil
-}
-
-func proofMessage(key ed25519.PublicKey, name string) ([]byte, error) {
-	if len(key) != ed25519.PublicKeySize {
-		return nil, failf(ErrKey, "public key has %d bytes, want %d", len(key), ed25519.PublicKeySize)
-	}
-	if err := CheckName(name); err != nil {
-		return nil, err
-	}
-	return append(message(proofContext, key), name...), nil
-}
-
-// Proof shows that a device holds a token without giving the token away. It crosses the hub.
-type Proof struct {
-	Statement []byte `json:"statement"`
-	MAC       []byte `json:"mac"`
-}
-
-// Redeemer returns who the proof is meant for, unverified: the hub uses it to pass the proof on.
-func (p Proof) Redeemer() (ID, error) {
-	s, err := parseStatement(p.Statement)
-	if err != nil {
-		return "", err
-	}
-	return s.Redeemer, nil
-}
-
-// Invitation is what a verified [Proof] is good for.
-type Invitation struct {
-	User     string
-	Admitted time.Time // goes into the certificate: with the time of now instead, the token would outlive an eviction
-	Nonce    string    // of the token; the caller sees to it that it is redeemed once
-	Expires  time.Time // after which the nonce need not be remembered
-}
-
-// CheckProof checks that the holder of a token of this CA asks for a certificate for key and for the endpoint name,
-// and returns what to put into the certificate. self is the ID of this endpoint or hub, the redeemer. Errors match
-// [ErrToken], [ErrTokenExpired] or [ErrWrongMesh].
-//
-// CheckProof knows neither which tokens were redeemed already nor who was evicted: the caller remembers the nonce, and
-// judges the certificate it signs before it hands it out.
-func (ca *CA) CheckProof(p Proof, key ed25519.PublicKey, name string, self ID, now time.Time) (Invitation, error) {
-	if ca == nil {
-		return Invitation{}, ErrNoCA
-	}
-	s, err := parseStatement(p.Statement)
-	if err != nil {
-		return Invitation{}, err
-	}
-	message, err := proofMessage(key, name)
-	if err != nil {
-		return Invitation{}, err
-	}
-	if s.Mesh != ca.mesh {
-		return Invitation{}, failf(ErrWrongMesh, "join token is for mesh %s, not %s", s.Mesh, ca.mesh)
-	}
-	secret, err := ca.tokenSecret(p.Statement)
-	if err != nil {
-		return Invitation{}, err
-	}
-	if !hmac.Equal(mac(secret, message), p.MAC) {
-		return Invitation{}, failf(ErrToken, "join token is not valid for this device and name")
-	}
-	if s.Redeemer != self {
-		return Invitation{}, failf(ErrToken, "join token is to be redeemed by %s, not %s", s.Redeemer, self)
-	}
-	invitation := Invitation{
-		User:     s.User,
-		Admitted: time.Unix(s.Admitted, 0),
-		Nonce:    hex.EncodeToString(s.Nonce),
-		Expires:  time.Unix(s.Expires, 0),
-	}
-	if now.After(invitation.Expires) {
-		return Invitation{}, failf(ErrTokenExpired, "join token expired on %s", date(invitation.Expires))
-	}
-	return invitation, nil
-}
-
 var tokenEncoding = base64.RawURLEncoding.Strict()
 
 // MarshalText returns the token as it stands in a permit: a secret.
@@ -231,7 +137,8 @@ func (t Token) MarshalText() ([]byte, error) {
 	if t.t == nil {
 		return nil, failf(ErrToken, "no join token")
 	}
-	return []byte(tokenPrefix + "." + tokenEncoding.EncodeToString(t.t.raw) + "." + tokenEncoding.EncodeToString(t.t.secret())), nil
+	statement, secret := tokenEncoding.EncodeToString(t.t.raw), tokenEncoding.EncodeToString(t.t.secret())
+	return []byte(tokenPrefix + "." + statement + "." + secret), nil
 }
 
 // UnmarshalText reads what [Token.MarshalText] wrote.
