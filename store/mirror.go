@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -24,7 +25,7 @@ import (
 type mirror struct {
 	path string // of the file, symbolic links resolved: a rename must not replace a link
 	disk disk
-	held io.Closer // the file that is at path now, locked
+	held io.Closer // the file that is at path now, locked; nil when closed
 }
 
 // disk is the part of a file system that replacing a file takes.
@@ -84,9 +85,10 @@ func (m *mirror) write(b *bbolt.DB) (diskFile, error) {
 	if err != nil {
 		return nil, err
 	}
+	w := &causeWriter{Writer: f}
 	err = b.View(func(tx *bbolt.Tx) error {
-		_, err := tx.WriteTo(f)
-		return err
+		_, err := tx.WriteTo(w)
+		return cmp.Or(w.cause, err)
 	})
 	if err == nil {
 		err = f.Sync()
@@ -99,6 +101,17 @@ func (m *mirror) write(b *bbolt.DB) (diskFile, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// causeWriter keeps the error of a writer, of which bbolt passes on the text alone.
+type causeWriter struct {
+	io.Writer
+	cause error
+}
+
+func (w *causeWriter) Write(b []byte) (n int, err error) {
+	n, w.cause = w.Writer.Write(b)
+	return n, w.cause
 }
 
 // load opens in RAM what the file says now.
@@ -118,7 +131,14 @@ func (m *mirror) load() (*bbolt.DB, error) {
 	return openCopy(f, info.Size())
 }
 
-func (m *mirror) close() error { return m.held.Close() }
+func (m *mirror) close() error {
+	if m.held == nil {
+		return nil
+	}
+	err := m.held.Close()
+	m.held = nil
+	return err
+}
 
 // openCopy opens, in RAM, a copy of a database of size bytes; size 0 makes a new one.
 func openCopy(from io.ReaderAt, size int64) (*bbolt.DB, error) {
