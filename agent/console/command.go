@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,7 @@ func (c *Console) Run(ctx context.Context, args []string, commands []*cli.Comman
 }
 
 func (c *Console) run(ctx context.Context, args []string, commands []*cli.Command) error {
+	c.forget()
 	app := c.app(append(commands, c.commands()...))
 	root := tree(app)
 	if len(args) == 0 {
@@ -285,7 +287,7 @@ func setting(x *cli.Context, name string) *string {
 func (c *Console) showVersion() error {
 	v := c.cfg.Version
 	return c.Print(v, &apps.Table{Rows: [][]string{
-		{"Tag:", v.Tag}, {"Commit:", v.Commit}, {"Date:", v.Date}, {"Go:", v.Go},
+		{"Tag:", v.Tag}, {"Commit:", cmp.Or(v.Commit, "-")}, {"Date:", cmp.Or(v.Date, "-")}, {"Go:", v.Go},
 		{"Platform:", v.OS + "/" + v.Arch}, {"Features:", strings.Join(v.Features, ", ")},
 	}})
 }

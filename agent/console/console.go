@@ -60,7 +60,15 @@ func New(cfg Config) *Console {
 	if cfg.Getenv == nil {
 		cfg.Getenv = func(string) string { return "" }
 	}
-	return &Console{cfg: cfg, format: "table"}
+	return &Console{cfg: cfg}
+}
+
+// forget makes ready for another command line.
+func (c *Console) forget() {
+	c.data, c.mesh, c.fallback, c.endpoint, c.format = "", "", "", "", "table"
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.found, c.chosen = nil, nil
 }
 
 type eof struct{}

@@ -27,7 +27,7 @@ func (c *Console) Print(v any, t *apps.Table) error {
 	case "yaml":
 		b, err = toYAML(v)
 	default:
-		b = table(t, c.format == "wide")
+		b = table(t, c.Wide())
 	}
 	if err != nil {
 		return fmt.Errorf("output: %w", err)
@@ -35,6 +35,9 @@ func (c *Console) Print(v any, t *apps.Table) error {
 	_, err = c.cfg.Stdout.Write(b)
 	return err
 }
+
+// Wide reports whether the wide table was asked for.
+func (c *Console) Wide() bool { return c.format == "wide" }
 
 // table renders a header row and rows in aligned columns, two spaces apart. Without a header the first column is a
 // label: this is how one thing is described.
@@ -94,19 +97,26 @@ func marshal(v any) ([]byte, error) {
 	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
+	return escape(bytes.TrimSpace(b.Bytes()), func(r rune) string {
+		if r <= 0xffff {
+			return fmt.Sprintf(`\u%04x`, r)
+		}
+		hi, lo := utf16.EncodeRune(r)
+		return fmt.Sprintf(`\u%04x\u%04x`, hi, lo)
+	}), nil
+}
+
+// escape replaces, in text where such runes are in quotes only, what [clean] would replace, but for the line ends.
+func escape(text []byte, as func(rune) string) []byte {
 	var out []byte
-	for _, r := range string(bytes.TrimSpace(b.Bytes())) {
-		switch {
-		case r == '\n' || unicode.IsPrint(r):
+	for _, r := range string(text) {
+		if r == '\n' || unicode.IsPrint(r) {
 			out = utf8.AppendRune(out, r)
-		case r > 0xffff:
-			hi, lo := utf16.EncodeRune(r)
-			out = fmt.Appendf(out, `\u%04x\u%04x`, hi, lo)
-		default:
-			out = fmt.Appendf(out, `\u%04x`, r)
+		} else {
+			out = append(out, as(r)...)
 		}
 	}
-	return out, nil
+	return out
 }
 
 // fail prints an error and its hint for a person, each on one line.

@@ -10,11 +10,11 @@ import (
 
 // toYAML renders v as YAML with the names and the order of its JSON, so that the two formats differ in looks alone.
 func toYAML(v any) ([]byte, error) {
-	text, err := json.Marshal(v)
+	in, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
-	dec := json.NewDecoder(bytes.NewReader(text))
+	dec := json.NewDecoder(bytes.NewReader(in))
 	dec.UseNumber()
 	node, err := yamlNode(dec)
 	if err != nil {
@@ -26,7 +26,10 @@ func toYAML(v any) ([]byte, error) {
 	if err := enc.Encode(node); err != nil {
 		return nil, err
 	}
-	return out.Bytes(), enc.Close()
+	if err := enc.Close(); err != nil {
+		return nil, err
+	}
+	return escape(out.Bytes(), func(r rune) string { return fmt.Sprintf(`\U%08x`, r) }), nil
 }
 
 // yamlNode makes a node of the next JSON value.
@@ -51,7 +54,7 @@ func yamlNode(dec *json.Decoder) (*yaml.Node, error) {
 		_, err := dec.Token()
 		return n, err
 	case string:
-		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: t, Style: quoting(t)}, nil
+		return text(t)
 	case json.Number:
 		return &yaml.Node{Kind: yaml.ScalarNode, Value: t.String()}, nil
 	case bool:
@@ -60,10 +63,15 @@ func yamlNode(dec *json.Decoder) (*yaml.Node, error) {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}, nil
 }
 
-// quoting forces quotes, which escape, on what must not reach a terminal as it is.
-func quoting(s string) yaml.Style {
-	if clean(s) != s {
-		return yaml.DoubleQuotedStyle
+// text makes a node of a string. The library quotes what would not be a string to some reader: "yes", "1e3". What must
+// not reach a terminal as it is gets quotes too, in which there are escapes.
+func text(s string) (*yaml.Node, error) {
+	n := &yaml.Node{}
+	if err := n.Encode(s); err != nil {
+		return nil, err
 	}
-	return 0
+	if clean(s) != s {
+		n.Style = yaml.DoubleQuotedStyle
+	}
+	return n, nil
 }

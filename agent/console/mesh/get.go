@@ -60,13 +60,13 @@ func (c commands) getEndpoints(ctx context.Context, f apps.Filter) error {
 		eps = []apps.Endpoint{}
 	}
 	t := &apps.Table{
-		Header: []string{"NAME", "USER", "IP", "PORT", "STATUS", "ID", "VERSION", "LABELS", "ALL LABELS", "OFFERS", "SEEN"},
-		Wide:   3,
+		Header: []string{"NAME", "USER", "IP", "PORT", "STATUS", "ID", "VERSION", "LABELS", "OFFERS", "SEEN"},
+		Wide:   2,
 	}
 	for _, ep := range eps {
 		ip, port := split(ep.Address)
-		t.Add(title(ep), ep.User, ip, port, online(ep.Online), string(ep.ID), dash(ep.Version), some(ep.Labels),
-			orNone(ep.Labels), orNone(ep.Offers), when(ep.Seen))
+		t.Add(title(ep), ep.User, ip, port, online(ep.Online), string(ep.ID), dash(ep.Version), c.labels(ep.Labels),
+			orNone(ep.Offers), when(ep.Seen))
 	}
 	return c.Print(eps, t)
 }
@@ -79,10 +79,10 @@ func title(ep apps.Endpoint) string {
 	return ep.Name
 }
 
-// some shows the first labels.
-func some(labels []string) string {
+// labels shows the first labels, or all in a wide table.
+func (c commands) labels(labels []string) string {
 	const shown = 3
-	if len(labels) > shown {
+	if len(labels) > shown && !c.Wide() {
 		return strings.Join(labels[:shown], " ") + "..."
 	}
 	return strings.Join(labels, " ")
