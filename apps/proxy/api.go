@@ -1,0 +1,350 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+)
+
+// The API of the app, for this agent's own user:
+//
+//	GET    /config               View
+//	PATCH  /config               Change -> View
+//	GET    /rules                []Rule
+//	POST   /rules?at=N           Rule: inserted before rule N, or added at the end
+//	PUT    /rules/N              Rule: replaces what is given of rule N
+//	DELETE /rules/N
+//	PUT    /credentials/USER     {"password": ...}
+//	DELETE /credentials/USER
+//	GET    /status               Status
+
+const maxRequest = 1 << 20 // bytes of a request's body
+
+// View is the configuration as it is shown: without passwords, with names.
+type View struct {
+	Endpoint    string      `json:"endpoint"`
+	Listens     []string    `json:"listens"`
+	Targets     []string    `json:"targets"`
+	Exclusions  []string    `json:"exclusions"`
+	Routes      []RouteView `json:"routes"`
+	Trust       []string    `json:"trust"`
+	Default     string      `json:"default"`
+	DNS         string      `json:"dns"`
+	Credentials []string    `json:"credentials"` // users
+	Warnings    []string    `json:"warnings"`
+}
+
+// RouteView is a [Route] with the name of its exit.
+type RouteView struct {
+	Pattern string      `json:"pattern"`
+	Exit    identity.ID `json:"exit,omitempty"` // "" is direct
+	Name    string      `json:"name,omitempty"`
+}
+
+// Change is a change of the configuration: all of it is made, or nothing.
+type Change struct {
+	SetListens       *[]string         `json:"set_listens,omitempty"` // an empty list closes all
+	AddTargets       []string          `json:"add_targets,omitempty"`
+	RemoveTargets    []string          `json:"remove_targets,omitempty"`
+	AddExclusions    []string          `json:"add_exclusions,omitempty"`
+	RemoveExclusions []string          `json:"remove_exclusions,omitempty"`
+	Via              map[string]string `json:"via,omitempty"`    // pattern to the name or ID of an endpoint
+	Direct           []string          `json:"direct,omitempty"` // patterns
+	RemoveRoutes     []string          `json:"remove_routes,omitempty"`
+	Trust            []string          `json:"trust,omitempty"`
+	Distrust         []string          `json:"distrust,omitempty"`
+	Default          *string           `json:"default,omitempty"`
+	DNS              *string           `json:"dns,omitempty"` // "" is off
+}
+
+// Status is what the proxy is doing.
+type Status struct {
+	Listeners []DoorStatus `json:"listeners"`
+	Clients   int          `json:"clients"` // connections of clients now
+	Total     int64        `json:"total"`   // since the start
+	Flows     int          `json:"flows"`   // that leave the mesh here, for peers
+	Exits     []ExitStatus `json:"exits"`
+}
+
+// ExitStatus is an exit of the mesh as this endpoint sees it.
+type ExitStatus struct {
+	ID         identity.ID `json:"id"`
+	Name       string      `json:"name"`
+	User       string      `json:"user"`
+	Trusted    bool        `json:"trusted"`          // chosen without being named by a route
+	RTT        int64       `json:"rtt_us,omitempty"` // microseconds
+	Targets    []string    `json:"targets"`
+	Exclusions []string    `json:"exclusions,omitempty"`
+	Search     []string    `json:"search,omitempty"`
+	Error      string      `json:"error,omitempty"`
+}
+
+// API returns the handler of the requests above.
+func (a *App) API() http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, f func(*http.Request) (any, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+			v, err := f(r)
+			a.reply(w, v, err)
+		})
+	}
+	handle("GET /config", func(r *http.Request) (any, error) { return a.view(r.Context()) })
+	handle("PATCH /config", a.patchConfig)
+	handle("GET /rules", func(*http.Request) (any, error) { return a.rules() })
+	handle("POST /rules", a.addRule)
+	handle("PUT /rules/{index}", a.setRule)
+	handle("DELETE /rules/{index}", a.deleteRule)
+	handle("PUT /credentials/{user}", a.setCredential)
+	handle("DELETE /credentials/{user}", a.deleteCredential)
+	handle("GET /status", func(r *http.Request) (any, error) { return a.status(r.Context()) })
+	handle("/", func(r *http.Request) (any, error) {
+		return nil, apps.Errorf(apps.NotFound, "the proxy has no %s %s", r.Method, clip(r.URL.Path))
+	})
+	return mux
+}
+
+func (a *App) reply(w http.ResponseWriter, v any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		code, message := apps.CodeOf(err), err.Error()
+		if code == apps.Internal {
+			a.log.Error("request failed", "err", err)
+		}
+		w.WriteHeader(code.Status())
+		v = &apps.Error{Code: code, Message: message}
+	}
+	json.NewEncoder(w).Encode(v) // an error here is a client that has gone
+}
+
+func decode(r *http.Request, v any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return apps.Errorf(apps.BadRequest, "request: %v", err)
+	}
+	return nil
+}
+
+func (a *App) view(ctx context.Context) (View, error) {
+	c, err := a.loadConfig()
+	if err != nil {
+		return View{}, err
+	}
+	all, err := a.host.Mesh.Endpoints(ctx, apps.Filter{})
+	if err != nil {
+		a.log.Debug("no directory: exits are shown by ID", "err", err)
+	}
+	users := a.credentials.names()
+	v := View{
+		Endpoint: a.host.Mesh.Self().Name, Listens: list(c.Listens), Targets: list(c.Targets), Exclusions: list(c.Exclusions),
+		Routes: []RouteView{}, Trust: list(c.Trust), Default: c.Default, DNS: c.DNS,
+		Credentials: list(users), Warnings: list(c.warnings(len(users))),
+	}
+	if v.Default == "" {
+		v.Default = refuse
+	}
+	for _, r := range c.Routes {
+		view := RouteView{Pattern: r.Pattern, Exit: r.Exit}
+		if r.Exit != "" {
+			view.Name = endpointName(all, r.Exit)
+		}
+		v.Routes = append(v.Routes, view)
+	}
+	return v, nil
+}
+
+// list makes a list that is [] in JSON, not null, if it is empty.
+func list(s []string) []string { return append([]string{}, s...) }
+
+func (a *App) patchConfig(r *http.Request) (any, error) {
+	var ch Change
+	if err := decode(r, &ch); err != nil {
+		return nil, err
+	}
+	exits := map[string]identity.ID{}
+	for pattern, name := range ch.Via {
+		id, err := a.endpoint(r.Context(), name)
+		if err != nil {
+			return nil, err
+		}
+		exits[pattern] = id
+	}
+	if err := a.change(func(c *Config) error { return ch.apply(c, exits) }); err != nil {
+		return nil, err
+	}
+	return a.view(r.Context())
+}
+
+// endpoint finds an endpoint by ID or by unique name; "." is this one.
+func (a *App) endpoint(ctx context.Context, name string) (identity.ID, error) {
+	if name == "." {
+		return a.host.Mesh.Self().ID, nil
+	}
+	all, err := a.host.Mesh.Endpoints(ctx, apps.Filter{})
+	if err != nil {
+		return "", err
+	}
+	var found []identity.ID
+	for _, ep := range all {
+		if string(ep.ID) == name {
+			return ep.ID, nil
+		}
+		if ep.Name == name {
+			found = append(found, ep.ID)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", apps.Errorf(apps.NotFound, "endpoint %q not found", clip(name))
+	case 1:
+		return found[0], nil
+	}
+	return "", apps.Errorf(apps.Conflict, "endpoint name %q is ambiguous: use its ID", clip(name))
+}
+
+func (a *App) rules() ([]Rule, error) {
+	c, err := a.loadConfig()
+	return append([]Rule{}, c.Rules...), err
+}
+
+func (a *App) addRule(r *http.Request) (any, error) {
+	var rule Rule
+	if err := decode(r, &rule); err != nil {
+		return nil, err
+	}
+	at := r.URL.Query().Get("at")
+	return a.editRules(func(all []Rule) ([]Rule, error) {
+		if at == "" {
+			return append(all, rule), nil
+		}
+		i, err := index(at, len(all)+1)
+		if err != nil {
+			return nil, err
+		}
+		return slices.Insert(all, i, rule), nil
+	})
+}
+
+func (a *App) setRule(r *http.Request) (any, error) {
+	var set Rule
+	if err := decode(r, &set); err != nil {
+		return nil, err
+	}
+	return a.editRules(func(all []Rule) ([]Rule, error) {
+		i, err := index(r.PathValue("index"), len(all))
+		if err != nil {
+			return nil, err
+		}
+		if len(set.Users) > 0 {
+			all[i].Users = set.Users
+		}
+		if len(set.Targets) > 0 {
+			all[i].Targets = set.Targets
+		}
+		if set.Action != "" {
+			all[i].Action = set.Action
+		}
+		return all, nil
+	})
+}
+
+func (a *App) deleteRule(r *http.Request) (any, error) {
+	return a.editRules(func(all []Rule) ([]Rule, error) {
+		i, err := index(r.PathValue("index"), len(all))
+		if err != nil {
+			return nil, err
+		}
+		return slices.Delete(all, i, i+1), nil
+	})
+}
+
+func (a *App) editRules(f func([]Rule) ([]Rule, error)) (any, error) {
+	err := a.change(func(c *Config) (err error) {
+		c.Rules, err = f(c.Rules)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a.rules()
+}
+
+func index(s string, n int) (int, error) {
+	i, err := strconv.Atoi(s)
+	if err != nil || i < 0 || i >= n {
+		return 0, apps.Errorf(apps.NotFound, "there is no rule #%s", clip(s))
+	}
+	return i, nil
+}
+
+func (a *App) setCredential(r *http.Request) (any, error) {
+	var body struct {
+		Password string `json:"password"`
+	}
+	if err := decode(r, &body); err != nil {
+		return nil, err
+	}
+	user := r.PathValue("user")
+	if err := checkCredential(user, body.Password); err != nil {
+		return nil, badRequest(err)
+	}
+	c, err := newCredential(body.Password)
+	if err != nil {
+		return nil, err
+	}
+	err = a.changeCredentials(func(all map[string]credential) error {
+		if len(all) >= maxListed {
+			return apps.Errorf(apps.Limit, "more than %d credentials", maxListed)
+		}
+		all[user] = c
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a.view(r.Context())
+}
+
+func (a *App) deleteCredential(r *http.Request) (any, error) {
+	user := r.PathValue("user")
+	err := a.changeCredentials(func(all map[string]credential) error {
+		if _, ok := all[user]; !ok {
+			return apps.Errorf(apps.NotFound, "there is no credential of %q", clip(user))
+		}
+		delete(all, user)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a.view(r.Context())
+}
+
+func (a *App) status(ctx context.Context) (Status, error) {
+	s := a.settings.Load()
+	st := Status{
+		Listeners: a.doors.status(), Clients: a.entrance.count(), Total: a.entrance.total.Load(), Flows: a.exit.running(),
+		Exits: []ExitStatus{},
+	}
+	all, err := a.exits.look(ctx, func(string) bool { return true }, offerRecheck, true)
+	if err != nil {
+		return Status{}, err
+	}
+	for _, c := range all {
+		e := ExitStatus{ID: c.ID, Name: c.Name, User: c.User, Trusted: s.trusted(c.User), RTT: c.rtt.Microseconds(), Targets: []string{}}
+		if c.menu != nil {
+			e.Targets, e.Exclusions, e.Search = texts(c.menu.targets), texts(c.menu.exclusions), c.menu.search
+		}
+		if c.err != nil {
+			e.Error = c.err.Error()
+		}
+		st.Exits = append(st.Exits, e)
+	}
+	return st, nil
+}

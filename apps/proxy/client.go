@@ -1,0 +1,182 @@
+package proxy
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"ztm/apps"
+)
+
+// manager is what the commands do: it asks the API of the chosen endpoint and prints the answer.
+type manager struct{ apps.Console }
+
+// config makes a change, if it is one, and the changes of a credential, and shows the configuration.
+func (m manager) config(ctx context.Context, ch *Change, addUser, removeUser string) error {
+	var v View
+	if ch != nil {
+		if err := m.Call(ctx, http.MethodPatch, "proxy/config", ch, &v); err != nil {
+			return err
+		}
+	}
+	if removeUser != "" {
+		if err := m.Call(ctx, http.MethodDelete, "proxy/credentials/"+url.PathEscape(removeUser), nil, &v); err != nil {
+			return err
+		}
+	}
+	if addUser != "" {
+		password, err := m.password(addUser)
+		if err != nil {
+			return err
+		}
+		in := map[string]string{"password": password}
+		if err := m.Call(ctx, http.MethodPut, "proxy/credentials/"+url.PathEscape(addUser), in, &v); err != nil {
+			return err
+		}
+	}
+	if err := m.Call(ctx, http.MethodGet, "proxy/config", nil, &v); err != nil {
+		return err
+	}
+	for _, w := range v.Warnings {
+		fmt.Fprintf(m.Stderr(), "warning: %s\n", w)
+	}
+	return m.Print(v, v.table())
+}
+
+// table has a line for each setting, and further lines for further entries of a list.
+func (v View) table() *apps.Table {
+	t := &apps.Table{}
+	add := func(label, none string, entries []string) {
+		if len(entries) == 0 {
+			entries = []string{none}
+		}
+		for _, e := range entries {
+			t.Add(label, e)
+			label = ""
+		}
+	}
+	var routes []string
+	for _, r := range v.Routes {
+		exit := "direct"
+		if r.Exit != "" {
+			exit = "via " + cmp.Or(r.Name, string(r.Exit))
+		}
+		routes = append(routes, r.Pattern+" "+exit)
+	}
+	t.Add("Endpoint", v.Endpoint)
+	add("Listen", "(not listening)", v.Listens)
+	add("DNS", "(off)", orNone(v.DNS))
+	add("Credentials", "(none)", v.Credentials)
+	add("Routes", "(none)", routes)
+	add("Trusted Users", "(own user only)", v.Trust)
+	t.Add("Without Exit", v.Default)
+	add("Targets", "(not an exit)", v.Targets)
+	add("Excluded Targets", "(none)", v.Exclusions)
+	return t
+}
+
+func orNone(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
+}
+
+// password asks for a password where somebody can answer, and reads a line where not.
+func (m manager) password(user string) (string, error) {
+	if f, ok := m.Stdin().(*os.File); ok {
+		if restore, err := hideInput(f); err == nil {
+			defer restore()
+			fmt.Fprintf(m.Stderr(), "Password for %s: ", user)
+			defer fmt.Fprintln(m.Stderr())
+		}
+	}
+	const longest = 255 // bytes: what SOCKS carries
+	line, err := bufio.NewReader(io.LimitReader(m.Stdin(), longest+2)).ReadString('\n')
+	if err != nil && (err != io.EOF || line == "") {
+		return "", errors.New("there is no password on standard input")
+	}
+	return strings.TrimRight(line, "\r\n"), nil
+}
+
+// rules lists the rules, after the change that edit makes, which may be nil.
+func (m manager) rules(ctx context.Context, edit func(out *[]Rule) error) error {
+	var all []Rule
+	if edit == nil {
+		edit = func(out *[]Rule) error { return m.Call(ctx, http.MethodGet, "proxy/rules", nil, out) }
+	}
+	if err := edit(&all); err != nil {
+		return err
+	}
+	t := &apps.Table{Header: []string{"", "TARGETS", "USERS", "ACTION"}}
+	for i, r := range all {
+		t.Add("#"+strconv.Itoa(i), strings.Join(r.Targets, " "), strings.Join(r.Users, " "), r.Action)
+	}
+	return m.Print(all, t)
+}
+
+func (m manager) addRule(ctx context.Context, r Rule, at string) func(*[]Rule) error {
+	path := "proxy/rules"
+	if at != "" {
+		path += "?at=" + at
+	}
+	return func(out *[]Rule) error { return m.Call(ctx, http.MethodPost, path, r, out) }
+}
+
+func (m manager) setRule(ctx context.Context, r Rule, at string) func(*[]Rule) error {
+	return func(out *[]Rule) error { return m.Call(ctx, http.MethodPut, "proxy/rules/"+at, r, out) }
+}
+
+func (m manager) deleteRule(ctx context.Context, at string) func(*[]Rule) error {
+	return func(out *[]Rule) error { return m.Call(ctx, http.MethodDelete, "proxy/rules/"+at, nil, out) }
+}
+
+// status shows what the proxy is doing and which exits it sees.
+func (m manager) status(ctx context.Context) error {
+	var s Status
+	if err := m.Call(ctx, http.MethodGet, "proxy/status", nil, &s); err != nil {
+		return err
+	}
+	t := &apps.Table{}
+	for _, l := range s.Listeners {
+		what, state := "Listen", "open"
+		if l.DNS {
+			what = "DNS"
+		}
+		if !l.Open {
+			state = l.Error
+		}
+		t.Add(what, cmp.Or(l.Bound, l.Listen), state)
+	}
+	t.Add("Clients", strconv.Itoa(s.Clients), fmt.Sprintf("%d in all", s.Total))
+	t.Add("Flows", strconv.Itoa(s.Flows), "of peers, leaving here")
+	for _, e := range s.Exits {
+		t.Add("Exit", e.Name, e.describe())
+	}
+	return m.Print(s, t)
+}
+
+func (e ExitStatus) describe() string {
+	words := []string{"of user " + e.User}
+	switch {
+	case e.Error != "":
+		words = append(words, e.Error)
+	case len(e.Targets) == 0:
+		words = append(words, "serves nothing")
+	default:
+		words = append(words, time.Duration(e.RTT*1000).Round(10*time.Microsecond).String(), strings.Join(e.Targets, " "))
+	}
+	if !e.Trusted {
+		words = append(words, "(used by --via alone: its user is not trusted)")
+	}
+	return strings.Join(words, ", ")
+}

@@ -1,0 +1,204 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"ztm/apps"
+)
+
+// Commands returns the command `ztm proxy`.
+func Commands(c apps.Console) *cli.Command {
+	m := manager{c}
+	return &cli.Command{
+		Name:  "proxy",
+		Usage: "Reach whole networks through other endpoints, by SOCKS and HTTP",
+		Description: example(
+			"ztm proxy config --add-target '*.svc.cluster.local'    # where the services are",
+			"ztm proxy config --set-listen 0.0.0.0:1080             # where they are wanted",
+			"curl -x http://127.0.0.1:1080 http://svc-a.svc:8080"),
+		Subcommands: []*cli.Command{configCommand(m), rulesCommand(m), statusCommand(m)},
+	}
+}
+
+// example formats command lines for a description.
+func example(lines ...string) string { return "Example:\n   " + strings.Join(lines, "\n   ") }
+
+func configCommand(m manager) *cli.Command {
+	return &cli.Command{
+		Name:      "config",
+		Usage:     "Show or change what is served here and where clients go",
+		UsageText: "ztm proxy config [OPTIONS]",
+		Description: "A PATTERN is a name, *.SUFFIX, an address, a network such as 10.43.0.0/16, or *, each with :PORT or\n" +
+			":PORT-PORT if only those ports are meant. Names are resolved where the connection leaves the mesh, and the\n" +
+			"addresses are checked again there. Addresses of the exit itself (127.0.0.0/8, 169.254.0.0/16 and their like)\n" +
+			"are targets only if they are named; * does not name them. A name without a dot, or with one, also goes to an\n" +
+			"exit that serves it with a search domain of that exit's /etc/resolv.conf appended: svc-a.svc as\n" +
+			"svc-a.svc.cluster.local. A trailing dot prevents that.\n\n" +
+			"Clients here use the exits of my own user. Exits of others are used if their user is trusted, or for the\n" +
+			"patterns of --via, and if their rules allow it: an exit sees what passes. Browsers find their settings at\n" +
+			"http://LISTEN/proxy.pac.\n\n" + example(
+			"ztm proxy config --set-listen 1080 unix:/run/proxy.sock",
+			"ztm proxy config --add-target 10.43.0.0/16 '*.svc.cluster.local' --add-exclusion 10.43.0.1",
+			"ztm proxy config --via '*.corp.example.com=ep-office' --direct '*.example.com'",
+			"ztm proxy config --add-credential alice < password.txt"),
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "set-listen", Usage: "listen on these `ADDRESSES` alone, [IP:]PORT or unix:PATH; 'off' for none"},
+			&cli.StringSliceFlag{Name: "add-target", Usage: "serve this `PATTERN` from here"},
+			&cli.StringSliceFlag{Name: "remove-target", Usage: "serve this `PATTERN` no more"},
+			&cli.StringSliceFlag{Name: "add-exclusion", Usage: "serve all targets but this `PATTERN`"},
+			&cli.StringSliceFlag{Name: "remove-exclusion", Usage: "exclude this `PATTERN` no more"},
+			&cli.StringSliceFlag{Name: "via", Usage: "send a pattern to one exit: `PATTERN=EP`"},
+			&cli.StringSliceFlag{Name: "direct", Usage: "connect from here to this `PATTERN`"},
+			&cli.StringSliceFlag{Name: "remove-via", Usage: "remove the route of this `PATTERN`, of --via or --direct"},
+			&cli.StringSliceFlag{Name: "trust", Usage: "use the exits of this `USER` as my own; * is every user"},
+			&cli.StringSliceFlag{Name: "distrust", Usage: "use the exits of this `USER` no more"},
+			&cli.StringFlag{Name: "default", Usage: "what no exit serves: `refuse|direct`"},
+			&cli.StringFlag{Name: "dns", Usage: "answer DNS on this `[ADDRESS]`, [IP:]PORT; without it, no more"},
+			&cli.StringFlag{Name: "add-credential", Usage: "let this `USER` in by a password, which is read from standard input"},
+			&cli.StringFlag{Name: "remove-credential", Usage: "let this `USER` in no more"},
+		},
+		Action: func(x *cli.Context) error {
+			ch, err := changeOf(x)
+			if err != nil {
+				return err
+			}
+			return m.config(x.Context, ch, x.String("add-credential"), x.String("remove-credential"))
+		},
+	}
+}
+
+// changeOf reads the change that the options ask for, nil if they ask for none.
+func changeOf(x *cli.Context) (*Change, error) {
+	if err := noArguments(x); err != nil {
+		return nil, err
+	}
+	ch := &Change{
+		AddTargets: x.StringSlice("add-target"), RemoveTargets: x.StringSlice("remove-target"),
+		AddExclusions: x.StringSlice("add-exclusion"), RemoveExclusions: x.StringSlice("remove-exclusion"),
+		Direct: x.StringSlice("direct"), RemoveRoutes: x.StringSlice("remove-via"),
+		Trust: x.StringSlice("trust"), Distrust: x.StringSlice("distrust"),
+	}
+	if x.IsSet("set-listen") {
+		listens := []string{}
+		for _, l := range x.StringSlice("set-listen") {
+			if l != "" && l != "off" {
+				listens = append(listens, l)
+			}
+		}
+		ch.SetListens = &listens
+	}
+	for _, text := range x.StringSlice("via") {
+		pattern, ep, ok := strings.Cut(text, "=")
+		if !ok || ep == "" {
+			return nil, usage(fmt.Sprintf("--via %q: want PATTERN=EP", text))
+		}
+		if ch.Via == nil {
+			ch.Via = map[string]string{}
+		}
+		ch.Via[pattern] = ep
+	}
+	if x.IsSet("default") {
+		v := x.String("default")
+		ch.Default = &v
+	}
+	if x.IsSet("dns") {
+		v := strings.TrimSuffix(x.String("dns"), "off")
+		ch.DNS = &v
+	}
+	changes := 0
+	for _, name := range x.LocalFlagNames() {
+		if !strings.HasSuffix(name, "-credential") {
+			changes++
+		}
+	}
+	if changes == 0 {
+		return nil, nil
+	}
+	return ch, nil
+}
+
+func rulesCommand(m manager) *cli.Command {
+	return &cli.Command{
+		Name:      "rules",
+		Usage:     "Show or change who may reach what through this exit",
+		UsageText: "ztm proxy rules [--index N] [--insert | --delete] [--users USER ...] [--targets PATTERN ...] [--action allow|deny]",
+		Description: "The first rule about the user and the destination decides. Without one, I may and others may not. Without\n" +
+			"--index, a rule is added at the end; with it, rule N is changed, or one is inserted before it (--insert), or\n" +
+			"it is deleted (--delete).\n\n" + example(
+			"ztm proxy rules --users bob carol --targets '*.svc.cluster.local:443' --action allow",
+			"ztm proxy rules --index 0 --insert --users bob --targets 10.43.0.1 --action deny",
+			"ztm proxy rules --index 2 --delete"),
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "index", Usage: "the number of a rule, `N`"},
+			&cli.BoolFlag{Name: "insert", Usage: "insert a rule, instead of changing one"},
+			&cli.BoolFlag{Name: "delete", Usage: "delete the rule"},
+			&cli.StringSliceFlag{Name: "users", Usage: "the rule is about this `USER`; * is every user of the mesh"},
+			&cli.StringSliceFlag{Name: "targets", Usage: "the rule is about this `PATTERN`"},
+			&cli.StringFlag{Name: "action", Usage: "`allow|deny`"},
+		},
+		Action: func(x *cli.Context) error {
+			edit, err := editOf(m, x)
+			if err != nil {
+				return err
+			}
+			return m.rules(x.Context, edit)
+		},
+	}
+}
+
+// editOf reads the change of the rules that the options ask for, nil if they ask for none.
+func editOf(m manager, x *cli.Context) (func(*[]Rule) error, error) {
+	if err := noArguments(x); err != nil {
+		return nil, err
+	}
+	r := Rule{Users: x.StringSlice("users"), Targets: x.StringSlice("targets"), Action: x.String("action")}
+	given := len(r.Users)+len(r.Targets) > 0 || r.Action != ""
+	at := x.String("index")
+	if _, err := strconv.ParseUint(at, 10, 16); at != "" && err != nil {
+		return nil, usage(fmt.Sprintf("--index %q: want a number", at))
+	}
+	switch {
+	case x.Bool("delete") && (at == "" || given || x.Bool("insert")):
+		return nil, usage("--delete goes with --index alone")
+	case x.Bool("delete"):
+		return m.deleteRule(x.Context, at), nil
+	case at != "" && !x.Bool("insert") && given:
+		return m.setRule(x.Context, r, at), nil
+	case given && r.Action == "":
+		return nil, usage("a new rule needs --action allow or --action deny")
+	case given:
+		return m.addRule(x.Context, r, at), nil
+	case at != "" || x.Bool("insert"):
+		return nil, usage("say what the rule is: --users, --targets, --action")
+	}
+	return nil, nil
+}
+
+func statusCommand(m manager) *cli.Command {
+	return &cli.Command{
+		Name:        "status",
+		Usage:       "Show listeners, connections, and the exits that are seen from here",
+		UsageText:   "ztm proxy status",
+		Description: example("ztm proxy status", "ztm ep office proxy status -o json"),
+		Action: func(x *cli.Context) error {
+			if err := noArguments(x); err != nil {
+				return err
+			}
+			return m.status(x.Context)
+		},
+	}
+}
+
+func noArguments(x *cli.Context) error {
+	if x.Args().Present() {
+		return usage("unexpected argument " + x.Args().First())
+	}
+	return nil
+}
+
+func usage(text string) error { return &apps.UsageError{Err: errors.New(text)} }

@@ -1,0 +1,228 @@
+package proxy
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+)
+
+// Config is what the owner of an endpoint has set. It is kept in the agent's database and shown by the API. The zero
+// value listens nowhere and is no exit.
+type Config struct {
+	Listens    []string `json:"listens,omitempty"`    // "ip:port" or "unix:/path"
+	Targets    []string `json:"targets,omitempty"`    // patterns: what this exit serves
+	Exclusions []string `json:"exclusions,omitempty"` // patterns: what it does not serve after all
+	Rules      []Rule   `json:"rules,omitempty"`      // who may use it
+	Routes     []Route  `json:"routes,omitempty"`     // where the clients here leave the mesh, by pattern
+	Trust      []string `json:"trust,omitempty"`      // users, beside the own one, whose exits are chosen by themselves
+	Default    string   `json:"default,omitempty"`    // without an exit: "refuse" (also "") or "direct"
+	DNS        string   `json:"dns,omitempty"`        // "ip:port" to answer DNS on; "" is off
+}
+
+// Route sends what matches a pattern to one exit, or out from here. The most specific matching route decides, before
+// any choice among exits.
+type Route struct {
+	Pattern string      `json:"pattern"`
+	Exit    identity.ID `json:"exit,omitempty"` // "" is no exit: connect from here
+}
+
+// settings is a Config that was checked. It does not change.
+type settings struct {
+	listens []listenAddr
+	exit    *policy // of flows from peers
+	direct  *policy // of clients that leave from here
+	routes  []route
+	trust   []string
+	open    bool           // without an exit, connect from here
+	dns     netip.AddrPort // invalid if off
+}
+
+type route struct {
+	pattern pattern
+	exit    identity.ID
+}
+
+const (
+	refuse    = "refuse"
+	direct    = "direct"
+	maxListed = 4096 // entries of each list of a Config
+)
+
+// read checks the configuration of an endpoint of the user owner.
+func (c Config) read(owner string) (*settings, error) {
+	for _, n := range []int{len(c.Listens), len(c.Targets), len(c.Exclusions), len(c.Rules), len(c.Routes), len(c.Trust)} {
+		if n > maxListed {
+			return nil, fmt.Errorf("a list has more than %d entries", maxListed)
+		}
+	}
+	s := &settings{exit: &policy{owner: owner}, direct: &policy{owner: owner}, trust: c.Trust}
+	for _, step := range []func(*settings) error{c.readListens, c.readExit, c.readRoutes} {
+		if err := step(s); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (c Config) readListens(s *settings) error {
+	for _, text := range c.Listens {
+		l, err := parseListen(text)
+		if err != nil {
+			return err
+		}
+		s.listens = append(s.listens, l)
+	}
+	if c.DNS == "" {
+		return nil
+	}
+	l, err := parseListen(c.DNS)
+	if err != nil || l.network != "tcp" {
+		return fmt.Errorf("DNS address %q: want [ip:]port", clip(c.DNS))
+	}
+	s.dns, err = netip.ParseAddrPort(l.address)
+	return err
+}
+
+func (c Config) readExit(s *settings) (err error) {
+	if s.exit.targets, err = parsePatterns(c.Targets); err != nil {
+		return err
+	}
+	if s.exit.exclusions, err = parsePatterns(c.Exclusions); err != nil {
+		return err
+	}
+	for _, r := range c.Rules {
+		one, err := parseRule(r)
+		if err != nil {
+			return err
+		}
+		s.exit.rules = append(s.exit.rules, one)
+	}
+	return nil
+}
+
+func (c Config) readRoutes(s *settings) error {
+	for _, r := range c.Routes {
+		p, err := parsePattern(r.Pattern)
+		if err != nil {
+			return err
+		}
+		s.routes = append(s.routes, route{p, r.Exit})
+		if r.Exit == "" {
+			s.direct.targets = append(s.direct.targets, p)
+		}
+	}
+	switch c.Default {
+	case direct:
+		s.open = true
+		s.direct.targets = append(s.direct.targets, pattern{any: true, lo: 1, hi: 65535})
+	case refuse, "":
+	default:
+		return fmt.Errorf("default %q: want %s or %s", clip(c.Default), refuse, direct)
+	}
+	return nil
+}
+
+// text returns c, of which s was read, with everything written in the one way.
+func (s *settings) text(c Config) Config {
+	c.Listens = c.Listens[:0:0]
+	for _, l := range s.listens {
+		c.Listens = append(c.Listens, l.String())
+	}
+	c.Targets, c.Exclusions, c.Rules = texts(s.exit.targets), texts(s.exit.exclusions), nil
+	for _, r := range s.exit.rules {
+		c.Rules = append(c.Rules, r.text())
+	}
+	c.Routes = nil
+	for _, r := range s.routes {
+		c.Routes = append(c.Routes, Route{Pattern: r.pattern.String(), Exit: r.exit})
+	}
+	if c.DNS = ""; s.dns.IsValid() {
+		c.DNS = s.dns.String()
+	}
+	return c
+}
+
+// routeOf returns the most specific route that is about d.
+func (s *settings) routeOf(d dest) (route, bool) {
+	var best route
+	found := false
+	for _, r := range s.routes {
+		if r.pattern.match(d) && (!found || r.pattern.weight() > best.pattern.weight()) {
+			best, found = r, true
+		}
+	}
+	return best, found
+}
+
+// trusted reports whether exits of the user are chosen without being named by a route.
+func (s *settings) trusted(user string) bool {
+	return user == s.exit.owner || slices.Contains(s.trust, user)
+}
+
+// listenAddr is where clients connect to.
+type listenAddr struct{ network, address string } // "tcp" and "ip:port", or "unix" and an absolute path
+
+func (l listenAddr) String() string {
+	if l.network == "unix" {
+		return "unix:" + l.address
+	}
+	return l.address
+}
+
+// parseListen reads "port", "ip:port", "[ip]:port" or "unix:/path". A port alone listens on 127.0.0.1; port 0 lets the
+// system choose.
+func parseListen(s string) (listenAddr, error) {
+	if path, ok := strings.CutPrefix(s, "unix:"); ok {
+		if !filepath.IsAbs(path) || len(path) > maxSocketPath {
+			return listenAddr{}, fmt.Errorf("listen %q: want an absolute path of at most %d bytes", clip(s), maxSocketPath)
+		}
+		return listenAddr{"unix", filepath.Clean(path)}, nil
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		host, port = "127.0.0.1", s
+	} else if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	addr, addrErr := netip.ParseAddr(host)
+	n, portErr := strconv.ParseUint(port, 10, 16)
+	if addrErr != nil || portErr != nil {
+		return listenAddr{}, fmt.Errorf("listen %q: want [ip:]port (0.0.0.0:port for all addresses) or unix:/path", clip(s))
+	}
+	return listenAddr{"tcp", netip.AddrPortFrom(addr.Unmap(), uint16(n)).String()}, nil
+}
+
+// maxSocketPath is what sun_path holds everywhere, in bytes (104 with the final zero on the BSDs).
+const maxSocketPath = 103
+
+// warnings says, for a person, what about the configuration is dangerous.
+func (c Config) warnings(credentials int) []string {
+	var out []string
+	for _, text := range c.Listens {
+		l, err := parseListen(text)
+		if err == nil && credentials == 0 && l.network == "tcp" && !loopback(l.address) {
+			out = append(out, fmt.Sprintf("anybody who reaches %s may use this proxy: set a password with --add-credential USER", l))
+		}
+	}
+	if c.DNS != "" {
+		if l, err := parseListen(c.DNS); err == nil && !loopback(l.address) {
+			out = append(out, fmt.Sprintf("anybody who reaches %s may resolve names here", l))
+		}
+	}
+	return out
+}
+
+func loopback(address string) bool {
+	ap, err := netip.ParseAddrPort(address)
+	return err == nil && ap.Addr().IsLoopback()
+}
+
+// badRequest turns what is wrong with a configuration into an answer of the API.
+func badRequest(err error) error { return apps.Errorf(apps.BadRequest, "%v", err) }

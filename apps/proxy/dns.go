@@ -1,0 +1,330 @@
+package proxy
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"sync"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+)
+
+// The resolver of the entrance, for programs that do not speak to a proxy but need the names:
+//
+//	1. read      one question, over UDP or TCP (RFC 1035, RFC 7766)
+//	2. route     which exit serves the name: as for a connection, but without search domains
+//	3. ask       the exit for the records ("resolve"), which it tells as far as its policy permits
+//	   forward   the message as it is to the name servers of this device, if no exit serves the name
+//	4. answer    with a short lifetime, as nothing is known of the true one
+
+const (
+	maxQuestions   = 256              // at work at a time; further ones are dropped, as the network would
+	dnsTimeout     = 5 * time.Second  // for one question
+	dnsIdle        = 10 * time.Second // of a TCP connection between two questions
+	upstreamTry    = 2 * time.Second  // for one name server
+	answerLifetime = 5                // seconds
+	minUDPAnswer   = 512              // bytes: what every resolver takes (RFC 1035 section 4.2.1)
+	maxUDPAnswer   = 1232             // bytes: what passes without fragments (RFC 9715 section 3)
+	maxMessage     = 65535            // bytes
+)
+
+// resolver answers DNS questions.
+type resolver struct {
+	router *router
+	sys    *system
+	log    *slog.Logger
+	slots  chan struct{} // capacity maxQuestions
+}
+
+// dnsService is a resolver that listens.
+type dnsService struct {
+	*resolver
+	ctx   context.Context // of the questions; ends with the app
+	udp   net.PacketConn
+	tcp   net.Listener
+	work  sync.WaitGroup
+	mu    sync.Mutex
+	conns map[net.Conn]struct{} // guarded by mu; nil when closed
+}
+
+// listen opens both sockets on one address.
+func (r *resolver) listen(ctx context.Context, address string) (service, error) {
+	var config net.ListenConfig
+	udp, err := config.ListenPacket(ctx, "udp", address)
+	if err != nil {
+		return nil, err
+	}
+	tcp, err := config.Listen(ctx, "tcp", udp.LocalAddr().String())
+	if err != nil {
+		udp.Close()
+		return nil, err
+	}
+	return &dnsService{resolver: r, ctx: ctx, udp: udp, tcp: tcp, conns: map[net.Conn]struct{}{}}, nil
+}
+
+func (d *dnsService) Bound() string { return d.udp.LocalAddr().String() }
+
+func (d *dnsService) Close() error {
+	d.mu.Lock()
+	for c := range d.conns {
+		c.Close()
+	}
+	d.conns = nil
+	d.mu.Unlock()
+	return errors.Join(d.udp.Close(), d.tcp.Close())
+}
+
+// Serve answers until Close.
+func (d *dnsService) Serve() {
+	d.work.Go(d.serveUDP)
+	d.work.Go(d.serveTCP)
+	d.work.Wait()
+}
+
+func (d *dnsService) serveUDP() {
+	buf := make([]byte, maxMessage)
+	for {
+		n, from, err := d.udp.ReadFrom(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue // of one datagram: Windows reports a client that has gone
+		}
+		question := append([]byte(nil), buf[:n]...)
+		select {
+		case d.slots <- struct{}{}:
+		default:
+			continue
+		}
+		d.work.Go(func() {
+			defer func() { <-d.slots }()
+			if a := d.answer(d.ctx, question, "udp"); a != nil {
+				d.udp.WriteTo(a, from)
+			}
+		})
+	}
+}
+
+func (d *dnsService) serveTCP() {
+	for {
+		c, err := d.tcp.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			wait(d.ctx, time.Second)
+			continue
+		}
+		if !d.enter(c) {
+			c.Close()
+			continue
+		}
+		d.work.Go(func() { d.serveConn(c) })
+	}
+}
+
+func (d *dnsService) enter(c net.Conn) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.conns == nil || len(d.conns) >= maxQuestions {
+		return false
+	}
+	d.conns[c] = struct{}{}
+	return true
+}
+
+// serveConn answers the questions of a TCP connection in turn. Each has its length before it, in two bytes.
+func (d *dnsService) serveConn(c net.Conn) {
+	defer func() {
+		c.Close()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.conns, c)
+	}()
+	for {
+		c.SetDeadline(time.Now().Add(dnsIdle))
+		question, err := readMessage(c)
+		if err != nil {
+			return
+		}
+		a := d.answer(d.ctx, question, "tcp")
+		if a == nil {
+			return
+		}
+		c.SetDeadline(time.Now().Add(dnsIdle))
+		if writeMessage(c, a) != nil {
+			return
+		}
+	}
+}
+
+func readMessage(r io.Reader) ([]byte, error) {
+	var size [2]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return nil, err
+	}
+	b := make([]byte, binary.BigEndian.Uint16(size[:]))
+	_, err := io.ReadFull(r, b)
+	return b, err
+}
+
+func writeMessage(w io.Writer, b []byte) error {
+	_, err := w.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...))
+	return err
+}
+
+// answer returns the answer to a message, or nil if it deserves none.
+func (r *resolver) answer(ctx context.Context, message []byte, network string) []byte {
+	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
+	defer cancel()
+	q, err := readQuestion(message)
+	if err != nil {
+		return nil
+	}
+	if q.code != dnsmessage.RCodeSuccess {
+		return q.reply(records{}, q.code, network)
+	}
+	rec, err := r.ask(ctx, q)
+	switch {
+	case err == nil:
+		return q.reply(rec, dnsmessage.RCodeSuccess, network)
+	case apps.CodeOf(err) == noExit:
+		return r.forward(ctx, message, q, network)
+	}
+	r.log.Debug("name not resolved", "err", err)
+	return q.reply(records{}, dnsmessage.RCodeServerFailure, network)
+}
+
+// ask asks the exit that serves the name. The error has the code [noExit] if there is none.
+func (r *resolver) ask(ctx context.Context, q question) (records, error) {
+	d, err := newDest(q.name.String(), 0)
+	if err != nil || d.name == "" {
+		return records{}, apps.Errorf(noExit, "not a host name")
+	}
+	d.full = true
+	var rec records
+	use := func(id identity.ID) (err error) {
+		rec, err = r.resolveAt(ctx, id, d.name, q.qtype)
+		return err
+	}
+	s := r.router.settings()
+	if rt, ok := s.routeOf(d); ok {
+		if rt.exit == "" {
+			return records{}, apps.Errorf(noExit, "%s is resolved here", d.name)
+		}
+		err = use(rt.exit)
+		return rec, err
+	}
+	err = r.router.chooseAmong(ctx, s, d, offerFresh, false, use)
+	return rec, err
+}
+
+// resolveAt asks one exit. Of a type that exits do not tell there are no records.
+func (r *resolver) resolveAt(ctx context.Context, id identity.ID, name string, qtype dnsmessage.Type) (records, error) {
+	var rec records
+	kind := ""
+	switch qtype {
+	case dnsmessage.TypeA:
+		kind = "A"
+	case dnsmessage.TypeAAAA:
+		kind = "AAAA"
+	case dnsmessage.TypeCNAME:
+		kind = "CNAME"
+	case dnsmessage.TypeSRV:
+		kind = "SRV"
+	default:
+		return rec, nil
+	}
+	if self := r.router.mesh.Self(); id == self.ID {
+		return r.router.own.records(ctx, self.User, name, kind)
+	}
+	err := ask(ctx, r.router.mesh, id, "proxy/resolve", url.Values{"name": {name}, "type": {kind}}, &rec, nil)
+	return rec, err
+}
+
+// forward asks the name servers of this device, one after the other, and returns the first answer as it is. Where it
+// is not known which they are, as on Windows, the system's resolver is asked for addresses.
+func (r *resolver) forward(ctx context.Context, message []byte, q question, network string) []byte {
+	servers, known := r.sys.nameServers()
+	if !known {
+		rec, err := r.resolveHere(ctx, q)
+		if err == nil {
+			return q.reply(rec, dnsmessage.RCodeSuccess, network)
+		}
+	}
+	for _, server := range servers {
+		a, err := r.exchange(ctx, server, message, network)
+		if err == nil {
+			return a
+		}
+		r.log.Debug("name server did not answer", "server", server.String(), "err", err)
+	}
+	return q.reply(records{}, dnsmessage.RCodeServerFailure, network)
+}
+
+func (r *resolver) resolveHere(ctx context.Context, q question) (records, error) {
+	found, err := r.sys.Resolver.LookupNetIP(ctx, "ip", q.name.String())
+	if notFound(err) {
+		return records{Missing: true}, nil
+	}
+	var rec records
+	for _, a := range found[:min(len(found), maxAddresses)] {
+		rec.Addrs = append(rec.Addrs, a.Unmap())
+	}
+	return rec, err
+}
+
+// exchange sends a message to a name server. Over UDP, the source port and the ID are new for each question; answers
+// that do not fit are not the server's.
+func (r *resolver) exchange(ctx context.Context, server netip.AddrPort, message []byte, network string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, upstreamTry)
+	defer cancel()
+	c, err := r.sys.Dial(ctx, network, server.String())
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	deadline, _ := ctx.Deadline()
+	c.SetDeadline(deadline)
+	asked := append([]byte(nil), message...)
+	id := newID()
+	binary.BigEndian.PutUint16(asked, id)
+	send, receive := writeMessage, readMessage
+	if network == "udp" {
+		send, receive = writeDatagram, readDatagram
+	}
+	if err := send(c, asked); err != nil {
+		return nil, err
+	}
+	for {
+		a, err := receive(c)
+		if err != nil {
+			return nil, err
+		}
+		if len(a) >= 12 && binary.BigEndian.Uint16(a) == id && sameQuestion(asked, a) {
+			copy(a, message[:2])
+			return a, nil
+		}
+	}
+}
+
+func writeDatagram(w io.Writer, b []byte) error {
+	_, err := w.Write(b)
+	return err
+}
+
+func readDatagram(r io.Reader) ([]byte, error) {
+	b := make([]byte, maxMessage)
+	n, err := r.Read(b)
+	return b[:n], err
+}

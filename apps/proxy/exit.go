@@ -1,0 +1,230 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/splice"
+)
+
+// The exit's side of a flow:
+//
+//	1. Serve     path "tcp" or "udp", query target=host:port; the user is the one of the flow's certificate
+//	2. resolve   the name, here, to the addresses that the policy permits this user
+//	3. dialAny   connect; what goes wrong becomes the refusal of the flow, and reaches the client as such
+//	4. Accept    only now; the target may speak first
+//	5. Join      until both directions have ended, or until the policy no longer permits the flow
+//
+// Path "targets" tells a peer what it may reach through this exit, path "resolve" what a name resolves to here.
+
+// exit lets peers reach what this endpoint's policy permits them.
+type exit struct {
+	policy func() *policy // the policy in force
+	sys    *system
+	log    *slog.Logger
+
+	mu    sync.Mutex
+	flows map[*granted]struct{} // guarded by mu
+	count map[identity.ID]int   // flows of each peer, connecting ones included; guarded by mu
+}
+
+func newExit(p func() *policy, sys *system, log *slog.Logger) *exit {
+	return &exit{policy: p, sys: sys, log: log, flows: map[*granted]struct{}{}, count: map[identity.ID]int{}}
+}
+
+// granted is a running flow and why it is: what the policy is asked again when it changes.
+type granted struct {
+	user   string
+	dest   dest // in full, as it was resolved
+	addr   netip.Addr
+	cancel context.CancelFunc
+}
+
+// maxFlows of one peer: a thousand times the needs of a browser, and a bound on this endpoint's sockets.
+const maxFlows = 8192
+
+// errRevoked is why a flow ends that is no longer permitted.
+var errRevoked = errors.New("no longer permitted")
+
+// serve handles one flow of a peer.
+func (e *exit) serve(ctx context.Context, f apps.Flow) {
+	peer := f.Peer()
+	if !e.enter(peer.ID) {
+		f.Refuse(apps.Errorf(apps.Limit, "more than %d connections of one endpoint", maxFlows))
+		return
+	}
+	defer e.leave(peer.ID)
+
+	var err error
+	switch f.Path() {
+	case "tcp":
+		err = e.serveStream(ctx, f)
+	case "udp":
+		err = e.serveDatagrams(ctx, f)
+	case "targets":
+		err = e.serveTargets(f)
+	case "resolve":
+		err = e.serveResolve(ctx, f)
+	default:
+		err = apps.Errorf(apps.NotFound, "the proxy has no %q", clip(f.Path()))
+	}
+	if err != nil {
+		e.log.Debug("flow refused", "peer", peer.ID, "user", peer.User, "flow", clip(f.Path()), "err", err)
+		f.Refuse(err)
+	}
+}
+
+func (e *exit) enter(id identity.ID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.count[id] >= maxFlows {
+		return false
+	}
+	e.count[id]++
+	return true
+}
+
+func (e *exit) leave(id identity.ID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.count[id]--; e.count[id] == 0 {
+		delete(e.count, id)
+	}
+}
+
+// serveStream answers "tcp". An error means that the flow was not accepted.
+func (e *exit) serveStream(ctx context.Context, f apps.Flow) error {
+	target, g, err := e.dialFor(ctx, f, "tcp")
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	ctx, release := e.hold(ctx, g)
+	defer release()
+	conn, err := f.Accept()
+	if err != nil {
+		return err
+	}
+	if _, _, err := splice.Join(ctx, conn, target); err != nil {
+		e.log.Debug("flow ended", "peer", f.Peer().ID, "user", g.user, "flow", "tcp", "err", err)
+	}
+	return nil
+}
+
+// dialFor connects to what the flow asks for.
+func (e *exit) dialFor(ctx context.Context, f apps.Flow, network string) (net.Conn, *granted, error) {
+	d, err := parseDest(f.Query().Get("target"))
+	if err != nil {
+		return nil, nil, apps.Errorf(apps.BadRequest, "target: %v", err)
+	}
+	return e.dial(ctx, f.Peer().User, network, d)
+}
+
+// dial connects to d on behalf of a user. It is also how this endpoint's own clients leave through it.
+func (e *exit) dial(ctx context.Context, user, network string, d dest) (net.Conn, *granted, error) {
+	full, addrs, err := e.resolve(ctx, user, d)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := e.sys.dialAny(ctx, network, addrs, d.port)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, &granted{user: user, dest: full, addr: remoteAddr(c, addrs[0])}, nil
+}
+
+// remoteAddr returns the address at the other end of c.
+func remoteAddr(c net.Conn, otherwise netip.Addr) netip.Addr {
+	if ap, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
+		return ap.Addr().Unmap()
+	}
+	return otherwise
+}
+
+// hold keeps the flow under the policy: the returned context ends when [exit.revoke] finds it no longer permitted,
+// and at the latest when release is called.
+func (e *exit) hold(ctx context.Context, g *granted) (_ context.Context, release func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	g.cancel = func() { cancel(errRevoked) }
+	e.mu.Lock()
+	e.flows[g] = struct{}{}
+	e.mu.Unlock()
+	if e.policy().permit(g.user, g.dest, g.addr) != nil { // it changed while we connected
+		g.cancel()
+	}
+	return ctx, func() {
+		e.mu.Lock()
+		delete(e.flows, g)
+		e.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+// revoke ends the flows that the policy in force does not permit.
+func (e *exit) revoke() {
+	p := e.policy()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for g := range e.flows {
+		if p.permit(g.user, g.dest, g.addr) != nil {
+			g.cancel()
+		}
+	}
+}
+
+// running returns how many flows leave through here.
+func (e *exit) running() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.flows)
+}
+
+// serveTargets answers "targets": one JSON object, then the end.
+func (e *exit) serveTargets(f apps.Flow) error {
+	o, err := e.offerTo(f.Peer().User)
+	if err != nil {
+		return err
+	}
+	return answer(f, o)
+}
+
+// serveResolve answers "resolve", query name and type: one JSON object, then the end.
+func (e *exit) serveResolve(ctx context.Context, f apps.Flow) error {
+	q := f.Query()
+	a, err := e.records(ctx, f.Peer().User, q.Get("name"), q.Get("type"))
+	if err != nil {
+		return err
+	}
+	return answer(f, a)
+}
+
+// answer accepts the flow and says v. The peer may have gone: then there is nobody to tell, or to refuse.
+func answer(f apps.Flow, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	c, err := f.Accept()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.Write(b); err == nil {
+		endWrite(c)
+	}
+	return nil
+}
+
+// endWrite half-closes c where that is possible.
+func endWrite(c net.Conn) {
+	if w, ok := c.(interface{ CloseWrite() error }); ok {
+		w.CloseWrite()
+	}
+}

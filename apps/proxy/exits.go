@@ -1,0 +1,277 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+)
+
+// exits knows what the exits of the mesh offer this endpoint. It asks them when somebody wants to know, not on a
+// timer, and remembers an answer for a few seconds.
+//
+//	look   -> which endpoints are exits (the mesh's directory), which answers are too old
+//	run    -> asks those, in parallel, once for all who wait
+//	look   <- the answers; an exit that keeps silent is not waited for twice
+type exits struct {
+	mesh   apps.Mesh
+	self   func() (offer, error) // what this endpoint offers its own user
+	wanted chan identity.ID      // unbuffered, never closed: exits to ask
+	gone   chan struct{}         // closed when run has ended
+
+	mu       sync.Mutex             // guards what follows
+	known    map[identity.ID]*known // by exit
+	listed   []apps.Endpoint        // the directory's last answer, if it was not empty
+	listedAt time.Time
+}
+
+// known is what is known about an exit. Guarded by exits.mu.
+type known struct {
+	offer *menu         // the last answer, nil if there is none or it was empty
+	at    time.Time     // when the last answer came
+	rtt   time.Duration // the shortest of the recent round trips; 0 if there was none
+	err   error         // why there is no answer: the exit is in doubt, and only the patient wait for it
+	tried time.Time     // when the exit was last asked
+	asked chan struct{} // closed when the answer to the question under way is here; nil if there is none
+}
+
+// menu is an offer that was read.
+type menu struct {
+	targets    []pattern
+	exclusions []pattern
+	search     []string
+	ndots      int
+}
+
+// candidate is an exit with a fresh answer, or with the reason why there is none.
+type candidate struct {
+	apps.Endpoint
+	menu *menu
+	rtt  time.Duration
+	err  error
+}
+
+const (
+	offerFresh   = 5 * time.Second         // so long an answer is used
+	offerRenew   = 2500 * time.Millisecond // an older answer is used, and a new one asked for
+	offerRetry   = time.Second             // between questions to an exit in doubt, unless somebody waits for it
+	offerTimeout = 5 * time.Second         // so long an exit may think
+	listFresh    = time.Second             // so long the list of exits is used
+	maxOffer     = 1 << 20                 // bytes of an answer: some 10,000 targets
+	exitOffer    = "proxy/exit"            // in Endpoint.Offers of every exit
+)
+
+func newExits(m apps.Mesh, self func() (offer, error)) *exits {
+	return &exits{mesh: m, self: self, wanted: make(chan identity.ID), gone: make(chan struct{}), known: map[identity.ID]*known{}}
+}
+
+// run asks exits until ctx ends.
+func (e *exits) run(ctx context.Context) {
+	defer close(e.gone)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case id := <-e.wanted:
+			asking.Go(func() { e.ask(ctx, id) })
+		}
+	}
+}
+
+// look returns the exits that are online and whose user is trusted. Answers older than fresh are asked for again.
+// Exits that did not answer the last time are waited for only if patient: one sick exit must not delay every
+// connection through the others.
+func (e *exits) look(ctx context.Context, trusted func(user string) bool, fresh time.Duration, patient bool) ([]candidate, error) {
+	all, err := e.list(ctx, patient)
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(ep apps.Endpoint) bool { return !trusted(ep.User) })
+	for _, wait := range e.refresh(all, fresh, patient) {
+		select {
+		case <-wait:
+		case <-e.gone:
+			return nil, apps.Errorf(apps.Unavailable, "the proxy is closing")
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return e.answers(all), nil
+}
+
+// list returns the exits of the mesh that can be reached. The result belongs to the caller.
+func (e *exits) list(ctx context.Context, anew bool) ([]apps.Endpoint, error) {
+	e.mu.Lock()
+	last, at := e.listed, e.listedAt
+	e.mu.Unlock()
+	if !anew && len(last) > 0 && time.Since(at) < listFresh {
+		return slices.Clone(last), nil
+	}
+	all, err := e.mesh.Endpoints(ctx, apps.Filter{Offer: exitOffer})
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(ep apps.Endpoint) bool { return !ep.Online && !ep.Local })
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.listed, e.listedAt = slices.Clone(all), time.Now()
+	for id, k := range e.known {
+		if k.asked == nil && !slices.ContainsFunc(all, func(ep apps.Endpoint) bool { return ep.ID == id }) {
+			delete(e.known, id)
+		}
+	}
+	return all, nil
+}
+
+// refresh sees to it that the endpoints whose answer is old are asked, and returns what to wait for.
+func (e *exits) refresh(all []apps.Endpoint, fresh time.Duration, patient bool) []<-chan struct{} {
+	var waits []<-chan struct{}
+	var ask []identity.ID
+	e.mu.Lock()
+	for _, ep := range all {
+		k := e.known[ep.ID]
+		if k == nil {
+			k = &known{}
+			e.known[ep.ID] = k
+		}
+		age := time.Since(k.at)
+		good, doubt := k.offer != nil && age < fresh, k.err != nil && !patient
+		if k.asked == nil && (!good || age > offerRenew) && !(doubt && time.Since(k.tried) < offerRetry) {
+			k.asked, k.tried = make(chan struct{}), time.Now()
+			ask = append(ask, ep.ID)
+		}
+		if !good && !doubt {
+			waits = append(waits, k.asked)
+		}
+	}
+	e.mu.Unlock()
+	for _, id := range ask {
+		select {
+		case e.wanted <- id:
+		case <-e.gone:
+		}
+	}
+	return waits
+}
+
+// answers returns what is known about the endpoints.
+func (e *exits) answers(all []apps.Endpoint) []candidate {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []candidate
+	for _, ep := range all {
+		c := candidate{Endpoint: ep}
+		if k := e.known[ep.ID]; k != nil {
+			c.menu, c.rtt, c.err = k.offer, k.rtt, k.err
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// ask puts the question to one exit and notes the answer.
+func (e *exits) ask(ctx context.Context, id identity.ID) {
+	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
+	defer cancel()
+	m, rtt, err := e.query(ctx, id)
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	k := e.known[id] // not nil: an exit that is being asked is not dropped
+	close(k.asked)
+	k.asked, k.err = nil, err
+	if err != nil {
+		k.offer = nil // a failure is not an answer that could be used again
+		return
+	}
+	k.offer, k.at = m, time.Now()
+	if k.rtt == 0 || rtt < k.rtt {
+		k.rtt = rtt
+	} else {
+		k.rtt += (rtt - k.rtt) / 8 // the first answer may have waited for a session, a late one for the network
+	}
+}
+
+// query asks one exit what it offers. rtt is how long it took to accept: one round trip on a warm session.
+func (e *exits) query(ctx context.Context, id identity.ID) (_ *menu, rtt time.Duration, _ error) {
+	var o offer
+	if id == e.mesh.Self().ID {
+		own, err := e.self()
+		if err != nil {
+			return nil, 0, err
+		}
+		return own.read(), 0, nil
+	}
+	began := time.Now()
+	err := ask(ctx, e.mesh, id, "proxy/targets", nil, &o, func() { rtt = time.Since(began) })
+	if err != nil {
+		return nil, 0, err
+	}
+	return o.read(), rtt, nil
+}
+
+// read turns an offer of a peer into what is compared with destinations. Patterns that make no sense here, perhaps of a
+// newer version, are left out.
+func (o offer) read() *menu {
+	m := &menu{targets: readable(o.Targets), exclusions: readable(o.Exclusions), ndots: min(max(o.Ndots, 0), maxNdots)}
+	m.search = searchList(o.Search)
+	if len(m.targets) == 0 {
+		return nil
+	}
+	return m
+}
+
+func readable(texts []string) []pattern {
+	var out []pattern
+	for _, t := range texts {
+		if p, err := parsePattern(t); err == nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// forget drops the answer of an exit that refused what it had offered.
+func (e *exits) forget(id identity.ID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if k := e.known[id]; k != nil {
+		k.offer = nil
+	}
+}
+
+// ask opens a flow to a path of an endpoint and reads the JSON answer into v. accepted, which may be nil, is called as
+// soon as the endpoint has accepted.
+func ask(ctx context.Context, m apps.Mesh, id identity.ID, path string, q map[string][]string, v any, accepted func()) error {
+	c, err := m.Open(ctx, id, path, q)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if accepted != nil {
+		accepted()
+	}
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
+	b, err := io.ReadAll(io.LimitReader(c, maxOffer+1))
+	switch {
+	case ctx.Err() != nil:
+		return apps.Errorf(apps.Timeout, "endpoint %s did not answer in time", id)
+	case err != nil:
+		return apps.Errorf(apps.Broken, "endpoint %s: %v", id, err)
+	case len(b) > maxOffer:
+		return apps.Errorf(apps.Internal, "endpoint %s: answer longer than %d bytes", id, maxOffer)
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("endpoint %s: %w", id, err)
+	}
+	return nil
+}

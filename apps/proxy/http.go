@@ -1,0 +1,365 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/textproto"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"ztm/apps"
+	"ztm/tunnel/splice"
+)
+
+// The HTTP side of the entrance. The requests come through a [guard]; net/http parses them.
+//
+//	CONNECT host:port          the connection to the exit and the client's are joined
+//	METHOD http://host/...     forwarded as RFC 9110 section 7.6 and RFC 9112 section 3.2.2 say
+//	GET /proxy.pac             how browsers are told what to send here (pac.go)
+//
+// Each client connection has its own connections to the targets, which end with it: a server that authenticates
+// connections (NTLM) never sees two clients on one.
+
+const (
+	maxHops           = 10        // proxies that a request may have passed before this one
+	maxResponseHeader = 256 << 10 // bytes
+	defaultHTTPPort   = "80"
+)
+
+// web serves HTTP clients.
+type web struct {
+	entrance *entrance
+	server   *http.Server
+	conns    chan net.Conn // unbuffered, never closed
+	done     chan struct{} // closed when the server has ended
+	via      string        // how this proxy calls itself in Via: not by a name that says who it is
+}
+
+// webClient is an HTTP client.
+type webClient struct {
+	*client
+	guard     *guard
+	transport *http.Transport
+	forward   *httputil.ReverseProxy
+}
+
+// webClientKey is where the context of a request has its *webClient.
+type webClientKey struct{}
+
+func newWeb(e *entrance, via string) *web {
+	w := &web{entrance: e, conns: make(chan net.Conn), done: make(chan struct{}), via: via}
+	w.server = &http.Server{
+		Handler:           w,
+		ReadHeaderTimeout: handshakeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    2 * maxHead, // the guard has the last word
+		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, webClientKey{}, c.(*webConn).client)
+		},
+	}
+	return w
+}
+
+// webConn is what the server gets: a guarded connection that knows its client.
+type webConn struct {
+	*guard
+	client *webClient
+}
+
+// run serves until ctx ends.
+func (w *web) run(ctx context.Context) {
+	defer close(w.done)
+	stop := context.AfterFunc(ctx, func() { w.server.Close() })
+	defer stop()
+	w.server.Serve(webListener{w, ctx.Done()})
+}
+
+// webListener gives the server the connections that turned out to be HTTP.
+type webListener struct {
+	*web
+	ended <-chan struct{}
+}
+
+func (l webListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l webListener) Close() error   { return nil }
+func (l webListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// serve has the server serve a client, of which the first byte was read, until its connection is closed.
+func (w *web) serve(ctx context.Context, c *client, first byte) {
+	c.SetDeadline(time.Time{})
+	wc := &webClient{client: c, guard: newGuard(c.Conn, first)}
+	wc.transport = &http.Transport{
+		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			d, err := parseDest(addr)
+			if err != nil {
+				return nil, badRequest(err)
+			}
+			return w.entrance.router.open(ctx, "tcp", d)
+		},
+		DisableCompression:     true,
+		MaxIdleConns:           4,
+		IdleConnTimeout:        idleTimeout,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: maxResponseHeader,
+	}
+	defer wc.transport.CloseIdleConnections()
+	wc.forward = &httputil.ReverseProxy{
+		Rewrite:        w.rewrite,
+		ModifyResponse: w.addVia,
+		Transport:      wc.transport,
+		FlushInterval:  -1, // a proxy does not know which pauses matter
+		ErrorHandler:   w.forwardFailed,
+		ErrorLog:       w.server.ErrorLog,
+	}
+	select {
+	case w.conns <- &webConn{wc.guard, wc}:
+		<-wc.guard.closed
+	case <-w.done:
+	}
+}
+
+func (w *web) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	c := r.Context().Value(webClientKey{}).(*webClient)
+	if refused := c.guard.refused.Load(); refused != nil && r.Method == refusedMethod {
+		w.say(rw, refused.status, "http_request_error", refused.reason)
+		return
+	}
+	if r.Method != http.MethodConnect && !r.URL.IsAbs() {
+		w.serveOwn(rw, r, c)
+		return
+	}
+	if !w.authorized(r, "Proxy-Authorization", c) {
+		rw.Header().Set("Proxy-Authenticate", `Basic realm="ztm proxy"`)
+		w.say(rw, http.StatusProxyAuthRequired, "http_request_denied", "this proxy wants a user and a password")
+		return
+	}
+	if err := w.checkHops(r); err != nil {
+		w.say(rw, http.StatusLoopDetected, "proxy_loop_detected", err.Error())
+		return
+	}
+	if r.Method == http.MethodConnect {
+		w.connect(rw, r, c)
+		return
+	}
+	w.forwardRequest(rw, r, c)
+}
+
+// authorized checks the password in a field of Basic authentication (RFC 7617), if one is needed.
+func (w *web) authorized(r *http.Request, field string, c *webClient) bool {
+	if !w.entrance.credentials.required() {
+		return true
+	}
+	values := r.Header[field]
+	if len(values) != 1 {
+		return false
+	}
+	scheme, encoded, _ := strings.Cut(values[0], " ")
+	decoded, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
+	if !strings.EqualFold(scheme, "Basic") || err != nil {
+		return false
+	}
+	user, password, ok := strings.Cut(string(decoded), ":")
+	return ok && w.entrance.admit(r.Context(), c.client, user, password)
+}
+
+// checkHops refuses requests that were here before, or that wander.
+func (w *web) checkHops(r *http.Request) error {
+	hops := 0
+	for _, line := range r.Header["Via"] {
+		for hop := range strings.SplitSeq(line, ",") {
+			words := strings.Fields(hop)
+			if len(words) >= 2 && words[1] == w.via {
+				return errors.New("this request came through this proxy already")
+			}
+			hops++
+		}
+	}
+	if hops > maxHops {
+		return fmt.Errorf("this request came through more than %d proxies", maxHops)
+	}
+	return nil
+}
+
+// connect serves CONNECT.
+func (w *web) connect(rw http.ResponseWriter, r *http.Request, c *webClient) {
+	d, err := parseDest(r.RequestURI)
+	if err != nil {
+		w.fail(rw, badRequest(err))
+		return
+	}
+	target, err := w.entrance.router.open(r.Context(), "tcp", d)
+	if err != nil {
+		w.fail(rw, err)
+		return
+	}
+	defer target.Close()
+	early, err := takeOver(rw, c)
+	defer c.guard.Close()
+	if err != nil {
+		return
+	}
+	if _, err := c.Write([]byte("HTTP/1.1 200 Connection established\r\n\r\n")); err != nil {
+		return
+	}
+	if _, err := target.Write(early); err != nil {
+		return
+	}
+	w.entrance.join(r.Context(), c.client, target)
+}
+
+// takeOver takes the connection away from the HTTP server. early is what the client sent after the request.
+func takeOver(rw http.ResponseWriter, c *webClient) (early []byte, err error) {
+	_, buffered, err := http.NewResponseController(rw).Hijack()
+	if err != nil {
+		return nil, err
+	}
+	c.guard.release()
+	early = make([]byte, buffered.Reader.Buffered())
+	if _, err := io.ReadFull(buffered, early); err != nil {
+		return nil, err
+	}
+	return append(early, c.guard.rest()...), nil
+}
+
+// forwardRequest serves a request in absolute form.
+func (w *web) forwardRequest(rw http.ResponseWriter, r *http.Request, c *webClient) {
+	switch {
+	case r.URL.Scheme != "http":
+		w.fail(rw, apps.Errorf(apps.BadRequest, "want an http URL; for others, CONNECT"))
+		return
+	case r.URL.User != nil:
+		// "the recipient should parse for userinfo and treat its presence as an error" (RFC 9110 section 4.2.4)
+		w.fail(rw, apps.Errorf(apps.BadRequest, "the URL has a user in it"))
+		return
+	case r.Method == http.MethodTrace:
+		w.say(rw, http.StatusMethodNotAllowed, "http_request_denied", "TRACE is not forwarded")
+		return
+	}
+	port := r.URL.Port()
+	if port == "" {
+		port = defaultHTTPPort
+	}
+	if _, err := parseDest(net.JoinHostPort(r.URL.Hostname(), port)); err != nil {
+		w.fail(rw, badRequest(err))
+		return
+	}
+	if r.Method == http.MethodOptions && r.Header.Get("Max-Forwards") == "0" {
+		rw.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT")
+		rw.WriteHeader(http.StatusNoContent)
+		return
+	}
+	whole := false
+	defer func() {
+		if !whole { // the response broke off: to a client that waits for the end of the connection, an end would be a lie
+			splice.Abort(c.Conn)
+		}
+	}()
+	c.forward.ServeHTTP(&hijackable{rw, c}, r)
+	whole = true
+}
+
+// hijackable tells the guard when the connection becomes another protocol (101 Switching Protocols).
+type hijackable struct {
+	http.ResponseWriter
+	client *webClient
+}
+
+func (h *hijackable) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+
+func (h *hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err == nil {
+		h.client.guard.release()
+	}
+	return conn, buffered, err
+}
+
+// rewrite makes the request that the target gets. ReverseProxy has taken away the fields that are for this hop alone
+// and those that servers behind a proxy of their own trust; this is a proxy of the client, so it gives the latter back.
+func (w *web) rewrite(pr *httputil.ProxyRequest) {
+	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+		if v := pr.In.Header[name]; v != nil && !namedInConnection(pr.In.Header, name) {
+			pr.Out.Header[name] = v
+		}
+	}
+	if n, err := strconv.Atoi(pr.In.Header.Get("Max-Forwards")); err == nil && n > 0 && pr.In.Method == http.MethodOptions {
+		pr.Out.Header.Set("Max-Forwards", strconv.Itoa(n-1))
+	}
+	pr.Out.Header.Add("Via", fmt.Sprintf("%d.%d %s", pr.In.ProtoMajor, pr.In.ProtoMinor, w.via))
+}
+
+func namedInConnection(h http.Header, name string) bool {
+	return slices.ContainsFunc(h["Connection"], func(line string) bool {
+		return slices.ContainsFunc(strings.Split(line, ","), func(field string) bool {
+			return strings.EqualFold(textproto.TrimString(field), name)
+		})
+	})
+}
+
+func (w *web) addVia(r *http.Response) error {
+	r.Header.Add("Via", fmt.Sprintf("%d.%d %s", r.ProtoMajor, r.ProtoMinor, w.via))
+	return nil
+}
+
+// forwardFailed answers a request that could not be forwarded.
+func (w *web) forwardFailed(rw http.ResponseWriter, r *http.Request, err error) {
+	var refused *refusal
+	var known *apps.Error
+	switch {
+	case errors.As(err, &refused):
+		rw.Header().Set("Connection", "close")
+		w.say(rw, refused.status, "http_request_error", refused.reason)
+	case errors.As(err, &known):
+		w.fail(rw, known)
+	default:
+		w.say(rw, http.StatusBadGateway, "http_protocol_error", "the target's answer cannot be forwarded")
+	}
+}
+
+// fail answers with the reason why there is no connection.
+func (w *web) fail(rw http.ResponseWriter, err error) {
+	code := apps.CodeOf(err)
+	status := code.Status()
+	switch code {
+	case apps.NotFound: // of the way, not of what the client asked for
+		status = http.StatusBadGateway
+	case apps.Limit:
+		status = http.StatusServiceUnavailable
+	}
+	message := err.Error()
+	if code == apps.Internal {
+		message = "the proxy failed"
+	}
+	w.say(rw, status, string(code), message)
+}
+
+// say answers in words, and for programs in Proxy-Status (RFC 9209).
+func (w *web) say(rw http.ResponseWriter, status int, code, message string) {
+	h := rw.Header()
+	h.Set("Proxy-Status", "ztm; error="+code)
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	rw.WriteHeader(status)
+	fmt.Fprintln(rw, message)
+}

@@ -1,0 +1,249 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ztm/tunnel/splice"
+)
+
+// The entrance's side of a connection:
+//
+//	1. accept   of a TCP or unix listener; at most maxClients at a time
+//	2. sniff    the first byte: 5 is SOCKS5, 4 is SOCKS4, a capital letter is HTTP; nothing else is served
+//	3. socks.go or guard.go and http.go: read the request, check the password
+//	4. router   open the connection at the right exit
+//	5. answer   what the exit said, and join until both directions have ended
+
+const (
+	maxClients       = 4096             // connections at a time; further ones are closed at once
+	handshakeTimeout = 10 * time.Second // from the first connection to a complete SOCKS request or HTTP header
+	idleTimeout      = 2 * time.Minute  // of an HTTP connection between two requests
+	byeTimeout       = time.Second      // so long a client may take to read why it was refused
+)
+
+// entrance serves the clients of this endpoint.
+type entrance struct {
+	router      *router
+	credentials *credentials
+	log         *slog.Logger
+	web         *web
+	total       atomic.Int64 // clients since the start
+	legs        atomic.Int64 // of all UDP associations
+
+	mu      sync.Mutex
+	clients map[*client]struct{} // guarded by mu
+	closed  bool                 // guarded by mu: no further clients
+}
+
+func newEntrance(r *router, c *credentials, log *slog.Logger) *entrance {
+	s := &entrance{router: r, credentials: c, log: log, clients: map[*client]struct{}{}}
+	s.web = newWeb(s, pseudonym())
+	return s
+}
+
+// client is one accepted connection.
+type client struct {
+	net.Conn
+	user string // who gave the password, "" if none was needed; guarded by entrance.mu
+}
+
+// listener is a service for clients.
+type listener struct {
+	net.Listener
+	entrance *entrance
+	serve    context.Context // of the clients; ends with the app
+}
+
+// listen opens a listener.
+func (s *entrance) listen(ctx context.Context, l listenAddr) (service, error) {
+	if l.network == "unix" {
+		if err := removeStale(l.address); err != nil {
+			return nil, err
+		}
+	}
+	var config net.ListenConfig
+	ln, err := config.Listen(ctx, l.network, l.address)
+	if err != nil {
+		return nil, err
+	}
+	if l.network == "unix" {
+		if err := os.Chmod(l.address, 0o600); err != nil { // for this user alone, whatever the umask
+			ln.Close()
+			return nil, err
+		}
+	}
+	return &listener{ln, s, ctx}, nil
+}
+
+// removeStale removes the socket that a listener left that did not end properly. A socket that somebody serves stays,
+// and so does anything that is no socket.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != os.ModeSocket {
+		return fmt.Errorf("%s is in the way: it is not a socket", path)
+	}
+	if c, err := net.DialTimeout("unix", path, byeTimeout); err == nil {
+		c.Close()
+		return fmt.Errorf("%s is in use", path)
+	}
+	return os.Remove(path)
+}
+
+func (l *listener) Bound() string {
+	if l.Addr().Network() == "unix" {
+		return "unix:" + l.Addr().String()
+	}
+	return l.Addr().String()
+}
+
+// Serve accepts clients until the listener is closed.
+func (l *listener) Serve() {
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	for {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+		case errors.Is(err, net.ErrClosed) || l.serve.Err() != nil:
+			return
+		default:
+			// Out of file descriptors, most likely: the clients that leave will free some.
+			l.entrance.log.Warn("accept failed", "err", err)
+			wait(l.serve, time.Second)
+			continue
+		}
+		c := &client{Conn: conn}
+		if !l.entrance.enter(c) {
+			conn.Close()
+			continue
+		}
+		serving.Go(func() { l.entrance.serve(l.serve, c) })
+	}
+}
+
+// wait returns after d, or when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+func (s *entrance) enter(c *client) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.clients) >= maxClients {
+		return false
+	}
+	s.clients[c] = struct{}{}
+	s.total.Add(1)
+	return true
+}
+
+func (s *entrance) leave(c *client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.clients, c)
+}
+
+// count returns how many clients there are.
+func (s *entrance) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.clients)
+}
+
+// admit checks a password and notes who the client is.
+func (s *entrance) admit(ctx context.Context, c *client, user, password string) bool {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	s.mu.Lock()
+	c.user = user // before the check: from here on, a change of the password cuts this client
+	s.mu.Unlock()
+	if !s.credentials.check(ctx, user, password) {
+		s.log.Info("wrong password for the proxy", "user", clip(user), "client", c.RemoteAddr().String())
+		return false
+	}
+	return true
+}
+
+// cut ends the clients for which the function says so.
+func (s *entrance) cut(match func(user string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.clients {
+		if match(c.user) {
+			splice.Abort(c.Conn)
+		}
+	}
+}
+
+// close ends all clients and lets no more in.
+func (s *entrance) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cut(func(string) bool { return true })
+}
+
+// serve handles one client until it is gone.
+func (s *entrance) serve(ctx context.Context, c *client) {
+	defer s.leave(c)
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(handshakeTimeout))
+	var first [1]byte
+	if _, err := io.ReadFull(c, first[:]); err != nil {
+		return
+	}
+	var err error
+	switch {
+	case first[0] == 5:
+		err = s.serveSOCKS5(ctx, c)
+	case first[0] == 4:
+		err = s.serveSOCKS4(ctx, c)
+	case 'A' <= first[0] && first[0] <= 'Z':
+		s.web.serve(ctx, c, first[0])
+		return
+	default:
+		err = errors.New("neither SOCKS nor HTTP")
+	}
+	if err != nil {
+		s.log.Debug("client refused", "client", c.RemoteAddr().String(), "err", err)
+		sayBye(c.Conn)
+	}
+}
+
+// sayBye lets the client read what was written to it: closing a connection with unread input would reset it, and take
+// the refusal away.
+func sayBye(c net.Conn) {
+	c.SetDeadline(time.Now().Add(byeTimeout))
+	endWrite(c)
+	io.CopyN(io.Discard, c, maxHead)
+}
+
+// join carries the bytes between a client and its target until both directions have ended. It closes both.
+func (s *entrance) join(ctx context.Context, c *client, target net.Conn) error {
+	c.SetDeadline(time.Time{})
+	_, _, err := splice.Join(ctx, c.Conn, target)
+	if err != nil {
+		s.log.Debug("connection ended", "client", c.RemoteAddr().String(), "err", err)
+	}
+	return nil
+}

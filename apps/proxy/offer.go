@@ -1,0 +1,89 @@
+package proxy
+
+import (
+	"strings"
+
+	"ztm/apps"
+)
+
+// offer is what an exit tells a peer about itself: the answer to "targets".
+//
+// The search domains are how a short name finds its exit. In a cluster, svc-a.svc means svc-a.svc.cluster.local
+// because the resolver there appends cluster.local. So the exit publishes the search domains of its resolver, and the
+// entrance sends it a name with few dots if the name with one of them appended is a target. The exit then resolves the
+// name as any program beside it would, and asks its policy about the full name that it found. An exit that is reached
+// by a search domain, and does not know the name after all, has no last word: the entrance goes on as without it.
+type offer struct {
+	Targets    []string `json:"targets"`
+	Exclusions []string `json:"exclusions,omitempty"`
+	Search     []string `json:"search,omitempty"`
+	Ndots      int      `json:"ndots,omitempty"` // as in resolv.conf
+}
+
+// offerTo returns what the user may reach from here. A user who may reach nothing learns nothing.
+func (e *exit) offerTo(user string) (offer, error) {
+	p := e.policy()
+	targets := p.visible(user)
+	if len(targets) == 0 {
+		return offer{}, apps.Errorf(apps.Denied, "nothing here is for user %q", user)
+	}
+	o := offer{Targets: texts(targets), Exclusions: texts(p.exclusions)}
+	conf := readResolvConf(e.sys.ResolvConf)
+	for _, domain := range conf.search {
+		if useful(domain, targets) {
+			o.Search = append(o.Search, domain)
+		}
+	}
+	if len(o.Search) > 0 {
+		o.Ndots = conf.ndots
+	}
+	return o, nil
+}
+
+// visible returns the targets of which the user may reach anything, narrowed to what the rules let him reach. It may
+// be wider than what [policy.permit] says in the end, where that depends on an address.
+func (p *policy) visible(user string) []pattern {
+	var out []pattern
+	for _, t := range p.targets {
+		out = append(out, p.narrowed(user, t)...)
+	}
+	return out
+}
+
+func (p *policy) narrowed(user string, t pattern) []pattern {
+	var out []pattern
+	for _, r := range p.rules {
+		if !r.about(user) {
+			continue
+		}
+		for _, about := range r.targets {
+			if whole := about.covers(t); whole && r.allow {
+				return append(out, t)
+			} else if whole {
+				return out
+			}
+			if both, ok := about.meet(t); ok && r.allow {
+				out = append(out, both)
+			}
+		}
+	}
+	if user == p.owner {
+		out = append(out, t)
+	}
+	return out
+}
+
+// useful reports whether a short name with the domain appended could be one of the targets. Search domains that
+// cannot are not told.
+func useful(domain string, targets []pattern) bool {
+	for _, t := range targets {
+		end := t.suffix
+		if t.name != "" {
+			end = "." + t.name
+		}
+		if end != "" && (strings.HasSuffix(end, "."+domain) || strings.HasSuffix("."+domain, end)) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,255 @@
+// Package proxy lets programs reach what other endpoints can reach: a whole network or cluster, without a tunnel for
+// each service.
+//
+// An exit is an endpoint that was given targets (`ztm proxy config --add-target '*.svc.cluster.local'`). An entrance
+// is one that listens (`--set-listen 1080`). The way of one connection:
+//
+//	client -> entrance: one port for SOCKS4, SOCKS4a, SOCKS5 and HTTP     listen.go socks.go guard.go http.go
+//	       -> router:   which exit? by route, by target, by round trip    route.go exits.go
+//	       -> mesh:     a flow to the exit's "proxy/tcp" or "proxy/udp"
+//	       -> exit:     may this user? resolve, check again, connect      exit.go rules.go resolve.go dial.go
+//	       -> target
+//
+// The client gets its answer when the exit has connected, and gets the exit's own reason if it has not.
+//
+// # Who may reach what
+//
+// The exit decides, for each flow, on the user of the flow's certificate. Its own user may reach its targets; another
+// user only what a rule allows that names him. Names are resolved at the exit, and every address is checked again:
+// against the exclusions, the targets and the rules. The exit's own loopback and link-local addresses are no targets
+// unless a target names them; "*" and 0.0.0.0/0 do not. When targets, exclusions or rules change, running connections
+// that are no longer permitted end.
+//
+// The entrance chooses by itself among the exits of its own user and of users it was told to trust (`--trust`), because
+// an exit sees what passes: no other user can attract its traffic by publishing a target. An exit of any user can be
+// named for a pattern (`--via`).
+//
+// # Short names
+//
+// In a cluster, svc-a.svc means svc-a.svc.cluster.local. An exit publishes those search domains of its resolv.conf
+// that lead to its targets, and an entrance sends it names of at most one dot (or fewer than the exit's ndots) that
+// are targets with such a domain appended. The exit resolves them in the order of resolv.conf(5), and decides on the
+// full name. A name that an exit serves as it is written goes there; a name that the exit then does not know goes on
+// to a catch-all exit ("*"), if there is one. A trailing dot makes a name full.
+//
+// # What it does not do
+//
+// It does not look into what it carries: no interception of TLS, no caching, no rewriting of content.
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+)
+
+// App is the proxy of one endpoint in one mesh: entrance and exit.
+type App struct {
+	// Static after construction.
+	host        apps.Host
+	log         *slog.Logger
+	credentials *credentials
+	exit        *exit
+	exits       *exits
+	router      *router
+	entrance    *entrance
+	resolver    *resolver
+	doors       *doors
+
+	settings atomic.Pointer[settings] // in force
+
+	mu sync.Mutex // held while the configuration is changed, from loading it to putting it in force
+}
+
+var _ apps.App = (*App)(nil)
+
+// Keys of the State.
+const (
+	configKey      = "config"
+	credentialsKey = "credentials"
+)
+
+// New makes the proxy of an endpoint, configured as it was left.
+func New(h apps.Host) apps.App { return NewWith(h, Options{}) }
+
+// NewWith is New on a system that is replaced in part.
+func NewWith(h apps.Host, o Options) *App {
+	a := &App{host: h, log: h.Log, credentials: newCredentials()}
+	sys := newSystem(o, a.bound)
+	a.exit = newExit(func() *policy { return a.settings.Load().exit }, sys, h.Log)
+	here := newExit(func() *policy { return a.settings.Load().direct }, sys, h.Log)
+	a.exits = newExits(h.Mesh, func() (offer, error) { return a.exit.offerTo(h.Mesh.Self().User) })
+	a.router = &router{mesh: h.Mesh, settings: a.settings.Load, exits: a.exits, own: a.exit, here: here}
+	a.entrance = newEntrance(a.router, a.credentials, h.Log)
+	a.resolver = &resolver{router: a.router, sys: sys, log: h.Log, slots: make(chan struct{}, maxQuestions)}
+	a.doors = &doors{want: a.wanted, open: a.open, changed: make(chan struct{}, 1), state: map[door]*doorState{}}
+	a.load()
+	return a
+}
+
+// load puts the stored configuration in force. What cannot be read is no licence: then nothing is served.
+func (a *App) load() {
+	empty, _ := Config{}.read(a.host.Mesh.Self().User)
+	a.settings.Store(empty)
+	users, err := a.loadCredentials()
+	if err != nil {
+		a.log.Error("proxy is off: stored credentials are unusable", "err", err)
+		return
+	}
+	a.credentials.set(users)
+	c, err := a.loadConfig()
+	if err == nil {
+		var s *settings
+		if s, err = c.read(a.host.Mesh.Self().User); err == nil {
+			a.settings.Store(s)
+		}
+	}
+	if err != nil {
+		a.log.Error("proxy is off: stored configuration is unusable", "err", err)
+	}
+}
+
+func (a *App) loadConfig() (c Config, err error) {
+	_, err = a.host.State.Load(configKey, &c)
+	return c, err
+}
+
+func (a *App) loadCredentials() (users map[string]credential, err error) {
+	_, err = a.host.State.Load(credentialsKey, &users)
+	return users, err
+}
+
+// Name returns "proxy".
+func (a *App) Name() string { return "proxy" }
+
+// Run serves clients until ctx ends.
+func (a *App) Run(ctx context.Context) error {
+	a.publish()
+	var running sync.WaitGroup
+	running.Go(func() { a.exits.run(ctx) })
+	running.Go(func() { a.entrance.web.run(ctx) })
+	running.Go(func() { a.doors.run(ctx) })
+	<-ctx.Done()
+	a.entrance.close()
+	running.Wait()
+	return nil
+}
+
+// Serve handles a flow of a peer: this endpoint is its exit.
+func (a *App) Serve(ctx context.Context, f apps.Flow) { a.exit.serve(ctx, f) }
+
+// wanted returns the listeners that the configuration asks for.
+func (a *App) wanted() []door {
+	s := a.settings.Load()
+	var out []door
+	for _, l := range s.listens {
+		out = append(out, door{listenAddr: l})
+	}
+	if s.dns.IsValid() {
+		out = append(out, door{listenAddr: listenAddr{"tcp", s.dns.String()}, dns: true})
+	}
+	return out
+}
+
+func (a *App) open(ctx context.Context, d door) (service, error) {
+	if d.dns {
+		return a.resolver.listen(ctx, d.address)
+	}
+	return a.entrance.listen(ctx, d.listenAddr)
+}
+
+// bound returns the addresses at which this proxy listens.
+func (a *App) bound() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, d := range a.doors.status() {
+		if ap, err := netip.ParseAddrPort(d.Bound); err == nil {
+			out = append(out, ap)
+		}
+	}
+	return out
+}
+
+// publish tells the mesh whether this endpoint is an exit.
+func (a *App) publish() {
+	var names []string
+	if len(a.settings.Load().exit.targets) > 0 {
+		names = []string{"exit"}
+	}
+	a.host.Offer(names)
+}
+
+// change lets f edit the configuration, keeps the result and puts it in force. An error of f changes nothing.
+func (a *App) change(f func(*Config) error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c, err := a.loadConfig()
+	if err != nil {
+		return err
+	}
+	if err := f(&c); err != nil {
+		return err
+	}
+	s, err := c.read(a.host.Mesh.Self().User)
+	if err != nil {
+		return badRequest(err)
+	}
+	if err := a.host.State.Save(configKey, s.text(c)); err != nil {
+		return err
+	}
+	a.settings.Store(s)
+	a.exit.revoke()
+	a.publish()
+	a.doors.poke()
+	return nil
+}
+
+// changeCredentials lets f edit the credentials, keeps them and puts them in force. Clients that came in by others, or
+// by none, are cut.
+func (a *App) changeCredentials(f func(map[string]credential) error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	before, err := a.loadCredentials()
+	if err != nil {
+		return err
+	}
+	after := map[string]credential{}
+	for user, c := range before {
+		after[user] = c
+	}
+	if err := f(after); err != nil {
+		return err
+	}
+	if err := a.host.State.Save(credentialsKey, after); err != nil {
+		return err
+	}
+	a.credentials.set(after)
+	a.entrance.cut(func(user string) bool {
+		return len(after) > 0 && !slices.Equal(before[user].Hash, after[user].Hash) || len(after) > 0 && user == ""
+	})
+	return nil
+}
+
+// pseudonym is a name for Via that says nothing about this endpoint.
+func pseudonym() string {
+	var b [6]byte
+	rand.Read(b[:])
+	return "ztm-" + hex.EncodeToString(b[:])
+}
+
+// endpointName returns the name of an endpoint, or its ID if it is not known.
+func endpointName(all []apps.Endpoint, id identity.ID) string {
+	for _, ep := range all {
+		if ep.ID == id {
+			return ep.Name
+		}
+	}
+	return string(id)
+}

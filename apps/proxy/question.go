@@ -1,0 +1,185 @@
+package proxy
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"strings"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// question is what a DNS message asks.
+type question struct {
+	header dnsmessage.Header
+	asked  []dnsmessage.Question // one, or none if the message could not be read
+	name   dnsmessage.Name
+	qtype  dnsmessage.Type
+	edns   bool             // the client speaks EDNS(0)
+	size   int              // of the largest UDP answer that the client takes
+	code   dnsmessage.RCode // why it is not answered; RCodeSuccess if it is
+}
+
+var errNoQuestion = errors.New("not a DNS question")
+
+// readQuestion reads a message. An error means that it is not even worth a refusal: an answer, say, which would begin
+// an endless conversation.
+func readQuestion(message []byte) (question, error) {
+	var p dnsmessage.Parser
+	h, err := p.Start(message)
+	if err != nil || h.Response {
+		return question{}, errNoQuestion
+	}
+	q := question{header: h, size: minUDPAnswer}
+	if h.OpCode != 0 {
+		q.code = dnsmessage.RCodeNotImplemented
+		return q, nil
+	}
+	all, err := p.AllQuestions()
+	if err != nil || len(all) != 1 {
+		q.code = dnsmessage.RCodeFormatError
+		return q, nil
+	}
+	q.asked, q.name, q.qtype = all, all[0].Name, all[0].Type
+	if all[0].Class != dnsmessage.ClassINET {
+		q.code = dnsmessage.RCodeRefused
+		return q, nil
+	}
+	if p.SkipAllAnswers() != nil || p.SkipAllAuthorities() != nil {
+		q.code = dnsmessage.RCodeFormatError
+		return q, nil
+	}
+	for {
+		rh, err := p.AdditionalHeader()
+		if err != nil {
+			return q, nil
+		}
+		if rh.Type == dnsmessage.TypeOPT {
+			q.edns, q.size = true, min(max(int(rh.Class), minUDPAnswer), maxUDPAnswer)
+			return q, nil
+		}
+		if p.SkipAdditional() != nil {
+			return q, nil
+		}
+	}
+}
+
+// reply writes an answer. One that is too long for a datagram is cut and says so: the client comes back over TCP.
+func (q question) reply(rec records, code dnsmessage.RCode, network string) []byte {
+	if code == dnsmessage.RCodeSuccess && rec.Missing {
+		code = dnsmessage.RCodeNameError
+	}
+	b, err := q.build(rec, code, false)
+	if err != nil {
+		return nil // a name that does not fit a message: there is nothing to say
+	}
+	if network == "udp" && len(b) > q.size || len(b) > maxMessage {
+		b, _ = q.build(records{}, code, true)
+	}
+	return b
+}
+
+func (q question) build(rec records, code dnsmessage.RCode, cut bool) ([]byte, error) {
+	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{
+		ID: q.header.ID, Response: true, OpCode: q.header.OpCode, RecursionDesired: q.header.RecursionDesired,
+		RecursionAvailable: true, RCode: code, Truncated: cut, CheckingDisabled: q.header.CheckingDisabled,
+	})
+	b.EnableCompression()
+	if err := b.StartQuestions(); err != nil {
+		return nil, err
+	}
+	for _, one := range q.asked {
+		if err := b.Question(one); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.StartAnswers(); err != nil {
+		return nil, err
+	}
+	if err := q.answers(&b, rec); err != nil {
+		return nil, err
+	}
+	if err := b.StartAdditionals(); err != nil {
+		return nil, err
+	}
+	if q.edns {
+		var rh dnsmessage.ResourceHeader
+		if err := rh.SetEDNS0(maxUDPAnswer, dnsmessage.RCodeSuccess, false); err != nil {
+			return nil, err
+		}
+		if err := b.OPTResource(rh, dnsmessage.OPTResource{}); err != nil {
+			return nil, err
+		}
+	}
+	return b.Finish()
+}
+
+// answers writes the records.
+func (q question) answers(b *dnsmessage.Builder, rec records) error {
+	owner := q.name
+	if rec.CNAME != "" {
+		alias, err := dnsmessage.NewName(rec.CNAME + ".")
+		if err != nil {
+			return err
+		}
+		if err := b.CNAMEResource(record(owner), dnsmessage.CNAMEResource{CNAME: alias}); err != nil {
+			return err
+		}
+		owner = alias
+	}
+	for _, a := range rec.Addrs {
+		var err error
+		switch {
+		case q.qtype == dnsmessage.TypeA && a.Is4():
+			err = b.AResource(record(owner), dnsmessage.AResource{A: a.As4()})
+		case q.qtype == dnsmessage.TypeAAAA && a.Is6():
+			err = b.AAAAResource(record(owner), dnsmessage.AAAAResource{AAAA: a.As16()})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, s := range rec.SRV {
+		target, err := dnsmessage.NewName(s.Target + ".")
+		if err != nil {
+			return err
+		}
+		res := dnsmessage.SRVResource{Priority: s.Priority, Weight: s.Weight, Port: s.Port, Target: target}
+		if err := b.SRVResource(record(owner), res); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func record(owner dnsmessage.Name) dnsmessage.ResourceHeader {
+	return dnsmessage.ResourceHeader{Name: owner, Class: dnsmessage.ClassINET, TTL: answerLifetime}
+}
+
+// sameQuestion reports whether a message answers another one.
+func sameQuestion(asked, answer []byte) bool {
+	want, ok := onlyQuestion(asked)
+	if !ok {
+		return false
+	}
+	got, ok := onlyQuestion(answer)
+	return ok && got.Type == want.Type && got.Class == want.Class && strings.EqualFold(got.Name.String(), want.Name.String())
+}
+
+func onlyQuestion(message []byte) (dnsmessage.Question, bool) {
+	var p dnsmessage.Parser
+	if _, err := p.Start(message); err != nil {
+		return dnsmessage.Question{}, false
+	}
+	all, err := p.AllQuestions()
+	if err != nil || len(all) != 1 {
+		return dnsmessage.Question{}, false
+	}
+	return all[0], true
+}
+
+func newID() uint16 {
+	var b [2]byte
+	rand.Read(b[:])
+	return binary.BigEndian.Uint16(b[:])
+}

@@ -1,0 +1,118 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+
+	"ztm/apps"
+)
+
+// records is what a name resolves to at an exit: the answer to "resolve". If the name exists but has nothing of the
+// type that was asked for, everything is empty.
+type records struct {
+	Missing bool         `json:"missing,omitempty"` // there is no such name
+	CNAME   string       `json:"cname,omitempty"`   // the name that has the records, if it is another one
+	Addrs   []netip.Addr `json:"addrs,omitempty"`
+	SRV     []srv        `json:"srv,omitempty"`
+}
+
+// srv is a record of RFC 2782.
+type srv struct {
+	Priority uint16 `json:"priority"`
+	Weight   uint16 `json:"weight"`
+	Port     uint16 `json:"port"`
+	Target   string `json:"target"`
+}
+
+// records resolves a full name for a user: type A, AAAA, CNAME or SRV. Of the addresses, only those are told that the
+// user may be connected to, at whatever port.
+func (e *exit) records(ctx context.Context, user, name, qtype string) (records, error) {
+	d, err := newDest(name, 0)
+	if err != nil || d.name == "" {
+		return records{}, apps.Errorf(apps.BadRequest, "%q is not a name", clip(name))
+	}
+	d.full = true
+	p := e.policy()
+	if err := p.screen(user, d); err != nil {
+		return records{}, err
+	}
+	if qtype == "A" || qtype == "AAAA" {
+		return e.addresses(ctx, p, user, d, qtype)
+	}
+	// No address will decide, so the name has to.
+	if heaviest(p.targets, d) < 0 {
+		return records{}, notTarget(d)
+	}
+	if !p.allows(user, d, d) {
+		return records{}, denied(user, d)
+	}
+	switch qtype {
+	case "CNAME":
+		return e.canonical(ctx, d)
+	case "SRV":
+		return e.services(ctx, d)
+	}
+	return records{}, apps.Errorf(apps.BadRequest, "type %q: want A, AAAA, CNAME or SRV", clip(qtype))
+}
+
+func (e *exit) addresses(ctx context.Context, p *policy, user string, d dest, qtype string) (records, error) {
+	found, err := e.sys.Resolver.LookupNetIP(ctx, "ip", d.host())
+	if notFound(err) {
+		return records{Missing: true}, nil
+	}
+	if err != nil {
+		return records{}, lookupError(d, err)
+	}
+	var out records
+	for _, a := range found[:min(len(found), maxAddresses)] {
+		a = a.Unmap()
+		if a.Is4() == (qtype == "A") && p.permit(user, d, a) == nil {
+			out.Addrs = append(out.Addrs, a)
+		}
+	}
+	// Without its alias the answer would still be right: an error here is not worth failing for.
+	if alias, err := e.canonical(ctx, d); err == nil && len(out.Addrs) > 0 {
+		out.CNAME = alias.CNAME
+	}
+	return out, nil
+}
+
+func (e *exit) canonical(ctx context.Context, d dest) (records, error) {
+	name, err := e.sys.Resolver.LookupCNAME(ctx, d.host())
+	if notFound(err) {
+		return records{Missing: true}, nil
+	}
+	if err != nil {
+		return records{}, lookupError(d, err)
+	}
+	if name = plain(name); name == d.name || checkName(name) != nil {
+		name = ""
+	}
+	return records{CNAME: name}, nil
+}
+
+func (e *exit) services(ctx context.Context, d dest) (records, error) {
+	_, found, err := e.sys.Resolver.LookupSRV(ctx, "", "", d.host())
+	if notFound(err) {
+		// The resolver does not say whether the name is missing or only its service: it may have an address.
+		_, err := e.sys.Resolver.LookupNetIP(ctx, "ip", d.host())
+		return records{Missing: notFound(err)}, nil
+	}
+	var partial *net.DNSError // some records were malformed: the others are given with the error
+	if err != nil && !(errors.As(err, &partial) && len(found) > 0) {
+		return records{}, lookupError(d, err)
+	}
+	var out records
+	for _, s := range found[:min(len(found), maxAddresses)] {
+		if target := plain(s.Target); checkName(target) == nil {
+			out.SRV = append(out.SRV, srv{Priority: s.Priority, Weight: s.Weight, Port: s.Port, Target: target})
+		}
+	}
+	return out, nil
+}
+
+// plain returns a name of the DNS as [dest] writes it.
+func plain(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }

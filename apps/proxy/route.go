@@ -1,0 +1,226 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+)
+
+// Where a client's connection leaves the mesh:
+//
+//	1. routes       the most specific --via or --direct that is about the destination decides
+//	2. exits        of the own user and of trusted users: the most specific target, then the shortest round trip;
+//	                exits that serve it equally well are tried in turn
+//	3. short names  an exit that serves the name with one of its search domains appended
+//	4. catch-all    exits that serve "*" or the whole address space
+//	5. default      refuse, or connect from here
+
+// openTimeout bounds the way to an exit and its own attempt to connect.
+const openTimeout = connectTimeout + 5*time.Second
+
+// router opens connections for the clients of this endpoint.
+type router struct {
+	mesh     apps.Mesh
+	settings func() *settings // in force
+	exits    *exits
+	own      *exit // this endpoint as an exit
+	here     *exit // connections from here that no exit is asked about: policy settings.direct
+}
+
+// open connects a client to d: network is "tcp", or "udp" for a connection that carries datagrams. It returns when
+// the exit has connected. An error has the exit's own reason.
+func (r *router) open(ctx context.Context, network string, d dest) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	s := r.settings()
+	if rt, ok := s.routeOf(d); ok {
+		return r.along(ctx, rt, network, d)
+	}
+	var c net.Conn
+	err := r.choose(ctx, s, d, func(id identity.ID) (err error) {
+		c, err = r.through(ctx, id, network, d)
+		return err
+	})
+	if apps.CodeOf(err) == noExit && s.open {
+		return r.fromHere(ctx, network, d)
+	}
+	return c, plainError(err)
+}
+
+// along opens a connection on a configured route.
+func (r *router) along(ctx context.Context, rt route, network string, d dest) (net.Conn, error) {
+	if rt.exit == "" {
+		return r.fromHere(ctx, network, d)
+	}
+	c, err := r.through(ctx, rt.exit, network, d)
+	return c, plainError(err)
+}
+
+// through opens a connection that leaves the mesh at an endpoint.
+func (r *router) through(ctx context.Context, id identity.ID, network string, d dest) (net.Conn, error) {
+	if self := r.mesh.Self(); id == self.ID {
+		c, _, err := r.own.dial(ctx, self.User, network, d)
+		return c, err
+	}
+	q := url.Values{"target": {d.String()}}
+	if network == "udp" {
+		return r.mesh.OpenDatagrams(ctx, id, "proxy/udp", q)
+	}
+	return r.mesh.Open(ctx, id, "proxy/tcp", q)
+}
+
+func (r *router) fromHere(ctx context.Context, network string, d dest) (net.Conn, error) {
+	c, _, err := r.here.dial(ctx, r.mesh.Self().User, network, d)
+	return c, err
+}
+
+// noExit is the code of "no exit serves this". It does not leave this package.
+const noExit apps.Code = "no exit"
+
+// plainError turns noExit into what the client gets to see, and a deadline into a timeout.
+func plainError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case apps.CodeOf(err) == noExit:
+		return apps.Errorf(apps.NotFound, "%v", err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return apps.Errorf(apps.Timeout, "the exit did not answer within %s", openTimeout)
+	}
+	return err
+}
+
+// choose calls use with one exit after the other, in the order of preference, until one does not pass the destination
+// on, and returns the last error of use. The error has the code [noExit] if no exit serves d.
+func (r *router) choose(ctx context.Context, s *settings, d dest, use func(identity.ID) error) error {
+	err := r.chooseAmong(ctx, s, d, offerFresh, false, use)
+	if apps.CodeOf(err) != noExit || s.open {
+		return err
+	}
+	// Before it says no, it makes sure: an exit may have been slow, or have got a new target a moment ago.
+	return r.chooseAmong(ctx, s, d, offerRecheck, true, use)
+}
+
+// offerRecheck is how old an answer may be that leads to a refusal.
+const offerRecheck = 500 * time.Millisecond
+
+func (r *router) chooseAmong(ctx context.Context, s *settings, d dest, fresh time.Duration, patient bool, use func(identity.ID) error) error {
+	all, err := r.exits.look(ctx, s.trusted, fresh, patient)
+	if err != nil {
+		return err
+	}
+	for _, g := range groups(all, d) {
+		err := r.tryEach(g.exits, use)
+		if !g.short || !passes(err) && apps.CodeOf(err) != apps.DNS {
+			return err
+		}
+	}
+	return apps.Errorf(noExit, "no exit serves %s", d)
+}
+
+// tryEach calls use with each of the exits until one has the last word.
+func (r *router) tryEach(ids []identity.ID, use func(identity.ID) error) (err error) {
+	for _, id := range ids {
+		if err = use(id); !passes(err) {
+			break
+		}
+		r.exits.forget(id)
+	}
+	return err
+}
+
+// passes reports an error of an exit after which another exit may be asked: it is not about the destination.
+func passes(err error) bool {
+	switch apps.CodeOf(err) {
+	case apps.Denied, apps.Prohibited, apps.NotFound, apps.Limit, apps.Unavailable, apps.Broken:
+		return true
+	}
+	return false
+}
+
+// group is a number of exits that serve a destination equally well, in the order in which they are tried.
+type group struct {
+	exits []identity.ID
+	short bool // they serve it only with a search domain appended
+}
+
+// groups sorts the exits that serve d. A later group counts only if the earlier one is short.
+func groups(all []candidate, d dest) []group {
+	literal := best(all, func(m *menu) int { return m.weigh(d, false) })
+	if len(literal) > 0 {
+		return []group{{exits: literal}}
+	}
+	var out []group
+	if short := best(all, func(m *menu) int { return m.weighShort(d) }); len(short) > 0 {
+		out = append(out, group{exits: short, short: true})
+	}
+	if rest := best(all, func(m *menu) int { return m.weigh(d, true) }); len(rest) > 0 {
+		out = append(out, group{exits: rest})
+	}
+	return out
+}
+
+// best returns the exits of the greatest weight, the nearest first. Only positive weights count.
+func best(all []candidate, weigh func(*menu) int) []identity.ID {
+	var out []candidate
+	top := 0
+	for _, c := range all {
+		if c.menu == nil {
+			continue
+		}
+		switch w := weigh(c.menu); {
+		case w < top:
+		case w > top:
+			top, out = w, []candidate{c}
+		default:
+			out = append(out, c)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.rtt, b.rtt), cmp.Compare(a.Name, b.Name))
+	})
+	ids := make([]identity.ID, 0, len(out))
+	for _, c := range out {
+		ids = append(ids, c.ID)
+	}
+	return ids
+}
+
+// weigh returns the weight of the most specific target that is about d: among those that say where they lead or, with
+// catchAll, among those that do not. It is -1 if there is none or d is excluded.
+func (m *menu) weigh(d dest, catchAll bool) int {
+	if excludes(m.exclusions, d) {
+		return -1
+	}
+	w := -1
+	for _, t := range m.targets {
+		if t.catchAll() == catchAll && t.match(d) {
+			w = max(w, t.weight())
+		}
+	}
+	return w
+}
+
+// shortDots is how many dots a short name has at most where the exit's resolver has no wider idea of it: svc-a and
+// svc-a.svc are short, www.example.com is not.
+const shortDots = 1
+
+// weighShort is weigh for d with the exit's search domains appended.
+func (m *menu) weighShort(d dest) int {
+	if d.name == "" || d.full || strings.Count(d.name, ".") > max(shortDots, m.ndots-1) {
+		return -1
+	}
+	w := -1
+	for _, domain := range m.search {
+		w = max(w, m.weigh(d.within(domain), false))
+	}
+	return w
+}

@@ -1,0 +1,222 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"ztm/apps"
+)
+
+// What this endpoint lets whom reach. For a user who asks for a name, the decision is made twice:
+//
+//	1. screen   before the name is resolved: may this user ask for it at all?
+//	2. permit   for each address of the name: not excluded, within the targets, allowed by the rules
+//
+// Only addresses that passed permit are connected to, so that a name cannot lead past an exclusion.
+
+// Rule says which users may, or may not, reach which of the endpoint's targets. The first rule that is about the user
+// and the destination decides. If none is, the endpoint's own user may and everybody else may not.
+type Rule struct {
+	Users   []string `json:"users"`   // names; "*" is every user of the mesh
+	Targets []string `json:"targets"` // patterns; "*" is every target of the endpoint
+	Action  string   `json:"action"`  // "allow" or "deny"
+}
+
+// rule is a Rule that was checked.
+type rule struct {
+	users   []string
+	targets []pattern
+	allow   bool
+}
+
+// policy is everything that decides what users reach from here. It does not change.
+type policy struct {
+	owner      string // the endpoint's own user
+	targets    []pattern
+	exclusions []pattern
+	rules      []rule
+}
+
+const everyone = "*"
+
+// parseRule checks a rule. An empty list never comes to mean "everyone may": an allow rule has to say whom it allows.
+func parseRule(r Rule) (rule, error) {
+	if r.Action != "allow" && r.Action != "deny" {
+		return rule{}, fmt.Errorf("rule action %q: want allow or deny", clip(r.Action))
+	}
+	out := rule{users: slices.Clone(r.Users), allow: r.Action == "allow"}
+	if len(r.Users) == 0 {
+		if out.allow {
+			return rule{}, errors.New("an allow rule must name its users; '*' means every user of the mesh")
+		}
+		out.users = []string{everyone}
+	}
+	if slices.Contains(out.users, "") {
+		return rule{}, errors.New("a rule names a user without a name")
+	}
+	targets := r.Targets
+	if len(targets) == 0 {
+		targets = []string{"*"}
+	}
+	var err error
+	out.targets, err = parsePatterns(targets)
+	return out, err
+}
+
+// text is the inverse of [parseRule], in canonical form.
+func (r rule) text() Rule {
+	t := Rule{Users: r.users, Targets: texts(r.targets), Action: "deny"}
+	if r.allow {
+		t.Action = "allow"
+	}
+	return t
+}
+
+func (r rule) about(user string) bool {
+	return slices.Contains(r.users, user) || slices.Contains(r.users, everyone)
+}
+
+// screen refuses what no address could make right, before anything is resolved for the user.
+func (p *policy) screen(user string, d dest) *apps.Error {
+	if !p.mightAllow(user, d) {
+		return denied(user, d)
+	}
+	if excludes(p.exclusions, d) {
+		return apps.Errorf(apps.Prohibited, "%s is excluded here", d)
+	}
+	if d.name != "" && !slices.ContainsFunc(p.targets, func(t pattern) bool { return t.prefix.IsValid() || t.match(d) }) {
+		return notTarget(d)
+	}
+	return nil
+}
+
+// mightAllow reports whether the rules let the user reach d, or could, depending on the address of the name.
+func (p *policy) mightAllow(user string, d dest) bool {
+	for _, r := range p.rules {
+		if !r.about(user) {
+			continue
+		}
+		if !r.allow && excludes(r.targets, d) {
+			return false
+		}
+		if r.allow && slices.ContainsFunc(r.targets, func(t pattern) bool { return d.name != "" && t.prefix.IsValid() || t.match(d) }) {
+			return true
+		}
+	}
+	return user == p.owner
+}
+
+// permit decides whether the user who asked for d may be connected to addr, which is d's address or one of the
+// addresses of its name.
+func (p *policy) permit(user string, d dest, addr netip.Addr) *apps.Error {
+	at := dest{addr: addr.Unmap(), port: d.port}
+	if !p.allows(user, d, at) {
+		return denied(user, d)
+	}
+	if never(at.addr) || excludes(p.exclusions, d) || excludes(p.exclusions, at) {
+		return apps.Errorf(apps.Prohibited, "%s is excluded here", via(d, at))
+	}
+	if inner := embedded(at.addr); inner.IsValid() {
+		if in := (dest{addr: inner, port: d.port}); never(inner) || private(inner) || excludes(p.exclusions, in) {
+			return apps.Errorf(apps.Prohibited, "%s stands for %s, which is excluded here", via(d, at), inner)
+		}
+	}
+	if private(at.addr) {
+		if !p.namesPrivate(d, at) {
+			return apps.Errorf(apps.Prohibited, "%s is this endpoint's own, and no target names it", via(d, at))
+		}
+		return nil
+	}
+	if heaviest(p.targets, d) < 0 && heaviest(p.targets, at) < 0 {
+		return notTarget(d)
+	}
+	return nil
+}
+
+// allows is the decision of the rules alone.
+func (p *policy) allows(user string, d, at dest) bool {
+	for _, r := range p.rules {
+		switch {
+		case !r.about(user):
+		case r.allow && (heaviest(r.targets, d) >= 0 || heaviest(r.targets, at) >= 0):
+			return true
+		case !r.allow && (excludes(r.targets, d) || excludes(r.targets, at)):
+			return false
+		}
+	}
+	return user == p.owner
+}
+
+// namesPrivate reports whether a target names the private destination: by a network that has nothing but such
+// addresses, or by the name localhost. "*", 0.0.0.0/0 and names that happen to resolve to it do not name it.
+func (p *policy) namesPrivate(d, at dest) bool {
+	return slices.ContainsFunc(p.targets, func(t pattern) bool {
+		if t.prefix.IsValid() {
+			return t.match(at) && slices.ContainsFunc(privateNetworks(), func(n netip.Prefix) bool {
+				return n.Bits() <= t.prefix.Bits() && n.Contains(t.prefix.Addr())
+			})
+		}
+		return at.addr.IsLoopback() && (t.name == "localhost" || strings.HasSuffix(t.name, ".localhost")) && t.match(d)
+	})
+}
+
+// excludes is [pattern.match] for patterns that take away. A question about no port in particular is refused only if
+// all ports are.
+func excludes(ps []pattern, d dest) bool {
+	return slices.ContainsFunc(ps, func(p pattern) bool { return (d.port != 0 || p.everyPort()) && p.match(d) })
+}
+
+// never reports addresses that are no destination at all. On Linux a connection to 0.0.0.0 or :: ends at loopback.
+func never(a netip.Addr) bool {
+	return a.IsUnspecified() || a.IsMulticast() || a.Is4() && (a.As4()[0] == 0 || a.As4() == [4]byte{255, 255, 255, 255})
+}
+
+// private reports addresses at which only the endpoint itself, or its own link, is reached.
+func private(a netip.Addr) bool { return a.IsLoopback() || a.IsLinkLocalUnicast() }
+
+// privateNetworks returns the networks that [private] is about.
+func privateNetworks() []netip.Prefix {
+	return []netip.Prefix{
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8),
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{169, 254}), 16),
+		netip.PrefixFrom(netip.IPv6Loopback(), 128),
+		netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfe, 0x80}), 10),
+	}
+}
+
+// embedded returns the IPv4 address inside an IPv6 address that a translator or a tunnel would turn into it: NAT64
+// (RFC 6052 section 2.1), 6to4 (RFC 3056 section 2) and the old IPv4-compatible form. Otherwise the zero Addr.
+func embedded(a netip.Addr) netip.Addr {
+	if !a.Is6() {
+		return netip.Addr{}
+	}
+	b := a.As16()
+	switch {
+	case [12]byte(b[:12]) == [12]byte{0x00, 0x64, 0xff, 0x9b}:
+		return netip.AddrFrom4([4]byte(b[12:]))
+	case b[0] == 0x20 && b[1] == 0x02:
+		return netip.AddrFrom4([4]byte(b[2:6]))
+	case [12]byte(b[:12]) == [12]byte{} && !a.IsLoopback() && !a.IsUnspecified():
+		return netip.AddrFrom4([4]byte(b[12:]))
+	}
+	return netip.Addr{}
+}
+
+func denied(user string, d dest) *apps.Error {
+	return apps.Errorf(apps.Denied, "user %q may not reach %s here", user, d)
+}
+
+func notTarget(d dest) *apps.Error {
+	return apps.Errorf(apps.NotFound, "%s is not a target of this exit", d)
+}
+
+// via names, for messages, what was asked for and where it led.
+func via(d, at dest) string {
+	if d.name == "" {
+		return d.String()
+	}
+	return fmt.Sprintf("%s (%s)", d, at.addr)
+}
