@@ -112,7 +112,7 @@ func tableRoots(t testing.TB, b []byte) (at []int) {
 	for i := range binary.NativeEndian.Uint16(root.data[10:]) {
 		e, _ := root.element(int(i))
 		if binary.NativeEndian.Uint64(e.value) != 0 {
-			at = append(at, int(m.root+1)*pageSize-cap(e.value))
+			at = append(at, cap(b)-cap(e.value))
 		}
 	}
 	if len(at) != 2 {
