@@ -8,8 +8,8 @@ import (
 
 // Clock is the time certificates are judged by: that of the device, but never before a floor. A router without a
 // battery boots in 1970; the floor (when the binary was built, when the device last ran, when the trust list was
-// issued) keeps its certificates from looking like the future's. The floor moves on with the time the process runs.
-// All methods may be called from any goroutine.
+// issued, see [Verifier.Set]) keeps its certificates from looking like the future's. The floor moves on with the time
+// the process runs. All methods may be called from any goroutine.
 type Clock struct {
 	mu    sync.Mutex
 	floor time.Time // zero: none
@@ -49,6 +49,21 @@ func (c *Clock) Raise(t time.Time) (changed bool) {
 	}
 	c.floor, c.set = t.Round(0), now
 	return true
+}
+
+// firstYear is when ztm was written: a device that says it is earlier has no clock.
+const firstYear = 2026
+
+// hint raises the floor to a time that somebody else claims, but only on a device whose own time is plainly wrong. One
+// that has a clock believes the clock: the other's may be years ahead, and must not take everybody there.
+func (c *Clock) hint(t time.Time) {
+	c.mu.Lock()
+	now := time.Now()
+	wrong := now.Before(c.lowLocked(now)) || now.Year() < firstYear
+	c.mu.Unlock()
+	if wrong {
+		c.Raise(t)
+	}
 }
 
 // lowLocked returns the floor as it has moved on until now.

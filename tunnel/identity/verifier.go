@@ -15,7 +15,7 @@ type Verifier struct {
 	clock *Clock
 }
 
-// NewVerifier makes a verifier and raises the clock's floor to when the trust was issued.
+// NewVerifier makes a verifier with a trust in force, see [Verifier.Set].
 func NewVerifier(t *Trust, c *Clock) *Verifier {
 	v := &Verifier{clock: c}
 	v.Set(t)
@@ -28,8 +28,9 @@ func (v *Verifier) Trust() *Trust { return v.trust.Load() }
 // Clock returns the clock that peers are judged by.
 func (v *Verifier) Clock() *Clock { return v.clock }
 
-// Set puts a trust in force for all handshakes from now on, unless one at least as new is in force already, and raises
-// the clock's floor to when it was issued. Running sessions are for the caller to judge again, see [Verifier.Subject].
+// Set puts a trust in force for all handshakes from now on, unless one at least as new is in force already. Running
+// sessions are for the caller to judge again, see [Verifier.Subject]. On a device whose own time is plainly wrong the
+// clock's floor rises to when the trust was issued.
 func (v *Verifier) Set(t *Trust) {
 	for {
 		old := v.trust.Load()
@@ -37,7 +38,7 @@ func (v *Verifier) Set(t *Trust) {
 			return
 		}
 		if v.trust.CompareAndSwap(old, t) {
-			v.clock.Raise(t.Issued())
+			v.clock.hint(t.Issued())
 			return
 		}
 	}

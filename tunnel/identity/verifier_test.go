@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -362,9 +363,34 @@ func TestClockBehindTheMeshDoesNotLockOut(t *testing.T) {
 	m := newMesh(t)
 	m.evict(t, "carol", start)
 	hub, bob := m.hub(t, start), m.member(t, "bob", start)
-	v := NewVerifier(m.trust, NewClock()) // of a machine that is decades behind start
+	v := NewVerifier(m.trust, NewClock(time.Now().Add(day))) // yesterday it was later than it is today
 	client, server := handshake(t, dial(v, bob.tls()), serve(v, hub.tls()))
 	if client.err != nil || server.err != nil {
 		t.Errorf("client %v, server %v", client.err, server.err)
+	}
+}
+
+func TestListOfTheFutureDoesNotMoveAClockThatRuns(t *testing.T) {
+	for name, tt := range map[string]struct {
+		age     time.Duration // of the device, made in the year 2000, when the bubble begins
+		floor   time.Time
+		believe bool
+	}{
+		"a device that has a clock":              {27 * year, bubble, false},
+		"a device that has a clock and no floor": {27 * year, time.Time{}, false},
+		"a device whose clock has stopped":       {27 * year, bubble.Add(60 * year), true},
+		"a device without clock and floor":       {0, time.Time{}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				<-time.After(tt.age)
+				m := newMesh(t) // of the year 2100
+				m.evict(t, "bob", start)
+				v := NewVerifier(m.trust, NewClock(tt.floor))
+				if got := !v.Clock().Now().Before(start); got != tt.believe {
+					t.Errorf("it says %v", v.Clock().Now())
+				}
+			})
+		})
 	}
 }
