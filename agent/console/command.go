@@ -187,8 +187,8 @@ func options(flags []cli.Flag) []grammar.Option {
 			switch {
 			case !d.TakesValue():
 				o.Kind = grammar.Bool
-			case strings.HasPrefix(o.Value, "["):
-				o.Kind, o.Value = grammar.Optional, strings.Trim(o.Value, "[]")
+			case strings.HasPrefix(o.Value, "[") && strings.HasSuffix(o.Value, "]"):
+				o.Kind, o.Value = grammar.Optional, o.Value[1:len(o.Value)-1]
 			default:
 				o.Kind = grammar.One
 			}

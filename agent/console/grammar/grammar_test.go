@@ -74,6 +74,7 @@ func program() *Command {
 				{Name: "hash", Aliases: []string{"h"}, Kind: Bool, Usage: "show hashes"}, {Name: "secret", Kind: Bool, Hidden: true},
 			}},
 			{Name: "completion", Usage: "completion", Args: "bash|zsh", Runs: true},
+			{Name: "serve", Usage: "serve", Runs: true, Options: []Option{{Name: "data", Aliases: []string{"d"}, Kind: One, Value: "DIR"}}},
 			{Name: "hidden", Usage: "hidden", Hidden: true, Runs: true},
 		},
 	}
@@ -103,6 +104,8 @@ func TestParse(t *testing.T) {
 		{"join demo -p=p --as -- -", ""},
 		{"get -o json ep x", "--output=json get ep -- x"},
 		{"get ep x -o json -d /tmp", "--output=json --data=/tmp get ep -- x"},
+		{"-d x serve", "serve --data=x"},
+		{"-d x -o json serve -d y", "--output=json serve --data=x --data=y"},
 		{"get ep -ojson", "--output=json get ep"},
 		{"label --add a b --delete c --add d", "label --add=a --add=b --delete=c --add=d"},
 		{"label --add=-x --add - y", "label --add=-x --add=- --add=y"},
@@ -281,12 +284,12 @@ func golden(t *testing.T, name, got string) {
 func TestComplete(t *testing.T) {
 	const common = "--data --output --help"
 	for _, tt := range []struct{ line, want string }{
-		{"", "mesh ep join label get ping tunnel proxy terminal script ls completion"},
+		{"", "mesh ep join label get ping tunnel proxy terminal script ls completion serve"},
 		{"p", "ping proxy"},
 		{"ep", "ep"},
 		{"ep ", "<[MESH/]EP>"},
 		{"ep demo/n", "<[MESH/]EP demo/n>"},
-		{"ep nas ", "join label get ping tunnel proxy terminal script ls completion"},
+		{"ep nas ", "join label get ping tunnel proxy terminal script ls completion serve"},
 		{"mesh demo m", ""},
 		{"ping ep ", "<EP>"},
 		{"ping ep n", "<EP n>"},

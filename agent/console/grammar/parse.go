@@ -219,11 +219,30 @@ func (w *walk) endOption() error {
 	return fmt.Errorf("option %s needs a value", dashed(o.Name))
 }
 
+// sink gives an option that stood before the command to the command, if that has its own of the name: the directory of
+// `ztm --data DIR run hub` is the hub's.
+func (w *walk) sink() {
+	last := len(w.line.Path) - 1
+	var sunk []string
+	for i, level := range w.line.options[:last] {
+		w.line.options[i] = slices.DeleteFunc(level, func(o string) bool {
+			name, _, _ := strings.Cut(o[2:], "=")
+			own := w.line.Command().option(name) != nil
+			if own {
+				sunk = append(sunk, o)
+			}
+			return own
+		})
+	}
+	w.line.options[last] = append(sunk, w.line.options[last]...)
+}
+
 // end checks the line as a whole.
 func (w *walk) end() error {
 	if err := w.endOption(); err != nil {
 		return err
 	}
+	w.sink()
 	c := w.line.Command()
 	if w.prefix != nil {
 		return hinted(fmt.Errorf("missing %s after %q", w.prefix.argument(0), w.prefix.Name),
