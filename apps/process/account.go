@@ -79,8 +79,8 @@ func lookup(env []string, name string) string {
 	return ""
 }
 
-// cause strips what the caller already knows: the operation and the path.
-func cause(err error) error {
+// Cause strips from an error what who reports it already knows: the operation and the path.
+func Cause(err error) error {
 	var p *os.PathError
 	if errors.As(err, &p) {
 		return p.Err

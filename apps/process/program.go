@@ -25,12 +25,16 @@ func (p *Program) closeFiles() {
 
 // notStarted says for the caller why a program could not be started.
 func notStarted(p Program, err error) *apps.Error {
-	code := apps.Internal
+	return apps.Errorf(CodeOf(err), "cannot start %s as %s: %v", p.Path, p.Account.Name, Cause(err))
+}
+
+// CodeOf returns the code for an error of the operating system about a program.
+func CodeOf(err error) apps.Code {
 	switch {
 	case os.IsNotExist(err):
-		code = apps.NotFound
+		return apps.NotFound
 	case os.IsPermission(err):
-		code = apps.Denied
+		return apps.Denied
 	}
-	return apps.Errorf(code, "cannot start %s as %s: %v", p.Path, p.Account.Name, cause(err))
+	return apps.Internal
 }

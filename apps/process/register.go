@@ -175,6 +175,14 @@ func (r *Register) List(p apps.Peer) []Info {
 	return list
 }
 
+// Enforce ends the flows and programs of peers that the rules do not admit any more.
+func (r *Register) Enforce(rules Rules) {
+	self := r.Host.Mesh.Self()
+	banned := func(p apps.Peer) bool { return rules.Admit(self, r.App, p) != nil }
+	r.Host.Cut(func(p apps.Peer, _ string) bool { return banned(p) })
+	r.End("access was taken away", banned)
+}
+
 // End ends the programs of the peers for which the function says so.
 func (r *Register) End(reason string, match func(apps.Peer) bool) {
 	r.mu.Lock()

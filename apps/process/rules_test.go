@@ -66,7 +66,7 @@ func TestSettingsAreChangedThroughTheAPI(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			h := API(&Settings[Rules]{State: state}, (*Rules).Apply)
+			h := API(&Settings[Rules]{State: state}, (*Rules).Apply, func(Rules) {})
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, httptest.NewRequest(tt.method, "/config", strings.NewReader(tt.body)))
 			body, _ := io.ReadAll(w.Body)

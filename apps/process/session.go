@@ -58,10 +58,13 @@ type attachment struct {
 }
 
 // Begin starts a program. Its output waits for the first [Session.Attach], which the caller of Begin must call. A
-// program that cannot be started gives an *[apps.Error].
+// program that cannot be started gives an *[apps.Error], and its recorder is closed.
 func Begin(cfg Config) (*Session, error) {
 	c, err := start(cfg.Program)
 	if err != nil {
+		if cfg.Record != nil {
+			cfg.Record.Close()
+		}
 		return nil, err
 	}
 	return &Session{cfg: cfg, child: c, in: newInput(), ended: make(chan struct{}), done: make(chan struct{}),
@@ -90,6 +93,9 @@ func (s *Session) Exit() Exit {
 	defer s.mu.Unlock()
 	return s.exit
 }
+
+// Kept reports whether the session lives on without a caller.
+func (s *Session) Kept() bool { return s.cfg.Keep }
 
 // Attached reports whether the session has a caller.
 func (s *Session) Attached() bool {

@@ -41,8 +41,9 @@ func (s *Settings[T]) Change(change func(*T) error) (T, error) {
 // maxChange is the longest body of a change, in bytes.
 const maxChange = 64 << 10
 
-// API serves the settings: GET answers with them; PATCH decodes a change, makes it and answers with the new ones.
-func API[T, C any](s *Settings[T], apply func(*T, C) error) http.Handler {
+// API serves the settings: GET answers with them; PATCH decodes a change, makes it, calls changed and answers with the
+// new ones.
+func API[T, C any](s *Settings[T], apply func(*T, C) error, changed func(T)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.Method {
 		case http.MethodGet:
@@ -57,6 +58,9 @@ func API[T, C any](s *Settings[T], apply func(*T, C) error) http.Handler {
 				return
 			}
 			v, err := s.Change(func(v *T) error { return apply(v, c) })
+			if err == nil {
+				changed(v)
+			}
 			Answer(w, v, err)
 		default:
 			w.Header().Set("Allow", "GET, PATCH")

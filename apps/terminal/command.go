@@ -1,0 +1,269 @@
+package terminal
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"ztm/apps"
+	"ztm/apps/process"
+)
+
+// Commands returns the command `ztm terminal`.
+func Commands(c apps.Console) *cli.Command {
+	return &cli.Command{
+		Name:  name,
+		Usage: "Open a shell on another endpoint, or run a command there",
+		Description: example(
+			"ztm terminal open ep-office",
+			"ztm terminal open ep-office -- uname -a",
+			"tar c . | ztm terminal open ep-office -- tar x -C /tmp"),
+		Subcommands: []*cli.Command{openCommand(c), attachCommand(c), sessionsCommand(c), configCommand(c)},
+	}
+}
+
+// example formats command lines for a description.
+func example(lines ...string) string { return "Example:\n  " + strings.Join(lines, "\n  ") }
+
+func openCommand(c apps.Console) *cli.Command {
+	return &cli.Command{
+		Name:      "open",
+		Usage:     "Open a shell, or run a command",
+		ArgsUsage: "EP [-- COMMAND ...]",
+		UsageText: "ztm terminal open EP [OPTIONS] [-- COMMAND [ARGUMENT ...]]",
+		Description: "Without COMMAND this window becomes the login shell of the endpoint. ~. at the beginning of a line leaves a\n" +
+			"session that does not answer, ~? shows what else there is. With COMMAND there is no terminal: stdin, stdout and\n" +
+			"stderr are those of the command, byte by byte. The exit status is that of the shell or command, 128 + N if\n" +
+			"signal N ended it, 127 if it was not found, 255 if the connection was lost.\n\n" + example(
+			"ztm terminal open ep-office",
+			"ztm terminal open ep-office --keep --run-as www-data",
+			"ztm terminal open ep-office -t -- top",
+			"ztm terminal open ep-office -- tar c -C /srv www | tar x"),
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "tty", Aliases: []string{"t"}, Usage: "give the command a terminal"},
+			&cli.BoolFlag{Name: "keep", Aliases: []string{"k"}, Usage: "let the session live on when the connection is lost"},
+			&cli.StringFlag{Name: "run-as", Usage: "be this `ACCOUNT` there"},
+			escapeFlag(),
+		},
+		Action: func(x *cli.Context) error {
+			names := x.Args().Slice()
+			if len(names) == 0 {
+				return usage("the endpoint is missing")
+			}
+			ep, err := c.Resolve(x.Context, names[0])
+			if err != nil {
+				return err
+			}
+			o, err := openerOf(c, x)
+			if err != nil {
+				return err
+			}
+			st := start{Command: names[1:], Env: language(os.Environ()), Account: x.String("run-as"), Keep: x.Bool("keep")}
+			o.tty = x.Bool("tty") || len(st.Command) == 0 && o.window != nil
+			if st.Keep && !o.tty {
+				return usage("--keep is for a session with a terminal: say --tty, too")
+			}
+			return o.open(x.Context, ep, st)
+		},
+	}
+}
+
+func escapeFlag() cli.Flag {
+	return &cli.StringFlag{Name: "escape", Aliases: []string{"e"}, Usage: "`CHARACTER` that begins an escape, or none", Value: "~"}
+}
+
+func openerOf(c apps.Console, x *cli.Context) (*opener, error) {
+	o := newOpener(c)
+	switch e := x.String("escape"); {
+	case e == "none":
+	case len(e) == 1 && e[0] > ' ' && e[0] <= '~' && e[0] != '.' && e[0] != '?':
+		o.escape = e[0]
+	default:
+		return nil, usage("--escape takes one character, or none")
+	}
+	return o, nil
+}
+
+func usage(text string) error { return &apps.UsageError{Err: errors.New(text)} }
+
+// language returns what of an environment goes with the caller.
+func language(environ []string) []string {
+	var env []string
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		if carried(name) && len(value) <= maxEnvValue && len(env) < maxEnv {
+			env = append(env, kv)
+		}
+	}
+	return env
+}
+
+func attachCommand(c apps.Console) *cli.Command {
+	return &cli.Command{
+		Name:        "attach",
+		Usage:       "Return to a session that was kept",
+		ArgsUsage:   "EP [SESSION]",
+		UsageText:   "ztm terminal attach EP [SESSION]",
+		Description: "The last of what it showed is shown again. A window that it is in loses it.\n\n" + example("ztm terminal attach ep-office"),
+		Flags:       []cli.Flag{escapeFlag()},
+		Action: func(x *cli.Context) error {
+			if n := x.Args().Len(); n < 1 || n > 2 {
+				return usage("want an endpoint, and a session where there are several")
+			}
+			ep, err := c.Resolve(x.Context, x.Args().First())
+			if err != nil {
+				return err
+			}
+			o, err := openerOf(c, x)
+			if err != nil {
+				return err
+			}
+			return o.attach(x.Context, ep, x.Args().Get(1))
+		},
+	}
+}
+
+func sessionsCommand(c apps.Console) *cli.Command {
+	return &cli.Command{
+		Name:      "sessions",
+		Aliases:   []string{"ls"},
+		Usage:     "List the sessions at an endpoint, or end one",
+		ArgsUsage: "[EP]",
+		UsageText: "ztm terminal sessions [EP] [--end SESSION]",
+		Description: "Shows your own, and all of them where the endpoint is yours.\n\n" + example(
+			"ztm terminal sessions ep-office", "ztm terminal sessions ep-office --end 1f0a92c4"),
+		Flags: []cli.Flag{&cli.StringFlag{Name: "end", Usage: "end this `SESSION`"}},
+		Action: func(x *cli.Context) error {
+			ep, err := endpoint(c, x)
+			if err != nil {
+				return err
+			}
+			if id := x.String("end"); id != "" {
+				return end(x.Context, c, ep, id)
+			}
+			list, err := sessions(x.Context, c, ep)
+			if err != nil {
+				return err
+			}
+			return c.Print(list, table(x.Context, c, list))
+		},
+	}
+}
+
+// endpoint returns the endpoint that is named, or else the chosen one.
+func endpoint(c apps.Console, x *cli.Context) (apps.Endpoint, error) {
+	if x.Args().Present() {
+		return c.Resolve(x.Context, x.Args().First())
+	}
+	return c.Endpoint(x.Context)
+}
+
+func table(ctx context.Context, c apps.Console, list []process.Info) *apps.Table {
+	names := map[string]string{}
+	if eps, err := c.Endpoints(ctx, apps.Filter{}); err == nil { // else their IDs do
+		for _, e := range eps {
+			names[string(e.ID)] = e.Name
+		}
+	}
+	t := &apps.Table{Header: []string{"SESSION", "USER", "FROM", "AS", "STATE", "SINCE", "IDLE", "PROGRAM"}}
+	for _, i := range list {
+		from, state := i.Endpoint, "open"
+		if n := names[from]; n != "" {
+			from = n
+		}
+		if i.Keep {
+			state = map[bool]string{true: "kept, attached", false: "kept"}[i.Attached]
+		}
+		t.Add(i.ID, i.User, from, i.Account, state, time.Unix(i.Since, 0).Format(time.DateTime),
+			(time.Duration(i.Idle) * time.Second).String(), i.Program)
+	}
+	return t
+}
+
+func configCommand(c apps.Console) *cli.Command {
+	return &cli.Command{
+		Name:      "config",
+		Usage:     "Show or set who may open terminals at an endpoint, and how",
+		UsageText: "ztm [ep EP] terminal config [OPTIONS]",
+		Description: "Your own user may always. A user who is added is as powerful as the account that the shell runs as.\n" +
+			"An option without its value goes back to the default.\n\n" + example(
+			"ztm terminal config --add-user zt-user1 --run-as nobody",
+			"ztm ep ep-office terminal config --set-shell /bin/zsh --idle-timeout 30m",
+			"ztm terminal config --record /var/log/ztm-terminal"),
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "add-user", Usage: "let this `USER` open terminals, too"},
+			&cli.StringSliceFlag{Name: "del-user", Usage: "no more let this `USER`; ends its sessions"},
+			&cli.StringFlag{Name: "set-shell", Usage: "the shell: a program, and its arguments after spaces `[COMMAND]`"},
+			&cli.StringFlag{Name: "run-as", Usage: "be this account there `[ACCOUNT]`; needs an agent that runs as root"},
+			&cli.StringFlag{Name: "record", Usage: "record all sessions in this directory, as asciicast v2 `[DIR]`"},
+			&cli.StringFlag{Name: "idle-timeout", Usage: "end a session after so long without input and output `[DURATION]`: 30m"},
+			&cli.IntFlag{Name: "max-sessions", Usage: "at most this `NUMBER` at the same time; 0 is the default", DefaultText: fmt.Sprint(process.DefaultMaxSessions)},
+		},
+		Action: func(x *cli.Context) error {
+			if x.Args().Present() {
+				return usage("unexpected " + x.Args().First())
+			}
+			return config(x, c)
+		},
+	}
+}
+
+func config(x *cli.Context, c apps.Console) error {
+	ep, err := c.Endpoint(x.Context)
+	if err != nil {
+		return err
+	}
+	change, any, err := changeOf(x)
+	if err != nil {
+		return err
+	}
+	var got Config
+	if any {
+		return c.Call(x.Context, http.MethodPatch, name+"/config", change, &got)
+	}
+	if err := c.Call(x.Context, http.MethodGet, name+"/config", nil, &got); err != nil {
+		return err
+	}
+	t := &apps.Table{Rows: [][]string{{"Endpoint", ep.Name}, {"Shell", cmp.Or(got.Shell, "(default)")}}}
+	t.Rows = append(t.Rows, got.Describe()...)
+	t.Add("Idle Timeout", cmp.Or(map[bool]string{true: got.idle().String()}[got.IdleTimeout > 0], "(none)"))
+	t.Add("Recordings", cmp.Or(got.Record, "(none)"))
+	return c.Print(got, t)
+}
+
+// changeOf returns the change that the options ask for, and whether there is any.
+func changeOf(x *cli.Context) (change Change, any bool, err error) {
+	change.AddUsers, change.DelUsers = x.StringSlice("add-user"), x.StringSlice("del-user")
+	text := func(name string) *string {
+		if !x.IsSet(name) {
+			return nil
+		}
+		s := x.String(name)
+		return &s
+	}
+	change.Shell, change.RunAs, change.Record = text("set-shell"), text("run-as"), text("record")
+	if d := text("idle-timeout"); d != nil {
+		seconds := 0
+		if *d != "" {
+			idle, err := time.ParseDuration(*d)
+			if err != nil || idle < 0 {
+				return change, false, usage(fmt.Sprintf("%q is no duration like 30m or 2h", *d))
+			}
+			seconds = int(math.Ceil(idle.Seconds()))
+		}
+		change.IdleTimeout = &seconds
+	}
+	if x.IsSet("max-sessions") {
+		n := x.Int("max-sessions")
+		change.MaxSessions = &n
+	}
+	return change, x.NumFlags() > 0, nil
+}

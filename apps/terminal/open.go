@@ -1,0 +1,250 @@
+package terminal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"ztm/apps"
+	"ztm/apps/process"
+)
+
+// statusLost is the status of a command whose connection was lost, as of ssh(1).
+const statusLost = 255
+
+// What a shell returns for a command that it cannot find, and for one that it may not run.
+const (
+	statusNotFound = 127
+	statusDenied   = 126
+)
+
+// opener opens a session from this window.
+type opener struct {
+	apps.Console
+	window *window // nil if stdin or stdout is no terminal
+	escape byte    // 0 for none
+	tty    bool    // the session has a terminal
+}
+
+// newOpener looks at the streams of the command.
+func newOpener(c apps.Console) *opener {
+	o := &opener{Console: c}
+	in, ok1 := c.Stdin().(*os.File)
+	out, ok2 := c.Stdout().(*os.File)
+	if ok1 && ok2 && isWindow(in) && isWindow(out) {
+		o.window = &window{in, out}
+	}
+	return o
+}
+
+func (o *opener) size() *process.Size {
+	if !o.tty {
+		return nil
+	}
+	var s process.Size
+	if o.window != nil {
+		s = o.window.size()
+	}
+	return &s
+}
+
+// open starts a program at an endpoint and stays with it to its end.
+func (o *opener) open(ctx context.Context, ep apps.Endpoint, st start) error {
+	conn, err := o.Open(ctx, ep.ID, name+"/shell", nil)
+	if err != nil {
+		return err
+	}
+	st.TTY = o.size()
+	return o.drive(ep, conn, st, st.Keep)
+}
+
+// attach returns to a session that was kept; id may be empty if there is only one.
+func (o *opener) attach(ctx context.Context, ep apps.Endpoint, id string) error {
+	conn, err := o.Open(ctx, ep.ID, name+"/attach", url.Values{"id": {id}})
+	if err != nil {
+		return err
+	}
+	o.tty = true
+	return o.drive(ep, conn, nil, true)
+}
+
+// drive moves the streams of the session until its end, and returns what is to be the end of this command.
+func (o *opener) drive(ep apps.Endpoint, conn net.Conn, begin any, kept bool) error {
+	restore := func() {}
+	id := ""
+	st := process.Streams{Stdin: o.Stdin(), Stdout: o.Stdout(), Stderr: o.Stderr(),
+		Started: func(s process.Started) { id = s.Session }}
+	if o.tty && o.window != nil {
+		var err error
+		if restore, err = o.enter(conn, &st, begin == nil); err != nil {
+			conn.Close()
+			return fmt.Errorf("terminal: %w", err)
+		}
+	} else {
+		restore = forward(&st)
+	}
+	defer restore()
+	exit, err := process.Drive(conn, begin, nil, st)
+	restore()
+	return o.conclude(ep, exit, err, id, kept)
+}
+
+// enter makes the window that of the session, until restore is called, which may be called again.
+func (o *opener) enter(conn net.Conn, st *process.Streams, attach bool) (restore func(), err error) {
+	cooked, err := o.window.raw()
+	if err != nil {
+		return nil, err
+	}
+	sizes := make(chan process.Size, 1)
+	tell := func() {
+		select {
+		case <-sizes: // the size before this one is of no interest
+		default:
+		}
+		sizes <- o.window.size() // only one goroutine tells at a time
+	}
+	if attach {
+		tell()
+	}
+	stop := o.window.resized(tell)
+	stay := caught(func(os.Signal) { conn.Close() })
+	st.Sizes = sizes
+	st.Stdin = &escape{r: o.Stdin(), char: o.escape, help: func() {
+		fmt.Fprintf(o.Stderr(), escapeHelp, o.escape, o.escape, o.escape, o.escape)
+	}}
+	return sync.OnceFunc(func() {
+		stay()
+		stop()
+		cooked()
+	}), nil
+}
+
+// forward passes the signals that this command gets to the program, until stop is called, which may be called again.
+func forward(st *process.Streams) (stop func()) {
+	signals := make(chan string)
+	ended := make(chan struct{})
+	st.Signals = signals
+	stay := caught(func(s os.Signal) {
+		select {
+		case signals <- signalNames[s]:
+		case <-ended:
+		}
+	})
+	return sync.OnceFunc(func() {
+		close(ended)
+		stay()
+	})
+}
+
+var signalNames = map[os.Signal]string{
+	os.Interrupt: "INT", syscall.SIGTERM: "TERM", syscall.SIGHUP: "HUP", syscall.SIGQUIT: "QUIT",
+}
+
+// caught calls f for each signal that would end this command, until stop is called. stop waits for f.
+func caught(f func(os.Signal)) (stop func()) {
+	signals := make(chan os.Signal, 2) // full: the user has said it twice already; never closed
+	signal.Notify(signals, leaving...)
+	return until(func(ended <-chan struct{}) {
+		defer signal.Stop(signals)
+		for {
+			select {
+			case s := <-signals:
+				f(s)
+			case <-ended:
+				return
+			}
+		}
+	})
+}
+
+// until runs f in a goroutine until stop is called, which waits for it.
+func until(f func(ended <-chan struct{})) (stop func()) {
+	ended := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() { f(ended) })
+	return func() {
+		close(ended)
+		running.Wait()
+	}
+}
+
+// conclude tells how the session ended, and returns that as the end of this command.
+func (o *opener) conclude(ep apps.Endpoint, exit process.Exit, err error, id string, kept bool) error {
+	var refused *apps.Error
+	back := ""
+	if kept && id != "" {
+		back = fmt.Sprintf("; return to it with: ztm terminal attach %s %s", ep.Name, id)
+	}
+	switch {
+	case errors.As(err, &refused):
+		return o.notStarted(refused)
+	case errors.Is(err, errLeft):
+		o.say("left %s%s", ep.Name, back)
+		if kept {
+			return nil
+		}
+		return &apps.ExitError{Status: statusLost}
+	case errors.Is(err, process.ErrLost):
+		o.say("the connection to %s was lost%s", ep.Name, back)
+		return &apps.ExitError{Status: statusLost}
+	case err != nil:
+		return err
+	case exit.Reason != "":
+		o.say("%s ended this: %s", ep.Name, exit.Reason)
+	}
+	if exit.Status != 0 {
+		return &apps.ExitError{Status: exit.Status}
+	}
+	return nil
+}
+
+// notStarted ends this command as a shell ends for a program that cannot be run.
+func (o *opener) notStarted(err *apps.Error) error {
+	switch err.Code {
+	case apps.NotFound:
+		o.say("%v", err)
+		return &apps.ExitError{Status: statusNotFound}
+	case apps.Denied:
+		o.say("%v", err)
+		return &apps.ExitError{Status: statusDenied}
+	}
+	return err
+}
+
+func (o *opener) say(format string, args ...any) {
+	fmt.Fprintf(o.Stderr(), "ztm: "+format+"\n", args...)
+}
+
+// maxList is the longest list of sessions, in bytes.
+const maxList = 1 << 20
+
+// sessions returns what may be returned to or ended at an endpoint.
+func sessions(ctx context.Context, c apps.Console, ep apps.Endpoint) ([]process.Info, error) {
+	conn, err := c.Open(ctx, ep.ID, name+"/sessions", nil)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	var list []process.Info
+	if err := json.NewDecoder(io.LimitReader(conn, maxList)).Decode(&list); err != nil {
+		return nil, fmt.Errorf("list of sessions: %v", err)
+	}
+	return list, nil
+}
+
+// end ends a session.
+func end(ctx context.Context, c apps.Console, ep apps.Endpoint, id string) error {
+	conn, err := c.Open(ctx, ep.ID, name+"/end", url.Values{"id": {id}})
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}

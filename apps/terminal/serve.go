@@ -1,0 +1,233 @@
+package terminal
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"strings"
+
+	"ztm/apps"
+	"ztm/apps/process"
+)
+
+// start is what a caller wants: the payload of the start frame.
+type start struct {
+	Command []string      `json:"command,omitempty"` // with its arguments; empty is the shell
+	TTY     *process.Size `json:"tty,omitempty"`     // a terminal of this size; nil is three pipes
+	Env     []string      `json:"env,omitempty"`     // "NAME=value": TERM, COLORTERM, LANG, LC_...
+	Account string        `json:"account,omitempty"` // to run as; empty leaves it to the endpoint
+	Keep    bool          `json:"keep,omitempty"`    // the session outlives the flow
+}
+
+const (
+	maxEnv      = 32  // variables
+	maxEnvValue = 256 // bytes
+)
+
+// Serve implements [apps.App].
+func (a *App) Serve(ctx context.Context, f apps.Flow) {
+	switch f.Path() {
+	case "shell":
+		a.open(f)
+	case "attach":
+		a.attach(f)
+	case "sessions":
+		a.sessions(f)
+	case "end":
+		a.end(ctx, f)
+	default:
+		f.Refuse(apps.Errorf(apps.NotFound, "%s has no %q", name, f.Path()))
+	}
+}
+
+// open starts a program for a peer.
+func (a *App) open(f apps.Flow) {
+	cfg, err := a.settings.Get()
+	if err != nil {
+		a.host.Log.Error("terminal has no configuration", "err", err)
+		f.Refuse(err)
+		return
+	}
+	e, err := a.register.Admit(f.Peer(), cfg.Rules)
+	if err != nil {
+		f.Refuse(err)
+		return
+	}
+	conn, err := f.Accept()
+	if err != nil {
+		e.Release()
+		return
+	}
+	c := process.Accepted(conn)
+	var st start
+	err = c.ReadStart(&st)
+	var p process.Config
+	if err == nil {
+		p, err = a.plan(cfg, e, st)
+	}
+	if err != nil {
+		a.register.Refused(f.Peer(), err)
+		e.Release()
+		c.Fail(err)
+		return
+	}
+	e.Run(p, c)
+}
+
+// plan says what to run for a peer that was admitted.
+func (a *App) plan(cfg Config, e *process.Entry, st start) (process.Config, error) {
+	self := a.host.Mesh.Self()
+	if st.Keep && st.TTY == nil {
+		return process.Config{}, apps.Errorf(apps.BadRequest, "only a session with a terminal can be kept")
+	}
+	if st.TTY != nil { // a caller that does not know its size says 0
+		st.TTY.Cols, st.TTY.Rows = cmp.Or(st.TTY.Cols, 80), cmp.Or(st.TTY.Rows, 24)
+	}
+	account, err := cfg.Account(self, e.Peer, st.Account)
+	if err != nil {
+		return process.Config{}, err
+	}
+	env, err := environment(st.Env)
+	if err != nil {
+		return process.Config{}, err
+	}
+	env = account.Env(append(env, "ZTM_MESH="+a.host.Mesh.Name(), "ZTM_USER="+e.Peer.User, "ZTM_ENDPOINT="+string(e.Peer.ID))...)
+	p := process.Program{Env: env, Dir: account.Home, Account: account, TTY: st.TTY, Args: st.Command}
+	if len(st.Command) > 0 {
+		if p.Path, err = account.Find(st.Command[0], env); err != nil {
+			return process.Config{}, notFound(st.Command[0], self.Name, err)
+		}
+	} else if p.Path, p.Args, err = cfg.shell(account, env); err != nil {
+		return process.Config{}, err
+	}
+	out := process.Config{ID: e.ID, Program: p, Keep: st.Keep, Idle: cfg.idle()}
+	if cfg.Record != "" {
+		// Assigned only if it is there: a nil *recording would be a recorder.
+		r, err := record(cfg.Record, e, st, p)
+		if err != nil {
+			a.host.Log.Error("terminal cannot record", "session", e.ID, "err", err)
+			return process.Config{}, apps.Errorf(apps.Denied, "%s records all terminals, and cannot record this one", self.Name)
+		}
+		out.Record = r
+	}
+	return out, nil
+}
+
+// notFound says why a command is none.
+func notFound(command, where string, err error) *apps.Error {
+	if process.CodeOf(err) == apps.NotFound {
+		return apps.Errorf(apps.NotFound, "%s: not found on %s", command, where)
+	}
+	return apps.Errorf(process.CodeOf(err), "%s: %v on %s", command, process.Cause(err), where)
+}
+
+// environment checks what a caller wants in the environment: what describes its terminal and its language, and no more.
+// Other names are left out, because a newer caller may send more than an older endpoint knows.
+func environment(wanted []string) ([]string, error) {
+	if len(wanted) > maxEnv {
+		return nil, apps.Errorf(apps.BadRequest, "more than %d variables", maxEnv)
+	}
+	var env []string
+	for _, kv := range wanted {
+		name, value, ok := strings.Cut(kv, "=")
+		if !ok || len(value) > maxEnvValue || strings.ContainsFunc(kv, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			return nil, apps.Errorf(apps.BadRequest, "the variable %.20q makes no sense", name)
+		}
+		if carried(name) {
+			env = append(env, kv)
+		}
+	}
+	return env, nil
+}
+
+// carried reports whether a variable goes with the caller.
+func carried(name string) bool {
+	switch name {
+	case "TERM", "COLORTERM", "LANG", "LANGUAGE":
+		return true
+	}
+	return strings.HasPrefix(name, "LC_")
+}
+
+// admit judges a peer that starts nothing.
+func (a *App) admit(f apps.Flow) bool {
+	cfg, err := a.settings.Get()
+	if err == nil {
+		err = cfg.Admit(a.host.Mesh.Self(), name, f.Peer())
+	}
+	if err != nil {
+		a.register.Refused(f.Peer(), err)
+		f.Refuse(err)
+	}
+	return err == nil
+}
+
+// attach returns a peer to a session that it kept: the one that is named, or the only one.
+func (a *App) attach(f apps.Flow) {
+	if !a.admit(f) {
+		return
+	}
+	id := f.Query().Get("id")
+	if id == "" {
+		var ids []string
+		for _, i := range a.register.List(f.Peer()) {
+			if i.Keep && i.User == f.Peer().User {
+				ids = append(ids, i.ID)
+			}
+		}
+		if len(ids) > 1 {
+			f.Refuse(apps.Errorf(apps.Conflict, "several sessions are kept on %s, name one: %s", a.host.Mesh.Self().Name, strings.Join(ids, ", ")))
+			return
+		}
+		id = strings.Join(ids, "")
+	}
+	s, err := a.register.Find(f.Peer(), id)
+	if err == nil && !s.Kept() {
+		err = apps.Errorf(apps.Conflict, "session %s was not kept: it belongs to the window it was opened in", id)
+	}
+	if err != nil {
+		f.Refuse(err)
+		return
+	}
+	conn, err := f.Accept()
+	if err != nil {
+		return
+	}
+	a.host.Log.Info("terminal attached", "session", id, "user", f.Peer().User, "peer", f.Peer().ID)
+	s.Attach(process.Accepted(conn))
+}
+
+// sessions lists what the peer may return to or end.
+func (a *App) sessions(f apps.Flow) {
+	if !a.admit(f) {
+		return
+	}
+	list := a.register.List(f.Peer())
+	conn, err := f.Accept()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	json.NewEncoder(conn).Encode(list) // a peer that has gone needs no list
+}
+
+// end ends a session, and accepts the flow when it has ended.
+func (a *App) end(ctx context.Context, f apps.Flow) {
+	if !a.admit(f) {
+		return
+	}
+	s, err := a.register.Find(f.Peer(), f.Query().Get("id"))
+	if err != nil {
+		f.Refuse(err)
+		return
+	}
+	s.End("user " + f.Peer().User + " ended it")
+	select {
+	case <-s.Done():
+	case <-ctx.Done():
+		return
+	}
+	if conn, err := f.Accept(); err == nil {
+		conn.Close()
+	}
+}

@@ -1,0 +1,127 @@
+// Package terminal opens a shell on another endpoint, in this window, or runs one command there as if it ran here.
+//
+//	ztm terminal open EP                               the shell of EP
+//	  command.go -> open.go (raw mode, size, escape) -> process.Drive
+//	      -> flow "terminal/shell", sealed ->
+//	  serve.go (who may, as whom, what) -> process.Register -> process.Session -> a shell on a terminal of its own
+//
+// Paths of flows: "shell" starts a program, "attach" returns to one that was kept, both speaking the frames of package
+// process; "sessions" answers with a JSON list of what the peer may return to, "end" ends one of these.
+//
+// The endpoint's own user may open terminals, and the users that its configuration names; nobody else, and this is
+// judged from the peer's certificate before anything is read from the flow or started. A guest is as powerful as the
+// account that the shell runs as: set one with --run-as. What is not done here: no forwarding of ports or files, no
+// entry in utmp, and no restriction to one command.
+package terminal
+
+import (
+	"context"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"ztm/apps"
+	"ztm/apps/process"
+)
+
+const name = "terminal"
+
+// App is the terminal app of one mesh.
+type App struct {
+	host     apps.Host
+	settings process.Settings[Config]
+	register process.Register
+}
+
+var _ apps.App = (*App)(nil)
+
+// New makes the app.
+func New(h apps.Host) apps.App {
+	return &App{host: h, settings: process.Settings[Config]{State: h.State}, register: process.Register{App: name, Host: h}}
+}
+
+// Name implements [apps.App].
+func (a *App) Name() string { return name }
+
+// Run implements [apps.App]. At the end of ctx all sessions end, those that are kept too.
+func (a *App) Run(ctx context.Context) error {
+	a.register.Wait(ctx)
+	return nil
+}
+
+// API implements [apps.App]: GET and PATCH /config, a [Config] and a [Change].
+func (a *App) API() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/config", process.API(&a.settings, (*Config).apply, func(c Config) { a.register.Enforce(c.Rules) }))
+	return mux
+}
+
+// Config is what the owner of an endpoint decides about terminals there. The zero value is the login shell, for the
+// owner alone.
+type Config struct {
+	process.Rules
+	Shell       string `json:"shell,omitempty"`       // a program with arguments, separated by spaces; "" is the login shell
+	Record      string `json:"record,omitempty"`      // the directory that sessions are recorded in; "" records none
+	IdleTimeout int    `json:"idleTimeout,omitempty"` // seconds; 0 is none
+}
+
+// Change changes a [Config]; what is nil stays as it is.
+type Change struct {
+	process.RulesChange
+	Shell       *string `json:"shell,omitempty"`
+	Record      *string `json:"record,omitempty"`
+	IdleTimeout *int    `json:"idleTimeout,omitempty"`
+}
+
+// apply makes a change, if each part of it makes sense on this endpoint.
+func (c *Config) apply(change Change) error {
+	if err := c.Rules.Apply(change.RulesChange); err != nil {
+		return err
+	}
+	if change.Shell != nil {
+		c.Shell = strings.Join(strings.Fields(*change.Shell), " ")
+	}
+	if change.Shell != nil || change.RunAs != nil {
+		account, err := process.Lookup(c.RunAs)
+		if err != nil {
+			return err
+		}
+		if _, _, err := c.shell(account, account.Env()); err != nil {
+			return err
+		}
+	}
+	if change.Record != nil {
+		if c.Record = *change.Record; c.Record != "" {
+			if !filepath.IsAbs(c.Record) {
+				return apps.Errorf(apps.BadRequest, "the directory for recordings is not absolute: %q", c.Record)
+			}
+			if err := prepare(c.Record); err != nil {
+				return err
+			}
+		}
+	}
+	if change.IdleTimeout != nil {
+		if *change.IdleTimeout < 0 {
+			return apps.Errorf(apps.BadRequest, "the idle timeout cannot be negative")
+		}
+		c.IdleTimeout = *change.IdleTimeout
+	}
+	return nil
+}
+
+// shell returns the program and the arguments of the shell for an account.
+func (c Config) shell(a *process.Account, env []string) (path string, args []string, err error) {
+	words := strings.Fields(c.Shell)
+	if len(words) == 0 {
+		words = []string{a.Shell}
+	}
+	path, err = a.Find(words[0], env)
+	if err != nil {
+		return "", nil, apps.Errorf(apps.NotFound, "there is no shell %q: %v", words[0], process.Cause(err))
+	}
+	return path, slices.Concat([]string{loginName(path)}, words[1:]), nil
+}
+
+func (c Config) idle() time.Duration { return time.Duration(c.IdleTimeout) * time.Second }

@@ -1,0 +1,692 @@
+//go:build linux
+
+package terminal
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/urfave/cli/v2"
+
+	"ztm/apps"
+	"ztm/apps/appstest"
+	"ztm/apps/process"
+)
+
+func TestMain(m *testing.M) {
+	if args := os.Getenv(asClient); args != "" {
+		os.Exit(client(strings.Split(args, "\n")))
+	}
+	os.Exit(appstest.Run(m))
+}
+
+// mesh is two endpoints of alice, one of bob, and the terminal app on alice's office.
+type mesh struct {
+	office, laptop, phone *appstest.Host
+	log                   *buffer // of the office
+	stop                  func()
+}
+
+func newMesh() *mesh {
+	var n appstest.Net
+	m := &mesh{office: n.Join("office", "alice"), laptop: n.Join("laptop", "alice"), phone: n.Join("phone", "bob"), log: &buffer{}}
+	m.office.Log = m.log
+	app := m.office.New(name, New)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { app.Run(ctx) })
+	m.stop = func() { cancel(); running.Wait() }
+	return m
+}
+
+func testMesh(t *testing.T) *mesh {
+	m := newMesh()
+	t.Cleanup(m.stop)
+	return m
+}
+
+// buffer is a bytes.Buffer for several goroutines.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// result is what a command line leaves.
+type result struct {
+	Out, Err string
+	Status   int // of an ExitError
+	Failure  string
+}
+
+// run runs `ztm terminal` with stdin, at an endpoint.
+func (m *mesh) run(at *appstest.Host, stdin io.Reader, args ...string) result {
+	var out, errs bytes.Buffer
+	err := run(&appstest.Console{Host: at, At: m.office, In: stdin, Out: &out, Err: &errs}, args...)
+	r := result{Out: out.String(), Err: errs.String()}
+	if exit := (*apps.ExitError)(nil); errors.As(err, &exit) {
+		r.Status = exit.Status
+	} else if err != nil {
+		r.Failure = err.Error()
+	}
+	return r
+}
+
+// run runs a command line that is already in the order that the flag parser wants.
+func run(c apps.Console, args ...string) error {
+	app := &cli.App{Commands: []*cli.Command{Commands(c)}, Writer: io.Discard, ErrWriter: io.Discard,
+		DisableSliceFlagSeparator: true, HideHelp: true, HideVersion: true, ExitErrHandler: func(*cli.Context, error) {}}
+	app.Commands[0].HideHelp = true // of which the library has one for all, and writes into it
+	for _, sub := range app.Commands[0].Subcommands {
+		sub.HideHelp = true
+	}
+	return app.Run(append([]string{"ztm", "terminal"}, args...))
+}
+
+func (m *mesh) must(t *testing.T, args ...string) {
+	t.Helper()
+	if r := m.run(m.laptop, nil, args...); r.Failure != "" || r.Status != 0 {
+		t.Fatalf("%q: %+v", args, r)
+	}
+}
+
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	late := time.After(30 * time.Second)
+	for !condition() {
+		select {
+		case <-look.C:
+		case <-late:
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+func TestCommandIsLikeHere(t *testing.T) {
+	m := testMesh(t)
+	tests := []struct {
+		name  string
+		stdin string
+		args  []string
+		want  result
+	}{
+		{"streams apart", "a\x00\xffb", []string{"sh", "-c", "cat; echo no >&2"}, result{Out: "a\x00\xffb", Err: "no\n"}},
+		{"arguments as they are", "", []string{"printf", "%s|", "a b", "", "$HOME", "ü"}, result{Out: "a b||$HOME|ü|"}},
+		{"status 7", "", []string{"sh", "-c", "exit 7"}, result{Status: 7}},
+		{"status 130", "", []string{"sh", "-c", "exit 130"}, result{Status: 130}},
+		{"killed", "", []string{"sh", "-c", "kill -KILL $$"}, result{Status: 137}},
+		{"not found", "", []string{"no-such-program"}, result{Status: 127, Err: "ztm: no-such-program: not found on office\n"}},
+		{"not executable", "", []string{"/etc/passwd"}, result{Status: 126, Err: "ztm: /etc/passwd: permission denied on office\n"}},
+		{"the shell reads a script", "echo hello; exit 3\n", nil, result{Out: "hello\n", Status: 3}},
+		{"an account that does not exist", "", []string{"id"}, result{Out: ""}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.name == "an account that does not exist" {
+				r := m.run(m.laptop, nil, "open", "--run-as=no-such", "--", "office", "id")
+				if want := (result{Status: 127, Err: "ztm: this endpoint has no account \"no-such\"\n"}); r != want {
+					t.Errorf("got %+v", r)
+				}
+				return
+			}
+			got := m.run(m.laptop, strings.NewReader(tt.stdin), append([]string{"open", "--", "office"}, tt.args...)...)
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("command (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestTarStreamArrivesBothWays(t *testing.T) {
+	if _, err := exec.LookPath("tar"); err != nil {
+		t.Skip("tar is missing")
+	}
+	m := testMesh(t)
+	from, to := t.TempDir(), t.TempDir()
+	sum := sha256.New()
+	f, err := os.Create(filepath.Join(from, "größe"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.CopyN(io.MultiWriter(f, sum), rand.NewChaCha8([32]byte{7}), 100<<20); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var down result
+	var both sync.WaitGroup
+	both.Go(func() {
+		var errs bytes.Buffer
+		c := &appstest.Console{Host: m.laptop, Out: w, Err: &errs}
+		if err := run(c, "open", "--", "office", "tar", "c", "-C", from, "."); err != nil {
+			down.Failure = err.Error() + errs.String()
+		}
+		w.Close()
+	})
+	up := m.run(m.laptop, r, "open", "--", "office", "tar", "x", "-C", to)
+	r.Close()
+	both.Wait()
+	if (up != result{}) || (down != result{}) {
+		t.Fatalf("there: %+v, back: %+v", up, down)
+	}
+	got := sha256.New()
+	if f, err = os.Open(filepath.Join(to, "größe")); err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := io.Copy(got, f); err != nil || !bytes.Equal(got.Sum(nil), sum.Sum(nil)) {
+		t.Errorf("the file has changed on its way: %v", err)
+	}
+}
+
+func TestStrangerIsRefusedBeforeAnythingStarts(t *testing.T) {
+	m := testMesh(t)
+	mark := filepath.Join(t.TempDir(), "mark")
+	want := `user "bob" may not run programs on office; its owner can allow it with: ztm ep office terminal config --add-user bob`
+	for _, args := range [][]string{
+		{"open", "--", "office", "touch", mark}, {"open", "-t", "--", "office"}, {"attach", "office"},
+		{"sessions", "office"}, {"sessions", "--end=x", "office"},
+	} {
+		if diff := cmp.Diff(result{Failure: want}, m.run(m.phone, nil, args...)); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", args, diff)
+		}
+	}
+	if _, err := os.Stat(mark); err == nil {
+		t.Error("the command of a stranger was run")
+	}
+	line := regexp.MustCompile(`level=WARN msg="terminal refused" user=bob peer=[a-z2-7]{32} err=`)
+	if n := len(line.FindAllString(m.log.String(), -1)); n != 5 {
+		t.Errorf("%d audit lines, want 5:\n%s", n, m.log)
+	}
+	if strings.Contains(m.log.String(), "terminal started") {
+		t.Error("something was started")
+	}
+}
+
+func TestGuestIsLetInAndOut(t *testing.T) {
+	m := testMesh(t)
+	m.must(t, "config", "--add-user=bob", "--add-user=carol")
+	if r := m.run(m.phone, nil, "open", "--", "office", "echo", "hi"); r.Out != "hi\n" {
+		t.Fatalf("the guest got %+v", r)
+	}
+	if r := m.run(m.phone, nil, "open", "--run-as=daemon", "--", "office", "id"); r.Status != 126 {
+		t.Errorf("the guest chose its account: %+v", r)
+	}
+	done := make(chan result, 1)
+	in, type_ := io.Pipe()
+	defer type_.Close()
+	go func() { done <- m.run(m.phone, in, "open", "--", "office", "sleep", "1000") }()
+	eventually(t, "the guest's session", func() bool { return len(m.list(t)) == 1 })
+	m.must(t, "config", "--del-user=bob")
+	if r := <-done; r.Status == 0 {
+		t.Errorf("the guest's session ended with %+v", r)
+	}
+	eventually(t, "the end of the guest's session", func() bool { return len(m.list(t)) == 0 })
+	if r := m.run(m.phone, nil, "open", "--", "office", "echo", "hi"); r.Failure == "" {
+		t.Errorf("the guest is still let in: %+v", r)
+	}
+}
+
+// list returns the sessions as the owner sees them.
+func (m *mesh) list(t *testing.T) (list []process.Info) {
+	t.Helper()
+	var out bytes.Buffer
+	if err := run(&appstest.Console{Host: m.laptop, Out: &out, JSON: true}, "sessions", "office"); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(out.Bytes(), &list); err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func TestAuditLinesSayWhoWhenAndHow(t *testing.T) {
+	m := testMesh(t)
+	m.run(m.laptop, nil, "open", "--", "office", "sh", "-c", "exit 7", "secret-argument")
+	peer := string(m.laptop.Self().ID)
+	for _, want := range []string{
+		`msg="terminal started" session=[0-9a-f]{8} user=alice peer=` + peer + ` program=\S*/sh account=\S+ tty=false keep=false`,
+		`msg="terminal ended" session=[0-9a-f]{8} user=alice peer=` + peer + ` status=7 signal="" reason="" seconds=\d+`,
+	} {
+		line := regexp.MustCompile(`time=\S+ level=INFO ` + want)
+		eventually(t, want, func() bool { return line.MatchString(m.log.String()) })
+	}
+	if strings.Contains(m.log.String(), "secret-argument") {
+		t.Error("arguments are in the log")
+	}
+}
+
+func TestEnvironmentOfAProgram(t *testing.T) {
+	m := testMesh(t)
+	t.Setenv("TERM", "xterm-ghostty")
+	t.Setenv("LC_TIME", "de_DE.UTF-8")
+	t.Setenv("ZTM_SECRET", "x")
+	got := m.run(m.laptop, nil, "open", "--", "office", "env").Out
+	for _, want := range []string{"TERM=xterm-ghostty", "LC_TIME=de_DE.UTF-8", "ZTM_USER=alice", "ZTM_MESH=" + m.office.Name(),
+		"ZTM_ENDPOINT=" + string(m.laptop.Self().ID)} {
+		if !strings.Contains("\n"+got, "\n"+want+"\n") {
+			t.Errorf("%s is missing in:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "ZTM_SECRET") {
+		t.Error("the agent's own environment is passed on")
+	}
+	env, err := environment([]string{"LD_PRELOAD=/x", "PATH=/x", "BASH_ENV=/x", "TERM=a", "LC_ALL=b"})
+	if diff := cmp.Diff([]string{"TERM=a", "LC_ALL=b"}, env); diff != "" || err != nil {
+		t.Errorf("environment (-want +got), %v:\n%s", err, diff)
+	}
+	for _, bad := range [][]string{{"TERM"}, {"TERM=a\nb"}, {"LANG=" + strings.Repeat("x", 300)}, make([]string, 40)} {
+		if _, err := environment(bad); apps.CodeOf(err) != apps.BadRequest {
+			t.Errorf("environment(%q): %v", bad, err)
+		}
+	}
+}
+
+func TestRunAsBecomesTheAccount(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("becoming another account needs root")
+	}
+	m := testMesh(t)
+	m.must(t, "config", "--add-user=bob", "--run-as=nobody")
+	want := result{Out: "65534 65534 65534 /nonexistent nobody\n"}
+	script := []string{"sh", "-c", `echo $(id -u) $(id -g) $(id -G) $HOME $USER`}
+	for _, at := range []*appstest.Host{m.phone, m.laptop} {
+		if diff := cmp.Diff(want, m.run(at, nil, append([]string{"open", "--", "office"}, script...)...)); diff != "" {
+			t.Errorf("as nobody (-want +got):\n%s", diff)
+		}
+	}
+	r := m.run(m.laptop, nil, append([]string{"open", "--run-as=daemon", "--", "office"}, script...)...)
+	if r.Out != "1 1 1 /usr/sbin daemon\n" {
+		t.Errorf("the owner chose daemon and got %+v", r)
+	}
+}
+
+func TestConfigIsShownAndKept(t *testing.T) {
+	m := testMesh(t)
+	dir := filepath.Join(t.TempDir(), "casts")
+	m.must(t, "config", "--set-shell=/bin/sh  -e", "--add-user=zoe", "--add-user=bob", "--idle-timeout=90s", "--max-sessions=3", "--record="+dir)
+	want := [][]string{{"Endpoint", "office"}, {"Shell", "/bin/sh -e"}, {"Allowed Users", "bob, zoe"},
+		{"Run As", "(the agent's own)"}, {"Max Sessions", "3"}, {"Idle Timeout", "1m30s"}, {"Recordings", dir}}
+	var got [][]string
+	for line := range strings.Lines(m.run(m.laptop, nil, "config").Out) {
+		got = append(got, regexp.MustCompile(`\s{2,}`).Split(strings.TrimSpace(line), 2))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("config (-want +got):\n%s", diff)
+	}
+	tests := []struct{ name, option, want string }{
+		{"a shell that is not there", "--set-shell=/bin/no", `there is no shell "/bin/no": no such file or directory`},
+		{"a relative directory", "--record=casts", `the directory for recordings is not absolute: "casts"`},
+		{"a directory in a file", "--record=/etc/passwd/x", `cannot record in /etc/passwd/x: not a directory`},
+		{"a duration that is none", "--idle-timeout=soon", `"soon" is no duration like 30m or 2h`},
+		{"a negative limit", "--max-sessions=-1", `the number of sessions cannot be negative`},
+		{"an account that is not there", "--run-as=no-such", `this endpoint has no account "no-such"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := m.run(m.laptop, nil, "config", tt.option).Failure; got != tt.want {
+				t.Errorf("failure %q, want %q", got, tt.want)
+			}
+		})
+	}
+	m.must(t, "config", "--set-shell=", "--idle-timeout=", "--record=")
+	if out := m.run(m.laptop, nil, "config").Out; !strings.Contains(out, "(default)") || strings.Count(out, "(none)") != 2 {
+		t.Errorf("after going back to the defaults:\n%s", out)
+	}
+	if r := m.run(m.phone, nil, "config"); r.Failure == "" {
+		t.Errorf("a stranger reads the configuration: %+v", r)
+	}
+}
+
+func TestMoreThanMaxSessionsIsRefused(t *testing.T) {
+	m := testMesh(t)
+	m.must(t, "config", "--max-sessions=1")
+	in, type_ := io.Pipe()
+	done := make(chan result, 1)
+	go func() { done <- m.run(m.laptop, in, "open", "--", "office", "cat") }()
+	eventually(t, "the first session", func() bool { return len(m.list(t)) == 1 })
+	want := result{Failure: "1 programs already run on office, which is its limit"}
+	if diff := cmp.Diff(want, m.run(m.laptop, nil, "open", "--", "office", "true")); diff != "" {
+		t.Errorf("the second session (-want +got):\n%s", diff)
+	}
+	type_.Close()
+	<-done
+	if r := m.run(m.laptop, nil, "open", "--", "office", "true"); r != (result{}) {
+		t.Errorf("after the first: %+v", r)
+	}
+}
+
+func TestIdleSessionEnds(t *testing.T) {
+	m := testMesh(t)
+	m.must(t, "config", "--idle-timeout=1ms") // rounded up to a second
+	in, type_ := io.Pipe()
+	defer type_.Close()
+	r := m.run(m.laptop, in, "open", "--", "office", "sleep", "1000")
+	if r.Status != 129 || r.Err != "ztm: office ended this: it was idle for 1s\n" {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestKeptSessionIsReturnedToAndEnded(t *testing.T) {
+	m := testMesh(t)
+	m.must(t, "config", "--add-user=bob")
+	in, type_ := io.Pipe()
+	out := &buffer{}
+	done := make(chan error, 1)
+	go func() {
+		done <- run(&appstest.Console{Host: m.phone, In: in, Out: out}, "open", "-t", "--keep", "--", "office", "sh", "-c",
+			"echo first; while read x; do echo got $x; done")
+	}()
+	eventually(t, "output", func() bool { return strings.Contains(out.String(), "first") })
+	type_.CloseWithError(errLeft) // as the escape does
+	if err := <-done; err != nil {
+		t.Fatalf("leaving a kept session: %v", err)
+	}
+	eventually(t, "a detached session", func() bool { l := m.list(t); return len(l) == 1 && !l[0].Attached })
+	id := m.list(t)[0].ID
+
+	if r := m.run(m.phone, nil, "sessions", "office"); !regexp.MustCompile(`(?m)^` + id + ` +bob +phone +\S+ +kept +`).MatchString(r.Out) {
+		t.Errorf("sessions:\n%s", r.Out)
+	}
+	in, type_ = io.Pipe()
+	again := &buffer{}
+	go func() { done <- run(&appstest.Console{Host: m.phone, In: in, Out: again}, "attach", "office") }()
+	go type_.Write([]byte("second\n"))
+	eventually(t, "output of the kept session", func() bool {
+		return strings.Contains(again.String(), "first") && strings.Contains(again.String(), "got second")
+	})
+	m.must(t, "sessions", "--end="+id, "office")
+	if err := <-done; err == nil {
+		t.Error("a session that was ended ended well")
+	}
+	type_.Close()
+	if l := m.list(t); len(l) != 0 {
+		t.Errorf("left: %+v", l)
+	}
+	if r := m.run(m.phone, nil, "attach", "office"); r.Failure != `office has no session "" of yours` {
+		t.Errorf("attach to nothing: %+v", r)
+	}
+}
+
+func TestKeptSessionOfARemovedUserEnds(t *testing.T) {
+	m := testMesh(t)
+	m.must(t, "config", "--add-user=bob")
+	in, type_ := io.Pipe()
+	out := &buffer{}
+	done := make(chan error, 1)
+	go func() {
+		done <- run(&appstest.Console{Host: m.phone, In: in, Out: out}, "open", "-t", "--keep", "--", "office", "sh", "-c", "echo up; sleep 1000")
+	}()
+	eventually(t, "output", func() bool { return strings.Contains(out.String(), "up") })
+	type_.CloseWithError(errLeft)
+	<-done
+	m.must(t, "config", "--del-user=bob")
+	eventually(t, "no session", func() bool { return len(m.list(t)) == 0 })
+}
+
+func TestLostConnectionIsTold(t *testing.T) {
+	m := testMesh(t)
+	in, type_ := io.Pipe()
+	defer type_.Close()
+	out := &buffer{}
+	done := make(chan error, 1)
+	var errs buffer
+	go func() {
+		done <- run(&appstest.Console{Host: m.laptop, In: in, Out: out, Err: &errs}, "open", "--", "office", "sh", "-c", "echo up; sleep 1000")
+	}()
+	eventually(t, "output", func() bool { return strings.Contains(out.String(), "up") })
+	m.office.SetOnline(false)
+	var exit *apps.ExitError
+	if err := <-done; !errors.As(err, &exit) || exit.Status != 255 || errs.String() != "ztm: the connection to office was lost\n" {
+		t.Errorf("got %v, %q", err, errs.String())
+	}
+	m.office.SetOnline(true)
+	eventually(t, "no session", func() bool { return len(m.list(t)) == 0 })
+}
+
+func TestRecordingIsAnAsciicast(t *testing.T) {
+	m := testMesh(t)
+	dir := filepath.Join(t.TempDir(), "casts")
+	m.must(t, "config", "--record="+dir)
+	t.Setenv("TERM", "xterm")
+	in, type_ := io.Pipe()
+	defer type_.Close()
+	out := &typist{text: "grüße", do: func() { type_.Write([]byte("pass word\n")) }}
+	err := run(&appstest.Console{Host: m.laptop, In: in, Out: out}, "open", "-t", "--", "office", "sh", "-c",
+		`stty -echo; echo "grüße 🙂"; read x; i=0; while [ $i -lt 3000 ]; do printf 'ä€🙂'; i=$((i+1)); done; exit 4`)
+	if exit := (*apps.ExitError)(nil); !errors.As(err, &exit) || exit.Status != 4 {
+		t.Fatalf("got %v", err)
+	}
+	header, events := readCast(t, dir)
+	header["timestamp"] = nil
+	want := map[string]any{"version": 2.0, "width": 80.0, "height": 24.0, "timestamp": nil, "title": header["title"],
+		"command": header["command"], "env": map[string]any{"TERM": "xterm", "SHELL": header["env"].(map[string]any)["SHELL"]}}
+	if diff := cmp.Diff(want, header); diff != "" {
+		t.Errorf("header (-want +got):\n%s", diff)
+	}
+	text := ""
+	for _, e := range events {
+		if e[1] == "o" {
+			text += e[2].(string)
+		}
+	}
+	if want := "grüße 🙂\r\n" + strings.Repeat("ä€🙂", 3000); text != want {
+		t.Errorf("recorded %d bytes, want %d: %.80q", len(text), len(want), text)
+	}
+	if strings.Contains(text, "pass word") {
+		t.Error("input was recorded")
+	}
+}
+
+// typist is a writer that types, in a goroutine, when it has seen a text.
+type typist struct {
+	buffer
+	text string
+	once sync.Once
+	do   func()
+}
+
+func (w *typist) Write(p []byte) (int, error) {
+	n, err := w.buffer.Write(p)
+	if strings.Contains(w.String(), w.text) {
+		w.once.Do(func() { go w.do() })
+	}
+	return n, err
+}
+
+// readCast reads the only recording in a directory, as a player does.
+func readCast(t *testing.T, dir string) (header map[string]any, events [][]any) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*-alice-*.cast"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("recordings: %v, %v", files, err)
+	}
+	if st, err := os.Stat(files[0]); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", st.Mode(), err)
+	}
+	b, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	if err := d.Decode(&header); err != nil {
+		t.Fatal(err)
+	}
+	last := 0.0
+	for d.More() {
+		var e []any
+		if err := d.Decode(&e); err != nil {
+			t.Fatal(err)
+		}
+		at, ok := e[0].(float64)
+		if len(e) != 3 || !ok || at < last {
+			t.Fatalf("event %v after %v", e, last)
+		}
+		last = at
+		events = append(events, e)
+	}
+	return header, events
+}
+
+func TestPipesAreRecordedInPart(t *testing.T) {
+	m := testMesh(t)
+	dir := t.TempDir()
+	m.must(t, "config", "--record="+dir)
+	if r := m.run(m.laptop, nil, "open", "--", "office", "head", "-c", "3000000", "/dev/zero"); len(r.Out) != 3000000 {
+		t.Fatalf("%d bytes of output", len(r.Out))
+	}
+	_, events := readCast(t, dir)
+	n := 0
+	for _, e := range events {
+		if e[1] == "o" {
+			n += len(e[2].(string))
+		}
+	}
+	if last := events[len(events)-1]; n != maxPiped || last[1] != "m" {
+		t.Errorf("%d bytes recorded, the last event is %v", n, last)
+	}
+}
+
+func TestWithoutARecordingThereIsNoSession(t *testing.T) {
+	m := testMesh(t)
+	dir := filepath.Join(t.TempDir(), "casts")
+	m.must(t, "config", "--record="+dir)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := m.run(m.laptop, nil, "open", "--", "office", "echo", "hi")
+	if r.Status != 126 || r.Out != "" {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestWrongUsage(t *testing.T) {
+	m := testMesh(t)
+	for _, args := range [][]string{
+		{"open"}, {"open", "--keep", "--", "office", "ls"}, {"open", "--escape=ab", "--", "office"}, {"attach"},
+		{"config", "surplus"}, {"config", "--idle-timeout=-1s"},
+	} {
+		err := run(&appstest.Console{Host: m.laptop}, args...)
+		var wrong *apps.UsageError
+		if !errors.As(err, &wrong) {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+}
+
+func TestEscapeFilter(t *testing.T) {
+	tests := []struct {
+		name, typed, want string
+		left              bool
+	}{
+		{"leave at once", "~.more", "", true},
+		{"leave after a line", "ls\r~.", "ls\r", true},
+		{"not within a line", "a~.b", "a~.b", false},
+		{"the character itself", "~~.\r~~", "~.\r~", false},
+		{"another character", "~a\n~\r~.", "~a\n~\r", true},
+		{"help", "~?x", "x", false},
+		{"help does not begin a line", "~?~.", "", true},
+		{"at the end", "\r~", "\r~", false},
+	}
+	for _, tt := range tests {
+		for _, size := range []int{1, 2, 100} {
+			t.Run(fmt.Sprintf("%s, %d at once", tt.name, size), func(t *testing.T) {
+				helped := false
+				e := &escape{r: &chunks{tt.typed, size}, char: '~', help: func() { helped = true }}
+				got, err := io.ReadAll(e)
+				if string(got) != tt.want || errors.Is(err, errLeft) != tt.left || helped != strings.Contains(tt.typed, "?") {
+					t.Errorf("%q gave %q, %v, help %v", tt.typed, got, err, helped)
+				}
+			})
+		}
+	}
+}
+
+// chunks reads a text in pieces.
+type chunks struct {
+	text string
+	size int
+}
+
+func (c *chunks) Read(p []byte) (int, error) {
+	if c.text == "" {
+		return 0, io.EOF
+	}
+	n := copy(p, c.text[:min(c.size, len(c.text))])
+	c.text = c.text[n:]
+	return n, nil
+}
+
+// FuzzEscape: how what is typed is cut into pieces makes no difference, and what has no escape character is not touched.
+func FuzzEscape(f *testing.F) {
+	f.Add("ls\r~.", 1)
+	f.Add("~~~?~", 3)
+	f.Fuzz(func(t *testing.T, typed string, size int) {
+		read := func(size int) (string, error) {
+			b, err := io.ReadAll(&escape{r: &chunks{typed, size}, char: '~', help: func() {}})
+			return string(b), err
+		}
+		one, err1 := read(max(len(typed), 1))
+		got, err2 := read(1 + size&0xff)
+		if one != got || err1 != err2 {
+			t.Errorf("%q gave %q, %v and %q, %v", typed, one, err1, got, err2)
+		}
+		if !strings.Contains(typed, "~") && got != typed {
+			t.Errorf("%q gave %q", typed, got)
+		}
+	})
+}
+
+// FuzzSplit: a recording has the characters that were shown, wherever the output was cut.
+func FuzzSplit(f *testing.F) {
+	f.Add([]byte("grüße 🙂"), 3)
+	f.Add([]byte("\xf0\x9f"), 1)
+	f.Fuzz(func(t *testing.T, p []byte, at int) {
+		if len(p) == 0 {
+			return
+		}
+		at = (at&0xffff)%len(p) + 1
+		whole, part := split(p[:at])
+		if len(whole)+len(part) != at || len(part) > 3 {
+			t.Fatalf("split(%q) = %q, %q", p[:at], whole, part)
+		}
+		rest, last := split(append(bytes.Clone(part), p[at:]...))
+		if got := string([]rune(string(whole))) + string([]rune(string(rest))) + string([]rune(string(last))); got != string([]rune(string(p))) {
+			t.Errorf("%q cut at %d gave %q", p, at, got)
+		}
+	})
+}
