@@ -29,21 +29,6 @@ func parseKey(s string) (Key, error) {
 	return k, nil
 }
 
-func parseAddresses(flag string, list []string) ([]Address, error) {
-	addresses := make([]Address, 0, len(list))
-	for _, s := range list {
-		a, err := ParseAddress(s)
-		if err != nil {
-			return nil, &apps.UsageError{Err: fmt.Errorf("--%s: %w", flag, err)}
-		}
-		addresses = append(addresses, a)
-	}
-	if len(addresses) == 0 {
-		return nil, &apps.UsageError{Err: fmt.Errorf("--%s is missing", flag)}
-	}
-	return addresses, nil
-}
-
 // resolve turns names of endpoints into IDs.
 func (c *client) resolve(ctx context.Context, list []string) ([]identity.ID, error) {
 	var ids []identity.ID
@@ -82,17 +67,31 @@ func (c *client) nameList(ctx context.Context, ids []identity.ID, none string) s
 	return strings.Join(names, ", ")
 }
 
-// openInbound opens or changes an inbound at the chosen endpoint.
-func (c *client) openInbound(ctx context.Context, name string, listens, exits []string) error {
-	config := Inbound{}
-	var err error
-	if config.Key, err = parseKey(name); err != nil {
+// openInbound opens an inbound at the chosen endpoint, or replaces it.
+func (c *client) openInbound(ctx context.Context, name string, o options) error {
+	k, err := parseKey(name)
+	if err != nil {
 		return err
 	}
-	if config.Listens, err = parseAddresses("listen", listens); err != nil {
+	return c.putInbound(ctx, Inbound{Key: k}, o)
+}
+
+// setInbound changes what the options say of an inbound, and nothing else of it.
+func (c *client) setInbound(ctx context.Context, name string, o options) error {
+	k, err := parseKey(name)
+	if err != nil {
 		return err
 	}
-	if config.Exits, err = c.resolve(ctx, exits); err != nil {
+	var s InboundStatus
+	if err := c.Call(ctx, http.MethodGet, appName+"/inbound/"+k.String(), nil, &s); err != nil {
+		return err
+	}
+	return c.putInbound(ctx, s.Inbound, o)
+}
+
+func (c *client) putInbound(ctx context.Context, config Inbound, o options) error {
+	err := config.apply(o, func(names []string) ([]identity.ID, error) { return c.resolve(ctx, names) })
+	if err != nil {
 		return err
 	}
 	var s InboundStatus
@@ -102,20 +101,33 @@ func (c *client) openInbound(ctx context.Context, name string, listens, exits []
 	return c.Print(s, c.inboundTable(ctx, []InboundStatus{s}))
 }
 
-// openOutbound opens or changes an outbound at the chosen endpoint.
-func (c *client) openOutbound(ctx context.Context, name string, targets, entrances, users []string) error {
-	config := Outbound{}
-	var err error
-	if config.Key, err = parseKey(name); err != nil {
+// openOutbound opens an outbound at the chosen endpoint, or replaces it.
+func (c *client) openOutbound(ctx context.Context, name string, o options) error {
+	k, err := parseKey(name)
+	if err != nil {
 		return err
 	}
-	if config.Targets, err = parseAddresses("targets", targets); err != nil {
+	return c.putOutbound(ctx, Outbound{Key: k}, o)
+}
+
+// setOutbound changes what the options say of an outbound, and nothing else of it.
+func (c *client) setOutbound(ctx context.Context, name string, o options) error {
+	k, err := parseKey(name)
+	if err != nil {
 		return err
 	}
-	if config.Entrances, err = c.resolve(ctx, entrances); err != nil {
+	var s OutboundStatus
+	if err := c.Call(ctx, http.MethodGet, appName+"/outbound/"+k.String(), nil, &s); err != nil {
 		return err
 	}
-	config.Users = users
+	return c.putOutbound(ctx, s.Outbound, o)
+}
+
+func (c *client) putOutbound(ctx context.Context, config Outbound, o options) error {
+	err := config.apply(o, func(names []string) ([]identity.ID, error) { return c.resolve(ctx, names) })
+	if err != nil {
+		return err
+	}
 	var s OutboundStatus
 	if err := c.Call(ctx, http.MethodPost, appName+"/outbound/"+config.Key.String(), config, &s); err != nil {
 		return err

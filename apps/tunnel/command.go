@@ -28,6 +28,12 @@ func Commands(c apps.Console) (main *cli.Command, get, describe []*cli.Command) 
 				Subcommands: []*cli.Command{openInboundCommand(c), openOutboundCommand(c)},
 			},
 			{
+				Name:        "set",
+				Usage:       "Change some settings of one end of a tunnel",
+				Description: example("ztm tunnel set outbound tcp/web --users bob carol"),
+				Subcommands: []*cli.Command{setInboundCommand(c), setOutboundCommand(c)},
+			},
+			{
 				Name:        "close",
 				Usage:       "Close one end of a tunnel and its connections",
 				Description: example("ztm tunnel close inbound tcp/web"),
@@ -57,21 +63,39 @@ func openInboundCommand(c apps.Console) *cli.Command {
 		Aliases:   []string{"in"},
 		Usage:     "Listen here for a service that is elsewhere",
 		ArgsUsage: "tcp/NAME",
-		UsageText: "ztm tunnel open inbound tcp/NAME --listen [IP:]PORT ... [--exits EP ...]",
+		UsageText: "ztm tunnel open inbound tcp/NAME|udp/NAME --listen [IP:]PORT ... [--exits EP ...]",
 		Description: "Without --exits, connections go to the endpoints that offer the tunnel and are mine or allow me, as\n" +
 			"long as these belong to one user. An address is IP:PORT, NAME:PORT, *:PORT for all addresses of the\n" +
 			"machine, PORT for 127.0.0.1, or unix:PATH.\n\n" + example(
 			"ztm tunnel open inbound tcp/web --listen 8080",
 			"ztm tunnel open inbound tcp/db --listen unix:/run/db.sock --exits home"),
-		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "listen", Usage: "listen on this `ADDRESS`"},
-			&cli.StringSliceFlag{Name: "exits", Usage: "go out at this `ENDPOINT` alone"},
-		},
+		Flags: inboundFlags(),
 		Action: func(x *cli.Context) error {
-			return one(x, func(ctx context.Context, name string) error {
-				return newClient(c).openInbound(ctx, name, x.StringSlice("listen"), x.StringSlice("exits"))
-			})
+			return one(x, func(ctx context.Context, name string) error { return newClient(c).openInbound(ctx, name, x) })
 		},
+	}
+}
+
+func setInboundCommand(c apps.Console) *cli.Command {
+	return &cli.Command{
+		Name:        "inbound",
+		Aliases:     []string{"in"},
+		Usage:       "Change some settings of an inbound",
+		ArgsUsage:   "tcp/NAME",
+		UsageText:   "ztm tunnel set inbound tcp/NAME [--listen ADDRESS ...] [--exits EP ...] ...",
+		Description: "Connections that are open stay open.\n\n" + example("ztm tunnel set inbound tcp/web --listen 8080 9090"),
+		Flags:       inboundFlags(),
+		Action: func(x *cli.Context) error {
+			return one(x, func(ctx context.Context, name string) error { return newClient(c).setInbound(ctx, name, x) })
+		},
+	}
+}
+
+func inboundFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "listen", Usage: "listen on this `ADDRESS`"},
+		&cli.StringSliceFlag{Name: "exits", Usage: "go out at this `ENDPOINT` alone"},
+		&cli.StringFlag{Name: "idle-timeout", Usage: "forget a udp client after this `TIME` without a datagram (default: 1m)"},
 	}
 }
 
@@ -81,22 +105,40 @@ func openOutboundCommand(c apps.Console) *cli.Command {
 		Aliases:   []string{"out"},
 		Usage:     "Offer a service that is reached from here",
 		ArgsUsage: "tcp/NAME",
-		UsageText: "ztm tunnel open outbound tcp/NAME --targets HOST:PORT ... [--entrances EP ...] [--users USER ...]",
+		UsageText: "ztm tunnel open outbound tcp/NAME|udp/NAME --targets HOST:PORT ... [--entrances EP ...] [--users USER ...]",
 		Description: "Only my own endpoints may use it, and those of the users that are named. Several targets take turns, and\n" +
 			"one that does not answer is left out for a while.\n\n" + example(
 			"ztm tunnel open outbound tcp/web --targets 127.0.0.1:80",
 			"ztm tunnel open outbound tcp/db --targets db1:5432 db2:5432 --users bob carol"),
-		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "targets", Usage: "connect to this `ADDRESS`: HOST:PORT or unix:PATH"},
-			&cli.StringSliceFlag{Name: "entrances", Usage: "allow this `ENDPOINT` alone"},
-			&cli.StringSliceFlag{Name: "users", Usage: "allow this `USER`, too"},
-		},
+		Flags: outboundFlags(),
 		Action: func(x *cli.Context) error {
-			return one(x, func(ctx context.Context, name string) error {
-				return newClient(c).openOutbound(ctx, name,
-					x.StringSlice("targets"), x.StringSlice("entrances"), x.StringSlice("users"))
-			})
+			return one(x, func(ctx context.Context, name string) error { return newClient(c).openOutbound(ctx, name, x) })
 		},
+	}
+}
+
+func setOutboundCommand(c apps.Console) *cli.Command {
+	return &cli.Command{
+		Name:      "outbound",
+		Aliases:   []string{"out"},
+		Usage:     "Change some settings of an outbound",
+		ArgsUsage: "tcp/NAME",
+		UsageText: "ztm tunnel set outbound tcp/NAME [--targets ADDRESS ...] [--users USER ...] ...",
+		Description: "Connections that are open stay open, but for those of users and entrances that are not allowed any more.\n\n" +
+			example("ztm tunnel set outbound tcp/web --users bob carol"),
+		Flags: outboundFlags(),
+		Action: func(x *cli.Context) error {
+			return one(x, func(ctx context.Context, name string) error { return newClient(c).setOutbound(ctx, name, x) })
+		},
+	}
+}
+
+func outboundFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "targets", Usage: "connect to this `ADDRESS`: HOST:PORT or unix:PATH"},
+		&cli.StringSliceFlag{Name: "entrances", Usage: "allow this `ENDPOINT` alone"},
+		&cli.StringSliceFlag{Name: "users", Usage: "allow this `USER`, too"},
+		&cli.StringFlag{Name: "idle-timeout", Usage: "end a udp flow after this `TIME` without a datagram (default: 1m)"},
 	}
 }
 

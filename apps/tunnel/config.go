@@ -59,7 +59,8 @@ type Inbound struct {
 // InboundSpec is what can be set of an inbound.
 type InboundSpec struct {
 	Listens []Address     `json:"listens"`
-	Exits   []identity.ID `json:"exits,omitempty"` // empty: whoever offers the tunnel to this user, as long as that is one user
+	Exits   []identity.ID `json:"exits,omitempty"`       // empty: whoever offers the tunnel to this user, as long as that is one user
+	Idle    Duration      `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
 }
 
 // Outbound is the exit of a tunnel: what it connects to, and for whom.
@@ -71,8 +72,9 @@ type Outbound struct {
 // OutboundSpec is what can be set of an outbound.
 type OutboundSpec struct {
 	Targets   []Address     `json:"targets"`
-	Entrances []identity.ID `json:"entrances,omitempty"` // empty: every endpoint of the users
-	Users     []string      `json:"users,omitempty"`     // users besides the endpoint's own; empty: nobody else
+	Entrances []identity.ID `json:"entrances,omitempty"`   // empty: every endpoint of the users
+	Users     []string      `json:"users,omitempty"`       // users besides the endpoint's own; empty: nobody else
+	Idle      Duration      `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
 }
 
 func (in *Inbound) validate() error {
@@ -91,6 +93,9 @@ func (in *Inbound) validate() error {
 	}
 	if err := validateIDs(in.Exits); err != nil {
 		return fmt.Errorf("inbound %s: exits: %w", in.Key, err)
+	}
+	if err := in.Idle.validate(in.Protocol); err != nil {
+		return fmt.Errorf("inbound %s: idle timeout: %w", in.Key, err)
 	}
 	return nil
 }
@@ -112,6 +117,9 @@ func (o *Outbound) validate() error {
 	}
 	if err := validateUsers(o.Users); err != nil {
 		return fmt.Errorf("outbound %s: users: %w", o.Key, err)
+	}
+	if err := o.Idle.validate(o.Protocol); err != nil {
+		return fmt.Errorf("outbound %s: idle timeout: %w", o.Key, err)
 	}
 	return nil
 }

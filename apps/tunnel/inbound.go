@@ -1,4 +1,4 @@
-// The entrance of a TCP tunnel. The way of one connection:
+// The entrance of a tunnel; udp.go goes on with datagrams. The way of one connection:
 //
 //	accept -> forward -> reach: order the exits, Mesh.Open at the first that takes it -> splice.Join
 //
@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ztm/apps"
@@ -33,13 +34,14 @@ const openFlowTimeout = dialTimeout + 5*time.Second
 
 // inbound is an Inbound at work.
 type inbound struct {
-	key   Key          // static
-	mesh  apps.Mesh    // static
-	log   *slog.Logger // static
-	exits *exits       // static; for when the configuration names none
-	pool  pool
-	stats stats
-	group group // its listeners and its flows
+	key    Key          // static
+	mesh   apps.Mesh    // static
+	log    *slog.Logger // static
+	exits  *exits       // static; for when the configuration names none
+	pool   pool
+	stats  stats
+	queued atomic.Int64 // bytes in the queues of all flows of datagrams
+	group  group        // its listeners and its flows
 
 	mu        sync.Mutex
 	config    Inbound
@@ -157,6 +159,10 @@ func (in *inbound) settings() Inbound {
 
 // serve serves one open listener until it is closed.
 func (in *inbound) serve(ctx context.Context, l *listener, socket io.Closer) {
+	if conn, ok := socket.(*net.UDPConn); ok {
+		in.serveUDP(ctx, l, conn)
+		return
+	}
 	accept(ctx, socket.(net.Listener), in.log, func(client net.Conn) {
 		if _, ok := in.group.Go(func(ctx context.Context) { in.forward(ctx, l, client) }); !ok {
 			splice.Abort(client)

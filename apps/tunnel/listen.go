@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// listen opens a listener on one port or socket: a net.Listener.
+// listen opens a listener on one port or socket: a net.Listener, or a *net.UDPConn.
 func listen(transport string, a Address) (io.Closer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
@@ -19,6 +19,9 @@ func listen(transport string, a Address) (io.Closer, error) {
 		return listenUnix(ctx, address)
 	}
 	config := net.ListenConfig{KeepAliveConfig: keepAlive}
+	if network == UDP {
+		return config.ListenPacket(ctx, network, address)
+	}
 	return config.Listen(ctx, network, address)
 }
 

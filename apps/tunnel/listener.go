@@ -35,7 +35,7 @@ type listener struct {
 
 	mu     sync.Mutex
 	spot   spot
-	socket io.Closer // a net.Listener or a net.PacketConn; nil while not open
+	socket io.Closer // a net.Listener or a *net.UDPConn; nil while not open
 	err    error     // why it is not open
 	closed bool
 	stop   context.CancelFunc // ends run; nil before it runs
@@ -144,8 +144,11 @@ type ListenStatus struct {
 func (l *listener) status() ListenStatus {
 	socket, err := l.state()
 	s := ListenStatus{Address: l.address.String(), Open: socket != nil}
-	if ln, ok := socket.(net.Listener); ok && l.address.Path == "" {
-		s.Address = ln.Addr().String()
+	switch socket := socket.(type) {
+	case *net.UDPConn:
+		s.Address = socket.LocalAddr().String()
+	case *net.TCPListener:
+		s.Address = socket.Addr().String()
 	}
 	if err != nil {
 		s.Error = err.Error()

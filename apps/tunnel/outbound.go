@@ -1,4 +1,4 @@
-// The exit of a TCP tunnel. The way of one flow:
+// The exit of a tunnel; udp.go goes on with datagrams. The way of one flow:
 //
 //	Serve -> permit: is the peer allowed -> dialAny: order the targets, connect -> Flow.Accept -> splice.Join
 //
@@ -36,6 +36,7 @@ type outbound struct {
 	config atomic.Pointer[Outbound] // replaced, never changed
 	pool   pool
 	stats  stats
+	queued atomic.Int64 // bytes in the queues of all flows of datagrams
 }
 
 func newOutbound(h apps.Host, config Outbound) *outbound {
@@ -80,14 +81,17 @@ func (o *outbound) serve(ctx context.Context, f apps.Flow) error {
 	if err != nil {
 		return err
 	}
-	target, over, err := o.dial(ctx, targets)
+	target, name, over, err := o.dial(ctx, targets)
 	if err != nil {
 		return err
 	}
 	defer over()
+	defer target.Close()
+	if o.key.Protocol == UDP {
+		return o.serveDatagrams(ctx, f, target, name)
+	}
 	flow, err := f.Accept()
 	if err != nil {
-		target.Close()
 		return apps.Errorf(apps.Broken, "the flow ended before it began")
 	}
 	tally := o.stats.flow(f.Peer().ID)
@@ -130,8 +134,8 @@ func (o *Outbound) targets(q url.Values) ([]Address, error) {
 	return list, nil
 }
 
-// dial connects to one of the targets. The caller calls over when the flow is over.
-func (o *outbound) dial(ctx context.Context, targets []Address) (c net.Conn, over func(), err error) {
+// dial connects to one of the targets and returns its name. The caller calls over when the flow is over.
+func (o *outbound) dial(ctx context.Context, targets []Address) (c net.Conn, name string, over func(), err error) {
 	names := make([]string, len(targets))
 	byName := map[string]Address{}
 	for i, a := range targets {
@@ -144,9 +148,10 @@ func (o *outbound) dial(ctx context.Context, targets []Address) (c net.Conn, ove
 	}
 	c, target, err := dialAny(ctx, o.key.Protocol, order, func(a Address, err error) { o.pool.failed(a.String(), err) })
 	if err != nil {
-		return nil, nil, err
+		return nil, "", nil, err
 	}
-	return c, o.pool.took(target.String()), nil
+	name = target.String()
+	return c, name, o.pool.took(name), nil
 }
 
 // OutboundStatus is an outbound and how it does.

@@ -19,8 +19,9 @@ const maxPeers = 1000
 // Stats is what has passed through one inbound or outbound since the agent started.
 type Stats struct {
 	Counts
-	Errors map[apps.Code]int64 `json:"errors,omitempty"` // connections that failed before a flow began, by reason
-	Peers  []PeerCounts        `json:"peers,omitempty"`  // by the endpoint at the other end, sorted by ID
+	Dropped int64               `json:"dropped,omitempty"` // datagrams that were dropped because they came too fast
+	Errors  map[apps.Code]int64 `json:"errors,omitempty"`  // connections that failed before a flow began, by reason
+	Peers   []PeerCounts        `json:"peers,omitempty"`   // by the endpoint at the other end, sorted by ID
 }
 
 // Counts counts flows, and bytes of the people's data: what the mesh adds is not in it.
@@ -48,7 +49,8 @@ func (c *counter) counts() Counts {
 
 // stats is a live Stats. The zero value is ready.
 type stats struct {
-	total counter
+	total   counter
+	dropped atomic.Int64
 
 	mu     sync.Mutex
 	peers  map[identity.ID]*counter
@@ -94,7 +96,7 @@ func (s *stats) failed(err error) {
 func (s *stats) snapshot() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := Stats{Counts: s.total.counts(), Errors: maps.Clone(s.errors)}
+	out := Stats{Counts: s.total.counts(), Dropped: s.dropped.Load(), Errors: maps.Clone(s.errors)}
 	for id, c := range s.peers {
 		out.Peers = append(out.Peers, PeerCounts{id, c.counts()})
 	}

@@ -1,0 +1,100 @@
+package tunnel
+
+import (
+	"fmt"
+	"slices"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+)
+
+// options are the options of a command line. A *cli.Context is one.
+type options interface {
+	IsSet(name string) bool
+	String(name string) string
+	StringSlice(name string) []string
+	Int(name string) int
+	Bool(name string) bool
+}
+
+// resolver turns names of endpoints into IDs.
+type resolver func(names []string) ([]identity.ID, error)
+
+// apply changes what the options say. The error is an [apps.UsageError] if an option is wrong.
+func (in *Inbound) apply(o options, resolve resolver) error {
+	p := &parser{options: o, resolve: resolve}
+	p.addresses("listen", &in.Listens)
+	p.endpoints("exits", &in.Exits)
+	p.duration("idle-timeout", &in.Idle)
+	return p.err
+}
+
+// apply changes what the options say. The error is an [apps.UsageError] if an option is wrong.
+func (o *Outbound) apply(opts options, resolve resolver) error {
+	p := &parser{options: opts, resolve: resolve}
+	p.addresses("targets", &o.Targets)
+	p.endpoints("entrances", &o.Entrances)
+	if opts.IsSet("users") {
+		o.Users = nonEmpty(opts.StringSlice("users"))
+	}
+	p.duration("idle-timeout", &o.Idle)
+	return p.err
+}
+
+// parser reads options until one of them is wrong.
+type parser struct {
+	options
+	resolve resolver
+	err     error
+}
+
+// set parses the values of an option into v, if the option is there.
+func set[T any](p *parser, name string, v *[]T, parse func(string) (T, error)) {
+	if p.err != nil || !p.IsSet(name) {
+		return
+	}
+	*v = nil
+	for _, s := range nonEmpty(p.StringSlice(name)) {
+		x, err := parse(s)
+		if err != nil {
+			p.wrong(name, err)
+			return
+		}
+		*v = append(*v, x)
+	}
+}
+
+func (p *parser) wrong(name string, err error) {
+	p.err = &apps.UsageError{Err: fmt.Errorf("--%s: %w", name, err)}
+}
+
+// addresses reads an option that must be there, now or from before.
+func (p *parser) addresses(name string, v *[]Address) {
+	set(p, name, v, ParseAddress)
+	if p.err == nil && len(*v) == 0 {
+		p.err = &apps.UsageError{Err: fmt.Errorf("--%s is missing", name)}
+	}
+}
+
+func (p *parser) endpoints(name string, v *[]identity.ID) {
+	if p.err == nil && p.IsSet(name) {
+		*v, p.err = p.resolve(nonEmpty(p.StringSlice(name)))
+	}
+}
+
+func (p *parser) duration(name string, v *Duration) {
+	if p.err != nil || !p.IsSet(name) {
+		return
+	}
+	d, err := ParseDuration(p.String(name))
+	if err != nil {
+		p.wrong(name, err)
+		return
+	}
+	*v = d
+}
+
+// nonEmpty drops empty values: `--users ""` takes all users away.
+func nonEmpty(list []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == "" })
+}

@@ -1,0 +1,180 @@
+// The two ends of a UDP tunnel. The way of one datagram from a client:
+//
+//	serveUDP: read, find the client's session -> its queue -> flow ~~~ serveDatagrams: flow -> target
+//
+// Every client address has a session, which is one flow; a datagram from an address without one begins it.
+
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"ztm/apps"
+)
+
+const (
+	// maxSessions bounds the clients of one UDP port at the same time: their addresses are easily forged.
+	maxSessions = 4096
+	// sessionPause is how long the datagrams of a client are dropped after its flow could not be opened, so that a
+	// client that keeps sending does not keep asking.
+	sessionPause = time.Second
+)
+
+// udpPort is one open port of an inbound.
+type udpPort struct {
+	in   *inbound
+	l    *listener
+	conn *net.UDPConn
+
+	mu       sync.Mutex
+	sessions map[netip.AddrPort]*session
+}
+
+// session is one client of a port.
+type session struct {
+	client netip.AddrPort
+	queue  *queue
+	stop   context.CancelFunc
+}
+
+// serveUDP serves one open port until it is closed. Its sessions end with it.
+func (in *inbound) serveUDP(ctx context.Context, l *listener, conn *net.UDPConn) {
+	p := &udpPort{in: in, l: l, conn: conn, sessions: map[netip.AddrPort]*session{}}
+	defer p.end()
+	retry := backoff{min: acceptMin, max: acceptMax}
+	buf := make([]byte, maxPacket)
+	for {
+		n, client, err := conn.ReadFromUDPAddrPort(buf)
+		switch {
+		case err == nil:
+			retry.failures = 0
+			if s := p.session(client); s != nil {
+				s.queue.put(buf[:n])
+			}
+		case errors.Is(err, net.ErrClosed) || ctx.Err() != nil:
+			return
+		case isAny(err, errsRefused):
+			// A client has closed its port while an answer was on its way to it. That is no fault of ours.
+		default:
+			if retry.failures == 0 {
+				in.log.Warn("port does not receive, trying on", "listen", l.address, "err", err)
+			}
+			wait(ctx, retry.next(), nil)
+		}
+	}
+}
+
+// session returns the session of a client, and begins it if there is none. It returns nil when there are too many.
+func (p *udpPort) session(client netip.AddrPort) *session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.sessions[client]; s != nil {
+		return s
+	}
+	if len(p.sessions) >= maxSessions {
+		p.in.stats.failed(apps.Errorf(apps.Limit, "too many clients"))
+		return nil
+	}
+	s := &session{client: client, queue: newQueue(&p.in.queued, &p.in.stats.dropped)}
+	stop, ok := p.in.group.Go(func(ctx context.Context) { p.serve(ctx, s) })
+	if !ok {
+		return nil
+	}
+	s.stop = stop
+	p.sessions[client] = s
+	return s
+}
+
+// serve opens the flow of a session and carries its datagrams until it ends.
+func (p *udpPort) serve(ctx context.Context, s *session) {
+	defer p.forget(s)
+	in := p.in
+	flow, exit, err := in.reach(ctx, in.mesh.OpenDatagrams, p.l.query(net.UDPAddrFromAddrPort(s.client)))
+	if err != nil {
+		in.failed(net.UDPAddrFromAddrPort(s.client), exit, err)
+		s.queue.close()
+		wait(ctx, sessionPause, nil)
+		return
+	}
+	defer in.pool.took(string(exit))()
+	tally := in.stats.flow(exit)
+	defer tally.end()
+	r := &relay{flow: flow, queue: s.queue, idle: in.settings().Idle.or(defaultIdle),
+		in: tally.up, out: tally.down, dropped: &in.stats.dropped,
+		send: func(b []byte) error {
+			_, err := p.conn.WriteToUDPAddrPort(b, s.client)
+			return err
+		}}
+	err = r.run(ctx)
+	in.log.Debug("flow of datagrams ended", "peer", exit, "client", s.client, "err", err)
+}
+
+// forget removes a session that has ended.
+func (p *udpPort) forget(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.sessions, s.client)
+	s.queue.close()
+}
+
+func (p *udpPort) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sessions {
+		s.stop()
+	}
+}
+
+// serveDatagrams carries a flow of datagrams to a target until it is over. An error means that it was not accepted.
+func (o *outbound) serveDatagrams(ctx context.Context, f apps.Flow, target net.Conn, name string) error {
+	flow, err := f.AcceptDatagrams()
+	if err != nil {
+		return apps.Errorf(apps.Broken, "the flow ended before it began")
+	}
+	tally := o.stats.flow(f.Peer().ID)
+	defer tally.end()
+	r := &relay{flow: flow, queue: newQueue(&o.queued, &o.stats.dropped), idle: o.config.Load().Idle.or(defaultIdle),
+		in: tally.down, out: tally.up, dropped: &o.stats.dropped,
+		send: func(b []byte) error {
+			_, err := target.Write(b)
+			return o.refused(name, err)
+		}}
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		defer r.queue.close()
+		o.receive(target, name, r.queue)
+	})
+	err = r.run(ctx)
+	target.Close()
+	reader.Wait()
+	o.log.Debug("flow of datagrams ended", "peer", f.Peer().ID, "err", err)
+	return nil
+}
+
+// receive queues what a target sends until its socket is closed or the target refuses.
+func (o *outbound) receive(target net.Conn, name string, q *queue) {
+	buf := make([]byte, maxPacket)
+	for {
+		n, err := target.Read(buf)
+		if err != nil {
+			o.refused(name, err)
+			return
+		}
+		q.put(buf[:n])
+	}
+}
+
+// refused makes a target's refusal, which for UDP comes after the fact, the end of the flow: the client's next
+// datagram begins a new one, at another target if there is one.
+func (o *outbound) refused(name string, err error) error {
+	if isAny(err, errsRefused) {
+		o.pool.failed(name, errors.New("target "+name+" refused the datagrams"))
+		return net.ErrClosed
+	}
+	return err
+}
