@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -140,6 +141,35 @@ func cutBranch(t testing.TB, b []byte) []byte {
 	return b
 }
 
+// fresh is the content of a file that nothing was ever put into.
+func fresh(t testing.TB) []byte {
+	return image(t, rand.New(rand.NewPCG(0, 0)), 0, nil)
+}
+
+// chain adds a tree to a fresh file in which every branch has one child.
+func chain(b []byte, depth int) []byte {
+	order := binary.NativeEndian
+	first := uint64(len(b) / pageSize)
+	for i := range uint64(depth) {
+		p := make([]byte, pageSize)
+		order.PutUint64(p, first+i)
+		order.PutUint16(p[8:], flagBranch)
+		order.PutUint16(p[10:], 1)
+		order.PutUint32(p[headerSize:], elementSize)
+		order.PutUint32(p[headerSize+4:], 1)
+		order.PutUint64(p[headerSize+8:], first+i+1)
+		p[headerSize+elementSize] = 'k'
+		if i+1 == uint64(depth) {
+			order.PutUint16(p[8:], flagLeaf)
+			order.PutUint16(p[10:], 0)
+		}
+		b = append(b, p...)
+	}
+	both(b, 16, first)
+	both(b, 40, first+uint64(depth))
+	return b
+}
+
 func TestDamagedFileIsRefused(t *testing.T) {
 	order := binary.NativeEndian
 	whole := sample(t)
@@ -172,6 +202,19 @@ func TestDamagedFileIsRefused(t *testing.T) {
 		{"value for a table", func(b []byte) []byte { order.PutUint32(b[rootPage+headerSize:], 0); return b }},
 		{"page in two tables", func(b []byte) []byte { at := tableRoots(t, b); copy(b[at[0]:][:8], b[at[1]:]); return b }},
 		{"branches of different height", func(b []byte) []byte { return cutBranch(t, b) }},
+		{"branch without children", func(b []byte) []byte {
+			order.PutUint16(b[order.Uint64(b[tableRoots(t, b)[0]:])*pageSize+10:], 0)
+			return b
+		}},
+		{"key of no length in a small table", func(b []byte) []byte {
+			at := bytes.LastIndex(b[rootPage:][:pageSize], []byte(`one{"Name":"one"}`)) + rootPage
+			order.PutUint32(b[at-elementSize+8:], 0)
+			return b
+		}},
+		{"tree that is too deep", func([]byte) []byte { return chain(fresh(t), maxDepth+1) }},
+		{"free list of another kind", func([]byte) []byte { b := fresh(t); b[2*pageSize+8] = flagLeaf; return b }},
+		{"free list that is not empty", func([]byte) []byte { b := fresh(t); b[2*pageSize+10] = 1; return b }},
+		{"second meta in another place", func(b []byte) []byte { b[30]++; copy(b[1024:2048], b[pageSize:]); return b }},
 		{"version of the format", func(b []byte) []byte { both(b, 4, 3|pageSize<<32); return b }},
 		{"size of pages", func(b []byte) []byte { both(b, 8, 2*pageSize); return b }},
 		{"root outside", func(b []byte) []byte { both(b, 16, 1<<40); return b }},
@@ -198,6 +241,12 @@ func TestDamagedFileIsRefused(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestFileTooLargeToMapIsRefused(t *testing.T) {
+	if err := verify(bytes.NewReader(sample(t)), maxFile+1); err == nil {
+		t.Error("it was taken")
 	}
 }
 

@@ -13,7 +13,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// image returns what a database of some hundred random changes looks like on disk.
+// image returns what a database looks like on disk after rounds of some hundred random changes; check gets to see it
+// after each.
 func image(t testing.TB, r *rand.Rand, rounds int, check func([]byte)) []byte {
 	b, err := openCopy(nil, 0)
 	if err != nil {
@@ -21,6 +22,9 @@ func image(t testing.TB, r *rand.Rand, rounds int, check func([]byte)) []byte {
 	}
 	defer b.Close()
 	var w bytes.Buffer
+	if err := b.View(func(tx *bbolt.Tx) error { _, err := tx.WriteTo(&w); return err }); err != nil {
+		t.Fatal(err)
+	}
 	keys := 50 + r.IntN(5000)
 	for round := range rounds {
 		err := b.Update(func(tx *bbolt.Tx) error {
