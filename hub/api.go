@@ -79,8 +79,11 @@ func find(method, path string) (*route, string, error) {
 // handler serves the control sessions. carriers is the context of carriers that are streams of them.
 func (s *server) handler(carriers context.Context) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.handlers.Add(1)
-		defer s.handlers.Done()
+		if !s.handlers.enter() {
+			writeRefusal(w, errShutdown)
+			return
+		}
+		defer s.handlers.leave()
 		p := h2.Tag(r).(*peer)
 		if !s.welcomes(p) {
 			p.cut()
@@ -268,6 +271,10 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 	if err := s.registry.register(doc, rec, subject); err != nil {
 		return err
 	}
+	if s.verifier.Trust().Evicted(subject) { // since it was judged: the eviction may not have found the record
+		s.forget(id)
+		return tunnel.Refusef(403, codeDenied, "user %s was evicted", p.User)
+	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -281,15 +288,20 @@ func (s *server) deleteEndpoint(w http.ResponseWriter, _ *http.Request, p *peer,
 	if id != p.ID && p.User != rootUser {
 		return tunnel.Refusef(403, codeDenied, "only user %s may remove the endpoints of others", rootUser)
 	}
-	gone := s.registry.remove(func(r *row) bool { return r.Subject.ID == id })
-	if len(gone) == 0 {
-		return tunnel.Refusef(404, codeNotFound, "there is no endpoint %s", id)
-	}
-	if err := s.registry.saver.save(gone...); err != nil {
+	if err := s.forget(id); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// forget removes an endpoint from the directory.
+func (s *server) forget(id identity.ID) error {
+	gone := s.registry.remove(func(r *row) bool { return r.Subject.ID == id })
+	if len(gone) == 0 {
+		return tunnel.Refusef(404, codeNotFound, "there is no endpoint %s", id)
+	}
+	return s.registry.saver.save(gone...)
 }
 
 func parseID(s string) (identity.ID, error) {

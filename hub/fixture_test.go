@@ -1,7 +1,9 @@
 package hub
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/tls"
@@ -9,9 +11,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -56,7 +61,8 @@ func startIn(t testing.TB, dir string, options ...func(*Config)) *testHub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hub.config.patience = cmpOr(h.config.patience, hub.config.patience)
+	hub.config.ticket = cmp.Or(h.config.ticket, hub.config.ticket)
+	hub.config.drain = cmp.Or(h.config.drain, hub.config.drain)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- hub.Run(ctx) }()
@@ -88,15 +94,37 @@ func startIn(t testing.TB, dir string, options ...func(*Config)) *testHub {
 	return h
 }
 
-func cmpOr[T comparable](a, b T) T {
-	var zero T
-	if a != zero {
-		return a
+func (h *testHub) address() string { return h.started.Address.String() }
+
+// founded is an option: the hub becomes one of the mesh of a CA.
+func founded(t testing.TB, ca *identity.CA) func(*Config) {
+	return func(c *Config) {
+		c.Permit = filepath.Join(t.TempDir(), "root.json")
+		if err := writePermit(c.Permit, ca, c.Names); err != nil {
+			t.Fatal(err)
+		}
 	}
-	return b
 }
 
-func (h *testHub) address() string { return h.started.Address.String() }
+// metric returns a counter of a hub that was started with Config.Metrics; -1 if there is none of the name.
+func (h *testHub) metric(name string) int64 {
+	h.t.Helper()
+	resp, err := http.Get("http://" + h.started.Metrics.String() + "/metrics")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if v, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			n, err := strconv.ParseInt(v, 10, 64)
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			return n
+		}
+	}
+	return -1
+}
 
 // device is a device with a certificate of the hub's mesh.
 type device struct {
@@ -146,6 +174,15 @@ func (h *testHub) stranger(user string) *device {
 
 func (d *device) config(proto string) *tls.Config {
 	return d.verifier.ClientConfig(d.cert, identity.RoleHub, d.hub.started.ID, proto)
+}
+
+// tls13 opens a control connection without a session on it.
+func tls13(d *device) (*tls.Conn, error) {
+	c, err := tls.Dial("tcp", d.hub.address(), d.config("h2"))
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // dial opens a control session.

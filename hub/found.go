@@ -1,12 +1,12 @@
 package hub
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"ztm/tunnel/identity"
@@ -53,15 +53,43 @@ func found(st *state, c Config) (me self, permit string, err error) {
 	if !c.KeepCA && me.Signer != nil {
 		c.Log.Warn("the database still holds the CA key from an earlier start with --keep-ca; it is not used")
 	}
-	if !slices.Equal(next.Names, me.Names) || next.Signer != me.Signer {
-		if err := st.change(func(s *self) { s.Names, s.Signer = next.Names, next.Signer }); err != nil {
-			return self{}, "", err
-		}
+	if err := revive(&next, trust, c); err != nil {
+		return self{}, "", err
+	}
+	if err := st.change(func(s *self) { *s = next }); err != nil { // writes nothing if nothing has changed
+		return self{}, "", err
 	}
 	if c.permitGiven {
 		permit, err = again(c, next)
 	}
 	return next, permit, err
+}
+
+// revive renews a certificate that has expired while the hub was off: no agent would come to renew it. That takes the
+// root permit.
+func revive(me *self, trust *identity.Trust, c Config) error {
+	now := identity.NewClock(time.Unix(me.Seen, 0)).Now()
+	cert, err := x509.ParseCertificate(me.Certificate)
+	if err != nil {
+		return fmt.Errorf("hub.db: the hub's certificate: %w", err)
+	}
+	if now.Before(cert.NotAfter) {
+		return nil
+	}
+	root, ca, err := readRoot(c.Permit)
+	if err == nil {
+		err = root.CheckMesh(trust.Mesh())
+	}
+	if err != nil {
+		return fmt.Errorf("the hub's certificate expired on %s, and to renew it takes the root permit: %w",
+			date(cert.NotAfter.UnixMilli()), err)
+	}
+	key, err := identity.ParsePrivateKey([]byte(me.Key))
+	if err != nil {
+		return fmt.Errorf("hub.db: %w", err)
+	}
+	me.Certificate, err = ca.SignHub(publicKey(key), now)
+	return err
 }
 
 // again is a start with --permit of a hub that has a mesh already. The permit can be written again only by a hub that

@@ -48,7 +48,8 @@ type Config struct {
 	Started func(Started)
 
 	permitGiven bool          // Permit was not left to New
-	patience    time.Duration // how long a ticket is good; tests alone shorten it
+	ticket      time.Duration // how long a ticket is good; tests alone shorten this and the next
+	drain       time.Duration // how long running carriers have when the hub shuts down
 }
 
 // Started tells how a hub has started.
@@ -96,7 +97,7 @@ func New(c Config) (*Hub, error) {
 	if !c.permitGiven {
 		c.Permit = filepath.Join(c.Data, "root.json")
 	}
-	c.patience = ticketLife
+	c.ticket, c.drain = ticketLife, drainTimeout
 	return &Hub{config: c}, nil
 }
 

@@ -139,9 +139,7 @@ func (s *server) greet(ctx, carriers context.Context, raw *net.TCPConn) {
 
 // handshake completes TLS. The connection below is read record by record, so that a carrier can drop the layer.
 func (s *server) handshake(ctx context.Context, raw *net.TCPConn) (*tls.Conn, error) {
-	config := s.verifier.ServerConfig(func() tls.Certificate { return *s.certificate.Load() },
-		"h2", tunnel.RelayProto, identity.JoinProto)
-	c := tls.Server(&tunnel.RecordConn{Conn: raw}, config)
+	c := tls.Server(&tunnel.RecordConn{Conn: raw}, s.tls)
 	ctx, cancel := context.WithTimeout(ctx, tunnel.HandshakeTimeout)
 	defer cancel()
 	return c, c.HandshakeContext(ctx)

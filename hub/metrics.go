@@ -123,7 +123,6 @@ func (s *server) writeMetrics(w io.Writer) {
 	gauge("ztm_hub_agents_online", "Agents with an events stream.", s.registry.online.Load())
 	gauge("ztm_hub_trust_version", "Version of the trust list in force.", int64(s.verifier.Trust().Version()))
 	gauge("ztm_hub_carriers_open", "Carriers that stand.", m.carriers.open.Load())
-	gauge("ztm_hub_strangers", "Connections in their handshake.", int64(len(s.strangers)))
 	gauge("ztm_hub_goroutines", "Goroutines.", int64(runtime.NumGoroutine()))
 	if rss, fds, ok := process(); ok {
 		gauge("ztm_hub_resident_memory_bytes", "Resident memory.", rss)

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"reflect"
 	"slices"
 	"strings"
@@ -50,7 +51,7 @@ func newRegistry(st *state, limits Limits) (*registry, error) {
 // record is on disk.
 func (g *registry) register(doc []byte, rec identity.Record, subject identity.Subject) error {
 	rec.Certificate = nil
-	next := &row{Doc: doc, Subject: subject, Record: rec}
+	next := &row{Doc: bytes.Clone(doc), Subject: subject, Record: rec}
 	changed, refusal := g.put(next)
 	if refusal != nil {
 		return refusal
@@ -61,52 +62,69 @@ func (g *registry) register(doc []byte, rec identity.Record, subject identity.Su
 	return g.saver.save(subject.ID)
 }
 
-// put replaces the row of an endpoint, or adds one, and reports whether there is anything to save. A record that is
-// the same but for its time is not worth a write to flash.
-func (g *registry) put(next *row) (changed bool, refusal error) {
+// put adds an endpoint or replaces its row, and reports whether there is anything to save.
+func (g *registry) put(next *row) (changed bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	id, name := next.Subject.ID, next.Record.Name
-	e := g.byID[id]
-	if e != nil && next.Record.Time < e.Record.Time {
-		return false, tunnel.Refusef(409, codeConflict, "the record of endpoint %s is older than the one the hub has (%s, %s)",
-			name, date(next.Record.Time), date(e.Record.Time))
-	}
-	i, taken := g.searchLocked(name)
-	if taken && g.byName[i] != e {
+	e := g.byID[next.Subject.ID]
+	if i, taken := g.searchLocked(next.Record.Name); taken && g.byName[i] != e {
 		return false, takenError(g.byName[i])
 	}
 	if e == nil {
-		if refusal := g.roomLocked(next.Subject.User); refusal != nil {
-			return false, refusal
-		}
-		e = &endpoint{row: next, seen: next.Record.Time / 1000}
-		g.byID[id] = e
-		g.byUser[next.Subject.User]++
-		g.byName = slices.Insert(g.byName, i, e)
-		return true, nil
+		return true, g.addLocked(next)
 	}
+	return g.replaceLocked(e, next)
+}
+
+func (g *registry) addLocked(r *row) error {
+	if len(g.byID) >= g.limits.Agents {
+		return limited("the mesh has %d endpoints, and this hub takes no more", len(g.byID))
+	}
+	if err := g.joinUserLocked(r.Subject.User); err != nil {
+		return err
+	}
+	e := &endpoint{row: r, seen: r.Record.Time / 1000}
+	g.byID[r.Subject.ID] = e
+	g.insertLocked(e)
+	return nil
+}
+
+func (g *registry) replaceLocked(e *endpoint, next *row) (changed bool, err error) {
 	old := e.row
-	if old.Record.Name != name {
-		was, _ := g.searchLocked(old.Record.Name)
-		g.byName = slices.Delete(g.byName, was, was+1)
-		e.row = next
-		i, _ = g.searchLocked(name)
-		g.byName = slices.Insert(g.byName, i, e)
+	if next.Record.Time < old.Record.Time {
+		return false, tunnel.Refusef(409, codeConflict, "the record of endpoint %s is older than the one the hub has (%s, %s)",
+			next.Record.Name, date(next.Record.Time), date(old.Record.Time))
 	}
-	if old.Subject.User != next.Subject.User { // the same device was invited by another name
+	if old.Subject.User != next.Subject.User { // the same device was invited again, as another user
+		if err := g.joinUserLocked(next.Subject.User); err != nil {
+			return false, err
+		}
 		g.leaveUserLocked(old.Subject.User)
-		g.byUser[next.Subject.User]++
 	}
-	e.row = next
+	if old.Record.Name == next.Record.Name {
+		e.row = next
+	} else {
+		i, _ := g.searchLocked(old.Record.Name)
+		g.byName = slices.Delete(g.byName, i, i+1)
+		e.row = next
+		g.insertLocked(e)
+	}
 	return !same(old, next), nil
 }
 
-// same reports whether two rows differ in nothing but the record's time.
+// same reports whether two rows of an endpoint differ in nothing but the record's time, which is not worth a write to
+// flash.
 func same(a, b *row) bool {
 	x, y := a.Record, b.Record
 	x.Time, y.Time = 0, 0
-	return reflect.DeepEqual(x, y) && reflect.DeepEqual(a.Subject, b.Subject)
+	s, t := a.Subject, b.Subject
+	return reflect.DeepEqual(x, y) && s.User == t.User && s.Admitted.Equal(t.Admitted) &&
+		s.NotBefore.Equal(t.NotBefore) && s.NotAfter.Equal(t.NotAfter)
+}
+
+func (g *registry) insertLocked(e *endpoint) {
+	i, _ := g.searchLocked(e.Record.Name)
+	g.byName = slices.Insert(g.byName, i, e)
 }
 
 func (g *registry) searchLocked(name string) (int, bool) {
@@ -124,13 +142,11 @@ func takenError(by *endpoint) error {
 		by.Record.Name, by.Subject.ID, by.Subject.User, seen)
 }
 
-func (g *registry) roomLocked(user string) error {
-	if len(g.byID) >= g.limits.Agents {
-		return limited("the mesh has %d endpoints, and this hub takes no more", len(g.byID))
-	}
+func (g *registry) joinUserLocked(user string) error {
 	if g.byUser[user] >= g.limits.EndpointsPerUser {
 		return limited("user %s has %d endpoints, and this hub takes no more of one user", user, g.byUser[user])
 	}
+	g.byUser[user]++
 	return nil
 }
 

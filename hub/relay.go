@@ -35,11 +35,11 @@ type relay struct {
 	pendingBy counts[identity.ID] // carriers that do not stand yet, by who opens them
 	pendingAt counts[identity.ID] // the same by whom they are for
 
-	mu       sync.Mutex
-	waiting  map[string]*waiter // by ticket
-	carriers sync.WaitGroup     // running connect; nothing is added once closed
-	closing  chan struct{}      // closed by drain
-	closed   bool
+	carriers gate          // running connect
+	closing  chan struct{} // closed by drain
+
+	mu      sync.Mutex
+	waiting map[string]*waiter // by ticket
 }
 
 // ticketLife is how long a ticket is good: less than the opener waits, so that it hears why there is no carrier.
@@ -85,10 +85,10 @@ func (r *relay) serve(ctx context.Context, l *leg, h tunnel.Header) {
 
 // connect finds the second leg for a first one and joins the two. It returns an error if nothing was answered yet.
 func (r *relay) connect(ctx context.Context, a *leg, target identity.ID) error {
-	if !r.enter() {
+	if !r.carriers.enter() {
 		return errShutdown
 	}
-	defer r.carriers.Done()
+	defer r.carriers.leave()
 	release, err := r.admit(a.peer)
 	if err != nil {
 		return err
@@ -100,17 +100,6 @@ func (r *relay) connect(ctx context.Context, a *leg, target identity.ID) error {
 	}
 	defer b.finish()
 	return r.join(ctx, a, b)
-}
-
-// enter counts a carrier that begins, unless the hub is shutting down.
-func (r *relay) enter() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return false
-	}
-	r.carriers.Add(1)
-	return true
 }
 
 // admit applies the limits on carriers.
@@ -219,19 +208,11 @@ func (r *relay) join(ctx context.Context, a, b *leg) error {
 	return nil
 }
 
-// drain refuses new carriers and waits for d, at most, until those that run have ended.
+// drain refuses new carriers, gives up those that do not stand yet, and waits for d, at most, until the others have
+// ended. It is called once.
 func (r *relay) drain(d time.Duration) {
-	r.mu.Lock()
-	if !r.closed {
-		r.closed = true
-		close(r.closing)
-	}
-	r.mu.Unlock()
-	ended := make(chan struct{})
-	go func() { // ends with the last carrier, which the caller cuts
-		r.carriers.Wait()
-		close(ended)
-	}()
+	ended := r.carriers.close()
+	close(r.closing)
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -1,46 +1,404 @@
 package hub
 
 import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
 	"io"
 	"net"
+	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ztm/tunnel"
+	"ztm/tunnel/identity"
 )
 
-func TestACarrierBringsBytesBothWaysAndTheEnd(t *testing.T) {
+// opener is how an agent opens a carrier: on a connection of its own, or as a stream.
+type opener func(o *online, peer identity.ID, ticket string) (net.Conn, error)
+
+var openers = map[string]opener{
+	"connection": func(o *online, peer identity.ID, ticket string) (net.Conn, error) { return o.carry(peer, ticket) },
+	"stream": func(o *online, peer identity.ID, ticket string) (net.Conn, error) {
+		return o.Session.Carry(context.Background(), peer, ticket)
+	},
+}
+
+// pair opens a carrier between two endpoints and returns its ends.
+func pair(t testing.TB, a, b *online, first, second opener) (near, far net.Conn) {
+	t.Helper()
+	var wg sync.WaitGroup
+	var err1, err2 error
+	wg.Go(func() { near, err1 = first(a, b.id, "") })
+	e := b.next(tunnel.EventDialBack)
+	if e.Peer != a.id {
+		t.Errorf("the dial-back is for %q, want %q", e.Peer, a.id)
+	}
+	far, err2 = second(b, b.id, e.Ticket)
+	wg.Wait()
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close(); far.Close() })
+	return near, far
+}
+
+func TestACarrierBringsEveryByteBothWays(t *testing.T) {
 	h := start(t)
-	b := h.device("bob").online("b")
-	b.answer(echo)
-	a := h.device("alice").online("a")
-	for range 20 {
-		c, err := a.carry(b.id, "")
-		if err != nil {
-			t.Fatal(err)
+	a, b := h.device("alice").online("a"), h.device("bob").online("b")
+	for first, open := range openers {
+		for second, answer := range openers {
+			t.Run(first+" to "+second, func(t *testing.T) {
+				near, far := pair(t, a, b, open, answer)
+				there, back := make([]byte, 3<<20), make([]byte, 2<<20)
+				rand.Read(there)
+				rand.Read(back)
+				var wg sync.WaitGroup
+				send := func(c net.Conn, data []byte) {
+					if _, err := c.Write(data); err != nil {
+						t.Error(err)
+					}
+				}
+				receive := func(c net.Conn, want []byte) {
+					got := make([]byte, len(want))
+					if _, err := io.ReadFull(c, got); err != nil || sha256.Sum256(got) != sha256.Sum256(want) {
+						t.Errorf("got other bytes, or not all: %v", err)
+					}
+				}
+				wg.Go(func() { send(near, there) })
+				wg.Go(func() { send(far, back) })
+				wg.Go(func() { receive(near, back) })
+				wg.Go(func() { receive(far, there) })
+				wg.Wait()
+
+				// The end of one end is the end of the other.
+				near.Close()
+				if n, err := far.Read(make([]byte, 1)); err == nil {
+					t.Errorf("%d more bytes", n)
+				}
+			})
 		}
-		io.WriteString(c, "hello")
-		c.(*net.TCPConn).CloseWrite()
-		got, err := io.ReadAll(c)
-		if diff := cmp.Diff("hello", string(got)); diff != "" || err != nil {
-			t.Fatalf("%v (-want +got):\n%s", err, diff)
-		}
-		c.Close()
 	}
 }
 
-func TestACarrierMayBeAStreamAtEitherEnd(t *testing.T) {
+func TestACarrierHalfCloses(t *testing.T) {
+	h := start(t)
+	a, b := h.device("alice").online("a"), h.device("bob").online("b")
+	for range 20 {
+		near, far := pair(t, a, b, openers["connection"], openers["connection"])
+		io.WriteString(near, "question")
+		near.(*net.TCPConn).CloseWrite()
+		if got, err := io.ReadAll(far); string(got) != "question" || err != nil {
+			t.Fatalf("%q %v", got, err)
+		}
+		io.WriteString(far, "answer")
+		far.Close()
+		if got, err := io.ReadAll(near); string(got) != "answer" || err != nil {
+			t.Fatalf("%q %v", got, err)
+		}
+	}
+}
+
+func TestAnEndpointReachesItself(t *testing.T) {
+	h := start(t)
+	a := h.device("alice").online("a")
+	near, far := pair(t, a, a, openers["connection"], openers["connection"])
+	io.WriteString(near, "x")
+	if _, err := io.ReadFull(far, make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestACarrierIsRefusedInWords(t *testing.T) {
+	h := start(t)
+	a := h.device("alice").online("a")
+	off := h.device("bob")
+	if err := off.put(off.session(), off.record("off")); err != nil {
+		t.Fatal(err)
+	}
+	unknown := h.device("bob").id
+	for name, open := range openers {
+		t.Run(name, func(t *testing.T) {
+			_, err := open(a, off.id, "")
+			wantRefusal(t, err, 503, "endpoint off is offline")
+			_, err = open(a, unknown, "")
+			wantRefusal(t, err, 404, "no endpoint "+string(unknown))
+			_, err = open(a, "nobody", "")
+			wantRefusal(t, err, 400, "not an ID")
+			_, err = open(a, a.id, "a-ticket-that-never-was")
+			wantRefusal(t, err, 404, "ticket")
+		})
+	}
+}
+
+func TestATicketIsGoodOnceAndForItsEndpointAlone(t *testing.T) {
+	h := start(t)
+	a, b := h.device("alice").online("a"), h.device("bob").online("b")
+	eve := h.device("eve").online("eve")
+	for name, open := range openers {
+		t.Run(name, func(t *testing.T) {
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				c, err := open(a, b.id, "")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer c.Close()
+				if got, err := io.ReadAll(c); string(got) != "b" {
+					t.Errorf("%q %v", got, err)
+				}
+			})
+			ticket := b.next(tunnel.EventDialBack).Ticket
+			_, err := open(eve, eve.id, ticket)
+			wantRefusal(t, err, 404, "ticket")
+			_, err = open(eve, b.id, ticket)
+			wantRefusal(t, err, 403, "cannot answer for")
+			_, err = open(b, b.id, ticket[:len(ticket)-1])
+			wantRefusal(t, err, 404, "ticket")
+
+			c, err := b.carry(b.id, ticket)
+			if err != nil {
+				t.Fatalf("the attempts of others spent the ticket: %v", err)
+			}
+			_, err = open(b, b.id, ticket)
+			wantRefusal(t, err, 404, "ticket")
+			io.WriteString(c, "b")
+			c.Close()
+			wg.Wait()
+		})
+	}
+}
+
+func TestATicketExpires(t *testing.T) {
+	h := start(t, func(c *Config) { c.ticket = 20 * time.Millisecond })
+	a, b := h.device("alice").online("a"), h.device("bob").online("b")
+	_, err := a.carry(b.id, "")
+	wantRefusal(t, err, 504, "endpoint b does not answer")
+	_, err = b.carry(b.id, b.next(tunnel.EventDialBack).Ticket)
+	wantRefusal(t, err, 404, "ticket")
+}
+
+func TestAnOpenerHearsThatItsPeerWentOffline(t *testing.T) {
+	h := start(t)
+	a, b := h.device("alice").online("a"), h.device("bob").online("b")
+	refused := make(chan error, 1)
+	go func() {
+		_, err := a.carry(b.id, "")
+		refused <- err
+	}()
+	b.next(tunnel.EventDialBack)
+	b.Session.Close()
+	wantRefusal(t, <-refused, 503, "endpoint b went offline")
+}
+
+// A carrier outlives the sessions that it was arranged over.
+func TestTheEndOfASessionIsNotTheEndOfItsCarriers(t *testing.T) {
+	h := start(t)
+	a, b := h.device("alice").online("a"), h.device("bob").online("b")
+	near, far := pair(t, a, b, openers["connection"], openers["connection"])
+	a.Session.Close()
+	b.Session.Close()
+	other := h.device("carol").session()
+	eventually(t, "both are offline", func() bool {
+		var s tunnel.HubStatus
+		return other.Call(t.Context(), "GET", tunnel.PathHub, nil, nil, &s) == nil && s.Agents == 0
+	})
+	io.WriteString(near, "still")
+	got := make([]byte, 5)
+	if _, err := io.ReadFull(far, got); err != nil || string(got) != "still" {
+		t.Errorf("%q %v", got, err)
+	}
+}
+
+func TestLimitsOfCarriers(t *testing.T) {
+	cases := []struct {
+		name   string
+		limits Limits
+		stand  int // carriers that stand before
+		wait   int // carriers that wait for their second leg before
+		part   string
+	}{
+		{"of the hub", Limits{Carriers: 2}, 2, 0, "the hub carries 2"},
+		{"of a user", Limits{CarriersPerUser: 2}, 2, 0, "user alice has 2"},
+		{"waiting of an opener", Limits{Pending: 2}, 0, 2, "waits for 2"},
+		{"waiting for an endpoint", Limits{PendingAt: 2}, 1, 2, "2 connections wait"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			h := start(t, func(config *Config) { config.Limits = c.limits })
+			a, b := h.device("alice").online("a"), h.device("bob").online("b")
+			var near, far net.Conn
+			for range c.stand {
+				near, far = pair(t, a, b, openers["connection"], openers["connection"])
+			}
+			var wg sync.WaitGroup
+			var tickets []string
+			for range c.wait {
+				wg.Go(func() {
+					if c, err := a.carry(b.id, ""); err == nil {
+						c.Close()
+					}
+				})
+				tickets = append(tickets, b.next(tunnel.EventDialBack).Ticket)
+			}
+			for name, open := range openers {
+				_, err := open(a, b.id, "")
+				wantRefusal(t, err, 429, c.part)
+				var r *tunnel.Refusal
+				if errors.As(err, &r); r.Code != "connection_limit_reached" {
+					t.Errorf("%s: code %q", name, r.Code)
+				}
+			}
+			for _, ticket := range tickets {
+				if c, err := b.carry(b.id, ticket); err == nil {
+					c.Close()
+				}
+			}
+			wg.Wait()
+			if near != nil {
+				near.Close()
+				far.Close()
+			}
+			b.answer(echo)
+			eventually(t, "there is room again", func() bool {
+				c, err := a.carry(b.id, "")
+				if err == nil {
+					c.Close()
+				}
+				return err == nil
+			})
+		})
+	}
+}
+
+// The hub holds no more than the kernel does while a reader stands still.
+func TestAReaderThatStandsStillHoldsItsWriterBack(t *testing.T) {
+	h := start(t)
+	a, b := h.device("alice").online("a"), h.device("bob").online("b")
+	near, far := pair(t, a, b, openers["connection"], openers["connection"])
+	block := make([]byte, 1<<20)
+	written := 0
+	near.SetWriteDeadline(time.Now().Add(2 * time.Second))
+	for {
+		n, err := near.Write(block)
+		written += n
+		if err != nil {
+			break
+		}
+		if written > 512<<20 {
+			t.Fatal("the writer is not held back")
+		}
+	}
+	near.SetWriteDeadline(time.Time{})
+	near.(*net.TCPConn).CloseWrite()
+	if n, err := io.Copy(io.Discard, far); n != int64(written) || err != nil {
+		t.Errorf("%d of %d bytes arrived: %v", n, written, err)
+	}
+}
+
+func TestAShutdownLetsRunningCarriersEnd(t *testing.T) {
+	h := start(t, func(c *Config) { c.drain = patience })
+	a, b := h.device("alice").online("a"), h.device("bob").online("b")
+	near, far := pair(t, a, b, openers["connection"], openers["connection"])
+	stopped := make(chan error, 1)
+	go func() { stopped <- h.stop() }()
+	wait(t, "the events end", a.ended)
+	if _, err := net.Dial("tcp", h.address()); err == nil {
+		t.Error("the hub still listens")
+	}
+	io.WriteString(near, "last words")
+	near.Close()
+	if got, err := io.ReadAll(far); string(got) != "last words" || err != nil {
+		t.Errorf("%q %v", got, err)
+	}
+	far.Close()
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+// An agent must not take a carrier that was cut for one that has ended.
+func TestAShutdownCutsWhatDoesNotEnd(t *testing.T) {
+	h := start(t, func(c *Config) { c.drain = time.Millisecond })
+	a, b := h.device("alice").online("a"), h.device("bob").online("b")
+	near, far := pair(t, a, b, openers["connection"], openers["connection"])
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := a.carry(b.id, "")
+		waiting <- err
+	}()
+	b.next(tunnel.EventDialBack)
+	if err := h.stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []net.Conn{near, far} {
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("a cut carrier ends with %v", err)
+		}
+	}
+	if err := <-waiting; err == nil {
+		t.Error("a carrier came about after the end")
+	}
+}
+
+func TestManyCarriersAtATime(t *testing.T) {
 	h := start(t)
 	b := h.device("bob").online("b")
 	b.answer(echo)
-	a := h.device("alice").online("a")
-	c, err := a.Session.Carry(t.Context(), b.id, "")
-	if err != nil {
-		t.Fatal(err)
+	var users []*online
+	for i := range 4 {
+		users = append(users, h.device(fmt.Sprint("user", i)).online(fmt.Sprint("ep", i)))
 	}
-	defer c.Close()
-	io.WriteString(c, "hello")
-	got := make([]byte, 5)
-	if _, err := io.ReadFull(c, got); err != nil || string(got) != "hello" {
-		t.Fatalf("%q %v", got, err)
+	var wg sync.WaitGroup
+	for i := range 60 {
+		wg.Go(func() {
+			c, err := users[i%len(users)].carry(b.id, "")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			want := bytes.Repeat([]byte(fmt.Sprint(i, " ")), 1000)
+			go func() { // ends with its write, which the echo takes
+				c.Write(want)
+				c.(*net.TCPConn).CloseWrite()
+			}()
+			got, err := io.ReadAll(c)
+			if diff := cmp.Diff(want, got); diff != "" || err != nil {
+				t.Errorf("%v, %d of %d bytes", err, len(got), len(want))
+			}
+		})
 	}
+	wg.Wait()
+}
+
+func TestLegsThatSayNothingAreLimited(t *testing.T) {
+	h := start(t)
+	bob := h.device("bob").online("b")
+	var legs []net.Conn
+	for range greetings + 20 {
+		c, err := tlsLeg(bob.device)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		legs = append(legs, c)
+	}
+	eventually(t, "the legs over the limit are closed", func() bool {
+		closed := 0
+		for _, c := range slices.Backward(legs) {
+			c.SetReadDeadline(time.Now().Add(time.Millisecond))
+			if _, err := c.Read(make([]byte, 1)); err != nil && !isTimeout(err) {
+				closed++
+			}
+		}
+		return closed >= 20
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ztm/tunnel"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 )
@@ -57,9 +58,10 @@ type server struct {
 	lists       counts[struct{}] // trust lists that are being read
 	joining     chan struct{}    // a token for each device that waits for a holder of the CA key
 
+	tls         *tls.Config
 	certificate atomic.Pointer[tls.Certificate]
 	trusting    sync.Mutex     // held while a new trust list is put in force
-	handlers    sync.WaitGroup // running HTTP handlers
+	handlers    gate           // running HTTP handlers
 	legs        sync.WaitGroup // running carry
 }
 
@@ -97,9 +99,11 @@ func newServer(c Config, st *state, me self) (*server, error) {
 	if s.registry, err = newRegistry(st, c.Limits); err != nil {
 		return nil, err
 	}
-	s.relay = newRelay(c.Limits, c.patience, s.registry, s.metrics, s.log)
+	s.relay = newRelay(c.Limits, c.ticket, s.registry, s.metrics, s.log)
 	s.signers = newSigners(joinPatience)
 	s.setCertificate(me.Certificate)
+	s.tls = s.verifier.ServerConfig(func() tls.Certificate { return *s.certificate.Load() },
+		"h2", tunnel.RelayProto, identity.JoinProto)
 	return s, nil
 }
 
@@ -127,11 +131,11 @@ func (s *server) run(ctx context.Context, ln *net.TCPListener, metrics net.Liste
 
 	s.accept(ctx, carriers, ln) // returns when ctx has ended and what it started has, carriers apart
 	s.registry.each(func(session *session) { session.end() })
-	s.relay.drain(drainTimeout)
+	s.relay.drain(s.config.drain)
 	cut()
 	s.h2.Close()
 	s.peers.cut(func(*peer) bool { return true })
-	s.handlers.Wait()
+	<-s.handlers.close()
 	s.legs.Wait()
 	close(stop)
 	background.Wait()

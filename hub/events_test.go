@@ -1,0 +1,91 @@
+package hub
+
+import (
+	"testing"
+
+	"ztm/tunnel"
+)
+
+func TestEventsBeginWithReadyAndTheVersionOfTheTrustList(t *testing.T) {
+	h := start(t)
+	bob := h.device("bob")
+	s := bob.session()
+	wantRefusal(t, s.Events(t.Context(), func(tunnel.Event) {}), 428, "no record")
+	if err := bob.put(s, bob.record("b")); err != nil {
+		t.Fatal(err)
+	}
+	o := bob.listen(s)
+	if e := <-o.events; e.Type != tunnel.EventReady {
+		t.Errorf("the first event is %q", e.Type)
+	}
+	if e := <-o.events; e.Type != tunnel.EventTrust || e.Version != 0 {
+		t.Errorf("the second event is %+v", e)
+	}
+}
+
+func TestADeviceThatComesBackTakesItsStreamOver(t *testing.T) {
+	h := start(t)
+	bob := h.device("bob")
+	old := bob.online("b")
+	again := bob.online("b")
+	wait(t, "the old stream ends", old.ended)
+	a := h.device("alice").online("a")
+	near, far := pair(t, a, again, openers["connection"], openers["connection"])
+	near.Close()
+	far.Close()
+	var s tunnel.HubStatus
+	if err := a.Call(t.Context(), "GET", tunnel.PathHub, nil, nil, &s); err != nil || s.Agents != 2 {
+		t.Errorf("%d agents, %v", s.Agents, err)
+	}
+}
+
+func TestOldControlSessionsGiveWay(t *testing.T) {
+	h := start(t, func(c *Config) { c.Limits.Control = 2 })
+	bob := h.device("bob")
+	first, second, third := bob.session(), bob.session(), bob.session()
+	wait(t, "the oldest session is cut", first.Done())
+	for _, s := range []*tunnel.Session{second, third} {
+		if err := s.Call(t.Context(), "GET", tunnel.PathHub, nil, nil, nil); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// An agent that does not read holds up nobody, and is cut off when it would miss what it must not.
+func TestAnAgentThatDoesNotReadHoldsUpNobody(t *testing.T) {
+	h := start(t)
+	a := h.device("alice").online("a")
+	stuck := h.device("bob")
+	if err := stuck.put(stuck.session(), stuck.record("stuck")); err != nil {
+		t.Fatal(err)
+	}
+	f := newRawClient(t, stuck, noWindow)
+	f.get(1, tunnel.PathEvents)
+	eventually(t, "the agent is online", func() bool {
+		var e tunnel.Entry
+		return a.Call(t.Context(), "GET", tunnel.PathEndpoints+"/"+string(stuck.id), nil, nil, &e) == nil && e.Online
+	})
+	refused := make(chan error)
+	waiting := eventQueue + 10
+	for range waiting {
+		go func() {
+			_, err := a.carry(stuck.id, "")
+			refused <- err
+		}()
+	}
+	for range waiting - eventQueue - 1 { // one event is being written, and the queue is full
+		wantRefusal(t, <-refused, 503, "endpoint stuck is busy")
+	}
+	h.evict(a, "nobody")
+	f.wantEnd()
+	if e := a.next(tunnel.EventTrust); e.Version != 1 {
+		for e = a.next(tunnel.EventTrust); e.Version != 1; e = a.next(tunnel.EventTrust) {
+			if e.Type == "" {
+				t.Fatal("no trust event")
+			}
+		}
+	}
+	for range eventQueue + 1 {
+		wantRefusal(t, <-refused, 503, "")
+	}
+}

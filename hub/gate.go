@@ -1,0 +1,41 @@
+package hub
+
+import "sync"
+
+// gate counts what runs, and lets nothing more in once it is shut. The zero value is open. It is safe for concurrent use.
+type gate struct {
+	mu      sync.Mutex
+	running int
+	shut    bool
+	empty   chan struct{} // closed when shut and nothing runs; made by close
+}
+
+// enter counts one more, unless the gate is shut. Whoever got in calls leave.
+func (g *gate) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut {
+		return false
+	}
+	g.running++
+	return true
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.running--; g.shut && g.running == 0 {
+		close(g.empty)
+	}
+}
+
+// close shuts the gate and returns a channel that is closed when nothing runs any more. It is called once.
+func (g *gate) close() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut, g.empty = true, make(chan struct{})
+	if g.running == 0 {
+		close(g.empty)
+	}
+	return g.empty
+}

@@ -1,0 +1,217 @@
+package hub
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"ztm/tunnel"
+	"ztm/tunnel/identity"
+)
+
+// try connects with a TLS configuration and waits for what the hub makes of it: nil if the hub lets the connection be.
+func (h *testHub) try(config *tls.Config) error { return h.tryFrom("127.0.0.1", config) }
+
+// tryFrom is try from an address.
+func (h *testHub) tryFrom(ip string, config *tls.Config) error {
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+	raw, err := from.Dial("tcp", h.address())
+	if err != nil {
+		return err
+	}
+	defer raw.Close()
+	c := tls.Client(raw, config)
+	raw.SetDeadline(time.Now().Add(patience))
+	if err := c.Handshake(); err != nil {
+		return err
+	}
+	// In TLS 1.3 the client is done before its certificate is judged. A hub that has let it in speaks HTTP/2 first.
+	if _, err := io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(c, make([]byte, 9))
+	return err
+}
+
+func TestNobodyIsLetInButMembersOfThisMesh(t *testing.T) {
+	now := time.Now()
+	ca, err := identity.NewCA(now.Add(-3 * identity.MemberLifetime)) // old enough to have signed what has expired
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := start(t, founded(t, ca))
+	other := start(t)
+	bob := h.device("bob")
+	hubCert := h.stranger("")
+	der, err := h.ca.SignHub(publicKey(hubCert.key), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hubCert.cert = identity.TLSCertificate(der, hubCert.key)
+	selfSigned, err := identity.SelfSigned(bob.key, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(cert tls.Certificate, change ...func(*tls.Config)) *tls.Config {
+		c := bob.verifier.ClientConfig(cert, identity.RoleHub, h.started.ID, "h2")
+		for _, f := range change {
+			f(c)
+		}
+		return c
+	}
+	stolen := bob.cert
+	stolen.PrivateKey = h.device("eve").key
+	chain := bob.cert
+	chain.Certificate = [][]byte{bob.cert.Certificate[0], h.device("root").cert.Certificate[0]}
+	reversed := bob.cert
+	reversed.Certificate = [][]byte{h.device("root").cert.Certificate[0], bob.cert.Certificate[0]}
+
+	if err := h.try(with(bob.cert)); err != nil {
+		t.Fatalf("a member is refused: %v", err)
+	}
+	cases := []struct {
+		name   string
+		config *tls.Config
+	}{
+		{"member of another mesh", with(other.device("bob").cert)},
+		{"hub's certificate", with(hubCert.cert)},
+		{"self-signed", with(selfSigned)},
+		{"no certificate", with(tls.Certificate{})},
+		{"somebody else's certificate", with(stolen)},
+		{"second certificate in the chain", with(chain)},
+		{"filler certificate first", with(reversed)},
+		{"expired", with(h.deviceAt("bob", now, now.Add(-2*identity.MemberLifetime)).cert)},
+		{"not yet valid", with(h.deviceAt("bob", now, now.Add(48*time.Hour)).cert)},
+		{"no protocol", with(bob.cert, func(c *tls.Config) { c.NextProtos, c.VerifyConnection = nil, nil })},
+		{"unknown protocol", with(bob.cert, func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} })},
+		{"TLS 1.2", with(bob.cert, func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 })},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			if h.try(c.config) == nil {
+				t.Error("was let in")
+			}
+		})
+	}
+}
+
+func TestAMemberCannotJoinAgainAsAStrangerAndNoStrangerIsAMember(t *testing.T) {
+	h := start(t)
+	bob := h.device("bob")
+	stranger := h.stranger("eve")
+	var err error
+	if stranger.cert, err = identity.SelfSigned(stranger.key, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for _, proto := range []string{"h2", tunnel.RelayProto} {
+		if h.try(stranger.config(proto)) == nil {
+			t.Errorf("a stranger was let in for %s", proto)
+		}
+	}
+	if h.try(bob.config(identity.JoinProto)) == nil {
+		t.Error("a member was let in as a stranger")
+	}
+}
+
+func TestTheHubShowsItsOwnCertificateAlone(t *testing.T) {
+	h := start(t)
+	bob := h.device("bob")
+	bob.verifier = start(t).device("bob").verifier
+	if _, err := bob.dial(); !errors.Is(err, identity.ErrWrongMesh) {
+		t.Errorf("a device of another mesh took the hub for its own: %v", err)
+	}
+}
+
+// Connections that say nothing hold the places of their own address until their time is over, and nobody else's.
+func TestConnectionsThatSayNothingDoNotKeepOthersOut(t *testing.T) {
+	h := start(t, func(c *Config) { c.Limits.StrangersPerIP, c.Metrics = 8, "127.0.0.1:0" })
+	bob := h.device("bob")
+	for range 40 {
+		if c, err := net.Dial("tcp", h.address()); err == nil { // or it is reset already
+			defer c.Close()
+		}
+	}
+	eventually(t, "those over the limit are refused", func() bool {
+		return h.metric(`ztm_hub_connections_refused_total{reason="strangers"}`) == 32
+	})
+	if h.try(bob.config("h2")) == nil {
+		t.Error("an address has more places than the limit")
+	}
+	if err := h.tryFrom("127.0.0.2", bob.config("h2")); err != nil {
+		t.Errorf("a member at another address does not get in: %v", err)
+	}
+}
+
+func isTimeout(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout()
+}
+
+func TestGarbageIsCutOff(t *testing.T) {
+	h := start(t)
+	bob := h.device("bob").session()
+	for _, garbage := range []string{
+		"GET / HTTP/1.1\r\nHost: hub\r\n\r\n",
+		"\x00\x00\x00\x00\x00\x00\x00\x00",
+		"\x16\x03\x01\xff\xff\x01" + string(make([]byte, 1000)),
+		"\x16\x03\x01\x00\x05\x01\xff\xff\xff\xff",
+		"SSH-2.0-OpenSSH_9.2\r\n",
+	} {
+		c, err := net.Dial("tcp", h.address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(c, garbage)
+		if w, ok := c.(*net.TCPConn); ok {
+			w.CloseWrite()
+		}
+		c.SetReadDeadline(time.Now().Add(patience))
+		if _, err := io.Copy(io.Discard, c); isTimeout(err) {
+			t.Errorf("%.10q: the hub keeps the connection", garbage)
+		}
+		c.Close()
+	}
+	var status tunnel.HubStatus
+	if err := bob.Call(t.Context(), "GET", tunnel.PathHub, nil, nil, &status); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRatesAreBucketsThatFillAgain(t *testing.T) {
+	b := newBuckets[string](rate{burst: 3, perSecond: 2})
+	now := time.Unix(1000, 0)
+	steps := []struct {
+		name  string
+		after time.Duration
+		key   string
+		want  bool
+	}{
+		{"first", 0, "a", true},
+		{"second", 0, "a", true},
+		{"third", 0, "a", true},
+		{"over the burst", 0, "a", false},
+		{"another key", 0, "b", true},
+		{"half a second later", 500 * time.Millisecond, "a", true},
+		{"one was enough for one", 0, "a", false},
+		{"a long time later", time.Hour, "a", true},
+		{"no more than a burst has gathered", 0, "a", true},
+		{"no more than a burst has gathered", 0, "a", true},
+		{"no more than a burst has gathered", 0, "a", false},
+	}
+	for _, s := range steps {
+		now = now.Add(s.after)
+		if got := b.take(s.key, now); got != s.want {
+			t.Errorf("%s: got %v", s.name, got)
+		}
+	}
+	b.sweep(now)
+	if _, there := b.all["b"]; there {
+		t.Error("a full bucket is kept")
+	}
+	if _, there := b.all["a"]; !there {
+		t.Error("an empty bucket is forgotten")
+	}
+}
