@@ -1,0 +1,177 @@
+// Command bench measures ztm beside the limit of the machine, in one run: three plain splice hops and a direct connection, and frp and
+// chisel where they are installed. Ratios are the result; absolute figures depend on the machine.
+//
+//	scripts/bench/run [-quick] [-json FILE] [-rows throughput,latency,...]
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"ztm/scripts/bench/load"
+)
+
+// run is one run of the benchmark.
+type run struct {
+	processes
+	self   string // this program
+	ztm    string
+	server string // address of the load server
+	quick  bool
+	rows   []string // which groups; empty: all
+	result []row
+}
+
+// row is one measurement: a value for each path.
+type row struct {
+	Name   string             `json:"name"`
+	Unit   string             `json:"unit"`
+	Values map[string]float64 `json:"values"`
+	Goal   string             `json:"goal,omitempty"`
+	Ratio  float64            `json:"ratio,omitempty"` // ztm against the three plain hops
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := command(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func command(ctx context.Context, args []string) error {
+	switch {
+	case len(args) == 2 && args[0] == "serve":
+		ln, err := net.Listen("tcp", args[1])
+		if err != nil {
+			return err
+		}
+		return load.Serve(ln)
+	case len(args) == 3 && args[0] == "hop":
+		ln, err := net.Listen("tcp", args[1])
+		if err != nil {
+			return err
+		}
+		return hop(ln, args[2])
+	}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	r := &run{}
+	flags.BoolVar(&r.quick, "quick", false, "a tenth of the bytes and of the time")
+	out := flags.String("json", "bench.json", "write the rows to `FILE`; empty: nowhere")
+	rows := flags.String("rows", "", "only these `GROUPS`: throughput, connections, latency, firstbyte, hub, memory, idle")
+	binary := flags.String("ztm", "", "the ztm `BINARY` to measure; empty: build it")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *rows != "" {
+		r.rows = strings.Split(*rows, ",")
+	}
+	r.ztm = *binary
+	if err := r.measure(ctx); err != nil {
+		return err
+	}
+	if *out == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(r.result, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(*out, append(b, '\n'), 0o644)
+}
+
+func (r *run) measure(ctx context.Context) (err error) {
+	if r.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if r.dir, err = os.MkdirTemp("", "ztm-bench."); err != nil {
+		return err
+	}
+	defer os.RemoveAll(r.dir)
+	defer r.stop()
+	if r.ztm == "" {
+		r.ztm = filepath.Join(r.dir, "ztm")
+		fmt.Println("building ztm")
+		build := exec.CommandContext(ctx, "go", "build", "-tags", "urfave_cli_no_docs,urfave_cli_no_suggest", "-o", r.ztm, "ztm")
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			return fmt.Errorf("build: %w", err)
+		}
+	}
+	if r.server, err = freeAddress(); err != nil {
+		return err
+	}
+	if _, err := r.start(ctx, "server", r.self, "serve", r.server); err != nil {
+		return err
+	}
+	if err := until(ctx, "the load server", 10*time.Second, listens(r.server)); err != nil {
+		return err
+	}
+	paths := []*path{{name: "direct", address: r.server}}
+	hops, err := r.hopsPath(ctx)
+	if err != nil {
+		return err
+	}
+	ours, _, err := r.ztmPath(ctx, "ztm", 0, false)
+	if err != nil {
+		return err
+	}
+	paths = append(paths, hops, ours)
+	if err := r.works(ctx, ours); err != nil {
+		return err
+	}
+	for _, other := range []func(context.Context) (*path, error){r.frpPath, r.chiselPath} {
+		p, err := other(ctx)
+		if err != nil {
+			return err
+		}
+		if p != nil {
+			paths = append(paths, p)
+		}
+	}
+	return r.all(ctx, paths)
+}
+
+// works waits until a path echoes.
+func (r *run) works(ctx context.Context, p *path) error {
+	return until(ctx, p.name, 20*time.Second, func() error {
+		_, err := load.FirstByte(ctx, p.address)
+		return err
+	})
+}
+
+func (r *run) wants(group string) bool { return len(r.rows) == 0 || slices.Contains(r.rows, group) }
+
+// add prints a row at once: a run takes minutes.
+func (r *run) add(name, unit, goal string, values map[string]float64) {
+	out := row{Name: name, Unit: unit, Goal: goal, Values: values}
+	if limit, ours := values["three plain hops"], values["ztm"]; limit > 0 && ours > 0 {
+		out.Ratio = ours / limit
+	}
+	r.result = append(r.result, out)
+	fmt.Printf("%-44s", name)
+	for _, p := range []string{"direct", "three plain hops", "ztm", "frp stcp+tls", "chisel"} {
+		if v, ok := values[p]; ok {
+			fmt.Printf("  %s %.4g", p, v)
+		}
+	}
+	fmt.Printf(" %s", unit)
+	if out.Ratio > 0 {
+		fmt.Printf("  ratio %.2f", out.Ratio)
+	}
+	if goal != "" {
+		fmt.Printf("  (goal %s)", goal)
+	}
+	fmt.Println()
+}

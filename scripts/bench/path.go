@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// path is one way to the load server.
+type path struct {
+	name    string
+	address string // where the client connects
+	procs   map[string]*process
+}
+
+// hopsPath is three plain hops.
+func (r *run) hopsPath(ctx context.Context) (*path, error) {
+	p := &path{name: "three plain hops", address: r.server, procs: map[string]*process{}}
+	for _, name := range []string{"exit", "hub", "entrance"} {
+		listen, err := freeAddress()
+		if err != nil {
+			return nil, err
+		}
+		pr, err := r.start(ctx, "hop-"+name, r.self, "hop", listen, p.address)
+		if err != nil {
+			return nil, err
+		}
+		p.procs[name], p.address = pr, listen
+		if err := until(ctx, "hop "+name, 10*time.Second, listens(listen)); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// ztmPath is a hub and two agents. Where delay is not zero, each agent reaches the hub through a line that is so long each way; lines are
+// returned for counting.
+func (r *run) ztmPath(ctx context.Context, name string, delay time.Duration, slow bool) (*path, []*delayed, error) {
+	dir := filepath.Join(r.dir, name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, nil, err
+	}
+	hub, err := freeAddress()
+	if err != nil {
+		return nil, nil, err
+	}
+	entrance, err := freeAddress()
+	if err != nil {
+		return nil, nil, err
+	}
+	in := func(f string) string { return filepath.Join(dir, f) }
+	p := &path{name: name, address: entrance, procs: map[string]*process{}}
+	start := func(role string, args ...string) error {
+		pr, err := r.start(ctx, name+"-"+role, r.ztm, args...)
+		p.procs[role] = pr
+		return err
+	}
+	if err := start("hub", "run", "hub", "--data", in("hub"), "--listen", hub, "--names", hub, "--permit", in("root.json")); err != nil {
+		return nil, nil, err
+	}
+	if err := until(ctx, "the hub", 10*time.Second, func() error { _, err := os.Stat(in("root.json")); return err }); err != nil {
+		return nil, nil, err
+	}
+	var lines []*delayed
+	for _, role := range []string{"entrance", "exit"} {
+		address := hub
+		if slow {
+			line, err := newDelayed(hub, delay)
+			if err != nil {
+				return nil, nil, err
+			}
+			lines, address = append(lines, line), line.address()
+		}
+		permit, err := os.ReadFile(in("root.json"))
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := os.WriteFile(in(role+".json"), []byte(strings.ReplaceAll(string(permit), hub, address)), 0o600); err != nil {
+			return nil, nil, err
+		}
+		if err := start(role, "run", "agent", "--data", in(role), "--log-level", "warn"); err != nil {
+			return nil, nil, err
+		}
+		err = until(ctx, "agent "+role, 20*time.Second, func() error {
+			return r.command(ctx, "join", "bench", "--as", role, "--permit", in(role+".json"), "--data", in(role))
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := r.command(ctx, "tunnel", "open", "outbound", "tcp/load", "--targets", r.server, "--data", in("exit")); err != nil {
+		return nil, nil, err
+	}
+	if err := r.command(ctx, "tunnel", "open", "inbound", "tcp/load", "--listen", entrance, "--exits", "exit", "--data", in("entrance")); err != nil {
+		return nil, nil, err
+	}
+	return p, lines, nil
+}
+
+func (r *run) command(ctx context.Context, args ...string) error {
+	out, err := exec.CommandContext(ctx, r.ztm, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("ztm %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// frpPath is frp with stcp and a visitor, TLS on, where its programs are installed.
+func (r *run) frpPath(ctx context.Context) (*path, error) {
+	frps, err1 := exec.LookPath("frps")
+	frpc, err2 := exec.LookPath("frpc")
+	if err1 != nil || err2 != nil {
+		return nil, nil
+	}
+	bind, _ := freeAddress()
+	entrance, _ := freeAddress()
+	_, bindPort, _ := strings.Cut(bind, ":")
+	host, port, _ := strings.Cut(r.server, ":")
+	_, entrancePort, _ := strings.Cut(entrance, ":")
+	common := fmt.Sprintf("serverAddr = \"127.0.0.1\"\nserverPort = %s\ntransport.tls.enable = true\nauth.token = \"bench\"\n", bindPort)
+	files := map[string]string{
+		"frps.toml":          fmt.Sprintf("bindAddr = \"127.0.0.1\"\nbindPort = %s\nauth.token = \"bench\"\ntransport.tls.force = true\n", bindPort),
+		"frpc-exit.toml":     common + fmt.Sprintf("[[proxies]]\nname = \"load\"\ntype = \"stcp\"\nsecretKey = \"s\"\nlocalIP = %q\nlocalPort = %s\n", host, port),
+		"frpc-entrance.toml": common + fmt.Sprintf("[[visitors]]\nname = \"v\"\ntype = \"stcp\"\nserverName = \"load\"\nsecretKey = \"s\"\nbindAddr = \"127.0.0.1\"\nbindPort = %s\n", entrancePort),
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	p := &path{name: "frp stcp+tls", address: entrance, procs: map[string]*process{}}
+	for _, role := range []struct{ name, program, config string }{
+		{"hub", frps, "frps.toml"}, {"exit", frpc, "frpc-exit.toml"}, {"entrance", frpc, "frpc-entrance.toml"},
+	} {
+		pr, err := r.start(ctx, "frp-"+role.name, role.program, "-c", role.config)
+		if err != nil {
+			return nil, err
+		}
+		p.procs[role.name] = pr
+		if role.name == "hub" {
+			if err := until(ctx, "frps", 10*time.Second, listens(bind)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return p, r.works(ctx, p)
+}
+
+// chiselPath is chisel: a server, a client that offers the service on the server's loopback, and a client that reaches it there.
+func (r *run) chiselPath(ctx context.Context) (*path, error) {
+	chisel, err := exec.LookPath("chisel")
+	if err != nil {
+		return nil, nil
+	}
+	bind, _ := freeAddress()
+	middle, _ := freeAddress()
+	entrance, _ := freeAddress()
+	_, bindPort, _ := strings.Cut(bind, ":")
+	p := &path{name: "chisel", address: entrance, procs: map[string]*process{}}
+	for _, role := range []struct {
+		name string
+		args []string
+	}{
+		{"hub", []string{"server", "--host", "127.0.0.1", "--port", bindPort, "--reverse"}},
+		{"exit", []string{"client", bind, "R:" + middle + ":" + r.server}},
+		{"entrance", []string{"client", bind, entrance + ":" + middle}},
+	} {
+		pr, err := r.start(ctx, "chisel-"+role.name, chisel, role.args...)
+		if err != nil {
+			return nil, err
+		}
+		p.procs[role.name] = pr
+		if role.name == "hub" {
+			if err := until(ctx, "chisel", 10*time.Second, listens(bind)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return p, r.works(ctx, p)
+}
