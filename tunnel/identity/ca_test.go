@@ -2,6 +2,7 @@ package identity
 
 import (
 	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/x509"
 	"testing"
 	"time"
@@ -129,5 +130,29 @@ func TestCAThatIsNotHeldHasNothing(t *testing.T) {
 	_, rotate := newMesh(t).trust.Rotate(ca, ca, start, start)
 	for _, err := range []error{hub, next, token, proof, evict, rotate} {
 		wantError(t, err, ErrNoCA, "")
+	}
+}
+
+func TestCAOfAnotherFormIsRefused(t *testing.T) {
+	d := newDevice(t)
+	for name, alter := range map[string]func(c *x509.Certificate){
+		"unaltered":            nil,
+		"is no CA":             func(c *x509.Certificate) { c.IsCA, c.MaxPathLenZero = false, false },
+		"may have others sign": func(c *x509.Certificate) { c.MaxPathLenZero = false },
+		"may sign other":       func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCRLSign },
+		"is of no mesh":        func(c *x509.Certificate) { c.URIs = nil },
+		"is a hub's too":       func(c *x509.Certificate) { c.URIs[0].Path = "/hub/" + string(d.id) },
+	} {
+		c := must(template(start, start, CALifetime))(t)
+		c.Subject.CommonName = "x"
+		c.URIs = append(c.URIs, meshURI(d.id))
+		c.IsCA, c.MaxPathLenZero, c.KeyUsage = true, true, x509.KeyUsageCertSign
+		if alter != nil {
+			alter(c)
+		}
+		der := must(x509.CreateCertificate(rand.Reader, c, c, d.public(), d.key))(t)
+		if _, err := NewTrust(marshalCertificate(der)); (err == nil) != (alter == nil) {
+			t.Errorf("a CA that %s: %v", name, err)
+		}
 	}
 }
