@@ -180,7 +180,7 @@ func TestTheAgentIsChosen(t *testing.T) {
 				}
 			}
 			s := newShell(map[string]string{"HOME": home, "ZTM_DATA": tt.env})
-			if _, stderr, _ := s.run(tt.args + " config"); s.DataDir() != tt.want {
+			if _, stderr, _ := s.run(tt.args + " version"); s.DataDir() != tt.want {
 				t.Errorf("data %q, want %q; %s", s.DataDir(), tt.want, stderr)
 			}
 		})

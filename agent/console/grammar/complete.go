@@ -54,7 +54,7 @@ func Complete(root *Command, typed []string) Next {
 
 // alternatives offers the words themselves where they stand in place of a name: "bash|zsh".
 func (n *Next) alternatives() {
-	if !strings.Contains(n.Value, "|") || strings.ToLower(n.Value) != n.Value {
+	if !choices(n.Value) {
 		return
 	}
 	for word := range strings.SplitSeq(n.Value, "|") {

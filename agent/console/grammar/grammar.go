@@ -33,7 +33,7 @@ type Option struct {
 	Name     string // long form, without dashes
 	Aliases  []string
 	Kind     Kind
-	Value    string // what stands for the value in help: "FILE"; completion goes by it
+	Value    string // what stands for the value, "FILE", or the words it can be, "on|off"; completion goes by it
 	Usage    string // one line
 	Default  string // as help shows it; empty hides it
 	Required bool
@@ -117,6 +117,11 @@ func (c *Command) argument(i int) string {
 		return names[len(names)-1]
 	}
 	return ""
+}
+
+// choices reports whether what stands for a value is the words themselves that it can be: "bash|zsh".
+func choices(value string) bool {
+	return strings.Contains(value, "|") && strings.ToLower(value) == value
 }
 
 // dashed returns an option's name as it is typed.

@@ -78,8 +78,11 @@ func usage(path []*Command) string {
 // value is what follows the option's name in help.
 func (o Option) value() string {
 	v := o.Value
-	if v == "" {
+	switch {
+	case v == "":
 		v = "VALUE"
+	case choices(v):
+		v = "WORD" // the usage says which
 	}
 	switch o.Kind {
 	case Bool:
@@ -143,7 +146,7 @@ func optionRows(options []Option) [][2]string {
 
 // section prints rows in two aligned columns. A left cell that is too wide has the line to itself.
 func section(b *strings.Builder, title string, rows [][2]string) {
-	const widest = 30
+	const widest = 34
 	if len(rows) == 0 {
 		return
 	}
@@ -152,6 +155,9 @@ func section(b *strings.Builder, title string, rows [][2]string) {
 		if n := utf8.RuneCountInString(r[0]); n <= widest {
 			column = max(column, n)
 		}
+	}
+	if column == 0 {
+		column = widest / 2
 	}
 	fmt.Fprintf(b, "\n%s:\n", title)
 	for _, r := range rows {

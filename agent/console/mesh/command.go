@@ -82,31 +82,55 @@ func (c commands) members() []*cli.Command {
 
 // views are the commands that show the mesh.
 func (c commands) views(get, describe []*cli.Command) []*cli.Command {
+	ep := []string{"endpoint", "endpoints"}
 	return []*cli.Command{
 		{
 			Name: "get", Usage: "list meshes, endpoints, hubs, users, tunnels",
 			Description: "Example:\n  ztm get ep\n  ztm get mesh -o json",
 			Subcommands: append([]*cli.Command{
-				c.named("mesh", []string{"meshes"}, "[MESH]", "list the meshes that this agent has joined", c.getMesh),
+				view{"mesh", []string{"meshes"}, "[MESH]", "list the meshes that this agent has joined", "ztm get mesh -o wide", c.getMesh}.command(),
 				c.getEndpoint(),
-				c.named("hub", []string{"hubs"}, "[HUB]", "list the hubs of the mesh", c.getHubs),
-				c.named("user", []string{"users"}, "[USER]", "list the users of the mesh", c.getUsers),
+				view{"hub", []string{"hubs"}, "[HUB]", "list the hubs of the mesh", "ztm get hub", c.getHubs}.command(),
+				view{"user", []string{"users"}, "[USER]", "list the users of the mesh", "ztm get user", c.getUsers}.command(),
 			}, get...),
 		},
 		{
 			Name: "describe", Usage: "show one of them in detail: a mesh, an endpoint, a tunnel",
 			Description: "Example:\n  ztm describe ep laptop",
 			Subcommands: append([]*cli.Command{
-				c.named("mesh", []string{"meshes"}, "[MESH]", "show a mesh in detail", c.describeMesh),
-				c.named("ep", []string{"endpoint", "endpoints"}, "[EP]", "show an endpoint in detail", c.describeEndpoint),
-				c.named("hub", []string{"hubs"}, "HUB", "show a hub in detail", c.describeHub),
-				c.named("user", []string{"users"}, "USER", "show a user in detail", c.describeUser),
+				view{"mesh", []string{"meshes"}, "[MESH]", "show a mesh in detail", "ztm describe mesh home", c.describeMesh}.command(),
+				view{"ep", ep, "[EP]", "show an endpoint in detail", "ztm describe ep laptop", c.describeEndpoint}.command(),
+				view{"hub", []string{"hubs"}, "HUB", "show a hub in detail", "ztm describe hub hub.example.com:8888", c.describeHub}.command(),
+				view{"user", []string{"users"}, "USER", "show a user in detail", "ztm describe user bob", c.describeUser}.command(),
 			}, describe...),
 		},
-		c.endpointVerb("ping", "measure the way to an endpoint", c.ping),
-		c.endpointVerb("stats", "show how much an endpoint has sent and received since it started", c.stats),
-		c.endpointVerb("log", "show the recent log of an endpoint", c.log),
+		of("ping", view{"ep", ep, "[EP]", "measure the way to an endpoint", "ztm ping ep laptop", c.ping}),
+		of("stats", view{"ep", ep, "[EP]", "show how much an endpoint has moved since it started", "ztm stats ep laptop", c.stats}),
+		of("log", view{"ep", ep, "[EP]", "show the recent log of an endpoint", "ztm log ep laptop", c.log}),
 	}
+}
+
+// view is a command that shows one kind of thing and has no options.
+type view struct {
+	name    string
+	aliases []string
+	args    string // one name, in brackets if it may be missing
+	usage   string
+	example string
+	show    func(ctx context.Context, name string) error
+}
+
+func (v view) command() *cli.Command {
+	return &cli.Command{
+		Name: v.name, Aliases: v.aliases, ArgsUsage: v.args, Usage: v.usage, Description: "Example:\n  " + v.example,
+		Action: func(x *cli.Context) error { return v.show(x.Context, x.Args().First()) },
+	}
+}
+
+// of is a verb that has one view. Without a name it is about the endpoint of the prefix, or the agent's own.
+func of(verb string, v view) *cli.Command {
+	c := v.command()
+	return &cli.Command{Name: verb, Usage: v.usage, Description: c.Description, Subcommands: []*cli.Command{c}}
 }
 
 func (c commands) getEndpoint() *cli.Command {
@@ -127,22 +151,4 @@ func (c commands) getEndpoint() *cli.Command {
 			})
 		},
 	}
-}
-
-// action is a command that takes one name, which may be empty if the grammar allows it.
-type action func(ctx context.Context, name string) error
-
-// named is a command with one name and no options.
-func (c commands) named(name string, aliases []string, args, usage string, do action) *cli.Command {
-	return &cli.Command{
-		Name: name, Aliases: aliases, ArgsUsage: args, Usage: usage,
-		Action: func(x *cli.Context) error { return do(x.Context, x.Args().First()) },
-	}
-}
-
-// endpointVerb is a command of the form `ztm VERB ep [EP]`.
-func (c commands) endpointVerb(verb, usage string, do action) *cli.Command {
-	ep := c.named("ep", []string{"endpoint"}, "[EP]", usage, do)
-	ep.Description = "Without EP it is about this agent's own endpoint, or the one of the prefix.\n\nExample:\n  ztm " + verb + " ep laptop"
-	return &cli.Command{Name: verb, Usage: usage, Description: "Example:\n  ztm " + verb + " ep laptop", Subcommands: []*cli.Command{ep}}
 }
