@@ -113,6 +113,31 @@ func TestEditingAnInboundLeavesRunningFlowsAlone(t *testing.T) {
 	}
 }
 
+func TestAnInboundMayTakeItsOwnPortOverForMoreAddresses(t *testing.T) {
+	var n appstest.Net
+	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
+	b.offer(t, "tcp/web", server(t, "web"))
+	address := deadAddress(t)
+	listen := func(list ...string) error {
+		return a.call("POST", "/inbound/tcp/web", map[string][]string{"listens": list}, nil)
+	}
+	everywhere, taken := "*:"+port(address), server(t, "other")
+	if err := listen(address); err != nil {
+		t.Fatal(err)
+	}
+	if err := listen(everywhere, taken); apps.CodeOf(err) != apps.Conflict {
+		t.Errorf("a port in use: %v", err)
+	}
+	eventually(t, "the old listener is back", func() bool { return a.inboundStatus(t, "tcp/web").Listeners[0].Open })
+	wantGreeting(t, address, "web")
+	for _, l := range []string{everywhere, address} {
+		if err := listen(l); err != nil {
+			t.Error(err)
+		}
+		wantGreeting(t, address, "web")
+	}
+}
+
 func TestListingShowsBothKinds(t *testing.T) {
 	var n appstest.Net
 	b := join(t, &n, "b", "alice")

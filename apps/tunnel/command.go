@@ -95,6 +95,7 @@ func inboundFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "listen", Usage: "listen on this `ADDRESS`"},
 		&cli.StringSliceFlag{Name: "exits", Usage: "go out at this `ENDPOINT` alone"},
+		&cli.StringFlag{Name: "balance", Usage: "`HOW` exits share connections: round-robin, least-conn, source"},
 		&cli.StringFlag{Name: "idle-timeout", Usage: "forget a udp client after this `TIME` without a datagram (default: 1m)"},
 	}
 }
@@ -138,6 +139,8 @@ func outboundFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "targets", Usage: "connect to this `ADDRESS`: HOST:PORT or unix:PATH"},
 		&cli.StringSliceFlag{Name: "entrances", Usage: "allow this `ENDPOINT` alone"},
 		&cli.StringSliceFlag{Name: "users", Usage: "allow this `USER`, too"},
+		&cli.StringFlag{Name: "balance", Usage: "`HOW` targets share connections: round-robin, least-conn, source"},
+		&cli.StringFlag{Name: "check", Usage: "`HOW` to see that targets are up: tcp, http:/PATH (default: from connections)"},
 		&cli.StringFlag{Name: "idle-timeout", Usage: "end a udp flow after this `TIME` without a datagram (default: 1m)"},
 	}
 }

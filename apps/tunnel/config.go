@@ -60,6 +60,7 @@ type Inbound struct {
 type InboundSpec struct {
 	Listens []Address     `json:"listens"`
 	Exits   []identity.ID `json:"exits,omitempty"`       // empty: whoever offers the tunnel to this user, as long as that is one user
+	Balance Balance       `json:"balance,omitempty"`     // between the exits
 	Idle    Duration      `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
 }
 
@@ -74,6 +75,8 @@ type OutboundSpec struct {
 	Targets   []Address     `json:"targets"`
 	Entrances []identity.ID `json:"entrances,omitempty"`   // empty: every endpoint of the users
 	Users     []string      `json:"users,omitempty"`       // users besides the endpoint's own; empty: nobody else
+	Balance   Balance       `json:"balance,omitempty"`     // between the targets
+	Check     Check         `json:"check,omitempty"`       // of the targets
 	Idle      Duration      `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
 }
 
@@ -93,6 +96,9 @@ func (in *Inbound) validate() error {
 	}
 	if err := validateIDs(in.Exits); err != nil {
 		return fmt.Errorf("inbound %s: exits: %w", in.Key, err)
+	}
+	if err := in.Balance.validate(); err != nil {
+		return fmt.Errorf("inbound %s: balance: %w", in.Key, err)
 	}
 	if err := in.Idle.validate(in.Protocol); err != nil {
 		return fmt.Errorf("inbound %s: idle timeout: %w", in.Key, err)
@@ -118,10 +124,26 @@ func (o *Outbound) validate() error {
 	if err := validateUsers(o.Users); err != nil {
 		return fmt.Errorf("outbound %s: users: %w", o.Key, err)
 	}
+	if err := o.Balance.validate(); err != nil {
+		return fmt.Errorf("outbound %s: balance: %w", o.Key, err)
+	}
+	if err := o.validateCheck(); err != nil {
+		return fmt.Errorf("outbound %s: check: %w", o.Key, err)
+	}
 	if err := o.Idle.validate(o.Protocol); err != nil {
 		return fmt.Errorf("outbound %s: idle timeout: %w", o.Key, err)
 	}
 	return nil
+}
+
+func (o *Outbound) validateCheck() error {
+	switch {
+	case o.Check != "" && o.Protocol != TCP:
+		return errors.New("only the targets of tcp tunnels can be checked")
+	case o.Check != "" && o.Targets[0].Size() > 1:
+		return errors.New("a range of ports cannot be checked")
+	}
+	return o.Check.validate()
 }
 
 func validateAddresses(protocol string, list []Address) error {

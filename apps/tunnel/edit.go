@@ -2,11 +2,16 @@ package tunnel
 
 import "ztm/apps"
 
+var errStopped = apps.Errorf(apps.Unavailable, "the tunnel app is stopping")
+
 // setInbound opens an inbound, or changes it: new connections find the new settings, flows that run go on. If it
 // fails, nothing has changed.
 func (a *App) setInbound(config Inbound) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
+	if a.stopped {
+		return errStopped
+	}
 	if err := config.validate(); err != nil {
 		return apps.Errorf(apps.BadRequest, "%v", err)
 	}
@@ -27,12 +32,8 @@ func (a *App) setInbound(config Inbound) error {
 	}
 	a.mu.Lock()
 	a.inbounds[config.Key] = in
-	stopped := a.stopped
 	a.mu.Unlock()
 	in.commit(config, listeners)
-	if stopped {
-		in.end()
-	}
 	return nil
 }
 
@@ -76,6 +77,9 @@ func (a *App) deleteInbound(k Key) error {
 func (a *App) setOutbound(config Outbound) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
+	if a.stopped {
+		return errStopped
+	}
 	if err := config.validate(); err != nil {
 		return apps.Errorf(apps.BadRequest, "%v", err)
 	}
@@ -90,6 +94,9 @@ func (a *App) setOutbound(config Outbound) error {
 	}
 	a.mu.Unlock()
 	o.change(config)
+	if a.running {
+		o.watch()
+	}
 	self := a.host.Mesh.Self()
 	a.host.Cut(func(p apps.Peer, path string) bool {
 		return path == config.Key.String() && config.allows(self, p) != nil
@@ -102,7 +109,8 @@ func (a *App) setOutbound(config Outbound) error {
 func (a *App) deleteOutbound(k Key) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
-	if a.outbound(k) == nil {
+	o := a.outbound(k)
+	if o == nil {
 		return a.missing("outbound", k)
 	}
 	if err := a.host.State.Delete(outboundPrefix + k.String()); err != nil {
@@ -111,6 +119,7 @@ func (a *App) deleteOutbound(k Key) error {
 	a.mu.Lock()
 	delete(a.outbounds, k)
 	a.mu.Unlock()
+	o.group.End()
 	a.host.Cut(func(_ apps.Peer, path string) bool { return path == k.String() })
 	a.offer()
 	return nil

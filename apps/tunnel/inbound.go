@@ -16,6 +16,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -74,7 +75,7 @@ func spread(config Inbound, old []*listener) []*listener {
 }
 
 // prepare opens the listeners of a new configuration without changing anything for the present one, and returns them.
-// Those that it opened are closed again by undo.
+// What it did is taken back by undo.
 func (in *inbound) prepare(config Inbound) (list []*listener, undo func(), err error) {
 	old := in.current()
 	list = spread(config, old)
@@ -84,14 +85,43 @@ func (in *inbound) prepare(config Inbound) (list []*listener, undo func(), err e
 				l.close()
 			}
 		}
+		in.revive()
 	}
 	for _, l := range list {
-		if err := l.open(); err != nil {
+		err := l.open()
+		if apps.CodeOf(err) == apps.Conflict && makeWay(l, old, list) {
+			err = l.open()
+		}
+		if err != nil {
 			undo()
 			return nil, nil, err
 		}
 	}
 	return list, undo, nil
+}
+
+// makeWay closes those of the old listeners that are to go and are in the way of l: 127.0.0.1:80 in that of *:80.
+func makeWay(l *listener, old, list []*listener) (did bool) {
+	for _, o := range old {
+		if o.address.overlaps(l.address) && !slices.Contains(list, o) {
+			o.close()
+			did = true
+		}
+	}
+	return did
+}
+
+// revive replaces the listeners that were closed to make way for a configuration that then failed.
+func (in *inbound) revive() {
+	in.mu.Lock()
+	in.listeners = slices.Clone(in.listeners)
+	for i, l := range in.listeners {
+		if l.isClosed() {
+			in.listeners[i] = newListener(l.transport, l.address)
+		}
+	}
+	in.mu.Unlock()
+	in.start()
 }
 
 // commit makes a configuration and its listeners the present ones. Flows that run are left alone.
@@ -239,7 +269,8 @@ func (in *inbound) try(ctx context.Context, open opener, list []string, q url.Va
 	var said []string
 	var first error
 	var last identity.ID
-	for _, id := range in.pool.order(list) {
+	client, _ := netip.ParseAddrPort(q.Get(clientParam)) // none for a unix socket
+	for _, id := range in.pool.order(in.settings().Balance, list, client.Addr().String()) {
 		last = identity.ID(id)
 		c, err := in.open(ctx, open, last, q)
 		if err == nil {

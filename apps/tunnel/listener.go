@@ -95,6 +95,12 @@ func (l *listener) close() {
 	}
 }
 
+func (l *listener) isClosed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
+}
+
 // run keeps the listener open and serves it, until ctx ends or it is closed.
 func (l *listener) run(ctx context.Context, log *slog.Logger, serve func(context.Context, io.Closer)) {
 	defer context.AfterFunc(ctx, l.close)()

@@ -25,6 +25,7 @@ func (in *Inbound) apply(o options, resolve resolver) error {
 	p := &parser{options: o, resolve: resolve}
 	p.addresses("listen", &in.Listens)
 	p.endpoints("exits", &in.Exits)
+	text(p, "balance", &in.Balance)
 	p.duration("idle-timeout", &in.Idle)
 	return p.err
 }
@@ -37,6 +38,8 @@ func (o *Outbound) apply(opts options, resolve resolver) error {
 	if opts.IsSet("users") {
 		o.Users = nonEmpty(opts.StringSlice("users"))
 	}
+	text(p, "balance", &o.Balance)
+	text(p, "check", &o.Check)
 	p.duration("idle-timeout", &o.Idle)
 	return p.err
 }
@@ -61,6 +64,20 @@ func set[T any](p *parser, name string, v *[]T, parse func(string) (T, error)) {
 			return
 		}
 		*v = append(*v, x)
+	}
+}
+
+// text reads an option that is a word.
+func text[T interface {
+	~string
+	validate() error
+}](p *parser, name string, v *T) {
+	if p.err != nil || !p.IsSet(name) {
+		return
+	}
+	*v = T(p.String(name))
+	if err := (*v).validate(); err != nil {
+		p.wrong(name, err)
 	}
 }
 

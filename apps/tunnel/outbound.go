@@ -12,6 +12,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -37,6 +38,9 @@ type outbound struct {
 	pool   pool
 	stats  stats
 	queued atomic.Int64 // bytes in the queues of all flows of datagrams
+
+	group   group              // the checks
+	unwatch context.CancelFunc // ends the checks; nil if there are none; guarded by App.editing
 }
 
 func newOutbound(h apps.Host, config Outbound) *outbound {
@@ -81,7 +85,7 @@ func (o *outbound) serve(ctx context.Context, f apps.Flow) error {
 	if err != nil {
 		return err
 	}
-	target, name, over, err := o.dial(ctx, targets)
+	target, name, over, err := o.dial(ctx, config.Balance, targets, source(f))
 	if err != nil {
 		return err
 	}
@@ -134,8 +138,16 @@ func (o *Outbound) targets(q url.Values) ([]Address, error) {
 	return list, nil
 }
 
+// source returns whom [Source] looks at: the client, as the entrance names it, or else the entrance.
+func source(f apps.Flow) string {
+	if client, err := netip.ParseAddrPort(f.Query().Get(clientParam)); err == nil {
+		return client.Addr().String()
+	}
+	return string(f.Peer().ID)
+}
+
 // dial connects to one of the targets and returns its name. The caller calls over when the flow is over.
-func (o *outbound) dial(ctx context.Context, targets []Address) (c net.Conn, name string, over func(), err error) {
+func (o *outbound) dial(ctx context.Context, b Balance, targets []Address, source string) (c net.Conn, name string, over func(), err error) {
 	names := make([]string, len(targets))
 	byName := map[string]Address{}
 	for i, a := range targets {
@@ -143,7 +155,7 @@ func (o *outbound) dial(ctx context.Context, targets []Address) (c net.Conn, nam
 		byName[names[i]] = a
 	}
 	var order []Address
-	for _, name := range o.pool.order(names) {
+	for _, name := range o.pool.order(b, names, source) {
 		order = append(order, byName[name])
 	}
 	c, target, err := dialAny(ctx, o.key.Protocol, order, func(a Address, err error) { o.pool.failed(a.String(), err) })

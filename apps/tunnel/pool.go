@@ -1,6 +1,9 @@
 package tunnel
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -16,8 +19,26 @@ const (
 	restMax = 30 * time.Second
 )
 
-// pool remembers how the choices of a tunnel did: the targets of an outbound, the exits of an inbound. It is passive:
-// it learns from the flows alone. The zero value is ready.
+// Balance is how the choices of a tunnel share the flows. The empty value means [RoundRobin].
+type Balance string
+
+// The ways to balance.
+const (
+	RoundRobin Balance = "round-robin" // one after the other
+	LeastConn  Balance = "least-conn"  // the one with the fewest flows
+	Source     Balance = "source"      // always the same one for the same client address, as long as it is up
+)
+
+func (b Balance) validate() error {
+	switch b {
+	case "", RoundRobin, LeastConn, Source:
+		return nil
+	}
+	return fmt.Errorf("%q is not %s, %s or %s", string(b), RoundRobin, LeastConn, Source)
+}
+
+// pool remembers how the choices of a tunnel did: the targets of an outbound, the exits of an inbound. It learns from
+// the flows and, where there are any, from checks. The zero value is ready.
 type pool struct {
 	mu      sync.Mutex
 	turn    int
@@ -30,6 +51,7 @@ type member struct {
 	flows    int64
 	failures int       // in a row
 	rests    time.Time // until then it comes last
+	sick     bool      // its last check failed
 	err      string    // the last failure; empty after a success
 }
 
@@ -42,9 +64,9 @@ type Health struct {
 	Error  string `json:"error,omitempty"`
 }
 
-// order returns the choices in the order in which a new flow should try them: round robin, and those that failed
-// lately after all others.
-func (p *pool) order(choices []string) []string {
+// order returns the choices in the order in which a new flow should try them: as the balance says, but those that
+// failed lately after all others. source is whom [Source] looks at.
+func (p *pool) order(b Balance, choices []string, source string) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(choices) == 0 {
@@ -52,17 +74,41 @@ func (p *pool) order(choices []string) []string {
 	}
 	turn := p.turn % len(choices)
 	p.turn = turn + 1
-	now := time.Now()
-	order := make([]string, 0, len(choices))
-	var resting []string
-	for _, c := range slices.Concat(choices[turn:], choices[:turn]) {
-		if m := p.members[c]; m != nil && now.Before(m.rests) {
-			resting = append(resting, c)
-		} else {
-			order = append(order, c)
-		}
+	list := slices.Concat(choices[turn:], choices[:turn])
+	switch b {
+	case LeastConn:
+		slices.SortStableFunc(list, func(x, y string) int { return p.activeLocked(x) - p.activeLocked(y) })
+	case Source:
+		slices.SortFunc(list, func(x, y string) int { return bytes.Compare(weight(source, y), weight(source, x)) })
 	}
-	return append(order, resting...)
+	now := time.Now()
+	bad := func(c string) bool {
+		m := p.members[c]
+		return m != nil && (m.sick || now.Before(m.rests))
+	}
+	slices.SortStableFunc(list, func(x, y string) int { return truth(bad(x)) - truth(bad(y)) })
+	return list
+}
+
+func (p *pool) activeLocked(choice string) int {
+	if m := p.members[choice]; m != nil {
+		return m.active
+	}
+	return 0
+}
+
+// weight orders the choices for a source so that one choice more or less moves no source between the others
+// ("rendezvous hashing").
+func weight(source, choice string) []byte {
+	sum := sha256.Sum256([]byte(source + "\x00" + choice))
+	return sum[:]
+}
+
+func truth(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // took notes that a choice has taken a flow. The caller calls the result when the flow is over.
@@ -72,7 +118,7 @@ func (p *pool) took(choice string) (over func()) {
 	m := p.memberLocked(choice)
 	m.active++
 	m.flows++
-	m.failures, m.rests, m.err = 0, time.Time{}, ""
+	m.healLocked()
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -89,6 +135,36 @@ func (p *pool) failed(choice string, err error) {
 	m.failures++
 	m.rests = time.Now().Add(min(rest, restMax))
 	m.err = err.Error()
+}
+
+// checked notes the result of a check, and reports whether that is news.
+func (p *pool) checked(choice string, err error) (news bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := p.memberLocked(choice)
+	news = m.sick != (err != nil)
+	if m.sick = err != nil; m.sick {
+		m.err = err.Error()
+	} else {
+		m.healLocked()
+	}
+	return news
+}
+
+// unchecked forgets what checks found: there are none any more.
+func (p *pool) unchecked() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range p.members {
+		m.sick = false
+	}
+}
+
+func (m *member) healLocked() {
+	m.failures, m.rests = 0, time.Time{}
+	if !m.sick {
+		m.err = ""
+	}
 }
 
 func (p *pool) memberLocked(choice string) *member {
@@ -125,7 +201,7 @@ func (p *pool) health(choices []string) []Health {
 	for _, c := range choices {
 		h := Health{Name: c, Up: true}
 		if m := p.members[c]; m != nil {
-			h = Health{Name: c, Up: m.failures == 0, Active: m.active, Flows: m.flows, Error: m.err}
+			h = Health{Name: c, Up: m.failures == 0 && !m.sick, Active: m.active, Flows: m.flows, Error: m.err}
 		}
 		list = append(list, h)
 	}

@@ -29,11 +29,12 @@ type App struct {
 	host apps.Host // static
 
 	editing sync.Mutex // held through a change of the configuration; taken before mu
+	running bool       // guarded by editing
+	stopped bool       // guarded by editing
 
 	mu        sync.Mutex
 	inbounds  map[Key]*inbound
 	outbounds map[Key]*outbound
-	stopped   bool
 }
 
 // New makes the app with the tunnels that were saved. A tunnel that cannot be loaded is logged and left alone.
@@ -81,26 +82,37 @@ func (a *App) Name() string { return appName }
 // Run opens the listeners and publishes what is offered, until ctx ends. It returns when all listeners and their flows
 // are closed.
 func (a *App) Run(ctx context.Context) error {
+	a.start()
+	<-ctx.Done()
+	a.stop()
+	return nil
+}
+
+func (a *App) start() {
 	a.editing.Lock()
+	defer a.editing.Unlock()
+	a.running = true
 	for _, in := range a.allInbounds() {
 		in.start()
 	}
+	for _, o := range a.allOutbounds() {
+		o.watch()
+	}
 	a.offer()
-	a.editing.Unlock()
+}
 
-	<-ctx.Done()
-
+func (a *App) stop() {
 	a.editing.Lock()
 	defer a.editing.Unlock()
-	a.mu.Lock()
 	a.stopped = true
-	a.mu.Unlock()
 	var ends sync.WaitGroup
 	for _, in := range a.allInbounds() {
 		ends.Go(in.end)
 	}
+	for _, o := range a.allOutbounds() {
+		ends.Go(o.group.End)
+	}
 	ends.Wait()
-	return nil
 }
 
 func (a *App) inbound(k Key) *inbound {

@@ -1,0 +1,209 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ztm/apps/appstest"
+)
+
+func TestPoolOrdersItsChoices(t *testing.T) {
+	choices := []string{"a", "b", "c"}
+	first := func(p *pool, b Balance, source string) string { return p.order(b, choices, source)[0] }
+
+	t.Run("round robin", func(t *testing.T) {
+		var p pool
+		var got []string
+		for range 6 {
+			got = append(got, first(&p, "", ""))
+		}
+		if diff := cmp.Diff([]string{"a", "b", "c", "a", "b", "c"}, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+	t.Run("fewest flows", func(t *testing.T) {
+		var p pool
+		p.took("a")
+		over := p.took("b")
+		p.took("b")
+		if got := first(&p, LeastConn, ""); got != "c" {
+			t.Errorf("first is %s, want c which has none", got)
+		}
+		p.took("c")
+		p.took("c")
+		over()
+		p.took("a")
+		if got := p.order(LeastConn, choices, ""); got[0] != "b" {
+			t.Errorf("the order is %v, want b first", got)
+		}
+	})
+	t.Run("source", func(t *testing.T) {
+		var p pool
+		counts := map[string]int{}
+		for i := range 300 {
+			source := fmt.Sprintf("192.0.2.%d", i)
+			choice := first(&p, Source, source)
+			counts[choice]++
+			if again := first(&p, Source, source); again != choice {
+				t.Fatalf("%s got %s, then %s", source, choice, again)
+			}
+			without := slices.DeleteFunc(slices.Clone(choices), func(c string) bool { return c == "c" })
+			if moved := p.order(Source, without, source)[0]; choice != "c" && moved != choice {
+				t.Fatalf("%s moved from %s to %s though only c went", source, choice, moved)
+			}
+		}
+		if len(counts) != 3 || counts["a"] < 50 || counts["b"] < 50 || counts["c"] < 50 {
+			t.Errorf("300 sources are spread as %v", counts)
+		}
+	})
+	t.Run("failed ones come last", func(t *testing.T) {
+		var p pool
+		p.failed("a", errors.New("x"))
+		p.checked("b", errors.New("y"))
+		for range 3 {
+			if got := first(&p, "", ""); got != "c" {
+				t.Errorf("first is %s", got)
+			}
+		}
+		p.took("a")
+		p.checked("b", nil)
+		for _, h := range p.health(choices) {
+			if !h.Up || h.Error != "" {
+				t.Errorf("after a success: %+v", h)
+			}
+		}
+	})
+	t.Run("a check counts more than a flow", func(t *testing.T) {
+		var p pool
+		p.checked("a", errors.New("sick"))
+		p.took("a")
+		if h := p.health(choices)[0]; h.Up || h.Error != "sick" {
+			t.Errorf("got %+v", h)
+		}
+	})
+	t.Run("nothing to choose", func(t *testing.T) {
+		var p pool
+		if got := p.order("", nil, ""); len(got) != 0 {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
+func TestChecksFindTargetsThatAreDown(t *testing.T) {
+	var healthy atomic.Bool
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/health" || !healthy.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer web.Close()
+	tests := []struct{ check, target, want string }{
+		{"tcp", server(t, "up"), ""},
+		{"tcp", deadAddress(t), "refused the connection"},
+		{"http:/other", web.Listener.Addr().String(), "answers the check with status 503"},
+		{"http:/health", web.Listener.Addr().String(), "answers the check with status 503"},
+		{"http:/health", deadAddress(t), "refused the connection"},
+	}
+	var n appstest.Net
+	b := join(t, &n, "b", "alice")
+	for i, test := range tests {
+		name := fmt.Sprintf("tcp/web%d", i)
+		b.offer(t, name, test.target, fmt.Sprintf(`"check":%q`, test.check))
+		eventually(t, test.check+" gives "+test.want, func() bool {
+			h := b.outboundStatus(t, name).Health[0]
+			return h.Up == (test.want == "") && strings.Contains(h.Error, test.want)
+		})
+	}
+	healthy.Store(true)
+	eventually(t, "the target is up again", func() bool { return b.outboundStatus(t, "tcp/web3").Health[0].Up })
+	b.offer(t, "tcp/web2", tests[2].target)
+	eventually(t, "without a check it is taken for up", func() bool { return b.outboundStatus(t, "tcp/web2").Health[0].Up })
+}
+
+// breakable is a server that can be killed: its connections are reset.
+type breakable struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (b *breakable) Accept() (net.Conn, error) {
+	c, err := b.Listener.Accept()
+	if err == nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.conns = append(b.conns, c)
+	}
+	return c, err
+}
+
+func (b *breakable) kill() {
+	b.Listener.Close()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.conns {
+		c.(*net.TCPConn).SetLinger(0)
+		c.Close()
+	}
+}
+
+func TestTargetThatDiesTakesOnlyItsOwnFlowsWithIt(t *testing.T) {
+	const flows = 60
+	var n appstest.Net
+	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mortal := &breakable{Listener: inner}
+	serve(t, mortal, "mortal")
+	b.offer(t, "tcp/web", inner.Addr().String()+","+server(t, "immortal"))
+	address := a.listen(t, "tcp/web")
+	conns := map[net.Conn]string{}
+	for range flows {
+		c := dial(t, address)
+		name, err := readLine(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns[c] = name
+	}
+	mortal.kill()
+	lost := 0
+	for c, name := range conns {
+		io.WriteString(c, "ping\n")
+		line, err := readLine(c)
+		if name == "mortal" {
+			lost++
+		}
+		if (err != nil) != (name == "mortal") {
+			t.Errorf("a flow to the %s target: %q, %v", name, line, err)
+		}
+	}
+	if lost != flows/2 {
+		t.Errorf("%d of %d flows were on the target that died", lost, flows)
+	}
+	for range 10 {
+		wantGreeting(t, address, "immortal")
+	}
+	again, err := net.Listen("tcp", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, again, "reborn")
+	eventually(t, "the target is used again", func() bool {
+		name, _ := greeting(t, address)
+		return name == "reborn"
+	})
+}
