@@ -87,7 +87,7 @@ func New(c Config) (*Agent, error) {
 		meshes: map[string]*mesh{}, busy: map[string]bool{}}
 	a.life, a.stop = context.WithCancelCause(context.Background())
 	if err := a.load(); err != nil {
-		db.Close()
+		a.Close()
 		return nil, err
 	}
 	return a, nil
@@ -118,7 +118,12 @@ func (a *Agent) load() error {
 }
 
 // Close releases what New opened. It is not called after Run.
-func (a *Agent) Close() error { return a.db.Close() }
+func (a *Agent) Close() error {
+	for _, m := range a.meshes {
+		m.discard()
+	}
+	return a.db.Close()
+}
 
 // ID returns the endpoint ID of this device: the same in every mesh.
 func (a *Agent) ID() identity.ID { return a.self }
@@ -233,6 +238,12 @@ func (a *Agent) Join(ctx context.Context, name, endpoint string, permit []byte) 
 	if err != nil {
 		return err
 	}
+	started := false
+	defer func() {
+		if !started {
+			m.discard()
+		}
+	}()
 	if err := m.introduce(ctx); err != nil {
 		return err
 	}
@@ -246,6 +257,7 @@ func (a *Agent) Join(ctx context.Context, name, endpoint string, permit []byte) 
 	}
 	a.meshes[name] = m
 	a.startLocked(m)
+	started = true
 	a.log.Info("joined", "mesh", name, "as", endpoint)
 	return nil
 }

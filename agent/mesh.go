@@ -145,6 +145,12 @@ func (m *mesh) stop() {
 	<-m.ended
 }
 
+// discard ends a mesh that was made but never run.
+func (m *mesh) discard() {
+	m.cancel()
+	m.server.Close()
+}
+
 // setSession notes a control session that is ready, or its loss.
 func (m *mesh) setSession(s *tunnel.Session, hub identity.Subject) {
 	m.mu.Lock()
