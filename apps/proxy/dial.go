@@ -15,29 +15,30 @@ const (
 	nextAddress    = 250 * time.Millisecond // RFC 8305 section 5: the Connection Attempt Delay
 )
 
-// dialAny connects to the first of the addresses that answers. As in RFC 8305 it does not wait for an address that
+// dialAny connects to the first of the addresses that answers, and says which that was. As in RFC 8305 it does not wait for an address that
 // stays silent: the next one is tried a quarter of a second later, or at once when one fails.
-func (s *system) dialAny(ctx context.Context, network string, addrs []netip.Addr, port uint16) (net.Conn, error) {
+func (s *system) dialAny(ctx context.Context, network string, addrs []netip.Addr, port uint16) (net.Conn, netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 
 	type result struct {
 		conn net.Conn
+		addr netip.Addr
 		err  error
 	}
 	results := make(chan result) // unbuffered, never closed: every attempt is waited for below
 	attempt := func(a netip.Addr) {
 		c, err := s.dialOne(ctx, network, netip.AddrPortFrom(a, port))
-		results <- result{c, err}
+		results <- result{c, a, err}
 	}
 	delay := time.NewTimer(0)
 	defer delay.Stop()
 
 	var first error
-	var won net.Conn
+	var won result
 	for running := 0; ; {
 		start := delay.C
-		if len(addrs) == 0 || won != nil {
+		if len(addrs) == 0 || won.conn != nil {
 			start = nil
 			if running == 0 {
 				break
@@ -51,8 +52,8 @@ func (s *system) dialAny(ctx context.Context, network string, addrs []netip.Addr
 		case r := <-results:
 			running--
 			switch {
-			case r.err == nil && won == nil:
-				won = r.conn
+			case r.err == nil && won.conn == nil:
+				won = r
 				cancel() // the other attempts give up
 			case r.err == nil:
 				r.conn.Close()
@@ -62,10 +63,10 @@ func (s *system) dialAny(ctx context.Context, network string, addrs []netip.Addr
 			delay.Reset(0)
 		}
 	}
-	if won != nil {
-		return won, nil
+	if won.conn != nil {
+		return won.conn, won.addr, nil
 	}
-	return nil, dialError(first)
+	return nil, netip.Addr{}, dialError(first)
 }
 
 // dialOne connects to one address, unless that is a listener of this proxy.

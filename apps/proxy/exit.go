@@ -133,19 +133,11 @@ func (e *exit) dial(ctx context.Context, user, network string, d dest) (net.Conn
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := e.sys.dialAny(ctx, network, addrs, d.port)
+	c, addr, err := e.sys.dialAny(ctx, network, addrs, d.port)
 	if err != nil {
 		return nil, nil, err
 	}
-	return c, &granted{user: user, dest: full, addr: remoteAddr(c, addrs[0])}, nil
-}
-
-// remoteAddr returns the address at the other end of c.
-func remoteAddr(c net.Conn, otherwise netip.Addr) netip.Addr {
-	if ap, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
-		return ap.Addr().Unmap()
-	}
-	return otherwise
+	return c, &granted{user: user, dest: full, addr: addr}, nil
 }
 
 // hold keeps the flow under the policy: the returned context ends when [exit.revoke] finds it no longer permitted,

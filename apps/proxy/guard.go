@@ -31,11 +31,13 @@ type guard struct {
 	open  int    // buf[:open] was checked and may pass
 	state guardState
 	left  int64     // bytes of the body, or of the chunk and its CRLF, that are still to come
+	blank bool      // an empty line before the head was left out
 	seen  int       // buf[open:open+seen] has no end of what state waits for
 	since time.Time // when a head was first seen to be incomplete; zero if none is
 	err   error     // ends the connection once buf[:open] has passed
 
 	refused atomic.Pointer[refusal] // the request that was not let through, nil if there is none
+	spoiled atomic.Pointer[refusal] // what was wrong with the body of the request before
 	once    sync.Once
 	closed  chan struct{} // closed by Close
 }
@@ -85,7 +87,7 @@ func newGuard(c net.Conn, read ...byte) *guard {
 func (g *guard) Close() error {
 	var err error
 	g.once.Do(func() {
-		if g.refused.Load() != nil {
+		if g.refused.Load() != nil || g.spoiled.Load() != nil {
 			sayBye(g.Conn)
 		}
 		err = g.Conn.Close()
@@ -161,7 +163,7 @@ func (g *guard) check() bool {
 	case unguarded:
 		g.open = len(g.buf)
 	case inBody, inChunk:
-		if g.unchecked() == 0 {
+		if g.unchecked() <= 0 {
 			g.checkChunkEnd()
 			break
 		}
@@ -193,7 +195,7 @@ func (g *guard) consume(n int64) {
 
 func (g *guard) checkChunkEnd() {
 	if g.buf[0] != "\r\n"[2-g.left] {
-		g.err = refusef(400, "chunk is longer than its size")
+		g.spoil(refusef(400, "chunk is longer than its size"))
 		return
 	}
 	g.open = 1
@@ -202,10 +204,10 @@ func (g *guard) checkChunkEnd() {
 }
 
 func (g *guard) checkHead() bool {
-	if bytes.HasPrefix(g.buf, []byte("\r\n")) && g.seen == 0 {
+	if bytes.HasPrefix(g.buf, []byte("\r\n")) && !g.blank {
 		// "a server that is expecting to receive and parse a request-line SHOULD ignore at least one empty line"
 		// (RFC 9112 section 2.2)
-		g.buf, g.seen = g.buf[2:], -1
+		g.buf, g.blank = g.buf[2:], true
 		return true
 	}
 	n, err := g.block(maxHead)
@@ -220,7 +222,7 @@ func (g *guard) checkHead() bool {
 		g.refused.Store(err)
 		g.buf, g.err, n = []byte(refusedRequest), io.EOF, len(refusedRequest)
 	}
-	g.open, g.since = n, time.Time{}
+	g.open, g.since, g.blank = n, time.Time{}, false
 	g.state, g.left = f.next, f.length
 	return true
 }
@@ -247,13 +249,19 @@ func (g *guard) checkChunkSize() bool {
 		size, err = chunkSize(g.buf[:n-2])
 	}
 	if err != nil {
-		g.err = err
-		return true
+		return g.spoil(err)
 	}
 	g.open = n
 	if g.state, g.left = inChunk, size+2; size == 0 {
 		g.state = atTrailers
 	}
+	return true
+}
+
+// spoil ends the connection because of a body.
+func (g *guard) spoil(r *refusal) bool {
+	g.spoiled.Store(r)
+	g.err = r
 	return true
 }
 
@@ -270,8 +278,7 @@ func (g *guard) checkTrailers() bool {
 		err = checkTrailers(g.buf[:n])
 	}
 	if err != nil {
-		g.err = err
-		return true
+		return g.spoil(err)
 	}
 	g.open, g.state = n, atHead
 	return true
@@ -293,9 +300,6 @@ func (g *guard) line(most int) (int, *refusal) {
 
 // block returns the length of the first lines up to and with an empty one, or 0 if that is not here yet.
 func (g *guard) block(most int) (int, *refusal) {
-	if g.seen < 0 {
-		g.seen = 0
-	}
 	for {
 		i := bytes.IndexByte(g.buf[g.seen:], '\n')
 		end := g.seen + i + 1

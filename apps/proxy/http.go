@@ -59,11 +59,11 @@ type webClientKey struct{}
 func newWeb(e *entrance, via string) *web {
 	w := &web{entrance: e, conns: make(chan net.Conn), done: make(chan struct{}), via: via}
 	w.server = &http.Server{
-		Handler:           w,
-		ReadHeaderTimeout: handshakeTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    2 * maxHead, // the guard has the last word
-		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
+		ReadHeaderTimeout:            handshakeTimeout,
+		IdleTimeout:                  idleTimeout,
+		MaxHeaderBytes:               2 * maxHead, // the guard has the last word
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, webClientKey{}, c.(*webConn).client)
 		},
@@ -82,6 +82,7 @@ func (w *web) run(ctx context.Context) {
 	defer close(w.done)
 	stop := context.AfterFunc(ctx, func() { w.server.Close() })
 	defer stop()
+	w.server.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.handle(ctx, rw, r) })
 	w.server.Serve(webListener{w, ctx.Done()})
 }
 
@@ -137,7 +138,9 @@ func (w *web) serve(ctx context.Context, c *client, first byte) {
 	}
 }
 
-func (w *web) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+// handle serves one request. Its own context ends when the client ends its direction, as one does who goes away. ctx
+// does not: it is for tunnels, where that is half an end.
+func (w *web) handle(ctx context.Context, rw http.ResponseWriter, r *http.Request) {
 	c := r.Context().Value(webClientKey{}).(*webClient)
 	if refused := c.guard.refused.Load(); refused != nil && r.Method == refusedMethod {
 		w.say(rw, refused.status, "http_request_error", refused.reason)
@@ -157,7 +160,7 @@ func (w *web) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method == http.MethodConnect {
-		w.connect(rw, r, c)
+		w.connect(ctx, rw, r, c)
 		return
 	}
 	w.forwardRequest(rw, r, c)
@@ -200,13 +203,13 @@ func (w *web) checkHops(r *http.Request) error {
 }
 
 // connect serves CONNECT.
-func (w *web) connect(rw http.ResponseWriter, r *http.Request, c *webClient) {
+func (w *web) connect(ctx context.Context, rw http.ResponseWriter, r *http.Request, c *webClient) {
 	d, err := parseDest(r.RequestURI)
 	if err != nil {
 		w.fail(rw, badRequest(err))
 		return
 	}
-	target, err := w.entrance.router.open(r.Context(), "tcp", d)
+	target, err := w.entrance.router.open(ctx, "tcp", d)
 	if err != nil {
 		w.fail(rw, err)
 		return
@@ -223,7 +226,7 @@ func (w *web) connect(rw http.ResponseWriter, r *http.Request, c *webClient) {
 	if _, err := target.Write(early); err != nil {
 		return
 	}
-	w.entrance.join(r.Context(), c.client, target)
+	w.entrance.join(ctx, c.client, target)
 }
 
 // takeOver takes the connection away from the HTTP server. early is what the client sent after the request.
@@ -297,6 +300,7 @@ func (h *hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // and those that servers behind a proxy of their own trust; this is a proxy of the client, so it gives the latter back.
 func (w *web) rewrite(pr *httputil.ProxyRequest) {
 	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
+	pr.Out.Trailer = pr.In.Trailer // not a copy: the values come after the body
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
 		if v := pr.In.Header[name]; v != nil && !namedInConnection(pr.In.Header, name) {
 			pr.Out.Header[name] = v
@@ -323,12 +327,13 @@ func (w *web) addVia(r *http.Response) error {
 
 // forwardFailed answers a request that could not be forwarded.
 func (w *web) forwardFailed(rw http.ResponseWriter, r *http.Request, err error) {
-	var refused *refusal
+	c := r.Context().Value(webClientKey{}).(*webClient)
 	var known *apps.Error
 	switch {
-	case errors.As(err, &refused):
+	case c.guard.spoiled.Load() != nil: // err does not always tell that it was the body
+		spoiled := c.guard.spoiled.Load()
 		rw.Header().Set("Connection", "close")
-		w.say(rw, refused.status, "http_request_error", refused.reason)
+		w.say(rw, spoiled.status, "http_request_error", spoiled.reason)
 	case errors.As(err, &known):
 		w.fail(rw, known)
 	default:

@@ -160,9 +160,10 @@ func (p pattern) coversHost(q pattern) bool {
 func (p pattern) meet(q pattern) (pattern, bool) {
 	out := p
 	switch {
+	case q.coversHost(p):
 	case p.coversHost(q), p.prefix.IsValid() && !q.prefix.IsValid():
 		out = q
-	case q.coversHost(p), q.prefix.IsValid() && !p.prefix.IsValid():
+	case q.prefix.IsValid() && !p.prefix.IsValid():
 	default:
 		return pattern{}, false
 	}

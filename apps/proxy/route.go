@@ -49,10 +49,32 @@ func (r *router) open(ctx context.Context, network string, d dest) (net.Conn, er
 		c, err = r.through(ctx, id, network, d)
 		return err
 	})
-	if apps.CodeOf(err) == noExit && s.open {
+	switch {
+	case apps.CodeOf(err) != noExit:
+		return c, plainError(err)
+	case s.open:
 		return r.fromHere(ctx, network, d)
 	}
-	return c, plainError(err)
+	return nil, r.noExit(ctx, s, d)
+}
+
+// noExit says why no exit serves d, and which one would if its user were trusted.
+func (r *router) noExit(ctx context.Context, s *settings, d dest) error {
+	all, _ := r.exits.look(ctx, func(string) bool { return true }, offerFresh, false)
+	for _, c := range all {
+		if s.trusted(c.User) && c.menu != nil && heaviest(c.menu.targets, d) >= 0 {
+			return apps.Errorf(apps.Prohibited, "%s is excluded at endpoint %s", d, c.Name)
+		}
+	}
+	for _, g := range groups(all, d) {
+		for _, c := range all {
+			if c.ID == g.exits[0] {
+				return apps.Errorf(apps.NotFound, "no exit of yours serves %s; endpoint %s of user %s does, and can be used "+
+					"after 'ztm proxy config --trust %s' or --via", d, c.Name, c.User, c.User)
+			}
+		}
+	}
+	return apps.Errorf(apps.NotFound, "no exit serves %s", d)
 }
 
 // along opens a connection on a configured route.
@@ -85,15 +107,13 @@ func (r *router) fromHere(ctx context.Context, network string, d dest) (net.Conn
 // noExit is the code of "no exit serves this". It does not leave this package.
 const noExit apps.Code = "no exit"
 
-// plainError turns noExit into what the client gets to see, and a deadline into a timeout.
+// plainError gives the errors of contexts a code.
 func plainError(err error) error {
 	switch {
-	case err == nil:
-		return nil
-	case apps.CodeOf(err) == noExit:
-		return apps.Errorf(apps.NotFound, "%v", err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return apps.Errorf(apps.Timeout, "the exit did not answer within %s", openTimeout)
+	case errors.Is(err, context.Canceled):
+		return apps.Errorf(apps.Broken, "the client or the proxy went away")
 	}
 	return err
 }

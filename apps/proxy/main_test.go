@@ -1,0 +1,259 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ztm/apps"
+	"ztm/apps/appstest"
+)
+
+func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
+
+// patience is how long a test waits for what must happen.
+const patience = 20 * time.Second
+
+// endpoint is one endpoint of a test mesh, with its proxy running.
+type endpoint struct {
+	*appstest.Host
+	app *App
+	log *syncBuffer
+}
+
+// join adds an endpoint to a mesh and runs its proxy until the end of the test. Without options, its names are those
+// of fakeNames, and nothing else resolves.
+func join(t testing.TB, n *appstest.Net, name, user string, o Options) *endpoint {
+	t.Helper()
+	e := &endpoint{Host: n.Join(name, user), log: &syncBuffer{}}
+	e.Host.Log = e.log
+	if o.Resolver == nil {
+		o.Resolver = fakeNames{}
+	}
+	if o.ResolvConf == "" {
+		o.ResolvConf = os.DevNull
+	}
+	e.app = e.New("proxy", func(h apps.Host) apps.App { return NewWith(h, o) }).(*App)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := e.app.Run(ctx); err != nil {
+			t.Errorf("run: %v", err)
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return e
+}
+
+// pair is an entrance and an exit of one user. The exit serves the targets.
+func pair(t testing.TB, o Options, targets ...string) (in, out *endpoint) {
+	t.Helper()
+	var n appstest.Net
+	in, out = join(t, &n, "in", "alice", Options{}), join(t, &n, "out", "alice", o)
+	out.change(t, Change{AddTargets: targets})
+	return in, out
+}
+
+// call sends a request to the API of the endpoint.
+func (e *endpoint) call(method, path string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	w := httptest.NewRecorder()
+	e.app.API().ServeHTTP(w, httptest.NewRequest(method, path, bytes.NewReader(body)))
+	if w.Code != http.StatusOK {
+		failure := &apps.Error{}
+		if err := json.Unmarshal(w.Body.Bytes(), failure); err != nil {
+			return fmt.Errorf("status %d without an error: %v", w.Code, err)
+		}
+		return failure
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(w.Body.Bytes(), out)
+}
+
+func (e *endpoint) change(t testing.TB, ch Change) View {
+	t.Helper()
+	var v View
+	if err := e.call("PATCH", "/config", ch, &v); err != nil {
+		t.Fatalf("change the configuration: %v", err)
+	}
+	return v
+}
+
+func (e *endpoint) allow(t testing.TB, user string, targets ...string) {
+	t.Helper()
+	if err := e.call("POST", "/rules", Rule{Users: []string{user}, Targets: targets, Action: "allow"}, nil); err != nil {
+		t.Fatalf("add a rule: %v", err)
+	}
+}
+
+// listen makes the endpoint listen on a port of its own choice and returns the address.
+func (e *endpoint) listen(t testing.TB) string {
+	t.Helper()
+	e.change(t, Change{SetListens: &[]string{"127.0.0.1:0"}})
+	return e.bound(t, false)
+}
+
+// listenDNS is listen for DNS.
+func (e *endpoint) listenDNS(t testing.TB) string {
+	t.Helper()
+	address := "127.0.0.1:0"
+	e.change(t, Change{DNS: &address})
+	return e.bound(t, true)
+}
+
+func (e *endpoint) bound(t testing.TB, dns bool) (address string) {
+	t.Helper()
+	wait4(t, "a listener", func() bool {
+		for _, l := range e.app.doors.status() {
+			if l.Open && l.DNS == dns {
+				address = l.Bound
+			}
+		}
+		return address != ""
+	})
+	return address
+}
+
+// wait4 waits until something is so.
+func wait4(t testing.TB, what string, so func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(patience); !so(); {
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatalf("%s: not within %s", what, patience)
+		}
+	}
+}
+
+// syncBuffer is a log.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// fakeNames is a resolver that knows full names, without the last dot. A value is a list of addresses, or "-> NAME".
+type fakeNames map[string]string
+
+func (f fakeNames) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+	text, ok := f[strings.TrimSuffix(host, ".")]
+	if alias, is := strings.CutPrefix(text, "-> "); is {
+		text, ok = f[alias]
+	}
+	if !ok || !strings.HasSuffix(host, ".") {
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}
+	if text == "broken" {
+		return nil, &net.DNSError{Err: "server misbehaving", Name: host, Server: "10.9.9.9:53"}
+	}
+	var out []netip.Addr
+	for _, a := range strings.Fields(text) {
+		out = append(out, netip.MustParseAddr(a))
+	}
+	return out, nil
+}
+
+func (f fakeNames) LookupCNAME(ctx context.Context, host string) (string, error) {
+	if _, err := f.LookupNetIP(ctx, "ip", host); err != nil {
+		return "", err
+	}
+	if alias, is := strings.CutPrefix(f[strings.TrimSuffix(host, ".")], "-> "); is {
+		return alias + ".", nil
+	}
+	return host, nil
+}
+
+func (f fakeNames) LookupSRV(_ context.Context, _, _, name string) (string, []*net.SRV, error) {
+	if name != "_http._tcp.svc-a.ns.svc.cluster.local." {
+		return "", nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
+	}
+	return name, []*net.SRV{{Target: "svc-a.ns.svc.cluster.local.", Port: 8080, Priority: 1, Weight: 2}}, nil
+}
+
+// dialTo is an Options.Dial for a network that is not there: every address leads to the listener that the map has for
+// its port, "" to any other.
+func dialTo(to map[string]string) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		real, ok := to[address]
+		if !ok {
+			return nil, fmt.Errorf("dial %s: no route to host", address)
+		}
+		var d net.Dialer
+		return d.DialContext(ctx, network, real)
+	}
+}
+
+// echo serves each connection by sending back what comes, half-close included.
+func echo(t testing.TB) string {
+	t.Helper()
+	return serveTCP(t, func(c *net.TCPConn) {
+		io.Copy(c, c)
+		c.CloseWrite()
+	})
+}
+
+// serveTCP serves connections until the end of the test and returns the address.
+func serveTCP(t testing.TB, serve func(*net.TCPConn)) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var work sync.WaitGroup
+	work.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			work.Go(func() {
+				defer c.Close()
+				serve(c.(*net.TCPConn))
+			})
+		}
+	})
+	t.Cleanup(func() { ln.Close(); work.Wait() })
+	return ln.Addr().String()
+}
+
+func dialTCP(t testing.TB, address string) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(patience))
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
+}

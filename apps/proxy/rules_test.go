@@ -1,0 +1,212 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ztm/apps"
+)
+
+// testPolicy reads a policy of alice's.
+func testPolicy(t *testing.T, c Config) *policy {
+	t.Helper()
+	s, err := c.read("alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.exit
+}
+
+func allow(user string, targets ...string) Rule {
+	return Rule{Users: []string{user}, Targets: targets, Action: "allow"}
+}
+
+func deny(user string, targets ...string) Rule {
+	return Rule{Users: []string{user}, Targets: targets, Action: "deny"}
+}
+
+func TestPermit(t *testing.T) {
+	names := fakeNames{
+		"db.corp": "10.0.0.5", "evil.corp": "127.0.0.1", "meta.corp": "169.254.169.254", "mapped.corp": "::ffff:127.0.0.1",
+		"zero.corp": "0.0.0.0", "secret.corp": "10.9.0.1", "mixed.corp": "10.9.0.1 10.0.0.6", "nat64.corp": "64:ff9b::7f00:1",
+		"sixto4.corp": "2002:a09:1::1", "compat.corp": "::10.9.0.1", "loop6.corp": "::1", "localhost": "127.0.0.1", "multi.corp": "224.0.0.1",
+		"broken.corp": "broken", "empty.corp": "",
+	}
+	served := Config{Targets: []string{"*.corp", "10.0.0.0/8"}, Exclusions: []string{"10.9.0.0/16", "hidden.corp", "db.corp:22"}}
+	everything := Config{Targets: []string{"*", "0.0.0.0/0", "::/0"}}
+	named := Config{Targets: []string{"*", "127.0.0.1:8080", "localhost:9090", "169.254.169.0/24", "[::1]:80"}}
+	rules := Config{Targets: []string{"*.corp", "10.0.0.0/8"}, Rules: []Rule{
+		deny("bob", "10.0.0.5"), allow("bob", "*.corp:80-443"), allow("carol", "10.0.0.0/16"), deny("alice", "10.0.0.6:22"), deny("*", "*:25"), allow("dora", "*"),
+	}}
+	for _, tt := range []struct {
+		name   string
+		config Config
+		user   string
+		dest   string
+		want   apps.Code
+	}{
+		{"own user, served name", served, "alice", "db.corp:80", ""},
+		{"own user, served address", served, "alice", "10.0.0.5:80", ""},
+		{"another spelling of the address", served, "alice", "[::ffff:10.0.0.5]:80", ""},
+		{"name that is not served", served, "alice", "db.other:80", apps.DNS},
+		{"address that is not served", served, "alice", "11.0.0.5:80", apps.NotFound},
+		{"name that is missing", served, "alice", "nobody.corp:80", apps.DNS},
+		{"name server that fails", served, "alice", "broken.corp:80", apps.DNS},
+		{"name without addresses", served, "alice", "empty.corp:80", apps.DNS},
+		{"excluded name", served, "alice", "hidden.corp:80", apps.Prohibited},
+		{"excluded port", served, "alice", "db.corp:22", apps.Prohibited},
+		{"excluded address", served, "alice", "10.9.0.1:80", apps.Prohibited},
+		{"name that leads to an excluded address", served, "alice", "secret.corp:80", apps.Prohibited},
+		{"name with one excluded address of two", served, "alice", "mixed.corp:80", ""},
+		{"name that leads to loopback", served, "alice", "evil.corp:80", apps.Prohibited},
+		{"name that leads to mapped loopback", served, "alice", "mapped.corp:80", apps.Prohibited},
+		{"name that leads to IPv6 loopback", served, "alice", "loop6.corp:80", apps.Prohibited},
+		{"name that leads to metadata", served, "alice", "meta.corp:80", apps.Prohibited},
+		{"name that leads to 0.0.0.0", served, "alice", "zero.corp:80", apps.Prohibited},
+		{"name that leads to a group", served, "alice", "multi.corp:80", apps.Prohibited},
+		{"NAT64 of loopback", served, "alice", "nat64.corp:80", apps.Prohibited},
+		{"6to4 of an excluded address", served, "alice", "sixto4.corp:80", apps.Prohibited},
+		{"compatible form of an excluded address", served, "alice", "compat.corp:80", apps.Prohibited},
+
+		{"everything is not loopback", everything, "alice", "127.0.0.1:80", apps.Prohibited},
+		{"everything is not IPv6 loopback", everything, "alice", "[::1]:80", apps.Prohibited},
+		{"everything is not localhost", everything, "alice", "localhost:80", apps.Prohibited},
+		{"everything is not link-local", everything, "alice", "169.254.169.254:80", apps.Prohibited},
+		{"everything is not 0.0.0.0", everything, "alice", "0.0.0.0:80", apps.Prohibited},
+		{"everything is not ::", everything, "alice", "[::]:80", apps.Prohibited},
+		{"everything is the rest", everything, "alice", "8.8.8.8:53", ""},
+
+		{"named loopback", named, "alice", "127.0.0.1:8080", ""},
+		{"named loopback at another port", named, "alice", "127.0.0.1:8081", apps.Prohibited},
+		{"other loopback", named, "alice", "127.0.0.2:8080", apps.Prohibited},
+		{"name that leads to named loopback", named, "alice", "evil.corp:8080", ""},
+		{"localhost by name", named, "alice", "localhost:9090", ""},
+		{"name that leads to the loopback of localhost", named, "alice", "evil.corp:9090", apps.Prohibited},
+		{"named link-local", named, "alice", "169.254.169.254:80", ""},
+		{"named IPv6 loopback", named, "alice", "[::1]:80", ""},
+
+		{"another user, by default", served, "bob", "db.corp:80", apps.Denied},
+		{"a user without a name", served, "", "db.corp:80", apps.Denied},
+		{"a denied address before an allowed name", rules, "bob", "db.corp:80", apps.Denied},
+		{"an allowed name", rules, "bob", "mixed.corp:80", ""},
+		{"an allowed name at another port", rules, "bob", "mixed.corp:8080", apps.Denied},
+		{"an allowed address, by name", rules, "carol", "db.corp:80", ""},
+		{"another address, by name", rules, "carol", "secret.corp:80", apps.Denied},
+		{"own user, denied", rules, "alice", "10.0.0.6:22", apps.Denied},
+		{"own user, not denied", rules, "alice", "10.0.0.6:23", ""},
+		{"everybody denied", rules, "alice", "db.corp:25", apps.Denied},
+		{"everybody denied before one is allowed", rules, "dora", "db.corp:25", apps.Denied},
+		{"one is allowed", rules, "dora", "db.corp:26", ""},
+		{"user names are exact", rules, "Dora", "db.corp:26", apps.Denied},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := testPolicy(t, tt.config)
+			e := newExit(func() *policy { return p }, &system{Options: Options{Resolver: names, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
+			d, err := parseDest(tt.dest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, addrs, err := e.resolve(context.Background(), tt.user, d)
+			if got := apps.CodeOf(err); got != tt.want {
+				t.Errorf("%s for %s: %q (%v, %v), want %q", tt.dest, tt.user, got, err, addrs, tt.want)
+			}
+			if tt.dest == "mixed.corp:80" && tt.user == "alice" {
+				if diff := cmp.Diff([]string{"10.0.0.6"}, addrTexts(addrs)); diff != "" {
+					t.Errorf("addresses (-want +got):\n%s", diff)
+				}
+			}
+		})
+	}
+}
+
+func addrTexts(addrs []netip.Addr) []string {
+	var out []string
+	for _, a := range addrs {
+		out = append(out, a.String())
+	}
+	return out
+}
+
+func TestNothingIsResolvedForAUserWhoMayNothing(t *testing.T) {
+	p := testPolicy(t, Config{Targets: []string{"*"}, Rules: []Rule{allow("carol", "db.corp"), deny("eve", "*"), allow("eve", "10.0.0.0/8")}})
+	e := newExit(func() *policy { return p }, &system{Options: Options{Resolver: untouchable{t}, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
+	for _, user := range []string{"bob", "eve", "carol"} {
+		d, _ := parseDest("other.corp:80")
+		if _, _, err := e.resolve(context.Background(), user, d); apps.CodeOf(err) != apps.Denied {
+			t.Errorf("%s: %v", user, err)
+		}
+	}
+}
+
+// untouchable is a resolver that must not be asked.
+type untouchable struct{ t *testing.T }
+
+func (u untouchable) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	u.t.Error("a name was resolved")
+	return nil, nil
+}
+func (u untouchable) LookupCNAME(context.Context, string) (string, error) { return "", nil }
+func (u untouchable) LookupSRV(context.Context, string, string, string) (string, []*net.SRV, error) {
+	return "", nil, nil
+}
+
+func TestRulesThatAreRefused(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		rule Rule
+	}{
+		{"allow nobody in particular", Rule{Targets: []string{"*"}, Action: "allow"}},
+		{"allow a user without a name", Rule{Users: []string{""}, Action: "allow"}},
+		{"no action", Rule{Users: []string{"bob"}}},
+		{"a target that makes no sense", Rule{Users: []string{"bob"}, Targets: []string{"a b"}, Action: "deny"}},
+	} {
+		if _, err := (Config{Rules: []Rule{tt.rule}}).read("alice"); err == nil {
+			t.Errorf("%s: accepted", tt.name)
+		}
+	}
+}
+
+func TestAnExitTellsAUserWhatHeMayReach(t *testing.T) {
+	conf := filepath.Join(t.TempDir(), "resolv.conf")
+	write(t, conf, "nameserver 10.43.0.10\nsearch ns.svc.cluster.local svc.cluster.local cluster.local office.example.net\noptions ndots:5\n")
+	p := testPolicy(t, Config{
+		Targets:    []string{"*.svc.cluster.local", "10.43.0.0/16", "secret.example.com"},
+		Exclusions: []string{"10.43.0.1"},
+		Rules:      []Rule{deny("bob", "10.43.0.0/16"), allow("bob", "*:443"), allow("carol", "10.43.7.0/24")},
+	})
+	e := newExit(func() *policy { return p }, &system{Options: Options{ResolvConf: conf}}, slog.New(slog.DiscardHandler))
+	search := []string{"ns.svc.cluster.local", "svc.cluster.local", "cluster.local"}
+	for _, tt := range []struct {
+		user string
+		want offer
+	}{
+		{"alice", offer{[]string{"*.svc.cluster.local", "10.43.0.0/16", "secret.example.com"}, []string{"10.43.0.1"}, search, 5}},
+		{"bob", offer{[]string{"*.svc.cluster.local:443", "secret.example.com:443"}, []string{"10.43.0.1"}, search, 5}},
+		{"carol", offer{[]string{"*.svc.cluster.local", "10.43.7.0/24", "secret.example.com"}, []string{"10.43.0.1"}, search, 5}},
+	} {
+		got, err := e.offerTo(tt.user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("to %s (-want +got):\n%s", tt.user, diff)
+		}
+	}
+	if got, err := e.offerTo("eve"); apps.CodeOf(err) != apps.Denied {
+		t.Errorf("to eve: %v, %v; want a refusal", got, err)
+	}
+}
+
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
