@@ -1,0 +1,295 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/format"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+type arrow struct {
+	of  string
+	may []string
+	why string
+}
+
+// arrows says which of our packages a package may import. The first pattern that matches counts; "/..." at the end of
+// a pattern stands for the package and all below it, "/*" for those one below.
+var arrows = []arrow{
+	{".", []string{"agent/...", "apps/...", "hub", "store", "tunnel/..."}, "main puts everything together"},
+	{"hub", []string{"store", "tunnel", "tunnel/h2", "tunnel/identity", "tunnel/splice"}, "the hub carries what it cannot read, and shares a wire with the agent, not code"},
+	{"agent", []string{"agent/api", "apps/...", "store", "tunnel/..."}, "the agent shares a wire with the hub, not code"},
+	{"agent/...", []string{"agent/api", "agent/console/...", "apps", "tunnel/identity"}, "the command line is a client: it holds no state and no key"},
+	{"apps", []string{"tunnel/identity"}, "what an app is depends on no app"},
+	{"apps/*", []string{"apps", "apps/process", "tunnel/identity", "tunnel/splice"}, "an app sees a Mesh, not what carries it, and no other app"},
+	{"tunnel", []string{"tunnel/h2", "tunnel/identity"}, "the transport knows neither what it carries nor for whom"},
+	{"tunnel/identity", nil, "who a peer is depends on nobody else"},
+	{"tunnel/splice", nil, "any two connections can be joined"},
+	{"tunnel/*", []string{"tunnel/capsule", "tunnel/h2", "tunnel/identity"}, "the transport knows neither what it carries nor for whom"},
+	{"store", nil, "the store knows nothing of what it keeps"},
+	{"cross/...", []string{"cross/..."}, "tools are no part of the product"},
+	{"scripts/...", []string{"scripts/..."}, "tools are no part of the product"},
+}
+
+// powers says who may import what others must not: one place to review each of them. Patterns name packages, or files
+// if they end in .go; of the latter, "command.go" is any file of the name.
+var powers = []struct {
+	imported string
+	by       []string
+	why      string
+}{
+	{"github.com/urfave/cli/v2", []string{"main.go", "command.go"}, "what a command does is apart from how it is typed"},
+	{"go.etcd.io/bbolt", []string{"store"}, "no bytes leave a transaction"},
+	{"github.com/quic-go/qpack", []string{"tunnel"}, "header blocks are decoded in one place, behind a limit"},
+	{"go.yaml.in/yaml/v3", []string{"agent/console"}, "YAML is printed, never read"},
+	{"golang.org/x/net", []string{"apps/proxy", "tunnel"}, "SOCKS and DNS are spoken in two places"},
+	{"github.com/dop251/goja", []string{"apps/script"}, "scripts run in one place"},
+	{"golang.org/x/sys", []string{"..."}, "platforms differ"},
+	{"github.com/google/go-cmp", nil, "it is for tests"},
+	{"os/exec", []string{"apps/process", "apps/script", "apps/terminal", "cross/...", "scripts/..."}, "one place runs programs"},
+	{"testing", []string{"apps/appstest", "agent/api/apitest"}, "it is for tests"},
+	{"unsafe", []string{"apps/process", "store"}, "the kernel's structures are read in few places"},
+}
+
+// matches reports whether a pattern of the tables above covers a package.
+func matches(pattern, pkg string) bool {
+	if pattern == "..." || pattern == pkg {
+		return true
+	}
+	if below, ok := strings.CutSuffix(pattern, "/..."); ok {
+		return pkg == below || strings.HasPrefix(pkg, below+"/")
+	}
+	if below, ok := strings.CutSuffix(pattern, "/*"); ok {
+		rest, ok := strings.CutPrefix(pkg, below+"/")
+		return ok && !strings.Contains(rest, "/")
+	}
+	return false
+}
+
+// source is a Go file of the repository, for whatever system it is.
+type source struct {
+	path string // with slashes: "hub/relay.go"
+	pkg  string // its directory; "." is the root
+	test bool
+	text []byte
+	fset *token.FileSet
+	file *ast.File
+}
+
+func (s *source) at(pos token.Pos) token.Position { return s.fset.Position(pos) }
+
+// imports lists what the file imports.
+func (s *source) imports() []string {
+	var out []string
+	for _, i := range s.file.Imports {
+		if p, err := strconv.Unquote(i.Path.Value); err == nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// sources reads all Go files.
+func sources(t *testing.T) []*source {
+	t.Helper()
+	var all []*source
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		name := d.Name()
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != "." && (strings.HasPrefix(name, ".") || name == "testdata" || name == "dist"):
+			return fs.SkipDir
+		case d.IsDir() || !strings.HasSuffix(name, ".go"):
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		s := &source{path: filepath.ToSlash(path), pkg: filepath.ToSlash(filepath.Dir(path)), test: strings.HasSuffix(name, "_test.go"), text: text, fset: token.NewFileSet()}
+		if s.file, err = parser.ParseFile(s.fset, s.path, text, parser.ParseComments|parser.SkipObjectResolution); err != nil {
+			return err
+		}
+		all = append(all, s)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.test {
+			continue
+		}
+		i := slices.IndexFunc(arrows, func(a arrow) bool { return matches(a.of, s.pkg) })
+		if i < 0 {
+			t.Errorf("%s: no arrow is known for this package", s.path)
+			continue
+		}
+		for _, imported := range s.imports() {
+			ours, ok := strings.CutPrefix(imported, "ztm/")
+			if ok && !slices.ContainsFunc(arrows[i].may, func(p string) bool { return matches(p, ours) }) {
+				t.Errorf("%s imports %s: %s", s.path, imported, arrows[i].why)
+			}
+		}
+	}
+}
+
+func TestPowersStayWhereTheyAre(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.test {
+			continue
+		}
+		for _, imported := range s.imports() {
+			known := false
+			for _, p := range powers {
+				if imported != p.imported && !strings.HasPrefix(imported, p.imported+"/") {
+					continue
+				}
+				known = true
+				if !slices.ContainsFunc(p.by, func(by string) bool {
+					return matches(by, s.pkg) || by == s.path || by == "command.go" && filepath.Base(s.path) == by
+				}) {
+					t.Errorf("%s imports %s: %s", s.path, imported, p.why)
+				}
+			}
+			if first, _, _ := strings.Cut(imported, "/"); !known && strings.Contains(first, ".") {
+				t.Errorf("%s imports %s, a module that is new here", s.path, imported)
+			}
+		}
+	}
+}
+
+// TestTheHubReachesNoSeal follows the imports of imports too, on every system that the hub is built for.
+func TestTheHubReachesNoSeal(t *testing.T) {
+	for _, system := range []string{"linux", "darwin", "freebsd", "windows"} {
+		cmd := exec.Command("go", "list", "-deps", "-json=ImportPath", "./hub")
+		cmd.Env = append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0")
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v: %v", cmd, err)
+		}
+		reached := 0
+		for dec := json.NewDecoder(bytes.NewReader(out)); ; reached++ {
+			var p struct{ ImportPath string }
+			if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			for _, never := range []string{"ztm/tunnel/seal", "ztm/tunnel/capsule", "ztm/agent", "ztm/apps"} {
+				if p.ImportPath == never || strings.HasPrefix(p.ImportPath, never+"/") {
+					t.Errorf("%s: the hub reaches %s: it carries what it cannot read", system, p.ImportPath)
+				}
+			}
+		}
+		if reached < 100 {
+			t.Errorf("%s: only %d packages were listed", system, reached)
+		}
+	}
+}
+
+func TestEveryPackageHasOneDocComment(t *testing.T) {
+	docs := map[string][]string{}
+	for _, s := range sources(t) {
+		if s.test {
+			continue
+		}
+		docs[s.pkg] = append(docs[s.pkg], "")
+		if s.file.Doc != nil {
+			docs[s.pkg] = append(docs[s.pkg], s.path)
+			if text := s.file.Doc.Text(); !strings.HasPrefix(text, "Package "+s.file.Name.Name+" ") && !strings.HasPrefix(text, "Command ") {
+				t.Errorf("%s: the comment begins with %.30q", s.path, text)
+			}
+		}
+	}
+	for pkg, files := range docs {
+		files = slices.DeleteFunc(files, func(f string) bool { return f == "" })
+		if len(files) != 1 {
+			t.Errorf("package %s has %d doc comments: %v", pkg, len(files), files)
+		}
+	}
+}
+
+func TestFilesAreFormattedAndShort(t *testing.T) {
+	const most = 500 // lines; a reader's patience
+	for _, s := range sources(t) {
+		if formatted, err := format.Source(s.text); err != nil || !bytes.Equal(formatted, s.text) {
+			t.Errorf("%s is not as gofmt has it", s.path)
+		}
+		if n := bytes.Count(s.text, []byte("\n")); n > most && !s.test {
+			t.Errorf("%s has %d lines, more than %d", s.path, n, most)
+		}
+	}
+}
+
+// TestForbiddenWords holds what cannot be said in an import.
+func TestForbiddenWords(t *testing.T) {
+	for _, s := range sources(t) {
+		program := s.pkg == "." || s.file.Name.Name == "main"
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncDecl:
+				if n.Recv == nil && n.Name.Name == "init" {
+					t.Errorf("%v: init: what happens when a package is linked cannot be seen", s.at(n.Pos()))
+				}
+			case *ast.CallExpr:
+				if f, ok := n.Fun.(*ast.Ident); ok && f.Name == "recover" && !s.test {
+					t.Errorf("%v: recover: a fault of ours must be seen", s.at(n.Pos()))
+				}
+			case *ast.SelectorExpr:
+				x, ok := n.X.(*ast.Ident)
+				if !ok {
+					break
+				}
+				switch name := x.Name + "." + n.Sel.Name; {
+				case name == "time.Sleep":
+					t.Errorf("%v: %s: wait for what is to happen", s.at(n.Pos()), name)
+				case name == "os.Exit" && !s.test && !(program && filepath.Base(s.path) == "main.go"):
+					t.Errorf("%v: %s: only main ends the program", s.at(n.Pos()), name)
+				case x.Name == "log" && strings.HasPrefix(n.Sel.Name, "Fatal") && slices.Contains(s.imports(), "log"):
+					t.Errorf("%v: %s: only main ends the program", s.at(n.Pos()), name)
+				}
+			}
+			return true
+		})
+		for _, group := range s.file.Comments {
+			for _, word := range []string{"TO" + "DO", "FIX" + "ME", "XX" + "X:"} {
+				if strings.Contains(group.Text(), word) {
+					t.Errorf("%v: %s: do it or leave it", s.at(group.Pos()), word)
+				}
+			}
+		}
+		if bytes.Contains(s.text, []byte("/wo"+"rk/")) {
+			t.Errorf("%s holds a path of the machine it was written on", s.path)
+		}
+	}
+}
+
+func TestTheModuleReplacesNothing(t *testing.T) {
+	b, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if strings.HasPrefix(line, "replace") || strings.HasPrefix(line, "toolchain") {
+			t.Errorf("go.mod: %s", line)
+		}
+	}
+}
