@@ -19,7 +19,8 @@ import (
 // mesh is a hub and agents that run.
 type mesh struct {
 	t      testing.TB
-	binary string
+	binary string // of the hub and the agents
+	client string // of commands
 	dir    string
 	port   int // the hub listens on it
 	name   string
@@ -70,11 +71,15 @@ func newHub(t testing.TB, o options) *mesh {
 	if err != nil {
 		t.Fatal(err)
 	}
+	client, err := plain()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir, err := os.MkdirTemp(workspace, "mesh-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &mesh{t: t, binary: binary, dir: dir, port: freePort(t), name: "demo", options: o}
+	m := &mesh{t: t, binary: binary, client: client, dir: dir, port: freePort(t), name: "demo", options: o}
 	if m.listen == "" {
 		m.listen = loopback(m.port)
 	}
@@ -103,7 +108,11 @@ func (m *mesh) path(name string) string { return filepath.Join(m.dir, name) }
 
 // command is the binary under test, called where who lives.
 func (m *mesh) command(ctx context.Context, who string, args ...string) *exec.Cmd {
-	words := append([]string{m.binary}, args...)
+	binary := m.binary
+	if args[0] != "run" { // a client of the agent
+		binary = m.client
+	}
+	words := append([]string{binary}, args...)
 	if m.wrap != nil {
 		words = append(m.wrap(who), words...)
 	}
