@@ -94,7 +94,15 @@ func (o *Outbound) check(ctx context.Context, a Address) error {
 
 // dialCheck connects to a target as a flow would.
 func (o *Outbound) dialCheck(ctx context.Context, a Address) (net.Conn, error) {
-	return dialTarget(ctx, TCP, a, checkTimeout)
+	c, err := dialTarget(ctx, TCP, a, checkTimeout)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.introduce(ctx, c, proxyHeader{}); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 func (o *Outbound) checkHTTP(ctx context.Context, a Address, path string) error {

@@ -96,6 +96,7 @@ func inboundFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "listen", Usage: "listen on this `ADDRESS`"},
 		&cli.StringSliceFlag{Name: "exits", Usage: "go out at this `ENDPOINT` alone"},
 		&cli.StringFlag{Name: "balance", Usage: "`HOW` exits share connections: round-robin, least-conn, source"},
+		&cli.BoolFlag{Name: "accept-proxy-protocol", Usage: "take the client's address from the PROXY header it begins with"},
 		&cli.StringFlag{Name: "idle-timeout", Usage: "forget a udp client after this `TIME` without a datagram (default: 1m)"},
 	}
 }
@@ -141,6 +142,7 @@ func outboundFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "users", Usage: "allow this `USER`, too"},
 		&cli.StringFlag{Name: "balance", Usage: "`HOW` targets share connections: round-robin, least-conn, source"},
 		&cli.StringFlag{Name: "check", Usage: "`HOW` to see that targets are up: tcp, http:/PATH (default: from connections)"},
+		&cli.StringFlag{Name: "proxy-protocol", Usage: "tell targets the client's address in a PROXY header of this `VERSION`: v1, v2"},
 		&cli.StringFlag{Name: "idle-timeout", Usage: "end a udp flow after this `TIME` without a datagram (default: 1m)"},
 	}
 }

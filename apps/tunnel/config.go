@@ -59,9 +59,11 @@ type Inbound struct {
 // InboundSpec is what can be set of an inbound.
 type InboundSpec struct {
 	Listens []Address     `json:"listens"`
-	Exits   []identity.ID `json:"exits,omitempty"`       // empty: whoever offers the tunnel to this user, as long as that is one user
-	Balance Balance       `json:"balance,omitempty"`     // between the exits
-	Idle    Duration      `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
+	Exits   []identity.ID `json:"exits,omitempty"`   // empty: whoever offers the tunnel to this user, as long as that is one user
+	Balance Balance       `json:"balance,omitempty"` // between the exits
+	// AcceptProxy says that every client begins with a header of the PROXY protocol, because a proxy stands before us.
+	AcceptProxy bool     `json:"acceptProxyProtocol,omitempty"`
+	Idle        Duration `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
 }
 
 // Outbound is the exit of a tunnel: what it connects to, and for whom.
@@ -73,11 +75,13 @@ type Outbound struct {
 // OutboundSpec is what can be set of an outbound.
 type OutboundSpec struct {
 	Targets   []Address     `json:"targets"`
-	Entrances []identity.ID `json:"entrances,omitempty"`   // empty: every endpoint of the users
-	Users     []string      `json:"users,omitempty"`       // users besides the endpoint's own; empty: nobody else
-	Balance   Balance       `json:"balance,omitempty"`     // between the targets
-	Check     Check         `json:"check,omitempty"`       // of the targets
-	Idle      Duration      `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
+	Entrances []identity.ID `json:"entrances,omitempty"` // empty: every endpoint of the users
+	Users     []string      `json:"users,omitempty"`     // users besides the endpoint's own; empty: nobody else
+	Balance   Balance       `json:"balance,omitempty"`   // between the targets
+	Check     Check         `json:"check,omitempty"`     // of the targets
+	// Proxy is the PROXY header that targets are sent, with the address of the client as the entrance states it.
+	Proxy ProxyProtocol `json:"proxyProtocol,omitempty"`
+	Idle  Duration      `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
 }
 
 func (in *Inbound) validate() error {
@@ -96,6 +100,9 @@ func (in *Inbound) validate() error {
 	}
 	if err := validateIDs(in.Exits); err != nil {
 		return fmt.Errorf("inbound %s: exits: %w", in.Key, err)
+	}
+	if in.AcceptProxy && in.Protocol != TCP {
+		return fmt.Errorf("inbound %s: only clients of tcp tunnels send a PROXY header", in.Key)
 	}
 	if err := in.Balance.validate(); err != nil {
 		return fmt.Errorf("inbound %s: balance: %w", in.Key, err)
@@ -126,6 +133,12 @@ func (o *Outbound) validate() error {
 	}
 	if err := o.Balance.validate(); err != nil {
 		return fmt.Errorf("outbound %s: balance: %w", o.Key, err)
+	}
+	if err := o.Proxy.validate(); err != nil {
+		return fmt.Errorf("outbound %s: PROXY protocol: %w", o.Key, err)
+	}
+	if o.Proxy != "" && o.Protocol != TCP {
+		return fmt.Errorf("outbound %s: only targets of tcp tunnels can be sent a PROXY header", o.Key)
 	}
 	if err := o.validateCheck(); err != nil {
 		return fmt.Errorf("outbound %s: check: %w", o.Key, err)

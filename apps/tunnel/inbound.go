@@ -202,7 +202,7 @@ func (in *inbound) serve(ctx context.Context, l *listener, socket io.Closer) {
 
 // forward carries one connection of a client to an exit.
 func (in *inbound) forward(ctx context.Context, l *listener, client net.Conn) {
-	flow, exit, err := in.reach(ctx, in.mesh.Open, l.query(client.RemoteAddr()))
+	flow, exit, err := in.take(ctx, l, client)
 	if err != nil {
 		in.failed(client.RemoteAddr(), exit, err)
 		splice.Abort(client)
@@ -216,6 +216,22 @@ func (in *inbound) forward(ctx context.Context, l *listener, client net.Conn) {
 	}
 }
 
+// take finds out who the client is and opens its flow.
+func (in *inbound) take(ctx context.Context, l *listener, client net.Conn) (net.Conn, identity.ID, error) {
+	from, to := client.RemoteAddr(), client.LocalAddr()
+	if in.settings().AcceptProxy {
+		defer context.AfterFunc(ctx, func() { splice.Abort(client) })()
+		h, err := receiveProxyHeader(client)
+		if err != nil {
+			return nil, "", apps.Errorf(apps.BadRequest, "%v", err)
+		}
+		if h.client.IsValid() {
+			from, to = net.TCPAddrFromAddrPort(h.client), net.TCPAddrFromAddrPort(h.server)
+		}
+	}
+	return in.reach(ctx, in.mesh.Open, l.query(from, to))
+}
+
 // failed logs and counts a client that was turned away.
 func (in *inbound) failed(client net.Addr, exit identity.ID, err error) {
 	in.stats.failed(err)
@@ -223,10 +239,12 @@ func (in *inbound) failed(client net.Addr, exit identity.ID, err error) {
 }
 
 // query returns the parameters of a flow: who the client is, and which port of a range it came to.
-func (l *listener) query(client net.Addr) url.Values {
+func (l *listener) query(client, server net.Addr) url.Values {
 	q := url.Values{}
-	if client != nil && l.address.Path == "" {
+	switch client.(type) {
+	case *net.TCPAddr, *net.UDPAddr: // the clients of a unix socket have no address
 		q.Set(clientParam, client.String())
+		q.Set(serverParam, server.String())
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

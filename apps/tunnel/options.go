@@ -26,6 +26,9 @@ func (in *Inbound) apply(o options, resolve resolver) error {
 	p.addresses("listen", &in.Listens)
 	p.endpoints("exits", &in.Exits)
 	text(p, "balance", &in.Balance)
+	if o.IsSet("accept-proxy-protocol") {
+		in.AcceptProxy = o.Bool("accept-proxy-protocol")
+	}
 	p.duration("idle-timeout", &in.Idle)
 	return p.err
 }
@@ -40,6 +43,7 @@ func (o *Outbound) apply(opts options, resolve resolver) error {
 	}
 	text(p, "balance", &o.Balance)
 	text(p, "check", &o.Check)
+	text(p, "proxy-protocol", &o.Proxy)
 	p.duration("idle-timeout", &o.Idle)
 	return p.err
 }

@@ -25,6 +25,7 @@ import (
 // The parameters of a flow. All of them are the entrance's word.
 const (
 	clientParam = "client" // the address of the client, "192.0.2.1:5000"
+	serverParam = "server" // the address that the client connected to
 	portParam   = "port"   // for a range: which of its ports, counted from 0
 	portsParam  = "ports"  // for a range: how many ports it has
 )
@@ -94,6 +95,9 @@ func (o *outbound) serve(ctx context.Context, f apps.Flow) error {
 	if o.key.Protocol == UDP {
 		return o.serveDatagrams(ctx, f, target, name)
 	}
+	if err := config.introduce(ctx, target, newProxyHeader(f.Query().Get(clientParam), f.Query().Get(serverParam))); err != nil {
+		return err
+	}
 	flow, err := f.Accept()
 	if err != nil {
 		return apps.Errorf(apps.Broken, "the flow ended before it began")
@@ -102,6 +106,18 @@ func (o *outbound) serve(ctx context.Context, f apps.Flow) error {
 	defer tally.end()
 	if _, _, err := splice.Join(ctx, flow, &metered{target, tally.down, tally.up}); err != nil {
 		o.log.Debug("flow broke", "peer", f.Peer().ID, "err", err)
+	}
+	return nil
+}
+
+// introduce sends a target the header that it wants, if it wants one.
+func (o *Outbound) introduce(ctx context.Context, target net.Conn, h proxyHeader) error {
+	if o.Proxy == "" {
+		return nil
+	}
+	defer context.AfterFunc(ctx, func() { target.Close() })()
+	if _, err := target.Write(h.append(nil, o.Proxy)); err != nil {
+		return apps.Errorf(apps.Refused, "the target took the connection and no PROXY header")
 	}
 	return nil
 }

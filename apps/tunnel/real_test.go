@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"ztm/apps/appstest"
 )
@@ -25,6 +26,7 @@ func start(t *testing.T, debian, address, name string, args ...string) {
 	cmd := program(t, debian, name, args...)
 	var out syncBuffer
 	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.WaitDelay = time.Second // for a child that holds on to the output
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -94,7 +94,7 @@ func (p *udpPort) session(client netip.AddrPort) *session {
 func (p *udpPort) serve(ctx context.Context, s *session) {
 	defer p.forget(s)
 	in := p.in
-	flow, exit, err := in.reach(ctx, in.mesh.OpenDatagrams, p.l.query(net.UDPAddrFromAddrPort(s.client)))
+	flow, exit, err := in.reach(ctx, in.mesh.OpenDatagrams, p.l.query(net.UDPAddrFromAddrPort(s.client), p.conn.LocalAddr()))
 	if err != nil {
 		in.failed(net.UDPAddrFromAddrPort(s.client), exit, err)
 		s.queue.close()
