@@ -22,6 +22,7 @@ import (
 	"ztm/agent/api"
 	"ztm/agent/console"
 	"ztm/agent/console/mesh"
+	"ztm/apps"
 	"ztm/apps/tunnel"
 	"ztm/hub"
 )
@@ -81,9 +82,12 @@ func roles(c *console.Console) *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "run the hub or the agent in the foreground",
 		Description: "Example:\n  ztm run hub --names hub.example.com:8888 --permit root.json\n  ztm run agent",
-		Subcommands: []*cli.Command{hub.Command(v.Tag), agent.Command(v, buildTime(v), dataDir)},
+		Subcommands: []*cli.Command{hub.Command(v.Tag, wrongUsage), agent.Command(v, buildTime(v), dataDir)},
 	}
 }
+
+// wrongUsage marks an error of the hub, which knows nothing of the command line's own.
+func wrongUsage(err error) error { return &apps.UsageError{Err: err} }
 
 // about says what this binary is.
 func about() api.Version {

@@ -1,40 +1,55 @@
 package hub
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 )
 
-// Command is `ztm run hub`. version is what the hub says of itself.
-func Command(version string) *cli.Command {
+// Command is `ztm run hub`. version is what the hub says of itself; wrong makes an error one of wrong usage.
+func Command(version string, wrong func(error) error) *cli.Command {
+	standard := Limits{}.withDefaults()
 	return &cli.Command{
 		Name:  "hub",
 		Usage: "run a hub in the foreground",
-		Description: "The first start makes a mesh and writes its root permit: the file that makes a device root.\n" +
-			"Example: ztm run hub --names hub.example.com:8888 --permit root.json",
+		Description: `The one process of a mesh with a public address. The first start makes the mesh and writes its root permit, the
+file that makes a device root. Later starts need no options.
+
+Examples:
+  ztm run hub --names hub.example.com:8888 --permit root.json
+  ztm run hub --data /var/lib/ztm --listen 443 --metrics 127.0.0.1:9100`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "keep the state in `DIR`", EnvVars: []string{"ZTM_DATA"}, DefaultText: "~/.ztm"},
 			&cli.StringFlag{Name: "listen", Aliases: []string{"l"}, Usage: "listen on `[IP:]PORT`", Value: DefaultListen},
-			&cli.StringSliceFlag{Name: "names", Aliases: []string{"n"}, Usage: "`HOST:PORT` under which agents reach this hub; needed for a new mesh"},
+			&cli.StringSliceFlag{Name: "names", Aliases: []string{"n"}, Usage: "`HOST:PORT` under which agents reach this hub; a new mesh needs one or more"},
 			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "write the root permit of a new mesh to `FILE`", DefaultText: "root.json in the data directory"},
-			&cli.BoolFlag{Name: "keep-ca", Usage: "keep the mesh's CA key on this hub, which then signs on its own: whoever takes the hub has the mesh"},
-			&cli.IntFlag{Name: "max-agents", Usage: "take at most `N` endpoints into the directory", Value: Limits{}.withDefaults().Agents},
-			&cli.IntFlag{Name: "max-sessions", Usage: "carry at most `N` connections between agents at a time", Value: Limits{}.withDefaults().Carriers},
+			&cli.BoolFlag{Name: "keep-ca", Usage: "keep the CA key, to sign without a root endpoint: whoever takes this hub then has the mesh"},
+			&cli.IntFlag{Name: "max-agents", Usage: "take at most `N` endpoints into the directory", Value: standard.Agents},
+			&cli.IntFlag{Name: "max-sessions", Usage: "carry at most `N` connections between agents at a time", Value: standard.Carriers},
 			&cli.StringFlag{Name: "metrics", Usage: "serve /metrics and /healthz on a loopback `IP:PORT`"},
+			&cli.StringFlag{Name: "log-level", Value: "info", Usage: "`LEVEL`: debug, info, warn or error"},
 		},
-		Action: func(c *cli.Context) error { return runCommand(c, version) },
+		Action: func(c *cli.Context) error { return runCommand(c, version, wrong) },
 	}
 }
 
-func runCommand(c *cli.Context, version string) error {
+func runCommand(c *cli.Context, version string, wrong func(error) error) error {
+	if c.Args().Present() {
+		return wrong(fmt.Errorf("unexpected argument %q", c.Args().First()))
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
+		return wrong(fmt.Errorf("log level %q: want debug, info, warn or error", c.String("log-level")))
+	}
+	for _, name := range []string{"max-agents", "max-sessions"} {
+		if c.Int(name) < 1 {
+			return wrong(fmt.Errorf("--%s %d: want at least 1", name, c.Int(name)))
+		}
+	}
 	data := c.String("data")
 	if data == "" {
 		home, err := os.UserHomeDir()
@@ -52,20 +67,16 @@ func runCommand(c *cli.Context, version string) error {
 		Metrics: c.String("metrics"),
 		Limits:  Limits{Agents: c.Int("max-agents"), Carriers: c.Int("max-sessions")},
 		Version: version,
-		Log:     slog.New(slog.NewTextHandler(c.App.ErrWriter, nil)),
-		Started: func(s Started) { greet(c.App.Writer, s) },
+		Log:     slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: level})),
+		Started: func(s Started) { tell(c.App.Writer, s) },
 	})
 	if err != nil {
-		return err
+		return wrong(err)
 	}
-	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	// A second signal finds no handler any more and ends the process at once. Nothing is lost by that.
-	defer context.AfterFunc(ctx, stop)()
-	return h.Run(ctx)
+	return h.Run(c.Context)
 }
 
-// withHost makes an address of a bare port.
+// withHost makes an address of a bare port: that port on all addresses.
 func withHost(listen string) string {
 	for _, c := range listen {
 		if c < '0' || c > '9' {
@@ -75,8 +86,8 @@ func withHost(listen string) string {
 	return ":" + listen
 }
 
-// greet says, after the first start, where the permit is and what it is for.
-func greet(w io.Writer, s Started) {
+// tell says, after the first start, where the permit is and what it is for.
+func tell(w io.Writer, s Started) {
 	if s.Permit == "" {
 		return
 	}

@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"ztm/store"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
 )
@@ -390,6 +391,32 @@ func (b *lockedBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
+}
+
+// contains reports whether text has all the parts.
+func contains(text string, parts ...string) bool {
+	for _, p := range parts {
+		if !strings.Contains(text, p) {
+			return false
+		}
+	}
+	return true
+}
+
+// testLog is a log that shows when the test fails.
+func testLog(t testing.TB) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }
+
+// tokens returns the nonces that are remembered.
+func (s *state) tokens(t testing.TB) (nonces []string) {
+	t.Helper()
+	err := s.db.View(func(tx *store.Tx) (err error) {
+		nonces, err = tokenTable.Keys(tx, "")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nonces
 }
 
 func read(t testing.TB, path ...string) []byte {

@@ -1,0 +1,159 @@
+package hub
+
+import (
+	"crypto/ed25519"
+	"crypto/x509"
+	"testing"
+	"time"
+
+	"ztm/tunnel"
+	"ztm/tunnel/identity"
+)
+
+// oldHub founds a mesh whose hub has a certificate that was signed at a time.
+func oldHub(t *testing.T, dir string, signed time.Time, options ...func(*Config)) *testHub {
+	t.Helper()
+	ca, err := identity.NewCA(signed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := startIn(t, dir, append(options, founded(t, ca))...)
+	h.stop()
+	st, err := openState(dir, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	me, _, err := st.self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := identity.ParsePrivateKey([]byte(me.Key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := ca.SignHub(publicKey(key), signed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.change(func(me *self) { me.Certificate = der }); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.close(); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// notAfter returns the end of the certificate that the hub shows.
+func (d *device) notAfter(t *testing.T) time.Time {
+	t.Helper()
+	s, err := d.dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	return s.TLS().PeerCertificates[0].NotAfter
+}
+
+func TestTheHubHasItsCertificateRenewedByARootEndpoint(t *testing.T) {
+	dir := t.TempDir()
+	old := oldHub(t, dir, time.Now().Add(-identity.HubLifetime*3/4))
+	h := startIn(t, dir, func(c *Config) { c.Permit = old.config.Permit })
+	bob := h.device("bob")
+	before := bob.notAfter(t)
+	root := h.device("root").online("root-ep", func(r *identity.Record) { r.Signer = true })
+	root.sign(func(r tunnel.SignRequest) tunnel.SignAnswer {
+		if !r.Hub || r.Join != nil {
+			t.Errorf("asked for %+v", r)
+		}
+		der, err := h.ca.SignHub(root.TLS().PeerCertificates[0].PublicKey.(ed25519.PublicKey), time.Now())
+		if err != nil {
+			t.Error(err)
+		}
+		return tunnel.SignAnswer{Certificate: der}
+	})
+	eventually(t, "the hub shows a new certificate", func() bool { return bob.notAfter(t).After(before) })
+	after := bob.notAfter(t)
+	h.stop()
+	h = startIn(t, dir, func(c *Config) { c.Permit = old.config.Permit })
+	bob.hub = h
+	if got := bob.notAfter(t); !got.Equal(after) {
+		t.Errorf("after a restart the certificate ends on %v, want %v", got, after)
+	}
+}
+
+func TestTheHubTakesNoCertificateThatIsNotItsOwn(t *testing.T) {
+	dir := t.TempDir()
+	old := oldHub(t, dir, time.Now().Add(-identity.HubLifetime*3/4))
+	h := startIn(t, dir, func(c *Config) { c.Permit = old.config.Permit })
+	bob := h.device("bob")
+	before := bob.notAfter(t)
+	root := h.device("root").online("root-ep", func(r *identity.Record) { r.Signer = true })
+	answered := make(chan struct{})
+	root.sign(func(tunnel.SignRequest) tunnel.SignAnswer {
+		defer close(answered)
+		der, err := h.ca.SignHub(publicKey(bob.key), time.Now())
+		if err != nil {
+			t.Error(err)
+		}
+		return tunnel.SignAnswer{Certificate: der}
+	})
+	wait(t, "the hub has asked", answered)
+	eventually(t, "the hub says no", func() bool { return contains(h.log.String(), "cannot be renewed", "another key") })
+	if got := bob.notAfter(t); !got.Equal(before) {
+		t.Error("the hub took the certificate")
+	}
+}
+
+func TestAHubThatKeepsTheCARenewsItselfAndMembers(t *testing.T) {
+	dir := t.TempDir()
+	old := oldHub(t, dir, time.Now().Add(-identity.HubLifetime*3/4), keepCA)
+	h := startIn(t, dir, func(c *Config) { c.Permit, c.KeepCA = old.config.Permit, true })
+	young := h.device("bob")
+	eventually(t, "the hub shows a new certificate", func() bool {
+		return young.notAfter(t).After(time.Now().Add(identity.HubLifetime * 9 / 10))
+	})
+	wantRefusal(t, young.session().Call(t.Context(), "POST", tunnel.PathRenew, nil, nil, nil), 409, "too early")
+
+	admitted := time.Now().Add(-identity.MemberLifetime).Truncate(time.Second)
+	aged := h.deviceAt("bob", admitted, time.Now().Add(-identity.MemberLifetime*2/3))
+	var answer tunnel.SignAnswer
+	if err := aged.session().Call(t.Context(), "POST", tunnel.PathRenew, nil, nil, &answer); err != nil {
+		t.Fatal(err)
+	}
+	s, err := aged.verifier.Inspect(answer.Certificate, identity.RoleMember)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.ID != aged.id || s.User != "bob" || !s.Admitted.Equal(admitted) || s.NotAfter.Before(time.Now().Add(identity.MemberLifetime-time.Hour)) {
+		t.Errorf("renewed as %+v", s)
+	}
+}
+
+func TestAHubWithoutTheCADoesNotRenew(t *testing.T) {
+	h := start(t)
+	bob := h.deviceAt("bob", time.Now(), time.Now())
+	wantRefusal(t, bob.session().Call(t.Context(), "POST", tunnel.PathRenew, nil, nil, nil), 403, "does not hold the CA key")
+}
+
+// Nobody can come to renew what has expired: agents do not talk to such a hub.
+func TestAHubWhoseCertificateHasExpiredNeedsTheRootPermit(t *testing.T) {
+	dir := t.TempDir()
+	old := oldHub(t, dir, time.Now().Add(-identity.HubLifetime-time.Hour*24))
+	hub, err := New(Config{Data: dir, Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := hub.Run(t.Context()); err == nil || !contains(err.Error(), "expired on", "root permit") {
+		t.Errorf("got %v", err)
+	}
+	h := startIn(t, dir, func(c *Config) { c.Permit = old.config.Permit })
+	bob := h.device("bob")
+	bob.session()
+	if h.started.ID != old.started.ID {
+		t.Error("the hub has another ID")
+	}
+	if leaf := bob.session().TLS().PeerCertificates[0]; leaf.NotAfter.Before(time.Now()) || leaf.PublicKeyAlgorithm != x509.Ed25519 {
+		t.Errorf("certificate until %v", leaf.NotAfter)
+	}
+}
