@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -199,7 +198,7 @@ func Connections(ctx context.Context, address string, workers int, length time.D
 	err := parallel(workers, func() error {
 		for ctx.Err() == nil {
 			if err := one(ctx, address); err != nil {
-				if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) { // the dialler may know of the end first
+				if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) { // the dialler may know of the end first
 					return nil
 				}
 				return err
