@@ -1,0 +1,126 @@
+package splice_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	sys "golang.org/x/sys/unix"
+)
+
+// readByProcess returns how many bytes this process has read by read(2) and its like. What splice(2) moves is not in it.
+func readByProcess(t testing.TB) (n int64) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		t.Skip("the kernel keeps no account of this:", err)
+	}
+	if _, err := fmt.Sscanf(string(b), "rchar: %d", &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestBytesBetweenSocketsStayInTheKernel(t *testing.T) {
+	const size = 32 << 20
+	for _, test := range []struct {
+		name   string
+		a, b   pair
+		copies int64 // of the bytes that come into this process to be sent on
+	}{
+		{"tcp-tcp", tcp, tcp, 0},
+		{"tcp-unix", tcp, unix, 0},
+		{"unix-tcp", unix, tcp, 0},
+		{"wrapped-tcp", wrapped, tcp, 1}, // proves the method of measuring
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := start(t, t.Context(), test.a, test.b)
+			before := readByProcess(t)
+			sent := make(chan struct{})
+			go func() { // ends with the receive below
+				defer close(sent)
+				io.Copy(struct{ io.Writer }{r.a}, io.LimitReader(zeros{}, size))
+				closeWrite(t, r.a)
+			}()
+			if n, err := io.Copy(io.Discard, struct{ io.Reader }{r.b}); n != size || err != nil {
+				t.Errorf("%d bytes arrived, %v", n, err)
+			}
+			<-sent
+			copied := readByProcess(t) - before - size // the client's own reading
+			if got := (copied + size/2) / size; got != test.copies {
+				t.Errorf("%d bytes were read to move %d", copied, size)
+			}
+			closeWrite(t, r.b)
+			r.wait(t, size, 0, nil)
+		})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { return len(b), nil }
+
+// A peer that ended its direction and then reset the connection is gone: that the other direction ends is no failure.
+func TestHalfCloseTowardsAPeerThatIsGone(t *testing.T) {
+	outerA, innerA := tcp(t)
+	outerB, innerB := tcp(t)
+	r := start(t, t.Context(),
+		func(testing.TB) (net.Conn, net.Conn) { return outerA, innerA },
+		func(testing.TB) (net.Conn, net.Conn) { return outerB, innerB })
+	closeWrite(t, outerB)
+	reads(t, outerA, "", nil) // Join has seen the end of b
+	reset(t, outerB)
+	waitClosed(t, innerB.(*net.TCPConn))
+	closeWrite(t, outerA)
+	r.wait(t, 0, 0, nil)
+}
+
+// waitClosed waits until the kernel has seen the reset of a connection.
+func waitClosed(t *testing.T, c *net.TCPConn) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for closed := false; !closed; <-tick.C {
+		err := raw.Control(func(fd uintptr) {
+			info, err := sys.GetsockoptTCPInfo(int(fd), syscall.IPPROTO_TCP, sys.TCP_INFO)
+			closed = err == nil && info.State == sys.BPF_TCP_CLOSE
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestJoinLeavesNoDescriptorBehind(t *testing.T) {
+	count := func() (n int) {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip(err)
+		}
+		for _, e := range entries {
+			if to, _ := os.Readlink("/proc/self/fd/" + e.Name()); strings.HasPrefix(to, "socket:") {
+				n++
+			}
+		}
+		return n
+	}
+	before := count()
+	for range 50 {
+		r := start(t, t.Context(), tcp, tcp)
+		r.a.Close()
+		r.b.Close()
+		<-r.done
+	}
+	if after := count(); after != before {
+		t.Errorf("%d sockets are open, before it were %d", after, before)
+	}
+}
