@@ -27,9 +27,9 @@ import (
 	"ztm/hub"
 )
 
-// What a release is linked with: -ldflags "-X main.version=v1.2.3 -X main.built=2026-01-31T12:00:00Z". Otherwise the go
-// command's notes are used.
-var version, built string
+// What a release is linked with: -ldflags "-X main.version=v1.2.3 -X main.commit=HASH -X main.built=2026-01-31T12:00:00Z".
+// What is empty is taken from the notes of the go command.
+var version, commit, built string
 
 func main() {
 	// The parser is never asked for help. Its own printer is replaced so that its templates are not there to be run.
@@ -66,13 +66,9 @@ func words(args []string) []string {
 	return args[1:]
 }
 
-// applet is the base name of the program without .exe. Where file names have that ending, case means nothing.
+// applet is the base name of the program without .exe, in small letters: Windows knows no other difference.
 func applet(program string) string {
-	name := filepath.Base(program)
-	if ext := filepath.Ext(name); strings.EqualFold(ext, ".exe") {
-		return strings.ToLower(strings.TrimSuffix(name, ext))
-	}
-	return name
+	return strings.TrimSuffix(strings.ToLower(filepath.Base(program)), ".exe")
 }
 
 // roles is the command that becomes the hub or the agent.
@@ -91,7 +87,10 @@ func wrongUsage(err error) error { return &apps.UsageError{Err: err} }
 
 // about says what this binary is.
 func about() api.Version {
-	v := api.Version{Tag: version, Date: built, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, Features: []string{"tunnel"}}
+	v := api.Version{
+		Tag: version, Commit: commit, Date: built, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
+		Features: []string{"tunnel"},
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v
@@ -102,10 +101,10 @@ func about() api.Version {
 	}
 	v.Tag = cmp.Or(v.Tag, info.Main.Version)
 	v.Date = cmp.Or(v.Date, notes["vcs.time"])
-	v.Commit = notes["vcs.revision"]
-	if v.Commit != "" && notes["vcs.modified"] == "true" {
-		v.Commit += " (modified)"
+	if v.Commit == "" && notes["vcs.modified"] == "true" {
+		notes["vcs.revision"] += " (modified)"
 	}
+	v.Commit = cmp.Or(v.Commit, notes["vcs.revision"])
 	return v
 }
 

@@ -66,7 +66,7 @@ func TestTheNameOfTheProgramIsACommand(t *testing.T) {
 		{[]string{"/usr/bin/ztm-agent"}, "run agent"},
 		{[]string{"ztm-agent.exe"}, "run agent"},
 		{[]string{"ZTM-Agent.EXE", "-d", "x"}, "run agent -d x"},
-		{[]string{"ZTM-AGENT", "x"}, "x"},
+		{[]string{"ZTM-AGENT", "x"}, "run agent x"},
 		{[]string{"ztm-1.2", "x"}, "x"},
 		{[]string{}, ""},
 	} {

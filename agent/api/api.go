@@ -34,7 +34,7 @@ const (
 type Version struct {
 	Tag      string   `json:"tag"`
 	Commit   string   `json:"commit,omitempty"`
-	Date     string   `json:"date,omitempty"` // of the commit, RFC 3339
+	Date     string   `json:"date,omitempty"` // of the build or of the commit, RFC 3339
 	Go       string   `json:"go"`
 	OS       string   `json:"os"`
 	Arch     string   `json:"arch"`

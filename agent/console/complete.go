@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"ztm/agent/api"
 	"ztm/agent/console/grammar"
@@ -37,9 +37,13 @@ const (
 	completeDirs  = ":dirs"
 )
 
-// harmless are the words that are offered. Shells take what they are given apart in ways of their own, and names come
-// from other endpoints: $(reboot) must not be one that a shell gets to see.
-var harmless = regexp.MustCompile(`^[\pL\pN_.,:@%+=/-]+$`)
+// harmless reports whether a word may be offered. Shells take what they are given apart in ways of their own, and names
+// come from other endpoints: $(reboot) must not be one that a shell gets to see.
+func harmless(word string) bool {
+	return word != "" && word[0] != '-' && strings.IndexFunc(word, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("_.,:@%+=/-", r)
+	}) < 0
+}
 
 // complete prints what the last of the words could become: a candidate a line, with a tab before its explanation.
 // It never fails, and prints nothing where it does not know.
@@ -66,7 +70,7 @@ func (c *Console) complete(ctx context.Context, root *grammar.Command, words []s
 	}
 	c.prefixes(next.Line.Prefixes)
 	for _, v := range c.values(ctx, next.Value, next.Typed) {
-		if strings.HasPrefix(v, next.Typed) && harmless.MatchString(v) && v[0] != '-' {
+		if strings.HasPrefix(v, next.Typed) && harmless(v) {
 			fmt.Fprintf(c.cfg.Stdout, "%s\n", next.Glue+v)
 		}
 	}

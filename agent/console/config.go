@@ -81,6 +81,9 @@ func (c *Console) save(data, mesh *string) error {
 	if err != nil {
 		return err
 	}
+	if real, err := filepath.EvalSymlinks(path); err == nil { // settings are often kept with other dotfiles
+		path = real
+	}
 	f, err := CreatePrivate(path)
 	if err != nil {
 		return err

@@ -57,7 +57,8 @@ func TestFailuresHaveTheirStatus(t *testing.T) {
 		{"hint", &apps.HintError{Err: errors.New("no"), Hint: "try this"}, 1, "ztm: no\nhint: try this\n"},
 		{"usage with hint", &apps.UsageError{Err: &apps.HintError{Err: errors.New("no"), Hint: "try this"}}, 2, "ztm: no\nhint: try this\n"},
 		{"given status", &apps.ExitError{Status: 7}, 7, ""},
-		{"hostile text", errors.New("a\n\x1b[31mb"), 1, "ztm: a??[31mb\n"},
+		{"joined", errors.Join(errors.New("one"), errors.New("two")), 1, "ztm: one; two\n"},
+		{"hostile text", errors.New("a\r\nztm: \x1b[31mb"), 1, "ztm: a?; ztm: ?[31mb\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newShell(map[string]string{"HOME": t.TempDir()})
@@ -206,6 +207,27 @@ func TestConfigKeepsWhatIsSet(t *testing.T) {
 	}
 	if fi, err := os.Stat(filepath.Join(home, ".ztm.conf")); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("settings: %v, %v", fi, err)
+	}
+}
+
+func TestSettingsBehindALinkStayThere(t *testing.T) {
+	home, dotfiles := t.TempDir(), t.TempDir()
+	real, link := filepath.Join(dotfiles, "ztm.conf"), filepath.Join(home, ".ztm.conf")
+	if err := os.WriteFile(real, []byte(`{"data": "/s"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(real, link); err != nil {
+		t.Fatal(err)
+	}
+	s := newShell(map[string]string{"HOME": home})
+	if _, stderr, status := s.run("config --mesh demo"); status != 0 {
+		t.Fatal(stderr)
+	}
+	if fi, err := os.Lstat(link); err != nil || fi.Mode().Type() != os.ModeSymlink {
+		t.Errorf("the link is gone: %v, %v", fi, err)
+	}
+	if b, err := os.ReadFile(real); err != nil || !strings.Contains(string(b), "demo") || !strings.Contains(string(b), "/s") {
+		t.Errorf("settings: %s, %v", b, err)
 	}
 }
 

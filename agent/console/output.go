@@ -119,9 +119,9 @@ func escape(text []byte, as func(rune) string) []byte {
 	return out
 }
 
-// fail prints an error and its hint for a person, each on one line.
+// fail prints an error and its hint for a person, each on one line, joined errors too.
 func fail(w io.Writer, err error, hint string) {
-	fmt.Fprintf(w, "ztm: %s\n", clean(err.Error()))
+	fmt.Fprintf(w, "ztm: %s\n", clean(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	if hint != "" {
 		fmt.Fprintf(w, "hint: %s\n", clean(hint))
 	}
