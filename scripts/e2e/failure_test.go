@@ -79,7 +79,7 @@ type breakage struct {
 	down, up, echo   string         // entrances of tunnels
 	services         []*server      // their targets
 	before           map[string]int // how many files each party had open
-	moved            atomic.Int64   // by the flows under load, in bytes
+	underway         atomic.Int64   // flows through which data has come
 	endings          chan ending    // what the ends of flows got
 	clients, servers []error        // what came from endings
 }
@@ -93,8 +93,8 @@ type ending struct {
 func newBreakage(t testing.TB) *breakage {
 	b := &breakage{t: t, mesh: newMesh(t, options{binary: racing}), endings: make(chan ending, 100)}
 	b.exit = b.addAgent("ep-bob", "bob")
-	source := serve(t, func(c *net.TCPConn) { b.endings <- ending{true, pour(c, &b.moved)} })
-	sink := serve(t, func(c *net.TCPConn) { b.endings <- ending{true, drain(c, &b.moved)} })
+	source := serve(t, func(c *net.TCPConn) { b.endings <- ending{true, pour(c, new(atomic.Int64))} })
+	sink := serve(t, func(c *net.TCPConn) { b.endings <- ending{true, drain(c, b.begun)} })
 	loop := echoes(t)
 	b.services = []*server{source, sink, loop}
 	b.down = b.root.tunnel("down", b.exit, source.address())
@@ -150,15 +150,17 @@ func (p *process) files() (n int) {
 	return n
 }
 
-// load starts n downloads and n uploads and returns when data moves.
+func (b *breakage) begun() { b.underway.Add(1) }
+
+// load starts n downloads and n uploads and returns when data comes through all of them.
 func (b *breakage) load(n int) {
 	b.t.Helper()
 	for range n {
 		down, up := dial(b.t, b.down), dial(b.t, b.up)
-		go func() { b.endings <- ending{false, drain(down, &b.moved)} }() // ends with the flow
-		go func() { b.endings <- ending{false, pour(up, &b.moved)} }()
+		go func() { b.endings <- ending{false, drain(down, b.begun)} }() // ends with the flow
+		go func() { b.endings <- ending{false, pour(up, new(atomic.Int64))} }()
 	}
-	await(b.t, "data moves", func() bool { return b.moved.Load() > int64(n)<<20 && b.connections() == 2*n })
+	await(b.t, "data comes through all flows", func() bool { return b.underway.Load() == int64(2*n) })
 }
 
 // connections returns how many connections the services have.

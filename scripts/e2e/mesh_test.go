@@ -289,6 +289,9 @@ func (a *agent) awaitConnected() time.Duration {
 func (a *agent) tunnel(name string, exit *agent, target string) string {
 	a.t.Helper()
 	exit.ztm("tunnel", "open", "outbound", "tcp/"+name, "--targets", target, "--users", a.user)
+	await(a.t, a.name+" sees tunnel "+name, func() bool {
+		return strings.Contains(a.ztm("get", "ep", "--online", "--offer", "tunnel/tcp/"+name), exit.name)
+	})
 	address := loopback(freePort(a.t))
 	a.ztm("tunnel", "open", "inbound", "tcp/"+name, "--listen", address)
 	return address

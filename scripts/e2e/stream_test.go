@@ -162,18 +162,15 @@ func pour(c net.Conn, taken *atomic.Int64) error {
 // errTruncated is what a client gets that is told of an end where there was none.
 var errTruncated = errors.New("the stream ended as if it were complete")
 
-// drain reads from a service that sends without end until the connection fails, and returns how. counted is how much
-// came, for those who watch.
-func drain(c net.Conn, counted *atomic.Int64) error {
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := c.Read(buf)
-		counted.Add(int64(n))
-		if err == io.EOF {
-			return errTruncated
-		}
-		if err != nil {
-			return err
-		}
+// drain reads from a service that sends without end until the connection fails, and returns how. It calls underway when
+// the first megabyte has come.
+func drain(c net.Conn, underway func()) error {
+	if _, err := io.CopyN(io.Discard, c, 1<<20); err != nil {
+		return err
 	}
+	underway()
+	if _, err := io.Copy(io.Discard, c); err != nil {
+		return err
+	}
+	return errTruncated
 }
