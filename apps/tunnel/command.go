@@ -92,13 +92,13 @@ func setInboundCommand(c apps.Console) *cli.Command {
 }
 
 func inboundFlags() []cli.Flag {
-	return []cli.Flag{
+	return append(limitFlags(),
 		&cli.StringSliceFlag{Name: "listen", Usage: "listen on this `ADDRESS`"},
 		&cli.StringSliceFlag{Name: "exits", Usage: "go out at this `ENDPOINT` alone"},
 		&cli.StringFlag{Name: "balance", Usage: "`HOW` exits share connections: round-robin, least-conn, source"},
 		&cli.BoolFlag{Name: "accept-proxy-protocol", Usage: "take the client's address from the PROXY header it begins with"},
 		&cli.StringFlag{Name: "idle-timeout", Usage: "forget a udp client after this `TIME` without a datagram (default: 1m)"},
-	}
+	)
 }
 
 func openOutboundCommand(c apps.Console) *cli.Command {
@@ -136,7 +136,7 @@ func setOutboundCommand(c apps.Console) *cli.Command {
 }
 
 func outboundFlags() []cli.Flag {
-	return []cli.Flag{
+	return append(limitFlags(),
 		&cli.StringSliceFlag{Name: "targets", Usage: "connect to this `ADDRESS`: HOST:PORT or unix:PATH"},
 		&cli.StringSliceFlag{Name: "entrances", Usage: "allow this `ENDPOINT` alone"},
 		&cli.StringSliceFlag{Name: "users", Usage: "allow this `USER`, too"},
@@ -144,6 +144,15 @@ func outboundFlags() []cli.Flag {
 		&cli.StringFlag{Name: "check", Usage: "`HOW` to see that targets are up: tcp, http:/PATH (default: from connections)"},
 		&cli.StringFlag{Name: "proxy-protocol", Usage: "tell targets the client's address in a PROXY header of this `VERSION`: v1, v2"},
 		&cli.StringFlag{Name: "idle-timeout", Usage: "end a udp flow after this `TIME` without a datagram (default: 1m)"},
+	)
+}
+
+func limitFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "rate", Usage: "let at most this `RATE` pass in each direction, such as 10MB/s; 0 for any"},
+		&cli.StringFlag{Name: "rate-up", Usage: "let at most this `RATE` pass from clients to targets"},
+		&cli.StringFlag{Name: "rate-down", Usage: "let at most this `RATE` pass from targets to clients"},
+		&cli.IntFlag{Name: "max-conns", Usage: "allow this `NUMBER` of connections at the same time; 0 for any"},
 	}
 }
 

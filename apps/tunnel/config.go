@@ -59,8 +59,9 @@ type Inbound struct {
 // InboundSpec is what can be set of an inbound.
 type InboundSpec struct {
 	Listens []Address     `json:"listens"`
-	Exits   []identity.ID `json:"exits,omitempty"`   // empty: whoever offers the tunnel to this user, as long as that is one user
-	Balance Balance       `json:"balance,omitempty"` // between the exits
+	Exits   []identity.ID `json:"exits,omitempty"` // empty: whoever offers the tunnel to this user, as long as that is one user
+	Limits
+	Balance Balance `json:"balance,omitempty"` // between the exits
 	// AcceptProxy says that every client begins with a header of the PROXY protocol, because a proxy stands before us.
 	AcceptProxy bool     `json:"acceptProxyProtocol,omitempty"`
 	Idle        Duration `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
@@ -77,8 +78,9 @@ type OutboundSpec struct {
 	Targets   []Address     `json:"targets"`
 	Entrances []identity.ID `json:"entrances,omitempty"` // empty: every endpoint of the users
 	Users     []string      `json:"users,omitempty"`     // users besides the endpoint's own; empty: nobody else
-	Balance   Balance       `json:"balance,omitempty"`   // between the targets
-	Check     Check         `json:"check,omitempty"`     // of the targets
+	Limits
+	Balance Balance `json:"balance,omitempty"` // between the targets
+	Check   Check   `json:"check,omitempty"`   // of the targets
 	// Proxy is the PROXY header that targets are sent, with the address of the client as the entrance states it.
 	Proxy ProxyProtocol `json:"proxyProtocol,omitempty"`
 	Idle  Duration      `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
@@ -103,6 +105,9 @@ func (in *Inbound) validate() error {
 	}
 	if in.AcceptProxy && in.Protocol != TCP {
 		return fmt.Errorf("inbound %s: only clients of tcp tunnels send a PROXY header", in.Key)
+	}
+	if err := in.Limits.validate(); err != nil {
+		return fmt.Errorf("inbound %s: limits: %w", in.Key, err)
 	}
 	if err := in.Balance.validate(); err != nil {
 		return fmt.Errorf("inbound %s: balance: %w", in.Key, err)
@@ -130,6 +135,9 @@ func (o *Outbound) validate() error {
 	}
 	if err := validateUsers(o.Users); err != nil {
 		return fmt.Errorf("outbound %s: users: %w", o.Key, err)
+	}
+	if err := o.Limits.validate(); err != nil {
+		return fmt.Errorf("outbound %s: limits: %w", o.Key, err)
 	}
 	if err := o.Balance.validate(); err != nil {
 		return fmt.Errorf("outbound %s: balance: %w", o.Key, err)

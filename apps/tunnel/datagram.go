@@ -149,14 +149,16 @@ var errIdle = errors.New("no datagram for too long")
 
 // relay carries the datagrams of one flow.
 type relay struct {
-	flow    net.Conn
-	queue   *queue             // towards the flow; whoever reads the socket fills it
-	send    func([]byte) error // towards the socket; an error is a datagram lost, net.ErrClosed the end
-	idle    time.Duration
-	in, out func(int)     // hear how many bytes went to the flow and came from it
-	dropped *atomic.Int64 // counts what send did not take
-	last    atomic.Int64  // when a datagram passed, on the clock of began
-	began   time.Time
+	flow     net.Conn
+	queue    *queue             // towards the flow; whoever reads the socket fills it
+	send     func([]byte) error // towards the socket; an error is a datagram lost, net.ErrClosed the end
+	idle     time.Duration
+	in, out  func(int)     // hear how many bytes went to the flow and came from it
+	toRate   *bucket       // for what goes to the flow
+	fromRate *bucket       // for what comes from it
+	dropped  *atomic.Int64 // counts what send did not take
+	last     atomic.Int64  // when a datagram passed, on the clock of began
+	began    time.Time
 }
 
 // run carries datagrams until the flow ends, ctx ends, the queue is closed or nothing has come for too long. It closes the flow and the queue.
@@ -176,8 +178,8 @@ func (r *relay) run(ctx context.Context) error {
 	defer r.watch(end)()
 
 	var up sync.WaitGroup
-	up.Go(func() { end(r.toFlow()) })
-	end(r.fromFlow())
+	up.Go(func() { end(r.toFlow(ctx.Done())) })
+	end(r.fromFlow(ctx.Done()))
 	up.Wait()
 	<-closed
 	return context.Cause(ctx)
@@ -198,12 +200,13 @@ func (r *relay) watch(end context.CancelCauseFunc) (stop func() bool) {
 	return t.Stop
 }
 
-func (r *relay) toFlow() error {
+func (r *relay) toFlow(done <-chan struct{}) error {
 	for {
 		p, ok := r.queue.get()
 		if !ok {
 			return net.ErrClosed
 		}
+		r.toRate.pass(len(p), done)
 		if _, err := r.flow.Write(p); err != nil {
 			return err
 		}
@@ -213,13 +216,14 @@ func (r *relay) toFlow() error {
 	}
 }
 
-func (r *relay) fromFlow() error {
+func (r *relay) fromFlow(done <-chan struct{}) error {
 	buf := make([]byte, maxPacket)
 	for {
 		n, err := r.flow.Read(buf)
 		if err != nil {
 			return err
 		}
+		r.fromRate.pass(n, done)
 		switch err := r.send(buf[:n]); {
 		case err == nil:
 			r.passed()

@@ -41,6 +41,7 @@ type inbound struct {
 	exits  *exits       // static; for when the configuration names none
 	pool   pool
 	stats  stats
+	limits limiter
 	queued atomic.Int64 // bytes in the queues of all flows of datagrams
 	group  group        // its listeners and its flows
 
@@ -53,6 +54,7 @@ func newInbound(h apps.Host, config Inbound) *inbound {
 	in := &inbound{key: config.Key, mesh: h.Mesh, log: h.Log.With("tunnel", config.Key.String()), config: config,
 		exits: &exits{mesh: h.Mesh, key: config.Key}}
 	in.listeners = spread(config, nil)
+	in.limits.set(config.Limits)
 	return in
 }
 
@@ -135,6 +137,7 @@ func (in *inbound) commit(config Inbound, list []*listener) {
 			l.close()
 		}
 	}
+	in.limits.set(config.Limits)
 	in.exits.forget()
 	in.start()
 }
@@ -202,6 +205,13 @@ func (in *inbound) serve(ctx context.Context, l *listener, socket io.Closer) {
 
 // forward carries one connection of a client to an exit.
 func (in *inbound) forward(ctx context.Context, l *listener, client net.Conn) {
+	leave, err := in.limits.enter(in.key)
+	if err != nil {
+		in.failed(client.RemoteAddr(), "", err)
+		splice.Abort(client)
+		return
+	}
+	defer leave()
 	flow, exit, err := in.take(ctx, l, client)
 	if err != nil {
 		in.failed(client.RemoteAddr(), exit, err)
@@ -211,7 +221,8 @@ func (in *inbound) forward(ctx context.Context, l *listener, client net.Conn) {
 	defer in.pool.took(string(exit))()
 	tally := in.stats.flow(exit)
 	defer tally.end()
-	if _, _, err := splice.Join(ctx, &metered{client, tally.up, tally.down}, flow); err != nil {
+	outer := meter(client, &in.limits.up, &in.limits.down, tally.up, tally.down)
+	if _, _, err := splice.Join(ctx, outer, flow); err != nil {
 		in.log.Debug("flow broke", "peer", exit, "err", err)
 	}
 }

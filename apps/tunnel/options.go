@@ -25,6 +25,7 @@ func (in *Inbound) apply(o options, resolve resolver) error {
 	p := &parser{options: o, resolve: resolve}
 	p.addresses("listen", &in.Listens)
 	p.endpoints("exits", &in.Exits)
+	p.limits(&in.Limits)
 	text(p, "balance", &in.Balance)
 	if o.IsSet("accept-proxy-protocol") {
 		in.AcceptProxy = o.Bool("accept-proxy-protocol")
@@ -41,6 +42,7 @@ func (o *Outbound) apply(opts options, resolve resolver) error {
 	if opts.IsSet("users") {
 		o.Users = nonEmpty(opts.StringSlice("users"))
 	}
+	p.limits(&o.Limits)
 	text(p, "balance", &o.Balance)
 	text(p, "check", &o.Check)
 	text(p, "proxy-protocol", &o.Proxy)
@@ -83,6 +85,28 @@ func text[T interface {
 	if err := (*v).validate(); err != nil {
 		p.wrong(name, err)
 	}
+}
+
+func (p *parser) limits(l *Limits) {
+	p.rate("rate", &l.RateUp)
+	p.rate("rate", &l.RateDown)
+	p.rate("rate-up", &l.RateUp)
+	p.rate("rate-down", &l.RateDown)
+	if p.IsSet("max-conns") {
+		l.MaxConns = p.Int("max-conns")
+	}
+}
+
+func (p *parser) rate(name string, v *Rate) {
+	if p.err != nil || !p.IsSet(name) {
+		return
+	}
+	r, err := ParseRate(p.String(name))
+	if err != nil {
+		p.wrong(name, err)
+		return
+	}
+	*v = r
 }
 
 func (p *parser) wrong(name string, err error) {

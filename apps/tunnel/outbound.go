@@ -38,6 +38,7 @@ type outbound struct {
 	config atomic.Pointer[Outbound] // replaced, never changed
 	pool   pool
 	stats  stats
+	limits limiter
 	queued atomic.Int64 // bytes in the queues of all flows of datagrams
 
 	group   group              // the checks
@@ -53,6 +54,7 @@ func newOutbound(h apps.Host, config Outbound) *outbound {
 // change makes a configuration the present one.
 func (o *outbound) change(config Outbound) {
 	o.config.Store(&config)
+	o.limits.set(config.Limits)
 	o.pool.keep(config.targetNames())
 }
 
@@ -86,6 +88,11 @@ func (o *outbound) serve(ctx context.Context, f apps.Flow) error {
 	if err != nil {
 		return err
 	}
+	leave, err := o.limits.enter(o.key)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	target, name, over, err := o.dial(ctx, config.Balance, targets, source(f))
 	if err != nil {
 		return err
@@ -104,7 +111,8 @@ func (o *outbound) serve(ctx context.Context, f apps.Flow) error {
 	}
 	tally := o.stats.flow(f.Peer().ID)
 	defer tally.end()
-	if _, _, err := splice.Join(ctx, flow, &metered{target, tally.down, tally.up}); err != nil {
+	outer := meter(target, &o.limits.down, &o.limits.up, tally.down, tally.up)
+	if _, _, err := splice.Join(ctx, flow, outer); err != nil {
 		o.log.Debug("flow broke", "peer", f.Peer().ID, "err", err)
 	}
 	return nil

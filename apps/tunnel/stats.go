@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"maps"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -10,7 +9,6 @@ import (
 
 	"ztm/apps"
 	"ztm/tunnel/identity"
-	"ztm/tunnel/splice"
 )
 
 // maxPeers bounds the peers that are counted apart; what more peers do is counted in the total alone.
@@ -123,36 +121,4 @@ func (t *tally) end() {
 	for _, c := range t {
 		c.active.Add(-1)
 	}
-}
-
-// metered is the outer end of a flow, the client's or the target's connection, whose bytes are counted as they pass.
-type metered struct {
-	net.Conn
-	read, wrote func(int)
-}
-
-func (m *metered) Read(p []byte) (int, error) {
-	n, err := m.Conn.Read(p)
-	m.read(n)
-	return n, err
-}
-
-func (m *metered) Write(p []byte) (int, error) {
-	n, err := m.Conn.Write(p)
-	m.wrote(n)
-	return n, err
-}
-
-// CloseWrite passes a half-close on to a connection that can.
-func (m *metered) CloseWrite() error {
-	if c, ok := m.Conn.(interface{ CloseWrite() error }); ok {
-		return c.CloseWrite()
-	}
-	return nil
-}
-
-// Reset ends the connection so that the other side sees a failure.
-func (m *metered) Reset() error {
-	splice.Abort(m.Conn)
-	return nil
 }

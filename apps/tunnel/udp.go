@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/tunnel/identity"
 )
 
 const (
@@ -94,24 +95,36 @@ func (p *udpPort) session(client netip.AddrPort) *session {
 func (p *udpPort) serve(ctx context.Context, s *session) {
 	defer p.forget(s)
 	in := p.in
-	flow, exit, err := in.reach(ctx, in.mesh.OpenDatagrams, p.l.query(net.UDPAddrFromAddrPort(s.client), p.conn.LocalAddr()))
+	client := net.UDPAddrFromAddrPort(s.client)
+	leave, err := in.limits.enter(in.key)
 	if err != nil {
-		in.failed(net.UDPAddrFromAddrPort(s.client), exit, err)
-		s.queue.close()
-		wait(ctx, sessionPause, nil)
+		p.turnAway(ctx, s, "", err)
+		return
+	}
+	defer leave()
+	flow, exit, err := in.reach(ctx, in.mesh.OpenDatagrams, p.l.query(client, p.conn.LocalAddr()))
+	if err != nil {
+		p.turnAway(ctx, s, exit, err)
 		return
 	}
 	defer in.pool.took(string(exit))()
 	tally := in.stats.flow(exit)
 	defer tally.end()
 	r := &relay{flow: flow, queue: s.queue, idle: in.settings().Idle.or(defaultIdle),
-		in: tally.up, out: tally.down, dropped: &in.stats.dropped,
+		in: tally.up, out: tally.down, toRate: &in.limits.up, fromRate: &in.limits.down, dropped: &in.stats.dropped,
 		send: func(b []byte) error {
 			_, err := p.conn.WriteToUDPAddrPort(b, s.client)
 			return err
 		}}
 	err = r.run(ctx)
 	in.log.Debug("flow of datagrams ended", "peer", exit, "client", s.client, "err", err)
+}
+
+// turnAway drops the datagrams of a client for a while.
+func (p *udpPort) turnAway(ctx context.Context, s *session, exit identity.ID, err error) {
+	p.in.failed(net.UDPAddrFromAddrPort(s.client), exit, err)
+	s.queue.close()
+	wait(ctx, sessionPause, nil)
 }
 
 // forget removes a session that has ended.
@@ -139,7 +152,7 @@ func (o *outbound) serveDatagrams(ctx context.Context, f apps.Flow, target net.C
 	tally := o.stats.flow(f.Peer().ID)
 	defer tally.end()
 	r := &relay{flow: flow, queue: newQueue(&o.queued, &o.stats.dropped), idle: o.config.Load().Idle.or(defaultIdle),
-		in: tally.down, out: tally.up, dropped: &o.stats.dropped,
+		in: tally.down, out: tally.up, toRate: &o.limits.down, fromRate: &o.limits.up, dropped: &o.stats.dropped,
 		send: func(b []byte) error {
 			_, err := target.Write(b)
 			return o.refused(name, err)
