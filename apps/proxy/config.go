@@ -163,7 +163,7 @@ func (s *settings) routeOf(d dest) (route, bool) {
 
 // trusted reports whether exits of the user are chosen without being named by a route.
 func (s *settings) trusted(user string) bool {
-	return user == s.exit.owner || slices.Contains(s.trust, user)
+	return user == s.exit.owner || slices.Contains(s.trust, user) || slices.Contains(s.trust, everyone)
 }
 
 // listenAddr is where clients connect to.

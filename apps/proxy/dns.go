@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"ztm/apps"
 	"ztm/tunnel/identity"
 )
 
@@ -198,18 +197,18 @@ func (r *resolver) answer(ctx context.Context, message []byte, network string) [
 	switch {
 	case err == nil:
 		return q.reply(rec, dnsmessage.RCodeSuccess, network)
-	case apps.CodeOf(err) == noExit:
+	case unserved(err) != nil:
 		return r.forward(ctx, message, q, network)
 	}
 	r.log.Debug("name not resolved", "err", err)
 	return q.reply(records{}, dnsmessage.RCodeServerFailure, network)
 }
 
-// ask asks the exit that serves the name. The error has the code [noExit] if there is none.
+// ask asks the exit that serves the name. The error is a *[noExit] if there is none.
 func (r *resolver) ask(ctx context.Context, q question) (records, error) {
 	d, err := newDest(q.name.String(), 0)
 	if err != nil || d.name == "" {
-		return records{}, apps.Errorf(noExit, "not a host name")
+		return records{}, &noExit{}
 	}
 	d.full = true
 	var rec records
@@ -220,7 +219,7 @@ func (r *resolver) ask(ctx context.Context, q question) (records, error) {
 	s := r.router.settings()
 	if rt, ok := s.routeOf(d); ok {
 		if rt.exit == "" {
-			return records{}, apps.Errorf(noExit, "%s is resolved here", d.name)
+			return records{}, &noExit{}
 		}
 		err = use(rt.exit)
 		return rec, err

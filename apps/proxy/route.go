@@ -49,17 +49,20 @@ func (r *router) open(ctx context.Context, network string, d dest) (net.Conn, er
 		c, err = r.through(ctx, id, network, d)
 		return err
 	})
+	none := unserved(err)
 	switch {
-	case apps.CodeOf(err) != noExit:
+	case none == nil:
 		return c, plainError(err)
 	case s.open:
 		return r.fromHere(ctx, network, d)
+	case none.short != nil:
+		return nil, plainError(none.short)
 	}
-	return nil, r.noExit(ctx, s, d)
+	return nil, r.explain(ctx, s, d)
 }
 
-// noExit says why no exit serves d, and which one would if its user were trusted.
-func (r *router) noExit(ctx context.Context, s *settings, d dest) error {
+// explain says why no exit serves d, and which one would if its user were trusted.
+func (r *router) explain(ctx context.Context, s *settings, d dest) error {
 	all, _ := r.exits.look(ctx, func(string) bool { return true }, offerFresh, false)
 	for _, c := range all {
 		if s.trusted(c.User) && c.menu != nil && heaviest(c.menu.targets, d) >= 0 {
@@ -104,8 +107,19 @@ func (r *router) fromHere(ctx context.Context, network string, d dest) (net.Conn
 	return c, err
 }
 
-// noExit is the code of "no exit serves this". It does not leave this package.
-const noExit apps.Code = "no exit"
+// noExit is the error that no exit serves a destination.
+type noExit struct {
+	short error // what an exit said that serves it as a short name, nil if there is none
+}
+
+func (e *noExit) Error() string { return "no exit serves the destination" }
+
+// unserved returns the noExit in err's chain, or nil.
+func unserved(err error) *noExit {
+	var none *noExit
+	errors.As(err, &none)
+	return none
+}
 
 // plainError gives the errors of contexts a code.
 func plainError(err error) error {
@@ -119,10 +133,10 @@ func plainError(err error) error {
 }
 
 // choose calls use with one exit after the other, in the order of preference, until one does not pass the destination
-// on, and returns the last error of use. The error has the code [noExit] if no exit serves d.
+// on, and returns the last error of use. The error is a *[noExit] if no exit serves d.
 func (r *router) choose(ctx context.Context, s *settings, d dest, use func(identity.ID) error) error {
 	err := r.chooseAmong(ctx, s, d, offerFresh, false, use)
-	if apps.CodeOf(err) != noExit || s.open {
+	if unserved(err) == nil || s.open {
 		return err
 	}
 	// Before it says no, it makes sure: an exit may have been slow, or have got a new target a moment ago.
@@ -137,13 +151,15 @@ func (r *router) chooseAmong(ctx context.Context, s *settings, d dest, fresh tim
 	if err != nil {
 		return err
 	}
+	none := &noExit{}
 	for _, g := range groups(all, d) {
 		err := r.tryEach(g.exits, use)
-		if !g.short || !passes(err) && apps.CodeOf(err) != apps.DNS {
+		if !g.short || !unknown(err) {
 			return err
 		}
+		none.short = err
 	}
-	return apps.Errorf(noExit, "no exit serves %s", d)
+	return none
 }
 
 // tryEach calls use with each of the exits until one has the last word.
@@ -164,6 +180,13 @@ func passes(err error) bool {
 		return true
 	}
 	return false
+}
+
+// unknown reports an error of an exit that was asked for a short name and does not know it, or cannot say. An exit that
+// knows the name and refuses it has the last word.
+func unknown(err error) bool {
+	code := apps.CodeOf(err)
+	return code == apps.DNS || code != apps.Prohibited && passes(err)
 }
 
 // group is a number of exits that serve a destination equally well, in the order in which they are tried.
