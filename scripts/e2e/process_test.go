@@ -51,7 +51,7 @@ func launch(t testing.TB, name string, cmd *exec.Cmd) *process {
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("--- log of %s (%v)\n%s", name, cmd, tail(p.output(), 60))
+			t.Logf("--- log of %s (%v)\n%s", name, cmd, tail(p.output(), 30))
 		}
 	})
 	return p
