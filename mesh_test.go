@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -37,6 +38,7 @@ type world struct {
 	address string // of the hub
 	hubLog  *syncBuffer
 	stopHub func()
+	logs    map[string]*syncBuffer // of the agents, with debug lines
 }
 
 // syncBuffer is a log that a test may read while it is written.
@@ -59,7 +61,7 @@ func (s *syncBuffer) String() string {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), address: freeAddress(t), hubLog: &syncBuffer{}}
+	w := &world{t: t, dir: t.TempDir(), address: freeAddress(t), hubLog: &syncBuffer{}, logs: map[string]*syncBuffer{}}
 	w.startHub(hub.Config{})
 	return w
 }
@@ -115,6 +117,7 @@ func (w *world) background(name string, f func(context.Context) error) (stop fun
 func (w *world) startAgent(name string) (stop func()) {
 	w.t.Helper()
 	log := &syncBuffer{}
+	w.logs[name] = log
 	a, err := agent.New(agent.Config{Data: w.path(name), Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	if err != nil {
 		w.t.Fatal(err)
@@ -268,6 +271,35 @@ func TestTwoDevicesReachAService(t *testing.T) {
 	w.join("bob", "bob")
 	listen := w.tunnelTo("root", "bob", "web", echoServer(t), "--users", "root")
 	wantEcho(t, listen)
+}
+
+func TestAFlowThatMovesMuchGetsACarrierOfItsOwn(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("bob", "bob")
+	listen := w.tunnelTo("root", "bob", "web", echoServer(t), "--users", "root")
+	data := make([]byte, 32<<20)
+	rand.NewChaCha8([32]byte{}).Read(data)
+	c, err := net.Dial("tcp", listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	sent := make(chan error, 1)
+	go func() {
+		_, err := c.Write(data)
+		sent <- errors.Join(err, c.(*net.TCPConn).CloseWrite())
+	}()
+	got, err := io.ReadAll(c)
+	if err := errors.Join(err, <-sent); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, data) {
+		t.Errorf("%d bytes came back from %d, or others", len(got), len(data))
+	}
+	if !strings.Contains(w.logs["root"].String(), "a flow moved to a lane") {
+		t.Error("the flow stayed in the shared session")
+	}
 }
 
 func TestEverythingComesBackAfterRestarts(t *testing.T) {

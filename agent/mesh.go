@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -282,10 +283,12 @@ func (m *mesh) open(ctx context.Context, to identity.ID, path string, query url.
 			return nil, apps.Errorf(apps.BadRequest, "%v", err)
 		}
 		req.URL.RawQuery = query.Encode()
+		word := rand.Text()
+		req.Header.Set(flowHeader, word)
 		c, resp, err := session.Open(ctx, req, datagrams)
 		switch {
 		case err == nil && c != nil:
-			return m.track(session.Peer.ID, c), nil
+			return m.track(session.Peer.ID, c, word), nil
 		case err == nil:
 			return nil, responseError(resp)
 		case ctx.Err() != nil:
@@ -317,8 +320,11 @@ type outFlow struct {
 }
 
 // track counts the flow until it is closed.
-func (m *mesh) track(peer identity.ID, c *capsule.Conn) net.Conn {
+func (m *mesh) track(peer identity.ID, c *capsule.Conn, word string) net.Conn {
 	f := &outFlow{Conn: c, m: m, peer: peer}
+	if peer != m.agent.self {
+		c.OnBulk(func() { m.goLimited(func() { m.openLane(c, peer, word) }) })
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.outFlows[f] = struct{}{}

@@ -45,11 +45,16 @@ const trustHeader = "Ztm-Trust" // the version of the trust list the answering s
 
 // serveCarrier seals a carrier as the server and serves what comes. It returns when the handshake is done.
 func (m *mesh) serveCarrier(carrier net.Conn) {
-	conn, peer, err := seal.Server(m.life, carrier, m.verifier, m.certificate)
+	accepted, err := seal.Server(m.life, carrier, m.verifier, m.certificate)
 	if err != nil {
 		m.log.Info("a peer's session was refused", "err", err)
 		return
 	}
+	if accepted.Lane != nil {
+		m.serveLane(accepted)
+		return
+	}
+	conn, peer := accepted.Session, accepted.Peer
 	in := &inbound{conn: conn, peer: peer}
 	if err := m.addInbound(in); err != nil {
 		m.log.Warn("a peer's session was refused", "peer", peer.ID, "user", peer.User, "err", err)
@@ -142,11 +147,13 @@ type flow struct {
 	path   string
 	w      http.ResponseWriter
 	r      *http.Request
+	word   string // the peer's name for it, see lane.go
 	cancel context.CancelFunc
 
-	once sync.Once
-	conn *capsule.Conn // nil until accepted; guarded by m.mu
-	cut  bool          // guarded by m.mu
+	once  sync.Once
+	conn  *capsule.Conn // nil until accepted; guarded by m.mu
+	laned bool          // a lane came already; guarded by m.mu
+	cut   bool          // guarded by m.mu
 }
 
 var _ apps.Flow = (*flow)(nil)
@@ -160,7 +167,8 @@ func (m *mesh) serveFlow(w http.ResponseWriter, r *http.Request, peer identity.S
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	f := &flow{m: m, peer: apps.Peer{ID: peer.ID, User: peer.User}, app: name, path: path, w: w, r: r, cancel: cancel}
+	f := &flow{m: m, peer: apps.Peer{ID: peer.ID, User: peer.User}, app: name, path: path, w: w, r: r,
+		word: r.Header.Get(flowHeader), cancel: cancel}
 	m.mu.Lock()
 	m.flows[f] = struct{}{}
 	m.mu.Unlock()

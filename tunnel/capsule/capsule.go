@@ -28,6 +28,7 @@ const (
 	typeDatagram  = 0x00
 	typeData      = 0x2028d7f0 // "DATA-08", provisional
 	typeFinalData = 0x2028d7f1 // "FINAL_DATA-08", provisional
+	typeMoved     = 0x3a746d01 // ours: this direction goes on in the flow's lane
 )
 
 const (
@@ -91,6 +92,9 @@ type decoder struct {
 	err     error // sticky
 }
 
+// errMoved is how the decoder ends where the flow goes on in its lane.
+var errMoved = errors.New("the flow has moved")
+
 var errTooLong = errors.New("capsule is over the limit")
 
 // next moves to the next capsule that carries data and returns nil, io.EOF after FINAL_DATA, or an error.
@@ -123,6 +127,11 @@ func (d *decoder) header() error {
 		}
 		d.left, d.final = length, kind == typeFinalData
 		return nil
+	case typeMoved:
+		if length != 0 {
+			return fmt.Errorf("%w: MOVED with %d bytes", errTooLong, length)
+		}
+		return errMoved
 	}
 	if length > maxSkipped {
 		return fmt.Errorf("%w: %d bytes of unknown type %#x", errTooLong, length, kind)

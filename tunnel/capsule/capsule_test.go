@@ -251,6 +251,90 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
+// tcpLane is a lane without TLS.
+type tcpLane struct{ *net.TCPConn }
+
+func (l tcpLane) Reset() error {
+	l.SetLinger(0)
+	return l.Close()
+}
+
+func lanes(t testing.TB) (near, far tcpLane) {
+	n, f := tcpPair(t)
+	return tcpLane{n.(*net.TCPConn)}, tcpLane{f.(*net.TCPConn)}
+}
+
+func TestBytesKeepTheirOrderWhenAFlowMoves(t *testing.T) {
+	data := make([]byte, 24<<20)
+	rand.NewChaCha8([32]byte{2}).Read(data)
+	want := sha256.Sum256(data)
+	near, far := lanes(t)
+	moved := make(chan struct{})
+	cc := serve(t, false, func(c *Conn) {
+		go func() { <-moved; c.Move(far) }()
+		h := sha256.New()
+		if _, err := c.WriteTo(h); err != nil { // the entrance's end came by the lane
+			t.Errorf("exit reads: %v", err)
+		}
+		if !bytes.Equal(h.Sum(nil), want[:]) {
+			t.Error("the exit got other bytes")
+		}
+		if _, err := c.ReadFrom(bytes.NewReader(data)); err != nil {
+			t.Errorf("exit writes: %v", err)
+		}
+		c.CloseWrite()
+	})
+	c := open(t, cc, false)
+	c.OnBulk(func() { close(moved); c.Move(near) })
+	if _, err := c.ReadFrom(bytes.NewReader(data)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, struct{ io.Reader }{c}); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(h.Sum(nil), want[:]) {
+		t.Error("the entrance got other bytes")
+	}
+	if !c.Moved() {
+		t.Error("the flow did not move")
+	}
+	c.Close()
+}
+
+func TestAResetReachesTheOtherSideOfALane(t *testing.T) {
+	near, far := lanes(t)
+	got := make(chan error, 1)
+	cc := serve(t, false, func(c *Conn) {
+		c.Move(far)
+		_, err := io.Copy(io.Discard, c)
+		got <- err
+	})
+	c := open(t, cc, false)
+	c.Move(near)
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	c.Reset()
+	if err := <-got; err == nil {
+		t.Error("the exit read a clean end")
+	}
+}
+
+func TestALaneThatComesTooLateIsReset(t *testing.T) {
+	near, far := lanes(t)
+	cc := serve(t, false, func(c *Conn) { io.Copy(io.Discard, c) })
+	c := open(t, cc, false)
+	c.Close()
+	c.Move(near)
+	if _, err := far.Read(make([]byte, 1)); err == nil || err == io.EOF {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestDatagramsKeepTheirBounds(t *testing.T) {
 	cc := serve(t, true, func(c *Conn) {
 		buf := make([]byte, maxDatagram)

@@ -26,6 +26,17 @@ type Conn struct {
 	sent     atomic.Int64
 	received atomic.Int64
 	ended    func() // static after OnEnd
+
+	// The lane, see lane.go.
+	onBulk    func() // static after OnBulk
+	asked     atomic.Bool
+	hasLane   atomic.Bool
+	laneReady chan struct{} // closed when lane is set or never will be
+	reading   Lane          // owned by the reading goroutine; nil before it switched
+	writing   Lane          // guarded by wmu; nil before it switched
+	laneMu    sync.Mutex
+	lane      Lane // guarded by laneMu; static once set
+	over      bool // guarded by laneMu
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -42,8 +53,8 @@ func (d *decoder) clean() bool { return d.ended }
 type sink interface {
 	// write sends b, which has room for a header in its first dataHeader bytes if it is data.
 	write(b []byte) error
-	// pull sends what src gives until src ends, and adds what it sent to sent as it goes.
-	pull(src io.Reader, sent *atomic.Int64) (int64, error)
+	// pull sends what src gives until src ends, counting as it goes, or until stop says so: then the error is errMoved.
+	pull(src io.Reader, count func(int64), stop func() bool) (int64, error)
 	// finish sends last and ends the direction.
 	finish(last []byte) error
 }
@@ -61,29 +72,48 @@ func (c *Conn) Received() int64 { return c.received.Load() }
 func (c *Conn) OnEnd(f func()) { c.ended = f }
 
 // Read implements net.Conn.
-func (c *Conn) Read(p []byte) (int, error) {
-	n, err := c.in.Read(p)
-	c.received.Add(int64(n))
+func (c *Conn) Read(p []byte) (n int, err error) {
+	if c.reading == nil {
+		if n, err = c.in.Read(p); err == errMoved {
+			err = c.readLane()
+			if err == nil {
+				return c.Read(p)
+			}
+		}
+	} else {
+		n, err = c.reading.Read(p)
+	}
+	c.account(0, int64(n))
 	return n, err
 }
 
 // WriteTo implements io.WriterTo: for byte streams alone.
-func (c *Conn) WriteTo(w io.Writer) (int64, error) {
+func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
 	d, ok := c.in.(*decoder)
 	if !ok {
 		return io.Copy(w, struct{ io.Reader }{c})
 	}
-	return d.WriteTo(countWriter{w, &c.received})
+	if c.reading == nil {
+		total, err = d.WriteTo(countWriter{w, c})
+		if err != errMoved {
+			return total, err
+		}
+		if err := c.readLane(); err != nil {
+			return total, err
+		}
+	}
+	n, err := c.drainLane(w)
+	return total + n, err
 }
 
 type countWriter struct {
 	io.Writer
-	n *atomic.Int64
+	c *Conn
 }
 
 func (w countWriter) Write(p []byte) (int, error) {
 	n, err := w.Writer.Write(p)
-	w.n.Add(int64(n))
+	w.c.account(0, int64(n))
 	return n, err
 }
 
@@ -104,6 +134,15 @@ func (c *Conn) Write(p []byte) (total int, err error) {
 		c.sent.Add(int64(len(p)))
 		return len(p), nil
 	}
+	moved, err := c.writeLaneLocked()
+	if err != nil {
+		return 0, err
+	}
+	if moved {
+		n, err := c.writing.Write(p)
+		c.account(int64(n), 0)
+		return n, err
+	}
 	buf := buffers.Get().(*[chunk]byte)
 	defer buffers.Put(buf)
 	for len(p) > 0 {
@@ -112,7 +151,7 @@ func (c *Conn) Write(p []byte) (total int, err error) {
 		if err := c.out.write(buf[:dataHeader+n]); err != nil {
 			return total, err
 		}
-		c.sent.Add(int64(n))
+		c.account(int64(n), 0)
 		total += n
 		p = p[n:]
 	}
@@ -129,7 +168,22 @@ func (c *Conn) ReadFrom(src io.Reader) (int64, error) {
 	if c.finished {
 		return 0, errWriteAfterClose
 	}
-	return c.out.pull(src, &c.sent)
+	moved, err := c.writeLaneLocked()
+	if err != nil {
+		return 0, err
+	}
+	var total int64
+	if !moved {
+		total, err = c.out.pull(src, func(n int64) { c.account(n, 0) }, c.hasLane.Load)
+		if err != errMoved {
+			return total, err
+		}
+		if _, err := c.writeLaneLocked(); err != nil {
+			return total, err
+		}
+	}
+	n, err := c.pullLaneLocked(src)
+	return total + n, err
 }
 
 // CloseWrite ends the writing direction: the peer reads to the end, then io.EOF.
@@ -140,6 +194,9 @@ func (c *Conn) CloseWrite() error {
 		return nil
 	}
 	c.finished = true
+	if c.writing != nil {
+		return c.writing.CloseWrite()
+	}
 	var last [dataHeader]byte
 	putDataHeader(last[:], typeFinalData, 0)
 	return c.out.finish(last[:])
@@ -183,6 +240,7 @@ func (c *Conn) Reset() error {
 }
 
 func (c *Conn) finish(reset bool) {
+	c.endLane(reset)
 	c.end(reset)
 	if c.ended != nil {
 		c.ended()
@@ -201,7 +259,7 @@ func (flowAddr) Network() string { return "ztm" }
 func (flowAddr) String() string  { return "flow" }
 
 func newConn(in io.Reader, out sink, datagram bool) *Conn {
-	c := &Conn{out: out, datagram: datagram}
+	c := &Conn{out: out, datagram: datagram, laneReady: make(chan struct{})}
 	if datagram {
 		c.in = &datagrams{decoder{r: in}}
 	} else {

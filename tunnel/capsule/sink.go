@@ -4,7 +4,6 @@ import (
 	"io"
 	"net/http"
 	"sync"
-	"sync/atomic"
 )
 
 // response is the sink at the exit.
@@ -29,10 +28,10 @@ func (s *response) write(b []byte) error {
 
 func (s *response) finish(last []byte) error { return s.write(last) }
 
-func (s *response) pull(src io.Reader, sent *atomic.Int64) (total int64, err error) {
+func (s *response) pull(src io.Reader, count func(int64), stop func() bool) (total int64, err error) {
 	buf := buffers.Get().(*[chunk]byte)
 	defer buffers.Put(buf)
-	for {
+	for !stop() {
 		n, rerr := src.Read(buf[dataHeader:])
 		if n > 0 {
 			putDataHeader(buf[:], typeData, n)
@@ -40,7 +39,7 @@ func (s *response) pull(src io.Reader, sent *atomic.Int64) (total int64, err err
 				return total, err
 			}
 			total += int64(n)
-			sent.Add(int64(n))
+			count(int64(n))
 		}
 		if rerr == io.EOF {
 			return total, nil
@@ -49,6 +48,7 @@ func (s *response) pull(src io.Reader, sent *atomic.Int64) (total int64, err err
 			return total, rerr
 		}
 	}
+	return total, errMoved
 }
 
 // puller is the sink at the entrance: a request body. net/http's goroutine reads it; a writer hands over either a slice
@@ -64,7 +64,8 @@ type puller struct {
 type job struct {
 	b     []byte    // what is left of a slice
 	src   io.Reader // or a source
-	sent  *atomic.Int64
+	count func(int64)
+	stop  func() bool
 	total int64
 	last  bool // the body ends after it
 	done  bool
@@ -79,43 +80,66 @@ func newPuller() *puller {
 
 // Read gives net/http the next frame.
 func (p *puller) Read(b []byte) (int, error) {
+	for {
+		j, err := p.next()
+		if err != nil {
+			return 0, err
+		}
+		if j.src == nil {
+			return p.readSlice(j, b), nil
+		}
+		if n, err := p.readSource(j, b); n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// next waits for something to send.
+func (p *puller) next() (*job, error) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	for p.job == nil && !p.eof && p.closed == nil {
 		p.cond.Wait()
 	}
-	j := p.job
-	switch {
-	case p.closed != nil:
-		p.mu.Unlock()
-		return 0, p.closed
-	case j == nil:
-		p.mu.Unlock()
-		return 0, io.EOF
-	case j.src == nil:
-		defer p.mu.Unlock()
-		n := copy(b, j.b)
-		if j.b = j.b[n:]; len(j.b) == 0 {
-			p.eof = j.last
-			p.finishLocked(j, nil)
-		}
-		return n, nil
+	if p.closed != nil {
+		return nil, p.closed
 	}
-	p.mu.Unlock()
-	return p.readSource(j, b)
+	if p.job == nil {
+		return nil, io.EOF
+	}
+	return p.job, nil
+}
+
+func (p *puller) readSlice(j *job, b []byte) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := copy(b, j.b)
+	if j.b = j.b[n:]; len(j.b) == 0 {
+		p.eof = j.last
+		p.finishLocked(j, nil)
+	}
+	return n
 }
 
 // readSource reads the job's source into b behind the header's place. It holds no lock meanwhile: Close must get through.
-func (p *puller) readSource(j *job, b []byte) (int, error) {
-	if len(b) <= dataHeader { // net/http's buffers are far larger; a first DATA frame of our own then
+// Without a byte and an error the job is over, and there may be another.
+func (p *puller) readSource(j *job, b []byte) (n int, err error) {
+	if len(b) <= dataHeader { // net/http's buffers are far larger
 		return 0, io.ErrShortBuffer
 	}
-	n, err := j.src.Read(b[dataHeader:])
+	if j.stop() {
+		err = errMoved
+	} else {
+		n, err = j.src.Read(b[dataHeader:])
+	}
+	if n > 0 {
+		putDataHeader(b, typeData, n)
+		j.count(int64(n))
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if n > 0 {
-		putDataHeader(b, typeData, n)
 		j.total += int64(n)
-		j.sent.Add(int64(n))
 		n += dataHeader
 	}
 	if err == io.EOF {
@@ -175,8 +199,8 @@ func (p *puller) write(b []byte) error { return p.run(&job{b: b}) }
 
 func (p *puller) finish(last []byte) error { return p.run(&job{b: last, last: true}) }
 
-func (p *puller) pull(src io.Reader, sent *atomic.Int64) (int64, error) {
-	j := &job{src: src, sent: sent}
+func (p *puller) pull(src io.Reader, count func(int64), stop func() bool) (int64, error) {
+	j := &job{src: src, count: count, stop: stop}
 	err := p.run(j)
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -3,39 +3,100 @@ package seal
 import (
 	"bufio"
 	"crypto/tls"
+	"encoding/binary"
 	"net"
 	"sync"
 	"time"
 )
 
-// readAhead is how many bytes one system call reads at most: four TLS records.
-const readAhead = 64 << 10
+// How many bytes one system call reads at most: four TLS records in a session of many flows, eight in a lane.
+const (
+	readAhead     = 64 << 10
+	laneReadAhead = 128 << 10
+)
 
 // batch lies between TLS and the carrier. crypto/tls makes one write of each record and one read of each record or two;
 // batch gathers the records of one Write above into one system call and reads ahead as much as there is.
+//
+// It hands TLS one record at a time, so that what is read ahead stays in here, where another says whether a whole record has come.
 type batch struct {
 	net.Conn
-	in *bufio.Reader // owned by the reading goroutine
+	in   *bufio.Reader // owned by the reading goroutine
+	left int           // bytes of the record being read; 0 before its header; owned by the reading goroutine
 
 	mu     sync.Mutex
-	out    []byte // guarded by mu: records that wait for flush
-	gather bool   // guarded by mu: a Write above is in progress
+	out    *[gathered]byte // guarded by mu: records that wait for flush; nil while there are none
+	n      int             // bytes of out; guarded by mu
+	gather bool            // guarded by mu: a Write above is in progress
 }
 
-func newBatch(carrier net.Conn) *batch {
-	return &batch{Conn: carrier, in: bufio.NewReaderSize(carrier, readAhead)}
+func newBatch(carrier net.Conn, ahead int) *batch {
+	return &batch{Conn: carrier, in: bufio.NewReaderSize(carrier, ahead)}
 }
 
-func (b *batch) Read(p []byte) (int, error) { return b.in.Read(p) }
+// recordHeader is the size of a TLS record's header in bytes; its last two are the length of the rest (RFC 8446 section 5.1).
+const recordHeader = 5
+
+func (b *batch) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		head, err := b.in.Peek(recordHeader)
+		if err != nil {
+			return 0, err
+		}
+		b.left = recordHeader + int(binary.BigEndian.Uint16(head[3:]))
+	}
+	n, err := b.in.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
+// another reports whether the next record is here as a whole, so that reading it does not wait.
+func (b *batch) another() bool {
+	have := b.in.Buffered()
+	if b.left > 0 {
+		return have >= b.left
+	}
+	if have < recordHeader {
+		return false
+	}
+	head, err := b.in.Peek(recordHeader)
+	return err == nil && have >= recordHeader+int(binary.BigEndian.Uint16(head[3:]))
+}
+
+// outs are what a Write above is gathered in: the eight records that a lane writes at once, each of which TLS makes up to 256
+// bytes longer. A session holds one only while it writes.
+var outs = sync.Pool{New: func() any { return new([gathered]byte) }}
+
+const gathered = 8 * (16384 + 256)
 
 func (b *batch) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.gather {
-		b.out = append(b.out, p...)
-		return len(p), nil
+	if !b.gather {
+		return b.Conn.Write(p)
 	}
-	return b.Conn.Write(p)
+	if b.out == nil {
+		b.out = outs.Get().(*[gathered]byte)
+	}
+	if b.n+len(p) > len(b.out) {
+		if err := b.sendLocked(); err != nil {
+			return 0, err
+		}
+	}
+	if len(p) > len(b.out) {
+		return b.Conn.Write(p)
+	}
+	b.n += copy(b.out[b.n:], p)
+	return len(p), nil
+}
+
+func (b *batch) sendLocked() error {
+	if b.n == 0 {
+		return nil
+	}
+	_, err := b.Conn.Write(b.out[:b.n])
+	b.n = 0
+	return err
 }
 
 func (b *batch) begin() {
@@ -44,18 +105,13 @@ func (b *batch) begin() {
 	b.gather = true
 }
 
-// keep is the largest buffer that is kept between writes, in bytes: one frame of two records.
-const keep = 40 << 10
-
 func (b *batch) flush() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.gather = false
-	if len(b.out) == 0 {
-		return nil
-	}
-	_, err := b.Conn.Write(b.out)
-	if b.out = b.out[:0]; cap(b.out) > keep {
+	err := b.sendLocked()
+	if b.out != nil {
+		outs.Put(b.out)
 		b.out = nil
 	}
 	return err

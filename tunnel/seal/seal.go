@@ -4,6 +4,7 @@
 //	A                                                        B
 //	Client: TLS client, checks that B's key is the ID wanted  Server: TLS server, learns A's user and ID from A's leaf
 //	Session: one HTTP/2 request = one flow                    h2.Server with the agent's handler
+//	Lane: the same for one flow that moves much, without HTTP/2
 //	   └── batch: many TLS records in one system call ──────────┘
 //	        └── carrier (tunnel.Carry, a stream, a pipe)
 package seal
@@ -22,14 +23,14 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// Proto is the ALPN protocol inside a carrier.
-const Proto = "h2"
+// ALPN protocols inside a carrier.
+const (
+	Proto     = "h2"         // a session of many flows
+	LaneProto = "ztm-lane/1" // the lane of one flow that moves much
+)
 
 // handshakeTimeout bounds the handshake; the peer may be a slow device on a slow line.
 const handshakeTimeout = 15 * time.Second
-
-// BulkBytes is how much a flow has moved, in bytes, when it counts as bulk and wants a session for itself.
-const BulkBytes = 1 << 20
 
 // Session is A's end. It is safe for concurrent use.
 type Session struct {
@@ -48,56 +49,78 @@ type Session struct {
 
 // Client seals carrier as A towards the endpoint want. It owns the carrier from now on, also when it fails.
 func Client(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tls.Certificate, want identity.ID) (*Session, error) {
-	config := v.ClientConfig(cert, identity.RoleMember, want, Proto)
-	config.DynamicRecordSizingDisabled = true // what flows here is measured in megabytes or in round trips, not in first records
-	b := newBatch(carrier)
-	c := tls.Client(b, config)
-	if err := handshake(ctx, c, carrier); err != nil {
-		return nil, err
-	}
-	peer, err := v.Subject(c.ConnectionState(), identity.RoleMember)
+	c, peer, err := client(ctx, carrier, v, cert, want, Proto, readAhead)
 	if err != nil {
-		carrier.Close()
 		return nil, err
 	}
 	s := &Session{Peer: peer, done: make(chan struct{}), flows: map[*capsule.Conn]struct{}{}, lastUsed: time.Now()}
-	s.conn = &sealed{Conn: c, batch: b, hook: s.gone}
+	c.hook = s.gone
+	s.conn = c
 	if s.cc, err = h2.Client(ctx, s.conn, h2.Sealed()); err != nil {
 		return nil, fmt.Errorf("sealed session: %w", err)
 	}
 	return s, nil
 }
 
-// Server seals carrier as B and returns the connection to serve HTTP/2 on, and who is at the other end. It owns the
-// carrier from now on, also when it fails.
-func Server(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert func() tls.Certificate) (net.Conn, identity.Subject, error) {
-	config := v.ServerConfig(cert, Proto)
-	config.DynamicRecordSizingDisabled = true
-	b := newBatch(carrier)
-	c := tls.Server(b, config)
-	if err := handshake(ctx, c, carrier); err != nil {
-		return nil, identity.Subject{}, err
-	}
-	peer, err := v.Subject(c.ConnectionState(), identity.RoleMember)
+// ClientLane seals carrier as A for one flow. It owns the carrier from now on, also when it fails.
+func ClientLane(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tls.Certificate, want identity.ID) (*Lane, error) {
+	c, _, err := client(ctx, carrier, v, cert, want, LaneProto, laneReadAhead)
 	if err != nil {
-		carrier.Close()
-		return nil, identity.Subject{}, err
+		return nil, err
+	}
+	return &Lane{c}, nil
+}
+
+func client(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tls.Certificate, want identity.ID, proto string, ahead int) (*sealed, identity.Subject, error) {
+	config := v.ClientConfig(cert, identity.RoleMember, want, proto)
+	config.DynamicRecordSizingDisabled = true // what flows here is measured in megabytes or in round trips, not in first records
+	b := newBatch(carrier, ahead)
+	c := tls.Client(b, config)
+	peer, err := handshake(ctx, c, carrier, v)
+	if err != nil {
+		return nil, peer, err
 	}
 	return &sealed{Conn: c, batch: b, hook: func() {}}, peer, nil
 }
 
-func handshake(ctx context.Context, c *tls.Conn, carrier net.Conn) error {
+// Accepted is a carrier that B has sealed: exactly one of Session and Lane is set.
+type Accepted struct {
+	Peer    identity.Subject
+	Session net.Conn // to serve HTTP/2 on
+	Lane    *Lane    // of one flow; it begins with a header block
+}
+
+// Server seals carrier as B. It owns the carrier from now on, also when it fails.
+func Server(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert func() tls.Certificate) (Accepted, error) {
+	config := v.ServerConfig(cert, Proto, LaneProto)
+	config.DynamicRecordSizingDisabled = true
+	b := newBatch(carrier, readAhead)
+	c := tls.Server(b, config)
+	peer, err := handshake(ctx, c, carrier, v)
+	if err != nil {
+		return Accepted{}, err
+	}
+	s := &sealed{Conn: c, batch: b, hook: func() {}}
+	if c.ConnectionState().NegotiatedProtocol == LaneProto {
+		return Accepted{Peer: peer, Lane: &Lane{s}}, nil
+	}
+	return Accepted{Peer: peer, Session: s}, nil
+}
+
+// handshake returns who the peer is. It closes the carrier when it fails.
+func handshake(ctx context.Context, c *tls.Conn, carrier net.Conn, v *identity.Verifier) (identity.Subject, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	if err := c.HandshakeContext(ctx); err != nil {
+	err := c.HandshakeContext(ctx)
+	if err != nil {
 		carrier.Close()
-		return fmt.Errorf("sealed handshake: %w", err)
+		return identity.Subject{}, fmt.Errorf("sealed handshake: %w", err)
 	}
-	if got := c.ConnectionState().NegotiatedProtocol; got != Proto {
+	peer, err := v.Subject(c.ConnectionState(), identity.RoleMember)
+	if err != nil {
 		carrier.Close()
-		return fmt.Errorf("sealed handshake: the peer speaks %q", got)
 	}
-	return nil
+	return peer, err
 }
 
 func (s *Session) gone() { s.once.Do(func() { close(s.done) }) }
@@ -144,12 +167,12 @@ func (s *Session) RoundTrip(req *http.Request) (*http.Response, error) {
 	return s.cc.RoundTrip(req)
 }
 
-// Load reports the flows that are open or opening, and whether one of them is bulk.
+// Load reports the flows that are open or opening, and whether one of them moves much here: it has no lane, or none yet.
 func (s *Session) Load() (flows int, bulk bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.flows {
-		if c.Sent()+c.Received() > BulkBytes {
+		if !c.Moved() && c.Sent()+c.Received() > capsule.BulkBytes {
 			bulk = true
 			break
 		}

@@ -98,11 +98,11 @@ func connect(t testing.TB, a, b member, want identity.ID, handler http.HandlerFu
 	}
 	done := make(chan accepted, 1)
 	go func() {
-		conn, peer, err := Server(context.Background(), far, b.v, func() tls.Certificate { return b.cert })
+		acc, err := Server(context.Background(), far, b.v, func() tls.Certificate { return b.cert })
 		if err == nil {
-			server.Serve(&h2.Tagged{Conn: conn, Tag: peer})
+			server.Serve(&h2.Tagged{Conn: acc.Session, Tag: acc.Peer})
 		}
-		done <- accepted{peer, err}
+		done <- accepted{acc.Peer, err}
 	}()
 	s, err := Client(t.Context(), carrier, a.v, a.cert, want)
 	acc := <-done
@@ -208,12 +208,12 @@ func TestAFlowThatMovedMuchMakesItsSessionBulkWhileItLasts(t *testing.T) {
 	if flows, bulk := s.Load(); flows != 1 || bulk {
 		t.Errorf("fresh flow: %d flows, bulk %v", flows, bulk)
 	}
-	go func() { c.Write(make([]byte, BulkBytes)); c.CloseWrite() }()
+	go func() { c.Write(make([]byte, capsule.BulkBytes)); c.CloseWrite() }()
 	if _, err := io.Copy(io.Discard, c); err != nil {
 		t.Fatal(err)
 	}
 	if flows, bulk := s.Load(); flows != 1 || !bulk {
-		t.Errorf("after %d bytes each way: %d flows, bulk %v", BulkBytes, flows, bulk)
+		t.Errorf("after %d bytes each way: %d flows, bulk %v", capsule.BulkBytes, flows, bulk)
 	}
 	c.Close()
 	if flows, bulk := s.Load(); flows != 0 || bulk {

@@ -198,7 +198,8 @@ func Connections(ctx context.Context, address string, workers int, length time.D
 	err := parallel(workers, func() error {
 		for ctx.Err() == nil {
 			if err := one(ctx, address); err != nil {
-				if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) { // the dialler may know of the end first
+				var late net.Error
+				if ctx.Err() != nil || errors.As(err, &late) && late.Timeout() { // the dialler may know of the end first
 					return nil
 				}
 				return err

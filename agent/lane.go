@@ -1,0 +1,108 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"ztm/tunnel"
+	"ztm/tunnel/capsule"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
+)
+
+// A flow that moves much gets a carrier of its own, see package capsule. The entrance asks for it:
+//
+//  1. the request that opened the flow named it: header Ztm-Flow, a random word
+//  2. carrier, seal with ALPN ztm-lane/1, header block: flow WORD
+//  3. the exit looks the word up among the flows of that peer, answers :status 200, and moves; so does the entrance
+//
+// Where any of it fails, the flow stays where it is.
+const (
+	flowHeader   = "Ztm-Flow"
+	fieldFlow    = "flow"
+	lanePatience = 10 * time.Second
+)
+
+// openLane moves a flow that this agent opened.
+func (m *mesh) openLane(c *capsule.Conn, peer identity.ID, word string) {
+	ctx, cancel := context.WithTimeout(m.life, dialTimeout)
+	defer cancel()
+	lane, err := m.dialLane(ctx, peer)
+	if err == nil {
+		if err = askLane(lane, word); err == nil {
+			c.Move(lane)
+			m.log.Debug("a flow moved to a lane", "peer", peer)
+			return
+		}
+		lane.Reset()
+	}
+	m.log.Debug("a flow keeps its session", "peer", peer, "err", err)
+}
+
+func (m *mesh) dialLane(ctx context.Context, peer identity.ID) (*seal.Lane, error) {
+	s, hub, err := m.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	carrier, err := m.carry(ctx, s, hub, peer, "")
+	if err != nil {
+		return nil, err
+	}
+	return seal.ClientLane(ctx, carrier, m.verifier, m.certificate(), peer)
+}
+
+func askLane(lane *seal.Lane, word string) error {
+	lane.SetDeadline(time.Now().Add(lanePatience))
+	if err := tunnel.WriteHeader(lane, fieldFlow, word); err != nil {
+		return err
+	}
+	h, err := tunnel.ReadHeader(lane)
+	if err != nil {
+		return err
+	}
+	if err := h.Refusal(); err != nil {
+		return err
+	}
+	return lane.SetDeadline(time.Time{})
+}
+
+var errNoFlow = errors.New("the peer has no such flow")
+
+// serveLane takes the lane of a flow that a peer opened.
+func (m *mesh) serveLane(a seal.Accepted) {
+	lane := a.Lane
+	lane.SetDeadline(time.Now().Add(lanePatience))
+	h, err := tunnel.ReadHeader(lane)
+	if err == nil {
+		err = m.moveFlow(lane, a.Peer.ID, h[fieldFlow])
+	}
+	if err != nil {
+		m.log.Debug("a lane was refused", "peer", a.Peer.ID, "err", err)
+		lane.Reset()
+	}
+}
+
+func (m *mesh) moveFlow(lane *seal.Lane, peer identity.ID, word string) error {
+	m.mu.Lock()
+	var conn *capsule.Conn
+	for f := range m.flows {
+		if word != "" && f.word == word && f.peer.ID == peer && f.conn != nil && !f.laned {
+			conn, f.laned = f.conn, true
+			break
+		}
+	}
+	m.mu.Unlock()
+	if conn == nil {
+		return errNoFlow
+	}
+	// The answer comes first: what the flow writes next is the lane's own.
+	if err := tunnel.WriteHeader(lane, tunnel.FieldStatus, "200"); err != nil {
+		return err
+	}
+	if err := lane.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	conn.Move(lane)
+	return nil
+}

@@ -1,0 +1,131 @@
+package capsule
+
+import (
+	"io"
+	"net"
+	"sync"
+)
+
+// A flow that moves much leaves the HTTP/2 session it shares for a connection of its own, a lane: HTTP/2 costs a third of the
+// throughput, and a bulk flow in it delays its neighbours. Each direction moves by itself, at the sender's pleasure:
+//
+//	sender    DATA … DATA MOVED | the lane's bytes
+//	receiver  reads MOVED, and goes on reading in the lane
+//
+// MOVED is a capsule without value. The order of bytes is kept; nothing is sent twice. In the lane a direction ends with its
+// close_notify (RFC 8446 section 6.1), and a connection that breaks off without one was cut.
+type Lane interface {
+	net.Conn
+	CloseWrite() error
+	Reset() error // ends the connection at once, without a close_notify
+}
+
+// BulkBytes is how much a flow has moved, in bytes, when it asks for a lane.
+const BulkBytes = 1 << 20
+
+// laneBuffers are what one direction of a lane holds while bytes move: eight TLS records, so that one system call moves many.
+var laneBuffers = sync.Pool{New: func() any { return new([laneChunk]byte) }}
+
+const laneChunk = 128 << 10
+
+// OnBulk sets what is called, once and in a goroutine of its own, when the flow has moved BulkBytes. It is set before the first use.
+func (c *Conn) OnBulk(f func()) { c.onBulk = f }
+
+// Move gives the flow its lane, which it owns from now on. It is called at most once, at each end; flows of datagrams do not move.
+func (c *Conn) Move(l Lane) {
+	c.laneMu.Lock()
+	defer c.laneMu.Unlock()
+	if c.over || c.lane != nil {
+		l.Reset()
+		return
+	}
+	c.lane = l
+	c.hasLane.Store(true)
+	close(c.laneReady)
+}
+
+// Moved reports whether the flow has a lane.
+func (c *Conn) Moved() bool { return c.hasLane.Load() }
+
+// account adds to the counters and asks for a lane when it is time.
+func (c *Conn) account(sent, received int64) {
+	total := c.sent.Add(sent) + c.received.Add(received)
+	if total > BulkBytes && c.onBulk != nil && c.asked.CompareAndSwap(false, true) {
+		go c.onBulk() // the owner of the function waits for it
+	}
+}
+
+// endLane ends the lane if there is one, and refuses one that comes later.
+func (c *Conn) endLane(reset bool) {
+	c.laneMu.Lock()
+	defer c.laneMu.Unlock()
+	c.over = true
+	if c.lane == nil {
+		close(c.laneReady) // nobody waits for ever
+		return
+	}
+	if reset {
+		c.lane.Reset()
+		return
+	}
+	go linger(c.lane, func() { c.lane.Reset() })
+}
+
+// readLane switches the reading side; called by the reading goroutine when it has read MOVED.
+func (c *Conn) readLane() error {
+	<-c.laneReady
+	if !c.hasLane.Load() {
+		return net.ErrClosed
+	}
+	c.reading = c.lane
+	return nil
+}
+
+// writeLaneLocked switches the writing side if it is time to, and reports whether it is switched. c.wmu is held.
+func (c *Conn) writeLaneLocked() (bool, error) {
+	if c.writing != nil {
+		return true, nil
+	}
+	if !c.hasLane.Load() {
+		return false, nil
+	}
+	var moved [dataHeader]byte
+	putDataHeader(moved[:], typeMoved, 0)
+	if err := c.out.finish(moved[:]); err != nil {
+		return false, err
+	}
+	c.writing = c.lane
+	return true, nil
+}
+
+// pullLane sends what src gives. c.wmu is held.
+func (c *Conn) pullLaneLocked(src io.Reader) (total int64, err error) {
+	return c.copyLane(c.writing, src, func(n int64) { c.account(n, 0) })
+}
+
+// drainLane gives what the lane brings to w.
+func (c *Conn) drainLane(w io.Writer) (int64, error) {
+	return c.copyLane(w, c.reading, func(n int64) { c.account(0, n) })
+}
+
+func (c *Conn) copyLane(dst io.Writer, src io.Reader, count func(int64)) (total int64, err error) {
+	buf := laneBuffers.Get().(*[laneChunk]byte)
+	defer laneBuffers.Put(buf)
+	for {
+		n, rerr := src.Read(buf[:])
+		if n > 0 {
+			m, werr := dst.Write(buf[:n])
+			total += int64(m)
+			count(int64(m))
+			if werr != nil {
+				return total, werr
+			}
+		}
+		if rerr == io.EOF {
+			return total, nil
+		}
+		if rerr != nil {
+			return total, rerr
+		}
+	}
+}
