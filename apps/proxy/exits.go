@@ -46,7 +46,6 @@ type menu struct {
 	targets    []pattern
 	exclusions []pattern
 	search     []string
-	ndots      int
 }
 
 // candidate is an exit with a fresh answer, or with the reason why there is none.
@@ -221,8 +220,7 @@ func (e *exits) query(ctx context.Context, id identity.ID) (_ *menu, rtt time.Du
 // read turns an offer of a peer into what is compared with destinations. Patterns that make no sense here, perhaps of a
 // newer version, are left out.
 func (o offer) read() *menu {
-	m := &menu{targets: readable(o.Targets), exclusions: readable(o.Exclusions), ndots: min(max(o.Ndots, 0), maxNdots)}
-	m.search = searchList(o.Search)
+	m := &menu{targets: readable(o.Targets), exclusions: readable(o.Exclusions), search: searchList(o.Search)}
 	if len(m.targets) == 0 {
 		return nil
 	}

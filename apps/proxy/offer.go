@@ -10,14 +10,13 @@ import (
 //
 // The search domains are how a short name finds its exit. In a cluster, svc-a.svc means svc-a.svc.cluster.local
 // because the resolver there appends cluster.local. So the exit publishes the search domains of its resolver, and the
-// entrance sends it a name with few dots if the name with one of them appended is a target. The exit then resolves the
-// name as any program beside it would, and asks its policy about the full name that it found. An exit that is reached
-// by a search domain, and does not know the name after all, has no last word: the entrance goes on as without it.
+// entrance sends it a short name that is a target with one of them appended (see [menu.weighShort]). The exit then
+// resolves the name as any program beside it would, and asks its policy about the full name that it found. An exit that
+// does not know such a name after all has no last word: the entrance goes on as without it.
 type offer struct {
 	Targets    []string `json:"targets"`
 	Exclusions []string `json:"exclusions,omitempty"`
 	Search     []string `json:"search,omitempty"`
-	Ndots      int      `json:"ndots,omitempty"` // as in resolv.conf
 }
 
 // offerTo returns what the user may reach from here. A user who may reach nothing learns nothing.
@@ -28,14 +27,10 @@ func (e *exit) offerTo(user string) (offer, error) {
 		return offer{}, apps.Errorf(apps.Denied, "nothing here is for user %q", user)
 	}
 	o := offer{Targets: texts(targets), Exclusions: texts(p.exclusions)}
-	conf := readResolvConf(e.sys.ResolvConf)
-	for _, domain := range conf.search {
+	for _, domain := range readResolvConf(e.sys.ResolvConf).search {
 		if useful(domain, targets) {
 			o.Search = append(o.Search, domain)
 		}
-	}
-	if len(o.Search) > 0 {
-		o.Ndots = conf.ndots
 	}
 	return o, nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -27,29 +28,27 @@ const (
 	pacSuffix
 	pacIPv4
 	pacIPv6
+	pacPlain // a name without dots
 )
 
-// pacScript is what follows the declarations of proxy, rules, search and dots. IPv6 networks are not computed: all
+// pacScript is what follows the declarations of proxy and rules. IPv6 networks are not computed: all
 // IPv6 literals go through here if any network does, and the proxy decides.
 const pacScript = `
 function ipv4(host) {
   var m = /^(\d+)\.(\d+)\.(\d+)\.(\d+)$/.exec(host);
   return m ? ((+m[1] * 256 + +m[2]) * 256 + +m[3]) * 256 + +m[4] : -1;
 }
-function matches(rule, names, port) {
+function matches(rule, host, port) {
   if (port < rule[3] || port > rule[4]) return false;
-  for (var i = 0; i < names.length; i++) {
-    var name = names[i];
-    switch (rule[0]) {
-    case 0: return true;
-    case 1: if (name === rule[1]) return true; break;
-    case 2: if (name.length > rule[1].length && name.slice(-rule[1].length) === rule[1]) return true; break;
-    case 3:
-      var size = Math.pow(2, 32 - rule[2]), at = ipv4(name);
-      if (at >= 0 && Math.floor(at / size) === Math.floor(ipv4(rule[1]) / size)) return true;
-      break;
-    case 4: if (name.indexOf(":") >= 0) return true; break;
-    }
+  switch (rule[0]) {
+  case 0: return true;
+  case 1: return host === rule[1];
+  case 2: return host.length > rule[1].length && host.slice(-rule[1].length) === rule[1];
+  case 3:
+    var size = Math.pow(2, 32 - rule[2]), at = ipv4(host);
+    return at >= 0 && Math.floor(at / size) === Math.floor(ipv4(rule[1]) / size);
+  case 4: return host.indexOf(":") >= 0;
+  case 5: return host.indexOf(".") < 0 && host.indexOf(":") < 0;
   }
   return false;
 }
@@ -58,11 +57,8 @@ function FindProxyForURL(url, host) {
   var parts = /^([a-z]+):\/\/(?:[^\/@]*@)?(?:\[[^\]]*\]|[^\/:]*)(?::(\d+))?/i.exec(url) || [];
   var scheme = (parts[1] || "").toLowerCase();
   var port = +(parts[2] || (scheme === "https" || scheme === "wss" ? 443 : 80));
-  var names = [host];
-  if (host.indexOf(":") < 0 && ipv4(host) < 0 && host.split(".").length - 1 <= dots)
-    for (var i = 0; i < search.length; i++) names.push(host + "." + search[i]);
-  for (var j = 0; j < rules.length; j++)
-    if (matches(rules[j], names, port)) return rules[j][5] ? proxy : "DIRECT";
+  for (var i = 0; i < rules.length; i++)
+    if (matches(rules[i], host, port)) return rules[i][5] ? proxy : "DIRECT";
   return "DIRECT";
 }
 `
@@ -125,46 +121,61 @@ func (r *router) pac(ctx context.Context, proxy string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	type weighted struct {
-		pattern
-		through bool
-		route   bool
-	}
-	var list []weighted
+	var routes, literal, short, rest []pattern // in the order of route.go
+	direct := map[pattern]bool{}
 	for _, rt := range s.routes {
-		list = append(list, weighted{rt.pattern, rt.exit != "", true})
+		routes = append(routes, rt.pattern)
+		direct[rt.pattern] = rt.exit == ""
 	}
-	search, dots := []string{}, shortDots
 	for _, c := range all {
 		if c.menu == nil {
 			continue
 		}
+		short = append(short, c.menu.shortTargets()...)
 		for _, t := range c.menu.targets {
-			list = append(list, weighted{t, true, false})
-		}
-		search, dots = append(search, c.menu.search...), max(dots, c.menu.ndots-1)
-	}
-	slices.SortStableFunc(list, func(a, b weighted) int {
-		if a.route != b.route { // any route comes before every choice among exits
-			if a.route {
-				return -1
+			if t.catchAll() {
+				rest = append(rest, t)
+			} else {
+				literal = append(literal, t)
 			}
-			return 1
-		}
-		return cmp.Compare(b.weight(), a.weight())
-	})
-	rules := make([]pacRule, 0, len(list))
-	for _, l := range list {
-		if rule := pacRuleOf(l.pattern, l.through); l.through || rule[0] != pacIPv6 {
-			rules = append(rules, rule)
 		}
 	}
-	slices.Sort(search)
-	return writePAC("PROXY "+proxy, rules, slices.Compact(search), dots)
+	rules := []pacRule{}
+	for i, list := range [][]pattern{routes, literal, short, rest} {
+		slices.SortStableFunc(list, func(a, b pattern) int { return cmp.Compare(b.weight(), a.weight()) })
+		for _, p := range list {
+			rule := pacRuleOf(p, i > 0 || !direct[p])
+			if rule[5] == true || rule[0] != pacIPv6 {
+				rules = append(rules, rule)
+			}
+		}
+	}
+	return writePAC("PROXY "+proxy, rules)
+}
+
+// shortTargets returns the targets as they are written without a search domain: *.svc for *.svc.cluster.local and
+// cluster.local, and all names without dots for svc.cluster.local. Of other short names a browser knows too many that
+// are whole: github.com is one.
+func (m *menu) shortTargets() []pattern {
+	var out []pattern
+	for _, t := range m.targets {
+		for _, domain := range m.search {
+			short := pattern{lo: t.lo, hi: t.hi}
+			if name, ok := strings.CutSuffix(t.name, "."+domain); ok {
+				short.name = name
+			} else if suffix, ok := strings.CutSuffix(t.suffix, "."+domain); ok {
+				short.suffix = suffix // "" is a name without dots
+			} else {
+				continue
+			}
+			out = append(out, short)
+		}
+	}
+	return out
 }
 
 func pacRuleOf(p pattern, through bool) pacRule {
-	kind, text, bits := pacName, p.name, 0
+	kind, text, bits := pacPlain, "", 0
 	switch {
 	case p.any:
 		kind = pacAny
@@ -173,23 +184,22 @@ func pacRuleOf(p pattern, through bool) pacRule {
 	case p.prefix.IsValid() && p.prefix.Addr().Is4():
 		kind, text, bits = pacIPv4, p.prefix.Addr().String(), p.prefix.Bits()
 	case p.prefix.IsValid():
-		kind, text, bits = pacIPv6, p.prefix.Addr().String(), p.prefix.Bits()
+		kind = pacIPv6
+	case p.name != "":
+		kind, text = pacName, p.name
 	}
 	return pacRule{kind, text, bits, p.lo, p.hi, through}
 }
 
 // writePAC declares the data, as JSON, which is JavaScript, before the script.
-func writePAC(proxy string, rules []pacRule, search []string, dots int) ([]byte, error) {
-	var out []byte
-	for _, v := range []struct {
-		name  string
-		value any
-	}{{"proxy", proxy}, {"rules", rules}, {"search", search}, {"dots", dots}} {
-		b, err := json.Marshal(v.value)
-		if err != nil {
-			return nil, err
-		}
-		out = append(append(append(out, "var "+v.name+" = "...), b...), ";\n"...)
+func writePAC(proxy string, rules []pacRule) ([]byte, error) {
+	at, err := json.Marshal(proxy)
+	if err != nil {
+		return nil, err
 	}
-	return append(out, pacScript...), nil
+	list, err := json.Marshal(rules)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(nil, "var proxy = %s;\nvar rules = %s;\n%s", at, list, pacScript), nil
 }

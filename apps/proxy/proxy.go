@@ -27,10 +27,11 @@
 // # Short names
 //
 // In a cluster, svc-a.svc means svc-a.svc.cluster.local. An exit publishes those search domains of its resolv.conf
-// that lead to its targets, and an entrance sends it names of at most one dot (or fewer than the exit's ndots) that
-// are targets with such a domain appended. The exit resolves them in the order of resolv.conf(5), and decides on the
-// full name. A name that an exit serves as it is written goes there; a name that the exit then does not know goes on
-// to a catch-all exit ("*"), if there is one. A trailing dot makes a name full.
+// that lead to its targets, and an entrance sends it short names that are targets with such a domain appended: names
+// of at most one dot, and names that end as the target does before the domain (svc-a.ns.svc). The exit resolves them
+// in the order of resolv.conf(5), and decides on the full name. A name that some exit serves as it is written goes
+// there; a short name that the exit does not know after all goes on to a catch-all exit ("*"), if there is one. A
+// trailing dot makes a name full.
 //
 // # What it does not do
 //

@@ -252,18 +252,25 @@ func (m *menu) weigh(d dest, catchAll bool) int {
 	return w
 }
 
-// shortDots is how many dots a short name has at most where the exit's resolver has no wider idea of it: svc-a and
-// svc-a.svc are short, www.example.com is not.
-const shortDots = 1
-
-// weighShort is weigh for d with the exit's search domains appended.
+// weighShort is weigh for d with the exit's search domains appended. Names with more than one dot are short only if
+// they end as the target does before the domain: svc-a.ns.svc for *.svc.cluster.local and cluster.local. Otherwise
+// every name in the world would be short for something.
 func (m *menu) weighShort(d dest) int {
-	if d.name == "" || d.full || strings.Count(d.name, ".") > max(shortDots, m.ndots-1) {
+	if d.name == "" || d.full {
 		return -1
 	}
+	few := strings.Count(d.name, ".") <= 1
 	w := -1
 	for _, domain := range m.search {
-		w = max(w, m.weigh(d.within(domain), false))
+		within := d.within(domain)
+		if excludes(m.exclusions, within) {
+			continue
+		}
+		for _, t := range m.targets {
+			if !t.catchAll() && t.match(within) && (few || t.suffix != "."+domain && strings.HasSuffix(t.suffix+t.name, "."+domain)) {
+				w = max(w, t.weight())
+			}
+		}
 	}
 	return w
 }

@@ -169,22 +169,25 @@ func TestShortNames(t *testing.T) {
 		"svc-b.ns:8080":                "cluster 10.43.0.2:8080",
 		"svc-a.svc.:8080":              string(apps.NotFound),   // is full: there is no such target
 		"svc-c:8080":                   string(apps.DNS),        // would be a target, but is not there
-		"svc-c.cluster.local:8080":     string(apps.DNS),        // as svc-c.cluster.local.svc.cluster.local
+		"svc-c.cluster.local:8080":     string(apps.NotFound),   // is not below svc.cluster.local
 		"hidden.svc:8080":              string(apps.Prohibited), // whatever it is called
-		"a.b.c.d.e.f:80":               string(apps.NotFound),
+		"svc-b.ns.svc:8080":            "cluster 10.43.0.2:8080",
+		"www.example.com:80":           string(apps.NotFound), // the cluster is not even asked
+		"example.com:80":               string(apps.DNS),      // the cluster is asked, and does not know it
 	} {
 		if got := goes(t, in, hostport); got != want {
 			t.Errorf("%s goes to %q, want %q", hostport, got, want)
 		}
 	}
 	// With an exit to the world, names that the cluster does not know go on; names that it knows do not.
-	join(t, &n, "world", "alice", Options{Resolver: names("www.example.com", "svc-c", "svc-a.svc", "hidden.svc"), Dial: says(t, "world")}).change(t, Change{AddTargets: []string{"*"}})
+	join(t, &n, "world", "alice", Options{Resolver: names("www.example.com", "example.com", "svc-c", "svc-a.svc", "hidden.svc"), Dial: says(t, "world")}).change(t, Change{AddTargets: []string{"*"}})
 	for hostport, want := range map[string]string{
 		"svc-a.svc:8080":      "cluster 10.43.0.1:8080",
 		"svc-a.svc.:8080":     "world 10.1.1.1:8080",
 		"svc-c:8080":          "world 10.1.1.1:8080",
 		"hidden.svc:8080":     string(apps.Prohibited),
 		"www.example.com:443": "world 10.1.1.1:443",
+		"example.com:443":     "world 10.1.1.1:443",
 	} {
 		if got := goes(t, in, hostport); got != want {
 			t.Errorf("with an exit to the world, %s goes to %q, want %q", hostport, got, want)

@@ -187,9 +187,9 @@ func TestAnExitTellsAUserWhatHeMayReach(t *testing.T) {
 		user string
 		want offer
 	}{
-		{"alice", offer{[]string{"*.svc.cluster.local", "10.43.0.0/16", "secret.example.com"}, []string{"10.43.0.1"}, search, 5}},
-		{"bob", offer{[]string{"*.svc.cluster.local:443", "secret.example.com:443"}, []string{"10.43.0.1"}, search, 5}},
-		{"carol", offer{[]string{"*.svc.cluster.local", "10.43.7.0/24", "secret.example.com"}, []string{"10.43.0.1"}, search, 5}},
+		{"alice", offer{[]string{"*.svc.cluster.local", "10.43.0.0/16", "secret.example.com"}, []string{"10.43.0.1"}, search}},
+		{"bob", offer{[]string{"*.svc.cluster.local:443", "secret.example.com:443"}, []string{"10.43.0.1"}, search}},
+		{"carol", offer{[]string{"*.svc.cluster.local", "10.43.7.0/24", "secret.example.com"}, []string{"10.43.0.1"}, search}},
 	} {
 		got, err := e.offerTo(tt.user)
 		if err != nil {
