@@ -22,6 +22,7 @@ import (
 	"ztm/agent/api"
 	"ztm/agent/console"
 	"ztm/agent/console/mesh"
+	"ztm/agent/service"
 	"ztm/apps"
 	"ztm/apps/tunnel"
 	"ztm/hub"
@@ -44,12 +45,16 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	defer stop()
 	context.AfterFunc(ctx, stop) // the second signal kills
 
-	c := console.New(console.Config{
-		Stdin: stdin, Stdout: stdout, Stderr: stderr, Getenv: os.Getenv, Version: about(),
+	return service.Main(ctx, args, stderr, func(ctx context.Context, stderr io.Writer) int {
+		c := console.New(console.Config{
+			Stdin: stdin, Stdout: stdout, Stderr: stderr, Getenv: os.Getenv, Version: about(),
+		})
+		tunnels, get, describe := tunnel.Commands(c)
+		run := roles(c)
+		commands := append(mesh.Commands(c, get, describe), tunnels, run)
+		commands = append(commands, service.Commands(service.Host{Console: c, Getenv: os.Getenv, Data: c.DataDir, Roles: run.Subcommands})...)
+		return c.Run(ctx, words(args), commands)
 	})
-	tunnels, get, describe := tunnel.Commands(c)
-	commands := append(mesh.Commands(c, get, describe), tunnels, roles(c))
-	return c.Run(ctx, words(args), commands)
 }
 
 // words returns the command line without the program's name, which may stand for the first words.

@@ -1,0 +1,17 @@
+package service
+
+import (
+	"errors"
+
+	"golang.org/x/sys/windows"
+)
+
+// root reports whether this process may install services of the machine.
+func root() bool { return windows.GetCurrentProcessToken().IsElevated() }
+
+// asRoot is how a command is given once more, with the right to do it: in the window of an administrator.
+const asRoot = ""
+
+func give(string) (func(string) error, error) {
+	return nil, errors.New("choose the account of a service in the service manager of Windows")
+}

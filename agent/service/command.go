@@ -1,0 +1,284 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"ztm/apps"
+)
+
+// Host is what the commands need of their program.
+type Host struct {
+	Console apps.Console
+	Getenv  func(string) string
+	Data    func() string  // the data directory where --data is not given; known when a command runs
+	Roles   []*cli.Command // those of `ztm run`, whose options the services take
+}
+
+// Commands are `ztm start`, `ztm stop` and `ztm status`.
+func Commands(h Host) []*cli.Command {
+	start := &cli.Command{Name: "start", Usage: "make the hub or the agent a service: now and at every boot",
+		Description: "Takes the options of `ztm run`. --print shows what would be written and run, and changes nothing.\n\n" +
+			"Example:\n  ztm start hub --names hub.example.com:8888 --permit root.json\n  ztm start agent --data /etc/ztm\n  ztm start agent --user"}
+	stop := &cli.Command{Name: "stop", Usage: "stop the service of the hub or the agent: now and for the next boots",
+		Description: "With --uninstall it is also removed. The data stays.\n\nExample:\n  ztm stop agent\n  ztm stop hub --uninstall"}
+	status := &cli.Command{Name: "status", Usage: "show whether the hub or the agent runs as a service",
+		Description: "The exit status is 1 if it does not.\n\nExample:\n  ztm status agent"}
+	for _, role := range h.Roles {
+		start.Subcommands = append(start.Subcommands, h.start(role))
+		stop.Subcommands = append(stop.Subcommands, h.stop(role))
+		status.Subcommands = append(status.Subcommands, h.status(role))
+	}
+	return []*cli.Command{start, stop, status}
+}
+
+// common are the options of all three.
+func common() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "user", Usage: "a service of this user alone; needs no root"},
+		&cli.StringFlag{Name: "system", Usage: "service manager `NAME`: systemd, procd, openrc, sysv, launchd, rc.d, windows, termux", DefaultText: "the one of this machine"},
+	}
+}
+
+func (h Host) start(role *cli.Command) *cli.Command {
+	return &cli.Command{
+		Name: role.Name, Usage: "make the " + role.Name + " a service and start it",
+		Description: "Example:\n  ztm start " + role.Name + "\n  ztm start " + role.Name + " --print",
+		Flags: append(slices.Clone(role.Flags), append(common(),
+			&cli.StringFlag{Name: "run-as", Usage: "run it under this `ACCOUNT`, which must exist"},
+			&cli.BoolFlag{Name: "print", Usage: "show the files and the commands, and change nothing"})...),
+		Action: func(x *cli.Context) error {
+			sys, err := h.system(x)
+			if err != nil {
+				return err
+			}
+			s, err := h.spec(x, role)
+			if err != nil {
+				return err
+			}
+			permit := s.shutIn(sys, x.IsSet("data"))
+			if err := s.check(sys); err != nil {
+				return err
+			}
+			p := sys.Plan(s)
+			if x.Bool("print") {
+				return p.Print(h.Console.Stdout())
+			}
+			if err := h.allowed(x, sys, "start", role.Name); err != nil {
+				return err
+			}
+			return h.install(x.Context, s, p, permit)
+		},
+	}
+}
+
+func (h Host) stop(role *cli.Command) *cli.Command {
+	return &cli.Command{
+		Name: role.Name, Usage: "stop the service of the " + role.Name,
+		Description: "Example:\n  ztm stop " + role.Name,
+		Flags:       append(common(), &cli.BoolFlag{Name: "uninstall", Usage: "remove the service; the data stays"}),
+		Action: func(x *cli.Context) error {
+			sys, err := h.system(x)
+			if err != nil {
+				return err
+			}
+			if err := h.allowed(x, sys, "stop", role.Name); err != nil {
+				return err
+			}
+			s, err := h.spec(x, &cli.Command{Name: role.Name})
+			if err != nil {
+				return err
+			}
+			if p := sys.Plan(s); x.Bool("uninstall") {
+				return p.Uninstall(x.Context)
+			} else {
+				return p.Halt(x.Context)
+			}
+		},
+	}
+}
+
+func (h Host) status(role *cli.Command) *cli.Command {
+	return &cli.Command{
+		Name: role.Name, Usage: "show whether the " + role.Name + " runs as a service",
+		Description: "Example:\n  ztm status " + role.Name,
+		Flags:       common(),
+		Action: func(x *cli.Context) error {
+			sys, err := h.system(x)
+			if err != nil {
+				return err
+			}
+			s, err := h.spec(x, &cli.Command{Name: role.Name})
+			if err != nil {
+				return err
+			}
+			return h.show(x.Context, sys.Plan(s))
+		},
+	}
+}
+
+// State is what `ztm status` prints.
+type State struct {
+	Name   string `json:"name"`
+	System string `json:"system"`
+	State  string `json:"state"` // "running", "stopped", "not installed"
+	File   string `json:"file,omitempty"`
+	Log    string `json:"log"`
+}
+
+func (h Host) show(ctx context.Context, p Plan) error {
+	st := State{Name: p.Name, System: p.System, State: "stopped", Log: p.Hint}
+	if len(p.Files) > 0 {
+		st.File = p.Files[0].Path
+	}
+	switch {
+	case !p.Installed():
+		st.State = "not installed"
+	case p.Running(ctx):
+		st.State = "running"
+	}
+	err := h.Console.Print(st, &apps.Table{Rows: [][]string{
+		{"Service:", st.Name}, {"Manager:", st.System}, {"State:", st.State}, {"File:", st.File}, {"Log:", st.Log}}})
+	if err == nil && st.State != "running" {
+		return &apps.ExitError{Status: 1}
+	}
+	return err
+}
+
+// system is the service manager that is meant.
+func (h Host) system(x *cli.Context) (System, error) {
+	name := x.String("system")
+	if name == "" {
+		if name = detect(h.Getenv); name == "" {
+			return System{}, &apps.HintError{Err: errors.New("no service manager that this program knows runs here"),
+				Hint: "run it in the foreground: ztm run " + x.Command.Name}
+		}
+	}
+	sys, err := SystemNamed(name)
+	if err != nil {
+		return sys, &apps.UsageError{Err: err}
+	}
+	if x.Bool("user") && !sys.Own {
+		return sys, fmt.Errorf("%s has no services of users: leave out --user", sys.Name)
+	}
+	return sys, nil
+}
+
+// allowed refuses what would fail half way.
+func (h Host) allowed(x *cli.Context, sys System, verb, role string) error {
+	if x.Bool("user") || sys.Name == "termux" || root() {
+		return nil
+	}
+	hint := "use: " + asRoot + "ztm " + verb + " " + role + " ..."
+	if asRoot == "" {
+		hint = "run it in a window that was opened as administrator"
+	}
+	if sys.Own {
+		hint += ", or: ztm " + verb + " " + role + " --user ... for a service of your own"
+	}
+	return &apps.HintError{Err: errors.New("services of the machine are for root alone"), Hint: hint}
+}
+
+// spec is the service that the command line describes.
+func (h Host) spec(x *cli.Context, role *cli.Command) (Spec, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return Spec{}, err
+	}
+	s := Spec{Role: role.Name, Exe: exe, Own: x.Bool("user"), Account: x.String("run-as"), Home: h.Getenv("HOME"), Prefix: h.Getenv("PREFIX")}
+	if s.Data, err = filepath.Abs(h.Data()); err != nil {
+		return Spec{}, err
+	}
+	for _, f := range role.Flags {
+		name := f.Names()[0]
+		if name == "data" {
+			if d := x.String("data"); d != "" {
+				if s.Data, err = filepath.Abs(d); err != nil {
+					return Spec{}, err
+				}
+			}
+			s.Options = append(s.Options, "--data="+s.Data)
+			continue
+		}
+		if !x.IsSet(name) {
+			continue
+		}
+		for _, v := range values(x, name) {
+			if v, err = option(f, name, v); err != nil {
+				return Spec{}, err
+			}
+			if name == "permit" && role.Name == "hub" {
+				s.Writes = append(s.Writes, filepath.Dir(v))
+			}
+			s.Options = append(s.Options, "--"+name+"="+v)
+		}
+	}
+	return s, nil
+}
+
+func values(x *cli.Context, name string) []string {
+	if list := x.StringSlice(name); len(list) > 0 {
+		return list
+	}
+	return []string{fmt.Sprint(x.Value(name))}
+}
+
+// option returns the value as a service can use it, which runs in another directory, without a person at its input. A file that
+// everybody can read is no place for a password.
+func option(f cli.Flag, name, value string) (string, error) {
+	if u, err := url.Parse(value); err == nil && u.User != nil {
+		return "", &apps.HintError{Err: fmt.Errorf("--%s has a user and a password, which everybody could read in the file of the service", name),
+			Hint: "write HTTPS_PROXY=... into the file 'environment' in the data directory, mode 0600, and leave out --" + name}
+	}
+	d, ok := f.(cli.DocGenerationFlag)
+	if !ok || !strings.Contains(d.GetUsage(), "`FILE`") && !strings.Contains(d.GetUsage(), "`DIR`") {
+		return value, nil
+	}
+	if value == "-" {
+		return "", fmt.Errorf("--%s: a service has no standard input: name a file", name)
+	}
+	return filepath.Abs(value)
+}
+
+// check refuses what no service file can say.
+func (s Spec) check(sys System) error {
+	for _, w := range append(s.Command(), s.Data, s.Account) {
+		if strings.ContainsAny(w, "\n\r\x00") {
+			return fmt.Errorf("%q cannot be in the file of a service", w)
+		}
+	}
+	if s.Account != "" && (s.Own || sys.Name == "termux") {
+		return errors.New("a service of a user runs as that user: leave out --run-as")
+	}
+	return nil
+}
+
+// install does what the plan says, and waits for the permit if a new mesh is made.
+func (h Host) install(ctx context.Context, s Spec, p Plan, permit string) error {
+	var owner func(string) error
+	if s.Account != "" {
+		var err error
+		if owner, err = give(s.Account); err != nil {
+			return err
+		}
+	}
+	if err := p.Install(ctx, owner); err != nil {
+		return err
+	}
+	if permit != "" {
+		if err := fetchPermit(ctx, filepath.Join(s.Data, "root.json"), permit); err != nil {
+			return err
+		}
+		fmt.Fprintf(h.Console.Stderr(), "the root permit is in %s\n", permit)
+	}
+	fmt.Fprintf(h.Console.Stderr(), "%s runs, and will at every boot; its log: %s\n", p.Name, p.Hint)
+	return nil
+}

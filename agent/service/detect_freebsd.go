@@ -1,0 +1,3 @@
+package service
+
+func detect(func(string) string) string { return "rc.d" }

@@ -1,0 +1,106 @@
+package service
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// local is a plan whose service is a file.
+func local(dir string) Plan {
+	up := filepath.Join(dir, "up")
+	return Plan{
+		Name: "ztm-agent", Dirs: []string{filepath.Join(dir, "data")},
+		Files: []File{
+			{Path: filepath.Join(dir, "etc/unit"), Mode: 0o640, Text: "unit\n"},
+			{Path: filepath.Join(dir, "etc/config"), Mode: 0o600, Text: "default\n", Keep: true},
+		},
+		Start:  []Command{try("false"), run("touch", up)},
+		Stop:   []Command{run("rm", up)},
+		Status: run("test", "-e", up),
+		Remove: []Command{run("touch", filepath.Join(dir, "removed"))},
+	}
+}
+
+func TestAServiceIsInstalledTwiceAndRemoved(t *testing.T) {
+	dir := t.TempDir()
+	p := local(dir)
+	if p.Installed() || p.Running(t.Context()) {
+		t.Error("it is there before it was installed")
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(p.Files[1].Path, []byte("mine\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var given []string
+	for range 2 {
+		if err := p.Install(t.Context(), func(path string) error { given = append(given, path); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(given) != 2 || given[0] != p.Dirs[0] {
+		t.Errorf("the account was given %q", given)
+	}
+	if fi, err := os.Stat(p.Files[0].Path); err != nil || fi.Mode() != 0o640 {
+		t.Errorf("unit: %v, %v", fi.Mode(), err)
+	}
+	if !p.Installed() || !p.Running(t.Context()) {
+		t.Error("it does not run")
+	}
+	if err := p.Uninstall(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p.Installed() || p.Running(t.Context()) {
+		t.Error("it is still there")
+	}
+	if b, err := os.ReadFile(p.Files[1].Path); err != nil || string(b) != "mine\n" {
+		t.Errorf("the configuration that was there: %q, %v", b, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "removed")); err != nil {
+		t.Error("the last commands were not run")
+	}
+	if err := p.Uninstall(t.Context()); err == nil || !strings.Contains(err.Error(), "is not a service of this machine") {
+		t.Errorf("a second time: %v", err)
+	}
+}
+
+func TestAFailedCommandSaysWhatItSaid(t *testing.T) {
+	err := runAll(t.Context(), []Command{run("sh", "-c", "echo no way >&2; exit 3")})
+	if err == nil || !strings.Contains(err.Error(), "no way") {
+		t.Errorf("%v", err)
+	}
+	if err := runAll(t.Context(), []Command{run("a-program-that-nobody-has")}); err == nil || err.Error() != "a-program-that-nobody-has is not installed" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestThePermitIsFetchedOnceItIsThere(t *testing.T) {
+	dir := t.TempDir()
+	from, to := filepath.Join(dir, "root.json"), filepath.Join(dir, "mine.json")
+	done := make(chan error, 1)
+	go func() { done <- fetchPermit(t.Context(), from, to) }()
+	if err := (File{Path: from, Mode: 0o600, Text: "{}"}).write(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	fi, err := os.Stat(to)
+	if err != nil || fi.Mode() != 0o600 {
+		t.Errorf("%v, %v", fi.Mode(), err)
+	}
+	if _, err := os.Stat(from); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("the hub still has it")
+	}
+	if err := (File{Path: from, Mode: 0o600, Text: "{}"}).write(); err != nil {
+		t.Fatal(err)
+	}
+	if err := fetchPermit(t.Context(), from, to); err == nil || !strings.Contains(err.Error(), from) {
+		t.Errorf("a file in the way: %v", err)
+	}
+}

@@ -1,0 +1,74 @@
+package service
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/windows/svc"
+)
+
+// Main runs the program. Where Windows has started it as a service, it tells Windows how that goes, ends ctx when the service is
+// to stop, and writes to a log file what the program says.
+func Main(ctx context.Context, args []string, stderr io.Writer, run func(context.Context, io.Writer) int) int {
+	is, err := svc.IsWindowsService()
+	if err != nil || !is {
+		return run(ctx, stderr)
+	}
+	h := &handler{ctx: ctx, run: run, log: io.Discard}
+	if f, err := openLog(args); err == nil {
+		defer f.Close()
+		h.log = f
+	}
+	if err := svc.Run("ztm", h); err != nil {
+		return 1
+	}
+	return h.status
+}
+
+// openLog opens the log of this start in the data directory, which the service was given.
+func openLog(args []string) (*os.File, error) {
+	role, data := "", ""
+	for i, a := range args {
+		if a == "run" && i+1 < len(args) {
+			role = args[i+1]
+		}
+		if d, ok := strings.CutPrefix(a, "--data="); ok {
+			data = d
+		}
+	}
+	return os.OpenFile(filepath.Join(data, "ztm-"+role+".log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+}
+
+// handler is the service as Windows sees it.
+type handler struct {
+	ctx    context.Context
+	run    func(context.Context, io.Writer) int
+	log    io.Writer
+	status int // once Execute has returned
+}
+
+func (h *handler) Execute(_ []string, requests <-chan svc.ChangeRequest, states chan<- svc.Status) (bool, uint32) {
+	const accepted = svc.AcceptStop | svc.AcceptShutdown
+	ctx, stop := context.WithCancel(h.ctx)
+	defer stop()
+	ended := make(chan int, 1)
+	go func() { ended <- h.run(ctx, h.log) }() // awaited below
+	states <- svc.Status{State: svc.Running, Accepts: accepted}
+	for {
+		select {
+		case r := <-requests:
+			switch r.Cmd {
+			case svc.Interrogate:
+				states <- r.CurrentStatus
+			case svc.Stop, svc.Shutdown:
+				states <- svc.Status{State: svc.StopPending}
+				stop()
+			}
+		case h.status = <-ended:
+			return h.status != 0, uint32(h.status)
+		}
+	}
+}

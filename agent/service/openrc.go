@@ -1,0 +1,46 @@
+package service
+
+import "fmt"
+
+// openrc keeps the service with supervise-daemon, which starts it again.
+func openrc(s Spec) Plan {
+	file := "/etc/init.d/" + s.Name()
+	account := ""
+	if s.Account != "" {
+		account = fmt.Sprintf("command_user=%s\n", shell(s.Account))
+	}
+	return Plan{
+		System: "openrc", Name: s.Name(), Dirs: []string{s.Data},
+		Files: []File{{Path: file, Mode: 0o755, Text: fmt.Sprintf(openrcScript,
+			s.Role, shell(s.Exe), shell(shellLine(s.Command()[1:])), account, shell(s.environment()), s.Name())}},
+		Start:  []Command{run("rc-update", "add", s.Name(), "default"), run("rc-service", s.Name(), "restart")},
+		Stop:   []Command{try("rc-service", s.Name(), "stop"), try("rc-update", "del", s.Name(), "default")},
+		Status: run("rc-service", "--quiet", s.Name(), "status"), Hint: "the system log, under " + s.Name(),
+	}
+}
+
+const openrcScript = `#!/sbin/openrc-run
+
+description="ztm %[1]s"
+supervisor=supervise-daemon
+command=%[2]s
+command_args=%[3]s
+%[4]srespawn_delay=5
+respawn_max=0
+rc_ulimit="-n 65536"
+output_logger="logger -t %[6]s"
+error_logger="logger -t %[6]s"
+
+depend() {
+	use net dns logger
+	after firewall
+}
+
+start_pre() {
+	if [ -r %[5]s ]; then
+		set -a
+		. %[5]s
+		set +a
+	fi
+}
+`

@@ -1,0 +1,83 @@
+package service
+
+import "fmt"
+
+// sysv keeps the service with an LSB script and start-stop-daemon, which Debian and busybox have. Nothing there starts a
+// service again that has ended: the script's loop does.
+func sysv(s Spec) Plan {
+	file := "/etc/init.d/" + s.Name()
+	account, log := "", ""
+	if s.Account != "" {
+		account = "--chuid " + shell(s.Account) + " "
+		log = "\t: >\"$LOG\" && chown " + shell(s.Account) + " \"$LOG\"\n"
+	}
+	return Plan{
+		System: "sysv", Name: s.Name(), Dirs: []string{s.Data},
+		Files: []File{{Path: file, Mode: 0o755, Text: fmt.Sprintf(sysvScript,
+			s.Name(), s.Role, shellLine(s.Command()), account, shell(s.environment()), log)}},
+		// One of the two enables it: the system has the tool of its own family.
+		Start: []Command{try("update-rc.d", s.Name(), "defaults"), try("chkconfig", "--add", s.Name()),
+			try("chkconfig", s.Name(), "on"), run(file, "restart")},
+		Stop:   []Command{try(file, "stop"), try("update-rc.d", s.Name(), "disable"), try("chkconfig", s.Name(), "off")},
+		Status: run(file, "status"),
+		Remove: []Command{try("update-rc.d", s.Name(), "remove")},
+		Hint:   "/var/log/" + s.Name() + ".log",
+	}
+}
+
+const sysvScript = `#!/bin/sh
+### BEGIN INIT INFO
+# Provides:          %[1]s
+# Required-Start:    $network $remote_fs $syslog
+# Required-Stop:     $network $remote_fs $syslog
+# Default-Start:     2 3 4 5
+# Default-Stop:      0 1 6
+# Short-Description: ztm %[2]s
+### END INIT INFO
+
+PATH=/usr/local/sbin:/usr/local/bin:/sbin:/bin:/usr/sbin:/usr/bin
+PIDFILE=/var/run/%[1]s.pid
+LOG=/var/log/%[1]s.log
+
+# What runs in the background: the program, again and again, until the loop is told to end. The log is that of the last start.
+supervise() {
+	trap 'kill "$child"; wait "$child"; exit 0' TERM INT
+	if [ -r %[5]s ]; then
+		set -a
+		. %[5]s
+		set +a
+	fi
+	while :; do
+		%[3]s &
+		child=$!
+		wait "$child"
+		sleep 5 &
+		child=$!
+		wait "$child"
+	done
+}
+
+case "$1" in
+start)
+%[6]s	start-stop-daemon --start --quiet --background --make-pidfile --pidfile "$PIDFILE" %[4]s--startas /bin/sh -- \
+		-c "exec /bin/sh '$0' supervise" || [ $? = 1 ]
+	;;
+stop)
+	start-stop-daemon --stop --quiet --retry 10 --pidfile "$PIDFILE" || [ $? = 1 ]
+	rm -f "$PIDFILE"
+	;;
+restart | force-reload)
+	"$0" stop && "$0" start
+	;;
+status)
+	[ -r "$PIDFILE" ] && kill -0 "$(cat "$PIDFILE")" 2>/dev/null
+	;;
+supervise)
+	supervise >"$LOG" 2>&1
+	;;
+*)
+	echo "usage: $0 {start|stop|restart|force-reload|status}" >&2
+	exit 2
+	;;
+esac
+`
