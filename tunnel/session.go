@@ -21,6 +21,7 @@ import (
 // Session is the control session of an agent with a hub. It is safe for concurrent use.
 type Session struct {
 	conn    *tls.Conn
+	watch   *watched // conn, as HTTP/2 has it
 	cc      *http.ClientConn
 	address string
 	done    chan struct{} // closed when the connection is gone
@@ -37,22 +38,12 @@ func Open(ctx context.Context, d *Dialer, address string, config *tls.Config) (*
 		return nil, err
 	}
 	s := &Session{conn: c, address: address, done: make(chan struct{})}
-	// Closing the connection is how net/http tells that it gave the session up (a PING without an answer).
-	s.cc, err = h2.Client(ctx, &closeHook{c, s.gone}, h2.Control())
+	s.watch = &watched{Conn: c, closed: s.gone}
+	s.cc, err = h2.Client(ctx, s.watch, h2.Control())
 	if err != nil {
-		return nil, fmt.Errorf("session with %s: %w", address, err)
+		return nil, fmt.Errorf("session with %s: %w", address, s.watch.reason(err))
 	}
 	return s, nil
-}
-
-type closeHook struct {
-	net.Conn
-	hook func()
-}
-
-func (c *closeHook) Close() error {
-	c.hook()
-	return c.Conn.Close()
 }
 
 func (s *Session) gone() { s.once.Do(func() { close(s.done) }) }
@@ -110,7 +101,7 @@ func (s *Session) call(ctx context.Context, method, path string, query url.Value
 	}
 	resp, err := s.cc.RoundTrip(req)
 	if err != nil {
-		return fmt.Errorf("hub %s: %w", s.address, err)
+		return fmt.Errorf("hub %s: %w", s.address, s.watch.reason(err))
 	}
 	defer resp.Body.Close()
 	b, err := readLimited(resp.Body, MaxTrust)

@@ -30,6 +30,7 @@ type Conn struct {
 	// The lane, see lane.go.
 	onBulk    func() // static after OnBulk
 	asked     atomic.Bool
+	pieces    atomic.Int32
 	hasLane   atomic.Bool
 	laneReady chan struct{} // closed when lane is set or never will be
 	reading   Lane          // owned by the reading goroutine; nil before it switched

@@ -20,15 +20,19 @@ type Lane interface {
 	Reset() error // ends the connection at once, without a close_notify
 }
 
-// BulkBytes is how much a flow has moved, in bytes, when it asks for a lane.
-const BulkBytes = 1 << 20
+// When a flow asks for a lane: it has moved BulkBytes, or it has moved anything so often as busyPieces. HTTP/2 passes each piece through
+// three more goroutines at either end, which a flow that goes back and forth feels.
+const (
+	BulkBytes  = 1 << 20
+	busyPieces = 256
+)
 
 // laneBuffers are what one direction of a lane holds while bytes move: eight TLS records, so that one system call moves many.
 var laneBuffers = sync.Pool{New: func() any { return new([laneChunk]byte) }}
 
 const laneChunk = 128 << 10
 
-// OnBulk sets what is called, once and in a goroutine of its own, when the flow has moved BulkBytes. It is set before the first use.
+// OnBulk sets what is called, once and in a goroutine of its own, when the flow wants a lane. It is set before the first use.
 func (c *Conn) OnBulk(f func()) { c.onBulk = f }
 
 // Move gives the flow its lane, which it owns from now on. It is called at most once, at each end; flows of datagrams do not move.
@@ -50,7 +54,8 @@ func (c *Conn) Moved() bool { return c.hasLane.Load() }
 // account adds to the counters and asks for a lane when it is time.
 func (c *Conn) account(sent, received int64) {
 	total := c.sent.Add(sent) + c.received.Add(received)
-	if total > BulkBytes && c.onBulk != nil && c.asked.CompareAndSwap(false, true) {
+	busy := total > BulkBytes || c.pieces.Add(1) > busyPieces
+	if busy && !c.datagram && c.onBulk != nil && c.asked.CompareAndSwap(false, true) {
 		go c.onBulk() // the owner of the function waits for it
 	}
 }

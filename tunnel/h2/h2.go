@@ -10,6 +10,7 @@ package h2
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -25,6 +26,7 @@ type Tuning struct {
 	StreamWindow int           // bytes the peer may send unread on one stream
 	Frame        int           // largest frame we read; a Go client keeps a buffer of this size for each open request
 	MaxStreams   int           // requests the peer may have open at once; servers only
+	Table        int           // bytes of header compression state, each way; 0 means 4096
 	PingAfter    time.Duration // silence after which we ask whether the peer lives
 	PingTimeout  time.Duration // how long we wait for its answer
 	WriteTimeout time.Duration // how long a write may make no progress at all
@@ -34,7 +36,7 @@ type Tuning struct {
 // one PING of 17 bytes every 45 s and its answer.
 func Control() Tuning {
 	return Tuning{
-		ConnWindow: 256 << 10, StreamWindow: 128 << 10, Frame: 16 << 10, MaxStreams: 64,
+		ConnWindow: 256 << 10, StreamWindow: 128 << 10, Frame: 16 << 10, MaxStreams: 64, Table: 1,
 		PingAfter: 45 * time.Second, PingTimeout: 15 * time.Second, WriteTimeout: 15 * time.Second,
 	}
 }
@@ -54,6 +56,8 @@ func (t Tuning) config() *http.HTTP2Config {
 		MaxReadFrameSize:              t.Frame,
 		MaxReceiveBufferPerConnection: t.ConnWindow,
 		MaxReceiveBufferPerStream:     t.StreamWindow,
+		MaxDecoderHeaderTableSize:     t.Table,
+		MaxEncoderHeaderTableSize:     t.Table,
 		SendPingTimeout:               t.PingAfter,
 		PingTimeout:                   t.PingTimeout,
 		WriteByteTimeout:              t.WriteTimeout,
@@ -85,15 +89,17 @@ func Client(ctx context.Context, conn net.Conn, t Tuning) (*http.ClientConn, err
 // Server serves connections that are handed to it. Make it with [NewServer].
 type Server struct {
 	http  *http.Server
-	conns chan net.Conn // unbuffered, never closed
+	conns chan *Tagged  // unbuffered, never closed
 	done  chan struct{} // closed by Close
 	once  sync.Once
 	ended chan struct{} // closed when Serve of net/http has returned
+	tag   any           // owned by serve: of the connection that was accepted last
 }
 
-type connKey struct{}
+type tagKey struct{}
 
-// Tagged is a connection with something the handler can ask for: see [Tag].
+// Tagged is a connection with something the handler can ask for: see [Tag]. Where Conn is a *tls.Conn whose handshake
+// has agreed on "h2", net/http spares the buffers that it reads an HTTP/1 request with: 8 KiB for each connection.
 type Tagged struct {
 	net.Conn
 	Tag any
@@ -101,17 +107,15 @@ type Tagged struct {
 
 // Tag returns the Tag of the connection that r came on.
 func Tag(r *http.Request) any {
-	if c, ok := r.Context().Value(connKey{}).(*Tagged); ok {
-		return c.Tag
-	}
-	return nil
+	return r.Context().Value(tagKey{})
 }
 
 // NewServer makes a server; it runs until Close.
 func NewServer(handler http.Handler, t Tuning, log *slog.Logger) *Server {
 	var protocols http.Protocols
+	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
-	s := &Server{conns: make(chan net.Conn), done: make(chan struct{}), ended: make(chan struct{})}
+	s := &Server{conns: make(chan *Tagged), done: make(chan struct{}), ended: make(chan struct{})}
 	s.http = &http.Server{
 		Handler:           handler,
 		Protocols:         &protocols,
@@ -119,8 +123,8 @@ func NewServer(handler http.Handler, t Tuning, log *slog.Logger) *Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, c)
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+			return context.WithValue(ctx, tagKey{}, s.tag)
 		},
 	}
 	go s.serve()
@@ -160,7 +164,11 @@ type listener struct{ s *Server }
 func (l listener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.s.conns:
-		return c, nil
+		l.s.tag = c.Tag // net/http asks for the context next, from this goroutine
+		if t, ok := c.Conn.(*tls.Conn); ok && t.ConnectionState().NegotiatedProtocol == "h2" {
+			return t, nil
+		}
+		return plain{c.Conn}, nil
 	case <-l.s.done:
 		return nil, net.ErrClosed
 	}

@@ -1,7 +1,6 @@
 package seal
 
 import (
-	"bufio"
 	"crypto/tls"
 	"encoding/binary"
 	"net"
@@ -9,10 +8,10 @@ import (
 	"time"
 )
 
-// How many bytes one system call reads at most: four TLS records in a session of many flows, eight in a lane.
+// How many bytes one system call reads: at first, and at most: eight TLS records.
 const (
-	readAhead     = 64 << 10
-	laneReadAhead = 128 << 10
+	firstAhead = 4 << 10
+	mostAhead  = 128 << 10
 )
 
 // batch lies between TLS and the carrier. crypto/tls makes one write of each record and one read of each record or two;
@@ -21,8 +20,8 @@ const (
 // It hands TLS one record at a time, so that what is read ahead stays in here, where another says whether a whole record has come.
 type batch struct {
 	net.Conn
-	in   *bufio.Reader // owned by the reading goroutine
-	left int           // bytes of the record being read; 0 before its header; owned by the reading goroutine
+	in   ahead // owned by the reading goroutine
+	left int   // bytes of the record being read; 0 before its header; owned by the reading goroutine
 
 	mu     sync.Mutex
 	out    *[gathered]byte // guarded by mu: records that wait for flush; nil while there are none
@@ -30,8 +29,8 @@ type batch struct {
 	gather bool            // guarded by mu: a Write above is in progress
 }
 
-func newBatch(carrier net.Conn, ahead int) *batch {
-	return &batch{Conn: carrier, in: bufio.NewReaderSize(carrier, ahead)}
+func newBatch(carrier net.Conn) *batch {
+	return &batch{Conn: carrier, in: ahead{src: carrier}}
 }
 
 // recordHeader is the size of a TLS record's header in bytes; its last two are the length of the rest (RFC 8446 section 5.1).
@@ -39,7 +38,7 @@ const recordHeader = 5
 
 func (b *batch) Read(p []byte) (int, error) {
 	if b.left == 0 {
-		head, err := b.in.Peek(recordHeader)
+		head, err := b.in.peek(recordHeader)
 		if err != nil {
 			return 0, err
 		}
@@ -52,15 +51,15 @@ func (b *batch) Read(p []byte) (int, error) {
 
 // another reports whether the next record is here as a whole, so that reading it does not wait.
 func (b *batch) another() bool {
-	have := b.in.Buffered()
+	have := b.in.buffered()
 	if b.left > 0 {
 		return have >= b.left
 	}
 	if have < recordHeader {
 		return false
 	}
-	head, err := b.in.Peek(recordHeader)
-	return err == nil && have >= recordHeader+int(binary.BigEndian.Uint16(head[3:]))
+	head, _ := b.in.peek(recordHeader)
+	return have >= recordHeader+int(binary.BigEndian.Uint16(head[3:]))
 }
 
 // outs are what a Write above is gathered in: the eight records that a lane writes at once, each of which TLS makes up to 256

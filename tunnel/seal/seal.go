@@ -49,7 +49,7 @@ type Session struct {
 
 // Client seals carrier as A towards the endpoint want. It owns the carrier from now on, also when it fails.
 func Client(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tls.Certificate, want identity.ID) (*Session, error) {
-	c, peer, err := client(ctx, carrier, v, cert, want, Proto, readAhead)
+	c, peer, err := client(ctx, carrier, v, cert, want, Proto)
 	if err != nil {
 		return nil, err
 	}
@@ -64,17 +64,17 @@ func Client(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tl
 
 // ClientLane seals carrier as A for one flow. It owns the carrier from now on, also when it fails.
 func ClientLane(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tls.Certificate, want identity.ID) (*Lane, error) {
-	c, _, err := client(ctx, carrier, v, cert, want, LaneProto, laneReadAhead)
+	c, _, err := client(ctx, carrier, v, cert, want, LaneProto)
 	if err != nil {
 		return nil, err
 	}
 	return &Lane{c}, nil
 }
 
-func client(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tls.Certificate, want identity.ID, proto string, ahead int) (*sealed, identity.Subject, error) {
+func client(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tls.Certificate, want identity.ID, proto string) (*sealed, identity.Subject, error) {
 	config := v.ClientConfig(cert, identity.RoleMember, want, proto)
 	config.DynamicRecordSizingDisabled = true // what flows here is measured in megabytes or in round trips, not in first records
-	b := newBatch(carrier, ahead)
+	b := newBatch(carrier)
 	c := tls.Client(b, config)
 	peer, err := handshake(ctx, c, carrier, v)
 	if err != nil {
@@ -94,7 +94,7 @@ type Accepted struct {
 func Server(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert func() tls.Certificate) (Accepted, error) {
 	config := v.ServerConfig(cert, Proto, LaneProto)
 	config.DynamicRecordSizingDisabled = true
-	b := newBatch(carrier, readAhead)
+	b := newBatch(carrier)
 	c := tls.Server(b, config)
 	peer, err := handshake(ctx, c, carrier, v)
 	if err != nil {
