@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -132,12 +131,8 @@ func (m *mesh) dialHub(ctx context.Context) (*tunnel.Session, identity.Subject, 
 
 // hubError says what a person can do about it.
 func hubError(address string, err error) error {
-	var alert tls.AlertError
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
+	if errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("hub %s refuses the connection: is it running? (%w)", address, err)
-	case errors.As(err, &alert):
-		return fmt.Errorf("hub %s does not accept this endpoint's certificate (%w)", address, err)
 	}
 	return fmt.Errorf("hub %s: %w", address, err)
 }
