@@ -18,12 +18,15 @@ const maxBody = 1 << 20
 //	GET              /inbound          /outbound        those of one kind
 //	GET POST DELETE  /inbound/tcp/web  /outbound/tcp/web
 //
-// POST replaces what was there and answers, as GET does, with the state.
+//	GET POST         /allow                             who may reach what without an outbound
+//
+// POST replaces what was there and answers, as GET does, with the state. A POST of a rule to /allow replaces the rule
+// of the same target; without users it removes it.
 func (a *App) API() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /tunnels", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.status(), nil) })
-	mux.HandleFunc("GET /inbound", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.status().Inbound, nil) })
-	mux.HandleFunc("GET /outbound", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.status().Outbound, nil) })
+	mux.HandleFunc("GET /tunnels", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.Status(), nil) })
+	mux.HandleFunc("GET /inbound", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.Status().Inbound, nil) })
+	mux.HandleFunc("GET /outbound", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.Status().Outbound, nil) })
 
 	mux.HandleFunc("GET /inbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
 		a.replyInbound(w, pathKey(r))
@@ -58,6 +61,15 @@ func (a *App) API() http.Handler {
 	mux.HandleFunc("DELETE /outbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, nil, a.deleteOutbound(pathKey(r)))
 	})
+	mux.HandleFunc("GET /allow", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.access.list(), nil) })
+	mux.HandleFunc("POST /allow", func(w http.ResponseWriter, r *http.Request) {
+		var rule Allow
+		err := decodeBody(w, r, &rule)
+		if err == nil {
+			err = a.setAllow(rule)
+		}
+		reply(w, a.access.list(), err)
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, nil, apps.Errorf(apps.NotFound, "the tunnel app has no %s %s", r.Method, r.URL.Path))
 	})
@@ -68,10 +80,13 @@ func (a *App) API() http.Handler {
 type Status struct {
 	Inbound  []InboundStatus  `json:"inbound"`
 	Outbound []OutboundStatus `json:"outbound"`
+	Allow    []Allow          `json:"allow"`
+	Forward  Stats            `json:"forward"` // of the flows that needed no outbound
 }
 
-func (a *App) status() Status {
-	s := Status{Inbound: []InboundStatus{}, Outbound: []OutboundStatus{}}
+// Status returns the tunnels and all counters. It may be called at any time.
+func (a *App) Status() Status {
+	s := Status{Inbound: []InboundStatus{}, Outbound: []OutboundStatus{}, Allow: a.access.list(), Forward: a.forwards.stats.snapshot()}
 	for _, in := range a.allInbounds() {
 		s.Inbound = append(s.Inbound, in.status())
 	}
@@ -103,16 +118,23 @@ func pathKey(r *http.Request) Key { return Key{r.PathValue("protocol"), r.PathVa
 // become no list. key is the part of the configuration that the path has given already.
 func decode(w http.ResponseWriter, r *http.Request, config any, key *Key) error {
 	path := *key
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-	d.DisallowUnknownFields()
-	if err := d.Decode(config); err != nil {
+	if err := decodeBody(w, r, config); err != nil {
 		return apps.Errorf(apps.BadRequest, "tunnel %s: %v", path, err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return apps.Errorf(apps.BadRequest, "tunnel %s: there is more after the end of the object", path)
 	}
 	if *key != path {
 		return apps.Errorf(apps.BadRequest, "tunnel %s: the body is about %s", path, *key)
+	}
+	return nil
+}
+
+func decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return apps.Errorf(apps.BadRequest, "%v", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return apps.Errorf(apps.BadRequest, "there is more after the end of the object")
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func TestBadRequestsAreAnsweredClearlyAndChangeNothing(t *testing.T) {
 	b.mustCall(t, "POST", "/inbound/tcp/web", `{"listens":["`+address+`"]}`, nil)
 	file := t.TempDir() + "/file"
 	os.WriteFile(file, []byte("precious"), 0o600)
-	before := b.app.status()
+	before := b.app.Status()
 
 	list := func(s string) string { return `{"listens":[` + s + `]}` }
 	targets := `"targets":["127.0.0.1:80"]`
@@ -73,7 +73,7 @@ func TestBadRequestsAreAnsweredClearlyAndChangeNothing(t *testing.T) {
 			if apps.CodeOf(err) != test.code || !strings.Contains(err.Error(), test.text) {
 				t.Errorf("got %s %v; want %s with %q", apps.CodeOf(err), err, test.code, test.text)
 			}
-			if diff := cmp.Diff(before, b.app.status()); diff != "" {
+			if diff := cmp.Diff(before, b.app.Status()); diff != "" {
 				t.Errorf("the tunnels changed (-before +after):\n%s", diff)
 			}
 		})
@@ -143,7 +143,7 @@ func TestListingShowsBothKinds(t *testing.T) {
 	b := join(t, &n, "b", "alice")
 	var s Status
 	b.mustCall(t, "GET", "/tunnels", nil, &s)
-	if diff := cmp.Diff(Status{Inbound: []InboundStatus{}, Outbound: []OutboundStatus{}}, s); diff != "" {
+	if diff := cmp.Diff(Status{Inbound: []InboundStatus{}, Outbound: []OutboundStatus{}, Allow: []Allow{}}, s); diff != "" {
 		t.Errorf("an endpoint without tunnels (-want +got):\n%s", diff)
 	}
 	b.offer(t, "tcp/web", "127.0.0.1:80")

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -142,6 +143,40 @@ func (c *client) closeEnd(ctx context.Context, kind, name string) error {
 		return err
 	}
 	return c.Call(ctx, http.MethodDelete, appName+"/"+kind+"/"+k.String(), nil, nil)
+}
+
+// allow lets users reach a target through the chosen endpoint; none takes that away again.
+func (c *client) allow(ctx context.Context, targets, users []string) error {
+	if len(targets) == 0 {
+		return &apps.UsageError{Err: errors.New("--target is missing")}
+	}
+	var list []Allow
+	for _, s := range targets {
+		p, err := ParsePattern(s)
+		if err != nil {
+			return &apps.UsageError{Err: fmt.Errorf("--target: %w", err)}
+		}
+		if err := c.Call(ctx, http.MethodPost, appName+"/allow", Allow{p, users}, &list); err != nil {
+			return err
+		}
+	}
+	return c.Print(list, allowTable(list))
+}
+
+func (c *client) getAllow(ctx context.Context) error {
+	var list []Allow
+	if err := c.Call(ctx, http.MethodGet, appName+"/allow", nil, &list); err != nil {
+		return err
+	}
+	return c.Print(list, allowTable(list))
+}
+
+func allowTable(list []Allow) *apps.Table {
+	t := &apps.Table{Header: []string{"TARGET", "USERS"}}
+	for _, r := range list {
+		t.Add(r.Target.String(), strings.Join(r.Users, ", "))
+	}
+	return t
 }
 
 func (c *client) getInbound(ctx context.Context) error {

@@ -10,6 +10,95 @@ import (
 	"ztm/apps"
 )
 
+// TopLevel returns the commands of this app that stand on their own: `ztm forward` and `ztm nc`.
+func TopLevel(c apps.Console) []*cli.Command {
+	return []*cli.Command{forwardCommand(c), netcatCommand(c)}
+}
+
+func forwardCommand(c apps.Console) *cli.Command {
+	return &cli.Command{
+		Name:      "forward",
+		Usage:     "Take connections here to a port there, until interrupted",
+		ArgsUsage: "EP [IP:]PORT:HOST:PORT ...",
+		UsageText: "ztm forward [--reverse] EP [IP:]PORT:HOST:PORT[/udp] ...",
+		Description: "HOST:PORT is what endpoint EP connects to; PORT:PORT and PORT mean ports of EP itself. An address may be\n" +
+			"unix:PATH, and a range such as 7000-7010. With --reverse EP listens, and connections go to HOST:PORT from here.\n" +
+			"At my own endpoints I may reach everything, at others what `ztm tunnel allow` has allowed.\n\n" + example(
+			"ztm forward home 8080:db.local:80",
+			"ztm forward home 5353:192.168.1.1:53/udp",
+			"ztm forward --reverse shop 9000:localhost:3000"),
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "reverse", Aliases: []string{"R"}, Usage: "listen there, connect from here"}},
+		Action: func(x *cli.Context) error {
+			if !x.Args().Present() {
+				return &apps.UsageError{Err: errors.New("the name of the endpoint is missing")}
+			}
+			return newClient(c).forward(x.Context, x.Args().First(), x.Args().Tail(), x.Bool("reverse"))
+		},
+	}
+}
+
+func netcatCommand(c apps.Console) *cli.Command {
+	return &cli.Command{
+		Name:      "nc",
+		Usage:     "Connect standard input and output to a port there",
+		ArgsUsage: "EP HOST:PORT",
+		UsageText: "ztm nc [--udp] EP HOST:PORT",
+		Description: "It is a ProxyCommand for OpenSSH:\n   ssh -o 'ProxyCommand ztm nc home %h:%p' db.local\n\n" +
+			example("ztm nc home db.local:22"),
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "udp", Aliases: []string{"u"}, Usage: "send what is read at once as one datagram"}},
+		Action: func(x *cli.Context) error {
+			if x.Args().Len() != 2 {
+				return &apps.UsageError{Err: errors.New("want an endpoint and HOST:PORT")}
+			}
+			protocol := TCP
+			if x.Bool("udp") {
+				protocol = UDP
+			}
+			return newClient(c).netcat(x.Context, x.Args().Get(0), x.Args().Get(1), protocol)
+		},
+	}
+}
+
+func allowCommand(c apps.Console) *cli.Command {
+	return &cli.Command{
+		Name:      "allow",
+		Usage:     "Let users reach addresses from here without an outbound",
+		UsageText: "ztm tunnel allow --target CIDR:PORTS|NAME:PORTS ... --users USER ...",
+		Description: "It is for their `ztm forward` and `ztm nc`. PORTS is a list such as 22,8000-8999, or * for all. A name\n" +
+			"matches what is asked for by that name, a network what is really connected to.\n\n" + example(
+			"ztm tunnel allow --target 192.168.1.0/24:22,80 --users bob",
+			"ztm tunnel allow --target *.shop.local:443 --users bob carol"),
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "target", Usage: "allow this `TARGET`"},
+			&cli.StringSliceFlag{Name: "users", Usage: "allow it to this `USER`, and to no others than are named"},
+		},
+		Action: func(x *cli.Context) error {
+			return none(x, func(ctx context.Context) error {
+				users := nonEmpty(x.StringSlice("users"))
+				if len(users) == 0 {
+					return &apps.UsageError{Err: errors.New("--users is missing; see also: ztm tunnel disallow")}
+				}
+				return newClient(c).allow(ctx, x.StringSlice("target"), users)
+			})
+		},
+	}
+}
+
+func disallowCommand(c apps.Console) *cli.Command {
+	return &cli.Command{
+		Name:        "disallow",
+		Usage:       "Take back what `ztm tunnel allow` allowed, and cut the connections that used it",
+		UsageText:   "ztm tunnel disallow --target TARGET ...",
+		Description: example("ztm tunnel disallow --target 192.168.1.0/24:22,80"),
+		Flags:       []cli.Flag{&cli.StringSliceFlag{Name: "target", Usage: "the `TARGET`, as it was allowed"}},
+		Action: func(x *cli.Context) error {
+			return none(x, func(ctx context.Context) error {
+				return newClient(c).allow(ctx, x.StringSlice("target"), nil)
+			})
+		},
+	}
+}
+
 // Commands returns the command `ztm tunnel`, and what `ztm get` and `ztm describe` know of tunnels.
 func Commands(c apps.Console) (main *cli.Command, get, describe []*cli.Command) {
 	main = &cli.Command{
@@ -39,6 +128,8 @@ func Commands(c apps.Console) (main *cli.Command, get, describe []*cli.Command) 
 				Description: example("ztm tunnel close inbound tcp/web"),
 				Subcommands: []*cli.Command{closeCommand(c, "inbound", "in"), closeCommand(c, "outbound", "out")},
 			},
+			allowCommand(c),
+			disallowCommand(c),
 			{
 				Name:        "get",
 				Usage:       "List tunnels, or the ends at one endpoint",
@@ -185,6 +276,7 @@ func getCommands(c apps.Console) []*cli.Command {
 		command("tunnel", "tun", "List the tunnels of the mesh", (*client).getTunnel),
 		command("inbound", "in", "List the inbounds of an endpoint", (*client).getInbound),
 		command("outbound", "out", "List the outbounds of an endpoint", (*client).getOutbound),
+		command("allowed", "allow", "List what users may reach from an endpoint without an outbound", (*client).getAllow),
 	}
 }
 

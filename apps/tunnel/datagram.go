@@ -157,6 +157,7 @@ type relay struct {
 	toRate   *bucket       // for what goes to the flow
 	fromRate *bucket       // for what comes from it
 	dropped  *atomic.Int64 // counts what send did not take
+	up, down int64         // bytes that went to the flow and came from it; right when run has returned
 	last     atomic.Int64  // when a datagram passed, on the clock of began
 	began    time.Time
 }
@@ -212,6 +213,7 @@ func (r *relay) toFlow(done <-chan struct{}) error {
 		}
 		r.passed()
 		r.in(len(p))
+		r.up += int64(len(p))
 		r.queue.release(p)
 	}
 }
@@ -228,6 +230,7 @@ func (r *relay) fromFlow(done <-chan struct{}) error {
 		case err == nil:
 			r.passed()
 			r.out(n)
+			r.down += int64(n)
 		case errors.Is(err, net.ErrClosed):
 			return err
 		default:

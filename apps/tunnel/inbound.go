@@ -35,15 +35,18 @@ const openFlowTimeout = dialTimeout + 5*time.Second
 
 // inbound is an Inbound at work.
 type inbound struct {
-	key    Key          // static
-	mesh   apps.Mesh    // static
-	log    *slog.Logger // static
-	exits  *exits       // static; for when the configuration names none
-	pool   pool
-	stats  stats
-	limits limiter
-	queued atomic.Int64 // bytes in the queues of all flows of datagrams
-	group  group        // its listeners and its flows
+	key     Key                        // static
+	mesh    apps.Mesh                  // static
+	log     *slog.Logger               // static
+	exits   *exits                     // static; for when the configuration names none
+	path    string                     // static; of its flows, below the name of the app
+	params  func(index int) url.Values // static; more parameters of the flows of one port of a range; nil for none
+	observe func(Event)                // static; hears of every flow; nil if nobody listens
+	pool    pool
+	stats   stats
+	limits  limiter
+	queued  atomic.Int64 // bytes in the queues of all flows of datagrams
+	group   group        // its listeners and its flows
 
 	mu        sync.Mutex
 	config    Inbound
@@ -52,7 +55,7 @@ type inbound struct {
 
 func newInbound(h apps.Host, config Inbound) *inbound {
 	in := &inbound{key: config.Key, mesh: h.Mesh, log: h.Log.With("tunnel", config.Key.String()), config: config,
-		exits: &exits{mesh: h.Mesh, key: config.Key}}
+		exits: &exits{mesh: h.Mesh, key: config.Key}, path: config.Key.String()}
 	in.listeners = spread(config, nil)
 	in.limits.set(config.Limits)
 	return in
@@ -222,7 +225,10 @@ func (in *inbound) forward(ctx context.Context, l *listener, client net.Conn) {
 	tally := in.stats.flow(exit)
 	defer tally.end()
 	outer := meter(client, &in.limits.up, &in.limits.down, tally.up, tally.down)
-	if _, _, err := splice.Join(ctx, outer, flow); err != nil {
+	ended := in.began(client.RemoteAddr())
+	up, down, err := splice.Join(ctx, outer, flow)
+	ended(up, down)
+	if err != nil {
 		in.log.Debug("flow broke", "peer", exit, "err", err)
 	}
 }
@@ -240,28 +246,35 @@ func (in *inbound) take(ctx context.Context, l *listener, client net.Conn) (net.
 			from, to = net.TCPAddrFromAddrPort(h.client), net.TCPAddrFromAddrPort(h.server)
 		}
 	}
-	return in.reach(ctx, in.mesh.Open, l.query(from, to))
+	return in.reach(ctx, in.mesh.Open, in.query(l, from, to))
 }
 
 // failed logs and counts a client that was turned away.
 func (in *inbound) failed(client net.Addr, exit identity.ID, err error) {
 	in.stats.failed(err)
 	in.log.Info("connection turned away", "client", client, "peer", exit, "err", err)
+	if in.observe != nil {
+		in.observe(Event{Client: fmt.Sprint(client), Error: err.Error()})
+	}
 }
 
 // query returns the parameters of a flow: who the client is, and which port of a range it came to.
-func (l *listener) query(client, server net.Addr) url.Values {
+func (in *inbound) query(l *listener, client, server net.Addr) url.Values {
+	l.mu.Lock()
+	spot := l.spot
+	l.mu.Unlock()
 	q := url.Values{}
+	switch {
+	case in.params != nil:
+		q = in.params(spot.index)
+	case spot.size > 1:
+		q.Set(portParam, strconv.Itoa(spot.index))
+		q.Set(portsParam, strconv.Itoa(spot.size))
+	}
 	switch client.(type) {
 	case *net.TCPAddr, *net.UDPAddr: // the clients of a unix socket have no address
 		q.Set(clientParam, client.String())
 		q.Set(serverParam, server.String())
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.spot.size > 1 {
-		q.Set(portParam, strconv.Itoa(l.spot.index))
-		q.Set(portsParam, strconv.Itoa(l.spot.size))
 	}
 	return q
 }
@@ -323,7 +336,7 @@ func (in *inbound) try(ctx context.Context, open opener, list []string, q url.Va
 func (in *inbound) open(ctx context.Context, open opener, exit identity.ID, q url.Values) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, openFlowTimeout)
 	defer cancel()
-	c, err := open(ctx, exit, appName+"/"+in.key.String(), q)
+	c, err := open(ctx, exit, appName+"/"+in.path, q)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return nil, apps.Errorf(apps.Timeout, "no answer in %v", openFlowTimeout)
 	}

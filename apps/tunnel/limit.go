@@ -189,12 +189,7 @@ func (m *metered) Write(p []byte) (total int, err error) {
 }
 
 // CloseWrite passes a half-close on to a connection that can.
-func (m *metered) CloseWrite() error {
-	if c, ok := m.Conn.(interface{ CloseWrite() error }); ok {
-		return c.CloseWrite()
-	}
-	return nil
-}
+func (m *metered) CloseWrite() error { return closeWrite(m.Conn) }
 
 // Close closes the connection and ends all waiting.
 func (m *metered) Close() error {

@@ -10,7 +10,6 @@ package tunnel
 
 import (
 	"context"
-	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -19,7 +18,6 @@ import (
 	"sync/atomic"
 
 	"ztm/apps"
-	"ztm/tunnel/splice"
 )
 
 // The parameters of a flow. All of them are the entrance's word.
@@ -32,21 +30,19 @@ const (
 
 // outbound is an Outbound at work.
 type outbound struct {
+	exit
 	key    Key                      // static
 	mesh   apps.Mesh                // static
-	log    *slog.Logger             // static
 	config atomic.Pointer[Outbound] // replaced, never changed
 	pool   pool
-	stats  stats
-	limits limiter
-	queued atomic.Int64 // bytes in the queues of all flows of datagrams
 
 	group   group              // the checks
 	unwatch context.CancelFunc // ends the checks; nil if there are none; guarded by App.editing
 }
 
 func newOutbound(h apps.Host, config Outbound) *outbound {
-	o := &outbound{key: config.Key, mesh: h.Mesh, log: h.Log.With("tunnel", config.Key.String())}
+	o := &outbound{key: config.Key, mesh: h.Mesh}
+	o.log = h.Log.With("tunnel", config.Key.String())
 	o.change(config)
 	return o
 }
@@ -58,18 +54,23 @@ func (o *outbound) change(config Outbound) {
 	o.pool.keep(config.targetNames())
 }
 
-// Serve handles a flow of a peer to one of the outbounds.
-func (a *App) Serve(ctx context.Context, f apps.Flow) {
+// serveTunnel handles a flow to an outbound.
+func (a *App) serveTunnel(ctx context.Context, f apps.Flow) {
 	protocol, name, _ := strings.Cut(f.Path(), "/")
 	o := a.outbound(Key{protocol, name})
 	if o == nil {
 		f.Refuse(apps.Errorf(apps.NotFound, "endpoint %s has no tunnel %s", a.host.Mesh.Self().Name, f.Path()))
 		return
 	}
-	if err := o.serve(ctx, f); err != nil {
+	o.answer(f, o.serve(ctx, f))
+}
+
+// answer refuses a flow because of err, if there is one.
+func (x *exit) answer(f apps.Flow, err error) {
+	if err != nil {
 		f.Refuse(err)
-		o.stats.failed(err)
-		o.log.Info("flow refused", "peer", f.Peer().ID, "user", f.Peer().User, "err", err)
+		x.stats.failed(err)
+		x.log.Info("flow refused", "peer", f.Peer().ID, "user", f.Peer().User, "err", err)
 	}
 }
 
@@ -98,24 +99,12 @@ func (o *outbound) serve(ctx context.Context, f apps.Flow) error {
 		return err
 	}
 	defer over()
-	defer target.Close()
-	if o.key.Protocol == UDP {
-		return o.serveDatagrams(ctx, f, target, name)
-	}
 	if err := config.introduce(ctx, target, newProxyHeader(f.Query().Get(clientParam), f.Query().Get(serverParam))); err != nil {
+		target.Close()
 		return err
 	}
-	flow, err := f.Accept()
-	if err != nil {
-		return apps.Errorf(apps.Broken, "the flow ended before it began")
-	}
-	tally := o.stats.flow(f.Peer().ID)
-	defer tally.end()
-	outer := meter(target, &o.limits.down, &o.limits.up, tally.down, tally.up)
-	if _, _, err := splice.Join(ctx, flow, outer); err != nil {
-		o.log.Debug("flow broke", "peer", f.Peer().ID, "err", err)
-	}
-	return nil
+	refused := func() { o.pool.failed(name, apps.Errorf(apps.Refused, "target %s refused the datagrams", name)) }
+	return o.carry(ctx, f, o.key.Protocol, reached{target, refused}, config.Idle.or(defaultIdle))
 }
 
 // introduce sends a target the header that it wants, if it wants one.

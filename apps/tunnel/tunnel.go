@@ -35,6 +35,9 @@ type App struct {
 	mu        sync.Mutex
 	inbounds  map[Key]*inbound
 	outbounds map[Key]*outbound
+
+	forwards exit
+	access   access
 }
 
 // New makes the app with the tunnels that were saved. A tunnel that cannot be loaded is logged and left alone.
@@ -43,6 +46,11 @@ func New(h apps.Host) apps.App {
 	err := errors.Join(
 		load(h.State, inboundPrefix, func(config *Inbound) { a.inbounds[config.Key] = newInbound(h, *config) }),
 		load(h.State, outboundPrefix, func(config *Outbound) { a.outbounds[config.Key] = newOutbound(h, *config) }))
+	a.forwards.log = h.Log.With("tunnel", forwardPath)
+	if _, loadErr := h.State.Load(allowKey, &a.access.rules); loadErr != nil {
+		a.access.rules = nil
+		err = errors.Join(err, loadErr)
+	}
 	if err != nil {
 		h.Log.Error("some tunnels were not loaded", "err", err)
 	}
@@ -86,6 +94,22 @@ func (a *App) Run(ctx context.Context) error {
 	<-ctx.Done()
 	a.stop()
 	return nil
+}
+
+// Serve handles a flow of a peer:
+//
+//	tcp/NAME      udp/NAME      to an outbound
+//	forward/tcp   forward/udp   to the address in the parameter "target", see forward.go
+//	reverse/tcp   reverse/udp   listens here for the peer, see reverse.go
+func (a *App) Serve(ctx context.Context, f apps.Flow) {
+	switch kind, protocol, _ := strings.Cut(f.Path(), "/"); kind {
+	case forwardPath:
+		a.forwards.answer(f, a.serveForward(ctx, f, protocol))
+	case reversePath:
+		a.forwards.answer(f, a.serveReverse(ctx, f, protocol))
+	default:
+		a.serveTunnel(ctx, f)
+	}
 }
 
 func (a *App) start() {

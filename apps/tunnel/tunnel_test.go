@@ -351,7 +351,7 @@ func TestASavedTunnelThatIsDamagedDoesNotStopTheOthers(t *testing.T) {
 	h.State.Save(outboundPrefix+"tcp/odd", 7)
 	b.run(t)
 	eventually(t, "the good one is offered", func() bool { return len(b.Self().Offers) == 1 })
-	if got := b.app.status().Outbound; len(got) != 1 || got[0].Name != "good" {
+	if got := b.app.Status().Outbound; len(got) != 1 || got[0].Name != "good" {
 		t.Errorf("loaded %v", got)
 	}
 	if !strings.Contains(b.log.String(), "outbound/tcp/odd") {

@@ -1,6 +1,6 @@
-// The two ends of a UDP tunnel. The way of one datagram from a client:
+// The entrance of a UDP tunnel. The way of one datagram from a client:
 //
-//	serveUDP: read, find the client's session -> its queue -> flow ~~~ serveDatagrams: flow -> target
+//	serveUDP: read, find the client's session -> its queue -> flow ~~~ exit.go
 //
 // Every client address has a session, which is one flow; a datagram from an address without one begins it.
 
@@ -102,7 +102,7 @@ func (p *udpPort) serve(ctx context.Context, s *session) {
 		return
 	}
 	defer leave()
-	flow, exit, err := in.reach(ctx, in.mesh.OpenDatagrams, p.l.query(client, p.conn.LocalAddr()))
+	flow, exit, err := in.reach(ctx, in.mesh.OpenDatagrams, in.query(p.l, client, p.conn.LocalAddr()))
 	if err != nil {
 		p.turnAway(ctx, s, exit, err)
 		return
@@ -116,7 +116,9 @@ func (p *udpPort) serve(ctx context.Context, s *session) {
 			_, err := p.conn.WriteToUDPAddrPort(b, s.client)
 			return err
 		}}
+	ended := in.began(client)
 	err = r.run(ctx)
+	ended(r.up, r.down)
 	in.log.Debug("flow of datagrams ended", "peer", exit, "client", s.client, "err", err)
 }
 
@@ -141,53 +143,4 @@ func (p *udpPort) end() {
 	for _, s := range p.sessions {
 		s.stop()
 	}
-}
-
-// serveDatagrams carries a flow of datagrams to a target until it is over. An error means that it was not accepted.
-func (o *outbound) serveDatagrams(ctx context.Context, f apps.Flow, target net.Conn, name string) error {
-	flow, err := f.AcceptDatagrams()
-	if err != nil {
-		return apps.Errorf(apps.Broken, "the flow ended before it began")
-	}
-	tally := o.stats.flow(f.Peer().ID)
-	defer tally.end()
-	r := &relay{flow: flow, queue: newQueue(&o.queued, &o.stats.dropped), idle: o.config.Load().Idle.or(defaultIdle),
-		in: tally.down, out: tally.up, toRate: &o.limits.down, fromRate: &o.limits.up, dropped: &o.stats.dropped,
-		send: func(b []byte) error {
-			_, err := target.Write(b)
-			return o.refused(name, err)
-		}}
-	var reader sync.WaitGroup
-	reader.Go(func() {
-		defer r.queue.close()
-		o.receive(target, name, r.queue)
-	})
-	err = r.run(ctx)
-	target.Close()
-	reader.Wait()
-	o.log.Debug("flow of datagrams ended", "peer", f.Peer().ID, "err", err)
-	return nil
-}
-
-// receive queues what a target sends until its socket is closed or the target refuses.
-func (o *outbound) receive(target net.Conn, name string, q *queue) {
-	buf := make([]byte, maxPacket)
-	for {
-		n, err := target.Read(buf)
-		if err != nil {
-			o.refused(name, err)
-			return
-		}
-		q.put(buf[:n])
-	}
-}
-
-// refused makes a target's refusal, which for UDP comes after the fact, the end of the flow: the client's next
-// datagram begins a new one, at another target if there is one.
-func (o *outbound) refused(name string, err error) error {
-	if isAny(err, errsRefused) {
-		o.pool.failed(name, errors.New("target "+name+" refused the datagrams"))
-		return net.ErrClosed
-	}
-	return err
 }

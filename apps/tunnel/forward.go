@@ -1,0 +1,66 @@
+// The exit of a flow that names its target itself, for `ztm forward` and `ztm nc`. The way of one flow:
+//
+//	Serve -> access.permit: may this user reach that address -> dialAny -> access.enter -> exit.carry
+//
+//  1. The endpoint's own user may reach everything, everybody else what `ztm tunnel allow` says, which is nothing at first.
+//  2. A name is judged by its name or by its addresses. In the second case the addresses that were judged are connected to:
+//     a name that points elsewhere a moment later gets nobody anywhere.
+//  3. A rule that is taken away cuts the flows that it allowed.
+
+package tunnel
+
+import (
+	"context"
+	"net/netip"
+
+	"ztm/apps"
+)
+
+const (
+	forwardPath = "forward" // the first segment of the path of such a flow, before its protocol
+	targetParam = "target"  // the parameter with the address
+)
+
+// serveForward handles a flow that names its target. An error means that it was not accepted.
+func (a *App) serveForward(ctx context.Context, f apps.Flow, protocol string) error {
+	if protocol != TCP && protocol != UDP {
+		return apps.Errorf(apps.NotFound, "there is no path %s", f.Path())
+	}
+	target, err := ParseAddress(f.Query().Get(targetParam))
+	if err == nil {
+		err = validateAddresses(protocol, []Address{target})
+	}
+	if err == nil {
+		err = target.validateTarget()
+	}
+	if err != nil {
+		return apps.Errorf(apps.BadRequest, "target: %v", err)
+	}
+	if target.Size() > 1 {
+		return apps.Errorf(apps.BadRequest, "target: %s is more than one port", target)
+	}
+	addresses, err := a.access.permit(ctx, a.host.Mesh.Self(), f.Peer(), target)
+	if f.Query().Has(probeParam) {
+		answerProbe(f, err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c, took, err := dialAny(ctx, protocol, addresses, func(Address, error) {})
+	if err != nil {
+		return err
+	}
+	ctx, cut := context.WithCancel(ctx)
+	defer cut()
+	running := &forward{peer: f.Peer(), host: target.Host, port: target.First, cut: cut}
+	running.ip, _ = netip.ParseAddr(took.Host) // none for a name that is allowed as such
+	self := a.host.Mesh.Self()
+	leave, ok := a.access.enter(running, self.User)
+	if !ok { // since permit looked
+		c.Close()
+		return apps.Errorf(apps.Denied, "endpoint %s does not allow user %s to reach %s", self.Name, f.Peer().User, target)
+	}
+	defer leave()
+	return a.forwards.carry(ctx, f, protocol, reached{c, func() {}}, defaultIdle)
+}
