@@ -24,6 +24,9 @@ import (
 	"ztm/agent/console/mesh"
 	"ztm/agent/service"
 	"ztm/apps"
+	"ztm/apps/proxy"
+	"ztm/apps/script"
+	"ztm/apps/terminal"
 	"ztm/apps/tunnel"
 	"ztm/hub"
 )
@@ -51,7 +54,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		})
 		tunnels, get, describe := tunnel.Commands(c)
 		run := roles(c)
-		commands := append(mesh.Commands(c, get, describe), tunnels, run)
+		commands := append(mesh.Commands(c, get, describe), tunnels)
+		commands = append(commands, tunnel.TopLevel(c)...)
+		commands = append(commands, proxy.Commands(c), terminal.Commands(c), script.Commands(c), run)
 		commands = append(commands, service.Commands(service.Host{Console: c, Getenv: os.Getenv, Data: c.DataDir, Roles: run.Subcommands})...)
 		return c.Run(ctx, words(args), commands)
 	})
@@ -94,7 +99,7 @@ func wrongUsage(err error) error { return &apps.UsageError{Err: err} }
 func about() api.Version {
 	v := api.Version{
 		Tag: version, Commit: commit, Date: built, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
-		Features: []string{"tunnel"},
+		Features: []string{"proxy", "script", "terminal", "tunnel"},
 	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

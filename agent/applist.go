@@ -2,6 +2,9 @@ package agent
 
 import (
 	"ztm/apps"
+	"ztm/apps/proxy"
+	"ztm/apps/script"
+	"ztm/apps/terminal"
 	"ztm/apps/tunnel"
 )
 
@@ -14,6 +17,9 @@ type Constructor struct {
 // appList is every app of this binary.
 func appList() []Constructor {
 	return []Constructor{
+		{"proxy", proxy.New},
+		{"script", script.New},
+		{"terminal", terminal.New},
 		{"tunnel", tunnel.New},
 	}
 }
