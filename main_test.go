@@ -317,8 +317,8 @@ func standIn(t *testing.T) string {
 	return dir
 }
 
-// terminal is a person at a terminal.
-type terminal struct {
+// typist is a person at a terminal.
+type typist struct {
 	t     *testing.T
 	in    io.Writer
 	lines chan string // what was printed, in pieces; closed at the end
@@ -326,7 +326,7 @@ type terminal struct {
 }
 
 // newTerminal starts a program that has a terminal of its own.
-func newTerminal(t *testing.T, cmd *exec.Cmd, dir string) *terminal {
+func newTerminal(t *testing.T, cmd *exec.Cmd, dir string) *typist {
 	t.Helper()
 	cmd.Dir = dir
 	in, err := cmd.StdinPipe()
@@ -340,7 +340,7 @@ func newTerminal(t *testing.T, cmd *exec.Cmd, dir string) *terminal {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	term := &terminal{t: t, in: in, lines: make(chan string, 64)}
+	term := &typist{t: t, in: in, lines: make(chan string, 64)}
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		defer close(term.lines)
@@ -366,7 +366,7 @@ func newTerminal(t *testing.T, cmd *exec.Cmd, dir string) *terminal {
 	return term
 }
 
-func (term *terminal) send(text string) {
+func (term *typist) send(text string) {
 	term.t.Helper()
 	if _, err := io.WriteString(term.in, text); err != nil {
 		term.t.Fatal(err)
@@ -374,7 +374,7 @@ func (term *terminal) send(text string) {
 }
 
 // expect waits until text was printed.
-func (term *terminal) expect(text string) {
+func (term *typist) expect(text string) {
 	term.t.Helper()
 	late := time.After(30 * time.Second)
 	for {
