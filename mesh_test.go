@@ -570,17 +570,18 @@ func TestATokenAdmitsOneDevice(t *testing.T) {
 			err := redeemOnce(w, v, p, fmt.Sprintf("ep-%d", i))
 			mu.Lock()
 			defer mu.Unlock()
-			if err == nil {
+			switch {
+			case err == nil:
 				results["admitted"]++
-			} else if strings.Contains(err.Error(), "used already") {
-				results["used already"]++
-			} else {
+			case strings.Contains(err.Error(), "used already") || strings.Contains(err.Error(), "busy"):
+				results["refused"]++ // busy: a hub passes on so many at a time
+			default:
 				results[err.Error()]++
 			}
 		})
 	}
 	wg.Wait()
-	if diff := cmp.Diff(map[string]int{"admitted": 1, "used already": 99}, results); diff != "" {
+	if diff := cmp.Diff(map[string]int{"admitted": 1, "refused": 99}, results); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	// Through the command line, as a person would.
