@@ -163,3 +163,10 @@ func (c *Console) Stderr() io.Writer {
 	}
 	return c.Err
 }
+
+// SetLabels sets the labels of the endpoint.
+func (h *Host) SetLabels(labels ...string) {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	h.self.Labels = labels
+}

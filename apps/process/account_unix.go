@@ -167,3 +167,14 @@ func executable(path string) (string, error) {
 }
 
 func sameName(a, b string) bool { return a == b }
+
+// Own gives a file or directory of the agent to the account.
+func (a *Account) Own(path string) error {
+	if !a.other {
+		return nil
+	}
+	return os.Lchown(path, int(a.uid), int(a.gid))
+}
+
+// Runs reports whether there is a process with that number.
+func Runs(pid int) bool { return syscall.Kill(pid, 0) != syscall.ESRCH }

@@ -47,3 +47,16 @@ func executable(path string) (string, error) {
 }
 
 func sameName(a, b string) bool { return strings.EqualFold(a, b) }
+
+// Own does nothing: there is no other account.
+func (a *Account) Own(string) error { return nil }
+
+// Runs reports whether there is a process with that number.
+func Runs(pid int) bool {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return false
+	}
+	p.Release()
+	return true
+}

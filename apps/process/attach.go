@@ -113,6 +113,10 @@ func (s *Session) obey(k kind, p []byte) error {
 	case kindResize:
 		return s.resize(Size{binary.BigEndian.Uint16(p), binary.BigEndian.Uint16(p[2:])})
 	case kindSignal:
+		switch string(p) {
+		case "INT", "TERM", "HUP", "QUIT", "KILL":
+			s.told(!s.child.tty, false)
+		}
 		return s.child.signal(string(p))
 	}
 	return fmt.Errorf("frame of kind %#02x to a running program", byte(k))

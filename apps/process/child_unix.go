@@ -27,6 +27,7 @@ type child struct {
 
 func start(p Program) (*child, error) {
 	defer p.closeFiles()
+	keepInherited()
 	c, far, err := streams(p)
 	if err != nil {
 		return nil, notStarted(p, err)
@@ -47,6 +48,14 @@ func start(p Program) (*child, error) {
 	}
 	c.wait = sync.OnceValues(c.process.Wait)
 	return c, nil
+}
+
+// keepInherited keeps what this process inherited itself, and did not ask for, from those that it starts. Everything else
+// is kept from them already. Inherited descriptors have low numbers.
+func keepInherited() {
+	for fd := 3; fd < 1024; fd++ {
+		unix.CloseOnExec(fd)
+	}
 }
 
 // streams makes the child's streams and returns, beside its near ends, stdin, stdout and stderr for the program.

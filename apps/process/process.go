@@ -40,10 +40,10 @@
 //
 // A program is the leader of its own session (setsid). When it ends by itself, what it left running goes on, as it
 // does after ssh: on a terminal what the program had in the foreground gets SIGHUP; through pipes the flow lasts until
-// every holder of stdout and stderr has gone. When the flow is lost, a limit is reached or the app stops, every
-// process of the session gets SIGHUP and SIGCONT, and after [grace] SIGKILL. A process that made a session of its own
-// escapes this, as it escapes every other way to end a session. On Windows the program is in a job object, and nothing
-// escapes.
+// every holder of stdout and stderr has gone. When the flow is lost, a limit is reached, the app stops, or a program
+// on pipes ended after the caller sent it a signal to end, every process of the session gets SIGHUP and SIGCONT, and
+// after [grace] SIGKILL. A process that made a session of its own escapes this, as it escapes every other way to end a
+// session. On Windows the program is in a job object: nothing escapes, and nothing goes on.
 package process
 
 import "time"

@@ -524,3 +524,13 @@ func TestFiveHundredSessionsLeaveNothing(t *testing.T) {
 		t.Errorf("waitid: %v, want no children at all", err)
 	}
 }
+
+func TestProgramInheritsNothingElse(t *testing.T) {
+	fd, err := unix.Dup(0) // as a parent that was not careful leaves it: without close-on-exec
+	must(t, err)
+	defer unix.Close(fd)
+	_, conn := begin(t, "echo /proc/self/fd/*", nil)
+	if got := driveTo(t, conn, Streams{}).Out; got != "/proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 /proc/self/fd/3\n" {
+		t.Errorf("descriptors of the program: %q", got) // 3 is the directory
+	}
+}

@@ -47,6 +47,10 @@ type Session struct {
 	caller *attachment
 	ending bool
 	reason string
+
+	toEnd    bool // the caller sent a signal to end it
+	hasEnded bool // the program, if not all of it
+
 	status int  // replaces that of the program if not 0
 	exit   Exit // valid when done is closed
 }
@@ -77,11 +81,26 @@ func (s *Session) End(reason string) { s.endWith(reason, 0) }
 func (s *Session) endWith(reason string, status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.endLocked(reason, status)
+}
+
+func (s *Session) endLocked(reason string, status int) {
 	if s.ending {
 		return
 	}
 	s.ending, s.reason, s.status = true, reason, status
 	close(s.ended)
+}
+
+// told notes that the program was told to end by the caller, or that it has ended. After both, what still runs ends too: a
+// shell's background is deaf to Ctrl-C and would hold the flow.
+func (s *Session) told(toEnd, ended bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.toEnd, s.hasEnded = s.toEnd || toEnd, s.hasEnded || ended
+	if s.toEnd && s.hasEnded {
+		s.endLocked("", 0)
+	}
 }
 
 // Done is closed when the program has ended and nothing of it is left.
@@ -139,6 +158,8 @@ func (s *Session) settle(copies *sync.WaitGroup, over chan<- struct{}) {
 	s.child.exited()
 	if s.child.tty {
 		s.child.drain() // a job in the background may hold the terminal for long
+	} else {
+		s.told(false, true)
 	}
 	copies.Wait()
 }

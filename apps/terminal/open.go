@@ -9,21 +9,10 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 
 	"ztm/apps"
 	"ztm/apps/process"
-)
-
-// statusLost is the status of a command whose connection was lost, as of ssh(1).
-const statusLost = 255
-
-// What a shell returns for a command that it cannot find, and for one that it may not run.
-const (
-	statusNotFound = 127
-	statusDenied   = 126
 )
 
 // opener opens a session from this window.
@@ -115,7 +104,7 @@ func (o *opener) enter(conn net.Conn, st *process.Streams, attach bool) (restore
 		tell()
 	}
 	stop := o.window.resized(tell)
-	stay := caught(func(os.Signal) { conn.Close() })
+	stay := process.Caught(func(string) { conn.Close() }) // the window must be restored first
 	st.Sizes = sizes
 	st.Stdin = &escape{r: o.Stdin(), char: o.escape, help: func() {
 		fmt.Fprintf(o.Stderr(), escapeHelp, o.escape, o.escape, o.escape, o.escape)
@@ -132,36 +121,15 @@ func forward(st *process.Streams) (stop func()) {
 	signals := make(chan string)
 	ended := make(chan struct{})
 	st.Signals = signals
-	stay := caught(func(s os.Signal) {
+	stay := process.Caught(func(name string) {
 		select {
-		case signals <- signalNames[s]:
+		case signals <- name:
 		case <-ended:
 		}
 	})
 	return sync.OnceFunc(func() {
 		close(ended)
 		stay()
-	})
-}
-
-var signalNames = map[os.Signal]string{
-	os.Interrupt: "INT", syscall.SIGTERM: "TERM", syscall.SIGHUP: "HUP", syscall.SIGQUIT: "QUIT",
-}
-
-// caught calls f for each signal that would end this command, until stop is called. stop waits for f.
-func caught(f func(os.Signal)) (stop func()) {
-	signals := make(chan os.Signal, 2) // full: the user has said it twice already; never closed
-	signal.Notify(signals, leaving...)
-	return until(func(ended <-chan struct{}) {
-		defer signal.Stop(signals)
-		for {
-			select {
-			case s := <-signals:
-				f(s)
-			case <-ended:
-				return
-			}
-		}
 	})
 }
 
@@ -178,45 +146,28 @@ func until(f func(ended <-chan struct{})) (stop func()) {
 
 // conclude tells how the session ended, and returns that as the end of this command.
 func (o *opener) conclude(ep apps.Endpoint, exit process.Exit, err error, id string, kept bool) error {
-	var refused *apps.Error
 	back := ""
 	if kept && id != "" {
 		back = fmt.Sprintf("; return to it with: ztm terminal attach %s %s", ep.Name, id)
 	}
-	switch {
-	case errors.As(err, &refused):
-		return o.notStarted(refused)
-	case errors.Is(err, errLeft):
+	if errors.Is(err, errLeft) {
 		o.say("left %s%s", ep.Name, back)
 		if kept {
 			return nil
 		}
-		return &apps.ExitError{Status: statusLost}
-	case errors.Is(err, process.ErrLost):
-		o.say("the connection to %s was lost%s", ep.Name, back)
-		return &apps.ExitError{Status: statusLost}
-	case err != nil:
-		return err
-	case exit.Reason != "":
-		o.say("%s ended this: %s", ep.Name, exit.Reason)
+		return &apps.ExitError{Status: process.StatusLost}
 	}
-	if exit.Status != 0 {
-		return &apps.ExitError{Status: exit.Status}
+	status, text := process.Outcome(exit, err, ep.Name)
+	if errors.Is(err, process.ErrLost) {
+		text += back
+	}
+	if text != "" {
+		o.say("%s", text)
+	}
+	if status != 0 {
+		return &apps.ExitError{Status: status}
 	}
 	return nil
-}
-
-// notStarted ends this command as a shell ends for a program that cannot be run.
-func (o *opener) notStarted(err *apps.Error) error {
-	switch err.Code {
-	case apps.NotFound:
-		o.say("%v", err)
-		return &apps.ExitError{Status: statusNotFound}
-	case apps.Denied:
-		o.say("%v", err)
-		return &apps.ExitError{Status: statusDenied}
-	}
-	return err
 }
 
 func (o *opener) say(format string, args ...any) {

@@ -65,6 +65,3 @@ func (w window) resized(f func()) (stop func()) {
 		}
 	})
 }
-
-// leaving are the signals that end this command, which must restore the terminal first.
-var leaving = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT}

@@ -89,6 +89,3 @@ func (w window) resized(f func()) (stop func()) {
 		}
 	})
 }
-
-// leaving are the signals that end this command, which must restore the console first.
-var leaving = []os.Signal{os.Interrupt}

@@ -1,0 +1,66 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"ztm/apps"
+)
+
+var signalNames = map[os.Signal]string{
+	os.Interrupt: "INT", syscall.SIGTERM: "TERM", syscall.SIGHUP: "HUP", syscall.SIGQUIT: "QUIT",
+}
+
+// Caught calls f with the name of each signal that would end this command, until stop is called, which waits for f and
+// may be called again.
+func Caught(f func(name string)) (stop func()) {
+	signals := make(chan os.Signal, 2) // full: the user has said it twice already; never closed
+	ended := make(chan struct{})
+	signal.Notify(signals, ending...)
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			select {
+			case s := <-signals:
+				f(signalNames[s])
+			case <-ended:
+				return
+			}
+		}
+	})
+	return sync.OnceFunc(func() {
+		signal.Stop(signals)
+		close(ended)
+		running.Wait()
+	})
+}
+
+// The status of this command where a program gave none, as of ssh(1) and of sh(1).
+const (
+	StatusLost     = 255 // the connection was lost
+	StatusNotFound = 127 // there is no such program
+	StatusDenied   = 126 // it may not be run
+)
+
+// Outcome returns, for what [Drive] returned, the status to exit with, and what to tell a person; "" if there is nothing
+// to tell. where is the name of the endpoint.
+func Outcome(e Exit, err error, where string) (status int, text string) {
+	var told *apps.Error
+	switch {
+	case errors.Is(err, ErrLost):
+		return StatusLost, fmt.Sprintf("the connection to %s was lost", where)
+	case errors.As(err, &told) && told.Code == apps.NotFound:
+		return StatusNotFound, told.Message
+	case errors.As(err, &told) && told.Code == apps.Denied:
+		return StatusDenied, told.Message
+	case err != nil:
+		return 1, err.Error()
+	case e.Reason != "":
+		return e.Status, fmt.Sprintf("%s ended this: %s", where, e.Reason)
+	}
+	return e.Status, ""
+}

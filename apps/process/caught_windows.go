@@ -1,0 +1,6 @@
+package process
+
+import "os"
+
+// ending are the signals that end a command.
+var ending = []os.Signal{os.Interrupt}

@@ -1,0 +1,247 @@
+package script
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"ztm/apps"
+	"ztm/apps/process"
+)
+
+// Commands returns the command `ztm script`.
+func Commands(c apps.Console) *cli.Command {
+	return &cli.Command{
+		Name:      name,
+		Usage:     "Run a script on one endpoint or on many",
+		ArgsUsage: "FILE [-- ARGUMENT ...]",
+		UsageText: "ztm script FILE|- [--ep EP ...] [--label LABEL ...] [OPTIONS] [-- ARGUMENT ...]",
+		Description: "The #! line names the interpreter, or --with, or else the ending of FILE: .js is run by the engine within ztm,\n" +
+			".py by python3, .ps1 by powershell, what has none by sh. Nothing of the script is left there.\n" +
+			"On one endpoint the script has the stdin, stdout and stderr of this command, and its exit status is that of the\n" +
+			"script: 128 + N if signal N ended it, 124 if it ran out of time, 127 if there is no interpreter, 255 if the connection\n" +
+			"was lost. On many, stdin is read first and given to each, lines of output begin with the endpoint's name, and the\n" +
+			"status is 1 if any of them failed. -o json keeps the output for the result.\n\n" + example(
+			"ztm script deploy.sh --ep ep-office -- v1.2.3",
+			"ztm ep ep-office script backup.py > backup.tar",
+			"ztm script update.sh --label router --parallel 20 --timeout 5m",
+			"echo uptime | ztm script - --ep ep-1 ep-2"),
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "ep", Usage: "run it at this `EP`"},
+			&cli.StringSliceFlag{Name: "label", Usage: "run it at all endpoints with this `LABEL`"},
+			&cli.StringFlag{Name: "with", Aliases: []string{"w"}, Usage: "the `INTERPRETER`: sh, python3, powershell, js, ..."},
+			&cli.DurationFlag{Name: "timeout", Usage: "end it after this `DURATION`: 30s"},
+			&cli.IntFlag{Name: "parallel", Aliases: []string{"p"}, Usage: "at this `NUMBER` of endpoints at the same time", Value: 8},
+			&cli.StringFlag{Name: "run-as", Usage: "be this `ACCOUNT` there"},
+			&cli.BoolFlag{Name: "no-stdin", Aliases: []string{"n"}, Usage: "leave stdin alone: the script has none"},
+		},
+		Subcommands: []*cli.Command{configCommand(c)},
+		Action:      func(x *cli.Context) error { return run(x, c) },
+	}
+}
+
+// EngineCommands returns the hidden command `ztm js FILE`, by which this binary is its own JavaScript engine; none in a build
+// without one. It needs no agent.
+func EngineCommands() []*cli.Command {
+	js, ok := engine()
+	if !ok {
+		return nil
+	}
+	return []*cli.Command{{
+		Name:      engineName,
+		Usage:     "Run a JavaScript program here",
+		ArgsUsage: "FILE [-- ARGUMENT ...]",
+		Hidden:    true,
+		Action: func(x *cli.Context) error {
+			if !x.Args().Present() {
+				return usage("the script is missing")
+			}
+			status, err := js.run(x.Context, x.Args().First(), x.Args().Tail(), x.App.Reader, x.App.Writer, x.App.ErrWriter)
+			if err == nil && status != 0 {
+				err = &apps.ExitError{Status: status}
+			}
+			return err
+		},
+	}}
+}
+
+// example formats command lines for a description.
+func example(lines ...string) string { return "Example:\n  " + strings.Join(lines, "\n  ") }
+
+func usage(format string, args ...any) error {
+	return &apps.UsageError{Err: fmt.Errorf(format, args...)}
+}
+
+func run(x *cli.Context, c apps.Console) error {
+	names := x.Args().Slice()
+	switch {
+	case len(names) == 0:
+		return usage("the script is missing")
+	case x.Duration("timeout") < 0:
+		return usage("--timeout cannot be negative")
+	case x.Int("parallel") < 1:
+		return usage("--parallel wants at least 1")
+	}
+	eps, err := endpoints(x.Context, c, x.StringSlice("ep"), x.StringSlice("label"))
+	if err != nil {
+		return err
+	}
+	file := names[0]
+	source, err := read(c, file)
+	if err != nil {
+		return err
+	}
+	f := &fleet{Console: c, source: source, parallel: x.Int("parallel"), start: start{
+		Name: filepath.Base(file), With: x.String("with"), Args: names[1:], Size: len(source),
+		Limit: x.Duration("timeout").Milliseconds(), Account: x.String("run-as"), Lang: language(os.Environ())}}
+	noStdin := x.Bool("no-stdin") || file == "-"
+	output := x.String("output")
+	f.capture = output == "json" || output == "yaml"
+	if len(eps) == 1 && !f.capture {
+		stdin := c.Stdin()
+		if noStdin {
+			stdin = nil
+		}
+		return f.one(x.Context, eps[0], stdin)
+	}
+	if !noStdin {
+		if f.stdin, err = all(c.Stdin()); err != nil {
+			return err
+		}
+	}
+	return f.many(x.Context, eps)
+}
+
+// read reads the script from a file, or from stdin if that is "-".
+func read(c apps.Console, file string) ([]byte, error) {
+	r := c.Stdin()
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		r = f
+	}
+	source, err := io.ReadAll(io.LimitReader(r, maxSource+1))
+	if err == nil && len(source) > maxSource {
+		err = fmt.Errorf("%s has more than %d bytes", file, maxSource)
+	}
+	return source, err
+}
+
+// maxStdin is how much stdin many endpoints can be given, in bytes.
+const maxStdin = 16 << 20
+
+// all reads the stdin for many endpoints. A terminal gives them none: it would have to be typed before they begin.
+func all(stdin io.Reader) ([]byte, error) {
+	if f, ok := stdin.(*os.File); ok {
+		if st, err := f.Stat(); err != nil || st.Mode()&os.ModeCharDevice != 0 {
+			return nil, nil
+		}
+	}
+	b, err := io.ReadAll(io.LimitReader(stdin, maxStdin+1))
+	if err == nil && len(b) > maxStdin {
+		err = &apps.HintError{Err: fmt.Errorf("stdin has more than %d bytes, too many for several endpoints", maxStdin),
+			Hint: "with --no-stdin the scripts have no stdin"}
+	}
+	return b, err
+}
+
+// endpoints returns the endpoints that are named or have one of the labels, each once; the chosen one if there are no
+// names and no labels. One that is offline is among them, and fails.
+func endpoints(ctx context.Context, c apps.Console, names, labels []string) ([]apps.Endpoint, error) {
+	if len(names) == 0 && len(labels) == 0 {
+		ep, err := c.Endpoint(ctx)
+		return []apps.Endpoint{ep}, err
+	}
+	var eps []apps.Endpoint
+	add := func(ep apps.Endpoint) {
+		if !slices.ContainsFunc(eps, func(e apps.Endpoint) bool { return e.ID == ep.ID }) {
+			eps = append(eps, ep)
+		}
+	}
+	for _, n := range names {
+		ep, err := c.Resolve(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		add(ep)
+	}
+	if len(labels) == 0 {
+		return eps, nil
+	}
+	known, err := c.Endpoints(ctx, apps.Filter{})
+	if err != nil {
+		return nil, err
+	}
+	for _, label := range labels {
+		found := false
+		for _, ep := range known {
+			if slices.Contains(ep.Labels, label) {
+				found = true
+				add(ep)
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("no endpoint has the label %q", label)
+		}
+	}
+	return eps, nil
+}
+
+func configCommand(c apps.Console) *cli.Command {
+	return &cli.Command{
+		Name:      "config",
+		Usage:     "Show or set who may run scripts at an endpoint",
+		UsageText: "ztm [ep EP] script config [OPTIONS]",
+		Description: "Your own user may always. A user who is added is as powerful as the account that scripts run as.\n" +
+			"An option without its value goes back to the default.\n\n" + example(
+			"ztm script config --add-user zt-user1 --run-as nobody",
+			"ztm ep ep-office script config --del-user zt-user1"),
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "add-user", Usage: "let this `USER` run scripts, too"},
+			&cli.StringSliceFlag{Name: "del-user", Usage: "no more let this `USER`; ends its scripts"},
+			&cli.StringFlag{Name: "run-as", Usage: "be this account there `[ACCOUNT]`; needs an agent that runs as root"},
+			&cli.IntFlag{Name: "max-sessions", Usage: "at most this `NUMBER` at the same time; 0 is the default",
+				DefaultText: fmt.Sprint(process.DefaultMaxSessions)},
+		},
+		Action: func(x *cli.Context) error {
+			if x.Args().Present() {
+				return usage("unexpected %q", x.Args().First())
+			}
+			return config(x, c)
+		},
+	}
+}
+
+func config(x *cli.Context, c apps.Console) error {
+	ep, err := c.Endpoint(x.Context)
+	if err != nil {
+		return err
+	}
+	change := process.RulesChange{AddUsers: x.StringSlice("add-user"), DelUsers: x.StringSlice("del-user")}
+	if x.IsSet("run-as") {
+		account := x.String("run-as")
+		change.RunAs = &account
+	}
+	if x.IsSet("max-sessions") {
+		n := x.Int("max-sessions")
+		change.MaxSessions = &n
+	}
+	var got process.Rules
+	if x.NumFlags() > 0 {
+		return c.Call(x.Context, http.MethodPatch, name+"/config", change, &got)
+	}
+	if err := c.Call(x.Context, http.MethodGet, name+"/config", nil, &got); err != nil {
+		return err
+	}
+	return c.Print(got, &apps.Table{Rows: append([][]string{{"Endpoint", ep.Name}}, got.Describe()...)})
+}

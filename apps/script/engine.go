@@ -1,0 +1,112 @@
+//go:build !ztm_router && !ztm_omit_js
+
+package script
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/dop251/goja"
+)
+
+// engine returns how to start our own JavaScript engine: this binary again, with the hidden command `js`.
+func engine() (interpreter, bool) {
+	exe, err := self()
+	if err != nil {
+		return interpreter{}, false
+	}
+	return interpreter{name: engineName, path: exe, args: []string{engineName, "--"}, engine: true, run: runFile}, true
+}
+
+// program is a JavaScript program and what it was started with.
+type program struct {
+	name   string // for messages
+	source []byte
+	args   []string
+	env    []string // "NAME=value"
+	in     io.Reader
+	out    io.Writer
+	errs   io.Writer
+	bridge net.Conn // into the mesh; nil if there is none
+}
+
+// Status of a program that was interrupted: 128 + SIGINT.
+const statusInterrupted = 130
+
+// errExit is how exit(status) ends the program.
+type errExit struct{ status int }
+
+// run runs a program until it ends, calls exit or ctx ends, and returns its status.
+//
+// The language is ECMAScript 5.1 and most of what came after it, without modules, timers and events: a program runs from its
+// first line to its last. What it can call besides the language's own is in [api].
+func (p *program) run(ctx context.Context) int {
+	vm := goja.New()
+	vm.SetFieldNameMapper(goja.TagFieldNameMapper("json", true))
+	a := newAPI(ctx, vm, p)
+	defer a.close()
+	stop := context.AfterFunc(ctx, func() { vm.Interrupt(errExit{statusInterrupted}) })
+	defer stop()
+	_, err := vm.RunScript(p.name, string(script(p.source)))
+	var stopped *goja.InterruptedError
+	if errors.As(err, &stopped) {
+		if exit, ok := stopped.Value().(errExit); ok {
+			return exit.status
+		}
+	}
+	if ctx.Err() != nil {
+		return statusInterrupted
+	}
+	if err != nil {
+		fmt.Fprintln(p.errs, describe(err))
+		return 1
+	}
+	return 0
+}
+
+// script makes the #! line a comment; the lines keep their numbers.
+func script(source []byte) []byte {
+	source = bytes.TrimPrefix(source, []byte("\ufeff"))
+	if bytes.HasPrefix(source, []byte("#!")) {
+		source = append([]byte("//"), source[2:]...)
+	}
+	return source
+}
+
+// describe returns an error with the place where it was thrown.
+func describe(err error) string {
+	var thrown *goja.Exception
+	if errors.As(err, &thrown) && len(thrown.Stack()) > 0 {
+		return strings.TrimSpace(thrown.String())
+	}
+	return err.Error()
+}
+
+// runFile is the command `js`: it runs the program in a file.
+func runFile(ctx context.Context, file string, args []string, in io.Reader, out, errs io.Writer) (status int, err error) {
+	source, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	shut(file)
+	name := file
+	if n := os.Getenv("ZTM_SCRIPT"); n != "" { // the file's own name says nothing
+		name = n
+	}
+	p := &program{name: name, source: source, args: args, env: os.Environ(), in: in, out: out, errs: errs}
+	bridged := func(kv string) bool { return strings.HasPrefix(kv, bridgeEnv+"=") }
+	if slices.ContainsFunc(p.env, bridged) {
+		p.env = slices.DeleteFunc(p.env, bridged) // what the script starts does not inherit it
+		if p.bridge, err = inherited(); err != nil {
+			return 0, fmt.Errorf("bridge: %w", err)
+		}
+	}
+	return p.run(ctx), nil
+}

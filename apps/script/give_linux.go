@@ -1,0 +1,37 @@
+package script
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"ztm/apps/process"
+)
+
+// How an interpreter finds the script that it inherits.
+const (
+	inMemoryFD = 3
+	inMemory   = "/proc/self/fd/3"
+)
+
+// give makes a file in memory of the script, which the interpreter opens through the descriptor that it inherits:
+// there is no name to find it by, and nothing to remove. Androids before 11 kill a process that asks for such a file.
+func give(source []byte, with interpreter, a *process.Account) (given, error) {
+	if with.ending != "" || os.Getenv("ANDROID_ROOT") != "" {
+		return giveFile(source, with.ending, a)
+	}
+	fd, err := unix.MemfdCreate("script", unix.MFD_CLOEXEC)
+	if err != nil { // Linux before 3.17
+		return giveFile(source, with.ending, a)
+	}
+	f := os.NewFile(uintptr(fd), "script")
+	if _, err := f.Write(source); err != nil {
+		f.Close()
+		return given{}, err
+	}
+	if _, err := os.Stat("/proc/self/fd"); err != nil { // no /proc
+		f.Close()
+		return giveFile(source, with.ending, a)
+	}
+	return given{path: inMemory, files: []*os.File{f}, remove: func() {}}, nil
+}

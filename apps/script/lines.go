@@ -1,0 +1,61 @@
+package script
+
+import (
+	"bytes"
+	"io"
+	"sync"
+)
+
+// lines writes whole lines, each behind a prefix, so that the output of many endpoints can be told apart.
+type lines struct {
+	w      io.Writer
+	prefix string
+	mu     *sync.Mutex // of w: held for one line
+	part   []byte      // of a line that has not ended
+}
+
+// maxLine is where a line is cut that does not end, in bytes.
+const maxLine = 64 << 10
+
+func (l *lines) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		i := bytes.IndexByte(rest, '\n')
+		if i < 0 {
+			l.part = append(l.part, rest...)
+			if len(l.part) < maxLine {
+				return len(p), nil
+			}
+			i, rest = 0, nil
+		} else {
+			l.part = append(l.part, rest[:i]...)
+			rest = rest[i+1:]
+		}
+		if err := l.line(); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}
+
+// flush writes a line that has not ended.
+func (l *lines) flush() {
+	if len(l.part) > 0 {
+		l.line() // the run is over, and its outcome is known
+	}
+}
+
+func (l *lines) line() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, err := l.w.Write(append(append([]byte(l.prefix), l.part...), '\n'))
+	l.part = l.part[:0]
+	return err
+}
+
+// capped is a buffer that drops what is beyond maxCapture bytes.
+type capped struct{ bytes.Buffer }
+
+func (c *capped) Write(p []byte) (int, error) {
+	c.Buffer.Write(p[:min(len(p), maxCapture-c.Len())])
+	return len(p), nil
+}

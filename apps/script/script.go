@@ -1,0 +1,62 @@
+// Package script runs a script from here on other endpoints, as if it ran here: on one, or on many at the same time.
+//
+//	ztm script FILE --ep EP
+//	  command.go -> fleet.go (which endpoints, how many at once) -> runner.go -> process.Drive
+//	      -> flow "script/run", sealed: start, the script, stdin, signals ->
+//	  serve.go (who may) -> interpreter.go (what runs it) -> give_*.go (how it gets it) -> process.Session
+//
+// The script is in the memory of the endpoint while it runs and is gone with it. On Linux the interpreter reads it from
+// a file in memory that it inherits as descriptor 3, so that stdin is the caller's. Elsewhere it reads a file in a private
+// directory that is removed at the end, and at the next start of the agent if it died before that.
+//
+// JavaScript is run by an engine of our own (engine.go): another process of this binary, so that a script cannot
+// harm the agent and runs as the account that it should. Builds with the tags ztm_router or ztm_omit_js have none.
+//
+// The endpoint's own user may run scripts, and the users that its configuration names; nobody else, and this is judged
+// from the peer's certificate before anything is read from the flow or started.
+package script
+
+import (
+	"context"
+	"net/http"
+
+	"ztm/apps"
+	"ztm/apps/process"
+)
+
+const name = "script"
+
+// maxSource is the longest script, in bytes. It is in memory as long as it runs.
+const maxSource = 8 << 20
+
+// App is the script app of one mesh.
+type App struct {
+	host     apps.Host
+	settings process.Settings[process.Rules]
+	register process.Register
+}
+
+var _ apps.App = (*App)(nil)
+
+// New makes the app.
+func New(h apps.Host) apps.App {
+	return &App{host: h, settings: process.Settings[process.Rules]{State: h.State},
+		register: process.Register{App: name, Host: h}}
+}
+
+// Name implements [apps.App].
+func (a *App) Name() string { return name }
+
+// Run implements [apps.App]. At the end of ctx all scripts end.
+func (a *App) Run(ctx context.Context) error {
+	sweep()
+	a.register.Wait(ctx)
+	return nil
+}
+
+// API implements [apps.App]: GET and PATCH /config, a [process.Rules] and a [process.RulesChange].
+func (a *App) API() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/config", process.API(&a.settings, (*process.Rules).Apply, a.register.Enforce))
+	return mux
+}

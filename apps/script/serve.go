@@ -1,0 +1,140 @@
+package script
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"ztm/apps"
+	"ztm/apps/process"
+)
+
+// start is what a caller wants: the payload of the start frame. The script follows in source frames.
+type start struct {
+	Name    string   `json:"name"`              // of the file, without directories
+	With    string   `json:"with,omitempty"`    // the interpreter; empty goes by the script and its name
+	Args    []string `json:"args,omitempty"`    // of the script
+	Size    int      `json:"size"`              // of the script, in bytes
+	Limit   int64    `json:"limit,omitempty"`   // milliseconds; 0 is none
+	Account string   `json:"account,omitempty"` // to run as; empty leaves it to the endpoint
+	Lang    []string `json:"lang,omitempty"`    // "NAME=value": LANG, LC_...
+}
+
+// Serve implements [apps.App].
+func (a *App) Serve(_ context.Context, f apps.Flow) {
+	if f.Path() != "run" {
+		f.Refuse(apps.Errorf(apps.NotFound, "%s has no %q", name, f.Path()))
+		return
+	}
+	rules, err := a.settings.Get()
+	if err != nil {
+		a.host.Log.Error("script has no configuration", "err", err)
+		f.Refuse(err)
+		return
+	}
+	e, err := a.register.Admit(f.Peer(), rules)
+	if err != nil {
+		f.Refuse(err)
+		return
+	}
+	conn, err := f.Accept()
+	if err != nil {
+		e.Release()
+		return
+	}
+	c := process.Accepted(conn)
+	cfg, remove, err := a.prepare(rules, e, c)
+	if err != nil {
+		a.register.Refused(f.Peer(), err)
+		e.Release()
+		c.Fail(err)
+		return
+	}
+	defer remove()
+	e.Run(cfg, c)
+}
+
+// prepare reads what the caller wants and says how to do it. remove is called when the script has ended.
+func (a *App) prepare(rules process.Rules, e *process.Entry, c *process.Conn) (cfg process.Config, remove func(), err error) {
+	var st start
+	if err := c.ReadStart(&st); err != nil {
+		return cfg, nil, err
+	}
+	if st.Size < 0 || st.Size > maxSource {
+		return cfg, nil, apps.Errorf(apps.BadRequest, "the script has %d bytes, the limit is %d", st.Size, maxSource)
+	}
+	if st.Limit < 0 || st.Limit > int64(maxLimit/time.Millisecond) {
+		return cfg, nil, apps.Errorf(apps.BadRequest, "a time limit of %d ms makes no sense", st.Limit)
+	}
+	source, err := c.ReadSource(st.Size)
+	if err != nil {
+		return cfg, nil, err
+	}
+	account, err := rules.Account(a.host.Mesh.Self(), e.Peer, st.Account)
+	if err != nil {
+		return cfg, nil, err
+	}
+	return a.plan(account, e, st, source)
+}
+
+// maxLimit is the longest time limit of a script.
+const maxLimit = 366 * 24 * time.Hour
+
+// plan chooses the interpreter and makes the script ready for it.
+func (a *App) plan(account *process.Account, e *process.Entry, st start, source []byte) (cfg process.Config, remove func(), err error) {
+	self := a.host.Mesh.Self()
+	env := account.Env(append(language(st.Lang), "ZTM_MESH="+a.host.Mesh.Name(), "ZTM_USER="+e.Peer.User,
+		"ZTM_ENDPOINT="+string(e.Peer.ID), "ZTM_SCRIPT="+plain(st.Name))...)
+	with, err := choose(self.Name, st.With, st.Name, source, account, env)
+	if err != nil {
+		return cfg, nil, err
+	}
+	given, err := give(source, with, account)
+	if err != nil {
+		a.host.Log.Error("script cannot be handed over", "session", e.ID, "err", err)
+		return cfg, nil, err
+	}
+	files, remove := given.files, given.remove
+	if with.engine && e.Peer.User == self.User {
+		// A guest's script must not reach what the owner of this endpoint may reach in the mesh.
+		far, stop, err := a.bridge()
+		if err != nil {
+			a.host.Log.Warn("script has no way into the mesh", "session", e.ID, "err", err)
+		} else {
+			for len(files) < bridgeFD-3 {
+				files = append(files, nil)
+			}
+			files = append(files, far)
+			env = append(env, bridgeEnv+"=1")
+			remove = func() { stop(); given.remove() }
+		}
+	}
+	args := slices.Concat([]string{with.name}, with.args, []string{given.path}, st.Args)
+	return process.Config{
+		Program: process.Program{Path: with.path, Args: args, Env: env, Dir: account.Home, Account: account, Files: files},
+		Limit:   time.Duration(st.Limit) * time.Millisecond,
+	}, remove, nil
+}
+
+// language returns what of a caller's environment is about its language. The rest is left out.
+func language(env []string) (kept []string) {
+	for _, kv := range env {
+		name, _, ok := strings.Cut(kv, "=")
+		if ok && (name == "LANG" || strings.HasPrefix(name, "LC_")) && kv == plain(kv) && len(kept) < 32 {
+			kept = append(kept, kv)
+		}
+	}
+	return kept
+}
+
+// plain returns a text without control characters, at most 256 bytes of it.
+func plain(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, s)
+	return s[:min(len(s), 256)]
+}
