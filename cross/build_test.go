@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// here is the target that this machine runs.
+func here(t *testing.T, profile Profile) Target {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("builds the program")
+	}
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		t.Skip("runs on linux/amd64")
+	}
+	x := target(t, "linux/amd64")
+	x.Profile = profile
+	return x
+}
+
+func release(t *testing.T) Release {
+	t.Helper()
+	t.Setenv("SOURCE_DATE_EPOCH", "1769860800")
+	r, err := newRelease(t.Context(), "v1.2.3", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Commit = "0123456789abcdef"
+	return r
+}
+
+func TestAnywhereItIsTheSame(t *testing.T) {
+	target, r := here(t, Router), release(t)
+	var sums []string
+	for range 2 {
+		r.Root = elsewhere(t, r.Root)
+		out := filepath.Join(t.TempDir(), "ztm")
+		if err := r.build(t.Context(), target, out); err != nil {
+			t.Fatal(err)
+		}
+		program, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(program, []byte(r.Root)) {
+			t.Errorf("the binary names the directory %s", r.Root)
+		}
+		sums = append(sums, fmt.Sprintf("%x", sha256.Sum256(program)))
+	}
+	if sums[0] != sums[1] {
+		t.Errorf("two directories make two binaries: %v", sums)
+	}
+}
+
+// elsewhere copies the sources to another directory.
+func elsewhere(t *testing.T, root string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "source")
+	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		switch {
+		case d.IsDir() && (d.Name() == ".git" || d.Name() == "dist" || d.Name() == "scripts"):
+			return filepath.SkipDir
+		case d.IsDir():
+			return os.MkdirAll(filepath.Join(to, rel), 0o755)
+		case !d.Type().IsRegular():
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, rel), data, 0o644)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+func TestTheProgramRunsWithoutTemplates(t *testing.T) {
+	target, r := here(t, Router), release(t)
+	exe := filepath.Join(t.TempDir(), "ztm")
+	if err := r.build(t.Context(), target, exe); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ args, want string }{
+		{"version", "Tag:       v1.2.3\nCommit:    0123456789abcdef\nDate:      2026-01-31T12:00:00Z\n"},
+		{"help", "Usage: ztm COMMAND"},
+		{"run hub --help", "Usage: ztm run hub"},
+		{"start agent --system systemd --print --data /x", `ExecStart="` + exe + `" "run" "agent" "--data=/x"`},
+	} {
+		cmd := exec.Command(exe, strings.Fields(tt.args)...)
+		cmd.Env = append(os.Environ(), "CLI_TEMPLATE_ERROR_DEBUG=1")
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), tt.want) {
+			t.Errorf("ztm %s: %v, got %q, want %q", tt.args, err, out, tt.want)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	cmd := exec.CommandContext(ctx, exe, "run", "hub", "--data", dir, "--listen", "127.0.0.1:0", "--names", "127.0.0.1:1")
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "root.json")); err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatal("the hub writes no permit")
+		}
+	}
+}
+
+// reflected finds what asks for methods by names that only the running program knows: the linker then keeps all methods.
+func reflected(t *testing.T, r Release, target Target) []string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-overlay", r.Overlay, "-tags", target.Tags(), "-ldflags", "-dumpdep", "-o", os.DevNull, ".")
+	cmd.Dir = r.Root
+	cmd.Env = append(os.Environ(), target.Env()...)
+	dump, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, dump[max(0, len(dump)-2000):])
+	}
+	if !bytes.Contains(dump, []byte("main.main -> ")) {
+		t.Fatal("the linker wrote no dependencies")
+	}
+	var out []string
+	for _, m := range regexp.MustCompile(`(?m)^(\S+) <ReflectMethod>`).FindAllSubmatch(dump, -1) {
+		out = append(out, string(m[1]))
+	}
+	return out
+}
+
+func TestTheLinkerPrunesMethods(t *testing.T) {
+	target, r := here(t, Router), release(t)
+	if found := reflected(t, r, target); len(found) > 0 {
+		t.Errorf("methods are kept because of: %q", found)
+	}
+}
+
+func TestOnlyJavaScriptKeepsMethods(t *testing.T) {
+	target, r := here(t, Full), release(t)
+	for _, f := range reflected(t, r, target) {
+		if !strings.Contains(f, "goja") {
+			t.Errorf("methods are kept because of %s", f)
+		}
+	}
+}
+
+func TestAFailureNamesItsTarget(t *testing.T) {
+	root := t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module ztm\n", "main.go": "package main\n\nfunc main() { nonsense() }\n", "LICENSE": ""} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	overlay := filepath.Join(root, "overlay.json")
+	if err := os.WriteFile(overlay, []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	j := job{targets: []Target{target(t, "linux/amd64"), target(t, "freebsd/amd64")}, release: Release{Root: root, Overlay: overlay}}
+	sizes, err := j.build(t.Context(), t.TempDir(), new(bytes.Buffer))
+	if err == nil || len(sizes) > 0 {
+		t.Fatalf("%v, %v", sizes, err)
+	}
+	for _, want := range []string{"linux/amd64: exit status 1", "freebsd/amd64: exit status 1", "undefined: nonsense"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in: %v", want, err)
+		}
+	}
+}

@@ -1,0 +1,223 @@
+// Command cross builds the releases: every target as a static binary, the same bytes wherever it is built, with archives and
+// packages, checksums and a table of sizes.
+//
+//	go run ./cross                                  everything, into dist/
+//	go run ./cross -only linux/mipsle,linux/arm5    some targets
+//	go run ./cross -only linux/amd64 -profile router
+//	go run ./cross -check                           the sizes that have budgets, against budgets.txt
+//	go run ./cross -link                            that every target links, and nothing else
+//
+//	targets.go -> build.go (go build, overlay.go) -> archive.go, packages.go, image.go -> SHA256SUMS -> sizes.go
+//
+// It needs Go and nothing else; xz, if it is there, for a column of the table.
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "cross:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+// job is what the command line asks for.
+type job struct {
+	targets []Target
+	out     string // directory; empty: the binaries are measured and thrown away
+	check   bool   // compare with the budgets
+	measure bool   // compress with xz
+	release Release
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("cross", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	only := flags.String("only", "", "build these `targets`, with commas between them")
+	profile := flags.String("profile", "", "build with this `profile` instead of each target's own: full or router")
+	out := flags.String("out", "dist", "write to this `directory`")
+	version := flags.String("version", "", "call it this `version` instead of what git says")
+	check := flags.Bool("check", false, "build what has a budget and fail if it is exceeded; write nothing")
+	link := flags.Bool("link", false, "build and throw away: do all targets link?")
+	list := flags.Bool("list", false, "list the targets")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	budgets, err := parseBudgets(budgetsFile)
+	if err != nil {
+		return err
+	}
+	j := job{out: *out, check: *check, measure: !*link}
+	if j.targets, err = choose(*only, Profile(*profile), *check, budgets); err != nil {
+		return err
+	}
+	if *list {
+		for _, t := range j.targets {
+			fmt.Fprintf(stdout, "%-15s %-7s %s\n", t.Name, t.Profile, t.Reason)
+		}
+		return nil
+	}
+	if *check || *link {
+		j.out = ""
+	}
+	scratch, err := os.MkdirTemp("", "ztm-cross-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	if j.release, err = newRelease(ctx, *version, scratch); err != nil {
+		return err
+	}
+	sizes, err := j.build(ctx, scratch, stderr)
+	if err := errors.Join(printSizes(stdout, sizes), err); err != nil {
+		return err
+	}
+	if *check {
+		return checkSizes(budgets, sizes)
+	}
+	return nil
+}
+
+// choose returns the targets that are meant.
+func choose(only string, profile Profile, check bool, budgets []budget) ([]Target, error) {
+	if profile != "" && profile != Full && profile != Router {
+		return nil, fmt.Errorf("unknown profile %q: there are full and router", profile)
+	}
+	names := strings.FieldsFunc(only, func(r rune) bool { return r == ',' || r == ' ' })
+	all := Targets()
+	for _, n := range names {
+		if !slices.ContainsFunc(all, func(t Target) bool { return t.Name == n }) {
+			return nil, fmt.Errorf("unknown target %q: see -list", n)
+		}
+	}
+	var out []Target
+	for _, t := range all {
+		if profile != "" {
+			t.Profile = profile
+		}
+		hasBudget := slices.ContainsFunc(budgets, func(b budget) bool { return b.target == t.Name && b.profile == t.Profile })
+		if (len(names) == 0 || slices.Contains(names, t.Name)) && (!check || hasBudget) {
+			out = append(out, t)
+		}
+	}
+	return out, nil
+}
+
+// build builds every target. One that fails does not keep the others: its error names it.
+func (j job) build(ctx context.Context, scratch string, progress io.Writer) ([]size, error) {
+	xz := ""
+	if j.measure {
+		xz, _ = exec.LookPath("xz")
+	}
+	licence, err := os.ReadFile(filepath.Join(j.release.Root, "LICENSE"))
+	if err != nil {
+		return nil, err
+	}
+	var (
+		sizes  []size
+		failed error
+		sums   = map[string]string{}
+		img    = &image{root: filepath.Join(j.out, "image")}
+	)
+	for _, t := range j.targets {
+		if ctx.Err() != nil {
+			return sizes, errors.Join(failed, ctx.Err())
+		}
+		fmt.Fprintf(progress, "%s (%s)\n", t.Name, t.Profile)
+		path := filepath.Join(scratch, "ztm-"+t.File())
+		if err := j.release.build(ctx, t, path); err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		program, err := os.ReadFile(path)
+		if err == nil {
+			err = os.Remove(path)
+		}
+		s := size{target: t, raw: int64(len(program))}
+		if err == nil {
+			s.xz, err = compressed(ctx, xz, program)
+		}
+		if err == nil && j.out != "" {
+			err = errors.Join(j.write(t, program, licence, sums), img.add(j.release, t, program))
+		}
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", t.Name, err))
+			continue
+		}
+		sizes = append(sizes, s)
+	}
+	if j.out != "" {
+		failed = errors.Join(failed, img.finish(j.release), j.writeSums(sums))
+	}
+	return sizes, failed
+}
+
+// write writes everything that is made of one binary and notes the checksums.
+func (j job) write(t Target, program, licence []byte, sums map[string]string) error {
+	name := "ztm-" + t.File()
+	if t.OS == "windows" {
+		name += ".exe"
+	}
+	all := []artifact{{name, program}}
+	bundle, data, err := j.release.bundle(t, program, licence)
+	if err != nil {
+		return err
+	}
+	all = append(all, artifact{bundle, data})
+	ipks, err := j.release.ipks(t, program)
+	if err != nil {
+		return err
+	}
+	deb, err := j.release.deb(t, program, licence)
+	if err != nil {
+		return err
+	}
+	termux, err := j.release.termux(t, program, licence)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(j.out, 0o755); err != nil {
+		return err
+	}
+	for _, a := range slices.Concat(all, ipks, deb, termux) {
+		mode := os.FileMode(0o644)
+		if a.name == name {
+			mode = 0o755
+		}
+		if err := os.WriteFile(filepath.Join(j.out, a.name), a.data, mode); err != nil {
+			return err
+		}
+		sums[a.name] = fmt.Sprintf("%x", sha256.Sum256(a.data))
+	}
+	return nil
+}
+
+// writeSums writes SHA256SUMS, as sha256sum -c reads it.
+func (j job) writeSums(sums map[string]string) error {
+	var lines []string
+	for name, sum := range sums {
+		lines = append(lines, sum+"  "+name+"\n")
+	}
+	slices.SortFunc(lines, func(a, b string) int { return strings.Compare(a[66:], b[66:]) })
+	if err := os.MkdirAll(j.out, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(j.out, "SHA256SUMS"), []byte(strings.Join(lines, "")), 0o644)
+}
