@@ -138,9 +138,7 @@ func testSSH(t *testing.T, m *mesh, exit *agent) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := []string{"-F", "none", "-i", key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-		"-o", "BatchMode=yes", "-o", "LogLevel=ERROR"}
-	remote := append(append([]string{"-p", port}, options...), "root@"+host)
+	remote := append(sshOptions(key), "-p", port, "root@"+host)
 
 	const size = 20 << 20
 	data := random(t, "ssh", size)
@@ -160,7 +158,7 @@ func testSSH(t *testing.T, m *mesh, exit *agent) {
 	if err := os.WriteFile(from, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	copy := append([]string{"-q", "-P", port}, options...)
+	copy := append(sshOptions(key), "-q", "-P", port)
 	call(t, nil, scp, append(copy, from, "root@"+host+":"+there)...)
 	call(t, nil, scp, append(copy, "root@"+host+":"+there, back)...)
 	got, err := os.ReadFile(back)

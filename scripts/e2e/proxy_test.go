@@ -1,0 +1,108 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestProxy: agents that may go out through a proxy alone reach the hub and each other through it, and make no
+// connection past it.
+func TestProxy(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		start func(t testing.TB, hubPort int) (port int)
+		url   string // with %d for the port
+		env   string // variable that has the URL; empty: the option --proxy
+	}{
+		{"HTTP, by option", tinyproxy, "http://127.0.0.1:%d", ""},
+		{"HTTP with a password, by environment", guarded, "http://user:password@127.0.0.1:%d", "HTTPS_PROXY"},
+		{"SOCKS5, by option", sshProxy, "socks5://127.0.0.1:%d", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			hubPort := freePort(t)
+			port := c.start(t, hubPort)
+			url := fmt.Sprintf(c.url, port)
+			o := options{listen: loopback(hubPort), agentArgs: []string{"--proxy", url}}
+			if c.env != "" {
+				o.agentArgs, o.env = nil, []string{c.env + "=" + url}
+			}
+			m := newMesh(t, o)
+			bob := m.addAgent("ep-bob", "bob")
+			if err := echo(m.root.tunnel("echo", bob, echoes(t).address())); err != nil {
+				t.Error(err)
+			}
+			for _, a := range m.agents {
+				to := a.connections()
+				if len(to) < 2 { // the control session and a carrier
+					t.Errorf("%s has %d connections, want at least 2", a.name, len(to))
+				}
+				for _, address := range to {
+					if address != kernelAddress(port) {
+						t.Errorf("%s has a connection to %s past the proxy", a.name, address)
+					}
+				}
+			}
+		})
+	}
+
+	t.Run("a proxy that refuses is named", func(t *testing.T) {
+		t.Parallel()
+		port := tinyproxy(t, 443) // not the hub's
+		m := newHub(t, options{agentArgs: []string{"--proxy", fmt.Sprintf("http://127.0.0.1:%d", port)}})
+		a := m.newAgent("ep-root", "root")
+		mistake{args: "join demo --as ep-root --permit root.json", status: failed, want: []string{"proxy", "403", m.names}}.check(t, a.try)
+	})
+}
+
+// tinyproxy starts an HTTP proxy that makes tunnels to one port, and returns its own.
+func tinyproxy(t testing.TB, connectPort int) int {
+	return startTinyproxy(t, fmt.Sprintf("ConnectPort %d\n", connectPort))
+}
+
+// guarded is tinyproxy with a password.
+func guarded(t testing.TB, connectPort int) int {
+	return startTinyproxy(t, fmt.Sprintf("ConnectPort %d\nBasicAuth user password\n", connectPort))
+}
+
+func startTinyproxy(t testing.TB, config string) int {
+	t.Helper()
+	path, port := program(t, "tinyproxy", "tinyproxy"), freePort(t)
+	file, err := os.CreateTemp(workspace, "tinyproxy-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := fmt.Fprintf(file, "Listen 127.0.0.1\nPort %d\nMaxClients 50\nTimeout 600\n%s", port, config); err != nil {
+		t.Fatal(err)
+	}
+	launch(t, "tinyproxy", exec.Command(path, "-d", "-c", file.Name()))
+	await(t, "tinyproxy listens", func() bool { return listening(t, port) })
+	return port
+}
+
+// sshProxy starts an OpenSSH client that is a SOCKS5 proxy, and returns its port.
+func sshProxy(t testing.TB, _ int) int {
+	t.Helper()
+	ssh, port := program(t, "ssh", "openssh-client"), freePort(t)
+	key, server := sshServer(t)
+	_, serverPort, err := net.SplitHostPort(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	launch(t, "ssh", exec.Command(ssh, append(sshOptions(key), "-N", "-D", loopback(port), "-p", serverPort, "root@127.0.0.1")...))
+	await(t, "ssh listens", func() bool { return listening(t, port) })
+	return port
+}
+
+// sshOptions are those of ssh and scp: a key, and nothing of the person who runs the test.
+func sshOptions(key string) []string {
+	return strings.Fields("-F none -i " + key + " -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes -o LogLevel=ERROR")
+}
