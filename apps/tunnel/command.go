@@ -10,9 +10,36 @@ import (
 	"ztm/apps"
 )
 
-// TopLevel returns the commands of this app that stand on their own: `ztm forward` and `ztm nc`.
+// TopLevel returns the commands of this app that stand on their own: `ztm forward`, `ztm nc` and
+// `ztm apply`.
 func TopLevel(c apps.Console) []*cli.Command {
-	return []*cli.Command{forwardCommand(c), netcatCommand(c)}
+	return []*cli.Command{forwardCommand(c), netcatCommand(c), applyCommand(c)}
+}
+
+func applyCommand(c apps.Console) *cli.Command {
+	return &cli.Command{
+		Name:      "apply",
+		Usage:     "Make the tunnels what a file says",
+		UsageText: "ztm apply -f FILE [--prune] [--dry-run]",
+		Description: "The file is what `ztm get tunnel -o yaml` prints. Connections that are open stay open, but for those of\n" +
+			"users that are not allowed any more.\n\n" + example(
+			"ztm get tunnel -o yaml > tunnels.yaml",
+			"ztm apply -f tunnels.yaml --dry-run",
+			"ztm apply -f tunnels.yaml"),
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "read this `FILE`; - for standard input"},
+			&cli.BoolFlag{Name: "prune", Usage: "at the endpoints in the file, remove what is not in it"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and do nothing"},
+		},
+		Action: func(x *cli.Context) error {
+			if x.String("file") == "" {
+				return &apps.UsageError{Err: errors.New("--file is missing")}
+			}
+			return none(x, func(ctx context.Context) error {
+				return newClient(c).apply(ctx, x.String("file"), x.Bool("prune"), x.Bool("dry-run"))
+			})
+		},
+	}
 }
 
 func forwardCommand(c apps.Console) *cli.Command {

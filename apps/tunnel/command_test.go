@@ -97,8 +97,8 @@ func (c *console) run(ctx context.Context, args ...string) (string, error) {
 	main, get, describe := Commands(c)
 	app := &cli.App{
 		Name:           "ztm",
-		ExitErrHandler: func(*cli.Context, error) {},
-		Writer:         io.Discard, ErrWriter: io.Discard,
+		ExitErrHandler: func(*cli.Context, error) {}, DisableSliceFlagSeparator: true,
+		Writer: io.Discard, ErrWriter: io.Discard,
 		Commands: []*cli.Command{main, {Name: "get", Subcommands: get}, {Name: "describe", Subcommands: describe}},
 	}
 	c.out.Reset()
@@ -200,11 +200,10 @@ func TestSurveyGoesOnWithoutAnEndpointThatDoesNotAnswer(t *testing.T) {
 	a.listen(t, "tcp/web")
 	c := &console{at: []*endpoint{a}} // home is there, but not for calls
 	c.mustRun(t, "get", "tunnel")
-	want := []Ends{{
-		Key:      Key{TCP, "web"},
-		Inbound:  []End{{a.Self().ID, "laptop", "alice"}},
-		Outbound: []End{{b.Self().ID, "home", "alice"}},
-	}}
+	want := Manifest{Tunnels: []ManifestTunnel{{
+		Name:    "tcp/web",
+		Inbound: []ManifestInbound{{"laptop", InboundSpec{Listens: []Address{{Host: "127.0.0.1"}}}}},
+	}}}
 	if diff := cmp.Diff(want, c.last); diff != "" {
 		t.Errorf("the survey (-want +got):\n%s", diff)
 	}

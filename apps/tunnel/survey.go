@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,61 +22,117 @@ const (
 	maxListed = 10
 )
 
-// Ends is a tunnel with the endpoints that have an end of it.
-type Ends struct {
-	Key
-	Inbound  []End `json:"inbound"`
-	Outbound []End `json:"outbound"`
+// survey is all tunnels of the mesh, as far as they can be seen: the outbounds that endpoints offer, and everything at
+// this user's endpoints.
+type survey struct {
+	user    string
+	names   map[identity.ID]string // of endpoints; their ID where the name is not unique
+	tunnels map[Key]*ends
+	allow   []ManifestAllow
 }
 
-// End is an endpoint that has an end of a tunnel.
-type End struct {
-	ID   identity.ID `json:"id"`
-	Name string      `json:"name"`
-	User string      `json:"user"`
+// ends is where a tunnel has its ends.
+type ends struct {
+	inbound, outbound []apps.Endpoint
+	manifest          ManifestTunnel
 }
 
-// survey finds all tunnels of the mesh: the outbounds that endpoints offer, and the inbounds of this user's endpoints.
-// An endpoint that does not answer is named on standard error.
-func (c *client) survey(ctx context.Context) ([]Ends, string, error) {
+// survey asks this user's endpoints. One that does not answer is named on standard error.
+func (c *client) survey(ctx context.Context) (*survey, error) {
 	local, err := c.Resolve(ctx, "")
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	all, err := c.Endpoints(ctx, apps.Filter{})
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	tunnels := map[Key]*Ends{}
-	at := func(k Key) *Ends {
-		if tunnels[k] == nil {
-			tunnels[k] = &Ends{Key: k, Inbound: []End{}, Outbound: []End{}}
-		}
-		return tunnels[k]
-	}
+	s := &survey{user: local.User, names: uniqueNames(all), tunnels: map[Key]*ends{}}
 	var own []apps.Endpoint
 	for _, ep := range all {
-		for _, offer := range ep.Offers {
-			if k, err := ParseKey(strings.TrimPrefix(offer, appName+"/")); err == nil {
-				t := at(k)
-				t.Outbound = append(t.Outbound, End{ep.ID, ep.Name, ep.User})
-			}
-		}
+		s.addOffers(ep)
 		if ep.User == local.User && (ep.Online || ep.Local) {
 			own = append(own, ep)
 		}
 	}
-	for i, s := range c.ask(ctx, own) {
-		for _, in := range s.Inbound {
-			t := at(in.Key)
-			t.Inbound = append(t.Inbound, End{own[i].ID, own[i].Name, own[i].User})
+	for i, status := range c.ask(ctx, own) {
+		s.addStatus(own[i], status)
+	}
+	return s, nil
+}
+
+func uniqueNames(all []apps.Endpoint) map[identity.ID]string {
+	count := map[string]int{}
+	for _, ep := range all {
+		count[ep.Name]++
+	}
+	names := map[identity.ID]string{}
+	for _, ep := range all {
+		names[ep.ID] = ep.Name
+		if count[ep.Name] > 1 {
+			names[ep.ID] = string(ep.ID)
 		}
 	}
-	list := []Ends{}
-	for _, t := range sortedValues(tunnels) {
-		list = append(list, *t)
+	return names
+}
+
+func (s *survey) name(id identity.ID) string {
+	if n := s.names[id]; n != "" {
+		return n
 	}
-	return list, local.User, nil
+	return string(id)
+}
+
+func (s *survey) tunnel(k Key) *ends {
+	e := s.tunnels[k]
+	if e == nil {
+		e = &ends{manifest: ManifestTunnel{Name: k.String()}}
+		s.tunnels[k] = e
+	}
+	return e
+}
+
+func (s *survey) addOffers(ep apps.Endpoint) {
+	for _, offer := range ep.Offers {
+		name, ok := strings.CutPrefix(offer, appName+"/")
+		k, err := ParseKey(name)
+		if !ok || err != nil {
+			continue
+		}
+		e := s.tunnel(k)
+		e.outbound = append(e.outbound, ep)
+		if ep.User != s.user {
+			e.manifest.Others = append(e.manifest.Others, s.name(ep.ID))
+		}
+	}
+}
+
+func (s *survey) addStatus(ep apps.Endpoint, status Status) {
+	name := s.name(ep.ID)
+	for _, in := range status.Inbound {
+		e := s.tunnel(in.Key)
+		e.inbound = append(e.inbound, ep)
+		spec := in.InboundSpec
+		spec.Exits = renamed(spec.Exits, s.name)
+		e.manifest.Inbound = append(e.manifest.Inbound, ManifestInbound{name, spec})
+	}
+	for _, o := range status.Outbound {
+		e := s.tunnel(o.Key)
+		spec := o.OutboundSpec
+		spec.Entrances = renamed(spec.Entrances, s.name)
+		e.manifest.Outbound = append(e.manifest.Outbound, ManifestOutbound{name, spec})
+	}
+	for _, rule := range status.Allow {
+		s.allow = append(s.allow, ManifestAllow{name, rule})
+	}
+}
+
+func (s *survey) manifest() Manifest {
+	m := Manifest{Tunnels: []ManifestTunnel{}, Allow: s.allow}
+	for _, e := range sortedValues(s.tunnels) {
+		m.Tunnels = append(m.Tunnels, e.manifest)
+	}
+	return m
 }
 
 // ask returns the tunnels of each of this user's endpoints; those that do not answer have none.
@@ -105,19 +160,20 @@ func (c *client) ask(ctx context.Context, own []apps.Endpoint) []Status {
 }
 
 func (c *client) getTunnel(ctx context.Context) error {
-	list, user, err := c.survey(ctx)
+	s, err := c.survey(ctx)
 	if err != nil {
 		return err
 	}
 	t := &apps.Table{Header: []string{"NAME", "INBOUND", "OUTBOUND"}}
-	for _, e := range list {
-		t.Add(e.Key.String(), endList(e.Inbound, user), endList(e.Outbound, user))
+	for _, k := range sortedKeys(s.tunnels) {
+		e := s.tunnels[k]
+		t.Add(k.String(), endList(e.inbound, s.user), endList(e.outbound, s.user))
 	}
-	return c.Print(list, t)
+	return c.Print(s.manifest(), t)
 }
 
 // endList names endpoints, with their user where that is not the given one.
-func endList(list []End, user string) string {
+func endList(list []apps.Endpoint, user string) string {
 	var names []string
 	for _, e := range list[:min(len(list), maxListed)] {
 		name := e.Name
@@ -140,19 +196,19 @@ func (c *client) describeTunnel(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	list, user, err := c.survey(ctx)
+	s, err := c.survey(ctx)
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(list, func(e Ends) bool { return e.Key == k })
-	if i < 0 {
+	e := s.tunnels[k]
+	if e == nil {
 		return apps.Errorf(apps.NotFound, "tunnel %s not found", k)
 	}
 	t := &apps.Table{}
 	t.Add("Tunnel:", k.String())
-	t.Add("Inbound:", endList(list[i].Inbound, user))
-	t.Add("Outbound:", endList(list[i].Outbound, user))
-	return c.Print(list[i], t)
+	t.Add("Inbound:", endList(e.inbound, s.user))
+	t.Add("Outbound:", endList(e.outbound, s.user))
+	return c.Print(e.manifest, t)
 }
 
 // printable replaces what would act on a terminal: names and messages come from other machines.

@@ -1,0 +1,205 @@
+package tunnel
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+
+	"ztm/apps/appstest"
+)
+
+func writeFile(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "tunnels.yaml")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// actions runs apply and returns what it says it did, one line for each change.
+func (c *console) actions(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	c.last, c.stdout = nil, &strings.Builder{}
+	err := c.start(t, append([]string{"apply"}, args...)...).wait()
+	var lines []string
+	if plan, ok := c.last.([]Change); ok {
+		for _, ch := range plan {
+			lines = append(lines, fmt.Sprintf("%s %s %s at %s", ch.Action, ch.Kind, ch.Name, ch.Endpoint))
+		}
+	}
+	return strings.Join(lines, "\n"), err
+}
+
+func (e *endpoint) config(t *testing.T) string {
+	t.Helper()
+	s := e.app.Status()
+	var all []any
+	for _, in := range s.Inbound {
+		all = append(all, in.Inbound)
+	}
+	for _, o := range s.Outbound {
+		all = append(all, o.Outbound)
+	}
+	all = append(all, s.Allow)
+	b, err := json.MarshalIndent(all, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestWhatIsListedCanBeApplied(t *testing.T) {
+	var n appstest.Net
+	a, b, other := join(t, &n, "laptop", "alice"), join(t, &n, "home", "alice"), join(t, &n, "shop", "bob")
+	other.offer(t, "tcp/web", "127.0.0.1:80")
+	c := &console{at: []*endpoint{a, b, other}}
+	home := &console{at: []*endpoint{b, a}}
+	listen := deadAddress(t)
+	home.mustRun(t, "tunnel", "open", "outbound", "--targets", "127.0.0.1:80", "--targets", "unix:/run/x", "--entrances", "laptop", "--users", "bob",
+		"--balance", "source", "--check", "http:/", "--proxy-protocol", "v2", "--rate", "10MB/s", "--rate-down", "1.5MB/s", "--max-conns", "9", "tcp/web")
+	home.mustRun(t, "tunnel", "allow", "--target", "10.0.0.0/8:22,80-90", "--users", "bob")
+	c.mustRun(t, "tunnel", "open", "inbound", "--listen", listen, "--exits", "home", "--accept-proxy-protocol", "tcp/web")
+	c.mustRun(t, "tunnel", "open", "inbound", "--listen", listen, "--idle-timeout", "90s", "udp/dns")
+
+	c.mustRun(t, "get", "tunnel")
+	text, err := json.Marshal(c.last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tree any
+	if err := json.Unmarshal(text, &tree); err != nil {
+		t.Fatal(err)
+	}
+	listed, err := yaml.Marshal(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := writeFile(t, string(listed))
+	before := a.config(t) + b.config(t)
+
+	got, err := c.actions(t, "-f", file, "--prune")
+	keep := "keep outbound tcp/web at home\nkeep allow 10.0.0.0/8:22,80-90 at home\n" +
+		"keep inbound tcp/web at laptop\nkeep inbound udp/dns at laptop"
+	if diff := cmp.Diff(keep, got); diff != "" || err != nil {
+		t.Errorf("applied to itself: %v (-want +got):\n%s\n%s", err, diff, listed)
+	}
+	for _, path := range []string{"/inbound/tcp/web", "/inbound/udp/dns"} {
+		a.mustCall(t, "DELETE", path, nil, nil)
+	}
+	b.mustCall(t, "DELETE", "/outbound/tcp/web", nil, nil)
+	b.mustCall(t, "POST", "/allow", `{"target":"10.0.0.0/8:22,80-90"}`, nil)
+	create := strings.ReplaceAll(keep, "keep", "create")
+	for _, args := range [][]string{{"-f", file, "--dry-run"}, {"-f", file}} {
+		if got, err := c.actions(t, args...); got != create || err != nil {
+			t.Errorf("apply %v did, with %v:\n%s", args, err, got)
+		}
+	}
+	if diff := cmp.Diff(before, a.config(t)+b.config(t)); diff != "" {
+		t.Errorf("what came back is not what was listed (-want +got):\n%s", diff)
+	}
+}
+
+func TestApplyChangesWhatDiffersAndPrunesOnRequest(t *testing.T) {
+	var n appstest.Net
+	a, b := join(t, &n, "laptop", "alice"), join(t, &n, "home", "alice")
+	c := &console{at: []*endpoint{a, b}}
+	b.offer(t, "tcp/old", "127.0.0.1:1")
+	b.offer(t, "tcp/web", "127.0.0.1:80", `"users":["bob"]`)
+	a.listen(t, "tcp/kept") // at an endpoint that the file does not name
+	file := writeFile(t, `
+# by hand
+tunnels:
+- name: tcp/web
+  outbound:
+  - endpoint: home
+    targets: [80, "db.local:5432"]
+    users: [bob, carol]
+    rateUp: 2000000
+---
+tunnels:
+- name: udp/dns
+  outbound:
+  - {endpoint: home, targets: ["192.0.2.1:53"], idleTimeout: 2m}
+`)
+	got, err := c.actions(t, "-f", file)
+	if want := "change outbound tcp/web at home\ncreate outbound udp/dns at home"; got != want || err != nil {
+		t.Errorf("got %v:\n%s", err, got)
+	}
+	o := b.outboundStatus(t, "tcp/web").Outbound
+	if o.RateUp != 2e6 || len(o.Users) != 2 || o.Targets[0].String() != "127.0.0.1:80" {
+		t.Errorf("tcp/web is %+v", o)
+	}
+	got, err = c.actions(t, "-f", file, "--prune")
+	if want := "keep outbound tcp/web at home\nkeep outbound udp/dns at home\nremove outbound tcp/old at home"; got != want || err != nil {
+		t.Errorf("with --prune, %v:\n%s", err, got)
+	}
+	if len(b.app.Status().Outbound) != 2 || len(a.app.Status().Inbound) != 1 {
+		t.Error("it removed something else, or nothing")
+	}
+}
+
+func TestApplyOfABadFileChangesNothing(t *testing.T) {
+	var n appstest.Net
+	a, b, other := join(t, &n, "laptop", "alice"), join(t, &n, "home", "alice"), join(t, &n, "shop", "bob")
+	c := &console{at: []*endpoint{a, b, other}}
+	good := "tunnels:\n- name: tcp/web\n  outbound:\n  - {endpoint: home, targets: [80]}\n"
+	tests := []struct{ name, more, text string }{
+		{"unknown endpoint", "- {name: tcp/x, outbound: [{endpoint: nowhere, targets: [1]}]}", `endpoint "nowhere" not found`},
+		{"no endpoint", "- {name: tcp/x, outbound: [{targets: [1]}]}", "an endpoint is missing"},
+		{"another user's", "- {name: tcp/x, outbound: [{endpoint: shop, targets: [1]}]}", "endpoint shop belongs to user bob"},
+		{"misspelt field", "- {name: tcp/x, outbound: [{endpoint: home, targets: [1], user: [bob]}]}", "user"},
+		{"no target", "- {name: tcp/x, outbound: [{endpoint: home}]}", `tunnel "tcp/x": at home: outbound tcp/x: targets: want at least one`},
+		{"bad address", `- {name: tcp/x, outbound: [{endpoint: home, targets: [":80"]}]}`, "write *:80"},
+		{"bad name", "- {name: web, outbound: [{endpoint: home, targets: [1]}]}", "want tcp/NAME"},
+		{"twice", "- {name: tcp/web, outbound: [{endpoint: home, targets: [1]}]}", "outbound at home is there twice"},
+		{"unknown exit", "- {name: tcp/x, inbound: [{endpoint: home, listens: [1], exits: [nowhere]}]}", `endpoint "nowhere" not found`},
+		{"rule without users", "allow: [{endpoint: home, target: 'x:1'}]", "a rule has a target and users"},
+		{"no YAML", "- [", "yaml"},
+		{"odd key", "odd: 2", "unknown field"},
+		{"key that is a number", "1: 2", "a key is not a text"},
+		{"listing", "", "tunnels"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			text := good + test.more + "\n"
+			if test.name == "listing" {
+				text = "- tcp/web\n"
+			}
+			_, err := c.actions(t, "-f", writeFile(t, text))
+			if err == nil || !strings.Contains(err.Error(), test.text) {
+				t.Errorf("got %v, want %q", err, test.text)
+			}
+			if len(b.app.Status().Outbound) != 0 {
+				t.Error("something was opened")
+			}
+		})
+	}
+	if _, err := c.actions(t, "-f", "/nonexistent"); err == nil {
+		t.Error("a file that is not there was applied")
+	}
+}
+
+func TestApplyGoesOnAfterAFailureAndReportsIt(t *testing.T) {
+	var n appstest.Net
+	c := &console{at: []*endpoint{join(t, &n, "home", "alice")}}
+	c.in = strings.NewReader(fmt.Sprintf(`{"tunnels":[
+		{"name":"tcp/a","inbound":[{"endpoint":"home","listens":[%q]}]},
+		{"name":"tcp/b","inbound":[{"endpoint":"home","listens":["127.0.0.1:0"]}]}]}`, server(t, "x")))
+	_, err := c.actions(t, "-f", "-")
+	if err == nil || !strings.Contains(err.Error(), "endpoint home: listen 127.0.0.1:") {
+		t.Errorf("got %v", err)
+	}
+	if got := c.at[0].app.Status().Inbound; len(got) != 1 || got[0].Name != "b" {
+		t.Errorf("opened %v", got)
+	}
+	if plan := c.last.([]Change); plan[0].Error == "" || plan[1].Error != "" {
+		t.Errorf("reported %+v", plan)
+	}
+}

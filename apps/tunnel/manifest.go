@@ -1,0 +1,126 @@
+package tunnel
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"go.yaml.in/yaml/v3"
+
+	"ztm/tunnel/identity"
+)
+
+// Manifest is tunnels as a file: what `ztm get tunnel -o yaml` prints and `ztm apply` reads.
+type Manifest struct {
+	Tunnels []ManifestTunnel `json:"tunnels"`
+	Allow   []ManifestAllow  `json:"allow,omitempty"`
+}
+
+// ManifestTunnel is the ends of a tunnel at the user's own endpoints. Endpoints are given by name or ID.
+type ManifestTunnel struct {
+	Name     string             `json:"name"` // "tcp/web"
+	Inbound  []ManifestInbound  `json:"inbound,omitempty"`
+	Outbound []ManifestOutbound `json:"outbound,omitempty"`
+	Others   []string           `json:"others,omitempty"` // endpoints of other users that offer it; apply ignores them
+}
+
+// ManifestInbound is an inbound and where it is.
+type ManifestInbound struct {
+	Endpoint string `json:"endpoint"`
+	InboundSpec
+}
+
+// ManifestOutbound is an outbound and where it is.
+type ManifestOutbound struct {
+	Endpoint string `json:"endpoint"`
+	OutboundSpec
+}
+
+// ManifestAllow is a rule and where it is.
+type ManifestAllow struct {
+	Endpoint string `json:"endpoint"`
+	Allow
+}
+
+// maxManifest bounds what is read of a manifest, in bytes.
+const maxManifest = 4 << 20
+
+// readManifest reads manifests in YAML, of which JSON is a part: one, or several separated by lines of "---". A field that it
+// does not know is an error.
+func readManifest(r io.Reader) (Manifest, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
+	if err != nil {
+		return Manifest{}, err
+	}
+	if len(b) > maxManifest {
+		return Manifest{}, fmt.Errorf("more than %d bytes", maxManifest)
+	}
+	var all Manifest
+	for d := yaml.NewDecoder(bytes.NewReader(b)); ; {
+		var tree any
+		if err := d.Decode(&tree); errors.Is(err, io.EOF) {
+			return all, nil
+		} else if err != nil {
+			return Manifest{}, err
+		}
+		m, err := manifestOf(tree)
+		if err != nil {
+			return Manifest{}, err
+		}
+		all.Tunnels = append(all.Tunnels, m.Tunnels...)
+		all.Allow = append(all.Allow, m.Allow...)
+	}
+}
+
+// manifestOf goes through JSON, so that there is one description of the fields.
+func manifestOf(tree any) (Manifest, error) {
+	b, err := json.Marshal(tree)
+	if err != nil {
+		return Manifest{}, errors.New("a key is not a text")
+	}
+	var m Manifest
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	return m, d.Decode(&m)
+}
+
+// scalar returns a JSON string or number as it is written: a port or a rate may be a number.
+func scalar(b []byte) ([]byte, error) {
+	if len(b) > 0 && b[0] != '"' {
+		var n json.Number
+		err := json.Unmarshal(b, &n)
+		return []byte(n), err
+	}
+	var s string
+	err := json.Unmarshal(b, &s)
+	return []byte(s), err
+}
+
+// UnmarshalJSON takes a port as a number, too.
+func (a *Address) UnmarshalJSON(b []byte) error {
+	text, err := scalar(b)
+	if err != nil {
+		return err
+	}
+	return a.UnmarshalText(text)
+}
+
+// UnmarshalJSON takes bytes per second as a number, too.
+func (r *Rate) UnmarshalJSON(b []byte) error {
+	text, err := scalar(b)
+	if err != nil {
+		return err
+	}
+	return r.UnmarshalText(text)
+}
+
+// renamed returns IDs with the names that a function gives them.
+func renamed(ids []identity.ID, name func(identity.ID) string) []identity.ID {
+	var list []identity.ID
+	for _, id := range ids {
+		list = append(list, identity.ID(name(id)))
+	}
+	return list
+}
