@@ -39,7 +39,7 @@ var arrows = []arrow{
 	{"tunnel/splice", nil, "any two connections can be joined"},
 	{"tunnel/*", []string{"tunnel/capsule", "tunnel/h2", "tunnel/identity"}, "the transport knows neither what it carries nor for whom"},
 	{"store", nil, "the store knows nothing of what it keeps"},
-	{"cross/...", []string{"cross/..."}, "tools are no part of the product"},
+	{"cross/...", []string{"agent/service", "cross/..."}, "tools are no part of the product; packages carry its service files"},
 	{"scripts/...", []string{"scripts/..."}, "tools are no part of the product"},
 }
 
@@ -53,12 +53,12 @@ var powers = []struct {
 	{"github.com/urfave/cli/v2", []string{"main.go", "command.go"}, "what a command does is apart from how it is typed"},
 	{"go.etcd.io/bbolt", []string{"store"}, "no bytes leave a transaction"},
 	{"github.com/quic-go/qpack", []string{"tunnel"}, "header blocks are decoded in one place, behind a limit"},
-	{"go.yaml.in/yaml/v3", []string{"agent/console"}, "YAML is printed, never read"},
+	{"go.yaml.in/yaml/v3", []string{"agent/console", "apps/tunnel"}, "YAML is printed in one place and read in one"},
 	{"golang.org/x/net", []string{"apps/proxy", "tunnel"}, "SOCKS and DNS are spoken in two places"},
 	{"github.com/dop251/goja", []string{"apps/script"}, "scripts run in one place"},
 	{"golang.org/x/sys", []string{"..."}, "platforms differ"},
 	{"github.com/google/go-cmp", nil, "it is for tests"},
-	{"os/exec", []string{"apps/process", "apps/script", "apps/terminal", "cross/...", "scripts/..."}, "one place runs programs"},
+	{"os/exec", []string{"agent/service", "apps/process", "apps/script", "apps/terminal", "cross/...", "scripts/..."}, "one place runs programs"},
 	{"testing", []string{"apps/appstest", "agent/api/apitest"}, "it is for tests"},
 	{"unsafe", []string{"apps/process", "store"}, "the kernel's structures are read in few places"},
 }

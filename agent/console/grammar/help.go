@@ -15,7 +15,8 @@ const width = 80
 func Help(w io.Writer, path []*Command) error {
 	var b strings.Builder
 	c := path[len(path)-1]
-	fmt.Fprintf(&b, "Usage: %s\n", usage(path))
+	const before = "Usage: "
+	fmt.Fprintf(&b, "%s%s\n", before, wrap(usage(path), len(before)))
 	if c.Usage != "" {
 		fmt.Fprintf(&b, "\n%s\n", wrap(capital(c.Usage)+".", 0))
 	}
