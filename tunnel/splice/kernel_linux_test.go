@@ -1,6 +1,7 @@
 package splice_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -36,6 +37,7 @@ func TestBytesBetweenSocketsStayInTheKernel(t *testing.T) {
 		{"tcp-tcp", tcp, tcp, 0},
 		{"tcp-unix", tcp, unix, 0},
 		{"unix-tcp", unix, tcp, 0},
+		{"unix-unix", unix, unix, 0},
 		{"wrapped-tcp", wrapped, tcp, 1}, // proves the method of measuring
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -100,27 +102,70 @@ func waitClosed(t *testing.T, c *net.TCPConn) {
 	}
 }
 
-func TestJoinLeavesNoDescriptorBehind(t *testing.T) {
-	count := func() (n int) {
-		entries, err := os.ReadDir("/proc/self/fd")
-		if err != nil {
-			t.Skip(err)
-		}
-		for _, e := range entries {
-			if to, _ := os.Readlink("/proc/self/fd/" + e.Name()); strings.HasPrefix(to, "socket:") {
-				n++
-			}
-		}
-		return n
+// descriptors counts the open descriptors of this process whose name begins so: "socket:" or "pipe:".
+func descriptors(t testing.TB, kind string) (n int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip(err)
 	}
-	before := count()
+	for _, e := range entries {
+		if to, _ := os.Readlink("/proc/self/fd/" + e.Name()); strings.HasPrefix(to, kind) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestJoinLeavesNoSocketBehind(t *testing.T) {
+	before := descriptors(t, "socket:")
 	for range 50 {
 		r := start(t, t.Context(), tcp, tcp)
 		r.a.Close()
 		r.b.Close()
 		<-r.done
 	}
-	if after := count(); after != before {
+	if after := descriptors(t, "socket:"); after != before {
 		t.Errorf("%d sockets are open, before it were %d", after, before)
+	}
+}
+
+func TestIdleJoinsHoldNoPipes(t *testing.T) {
+	before := descriptors(t, "pipe:")
+	for range 50 {
+		r := start(t, t.Context(), tcp, tcp)
+		for _, c := range []net.Conn{r.a, r.b} { // both directions have moved something, and wait
+			write(t, c, "x")
+		}
+		for _, c := range []net.Conn{r.a, r.b} {
+			io.ReadFull(c, make([]byte, 1))
+		}
+	}
+	const kept = 2 * 16 // ends of the pipes that are kept for the next who needs one
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	patience := time.After(10 * time.Second)
+	for descriptors(t, "pipe:")-before > kept {
+		select {
+		case <-tick.C:
+		case <-patience:
+			t.Fatalf("50 idle joins hold %d ends of pipes", descriptors(t, "pipe:")-before)
+		}
+	}
+}
+
+func TestPipeWithLostBytesIsNotUsedAgain(t *testing.T) {
+	for range 5 { // leave a pipe full by cutting a stalled join
+		ctx, cancel := context.WithCancel(t.Context())
+		r := start(t, ctx, tcp, tcp)
+		stall(t, r.a)
+		cancel()
+		<-r.done
+	}
+	for range 40 { // more than the pipes that are kept
+		r := start(t, t.Context(), tcp, tcp)
+		write(t, r.a, "x")
+		closeWrite(t, r.a)
+		reads(t, r.b, "x", nil)
 	}
 }

@@ -183,9 +183,9 @@ func TestHalfCloseByTheOtherSideFirst(t *testing.T) {
 }
 
 func TestBulkArrivesWholeInBothDirections(t *testing.T) {
-	size := int64(64 << 20)
+	size := int64(16 << 20)
 	if testing.Short() {
-		size = 4 << 20
+		size = 2 << 20
 	}
 	forPairs(t, func(t *testing.T, a, b pair) {
 		r := start(t, t.Context(), a, b)
