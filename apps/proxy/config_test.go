@@ -109,9 +109,9 @@ func TestAnExitIsOffered(t *testing.T) {
 	e := join(t, &n, "out", "alice", Options{})
 	offers := func() []string { return e.Self().Offers }
 	e.change(t, Change{AddTargets: []string{"*.example.com"}})
-	wait4(t, "the offer", func() bool { return cmp.Equal(offers(), []string{exitOffer}) })
+	waitFor(t, "the offer", func() bool { return cmp.Equal(offers(), []string{exitOffer}) })
 	e.change(t, Change{RemoveTargets: []string{"*.example.com"}})
-	wait4(t, "its end", func() bool { return len(offers()) == 0 })
+	waitFor(t, "its end", func() bool { return len(offers()) == 0 })
 }
 
 func TestAPasswordIsNeverShownOrStored(t *testing.T) {
@@ -168,7 +168,7 @@ func TestAUnixSocketIsForThisUserAlone(t *testing.T) {
 
 	write(t, filepath.Join(dir, "file"), "precious")
 	in.change(t, Change{SetListens: &[]string{"unix:" + filepath.Join(dir, "file")}})
-	wait4(t, "a refusal", func() bool {
+	waitFor(t, "a refusal", func() bool {
 		st := in.app.doors.status()
 		return len(st) == 1 && strings.Contains(st[0].Error, "not a socket")
 	})
@@ -191,10 +191,10 @@ func TestAPortThatIsTakenIsShownAndTriedAgain(t *testing.T) {
 		}
 		return DoorStatus{}
 	}
-	wait4(t, "the error", func() bool { return status().Error != "" })
+	waitFor(t, "the error", func() bool { return status().Error != "" })
 	ln.Close()
 	in.app.doors.poke() // sooner than by itself
-	wait4(t, "the port", func() bool { return status().Open })
+	waitFor(t, "the port", func() bool { return status().Open })
 }
 
 // run runs a command line at an endpoint.

@@ -47,7 +47,6 @@ type resolver struct {
 // dnsService is a resolver that listens.
 type dnsService struct {
 	*resolver
-	ctx   context.Context // of the questions; ends with the app
 	udp   net.PacketConn
 	tcp   net.Listener
 	work  sync.WaitGroup
@@ -67,7 +66,7 @@ func (r *resolver) listen(ctx context.Context, address string) (service, error) 
 		udp.Close()
 		return nil, err
 	}
-	return &dnsService{resolver: r, ctx: ctx, udp: udp, tcp: tcp, conns: map[net.Conn]struct{}{}}, nil
+	return &dnsService{resolver: r, udp: udp, tcp: tcp, conns: map[net.Conn]struct{}{}}, nil
 }
 
 func (d *dnsService) Bound() string { return d.udp.LocalAddr().String() }
@@ -83,13 +82,13 @@ func (d *dnsService) Close() error {
 }
 
 // Serve answers until Close.
-func (d *dnsService) Serve() {
-	d.work.Go(d.serveUDP)
-	d.work.Go(d.serveTCP)
+func (d *dnsService) Serve(ctx context.Context) {
+	d.work.Go(func() { d.serveUDP(ctx) })
+	d.work.Go(func() { d.serveTCP(ctx) })
 	d.work.Wait()
 }
 
-func (d *dnsService) serveUDP() {
+func (d *dnsService) serveUDP(ctx context.Context) {
 	buf := make([]byte, maxMessage)
 	for {
 		n, from, err := d.udp.ReadFrom(buf)
@@ -107,28 +106,28 @@ func (d *dnsService) serveUDP() {
 		}
 		d.work.Go(func() {
 			defer func() { <-d.slots }()
-			if a := d.answer(d.ctx, question, "udp"); a != nil {
+			if a := d.answer(ctx, question, "udp"); a != nil {
 				d.udp.WriteTo(a, from)
 			}
 		})
 	}
 }
 
-func (d *dnsService) serveTCP() {
+func (d *dnsService) serveTCP(ctx context.Context) {
 	for {
 		c, err := d.tcp.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil {
-			wait(d.ctx, time.Second)
+			wait(ctx, time.Second)
 			continue
 		}
 		if !d.enter(c) {
 			c.Close()
 			continue
 		}
-		d.work.Go(func() { d.serveConn(c) })
+		d.work.Go(func() { d.serveConn(ctx, c) })
 	}
 }
 
@@ -143,7 +142,7 @@ func (d *dnsService) enter(c net.Conn) bool {
 }
 
 // serveConn answers the questions of a TCP connection in turn. Each has its length before it, in two bytes.
-func (d *dnsService) serveConn(c net.Conn) {
+func (d *dnsService) serveConn(ctx context.Context, c net.Conn) {
 	defer func() {
 		c.Close()
 		d.mu.Lock()
@@ -156,7 +155,7 @@ func (d *dnsService) serveConn(c net.Conn) {
 		if err != nil {
 			return
 		}
-		a := d.answer(d.ctx, question, "tcp")
+		a := d.answer(ctx, question, "tcp")
 		if a == nil {
 			return
 		}

@@ -10,9 +10,9 @@ import (
 
 // service is a listener at work, for clients or for DNS.
 type service interface {
-	Serve()        // blocks until all that it started has ended, which is after Close
-	Close() error  // stops listening
-	Bound() string // where it listens in fact: the address with the port that the system chose
+	Serve(context.Context) // blocks until all that it started has ended, which is after Close
+	Close() error          // stops listening
+	Bound() string         // where it listens in fact: the address with the port that the system chose
 }
 
 // door is where this endpoint should listen, and for what.
@@ -92,7 +92,7 @@ func (ds *doors) reconcile(ctx context.Context, want []door, serving *sync.WaitG
 		svc, err := ds.open(ctx, d)
 		ds.state[d] = &doorState{svc, err}
 		if err == nil {
-			serving.Go(svc.Serve)
+			serving.Go(func() { svc.Serve(ctx) })
 		}
 	}
 }

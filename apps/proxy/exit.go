@@ -47,8 +47,8 @@ type granted struct {
 	cancel context.CancelFunc
 }
 
-// maxFlows of one peer: a thousand times the needs of a browser, and a bound on this endpoint's sockets.
-const maxFlows = 8192
+// maxFlows of one peer: more than its entrance has clients, and a bound on this endpoint's sockets.
+const maxFlows = 4096
 
 // errRevoked is why a flow ends that is no longer permitted.
 var errRevoked = errors.New("no longer permitted")

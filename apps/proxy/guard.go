@@ -96,6 +96,12 @@ func (g *guard) Close() error {
 	return err
 }
 
+// CloseWrite ends the direction to the client.
+func (g *guard) CloseWrite() error {
+	endWrite(g.Conn)
+	return nil
+}
+
 // Read passes on what was checked.
 func (g *guard) Read(p []byte) (int, error) {
 	for {

@@ -276,22 +276,30 @@ func (w *web) forwardRequest(rw http.ResponseWriter, r *http.Request, c *webClie
 			splice.Abort(c.Conn)
 		}
 	}()
-	c.forward.ServeHTTP(&hijackable{rw, c}, r)
+	c.forward.ServeHTTP(&response{rw, c}, r)
 	whole = true
 }
 
-// hijackable tells the guard when the connection becomes another protocol (101 Switching Protocols).
-type hijackable struct {
+// response tells the guard when the connection becomes another protocol (101 Switching Protocols), and keeps the
+// server from guessing a Content-Type that the target did not give.
+type response struct {
 	http.ResponseWriter
 	client *webClient
 }
 
-func (h *hijackable) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func (h *hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, buffered, err := http.NewResponseController(h.ResponseWriter).Hijack()
+func (w *response) WriteHeader(status int) {
+	if _, given := w.Header()["Content-Type"]; !given {
+		w.Header()["Content-Type"] = nil
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err == nil {
-		h.client.guard.release()
+		w.client.guard.release()
 	}
 	return conn, buffered, err
 }

@@ -197,6 +197,9 @@ func TestPartsOfHTTPThatProxiesLose(t *testing.T) {
 			w.WriteHeader(http.StatusNotModified)
 		case "/head":
 			w.Header().Set("Content-Length", "12345")
+		case "/untyped":
+			w.Header()["Content-Type"] = nil
+			io.WriteString(w, "<html>")
 		case "/agent":
 			fmt.Fprintf(w, "%q", r.Header["User-Agent"])
 		}
@@ -238,6 +241,11 @@ func TestPartsOfHTTPThatProxiesLose(t *testing.T) {
 		}
 		res.Body.Close()
 	}
+	res, err = client.Get("http://svc.example.com/untyped")
+	if err != nil || res.Header["Content-Type"] != nil {
+		t.Errorf("an answer without a type: %v, %q", err, res.Header["Content-Type"])
+	}
+	res.Body.Close()
 	res, err = client.Head("http://svc.example.com/head")
 	if err != nil || res.ContentLength != 12345 {
 		t.Errorf("HEAD: length %d, %v", res.ContentLength, err)
@@ -570,7 +578,7 @@ func TestAThousandConnections(t *testing.T) {
 			t.Fatal("not all arrived")
 		}
 	}
-	wait4(t, "all flows", func() bool { return in.app.entrance.count() == many && out.app.exit.running() == many })
+	waitFor(t, "all flows", func() bool { return in.app.entrance.count() == many && out.app.exit.running() == many })
 	close(open)
 	work.Wait()
 	close(errs)
@@ -579,7 +587,7 @@ func TestAThousandConnections(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wait4(t, "the end of all", func() bool { return in.app.entrance.count() == 0 && out.app.exit.running() == 0 })
+	waitFor(t, "the end of all", func() bool { return in.app.entrance.count() == 0 && out.app.exit.running() == 0 })
 }
 
 // oneOfMany talks to the echo, by SOCKS or by CONNECT.

@@ -24,7 +24,7 @@ import (
 //	5. answer   what the exit said, and join until both directions have ended
 
 const (
-	maxClients       = 4096             // connections at a time; further ones are closed at once
+	maxClients       = 2048             // connections at a time; further ones are closed at once
 	handshakeTimeout = 10 * time.Second // from the first connection to a complete SOCKS request or HTTP header
 	idleTimeout      = 2 * time.Minute  // of an HTTP connection between two requests
 	byeTimeout       = time.Second      // so long a client may take to read why it was refused
@@ -60,7 +60,6 @@ type client struct {
 type listener struct {
 	net.Listener
 	entrance *entrance
-	serve    context.Context // of the clients; ends with the app
 }
 
 // listen opens a listener.
@@ -81,7 +80,7 @@ func (s *entrance) listen(ctx context.Context, l listenAddr) (service, error) {
 			return nil, err
 		}
 	}
-	return &listener{ln, s, ctx}, nil
+	return &listener{ln, s}, nil
 }
 
 // removeStale removes the socket that a listener left that did not end properly. A socket that somebody serves stays,
@@ -112,19 +111,19 @@ func (l *listener) Bound() string {
 }
 
 // Serve accepts clients until the listener is closed.
-func (l *listener) Serve() {
+func (l *listener) Serve(ctx context.Context) {
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	for {
 		conn, err := l.Accept()
 		switch {
 		case err == nil:
-		case errors.Is(err, net.ErrClosed) || l.serve.Err() != nil:
+		case errors.Is(err, net.ErrClosed) || ctx.Err() != nil:
 			return
 		default:
 			// Out of file descriptors, most likely: the clients that leave will free some.
 			l.entrance.log.Warn("accept failed", "err", err)
-			wait(l.serve, time.Second)
+			wait(ctx, time.Second)
 			continue
 		}
 		c := &client{Conn: conn}
@@ -132,7 +131,7 @@ func (l *listener) Serve() {
 			conn.Close()
 			continue
 		}
-		serving.Go(func() { l.entrance.serve(l.serve, c) })
+		serving.Go(func() { l.entrance.serve(ctx, c) })
 	}
 }
 

@@ -120,7 +120,7 @@ func (e *endpoint) listenDNS(t testing.TB) string {
 
 func (e *endpoint) bound(t testing.TB, dns bool) (address string) {
 	t.Helper()
-	wait4(t, "a listener", func() bool {
+	waitFor(t, "a listener", func() bool {
 		for _, l := range e.app.doors.status() {
 			if l.Open && l.DNS == dns {
 				address = l.Bound
@@ -131,8 +131,8 @@ func (e *endpoint) bound(t testing.TB, dns bool) (address string) {
 	return address
 }
 
-// wait4 waits until something is so.
-func wait4(t testing.TB, what string, so func() bool) {
+// waitFor waits until something is so.
+func waitFor(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()

@@ -153,7 +153,11 @@ func (r *router) chooseAmong(ctx context.Context, s *settings, d dest, fresh tim
 	}
 	none := &noExit{}
 	for _, g := range groups(all, d) {
-		err := r.tryEach(g.exits, use)
+		passed := passes
+		if g.short {
+			passed = unknown
+		}
+		err := r.tryEach(g.exits, use, passed)
 		if !g.short || !unknown(err) {
 			return err
 		}
@@ -162,13 +166,15 @@ func (r *router) chooseAmong(ctx context.Context, s *settings, d dest, fresh tim
 	return none
 }
 
-// tryEach calls use with each of the exits until one has the last word.
-func (r *router) tryEach(ids []identity.ID, use func(identity.ID) error) (err error) {
+// tryEach calls use with each of the exits until one does not give an error that passes the destination on.
+func (r *router) tryEach(ids []identity.ID, use func(identity.ID) error, passed func(error) bool) (err error) {
 	for _, id := range ids {
-		if err = use(id); !passes(err) {
+		if err = use(id); !passed(err) {
 			break
 		}
-		r.exits.forget(id)
+		if passes(err) { // it offered what it does not serve
+			r.exits.forget(id)
+		}
 	}
 	return err
 }
@@ -189,50 +195,65 @@ func unknown(err error) bool {
 	return code == apps.DNS || code != apps.Prohibited && passes(err)
 }
 
-// group is a number of exits that serve a destination equally well, in the order in which they are tried.
+// group is a number of exits, in the order in which they are tried.
 type group struct {
 	exits []identity.ID
-	short bool // they serve it only with a search domain appended
+	short bool // they serve the destination only with a search domain appended
 }
 
 // groups sorts the exits that serve d. A later group counts only if the earlier one is short.
 func groups(all []candidate, d dest) []group {
-	literal := best(all, func(m *menu) int { return m.weigh(d, false) })
+	literal := ranked(all, func(m *menu) int { return m.weigh(d, false) })
 	if len(literal) > 0 {
-		return []group{{exits: literal}}
+		return []group{{exits: heaviestOf(literal)}}
 	}
 	var out []group
-	if short := best(all, func(m *menu) int { return m.weighShort(d) }); len(short) > 0 {
-		out = append(out, group{exits: short, short: true})
+	if short := ranked(all, func(m *menu) int { return m.weighShort(d) }); len(short) > 0 {
+		// What the name is short for is not known before an exit resolves it: all of them are asked.
+		out = append(out, group{exits: idsOf(short), short: true})
 	}
-	if rest := best(all, func(m *menu) int { return m.weigh(d, true) }); len(rest) > 0 {
-		out = append(out, group{exits: rest})
+	if rest := ranked(all, func(m *menu) int { return m.weigh(d, true) }); len(rest) > 0 {
+		out = append(out, group{exits: heaviestOf(rest)})
 	}
 	return out
 }
 
-// best returns the exits of the greatest weight, the nearest first. Only positive weights count.
-func best(all []candidate, weigh func(*menu) int) []identity.ID {
-	var out []candidate
-	top := 0
+// rank is an exit and how specifically it serves a destination.
+type rank struct {
+	candidate
+	weight int
+}
+
+// ranked returns the exits with a positive weight: the heaviest first, and the nearest of equal ones.
+func ranked(all []candidate, weigh func(*menu) int) []rank {
+	var out []rank
 	for _, c := range all {
 		if c.menu == nil {
 			continue
 		}
-		switch w := weigh(c.menu); {
-		case w < top:
-		case w > top:
-			top, out = w, []candidate{c}
-		default:
-			out = append(out, c)
+		if w := weigh(c.menu); w > 0 {
+			out = append(out, rank{c, w})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.rtt, b.rtt), cmp.Compare(a.Name, b.Name))
+	slices.SortStableFunc(out, func(a, b rank) int {
+		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.rtt, b.rtt), cmp.Compare(a.Name, b.Name))
 	})
-	ids := make([]identity.ID, 0, len(out))
-	for _, c := range out {
-		ids = append(ids, c.ID)
+	return out
+}
+
+// heaviestOf returns the first exits, those that serve the destination equally well.
+func heaviestOf(sorted []rank) []identity.ID {
+	n := 0
+	for n < len(sorted) && sorted[n].weight == sorted[0].weight {
+		n++
+	}
+	return idsOf(sorted[:n])
+}
+
+func idsOf(list []rank) []identity.ID {
+	ids := make([]identity.ID, 0, len(list))
+	for _, r := range list {
+		ids = append(ids, r.ID)
 	}
 	return ids
 }
@@ -252,9 +273,12 @@ func (m *menu) weigh(d dest, catchAll bool) int {
 	return w
 }
 
-// weighShort is weigh for d with the exit's search domains appended. Names with more than one dot are short only if
-// they end as the target does before the domain: svc-a.ns.svc for *.svc.cluster.local and cluster.local. Otherwise
-// every name in the world would be short for something.
+// certain is added to the weight of a short name that ends as a target does before the search domain.
+const certain = 1 << 28
+
+// weighShort is weigh for d with the exit's search domains appended. svc-a.svc is certain to be short for a target
+// *.svc.cluster.local with the domain cluster.local. Other names are taken for short ones only if they have at most
+// one dot: otherwise every name in the world would be short for something.
 func (m *menu) weighShort(d dest) int {
 	if d.name == "" || d.full {
 		return -1
@@ -267,7 +291,11 @@ func (m *menu) weighShort(d dest) int {
 			continue
 		}
 		for _, t := range m.targets {
-			if !t.catchAll() && t.match(within) && (few || t.suffix != "."+domain && strings.HasSuffix(t.suffix+t.name, "."+domain)) {
+			switch {
+			case t.catchAll() || !t.match(within):
+			case t.suffix != "."+domain && strings.HasSuffix(t.suffix+t.name, "."+domain):
+				w = max(w, certain+t.weight())
+			case few:
 				w = max(w, t.weight())
 			}
 		}

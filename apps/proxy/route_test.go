@@ -179,6 +179,17 @@ func TestShortNames(t *testing.T) {
 			t.Errorf("%s goes to %q, want %q", hostport, got, want)
 		}
 	}
+	// A short name may mean something in several clusters: the ones that do not know it pass it on.
+	for _, name := range []string{"aaa", "zzz"} {
+		write(t, conf+name, "search "+name+".svc.cluster.local\n")
+		other := join(t, &n, name, "alice", Options{ResolvConf: conf + name, Resolver: names("only-" + name + "." + name + ".svc.cluster.local"), Dial: says(t, name)})
+		other.change(t, Change{AddTargets: []string{"*." + name + ".svc.cluster.local"}})
+	}
+	for hostport, want := range map[string]string{"only-aaa:80": "aaa 10.1.1.1:80", "only-zzz:80": "zzz 10.1.1.1:80", "svc-b:8080": "cluster 10.43.0.2:8080"} {
+		if got := goes(t, in, hostport); got != want {
+			t.Errorf("%s goes to %q, want %q", hostport, got, want)
+		}
+	}
 	// With an exit to the world, names that the cluster does not know go on; names that it knows do not.
 	join(t, &n, "world", "alice", Options{Resolver: names("www.example.com", "example.com", "svc-c", "svc-a.svc", "hidden.svc"), Dial: says(t, "world")}).change(t, Change{AddTargets: []string{"*"}})
 	for hostport, want := range map[string]string{
@@ -260,9 +271,9 @@ func TestANewTargetIsSeenAtOnceByWhoWouldBeRefused(t *testing.T) {
 		t.Errorf("goes to %q", got)
 	}
 	out.change(t, Change{AddTargets: []string{"10.0.0.1"}})
-	wait4(t, "the first target", func() bool { return goes(t, in, "10.0.0.1:80") == "out 10.0.0.1:80" })
+	waitFor(t, "the first target", func() bool { return goes(t, in, "10.0.0.1:80") == "out 10.0.0.1:80" })
 	out.change(t, Change{AddTargets: []string{"10.0.0.2"}})
-	wait4(t, "the second target", func() bool { return goes(t, in, "10.0.0.2:80") == "out 10.0.0.2:80" })
+	waitFor(t, "the second target", func() bool { return goes(t, in, "10.0.0.2:80") == "out 10.0.0.2:80" })
 }
 
 // silentMesh is a mesh in which one endpoint never answers.

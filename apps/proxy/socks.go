@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -111,19 +112,11 @@ func (s *entrance) negotiate(ctx context.Context, c *client) error {
 	if err != nil {
 		return err
 	}
-	offers := func(m byte) bool {
-		for _, o := range methods {
-			if o == m {
-				return true
-			}
-		}
-		return false
-	}
 	switch required := s.credentials.required(); {
-	case !required && offers(methodNone):
+	case !required && bytes.IndexByte(methods, methodNone) >= 0:
 		_, err = c.Write([]byte{5, methodNone})
 		return err
-	case offers(methodPassword):
+	case bytes.IndexByte(methods, methodPassword) >= 0:
 		if _, err := c.Write([]byte{5, methodPassword}); err != nil {
 			return err
 		}

@@ -312,7 +312,7 @@ func TestUDPAssociate(t *testing.T) {
 		}
 	}
 	c.Close()
-	wait4(t, "the end of the association", func() bool { return in.app.entrance.count() == 0 && in.app.entrance.legs.Load() == 0 })
+	waitFor(t, "the end of the association", func() bool { return in.app.entrance.count() == 0 && in.app.entrance.legs.Load() == 0 })
 }
 
 // FuzzSOCKS: whatever a client sends, the proxy answers in whole replies, or not at all, and lets go.
@@ -349,35 +349,21 @@ func FuzzSOCKS(f *testing.F) {
 		credentials := newCredentials()
 		credentials.set(users)
 		s := newEntrance(app.router, credentials, slog.New(slog.DiscardHandler))
-		near, far := net.Pipe()
-		served := make(chan struct{})
-		go func() {
-			defer close(served)
-			s.serve(ctx, &client{Conn: near})
-		}()
-		go far.Write(append([]byte{4 + input[0]&1}, input[1:]...)) // ends with far
-		far.SetReadDeadline(time.Now().Add(patience))
-		answer := readSome(far, 14)
-		far.Close()
-		<-served
-		checkReplies(t, answer, locked)
+		var answer bytes.Buffer
+		s.serve(ctx, &client{Conn: fuzzConn{stringConn{Reader: bytes.NewReader(append([]byte{4 + input[0]&1}, input[1:]...))}, &answer}})
+		checkReplies(t, answer.Bytes(), locked)
 	})
 }
 
-// readSome reads until the other side is done, which a silent pipe is after a moment.
-func readSome(c net.Conn, most int) []byte {
-	b := make([]byte, most)
-	n := 0
-	for n < most {
-		c.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
-		m, err := c.Read(b[n:])
-		n += m
-		if err != nil {
-			break
-		}
-	}
-	return b[:n]
+// fuzzConn is a connection whose client says something, ends its direction, and listens.
+type fuzzConn struct {
+	stringConn
+	answer *bytes.Buffer
 }
+
+func (c fuzzConn) Write(p []byte) (int, error) { return c.answer.Write(p) }
+func (c fuzzConn) LocalAddr() net.Addr         { return &net.UnixAddr{} }
+func (c fuzzConn) RemoteAddr() net.Addr        { return &net.UnixAddr{} }
 
 func checkReplies(t *testing.T, b []byte, locked bool) {
 	switch {
