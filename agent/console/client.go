@@ -211,11 +211,12 @@ func (f *flow) exchange(req *http.Request, token string) (*http.Response, error)
 	if token != "" {
 		req.Header.Set(api.TokenHeader, token)
 	}
-	if err := req.Write(f.Conn); err != nil {
-		return nil, fmt.Errorf("request to the agent: %w", err)
-	}
-	resp, err := http.ReadResponse(f.in, req)
-	if err != nil {
+	unsent := req.Write(f.Conn)
+	resp, err := http.ReadResponse(f.in, req) // an agent that refuses does not wait for the whole request
+	switch {
+	case err != nil && unsent != nil:
+		return nil, fmt.Errorf("request to the agent: %w", unsent)
+	case err != nil:
 		return nil, fmt.Errorf("answer of the agent: %w", err)
 	}
 	if resp.StatusCode/100 != 2 && resp.StatusCode != http.StatusSwitchingProtocols {

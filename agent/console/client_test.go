@@ -60,6 +60,19 @@ func TestAFailureOfTheAgentKeepsItsCode(t *testing.T) {
 	}
 }
 
+func TestARefusalOfALargeRequestIsRead(t *testing.T) {
+	c := at(t, map[string]any{"POST /api/x": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(apps.Limit.Status())
+		json.NewEncoder(w).Encode(apps.Errorf(apps.Limit, "too large"))
+	})})
+	for range 5 {
+		err := c.Do(context.Background(), http.MethodPost, "/api/x", strings.Repeat("x", 1<<20), nil)
+		if apps.CodeOf(err) != apps.Limit {
+			t.Fatalf("got %v", err)
+		}
+	}
+}
+
 func TestAnAnswerThatIsNotJSONIsAnError(t *testing.T) {
 	c := at(t, map[string]any{"GET /api/x": "hello"})
 	var out any

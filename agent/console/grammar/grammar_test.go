@@ -343,6 +343,31 @@ func TestComplete(t *testing.T) {
 	}
 }
 
+func TestArgs(t *testing.T) {
+	for _, tt := range []struct {
+		args     string
+		names    string
+		required int
+		repeats  bool
+	}{
+		{"", "", 0, false},
+		{"MESH", "MESH", 1, false},
+		{"[NAME]", "NAME", 0, false},
+		{"[MESH/]EP", "[MESH/]EP", 1, false},
+		{"EP [SESSION]", "EP SESSION", 1, false},
+		{"EP [-- COMMAND ...]", "EP COMMAND", 1, true},
+		{"EP [-- COMMAND...]", "EP COMMAND", 1, true},
+		{"EP [IP:]PORT ...", "EP [IP:]PORT", 2, true},
+		{"FILE...", "FILE", 1, true},
+		{"[FROM TO]", "FROM TO", 0, false},
+	} {
+		names, required, repeats := (&Command{Args: tt.args}).args()
+		if strings.Join(names, " ") != tt.names || required != tt.required || repeats != tt.repeats {
+			t.Errorf("%q: %q, %d, %v", tt.args, names, required, repeats)
+		}
+	}
+}
+
 func TestDistance(t *testing.T) {
 	for _, tt := range []struct {
 		a, b string
