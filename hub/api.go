@@ -99,16 +99,15 @@ func (s *server) handler(carriers context.Context) http.Handler {
 			name = route.name
 			err = s.answer(route, w, r, p, arg)
 		}
-		status := http.StatusOK
-		if err != nil {
-			refusal := refusalOf(err)
-			status = refusal.Status
-			if status == 500 {
-				s.log.Error("request failed", "request", name, "endpoint", p.ID, "err", err)
-			}
-			writeRefusal(w, refusal)
+		s.metrics.request(name, err)
+		if err == nil {
+			return
 		}
-		s.metrics.request(name, status)
+		refusal := refusalOf(err)
+		if refusal.Code == codeInternal {
+			s.log.Error("request failed", "request", name, "endpoint", p.ID, "err", err)
+		}
+		writeRefusal(w, refusal)
 	})
 }
 
@@ -310,9 +309,4 @@ func parseID(s string) (identity.ID, error) {
 		return "", tunnel.Refusef(400, codeRequest, "%v", err)
 	}
 	return id, nil
-}
-
-// getEvents is GET /v1/events.
-func (s *server) getEvents(w http.ResponseWriter, r *http.Request, p *peer, _ string) error {
-	return s.events(w, r, p)
 }

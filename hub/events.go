@@ -16,23 +16,44 @@ const eventQueue = 64
 // session is the events stream of one agent. Its life is what "online" means.
 type session struct {
 	peer  *peer
-	queue chan *tunnel.Event // never closed
-	ended chan struct{}      // closed by end
+	some  chan struct{} // capacity 1: holds a token if something is queued; never closed
+	ended chan struct{} // closed by end
 	once  sync.Once
+
+	mu    sync.Mutex
+	queue []*tunnel.Event // at most eventQueue; nil nearly always
 }
 
 func newSession(p *peer) *session {
-	return &session{peer: p, queue: make(chan *tunnel.Event, eventQueue), ended: make(chan struct{})}
+	return &session{peer: p, some: make(chan struct{}, 1), ended: make(chan struct{})}
 }
 
 // offer queues an event that the agent may miss, and reports whether it could.
 func (s *session) offer(e *tunnel.Event) bool {
-	select {
-	case s.queue <- e:
-		return true
-	default:
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == eventQueue {
 		return false
 	}
+	s.queue = append(s.queue, e)
+	select {
+	case s.some <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// next takes the oldest event out of the queue; nil if there is none.
+func (s *session) next() *tunnel.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		s.queue = nil
+		return nil
+	}
+	e := s.queue[0]
+	s.queue = s.queue[1:]
+	return e
 }
 
 // send queues an event that the agent must not miss: if there is no room, the agent is cut off, and catches up when it
@@ -46,32 +67,26 @@ func (s *session) send(e *tunnel.Event) {
 // end ends the stream.
 func (s *session) end() { s.once.Do(func() { close(s.ended) }) }
 
-// events is GET /v1/events.
-func (s *server) events(w http.ResponseWriter, r *http.Request, p *peer) error {
+// getEvents is GET /v1/events.
+func (s *server) getEvents(w http.ResponseWriter, r *http.Request, p *peer, _ string) error {
 	session := newSession(p)
 	if refusal := s.registry.attach(session); refusal != nil {
 		return refusal
 	}
 	defer s.registry.detach(session)
 	s.log.Debug("online", "endpoint", p.ID, "user", p.User, "addr", p.addr)
-
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	rc := http.NewResponseController(w)
-	enc := json.NewEncoder(w)
-	write := func(e *tunnel.Event) bool {
-		// Without a deadline a reader that stands still would hold this goroutine for as long as its connection lives.
-		rc.SetWriteDeadline(time.Now().Add(writeTimeout))
-		return enc.Encode(e) == nil && rc.Flush() == nil && rc.SetWriteDeadline(time.Time{}) == nil
-	}
-	ok := write(&tunnel.Event{Type: tunnel.EventReady}) &&
-		write(&tunnel.Event{Type: tunnel.EventTrust, Version: s.verifier.Trust().Version()})
+	ok := stream(w, &tunnel.Event{Type: tunnel.EventReady}) &&
+		stream(w, &tunnel.Event{Type: tunnel.EventTrust, Version: s.verifier.Trust().Version()})
 	if ok && p.User == rootUser {
 		s.signers.wake()
 	}
 	for ok {
 		select {
-		case e := <-session.queue:
-			ok = write(e)
+		case <-session.some:
+			for e := session.next(); ok && e != nil; e = session.next() {
+				ok = stream(w, e)
+			}
 		case <-session.ended:
 			return nil
 		case <-r.Context().Done():
@@ -79,4 +94,19 @@ func (s *server) events(w http.ResponseWriter, r *http.Request, p *peer) error {
 		}
 	}
 	return nil
+}
+
+// stream sends one event and reports whether the agent has taken it.
+func stream(w http.ResponseWriter, e *tunnel.Event) (ok bool) {
+	// What encoding needs of stack would stay with the goroutine of the stream, which is idle nearly always, and there
+	// are thousands of them.
+	done := make(chan struct{})
+	go func() { // awaited at once
+		defer close(done)
+		rc := http.NewResponseController(w)
+		rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // lest a reader that stands still holds this up for ever
+		ok = json.NewEncoder(w).Encode(e) == nil && rc.Flush() == nil && rc.SetWriteDeadline(time.Time{}) == nil
+	}()
+	<-done
+	return ok
 }

@@ -241,7 +241,8 @@ func TestAnEvictionInTheRootPermitIsInForceFromTheStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := start(t, func(c *Config) { c.Permit = path })
-	if h.try(h.device("bob").config("h2")) == nil {
+	invited := time.Now().Add(-time.Hour)
+	if h.try(h.deviceAt("bob", invited, invited).config("h2")) == nil {
 		t.Error("an evicted user gets in")
 	}
 	if err := h.try(h.device("alice").config("h2")); err != nil {

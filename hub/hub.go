@@ -47,9 +47,14 @@ type Config struct {
 	// Started, if not nil, is called once when the hub listens, before it accepts.
 	Started func(Started)
 
-	permitGiven bool          // Permit was not left to New
-	ticket      time.Duration // how long a ticket is good; tests alone shorten this and the next
-	drain       time.Duration // how long running carriers have when the hub shuts down
+	permitGiven bool // Permit was not left to New
+
+	// Set by New; tests alone set something else.
+	ticket         time.Duration // how long a ticket is good
+	drain          time.Duration // how long running carriers have when the hub shuts down
+	connectionRate rate          // connections from one address
+	joinRate       rate          // requests to join from one address
+	requestRate    rate          // control requests of one endpoint
 }
 
 // Started tells how a hub has started.
@@ -98,6 +103,9 @@ func New(c Config) (*Hub, error) {
 		c.Permit = filepath.Join(c.Data, "root.json")
 	}
 	c.ticket, c.drain = ticketLife, drainTimeout
+	c.connectionRate = rate{burst: 4000, perSecond: 1000}
+	c.joinRate = rate{burst: 128, perSecond: 2}
+	c.requestRate = rate{burst: 1000, perSecond: 200}
 	return &Hub{config: c}, nil
 }
 

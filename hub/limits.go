@@ -24,13 +24,6 @@ type Limits struct {
 	Joins            int // devices that wait for a holder of the CA key; 256
 }
 
-// Rates, as a burst and what comes back in a second.
-var (
-	connectionRate = rate{burst: 4000, perSecond: 1000} // connections from one address
-	joinRate       = rate{burst: 128, perSecond: 2}     // join requests from one address
-	requestRate    = rate{burst: 1000, perSecond: 200}  // control requests of one endpoint
-)
-
 func (l Limits) fields() []*int {
 	return []*int{&l.Agents, &l.EndpointsPerUser, &l.Carriers, &l.CarriersPerUser, &l.Pending, &l.PendingAt,
 		&l.Control, &l.Strangers, &l.StrangersPerIP, &l.Joins}
@@ -64,7 +57,7 @@ func limited(format string, args ...any) *tunnel.Refusal {
 	return tunnel.Refusef(429, codeLimit, format, args...)
 }
 
-// rate is a token bucket's measure.
+// rate is the measure of a token bucket: what it holds, and what comes back into it in a second.
 type rate struct{ burst, perSecond float64 }
 
 // buckets holds a token bucket for each key that was seen lately. It is safe for concurrent use.

@@ -86,8 +86,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// welcome reports whether a connection may begin a handshake, as far as its address goes. The one that it counts for is
-// given back by unwelcome.
+// welcome reports whether a connection may begin a handshake, as far as its address goes. If so, the caller gives back
+// to strangersOf what was taken.
 func (s *server) welcome(raw *net.TCPConn) bool {
 	from := source(addrOf(raw).Addr())
 	if !s.connections.take(from, time.Now()) {
@@ -105,7 +105,8 @@ func (s *server) welcome(raw *net.TCPConn) bool {
 func (s *server) greet(ctx, carriers context.Context, raw *net.TCPConn) {
 	addr := addrOf(raw)
 	tunnel.TuneAccepted(raw)
-	c, err := s.handshake(ctx, raw)
+	below := &socket{TCPConn: raw}
+	c, err := s.handshake(ctx, below)
 	s.strangersOf.give(source(addr.Addr()))
 	<-s.strangers
 	if err != nil {
@@ -134,34 +135,32 @@ func (s *server) greet(ctx, carriers context.Context, raw *net.TCPConn) {
 		s.legs.Go(func() { s.carry(carriers, c, p) })
 		return
 	}
-	s.control(c, p)
+	below.closed = func() { s.peers.remove(p) }
+	s.peers.addControl(p, s.config.Limits.Control)
+	if !s.welcomes(p) {
+		p.cut()
+	}
+	s.h2.Serve(&h2.Tagged{Conn: c, Tag: p}) // which owns the connection from here on
 }
 
 // handshake completes TLS. The connection below is read record by record, so that a carrier can drop the layer.
-func (s *server) handshake(ctx context.Context, raw *net.TCPConn) (*tls.Conn, error) {
-	c := tls.Server(&tunnel.RecordConn{Conn: raw}, s.tls)
+func (s *server) handshake(ctx context.Context, below net.Conn) (*tls.Conn, error) {
+	c := tls.Server(&tunnel.RecordConn{Conn: below}, s.tls)
 	ctx, cancel := context.WithTimeout(ctx, tunnel.HandshakeTimeout)
 	defer cancel()
 	return c, c.HandshakeContext(ctx)
 }
 
-// control hands a connection to HTTP/2, which owns it from then on.
-func (s *server) control(c *tls.Conn, p *peer) {
-	s.peers.addControl(p, s.config.Limits.Control)
-	if !s.welcomes(p) {
-		p.cut()
+// socket is what TLS runs on. It tells when TLS closes it.
+type socket struct {
+	*net.TCPConn
+	closed func() // nil: nobody wants to know
+	once   sync.Once
+}
+
+func (s *socket) Close() error {
+	if s.closed != nil {
+		s.once.Do(s.closed)
 	}
-	s.h2.Serve(&h2.Tagged{Conn: &tracked{Conn: c, ended: func() { s.peers.remove(p) }}, Tag: p})
-}
-
-// tracked is a connection that tells when it is closed.
-type tracked struct {
-	net.Conn
-	once  sync.Once
-	ended func()
-}
-
-func (t *tracked) Close() error {
-	t.once.Do(t.ended)
-	return t.Conn.Close()
+	return s.TCPConn.Close()
 }

@@ -27,10 +27,7 @@ type metrics struct {
 	requests map[request]int64
 }
 
-type request struct {
-	route  string
-	status int
-}
+type request struct{ route, result string }
 
 type carrierMetrics struct {
 	open, started, bytes                      atomic.Int64
@@ -55,11 +52,15 @@ func (m *carrierMetrics) refused(err error) {
 
 func newMetrics() *metrics { return &metrics{requests: map[request]int64{}} }
 
-// request counts an answered request.
-func (m *metrics) request(route string, status int) {
+// request counts an answered request: by the code of its refusal, or as "ok".
+func (m *metrics) request(route string, err error) {
+	result := "ok"
+	if err != nil {
+		result = refusalOf(err).Code
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.requests[request{route, status}]++
+	m.requests[request{route, result}]++
 }
 
 // listenMetrics opens the port for the counters; nil where none is wanted.
@@ -152,7 +153,7 @@ func (s *server) writeMetrics(w io.Writer) {
 	counter("ztm_hub_joins_total", "Requests to join by a token.")
 	fmt.Fprintf(w, "ztm_hub_joins_total{result=\"ok\"} %d\nztm_hub_joins_total{result=\"refused\"} %d\n",
 		m.joins.ok.Load(), m.joins.refused.Load())
-	counter("ztm_hub_requests_total", "Control requests by route and status.")
+	counter("ztm_hub_requests_total", "Control requests by route and result.")
 	m.writeRequests(w)
 }
 
@@ -160,7 +161,7 @@ func (m *metrics) writeRequests(w io.Writer) {
 	m.mu.Lock()
 	lines := make([]string, 0, len(m.requests))
 	for r, n := range m.requests {
-		lines = append(lines, fmt.Sprintf("ztm_hub_requests_total{route=%q,status=\"%d\"} %d\n", r.route, r.status, n))
+		lines = append(lines, fmt.Sprintf("ztm_hub_requests_total{route=%q,result=%q} %d\n", r.route, r.result, n))
 	}
 	m.mu.Unlock()
 	slices.Sort(lines)

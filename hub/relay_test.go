@@ -357,7 +357,7 @@ func TestManyCarriersAtATime(t *testing.T) {
 		users = append(users, h.device(fmt.Sprint("user", i)).online(fmt.Sprint("ep", i)))
 	}
 	var wg sync.WaitGroup
-	for i := range 60 {
+	for i := range 24 {
 		wg.Go(func() {
 			c, err := users[i%len(users)].carry(b.id, "")
 			if err != nil {

@@ -86,9 +86,9 @@ func newServer(c Config, st *state, me self) (*server, error) {
 		peers:       newPeers(),
 		metrics:     newMetrics(),
 		strangers:   make(chan struct{}, c.Limits.Strangers),
-		connections: newBuckets[netip.Addr](connectionRate),
-		joins:       newBuckets[netip.Addr](joinRate),
-		requests:    newBuckets[identity.ID](requestRate),
+		connections: newBuckets[netip.Addr](c.connectionRate),
+		joins:       newBuckets[netip.Addr](c.joinRate),
+		requests:    newBuckets[identity.ID](c.requestRate),
 		joining:     make(chan struct{}, c.Limits.Joins),
 	}
 	if c.KeepCA && me.Signer != nil {

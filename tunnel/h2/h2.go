@@ -18,6 +18,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"ztm/tunnel/memory"
 )
 
 // Tuning is what the two ends of a connection set. The zero value is not useful; start from [Control] or [Sealed].
@@ -32,13 +34,26 @@ type Tuning struct {
 	WriteTimeout time.Duration // how long a write may make no progress at all
 }
 
+// scarce is how many times smaller windows are where memory is scarce. What a stalled reader leaves unread there is then half
+// a megabyte for each session at most; a router's processor seals less than fits into that in a round trip of 100 ms.
+const scarce = 8
+
+// within returns the tuning for a machine with so much memory.
+func (t Tuning) within(l memory.Limit) Tuning {
+	if l.Small() {
+		t.ConnWindow, t.StreamWindow = max(t.ConnWindow/scarce, 64<<10), max(t.StreamWindow/scarce, 64<<10)
+		t.Frame, t.MaxStreams = 16<<10, max(t.MaxStreams/scarce, 64)
+	}
+	return t
+}
+
 // Control is for the session between agent and hub: little data, many of them on one hub, and at rest under 1 MB a day:
 // one PING of 17 bytes every 45 s and its answer.
 func Control() Tuning {
 	return Tuning{
 		ConnWindow: 256 << 10, StreamWindow: 128 << 10, Frame: 16 << 10, MaxStreams: 64, Table: 1,
 		PingAfter: 45 * time.Second, PingTimeout: 15 * time.Second, WriteTimeout: 15 * time.Second,
-	}
+	}.within(memory.Here())
 }
 
 // Sealed is for the session between two agents. It carries the flows, and a dead peer is found within 15 s. A write
@@ -47,7 +62,7 @@ func Sealed() Tuning {
 	return Tuning{
 		ConnWindow: 4<<20 - 1, StreamWindow: 1 << 20, Frame: 2*16384 - 9, MaxStreams: 1024,
 		PingAfter: 10 * time.Second, PingTimeout: 5 * time.Second,
-	}
+	}.within(memory.Here())
 }
 
 func (t Tuning) config() *http.HTTP2Config {
