@@ -117,16 +117,22 @@ func descriptors(t testing.TB, kind string) (n int) {
 	return n
 }
 
-func TestJoinLeavesNoSocketBehind(t *testing.T) {
-	before := descriptors(t, "socket:")
+// keptEnds is how many ends of pipes are kept for the next who needs one.
+const keptEnds = 2 * 16
+
+func TestJoinLeavesNoDescriptorBehind(t *testing.T) {
+	sockets, pipes := descriptors(t, "socket:"), descriptors(t, "pipe:")
 	for range 50 {
 		r := start(t, t.Context(), tcp, tcp)
 		r.a.Close()
 		r.b.Close()
 		<-r.done
 	}
-	if after := descriptors(t, "socket:"); after != before {
-		t.Errorf("%d sockets are open, before it were %d", after, before)
+	if after := descriptors(t, "socket:"); after != sockets {
+		t.Errorf("%d sockets are open, before it were %d", after, sockets)
+	}
+	if after := descriptors(t, "pipe:"); after > pipes+keptEnds {
+		t.Errorf("%d ends of pipes are open, before it were %d", after, pipes)
 	}
 }
 
@@ -141,11 +147,10 @@ func TestIdleJoinsHoldNoPipes(t *testing.T) {
 			io.ReadFull(c, make([]byte, 1))
 		}
 	}
-	const kept = 2 * 16 // ends of the pipes that are kept for the next who needs one
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	patience := time.After(10 * time.Second)
-	for descriptors(t, "pipe:")-before > kept {
+	for descriptors(t, "pipe:")-before > keptEnds {
 		select {
 		case <-tick.C:
 		case <-patience:
