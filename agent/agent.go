@@ -148,33 +148,29 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.wg.Go(a.keepTime)
 	err = a.serveAPI(listener, token)
-	a.stop(net0(err))
+	a.stop(err)
 	a.wg.Wait()
 	return err
 }
 
-// net0 is the cause the meshes see: never nil.
-func net0(err error) error {
-	if err == nil {
-		return context.Canceled
-	}
-	return err
-}
-
-// keepTime remembers, at most daily, that it is at least so late (design: a router without a clock boots in 1970).
+// keepTime remembers, at most daily, that it is at least so late: a router without a clock boots in 1970. A time counts only while a
+// mesh is connected, when a hub's certificate and ours were found valid by it: a clock that runs years ahead must not become
+// the floor.
 func (a *Agent) keepTime() {
-	for {
-		if now := a.clock.Now(); now.Year() < 2100 { // a clock far ahead must not become the floor
-			if err := touchDevice(a.db, now); err != nil {
-				a.log.Warn("cannot save the time", "err", err)
-			}
-		}
-		timer := time.NewTimer(24 * time.Hour)
+	for wait := 10 * time.Minute; ; wait = 24 * time.Hour {
+		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-a.life.Done():
 			timer.Stop()
 			return
+		}
+		connected := slices.ContainsFunc(a.all(), func(m *mesh) bool { return m.describe().Status == api.Connected })
+		if !connected {
+			continue
+		}
+		if err := touchDevice(a.db, a.clock.Now()); err != nil {
+			a.log.Warn("cannot save the time", "err", err)
 		}
 	}
 }
@@ -273,16 +269,16 @@ func (a *Agent) Leave(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := m.withdraw(ctx); err != nil {
-		a.log.Warn("the hub was not told that this endpoint leaves", "mesh", name, "err", err)
-	}
-	if err := deleteMesh(a.db, name); err != nil {
+	if err := m.forget(); err != nil {
 		return err
 	}
 	a.mu.Lock()
 	delete(a.meshes, name)
 	a.mu.Unlock()
-	m.stop()
+	m.stop() // first, or it would register again
+	if err := m.withdraw(ctx); err != nil {
+		a.log.Warn("the hub was not told that this endpoint leaves", "mesh", name, "err", err)
+	}
 	a.log.Info("left", "mesh", name)
 	return nil
 }

@@ -41,7 +41,7 @@ func (m *mesh) run(ctx context.Context) {
 	m.connectForever()
 	m.server.Close()
 	m.pool.close()
-	m.wg.Wait()
+	m.wait()
 }
 
 func (m *mesh) connectForever() {
@@ -180,7 +180,7 @@ func (m *mesh) publishChanges(ctx context.Context, s *tunnel.Session) {
 func (m *mesh) event(s *tunnel.Session, hub identity.Subject, e tunnel.Event) {
 	switch e.Type {
 	case tunnel.EventDialBack:
-		m.goLimited(func() { m.dialBack(s, hub, e) })
+		m.dialBack(s, hub, e)
 	case tunnel.EventTrust:
 		m.goLimited(func() { m.syncTrust(s, e.Version) })
 	case tunnel.EventSign:
@@ -191,26 +191,56 @@ func (m *mesh) event(s *tunnel.Session, hub identity.Subject, e tunnel.Event) {
 // maxEvents bounds what a hub can make an agent do at once; beyond it events are dropped, and whoever waits for one asks again.
 const maxEvents = 128
 
-func (m *mesh) goLimited(f func()) {
+func (m *mesh) goLimited(f func()) bool {
 	select {
 	case m.slots <- struct{}{}:
-		m.wg.Go(func() {
-			defer func() { <-m.slots }()
-			f()
-		})
 	default:
 		m.log.Warn("too many events of the hub at once: one was dropped")
+		return false
 	}
+	if !m.enter() {
+		<-m.slots
+		return false
+	}
+	go func() { // stop waits for it
+		defer m.leave()
+		defer func() { <-m.slots }()
+		f()
+	}()
+	return true
 }
 
-// dialBack opens the second leg of a carrier and serves the sealed session in it.
+// maxDialBacks bounds the handshakes with one peer at a time: one that starts many and finishes none must not keep the others out.
+const maxDialBacks = 32
+
+// dialBack opens the second leg of a carrier and serves what the peer seals in it.
 func (m *mesh) dialBack(s *tunnel.Session, hub identity.Subject, e tunnel.Event) {
-	carrier, err := m.carry(m.life, s, hub, m.agent.self, e.Ticket)
-	if err != nil {
-		m.log.Debug("dial-back failed", "peer", e.Peer, "err", err)
+	m.mu.Lock()
+	if m.dialBacks[e.Peer] >= maxDialBacks {
+		m.mu.Unlock()
+		m.log.Warn("a peer opens too many sessions at once: one was dropped", "peer", e.Peer)
 		return
 	}
-	m.serveCarrier(carrier)
+	m.dialBacks[e.Peer]++
+	m.mu.Unlock()
+	done := func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.dialBacks[e.Peer]--; m.dialBacks[e.Peer] == 0 {
+			delete(m.dialBacks, e.Peer)
+		}
+	}
+	if !m.goLimited(func() {
+		defer done()
+		carrier, err := m.carry(m.life, s, hub, m.agent.self, e.Ticket)
+		if err != nil {
+			m.log.Debug("dial-back failed", "peer", e.Peer, "err", err)
+			return
+		}
+		m.serveCarrier(carrier)
+	}) {
+		done()
+	}
 }
 
 // carry opens a carrier: a connection of its own, or a stream of the control session where that cannot be had.
@@ -331,6 +361,12 @@ func (m *mesh) dialPeer(ctx context.Context, to identity.ID) (*seal.Session, err
 // dialSelf is a sealed session with ourselves, over a pipe: an app that talks to itself takes the same way.
 func (m *mesh) dialSelf(ctx context.Context) (*seal.Session, error) {
 	near, far := net.Pipe()
-	m.wg.Go(func() { m.serveCarrier(far) })
+	if !m.enter() {
+		return nil, apps.Errorf(apps.Unavailable, "mesh %s was left", m.name)
+	}
+	go func() { // stop waits for it
+		defer m.leave()
+		m.serveCarrier(far)
+	}()
 	return seal.Client(ctx, near, m.verifier, m.certificate(), m.agent.self)
 }

@@ -55,6 +55,11 @@ func (m *mesh) postFlow(w http.ResponseWriter, r *http.Request) {
 		writeError(w, apps.Errorf(apps.BadRequest, "%v", errNoUpgrade))
 		return
 	}
+	if !m.enter() {
+		writeError(w, apps.Errorf(apps.Unavailable, "mesh %s was left", m.name))
+		return
+	}
+	defer m.leave()
 	flow, err := m.open(r.Context(), id, r.PathValue("path"), r.URL.Query(), datagrams)
 	if err != nil {
 		writeError(w, err)

@@ -2,23 +2,18 @@ package agent
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"ztm/agent/api"
 	"ztm/apps"
 	"ztm/tunnel"
-	"ztm/tunnel/capsule"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 )
@@ -40,10 +35,16 @@ type mesh struct {
 	ended    chan struct{}  // closed when run has returned
 	slots    chan struct{}  // a token for each event at work, capacity maxEvents
 	changed  chan struct{}  // the record must be published again, capacity 1
-	wg       sync.WaitGroup // goroutines of this mesh
+	wg       sync.WaitGroup // goroutines and handlers of this mesh; see enter
+
+	trustMu sync.Mutex // held while a trust list is taken: the newest must be the one on disk
 
 	mu            sync.Mutex
+	closing       bool                           // no goroutine or handler begins any more; guarded by mu
+	dialBacks     map[identity.ID]int            // dial-backs at work, by peer; guarded by mu
+	words         wordRing                       // of the flows that peers opened last; guarded by mu
 	row           meshRow                        // guarded by mu
+	left          bool                           // the row is not to be written any more; guarded by mu
 	cert          tls.Certificate                // guarded by mu
 	subject       identity.Subject               // of cert; guarded by mu
 	control       *tunnel.Session                // nil while there is none; guarded by mu
@@ -74,6 +75,7 @@ func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
 		ended: make(chan struct{}), slots: make(chan struct{}, maxEvents), changed: make(chan struct{}, 1),
 		offers: map[string][]string{}, inbound: map[*inbound]struct{}{}, flows: map[*flow]struct{}{},
 		totals: map[identity.ID]*api.PeerStats{}, outFlows: map[*outFlow]struct{}{}, names: map[identity.ID]string{},
+		dialBacks: map[identity.ID]int{},
 	}
 	m.ring = newRing(ringSize)
 	m.log = slog.New(tee(a.log.Handler(), m.ring)).With("mesh", name)
@@ -138,6 +140,27 @@ func (m *mesh) runApps() {
 			}
 		})
 	}
+}
+
+// enter counts a goroutine or handler in, unless the mesh is ending; then it reports false. leave counts it out.
+func (m *mesh) enter() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closing {
+		return false
+	}
+	m.wg.Add(1)
+	return true
+}
+
+func (m *mesh) leave() { m.wg.Done() }
+
+// wait lets nothing new begin and waits for what has.
+func (m *mesh) wait() {
+	m.mu.Lock()
+	m.closing = true
+	m.mu.Unlock()
+	m.wg.Wait()
 }
 
 // stop ends the mesh and waits.
@@ -257,144 +280,10 @@ func (m *mesh) Self() apps.Endpoint {
 	return e
 }
 
-// Open implements apps.Mesh.
-func (m *mesh) Open(ctx context.Context, to identity.ID, path string, query url.Values) (net.Conn, error) {
-	return m.open(ctx, to, path, query, false)
-}
-
-// OpenDatagrams implements apps.Mesh.
-func (m *mesh) OpenDatagrams(ctx context.Context, to identity.ID, path string, query url.Values) (net.Conn, error) {
-	return m.open(ctx, to, path, query, true)
-}
-
-// openTimeout bounds the opening of a flow: the session and the exit's own dialling.
-const openTimeout = 30 * time.Second
-
-func (m *mesh) open(ctx context.Context, to identity.ID, path string, query url.Values, datagrams bool) (net.Conn, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, apps.Errorf(apps.Timeout, "endpoint %s does not answer", to))
-	defer cancel()
-	for attempt := 0; ; attempt++ {
-		session, err := m.pool.get(ctx, to)
-		if err != nil {
-			return nil, appError(err)
-		}
-		req, err := http.NewRequest(http.MethodPost, "http://peer/apps/"+path, nil)
-		if err != nil {
-			return nil, apps.Errorf(apps.BadRequest, "%v", err)
-		}
-		req.URL.RawQuery = query.Encode()
-		word := rand.Text()
-		req.Header.Set(flowHeader, word)
-		c, resp, err := session.Open(ctx, req, datagrams)
-		switch {
-		case err == nil && c != nil:
-			return m.track(session.Peer.ID, c, word), nil
-		case err == nil:
-			return nil, responseError(resp)
-		case ctx.Err() != nil:
-			return nil, appError(context.Cause(ctx))
-		case attempt > 0 || session.Err() == nil:
-			return nil, appError(err)
-		}
-		// The warm session had died unnoticed: the request reached nobody, or nobody who will answer. Once more on a new one.
-		session.Close()
-	}
-}
-
-// responseError reads a peer's refusal.
-func responseError(resp *http.Response) error {
-	defer resp.Body.Close()
-	e := &apps.Error{}
-	if err := decodeLimited(resp.Body, e); err != nil || e.Message == "" {
-		return apps.Errorf(apps.Broken, "the peer answered with status %s", resp.Status)
-	}
-	return e
-}
-
-// outFlow is a flow that we opened, for the counters.
-type outFlow struct {
-	*capsule.Conn
-	m    *mesh
-	peer identity.ID
-	once sync.Once
-}
-
-// track counts the flow until it is closed.
-func (m *mesh) track(peer identity.ID, c *capsule.Conn, word string) net.Conn {
-	f := &outFlow{Conn: c, m: m, peer: peer}
-	if peer != m.agent.self {
-		c.OnBulk(func() { m.goLimited(func() { m.openLane(c, peer, word) }) })
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.outFlows[f] = struct{}{}
-	return f
-}
-
-func (f *outFlow) Close() error {
-	err := f.Conn.Close()
-	f.done()
-	return err
-}
-
-func (f *outFlow) Reset() error {
-	err := f.Conn.Reset()
-	f.done()
-	return err
-}
-
-func (f *outFlow) done() {
-	f.once.Do(func() {
-		f.m.mu.Lock()
-		defer f.m.mu.Unlock()
-		delete(f.m.outFlows, f)
-		f.m.addTotalLocked(f.peer, f.Sent(), f.Received())
-	})
-}
-
-func (m *mesh) addTotalLocked(peer identity.ID, sent, received int64) {
-	t := m.totals[peer]
-	if t == nil {
-		t = &api.PeerStats{}
-		m.totals[peer] = t
-	}
-	t.Sent += uint64(sent)
-	t.Received += uint64(received)
-}
-
-// stats adds up what flows have moved, those that ended and those that run.
-func (m *mesh) stats() api.Stats {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	s := api.Stats{Peers: map[identity.ID]api.PeerStats{}}
-	for id, t := range m.totals {
-		s.Peers[id] = *t
-	}
-	live := func(peer identity.ID, c *capsule.Conn) {
-		p := s.Peers[peer]
-		p.Sent += uint64(c.Sent())
-		p.Received += uint64(c.Received())
-		p.Flows++
-		s.Peers[peer] = p
-	}
-	for f := range m.outFlows {
-		live(f.peer, f.Conn)
-	}
-	for f := range m.flows {
-		if f.conn != nil {
-			live(f.peer.ID, f.conn)
-		}
-	}
-	for id, p := range s.Peers {
-		p.Name = m.names[id]
-		s.Peers[id] = p
-		s.Sent, s.Received, s.Flows = s.Sent+p.Sent, s.Received+p.Received, s.Flows+p.Flows
-	}
-	return s
-}
-
 // updateTrust takes a newer trust list: verified, kept on disk, and applied to everything that is open.
 func (m *mesh) updateTrust(doc []byte) error {
+	m.trustMu.Lock()
+	defer m.trustMu.Unlock()
 	next, err := m.verifier.Trust().Update(doc)
 	if err != nil {
 		return err
@@ -415,6 +304,9 @@ func (m *mesh) updateTrust(doc []byte) error {
 func (m *mesh) save(change func(*meshRow)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.left {
+		return apps.Errorf(apps.Unavailable, "mesh %s was left", m.name)
+	}
 	row := m.row
 	change(&row)
 	if err := saveMesh(m.agent.db, m.name, row); err != nil {
@@ -422,6 +314,15 @@ func (m *mesh) save(change func(*meshRow)) error {
 	}
 	m.row = row
 	return nil
+}
+
+// forget deletes the membership from the database, for good unless it fails.
+func (m *mesh) forget() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	err := deleteMesh(m.agent.db, m.name)
+	m.left = err == nil
+	return err
 }
 
 // cutEvicted ends every session with a peer that is not a member any more.

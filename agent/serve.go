@@ -165,19 +165,62 @@ func (m *mesh) serveFlow(w http.ResponseWriter, r *http.Request, peer identity.S
 		writeError(w, apps.Errorf(apps.NotFound, "endpoint %s has no app %q", m.Self().Name, name))
 		return
 	}
+	if !m.enter() {
+		writeError(w, apps.Errorf(apps.Unavailable, "endpoint %s is leaving", m.Self().Name))
+		return
+	}
+	defer m.leave()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	f := &flow{m: m, peer: apps.Peer{ID: peer.ID, User: peer.User}, app: name, path: path, w: w, r: r,
 		word: r.Header.Get(flowHeader), cancel: cancel}
 	m.mu.Lock()
+	again := m.words.seen(f.peer.ID, f.word)
 	m.flows[f] = struct{}{}
 	m.mu.Unlock()
-	app.Serve(ctx, f)
+	if again {
+		f.Refuse(apps.Errorf(apps.Conflict, "this flow was opened before"))
+	} else {
+		app.Serve(ctx, f)
+	}
 	f.Refuse(apps.Errorf(apps.Internal, "app %s did not answer", name))
 	if f.end() {
 		// Returning would end the stream cleanly; the peer must see that it was cut off.
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// wordRing remembers the words of the last flows. A peer whose session broke opens its flow once more; if the first request arrived
+// after all, the second must not run the app again.
+type wordRing struct {
+	ring [256]flowWord
+	next int
+	set  map[flowWord]struct{}
+}
+
+type flowWord struct {
+	peer identity.ID
+	word string
+}
+
+// seen adds a word and reports whether it was there. A flow without a word is always new.
+func (r *wordRing) seen(peer identity.ID, word string) bool {
+	const longest = 64 // bytes; ours have 26
+	w := flowWord{peer, word}
+	if word == "" || len(word) > longest {
+		return false
+	}
+	if _, ok := r.set[w]; ok {
+		return true
+	}
+	if r.set == nil {
+		r.set = map[flowWord]struct{}{}
+	}
+	delete(r.set, r.ring[r.next])
+	r.ring[r.next] = w
+	r.next = (r.next + 1) % len(r.ring)
+	r.set[w] = struct{}{}
+	return false
 }
 
 // end closes what the app left open, counts, and reports whether the stream must be reset.

@@ -62,10 +62,9 @@ func (s *Session) LocalAddr() net.Addr { return s.conn.LocalAddr() }
 
 // Close ends the session and every request on it.
 func (s *Session) Close() error {
-	err := s.cc.Close()
-	s.conn.NetConn().Close() // do not wait for a close_notify that nobody reads
+	s.conn.NetConn().Close() // first: a close_notify that nobody reads is not waited for
 	s.gone()
-	return err
+	return s.cc.Close()
 }
 
 // Call sends a request and decodes the JSON answer into out; in and out may be nil. A hub's "no" is a *[Refusal]. A request that the hub
