@@ -98,10 +98,12 @@ func (c *Console) OpenDatagrams(ctx context.Context, id identity.ID, path string
 
 // Endpoint implements [apps.Console].
 func (c *Console) Endpoint(context.Context) (apps.Endpoint, error) {
-	if c.At != nil {
-		return c.At.Self(), nil
+	if c.At == nil {
+		return c.Host.Self(), nil
 	}
-	return c.Host.Self(), nil
+	e := c.At.Self()
+	e.Local = c.At == c.Host
+	return e, nil
 }
 
 // Resolve implements [apps.Console].

@@ -205,5 +205,8 @@ func (r *Register) Wait(ctx context.Context) {
 	r.stopped = true
 	r.mu.Unlock()
 	r.End("the agent is stopping", func(apps.Peer) bool { return true })
+	// A caller that does not read is not waited for.
+	late := time.AfterFunc(grace+time.Second, func() { r.Host.Cut(func(apps.Peer, string) bool { return true }) })
+	defer late.Stop()
 	r.running.Wait()
 }

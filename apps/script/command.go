@@ -24,7 +24,8 @@ func Commands(c apps.Console) *cli.Command {
 		ArgsUsage: "FILE [-- ARGUMENT ...]",
 		UsageText: "ztm script FILE|- [--ep EP ...] [--label LABEL ...] [OPTIONS] [-- ARGUMENT ...]",
 		Description: "The #! line names the interpreter, or --with, or else the ending of FILE: .js is run by the engine within ztm,\n" +
-			".py by python3, .ps1 by powershell, what has none by sh. Nothing of the script is left there.\n" +
+			".py by python3, .ps1 by powershell, what has none by sh. Nothing of the script is left there. What JavaScript can\n" +
+			"call is in: ztm js --help\n" +
 			"On one endpoint the script has the stdin, stdout and stderr of this command, and its exit status is that of the\n" +
 			"script: 128 + N if signal N ended it, 124 if it ran out of time, 127 if there is no interpreter, 255 if the connection\n" +
 			"was lost. On many, stdin is read first and given to each, lines of output begin with the endpoint's name, and the\n" +
@@ -55,10 +56,12 @@ func EngineCommands() []*cli.Command {
 		return nil
 	}
 	return []*cli.Command{{
-		Name:      engineName,
-		Usage:     "Run a JavaScript program here",
-		ArgsUsage: "FILE [-- ARGUMENT ...]",
-		Hidden:    true,
+		Name:        engineName,
+		Usage:       "Run a JavaScript program here",
+		ArgsUsage:   "FILE [-- ARGUMENT ...]",
+		UsageText:   "ztm js FILE [-- ARGUMENT ...]",
+		Description: js.help + "\n\n" + example("ztm js report.js -- --verbose"),
+		Hidden:      true,
 		Action: func(x *cli.Context) error {
 			if !x.Args().Present() {
 				return usage("the script is missing")

@@ -22,7 +22,7 @@ func engine() (interpreter, bool) {
 	if err != nil {
 		return interpreter{}, false
 	}
-	return interpreter{name: engineName, path: exe, args: []string{engineName, "--"}, engine: true, run: runFile}, true
+	return interpreter{name: engineName, path: exe, args: []string{engineName, "--"}, engine: true, help: apiHelp, run: runFile}, true
 }
 
 // program is a JavaScript program and what it was started with.
@@ -46,7 +46,7 @@ type errExit struct{ status int }
 // run runs a program until it ends, calls exit or ctx ends, and returns its status.
 //
 // The language is ECMAScript 5.1 and most of what came after it, without modules, timers and events: a program runs from its
-// first line to its last. What it can call besides the language's own is in [api].
+// first line to its last. What it can call besides the language's own is in apiHelp.
 func (p *program) run(ctx context.Context) int {
 	vm := goja.New()
 	vm.SetFieldNameMapper(goja.TagFieldNameMapper("json", true))

@@ -20,25 +20,29 @@ import (
 	"ztm/apps/process"
 )
 
-// api is what a JavaScript program can call. All of it waits until it is done; what fails throws an Error.
-//
-//	print(value, ...)             a line on stdout: strings as they are, other values as JSON; also console.log
-//	console.error(value, ...)     the same on stderr
-//	args                          the arguments of the script, an array of strings
-//	env                           the environment, an object
-//	readFile(path)                a file as a string of UTF-8
-//	readFile(path, "bytes")       a file as an ArrayBuffer
-//	writeFile(path, data)         makes or replaces a file; data is a string, an ArrayBuffer or a typed array
-//	readLine()                    the next line of stdin without its end, null after the last
-//	readStdin()                   the rest of stdin as a string
-//	exec(program, [arg, ...], {input, dir, env: {NAME: value}})
-//	                              runs a program without a shell: {status, stdout, stderr}, both strings of at most 16 MiB;
-//	                              status is 128 + N if signal N ended it
-//	fetch(url, {method, headers: {NAME: value}, body})
-//	                              an HTTP request from this endpoint: {status, ok, headers, text(), json(), bytes()}, with at
-//	                              most 16 MiB; redirects are followed. http://NAME.EP.ztm/ goes through the mesh, to
-//	                              the tunnel tcp/NAME of endpoint EP, for scripts of the endpoint's own user
-//	exit(status)                  ends the program
+// apiHelp is what a JavaScript program can call, for people. All of it is synchronous.
+const apiHelp = `The language is ECMAScript 5.1 and most of what came after it, without modules, timers and events. Beside its own
+functions there are these. They return when they are done; what fails throws an Error.
+
+print(value, ...)           a line on stdout: strings as they are, other values as JSON; also console.log
+console.error(value, ...)   the same on stderr
+args                        the arguments of the script, an array of strings
+env                         the environment, an object
+readFile(path)              a file as a string of UTF-8
+readFile(path, "bytes")     a file as an ArrayBuffer
+writeFile(path, data)       makes or replaces a file; data is a string, an ArrayBuffer or a typed array
+readLine()                  the next line of stdin without its end; null after the last
+readStdin()                 the rest of stdin as a string
+exec(program, [arg, ...], {input, dir, env: {NAME: value}})
+                            runs a program without a shell: {status, stdout, stderr}, of at most 16 MiB each; status
+                            is 128 + N if signal N ended it
+fetch(url, {method, headers: {NAME: value}, body})
+                            an HTTP request from this endpoint: {status, ok, headers, text(), json(), bytes()}, of at
+                            most 16 MiB; redirects are followed. http://NAME.EP.ztm/ goes through the mesh to the
+                            tunnel tcp/NAME of endpoint EP, in scripts of the endpoint's own user
+exit(status)                ends the program`
+
+// api is the functions of apiHelp for one program.
 type api struct {
 	ctx    context.Context
 	vm     *goja.Runtime

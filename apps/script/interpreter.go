@@ -21,8 +21,9 @@ type interpreter struct {
 	ending string   // that the script's file must have; "" if the name of the file does not matter
 	engine bool     // is our own JavaScript engine
 
-	// run runs a file within this process; of the engine alone.
-	run func(ctx context.Context, file string, args []string, in io.Reader, out, errs io.Writer) (status int, err error)
+	// Of the engine alone: what programs can call, and how to run a file within this process.
+	help string
+	run  func(ctx context.Context, file string, args []string, in io.Reader, out, errs io.Writer) (status int, err error)
 }
 
 // kind is what is known about a kind of interpreter.

@@ -37,8 +37,8 @@ func openCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "open",
 		Usage:     "Open a shell, or run a command",
-		ArgsUsage: "EP [-- COMMAND ...]",
-		UsageText: "ztm terminal open EP [OPTIONS] [-- COMMAND [ARGUMENT ...]]",
+		ArgsUsage: "[EP] [-- COMMAND ...]",
+		UsageText: "ztm terminal open EP [OPTIONS] [-- COMMAND [ARGUMENT ...]]\n       ztm ep EP terminal open [OPTIONS] [-- COMMAND [ARGUMENT ...]]",
 		Description: "Without COMMAND this window becomes the login shell of the endpoint. ~. at the beginning of a line leaves a\n" +
 			"session that does not answer, ~? shows what else there is. With COMMAND there is no terminal: stdin, stdout and\n" +
 			"stderr are those of the command, byte by byte. The exit status is that of the shell or command, 128 + N if\n" +
@@ -54,11 +54,7 @@ func openCommand(c apps.Console) *cli.Command {
 			escapeFlag(),
 		},
 		Action: func(x *cli.Context) error {
-			names := x.Args().Slice()
-			if len(names) == 0 {
-				return usage("the endpoint is missing")
-			}
-			ep, err := c.Resolve(x.Context, names[0])
+			ep, command, err := target(c, x)
 			if err != nil {
 				return err
 			}
@@ -66,7 +62,7 @@ func openCommand(c apps.Console) *cli.Command {
 			if err != nil {
 				return err
 			}
-			st := start{Command: names[1:], Env: language(os.Environ()), Account: x.String("run-as"), Keep: x.Bool("keep")}
+			st := start{Command: command, Env: language(os.Environ()), Account: x.String("run-as"), Keep: x.Bool("keep")}
 			o.tty = x.Bool("tty") || len(st.Command) == 0 && o.window != nil
 			if st.Keep && !o.tty {
 				return usage("--keep is for a session with a terminal: say --tty, too")
@@ -74,6 +70,20 @@ func openCommand(c apps.Console) *cli.Command {
 			return o.open(x.Context, ep, st)
 		},
 	}
+}
+
+// target returns the endpoint that is meant, and the names behind it: the one that the `ep` prefix chose, or else the one
+// that is named first.
+func target(c apps.Console, x *cli.Context) (ep apps.Endpoint, names []string, err error) {
+	ep, err = c.Endpoint(x.Context)
+	if err == nil && !ep.Local {
+		return ep, x.Args().Slice(), nil
+	}
+	if !x.Args().Present() {
+		return ep, nil, usage("the endpoint is missing")
+	}
+	ep, err = c.Resolve(x.Context, x.Args().First())
+	return ep, x.Args().Tail(), err
 }
 
 func escapeFlag() cli.Flag {
@@ -110,23 +120,23 @@ func attachCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:        "attach",
 		Usage:       "Return to a session that was kept",
-		ArgsUsage:   "EP [SESSION]",
+		ArgsUsage:   "[EP] [SESSION]",
 		UsageText:   "ztm terminal attach EP [SESSION]",
 		Description: "The last of what it showed is shown again. A window that it is in loses it.\n\n" + example("ztm terminal attach ep-office"),
 		Flags:       []cli.Flag{escapeFlag()},
 		Action: func(x *cli.Context) error {
-			if n := x.Args().Len(); n < 1 || n > 2 {
-				return usage("want an endpoint, and a session where there are several")
-			}
-			ep, err := c.Resolve(x.Context, x.Args().First())
+			ep, ids, err := target(c, x)
 			if err != nil {
 				return err
+			}
+			if len(ids) > 1 {
+				return usage("unexpected " + ids[1])
 			}
 			o, err := openerOf(c, x)
 			if err != nil {
 				return err
 			}
-			return o.attach(x.Context, ep, x.Args().Get(1))
+			return o.attach(x.Context, ep, strings.Join(ids, ""))
 		},
 	}
 }

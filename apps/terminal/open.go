@@ -170,8 +170,14 @@ func (o *opener) conclude(ep apps.Endpoint, exit process.Exit, err error, id str
 	return nil
 }
 
+// say tells a person. In a window the session has left the cursor anywhere.
 func (o *opener) say(format string, args ...any) {
-	fmt.Fprintf(o.Stderr(), "ztm: "+format+"\n", args...)
+	if o.tty && o.window != nil {
+		format = "\r\nztm: " + format + "\n"
+	} else {
+		format = "ztm: " + format + "\n"
+	}
+	fmt.Fprintf(o.Stderr(), format, args...)
 }
 
 // maxList is the longest list of sessions, in bytes.

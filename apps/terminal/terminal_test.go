@@ -88,7 +88,11 @@ type result struct {
 // run runs `ztm terminal` with stdin, at an endpoint.
 func (m *mesh) run(at *appstest.Host, stdin io.Reader, args ...string) result {
 	var out, errs bytes.Buffer
-	err := run(&appstest.Console{Host: at, At: m.office, In: stdin, Out: &out, Err: &errs}, args...)
+	c := &appstest.Console{Host: at, In: stdin, Out: &out, Err: &errs}
+	if args[0] == "config" {
+		c.At = m.office
+	}
+	err := run(c, args...)
 	r := result{Out: out.String(), Err: errs.String()}
 	if exit := (*apps.ExitError)(nil); errors.As(err, &exit) {
 		r.Status = exit.Status
@@ -163,6 +167,30 @@ func TestCommandIsLikeHere(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestPrefixChoosesTheEndpoint(t *testing.T) {
+	m := testMesh(t)
+	var out bytes.Buffer
+	c := &appstest.Console{Host: m.laptop, At: m.office, Out: &out}
+	if err := run(c, "open", "--", "echo", "office"); err != nil || out.String() != "office\n" {
+		t.Errorf("got %q, %v", out.String(), err)
+	}
+}
+
+func TestAgentStopsThoughACallerDoesNotRead(t *testing.T) {
+	m := newMesh()
+	conn, err := m.laptop.Open(t.Context(), m.office.Self().ID, "terminal/shell", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	begin := []byte(`{"command":["yes"]}`)
+	if _, err := conn.Write(append([]byte{1, 0, 0, byte(len(begin))}, begin...)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the session", func() bool { return len(m.list(t)) == 1 })
+	m.stop()
 }
 
 func TestTarStreamArrivesBothWays(t *testing.T) {

@@ -170,11 +170,11 @@ func TestEscapeLeavesADeadSession(t *testing.T) {
 func TestTerminalIsRestoredAfterASignal(t *testing.T) {
 	p := newPane(t)
 	before := p.sttyHere()
-	p.open("open", "-t", "--", "office", "sh", "-c", "echo pid=$PPID; exec sleep 1000")
-	p.await("pid=")
-	_, pid, _ := strings.Cut(p.screen(), "pid=")
-	pid, _, _ = strings.Cut(pid, "\n")
-	if err := exec.Command("kill", "-TERM", strings.TrimSpace(pid)).Run(); err != nil {
+	p.open("open", "-t", "--", "office", "sh", "-c", "echo process $((1))-$PPID.; exec sleep 1000")
+	p.await("process 1-")
+	_, pid, _ := strings.Cut(p.screen(), "process 1-")
+	pid, _, _ = strings.Cut(pid, ".")
+	if err := exec.Command("kill", "-TERM", pid).Run(); err != nil {
 		t.Fatal(err)
 	}
 	p.await("status=255")
