@@ -89,6 +89,10 @@ func (s *server) handler(carriers context.Context) http.Handler {
 			p.cut()
 			return
 		}
+		if !s.requests.take(p.ID, time.Now()) {
+			writeRefusal(w, limited("endpoint %s asks too often", p.ID))
+			return
+		}
 		if r.Method == http.MethodConnect {
 			s.carryStream(carriers, w, r, p)
 			return
@@ -97,7 +101,7 @@ func (s *server) handler(carriers context.Context) http.Handler {
 		route, arg, err := find(r.Method, r.URL.Path)
 		if err == nil {
 			name = route.name
-			err = s.answer(route, w, r, p, arg)
+			err = route.serve(s, w, r, p, arg)
 		}
 		s.metrics.request(name, err)
 		if err == nil {
@@ -115,13 +119,6 @@ func (s *server) handler(carriers context.Context) http.Handler {
 // both happened in the same moment; a certificate may have expired under a connection that lasts.
 func (s *server) welcomes(p *peer) bool {
 	return !s.verifier.Trust().Evicted(p.Subject) && !s.verifier.Clock().Now().After(p.NotAfter)
-}
-
-func (s *server) answer(route *route, w http.ResponseWriter, r *http.Request, p *peer, arg string) error {
-	if !s.requests.take(p.ID, time.Now()) {
-		return limited("endpoint %s asks too often", p.ID)
-	}
-	return route.serve(s, w, r, p, arg)
 }
 
 // refusalOf returns what a peer gets to see of an error: a refusal as it is, and of anything else no more than that it
@@ -256,6 +253,9 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 	if id != p.ID {
 		return tunnel.Refusef(403, codeDenied, "endpoint %s cannot write the record of endpoint %s", p.ID, id)
 	}
+	if !s.changes.take(p.ID, time.Now()) {
+		return limited("endpoint %s changes its record too often", p.ID)
+	}
 	doc, err := readBody(w, r, identity.MaxRecord)
 	if err != nil {
 		return err
@@ -286,6 +286,9 @@ func (s *server) deleteEndpoint(w http.ResponseWriter, _ *http.Request, p *peer,
 	}
 	if id != p.ID && p.User != rootUser {
 		return tunnel.Refusef(403, codeDenied, "only user %s may remove the endpoints of others", rootUser)
+	}
+	if !s.changes.take(p.ID, time.Now()) {
+		return limited("endpoint %s removes endpoints too often", p.ID)
 	}
 	if err := s.forget(id); err != nil {
 		return err

@@ -57,11 +57,13 @@ func (s *session) next() *tunnel.Event {
 }
 
 // send queues an event that the agent must not miss: if there is no room, the agent is cut off, and catches up when it
-// comes back.
-func (s *session) send(e *tunnel.Event) {
-	if !s.offer(e) {
+// comes back. It reports whether there was room.
+func (s *session) send(e *tunnel.Event) bool {
+	ok := s.offer(e)
+	if !ok {
 		s.peer.cut()
 	}
+	return ok
 }
 
 // end ends the stream.

@@ -3,7 +3,6 @@ package hub
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/tls"
@@ -62,11 +61,6 @@ func startIn(t testing.TB, dir string, options ...func(*Config)) *testHub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hub.config.ticket = cmp.Or(h.config.ticket, hub.config.ticket)
-	hub.config.drain = cmp.Or(h.config.drain, hub.config.drain)
-	hub.config.connectionRate = cmp.Or(h.config.connectionRate, hub.config.connectionRate)
-	hub.config.requestRate = cmp.Or(h.config.requestRate, hub.config.requestRate)
-	hub.config.joinRate = cmp.Or(h.config.joinRate, hub.config.joinRate)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- hub.Run(ctx) }()

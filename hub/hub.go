@@ -17,6 +17,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -49,12 +50,14 @@ type Config struct {
 
 	permitGiven bool // Permit was not left to New
 
-	// Set by New; tests alone set something else.
+	// Tests alone set these.
 	ticket         time.Duration // how long a ticket is good
 	drain          time.Duration // how long running carriers have when the hub shuts down
 	connectionRate rate          // connections from one address
 	joinRate       rate          // requests to join from one address
 	requestRate    rate          // control requests of one endpoint
+	changeRate     rate          // those of them that may write to disk
+	tidy           time.Duration // how often the hub looks for what time alone changes
 }
 
 // Started tells how a hub has started.
@@ -102,10 +105,13 @@ func New(c Config) (*Hub, error) {
 	if !c.permitGiven {
 		c.Permit = filepath.Join(c.Data, "root.json")
 	}
-	c.ticket, c.drain = ticketLife, drainTimeout
-	c.connectionRate = rate{burst: 4000, perSecond: 1000}
-	c.joinRate = rate{burst: 128, perSecond: 2}
-	c.requestRate = rate{burst: 1000, perSecond: 200}
+	c.ticket = cmp.Or(c.ticket, ticketLife)
+	c.drain = cmp.Or(c.drain, drainTimeout)
+	c.tidy = cmp.Or(c.tidy, time.Hour)
+	c.connectionRate = cmp.Or(c.connectionRate, rate{burst: 4000, perSecond: 1000})
+	c.joinRate = cmp.Or(c.joinRate, rate{burst: 128, perSecond: 2})
+	c.requestRate = cmp.Or(c.requestRate, rate{burst: 1000, perSecond: 200})
+	c.changeRate = cmp.Or(c.changeRate, rate{burst: 100, perSecond: 1})
 	return &Hub{config: c}, nil
 }
 
@@ -136,6 +142,13 @@ func (h *Hub) Run(ctx context.Context) error {
 		return err
 	}
 	defer ln.Close()
+	metrics, err := listenMetrics(c.Metrics)
+	if err != nil {
+		return err
+	}
+	if metrics != nil {
+		defer metrics.Close()
+	}
 	st, err := openState(c.Data, c.Log)
 	if err != nil {
 		return err
@@ -146,10 +159,6 @@ func (h *Hub) Run(ctx context.Context) error {
 		return err
 	}
 	s, err := newServer(c, st, self)
-	if err != nil {
-		return err
-	}
-	metrics, err := s.listenMetrics(c.Metrics)
 	if err != nil {
 		return err
 	}

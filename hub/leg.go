@@ -22,13 +22,10 @@ type leg struct {
 	gone   <-chan struct{}          // closed when the agent has gone; nil where that cannot be seen
 }
 
-// greetings bounds the legs of one endpoint that have not said yet what they are.
-const greetings = 128
-
 // carry serves a connection that speaks tunnel.RelayProto and is in peers already.
 func (s *server) carry(ctx context.Context, c *tls.Conn, p *peer) {
 	l := s.connLeg(c, p)
-	if !s.welcomes(p) || !s.relay.greeting.take(p.ID, greetings) {
+	if !s.welcomes(p) || !s.relay.greeting.take(p.ID, s.config.Limits.Legs) {
 		l.finish()
 		return
 	}

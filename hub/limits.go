@@ -18,6 +18,7 @@ type Limits struct {
 	CarriersPerUser  int // carriers that the endpoints of one user have opened; 2000
 	Pending          int // carriers that one endpoint has asked for and that do not stand yet; 128
 	PendingAt        int // carriers that wait for one endpoint; 256
+	Legs             int // connections of one endpoint that have not said yet which carrier they are for; 128
 	Control          int // control sessions of one endpoint, the oldest gives way; 4
 	Strangers        int // connections that have not said yet who they are; 1024
 	StrangersPerIP   int // the same from one address (IPv6: /64); 256
@@ -26,7 +27,7 @@ type Limits struct {
 
 func (l Limits) fields() []*int {
 	return []*int{&l.Agents, &l.EndpointsPerUser, &l.Carriers, &l.CarriersPerUser, &l.Pending, &l.PendingAt,
-		&l.Control, &l.Strangers, &l.StrangersPerIP, &l.Joins}
+		&l.Legs, &l.Control, &l.Strangers, &l.StrangersPerIP, &l.Joins}
 }
 
 func (l Limits) check() error {
@@ -45,6 +46,7 @@ func (l Limits) withDefaults() Limits {
 	l.CarriersPerUser = cmp.Or(l.CarriersPerUser, 2000)
 	l.Pending = cmp.Or(l.Pending, 128)
 	l.PendingAt = cmp.Or(l.PendingAt, 256)
+	l.Legs = cmp.Or(l.Legs, 128)
 	l.Control = cmp.Or(l.Control, 4)
 	l.Strangers = cmp.Or(l.Strangers, 1024)
 	l.StrangersPerIP = cmp.Or(l.StrangersPerIP, 256)

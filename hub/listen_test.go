@@ -5,6 +5,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -143,6 +146,65 @@ func TestConnectionsThatSayNothingDoNotKeepOthersOut(t *testing.T) {
 	if err := h.tryFrom("127.0.0.2", bob.config("h2")); err != nil {
 		t.Errorf("a member at another address does not get in: %v", err)
 	}
+}
+
+// Whoever was let in stays in no longer than its certificate is good.
+func TestACertificateThatExpiresEndsWhatItOpened(t *testing.T) {
+	now := time.Now()
+	ca, err := identity.NewCA(now.Add(-2 * identity.MemberLifetime))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := start(t, founded(t, ca), func(c *Config) { c.tidy = 100 * time.Millisecond })
+	alice := h.device("alice").online("a")
+	bob := h.deviceAt("bob", now, now.Add(-identity.MemberLifetime+3*time.Second)).online("b")
+	near, _ := pair(t, alice, bob, openers["connection"], openers["connection"])
+	wait(t, "the session ends", bob.Done())
+	near.SetReadDeadline(time.Now().Add(patience))
+	if _, err := near.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+		t.Errorf("the carrier stands: %v", err)
+	}
+	if h.try(bob.config("h2")) == nil {
+		t.Error("a certificate that has expired is let in")
+	}
+	eventually(t, "the directory forgets the endpoint", func() bool { return len(names(t, alice.Session)) == 1 })
+}
+
+// When no file descriptors are left, new connections wait, and those that stand go on.
+func TestAHubWithoutFileDescriptorsRecovers(t *testing.T) {
+	prlimit, err := exec.LookPath("prlimit")
+	if err != nil {
+		t.Skip("prlimit of util-linux is not installed")
+	}
+	dir := t.TempDir()
+	p := runHub(t, "--data", dir, "--listen", "127.0.0.1:0", "--names", "hub.test:1")
+	address := p.address()
+	h := p.as(address, filepath.Join(dir, "root.json"))
+	a := h.device("alice").online("a")
+	if out, err := exec.Command(prlimit, "--pid", strconv.Itoa(p.cmd.Process.Pid), "--nofile=30:30").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var idle []net.Conn
+	defer func() {
+		for _, c := range idle {
+			c.Close()
+		}
+	}()
+	for range 40 {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		idle = append(idle, c)
+	}
+	p.says("cannot accept connections")
+	if err := a.Call(t.Context(), "GET", tunnel.PathHub, nil, nil, nil); err != nil {
+		t.Errorf("a session that stands: %v", err)
+	}
+	for _, c := range idle {
+		c.Close()
+	}
+	h.device("bob").session()
 }
 
 func isTimeout(err error) bool {

@@ -21,6 +21,7 @@ type metrics struct {
 	handshakes struct{ ok, failed atomic.Int64 }
 	refused    struct{ rate, strangers atomic.Int64 } // connections, before their handshake
 	joins      struct{ ok, refused atomic.Int64 }
+	events     struct{ dropped, cut atomic.Int64 } // dial-backs without room; agents cut off because they did not read
 	carriers   carrierMetrics
 
 	mu       sync.Mutex
@@ -64,7 +65,7 @@ func (m *metrics) request(route string, err error) {
 }
 
 // listenMetrics opens the port for the counters; nil where none is wanted.
-func (s *server) listenMetrics(address string) (net.Listener, error) {
+func listenMetrics(address string) (net.Listener, error) {
 	if address == "" {
 		return nil, nil
 	}
@@ -144,6 +145,9 @@ func (s *server) writeMetrics(w io.Writer) {
 	}
 	counter("ztm_hub_relayed_bytes_total", "Bytes of carriers that have ended, both directions.")
 	fmt.Fprintf(w, "ztm_hub_relayed_bytes_total %d\n", m.carriers.bytes.Load())
+	counter("ztm_hub_events_dropped_total", "Events for which there was no room, because an agent did not read.")
+	fmt.Fprintf(w, "ztm_hub_events_dropped_total{result=\"refused\"} %d\nztm_hub_events_dropped_total{result=\"cut\"} %d\n",
+		m.events.dropped.Load(), m.events.cut.Load())
 	counter("ztm_hub_handshakes_total", "TLS handshakes.")
 	fmt.Fprintf(w, "ztm_hub_handshakes_total{result=\"ok\"} %d\nztm_hub_handshakes_total{result=\"failed\"} %d\n",
 		m.handshakes.ok.Load(), m.handshakes.failed.Load())

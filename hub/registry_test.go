@@ -81,7 +81,7 @@ func TestAPageStaysBelowTheLimitOfAnAnswer(t *testing.T) {
 		}
 	}
 	var s *tunnel.Session
-	const many = 80
+	const many = 60
 	for i := range many {
 		d := h.device("bob")
 		s = d.session()
@@ -273,6 +273,22 @@ func TestLimitsOfTheDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRefusal(t, put("carol", "carol-0"), 429, "the mesh has 3 endpoints")
+}
+
+func TestChangesOfOneEndpointAreLimited(t *testing.T) {
+	h := start(t, func(c *Config) { c.changeRate = rate{burst: 2} })
+	bob := h.device("bob")
+	s := bob.session()
+	for i := range 2 {
+		if err := bob.put(s, bob.record(fmt.Sprint("b", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantRefusal(t, bob.put(s, bob.record("b2")), 429, "changes its record too often")
+	alice := h.device("alice")
+	if err := alice.put(alice.session(), alice.record("a")); err != nil {
+		t.Errorf("another endpoint: %v", err)
+	}
 }
 
 // Flash wears out: coming back is no reason to write.

@@ -139,6 +139,7 @@ func (r *relay) rendezvous(ctx context.Context, a *leg, target identity.ID) (*le
 	r.mu.Unlock()
 	if !session.offer(&tunnel.Event{Type: tunnel.EventDialBack, Ticket: ticket, Peer: a.peer.ID}) {
 		r.withdraw(ticket)
+		r.metrics.events.dropped.Add(1)
 		return nil, tunnel.Refusef(503, codeUnavailable, "endpoint %s is busy", name)
 	}
 	timer := time.NewTimer(r.patience)

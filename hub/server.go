@@ -24,9 +24,6 @@ const (
 	drainTimeout = 5 * time.Second  // for running carriers, once the hub shuts down
 )
 
-// tidyEvery is how often the hub looks at what only time changes: certificates that have expired, its own among them.
-const tidyEvery = time.Hour
-
 // rootUser is the user whose endpoints hold the CA key and may tidy up the directory. Only the CA makes certificates
 // of that user.
 const rootUser = "root"
@@ -55,6 +52,7 @@ type server struct {
 	connections *buckets[netip.Addr]
 	joins       *buckets[netip.Addr]
 	requests    *buckets[identity.ID]
+	changes     *buckets[identity.ID]
 	lists       counts[struct{}] // trust lists that are being read
 	joining     chan struct{}    // a token for each device that waits for a holder of the CA key
 
@@ -89,6 +87,7 @@ func newServer(c Config, st *state, me self) (*server, error) {
 		connections: newBuckets[netip.Addr](c.connectionRate),
 		joins:       newBuckets[netip.Addr](c.joinRate),
 		requests:    newBuckets[identity.ID](c.requestRate),
+		changes:     newBuckets[identity.ID](c.changeRate),
 		joining:     make(chan struct{}, c.Limits.Joins),
 	}
 	if c.KeepCA && me.Signer != nil {
@@ -143,7 +142,7 @@ func (s *server) run(ctx context.Context, ln *net.TCPListener, metrics net.Liste
 
 // tidy does, from time to time, what only time brings about. It writes to disk only where something has expired.
 func (s *server) tidy(ctx context.Context) {
-	tick := time.NewTicker(tidyEvery)
+	tick := time.NewTicker(s.config.tidy)
 	defer tick.Stop()
 	for {
 		s.renew(ctx)
@@ -163,6 +162,7 @@ func (s *server) expire() {
 	s.connections.sweep(time.Now())
 	s.joins.sweep(time.Now())
 	s.requests.sweep(time.Now())
+	s.changes.sweep(time.Now())
 	s.peers.cut(func(p *peer) bool { return p.judge(s.verifier, now) != nil })
 	gone := s.registry.remove(func(r *row) bool { return now.After(r.Subject.NotAfter) })
 	if len(gone) > 0 {

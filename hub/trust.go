@@ -3,6 +3,7 @@ package hub
 import (
 	"errors"
 	"net/http"
+	"time"
 
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
@@ -24,6 +25,9 @@ func (s *server) getTrust(w http.ResponseWriter, _ *http.Request, _ *peer, _ str
 
 // postTrust is POST /v1/trust. Whoever has a newer list may bring it: what makes it good is the CA's signature.
 func (s *server) postTrust(w http.ResponseWriter, r *http.Request, p *peer, _ string) error {
+	if !s.changes.take(p.ID, time.Now()) {
+		return limited("endpoint %s sends trust lists too often", p.ID)
+	}
 	// A list may be large: one endpoint does not get to send many at a time, and many endpoints not all at once, root
 	// excepted, whose lists must get through.
 	if !p.posting.CompareAndSwap(false, true) {
@@ -69,6 +73,10 @@ func (s *server) setTrust(doc []byte) error {
 	gone := s.registry.remove(func(r *row) bool { return evicted(r.Subject) })
 	s.log.Info("a new trust list is in force", "version", next.Version(), "connections cut", cut, "endpoints removed", len(gone))
 	event := &tunnel.Event{Type: tunnel.EventTrust, Version: next.Version()}
-	s.registry.each(func(session *session) { session.send(event) })
+	s.registry.each(func(session *session) {
+		if !session.send(event) {
+			s.metrics.events.cut.Add(1)
+		}
+	})
 	return s.state.setTrust(next.Document(), gone)
 }
