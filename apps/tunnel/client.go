@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -343,14 +342,21 @@ func (c *client) addStats(ctx context.Context, t *apps.Table, s *Stats) {
 	for _, p := range s.Peers {
 		t.Add("Peer:", c.name(ctx, p.ID)+"  "+p.Counts.text())
 	}
-	codes := make([]string, 0, len(s.Errors))
-	for code, n := range s.Errors {
-		codes = append(codes, fmt.Sprintf("%s %d", code, n))
+	if len(s.Errors) > 0 {
+		t.Add("Errors:", s.errorText())
 	}
-	slices.Sort(codes)
-	if len(codes) > 0 {
-		t.Add("Errors:", strings.Join(codes, ", "))
+	if s.Dropped > 0 {
+		t.Add("Dropped:", fmt.Sprintf("%d datagrams", s.Dropped))
 	}
+}
+
+// stats lists what passed through the tunnels of the chosen endpoint.
+func (c *client) stats(ctx context.Context) error {
+	var s Status
+	if err := c.Call(ctx, http.MethodGet, appName+"/tunnels", nil, &s); err != nil {
+		return err
+	}
+	return c.Print(s, s.statsTable(func(p PeerCounts) string { return c.name(ctx, p.ID) }))
 }
 
 func (c Counts) text() string {

@@ -155,6 +155,13 @@ func Commands(c apps.Console) (main *cli.Command, get, describe []*cli.Command) 
 				Description: example("ztm tunnel close inbound tcp/web"),
 				Subcommands: []*cli.Command{closeCommand(c, "inbound", "in"), closeCommand(c, "outbound", "out")},
 			},
+			{
+				Name:        "stats",
+				Usage:       "Show what passed through the tunnels of an endpoint, by peer",
+				UsageText:   "ztm tunnel stats",
+				Description: example("ztm tunnel stats", "ztm ep home tunnel stats -o json"),
+				Action:      func(x *cli.Context) error { return none(x, newClient(c).stats) },
+			},
 			allowCommand(c),
 			disallowCommand(c),
 			{
@@ -210,13 +217,13 @@ func setInboundCommand(c apps.Console) *cli.Command {
 }
 
 func inboundFlags() []cli.Flag {
-	return append(limitFlags(),
+	return append([]cli.Flag{
 		&cli.StringSliceFlag{Name: "listen", Usage: "listen on this `ADDRESS`"},
 		&cli.StringSliceFlag{Name: "exits", Usage: "go out at this `ENDPOINT` alone"},
 		&cli.StringFlag{Name: "balance", Usage: "`HOW` exits share connections: round-robin, least-conn, source"},
 		&cli.BoolFlag{Name: "accept-proxy-protocol", Usage: "take the client's address from the PROXY header it begins with"},
 		&cli.StringFlag{Name: "idle-timeout", Usage: "forget a udp client after this `TIME` without a datagram (default: 1m)"},
-	)
+	}, limitFlags()...)
 }
 
 func openOutboundCommand(c apps.Console) *cli.Command {
@@ -254,7 +261,7 @@ func setOutboundCommand(c apps.Console) *cli.Command {
 }
 
 func outboundFlags() []cli.Flag {
-	return append(limitFlags(),
+	return append([]cli.Flag{
 		&cli.StringSliceFlag{Name: "targets", Usage: "connect to this `ADDRESS`: HOST:PORT or unix:PATH"},
 		&cli.StringSliceFlag{Name: "entrances", Usage: "allow this `ENDPOINT` alone"},
 		&cli.StringSliceFlag{Name: "users", Usage: "allow this `USER`, too"},
@@ -262,7 +269,7 @@ func outboundFlags() []cli.Flag {
 		&cli.StringFlag{Name: "check", Usage: "`HOW` to see that targets are up: tcp, http:/PATH (default: from connections)"},
 		&cli.StringFlag{Name: "proxy-protocol", Usage: "tell targets the client's address in a PROXY header of this `VERSION`: v1, v2"},
 		&cli.StringFlag{Name: "idle-timeout", Usage: "end a udp flow after this `TIME` without a datagram (default: 1m)"},
-	)
+	}, limitFlags()...)
 }
 
 func limitFlags() []cli.Flag {

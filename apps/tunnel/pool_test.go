@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -158,8 +159,31 @@ func (b *breakable) kill() {
 	}
 }
 
+// pingPong sends lines over a connection and wants them back, until stop is closed.
+func pingPong(c net.Conn, stop <-chan struct{}, rounds *atomic.Int64) error {
+	for i := 0; ; i++ {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		want := fmt.Sprintf("ping %d", i)
+		if _, err := io.WriteString(c, want+"\n"); err != nil {
+			return err
+		}
+		got, err := readLine(c)
+		if err != nil {
+			return err
+		}
+		if got != want {
+			return fmt.Errorf("got %q, want %q", got, want)
+		}
+		rounds.Add(1)
+	}
+}
+
 func TestTargetThatDiesTakesOnlyItsOwnFlowsWithIt(t *testing.T) {
-	const flows = 60
+	const flows = 200
 	var n appstest.Net
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
@@ -170,33 +194,40 @@ func TestTargetThatDiesTakesOnlyItsOwnFlowsWithIt(t *testing.T) {
 	serve(t, mortal, "mortal")
 	b.offer(t, "tcp/web", inner.Addr().String()+","+server(t, "immortal"))
 	address := a.listen(t, "tcp/web")
-	conns := map[net.Conn]string{}
+
+	var rounds atomic.Int64
+	var lost [2]atomic.Int64 // of the mortal target's flows, of the others
+	on := map[string]int{}
+	stop := make(chan struct{})
+	var running sync.WaitGroup
 	for range flows {
 		c := dial(t, address)
+		c.SetDeadline(time.Time{})
 		name, err := readLine(c)
 		if err != nil {
 			t.Fatal(err)
 		}
-		conns[c] = name
+		on[name]++
+		running.Go(func() {
+			if err := pingPong(c, stop, &rounds); err != nil && name == "mortal" {
+				lost[0].Add(1)
+			} else if err != nil {
+				t.Errorf("a flow to the %s target: %v", name, err)
+				lost[1].Add(1)
+			}
+		})
 	}
+	more := func(what string) {
+		before := rounds.Load()
+		eventually(t, what, func() bool { return rounds.Load() > before+5*flows })
+	}
+	more("all flows move")
 	mortal.kill()
-	lost := 0
-	for c, name := range conns {
-		io.WriteString(c, "ping\n")
-		line, err := readLine(c)
-		if name == "mortal" {
-			lost++
-		}
-		if (err != nil) != (name == "mortal") {
-			t.Errorf("a flow to the %s target: %q, %v", name, line, err)
-		}
-	}
-	if lost != flows/2 {
-		t.Errorf("%d of %d flows were on the target that died", lost, flows)
-	}
+	eventually(t, "the flows of the target that died are lost", func() bool { return int(lost[0].Load()) == on["mortal"] })
 	for range 10 {
 		wantGreeting(t, address, "immortal")
 	}
+	more("the others go on")
 	again, err := net.Listen("tcp", inner.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -206,4 +237,10 @@ func TestTargetThatDiesTakesOnlyItsOwnFlowsWithIt(t *testing.T) {
 		name, _ := greeting(t, address)
 		return name == "reborn"
 	})
+	more("the others still go on")
+	close(stop)
+	running.Wait()
+	if on["mortal"] != flows/2 || lost[1].Load() != 0 {
+		t.Errorf("of the flows on %v, %d and %d were lost", on, lost[0].Load(), lost[1].Load())
+	}
 }

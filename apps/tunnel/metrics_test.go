@@ -1,0 +1,51 @@
+package tunnel
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"ztm/apps/appstest"
+)
+
+func TestStatisticsAreKeptByTunnelAndPeer(t *testing.T) {
+	var n appstest.Net
+	a, b, other := join(t, &n, "laptop", "alice"), join(t, &n, "home", "alice"), join(t, &n, "shop", "bob")
+	b.offer(t, "tcp/web", server(t, "web"))
+	b.offer(t, "tcp/dead", deadAddress(t))
+	wantGreeting(t, a.listen(t, "tcp/web"), "web")
+	wantReset(t, other.listen(t, "tcp/web", fmt.Sprintf(`"exits":[%q]`, b.Self().ID)))
+	wantReset(t, a.listen(t, "tcp/dead"))
+	eventually(t, "the flow is over", func() bool { return b.outboundStatus(t, "tcp/web").Stats.Active == 0 })
+
+	w := httptest.NewRecorder()
+	b.app.API().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	lines := strings.Split(w.Body.String(), "\n")
+	peer := fmt.Sprintf("{end=\"outbound\",tunnel=\"tcp/web\",peer=%q}", a.Self().ID)
+	for _, want := range []string{
+		"# TYPE ztm_tunnel_flows_total counter",
+		"ztm_tunnel_flows_total" + peer + " 1",
+		"ztm_tunnel_flows" + peer + " 0",
+		"ztm_tunnel_down_bytes_total" + peer + " 4",
+		`ztm_tunnel_errors_total{end="outbound",tunnel="tcp/web",error="http_request_denied"} 1`,
+		`ztm_tunnel_errors_total{end="outbound",tunnel="tcp/dead",error="connection_refused"} 1`,
+	} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("%q is not in:\n%s", want, w.Body)
+		}
+	}
+
+	c := &console{at: []*endpoint{b, a}}
+	out := c.mustRun(t, "tunnel", "stats")
+	for _, want := range []string{
+		"outbound tcp/dead (all) 0 0 0 0 0 connection_refused 1",
+		"outbound tcp/web (all) 0 1 0 4 0 http_request_denied 1",
+		"outbound tcp/web laptop 0 1 0 4",
+	} {
+		if !slices.ContainsFunc(strings.Split(out, "\n"), func(l string) bool { return strings.Join(strings.Fields(l), " ") == want }) {
+			t.Errorf("%q is not in:\n%s", want, out)
+		}
+	}
+}
