@@ -86,7 +86,7 @@ func (p *puller) Read(b []byte) (int, error) {
 			return 0, err
 		}
 		if j.src == nil {
-			return p.readSlice(j, b), nil
+			return p.readSlice(j, b)
 		}
 		if n, err := p.readSource(j, b); n > 0 || err != nil {
 			return n, err
@@ -110,15 +110,19 @@ func (p *puller) next() (*job, error) {
 	return p.job, nil
 }
 
-func (p *puller) readSlice(j *job, b []byte) int {
+// readSlice gives the last bytes together with the end: then they share a frame.
+func (p *puller) readSlice(j *job, b []byte) (n int, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := copy(b, j.b)
-	if j.b = j.b[n:]; len(j.b) == 0 {
-		p.eof = j.last
-		p.finishLocked(j, nil)
+	n = copy(b, j.b)
+	if j.b = j.b[n:]; len(j.b) > 0 {
+		return n, nil
 	}
-	return n
+	if j.last {
+		p.eof, err = true, io.EOF
+	}
+	p.finishLocked(j, nil)
+	return n, err
 }
 
 // readSource reads the job's source into b behind the header's place. It holds no lock meanwhile: Close must get through.
