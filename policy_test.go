@@ -30,7 +30,8 @@ type arrow struct {
 var arrows = []arrow{
 	{".", []string{"agent/...", "apps/...", "hub", "store", "tunnel/..."}, "main puts everything together"},
 	{"hub", []string{"store", "tunnel", "tunnel/h2", "tunnel/identity", "tunnel/memory", "tunnel/splice"}, "the hub carries what it cannot read, and shares a wire with the agent, not code"},
-	{"agent", []string{"agent/api", "apps/...", "store", "tunnel/..."}, "the agent shares a wire with the hub, not code"},
+	{"agent", []string{"agent/api", "agent/feature", "apps/...", "store", "tunnel/..."}, "the agent shares a wire with the hub, not code"},
+	{"agent/feature", nil, "what was built in depends on nothing that was"},
 	{"agent/...", []string{"agent/api", "agent/console/...", "apps", "tunnel/identity"}, "the command line is a client: it holds no state and no key"},
 	{"apps", []string{"tunnel/identity"}, "what an app is depends on no app"},
 	{"apps/*", []string{"apps", "apps/process", "tunnel/identity", "tunnel/splice"}, "an app sees a Mesh, not what carries it, and no other app"},
