@@ -25,7 +25,7 @@ func Commands(c apps.Console) *cli.Command {
 		UsageText: "ztm script FILE|- [--ep EP ...] [--label LABEL ...] [OPTIONS] [-- ARGUMENT ...]",
 		Description: "The #! line names the interpreter, or --with, or else the ending of FILE: .js is run by the engine within ztm,\n" +
 			".py by python3, .ps1 by powershell, what has none by sh. Nothing of the script is left there. What JavaScript can\n" +
-			"call is in: ztm js --help\n" +
+			"call is in: ztm script js --help\n" +
 			"On one endpoint the script has the stdin, stdout and stderr of this command, and its exit status is that of the\n" +
 			"script: 128 + N if signal N ended it, 124 if it ran out of time, 127 if there is no interpreter, 255 if the connection\n" +
 			"was lost. On many, stdin is read first and given to each, lines of output begin with the endpoint's name, and the\n" +
@@ -43,14 +43,14 @@ func Commands(c apps.Console) *cli.Command {
 			&cli.StringFlag{Name: "run-as", Usage: "be this `ACCOUNT` there"},
 			&cli.BoolFlag{Name: "no-stdin", Aliases: []string{"n"}, Usage: "leave stdin alone: the script has none"},
 		},
-		Subcommands: []*cli.Command{configCommand(c)},
+		Subcommands: append([]*cli.Command{configCommand(c)}, engineCommands()...),
 		Action:      func(x *cli.Context) error { return run(x, c) },
 	}
 }
 
-// EngineCommands returns the hidden command `ztm js FILE`, by which this binary is its own JavaScript engine; none in a build
-// without one. It needs no agent.
-func EngineCommands() []*cli.Command {
+// engineCommands returns the command by which this binary is its own JavaScript engine; none in a build without one. It needs
+// no agent.
+func engineCommands() []*cli.Command {
 	js, ok := engine()
 	if !ok {
 		return nil
@@ -59,9 +59,8 @@ func EngineCommands() []*cli.Command {
 		Name:        engineName,
 		Usage:       "Run a JavaScript program here",
 		ArgsUsage:   "FILE [-- ARGUMENT ...]",
-		UsageText:   "ztm js FILE [-- ARGUMENT ...]",
-		Description: js.help + "\n\n" + example("ztm js report.js -- --verbose"),
-		Hidden:      true,
+		UsageText:   "ztm script js FILE [-- ARGUMENT ...]",
+		Description: js.help + "\n\n" + example("ztm script js report.js -- --verbose"),
 		Action: func(x *cli.Context) error {
 			if !x.Args().Present() {
 				return usage("the script is missing")

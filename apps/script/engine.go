@@ -16,13 +16,13 @@ import (
 	"github.com/dop251/goja"
 )
 
-// engine returns how to start our own JavaScript engine: this binary again, with the hidden command `js`.
+// engine returns how to start our own JavaScript engine: this binary again, as `ztm script js`.
 func engine() (interpreter, bool) {
 	exe, err := self()
 	if err != nil {
 		return interpreter{}, false
 	}
-	return interpreter{name: engineName, path: exe, args: []string{engineName, "--"}, engine: true, help: apiHelp, run: runFile}, true
+	return interpreter{name: engineName, path: exe, args: []string{name, engineName, "--"}, engine: true, help: apiHelp, run: runFile}, true
 }
 
 // program is a JavaScript program and what it was started with.
@@ -89,7 +89,7 @@ func describe(err error) string {
 	return err.Error()
 }
 
-// runFile is the command `js`: it runs the program in a file.
+// runFile is the command `ztm script js`: it runs the program in a file.
 func runFile(ctx context.Context, file string, args []string, in io.Reader, out, errs io.Writer) (status int, err error) {
 	source, err := os.ReadFile(file)
 	if err != nil {

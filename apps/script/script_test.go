@@ -29,16 +29,16 @@ import (
 	"ztm/apps/appstest"
 )
 
-// TestMain makes the test binary the engine where the app starts it as such: ARGV[0] js -- FILE ...
+// TestMain makes the test binary the engine where the app starts it as such: ARGV[0] script js -- FILE ...
 func TestMain(m *testing.M) {
-	if len(os.Args) > 2 && os.Args[1] == engineName {
+	if len(os.Args) > 3 && os.Args[1] == name && os.Args[2] == engineName {
 		os.Exit(engineMain(os.Args[1:]))
 	}
 	os.Exit(appstest.Run(m))
 }
 
 func engineMain(args []string) int {
-	app := &cli.App{Commands: EngineCommands(), HideHelp: true, ExitErrHandler: func(*cli.Context, error) {}}
+	app := &cli.App{Commands: []*cli.Command{Commands(&appstest.Console{})}, HideHelp: true, ExitErrHandler: func(*cli.Context, error) {}}
 	err := app.Run(append([]string{"ztm"}, args...))
 	var exit *apps.ExitError
 	switch {
@@ -134,7 +134,9 @@ func command(c apps.Console, args ...string) error {
 		DisableSliceFlagSeparator: true, ExitErrHandler: func(*cli.Context, error) {},
 		Flags: []cli.Flag{&cli.StringFlag{Name: "output", Aliases: []string{"o"}}}}
 	app.Commands[0].HideHelp = true // of which the library has one for all, and writes into it
-	app.Commands[0].Subcommands[0].HideHelp = true
+	for _, sub := range app.Commands[0].Subcommands {
+		sub.HideHelp = true
+	}
 	line := []string{"ztm"}
 	if len(args) > 0 && strings.HasPrefix(args[0], "-o=") {
 		line, args = append(line, args[0]), args[1:]
