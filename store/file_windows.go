@@ -16,7 +16,8 @@ const errLocked = windows.ERROR_LOCK_VIOLATION
 // byte far behind the end of the file, and not the one that bbolt takes (the very last).
 func tryLock(f *os.File) error {
 	at := &windows.Overlapped{Offset: 1<<32 - 2, OffsetHigh: 1<<32 - 1}
-	return windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, at)
+	const flags = windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY
+	return windows.LockFileEx(windows.Handle(f.Fd()), flags, 0, 1, 0, at)
 }
 
 // mappable reports that every file system of Windows can map files.

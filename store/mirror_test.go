@@ -148,6 +148,15 @@ func TestDiskErrorLeavesTheStateBefore(t *testing.T) {
 	}
 }
 
+func TestNewFileIsSafeBeforeItIsUsed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agent.db")
+	sys := system{mappable: mappable, disk: &faultyDisk{step: "sync directory"}}
+	if _, err := open(path, nil, Options{}, sys); !errors.Is(err, errDisk) {
+		t.Errorf("err is %v", err)
+	}
+	must(t)(open(path, nil, Options{}, sys)) // the next attempt finds a file
+}
+
 // contentOf returns all users in the file, beside whoever has it open.
 func contentOf(t testing.TB, path string) map[string]user {
 	t.Helper()

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -61,7 +62,7 @@ func open(path string, schema []Migration, o Options, sys system) (*DB, error) {
 	}
 	db := &DB{path: path}
 	if sys.mappable(f) {
-		db.bolt, err = openFile(f, size)
+		db.bolt, err = openFile(f, size, sys.disk)
 	} else {
 		o.Log.Info("file system cannot map files, working in RAM", "file", path)
 		db.ram = true
@@ -149,15 +150,21 @@ func inspect(f *os.File, log *slog.Logger) (int64, error) {
 
 // openFile opens the database in the file itself and takes f over: it is closed with the database, or at once after an
 // error.
-func openFile(f *os.File, size int64) (*bbolt.DB, error) {
-	b, err := bbolt.Open(f.Name(), 0o600, boltOptions(f))
-	if err == nil {
-		return b, nil
+func openFile(f *os.File, size int64, d disk) (*bbolt.DB, error) {
+	path := f.Name()
+	b, err := bbolt.Open(path, 0o600, boltOptions(f))
+	if err != nil {
+		if size == 0 {
+			discardTorn(path)
+		}
+		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	if size == 0 {
-		discardTorn(f.Name())
+	if size == 0 { // bbolt syncs what is in the file, but not that there is one
+		if err := d.syncDir(filepath.Dir(path)); err != nil {
+			return nil, errors.Join(fmt.Errorf("create %s: %w", path, err), b.Close())
+		}
 	}
-	return nil, fmt.Errorf("open %s: %w", f.Name(), err)
+	return b, nil
 }
 
 // boltOptions are the options for a database in f, which is locked already: bbolt's own lock never waits.

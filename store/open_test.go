@@ -233,7 +233,8 @@ func TestDamagedFileIsRefused(t *testing.T) {
 					t.Fatal(err)
 				}
 				_, err := open(path, stamp("one"))
-				if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "move the file away") {
+				if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), path) ||
+					!strings.Contains(err.Error(), "move the file away") {
 					t.Errorf("err is %v", err)
 				}
 				if after, _ := os.ReadFile(path); !bytes.Equal(after, damaged) {

@@ -41,7 +41,8 @@ func (f *flash) record(when string) {
 			for name, file := range names {
 				files[name] = file.left(unsynced)
 			}
-			f.cuts = append(f.cuts, cut{fmt.Sprintf("%s, %d changes of names safe, unsynced data %s", when, n, unsynced), files, f.acked})
+			what := fmt.Sprintf("%s, %d changes of names safe, unsynced data %s", when, n, unsynced)
+			f.cuts = append(f.cuts, cut{what, files, f.acked})
 		}
 	}
 }

@@ -48,7 +48,9 @@ var unmappable = system{mappable: func(*os.File) bool { return false }, disk: os
 func forKinds(t *testing.T, test func(t *testing.T, open func(path string, schema ...Migration) (*DB, error))) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
-			test(t, func(path string, schema ...Migration) (*DB, error) { return open(path, schema, Options{}, k.sys) })
+			test(t, func(path string, schema ...Migration) (*DB, error) {
+				return open(path, schema, Options{LockTimeout: 4 * lockPoll}, k.sys)
+			})
 		})
 	}
 }

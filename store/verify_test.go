@@ -135,7 +135,7 @@ func damage(r *rand.Rand, b []byte) []byte {
 
 // What is damaged is either refused, or bbolt can work with it; it never panics, faults or hangs.
 func TestNoDamageBringsTheProcessDown(t *testing.T) {
-	patience := 8 * time.Second
+	patience := 5 * time.Second
 	if testing.Short() {
 		patience = time.Second
 	}

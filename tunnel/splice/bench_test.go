@@ -11,7 +11,13 @@ func BenchmarkBulk(b *testing.B) {
 	for _, k := range []struct {
 		name string
 		a, b pair
-	}{{"tcp-tcp", tcp, tcp}, {"tcp-unix", tcp, unix}, {"unix-unix", unix, unix}, {"wrapped-tcp", wrapped, tcp}, {"sealed-tcp", sealed, tcp}} {
+	}{
+		{"tcp-tcp", tcp, tcp},
+		{"tcp-unix", tcp, unix},
+		{"unix-unix", unix, unix},
+		{"wrapped-tcp", wrapped, tcp},
+		{"sealed-tcp", sealed, tcp},
+	} {
 		b.Run(k.name, func(b *testing.B) {
 			r := start(b, context.Background(), k.a, k.b)
 			chunk := make([]byte, 1<<20)
