@@ -1,0 +1,5 @@
+package memory
+
+import "os"
+
+func here() Limit { return Of(os.DirFS("/")) }
