@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 	"ztm/agent/api"
 	"ztm/agent/console"
 	"ztm/agent/console/mesh"
+	"ztm/agent/feature"
 	"ztm/agent/service"
 	"ztm/apps"
 	"ztm/apps/proxy"
@@ -29,6 +31,8 @@ import (
 	"ztm/apps/terminal"
 	"ztm/apps/tunnel"
 	"ztm/hub"
+	"ztm/tunnel/memory"
+	"ztm/tunnel/resolver"
 )
 
 // What a release is linked with: -ldflags "-X main.version=v1.2.3 -X main.commit=HASH -X main.built=2026-01-31T12:00:00Z".
@@ -39,6 +43,9 @@ func main() {
 	// The parser is never asked for help. Its own printer is replaced so that its templates are not there to be run.
 	cli.HelpPrinter = func(w io.Writer, _ string, _ any) { fmt.Fprintln(w, "see: ztm help") }
 	cli.HelpPrinterCustom = func(w io.Writer, _ string, _ any, _ map[string]any) { fmt.Fprintln(w, "see: ztm help") }
+	if root := os.DirFS("/"); resolver.Needed(root, os.Getenv) {
+		net.DefaultResolver = resolver.New(resolver.Servers(root, os.Getenv))
+	}
 	os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 
@@ -56,10 +63,26 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		run := roles(c)
 		commands := append(mesh.Commands(c, get, describe), tunnels)
 		commands = append(commands, tunnel.TopLevel(c)...)
-		commands = append(commands, proxy.Commands(c), terminal.Commands(c), script.Commands(c), run)
+		commands = append(commands, appCommands(c)...)
+		commands = append(commands, run)
 		commands = append(commands, service.Commands(service.Host{Console: c, Getenv: os.Getenv, Data: c.DataDir, Roles: run.Subcommands})...)
 		return c.Run(ctx, words(args), commands)
 	})
+}
+
+// appCommands are those of the apps that can be left out.
+func appCommands(c *console.Console) []*cli.Command {
+	var out []*cli.Command
+	if feature.Proxy {
+		out = append(out, proxy.Commands(c))
+	}
+	if feature.Terminal {
+		out = append(out, terminal.Commands(c))
+	}
+	if feature.Script {
+		out = append(out, script.Commands(c))
+	}
+	return out
 }
 
 // words returns the command line without the program's name, which may stand for the first words.
@@ -85,10 +108,19 @@ func applet(program string) string {
 func roles(c *console.Console) *cli.Command {
 	dataDir := func(x *cli.Context) (string, error) { return cmp.Or(x.String("data"), c.DataDir()), nil }
 	v := about()
+	var roles []*cli.Command
+	if feature.Hub {
+		roles = append(roles, hub.Command(v.Tag, wrongUsage))
+	}
+	roles = append(roles, agent.Command(v, buildTime(v), dataDir))
 	return &cli.Command{
 		Name: "run", Usage: "run the hub or the agent in the foreground",
 		Description: "Example:\n  ztm run hub --names hub.example.com:8888 --permit root.json\n  ztm run agent",
-		Subcommands: []*cli.Command{hub.Command(v.Tag, wrongUsage), agent.Command(v, buildTime(v), dataDir)},
+		Subcommands: roles,
+		Before: func(*cli.Context) error {
+			memory.Here().Tune(os.Getenv)
+			return nil
+		},
 	}
 }
 
@@ -99,7 +131,7 @@ func wrongUsage(err error) error { return &apps.UsageError{Err: err} }
 func about() api.Version {
 	v := api.Version{
 		Tag: version, Commit: commit, Date: built, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
-		Features: []string{"proxy", "script", "terminal", "tunnel"},
+		Features: feature.Names(),
 	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"ztm/agent/feature"
 	"ztm/apps"
 	"ztm/apps/proxy"
 	"ztm/apps/script"
@@ -16,10 +17,15 @@ type Constructor struct {
 
 // appList is every app of this binary.
 func appList() []Constructor {
-	return []Constructor{
-		{"proxy", proxy.New},
-		{"script", script.New},
-		{"terminal", terminal.New},
-		{"tunnel", tunnel.New},
+	list := []Constructor{{"tunnel", tunnel.New}}
+	if feature.Proxy {
+		list = append(list, Constructor{"proxy", proxy.New})
 	}
+	if feature.Script {
+		list = append(list, Constructor{"script", script.New})
+	}
+	if feature.Terminal {
+		list = append(list, Constructor{"terminal", terminal.New})
+	}
+	return list
 }
