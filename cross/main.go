@@ -6,6 +6,7 @@
 //	go run ./cross -only linux/amd64 -profile router
 //	go run ./cross -check                           the sizes that have budgets, against budgets.txt
 //	go run ./cross -link                            that every target links, and nothing else
+//	go run ./cross -bare                            binaries and checksums, without packages
 //
 //	targets.go -> build.go (go build, overlay.go) -> archive.go, packages.go, image.go -> SHA256SUMS -> sizes.go
 //
@@ -44,6 +45,7 @@ type job struct {
 	out     string // directory; empty: the binaries are measured and thrown away
 	check   bool   // compare with the budgets
 	measure bool   // compress with xz
+	bare    bool   // make no packages
 	release Release
 }
 
@@ -56,6 +58,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	version := flags.String("version", "", "call it this `version` instead of what git says")
 	check := flags.Bool("check", false, "build what has a budget and fail if it is exceeded; write nothing")
 	link := flags.Bool("link", false, "build and throw away: do all targets link?")
+	bare := flags.Bool("bare", false, "write the binaries and their sums, and no packages")
 	list := flags.Bool("list", false, "list the targets")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -64,7 +67,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	j := job{out: *out, check: *check, measure: !*link}
+	j := job{out: *out, check: *check, measure: !*link && !*bare, bare: *bare}
 	if j.targets, err = choose(*only, Profile(*profile), *check, budgets); err != nil {
 		return err
 	}
@@ -155,7 +158,10 @@ func (j job) build(ctx context.Context, scratch string, progress io.Writer) ([]s
 			s.xz, err = compressed(ctx, xz, program)
 		}
 		if err == nil && j.out != "" {
-			err = errors.Join(j.write(t, program, licence, sums), img.add(j.release, t, program))
+			err = j.write(t, program, licence, sums)
+		}
+		if err == nil && j.out != "" && !j.bare {
+			err = img.add(j.release, t, program)
 		}
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", t.Name, err))
@@ -176,27 +182,17 @@ func (j job) write(t Target, program, licence []byte, sums map[string]string) er
 		name += ".exe"
 	}
 	all := []artifact{{name, program}}
-	bundle, data, err := j.release.bundle(t, program, licence)
-	if err != nil {
-		return err
-	}
-	all = append(all, artifact{bundle, data})
-	ipks, err := j.release.ipks(t, program)
-	if err != nil {
-		return err
-	}
-	deb, err := j.release.deb(t, program, licence)
-	if err != nil {
-		return err
-	}
-	termux, err := j.release.termux(t, program, licence)
-	if err != nil {
-		return err
+	if !j.bare {
+		packages, err := j.release.packages(t, program, licence)
+		if err != nil {
+			return err
+		}
+		all = append(all, packages...)
 	}
 	if err := os.MkdirAll(j.out, 0o755); err != nil {
 		return err
 	}
-	for _, a := range slices.Concat(all, ipks, deb, termux) {
+	for _, a := range all {
 		mode := os.FileMode(0o644)
 		if a.name == name {
 			mode = 0o755

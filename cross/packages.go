@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"ztm/agent/service"
@@ -13,6 +14,24 @@ import (
 type artifact struct {
 	name string
 	data []byte
+}
+
+// packages makes everything that a target is packed into.
+func (r Release) packages(t Target, program, licence []byte) ([]artifact, error) {
+	name, bundle, err := r.bundle(t, program, licence)
+	if err != nil {
+		return nil, err
+	}
+	ipks, err := r.ipks(t, program)
+	if err != nil {
+		return nil, err
+	}
+	deb, err := r.deb(t, program, licence)
+	if err != nil {
+		return nil, err
+	}
+	termux, err := r.termux(t, program, licence)
+	return slices.Concat([]artifact{{name, bundle}}, ipks, deb, termux), err
 }
 
 // control is the description that ipk and deb share.
