@@ -240,9 +240,11 @@ func config(x *cli.Context, c apps.Console) error {
 	}
 	var got process.Rules
 	if x.NumFlags() > 0 {
-		return c.Call(x.Context, http.MethodPatch, name+"/config", change, &got)
+		err = c.Call(x.Context, http.MethodPatch, name+"/config", change, &got)
+	} else {
+		err = c.Call(x.Context, http.MethodGet, name+"/config", nil, &got)
 	}
-	if err := c.Call(x.Context, http.MethodGet, name+"/config", nil, &got); err != nil {
+	if err != nil {
 		return err
 	}
 	return c.Print(got, &apps.Table{Rows: append([][]string{{"Endpoint", ep.Name}}, got.Describe()...)})

@@ -251,7 +251,7 @@ func TestStrangerIsRefusedBeforeAnythingStarts(t *testing.T) {
 	if line := regexp.MustCompile(`level=WARN msg="script refused" user=bob peer=[a-z2-7]{32} err=`); !line.MatchString(m.log.String()) {
 		t.Errorf("no audit line in:\n%s", m.log)
 	}
-	if r := m.run("", "config", "--add-user=bob"); r != (result{}) {
+	if r := m.run("", "config", "--add-user=bob"); r.Failure != "" || !strings.Contains(r.Out, "bob") {
 		t.Fatalf("config: %+v", r)
 	}
 	if r := m.at(m.phone, "", "--", script); r != (result{}) {

@@ -237,9 +237,11 @@ func config(x *cli.Context, c apps.Console) error {
 	}
 	var got Config
 	if any {
-		return c.Call(x.Context, http.MethodPatch, name+"/config", change, &got)
+		err = c.Call(x.Context, http.MethodPatch, name+"/config", change, &got)
+	} else {
+		err = c.Call(x.Context, http.MethodGet, name+"/config", nil, &got)
 	}
-	if err := c.Call(x.Context, http.MethodGet, name+"/config", nil, &got); err != nil {
+	if err != nil {
 		return err
 	}
 	t := &apps.Table{Rows: [][]string{{"Endpoint", ep.Name}, {"Shell", cmp.Or(got.Shell, "(default)")}}}
