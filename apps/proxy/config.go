@@ -40,8 +40,8 @@ type settings struct {
 	direct  *policy // of clients that leave from here
 	routes  []route
 	trust   []string
-	open    bool           // without an exit, connect from here
-	dns     netip.AddrPort // invalid if off
+	open    bool       // without an exit, connect from here
+	dns     listenAddr // zero if off
 }
 
 type route struct {
@@ -83,11 +83,11 @@ func (c Config) readListens(s *settings) error {
 		return nil
 	}
 	l, err := parseListen(c.DNS)
-	if err != nil || l.network != "tcp" {
+	if err != nil || l.network == "unix" {
 		return fmt.Errorf("DNS address %q: want [ip:]port", clip(c.DNS))
 	}
-	s.dns, err = netip.ParseAddrPort(l.address)
-	return err
+	s.dns = l
+	return nil
 }
 
 func (c Config) readExit(s *settings) (err error) {
@@ -143,9 +143,7 @@ func (s *settings) text(c Config) Config {
 	for _, r := range s.routes {
 		c.Routes = append(c.Routes, Route{Pattern: r.pattern.String(), Exit: r.exit})
 	}
-	if c.DNS = ""; s.dns.IsValid() {
-		c.DNS = s.dns.String()
-	}
+	c.DNS = s.dns.String() // "" if off
 	return c
 }
 
@@ -166,8 +164,8 @@ func (s *settings) trusted(user string) bool {
 	return user == s.exit.owner || slices.Contains(s.trust, user) || slices.Contains(s.trust, everyone)
 }
 
-// listenAddr is where clients connect to.
-type listenAddr struct{ network, address string } // "tcp" and "ip:port", or "unix" and an absolute path
+// listenAddr is where clients connect to: "tcp4" or "tcp" and an ip:port, or "unix" and an absolute path.
+type listenAddr struct{ network, address string }
 
 func (l listenAddr) String() string {
 	if l.network == "unix" {
@@ -196,7 +194,11 @@ func parseListen(s string) (listenAddr, error) {
 	if addrErr != nil || portErr != nil {
 		return listenAddr{}, fmt.Errorf("listen %q: want [ip:]port (0.0.0.0:port for all addresses) or unix:/path", clip(s))
 	}
-	return listenAddr{"tcp", netip.AddrPortFrom(addr.Unmap(), uint16(n)).String()}, nil
+	network := "tcp"
+	if addr = addr.Unmap(); addr.Is4() {
+		network = "tcp4" // with "tcp", 0.0.0.0 would be every IPv6 address, too
+	}
+	return listenAddr{network, netip.AddrPortFrom(addr, uint16(n)).String()}, nil
 }
 
 // maxSocketPath is what sun_path holds everywhere, in bytes (104 with the final zero on the BSDs).
@@ -207,7 +209,7 @@ func (c Config) warnings(credentials int) []string {
 	var out []string
 	for _, text := range c.Listens {
 		l, err := parseListen(text)
-		if err == nil && credentials == 0 && l.network == "tcp" && !loopback(l.address) {
+		if err == nil && credentials == 0 && l.network != "unix" && !loopback(l.address) {
 			out = append(out, fmt.Sprintf("anybody who reaches %s may use this proxy: set a password with --add-credential USER", l))
 		}
 	}

@@ -24,6 +24,9 @@ func TestListenAddresses(t *testing.T) {
 		"": "", ":1080": "", "example.com:1080": "", "70000": "", "1.2.3.4": "", "unix:p.sock": "", "unix:": "", "unix:/" + strings.Repeat("x", 200): "",
 	} {
 		l, err := parseListen(text)
+		if err == nil && l.network == "tcp" && !strings.HasPrefix(l.address, "[") {
+			t.Errorf("%q is every IPv6 address, too", text)
+		}
 		if want == "" && err == nil || want != "" && l.String() != want {
 			t.Errorf("%q is %q, %v; want %q", text, l, err, want)
 		}

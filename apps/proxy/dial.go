@@ -89,5 +89,5 @@ func dialError(err error) error {
 	case errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded):
 		return apps.Errorf(apps.Timeout, "the target did not answer within %s", connectTimeout)
 	}
-	return apps.Errorf(apps.Unreachable, "the target cannot be reached from here")
+	return apps.Errorf(apps.Unreachable, "the target cannot be reached from the exit")
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -55,13 +56,13 @@ type dnsService struct {
 }
 
 // listen opens both sockets on one address.
-func (r *resolver) listen(ctx context.Context, address string) (service, error) {
+func (r *resolver) listen(ctx context.Context, l listenAddr) (service, error) {
 	var config net.ListenConfig
-	udp, err := config.ListenPacket(ctx, "udp", address)
+	udp, err := config.ListenPacket(ctx, "udp"+strings.TrimPrefix(l.network, "tcp"), l.address)
 	if err != nil {
 		return nil, err
 	}
-	tcp, err := config.Listen(ctx, "tcp", udp.LocalAddr().String())
+	tcp, err := config.Listen(ctx, l.network, udp.LocalAddr().String())
 	if err != nil {
 		udp.Close()
 		return nil, err

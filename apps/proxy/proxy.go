@@ -154,15 +154,15 @@ func (a *App) wanted() []door {
 	for _, l := range s.listens {
 		out = append(out, door{listenAddr: l})
 	}
-	if s.dns.IsValid() {
-		out = append(out, door{listenAddr: listenAddr{"tcp", s.dns.String()}, dns: true})
+	if s.dns != (listenAddr{}) {
+		out = append(out, door{listenAddr: s.dns, dns: true})
 	}
 	return out
 }
 
 func (a *App) open(ctx context.Context, d door) (service, error) {
 	if d.dns {
-		return a.resolver.listen(ctx, d.address)
+		return a.resolver.listen(ctx, d.listenAddr)
 	}
 	return a.entrance.listen(ctx, d.listenAddr)
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -166,11 +167,12 @@ func (e *exit) lookup(ctx context.Context, p *policy, user string, full dest) ([
 const maxAddresses = 64
 
 func lookupError(d dest, err error) *apps.Error {
+	name := cmp.Or(d.as, d.name)
 	if notFound(err) {
-		return apps.Errorf(apps.DNS, "name %s does not resolve here", d.name)
+		return apps.Errorf(apps.DNS, "name %s does not resolve at the exit", name)
 	}
 	// The text of other errors names the exit's own name servers, which are not the peer's business.
-	return apps.Errorf(apps.DNS, "name %s: the name server did not answer", d.name)
+	return apps.Errorf(apps.DNS, "name %s: the name server of the exit did not answer", name)
 }
 
 // notFound reports an answer of the DNS that says there is no such name, or none of this type.

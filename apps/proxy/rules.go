@@ -85,7 +85,7 @@ func (p *policy) screen(user string, d dest) *apps.Error {
 		return denied(user, d)
 	}
 	if excludes(p.exclusions, d) {
-		return apps.Errorf(apps.Prohibited, "%s is excluded here", d)
+		return apps.Errorf(apps.Prohibited, "%s is excluded at the exit", d)
 	}
 	if d.name != "" && !slices.ContainsFunc(p.targets, func(t pattern) bool { return t.prefix.IsValid() || t.match(d) }) {
 		return notTarget(d)
@@ -117,16 +117,16 @@ func (p *policy) permit(user string, d dest, addr netip.Addr) *apps.Error {
 		return denied(user, d)
 	}
 	if never(at.addr) || excludes(p.exclusions, d) || excludes(p.exclusions, at) {
-		return apps.Errorf(apps.Prohibited, "%s is excluded here", via(d, at))
+		return apps.Errorf(apps.Prohibited, "%s is excluded at the exit", via(d, at))
 	}
 	if inner := embedded(at.addr); inner.IsValid() {
 		if in := (dest{addr: inner, port: d.port}); never(inner) || private(inner) || excludes(p.exclusions, in) {
-			return apps.Errorf(apps.Prohibited, "%s stands for %s, which is excluded here", via(d, at), inner)
+			return apps.Errorf(apps.Prohibited, "%s stands for %s, which is excluded at the exit", via(d, at), inner)
 		}
 	}
 	if private(at.addr) {
 		if !p.namesPrivate(d, at) {
-			return apps.Errorf(apps.Prohibited, "%s is this endpoint's own, and no target names it", via(d, at))
+			return apps.Errorf(apps.Prohibited, "%s is the exit's own, and no target names it", via(d, at))
 		}
 		return nil
 	}
@@ -206,7 +206,7 @@ func embedded(a netip.Addr) netip.Addr {
 }
 
 func denied(user string, d dest) *apps.Error {
-	return apps.Errorf(apps.Denied, "user %q may not reach %s here", user, d)
+	return apps.Errorf(apps.Denied, "user %q may not reach %s through this exit", user, d)
 }
 
 func notTarget(d dest) *apps.Error {
