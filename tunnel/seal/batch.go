@@ -3,6 +3,8 @@ package seal
 import (
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -36,17 +38,30 @@ func newBatch(carrier net.Conn) *batch {
 // recordHeader is the size of a TLS record's header in bytes; its last two are the length of the rest (RFC 8446 section 5.1).
 const recordHeader = 5
 
+// Read is for TLS. The carrier's end is a failure to it, see errCut.
 func (b *batch) Read(p []byte) (int, error) {
 	if b.left == 0 {
 		head, err := b.in.peek(recordHeader)
 		if err != nil {
-			return 0, err
+			return 0, cut(err)
 		}
 		b.left = recordHeader + int(binary.BigEndian.Uint16(head[3:]))
 	}
 	n, err := b.in.Read(p[:min(len(p), b.left)])
 	b.left -= n
-	return n, err
+	return n, cut(err)
+}
+
+// errCut is what the end of a carrier is to those who read above TLS. They get io.EOF for a close_notify (RFC 8446 section
+// 6.1), after which TLS does not read on. crypto/tls would give them io.EOF for a carrier that ends between two records,
+// too: then a hub, or the death of a peer, could make half a transfer look like a whole one.
+var errCut = errors.New("the carrier ended before the peer did")
+
+func cut(err error) error {
+	if err == io.EOF {
+		return errCut
+	}
+	return err
 }
 
 // another reports whether the next record is here as a whole, so that reading it does not wait.

@@ -1,0 +1,60 @@
+package seal
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"testing"
+
+	"ztm/apps/appstest"
+)
+
+// lanes seals a loopback connection as a lane, and returns both ends and a's carrier.
+func lanes(t testing.TB) (a, b *Lane, carrier interface{ CloseWrite() error }) {
+	t.Helper()
+	members := newMembers(t, "alice", "bob")
+	near, far, err := appstest.Pair("tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { // ends with the handshake; awaited below
+		acc, err := Server(context.Background(), far, members[1].v, func() tls.Certificate { return members[1].cert })
+		b = acc.Lane
+		served <- err
+	}()
+	a, err = ClientLane(t.Context(), near, members[0].v, members[0].cert, members[1].id)
+	if serr := <-served; serr != nil || err != nil {
+		t.Fatal(serr, err)
+	}
+	t.Cleanup(func() { a.Reset(); b.Reset() })
+	return a, b, near.(interface{ CloseWrite() error })
+}
+
+func TestALaneEndsWithTheWordOfItsPeer(t *testing.T) {
+	a, b, _ := lanes(t)
+	if _, err := a.Write([]byte("all of it")); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(b)
+	if err != nil || string(got) != "all of it" {
+		t.Errorf("read %q, %v", got, err)
+	}
+}
+
+func TestALaneWhoseCarrierEndsWasCut(t *testing.T) {
+	a, b, carrier := lanes(t)
+	if _, err := a.Write([]byte("half of it")); err != nil {
+		t.Fatal(err)
+	}
+	// Between two records, as a hub can, or the kernel of a peer that was killed.
+	if err := carrier.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(b); err == nil {
+		t.Errorf("read %q as if it were all", got)
+	}
+}
