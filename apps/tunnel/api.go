@@ -91,7 +91,12 @@ type Status struct {
 
 // Status returns the tunnels and all counters. It may be called at any time.
 func (a *App) Status() Status {
-	s := Status{Inbound: []InboundStatus{}, Outbound: []OutboundStatus{}, Allow: a.access.list(), Forward: a.forwards.stats.snapshot()}
+	s := Status{
+		Inbound:  []InboundStatus{},
+		Outbound: []OutboundStatus{},
+		Allow:    a.access.list(),
+		Forward:  a.forwards.stats.snapshot(),
+	}
 	for _, in := range a.allInbounds() {
 		s.Inbound = append(s.Inbound, in.status())
 	}

@@ -344,6 +344,7 @@ func (c *client) addStats(ctx context.Context, t *apps.Table, s *Stats) {
 	}
 	if len(s.Errors) > 0 {
 		t.Add("Errors:", s.errorText())
+		t.Add("Last error:", s.LastError)
 	}
 	if s.Dropped > 0 {
 		t.Add("Dropped:", fmt.Sprintf("%d datagrams", s.Dropped))

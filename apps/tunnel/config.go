@@ -58,8 +58,9 @@ type Inbound struct {
 
 // InboundSpec is what can be set of an inbound.
 type InboundSpec struct {
-	Listens []Address     `json:"listens"`
-	Exits   []identity.ID `json:"exits,omitempty"` // empty: whoever offers the tunnel to this user, as long as that is one user
+	Listens []Address `json:"listens"`
+	// Exits are the endpoints to go out at. Empty: those that offer the tunnel to this user, if they are one user's.
+	Exits []identity.ID `json:"exits,omitempty"`
 	Limits
 	Balance Balance `json:"balance,omitempty"` // between the exits
 	// AcceptProxy says that every client begins with a header of the PROXY protocol, because a proxy stands before us.
@@ -204,9 +205,11 @@ func validateIDs(list []identity.ID) error {
 	return nil
 }
 
+func notInUser(r rune) bool { return !unicode.IsGraphic(r) || strings.ContainsRune("/*, ", r) }
+
 func validateUsers(list []string) error {
 	for i, u := range list {
-		if u == "" || strings.ContainsAny(u, "/*,") || strings.ContainsFunc(u, func(r rune) bool { return !unicode.IsGraphic(r) || r == ' ' }) {
+		if u == "" || strings.ContainsFunc(u, notInUser) {
 			return fmt.Errorf("%q is not the name of a user", u)
 		}
 		if slices.Contains(list[:i], u) {

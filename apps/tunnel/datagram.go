@@ -162,7 +162,8 @@ type relay struct {
 	began    time.Time
 }
 
-// run carries datagrams until the flow ends, ctx ends, the queue is closed or nothing has come for too long. It closes the flow and the queue.
+// run carries datagrams until the flow ends, ctx ends, the queue is closed or nothing has come for too long. It closes
+// the flow and the queue.
 func (r *relay) run(ctx context.Context) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)

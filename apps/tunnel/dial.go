@@ -21,8 +21,8 @@ const (
 // keepAlive finds clients and targets that are gone without a word within about a minute.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
 
-// dialAny connects to the first of the addresses that answers, and returns which one that was. Each address has its share of
-// [dialTimeout]. failed hears of those that did not answer. The error is the last one's.
+// dialAny connects to the first of the addresses that answers, and returns which one that was. Each address has its
+// share of [dialTimeout]. failed hears of those that did not answer. The error is the last one's.
 func dialAny(ctx context.Context, transport string, list []Address, failed func(Address, error)) (net.Conn, Address, error) {
 	deadline := time.Now().Add(dialTimeout)
 	var err error

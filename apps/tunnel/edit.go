@@ -26,7 +26,11 @@ func (a *App) setInbound(config Inbound) error {
 	if err != nil {
 		return err
 	}
-	if err := a.host.State.Save(inboundPrefix+config.Key.String(), config); err != nil {
+	err = a.host.State.Save(inboundPrefix+config.Key.String(), config)
+	if err == nil {
+		err = in.exits.reset()
+	}
+	if err != nil {
 		undo()
 		return err
 	}
@@ -63,6 +67,9 @@ func (a *App) deleteInbound(k Key) error {
 		return a.missing("inbound", k)
 	}
 	if err := a.host.State.Delete(inboundPrefix + k.String()); err != nil {
+		return err
+	}
+	if err := in.exits.reset(); err != nil {
 		return err
 	}
 	a.mu.Lock()

@@ -7,7 +7,10 @@ import "syscall"
 // What the system says, by what it means.
 var (
 	errsRefused     = []syscall.Errno{syscall.ECONNREFUSED, syscall.ECONNRESET}
-	errsUnreachable = []syscall.Errno{syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ENETDOWN, syscall.EHOSTDOWN, syscall.EADDRNOTAVAIL}
-	errsInUse       = []syscall.Errno{syscall.EADDRINUSE}
-	errsNoAddress   = []syscall.Errno{syscall.EADDRNOTAVAIL}
+	errsUnreachable = []syscall.Errno{
+		syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ENETDOWN,
+		syscall.EHOSTDOWN, syscall.EADDRNOTAVAIL,
+	}
+	errsInUse     = []syscall.Errno{syscall.EADDRINUSE}
+	errsNoAddress = []syscall.Errno{syscall.EADDRNOTAVAIL}
 )

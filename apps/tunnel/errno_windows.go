@@ -9,7 +9,10 @@ import (
 // What the system says, by what it means.
 var (
 	errsRefused     = []syscall.Errno{windows.WSAECONNREFUSED, windows.WSAECONNRESET}
-	errsUnreachable = []syscall.Errno{windows.WSAENETUNREACH, windows.WSAEHOSTUNREACH, windows.WSAENETDOWN, windows.WSAEHOSTDOWN, windows.WSAEADDRNOTAVAIL}
-	errsInUse       = []syscall.Errno{windows.WSAEADDRINUSE, windows.WSAEACCES}
-	errsNoAddress   = []syscall.Errno{windows.WSAEADDRNOTAVAIL}
+	errsUnreachable = []syscall.Errno{
+		windows.WSAENETUNREACH, windows.WSAEHOSTUNREACH, windows.WSAENETDOWN,
+		windows.WSAEHOSTDOWN, windows.WSAEADDRNOTAVAIL,
+	}
+	errsInUse     = []syscall.Errno{windows.WSAEADDRINUSE, windows.WSAEACCES}
+	errsNoAddress = []syscall.Errno{windows.WSAEADDRNOTAVAIL}
 )

@@ -24,10 +24,12 @@ const (
 )
 
 // exits finds the exits of an inbound that names none: the endpoints that offer its tunnel and belong to its user or
-// allow it. They must all belong to one user: who else offers a tunnel of that name shall not get its connections.
+// allow it. They must all belong to one user, and to the same user as before unless that is the inbound's own: who else
+// offers a tunnel of that name shall not get its connections, not even while the right endpoint is offline.
 type exits struct {
-	mesh apps.Mesh // static
-	key  Key       // static
+	mesh  apps.Mesh  // static
+	state apps.State // static
+	key   Key        // static
 
 	mu      sync.Mutex
 	found   []string // IDs; never an empty or failed answer
@@ -92,32 +94,78 @@ func (e *exits) run(ctx context.Context, l *lookup) {
 }
 
 func (e *exits) search(ctx context.Context) ([]string, error) {
-	offered, err := e.mesh.Endpoints(ctx, apps.Filter{Offer: appName + "/" + e.key.String(), Online: true})
+	offered, err := e.mesh.Endpoints(ctx, apps.Filter{Offer: appName + "/" + e.key.String()})
 	if err != nil {
 		return nil, err
 	}
-	if len(offered) == 0 {
+	self := e.mesh.Self().User
+	mine := func(ep apps.Endpoint) bool { return ep.User == self }
+	online := slices.DeleteFunc(slices.Clone(offered), func(ep apps.Endpoint) bool { return !ep.Online })
+	if len(online) == 0 {
 		return nil, apps.Errorf(apps.NotFound, "no endpoint that is online offers tunnel %s", e.key)
 	}
-	self := e.mesh.Self().User
-	if slices.ContainsFunc(offered, func(ep apps.Endpoint) bool { return ep.User != self }) {
-		if offered, err = e.allowing(ctx, offered); err != nil {
-			return nil, err
-		}
+	if !slices.ContainsFunc(online, func(ep apps.Endpoint) bool { return !mine(ep) }) {
+		return idList(online), e.stay(self, self)
 	}
-	var ids, users []string
-	for _, ep := range offered {
-		ids = append(ids, string(ep.ID))
-		if !slices.Contains(users, ep.User) {
-			users = append(users, ep.User)
-		}
+	if online, err = e.allowing(ctx, online); err != nil {
+		return nil, err
+	}
+	users := usersOf(online)
+	if slices.ContainsFunc(offered, mine) && !slices.Contains(users, self) {
+		users = append(users, self) // whose endpoint is offline
 	}
 	if len(users) > 1 {
 		slices.Sort(users)
 		return nil, apps.Errorf(apps.Conflict, "tunnel %s is offered by the users %s: choose with --exits",
 			e.key, strings.Join(users, " and "))
 	}
-	return ids, nil
+	return idList(online), e.stay(users[0], self)
+}
+
+func idList(list []apps.Endpoint) []string {
+	var ids []string
+	for _, ep := range list {
+		ids = append(ids, string(ep.ID))
+	}
+	return ids
+}
+
+func usersOf(list []apps.Endpoint) []string {
+	var users []string
+	for _, ep := range list {
+		if !slices.Contains(users, ep.User) {
+			users = append(users, ep.User)
+		}
+	}
+	return users
+}
+
+// stayPrefix is where the user is saved whose exits an inbound found: "exits/tcp/web".
+const stayPrefix = "exits/"
+
+// stay returns nil if the inbound may use the exits of a user: the one whose exits it found at first, or its own.
+func (e *exits) stay(user, self string) error {
+	var before string
+	if _, err := e.state.Load(stayPrefix+e.key.String(), &before); err != nil {
+		return err
+	}
+	switch before {
+	case user:
+		return nil
+	case "":
+	default:
+		if user != self {
+			return apps.Errorf(apps.Conflict, "tunnel %s was offered by user %s and now is by user %s: "+
+				"open the inbound again, or choose with --exits", e.key, before, user)
+		}
+	}
+	return e.state.Save(stayPrefix+e.key.String(), user)
+}
+
+// reset forgets whose exits were found.
+func (e *exits) reset() error {
+	e.forget()
+	return e.state.Delete(stayPrefix + e.key.String())
 }
 
 // allowing returns those of the endpoints that allow this one to use the tunnel, or why none does.

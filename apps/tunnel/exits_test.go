@@ -31,6 +31,8 @@ func TestExitsAreTheEndpointsOfMyUserAndThoseThatAllowMe(t *testing.T) {
 		{"another user's that does not allow me", []offer{{"bob", ""}}, "", "", "does not allow user alice to use tunnel tcp/web"},
 		{"another user's that allows somebody else", []offer{{"bob", "carol"}}, "", "", "does not allow user alice"},
 		{"mine beside one that does not allow me", []offer{{"bob", ""}, {"alice", ""}}, "", "service1", ""},
+		{"mine, which is offline, beside one that tries to capture me", []offer{{"mallory", "alice"}, {"alice", "offline"}}, "", "",
+			"tunnel tcp/web is offered by the users alice and mallory: choose with --exits"},
 		{"mine beside one that tries to capture me", []offer{{"mallory", "alice"}, {"alice", ""}}, "", "",
 			"tunnel tcp/web is offered by the users alice and mallory: choose with --exits"},
 		{"two users that both allow me", []offer{{"carol", "alice"}, {"bob", "alice"}}, "", "", "bob and carol"},
@@ -47,7 +49,9 @@ func TestExitsAreTheEndpointsOfMyUserAndThoseThatAllowMe(t *testing.T) {
 				exit := join(t, &n, fmt.Sprintf("exit%d", i), o.user)
 				ids[exit.Self().Name] = exit.Self().ID
 				users := `"users":[]`
-				if o.users != "" {
+				if o.users == "offline" {
+					exit.SetOnline(false)
+				} else if o.users != "" {
 					users = `"users":["` + o.users + `"]`
 				}
 				exit.offer(t, "tcp/web", server(t, fmt.Sprintf("service%d", i)), users)
@@ -64,7 +68,7 @@ func TestExitsAreTheEndpointsOfMyUserAndThoseThatAllowMe(t *testing.T) {
 			wantReset(t, address)
 			eventually(t, "the log says why", func() bool { return strings.Contains(a.log.String(), test.log) })
 			s := a.inboundStatus(t, "tcp/web").Stats
-			if len(s.Errors) != 1 || s.Flows != 0 {
+			if len(s.Errors) != 1 || s.Flows != 0 || !strings.Contains(s.LastError, test.log) {
 				t.Errorf("counted %+v, want one error and no flow", s)
 			}
 		})
@@ -134,6 +138,34 @@ func TestExplicitExitsTakeOverFromEachOther(t *testing.T) {
 	})
 }
 
+func TestAnotherUserDoesNotTakeOverWhileTheRightExitIsGone(t *testing.T) {
+	for _, owner := range []string{"alice", "bob"} {
+		t.Run("exit of "+owner, func(t *testing.T) {
+			var n appstest.Net
+			a, right, mallory := join(t, &n, "a", "alice"), join(t, &n, "b", owner), join(t, &n, "m", "mallory")
+			right.offer(t, "tcp/web", server(t, "right"), `"users":["alice"]`)
+			address := deadAddress(t)
+			listen := `{"listens":["` + address + `"]}`
+			a.mustCall(t, "POST", "/inbound/tcp/web", listen, nil)
+			wantGreeting(t, address, "right")
+			right.SetOnline(false)
+			mallory.offer(t, "tcp/web", server(t, "mallory"), `"users":["alice"]`)
+			wantReset(t, address)
+			right.mustCall(t, "DELETE", "/outbound/tcp/web", nil, nil)
+			wantReset(t, address) // nor when it is not even offered any more
+			a.stop()
+			a.run(t)
+			eventually(t, "the inbound listens again", func() bool { return a.inboundStatus(t, "tcp/web").Listeners[0].Open })
+			wantReset(t, address) // nor after a restart
+			eventually(t, "the log says why", func() bool {
+				return strings.Contains(a.log.String(), "tunnel tcp/web was offered by user "+owner+" and now is by user mallory")
+			})
+			a.mustCall(t, "POST", "/inbound/tcp/web", listen, nil)
+			wantGreeting(t, address, "mallory") // which the owner has now chosen
+		})
+	}
+}
+
 // countingMesh counts the searches.
 type countingMesh struct {
 	apps.Mesh
@@ -161,7 +193,7 @@ func TestConnectionsShareASearchButNotItsFailure(t *testing.T) {
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "bob")
 	b.offer(t, "tcp/web", server(t, "web"), `"users":["alice"]`)
 	m := &countingMesh{Mesh: a.Host, hold: make(chan struct{})}
-	e := &exits{mesh: m, key: Key{TCP, "web"}}
+	e := &exits{mesh: m, state: a.app.host.State, key: Key{TCP, "web"}}
 
 	first := make(chan error, 1)
 	go func() {

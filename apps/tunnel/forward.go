@@ -2,9 +2,9 @@
 //
 //	Serve -> access.permit: may this user reach that address -> dialAny -> access.enter -> exit.carry
 //
-//  1. The endpoint's own user may reach everything, everybody else what `ztm tunnel allow` says, which is nothing at first.
-//  2. A name is judged by its name or by its addresses. In the second case the addresses that were judged are connected to:
-//     a name that points elsewhere a moment later gets nobody anywhere.
+//  1. The endpoint's own user may reach everything, everybody else what `ztm tunnel allow` says: nothing, at first.
+//  2. A name is judged by its name or by its addresses. In the second case the addresses that were judged are
+//     connected to: a name that points elsewhere a moment later gets nobody anywhere.
 //  3. A rule that is taken away cuts the flows that it allowed.
 
 package tunnel

@@ -50,8 +50,8 @@ func parseForwarding(s string) (forwarding, error) {
 	return f, err
 }
 
-// splitForwarding finds where the first address ends: the parts between colons outside of brackets are one or two for each
-// address.
+// splitForwarding finds where the first address ends: the parts between colons outside of brackets are one or two for
+// each address.
 func splitForwarding(s string) (first, second string, ok bool) {
 	var parts []string
 	depth, begin := 0, 0

@@ -55,7 +55,7 @@ type inbound struct {
 
 func newInbound(h apps.Host, config Inbound) *inbound {
 	in := &inbound{key: config.Key, mesh: h.Mesh, log: h.Log.With("tunnel", config.Key.String()), config: config,
-		exits: &exits{mesh: h.Mesh, key: config.Key}, path: config.Key.String()}
+		exits: &exits{mesh: h.Mesh, state: h.State, key: config.Key}, path: config.Key.String()}
 	in.listeners = spread(config, nil)
 	in.limits.set(config.Limits)
 	return in
@@ -141,7 +141,6 @@ func (in *inbound) commit(config Inbound, list []*listener) {
 		}
 	}
 	in.limits.set(config.Limits)
-	in.exits.forget()
 	in.start()
 }
 
@@ -325,9 +324,6 @@ func (in *inbound) try(ctx context.Context, open opener, list []string, q url.Va
 		said = append(said, fmt.Sprintf("exit %s: %v", id, err))
 		if first == nil {
 			first = err
-		}
-		if !retryable(err) {
-			break
 		}
 	}
 	return nil, last, apps.Errorf(apps.CodeOf(first), "%s", strings.Join(said, "; "))

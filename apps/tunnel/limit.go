@@ -149,9 +149,9 @@ func pause(d time.Duration, changed, done <-chan struct{}) bool {
 	return true
 }
 
-// metered is the outer end of a flow, the client's or the target's connection. It counts the bytes that pass, and lets them
-// pass no faster than they may: what is read waits, in the reader's buffer, before it is handed on, so that the sender
-// finds its window closed.
+// metered is the outer end of a flow, the client's or the target's connection. It counts the bytes that pass, and lets
+// them pass no faster than they may: what is read waits, in the reader's buffer, before it is handed on, so that the
+// sender finds its window closed.
 type metered struct {
 	net.Conn
 	in, out    *bucket // for what is read, for what is written
@@ -161,7 +161,7 @@ type metered struct {
 	done chan struct{} // closed when the connection is closed
 }
 
-// meter makes the metered end of a flow at an entrance; turn it around for one at an exit.
+// meter makes the outer end of a flow; in and read are for what comes from c, out and sent for what goes to it.
 func meter(c net.Conn, in, out *bucket, read, sent func(int)) *metered {
 	return &metered{Conn: c, in: in, out: out, read: read, sent: sent, done: make(chan struct{})}
 }

@@ -42,7 +42,7 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	return ln, nil
 }
 
-var errOccupied = errors.New("there is a file of that name that no crashed program left behind: remove it or choose another")
+var errOccupied = errors.New("there is a file of that name, and it is no socket: remove it, or choose another name")
 
 // removeStale removes the socket that a program left behind when it was killed: one that nobody listens on. Anything
 // else of that name stays, and is an error.

@@ -47,8 +47,8 @@ type ManifestAllow struct {
 // maxManifest bounds what is read of a manifest, in bytes.
 const maxManifest = 4 << 20
 
-// readManifest reads manifests in YAML, of which JSON is a part: one, or several separated by lines of "---". A field that it
-// does not know is an error.
+// readManifest reads manifests in YAML, of which JSON is a part: one, or several separated by lines of "---". A field
+// that it does not know is an error.
 func readManifest(r io.Reader) (Manifest, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
 	if err != nil {

@@ -17,7 +17,8 @@ func (s Status) WriteMetrics(w io.Writer) error {
 	for _, in := range s.Inbound {
 		m.stats("inbound", in.Key.String(), in.Stats)
 		for i, l := range in.Listeners {
-			m.add("ztm_tunnel_listening", gauge, fmt.Sprintf("tunnel=%q,listen=%q,index=\"%d\"", in.Key, l.Address, i), int64(truth(l.Open)))
+			labels := fmt.Sprintf("tunnel=%q,listen=%q,index=\"%d\"", in.Key, l.Address, i)
+			m.add("ztm_tunnel_listening", gauge, labels, int64(truth(l.Open)))
 		}
 	}
 	for _, o := range s.Outbound {
@@ -76,7 +77,8 @@ func (m metrics) write(w io.Writer) error {
 func (s Status) statsTable(name func(PeerCounts) string) *apps.Table {
 	t := &apps.Table{Header: []string{"END", "TUNNEL", "PEER", "ACTIVE", "FLOWS", "UP", "DOWN", "DROPPED", "ERRORS"}}
 	row := func(end, tunnel, peer string, c Counts, rest ...string) {
-		t.Add(append([]string{end, tunnel, peer, fmt.Sprint(c.Active), fmt.Sprint(c.Flows), fmt.Sprint(c.Up), fmt.Sprint(c.Down)}, rest...)...)
+		cells := []string{end, tunnel, peer, fmt.Sprint(c.Active), fmt.Sprint(c.Flows), fmt.Sprint(c.Up), fmt.Sprint(c.Down)}
+		t.Add(append(cells, rest...)...)
 	}
 	add := func(end, tunnel string, s Stats) {
 		row(end, tunnel, "(all)", s.Counts, fmt.Sprint(s.Dropped), s.errorText())

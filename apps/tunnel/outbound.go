@@ -99,7 +99,8 @@ func (o *outbound) serve(ctx context.Context, f apps.Flow) error {
 		return err
 	}
 	defer over()
-	if err := config.introduce(ctx, target, newProxyHeader(f.Query().Get(clientParam), f.Query().Get(serverParam))); err != nil {
+	header := newProxyHeader(f.Query().Get(clientParam), f.Query().Get(serverParam))
+	if err := config.introduce(ctx, target, header); err != nil {
 		target.Close()
 		return err
 	}
@@ -160,7 +161,8 @@ func source(f apps.Flow) string {
 }
 
 // dial connects to one of the targets and returns its name. The caller calls over when the flow is over.
-func (o *outbound) dial(ctx context.Context, b Balance, targets []Address, source string) (c net.Conn, name string, over func(), err error) {
+func (o *outbound) dial(ctx context.Context, b Balance, targets []Address, source string) (
+	c net.Conn, name string, over func(), err error) {
 	names := make([]string, len(targets))
 	byName := map[string]Address{}
 	for i, a := range targets {

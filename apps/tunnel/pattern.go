@@ -27,7 +27,8 @@ type portRange struct{ first, last uint16 }
 func ParsePattern(s string) (Pattern, error) {
 	host, ports, err := net.SplitHostPort(s)
 	if err != nil || host == "" || len(s) > maxPattern {
-		return Pattern{}, fmt.Errorf("%q: want CIDR:PORTS or NAME:PORTS, such as 10.0.0.0/8:22,8000-8999, [fd00::/8]:* or *.local:443", s)
+		return Pattern{}, fmt.Errorf("%q: want CIDR:PORTS or NAME:PORTS, "+
+			"such as 10.0.0.0/8:22,8000-8999, [fd00::/8]:* or *.local:443", s)
 	}
 	p := Pattern{text: s}
 	if p.ports, err = parsePorts(ports); err != nil {

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"ztm/apps"
 )
 
 const (
@@ -206,10 +204,4 @@ func (p *pool) health(choices []string) []Health {
 		list = append(list, h)
 	}
 	return list
-}
-
-// retryable reports whether another choice may succeed where one failed with err.
-func retryable(err error) bool {
-	code := apps.CodeOf(err)
-	return code != apps.BadRequest && code != apps.Limit
 }

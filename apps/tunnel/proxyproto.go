@@ -57,8 +57,8 @@ const (
 
 var proxyV2Signature = []byte("\r\n\r\n\x00\r\nQUIT\n")
 
-// newProxyHeader makes a header from what the entrance said of its client, or from nothing. It makes both addresses one family, as the
-// header needs them.
+// newProxyHeader makes a header from what the entrance said of its client, or from nothing. It makes both addresses one
+// family, as the header needs them.
 func newProxyHeader(client, server string) proxyHeader {
 	c, err := netip.ParseAddrPort(client)
 	if err != nil {

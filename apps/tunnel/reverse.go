@@ -41,14 +41,15 @@ type Event struct {
 
 // newForward makes an inbound that takes the connections to one address to a target that is reached from an exit.
 func newForward(h apps.Host, protocol string, listen, target Address, exit identity.ID, observe func(Event)) *inbound {
-	in := newInbound(h, Inbound{Key{protocol, forwardPath}, InboundSpec{Listens: []Address{listen}, Exits: []identity.ID{exit}}})
+	spec := InboundSpec{Listens: []Address{listen}, Exits: []identity.ID{exit}}
+	in := newInbound(h, Inbound{Key{protocol, forwardPath}, spec})
 	in.path = forwardPath + "/" + protocol
 	in.params = func(index int) url.Values { return url.Values{targetParam: {target.At(index).String()}} }
 	in.observe = observe
 	return in
 }
 
-// open opens the listeners of a forward. If it fails, nothing is left behind.
+// openForward opens the listeners of a forward. If it fails, nothing is left behind.
 func (in *inbound) openForward() error {
 	config := in.settings()
 	list, _, err := in.prepare(config)

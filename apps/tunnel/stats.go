@@ -17,9 +17,10 @@ const maxPeers = 1000
 // Stats is what has passed through one inbound or outbound since the agent started.
 type Stats struct {
 	Counts
-	Dropped int64               `json:"dropped,omitempty"` // datagrams that were dropped because they came too fast
-	Errors  map[apps.Code]int64 `json:"errors,omitempty"`  // connections that failed before a flow began, by reason
-	Peers   []PeerCounts        `json:"peers,omitempty"`   // by the endpoint at the other end, sorted by ID
+	Dropped   int64               `json:"dropped,omitempty"`   // datagrams that were dropped because they came too fast
+	Errors    map[apps.Code]int64 `json:"errors,omitempty"`    // connections that failed before a flow began, by reason
+	LastError string              `json:"lastError,omitempty"` // the text of the last of them
+	Peers     []PeerCounts        `json:"peers,omitempty"`     // by the endpoint at the other end, sorted by ID
 }
 
 // Counts counts flows, and bytes of the people's data: what the mesh adds is not in it.
@@ -53,6 +54,7 @@ type stats struct {
 	mu     sync.Mutex
 	peers  map[identity.ID]*counter
 	errors map[apps.Code]int64
+	last   string // the text of the last error
 }
 
 // flow counts a flow with a peer as begun. The caller reports its bytes to the result and ends it.
@@ -89,12 +91,13 @@ func (s *stats) failed(err error) {
 		s.errors = map[apps.Code]int64{}
 	}
 	s.errors[apps.CodeOf(err)]++
+	s.last = err.Error()
 }
 
 func (s *stats) snapshot() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := Stats{Counts: s.total.counts(), Dropped: s.dropped.Load(), Errors: maps.Clone(s.errors)}
+	out := Stats{Counts: s.total.counts(), Dropped: s.dropped.Load(), Errors: maps.Clone(s.errors), LastError: s.last}
 	for id, c := range s.peers {
 		out.Peers = append(out.Peers, PeerCounts{id, c.counts()})
 	}
