@@ -1,13 +1,14 @@
 // Package hub is the one process of a mesh with a public address. It introduces agents to each other and carries bytes
 // that it cannot read.
 //
-//	listen.go     TCP, TLS 1.3, who is it?  ── ALPN h2 ──────────> api.go      requests, as JSON
-//	                                        ── ALPN ztm-relay/1 ─> relay.go    carriers
-//	                                        ── ALPN ztm-join/1 ──> join.go     devices without a certificate
+//	listen.go     TCP, TLS 1.3, who is it?  ── ALPN h2 ──────────> api.go             requests, as JSON
+//	                                        ── ALPN ztm-relay/1 ─> leg.go, relay.go   carriers
+//	                                        ── ALPN ztm-join/1 ──> join.go            devices without a certificate
 //
 //	registry.go   the directory: signed endpoint records, and who is online
 //	events.go     what the hub tells an agent: dial-backs, trust, requests for the CA key
 //	peers.go      every connection whose owner is known, so that an evicted user's can be cut
+//	limits.go     what members and strangers can take of the hub, at most
 //	trust.go      the signed trust list          sign.go   what needs the CA key, which is not here
 //	state.go      what survives a restart        found.go  how a mesh begins
 //

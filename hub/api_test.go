@@ -1,0 +1,51 @@
+package hub
+
+import (
+	"errors"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+
+	"ztm/tunnel"
+)
+
+func FuzzARequestIsRoutedOrRefused(f *testing.F) {
+	for _, r := range routes {
+		f.Add(r.method, r.path, "limit=10&online=true")
+		f.Add(r.method, r.path+"x", "offset=-1")
+	}
+	f.Fuzz(func(t *testing.T, method, path, query string) {
+		r, arg, err := find(method, path)
+		var refusal *tunnel.Refusal
+		switch {
+		case err != nil:
+			if !errors.As(err, &refusal) || refusal.Status != 404 && refusal.Status != 405 {
+				t.Errorf("%q %q: %v", method, path, err)
+			}
+		case r.method != method || r.path+arg != path || strings.HasSuffix(r.path, "/") != (arg != ""):
+			t.Errorf("%q %q is routed to %s with %q", method, path, r.name, arg)
+		}
+		values, err := url.ParseQuery(query)
+		if err != nil {
+			return
+		}
+		if p, err := parseFilter(values); err == nil && (p.offset < 0 || p.limit < 0) {
+			t.Errorf("%q gives %+v", query, p)
+		}
+	})
+}
+
+func TestWhatCountsAsOneAddress(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.1":                       "192.0.2.1",
+		"::ffff:192.0.2.1":                "192.0.2.1",
+		"2001:db8:1:2:3:4:5:6":            "2001:db8:1:2::",
+		"2001:db8:1:2:ffff:ffff:ffff:fff": "2001:db8:1:2::",
+		"fe80::1%eth0":                    "fe80::",
+	} {
+		if got := source(netip.MustParseAddr(in)); got.String() != want {
+			t.Errorf("%s counts as %s, want %s", in, got, want)
+		}
+	}
+}
