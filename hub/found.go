@@ -32,7 +32,11 @@ func found(st *state, c Config) (me self, permit string, err error) {
 	if !known {
 		return begin(st, c)
 	}
-	trust, err := identity.NewTrust([]byte(me.CA))
+	doc, err := st.trust()
+	if err != nil {
+		return self{}, "", err
+	}
+	trust, err := identity.ParseTrust([]byte(me.CA), doc)
 	if err != nil {
 		return self{}, "", fmt.Errorf("hub.db: %w", err)
 	}
@@ -41,10 +45,7 @@ func found(st *state, c Config) (me self, permit string, err error) {
 		next.Names = c.Names
 	}
 	if c.KeepCA && me.Signer == nil {
-		root, ca, err := readRoot(c.Permit)
-		if err == nil {
-			err = root.CheckMesh(trust.Mesh())
-		}
+		ca, err := newestCA(c.Permit, trust)
 		if err != nil {
 			return self{}, "", fmt.Errorf("to keep the CA key it has to come from the root permit: %w", err)
 		}
@@ -76,10 +77,7 @@ func revive(me *self, trust *identity.Trust, c Config) error {
 	if now.Before(cert.NotAfter) {
 		return nil
 	}
-	root, ca, err := readRoot(c.Permit)
-	if err == nil {
-		err = root.CheckMesh(trust.Mesh())
-	}
+	ca, err := newestCA(c.Permit, trust)
 	if err != nil {
 		return fmt.Errorf("the hub's certificate expired on %s, and to renew it takes the root permit: %w",
 			date(cert.NotAfter.UnixMilli()), err)
@@ -90,6 +88,21 @@ func revive(me *self, trust *identity.Trust, c Config) error {
 	}
 	me.Certificate, err = ca.SignHub(publicKey(key), now)
 	return err
+}
+
+// newestCA reads the mesh's CA from a root permit.
+func newestCA(path string, trust *identity.Trust) (*identity.CA, error) {
+	root, ca, err := readRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := root.CheckMesh(trust.Mesh()); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if !ca.Certificate().Equal(trust.CAs()[0]) {
+		return nil, fmt.Errorf("%s: the mesh has another CA by now", path)
+	}
+	return ca, nil
 }
 
 // again is a start with --permit of a hub that has a mesh already. The permit can be written again only by a hub that

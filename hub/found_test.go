@@ -191,6 +191,34 @@ func TestAHubThatKeepsTheCASaysSo(t *testing.T) {
 	}
 }
 
+func TestTheCAKeyComesFromThePermitOfThisMeshAlone(t *testing.T) {
+	dir := t.TempDir()
+	h := startIn(t, dir)
+	h.stop()
+	other := start(t)
+	successor, err := h.ca.Successor(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := filepath.Join(t.TempDir(), "root.json")
+	if err := writePermit(foreign, successor, []string{"h:1"}); err != nil {
+		t.Fatal(err)
+	}
+	for path, part := range map[string]string{
+		filepath.Join(other.config.Data, "root.json"): "permit is for mesh",
+		foreign:          "another CA",
+		memberPermit(t):  "not a root permit",
+		dir + "/nothing": "no such file",
+	} {
+		if err := runError(t, Config{Data: dir, Permit: path, KeepCA: true}); err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("got %v, want an error with %q", err, part)
+		}
+	}
+	if bytes.Contains(read(t, dir, "hub.db"), []byte("signer")) {
+		t.Error("the hub has kept a key")
+	}
+}
+
 func TestAFirstStartThatWasInterruptedIsFinished(t *testing.T) {
 	dir := t.TempDir()
 	h := startIn(t, dir)
