@@ -196,7 +196,7 @@ func unmappableDir(t *testing.T) (dir string) {
 		}
 		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	t.Cleanup(func() { exec.Command("fusermount3", "-u", "-z", dir).Run() })
 	waitMounted(t, dir, filepath.Dir(dir))
 	return dir
 }

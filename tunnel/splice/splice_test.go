@@ -325,11 +325,37 @@ func stall(t testing.TB, c net.Conn) (total int64) {
 	}
 }
 
+// socketBuffer is the size of buffers, in bytes, that small asks for; the kernel grants twice as much.
+const socketBuffer = 128 << 10
+
+// small makes pairs with small buffers, which do not grow.
+func small(p pair) pair {
+	return func(t testing.TB) (outer, inner net.Conn) {
+		outer, inner = p(t)
+		for _, c := range []net.Conn{outer, inner} {
+			switch w := c.(type) {
+			case plain:
+				c = w.Conn
+			case flow:
+				c = w.Conn
+			}
+			s := c.(interface {
+				SetReadBuffer(int) error
+				SetWriteBuffer(int) error
+			})
+			if err := errors.Join(s.SetReadBuffer(socketBuffer), s.SetWriteBuffer(socketBuffer)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return outer, inner
+	}
+}
+
 func TestStalledReaderHoldsTheWriterBack(t *testing.T) {
-	// What the kernel may hold: two sockets' buffers at each of the two hops, grown to their limits, and a pipe.
-	const most = 4*6<<20 + 1<<20
+	// The buffers of two sockets at each of the two hops, and a pipe or a buffer between them.
+	const most = 4*2*socketBuffer + 1<<20
 	forPairs(t, func(t *testing.T, a, b pair) {
-		r := start(t, t.Context(), a, b)
+		r := start(t, t.Context(), small(a), small(b))
 		before := heap()
 		taken := stall(t, r.a)
 		if taken > most {
@@ -357,7 +383,7 @@ func heap() int64 {
 func TestContextEndFreesAStalledWriter(t *testing.T) {
 	forPairs(t, func(t *testing.T, a, b pair) {
 		ctx, cancel := context.WithCancel(t.Context())
-		r := start(t, ctx, a, b)
+		r := start(t, ctx, small(a), small(b))
 		taken := stall(t, r.a)
 		cancel()
 		<-r.done
