@@ -61,9 +61,15 @@ func (r *router) open(ctx context.Context, network string, d dest) (net.Conn, er
 	return nil, r.explain(ctx, s, d)
 }
 
+// explainTimeout is how long exits that will not be used may delay a refusal.
+const explainTimeout = time.Second
+
 // explain says why no exit serves d, and which one would if its user were trusted.
 func (r *router) explain(ctx context.Context, s *settings, d dest) error {
-	all, _ := r.exits.look(ctx, func(string) bool { return true }, offerFresh, false)
+	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
+	defer cancel()
+	// If it takes too long, there is less to say.
+	all, _ := r.exits.look(ctx, func(string) bool { return true }, offerFresh, true)
 	for _, c := range all {
 		if s.trusted(c.User) && c.menu != nil && heaviest(c.menu.targets, d) >= 0 {
 			return apps.Errorf(apps.Prohibited, "%s is excluded at endpoint %s", d, c.Name)
