@@ -296,6 +296,10 @@ func (c *client) describeInbound(ctx context.Context, name string) error {
 		t.Add("Listen:", l.Address+"  "+state)
 	}
 	t.Add("Exits:", c.nameList(ctx, s.Exits, "(all endpoints that offer it to me)"))
+	addSettings(t, s.Limits, string(s.Balance), s.Idle)
+	if s.AcceptProxy {
+		t.Add("Accepts:", "PROXY protocol")
+	}
 	for _, h := range s.Health {
 		h.Name = c.name(ctx, identity.ID(h.Name))
 		t.Add("Exit:", h.text())
@@ -325,8 +329,34 @@ func (c *client) describeOutbound(ctx context.Context, name string) error {
 	}
 	t.Add("Entrances:", c.nameList(ctx, s.Entrances, "(all endpoints of the users)"))
 	t.Add("Users:", userList(s.Users))
+	addSettings(t, s.Limits, string(s.Balance), s.Idle)
+	if s.Check != "" {
+		t.Add("Check:", string(s.Check))
+	}
+	if s.Proxy != "" {
+		t.Add("PROXY protocol:", string(s.Proxy))
+	}
 	c.addStats(ctx, t, &s.Stats)
 	return c.Print(s, t)
+}
+
+// addSettings adds those settings that are not the default.
+func addSettings(t *apps.Table, l Limits, balance string, idle Duration) {
+	if balance != "" {
+		t.Add("Balance:", balance)
+	}
+	if l.RateUp != 0 {
+		t.Add("Rate up:", l.RateUp.String())
+	}
+	if l.RateDown != 0 {
+		t.Add("Rate down:", l.RateDown.String())
+	}
+	if l.MaxConns != 0 {
+		t.Add("Connections:", fmt.Sprintf("at most %d", l.MaxConns))
+	}
+	if idle != 0 {
+		t.Add("Idle timeout:", idle.String())
+	}
 }
 
 func (h *Health) text() string {

@@ -128,8 +128,12 @@ func TestCommandsOpenShowAndCloseATunnel(t *testing.T) {
 		args    string
 		want    string
 	}{
-		{home, "tunnel open outbound --targets " + service + " --targets unix:/run/x --entrances laptop --users bob --users carol tcp/web",
+		{home, "tunnel open outbound --targets " + service + " --targets unix:/run/x --entrances laptop --users bob --users carol" +
+			" --balance source --rate 10MB/s --rate-down 1MB/s --max-conns 9 --proxy-protocol v1 tcp/web",
 			"NAME     TARGETS                        ENTRANCES  USERS       STATE\ntcp/web  " + service + ", unix:/run/x  laptop     bob, carol  up\n"},
+		{home, "describe outbound tcp/web", "Outbound: tcp/web\nEndpoint: home\nTarget: " + service + " up (0 flows, 0 now)\n" +
+			"Target: unix:/run/x up (0 flows, 0 now)\nEntrances: laptop\nUsers: bob, carol\nBalance: source\nRate up: 10MB/s\n" +
+			"Rate down: 1MB/s\nConnections: at most 9\nPROXY protocol: v1\nFlows: 0 flows, 0 now, 0 bytes up, 0 bytes down\n"},
 		{home, "tunnel open out --targets " + service + " tcp/web",
 			"NAME     TARGETS          ENTRANCES  USERS         STATE\ntcp/web  " + service + "  (all)      (owner only)  up\n"},
 		{laptop, "tunnel open in --listen " + address + " --exits home tcp/web",
