@@ -68,8 +68,8 @@ func (a *App) serveTunnel(ctx context.Context, f apps.Flow) {
 // answer refuses a flow because of err, if there is one.
 func (x *exit) answer(f apps.Flow, err error) {
 	if err != nil {
+		x.stats.failed(err) // first: who hears of the refusal may ask for the count
 		f.Refuse(err)
-		x.stats.failed(err)
 		x.log.Info("flow refused", "peer", f.Peer().ID, "user", f.Peer().User, "err", err)
 	}
 }
