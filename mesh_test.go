@@ -616,6 +616,17 @@ func redeemOnce(w *world, v *identity.Verifier, p *identity.Permit, name string)
 	return err
 }
 
+func TestATakenNameDoesNotSpendTheToken(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.ztm("root", "invite", "bob", "--permit", w.path("bob.json"))
+	w.startAgent("bob")
+	if _, errs, status := w.try("bob", "join", "demo", "--as", "ep-root", "--permit", w.path("bob.json")); status != 1 || !strings.Contains(errs, "taken") {
+		t.Errorf("exit status %d, %s", status, errs)
+	}
+	w.ztm("bob", "join", "demo", "--as", "ep-bob", "--permit", w.path("bob.json"))
+}
+
 func TestAnEvictionVoidsATokenThatWasNotUsedYet(t *testing.T) {
 	w := newWorld(t)
 	w.join("root", "root")

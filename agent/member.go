@@ -300,11 +300,30 @@ func (m *mesh) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, error)
 	if _, err := m.verifier.Trust().Judge(cert, identity.RoleMember, now); err != nil {
 		return nil, err // evicted since the token was made
 	}
+	if err := m.nameIsFree(r.Join.Name, identity.IDOf(key)); err != nil {
+		return nil, err // the token is not spent
+	}
 	if err := redeem(m.agent.db, inv.Nonce, identity.IDOf(key), inv.Expires, now); err != nil {
 		return nil, err
 	}
 	m.log.Info("admitted by a join token", "user", inv.User, "endpoint", r.Join.Name, "id", identity.IDOf(key))
 	return der, nil
+}
+
+// nameIsFree asks the directory. The hub has the last word when the endpoint registers.
+func (m *mesh) nameIsFree(name string, id identity.ID) error {
+	ctx, cancel := context.WithTimeout(m.life, tunnel.ProbeTimeout)
+	defer cancel()
+	holders, err := m.Endpoints(ctx, apps.Filter{Name: name})
+	if err != nil {
+		return err
+	}
+	for _, h := range holders {
+		if h.ID != id {
+			return apps.Errorf(apps.Conflict, "endpoint name %s is taken by an endpoint of user %s", name, h.User)
+		}
+	}
+	return nil
 }
 
 func pastHalf(s identity.Subject, now time.Time) bool {
