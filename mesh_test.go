@@ -38,6 +38,7 @@ type world struct {
 	address string // of the hub
 	hubLog  *syncBuffer
 	stopHub func()
+	options agent.Config           // of the agents that are started from now on
 	logs    map[string]*syncBuffer // of the agents, with debug lines
 }
 
@@ -118,7 +119,9 @@ func (w *world) startAgent(name string) (stop func()) {
 	w.t.Helper()
 	log := &syncBuffer{}
 	w.logs[name] = log
-	a, err := agent.New(agent.Config{Data: w.path(name), Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	c := w.options
+	c.Data, c.Log = w.path(name), slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	a, err := agent.New(c)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -418,6 +421,36 @@ func TestATunnelNameOfferedByTwoUsersIsNoSilentCapture(t *testing.T) {
 	})
 	w.ztm("root", "tunnel", "open", "inbound", "tcp/db", "--listen", listen, "--exits", "ep-bob")
 	wantEcho(t, listen)
+}
+
+func TestAnAgentCountsForPrometheus(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	metrics := freeAddress(t)
+	w.options = agent.Config{Metrics: metrics}
+	w.join("bob", "bob")
+	wantEcho(t, w.tunnelTo("root", "bob", "web", echoServer(t), "--users", "root"))
+	get := func(path string) string {
+		resp, err := http.Get("http://" + metrics + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		return string(b)
+	}
+	for path, want := range map[string]string{
+		"/healthz":      "ok",
+		"/metrics":      `ztm_mesh_connected{mesh="demo"} 1`,
+		"/metrics/demo": `tunnel="tcp/web"`,
+	} {
+		if got := get(path); !strings.Contains(got, want) {
+			t.Errorf("%s has no %s:\n%s", path, want, got)
+		}
+	}
+	if _, err := agent.New(agent.Config{Data: w.path("open"), Metrics: "0.0.0.0:9101"}); err == nil {
+		t.Error("counters are shown to the world")
+	}
 }
 
 // forge makes a member certificate with the CA key of the root permit: what an attacker inside the mesh holds.

@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -38,6 +37,7 @@ type Config struct {
 	Proxy   *url.URL     // through which hubs are reached; nil: directly, or as HTTPS_PROXY says
 	Log     *slog.Logger // nil discards
 	Version api.Version
+	Metrics string    // loopback address:port for counters; "": none
 	Built   time.Time // when the binary was built, a floor for the clock; zero: none
 
 	// Apps is what each mesh runs. nil: the list of applist.go.
@@ -66,20 +66,16 @@ type Agent struct {
 // New opens the database, makes the device's key if there is none, and prepares the meshes that were joined. The caller calls Close
 // if it does not call Run.
 func New(c Config) (*Agent, error) {
+	if err := checkMetrics(c.Metrics); err != nil {
+		return nil, err
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Apps == nil {
 		c.Apps = appList()
 	}
-	if err := os.MkdirAll(c.Data, 0o700); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
-	}
-	// The socket of the local API lies in here: the directory is what keeps others out.
-	if err := os.Chmod(c.Data, 0o700); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
-	}
-	db, err := store.Open(filepath.Join(c.Data, "agent.db"), schema(), store.Options{Log: c.Log})
+	db, err := openState(c)
 	if err != nil {
 		return nil, err
 	}
@@ -131,11 +127,15 @@ func (a *Agent) ID() identity.ID { return a.self }
 // Run serves the local API and keeps the meshes connected until ctx ends. When it returns, everything it started has ended and the
 // database is closed.
 func (a *Agent) Run(ctx context.Context) error {
-	defer a.db.Close()
 	listener, token, err := api.Listen(a.config.Data)
 	if err != nil {
-		return fmt.Errorf("local API: %w", err)
+		return errors.Join(fmt.Errorf("local API: %w", err), a.Close())
 	}
+	metrics, err := listenMetrics(a.config.Metrics)
+	if err != nil {
+		return errors.Join(err, listener.Close(), a.Close())
+	}
+	defer a.db.Close()
 	defer context.AfterFunc(ctx, func() { a.stop(context.Cause(ctx)) })()
 	a.mu.Lock()
 	for _, m := range a.meshes {
@@ -143,10 +143,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.mu.Unlock()
 	a.log.Info("agent is running", "endpoint", a.self, "data", a.config.Data, "api", api.Location(a.config.Data))
-	if a.db.InMemory() {
-		a.log.Info("the database cannot be mapped on this file system: it is kept in memory and written whole after each change")
-	}
 	a.wg.Go(a.keepTime)
+	if metrics != nil {
+		a.wg.Go(func() { a.serveMetrics(metrics) })
+	}
 	err = a.serveAPI(listener, token)
 	a.stop(err)
 	a.wg.Wait()

@@ -34,6 +34,7 @@ Examples:
 			&cli.StringFlag{Name: "join", Usage: "join `MESH` at the first start"},
 			&cli.StringFlag{Name: "join-as", Usage: "under which `NAME` to join"},
 			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "permit `FILE` to join with"},
+			&cli.StringFlag{Name: "metrics", Usage: "serve /metrics and /healthz on a loopback `IP:PORT`"},
 			&cli.StringFlag{Name: "log-level", Value: "info", Usage: "`LEVEL`: debug, info, warn or error"},
 		},
 		Action: func(c *cli.Context) error { return runCommand(c, version, built, dataDir) },
@@ -57,6 +58,9 @@ func runCommand(c *cli.Context, version api.Version, built time.Time, dataDir fu
 			return err
 		}
 	}
+	if err := checkMetrics(c.String("metrics")); err != nil {
+		return &apps.UsageError{Err: err}
+	}
 	join := startJoin{mesh: c.String("join"), name: c.String("join-as"), permit: c.String("permit")}
 	if err := join.check(); err != nil {
 		return &apps.UsageError{Err: err}
@@ -66,7 +70,7 @@ func runCommand(c *cli.Context, version api.Version, built time.Time, dataDir fu
 		return err
 	}
 	a, err := New(Config{
-		Data: data, Proxy: proxy, Version: version, Built: built,
+		Data: data, Proxy: proxy, Metrics: c.String("metrics"), Version: version, Built: built,
 		Log: slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {
