@@ -14,23 +14,36 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxSocketPath is what sun_path holds on every system, in bytes: 104 with the closing zero on the BSDs, less a
 // reserve.
 const maxSocketPath = 100
 
-// socketPath is <dir>/agent.sock where the kernel accepts that, or else a path that both sides can compute.
+// socketPath is <dir>/agent.sock where the kernel accepts that and the file system can be written, or else a path that both sides
+// can compute.
 func socketPath(dir string) (path string, fallback bool, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return "", false, err
 	}
-	if path = filepath.Join(dir, "agent.sock"); len(path) <= maxSocketPath {
+	if path = filepath.Join(dir, "agent.sock"); len(path) <= maxSocketPath && !readOnly(dir) {
 		return path, false, nil
 	}
 	sum := sha256.Sum256([]byte(dir))
 	private := "ztm-" + strconv.Itoa(os.Getuid()) + "-" + hex.EncodeToString(sum[:8])
 	return filepath.Join(os.TempDir(), private, "agent.sock"), true, nil
+}
+
+// readOnly reports whether dir lies, or would lie, on a file system that is mounted read-only.
+func readOnly(dir string) bool {
+	for ; ; dir = filepath.Dir(dir) {
+		err := unix.Access(dir, unix.W_OK)
+		if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+			return errors.Is(err, unix.EROFS)
+		}
+	}
 }
 
 func location(dir string) string {
