@@ -25,6 +25,7 @@ import (
 	"ztm/agent"
 	"ztm/agent/api"
 	"ztm/apps"
+	"ztm/apps/appstest"
 	"ztm/hub"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
@@ -62,19 +63,9 @@ func (s *syncBuffer) String() string {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), address: freeAddress(t), hubLog: &syncBuffer{}, logs: map[string]*syncBuffer{}}
+	w := &world{t: t, dir: t.TempDir(), address: appstest.FreeAddress(t), hubLog: &syncBuffer{}, logs: map[string]*syncBuffer{}}
 	w.startHub(hub.Config{})
 	return w
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // startHub starts the hub, again if it was stopped.
@@ -254,7 +245,7 @@ func echo(address, text string) (string, error) {
 // tunnelTo opens tcp/NAME from agent entrance to the exit's service and returns the listening address.
 func (w *world) tunnelTo(entrance, exit, name, target string, more ...string) string {
 	w.t.Helper()
-	listen := freeAddress(w.t)
+	listen := appstest.FreeAddress(w.t)
 	w.ztm(exit, append([]string{"tunnel", "open", "outbound", "tcp/" + name, "--targets", target}, more...)...)
 	w.ztm(entrance, "tunnel", "open", "inbound", "tcp/"+name, "--listen", listen)
 	return listen
@@ -385,7 +376,7 @@ func TestUsersSetFromAnotherEndpointAreKept(t *testing.T) {
 	w.join("eve", "eve")
 	target := echoServer(t)
 	w.ztm("bob2", "ep", "ep-bob", "tunnel", "open", "outbound", "tcp/web", "--targets", target, "--users", "root")
-	allowed, other := freeAddress(t), freeAddress(t)
+	allowed, other := appstest.FreeAddress(t), appstest.FreeAddress(t)
 	w.ztm("root", "tunnel", "open", "inbound", "tcp/web", "--listen", allowed, "--exits", "ep-bob")
 	w.ztm("eve", "tunnel", "open", "inbound", "tcp/web", "--listen", other, "--exits", "ep-bob")
 	wantEcho(t, allowed)
@@ -426,7 +417,7 @@ func TestATunnelNameOfferedByTwoUsersIsNoSilentCapture(t *testing.T) {
 func TestAnAgentCountsForPrometheus(t *testing.T) {
 	w := newWorld(t)
 	w.join("root", "root")
-	metrics := freeAddress(t)
+	metrics := appstest.FreeAddress(t)
 	w.options = agent.Config{Metrics: metrics}
 	w.join("bob", "bob")
 	wantEcho(t, w.tunnelTo("root", "bob", "web", echoServer(t), "--users", "root"))

@@ -351,6 +351,9 @@ func (w *web) forwardFailed(rw http.ResponseWriter, r *http.Request, err error) 
 
 // fail answers with the reason why there is no connection.
 func (w *web) fail(rw http.ResponseWriter, err error) {
+	if errors.Is(err, context.Canceled) { // net/http ends a request whose client has half-closed; it may still read
+		err = apps.Errorf(apps.Broken, "the client went away before there was an answer")
+	}
 	code := apps.CodeOf(err)
 	status := code.Status()
 	switch code {

@@ -154,12 +154,7 @@ func serve(t *testing.T, ln net.Listener, name string) {
 // deadAddress is an address on which nobody listens.
 func deadAddress(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
+	return appstest.FreeAddress(t)
 }
 
 func dial(t *testing.T, address string) net.Conn {
