@@ -177,6 +177,11 @@ func (h Host) allowed(x *cli.Context, sys System, verb, role string) error {
 	if x.Bool("user") || sys.Name == "termux" || root() {
 		return nil
 	}
+	return forRoot(sys, verb, role)
+}
+
+// forRoot says what to do about not being root.
+func forRoot(sys System, verb, role string) error {
 	hint := "use: " + asRoot + "ztm " + verb + " " + role + " ..."
 	if asRoot == "" {
 		hint = "run it in a window that was opened as administrator"
