@@ -104,9 +104,18 @@ func (c *Console) choose(data string) error {
 	} else if data != "" {
 		err = nil
 	}
-	c.data = cmp.Or(data, s.Data, filepath.Join(home, ".ztm"))
+	c.data = cmp.Or(data, s.Data, usualDir("/", os.Geteuid(), home))
 	c.fallback = cmp.Or(c.cfg.Getenv("ZTM_MESH"), s.Mesh)
 	return err
+}
+
+// usualDir is where the data are if nobody says otherwise. On OpenWrt that is for root /etc/ztm, which survives an upgrade of the
+// firmware. root is "/".
+func usualDir(root string, uid int, home string) string {
+	if _, err := os.Stat(filepath.Join(root, "etc/openwrt_release")); err == nil && uid == 0 {
+		return "/etc/ztm"
+	}
+	return filepath.Join(home, ".ztm")
 }
 
 // showSettings prints what `ztm config` shows: what is in force, wherever it comes from.
