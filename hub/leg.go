@@ -53,6 +53,7 @@ func (s *server) connLeg(c *tls.Conn, p *peer) *leg {
 		if err := tunnel.WriteHeader(c, tunnel.FieldStatus, "200"); err != nil {
 			return nil, err
 		}
+		tunnel.Unhurried(p.raw)
 		// Neither side reads or writes through TLS again: let go of its buffers.
 		l.accept, l.refuse = nil, nil
 		return p.raw, p.raw.SetDeadline(time.Time{})

@@ -60,6 +60,7 @@ func Carry(ctx context.Context, d *Dialer, address string, config *tls.Config, p
 		return nil, err
 	}
 	raw.SetDeadline(time.Time{})
+	Unhurried(raw)
 	return raw, nil // TLS is dropped, without a close_notify: the hub dropped it too
 }
 

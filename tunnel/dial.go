@@ -93,13 +93,24 @@ func (k *keepConn) DialContext(ctx context.Context, network, address string) (_ 
 	return k.conn, err
 }
 
-func controlDial(_, _ string, rc syscall.RawConn) error { return setUserTimeout(rc) }
+func controlDial(_, _ string, rc syscall.RawConn) error { return setUserTimeout(rc, DeadPeerTimeout) }
 
 // TuneAccepted sets on an accepted connection what Dial sets on its own.
 func TuneAccepted(c *net.TCPConn) {
 	c.SetKeepAliveConfig(KeepAlive())
 	if rc, err := c.SyscallConn(); err == nil {
-		setUserTimeout(rc)
+		setUserTimeout(rc, DeadPeerTimeout)
+	}
+}
+
+// Unhurried takes DeadPeerTimeout off a connection that has become a carrier. Linux counts a peer that is alive but takes no
+// data, its window shut, as one that does not answer; and a reader in a carrier may take as long as it wants. Whether the
+// peer lives is asked in the sealed session.
+func Unhurried(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		if rc, err := tcp.SyscallConn(); err == nil {
+			setUserTimeout(rc, 0)
+		}
 	}
 }
 

@@ -2,7 +2,10 @@
 
 package tunnel
 
-import "syscall"
+import (
+	"syscall"
+	"time"
+)
 
 // setUserTimeout does nothing here: keepalive and HTTP/2 PING find a dead peer.
-func setUserTimeout(syscall.RawConn) error { return nil }
+func setUserTimeout(syscall.RawConn, time.Duration) error { return nil }
