@@ -99,34 +99,37 @@ func testCurl(t *testing.T, m *mesh, exit *agent) {
 // testIperf moves 256 MB each way over one connection, and over four.
 func testIperf(t *testing.T, m *mesh, exit *agent) {
 	iperf := program(t, "iperf3", "iperf3")
-	port := freePort(t)
-	launch(t, "iperf3", exec.Command(iperf, "--server", "--bind", "127.0.0.1", "--port", strconv.Itoa(port)))
-	await(t, "iperf3 listens", func() bool { return listening(t, port) })
-	_, entrance, err := net.SplitHostPort(m.root.tunnel("iperf", exit, loopback(port)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, extra := range [][]string{nil, {"--reverse"}, {"--parallel", "4"}, {"--reverse", "--parallel", "4"}} {
+	for _, words := range []string{"", "--reverse", "--parallel 4", "--reverse --parallel 4"} {
+		// A server for one run: with what it has not received yet of a run before it is too busy for the next.
+		port := freePort(t)
+		launch(t, "iperf3", exec.Command(iperf, "--server", "--one-off", "--bind", "127.0.0.1", "--port", strconv.Itoa(port)))
+		await(t, "iperf3 listens", func() bool { return listening(t, port) })
+		_, entrance, err := net.SplitHostPort(m.root.tunnel(fmt.Sprint("iperf", port), exit, loopback(port)))
+		if err != nil {
+			t.Fatal(err)
+		}
 		const size = 256 << 20
-		args := append([]string{"--client", "127.0.0.1", "--port", entrance, "--bytes", strconv.Itoa(size), "--json"}, extra...)
+		args := []string{"--client", "127.0.0.1", "--port", entrance, "--bytes", strconv.Itoa(size), "--json"}
 		var report struct {
-			End struct {
-				SumReceived struct {
+			Error string
+			End   struct {
+				Received struct {
 					Bytes int64
 					Rate  float64 `json:"bits_per_second"`
 				} `json:"sum_received"`
 			}
 		}
-		if err := json.Unmarshal([]byte(call(t, nil, iperf, args...)), &report); err != nil {
+		out := call(t, nil, iperf, append(args, strings.Fields(words)...)...)
+		if err := json.Unmarshal([]byte(out), &report); err != nil {
 			t.Fatal(err)
 		}
-		got := report.End.SumReceived
+		got := report.End.Received
 		// Where the client is the sender, the receiver's count is taken when the sender has handed everything over to its
 		// kernel: what is on its way then is missing.
-		if got.Bytes < size*3/4 {
-			t.Errorf("iperf3 %v: %d bytes arrived, want %d", extra, got.Bytes, size)
+		if report.Error != "" || got.Bytes < size/2 {
+			t.Errorf("iperf3 %s: %d bytes arrived, want %d; %s", words, got.Bytes, size, report.Error)
 		}
-		t.Logf("iperf3 %v: %.0f MB/s", extra, got.Rate/8e6)
+		t.Logf("iperf3 %s: %.0f MB/s", words, got.Rate/8e6)
 	}
 }
 

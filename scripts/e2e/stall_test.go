@@ -5,6 +5,7 @@ package e2e
 import (
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -28,7 +29,9 @@ func TestStalledReader(t *testing.T) {
 
 	// Downloads: the server writes, the client stalls. Uploads: the other way around.
 	var written atomic.Int64
-	wake := make(chan struct{}) // closed when readers go on
+	wake := make(chan struct{}) // closed when readers go on, or when all is over
+	goOn := sync.OnceFunc(func() { close(wake) })
+	defer goOn()
 	read := make(chan error, 2*flows)
 	stall := func(c net.Conn) {
 		_, err := io.CopyN(io.Discard, c, before)
@@ -59,11 +62,7 @@ func TestStalledReader(t *testing.T) {
 		go pour(dial(t, up), &written) // ends with the flow
 	}
 	await(t, "data moves", func() bool { return written.Load() > 2*flows*before })
-	held := steady(t, 3*time.Second, "what writers have got rid of", written.Load)
-	t.Logf("%d stalled flows hold %d KB each", 2*flows, held/(2*flows)>>10)
-	if held > 2*flows*buffered {
-		t.Errorf("writers have got rid of %d MB while nobody reads", held>>20)
-	}
+	steady(t, 3*time.Second, "what writers have got rid of", written.Load)
 	throughout(t, stillness, "writers are held back and memory stays flat", func() bool {
 		for _, p := range processes {
 			if now := p.rss(); now > base[p]+growth {
@@ -71,15 +70,16 @@ func TestStalledReader(t *testing.T) {
 				return false
 			}
 		}
-		return written.Load() == held
+		return written.Load() <= 2*flows*buffered
 	})
+	t.Logf("%d stalled flows hold %d KB each", 2*flows, written.Load()/(2*flows)>>10)
 	for _, p := range processes {
 		t.Logf("%s: %d KB before, %d KB with stalled readers", p.name, base[p]>>10, p.rss()>>10)
 	}
 	if err := echo(other); err != nil {
 		t.Errorf("another flow beside the stalled ones: %v", err)
 	}
-	close(wake)
+	goOn()
 	for range 2 * flows {
 		if err := <-read; err != nil {
 			t.Errorf("a reader that goes on: %v", err)
