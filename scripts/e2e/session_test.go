@@ -65,8 +65,7 @@ func (m machine) runs(name, line string) *process {
 	return launch(m.t, name, m.command(context.Background(), "exec "+line))
 }
 
-// TestTypicalSession: the reference product's typical session works as typed, with the words that it prints, as far as
-// the mesh and its tunnels go; and what was set up is there again after everything was started anew.
+// TestTypicalSession: the reference product's typical session works as typed, with the words that it prints; and what was set up is there again after everything was started anew.
 func TestTypicalSession(t *testing.T) {
 	t.Parallel()
 	binary, err := plain()
@@ -129,6 +128,13 @@ func TestTypicalSession(t *testing.T) {
 	root.says("ztm ep demo/ep-root get inbound", `tcp/web`)
 	root.says("ztm config --mesh demo && ztm config", `demo`)
 	root.says("ztm completion bash | bash -n", `^$`)
+	bob.says("ztm terminal config --add-user root", `root`)
+	root.says("ztm terminal open ep-bob -- echo hello", `^hello\r?\n$`)
+	root.says("ztm terminal open ep-bob -- sh -c 'exit 7' || echo status $?", `^status 7\n$`)
+	socks := freePort(t)
+	root.says("ztm proxy config --add-target 0.0.0.0/0 127.0.0.1/32 '*'", `0\.0\.0\.0/0`)
+	root.says(fmt.Sprint("ztm proxy config --set-listen 127.0.0.1:", socks), fmt.Sprint("127.0.0.1:", socks))
+	root.says(fmt.Sprintf("curl --silent --show-error --fail --proxy socks5h://127.0.0.1:%d http://%s/bob.pub", socks, target), `^-----BEGIN PUBLIC KEY-----`)
 
 	var version struct{ Go, OS, Arch string }
 	if err := json.Unmarshal([]byte(root.types("ztm version --json")), &version); err != nil || version.Go == "" || version.OS != "linux" || version.Arch == "" {
