@@ -56,7 +56,7 @@ func printSizes(w io.Writer, sizes []size) error {
 		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\n", s.target.Name, s.target.Profile, s.raw, xz, s.target.Reason)
 	}
 	if missing {
-		fmt.Fprintln(t, "\n(xz is not installed: compressed sizes are not known)")
+		fmt.Fprintln(t, "\n(XZ was not measured: xz is not installed, or -bare or -link was given)")
 	}
 	return t.Flush()
 }
