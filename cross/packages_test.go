@@ -131,7 +131,7 @@ func TestPackagesForOpenWrt(t *testing.T) {
 	for path, want := range map[string]string{
 		"0755 ./usr/bin/ztm": string(program), "0777 ./usr/bin/ztm-hub": "-> ztm", "0755 ./etc/": "",
 		"0755 ./etc/init.d/ztm-agent": "PROGRAM=/usr/bin/ztm\nROLE=agent\n", "0755 ./etc/init.d/ztm-hub": "ROLE=hub\n",
-		"0600 ./etc/config/ztm": "option enabled '0'", "0644 ./lib/upgrade/keep.d/ztm": "/etc/ztm/\n",
+		"0600 ./etc/config/ztm": "option enabled '0'", "0644 ./lib/upgrade/keep.d/ztm-hub": "/etc/ztm/\n",
 	} {
 		if got, ok := data[path]; !ok || !strings.Contains(got, want) {
 			t.Errorf("%s: %q, want %q", path, got, want)

@@ -97,11 +97,10 @@ func (h Host) stop(role *cli.Command) *cli.Command {
 			if err != nil {
 				return err
 			}
-			if p := sys.Plan(s); x.Bool("uninstall") {
-				return p.Uninstall(x.Context)
-			} else {
-				return p.Halt(x.Context)
+			if x.Bool("uninstall") {
+				return sys.Plan(s).Uninstall(x.Context)
 			}
+			return sys.Plan(s).Halt(x.Context)
 		},
 	}
 }

@@ -44,11 +44,11 @@ func procd(s Spec) Plan {
 // ProcdFiles returns what both `ztm start` and the packages for OpenWrt install.
 func ProcdFiles(s Spec) []File {
 	script := fmt.Sprintf(procdScript, shell(s.Exe), s.Role)
-	keep := strings.Join([]string{"/etc/config/ztm", s.Data + "/", s.Exe, "/etc/init.d/ztm-agent", "/etc/init.d/ztm-hub"}, "\n") + "\n"
+	keep := strings.Join([]string{"/etc/config/ztm", s.Data + "/", s.Exe, "/etc/init.d/" + s.Name()}, "\n") + "\n"
 	return []File{
 		{Path: "/etc/init.d/" + s.Name(), Mode: 0o755, Text: script},
 		{Path: "/etc/config/ztm", Mode: 0o600, Text: uciConfig, Keep: true},
-		{Path: "/lib/upgrade/keep.d/ztm", Mode: 0o644, Text: keep},
+		{Path: "/lib/upgrade/keep.d/" + s.Name(), Mode: 0o644, Text: keep},
 	}
 }
 
