@@ -106,7 +106,7 @@ func files(t *testing.T, system, pattern string) []string {
 	for name, spec := range specs() {
 		spec.Prefix = ownSpec().Prefix
 		for _, f := range sys.Plan(spec).Files {
-			if ok, _ := filepath.Match(pattern, filepath.Base(f.Path)); !ok {
+			if ok, _ := filepath.Match(pattern, filepath.Base(filepath.Dir(f.Path))+"/"+filepath.Base(f.Path)); !ok {
 				continue
 			}
 			f.Path = filepath.Join(t.TempDir(), name, f.Path)
@@ -124,7 +124,7 @@ func files(t *testing.T, system, pattern string) []string {
 
 func TestShellsUnderstandTheScripts(t *testing.T) {
 	for _, tt := range []struct{ system, pattern string }{
-		{"procd", "ztm-*"}, {"openrc", "ztm-*"}, {"sysv", "ztm-*"}, {"rc.d", "ztm_*"}, {"termux", "run"},
+		{"procd", "init.d/*"}, {"openrc", "init.d/*"}, {"sysv", "init.d/*"}, {"rc.d", "rc.d/*"}, {"termux", "*/run"},
 	} {
 		for _, f := range files(t, tt.system, tt.pattern) {
 			if out, err := exec.Command("sh", "-n", f).CombinedOutput(); err != nil {
@@ -160,7 +160,7 @@ func TestSystemdUnderstandsTheUnits(t *testing.T) {
 }
 
 func TestPropertyListsAreXML(t *testing.T) {
-	for _, f := range files(t, "launchd", "*.plist") {
+	for _, f := range files(t, "launchd", "*/*.plist") {
 		b, err := os.ReadFile(f)
 		if err != nil {
 			t.Fatal(err)
