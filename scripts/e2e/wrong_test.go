@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"crypto/ed25519"
 	"encoding/json"
 	"encoding/pem"
@@ -128,6 +129,37 @@ func TestWrongCommands(t *testing.T) {
 	if _, err := os.Stat(m.path("new.json")); !os.IsNotExist(err) {
 		t.Errorf("an invitation that failed left its permit: %v", err)
 	}
+}
+
+// TestHubDown: without the hub, what needs it fails and says what is wrong, and what is known here is shown.
+func TestHubDown(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, options{})
+	bob := m.addAgent("ep-bob", "bob")
+	entrance := m.root.tunnel("echo", bob, echoes(t).address())
+	m.hub.stop()
+	for _, args := range []string{"get ep", "ping ep ep-bob", "describe ep ep-bob", "evict bob"} {
+		t.Run(args, func(t *testing.T) {
+			mistake{args: args, status: failed, want: []string{m.names, "is it running?"}}.check(t, m.root.try)
+		})
+	}
+	if out := m.root.ztm("describe", "mesh", m.name); !strings.Contains(out, "is it running?") {
+		t.Errorf("describe mesh does not say what is wrong:\n%s", out)
+	}
+	if out := m.root.ztm("get", "inbound"); !strings.Contains(out, "tcp/echo") {
+		t.Errorf("get inbound does not list the tunnel:\n%s", out)
+	}
+	if err := echo(entrance); err == nil {
+		t.Error("a tunnel works without the hub: has it another way?")
+	}
+	m.startHub()
+	for _, a := range m.agents {
+		a.awaitConnected()
+	}
+	if err := echo(entrance); err != nil {
+		t.Error(err)
+	}
+	m.root.ztm("evict", "bob")
 }
 
 // state is all that commands could change.
@@ -297,7 +329,6 @@ func TestWrongStarts(t *testing.T) {
 		{"agent: torn database", "run agent --data " + damaged("torn", "agent.db", torn), failed, []string{"torn/agent.db"}},
 		{"agent: overwritten database", "run agent --data " + damaged("overwritten", "agent.db", overwritten), failed, []string{"overwritten/agent.db"}},
 		{"agent: no database", "run agent --data " + damaged("text", "agent.db", text), failed, []string{"text/agent.db"}},
-		{"agent: read-only directory", "run agent --data " + readOnly, failed, []string{readOnly, "read-only"}},
 		{"agent: full disk", "run agent --data " + full, failed, []string{full, "no space"}},
 		{"agent: file for a directory", "run agent --data root.json", failed, []string{"root.json", "not a directory"}},
 		{"agent: proxy of an unknown kind", "run agent --data new --proxy ftp://x", usage, []string{"ftp://x", "socks5://"}},
@@ -320,6 +351,12 @@ func TestWrongStarts(t *testing.T) {
 			w.check(t, func(args ...string) result { return m.run(nil, nil, args...).withoutLog() })
 		})
 	}
+	t.Run("agent: directory of another user", func(t *testing.T) {
+		dir := sharedDir(t)
+		mistake{args: "run agent --data " + dir, status: failed, want: []string{dir, "not permitted"}}.check(t, func(args ...string) result {
+			return m.runAsNobody(args...).withoutLog()
+		})
+	})
 	for name, want := range map[string][]byte{"torn/agent.db": torn(append([]byte(nil), intact...)), "text/agent.db": text(nil)} {
 		got, err := os.ReadFile(m.path(name))
 		if err != nil {
@@ -335,6 +372,31 @@ func TestWrongStarts(t *testing.T) {
 	// The mesh of those that were there is well.
 	stopped.start()
 	stopped.awaitConnected()
+}
+
+// sharedDir makes a directory in which all may look and only root may write.
+func sharedDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(workspace, "root-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// runAsNobody is run for a user who owns nothing.
+func (m *mesh) runAsNobody(args ...string) result {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	const nobody = 65534
+	cmd := m.command(ctx, "hub", args...)
+	cmd.Dir = "/"
+	cmd.Env = append(cmd.Env, "HOME=/")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	return finish(cmd, nil, args)
 }
 
 // withoutLog leaves the messages of the log out of what was printed to standard error.
