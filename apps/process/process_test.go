@@ -178,7 +178,7 @@ func (w *watch) Write(p []byte) (int, error) {
 
 func TestCtrlCInterruptsTheForeground(t *testing.T) {
 	in, type_ := io.Pipe()
-	_, conn := begin(t, `trap 'echo caught; exit 9' INT; echo ready; sleep 1000`, func(c *Config) { c.Program.TTY = &Size{80, 24} })
+	_, conn := begin(t, `trap 'echo caught; exit 9' INT; echo ready; while :; do sleep 0.1; done`, func(c *Config) { c.Program.TTY = &Size{80, 24} })
 	out := watcher("ready", func() { type_.Write([]byte{3}); type_.Close() })
 	got := driveTo(t, conn, Streams{Stdin: in, Stdout: out})
 	if got.Exit.Status != 9 || !strings.Contains(out.String(), "caught") {
