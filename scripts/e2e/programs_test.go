@@ -246,7 +246,7 @@ func testPostgreSQL(t *testing.T, m *mesh, exit *agent) {
 	}
 	var rows strings.Builder
 	for i := range 200_000 {
-		fmt.Fprintf(&rows, "%d\t%x\n", i, i*i*2654435761)
+		fmt.Fprintf(&rows, "%d\t%x\n", i, uint64(i)*uint64(i)*2654435761)
 	}
 	query(nil, "create table t (id int primary key, word text)")
 	query(strings.NewReader(rows.String()), "copy t from stdin")
