@@ -20,7 +20,7 @@ func writeOverlay(dir, goroot string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	stub := filepath.Join(dir, "template.go")
+	ours := filepath.Join(dir, "template.go")
 	replace := map[string]string{}
 	for _, f := range files {
 		if !strings.HasSuffix(f, "_test.go") {
@@ -30,8 +30,8 @@ func writeOverlay(dir, goroot string) (string, error) {
 	if len(replace) == 0 {
 		return "", fmt.Errorf("the standard library is not at %s", original)
 	}
-	replace[filepath.Join(original, "template.go")] = stub
-	if err := os.WriteFile(stub, textTemplate, 0o644); err != nil {
+	replace[filepath.Join(original, "template.go")] = ours
+	if err := os.WriteFile(ours, textTemplate, 0o644); err != nil {
 		return "", err
 	}
 	list, err := json.Marshal(map[string]any{"Replace": replace})
