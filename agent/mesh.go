@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -329,12 +330,23 @@ func (m *mesh) forget() error {
 func (m *mesh) cutEvicted() {
 	trust := m.verifier.Trust()
 	m.pool.closeIf(func(s identity.Subject) bool { return trust.Evicted(s) })
+	for _, f := range m.opened() {
+		if trust.Evicted(f.peer) { // in a lane it does not end with the session
+			f.Reset()
+		}
+	}
 	for _, in := range m.inbounds() {
 		if trust.Evicted(in.peer) {
 			m.log.Info("session cut: the user was evicted", "user", in.peer.User, "peer", in.peer.ID)
 			in.conn.Close()
 		}
 	}
+}
+
+func (m *mesh) opened() []*outFlow {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Keys(m.outFlows))
 }
 
 func (m *mesh) inbounds() []*inbound {

@@ -52,7 +52,7 @@ func (m *mesh) open(ctx context.Context, to identity.ID, path string, query url.
 		c, resp, err := session.Open(ctx, req, datagrams)
 		switch {
 		case err == nil && c != nil:
-			return m.track(session.Peer.ID, c, word), nil
+			return m.track(session.Peer, c, word), nil
 		case err == nil:
 			return nil, responseError(resp)
 		case ctx.Err() != nil:
@@ -80,15 +80,15 @@ func responseError(resp *http.Response) error {
 type outFlow struct {
 	*capsule.Conn
 	m    *mesh
-	peer identity.ID
+	peer identity.Subject
 	once sync.Once
 }
 
 // track counts the flow until it is closed.
-func (m *mesh) track(peer identity.ID, c *capsule.Conn, word string) net.Conn {
+func (m *mesh) track(peer identity.Subject, c *capsule.Conn, word string) net.Conn {
 	f := &outFlow{Conn: c, m: m, peer: peer}
-	if peer != m.agent.self {
-		c.OnBulk(func() { m.goLimited(func() { m.openLane(c, peer, word) }) })
+	if peer.ID != m.agent.self {
+		c.OnBulk(func() { m.goLimited(func() { m.openLane(c, peer.ID, word) }) })
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -113,7 +113,7 @@ func (f *outFlow) done() {
 		f.m.mu.Lock()
 		defer f.m.mu.Unlock()
 		delete(f.m.outFlows, f)
-		f.m.addTotalLocked(f.peer, f.Sent(), f.Received())
+		f.m.addTotalLocked(f.peer.ID, f.Sent(), f.Received())
 	})
 }
 
@@ -143,7 +143,7 @@ func (m *mesh) stats() api.Stats {
 		s.Peers[peer] = p
 	}
 	for f := range m.outFlows {
-		live(f.peer, f.Conn)
+		live(f.peer.ID, f.Conn)
 	}
 	for f := range m.flows {
 		if f.conn != nil {

@@ -144,14 +144,21 @@ func (s *server) run(ctx context.Context, ln *net.TCPListener, metrics net.Liste
 func (s *server) tidy(ctx context.Context) {
 	tick := time.NewTicker(s.config.tidy)
 	defer tick.Stop()
+	often := time.NewTicker(abandonedEvery)
+	defer often.Stop()
+	missing := absences{}
+	s.renew(ctx)
 	for {
-		s.renew(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.signers.woken: // a root endpoint came online, which may sign
+			s.renew(ctx)
 		case <-tick.C:
 			s.expire()
+			s.renew(ctx)
+		case now := <-often.C:
+			s.cutAbandoned(missing, now)
 		}
 	}
 }

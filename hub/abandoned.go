@@ -1,0 +1,63 @@
+package hub
+
+import (
+	"time"
+
+	"ztm/tunnel/identity"
+)
+
+// A device that vanishes in the middle of a transfer leaves a carrier whose bytes nobody takes. The kernel would hold it for a quarter
+// of an hour, and must not give up sooner by itself: a reader that is slow looks the same. The control session tells the two
+// apart. It finds a dead device within a minute; an endpoint that has had none for abandonedAfter has its carriers cut.
+const (
+	abandonedAfter = time.Minute
+	abandonedEvery = 15 * time.Second
+)
+
+// absences is since when endpoints with connections have had no control session. Its owner is the goroutine of tidy.
+type absences map[identity.ID]time.Time
+
+// note takes the endpoints that have no control session now, and returns those that have had none for abandonedAfter.
+func (a absences) note(now time.Time, absent map[identity.ID]struct{}) map[identity.ID]struct{} {
+	for id := range a {
+		if _, still := absent[id]; !still {
+			delete(a, id)
+		}
+	}
+	long := map[identity.ID]struct{}{}
+	for id := range absent {
+		since, known := a[id]
+		if !known {
+			a[id] = now
+		} else if now.Sub(since) >= abandonedAfter {
+			long[id] = struct{}{}
+		}
+	}
+	return long
+}
+
+// absent returns the endpoints that have connections and no control session among them.
+func (ps *peers) absent() map[identity.ID]struct{} {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ids := map[identity.ID]struct{}{}
+	for p := range ps.all {
+		if len(ps.control[p.ID]) == 0 {
+			ids[p.ID] = struct{}{}
+		}
+	}
+	return ids
+}
+
+// cutAbandoned cuts the connections of endpoints that have vanished.
+func (s *server) cutAbandoned(a absences, now time.Time) {
+	long := a.note(now, s.peers.absent())
+	if len(long) == 0 {
+		return
+	}
+	s.peers.cut(func(p *peer) bool {
+		_, gone := long[p.ID]
+		return gone
+	})
+	s.log.Info("carriers of endpoints that have vanished are cut", "endpoints", len(long))
+}
