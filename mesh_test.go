@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/tls"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -63,9 +64,15 @@ func (s *syncBuffer) String() string {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), address: appstest.FreeAddress(t), hubLog: &syncBuffer{}, logs: map[string]*syncBuffer{}}
+	w := emptyWorld(t)
 	w.startHub(hub.Config{})
 	return w
+}
+
+// emptyWorld has no hub yet.
+func emptyWorld(t testing.TB) *world {
+	t.Helper()
+	return &world{t: t, dir: t.TempDir(), address: appstest.FreeAddress(t), hubLog: &syncBuffer{}, logs: map[string]*syncBuffer{}}
 }
 
 // startHub starts the hub, again if it was stopped.
@@ -659,6 +666,84 @@ func TestAnEvictionVoidsATokenThatWasNotUsedYet(t *testing.T) {
 	w.startAgent("eve")
 	if _, errs, status := w.try("eve", "join", "demo", "--as", "ep-eve", "--permit", w.path("eve.json")); status != 1 || !strings.Contains(errs, "evicted") {
 		t.Errorf("exit status %d, %s", status, errs)
+	}
+}
+
+// A certificate that is in the last third of its life is renewed over the mesh, by an endpoint that holds the CA key.
+func TestACertificateIsRenewedOverTheMesh(t *testing.T) {
+	w := emptyWorld(t)
+	then := time.Now().Add(-300 * 24 * time.Hour)
+	ca, err := identity.NewCA(then)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), CAKey: string(ca.KeyPEM()), Bootstraps: []string{w.address}}
+	root, err := p.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write("root.json", string(root)) // the hub takes a root permit that is there
+	w.startHub(hub.Config{})
+	w.join("root", "root")
+	stop := w.startAgent("old")
+	key, err := identity.ParsePublicKey([]byte(w.ztm("old", "identity")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := ca.SignMember(key, "bob", then, then)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.CAKey = ""
+	p.Agent = &identity.PermitAgent{Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
+	permit, err := p.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write("old.json", string(permit))
+	w.ztm("old", "join", "demo", "--as", "ep-old", "--permit", w.path("old.json"))
+	life := func() time.Duration {
+		var m api.Mesh
+		if err := json.Unmarshal([]byte(w.ztm("old", "get", "mesh", "demo", "-o", "json")), &[]*api.Mesh{&m}); err != nil {
+			t.Fatal(err)
+		}
+		return time.Until(time.Unix(m.Agent.NotAfter, 0))
+	}
+	w.until("the certificate is a new one", func() error {
+		if d := life(); d < 300*24*time.Hour {
+			return fmt.Errorf("it lives for %v", d)
+		}
+		return nil
+	})
+	stop() // and it is the one on disk
+	w.startAgent("old")
+	w.connected("old")
+	if d := life(); d < 300*24*time.Hour {
+		t.Errorf("after a restart it lives for %v", d)
+	}
+}
+
+func TestAnAgentIsInTwoMeshesAtOnce(t *testing.T) {
+	home, work := newWorld(t), newWorld(t)
+	home.join("root", "root")
+	work.join("root", "root")
+	home.ztm("root", "join", "work", "--as", "ep-both", "--permit", work.path("root.json"))
+	home.until("both are connected", func() error {
+		if out := home.ztm("root", "get", "mesh"); strings.Count(out, "Connected") != 2 {
+			return errors.New(out)
+		}
+		return nil
+	})
+	listen := appstest.FreeAddress(t)
+	work.ztm("root", "tunnel", "open", "outbound", "tcp/web", "--targets", echoServer(t))
+	home.ztm("root", "mesh", "work", "tunnel", "open", "inbound", "tcp/web", "--listen", listen)
+	wantEcho(t, listen)
+	if out, errs, status := home.try("root", "get", "ep"); status != 1 || !strings.Contains(errs, "no mesh specified") {
+		t.Errorf("which mesh is meant is not clear: %d, %s%s", status, out, errs)
+	}
+	home.ztm("root", "leave", "work")
+	if out := home.ztm("root", "get", "ep"); strings.Contains(out, "ep-both") || !strings.Contains(out, "ep-root") {
+		t.Errorf("after leaving one mesh:\n%s", out)
 	}
 }
 
