@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ztm/tunnel/h2"
+	"ztm/tunnel/splice"
 )
 
 // session is a client connection to a server with the handler, over loopback TCP.
@@ -332,6 +333,30 @@ func TestALaneThatComesTooLateIsReset(t *testing.T) {
 	c.Move(near)
 	if _, err := far.Read(make([]byte, 1)); err == nil || err == io.EOF {
 		t.Errorf("got %v", err)
+	}
+}
+
+// The app at the exit says something and closes, without reading. Whoever joins the flow with a connection gets all of it, though the
+// other direction of the flow is over.
+func TestTheAnswerOfAnExitThatClosesAtOnceArrives(t *testing.T) {
+	cc := serve(t, false, func(c *Conn) {
+		c.Write([]byte("all there is"))
+		c.Close()
+	})
+	for range 100 {
+		c := open(t, cc, false)
+		client, near := tcpPair(t)
+		joined := make(chan struct{})
+		go func() {
+			splice.Join(context.Background(), near, c)
+			close(joined)
+		}()
+		got, err := io.ReadAll(client)
+		if err != nil || string(got) != "all there is" {
+			t.Fatalf("got %q, %v", got, err)
+		}
+		client.Close()
+		<-joined
 	}
 }
 

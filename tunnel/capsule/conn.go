@@ -19,6 +19,7 @@ type Conn struct {
 	out      sink
 	datagram bool
 	end      func(reset bool) // ends the request; called once
+	drain    func() bool      // at the exit: takes the rest of the request; false if there is too much of it
 	once     sync.Once
 	wmu      sync.Mutex // held by one Write, ReadFrom or CloseWrite at a time
 	finished bool       // FINAL_DATA was sent; guarded by wmu
@@ -346,11 +347,22 @@ func Accept(w http.ResponseWriter, r *http.Request, datagrams bool) (*Conn, erro
 			rc.SetWriteDeadline(past)
 		}
 	}
+	c.drain = func() bool {
+		rc.SetReadDeadline(time.Now().Add(closePatience))
+		_, err := io.CopyN(io.Discard, r.Body, maxDrained)
+		return err != nil
+	}
 	return c, nil
 }
 
+// maxDrained is what an exit that has closed still takes of a peer that goes on sending, in bytes. More is answered with a reset.
+const maxDrained = 64 << 10
+
 // Finish closes the flow at the exit, after the app is done with it, and reports whether the stream must be reset.
+//
+// A handler that returns with its request half read ends the whole stream, and what the peer has not read of the answer could be lost with
+// it. So Finish waits until the peer has ended its direction, too, for closePatience at most.
 func (c *Conn) Finish() (reset bool) {
 	c.Close()
-	return c.reset.Load()
+	return c.reset.Load() || !c.drain() || c.reset.Load()
 }
