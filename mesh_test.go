@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -272,6 +273,19 @@ func TestTwoDevicesReachAService(t *testing.T) {
 	w.join("bob", "bob")
 	listen := w.tunnelTo("root", "bob", "web", echoServer(t), "--users", "root")
 	wantEcho(t, listen)
+}
+
+func TestATunnelThatIsOpenIsInTheDirectory(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("bob", "bob")
+	for i := range 20 {
+		name := fmt.Sprintf("tcp/n%d", i)
+		w.ztm("bob", "tunnel", "open", "outbound", name, "--targets", "127.0.0.1:1")
+		if offers := w.endpoint("ep-bob").Offers; !slices.Contains(offers, "tunnel/"+name) {
+			t.Fatalf("%s is open and not among %v", name, offers)
+		}
+	}
 }
 
 func TestAFlowThatMovesMuchGetsACarrierOfItsOwn(t *testing.T) {

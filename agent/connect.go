@@ -167,9 +167,16 @@ func (m *mesh) publishChanges(ctx context.Context, s *tunnel.Session) {
 	for {
 		select {
 		case <-m.changed:
+			m.mu.Lock()
+			offered := m.offered
+			m.mu.Unlock()
 			if err := m.register(ctx, s); err != nil && ctx.Err() == nil {
 				m.log.Warn("the hub did not take this endpoint's record", "err", err)
 			}
+			m.mu.Lock()
+			m.inDirectory = offered // or refused: nothing is gained by waiting longer
+			m.setStatusLocked(m.status, m.statusErr)
+			m.mu.Unlock()
 		case <-ctx.Done():
 			return
 		}

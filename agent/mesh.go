@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"ztm/agent/api"
 	"ztm/apps"
@@ -55,6 +56,8 @@ type mesh struct {
 	statusErr     error                          // guarded by mu
 	statusChanged chan struct{}                  // closed and replaced at each change; guarded by mu
 	offers        map[string][]string            // per app; guarded by mu
+	offered       int                            // how often offers changed; guarded by mu
+	inDirectory   int                            // offered, as of the last record that the hub took; guarded by mu
 	recordTime    int64                          // Unix ms of the last record; guarded by mu
 	inbound       map[*inbound]struct{}          // sealed sessions that peers opened; guarded by mu
 	flows         map[*flow]struct{}             // flows that peers opened; guarded by mu
@@ -251,13 +254,42 @@ func (m *mesh) publish() {
 	}
 }
 
+// publishPatience is how long a change of offers waits for the hub.
+const publishPatience = 2 * time.Second
+
+// published waits until the directory has a record as new as this moment, if there is a hub to have it: who was told that a
+// tunnel is open must be able to use it.
+func (m *mesh) published() {
+	timer := time.NewTimer(publishPatience)
+	defer timer.Stop()
+	m.mu.Lock()
+	want := m.offered
+	for m.control != nil && m.inDirectory < want {
+		changed := m.statusChanged
+		m.mu.Unlock()
+		select {
+		case <-changed:
+		case <-timer.C:
+			return
+		case <-m.life.Done():
+			return
+		}
+		m.mu.Lock()
+	}
+	m.mu.Unlock()
+}
+
 func (m *mesh) offer(app string, names []string) {
 	m.mu.Lock()
 	same := slices.Equal(m.offers[app], names)
 	m.offers[app] = slices.Clone(names)
+	if !same {
+		m.offered++
+	}
 	m.mu.Unlock()
 	if !same {
 		m.publish()
+		m.published()
 	}
 }
 
