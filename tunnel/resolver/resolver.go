@@ -59,21 +59,70 @@ func add(servers []string, s string) []string {
 	return append(servers, net.JoinHostPort(host, port))
 }
 
-// New returns a resolver that asks the servers in turn: each new question, and each that was not answered, goes to the next one.
+// New returns a resolver that asks the first server and stays with it until a question there was not answered, or was refused; then
+// the next one is asked, by all. The resolver of the standard library asks again itself; it is only told another server.
 func New(servers []string) *net.Resolver {
-	var turn atomic.Uint32
+	c := &choice{servers: servers}
 	return &net.Resolver{
 		PreferGo: true,
 		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			var err error
 			for range servers {
-				server := servers[int(turn.Add(1)-1)%len(servers)]
-				var c net.Conn
-				if c, err = new(net.Dialer).DialContext(ctx, network, server); err == nil {
-					return c, nil
+				i := c.current.Load()
+				var conn net.Conn
+				if conn, err = new(net.Dialer).DialContext(ctx, network, c.at(i)); err == nil {
+					return watch(conn, func() { c.leave(i) }), nil
 				}
+				c.leave(i)
 			}
 			return nil, err
 		},
 	}
+}
+
+// choice is which server is asked now. It is safe for concurrent use.
+type choice struct {
+	servers []string
+	current atomic.Uint32 // counts up; the server is its remainder
+}
+
+func (c *choice) at(i uint32) string { return c.servers[i%uint32(len(c.servers))] }
+
+// leave goes on to the next server unless another question did so already: two that fail at one server pass over only that one.
+func (c *choice) leave(i uint32) { c.current.CompareAndSwap(i, i+1) }
+
+// watch calls failed when an answer does not come, or says that this server cannot (RFC 1035 section 4.1.1).
+// The type that it returns tells datagrams from a stream, by which the standard library frames its messages.
+func watch(conn net.Conn, failed func()) net.Conn {
+	if udp, ok := conn.(*net.UDPConn); ok {
+		return &datagrams{udp, failed}
+	}
+	return &stream{conn, failed}
+}
+
+type datagrams struct {
+	*net.UDPConn
+	failed func()
+}
+
+func (d *datagrams) Read(p []byte) (int, error) {
+	n, err := d.UDPConn.Read(p)
+	const serverFailure, refused = 2, 5
+	if err != nil || n > 3 && (p[3]&0xf == serverFailure || p[3]&0xf == refused) {
+		d.failed()
+	}
+	return n, err
+}
+
+type stream struct {
+	net.Conn
+	failed func()
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if err != nil {
+		s.failed()
+	}
+	return n, err
 }

@@ -67,23 +67,29 @@ func TestWhoIsAsked(t *testing.T) {
 }
 
 func TestAServerThatIsAwayIsPassedOver(t *testing.T) {
-	away, err := net.Listen("tcp", "127.0.0.1:0")
+	closed, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone := away.Addr().String()
-	away.Close() // questions there are refused at once
-	r := New([]string{gone, nameServer(t)})
-	for range 2 {
-		got, err := r.LookupHost(t.Context(), "hub.example.com.")
-		if err != nil || len(got) != 1 || got[0] != "192.0.2.1" {
-			t.Fatalf("got %v, %v", got, err)
+	gone := closed.LocalAddr().String()
+	closed.Close() // questions there are refused at once
+	for _, tt := range []struct{ name, server string }{
+		{"nobody listens", gone},
+		{"it cannot", nameServer(t, 2)},
+		{"it does not want to", nameServer(t, 5)},
+	} {
+		for range 50 { // the questions for both kinds of address race
+			r := New([]string{tt.server, nameServer(t, 0)})
+			got, err := r.LookupHost(t.Context(), "hub.example.com.")
+			if err != nil || len(got) != 1 || got[0] != "192.0.2.1" {
+				t.Fatalf("%s: got %v, %v", tt.name, got, err)
+			}
 		}
 	}
 }
 
-// nameServer answers every question for an IPv4 address with 192.0.2.1, and others with nothing.
-func nameServer(t *testing.T) string {
+// nameServer answers every question for an IPv4 address with 192.0.2.1, and others with nothing; with a failure if code is one.
+func nameServer(t *testing.T, code byte) string {
 	t.Helper()
 	p, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -102,8 +108,8 @@ func nameServer(t *testing.T) string {
 				end += int(buf[end]) + 1
 			}
 			question := buf[12 : end+5]
-			answer := append([]byte{buf[0], buf[1], 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}, question...)
-			if binary.BigEndian.Uint16(buf[end+1:]) == 1 {
+			answer := append([]byte{buf[0], buf[1], 0x81, 0x80 | code, 0, 1, 0, 0, 0, 0, 0, 0}, question...)
+			if code == 0 && binary.BigEndian.Uint16(buf[end+1:]) == 1 {
 				answer[7] = 1
 				answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1)
 			}
