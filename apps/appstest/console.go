@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"io"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
@@ -53,18 +52,34 @@ func (c *Console) CallAt(ctx context.Context, id identity.ID, method, path strin
 	case app == nil:
 		return apps.Errorf(apps.NotFound, "endpoint %s has no app %q", h.self.Name, name)
 	}
+	return call(ctx, app, method, "/"+rest, in, out)
+}
+
+// API sends a request to the API of an app at this endpoint, as its own user, and decodes the answer into out. in and out may
+// be nil; a string is the body as it is. A failure is an *[apps.Error].
+func (h *Host) API(method, path string, in, out any) error {
+	name, rest, _ := strings.Cut(path, "/")
+	h.net.mu.Lock()
+	app := h.apps[name]
+	h.net.mu.Unlock()
+	return call(context.Background(), app, method, "/"+rest, in, out)
+}
+
+func call(ctx context.Context, app apps.App, method, path string, in, out any) error {
 	var body bytes.Buffer
-	if in != nil {
+	if text, ok := in.(string); ok {
+		body.WriteString(text)
+	} else if in != nil {
 		if err := json.NewEncoder(&body).Encode(in); err != nil {
 			return err
 		}
 	}
 	w := httptest.NewRecorder()
-	app.API().ServeHTTP(w, httptest.NewRequestWithContext(ctx, method, "/"+rest, &body))
+	app.API().ServeHTTP(w, httptest.NewRequestWithContext(ctx, method, path, &body))
 	if w.Code/100 != 2 {
 		e := &apps.Error{}
-		if json.Unmarshal(w.Body.Bytes(), e) != nil || e.Code == "" {
-			return apps.Errorf(apps.Internal, "the app answered %s", http.StatusText(w.Code))
+		if json.Unmarshal(w.Body.Bytes(), e) != nil || e.Code.Status() != w.Code {
+			return apps.Errorf(apps.Internal, "the app answered %d %s", w.Code, w.Body)
 		}
 		return e
 	}

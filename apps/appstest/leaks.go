@@ -15,7 +15,7 @@ func Run(m *testing.M) int {
 	if status := m.Run(); status != 0 {
 		return status
 	}
-	patience := time.After(5 * time.Second)
+	patience := time.After(Patience)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -94,7 +94,7 @@ func TestTheConfigurationOutlivesTheAgent(t *testing.T) {
 func TestAStoredConfigurationThatMakesNoSenseServesNothing(t *testing.T) {
 	var n appstest.Net
 	host := n.Join("out", "alice")
-	log := &syncBuffer{}
+	log := &appstest.Buffer{}
 	host.Log = log
 	host.New("proxy", func(h apps.Host) apps.App {
 		h.State.Save(configKey, Config{Targets: []string{"*"}, Exclusions: []string{"of a later version?"}, Listens: []string{"1080"}})
@@ -112,9 +112,9 @@ func TestAnExitIsOffered(t *testing.T) {
 	e := join(t, &n, "out", "alice", Options{})
 	offers := func() []string { return e.Self().Offers }
 	e.change(t, Change{AddTargets: []string{"*.example.com"}})
-	waitFor(t, "the offer", func() bool { return cmp.Equal(offers(), []string{exitOffer}) })
+	appstest.Eventually(t, "the offer", func() bool { return cmp.Equal(offers(), []string{exitOffer}) })
 	e.change(t, Change{RemoveTargets: []string{"*.example.com"}})
-	waitFor(t, "its end", func() bool { return len(offers()) == 0 })
+	appstest.Eventually(t, "its end", func() bool { return len(offers()) == 0 })
 }
 
 func TestAPasswordIsNeverShownOrStored(t *testing.T) {
@@ -171,7 +171,7 @@ func TestAUnixSocketIsForThisUserAlone(t *testing.T) {
 
 	write(t, filepath.Join(dir, "file"), "precious")
 	in.change(t, Change{SetListens: &[]string{"unix:" + filepath.Join(dir, "file")}})
-	waitFor(t, "a refusal", func() bool {
+	appstest.Eventually(t, "a refusal", func() bool {
 		st := in.app.doors.status()
 		return len(st) == 1 && strings.Contains(st[0].Error, "not a socket")
 	})
@@ -194,10 +194,10 @@ func TestAPortThatIsTakenIsShownAndTriedAgain(t *testing.T) {
 		}
 		return DoorStatus{}
 	}
-	waitFor(t, "the error", func() bool { return status().Error != "" })
+	appstest.Eventually(t, "the error", func() bool { return status().Error != "" })
 	ln.Close()
 	in.app.doors.poke() // sooner than by itself
-	waitFor(t, "the port", func() bool { return status().Open })
+	appstest.Eventually(t, "the port", func() bool { return status().Open })
 }
 
 // run runs a command line at an endpoint.

@@ -221,7 +221,7 @@ func TestASlowTCPClientOfTheResolverIsLetGoAtTheEnd(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); err == nil {
 		t.Error("the connection stays")
 	}
-	waitFor(t, "the listener to close", func() bool { return len(in.app.doors.status()) == 0 })
+	appstest.Eventually(t, "the listener to close", func() bool { return len(in.app.doors.status()) == 0 })
 	if c, err := net.Dial("tcp", address); err == nil {
 		c.Close()
 		t.Error("it still listens")

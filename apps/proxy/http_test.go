@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ztm/apps"
+	"ztm/apps/appstest"
 )
 
 // webTarget makes a mesh in which http://svc.example.com is the handler. It returns the address of the entrance.
@@ -578,7 +579,7 @@ func TestAThousandConnections(t *testing.T) {
 			t.Fatal("not all arrived")
 		}
 	}
-	waitFor(t, "all flows", func() bool { return in.app.entrance.count() == many && out.app.exit.running() == many })
+	appstest.Eventually(t, "all flows", func() bool { return in.app.entrance.count() == many && out.app.exit.running() == many })
 	close(open)
 	work.Wait()
 	close(errs)
@@ -587,7 +588,7 @@ func TestAThousandConnections(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	waitFor(t, "the end of all", func() bool { return in.app.entrance.count() == 0 && out.app.exit.running() == 0 })
+	appstest.Eventually(t, "the end of all", func() bool { return in.app.entrance.count() == 0 && out.app.exit.running() == 0 })
 }
 
 // oneOfMany talks to the echo, by SOCKS or by CONNECT.

@@ -1,14 +1,10 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"os"
 	"strings"
@@ -23,20 +19,20 @@ import (
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
 
 // patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+const patience = appstest.Patience
 
 // endpoint is one endpoint of a test mesh, with its proxy running.
 type endpoint struct {
 	*appstest.Host
 	app *App
-	log *syncBuffer
+	log *appstest.Buffer
 }
 
 // join adds an endpoint to a mesh and runs its proxy until the end of the test. Without options, its names are those
 // of fakeNames, and nothing else resolves.
 func join(t testing.TB, n *appstest.Net, name, user string, o Options) *endpoint {
 	t.Helper()
-	e := &endpoint{Host: n.Join(name, user), log: &syncBuffer{}}
+	e := &endpoint{Host: n.Join(name, user), log: &appstest.Buffer{}}
 	e.Host.Log = e.log
 	if o.Resolver == nil {
 		o.Resolver = fakeNames{}
@@ -44,16 +40,8 @@ func join(t testing.TB, n *appstest.Net, name, user string, o Options) *endpoint
 	if o.ResolvConf == "" {
 		o.ResolvConf = os.DevNull
 	}
-	e.app = e.New("proxy", func(h apps.Host) apps.App { return NewWith(h, o) }).(*App)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := e.app.Run(ctx); err != nil {
-			t.Errorf("run: %v", err)
-		}
-	}()
-	t.Cleanup(func() { cancel(); <-done })
+	app, _ := e.Start(t, "proxy", func(h apps.Host) apps.App { return NewWith(h, o) })
+	e.app = app.(*App)
 	return e
 }
 
@@ -68,23 +56,7 @@ func pair(t testing.TB, o Options, targets ...string) (in, out *endpoint) {
 
 // call sends a request to the API of the endpoint.
 func (e *endpoint) call(method, path string, in, out any) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return err
-	}
-	w := httptest.NewRecorder()
-	e.app.API().ServeHTTP(w, httptest.NewRequest(method, path, bytes.NewReader(body)))
-	if w.Code != http.StatusOK {
-		failure := &apps.Error{}
-		if err := json.Unmarshal(w.Body.Bytes(), failure); err != nil {
-			return fmt.Errorf("status %d without an error: %v", w.Code, err)
-		}
-		return failure
-	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(w.Body.Bytes(), out)
+	return e.API(method, "proxy"+path, in, out)
 }
 
 func (e *endpoint) change(t testing.TB, ch Change) View {
@@ -120,7 +92,7 @@ func (e *endpoint) listenDNS(t testing.TB) string {
 
 func (e *endpoint) bound(t testing.TB, dns bool) (address string) {
 	t.Helper()
-	waitFor(t, "a listener", func() bool {
+	appstest.Eventually(t, "a listener", func() bool {
 		for _, l := range e.app.doors.status() {
 			if l.Open && l.DNS == dns {
 				address = l.Bound
@@ -129,38 +101,6 @@ func (e *endpoint) bound(t testing.TB, dns bool) (address string) {
 		return address != ""
 	})
 	return address
-}
-
-// waitFor waits until something is so.
-func waitFor(t testing.TB, what string, so func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.After(patience); !so(); {
-		select {
-		case <-tick.C:
-		case <-end:
-			t.Fatalf("%s: not within %s", what, patience)
-		}
-	}
-}
-
-// syncBuffer is a log.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // fakeNames is a resolver that knows full names, without the last dot. A value is a list of addresses, or "-> NAME".

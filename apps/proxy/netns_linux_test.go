@@ -107,7 +107,7 @@ func (ns namespace) dnsmasq(t *testing.T, name string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	waitFor(t, "dnsmasq", func() bool {
+	appstest.Eventually(t, "dnsmasq", func() bool {
 		c, err := ns.dial(t.Context(), "tcp", "10.43.0.10:53")
 		if err == nil {
 			c.Close()

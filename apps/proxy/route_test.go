@@ -271,9 +271,9 @@ func TestANewTargetIsSeenAtOnceByWhoWouldBeRefused(t *testing.T) {
 		t.Errorf("goes to %q", got)
 	}
 	out.change(t, Change{AddTargets: []string{"10.0.0.1"}})
-	waitFor(t, "the first target", func() bool { return goes(t, in, "10.0.0.1:80") == "out 10.0.0.1:80" })
+	appstest.Eventually(t, "the first target", func() bool { return goes(t, in, "10.0.0.1:80") == "out 10.0.0.1:80" })
 	out.change(t, Change{AddTargets: []string{"10.0.0.2"}})
-	waitFor(t, "the second target", func() bool { return goes(t, in, "10.0.0.2:80") == "out 10.0.0.2:80" })
+	appstest.Eventually(t, "the second target", func() bool { return goes(t, in, "10.0.0.2:80") == "out 10.0.0.2:80" })
 }
 
 // silentMesh is a mesh in which one endpoint never answers.

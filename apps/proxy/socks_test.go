@@ -312,7 +312,7 @@ func TestUDPAssociate(t *testing.T) {
 		}
 	}
 	c.Close()
-	waitFor(t, "the end of the association", func() bool { return in.app.entrance.count() == 0 && in.app.entrance.legs.Load() == 0 })
+	appstest.Eventually(t, "the end of the association", func() bool { return in.app.entrance.count() == 0 && in.app.entrance.legs.Load() == 0 })
 }
 
 // FuzzSOCKS: whatever a client sends, the proxy answers in whole replies, or not at all, and lets go.

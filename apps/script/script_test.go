@@ -16,11 +16,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/urfave/cli/v2"
@@ -55,94 +55,36 @@ func engineMain(args []string) int {
 type mesh struct {
 	eps   []*appstest.Host
 	phone *appstest.Host
-	log   *buffer // of the office
+	log   *appstest.Buffer // of the office
 }
 
 func newMesh(t *testing.T, names ...string) *mesh {
 	var n appstest.Net
-	m := &mesh{phone: n.Join("phone", "bob"), log: &buffer{}}
-	ctx, cancel := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	t.Cleanup(func() { cancel(); running.Wait() })
+	m := &mesh{phone: n.Join("phone", "bob"), log: &appstest.Buffer{}}
 	for _, name := range append([]string{"office"}, names...) {
 		h := n.Join(name, "alice")
 		if name == "office" {
 			h.Log = m.log
 		}
-		app := h.New("script", New)
-		running.Go(func() { app.Run(ctx) })
+		h.Start(t, "script", New)
 		m.eps = append(m.eps, h)
 	}
 	return m
 }
 
-// buffer is a bytes.Buffer for several goroutines, which can tell of a text in it.
-type buffer struct {
-	mu   sync.Mutex
-	b    bytes.Buffer
-	text string
-	once sync.Once
-	do   func() // called, in a goroutine, when text is there
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	n, err := b.b.Write(p)
-	if b.do != nil && strings.Contains(b.b.String(), b.text) {
-		b.once.Do(func() { go b.do() })
-	}
-	return n, err
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-// result is what a command line leaves.
-type result struct {
-	Out, Err string
-	Status   int // of an ExitError
-	Failure  string
-}
-
 // at runs `ztm ep office script` at an endpoint.
-func (m *mesh) at(h *appstest.Host, stdin string, args ...string) result {
-	var out, errs bytes.Buffer
-	c := &appstest.Console{Host: h, At: m.eps[0], In: strings.NewReader(stdin), Out: &out, Err: &errs}
-	for _, a := range args {
-		c.JSON = c.JSON || a == "-o=json"
-	}
-	err := command(c, args...)
-	r := result{Out: out.String(), Err: errs.String()}
-	if exit := (*apps.ExitError)(nil); errors.As(err, &exit) {
-		r.Status = exit.Status
-	} else if err != nil {
-		r.Failure = err.Error()
-	}
-	return r
+func (m *mesh) at(h *appstest.Host, stdin string, args ...string) appstest.Result {
+	c := &appstest.Console{Host: h, At: m.eps[0], In: strings.NewReader(stdin), JSON: slices.Contains(args, "-o=json")}
+	return c.Capture(func() error { return command(c, args...) })
 }
 
 // run runs `ztm ep office script` at the office itself.
-func (m *mesh) run(stdin string, args ...string) result { return m.at(m.eps[0], stdin, args...) }
+func (m *mesh) run(stdin string, args ...string) appstest.Result {
+	return m.at(m.eps[0], stdin, args...)
+}
 
 // command runs a command line that is already in the order that the flag parser wants.
-func command(c apps.Console, args ...string) error {
-	app := &cli.App{Commands: []*cli.Command{Commands(c)}, Writer: io.Discard, ErrWriter: io.Discard, HideHelp: true, HideVersion: true,
-		DisableSliceFlagSeparator: true, ExitErrHandler: func(*cli.Context, error) {},
-		Flags: []cli.Flag{&cli.StringFlag{Name: "output", Aliases: []string{"o"}}}}
-	app.Commands[0].HideHelp = true // of which the library has one for all, and writes into it
-	for _, sub := range app.Commands[0].Subcommands {
-		sub.HideHelp = true
-	}
-	line := []string{"ztm"}
-	if len(args) > 0 && strings.HasPrefix(args[0], "-o=") {
-		line, args = append(line, args[0]), args[1:]
-	}
-	return app.Run(append(append(line, "script"), args...))
-}
+func command(c apps.Console, args ...string) error { return appstest.RunCommand(Commands(c), args...) }
 
 // file writes a script.
 func file(t *testing.T, name, text string) string {
@@ -163,20 +105,6 @@ func need(t *testing.T, programs ...string) {
 	}
 }
 
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	look := time.NewTicker(10 * time.Millisecond)
-	defer look.Stop()
-	late := time.After(30 * time.Second)
-	for !condition() {
-		select {
-		case <-look.C:
-		case <-late:
-			t.Fatalf("not in time: %s", what)
-		}
-	}
-}
-
 func TestScriptIsLikeHere(t *testing.T) {
 	m := newMesh(t)
 	tests := []struct {
@@ -184,26 +112,26 @@ func TestScriptIsLikeHere(t *testing.T) {
 		file, script  string
 		options       []string
 		args          []string
-		want          result
+		want          appstest.Result
 	}{
 		{name: "sh by its #! line", file: "x", script: "#!/bin/sh\necho \"$1-$#\"; cat; echo no >&2; exit 7\n",
-			args: []string{"a b", ""}, want: result{Out: "a b-2\nin\x00\xff", Err: "no\n", Status: 7}},
-		{name: "sh if nothing says", file: "x", script: "cat; exit 3", want: result{Out: "in\x00\xff", Status: 3}},
+			args: []string{"a b", ""}, want: appstest.Result{Out: "a b-2\nin\x00\xff", Err: "no\n", Status: 7}},
+		{name: "sh if nothing says", file: "x", script: "cat; exit 3", want: appstest.Result{Out: "in\x00\xff", Status: 3}},
 		{name: "bash through env", program: "bash", file: "x.sh", script: "#!/usr/bin/env -S A=b bash -e\nfalse\necho not reached",
-			want: result{Status: 1}},
+			want: appstest.Result{Status: 1}},
 		{name: "a path that is elsewhere", program: "bash", file: "x", script: "#!/opt/nowhere/bash\necho ${BASH_VERSION:+yes}",
-			want: result{Out: "yes\n"}},
+			want: appstest.Result{Out: "yes\n"}},
 		{name: "python by its ending", program: "python3", file: "x.py",
 			script: "import sys\nsys.stdout.buffer.write(sys.stdin.buffer.read())\nprint(sys.argv[1], 'ü', file=sys.stderr)\nsys.exit(130)\n",
-			args:   []string{"-x"}, want: result{Out: "in\x00\xff", Err: "-x ü\n", Status: 130}},
+			args:   []string{"-x"}, want: appstest.Result{Out: "in\x00\xff", Err: "-x ü\n", Status: 130}},
 		{name: "perl by option", program: "perl", file: "x.txt", script: "print <STDIN>; kill 'KILL', $$", options: []string{"--with=perl"},
-			want: result{Status: 137}},
+			want: appstest.Result{Status: 137}},
 		{name: "node", program: "node", file: "x.js", script: "console.log(process.argv[2])", options: []string{"--with=node"},
-			args: []string{"é"}, want: result{Out: "é\n"}},
-		{name: "an interpreter of another name", file: "x", script: "hello\n", options: []string{"--with=cat"}, want: result{Out: "hello\n"}},
-		{name: "a signal", file: "x", script: "kill -TERM $$", want: result{Status: 143}},
+			args: []string{"é"}, want: appstest.Result{Out: "é\n"}},
+		{name: "an interpreter of another name", file: "x", script: "hello\n", options: []string{"--with=cat"}, want: appstest.Result{Out: "hello\n"}},
+		{name: "a signal", file: "x", script: "kill -TERM $$", want: appstest.Result{Status: 143}},
 		{name: "too late", file: "x", script: "sleep 1000", options: []string{"--timeout=100ms"},
-			want: result{Status: 124, Err: "ztm: office ended this: it took longer than 100ms\n"}},
+			want: appstest.Result{Status: 124, Err: "ztm: office ended this: it took longer than 100ms\n"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -221,7 +149,7 @@ func TestScriptIsLikeHere(t *testing.T) {
 
 func TestScriptComesFromStdin(t *testing.T) {
 	m := newMesh(t)
-	if diff := cmp.Diff(result{Out: "a\n"}, m.run("echo $1; cat", "--", "-", "a")); diff != "" {
+	if diff := cmp.Diff(appstest.Result{Out: "a\n"}, m.run("echo $1; cat", "--", "-", "a")); diff != "" {
 		t.Errorf("script (-want +got):\n%s", diff)
 	}
 }
@@ -241,7 +169,7 @@ func TestStrangerIsRefusedBeforeAnythingStarts(t *testing.T) {
 	m := newMesh(t)
 	mark := filepath.Join(t.TempDir(), "mark")
 	script := file(t, "x", "touch "+mark)
-	want := result{Failure: `user "bob" may not run programs on office; its owner can allow it with: ztm ep office script config --add-user bob`}
+	want := appstest.Result{Failure: `user "bob" may not run programs on office; its owner can allow it with: ztm ep office script config --add-user bob`}
 	if diff := cmp.Diff(want, m.at(m.phone, "", "--", script)); diff != "" {
 		t.Errorf("refusal (-want +got):\n%s", diff)
 	}
@@ -254,7 +182,7 @@ func TestStrangerIsRefusedBeforeAnythingStarts(t *testing.T) {
 	if r := m.run("", "config", "--add-user=bob"); r.Failure != "" || !strings.Contains(r.Out, "bob") {
 		t.Fatalf("config: %+v", r)
 	}
-	if r := m.at(m.phone, "", "--", script); r != (result{}) {
+	if r := m.at(m.phone, "", "--", script); r != (appstest.Result{}) {
 		t.Errorf("the guest got %+v", r)
 	}
 	if _, err := os.Stat(mark); err != nil {
@@ -289,7 +217,7 @@ func TestNothingOfTheScriptIsLeft(t *testing.T) {
 	t.Setenv("TMPDIR", tmp)
 	m := newMesh(t)
 	listing := m.run("", "--", file(t, "x", "ls "+tmp+"; grep -c a-uniqu[e]-text /proc/[0-9]*/cmdline | grep -v :0 # a-unique-text"))
-	if listing != (result{Status: 1}) {
+	if listing != (appstest.Result{Status: 1}) {
 		t.Errorf("while it ran: %+v", listing)
 	}
 	given, err := give([]byte("x"), interpreter{ending: ".ps1"}, nobody(t))
@@ -397,8 +325,8 @@ func TestNoMoreThanParallelRunAtOnce(t *testing.T) {
 }
 
 // interrupt sends this process the signal that Ctrl-C is, when a text was written. The command under test catches it.
-func interrupt(text string) *buffer {
-	return &buffer{text: text, do: func() { syscall.Kill(os.Getpid(), syscall.SIGINT) }}
+func interrupt(text string) *appstest.Watched {
+	return &appstest.Watched{Text: text, Do: func() { syscall.Kill(os.Getpid(), syscall.SIGINT) }}
 }
 
 func TestCtrlCInterruptsTheGroupThere(t *testing.T) {
@@ -423,8 +351,8 @@ func TestCtrlCInterruptsTheGroupThere(t *testing.T) {
 func TestScriptTreeIsGoneWhenTheFlowIsLost(t *testing.T) {
 	m := newMesh(t)
 	script := file(t, "x", "trap '' HUP\nsleep 7654321 &\nsleep 7654322 | cat &\necho ready\nwait")
-	out := &buffer{text: "ready", do: func() { m.eps[0].SetOnline(false) }}
-	var errs buffer
+	out := &appstest.Watched{Text: "ready", Do: func() { m.eps[0].SetOnline(false) }}
+	var errs appstest.Buffer
 	err := command(&appstest.Console{Host: m.phone, At: m.eps[0], Out: out, Err: &errs}, "--", script)
 	if err == nil {
 		t.Fatal("a stranger ran a script")
@@ -435,7 +363,7 @@ func TestScriptTreeIsGoneWhenTheFlowIsLost(t *testing.T) {
 	if !errors.As(err, &exit) || exit.Status != 255 || !strings.Contains(errs.String(), "the connection to office was lost") {
 		t.Errorf("got %v, %q", err, errs.String())
 	}
-	eventually(t, "no process of the script", func() bool {
+	appstest.Eventually(t, "no process of the script", func() bool {
 		out, _ := exec.Command("pgrep", "-f", "sleep 765432").Output()
 		return len(out) == 0
 	})
@@ -459,28 +387,28 @@ func TestJavaScript(t *testing.T) {
 	dir := t.TempDir()
 	tests := []struct {
 		name, script string
-		want         result
+		want         appstest.Result
 	}{
 		{"values are printed", `print("a", 1, true, null, undefined, [1, {b: "ü"}], new Error("e").message); console.log()`,
-			result{Out: "a 1 true null undefined [1,{\"b\":\"ü\"}] e\n\n"}},
-		{"a #! line", "#!/usr/bin/env js\nprint('hi')", result{Out: "hi\n"}},
-		{"arguments", `print(args.length, args.join("|"))`, result{Out: "2 x y|-z\n"}},
+			appstest.Result{Out: "a 1 true null undefined [1,{\"b\":\"ü\"}] e\n\n"}},
+		{"a #! line", "#!/usr/bin/env js\nprint('hi')", appstest.Result{Out: "hi\n"}},
+		{"arguments", `print(args.length, args.join("|"))`, appstest.Result{Out: "2 x y|-z\n"}},
 		{"the environment", `print(env.ZTM_USER, env.ZTM_SCRIPT_BRIDGE, Object.keys(env).includes("PATH"))`,
-			result{Out: "alice undefined true\n"}},
-		{"lines of stdin", `print(readLine()); print(readLine(), readStdin().length, readLine())`, result{Out: "one\n two 6 null\n"}},
+			appstest.Result{Out: "alice undefined true\n"}},
+		{"lines of stdin", `print(readLine()); print(readLine(), readStdin().length, readLine())`, appstest.Result{Out: "one\n two 6 null\n"}},
 		{"files", `const f = args[0] + "-" + "/f"; writeFile("` + dir + `/f", "grüße"); print(readFile("` + dir + `/f"), ` +
 			`new Uint8Array(readFile("` + dir + `/f", "bytes")).length); writeFile("` + dir + `/g", new Uint8Array([1, 255]).buffer); ` +
-			`print(readFile("` + dir + `/g", "bytes").byteLength)`, result{Out: "grüße 7\n2\n"}},
-		{"errors are thrown", `try { readFile("/no/such") } catch (e) { print(e.message) }`, result{Out: "open /no/such: no such file or directory\n"}},
-		{"exit", "try { exit(7) } finally { print('no') }\nprint('no')", result{Status: 7}},
+			`print(readFile("` + dir + `/g", "bytes").byteLength)`, appstest.Result{Out: "grüße 7\n2\n"}},
+		{"errors are thrown", `try { readFile("/no/such") } catch (e) { print(e.message) }`, appstest.Result{Out: "open /no/such: no such file or directory\n"}},
+		{"exit", "try { exit(7) } finally { print('no') }\nprint('no')", appstest.Result{Status: 7}},
 		{"programs", `const r = exec("sh", ["-c", "cat; echo $X >&2; pwd; exit 3"], {input: "in ", env: {X: "y"}, dir: "/"}); print(JSON.stringify(r))`,
-			result{Out: `{"status":3,"stdout":"in /\n","stderr":"y\n"}` + "\n"}},
-		{"programs that die", `print(exec("sh", ["-c", "kill -9 $$"]).status)`, result{Out: "137\n"}},
-		{"programs that are missing", `try { exec("no-such") } catch (e) { print(e.message) }`, result{Out: "exec: no-such: file does not exist\n"}},
+			appstest.Result{Out: `{"status":3,"stdout":"in /\n","stderr":"y\n"}` + "\n"}},
+		{"programs that die", `print(exec("sh", ["-c", "kill -9 $$"]).status)`, appstest.Result{Out: "137\n"}},
+		{"programs that are missing", `try { exec("no-such") } catch (e) { print(e.message) }`, appstest.Result{Out: "exec: no-such: file does not exist\n"}},
 		{"fetch", `const r = fetch("` + server.URL + `/moved"); print(r.status, r.ok, r.headers["x-test"], r.json().method); ` +
 			`print(fetch("` + server.URL + `", {method: "post", body: "b", headers: {h: "1"}}).text()); print(fetch("` + server.URL + `/missing").ok)`,
-			result{Out: "200 true yes GET\n{\"body\":\"b\",\"h\":\"1\",\"method\":\"POST\"}\n\nfalse\n"}},
-		{"async functions", `async function f() { return (await fetch("` + server.URL + `")).status } f().then(print)`, result{Out: "200\n"}},
+			appstest.Result{Out: "200 true yes GET\n{\"body\":\"b\",\"h\":\"1\",\"method\":\"POST\"}\n\nfalse\n"}},
+		{"async functions", `async function f() { return (await fetch("` + server.URL + `")).status } f().then(print)`, appstest.Result{Out: "200\n"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -582,7 +510,7 @@ func TestFetchGoesThroughTheMeshForTheOwner(t *testing.T) {
 		}
 		print(exec("sh", ["-c", "ls /proc/self/fd | tr '\\n' ' '"]).stdout)`)
 	got := m.run("", "--", script)
-	want := result{Out: "PUT web.nas.ztm /a?b=c 70000 from alice\nPUT web.nas.ztm / 70000 from alice\n" +
+	want := appstest.Result{Out: "PUT web.nas.ztm /a?b=c 70000 from alice\nPUT web.nas.ztm / 70000 from alice\n" +
 		"no tunnel tcp/db\nendpoint \"none\" not found\nnas.ztm is not of the form NAME.EP.ztm\n" +
 		"the mesh takes http alone; it seals what it carries\n0 1 2 3 \n"}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -18,10 +18,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/urfave/cli/v2"
 
 	"ztm/apps"
 	"ztm/apps/appstest"
@@ -38,13 +36,13 @@ func TestMain(m *testing.M) {
 // mesh is two endpoints of alice, one of bob, and the terminal app on alice's office.
 type mesh struct {
 	office, laptop, phone *appstest.Host
-	log                   *buffer // of the office
+	log                   *appstest.Buffer // of the office
 	stop                  func()
 }
 
 func newMesh() *mesh {
 	var n appstest.Net
-	m := &mesh{office: n.Join("office", "alice"), laptop: n.Join("laptop", "alice"), phone: n.Join("phone", "bob"), log: &buffer{}}
+	m := &mesh{office: n.Join("office", "alice"), laptop: n.Join("laptop", "alice"), phone: n.Join("phone", "bob"), log: &appstest.Buffer{}}
 	m.office.Log = m.log
 	app := m.office.New(name, New)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -60,77 +58,22 @@ func testMesh(t *testing.T) *mesh {
 	return m
 }
 
-// buffer is a bytes.Buffer for several goroutines.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-// result is what a command line leaves.
-type result struct {
-	Out, Err string
-	Status   int // of an ExitError
-	Failure  string
-}
-
 // run runs `ztm terminal` with stdin, at an endpoint.
-func (m *mesh) run(at *appstest.Host, stdin io.Reader, args ...string) result {
-	var out, errs bytes.Buffer
-	c := &appstest.Console{Host: at, In: stdin, Out: &out, Err: &errs}
+func (m *mesh) run(at *appstest.Host, stdin io.Reader, args ...string) appstest.Result {
+	c := &appstest.Console{Host: at, In: stdin}
 	if args[0] == "config" {
 		c.At = m.office
 	}
-	err := run(c, args...)
-	r := result{Out: out.String(), Err: errs.String()}
-	if exit := (*apps.ExitError)(nil); errors.As(err, &exit) {
-		r.Status = exit.Status
-	} else if err != nil {
-		r.Failure = err.Error()
-	}
-	return r
+	return c.Capture(func() error { return run(c, args...) })
 }
 
 // run runs a command line that is already in the order that the flag parser wants.
-func run(c apps.Console, args ...string) error {
-	app := &cli.App{Commands: []*cli.Command{Commands(c)}, Writer: io.Discard, ErrWriter: io.Discard,
-		DisableSliceFlagSeparator: true, HideHelp: true, HideVersion: true, ExitErrHandler: func(*cli.Context, error) {}}
-	app.Commands[0].HideHelp = true // of which the library has one for all, and writes into it
-	for _, sub := range app.Commands[0].Subcommands {
-		sub.HideHelp = true
-	}
-	return app.Run(append([]string{"ztm", "terminal"}, args...))
-}
+func run(c apps.Console, args ...string) error { return appstest.RunCommand(Commands(c), args...) }
 
 func (m *mesh) must(t *testing.T, args ...string) {
 	t.Helper()
 	if r := m.run(m.laptop, nil, args...); r.Failure != "" || r.Status != 0 {
 		t.Fatalf("%q: %+v", args, r)
-	}
-}
-
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	look := time.NewTicker(10 * time.Millisecond)
-	defer look.Stop()
-	late := time.After(30 * time.Second)
-	for !condition() {
-		select {
-		case <-look.C:
-		case <-late:
-			t.Fatalf("not in time: %s", what)
-		}
 	}
 }
 
@@ -140,23 +83,23 @@ func TestCommandIsLikeHere(t *testing.T) {
 		name  string
 		stdin string
 		args  []string
-		want  result
+		want  appstest.Result
 	}{
-		{"streams apart", "a\x00\xffb", []string{"sh", "-c", "cat; echo no >&2"}, result{Out: "a\x00\xffb", Err: "no\n"}},
-		{"arguments as they are", "", []string{"printf", "%s|", "a b", "", "$HOME", "ü"}, result{Out: "a b||$HOME|ü|"}},
-		{"status 7", "", []string{"sh", "-c", "exit 7"}, result{Status: 7}},
-		{"status 130", "", []string{"sh", "-c", "exit 130"}, result{Status: 130}},
-		{"killed", "", []string{"sh", "-c", "kill -KILL $$"}, result{Status: 137}},
-		{"not found", "", []string{"no-such-program"}, result{Status: 127, Err: "ztm: no-such-program: not found on office\n"}},
-		{"not executable", "", []string{"/etc/passwd"}, result{Status: 126, Err: "ztm: /etc/passwd: permission denied on office\n"}},
-		{"the shell reads a script", "echo hello; exit 3\n", nil, result{Out: "hello\n", Status: 3}},
-		{"an account that does not exist", "", []string{"id"}, result{Out: ""}},
+		{"streams apart", "a\x00\xffb", []string{"sh", "-c", "cat; echo no >&2"}, appstest.Result{Out: "a\x00\xffb", Err: "no\n"}},
+		{"arguments as they are", "", []string{"printf", "%s|", "a b", "", "$HOME", "ü"}, appstest.Result{Out: "a b||$HOME|ü|"}},
+		{"status 7", "", []string{"sh", "-c", "exit 7"}, appstest.Result{Status: 7}},
+		{"status 130", "", []string{"sh", "-c", "exit 130"}, appstest.Result{Status: 130}},
+		{"killed", "", []string{"sh", "-c", "kill -KILL $$"}, appstest.Result{Status: 137}},
+		{"not found", "", []string{"no-such-program"}, appstest.Result{Status: 127, Err: "ztm: no-such-program: not found on office\n"}},
+		{"not executable", "", []string{"/etc/passwd"}, appstest.Result{Status: 126, Err: "ztm: /etc/passwd: permission denied on office\n"}},
+		{"the shell reads a script", "echo hello; exit 3\n", nil, appstest.Result{Out: "hello\n", Status: 3}},
+		{"an account that does not exist", "", []string{"id"}, appstest.Result{Out: ""}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.name == "an account that does not exist" {
 				r := m.run(m.laptop, nil, "open", "--run-as=no-such", "--", "office", "id")
-				if want := (result{Status: 127, Err: "ztm: this endpoint has no account \"no-such\"\n"}); r != want {
+				if want := (appstest.Result{Status: 127, Err: "ztm: this endpoint has no account \"no-such\"\n"}); r != want {
 					t.Errorf("got %+v", r)
 				}
 				return
@@ -189,7 +132,7 @@ func TestAgentStopsThoughACallerDoesNotRead(t *testing.T) {
 	if _, err := conn.Write(append([]byte{1, 0, 0, byte(len(begin))}, begin...)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the session", func() bool { return len(m.list(t)) == 1 })
+	appstest.Eventually(t, "the session", func() bool { return len(m.list(t)) == 1 })
 	m.stop()
 }
 
@@ -212,7 +155,7 @@ func TestTarStreamArrivesBothWays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var down result
+	var down appstest.Result
 	var both sync.WaitGroup
 	both.Go(func() {
 		var errs bytes.Buffer
@@ -225,7 +168,7 @@ func TestTarStreamArrivesBothWays(t *testing.T) {
 	up := m.run(m.laptop, r, "open", "--", "office", "tar", "x", "-C", to)
 	r.Close()
 	both.Wait()
-	if (up != result{}) || (down != result{}) {
+	if (up != appstest.Result{}) || (down != appstest.Result{}) {
 		t.Fatalf("there: %+v, back: %+v", up, down)
 	}
 	got := sha256.New()
@@ -246,7 +189,7 @@ func TestStrangerIsRefusedBeforeAnythingStarts(t *testing.T) {
 		{"open", "--", "office", "touch", mark}, {"open", "-t", "--", "office"}, {"attach", "office"},
 		{"sessions", "office"}, {"sessions", "--end=x", "office"},
 	} {
-		if diff := cmp.Diff(result{Failure: want}, m.run(m.phone, nil, args...)); diff != "" {
+		if diff := cmp.Diff(appstest.Result{Failure: want}, m.run(m.phone, nil, args...)); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", args, diff)
 		}
 	}
@@ -271,16 +214,16 @@ func TestGuestIsLetInAndOut(t *testing.T) {
 	if r := m.run(m.phone, nil, "open", "--run-as=daemon", "--", "office", "id"); r.Status != 126 {
 		t.Errorf("the guest chose its account: %+v", r)
 	}
-	done := make(chan result, 1)
+	done := make(chan appstest.Result, 1)
 	in, type_ := io.Pipe()
 	defer type_.Close()
 	go func() { done <- m.run(m.phone, in, "open", "--", "office", "sleep", "1000") }()
-	eventually(t, "the guest's session", func() bool { return len(m.list(t)) == 1 })
+	appstest.Eventually(t, "the guest's session", func() bool { return len(m.list(t)) == 1 })
 	m.must(t, "config", "--del-user=bob")
 	if r := <-done; r.Status == 0 {
 		t.Errorf("the guest's session ended with %+v", r)
 	}
-	eventually(t, "the end of the guest's session", func() bool { return len(m.list(t)) == 0 })
+	appstest.Eventually(t, "the end of the guest's session", func() bool { return len(m.list(t)) == 0 })
 	if r := m.run(m.phone, nil, "open", "--", "office", "echo", "hi"); r.Failure == "" {
 		t.Errorf("the guest is still let in: %+v", r)
 	}
@@ -308,7 +251,7 @@ func TestAuditLinesSayWhoWhenAndHow(t *testing.T) {
 		`msg="terminal ended" session=[0-9a-f]{8} user=alice peer=` + peer + ` status=7 signal="" reason="" seconds=\d+`,
 	} {
 		line := regexp.MustCompile(`time=\S+ level=INFO ` + want)
-		eventually(t, want, func() bool { return line.MatchString(m.log.String()) })
+		appstest.Eventually(t, want, func() bool { return line.MatchString(m.log.String()) })
 	}
 	if strings.Contains(m.log.String(), "secret-argument") {
 		t.Error("arguments are in the log")
@@ -347,7 +290,7 @@ func TestRunAsBecomesTheAccount(t *testing.T) {
 	}
 	m := testMesh(t)
 	m.must(t, "config", "--add-user=bob", "--run-as=nobody")
-	want := result{Out: "65534 65534 65534 /nonexistent nobody\n"}
+	want := appstest.Result{Out: "65534 65534 65534 /nonexistent nobody\n"}
 	script := []string{"sh", "-c", `echo $(id -u) $(id -g) $(id -G) $HOME $USER`}
 	for _, at := range []*appstest.Host{m.phone, m.laptop} {
 		if diff := cmp.Diff(want, m.run(at, nil, append([]string{"open", "--", "office"}, script...)...)); diff != "" {
@@ -401,16 +344,16 @@ func TestMoreThanMaxSessionsIsRefused(t *testing.T) {
 	m := testMesh(t)
 	m.must(t, "config", "--max-sessions=1")
 	in, type_ := io.Pipe()
-	done := make(chan result, 1)
+	done := make(chan appstest.Result, 1)
 	go func() { done <- m.run(m.laptop, in, "open", "--", "office", "cat") }()
-	eventually(t, "the first session", func() bool { return len(m.list(t)) == 1 })
-	want := result{Failure: "1 programs already run on office, which is its limit"}
+	appstest.Eventually(t, "the first session", func() bool { return len(m.list(t)) == 1 })
+	want := appstest.Result{Failure: "1 programs already run on office, which is its limit"}
 	if diff := cmp.Diff(want, m.run(m.laptop, nil, "open", "--", "office", "true")); diff != "" {
 		t.Errorf("the second session (-want +got):\n%s", diff)
 	}
 	type_.Close()
 	<-done
-	if r := m.run(m.laptop, nil, "open", "--", "office", "true"); r != (result{}) {
+	if r := m.run(m.laptop, nil, "open", "--", "office", "true"); r != (appstest.Result{}) {
 		t.Errorf("after the first: %+v", r)
 	}
 }
@@ -430,28 +373,28 @@ func TestKeptSessionIsReturnedToAndEnded(t *testing.T) {
 	m := testMesh(t)
 	m.must(t, "config", "--add-user=bob")
 	in, type_ := io.Pipe()
-	out := &buffer{}
+	out := &appstest.Buffer{}
 	done := make(chan error, 1)
 	go func() {
 		done <- run(&appstest.Console{Host: m.phone, In: in, Out: out}, "open", "-t", "--keep", "--", "office", "sh", "-c",
 			"echo first; while read x; do echo got $x; done")
 	}()
-	eventually(t, "output", func() bool { return strings.Contains(out.String(), "first") })
+	appstest.Eventually(t, "output", func() bool { return strings.Contains(out.String(), "first") })
 	type_.CloseWithError(errLeft) // as the escape does
 	if err := <-done; err != nil {
 		t.Fatalf("leaving a kept session: %v", err)
 	}
-	eventually(t, "a detached session", func() bool { l := m.list(t); return len(l) == 1 && !l[0].Attached })
+	appstest.Eventually(t, "a detached session", func() bool { l := m.list(t); return len(l) == 1 && !l[0].Attached })
 	id := m.list(t)[0].ID
 
 	if r := m.run(m.phone, nil, "sessions", "office"); !regexp.MustCompile(`(?m)^` + id + ` +bob +phone +\S+ +kept +`).MatchString(r.Out) {
 		t.Errorf("sessions:\n%s", r.Out)
 	}
 	in, type_ = io.Pipe()
-	again := &buffer{}
+	again := &appstest.Buffer{}
 	go func() { done <- run(&appstest.Console{Host: m.phone, In: in, Out: again}, "attach", "office") }()
 	go type_.Write([]byte("second\n"))
-	eventually(t, "output of the kept session", func() bool {
+	appstest.Eventually(t, "output of the kept session", func() bool {
 		return strings.Contains(again.String(), "first") && strings.Contains(again.String(), "got second")
 	})
 	m.must(t, "sessions", "--end="+id, "office")
@@ -471,36 +414,36 @@ func TestKeptSessionOfARemovedUserEnds(t *testing.T) {
 	m := testMesh(t)
 	m.must(t, "config", "--add-user=bob")
 	in, type_ := io.Pipe()
-	out := &buffer{}
+	out := &appstest.Buffer{}
 	done := make(chan error, 1)
 	go func() {
 		done <- run(&appstest.Console{Host: m.phone, In: in, Out: out}, "open", "-t", "--keep", "--", "office", "sh", "-c", "echo up; sleep 1000")
 	}()
-	eventually(t, "output", func() bool { return strings.Contains(out.String(), "up") })
+	appstest.Eventually(t, "output", func() bool { return strings.Contains(out.String(), "up") })
 	type_.CloseWithError(errLeft)
 	<-done
 	m.must(t, "config", "--del-user=bob")
-	eventually(t, "no session", func() bool { return len(m.list(t)) == 0 })
+	appstest.Eventually(t, "no session", func() bool { return len(m.list(t)) == 0 })
 }
 
 func TestLostConnectionIsTold(t *testing.T) {
 	m := testMesh(t)
 	in, type_ := io.Pipe()
 	defer type_.Close()
-	out := &buffer{}
+	out := &appstest.Buffer{}
 	done := make(chan error, 1)
-	var errs buffer
+	var errs appstest.Buffer
 	go func() {
 		done <- run(&appstest.Console{Host: m.laptop, In: in, Out: out, Err: &errs}, "open", "--", "office", "sh", "-c", "echo up; sleep 1000")
 	}()
-	eventually(t, "output", func() bool { return strings.Contains(out.String(), "up") })
+	appstest.Eventually(t, "output", func() bool { return strings.Contains(out.String(), "up") })
 	m.office.SetOnline(false)
 	var exit *apps.ExitError
 	if err := <-done; !errors.As(err, &exit) || exit.Status != 255 || errs.String() != "ztm: the connection to office was lost\n" {
 		t.Errorf("got %v, %q", err, errs.String())
 	}
 	m.office.SetOnline(true)
-	eventually(t, "no session", func() bool { return len(m.list(t)) == 0 })
+	appstest.Eventually(t, "no session", func() bool { return len(m.list(t)) == 0 })
 }
 
 func TestRecordingIsAnAsciicast(t *testing.T) {
@@ -510,7 +453,7 @@ func TestRecordingIsAnAsciicast(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	in, type_ := io.Pipe()
 	defer type_.Close()
-	out := &typist{text: "grüße", do: func() { type_.Write([]byte("pass word\n")) }}
+	out := &appstest.Watched{Text: "grüße", Do: func() { type_.Write([]byte("pass word\n")) }}
 	err := run(&appstest.Console{Host: m.laptop, In: in, Out: out}, "open", "-t", "--", "office", "sh", "-c",
 		`stty -echo; echo "grüße 🙂"; read x; i=0; while [ $i -lt 3000 ]; do printf 'ä€🙂'; i=$((i+1)); done; exit 4`)
 	if exit := (*apps.ExitError)(nil); !errors.As(err, &exit) || exit.Status != 4 {
@@ -535,22 +478,6 @@ func TestRecordingIsAnAsciicast(t *testing.T) {
 	if strings.Contains(text, "pass word") {
 		t.Error("input was recorded")
 	}
-}
-
-// typist is a writer that types, in a goroutine, when it has seen a text.
-type typist struct {
-	buffer
-	text string
-	once sync.Once
-	do   func()
-}
-
-func (w *typist) Write(p []byte) (int, error) {
-	n, err := w.buffer.Write(p)
-	if strings.Contains(w.String(), w.text) {
-		w.once.Do(func() { go w.do() })
-	}
-	return n, err
 }
 
 // readCast reads the only recording in a directory, as a player does.

@@ -73,7 +73,7 @@ func (p *pane) screen() string { return p.tmux("capture-pane", "-p") }
 
 func (p *pane) await(text string) {
 	p.t.Helper()
-	eventually(p.t, fmt.Sprintf("%q on the screen", text), func() bool { return strings.Contains(p.screen(), text) })
+	appstest.Eventually(p.t, fmt.Sprintf("%q on the screen", text), func() bool { return strings.Contains(p.screen(), text) })
 }
 
 // open types the command line that opens a terminal.
@@ -105,15 +105,15 @@ func TestShellInARealTerminal(t *testing.T) {
 	p.await("27 91")
 
 	p.keys("clear; sleep 1000 || echo interrupted", "Enter")
-	eventually(t, "sleep in the foreground", func() bool { return foreground("sleep\x001000") })
+	appstest.Eventually(t, "sleep in the foreground", func() bool { return foreground("sleep\x001000") })
 	p.keys("C-c", "")
 	p.await("there$")
 	p.keys("clear; sleep 2000", "Enter")
-	eventually(t, "sleep in the foreground", func() bool { return foreground("sleep\x002000") })
+	appstest.Eventually(t, "sleep in the foreground", func() bool { return foreground("sleep\x002000") })
 	p.keys("C-z", "")
 	p.await("Stopped")
 	p.keys("kill %1; wait; clear; sleep 3000", "Enter")
-	eventually(t, "sleep in the foreground", func() bool { return foreground("sleep\x003000") })
+	appstest.Eventually(t, "sleep in the foreground", func() bool { return foreground("sleep\x003000") })
 	p.keys(`C-\`)
 	p.await("Quit")
 

@@ -49,10 +49,12 @@ func ParseAddress(s string) (Address, error) {
 	switch {
 	case err != nil:
 		return Address{}, fmt.Errorf("address %q: %w", s, err)
-	case a.First > a.Last, ranged && a.First == 0:
-		return Address{}, fmt.Errorf("address %q: the range of ports is empty or begins with 0", s)
+	case a.First > a.Last:
+		return Address{}, fmt.Errorf("address %q: the range of ports is backwards: write %d-%d", s, a.Last, a.First)
+	case ranged && a.First == 0:
+		return Address{}, fmt.Errorf("address %q: a range of ports begins with 1 or more", s)
 	case a.Size() > maxRange:
-		return Address{}, fmt.Errorf("address %q: a range has at most %d ports", s, maxRange)
+		return Address{}, fmt.Errorf("address %q: a range has at most %d ports: open several tunnels", s, maxRange)
 	}
 	return a, nil
 }
@@ -90,7 +92,7 @@ func notInHost(r rune) bool {
 func parsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil {
-		return 0, fmt.Errorf("%q is not a port", s)
+		return 0, fmt.Errorf("%q is not a port: want a number to 65535, or a range such as 7000-7010", s)
 	}
 	return uint16(n), nil
 }

@@ -16,13 +16,9 @@ import (
 func TestBadRequestsAreAnsweredClearlyAndChangeNothing(t *testing.T) {
 	var n appstest.Net
 	b := join(t, &n, "b", "alice")
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
+	taken := listenTCP(t, "127.0.0.1:0")
 	b.offer(t, "tcp/web", "127.0.0.1:80", `"users":["carol"]`)
-	address := deadAddress(t)
+	address := appstest.FreeAddress(t)
 	b.mustCall(t, "POST", "/inbound/tcp/web", `{"listens":["`+address+`"]}`, nil)
 	file := t.TempDir() + "/file"
 	os.WriteFile(file, []byte("precious"), 0o600)
@@ -55,8 +51,14 @@ func TestBadRequestsAreAnsweredClearlyAndChangeNothing(t *testing.T) {
 		{"no JSON", "POST /outbound/tcp/web", `targets`, apps.BadRequest, "invalid character"},
 		{"huge body", "POST /outbound/tcp/web", `{"users":["` + strings.Repeat("x", maxBody) + `"]}`, apps.BadRequest, "too large"},
 		{"no target", "POST /outbound/tcp/web", `{"targets":[]}`, apps.BadRequest, "at least one address"},
-		{"target without port", "POST /outbound/tcp/web", `{"targets":["host:0"]}`, apps.BadRequest, "nothing to connect to"},
-		{"target everywhere", "POST /outbound/tcp/web", `{"targets":["*:80"]}`, apps.BadRequest, "nothing to connect to"},
+		{"empty target", "POST /outbound/tcp/web", `{"targets":[""]}`, apps.BadRequest, "is not a port"},
+		{"target without port", "POST /outbound/tcp/web", `{"targets":["host:0"]}`, apps.BadRequest, "host:0 is nothing to connect to: name a port"},
+		{"target everywhere", "POST /outbound/tcp/web", `{"targets":["*:80"]}`, apps.BadRequest, "*:80 is nothing to connect to: name a host"},
+		{"target twice", "POST /outbound/tcp/web", `{"targets":["a:80","b:80","a:80"]}`, apps.BadRequest, "a:80 is there twice"},
+		{"target ranges that differ", "POST /outbound/tcp/web", `{"targets":["a:80-82","b:80"]}`, apps.BadRequest, "a:80-82 and b:80 have different numbers of ports, 3 and 1"},
+		{"check of udp targets", "POST /outbound/udp/dns", `{"targets":["a:53"],"check":"tcp"}`, apps.BadRequest, "outbound udp/dns: check: nobody can connect to a udp target"},
+		{"check of very many ports", "POST /outbound/tcp/web", `{"targets":["a:1-100","b:1-100"],"check":"tcp"}`, apps.BadRequest, "have 200 ports, and at most 128 are checked"},
+		{"unknown check", "POST /outbound/tcp/web", `{` + targets + `,"check":"ping"}`, apps.BadRequest, "is not tcp or http:/PATH"},
 		{"all users", "POST /outbound/tcp/web", `{` + targets + `,"users":["*"]}`, apps.BadRequest, "not the name of a user"},
 		{"empty user", "POST /outbound/tcp/web", `{` + targets + `,"users":[""]}`, apps.BadRequest, "not the name of a user"},
 		{"user twice", "POST /outbound/tcp/web", `{` + targets + `,"users":["bob","bob"]}`, apps.BadRequest, "twice"},
@@ -87,13 +89,13 @@ func TestEditingAnInboundLeavesRunningFlowsAlone(t *testing.T) {
 	var n appstest.Net
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
 	b.offer(t, "tcp/web", server(t, "web"))
-	first := deadAddress(t)
+	first := appstest.FreeAddress(t)
 	a.mustCall(t, "POST", "/inbound/tcp/web", `{"listens":["`+first+`"]}`, nil)
 	c := dial(t, first)
 	if _, err := readLine(c); err != nil {
 		t.Fatal(err)
 	}
-	second := deadAddress(t)
+	second := appstest.FreeAddress(t)
 	a.mustCall(t, "POST", "/inbound/tcp/web", fmt.Sprintf(`{"listens":[%q,%q]}`, first, second), nil)
 	wantGreeting(t, first, "web")
 	wantGreeting(t, second, "web")
@@ -117,7 +119,7 @@ func TestAnInboundMayTakeItsOwnPortOverForMoreAddresses(t *testing.T) {
 	var n appstest.Net
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
 	b.offer(t, "tcp/web", server(t, "web"))
-	address := deadAddress(t)
+	address := appstest.FreeAddress(t)
 	listen := func(list ...string) error {
 		return a.call("POST", "/inbound/tcp/web", map[string][]string{"listens": list}, nil)
 	}
@@ -128,7 +130,7 @@ func TestAnInboundMayTakeItsOwnPortOverForMoreAddresses(t *testing.T) {
 	if err := listen(everywhere, taken); apps.CodeOf(err) != apps.Conflict {
 		t.Errorf("a port in use: %v", err)
 	}
-	eventually(t, "the old listener is back", func() bool { return a.inboundStatus(t, "tcp/web").Listeners[0].Open })
+	appstest.Eventually(t, "the old listener is back", func() bool { return a.inboundStatus(t, "tcp/web").Listeners[0].Open })
 	wantGreeting(t, address, "web")
 	for _, l := range []string{everywhere, address} {
 		if err := listen(l); err != nil {

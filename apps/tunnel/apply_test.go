@@ -26,7 +26,7 @@ func writeFile(t *testing.T, text string) string {
 // actions runs apply and returns what it says it did, one line for each change.
 func (c *console) actions(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	c.last, c.stdout = nil, &strings.Builder{}
+	c.last = nil
 	err := c.start(t, append([]string{"apply"}, args...)...).wait()
 	var lines []string
 	if plan, ok := c.last.([]Change); ok {
@@ -59,9 +59,9 @@ func TestWhatIsListedCanBeApplied(t *testing.T) {
 	var n appstest.Net
 	a, b, other := join(t, &n, "laptop", "alice"), join(t, &n, "home", "alice"), join(t, &n, "shop", "bob")
 	other.offer(t, "tcp/web", "127.0.0.1:80")
-	c := &console{at: []*endpoint{a, b, other}}
-	home := &console{at: []*endpoint{b, a}}
-	listen := deadAddress(t)
+	c := consoleAt(a)
+	home := consoleAt(b)
+	listen := appstest.FreeAddress(t)
 	home.mustRun(t, "tunnel", "open", "outbound", "--targets", "127.0.0.1:80", "--targets", "unix:/run/x", "--entrances", "laptop", "--users", "bob",
 		"--balance", "source", "--check", "http:/", "--proxy-protocol", "v2", "--rate", "10MB/s", "--rate-down", "1.5MB/s", "--max-conns", "9", "tcp/web")
 	home.mustRun(t, "tunnel", "allow", "--target", "10.0.0.0/8:22,80-90", "--users", "bob")
@@ -109,7 +109,7 @@ func TestWhatIsListedCanBeApplied(t *testing.T) {
 func TestApplyChangesWhatDiffersAndPrunesOnRequest(t *testing.T) {
 	var n appstest.Net
 	a, b := join(t, &n, "laptop", "alice"), join(t, &n, "home", "alice")
-	c := &console{at: []*endpoint{a, b}}
+	c := consoleAt(a)
 	b.offer(t, "tcp/old", "127.0.0.1:1")
 	b.offer(t, "tcp/web", "127.0.0.1:80", `"users":["bob"]`)
 	a.listen(t, "tcp/kept") // at an endpoint that the file does not name
@@ -147,8 +147,9 @@ tunnels:
 
 func TestApplyOfABadFileChangesNothing(t *testing.T) {
 	var n appstest.Net
-	a, b, other := join(t, &n, "laptop", "alice"), join(t, &n, "home", "alice"), join(t, &n, "shop", "bob")
-	c := &console{at: []*endpoint{a, b, other}}
+	a, b := join(t, &n, "laptop", "alice"), join(t, &n, "home", "alice")
+	join(t, &n, "shop", "bob")
+	c := consoleAt(a)
 	good := "tunnels:\n- name: tcp/web\n  outbound:\n  - {endpoint: home, targets: [80]}\n"
 	tests := []struct{ name, more, text string }{
 		{"unknown endpoint", "- {name: tcp/x, outbound: [{endpoint: nowhere, targets: [1]}]}", `endpoint "nowhere" not found`},
@@ -188,15 +189,16 @@ func TestApplyOfABadFileChangesNothing(t *testing.T) {
 
 func TestApplyGoesOnAfterAFailureAndReportsIt(t *testing.T) {
 	var n appstest.Net
-	c := &console{at: []*endpoint{join(t, &n, "home", "alice")}}
-	c.in = strings.NewReader(fmt.Sprintf(`{"tunnels":[
+	home := join(t, &n, "home", "alice")
+	c := consoleAt(home)
+	c.In = strings.NewReader(fmt.Sprintf(`{"tunnels":[
 		{"name":"tcp/a","inbound":[{"endpoint":"home","listens":[%q]}]},
 		{"name":"tcp/b","inbound":[{"endpoint":"home","listens":["127.0.0.1:0"]}]}]}`, server(t, "x")))
 	_, err := c.actions(t, "-f", "-")
 	if err == nil || !strings.Contains(err.Error(), "endpoint home: listen 127.0.0.1:") {
 		t.Errorf("got %v", err)
 	}
-	if got := c.at[0].app.Status().Inbound; len(got) != 1 || got[0].Name != "b" {
+	if got := home.app.Status().Inbound; len(got) != 1 || got[0].Name != "b" {
 		t.Errorf("opened %v", got)
 	}
 	if plan := c.last.([]Change); plan[0].Error == "" || plan[1].Error != "" {

@@ -17,10 +17,14 @@ import (
 const (
 	checkEvery   = 5 * time.Second
 	checkTimeout = 3 * time.Second
+
+	// maxChecked bounds the ports that one outbound checks, each with a connection every [checkEvery].
+	maxChecked = 128
 )
 
 // Check is how an outbound finds out, all the time, whether its targets are up: "tcp" connects to them, "http:/path"
-// also asks for a page and wants a status from 200 to 399. The empty value means that it learns from the flows alone.
+// also asks for a page and wants a status from 200 to 399. Of a range, each port is checked on its own. The empty value
+// means that it learns from the flows alone.
 type Check string
 
 const httpCheck = "http:"
@@ -53,13 +57,15 @@ func (o *outbound) watch() {
 	o.unwatch, _ = o.group.Go(func(ctx context.Context) {
 		var targets sync.WaitGroup
 		for _, a := range config.Targets {
-			targets.Go(func() { o.watchTarget(ctx, config, a) })
+			for i := range a.Size() {
+				targets.Go(func() { o.watchTarget(ctx, config, a.At(i)) })
+			}
 		}
 		targets.Wait()
 	})
 }
 
-// watchTarget checks one target until ctx ends.
+// watchTarget checks one target, or one port of a target that is a range, until ctx ends.
 func (o *outbound) watchTarget(ctx context.Context, config *Outbound, a Address) {
 	name := a.String()
 	for {

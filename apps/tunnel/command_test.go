@@ -6,93 +6,35 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
-	"net/url"
 	"strings"
 	"testing"
-	"text/tabwriter"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/urfave/cli/v2"
 
 	"ztm/apps"
 	"ztm/apps/appstest"
-	"ztm/tunnel/identity"
 )
 
-// console is a Console of a test mesh, at the first of its endpoints.
+// console is the command line at an endpoint.
 type console struct {
-	at     []*endpoint
-	out    bytes.Buffer // what is printed as a table
-	err    syncBuffer
-	in     io.Reader
-	stdout io.Writer // nil: out
-	last   any       // the last value printed
+	appstest.Console
+	out, err appstest.Buffer
+	last     any // the last value printed
 }
 
-var _ apps.Console = (*console)(nil)
-
-func (c *console) Call(ctx context.Context, method, path string, in, out any) error {
-	return c.CallAt(ctx, c.at[0].Self().ID, method, path, in, out)
-}
-
-func (c *console) CallAt(_ context.Context, id identity.ID, method, path string, in, out any) error {
-	for _, e := range c.at {
-		if e.Self().ID == id {
-			return e.call(method, strings.TrimPrefix(path, appName), in, out)
-		}
-	}
-	return apps.Errorf(apps.Unavailable, "endpoint %s is offline", id)
-}
-
-func (c *console) Open(ctx context.Context, id identity.ID, path string, q url.Values) (net.Conn, error) {
-	return c.at[0].Open(ctx, id, path, q)
-}
-
-func (c *console) OpenDatagrams(ctx context.Context, id identity.ID, path string, q url.Values) (net.Conn, error) {
-	return c.at[0].OpenDatagrams(ctx, id, path, q)
-}
-
-func (c *console) Endpoint(context.Context) (apps.Endpoint, error) { return c.at[0].Self(), nil }
-
-func (c *console) Resolve(ctx context.Context, name string) (apps.Endpoint, error) {
-	all, _ := c.Endpoints(ctx, apps.Filter{})
-	for _, e := range all {
-		if string(e.ID) == name || e.Name == name || e.Local && (name == "" || name == ".") {
-			return e, nil
-		}
-	}
-	return apps.Endpoint{}, apps.Errorf(apps.NotFound, "endpoint %q not found", name)
-}
-
-func (c *console) Endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint, error) {
-	return c.at[0].Endpoints(ctx, f)
+func consoleAt(e *endpoint) *console {
+	c := &console{}
+	c.Console = appstest.Console{Host: e.Host, Out: &c.out, Err: &c.err}
+	return c
 }
 
 func (c *console) Print(v any, t *apps.Table) error {
 	c.last = v
-	if t == nil {
-		return nil
-	}
-	w := tabwriter.NewWriter(&c.out, 0, 0, 2, ' ', 0)
-	for _, row := range append([][]string{t.Header}, t.Rows...) {
-		if len(row) > 0 {
-			w.Write([]byte(strings.Join(row[:len(row)-t.Wide], "\t") + "\n"))
-		}
-	}
-	return w.Flush()
+	return c.Console.Print(v, t)
 }
 
-func (c *console) Stdin() io.Reader  { return c.in }
-func (c *console) Stderr() io.Writer { return &c.err }
-func (c *console) Stdout() io.Writer {
-	if c.stdout != nil {
-		return c.stdout
-	}
-	return &c.out
-}
-
-// run runs a command line, without `ztm`, and returns the table that it printed.
+// run runs a command line, without `ztm`, and returns what it printed.
 func (c *console) run(ctx context.Context, args ...string) (string, error) {
 	main, get, describe := Commands(c)
 	app := &cli.App{
@@ -101,9 +43,9 @@ func (c *console) run(ctx context.Context, args ...string) (string, error) {
 		Writer: io.Discard, ErrWriter: io.Discard,
 		Commands: []*cli.Command{main, {Name: "get", Subcommands: get}, {Name: "describe", Subcommands: describe}},
 	}
-	c.out.Reset()
+	before := len(c.out.String())
 	err := app.RunContext(ctx, append([]string{"ztm"}, args...))
-	return c.out.String(), err
+	return c.out.String()[before:], err
 }
 
 func (c *console) mustRun(t *testing.T, args ...string) string {
@@ -119,9 +61,9 @@ func TestCommandsOpenShowAndCloseATunnel(t *testing.T) {
 	var n appstest.Net
 	a, b, other := join(t, &n, "laptop", "alice"), join(t, &n, "home", "alice"), join(t, &n, "shop", "bob")
 	other.offer(t, "tcp/db", "127.0.0.1:5432")
-	laptop := &console{at: []*endpoint{a, b}}
-	home := &console{at: []*endpoint{b, a}}
-	service, address := server(t, "web"), deadAddress(t)
+	laptop := consoleAt(a)
+	home := consoleAt(b)
+	service, address := server(t, "web"), appstest.FreeAddress(t)
 
 	tests := []struct {
 		console *console
@@ -170,7 +112,7 @@ func TestCommandsOpenShowAndCloseATunnel(t *testing.T) {
 
 func TestCommandsRefuseWrongUsage(t *testing.T) {
 	var n appstest.Net
-	c := &console{at: []*endpoint{join(t, &n, "laptop", "alice")}}
+	c := consoleAt(join(t, &n, "laptop", "alice"))
 	tests := []struct {
 		args  string
 		usage bool
@@ -199,10 +141,10 @@ func TestCommandsRefuseWrongUsage(t *testing.T) {
 
 func TestSurveyGoesOnWithoutAnEndpointThatDoesNotAnswer(t *testing.T) {
 	var n appstest.Net
-	a, b := join(t, &n, "laptop", "alice"), join(t, &n, "home", "alice")
-	b.offer(t, "tcp/web", "127.0.0.1:80")
+	a := join(t, &n, "laptop", "alice")
+	n.Join("home", "alice") // which has no such app
 	a.listen(t, "tcp/web")
-	c := &console{at: []*endpoint{a}} // home is there, but not for calls
+	c := consoleAt(a)
 	c.mustRun(t, "get", "tunnel")
 	want := Manifest{Tunnels: []ManifestTunnel{{
 		Name:    "tcp/web",
@@ -218,7 +160,7 @@ func TestSurveyGoesOnWithoutAnEndpointThatDoesNotAnswer(t *testing.T) {
 
 func TestWhatIsPrintedAsJSONHasTheFieldsOfTheAPI(t *testing.T) {
 	var n appstest.Net
-	c := &console{at: []*endpoint{join(t, &n, "laptop", "alice")}}
+	c := consoleAt(join(t, &n, "laptop", "alice"))
 	c.mustRun(t, "tunnel", "open", "inbound", "--listen", "127.0.0.1:0", "tcp/web")
 	b, err := json.Marshal(c.last)
 	if err != nil {

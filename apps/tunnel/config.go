@@ -126,9 +126,12 @@ func (o *Outbound) validate() error {
 	if err := validateAddresses(o.Protocol, o.Targets); err != nil {
 		return fmt.Errorf("outbound %s: targets: %w", o.Key, err)
 	}
-	for _, a := range o.Targets {
+	for i, a := range o.Targets {
 		if err := a.validateTarget(); err != nil {
 			return fmt.Errorf("outbound %s: targets: %w", o.Key, err)
+		}
+		if slices.Contains(o.Targets[:i], a) {
+			return fmt.Errorf("outbound %s: targets: %s is there twice", o.Key, a)
 		}
 	}
 	if err := validateIDs(o.Entrances); err != nil {
@@ -159,11 +162,14 @@ func (o *Outbound) validate() error {
 }
 
 func (o *Outbound) validateCheck() error {
+	ports := len(o.Targets) * o.Targets[0].Size()
 	switch {
 	case o.Check != "" && o.Protocol != TCP:
-		return errors.New("only the targets of tcp tunnels can be checked")
-	case o.Check != "" && o.Targets[0].Size() > 1:
-		return errors.New("a range of ports cannot be checked")
+		return errors.New("nobody can connect to a udp target to see that it is up: leave the check out; " +
+			"a target that refuses datagrams is avoided without it")
+	case o.Check != "" && ports > maxChecked:
+		return fmt.Errorf("the targets have %d ports, and at most %d are checked: leave the check out; "+
+			"a target that refuses connections is avoided without it", ports, maxChecked)
 	}
 	return o.Check.validate()
 }
@@ -179,7 +185,8 @@ func validateAddresses(protocol string, list []Address) error {
 		case a.Path != "" && !filepath.IsAbs(a.Path):
 			return fmt.Errorf("%s: the path of the socket is not absolute", a)
 		case a.Size() != list[0].Size():
-			return fmt.Errorf("%s and %s have different numbers of ports", list[0], a)
+			return fmt.Errorf("%s and %s have different numbers of ports, %d and %d: each port of one goes with a port of the other",
+				list[0], a, list[0].Size(), a.Size())
 		}
 	}
 	return nil
@@ -187,8 +194,12 @@ func validateAddresses(protocol string, list []Address) error {
 
 // validateTarget refuses what can be listened on but not connected to.
 func (a Address) validateTarget() error {
-	if a.Path == "" && (a.First == 0 || a.wild()) {
-		return fmt.Errorf("%s is nothing to connect to", a)
+	switch {
+	case a.Path != "":
+	case a.First == 0:
+		return fmt.Errorf("%s is nothing to connect to: name a port from 1 to 65535", a)
+	case a.wild():
+		return fmt.Errorf("%s is nothing to connect to: name a host, such as 127.0.0.1", a)
 	}
 	return nil
 }

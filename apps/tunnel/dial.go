@@ -82,11 +82,12 @@ func dialError(a Address, err error) *apps.Error {
 func listenError(a Address, err error) *apps.Error {
 	switch {
 	case isAny(err, errsInUse):
-		return apps.Errorf(apps.Conflict, "listen %s: the address is in use by another program", a)
+		return apps.Errorf(apps.Conflict, "listen %s: the address is in use by another program: stop it, or choose another port", a)
 	case errors.Is(err, os.ErrPermission) && a.Path == "" && a.First < 1024:
-		return apps.Errorf(apps.Denied, "listen %s: ports below 1024 need a privilege that the agent does not have", a)
+		return apps.Errorf(apps.Denied, "listen %s: ports below 1024 need a privilege that the agent does not have: "+
+			"choose a higher port, or run the agent as root", a)
 	case isAny(err, errsNoAddress):
-		return apps.Errorf(apps.BadRequest, "listen %s: this machine does not have that address", a)
+		return apps.Errorf(apps.BadRequest, "listen %s: this machine does not have that address: choose one of its own, or * for all", a)
 	}
 	var op *net.OpError
 	if errors.As(err, &op) {

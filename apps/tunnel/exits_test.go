@@ -66,7 +66,7 @@ func TestExitsAreTheEndpointsOfMyUserAndThoseThatAllowMe(t *testing.T) {
 				return
 			}
 			wantReset(t, address)
-			eventually(t, "the log says why", func() bool { return strings.Contains(a.log.String(), test.log) })
+			appstest.Eventually(t, "the log says why", func() bool { return strings.Contains(a.log.String(), test.log) })
 			s := a.inboundStatus(t, "tcp/web").Stats
 			if len(s.Errors) != 1 || s.Flows != 0 || !strings.Contains(s.LastError, test.log) {
 				t.Errorf("counted %+v, want one error and no flow", s)
@@ -102,7 +102,7 @@ func TestExitsTakeTurnsAndDeadOnesAreSkipped(t *testing.T) {
 	a, b, c, d := join(t, &n, "a", "alice"), join(t, &n, "b", "alice"), join(t, &n, "c", "alice"), join(t, &n, "d", "alice")
 	b.offer(t, "tcp/web", server(t, "b"))
 	c.offer(t, "tcp/web", server(t, "c"))
-	d.offer(t, "tcp/web", deadAddress(t)) // its target refuses
+	d.offer(t, "tcp/web", appstest.FreeAddress(t)) // its target refuses
 	address := a.listen(t, "tcp/web")
 	got := map[string]int{}
 	for range 6 {
@@ -133,7 +133,7 @@ func TestExplicitExitsTakeOverFromEachOther(t *testing.T) {
 	}
 	c.SetOnline(false)
 	wantReset(t, address)
-	eventually(t, "the log names both exits", func() bool {
+	appstest.Eventually(t, "the log names both exits", func() bool {
 		return strings.Contains(a.log.String(), string(b.Self().ID)) && strings.Contains(a.log.String(), string(c.Self().ID))
 	})
 }
@@ -144,7 +144,7 @@ func TestAnotherUserDoesNotTakeOverWhileTheRightExitIsGone(t *testing.T) {
 			var n appstest.Net
 			a, right, mallory := join(t, &n, "a", "alice"), join(t, &n, "b", owner), join(t, &n, "m", "mallory")
 			right.offer(t, "tcp/web", server(t, "right"), `"users":["alice"]`)
-			address := deadAddress(t)
+			address := appstest.FreeAddress(t)
 			listen := `{"listens":["` + address + `"]}`
 			a.mustCall(t, "POST", "/inbound/tcp/web", listen, nil)
 			wantGreeting(t, address, "right")
@@ -155,9 +155,9 @@ func TestAnotherUserDoesNotTakeOverWhileTheRightExitIsGone(t *testing.T) {
 			wantReset(t, address) // nor when it is not even offered any more
 			a.stop()
 			a.run(t)
-			eventually(t, "the inbound listens again", func() bool { return a.inboundStatus(t, "tcp/web").Listeners[0].Open })
+			appstest.Eventually(t, "the inbound listens again", func() bool { return a.inboundStatus(t, "tcp/web").Listeners[0].Open })
 			wantReset(t, address) // nor after a restart
-			eventually(t, "the log says why", func() bool {
+			appstest.Eventually(t, "the log says why", func() bool {
 				return strings.Contains(a.log.String(), "tunnel tcp/web was offered by user "+owner+" and now is by user mallory")
 			})
 			a.mustCall(t, "POST", "/inbound/tcp/web", listen, nil)
@@ -200,7 +200,7 @@ func TestConnectionsShareASearchButNotItsFailure(t *testing.T) {
 		_, err := e.find(t.Context())
 		first <- err
 	}()
-	eventually(t, "the first search is under way", func() bool { return m.searches.Load() == 1 })
+	appstest.Eventually(t, "the first search is under way", func() bool { return m.searches.Load() == 1 })
 	var others sync.WaitGroup
 	for range 20 {
 		others.Go(func() {
@@ -226,7 +226,7 @@ func TestConnectionsShareASearchButNotItsFailure(t *testing.T) {
 func TestProbeDoesNotReachTheTarget(t *testing.T) {
 	var n appstest.Net
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "bob")
-	b.offer(t, "tcp/web", deadAddress(t), `"users":["alice"]`)
+	b.offer(t, "tcp/web", appstest.FreeAddress(t), `"users":["alice"]`)
 	c, err := a.Open(t.Context(), b.Self().ID, "tunnel/tcp/web", url.Values{probeParam: {"1"}})
 	if err != nil {
 		t.Fatal(err)

@@ -152,7 +152,7 @@ func TestWithoutARuleOnlyTheOwnUserReachesATarget(t *testing.T) {
 		{"127.0.0.0/8:*", "no-such-host.invalid:80", apps.DNS},
 		{"127.0.0.0/8:*", "unix:/run/x", apps.Denied},
 		{"127.0.0.0/8:*", "0.0.0.0:" + p, apps.BadRequest},
-		{"127.0.0.0/8:*", deadAddress(t), apps.Refused},
+		{"127.0.0.0/8:*", appstest.FreeAddress(t), apps.Refused},
 		{"127.0.0.0/8:*", "127.0.0.1:80-90", apps.BadRequest},
 		{"127.0.0.0/8:*", "", apps.BadRequest},
 	}
@@ -234,19 +234,19 @@ func (f *foreground) stop() error {
 
 func TestForwardTakesConnectionsHereToATargetThere(t *testing.T) {
 	var n appstest.Net
-	a, b := join(t, &n, "laptop", "alice"), join(t, &n, "home", "alice")
-	out := &syncBuffer{}
-	c := &console{at: []*endpoint{a, b}, stdout: out}
-	here, hereUDP := deadAddress(t), deadAddress(t)
+	a := join(t, &n, "laptop", "alice")
+	join(t, &n, "home", "alice")
+	c := consoleAt(a)
+	here, hereUDP := appstest.FreeAddress(t), appstest.FreeAddress(t)
 	service, serviceUDP := server(t, "web"), udpServer(t, "re: ")
 	command := c.start(t, "forward", "home", here+":"+service, hereUDP+":"+serviceUDP+"/udp")
-	eventually(t, "both listen", func() bool { return strings.Count(out.String(), "at home\n") == 2 })
+	appstest.Eventually(t, "both listen", func() bool { return strings.Count(c.out.String(), "at home\n") == 2 })
 	wantGreeting(t, here, "web")
 	if got := exchange(t, dialUDP(t, hereUDP), []byte("x")); string(got) != "re: x" {
 		t.Errorf("over UDP: %q", got)
 	}
-	eventually(t, "the connections are shown", func() bool {
-		return strings.Count(out.String(), " connected\n") == 2 && strings.Contains(out.String(), "0 bytes up, 4 bytes down")
+	appstest.Eventually(t, "the connections are shown", func() bool {
+		return strings.Count(c.out.String(), " connected\n") == 2 && strings.Contains(c.out.String(), "0 bytes up, 4 bytes down")
 	})
 	if err := command.stop(); err != nil {
 		t.Errorf("the command ended with %v", err)
@@ -260,15 +260,14 @@ func TestForwardTakesConnectionsHereToATargetThere(t *testing.T) {
 func TestReverseForwardTakesConnectionsThereToATargetHere(t *testing.T) {
 	var n appstest.Net
 	a, b := join(t, &n, "laptop", "alice"), join(t, &n, "home", "alice")
-	out := &syncBuffer{}
-	c := &console{at: []*endpoint{a, b}, stdout: out}
-	there, dead := deadAddress(t), deadAddress(t)
-	command := c.start(t, "forward", "--reverse", "home", there+":"+server(t, "web"), dead+":"+deadAddress(t))
-	eventually(t, "both listen", func() bool { return strings.Count(out.String(), " here\n") == 2 })
+	c := consoleAt(a)
+	there, dead := appstest.FreeAddress(t), appstest.FreeAddress(t)
+	command := c.start(t, "forward", "--reverse", "home", there+":"+server(t, "web"), dead+":"+appstest.FreeAddress(t))
+	appstest.Eventually(t, "both listen", func() bool { return strings.Count(c.out.String(), " here\n") == 2 })
 	wantGreeting(t, there, "web")
 	wantReset(t, dead)
-	eventually(t, "the connections are shown", func() bool {
-		return strings.Contains(out.String(), " connected\n") && strings.Contains(out.String(), "refused the connection")
+	appstest.Eventually(t, "the connections are shown", func() bool {
+		return strings.Contains(c.out.String(), " connected\n") && strings.Contains(c.out.String(), "refused the connection")
 	})
 	if err := b.call("POST", "/inbound/tcp/x", `{"listens":["`+there+`"]}`, nil); apps.CodeOf(err) != apps.Conflict {
 		t.Errorf("an inbound on the same port: %v", err)
@@ -276,7 +275,7 @@ func TestReverseForwardTakesConnectionsThereToATargetHere(t *testing.T) {
 	if err := command.stop(); err != nil {
 		t.Errorf("the command ended with %v", err)
 	}
-	eventually(t, "nobody listens there any more", func() bool {
+	appstest.Eventually(t, "nobody listens there any more", func() bool {
 		c, err := net.Dial("tcp", there)
 		if err == nil {
 			c.Close()
@@ -287,8 +286,9 @@ func TestReverseForwardTakesConnectionsThereToATargetHere(t *testing.T) {
 
 func TestForwardFailsAtOnceWhenItCannotWork(t *testing.T) {
 	var n appstest.Net
-	a, b := join(t, &n, "laptop", "alice"), join(t, &n, "shop", "bob")
-	c := &console{at: []*endpoint{a, b}, in: strings.NewReader("")}
+	a := join(t, &n, "laptop", "alice")
+	join(t, &n, "shop", "bob")
+	c := consoleAt(a)
 	tests := []struct {
 		args string
 		text string
@@ -301,7 +301,7 @@ func TestForwardFailsAtOnceWhenItCannotWork(t *testing.T) {
 		{"forward --reverse shop 0:10.0.0.1:80", "endpoint shop does not listen for user alice"},
 		{"forward . " + server(t, "x") + ":127.0.0.1:80", "the address is in use"},
 		{"nc shop 10.0.0.1:80", "endpoint shop does not allow user alice to reach 10.0.0.1:80"},
-		{"nc . " + deadAddress(t), "refused the connection"},
+		{"nc . " + appstest.FreeAddress(t), "refused the connection"},
 		{"nc shop", "want an endpoint and HOST:PORT"},
 	}
 	for _, test := range tests {
@@ -313,13 +313,14 @@ func TestForwardFailsAtOnceWhenItCannotWork(t *testing.T) {
 
 func TestNetcatCarriesStandardInputAndOutput(t *testing.T) {
 	var n appstest.Net
-	a, b := join(t, &n, "laptop", "alice"), join(t, &n, "home", "alice")
-	var out strings.Builder
-	c := &console{at: []*endpoint{a, b}, in: strings.NewReader("one\ntwo\n"), stdout: &out}
+	a := join(t, &n, "laptop", "alice")
+	join(t, &n, "home", "alice")
+	c := consoleAt(a)
+	c.In = strings.NewReader("one\ntwo\n")
 	if err := c.start(t, "nc", "home", server(t, "web")).wait(); err != nil {
 		t.Fatal(err)
 	}
-	if got := out.String(); got != "web\none\ntwo\n" {
+	if got := c.out.String(); got != "web\none\ntwo\n" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -3,8 +3,8 @@
 //	accept -> forward -> reach: order the exits, Mesh.Open at the first that takes it -> splice.Join
 //
 //  1. accept never ends because of an error: it waits and goes on.
-//  2. reach asks the exits one after the other. An exit has taken the connection when its target has, so that
-//     nothing the client sent is lost in an attempt that fails.
+//  2. reach asks the exits one after the other. An exit has taken the connection when its target has. What the client sends
+//     meanwhile travels with the question and is kept, so that nothing is lost in an attempt that fails.
 //  3. If no exit takes it, the client's connection is reset: it must not look like a server that had nothing to say.
 
 package tunnel
@@ -214,7 +214,8 @@ func (in *inbound) forward(ctx context.Context, l *listener, client net.Conn) {
 		return
 	}
 	defer leave()
-	flow, exit, err := in.take(ctx, l, client)
+	early := apps.NewEarly(client)
+	flow, exit, err := in.take(ctx, l, early)
 	if err != nil {
 		in.failed(client.RemoteAddr(), exit, err)
 		splice.Abort(client)
@@ -223,7 +224,7 @@ func (in *inbound) forward(ctx context.Context, l *listener, client net.Conn) {
 	defer in.pool.took(string(exit))()
 	tally := in.stats.flow(exit)
 	defer tally.end()
-	outer := meter(client, &in.limits.up, &in.limits.down, tally.up, tally.down)
+	outer := meter(early, &in.limits.up, &in.limits.down, tally.up, tally.down)
 	ended := in.began(client.RemoteAddr())
 	up, down, err := splice.Join(ctx, outer, flow)
 	ended(up, down)
@@ -233,7 +234,7 @@ func (in *inbound) forward(ctx context.Context, l *listener, client net.Conn) {
 }
 
 // take finds out who the client is and opens its flow.
-func (in *inbound) take(ctx context.Context, l *listener, client net.Conn) (net.Conn, identity.ID, error) {
+func (in *inbound) take(ctx context.Context, l *listener, client *apps.Early) (net.Conn, identity.ID, error) {
 	from, to := client.RemoteAddr(), client.LocalAddr()
 	if in.settings().AcceptProxy {
 		defer context.AfterFunc(ctx, func() { splice.Abort(client) })()
@@ -245,7 +246,10 @@ func (in *inbound) take(ctx context.Context, l *listener, client net.Conn) (net.
 			from, to = net.TCPAddrFromAddrPort(h.client), net.TCPAddrFromAddrPort(h.server)
 		}
 	}
-	return in.reach(ctx, in.mesh.Open, in.query(l, from, to))
+	open := func(ctx context.Context, exit identity.ID, path string, q url.Values) (net.Conn, error) {
+		return apps.OpenEarly(ctx, in.mesh, exit, path, q, client)
+	}
+	return in.reach(ctx, open, in.query(l, from, to))
 }
 
 // failed logs and counts a client that was turned away.
@@ -291,8 +295,8 @@ func (in *inbound) reach(ctx context.Context, open opener, q url.Values) (net.Co
 		return nil, "", err
 	}
 	c, exit, err := in.try(ctx, open, list, q)
-	if err == nil {
-		return c, exit, nil
+	if err == nil || errors.Is(err, apps.ErrUnknownOutcome) {
+		return c, exit, err
 	}
 	// The exits may be others by now. If they are not, the failure stands.
 	in.exits.forget()
@@ -305,7 +309,7 @@ func (in *inbound) reach(ctx context.Context, open opener, q url.Values) (net.Co
 }
 
 // try asks exits in order until one takes the flow. If none does, the error has the first one's code and what each
-// of them said.
+// of them said. None is asked after one that may have passed on what the client said.
 func (in *inbound) try(ctx context.Context, open opener, list []string, q url.Values) (net.Conn, identity.ID, error) {
 	var said []string
 	var first error
@@ -321,6 +325,9 @@ func (in *inbound) try(ctx context.Context, open opener, list []string, q url.Va
 			return nil, last, ctx.Err()
 		}
 		in.pool.failed(id, err)
+		if errors.Is(err, apps.ErrUnknownOutcome) {
+			return nil, last, err
+		}
 		said = append(said, fmt.Sprintf("exit %s: %v", id, err))
 		if first == nil {
 			first = err

@@ -150,7 +150,7 @@ func TestRateChangesWhileFlowsRun(t *testing.T) {
 				} else {
 					b.offer(t, "tcp/web", service)
 				}
-				address := deadAddress(t)
+				address := appstest.FreeAddress(t)
 				listen := fmt.Sprintf(`{"listens":[%q]`, address)
 				if end == "entrance" {
 					a.mustCall(t, "POST", "/inbound/tcp/web", listen+","+limit+"}", nil)
@@ -171,7 +171,7 @@ func TestRateChangesWhileFlowsRun(t *testing.T) {
 					got, _ := io.ReadAll(c)
 					received <- len(got)
 				}()
-				eventually(t, "something passes", func() bool { return b.outboundStatus(t, "tcp/web").Stats.Up > 0 })
+				appstest.Eventually(t, "something passes", func() bool { return b.outboundStatus(t, "tcp/web").Stats.Up > 0 })
 				select {
 				case <-received:
 					t.Fatal("it was not held back")
@@ -204,7 +204,7 @@ func TestConnectionsOverTheLimitAreReset(t *testing.T) {
 		conns = append(conns, c)
 	}
 	wantReset(t, address)
-	eventually(t, "the log says why", func() bool {
+	appstest.Eventually(t, "the log says why", func() bool {
 		return strings.Contains(a.log.String(), "tunnel tcp/web has its limit of 2 connections")
 	})
 	if s := b.outboundStatus(t, "tcp/web").Stats; s.Errors[apps.Limit] != 1 || s.Active != 2 {
@@ -220,13 +220,13 @@ func TestConnectionsOverTheLimitAreReset(t *testing.T) {
 	b.offer(t, "tcp/web", service)
 	wantGreeting(t, address, "web")
 
-	a.mustCall(t, "POST", "/inbound/tcp/web", fmt.Sprintf(`{"listens":["0",%q],"maxConns":2}`, deadAddress(t)), nil)
+	a.mustCall(t, "POST", "/inbound/tcp/web", fmt.Sprintf(`{"listens":["0",%q],"maxConns":2}`, appstest.FreeAddress(t)), nil)
 	s := a.inboundStatus(t, "tcp/web")
 	if got, err := greeting(t, s.Listeners[1].Address); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("over the limit of the entrance: %q, %v", got, err)
 	}
 	conns[0].Close()
-	eventually(t, "a place is free", func() bool {
+	appstest.Eventually(t, "a place is free", func() bool {
 		got, _ := greeting(t, s.Listeners[1].Address)
 		return got == "web"
 	})
@@ -237,7 +237,7 @@ func TestLimitedDatagramsAreDroppedAndCounted(t *testing.T) {
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
 	b.offer(t, "udp/echo", udpServer(t, ""))
 	c := dialUDP(t, a.listen(t, "udp/echo", `"rateUp":"1kB/s"`))
-	eventually(t, "datagrams are dropped at the entrance", func() bool {
+	appstest.Eventually(t, "datagrams are dropped at the entrance", func() bool {
 		c.Write(make([]byte, 1000))
 		return a.inboundStatus(t, "udp/echo").Stats.Dropped > 0
 	})
@@ -246,13 +246,9 @@ func TestLimitedDatagramsAreDroppedAndCounted(t *testing.T) {
 func TestPortRangesAreForwardedPortByPort(t *testing.T) {
 	var n appstest.Net
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
-	first, targets := rangeOf(t, 3)
-	for i, ln := range targets {
-		serve(t, ln, fmt.Sprintf("port %d", i))
-	}
-	entrance, free := rangeOf(t, 3)
-	for _, ln := range free {
-		ln.Close()
+	first, entrance := appstest.FreePorts(t, 3), appstest.FreePorts(t, 3)
+	for i := range 3 {
+		serve(t, listenTCP(t, appstest.Loopback(first+i)), fmt.Sprintf("port %d", i))
 	}
 	b.offer(t, "tcp/ftp", fmt.Sprintf("127.0.0.1:%d-%d", first, first+2))
 	a.mustCall(t, "POST", "/inbound/tcp/ftp", fmt.Sprintf(`{"listens":["%d-%d"]}`, entrance, entrance+2), nil)
@@ -261,31 +257,7 @@ func TestPortRangesAreForwardedPortByPort(t *testing.T) {
 	}
 	a.mustCall(t, "POST", "/inbound/tcp/ftp", fmt.Sprintf(`{"listens":["%d-%d"]}`, entrance+1, entrance+2), nil)
 	wantReset(t, fmt.Sprintf("127.0.0.1:%d", entrance+1))
-	eventually(t, "the log explains", func() bool {
+	appstest.Eventually(t, "the log explains", func() bool {
 		return strings.Contains(a.log.String(), "tunnel tcp/ftp has 3 ports at its exit and 2 at its entrance")
 	})
-}
-
-// rangeOf listens on consecutive ports and returns the first.
-func rangeOf(t *testing.T, size int) (int, []net.Listener) {
-	t.Helper()
-	for range 100 {
-		var list []net.Listener
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		for err == nil && len(list) < size {
-			list = append(list, ln)
-			next := list[0].Addr().(*net.TCPAddr).Port + len(list)
-			if len(list) < size {
-				ln, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", next))
-			}
-		}
-		if len(list) == size {
-			return list[0].Addr().(*net.TCPAddr).Port, list
-		}
-		for _, ln := range list {
-			ln.Close()
-		}
-	}
-	t.Fatal("no free range of ports")
-	return 0, nil
 }

@@ -102,7 +102,9 @@ func TestListenerThatWasClosedDoesNotOpenAgain(t *testing.T) {
 
 func TestPrivilegedPortIsExplained(t *testing.T) {
 	err := listenError(Address{Host: "127.0.0.1", First: 80, Last: 80}, &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", syscall.EACCES)})
-	if want := "listen 127.0.0.1:80: ports below 1024 need a privilege that the agent does not have"; err.Error() != want {
+	want := "listen 127.0.0.1:80: ports below 1024 need a privilege that the agent does not have: " +
+		"choose a higher port, or run the agent as root"
+	if err.Error() != want {
 		t.Errorf("got %q, want %q", err, want)
 	}
 }

@@ -14,11 +14,11 @@ func TestStatisticsAreKeptByTunnelAndPeer(t *testing.T) {
 	var n appstest.Net
 	a, b, other := join(t, &n, "laptop", "alice"), join(t, &n, "home", "alice"), join(t, &n, "shop", "bob")
 	b.offer(t, "tcp/web", server(t, "web"))
-	b.offer(t, "tcp/dead", deadAddress(t))
+	b.offer(t, "tcp/dead", appstest.FreeAddress(t))
 	wantGreeting(t, a.listen(t, "tcp/web"), "web")
 	wantReset(t, other.listen(t, "tcp/web", fmt.Sprintf(`"exits":[%q]`, b.Self().ID)))
 	wantReset(t, a.listen(t, "tcp/dead"))
-	eventually(t, "the flow is over", func() bool { return b.outboundStatus(t, "tcp/web").Stats.Active == 0 })
+	appstest.Eventually(t, "the flow is over", func() bool { return b.outboundStatus(t, "tcp/web").Stats.Active == 0 })
 
 	w := httptest.NewRecorder()
 	b.app.API().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
@@ -37,7 +37,7 @@ func TestStatisticsAreKeptByTunnelAndPeer(t *testing.T) {
 		}
 	}
 
-	c := &console{at: []*endpoint{b, a}}
+	c := consoleAt(b)
 	out := c.mustRun(t, "tunnel", "stats")
 	for _, want := range []string{
 		"outbound tcp/dead (all) 0 0 0 0 0 connection_refused 1",

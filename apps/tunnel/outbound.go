@@ -143,7 +143,8 @@ func (o *Outbound) targets(q url.Values) ([]Address, error) {
 		}
 	}
 	if ports != size {
-		return nil, apps.Errorf(apps.BadRequest, "tunnel %s has %d ports at its exit and %d at its entrance", o.Key, size, ports)
+		return nil, apps.Errorf(apps.BadRequest, "tunnel %s has %d ports at its exit and %d at its entrance: "+
+			"they must be as many", o.Key, size, ports)
 	}
 	list := make([]Address, len(o.Targets))
 	for i, a := range o.Targets {

@@ -17,7 +17,7 @@ import (
 func TestExitAnswersWithTheRealReason(t *testing.T) {
 	var n appstest.Net
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "bob")
-	refusing := deadAddress(t)
+	refusing := appstest.FreeAddress(t)
 	b.offer(t, "tcp/refused", refusing, `"users":["alice"]`)
 	b.offer(t, "tcp/nohost", "no-such-host.invalid:80", `"users":["alice"]`)
 	b.offer(t, "tcp/nosocket", "unix:/nonexistent/socket", `"users":["alice"]`)
@@ -59,9 +59,9 @@ func TestExitAnswersWithTheRealReason(t *testing.T) {
 func TestRefusalAtTheTargetResetsTheClient(t *testing.T) {
 	var n appstest.Net
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
-	b.offer(t, "tcp/web", deadAddress(t))
+	b.offer(t, "tcp/web", appstest.FreeAddress(t))
 	wantReset(t, a.listen(t, "tcp/web"))
-	eventually(t, "the entrance logs the exit's reason", func() bool { return strings.Contains(a.log.String(), "refused the connection") })
+	appstest.Eventually(t, "the entrance logs the exit's reason", func() bool { return strings.Contains(a.log.String(), "refused the connection") })
 	if got := a.inboundStatus(t, "tcp/web").Stats.Errors[apps.Refused]; got != 1 {
 		t.Errorf("the entrance counted %d refusals", got)
 	}
@@ -73,11 +73,7 @@ func TestRefusalAtTheTargetResetsTheClient(t *testing.T) {
 func TestResetOfTheTargetReachesTheClient(t *testing.T) {
 	var n appstest.Net
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
+	ln := listenTCP(t, "127.0.0.1:0")
 	go func() {
 		if c, err := ln.Accept(); err == nil {
 			io.ReadFull(c, make([]byte, 1))
@@ -96,7 +92,7 @@ func TestResetOfTheTargetReachesTheClient(t *testing.T) {
 func TestTargetsTakeTurnsAndDeadOnesAreSkipped(t *testing.T) {
 	var n appstest.Net
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
-	dead := deadAddress(t)
+	dead := appstest.FreeAddress(t)
 	b.offer(t, "tcp/web", strings.Join([]string{server(t, "one"), dead, server(t, "two")}, ","))
 	address := a.listen(t, "tcp/web")
 	got := map[string]int{}
@@ -115,12 +111,9 @@ func TestTargetsTakeTurnsAndDeadOnesAreSkipped(t *testing.T) {
 			t.Errorf("%s is up: %v", h.Name, h.Up)
 		}
 	}
-	ln, err := net.Listen("tcp", dead)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ln := listenTCP(t, dead)
 	serve(t, ln, "three")
-	eventually(t, "the target that came back is used again", func() bool {
+	appstest.Eventually(t, "the target that came back is used again", func() bool {
 		name, _ := greeting(t, address)
 		return name == "three"
 	})

@@ -111,25 +111,38 @@ func TestChecksFindTargetsThatAreDown(t *testing.T) {
 	defer web.Close()
 	tests := []struct{ check, target, want string }{
 		{"tcp", server(t, "up"), ""},
-		{"tcp", deadAddress(t), "refused the connection"},
+		{"tcp", appstest.FreeAddress(t), "refused the connection"},
 		{"http:/other", web.Listener.Addr().String(), "answers the check with status 503"},
 		{"http:/health", web.Listener.Addr().String(), "answers the check with status 503"},
-		{"http:/health", deadAddress(t), "refused the connection"},
+		{"http:/health", appstest.FreeAddress(t), "refused the connection"},
 	}
 	var n appstest.Net
 	b := join(t, &n, "b", "alice")
 	for i, test := range tests {
 		name := fmt.Sprintf("tcp/web%d", i)
 		b.offer(t, name, test.target, fmt.Sprintf(`"check":%q`, test.check))
-		eventually(t, test.check+" gives "+test.want, func() bool {
+		appstest.Eventually(t, test.check+" gives "+test.want, func() bool {
 			h := b.outboundStatus(t, name).Health[0]
 			return h.Up == (test.want == "") && strings.Contains(h.Error, test.want)
 		})
 	}
 	healthy.Store(true)
-	eventually(t, "the target is up again", func() bool { return b.outboundStatus(t, "tcp/web3").Health[0].Up })
+	appstest.Eventually(t, "the target is up again", func() bool { return b.outboundStatus(t, "tcp/web3").Health[0].Up })
 	b.offer(t, "tcp/web2", tests[2].target)
-	eventually(t, "without a check it is taken for up", func() bool { return b.outboundStatus(t, "tcp/web2").Health[0].Up })
+	appstest.Eventually(t, "without a check it is taken for up", func() bool { return b.outboundStatus(t, "tcp/web2").Health[0].Up })
+}
+
+func TestEachPortOfARangeIsChecked(t *testing.T) {
+	var n appstest.Net
+	b := join(t, &n, "b", "alice")
+	one, two := appstest.FreePorts(t, 3), appstest.FreePorts(t, 3)
+	up := appstest.Loopback(one + 1)
+	serve(t, listenTCP(t, up), "up")
+	b.offer(t, "tcp/web", fmt.Sprintf("%d-%d,%d-%d", one, one+2, two, two+2), `"check":"tcp"`)
+	appstest.Eventually(t, "one of six ports is up", func() bool {
+		good := slices.DeleteFunc(b.outboundStatus(t, "tcp/web").Health, func(h Health) bool { return !h.Up })
+		return len(good) == 1 && good[0].Name == up
+	})
 }
 
 // breakable is a server that can be killed: its connections are reset.
@@ -186,10 +199,7 @@ func TestTargetThatDiesTakesOnlyItsOwnFlowsWithIt(t *testing.T) {
 	const flows = 200
 	var n appstest.Net
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	inner := listenTCP(t, appstest.FreeAddress(t))
 	mortal := &breakable{Listener: inner}
 	serve(t, mortal, "mortal")
 	b.offer(t, "tcp/web", inner.Addr().String()+","+server(t, "immortal"))
@@ -219,21 +229,18 @@ func TestTargetThatDiesTakesOnlyItsOwnFlowsWithIt(t *testing.T) {
 	}
 	more := func(what string) {
 		before := rounds.Load()
-		eventually(t, what, func() bool { return rounds.Load() > before+5*flows })
+		appstest.Eventually(t, what, func() bool { return rounds.Load() > before+5*flows })
 	}
 	more("all flows move")
 	mortal.kill()
-	eventually(t, "the flows of the target that died are lost", func() bool { return int(lost[0].Load()) == on["mortal"] })
+	appstest.Eventually(t, "the flows of the target that died are lost", func() bool { return int(lost[0].Load()) == on["mortal"] })
 	for range 10 {
 		wantGreeting(t, address, "immortal")
 	}
 	more("the others go on")
-	again, err := net.Listen("tcp", inner.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	again := listenTCP(t, inner.Addr().String())
 	serve(t, again, "reborn")
-	eventually(t, "the target is used again", func() bool {
+	appstest.Eventually(t, "the target is used again", func() bool {
 		name, _ := greeting(t, address)
 		return name == "reborn"
 	})

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -132,17 +131,10 @@ func TestProxyHeaderOfWhatTheEntranceSays(t *testing.T) {
 func TestInboundTakesTheClientFromItsProxyHeader(t *testing.T) {
 	var n appstest.Net
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ln := listenTCP(t, "127.0.0.1:0")
 	serve(t, ln, "hello")
 	seen := make(chan string, 1)
-	front, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer front.Close()
+	front := listenTCP(t, "127.0.0.1:0")
 	go func() {
 		c, err := front.Accept()
 		if err != nil {
@@ -161,7 +153,7 @@ func TestInboundTakesTheClientFromItsProxyHeader(t *testing.T) {
 	if _, err := io.ReadAll(silent); err == nil {
 		t.Error("a client without a header was not reset")
 	}
-	eventually(t, "that is counted", func() bool {
+	appstest.Eventually(t, "that is counted", func() bool {
 		return a.inboundStatus(t, "tcp/web").Stats.Errors[apps.BadRequest] == 1
 	})
 	c := dial(t, address)
@@ -176,7 +168,7 @@ func TestNginxAndHAProxySeeTheRealClient(t *testing.T) {
 	for _, version := range []string{"v1", "v2"} {
 		t.Run("nginx "+version, func(t *testing.T) {
 			program(t, "nginx-light", "nginx")
-			address := deadAddress(t)
+			address := appstest.FreeAddress(t)
 			config := filepath.Join(dir, "nginx-"+version)
 			os.WriteFile(config, fmt.Appendf(nil, `daemon off; master_process off; pid %[1]s.pid; error_log %[1]s.log; user root;
 				events {}
@@ -190,7 +182,7 @@ func TestNginxAndHAProxySeeTheRealClient(t *testing.T) {
 		})
 		t.Run("haproxy "+version, func(t *testing.T) {
 			program(t, "haproxy", "haproxy")
-			address := deadAddress(t)
+			address := appstest.FreeAddress(t)
 			config := filepath.Join(dir, "haproxy-"+version)
 			os.WriteFile(config, fmt.Appendf(nil, `
 defaults

@@ -24,7 +24,7 @@ import (
 func start(t *testing.T, debian, address, name string, args ...string) {
 	t.Helper()
 	cmd := program(t, debian, name, args...)
-	var out syncBuffer
+	var out appstest.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = time.Second // for a child that holds on to the output
 	if err := cmd.Start(); err != nil {
@@ -33,7 +33,7 @@ func start(t *testing.T, debian, address, name string, args ...string) {
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
 	t.Cleanup(func() { cmd.Process.Kill(); <-done })
-	eventually(t, name+" listens", func() bool {
+	appstest.Eventually(t, name+" listens", func() bool {
 		select {
 		case err := <-done:
 			done <- err
@@ -99,7 +99,7 @@ func TestCurlFetchesALargeFile(t *testing.T) {
 
 func TestDigAsksADNSServer(t *testing.T) {
 	program(t, "bind9-dnsutils", "dig")
-	server := deadAddress(t)
+	server := appstest.FreeAddress(t)
 	start(t, "dnsmasq-base", server, "dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--conf-file=/dev/null",
 		"--user=root", "--bind-interfaces", "--listen-address=127.0.0.1", "--port="+port(server),
 		"--address=/service.test/192.0.2.7", "--txt-record=long.test,"+strings.Repeat("x", 250))
@@ -122,7 +122,7 @@ func TestIperfMeasuresBothWaysOverTCPAndUDP(t *testing.T) {
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
 	for _, args := range [][]string{{}, {"-R"}, {"-u", "-b", "20M", "-l", "1420"}, {"-u", "-b", "20M", "-R"}} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
-			server := deadAddress(t)
+			server := appstest.FreeAddress(t)
 			cmd := program(t, "iperf3", "iperf3", "-s", "-1", "--forceflush", "-B", "127.0.0.1", "-p", port(server))
 			stdout, err := cmd.StdoutPipe()
 			if err != nil {
@@ -144,7 +144,7 @@ func TestIperfMeasuresBothWaysOverTCPAndUDP(t *testing.T) {
 			go io.Copy(io.Discard, stdout)
 			b.offer(t, "tcp/iperf", server)
 			b.offer(t, "udp/iperf", server)
-			listen := `{"listens":["` + deadAddress(t) + `"]}` // one port for both
+			listen := `{"listens":["` + appstest.FreeAddress(t) + `"]}` // one port for both
 			var s InboundStatus
 			a.mustCall(t, "POST", "/inbound/tcp/iperf", listen, &s)
 			a.mustCall(t, "POST", "/inbound/udp/iperf", listen, nil)
@@ -177,7 +177,7 @@ func TestNetcatSeesHalfCloses(t *testing.T) {
 	program(t, "socat", "socat")
 	var n appstest.Net
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
-	target := deadAddress(t)
+	target := appstest.FreeAddress(t)
 	start(t, "socat", target, "socat", "TCP-LISTEN:"+port(target)+",bind=127.0.0.1,fork,reuseaddr", "EXEC:sha256sum")
 	b.offer(t, "tcp/sum", target)
 	cmd := program(t, "socat", "socat", "-t", "20", "-", "TCP:"+a.listen(t, "tcp/sum"))

@@ -2,13 +2,9 @@ package tunnel
 
 import (
 	"bytes"
-	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -16,73 +12,40 @@ import (
 	"testing"
 	"time"
 
-	"ztm/apps"
 	"ztm/apps/appstest"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
 
 // patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+const patience = appstest.Patience
 
 // endpoint is one endpoint of a test mesh, with its tunnel app running.
 type endpoint struct {
 	*appstest.Host
 	app  *App
-	log  *syncBuffer
+	log  *appstest.Buffer
 	stop func()
 }
 
 // join adds an endpoint to a mesh and runs its app until the end of the test.
 func join(t *testing.T, n *appstest.Net, name, user string) *endpoint {
 	t.Helper()
-	e := &endpoint{Host: n.Join(name, user), log: &syncBuffer{}}
+	e := &endpoint{Host: n.Join(name, user), log: &appstest.Buffer{}}
 	e.Host.Log = e.log
 	e.run(t)
-	t.Cleanup(func() { e.stop() })
 	return e
 }
 
 // run runs a new app with the state that the endpoint has.
 func (e *endpoint) run(t *testing.T) {
-	e.app = e.New(appName, New).(*App)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := e.app.Run(ctx); err != nil {
-			t.Errorf("run: %v", err)
-		}
-	}()
-	e.stop = func() { cancel(); <-done }
+	app, stop := e.Start(t, appName, New)
+	e.app, e.stop = app.(*App), stop
 }
 
 // call sends a request to the API of the endpoint.
 func (e *endpoint) call(method, path string, in, out any) error {
-	body, ok := in.(string)
-	if !ok && in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = string(b)
-	}
-	w := httptest.NewRecorder()
-	e.app.API().ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
-	if w.Code != http.StatusOK {
-		var failure apps.Error
-		if err := json.Unmarshal(w.Body.Bytes(), &failure); err != nil {
-			return err
-		}
-		if failure.Code.Status() != w.Code {
-			return errors.New("the status does not go with the code: " + w.Body.String())
-		}
-		return &failure
-	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(w.Body.Bytes(), out)
+	return e.API(method, appName+path, in, out)
 }
 
 func (e *endpoint) mustCall(t *testing.T, method, path string, in, out any) {
@@ -125,12 +88,20 @@ func (e *endpoint) inboundStatus(t *testing.T, name string) InboundStatus {
 // server is a TCP server that says its name and then echoes, and passes on half-closes.
 func server(t *testing.T, name string) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln := listenTCP(t, "127.0.0.1:0")
+	serve(t, ln, name)
+	return ln.Addr().String()
+}
+
+// listenTCP listens until the end of the test, or until the listener is closed.
+func listenTCP(t *testing.T, address string) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	serve(t, ln, name)
-	return ln.Addr().String()
+	t.Cleanup(func() { ln.Close() })
+	return ln
 }
 
 func serve(t *testing.T, ln net.Listener, name string) {
@@ -149,12 +120,6 @@ func serve(t *testing.T, ln net.Listener, name string) {
 		}
 	})
 	t.Cleanup(func() { ln.Close(); running.Wait() })
-}
-
-// deadAddress is an address on which nobody listens.
-func deadAddress(t *testing.T) string {
-	t.Helper()
-	return appstest.FreeAddress(t)
 }
 
 func dial(t *testing.T, address string) net.Conn {
@@ -217,39 +182,6 @@ func wantReset(t *testing.T, address string) {
 	}
 }
 
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-deadline:
-			t.Fatalf("it never happened that %s", what)
-		case <-tick.C:
-		}
-	}
-}
-
-// syncBuffer is a log that may be read while it is written.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 func TestConnectionReachesTheServiceBehindTheExit(t *testing.T) {
 	var n appstest.Net
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
@@ -267,7 +199,7 @@ func TestConnectionReachesTheServiceBehindTheExit(t *testing.T) {
 	if err != nil || !bytes.Equal(got, data) {
 		t.Errorf("the echo has %d bytes, %v; want the %d that were sent", len(got), err, len(data))
 	}
-	eventually(t, "the flow is counted at both ends", func() bool {
+	appstest.Eventually(t, "the flow is counted at both ends", func() bool {
 		up, down := int64(len(data)), int64(len(data)+len("web\n"))
 		want := Counts{Flows: 1, Up: up, Down: down}
 		in, out := a.inboundStatus(t, "tcp/web").Stats, b.outboundStatus(t, "tcp/web").Stats
@@ -279,11 +211,7 @@ func TestConnectionReachesTheServiceBehindTheExit(t *testing.T) {
 func TestServerMayEndItsDirectionFirst(t *testing.T) {
 	var n appstest.Net
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
+	ln := listenTCP(t, "127.0.0.1:0")
 	received := make(chan string, 1)
 	go func() {
 		c, err := ln.Accept()
@@ -312,7 +240,7 @@ func TestTunnelsSurviveARestart(t *testing.T) {
 	var n appstest.Net
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
 	b.offer(t, "tcp/web", server(t, "web"))
-	address := deadAddress(t)
+	address := appstest.FreeAddress(t)
 	a.mustCall(t, "POST", "/inbound/tcp/web", `{"listens":["`+address+`"]}`, nil)
 
 	a.stop()
@@ -321,18 +249,15 @@ func TestTunnelsSurviveARestart(t *testing.T) {
 		c.Close()
 		t.Error("the listener outlived the app")
 	}
-	squatter, err := net.Listen("tcp", address) // a listener that cannot open must not stop anything
-	if err != nil {
-		t.Fatal(err)
-	}
+	squatter := listenTCP(t, address) // a listener that cannot open must not stop anything
 	a.run(t)
 	b.run(t)
-	eventually(t, "describe shows why it is not open", func() bool {
+	appstest.Eventually(t, "describe shows why it is not open", func() bool {
 		l := a.inboundStatus(t, "tcp/web").Listeners[0]
 		return !l.Open && strings.Contains(l.Error, "in use")
 	})
 	squatter.Close()
-	eventually(t, "the listener opens", func() bool { return a.inboundStatus(t, "tcp/web").Listeners[0].Open })
+	appstest.Eventually(t, "the listener opens", func() bool { return a.inboundStatus(t, "tcp/web").Listeners[0].Open })
 	wantGreeting(t, address, "web")
 }
 
@@ -345,7 +270,7 @@ func TestASavedTunnelThatIsDamagedDoesNotStopTheOthers(t *testing.T) {
 	h.State.Save(outboundPrefix+"tcp/empty", Outbound{Key: Key{TCP, "empty"}})
 	h.State.Save(outboundPrefix+"tcp/odd", 7)
 	b.run(t)
-	eventually(t, "the good one is offered", func() bool { return len(b.Self().Offers) == 1 })
+	appstest.Eventually(t, "the good one is offered", func() bool { return len(b.Self().Offers) == 1 })
 	if got := b.app.Status().Outbound; len(got) != 1 || got[0].Name != "good" {
 		t.Errorf("loaded %v", got)
 	}

@@ -90,7 +90,7 @@ func TestDatagramsArriveWhole(t *testing.T) {
 		p := bytes.Repeat([]byte{byte(size)}, size)
 		exchangeUntil(t, c, p, func(got []byte) bool { return bytes.Equal(got, p) })
 	}
-	eventually(t, "the entrance counts one flow", func() bool {
+	appstest.Eventually(t, "the entrance counts one flow", func() bool {
 		s := a.inboundStatus(t, "udp/echo").Stats
 		return s.Flows == 1 && s.Active == 1 && s.Up >= apps.MaxDatagram && s.Up == s.Down
 	})
@@ -169,7 +169,7 @@ func TestIdleFlowOfDatagramsEnds(t *testing.T) {
 	b.offer(t, "udp/echo", udpServer(t, ""))
 	c := dialUDP(t, a.listen(t, "udp/echo", `"idleTimeout":"1s"`))
 	exchange(t, c, []byte("x"))
-	eventually(t, "both ends have forgotten the client", func() bool {
+	appstest.Eventually(t, "both ends have forgotten the client", func() bool {
 		in, out := a.inboundStatus(t, "udp/echo"), b.outboundStatus(t, "udp/echo")
 		return in.Stats.Active == 0 && out.Stats.Active == 0 && out.Health[0].Active == 0
 	})
@@ -192,7 +192,7 @@ func TestDatagramsFindAnotherTargetWhenOneRefuses(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	}
-	eventually(t, "the dead target is marked", func() bool { return !b.outboundStatus(t, "udp/echo").Health[0].Up })
+	appstest.Eventually(t, "the dead target is marked", func() bool { return !b.outboundStatus(t, "udp/echo").Health[0].Up })
 }
 
 func TestDatagramsObeyTheSameAccessAsConnections(t *testing.T) {
@@ -203,13 +203,13 @@ func TestDatagramsObeyTheSameAccessAsConnections(t *testing.T) {
 	address := a.listen(t, "udp/echo")
 	c := dialUDP(t, address)
 	c.Write([]byte("x"))
-	eventually(t, "the refusal is logged", func() bool {
+	appstest.Eventually(t, "the refusal is logged", func() bool {
 		return strings.Contains(a.log.String(), "endpoint b does not allow user alice to use tunnel udp/echo")
 	})
 	b.offer(t, "udp/echo", service, `"users":["alice"]`)
 	exchange(t, c, []byte("x"))
 	b.offer(t, "udp/echo", service)
-	eventually(t, "the flow is cut", func() bool {
+	appstest.Eventually(t, "the flow is cut", func() bool {
 		return a.inboundStatus(t, "udp/echo").Stats.Active == 0 && b.outboundStatus(t, "udp/echo").Stats.Active == 0
 	})
 }
@@ -220,7 +220,7 @@ func TestClosingAnInboundEndsItsDatagramFlows(t *testing.T) {
 	b.offer(t, "udp/echo", udpServer(t, ""))
 	exchange(t, dialUDP(t, a.listen(t, "udp/echo")), []byte("x"))
 	a.mustCall(t, "DELETE", "/inbound/udp/echo", nil, nil)
-	eventually(t, "the exit sees the end", func() bool { return b.outboundStatus(t, "udp/echo").Stats.Active == 0 })
+	appstest.Eventually(t, "the exit sees the end", func() bool { return b.outboundStatus(t, "udp/echo").Stats.Active == 0 })
 }
 
 func TestQueueDropsTheOldest(t *testing.T) {

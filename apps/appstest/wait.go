@@ -1,0 +1,83 @@
+package appstest
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ztm/apps"
+)
+
+// Patience is how long a test waits for what must happen, on a machine that has much else to do.
+const Patience = 30 * time.Second
+
+// Eventually waits until something holds, and fails the test if that takes longer than [Patience].
+func Eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	late := time.After(Patience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-late:
+			t.Fatalf("not within %v: %s", Patience, what)
+		case <-tick.C:
+		}
+	}
+}
+
+// Buffer is a [bytes.Buffer] that may be read while it is written: the log of an endpoint. The zero value is empty.
+type Buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *Buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *Buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// Watched is a [Buffer] that does something when a text is in it. Its fields are set before use.
+type Watched struct {
+	Buffer
+	Text string
+	Do   func() // called once, in a goroutine of its own
+
+	once sync.Once
+}
+
+func (w *Watched) Write(p []byte) (int, error) {
+	n, err := w.Buffer.Write(p)
+	if strings.Contains(w.String(), w.Text) {
+		w.once.Do(func() { go w.Do() })
+	}
+	return n, err
+}
+
+// Start makes an app at this endpoint, as [Host.New] does, and runs it until stop is called or the test ends. stop returns
+// when the app has ended, and may be called more than once.
+func (h *Host) Start(t testing.TB, name string, construct func(apps.Host) apps.App) (app apps.App, stop func()) {
+	t.Helper()
+	app = h.New(name, construct)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{}) // closed when the app has ended
+	go func() {
+		defer close(done)
+		if err := app.Run(ctx); err != nil {
+			t.Errorf("app %s at %s: %v", name, h.Self().Name, err)
+		}
+	}()
+	stop = func() { cancel(); <-done }
+	t.Cleanup(stop)
+	return app, stop
+}
