@@ -160,10 +160,11 @@ func TestTheResolverDoesNotAskItself(t *testing.T) {
 	var n appstest.Net
 	conf := filepath.Join(t.TempDir(), "resolv.conf")
 	write(t, conf, "nameserver 127.0.0.1\n")
-	in := join(t, &n, "in", "alice", Options{ResolvConf: conf})
+	in := join(t, &n, "in", "alice", Options{ResolvConf: conf}, func(a *App) {
+		own := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), dnsPort) // as if it listened where it may not
+		a.exit.sys.bound = func() []netip.AddrPort { return []netip.AddrPort{own} }
+	})
 	address := in.listenDNS(t)
-	bound := netip.MustParseAddrPort(address)
-	in.app.exit.sys.bound = func() []netip.AddrPort { return []netip.AddrPort{netip.AddrPortFrom(bound.Addr(), dnsPort)} }
 	if answer, status := dig(t, address, "www.example.net"); status != "SERVFAIL" {
 		t.Errorf("%s %q", status, answer)
 	}

@@ -29,8 +29,8 @@ type endpoint struct {
 }
 
 // join adds an endpoint to a mesh and runs its proxy until the end of the test. Without options, its names are those
-// of fakeNames, and nothing else resolves.
-func join(t testing.TB, n *appstest.Net, name, user string, o Options) *endpoint {
+// of fakeNames, and nothing else resolves. Changes are made to the app before it runs.
+func join(t testing.TB, n *appstest.Net, name, user string, o Options, changes ...func(*App)) *endpoint {
 	t.Helper()
 	e := &endpoint{Host: n.Join(name, user), log: &appstest.Buffer{}}
 	e.Host.Log = e.log
@@ -40,7 +40,13 @@ func join(t testing.TB, n *appstest.Net, name, user string, o Options) *endpoint
 	if o.ResolvConf == "" {
 		o.ResolvConf = os.DevNull
 	}
-	app, _ := e.Start(t, "proxy", func(h apps.Host) apps.App { return NewWith(h, o) })
+	app, _ := e.Start(t, "proxy", func(h apps.Host) apps.App {
+		app := NewWith(h, o)
+		for _, change := range changes {
+			change(app)
+		}
+		return app
+	})
 	e.app = app.(*App)
 	return e
 }

@@ -133,7 +133,9 @@ func (a *App) Name() string { return "proxy" }
 
 // Run serves clients until ctx ends.
 func (a *App) Run(ctx context.Context) error {
+	a.mu.Lock() // a change that has begun publishes what it makes of the configuration
 	a.publish()
+	a.mu.Unlock()
 	var running sync.WaitGroup
 	running.Go(func() { a.exits.run(ctx) })
 	running.Go(func() { a.entrance.web.run(ctx) })
@@ -178,7 +180,7 @@ func (a *App) bound() []netip.AddrPort {
 	return out
 }
 
-// publish tells the mesh whether this endpoint is an exit.
+// publish tells the mesh whether this endpoint is an exit. The caller holds mu.
 func (a *App) publish() {
 	var names []string
 	if len(a.settings.Load().exit.targets) > 0 {
