@@ -13,7 +13,6 @@ import (
 
 // Command is `ztm run hub`. version is what the hub says of itself; wrong makes an error one of wrong usage.
 func Command(version string, wrong func(error) error) *cli.Command {
-	standard := Limits{}.withDefaults()
 	return &cli.Command{
 		Name:  "hub",
 		Usage: "run a hub in the foreground",
@@ -29,8 +28,8 @@ Examples:
 			&cli.StringSliceFlag{Name: "names", Aliases: []string{"n"}, Usage: "`HOST:PORT` under which agents reach this hub; a new mesh needs one or more"},
 			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "write the root permit of a new mesh to `FILE`", DefaultText: "root.json in the data directory"},
 			&cli.BoolFlag{Name: "keep-ca", Usage: "keep the CA key, to sign without a root endpoint: whoever takes this hub then has the mesh"},
-			&cli.IntFlag{Name: "max-agents", Usage: "take at most `N` endpoints into the directory", Value: standard.Agents},
-			&cli.IntFlag{Name: "max-sessions", Usage: "carry at most `N` connections between agents at a time", Value: standard.Carriers},
+			&cli.IntFlag{Name: "max-agents", Usage: "take at most `N` endpoints into the directory", DefaultText: "10000, fewer where memory is scarce"},
+			&cli.IntFlag{Name: "max-sessions", Usage: "carry at most `N` connections between agents at a time", DefaultText: "20000, fewer where memory is scarce"},
 			&cli.StringFlag{Name: "metrics", Usage: "serve /metrics and /healthz on a loopback `IP:PORT`"},
 			&cli.StringFlag{Name: "log-level", Value: "info", Usage: "`LEVEL`: debug, info, warn or error"},
 		},
@@ -47,7 +46,7 @@ func runCommand(c *cli.Context, version string, wrong func(error) error) error {
 		return wrong(fmt.Errorf("log level %q: want debug, info, warn or error", c.String("log-level")))
 	}
 	for _, name := range []string{"max-agents", "max-sessions"} {
-		if c.Int(name) < 1 {
+		if c.IsSet(name) && c.Int(name) < 1 {
 			return wrong(fmt.Errorf("--%s %d: want at least 1", name, c.Int(name)))
 		}
 	}

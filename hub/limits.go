@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"ztm/tunnel"
+	"ztm/tunnel/memory"
 )
 
-// Limits bound what members and strangers can take of a hub. A zero field has its default.
+// Limits bound what members and strangers can take of a hub. A zero field has its default: what stands here, or less where there
+// is less memory than 2.5 GB.
 type Limits struct {
 	Agents           int // endpoints in the directory; 10000
 	EndpointsPerUser int // endpoints of one user; 1000
@@ -39,19 +41,39 @@ func (l Limits) check() error {
 	return nil
 }
 
-func (l Limits) withDefaults() Limits {
-	l.Agents = cmp.Or(l.Agents, 10_000)
-	l.EndpointsPerUser = cmp.Or(l.EndpointsPerUser, 1000)
-	l.Carriers = cmp.Or(l.Carriers, 20_000)
-	l.CarriersPerUser = cmp.Or(l.CarriersPerUser, 2000)
+func (l Limits) withDefaults() Limits { return l.within(memory.Here()) }
+
+// What each takes of a hub's memory at most, in bytes, with a margin for the garbage collector.
+const (
+	agentSize    = 64 << 10 // an idle agent: its session, its record
+	carrierSize  = 32 << 10 // a carrier: two connections, two goroutines
+	strangerSize = 64 << 10 // a TLS handshake
+	bucketSize   = 128
+)
+
+// within gives the zero fields what suits a machine with so much memory: agents and carriers may each fill a quarter of it, and
+// those that nobody knows a sixteenth. What was said wins, and what depends on it follows.
+func (l Limits) within(m memory.Limit) Limits {
+	l.Agents = cmp.Or(l.Agents, fitting(10_000, m, 4, agentSize))
+	l.EndpointsPerUser = cmp.Or(l.EndpointsPerUser, max(fitting(1000, m, 4, agentSize), min(l.Agents, 1000)))
+	l.Carriers = cmp.Or(l.Carriers, fitting(20_000, m, 4, carrierSize))
+	l.CarriersPerUser = cmp.Or(l.CarriersPerUser, max(fitting(2000, m, 8, carrierSize), min(l.Carriers/2, 2000)))
 	l.Pending = cmp.Or(l.Pending, 128)
 	l.PendingAt = cmp.Or(l.PendingAt, 256)
-	l.Legs = cmp.Or(l.Legs, 128)
+	l.Legs = cmp.Or(l.Legs, fitting(128, m, 16, strangerSize))
 	l.Control = cmp.Or(l.Control, 4)
-	l.Strangers = cmp.Or(l.Strangers, 1024)
-	l.StrangersPerIP = cmp.Or(l.StrangersPerIP, 256)
-	l.Joins = cmp.Or(l.Joins, 256)
+	l.Strangers = cmp.Or(l.Strangers, fitting(1024, m, 16, strangerSize))
+	l.StrangersPerIP = cmp.Or(l.StrangersPerIP, fitting(256, m, 32, strangerSize))
+	l.Joins = cmp.Or(l.Joins, fitting(256, m, 16, strangerSize))
 	return l
+}
+
+// fitting returns most, or as many as fit into a part of the memory if these are fewer, but some in any case.
+func fitting(most int, m memory.Limit, part, size int64) int {
+	if m.Bytes == 0 {
+		return most
+	}
+	return int(min(int64(most), max(m.Bytes/part/size, 16)))
 }
 
 // limited is the answer to whoever has reached a limit.
@@ -65,6 +87,7 @@ type rate struct{ burst, perSecond float64 }
 // buckets holds a token bucket for each key that was seen lately. It is safe for concurrent use.
 type buckets[K comparable] struct {
 	rate rate
+	most int // buckets
 
 	mu  sync.Mutex
 	all map[K]bucket
@@ -80,7 +103,7 @@ type bucket struct {
 const maxBuckets = 1 << 16
 
 func newBuckets[K comparable](r rate) *buckets[K] {
-	return &buckets[K]{rate: r, all: map[K]bucket{}}
+	return &buckets[K]{rate: r, most: fitting(maxBuckets, memory.Here(), 64, bucketSize), all: map[K]bucket{}}
 }
 
 // take takes one token of key's bucket and reports whether there was one.
@@ -89,7 +112,7 @@ func (b *buckets[K]) take(key K, now time.Time) bool {
 	defer b.mu.Unlock()
 	k, known := b.all[key]
 	if !known {
-		if len(b.all) >= maxBuckets {
+		if len(b.all) >= b.most {
 			clear(b.all)
 		}
 		k = bucket{tokens: b.rate.burst, at: now}
