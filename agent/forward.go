@@ -60,7 +60,7 @@ func (m *mesh) postFlow(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer m.leave()
-	flow, err := m.open(r.Context(), id, r.PathValue("path"), r.URL.Query(), datagrams)
+	flow, err := m.open(r.Context(), opening{to: id, path: r.PathValue("path"), query: r.URL.Query(), datagrams: datagrams})
 	if err != nil {
 		writeError(w, err)
 		return

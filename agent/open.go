@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -13,57 +14,106 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/capsule"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
 )
 
 // The way of a flow that this agent opens:
 //
 //  1. pool.get      a warm session with the peer, or a new one
-//  2. capsule.Open  one request; the exit's app accepts or refuses
+//  2. capsule.Open  one request, and what the client has sent by then; the exit's app accepts or refuses
 //  3. track         counted until it is closed; asks for a lane when it moves much (lane.go)
 
 // Open implements apps.Mesh.
 func (m *mesh) Open(ctx context.Context, to identity.ID, path string, query url.Values) (net.Conn, error) {
-	return m.open(ctx, to, path, query, false)
+	return m.open(ctx, opening{to: to, path: path, query: query})
 }
 
 // OpenDatagrams implements apps.Mesh.
 func (m *mesh) OpenDatagrams(ctx context.Context, to identity.ID, path string, query url.Values) (net.Conn, error) {
-	return m.open(ctx, to, path, query, true)
+	return m.open(ctx, opening{to: to, path: path, query: query, datagrams: true})
+}
+
+// OpenEarly implements apps.EarlyOpener.
+func (m *mesh) OpenEarly(ctx context.Context, to identity.ID, path string, query url.Values, client *apps.Early) (net.Conn, error) {
+	return m.open(ctx, opening{to: to, path: path, query: query, client: client})
+}
+
+var _ apps.EarlyOpener = (*mesh)(nil)
+
+// opening is a flow that is to be opened.
+type opening struct {
+	to        identity.ID
+	path      string
+	query     url.Values
+	datagrams bool
+	client    *apps.Early // whose first bytes go along; may be nil
+	word      string      // our name for it, see lane.go
+	sent      int         // bytes of the client that attempts without an answer have sent
 }
 
 // openTimeout bounds the opening of a flow: the session and the exit's own dialling.
 const openTimeout = 30 * time.Second
 
-func (m *mesh) open(ctx context.Context, to identity.ID, path string, query url.Values, datagrams bool) (net.Conn, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, apps.Errorf(apps.Timeout, "endpoint %s does not answer", to))
+func (m *mesh) open(ctx context.Context, o opening) (net.Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, errOpenTimeout)
 	defer cancel()
-	word := rand.Text()
+	o.word = rand.Text()
 	for attempt := 0; ; attempt++ {
-		session, err := m.pool.get(ctx, to)
+		session, err := m.pool.get(ctx, o.to)
 		if err != nil {
-			return nil, appError(err)
+			return nil, o.failed(err)
 		}
-		req, err := http.NewRequest(http.MethodPost, "http://peer/apps/"+path, nil)
-		if err != nil {
-			return nil, apps.Errorf(apps.BadRequest, "%v", err)
-		}
-		req.URL.RawQuery = query.Encode()
-		req.Header.Set(flowHeader, word)
-		c, resp, err := session.Open(ctx, req, datagrams)
+		c, answered, err := o.attempt(ctx, session)
 		switch {
-		case err == nil && c != nil:
-			return m.track(session.Peer, c, word), nil
 		case err == nil:
-			return nil, responseError(resp)
+			return m.track(session.Peer, c, o.word), nil
+		case answered:
+			return nil, o.failed(err)
 		case ctx.Err() != nil:
-			return nil, appError(context.Cause(ctx))
+			return nil, o.failed(context.Cause(ctx))
 		case attempt > 0 || session.Err() == nil:
-			return nil, appError(err)
+			return nil, o.failed(err)
 		}
 		// The warm session had died unnoticed. Once more on a new one, with the same word: a peer that had begun with the
 		// flow before the session died refuses it, so that nothing is done twice.
 		session.Close()
 	}
+}
+
+var errOpenTimeout = apps.Errorf(apps.Timeout, "the endpoint does not answer")
+
+// attempt opens the flow on a session. If it fails, it reports whether the peer has answered.
+func (o *opening) attempt(ctx context.Context, session *seal.Session) (c *capsule.Conn, answered bool, err error) {
+	req, err := http.NewRequest(http.MethodPost, "http://peer/apps/"+o.path, nil)
+	if err != nil {
+		return nil, true, apps.Errorf(apps.BadRequest, "%v", err)
+	}
+	req.URL.RawQuery = o.query.Encode()
+	req.Header.Set(flowHeader, o.word)
+	var early capsule.Early
+	if o.client != nil {
+		early = o.client.Attempt()
+	}
+	c, resp, err := session.Open(ctx, req, o.datagrams, early)
+	if err != nil {
+		if early != nil {
+			o.sent += early.Stop()
+		}
+		return nil, false, err
+	}
+	if c == nil {
+		return nil, true, responseError(resp)
+	}
+	return c, true, nil
+}
+
+// failed is what becomes of an error. Where an attempt had no answer, nobody knows whether the bytes that it sent were acted on.
+func (o *opening) failed(err error) error {
+	err = appError(err)
+	if o.sent > 0 {
+		err = fmt.Errorf("%w; %w", err, apps.ErrUnknownOutcome)
+	}
+	return err
 }
 
 // responseError reads a peer's refusal.

@@ -239,7 +239,7 @@ func (r *run) firstByte(ctx context.Context, _ []*path) error {
 		}
 		keepLess(warm, "ztm", d)
 	}
-	r.add("connect and first byte, warm, 100 ms round trip", "ms", "220 ms: 1 to open, 1 for the byte", warm)
+	r.add("connect and first byte, warm, 100 ms round trip", "ms", "120 ms: 1 round trip", warm)
 	return nil
 }
 

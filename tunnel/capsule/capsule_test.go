@@ -73,7 +73,7 @@ func open(t testing.TB, cc *http.ClientConn, datagrams bool) *Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, resp, err := Open(t.Context(), cc, req, datagrams)
+	c, resp, err := Open(t.Context(), cc, req, datagrams, nil)
 	if err != nil || c == nil {
 		t.Fatalf("open: %v, %v", resp, err)
 	}
@@ -392,7 +392,7 @@ func TestDatagramsKeepTheirBounds(t *testing.T) {
 func TestARefusalHasItsOwnBody(t *testing.T) {
 	cc := session(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusForbidden) })
 	req, _ := http.NewRequest(http.MethodPost, "http://peer/apps/x", nil)
-	c, resp, err := Open(t.Context(), cc, req, false)
+	c, resp, err := Open(t.Context(), cc, req, false, nil)
 	if c != nil || err != nil {
 		t.Fatalf("got a flow: %v, %v", c, err)
 	}
@@ -409,7 +409,7 @@ func TestOpeningEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-started; cancel() }()
 	req, _ := http.NewRequest(http.MethodPost, "http://peer/apps/x", nil)
-	if _, _, err := Open(ctx, cc, req, false); !errors.Is(err, context.Canceled) {
+	if _, _, err := Open(ctx, cc, req, false, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -23,6 +23,7 @@ type Conn struct {
 	once     sync.Once
 	wmu      sync.Mutex // held by one Write, ReadFrom or CloseWrite at a time
 	finished bool       // FINAL_DATA was sent; guarded by wmu
+	early    int        // bytes that Open has sent and that are still to be written; guarded by wmu
 	reset    atomic.Bool
 	sent     atomic.Int64
 	received atomic.Int64
@@ -140,10 +141,14 @@ func (c *Conn) Write(p []byte) (total int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	total = min(c.early, len(p))
+	c.early -= total
+	c.account(int64(total), 0)
+	p = p[total:]
 	if moved {
 		n, err := c.writing.Write(p)
 		c.account(int64(n), 0)
-		return n, err
+		return total + n, err
 	}
 	buf := buffers.Get().(*[chunk]byte)
 	defer buffers.Put(buf)
@@ -174,9 +179,13 @@ func (c *Conn) ReadFrom(src io.Reader) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	var total int64
+	total, err := c.skipLocked(src)
+	if err != nil {
+		return total, ended(err)
+	}
 	if !moved {
-		total, err = c.out.pull(src, func(n int64) { c.account(n, 0) }, c.hasLane.Load)
+		n, err := c.out.pull(src, func(n int64) { c.account(n, 0) }, c.hasLane.Load)
+		total += n
 		if err != errMoved {
 			return total, err
 		}
@@ -186,6 +195,31 @@ func (c *Conn) ReadFrom(src io.Reader) (int64, error) {
 	}
 	n, err := c.pullLaneLocked(src)
 	return total + n, err
+}
+
+// skipLocked takes from src what Open has sent already. c.wmu is held.
+func (c *Conn) skipLocked(src io.Reader) (total int64, err error) {
+	if c.early == 0 {
+		return 0, nil
+	}
+	buf := buffers.Get().(*[chunk]byte)
+	defer buffers.Put(buf)
+	for c.early > 0 && err == nil {
+		var n int
+		n, err = src.Read(buf[:min(c.early, len(buf))])
+		c.early -= n
+		total += int64(n)
+		c.account(int64(n), 0)
+	}
+	return total, err
+}
+
+// ended is what the error of a source is to ReadFrom.
+func ended(err error) error {
+	if err == io.EOF {
+		return nil
+	}
+	return err
 }
 
 // CloseWrite ends the writing direction: the peer reads to the end, then io.EOF.
@@ -273,16 +307,35 @@ func newConn(in io.Reader, out sink, datagram bool) *Conn {
 // Header marks a request or response that speaks capsules (RFC 9297 section 3.4).
 const Header = "Capsule-Protocol"
 
+// Early gives the first bytes of the writing direction while the flow is being opened.
+type Early interface {
+	// Read is as that of an io.Reader. Its end, or a failure, ends the early part and not the direction.
+	Read(p []byte) (int, error)
+
+	// Stop makes Read return, now and from now on, and returns how many bytes it has given.
+	Stop() int
+}
+
 // Open sends req, whose body becomes the writing direction, and waits for the exit's answer. A status other than 200 is returned as a
 // response, whose body the caller closes, and no Conn. ctx governs the opening; the flow lives until it is closed.
-func Open(ctx context.Context, rt http.RoundTripper, req *http.Request, datagrams bool) (*Conn, *http.Response, error) {
+//
+// What early gives, if it is not nil, follows the request at once. Open has stopped it when it returns. The Conn leaves out as many of the
+// bytes that are written to it: they are the same ones.
+func Open(ctx context.Context, rt http.RoundTripper, req *http.Request, datagrams bool, early Early) (*Conn, *http.Response, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	body := newPuller()
+	if early != nil {
+		body.job = &job{src: early, count: func(int64) {}, stop: func() bool { return false }}
+	}
 	req = req.WithContext(life)
 	req.Body = body
 	req.Header.Set(Header, "?1")
 	stop := context.AfterFunc(ctx, cancel)
 	resp, err := rt.RoundTrip(req)
+	sent := 0
+	if early != nil {
+		sent = early.Stop()
+	}
 	if !stop() && err == nil {
 		resp.Body.Close()
 		err = context.Cause(ctx)
@@ -297,6 +350,7 @@ func Open(ctx context.Context, rt http.RoundTripper, req *http.Request, datagram
 		return nil, resp, nil
 	}
 	c := newConn(resp.Body, body, datagrams)
+	c.early = sent
 	c.end = func(reset bool) {
 		if reset {
 			body.Close()

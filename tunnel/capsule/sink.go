@@ -183,6 +183,9 @@ func (p *puller) Close() error {
 func (p *puller) run(j *job) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for p.job != nil && p.closed == nil {
+		p.cond.Wait() // for the early part, which was told to end
+	}
 	if p.closed != nil {
 		return p.closed
 	}

@@ -135,12 +135,12 @@ func (s *Session) Close() error {
 	return err
 }
 
-// Open opens a flow. A status other than 200 is returned as a response, whose body the caller closes, and no Conn.
-func (s *Session) Open(ctx context.Context, req *http.Request, datagrams bool) (*capsule.Conn, *http.Response, error) {
+// Open opens a flow as [capsule.Open] does.
+func (s *Session) Open(ctx context.Context, req *http.Request, datagrams bool, early capsule.Early) (*capsule.Conn, *http.Response, error) {
 	s.mu.Lock()
 	s.opening++
 	s.mu.Unlock()
-	c, resp, err := capsule.Open(ctx, s.cc, req, datagrams)
+	c, resp, err := capsule.Open(ctx, s.cc, req, datagrams, early)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.opening--

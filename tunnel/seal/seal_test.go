@@ -129,7 +129,7 @@ func echo(t testing.TB) http.HandlerFunc {
 func openFlow(t testing.TB, s *Session) *capsule.Conn {
 	t.Helper()
 	req, _ := http.NewRequest(http.MethodPost, "http://peer/apps/echo/", nil)
-	c, resp, err := s.Open(t.Context(), req, false)
+	c, resp, err := s.Open(t.Context(), req, false, nil)
 	if err != nil || c == nil {
 		t.Fatalf("open: %v, %v", resp, err)
 	}

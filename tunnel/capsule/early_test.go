@@ -1,0 +1,201 @@
+package capsule
+
+import (
+	"bytes"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"ztm/tunnel/h2"
+)
+
+// said is an Early that gives what it has and then waits until it is stopped.
+type said struct {
+	mu      sync.Mutex
+	r       io.Reader
+	given   int
+	stopped chan struct{} // closed by Stop
+}
+
+func newSaid(b []byte) *said { return &said{r: bytes.NewReader(b), stopped: make(chan struct{})} }
+
+func (s *said) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	n, _ := s.r.Read(p)
+	s.given += n
+	s.mu.Unlock()
+	if n > 0 {
+		return n, nil
+	}
+	<-s.stopped
+	return 0, io.EOF
+}
+
+func (s *said) Stop() int {
+	close(s.stopped)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.given
+}
+
+func request(t testing.TB) *http.Request {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, "http://peer/apps/x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return req
+}
+
+func TestEarlyBytesComeBeforeTheAnswerAndOnce(t *testing.T) {
+	data := make([]byte, 300_000)
+	rand.NewChaCha8([32]byte{1}).Read(data)
+	const early = 10_000
+	ways := map[string]func(c *Conn) error{
+		"ReadFrom": func(c *Conn) error { _, err := c.ReadFrom(struct{ io.Reader }{bytes.NewReader(data)}); return err },
+		"Write": func(c *Conn) error {
+			for rest := data; len(rest) > 0; {
+				n, err := c.Write(rest[:min(len(rest), 777)])
+				if err != nil {
+					return err
+				}
+				rest = rest[n:]
+			}
+			return nil
+		},
+	}
+	for name, write := range ways {
+		t.Run(name, func(t *testing.T) {
+			got := make(chan []byte, 1)
+			cc := session(t, func(w http.ResponseWriter, r *http.Request) {
+				d := &decoder{r: r.Body}
+				first := make([]byte, early)
+				if _, err := io.ReadFull(d, first); err != nil {
+					t.Errorf("before the answer: %v", err)
+				}
+				c, err := Accept(w, r, false)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				rest, err := io.ReadAll(c)
+				if err != nil {
+					t.Errorf("after the answer: %v", err)
+				}
+				got <- append(first, rest...)
+				c.Finish()
+			})
+			c, resp, err := Open(t.Context(), cc, request(t), false, newSaid(data[:early]))
+			if err != nil || c == nil {
+				t.Fatalf("open: %v, %v", resp, err)
+			}
+			if err := write(c); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(<-got, data) {
+				t.Error("the exit got other bytes")
+			}
+			if c.Sent() != int64(len(data)) {
+				t.Errorf("counted %d bytes of %d", c.Sent(), len(data))
+			}
+			c.Close()
+		})
+	}
+}
+
+func TestARefusalOfAFlowWithEarlyBytesIsReadable(t *testing.T) {
+	cc := session(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusForbidden) })
+	for range 50 {
+		early := newSaid(bytes.Repeat([]byte{1}, 64<<10))
+		c, resp, err := Open(t.Context(), cc, request(t), false, early)
+		if c != nil || err != nil {
+			t.Fatalf("got a flow: %v, %v", c, err)
+		}
+		b, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusForbidden || string(b) != "no\n" {
+			t.Fatalf("got %d %q", resp.StatusCode, b)
+		}
+		select {
+		case <-early.stopped:
+		default:
+			t.Fatal("the client is still being read")
+		}
+	}
+}
+
+func TestEarlyBytesThatNobodyReadsAreNoMoreThanAWindow(t *testing.T) {
+	answer := make(chan struct{})
+	cc := session(t, func(w http.ResponseWriter, r *http.Request) {
+		<-answer
+		c, err := Accept(w, r, false)
+		if err != nil {
+			return
+		}
+		c.Finish()
+	})
+	endless := &endlessEarly{reached: make(chan struct{}), stop: make(chan struct{})}
+	opened := make(chan *Conn, 1)
+	go func() {
+		c, _, err := Open(t.Context(), cc, request(t), false, endless)
+		if err != nil {
+			t.Error(err)
+		}
+		opened <- c
+	}()
+	<-endless.reached
+	close(answer)
+	c := <-opened
+	c.Reset()
+	if most := h2.Sealed().StreamWindow + 2*Frame; endless.given > most {
+		t.Errorf("%d bytes were taken from the client, more than %d", endless.given, most)
+	}
+}
+
+// endlessEarly gives as many bytes as are asked for.
+type endlessEarly struct {
+	given   int
+	once    sync.Once
+	reached chan struct{} // closed when a window's worth was given, all but the last frames
+	stop    chan struct{} // closed by Stop
+}
+
+func (e *endlessEarly) Read(p []byte) (int, error) {
+	select {
+	case <-e.stop:
+		return 0, io.EOF
+	default:
+	}
+	e.given += len(p)
+	if e.given > h2.Sealed().StreamWindow-2*Frame {
+		e.once.Do(func() { close(e.reached) })
+	}
+	return len(p), nil
+}
+
+func (e *endlessEarly) Stop() int { close(e.stop); return e.given }
+
+func TestASourceThatEndsWithinTheEarlyBytesEndsReadFrom(t *testing.T) {
+	cc := serve(t, false, func(c *Conn) { io.Copy(c, c) })
+	c, _, err := Open(t.Context(), cc, request(t), false, newSaid([]byte("hello")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := c.ReadFrom(strings.NewReader("hello"))
+	if n != 5 || err != nil {
+		t.Fatalf("ReadFrom: %d, %v", n, err)
+	}
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(c); string(b) != "hello" || err != nil {
+		t.Errorf("came back: %q, %v", b, err)
+	}
+	c.Close()
+}
