@@ -20,6 +20,9 @@ func listen(transport string, a Address) (io.Closer, error) {
 	}
 	config := net.ListenConfig{KeepAliveConfig: keepAlive}
 	if network == UDP {
+		if a.wild() {
+			config.Control = controlLocal
+		}
 		return config.ListenPacket(ctx, network, address)
 	}
 	return config.Listen(ctx, network, address)

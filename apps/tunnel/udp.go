@@ -2,7 +2,9 @@
 //
 //	serveUDP: read, find the client's session -> its queue -> flow ~~~ exit.go
 //
-// Every client address has a session, which is one flow; a datagram from an address without one begins it.
+//  1. Every client address has a session, which is one flow; a datagram from an address without one begins it.
+//  2. On a port that listens on all addresses of the machine, the address that the client writes to belongs to the session:
+//     the answers leave from it (see local_linux.go).
 
 package tunnel
 
@@ -33,28 +35,39 @@ type udpPort struct {
 	conn *net.UDPConn
 
 	mu       sync.Mutex
-	sessions map[netip.AddrPort]*session
+	sessions map[path]*session
+}
+
+// path is between whom a session is.
+type path struct {
+	client netip.AddrPort
+	local  netip.Addr // valid on a port of all addresses, where the system says it
 }
 
 // session is one client of a port.
 type session struct {
-	client netip.AddrPort
-	queue  *queue
-	stop   context.CancelFunc
+	path
+	from  []byte // makes answers leave from local; nil if that is up to the system
+	queue *queue
+	stop  context.CancelFunc
 }
 
 // serveUDP serves one open port until it is closed. Its sessions end with it.
 func (in *inbound) serveUDP(ctx context.Context, l *listener, conn *net.UDPConn) {
-	p := &udpPort{in: in, l: l, conn: conn, sessions: map[netip.AddrPort]*session{}}
+	p := &udpPort{in: in, l: l, conn: conn, sessions: map[path]*session{}}
 	defer p.end()
 	retry := backoff{min: acceptMin, max: acceptMax}
 	buf := make([]byte, maxPacket)
+	var oob []byte
+	if l.address.wild() {
+		oob = make([]byte, localSpace)
+	}
 	for {
-		n, client, err := conn.ReadFromUDPAddrPort(buf)
+		n, from, err := receive(conn, buf, oob)
 		switch {
 		case err == nil:
 			retry.failures = 0
-			if s := p.session(client); s != nil {
+			if s := p.session(from); s != nil {
 				s.queue.put(buf[:n])
 			}
 		case errors.Is(err, net.ErrClosed) || ctx.Err() != nil:
@@ -70,24 +83,53 @@ func (in *inbound) serveUDP(ctx context.Context, l *listener, conn *net.UDPConn)
 	}
 }
 
+// receive reads a datagram. oob has room for what the system says of it, or none.
+func receive(conn *net.UDPConn, buf, oob []byte) (n int, from path, err error) {
+	if len(oob) == 0 {
+		n, from.client, err = conn.ReadFromUDPAddrPort(buf)
+		return n, from, err
+	}
+	n, size, _, client, err := conn.ReadMsgUDPAddrPort(buf, oob)
+	return n, path{client, parseLocal(oob[:size])}, err
+}
+
+// send sends a datagram to the client of a session.
+func (p *udpPort) send(s *session, b []byte) error {
+	if s.from == nil {
+		_, err := p.conn.WriteToUDPAddrPort(b, s.client)
+		return err
+	}
+	_, _, err := p.conn.WriteMsgUDPAddrPort(b, s.from, s.client)
+	return err
+}
+
+// server returns the address that the client of a session writes to.
+func (p *udpPort) server(s *session) net.Addr {
+	local := p.conn.LocalAddr()
+	if a, ok := local.(*net.UDPAddr); ok && s.local.IsValid() {
+		return &net.UDPAddr{IP: s.local.AsSlice(), Port: a.Port}
+	}
+	return local
+}
+
 // session returns the session of a client, and begins it if there is none. It returns nil when there are too many.
-func (p *udpPort) session(client netip.AddrPort) *session {
+func (p *udpPort) session(from path) *session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s := p.sessions[client]; s != nil {
+	if s := p.sessions[from]; s != nil {
 		return s
 	}
 	if len(p.sessions) >= maxSessions {
 		p.in.stats.failed(apps.Errorf(apps.Limit, "too many clients"))
 		return nil
 	}
-	s := &session{client: client, queue: newQueue(&p.in.queued, &p.in.stats.dropped)}
+	s := &session{path: from, from: formatLocal(from.local), queue: newQueue(&p.in.queued, &p.in.stats.dropped)}
 	stop, ok := p.in.group.Go(func(ctx context.Context) { p.serve(ctx, s) })
 	if !ok {
 		return nil
 	}
 	s.stop = stop
-	p.sessions[client] = s
+	p.sessions[from] = s
 	return s
 }
 
@@ -102,7 +144,7 @@ func (p *udpPort) serve(ctx context.Context, s *session) {
 		return
 	}
 	defer leave()
-	flow, exit, err := in.reach(ctx, in.mesh.OpenDatagrams, in.query(p.l, client, p.conn.LocalAddr()))
+	flow, exit, err := in.reach(ctx, in.mesh.OpenDatagrams, in.query(p.l, client, p.server(s)))
 	if err != nil {
 		p.turnAway(ctx, s, exit, err)
 		return
@@ -112,10 +154,7 @@ func (p *udpPort) serve(ctx context.Context, s *session) {
 	defer tally.end()
 	r := &relay{flow: flow, queue: s.queue, idle: in.settings().Idle.or(defaultIdle),
 		in: tally.up, out: tally.down, toRate: &in.limits.up, fromRate: &in.limits.down, dropped: &in.stats.dropped,
-		send: func(b []byte) error {
-			_, err := p.conn.WriteToUDPAddrPort(b, s.client)
-			return err
-		}}
+		send: func(b []byte) error { return p.send(s, b) }}
 	ended := in.began(client)
 	err = r.run(ctx)
 	ended(r.up, r.down)
@@ -133,7 +172,7 @@ func (p *udpPort) turnAway(ctx context.Context, s *session, exit identity.ID, er
 func (p *udpPort) forget(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.sessions, s.client)
+	delete(p.sessions, s.path)
 	s.queue.close()
 }
 
