@@ -124,15 +124,18 @@ func (p *pool) took(choice string) (over func()) {
 	}
 }
 
-// failed notes that a choice did not take a flow.
+// failed notes that a choice did not take a flow. What many flows find out at the same time is one failure: those that
+// began before it rests tell nothing new.
 func (p *pool) failed(choice string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := p.memberLocked(choice)
-	rest := restMin << min(m.failures, 10)
-	m.failures++
-	m.rests = time.Now().Add(min(rest, restMax))
 	m.err = err.Error()
+	if now := time.Now(); !now.Before(m.rests) {
+		rest := restMin << min(m.failures, 10)
+		m.failures++
+		m.rests = now.Add(min(rest, restMax))
+	}
 }
 
 // checked notes the result of a check, and reports whether that is news.

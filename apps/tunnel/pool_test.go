@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -92,6 +93,23 @@ func TestPoolOrdersItsChoices(t *testing.T) {
 		if h := p.health(choices)[0]; h.Up || h.Error != "sick" {
 			t.Errorf("got %+v", h)
 		}
+	})
+	t.Run("many flows that fail at once are one failure", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var p pool
+			for range 200 {
+				p.failed("a", errors.New("refused"))
+			}
+			wait(t.Context(), restMin, nil)
+			if order := p.order(Source, choices, "x"); !slices.Equal(order, (&pool{}).order(Source, choices, "x")) {
+				t.Errorf("after %v the order is %v", restMin, order)
+			}
+			p.failed("a", errors.New("refused")) // the next doubles the rest
+			wait(t.Context(), restMin, nil)
+			if order := p.order(Source, choices, "x"); order[2] != "a" {
+				t.Errorf("after another failure and %v the order is %v", restMin, order)
+			}
+		})
 	})
 	t.Run("nothing to choose", func(t *testing.T) {
 		var p pool

@@ -26,6 +26,9 @@ const (
 	// sessionPause is how long the datagrams of a client are dropped after its flow could not be opened, so that a
 	// client that keeps sending does not keep asking.
 	sessionPause = time.Second
+	// socketBuffer is what the system is asked to keep of a port's datagrams while the agent does something else, in bytes.
+	// All clients of the port share it. It is a wish: the system has limits of its own.
+	socketBuffer = 1 << 20
 )
 
 // udpPort is one open port of an inbound.
@@ -56,6 +59,7 @@ type session struct {
 func (in *inbound) serveUDP(ctx context.Context, l *listener, conn *net.UDPConn) {
 	p := &udpPort{in: in, l: l, conn: conn, sessions: map[path]*session{}}
 	defer p.end()
+	conn.SetReadBuffer(socketBuffer)
 	retry := backoff{min: acceptMin, max: acceptMax}
 	buf := make([]byte, maxPacket)
 	var oob []byte

@@ -1,0 +1,117 @@
+// Command soak runs a mixed load through a tunnel while one of its two targets is killed and started again, and says whether
+// anything was lost that was not on that target.
+//
+//	scripts/soak/run [-for 60s] [-flows 200] [-ztm BINARY]
+//
+// The hub, two agents and both targets are processes of their own:
+//
+//	this program: flows -> agent, inbound -> hub -> agent, outbound -> target a, target b (killed at a third, back at half)
+//
+// All that is sent can be told apart and is checked at both ends: requests by the hash of each, streams byte by byte and by the
+// hash of the whole, datagrams by number and hash. It exits with status 1 if a flow that was not on the killed target lost,
+// changed or reordered anything, or if new flows failed or did not find the target that came back.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := command(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
+		os.Exit(1)
+	}
+}
+
+func command(ctx context.Context, args []string) error {
+	if len(args) == 2 && args[0] == "target" {
+		return serveTarget(args[1])
+	}
+	flags := flag.NewFlagSet("soak", flag.ContinueOnError)
+	length := flags.Duration("for", time.Minute, "so long")
+	flows := flags.Int("flows", 200, "how many flows: two in five send requests, one in ten streams, three in ten idle, one in five sends datagrams")
+	binary := flags.String("ztm", "", "the ztm `BINARY` to test; empty: build it")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "ztm-soak-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if *binary == "" {
+		*binary = filepath.Join(dir, "ztm")
+		if out, err := exec.CommandContext(ctx, "go", "build", "-o", *binary, "ztm").CombinedOutput(); err != nil {
+			return fmt.Errorf("build: %w\n%s", err, out)
+		}
+	}
+	b := &bench{processes: processes{dir: dir}, ztm: *binary}
+	defer b.kill()
+	if err := b.prepare(ctx); err != nil {
+		return err
+	}
+	before := overflows()
+	r, err := b.load(ctx, *flows, *length)
+	if err != nil {
+		return err
+	}
+	r.overflows = overflows() - before
+	r.memory = b.memory()
+	r.broken = b.stop()
+	r.print(os.Stdout)
+	return r.verdict()
+}
+
+// load runs the flows and the accident. It returns when all flows have ended.
+func (b *bench) load(ctx context.Context, flows int, length time.Duration) (*report, error) {
+	r := &report{flows: flows, length: length, first: b.targets[0].pid(), killed: b.targets[1].pid()}
+	stop := make(chan struct{}) // closed when the flows are to end
+	var running sync.WaitGroup
+	for i := range flows {
+		f := &flow{kind: kindOf(i), seed: uint64(i)}
+		r.results = append(r.results, f)
+		running.Go(func() { f.run(b, stop) })
+	}
+	news := &newcomers{bench: b}
+	running.Go(func() { news.run(stop) })
+
+	begin := time.Now()
+	at := func(d time.Duration) error {
+		t := time.NewTimer(time.Until(begin.Add(d)))
+		defer t.Stop()
+		select {
+		case <-t.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	err := at(length / 3)
+	if err == nil {
+		r.killedAt = time.Now()
+		b.targets[1].end()
+		err = at(length / 2)
+	}
+	if err == nil {
+		r.startedAt = time.Now()
+		err = b.startTarget(ctx, 1)
+		r.backAt, r.reborn = time.Now(), b.targets[1].pid()
+	}
+	if err == nil {
+		err = at(length)
+	}
+	close(stop)
+	running.Wait()
+	r.newcomers = news.list
+	return r, err
+}
