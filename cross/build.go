@@ -15,14 +15,14 @@ import (
 
 // Release is what all binaries of a release have in common.
 type Release struct {
-	Root    string    // of the module
-	Version string    // v1.2.3
-	Commit  string    // empty where there is no git repository
-	Built   time.Time // of the commit, or $SOURCE_DATE_EPOCH
-	Overlay string    // see writeOverlay
+	Root     string             // of the module
+	Version  string             // v1.2.3
+	Commit   string             // empty where there is no git repository
+	Built    time.Time          // of the commit, or $SOURCE_DATE_EPOCH
+	Overlays map[Profile]string // see writeOverlays
 }
 
-// newRelease finds out what is being released. scratch is a directory for the overlay. An empty version is asked of git.
+// newRelease finds out what is being released. scratch is a directory for the overlays. An empty version is asked of git.
 func newRelease(ctx context.Context, version, scratch string) (Release, error) {
 	var r Release
 	mod, err := output(ctx, ".", "go", "env", "GOMOD", "GOROOT")
@@ -34,7 +34,7 @@ func newRelease(ctx context.Context, version, scratch string) (Release, error) {
 		return r, fmt.Errorf("not inside the module: run it in a clone of the repository")
 	}
 	r.Root = filepath.Dir(gomod)
-	if r.Overlay, err = writeOverlay(scratch, goroot); err != nil {
+	if r.Overlays, err = writeOverlays(scratch, goroot); err != nil {
 		return r, fmt.Errorf("overlay: %w", err)
 	}
 	if r.Built, err = commitTime(ctx, r.Root); err != nil {
@@ -78,7 +78,7 @@ func describe(ctx context.Context, r Release) string {
 // build links the target into the file out. Extra flags go to the linker.
 func (r Release) build(ctx context.Context, t Target, out string, linker ...string) error {
 	flags := append([]string{"-s", "-w", "-buildid=", "-X main.version=" + r.Version, "-X main.commit=" + r.Commit, "-X main.built=" + r.Built.Format(time.RFC3339)}, linker...)
-	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-overlay", r.Overlay, "-tags", t.Tags(),
+	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-overlay", r.Overlays[t.Profile], "-tags", t.Tags(),
 		"-ldflags", strings.Join(flags, " "), "-o", out}, t.CompilerFlags()...)
 	cmd := exec.CommandContext(ctx, "go", append(args, ".")...)
 	cmd.Dir = r.Root

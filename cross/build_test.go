@@ -105,6 +105,7 @@ func TestTheProgramRunsWithoutTemplates(t *testing.T) {
 		{"version", "Tag:       v1.2.3\nCommit:    0123456789abcdef\nDate:      2026-01-31T12:00:00Z\n"},
 		{"help", "Usage: ztm COMMAND"},
 		{"run hub --help", "Usage: ztm run hub"},
+		{"version -o yaml", "{\n  \"tag\": \"v1.2.3\","},
 		{"start agent --system systemd --print --data /x", `ExecStart="` + exe + `" "run" "agent" "--data=/x"`},
 	} {
 		cmd := exec.Command(exe, strings.Fields(tt.args)...)
@@ -114,9 +115,16 @@ func TestTheProgramRunsWithoutTemplates(t *testing.T) {
 			t.Errorf("ztm %s: %v, got %q, want %q", tt.args, err, out, tt.want)
 		}
 	}
+	dir := t.TempDir()
+	manifest := filepath.Join(dir, "tunnels.yaml")
+	if err := os.WriteFile(manifest, []byte("tunnels:\n- name: tcp/web\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(exe, "apply", "-f", manifest).CombinedOutput(); err == nil || !strings.Contains(string(out), "this build of ztm reads no YAML") {
+		t.Errorf("apply of YAML: %v, %s", err, out)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	dir := t.TempDir()
 	cmd := exec.CommandContext(ctx, exe, "run", "hub", "--data", dir, "--listen", "127.0.0.1:0", "--names", "127.0.0.1:1")
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	if err := cmd.Start(); err != nil {
@@ -141,7 +149,7 @@ func TestTheProgramRunsWithoutTemplates(t *testing.T) {
 // reflected finds what asks for methods by names that only the running program knows: the linker then keeps all methods.
 func reflected(t *testing.T, r Release, target Target) []string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-overlay", r.Overlay, "-tags", target.Tags(), "-ldflags", "-dumpdep", "-o", os.DevNull, ".")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-overlay", r.Overlays[target.Profile], "-tags", target.Tags(), "-ldflags", "-dumpdep", "-o", os.DevNull, ".")
 	cmd.Dir = r.Root
 	cmd.Env = append(os.Environ(), target.Env()...)
 	dump, err := cmd.CombinedOutput()
@@ -191,7 +199,7 @@ func TestAFailureNamesItsTarget(t *testing.T) {
 	if err := os.WriteFile(overlay, []byte("{}"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	j := job{targets: []Target{target(t, "linux/amd64"), target(t, "freebsd/amd64")}, release: Release{Root: root, Overlay: overlay}}
+	j := job{targets: []Target{target(t, "linux/amd64"), target(t, "freebsd/amd64")}, release: Release{Root: root, Overlays: map[Profile]string{Full: overlay}}}
 	sizes, err := j.build(t.Context(), t.TempDir(), new(bytes.Buffer))
 	if err == nil || len(sizes) > 0 {
 		t.Fatalf("%v, %v", sizes, err)

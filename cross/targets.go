@@ -106,10 +106,15 @@ func (t Target) Env() []string {
 
 // talkers are packages that talk, parse and decide but do not compute. Functions of theirs that are not copied into their callers
 // are slower by what nobody can measure, and the binary is smaller by a fifteenth. What computes stays as it is:
-// without inlining, a TLS handshake on MIPS takes five times as long.
-var talkers = []string{"ztm", "ztm/...", "github.com/...", "go.etcd.io/...", "go.yaml.in/...", "bufio", "context", "crypto/tls", "crypto/x509/...",
-	"encoding/...", "errors", "flag", "fmt", "io/...", "log/...", "mime/...", "net", "net/...", "os/...", "path/...", "reflect", "regexp/...",
-	"text/...", "time", "vendor/golang.org/x/net/...", "vendor/golang.org/x/text/..."}
+// without inlining, a TLS handshake on MIPS takes five times as long. Of the packages below crypto/internal only those are here that
+// no connection between ztm and ztm uses: its keys are Ed25519 and X25519MLKEM768.
+var talkers = []string{"ztm", "ztm/...", "github.com/...", "go.etcd.io/...", "go.yaml.in/...", "golang.org/x/...",
+	"bufio", "bytes", "compress/...", "context", "crypto/ecdh", "crypto/ecdsa", "crypto/ed25519", "crypto/elliptic", "crypto/hkdf",
+	"crypto/hpke", "crypto/internal/fips140/ecdsa", "crypto/internal/fips140/rsa", "crypto/mlkem", "crypto/rsa", "crypto/sha3", "crypto/tls",
+	"crypto/x509/...", "encoding/...", "errors", "flag", "fmt", "internal/bisect", "internal/godebug", "internal/poll",
+	"internal/reflectlite", "internal/singleflight", "internal/strconv", "io/...", "log/...", "math/big", "math/rand", "mime/...", "net",
+	"net/...", "os/...", "path/...", "reflect", "regexp/...", "sort", "strconv", "strings", "syscall", "text/...", "time", "unique",
+	"vendor/golang.org/x/crypto/cryptobyte", "vendor/golang.org/x/net/...", "vendor/golang.org/x/text/..."}
 
 // CompilerFlags returns the arguments for the go command that trade speed where it does not matter for size.
 func (t Target) CompilerFlags() []string {

@@ -1,3 +1,5 @@
+//go:build !ztm_router && !ztm_omit_yaml
+
 package console
 
 import (

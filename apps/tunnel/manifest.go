@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 
-	"go.yaml.in/yaml/v3"
-
 	"ztm/tunnel/identity"
 )
 
@@ -47,8 +45,8 @@ type ManifestAllow struct {
 // maxManifest bounds what is read of a manifest, in bytes.
 const maxManifest = 4 << 20
 
-// readManifest reads manifests in YAML, of which JSON is a part: one, or several separated by lines of "---". A field
-// that it does not know is an error.
+// readManifest reads manifests, one or several: in YAML, of which JSON is a part, or in JSON alone where YAML was left out. A
+// field that it does not know is an error.
 func readManifest(r io.Reader) (Manifest, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
 	if err != nil {
@@ -58,7 +56,7 @@ func readManifest(r io.Reader) (Manifest, error) {
 		return Manifest{}, fmt.Errorf("more than %d bytes", maxManifest)
 	}
 	var all Manifest
-	for d := yaml.NewDecoder(bytes.NewReader(b)); ; {
+	for d := newDocuments(bytes.NewReader(b)); ; {
 		var tree any
 		if err := d.Decode(&tree); errors.Is(err, io.EOF) {
 			return all, nil
