@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -267,5 +268,101 @@ func TestTargetThatDiesTakesOnlyItsOwnFlowsWithIt(t *testing.T) {
 	running.Wait()
 	if on["mortal"] != flows/2 || lost[1].Load() != 0 {
 		t.Errorf("of the flows on %v, %d and %d were lost", on, lost[0].Load(), lost[1].Load())
+	}
+}
+
+// numbered sends numbered datagrams and wants them back, each with the name of the target before it, in order, until stop is
+// closed. heard is called with the name of the target for each that is back. One that does not come back is sent again.
+func numbered(c net.Conn, stop <-chan struct{}, heard func(target string)) error {
+	buf := make([]byte, maxPacket)
+	for last := 0; ; last++ {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		for {
+			fmt.Fprintf(c, "%d", last+1)
+			c.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+			n, err := c.Read(buf)
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			var target string
+			var number int
+			if _, err := fmt.Sscanf(string(buf[:n]), "%s %d", &target, &number); err != nil || number > last+1 {
+				return fmt.Errorf("got %q after %d", buf[:n], last)
+			}
+			heard(target)
+			if number == last+1 {
+				break
+			}
+		}
+	}
+}
+
+func TestUDPTargetThatDiesLeavesItsClientsToTheOthers(t *testing.T) {
+	const clients = 20
+	var n appstest.Net
+	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
+	address := appstest.FreeAddress(t)
+	mortal, err := net.ListenPacket("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer(t, mortal, "mortal ")
+	b.offer(t, "udp/echo", address+","+udpServer(t, "immortal "))
+	entrance := a.listen(t, "udp/echo")
+
+	var mu sync.Mutex
+	last := map[int]string{} // which target has answered each client last
+	changed := map[int]int{} // how often it was another one than before
+	on := func(target string) (count int) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, name := range last {
+			if name == target {
+				count++
+			}
+		}
+		return count
+	}
+	stop := make(chan struct{})
+	var running sync.WaitGroup
+	for i := range clients {
+		c := dialUDP(t, entrance)
+		running.Go(func() {
+			err := numbered(c, stop, func(target string) {
+				mu.Lock()
+				defer mu.Unlock()
+				if last[i] != "" && last[i] != target {
+					changed[i]++
+				}
+				last[i] = target
+			})
+			if err != nil {
+				t.Errorf("client %d: %v", i, err)
+			}
+		})
+	}
+	appstest.Eventually(t, "all clients have an answer", func() bool { return on("mortal")+on("immortal") == clients })
+	before := on("immortal")
+	mortal.Close()
+	appstest.Eventually(t, "all clients are at the other target", func() bool { return on("immortal") == clients })
+	again, err := net.ListenPacket("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer(t, again, "reborn ")
+	appstest.Eventually(t, "new clients come to the target again", func() bool {
+		return strings.HasPrefix(string(exchange(t, dialUDP(t, entrance), []byte("1"))), "reborn")
+	})
+	close(stop)
+	running.Wait()
+	if before != clients/2 || len(changed) != clients/2 {
+		t.Errorf("%d of %d clients were at the target that lived, and %d changed theirs", before, clients, len(changed))
 	}
 }
