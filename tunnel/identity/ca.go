@@ -97,6 +97,14 @@ func (ca *CA) Mesh() ID {
 	return ca.mesh
 }
 
+// ID returns the hash of the CA's public key: what tells it from the CAs before and after it; "" for a nil CA.
+func (ca *CA) ID() ID {
+	if ca == nil {
+		return ""
+	}
+	return IDOf(publicKey(ca.cert))
+}
+
 // Certificate returns the CA's certificate, which the caller must not change; nil for a nil CA.
 func (ca *CA) Certificate() *x509.Certificate {
 	if ca == nil {
@@ -146,7 +154,7 @@ func (ca *CA) sign(s Subject, use x509.ExtKeyUsage, now time.Time, life time.Dur
 	if len(s.Key) != ed25519.PublicKeySize {
 		return nil, failf(ErrKey, "public key has %d bytes, want %d", len(s.Key), ed25519.PublicKeySize)
 	}
-	if err := checkDates(ca.cert, now); err != nil {
+	if err := checkDates(ca.cert.NotBefore, ca.cert.NotAfter, now); err != nil {
 		return nil, fmt.Errorf("the mesh's CA: %w", err)
 	}
 	t, err := template(s.Admitted, now, life)

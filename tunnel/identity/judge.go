@@ -25,6 +25,7 @@ type Subject struct {
 	ID       ID
 	Key      ed25519.PublicKey
 	Admitted time.Time // when the user was invited, to the second; for a hub, when its certificate was signed
+	Issuer   ID        // of the key of the CA that signed, see [CA.ID]
 
 	NotBefore, NotAfter time.Time
 }
@@ -37,57 +38,65 @@ type Subject struct {
 // Judge does not know who presents the certificate: the caller makes sure that the peer holds its key, by a TLS
 // handshake or a signature.
 func (t *Trust) Judge(cert *x509.Certificate, role Role, now time.Time) (Subject, error) {
-	s, ca, err := t.inspect(cert, role)
+	s, err := t.inspect(cert, role)
 	if err != nil {
 		return Subject{}, err
 	}
-	if err := checkDates(cert, now); err != nil {
+	if err := t.Rejudge(s, now); err != nil {
 		return Subject{}, err
-	}
-	if err := t.checkCA(ca, now); err != nil {
-		return Subject{}, err
-	}
-	if t.Evicted(s) {
-		return Subject{}, failf(ErrEvicted, "user %s was evicted", s.User)
 	}
 	return s, nil
 }
 
-// inspect does what Judge does and time does not change: form, signature, role and identity. It returns which of the
-// trust's CAs signed.
-func (t *Trust) inspect(cert *x509.Certificate, role Role) (s Subject, ca int, err error) {
+// Rejudge judges again somebody whom [Trust.Judge] judged well, by this trust or an older one: time goes on and users are evicted
+// while sessions last. Errors match [ErrUntrusted], [ErrExpired], [ErrNotYetValid] or [ErrEvicted].
+func (t *Trust) Rejudge(s Subject, now time.Time) error {
+	if err := checkDates(s.NotBefore, s.NotAfter, now); err != nil {
+		return err
+	}
+	if err := t.checkCA(s.Issuer, now); err != nil {
+		return err
+	}
+	if t.Evicted(s) {
+		return failf(ErrEvicted, "user %s was evicted", s.User)
+	}
+	return nil
+}
+
+// inspect does what Judge does and time does not change: form, signature, role and identity.
+func (t *Trust) inspect(cert *x509.Certificate, role Role) (s Subject, err error) {
 	if cert == nil {
-		return Subject{}, 0, failf(ErrUntrusted, "no certificate")
+		return Subject{}, failf(ErrUntrusted, "no certificate")
 	}
 	uri, _ := soleURI(cert)
 	s, named := parseSubjectURI(uri)
-	ca = slices.IndexFunc(t.cas, func(c *x509.Certificate) bool {
+	ca := slices.IndexFunc(t.cas, func(c *x509.Certificate) bool {
 		return bytes.Equal(c.SubjectKeyId, cert.AuthorityKeyId)
 	})
 	switch {
 	case named && s.Mesh != t.list.Mesh:
-		return Subject{}, 0, failf(ErrWrongMesh, "certificate of another mesh: %s, not %s", s.Mesh, t.list.Mesh)
+		return Subject{}, failf(ErrWrongMesh, "certificate of another mesh: %s, not %s", s.Mesh, t.list.Mesh)
 	case ca < 0 || cert.CheckSignatureFrom(t.cas[ca]) != nil:
-		return Subject{}, 0, failf(ErrUntrusted, "certificate is not signed by the CA of mesh %s", t.list.Mesh)
+		return Subject{}, failf(ErrUntrusted, "certificate is not signed by the CA of mesh %s", t.list.Mesh)
 	}
 	var ok bool
 	s.Key, _ = cert.PublicKey.(ed25519.PublicKey)
 	s.Admitted, ok = admittedOf(cert.SerialNumber)
-	s.NotBefore, s.NotAfter = cert.NotBefore, cert.NotAfter
+	s.Issuer, s.NotBefore, s.NotAfter = t.ids[ca], cert.NotBefore, cert.NotAfter
 	if !named || !ok || !plain(cert) || cert.IsCA || cert.KeyUsage != x509.KeyUsageDigitalSignature {
-		return Subject{}, 0, failf(ErrUntrusted, "certificate is not one of a ztm hub or member")
+		return Subject{}, failf(ErrUntrusted, "certificate is not one of a ztm hub or member")
 	}
 	// The URI and the extended key usage both state the role: a certificate that contradicts itself has none.
 	if use := usage[s.Role]; !slices.Equal(cert.ExtKeyUsage, []x509.ExtKeyUsage{use}) {
-		return Subject{}, 0, failf(ErrWrongRole, "certificate says it is a %s's but may not be used as one", s.Role)
+		return Subject{}, failf(ErrWrongRole, "certificate says it is a %s's but may not be used as one", s.Role)
 	}
 	if IDOf(s.Key) != s.ID {
-		return Subject{}, 0, failf(ErrUntrusted, "certificate is for ID %s but its key is not", s.ID)
+		return Subject{}, failf(ErrUntrusted, "certificate is for ID %s but its key is not", s.ID)
 	}
 	if s.Role != role {
-		return Subject{}, 0, failf(ErrWrongRole, "this is a %s's certificate, not a %s's", s.Role, role)
+		return Subject{}, failf(ErrWrongRole, "this is a %s's certificate, not a %s's", s.Role, role)
 	}
-	return s, ca, nil
+	return s, nil
 }
 
 // usage is the extended key usage of a role. A member's is clientAuth also where it is the TLS server, at the exit of
@@ -105,14 +114,14 @@ func plain(cert *x509.Certificate) bool {
 }
 
 // checkDates checks that a certificate is valid now.
-func checkDates(cert *x509.Certificate, now time.Time) error {
-	if now.Before(cert.NotBefore) {
+func checkDates(notBefore, notAfter, now time.Time) error {
+	if now.Before(notBefore) {
 		return failf(ErrNotYetValid, "certificate is not valid before %s (this device's clock says %s: is it right?)",
-			date(cert.NotBefore), date(now))
+			date(notBefore), date(now))
 	}
-	if now.After(cert.NotAfter) {
+	if now.After(notAfter) {
 		return failf(ErrExpired, "certificate expired on %s (this device's clock says %s: is it right?)",
-			date(cert.NotAfter), date(now))
+			date(notAfter), date(now))
 	}
 	return nil
 }

@@ -10,6 +10,6 @@ func (v *Verifier) Inspect(der []byte, role Role) (Subject, error) {
 	if err != nil {
 		return Subject{}, failf(ErrUntrusted, "certificate: %v", err)
 	}
-	s, _, err := v.Trust().inspect(cert, role)
+	s, err := v.Trust().inspect(cert, role)
 	return s, err
 }

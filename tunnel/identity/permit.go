@@ -179,7 +179,7 @@ func (p *Permit) checkGrants(t *Trust) error {
 		if err != nil {
 			return failf(ErrPermit, "permit: certificate: %v", err)
 		}
-		if _, _, err := t.inspect(cert, RoleMember); err != nil {
+		if _, err := t.inspect(cert, RoleMember); err != nil {
 			return failf(ErrPermit, "permit: %v", err)
 		}
 	}

@@ -16,6 +16,7 @@ type Trust struct {
 	list    list
 	doc     []byte              // nil at version 0
 	cas     []*x509.Certificate // those of the list, newest first
+	ids     []ID                // theirs, see [CA.ID]
 	evicted map[string]int64    // by user, see eviction
 }
 
@@ -34,6 +35,7 @@ func NewTrust(caPEM []byte) (*Trust, error) {
 	return &Trust{
 		list: list{Mesh: mesh, CAs: []listCA{{Certificate: cert.Raw}}},
 		cas:  []*x509.Certificate{cert},
+		ids:  []ID{IDOf(publicKey(cert))},
 	}, nil
 }
 
@@ -67,6 +69,29 @@ func (t *Trust) Issued() time.Time {
 // CAs returns the certificates of the mesh's CAs, newest first, retired ones included. The caller must not change
 // the certificates.
 func (t *Trust) CAs() []*x509.Certificate { return slices.Clone(t.cas) }
+
+// Newest returns the ID of the mesh's newest CA, the only one that signs (see [CA.ID]): a [Subject] with another issuer has to
+// get a new certificate, see [Trust.Retires].
+func (t *Trust) Newest() ID { return t.ids[0] }
+
+// Retires returns from when on certificates of an issuer are accepted no more because the mesh replaced the CA; the zero time for
+// the newest CA, and for one that is not known.
+func (t *Trust) Retires(issuer ID) time.Time {
+	if i := slices.Index(t.ids, issuer); i > 0 {
+		return time.Unix(t.list.CAs[i].Retire, 0)
+	}
+	return time.Time{}
+}
+
+// NextRetirement returns when the next CA of the mesh retires, from a time on; the zero time if none does.
+func (t *Trust) NextRetirement(now time.Time) (next time.Time) {
+	for _, ca := range t.list.CAs[1:] {
+		if at := time.Unix(ca.Retire, 0); at.After(now) && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return next
+}
 
 // Update returns the trust that a document gives, and t itself if that is what t has. The document must be signed by
 // the CA that t trusts as the newest, or by one that followed it. Errors match [ErrRollback] where the document is
@@ -102,6 +127,9 @@ func (t *Trust) Update(doc []byte) (*Trust, error) {
 	if !s.verify(listContext, publicKey(next.cas[0])) {
 		return nil, failf(ErrUntrusted, "trust list has no valid signature")
 	}
+	for _, ca := range next.cas {
+		next.ids = append(next.ids, IDOf(publicKey(ca)))
+	}
 	next.evicted = make(map[string]int64, len(next.list.Evictions))
 	for _, e := range next.list.Evictions {
 		next.evicted[e.User] = e.Admitted
@@ -133,7 +161,8 @@ func (t *Trust) Evict(ca *CA, user string, now time.Time, admitted ...time.Time)
 }
 
 // Rotate returns the next version of the list, in which next (see [CA.Successor]) is the mesh's CA. Certificates that
-// ca signed are accepted until retire, so hubs and members have until then to renew theirs. ca must be the newest CA.
+// ca or one before it signed are accepted until retire at most, so hubs and members have until then to renew theirs. ca must be
+// the newest CA. As with [Trust.Evict] the caller publishes the list first.
 func (t *Trust) Rotate(ca *CA, next *CA, retire time.Time, now time.Time) (*Trust, error) {
 	if ca == nil || next == nil {
 		return nil, ErrNoCA
@@ -143,6 +172,9 @@ func (t *Trust) Rotate(ca *CA, next *CA, retire time.Time, now time.Time) (*Trus
 	}
 	l := t.list.clone()
 	l.CAs[0].Retire = max(retire.Unix(), 1)
+	for i := range l.CAs[1:] {
+		l.CAs[i+1].Retire = min(l.CAs[i+1].Retire, l.CAs[0].Retire)
+	}
 	l.CAs = slices.Insert(l.CAs, 0, listCA{
 		Certificate: next.cert.Raw,
 		Endorsement: ed25519.Sign(ca.private(), endorsement(l.Mesh, next.cert.Raw)),
@@ -158,7 +190,7 @@ func (t *Trust) issue(l list, holder, signer *CA, now time.Time) (*Trust, error)
 	if !bytes.Equal(holder.cert.Raw, t.cas[0].Raw) {
 		return nil, failf(ErrNoCA, "the CA key held here is not that of the mesh's newest CA")
 	}
-	if err := checkDates(signer.cert, now); err != nil {
+	if err := checkDates(signer.cert.NotBefore, signer.cert.NotAfter, now); err != nil {
 		return nil, fmt.Errorf("the mesh's CA: %w", err)
 	}
 	l.Version = t.list.Version + 1
@@ -195,13 +227,17 @@ func (t *Trust) Admission(user string, now time.Time) time.Time {
 	return time.Unix(seconds, 0)
 }
 
-// checkCA checks that one of the CAs is accepted now.
-func (t *Trust) checkCA(i int, now time.Time) error {
+// checkCA checks that an issuer is accepted now.
+func (t *Trust) checkCA(issuer ID, now time.Time) error {
+	i := slices.Index(t.ids, issuer)
+	if i < 0 {
+		return failf(ErrUntrusted, "certificate is not signed by the CA of mesh %s", t.list.Mesh)
+	}
 	if retire := t.list.CAs[i].Retire; retire != 0 && now.Unix() >= retire {
 		return failf(ErrExpired, "certificate is of a CA that the mesh replaced; it was accepted until %s",
 			date(time.Unix(retire, 0)))
 	}
-	if err := checkDates(t.cas[i], now); err != nil {
+	if err := checkDates(t.cas[i].NotBefore, t.cas[i].NotAfter, now); err != nil {
 		return fmt.Errorf("the mesh's CA: %w", err)
 	}
 	return nil

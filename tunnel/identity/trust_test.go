@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -367,6 +368,67 @@ func TestRotationBringsEverybodyToTheNewCA(t *testing.T) {
 	wantError(t, err, ErrNoCA, "newest CA")
 	if _, err := must(NewTrust(ca1.CertificatePEM()))(t).Update(must(three.Evict(ca3, "bob", start))(t).Document()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAPeerIsJudgedAgainByTheTrustAndTheTimeOfNow(t *testing.T) {
+	m := newMesh(t)
+	bob := must(m.trust.Judge(m.member(t, "bob", start).cert(t), RoleMember, start))(t)
+	ca2 := must(m.ca.Successor(start))(t)
+	retire := start.Add(30 * day)
+	rotated := must(m.trust.Rotate(m.ca, ca2, retire, start))(t)
+	evicted := must(m.trust.Evict(m.ca, "bob", start))(t)
+	for _, tt := range []struct {
+		name  string
+		trust *Trust
+		now   time.Time
+		kind  error
+	}{
+		{"nothing changed", m.trust, start, nil},
+		{"it expired", m.trust, start.Add(2 * year), ErrExpired},
+		{"the clock went back", m.trust, start.Add(-2 * day), ErrNotYetValid},
+		{"its CA will retire", rotated, retire.Add(-time.Second), nil},
+		{"its CA has retired", rotated, retire, ErrExpired},
+		{"it was evicted", evicted, start, ErrEvicted},
+		{"it is of another mesh", newMesh(t).trust, start, ErrUntrusted},
+	} {
+		if err := tt.trust.Rejudge(bob, tt.now); !errors.Is(err, tt.kind) {
+			t.Errorf("%s: %v, want %v", tt.name, err, tt.kind)
+		}
+	}
+	if bob.Issuer != m.ca.ID() || m.trust.Newest() != m.ca.ID() || rotated.Newest() != ca2.ID() {
+		t.Errorf("issuer %s, newest %s and %s", bob.Issuer, m.trust.Newest(), rotated.Newest())
+	}
+	if at := rotated.Retires(bob.Issuer); !at.Equal(retire) {
+		t.Errorf("the old CA retires at %v, want %v", at, retire)
+	}
+	if at := rotated.Retires(ca2.ID()); !at.IsZero() {
+		t.Errorf("the new CA retires at %v", at)
+	}
+}
+
+func TestARotationWithALesserGraceCutsAllOldCAsShort(t *testing.T) {
+	m := newMesh(t)
+	ca2, ca3 := must(m.ca.Successor(start))(t), must(m.ca.Successor(start))(t)
+	two := must(m.trust.Rotate(m.ca, ca2, start.Add(30*day), start))(t)
+	if at := two.NextRetirement(start); !at.Equal(start.Add(30 * day)) {
+		t.Errorf("the next retirement is at %v", at)
+	}
+	three := must(two.Rotate(ca2, ca3, start.Add(day), start))(t)
+	for _, ca := range []*CA{m.ca, ca2} {
+		if at := three.Retires(ca.ID()); !at.Equal(start.Add(day)) {
+			t.Errorf("%v retires at %v", ca, at)
+		}
+	}
+	longer := must(two.Rotate(ca2, ca3, start.Add(year), start))(t)
+	if at := longer.NextRetirement(start); !at.Equal(start.Add(30 * day)) {
+		t.Errorf("a longer grace prolongs that of the first CA to %v", at)
+	}
+	if at := longer.NextRetirement(start.Add(30 * day)); !at.Equal(start.Add(year)) {
+		t.Errorf("then %v", at)
+	}
+	if at := longer.NextRetirement(start.Add(year)); !at.IsZero() {
+		t.Errorf("and then %v", at)
 	}
 }
 
