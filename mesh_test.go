@@ -79,7 +79,10 @@ func emptyWorld(t testing.TB) *world {
 // startHub starts the hub, again if it was stopped.
 func (w *world) startHub(c hub.Config) {
 	w.t.Helper()
-	c.Data, c.Listen, c.Names, c.Permit = w.path("hub"), w.address, []string{w.address}, w.path("root.json")
+	c.Data, c.Listen, c.Names = w.path("hub"), w.address, []string{w.address}
+	if c.Permit == "" {
+		c.Permit = w.path("root.json")
+	}
 	c.Log = slog.New(slog.NewTextHandler(w.hubLog, nil))
 	started := make(chan struct{})
 	c.Started = func(hub.Started) { close(started) }

@@ -216,44 +216,55 @@ func (a *Agent) reserve(name string) (release func(), err error) {
 	}, nil
 }
 
-// Join joins a mesh: see member.go. It returns when the hub knows this endpoint, and changes nothing when it fails.
+// Join joins a mesh: see member.go. It returns when the hub knows this endpoint, and changes nothing when it fails. An endpoint that the
+// mesh does not let in any more can join again, as can one of root with a newer root permit; it keeps what its apps have.
 func (a *Agent) Join(ctx context.Context, name, endpoint string, permit []byte) error {
 	release, err := a.reserve(name)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if m, _ := a.mesh(name); m != nil {
-		return apps.Errorf(apps.Conflict, "this agent has joined mesh %q already", name)
-	}
 	row, err := a.admit(ctx, name, endpoint, permit)
 	if err != nil {
 		return err
 	}
+	old, _ := a.mesh(name)
+	if old != nil {
+		if row, err = old.inherit(row); err != nil {
+			return err
+		}
+	}
+	trial, err := newMesh(a, name, row)
+	if err != nil {
+		return err
+	}
+	defer trial.discard()
+	if err := trial.introduce(ctx); err != nil {
+		return err
+	}
+	if old == nil {
+		if err := saveMesh(a.db, name, row); err != nil {
+			return errors.Join(err, trial.withdraw(ctx))
+		}
+	} else {
+		if err := old.replaceRow(row); err != nil {
+			return err
+		}
+		old.stop()
+	}
+	// Another one, as apps read what they keep when they are made: the old mesh's may have written until now.
 	m, err := newMesh(a, name, row)
 	if err != nil {
 		return err
 	}
-	started := false
-	defer func() {
-		if !started {
-			m.discard()
-		}
-	}()
-	if err := m.introduce(ctx); err != nil {
-		return err
-	}
-	if err := saveMesh(a.db, name, row); err != nil {
-		return errors.Join(err, m.withdraw(ctx))
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.life.Err() != nil {
+		m.discard()
 		return context.Cause(a.life)
 	}
 	a.meshes[name] = m
 	a.startLocked(m)
-	started = true
 	a.log.Info("joined", "mesh", name, "as", endpoint)
 	return nil
 }

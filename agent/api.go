@@ -92,8 +92,21 @@ func (a *Agent) routes() http.Handler {
 	inMesh("POST /api/meshes/{mesh}/permits/{user}", (*mesh).postPermit)
 	inMesh("GET /api/meshes/{mesh}/users", (*mesh).getUsers)
 	inMesh("DELETE /api/meshes/{mesh}/users/{user}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
-		version, err := m.evict(r.Context(), r.PathValue("user"))
-		answer(w, 200, api.Evicted{User: r.PathValue("user"), Version: version}, err)
+		out, err := m.evict(r.Context(), r.PathValue("user"))
+		answer(w, 200, out, err)
+	})
+	inMesh("GET /api/meshes/{mesh}/ca", func(m *mesh, w http.ResponseWriter, _ *http.Request) {
+		p, err := m.rootPermit()
+		writePermit(w, p, err)
+	})
+	inMesh("POST /api/meshes/{mesh}/ca", func(m *mesh, w http.ResponseWriter, r *http.Request) {
+		var in api.Rotate
+		if err := decodeBody(w, r, &in); err != nil {
+			writeError(w, err)
+			return
+		}
+		p, err := m.rotate(r.Context(), time.Duration(min(max(in.Grace, -1), 1<<32))*time.Second)
+		writePermit(w, p, err)
 	})
 	inMesh("GET /api/meshes/{mesh}/hubs", (*mesh).getHubs)
 	inMesh("GET /api/meshes/{mesh}/endpoints", func(m *mesh, w http.ResponseWriter, r *http.Request) {
@@ -129,7 +142,7 @@ func answer(w http.ResponseWriter, status int, v any, err error) {
 
 func (a *Agent) postMesh(w http.ResponseWriter, r *http.Request) {
 	var in api.Join
-	if err := decodeBody(w, r, &in); err != nil {
+	if err := decodeLarge(w, r, maxJoin, &in); err != nil { // a permit may hold a long trust list
 		writeError(w, err)
 		return
 	}
@@ -161,11 +174,14 @@ func (m *mesh) postPermit(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	p, err := m.invite(r.PathValue("user"), key, time.Duration(in.Expires)*time.Second)
-	if err != nil {
-		writeError(w, err)
-		return
+	writePermit(w, p, err)
+}
+
+func writePermit(w http.ResponseWriter, p *identity.Permit, err error) {
+	var b []byte
+	if err == nil {
+		b, err = p.Marshal()
 	}
-	b, err := p.Marshal()
 	if err != nil {
 		writeError(w, err)
 		return

@@ -262,31 +262,6 @@ func (m *mesh) carry(ctx context.Context, s *tunnel.Session, hub identity.Subjec
 	return s.Carry(ctx, peer, ticket)
 }
 
-// syncTrust brings hub and agent to the same trust list: both may be behind.
-func (m *mesh) syncTrust(s *tunnel.Session, version uint64) {
-	own := m.verifier.Trust()
-	if version < own.Version() {
-		if err := s.Call(m.life, http.MethodPost, tunnel.PathTrust, nil, own.Document(), nil); err != nil {
-			m.log.Warn("the hub did not take the newer eviction list", "err", err)
-		}
-		return
-	}
-	if version == own.Version() {
-		return
-	}
-	if err := m.fetchTrust(s); err != nil {
-		m.log.Warn("the hub's eviction list is not taken", "err", err)
-	}
-}
-
-func (m *mesh) fetchTrust(s *tunnel.Session) error {
-	var doc []byte
-	if err := s.Call(m.life, http.MethodGet, tunnel.PathTrust, nil, nil, &doc); err != nil {
-		return err
-	}
-	return m.updateTrust(doc)
-}
-
 // session waits for the control session, a little while: after a start or a lost hub it is about to come.
 func (m *mesh) session(ctx context.Context) (*tunnel.Session, identity.Subject, error) {
 	timer := time.NewTimer(sessionPatience)

@@ -5,21 +5,18 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"time"
 
+	"ztm/agent/api"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
-	"ztm/tunnel/seal"
 )
 
 // admit checks a permit and makes the membership it stands for. Nothing is kept.
@@ -33,10 +30,8 @@ func (a *Agent) admit(ctx context.Context, mesh, endpoint string, permit []byte)
 	if err != nil {
 		return row, apps.Errorf(apps.BadRequest, "%v", err)
 	}
-	for _, m := range a.all() {
-		if m.verifier.Trust().Mesh() == p.Mesh {
-			return row, apps.Errorf(apps.Conflict, "this agent has joined that mesh already, as mesh %q", m.name)
-		}
+	if err := a.checkNew(mesh, p); err != nil {
+		return row, err
 	}
 	row = meshRow{CA: p.CA, CAKey: p.CAKey, Trust: p.Trust, Name: endpoint, Hubs: p.Bootstraps}
 	public := a.key.Public().(ed25519.PublicKey)
@@ -59,6 +54,56 @@ func (a *Agent) admit(ctx context.Context, mesh, endpoint string, permit []byte)
 		}
 		return row, err
 	}
+	return row, nil
+}
+
+// checkNew refuses a mesh that this agent is in already, unless the permit brings something: a way back for an endpoint that the mesh
+// does not let in any more, or the CA key.
+func (a *Agent) checkNew(name string, p *identity.Permit) error {
+	for _, m := range a.all() {
+		same := m.verifier.Trust().Mesh() == p.Mesh
+		if !same && m.name != name {
+			continue
+		}
+		_, err := m.signer()
+		if same && m.name == name && (p.CAKey != "" && err != nil || m.describe().Status != api.Connected) {
+			return nil
+		}
+		if m.name == name {
+			return apps.Errorf(apps.Conflict, "this agent has joined mesh %q already", name)
+		}
+		return apps.Errorf(apps.Conflict, "this agent has joined that mesh already, as mesh %q", m.name)
+	}
+	return nil
+}
+
+// inherit gives the row with which an endpoint joins again what it had: its labels, and the newest trust list that it has seen.
+func (m *mesh) inherit(row meshRow) (meshRow, error) {
+	trust, err := identity.ParseTrust([]byte(row.CA), row.Trust)
+	if err != nil {
+		return row, err
+	}
+	next, err := trust.Update(m.verifier.Trust().Document())
+	if err == nil {
+		trust = next
+	} else if !errors.Is(err, identity.ErrRollback) {
+		return row, apps.Errorf(apps.BadRequest, "permit: %v", err)
+	}
+	if row.CAKey != "" {
+		if ca, err := identity.ParseCA([]byte(row.CA), []byte(row.CAKey)); err != nil || ca.ID() != trust.Newest() {
+			return row, apps.Errorf(apps.BadRequest, "this root permit is an old one: the mesh's CA was replaced")
+		}
+	}
+	s, err := identity.NewVerifier(trust, m.agent.clock).Inspect(row.Certificate, identity.RoleMember)
+	if err != nil {
+		return row, err
+	}
+	if user := m.user(); s.User != user {
+		return row, apps.Errorf(apps.Conflict, "this endpoint is of user %s and the permit is for user %s: leave the mesh first", user, s.User)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	row.Trust, row.Labels = trust.Document(), m.row.Labels
 	return row, nil
 }
 
@@ -154,14 +199,15 @@ const (
 
 // invite makes a permit for a user: for a key, or with a one-time token where key is nil. It needs the CA key and no hub.
 func (m *mesh) invite(user string, key ed25519.PublicKey, life time.Duration) (*identity.Permit, error) {
-	if m.ca == nil {
-		return nil, apps.Errorf(apps.Denied, "only an endpoint of user %s can invite: %v", rootUser, errNotSigner)
+	ca, err := m.signer()
+	if err != nil {
+		return nil, apps.Errorf(apps.Denied, "only an endpoint of user %s can invite: %v", rootUser, err)
 	}
 	if err := identity.CheckName(user); err != nil {
 		return nil, apps.Errorf(apps.BadRequest, "%v", err)
 	}
 	trust, now := m.verifier.Trust(), m.agent.clock.Now()
-	p := &identity.Permit{Mesh: m.ca.Mesh(), CA: string(m.ca.CertificatePEM()), Bootstraps: m.hubAddresses(), Trust: trust.Document()}
+	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), Bootstraps: m.hubAddresses(), Trust: trust.Document()}
 	admitted := trust.Admission(user, now)
 	if key == nil {
 		if life == 0 {
@@ -170,83 +216,19 @@ func (m *mesh) invite(user string, key ed25519.PublicKey, life time.Duration) (*
 		if life < time.Minute || life > maxTokenLife {
 			return nil, apps.Errorf(apps.BadRequest, "a token lives between 1 minute and %d days", maxTokenLife/(24*time.Hour))
 		}
-		token, err := m.ca.NewToken(user, m.agent.self, admitted, now.Add(life))
+		token, err := ca.NewToken(user, m.agent.self, admitted, now.Add(life))
 		if err != nil {
 			return nil, err
 		}
 		p.Token = &token
 		return p, nil
 	}
-	der, err := m.ca.SignMember(key, user, admitted, now)
+	der, err := ca.SignMember(key, user, admitted, now)
 	if err != nil {
 		return nil, err
 	}
 	p.Agent = &identity.PermitAgent{Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
 	return p, nil
-}
-
-// evict makes the next eviction list and gives it to the hub, which gives it to everyone. It is in force here at once.
-func (m *mesh) evict(ctx context.Context, user string) (uint64, error) {
-	if m.ca == nil {
-		return 0, apps.Errorf(apps.Denied, "only an endpoint of user %s can evict: %v", rootUser, errNotSigner)
-	}
-	if user == m.user() {
-		return 0, apps.Errorf(apps.BadRequest, "user %s cannot evict itself", user)
-	}
-	if err := identity.CheckName(user); err != nil {
-		return 0, apps.Errorf(apps.BadRequest, "%v", err)
-	}
-	s, _, err := m.session(ctx)
-	if err != nil {
-		return 0, err
-	}
-	admissions, err := m.admissions(ctx, user)
-	if err != nil {
-		return 0, err
-	}
-	for range evictAttempts {
-		next, err := m.verifier.Trust().Evict(m.ca, user, m.agent.clock.Now(), admissions...)
-		if err != nil {
-			return 0, apps.Errorf(apps.Internal, "%v", err)
-		}
-		// The hub decides which of two lists of one version is the list: it goes there first.
-		err = s.Call(ctx, http.MethodPost, tunnel.PathTrust, nil, next.Document(), nil)
-		var r *tunnel.Refusal
-		if errors.As(err, &r) && r.Status == http.StatusConflict {
-			if err := m.fetchTrust(s); err != nil {
-				return 0, appError(err)
-			}
-			continue
-		}
-		if err != nil {
-			return 0, appError(err)
-		}
-		return next.Version(), m.updateTrust(next.Document())
-	}
-	return 0, apps.Errorf(apps.Conflict, "other endpoints of %s are evicting at the same time: try again", rootUser)
-}
-
-const evictAttempts = 5
-
-// admissions lists when the user's endpoints were admitted, as far as the directory knows: an eviction covers certificates that a
-// fast clock made, too.
-func (m *mesh) admissions(ctx context.Context, user string) ([]time.Time, error) {
-	var out []time.Time
-	for offset := 0; ; {
-		var page tunnel.Page
-		q := url.Values{"user": {user}, "offset": {strconv.Itoa(offset)}}
-		if err := m.hubCall(ctx, http.MethodGet, tunnel.PathEndpoints, q, nil, &page); err != nil {
-			return nil, err
-		}
-		for _, e := range page.Entries {
-			if _, s, err := m.verifier.Record(e.Record); err == nil && s.User == user {
-				out = append(out, s.Admitted)
-			}
-		}
-		if offset += len(page.Entries); !page.More || len(page.Entries) == 0 {
-			return out, nil
-		}
-	}
 }
 
 // answerSign does what a hub asks of a holder of the CA key.
@@ -271,24 +253,24 @@ func (m *mesh) answerSign(s *tunnel.Session, hub identity.Subject, e tunnel.Even
 }
 
 func (m *mesh) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, error) {
-	if m.ca == nil {
-		return nil, errNotSigner
-	}
-	now := m.agent.clock.Now()
-	if r.Join == nil {
-		// For the very hub at the other end, and not before half of its certificate's life: a hub that is taken over
-		// gets no supply of them.
-		if !r.Hub || !pastHalf(hub, now) {
-			return nil, errors.New("the hub's certificate is not due for renewal")
-		}
-		return m.ca.SignHub(hub.Key, now)
-	}
-	key := ed25519.PublicKey(r.Join.Key)
-	inv, err := m.ca.CheckProof(r.Join.Proof, key, r.Join.Name, m.agent.self, now)
+	ca, err := m.signer()
 	if err != nil {
 		return nil, err
 	}
-	der, err := m.ca.SignMember(key, inv.User, inv.Admitted, now)
+	now := m.agent.clock.Now()
+	if r.Join == nil {
+		// For the very hub at the other end, and not before it is due: a hub that is taken over gets no supply of them.
+		if !r.Hub || !mayRenew(hub, ca, now) {
+			return nil, errors.New("the hub's certificate is not due for renewal")
+		}
+		return ca.SignHub(hub.Key, now)
+	}
+	key := ed25519.PublicKey(r.Join.Key)
+	inv, err := ca.CheckProof(r.Join.Proof, key, r.Join.Name, m.agent.self, now)
+	if err != nil {
+		return nil, err
+	}
+	der, err := ca.SignMember(key, inv.User, inv.Admitted, now)
 	if err != nil {
 		return nil, err
 	}
@@ -323,10 +305,6 @@ func (m *mesh) nameIsFree(name string, id identity.ID) error {
 		}
 	}
 	return nil
-}
-
-func pastHalf(s identity.Subject, now time.Time) bool {
-	return now.After(s.NotBefore.Add(s.NotAfter.Sub(s.NotBefore) / 2))
 }
 
 // ask sends a plain request to a peer. A status other than 2xx is an *apps.Error.
@@ -364,39 +342,4 @@ func (m *mesh) setLabels(labels []string) error {
 	}
 	m.publish()
 	return nil
-}
-
-// compareTrust passes trust lists on between peers: a hub that withholds an eviction is found out by the first peer that knows
-// of it.
-func (m *mesh) compareTrust(s *seal.Session, resp *http.Response) {
-	var theirs uint64
-	if json.Unmarshal([]byte(resp.Header.Get(trustHeader)), &theirs) != nil {
-		return
-	}
-	own := m.verifier.Trust()
-	method, body := http.MethodGet, []byte(nil)
-	switch {
-	case theirs == own.Version():
-		return
-	case theirs < own.Version():
-		method, body = http.MethodPost, own.Document()
-	}
-	m.goLimited(func() {
-		ctx, cancel := context.WithTimeout(m.life, tunnel.ProbeTimeout)
-		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, method, "http://peer/trust", bytes.NewReader(body))
-		if err != nil {
-			return
-		}
-		resp, err := s.RoundTrip(req)
-		if err != nil {
-			return
-		}
-		defer resp.Body.Close()
-		if doc, err := io.ReadAll(io.LimitReader(resp.Body, maxTrustBody)); err == nil && method == http.MethodGet {
-			if err := m.updateTrust(doc); err != nil {
-				m.log.Warn("a peer's eviction list is refused", "peer", s.Peer.ID, "err", err)
-			}
-		}
-	})
 }

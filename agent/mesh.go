@@ -3,10 +3,8 @@ package agent
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -28,7 +26,6 @@ type mesh struct {
 	log      *slog.Logger
 	ring     *ring
 	verifier *identity.Verifier
-	ca       *identity.CA // nil unless this endpoint may sign
 	pool     *pool
 	server   *h2.Server
 	apps     map[string]apps.App
@@ -37,9 +34,11 @@ type mesh struct {
 	ended    chan struct{}  // closed when run has returned
 	slots    chan struct{}  // a token for each event at work, capacity maxEvents
 	changed  chan struct{}  // the record must be published again, capacity 1
+	trusted  chan struct{}  // there is a new trust list, capacity 1
 	wg       sync.WaitGroup // goroutines and handlers of this mesh; see enter
 
-	trustMu sync.Mutex // held while a trust list is taken: the newest must be the one on disk
+	trustMu  sync.Mutex // held while a trust list is taken: the newest must be the one on disk
+	rotateMu sync.Mutex // held while the CA is replaced: one next CA at a time
 
 	mu            sync.Mutex
 	closing       bool                           // no goroutine or handler begins any more; guarded by mu
@@ -47,6 +46,7 @@ type mesh struct {
 	words         wordRing                       // of the flows that peers opened last; guarded by mu
 	row           meshRow                        // guarded by mu
 	left          bool                           // the row is not to be written any more; guarded by mu
+	ca            *identity.CA                   // nil unless this endpoint has a CA key, see signer; guarded by mu
 	cert          tls.Certificate                // guarded by mu
 	subject       identity.Subject               // of cert; guarded by mu
 	control       *tunnel.Session                // nil while there is none; guarded by mu
@@ -76,7 +76,7 @@ func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
 	m := &mesh{
 		agent: a, name: name, row: row, status: api.Connecting,
 		verifier: identity.NewVerifier(trust, a.clock), statusChanged: make(chan struct{}),
-		ended: make(chan struct{}), slots: make(chan struct{}, maxEvents), changed: make(chan struct{}, 1),
+		ended: make(chan struct{}), slots: make(chan struct{}, maxEvents), changed: make(chan struct{}, 1), trusted: make(chan struct{}, 1),
 		offers: map[string][]string{}, inbound: map[*inbound]struct{}{}, flows: map[*flow]struct{}{},
 		totals: map[identity.ID]*api.PeerStats{}, outFlows: map[*outFlow]struct{}{}, names: map[identity.ID]string{},
 		dialBacks: map[identity.ID]int{},
@@ -224,7 +224,7 @@ func (m *mesh) record() ([]byte, error) {
 	m.recordTime = max(m.agent.clock.Now().UnixMilli(), m.recordTime+1)
 	r := identity.Record{
 		ID: m.agent.self, Name: m.row.Name, Labels: m.row.Labels, Version: m.agent.config.Version.Tag,
-		Signer: m.ca != nil, Time: m.recordTime, Certificate: m.row.Certificate,
+		Signer: m.signsLocked(), Time: m.recordTime, Certificate: m.row.Certificate,
 	}
 	for app, names := range m.offers {
 		for _, n := range names {
@@ -302,7 +302,7 @@ func (m *mesh) Self() apps.Endpoint {
 	defer m.mu.Unlock()
 	e := apps.Endpoint{
 		ID: m.agent.self, Name: m.row.Name, User: m.subject.User, Labels: slices.Clone(m.row.Labels),
-		Version: m.agent.config.Version.Tag, Signer: m.ca != nil, Online: m.control != nil, Local: true,
+		Version: m.agent.config.Version.Tag, Signer: m.signsLocked(), Online: m.control != nil, Local: true,
 	}
 	for app, names := range m.offers {
 		for _, n := range names {
@@ -311,26 +311,6 @@ func (m *mesh) Self() apps.Endpoint {
 	}
 	slices.Sort(e.Offers)
 	return e
-}
-
-// updateTrust takes a newer trust list: verified, kept on disk, and applied to everything that is open.
-func (m *mesh) updateTrust(doc []byte) error {
-	m.trustMu.Lock()
-	defer m.trustMu.Unlock()
-	next, err := m.verifier.Trust().Update(doc)
-	if err != nil {
-		return err
-	}
-	if next.Version() <= m.verifier.Trust().Version() {
-		return nil
-	}
-	if err := m.save(func(r *meshRow) { r.Trust = next.Document() }); err != nil {
-		return err
-	}
-	m.verifier.Set(next)
-	m.log.Info("new eviction list", "version", next.Version())
-	m.cutEvicted()
-	return nil
 }
 
 // save changes the row and writes it.
@@ -349,6 +329,15 @@ func (m *mesh) save(change func(*meshRow)) error {
 	return nil
 }
 
+// replaceRow writes the row of the membership that takes this one's place. From then on this one writes nothing any more.
+func (m *mesh) replaceRow(row meshRow) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	err := saveMesh(m.agent.db, m.name, row)
+	m.left = m.left || err == nil
+	return err
+}
+
 // forget deletes the membership from the database, for good unless it fails.
 func (m *mesh) forget() error {
 	m.mu.Lock()
@@ -358,53 +347,18 @@ func (m *mesh) forget() error {
 	return err
 }
 
-// cutEvicted ends every session with a peer that is not a member any more.
-func (m *mesh) cutEvicted() {
-	trust := m.verifier.Trust()
-	m.pool.closeIf(func(s identity.Subject) bool { return trust.Evicted(s) })
-	for _, f := range m.opened() {
-		if trust.Evicted(f.peer) { // in a lane it does not end with the session
-			f.Reset()
-		}
-	}
-	for _, in := range m.inbounds() {
-		if trust.Evicted(in.peer) {
-			m.log.Info("session cut: the user was evicted", "user", in.peer.User, "peer", in.peer.ID)
-			in.conn.Close()
-		}
-	}
-}
-
-func (m *mesh) opened() []*outFlow {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.Collect(maps.Keys(m.outFlows))
-}
-
-func (m *mesh) inbounds() []*inbound {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var out []*inbound
-	for in := range m.inbound {
-		out = append(out, in)
-	}
-	return out
-}
-
 // describe is the membership for the local API.
 func (m *mesh) describe() api.Mesh {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	d := api.Mesh{
 		Name: m.name, ID: m.verifier.Trust().Mesh(), Hubs: slices.Clone(m.row.Hubs), Status: m.status,
-		Signer: m.ca != nil, Trust: m.verifier.Trust().Version(),
+		Signer: m.signsLocked(), Trust: m.verifier.Trust().Version(), CA: m.verifier.Trust().Newest(),
 		Agent: api.Agent{ID: m.agent.self, Name: m.row.Name, User: m.subject.User, Labels: slices.Clone(m.row.Labels),
-			NotAfter: m.subject.NotAfter.Unix()},
+			NotAfter: m.subject.NotAfter.Unix(), Issuer: m.subject.Issuer},
 	}
 	if m.statusErr != nil {
 		d.Error = strings.Join(strings.Fields(m.statusErr.Error()), " ")
 	}
 	return d
 }
-
-var errNotSigner = errors.New("this endpoint does not hold the mesh's CA key")

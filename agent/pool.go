@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,7 +27,8 @@ type pool struct {
 
 type peerSessions struct {
 	sessions []*seal.Session
-	dialing  *dialing // nil: none is being opened
+	old      []*seal.Session // get no new flows, and end with those that they have
+	dialing  *dialing        // nil: none is being opened
 }
 
 // dialing is one attempt that any number of flows wait for.
@@ -145,14 +147,31 @@ func (p *pool) reap(now time.Time) {
 	defer p.mu.Unlock()
 	for id, ps := range p.peers {
 		ps.pick()
+		ps.old = slices.DeleteFunc(ps.old, func(s *seal.Session) bool {
+			_, idle := s.IdleSince()
+			if idle {
+				go s.Close() // may wait a second for the peer
+			}
+			return idle
+		})
 		for _, s := range ps.sessions {
 			if since, idle := s.IdleSince(); idle && now.Sub(since) > maxIdle {
 				go s.Close() // may wait a second for the peer; pick drops it next time
 			}
 		}
-		if len(ps.sessions) == 0 && ps.dialing == nil {
+		if len(ps.sessions)+len(ps.old) == 0 && ps.dialing == nil {
 			delete(p.peers, id)
 		}
+	}
+}
+
+// supersede has new flows open new sessions: those that are open rest on a certificate that was replaced.
+func (p *pool) supersede() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, ps := range p.peers {
+		ps.old = append(ps.old, ps.sessions...)
+		ps.sessions = nil
 	}
 }
 
@@ -172,7 +191,7 @@ func (p *pool) closeIf(match func(identity.Subject) bool) {
 	p.mu.Lock()
 	var out []*seal.Session
 	for _, ps := range p.peers {
-		for _, s := range ps.sessions {
+		for _, s := range slices.Concat(ps.sessions, ps.old) {
 			if match(s.Peer) {
 				out = append(out, s)
 			}

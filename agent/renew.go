@@ -14,21 +14,22 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// A certificate is renewed from two thirds of its life on, for the same key, user and admission: by this endpoint itself if it holds the
-// CA key, by another that does, or by a hub that keeps it.
+// A certificate is renewed from two thirds of its life on, or when the mesh has another CA by now, for the same key, user and admission:
+// by this endpoint itself if it holds the CA key, by another that does, or by a hub that keeps it.
 
 // serveRenew makes a new certificate for the caller's own key, user and admission.
 func (m *mesh) serveRenew(w http.ResponseWriter, peer identity.Subject) {
-	if m.ca == nil {
-		writeError(w, apps.Errorf(apps.NotFound, "%v", errNotSigner))
+	ca, err := m.signer()
+	if err != nil {
+		writeError(w, apps.Errorf(apps.NotFound, "%v", err))
 		return
 	}
 	now := m.agent.clock.Now()
-	if !pastHalf(peer, now) {
+	if !mayRenew(peer, ca, now) {
 		writeError(w, apps.Errorf(apps.Denied, "the certificate is not due for renewal"))
 		return
 	}
-	der, err := m.ca.SignMember(peer.Key, peer.User, peer.Admitted, now)
+	der, err := ca.SignMember(peer.Key, peer.User, peer.Admitted, now)
 	if err != nil {
 		writeError(w, err)
 		return
@@ -37,31 +38,85 @@ func (m *mesh) serveRenew(w http.ResponseWriter, peer identity.Subject) {
 	w.Write(der)
 }
 
-// keepCertificate renews this endpoint's certificate from two thirds of its life on.
+// mayRenew reports whether a holder of the CA key gives a new certificate to somebody: not before half of the old one's life, unless
+// another CA signed it.
+func mayRenew(s identity.Subject, ca *identity.CA, now time.Time) bool {
+	return s.Issuer != ca.ID() || now.After(s.NotBefore.Add(s.NotAfter.Sub(s.NotBefore)/2))
+}
+
+const (
+	renewEvery = time.Hour
+	maxSpread  = 10 * time.Minute
+)
+
+// keepCertificate renews this endpoint's certificate when that is due, and cuts off those whose certificates are no longer good.
 func (m *mesh) keepCertificate() {
-	for {
-		m.mu.Lock()
-		s := m.subject
-		m.mu.Unlock()
-		due := s.NotBefore.Add(s.NotAfter.Sub(s.NotBefore) / 3 * 2)
-		wait := renewEvery
-		if !m.agent.clock.Now().Before(due) {
-			if err := m.renew(); err != nil && m.life.Err() == nil {
-				m.log.Warn("the certificate could not be renewed yet", "expires", s.NotAfter, "err", err)
-			}
-			wait = rand.N(renewEvery) + time.Second
-		}
+	for wait := time.Duration(0); ; {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
+			wait = m.renewIfDue()
+		case <-m.trusted:
+			wait = m.spread()
 		case <-m.life.Done():
 			timer.Stop()
 			return
 		}
+		timer.Stop()
+		m.cutStale()
+		wait = min(wait, m.untilRetirement())
 	}
 }
 
-const renewEvery = time.Hour
+// renewIfDue returns when to look again.
+func (m *mesh) renewIfDue() time.Duration {
+	s := m.own()
+	replaced := s.Issuer != m.verifier.Trust().Newest()
+	if !replaced && m.agent.clock.Now().Before(s.NotBefore.Add(s.NotAfter.Sub(s.NotBefore)/3*2)) {
+		return renewEvery
+	}
+	err := m.renew()
+	if err == nil {
+		return renewEvery
+	}
+	if m.life.Err() == nil {
+		m.log.Warn("the certificate could not be renewed yet", "expires", s.NotAfter, "err", err)
+	}
+	if replaced {
+		return m.spread() + time.Second
+	}
+	return rand.N(renewEvery) + time.Second
+}
+
+// spread returns how long to wait with a renewal after the mesh's CA was replaced. The members of a mesh do not all come at once; whom
+// they come to does not wait.
+func (m *mesh) spread() time.Duration {
+	s, trust := m.own(), m.verifier.Trust()
+	if s.Issuer == trust.Newest() {
+		return renewEvery
+	}
+	if _, err := m.signer(); err == nil {
+		return 0
+	}
+	grace := trust.Retires(s.Issuer).Sub(m.agent.clock.Now())
+	return rand.N(max(min(grace/100, maxSpread), time.Second))
+}
+
+// untilRetirement returns how long it is until a CA of the mesh retires; a day if none does sooner.
+func (m *mesh) untilRetirement() time.Duration {
+	now := m.agent.clock.Now()
+	if at := m.verifier.Trust().NextRetirement(now); !at.IsZero() {
+		return min(at.Sub(now), 24*time.Hour)
+	}
+	return 24 * time.Hour
+}
+
+// own is who this endpoint is by its certificate.
+func (m *mesh) own() identity.Subject {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.subject
+}
 
 func (m *mesh) renew() error {
 	der, err := m.newCertificate()
@@ -75,17 +130,16 @@ func (m *mesh) renew() error {
 		return err
 	}
 	m.log.Info("certificate renewed")
+	m.pool.supersede() // peers know our sessions by the old one
 	m.publish()
 	return nil
 }
 
 // newCertificate gets one from ourselves, from an endpoint that holds the CA key, or from a hub that keeps it.
 func (m *mesh) newCertificate() ([]byte, error) {
-	m.mu.Lock()
-	own := m.subject
-	m.mu.Unlock()
-	if m.ca != nil {
-		return m.ca.SignMember(own.Key, own.User, own.Admitted, m.agent.clock.Now())
+	own := m.own()
+	if ca, err := m.signer(); err == nil {
+		return ca.SignMember(own.Key, own.User, own.Admitted, m.agent.clock.Now())
 	}
 	ctx, cancel := context.WithTimeout(m.life, time.Minute)
 	defer cancel()
@@ -105,13 +159,14 @@ func (m *mesh) newCertificate() ([]byte, error) {
 	return der, m.checkRenewed(der, own)
 }
 
-// checkRenewed makes sure that what came back is ours and longer lived.
+// checkRenewed makes sure that what came back is ours and better: longer lived, or of the newest CA.
 func (m *mesh) checkRenewed(der []byte, own identity.Subject) error {
 	s, err := m.verifier.Inspect(der, identity.RoleMember)
 	if err != nil {
 		return err
 	}
-	if s.ID != own.ID || s.User != own.User || !s.NotAfter.After(own.NotAfter) {
+	better := s.NotAfter.After(own.NotAfter) || s.Issuer != own.Issuer && s.Issuer == m.verifier.Trust().Newest()
+	if s.ID != own.ID || s.User != own.User || !better {
 		return fmt.Errorf("the new certificate is for endpoint %s of user %s until %s", s.ID, s.User, s.NotAfter)
 	}
 	return nil

@@ -62,7 +62,7 @@ func (m *mesh) serveCarrier(carrier net.Conn) {
 		return
 	}
 	// The list may have changed between the handshake and now.
-	if m.verifier.Trust().Evicted(peer) {
+	if m.rejudge(peer) != nil {
 		conn.Close()
 	}
 	m.server.Serve(&h2.Tagged{Conn: &inboundConn{Conn: conn, m: m, in: in}, Tag: in})
@@ -102,8 +102,8 @@ func (c *inboundConn) Close() error {
 func (m *mesh) servePeer(w http.ResponseWriter, r *http.Request) {
 	in := h2.Tag(r).(*inbound)
 	w.Header().Set(trustHeader, strconv.FormatUint(m.verifier.Trust().Version(), 10))
-	if err := m.stillMember(in); err != nil {
-		writeError(w, err)
+	if err := m.rejudge(in.peer); err != nil {
+		writeError(w, apps.Errorf(apps.Denied, "%v", err))
 		in.conn.Close()
 		return
 	}
@@ -126,17 +126,6 @@ func (m *mesh) servePeer(w http.ResponseWriter, r *http.Request) {
 	default:
 		writeError(w, apps.Errorf(apps.NotFound, "endpoint %s knows no %s", m.Self().Name, path))
 	}
-}
-
-// stillMember judges the peer again: it may have been evicted, or its certificate may have ended, since the handshake.
-func (m *mesh) stillMember(in *inbound) error {
-	if m.verifier.Trust().Evicted(in.peer) {
-		return apps.Errorf(apps.Denied, "user %s was evicted", in.peer.User)
-	}
-	if m.agent.clock.Now().After(in.peer.NotAfter) {
-		return apps.Errorf(apps.Denied, "the certificate expired on %s", in.peer.NotAfter.Format("2006-01-02"))
-	}
-	return nil
 }
 
 // flow is one request of a peer for an app. It implements apps.Flow.
@@ -322,6 +311,7 @@ func (m *mesh) serveTrust(w http.ResponseWriter, r *http.Request) {
 const (
 	maxTrustBody = 4 << 20
 	maxBody      = 1 << 20
+	maxJoin      = identity.MaxPermit + maxBody
 )
 
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
@@ -330,7 +320,11 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 
 // decodeBody reads a JSON request.
 func decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
-	b, err := readBody(w, r, maxBody)
+	return decodeLarge(w, r, maxBody, v)
+}
+
+func decodeLarge(w http.ResponseWriter, r *http.Request, limit int64, v any) error {
+	b, err := readBody(w, r, limit)
 	if err != nil {
 		return apps.Errorf(apps.BadRequest, "request body: %v", err)
 	}

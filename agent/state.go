@@ -26,13 +26,20 @@ type deviceRow struct {
 
 // meshRow is one membership.
 type meshRow struct {
-	CA          string   `json:"ca"`              // PEM, of the permit: trust begins here
-	CAKey       string   `json:"caKey,omitempty"` // PEM; endpoints of root
+	CA          string   `json:"ca"`              // PEM, of the permit or of the last rotation here: trust begins here
+	CAKey       string   `json:"caKey,omitempty"` // PEM, of CA; endpoints of root
+	Next        *caRow   `json:"next,omitempty"`  // made here to follow the mesh's CA, until the mesh has it
 	Certificate []byte   `json:"certificate"`     // DER
 	Trust       []byte   `json:"trust,omitempty"` // the newest trust list seen
 	Name        string   `json:"name"`            // of this endpoint
 	Labels      []string `json:"labels,omitempty"`
 	Hubs        []string `json:"hubs"` // host:port
+}
+
+// caRow is a CA with its key.
+type caRow struct {
+	CA  string `json:"ca"`  // PEM
+	Key string `json:"key"` // PEM
 }
 
 type redeemedRow struct {

@@ -118,7 +118,7 @@ func (s *server) handler(carriers context.Context) http.Handler {
 // welcomes reports whether a peer that was let in is still welcome. An eviction has cut its connection already, unless
 // both happened in the same moment; a certificate may have expired under a connection that lasts.
 func (s *server) welcomes(p *peer) bool {
-	return !s.verifier.Trust().Evicted(p.Subject) && !s.verifier.Clock().Now().After(p.NotAfter)
+	return s.verifier.Trust().Rejudge(p.Subject, s.verifier.Clock().Now()) == nil
 }
 
 // refusalOf returns what a peer gets to see of an error: a refusal as it is, and of anything else no more than that it
@@ -270,9 +270,13 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 	if err := s.registry.register(doc, rec, subject); err != nil {
 		return err
 	}
-	if s.verifier.Trust().Evicted(subject) { // since it was judged: the eviction may not have found the record
+	// It may have been evicted since it was judged, and the eviction not have found the record.
+	if err := s.verifier.Trust().Rejudge(subject, s.verifier.Clock().Now()); err != nil {
 		s.forget(id)
-		return tunnel.Refusef(403, codeDenied, "user %s was evicted", p.User)
+		return tunnel.Refusef(403, codeDenied, "%v", err)
+	}
+	if _, online, _ := s.registry.find(p.ID); online != nil && p.User == rootUser {
+		s.signers.wake() // it may have another CA key now
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil

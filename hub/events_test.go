@@ -42,7 +42,15 @@ func TestADeviceThatComesBackTakesItsStreamOver(t *testing.T) {
 func TestOldControlSessionsGiveWay(t *testing.T) {
 	h := start(t, func(c *Config) { c.Limits.Control = 2 })
 	bob := h.device("bob")
-	first, second, third := bob.session(), bob.session(), bob.session()
+	var sessions []*tunnel.Session
+	for range 3 { // one after the other: a client is done with its handshake before the hub is
+		s := bob.session()
+		if err := s.Call(t.Context(), "GET", tunnel.PathHub, nil, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		sessions = append(sessions, s)
+	}
+	first, second, third := sessions[0], sessions[1], sessions[2]
 	wait(t, "the oldest session is cut", first.Done())
 	for _, s := range []*tunnel.Session{second, third} {
 		if err := s.Call(t.Context(), "GET", tunnel.PathHub, nil, nil, nil); err != nil {

@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,16 +39,19 @@ func found(st *state, c Config) (me self, permit string, err error) {
 	if err != nil {
 		return self{}, "", fmt.Errorf("hub.db: %w", err)
 	}
+	if c.permitGiven {
+		if trust, err = newer(st, trust, c); err != nil {
+			return self{}, "", err
+		}
+	}
 	next := me
 	if len(c.Names) > 0 {
 		next.Names = c.Names
 	}
-	if c.KeepCA && me.Signer == nil {
-		ca, err := newestCA(c.Permit, trust)
-		if err != nil {
-			return self{}, "", fmt.Errorf("to keep the CA key it has to come from the root permit: %w", err)
+	if c.KeepCA {
+		if next.Signer, err = keptNewest(me.Signer, trust, c); err != nil {
+			return self{}, "", err
 		}
-		next.Signer = keep(ca)
 	}
 	if !c.KeepCA && me.Signer != nil {
 		c.Log.Warn("the database still holds the CA key from an earlier start with --keep-ca; it is not used")
@@ -66,26 +68,70 @@ func found(st *state, c Config) (me self, permit string, err error) {
 	return next, permit, err
 }
 
-// revive renews a certificate that has expired while the hub was off: no agent would come to renew it. That takes the
-// root permit.
+// newer takes the trust list of a root permit, if it is newer than the hub's: after a rotation of the CA without grace no agent can bring
+// it.
+func newer(st *state, trust *identity.Trust, c Config) (*identity.Trust, error) {
+	root, _, err := readRoot(c.Permit)
+	if err != nil || root.CheckMesh(trust.Mesh()) != nil {
+		return trust, nil // a file that is there is left alone
+	}
+	next, err := trust.Update(root.Trust)
+	if err != nil {
+		return trust, nil
+	}
+	if next != trust {
+		err = st.setTrust(next.Document(), nil)
+		c.Log.Info("the root permit brings a newer trust list", "permit", c.Permit, "version", next.Version())
+	}
+	return next, err
+}
+
+// keptNewest returns the CA for the hub to keep: what it kept, or after a rotation the one of the root permit.
+func keptNewest(kept *keptCA, trust *identity.Trust, c Config) (*keptCA, error) {
+	if kept != nil {
+		ca, err := kept.ca()
+		if err != nil {
+			return nil, fmt.Errorf("hub.db: %w", err)
+		}
+		if ca.ID() == trust.Newest() {
+			return kept, nil
+		}
+	}
+	ca, err := newestCA(c.Permit, trust)
+	switch {
+	case err == nil:
+		return keep(ca), nil
+	case kept == nil:
+		return nil, fmt.Errorf("to keep the CA key it has to come from the root permit: %w", err)
+	}
+	c.Log.Warn("the CA key that this hub keeps was replaced, and it does not sign until it starts with the new root permit", "err", err)
+	return kept, nil
+}
+
+// revive renews a certificate that is of no use any more: it expired while the hub was off, or its CA was replaced. No agent
+// would come to renew it, so that takes the root permit.
 func revive(me *self, trust *identity.Trust, c Config) error {
 	now := identity.NewClock(time.Unix(me.Seen, 0)).Now()
-	cert, err := x509.ParseCertificate(me.Certificate)
+	if me.Next != nil && now.Unix() >= me.Next.From {
+		me.Certificate, me.Next = me.Next.Certificate, nil
+	}
+	own, err := identity.NewVerifier(trust, identity.NewClock()).Inspect(me.Certificate, identity.RoleHub)
 	if err != nil {
 		return fmt.Errorf("hub.db: the hub's certificate: %w", err)
 	}
-	if now.Before(cert.NotAfter) {
+	why := trust.Rejudge(own, now)
+	if !errors.Is(why, identity.ErrExpired) {
 		return nil
 	}
 	ca, err := newestCA(c.Permit, trust)
 	if err != nil {
-		return fmt.Errorf("the hub's certificate expired on %s, and to renew it takes the root permit: %w",
-			date(cert.NotAfter.UnixMilli()), err)
+		return fmt.Errorf("the hub's %w, and to renew it takes the root permit: %w", why, err)
 	}
 	key, err := identity.ParsePrivateKey([]byte(me.Key))
 	if err != nil {
 		return fmt.Errorf("hub.db: %w", err)
 	}
+	me.Next = nil
 	me.Certificate, err = ca.SignHub(publicKey(key), now)
 	return err
 }
@@ -99,7 +145,7 @@ func newestCA(path string, trust *identity.Trust) (*identity.CA, error) {
 	if err := root.CheckMesh(trust.Mesh()); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if !ca.Certificate().Equal(trust.CAs()[0]) {
+	if ca.ID() != trust.Newest() {
 		return nil, fmt.Errorf("%s: the mesh has another CA by now", path)
 	}
 	return ca, nil

@@ -10,6 +10,7 @@
 //	peers.go      every connection whose owner is known, so that an evicted user's can be cut
 //	limits.go     what members and strangers can take of the hub, at most
 //	trust.go      the signed trust list          sign.go   what needs the CA key, which is not here
+//	renew.go      the hub's own certificate
 //	state.go      what survives a restart        found.go  how a mesh begins
 //
 // A hub is trusted with nothing but to be there: it holds neither the mesh's CA key (unless --keep-ca says so) nor any key

@@ -1,11 +1,9 @@
 package hub
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -43,7 +41,7 @@ func (s *server) join(ctx context.Context, c *tls.Conn, raw *net.TCPConn) {
 		err = tunnel.WriteRefusal(c, refusalOf(err))
 	}
 	if err == nil {
-		c.Close()
+		c.CloseWrite()
 	}
 }
 
@@ -147,21 +145,8 @@ func (s *server) maySign() error {
 	if s.ca == nil {
 		return tunnel.Refusef(403, codeDenied, "this hub does not hold the CA key")
 	}
-	if !bytes.Equal(s.ca.Certificate().Raw, s.verifier.Trust().CAs()[0].Raw) {
+	if s.ca.ID() != s.verifier.Trust().Newest() {
 		return tunnel.Refusef(403, codeDenied, "the CA key that this hub holds was replaced")
 	}
 	return nil
-}
-
-// judge judges a certificate that was made for an ID.
-func (s *server) judge(der []byte, role identity.Role, id identity.ID) error {
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return err
-	}
-	sub, err := s.verifier.Trust().Judge(cert, role, s.verifier.Clock().Now())
-	if err == nil && sub.ID != id {
-		err = errors.New("the certificate is for another key")
-	}
-	return err
 }

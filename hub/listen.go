@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"syscall"
@@ -107,18 +108,20 @@ func (s *server) greet(ctx, carriers context.Context, raw *net.TCPConn) {
 	tunnel.TuneAccepted(raw)
 	below := &socket{TCPConn: raw}
 	c, err := s.handshake(ctx, below)
-	s.strangersOf.give(source(addr.Addr()))
-	<-s.strangers
 	if err != nil {
 		s.metrics.handshakes.failed.Add(1)
 		s.log.Debug("handshake failed", "addr", addr, "err", err)
-		raw.Close()
+		part(ctx, raw) // the alert says why
+	}
+	s.strangersOf.give(source(addr.Addr()))
+	<-s.strangers
+	if err != nil {
 		return
 	}
 	s.metrics.handshakes.ok.Add(1)
 	cs := c.ConnectionState()
 	if cs.NegotiatedProtocol == identity.JoinProto {
-		defer raw.Close()
+		defer part(ctx, raw)
 		defer context.AfterFunc(ctx, func() { raw.Close() })()
 		s.join(ctx, c, raw)
 		return
@@ -129,7 +132,7 @@ func (s *server) greet(ctx, carriers context.Context, raw *net.TCPConn) {
 		raw.Close()
 		return
 	}
-	p := newPeer(subject, cs.PeerCertificates[0], raw)
+	p := newPeer(subject, raw)
 	if cs.NegotiatedProtocol == tunnel.RelayProto {
 		s.peers.add(p) // here, so that the shutdown finds it
 		s.legs.Go(func() { s.carry(carriers, c, p) })
@@ -141,6 +144,20 @@ func (s *server) greet(ctx, carriers context.Context, raw *net.TCPConn) {
 		p.cut()
 	}
 	s.h2.Serve(&h2.Tagged{Conn: c, Tag: p}) // which owns the connection from here on
+}
+
+// partTimeout is how long a peer has to take what the hub said last.
+const partTimeout = 2 * time.Second
+
+// part closes a connection so that the peer gets what was written last. To close it while it has unread bytes would be a reset, which
+// may overtake that.
+func part(ctx context.Context, raw *net.TCPConn) {
+	defer raw.Close()
+	defer context.AfterFunc(ctx, func() { raw.Close() })()
+	const most = 64 << 10 // bytes that a peer may have sent before it hears
+	raw.CloseWrite()
+	raw.SetDeadline(time.Now().Add(partTimeout))
+	io.CopyN(io.Discard, raw, most)
 }
 
 // handshake completes TLS. The connection below is read record by record, so that a carrier can drop the layer.

@@ -1,13 +1,11 @@
 package hub
 
 import (
-	"crypto/x509"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"ztm/tunnel/identity"
 )
@@ -15,7 +13,6 @@ import (
 // peer is the owner of one connection, as its verified certificate says. It is immutable but for the connection.
 type peer struct {
 	identity.Subject
-	leaf *x509.Certificate
 	addr netip.AddrPort
 	raw  *net.TCPConn
 
@@ -26,8 +23,8 @@ type peer struct {
 // pagesAtOnce bounds the pages of the directory, of up to 1 MiB, that one connection makes the hub hold.
 const pagesAtOnce = 4
 
-func newPeer(s identity.Subject, leaf *x509.Certificate, raw *net.TCPConn) *peer {
-	return &peer{Subject: s, leaf: leaf, addr: addrOf(raw), raw: raw, reading: make(chan struct{}, pagesAtOnce)}
+func newPeer(s identity.Subject, raw *net.TCPConn) *peer {
+	return &peer{Subject: s, addr: addrOf(raw), raw: raw, reading: make(chan struct{}, pagesAtOnce)}
 }
 
 // addrOf returns the remote address of a connection.
@@ -110,11 +107,4 @@ func (ps *peers) cut(which func(*peer) bool) int {
 		}
 	}
 	return n
-}
-
-// judge reports whether the peer would be let in now: it was not evicted, its certificate has not expired, its CA was
-// not replaced.
-func (p *peer) judge(v *identity.Verifier, now time.Time) error {
-	_, err := v.Trust().Judge(p.leaf, identity.RoleMember, now)
-	return err
 }

@@ -57,7 +57,7 @@ type server struct {
 	joining     chan struct{}    // a token for each device that waits for a holder of the CA key
 
 	tls         *tls.Config
-	certificate atomic.Pointer[tls.Certificate]
+	certificate atomic.Pointer[certificates]
 	trusting    sync.Mutex     // held while a new trust list is put in force
 	handlers    gate           // running HTTP handlers
 	legs        sync.WaitGroup // running carry
@@ -100,15 +100,9 @@ func newServer(c Config, st *state, me self) (*server, error) {
 	}
 	s.relay = newRelay(c.Limits, c.ticket, s.registry, s.metrics, s.log)
 	s.signers = newSigners(joinPatience)
-	s.setCertificate(me.Certificate)
-	s.tls = s.verifier.ServerConfig(func() tls.Certificate { return *s.certificate.Load() },
-		"h2", tunnel.RelayProto, identity.JoinProto)
+	s.setCertificate(me)
+	s.tls = s.verifier.ServerConfig(s.presented, "h2", tunnel.RelayProto, identity.JoinProto)
 	return s, nil
-}
-
-func (s *server) setCertificate(der []byte) {
-	cert := identity.TLSCertificate(der, s.key)
-	s.certificate.Store(&cert)
 }
 
 func publicKey(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(ed25519.PublicKey) }
@@ -147,11 +141,16 @@ func (s *server) tidy(ctx context.Context) {
 	often := time.NewTicker(abandonedEvery)
 	defer often.Stop()
 	missing := absences{}
+	s.expire() // a root permit may have brought a new trust list
 	s.renew(ctx)
 	for {
+		retired := time.NewTimer(s.untilRetirement())
 		select {
 		case <-ctx.Done():
+			retired.Stop()
 			return
+		case <-retired.C:
+			s.expire()
 		case <-s.signers.woken: // a root endpoint came online, which may sign
 			s.renew(ctx)
 		case <-tick.C:
@@ -160,6 +159,7 @@ func (s *server) tidy(ctx context.Context) {
 		case now := <-often.C:
 			s.cutAbandoned(missing, now)
 		}
+		retired.Stop()
 	}
 }
 
@@ -170,10 +170,11 @@ func (s *server) expire() {
 	s.joins.sweep(time.Now())
 	s.requests.sweep(time.Now())
 	s.changes.sweep(time.Now())
-	s.peers.cut(func(p *peer) bool { return p.judge(s.verifier, now) != nil })
-	gone := s.registry.remove(func(r *row) bool { return now.After(r.Subject.NotAfter) })
+	stale := func(sub identity.Subject) bool { return s.verifier.Trust().Rejudge(sub, now) != nil }
+	s.peers.cut(func(p *peer) bool { return stale(p.Subject) })
+	gone := s.registry.remove(func(r *row) bool { return stale(r.Subject) })
 	if len(gone) > 0 {
-		s.log.Info("endpoints whose certificates have expired are forgotten", "endpoints", len(gone))
+		s.log.Info("endpoints whose certificates are no longer good are forgotten", "endpoints", len(gone))
 		if err := s.registry.saver.save(gone...); err != nil {
 			s.log.Error("cannot save the directory", "err", err)
 		}

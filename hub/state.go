@@ -29,12 +29,19 @@ var schema = []store.Migration{}
 
 // self is what a hub knows of itself. It holds secrets and is not for logs.
 type self struct {
-	CA          string   `json:"ca"`          // PEM of the CA that the mesh was founded with, or that the permit named
-	Key         string   `json:"key"`         // PEM of the hub's private key
-	Certificate []byte   `json:"certificate"` // DER
+	CA          string   `json:"ca"`             // PEM of the CA that the mesh was founded with, or that the permit named
+	Key         string   `json:"key"`            // PEM of the hub's private key
+	Certificate []byte   `json:"certificate"`    // DER
+	Next        *next    `json:"next,omitempty"` // the certificate to come, after a rotation of the CA
 	Names       []string `json:"names"`
 	Signer      *keptCA  `json:"signer,omitempty"` // only ever with --keep-ca
 	Seen        int64    `json:"seen,omitempty"`   // Unix seconds: a time that was, kept at most daily
+}
+
+// next is a certificate that waits for its time.
+type next struct {
+	Certificate []byte `json:"certificate"` // DER
+	From        int64  `json:"from"`        // Unix seconds
 }
 
 // row is one endpoint of the directory.

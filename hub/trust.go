@@ -44,15 +44,16 @@ func (s *server) postTrust(w http.ResponseWriter, r *http.Request, p *peer, _ st
 	if err != nil {
 		return err
 	}
-	if err := s.setTrust(doc); err != nil {
+	if err := s.setTrust(doc, p); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-// setTrust puts a newer trust list in force, at once and for connections that stand already.
-func (s *server) setTrust(doc []byte) error {
+// setTrust puts a newer trust list in force, at once and for connections that stand already. An endpoint of root that brought it is still
+// to hear that it was taken, even if it voids its own certificate; with its next request it is judged like all others.
+func (s *server) setTrust(doc []byte, from *peer) error {
 	s.trusting.Lock()
 	defer s.trusting.Unlock()
 	old := s.verifier.Trust()
@@ -68,13 +69,18 @@ func (s *server) setTrust(doc []byte) error {
 	}
 	// In force first, on disk then: whatever the disk says, an evicted user must be out.
 	s.verifier.Set(next)
-	evicted := func(sub identity.Subject) bool { return next.Evicted(sub) }
-	cut := s.peers.cut(func(p *peer) bool { return evicted(p.Subject) })
-	gone := s.registry.remove(func(r *row) bool { return evicted(r.Subject) })
+	now := s.verifier.Clock().Now()
+	spared := identity.ID("")
+	if from.User == rootUser && next.Rejudge(from.Subject, now) != nil {
+		spared = from.ID
+	}
+	stale := func(sub identity.Subject) bool { return sub.ID != spared && next.Rejudge(sub, now) != nil }
+	cut := s.peers.cut(func(p *peer) bool { return stale(p.Subject) })
+	gone := s.registry.remove(func(r *row) bool { return stale(r.Subject) })
 	s.log.Info("a new trust list is in force", "version", next.Version(), "connections cut", cut, "endpoints removed", len(gone))
 	event := &tunnel.Event{Type: tunnel.EventTrust, Version: next.Version()}
 	s.registry.each(func(session *session) {
-		if !session.send(event) {
+		if session.peer.ID != spared && !session.send(event) {
 			s.metrics.events.cut.Add(1)
 		}
 	})

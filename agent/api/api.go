@@ -50,7 +50,8 @@ type Mesh struct {
 	Status Status      `json:"status"`
 	Error  string      `json:"error,omitempty"` // why it is not connected
 	Signer bool        `json:"signer"`          // the agent holds the mesh's CA key
-	Trust  uint64      `json:"trust"`           // version of the eviction list
+	Trust  uint64      `json:"trust"`           // version of the trust list
+	CA     identity.ID `json:"ca"`              // of the CA that signs; certificates of others are to be renewed
 }
 
 // Agent is the agent as an endpoint of one mesh.
@@ -60,6 +61,7 @@ type Agent struct {
 	User     string      `json:"user"`
 	Labels   []string    `json:"labels,omitempty"`
 	NotAfter int64       `json:"notAfter,omitempty"` // end of its certificate
+	Issuer   identity.ID `json:"issuer,omitempty"`   // of its certificate
 }
 
 // Status is the state of an agent's connection to a mesh.
@@ -86,8 +88,14 @@ type Invite struct {
 
 // Evicted is the answer to an eviction: DELETE [UserPath].
 type Evicted struct {
-	User    string `json:"user"`
-	Version uint64 `json:"version"` // of the eviction list that the mesh enforces from now on
+	User      string `json:"user"`
+	Version   uint64 `json:"version"`   // of the trust list that the mesh enforces from now on
+	Endpoints int    `json:"endpoints"` // of the user that the directory knew
+}
+
+// Rotate is the request that replaces the mesh's CA: POST [CAPath]. The answer is the new root permit.
+type Rotate struct {
+	Grace int64 `json:"grace"` // seconds that certificates of the old CA are accepted for; with 0 they are void at once
 }
 
 // User is a user of a mesh and the names of his endpoints.

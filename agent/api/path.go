@@ -22,6 +22,9 @@ func MeshPath(mesh string) string { return join(MeshesPath, mesh) }
 // PermitPath is where a permit for a user is made.
 func PermitPath(mesh, user string) string { return join(MeshPath(mesh)+"/permits", user) }
 
+// CAPath is where the mesh's CA is replaced (POST), and where an endpoint that holds its key gives the root permit (GET).
+func CAPath(mesh string) string { return MeshPath(mesh) + "/ca" }
+
 // UsersPath lists the users of a mesh.
 func UsersPath(mesh string) string { return MeshPath(mesh) + "/users" }
 

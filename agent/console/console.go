@@ -94,6 +94,11 @@ func (c *Console) Note(format string, args ...any) {
 	}
 }
 
+// Warn tells on standard error, whoever reads it, that what succeeded may not be what was meant.
+func (c *Console) Warn(format string, args ...any) {
+	fmt.Fprintln(c.cfg.Stderr, "warning:", clean(fmt.Sprintf(format, args...)))
+}
+
 // terminal reports whether a person reads w.
 func terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)

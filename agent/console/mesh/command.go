@@ -67,6 +67,27 @@ func (c commands) members() []*cli.Command {
 			Action: func(x *cli.Context) error { return c.evict(x.Context, x.Args().First()) },
 		},
 		{
+			Name: "rotate", Usage: "replace the key of root",
+			Description: "Example:\n  ztm rotate root --permit new-root.json",
+			Subcommands: []*cli.Command{{
+				Name: "root", Usage: "replace the CA key, with which users are admitted and evicted",
+				Description: "Run it where the present key is: on an endpoint of user root. Devices that connect within the grace get new\n" +
+					"certificates by themselves; the others have to be invited again. Join tokens that nobody has used are void.\n" +
+					"Other endpoints of root join again with the new permit: ztm join MESH --as NAME --permit FILE.\n\n" +
+					"If the key was stolen use --grace 0: it voids all certificates at once. Then start the hub with --permit FILE and\n" +
+					"invite everybody again. Endpoints that join again keep their tunnels and settings.\n\n" +
+					"Example:\n  ztm rotate root --permit new-root.json",
+				Flags: []cli.Flag{
+					&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Required: true, Usage: "`FILE` for the new root permit: keep it where the old one was"},
+					&cli.DurationFlag{Name: "grace", Value: 30 * 24 * time.Hour, DefaultText: "720h", Usage: "`TIME` for which old certificates are accepted"},
+					&cli.BoolFlag{Name: "again", Usage: "replace nothing; write the root permit once more"},
+				},
+				Action: func(x *cli.Context) error {
+					return c.rotate(x.Context, rotation{permit: x.String("permit"), grace: x.Duration("grace"), again: x.Bool("again")})
+				},
+			}},
+		},
+		{
 			Name: "label", Usage: "show or change the labels of this endpoint",
 			Description: "Example:\n  ztm label --add env:prod web --delete test\n  ztm ep nas label",
 			Flags: []cli.Flag{

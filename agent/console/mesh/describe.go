@@ -23,10 +23,18 @@ func (c commands) describeMesh(ctx context.Context, name string) error {
 		{"Endpoint ID:", string(m.Agent.ID)},
 		{"User:", m.Agent.User},
 		{"Labels:", orNone(m.Agent.Labels)},
-		{"Certificate ends:", when(m.Agent.NotAfter)},
+		{"Certificate ends:", when(m.Agent.NotAfter) + renewal(m)},
 		{"Can sign:", yesNo(m.Signer)},
-		{"Eviction list:", "version " + strconv.FormatUint(m.Trust, 10)},
+		{"Trust list:", "version " + strconv.FormatUint(m.Trust, 10)},
 	}})
+}
+
+// renewal says that the mesh's CA was replaced and that the agent has no certificate of the new one yet.
+func renewal(m api.Mesh) string {
+	if m.Agent.Issuer == m.CA {
+		return ""
+	}
+	return " (is being renewed: the key of root was replaced)"
 }
 
 func (c commands) describeEndpoint(ctx context.Context, name string) error {

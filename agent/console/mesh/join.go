@@ -13,10 +13,11 @@ import (
 	"ztm/agent/api"
 	"ztm/agent/console"
 	"ztm/apps"
+	"ztm/tunnel/identity"
 )
 
 // maxFile is the largest permit or key that is read, in bytes.
-const maxFile = 1 << 20
+const maxFile = identity.MaxPermit
 
 // identity prints the public key that an invitation is for.
 func (c commands) identity(ctx context.Context) error {
@@ -104,6 +105,50 @@ func (c commands) invite(ctx context.Context, i invitation) error {
 	return nil
 }
 
+// rotation is what rotate is asked for.
+type rotation struct {
+	permit string        // file to write
+	grace  time.Duration // for certificates of the old CA
+	again  bool          // only write the permit
+}
+
+func (c commands) rotate(ctx context.Context, r rotation) error {
+	if r.grace != 0 && r.grace < time.Minute {
+		return &apps.UsageError{Err: errors.New("option --grace: want at least a minute, or 0 to void all certificates at once")}
+	}
+	m, err := c.Mesh(ctx)
+	if err != nil {
+		return err
+	}
+	f, err := console.CreatePrivate(r.permit)
+	if err != nil {
+		return err
+	}
+	defer f.Discard()
+	var permit json.RawMessage
+	if r.again {
+		err = c.Do(ctx, http.MethodGet, api.CAPath(m.Name), nil, &permit)
+	} else {
+		err = c.Do(ctx, http.MethodPost, api.CAPath(m.Name), api.Rotate{Grace: int64(r.grace / time.Second)}, &permit)
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.Commit(append(permit, '\n')); err != nil {
+		return &apps.HintError{Err: err, Hint: "the key is safe on this endpoint; to write the permit: ztm rotate root --again --permit FILE"}
+	}
+	c.Note("the root permit of %s is written to %s", m.Name, r.permit)
+	if r.again {
+		return nil
+	}
+	if r.grace == 0 {
+		c.Note("all certificates made until now are void: start the hub with --permit %s, and invite everybody again", r.permit)
+		return nil
+	}
+	c.Note("devices that connect until %s get new certificates by themselves", time.Now().Add(r.grace).Format("2006-01-02 15:04"))
+	return nil
+}
+
 func (c commands) printPermit(permit json.RawMessage) error {
 	_, err := c.Stdout().Write(append(permit, '\n'))
 	return err
@@ -119,6 +164,9 @@ func (c commands) evict(ctx context.Context, user string) error {
 		return err
 	}
 	c.Note("evicted %s from %s", user, m.Name)
+	if out.Endpoints == 0 {
+		c.Warn("no endpoint of %s is in the mesh: this voids permits that were not used yet, if there are any", user)
+	}
 	return c.Print(out, nil)
 }
 

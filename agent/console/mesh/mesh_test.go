@@ -175,6 +175,45 @@ func TestInviteWritesThePermit(t *testing.T) {
 	}
 }
 
+func TestRotateWritesTheNewRootPermit(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		args    []string
+		changes []string
+		permit  string
+	}{
+		{"a month", nil, []string{`POST /api/meshes/demo/ca {"grace":2592000}`}, `{"ca":"new"}`},
+		{"at once", []string{"--grace", "0"}, []string{`POST /api/meshes/demo/ca {"grace":0}`}, `{"ca":"new"}`},
+		{"once more", []string{"--again"}, nil, `{"ca":"again"}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := apitest.New(t, apitest.Demo())
+			file := filepath.Join(t.TempDir(), "root.json")
+			args := append([]string{"rotate", "root", "--permit", file}, tt.args...)
+			if r := ztm(t, a, "", args...); r != (result{}) {
+				t.Fatalf("rotate is not silent: %+v", r)
+			}
+			if diff := cmp.Diff(tt.changes, a.Changes()); diff != "" {
+				t.Errorf("requests (-want +got):\n%s", diff)
+			}
+			if b, err := os.ReadFile(file); err != nil || strings.TrimSpace(string(b)) != tt.permit {
+				t.Errorf("permit %q, %v", b, err)
+			}
+			if fi, err := os.Stat(file); err != nil || fi.Mode().Perm() != 0o600 {
+				t.Errorf("mode %v, %v; want 0600", fi.Mode(), err)
+			}
+		})
+	}
+}
+
+func TestRotateChangesNothingWhenThePermitCannotBeKept(t *testing.T) {
+	a := apitest.New(t, apitest.Demo())
+	r := ztm(t, a, "", "rotate", "root", "--permit", filepath.Join(t.TempDir(), "no", "root.json"))
+	if r.status != 1 || len(a.Changes()) > 0 {
+		t.Errorf("%+v, %v", r, a.Changes())
+	}
+}
+
 func TestInviteChangesNothingWhenThePermitCannotBeKept(t *testing.T) {
 	dir := t.TempDir()
 	link := filepath.Join(dir, "link")

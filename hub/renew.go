@@ -1,0 +1,159 @@
+package hub
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net/http"
+	"time"
+
+	"ztm/tunnel"
+	"ztm/tunnel/identity"
+)
+
+// The hub's own certificate, and those that it makes if it keeps the CA key.
+//
+// After a rotation of the mesh's CA the hub gets a certificate of the new one, and shows the old one until shortly before the old CA
+// retires: a device that was away since before the rotation knows the old CA alone, and hears of the new one here.
+
+// certificates is what the hub shows in handshakes.
+type certificates struct {
+	now  tls.Certificate
+	next *tls.Certificate // nil: none
+	from time.Time        // when next takes its place
+}
+
+func (s *server) setCertificate(me self) {
+	c := &certificates{now: identity.TLSCertificate(me.Certificate, s.key)}
+	if me.Next != nil {
+		next := identity.TLSCertificate(me.Next.Certificate, s.key)
+		c.next, c.from = &next, time.Unix(me.Next.From, 0)
+	}
+	s.certificate.Store(c)
+}
+
+// presented is the certificate for a handshake.
+func (s *server) presented() tls.Certificate {
+	c := s.certificate.Load()
+	if c.next != nil && !s.verifier.Clock().Now().Before(c.from) {
+		return *c.next
+	}
+	return c.now
+}
+
+// renew gets the hub a new certificate when two thirds of the life of its own are over, or when another CA signs by now: by the CA key
+// that the hub keeps or from a root endpoint that is online.
+func (s *server) renew(ctx context.Context) {
+	me, _, err := s.state.self()
+	if err != nil {
+		s.log.Error("cannot read what the hub knows of itself", "err", err)
+		return
+	}
+	now := s.verifier.Clock().Now()
+	if me.Next != nil && now.Unix() >= me.Next.From {
+		me.Certificate, me.Next = me.Next.Certificate, nil
+	}
+	last := me.Certificate
+	if me.Next != nil {
+		last = me.Next.Certificate
+	}
+	if !s.due(last, now) {
+		return
+	}
+	der, err := s.ownCertificate(ctx, now)
+	if err == nil {
+		err = s.judge(der, identity.RoleHub, s.id)
+	}
+	if err != nil {
+		s.log.Warn("the hub's certificate cannot be renewed yet", "err", err)
+		return
+	}
+	if from := s.showFrom(me.Certificate, now); from.After(now) {
+		me.Next = &next{Certificate: der, From: from.Unix()}
+	} else {
+		me.Certificate, me.Next = der, nil
+	}
+	err = s.state.change(func(kept *self) { kept.Certificate, kept.Next = me.Certificate, me.Next })
+	if err != nil {
+		s.log.Error("cannot save the hub's certificate", "err", err)
+		return
+	}
+	s.setCertificate(me)
+	s.log.Info("the hub's certificate was renewed")
+}
+
+// due reports whether a certificate of this hub is to be renewed.
+func (s *server) due(der []byte, now time.Time) bool {
+	own, err := s.verifier.Inspect(der, identity.RoleHub)
+	if err != nil {
+		return true
+	}
+	return own.Issuer != s.verifier.Trust().Newest() || !now.Before(own.NotBefore.Add(own.NotAfter.Sub(own.NotBefore)*2/3))
+}
+
+// maxEarly is how long before the retirement of its CA a certificate is no longer shown, at most: clocks differ.
+const maxEarly = time.Hour
+
+// showFrom returns from when on to show the certificate that follows another: now, or shortly before that one's CA retires.
+func (s *server) showFrom(der []byte, now time.Time) time.Time {
+	own, err := s.verifier.Inspect(der, identity.RoleHub)
+	if err != nil {
+		return now
+	}
+	retires := s.verifier.Trust().Retires(own.Issuer)
+	if !retires.After(now) {
+		return now
+	}
+	return retires.Add(-min(retires.Sub(now)/10, maxEarly))
+}
+
+// untilRetirement returns how long it is until a CA of the mesh retires; a day if none does sooner.
+func (s *server) untilRetirement() time.Duration {
+	now := s.verifier.Clock().Now()
+	if at := s.verifier.Trust().NextRetirement(now); !at.IsZero() {
+		return min(at.Sub(now), 24*time.Hour)
+	}
+	return 24 * time.Hour
+}
+
+func (s *server) ownCertificate(ctx context.Context, now time.Time) ([]byte, error) {
+	if s.maySign() == nil {
+		return s.ca.SignHub(publicKey(s.key), now)
+	}
+	signer := s.registry.signer()
+	if signer == nil {
+		return nil, tunnel.Refusef(503, codeUnavailable, "no endpoint that holds the CA key is online")
+	}
+	return s.signers.ask(ctx, signer, tunnel.SignRequest{Hub: true})
+}
+
+// judge judges a certificate that was made for an ID.
+func (s *server) judge(der []byte, role identity.Role, id identity.ID) error {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return err
+	}
+	sub, err := s.verifier.Trust().Judge(cert, role, s.verifier.Clock().Now())
+	if err == nil && sub.ID != id {
+		err = errors.New("the certificate is for another key")
+	}
+	return err
+}
+
+// postRenew is POST /v1/renew: a hub that keeps the CA key gives a member a fresh certificate, for the key, the user and
+// the admission time of the one it has.
+func (s *server) postRenew(w http.ResponseWriter, _ *http.Request, p *peer, _ string) error {
+	if err := s.maySign(); err != nil {
+		return err
+	}
+	now := s.verifier.Clock().Now()
+	if p.Issuer == s.ca.ID() && now.Before(p.NotBefore.Add(p.NotAfter.Sub(p.NotBefore)/2)) {
+		return tunnel.Refusef(409, codeConflict, "the certificate is good until %s: too early to renew it", date(p.NotAfter.UnixMilli()))
+	}
+	der, err := s.ca.SignMember(p.Key, p.User, p.Admitted, now)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, tunnel.SignAnswer{Certificate: der})
+}
