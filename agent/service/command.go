@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -265,7 +266,7 @@ func (s Spec) check(sys System) error {
 	return nil
 }
 
-// install does what the plan says, and waits for the permit if a new mesh is made.
+// install does what the plan says. permit, if not empty, is where the permit of a new mesh goes.
 func (h Host) install(ctx context.Context, s Spec, p Plan, permit string) error {
 	var owner func(string) error
 	if s.Account != "" {
@@ -274,15 +275,36 @@ func (h Host) install(ctx context.Context, s Spec, p Plan, permit string) error 
 			return err
 		}
 	}
+	moved := false
+	if permit != "" {
+		var err error
+		if moved, err = checkPermit(s.Data, permit); err != nil {
+			return err
+		}
+	}
 	if err := p.Install(ctx, owner); err != nil {
 		return err
 	}
 	if permit != "" {
-		if err := fetchPermit(ctx, filepath.Join(s.Data, "root.json"), permit); err != nil {
+		if err := h.fetch(ctx, filepath.Join(s.Data, "root.json"), permit, moved); err != nil {
 			return err
 		}
-		fmt.Fprintf(h.Console.Stderr(), "the root permit is in %s\n", permit)
 	}
 	fmt.Fprintf(h.Console.Stderr(), "%s runs, and will at every boot; its log: %s\n", p.Name, p.Hint)
+	return nil
+}
+
+// fetch waits for the permit if a new mesh is made, and finishes what an earlier start has begun.
+func (h Host) fetch(ctx context.Context, from, to string, moved bool) error {
+	if moved {
+		if err := movePermit(from, to); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	if err := fetchPermit(ctx, from, to); err != nil {
+		return err
+	}
+	fmt.Fprintf(h.Console.Stderr(), "the root permit is in %s\n", to)
 	return nil
 }

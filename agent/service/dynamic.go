@@ -1,13 +1,16 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -37,8 +40,31 @@ func (s *Spec) shutIn(sys System, placed bool) (permit string) {
 	return permit
 }
 
+// How the permit comes to its place. Whoever is killed, and whenever: the CA key is in one file at least, whole, and the same command
+// again goes on from there.
+//
+//  1. checkPermit: there is room for it, before anything is made
+//  2. the hub writes it into its data directory, in one step, and says so in its log
+//  3. movePermit: a copy is on disk, its name too; only then the hub's file is removed
+
 // permitTimeout is how long a hub may take to make a mesh.
 const permitTimeout = 30 * time.Second
+
+// checkPermit finds what would keep the permit from its place. moved says that there is a permit already of a hub that has a mesh: an
+// earlier start has moved it, or was about to.
+func checkPermit(data, to string) (moved bool, err error) {
+	if _, err := os.Lstat(to); err == nil {
+		if _, err := os.Stat(filepath.Join(data, "hub.db")); err != nil {
+			return false, fmt.Errorf("%s is there already: name another file for the permit of the new mesh", to)
+		}
+		return true, nil
+	}
+	f, err := os.CreateTemp(filepath.Dir(to), ".permit-*")
+	if err != nil {
+		return false, fmt.Errorf("the root permit cannot be written: %w", err)
+	}
+	return false, errors.Join(f.Close(), os.Remove(f.Name()))
+}
 
 // fetchPermit moves the permit that a new hub writes to where the user wants it, readable for him alone.
 func fetchPermit(ctx context.Context, from, to string) error {
@@ -47,7 +73,7 @@ func fetchPermit(ctx context.Context, from, to string) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := moveFile(from, to)
+		err := movePermit(from, to)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -59,24 +85,49 @@ func fetchPermit(ctx context.Context, from, to string) error {
 	}
 }
 
-// moveFile moves a small private file, also to another file system. The hub puts it in its place in one step: it is never seen half.
-func moveFile(from, to string) error {
-	in, err := os.Open(from)
+// maxPermit bounds what is read of a permit, in bytes.
+const maxPermit = 1 << 20
+
+// movePermit moves a permit, also to another file system. Its error is fs.ErrNotExist if there is none.
+func movePermit(from, to string) error {
+	content, err := readPermit(from)
 	if err != nil {
 		return err
 	}
-	defer in.Close()
-	content, err := io.ReadAll(io.LimitReader(in, 1<<20))
-	if err != nil {
-		return fmt.Errorf("permit: %w", err)
+	old, err := readPermit(to)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = File{Path: to, Mode: 0o600, Text: string(content)}.write()
+	case err == nil && !bytes.Equal(old, content):
+		err = errors.New("another file is there")
 	}
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("permit: the hub has written it to %s: %v", from, err)
+	if err == nil {
+		err = syncDir(filepath.Dir(to))
 	}
-	_, err = out.Write(content)
-	if err := errors.Join(err, out.Sync(), out.Close()); err != nil {
-		return errors.Join(fmt.Errorf("permit: %w", err), os.Remove(to))
+	if err != nil {
+		return fmt.Errorf("permit %s: %v; the hub has written it to %s", to, err, from)
 	}
 	return os.Remove(from)
+}
+
+func readPermit(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxPermit))
+}
+
+// syncDir brings the names in a directory to disk, on file systems that do so when they are told.
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) {
+		return err
+	}
+	return nil
 }

@@ -84,9 +84,7 @@ func TestThePermitIsFetchedOnceItIsThere(t *testing.T) {
 	from, to := filepath.Join(dir, "root.json"), filepath.Join(dir, "mine.json")
 	done := make(chan error, 1)
 	go func() { done <- fetchPermit(t.Context(), from, to) }()
-	if err := (File{Path: from, Mode: 0o600, Text: "{}"}).write(); err != nil {
-		t.Fatal(err)
-	}
+	write(t, from, "{}")
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
@@ -97,10 +95,68 @@ func TestThePermitIsFetchedOnceItIsThere(t *testing.T) {
 	if _, err := os.Stat(from); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("the hub still has it")
 	}
-	if err := (File{Path: from, Mode: 0o600, Text: "{}"}).write(); err != nil {
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := (File{Path: path, Mode: 0o600, Text: text}).write(); err != nil {
 		t.Fatal(err)
 	}
-	if err := fetchPermit(t.Context(), from, to); err == nil || !strings.Contains(err.Error(), from) {
-		t.Errorf("a file in the way: %v", err)
+}
+
+// Each case is what a start that was killed has left.
+func TestAStartThatWasKilledIsFinishedByTheNext(t *testing.T) {
+	for _, tt := range []struct {
+		name             string
+		from, to         string // what is in the files; empty: they are not there
+		wantFrom, wantTo string
+		err              string
+	}{
+		{"before the permit was there", "", "", "", "", "file does not exist"},
+		{"before it was copied", "key", "", "", "key", ""},
+		{"before the hub's was removed", "key", "key", "", "key", ""},
+		{"never, but somebody's file is in the way", "key", "other", "key", "other", "another file is there"},
+		{"after all was done", "", "key", "", "key", "file does not exist"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			from, to := filepath.Join(dir, "root.json"), filepath.Join(dir, "mine.json")
+			for path, text := range map[string]string{from: tt.from, to: tt.to} {
+				if text != "" {
+					write(t, path, text)
+				}
+			}
+			err := movePermit(from, to)
+			if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) && !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("error %v, want %s", err, tt.err)
+			}
+			for path, want := range map[string]string{from: tt.wantFrom, to: tt.wantTo} {
+				if got, err := os.ReadFile(path); string(got) != want || errors.Is(err, fs.ErrNotExist) != (want == "") {
+					t.Errorf("%s: %q, %v; want %q", filepath.Base(path), got, err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestAPermitThatHasNoPlaceStopsTheStart(t *testing.T) {
+	dir := t.TempDir()
+	data, to := filepath.Join(dir, "data"), filepath.Join(dir, "mine.json")
+	if moved, err := checkPermit(data, to); moved || err != nil {
+		t.Errorf("nothing is in the way: %v, %v", moved, err)
+	}
+	if _, err := checkPermit(data, filepath.Join(dir, "nowhere", "mine.json")); err == nil {
+		t.Error("a directory that is not there")
+	}
+	write(t, to, "key")
+	if _, err := checkPermit(data, to); err == nil || !strings.Contains(err.Error(), "is there already") {
+		t.Errorf("a file that is no new mesh's: %v", err)
+	}
+	write(t, filepath.Join(data, "hub.db"), "")
+	if moved, err := checkPermit(data, to); !moved || err != nil {
+		t.Errorf("the hub's own, from before: %v, %v", moved, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, ".permit-*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
