@@ -5,7 +5,7 @@
 //	go run ./cross -only linux/mipsle,linux/arm5    some targets
 //	go run ./cross -only linux/amd64 -profile router
 //	go run ./cross -check                           the sizes that have budgets, against budgets.txt
-//	go run ./cross -link                            that every target links, and nothing else
+//	go run ./cross -link                            that every target links, and nothing else; with -check the sizes as well
 //	go run ./cross -bare                            binaries and checksums, without packages
 //
 //	targets.go -> build.go (go build, overlay.go) -> archive.go, packages.go, image.go -> SHA256SUMS -> sizes.go
@@ -42,10 +42,10 @@ func main() {
 // job is what the command line asks for.
 type job struct {
 	targets []Target
-	out     string // directory; empty: the binaries are measured and thrown away
-	check   bool   // compare with the budgets
-	measure bool   // compress with xz
-	bare    bool   // make no packages
+	out     string   // directory; empty: the binaries are measured and thrown away
+	measure bool     // compress everything with xz, and not only what has a budget for that
+	budgets []budget // to be kept; none: no matter
+	bare    bool     // make no packages
 	release Release
 }
 
@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	out := flags.String("out", "dist", "write to this `directory`")
 	version := flags.String("version", "", "call it this `version` instead of what git says")
 	check := flags.Bool("check", false, "build what has a budget and fail if it is exceeded; write nothing")
-	link := flags.Bool("link", false, "build and throw away: do all targets link?")
+	link := flags.Bool("link", false, "build and throw away: do all targets link? With -check, compare those that have a budget")
 	bare := flags.Bool("bare", false, "write the binaries and their sums, and no packages")
 	list := flags.Bool("list", false, "list the targets")
 	if err := flags.Parse(args); err != nil {
@@ -67,8 +67,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	j := job{out: *out, check: *check, measure: !*link && !*bare, bare: *bare}
-	if j.targets, err = choose(*only, Profile(*profile), *check, budgets); err != nil {
+	j := job{out: *out, measure: !*link && !*bare, bare: *bare}
+	if j.targets, err = choose(*only, Profile(*profile), *check && !*link, budgets); err != nil {
 		return err
 	}
 	if *list {
@@ -79,6 +79,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	if *check || *link {
 		j.out = ""
+	}
+	if *check {
+		j.budgets = budgets
 	}
 	scratch, err := os.MkdirTemp("", "ztm-cross-")
 	if err != nil {
@@ -125,10 +128,7 @@ func choose(only string, profile Profile, check bool, budgets []budget) ([]Targe
 
 // build builds every target. One that fails does not keep the others: its error names it.
 func (j job) build(ctx context.Context, scratch string, progress io.Writer) ([]size, error) {
-	xz := ""
-	if j.measure {
-		xz, _ = exec.LookPath("xz")
-	}
+	xz, _ := exec.LookPath("xz")
 	licence, err := os.ReadFile(filepath.Join(j.release.Root, "LICENSE"))
 	if err != nil {
 		return nil, err
@@ -154,7 +154,7 @@ func (j job) build(ctx context.Context, scratch string, progress io.Writer) ([]s
 			err = os.Remove(path)
 		}
 		s := size{target: t, raw: int64(len(program))}
-		if err == nil {
+		if err == nil && j.measures(t) {
 			s.xz, err = compressed(ctx, xz, program)
 		}
 		if err == nil && j.out != "" {
@@ -173,6 +173,11 @@ func (j job) build(ctx context.Context, scratch string, progress io.Writer) ([]s
 		failed = errors.Join(failed, img.finish(j.release), j.writeSums(sums))
 	}
 	return sizes, failed
+}
+
+// measures reports whether the target is to be compressed.
+func (j job) measures(t Target) bool {
+	return j.measure || slices.ContainsFunc(j.budgets, func(b budget) bool { return b.target == t.Name && b.profile == t.Profile && b.xz > 0 })
 }
 
 // write writes everything that is made of one binary and notes the checksums.
