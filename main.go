@@ -59,9 +59,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		c := console.New(console.Config{
 			Stdin: stdin, Stdout: stdout, Stderr: stderr, Getenv: os.Getenv, Version: about(),
 		})
-		tunnels, get, describe := tunnel.Commands(c)
+		tunnels, get, describe, stats := tunnel.Commands(c)
 		run := roles(c)
-		commands := append(mesh.Commands(c, get, describe), tunnels)
+		commands := append(mesh.Commands(c, get, describe, stats), tunnels)
 		commands = append(commands, tunnel.TopLevel(c)...)
 		commands = append(commands, appCommands(c)...)
 		commands = append(commands, run)

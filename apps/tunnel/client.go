@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -381,11 +382,23 @@ func (c *client) addStats(ctx context.Context, t *apps.Table, s *Stats) {
 	}
 }
 
-// stats lists what passed through the tunnels of the chosen endpoint.
-func (c *client) stats(ctx context.Context) error {
+// stats lists what passed through the tunnels of the chosen endpoint, or through one of them.
+func (c *client) stats(ctx context.Context, name string) error {
 	var s Status
 	if err := c.Call(ctx, http.MethodGet, appName+"/tunnels", nil, &s); err != nil {
 		return err
+	}
+	if name != "" {
+		k, err := parseKey(name)
+		if err != nil {
+			return err
+		}
+		s.Inbound = slices.DeleteFunc(s.Inbound, func(in InboundStatus) bool { return in.Key != k })
+		s.Outbound = slices.DeleteFunc(s.Outbound, func(o OutboundStatus) bool { return o.Key != k })
+		s.Allow, s.Forward = []Allow{}, Stats{}
+		if len(s.Inbound)+len(s.Outbound) == 0 {
+			return apps.Errorf(apps.NotFound, "the endpoint has no end of tunnel %s", k)
+		}
 	}
 	return c.Print(s, s.statsTable(func(p PeerCounts) string { return c.name(ctx, p.ID) }))
 }

@@ -126,8 +126,8 @@ func disallowCommand(c apps.Console) *cli.Command {
 	}
 }
 
-// Commands returns the command `ztm tunnel`, and what `ztm get` and `ztm describe` know of tunnels.
-func Commands(c apps.Console) (main *cli.Command, get, describe []*cli.Command) {
+// Commands returns the command `ztm tunnel`, and what `ztm get`, `ztm describe` and `ztm stats` know of tunnels.
+func Commands(c apps.Console) (main *cli.Command, get, describe, stats []*cli.Command) {
 	main = &cli.Command{
 		Name:  "tunnel",
 		Usage: "Make a port here a service there",
@@ -155,13 +155,7 @@ func Commands(c apps.Console) (main *cli.Command, get, describe []*cli.Command) 
 				Description: example("ztm tunnel close inbound tcp/web"),
 				Subcommands: []*cli.Command{closeCommand(c, "inbound", "in"), closeCommand(c, "outbound", "out")},
 			},
-			{
-				Name:        "stats",
-				Usage:       "Show what passed through the tunnels of an endpoint, by peer",
-				UsageText:   "ztm tunnel stats",
-				Description: example("ztm tunnel stats", "ztm ep home tunnel stats -o json"),
-				Action:      func(x *cli.Context) error { return none(x, newClient(c).stats) },
-			},
+			statsCommand(c, "stats", "ztm tunnel stats"),
 			allowCommand(c),
 			disallowCommand(c),
 			{
@@ -179,7 +173,25 @@ func Commands(c apps.Console) (main *cli.Command, get, describe []*cli.Command) 
 			},
 		},
 	}
-	return main, getCommands(c), describeCommands(c) // each tree has its own: the library writes into them
+	// Each tree has its own: the library writes into them.
+	return main, getCommands(c), describeCommands(c), []*cli.Command{statsCommand(c, "tunnel", "ztm stats tunnel")}
+}
+
+// statsCommand is a command with a name; line is how it is written.
+func statsCommand(c apps.Console, name, line string) *cli.Command {
+	return &cli.Command{
+		Name:        name,
+		Usage:       "Show what passed through the tunnels of an endpoint, or one of them, by peer",
+		ArgsUsage:   "[tcp/NAME]",
+		UsageText:   line + " [tcp/NAME]",
+		Description: example(line, line+" tcp/web", "ztm ep home"+strings.TrimPrefix(line, "ztm")+" -o json"),
+		Action: func(x *cli.Context) error {
+			if !x.Args().Present() {
+				return newClient(c).stats(x.Context, "")
+			}
+			return one(x, newClient(c).stats)
+		},
+	}
 }
 
 func openInboundCommand(c apps.Console) *cli.Command {

@@ -36,12 +36,13 @@ func (c *console) Print(v any, t *apps.Table) error {
 
 // run runs a command line, without `ztm`, and returns what it printed.
 func (c *console) run(ctx context.Context, args ...string) (string, error) {
-	main, get, describe := Commands(c)
+	main, get, describe, stats := Commands(c)
 	app := &cli.App{
 		Name:           "ztm",
 		ExitErrHandler: func(*cli.Context, error) {}, DisableSliceFlagSeparator: true,
 		Writer: io.Discard, ErrWriter: io.Discard,
-		Commands: []*cli.Command{main, {Name: "get", Subcommands: get}, {Name: "describe", Subcommands: describe}},
+		Commands: []*cli.Command{main, {Name: "get", Subcommands: get}, {Name: "describe", Subcommands: describe},
+			{Name: "stats", Subcommands: stats}},
 	}
 	before := len(c.out.String())
 	err := app.RunContext(ctx, append([]string{"ztm"}, args...))

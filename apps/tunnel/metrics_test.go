@@ -38,6 +38,12 @@ func TestStatisticsAreKeptByTunnelAndPeer(t *testing.T) {
 	}
 
 	c := consoleAt(b)
+	if out := c.mustRun(t, "stats", "tunnel", "tcp/web"); strings.Contains(out, "tcp/dead") || !strings.Contains(out, "tcp/web") {
+		t.Errorf("of tcp/web alone:\n%s", out)
+	}
+	if _, err := c.run(t.Context(), "stats", "tunnel", "tcp/none"); err == nil {
+		t.Error("there are statistics of a tunnel that is not there")
+	}
 	out := c.mustRun(t, "tunnel", "stats")
 	for _, want := range []string{
 		"outbound tcp/dead (all) 0 0 0 0 0 connection_refused 1",

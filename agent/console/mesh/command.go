@@ -10,11 +10,11 @@ import (
 	"ztm/apps"
 )
 
-// Commands returns the commands that are about the mesh itself. get and describe are what the apps have to list and to
-// describe: `ztm get tunnel` stands beside `ztm get ep`.
-func Commands(console *console.Console, get, describe []*cli.Command) []*cli.Command {
+// Commands returns the commands that are about the mesh itself. get, describe and stats are what the apps have to list, to
+// describe and to count: `ztm get tunnel` stands beside `ztm get ep`.
+func Commands(console *console.Console, get, describe, stats []*cli.Command) []*cli.Command {
 	c := commands{console}
-	return append(c.members(), c.views(get, describe)...)
+	return append(c.members(), c.views(get, describe, stats)...)
 }
 
 // members are the commands that change who belongs to the mesh.
@@ -102,7 +102,7 @@ func (c commands) members() []*cli.Command {
 }
 
 // views are the commands that show the mesh.
-func (c commands) views(get, describe []*cli.Command) []*cli.Command {
+func (c commands) views(get, describe, stats []*cli.Command) []*cli.Command {
 	ep := []string{"endpoint", "endpoints"}
 	return []*cli.Command{
 		{
@@ -126,7 +126,7 @@ func (c commands) views(get, describe []*cli.Command) []*cli.Command {
 			}, describe...),
 		},
 		of("ping", view{"ep", ep, "[EP]", "measure the way to an endpoint", "ztm ping ep laptop", c.ping}),
-		of("stats", view{"ep", ep, "[EP]", "show how much an endpoint has moved since it started", "ztm stats ep laptop", c.stats}),
+		of("stats", view{"ep", ep, "[EP]", "show how much an endpoint has moved since it started", "ztm stats ep laptop", c.stats}, stats...),
 		of("log", view{"ep", ep, "[EP]", "show the recent log of an endpoint", "ztm log ep laptop", c.log}),
 	}
 }
@@ -148,10 +148,11 @@ func (v view) command() *cli.Command {
 	}
 }
 
-// of is a verb that has one view. Without a name it is about the endpoint of the prefix, or the agent's own.
-func of(verb string, v view) *cli.Command {
+// of is a verb that has one view, and perhaps more of the apps. Without a name it is about the endpoint of the prefix, or the
+// agent's own.
+func of(verb string, v view, more ...*cli.Command) *cli.Command {
 	c := v.command()
-	return &cli.Command{Name: verb, Usage: v.usage, Description: c.Description, Subcommands: []*cli.Command{c}}
+	return &cli.Command{Name: verb, Usage: v.usage, Description: c.Description, Subcommands: append([]*cli.Command{c}, more...)}
 }
 
 func (c commands) getEndpoint() *cli.Command {

@@ -63,7 +63,7 @@ func (c commands) stats(ctx context.Context, name string) error {
 	})
 	for _, id := range ids {
 		p := s.Peers[id]
-		t.Add(p.Name, amount(p.Sent), amount(p.Received), strconv.Itoa(p.Flows), string(id))
+		t.Add(cmp.Or(p.Name, string(id)), amount(p.Sent), amount(p.Received), strconv.Itoa(p.Flows), string(id))
 	}
 	t.Add("(All Peers)", amount(s.Sent), amount(s.Received), strconv.Itoa(s.Flows), "")
 	return c.Print(s, t)
