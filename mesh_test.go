@@ -412,6 +412,30 @@ func TestUsersSetFromAnotherEndpointAreKept(t *testing.T) {
 	}
 }
 
+func TestTunnelsAreListedOfOneEndpointOrOfAll(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("second", "root")
+	w.ztm("root", "tunnel", "open", "outbound", "tcp/here", "--targets", "127.0.0.1:1")
+	w.ztm("second", "tunnel", "open", "outbound", "tcp/there", "--targets", "127.0.0.1:1")
+	for _, tt := range []struct {
+		args        []string
+		here, there bool
+	}{
+		{[]string{"get", "tunnel"}, true, true},
+		{[]string{"ep", "ep-second", "get", "tunnel"}, false, true},
+		{[]string{"ep", "ep-second", "get", "tunnel", "-o", "json"}, false, true},
+	} {
+		out := w.ztm("root", tt.args...)
+		if strings.Contains(out, "tcp/here") != tt.here || strings.Contains(out, "tcp/there") != tt.there {
+			t.Errorf("%v:\n%s", tt.args, out)
+		}
+	}
+	if out, errs, status := w.try("root", "ep", "nobody", "get", "tunnel"); status != 1 || !strings.Contains(errs, "nobody") {
+		t.Errorf("an endpoint that is not there: exit status %d\n%s%s", status, out, errs)
+	}
+}
+
 func TestATunnelNameOfferedByTwoUsersIsNoSilentCapture(t *testing.T) {
 	w := newWorld(t)
 	w.join("root", "root")

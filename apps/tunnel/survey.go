@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,7 +38,7 @@ type ends struct {
 	manifest          ManifestTunnel
 }
 
-// survey asks this user's endpoints. One that does not answer is named on standard error.
+// survey asks this user's endpoints, or the one that the `ep` prefix chose. One that does not answer is named on standard error.
 func (c *client) survey(ctx context.Context) (*survey, error) {
 	local, err := c.Resolve(ctx, "")
 	if err != nil {
@@ -48,6 +49,11 @@ func (c *client) survey(ctx context.Context) (*survey, error) {
 		return nil, err
 	}
 	s := &survey{user: local.User, names: uniqueNames(all), tunnels: map[Key]*ends{}}
+	if at, err := c.Endpoint(ctx); err != nil {
+		return nil, err
+	} else if at.ID != local.ID { // the `ep` prefix asks for what is there
+		all = slices.DeleteFunc(all, func(ep apps.Endpoint) bool { return ep.ID != at.ID })
+	}
 	var own []apps.Endpoint
 	for _, ep := range all {
 		s.addOffers(ep)
