@@ -21,9 +21,10 @@ type Conn struct {
 	end      func(reset bool) // ends the request; called once
 	drain    func() bool      // at the exit: takes the rest of the request; false if there is too much of it
 	once     sync.Once
-	wmu      sync.Mutex // held by one Write, ReadFrom or CloseWrite at a time
-	finished bool       // FINAL_DATA was sent; guarded by wmu
-	early    int        // bytes that Open has sent and that are still to be written; guarded by wmu
+	wmu      sync.Mutex  // held by one Write, ReadFrom or CloseWrite at a time
+	finished bool        // FINAL_DATA was sent; guarded by wmu
+	heard    atomic.Bool // FINAL_DATA was read
+	early    int         // bytes that Open has sent and that are still to be written; guarded by wmu
 	reset    atomic.Bool
 	sent     atomic.Int64
 	received atomic.Int64
@@ -58,8 +59,9 @@ type sink interface {
 	write(b []byte) error
 	// pull sends what src gives until src ends, counting as it goes, or until stop says so: then the error is errMoved.
 	pull(src io.Reader, count func(int64), stop func() bool) (int64, error)
-	// finish sends last and ends the direction.
-	finish(last []byte) error
+	// finish sends last and ends the direction. If the other one has ended before, it may wait for the end of the request, which is
+	// near.
+	finish(last []byte, other bool) error
 }
 
 // ErrNoDeadline is what the deadline methods return: a flow has none, close it instead.
@@ -77,11 +79,13 @@ func (c *Conn) OnEnd(f func()) { c.ended = f }
 // Read implements net.Conn.
 func (c *Conn) Read(p []byte) (n int, err error) {
 	if c.reading == nil {
-		if n, err = c.in.Read(p); err == errMoved {
-			err = c.readLane()
-			if err == nil {
+		switch n, err = c.in.Read(p); err {
+		case errMoved:
+			if err = c.readLane(); err == nil {
 				return c.Read(p)
 			}
+		case io.EOF:
+			c.heard.Store(true)
 		}
 	} else {
 		n, err = c.reading.Read(p)
@@ -98,6 +102,9 @@ func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
 	}
 	if c.reading == nil {
 		total, err = d.WriteTo(countWriter{w, c})
+		if err == nil {
+			c.heard.Store(true)
+		}
 		if err != errMoved {
 			return total, err
 		}
@@ -235,7 +242,7 @@ func (c *Conn) CloseWrite() error {
 	}
 	var last [dataHeader]byte
 	putDataHeader(last[:], typeFinalData, 0)
-	return c.out.finish(last[:])
+	return c.out.finish(last[:], c.heard.Load())
 }
 
 // Close ends both directions. What was written before reaches the peer, which then reads io.EOF; what the peer
@@ -244,8 +251,9 @@ func (c *Conn) Close() error {
 	c.once.Do(func() {
 		clean := c.wmu.TryLock()
 		if clean {
+			finished := c.finished
 			c.wmu.Unlock()
-			clean = c.closeWriteSoon()
+			clean = finished || c.closeWriteSoon()
 		}
 		c.finish(!clean)
 	})
@@ -358,6 +366,11 @@ func Open(ctx context.Context, rt http.RoundTripper, req *http.Request, datagram
 			resp.Body.Close()
 			return
 		}
+		if c.heard.Load() { // and so the request ends when its own end is sent
+			impatient := time.AfterFunc(closePatience, cancel)
+			body.afterClose(func() { impatient.Stop() })
+			return
+		}
 		go linger(resp.Body, cancel)
 	}
 	return c, resp, nil
@@ -402,7 +415,8 @@ func Accept(w http.ResponseWriter, r *http.Request, datagrams bool) (*Conn, erro
 		}
 	}
 	c.drain = func() bool {
-		rc.SetReadDeadline(time.Now().Add(closePatience))
+		impatient := time.AfterFunc(closePatience, func() { rc.SetReadDeadline(time.Unix(1, 0)) })
+		defer impatient.Stop()
 		_, err := io.CopyN(io.Discard, r.Body, maxDrained)
 		return err != nil
 	}

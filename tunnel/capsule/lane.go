@@ -96,7 +96,7 @@ func (c *Conn) writeLaneLocked() (bool, error) {
 	}
 	var moved [dataHeader]byte
 	putDataHeader(moved[:], typeMoved, 0)
-	if err := c.out.finish(moved[:]); err != nil {
+	if err := c.out.finish(moved[:], false); err != nil {
 		return false, err
 	}
 	c.writing = c.lane

@@ -26,7 +26,14 @@ func (s *response) write(b []byte) error {
 	return s.rc.Flush()
 }
 
-func (s *response) finish(last []byte) error { return s.write(last) }
+// finish leaves last to the end of the response where that is near: then they share a frame.
+func (s *response) finish(last []byte, other bool) error {
+	if !other {
+		return s.write(last)
+	}
+	_, err := s.w.Write(last)
+	return err
+}
 
 func (s *response) pull(src io.Reader, count func(int64), stop func() bool) (total int64, err error) {
 	buf := buffers.Get().(*[chunk]byte)
@@ -56,9 +63,10 @@ func (s *response) pull(src io.Reader, count func(int64), stop func() bool) (tot
 type puller struct {
 	mu     sync.Mutex
 	cond   sync.Cond
-	job    *job  // what to send; nil: nothing
-	eof    bool  // nothing more comes
-	closed error // the request is over
+	job    *job   // what to send; nil: nothing
+	eof    bool   // nothing more comes
+	closed error  // the request is over
+	after  func() // called when it is; may be nil
 }
 
 type job struct {
@@ -172,12 +180,24 @@ func (p *puller) Close() error {
 	defer p.mu.Unlock()
 	if p.closed == nil {
 		p.closed = io.ErrClosedPipe
+		if p.after != nil {
+			p.after()
+		}
 	}
 	if p.job != nil && p.job.src == nil {
 		p.finishLocked(p.job, p.closed)
 	}
 	p.cond.Broadcast()
 	return nil
+}
+
+// afterClose has f called when the request is over, or now if it is.
+func (p *puller) afterClose(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.after = f; p.closed != nil {
+		f()
+	}
 }
 
 func (p *puller) run(j *job) error {
@@ -204,7 +224,7 @@ func (p *puller) run(j *job) error {
 
 func (p *puller) write(b []byte) error { return p.run(&job{b: b}) }
 
-func (p *puller) finish(last []byte) error { return p.run(&job{b: last, last: true}) }
+func (p *puller) finish(last []byte, _ bool) error { return p.run(&job{b: last, last: true}) }
 
 func (p *puller) pull(src io.Reader, count func(int64), stop func() bool) (int64, error) {
 	j := &job{src: src, count: count, stop: stop}

@@ -55,7 +55,7 @@ func Client(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tl
 	}
 	s := &Session{Peer: peer, done: make(chan struct{}), flows: map[*capsule.Conn]struct{}{}, lastUsed: time.Now()}
 	c.hook = s.gone
-	s.conn = c
+	s.conn = newOutbox(c, carrier)
 	if s.cc, err = h2.Client(ctx, s.conn, h2.Sealed()); err != nil {
 		return nil, fmt.Errorf("sealed session: %w", err)
 	}
@@ -104,7 +104,7 @@ func Server(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert fu
 	if c.ConnectionState().NegotiatedProtocol == LaneProto {
 		return Accepted{Peer: peer, Lane: &Lane{s}}, nil
 	}
-	return Accepted{Peer: peer, Session: s}, nil
+	return Accepted{Peer: peer, Session: newOutbox(s, carrier)}, nil
 }
 
 // handshake returns who the peer is. It closes the carrier when it fails.
