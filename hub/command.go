@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -26,7 +27,7 @@ Examples:
 			&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "keep the state in `DIR`", EnvVars: []string{"ZTM_DATA"}, DefaultText: "~/.ztm"},
 			&cli.StringFlag{Name: "listen", Aliases: []string{"l"}, Usage: "listen on `[IP:]PORT`", Value: DefaultListen},
 			&cli.StringSliceFlag{Name: "names", Aliases: []string{"n"}, Usage: "`HOST:PORT` under which agents reach this hub; a new mesh needs one or more"},
-			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "write the root permit of a new mesh to `FILE`", DefaultText: "root.json in the data directory"},
+			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "write the root permit of a new mesh to `FILE`; of a mesh that is there, take the newer one that lies there", DefaultText: "root.json in the data directory"},
 			&cli.BoolFlag{Name: "keep-ca", Usage: "keep the CA key, to sign without a root endpoint: whoever takes this hub then has the mesh"},
 			&cli.IntFlag{Name: "max-agents", Usage: "take at most `N` endpoints into the directory", DefaultText: "10000, fewer where memory is scarce"},
 			&cli.IntFlag{Name: "max-sessions", Usage: "carry at most `N` connections between agents at a time", DefaultText: "20000, fewer where memory is scarce"},
@@ -75,7 +76,10 @@ func runCommand(c *cli.Context, version string, wrong func(error) error) error {
 	}
 	// Nearly all of a hub's memory belongs to agents that are idle. Half of it again as garbage is enough.
 	debug.SetGCPercent(50)
-	return h.Run(c.Context)
+	if err = h.Run(c.Context); errors.Is(err, errNoNames) {
+		return wrong(fmt.Errorf("%w: --names HOST:PORT", err))
+	}
+	return err
 }
 
 // withHost makes an address of a bare port: that port on all addresses.

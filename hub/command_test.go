@@ -126,7 +126,7 @@ func TestTheCommandFailsInWords(t *testing.T) {
 		status int
 		args   []string
 	}{
-		{"needs the names", 1, first[:4]},
+		{"needs the names", 2, first[:4]},
 		{"permit cannot be written", 1, append(first[:6:6], "--permit", "/nonexistent/p.json")},
 		{"is not host:port", 2, append(first[:6:6], "--names", "h")},
 		{"loopback", 2, append(first[:6:6], "--metrics", "0.0.0.0:1")},
