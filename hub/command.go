@@ -75,11 +75,13 @@ func runCommand(c *cli.Context, version string, wrong func(error) error) error {
 		return wrong(err)
 	}
 	// Nearly all of a hub's memory belongs to agents that are idle. Half of it again as garbage is enough.
-	debug.SetGCPercent(50)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
 	if err = h.Run(c.Context); errors.Is(err, errNoNames) {
 		return wrong(fmt.Errorf("%w: --names HOST:PORT", err))
 	}
-	return err
+	return needsPlace(data, err)
 }
 
 // withHost makes an address of a bare port: that port on all addresses.
