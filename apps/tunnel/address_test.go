@@ -103,6 +103,19 @@ func FuzzParseAddress(f *testing.F) {
 	})
 }
 
+func TestNamesOfTunnelsAreSafeInPaths(t *testing.T) {
+	for _, s := range []string{"tcp/.", "tcp/..", "tcp/...", "tcp/", "tcp/a/b", "tcp/a%2fb", "tcp/a b", "tcp/$(x)", "tcp/a\n", "/web", "web", ""} {
+		if k, err := ParseKey(s); err == nil {
+			t.Errorf("%q is %v", s, k)
+		}
+	}
+	for _, s := range []string{"tcp/web", "udp/a.b-c_d", "tcp/ä", "tcp/-", "tcp/..a"} {
+		if _, err := ParseKey(s); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func FuzzParseKey(f *testing.F) {
 	for _, s := range []string{"tcp/web", "udp/dns-1", "tcp/", "tcp/a/b", "web", "tcp/../x"} {
 		f.Add(s)

@@ -110,7 +110,7 @@ func (a *App) replyInbound(w http.ResponseWriter, k Key) {
 	if in := a.inbound(k); in != nil {
 		reply(w, in.status(), nil)
 	} else {
-		reply(w, nil, a.missing("inbound", k))
+		reply(w, nil, a.missing(inboundKind, k))
 	}
 }
 
@@ -118,7 +118,7 @@ func (a *App) replyOutbound(w http.ResponseWriter, k Key) {
 	if o := a.outbound(k); o != nil {
 		reply(w, o.status(), nil)
 	} else {
-		reply(w, nil, a.missing("outbound", k))
+		reply(w, nil, a.missing(outboundKind, k))
 	}
 }
 

@@ -68,83 +68,6 @@ func (c *client) nameList(ctx context.Context, ids []identity.ID, none string) s
 	return strings.Join(names, ", ")
 }
 
-// openInbound opens an inbound at the chosen endpoint, or replaces it.
-func (c *client) openInbound(ctx context.Context, name string, o options) error {
-	k, err := parseKey(name)
-	if err != nil {
-		return err
-	}
-	return c.putInbound(ctx, Inbound{Key: k}, o)
-}
-
-// setInbound changes what the options say of an inbound, and nothing else of it.
-func (c *client) setInbound(ctx context.Context, name string, o options) error {
-	k, err := parseKey(name)
-	if err != nil {
-		return err
-	}
-	var s InboundStatus
-	if err := c.Call(ctx, http.MethodGet, appName+"/inbound/"+k.String(), nil, &s); err != nil {
-		return err
-	}
-	return c.putInbound(ctx, s.Inbound, o)
-}
-
-func (c *client) putInbound(ctx context.Context, config Inbound, o options) error {
-	err := config.apply(o, func(names []string) ([]identity.ID, error) { return c.resolve(ctx, names) })
-	if err != nil {
-		return err
-	}
-	var s InboundStatus
-	if err := c.Call(ctx, http.MethodPost, appName+"/inbound/"+config.Key.String(), config, &s); err != nil {
-		return err
-	}
-	return c.Print(s, c.inboundTable(ctx, []InboundStatus{s}))
-}
-
-// openOutbound opens an outbound at the chosen endpoint, or replaces it.
-func (c *client) openOutbound(ctx context.Context, name string, o options) error {
-	k, err := parseKey(name)
-	if err != nil {
-		return err
-	}
-	return c.putOutbound(ctx, Outbound{Key: k}, o)
-}
-
-// setOutbound changes what the options say of an outbound, and nothing else of it.
-func (c *client) setOutbound(ctx context.Context, name string, o options) error {
-	k, err := parseKey(name)
-	if err != nil {
-		return err
-	}
-	var s OutboundStatus
-	if err := c.Call(ctx, http.MethodGet, appName+"/outbound/"+k.String(), nil, &s); err != nil {
-		return err
-	}
-	return c.putOutbound(ctx, s.Outbound, o)
-}
-
-func (c *client) putOutbound(ctx context.Context, config Outbound, o options) error {
-	err := config.apply(o, func(names []string) ([]identity.ID, error) { return c.resolve(ctx, names) })
-	if err != nil {
-		return err
-	}
-	var s OutboundStatus
-	if err := c.Call(ctx, http.MethodPost, appName+"/outbound/"+config.Key.String(), config, &s); err != nil {
-		return err
-	}
-	return c.Print(s, c.outboundTable(ctx, []OutboundStatus{s}))
-}
-
-// closeEnd closes an inbound or an outbound at the chosen endpoint; kind is "inbound" or "outbound".
-func (c *client) closeEnd(ctx context.Context, kind, name string) error {
-	k, err := parseKey(name)
-	if err != nil {
-		return err
-	}
-	return c.Call(ctx, http.MethodDelete, appName+"/"+kind+"/"+k.String(), nil, nil)
-}
-
 // allow lets users reach a target through the chosen endpoint; none takes that away again.
 func (c *client) allow(ctx context.Context, targets, users []string) error {
 	if len(targets) == 0 {
@@ -177,22 +100,6 @@ func allowTable(list []Allow) *apps.Table {
 		t.Add(r.Target.String(), strings.Join(r.Users, ", "))
 	}
 	return t
-}
-
-func (c *client) getInbound(ctx context.Context) error {
-	var list []InboundStatus
-	if err := c.Call(ctx, http.MethodGet, appName+"/inbound", nil, &list); err != nil {
-		return err
-	}
-	return c.Print(list, c.inboundTable(ctx, list))
-}
-
-func (c *client) getOutbound(ctx context.Context) error {
-	var list []OutboundStatus
-	if err := c.Call(ctx, http.MethodGet, appName+"/outbound", nil, &list); err != nil {
-		return err
-	}
-	return c.Print(list, c.outboundTable(ctx, list))
 }
 
 func (c *client) inboundTable(ctx context.Context, list []InboundStatus) *apps.Table {
@@ -273,22 +180,7 @@ func (s *Stats) cells() []string {
 	return []string{strconv.FormatInt(s.Flows, 10), strconv.FormatInt(s.Up, 10), strconv.FormatInt(s.Down, 10)}
 }
 
-func (c *client) describeInbound(ctx context.Context, name string) error {
-	k, err := parseKey(name)
-	if err != nil {
-		return err
-	}
-	ep, err := c.Endpoint(ctx)
-	if err != nil {
-		return err
-	}
-	var s InboundStatus
-	if err := c.Call(ctx, http.MethodGet, appName+"/inbound/"+k.String(), nil, &s); err != nil {
-		return err
-	}
-	t := &apps.Table{}
-	t.Add("Inbound:", k.String())
-	t.Add("Endpoint:", ep.Name)
+func (c *client) inboundDetail(ctx context.Context, s *InboundStatus, t *apps.Table) {
 	for _, l := range s.Listeners {
 		state := "open"
 		if !l.Open {
@@ -306,25 +198,9 @@ func (c *client) describeInbound(ctx context.Context, name string) error {
 		t.Add("Exit:", h.text())
 	}
 	c.addStats(ctx, t, &s.Stats)
-	return c.Print(s, t)
 }
 
-func (c *client) describeOutbound(ctx context.Context, name string) error {
-	k, err := parseKey(name)
-	if err != nil {
-		return err
-	}
-	ep, err := c.Endpoint(ctx)
-	if err != nil {
-		return err
-	}
-	var s OutboundStatus
-	if err := c.Call(ctx, http.MethodGet, appName+"/outbound/"+k.String(), nil, &s); err != nil {
-		return err
-	}
-	t := &apps.Table{}
-	t.Add("Outbound:", k.String())
-	t.Add("Endpoint:", ep.Name)
+func (c *client) outboundDetail(ctx context.Context, s *OutboundStatus, t *apps.Table) {
 	for _, h := range s.Health {
 		t.Add("Target:", h.text())
 	}
@@ -338,7 +214,6 @@ func (c *client) describeOutbound(ctx context.Context, name string) error {
 		t.Add("PROXY protocol:", string(s.Proxy))
 	}
 	c.addStats(ctx, t, &s.Stats)
-	return c.Print(s, t)
 }
 
 // addSettings adds those settings that are not the default.
@@ -397,7 +272,7 @@ func (c *client) stats(ctx context.Context, name string) error {
 		s.Outbound = slices.DeleteFunc(s.Outbound, func(o OutboundStatus) bool { return o.Key != k })
 		s.Allow, s.Forward = []Allow{}, Stats{}
 		if len(s.Inbound)+len(s.Outbound) == 0 {
-			return apps.Errorf(apps.NotFound, "the endpoint has no end of tunnel %s", k)
+			return missingHint(apps.Errorf(apps.NotFound, "the endpoint has no end of tunnel %s", k))
 		}
 	}
 	return c.Print(s, s.statsTable(func(p PeerCounts) string { return c.name(ctx, p.ID) }))

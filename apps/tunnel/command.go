@@ -153,7 +153,10 @@ func Commands(c apps.Console) (main *cli.Command, get, describe, stats []*cli.Co
 				Name:        "close",
 				Usage:       "Close one end of a tunnel and its connections",
 				Description: example("ztm tunnel close inbound tcp/web"),
-				Subcommands: []*cli.Command{closeCommand(c, "inbound", "in"), closeCommand(c, "outbound", "out")},
+				Subcommands: []*cli.Command{
+					closeCommand("inbound", "in", func(ctx context.Context, name string) error { return newClient(c).inbounds().close(ctx, name) }),
+					closeCommand("outbound", "out", func(ctx context.Context, name string) error { return newClient(c).outbounds().close(ctx, name) }),
+				},
 			},
 			statsCommand(c, "stats", "ztm tunnel stats"),
 			allowCommand(c),
@@ -208,7 +211,7 @@ func openInboundCommand(c apps.Console) *cli.Command {
 			"ztm tunnel open inbound tcp/db --listen unix:/run/db.sock --exits home"),
 		Flags: inboundFlags(),
 		Action: func(x *cli.Context) error {
-			return one(x, func(ctx context.Context, name string) error { return newClient(c).openInbound(ctx, name, x) })
+			return one(x, func(ctx context.Context, name string) error { return newClient(c).inbounds().open(ctx, name, x) })
 		},
 	}
 }
@@ -223,7 +226,7 @@ func setInboundCommand(c apps.Console) *cli.Command {
 		Description: "Connections that are open stay open.\n\n" + example("ztm tunnel set inbound tcp/web --listen 8080 9090"),
 		Flags:       inboundFlags(),
 		Action: func(x *cli.Context) error {
-			return one(x, func(ctx context.Context, name string) error { return newClient(c).setInbound(ctx, name, x) })
+			return one(x, func(ctx context.Context, name string) error { return newClient(c).inbounds().set(ctx, name, x) })
 		},
 	}
 }
@@ -251,7 +254,7 @@ func openOutboundCommand(c apps.Console) *cli.Command {
 			"ztm tunnel open outbound tcp/db --targets db1:5432 db2:5432 --users bob carol"),
 		Flags: outboundFlags(),
 		Action: func(x *cli.Context) error {
-			return one(x, func(ctx context.Context, name string) error { return newClient(c).openOutbound(ctx, name, x) })
+			return one(x, func(ctx context.Context, name string) error { return newClient(c).outbounds().open(ctx, name, x) })
 		},
 	}
 }
@@ -267,7 +270,7 @@ func setOutboundCommand(c apps.Console) *cli.Command {
 			example("ztm tunnel set outbound tcp/web --users bob carol"),
 		Flags: outboundFlags(),
 		Action: func(x *cli.Context) error {
-			return one(x, func(ctx context.Context, name string) error { return newClient(c).setOutbound(ctx, name, x) })
+			return one(x, func(ctx context.Context, name string) error { return newClient(c).outbounds().set(ctx, name, x) })
 		},
 	}
 }
@@ -293,7 +296,7 @@ func limitFlags() []cli.Flag {
 	}
 }
 
-func closeCommand(c apps.Console, kind, alias string) *cli.Command {
+func closeCommand(kind, alias string, action func(context.Context, string) error) *cli.Command {
 	return &cli.Command{
 		Name:        kind,
 		Aliases:     []string{alias},
@@ -301,9 +304,7 @@ func closeCommand(c apps.Console, kind, alias string) *cli.Command {
 		ArgsUsage:   "tcp/NAME",
 		UsageText:   "ztm tunnel close " + kind + " tcp/NAME",
 		Description: example("ztm tunnel close " + kind + " tcp/web"),
-		Action: func(x *cli.Context) error {
-			return one(x, func(ctx context.Context, name string) error { return newClient(c).closeEnd(ctx, kind, name) })
-		},
+		Action:      func(x *cli.Context) error { return one(x, action) },
 	}
 }
 
@@ -320,8 +321,8 @@ func getCommands(c apps.Console) []*cli.Command {
 	}
 	return []*cli.Command{
 		command("tunnel", "tun", "List the tunnels of the mesh", (*client).getTunnel),
-		command("inbound", "in", "List the inbounds of an endpoint", (*client).getInbound),
-		command("outbound", "out", "List the outbounds of an endpoint", (*client).getOutbound),
+		command("inbound", "in", "List the inbounds of an endpoint", func(c *client, ctx context.Context) error { return c.inbounds().list(ctx) }),
+		command("outbound", "out", "List the outbounds of an endpoint", func(c *client, ctx context.Context) error { return c.outbounds().list(ctx) }),
 		command("allowed", "allow", "List what users may reach from an endpoint without an outbound", (*client).getAllow),
 	}
 }
@@ -340,8 +341,8 @@ func describeCommands(c apps.Console) []*cli.Command {
 	}
 	return []*cli.Command{
 		command("tunnel", "tun", "Show which endpoints have an end of a tunnel", (*client).describeTunnel),
-		command("inbound", "in", "Show an inbound: listeners, exits, traffic", (*client).describeInbound),
-		command("outbound", "out", "Show an outbound: targets, access, traffic", (*client).describeOutbound),
+		command("inbound", "in", "Show an inbound: listeners, exits, traffic", func(c *client, ctx context.Context, name string) error { return c.inbounds().describe(ctx, name) }),
+		command("outbound", "out", "Show an outbound: targets, access, traffic", func(c *client, ctx context.Context, name string) error { return c.outbounds().describe(ctx, name) }),
 	}
 }
 

@@ -40,8 +40,9 @@ func (k Key) validate() error {
 	if k.Protocol != TCP && k.Protocol != UDP {
 		return fmt.Errorf("tunnel name %q: want tcp/NAME or udp/NAME", strings.TrimSuffix(k.String(), "/"))
 	}
-	if k.Name == "" || len(k.Name) > maxName || strings.ContainsFunc(k.Name, notInName) {
-		return fmt.Errorf("tunnel name %q: a name has letters, digits, '.', '_' and '-', at most %d bytes", k, maxName)
+	// Dots alone mean something else in the path of a request.
+	if strings.Trim(k.Name, ".") == "" || len(k.Name) > maxName || strings.ContainsFunc(k.Name, notInName) {
+		return fmt.Errorf("tunnel name %q: a name has letters, digits, '.', '_' and '-', at most %d bytes, and not dots alone", k, maxName)
 	}
 	return nil
 }
@@ -183,7 +184,7 @@ func validateAddresses(protocol string, list []Address) error {
 		case a.Path != "" && protocol == UDP:
 			return fmt.Errorf("%s: a unix socket carries tcp tunnels alone", a)
 		case a.Path != "" && !filepath.IsAbs(a.Path):
-			return fmt.Errorf("%s: the path of the socket is not absolute", a)
+			return fmt.Errorf("%s: the path of the socket is not absolute: begin it with a slash", a)
 		case a.Size() != list[0].Size():
 			return fmt.Errorf("%s and %s have different numbers of ports, %d and %d: each port of one goes with a port of the other",
 				list[0], a, list[0].Size(), a.Size())
@@ -221,7 +222,7 @@ func notInUser(r rune) bool { return !unicode.IsGraphic(r) || strings.ContainsRu
 func validateUsers(list []string) error {
 	for i, u := range list {
 		if u == "" || strings.ContainsFunc(u, notInUser) {
-			return fmt.Errorf("%q is not the name of a user", u)
+			return fmt.Errorf("%q is not the name of a user: name each of them", u)
 		}
 		if slices.Contains(list[:i], u) {
 			return fmt.Errorf("%s is there twice", u)

@@ -9,11 +9,8 @@ var errStopped = apps.Errorf(apps.Unavailable, "the tunnel app is stopping")
 func (a *App) setInbound(config Inbound) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
-	if a.stopped {
-		return errStopped
-	}
-	if err := config.validate(); err != nil {
-		return apps.Errorf(apps.BadRequest, "%v", err)
+	if err := a.editable(&config); err != nil {
+		return err
 	}
 	if err := a.vacant(config); err != nil {
 		return err
@@ -41,6 +38,34 @@ func (a *App) setInbound(config Inbound) error {
 	return nil
 }
 
+// editable returns nil if a configuration may become the present one. The caller holds editing.
+func (a *App) editable(config interface{ validate() error }) error {
+	if a.stopped {
+		return errStopped
+	}
+	if err := config.validate(); err != nil {
+		return apps.Errorf(apps.BadRequest, "%v", err)
+	}
+	return nil
+}
+
+// remove takes an end of a tunnel out of what is saved and out of the ends of its kind. The caller holds editing.
+func remove[E any](a *App, kind string, ends map[Key]*E, k Key) (*E, error) {
+	a.mu.Lock()
+	e := ends[k]
+	a.mu.Unlock()
+	if e == nil {
+		return nil, a.missing(kind, k)
+	}
+	if err := a.host.State.Delete(kind + "/" + k.String()); err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	delete(ends, k)
+	a.mu.Unlock()
+	return e, nil
+}
+
 // vacant returns nil if no other inbound listens where a configuration wants to.
 func (a *App) vacant(config Inbound) error {
 	for _, other := range a.allInbounds() {
@@ -62,21 +87,12 @@ func (a *App) vacant(config Inbound) error {
 func (a *App) deleteInbound(k Key) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
-	in := a.inbound(k)
-	if in == nil {
-		return a.missing("inbound", k)
-	}
-	if err := a.host.State.Delete(inboundPrefix + k.String()); err != nil {
+	in, err := remove(a, inboundKind, a.inbounds, k)
+	if err != nil {
 		return err
 	}
-	if err := in.exits.reset(); err != nil {
-		return err
-	}
-	a.mu.Lock()
-	delete(a.inbounds, k)
-	a.mu.Unlock()
 	in.end()
-	return nil
+	return in.exits.reset()
 }
 
 // setOutbound opens an outbound, or changes it: new flows find the new settings, flows that run go on unless their
@@ -84,11 +100,8 @@ func (a *App) deleteInbound(k Key) error {
 func (a *App) setOutbound(config Outbound) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
-	if a.stopped {
-		return errStopped
-	}
-	if err := config.validate(); err != nil {
-		return apps.Errorf(apps.BadRequest, "%v", err)
+	if err := a.editable(&config); err != nil {
+		return err
 	}
 	if err := a.host.State.Save(outboundPrefix+config.Key.String(), config); err != nil {
 		return err
@@ -116,24 +129,18 @@ func (a *App) setOutbound(config Outbound) error {
 func (a *App) deleteOutbound(k Key) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
-	o := a.outbound(k)
-	if o == nil {
-		return a.missing("outbound", k)
-	}
-	if err := a.host.State.Delete(outboundPrefix + k.String()); err != nil {
+	o, err := remove(a, outboundKind, a.outbounds, k)
+	if err != nil {
 		return err
 	}
-	a.mu.Lock()
-	delete(a.outbounds, k)
-	a.mu.Unlock()
 	o.group.End()
 	a.host.Cut(func(_ apps.Peer, path string) bool { return path == k.String() })
 	a.offer()
 	return nil
 }
 
-func (a *App) missing(what string, k Key) error {
-	return apps.Errorf(apps.NotFound, "endpoint %s has no %s %s", a.host.Mesh.Self().Name, what, k)
+func (a *App) missing(kind string, k Key) error {
+	return apps.Errorf(apps.NotFound, "endpoint %s has no %s %s", a.host.Mesh.Self().Name, kind, k)
 }
 
 // offer publishes the names of the outbounds. The caller holds editing.

@@ -208,7 +208,7 @@ func (c *client) describeTunnel(ctx context.Context, name string) error {
 	}
 	e := s.tunnels[k]
 	if e == nil {
-		return apps.Errorf(apps.NotFound, "tunnel %s not found", k)
+		return missingHint(apps.Errorf(apps.NotFound, "tunnel %s not found", k))
 	}
 	t := &apps.Table{}
 	t.Add("Tunnel:", k.String())

@@ -57,10 +57,12 @@ func New(h apps.Host) apps.App {
 	return a
 }
 
-// The keys under which tunnels are saved: "inbound/tcp/web".
+// The kinds of ends, in paths of the API and in the keys under which they are saved: "inbound/tcp/web".
 const (
-	inboundPrefix  = "inbound/"
-	outboundPrefix = "outbound/"
+	inboundKind    = "inbound"
+	outboundKind   = "outbound"
+	inboundPrefix  = inboundKind + "/"
+	outboundPrefix = outboundKind + "/"
 )
 
 // load hands all valid objects that were saved with a prefix to add. It goes on after a failure.

@@ -1,0 +1,126 @@
+package tunnel
+
+import (
+	"context"
+	"net/http"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+)
+
+// end is what the commands do with one kind of end of a tunnel at the chosen endpoint. S is how the API shows one.
+type end[S any] struct {
+	*client
+	kind   string        // "inbound" or "outbound"
+	title  string        // of a description
+	key    func(*S) *Key // what names it
+	config func(*S) any  // what can be set of it
+	apply  func(*S, options, resolver) error
+	table  func(context.Context, []S) *apps.Table
+	detail func(context.Context, *S, *apps.Table) // adds what a description has
+}
+
+func (c *client) inbounds() end[InboundStatus] {
+	return end[InboundStatus]{
+		client: c, kind: inboundKind, title: "Inbound:",
+		key:    func(s *InboundStatus) *Key { return &s.Key },
+		config: func(s *InboundStatus) any { return s.Inbound },
+		apply:  func(s *InboundStatus, o options, r resolver) error { return s.Inbound.apply(o, r) },
+		table:  c.inboundTable,
+		detail: c.inboundDetail,
+	}
+}
+
+func (c *client) outbounds() end[OutboundStatus] {
+	return end[OutboundStatus]{
+		client: c, kind: outboundKind, title: "Outbound:",
+		key:    func(s *OutboundStatus) *Key { return &s.Key },
+		config: func(s *OutboundStatus) any { return s.Outbound },
+		apply:  func(s *OutboundStatus, o options, r resolver) error { return s.Outbound.apply(o, r) },
+		table:  c.outboundTable,
+		detail: c.outboundDetail,
+	}
+}
+
+func (e end[S]) path(k Key) string { return appName + "/" + e.kind + "/" + k.String() }
+
+// open opens an end, or replaces it.
+func (e end[S]) open(ctx context.Context, name string, o options) error {
+	k, err := parseKey(name)
+	if err != nil {
+		return err
+	}
+	var s S
+	*e.key(&s) = k
+	return e.put(ctx, &s, o)
+}
+
+// set changes what the options say of an end, and nothing else of it.
+func (e end[S]) set(ctx context.Context, name string, o options) error {
+	s, err := e.fetch(ctx, name)
+	if err != nil {
+		return err
+	}
+	return e.put(ctx, s, o)
+}
+
+func (e end[S]) fetch(ctx context.Context, name string) (*S, error) {
+	k, err := parseKey(name)
+	if err != nil {
+		return nil, err
+	}
+	var s S
+	return &s, missingHint(e.Call(ctx, http.MethodGet, e.path(k), nil, &s))
+}
+
+func (e end[S]) put(ctx context.Context, s *S, o options) error {
+	err := e.apply(s, o, func(names []string) ([]identity.ID, error) { return e.resolve(ctx, names) })
+	if err != nil {
+		return err
+	}
+	var now S
+	if err := e.Call(ctx, http.MethodPost, e.path(*e.key(s)), e.config(s), &now); err != nil {
+		return err
+	}
+	return e.Print(now, e.table(ctx, []S{now}))
+}
+
+func (e end[S]) close(ctx context.Context, name string) error {
+	k, err := parseKey(name)
+	if err != nil {
+		return err
+	}
+	return missingHint(e.Call(ctx, http.MethodDelete, e.path(k), nil, nil))
+}
+
+func (e end[S]) list(ctx context.Context) error {
+	var list []S
+	if err := e.Call(ctx, http.MethodGet, appName+"/"+e.kind, nil, &list); err != nil {
+		return err
+	}
+	return e.Print(list, e.table(ctx, list))
+}
+
+func (e end[S]) describe(ctx context.Context, name string) error {
+	s, err := e.fetch(ctx, name)
+	if err != nil {
+		return err
+	}
+	ep, err := e.Endpoint(ctx)
+	if err != nil {
+		return err
+	}
+	t := &apps.Table{}
+	t.Add(e.title, e.key(s).String())
+	t.Add("Endpoint:", ep.Name)
+	e.detail(ctx, s, t)
+	return e.Print(*s, t)
+}
+
+// missingHint adds to "there is no such tunnel" how to see which there are.
+func missingHint(err error) error {
+	if apps.CodeOf(err) != apps.NotFound {
+		return err
+	}
+	return &apps.HintError{Err: err, Hint: "see what there is with: ztm get tunnel"}
+}
