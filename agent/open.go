@@ -51,12 +51,15 @@ type opening struct {
 	sent      int         // bytes of the client that attempts without an answer have sent
 }
 
-// openTimeout bounds the opening of a flow: the session and the exit's own dialling.
+// openTimeout bounds the opening of a flow, the session and the exit's own dialling, where the caller does not.
 const openTimeout = 30 * time.Second
 
 func (m *mesh) open(ctx context.Context, o opening) (net.Conn, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, errOpenTimeout)
-	defer cancel()
+	if _, limited := ctx.Deadline(); !limited {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, openTimeout, errOpenTimeout)
+		defer cancel()
+	}
 	o.word = rand.Text()
 	for attempt := 0; ; attempt++ {
 		session, err := m.pool.get(ctx, o.to)

@@ -134,6 +134,7 @@ type flow struct {
 	peer   apps.Peer
 	app    string
 	path   string
+	query  url.Values
 	w      http.ResponseWriter
 	r      *http.Request
 	word   string // the peer's name for it, see lane.go
@@ -161,7 +162,7 @@ func (m *mesh) serveFlow(w http.ResponseWriter, r *http.Request, peer identity.S
 	defer m.leave()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	f := &flow{m: m, peer: apps.Peer{ID: peer.ID, User: peer.User}, app: name, path: path, w: w, r: r,
+	f := &flow{m: m, peer: apps.Peer{ID: peer.ID, User: peer.User}, app: name, path: path, query: r.URL.Query(), w: w, r: r,
 		word: r.Header.Get(flowHeader), cancel: cancel}
 	m.mu.Lock()
 	again := m.words.seen(f.peer.ID, f.word)
@@ -230,7 +231,7 @@ func (f *flow) end() (reset bool) {
 
 func (f *flow) Peer() apps.Peer   { return f.peer }
 func (f *flow) Path() string      { return f.path }
-func (f *flow) Query() url.Values { return f.r.URL.Query() }
+func (f *flow) Query() url.Values { return f.query }
 
 func (f *flow) Accept() (net.Conn, error)          { return f.accept(false) }
 func (f *flow) AcceptDatagrams() (net.Conn, error) { return f.accept(true) }

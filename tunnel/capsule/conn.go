@@ -401,6 +401,7 @@ func (b cancelBody) Close() error {
 func Accept(w http.ResponseWriter, r *http.Request, datagrams bool) (*Conn, error) {
 	rc := http.NewResponseController(w)
 	w.Header().Set(Header, "?1")
+	w.Header()["Date"] = nil // or net/http adds one
 	w.WriteHeader(http.StatusOK)
 	if err := rc.Flush(); err != nil {
 		return nil, err
