@@ -84,8 +84,10 @@ func listenError(a Address, err error) *apps.Error {
 	case isAny(err, errsInUse):
 		return apps.Errorf(apps.Conflict, "listen %s: the address is in use by another program: stop it, or choose another port", a)
 	case errors.Is(err, os.ErrPermission) && a.Path == "" && a.First < 1024:
-		return apps.Errorf(apps.Denied, "listen %s: ports below 1024 need a privilege that the agent does not have: "+
-			"choose a higher port, or run the agent as root", a)
+		return apps.Errorf(apps.Denied, "listen %s: ports below 1024 need a privilege that this program does not have: "+
+			"choose a higher port, or run it as root", a)
+	case errors.Is(err, os.ErrPermission) && a.Path != "":
+		return apps.Errorf(apps.Denied, "listen %s: this program may not make a socket there: choose another directory", a)
 	case isAny(err, errsNoAddress):
 		return apps.Errorf(apps.BadRequest, "listen %s: this machine does not have that address: choose one of its own, or * for all", a)
 	}

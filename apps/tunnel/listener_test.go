@@ -100,11 +100,18 @@ func TestListenerThatWasClosedDoesNotOpenAgain(t *testing.T) {
 	}
 }
 
-func TestPrivilegedPortIsExplained(t *testing.T) {
-	err := listenError(Address{Host: "127.0.0.1", First: 80, Last: 80}, &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", syscall.EACCES)})
-	want := "listen 127.0.0.1:80: ports below 1024 need a privilege that the agent does not have: " +
-		"choose a higher port, or run the agent as root"
-	if err.Error() != want {
-		t.Errorf("got %q, want %q", err, want)
+func TestMissingPrivilegeIsExplained(t *testing.T) {
+	denied := &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", syscall.EACCES)}
+	for _, test := range []struct {
+		address Address
+		want    string
+	}{
+		{Address{Host: "127.0.0.1", First: 80, Last: 80}, "listen 127.0.0.1:80: ports below 1024 need a privilege that this program does not have: " +
+			"choose a higher port, or run it as root"},
+		{Address{Path: "/run/db.sock"}, "listen unix:/run/db.sock: this program may not make a socket there: choose another directory"},
+	} {
+		if err := listenError(test.address, denied); err.Code != apps.Denied || err.Error() != test.want {
+			t.Errorf("got %s %q, want %q", err.Code, err, test.want)
+		}
 	}
 }
