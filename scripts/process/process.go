@@ -1,0 +1,154 @@
+// Package process runs the programs that a script measures, and reads what the system says of them.
+package process
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Group is the programs of one run. The zero value is not useful: Dir must be set. It is for one goroutine.
+type Group struct {
+	Dir string // of their logs; it is their working directory, too
+	all []*Process
+}
+
+// Process is a program that was started.
+type Process struct {
+	Name string
+	cmd  *exec.Cmd
+	log  string
+	done chan struct{} // closed when it has ended
+}
+
+// Start starts a program, whose output goes to NAME.log.
+func (g *Group) Start(name, program string, args ...string) (*Process, error) {
+	p := &Process{Name: name, cmd: exec.Command(program, args...), log: filepath.Join(g.Dir, name+".log"), done: make(chan struct{})}
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = log, log, g.Dir
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { // ends with the program; End awaits it
+		p.cmd.Wait()
+		close(p.done)
+	}()
+	g.all = append(g.all, p)
+	return p, nil
+}
+
+// End ends all programs.
+func (g *Group) End(patience time.Duration) {
+	for _, p := range g.all {
+		p.cmd.Process.Signal(syscall.SIGTERM)
+	}
+	for _, p := range g.all {
+		p.End(patience)
+	}
+}
+
+// End asks the program to end, kills it if it has not after some patience, and waits for its end.
+func (p *Process) End(patience time.Duration) {
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	late := time.AfterFunc(patience, func() { p.cmd.Process.Kill() })
+	defer late.Stop()
+	<-p.done
+}
+
+// Says returns nil if the program has printed a text.
+func (p *Process) Says(text string) error {
+	log, err := os.ReadFile(p.log)
+	if err == nil && !bytes.Contains(log, []byte(text)) {
+		err = fmt.Errorf("%s has not said %q:\n%s", p.Name, text, log)
+	}
+	return err
+}
+
+// CPU is processor time.
+type CPU struct{ User, All time.Duration }
+
+// Minus is what was used since d.
+func (c CPU) Minus(d CPU) CPU { return CPU{c.User - d.User, c.All - d.All} }
+
+const clockTick = 10 * time.Millisecond // USER_HZ is 100 on every Linux
+
+// CPU returns what the program has used; zero where the system does not tell.
+func (p *Process) CPU() CPU {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return CPU{}
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	f := strings.Fields(rest)
+	if len(f) < 13 {
+		return CPU{}
+	}
+	user, _ := strconv.ParseInt(f[11], 10, 64)
+	system, _ := strconv.ParseInt(f[12], 10, 64)
+	return CPU{time.Duration(user) * clockTick, time.Duration(user+system) * clockTick}
+}
+
+// Memory returns the resident memory in bytes, and the most it has been; zero where the system does not tell.
+func (p *Process) Memory() (now, peak int64) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		key, value, _ := strings.Cut(s.Text(), ":")
+		n, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		switch key {
+		case "VmRSS":
+			now = n << 10
+		case "VmHWM":
+			peak = n << 10
+		}
+	}
+	return now, peak
+}
+
+// Until tries until it works, for so long at most.
+func Until(ctx context.Context, what string, patience time.Duration, f func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", what, errors.Join(ctx.Err(), err))
+		}
+	}
+}
+
+// FreeAddress is a loopback address on which nobody listens, outside of the ports that outgoing connections get.
+func FreeAddress() string {
+	for {
+		address := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(18000))
+		if ln, err := net.Listen("tcp", address); err == nil {
+			ln.Close()
+			return address
+		}
+	}
+}

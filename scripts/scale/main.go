@@ -1,0 +1,202 @@
+// Command scale connects thousands of agents to one hub and says what each costs it.
+//
+//	scripts/scale/run [-n 1000,10000] [-rest 1m] [-ztm BINARY] [-json FILE]
+//
+// The hub is the real program. The agents are simulated, all in this process, by what the real agent is made of: TLS with a certificate
+// and a key of their own, HTTP/2, a signed record, the events stream, the same way back after a loss. For each size it prints
+//
+//	connect   how many come online in a second, and what that costs the hub in processor time
+//	memory    resident bytes of the hub for each
+//	rest      what the hub uses of one core while nobody does anything
+//	lookups   how many endpoints are found by name in a second
+//	return    how long after the start of a new hub process half of them and all of them are back
+//
+// What grows faster than the number of agents shows as a column that grows downwards.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"ztm/scripts/process"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := command(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "scale:", err)
+		os.Exit(1)
+	}
+}
+
+func command(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("scale", flag.ContinueOnError)
+	sizes := flags.String("n", "1000,10000", "how many agents: a list")
+	rest := flags.Duration("rest", time.Minute, "how long to watch the hub at rest")
+	binary := flags.String("ztm", "", "the ztm `BINARY` to measure; empty: build it")
+	out := flags.String("json", "", "write the rows to `FILE`, too")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "ztm-scale-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if *binary == "" {
+		*binary = filepath.Join(dir, "ztm")
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", "urfave_cli_no_docs,urfave_cli_no_suggest", "-o", *binary, "ztm")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("build: %w\n%s", err, out)
+		}
+	}
+	var rows []row
+	fmt.Println(header)
+	for size := range strings.SplitSeq(*sizes, ",") {
+		n, err := strconv.Atoi(size)
+		if err != nil || n < 1 {
+			return fmt.Errorf("-n %q: want numbers with commas between", *sizes)
+		}
+		r, err := measure(ctx, filepath.Join(dir, size), *binary, n, *rest)
+		if err != nil {
+			return err
+		}
+		fmt.Println(r)
+		rows = append(rows, r)
+	}
+	if *out == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(rows, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(*out, append(b, '\n'), 0o644)
+}
+
+// row is what was measured with one number of agents. Durations are in seconds, sizes in bytes.
+type row struct {
+	Agents      int     `json:"agents"`
+	Connects    float64 `json:"connectsPerSecond"`
+	ConnectCPU  float64 `json:"hubSecondsPerConnect"`
+	Memory      float64 `json:"hubBytesPerAgent"`
+	MemoryRest  float64 `json:"hubBytesPerAgentAtRest"`
+	Rest        float64 `json:"hubCoresAtRest"`
+	Lookups     float64 `json:"lookupsPerSecond"`
+	LookupCPU   float64 `json:"hubSecondsPerLookup"`
+	Restart     float64 `json:"restartSeconds"`
+	HalfBack    float64 `json:"halfBackSeconds"`
+	AllBack     float64 `json:"allBackSeconds"`
+	ReturnCPU   float64 `json:"hubSecondsPerReturn"`
+	MemoryAfter float64 `json:"hubBytesPerAgentAfterReturn"`
+}
+
+const header = "agents  connect/s  ms CPU  KB each  at rest  cores at rest  lookup/s  us CPU  restart  half back  all back  ms CPU"
+
+func (r row) String() string {
+	return fmt.Sprintf("%6d  %9.0f  %6.2f  %7.1f  %7.1f  %13.3f  %8.0f  %6.0f  %6.1fs  %8.1fs  %7.1fs  %6.2f", r.Agents, r.Connects, r.ConnectCPU*1e3,
+		r.Memory/1e3, r.MemoryRest/1e3, r.Rest, r.Lookups, r.LookupCPU*1e6, r.Restart, r.HalfBack, r.AllBack, r.ReturnCPU*1e3)
+}
+
+const patience = 30 * time.Second
+
+// measure runs a hub with n agents from the first start to its second end.
+func measure(ctx context.Context, dir, binary string, n int, rest time.Duration) (r row, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return r, err
+	}
+	programs := process.Group{Dir: dir}
+	defer programs.End(patience)
+	address, permit := process.FreeAddress(), filepath.Join(dir, "root.json")
+	starts := 0
+	startHub := func() (*process.Process, error) {
+		starts++
+		hub, err := programs.Start(fmt.Sprint("hub-", starts), binary, "run", "hub", "--data", filepath.Join(dir, "hub"), "--listen", address,
+			"--names", address, "--permit", permit, "--max-agents", "1000000")
+		if err != nil {
+			return nil, err
+		}
+		return hub, process.Until(ctx, "the hub runs", patience, func() error { return hub.Says("hub runs") })
+	}
+	hub, err := startHub()
+	if err != nil {
+		return r, err
+	}
+	empty, _ := hub.Memory()
+	crowd, err := newCrowd(permit, n)
+	if err != nil {
+		return r, err
+	}
+	defer crowd.leave()
+
+	r.Agents = n
+	perAgent := func(hub *process.Process) float64 {
+		now, _ := hub.Memory()
+		return float64(now-empty) / float64(n)
+	}
+	start, before := time.Now(), hub.CPU()
+	if err := crowd.connect(ctx); err != nil {
+		return r, err
+	}
+	r.Connects = float64(n) / time.Since(start).Seconds()
+	r.ConnectCPU = hub.CPU().Minus(before).All.Seconds() / float64(n)
+	r.Memory = perAgent(hub)
+
+	before = hub.CPU()
+	if err := pause(ctx, rest); err != nil {
+		return r, err
+	}
+	r.Rest = hub.CPU().Minus(before).All.Seconds() / rest.Seconds()
+	r.MemoryRest = perAgent(hub)
+
+	start, before = time.Now(), hub.CPU()
+	found, err := crowd.lookUp(ctx, 5*time.Second)
+	if err != nil {
+		return r, err
+	}
+	r.Lookups = float64(found) / time.Since(start).Seconds()
+	r.LookupCPU = hub.CPU().Minus(before).All.Seconds() / float64(found)
+
+	start = time.Now()
+	hub.End(patience)
+	r.Restart = time.Since(start).Seconds()
+	if err := process.Until(ctx, "all agents notice", patience, func() error { return crowd.want(0) }); err != nil {
+		return r, err
+	}
+	if hub, err = startHub(); err != nil {
+		return r, err
+	}
+	start = time.Now()
+	if err := process.Until(ctx, "half of the agents are back", 10*time.Minute, func() error { return crowd.want(n / 2) }); err != nil {
+		return r, err
+	}
+	r.HalfBack = time.Since(start).Seconds()
+	if err := process.Until(ctx, "all agents are back", 10*time.Minute, func() error { return crowd.want(n) }); err != nil {
+		return r, err
+	}
+	r.AllBack = time.Since(start).Seconds()
+	r.ReturnCPU = hub.CPU().All.Seconds() / float64(n)
+	r.MemoryAfter = perAgent(hub)
+	return r, nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
