@@ -13,8 +13,8 @@ import (
 
 // pool keeps the sealed sessions that this agent opened: warm, shared by flows, bounded per peer.
 //
-// A flow that has become bulk keeps its session to itself: new flows go to another one, so that they do not wait behind
-// its bytes. Only when a peer has maxSessions already do flows share with a bulk one.
+// Flows keep away from a session in which another one moves much, until that has a lane: they would wait behind its bytes. The first of them
+// has another session opened and shares meanwhile, for opening one takes longer than that. When a peer has maxSessions all share.
 type pool struct {
 	dial func(context.Context, identity.ID) (*seal.Session, error)
 	life context.Context // ends with close
@@ -60,26 +60,21 @@ func (p *pool) get(ctx context.Context, to identity.ID) (*seal.Session, error) {
 		p.peers[to] = ps
 	}
 	best, bulk := ps.pick()
-	if best != nil && (!bulk || len(ps.sessions) >= maxSessions) {
-		p.mu.Unlock()
-		return best, nil
-	}
-	if p.life.Err() != nil {
-		p.mu.Unlock()
-		return nil, apps.Errorf(apps.Unavailable, "the mesh was left")
-	}
 	d := ps.dialing
-	if d == nil {
+	if d == nil && p.life.Err() == nil && (best == nil || bulk && len(ps.sessions) < maxSessions) {
 		d = &dialing{done: make(chan struct{})}
 		ps.dialing = d
 		p.wg.Go(func() { p.open(to, ps, d) })
 	}
 	p.mu.Unlock()
+	if best != nil {
+		return best, nil
+	}
+	if d == nil {
+		return nil, apps.Errorf(apps.Unavailable, "the mesh was left")
+	}
 	select {
 	case <-d.done:
-		if d.err != nil && best != nil && best.Err() == nil {
-			return best, nil // no second session to be had: share
-		}
 		return d.session, d.err
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)

@@ -240,6 +240,25 @@ func (r *run) firstByte(ctx context.Context, _ []*path) error {
 		keepLess(warm, "ztm", d)
 	}
 	r.add("connect and first byte, warm, 100 ms round trip", "ms", "120 ms: 1 round trip", warm)
+	return r.firstByteBeside(ctx, p)
+}
+
+// firstByteBeside opens flows one after the other while another one turns bulk: it leaves its session for a lane.
+func (r *run) firstByteBeside(ctx context.Context, p *path) error {
+	stop, err := load.Bulk(ctx, p.address, 0)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	var slowest time.Duration
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+		d, err := load.FirstByte(ctx, p.address)
+		if err != nil {
+			return err
+		}
+		slowest = max(slowest, d)
+	}
+	r.add("the slowest first byte while a flow turns bulk", "ms", "no wait for a session", map[string]float64{"ztm": slowest.Seconds() * 1000})
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -16,11 +17,13 @@ import (
 	"ztm/apps/appstest"
 )
 
-// line is a relay between an agent and the hub that can hold what the hub says.
+// line is a relay between an agent and the hub that can hold what the hub says, and leave new connections waiting.
 type line struct {
 	ln      net.Listener
 	running sync.WaitGroup
 	gate    sync.RWMutex // held for writing while the line holds
+	shut    atomic.Bool  // new connections wait until the agent gives up
+	waiting atomic.Int32 // those that do
 }
 
 func newLine(t *testing.T, target string) *line {
@@ -35,6 +38,11 @@ func newLine(t *testing.T, target string) *line {
 			near, err := ln.Accept()
 			if err != nil {
 				return
+			}
+			if l.shut.Load() {
+				l.waiting.Add(1)
+				l.running.Go(func() { io.Copy(io.Discard, near); near.Close(); l.waiting.Add(-1) })
+				continue
 			}
 			far, err := net.Dial("tcp", target)
 			if err != nil {
@@ -204,5 +212,30 @@ func TestRefusedStaysRefusedWhateverTheClientHasSaid(t *testing.T) {
 		if b, err := io.ReadAll(c); len(b) > 0 || !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 			t.Errorf("after %d bytes: %d bytes came back, %v; want a reset", said, len(b), err)
 		}
+	}
+}
+
+func TestAFlowBesideABulkOneDoesNotWaitForAnotherSession(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	l := newLine(t, w.address)
+	w.joinOver(l, "far")
+	listen := w.tunnelTo("far", "root", "web", echoServer(t))
+	wantEcho(t, listen)
+	l.shut.Store(true)
+	bulk := dialTest(t, listen)
+	go bulk.Write(make([]byte, 2<<20))
+	if _, err := io.CopyN(io.Discard, bulk, 2<<20); err != nil {
+		t.Fatal(err)
+	}
+	w.until("the lane is on its way", func() error {
+		if l.waiting.Load() == 0 {
+			return errors.New("nobody waits")
+		}
+		return nil
+	})
+	wantEcho(t, listen)
+	if l.waiting.Load() == 0 {
+		t.Error("the flow waited until the agent gave up opening a session for it")
 	}
 }
