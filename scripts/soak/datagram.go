@@ -39,8 +39,8 @@ func parseAnswer(p []byte) (target, n uint64, err error) {
 
 // runDatagrams sends numbered datagrams and wants them back in order. When stop is closed it sends on until one sent after that
 // is back, so that all before it are back, or lost.
-func (f *flow) runDatagrams(b *bench, stop <-chan struct{}) error {
-	conn, err := net.Dial("udp", b.udp)
+func (f *flow) runDatagrams(m *mesh, stop <-chan struct{}) error {
+	conn, err := net.Dial("udp", m.udp)
 	if err != nil {
 		return err
 	}

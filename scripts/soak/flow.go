@@ -36,12 +36,12 @@ type flow struct {
 var errContent = errors.New("what came is not what was sent")
 
 // run carries the flow until stop is closed, or it breaks.
-func (f *flow) run(b *bench, stop <-chan struct{}) {
+func (f *flow) run(m *mesh, stop <-chan struct{}) {
 	if f.kind == "datagrams" {
-		f.err = f.runDatagrams(b, stop)
+		f.err = f.runDatagrams(m, stop)
 		return
 	}
-	c, target, err := b.dial()
+	c, target, err := m.dial()
 	if f.target, f.err = target, err; err != nil {
 		return
 	}
@@ -57,9 +57,9 @@ func (f *flow) run(b *bench, stop <-chan struct{}) {
 }
 
 // dial connects and returns which process answers.
-func (b *bench) dial() (c *net.TCPConn, target uint64, err error) {
+func (m *mesh) dial() (c *net.TCPConn, target uint64, err error) {
 	d := net.Dialer{Timeout: patience}
-	conn, err := d.Dial("tcp", b.tcp)
+	conn, err := d.Dial("tcp", m.tcp)
 	if err != nil {
 		return nil, 0, err
 	}

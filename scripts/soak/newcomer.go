@@ -20,7 +20,7 @@ type newcomer struct {
 
 // newcomers begins one flow after the other.
 type newcomers struct {
-	bench *bench
+	mesh *mesh
 
 	mu   sync.Mutex
 	list []newcomer // in the order in which they ended
@@ -53,7 +53,7 @@ func (n *newcomers) one(transport string, visit func() (uint64, error)) {
 }
 
 func (n *newcomers) tcp() (target uint64, err error) {
-	c, target, err := n.bench.dial()
+	c, target, err := n.mesh.dial()
 	if err != nil {
 		return 0, err
 	}
@@ -69,7 +69,7 @@ func (n *newcomers) tcp() (target uint64, err error) {
 
 // udp sends a datagram, again and again, until an answer comes.
 func (n *newcomers) udp() (target uint64, err error) {
-	conn, err := net.Dial("udp", n.bench.udp)
+	conn, err := net.Dial("udp", n.mesh.udp)
 	if err != nil {
 		return 0, err
 	}

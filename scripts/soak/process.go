@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -69,8 +70,8 @@ func (ps *processes) kill() {
 	}
 }
 
-// bench is the mesh, its tunnel and its targets.
-type bench struct {
+// mesh is a hub, two agents with a tunnel between them, and the targets of the tunnel.
+type mesh struct {
 	processes
 	ztm             string
 	entrance, exit  string // their data directories
@@ -80,9 +81,9 @@ type bench struct {
 }
 
 // prepare starts everything and opens the tunnels.
-func (b *bench) prepare(ctx context.Context) error {
-	address, permit := freeAddress(), filepath.Join(b.dir, "root.json")
-	hub, err := b.start("hub", b.ztm, "run", "hub", "--data", filepath.Join(b.dir, "hub"), "--listen", address, "--names", address, "--permit", permit)
+func (m *mesh) prepare(ctx context.Context) error {
+	address, permit := freeAddress(), filepath.Join(m.dir, "root.json")
+	hub, err := m.start("hub", m.ztm, "run", "hub", "--data", filepath.Join(m.dir, "hub"), "--listen", address, "--names", address, "--permit", permit)
 	if err != nil {
 		return err
 	}
@@ -90,34 +91,34 @@ func (b *bench) prepare(ctx context.Context) error {
 		return err
 	}
 	for i, name := range []string{"entrance", "exit"} {
-		data := filepath.Join(b.dir, name)
-		if _, err := b.start(name, b.ztm, "run", "agent", "--data", data); err != nil {
+		data := filepath.Join(m.dir, name)
+		if _, err := m.start(name, m.ztm, "run", "agent", "--data", data); err != nil {
 			return err
 		}
-		if err := until(ctx, name+" joins", func() error { return b.call(ctx, data, "join", "soak", "--as", name, "--permit", permit) }); err != nil {
+		if err := until(ctx, name+" joins", func() error { return m.call(ctx, data, "join", "soak", "--as", name, "--permit", permit) }); err != nil {
 			return err
 		}
-		*[]*string{&b.entrance, &b.exit}[i] = data
+		*[]*string{&m.entrance, &m.exit}[i] = data
 	}
-	for i := range b.targets {
-		b.targetAddresses[i] = freeAddress()
-		if err := b.startTarget(ctx, i); err != nil {
+	for i := range m.targets {
+		m.targetAddresses[i] = freeAddress()
+		if err := m.startTarget(ctx, i); err != nil {
 			return err
 		}
 	}
-	b.tcp, b.udp = freeAddress(), freeAddress()
+	m.tcp, m.udp = freeAddress(), freeAddress()
 	for _, args := range [][]string{
-		{b.exit, "tunnel", "open", "outbound", "tcp/soak", "--targets", b.targetAddresses[0], b.targetAddresses[1]},
-		{b.exit, "tunnel", "open", "outbound", "udp/soak", "--targets", b.targetAddresses[0], b.targetAddresses[1]},
-		{b.entrance, "tunnel", "open", "inbound", "tcp/soak", "--listen", b.tcp},
-		{b.entrance, "tunnel", "open", "inbound", "udp/soak", "--listen", b.udp},
+		{m.exit, "tunnel", "open", "outbound", "tcp/soak", "--targets", m.targetAddresses[0], m.targetAddresses[1]},
+		{m.exit, "tunnel", "open", "outbound", "udp/soak", "--targets", m.targetAddresses[0], m.targetAddresses[1]},
+		{m.entrance, "tunnel", "open", "inbound", "tcp/soak", "--listen", m.tcp},
+		{m.entrance, "tunnel", "open", "inbound", "udp/soak", "--listen", m.udp},
 	} {
-		if err := until(ctx, strings.Join(args[1:], " "), func() error { return b.call(ctx, args[0], args[1:]...) }); err != nil {
+		if err := until(ctx, strings.Join(args[1:], " "), func() error { return m.call(ctx, args[0], args[1:]...) }); err != nil {
 			return err
 		}
 	}
 	return until(ctx, "the tunnel works", func() error {
-		c, _, err := b.dial()
+		c, _, err := m.dial()
 		if err == nil {
 			c.Close()
 		}
@@ -126,16 +127,16 @@ func (b *bench) prepare(ctx context.Context) error {
 }
 
 // startTarget starts one of the targets, at the address that it had.
-func (b *bench) startTarget(ctx context.Context, i int) error {
+func (m *mesh) startTarget(ctx context.Context, i int) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	name := fmt.Sprintf("target-%c", 'a'+i)
-	if b.targets[i], err = b.start(name, self, "target", b.targetAddresses[i]); err != nil {
+	if m.targets[i], err = m.start(name, self, "target", m.targetAddresses[i]); err != nil {
 		return err
 	}
-	return until(ctx, name+" listens", func() error { return b.targets[i].says("listens") })
+	return until(ctx, name+" listens", func() error { return m.targets[i].says("listens") })
 }
 
 // says returns nil if the log of a process has a text.
@@ -148,23 +149,50 @@ func (p *process) says(text string) error {
 }
 
 // call runs a command of ztm at an agent.
-func (b *bench) call(ctx context.Context, data string, args ...string) error {
+func (m *mesh) call(ctx context.Context, data string, args ...string) error {
+	_, err := m.ask(ctx, data, args...)
+	return err
+}
+
+// ask is call for a command that prints something.
+func (m *mesh) ask(ctx context.Context, data string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, b.ztm, args...)
-	cmd.Env = append(os.Environ(), "ZTM_DATA="+data)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, m.ztm, args...)
+	cmd.Env, cmd.Stderr = append(os.Environ(), "ZTM_DATA="+data), &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(stderr.Bytes()))
 	}
-	return nil
+	return out, err
+}
+
+// dropped returns how many datagrams both ends of the tunnel say that they dropped.
+func (m *mesh) dropped(ctx context.Context) (total int, err error) {
+	type ends []struct{ Stats struct{ Dropped int } }
+	for _, data := range []string{m.entrance, m.exit} {
+		out, err := m.ask(ctx, data, "stats", "tunnel", "udp/soak", "-o", "json")
+		if err != nil {
+			return 0, err
+		}
+		var s struct{ Inbound, Outbound ends }
+		if err := json.Unmarshal(out, &s); err != nil {
+			return 0, err
+		}
+		for _, e := range append(s.Inbound, s.Outbound...) {
+			total += e.Stats.Dropped
+		}
+	}
+	return total, nil
 }
 
 var accident = regexp.MustCompile(`(?m)^(panic: |fatal error: |WARNING: DATA RACE).*|panic serving.*`)
 
 // stop ends the hub and the agents in an orderly way and returns what was wrong with them.
-func (b *bench) stop() (broken []string) {
-	for _, p := range b.all {
-		if p.cmd.Path != b.ztm {
+func (m *mesh) stop() (broken []string) {
+	for _, p := range m.all {
+		if p.cmd.Path != m.ztm {
 			continue
 		}
 		select {
@@ -190,11 +218,11 @@ func (b *bench) stop() (broken []string) {
 }
 
 // memory returns the highest resident memory of the hub and the agents.
-func (b *bench) memory() (list []string) {
+func (m *mesh) memory() (list []string) {
 	peak := regexp.MustCompile(`VmHWM:\s+(\d+ kB)`)
-	for _, p := range b.all {
+	for _, p := range m.all {
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid()))
-		if found := peak.FindSubmatch(status); p.cmd.Path == b.ztm && err == nil && found != nil {
+		if found := peak.FindSubmatch(status); p.cmd.Path == m.ztm && err == nil && found != nil {
 			list = append(list, p.name+" "+string(found[1]))
 		}
 	}
