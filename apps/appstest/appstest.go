@@ -14,6 +14,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"testing"
 
 	"ztm/apps"
 	"ztm/tunnel/identity"
@@ -66,6 +67,24 @@ func (h *Host) New(name string, construct func(apps.Host) apps.App) apps.App {
 	defer h.net.mu.Unlock()
 	h.apps[name] = app
 	return app
+}
+
+// Start makes an app at this endpoint, as [Host.New] does, and runs it until stop is called or the test ends. stop returns
+// when the app has ended, and may be called more than once.
+func (h *Host) Start(t testing.TB, name string, construct func(apps.Host) apps.App) (app apps.App, stop func()) {
+	t.Helper()
+	app = h.New(name, construct)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{}) // closed when the app has ended
+	go func() {
+		defer close(done)
+		if err := app.Run(ctx); err != nil {
+			t.Errorf("app %s at %s: %v", name, h.Self().Name, err)
+		}
+	}()
+	stop = func() { cancel(); <-done }
+	t.Cleanup(stop)
+	return app, stop
 }
 
 // SetOnline takes the endpoint off the mesh, which breaks its flows, or brings it back.

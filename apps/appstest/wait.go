@@ -2,13 +2,10 @@ package appstest
 
 import (
 	"bytes"
-	"context"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"ztm/apps"
 )
 
 // Patience is how long a test waits for what must happen, on a machine that has much else to do.
@@ -62,22 +59,4 @@ func (w *Watched) Write(p []byte) (int, error) {
 		w.once.Do(func() { go w.Do() })
 	}
 	return n, err
-}
-
-// Start makes an app at this endpoint, as [Host.New] does, and runs it until stop is called or the test ends. stop returns
-// when the app has ended, and may be called more than once.
-func (h *Host) Start(t testing.TB, name string, construct func(apps.Host) apps.App) (app apps.App, stop func()) {
-	t.Helper()
-	app = h.New(name, construct)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{}) // closed when the app has ended
-	go func() {
-		defer close(done)
-		if err := app.Run(ctx); err != nil {
-			t.Errorf("app %s at %s: %v", name, h.Self().Name, err)
-		}
-	}()
-	stop = func() { cancel(); <-done }
-	t.Cleanup(stop)
-	return app, stop
 }
