@@ -154,8 +154,8 @@ func Commands(c apps.Console) (main *cli.Command, get, describe, stats []*cli.Co
 				Usage:       "Close one end of a tunnel and its connections",
 				Description: example("ztm tunnel close inbound tcp/web"),
 				Subcommands: []*cli.Command{
-					closeCommand("inbound", "in", func(ctx context.Context, name string) error { return newClient(c).inbounds().close(ctx, name) }),
-					closeCommand("outbound", "out", func(ctx context.Context, name string) error { return newClient(c).outbounds().close(ctx, name) }),
+					closeCommand("inbound", "in", newClient(c).inbounds().close),
+					closeCommand("outbound", "out", newClient(c).outbounds().close),
 				},
 			},
 			statsCommand(c, "stats", "ztm tunnel stats"),
@@ -309,40 +309,38 @@ func closeCommand(kind, alias string, action func(context.Context, string) error
 }
 
 func getCommands(c apps.Console) []*cli.Command {
-	command := func(name, alias, usage string, action func(*client, context.Context) error) *cli.Command {
+	command := func(name, alias, usage string, action func(context.Context) error) *cli.Command {
 		return &cli.Command{
 			Name: name, Aliases: []string{alias}, Usage: usage,
 			UsageText:   "ztm get " + name,
 			Description: example("ztm get "+name, "ztm ep laptop get "+name+" -o json"),
-			Action: func(x *cli.Context) error {
-				return none(x, func(ctx context.Context) error { return action(newClient(c), ctx) })
-			},
+			Action:      func(x *cli.Context) error { return none(x, action) },
 		}
 	}
+	client := newClient(c)
 	return []*cli.Command{
-		command("tunnel", "tun", "List the tunnels of the mesh", (*client).getTunnel),
-		command("inbound", "in", "List the inbounds of an endpoint", func(c *client, ctx context.Context) error { return c.inbounds().list(ctx) }),
-		command("outbound", "out", "List the outbounds of an endpoint", func(c *client, ctx context.Context) error { return c.outbounds().list(ctx) }),
-		command("allowed", "allow", "List what users may reach from an endpoint without an outbound", (*client).getAllow),
+		command("tunnel", "tun", "List the tunnels of the mesh", client.getTunnel),
+		command("inbound", "in", "List the inbounds of an endpoint", client.inbounds().list),
+		command("outbound", "out", "List the outbounds of an endpoint", client.outbounds().list),
+		command("allowed", "allow", "List what users may reach from an endpoint without an outbound", client.getAllow),
 	}
 }
 
 func describeCommands(c apps.Console) []*cli.Command {
-	command := func(name, alias, usage string, action func(*client, context.Context, string) error) *cli.Command {
+	command := func(name, alias, usage string, action func(context.Context, string) error) *cli.Command {
 		return &cli.Command{
 			Name: name, Aliases: []string{alias}, Usage: usage,
 			ArgsUsage:   "tcp/NAME",
 			UsageText:   "ztm describe " + name + " tcp/NAME",
 			Description: example("ztm describe " + name + " tcp/web"),
-			Action: func(x *cli.Context) error {
-				return one(x, func(ctx context.Context, key string) error { return action(newClient(c), ctx, key) })
-			},
+			Action:      func(x *cli.Context) error { return one(x, action) },
 		}
 	}
+	client := newClient(c)
 	return []*cli.Command{
-		command("tunnel", "tun", "Show which endpoints have an end of a tunnel", (*client).describeTunnel),
-		command("inbound", "in", "Show an inbound: listeners, exits, traffic", func(c *client, ctx context.Context, name string) error { return c.inbounds().describe(ctx, name) }),
-		command("outbound", "out", "Show an outbound: targets, access, traffic", func(c *client, ctx context.Context, name string) error { return c.outbounds().describe(ctx, name) }),
+		command("tunnel", "tun", "Show which endpoints have an end of a tunnel", client.describeTunnel),
+		command("inbound", "in", "Show an inbound: listeners, exits, traffic", client.inbounds().describe),
+		command("outbound", "out", "Show an outbound: targets, access, traffic", client.outbounds().describe),
 	}
 }
 
