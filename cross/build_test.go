@@ -10,9 +10,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // here is the target that this machine runs.
@@ -143,6 +146,58 @@ func TestTheProgramRunsWithoutTemplates(t *testing.T) {
 		case <-ctx.Done():
 			t.Fatal("the hub writes no permit")
 		}
+	}
+}
+
+func TestWhateverIsLeftOutTheRestIsThere(t *testing.T) {
+	target, r := here(t, Full), release(t)
+	for _, left := range append([]string{"", strings.Join(features, ",")}, features...) {
+		t.Run(left, func(t *testing.T) {
+			exe := filepath.Join(t.TempDir(), "ztm")
+			one := []Target{target}
+			if err := leaveOut(one, left); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.build(t.Context(), one[0], exe); err != nil {
+				t.Fatal(err)
+			}
+			out, err := exec.Command(exe, "version").Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []string{"agent", "tunnel"}
+			for _, f := range features {
+				name := map[string]string{"js": "javascript"}[f]
+				switch {
+				case slices.Contains(one[0].Omit, f), f == "js" && slices.Contains(one[0].Omit, "script"):
+				case name == "":
+					want = append(want, f)
+				default:
+					want = append(want, name)
+				}
+			}
+			slices.Sort(want)
+			if line := "Features:  " + strings.Join(want, ", ") + "\n"; !strings.HasSuffix(string(out), line) {
+				t.Errorf("want %sgot:\n%s", line, out)
+			}
+		})
+	}
+}
+
+func TestFeaturesAreThoseThatHaveATag(t *testing.T) {
+	files, err := filepath.Glob("../agent/feature/*_omitted.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range files {
+		names = append(names, strings.TrimSuffix(filepath.Base(f), "_omitted.go"))
+	}
+	if diff := cmp.Diff(features, names); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if err := leaveOut(Targets(), "hub,web"); err == nil || !strings.Contains(err.Error(), `unknown feature "web"`) {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -3,7 +3,7 @@
 //
 //	go run ./cross                                  everything, into dist/
 //	go run ./cross -only linux/mipsle,linux/arm5    some targets
-//	go run ./cross -only linux/amd64 -profile router
+//	go run ./cross -only linux/amd64 -profile router -omit terminal,script
 //	go run ./cross -check                           the sizes that have budgets, against budgets.txt
 //	go run ./cross -link                            that every target links, and nothing else; with -check the sizes as well
 //	go run ./cross -bare                            binaries and checksums, without packages
@@ -54,6 +54,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	only := flags.String("only", "", "build these `targets`, with commas between them")
 	profile := flags.String("profile", "", "build with this `profile` instead of each target's own: full or router")
+	omit := flags.String("omit", "", "leave these `features` out: "+strings.Join(features, ", "))
 	out := flags.String("out", "dist", "write to this `directory`")
 	version := flags.String("version", "", "call it this `version` instead of what git says")
 	check := flags.Bool("check", false, "build what has a budget and fail if it is exceeded; write nothing")
@@ -69,6 +70,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	j := job{out: *out, measure: !*link && !*bare, bare: *bare}
 	if j.targets, err = choose(*only, Profile(*profile), *check && !*link, budgets); err != nil {
+		return err
+	}
+	if err := leaveOut(j.targets, *omit); err != nil {
 		return err
 	}
 	if *list {
@@ -106,7 +110,7 @@ func choose(only string, profile Profile, check bool, budgets []budget) ([]Targe
 	if profile != "" && profile != Full && profile != Router {
 		return nil, fmt.Errorf("unknown profile %q: there are full and router", profile)
 	}
-	names := strings.FieldsFunc(only, func(r rune) bool { return r == ',' || r == ' ' })
+	names := words(only)
 	all := Targets()
 	for _, n := range names {
 		if !slices.ContainsFunc(all, func(t Target) bool { return t.Name == n }) {
@@ -124,6 +128,24 @@ func choose(only string, profile Profile, check bool, budgets []budget) ([]Targe
 		}
 	}
 	return out, nil
+}
+
+// leaveOut leaves features out of all targets.
+func leaveOut(targets []Target, omit string) error {
+	for _, f := range words(omit) {
+		if !slices.Contains(features, f) {
+			return fmt.Errorf("unknown feature %q: there are %s", f, strings.Join(features, ", "))
+		}
+	}
+	for i := range targets {
+		targets[i].Omit = words(omit)
+	}
+	return nil
+}
+
+// words are separated by commas or spaces.
+func words(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
 // build builds every target. One that fails does not keep the others: its error names it.

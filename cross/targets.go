@@ -9,7 +9,8 @@ type Target struct {
 	Arch    string // GOARCH
 	Float   string // GOARM, GOMIPS or GOMIPS64, as the architecture has it
 	Profile Profile
-	Reason  string // why it is built, and built like this
+	Omit    []string // features that are left out beyond what the profile leaves out
+	Reason  string   // why it is built, and built like this
 
 	// What the packages call the architecture. Empty: no such package.
 	OpenWrt []string // every name of OpenWrt's whose processors run this binary
@@ -26,6 +27,9 @@ const (
 	Full   Profile = "full"   // desktops, servers, phones: everything
 	Router Profile = "router" // small flash, slow processor: no JavaScript engine
 )
+
+// features are what can be left out of a binary, one by one.
+var features = []string{"hub", "js", "proxy", "script", "terminal", "yaml"}
 
 // Targets are the binaries of a release. None needs a C compiler. 64-bit ARM is enough of a computer for the full profile also
 // where it is a router. MIPS is built for software floating point alone: kernels of routers rarely emulate the other.
@@ -83,6 +87,9 @@ func (t Target) Tags() string {
 	tags := "urfave_cli_no_docs,urfave_cli_no_suggest"
 	if t.Profile == Router {
 		tags += ",ztm_router"
+	}
+	for _, f := range t.Omit {
+		tags += ",ztm_omit_" + f
 	}
 	return tags
 }
