@@ -216,7 +216,7 @@ func TestNothingOfTheScriptIsLeft(t *testing.T) {
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
 	m := newMesh(t)
-	listing := m.run("", "--", file(t, "x", "ls "+tmp+"; grep -c a-uniqu[e]-text /proc/[0-9]*/cmdline | grep -v :0 # a-unique-text"))
+	listing := m.run("", "--", file(t, "x", "ls "+tmp+"; grep -cs a-uniqu[e]-text /proc/[0-9]*/cmdline | grep -v :0 # a-unique-text"))
 	if listing != (appstest.Result{Status: 1}) {
 		t.Errorf("while it ran: %+v", listing)
 	}
