@@ -56,6 +56,9 @@ func command(ctx context.Context, args []string) error {
 			return fmt.Errorf("build: %w\n%s", err, out)
 		}
 	}
+	if *binary, err = filepath.Abs(*binary); err != nil { // processes run elsewhere
+		return err
+	}
 	m := &mesh{processes: processes{dir: dir}, ztm: *binary}
 	defer m.kill()
 	if err := m.prepare(ctx); err != nil {

@@ -90,15 +90,15 @@ func (m *mesh) prepare(ctx context.Context) error {
 	if err := until(ctx, "the hub runs", func() error { return hub.says("hub runs") }); err != nil {
 		return err
 	}
-	for i, name := range []string{"entrance", "exit"} {
-		data := filepath.Join(m.dir, name)
+	m.entrance, m.exit = filepath.Join(m.dir, "entrance"), filepath.Join(m.dir, "exit")
+	for _, data := range []string{m.entrance, m.exit} {
+		name := filepath.Base(data)
 		if _, err := m.start(name, m.ztm, "run", "agent", "--data", data); err != nil {
 			return err
 		}
 		if err := until(ctx, name+" joins", func() error { return m.call(ctx, data, "join", "soak", "--as", name, "--permit", permit) }); err != nil {
 			return err
 		}
-		*[]*string{&m.entrance, &m.exit}[i] = data
 	}
 	for i := range m.targets {
 		m.targetAddresses[i] = freeAddress()
