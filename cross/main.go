@@ -87,22 +87,24 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if *check {
 		j.budgets = budgets
 	}
+	return j.run(ctx, *version, stdout, stderr)
+}
+
+// run builds, prints the table, and compares it with the budgets.
+func (j job) run(ctx context.Context, version string, stdout, stderr io.Writer) error {
 	scratch, err := os.MkdirTemp("", "ztm-cross-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(scratch)
-	if j.release, err = newRelease(ctx, *version, scratch); err != nil {
+	if j.release, err = newRelease(ctx, version, scratch); err != nil {
 		return err
 	}
 	sizes, err := j.build(ctx, scratch, stderr)
 	if err := errors.Join(printSizes(stdout, sizes), err); err != nil {
 		return err
 	}
-	if *check {
-		return checkSizes(budgets, sizes)
-	}
-	return nil
+	return checkSizes(j.budgets, sizes)
 }
 
 // choose returns the targets that are meant.
