@@ -19,9 +19,13 @@ import (
 	"sync"
 )
 
-// Frame is the size of the HTTP/2 DATA frames that carry a busy flow, in bytes: with its own header of nine bytes (RFC 9113
-// section 4.1) a frame fills exactly two TLS records.
-const Frame = 2*16384 - 9
+// Frame is the size of the HTTP/2 DATA frames that carry a busy flow from the exit to the entrance, in bytes: with its own header of nine
+// bytes (RFC 9113 section 4.1) a frame fills exactly two TLS records. In the other direction they are requestFrame, one TLS record: net/http
+// keeps a buffer of the size that the exit allows for each open flow, idle or not.
+const (
+	Frame        = 2*16384 - 9
+	requestFrame = 16384 - 9
+)
 
 // Capsule types. Unknown ones are skipped (RFC 9297 section 3.2).
 const (
@@ -49,8 +53,8 @@ const (
 	maxDatagram = 65507
 )
 
-// buffers are of size chunk. A flow holds one only while bytes move: idle flows cost none.
-var buffers = sync.Pool{New: func() any { return new([chunk]byte) }}
+// buffers are of size chunk. A flow holds one only while bytes move, see room.
+var buffers = sync.Pool{New: func() any { b := make([]byte, chunk); return &b }}
 
 func putDataHeader(b []byte, capsule uint32, n int) {
 	binary.BigEndian.PutUint32(b, 0x80000000|capsule)
@@ -178,10 +182,11 @@ func (d *decoder) WriteTo(w io.Writer) (total int64, err error) {
 }
 
 func (d *decoder) writeCapsule(w io.Writer) (total int64, err error) {
-	buf := buffers.Get().(*[chunk]byte)
-	defer buffers.Put(buf)
+	p := buffers.Get().(*[]byte)
+	defer buffers.Put(p)
+	buf := *p
 	for d.left > 0 {
-		n, rerr := d.Read(buf[:])
+		n, rerr := d.Read(buf)
 		if n > 0 {
 			m, werr := w.Write(buf[:n])
 			total += int64(m)

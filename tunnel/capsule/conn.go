@@ -157,11 +157,12 @@ func (c *Conn) Write(p []byte) (total int, err error) {
 		c.account(int64(n), 0)
 		return total + n, err
 	}
-	buf := buffers.Get().(*[chunk]byte)
-	defer buffers.Put(buf)
+	room := buffers.Get().(*[]byte)
+	defer buffers.Put(room)
+	buf := *room
 	for len(p) > 0 {
 		n := copy(buf[dataHeader:], p)
-		putDataHeader(buf[:], typeData, n)
+		putDataHeader(buf, typeData, n)
 		if err := c.out.write(buf[:dataHeader+n]); err != nil {
 			return total, err
 		}
@@ -209,11 +210,11 @@ func (c *Conn) skipLocked(src io.Reader) (total int64, err error) {
 	if c.early == 0 {
 		return 0, nil
 	}
-	buf := buffers.Get().(*[chunk]byte)
-	defer buffers.Put(buf)
+	p := buffers.Get().(*[]byte)
+	defer buffers.Put(p)
 	for c.early > 0 && err == nil {
 		var n int
-		n, err = src.Read(buf[:min(c.early, len(buf))])
+		n, err = src.Read((*p)[:min(c.early, len(*p))])
 		c.early -= n
 		total += int64(n)
 		c.account(int64(n), 0)

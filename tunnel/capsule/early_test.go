@@ -24,8 +24,13 @@ func newSaid(b []byte) *said { return &said{r: bytes.NewReader(b), stopped: make
 
 func (s *said) Read(p []byte) (int, error) {
 	s.mu.Lock()
-	n, _ := s.r.Read(p)
-	s.given += n
+	var n int
+	select {
+	case <-s.stopped:
+	default:
+		n, _ = s.r.Read(p)
+		s.given += n
+	}
 	s.mu.Unlock()
 	if n > 0 {
 		return n, nil
@@ -35,9 +40,9 @@ func (s *said) Read(p []byte) (int, error) {
 }
 
 func (s *said) Stop() int {
-	close(s.stopped)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	close(s.stopped)
 	return s.given
 }
 

@@ -28,7 +28,7 @@ const (
 )
 
 // laneBuffers are what one direction of a lane holds while bytes move: eight TLS records, so that one system call moves many.
-var laneBuffers = sync.Pool{New: func() any { return new([laneChunk]byte) }}
+var laneBuffers = sync.Pool{New: func() any { b := make([]byte, laneChunk); return &b }}
 
 const laneChunk = 128 << 10
 
@@ -114,12 +114,12 @@ func (c *Conn) drainLane(w io.Writer) (int64, error) {
 }
 
 func (c *Conn) copyLane(dst io.Writer, src io.Reader, count func(int64)) (total int64, err error) {
-	buf := laneBuffers.Get().(*[laneChunk]byte)
-	defer laneBuffers.Put(buf)
+	in := room{large: &laneBuffers}
+	defer in.release()
 	for {
-		n, rerr := src.Read(buf[:])
+		b, n, rerr := in.read(src)
 		if n > 0 {
-			m, werr := dst.Write(buf[:n])
+			m, werr := dst.Write(b)
 			total += int64(m)
 			count(int64(m))
 			if werr != nil {

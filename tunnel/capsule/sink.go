@@ -36,13 +36,13 @@ func (s *response) finish(last []byte, other bool) error {
 }
 
 func (s *response) pull(src io.Reader, count func(int64), stop func() bool) (total int64, err error) {
-	buf := buffers.Get().(*[chunk]byte)
-	defer buffers.Put(buf)
+	in := room{large: &buffers, head: dataHeader}
+	defer in.release()
 	for !stop() {
-		n, rerr := src.Read(buf[dataHeader:])
+		b, n, rerr := in.read(src)
 		if n > 0 {
-			putDataHeader(buf[:], typeData, n)
-			if err := s.write(buf[:dataHeader+n]); err != nil {
+			putDataHeader(b, typeData, n)
+			if err := s.write(b); err != nil {
 				return total, err
 			}
 			total += int64(n)
@@ -139,6 +139,7 @@ func (p *puller) readSource(j *job, b []byte) (n int, err error) {
 	if len(b) <= dataHeader { // net/http's buffers are far larger
 		return 0, io.ErrShortBuffer
 	}
+	b = b[:min(len(b), requestFrame)]
 	if j.stop() {
 		err = errMoved
 	} else {

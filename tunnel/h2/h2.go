@@ -26,7 +26,7 @@ import (
 type Tuning struct {
 	ConnWindow   int           // bytes the peer may send unread on the connection
 	StreamWindow int           // bytes the peer may send unread on one stream
-	Frame        int           // largest frame we read; a Go client keeps a buffer of this size for each open request
+	Frame        int           // largest frame we read; clients only, for servers see leastFrame
 	MaxStreams   int           // requests the peer may have open at once; servers only
 	Table        int           // bytes of header compression state, each way; 0 means 4096
 	PingAfter    time.Duration // silence after which we ask whether the peer lives
@@ -42,16 +42,20 @@ const scarce = 8
 func (t Tuning) within(l memory.Limit) Tuning {
 	if l.Small() {
 		t.ConnWindow, t.StreamWindow = max(t.ConnWindow/scarce, 64<<10), max(t.StreamWindow/scarce, 64<<10)
-		t.Frame, t.MaxStreams = 16<<10, max(t.MaxStreams/scarce, 64)
+		t.Frame, t.MaxStreams = leastFrame, max(t.MaxStreams/scarce, 64)
 	}
 	return t
 }
+
+// leastFrame is the largest frame that a server reads, in bytes, and the least that RFC 9113 section 4.2 lets it be: a Go client keeps a buffer
+// of this size for each open request.
+const leastFrame = 16 << 10
 
 // Control is for the session between agent and hub: little data, many of them on one hub, and at rest under 1 MB a day:
 // one PING of 17 bytes every 45 s and its answer.
 func Control() Tuning {
 	return Tuning{
-		ConnWindow: 256 << 10, StreamWindow: 128 << 10, Frame: 16 << 10, MaxStreams: 64, Table: 1,
+		ConnWindow: 256 << 10, StreamWindow: 128 << 10, Frame: leastFrame, MaxStreams: 64, Table: 1,
 		PingAfter: 45 * time.Second, PingTimeout: 15 * time.Second, WriteTimeout: 15 * time.Second,
 	}.within(memory.Here())
 }
@@ -130,6 +134,7 @@ func NewServer(handler http.Handler, t Tuning, log *slog.Logger) *Server {
 	var protocols http.Protocols
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
+	t.Frame = leastFrame
 	s := &Server{conns: make(chan *Tagged), done: make(chan struct{}), ended: make(chan struct{})}
 	s.http = &http.Server{
 		Handler:           handler,

@@ -26,7 +26,7 @@ type outbox struct {
 	err     error  // guarded by mu
 }
 
-// mostPending is what an outbox holds, in bytes: two frames of a busy flow, one being sent and one on the way.
+// mostPending is what an outbox holds, in bytes: two frames of busy flows, four TLS records.
 const mostPending = 2 * (capsule.Frame + 9)
 
 // keptPending is what an outbox keeps for the next frames while it is empty, in bytes.
