@@ -98,18 +98,33 @@ func (c *inboundConn) Close() error {
 	return c.Conn.Close()
 }
 
-// servePeer answers one request of a peer.
+// servePeer answers one request of a peer. A flow at rest waits below, so that this stack and that of serveFlow are no deeper than they must be:
+// what a goroutine waits on for hours decides how much stack it keeps.
 func (m *mesh) servePeer(w http.ResponseWriter, r *http.Request) {
 	in := h2.Tag(r).(*inbound)
-	w.Header().Set(trustHeader, strconv.FormatUint(m.verifier.Trust().Version(), 10))
-	if err := m.rejudge(in.peer); err != nil {
-		writeError(w, apps.Errorf(apps.Denied, "%v", err))
+	switch {
+	case !m.admits(w, in):
 		in.conn.Close()
-		return
+	case strings.HasPrefix(r.URL.Path, "/apps/"):
+		m.serveFlow(w, r, in)
+	default:
+		m.serveRequest(w, r, in)
 	}
+}
+
+// admits judges the peer again, for this request, and answers it if it may not ask any more.
+func (m *mesh) admits(w http.ResponseWriter, in *inbound) bool {
+	w.Header().Set(trustHeader, strconv.FormatUint(m.verifier.Trust().Version(), 10))
+	err := m.rejudge(in.peer)
+	if err != nil {
+		writeError(w, apps.Errorf(apps.Denied, "%v", err))
+	}
+	return err == nil
+}
+
+// serveRequest answers a request that is no flow.
+func (m *mesh) serveRequest(w http.ResponseWriter, r *http.Request, in *inbound) {
 	switch path := r.URL.Path; {
-	case strings.HasPrefix(path, "/apps/"):
-		m.serveFlow(w, r, in.peer)
 	case strings.HasPrefix(path, "/api/"):
 		if in.peer.User != m.user() {
 			writeError(w, apps.Errorf(apps.Denied, "endpoint %s belongs to user %s: user %s may not manage it",
@@ -148,36 +163,50 @@ type flow struct {
 
 var _ apps.Flow = (*flow)(nil)
 
-func (m *mesh) serveFlow(w http.ResponseWriter, r *http.Request, peer identity.Subject) {
-	name, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/apps/"), "/")
-	app := m.apps[name]
-	if app == nil || r.Method != http.MethodPost {
-		writeError(w, apps.Errorf(apps.NotFound, "endpoint %s has no app %q", m.Self().Name, name))
-		return
-	}
-	if !m.enter() {
-		writeError(w, apps.Errorf(apps.Unavailable, "endpoint %s is leaving", m.Self().Name))
+func (m *mesh) serveFlow(w http.ResponseWriter, r *http.Request, in *inbound) {
+	f, app := m.begin(w, r, in)
+	if f == nil {
 		return
 	}
 	defer m.leave()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	f := &flow{m: m, peer: apps.Peer{ID: peer.ID, User: peer.User}, app: name, path: path, query: r.URL.Query(), w: w, r: r,
-		word: r.Header.Get(flowHeader), cancel: cancel}
+	f.cancel = cancel
+	if m.enlist(f) {
+		app.Serve(ctx, f)
+	}
+	if f.end() {
+		// Returning would end the stream cleanly; the peer must see that it was cut off.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// begin finds the app of a flow and counts the flow in, or refuses it and returns nil.
+func (m *mesh) begin(w http.ResponseWriter, r *http.Request, in *inbound) (*flow, apps.App) {
+	name, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/apps/"), "/")
+	app := m.apps[name]
+	if app == nil || r.Method != http.MethodPost {
+		writeError(w, apps.Errorf(apps.NotFound, "endpoint %s has no app %q", m.Self().Name, name))
+		return nil, nil
+	}
+	if !m.enter() {
+		writeError(w, apps.Errorf(apps.Unavailable, "endpoint %s is leaving", m.Self().Name))
+		return nil, nil
+	}
+	return &flow{m: m, peer: apps.Peer{ID: in.peer.ID, User: in.peer.User}, app: name, path: path, query: r.URL.Query(), w: w, r: r,
+		word: r.Header.Get(flowHeader)}, app
+}
+
+// enlist adds the flow to those that run, and refuses one that was opened before.
+func (m *mesh) enlist(f *flow) bool {
 	m.mu.Lock()
 	again := m.words.seen(f.peer.ID, f.word)
 	m.flows[f] = struct{}{}
 	m.mu.Unlock()
 	if again {
 		f.Refuse(apps.Errorf(apps.Conflict, "this flow was opened before"))
-	} else {
-		app.Serve(ctx, f)
 	}
-	f.Refuse(apps.Errorf(apps.Internal, "app %s did not answer", name))
-	if f.end() {
-		// Returning would end the stream cleanly; the peer must see that it was cut off.
-		panic(http.ErrAbortHandler)
-	}
+	return !again
 }
 
 // wordRing remembers the words of the last flows. A peer whose session broke opens its flow once more; if the first request arrived
@@ -215,6 +244,7 @@ func (r *wordRing) seen(peer identity.ID, word string) bool {
 
 // end closes what the app left open, counts, and reports whether the stream must be reset.
 func (f *flow) end() (reset bool) {
+	f.once.Do(func() { writeError(f.w, apps.Errorf(apps.Internal, "app %s did not answer", f.app)) })
 	f.m.mu.Lock()
 	conn, cut := f.conn, f.cut
 	delete(f.m.flows, f)

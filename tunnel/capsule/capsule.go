@@ -66,17 +66,23 @@ func readVarint(r io.Reader, scratch []byte) (uint64, error) {
 	if _, err := io.ReadFull(r, scratch[:1]); err != nil {
 		return 0, err
 	}
-	n := 1 << (scratch[0] >> 6)
-	if n > 1 {
+	if n := 1 << (scratch[0] >> 6); n > 1 {
 		if _, err := io.ReadFull(r, scratch[1:n]); err != nil {
 			return 0, unexpected(err)
 		}
 	}
-	v := uint64(scratch[0] & 0x3f)
-	for _, b := range scratch[1:n] {
-		v = v<<8 | uint64(b)
-	}
+	v, _ := varint(scratch)
 	return v, nil
+}
+
+// varint decodes the QUIC varint at the beginning of b, which is long enough, and returns its size.
+func varint(b []byte) (v uint64, size int) {
+	size = 1 << (b[0] >> 6)
+	v = uint64(b[0] & 0x3f)
+	for _, c := range b[1:size] {
+		v = v<<8 | uint64(c)
+	}
+	return v, size
 }
 
 func unexpected(err error) error {
@@ -89,9 +95,9 @@ func unexpected(err error) error {
 // decoder reads a sequence of capsules. It is not safe for concurrent use.
 type decoder struct {
 	r       io.Reader
-	scratch [8]byte
-	left    uint64 // bytes of the current data capsule not yet read
-	final   bool   // the current data capsule is the last
+	scratch [16]byte // what is read of a header
+	left    uint64   // bytes of the current data capsule not yet read
+	final   bool     // the current data capsule is the last
 	ended   bool
 	err     error // sticky
 }
@@ -108,22 +114,42 @@ func (d *decoder) next() error {
 			d.ended, d.err = true, io.EOF
 			break
 		}
-		if d.err = d.header(); d.err != nil {
-			d.err = unexpected(d.err)
+		if d.err = d.fill(); d.err == nil {
+			d.err = d.header()
 		}
+		d.err = unexpected(d.err)
 	}
 	return d.err
 }
 
+// fill reads a capsule's header and not a byte more. A flow at rest waits here, on a stack that is no deeper than it must be.
+func (d *decoder) fill() error {
+	for have, need := 0, headerNeeds(nil); have < need; need = headerNeeds(d.scratch[:have]) {
+		n, err := d.r.Read(d.scratch[have:need])
+		have += n
+		if err != nil && have < headerNeeds(d.scratch[:have]) {
+			return err
+		}
+	}
+	return nil
+}
+
+// headerNeeds returns how long a capsule's header is at least, in bytes, of which the first are known: it is two QUIC varints.
+func headerNeeds(known []byte) int {
+	if len(known) == 0 {
+		return 2
+	}
+	kind := 1 << (known[0] >> 6)
+	if len(known) <= kind {
+		return kind + 1
+	}
+	return kind + 1<<(known[kind]>>6)
+}
+
+// header takes the header that was read.
 func (d *decoder) header() error {
-	kind, err := readVarint(d.r, d.scratch[:])
-	if err != nil {
-		return err
-	}
-	length, err := readVarint(d.r, d.scratch[:])
-	if err != nil {
-		return unexpected(err)
-	}
+	kind, n := varint(d.scratch[:])
+	length, _ := varint(d.scratch[n:])
 	switch kind {
 	case typeData, typeFinalData:
 		if length > maxCapsule {
@@ -140,8 +166,8 @@ func (d *decoder) header() error {
 	if length > maxSkipped {
 		return fmt.Errorf("%w: %d bytes of unknown type %#x", errTooLong, length, kind)
 	}
-	_, err = io.CopyN(io.Discard, d.r, int64(length))
-	return unexpected(err)
+	_, err := io.CopyN(io.Discard, d.r, int64(length))
+	return err
 }
 
 // Read returns data of the current capsule. io.EOF is the clean end.
@@ -220,14 +246,11 @@ func (d *datagrams) Read(p []byte) (int, error) {
 }
 
 func (d *datagrams) datagram(p []byte) (n int, ok bool, err error) {
-	kind, err := readVarint(d.r, d.scratch[:])
-	if err != nil {
+	if err := d.fill(); err != nil {
 		return 0, false, unexpected(err)
 	}
-	length, err := readVarint(d.r, d.scratch[:])
-	if err != nil {
-		return 0, false, unexpected(err)
-	}
+	kind, size := varint(d.scratch[:])
+	length, _ := varint(d.scratch[size:])
 	if kind == typeFinalData && length == 0 {
 		d.ended = true
 		return 0, false, io.EOF
