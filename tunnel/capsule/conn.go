@@ -57,8 +57,8 @@ func (d *decoder) clean() bool { return d.ended }
 type sink interface {
 	// write sends b, which has room for a header in its first dataHeader bytes if it is data.
 	write(b []byte) error
-	// pull sends what src gives until src ends, counting as it goes, or until stop says so: then the error is errMoved.
-	pull(src io.Reader, count func(int64), stop func() bool) (int64, error)
+	// pull sends what src gives until src ends, or until c has a lane: then the error is errMoved.
+	pull(src io.Reader, c *Conn) (int64, error)
 	// finish sends last and ends the direction. If the other one has ended before, it may wait for the end of the request, which is
 	// near.
 	finish(last []byte, other bool) error
@@ -176,33 +176,39 @@ func (c *Conn) Write(p []byte) (total int, err error) {
 // ReadFrom implements io.ReaderFrom without a copy: src is read straight into the frame that is sent.
 func (c *Conn) ReadFrom(src io.Reader) (int64, error) {
 	if c.datagram {
-		return io.Copy(struct{ io.Writer }{c}, src)
+		return copyDatagrams(c, src)
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	total, err := c.beginLocked(src)
+	if err == nil {
+		var n int64
+		n, err = c.out.pull(src, c) // a flow at rest waits here
+		total += n
+	}
+	if err == errMoved {
+		return c.pullLaneLocked(src, total)
+	}
+	return total, ended(err)
+}
+
+func copyDatagrams(dst io.Writer, src io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{dst}, src)
+}
+
+// beginLocked is the beginning of ReadFrom: it skips what was sent early. The error is errMoved if the flow has moved. c.wmu is held.
+func (c *Conn) beginLocked(src io.Reader) (total int64, err error) {
 	if c.finished {
 		return 0, errWriteAfterClose
 	}
 	moved, err := c.writeLaneLocked()
-	if err != nil {
-		return 0, err
+	if err == nil {
+		total, err = c.skipLocked(src)
 	}
-	total, err := c.skipLocked(src)
-	if err != nil {
-		return total, ended(err)
+	if err == nil && moved {
+		err = errMoved
 	}
-	if !moved {
-		n, err := c.out.pull(src, func(n int64) { c.account(n, 0) }, c.hasLane.Load)
-		total += n
-		if err != errMoved {
-			return total, err
-		}
-		if _, err := c.writeLaneLocked(); err != nil {
-			return total, err
-		}
-	}
-	n, err := c.pullLaneLocked(src)
-	return total + n, err
+	return total, err
 }
 
 // skipLocked takes from src what Open has sent already. c.wmu is held.
@@ -334,7 +340,7 @@ func Open(ctx context.Context, rt http.RoundTripper, req *http.Request, datagram
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	body := newPuller()
 	if early != nil {
-		body.job = &job{src: early, count: func(int64) {}, stop: func() bool { return false }}
+		body.job = &job{src: early}
 	}
 	req = req.WithContext(life)
 	req.Body = body

@@ -103,9 +103,13 @@ func (c *Conn) writeLaneLocked() (bool, error) {
 	return true, nil
 }
 
-// pullLane sends what src gives. c.wmu is held.
-func (c *Conn) pullLaneLocked(src io.Reader) (total int64, err error) {
-	return c.copyLane(c.writing, src, func(n int64) { c.account(n, 0) })
+// pullLaneLocked switches the writing side if it has not, and sends what src gives after the first total bytes. c.wmu is held.
+func (c *Conn) pullLaneLocked(src io.Reader, total int64) (int64, error) {
+	if _, err := c.writeLaneLocked(); err != nil {
+		return total, err
+	}
+	n, err := c.copyLane(c.writing, src, func(n int64) { c.account(n, 0) })
+	return total + n, err
 }
 
 // drainLane gives what the lane brings to w.

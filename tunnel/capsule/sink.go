@@ -35,10 +35,10 @@ func (s *response) finish(last []byte, other bool) error {
 	return err
 }
 
-func (s *response) pull(src io.Reader, count func(int64), stop func() bool) (total int64, err error) {
+func (s *response) pull(src io.Reader, c *Conn) (total int64, err error) {
 	in := room{large: &buffers, head: dataHeader}
 	defer in.release()
-	for !stop() {
+	for !c.Moved() {
 		b, n, rerr := in.read(src)
 		if n > 0 {
 			putDataHeader(b, typeData, n)
@@ -46,7 +46,7 @@ func (s *response) pull(src io.Reader, count func(int64), stop func() bool) (tot
 				return total, err
 			}
 			total += int64(n)
-			count(int64(n))
+			c.account(int64(n), 0)
 		}
 		if rerr == io.EOF {
 			return total, nil
@@ -72,8 +72,7 @@ type puller struct {
 type job struct {
 	b     []byte    // what is left of a slice
 	src   io.Reader // or a source
-	count func(int64)
-	stop  func() bool
+	conn  *Conn     // whose source it is; nil while the flow is being opened
 	total int64
 	last  bool // the body ends after it
 	done  bool
@@ -140,14 +139,16 @@ func (p *puller) readSource(j *job, b []byte) (n int, err error) {
 		return 0, io.ErrShortBuffer
 	}
 	b = b[:min(len(b), requestFrame)]
-	if j.stop() {
+	if j.conn != nil && j.conn.Moved() {
 		err = errMoved
 	} else {
 		n, err = j.src.Read(b[dataHeader:])
 	}
 	if n > 0 {
 		putDataHeader(b, typeData, n)
-		j.count(int64(n))
+		if j.conn != nil {
+			j.conn.account(int64(n), 0)
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -227,10 +228,15 @@ func (p *puller) write(b []byte) error { return p.run(&job{b: b}) }
 
 func (p *puller) finish(last []byte, _ bool) error { return p.run(&job{b: last, last: true}) }
 
-func (p *puller) pull(src io.Reader, count func(int64), stop func() bool) (int64, error) {
-	j := &job{src: src, count: count, stop: stop}
+func (p *puller) pull(src io.Reader, c *Conn) (int64, error) {
+	j := &job{src: src, conn: c}
 	err := p.run(j)
+	return p.moved(j), err
+}
+
+// moved returns how many bytes a job has taken from its source.
+func (p *puller) moved(j *job) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return j.total, err
+	return j.total
 }

@@ -33,6 +33,11 @@ func inProcess(dst, src net.Conn) (int64, error) {
 	if r, ok := dst.(io.ReaderFrom); ok && !isTCP(dst) {
 		return r.ReadFrom(src)
 	}
+	return inBuffer(dst, src)
+}
+
+// inBuffer is apart from inProcess, in which most flows wait: what waits should have little on its stack.
+func inBuffer(dst, src net.Conn) (int64, error) {
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
 	return io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, buf[:])
