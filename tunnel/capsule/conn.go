@@ -403,7 +403,7 @@ func (b cancelBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// Accept answers a request with 200. The handler calls [Conn.Wait] before it returns, and panics with
+// Accept answers a request with 200. The handler calls [Conn.Finish] before it returns, and panics with
 // http.ErrAbortHandler if that reports a reset: this is how net/http resets a stream.
 func Accept(w http.ResponseWriter, r *http.Request, datagrams bool) (*Conn, error) {
 	rc := http.NewResponseController(w)
