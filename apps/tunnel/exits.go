@@ -15,8 +15,9 @@ import (
 const (
 	// exitsAge is how long an answer to "who offers this tunnel to me" serves new connections.
 	exitsAge = 5 * time.Second
-	// probeTimeout is how long another user's endpoint may take to say whether it allows this one.
-	probeTimeout = 2 * time.Second
+	// probeTimeout is how long another user's endpoint may take to say whether it allows this one. The first time that takes a
+	// sealed session: seconds between two routers on a mobile network.
+	probeTimeout = 10 * time.Second
 	// probesAtOnce bounds the endpoints that are asked at the same time.
 	probesAtOnce = 16
 	// probeParam is the parameter of a flow that only asks whether it would be allowed.
