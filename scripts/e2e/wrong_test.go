@@ -353,7 +353,7 @@ func TestWrongStarts(t *testing.T) {
 		{"hub: torn database", hub + "--data " + damaged("torn-hub", "hub.db", torn), failed, []string{"torn-hub/hub.db"}},
 		{"hub: read-only directory", newHub + "--data " + readOnly, failed, []string{readOnly, "read-only"}},
 		{"hub: full disk", newHub + "--data " + full, failed, []string{full, "no space"}},
-		{"hub: new mesh without names", hub + "--data new", failed, []string{"names", "host:port"}},
+		{"hub: new mesh without names", hub + "--data new", usage, []string{"names", "host:port"}},
 		{"hub: name without port", hub + "--data new --names localhost", usage, []string{`"localhost"`, "host:port"}},
 		{"hub: address that is none", "run hub --data new --names localhost:1 --listen nonsense", usage, []string{"nonsense"}},
 		{"hub: permit in a directory that is not there", newHub + "--data new --permit no/new.json", failed, []string{"permit", "no/"}},
