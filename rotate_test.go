@@ -98,6 +98,7 @@ func (w *world) liveFlow(listen string) (say func() error) {
 }
 
 func TestARotationOfTheCAIsNoticedByNobody(t *testing.T) {
+	t.Parallel() // they wait more than they work
 	w := newWorld(t)
 	w.join("root", "root")
 	w.join("bob", "bob")
@@ -153,6 +154,7 @@ func TestARotationOfTheCAIsNoticedByNobody(t *testing.T) {
 }
 
 func TestWhatTheOldCASignedIsRefusedWhenItRetires(t *testing.T) {
+	t.Parallel() // they wait more than they work
 	const grace = 20 * time.Second
 	w := newWorld(t)
 	w.join("root", "root")
@@ -216,6 +218,7 @@ func TestWhatTheOldCASignedIsRefusedWhenItRetires(t *testing.T) {
 }
 
 func TestAStolenRootKeyIsVoidAtOnce(t *testing.T) {
+	t.Parallel() // they wait more than they work
 	w := newWorld(t)
 	w.join("root", "root")
 	w.join("bob", "bob")
@@ -246,6 +249,7 @@ func TestAStolenRootKeyIsVoidAtOnce(t *testing.T) {
 }
 
 func TestAnotherRootEndpointTakesTheNewKeyFromThePermit(t *testing.T) {
+	t.Parallel() // they wait more than they work
 	w := newWorld(t)
 	w.join("root", "root")
 	w.join("second", "root")
@@ -281,6 +285,7 @@ func TestAnotherRootEndpointTakesTheNewKeyFromThePermit(t *testing.T) {
 }
 
 func TestARotationThatFailedIsTakenUpAgain(t *testing.T) {
+	t.Parallel() // they wait more than they work
 	w := newWorld(t)
 	stop := w.join("root", "root")
 	before := w.membership("root").CA
@@ -309,6 +314,7 @@ func TestARotationThatFailedIsTakenUpAgain(t *testing.T) {
 }
 
 func TestAHubThatKeepsTheCAGetsTheNewOne(t *testing.T) {
+	t.Parallel() // they wait more than they work
 	w := emptyWorld(t)
 	w.startHub(hub.Config{KeepCA: true})
 	w.join("root", "root")

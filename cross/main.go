@@ -6,7 +6,6 @@
 //	go run ./cross -only linux/amd64 -profile router -omit terminal,script
 //	go run ./cross -check                           the sizes that have budgets, against budgets.txt
 //	go run ./cross -link                            that every target links, and nothing else; with -check the sizes as well
-//	go run ./cross -link -each                      the same for one target of each system, processor and profile
 //	go run ./cross -bare                            binaries and checksums, without packages
 //
 //	targets.go -> build.go (go build, overlay.go) -> archive.go, packages.go, image.go -> SHA256SUMS -> sizes.go
@@ -60,7 +59,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	version := flags.String("version", "", "call it this `version` instead of what git says")
 	check := flags.Bool("check", false, "build what has a budget and fail if it is exceeded; write nothing")
 	link := flags.Bool("link", false, "build and throw away: do all targets link? With -check, compare those that have a budget")
-	each := flags.Bool("each", false, "of the targets, only one of each system, processor, floating point unit and profile")
 	bare := flags.Bool("bare", false, "write the binaries and their sums, and no packages")
 	list := flags.Bool("list", false, "list the targets")
 	if err := flags.Parse(args); err != nil {
@@ -73,9 +71,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	j := job{out: *out, measure: !*link && !*bare, bare: *bare}
 	if j.targets, err = choose(*only, Profile(*profile), *check && !*link, budgets); err != nil {
 		return err
-	}
-	if *each {
-		j.targets = oneOfEach(j.targets)
 	}
 	if err := leaveOut(j.targets, *omit); err != nil {
 		return err
@@ -135,22 +130,6 @@ func choose(only string, profile Profile, check bool, budgets []budget) ([]Targe
 		}
 	}
 	return out, nil
-}
-
-// oneOfEach returns the targets that have something that none before them has.
-func oneOfEach(targets []Target) []Target {
-	seen := map[string]bool{}
-	var out []Target
-	for _, t := range targets {
-		before := len(seen)
-		for _, what := range []string{t.OS, t.Arch, t.Arch + " " + t.Float, string(t.Profile)} {
-			seen[what] = true
-		}
-		if len(seen) > before {
-			out = append(out, t)
-		}
-	}
-	return out
 }
 
 // leaveOut leaves features out of all targets.
