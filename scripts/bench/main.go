@@ -101,9 +101,10 @@ func (r *run) measure(ctx context.Context) (err error) {
 	defer os.RemoveAll(r.dir)
 	defer r.stop()
 	if r.ztm == "" {
-		r.ztm = filepath.Join(r.dir, "ztm")
+		r.ztm = filepath.Join(r.dir, "bin", "ztm")
 		fmt.Println("building ztm")
-		build := exec.CommandContext(ctx, "go", "build", "-tags", "urfave_cli_no_docs,urfave_cli_no_suggest", "-o", r.ztm, "ztm")
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w",
+			"-tags", "urfave_cli_no_docs,urfave_cli_no_suggest", "-o", r.ztm, "ztm")
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
 			return fmt.Errorf("build: %w", err)
