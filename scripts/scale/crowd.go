@@ -27,6 +27,8 @@ type crowd struct {
 	agents   []*agent
 	atOnce   chan struct{} // a token for each agent that connects for the first time
 	online   atomic.Int64
+	failed   atomic.Int64 // attempts
+	why      atomic.Value // error of the last of them
 	stop     context.CancelFunc
 	wg       sync.WaitGroup // their lives
 }
@@ -91,39 +93,38 @@ func (c *crowd) want(n int) error {
 func (c *crowd) connect(ctx context.Context) error {
 	life, stop := context.WithCancel(ctx)
 	c.stop = stop
-	failed := make(chan error, len(c.agents))
 	var first sync.WaitGroup
 	for _, a := range c.agents {
-		c.atOnce <- struct{}{}
+		select {
+		case c.atOnce <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		first.Add(1)
 		ready := sync.OnceFunc(func() { <-c.atOnce; first.Done() })
 		c.wg.Go(func() {
 			defer ready()
-			if err := c.live(life, a, ready); err != nil {
-				failed <- fmt.Errorf("%s: %w", a.name, err)
-			}
+			c.live(life, a, ready)
 		})
 	}
 	first.Wait()
-	select {
-	case err := <-failed:
-		return err
-	default:
-		return c.want(len(c.agents))
-	}
+	return ctx.Err()
 }
 
-// live keeps an agent online as the real one does: see connectForever in package agent. Only that its first attempt fails is an error.
-func (c *crowd) live(ctx context.Context, a *agent, ready func()) error {
+// live keeps an agent online as the real one does: see connectForever in package agent.
+func (c *crowd) live(ctx context.Context, a *agent, ready func()) {
 	const first, refused, most = 500 * time.Millisecond, 4 * time.Second, 30 * time.Second
-	was, delay := false, time.Duration(0)
+	delay := time.Duration(0)
 	for {
 		online, err := c.session(ctx, a, ready)
+		if ctx.Err() != nil {
+			return
+		}
+		if !online {
+			c.failed.Add(1)
+			c.why.Store(fmt.Errorf("%s: %w", a.name, err))
+		}
 		switch {
-		case ctx.Err() != nil:
-			return nil
-		case !online && !was:
-			return err
 		case online || delay == 0:
 			delay = first
 		case errors.Is(err, syscall.ECONNREFUSED):
@@ -131,9 +132,8 @@ func (c *crowd) live(ctx context.Context, a *agent, ready func()) error {
 		default:
 			delay = min(2*delay, most)
 		}
-		was = true
 		if pause(ctx, rand.N(delay)) != nil {
-			return nil
+			return
 		}
 	}
 }

@@ -88,6 +88,7 @@ func command(ctx context.Context, args []string) error {
 type row struct {
 	Agents      int     `json:"agents"`
 	Connects    float64 `json:"connectsPerSecond"`
+	Failed      int64   `json:"failedAttempts"` // before all were online for the first time
 	ConnectCPU  float64 `json:"hubSecondsPerConnect"`
 	Memory      float64 `json:"hubBytesPerAgent"`
 	MemoryRest  float64 `json:"hubBytesPerAgentAtRest"`
@@ -101,10 +102,10 @@ type row struct {
 	MemoryAfter float64 `json:"hubBytesPerAgentAfterReturn"`
 }
 
-const header = "agents  connect/s  ms CPU  KB each  at rest  cores at rest  lookup/s  us CPU  restart  half back  all back  ms CPU"
+const header = "agents  connect/s  failed  ms CPU  KB each  at rest  cores at rest  lookup/s  us CPU  restart  half back  all back  ms CPU"
 
 func (r row) String() string {
-	return fmt.Sprintf("%6d  %9.0f  %6.2f  %7.1f  %7.1f  %13.3f  %8.0f  %6.0f  %6.1fs  %8.1fs  %7.1fs  %6.2f", r.Agents, r.Connects, r.ConnectCPU*1e3,
+	return fmt.Sprintf("%6d  %9.0f  %6d  %6.2f  %7.1f  %7.1f  %13.3f  %8.0f  %6.0f  %6.1fs  %8.1fs  %7.1fs  %6.2f", r.Agents, r.Connects, r.Failed, r.ConnectCPU*1e3,
 		r.Memory/1e3, r.MemoryRest/1e3, r.Rest, r.Lookups, r.LookupCPU*1e6, r.Restart, r.HalfBack, r.AllBack, r.ReturnCPU*1e3)
 }
 
@@ -149,6 +150,9 @@ func measure(ctx context.Context, dir, binary string, n int, rest time.Duration)
 		return r, err
 	}
 	r.Connects = float64(n) / time.Since(start).Seconds()
+	if r.Failed = crowd.failed.Load(); r.Failed > 0 {
+		fmt.Println("the last attempt that failed:", crowd.why.Load())
+	}
 	r.ConnectCPU = hub.CPU().Minus(before).All.Seconds() / float64(n)
 	r.Memory = perAgent(hub)
 
