@@ -19,11 +19,12 @@ import (
 	"time"
 
 	"ztm/scripts/bench/load"
+	"ztm/scripts/process"
 )
 
 // run is one run of the benchmark.
 type run struct {
-	processes
+	process.Group
 	self   string // this program
 	ztm    string
 	server string // address of the load server
@@ -95,13 +96,13 @@ func (r *run) measure(ctx context.Context) (err error) {
 	if r.self, err = os.Executable(); err != nil {
 		return err
 	}
-	if r.dir, err = os.MkdirTemp("", "ztm-bench."); err != nil {
+	if r.Dir, err = os.MkdirTemp("", "ztm-bench."); err != nil {
 		return err
 	}
-	defer os.RemoveAll(r.dir)
-	defer r.stop()
+	defer os.RemoveAll(r.Dir)
+	defer r.End(8 * time.Second)
 	if r.ztm == "" {
-		r.ztm = filepath.Join(r.dir, "bin", "ztm")
+		r.ztm = filepath.Join(r.Dir, "bin", "ztm")
 		fmt.Println("building ztm")
 		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w",
 			"-tags", "urfave_cli_no_docs,urfave_cli_no_suggest", "-o", r.ztm, "ztm")
@@ -110,13 +111,11 @@ func (r *run) measure(ctx context.Context) (err error) {
 			return fmt.Errorf("build: %w", err)
 		}
 	}
-	if r.server, err = freeAddress(); err != nil {
+	r.server = process.FreeAddress()
+	if _, err := r.Start("server", r.self, "serve", r.server); err != nil {
 		return err
 	}
-	if _, err := r.start(ctx, "server", r.self, "serve", r.server); err != nil {
-		return err
-	}
-	if err := until(ctx, "the load server", 10*time.Second, listens(r.server)); err != nil {
+	if err := process.Until(ctx, "the load server", 10*time.Second, listens(r.server)); err != nil {
 		return err
 	}
 	paths := []*path{{name: "direct", address: r.server}}
@@ -146,7 +145,7 @@ func (r *run) measure(ctx context.Context) (err error) {
 
 // works waits until a path echoes.
 func (r *run) works(ctx context.Context, p *path) error {
-	return until(ctx, p.name, 20*time.Second, func() error {
+	return process.Until(ctx, p.name, 20*time.Second, func() error {
 		_, err := load.FirstByte(ctx, p.address)
 		return err
 	})

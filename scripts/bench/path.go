@@ -8,29 +8,27 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"ztm/scripts/process"
 )
 
 // path is one way to the load server.
 type path struct {
 	name    string
 	address string // where the client connects
-	procs   map[string]*process
+	procs   map[string]*process.Process
 }
 
 // hopsPath is three plain hops.
 func (r *run) hopsPath(ctx context.Context) (*path, error) {
-	p := &path{name: "three plain hops", address: r.server, procs: map[string]*process{}}
+	p := &path{name: "three plain hops", address: r.server, procs: map[string]*process.Process{}}
 	for _, name := range []string{"exit", "hub", "entrance"} {
-		listen, err := freeAddress()
-		if err != nil {
-			return nil, err
-		}
-		pr, err := r.start(ctx, "hop-"+name, r.self, "hop", listen, p.address)
+		listen := process.FreeAddress()
+		pr, err := r.Start("hop-"+name, r.self, "hop", listen, p.address)
 		if err != nil {
 			return nil, err
 		}
 		p.procs[name], p.address = pr, listen
-		if err := until(ctx, "hop "+name, 10*time.Second, listens(listen)); err != nil {
+		if err := process.Until(ctx, "hop "+name, 10*time.Second, listens(listen)); err != nil {
 			return nil, err
 		}
 	}
@@ -40,29 +38,23 @@ func (r *run) hopsPath(ctx context.Context) (*path, error) {
 // ztmPath is a hub and two agents. Where delay is not zero, each agent reaches the hub through a line that is so long each way; lines are
 // returned for counting.
 func (r *run) ztmPath(ctx context.Context, name string, delay time.Duration, slow bool) (*path, []*delayed, error) {
-	dir := filepath.Join(r.dir, name)
+	dir := filepath.Join(r.Dir, name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, nil, err
 	}
-	hub, err := freeAddress()
-	if err != nil {
-		return nil, nil, err
-	}
-	entrance, err := freeAddress()
-	if err != nil {
-		return nil, nil, err
-	}
+	hub := process.FreeAddress()
+	entrance := process.FreeAddress()
 	in := func(f string) string { return filepath.Join(dir, f) }
-	p := &path{name: name, address: entrance, procs: map[string]*process{}}
+	p := &path{name: name, address: entrance, procs: map[string]*process.Process{}}
 	start := func(role string, args ...string) error {
-		pr, err := r.start(ctx, name+"-"+role, r.ztm, args...)
+		pr, err := r.Start(name+"-"+role, r.ztm, args...)
 		p.procs[role] = pr
 		return err
 	}
 	if err := start("hub", "run", "hub", "--data", in("hub"), "--listen", hub, "--names", hub, "--permit", in("root.json")); err != nil {
 		return nil, nil, err
 	}
-	if err := until(ctx, "the hub", 10*time.Second, func() error { _, err := os.Stat(in("root.json")); return err }); err != nil {
+	if err := process.Until(ctx, "the hub", 10*time.Second, func() error { _, err := os.Stat(in("root.json")); return err }); err != nil {
 		return nil, nil, err
 	}
 	var lines []*delayed
@@ -85,7 +77,7 @@ func (r *run) ztmPath(ctx context.Context, name string, delay time.Duration, slo
 		if err := start(role, "run", "agent", "--data", in(role), "--log-level", "warn"); err != nil {
 			return nil, nil, err
 		}
-		err = until(ctx, "agent "+role, 20*time.Second, func() error {
+		err = process.Until(ctx, "agent "+role, 20*time.Second, func() error {
 			return r.command(ctx, "join", "bench", "--as", role, "--permit", in(role+".json"), "--data", in(role))
 		})
 		if err != nil {
@@ -116,8 +108,8 @@ func (r *run) frpPath(ctx context.Context) (*path, error) {
 	if err1 != nil || err2 != nil {
 		return nil, nil
 	}
-	bind, _ := freeAddress()
-	entrance, _ := freeAddress()
+	bind := process.FreeAddress()
+	entrance := process.FreeAddress()
 	_, bindPort, _ := strings.Cut(bind, ":")
 	host, port, _ := strings.Cut(r.server, ":")
 	_, entrancePort, _ := strings.Cut(entrance, ":")
@@ -128,21 +120,21 @@ func (r *run) frpPath(ctx context.Context) (*path, error) {
 		"frpc-entrance.toml": common + fmt.Sprintf("[[visitors]]\nname = \"v\"\ntype = \"stcp\"\nserverName = \"load\"\nsecretKey = \"s\"\nbindAddr = \"127.0.0.1\"\nbindPort = %s\n", entrancePort),
 	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(r.Dir, name), []byte(text), 0o600); err != nil {
 			return nil, err
 		}
 	}
-	p := &path{name: "frp stcp+tls", address: entrance, procs: map[string]*process{}}
+	p := &path{name: "frp stcp+tls", address: entrance, procs: map[string]*process.Process{}}
 	for _, role := range []struct{ name, program, config string }{
 		{"hub", frps, "frps.toml"}, {"exit", frpc, "frpc-exit.toml"}, {"entrance", frpc, "frpc-entrance.toml"},
 	} {
-		pr, err := r.start(ctx, "frp-"+role.name, role.program, "-c", role.config)
+		pr, err := r.Start("frp-"+role.name, role.program, "-c", role.config)
 		if err != nil {
 			return nil, err
 		}
 		p.procs[role.name] = pr
 		if role.name == "hub" {
-			if err := until(ctx, "frps", 10*time.Second, listens(bind)); err != nil {
+			if err := process.Until(ctx, "frps", 10*time.Second, listens(bind)); err != nil {
 				return nil, err
 			}
 		}
@@ -156,11 +148,11 @@ func (r *run) chiselPath(ctx context.Context) (*path, error) {
 	if err != nil {
 		return nil, nil
 	}
-	bind, _ := freeAddress()
-	middle, _ := freeAddress()
-	entrance, _ := freeAddress()
+	bind := process.FreeAddress()
+	middle := process.FreeAddress()
+	entrance := process.FreeAddress()
 	_, bindPort, _ := strings.Cut(bind, ":")
-	p := &path{name: "chisel", address: entrance, procs: map[string]*process{}}
+	p := &path{name: "chisel", address: entrance, procs: map[string]*process.Process{}}
 	for _, role := range []struct {
 		name string
 		args []string
@@ -169,13 +161,13 @@ func (r *run) chiselPath(ctx context.Context) (*path, error) {
 		{"exit", []string{"client", bind, "R:" + middle + ":" + r.server}},
 		{"entrance", []string{"client", bind, entrance + ":" + middle}},
 	} {
-		pr, err := r.start(ctx, "chisel-"+role.name, chisel, role.args...)
+		pr, err := r.Start("chisel-"+role.name, chisel, role.args...)
 		if err != nil {
 			return nil, err
 		}
 		p.procs[role.name] = pr
 		if role.name == "hub" {
-			if err := until(ctx, "chisel", 10*time.Second, listens(bind)); err != nil {
+			if err := process.Until(ctx, "chisel", 10*time.Second, listens(bind)); err != nil {
 				return nil, err
 			}
 		}

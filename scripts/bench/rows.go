@@ -146,11 +146,11 @@ func (r *run) hub(ctx context.Context, paths []*path) error {
 		if h == nil {
 			continue
 		}
-		before := h.cpu()
+		before := h.CPU()
 		if _, err := load.Throughput(ctx, p.address, 1, total, false); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
-		used := h.cpu().minus(before)
+		used := h.CPU().Minus(before)
 		gigabytes := float64(total) / 1e9
 		user[p.name], all[p.name] = used.User.Seconds()/gigabytes, used.All.Seconds()/gigabytes
 	}
@@ -168,7 +168,7 @@ func (r *run) memory(ctx context.Context, paths []*path) error {
 	}
 	show := func(name, goal string, p *path) {
 		for _, role := range []string{"entrance", "exit", "hub"} {
-			now, _ := p.procs[role].rss()
+			now, _ := p.procs[role].Memory()
 			r.add(name+", "+role, "MB", goal, map[string]float64{"ztm": float64(now) / mb})
 		}
 	}
@@ -203,7 +203,7 @@ func (r *run) memory(ctx context.Context, paths []*path) error {
 		return err
 	}
 	for _, role := range []string{"entrance", "exit", "hub"} {
-		_, peak := stalled.procs[role].rss()
+		_, peak := stalled.procs[role].Memory()
 		r.add("peak RSS with 4 stalled readers, "+role, "MB", "flat", map[string]float64{"ztm": float64(peak) / mb})
 	}
 	return nil
@@ -211,7 +211,7 @@ func (r *run) memory(ctx context.Context, paths []*path) error {
 
 func anonymous(p *path) (total int64) {
 	for _, role := range []string{"entrance", "exit"} {
-		now, _ := p.procs[role].rss()
+		now, _ := p.procs[role].Memory()
 		total += now
 	}
 	return total

@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,23 +14,24 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"ztm/scripts/process"
 )
 
 // patience is how long anything may take that is to happen by itself.
 const patience = 30 * time.Second
 
-// process is a program that runs.
-type process struct {
+// program is one that runs.
+type program struct {
 	name string
 	cmd  *exec.Cmd
 	log  string
 	done chan struct{} // closed when it has ended
 }
 
-func (p *process) pid() uint64 { return uint64(p.cmd.Process.Pid) }
+func (p *program) pid() uint64 { return uint64(p.cmd.Process.Pid) }
 
 // end kills the process.
-func (p *process) end() {
+func (p *program) end() {
 	p.cmd.Process.Kill()
 	<-p.done
 }
@@ -41,16 +39,16 @@ func (p *process) end() {
 // processes are all that were started.
 type processes struct {
 	dir string
-	all []*process
+	all []*program
 }
 
-func (ps *processes) start(name, program string, args ...string) (*process, error) {
+func (ps *processes) start(name, path string, args ...string) (*program, error) {
 	log, err := os.Create(filepath.Join(ps.dir, name+".log"))
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	p := &process{name: name, cmd: exec.Command(program, args...), log: log.Name(), done: make(chan struct{})}
+	p := &program{name: name, cmd: exec.Command(path, args...), log: log.Name(), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = log, log, ps.dir
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
@@ -76,18 +74,18 @@ type mesh struct {
 	ztm             string
 	entrance, exit  string // their data directories
 	tcp, udp        string // where the entrance listens
-	targets         [2]*process
+	targets         [2]*program
 	targetAddresses [2]string
 }
 
 // prepare starts everything and opens the tunnels.
 func (m *mesh) prepare(ctx context.Context) error {
-	address, permit := freeAddress(), filepath.Join(m.dir, "root.json")
+	address, permit := process.FreeAddress(), filepath.Join(m.dir, "root.json")
 	hub, err := m.start("hub", m.ztm, "run", "hub", "--data", filepath.Join(m.dir, "hub"), "--listen", address, "--names", address, "--permit", permit)
 	if err != nil {
 		return err
 	}
-	if err := until(ctx, "the hub runs", func() error { return hub.says("hub runs") }); err != nil {
+	if err := process.Until(ctx, "the hub runs", patience, func() error { return hub.says("hub runs") }); err != nil {
 		return err
 	}
 	m.entrance, m.exit = filepath.Join(m.dir, "entrance"), filepath.Join(m.dir, "exit")
@@ -96,28 +94,28 @@ func (m *mesh) prepare(ctx context.Context) error {
 		if _, err := m.start(name, m.ztm, "run", "agent", "--data", data); err != nil {
 			return err
 		}
-		if err := until(ctx, name+" joins", func() error { return m.call(ctx, data, "join", "soak", "--as", name, "--permit", permit) }); err != nil {
+		if err := process.Until(ctx, name+" joins", patience, func() error { return m.call(ctx, data, "join", "soak", "--as", name, "--permit", permit) }); err != nil {
 			return err
 		}
 	}
 	for i := range m.targets {
-		m.targetAddresses[i] = freeAddress()
+		m.targetAddresses[i] = process.FreeAddress()
 		if err := m.startTarget(ctx, i); err != nil {
 			return err
 		}
 	}
-	m.tcp, m.udp = freeAddress(), freeAddress()
+	m.tcp, m.udp = process.FreeAddress(), process.FreeAddress()
 	for _, args := range [][]string{
 		{m.exit, "tunnel", "open", "outbound", "tcp/soak", "--targets", m.targetAddresses[0], m.targetAddresses[1]},
 		{m.exit, "tunnel", "open", "outbound", "udp/soak", "--targets", m.targetAddresses[0], m.targetAddresses[1]},
 		{m.entrance, "tunnel", "open", "inbound", "tcp/soak", "--listen", m.tcp},
 		{m.entrance, "tunnel", "open", "inbound", "udp/soak", "--listen", m.udp},
 	} {
-		if err := until(ctx, strings.Join(args[1:], " "), func() error { return m.call(ctx, args[0], args[1:]...) }); err != nil {
+		if err := process.Until(ctx, strings.Join(args[1:], " "), patience, func() error { return m.call(ctx, args[0], args[1:]...) }); err != nil {
 			return err
 		}
 	}
-	return until(ctx, "the tunnel works", func() error {
+	return process.Until(ctx, "the tunnel works", patience, func() error {
 		c, _, err := m.dial()
 		if err == nil {
 			c.Close()
@@ -136,11 +134,11 @@ func (m *mesh) startTarget(ctx context.Context, i int) error {
 	if m.targets[i], err = m.start(name, self, "target", m.targetAddresses[i]); err != nil {
 		return err
 	}
-	return until(ctx, name+" listens", func() error { return m.targets[i].says("listens") })
+	return process.Until(ctx, name+" listens", patience, func() error { return m.targets[i].says("listens") })
 }
 
 // says returns nil if the log of a process has a text.
-func (p *process) says(text string) error {
+func (p *program) says(text string) error {
 	log, err := os.ReadFile(p.log)
 	if err == nil && !bytes.Contains(log, []byte(text)) {
 		err = fmt.Errorf("%s has not said %q:\n%s", p.name, text, log)
@@ -247,34 +245,4 @@ func overflows() int {
 	}
 	n, _ := strconv.Atoi(values[i])
 	return n
-}
-
-// until tries until it works, for so long as patience lasts.
-func until(ctx context.Context, what string, f func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := f()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", what, errors.Join(ctx.Err(), err))
-		}
-	}
-}
-
-// freeAddress is a loopback address on which nobody listens, outside of the ports that outgoing connections get.
-func freeAddress() string {
-	for {
-		address := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(18000))
-		if ln, err := net.Listen("tcp", address); err == nil {
-			ln.Close()
-			return address
-		}
-	}
 }
