@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"ztm/apps/udp"
 	"ztm/tunnel/identity"
 )
 
@@ -48,7 +49,7 @@ type resolver struct {
 // dnsService is a resolver that listens.
 type dnsService struct {
 	*resolver
-	udp   net.PacketConn
+	udp   *udp.Socket
 	tcp   net.Listener
 	work  sync.WaitGroup
 	mu    sync.Mutex
@@ -57,17 +58,17 @@ type dnsService struct {
 
 // listen opens both sockets on one address.
 func (r *resolver) listen(ctx context.Context, l listenAddr) (service, error) {
+	socket, err := udp.Listen(ctx, "udp"+strings.TrimPrefix(l.network, "tcp"), l.address)
+	if err != nil {
+		return nil, err
+	}
 	var config net.ListenConfig
-	udp, err := config.ListenPacket(ctx, "udp"+strings.TrimPrefix(l.network, "tcp"), l.address)
+	tcp, err := config.Listen(ctx, l.network, socket.LocalAddr().String())
 	if err != nil {
+		socket.Close()
 		return nil, err
 	}
-	tcp, err := config.Listen(ctx, l.network, udp.LocalAddr().String())
-	if err != nil {
-		udp.Close()
-		return nil, err
-	}
-	return &dnsService{resolver: r, udp: udp, tcp: tcp, conns: map[net.Conn]struct{}{}}, nil
+	return &dnsService{resolver: r, udp: socket, tcp: tcp, conns: map[net.Conn]struct{}{}}, nil
 }
 
 func (d *dnsService) Bound() string { return d.udp.LocalAddr().String() }
@@ -92,7 +93,7 @@ func (d *dnsService) Serve(ctx context.Context) {
 func (d *dnsService) serveUDP(ctx context.Context) {
 	buf := make([]byte, maxMessage)
 	for {
-		n, from, err := d.udp.ReadFrom(buf)
+		n, from, err := d.udp.Receive(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -108,7 +109,7 @@ func (d *dnsService) serveUDP(ctx context.Context) {
 		d.work.Go(func() {
 			defer func() { <-d.slots }()
 			if a := d.answer(ctx, question, "udp"); a != nil {
-				d.udp.WriteTo(a, from)
+				d.udp.To(from)(a)
 			}
 		})
 	}

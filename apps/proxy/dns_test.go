@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +90,32 @@ func TestDigResolvesTheNamesOfACluster(t *testing.T) {
 	}
 	if answer, _ := dig(t, address, "many.svc.cluster.local"); len(answer) != maxAddresses { // after a cut UDP answer, over TCP
 		t.Errorf("%d of %d addresses", len(answer), maxAddresses)
+	}
+}
+
+// dig takes no answer from another address than the one it asked.
+func TestDNSAnswersFromTheAddressThatWasAsked(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the system picks the address here")
+	}
+	_, in, _ := cluster(t)
+	for listen, hosts := range map[string][]string{"0.0.0.0:0": {"127.0.0.1", "127.0.0.2"}, "[::]:0": {"127.0.0.2", "::1"}} {
+		in.change(t, Change{DNS: &listen})
+		appstest.Eventually(t, "the listener is another", func() bool {
+			s := in.app.doors.status()
+			return len(s) == 1 && s[0].Open && s[0].Listen == listen
+		})
+		_, port, _ := net.SplitHostPort(in.bound(t, true))
+		for _, host := range hosts {
+			if c, err := net.Dial("tcp", net.JoinHostPort(host, port)); err != nil {
+				continue // no IPv6
+			} else {
+				c.Close()
+			}
+			if answer, status := dig(t, net.JoinHostPort(host, port), "+notcp", "+noall", "+answer", "+comments", "four.svc.cluster.local"); len(answer) != 1 {
+				t.Errorf("%s, asked at %s, answers %s %q", listen, host, status, answer)
+			}
+		}
 	}
 }
 

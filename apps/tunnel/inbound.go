@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/udp"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/splice"
 )
@@ -194,8 +195,8 @@ func (in *inbound) settings() Inbound {
 
 // serve serves one open listener until it is closed.
 func (in *inbound) serve(ctx context.Context, l *listener, socket io.Closer) {
-	if conn, ok := socket.(*net.UDPConn); ok {
-		in.serveUDP(ctx, l, conn)
+	if socket, ok := socket.(*udp.Socket); ok {
+		in.serveUDP(ctx, l, socket)
 		return
 	}
 	accept(ctx, socket.(net.Listener), in.log, func(client net.Conn) {

@@ -8,9 +8,11 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"ztm/apps/udp"
 )
 
-// listen opens a listener on one port or socket: a net.Listener, or a *net.UDPConn.
+// listen opens a listener on one port or socket: a net.Listener, or a *udp.Socket.
 func listen(transport string, a Address) (io.Closer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
@@ -18,13 +20,10 @@ func listen(transport string, a Address) (io.Closer, error) {
 	if network == "unix" {
 		return listenUnix(ctx, address)
 	}
-	config := net.ListenConfig{KeepAliveConfig: keepAlive}
-	if network == UDP {
-		if a.wild() {
-			config.Control = controlLocal
-		}
-		return config.ListenPacket(ctx, network, address)
+	if transport == UDP {
+		return udp.Listen(ctx, network, address)
 	}
+	config := net.ListenConfig{KeepAliveConfig: keepAlive}
 	return config.Listen(ctx, network, address)
 }
 

@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"ztm/apps/udp"
 )
 
 const (
@@ -35,7 +37,7 @@ type listener struct {
 
 	mu     sync.Mutex
 	spot   spot
-	socket io.Closer // a net.Listener or a *net.UDPConn; nil while not open
+	socket io.Closer // a net.Listener or a *udp.Socket; nil while not open
 	err    error     // why it is not open
 	closed bool
 	stop   context.CancelFunc // ends run; nil before it runs
@@ -151,7 +153,7 @@ func (l *listener) status() ListenStatus {
 	socket, err := l.state()
 	s := ListenStatus{Address: l.address.String(), Open: socket != nil}
 	switch socket := socket.(type) {
-	case *net.UDPConn:
+	case *udp.Socket:
 		s.Address = socket.LocalAddr().String()
 	case *net.TCPListener:
 		s.Address = socket.Addr().String()

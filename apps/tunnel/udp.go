@@ -4,7 +4,7 @@
 //
 //  1. Every client address has a session, which is one flow; a datagram from an address without one begins it.
 //  2. On a port that listens on all addresses of the machine, the address that the client writes to belongs to the session:
-//     the answers leave from it (see local_linux.go).
+//     the answers leave from it (see package udp).
 
 package tunnel
 
@@ -12,11 +12,11 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/udp"
 	"ztm/tunnel/identity"
 )
 
@@ -33,41 +33,30 @@ const (
 
 // udpPort is one open port of an inbound.
 type udpPort struct {
-	in   *inbound
-	l    *listener
-	conn *net.UDPConn
+	in     *inbound
+	l      *listener
+	socket *udp.Socket
 
 	mu       sync.Mutex
-	sessions map[path]*session
-}
-
-// path is between whom a session is.
-type path struct {
-	client netip.AddrPort
-	local  netip.Addr // valid on a port of all addresses, where the system says it
+	sessions map[udp.Path]*session
 }
 
 // session is one client of a port.
 type session struct {
-	path
-	from  []byte // makes answers leave from local; nil if that is up to the system
+	udp.Path
 	queue *queue
 	stop  context.CancelFunc
 }
 
 // serveUDP serves one open port until it is closed. Its sessions end with it.
-func (in *inbound) serveUDP(ctx context.Context, l *listener, conn *net.UDPConn) {
-	p := &udpPort{in: in, l: l, conn: conn, sessions: map[path]*session{}}
+func (in *inbound) serveUDP(ctx context.Context, l *listener, socket *udp.Socket) {
+	p := &udpPort{in: in, l: l, socket: socket, sessions: map[udp.Path]*session{}}
 	defer p.end()
-	conn.SetReadBuffer(socketBuffer)
+	socket.SetReadBuffer(socketBuffer)
 	retry := backoff{min: acceptMin, max: acceptMax}
 	buf := make([]byte, maxPacket)
-	var oob []byte
-	if l.address.wild() {
-		oob = make([]byte, localSpace)
-	}
 	for {
-		n, from, err := receive(conn, buf, oob)
+		n, from, err := socket.Receive(buf)
 		switch {
 		case err == nil:
 			retry.failures = 0
@@ -87,37 +76,8 @@ func (in *inbound) serveUDP(ctx context.Context, l *listener, conn *net.UDPConn)
 	}
 }
 
-// receive reads a datagram. oob has room for what the system says of it, or none.
-func receive(conn *net.UDPConn, buf, oob []byte) (n int, from path, err error) {
-	if len(oob) == 0 {
-		n, from.client, err = conn.ReadFromUDPAddrPort(buf)
-		return n, from, err
-	}
-	n, size, _, client, err := conn.ReadMsgUDPAddrPort(buf, oob)
-	return n, path{client, parseLocal(oob[:size])}, err
-}
-
-// send sends a datagram to the client of a session.
-func (p *udpPort) send(s *session, b []byte) error {
-	if s.from == nil {
-		_, err := p.conn.WriteToUDPAddrPort(b, s.client)
-		return err
-	}
-	_, _, err := p.conn.WriteMsgUDPAddrPort(b, s.from, s.client)
-	return err
-}
-
-// server returns the address that the client of a session writes to.
-func (p *udpPort) server(s *session) net.Addr {
-	local := p.conn.LocalAddr()
-	if a, ok := local.(*net.UDPAddr); ok && s.local.IsValid() {
-		return &net.UDPAddr{IP: s.local.AsSlice(), Port: a.Port}
-	}
-	return local
-}
-
 // session returns the session of a client, and begins it if there is none. It returns nil when there are too many.
-func (p *udpPort) session(from path) *session {
+func (p *udpPort) session(from udp.Path) *session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if s := p.sessions[from]; s != nil {
@@ -127,7 +87,7 @@ func (p *udpPort) session(from path) *session {
 		p.in.stats.failed(apps.Errorf(apps.Limit, "too many clients"))
 		return nil
 	}
-	s := &session{path: from, from: formatLocal(from.local), queue: newQueue(&p.in.queued, &p.in.stats.dropped)}
+	s := &session{Path: from, queue: newQueue(&p.in.queued, &p.in.stats.dropped)}
 	stop, ok := p.in.group.Go(func(ctx context.Context) { p.serve(ctx, s) })
 	if !ok {
 		return nil
@@ -141,14 +101,14 @@ func (p *udpPort) session(from path) *session {
 func (p *udpPort) serve(ctx context.Context, s *session) {
 	defer p.forget(s)
 	in := p.in
-	client := net.UDPAddrFromAddrPort(s.client)
+	client := net.UDPAddrFromAddrPort(s.Client)
 	leave, err := in.limits.enter(in.key)
 	if err != nil {
 		p.turnAway(ctx, s, "", err)
 		return
 	}
 	defer leave()
-	flow, exit, err := in.reach(ctx, in.mesh.OpenDatagrams, in.query(p.l, client, p.server(s)))
+	flow, exit, err := in.reach(ctx, in.mesh.OpenDatagrams, in.query(p.l, client, p.socket.Server(s.Path)))
 	if err != nil {
 		p.turnAway(ctx, s, exit, err)
 		return
@@ -158,16 +118,16 @@ func (p *udpPort) serve(ctx context.Context, s *session) {
 	defer tally.end()
 	r := &relay{flow: flow, queue: s.queue, idle: in.settings().Idle.or(defaultIdle),
 		in: tally.up, out: tally.down, toRate: &in.limits.up, fromRate: &in.limits.down, dropped: &in.stats.dropped,
-		send: func(b []byte) error { return p.send(s, b) }}
+		send: p.socket.To(s.Path)}
 	ended := in.began(client)
 	err = r.run(ctx)
 	ended(r.up, r.down)
-	in.log.Debug("flow of datagrams ended", "peer", exit, "client", s.client, "err", err)
+	in.log.Debug("flow of datagrams ended", "peer", exit, "client", s.Client, "err", err)
 }
 
 // turnAway drops the datagrams of a client for a while.
 func (p *udpPort) turnAway(ctx context.Context, s *session, exit identity.ID, err error) {
-	p.in.failed(net.UDPAddrFromAddrPort(s.client), exit, err)
+	p.in.failed(net.UDPAddrFromAddrPort(s.Client), exit, err)
 	s.queue.close()
 	wait(ctx, sessionPause, nil)
 }
@@ -176,7 +136,7 @@ func (p *udpPort) turnAway(ctx context.Context, s *session, exit identity.ID, er
 func (p *udpPort) forget(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.sessions, s.path)
+	delete(p.sessions, s.Path)
 	s.queue.close()
 }
 
