@@ -136,8 +136,11 @@ func (a Address) network(transport string) (network, address string) {
 		return "unix", a.Path
 	}
 	host := a.Host
-	if host == "*" {
+	switch ip := net.ParseIP(host); {
+	case host == "*":
 		host = ""
+	case ip.To4() != nil && ip.IsUnspecified():
+		transport += "4" // without it, package net listens on all addresses of IPv6, too
 	}
 	return transport, net.JoinHostPort(host, strconv.Itoa(int(a.First)))
 }
@@ -150,10 +153,17 @@ func (a Address) overlaps(b Address) bool {
 	if a.First == 0 || b.First == 0 || a.First > b.Last || b.First > a.Last {
 		return false
 	}
-	return a.Host == b.Host || a.wild() || b.wild()
+	return a.Host == b.Host || a.includes(b) || b.includes(a)
 }
 
+// wild reports whether the address stands for all of the machine's, or for all of IPv4.
 func (a Address) wild() bool {
 	ip := net.ParseIP(a.Host)
 	return a.Host == "*" || ip != nil && ip.IsUnspecified()
+}
+
+// includes reports whether who listens on the host of a listens on that of b, too. A name may be any address.
+func (a Address) includes(b Address) bool {
+	all4, other := net.ParseIP(a.Host).To4() != nil, net.ParseIP(b.Host)
+	return a.wild() && (!all4 || b.wild() || other == nil || other.To4() != nil)
 }

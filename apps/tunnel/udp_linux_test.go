@@ -1,0 +1,73 @@
+package tunnel
+
+import (
+	"bytes"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"ztm/apps/appstest"
+)
+
+// A client takes answers from nobody but the address to which it wrote.
+func TestAnswersLeaveFromTheAddressThatTheClientWroteTo(t *testing.T) {
+	var n appstest.Net
+	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
+	b.offer(t, "udp/echo", udpServer(t, "re: "))
+	v4 := []string{"127.0.0.1", "127.0.0.2", "127.1.2.3"}
+	all := v4
+	if probe, err := net.ListenPacket("udp6", "[::1]:0"); err == nil {
+		probe.Close()
+		all = append(slices.Clip(v4), "::1")
+	}
+	for listen, hosts := range map[string][]string{"0.0.0.0": v4, "*": all, "[::]": all} {
+		t.Run(listen, func(t *testing.T) {
+			port := port(appstest.FreeAddress(t))
+			a.mustCall(t, "POST", "/inbound/udp/echo", `{"listens":["`+listen+":"+port+`"]}`, nil)
+			for _, host := range hosts {
+				c := dialUDP(t, net.JoinHostPort(host, port))
+				if got := exchange(t, c, []byte(host)); string(got) != "re: "+host {
+					t.Errorf("%s answers %q", host, got)
+				}
+			}
+		})
+	}
+}
+
+func TestOneClientMayWriteToTwoAddresses(t *testing.T) {
+	var n appstest.Net
+	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
+	b.offer(t, "udp/echo", udpServer(t, ""))
+	port := port(appstest.FreeAddress(t))
+	a.mustCall(t, "POST", "/inbound/udp/echo", `{"listens":["*:`+port+`"]}`, nil)
+	client, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	waiting := map[netip.AddrPort]bool{}
+	for _, host := range []string{"127.0.0.2", "127.0.0.3"} {
+		to := netip.MustParseAddrPort(host + ":" + port)
+		waiting[to] = true
+		if _, err := client.WriteToUDPAddrPort([]byte(host), to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client.SetReadDeadline(time.Now().Add(patience))
+	buf := make([]byte, maxPacket)
+	for len(waiting) > 0 {
+		n, from, err := client.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			t.Fatalf("waiting for %v: %v", waiting, err)
+		}
+		if !waiting[from] || !bytes.Equal(buf[:n], []byte(from.Addr().String())) {
+			t.Errorf("%v answers %q", from, buf[:n])
+		}
+		delete(waiting, from)
+	}
+	if s := a.inboundStatus(t, "udp/echo").Stats; s.Flows != 2 {
+		t.Errorf("%d flows, want one for each address", s.Flows)
+	}
+}
