@@ -55,7 +55,8 @@ type mesh struct {
 	status        api.Status                     // guarded by mu
 	statusErr     error                          // guarded by mu
 	statusChanged chan struct{}                  // closed and replaced at each change; guarded by mu
-	offers        map[string][]string            // per app; guarded by mu
+	offersOf      map[string][]string            // per app; guarded by mu
+	offers        []string                       // all of them, "APP/NAME", sorted; replaced, never changed; guarded by mu
 	offered       int                            // how often offers changed; guarded by mu
 	inDirectory   int                            // offered, as of the last record that the hub took; guarded by mu
 	recordTime    int64                          // Unix ms of the last record; guarded by mu
@@ -77,7 +78,7 @@ func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
 		agent: a, name: name, row: row, status: api.Connecting,
 		verifier: identity.NewVerifier(trust, a.clock), statusChanged: make(chan struct{}),
 		ended: make(chan struct{}), slots: make(chan struct{}, maxEvents), changed: make(chan struct{}, 1), trusted: make(chan struct{}, 1),
-		offers: map[string][]string{}, inbound: map[*inbound]struct{}{}, flows: map[*flow]struct{}{},
+		offersOf: map[string][]string{}, inbound: map[*inbound]struct{}{}, flows: map[*flow]struct{}{},
 		totals: map[identity.ID]*api.PeerStats{}, outFlows: map[*outFlow]struct{}{}, names: map[identity.ID]string{},
 		dialBacks: map[identity.ID]int{},
 	}
@@ -224,14 +225,8 @@ func (m *mesh) record() ([]byte, error) {
 	m.recordTime = max(m.agent.clock.Now().UnixMilli(), m.recordTime+1)
 	r := identity.Record{
 		ID: m.agent.self, Name: m.row.Name, Labels: m.row.Labels, Version: m.agent.config.Version.Tag,
-		Signer: m.signsLocked(), Time: m.recordTime, Certificate: m.row.Certificate,
+		Signer: m.signsLocked(), Time: m.recordTime, Certificate: m.row.Certificate, Offers: m.offers,
 	}
-	for app, names := range m.offers {
-		for _, n := range names {
-			r.Offers = append(r.Offers, app+"/"+n)
-		}
-	}
-	slices.Sort(r.Offers)
 	return identity.SignRecord(r, m.agent.key)
 }
 
@@ -281,9 +276,16 @@ func (m *mesh) published() {
 
 func (m *mesh) offer(app string, names []string) {
 	m.mu.Lock()
-	same := slices.Equal(m.offers[app], names)
-	m.offers[app] = slices.Clone(names)
+	same := slices.Equal(m.offersOf[app], names)
 	if !same {
+		m.offersOf[app] = slices.Clone(names)
+		m.offers = nil
+		for app, names := range m.offersOf {
+			for _, n := range names {
+				m.offers = append(m.offers, app+"/"+n)
+			}
+		}
+		slices.Sort(m.offers)
 		m.offered++
 	}
 	m.mu.Unlock()
@@ -300,17 +302,10 @@ func (m *mesh) Name() string { return m.name }
 func (m *mesh) Self() apps.Endpoint {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	e := apps.Endpoint{
-		ID: m.agent.self, Name: m.row.Name, User: m.subject.User, Labels: slices.Clone(m.row.Labels),
+	return apps.Endpoint{
+		ID: m.agent.self, Name: m.row.Name, User: m.subject.User, Labels: slices.Clone(m.row.Labels), Offers: m.offers,
 		Version: m.agent.config.Version.Tag, Signer: m.signsLocked(), Online: m.control != nil, Local: true,
 	}
-	for app, names := range m.offers {
-		for _, n := range names {
-			e.Offers = append(e.Offers, app+"/"+n)
-		}
-	}
-	slices.Sort(e.Offers)
-	return e
 }
 
 // save changes the row and writes it.

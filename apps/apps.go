@@ -21,7 +21,7 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// Endpoint is one device in the mesh, as its signed record and the hub's directory describe it.
+// Endpoint is one device in the mesh, as its signed record and the hub's directory describe it. Its slices are shared: read them.
 type Endpoint struct {
 	ID      identity.ID `json:"id"`
 	Name    string      `json:"name"`
