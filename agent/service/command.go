@@ -61,7 +61,7 @@ func (h Host) start(role *cli.Command) *cli.Command {
 			if err != nil {
 				return err
 			}
-			s, err := h.spec(x, role)
+			s, err := h.spec(x, sys, role)
 			if err != nil {
 				return err
 			}
@@ -94,7 +94,7 @@ func (h Host) stop(role *cli.Command) *cli.Command {
 			if err := h.allowed(x, sys, "stop", role.Name); err != nil {
 				return err
 			}
-			s, err := h.spec(x, &cli.Command{Name: role.Name})
+			s, err := h.spec(x, sys, &cli.Command{Name: role.Name})
 			if err != nil {
 				return err
 			}
@@ -116,7 +116,7 @@ func (h Host) status(role *cli.Command) *cli.Command {
 			if err != nil {
 				return err
 			}
-			s, err := h.spec(x, &cli.Command{Name: role.Name})
+			s, err := h.spec(x, sys, &cli.Command{Name: role.Name})
 			if err != nil {
 				return err
 			}
@@ -193,7 +193,7 @@ func forRoot(sys System, verb, role string) error {
 }
 
 // spec is the service that the command line describes.
-func (h Host) spec(x *cli.Context, role *cli.Command) (Spec, error) {
+func (h Host) spec(x *cli.Context, sys System, role *cli.Command) (Spec, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return Spec{}, err
@@ -217,7 +217,7 @@ func (h Host) spec(x *cli.Context, role *cli.Command) (Spec, error) {
 			continue
 		}
 		for _, v := range values(x, name) {
-			if v, err = option(f, name, v); err != nil {
+			if v, err = option(sys, f, name, v); err != nil {
 				return Spec{}, err
 			}
 			if name == "permit" && role.Name == "hub" {
@@ -238,10 +238,13 @@ func values(x *cli.Context, name string) []string {
 
 // option returns the value as a service can use it, which runs in another directory, without a person at its input. A file that
 // everybody can read is no place for a password.
-func option(f cli.Flag, name, value string) (string, error) {
+func option(sys System, f cli.Flag, name, value string) (string, error) {
 	if u, err := url.Parse(value); err == nil && u.User != nil {
-		return "", &apps.HintError{Err: fmt.Errorf("--%s has a user and a password, which everybody could read in the file of the service", name),
-			Hint: "write HTTPS_PROXY=... into the file 'environment' in the data directory, mode 0600, and leave out --" + name}
+		hint := "write HTTPS_PROXY=... into the file 'environment' in the data directory, mode 0600, and leave out --" + name
+		if !sys.Environment {
+			hint = sys.Name + " has no place for a password that others cannot read: use a proxy that asks for none"
+		}
+		return "", &apps.HintError{Err: fmt.Errorf("--%s has a user and a password, which everybody could read in the file of the service", name), Hint: hint}
 	}
 	d, ok := f.(cli.DocGenerationFlag)
 	if !ok || !strings.Contains(d.GetUsage(), "`FILE`") && !strings.Contains(d.GetUsage(), "`DIR`") {

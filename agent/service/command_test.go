@@ -97,6 +97,24 @@ func TestWhatNoServiceCanHaveIsRefused(t *testing.T) {
 	}
 }
 
+func TestAPasswordHasAPlaceOnlyWhereTheServiceReadsIt(t *testing.T) {
+	for _, sys := range Systems() {
+		_, err := ztm(t, "/data", nil, "start", "agent", "--print", "--system", sys.Name, "--proxy", "http://me:secret@proxy:1")
+		var hint *apps.HintError
+		if !errors.As(err, &hint) {
+			t.Fatalf("%s: %v", sys.Name, err)
+		}
+		var plan bytes.Buffer
+		if err := sys.Plan(specs()["agent"]).Print(&plan); err != nil {
+			t.Fatal(err)
+		}
+		told, reads := strings.Contains(hint.Hint, "'environment'"), strings.Contains(plan.String(), "/environment")
+		if told != reads {
+			t.Errorf("%s: reads the file: %v; who starts it is told: %s", sys.Name, reads, hint.Hint)
+		}
+	}
+}
+
 func TestWhoIsNotRootIsToldTheCommand(t *testing.T) {
 	for system, want := range map[string]string{
 		"systemd": "use: sudo ztm start agent ..., or: ztm start agent --user ... for a service of your own",

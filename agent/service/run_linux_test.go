@@ -15,28 +15,51 @@ import (
 const openWrt = `
 config_load() {
 	CONFIG_SECTION=agent
-	option_cb enabled 1; option_cb data /etc/ztm; option_cb log_level debug; option_cb account ztm
+	option_cb enabled 1; option_cb data "$DATA"; option_cb log_level debug; option_cb account ztm
 	CONFIG_SECTION=hub
 	option_cb enabled 0; list_cb names 'a b:1'; list_cb names b:2
 }
 config_get_bool() { [ "$2" = agent ] && eval "$1=1" || eval "$1=0"; }
-config_get() { [ "$2" = agent ] && eval "$1=ztm"; }
+config_get() { case "$2.$3" in agent.account) eval "$1=ztm" ;; agent.data) eval "$1=\$DATA" ;; esac; }
 procd_open_instance() { echo open; }
 procd_close_instance() { echo close; }
-procd_set_param() { echo "set $*"; }
-procd_append_param() { echo "append $*"; }
+procd_set_param() { [ "$1" = command ] && shift && for w in "$@"; do echo "word $w"; done || echo "set $*"; }
+procd_append_param() { echo "word $2"; }
 `
 
-func TestProcdGetsTheOptionsOfItsSection(t *testing.T) {
-	shells := [][]string{{"sh"}}
-	if b, err := exec.LookPath("busybox"); err == nil {
-		shells = append(shells, []string{b, "ash"})
+// shells are the commands of the shells that this machine has.
+func shells() [][]string {
+	out := [][]string{{"sh"}}
+	for _, s := range [][]string{{"busybox", "ash"}, {"dash"}, {"bash", "--posix"}} {
+		if path, err := exec.LookPath(s[0]); err == nil {
+			out = append(out, append([]string{path}, s[1:]...))
+		}
 	}
+	return out
+}
+
+func TestShellsUnderstandTheScripts(t *testing.T) {
+	for _, tt := range []struct{ system, pattern string }{
+		{"procd", "init.d/*"}, {"openrc", "init.d/*"}, {"sysv", "init.d/*"}, {"rc.d", "rc.d/*"}, {"termux", "*/run"}, {"termux", "boot/*"},
+	} {
+		for _, f := range files(t, tt.system, tt.pattern) {
+			for _, sh := range shells() {
+				if out, err := exec.Command(sh[0], append(sh[1:], "-n", f)...).CombinedOutput(); err != nil {
+					t.Errorf("%v %s: %v: %s", sh, f, err, out)
+				}
+			}
+		}
+	}
+}
+
+func TestProcdGetsTheOptionsOfItsSection(t *testing.T) {
 	for role, want := range map[string]string{
 		"agent": `open
-set command /usr/bin/ztm run agent
-append command --data=/etc/ztm
-append command --log-level=debug
+word /usr/bin/ztm
+word run
+word agent
+word --data=/etc/ztm
+word --log-level=debug
 set user ztm
 set env HOME=/root
 set respawn 3600 5 0
@@ -45,8 +68,8 @@ set stdout 1
 set stderr 1
 close
 `, "hub": ""} {
-		for _, sh := range shells {
-			script := openWrt + procd(Spec{Role: role, Exe: "/usr/bin/ztm", Data: "/etc/ztm"}).Files[0].Text + "\nstart_service\n"
+		for _, sh := range shells() {
+			script := "DATA=/etc/ztm" + openWrt + procd(Spec{Role: role, Exe: "/usr/bin/ztm", Data: "/etc/ztm"}).Files[0].Text + "\nstart_service\n"
 			out, err := exec.Command(sh[0], append(sh[1:], "-c", script)...).CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v: %v: %s", sh, err, out)
@@ -54,6 +77,35 @@ close
 			if diff := cmp.Diff(want, string(out)); diff != "" {
 				t.Errorf("%s under %v (-want +got):\n%s", role, sh, diff)
 			}
+		}
+	}
+}
+
+func TestProcdsServiceGetsItsVariablesAndTellsNobody(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "it's mine")
+	program := File{Path: filepath.Join(dir, "ztm"), Mode: 0o755, Text: "#!/bin/sh\necho \"$HTTPS_PROXY|$*\"\n"}
+	variables := File{Path: filepath.Join(dir, "environment"), Mode: 0o600, Text: "# a comment\nHTTPS_PROXY='http://me:secret@proxy:1'\n"}
+	for _, f := range []File{program, variables} {
+		if err := f.write(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, sh := range shells() {
+		script := "DATA=" + shell(dir) + openWrt + procd(Spec{Role: "agent", Exe: program.Path, Data: dir}).Files[0].Text + "\nstart_service\n"
+		said, err := exec.Command(sh[0], append(sh[1:], "-c", script)...).CombinedOutput()
+		if err != nil || strings.Contains(string(said), "secret") {
+			t.Fatalf("%v: %v: %s", sh, err, said)
+		}
+		var words []string
+		for line := range strings.Lines(string(said)) {
+			if w, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "word "); ok {
+				words = append(words, w)
+			}
+		}
+		out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
+		want := "http://me:secret@proxy:1|run agent --data=" + dir + " --log-level=debug\n"
+		if diff := cmp.Diff(want, string(out)); err != nil || diff != "" {
+			t.Errorf("%v: %v (-want +got):\n%s", sh, err, diff)
 		}
 	}
 }

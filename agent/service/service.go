@@ -72,22 +72,23 @@ type Plan struct {
 
 // System is a kind of service manager.
 type System struct {
-	Name string
-	Own  bool // has services of users
-	Plan func(Spec) Plan
+	Name        string
+	Own         bool // has services of users
+	Environment bool // its services get the variables of the file "environment" in their data directory
+	Plan        func(Spec) Plan
 }
 
 // Systems returns all that are known.
 func Systems() []System {
 	return []System{
-		{"systemd", true, systemd},
-		{"procd", false, procd},
-		{"openrc", false, openrc},
-		{"sysv", false, sysv},
-		{"launchd", true, launchd},
-		{"rc.d", false, freebsd},
-		{"windows", false, scm},
-		{"termux", true, termux},
+		{Name: "systemd", Own: true, Environment: true, Plan: systemd},
+		{Name: "procd", Environment: true, Plan: procd},
+		{Name: "openrc", Environment: true, Plan: openrc},
+		{Name: "sysv", Environment: true, Plan: sysv},
+		{Name: "launchd", Own: true, Plan: launchd},
+		{Name: "rc.d", Environment: true, Plan: freebsd},
+		{Name: "windows", Plan: scm},
+		{Name: "termux", Own: true, Environment: true, Plan: termux},
 	}
 }
 

@@ -2,6 +2,7 @@ package service
 
 import (
 	"bytes"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"flag"
@@ -122,18 +123,6 @@ func files(t *testing.T, system, pattern string) []string {
 	return out
 }
 
-func TestShellsUnderstandTheScripts(t *testing.T) {
-	for _, tt := range []struct{ system, pattern string }{
-		{"procd", "init.d/*"}, {"openrc", "init.d/*"}, {"sysv", "init.d/*"}, {"rc.d", "rc.d/*"}, {"termux", "*/run"},
-	} {
-		for _, f := range files(t, tt.system, tt.pattern) {
-			if out, err := exec.Command("sh", "-n", f).CombinedOutput(); err != nil {
-				t.Errorf("%s: %v: %s", f, err, out)
-			}
-		}
-	}
-}
-
 func TestSystemdUnderstandsTheUnits(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
@@ -180,6 +169,40 @@ func TestPropertyListsAreXML(t *testing.T) {
 		}
 		if keys < 7 {
 			t.Errorf("%s: only %d keys", f, keys)
+		}
+	}
+}
+
+// TestPropertyListsSayWhatTheSpecSays has them read by a program that knows the format.
+func TestPropertyListsSayWhatTheSpecSays(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("python3 is not installed")
+	}
+	const read = "import json,plistlib,sys; print(json.dumps(plistlib.load(open(sys.argv[1],'rb'))))"
+	for name, spec := range specs() {
+		f := launchd(spec).Files[0]
+		f.Path = filepath.Join(t.TempDir(), "x.plist")
+		if err := f.write(); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(python, "-c", read, f.Path).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var got struct {
+			Label, UserName      string
+			ProgramArguments     []string
+			RunAtLoad, KeepAlive bool
+		}
+		if err := json.Unmarshal(out, &got); err != nil {
+			t.Fatal(err)
+		}
+		if !got.RunAtLoad || !got.KeepAlive || got.Label != "io.ztm."+spec.Role || got.UserName != spec.Account {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if diff := cmp.Diff(spec.Command(), got.ProgramArguments); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
 }

@@ -20,7 +20,7 @@ func termux(s Spec) Plan {
 		Files: []File{
 			{Path: path.Join(dir, "run"), Mode: 0o700, Text: runScript},
 			{Path: path.Join(dir, "log/run"), Mode: 0o700, Text: logScript},
-			{Path: path.Join(s.Home, ".termux/boot/ztm"), Mode: 0o700, Text: boot},
+			{Path: path.Join(s.Home, ".termux/boot", s.Name()), Mode: 0o700, Text: boot},
 		},
 		Start:  []Command{try("termux-wake-lock"), run("sv-enable", s.Name()), run(append(service, "restart", dir)...)},
 		Stop:   []Command{try("sv-disable", s.Name()), try(append(service, "down", dir)...)},
