@@ -39,6 +39,9 @@ func (c *Console) Print(v any, t *apps.Table) error {
 // Wide reports whether the wide table was asked for.
 func (c *Console) Wide() bool { return c.format == "wide" }
 
+// Structured reports whether JSON or YAML was asked for.
+func (c *Console) Structured() bool { return c.format == "json" || c.format == "yaml" }
+
 // table renders a header row and rows in aligned columns, two spaces apart. Without a header the first column is a
 // label: this is how one thing is described.
 func table(t *apps.Table, wide bool) []byte {

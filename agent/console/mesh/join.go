@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"ztm/agent/api"
@@ -24,6 +25,9 @@ func (c commands) identity(ctx context.Context) error {
 	pem, err := c.Fetch(ctx, api.IdentityPath)
 	if err != nil {
 		return err
+	}
+	if c.Structured() {
+		return c.Print(map[string]string{"publicKey": string(pem)}, nil)
 	}
 	_, err = c.Stdout().Write(pem)
 	return err
@@ -76,6 +80,12 @@ func (c commands) invite(ctx context.Context, i invitation) error {
 		if err != nil {
 			return fmt.Errorf("identity: %w", err)
 		}
+		if !strings.HasPrefix(strings.TrimSpace(string(pem)), "-----BEGIN PUBLIC KEY-----") {
+			return &apps.HintError{
+				Err:  fmt.Errorf("identity: %s is not a public key", i.identity),
+				Hint: "the device that is to join prints its own with: ztm identity",
+			}
+		}
 		in.PublicKey = string(pem)
 	}
 	m, err := c.Mesh(ctx)
@@ -90,6 +100,12 @@ func (c commands) invite(ctx context.Context, i invitation) error {
 		}
 		return c.printPermit(permit)
 	}
+	if holdsCAKey(i.permit) {
+		return &apps.HintError{
+			Err:  fmt.Errorf("%s is a root permit: it holds the key of a mesh, which would be lost", i.permit),
+			Hint: "choose another file",
+		}
+	}
 	f, err := console.CreatePrivate(i.permit)
 	if err != nil {
 		return err
@@ -103,6 +119,19 @@ func (c commands) invite(ctx context.Context, i invitation) error {
 	}
 	c.Note("permit for %s written to %s", i.user, i.permit)
 	return nil
+}
+
+// holdsCAKey reports whether a file is a root permit.
+func holdsCAKey(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false // CreatePrivate says what is wrong
+	}
+	defer f.Close()
+	var permit struct {
+		CAKey string `json:"caKey"`
+	}
+	return json.NewDecoder(io.LimitReader(f, maxFile)).Decode(&permit) == nil && permit.CAKey != ""
 }
 
 // rotation is what rotate is asked for.

@@ -153,13 +153,13 @@ func TestInviteWritesThePermit(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := filepath.Join(dir, "bob.pub")
-	if err := os.WriteFile(key, []byte("PEM\n"), 0o644); err != nil {
+	if err := os.WriteFile(key, []byte("-----BEGIN PUBLIC KEY-----\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if r := ztm(t, a, "", "invite", "bob", "--identity", key, "--permit", file); r != (result{}) {
 		t.Fatalf("invite is not silent: %+v", r)
 	}
-	if diff := cmp.Diff([]string{`POST /api/meshes/demo/permits/bob {"publicKey":"PEM\n"}`}, a.Changes()); diff != "" {
+	if diff := cmp.Diff([]string{`POST /api/meshes/demo/permits/bob {"publicKey":"-----BEGIN PUBLIC KEY-----\n"}`}, a.Changes()); diff != "" {
 		t.Errorf("requests (-want +got):\n%s", diff)
 	}
 	b, err := os.ReadFile(file)
@@ -230,6 +230,23 @@ func TestInviteChangesNothingWhenThePermitCannotBeKept(t *testing.T) {
 				t.Errorf("%+v", r)
 			}
 		})
+	}
+}
+
+// The key of the mesh is in the root permit and perhaps nowhere else.
+func TestInviteDoesNotReplaceARootPermit(t *testing.T) {
+	a := apitest.New(t, apitest.Demo())
+	file := filepath.Join(t.TempDir(), "root.json")
+	root := `{"version":1,"ca":"...","caKey":"..."}`
+	if err := os.WriteFile(file, []byte(root), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := ztm(t, a, "", "invite", "bob", "--permit", file)
+	if want := (result{"", "ztm: " + file + " is a root permit: it holds the key of a mesh, which would be lost\nhint: choose another file\n", 1}); r != want {
+		t.Errorf("got %+v, want %+v", r, want)
+	}
+	if b, err := os.ReadFile(file); string(b) != root || len(a.Changes()) > 0 {
+		t.Errorf("the file holds %q, %v; requests %q", b, err, a.Changes())
 	}
 }
 
