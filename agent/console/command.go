@@ -126,9 +126,18 @@ func adapt(commands []*cli.Command) {
 	}
 }
 
-// usageError takes the parser's word for an option's value that makes no sense.
-func usageError(_ *cli.Context, err error, _ bool) error {
-	return &apps.UsageError{Err: errors.New(strings.Replace(err.Error(), " for flag -", " for option --", 1))}
+// usageError takes the parser's word for an option's value that makes no sense, and says what would.
+func usageError(x *cli.Context, err error, _ bool) error {
+	text := strings.Replace(err.Error(), " for flag -", " for option --", 1)
+	if option, ok := strings.CutSuffix(text, ": parse error"); ok {
+		text = option + ": want a whole number"
+		for _, f := range x.Command.Flags {
+			if d, ok := f.(*cli.DurationFlag); ok && strings.HasSuffix(option, " --"+d.Name) {
+				text = option + ": want a time such as 90s, 30m or 24h"
+			}
+		}
+	}
+	return &apps.UsageError{Err: errors.New(text)}
 }
 
 // childless hides the subcommands of a command that has been given names: the parser would look for the first name
