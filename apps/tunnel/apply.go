@@ -50,6 +50,9 @@ type wanted struct {
 // changes nothing unless all of the file makes sense.
 func (c *client) apply(ctx context.Context, file string, prune, dryRun bool) error {
 	m, err := c.loadManifest(file)
+	if file == "-" {
+		file = "standard input"
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}

@@ -165,7 +165,8 @@ func TestApplyOfABadFileChangesNothing(t *testing.T) {
 		{"no YAML", "- [", "yaml"},
 		{"odd key", "odd: 2", "unknown field"},
 		{"key that is a number", "1: 2", "a key is not a text"},
-		{"listing", "", "tunnels"},
+		{"a text for a list", "- {name: tcp/x, outbound: [{endpoint: home, targets: x}]}", "tunnels.outbound.targets cannot be a string"},
+		{"listing", "", "it has no list of tunnels: `ztm get tunnel -o yaml` prints what such a file looks like"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -174,7 +175,7 @@ func TestApplyOfABadFileChangesNothing(t *testing.T) {
 				text = "- tcp/web\n"
 			}
 			_, err := c.actions(t, "-f", writeFile(t, text))
-			if err == nil || !strings.Contains(err.Error(), test.text) {
+			if err == nil || !strings.Contains(err.Error(), test.text) || strings.Contains(err.Error(), "json: ") {
 				t.Errorf("got %v, want %q", err, test.text)
 			}
 			if len(b.app.Status().Outbound) != 0 {

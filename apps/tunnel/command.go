@@ -94,7 +94,7 @@ func allowCommand(c apps.Console) *cli.Command {
 		Description: "It is for their `ztm forward` and `ztm nc`. PORTS is a list such as 22,8000-8999, or * for all. A name\n" +
 			"matches what is asked for by that name, a network what is really connected to.\n\n" + example(
 			"ztm tunnel allow --target 192.168.1.0/24:22,80 --users bob",
-			"ztm tunnel allow --target *.shop.local:443 --users bob carol"),
+			"ztm tunnel allow --target '*.shop.local:443' --users bob carol"),
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "target", Usage: "allow this `TARGET`"},
 			&cli.StringSliceFlag{Name: "users", Usage: "allow it to this `USER`, and to no others than are named"},

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
+	"unicode"
 
 	"ztm/tunnel/identity"
 )
@@ -81,7 +84,22 @@ func manifestOf(tree any) (Manifest, error) {
 	var m Manifest
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
-	return m, d.Decode(&m)
+	return m, manifestError(d.Decode(&m))
+}
+
+// manifestError says for a person, who may have written YAML, what is wrong with a file.
+func manifestError(err error) error {
+	var typ *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &typ):
+		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	case typ.Field == "":
+		return errors.New("it has no list of tunnels: `ztm get tunnel -o yaml` prints what such a file looks like")
+	}
+	field := slices.DeleteFunc(strings.Split(typ.Field, "."), func(name string) bool { return unicode.IsUpper(rune(name[0])) }) // names of our types
+	return fmt.Errorf("%s cannot be a %s", strings.Join(field, "."), typ.Value)
 }
 
 // scalar returns a JSON string or number as it is written: a port or a rate may be a number.
