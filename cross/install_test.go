@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -190,6 +191,65 @@ func TestInstallAgainUpgradeAndRemove(t *testing.T) {
 		}
 		if said, err := d.install(t, shell, root, "--uninstall"); err == nil || !strings.Contains(said, "not installed") {
 			t.Errorf("%v: a second time: %v: %s", shell, err, said)
+		}
+	}
+}
+
+func TestRemovingTakesTheServicesAlong(t *testing.T) {
+	d := device{uname: "Linux x86_64 6.1.0"}
+	for _, shell := range shells(t) {
+		bin := t.TempDir()
+		// The agent is a service that was stopped, the hub is none.
+		program := "#!/bin/sh\necho \"$*\" >>" + bin + `/said
+case "$1 $2" in
+"status agent") printf 'Service:  ztm-agent\nState:    stopped\nLog:      /running/log\n'; exit 1 ;;
+"status hub") printf 'Service:  ztm-hub\nState:    not installed\nLog:      /running/log\n'; exit 1 ;;
+esac
+`
+		if err := os.WriteFile(filepath.Join(bin, "ztm"), []byte(program), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := d.install(t, shell, "", "--uninstall", "--bin", bin); err != nil {
+			t.Fatalf("%v: %v: %s", shell, err, out)
+		}
+		said, err := os.ReadFile(filepath.Join(bin, "said"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "status agent\nstop agent --uninstall\nstatus hub\n"
+		if os.Geteuid() != 0 {
+			want = "status agent --user\nstop agent --user --uninstall\nstatus hub --user\n"
+		}
+		if string(said) != want {
+			t.Errorf("%v: the program was asked\n%swant\n%s", shell, said, want)
+		}
+	}
+}
+
+func TestAFullFlashIsNotCalledAMissingFile(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make a small file system")
+	}
+	d := device{uname: "Linux x86_64 6.1.0"}
+	for _, shell := range shells(t) {
+		root, from := t.TempDir(), writeRelease(t, "v1")
+		bin := filepath.Join(root, "usr/local/bin")
+		if err := os.MkdirAll(bin, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Mount("none", bin, "tmpfs", 0, "size=16k"); err != nil {
+			t.Skipf("no file system can be mounted here: %v", err)
+		}
+		t.Cleanup(func() { syscall.Unmount(bin, 0) })
+		if err := os.WriteFile(filepath.Join(from, "ztm-linux-amd64"), make([]byte, 64<<10), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		said, err := d.install(t, shell, root, "--from", from)
+		if err == nil || !strings.Contains(said, "is there room for it?") {
+			t.Errorf("%v: %v: %s", shell, err, said)
+		}
+		if left, err := os.ReadDir(bin); err != nil || len(left) > 0 {
+			t.Errorf("%v left %v, %v", shell, left, err)
 		}
 	}
 }

@@ -166,7 +166,10 @@ fetch() {
 			fail "neither curl nor wget nor uclient-fetch is installed: fetch $from/$1 and SHA256SUMS elsewhere and use --from DIR"
 		fi || fail "cannot fetch $from/$1"
 		;;
-	*) cp "$from/$1" "$2" || fail "$from has no $1" ;;
+	*)
+		[ -r "$from/$1" ] || fail "$from has no $1"
+		cp "$from/$1" "$2" || fail "cannot write $2: is there room for it?"
+		;;
 	esac
 }
 
@@ -193,10 +196,18 @@ ours() {
 	fi
 }
 
+# state ROLE: that of its service, of the machine for root and of the user for others
+own=''
+[ "$(id -u)" = 0 ] || own=--user
+state() { "$dir/ztm" status "$1" $own 2>/dev/null | awk '$1 == "State:" { print $2 }'; }
+
 remove() {
 	[ -e "$dir/ztm" ] || [ -L "$dir/ztm-agent" ] || fail "ztm is not installed in $dir"
 	for role in agent hub; do
-		if [ -z "$root" ] && "$dir/ztm" status "$role" >/dev/null 2>&1; then "$dir/ztm" stop "$role" --uninstall || fail "stop the $role first"; fi
+		# One that is stopped goes too. Where nothing keeps services there is no state.
+		case "$([ -n "$root" ] || state "$role")" in
+		running | stopped) "$dir/ztm" stop "$role" $own --uninstall || fail "stop the $role first" ;;
+		esac
 		if ours "$dir/ztm-$role"; then rm -f "$dir/ztm-$role"; fi
 	done
 	rm -f "$dir/ztm"
