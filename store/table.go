@@ -12,110 +12,125 @@ var errReadOnly = errors.New("transaction is read-only")
 
 // Table is a table of values of type T, kept as JSON. It is a name and nothing more: it may be copied, and needs no
 // database to exist. T must survive encoding/json; an UnmarshalJSON of T must copy what it keeps.
-type Table[T any] struct{ name string }
+type Table[T any] struct{ rows rows }
 
 // NewTable returns the table of that name, which must not be empty. Names that begin with an underscore are the
 // package's own. A table comes into being with its first Put.
-func NewTable[T any](name string) Table[T] { return Table[T]{name: name} }
+func NewTable[T any](name string) Table[T] { return Table[T]{rows(name)} }
 
 // Get returns the value of key and whether there is one.
 func (t Table[T]) Get(tx *Tx, key string) (v T, found bool, err error) {
-	b := tx.bolt.Bucket([]byte(t.name))
-	if b == nil {
-		return v, false, nil
-	}
-	stored := b.Get([]byte(key))
-	if stored == nil {
-		return v, false, nil
-	}
-	v, err = t.decode([]byte(key), stored)
-	return v, err == nil, err
+	found, err = t.rows.get(tx, key, &v)
+	return v, found, err
 }
 
 // Put sets the value of key, which must not be empty. It writes nothing if the stored value is the same already.
-func (t Table[T]) Put(tx *Tx, key string, v T) error {
+func (t Table[T]) Put(tx *Tx, key string, v T) error { return t.rows.put(tx, key, v) }
+
+// Delete removes key; that it is not there is no error.
+func (t Table[T]) Delete(tx *Tx, key string) error { return t.rows.delete(tx, key) }
+
+// ForEach calls fn for every key with the prefix, in the order of the keys' bytes, until fn returns an error, which
+// ForEach returns. fn must not change the table; collect [Table.Keys] first to do that.
+func (t Table[T]) ForEach(tx *Tx, prefix string, fn func(key string, v T) error) error {
+	return t.rows.scan(tx, prefix, func(key string, stored []byte) error {
+		var v T
+		if err := t.rows.decode(key, stored, &v); err != nil {
+			return err
+		}
+		return fn(key, v)
+	})
+}
+
+// Keys returns all keys with the prefix, in the order of their bytes.
+func (t Table[T]) Keys(tx *Tx, prefix string) ([]string, error) { return t.rows.keys(tx, prefix) }
+
+// rows is the name of a table, and all that there is to do that does not depend on the type of the values: the compiler makes
+// a copy of a [Table] for each.
+type rows string
+
+func (r rows) get(tx *Tx, key string, v any) (found bool, err error) {
+	b := tx.bolt.Bucket([]byte(r))
+	if b == nil {
+		return false, nil
+	}
+	stored := b.Get([]byte(key))
+	if stored == nil {
+		return false, nil
+	}
+	err = r.decode(key, stored, v)
+	return err == nil, err
+}
+
+func (r rows) put(tx *Tx, key string, v any) error {
 	if !tx.bolt.Writable() {
-		return t.wrap(key, errReadOnly)
+		return r.wrap(key, errReadOnly)
 	}
 	fresh, err := json.Marshal(v)
 	if err != nil {
-		return t.wrap(key, err)
+		return r.wrap(key, err)
 	}
-	b, err := tx.bolt.CreateBucketIfNotExists([]byte(t.name))
+	b, err := tx.bolt.CreateBucketIfNotExists([]byte(r))
 	if err != nil {
-		return t.wrap(key, err)
+		return r.wrap(key, err)
 	}
 	if stored := b.Get([]byte(key)); stored != nil && bytes.Equal(stored, fresh) {
 		return nil
 	}
 	if err := b.Put([]byte(key), fresh); err != nil {
-		return t.wrap(key, err)
+		return r.wrap(key, err)
 	}
 	tx.changed = true
 	return nil
 }
 
-// Delete removes key; that it is not there is no error.
-func (t Table[T]) Delete(tx *Tx, key string) error {
+func (r rows) delete(tx *Tx, key string) error {
 	if !tx.bolt.Writable() {
-		return t.wrap(key, errReadOnly)
+		return r.wrap(key, errReadOnly)
 	}
-	b := tx.bolt.Bucket([]byte(t.name))
+	b := tx.bolt.Bucket([]byte(r))
 	if b == nil || b.Get([]byte(key)) == nil {
 		return nil
 	}
 	if err := b.Delete([]byte(key)); err != nil {
-		return t.wrap(key, err)
+		return r.wrap(key, err)
 	}
 	tx.changed = true
 	return nil
 }
 
-// ForEach calls fn for every key with the prefix, in the order of the keys' bytes, until fn returns an error, which
-// ForEach returns. fn must not change the table; collect [Table.Keys] first to do that.
-func (t Table[T]) ForEach(tx *Tx, prefix string, fn func(key string, v T) error) error {
-	return t.scan(tx, prefix, func(key, stored []byte) error {
-		v, err := t.decode(key, stored)
-		if err != nil {
-			return err
-		}
-		return fn(string(key), v)
-	})
-}
-
-// Keys returns all keys with the prefix, in the order of their bytes.
-func (t Table[T]) Keys(tx *Tx, prefix string) ([]string, error) {
+func (r rows) keys(tx *Tx, prefix string) ([]string, error) {
 	var keys []string
-	err := t.scan(tx, prefix, func(key, _ []byte) error {
-		keys = append(keys, string(key))
+	err := r.scan(tx, prefix, func(key string, _ []byte) error {
+		keys = append(keys, key)
 		return nil
 	})
 	return keys, err
 }
 
-// scan calls fn with slices that point into the mapping.
-func (t Table[T]) scan(tx *Tx, prefix string, fn func(key, stored []byte) error) error {
-	b := tx.bolt.Bucket([]byte(t.name))
+// scan calls fn with values that point into the mapping.
+func (r rows) scan(tx *Tx, prefix string, fn func(key string, stored []byte) error) error {
+	b := tx.bolt.Bucket([]byte(r))
 	if b == nil {
 		return nil
 	}
 	c, p := b.Cursor(), []byte(prefix)
 	for key, stored := c.Seek(p); key != nil && bytes.HasPrefix(key, p); key, stored = c.Next() {
-		if err := fn(key, stored); err != nil {
+		if err := fn(string(key), stored); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// decode makes a value of stored bytes; nothing in it points at them.
-func (t Table[T]) decode(key, stored []byte) (v T, err error) {
-	if err := json.Unmarshal(stored, &v); err != nil {
-		return v, t.wrap(string(key), err)
+// decode sets what v points to; nothing in it points at stored.
+func (r rows) decode(key string, stored []byte, v any) error {
+	if err := json.Unmarshal(stored, v); err != nil {
+		return r.wrap(key, err)
 	}
-	return v, nil
+	return nil
 }
 
-func (t Table[T]) wrap(key string, err error) error {
-	return fmt.Errorf("table %s, key %q: %w", t.name, key, err)
+func (r rows) wrap(key string, err error) error {
+	return fmt.Errorf("table %s, key %q: %w", string(r), key, err)
 }
