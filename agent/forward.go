@@ -82,7 +82,7 @@ func (m *mesh) postFlow(w http.ResponseWriter, r *http.Request) {
 		joinDatagrams(m.life, api.Datagrams(client), flow)
 		return
 	}
-	if _, _, err := splice.Join(m.life, client, flow); err != nil {
+	if _, _, err := splice.Join(m.life, api.Stream(client), flow); err != nil {
 		m.log.Debug("a local client's flow ended", "peer", id, "err", err)
 	}
 }
@@ -94,11 +94,7 @@ func unread(c net.Conn, r *bufio.Reader) net.Conn {
 		return c
 	}
 	head, _ := r.Peek(n)
-	p := prefixed{Conn: c, head: append([]byte(nil), head...)}
-	if cw, ok := c.(interface{ CloseWrite() error }); ok {
-		return &prefixedHalf{p, cw}
-	}
-	return &p
+	return &prefixed{Conn: c, head: append([]byte(nil), head...)}
 }
 
 type prefixed struct {
@@ -114,13 +110,6 @@ func (p *prefixed) Read(b []byte) (int, error) {
 	}
 	return p.Conn.Read(b)
 }
-
-type prefixedHalf struct {
-	prefixed
-	half interface{ CloseWrite() error }
-}
-
-func (p *prefixedHalf) CloseWrite() error { return p.half.CloseWrite() }
 
 // joinDatagrams copies datagrams both ways until one side ends; then both are closed.
 func joinDatagrams(ctx context.Context, a, b net.Conn) {

@@ -24,9 +24,9 @@ const (
 )
 
 // The protocols that a flow upgrades to. The request is POST [FlowPath] with `Connection: Upgrade`; after the answer
-// 101 the connection carries the flow: bytes that half-close as the socket does, or datagrams as [Datagrams] has them.
+// 101 the connection carries the flow: bytes as [Stream] has them, or datagrams as [Datagrams] has them.
 const (
-	UpgradeFlow      = "ztm-flow"
+	UpgradeFlow      = "ztm-stream"
 	UpgradeDatagrams = "ztm-datagrams"
 )
 

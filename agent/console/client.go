@@ -53,7 +53,11 @@ func (c *Console) CallAt(ctx context.Context, ep identity.ID, method, path strin
 
 // Open opens a flow from the agent to the path of an app at an endpoint.
 func (c *Console) Open(ctx context.Context, ep identity.ID, path string, query url.Values) (net.Conn, error) {
-	return c.open(ctx, ep, path, query, api.UpgradeFlow)
+	conn, err := c.open(ctx, ep, path, query, api.UpgradeFlow)
+	if err != nil {
+		return nil, err
+	}
+	return api.Stream(conn), nil
 }
 
 // OpenDatagrams opens a flow of datagrams from the agent to the path of an app at an endpoint.
@@ -226,20 +230,3 @@ func (f *flow) exchange(req *http.Request, token string) (*http.Response, error)
 }
 
 func (f *flow) Read(p []byte) (int, error) { return f.in.Read(p) }
-
-// CloseWrite ends what this side sends.
-func (f *flow) CloseWrite() error {
-	if c, ok := f.Conn.(interface{ CloseWrite() error }); ok {
-		return c.CloseWrite()
-	}
-	return f.Conn.Close()
-}
-
-// Reset ends the flow so that the agent sees a failure when it writes: a socket in the file system has no reset of its
-// own.
-func (f *flow) Reset() error {
-	if c, ok := f.Conn.(*net.TCPConn); ok {
-		c.SetLinger(0)
-	}
-	return f.Conn.Close()
-}

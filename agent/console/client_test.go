@@ -127,9 +127,11 @@ func flowRequest(path string, q url.Values) string {
 
 func TestAFlowHalfCloses(t *testing.T) {
 	c := at(t, map[string]any{
-		flowRequest("echo/x", url.Values{"a": {"b"}}): upgrade(api.UpgradeFlow, "hello ", func(conn net.Conn, r *bufio.Reader) {
-			b, _ := io.ReadAll(r) // until the client's end
-			conn.Write([]byte(strings.ToUpper(string(b))))
+		flowRequest("echo/x", url.Values{"a": {"b"}}): upgrade(api.UpgradeFlow, "\x00\x06hello ", func(conn net.Conn, r *bufio.Reader) {
+			flow := api.Stream(ahead{conn, r})
+			b, _ := io.ReadAll(flow) // until the client's end
+			io.WriteString(flow, strings.ToUpper(string(b)))
+			flow.Close()
 		}),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -150,12 +152,19 @@ func TestAFlowHalfCloses(t *testing.T) {
 	}
 }
 
+// ahead is a connection of which something was read already.
+type ahead struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (a ahead) Read(p []byte) (int, error) { return a.r.Read(p) }
+
 func TestAFlowThatIsResetFailsAtTheAgent(t *testing.T) {
 	failed := make(chan error, 1)
 	c := at(t, map[string]any{
 		flowRequest("echo/x", nil): upgrade(api.UpgradeFlow, "", func(conn net.Conn, r *bufio.Reader) {
-			r.ReadByte() // until the client has gone
-			_, err := conn.Write([]byte("x"))
+			_, err := io.ReadAll(api.Stream(ahead{conn, r})) // until the client has gone
 			failed <- err
 		}),
 	})
@@ -167,7 +176,21 @@ func TestAFlowThatIsResetFailsAtTheAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := <-failed; err == nil {
-		t.Error("the agent could still write")
+		t.Error("the agent takes it for an end")
+	}
+}
+
+func TestAFlowThatTheAgentLostIsNotAtItsEnd(t *testing.T) {
+	c := at(t, map[string]any{
+		flowRequest("echo/x", nil): upgrade(api.UpgradeFlow, "\x00\x04half", func(net.Conn, *bufio.Reader) {}),
+	})
+	conn, err := c.Open(context.Background(), apitest.NasID, "echo/x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if b, err := io.ReadAll(conn); err == nil || string(b) != "half" {
+		t.Errorf("got %q, %v", b, err)
 	}
 }
 

@@ -5,7 +5,9 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os/exec"
 	"strings"
@@ -62,6 +64,59 @@ func TestSSHAdHoc(t *testing.T) {
 		stop()
 		await(t, "the endpoint listens no more", func() bool { return !listens(entrance) })
 	})
+}
+
+// TestAdHocFailures: what was cut off does not look complete, neither to those who use nc and forward nor to the service.
+func TestAdHocFailures(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, options{})
+	own := m.newAgent("ep-own", "root")
+	own.joinBy(m.path("root.json"))
+	broken := serve(t, func(c *net.TCPConn) {
+		io.WriteString(c, "half")
+		io.ReadFull(c, make([]byte, 4)) // the other half
+		c.SetLinger(0)                  // with it, closing is a reset
+		c.Close()
+	}).address()
+
+	r := m.run(m.root, []byte("half"), "nc", "ep-own", broken)
+	if r.status != failed || r.stderr != "ztm: "+broken+": the connection was cut off\n" {
+		t.Errorf("nc to a service that fails: %v", r)
+	}
+	entrance := loopback(freePort(t))
+	stop := m.root.forward(t, "ep-own", entrance+":"+broken)
+	c := dial(t, entrance)
+	if _, err := io.WriteString(c, "half"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the client of a forward to a service that fails got %v", err)
+	}
+	stop()
+
+	begun, ended := make(chan struct{}), make(chan error, 1)
+	sink := serve(t, func(c *net.TCPConn) {
+		io.ReadFull(c, make([]byte, 4))
+		close(begun)
+		_, err := io.ReadAll(c)
+		ended <- err
+	}).address()
+	cmd := m.command(context.Background(), m.root.name, "nc", "ep-own", sink)
+	cmd.Env = append(cmd.Env, "ZTM_DATA="+m.root.data)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	p := launch(t, "nc", cmd)
+	if _, err := io.WriteString(stdin, "half"); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	p.kill()
+	if err := <-ended; err == nil {
+		t.Error("nc was killed, and the service takes what it got for all there is")
+	}
 }
 
 // forward starts `ztm forward` and waits until it works. stop interrupts it, as Ctrl-C does.
