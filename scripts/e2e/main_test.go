@@ -19,6 +19,9 @@ var (
 
 	plain = sync.OnceValues(func() (string, error) { return build("ztm", "CGO_ENABLED=0") })
 
+	// small is what devices with little flash get.
+	small = sync.OnceValues(func() (string, error) { return build("ztm-small", "CGO_ENABLED=0", "-tags", "ztm_router") })
+
 	// racing is built with the race detector, which needs a C compiler. A race shows in the log of the process, where
 	// [process.examine] looks for it.
 	racing = sync.OnceValues(func() (string, error) {
