@@ -479,6 +479,29 @@ func TestRecordingIsAnAsciicast(t *testing.T) {
 	if strings.Contains(text, "pass word") {
 		t.Error("input was recorded")
 	}
+	played(t, dir, text)
+}
+
+// played plays the only recording in a directory with the player of the format.
+func played(t *testing.T, dir, want string) {
+	t.Helper()
+	for _, program := range []string{"asciinema", "script"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Logf("%s is missing: no other program has played the recording", program)
+			return
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.cast"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("recordings: %v, %v", files, err)
+	}
+	screen := filepath.Join(t.TempDir(), "screen")
+	play := exec.Command("script", "-qec", `asciinema cat "$CAST" >"$SCREEN"`, os.DevNull) // the player wants a terminal
+	play.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "CAST="+files[0], "SCREEN="+screen)
+	out, err := play.CombinedOutput()
+	if got, _ := os.ReadFile(screen); err != nil || string(got) != want {
+		t.Errorf("asciinema played %d bytes, want %d: %v %s", len(got), len(want), err, out)
+	}
 }
 
 // readCast reads the only recording in a directory, as a player does.
