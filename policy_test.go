@@ -40,7 +40,7 @@ var arrows = []arrow{
 	{"tunnel/identity", nil, "who a peer is depends on nobody else"},
 	{"tunnel/splice", nil, "any two connections can be joined"},
 	{"tunnel/memory", nil, "how large the machine is depends on nobody else"},
-	{"tunnel/*", []string{"tunnel/capsule", "tunnel/h2", "tunnel/identity", "tunnel/memory"}, "the transport knows neither what it carries nor for whom"},
+	{"tunnel/*", []string{"tunnel/capsule", "tunnel/h2", "tunnel/identity", "tunnel/memory", "tunnel/room"}, "the transport knows neither what it carries nor for whom"},
 	{"store", nil, "the store knows nothing of what it keeps"},
 	{"cross/...", []string{"agent/service", "cross/..."}, "tools are no part of the product; packages carry its service files"},
 	{"scripts/scale", []string{"scripts/process", "tunnel", "tunnel/identity"}, "simulated agents are made of what the real one is"},

@@ -53,7 +53,7 @@ const (
 	maxDatagram = 65507
 )
 
-// buffers are of size chunk. A flow holds one only while bytes move, see room.
+// buffers are of size chunk. A flow holds one only while it writes.
 var buffers = sync.Pool{New: func() any { b := make([]byte, chunk); return &b }}
 
 func putDataHeader(b []byte, capsule uint32, n int) {

@@ -3,7 +3,8 @@ package capsule
 import (
 	"io"
 	"net"
-	"sync"
+
+	"ztm/tunnel/room"
 )
 
 // A flow that moves much leaves the HTTP/2 session it shares for a connection of its own, a lane: HTTP/2 costs a third of the
@@ -27,10 +28,14 @@ const (
 	busyPieces = 256
 )
 
-// laneBuffers are what one direction of a lane holds while bytes move: eight TLS records, so that one system call moves many.
-var laneBuffers = sync.Pool{New: func() any { b := make([]byte, laneChunk); return &b }}
+// sip is what a silent source keeps, in bytes: a request or a keystroke fits.
+const sip = 1 << 10
 
-const laneChunk = 128 << 10
+// What one direction reads its source into, in the session it shares and in a lane.
+var (
+	shared = room.NewLadder(sip, chunk)
+	bulk   = room.Bulk(sip)
+)
 
 // OnBulk sets what is called, once and in a goroutine of its own, when the flow wants a lane. It is set before the first use.
 func (c *Conn) OnBulk(f func()) { c.onBulk = f }
@@ -118,12 +123,14 @@ func (c *Conn) drainLane(w io.Writer) (int64, error) {
 }
 
 func (c *Conn) copyLane(dst io.Writer, src io.Reader, count func(int64)) (total int64, err error) {
-	in := room{large: &laneBuffers}
-	defer in.release()
+	in := room.Room{Ladder: bulk()}
+	defer in.Release()
 	for {
-		b, n, rerr := in.read(src)
+		b := in.Next(nil)
+		n, rerr := src.Read(b)
+		in.Brought(n)
 		if n > 0 {
-			m, werr := dst.Write(b)
+			m, werr := dst.Write(b[:n])
 			total += int64(m)
 			count(int64(m))
 			if werr != nil {

@@ -4,6 +4,8 @@ import (
 	"io"
 	"net/http"
 	"sync"
+
+	"ztm/tunnel/room"
 )
 
 // response is the sink at the exit.
@@ -36,13 +38,15 @@ func (s *response) finish(last []byte, other bool) error {
 }
 
 func (s *response) pull(src io.Reader, c *Conn) (total int64, err error) {
-	in := room{large: &buffers, head: dataHeader}
-	defer in.release()
+	in := room.Room{Ladder: shared}
+	defer in.Release()
 	for !c.Moved() {
-		b, n, rerr := in.read(src)
+		b := in.Next(nil)
+		n, rerr := src.Read(b[dataHeader:])
+		in.Brought(dataHeader + n)
 		if n > 0 {
 			putDataHeader(b, typeData, n)
-			if err := s.write(b); err != nil {
+			if err := s.write(b[:dataHeader+n]); err != nil {
 				return total, err
 			}
 			total += int64(n)

@@ -1,14 +1,23 @@
 package seal
 
-import "io"
+import (
+	"io"
 
-// ahead reads as much as has come, and grows with what comes: a session at rest costs 4 KiB, a busy one reads eight records at once.
+	"ztm/tunnel/room"
+)
+
+// ahead reads as much as has come, and grows with what comes: a session at rest costs 4 KiB, a busy one reads many records at once.
 type ahead struct {
 	src  io.Reader
-	buf  []byte
-	r, w int  // what is read and not taken yet is buf[r:w]
-	full bool // the last read filled buf
+	room room.Room
+	buf  []byte // of room
+	r, w int    // what is read and not taken yet is buf[r:w]
 }
+
+// What a connection reads ahead.
+var aheads = room.Bulk(4 << 10)
+
+func newAhead(src io.Reader) ahead { return ahead{src: src, room: room.Room{Ladder: aheads()}} }
 
 func (a *ahead) buffered() int { return a.w - a.r }
 
@@ -36,21 +45,12 @@ func (a *ahead) Read(p []byte) (int, error) {
 
 // fill reads once. What is left moves to the front.
 func (a *ahead) fill() error {
-	size := max(len(a.buf), firstAhead)
-	if a.full {
-		size = min(2*size, mostAhead)
-	}
-	if a.buf == nil || size > len(a.buf) {
-		grown := make([]byte, size)
-		a.w = copy(grown, a.buf[a.r:a.w])
-		a.buf = grown
-	} else {
-		a.w = copy(a.buf, a.buf[a.r:a.w])
-	}
-	a.r = 0
+	rest := a.buf[a.r:a.w]
+	a.buf = a.room.Next(rest)
+	a.r, a.w = 0, len(rest)
 	n, err := a.src.Read(a.buf[a.w:])
 	a.w += n
-	a.full = a.w == len(a.buf)
+	a.room.Brought(a.w)
 	if n > 0 {
 		return nil
 	}

@@ -8,12 +8,8 @@ import (
 	"net"
 	"sync"
 	"time"
-)
 
-// How many bytes one system call reads: at first, and at most: eight TLS records.
-const (
-	firstAhead = 4 << 10
-	mostAhead  = 128 << 10
+	"ztm/tunnel/room"
 )
 
 // batch lies between TLS and the carrier. crypto/tls makes one write of each record and one read of each record or two;
@@ -26,13 +22,13 @@ type batch struct {
 	left int   // bytes of the record being read; 0 before its header; owned by the reading goroutine
 
 	mu     sync.Mutex
-	out    *[gathered]byte // guarded by mu: records that wait for flush; nil while there are none
-	n      int             // bytes of out; guarded by mu
-	gather bool            // guarded by mu: a Write above is in progress
+	out    *[]byte // guarded by mu: records that wait for flush; nil while there are none
+	n      int     // bytes of out; guarded by mu
+	gather int     // guarded by mu: bytes of the records of the Write above that is in progress; 0 without one
 }
 
 func newBatch(carrier net.Conn) *batch {
-	return &batch{Conn: carrier, in: ahead{src: carrier}}
+	return &batch{Conn: carrier, in: newAhead(carrier)}
 }
 
 // recordHeader is the size of a TLS record's header in bytes; its last two are the length of the rest (RFC 8446 section 5.1).
@@ -77,30 +73,33 @@ func (b *batch) another() bool {
 	return have >= recordHeader+int(binary.BigEndian.Uint16(head[3:]))
 }
 
-// outs are what a Write above is gathered in: the eight records that a lane writes at once, each of which TLS makes up to 256
-// bytes longer. A session holds one only while it writes.
-var outs = sync.Pool{New: func() any { return new([gathered]byte) }}
+// record is what TLS puts into one record at most, in bytes, and sealedRecord what becomes of it (RFC 8446 section 5.2).
+const (
+	record       = 16384
+	sealedRecord = record + 256
+)
 
-const gathered = 8 * (16384 + 256)
+// outs are what a Write above is gathered in. A session holds one only while it writes.
+var outs = room.NewLadder(room.Most/4/record*sealedRecord, room.Most/record*sealedRecord)
 
 func (b *batch) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.gather {
+	if b.gather == 0 {
 		return b.Conn.Write(p)
 	}
 	if b.out == nil {
-		b.out = outs.Get().(*[gathered]byte)
+		b.out = outs.Lend(b.gather)
 	}
-	if b.n+len(p) > len(b.out) {
+	if b.n+len(p) > len(*b.out) {
 		if err := b.sendLocked(); err != nil {
 			return 0, err
 		}
 	}
-	if len(p) > len(b.out) {
+	if len(p) > len(*b.out) {
 		return b.Conn.Write(p)
 	}
-	b.n += copy(b.out[b.n:], p)
+	b.n += copy((*b.out)[b.n:], p)
 	return len(p), nil
 }
 
@@ -108,24 +107,25 @@ func (b *batch) sendLocked() error {
 	if b.n == 0 {
 		return nil
 	}
-	_, err := b.Conn.Write(b.out[:b.n])
+	_, err := b.Conn.Write((*b.out)[:b.n])
 	b.n = 0
 	return err
 }
 
-func (b *batch) begin() {
+// begin has the records of a Write of so many bytes wait for flush.
+func (b *batch) begin(size int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.gather = true
+	b.gather = (size + record - 1) / record * sealedRecord
 }
 
 func (b *batch) flush() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.gather = false
+	b.gather = 0
 	err := b.sendLocked()
 	if b.out != nil {
-		outs.Put(b.out)
+		outs.Return(b.out)
 		b.out = nil
 	}
 	return err
@@ -140,7 +140,10 @@ type sealed struct {
 }
 
 func (s *sealed) Write(p []byte) (int, error) {
-	s.batch.begin()
+	if len(p) <= record {
+		return s.Conn.Write(p) // one record is one system call
+	}
+	s.batch.begin(len(p))
 	n, err := s.Conn.Write(p)
 	if ferr := s.batch.flush(); err == nil {
 		err = ferr

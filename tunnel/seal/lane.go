@@ -13,7 +13,6 @@ var _ capsule.Lane = (*Lane)(nil)
 
 // Read returns as many records as have come, up to len(p).
 func (l *Lane) Read(p []byte) (n int, err error) {
-	const record = 16 << 10 // bytes of payload at most
 	for {
 		m, err := l.sealed.Read(p[n:])
 		n += m
