@@ -40,6 +40,9 @@ type listCA struct {
 }
 
 // eviction cuts off all certificates of a user that were admitted up to a time. Evictions are sorted by user.
+//
+// None is ever dropped, though all that it cuts off expires: a signer whose clock was led years ahead would bring everybody back whom it
+// drops, and so would one that had not heard of the eviction when it renewed. As many as there may be fit a document.
 type eviction struct {
 	User     string `json:"user"`
 	Admitted int64  `json:"admitted"` // Unix seconds
