@@ -126,7 +126,7 @@ func TestTheTypicalSessionIsUnderstood(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
 	t.Setenv("HOME", dir)
-	for name, content := range map[string]string{"root.json": "{}", "bob.json": "{}", "bob.pub": "PEM"} {
+	for name, content := range map[string]string{"root.json": "{}", "bob.json": "{}", "bob.pub": "-----BEGIN PUBLIC KEY-----\n"} {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
