@@ -75,20 +75,26 @@ func describe(ctx context.Context, r Release) string {
 	return version
 }
 
-// build links the target into the file out. Extra flags go to the linker.
-func (r Release) build(ctx context.Context, t Target, out string, linker ...string) error {
+// build links the target into the file out.
+func (r Release) build(ctx context.Context, t Target, out string) error {
+	cmd := r.command(ctx, t, out)
+	var messages bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &messages, &messages
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%w\n%s", cmp.Or(context.Cause(ctx), err), bytes.TrimSpace(messages.Bytes()))
+	}
+	return nil
+}
+
+// command is what builds the target. Extra flags go to the linker.
+func (r Release) command(ctx context.Context, t Target, out string, linker ...string) *exec.Cmd {
 	flags := append([]string{"-s", "-w", "-buildid=", "-X main.version=" + r.Version, "-X main.commit=" + r.Commit, "-X main.built=" + r.Built.Format(time.RFC3339)}, linker...)
 	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-overlay", r.Overlays[t.Profile], "-tags", t.Tags(),
 		"-ldflags", strings.Join(flags, " "), "-o", out}, t.CompilerFlags()...)
 	cmd := exec.CommandContext(ctx, "go", append(args, ".")...)
 	cmd.Dir = r.Root
 	cmd.Env = append(os.Environ(), t.Env()...)
-	var messages bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &messages, &messages
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", t.Name, cmp.Or(context.Cause(ctx), err), bytes.TrimSpace(messages.Bytes()))
-	}
-	return nil
+	return cmd
 }
 
 // output returns what a command prints, without the last line end.

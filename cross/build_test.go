@@ -204,10 +204,7 @@ func TestFeaturesAreThoseThatHaveATag(t *testing.T) {
 // reflected finds what asks for methods by names that only the running program knows: the linker then keeps all methods.
 func reflected(t *testing.T, r Release, target Target) []string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-overlay", r.Overlays[target.Profile], "-tags", target.Tags(), "-ldflags", "-dumpdep", "-o", os.DevNull, ".")
-	cmd.Dir = r.Root
-	cmd.Env = append(os.Environ(), target.Env()...)
-	dump, err := cmd.CombinedOutput()
+	dump, err := r.command(t.Context(), target, os.DevNull, "-dumpdep").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, dump[max(0, len(dump)-2000):])
 	}

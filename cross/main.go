@@ -8,7 +8,7 @@
 //	go run ./cross -link                            that every target links, and nothing else; with -check the sizes as well
 //	go run ./cross -bare                            binaries and checksums, without packages
 //
-//	targets.go -> build.go (go build, overlay.go) -> archive.go, packages.go, image.go -> SHA256SUMS -> sizes.go
+//	targets.go -> build.go (go build, overlay.go; two at a time) -> archive.go, packages.go, image.go -> SHA256SUMS -> sizes.go
 //
 // It needs Go and nothing else; xz, if it is there, for a column of the table.
 package main
@@ -150,9 +150,18 @@ func words(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
+// atOnce is how many targets are built at a time: the end of each build is the linker, which leaves a second processor idle.
+const atOnce = 2
+
+// built is a target's binary, or why there is none.
+type built struct {
+	size
+	program []byte
+	err     error
+}
+
 // build builds every target. One that fails does not keep the others: its error names it.
 func (j job) build(ctx context.Context, scratch string, progress io.Writer) ([]size, error) {
-	xz, _ := exec.LookPath("xz")
 	licence, err := os.ReadFile(filepath.Join(j.release.Root, "LICENSE"))
 	if err != nil {
 		return nil, err
@@ -163,40 +172,63 @@ func (j job) build(ctx context.Context, scratch string, progress io.Writer) ([]s
 		sums   = map[string]string{}
 		img    = &image{root: filepath.Join(j.out, "image")}
 	)
-	for _, t := range j.targets {
-		if ctx.Err() != nil {
-			return sizes, errors.Join(failed, ctx.Err())
+	coming := make(chan chan built, atOnce-1) // closed by buildAll; with the one that is awaited below they are atOnce
+	go j.buildAll(ctx, scratch, progress, coming)
+	for one := range coming {
+		b := <-one
+		if b.err == nil && j.out != "" {
+			b.err = j.write(b.target, b.program, licence, sums)
 		}
-		fmt.Fprintf(progress, "%s (%s)\n", t.Name, t.Profile)
-		path := filepath.Join(scratch, "ztm-"+t.File())
-		if err := j.release.build(ctx, t, path); err != nil {
-			failed = errors.Join(failed, err)
+		if b.err == nil && j.out != "" && !j.bare {
+			b.err = img.add(j.release, b.target, b.program)
+		}
+		if b.err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", b.target.Name, b.err))
 			continue
 		}
-		program, err := os.ReadFile(path)
-		if err == nil {
-			err = os.Remove(path)
-		}
-		s := size{target: t, raw: int64(len(program))}
-		if err == nil && j.measures(t) {
-			s.xz, err = compressed(ctx, xz, program)
-		}
-		if err == nil && j.out != "" {
-			err = j.write(t, program, licence, sums)
-		}
-		if err == nil && j.out != "" && !j.bare {
-			err = img.add(j.release, t, program)
-		}
-		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", t.Name, err))
-			continue
-		}
-		sizes = append(sizes, s)
+		sizes = append(sizes, b.size)
+	}
+	if ctx.Err() != nil {
+		return sizes, errors.Join(failed, ctx.Err())
 	}
 	if j.out != "" {
 		failed = errors.Join(failed, img.finish(j.release), j.writeSums(sums))
 	}
 	return sizes, failed
+}
+
+// buildAll sends a channel for each target, on which its binary comes. It ends when ctx does, or when all are taken.
+func (j job) buildAll(ctx context.Context, scratch string, progress io.Writer, coming chan<- chan built) {
+	defer close(coming)
+	for _, t := range j.targets {
+		if ctx.Err() != nil {
+			return
+		}
+		one := make(chan built, 1)
+		coming <- one // until there is room for one more
+		fmt.Fprintf(progress, "%s (%s)\n", t.Name, t.Profile)
+		go func() { one <- j.buildOne(ctx, t, filepath.Join(scratch, "ztm-"+t.File())) }() // build awaits it
+	}
+}
+
+// buildOne builds a target and measures it. path is where the binary is for a while.
+func (j job) buildOne(ctx context.Context, t Target, path string) built {
+	b := built{size: size{target: t}}
+	if b.err = j.release.build(ctx, t, path); b.err != nil {
+		return b
+	}
+	if b.program, b.err = os.ReadFile(path); b.err != nil {
+		return b
+	}
+	if b.err = os.Remove(path); b.err != nil {
+		return b
+	}
+	b.raw = int64(len(b.program))
+	if j.measures(t) {
+		xz, _ := exec.LookPath("xz")
+		b.xz, b.err = compressed(ctx, xz, b.program)
+	}
+	return b
 }
 
 // measures reports whether the target is to be compressed.
