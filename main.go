@@ -117,8 +117,9 @@ func roles(c *console.Console) *cli.Command {
 		Name: "run", Usage: "run the hub or the agent in the foreground",
 		Description: "Example:\n  ztm run hub --names hub.example.com:8888 --permit root.json\n  ztm run agent",
 		Subcommands: roles,
-		Before: func(*cli.Context) error {
+		Before: func(x *cli.Context) error {
 			memory.Here().Tune(os.Getenv)
+			go memory.GiveBack(x.Context) // ends with the program
 			return nil
 		},
 	}

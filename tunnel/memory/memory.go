@@ -3,6 +3,7 @@
 //
 //	/proc/meminfo, the limits of its cgroups -> [Of] -> [Limit.Small]: windows of tunnel/h2
 //	                                                 -> [Limit.Tune]: the garbage collector
+//	the processor time it uses -> [GiveBack]: what it does not need while it is at rest
 //
 // Where nothing is known a machine is taken for a large one.
 package memory
