@@ -1,5 +1,5 @@
-// Command bench measures ztm beside the limit of the machine, in one run: three plain splice hops and a direct connection, and frp and
-// chisel where they are installed. Ratios are the result; absolute figures depend on the machine.
+// Command bench measures ztm beside the limit of the machine, in one run: three plain splice hops, the same with the outer two
+// sealing, and a direct connection, and frp and chisel where they are installed. Ratios are the result; absolute figures depend on the machine.
 //
 //	scripts/bench/run [-quick] [-json FILE] [-rows throughput,latency,...]
 package main
@@ -33,6 +33,9 @@ type run struct {
 	result []row
 }
 
+// plainHops is the path that ratios are made with.
+const plainHops = "plain hops"
+
 // row is one measurement: a value for each path.
 type row struct {
 	Name   string             `json:"name"`
@@ -59,18 +62,21 @@ func command(ctx context.Context, args []string) error {
 			return err
 		}
 		return load.Serve(ln)
-	case len(args) == 3 && args[0] == "hop":
+	case len(args) == 3 && slices.Contains([]string{"hop", "sealed-entrance", "sealed-exit"}, args[0]):
 		ln, err := net.Listen("tcp", args[1])
 		if err != nil {
 			return err
 		}
-		return hop(ln, args[2])
+		if args[0] == "hop" {
+			return hop(ln, args[2])
+		}
+		return sealedHop(ln, args[2], args[0] == "sealed-entrance")
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	r := &run{}
 	flags.BoolVar(&r.quick, "quick", false, "a tenth of the bytes and of the time")
 	out := flags.String("json", "bench.json", "write the rows to `FILE`; empty: nowhere")
-	rows := flags.String("rows", "", "only these `GROUPS`: throughput, connections, latency, firstbyte, hub, memory, idle")
+	rows := flags.String("rows", "", "only these `GROUPS`: throughput, connections, latency, firstbyte, cpu, memory, idle")
 	binary := flags.String("ztm", "", "the ztm `BINARY` to measure; empty: build it")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -106,6 +112,7 @@ func (r *run) measure(ctx context.Context) (err error) {
 		fmt.Println("building ztm")
 		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w",
 			"-tags", "urfave_cli_no_docs,urfave_cli_no_suggest", "-o", r.ztm, "ztm")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as cross builds it
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
 			return fmt.Errorf("build: %w", err)
@@ -119,7 +126,11 @@ func (r *run) measure(ctx context.Context) (err error) {
 		return err
 	}
 	paths := []*path{{name: "direct", address: r.server}}
-	hops, err := r.hopsPath(ctx)
+	hops, err := r.hopsPath(ctx, plainHops, false)
+	if err != nil {
+		return err
+	}
+	sealed, err := r.hopsPath(ctx, "sealed hops", true)
 	if err != nil {
 		return err
 	}
@@ -127,7 +138,7 @@ func (r *run) measure(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	paths = append(paths, hops, ours)
+	paths = append(paths, hops, sealed, ours)
 	if err := r.works(ctx, ours); err != nil {
 		return err
 	}
@@ -156,12 +167,12 @@ func (r *run) wants(group string) bool { return len(r.rows) == 0 || slices.Conta
 // add prints a row at once: a run takes minutes.
 func (r *run) add(name, unit, goal string, values map[string]float64) {
 	out := row{Name: name, Unit: unit, Goal: goal, Values: values}
-	if limit, ours := values["three plain hops"], values["ztm"]; limit > 0 && ours > 0 {
+	if limit, ours := values[plainHops], values["ztm"]; limit > 0 && ours > 0 {
 		out.Ratio = ours / limit
 	}
 	r.result = append(r.result, out)
 	fmt.Printf("%-44s", name)
-	for _, p := range []string{"direct", "three plain hops", "ztm", "frp stcp+tls", "chisel"} {
+	for _, p := range []string{"direct", plainHops, "sealed hops", "ztm", "frp stcp+tls", "chisel"} {
 		if v, ok := values[p]; ok {
 			fmt.Printf("  %s %.4g", p, v)
 		}

@@ -18,17 +18,21 @@ type path struct {
 	procs   map[string]*process.Process
 }
 
-// hopsPath is three plain hops.
-func (r *run) hopsPath(ctx context.Context) (*path, error) {
-	p := &path{name: "three plain hops", address: r.server, procs: map[string]*process.Process{}}
-	for _, name := range []string{"exit", "hub", "entrance"} {
+// hopsPath is three hops. Plain ones are the limit of the machine; of sealed ones the outer two seal and open.
+func (r *run) hopsPath(ctx context.Context, name string, sealed bool) (*path, error) {
+	p := &path{name: name, address: r.server, procs: map[string]*process.Process{}}
+	for _, role := range []string{"exit", "hub", "entrance"} {
+		kind := "hop"
+		if sealed && role != "hub" {
+			kind = "sealed-" + role
+		}
 		listen := process.FreeAddress()
-		pr, err := r.Start("hop-"+name, r.self, "hop", listen, p.address)
+		pr, err := r.Start(kind+"-"+role, r.self, kind, listen, p.address)
 		if err != nil {
 			return nil, err
 		}
-		p.procs[name], p.address = pr, listen
-		if err := process.Until(ctx, "hop "+name, 10*time.Second, listens(listen)); err != nil {
+		p.procs[role], p.address = pr, listen
+		if err := process.Until(ctx, name+" "+role, 10*time.Second, listens(listen)); err != nil {
 			return nil, err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ztm/scripts/bench/load"
+	"ztm/scripts/process"
 )
 
 // all measures every row. Paths take turns within a row, so that a change of the machine's speed meets them all.
@@ -15,7 +16,7 @@ func (r *run) all(ctx context.Context, paths []*path) error {
 		f    func(context.Context, []*path) error
 	}{
 		{"throughput", r.throughput}, {"connections", r.connections}, {"latency", r.latency},
-		{"hub", r.hub}, {"memory", r.memory}, {"firstbyte", r.firstByte}, {"idle", r.idle},
+		{"cpu", r.cpu}, {"memory", r.memory}, {"firstbyte", r.firstByte}, {"idle", r.idle},
 	}
 	for _, g := range groups {
 		if !r.wants(g.name) {
@@ -137,27 +138,60 @@ func (r *run) pingPong(ctx context.Context, p *path, bulk bool, rate uint64) (lo
 	return load.PingPong(ctx, p.address, r.length())
 }
 
-// hub is what the process in the middle costs for each gigabyte.
-func (r *run) hub(ctx context.Context, paths []*path) error {
+// cpu is what each process of a path uses: it shows where the rest of a throughput goes.
+func (r *run) cpu(ctx context.Context, paths []*path) error {
 	total := r.scale(4<<30, 1<<30)
-	user, all := map[string]float64{}, map[string]float64{}
-	for _, p := range paths {
-		h := p.procs["hub"]
-		if h == nil {
-			continue
+	for _, c := range []struct {
+		name string
+		up   bool
+	}{{"down", false}, {"up", true}} {
+		err := r.cost("CPU per GB "+c.name, "s", paths, func(p *path) (float64, error) {
+			_, err := load.Throughput(ctx, p.address, 1, total, c.up)
+			return float64(total) / 1e9, err
+		})
+		if err != nil {
+			return err
 		}
-		before := h.CPU()
-		if _, err := load.Throughput(ctx, p.address, 1, total, false); err != nil {
+	}
+	return r.cost("CPU per connection", "ms", paths, func(p *path) (float64, error) {
+		perSecond, err := load.Connections(ctx, p.address, 8, r.length())
+		return perSecond * r.length().Seconds() / 1000, err
+	})
+}
+
+// cost adds rows for the processor time that each process of each path uses, in seconds for each unit of the work that f returns.
+func (r *run) cost(name, unit string, paths []*path, f func(*path) (work float64, err error)) error {
+	user, all := map[string]map[string]float64{}, map[string]map[string]float64{}
+	for _, role := range roles {
+		user[role], all[role] = map[string]float64{}, map[string]float64{}
+	}
+	for _, p := range paths {
+		before := map[string]process.CPU{}
+		for role, pr := range p.procs {
+			before[role] = pr.CPU()
+		}
+		work, err := f(p)
+		if err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
-		used := h.CPU().Minus(before)
-		gigabytes := float64(total) / 1e9
-		user[p.name], all[p.name] = used.User.Seconds()/gigabytes, used.All.Seconds()/gigabytes
+		for role, pr := range p.procs {
+			used := pr.CPU().Minus(before[role])
+			user[role][p.name], all[role][p.name] = used.User.Seconds()/work, used.All.Seconds()/work
+		}
 	}
-	r.add("hub CPU per GB, user", "s", "0.05 s", user)
-	r.add("hub CPU per GB, all", "s", "1.1 of a plain hop", all)
+	for _, role := range roles {
+		userGoal, allGoal := "", ""
+		if role == "hub" && unit == "s" {
+			userGoal, allGoal = "0.05 s", "1.1 of a plain hop"
+		}
+		r.add(name+", "+role+": user", unit, userGoal, user[role])
+		r.add(name+", "+role+": all", unit, allGoal, all[role])
+	}
 	return nil
 }
+
+// roles of the processes of a path, in the order in which a connection meets them.
+var roles = []string{"entrance", "hub", "exit"}
 
 const mb = 1 << 20
 
@@ -172,23 +206,30 @@ func (r *run) memory(ctx context.Context, paths []*path) error {
 			r.add(name+", "+role, "MB", goal, map[string]float64{"ztm": float64(now) / mb})
 		}
 	}
+	rest := time.NewTimer(40 * time.Second) // ztm notices within 30 s that it is at rest
+	<-rest.C
 	show("RSS at rest", "14 MB", fresh)
-	if _, err := load.FirstByte(ctx, fresh.address); err != nil {
-		return err
-	}
-	const flows = 1000
-	before := anonymous(fresh)
-	closeAll, err := load.Idle(ctx, fresh.address, flows)
-	if err != nil {
-		return err
-	}
-	show("RSS with 1,000 idle flows", "", fresh)
-	r.add("an idle flow, both agents", "KB", "64 KB", map[string]float64{"ztm": float64(anonymous(fresh)-before) / flows / 1024})
-	closeAll()
 	if _, err := load.Throughput(ctx, fresh.address, 1, r.scale(4<<30, 512<<20), false); err != nil {
 		return err
 	}
 	show("RSS after bulk", "40 MB, hub 30 MB", fresh)
+
+	idle, _, err := r.ztmPath(ctx, "flows", 0, false)
+	if err != nil {
+		return err
+	}
+	if _, err := load.FirstByte(ctx, idle.address); err != nil {
+		return err
+	}
+	const flows = 1000
+	before := resident(idle)
+	closeAll, err := load.Idle(ctx, idle.address, flows)
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	show("RSS with 1,000 idle flows", "", idle)
+	r.add("an idle flow, both agents", "KB", "64 KB", map[string]float64{"ztm": float64(resident(idle)-before) / flows / 1024})
 
 	stalled, _, err := r.ztmPath(ctx, "stalled", 0, false)
 	if err != nil {
@@ -209,7 +250,7 @@ func (r *run) memory(ctx context.Context, paths []*path) error {
 	return nil
 }
 
-func anonymous(p *path) (total int64) {
+func resident(p *path) (total int64) {
 	for _, role := range []string{"entrance", "exit"} {
 		now, _ := p.procs[role].Memory()
 		total += now
