@@ -194,6 +194,7 @@ func (c *client) inboundDetail(ctx context.Context, s *InboundStatus, t *apps.Ta
 		t.Add("Accepts:", "PROXY protocol")
 	}
 	for _, h := range s.Health {
+		s.Stats.LastError = strings.ReplaceAll(s.Stats.LastError, h.Name, c.name(ctx, identity.ID(h.Name)))
 		h.Name = c.name(ctx, identity.ID(h.Name))
 		t.Add("Exit:", h.text())
 	}

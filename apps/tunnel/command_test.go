@@ -111,6 +111,18 @@ func TestCommandsOpenShowAndCloseATunnel(t *testing.T) {
 	}
 }
 
+func TestAFailureIsShownWithTheNameOfTheExit(t *testing.T) {
+	var n appstest.Net
+	a, b := join(t, &n, "laptop", "alice"), join(t, &n, "home", "alice")
+	nothing := appstest.FreeAddress(t)
+	b.offer(t, "tcp/web", nothing)
+	wantReset(t, a.listen(t, "tcp/web"))
+	out := consoleAt(a).mustRun(t, "describe", "inbound", "tcp/web")
+	if want := "exit home: target " + nothing + " refused"; !strings.Contains(out, want) || strings.Contains(out, string(b.Self().ID)) {
+		t.Errorf("got\n%s\nwant %q", out, want)
+	}
+}
+
 func TestCommandsRefuseWrongUsage(t *testing.T) {
 	var n appstest.Net
 	c := consoleAt(join(t, &n, "laptop", "alice"))

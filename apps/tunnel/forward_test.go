@@ -324,3 +324,36 @@ func TestNetcatCarriesStandardInputAndOutput(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestNetcatThatDoesNotReachItsEndSaysSo(t *testing.T) {
+	var n appstest.Net
+	a := join(t, &n, "laptop", "alice")
+	join(t, &n, "home", "alice")
+	nothing := appstest.FreeAddress(t)
+
+	c := consoleAt(a)
+	in, typing := io.Pipe()
+	defer typing.Close()
+	c.In = in
+	command := c.start(t, "nc", "--udp", "home", nothing)
+	go func() { // ends with the pipe
+		for {
+			if _, err := io.WriteString(typing, "anybody there?"); err != nil {
+				return
+			}
+		}
+	}()
+	if err := command.wait(); apps.CodeOf(err) != apps.Broken || !strings.Contains(err.Error(), nothing) {
+		t.Errorf("where nobody takes datagrams: %v", err)
+	}
+
+	c = consoleAt(a)
+	quiet, closing := io.Pipe()
+	defer closing.Close()
+	c.In = quiet
+	command = c.start(t, "nc", "home", server(t, "web"))
+	appstest.Eventually(t, "it is connected", func() bool { return c.out.String() == "web\n" })
+	if err := command.stop(); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v", err)
+	}
+}

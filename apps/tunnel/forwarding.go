@@ -232,8 +232,13 @@ func (c *client) netcat(ctx context.Context, endpoint, target, protocol string) 
 			closeWrite(flow)
 		}
 	}()
-	if _, err := copyDatagrams(c.Stdout(), flow); err != nil {
+	switch _, err := copyDatagrams(c.Stdout(), flow); {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
 		return apps.Errorf(apps.Broken, "%s: %v", a, err)
+	case protocol == UDP:
+		return apps.Errorf(apps.Broken, "%s refused the datagrams, or there were none for a while", a)
 	}
 	return nil
 }
