@@ -110,11 +110,29 @@ func TestProcdsServiceGetsItsVariablesAndTellsNobody(t *testing.T) {
 	}
 }
 
-// TestTheScriptOfSysVStartsAgain runs the real script with real processes, below a directory.
+// TestTheScriptOfSysVStartsAgain runs the real script with real processes, below a directory: with Debian's start-stop-daemon, and
+// with that of busybox, which small systems have.
 func TestTheScriptOfSysVStartsAgain(t *testing.T) {
-	if _, err := exec.LookPath("start-stop-daemon"); err != nil || os.Geteuid() != 0 {
-		t.Skip("needs start-stop-daemon and root")
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
 	}
+	for _, tool := range []string{"start-stop-daemon", "busybox"} {
+		t.Run(tool, func(t *testing.T) {
+			path, err := exec.LookPath(tool)
+			if err != nil {
+				t.Skipf("%s is not installed", tool)
+			}
+			tools := t.TempDir()
+			if err := os.Symlink(path, filepath.Join(tools, "start-stop-daemon")); err != nil {
+				t.Fatal(err)
+			}
+			startsAgain(t, tools)
+		})
+	}
+}
+
+// startsAgain has the script find its tools in a directory first.
+func startsAgain(t *testing.T, tools string) {
 	dir := t.TempDir()
 	exe := filepath.Join(dir, "ztm")
 	program := "#!/bin/sh\necho \"$@\" >>" + dir + "/starts\nexec sleep 1000\n"
@@ -123,7 +141,7 @@ func TestTheScriptOfSysVStartsAgain(t *testing.T) {
 	}
 	f := sysv(Spec{Role: "agent", Exe: exe, Data: dir, Options: []string{"--data=" + dir}}).Files[0]
 	f.Path = filepath.Join(dir, "init")
-	f.Text = strings.NewReplacer("/var/run/", dir+"/", "/var/log/", dir+"/", "sleep 5", "sleep 0").Replace(f.Text)
+	f.Text = strings.NewReplacer("/var/run/", dir+"/", "/var/log/", dir+"/", "sleep 5", "sleep 0", "\nPATH=", "\nPATH="+tools+":").Replace(f.Text)
 	if err := f.write(); err != nil {
 		t.Fatal(err)
 	}
