@@ -86,7 +86,7 @@ func describe(err error) string {
 	if errors.As(err, &thrown) && len(thrown.Stack()) > 0 {
 		return strings.TrimSpace(thrown.String())
 	}
-	return err.Error()
+	return strings.Replace(err.Error(), "SyntaxError: SyntaxError: ", "SyntaxError: ", 1) // the engine says it twice
 }
 
 // runFile is the command `ztm script js`: it runs the program in a file.

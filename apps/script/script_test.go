@@ -436,8 +436,8 @@ func TestJavaScriptErrorsSayWhere(t *testing.T) {
 				t.Errorf("got %+v", r)
 			}
 			for _, w := range tt.want {
-				if !strings.Contains(r.Err, w) {
-					t.Errorf("%q is missing in %q", w, r.Err)
+				if strings.Count(r.Err, w) != 1 {
+					t.Errorf("%q is not once in %q", w, r.Err)
 				}
 			}
 		})
