@@ -27,6 +27,28 @@ func TestKeysSurviveMarshalling(t *testing.T) {
 	}
 }
 
+func TestPrivateKeysAreWrittenAsEverybodyReadsThem(t *testing.T) {
+	key := must(NewKey())(t)
+	der := must(x509.MarshalPKCS8PrivateKey(key))(t)
+	if theirs := pem.EncodeToMemory(&pem.Block{Type: pemPrivate, Bytes: der}); !bytes.Equal(theirs, MarshalPrivateKey(key)) {
+		t.Errorf("crypto/x509 writes another form")
+	}
+	other := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
+	for name, der := range map[string][]byte{
+		"empty":             nil,
+		"short":             der[:len(der)-1],
+		"long":              append(bytes.Clone(der), 0),
+		"another algorithm": must(x509.MarshalPKCS8PrivateKey(other))(t),
+	} {
+		_, err := ParsePrivateKey(pem.EncodeToMemory(&pem.Block{Type: pemPrivate, Bytes: der}))
+		if err == nil {
+			t.Errorf("%s: accepted", name)
+			continue
+		}
+		wantError(t, err, ErrKey, "not an Ed25519 key")
+	}
+}
+
 func TestWhatIsNotOnePublicKeyIsRefused(t *testing.T) {
 	key := must(NewKey())(t)
 	text := MarshalPublicKey(newDevice(t).public())
