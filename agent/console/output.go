@@ -8,8 +8,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -84,7 +84,7 @@ func table(t *apps.Table, wide bool) []byte {
 // characters, line ends, bidirectional overrides, invisible ones.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
+		if !strconv.IsPrint(r) {
 			return '?'
 		}
 		return r
@@ -113,7 +113,7 @@ func marshal(v any) ([]byte, error) {
 func escape(text []byte, as func(rune) string) []byte {
 	var out []byte
 	for _, r := range string(text) {
-		if r == '\n' || unicode.IsPrint(r) {
+		if r == '\n' || strconv.IsPrint(r) {
 			out = utf8.AppendRune(out, r)
 		} else {
 			out = append(out, as(r)...)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -217,7 +218,7 @@ func validateIDs(list []identity.ID) error {
 	return nil
 }
 
-func notInUser(r rune) bool { return !unicode.IsGraphic(r) || strings.ContainsRune("/*, ", r) }
+func notInUser(r rune) bool { return !strconv.IsGraphic(r) || strings.ContainsRune("/*, ", r) }
 
 func validateUsers(list []string) error {
 	for i, u := range list {

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"ztm/apps"
 	"ztm/tunnel/identity"
@@ -220,7 +220,7 @@ func (c *client) describeTunnel(ctx context.Context, name string) error {
 // printable replaces what would act on a terminal: names and messages come from other machines.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if !unicode.IsGraphic(r) {
+		if !strconv.IsGraphic(r) {
 			return '?'
 		}
 		return r

@@ -4,8 +4,8 @@ import (
 	"crypto/ed25519"
 	"crypto/x509"
 	"fmt"
+	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -119,6 +119,6 @@ func (r *Record) check() error {
 
 // printable reports whether s is UTF-8 of a length, in bytes, without control and formatting characters.
 func printable(s string, from, to int) bool {
-	unprintable := func(c rune) bool { return !unicode.IsPrint(c) }
+	unprintable := func(c rune) bool { return !strconv.IsPrint(c) }
 	return from <= len(s) && len(s) <= to && utf8.ValidString(s) && !strings.ContainsFunc(s, unprintable)
 }
