@@ -1,9 +1,6 @@
 package service
 
-import (
-	"encoding/xml"
-	"strings"
-)
+import "strings"
 
 // shell quotes a word for sh.
 func shell(word string) string {
@@ -39,9 +36,7 @@ func unitLine(words []string) string {
 	return strings.Join(out, " ")
 }
 
-// xmlText escapes text for an XML file.
+// xmlText escapes text for an XML file, as encoding/xml does.
 func xmlText(s string) string {
-	var b strings.Builder
-	xml.EscapeText(&b, []byte(s)) // a strings.Builder takes everything
-	return b.String()
+	return strings.NewReplacer(`"`, "&#34;", "'", "&#39;", "&", "&amp;", "<", "&lt;", ">", "&gt;", "\t", "&#x9;", "\n", "&#xA;", "\r", "&#xD;").Replace(s)
 }
