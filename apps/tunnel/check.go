@@ -121,8 +121,9 @@ func (o *Outbound) checkHTTP(ctx context.Context, a Address, path string) error 
 		return apps.Errorf(apps.BadRequest, "check: %v", err)
 	}
 	transport := &http.Transport{
-		DisableKeepAlives: true,
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return o.dialCheck(ctx, a) },
+		DisableKeepAlives:  true,
+		DisableCompression: true,
+		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return o.dialCheck(ctx, a) },
 	}
 	resp, err := transport.RoundTrip(req) // which follows no redirections
 	if err != nil {
