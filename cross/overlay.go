@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"embed"
 	"encoding/json"
 	"fmt"
@@ -13,7 +14,7 @@ import (
 
 // std holds our own stand-ins for parts of the standard library.
 //
-//go:embed std/template/template.go std/regexp/regexp.go std/idna/idna.go std/slices/sort.go
+//go:embed std/*/*.go
 var std embed.FS
 
 // standIn is a file of ours that is compiled in the place of files of the standard library.
@@ -24,13 +25,44 @@ type standIn struct {
 	profiles []Profile // whose binaries have it
 }
 
-// standIns are few: each is code that we have to understand in the place of code that everybody relies on. Nothing that
+// standIns are few, and small: each is code that we have to understand in the place of code that everybody relies on. Nothing that
 // encrypts, authenticates or checks will be among them. Each says what linux/mipsle is smaller by.
 var standIns = []standIn{
 	{"template/template.go", "text/template", "*.go", []Profile{Full, Router}},  // 1.9 MB
 	{"regexp/regexp.go", "regexp", "*.go", []Profile{Router}},                   // 0.26 MB
 	{"idna/idna.go", "vendor/golang.org/x/net/idna", "*.go", []Profile{Router}}, // 0.22 MB
 	{"slices/sort.go", "slices", "zsort*.go", []Profile{Router}},                // 0.18 MB
+	{"gzip/gzip.go", "compress/gzip", "*.go", []Profile{Router}},                // 0.03 MB
+	{"flate/flate.go", "compress/flate", "*.go", []Profile{Router}},             // 0.01 MB
+	{"mime/mime.go", "mime", "*.go", []Profile{Router}},                         // 0.02 MB
+	{"rand/rand.go", "math/rand", "*.go", []Profile{Router}},                    // 0.02 MB
+	{"bisect/bisect.go", "internal/bisect", "*.go", []Profile{Router}},          // 0.02 MB
+	{"tabwriter/tabwriter.go", "text/tabwriter", "*.go", []Profile{Router}},     // 0.01 MB
+}
+
+// cut is a line of the standard library's that is another one in the router profile. What that line alone keeps in the binary goes with it.
+type cut struct {
+	file string // below GOROOT/src
+	line string // without the tabs before it; it is there once, or the build fails
+	by   string // what is there instead
+}
+
+// cuts are lines that no program of ours gets to, but for the last, which does the same in both forms. Tests look for who would get there.
+var cuts = []cut{
+	// How often a GODEBUG setting mattered is for readers of runtime/metrics. 0.04 MB
+	{"internal/godebug/godebug.go", "s.nonDefaultOnce.Do(s.register)", ""},
+	// Transports of ours have no proxy: tunnel.Dialer speaks to it. 0.02 MB
+	{"net/http/transport.go", `if _, err := d.DialWithConn(ctx, conn, "tcp", cm.targetAddr); err != nil {`,
+		`if err := errors.New("http: SOCKS is left out of this build"); err != nil {`},
+	// Nobody uses http.DefaultTransport. 0.02 MB
+	{"net/http/transport.go", "Proxy: ProxyFromEnvironment,", ""},
+	// Nobody asks what an error of HTTP/2 is in the words of golang.org/x/net/http2. 0.02 MB
+	{"net/http/h2_error.go", "if dstType.Kind() != reflect.Struct {", "if true {"},
+	// net/http/httputil.ReverseProxy traces requests that nobody else traces. 0.02 MB
+	{"net/http/httptrace/trace.go", "trace.compose(old)", `if old != nil { panic("httptrace: internal error: one trace within another is left out of this build") }`},
+	// strconv gives the same answer from smaller tables, which are there anyway. 0.01 MB
+	{"log/slog/text_handler.go", "if r == utf8.RuneError || unicode.IsSpace(r) || !unicode.IsPrint(r) {",
+		"if r == utf8.RuneError || unicode.IsSpace(r) || !strconv.IsPrint(r) {"},
 }
 
 // writeOverlays writes to dir, for each profile, what `go build -overlay` needs to see our files in the place of the library's, and
@@ -44,8 +76,12 @@ func writeOverlays(dir, goroot string) (map[Profile]string, error) {
 				list = append(list, s)
 			}
 		}
+		var lines []cut
+		if p == Router {
+			lines = cuts
+		}
 		out[p] = filepath.Join(dir, "overlay-"+string(p)+".json")
-		if err := writeOverlay(out[p], goroot, list); err != nil {
+		if err := writeOverlay(out[p], goroot, list, lines); err != nil {
 			return nil, err
 		}
 	}
@@ -53,10 +89,15 @@ func writeOverlays(dir, goroot string) (map[Profile]string, error) {
 }
 
 // writeOverlay writes an overlay to a JSON file, and what it refers to beside it.
-func writeOverlay(name, goroot string, list []standIn) error {
+func writeOverlay(name, goroot string, list []standIn, lines []cut) error {
 	replace := map[string]string{}
 	for _, s := range list {
 		if err := s.add(replace, filepath.Dir(name), goroot); err != nil {
+			return err
+		}
+	}
+	for _, c := range lines {
+		if err := c.add(replace, filepath.Dir(name), goroot); err != nil {
 			return err
 		}
 	}
@@ -89,4 +130,19 @@ func (s standIn) add(replace map[string]string, dir, goroot string) error {
 	ours := filepath.Join(dir, strings.ReplaceAll(s.file, "/", "-"))
 	replace[filepath.Join(library, "ztm_"+path.Base(s.file))] = ours
 	return os.WriteFile(ours, text, 0o644)
+}
+
+// add adds to replace where the file without the line is, which it writes to dir.
+func (c cut) add(replace map[string]string, dir, goroot string) error {
+	library := filepath.Join(goroot, "src", filepath.FromSlash(c.file))
+	text, err := os.ReadFile(cmp.Or(replace[library], library)) // it may have lost another line already
+	if err != nil {
+		return err
+	}
+	if n := strings.Count(string(text), "\t"+c.line+"\n"); n != 1 {
+		return fmt.Errorf("%s has %d lines %q, want one", c.file, n, c.line)
+	}
+	ours := filepath.Join(dir, strings.ReplaceAll(c.file, "/", "-"))
+	replace[library] = ours
+	return os.WriteFile(ours, []byte(strings.Replace(string(text), "\t"+c.line+"\n", "\t"+c.by+"\n", 1)), 0o644)
 }

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -21,8 +25,8 @@ func TestTheLibrarysOwnTestsPassWithOurSort(t *testing.T) {
 		t.Skip("Go is installed without its tests")
 	}
 	overlay := filepath.Join(t.TempDir(), "overlay.json")
-	sort := standIns[len(standIns)-1] // testing itself needs the others as they are
-	if err := writeOverlay(overlay, root, []standIn{sort}); err != nil {
+	sort := slices.IndexFunc(standIns, func(s standIn) bool { return s.in == "slices" }) // testing itself needs the others as they are
+	if err := writeOverlay(overlay, root, standIns[sort:sort+1], nil); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), "go", "test", "-short", "-v", "-run", "Sort|Stab|MinMax", "-overlay", overlay, "slices")
@@ -45,6 +49,101 @@ func TestEachProfileHasItsOwnStandIns(t *testing.T) {
 	for _, s := range standIns {
 		if strings.HasPrefix(s.in, "crypto") || strings.Contains(s.in, "/crypto/") {
 			t.Errorf("%s: what encrypts stays the library's", s.in)
+		}
+	}
+}
+
+// TestNobodyNeedsWhatIsCut looks for what would get to the lines and packages that are left out, in the sources that a router's
+// binary is made of.
+func TestNobodyNeedsWhatIsCut(t *testing.T) {
+	target := target(t, "linux/mipsle")
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", target.Tags(), "-f", `{{if .Module}}{{$d := .Dir}}{{range .GoFiles}}{{$d}}/{{.}}{{"\n"}}{{end}}{{end}}`, "..")
+	cmd.Env = append(os.Environ(), target.Env()...)
+	files, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	transports := 0
+	for _, name := range strings.Fields(string(files)) {
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range f.Imports {
+			if i.Path.Value == `"text/tabwriter"` && strings.Contains(name, "urfave") {
+				continue // the command line's parser, for help that is not asked for
+			}
+			if slices.Contains([]string{`"text/tabwriter"`, `"runtime/metrics"`, `"net/http/httptrace"`, `"mime"`, `"mime/multipart"`, `"compress/gzip"`, `"compress/flate"`, `"math/rand"`}, i.Path.Value) {
+				t.Errorf("%s imports %s", name, i.Path.Value)
+			}
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.CompositeLit:
+				if isOfHTTP(n.Type, "Client") && !isGiven(n, "Transport") {
+					t.Errorf("%s: a client without a transport has http.DefaultTransport", name)
+				}
+				if isOfHTTP(n.Type, "Transport") {
+					transports++
+					if !isGiven(n, "DisableCompression") || isGiven(n, "Proxy") {
+						t.Errorf("%s: want a transport with DisableCompression and without Proxy", name)
+					}
+				}
+			case *ast.SelectorExpr:
+				if isOfHTTP(n, "DefaultTransport", "DefaultClient", "Get", "Head", "Post", "PostForm", "ServeContent", "ServeFile", "FileServer") {
+					t.Errorf("%s uses http.%s", name, n.Sel.Name)
+				}
+			}
+			return true
+		})
+	}
+	if transports < 3 {
+		t.Errorf("only %d transports are found", transports)
+	}
+}
+
+// isOfHTTP reports whether e is one of these names of net/http.
+func isOfHTTP(e ast.Expr, names ...string) bool {
+	s, ok := e.(*ast.SelectorExpr)
+	if !ok {
+		return false
+	}
+	of, ok := s.X.(*ast.Ident)
+	return ok && of.Name == "http" && slices.Contains(names, s.Sel.Name)
+}
+
+// isGiven reports whether the literal of a struct gives the field a value.
+func isGiven(n *ast.CompositeLit, field string) bool {
+	return slices.ContainsFunc(n.Elts, func(e ast.Expr) bool {
+		kv, ok := e.(*ast.KeyValueExpr)
+		if !ok {
+			return false
+		}
+		key, ok := kv.Key.(*ast.Ident)
+		return ok && key.Name == field
+	})
+}
+
+func TestCutsAreOfFilesThatAreNotAboutTrust(t *testing.T) {
+	for _, c := range cuts {
+		if strings.Contains(c.file, "crypto/") {
+			t.Errorf("%s: what encrypts stays the library's", c.file)
+		}
+	}
+}
+
+func TestALineThatIsNotThereOnceIsAnError(t *testing.T) {
+	root := t.TempDir()
+	if err := os.Mkdir(filepath.Join(root, "src"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{"\tnothing()\n": `0 lines "call()"`, "\tcall()\n\tcall()\n": `2 lines "call()"`, "\tcall() // and more\n": `0 lines`} {
+		if err := os.WriteFile(filepath.Join(root, "src", "x.go"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		err := writeOverlay(filepath.Join(t.TempDir(), "overlay.json"), root, nil, []cut{{"x.go", "call()", ""}})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}
 }

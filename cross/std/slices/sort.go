@@ -8,17 +8,17 @@ import "cmp"
 
 // pdqsortOrdered is what Sort calls. NaNs come first.
 func pdqsortOrdered[E cmp.Ordered](data []E, a, b, _ int) {
-	stableCmpFunc(data[a:b], b-a, cmp.Compare[E])
+	pdqsortCmpFunc(data, a, b, 0, cmp.Compare[E])
 }
 
-// pdqsortCmpFunc is what SortFunc calls.
+// stableCmpFunc is what SortStableFunc calls.
+func stableCmpFunc[E any](data []E, n int, cmp func(a, b E) int) { pdqsortCmpFunc(data, 0, n, 0, cmp) }
+
+// pdqsortCmpFunc is what SortFunc calls. It merges runs of 1, 2, 4, ... elements, from data into a copy and back again.
 func pdqsortCmpFunc[E any](data []E, a, b, _ int, cmp func(a, b E) int) {
-	stableCmpFunc(data[a:b], b-a, cmp)
-}
-
-// stableCmpFunc is what SortStableFunc calls. It merges runs of 1, 2, 4, ... elements, from data into a copy and back again.
-func stableCmpFunc[E any](data []E, n int, cmp func(a, b E) int) {
-	from, to := data[:n], make([]E, n)
+	data = data[a:b]
+	n := len(data)
+	from, to := data, make([]E, n)
 	for run := 1; run < n; run *= 2 {
 		for start := 0; start < n; start += 2 * run {
 			left, right := start, min(start+run, n)
