@@ -42,6 +42,7 @@ func (m *mesh) run(ctx context.Context) {
 	m.server.Close()
 	m.pool.close()
 	m.wait()
+	m.spare.drop()
 }
 
 func (m *mesh) connectForever() {
@@ -104,6 +105,7 @@ func (m *mesh) connect(ctx context.Context) (ready bool, err error) {
 		m.event(s, hub, e)
 	})
 	m.setSession(nil, identity.Subject{})
+	m.spare.drop()
 	cancel()
 	<-published
 	return ready, err
@@ -252,14 +254,46 @@ func (m *mesh) dialBack(s *tunnel.Session, hub identity.Subject, e tunnel.Event)
 
 // carry opens a carrier: a connection of its own, or a stream of the control session where that cannot be had.
 func (m *mesh) carry(ctx context.Context, s *tunnel.Session, hub identity.Subject, peer identity.ID, ticket string) (net.Conn, error) {
-	config := m.verifier.ClientConfig(m.certificate(), identity.RoleHub, hub.ID, tunnel.RelayProto)
-	c, err := tunnel.Carry(ctx, m.agent.dialer, s.Address(), config, peer, ticket)
-	var refusal *tunnel.Refusal
-	if err == nil || errors.As(err, &refusal) || ctx.Err() != nil {
+	open := func(ctx context.Context) (*tunnel.Leg, error) {
+		config := m.verifier.ClientConfig(m.certificate(), identity.RoleHub, hub.ID, tunnel.RelayProto)
+		return tunnel.OpenLeg(ctx, m.agent.dialer, s.Address(), config)
+	}
+	c, err := m.carryLeg(ctx, s, open, peer, ticket)
+	if err == nil && m.enter() {
+		go func() { // stop waits for it
+			defer m.leave()
+			if m.spare.prepare(s, func() (*tunnel.Leg, error) { return open(m.life) }) {
+				m.log.Debug("a leg is ready for the next carrier")
+			}
+		}()
+	}
+	if settled(ctx, err) {
 		return c, err
 	}
 	m.log.Debug("no carrier connection, taking a stream of the control session", "err", err)
 	return s.Carry(ctx, peer, ticket)
+}
+
+// carryLeg makes a carrier of the spare leg, or of a new one where there is none or it has gone stale.
+func (m *mesh) carryLeg(
+	ctx context.Context, s *tunnel.Session, open func(context.Context) (*tunnel.Leg, error), peer identity.ID, ticket string,
+) (net.Conn, error) {
+	if leg := m.spare.take(s); leg != nil {
+		if c, err := leg.Carry(ctx, peer, ticket); settled(ctx, err) {
+			return c, err
+		}
+	}
+	leg, err := open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return leg.Carry(ctx, peer, ticket)
+}
+
+// settled reports whether another way to the hub would change nothing.
+func settled(ctx context.Context, err error) bool {
+	var refusal *tunnel.Refusal
+	return err == nil || errors.As(err, &refusal) || ctx.Err() != nil
 }
 
 // session waits for the control session, a little while: after a start or a lost hub it is about to come.

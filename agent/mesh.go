@@ -27,6 +27,7 @@ type mesh struct {
 	ring     *ring
 	verifier *identity.Verifier
 	pool     *pool
+	spare    *spare
 	server   *h2.Server
 	apps     map[string]apps.App
 	life     context.Context // ends when the mesh is left or the agent stops
@@ -93,7 +94,7 @@ func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
 		return nil, err
 	}
 	m.life, m.cancel = context.WithCancel(context.Background())
-	m.pool = newPool(m.dialPeer)
+	m.pool, m.spare = newPool(m.dialPeer), &spare{}
 	m.server = h2.NewServer(http.HandlerFunc(m.servePeer), h2.Sealed(), m.log)
 	m.apps = map[string]apps.App{}
 	for _, c := range a.config.Apps {

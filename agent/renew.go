@@ -131,6 +131,7 @@ func (m *mesh) renew() error {
 	}
 	m.log.Info("certificate renewed")
 	m.pool.supersede() // peers know our sessions by the old one
+	m.spare.drop()
 	m.publish()
 	return nil
 }

@@ -29,15 +29,28 @@ func (s *server) carry(ctx context.Context, c *tls.Conn, p *peer) {
 		l.finish()
 		return
 	}
-	p.raw.SetDeadline(time.Now().Add(tunnel.HandshakeTimeout))
-	h, err := tunnel.ReadHeader(c)
+	h, err := s.await(c, p)
 	s.relay.greeting.give(p.ID)
+	if err == nil && !s.welcomes(p) { // any more
+		err = errGone
+	}
 	if err != nil {
 		s.log.Debug("carrier", "endpoint", p.ID, "addr", p.addr, "err", err)
 		l.finish()
 		return
 	}
 	s.relay.serve(ctx, l, h)
+}
+
+// await reads what a leg is for. An agent may keep one ready for a carrier to come, as long as these are few.
+func (s *server) await(c *tls.Conn, p *peer) (tunnel.Header, error) {
+	patience := tunnel.HandshakeTimeout
+	if s.relay.spares.take(struct{}{}, s.config.Limits.Carriers/4) {
+		defer s.relay.spares.give(struct{}{})
+		patience = tunnel.SpareTime
+	}
+	p.raw.SetDeadline(time.Now().Add(patience))
+	return tunnel.ReadHeader(c)
 }
 
 // connLeg is a leg that is a connection. While it waits, the agent has nothing to say, and reading to see whether it is

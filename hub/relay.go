@@ -30,6 +30,7 @@ type relay struct {
 	patience time.Duration // how long a ticket is good
 
 	greeting  counts[identity.ID] // legs that have not said yet what they are, by endpoint
+	spares    counts[struct{}]    // those that may take their time
 	all       counts[struct{}]    // carriers, from the ticket to the end
 	byUser    counts[string]      // the same by the user who opened them
 	pendingBy counts[identity.ID] // carriers that do not stand yet, by who opens them

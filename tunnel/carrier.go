@@ -41,27 +41,58 @@ const (
 // CarrierTimeout is how long the opening side waits for its peer.
 const CarrierTimeout = 15 * time.Second
 
-// Carry opens a carrier: to the endpoint peer, or, where ticket is not empty, as the answer to a dial-back (peer is then
-// the endpoint's own ID). config must offer RelayProto alone. A hub's "no" is a *[Refusal].
-func Carry(ctx context.Context, d *Dialer, address string, config *tls.Config, peer identity.ID, ticket string) (net.Conn, error) {
+// SpareTime is how long a hub waits for the header block of a leg. An agent may so keep one ready for the next carrier.
+const SpareTime = time.Minute
+
+// Leg is a connection to a hub that is to become a carrier: the handshake is over, nothing was asked yet. It is used once, by Carry or
+// Close, by one goroutine.
+type Leg struct {
+	c   *tls.Conn
+	raw net.Conn // below c
+}
+
+// OpenLeg connects to a hub. config must offer RelayProto alone.
+func OpenLeg(ctx context.Context, d *Dialer, address string, config *tls.Config) (*Leg, error) {
 	ctx, cancel := context.WithTimeout(ctx, CarrierTimeout)
 	defer cancel()
 	c, raw, err := dialTLS(ctx, d, address, config)
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
-	err = carry(c, peer, ticket)
+	return &Leg{c, raw}, nil
+}
+
+// Close ends a leg that is not wanted.
+func (l *Leg) Close() error { return l.raw.Close() }
+
+// Carry makes a carrier of the leg: to the endpoint peer, or, where ticket is not empty, as the answer to a dial-back (peer is then
+// the endpoint's own ID). A hub's "no" is a *[Refusal].
+func (l *Leg) Carry(ctx context.Context, peer identity.ID, ticket string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, CarrierTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { l.raw.SetDeadline(time.Unix(1, 0)) })
+	err := carry(l.c, peer, ticket)
 	if !stop() {
 		err = errors.Join(context.Cause(ctx), err)
 	}
 	if err != nil {
-		raw.Close()
+		l.raw.Close()
 		return nil, err
 	}
-	raw.SetDeadline(time.Time{})
-	Unhurried(raw)
-	return raw, nil // TLS is dropped, without a close_notify: the hub dropped it too
+	l.raw.SetDeadline(time.Time{})
+	Unhurried(l.raw)
+	return l.raw, nil // TLS is dropped, without a close_notify: the hub dropped it too
+}
+
+// Carry opens a leg and makes a carrier of it, within CarrierTimeout: see OpenLeg and [Leg.Carry].
+func Carry(ctx context.Context, d *Dialer, address string, config *tls.Config, peer identity.ID, ticket string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, CarrierTimeout)
+	defer cancel()
+	l, err := OpenLeg(ctx, d, address, config)
+	if err != nil {
+		return nil, err
+	}
+	return l.Carry(ctx, peer, ticket)
 }
 
 func carry(c *tls.Conn, peer identity.ID, ticket string) error {
