@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
 	"ztm/scripts/process"
 )
 
@@ -15,6 +17,7 @@ import (
 type path struct {
 	name    string
 	address string // where the client connects
+	hub     string // where agents of ztm reach their hub
 	procs   map[string]*process.Process
 }
 
@@ -49,15 +52,12 @@ func (r *run) ztmPath(ctx context.Context, name string, delay time.Duration, slo
 	hub := process.FreeAddress()
 	entrance := process.FreeAddress()
 	in := func(f string) string { return filepath.Join(dir, f) }
-	p := &path{name: name, address: entrance, procs: map[string]*process.Process{}}
-	start := func(role string, args ...string) error {
-		pr, err := r.Start(name+"-"+role, r.ztm, args...)
-		p.procs[role] = pr
-		return err
-	}
-	if err := start("hub", "run", "hub", "--data", in("hub"), "--listen", hub, "--names", hub, "--permit", in("root.json")); err != nil {
+	p := &path{name: name, address: entrance, hub: hub, procs: map[string]*process.Process{}}
+	hubProcess, err := r.Start(name+"-hub", r.ztm, "run", "hub", "--data", in("hub"), "--listen", hub, "--names", hub, "--permit", in("root.json"))
+	if err != nil {
 		return nil, nil, err
 	}
+	p.procs["hub"] = hubProcess
 	if err := process.Until(ctx, "the hub", 10*time.Second, func() error { _, err := os.Stat(in("root.json")); return err }); err != nil {
 		return nil, nil, err
 	}
@@ -71,30 +71,51 @@ func (r *run) ztmPath(ctx context.Context, name string, delay time.Duration, slo
 			}
 			lines, address = append(lines, line), line.address()
 		}
-		permit, err := os.ReadFile(in("root.json"))
-		if err != nil {
-			return nil, nil, err
-		}
-		if err := os.WriteFile(in(role+".json"), []byte(strings.ReplaceAll(string(permit), hub, address)), 0o600); err != nil {
-			return nil, nil, err
-		}
-		if err := start(role, "run", "agent", "--data", in(role), "--log-level", "warn"); err != nil {
-			return nil, nil, err
-		}
-		err = process.Until(ctx, "agent "+role, 20*time.Second, func() error {
-			return r.command(ctx, "join", "bench", "--as", role, "--permit", in(role+".json"), "--data", in(role))
-		})
-		if err != nil {
+		if err := r.agent(ctx, p, role, address); err != nil {
 			return nil, nil, err
 		}
 	}
-	if err := r.command(ctx, "tunnel", "open", "outbound", "tcp/load", "--targets", r.server, "--data", in("exit")); err != nil {
-		return nil, nil, err
+	return p, lines, r.tunnel(ctx, p, "load", "exit", p.address)
+}
+
+// agent starts an agent that reaches the hub of the path at an address, and has it join.
+func (r *run) agent(ctx context.Context, p *path, role, address string) error {
+	dir := filepath.Join(r.Dir, p.name)
+	permit, err := os.ReadFile(filepath.Join(dir, "root.json"))
+	if err != nil {
+		return err
 	}
-	if err := r.command(ctx, "tunnel", "open", "inbound", "tcp/load", "--listen", entrance, "--exits", "exit", "--data", in("entrance")); err != nil {
-		return nil, nil, err
+	own := filepath.Join(dir, role+".json")
+	if err := os.WriteFile(own, []byte(strings.ReplaceAll(string(permit), p.hub, address)), 0o600); err != nil {
+		return err
 	}
-	return p, lines, nil
+	data := filepath.Join(dir, role)
+	if p.procs[role], err = r.Start(p.name+"-"+role, r.ztm, "run", "agent", "--data", data, "--log-level", "warn"); err != nil {
+		return err
+	}
+	err = process.Until(ctx, "agent "+role, 20*time.Second, func() error {
+		return r.command(ctx, "join", "bench", "--as", role, "--permit", own, "--data", data)
+	})
+	if err != nil {
+		return err
+	}
+	return process.Until(ctx, role+" is connected", 20*time.Second, func() error {
+		out, err := exec.CommandContext(ctx, r.ztm, "get", "mesh", "--data", data).Output()
+		if err == nil && !bytes.Contains(out, []byte("Connected")) {
+			err = fmt.Errorf("%s", out)
+		}
+		return err
+	})
+}
+
+// tunnel opens a tunnel from an address at the entrance, through an exit, to the load server.
+func (r *run) tunnel(ctx context.Context, p *path, name, exit, listen string) error {
+	dir := filepath.Join(r.Dir, p.name)
+	err := r.command(ctx, "tunnel", "open", "outbound", "tcp/"+name, "--targets", r.server, "--data", filepath.Join(dir, exit))
+	if err != nil {
+		return err
+	}
+	return r.command(ctx, "tunnel", "open", "inbound", "tcp/"+name, "--listen", listen, "--exits", exit, "--data", filepath.Join(dir, "entrance"))
 }
 
 func (r *run) command(ctx context.Context, args ...string) error {

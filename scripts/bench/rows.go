@@ -272,6 +272,17 @@ func (r *run) firstByte(ctx context.Context, _ []*path) error {
 		return err
 	}
 	r.add("first byte, cold session, 100 ms round trip", "ms", "", map[string]float64{"ztm": cold.Seconds() * 1000})
+	if err := r.agent(ctx, p, "other", lines[1].address()); err != nil {
+		return err
+	}
+	other := process.FreeAddress()
+	if err := r.tunnel(ctx, p, "other", "other", other); err != nil {
+		return err
+	}
+	if cold, err = load.FirstByte(ctx, other); err != nil {
+		return err
+	}
+	r.add("first byte, cold session of an entrance in use", "ms", "", map[string]float64{"ztm": cold.Seconds() * 1000})
 	warm := map[string]float64{}
 	for range 10 {
 		d, err := load.FirstByte(ctx, p.address)
