@@ -55,12 +55,20 @@ func gcm() (aead cipher.AEAD, nonce []byte) {
 	return aead, make([]byte, aead.NonceSize())
 }
 
+// Buffers outlive connections.
+var (
+	textRooms   = sync.Pool{New: func() any { return new([records * recordText]byte) }}
+	sealedRooms = sync.Pool{New: func() any { return new([records * recordAll]byte) }}
+)
+
 func sealInto(dst io.Writer, src io.Reader) {
 	aead, nonce := gcm()
-	in, out := make([]byte, records*recordText), make([]byte, 0, records*recordAll)
+	in, room := textRooms.Get().(*[records * recordText]byte), sealedRooms.Get().(*[records * recordAll]byte)
+	defer textRooms.Put(in)
+	defer sealedRooms.Put(room)
 	for {
-		n, err := src.Read(in)
-		out = out[:0]
+		n, err := src.Read(in[:])
+		out := room[:0]
 		for text := in[:n]; len(text) > 0; {
 			m := min(len(text), recordText)
 			out = binary.BigEndian.AppendUint16(out, uint16(m+aead.Overhead()))
@@ -75,11 +83,13 @@ func sealInto(dst io.Writer, src io.Reader) {
 
 func openInto(dst io.Writer, src io.Reader) {
 	aead, nonce := gcm()
-	in, out := make([]byte, records*recordAll), make([]byte, 0, records*recordText)
+	in, room := sealedRooms.Get().(*[records * recordAll]byte), textRooms.Get().(*[records * recordText]byte)
+	defer sealedRooms.Put(in)
+	defer textRooms.Put(room)
 	for have := 0; ; {
 		n, err := src.Read(in[have:])
 		rest := in[:have+n]
-		out = out[:0]
+		out := room[:0]
 		for len(rest) >= 2 && len(rest)-2 >= int(binary.BigEndian.Uint16(rest)) {
 			size := 2 + int(binary.BigEndian.Uint16(rest))
 			var oerr error
@@ -88,7 +98,7 @@ func openInto(dst io.Writer, src io.Reader) {
 			}
 			rest = rest[size:]
 		}
-		have = copy(in, rest)
+		have = copy(in[:], rest)
 		if _, werr := dst.Write(out); werr != nil || err != nil {
 			return
 		}
