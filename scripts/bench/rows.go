@@ -98,9 +98,9 @@ func (r *run) latency(ctx context.Context, paths []*path) error {
 		{"ping-pong beside a flow of 100 MB/s", true, 100e6, "", "1 ms"},
 	} {
 		p50, p99 := map[string]float64{}, map[string]float64{}
-		for range 3 {
+		for range 9 { // on which processors the system has put the processes, doubles a round trip or not
 			for _, p := range paths {
-				l, err := r.pingPong(ctx, p, c.bulk, c.rate)
+				l, err := r.pingPong(ctx, p, c.bulk, c.rate, r.length()/3)
 				if err != nil {
 					return fmt.Errorf("%s: %w", p.name, err)
 				}
@@ -124,7 +124,7 @@ func keepLess(m map[string]float64, name string, d time.Duration) {
 // warmUp is what a bulk flow moves before the ping-pong beside it begins: enough for it to be known as bulk.
 const warmUp = 300 * time.Millisecond
 
-func (r *run) pingPong(ctx context.Context, p *path, bulk bool, rate uint64) (load.Latency, error) {
+func (r *run) pingPong(ctx context.Context, p *path, bulk bool, rate uint64, length time.Duration) (load.Latency, error) {
 	if bulk {
 		stop, err := load.Bulk(ctx, p.address, rate)
 		if err != nil {
@@ -135,7 +135,7 @@ func (r *run) pingPong(ctx context.Context, p *path, bulk bool, rate uint64) (lo
 			return load.Latency{}, err
 		}
 	}
-	return load.PingPong(ctx, p.address, r.length())
+	return load.PingPong(ctx, p.address, length)
 }
 
 // cpu is what each process of a path uses: it shows where the rest of a throughput goes.
