@@ -551,7 +551,11 @@ func TestHeadersAndQueriesDoNotChangeWhoAsks(t *testing.T) {
 	w.ztm("bob", "tunnel", "open", "outbound", "tcp/web", "--targets", echoServer(t), "--users", "root")
 	bob := w.endpoint("ep-bob")
 	v, cert, _ := w.forge("eve")
-	carrier, err := tunnel.Carry(t.Context(), &tunnel.Dialer{}, w.address, v.ClientConfig(cert, identity.RoleHub, "", tunnel.RelayProto), bob.ID, "")
+	leg, err := tunnel.OpenLeg(t.Context(), &tunnel.Dialer{}, w.address, v.ClientConfig(cert, identity.RoleHub, "", tunnel.RelayProto))
+	if err != nil {
+		t.Fatal(err)
+	}
+	carrier, err := leg.Carry(t.Context(), bob.ID, "")
 	if err != nil {
 		t.Fatal(err)
 	}

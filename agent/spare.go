@@ -54,7 +54,7 @@ func (s *spare) prepare(of *tunnel.Session, open func() (*tunnel.Leg, error)) bo
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.of != of: // dropped meanwhile
+	case s.of != of || s.leg != nil: // dropped meanwhile, and maybe prepared anew
 		if err == nil {
 			leg.Close()
 		}

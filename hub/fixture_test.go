@@ -272,7 +272,11 @@ func (o *online) next(typ tunnel.EventType) tunnel.Event {
 
 // carry opens a leg of a carrier on a connection of its own.
 func (d *device) carry(peer identity.ID, ticket string) (net.Conn, error) {
-	return tunnel.Carry(context.Background(), &tunnel.Dialer{}, d.hub.address(), d.config(tunnel.RelayProto), peer, ticket)
+	leg, err := tunnel.OpenLeg(context.Background(), &tunnel.Dialer{}, d.hub.address(), d.config(tunnel.RelayProto))
+	if err != nil {
+		return nil, err
+	}
+	return leg.Carry(context.Background(), peer, ticket)
 }
 
 // answer answers every dial-back of an endpoint and gives the connections to serve, until the events end.

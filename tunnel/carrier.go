@@ -84,17 +84,6 @@ func (l *Leg) Carry(ctx context.Context, peer identity.ID, ticket string) (net.C
 	return l.raw, nil // TLS is dropped, without a close_notify: the hub dropped it too
 }
 
-// Carry opens a leg and makes a carrier of it, within CarrierTimeout: see OpenLeg and [Leg.Carry].
-func Carry(ctx context.Context, d *Dialer, address string, config *tls.Config, peer identity.ID, ticket string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, CarrierTimeout)
-	defer cancel()
-	l, err := OpenLeg(ctx, d, address, config)
-	if err != nil {
-		return nil, err
-	}
-	return l.Carry(ctx, peer, ticket)
-}
-
 func carry(c *tls.Conn, peer identity.ID, ticket string) error {
 	fields := []string{FieldMethod, "CONNECT", FieldAuthority, string(peer)}
 	if ticket != "" {

@@ -68,7 +68,11 @@ func (f *fixture) relay(raw net.Conn, answer func(Header) []string) (net.Conn, e
 
 func (f *fixture) carry(address, ticket string) (net.Conn, error) {
 	config := f.verifier.ClientConfig(f.member, identity.RoleHub, "", RelayProto)
-	return Carry(context.Background(), &Dialer{}, address, config, f.memberID, ticket)
+	leg, err := OpenLeg(context.Background(), &Dialer{}, address, config)
+	if err != nil {
+		return nil, err
+	}
+	return leg.Carry(context.Background(), f.memberID, ticket)
 }
 
 func listen(t testing.TB) net.Listener {

@@ -176,7 +176,7 @@ func unexpectedEOF(err error) error {
 }
 
 // Carry opens a carrier as a stream of this session: the fallback where the agent cannot open a second connection to the hub. The
-// arguments are those of the function [Carry].
+// arguments are those of [Leg.Carry].
 func (s *Session) Carry(ctx context.Context, peer identity.ID, ticket string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, CarrierTimeout)
 	defer cancel()
