@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// hop is one plain TCP relay, a process of its own: the kernel's splice and nothing else. Three of them in a row are the limit that
-// anything with an entrance, a hub and an exit is measured by.
-func hop(ln net.Listener, target string) error {
+// hop is one relay, a process of its own. A plain one is the kernel's splice and nothing else: three of them in a row are the limit that
+// anything with an entrance, a hub and an exit is measured by. there and back copy until their source ends.
+func hop(ln net.Listener, target string, there, back func(dst io.Writer, src io.Reader)) error {
 	return acceptAll(ln, func(in *net.TCPConn) {
 		up, err := net.Dial("tcp", target)
 		if err != nil {
@@ -21,14 +21,16 @@ func hop(ln net.Listener, target string) error {
 		}
 		out := up.(*net.TCPConn)
 		var wg sync.WaitGroup
-		wg.Go(func() { io.Copy(out, in); out.CloseWrite() })
-		io.Copy(in, out)
+		wg.Go(func() { there(out, in); out.CloseWrite() })
+		back(in, out)
 		in.CloseWrite()
 		wg.Wait()
 		in.Close()
 		out.Close()
 	})
 }
+
+func plain(dst io.Writer, src io.Reader) { io.Copy(dst, src) }
 
 func acceptAll(ln net.Listener, f func(*net.TCPConn)) error {
 	for {

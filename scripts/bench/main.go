@@ -67,10 +67,13 @@ func command(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
-		if args[0] == "hop" {
-			return hop(ln, args[2])
+		switch args[0] {
+		case "sealed-entrance":
+			return hop(ln, args[2], sealInto, openInto)
+		case "sealed-exit":
+			return hop(ln, args[2], openInto, sealInto)
 		}
-		return sealedHop(ln, args[2], args[0] == "sealed-entrance")
+		return hop(ln, args[2], plain, plain)
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	r := &run{}

@@ -5,37 +5,14 @@ import (
 	"crypto/cipher"
 	"encoding/binary"
 	"io"
-	"net"
 	"sync"
 )
 
-// sealedHop is one end of the least that a sealed path can be made of with the standard library: it reads, seals or opens with AES-GCM, and
-// writes. There is one key for all, no handshake, no session and no second flow: what ztm takes above it is what ztm is, what it takes above
-// plain hops is the copy out of the kernel, the cipher and the copy back.
+// The outer two of sealed hops are the least that a sealed path can be made of with the standard library: they read, seal or open with
+// AES-GCM, and write. There is one key for all, no handshake, no session and no second flow: what ztm takes above it is what ztm is, what it
+// takes above plain hops is the copy out of the kernel, the cipher and the copy back.
 //
 //	client -> plain in, sealed out -> plain hop -> sealed in, plain out -> server
-func sealedHop(ln net.Listener, target string, entrance bool) error {
-	return acceptAll(ln, func(in *net.TCPConn) {
-		up, err := net.Dial("tcp", target)
-		if err != nil {
-			in.SetLinger(0)
-			in.Close()
-			return
-		}
-		out := up.(*net.TCPConn)
-		there, back := sealInto, openInto
-		if !entrance {
-			there, back = back, there
-		}
-		var wg sync.WaitGroup
-		wg.Go(func() { there(out, in); out.CloseWrite() })
-		back(in, out)
-		in.CloseWrite()
-		wg.Wait()
-		in.Close()
-		out.Close()
-	})
-}
 
 // A record is its length in two bytes and the sealed text: as much as TLS puts into one, and as many at once as ztm takes.
 const (
