@@ -50,6 +50,7 @@ type delayed struct {
 	ln    net.Listener
 	delay time.Duration
 	bytes atomic.Int64 // payload, both directions
+	only  atomic.Bool  // no more connections than there are
 }
 
 func newDelayed(target string, delay time.Duration) (*delayed, error) {
@@ -59,6 +60,11 @@ func newDelayed(target string, delay time.Duration) (*delayed, error) {
 	}
 	d := &delayed{ln: ln, delay: delay}
 	go acceptAll(ln, func(in *net.TCPConn) {
+		if d.only.Load() {
+			in.SetLinger(0)
+			in.Close()
+			return
+		}
 		out, err := net.Dial("tcp", target)
 		if err != nil {
 			in.Close()

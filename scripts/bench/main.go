@@ -79,7 +79,7 @@ func command(ctx context.Context, args []string) error {
 	r := &run{}
 	flags.BoolVar(&r.quick, "quick", false, "a tenth of the bytes and of the time")
 	out := flags.String("json", "bench.json", "write the rows to `FILE`; empty: nowhere")
-	rows := flags.String("rows", "", "only these `GROUPS`: throughput, connections, latency, firstbyte, cpu, memory, idle")
+	rows := flags.String("rows", "", "only these `GROUPS`: throughput, connections, latency, firstbyte, far, cpu, memory, idle")
 	binary := flags.String("ztm", "", "the ztm `BINARY` to measure; empty: build it")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -175,7 +175,7 @@ func (r *run) add(name, unit, goal string, values map[string]float64) {
 	}
 	r.result = append(r.result, out)
 	fmt.Printf("%-44s", name)
-	for _, p := range []string{"direct", plainHops, "sealed hops", "ztm", "frp stcp+tls", "chisel"} {
+	for _, p := range []string{"direct", plainHops, "sealed hops", "ztm", "one connection", "frp stcp+tls", "chisel"} {
 		if v, ok := values[p]; ok {
 			fmt.Printf("  %s %.4g", p, v)
 		}

@@ -42,6 +42,30 @@ func (r *run) hopsPath(ctx context.Context, name string, sealed bool) (*path, er
 	return p, nil
 }
 
+// farHops is plain hops with a line of lineDelay on both sides of the middle one.
+func (r *run) farHops(ctx context.Context) (*path, []*delayed, error) {
+	p := &path{name: plainHops, address: r.server}
+	var lines []*delayed
+	for _, role := range []string{"exit", "hub", "entrance"} {
+		listen := process.FreeAddress()
+		if _, err := r.Start("far-hop-"+role, r.self, "hop", listen, p.address); err != nil {
+			return nil, nil, err
+		}
+		if err := process.Until(ctx, "far "+role, 10*time.Second, listens(listen)); err != nil {
+			return nil, nil, err
+		}
+		p.address = listen
+		if role != "entrance" {
+			line, err := newDelayed(listen, lineDelay)
+			if err != nil {
+				return nil, nil, err
+			}
+			lines, p.address = append(lines, line), line.address()
+		}
+	}
+	return p, lines, nil
+}
+
 // ztmPath is a hub and two agents. Where delay is not zero, each agent reaches the hub through a line that is so long each way; lines are
 // returned for counting.
 func (r *run) ztmPath(ctx context.Context, name string, delay time.Duration, slow bool) (*path, []*delayed, error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"ztm/scripts/bench/load"
@@ -16,7 +17,7 @@ func (r *run) all(ctx context.Context, paths []*path) error {
 		f    func(context.Context, []*path) error
 	}{
 		{"throughput", r.throughput}, {"connections", r.connections}, {"latency", r.latency},
-		{"cpu", r.cpu}, {"memory", r.memory}, {"firstbyte", r.firstByte}, {"idle", r.idle},
+		{"cpu", r.cpu}, {"memory", r.memory}, {"firstbyte", r.firstByte}, {"far", r.far}, {"idle", r.idle},
 	}
 	for _, g := range groups {
 		if !r.wants(g.name) {
@@ -258,9 +259,12 @@ func resident(p *path) (total int64) {
 	return total
 }
 
-// firstByte puts 25 ms each way between each agent and the hub.
+// lineDelay is each way, on both sides of the hub: a round trip from end to end takes four times as long.
+const lineDelay = 25 * time.Millisecond
+
+// firstByte puts lineDelay between each agent and the hub.
 func (r *run) firstByte(ctx context.Context, _ []*path) error {
-	p, lines, err := r.ztmPath(ctx, "far", 25*time.Millisecond, true)
+	p, lines, err := r.ztmPath(ctx, "first", lineDelay, true)
 	if err != nil {
 		return err
 	}
@@ -311,6 +315,59 @@ func (r *run) firstByteBeside(ctx context.Context, p *path) error {
 		slowest = max(slowest, d)
 	}
 	r.add("the slowest first byte while a flow turns bulk", "ms", "no wait for a session", map[string]float64{"ztm": slowest.Seconds() * 1000})
+	return nil
+}
+
+// far is what windows and slow start make of a long way. "one connection" is ztm where a firewall lets each agent have a single connection
+// with the hub, so that carriers are streams of the control session.
+func (r *run) far(ctx context.Context, _ []*path) error {
+	hops, lines, err := r.farHops(ctx)
+	if err != nil {
+		return err
+	}
+	ours, ourLines, err := r.ztmPath(ctx, "far", lineDelay, true)
+	if err != nil {
+		return err
+	}
+	narrow, narrowLines, err := r.ztmPath(ctx, "narrow", lineDelay, true)
+	if err != nil {
+		return err
+	}
+	for _, l := range slices.Concat(lines, ourLines, narrowLines) {
+		defer l.close()
+	}
+	for _, l := range narrowLines {
+		l.only.Store(true)
+	}
+	ours.name, narrow.name = "ztm", "one connection"
+	paths := []*path{hops, ours, narrow}
+	for _, p := range paths {
+		if err := r.works(ctx, p); err != nil {
+			return err
+		}
+	}
+	const answer = 4 << 20
+	values, err := best(paths, less, func(p *path) (float64, error) {
+		v, err := load.Throughput(ctx, p.address, 1, answer, false)
+		return answer / v * 1000, err
+	})
+	if err != nil {
+		return err
+	}
+	r.add("an answer of 4 MB, 100 ms round trip", "ms", "", values)
+	for _, c := range []struct {
+		name string
+		up   bool
+	}{{"down", false}, {"up", true}} {
+		values, err := best(paths, more, func(p *path) (float64, error) {
+			v, err := load.Throughput(ctx, p.address, 1, r.scale(256<<20, 32<<20), c.up)
+			return v / 1e6, err
+		})
+		if err != nil {
+			return err
+		}
+		r.add("throughput "+c.name+", 1 flow, 100 ms round trip", "MB/s", "", values)
+	}
 	return nil
 }
 
