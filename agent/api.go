@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -193,10 +194,9 @@ func writePermit(w http.ResponseWriter, p *identity.Permit, err error) {
 func (m *mesh) getUsers(w http.ResponseWriter, r *http.Request) {
 	users, err := m.users(r.Context())
 	out := []api.User{}
-	for name, endpoints := range users {
-		out = append(out, api.User{Name: name, Endpoints: endpoints})
+	for _, name := range slices.Sorted(maps.Keys(users)) {
+		out = append(out, api.User{Name: name, Endpoints: users[name]})
 	}
-	slices.SortFunc(out, func(x, y api.User) int { return strings.Compare(x.Name, y.Name) })
 	answer(w, 200, out, err)
 }
 

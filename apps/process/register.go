@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -154,11 +155,17 @@ func (r *Register) mayLocked(p apps.Peer, e *Entry) bool {
 func (r *Register) List(p apps.Peer) []Info {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	list := []Info{}
+	var entries []*Entry
 	for e := range r.entries {
-		if e.session == nil || !r.mayLocked(p, e) {
-			continue
+		if e.session != nil && r.mayLocked(p, e) {
+			entries = append(entries, e)
 		}
+	}
+	slices.SortFunc(entries, func(a, b *Entry) int {
+		return cmp.Or(cmp.Compare(a.Since.Unix(), b.Since.Unix()), strings.Compare(a.ID, b.ID))
+	})
+	list := []Info{}
+	for _, e := range entries {
 		list = append(list, Info{
 			ID: e.ID, User: e.Peer.User, Endpoint: string(e.Peer.ID), Since: e.Since.Unix(),
 			Idle: int(e.session.Idle().Seconds()), Account: e.config.Program.Account.Name,
@@ -166,12 +173,6 @@ func (r *Register) List(p apps.Peer) []Info {
 			Attached: e.session.Attached(),
 		})
 	}
-	slices.SortFunc(list, func(a, b Info) int {
-		if a.Since != b.Since {
-			return int(a.Since - b.Since)
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
 	return list
 }
 

@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -96,23 +95,28 @@ func (c *client) plan(ctx context.Context, m Manifest, prune bool) ([]Change, er
 	if err != nil {
 		return nil, err
 	}
-	plan, removals := []Change{}, []Change{}
+	var all, removals []Change
 	for _, w := range list {
 		var now Status
 		if err := c.CallAt(ctx, w.endpoint.ID, http.MethodGet, appName+"/tunnels", nil, &now); err != nil {
 			return nil, fmt.Errorf("endpoint %s: %w", w.endpoint.Name, err)
 		}
 		changes, rest := w.compare(now)
-		plan = append(plan, changes...)
+		all = append(all, changes...)
 		if prune {
 			removals = append(removals, rest...)
 		}
 	}
-	slices.SortStableFunc(plan, func(a, b Change) int { return cmp.Compare(rank(a.Kind), rank(b.Kind)) })
+	plan := []Change{}
+	for _, kind := range []string{"outbound", "allow", "inbound"} {
+		for _, c := range all {
+			if c.Kind == kind {
+				plan = append(plan, c)
+			}
+		}
+	}
 	return append(plan, removals...), nil
 }
-
-func rank(kind string) int { return slices.Index([]string{"outbound", "allow", "inbound"}, kind) }
 
 // sort resolves and checks a manifest, and sorts it by endpoint.
 func (c *client) sort(ctx context.Context, m Manifest) ([]*wanted, error) {

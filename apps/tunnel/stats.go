@@ -3,7 +3,6 @@ package tunnel
 import (
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -98,10 +97,9 @@ func (s *stats) snapshot() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := Stats{Counts: s.total.counts(), Dropped: s.dropped.Load(), Errors: maps.Clone(s.errors), LastError: s.last}
-	for id, c := range s.peers {
-		out.Peers = append(out.Peers, PeerCounts{id, c.counts()})
+	for _, id := range slices.Sorted(maps.Keys(s.peers)) {
+		out.Peers = append(out.Peers, PeerCounts{id, s.peers[id].counts()})
 	}
-	slices.SortFunc(out.Peers, func(a, b PeerCounts) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	return out
 }
 
