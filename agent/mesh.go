@@ -95,7 +95,7 @@ func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
 	}
 	m.life, m.cancel = context.WithCancel(context.Background())
 	m.pool, m.spare = newPool(m.dialPeer), &spare{}
-	m.server = h2.NewServer(http.HandlerFunc(m.servePeer), h2.Sealed(), m.log)
+	m.server = h2.NewServer(http.HandlerFunc(m.servePeer), h2.Sealed, m.log)
 	m.apps = map[string]apps.App{}
 	for _, c := range a.config.Apps {
 		m.apps[c.Name] = c.New(apps.Host{

@@ -107,7 +107,8 @@ func (s *server) greet(ctx, carriers context.Context, raw *net.TCPConn) {
 	addr := addrOf(raw)
 	tunnel.TuneAccepted(raw)
 	below := &socket{TCPConn: raw}
-	c, err := s.handshake(ctx, below)
+	records := &tunnel.RecordConn{Conn: below}
+	c, err := s.handshake(ctx, records)
 	if err != nil {
 		s.metrics.handshakes.failed.Add(1)
 		s.log.Debug("handshake failed", "addr", addr, "err", err)
@@ -143,7 +144,7 @@ func (s *server) greet(ctx, carriers context.Context, raw *net.TCPConn) {
 	if !s.welcomes(p) {
 		p.cut()
 	}
-	s.h2.Serve(&h2.Tagged{Conn: c, Tag: p}) // which owns the connection from here on
+	s.h2.Serve(&h2.Tagged{Conn: c, Tag: p, Away: records.Away.Took()}) // which owns the connection from here on
 }
 
 // partTimeout is how long a peer has to take what the hub said last.
@@ -161,8 +162,8 @@ func part(ctx context.Context, raw *net.TCPConn) {
 }
 
 // handshake completes TLS. The connection below is read record by record, so that a carrier can drop the layer.
-func (s *server) handshake(ctx context.Context, below net.Conn) (*tls.Conn, error) {
-	c := tls.Server(&tunnel.RecordConn{Conn: below}, s.tls)
+func (s *server) handshake(ctx context.Context, below *tunnel.RecordConn) (*tls.Conn, error) {
+	c := tls.Server(below, s.tls)
 	ctx, cancel := context.WithTimeout(ctx, tunnel.HandshakeTimeout)
 	defer cancel()
 	return c, c.HandshakeContext(ctx)

@@ -208,7 +208,7 @@ func TestIdentityComesFromTheCertificateAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cc, err := h2.Client(t.Context(), c, h2.Control())
+	cc, err := h2.Client(t.Context(), c, h2.Control(0))
 	if err != nil {
 		t.Fatal(err)
 	}

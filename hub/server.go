@@ -112,7 +112,7 @@ func (s *server) run(ctx context.Context, ln *net.TCPListener, metrics net.Liste
 	// Carriers outlive ctx by drainTimeout.
 	carriers, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	s.h2 = h2.NewServer(s.handler(carriers), h2.Control(), s.log)
+	s.h2 = h2.NewServer(s.handler(carriers), h2.Hub, s.log)
 
 	stop := make(chan struct{})
 	var background sync.WaitGroup

@@ -55,11 +55,11 @@ type Leg struct {
 func OpenLeg(ctx context.Context, d *Dialer, address string, config *tls.Config) (*Leg, error) {
 	ctx, cancel := context.WithTimeout(ctx, CarrierTimeout)
 	defer cancel()
-	c, raw, err := dialTLS(ctx, d, address, config)
+	c, below, err := dialTLS(ctx, d, address, config)
 	if err != nil {
 		return nil, err
 	}
-	return &Leg{c, raw}, nil
+	return &Leg{c, below.Conn}, nil
 }
 
 // Close ends a leg that is not wanted.

@@ -165,13 +165,14 @@ func (c oneByte) Read(p []byte) (int, error) {
 	return c.Conn.Read(p[:1])
 }
 
-// dialTLS connects and completes the handshake. The returned raw connection is what TLS runs on.
-func dialTLS(ctx context.Context, d *Dialer, address string, config *tls.Config) (*tls.Conn, net.Conn, error) {
+// dialTLS connects and completes the handshake. The second connection is what TLS runs on.
+func dialTLS(ctx context.Context, d *Dialer, address string, config *tls.Config) (*tls.Conn, *RecordConn, error) {
 	raw, err := d.Dial(ctx, address)
 	if err != nil {
 		return nil, nil, err
 	}
-	c := tls.Client(&RecordConn{Conn: raw}, config)
+	below := &RecordConn{Conn: raw}
+	c := tls.Client(below, config)
 	ctx, cancel := context.WithTimeout(ctx, HandshakeTimeout)
 	defer cancel()
 	if err := c.HandshakeContext(ctx); err != nil {
@@ -181,7 +182,7 @@ func dialTLS(ctx context.Context, d *Dialer, address string, config *tls.Config)
 		}
 		return nil, nil, fmt.Errorf("handshake with %s: %w", address, err)
 	}
-	return c, raw, nil
+	return c, below, nil
 }
 
 // ProxyFromEnvironment returns the proxy that HTTPS_PROXY (or https_proxy) names; nil if there is none. NO_PROXY is not looked at: a

@@ -33,13 +33,13 @@ const ProbeTimeout = 10 * time.Second
 
 // Open connects to a hub. config must offer "h2" alone and judge the hub's certificate.
 func Open(ctx context.Context, d *Dialer, address string, config *tls.Config) (*Session, error) {
-	c, _, err := dialTLS(ctx, d, address, config)
+	c, below, err := dialTLS(ctx, d, address, config)
 	if err != nil {
 		return nil, err
 	}
 	s := &Session{conn: c, address: address, done: make(chan struct{})}
 	s.watch = &watched{Conn: c, closed: s.gone}
-	s.cc, err = h2.Client(ctx, s.watch, h2.Control())
+	s.cc, err = h2.Client(ctx, s.watch, h2.Control(below.Away.Took()))
 	if err != nil {
 		return nil, fmt.Errorf("session with %s: %w", address, s.watch.reason(err))
 	}

@@ -23,9 +23,9 @@ import (
 func session(t testing.TB, handler http.HandlerFunc) *http.ClientConn {
 	t.Helper()
 	near, far := tcpPair(t)
-	server := h2.NewServer(handler, h2.Sealed(), slog.New(slog.DiscardHandler))
+	server := h2.NewServer(handler, h2.Sealed, slog.New(slog.DiscardHandler))
 	server.Serve(&h2.Tagged{Conn: far})
-	cc, err := h2.Client(t.Context(), near, h2.Sealed())
+	cc, err := h2.Client(t.Context(), near, h2.Sealed(0))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -159,7 +159,7 @@ func TestEarlyBytesThatNobodyReadsAreNoMoreThanAWindow(t *testing.T) {
 	c := <-opened
 	c.Reset()
 	// Once it has answered, the exit takes a little more before it ends the flow.
-	if most := h2.Sealed().StreamWindow + maxDrained + 2*Frame; endless.given > most {
+	if most := h2.Sealed(0).StreamWindow + maxDrained + 2*Frame; endless.given > most {
 		t.Errorf("%d bytes were taken from the client, more than %d", endless.given, most)
 	}
 }
@@ -181,7 +181,7 @@ func (e *endlessEarly) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	e.given += len(p)
-	if e.given > h2.Sealed().StreamWindow-2*Frame {
+	if e.given > h2.Sealed(0).StreamWindow-2*Frame {
 		e.once.Do(func() { close(e.reached) })
 	}
 	return len(p), nil

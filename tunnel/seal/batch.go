@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"ztm/tunnel/h2"
 	"ztm/tunnel/room"
 )
 
@@ -20,6 +21,7 @@ type batch struct {
 	net.Conn
 	in   ahead // owned by the reading goroutine
 	left int   // bytes of the record being read; 0 before its header; owned by the reading goroutine
+	away h2.RoundTrip
 
 	mu     sync.Mutex
 	out    *[]byte // guarded by mu: records that wait for flush; nil while there are none
@@ -41,6 +43,7 @@ func (b *batch) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, cut(err)
 		}
+		b.away.Received()
 		b.left = recordHeader + int(binary.BigEndian.Uint16(head[3:]))
 	}
 	n, err := b.in.Read(p[:min(len(p), b.left)])
@@ -83,6 +86,7 @@ const (
 var outs = room.NewLadder(room.Most/4/record*sealedRecord, room.Most/record*sealedRecord)
 
 func (b *batch) Write(p []byte) (int, error) {
+	b.away.Sent()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.gather == 0 {

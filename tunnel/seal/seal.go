@@ -56,7 +56,7 @@ func Client(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tl
 	s := &Session{Peer: peer, done: make(chan struct{}), flows: map[*capsule.Conn]struct{}{}, lastUsed: time.Now()}
 	c.hook = s.gone
 	s.conn = newOutbox(c, carrier)
-	if s.cc, err = h2.Client(ctx, s.conn, h2.Sealed()); err != nil {
+	if s.cc, err = h2.Client(ctx, s.conn, h2.Sealed(c.batch.away.Took())); err != nil {
 		return nil, fmt.Errorf("sealed session: %w", err)
 	}
 	return s, nil
@@ -86,8 +86,9 @@ func client(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tl
 // Accepted is a carrier that B has sealed: exactly one of Session and Lane is set.
 type Accepted struct {
 	Peer    identity.Subject
-	Session net.Conn // to serve HTTP/2 on
-	Lane    *Lane    // of one flow; it begins with a header block
+	Session net.Conn      // to serve HTTP/2 on
+	Away    time.Duration // the round trip to the peer, as the handshake had it
+	Lane    *Lane         // of one flow; it begins with a header block
 }
 
 // Server seals carrier as B. It owns the carrier from now on, also when it fails.
@@ -104,7 +105,7 @@ func Server(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert fu
 	if c.ConnectionState().NegotiatedProtocol == LaneProto {
 		return Accepted{Peer: peer, Lane: &Lane{s}}, nil
 	}
-	return Accepted{Peer: peer, Session: newOutbox(s, carrier)}, nil
+	return Accepted{Peer: peer, Session: newOutbox(s, carrier), Away: b.away.Took()}, nil
 }
 
 // handshake returns who the peer is. It closes the carrier when it fails.
