@@ -6,6 +6,8 @@ import (
 	"io"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"ztm/apps/appstest"
 )
 
@@ -56,5 +58,17 @@ func TestALaneWhoseCarrierEndsWasCut(t *testing.T) {
 	}
 	if got, err := io.ReadAll(b); err == nil {
 		t.Errorf("read %q as if it were all", got)
+	}
+}
+
+func TestOneWriteOfManyRecordsIsOneWriteOnTheCarrier(t *testing.T) {
+	a, _, _ := lanes(t)
+	carrier := &tap{Conn: a.batch.Conn}
+	a.batch.Conn = carrier
+	if _, err := a.Write(make([]byte, 2*record)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(1, carrier.writes); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
