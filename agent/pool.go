@@ -13,7 +13,7 @@ import (
 
 // pool keeps the sealed sessions that this agent opened: warm, shared by flows, bounded per peer.
 //
-// Flows keep away from a session in which another one moves much, until that has a lane: they would wait behind its bytes. The first of them
+// Flows keep away from a session that another one burdens, until that has a lane: they would wait behind its bytes. The first of them
 // has another session opened and shares meanwhile, for opening one takes longer than that. When a peer has maxSessions all share.
 type pool struct {
 	dial func(context.Context, identity.ID) (*seal.Session, error)
@@ -59,9 +59,9 @@ func (p *pool) get(ctx context.Context, to identity.ID) (*seal.Session, error) {
 		ps = &peerSessions{}
 		p.peers[to] = ps
 	}
-	best, bulk := ps.pick()
+	best, burdened := ps.pick()
 	d := ps.dialing
-	if d == nil && p.life.Err() == nil && (best == nil || bulk && len(ps.sessions) < maxSessions) {
+	if d == nil && p.life.Err() == nil && (best == nil || burdened && len(ps.sessions) < maxSessions) {
 		d = &dialing{done: make(chan struct{})}
 		ps.dialing = d
 		p.wg.Go(func() { p.open(to, ps, d) })
@@ -81,8 +81,8 @@ func (p *pool) get(ctx context.Context, to identity.ID) (*seal.Session, error) {
 	}
 }
 
-// pick drops dead sessions and returns the one with the fewest flows, preferring those without a bulk flow.
-func (ps *peerSessions) pick() (best *seal.Session, bulk bool) {
+// pick drops dead sessions and returns the one with the fewest flows, preferring those without a burden.
+func (ps *peerSessions) pick() (best *seal.Session, burdened bool) {
 	alive := ps.sessions[:0]
 	least := 0
 	for _, s := range ps.sessions {
@@ -95,14 +95,14 @@ func (ps *peerSessions) pick() (best *seal.Session, bulk bool) {
 		if s.Err() != nil {
 			continue // full or closing
 		}
-		flows, isBulk := s.Load()
-		if best == nil || bulk && !isBulk || bulk == isBulk && flows < least {
-			best, bulk, least = s, isBulk, flows
+		flows, isBurdened := s.Load()
+		if best == nil || burdened && !isBurdened || burdened == isBurdened && flows < least {
+			best, burdened, least = s, isBurdened, flows
 		}
 	}
 	clear(ps.sessions[len(alive):])
 	ps.sessions = alive
-	return best, bulk
+	return best, burdened
 }
 
 // open dials in the pool's own time: a flow that gives up must not take the session from the others that wait.

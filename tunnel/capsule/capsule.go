@@ -102,8 +102,11 @@ type decoder struct {
 	err     error // sticky
 }
 
-// errMoved is how the decoder ends where the flow goes on in its lane.
-var errMoved = errors.New("the flow has moved")
+// errMoved is how the decoder ends where the flow goes on in its lane, errTaken how its WriteTo ends where another goes on reading.
+var (
+	errMoved = errors.New("the flow has moved")
+	errTaken = errors.New("the rest is read elsewhere")
+)
 
 var errTooLong = errors.New("capsule is over the limit")
 

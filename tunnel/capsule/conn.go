@@ -41,6 +41,10 @@ type Conn struct {
 	laneMu    sync.Mutex
 	lane      Lane // guarded by laneMu; static once set
 	over      bool // guarded by laneMu
+
+	// See stall.go.
+	gives watch                // until what was read is taken
+	rest  atomic.Pointer[rest] // nil: WriteTo has the decoder
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -101,7 +105,12 @@ func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
 		return io.Copy(w, struct{ io.Reader }{c})
 	}
 	if c.reading == nil {
-		total, err = d.WriteTo(countWriter{w, c})
+		total, err = d.WriteTo(watched{w, c})
+		if err == errTaken {
+			var n int64
+			n, err = c.writeRest(w)
+			total, err = total+n, ended(err)
+		}
 		if err == nil {
 			c.heard.Store(true)
 		}
@@ -114,17 +123,6 @@ func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
 	}
 	n, err := c.drainLane(w)
 	return total + n, err
-}
-
-type countWriter struct {
-	io.Writer
-	c *Conn
-}
-
-func (w countWriter) Write(p []byte) (int, error) {
-	n, err := w.Writer.Write(p)
-	w.c.account(0, int64(n))
-	return n, err
 }
 
 // Write implements net.Conn. On a flow of datagrams it sends one, of at most 65,507 bytes.
@@ -316,6 +314,10 @@ func newConn(in io.Reader, out sink, datagram bool) *Conn {
 	} else {
 		c.in = &decoder{r: in}
 	}
+	c.gives.onStall(func() {
+		c.relieve()
+		c.askLane()
+	})
 	return c
 }
 
@@ -366,6 +368,7 @@ func Open(ctx context.Context, rt http.RoundTripper, req *http.Request, datagram
 	}
 	c := newConn(resp.Body, body, datagrams)
 	c.early = sent
+	body.waits.onStall(c.askLane)
 	c.end = func(reset bool) {
 		if reset {
 			body.Close()

@@ -21,7 +21,7 @@ type Lane interface {
 	Reset() error // ends the connection at once, without a close_notify
 }
 
-// When a flow asks for a lane: it has moved BulkBytes, or it has moved anything so often as busyPieces. HTTP/2 passes each piece through
+// When a flow asks for a lane: it stalls, see stall.go; it has moved BulkBytes, or it has moved anything so often as busyPieces. HTTP/2 passes each piece through
 // three more goroutines at either end, which a flow that goes back and forth feels.
 const (
 	BulkBytes  = 1 << 20
@@ -51,6 +51,7 @@ func (c *Conn) Move(l Lane) {
 	c.lane = l
 	c.hasLane.Store(true)
 	close(c.laneReady)
+	c.relieve()
 }
 
 // Moved reports whether the flow has a lane.
@@ -59,8 +60,13 @@ func (c *Conn) Moved() bool { return c.hasLane.Load() }
 // account adds to the counters and asks for a lane when it is time.
 func (c *Conn) account(sent, received int64) {
 	total := c.sent.Add(sent) + c.received.Add(received)
-	busy := total > BulkBytes || c.pieces.Add(1) > busyPieces
-	if busy && !c.datagram && c.onBulk != nil && c.asked.CompareAndSwap(false, true) {
+	if total > BulkBytes || c.pieces.Add(1) > busyPieces {
+		c.askLane()
+	}
+}
+
+func (c *Conn) askLane() {
+	if !c.datagram && c.onBulk != nil && c.asked.CompareAndSwap(false, true) {
 		go c.onBulk() // the owner of the function waits for it
 	}
 }

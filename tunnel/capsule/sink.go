@@ -71,6 +71,7 @@ type puller struct {
 	eof    bool   // nothing more comes
 	closed error  // the request is over
 	after  func() // called when it is; may be nil
+	waits  watch  // until net/http comes for the next frame
 }
 
 type job struct {
@@ -91,6 +92,15 @@ func newPuller() *puller {
 
 // Read gives net/http the next frame.
 func (p *puller) Read(b []byte) (int, error) {
+	p.waits.end()
+	n, err := p.frame(b)
+	if err == nil {
+		p.waits.begin()
+	}
+	return n, err
+}
+
+func (p *puller) frame(b []byte) (int, error) {
 	for {
 		j, err := p.next()
 		if err != nil {
@@ -186,6 +196,7 @@ func (p *puller) Close() error {
 	defer p.mu.Unlock()
 	if p.closed == nil {
 		p.closed = io.ErrClosedPipe
+		p.waits.end()
 		if p.after != nil {
 			p.after()
 		}

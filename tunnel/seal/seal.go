@@ -168,17 +168,18 @@ func (s *Session) RoundTrip(req *http.Request) (*http.Response, error) {
 	return s.cc.RoundTrip(req)
 }
 
-// Load reports the flows that are open or opening, and whether one of them moves much here: it has no lane, or none yet.
-func (s *Session) Load() (flows int, bulk bool) {
+// Load reports the flows that are open or opening, and whether one of them is a burden to the others: it moves much, or its reader has stopped, and
+// it has no lane, or none yet.
+func (s *Session) Load() (flows int, burdened bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.flows {
-		if !c.Moved() && c.Sent()+c.Received() > capsule.BulkBytes {
-			bulk = true
+		if !c.Moved() && c.Sent()+c.Received() > capsule.BulkBytes || c.Stalled() {
+			burdened = true
 			break
 		}
 	}
-	return len(s.flows) + s.opening, bulk
+	return len(s.flows) + s.opening, burdened
 }
 
 // IdleSince returns when the last flow ended, or false while there is one.
