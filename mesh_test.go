@@ -212,8 +212,8 @@ func (w *world) until(what string, f func() error) {
 	}
 }
 
-// echoServer answers every connection with its own bytes.
-func echoServer(t testing.TB) string {
+// serveEach has handle serve every connection, which ends with it, and returns the address. When the test is over it waits for all.
+func serveEach(t testing.TB, handle func(*net.TCPConn)) (address string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -228,13 +228,20 @@ func echoServer(t testing.TB) string {
 			}
 			wg.Go(func() {
 				defer c.Close()
-				io.Copy(c, c)
-				c.(*net.TCPConn).CloseWrite()
+				handle(c.(*net.TCPConn))
 			})
 		}
 	})
 	t.Cleanup(func() { ln.Close(); wg.Wait() })
 	return ln.Addr().String()
+}
+
+// echoServer answers every connection with its own bytes.
+func echoServer(t testing.TB) string {
+	return serveEach(t, func(c *net.TCPConn) {
+		io.Copy(c, c)
+		c.CloseWrite()
+	})
 }
 
 // echo sends text through address and reports what comes back.

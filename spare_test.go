@@ -56,34 +56,18 @@ type httpProxy struct {
 
 func newHTTPProxy(t *testing.T) *httpProxy {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &httpProxy{url: &url.URL{Scheme: "http", Host: ln.Addr().String()}}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() { p.serve(c) })
-		}
-	})
-	t.Cleanup(func() {
-		ln.Close()
+	p := &httpProxy{url: &url.URL{Scheme: "http"}}
+	p.url.Host = serveEach(t, p.serve)
+	t.Cleanup(func() { // before that of serveEach, which waits
 		p.refuse()
 		for _, c := range p.conns {
 			c.Close()
 		}
-		wg.Wait()
 	})
 	return p
 }
 
-func (p *httpProxy) serve(c net.Conn) {
-	defer c.Close()
+func (p *httpProxy) serve(c *net.TCPConn) {
 	br := bufio.NewReader(c)
 	r, err := http.ReadRequest(br)
 	if err != nil {

@@ -254,6 +254,16 @@ func (m *mesh) dialBack(s *tunnel.Session, hub identity.Subject, e tunnel.Event)
 
 // carry opens a carrier: a connection of its own, or a stream of the control session where that cannot be had.
 func (m *mesh) carry(ctx context.Context, s *tunnel.Session, hub identity.Subject, peer identity.ID, ticket string) (net.Conn, error) {
+	c, err := m.carryAlone(ctx, s, hub, peer, ticket)
+	if settled(ctx, err) {
+		return c, err
+	}
+	m.log.Debug("no carrier connection, taking a stream of the control session", "err", err)
+	return s.Carry(ctx, peer, ticket)
+}
+
+// carryAlone opens a carrier that is a connection of its own.
+func (m *mesh) carryAlone(ctx context.Context, s *tunnel.Session, hub identity.Subject, peer identity.ID, ticket string) (net.Conn, error) {
 	open := func(ctx context.Context) (*tunnel.Leg, error) {
 		config := m.verifier.ClientConfig(m.certificate(), identity.RoleHub, hub.ID, tunnel.RelayProto)
 		return tunnel.OpenLeg(ctx, m.agent.dialer, s.Address(), config)
@@ -267,11 +277,7 @@ func (m *mesh) carry(ctx context.Context, s *tunnel.Session, hub identity.Subjec
 			}
 		}()
 	}
-	if settled(ctx, err) {
-		return c, err
-	}
-	m.log.Debug("no carrier connection, taking a stream of the control session", "err", err)
-	return s.Carry(ctx, peer, ticket)
+	return c, err
 }
 
 // carryLeg makes a carrier of the spare leg, or of a new one where there is none or it has gone stale.

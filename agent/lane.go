@@ -3,10 +3,12 @@ package agent
 import (
 	"context"
 	"errors"
+	"net"
 	"time"
 
 	"ztm/tunnel"
 	"ztm/tunnel/capsule"
+	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
 )
@@ -17,7 +19,8 @@ import (
 //  2. carrier, seal with ALPN ztm-lane/1, header block: flow WORD
 //  3. the exit looks the word up among the flows of that peer, answers :status 200, and moves; so does the entrance
 //
-// Where any of it fails, the flow stays where it is.
+// Where any of it fails, the flow stays where it is. The carrier is a connection of its own at both ends: a reader that stops would leave a lane in the
+// control session unread, and its window is what the agent hears the hub through.
 const (
 	flowHeader   = "Ztm-Flow"
 	fieldFlow    = "flow"
@@ -45,7 +48,7 @@ func (m *mesh) dialLane(ctx context.Context, peer identity.ID) (*seal.Lane, erro
 	if err != nil {
 		return nil, err
 	}
-	carrier, err := m.carry(ctx, s, hub, peer, "")
+	carrier, err := m.carryAlone(ctx, s, hub, peer, "")
 	if err != nil {
 		return nil, err
 	}
@@ -67,20 +70,31 @@ func askLane(lane *seal.Lane, word string) error {
 	return lane.SetDeadline(time.Time{})
 }
 
-var errNoFlow = errors.New("the peer has no such flow")
+var (
+	errNoFlow = errors.New("the peer has no such flow")
+	errShared = errors.New("the carrier is in the control session")
+)
 
 // serveLane takes the lane of a flow that a peer opened.
-func (m *mesh) serveLane(a seal.Accepted) {
+func (m *mesh) serveLane(a seal.Accepted, carrier net.Conn) {
+	err := errShared
 	lane := a.Lane
-	lane.SetDeadline(time.Now().Add(lanePatience))
-	h, err := tunnel.ReadHeader(lane)
-	if err == nil {
-		err = m.moveFlow(lane, a.Peer.ID, h[fieldFlow])
+	if _, shared := carrier.(*h2.Stream); !shared {
+		err = m.acceptLane(lane, a.Peer.ID)
 	}
 	if err != nil {
 		m.log.Debug("a lane was refused", "peer", a.Peer.ID, "err", err)
 		lane.Reset()
 	}
+}
+
+func (m *mesh) acceptLane(lane *seal.Lane, peer identity.ID) error {
+	lane.SetDeadline(time.Now().Add(lanePatience))
+	h, err := tunnel.ReadHeader(lane)
+	if err != nil {
+		return err
+	}
+	return m.moveFlow(lane, peer, h[fieldFlow])
 }
 
 func (m *mesh) moveFlow(lane *seal.Lane, peer identity.ID, word string) error {

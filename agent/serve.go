@@ -51,7 +51,7 @@ func (m *mesh) serveCarrier(carrier net.Conn) {
 		return
 	}
 	if accepted.Lane != nil {
-		m.serveLane(accepted)
+		m.serveLane(accepted, carrier)
 		return
 	}
 	conn, peer := accepted.Session, accepted.Peer
