@@ -25,7 +25,7 @@ Examples:
   ztm run hub --data /var/lib/ztm --listen 443 --metrics 127.0.0.1:9100`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "keep the state in `DIR`", EnvVars: []string{"ZTM_DATA"}, DefaultText: "~/.ztm"},
-			&cli.StringFlag{Name: "listen", Aliases: []string{"l"}, Usage: "listen on `[IP:]PORT`", Value: DefaultListen},
+			&cli.StringFlag{Name: "listen", Aliases: []string{"l"}, Usage: "listen on `[IP:]PORT`", Value: DefaultListen, DefaultText: "8888 on all addresses"},
 			&cli.StringSliceFlag{Name: "names", Aliases: []string{"n"}, Usage: "`HOST:PORT` under which agents reach this hub; a new mesh needs one or more"},
 			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "write the root permit of a new mesh to `FILE`; of a mesh that is there, take the newer one that lies there", DefaultText: "root.json in the data directory"},
 			&cli.BoolFlag{Name: "keep-ca", Usage: "keep the CA key, to sign without a root endpoint: whoever takes this hub then has the mesh"},

@@ -32,8 +32,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// DefaultListen is where a hub listens if nothing else is said.
-const DefaultListen = "0.0.0.0:8888"
+// DefaultListen is where a hub listens if nothing else is said: on all addresses.
+const DefaultListen = ":8888"
 
 // Config says how a hub runs.
 type Config struct {

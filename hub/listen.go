@@ -28,7 +28,11 @@ func listen(address string) (*net.TCPListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen address %q: %v", address, err)
 	}
-	ln, err := net.ListenTCP("tcp", a)
+	network := "tcp"
+	if a.IP.To4() != nil {
+		network = "tcp4" // with "tcp", 0.0.0.0 would be every IPv6 address, too
+	}
+	ln, err := net.ListenTCP(network, a)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("address %s is in use by another program", address)

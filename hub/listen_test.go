@@ -39,6 +39,34 @@ func (h *testHub) tryFrom(ip string, config *tls.Config) error {
 	return err
 }
 
+func TestAllIPv4AddressesAreNotThoseOfIPv6(t *testing.T) {
+	if probe, err := net.Listen("tcp", "[::1]:0"); err != nil {
+		t.Skip("no IPv6 here")
+	} else {
+		probe.Close()
+	}
+	for _, tt := range []struct {
+		listen string
+		six    bool
+	}{{"0.0.0.0:0", false}, {"127.0.0.1:0", false}, {":0", true}, {"[::]:0", true}} {
+		ln, err := listen(tt.listen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ := net.SplitHostPort(ln.Addr().String())
+		for ip, want := range map[string]bool{"127.0.0.1": true, "::1": tt.six} {
+			c, err := net.Dial("tcp", net.JoinHostPort(ip, port))
+			if got := err == nil; got != want {
+				t.Errorf("on %s: %s reached: %v, want %v", tt.listen, ip, got, want)
+			}
+			if err == nil {
+				c.Close()
+			}
+		}
+		ln.Close()
+	}
+}
+
 func TestNobodyIsLetInButMembersOfThisMesh(t *testing.T) {
 	now := time.Now()
 	ca, err := identity.NewCA(now.Add(-3 * identity.MemberLifetime)) // old enough to have signed what has expired

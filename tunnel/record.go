@@ -13,7 +13,7 @@ import (
 // It measures the round trip of the handshake on the way. The header of a record is five bytes, the last two its length (RFC 8446 section 5.1).
 type RecordConn struct {
 	net.Conn
-	Away   h2.RoundTrip
+	Away   h2.RoundTrip // of the handshake
 	header [5]byte
 	have   int // bytes of header seen
 	body   int // bytes of the record still to come
