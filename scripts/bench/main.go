@@ -129,11 +129,11 @@ func (r *run) measure(ctx context.Context) (err error) {
 		return err
 	}
 	paths := []*path{{name: "direct", address: r.server}}
-	hops, err := r.hopsPath(ctx, plainHops, false)
+	hops, _, err := r.hopsPath(ctx, plainHops, false, 0)
 	if err != nil {
 		return err
 	}
-	sealed, err := r.hopsPath(ctx, "sealed hops", true)
+	sealed, _, err := r.hopsPath(ctx, "sealed hops", true, 0)
 	if err != nil {
 		return err
 	}

@@ -21,9 +21,11 @@ type path struct {
 	procs   map[string]*process.Process
 }
 
-// hopsPath is three hops. Plain ones are the limit of the machine; of sealed ones the outer two seal and open.
-func (r *run) hopsPath(ctx context.Context, name string, sealed bool) (*path, error) {
+// hopsPath is three hops. Plain ones are the limit of the machine; of sealed ones the outer two seal and open. Where delay is not zero, the
+// outer two reach the middle one through lines as [run.ztmPath] has them.
+func (r *run) hopsPath(ctx context.Context, name string, sealed bool, delay time.Duration) (*path, []*delayed, error) {
 	p := &path{name: name, address: r.server, procs: map[string]*process.Process{}}
+	var lines []*delayed
 	for _, role := range []string{"exit", "hub", "entrance"} {
 		kind := "hop"
 		if sealed && role != "hub" {
@@ -32,36 +34,20 @@ func (r *run) hopsPath(ctx context.Context, name string, sealed bool) (*path, er
 		listen := process.FreeAddress()
 		pr, err := r.Start(kind+"-"+role, r.self, kind, listen, p.address)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		p.procs[role], p.address = pr, listen
 		if err := process.Until(ctx, name+" "+role, 10*time.Second, listens(listen)); err != nil {
-			return nil, err
-		}
-	}
-	return p, nil
-}
-
-// farHops is plain hops with a line of lineDelay on both sides of the middle one.
-func (r *run) farHops(ctx context.Context) (*path, []*delayed, error) {
-	p := &path{name: plainHops, address: r.server}
-	var lines []*delayed
-	for _, role := range []string{"exit", "hub", "entrance"} {
-		listen := process.FreeAddress()
-		if _, err := r.Start("far-hop-"+role, r.self, "hop", listen, p.address); err != nil {
 			return nil, nil, err
 		}
-		if err := process.Until(ctx, "far "+role, 10*time.Second, listens(listen)); err != nil {
+		if delay == 0 || role == "entrance" {
+			continue
+		}
+		line, err := newDelayed(listen, delay)
+		if err != nil {
 			return nil, nil, err
 		}
-		p.address = listen
-		if role != "entrance" {
-			line, err := newDelayed(listen, lineDelay)
-			if err != nil {
-				return nil, nil, err
-			}
-			lines, p.address = append(lines, line), line.address()
-		}
+		lines, p.address = append(lines, line), line.address()
 	}
 	return p, lines, nil
 }

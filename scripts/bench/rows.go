@@ -321,7 +321,7 @@ func (r *run) firstByteBeside(ctx context.Context, p *path) error {
 // far is what windows and slow start make of a long way. "one connection" is ztm where a firewall lets each agent have a single connection
 // with the hub, so that carriers are streams of the control session.
 func (r *run) far(ctx context.Context, _ []*path) error {
-	hops, lines, err := r.farHops(ctx)
+	hops, lines, err := r.hopsPath(ctx, plainHops, false, lineDelay)
 	if err != nil {
 		return err
 	}
