@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -31,16 +32,21 @@ type run struct {
 	quick  bool
 	rows   []string // which groups; empty: all
 	result []row
+	errs   []error // failures of what is ours: the run goes on, and its exit status says so
 }
 
 // plainHops is the path that ratios are made with.
 const plainHops = "plain hops"
 
-// row is one measurement: a value for each path.
+// peers are the paths of others: a row that they fail says so, and the run has not failed.
+var peers = []string{"frp stcp+tls", "chisel"}
+
+// row is one measurement: for each path a value, or why there is none.
 type row struct {
 	Name   string             `json:"name"`
 	Unit   string             `json:"unit"`
 	Values map[string]float64 `json:"values"`
+	Failed map[string]string  `json:"failed,omitempty"`
 	Goal   string             `json:"goal,omitempty"`
 	Ratio  float64            `json:"ratio,omitempty"` // ztm against the three plain hops
 }
@@ -91,14 +97,19 @@ func command(ctx context.Context, args []string) error {
 	if err := r.measure(ctx); err != nil {
 		return err
 	}
-	if *out == "" {
+	return errors.Join(append(r.errs, r.save(*out))...)
+}
+
+// save writes the rows to a file, if there is one to write to.
+func (r *run) save(file string) error {
+	if file == "" {
 		return nil
 	}
 	b, err := json.MarshalIndent(r.result, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(*out, append(b, '\n'), 0o644)
+	return os.WriteFile(file, append(b, '\n'), 0o644)
 }
 
 func (r *run) measure(ctx context.Context) (err error) {
@@ -147,10 +158,10 @@ func (r *run) measure(ctx context.Context) (err error) {
 	}
 	for _, other := range []func(context.Context) (*path, error){r.frpPath, r.chiselPath} {
 		p, err := other(ctx)
-		if err != nil {
-			return err
-		}
-		if p != nil {
+		switch {
+		case err != nil:
+			fmt.Println("a peer does not start, and is left out:", err)
+		case p != nil:
 			paths = append(paths, p)
 		}
 	}
@@ -167,16 +178,24 @@ func (r *run) works(ctx context.Context, p *path) error {
 
 func (r *run) wants(group string) bool { return len(r.rows) == 0 || slices.Contains(r.rows, group) }
 
+// columns are the paths in the order in which a row is printed.
+var columns = []string{"direct", plainHops, "sealed hops", "ztm", "one connection", "frp stcp+tls", "chisel"}
+
 // add prints a row at once: a run takes minutes.
-func (r *run) add(name, unit, goal string, values map[string]float64) {
-	out := row{Name: name, Unit: unit, Goal: goal, Values: values}
-	if limit, ours := values[plainHops], values["ztm"]; limit > 0 && ours > 0 {
+func (r *run) add(name, unit, goal string, f figures) {
+	out := row{Name: name, Unit: unit, Goal: goal, Values: f.value, Failed: f.failed}
+	if limit, ours := f.value[plainHops], f.value["ztm"]; limit > 0 && ours > 0 {
 		out.Ratio = ours / limit
 	}
 	r.result = append(r.result, out)
 	fmt.Printf("%-44s", name)
-	for _, p := range []string{"direct", plainHops, "sealed hops", "ztm", "one connection", "frp stcp+tls", "chisel"} {
-		if v, ok := values[p]; ok {
+	for _, p := range columns {
+		if why, ok := f.failed[p]; ok {
+			fmt.Printf("  %s failed: %s;", p, why)
+			if !slices.Contains(peers, p) {
+				r.errs = append(r.errs, fmt.Errorf("%s: %s: %s", name, p, why))
+			}
+		} else if v, ok := f.value[p]; ok {
 			fmt.Printf("  %s %.4g", p, v)
 		}
 	}

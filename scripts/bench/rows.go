@@ -23,8 +23,13 @@ func (r *run) all(ctx context.Context, paths []*path) error {
 		if !r.wants(g.name) {
 			continue
 		}
-		if err := g.f(ctx, paths); err != nil {
-			return fmt.Errorf("%s: %w", g.name, err)
+		err := g.f(ctx, paths)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			fmt.Printf("%s failed: %v\n", g.name, err)
+			r.errs = append(r.errs, fmt.Errorf("%s: %w", g.name, err))
 		}
 	}
 	return nil
@@ -39,21 +44,50 @@ func (r *run) scale(full, quick int64) int64 {
 
 func (r *run) length() time.Duration { return time.Duration(r.scale(5, 1)) * time.Second }
 
-// best runs f three times on each path, taking turns, and keeps the best of each: what disturbs a run only ever makes it worse.
-func best(paths []*path, better func(a, b float64) bool, f func(*path) (float64, error)) (map[string]float64, error) {
-	out := map[string]float64{}
+// figures are what a row has of each path: a value, or why there is none.
+type figures struct {
+	value  map[string]float64
+	failed map[string]string
+}
+
+func newFigures() figures { return figures{map[string]float64{}, map[string]string{}} }
+
+// ours are the figures of a row that only ztm has.
+func ours(v float64) figures { return figures{value: map[string]float64{"ztm": v}} }
+
+// fail takes a path out of a row.
+func (f figures) fail(p *path, err error) {
+	f.failed[p.name] = err.Error()
+	delete(f.value, p.name)
+}
+
+// keep has the better of a value and what is there, unless the path has failed.
+func (f figures) keep(p *path, better func(a, b float64) bool, v float64) {
+	if _, failed := f.failed[p.name]; failed {
+		return
+	}
+	if old, ok := f.value[p.name]; !ok || better(v, old) {
+		f.value[p.name] = v
+	}
+}
+
+// best runs f three times on each path, taking turns, and keeps the best of each: what disturbs a run only ever makes it worse. A path
+// that fails is not tried again for this row, and the others go on.
+func best(paths []*path, better func(a, b float64) bool, f func(*path) (float64, error)) figures {
+	out := newFigures()
 	for range 3 {
 		for _, p := range paths {
-			v, err := f(p)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", p.name, err)
+			if out.failed[p.name] != "" {
+				continue
 			}
-			if old, ok := out[p.name]; !ok || better(v, old) {
-				out[p.name] = v
+			if v, err := f(p); err != nil {
+				out.fail(p, err)
+			} else {
+				out.keep(p, better, v)
 			}
 		}
 	}
-	return out, nil
+	return out
 }
 
 func more(a, b float64) bool { return a > b }
@@ -66,24 +100,18 @@ func (r *run) throughput(ctx context.Context, paths []*path) error {
 		flows int
 		up    bool
 	}{{"throughput down, 1 flow", 1, false}, {"throughput up, 1 flow", 1, true}, {"throughput down, 4 flows", 4, false}, {"throughput up, 4 flows", 4, true}} {
-		values, err := best(paths, more, func(p *path) (float64, error) {
+		r.add(c.name, "MB/s", "0.65 of the hops", best(paths, more, func(p *path) (float64, error) {
 			v, err := load.Throughput(ctx, p.address, c.flows, total, c.up)
 			return v / 1e6, err
-		})
-		if err != nil {
-			return err
-		}
-		r.add(c.name, "MB/s", "0.65 of the hops", values)
+		}))
 	}
 	return nil
 }
 
 func (r *run) connections(ctx context.Context, paths []*path) error {
-	values, err := best(paths, more, func(p *path) (float64, error) { return load.Connections(ctx, p.address, 8, r.length()) })
-	if err != nil {
-		return err
-	}
-	r.add("new connections, 8 at a time", "1/s", "1.5 of the hops", values)
+	r.add("new connections, 8 at a time", "1/s", "1.5 of the hops", best(paths, more, func(p *path) (float64, error) {
+		return load.Connections(ctx, p.address, 8, r.length())
+	}))
 	return nil
 }
 
@@ -98,15 +126,20 @@ func (r *run) latency(ctx context.Context, paths []*path) error {
 		{"ping-pong beside a saturating flow", true, 0, "0.35 ms", "the hops'"},
 		{"ping-pong beside a flow of 100 MB/s", true, 100e6, "", "1 ms"},
 	} {
-		p50, p99 := map[string]float64{}, map[string]float64{}
+		p50, p99 := newFigures(), newFigures()
 		for range 9 { // on which processors the system has put the processes, doubles a round trip or not
 			for _, p := range paths {
+				if p50.failed[p.name] != "" {
+					continue
+				}
 				l, err := r.pingPong(ctx, p, c.bulk, c.rate, r.length()/3)
 				if err != nil {
-					return fmt.Errorf("%s: %w", p.name, err)
+					p50.fail(p, err)
+					p99.fail(p, err)
+					continue
 				}
-				keepLess(p50, p.name, l.P50)
-				keepLess(p99, p.name, l.P99)
+				p50.keep(p, less, milliseconds(l.P50))
+				p99.keep(p, less, milliseconds(l.P99))
 			}
 		}
 		r.add(c.name+", p50", "ms", c.p50, p50)
@@ -115,12 +148,7 @@ func (r *run) latency(ctx context.Context, paths []*path) error {
 	return nil
 }
 
-func keepLess(m map[string]float64, name string, d time.Duration) {
-	v := d.Seconds() * 1000
-	if old, ok := m[name]; !ok || v < old {
-		m[name] = v
-	}
-}
+func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }
 
 // warmUp is what a bulk flow moves before the ping-pong beside it begins: enough for it to be known as bulk.
 const warmUp = 300 * time.Millisecond
@@ -146,25 +174,23 @@ func (r *run) cpu(ctx context.Context, paths []*path) error {
 		name string
 		up   bool
 	}{{"down", false}, {"up", true}} {
-		err := r.cost("CPU per GB "+c.name, "s", paths, func(p *path) (float64, error) {
+		r.cost("CPU per GB "+c.name, "s", paths, func(p *path) (float64, error) {
 			_, err := load.Throughput(ctx, p.address, 1, total, c.up)
 			return float64(total) / 1e9, err
 		})
-		if err != nil {
-			return err
-		}
 	}
-	return r.cost("CPU per connection", "ms", paths, func(p *path) (float64, error) {
+	r.cost("CPU per connection", "ms", paths, func(p *path) (float64, error) {
 		perSecond, err := load.Connections(ctx, p.address, 8, r.length())
 		return perSecond * r.length().Seconds() / 1000, err
 	})
+	return nil
 }
 
 // cost adds rows for the processor time that each process of each path uses, in seconds for each unit of the work that f returns.
-func (r *run) cost(name, unit string, paths []*path, f func(*path) (work float64, err error)) error {
-	user, all := map[string]map[string]float64{}, map[string]map[string]float64{}
+func (r *run) cost(name, unit string, paths []*path, f func(*path) (work float64, err error)) {
+	user, all := map[string]figures{}, map[string]figures{}
 	for _, role := range roles {
-		user[role], all[role] = map[string]float64{}, map[string]float64{}
+		user[role], all[role] = newFigures(), newFigures()
 	}
 	for _, p := range paths {
 		before := map[string]process.CPU{}
@@ -172,12 +198,14 @@ func (r *run) cost(name, unit string, paths []*path, f func(*path) (work float64
 			before[role] = pr.CPU()
 		}
 		work, err := f(p)
-		if err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
-		}
 		for role, pr := range p.procs {
+			if err != nil {
+				user[role].fail(p, err)
+				all[role].fail(p, err)
+				continue
+			}
 			used := pr.CPU().Minus(before[role])
-			user[role][p.name], all[role][p.name] = used.User.Seconds()/work, used.All.Seconds()/work
+			user[role].value[p.name], all[role].value[p.name] = used.User.Seconds()/work, used.All.Seconds()/work
 		}
 	}
 	for _, role := range roles {
@@ -188,7 +216,6 @@ func (r *run) cost(name, unit string, paths []*path, f func(*path) (work float64
 		r.add(name+", "+role+": user", unit, userGoal, user[role])
 		r.add(name+", "+role+": all", unit, allGoal, all[role])
 	}
-	return nil
 }
 
 // roles of the processes of a path, in the order in which a connection meets them.
@@ -204,7 +231,7 @@ func (r *run) memory(ctx context.Context, paths []*path) error {
 	show := func(name, goal string, p *path) {
 		for _, role := range []string{"entrance", "exit", "hub"} {
 			now, _ := p.procs[role].Memory()
-			r.add(name+", "+role, "MB", goal, map[string]float64{"ztm": float64(now) / mb})
+			r.add(name+", "+role, "MB", goal, ours(float64(now)/mb))
 		}
 	}
 	rest := time.NewTimer(40 * time.Second) // ztm notices within 30 s that it is at rest
@@ -230,7 +257,7 @@ func (r *run) memory(ctx context.Context, paths []*path) error {
 	}
 	defer closeAll()
 	show("RSS with 1,000 idle flows", "", idle)
-	r.add("an idle flow, both agents", "KB", "64 KB", map[string]float64{"ztm": float64(resident(idle)-before) / flows / 1024})
+	r.add("an idle flow, both agents", "KB", "64 KB", ours(float64(resident(idle)-before)/flows/1024))
 
 	stalled, _, err := r.ztmPath(ctx, "stalled", 0, false)
 	if err != nil {
@@ -246,7 +273,7 @@ func (r *run) memory(ctx context.Context, paths []*path) error {
 	}
 	for _, role := range []string{"entrance", "exit", "hub"} {
 		_, peak := stalled.procs[role].Memory()
-		r.add("peak RSS with 4 stalled readers, "+role, "MB", "flat", map[string]float64{"ztm": float64(peak) / mb})
+		r.add("peak RSS with 4 stalled readers, "+role, "MB", "flat", ours(float64(peak)/mb))
 	}
 	return nil
 }
@@ -275,7 +302,7 @@ func (r *run) firstByte(ctx context.Context, _ []*path) error {
 	if err != nil {
 		return err
 	}
-	r.add("first byte, cold session, 100 ms round trip", "ms", "", map[string]float64{"ztm": cold.Seconds() * 1000})
+	r.add("first byte, cold session, 100 ms round trip", "ms", "", ours(milliseconds(cold)))
 	if err := r.agent(ctx, p, "other", lines[1].address()); err != nil {
 		return err
 	}
@@ -286,16 +313,18 @@ func (r *run) firstByte(ctx context.Context, _ []*path) error {
 	if cold, err = load.FirstByte(ctx, other); err != nil {
 		return err
 	}
-	r.add("first byte, cold session of an entrance in use", "ms", "", map[string]float64{"ztm": cold.Seconds() * 1000})
-	warm := map[string]float64{}
+	r.add("first byte, cold session of an entrance in use", "ms", "", ours(milliseconds(cold)))
+	var warm time.Duration
 	for range 10 {
 		d, err := load.FirstByte(ctx, p.address)
 		if err != nil {
 			return err
 		}
-		keepLess(warm, "ztm", d)
+		if warm == 0 || d < warm {
+			warm = d
+		}
 	}
-	r.add("connect and first byte, warm, 100 ms round trip", "ms", "120 ms: 1 round trip", warm)
+	r.add("connect and first byte, warm, 100 ms round trip", "ms", "120 ms: 1 round trip", ours(milliseconds(warm)))
 	return r.firstByteBeside(ctx, p)
 }
 
@@ -314,7 +343,7 @@ func (r *run) firstByteBeside(ctx context.Context, p *path) error {
 		}
 		slowest = max(slowest, d)
 	}
-	r.add("the slowest first byte while a flow turns bulk", "ms", "no wait for a session", map[string]float64{"ztm": slowest.Seconds() * 1000})
+	r.add("the slowest first byte while a flow turns bulk", "ms", "no wait for a session", ours(milliseconds(slowest)))
 	return nil
 }
 
@@ -325,7 +354,7 @@ func (r *run) far(ctx context.Context, _ []*path) error {
 	if err != nil {
 		return err
 	}
-	ours, ourLines, err := r.ztmPath(ctx, "far", lineDelay, true)
+	wide, wideLines, err := r.ztmPath(ctx, "far", lineDelay, true)
 	if err != nil {
 		return err
 	}
@@ -333,40 +362,32 @@ func (r *run) far(ctx context.Context, _ []*path) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range slices.Concat(lines, ourLines, narrowLines) {
+	for _, l := range slices.Concat(lines, wideLines, narrowLines) {
 		defer l.close()
 	}
 	for _, l := range narrowLines {
 		l.only.Store(true)
 	}
-	ours.name, narrow.name = "ztm", "one connection"
-	paths := []*path{hops, ours, narrow}
+	wide.name, narrow.name = "ztm", "one connection"
+	paths := []*path{hops, wide, narrow}
 	for _, p := range paths {
 		if err := r.works(ctx, p); err != nil {
 			return err
 		}
 	}
 	const answer = 4 << 20
-	values, err := best(paths, less, func(p *path) (float64, error) {
+	r.add("an answer of 4 MB, 100 ms round trip", "ms", "", best(paths, less, func(p *path) (float64, error) {
 		v, err := load.Throughput(ctx, p.address, 1, answer, false)
 		return answer / v * 1000, err
-	})
-	if err != nil {
-		return err
-	}
-	r.add("an answer of 4 MB, 100 ms round trip", "ms", "", values)
+	}))
 	for _, c := range []struct {
 		name string
 		up   bool
 	}{{"down", false}, {"up", true}} {
-		values, err := best(paths, more, func(p *path) (float64, error) {
+		r.add("throughput "+c.name+", 1 flow, 100 ms round trip", "MB/s", "", best(paths, more, func(p *path) (float64, error) {
 			v, err := load.Throughput(ctx, p.address, 1, r.scale(256<<20, 32<<20), c.up)
 			return v / 1e6, err
-		})
-		if err != nil {
-			return err
-		}
-		r.add("throughput "+c.name+", 1 flow, 100 ms round trip", "MB/s", "", values)
+		}))
 	}
 	return nil
 }
@@ -388,6 +409,6 @@ func (r *run) idle(ctx context.Context, _ []*path) error {
 	<-timer.C
 	perHour := float64(lines[0].bytes.Load()-before) * float64(time.Hour/length)
 	// Payload of TCP; each segment has 52 bytes of headers, and so has its acknowledgement.
-	r.add("idle payload of a control session", "B/h", "41,600 B/h is 1 MB a day", map[string]float64{"ztm": perHour})
+	r.add("idle payload of a control session", "B/h", "41,600 B/h is 1 MB a day", ours(perHour))
 	return nil
 }

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"testing"
+
+	"ztm/scripts/bench/load"
+)
+
+// loses is a peer that loses the end of every upload: it takes what comes and closes without an answer.
+func loses(t *testing.T) *path {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() { // ends with the listener
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			io.Copy(io.Discard, c)
+			c.Close()
+		}
+	}()
+	return &path{name: "chisel", address: ln.Addr().String()}
+}
+
+func serves(t *testing.T) *path {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go load.Serve(ln) // ends with the listener
+	return &path{name: plainHops, address: ln.Addr().String()}
+}
+
+func TestAPeerThatFailsARowIsNamedAndTheOthersAreMeasured(t *testing.T) {
+	broken, sound := loses(t), serves(t)
+	f := best([]*path{broken, sound}, more, func(p *path) (float64, error) {
+		return load.Throughput(context.Background(), p.address, 1, 1<<16, true)
+	})
+	if f.failed[broken.name] == "" || f.value[broken.name] != 0 {
+		t.Errorf("the peer that lost the end of an upload has failed %q and the value %v", f.failed[broken.name], f.value[broken.name])
+	}
+	if f.failed[sound.name] != "" || f.value[sound.name] <= 0 {
+		t.Errorf("the path that works has failed %q and the value %v", f.failed[sound.name], f.value[sound.name])
+	}
+
+	r := &run{}
+	r.add("throughput up, 1 flow", "MB/s", "", f)
+	if len(r.errs) != 0 {
+		t.Errorf("the failure of a peer fails the run: %v", r.errs)
+	}
+	f.fail(sound, io.ErrUnexpectedEOF)
+	r.add("throughput up, 1 flow", "MB/s", "", f)
+	if len(r.errs) != 1 {
+		t.Errorf("the failure of what is ours is not reported: %v", r.errs)
+	}
+}
