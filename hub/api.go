@@ -89,7 +89,7 @@ func (s *server) handler(carriers context.Context) http.Handler {
 			p.cut()
 			return
 		}
-		if !s.requests.take(p.ID, time.Now()) {
+		if !s.requests.Take(p.ID, time.Now()) {
 			writeRefusal(w, limited("endpoint %s asks too often", p.ID))
 			return
 		}
@@ -253,7 +253,7 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 	if id != p.ID {
 		return tunnel.Refusef(403, codeDenied, "endpoint %s cannot write the record of endpoint %s", p.ID, id)
 	}
-	if !s.changes.take(p.ID, time.Now()) {
+	if !s.changes.Take(p.ID, time.Now()) {
 		return limited("endpoint %s changes its record too often", p.ID)
 	}
 	doc, err := readBody(w, r, identity.MaxRecord)
@@ -291,7 +291,7 @@ func (s *server) deleteEndpoint(w http.ResponseWriter, _ *http.Request, p *peer,
 	if id != p.ID && p.User != rootUser {
 		return tunnel.Refusef(403, codeDenied, "only user %s may remove the endpoints of others", rootUser)
 	}
-	if !s.changes.take(p.ID, time.Now()) {
+	if !s.changes.Take(p.ID, time.Now()) {
 		return limited("endpoint %s removes endpoints too often", p.ID)
 	}
 	if err := s.forget(id); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/tunnel"
+	"ztm/tunnel/limit"
 )
 
 // A member may send the hub anything. Whatever it is, the hub goes on serving the others, and does not grow.
@@ -154,7 +155,7 @@ func TestAHugeHeaderIsRefused(t *testing.T) {
 }
 
 func TestRequestsOfOneEndpointAreLimited(t *testing.T) {
-	h := start(t, func(c *Config) { c.requestRate = rate{burst: 2} })
+	h := start(t, func(c *Config) { c.requestRate = limit.Rate{Burst: 2} })
 	ask := func(d *device) error {
 		return d.session().Call(t.Context(), "GET", tunnel.PathHub, nil, nil, nil)
 	}
@@ -171,7 +172,7 @@ func TestRequestsOfOneEndpointAreLimited(t *testing.T) {
 }
 
 func TestConnectionsOfOneAddressAreLimited(t *testing.T) {
-	h := start(t, func(c *Config) { c.connectionRate = rate{burst: 2} })
+	h := start(t, func(c *Config) { c.connectionRate = limit.Rate{Burst: 2} })
 	bob := h.device("bob")
 	for range 2 {
 		if err := h.try(bob.config("h2")); err != nil {

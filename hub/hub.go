@@ -24,12 +24,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
 
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
+	"ztm/tunnel/loopback"
 )
 
 // DefaultListen is where a hub listens if nothing else is said: on all addresses.
@@ -55,10 +56,10 @@ type Config struct {
 	// Tests alone set these.
 	ticket         time.Duration // how long a ticket is good
 	drain          time.Duration // how long running carriers have when the hub shuts down
-	connectionRate rate          // connections from one address
-	joinRate       rate          // requests to join from one address
-	requestRate    rate          // control requests of one endpoint
-	changeRate     rate          // those of them that may write to disk
+	connectionRate limit.Rate    // connections from one address
+	joinRate       limit.Rate    // requests to join from one address
+	requestRate    limit.Rate    // control requests of one endpoint
+	changeRate     limit.Rate    // those of them that may write to disk
 	tidy           time.Duration // how often the hub looks for what time alone changes
 }
 
@@ -110,10 +111,10 @@ func New(c Config) (*Hub, error) {
 	c.ticket = cmp.Or(c.ticket, ticketLife)
 	c.drain = cmp.Or(c.drain, drainTimeout)
 	c.tidy = cmp.Or(c.tidy, time.Hour)
-	c.connectionRate = cmp.Or(c.connectionRate, rate{burst: 4000, perSecond: 1000})
-	c.joinRate = cmp.Or(c.joinRate, rate{burst: 128, perSecond: 2})
-	c.requestRate = cmp.Or(c.requestRate, rate{burst: 1000, perSecond: 200})
-	c.changeRate = cmp.Or(c.changeRate, rate{burst: 100, perSecond: 1})
+	c.connectionRate = cmp.Or(c.connectionRate, limit.Rate{Burst: 4000, PerSecond: 1000})
+	c.joinRate = cmp.Or(c.joinRate, limit.Rate{Burst: 128, PerSecond: 2})
+	c.requestRate = cmp.Or(c.requestRate, limit.Rate{Burst: 1000, PerSecond: 200})
+	c.changeRate = cmp.Or(c.changeRate, limit.Rate{Burst: 100, PerSecond: 1})
 	return &Hub{config: c}, nil
 }
 
@@ -122,8 +123,8 @@ func checkMetrics(address string) error {
 	if address == "" {
 		return nil
 	}
-	if a, err := netip.ParseAddrPort(address); err != nil || !a.Addr().IsLoopback() {
-		return fmt.Errorf("metrics address %q: want a loopback address:port such as 127.0.0.1:9100", address)
+	if err := loopback.Check(address); err != nil {
+		return fmt.Errorf("metrics %w", err)
 	}
 	return nil
 }

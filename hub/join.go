@@ -47,7 +47,7 @@ func (s *server) join(ctx context.Context, c *tls.Conn, raw *net.TCPConn) {
 
 // admit returns a certificate for the stranger at the other end of c.
 func (s *server) admit(ctx context.Context, c *tls.Conn, raw *net.TCPConn) ([]byte, error) {
-	if !s.joins.take(source(addrOf(raw).Addr()), time.Now()) {
+	if !s.joins.Take(source(addrOf(raw).Addr()), time.Now()) {
 		return nil, limited("too many devices join from this address: try again in a minute")
 	}
 	select {

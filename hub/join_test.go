@@ -11,6 +11,7 @@ import (
 
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 )
 
 // token makes a join token of the hub's mesh.
@@ -285,7 +286,7 @@ func TestExpiredTokensAreForgottenAndStayRefused(t *testing.T) {
 }
 
 func TestJoinsAreLimitedForEachAddress(t *testing.T) {
-	h := start(t, keepCA, func(c *Config) { c.joinRate = rate{burst: 2} })
+	h := start(t, keepCA, func(c *Config) { c.joinRate = limit.Rate{Burst: 2} })
 	bob := h.stranger("bob")
 	nothing := tunnel.JoinRequest{Key: publicKey(bob.key), Name: "laptop"}
 	for range 2 {

@@ -25,12 +25,12 @@ type leg struct {
 // carry serves a connection that speaks tunnel.RelayProto and is in peers already.
 func (s *server) carry(ctx context.Context, c *tls.Conn, p *peer) {
 	l := s.connLeg(c, p)
-	if !s.welcomes(p) || !s.relay.greeting.take(p.ID, s.config.Limits.Legs) {
+	if !s.welcomes(p) || !s.relay.greeting.Acquire(p.ID, s.config.Limits.Legs) {
 		l.finish()
 		return
 	}
 	h, err := s.await(c, p)
-	s.relay.greeting.give(p.ID)
+	s.relay.greeting.Release(p.ID)
 	if err == nil && !s.welcomes(p) { // any more
 		err = errGone
 	}
@@ -45,8 +45,8 @@ func (s *server) carry(ctx context.Context, c *tls.Conn, p *peer) {
 // await reads what a leg is for. An agent may keep one ready for a carrier to come, as long as these are few.
 func (s *server) await(c *tls.Conn, p *peer) (tunnel.Header, error) {
 	patience := tunnel.HandshakeTimeout
-	if s.relay.spares.take(struct{}{}, s.config.Limits.Carriers/4) {
-		defer s.relay.spares.give(struct{}{})
+	if s.relay.spares.Acquire(struct{}{}, s.config.Limits.Carriers/4) {
+		defer s.relay.spares.Release(struct{}{})
 		patience = tunnel.SpareTime
 	}
 	p.raw.SetDeadline(time.Now().Add(patience))

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
-	"sync"
-	"time"
 
 	"ztm/tunnel"
 	"ztm/tunnel/memory"
@@ -81,91 +79,8 @@ func limited(format string, args ...any) *tunnel.Refusal {
 	return tunnel.Refusef(429, codeLimit, format, args...)
 }
 
-// rate is the measure of a token bucket: what it holds, and what comes back into it in a second.
-type rate struct{ burst, perSecond float64 }
-
-// buckets holds a token bucket for each key that was seen lately. It is safe for concurrent use.
-type buckets[K comparable] struct {
-	rate rate
-	most int // buckets
-
-	mu  sync.Mutex
-	all map[K]bucket
-}
-
-type bucket struct {
-	tokens float64
-	at     time.Time
-}
-
-// maxBuckets bounds the memory that strangers' addresses take. Where there are more, all are forgotten: the limit is
-// then lenient for a moment, and the other limits still hold.
-const maxBuckets = 1 << 16
-
-func newBuckets[K comparable](r rate) *buckets[K] {
-	return &buckets[K]{rate: r, most: fitting(maxBuckets, memory.Here(), 64, bucketSize), all: map[K]bucket{}}
-}
-
-// take takes one token of key's bucket and reports whether there was one.
-func (b *buckets[K]) take(key K, now time.Time) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	k, known := b.all[key]
-	if !known {
-		if len(b.all) >= b.most {
-			clear(b.all)
-		}
-		k = bucket{tokens: b.rate.burst, at: now}
-	}
-	k.tokens = min(b.rate.burst, k.tokens+now.Sub(k.at).Seconds()*b.rate.perSecond)
-	k.at = now
-	ok := k.tokens >= 1
-	if ok {
-		k.tokens--
-	}
-	b.all[key] = k
-	return ok
-}
-
-// sweep forgets the buckets that are full again.
-func (b *buckets[K]) sweep(now time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for key, k := range b.all {
-		if k.tokens+now.Sub(k.at).Seconds()*b.rate.perSecond >= b.rate.burst {
-			delete(b.all, key)
-		}
-	}
-}
-
-// counts counts what keys hold at the moment. It is safe for concurrent use.
-type counts[K comparable] struct {
-	mu  sync.Mutex
-	all map[K]int
-}
-
-// take adds one for key if that does not exceed most, and reports whether it did.
-func (c *counts[K]) take(key K, most int) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.all[key] >= most {
-		return false
-	}
-	if c.all == nil {
-		c.all = map[K]int{}
-	}
-	c.all[key]++
-	return true
-}
-
-// give takes one back.
-func (c *counts[K]) give(key K) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.all[key]--; c.all[key] <= 0 {
-		delete(c.all, key)
-	}
-}
+// maxBuckets bounds the memory that strangers' addresses take.
+func maxBuckets() int { return fitting(1<<16, memory.Here(), 64, bucketSize) }
 
 // source is what counts as one address: an IPv4 address, or the /64 of an IPv6 one, which one customer holds alone.
 func source(a netip.Addr) netip.Addr {

@@ -95,11 +95,11 @@ func pause(ctx context.Context, d time.Duration) bool {
 // to strangersOf what was taken.
 func (s *server) welcome(raw *net.TCPConn) bool {
 	from := source(addrOf(raw).Addr())
-	if !s.connections.take(from, time.Now()) {
+	if !s.connections.Take(from, time.Now()) {
 		s.metrics.refused.rate.Add(1)
 		return false
 	}
-	if !s.strangersOf.take(from, s.config.Limits.StrangersPerIP) {
+	if !s.strangersOf.Acquire(from, s.config.Limits.StrangersPerIP) {
 		s.metrics.refused.strangers.Add(1)
 		return false
 	}
@@ -118,7 +118,7 @@ func (s *server) greet(ctx, carriers context.Context, raw *net.TCPConn) {
 		s.log.Debug("handshake failed", "addr", addr, "err", err)
 		part(ctx, raw) // the alert says why
 	}
-	s.strangersOf.give(source(addr.Addr()))
+	s.strangersOf.Release(source(addr.Addr()))
 	<-s.strangers
 	if err != nil {
 		return

@@ -269,39 +269,3 @@ func TestGarbageIsCutOff(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func TestRatesAreBucketsThatFillAgain(t *testing.T) {
-	b := newBuckets[string](rate{burst: 3, perSecond: 2})
-	now := time.Unix(1000, 0)
-	steps := []struct {
-		name  string
-		after time.Duration
-		key   string
-		want  bool
-	}{
-		{"first", 0, "a", true},
-		{"second", 0, "a", true},
-		{"third", 0, "a", true},
-		{"over the burst", 0, "a", false},
-		{"another key", 0, "b", true},
-		{"half a second later", 500 * time.Millisecond, "a", true},
-		{"one was enough for one", 0, "a", false},
-		{"a long time later", time.Hour, "a", true},
-		{"no more than a burst has gathered", 0, "a", true},
-		{"no more than a burst has gathered", 0, "a", true},
-		{"no more than a burst has gathered", 0, "a", false},
-	}
-	for _, s := range steps {
-		now = now.Add(s.after)
-		if got := b.take(s.key, now); got != s.want {
-			t.Errorf("%s: got %v", s.name, got)
-		}
-	}
-	b.sweep(now)
-	if _, there := b.all["b"]; there {
-		t.Error("a full bucket is kept")
-	}
-	if _, there := b.all["a"]; !there {
-		t.Error("an empty bucket is forgotten")
-	}
-}

@@ -2,18 +2,17 @@ package hub
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
+
+	"ztm/tunnel/loopback"
 )
 
 // metrics are the hub's counters. No label comes from a peer: there are as many lines as this file has, and routes.
@@ -69,7 +68,7 @@ func listenMetrics(address string) (net.Listener, error) {
 	if address == "" {
 		return nil, nil
 	}
-	ln, err := net.Listen("tcp", address)
+	ln, err := loopback.Listen(address)
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
@@ -84,33 +83,9 @@ func (s *server) serveMetrics(ctx context.Context, ln net.Listener) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		s.writeMetrics(w)
 	})
-	server := &http.Server{
-		Handler:           local(mux),
-		ReadHeaderTimeout: 5 * time.Second,
-		WriteTimeout:      10 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    8 << 10,
-	}
-	defer context.AfterFunc(ctx, func() { server.Close() })()
-	if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+	if err := loopback.Serve(ctx, ln, mux, s.log); err != nil {
 		s.log.Error("metrics", "err", err)
 	}
-}
-
-// local lets no web page read the counters by a name of its own that leads to this machine (DNS rebinding).
-func local(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.Host)
-		if err != nil {
-			host = r.Host
-		}
-		a, err := netip.ParseAddr(strings.Trim(host, "[]"))
-		if host != "localhost" && (err != nil || !a.IsLoopback()) {
-			http.Error(w, "not this host", http.StatusForbidden)
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
 }
 
 // writeMetrics writes the counters as Prometheus reads them.

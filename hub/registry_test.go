@@ -15,6 +15,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 )
 
 func TestTheDirectoryListsWhatEndpointsSignedSortedByName(t *testing.T) {
@@ -276,7 +277,7 @@ func TestLimitsOfTheDirectory(t *testing.T) {
 }
 
 func TestChangesOfOneEndpointAreLimited(t *testing.T) {
-	h := start(t, func(c *Config) { c.changeRate = rate{burst: 2} })
+	h := start(t, func(c *Config) { c.changeRate = limit.Rate{Burst: 2} })
 	bob := h.device("bob")
 	s := bob.session()
 	for i := range 2 {

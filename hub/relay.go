@@ -9,6 +9,7 @@ import (
 
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 	"ztm/tunnel/splice"
 )
 
@@ -29,12 +30,12 @@ type relay struct {
 	log      *slog.Logger
 	patience time.Duration // how long a ticket is good
 
-	greeting  counts[identity.ID] // legs that have not said yet what they are, by endpoint
-	spares    counts[struct{}]    // those that may take their time
-	all       counts[struct{}]    // carriers, from the ticket to the end
-	byUser    counts[string]      // the same by the user who opened them
-	pendingBy counts[identity.ID] // carriers that do not stand yet, by who opens them
-	pendingAt counts[identity.ID] // the same by whom they are for
+	greeting  limit.Counts[identity.ID] // legs that have not said yet what they are, by endpoint
+	spares    limit.Counts[struct{}]    // those that may take their time
+	all       limit.Counts[struct{}]    // carriers, from the ticket to the end
+	byUser    limit.Counts[string]      // the same by the user who opened them
+	pendingBy limit.Counts[identity.ID] // carriers that do not stand yet, by who opens them
+	pendingAt limit.Counts[identity.ID] // the same by whom they are for
 
 	carriers gate          // running connect
 	closing  chan struct{} // closed by drain
@@ -105,29 +106,29 @@ func (r *relay) connect(ctx context.Context, a *leg, target identity.ID) error {
 
 // admit applies the limits on carriers.
 func (r *relay) admit(p *peer) (release func(), err error) {
-	if !r.all.take(struct{}{}, r.limits.Carriers) {
+	if !r.all.Acquire(struct{}{}, r.limits.Carriers) {
 		return nil, limited("the hub carries %d connections, and takes no more", r.limits.Carriers)
 	}
-	if !r.byUser.take(p.User, r.limits.CarriersPerUser) {
-		r.all.give(struct{}{})
+	if !r.byUser.Acquire(p.User, r.limits.CarriersPerUser) {
+		r.all.Release(struct{}{})
 		return nil, limited("user %s has %d connections through the hub, and may not have more", p.User, r.limits.CarriersPerUser)
 	}
 	return func() {
-		r.byUser.give(p.User)
-		r.all.give(struct{}{})
+		r.byUser.Release(p.User)
+		r.all.Release(struct{}{})
 	}, nil
 }
 
 // rendezvous asks the target to dial back and waits for its leg.
 func (r *relay) rendezvous(ctx context.Context, a *leg, target identity.ID) (*leg, error) {
-	if !r.pendingBy.take(a.peer.ID, r.limits.Pending) {
+	if !r.pendingBy.Acquire(a.peer.ID, r.limits.Pending) {
 		return nil, limited("endpoint %s waits for %d connections already", a.peer.ID, r.limits.Pending)
 	}
-	defer r.pendingBy.give(a.peer.ID)
-	if !r.pendingAt.take(target, r.limits.PendingAt) {
+	defer r.pendingBy.Release(a.peer.ID)
+	if !r.pendingAt.Acquire(target, r.limits.PendingAt) {
 		return nil, limited("%d connections wait for endpoint %s already", r.limits.PendingAt, target)
 	}
-	defer r.pendingAt.give(target)
+	defer r.pendingAt.Release(target)
 
 	name, session, err := r.registry.find(target)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 )
 
 // Timeouts of what a peer takes part in, and of the shutdown.
@@ -48,13 +49,13 @@ type server struct {
 	h2       *h2.Server
 
 	strangers   chan struct{} // a token for each connection that has not said yet who it is
-	strangersOf counts[netip.Addr]
-	connections *buckets[netip.Addr]
-	joins       *buckets[netip.Addr]
-	requests    *buckets[identity.ID]
-	changes     *buckets[identity.ID]
-	lists       counts[struct{}] // trust lists that are being read
-	joining     chan struct{}    // a token for each device that waits for a holder of the CA key
+	strangersOf limit.Counts[netip.Addr]
+	connections *limit.Buckets[netip.Addr]
+	joins       *limit.Buckets[netip.Addr]
+	requests    *limit.Buckets[identity.ID]
+	changes     *limit.Buckets[identity.ID]
+	lists       limit.Counts[struct{}] // trust lists that are being read
+	joining     chan struct{}          // a token for each device that waits for a holder of the CA key
 
 	tls         *tls.Config
 	certificate atomic.Pointer[certificates]
@@ -84,10 +85,10 @@ func newServer(c Config, st *state, me self) (*server, error) {
 		peers:       newPeers(),
 		metrics:     newMetrics(),
 		strangers:   make(chan struct{}, c.Limits.Strangers),
-		connections: newBuckets[netip.Addr](c.connectionRate),
-		joins:       newBuckets[netip.Addr](c.joinRate),
-		requests:    newBuckets[identity.ID](c.requestRate),
-		changes:     newBuckets[identity.ID](c.changeRate),
+		connections: limit.NewBuckets[netip.Addr](c.connectionRate, maxBuckets()),
+		joins:       limit.NewBuckets[netip.Addr](c.joinRate, maxBuckets()),
+		requests:    limit.NewBuckets[identity.ID](c.requestRate, maxBuckets()),
+		changes:     limit.NewBuckets[identity.ID](c.changeRate, maxBuckets()),
 		joining:     make(chan struct{}, c.Limits.Joins),
 	}
 	if c.KeepCA && me.Signer != nil {
@@ -166,10 +167,10 @@ func (s *server) tidy(ctx context.Context) {
 // expire cuts off and forgets those whose certificates are no longer good.
 func (s *server) expire() {
 	now := s.verifier.Clock().Now()
-	s.connections.sweep(time.Now())
-	s.joins.sweep(time.Now())
-	s.requests.sweep(time.Now())
-	s.changes.sweep(time.Now())
+	s.connections.Sweep(time.Now())
+	s.joins.Sweep(time.Now())
+	s.requests.Sweep(time.Now())
+	s.changes.Sweep(time.Now())
 	stale := func(sub identity.Subject) bool { return s.verifier.Trust().Rejudge(sub, now) != nil }
 	s.peers.cut(func(p *peer) bool { return stale(p.Subject) })
 	gone := s.registry.remove(func(r *row) bool { return stale(r.Subject) })

@@ -25,7 +25,7 @@ func (s *server) getTrust(w http.ResponseWriter, _ *http.Request, _ *peer, _ str
 
 // postTrust is POST /v1/trust. Whoever has a newer list may bring it: what makes it good is the CA's signature.
 func (s *server) postTrust(w http.ResponseWriter, r *http.Request, p *peer, _ string) error {
-	if !s.changes.take(p.ID, time.Now()) {
+	if !s.changes.Take(p.ID, time.Now()) {
 		return limited("endpoint %s sends trust lists too often", p.ID)
 	}
 	// A list may be large: one endpoint does not get to send many at a time, and many endpoints not all at once, root
@@ -35,10 +35,10 @@ func (s *server) postTrust(w http.ResponseWriter, r *http.Request, p *peer, _ st
 	}
 	defer p.posting.Store(false)
 	if p.User != rootUser {
-		if !s.lists.take(struct{}{}, listsAtOnce) {
+		if !s.lists.Acquire(struct{}{}, listsAtOnce) {
 			return limited("too many endpoints send trust lists")
 		}
-		defer s.lists.give(struct{}{})
+		defer s.lists.Release(struct{}{})
 	}
 	doc, err := readBody(w, r, tunnel.MaxTrust)
 	if err != nil {

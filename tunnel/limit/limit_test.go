@@ -1,0 +1,92 @@
+package limit
+
+import (
+	"testing"
+	"time"
+)
+
+func TestRatesAreBucketsThatFillAgain(t *testing.T) {
+	b := NewBuckets[string](Rate{Burst: 3, PerSecond: 2}, 100)
+	now := time.Unix(1000, 0)
+	steps := []struct {
+		name  string
+		after time.Duration
+		key   string
+		want  bool
+	}{
+		{"first", 0, "a", true},
+		{"second", 0, "a", true},
+		{"third", 0, "a", true},
+		{"over the burst", 0, "a", false},
+		{"another key", 0, "b", true},
+		{"half a second later", 500 * time.Millisecond, "a", true},
+		{"one was enough for one", 0, "a", false},
+		{"a clock that goes back gives nothing", -time.Hour, "a", false},
+		{"a long time later", 2 * time.Hour, "a", true},
+		{"no more than a burst has gathered", 0, "a", true},
+		{"no more than a burst has gathered", 0, "a", true},
+		{"no more than a burst has gathered", 0, "a", false},
+	}
+	for _, s := range steps {
+		now = now.Add(s.after)
+		if got := b.Take(s.key, now); got != s.want {
+			t.Errorf("%s: got %v", s.name, got)
+		}
+	}
+	b.Sweep(now)
+	if _, there := b.all["b"]; there {
+		t.Error("a full bucket is kept")
+	}
+	if _, there := b.all["a"]; !there {
+		t.Error("an empty bucket is forgotten")
+	}
+}
+
+func TestTokensAreTakenTogetherOrNotAtAll(t *testing.T) {
+	b := NewBuckets[int](Rate{Burst: 4}, 1)
+	now := time.Unix(1000, 0)
+	if b.TakeN(1, 5, now) || !b.TakeN(1, 3, now) || b.TakeN(1, 2, now) || !b.TakeN(1, 1, now) {
+		t.Error("of four tokens not 5, 3, not 2 and 1 were taken")
+	}
+}
+
+func TestATableOfBucketsHasABoundAndForgetsNoMoreThanItMust(t *testing.T) {
+	const most = 50
+	b := NewBuckets[int](Rate{Burst: 1}, most)
+	now := time.Unix(1000, 0)
+	for key := range most {
+		b.Take(key, now)
+	}
+	for key := range 10 {
+		b.Take(1000+key, now)
+	}
+	if b.Len() != most {
+		t.Errorf("%d buckets, want %d", b.Len(), most)
+	}
+	empty := 0
+	for key := range most {
+		if _, there := b.all[key]; there && !b.Take(key, now) {
+			empty++
+		}
+	}
+	if empty < most-10 {
+		t.Errorf("10 new keys made the table forget %d of %d", most-empty, most)
+	}
+}
+
+func TestCountsHoldAndForget(t *testing.T) {
+	var c Counts[string]
+	if !c.Acquire("a", 2) || !c.Acquire("a", 2) || c.Acquire("a", 2) || !c.Acquire("b", 1) {
+		t.Error("two of a and one of b may be held")
+	}
+	c.Release("a")
+	if c.Count("a") != 1 || !c.Acquire("a", 2) {
+		t.Error("what was released is not free")
+	}
+	c.Release("a")
+	c.Release("a")
+	c.Release("b")
+	if len(c.all) != 0 {
+		t.Errorf("%d keys hold nothing and are kept", len(c.all))
+	}
+}
