@@ -31,7 +31,6 @@ import (
 	"ztm/hub"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
-	"ztm/tunnel/seal"
 )
 
 // world is a whole mesh in this process: one hub, any number of agents, real sockets on loopback, and the command line.
@@ -557,20 +556,7 @@ func TestHeadersAndQueriesDoNotChangeWhoAsks(t *testing.T) {
 	w.join("bob", "bob")
 	w.ztm("bob", "tunnel", "open", "outbound", "tcp/web", "--targets", echoServer(t), "--users", "root")
 	bob := w.endpoint("ep-bob")
-	v, cert, _ := w.forge("eve")
-	leg, err := tunnel.OpenLeg(t.Context(), &tunnel.Dialer{}, w.address, v.ClientConfig(cert, identity.RoleHub, "", tunnel.RelayProto))
-	if err != nil {
-		t.Fatal(err)
-	}
-	carrier, err := leg.Carry(t.Context(), bob.ID, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := seal.Client(t.Context(), carrier, v, cert, bob.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := w.intruder("eve").session(t, bob.ID)
 	for _, path := range []string{"/apps/tunnel/tcp/web?user=root&username=root&peer=" + string(w.endpoint("ep-root").ID), "/api/stats?user=bob", "/api/apps/tunnel/outbound/tcp/web"} {
 		req, _ := http.NewRequest(http.MethodPost, "http://peer"+path, strings.NewReader("{}"))
 		for _, h := range []string{"X-User", "X-Forwarded-User", "Ztm-User", "User", "X-Peer", "Ztm-Client", "Authorization", "X-Client-Cert", "Via"} {

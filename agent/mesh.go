@@ -28,6 +28,7 @@ type mesh struct {
 	verifier *identity.Verifier
 	pool     *pool
 	spare    *spare
+	members  members
 	server   *h2.Server
 	apps     map[string]apps.App
 	life     context.Context // ends when the mesh is left or the agent stops
@@ -101,7 +102,9 @@ func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
 		m.apps[c.Name] = c.New(apps.Host{
 			Mesh: m, State: &appState{a.db, name + "/" + c.Name + "/"}, Log: m.log.With("app", c.Name),
 			Offer: func(names []string) { m.offer(c.Name, names) },
-			Cut:   func(match func(apps.Peer, string) bool) { m.cutFlows(c.Name, match) },
+			Cut: func(match func(apps.Peer, string) bool) {
+				m.cutFlows(func(f *flow) bool { return f.app == c.Name && match(f.peer, f.path) })
+			},
 		})
 	}
 	return m, nil

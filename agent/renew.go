@@ -64,7 +64,7 @@ func (m *mesh) keepCertificate() {
 		}
 		timer.Stop()
 		m.cutStale()
-		wait = min(wait, m.untilRetirement())
+		wait = min(wait, m.untilRetirement(), m.members.untilExpiry(m.agent.clock.Now()))
 	}
 }
 

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -61,6 +63,7 @@ func (m *mesh) serveCarrier(carrier net.Conn) {
 		conn.Close()
 		return
 	}
+	m.arrived(peer)
 	// The list may have changed between the handshake and now.
 	if m.rejudge(peer) != nil {
 		conn.Close()
@@ -82,6 +85,11 @@ func (m *mesh) addInbound(in *inbound) error {
 	}
 	m.inbound[in] = struct{}{}
 	return nil
+}
+
+// peerOf is a member as apps know it.
+func peerOf(s identity.Subject) apps.Peer {
+	return apps.Peer{ID: s.ID, User: s.User, Admitted: s.Admitted.Unix()}
 }
 
 // inboundConn forgets the session when net/http closes it.
@@ -174,6 +182,7 @@ func (m *mesh) serveFlow(w http.ResponseWriter, r *http.Request, in *inbound) {
 	f.cancel = cancel
 	if m.enlist(f) {
 		app.Serve(ctx, f)
+		m.departed(f.peer, app)
 	}
 	if f.end() {
 		// Returning would end the stream cleanly; the peer must see that it was cut off.
@@ -193,7 +202,7 @@ func (m *mesh) begin(w http.ResponseWriter, r *http.Request, in *inbound) (*flow
 		writeError(w, apps.Errorf(apps.Unavailable, "endpoint %s is leaving", m.Self().Name))
 		return nil, nil
 	}
-	return &flow{m: m, peer: apps.Peer{ID: in.peer.ID, User: in.peer.User}, app: name, path: path, query: r.URL.Query(), w: w, r: r,
+	return &flow{m: m, peer: peerOf(in.peer), app: name, path: path, query: r.URL.Query(), w: w, r: r,
 		word: r.Header.Get(flowHeader)}, app
 }
 
@@ -297,18 +306,13 @@ func (f *flow) Refuse(err error) {
 	})
 }
 
-// cutFlows ends the running flows of an app for which match says so.
-func (m *mesh) cutFlows(app string, match func(apps.Peer, string) bool) {
+// cutFlows ends the running flows for which match says so.
+func (m *mesh) cutFlows(match func(*flow) bool) {
 	m.mu.Lock()
-	var out []*flow
-	for f := range m.flows {
-		if f.app == app {
-			out = append(out, f)
-		}
-	}
+	out := slices.Collect(maps.Keys(m.flows))
 	m.mu.Unlock()
 	for _, f := range out {
-		if !match(f.peer, f.path) {
+		if !match(f) {
 			continue
 		}
 		m.mu.Lock()

@@ -217,7 +217,7 @@ func (m *mesh) rejudge(s identity.Subject) error {
 	return m.verifier.Trust().Rejudge(s, m.agent.clock.Now())
 }
 
-// cutStale ends every session with a peer that is not a member any more: evicted, expired, or admitted by a CA that has retired.
+// cutStale ends all that a peer has here that is not a member any more: evicted, expired, or admitted by a CA that has retired.
 func (m *mesh) cutStale() {
 	stale := func(s identity.Subject) bool { return m.rejudge(s) != nil }
 	m.pool.closeIf(stale)
@@ -232,6 +232,7 @@ func (m *mesh) cutStale() {
 			in.conn.Close()
 		}
 	}
+	m.endGone()
 	m.mu.Lock()
 	control, hub := m.control, m.hub
 	m.mu.Unlock()

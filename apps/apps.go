@@ -36,11 +36,15 @@ type Endpoint struct {
 	Seen    int64       `json:"seen,omitempty"`    // Unix seconds of the last contact with the hub; the hub's word
 }
 
-// Peer is the endpoint at the other end of a flow. ID and User come from the verified leaf certificate of the
-// sealed session and from nowhere else; they are what authorisation is decided on.
+// Peer is the endpoint at the other end of a flow. It comes from the verified leaf certificate of the sealed session
+// and from nowhere else, and it is what authorisation is decided on.
+//
+// A user name can be given to another person after an eviction, and an endpoint can join again as another user. What an
+// app keeps for a peer beyond a flow belongs to one membership: compare all three fields, as == does.
 type Peer struct {
-	ID   identity.ID `json:"id"`
-	User string      `json:"user"`
+	ID       identity.ID `json:"id"`
+	User     string      `json:"user"`
+	Admitted int64       `json:"admitted,omitempty"` // Unix seconds at which the user was invited; all renewals keep it
 }
 
 // Filter narrows a listing of endpoints. The zero value matches every endpoint.
@@ -117,6 +121,11 @@ type App interface {
 	// Serve handles one flow of a peer, in its own goroutine, until the flow is over. ctx ends when the peer is
 	// evicted, its session is lost or the agent stops; connections of the flow are then closed already.
 	Serve(ctx context.Context, f Flow)
+
+	// Left ends all that the app holds for the peers for which gone reports true, running or kept: they were evicted,
+	// their certificate expired, or their endpoint joined again as somebody else. The mesh has ended their flows
+	// already. Left returns soon; it may be called at any time, from any goroutine, and again for the same peers.
+	Left(gone func(Peer) bool)
 
 	// API manages the app. Requests come from this agent's own user, here or (through the mesh) at another of
 	// the user's endpoints, and from nobody else. Paths begin with a slash, the app's name is cut off.

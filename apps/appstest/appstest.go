@@ -24,6 +24,7 @@ import (
 type Net struct {
 	mu        sync.Mutex
 	endpoints []*Host
+	evictions int64 // guarded by mu
 }
 
 // Host is one endpoint of a [Net]. It implements [apps.Mesh].
@@ -31,6 +32,7 @@ type Host struct {
 	net   *Net                // static
 	apps  map[string]apps.App // guarded by net.mu
 	self  apps.Endpoint       // guarded by net.mu
+	since int64               // when the endpoint was admitted, in evictions; guarded by net.mu
 	flows map[*flow]struct{}  // guarded by net.mu
 	state map[string][]byte   // guarded by net.mu
 
@@ -101,6 +103,30 @@ func (h *Host) SetOnline(on bool) {
 				f.end()
 			}
 		}
+	}
+}
+
+// Evict evicts a user, whose endpoints are invited again at once: their flows end, and all apps hear who has left.
+func (n *Net) Evict(user string) {
+	n.mu.Lock()
+	n.evictions++
+	since := n.evictions
+	gone := func(p apps.Peer) bool { return p.User == user && p.Admitted < since }
+	var left []apps.App
+	for _, h := range n.endpoints {
+		if h.self.User == user {
+			h.since = since
+		}
+		for f := range h.flows {
+			if gone(f.peer) {
+				f.end()
+			}
+		}
+		left = slices.AppendSeq(left, maps.Values(h.apps))
+	}
+	n.mu.Unlock()
+	for _, app := range left { // without the lock: an app may ask the mesh
+		app.Left(gone)
 	}
 }
 
@@ -206,7 +232,7 @@ func (h *Host) ask(to identity.ID, path string, q url.Values, datagrams bool) (*
 		return nil, nil, nil, apps.Errorf(apps.NotFound, "endpoint %s has no app %q", exit.self.Name, name)
 	}
 	f := &flow{app: name, path: rest, query: q, datagrams: datagrams,
-		peer: apps.Peer{ID: h.self.ID, User: h.self.User}, answer: make(chan answer, 1)}
+		peer: apps.Peer{ID: h.self.ID, User: h.self.User, Admitted: h.since}, answer: make(chan answer, 1)}
 	exit.flows[f] = struct{}{}
 	return f, app, exit, nil
 }

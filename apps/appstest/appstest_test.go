@@ -20,6 +20,7 @@ type app func(context.Context, apps.Flow)
 func (app) Name() string                             { return "app" }
 func (app) Run(ctx context.Context) error            { <-ctx.Done(); return nil }
 func (a app) Serve(ctx context.Context, f apps.Flow) { a(ctx, f) }
+func (app) Left(func(apps.Peer) bool)                {}
 func (app) API() http.Handler                        { return http.NotFoundHandler() }
 func serve(h *Host, f func(context.Context, apps.Flow)) {
 	h.New("app", func(apps.Host) apps.App { return app(f) })

@@ -149,6 +149,9 @@ func (a *App) Run(ctx context.Context) error {
 // Serve handles a flow of a peer: this endpoint is its exit.
 func (a *App) Serve(ctx context.Context, f apps.Flow) { a.exit.serve(ctx, f) }
 
+// Left implements [apps.App]. What this exit holds for a peer are flows, which the mesh has ended.
+func (a *App) Left(func(apps.Peer) bool) {}
+
 // wanted returns the listeners that the configuration asks for.
 func (a *App) wanted() []door {
 	s := a.settings.Load()

@@ -54,6 +54,9 @@ func (a *App) Run(ctx context.Context) error {
 	return nil
 }
 
+// Left implements [apps.App].
+func (a *App) Left(gone func(apps.Peer) bool) { a.register.End("the user is no longer a member", gone) }
+
 // API implements [apps.App]: GET and PATCH /config, a [process.Rules] and a [process.RulesChange].
 func (a *App) API() http.Handler {
 	mux := http.NewServeMux()

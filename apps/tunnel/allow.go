@@ -61,6 +61,17 @@ func (a *access) set(rules []Allow, user string) {
 	}
 }
 
+// cut ends the flows of the peers for which the function says so.
+func (a *access) cut(match func(apps.Peer) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for f := range a.flows {
+		if match(f.peer) {
+			f.cut()
+		}
+	}
+}
+
 // enter files a flow, if the rules still allow it. The caller calls leave when it is over.
 func (a *access) enter(f *forward, user string) (leave func(), ok bool) {
 	a.mu.Lock()

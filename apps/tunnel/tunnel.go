@@ -114,6 +114,9 @@ func (a *App) Serve(ctx context.Context, f apps.Flow) {
 	}
 }
 
+// Left ends the flows to addresses that were allowed to the peers. All else that runs for a peer is a flow, and ends with it.
+func (a *App) Left(gone func(apps.Peer) bool) { a.access.cut(gone) }
+
 func (a *App) start() {
 	a.editing.Lock()
 	defer a.editing.Unlock()

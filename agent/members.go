@@ -1,0 +1,106 @@
+package agent
+
+import (
+	"sync"
+	"time"
+
+	"ztm/apps"
+	"ztm/tunnel/identity"
+)
+
+// How what a peer has here ends with its membership:
+//
+//	evicted, CA retired   a new trust list (updateTrust) ──────────────┐
+//	expired               the time that members.untilExpiry tells ─────┼─> cutStale -> sessions, flows, App.Left
+//	joined again as       a session with another certificate (arrived) ┘
+//	somebody else
+//
+// That an endpoint is missing in the directory says nothing: a hub may withhold it, or may have lost its database. An endpoint that
+// leaves the mesh keeps a valid certificate until it expires or its user is evicted.
+
+// members remembers by which certificate each peer came here last. A peer renews its certificate while an app keeps something for it,
+// so what was known when the app began to is no measure. The zero value is empty.
+type members struct {
+	mu    sync.Mutex
+	peers map[identity.ID]identity.Subject // at most maxMembers; guarded by mu
+}
+
+// maxMembers bounds the peers that are remembered. Of a peer that was forgotten the apps hear when it is evicted, not when it expires.
+const maxMembers = 4096
+
+// arrived notes a peer's certificate, and reports whether the endpoint was another member until now: of another user, or admitted at
+// another time.
+func (ms *members) arrived(s identity.Subject) (replaced bool) {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	old, known := ms.peers[s.ID]
+	if known && (s.Admitted.Before(old.Admitted) || s.Admitted.Equal(old.Admitted) && s.NotAfter.Before(old.NotAfter)) {
+		return false // an older certificate than the one that we know
+	}
+	if ms.peers == nil {
+		ms.peers = map[identity.ID]identity.Subject{}
+	}
+	if !known && len(ms.peers) >= maxMembers {
+		for id := range ms.peers { // any
+			delete(ms.peers, id)
+			break
+		}
+	}
+	ms.peers[s.ID] = s
+	return known && peerOf(old) != peerOf(s)
+}
+
+// gone returns a function that reports whether a peer is no member any more.
+func (ms *members) gone(t *identity.Trust, now time.Time) func(apps.Peer) bool {
+	return func(p apps.Peer) bool {
+		ms.mu.Lock()
+		last, known := ms.peers[p.ID]
+		ms.mu.Unlock()
+		if !known {
+			return t.Evicted(identity.Subject{Role: identity.RoleMember, User: p.User, Admitted: time.Unix(p.Admitted, 0)})
+		}
+		return peerOf(last) != p || t.Rejudge(last, now) != nil
+	}
+}
+
+// untilExpiry returns how long it is until the next certificate of a peer expires; a day if none does sooner.
+func (ms *members) untilExpiry(now time.Time) time.Duration {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	next := 24 * time.Hour
+	for _, s := range ms.peers {
+		if left := s.NotAfter.Sub(now); left > 0 {
+			next = min(next, left+time.Second) // the last second is still good
+		}
+	}
+	return next
+}
+
+// arrived notes a peer that opened a session.
+func (m *mesh) arrived(peer identity.Subject) {
+	if m.members.arrived(peer) {
+		m.log.Info("an endpoint is another member now", "peer", peer.ID, "user", peer.User)
+		for _, in := range m.inbounds() {
+			if in.peer.ID == peer.ID && peerOf(in.peer) != peerOf(peer) {
+				in.conn.Close()
+			}
+		}
+		m.endGone()
+	}
+}
+
+// endGone ends the flows of peers that are no members any more, and has the apps end all else that they hold for them.
+func (m *mesh) endGone() {
+	gone := m.members.gone(m.verifier.Trust(), m.agent.clock.Now())
+	m.cutFlows(func(f *flow) bool { return gone(f.peer) })
+	for _, app := range m.apps {
+		app.Left(gone)
+	}
+}
+
+// departed has the app of a flow that is over end what it began for a peer that was cut off meanwhile.
+func (m *mesh) departed(p apps.Peer, app apps.App) {
+	if m.members.gone(m.verifier.Trust(), m.agent.clock.Now())(p) {
+		app.Left(func(other apps.Peer) bool { return other == p })
+	}
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"ztm/tunnel"
+	"ztm/tunnel/capsule"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
+)
+
+// intruder is a member without an agent: its certificate is good, and it says what it likes.
+type intruder struct {
+	w    *world
+	v    *identity.Verifier
+	cert tls.Certificate
+}
+
+func (w *world) intruder(user string) *intruder {
+	w.t.Helper()
+	v, cert, _ := w.forge(user)
+	return &intruder{w, v, cert}
+}
+
+// dial opens a sealed session with an endpoint.
+func (i *intruder) dial(ctx context.Context, to identity.ID) (*seal.Session, error) {
+	leg, err := tunnel.OpenLeg(ctx, &tunnel.Dialer{}, i.w.address, i.v.ClientConfig(i.cert, identity.RoleHub, "", tunnel.RelayProto))
+	if err != nil {
+		return nil, err
+	}
+	carrier, err := leg.Carry(ctx, to, "")
+	if err != nil {
+		return nil, err
+	}
+	return seal.Client(ctx, carrier, i.v, i.cert, to)
+}
+
+// session is a sealed session with an endpoint until the test ends.
+func (i *intruder) session(t *testing.T, to identity.ID) *seal.Session {
+	t.Helper()
+	s, err := i.dial(t.Context(), to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// flow opens a flow to the path of an app, and returns the status of the answer. The flow lives until the test ends.
+func (i *intruder) flow(t *testing.T, s *seal.Session, path, word string) (*capsule.Conn, int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequest(http.MethodPost, "http://peer/apps/"+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if word != "" {
+		req.Header.Set("Ztm-Flow", word)
+	}
+	c, resp, err := s.Open(ctx, req, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c == nil {
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		return nil, resp.StatusCode
+	}
+	t.Cleanup(func() { c.Close() })
+	return c, http.StatusOK
+}
