@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/listen"
 )
 
 const (
@@ -29,7 +30,8 @@ type Check string
 
 const httpCheck = "http:"
 
-func (c Check) validate() error {
+// Validate returns an error if the check is none of those.
+func (c Check) Validate() error {
 	if c == "" || c == TCP {
 		return nil
 	}
@@ -51,7 +53,7 @@ func (o *outbound) watch() {
 	}
 	config := o.config.Load()
 	if config.Check == "" {
-		o.pool.unchecked()
+		o.pool.Unchecked()
 		return
 	}
 	o.unwatch, _ = o.group.Go(func(ctx context.Context) {
@@ -73,14 +75,14 @@ func (o *outbound) watchTarget(ctx context.Context, config *Outbound, a Address)
 		if ctx.Err() != nil {
 			return
 		}
-		if o.pool.checked(name, err) {
+		if o.pool.Checked(name, err) {
 			if err != nil {
 				o.log.Warn("target is down", "target", name, "err", err)
 			} else {
 				o.log.Info("target is up", "target", name)
 			}
 		}
-		wait(ctx, checkEvery/2+rand.N(checkEvery), nil)
+		listen.Wait(ctx, checkEvery/2+rand.N(checkEvery), nil)
 	}
 }
 

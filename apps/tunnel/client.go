@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"ztm/apps"
+	"ztm/apps/balance"
 	"ztm/tunnel/identity"
 )
 
@@ -196,14 +197,14 @@ func (c *client) inboundDetail(ctx context.Context, s *InboundStatus, t *apps.Ta
 	for _, h := range s.Health {
 		s.Stats.LastError = strings.ReplaceAll(s.Stats.LastError, h.Name, c.name(ctx, identity.ID(h.Name)))
 		h.Name = c.name(ctx, identity.ID(h.Name))
-		t.Add("Exit:", h.text())
+		t.Add("Exit:", healthText(h))
 	}
 	c.addStats(ctx, t, &s.Stats)
 }
 
 func (c *client) outboundDetail(ctx context.Context, s *OutboundStatus, t *apps.Table) {
 	for _, h := range s.Health {
-		t.Add("Target:", h.text())
+		t.Add("Target:", healthText(h))
 	}
 	t.Add("Entrances:", c.nameList(ctx, s.Entrances, "(all endpoints of the users)"))
 	t.Add("Users:", userList(s.Users))
@@ -236,7 +237,7 @@ func addSettings(t *apps.Table, l Limits, balance string, idle Duration) {
 	}
 }
 
-func (h *Health) text() string {
+func healthText(h balance.Health) string {
 	state := "up"
 	if !h.Up {
 		state = "down: " + h.Error

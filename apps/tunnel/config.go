@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"ztm/apps"
+	"ztm/apps/balance"
 	"ztm/tunnel/identity"
 )
 
@@ -64,7 +65,7 @@ type InboundSpec struct {
 	// Exits are the endpoints to go out at. Empty: those that offer the tunnel to this user, if they are one user's.
 	Exits []identity.ID `json:"exits,omitempty"`
 	Limits
-	Balance Balance `json:"balance,omitempty"` // between the exits
+	Balance balance.Policy `json:"balance,omitempty"` // between the exits
 	// AcceptProxy says that every client begins with a header of the PROXY protocol, because a proxy stands before us.
 	AcceptProxy bool     `json:"acceptProxyProtocol,omitempty"`
 	Idle        Duration `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
@@ -82,8 +83,8 @@ type OutboundSpec struct {
 	Entrances []identity.ID `json:"entrances,omitempty"` // empty: every endpoint of the users
 	Users     []string      `json:"users,omitempty"`     // users besides the endpoint's own; empty: nobody else
 	Limits
-	Balance Balance `json:"balance,omitempty"` // between the targets
-	Check   Check   `json:"check,omitempty"`   // of the targets
+	Balance balance.Policy `json:"balance,omitempty"` // between the targets
+	Check   Check          `json:"check,omitempty"`   // of the targets
 	// Proxy is the PROXY header that targets are sent, with the address of the client as the entrance states it.
 	Proxy ProxyProtocol `json:"proxyProtocol,omitempty"`
 	Idle  Duration      `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
@@ -112,7 +113,7 @@ func (in *Inbound) validate() error {
 	if err := in.Limits.validate(); err != nil {
 		return fmt.Errorf("inbound %s: limits: %w", in.Key, err)
 	}
-	if err := in.Balance.validate(); err != nil {
+	if err := in.Balance.Validate(); err != nil {
 		return fmt.Errorf("inbound %s: balance: %w", in.Key, err)
 	}
 	if err := in.Idle.validate(in.Protocol); err != nil {
@@ -145,10 +146,10 @@ func (o *Outbound) validate() error {
 	if err := o.Limits.validate(); err != nil {
 		return fmt.Errorf("outbound %s: limits: %w", o.Key, err)
 	}
-	if err := o.Balance.validate(); err != nil {
+	if err := o.Balance.Validate(); err != nil {
 		return fmt.Errorf("outbound %s: balance: %w", o.Key, err)
 	}
-	if err := o.Proxy.validate(); err != nil {
+	if err := o.Proxy.Validate(); err != nil {
 		return fmt.Errorf("outbound %s: PROXY protocol: %w", o.Key, err)
 	}
 	if o.Proxy != "" && o.Protocol != TCP {
@@ -173,7 +174,7 @@ func (o *Outbound) validateCheck() error {
 		return fmt.Errorf("the targets have %d ports, and at most %d are checked: leave the check out; "+
 			"a target that refuses connections is avoided without it", ports, maxChecked)
 	}
-	return o.Check.validate()
+	return o.Check.Validate()
 }
 
 func validateAddresses(protocol string, list []Address) error {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/listen"
 )
 
 const (
@@ -17,9 +18,6 @@ const (
 	// dialShare is the least time that one of several targets gets.
 	dialShare = 2 * time.Second
 )
-
-// keepAlive finds clients and targets that are gone without a word within about a minute.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
 
 // dialAny connects to the first of the addresses that answers, and returns which one that was. Each address has its
 // share of [dialTimeout]. failed hears of those that did not answer. The error is the last one's.
@@ -43,7 +41,7 @@ func dialAny(ctx context.Context, transport string, list []Address, failed func(
 // dialTarget connects to one address. A host with several addresses is tried as RFC 8305 says. The error is an
 // *apps.Error that names the address.
 func dialTarget(ctx context.Context, transport string, a Address, timeout time.Duration) (net.Conn, error) {
-	d := net.Dialer{Timeout: timeout, KeepAliveConfig: keepAlive}
+	d := net.Dialer{Timeout: timeout, KeepAliveConfig: listen.KeepAlive, Control: listen.InlineUrgent}
 	network, address := a.network(transport)
 	c, err := d.DialContext(ctx, network, address)
 	if err != nil {
@@ -76,26 +74,6 @@ func dialError(a Address, err error) *apps.Error {
 		return apps.Errorf(apps.Broken, "target %s: the flow was ended", a)
 	}
 	return apps.Errorf(apps.Unreachable, "target %s: connecting failed", a)
-}
-
-// listenError says what a failure to listen means, for the owner of the endpoint.
-func listenError(a Address, err error) *apps.Error {
-	switch {
-	case isAny(err, errsInUse):
-		return apps.Errorf(apps.Conflict, "listen %s: the address is in use by another program: stop it, or choose another port", a)
-	case errors.Is(err, os.ErrPermission) && a.Path == "" && a.First < 1024:
-		return apps.Errorf(apps.Denied, "listen %s: ports below 1024 need a privilege that this program does not have: "+
-			"choose a higher port, or run it as root", a)
-	case errors.Is(err, os.ErrPermission) && a.Path != "":
-		return apps.Errorf(apps.Denied, "listen %s: this program may not make a socket there: choose another directory", a)
-	case isAny(err, errsNoAddress):
-		return apps.Errorf(apps.BadRequest, "listen %s: this machine does not have that address: choose one of its own, or * for all", a)
-	}
-	var op *net.OpError
-	if errors.As(err, &op) {
-		err = op.Err // without the address, which is named already
-	}
-	return apps.Errorf(apps.BadRequest, "listen %s: %v", a, err)
 }
 
 func isAny(err error, list []syscall.Errno) bool {

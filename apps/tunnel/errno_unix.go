@@ -11,6 +11,4 @@ var (
 		syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ENETDOWN,
 		syscall.EHOSTDOWN, syscall.EADDRNOTAVAIL,
 	}
-	errsInUse     = []syscall.Errno{syscall.EADDRINUSE}
-	errsNoAddress = []syscall.Errno{syscall.EADDRNOTAVAIL}
 )

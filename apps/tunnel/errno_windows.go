@@ -13,6 +13,4 @@ var (
 		windows.WSAENETUNREACH, windows.WSAEHOSTUNREACH, windows.WSAENETDOWN,
 		windows.WSAEHOSTDOWN, windows.WSAEADDRNOTAVAIL,
 	}
-	errsInUse     = []syscall.Errno{windows.WSAEADDRINUSE, windows.WSAEACCES}
-	errsNoAddress = []syscall.Errno{windows.WSAEADDRNOTAVAIL}
 )

@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/balance"
+	"ztm/apps/listen"
 	"ztm/apps/udp"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/splice"
@@ -43,7 +45,7 @@ type inbound struct {
 	path    string                     // static; of its flows, below the name of the app
 	params  func(index int) url.Values // static; more parameters of the flows of one port of a range; nil for none
 	observe func(Event)                // static; hears of every flow; nil if nobody listens
-	pool    pool
+	pool    balance.Pool
 	stats   stats
 	limits  limiter
 	queued  atomic.Int64 // bytes in the queues of all flows of datagrams
@@ -199,7 +201,7 @@ func (in *inbound) serve(ctx context.Context, l *listener, socket io.Closer) {
 		in.serveUDP(ctx, l, socket)
 		return
 	}
-	accept(ctx, socket.(net.Listener), in.log, func(client net.Conn) {
+	listen.Accept(ctx, socket.(net.Listener), in.log, func(client net.Conn) {
 		if _, ok := in.group.Go(func(ctx context.Context) { in.forward(ctx, l, client) }); !ok {
 			splice.Abort(client)
 		}
@@ -222,7 +224,7 @@ func (in *inbound) forward(ctx context.Context, l *listener, client net.Conn) {
 		splice.Abort(client)
 		return
 	}
-	defer in.pool.took(string(exit))()
+	defer in.pool.Took(string(exit))()
 	tally := in.stats.flow(exit)
 	defer tally.end()
 	outer := meter(early, &in.limits.up, &in.limits.down, tally.up, tally.down)
@@ -316,7 +318,7 @@ func (in *inbound) try(ctx context.Context, open opener, list []string, q url.Va
 	var first error
 	var last identity.ID
 	client, _ := netip.ParseAddrPort(q.Get(clientParam)) // none for a unix socket
-	for _, id := range in.pool.order(in.settings().Balance, list, client.Addr().String()) {
+	for _, id := range in.pool.Order(in.settings().Balance, list, client.Addr().String()) {
 		last = identity.ID(id)
 		c, err := in.open(ctx, open, last, q)
 		if err == nil {
@@ -325,7 +327,7 @@ func (in *inbound) try(ctx context.Context, open opener, list []string, q url.Va
 		if ctx.Err() != nil {
 			return nil, last, ctx.Err()
 		}
-		in.pool.failed(id, err)
+		in.pool.Failed(id, err)
 		if errors.Is(err, apps.ErrUnknownOutcome) {
 			return nil, last, err
 		}
@@ -358,13 +360,13 @@ func idStrings(ids []identity.ID) []string {
 // InboundStatus is an inbound and how it does.
 type InboundStatus struct {
 	Inbound
-	Listeners []ListenStatus `json:"listeners"`
-	Health    []Health       `json:"health"` // of the exits that were tried
-	Stats     Stats          `json:"stats"`
+	Listeners []ListenStatus   `json:"listeners"`
+	Health    []balance.Health `json:"health"` // of the exits that were tried
+	Stats     Stats            `json:"stats"`
 }
 
 func (in *inbound) status() InboundStatus {
-	s := InboundStatus{Inbound: in.settings(), Stats: in.stats.snapshot(), Health: in.pool.health(nil)}
+	s := InboundStatus{Inbound: in.settings(), Stats: in.stats.snapshot(), Health: in.pool.Health(nil)}
 	for _, l := range in.current() {
 		s.Listeners = append(s.Listeners, l.status())
 	}

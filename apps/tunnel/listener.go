@@ -2,13 +2,13 @@ package tunnel
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"sync"
 	"time"
 
+	"ztm/apps/listen"
 	"ztm/apps/udp"
 )
 
@@ -20,10 +20,6 @@ const (
 	// ending), and then less often (an address that the machine does not have yet).
 	reopenMin = 250 * time.Millisecond
 	reopenMax = 30 * time.Second
-
-	// A listener that cannot accept, for want of file descriptors for example, waits for others to free some.
-	acceptMin = 5 * time.Millisecond
-	acceptMax = time.Second
 )
 
 // listener is one port, or one socket, on which an inbound listens. It opens at once or later, and stays the same
@@ -57,16 +53,16 @@ func (l *listener) open() error {
 	if s, _ := l.state(); s != nil {
 		return nil
 	}
-	socket, err := listen(l.transport, l.address)
+	socket, err := openSocket(l.transport, l.address)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case err != nil:
-		l.err = listenError(l.address, err)
+		l.err = listen.Error(l.address.String(), l.address.First, err)
 		return l.err
 	case l.closed:
 		socket.Close()
-		return listenError(l.address, net.ErrClosed)
+		return listen.Error(l.address.String(), l.address.First, net.ErrClosed)
 	}
 	l.socket, l.err = socket, nil
 	select {
@@ -74,6 +70,20 @@ func (l *listener) open() error {
 	default:
 	}
 	return nil
+}
+
+// openSocket opens a net.Listener or a *udp.Socket on one port or path.
+func openSocket(transport string, a Address) (io.Closer, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	network, address := a.network(transport)
+	switch {
+	case network == "unix":
+		return listen.Unix(ctx, address)
+	case transport == UDP:
+		return udp.Listen(ctx, network, address)
+	}
+	return listen.TCP(ctx, network, address)
 }
 
 // state returns the socket if the listener is open, and otherwise why it is not.
@@ -107,37 +117,17 @@ func (l *listener) isClosed() bool {
 func (l *listener) run(ctx context.Context, log *slog.Logger, serve func(context.Context, io.Closer)) {
 	defer context.AfterFunc(ctx, l.close)()
 	defer l.close()
-	retry := backoff{min: reopenMin, max: reopenMax}
+	retry := listen.Backoff{Min: reopenMin, Max: reopenMax}
 	for ctx.Err() == nil {
 		if err := l.open(); err != nil {
-			if retry.failures == 0 {
-				log.Warn("listener does not open, trying on", "listen", l.address, "err", err)
+			if retry.First() {
+				log.Warn("cannot listen, retrying", "listen", l.address, "err", err)
 			}
-			wait(ctx, retry.next(), l.opened)
+			listen.Wait(ctx, retry.Next(), l.opened)
 			continue
 		}
 		if socket, _ := l.state(); socket != nil {
 			serve(ctx, socket)
-		}
-	}
-}
-
-// accept hands the connections of a listener to handle, until the listener is closed.
-func accept(ctx context.Context, ln net.Listener, log *slog.Logger, handle func(net.Conn)) {
-	retry := backoff{min: acceptMin, max: acceptMax}
-	for {
-		c, err := ln.Accept()
-		switch {
-		case err == nil:
-			retry.failures = 0
-			handle(c)
-		case errors.Is(err, net.ErrClosed) || ctx.Err() != nil:
-			return
-		default:
-			if retry.failures == 0 {
-				log.Warn("listener does not accept, trying on", "listen", ln.Addr(), "err", err)
-			}
-			wait(ctx, retry.next(), nil)
 		}
 	}
 }

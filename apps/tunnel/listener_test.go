@@ -1,57 +1,12 @@
 package tunnel
 
 import (
-	"context"
 	"errors"
 	"io"
-	"io/fs"
-	"log/slog"
 	"net"
-	"os"
 	"syscall"
 	"testing"
-
-	"ztm/apps"
 )
-
-// flakyListener fails a few times before it accepts.
-type flakyListener struct {
-	net.Listener
-	failures int
-}
-
-func (l *flakyListener) Accept() (net.Conn, error) {
-	if l.failures > 0 {
-		l.failures--
-		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
-	}
-	return l.Listener.Accept()
-}
-
-func TestAcceptGoesOnAfterErrors(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	accepted, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		accept(t.Context(), &flakyListener{ln, 3}, slog.New(slog.NewTextHandler(io.Discard, nil)), func(c net.Conn) {
-			c.Close()
-			close(accepted)
-		})
-	}()
-	dial(t, ln.Addr().String())
-	<-accepted
-	ln.Close()
-	<-done
-}
-
-func TestAcceptThatFailsForeverEndsWithItsContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	accept(ctx, &flakyListener{nil, 1 << 30}, slog.New(slog.NewTextHandler(io.Discard, nil)), nil)
-}
 
 // Who writes 0.0.0.0 means the addresses of IPv4.
 func TestAllAddressesAreThoseOfTheVersionThatIsWritten(t *testing.T) {
@@ -99,65 +54,10 @@ func taken(transport, address string) bool {
 	return errors.Is(err, syscall.EADDRINUSE)
 }
 
-func listenOn(t *testing.T, path string) *listener {
-	t.Helper()
-	l := newListener(TCP, Address{Path: path})
-	t.Cleanup(l.close)
-	return l
-}
-
-func TestUnixListenerIsPrivateAndGoesWhenClosed(t *testing.T) {
-	path := t.TempDir() + "/socket"
-	l := listenOn(t, path)
-	if err := l.open(); err != nil {
-		t.Fatal(err)
-	}
-	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the socket has mode %v, %v; want 0600", info.Mode(), err)
-	}
-	if err := listenOn(t, path).open(); apps.CodeOf(err) != apps.Conflict {
-		t.Errorf("a second listener: %v, want a conflict", err)
-	}
-	l.close()
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("after the close: %v, want no file", err)
-	}
-}
-
-func TestUnixSocketThatACrashLeftBehindIsReplaced(t *testing.T) {
-	path := t.TempDir() + "/socket"
-	crashed, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	crashed.SetUnlinkOnClose(false)
-	crashed.Close()
-	if err := listenOn(t, path).open(); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestListenerThatWasClosedDoesNotOpenAgain(t *testing.T) {
 	l := newListener(TCP, Address{Host: "127.0.0.1"})
 	l.close()
 	if err := l.open(); err == nil {
 		t.Error("it opened")
-	}
-}
-
-func TestMissingPrivilegeIsExplained(t *testing.T) {
-	denied := &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", syscall.EACCES)}
-	for _, test := range []struct {
-		address Address
-		want    string
-	}{
-		{Address{Host: "127.0.0.1", First: 80, Last: 80}, "listen 127.0.0.1:80: ports below 1024 need a privilege that this program does not have: " +
-			"choose a higher port, or run it as root"},
-		{Address{Path: "/run/db.sock"}, "listen unix:/run/db.sock: this program may not make a socket there: choose another directory"},
-	} {
-		if err := listenError(test.address, denied); err.Code != apps.Denied || err.Error() != test.want {
-			t.Errorf("got %s %q, want %q", err.Code, err, test.want)
-		}
 	}
 }

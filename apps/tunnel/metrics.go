@@ -18,13 +18,13 @@ func (s Status) WriteMetrics(w io.Writer) error {
 		m.stats("inbound", in.Key.String(), in.Stats)
 		for i, l := range in.Listeners {
 			labels := fmt.Sprintf("tunnel=%q,listen=%q,index=\"%d\"", in.Key, l.Address, i)
-			m.add("ztm_tunnel_listening", gauge, labels, int64(truth(l.Open)))
+			m.add("ztm_tunnel_listening", gauge, labels, truth(l.Open))
 		}
 	}
 	for _, o := range s.Outbound {
 		m.stats("outbound", o.Key.String(), o.Stats)
 		for _, h := range o.Health {
-			m.add("ztm_tunnel_target_up", gauge, fmt.Sprintf("tunnel=%q,target=%q", o.Key, h.Name), int64(truth(h.Up)))
+			m.add("ztm_tunnel_target_up", gauge, fmt.Sprintf("tunnel=%q,target=%q", o.Key, h.Name), truth(h.Up))
 		}
 	}
 	m.stats(forwardPath, forwardPath, s.Forward)
@@ -108,4 +108,11 @@ func (s *Stats) errorText() string {
 		return "-"
 	}
 	return strings.Join(list, ", ")
+}
+
+func truth(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
 }

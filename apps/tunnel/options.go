@@ -76,13 +76,13 @@ func set[T any](p *parser, name string, v *[]T, parse func(string) (T, error)) {
 // text reads an option that is a word.
 func text[T interface {
 	~string
-	validate() error
+	Validate() error
 }](p *parser, name string, v *T) {
 	if p.err != nil || !p.IsSet(name) {
 		return
 	}
 	*v = T(p.String(name))
-	if err := (*v).validate(); err != nil {
+	if err := (*v).Validate(); err != nil {
 		p.wrong(name, err)
 	}
 }

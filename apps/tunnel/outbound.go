@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 
 	"ztm/apps"
+	"ztm/apps/balance"
 )
 
 // The parameters of a flow. All of them are the entrance's word.
@@ -34,7 +35,7 @@ type outbound struct {
 	key    Key                      // static
 	mesh   apps.Mesh                // static
 	config atomic.Pointer[Outbound] // replaced, never changed
-	pool   pool
+	pool   balance.Pool
 
 	group   group              // the checks
 	unwatch context.CancelFunc // ends the checks; nil if there are none; guarded by App.editing
@@ -51,7 +52,7 @@ func newOutbound(h apps.Host, config Outbound) *outbound {
 func (o *outbound) change(config Outbound) {
 	o.config.Store(&config)
 	o.limits.set(config.Limits)
-	o.pool.keep(config.targetNames())
+	o.pool.Keep(config.targetNames())
 }
 
 // serveTunnel handles a flow to an outbound.
@@ -104,7 +105,7 @@ func (o *outbound) serve(ctx context.Context, f apps.Flow) error {
 		target.Close()
 		return err
 	}
-	refused := func() { o.pool.failed(name, apps.Errorf(apps.Refused, "target %s refused the datagrams", name)) }
+	refused := func() { o.pool.Failed(name, apps.Errorf(apps.Refused, "target %s refused the datagrams", name)) }
 	return o.carry(ctx, f, o.key.Protocol, reached{target, refused}, config.Idle.or(defaultIdle))
 }
 
@@ -162,7 +163,7 @@ func source(f apps.Flow) string {
 }
 
 // dial connects to one of the targets and returns its name. The caller calls over when the flow is over.
-func (o *outbound) dial(ctx context.Context, b Balance, targets []Address, source string) (
+func (o *outbound) dial(ctx context.Context, b balance.Policy, targets []Address, source string) (
 	c net.Conn, name string, over func(), err error) {
 	names := make([]string, len(targets))
 	byName := map[string]Address{}
@@ -171,27 +172,27 @@ func (o *outbound) dial(ctx context.Context, b Balance, targets []Address, sourc
 		byName[names[i]] = a
 	}
 	var order []Address
-	for _, name := range o.pool.order(b, names, source) {
+	for _, name := range o.pool.Order(b, names, source) {
 		order = append(order, byName[name])
 	}
-	c, target, err := dialAny(ctx, o.key.Protocol, order, func(a Address, err error) { o.pool.failed(a.String(), err) })
+	c, target, err := dialAny(ctx, o.key.Protocol, order, func(a Address, err error) { o.pool.Failed(a.String(), err) })
 	if err != nil {
 		return nil, "", nil, err
 	}
 	name = target.String()
-	return c, name, o.pool.took(name), nil
+	return c, name, o.pool.Took(name), nil
 }
 
 // OutboundStatus is an outbound and how it does.
 type OutboundStatus struct {
 	Outbound
-	Health []Health `json:"health"` // of the targets
-	Stats  Stats    `json:"stats"`
+	Health []balance.Health `json:"health"` // of the targets
+	Stats  Stats            `json:"stats"`
 }
 
 func (o *outbound) status() OutboundStatus {
 	config := o.config.Load()
-	return OutboundStatus{Outbound: *config, Health: o.pool.health(config.targetNames()), Stats: o.stats.snapshot()}
+	return OutboundStatus{Outbound: *config, Health: o.pool.Health(config.targetNames()), Stats: o.stats.snapshot()}
 }
 
 // targetNames returns the targets as the pool knows them: each port of a range on its own.

@@ -23,7 +23,8 @@ const (
 	ProxyV2 ProxyProtocol = "v2" // binary
 )
 
-func (v ProxyProtocol) validate() error {
+// Validate returns an error if the version is none of those.
+func (v ProxyProtocol) Validate() error {
 	switch v {
 	case "", ProxyV1, ProxyV2:
 		return nil

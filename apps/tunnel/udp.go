@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/listen"
 	"ztm/apps/udp"
 	"ztm/tunnel/identity"
 )
@@ -53,13 +54,13 @@ func (in *inbound) serveUDP(ctx context.Context, l *listener, socket *udp.Socket
 	p := &udpPort{in: in, l: l, socket: socket, sessions: map[udp.Path]*session{}}
 	defer p.end()
 	socket.SetReadBuffer(socketBuffer)
-	retry := backoff{min: acceptMin, max: acceptMax}
+	retry := listen.AcceptBackoff()
 	buf := make([]byte, maxPacket)
 	for {
 		n, from, err := socket.Receive(buf)
 		switch {
 		case err == nil:
-			retry.failures = 0
+			retry.Reset()
 			if s := p.session(from); s != nil {
 				s.queue.put(buf[:n])
 			}
@@ -68,10 +69,10 @@ func (in *inbound) serveUDP(ctx context.Context, l *listener, socket *udp.Socket
 		case isAny(err, errsRefused):
 			// A client has closed its port while an answer was on its way to it. That is no fault of ours.
 		default:
-			if retry.failures == 0 {
-				in.log.Warn("port does not receive, trying on", "listen", l.address, "err", err)
+			if retry.First() {
+				in.log.Warn("cannot receive, retrying", "listen", l.address, "err", err)
 			}
-			wait(ctx, retry.next(), nil)
+			listen.Wait(ctx, retry.Next(), nil)
 		}
 	}
 }
@@ -113,7 +114,7 @@ func (p *udpPort) serve(ctx context.Context, s *session) {
 		p.turnAway(ctx, s, exit, err)
 		return
 	}
-	defer in.pool.took(string(exit))()
+	defer in.pool.Took(string(exit))()
 	tally := in.stats.flow(exit)
 	defer tally.end()
 	r := &relay{flow: flow, queue: s.queue, idle: in.settings().Idle.or(defaultIdle),
@@ -129,7 +130,7 @@ func (p *udpPort) serve(ctx context.Context, s *session) {
 func (p *udpPort) turnAway(ctx context.Context, s *session, exit identity.ID, err error) {
 	p.in.failed(net.UDPAddrFromAddrPort(s.Client), exit, err)
 	s.queue.close()
-	wait(ctx, sessionPause, nil)
+	listen.Wait(ctx, sessionPause, nil)
 }
 
 // forget removes a session that has ended.

@@ -13,6 +13,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/apps/listen"
 )
 
 // udpServer is a UDP server that answers each datagram with its name and the datagram. It returns its address.
@@ -143,7 +144,7 @@ func TestDatagramsAreNotReordered(t *testing.T) {
 		binary.BigEndian.PutUint32(p, count+1)
 		for t.Context().Err() == nil { // until the test has seen one of these
 			c.Write(p)
-			wait(t.Context(), time.Millisecond, nil)
+			listen.Wait(t.Context(), time.Millisecond, nil)
 		}
 	}()
 	buf := make([]byte, maxPacket)

@@ -1,4 +1,6 @@
-package tunnel
+// Package balance chooses: which of several targets or exits a new flow tries first, by how they share the flows and by
+// how each of them did.
+package balance
 
 import (
 	"bytes"
@@ -17,17 +19,18 @@ const (
 	restMax = 30 * time.Second
 )
 
-// Balance is how the choices of a tunnel share the flows. The empty value means [RoundRobin].
-type Balance string
+// Policy is how choices share the flows. The empty value means [RoundRobin].
+type Policy string
 
 // The ways to balance.
 const (
-	RoundRobin Balance = "round-robin" // one after the other
-	LeastConn  Balance = "least-conn"  // the one with the fewest flows
-	Source     Balance = "source"      // always the same one for the same client address, as long as it is up
+	RoundRobin Policy = "round-robin" // one after the other
+	LeastConn  Policy = "least-conn"  // the one with the fewest flows
+	Source     Policy = "source"      // always the same one for the same client address, as long as it is up
 )
 
-func (b Balance) validate() error {
+// Validate returns an error if the policy is none of those below.
+func (b Policy) Validate() error {
 	switch b {
 	case "", RoundRobin, LeastConn, Source:
 		return nil
@@ -35,15 +38,16 @@ func (b Balance) validate() error {
 	return fmt.Errorf("%q is not %s, %s or %s", string(b), RoundRobin, LeastConn, Source)
 }
 
-// pool remembers how the choices of a tunnel did: the targets of an outbound, the exits of an inbound. It learns from
-// the flows and, where there are any, from checks. The zero value is ready.
-type pool struct {
+// Pool remembers how the choices did: the targets of an outbound, the exits of an inbound. It learns from
+// the flows and, where there are any, from checks. The zero value is ready,
+// and all methods may be called from any goroutine.
+type Pool struct {
 	mu      sync.Mutex
 	turn    int
 	members map[string]*member
 }
 
-// member is one choice. All fields are guarded by pool.mu.
+// member is one choice. All fields are guarded by Pool.mu.
 type member struct {
 	active   int
 	flows    int64
@@ -62,9 +66,9 @@ type Health struct {
 	Error  string `json:"error,omitempty"`
 }
 
-// order returns the choices in the order in which a new flow should try them: as the balance says, but those that
-// failed lately after all others. source is whom [Source] looks at.
-func (p *pool) order(b Balance, choices []string, source string) []string {
+// Order returns the choices in the order in which a new flow should try them: as the balance says, but those that
+// Failed lately after all others. source is whom [Source] looks at.
+func (p *Pool) Order(b Policy, choices []string, source string) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(choices) == 0 {
@@ -88,7 +92,7 @@ func (p *pool) order(b Balance, choices []string, source string) []string {
 	return list
 }
 
-func (p *pool) activeLocked(choice string) int {
+func (p *Pool) activeLocked(choice string) int {
 	if m := p.members[choice]; m != nil {
 		return m.active
 	}
@@ -109,8 +113,8 @@ func truth(b bool) int {
 	return 0
 }
 
-// took notes that a choice has taken a flow. The caller calls the result when the flow is over.
-func (p *pool) took(choice string) (over func()) {
+// Took notes that a choice has taken a flow. The caller calls the result when the flow is over.
+func (p *Pool) Took(choice string) (over func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := p.memberLocked(choice)
@@ -124,9 +128,9 @@ func (p *pool) took(choice string) (over func()) {
 	}
 }
 
-// failed notes that a choice did not take a flow. What many flows find out at the same time is one failure: those that
+// Failed notes that a choice did not take a flow. What many flows find out at the same time is one failure: those that
 // began before it rests tell nothing new.
-func (p *pool) failed(choice string, err error) {
+func (p *Pool) Failed(choice string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := p.memberLocked(choice)
@@ -138,8 +142,8 @@ func (p *pool) failed(choice string, err error) {
 	}
 }
 
-// checked notes the result of a check, and reports whether that is news.
-func (p *pool) checked(choice string, err error) (news bool) {
+// Checked notes the result of a check, and reports whether that is news.
+func (p *Pool) Checked(choice string, err error) (news bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := p.memberLocked(choice)
@@ -152,8 +156,8 @@ func (p *pool) checked(choice string, err error) (news bool) {
 	return news
 }
 
-// unchecked forgets what checks found: there are none any more.
-func (p *pool) unchecked() {
+// Unchecked forgets what checks found: there are none any more.
+func (p *Pool) Unchecked() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, m := range p.members {
@@ -168,7 +172,7 @@ func (m *member) healLocked() {
 	}
 }
 
-func (p *pool) memberLocked(choice string) *member {
+func (p *Pool) memberLocked(choice string) *member {
 	if p.members == nil {
 		p.members = map[string]*member{}
 	}
@@ -180,8 +184,8 @@ func (p *pool) memberLocked(choice string) *member {
 	return m
 }
 
-// keep forgets the choices that are not in the list, unless a flow still runs on them.
-func (p *pool) keep(choices []string) {
+// Keep forgets the choices that are not in the list, unless a flow still runs on them.
+func (p *Pool) Keep(choices []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c, m := range p.members {
@@ -191,8 +195,8 @@ func (p *pool) keep(choices []string) {
 	}
 }
 
-// health returns how each of the choices does; nil stands for all that were tried, sorted.
-func (p *pool) health(choices []string) []Health {
+// Health returns how each of the choices does; nil stands for all that were tried, sorted.
+func (p *Pool) Health(choices []string) []Health {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if choices == nil {

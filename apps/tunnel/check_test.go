@@ -13,112 +13,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"ztm/apps/appstest"
+	"ztm/apps/balance"
 )
-
-func TestPoolOrdersItsChoices(t *testing.T) {
-	choices := []string{"a", "b", "c"}
-	first := func(p *pool, b Balance, source string) string { return p.order(b, choices, source)[0] }
-
-	t.Run("round robin", func(t *testing.T) {
-		var p pool
-		var got []string
-		for range 6 {
-			got = append(got, first(&p, "", ""))
-		}
-		if diff := cmp.Diff([]string{"a", "b", "c", "a", "b", "c"}, got); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
-	})
-	t.Run("fewest flows", func(t *testing.T) {
-		var p pool
-		p.took("a")
-		over := p.took("b")
-		p.took("b")
-		if got := first(&p, LeastConn, ""); got != "c" {
-			t.Errorf("first is %s, want c which has none", got)
-		}
-		p.took("c")
-		p.took("c")
-		over()
-		p.took("a")
-		if got := p.order(LeastConn, choices, ""); got[0] != "b" {
-			t.Errorf("the order is %v, want b first", got)
-		}
-	})
-	t.Run("source", func(t *testing.T) {
-		var p pool
-		counts := map[string]int{}
-		for i := range 300 {
-			source := fmt.Sprintf("192.0.2.%d", i)
-			choice := first(&p, Source, source)
-			counts[choice]++
-			if again := first(&p, Source, source); again != choice {
-				t.Fatalf("%s got %s, then %s", source, choice, again)
-			}
-			without := slices.DeleteFunc(slices.Clone(choices), func(c string) bool { return c == "c" })
-			if moved := p.order(Source, without, source)[0]; choice != "c" && moved != choice {
-				t.Fatalf("%s moved from %s to %s though only c went", source, choice, moved)
-			}
-		}
-		if len(counts) != 3 || counts["a"] < 50 || counts["b"] < 50 || counts["c"] < 50 {
-			t.Errorf("300 sources are spread as %v", counts)
-		}
-	})
-	t.Run("failed ones come last", func(t *testing.T) {
-		var p pool
-		p.failed("a", errors.New("x"))
-		p.checked("b", errors.New("y"))
-		for range 3 {
-			if got := first(&p, "", ""); got != "c" {
-				t.Errorf("first is %s", got)
-			}
-		}
-		p.took("a")
-		p.checked("b", nil)
-		for _, h := range p.health(choices) {
-			if !h.Up || h.Error != "" {
-				t.Errorf("after a success: %+v", h)
-			}
-		}
-	})
-	t.Run("a check counts more than a flow", func(t *testing.T) {
-		var p pool
-		p.checked("a", errors.New("sick"))
-		p.took("a")
-		if h := p.health(choices)[0]; h.Up || h.Error != "sick" {
-			t.Errorf("got %+v", h)
-		}
-	})
-	t.Run("many flows that fail at once are one failure", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			var p pool
-			for range 200 {
-				p.failed("a", errors.New("refused"))
-			}
-			wait(t.Context(), restMin, nil)
-			if order := p.order(Source, choices, "x"); !slices.Equal(order, (&pool{}).order(Source, choices, "x")) {
-				t.Errorf("after %v the order is %v", restMin, order)
-			}
-			p.failed("a", errors.New("refused")) // the next doubles the rest
-			wait(t.Context(), restMin, nil)
-			if order := p.order(Source, choices, "x"); order[2] != "a" {
-				t.Errorf("after another failure and %v the order is %v", restMin, order)
-			}
-		})
-	})
-	t.Run("nothing to choose", func(t *testing.T) {
-		var p pool
-		if got := p.order("", nil, ""); len(got) != 0 {
-			t.Errorf("got %v", got)
-		}
-	})
-}
 
 func TestChecksFindTargetsThatAreDown(t *testing.T) {
 	var healthy atomic.Bool
@@ -159,7 +58,7 @@ func TestEachPortOfARangeIsChecked(t *testing.T) {
 	serve(t, listenTCP(t, up), "up")
 	b.offer(t, "tcp/web", fmt.Sprintf("%d-%d,%d-%d", one, one+2, two, two+2), `"check":"tcp"`)
 	appstest.Eventually(t, "one of six ports is up", func() bool {
-		good := slices.DeleteFunc(b.outboundStatus(t, "tcp/web").Health, func(h Health) bool { return !h.Up })
+		good := slices.DeleteFunc(b.outboundStatus(t, "tcp/web").Health, func(h balance.Health) bool { return !h.Up })
 		return len(good) == 1 && good[0].Name == up
 	})
 }
