@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,7 +53,7 @@ func (w *world) rotateFor(name string, grace time.Duration) {
 	}
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		Dial:              func(string, string) (net.Conn, error) { return c, nil },
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return c, nil },
 	}}
 	body, err := json.Marshal(api.Rotate{Grace: int64(grace / time.Second)})
 	if err != nil {

@@ -43,10 +43,9 @@ func writeRelease(t *testing.T, version string) string {
 
 // device is what install.sh finds out about a machine.
 type device struct {
-	uname   string            // answers of uname -s, -m and -r, with blanks between
-	files   map[string]string // of its root
-	env     []string
-	release string
+	uname string            // answers of uname -s, -m and -r, with blanks between
+	files map[string]string // of its root
+	env   []string
 }
 
 // install runs install.sh under a shell as if it were on the device, whose root is a directory.

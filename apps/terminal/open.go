@@ -67,7 +67,7 @@ func (o *opener) attach(ctx context.Context, ep apps.Endpoint, id string) error 
 
 // drive moves the streams of the session until its end, and returns what is to be the end of this command.
 func (o *opener) drive(ep apps.Endpoint, conn net.Conn, begin any, kept bool) error {
-	restore := func() {}
+	var restore func()
 	id := ""
 	st := process.Streams{Stdin: o.Stdin(), Stdout: o.Stdout(), Stderr: o.Stderr(),
 		Started: func(s process.Started) { id = s.Session }}

@@ -52,11 +52,11 @@ func newWorld(t testing.TB) *world {
 		w.ip("nat-"+side, fmt.Sprintf("route add default via 203.0.113.%d", 4*i+1))
 		w.ip(side, "route add default via "+inner+"1")
 		w.forward("nat-" + side)
-		w.nft("nat-"+side, fmt.Sprintf(`table ip nat {
+		w.nft("nat-"+side, `table ip nat {
 			chain out { type nat hook postrouting priority srcnat; oifname "public" masquerade; }
 			chain in { type filter hook input priority filter; ct state established,related accept; iifname "public" drop; }
 			chain through { type filter hook forward priority filter; ct state established,related accept; iifname "public" drop; }
-		}`))
+		}`)
 	}
 	return w
 }
