@@ -153,9 +153,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	return err
 }
 
-// keepTime remembers, at most daily, that it is at least so late: a router without a clock boots in 1970. A time counts only while a
-// mesh is connected, when a hub's certificate and ours were found valid by it: a clock that runs years ahead must not become
-// the floor.
+// keepTime keeps, at most daily, a time that is past, as the floor of the next start: a router without a clock boots in 1970.
 func (a *Agent) keepTime() {
 	for wait := 10 * time.Minute; ; wait = 24 * time.Hour {
 		timer := time.NewTimer(wait)
@@ -165,14 +163,20 @@ func (a *Agent) keepTime() {
 			timer.Stop()
 			return
 		}
-		connected := slices.ContainsFunc(a.all(), func(m *mesh) bool { return m.describe().Status == api.Connected })
-		if !connected {
-			continue
-		}
-		if err := touchDevice(a.db, a.clock.Now()); err != nil {
+		if err := touchDevice(a.db, a.floor()); err != nil {
 			a.log.Warn("cannot save the time", "err", err)
 		}
 	}
+}
+
+// floor is the latest floor that a mesh gives; the zero time if none does.
+func (a *Agent) floor() (latest time.Time) {
+	for _, m := range a.all() {
+		if t, ok := m.verifier.Floor(); ok && t.After(latest) {
+			latest = t
+		}
+	}
+	return latest
 }
 
 func (a *Agent) startLocked(m *mesh) {

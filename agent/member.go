@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
-	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -143,6 +142,7 @@ func (a *Agent) redeemToken(ctx context.Context, p *identity.Permit, endpoint st
 		return nil, err
 	}
 	v := identity.NewVerifier(trust, a.clock)
+	a.clock.Hint(trust.Issued(), p.Token.Expires()) // it has no certificate yet that could limit this
 	cert, err := identity.SelfSigned(a.key, a.clock.Now())
 	if err != nil {
 		return nil, err
@@ -159,7 +159,7 @@ func (a *Agent) redeemToken(ctx context.Context, p *identity.Permit, endpoint st
 			errs = append(errs, hubError(address, err))
 			continue
 		}
-		s, err := v.Inspect(der, identity.RoleMember)
+		s, err := v.Certificate(der, identity.RoleMember)
 		if err != nil {
 			return nil, err
 		}
@@ -274,11 +274,7 @@ func (m *mesh) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := m.verifier.Trust().Judge(cert, identity.RoleMember, now); err != nil {
+	if _, err := m.verifier.Certificate(der, identity.RoleMember); err != nil {
 		return nil, err // evicted since the token was made
 	}
 	if err := m.nameIsFree(r.Join.Name, identity.IDOf(key)); err != nil {

@@ -121,6 +121,7 @@ func (m *mesh) setCertificate(der []byte) error {
 	if subject.ID != m.agent.self {
 		return fmt.Errorf("the certificate is for endpoint %s, this device is %s", subject.ID, m.agent.self)
 	}
+	m.verifier.SetOwn(subject)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.cert, m.subject, m.row.Certificate = cert, subject, der

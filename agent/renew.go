@@ -72,7 +72,7 @@ func (m *mesh) keepCertificate() {
 func (m *mesh) renewIfDue() time.Duration {
 	s := m.own()
 	replaced := s.Issuer != m.verifier.Trust().Newest()
-	if !replaced && m.agent.clock.Now().Before(s.NotBefore.Add(s.NotAfter.Sub(s.NotBefore)/3*2)) {
+	if !replaced && !due(s, m.agent.clock.Now()) {
 		return renewEvery
 	}
 	err := m.renew()
@@ -86,6 +86,12 @@ func (m *mesh) renewIfDue() time.Duration {
 		return m.spread() + time.Second
 	}
 	return rand.N(renewEvery) + time.Second
+}
+
+// due reports whether it is time to renew a certificate: after two thirds of its life, or before it begins, which is the work of a
+// clock that was ahead.
+func due(s identity.Subject, now time.Time) bool {
+	return now.Before(s.NotBefore) || !now.Before(s.NotBefore.Add(s.NotAfter.Sub(s.NotBefore)/3*2))
 }
 
 // spread returns how long to wait with a renewal after the mesh's CA was replaced. The members of a mesh do not all come at once; whom
@@ -149,24 +155,33 @@ func (m *mesh) newCertificate() ([]byte, error) {
 	for _, e := range signers {
 		der, err := m.askRenewal(ctx, e.ID)
 		if err == nil {
-			return der, m.checkRenewed(der, own)
+			err = m.checkRenewed(der, own)
+		}
+		if err == nil {
+			return der, nil
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", e.Name, err))
 	}
 	var der []byte
-	if err := m.hubCall(ctx, http.MethodPost, tunnel.PathRenew, nil, nil, &der); err != nil {
+	err = m.hubCall(ctx, http.MethodPost, tunnel.PathRenew, nil, nil, &der)
+	if err == nil {
+		err = m.checkRenewed(der, own)
+	}
+	if err != nil {
 		return nil, errors.Join(append(errs, err)...)
 	}
-	return der, m.checkRenewed(der, own)
+	return der, nil
 }
 
-// checkRenewed makes sure that what came back is ours and better: longer lived, or of the newest CA.
+// checkRenewed makes sure that what came back is ours, good as of now, and better: longer lived, of the newest CA, or valid where the
+// old one is not yet. A signer whose clock is ahead makes certificates that nobody accepts.
 func (m *mesh) checkRenewed(der []byte, own identity.Subject) error {
-	s, err := m.verifier.Inspect(der, identity.RoleMember)
+	s, err := m.verifier.Certificate(der, identity.RoleMember)
 	if err != nil {
-		return err
+		return fmt.Errorf("the new certificate: %w", err)
 	}
-	better := s.NotAfter.After(own.NotAfter) || s.Issuer != own.Issuer && s.Issuer == m.verifier.Trust().Newest()
+	better := s.NotAfter.After(own.NotAfter) || s.Issuer != own.Issuer && s.Issuer == m.verifier.Trust().Newest() ||
+		m.agent.clock.Now().Before(own.NotBefore)
 	if s.ID != own.ID || s.User != own.User || !better {
 		return fmt.Errorf("the new certificate is for endpoint %s of user %s until %s", s.ID, s.User, s.NotAfter)
 	}

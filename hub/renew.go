@@ -30,6 +30,9 @@ func (s *server) setCertificate(me self) {
 		next := identity.TLSCertificate(me.Next.Certificate, s.key)
 		c.next, c.from = &next, time.Unix(me.Next.From, 0)
 	}
+	if own, err := s.verifier.Inspect(me.Certificate, identity.RoleHub); err == nil {
+		s.verifier.SetOwn(own)
+	}
 	s.certificate.Store(c)
 }
 

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// Clock is the time certificates are judged by: that of the device, but never before a floor. A router without a
-// battery boots in 1970; the floor (when the binary was built, when the device last ran, when the trust list was
-// issued, see [Verifier.Set]) keeps its certificates from looking like the future's. The floor moves on with the time
-// the process runs. All methods may be called from any goroutine.
+// Clock is the time by which certificates are verified: that of the device, but never before a floor. A router without
+// a battery boots in 1970. The floor keeps the mesh's certificates from looking as if they were of the future. It is the
+// latest of three times: when the binary was built, the time that the device kept (see [Floor]), and when the trust list
+// was issued (see [Clock.Hint]). It moves on while the process runs. All methods may be called from any goroutine.
 type Clock struct {
 	mu    sync.Mutex
 	floor time.Time // zero: none
@@ -54,9 +54,14 @@ func (c *Clock) Raise(t time.Time) (changed bool) {
 // firstYear is when ztm was written: a device that says it is earlier has no clock.
 const firstYear = 2026
 
-// hint raises the floor to a time that somebody else claims, but only on a device whose own time is plainly wrong. One
-// that has a clock believes the clock: the other's may be years ahead, and must not take everybody there.
-func (c *Clock) hint(t time.Time) {
+// Hint raises the floor to a time that somebody else claims, but only on a device whose own time is plainly wrong. One
+// that has a clock believes its clock. limit is when the certificate ends that the device shows to others: a later
+// claim is not believed, since it would make the device's own certificate look expired for as long as the claim is
+// repeated. Either the claim is of a clock that is ahead, or it changes nothing.
+func (c *Clock) Hint(t, limit time.Time) {
+	if !t.Before(limit) {
+		return
+	}
 	c.mu.Lock()
 	now := time.Now()
 	wrong := now.Before(c.lowLocked(now)) || now.Year() < firstYear
@@ -64,6 +69,30 @@ func (c *Clock) hint(t time.Time) {
 	if wrong {
 		c.Raise(t)
 	}
+}
+
+// maxFloorLead is how far a floor may lie beyond the beginning of the newest certificate: a clock that is ahead costs a
+// device no more than these days.
+const maxFloorLead = 7 * 24 * time.Hour
+
+// Floor returns the time that a device keeps as the floor of its next start, and whether there is one. It is the rule of
+// hubs and agents alike: a time is believed only if one's own certificate and that of a peer are good by it, and then up
+// to some days after the newer of the two began. A clock that is years ahead finds no such certificates; one that is
+// months ahead does, and the days are all it can win.
+func Floor(now time.Time, own, peer Subject) (floor time.Time, ok bool) {
+	newest := own.NotBefore
+	for _, s := range []Subject{own, peer} {
+		if checkDates(s.NotBefore, s.NotAfter, now) != nil {
+			return time.Time{}, false
+		}
+		if s.NotBefore.After(newest) {
+			newest = s.NotBefore
+		}
+	}
+	if limit := newest.Add(maxFloorLead); now.After(limit) {
+		return limit, true
+	}
+	return now, true
 }
 
 // lowLocked returns the floor as it has moved on until now.

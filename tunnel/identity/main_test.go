@@ -125,3 +125,13 @@ func (m *mesh) hub(t testing.TB, now time.Time) device {
 	d.der = must(m.ca.SignHub(d.public(), now))(t)
 	return d
 }
+
+// subject is who a device is by its certificate.
+func (m *mesh) subject(t testing.TB, d device) Subject {
+	t.Helper()
+	s, err := m.trust.inspect(d.cert(t), RoleMember)
+	if err != nil {
+		s, err = m.trust.inspect(d.cert(t), RoleHub)
+	}
+	return must(s, err)(t)
+}

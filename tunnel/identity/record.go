@@ -81,6 +81,7 @@ func (v *Verifier) Record(doc []byte) (Record, Subject, error) {
 	if !signed.verify(recordContext, s.Key) {
 		return Record{}, Subject{}, failf(ErrRecord, "endpoint record: is not signed by the endpoint's key")
 	}
+	v.saw(s)
 	return r, s, nil
 }
 

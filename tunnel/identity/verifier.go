@@ -6,13 +6,16 @@ import (
 	"crypto/x509"
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // Verifier is what TLS configurations consult to judge peers: the trust that is in force, and the clock. All methods
 // may be called from any goroutine.
 type Verifier struct {
-	trust atomic.Pointer[Trust]
-	clock *Clock
+	trust  atomic.Pointer[Trust]
+	clock  *Clock
+	own    atomic.Pointer[Subject] // nil until SetOwn
+	newest atomic.Pointer[Subject] // of the peers that were good, the one whose certificate began last; nil: none yet
 }
 
 // NewVerifier makes a verifier with a trust in force, see [Verifier.Set].
@@ -30,7 +33,7 @@ func (v *Verifier) Clock() *Clock { return v.clock }
 
 // Set puts a trust in force for all handshakes from now on, unless one at least as new is in force already. Running
 // sessions are for the caller to judge again, see [Verifier.Subject]. On a device whose own time is plainly wrong the
-// clock's floor rises to when the trust was issued.
+// clock's floor rises to when the trust was issued, see [Clock.Hint], once the verifier knows the device's certificate.
 func (v *Verifier) Set(t *Trust) {
 	for {
 		old := v.trust.Load()
@@ -38,7 +41,45 @@ func (v *Verifier) Set(t *Trust) {
 			return
 		}
 		if v.trust.CompareAndSwap(old, t) {
-			v.clock.hint(t.Issued())
+			v.hint()
+			return
+		}
+	}
+}
+
+// SetOwn tells the verifier who the device itself is, by its certificate: when it starts and after each renewal.
+func (v *Verifier) SetOwn(s Subject) {
+	v.own.Store(&s)
+	v.hint()
+}
+
+func (v *Verifier) hint() {
+	if own := v.own.Load(); own != nil {
+		v.clock.Hint(v.Trust().Issued(), own.NotAfter)
+	}
+}
+
+// Floor returns the time to keep as the floor of the clock for the next start, by the rule of [Floor]. There is none
+// before [Verifier.SetOwn], nor before the first peer was good.
+func (v *Verifier) Floor() (floor time.Time, ok bool) {
+	own, peer := v.own.Load(), v.newest.Load()
+	if own == nil || peer == nil {
+		return time.Time{}, false
+	}
+	return Floor(v.clock.Now(), *own, *peer)
+}
+
+// saw notes a peer that was good, for [Verifier.Floor]. A device that talks to itself is no witness.
+func (v *Verifier) saw(s Subject) {
+	if own := v.own.Load(); own != nil && own.ID == s.ID {
+		return
+	}
+	for {
+		old := v.newest.Load()
+		if old != nil && !s.NotBefore.After(old.NotBefore) {
+			return
+		}
+		if v.newest.CompareAndSwap(old, &s) {
 			return
 		}
 	}
@@ -51,7 +92,11 @@ func (v *Verifier) Subject(cs tls.ConnectionState, role Role) (Subject, error) {
 	if err != nil {
 		return Subject{}, err
 	}
-	return v.Trust().Judge(cert, role, v.clock.Now())
+	s, err := v.Trust().Judge(cert, role, v.clock.Now())
+	if err == nil {
+		v.saw(s)
+	}
+	return s, err
 }
 
 // ClientConfig returns a configuration for dialling a hub or a member. cert is one's own certificate, or a

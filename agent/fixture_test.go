@@ -1,0 +1,51 @@
+package agent
+
+import (
+	"crypto/ed25519"
+	"testing"
+	"time"
+
+	"ztm/tunnel/identity"
+)
+
+// newTestAgent is an agent without apps that does not run.
+func newTestAgent(t *testing.T) *Agent {
+	t.Helper()
+	a, err := New(Config{Data: t.TempDir(), Apps: []Constructor{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return a
+}
+
+// newTestMesh is a membership of a user in a mesh whose CA the test holds. Its hub is not there. The certificate is made at a time.
+func newTestMesh(t *testing.T, user string, made time.Time) (*mesh, *identity.CA) {
+	t.Helper()
+	a := newTestAgent(t)
+	ca, err := identity.NewCA(made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := ca.SignMember(a.key.Public().(ed25519.PublicKey), user, made, made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := meshRow{CA: string(ca.CertificatePEM()), Certificate: der, Name: "ep-" + user, Hubs: []string{"127.0.0.1:1"}}
+	if user == rootUser {
+		row.CAKey = string(ca.KeyPEM())
+	}
+	m, err := newMesh(a, "demo", row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.meshes["demo"] = m // which Close discards
+	if err := saveMesh(a.db, "demo", row); err != nil {
+		t.Fatal(err)
+	}
+	return m, ca
+}
