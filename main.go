@@ -5,8 +5,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/signal"
@@ -113,16 +115,34 @@ func roles(c *console.Console) *cli.Command {
 		roles = append(roles, hub.Command(v.Tag, wrongUsage))
 	}
 	roles = append(roles, agent.Command(v, buildTime(v), dataDir))
+	for _, role := range roles {
+		role.Before = func(x *cli.Context) error { return settle(x, dataDir) }
+	}
 	return &cli.Command{
 		Name: "run", Usage: "run the hub or the agent in the foreground",
 		Description: "Example:\n  ztm run hub --names hub.example.com:8888 --permit root.json\n  ztm run agent",
 		Subcommands: roles,
-		Before: func(x *cli.Context) error {
-			memory.Here().Tune(os.Getenv)
-			go memory.GiveBack(x.Context) // ends with the program
-			return nil
-		},
 	}
+}
+
+// settle prepares this process for being the hub or the agent.
+func settle(x *cli.Context, dataDir func(*cli.Context) (string, error)) error {
+	memory.Here().Tune(os.Getenv)
+	go memory.GiveBack(x.Context) // ends with the program
+	data, err := dataDir(x)
+	if err != nil {
+		return err
+	}
+	vars, err := service.Environment(data)
+	if errors.Is(err, fs.ErrPermission) {
+		fmt.Fprintln(x.App.ErrWriter, "warning:", err) // an older service file may have had it read by root
+		return nil
+	}
+	for _, v := range vars {
+		name, value, _ := strings.Cut(v, "=")
+		err = errors.Join(err, os.Setenv(name, value))
+	}
+	return err
 }
 
 // wrongUsage marks an error of the hub, which knows nothing of the command line's own.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"os"
@@ -395,5 +396,21 @@ func (term *typist) expect(text string) {
 		case <-late:
 			term.t.Fatalf("it printed %q, waiting for %q", term.seen, text)
 		}
+	}
+}
+
+func TestRunReadsTheEnvironmentFileOfItsDataDirectory(t *testing.T) {
+	bin, data := program(t), t.TempDir()
+	if err := os.WriteFile(filepath.Join(data, "environment"), []byte("HTTPS_PROXY='ftp://me:secret@proxy:1'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // an agent that has not read it runs until then
+	defer cancel()
+	cmd := command(t, bin, t.TempDir(), filepath.Join(bin, "ztm"), "run", "agent", "--data", data)
+	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
+	defer stop()
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "HTTPS_PROXY: proxy") || strings.Contains(string(out), "secret") {
+		t.Errorf("%v: %s", err, out)
 	}
 }

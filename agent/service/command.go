@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -217,7 +216,7 @@ func (h Host) spec(x *cli.Context, sys System, role *cli.Command) (Spec, error) 
 			continue
 		}
 		for _, v := range values(x, name) {
-			if v, err = option(sys, f, name, v); err != nil {
+			if v, err = option(f, name, v); err != nil {
 				return Spec{}, err
 			}
 			if name == "permit" && role.Name == "hub" {
@@ -238,13 +237,10 @@ func values(x *cli.Context, name string) []string {
 
 // option returns the value as a service can use it, which runs in another directory, without a person at its input. A file that
 // everybody can read is no place for a password.
-func option(sys System, f cli.Flag, name, value string) (string, error) {
-	if u, err := url.Parse(value); err == nil && u.User != nil {
-		hint := "write HTTPS_PROXY=... into the file 'environment' in the data directory, mode 0600, and leave out --" + name
-		if !sys.Environment {
-			hint = sys.Name + " has no place for a password that others cannot read: use a proxy that asks for none"
-		}
-		return "", &apps.HintError{Err: fmt.Errorf("--%s has a user and a password, which everybody could read in the file of the service", name), Hint: hint}
+func option(f cli.Flag, name, value string) (string, error) {
+	if strings.Contains(value, "@") && (name == "proxy" || strings.Contains(value, "://")) {
+		return "", &apps.HintError{Err: fmt.Errorf("--%s has a user and a password, which everybody could read in the file of the service", name),
+			Hint: "write HTTPS_PROXY=... into the file 'environment' in the data directory, mode 0600, and leave out --" + name}
 	}
 	d, ok := f.(cli.DocGenerationFlag)
 	if !ok || !strings.Contains(d.GetUsage(), "`FILE`") && !strings.Contains(d.GetUsage(), "`DIR`") {

@@ -17,7 +17,7 @@ func freebsd(s Spec) Plan {
 	return Plan{
 		System: "rc.d", Name: name, Dirs: []string{s.Data},
 		Files: []File{{Path: path.Join("/usr/local/etc/rc.d", name), Mode: 0o555,
-			Text: fmt.Sprintf(rcdScript, name, s.Name(), shell(s.environment()), account, shellLine(s.Command()))}},
+			Text: fmt.Sprintf(rcdScript, name, s.Name(), account, shellLine(s.Command()))}},
 		Start:  []Command{run("sysrc", name+"_enable=YES"), run("service", name, "restart")},
 		Stop:   []Command{try("service", name, "onestop"), try("sysrc", "-x", name+"_enable")},
 		Status: run("service", name, "onestatus"), Hint: "/var/log/messages, under " + s.Name(),
@@ -42,12 +42,7 @@ procname=/usr/sbin/daemon
 start_cmd=%[1]s_start
 
 %[1]s_start() {
-	if [ -r %[3]s ]; then
-		set -a
-		. %[3]s
-		set +a
-	fi
-	/usr/sbin/daemon -P "$pidfile" -r -R 5 -S -T %[2]s%[4]s %[5]s
+	/usr/sbin/daemon -P "$pidfile" -r -R 5 -S -T %[2]s%[3]s %[4]s
 }
 
 run_rc_command "$1"

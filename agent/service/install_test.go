@@ -139,6 +139,22 @@ func TestAStartThatWasKilledIsFinishedByTheNext(t *testing.T) {
 	}
 }
 
+func TestALinkInThePlaceOfThePermitIsNotFollowed(t *testing.T) {
+	dir := t.TempDir()
+	from, to := filepath.Join(dir, "data", "root.json"), filepath.Join(dir, "mine.json")
+	write(t, filepath.Join(dir, "shadow"), "secret")
+	write(t, filepath.Join(dir, "data", "hub.db"), "")
+	if err := os.Symlink(filepath.Join(dir, "shadow"), from); err != nil {
+		t.Skip(err)
+	}
+	if err := movePermit(from, to); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+	if b, err := os.ReadFile(to); err == nil {
+		t.Errorf("it was copied: %q", b)
+	}
+}
+
 func TestAPermitThatHasNoPlaceStopsTheStart(t *testing.T) {
 	dir := t.TempDir()
 	data, to := filepath.Join(dir, "data"), filepath.Join(dir, "mine.json")

@@ -12,7 +12,7 @@ func openrc(s Spec) Plan {
 	return Plan{
 		System: "openrc", Name: s.Name(), Dirs: []string{s.Data},
 		Files: []File{{Path: file, Mode: 0o755, Text: fmt.Sprintf(openrcScript,
-			s.Role, shell(s.Exe), shell(shellLine(s.Command()[1:])), account, shell(s.environment()), s.Name())}},
+			s.Role, shell(s.Exe), shell(shellLine(s.Command()[1:])), account, s.Name())}},
 		Start:  []Command{run("rc-update", "add", s.Name(), "default"), run("rc-service", s.Name(), "restart")},
 		Stop:   []Command{try("rc-service", s.Name(), "stop"), try("rc-update", "del", s.Name(), "default")},
 		Status: run("rc-service", "--quiet", s.Name(), "status"), Hint: "the system log, under " + s.Name(),
@@ -28,19 +28,11 @@ command_args=%[3]s
 %[4]srespawn_delay=5
 respawn_max=0
 rc_ulimit="-n 65536"
-output_logger="logger -t %[6]s"
-error_logger="logger -t %[6]s"
+output_logger="logger -t %[5]s"
+error_logger="logger -t %[5]s"
 
 depend() {
 	use net dns logger
 	after firewall
-}
-
-start_pre() {
-	if [ -r %[5]s ]; then
-		set -a
-		. %[5]s
-		set +a
-	fi
 }
 `

@@ -90,20 +90,14 @@ list_cb() {
 }
 
 start_service() {
-	local enabled account data collecting
+	local enabled account collecting
 	config_load ztm
 	config_get_bool enabled "$ROLE" enabled 0
 	[ "$enabled" = 1 ] || return 0
 	config_get account "$ROLE" account
-	config_get data "$ROLE" data
 
 	procd_open_instance
-	if [ -r "$data/environment" ]; then
-		# Not as a parameter: procd tells whoever asks for its services what those are.
-		procd_set_param command /bin/sh -c 'set -a; . "$0"; set +a; exec "$@"' "$data/environment" "$PROGRAM" run "$ROLE"
-	else
-		procd_set_param command "$PROGRAM" run "$ROLE"
-	fi
+	procd_set_param command "$PROGRAM" run "$ROLE"
 	collecting=1
 	config_load ztm
 	[ -z "$account" ] || procd_set_param user "$account"

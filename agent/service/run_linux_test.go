@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,31 +82,51 @@ close
 	}
 }
 
-func TestProcdsServiceGetsItsVariablesAndTellsNobody(t *testing.T) {
+// TestServiceScriptsRunNothingOfTheDataDirectory runs the scripts that a service manager runs as root. The data directory
+// belongs to the account of the service, and what lies in it must not be run by root.
+func TestServiceScriptsRunNothingOfTheDataDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "it's mine")
-	program := File{Path: filepath.Join(dir, "ztm"), Mode: 0o755, Text: "#!/bin/sh\necho \"$HTTPS_PROXY|$*\"\n"}
-	variables := File{Path: filepath.Join(dir, "environment"), Mode: 0o600, Text: "# a comment\nHTTPS_PROXY='http://me:secret@proxy:1'\n"}
+	mark := filepath.Join(dir, "mark")
+	program := File{Path: filepath.Join(dir, "ztm"), Mode: 0o755, Text: "#!/bin/sh\necho ran >&2\n"}
+	variables := File{Path: filepath.Join(dir, "environment"), Mode: 0o644, Text: "touch " + shell(mark) + "\n"}
 	for _, f := range []File{program, variables} {
 		if err := f.write(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, sh := range shells() {
-		script := "DATA=" + shell(dir) + openWrt + procd(Spec{Role: "agent", Exe: program.Path, Data: dir}).Files[0].Text + "\nstart_service\n"
-		said, err := exec.Command(sh[0], append(sh[1:], "-c", script)...).CombinedOutput()
-		if err != nil || strings.Contains(string(said), "secret") {
-			t.Fatalf("%v: %v: %s", sh, err, said)
-		}
-		var words []string
-		for line := range strings.Lines(string(said)) {
-			if w, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "word "); ok {
-				words = append(words, w)
+	spec := Spec{Role: "agent", Exe: program.Path, Data: dir, Account: "nobody", Options: []string{"--data=" + dir}}
+	tests := []struct {
+		system, before, after string
+	}{
+		{"openrc", "", "command -v start_pre >/dev/null && start_pre; command -v start >/dev/null && start; :"},
+		{"rc.d", "load_rc_config() { :; }; run_rc_command() { ztm_agent_start; }\n", ""},
+		{"procd", "DATA=" + shell(dir) + openWrt, "start_service | sed -n 's/^word //p'"},
+		{"sysv", "start-stop-daemon() { :; }\nset -- start\n", ""},
+	}
+	for _, tt := range tests {
+		for _, sh := range shells() {
+			sys, err := SystemNamed(tt.system)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := strings.NewReplacer(". /etc/rc.subr", "", "/usr/sbin/daemon -P", ": -P").Replace(sys.Plan(spec).Files[0].Text)
+			out, err := exec.Command(sh[0], append(sh[1:], "-c", tt.before+text+"\n"+tt.after)...).CombinedOutput()
+			if _, there := os.Stat(mark); there == nil {
+				t.Fatalf("%s under %v ran the file: %v: %s", tt.system, sh, err, out)
 			}
 		}
-		out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
-		want := "http://me:secret@proxy:1|run agent --data=" + dir + " --log-level=debug\n"
-		if diff := cmp.Diff(want, string(out)); err != nil || diff != "" {
-			t.Errorf("%v: %v (-want +got):\n%s", sh, err, diff)
+	}
+}
+
+// TestNoPlanNamesTheEnvironmentFile: the program reads it, as the account; what a service manager reads, it reads as root.
+func TestNoPlanNamesTheEnvironmentFile(t *testing.T) {
+	for _, sys := range Systems() {
+		var plan bytes.Buffer
+		if err := sys.Plan(specs()["agent"]).Print(&plan); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(plan.String(), "/environment") {
+			t.Errorf("%s:\n%s", sys.Name, plan.String())
 		}
 	}
 }

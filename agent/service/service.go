@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"strings"
 )
 
@@ -38,10 +37,6 @@ func (s Spec) Name() string { return "ztm-" + s.Role }
 
 // Command returns the command line that the service runs.
 func (s Spec) Command() []string { return append([]string{s.Exe, "run", s.Role}, s.Options...) }
-
-// environment is the file whose variables the service gets, where the system can do that: HTTPS_PROXY with a password has its place
-// there, and is read by nobody but the account of the service.
-func (s Spec) environment() string { return path.Join(s.Data, "environment") }
 
 // File is a file that a plan writes.
 type File struct {
@@ -72,23 +67,22 @@ type Plan struct {
 
 // System is a kind of service manager.
 type System struct {
-	Name        string
-	Own         bool // has services of users
-	Environment bool // its services get the variables of the file "environment" in their data directory
-	Plan        func(Spec) Plan
+	Name string
+	Own  bool // has services of users
+	Plan func(Spec) Plan
 }
 
 // Systems returns all that are known.
 func Systems() []System {
 	return []System{
-		{Name: "systemd", Own: true, Environment: true, Plan: systemd},
-		{Name: "procd", Environment: true, Plan: procd},
-		{Name: "openrc", Environment: true, Plan: openrc},
-		{Name: "sysv", Environment: true, Plan: sysv},
+		{Name: "systemd", Own: true, Plan: systemd},
+		{Name: "procd", Plan: procd},
+		{Name: "openrc", Plan: openrc},
+		{Name: "sysv", Plan: sysv},
 		{Name: "launchd", Own: true, Plan: launchd},
-		{Name: "rc.d", Environment: true, Plan: freebsd},
+		{Name: "rc.d", Plan: freebsd},
 		{Name: "windows", Plan: scm},
-		{Name: "termux", Own: true, Environment: true, Plan: termux},
+		{Name: "termux", Own: true, Plan: termux},
 	}
 }
 

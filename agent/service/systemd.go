@@ -67,7 +67,7 @@ func systemdUnit(s Spec, target string) string {
 	}
 	// A device must come back however long its network was away: no limit of starts.
 	fmt.Fprintf(&b, "StartLimitIntervalSec=0\n\n[Service]\nType=exec\nExecStart=%s\nRestart=always\nRestartSec=5\n", unitLine(s.Command()))
-	fmt.Fprintf(&b, "EnvironmentFile=-%s\nLimitNOFILE=65536\n", strings.ReplaceAll(s.environment(), "%", "%%"))
+	b.WriteString("LimitNOFILE=65536\n")
 	switch {
 	case s.Dynamic:
 		fmt.Fprintf(&b, "DynamicUser=yes\nStateDirectory=%s\nStateDirectoryMode=0700\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n", path.Base(s.Data))

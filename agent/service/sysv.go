@@ -14,7 +14,7 @@ func sysv(s Spec) Plan {
 	return Plan{
 		System: "sysv", Name: s.Name(), Dirs: []string{s.Data},
 		Files: []File{{Path: file, Mode: 0o755, Text: fmt.Sprintf(sysvScript,
-			s.Name(), s.Role, shellLine(s.Command()), account, shell(s.environment()), log)}},
+			s.Name(), s.Role, shellLine(s.Command()), account, log)}},
 		// One of the two enables it: the system has the tool of its own family.
 		Start: []Command{try("update-rc.d", s.Name(), "defaults"), try("chkconfig", "--add", s.Name()),
 			try("chkconfig", s.Name(), "on"), run(file, "restart")},
@@ -42,11 +42,6 @@ LOG=/var/log/%[1]s.log
 # What runs in the background: the program, again and again, until the loop is told to end. The log is that of the last start.
 supervise() {
 	trap 'kill "$child"; wait "$child"; exit 0' TERM INT
-	if [ -r %[5]s ]; then
-		set -a
-		. %[5]s
-		set +a
-	fi
 	while :; do
 		%[3]s &
 		child=$!
@@ -59,7 +54,7 @@ supervise() {
 
 case "$1" in
 start)
-%[6]s	start-stop-daemon --start --quiet --background --make-pidfile --pidfile "$PIDFILE" %[4]s--startas /bin/sh -- \
+%[5]s	start-stop-daemon --start --quiet --background --make-pidfile --pidfile "$PIDFILE" %[4]s--startas /bin/sh -- \
 		-c "exec /bin/sh '$0' supervise" || [ $? = 1 ]
 	;;
 stop)

@@ -10,8 +10,7 @@ import (
 func termux(s Spec) Plan {
 	dir := path.Join(s.Prefix, "var/service", s.Name())
 	sh := path.Join(s.Prefix, "bin/sh")
-	runScript := fmt.Sprintf("#!%s\nexec 2>&1\nif [ -r %s ]; then set -a; . %[2]s; set +a; fi\nexec %s\n",
-		sh, shell(s.environment()), shellLine(s.Command()))
+	runScript := fmt.Sprintf("#!%s\nexec 2>&1\nexec %s\n", sh, shellLine(s.Command()))
 	logScript := fmt.Sprintf("#!%s\nmkdir -p %s\nexec svlogd -tt %[2]s\n", sh, shell(path.Join(s.Prefix, "var/log/sv", s.Name())))
 	boot := fmt.Sprintf("#!%s\n# Run by the app Termux:Boot.\ntermux-wake-lock\n. %s\n", sh, shell(path.Join(s.Prefix, "etc/profile.d/start-services.sh")))
 	service := []string{path.Join(s.Prefix, "bin/sv")}
