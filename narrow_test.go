@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"ztm/tunnel"
 )
 
 // Where a firewall lets a device have a single connection, its flows share that with what it hears the hub through.
@@ -21,7 +23,7 @@ func TestReadersThatStopDoNotStopADeviceWithASingleConnection(t *testing.T) {
 					continue
 				}
 				p := newHTTPProxy(t)
-				w.options.Proxy = p.url
+				w.options.Proxy = &tunnel.Proxy{URL: p.url}
 				w.join(name, name)
 				p.refuse()
 				w.options.Proxy = nil

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"ztm/tunnel"
 )
 
 func TestTheNextCarrierTakesTheSpareLeg(t *testing.T) {
@@ -21,7 +23,7 @@ func TestTheNextCarrierTakesTheSpareLeg(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			w := newWorld(t)
 			p := newHTTPProxy(t)
-			w.options.Proxy = p.url
+			w.options.Proxy = &tunnel.Proxy{URL: p.url}
 			w.join("root", "root")
 			w.options.Proxy = nil
 			w.join("bob", "bob")

@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,9 +32,9 @@ import (
 
 // Config is how an agent runs. Only Data is required.
 type Config struct {
-	Data    string       // the data directory; made with mode 0700 if it is not there
-	Proxy   *url.URL     // through which hubs are reached; nil: directly, or as HTTPS_PROXY says
-	Log     *slog.Logger // nil discards
+	Data    string        // the data directory; made with mode 0700 if it is not there
+	Proxy   *tunnel.Proxy // through which hubs are reached; nil is directly
+	Log     *slog.Logger  // nil discards
 	Version api.Version
 	Metrics string    // loopback address:port for counters; "": none
 	Built   time.Time // when the binary was built, a floor for the clock; zero: none

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -49,14 +50,9 @@ func runCommand(c *cli.Context, version api.Version, built time.Time, dataDir fu
 	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
 		return &apps.UsageError{Err: fmt.Errorf("log level %q: want debug, info, warn or error", c.String("log-level"))}
 	}
-	proxy, err := tunnel.ParseProxy(c.String("proxy"))
+	proxy, err := proxyOf(c.String("proxy"))
 	if err != nil {
-		return &apps.UsageError{Err: err}
-	}
-	if proxy == nil {
-		if proxy, err = tunnel.ProxyFromEnvironment(); err != nil {
-			return err
-		}
+		return err
 	}
 	if err := checkMetrics(c.String("metrics")); err != nil {
 		return &apps.UsageError{Err: err}
@@ -77,6 +73,23 @@ func runCommand(c *cli.Context, version api.Version, built time.Time, dataDir fu
 		return err
 	}
 	return join.run(c.Context, a)
+}
+
+// proxyOf returns the proxy that the option names, or else that of the environment. A password is not taken from the command line,
+// which every account of the machine can read.
+func proxyOf(option string) (*tunnel.Proxy, error) {
+	if option == "" {
+		return tunnel.ProxyFromEnvironment()
+	}
+	if strings.Contains(option, "@") {
+		return nil, &apps.UsageError{Err: &apps.HintError{Err: errors.New("--proxy has a user and a password, which every account of this machine could read"),
+			Hint: "set HTTPS_PROXY in the environment, or write HTTPS_PROXY=... into the file 'environment' in the data directory, mode 0600"}}
+	}
+	p, err := tunnel.ParseProxy(option)
+	if err != nil {
+		return nil, &apps.UsageError{Err: err}
+	}
+	return p, nil
 }
 
 // startJoin is the wish to join a mesh before the agent serves, for containers.

@@ -133,6 +133,9 @@ func (m *mesh) dialHub(ctx context.Context) (*tunnel.Session, identity.Subject, 
 
 // hubError says what a person can do about it.
 func hubError(address string, err error) error {
+	if errors.As(err, new(*tunnel.ProxyError)) {
+		return fmt.Errorf("cannot reach hub %s: %w", address, err)
+	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("hub %s refuses the connection: is it running? (%w)", address, err)
 	}

@@ -206,7 +206,7 @@ func TestDialerGoesThroughProxies(t *testing.T) {
 				}
 				proxied <- err
 			}()
-			d := &Dialer{Proxy: &url.URL{Scheme: c.scheme, Host: ln.Addr().String(), User: url.UserPassword("u", "secret")}}
+			d := &Dialer{Proxy: &Proxy{URL: &url.URL{Scheme: c.scheme, Host: ln.Addr().String(), User: url.UserPassword("u", "secret")}}}
 			conn, err := d.Dial(t.Context(), target.Addr().String())
 			if err != nil {
 				t.Fatal(err)

@@ -1,0 +1,232 @@
+package tunnel
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/net/proxy"
+)
+
+// Proxy is the way to hubs from a network that lets nothing out itself. It is read-only once made.
+type Proxy struct {
+	URL    *url.URL // http://[user:password@]host:port or socks5://…
+	except []exception
+}
+
+// ProxyError is a failure of the proxy, not of the hub behind it: the proxy was not reached, or it refused. It holds no password.
+type ProxyError struct {
+	Proxy string // host:port
+	Err   error
+}
+
+func (e *ProxyError) Error() string { return "proxy " + e.Proxy + ": " + e.Err.Error() }
+func (e *ProxyError) Unwrap() error { return e.Err }
+
+// ParseProxy makes a proxy of the text of a --proxy option, for all hubs; "" gives nil. An error does not show a password.
+func ParseProxy(s string) (*Proxy, error) {
+	if s == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Port() == "" || u.Scheme != "http" && u.Scheme != "socks5" && u.Scheme != "socks5h" {
+		return nil, fmt.Errorf("proxy %q: want http://host:port or socks5://host:port", redactURL(s))
+	}
+	return &Proxy{URL: u}, nil
+}
+
+// redactURL keeps a password out of an error.
+func redactURL(s string) string {
+	if i := strings.LastIndex(s, "@"); i >= 0 {
+		return "…" + s[i:]
+	}
+	return s
+}
+
+// ProxyFromEnvironment returns the proxy that HTTPS_PROXY (or https_proxy) names, for all hubs but those of NO_PROXY (or no_proxy);
+// nil if there is none. An address without a scheme is that of an HTTP proxy, as other programs have it.
+func ProxyFromEnvironment() (*Proxy, error) {
+	s := cmp.Or(os.Getenv("HTTPS_PROXY"), os.Getenv("https_proxy"))
+	if s != "" && !strings.Contains(s, "://") {
+		s = "http://" + s
+	}
+	p, err := ParseProxy(s)
+	if err != nil {
+		return nil, fmt.Errorf("HTTPS_PROXY: %v", err)
+	}
+	if p != nil {
+		p.except = append(exceptions(cmp.Or(os.Getenv("NO_PROXY"), os.Getenv("no_proxy"))), here()...)
+	}
+	return p, nil
+}
+
+// exception is one entry of NO_PROXY.
+type exception struct {
+	prefix netip.Prefix // of addresses; invalid for a name
+	name   string       // with a leading dot; "" for addresses
+	below  bool         // the name itself is none, only what is below it
+	port   string       // "" is all
+}
+
+// here is this machine: the proxy's loopback is another's.
+func here() []exception {
+	return []exception{{prefix: netip.MustParsePrefix("127.0.0.0/8")}, {prefix: netip.MustParsePrefix("::1/128")}, {name: ".localhost"}}
+}
+
+// exceptions parses NO_PROXY by the rules of net/http: entries between commas or spaces, which are "*", an address, a CIDR block, a
+// domain with all that is below it, or ".domain" or "*.domain" for that alone; all but a block may end in ":port". What is none of
+// these matches nothing.
+func exceptions(list string) []exception {
+	var out []exception
+	for _, entry := range strings.FieldsFunc(strings.ToLower(list), func(r rune) bool { return r == ',' || r <= ' ' }) {
+		if entry == "*" {
+			return []exception{{prefix: netip.MustParsePrefix("0.0.0.0/0")}, {prefix: netip.MustParsePrefix("::/0")}, {}}
+		}
+		if prefix, err := netip.ParsePrefix(entry); err == nil {
+			out = append(out, exception{prefix: prefix.Masked()})
+			continue
+		}
+		host, port, err := net.SplitHostPort(entry)
+		if err != nil {
+			host, port = entry, ""
+		}
+		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+		if ip, err := netip.ParseAddr(host); err == nil {
+			ip = ip.Unmap()
+			out = append(out, exception{prefix: netip.PrefixFrom(ip, ip.BitLen()), port: port})
+		} else if host = strings.TrimPrefix(host, "*"); host != "" {
+			below := host[0] == '.'
+			out = append(out, exception{name: "." + strings.TrimPrefix(host, "."), below: below, port: port})
+		}
+	}
+	return out
+}
+
+// direct reports whether a hub is reached without the proxy: one of NO_PROXY, or of this machine.
+func (p *Proxy) direct(address string) bool {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	host = strings.ToLower(host)
+	ip, err := netip.ParseAddr(host)
+	ip = ip.Unmap()
+	for _, e := range p.except {
+		if e.port != "" && e.port != port {
+			continue
+		}
+		if err == nil && e.prefix.IsValid() && e.prefix.Contains(ip) {
+			return true
+		}
+		if err != nil && !e.prefix.IsValid() && (strings.HasSuffix(host, e.name) || !e.below && "."+host == e.name) {
+			return true
+		}
+	}
+	return false
+}
+
+// dial opens a connection to a hub through the proxy.
+func (p *Proxy) dial(ctx context.Context, nd *net.Dialer, address string) (net.Conn, error) {
+	dial := dialSOCKS
+	if p.URL.Scheme == "http" {
+		dial = dialHTTPProxy
+	}
+	c, err := dial(ctx, nd, p.URL, address)
+	if err != nil {
+		return nil, &ProxyError{Proxy: p.URL.Host, Err: err}
+	}
+	return c, nil
+}
+
+// dialSOCKS asks a SOCKS server for a connection (RFC 1928).
+func dialSOCKS(ctx context.Context, nd *net.Dialer, p *url.URL, address string) (net.Conn, error) {
+	var auth *proxy.Auth
+	if u := p.User; u != nil {
+		password, _ := u.Password()
+		auth = &proxy.Auth{User: u.Username(), Password: password}
+	}
+	// x/net hides the socket in a type of its own; carriers want the socket itself.
+	forward := &keepConn{nd: nd}
+	socks, err := proxy.SOCKS5("tcp", p.Host, auth, forward)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := socks.(proxy.ContextDialer).DialContext(ctx, "tcp", address); err != nil {
+		return nil, err
+	}
+	return forward.conn, nil
+}
+
+// keepConn dials the SOCKS server and remembers the connection. It serves one dial.
+type keepConn struct {
+	nd   *net.Dialer
+	conn net.Conn
+}
+
+func (k *keepConn) Dial(network, address string) (net.Conn, error) {
+	return k.DialContext(context.Background(), network, address)
+}
+
+func (k *keepConn) DialContext(ctx context.Context, network, address string) (_ net.Conn, err error) {
+	k.conn, err = k.nd.DialContext(ctx, network, address)
+	return k.conn, err
+}
+
+// dialHTTPProxy asks an HTTP proxy for a tunnel (RFC 9110 section 9.3.6).
+func dialHTTPProxy(ctx context.Context, nd *net.Dialer, p *url.URL, address string) (_ net.Conn, err error) {
+	c, err := nd.DialContext(ctx, "tcp", p.Host)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
+	defer func() {
+		if !stop() && err == nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			c.Close()
+		}
+	}()
+	var b strings.Builder
+	fmt.Fprintf(&b, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n", address, address)
+	if u := p.User; u != nil {
+		password, _ := u.Password()
+		fmt.Fprintf(&b, "Proxy-Authorization: Basic %s\r\n", base64.StdEncoding.EncodeToString([]byte(u.Username()+":"+password)))
+	}
+	b.WriteString("\r\n")
+	if _, err := c.Write([]byte(b.String())); err != nil {
+		return nil, err
+	}
+	// One byte a read: what follows the answer belongs to the connection.
+	head := bufio.NewReaderSize(io.LimitReader(oneByte{c}, maxProxyHead), 16)
+	resp, err := http.ReadResponse(head, &http.Request{Method: http.MethodConnect})
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode/100 != 2 {
+		return nil, fmt.Errorf("it refuses a tunnel to %s: %.100s", address, resp.Status)
+	}
+	return c, nil
+}
+
+// maxProxyHead is the longest head of a proxy's answer, in bytes.
+const maxProxyHead = 16 << 10
+
+type oneByte struct{ net.Conn }
+
+func (c oneByte) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	return c.Conn.Read(p[:1])
+}
