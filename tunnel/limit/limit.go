@@ -2,6 +2,7 @@
 //
 //	Buckets  so many in a second, by key     a table of bounded size
 //	Counts   so many at the same time, by key
+//	Share    so many at the same time in all, and none of them for one key alone
 //	Log      so many lines in a second, by key and in all, of bounded length
 //
 // A key is whom the limit is for: an address, an endpoint, a user. All types are safe for concurrent use.

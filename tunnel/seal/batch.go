@@ -23,6 +23,9 @@ type batch struct {
 	left int   // bytes of the record being read; 0 before its header; owned by the reading goroutine
 	away h2.RoundTrip
 
+	handshaking bool // owned by the reading goroutine
+	allowed     int  // bytes that the peer may send before the handshake is over; owned by the reading goroutine
+
 	mu     sync.Mutex
 	out    *[]byte // guarded by mu: records that wait for flush; nil while there are none
 	n      int     // bytes of out; guarded by mu
@@ -30,8 +33,14 @@ type batch struct {
 }
 
 func newBatch(carrier net.Conn) *batch {
-	return &batch{Conn: carrier, in: newAhead(carrier)}
+	return &batch{Conn: carrier, in: newAhead(carrier), handshaking: true, allowed: handshakeBytes}
 }
+
+// handshakeBytes is what a peer may send before the handshake is over, in bytes. Ours sends less than 4 KiB; crypto/tls alone would take
+// certificate messages of 256 KiB from anybody.
+const handshakeBytes = 16 << 10
+
+var errHandshakeTooLong = errors.New("the peer sends more than a handshake takes")
 
 // recordHeader is the size of a TLS record's header in bytes; its last two are the length of the rest (RFC 8446 section 5.1).
 const recordHeader = 5
@@ -46,8 +55,15 @@ func (b *batch) Read(p []byte) (int, error) {
 		b.away.Received()
 		b.left = recordHeader + int(binary.BigEndian.Uint16(head[3:]))
 	}
-	n, err := b.in.Read(p[:min(len(p), b.left)])
+	p = p[:min(len(p), b.left)]
+	if b.handshaking {
+		if p = p[:min(len(p), b.allowed)]; len(p) == 0 {
+			return 0, errHandshakeTooLong
+		}
+	}
+	n, err := b.in.Read(p)
 	b.left -= n
+	b.allowed -= n
 	return n, cut(err)
 }
 

@@ -76,7 +76,7 @@ func client(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tl
 	config.DynamicRecordSizingDisabled = true // what flows here is measured in megabytes or in round trips, not in first records
 	b := newBatch(carrier)
 	c := tls.Client(b, config)
-	peer, err := handshake(ctx, c, carrier, v)
+	peer, err := handshake(ctx, c, b, v)
 	if err != nil {
 		return nil, peer, err
 	}
@@ -97,7 +97,7 @@ func Server(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert fu
 	config.DynamicRecordSizingDisabled = true
 	b := newBatch(carrier)
 	c := tls.Server(b, config)
-	peer, err := handshake(ctx, c, carrier, v)
+	peer, err := handshake(ctx, c, b, v)
 	if err != nil {
 		return Accepted{}, err
 	}
@@ -109,17 +109,18 @@ func Server(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert fu
 }
 
 // handshake returns who the peer is. It closes the carrier when it fails.
-func handshake(ctx context.Context, c *tls.Conn, carrier net.Conn, v *identity.Verifier) (identity.Subject, error) {
+func handshake(ctx context.Context, c *tls.Conn, b *batch, v *identity.Verifier) (identity.Subject, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	err := c.HandshakeContext(ctx)
 	if err != nil {
-		carrier.Close()
+		b.Conn.Close()
 		return identity.Subject{}, fmt.Errorf("sealed handshake: %w", err)
 	}
+	b.handshaking = false
 	peer, err := v.Subject(c.ConnectionState(), identity.RoleMember)
 	if err != nil {
-		carrier.Close()
+		b.Conn.Close()
 	}
 	return peer, err
 }
