@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/x509"
+	"encoding/json"
+	"io"
 	"slices"
 	"strings"
 )
@@ -53,8 +55,32 @@ func endorsement(mesh ID, der []byte) []byte {
 	return message(endorseContext, append([]byte(string(mesh)+"\x00"), der...))
 }
 
-// check checks the form of a list and returns its CAs, none of which is to be trusted yet.
-func (l *list) check() ([]*x509.Certificate, error) {
+// maxHead bounds what stands before the evictions of a list, in bytes: a CA and its endorsement take less than a kilobyte.
+const maxHead = maxCAs << 10
+
+// parseHead reads a list up to its evictions. Nothing in it is to be believed yet, not even that there is nothing twice in it.
+func parseHead(payload []byte) (*list, error) {
+	l := new(list)
+	d := json.NewDecoder(io.LimitReader(bytes.NewReader(payload), maxHead))
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		return nil, errNotCanonical
+	}
+	for _, f := range []struct {
+		name string
+		into any
+	}{{"mesh", &l.Mesh}, {"version", &l.Version}, {"issued", &l.Issued}, {"cas", &l.CAs}} {
+		if name, err := d.Token(); err != nil || name != f.name {
+			return nil, errNotCanonical
+		}
+		if err := d.Decode(f.into); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// checkCAs checks the form of a list up to its evictions and returns its CAs, none of which is to be trusted yet.
+func (l *list) checkCAs() ([]*x509.Certificate, error) {
 	switch {
 	case l.Version == 0 || l.Version > maxVersion:
 		return nil, failf(ErrTrust, "trust list: version %d is out of range", l.Version)
@@ -62,13 +88,6 @@ func (l *list) check() ([]*x509.Certificate, error) {
 		return nil, failf(ErrTrust, "trust list: issued before 1970")
 	case len(l.CAs) == 0 || len(l.CAs) > maxCAs:
 		return nil, failf(ErrTrust, "trust list: has %d CAs, want 1 to %d", len(l.CAs), maxCAs)
-	case len(l.Evictions) > maxEvictions:
-		return nil, failf(ErrTrust, "trust list: has %d evictions, at most %d are possible", len(l.Evictions), maxEvictions)
-	}
-	for i, e := range l.Evictions {
-		if CheckName(e.User) != nil || e.Admitted <= 0 || i > 0 && e.User <= l.Evictions[i-1].User {
-			return nil, failf(ErrTrust, "trust list: eviction %d is malformed or out of order", i)
-		}
 	}
 	cas := make([]*x509.Certificate, len(l.CAs))
 	for i, ca := range l.CAs {
@@ -86,6 +105,19 @@ func (l *list) check() ([]*x509.Certificate, error) {
 		cas[i] = cert
 	}
 	return cas, nil
+}
+
+// checkEvictions checks the form of the evictions.
+func (l *list) checkEvictions() error {
+	if len(l.Evictions) > maxEvictions {
+		return failf(ErrTrust, "trust list: has %d evictions, at most %d are possible", len(l.Evictions), maxEvictions)
+	}
+	for i, e := range l.Evictions {
+		if CheckName(e.User) != nil || e.Admitted <= 0 || i > 0 && e.User <= l.Evictions[i-1].User {
+			return failf(ErrTrust, "trust list: eviction %d is malformed or out of order", i)
+		}
+	}
+	return nil
 }
 
 // leads checks that the list's newest CA was put in place by a line of CAs that begins with the trusted one. A list

@@ -3,6 +3,7 @@ package identity
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -54,6 +55,20 @@ func parseDocument(doc []byte, payload any) (*signed, error) {
 		return nil, errNotCanonical
 	}
 	return s, nil
+}
+
+// openDocument takes a document apart, by its form alone: the payload is not read. A document that has another form is refused, as
+// parseDocument would refuse it.
+func openDocument(doc []byte) (payload, signature []byte, err error) {
+	const before, between, after = `{"payload":`, `,"signature":"`, `"}`
+	text := base64.StdEncoding.EncodedLen(ed25519.SignatureSize)
+	end := len(doc) - len(between) - text - len(after)
+	if end < len(before) || !bytes.HasPrefix(doc, []byte(before)) || !bytes.HasPrefix(doc[end:], []byte(between)) ||
+		!bytes.HasSuffix(doc, []byte(after)) {
+		return nil, nil, errNotCanonical
+	}
+	signature, err = base64.StdEncoding.DecodeString(string(doc[end+len(between) : len(doc)-len(after)]))
+	return doc[len(before):end], signature, err
 }
 
 func (s *signed) verify(context string, key ed25519.PublicKey) bool {

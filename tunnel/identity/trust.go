@@ -106,26 +106,16 @@ func (t *Trust) Update(doc []byte) (*Trust, error) {
 	if len(doc) > MaxTrust {
 		return nil, failf(ErrTrust, "trust list is larger than %d bytes", MaxTrust)
 	}
-	next := &Trust{doc: bytes.Clone(doc)}
-	s, err := parseDocument(next.doc, &next.list)
+	cas, err := t.authenticate(doc)
 	if err != nil {
-		return nil, failf(ErrTrust, "trust list: %v", err)
-	}
-	if next.list.Mesh != t.list.Mesh {
-		return nil, failf(ErrWrongMesh, "trust list of another mesh: %s, not %s", next.list.Mesh, t.list.Mesh)
-	}
-	if next.list.Version <= t.list.Version {
-		return nil, failf(ErrRollback, "roll-back refused: trust list version %d is in force, got another of version %d",
-			t.list.Version, next.list.Version)
-	}
-	if next.cas, err = next.list.check(); err != nil {
 		return nil, err
 	}
-	if !next.list.leads(next.cas, t.cas[0]) {
-		return nil, failf(ErrUntrusted, "trust list comes from a CA that does not follow the one trusted here")
+	next := &Trust{doc: bytes.Clone(doc), cas: cas}
+	if _, err := parseDocument(next.doc, &next.list); err != nil {
+		return nil, failf(ErrTrust, "trust list: %v", err)
 	}
-	if !s.verify(listContext, publicKey(next.cas[0])) {
-		return nil, failf(ErrUntrusted, "trust list has no valid signature")
+	if err := next.list.checkEvictions(); err != nil {
+		return nil, err
 	}
 	for _, ca := range next.cas {
 		next.ids = append(next.ids, IDOf(publicKey(ca)))
@@ -135,6 +125,37 @@ func (t *Trust) Update(doc []byte) (*Trust, error) {
 		next.evicted[e.User] = e.Admitted
 	}
 	return next, nil
+}
+
+// authenticate returns the CAs of a newer document once it knows that the newest of them, which follows the one that t trusts, has signed
+// the document. It reads no further than the CAs: the evictions, of which anybody can send megabytes, are parsed after that.
+func (t *Trust) authenticate(doc []byte) ([]*x509.Certificate, error) {
+	payload, signature, err := openDocument(doc)
+	if err != nil {
+		return nil, failf(ErrTrust, "trust list: %v", err)
+	}
+	head, err := parseHead(payload)
+	if err != nil {
+		return nil, failf(ErrTrust, "trust list: %v", err)
+	}
+	if head.Mesh != t.list.Mesh {
+		return nil, failf(ErrWrongMesh, "trust list of another mesh: %s, not %s", head.Mesh, t.list.Mesh)
+	}
+	if head.Version <= t.list.Version {
+		return nil, failf(ErrRollback, "roll-back refused: trust list version %d is in force, got another of version %d",
+			t.list.Version, head.Version)
+	}
+	cas, err := head.checkCAs()
+	if err != nil {
+		return nil, err
+	}
+	if !head.leads(cas, t.cas[0]) {
+		return nil, failf(ErrUntrusted, "trust list comes from a CA that does not follow the one trusted here")
+	}
+	if !(&signed{payload, signature}).verify(listContext, publicKey(cas[0])) {
+		return nil, failf(ErrUntrusted, "trust list has no valid signature")
+	}
+	return cas, nil
 }
 
 // Evict returns the next version of the list, in which the user is evicted: every certificate of the user that was
