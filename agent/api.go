@@ -119,6 +119,13 @@ func (a *Agent) routes() http.Handler {
 		out, err := m.Endpoints(r.Context(), f)
 		answer(w, 200, out, err)
 	})
+	inMesh("POST /api/meshes/{mesh}/names/{name}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
+		out, err := m.resolve(r.Context(), r.PathValue("name"))
+		answer(w, 200, out, err)
+	})
+	inMesh("DELETE /api/meshes/{mesh}/names/{name}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
+		answer(w, http.StatusNoContent, nil, m.forgetName(r.PathValue("name")))
+	})
 	inMesh("GET /api/meshes/{mesh}/endpoints/{ep}", (*mesh).getEndpoint)
 	inMesh("GET /api/meshes/{mesh}/endpoints/{ep}/ping", (*mesh).getPing)
 	inMesh("POST /api/meshes/{mesh}/endpoints/{ep}/flows/{path...}", (*mesh).postFlow)

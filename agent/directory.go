@@ -84,6 +84,7 @@ func (m *mesh) endpoint(entry tunnel.Entry) (apps.Endpoint, error) {
 	return apps.Endpoint{
 		ID: r.ID, Name: r.Name, User: subject.User, Labels: r.Labels, Offers: r.Offers, Version: r.Version, Signer: r.Signer,
 		Address: entry.Address, Online: entry.Online, Seen: entry.Seen, Local: r.ID == m.agent.self,
+		Admitted: subject.Admitted.Unix(),
 	}, nil
 }
 

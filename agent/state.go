@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"ztm/agent/api"
 	"ztm/apps"
 	"ztm/store"
 	"ztm/tunnel/identity"
@@ -17,6 +18,7 @@ var (
 	meshTable   = store.NewTable[meshRow]("meshes")         // key: name of the mesh
 	appTable    = store.NewTable[json.RawMessage]("apps")   // key: mesh/app/key
 	tokenTable  = store.NewTable[redeemedRow]("joinTokens") // key: nonce of a token that was redeemed here
+	nameTable   = store.NewTable[api.KnownName]("names")    // key: mesh/name of an endpoint, see names.go
 )
 
 type deviceRow struct {
@@ -92,7 +94,7 @@ func saveMesh(db *store.DB, name string, row meshRow) error {
 	return db.Update(func(tx *store.Tx) error { return meshTable.Put(tx, name, row) })
 }
 
-// deleteMesh forgets a mesh and what its apps kept.
+// deleteMesh forgets a mesh, what its apps kept, and the names that were known in it.
 func deleteMesh(db *store.DB, name string) error {
 	return db.Update(func(tx *store.Tx) error {
 		keys, err := appTable.Keys(tx, name+"/")
@@ -103,6 +105,9 @@ func deleteMesh(db *store.DB, name string) error {
 			if err := appTable.Delete(tx, k); err != nil {
 				return err
 			}
+		}
+		if err := forgetNames(tx, name); err != nil {
+			return err
 		}
 		return meshTable.Delete(tx, name)
 	})

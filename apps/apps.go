@@ -34,6 +34,9 @@ type Endpoint struct {
 	Online  bool        `json:"online"`            // the hub's word, not the endpoint's
 	Local   bool        `json:"local,omitempty"`   // is the endpoint of this agent
 	Seen    int64       `json:"seen,omitempty"`    // Unix seconds of the last contact with the hub; the hub's word
+
+	// Admitted is when the user was invited for this endpoint, in Unix seconds, as its certificate says; 0 where it is not known.
+	Admitted int64 `json:"admitted,omitempty"`
 }
 
 // Peer is the endpoint at the other end of a flow. It comes from the verified leaf certificate of the sealed session

@@ -123,6 +123,24 @@ type Endpoint struct {
 	RTT      float64 `json:"rtt,omitempty"` // milliseconds
 }
 
+// Resolved is the answer to POST [NamePath]: the one endpoint that has the name. The agent remembers the endpoint and its
+// user at the first use of a name, as SSH does with the keys of hosts. If the name is of another user by now, or its user
+// was evicted and somebody invited under that name again, the answer is a conflict that says so, until the name is
+// forgotten. If it is another endpoint of the same user, Was says which one it was, once.
+type Resolved struct {
+	apps.Endpoint
+	Was *KnownName `json:"was,omitempty"`
+}
+
+// KnownName is what the agent remembers of an endpoint's name.
+type KnownName struct {
+	ID    identity.ID `json:"id"`
+	User  string      `json:"user"`
+	Since int64       `json:"since"` // when it was first used
+
+	Admitted int64 `json:"admitted,omitempty"` // see [apps.Endpoint]
+}
+
 // LogEntry is a line of an endpoint's recent log.
 type LogEntry struct {
 	Time    time.Time `json:"time"`

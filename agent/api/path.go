@@ -85,6 +85,9 @@ func EndpointPath(mesh string, id identity.ID, below ...string) string {
 	return join(MeshPath(mesh)+"/endpoints", append([]string{string(id)}, below...)...)
 }
 
+// NamePath is where the name of an endpoint becomes an endpoint to trust: POST, and DELETE to forget it, see [Resolved].
+func NamePath(mesh, name string) string { return join(MeshPath(mesh)+"/names", name) }
+
 // AppPath is the path of an app's API at an endpoint. path begins with the app's name and may end in a query; it is
 // already escaped.
 func AppPath(mesh string, id identity.ID, path string) string {

@@ -224,9 +224,13 @@ func (t *Trust) issue(l list, holder, signer *CA, now time.Time) (*Trust, error)
 }
 
 // Evicted reports whether the subject's user was evicted after the subject was admitted. Hubs have no user.
-func (t *Trust) Evicted(s Subject) bool {
-	upTo, ok := t.evicted[s.User]
-	return ok && s.Role == RoleMember && s.Admitted.Unix() <= upTo
+func (t *Trust) Evicted(s Subject) bool { return s.Role == RoleMember && t.Voids(s.User, s.Admitted) }
+
+// Voids reports whether a user was evicted after an admission: what was granted to the one who was admitted then is not for
+// the next of that name.
+func (t *Trust) Voids(user string, admitted time.Time) bool {
+	upTo, ok := t.evicted[user]
+	return ok && admitted.Unix() <= upTo
 }
 
 // Evictions returns all evictions, sorted by user.

@@ -1,0 +1,122 @@
+package agent
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"ztm/agent/api"
+	"ztm/apps"
+	"ztm/store"
+	"ztm/tunnel/identity"
+)
+
+// The hub says which endpoint has a name, and a name becomes free when its endpoint leaves. A person who types a name means the endpoint
+// of yesterday: the first use of a name pins its user, as SSH pins the key of a host. The certificate of the mesh's CA says whose
+// an endpoint is, so another device of the same user is no danger; it is worth a word.
+
+// maxKnownNames bounds the names that are remembered in a mesh; beyond it the one that is longest known goes.
+const maxKnownNames = 4096
+
+// resolve finds the one endpoint that has a name, and pins the name. It refuses a name that another user has by now.
+func (m *mesh) resolve(ctx context.Context, name string) (api.Resolved, error) {
+	if err := identity.CheckName(name); err != nil {
+		return api.Resolved{}, apps.Errorf(apps.BadRequest, "%v", err)
+	}
+	found, err := m.Endpoints(ctx, apps.Filter{Name: name})
+	if err != nil {
+		return api.Resolved{}, err
+	}
+	switch len(found) {
+	case 0:
+		return api.Resolved{}, apps.Errorf(apps.NotFound, "endpoint %q not found", name)
+	case 1:
+	default:
+		var ids []string
+		for _, e := range found {
+			ids = append(ids, string(e.ID))
+		}
+		return api.Resolved{}, apps.Errorf(apps.Conflict, "the hub says that several endpoints are named %q: give an ID instead, one of %s",
+			name, strings.Join(ids, ", "))
+	}
+	out := api.Resolved{Endpoint: found[0]}
+	if out.Local {
+		return out, nil
+	}
+	was, known, err := m.pin(name, out.Endpoint)
+	if known && was.ID != out.ID {
+		out.Was = &was
+	}
+	return out, err
+}
+
+// pin remembers who has a name and returns who had it. A name of another user stays as it was, and that is an error.
+func (m *mesh) pin(name string, e apps.Endpoint) (was api.KnownName, known bool, err error) {
+	key := m.name + "/" + name
+	err = m.agent.db.Update(func(tx *store.Tx) error {
+		var err error
+		if was, known, err = nameTable.Get(tx, key); err != nil {
+			return err
+		}
+		if known && (was.User != e.User || m.replaced(was, e)) {
+			return nameConflict(name, was, e)
+		}
+		if known && was.ID == e.ID && was.Admitted == e.Admitted {
+			return nil
+		}
+		if !known {
+			if err := m.makeRoomForName(tx); err != nil {
+				return err
+			}
+		}
+		known := api.KnownName{ID: e.ID, User: e.User, Admitted: e.Admitted, Since: m.agent.clock.Now().Unix()}
+		return nameTable.Put(tx, key, known)
+	})
+	return was, known, err
+}
+
+// replaced reports whether the user of a known endpoint was evicted since: whoever was invited under that name again may be another person.
+func (m *mesh) replaced(was api.KnownName, e apps.Endpoint) bool {
+	return m.verifier.Trust().Voids(was.User, time.Unix(was.Admitted, 0)) && was.Admitted != e.Admitted
+}
+
+func nameConflict(name string, was api.KnownName, e apps.Endpoint) error {
+	since := time.Unix(was.Since, 0).UTC().Format(time.DateOnly)
+	if was.User == e.User {
+		return apps.Errorf(apps.Conflict, "endpoint %s is not the one you know: user %s was evicted since %s and invited again, perhaps somebody else",
+			name, e.User, since)
+	}
+	return apps.Errorf(apps.Conflict, "endpoint %s is not the one you know: since %s it was %s of user %s, and now it is %s of user %s",
+		name, since, was.ID, was.User, e.ID, e.User)
+}
+
+// makeRoomForName drops the name that is longest known where there are too many.
+func (m *mesh) makeRoomForName(tx *store.Tx) error {
+	oldest, since, n := "", int64(0), 0
+	err := nameTable.ForEach(tx, m.name+"/", func(key string, known api.KnownName) error {
+		if n++; oldest == "" || known.Since < since {
+			oldest, since = key, known.Since
+		}
+		return nil
+	})
+	if err != nil || n < maxKnownNames {
+		return err
+	}
+	return nameTable.Delete(tx, oldest)
+}
+
+// forgetName lets the next use of a name pin it anew.
+func (m *mesh) forgetName(name string) error {
+	return m.agent.db.Update(func(tx *store.Tx) error { return nameTable.Delete(tx, m.name+"/"+name) })
+}
+
+// forgetNames forgets all names that were known in a mesh.
+func forgetNames(tx *store.Tx, mesh string) error {
+	keys, err := nameTable.Keys(tx, mesh+"/")
+	for _, k := range keys {
+		if err == nil {
+			err = nameTable.Delete(tx, k)
+		}
+	}
+	return err
+}

@@ -1,0 +1,113 @@
+package agent
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"testing"
+	"time"
+
+	"ztm/agent/api"
+	"ztm/apps"
+	"ztm/store"
+	"ztm/tunnel/identity"
+)
+
+// someone is an endpoint of a user with an ID of its own.
+func someone(t *testing.T, name, user string) apps.Endpoint {
+	t.Helper()
+	public, _, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return apps.Endpoint{ID: identity.IDOf(public), Name: name, User: user}
+}
+
+func TestANameIsPinnedToItsUserOnFirstUse(t *testing.T) {
+	m, _ := newTestMesh(t, "bob", time.Now())
+	first := someone(t, "box", "alice")
+	if _, known, err := m.pin("box", first); known || err != nil {
+		t.Fatalf("at first: known %v, %v", known, err)
+	}
+	if was, known, err := m.pin("box", first); !known || was.ID != first.ID || err != nil {
+		t.Fatalf("the same again: %v, known %v, %v", was, known, err)
+	}
+	second := someone(t, "box", "alice")
+	if was, known, err := m.pin("box", second); !known || was.ID != first.ID || err != nil {
+		t.Fatalf("another device of the same user: %v, known %v, %v", was, known, err)
+	}
+	for range 2 {
+		if _, _, err := m.pin("box", someone(t, "box", "mallory")); apps.CodeOf(err) != apps.Conflict {
+			t.Errorf("another user: %v", err)
+		}
+	}
+	if was, _, err := m.pin("box", second); was.ID != second.ID || err != nil {
+		t.Errorf("the one that is known, after that: %v, %v", was, err)
+	}
+	if err := m.forgetName("box"); err != nil {
+		t.Fatal(err)
+	}
+	if _, known, err := m.pin("box", someone(t, "box", "mallory")); known || err != nil {
+		t.Errorf("a name that was forgotten: known %v, %v", known, err)
+	}
+}
+
+func TestKnownNamesHaveALimitAndGoWithTheMesh(t *testing.T) {
+	m, _ := newTestMesh(t, "bob", time.Now())
+	count := func() (n int) {
+		err := m.agent.db.View(func(tx *store.Tx) error {
+			return nameTable.ForEach(tx, "demo/", func(string, api.KnownName) error { n++; return nil })
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	err := m.agent.db.Update(func(tx *store.Tx) error {
+		for i := range maxKnownNames {
+			if err := nameTable.Put(tx, fmt.Sprintf("demo/n%d", i), api.KnownName{User: "alice", Since: int64(i + 1)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := m.pin("new", someone(t, "new", "alice")); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(); n != maxKnownNames {
+		t.Errorf("%d names, want %d", n, maxKnownNames)
+	}
+	if _, known, err := m.pin("n1", someone(t, "n1", "alice")); !known || err != nil {
+		t.Errorf("a name that is not the oldest: known %v, %v", known, err)
+	}
+	if err := m.forget(); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(); n != 0 {
+		t.Errorf("%d names after the mesh was left", n)
+	}
+}
+
+func TestANameDoesNotPassToWhoeverIsInvitedAfterAnEviction(t *testing.T) {
+	m, ca := newTestMesh(t, rootUser, time.Now())
+	now := time.Now()
+	old := someone(t, "box", "bob")
+	old.Admitted = now.Unix()
+	if _, _, err := m.pin("box", old); err != nil {
+		t.Fatal(err)
+	}
+	list, err := m.verifier.Trust().Evict(ca, "bob", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.updateTrust(list.Document()); err != nil {
+		t.Fatal(err)
+	}
+	next := someone(t, "box", "bob")
+	next.Admitted = list.Admission("bob", now).Unix()
+	if _, _, err := m.pin("box", next); apps.CodeOf(err) != apps.Conflict {
+		t.Errorf("the next bob: %v", err)
+	}
+}
