@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 	"ztm/tunnel/identity"
 )
 
@@ -104,7 +105,7 @@ func (a *App) API() http.Handler {
 	handle("DELETE /credentials/{user}", a.deleteCredential)
 	handle("GET /status", func(r *http.Request) (any, error) { return a.status(r.Context()) })
 	handle("/", func(r *http.Request) (any, error) {
-		return nil, apps.Errorf(apps.NotFound, "the proxy has no %s %s", r.Method, clip(r.URL.Path))
+		return nil, apps.Errorf(apps.NotFound, "the proxy has no %s %s", r.Method, reach.Clip(r.URL.Path))
 	})
 	return mux
 }
@@ -201,11 +202,11 @@ func (a *App) endpoint(ctx context.Context, name string) (identity.ID, error) {
 	}
 	switch len(found) {
 	case 0:
-		return "", apps.Errorf(apps.NotFound, "endpoint %q not found", clip(name))
+		return "", apps.Errorf(apps.NotFound, "endpoint %q not found", reach.Clip(name))
 	case 1:
 		return found[0], nil
 	}
-	return "", apps.Errorf(apps.Conflict, "endpoint name %q is ambiguous: use its ID", clip(name))
+	return "", apps.Errorf(apps.Conflict, "endpoint name %q is ambiguous: use its ID", reach.Clip(name))
 }
 
 func (a *App) rules() ([]Rule, error) {
@@ -278,7 +279,7 @@ func (a *App) editRules(f func([]Rule) ([]Rule, error)) (any, error) {
 func index(s string, n int) (int, error) {
 	i, err := strconv.Atoi(s)
 	if err != nil || i < 0 || i >= n {
-		return 0, apps.Errorf(apps.NotFound, "there is no rule #%s", clip(s))
+		return 0, apps.Errorf(apps.NotFound, "there is no rule #%s", reach.Clip(s))
 	}
 	return i, nil
 }
@@ -315,7 +316,7 @@ func (a *App) deleteCredential(r *http.Request) (any, error) {
 	user := r.PathValue("user")
 	err := a.changeCredentials(func(all map[string]credential) error {
 		if _, ok := all[user]; !ok {
-			return apps.Errorf(apps.NotFound, "there is no credential of %q", clip(user))
+			return apps.Errorf(apps.NotFound, "there is no credential of %q", reach.Clip(user))
 		}
 		delete(all, user)
 		return nil
@@ -339,7 +340,7 @@ func (a *App) status(ctx context.Context) (Status, error) {
 	for _, c := range all {
 		e := ExitStatus{ID: c.ID, Name: c.Name, User: c.User, Trusted: s.trusted(c.User), RTT: c.rtt.Microseconds(), Targets: []string{}}
 		if c.menu != nil {
-			e.Targets, e.Exclusions, e.Search = texts(c.menu.targets), texts(c.menu.exclusions), c.menu.search
+			e.Targets, e.Exclusions, e.Search = reach.Texts(c.menu.targets), reach.Texts(c.menu.exclusions), c.menu.search
 		}
 		if c.err != nil {
 			e.Error = c.err.Error()

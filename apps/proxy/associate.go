@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 )
 
 // SOCKS5 UDP ASSOCIATE (RFC 1928 sections 6 and 7). The way of a datagram:
@@ -42,13 +43,13 @@ type association struct {
 
 // leg carries the datagrams between the client and one destination.
 type leg struct {
-	dest   dest
+	dest   reach.Dest
 	header []byte      // of every datagram to the client
 	queue  chan []byte // capacity legQueue, never closed
 }
 
 // associate serves the command.
-func (s *entrance) associate(ctx context.Context, c *client, _ dest) error {
+func (s *entrance) associate(ctx context.Context, c *client, _ reach.Dest) error {
 	local, okLocal := c.LocalAddr().(*net.TCPAddr)
 	remote, okRemote := c.RemoteAddr().(*net.TCPAddr)
 	if !okLocal || !okRemote { // a unix socket: there is no address to send datagrams to
@@ -99,21 +100,21 @@ func (a *association) run(ctx context.Context) {
 }
 
 // readDatagramHeader reads RSV RSV FRAG ATYP DST.ADDR DST.PORT DATA. Fragments are dropped, as the RFC lets us.
-func readDatagramHeader(b []byte) (d dest, header, payload []byte, ok bool) {
+func readDatagramHeader(b []byte) (d reach.Dest, header, payload []byte, ok bool) {
 	if len(b) < 4 || b[0] != 0 || b[1] != 0 || b[2] != 0 {
-		return dest{}, nil, nil, false
+		return reach.Dest{}, nil, nil, false
 	}
 	r := bytes.NewReader(b[4:])
 	d, err := readAddress(r, b[3])
-	if err != nil || d.port == 0 {
-		return dest{}, nil, nil, false
+	if err != nil || d.Port == 0 {
+		return reach.Dest{}, nil, nil, false
 	}
 	size := len(b) - r.Len()
 	return d, b[:size], b[size:], len(b)-size <= apps.MaxDatagram
 }
 
 // send queues a datagram for its destination, or drops it. It keeps nothing of header and payload.
-func (a *association) send(ctx context.Context, d dest, header, payload []byte) {
+func (a *association) send(ctx context.Context, d reach.Dest, header, payload []byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	l := a.legLocked(ctx, d, header)
@@ -128,7 +129,7 @@ func (a *association) send(ctx context.Context, d dest, header, payload []byte) 
 }
 
 // legLocked returns the leg to a destination, a new one if need be, or nil if there are too many.
-func (a *association) legLocked(ctx context.Context, d dest, header []byte) *leg {
+func (a *association) legLocked(ctx context.Context, d reach.Dest, header []byte) *leg {
 	if l := a.legs[string(header)]; l != nil {
 		return l
 	}

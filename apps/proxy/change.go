@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 	"ztm/tunnel/identity"
 )
 
@@ -103,7 +104,7 @@ func edited(entries, add, remove []string, what string, read func(string) (strin
 
 // canonical returns the one way to write a pattern.
 func canonical(text string) (string, error) {
-	p, err := parsePattern(text)
+	p, err := reach.ParsePattern(text)
 	if err != nil {
 		return "", badRequest(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 	"ztm/tunnel/identity"
 )
 
@@ -45,7 +46,7 @@ type settings struct {
 }
 
 type route struct {
-	pattern pattern
+	pattern reach.Pattern
 	exit    identity.ID
 }
 
@@ -84,17 +85,17 @@ func (c Config) readListens(s *settings) error {
 	}
 	l, err := parseListen(c.DNS)
 	if err != nil || l.network == "unix" {
-		return fmt.Errorf("DNS address %q: want [ip:]port", clip(c.DNS))
+		return fmt.Errorf("DNS address %q: want [ip:]port", reach.Clip(c.DNS))
 	}
 	s.dns = l
 	return nil
 }
 
 func (c Config) readExit(s *settings) (err error) {
-	if s.exit.targets, err = parsePatterns(c.Targets); err != nil {
+	if s.exit.targets, err = reach.ParsePatterns(c.Targets); err != nil {
 		return err
 	}
-	if s.exit.exclusions, err = parsePatterns(c.Exclusions); err != nil {
+	if s.exit.exclusions, err = reach.ParsePatterns(c.Exclusions); err != nil {
 		return err
 	}
 	for _, r := range c.Rules {
@@ -109,7 +110,7 @@ func (c Config) readExit(s *settings) (err error) {
 
 func (c Config) readRoutes(s *settings) error {
 	for _, r := range c.Routes {
-		p, err := parsePattern(r.Pattern)
+		p, err := reach.ParsePattern(r.Pattern)
 		if err != nil {
 			return err
 		}
@@ -121,10 +122,10 @@ func (c Config) readRoutes(s *settings) error {
 	switch c.Default {
 	case direct:
 		s.open = true
-		s.direct.targets = append(s.direct.targets, pattern{any: true, lo: 1, hi: 65535})
+		s.direct.targets = append(s.direct.targets, reach.Pattern{Any: true})
 	case refuse, "":
 	default:
-		return fmt.Errorf("default %q: want %s or %s", clip(c.Default), refuse, direct)
+		return fmt.Errorf("default %q: want %s or %s", reach.Clip(c.Default), refuse, direct)
 	}
 	return nil
 }
@@ -135,7 +136,7 @@ func (s *settings) text(c Config) Config {
 	for _, l := range s.listens {
 		c.Listens = append(c.Listens, l.String())
 	}
-	c.Targets, c.Exclusions, c.Rules = texts(s.exit.targets), texts(s.exit.exclusions), nil
+	c.Targets, c.Exclusions, c.Rules = reach.Texts(s.exit.targets), reach.Texts(s.exit.exclusions), nil
 	for _, r := range s.exit.rules {
 		c.Rules = append(c.Rules, r.text())
 	}
@@ -148,11 +149,11 @@ func (s *settings) text(c Config) Config {
 }
 
 // routeOf returns the most specific route that is about d.
-func (s *settings) routeOf(d dest) (route, bool) {
+func (s *settings) routeOf(d reach.Dest) (route, bool) {
 	var best route
 	found := false
 	for _, r := range s.routes {
-		if r.pattern.match(d) && (!found || r.pattern.weight() > best.pattern.weight()) {
+		if r.pattern.Match(d) && (!found || r.pattern.Weight() > best.pattern.Weight()) {
 			best, found = r, true
 		}
 	}
@@ -179,7 +180,7 @@ func (l listenAddr) String() string {
 func parseListen(s string) (listenAddr, error) {
 	if path, ok := strings.CutPrefix(s, "unix:"); ok {
 		if !filepath.IsAbs(path) || len(path) > maxSocketPath {
-			return listenAddr{}, fmt.Errorf("listen %q: want an absolute path of at most %d bytes", clip(s), maxSocketPath)
+			return listenAddr{}, fmt.Errorf("listen %q: want an absolute path of at most %d bytes", reach.Clip(s), maxSocketPath)
 		}
 		return listenAddr{"unix", filepath.Clean(path)}, nil
 	}
@@ -192,7 +193,7 @@ func parseListen(s string) (listenAddr, error) {
 	addr, addrErr := netip.ParseAddr(host)
 	n, portErr := strconv.ParseUint(port, 10, 16)
 	if addrErr != nil || portErr != nil {
-		return listenAddr{}, fmt.Errorf("listen %q: want [ip:]port (0.0.0.0:port for all addresses) or unix:/path", clip(s))
+		return listenAddr{}, fmt.Errorf("listen %q: want [ip:]port (0.0.0.0:port for all addresses) or unix:/path", reach.Clip(s))
 	}
 	network := "tcp"
 	if addr = addr.Unmap(); addr.Is4() {

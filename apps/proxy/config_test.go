@@ -15,6 +15,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/apps/reach"
 )
 
 func TestListenAddresses(t *testing.T) {
@@ -242,7 +243,7 @@ func TestConfigCommand(t *testing.T) {
 	if _, _, err := run(e, office.Host, "", "config", "--add-target", "10.0.0.0/8"); err != nil {
 		t.Fatal(err)
 	}
-	if got := texts(office.app.settings.Load().exit.targets); !cmp.Equal(got, []string{"10.0.0.0/8"}) {
+	if got := reach.Texts(office.app.settings.Load().exit.targets); !cmp.Equal(got, []string{"10.0.0.0/8"}) {
 		t.Errorf("at the other endpoint: %q", got)
 	}
 }

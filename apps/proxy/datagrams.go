@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 )
 
 // The exit's side of a flow of datagrams: one flow is one UDP socket, connected to one target, so that only this
@@ -70,7 +71,7 @@ func passDatagrams(dst io.Writer, src io.Reader, passed *atomic.Int64) {
 	buf := make([]byte, apps.MaxDatagram)
 	for {
 		n, err := src.Read(buf)
-		if isRefused(err) {
+		if reach.IsRefused(err) {
 			continue
 		}
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"ztm/apps/reach"
 	"ztm/apps/udp"
 	"ztm/tunnel/identity"
 )
@@ -207,14 +208,14 @@ func (r *resolver) answer(ctx context.Context, message []byte, network string) [
 
 // ask asks the exit that serves the name. The error is a *[noExit] if there is none.
 func (r *resolver) ask(ctx context.Context, q question) (records, error) {
-	d, err := newDest(q.name.String(), 0)
-	if err != nil || d.name == "" {
+	d, err := reach.NewDest(q.name.String(), 0)
+	if err != nil || d.Name == "" {
 		return records{}, &noExit{}
 	}
-	d.full = true
+	d.Full = true
 	var rec records
 	use := func(id identity.ID) (err error) {
-		rec, err = r.resolveAt(ctx, id, d.name, q.qtype)
+		rec, err = r.resolveAt(ctx, id, d.Name, q.qtype)
 		return err
 	}
 	s := r.router.settings()

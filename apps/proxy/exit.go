@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/splice"
 )
@@ -42,7 +43,7 @@ func newExit(p func() *policy, sys *system, log *slog.Logger) *exit {
 // granted is a running flow and why it is: what the policy is asked again when it changes.
 type granted struct {
 	user   string
-	dest   dest // in full, as it was resolved
+	dest   reach.Dest // in full, as it was resolved
 	addr   netip.Addr
 	cancel context.CancelFunc
 }
@@ -73,10 +74,10 @@ func (e *exit) serve(ctx context.Context, f apps.Flow) {
 	case "resolve":
 		err = e.serveResolve(ctx, f)
 	default:
-		err = apps.Errorf(apps.NotFound, "the proxy has no %q", clip(f.Path()))
+		err = apps.Errorf(apps.NotFound, "the proxy has no %q", reach.Clip(f.Path()))
 	}
 	if err != nil {
-		e.log.Debug("flow refused", "peer", peer.ID, "user", peer.User, "flow", clip(f.Path()), "err", err)
+		e.log.Debug("flow refused", "peer", peer.ID, "user", peer.User, "flow", reach.Clip(f.Path()), "err", err)
 		f.Refuse(err)
 	}
 }
@@ -120,7 +121,7 @@ func (e *exit) serveStream(ctx context.Context, f apps.Flow) error {
 
 // dialFor connects to what the flow asks for.
 func (e *exit) dialFor(ctx context.Context, f apps.Flow, network string) (net.Conn, *granted, error) {
-	d, err := parseDest(f.Query().Get("target"))
+	d, err := reach.ParseDest(f.Query().Get("target"))
 	if err != nil {
 		return nil, nil, apps.Errorf(apps.BadRequest, "target: %v", err)
 	}
@@ -128,12 +129,12 @@ func (e *exit) dialFor(ctx context.Context, f apps.Flow, network string) (net.Co
 }
 
 // dial connects to d on behalf of a user. It is also how this endpoint's own clients leave through it.
-func (e *exit) dial(ctx context.Context, user, network string, d dest) (net.Conn, *granted, error) {
+func (e *exit) dial(ctx context.Context, user, network string, d reach.Dest) (net.Conn, *granted, error) {
 	full, addrs, err := e.resolve(ctx, user, d)
 	if err != nil {
 		return nil, nil, err
 	}
-	c, addr, err := e.sys.dialAny(ctx, network, addrs, d.port)
+	c, addr, err := e.sys.dialAny(ctx, network, addrs, d.Port)
 	if err != nil {
 		return nil, nil, err
 	}

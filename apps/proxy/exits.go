@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 	"ztm/tunnel/identity"
 )
 
@@ -43,8 +44,8 @@ type known struct {
 
 // menu is an offer that was read.
 type menu struct {
-	targets    []pattern
-	exclusions []pattern
+	targets    []reach.Pattern
+	exclusions []reach.Pattern
 	search     []string
 }
 
@@ -227,10 +228,10 @@ func (o offer) read() *menu {
 	return m
 }
 
-func readable(texts []string) []pattern {
-	var out []pattern
+func readable(texts []string) []reach.Pattern {
+	var out []reach.Pattern
 	for _, t := range texts {
-		if p, err := parsePattern(t); err == nil {
+		if p, err := reach.ParsePattern(t); err == nil {
 			out = append(out, p)
 		}
 	}

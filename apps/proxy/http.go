@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 	"ztm/tunnel/splice"
 )
 
@@ -110,7 +111,7 @@ func (w *web) serve(ctx context.Context, c *client, first byte) {
 	wc := &webClient{client: c, guard: newGuard(c.Conn, first)}
 	wc.transport = &http.Transport{
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
-			d, err := parseDest(addr)
+			d, err := reach.ParseDest(addr)
 			if err != nil {
 				return nil, badRequest(err)
 			}
@@ -204,7 +205,7 @@ func (w *web) checkHops(r *http.Request) error {
 
 // connect serves CONNECT.
 func (w *web) connect(ctx context.Context, rw http.ResponseWriter, r *http.Request, c *webClient) {
-	d, err := parseDest(r.RequestURI)
+	d, err := reach.ParseDest(r.RequestURI)
 	if err != nil {
 		w.fail(rw, badRequest(err))
 		return
@@ -261,7 +262,7 @@ func (w *web) forwardRequest(rw http.ResponseWriter, r *http.Request, c *webClie
 	if port == "" {
 		port = defaultHTTPPort
 	}
-	if _, err := parseDest(net.JoinHostPort(r.URL.Hostname(), port)); err != nil {
+	if _, err := reach.ParseDest(net.JoinHostPort(r.URL.Hostname(), port)); err != nil {
 		w.fail(rw, badRequest(err))
 		return
 	}

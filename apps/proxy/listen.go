@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ztm/apps/reach"
 	"ztm/tunnel/splice"
 )
 
@@ -177,7 +178,7 @@ func (s *entrance) admit(ctx context.Context, c *client, user, password string) 
 	c.user = user // before the check: from here on, a change of the password cuts this client
 	s.mu.Unlock()
 	if !s.credentials.check(ctx, user, password) {
-		s.log.Info("wrong password for the proxy", "user", clip(user), "client", c.RemoteAddr().String())
+		s.log.Info("wrong password for the proxy", "user", reach.Clip(user), "client", c.RemoteAddr().String())
 		return false
 	}
 	return true

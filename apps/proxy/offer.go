@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 )
 
 // offer is what an exit tells a peer about itself: the answer to "targets".
@@ -26,7 +27,7 @@ func (e *exit) offerTo(user string) (offer, error) {
 	if len(targets) == 0 {
 		return offer{}, apps.Errorf(apps.Denied, "nothing here is for user %q", user)
 	}
-	o := offer{Targets: texts(targets), Exclusions: texts(p.exclusions)}
+	o := offer{Targets: reach.Texts(targets), Exclusions: reach.Texts(p.exclusions)}
 	for _, domain := range readResolvConf(e.sys.ResolvConf).search {
 		if useful(domain, targets) {
 			o.Search = append(o.Search, domain)
@@ -37,27 +38,27 @@ func (e *exit) offerTo(user string) (offer, error) {
 
 // visible returns the targets of which the user may reach anything, narrowed to what the rules let him reach. It may
 // be wider than what [policy.permit] says in the end, where that depends on an address.
-func (p *policy) visible(user string) []pattern {
-	var out []pattern
+func (p *policy) visible(user string) []reach.Pattern {
+	var out []reach.Pattern
 	for _, t := range p.targets {
 		out = append(out, p.narrowed(user, t)...)
 	}
 	return out
 }
 
-func (p *policy) narrowed(user string, t pattern) []pattern {
-	var out []pattern
+func (p *policy) narrowed(user string, t reach.Pattern) []reach.Pattern {
+	var out []reach.Pattern
 	for _, r := range p.rules {
 		if !r.about(user) {
 			continue
 		}
 		for _, about := range r.targets {
-			if whole := about.covers(t); whole && r.allow {
+			if whole := about.Covers(t); whole && r.allow {
 				return append(out, t)
 			} else if whole {
 				return out
 			}
-			if both, ok := about.meet(t); ok && r.allow {
+			if both, ok := about.Meet(t); ok && r.allow {
 				out = append(out, both)
 			}
 		}
@@ -70,11 +71,11 @@ func (p *policy) narrowed(user string, t pattern) []pattern {
 
 // useful reports whether a short name with the domain appended could be one of the targets. Search domains that
 // cannot are not told.
-func useful(domain string, targets []pattern) bool {
+func useful(domain string, targets []reach.Pattern) bool {
 	for _, t := range targets {
-		end := t.suffix
-		if t.name != "" {
-			end = "." + t.name
+		end := t.Suffix
+		if t.Name != "" {
+			end = "." + t.Name
 		}
 		if end != "" && (strings.HasSuffix(end, "."+domain) || strings.HasSuffix("."+domain, end)) {
 			return true

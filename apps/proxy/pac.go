@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 )
 
 // GET /proxy.pac: a browser's proxy auto-configuration, a JavaScript function that says for each URL whether it goes
@@ -97,15 +98,15 @@ func ownHost(hostport string) (string, bool) {
 	if err != nil {
 		host, port = strings.Trim(hostport, "[]"), defaultHTTPPort
 	}
-	n, err := parsePort(port)
+	n, err := reach.ParsePort(port)
 	if err != nil {
 		return "", false
 	}
-	d, err := newDest(host, n)
-	if err != nil || strings.Contains(d.name, ".") {
+	d, err := reach.NewDest(host, n)
+	if err != nil || strings.Contains(d.Name, ".") {
 		return "", false
 	}
-	return net.JoinHostPort(d.host(), strconv.Itoa(int(n))), true
+	return net.JoinHostPort(d.Host(), strconv.Itoa(int(n))), true
 }
 
 // fromHere reports whether a client is a program of this device.
@@ -121,11 +122,11 @@ func (r *router) pac(ctx context.Context, proxy string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var routes, literal, short, rest []pattern // in the order of route.go
-	direct := map[pattern]bool{}
+	var routes, literal, short, rest []reach.Pattern // in the order of route.go
+	direct := map[string]bool{}                      // by the text of the pattern
 	for _, rt := range s.routes {
 		routes = append(routes, rt.pattern)
-		direct[rt.pattern] = rt.exit == ""
+		direct[rt.pattern.String()] = rt.exit == ""
 	}
 	for _, c := range all {
 		if c.menu == nil {
@@ -133,7 +134,7 @@ func (r *router) pac(ctx context.Context, proxy string) ([]byte, error) {
 		}
 		short = append(short, c.menu.shortTargets()...)
 		for _, t := range c.menu.targets {
-			if t.catchAll() {
+			if t.CatchAll() {
 				rest = append(rest, t)
 			} else {
 				literal = append(literal, t)
@@ -141,13 +142,10 @@ func (r *router) pac(ctx context.Context, proxy string) ([]byte, error) {
 		}
 	}
 	rules := []pacRule{}
-	for i, list := range [][]pattern{routes, literal, short, rest} {
-		slices.SortStableFunc(list, func(a, b pattern) int { return cmp.Compare(b.weight(), a.weight()) })
+	for i, list := range [][]reach.Pattern{routes, literal, short, rest} {
+		slices.SortStableFunc(list, func(a, b reach.Pattern) int { return cmp.Compare(b.Weight(), a.Weight()) })
 		for _, p := range list {
-			rule := pacRuleOf(p, i > 0 || !direct[p])
-			if rule[5] == true || rule[0] != pacIPv6 {
-				rules = append(rules, rule)
-			}
+			rules = append(rules, pacRulesOf(p, i > 0 || !direct[p.String()])...)
 		}
 	}
 	return writePAC("PROXY "+proxy, rules)
@@ -156,15 +154,15 @@ func (r *router) pac(ctx context.Context, proxy string) ([]byte, error) {
 // shortTargets returns the targets as they are written without a search domain: *.svc for *.svc.cluster.local and
 // cluster.local, and all names without dots for svc.cluster.local. Of other short names a browser knows too many that
 // are whole: github.com is one.
-func (m *menu) shortTargets() []pattern {
-	var out []pattern
+func (m *menu) shortTargets() []reach.Pattern {
+	var out []reach.Pattern
 	for _, t := range m.targets {
 		for _, domain := range m.search {
-			short := pattern{lo: t.lo, hi: t.hi}
-			if name, ok := strings.CutSuffix(t.name, "."+domain); ok {
-				short.name = name
-			} else if suffix, ok := strings.CutSuffix(t.suffix, "."+domain); ok {
-				short.suffix = suffix // "" is a name without dots
+			short := reach.Pattern{Ports: t.Ports}
+			if name, ok := strings.CutSuffix(t.Name, "."+domain); ok {
+				short.Name = name
+			} else if suffix, ok := strings.CutSuffix(t.Suffix, "."+domain); ok {
+				short.Suffix = suffix // "" is a name without dots
 			} else {
 				continue
 			}
@@ -174,21 +172,28 @@ func (m *menu) shortTargets() []pattern {
 	return out
 }
 
-func pacRuleOf(p pattern, through bool) pacRule {
+// pacRulesOf returns a rule for each range of ports.
+func pacRulesOf(p reach.Pattern, through bool) []pacRule {
 	kind, text, bits := pacPlain, "", 0
 	switch {
-	case p.any:
+	case p.Any:
 		kind = pacAny
-	case p.suffix != "":
-		kind, text = pacSuffix, p.suffix
-	case p.prefix.IsValid() && p.prefix.Addr().Is4():
-		kind, text, bits = pacIPv4, p.prefix.Addr().String(), p.prefix.Bits()
-	case p.prefix.IsValid():
-		kind = pacIPv6
-	case p.name != "":
-		kind, text = pacName, p.name
+	case p.Suffix != "":
+		kind, text = pacSuffix, p.Suffix
+	case p.Prefix.IsValid() && p.Prefix.Addr().Is4():
+		kind, text, bits = pacIPv4, p.Prefix.Addr().String(), p.Prefix.Bits()
+	case p.Prefix.IsValid():
+		if kind = pacIPv6; !through { // the script would send all of IPv6 there
+			return nil
+		}
+	case p.Name != "":
+		kind, text = pacName, p.Name
 	}
-	return pacRule{kind, text, bits, p.lo, p.hi, through}
+	var out []pacRule
+	for _, r := range p.Ports.Ranges() {
+		out = append(out, pacRule{kind, text, bits, r.First, r.Last, through})
+	}
+	return out
 }
 
 // writePAC declares the data, as JSON, which is JavaScript, before the script.

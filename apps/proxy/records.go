@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 )
 
 // records is what a name resolves to at an exit: the answer to "resolve". If the name exists but has nothing of the
@@ -30,11 +31,11 @@ type srv struct {
 // records resolves a full name for a user: type A, AAAA, CNAME or SRV. Of the addresses, only those are told that the
 // user may be connected to, at whatever port.
 func (e *exit) records(ctx context.Context, user, name, qtype string) (records, error) {
-	d, err := newDest(name, 0)
-	if err != nil || d.name == "" {
-		return records{}, apps.Errorf(apps.BadRequest, "%q is not a name", clip(name))
+	d, err := reach.NewDest(name, 0)
+	if err != nil || d.Name == "" {
+		return records{}, apps.Errorf(apps.BadRequest, "%q is not a name", reach.Clip(name))
 	}
-	d.full = true
+	d.Full = true
 	p := e.policy()
 	if err := p.screen(user, d); err != nil {
 		return records{}, err
@@ -43,7 +44,7 @@ func (e *exit) records(ctx context.Context, user, name, qtype string) (records, 
 		return e.addresses(ctx, p, user, d, qtype)
 	}
 	// No address will decide, so the name has to.
-	if heaviest(p.targets, d) < 0 {
+	if reach.Heaviest(p.targets, d) < 0 {
 		return records{}, notTarget(d)
 	}
 	if !p.allows(user, d, d) {
@@ -55,11 +56,11 @@ func (e *exit) records(ctx context.Context, user, name, qtype string) (records, 
 	case "SRV":
 		return e.services(ctx, d)
 	}
-	return records{}, apps.Errorf(apps.BadRequest, "type %q: want A, AAAA, CNAME or SRV", clip(qtype))
+	return records{}, apps.Errorf(apps.BadRequest, "type %q: want A, AAAA, CNAME or SRV", reach.Clip(qtype))
 }
 
-func (e *exit) addresses(ctx context.Context, p *policy, user string, d dest, qtype string) (records, error) {
-	found, err := e.sys.Resolver.LookupNetIP(ctx, "ip", d.host())
+func (e *exit) addresses(ctx context.Context, p *policy, user string, d reach.Dest, qtype string) (records, error) {
+	found, err := e.sys.Resolver.LookupNetIP(ctx, "ip", d.Host())
 	if notFound(err) {
 		return records{Missing: true}, nil
 	}
@@ -80,25 +81,25 @@ func (e *exit) addresses(ctx context.Context, p *policy, user string, d dest, qt
 	return out, nil
 }
 
-func (e *exit) canonical(ctx context.Context, d dest) (records, error) {
-	name, err := e.sys.Resolver.LookupCNAME(ctx, d.host())
+func (e *exit) canonical(ctx context.Context, d reach.Dest) (records, error) {
+	name, err := e.sys.Resolver.LookupCNAME(ctx, d.Host())
 	if notFound(err) {
 		return records{Missing: true}, nil
 	}
 	if err != nil {
 		return records{}, lookupError(d, err)
 	}
-	if name = plain(name); name == d.name || checkName(name) != nil {
+	if name = plain(name); name == d.Name || reach.CheckName(name) != nil {
 		name = ""
 	}
 	return records{CNAME: name}, nil
 }
 
-func (e *exit) services(ctx context.Context, d dest) (records, error) {
-	_, found, err := e.sys.Resolver.LookupSRV(ctx, "", "", d.host())
+func (e *exit) services(ctx context.Context, d reach.Dest) (records, error) {
+	_, found, err := e.sys.Resolver.LookupSRV(ctx, "", "", d.Host())
 	if notFound(err) {
 		// The resolver does not say whether the name is missing or only its service: it may have an address.
-		_, err := e.sys.Resolver.LookupNetIP(ctx, "ip", d.host())
+		_, err := e.sys.Resolver.LookupNetIP(ctx, "ip", d.Host())
 		return records{Missing: notFound(err)}, nil
 	}
 	var partial *net.DNSError // some records were malformed: the others are given with the error
@@ -107,7 +108,7 @@ func (e *exit) services(ctx context.Context, d dest) (records, error) {
 	}
 	var out records
 	for _, s := range found[:min(len(found), maxAddresses)] {
-		if target := plain(s.Target); checkName(target) == nil {
+		if target := plain(s.Target); reach.CheckName(target) == nil {
 			out.SRV = append(out.SRV, srv{Priority: s.Priority, Weight: s.Weight, Port: s.Port, Target: target})
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 )
 
 // Resolver is how names become addresses at this endpoint. A *net.Resolver is one.
@@ -76,7 +77,7 @@ func searchList(words []string) []string {
 	var out []string
 	for _, w := range words {
 		w = strings.ToLower(strings.Trim(w, "."))
-		if checkName(w) == nil && len(out) < maxSearch {
+		if reach.CheckName(w) == nil && len(out) < maxSearch {
 			out = append(out, w)
 		}
 	}
@@ -94,31 +95,31 @@ func ndots(s string) int {
 // spellings returns the full names that a resolver with this configuration tries for d, in its order
 // (resolv.conf(5)): the search domains come first for names with fewer than ndots dots. Every spelling is complete,
 // so that what is asked of the resolver is exactly what the policy was asked about.
-func (c resolvConf) spellings(d dest) []dest {
-	literal := dest{name: d.name, full: true, port: d.port}
-	if d.full {
-		return []dest{literal}
+func (c resolvConf) spellings(d reach.Dest) []reach.Dest {
+	literal := reach.Dest{Name: d.Name, Full: true, Port: d.Port}
+	if d.Full {
+		return []reach.Dest{literal}
 	}
-	var out []dest
+	var out []reach.Dest
 	for _, domain := range c.search {
-		if within := d.within(domain); len(within.name) <= maxName {
+		if within := d.Within(domain); len(within.Name) <= reach.MaxName {
 			out = append(out, within)
 		}
 	}
-	if strings.Count(d.name, ".") < c.ndots {
+	if strings.Count(d.Name, ".") < c.ndots {
 		return append(out, literal)
 	}
-	return append([]dest{literal}, out...)
+	return append([]reach.Dest{literal}, out...)
 }
 
 // resolve finds the addresses that the user may reach as d. For a name it also returns the spelling that had them.
-func (e *exit) resolve(ctx context.Context, user string, d dest) (dest, []netip.Addr, error) {
+func (e *exit) resolve(ctx context.Context, user string, d reach.Dest) (reach.Dest, []netip.Addr, error) {
 	p := e.policy()
-	if d.name == "" {
-		if err := p.permit(user, d, d.addr); err != nil {
+	if d.Name == "" {
+		if err := p.permit(user, d, d.Addr); err != nil {
 			return d, nil, err
 		}
-		return d, []netip.Addr{d.addr}, nil
+		return d, []netip.Addr{d.Addr}, nil
 	}
 	var firstErr error
 	for _, full := range readResolvConf(e.sys.ResolvConf).spellings(d) {
@@ -137,11 +138,11 @@ func (e *exit) resolve(ctx context.Context, user string, d dest) (dest, []netip.
 }
 
 // lookup resolves one full name and keeps the addresses that the user may reach.
-func (e *exit) lookup(ctx context.Context, p *policy, user string, full dest) ([]netip.Addr, error) {
+func (e *exit) lookup(ctx context.Context, p *policy, user string, full reach.Dest) ([]netip.Addr, error) {
 	if err := p.screen(user, full); err != nil {
 		return nil, err
 	}
-	found, err := e.sys.Resolver.LookupNetIP(ctx, "ip", full.host())
+	found, err := e.sys.Resolver.LookupNetIP(ctx, "ip", full.Host())
 	if err != nil {
 		return nil, lookupError(full, err)
 	}
@@ -166,8 +167,8 @@ func (e *exit) lookup(ctx context.Context, p *policy, user string, full dest) ([
 // maxAddresses of one name are considered: more are a mistake or an attack.
 const maxAddresses = 64
 
-func lookupError(d dest, err error) *apps.Error {
-	name := cmp.Or(d.as, d.name)
+func lookupError(d reach.Dest, err error) *apps.Error {
+	name := cmp.Or(d.Short, d.Name)
 	if notFound(err) {
 		return apps.Errorf(apps.DNS, "name %s does not resolve at the exit", name)
 	}

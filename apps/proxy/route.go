@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 	"ztm/tunnel/identity"
 )
 
@@ -24,7 +25,7 @@ import (
 //	5. default      refuse, or connect from here
 
 // openTimeout bounds the way to an exit and its own attempt to connect.
-const openTimeout = connectTimeout + 5*time.Second
+const openTimeout = reach.Timeout + 5*time.Second
 
 // router opens connections for the clients of this endpoint.
 type router struct {
@@ -37,7 +38,7 @@ type router struct {
 
 // open connects a client to d: network is "tcp", or "udp" for a connection that carries datagrams. It returns when
 // the exit has connected. An error has the exit's own reason.
-func (r *router) open(ctx context.Context, network string, d dest) (net.Conn, error) {
+func (r *router) open(ctx context.Context, network string, d reach.Dest) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	s := r.settings()
@@ -65,13 +66,13 @@ func (r *router) open(ctx context.Context, network string, d dest) (net.Conn, er
 const explainTimeout = time.Second
 
 // explain says why no exit serves d, and which one would if its user were trusted.
-func (r *router) explain(ctx context.Context, s *settings, d dest) error {
+func (r *router) explain(ctx context.Context, s *settings, d reach.Dest) error {
 	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
 	defer cancel()
 	// If it takes too long, there is less to say.
 	all, _ := r.exits.look(ctx, func(string) bool { return true }, offerFresh, true)
 	for _, c := range all {
-		if s.trusted(c.User) && c.menu != nil && heaviest(c.menu.targets, d) >= 0 {
+		if s.trusted(c.User) && c.menu != nil && reach.Heaviest(c.menu.targets, d) >= 0 {
 			return apps.Errorf(apps.Prohibited, "%s is excluded at endpoint %s", d, c.Name)
 		}
 	}
@@ -87,7 +88,7 @@ func (r *router) explain(ctx context.Context, s *settings, d dest) error {
 }
 
 // along opens a connection on a configured route.
-func (r *router) along(ctx context.Context, rt route, network string, d dest) (net.Conn, error) {
+func (r *router) along(ctx context.Context, rt route, network string, d reach.Dest) (net.Conn, error) {
 	if rt.exit == "" {
 		return r.fromHere(ctx, network, d)
 	}
@@ -96,7 +97,7 @@ func (r *router) along(ctx context.Context, rt route, network string, d dest) (n
 }
 
 // through opens a connection that leaves the mesh at an endpoint.
-func (r *router) through(ctx context.Context, id identity.ID, network string, d dest) (net.Conn, error) {
+func (r *router) through(ctx context.Context, id identity.ID, network string, d reach.Dest) (net.Conn, error) {
 	if self := r.mesh.Self(); id == self.ID {
 		c, _, err := r.own.dial(ctx, self.User, network, d)
 		return c, err
@@ -108,7 +109,7 @@ func (r *router) through(ctx context.Context, id identity.ID, network string, d 
 	return r.mesh.Open(ctx, id, "proxy/tcp", q)
 }
 
-func (r *router) fromHere(ctx context.Context, network string, d dest) (net.Conn, error) {
+func (r *router) fromHere(ctx context.Context, network string, d reach.Dest) (net.Conn, error) {
 	c, _, err := r.here.dial(ctx, r.mesh.Self().User, network, d)
 	return c, err
 }
@@ -140,7 +141,7 @@ func plainError(err error) error {
 
 // choose calls use with one exit after the other, in the order of preference, until one does not pass the destination
 // on, and returns the last error of use. The error is a *[noExit] if no exit serves d.
-func (r *router) choose(ctx context.Context, s *settings, d dest, use func(identity.ID) error) error {
+func (r *router) choose(ctx context.Context, s *settings, d reach.Dest, use func(identity.ID) error) error {
 	err := r.chooseAmong(ctx, s, d, offerFresh, false, use)
 	if unserved(err) == nil || s.open {
 		return err
@@ -152,7 +153,7 @@ func (r *router) choose(ctx context.Context, s *settings, d dest, use func(ident
 // offerRecheck is how old an answer may be that leads to a refusal.
 const offerRecheck = 500 * time.Millisecond
 
-func (r *router) chooseAmong(ctx context.Context, s *settings, d dest, fresh time.Duration, patient bool, use func(identity.ID) error) error {
+func (r *router) chooseAmong(ctx context.Context, s *settings, d reach.Dest, fresh time.Duration, patient bool, use func(identity.ID) error) error {
 	all, err := r.exits.look(ctx, s.trusted, fresh, patient)
 	if err != nil {
 		return err
@@ -208,7 +209,7 @@ type group struct {
 }
 
 // groups sorts the exits that serve d. A later group counts only if the earlier one is short.
-func groups(all []candidate, d dest) []group {
+func groups(all []candidate, d reach.Dest) []group {
 	literal := ranked(all, func(m *menu) int { return m.weigh(d, false) })
 	if len(literal) > 0 {
 		return []group{{exits: heaviestOf(literal)}}
@@ -266,14 +267,14 @@ func idsOf(list []rank) []identity.ID {
 
 // weigh returns the weight of the most specific target that is about d: among those that say where they lead or, with
 // catchAll, among those that do not. It is -1 if there is none or d is excluded.
-func (m *menu) weigh(d dest, catchAll bool) int {
+func (m *menu) weigh(d reach.Dest, catchAll bool) int {
 	if excludes(m.exclusions, d) {
 		return -1
 	}
 	w := -1
 	for _, t := range m.targets {
-		if t.catchAll() == catchAll && t.match(d) {
-			w = max(w, t.weight())
+		if t.CatchAll() == catchAll && t.Match(d) {
+			w = max(w, t.Weight())
 		}
 	}
 	return w
@@ -285,24 +286,24 @@ const certain = 1 << 28
 // weighShort is weigh for d with the exit's search domains appended. svc-a.svc is certain to be short for a target
 // *.svc.cluster.local with the domain cluster.local. Other names are taken for short ones only if they have at most
 // one dot: otherwise every name in the world would be short for something.
-func (m *menu) weighShort(d dest) int {
-	if d.name == "" || d.full {
+func (m *menu) weighShort(d reach.Dest) int {
+	if d.Name == "" || d.Full {
 		return -1
 	}
-	few := strings.Count(d.name, ".") <= 1
+	few := strings.Count(d.Name, ".") <= 1
 	w := -1
 	for _, domain := range m.search {
-		within := d.within(domain)
+		within := d.Within(domain)
 		if excludes(m.exclusions, within) {
 			continue
 		}
 		for _, t := range m.targets {
 			switch {
-			case t.catchAll() || !t.match(within):
-			case t.suffix != "."+domain && strings.HasSuffix(t.suffix+t.name, "."+domain):
-				w = max(w, certain+t.weight())
+			case t.CatchAll() || !t.Match(within):
+			case t.Suffix != "."+domain && strings.HasSuffix(t.Suffix+t.Name, "."+domain):
+				w = max(w, certain+t.Weight())
 			case few:
-				w = max(w, t.weight())
+				w = max(w, t.Weight())
 			}
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/apps/reach"
 	"ztm/tunnel/identity"
 )
 
@@ -35,7 +36,7 @@ func says(t testing.TB, name string) func(context.Context, string, string) (net.
 // goes returns what the target says to a client that connects through the proxy, or how it failed.
 func goes(t testing.TB, e *endpoint, hostport string) string {
 	t.Helper()
-	d, err := parseDest(hostport)
+	d, err := reach.ParseDest(hostport)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +136,7 @@ func TestExitsOfOthersAreNotChosenUnlessTheirUserIsTrusted(t *testing.T) {
 	bobs := join(t, &n, "bobs", "bob", Options{Resolver: names("a.example.com"), Dial: says(t, "bobs")})
 	bobs.change(t, Change{AddTargets: []string{"*.example.com"}})
 	bobs.allow(t, "alice", "*")
-	d, _ := parseDest("a.example.com:80")
+	d, _ := reach.ParseDest("a.example.com:80")
 	_, err := in.app.router.open(t.Context(), "tcp", d)
 	if apps.CodeOf(err) != apps.NotFound || !strings.Contains(fmt.Sprint(err), "--trust bob") {
 		t.Errorf("%v; want a hint at bob's exit", err)
@@ -224,13 +225,13 @@ func TestANameIsAskedAsItWillBeChecked(t *testing.T) {
 		{"search " + strings.Repeat("x ", 100), "a", append(slices.Repeat([]string{"a.x."}, maxSearch), "a.")},
 		{"search " + strings.Repeat("x.", 120) + "x", strings.Repeat("a", 60), []string{strings.Repeat("a", 60) + "."}},
 	} {
-		d, err := newDest(tt.name, 80)
+		d, err := reach.NewDest(tt.name, 80)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var got []string
 		for _, s := range parseResolvConf(strings.NewReader(tt.conf)).spellings(d) {
-			got = append(got, s.host())
+			got = append(got, s.Host())
 		}
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%s with %.40q (-want +got):\n%s", tt.name, tt.conf, diff)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 )
 
 // What this endpoint lets whom reach. For a user who asks for a name, the decision is made twice:
@@ -28,15 +29,15 @@ type Rule struct {
 // rule is a Rule that was checked.
 type rule struct {
 	users   []string
-	targets []pattern
+	targets []reach.Pattern
 	allow   bool
 }
 
 // policy is everything that decides what users reach from here. It does not change.
 type policy struct {
 	owner      string // the endpoint's own user
-	targets    []pattern
-	exclusions []pattern
+	targets    []reach.Pattern
+	exclusions []reach.Pattern
 	rules      []rule
 }
 
@@ -45,7 +46,7 @@ const everyone = "*"
 // parseRule checks a rule. An empty list never comes to mean "everyone may": an allow rule has to say whom it allows.
 func parseRule(r Rule) (rule, error) {
 	if r.Action != "allow" && r.Action != "deny" {
-		return rule{}, fmt.Errorf("rule action %q: want allow or deny", clip(r.Action))
+		return rule{}, fmt.Errorf("rule action %q: want allow or deny", reach.Clip(r.Action))
 	}
 	out := rule{users: slices.Clone(r.Users), allow: r.Action == "allow"}
 	if len(r.Users) == 0 {
@@ -62,13 +63,13 @@ func parseRule(r Rule) (rule, error) {
 		targets = []string{"*"}
 	}
 	var err error
-	out.targets, err = parsePatterns(targets)
+	out.targets, err = reach.ParsePatterns(targets)
 	return out, err
 }
 
 // text is the inverse of [parseRule], in canonical form.
 func (r rule) text() Rule {
-	t := Rule{Users: r.users, Targets: texts(r.targets), Action: "deny"}
+	t := Rule{Users: r.users, Targets: reach.Texts(r.targets), Action: "deny"}
 	if r.allow {
 		t.Action = "allow"
 	}
@@ -80,21 +81,21 @@ func (r rule) about(user string) bool {
 }
 
 // screen refuses what no address could make right, before anything is resolved for the user.
-func (p *policy) screen(user string, d dest) *apps.Error {
+func (p *policy) screen(user string, d reach.Dest) *apps.Error {
 	if !p.mightAllow(user, d) {
 		return denied(user, d)
 	}
 	if excludes(p.exclusions, d) {
 		return apps.Errorf(apps.Prohibited, "%s is excluded at the exit", d)
 	}
-	if d.name != "" && !slices.ContainsFunc(p.targets, func(t pattern) bool { return t.prefix.IsValid() || t.match(d) }) {
+	if d.Name != "" && !slices.ContainsFunc(p.targets, func(t reach.Pattern) bool { return t.Prefix.IsValid() || t.Match(d) }) {
 		return notTarget(d)
 	}
 	return nil
 }
 
 // mightAllow reports whether the rules let the user reach d, or could, depending on the address of the name.
-func (p *policy) mightAllow(user string, d dest) bool {
+func (p *policy) mightAllow(user string, d reach.Dest) bool {
 	for _, r := range p.rules {
 		if !r.about(user) {
 			continue
@@ -102,7 +103,7 @@ func (p *policy) mightAllow(user string, d dest) bool {
 		if !r.allow && excludes(r.targets, d) {
 			return false
 		}
-		if r.allow && slices.ContainsFunc(r.targets, func(t pattern) bool { return d.name != "" && t.prefix.IsValid() || t.match(d) }) {
+		if r.allow && slices.ContainsFunc(r.targets, func(t reach.Pattern) bool { return d.Name != "" && t.Prefix.IsValid() || t.Match(d) }) {
 			return true
 		}
 	}
@@ -111,37 +112,37 @@ func (p *policy) mightAllow(user string, d dest) bool {
 
 // permit decides whether the user who asked for d may be connected to addr, which is d's address or one of the
 // addresses of its name.
-func (p *policy) permit(user string, d dest, addr netip.Addr) *apps.Error {
-	at := dest{addr: addr.Unmap(), port: d.port}
+func (p *policy) permit(user string, d reach.Dest, addr netip.Addr) *apps.Error {
+	at := reach.Dest{Addr: addr.Unmap(), Port: d.Port}
 	if !p.allows(user, d, at) {
 		return denied(user, d)
 	}
-	if never(at.addr) || excludes(p.exclusions, d) || excludes(p.exclusions, at) {
+	if never(at.Addr) || excludes(p.exclusions, d) || excludes(p.exclusions, at) {
 		return apps.Errorf(apps.Prohibited, "%s is excluded at the exit", via(d, at))
 	}
-	if inner := embedded(at.addr); inner.IsValid() {
-		if in := (dest{addr: inner, port: d.port}); never(inner) || private(inner) || excludes(p.exclusions, in) {
+	if inner := embedded(at.Addr); inner.IsValid() {
+		if in := (reach.Dest{Addr: inner, Port: d.Port}); never(inner) || private(inner) || excludes(p.exclusions, in) {
 			return apps.Errorf(apps.Prohibited, "%s stands for %s, which is excluded at the exit", via(d, at), inner)
 		}
 	}
-	if private(at.addr) {
+	if private(at.Addr) {
 		if !p.namesPrivate(d, at) {
 			return apps.Errorf(apps.Prohibited, "%s is the exit's own, and no target names it", via(d, at))
 		}
 		return nil
 	}
-	if heaviest(p.targets, d) < 0 && heaviest(p.targets, at) < 0 {
+	if reach.Heaviest(p.targets, d) < 0 && reach.Heaviest(p.targets, at) < 0 {
 		return notTarget(d)
 	}
 	return nil
 }
 
 // allows is the decision of the rules alone.
-func (p *policy) allows(user string, d, at dest) bool {
+func (p *policy) allows(user string, d, at reach.Dest) bool {
 	for _, r := range p.rules {
 		switch {
 		case !r.about(user):
-		case r.allow && (heaviest(r.targets, d) >= 0 || heaviest(r.targets, at) >= 0):
+		case r.allow && (reach.Heaviest(r.targets, d) >= 0 || reach.Heaviest(r.targets, at) >= 0):
 			return true
 		case !r.allow && (excludes(r.targets, d) || excludes(r.targets, at)):
 			return false
@@ -152,21 +153,21 @@ func (p *policy) allows(user string, d, at dest) bool {
 
 // namesPrivate reports whether a target names the private destination: by a network that has nothing but such
 // addresses, or by the name localhost. "*", 0.0.0.0/0 and names that happen to resolve to it do not name it.
-func (p *policy) namesPrivate(d, at dest) bool {
-	return slices.ContainsFunc(p.targets, func(t pattern) bool {
-		if t.prefix.IsValid() {
-			return t.match(at) && slices.ContainsFunc(privateNetworks(), func(n netip.Prefix) bool {
-				return n.Bits() <= t.prefix.Bits() && n.Contains(t.prefix.Addr())
+func (p *policy) namesPrivate(d, at reach.Dest) bool {
+	return slices.ContainsFunc(p.targets, func(t reach.Pattern) bool {
+		if t.Prefix.IsValid() {
+			return t.Match(at) && slices.ContainsFunc(privateNetworks(), func(n netip.Prefix) bool {
+				return n.Bits() <= t.Prefix.Bits() && n.Contains(t.Prefix.Addr())
 			})
 		}
-		return at.addr.IsLoopback() && (t.name == "localhost" || strings.HasSuffix(t.name, ".localhost")) && t.match(d)
+		return at.Addr.IsLoopback() && (t.Name == "localhost" || strings.HasSuffix(t.Name, ".localhost")) && t.Match(d)
 	})
 }
 
 // excludes is [pattern.match] for patterns that take away. A question about no port in particular is refused only if
 // all ports are.
-func excludes(ps []pattern, d dest) bool {
-	return slices.ContainsFunc(ps, func(p pattern) bool { return (d.port != 0 || p.everyPort()) && p.match(d) })
+func excludes(ps []reach.Pattern, d reach.Dest) bool {
+	return slices.ContainsFunc(ps, func(p reach.Pattern) bool { return (d.Port != 0 || p.Ports.Every()) && p.Match(d) })
 }
 
 // never reports addresses that are no destination at all. On Linux a connection to 0.0.0.0 or :: ends at loopback.
@@ -205,18 +206,18 @@ func embedded(a netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-func denied(user string, d dest) *apps.Error {
+func denied(user string, d reach.Dest) *apps.Error {
 	return apps.Errorf(apps.Denied, "user %q may not reach %s through this exit", user, d)
 }
 
-func notTarget(d dest) *apps.Error {
+func notTarget(d reach.Dest) *apps.Error {
 	return apps.Errorf(apps.NotFound, "%s is not a target of this exit", d)
 }
 
 // via names, for messages, what was asked for and where it led.
-func via(d, at dest) string {
-	if d.name == "" {
+func via(d, at reach.Dest) string {
+	if d.Name == "" {
 		return d.String()
 	}
-	return fmt.Sprintf("%s (%s)", d, at.addr)
+	return fmt.Sprintf("%s (%s)", d, at.Addr)
 }

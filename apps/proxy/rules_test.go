@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 )
 
 // testPolicy reads a policy of alice's.
@@ -109,7 +110,7 @@ func TestPermit(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := testPolicy(t, tt.config)
 			e := newExit(func() *policy { return p }, &system{Options: Options{Resolver: names, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
-			d, err := parseDest(tt.dest)
+			d, err := reach.ParseDest(tt.dest)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -138,7 +139,7 @@ func TestNothingIsResolvedForAUserWhoMayNothing(t *testing.T) {
 	p := testPolicy(t, Config{Targets: []string{"*"}, Rules: []Rule{allow("carol", "db.corp"), deny("eve", "*"), allow("eve", "10.0.0.0/8")}})
 	e := newExit(func() *policy { return p }, &system{Options: Options{Resolver: untouchable{t}, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
 	for _, user := range []string{"bob", "eve", "carol"} {
-		d, _ := parseDest("other.corp:80")
+		d, _ := reach.ParseDest("other.corp:80")
 		if _, _, err := e.resolve(context.Background(), user, d); apps.CodeOf(err) != apps.Denied {
 			t.Errorf("%s: %v", user, err)
 		}

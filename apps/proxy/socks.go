@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 )
 
 // SOCKS4, SOCKS4a and SOCKS5 (RFC 1928, RFC 1929). A request has few bytes and says its length, so it is read without
@@ -163,7 +164,7 @@ func readBlock(r io.Reader) ([]byte, error) {
 }
 
 // readAddress reads DST.ADDR and DST.PORT. The error wraps errSOCKS if they are not acceptable.
-func readAddress(r io.Reader, kind byte) (dest, error) {
+func readAddress(r io.Reader, kind byte) (reach.Dest, error) {
 	var host string
 	switch kind {
 	case addressIPv4, addressIPv6:
@@ -173,31 +174,31 @@ func readAddress(r io.Reader, kind byte) (dest, error) {
 			raw = b[:]
 		}
 		if _, err := io.ReadFull(r, raw); err != nil {
-			return dest{}, err
+			return reach.Dest{}, err
 		}
 		addr, _ := netip.AddrFromSlice(raw)
 		host = addr.String()
 	case addressName:
 		name, err := readBlock(r)
 		if err != nil {
-			return dest{}, err
+			return reach.Dest{}, err
 		}
 		host = string(name)
 	default:
-		return dest{}, errSOCKS
+		return reach.Dest{}, errSOCKS
 	}
 	var port [2]byte
 	if _, err := io.ReadFull(r, port[:]); err != nil {
-		return dest{}, err
+		return reach.Dest{}, err
 	}
-	d, err := newDest(host, uint16(port[0])<<8|uint16(port[1]))
+	d, err := reach.NewDest(host, uint16(port[0])<<8|uint16(port[1]))
 	if err != nil {
-		return dest{}, errors.Join(errSOCKS, err)
+		return reach.Dest{}, errors.Join(errSOCKS, err)
 	}
 	return d, nil
 }
 
-func (s *entrance) connectSOCKS5(ctx context.Context, c *client, d dest) error {
+func (s *entrance) connectSOCKS5(ctx context.Context, c *client, d reach.Dest) error {
 	target, err := s.connect(ctx, d)
 	if err != nil {
 		writeReply(c, replyTo(err), netip.AddrPort{})
@@ -211,8 +212,8 @@ func (s *entrance) connectSOCKS5(ctx context.Context, c *client, d dest) error {
 }
 
 // connect opens a stream to d. Port 0, which SOCKS can say, is no destination.
-func (s *entrance) connect(ctx context.Context, d dest) (net.Conn, error) {
-	if d.port == 0 {
+func (s *entrance) connect(ctx context.Context, d reach.Dest) (net.Conn, error) {
+	if d.Port == 0 {
 		return nil, apps.Errorf(apps.BadRequest, "port 0 is not a destination")
 	}
 	return s.router.open(ctx, "tcp", d)
@@ -258,7 +259,7 @@ func (s *entrance) serveSOCKS4(ctx context.Context, c *client) error {
 		}
 		host = name
 	}
-	d, err := newDest(host, uint16(head[1])<<8|uint16(head[2]))
+	d, err := reach.NewDest(host, uint16(head[1])<<8|uint16(head[2]))
 	switch {
 	case s.credentials.required():
 		writeReply4(c, noUser4)

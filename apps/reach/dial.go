@@ -1,0 +1,162 @@
+package reach
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+const (
+	// Timeout is how long a [Dialer] tries, for all addresses of a destination together.
+	Timeout = 10 * time.Second
+	// AttemptDelay is how long an address may stay silent before the next one is tried, too: the Connection Attempt
+	// Delay of RFC 8305 section 5.
+	AttemptDelay = 250 * time.Millisecond
+)
+
+// keepAlive finds targets that are gone without a word within about a minute.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
+
+// Dialer connects to destinations with several addresses as RFC 8305 says. The zero value uses the system; it does not
+// change, and its methods may be called from any goroutine.
+type Dialer struct {
+	// Dial connects to one address, never a name. Nil is a *net.Dialer's, with keep-alive.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	// Lookup finds the addresses of a name; network is "ip", "ip4" or "ip6". Nil is the default resolver's.
+	Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// Any connects to the first of the addresses that answers, and says which that was. It does not wait for an address
+// that stays silent: the next one is tried [AttemptDelay] later, or at once when one fails. Addresses of both families
+// take turns. It ends after [Timeout] at the latest. The error is that of
+// the first attempt that failed, or better the first that was refused. [Explain] puts it into words.
+func (d Dialer) Any(ctx context.Context, network string, addrs []netip.Addr, port uint16) (net.Conn, netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	r := race{left: interleave(addrs), results: make(chan attempt), giveUp: cancel}
+	return r.run(func(a netip.Addr) (net.Conn, error) {
+		return d.one(ctx, network, netip.AddrPortFrom(a, port).String())
+	})
+}
+
+// Host connects to a name, or to an address that is written as such, as [Dialer.Any] does.
+func (d Dialer) Host(ctx context.Context, network, host string, port uint16) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	if _, err := netip.ParseAddr(host); err == nil { // a zone is kept: it is this endpoint that connects
+		return d.one(ctx, network, net.JoinHostPort(host, strconv.Itoa(int(port))))
+	}
+	lookup := d.Lookup
+	if lookup == nil {
+		lookup = net.DefaultResolver.LookupNetIP
+	}
+	addrs, err := lookup(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	for i, a := range addrs {
+		addrs[i] = a.Unmap()
+	}
+	c, _, err := d.Any(ctx, network, addrs, port)
+	return c, err
+}
+
+func (d Dialer) one(ctx context.Context, network, address string) (net.Conn, error) {
+	if d.Dial != nil {
+		return d.Dial(ctx, network, address)
+	}
+	system := net.Dialer{KeepAliveConfig: keepAlive}
+	return system.DialContext(ctx, network, address)
+}
+
+// race is one connection being made. It is owned by the goroutine that runs it.
+type race struct {
+	left    []netip.Addr // to be tried
+	results chan attempt // unbuffered, never closed: every attempt is waited for
+	giveUp  func()       // ends the attempts that run
+	running int
+	won     attempt
+	err     error // why there is no connection
+}
+
+// attempt is what became of one address.
+type attempt struct {
+	conn net.Conn
+	addr netip.Addr
+	err  error
+}
+
+// run tries the addresses. It returns when no attempt is running.
+func (r *race) run(dial func(netip.Addr) (net.Conn, error)) (net.Conn, netip.Addr, error) {
+	delay := time.NewTimer(0)
+	defer delay.Stop()
+	for {
+		start := delay.C
+		if len(r.left) == 0 || r.won.conn != nil {
+			start = nil
+			if r.running == 0 {
+				break
+			}
+		}
+		select {
+		case <-start:
+			a := r.left[0]
+			r.left, r.running = r.left[1:], r.running+1
+			go func() { // awaited by the receive below
+				c, err := dial(a)
+				r.results <- attempt{c, a, err}
+			}()
+			delay.Reset(AttemptDelay)
+		case got := <-r.results:
+			r.take(got)
+			delay.Reset(0)
+		}
+	}
+	switch {
+	case r.won.conn != nil:
+		return r.won.conn, r.won.addr, nil
+	case r.err == nil:
+		return nil, netip.Addr{}, &net.DNSError{Err: "no suitable address found", IsNotFound: true}
+	}
+	return nil, netip.Addr{}, r.err
+}
+
+// take notes what became of an attempt.
+func (r *race) take(got attempt) {
+	r.running--
+	switch {
+	case got.err == nil && r.won.conn == nil:
+		r.won = got
+		r.giveUp()
+	case got.err == nil:
+		got.conn.Close()
+	case r.err == nil || IsRefused(got.err) && !IsRefused(r.err): // a host that answers says more than silence
+		r.err = got.err
+	}
+}
+
+// interleave returns the addresses in their order, but so that the families take turns (RFC 8305 section 4): where one
+// family leads nowhere, the other one is tried soon.
+func interleave(addrs []netip.Addr) []netip.Addr {
+	var first, second []netip.Addr
+	for _, a := range addrs {
+		if a.Is4() == addrs[0].Is4() {
+			first = append(first, a)
+		} else {
+			second = append(second, a)
+		}
+	}
+	out := make([]netip.Addr, 0, len(addrs))
+	for i := range max(len(first), len(second)) {
+		if i < len(first) {
+			out = append(out, first[i])
+		}
+		if i < len(second) {
+			out = append(out, second[i])
+		}
+	}
+	return out
+}
