@@ -29,17 +29,18 @@ type arrow struct {
 // a pattern stands for the package and all below it, "/*" for those one below.
 var arrows = []arrow{
 	{".", []string{"agent/...", "apps/...", "hub", "store", "tunnel/..."}, "main puts everything together"},
-	{"hub", []string{"store", "tunnel", "tunnel/h2", "tunnel/identity", "tunnel/limit", "tunnel/loopback", "tunnel/memory", "tunnel/splice"}, "the hub carries what it cannot read, and shares a wire with the agent, not code"},
+	{"hub", []string{"store", "tunnel", "tunnel/answer", "tunnel/h2", "tunnel/identity", "tunnel/limit", "tunnel/loopback", "tunnel/memory", "tunnel/splice"}, "the hub carries what it cannot read, and shares a wire with the agent, not code"},
 	{"agent", []string{"agent/api", "agent/feature", "apps/...", "store", "tunnel/..."}, "the agent shares a wire with the hub, not code"},
 	{"agent/feature", nil, "what was built in depends on nothing that was"},
-	{"agent/...", []string{"agent/api", "agent/console/...", "apps", "tunnel/identity"}, "the command line is a client: it holds no state and no key"},
+	{"agent/...", []string{"agent/api", "agent/console/...", "apps", "tunnel/answer", "tunnel/identity"}, "the command line is a client: it holds no state and no key"},
 	{"apps", []string{"tunnel/identity"}, "what an app is depends on no app"},
 	{"apps/udp", nil, "a socket knows no app"},
-	{"apps/listen", []string{"apps"}, "a listener knows no app"},
+	{"apps/listen", []string{"apps", "tunnel/answer"}, "a listener knows no app"},
 	{"apps/balance", nil, "a choice knows no app, nor what is chosen"},
-	{"apps/reach", []string{"apps"}, "what is reached, and how, is the same for all apps"},
-	{"apps/*", []string{"apps", "apps/balance", "apps/listen", "apps/process", "apps/reach", "apps/udp", "tunnel/identity", "tunnel/limit", "tunnel/splice"}, "an app sees a Mesh, not what carries it, and no other app"},
-	{"tunnel", []string{"tunnel/h2", "tunnel/identity", "tunnel/memory"}, "the transport knows neither what it carries nor for whom"},
+	{"apps/reach", []string{"apps", "tunnel/answer"}, "what is reached, and how, is the same for all apps"},
+	{"apps/*", []string{"apps", "apps/balance", "apps/listen", "apps/process", "apps/reach", "apps/udp", "tunnel/answer", "tunnel/identity", "tunnel/limit", "tunnel/splice"}, "an app sees a Mesh, not what carries it, and no other app"},
+	{"tunnel", []string{"tunnel/answer", "tunnel/h2", "tunnel/identity", "tunnel/memory"}, "the transport knows neither what it carries nor for whom"},
+	{"tunnel/answer", nil, "everybody answers in one way, whoever they are"},
 	{"tunnel/identity", nil, "who a peer is depends on nobody else"},
 	{"tunnel/splice", nil, "any two connections can be joined"},
 	{"tunnel/limit", nil, "a limit knows nothing of what it limits"},
@@ -261,6 +262,13 @@ func TestForbiddenWords(t *testing.T) {
 			case *ast.CallExpr:
 				if f, ok := n.Fun.(*ast.Ident); ok && f.Name == "recover" && !s.test {
 					t.Errorf("%v: recover: a fault of ours must be seen", s.at(n.Pos()))
+				}
+				if f, ok := n.Fun.(*ast.SelectorExpr); ok && f.Sel.Name == "Error" && len(n.Args) == 3 && !s.test {
+					if x, ok := f.X.(*ast.Ident); ok && x.Name == "http" {
+						if _, fixed := n.Args[1].(*ast.BasicLit); !fixed {
+							t.Errorf("%v: http.Error: package answer keeps the text of faults from peers", s.at(n.Pos()))
+						}
+					}
 				}
 			case *ast.SelectorExpr:
 				x, ok := n.X.(*ast.Ident)

@@ -24,9 +24,9 @@ import (
 	"time"
 
 	"ztm/agent/api"
-	"ztm/apps"
 	"ztm/store"
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -189,7 +189,7 @@ func (a *Agent) mesh(name string) (*mesh, error) {
 	if m := a.meshes[name]; m != nil {
 		return m, nil
 	}
-	return nil, apps.Errorf(apps.NotFound, "this agent has not joined a mesh named %q", name)
+	return nil, answer.Errorf(answer.NotFound, "this agent has not joined a mesh named %q", name)
 }
 
 // all returns the joined meshes, by name.
@@ -209,7 +209,7 @@ func (a *Agent) reserve(name string) (release func(), err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.busy[name] {
-		return nil, apps.Errorf(apps.Conflict, "mesh %q is being joined or left at this moment", name)
+		return nil, answer.Errorf(answer.Conflict, "mesh %q is being joined or left at this moment", name)
 	}
 	a.busy[name] = true
 	return func() {

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"ztm/agent/api"
-	"ztm/apps"
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -50,11 +50,11 @@ func (a *Agent) serveAPI(l net.Listener, token string) error {
 func (a *Agent) guard(token string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if subtle.ConstantTimeCompare([]byte(r.Header.Get(api.TokenHeader)), []byte(token)) != 1 {
-			writeError(w, apps.Errorf(apps.Denied, "the token is missing or wrong"))
+			answer.Fail(w, a.log, answer.Errorf(answer.Denied, "the token is missing or wrong"))
 			return
 		}
 		if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Header.Get(api.ClientHeader) != "1" {
-			writeError(w, apps.Errorf(apps.Denied, "the header %s is missing", api.ClientHeader))
+			answer.Fail(w, a.log, answer.Errorf(answer.Denied, "the header %s is missing", api.ClientHeader))
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -63,7 +63,7 @@ func (a *Agent) guard(token string, next http.Handler) http.Handler {
 
 func (a *Agent) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /api/version", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, 200, a.config.Version) })
+	mux.HandleFunc("GET /api/version", func(w http.ResponseWriter, _ *http.Request) { answer.JSON(w, a.config.Version) })
 	mux.HandleFunc("GET /api/identity", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/x-pem-file")
 		w.Write(identity.MarshalPublicKey(a.key.Public().(ed25519.PublicKey)))
@@ -73,129 +73,116 @@ func (a *Agent) routes() http.Handler {
 		for _, m := range a.all() {
 			out = append(out, m.describe())
 		}
-		writeJSON(w, 200, out)
+		answer.JSON(w, out)
 	})
 	mux.HandleFunc("POST /api/meshes/{mesh}", a.postMesh)
 	mux.HandleFunc("DELETE /api/meshes/{mesh}", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, http.StatusNoContent, nil, a.Leave(r.Context(), r.PathValue("mesh")))
+		answer.Reply(w, a.log, nil, a.Leave(r.Context(), r.PathValue("mesh")))
 	})
 	inMesh := func(pattern string, h func(*mesh, http.ResponseWriter, *http.Request)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			m, err := a.mesh(r.PathValue("mesh"))
 			if err != nil {
-				writeError(w, err)
+				answer.Fail(w, a.log, err)
 				return
 			}
 			h(m, w, r)
 		})
 	}
-	inMesh("GET /api/meshes/{mesh}", func(m *mesh, w http.ResponseWriter, _ *http.Request) { writeJSON(w, 200, m.describe()) })
+	inMesh("GET /api/meshes/{mesh}", func(m *mesh, w http.ResponseWriter, _ *http.Request) { answer.JSON(w, m.describe()) })
 	inMesh("POST /api/meshes/{mesh}/permits/{user}", (*mesh).postPermit)
 	inMesh("GET /api/meshes/{mesh}/users", (*mesh).getUsers)
 	inMesh("DELETE /api/meshes/{mesh}/users/{user}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		out, err := m.evict(r.Context(), r.PathValue("user"))
-		answer(w, 200, out, err)
+		answer.Reply(w, a.log, out, err)
 	})
 	inMesh("GET /api/meshes/{mesh}/ca", func(m *mesh, w http.ResponseWriter, _ *http.Request) {
 		p, err := m.rootPermit()
-		writePermit(w, p, err)
+		writePermit(w, m.log, p, err)
 	})
 	inMesh("POST /api/meshes/{mesh}/ca", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		var in api.Rotate
-		if err := decodeBody(w, r, &in); err != nil {
-			writeError(w, err)
+		if err := answer.Decode(r, maxBody, &in); err != nil {
+			answer.Fail(w, a.log, err)
 			return
 		}
 		p, err := m.rotate(r.Context(), time.Duration(min(max(in.Grace, -1), 1<<32))*time.Second)
-		writePermit(w, p, err)
+		writePermit(w, m.log, p, err)
 	})
 	inMesh("GET /api/meshes/{mesh}/hubs", (*mesh).getHubs)
 	inMesh("GET /api/meshes/{mesh}/endpoints", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		f, err := api.ParseFilter(r.URL.Query())
 		if err != nil {
-			writeError(w, err)
+			answer.Fail(w, a.log, err)
 			return
 		}
 		out, err := m.Endpoints(r.Context(), f)
-		answer(w, 200, out, err)
+		answer.Reply(w, a.log, out, err)
 	})
 	inMesh("POST /api/meshes/{mesh}/names/{name}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		out, err := m.resolve(r.Context(), r.PathValue("name"))
-		answer(w, 200, out, err)
+		answer.Reply(w, a.log, out, err)
 	})
 	inMesh("DELETE /api/meshes/{mesh}/names/{name}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
-		answer(w, http.StatusNoContent, nil, m.forgetName(r.PathValue("name")))
+		answer.Reply(w, a.log, nil, m.forgetName(r.PathValue("name")))
 	})
 	inMesh("GET /api/meshes/{mesh}/endpoints/{ep}", (*mesh).getEndpoint)
 	inMesh("GET /api/meshes/{mesh}/endpoints/{ep}/ping", (*mesh).getPing)
 	inMesh("POST /api/meshes/{mesh}/endpoints/{ep}/flows/{path...}", (*mesh).postFlow)
 	inMesh("/api/meshes/{mesh}/endpoints/{ep}/{path...}", (*mesh).anyEndpoint)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, apps.Errorf(apps.NotFound, "the agent knows no %s %s", r.Method, r.URL.Path))
+		answer.Fail(w, a.log, answer.Errorf(answer.NotFound, "the agent knows no %s %s", r.Method, r.URL.Path))
 	})
 	return mux
 }
 
-// answer writes v, or err if there is one.
-func answer(w http.ResponseWriter, status int, v any, err error) {
-	switch {
-	case err != nil:
-		writeError(w, err)
-	case v == nil:
-		w.WriteHeader(status)
-	default:
-		writeJSON(w, status, v)
-	}
-}
-
 func (a *Agent) postMesh(w http.ResponseWriter, r *http.Request) {
 	var in api.Join
-	if err := decodeLarge(w, r, maxJoin, &in); err != nil { // a permit may hold a long trust list
-		writeError(w, err)
+	if err := answer.Decode(r, maxJoin, &in); err != nil { // a permit may hold a long trust list
+		answer.Fail(w, a.log, err)
 		return
 	}
 	name := r.PathValue("mesh")
 	if err := a.Join(r.Context(), name, in.Name, in.Permit); err != nil {
-		writeError(w, err)
+		answer.Fail(w, a.log, err)
 		return
 	}
 	m, err := a.mesh(name)
 	if err != nil {
-		writeError(w, err)
+		answer.Fail(w, a.log, err)
 		return
 	}
-	writeJSON(w, http.StatusCreated, m.describe())
+	answer.Created(w, m.describe())
 }
 
 func (m *mesh) postPermit(w http.ResponseWriter, r *http.Request) {
 	var in api.Invite
-	if err := decodeBody(w, r, &in); err != nil {
-		writeError(w, err)
+	if err := answer.Decode(r, maxBody, &in); err != nil {
+		answer.Fail(w, m.log, err)
 		return
 	}
 	var key ed25519.PublicKey
 	if in.PublicKey != "" {
 		var err error
 		if key, err = identity.ParsePublicKey([]byte(in.PublicKey)); err != nil {
-			writeError(w, apps.Errorf(apps.BadRequest, "%v", err))
+			answer.Fail(w, m.log, answer.Errorf(answer.BadRequest, "%v", err))
 			return
 		}
 	}
 	p, err := m.invite(r.PathValue("user"), key, time.Duration(in.Expires)*time.Second)
-	writePermit(w, p, err)
+	writePermit(w, m.log, p, err)
 }
 
-func writePermit(w http.ResponseWriter, p *identity.Permit, err error) {
+func writePermit(w http.ResponseWriter, log *slog.Logger, p *identity.Permit, err error) {
 	var b []byte
 	if err == nil {
 		b, err = p.Marshal()
 	}
 	if err != nil {
-		writeError(w, err)
+		answer.Fail(w, log, err)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Write(b)
+	answer.Document(w, b)
 }
 
 func (m *mesh) getUsers(w http.ResponseWriter, r *http.Request) {
@@ -204,7 +191,7 @@ func (m *mesh) getUsers(w http.ResponseWriter, r *http.Request) {
 	for _, name := range slices.Sorted(maps.Keys(users)) {
 		out = append(out, api.User{Name: name, Endpoints: users[name]})
 	}
-	answer(w, 200, out, err)
+	answer.Reply(w, m.log, out, err)
 }
 
 // getHubs asks the hub we are connected to about itself; the other addresses are listed as they are.
@@ -225,7 +212,7 @@ func (m *mesh) getHubs(w http.ResponseWriter, r *http.Request) {
 		}
 		out = append(out, h)
 	}
-	writeJSON(w, 200, out)
+	answer.JSON(w, out)
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
@@ -234,7 +221,7 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 func endpointID(r *http.Request) (identity.ID, error) {
 	id, err := identity.ParseID(r.PathValue("ep"))
 	if err != nil {
-		return "", apps.Errorf(apps.BadRequest, "%v", err)
+		return "", answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	return id, nil
 }
@@ -242,12 +229,12 @@ func endpointID(r *http.Request) (identity.ID, error) {
 func (m *mesh) getEndpoint(w http.ResponseWriter, r *http.Request) {
 	id, err := endpointID(r)
 	if err != nil {
-		writeError(w, err)
+		answer.Fail(w, m.log, err)
 		return
 	}
 	e, err := m.lookup(r.Context(), id)
 	if err != nil {
-		writeError(w, err)
+		answer.Fail(w, m.log, err)
 		return
 	}
 	out := api.Endpoint{Endpoint: e, Sessions: m.pool.warm(id)}
@@ -256,7 +243,7 @@ func (m *mesh) getEndpoint(w http.ResponseWriter, r *http.Request) {
 			out.RTT = ms(rtt)
 		}
 	}
-	writeJSON(w, 200, out)
+	answer.JSON(w, out)
 }
 
 // ping measures one request on a warm session.
@@ -275,7 +262,7 @@ func (m *mesh) ping(ctx context.Context, id identity.ID) (time.Duration, error) 
 func (m *mesh) getPing(w http.ResponseWriter, r *http.Request) {
 	id, err := endpointID(r)
 	if err != nil {
-		writeError(w, err)
+		answer.Fail(w, m.log, err)
 		return
 	}
 	self := m.Self()
@@ -306,14 +293,14 @@ func (m *mesh) getPing(w http.ResponseWriter, r *http.Request) {
 		}
 		hops = append(hops, hop)
 	}
-	writeJSON(w, 200, hops)
+	answer.JSON(w, hops)
 }
 
 // anyEndpoint serves what belongs to an endpoint: here, or by asking the endpoint, which answers its own user alone.
 func (m *mesh) anyEndpoint(w http.ResponseWriter, r *http.Request) {
 	id, err := endpointID(r)
 	if err != nil {
-		writeError(w, err)
+		answer.Fail(w, m.log, err)
 		return
 	}
 	if id == m.agent.self {
@@ -321,7 +308,7 @@ func (m *mesh) anyEndpoint(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := m.forward(w, r, id); err != nil {
-		writeError(w, err)
+		answer.Fail(w, m.log, err)
 	}
 }
 
@@ -329,22 +316,22 @@ func (m *mesh) anyEndpoint(w http.ResponseWriter, r *http.Request) {
 func (m *mesh) serveEndpoint(w http.ResponseWriter, r *http.Request, path string) {
 	switch name, rest, _ := strings.Cut(path, "/"); {
 	case path == "labels" && r.Method == http.MethodGet:
-		writeJSON(w, 200, append([]string{}, m.Self().Labels...))
+		answer.JSON(w, append([]string{}, m.Self().Labels...))
 	case path == "labels" && r.Method == http.MethodPost:
 		var labels []string
-		err := decodeBody(w, r, &labels)
+		err := answer.Decode(r, maxBody, &labels)
 		if err == nil {
 			err = m.setLabels(labels)
 		}
-		answer(w, 200, append([]string{}, m.Self().Labels...), err)
+		answer.Reply(w, m.log, append([]string{}, m.Self().Labels...), err)
 	case path == "log" && r.Method == http.MethodGet:
-		writeJSON(w, 200, m.ring.entries())
+		answer.JSON(w, m.ring.entries())
 	case path == "stats" && r.Method == http.MethodGet:
-		writeJSON(w, 200, m.stats())
+		answer.JSON(w, m.stats())
 	case name == "apps":
 		m.serveApp(w, r, rest)
 	default:
-		writeError(w, apps.Errorf(apps.NotFound, "an endpoint has no %s %q", r.Method, path))
+		answer.Fail(w, m.log, answer.Errorf(answer.NotFound, "an endpoint has no %s %q", r.Method, path))
 	}
 }
 
@@ -352,7 +339,7 @@ func (m *mesh) serveApp(w http.ResponseWriter, r *http.Request, path string) {
 	name, rest, _ := strings.Cut(path, "/")
 	app := m.apps[name]
 	if app == nil {
-		writeError(w, apps.Errorf(apps.NotFound, "endpoint %s has no app %q", m.Self().Name, name))
+		answer.Fail(w, m.log, answer.Errorf(answer.NotFound, "endpoint %s has no app %q", m.Self().Name, name))
 		return
 	}
 	r = r.Clone(r.Context())

@@ -16,6 +16,7 @@ import (
 	"ztm/agent/api"
 	"ztm/apps"
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 )
 
 // Command is `ztm run agent`. dataDir is the data directory where --data is not given.
@@ -136,7 +137,7 @@ func (j startJoin) run(ctx context.Context, a *Agent) error {
 func (j startJoin) join(ctx context.Context, a *Agent, permit []byte) error {
 	for {
 		err := a.Join(ctx, j.mesh, j.name, permit)
-		if apps.CodeOf(err) != apps.Unavailable {
+		if answer.CodeOf(err) != answer.Unavailable {
 			return err
 		}
 		a.log.Warn("cannot join yet", "mesh", j.mesh, "err", err)

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"ztm/agent/api"
-	"ztm/apps"
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
 )
@@ -149,8 +149,7 @@ func (m *mesh) register(ctx context.Context, s *tunnel.Session) error {
 		return err
 	}
 	err = s.Call(ctx, http.MethodPut, tunnel.PathEndpoints+"/"+string(m.agent.self), nil, doc, nil)
-	var r *tunnel.Refusal
-	if !errors.As(err, &r) || r.Status != http.StatusConflict {
+	if answer.CodeOf(err) != answer.Conflict {
 		return err
 	}
 	var e tunnel.Entry
@@ -301,7 +300,7 @@ func (m *mesh) carryLeg(
 
 // settled reports whether another way to the hub would change nothing.
 func settled(ctx context.Context, err error) bool {
-	var refusal *tunnel.Refusal
+	var refusal *answer.Error
 	return err == nil || errors.As(err, &refusal) || ctx.Err() != nil
 }
 
@@ -321,9 +320,9 @@ func (m *mesh) session(ctx context.Context) (*tunnel.Session, identity.Subject, 
 		case <-ctx.Done():
 			return nil, hub, context.Cause(ctx)
 		case <-timer.C:
-			return nil, hub, apps.Errorf(apps.Unavailable, "mesh %s is not connected: %v", m.name, orUnknown(err))
+			return nil, hub, answer.Errorf(answer.Unavailable, "mesh %s is not connected: %v", m.name, orUnknown(err))
 		case <-m.life.Done():
-			return nil, hub, apps.Errorf(apps.Unavailable, "mesh %s was left", m.name)
+			return nil, hub, answer.Errorf(answer.Unavailable, "mesh %s was left", m.name)
 		}
 	}
 }
@@ -337,7 +336,7 @@ func orUnknown(err error) error {
 	return err
 }
 
-// hubCall sends a request on the control session. A hub's refusal becomes an *apps.Error.
+// hubCall sends a request on the control session. A hub's refusal becomes an *answer.Error.
 func (m *mesh) hubCall(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	s, _, err := m.session(ctx)
 	if err != nil {
@@ -346,21 +345,17 @@ func (m *mesh) hubCall(ctx context.Context, method, path string, query url.Value
 	return appError(s.Call(ctx, method, path, query, in, out))
 }
 
-// appError turns a hub's refusal and other failures of the way into an *apps.Error, which is what apps and clients see.
+// appError turns failures of the way into an *answer.Error, which is what apps and clients see.
 func appError(err error) error {
-	var r *tunnel.Refusal
-	var own *apps.Error
 	switch {
-	case err == nil, errors.As(err, &own), errors.Is(err, context.Canceled):
+	case err == nil, errors.As(err, new(*answer.Error)), errors.Is(err, context.Canceled):
 		return err
-	case errors.As(err, &r):
-		return &apps.Error{Code: apps.Code(r.Code), Message: r.Message}
 	case errors.Is(err, context.DeadlineExceeded):
-		return apps.Errorf(apps.Timeout, "%v", err)
+		return answer.Errorf(answer.Timeout, "%v", err)
 	case errors.Is(err, fs.ErrPermission):
-		return apps.Errorf(apps.Internal, "%v", err)
+		return answer.Errorf(answer.Internal, "%v", err)
 	}
-	return apps.Errorf(apps.Broken, "%v", err)
+	return answer.Errorf(answer.Broken, "%v", err)
 }
 
 // dialPeer opens a sealed session with a peer.
@@ -387,7 +382,7 @@ func (m *mesh) dialPeer(ctx context.Context, to identity.ID) (*seal.Session, err
 func (m *mesh) dialSelf(ctx context.Context) (*seal.Session, error) {
 	near, far := net.Pipe()
 	if !m.enter() {
-		return nil, apps.Errorf(apps.Unavailable, "mesh %s was left", m.name)
+		return nil, answer.Errorf(answer.Unavailable, "mesh %s was left", m.name)
 	}
 	go func() { // stop waits for it
 		defer m.leave()

@@ -10,6 +10,7 @@ import (
 
 	"ztm/apps"
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -66,10 +67,10 @@ func (m *mesh) lookup(ctx context.Context, id identity.ID) (apps.Endpoint, error
 	}
 	e, err := m.endpoint(entry)
 	if err != nil {
-		return apps.Endpoint{}, apps.Errorf(apps.Broken, "the hub's record of endpoint %s: %v", id, err)
+		return apps.Endpoint{}, answer.Errorf(answer.Broken, "the hub's record of endpoint %s: %v", id, err)
 	}
 	if e.ID != id {
-		return apps.Endpoint{}, apps.Errorf(apps.Broken, "the hub gave the record of %s for endpoint %s", e.ID, id)
+		return apps.Endpoint{}, answer.Errorf(answer.Broken, "the hub gave the record of %s for endpoint %s", e.ID, id)
 	}
 	return e, nil
 }

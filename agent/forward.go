@@ -11,15 +11,16 @@ import (
 
 	"ztm/agent/api"
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/splice"
 )
 
 // forward sends a management request to another endpoint, which judges by the sealed session who asks. The body goes as it is.
 func (m *mesh) forward(w http.ResponseWriter, r *http.Request, to identity.ID) error {
-	body, err := readBody(w, r, maxBody)
+	body, err := answer.Body(r, maxBody)
 	if err != nil {
-		return apps.Errorf(apps.BadRequest, "request body: %v", err)
+		return answer.Errorf(answer.BadRequest, "request body: %v", err)
 	}
 	path := "/api/" + r.PathValue("path")
 	if r.URL.RawQuery != "" {
@@ -47,28 +48,28 @@ func (m *mesh) forward(w http.ResponseWriter, r *http.Request, to identity.ID) e
 func (m *mesh) postFlow(w http.ResponseWriter, r *http.Request) {
 	id, err := endpointID(r)
 	if err != nil {
-		writeError(w, err)
+		answer.Fail(w, m.log, err)
 		return
 	}
 	datagrams, ok := isFlow(r)
 	if !ok {
-		writeError(w, apps.Errorf(apps.BadRequest, "%v", errNoUpgrade))
+		answer.Fail(w, m.log, answer.Errorf(answer.BadRequest, "%v", errNoUpgrade))
 		return
 	}
 	if !m.enter() {
-		writeError(w, apps.Errorf(apps.Unavailable, "mesh %s was left", m.name))
+		answer.Fail(w, m.log, answer.Errorf(answer.Unavailable, "mesh %s was left", m.name))
 		return
 	}
 	defer m.leave()
 	flow, err := m.open(r.Context(), opening{to: id, path: r.PathValue("path"), query: r.URL.Query(), datagrams: datagrams})
 	if err != nil {
-		writeError(w, err)
+		answer.Fail(w, m.log, err)
 		return
 	}
 	client, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		flow.Close()
-		writeError(w, err)
+		answer.Fail(w, m.log, err)
 		return
 	}
 	fmt.Fprintf(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", r.Header.Get("Upgrade"))

@@ -64,7 +64,7 @@ func askLane(lane *seal.Lane, word string) error {
 	if err != nil {
 		return err
 	}
-	if err := h.Refusal(); err != nil {
+	if err := h.Err(); err != nil {
 		return err
 	}
 	return lane.SetDeadline(time.Time{})

@@ -15,6 +15,7 @@ import (
 	"ztm/agent/api"
 	"ztm/apps"
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -22,12 +23,12 @@ import (
 func (a *Agent) admit(ctx context.Context, mesh, endpoint string, permit []byte) (row meshRow, err error) {
 	for _, n := range []string{mesh, endpoint} {
 		if err := identity.CheckName(n); err != nil {
-			return row, apps.Errorf(apps.BadRequest, "%v", err)
+			return row, answer.Errorf(answer.BadRequest, "%v", err)
 		}
 	}
 	p, err := identity.ParsePermit(permit)
 	if err != nil {
-		return row, apps.Errorf(apps.BadRequest, "%v", err)
+		return row, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	if err := a.checkNew(mesh, p); err != nil {
 		return row, err
@@ -47,9 +48,9 @@ func (a *Agent) admit(ctx context.Context, mesh, endpoint string, permit []byte)
 		err = errors.New("the permit holds neither a certificate nor a token")
 	}
 	if err != nil {
-		var e *apps.Error
+		var e *answer.Error
 		if !errors.As(err, &e) {
-			err = apps.Errorf(apps.BadRequest, "%v", err)
+			err = answer.Errorf(answer.BadRequest, "%v", err)
 		}
 		return row, err
 	}
@@ -69,9 +70,9 @@ func (a *Agent) checkNew(name string, p *identity.Permit) error {
 			return nil
 		}
 		if m.name == name {
-			return apps.Errorf(apps.Conflict, "this agent has joined mesh %q already", name)
+			return answer.Errorf(answer.Conflict, "this agent has joined mesh %q already", name)
 		}
-		return apps.Errorf(apps.Conflict, "this agent has joined that mesh already, as mesh %q", m.name)
+		return answer.Errorf(answer.Conflict, "this agent has joined that mesh already, as mesh %q", m.name)
 	}
 	return nil
 }
@@ -86,11 +87,11 @@ func (m *mesh) inherit(row meshRow) (meshRow, error) {
 	if err == nil {
 		trust = next
 	} else if !errors.Is(err, identity.ErrRollback) {
-		return row, apps.Errorf(apps.BadRequest, "permit: %v", err)
+		return row, answer.Errorf(answer.BadRequest, "permit: %v", err)
 	}
 	if row.CAKey != "" {
 		if ca, err := identity.ParseCA([]byte(row.CA), []byte(row.CAKey)); err != nil || ca.ID() != trust.Newest() {
-			return row, apps.Errorf(apps.BadRequest, "this root permit is an old one: the mesh's CA was replaced")
+			return row, answer.Errorf(answer.BadRequest, "this root permit is an old one: the mesh's CA was replaced")
 		}
 	}
 	s, err := identity.NewVerifier(trust, m.agent.clock).Inspect(row.Certificate, identity.RoleMember)
@@ -98,7 +99,7 @@ func (m *mesh) inherit(row meshRow) (meshRow, error) {
 		return row, err
 	}
 	if user := m.user(); s.User != user {
-		return row, apps.Errorf(apps.Conflict, "this endpoint is of user %s and the permit is for user %s: leave the mesh first", user, s.User)
+		return row, answer.Errorf(answer.Conflict, "this endpoint is of user %s and the permit is for user %s: leave the mesh first", user, s.User)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -151,7 +152,7 @@ func (a *Agent) redeemToken(ctx context.Context, p *identity.Permit, endpoint st
 	var errs []error
 	for _, address := range p.Bootstraps {
 		der, err := tunnel.Join(ctx, a.dialer, address, config, tunnel.JoinRequest{Key: public, Name: endpoint, Proof: proof})
-		var r *tunnel.Refusal
+		var r *answer.Error
 		if errors.As(err, &r) {
 			return nil, appError(err)
 		}
@@ -168,14 +169,14 @@ func (a *Agent) redeemToken(ctx context.Context, p *identity.Permit, endpoint st
 		}
 		return der, nil
 	}
-	return nil, apps.Errorf(apps.Unavailable, "%v", errors.Join(errs...))
+	return nil, answer.Errorf(answer.Unavailable, "%v", errors.Join(errs...))
 }
 
 // introduce registers a new membership with the hub, so that a name that is taken or a certificate that is refused shows now.
 func (m *mesh) introduce(ctx context.Context) error {
 	s, _, err := m.dialHub(ctx)
 	if err != nil {
-		return apps.Errorf(apps.Unavailable, "%v", err)
+		return answer.Errorf(answer.Unavailable, "%v", err)
 	}
 	defer s.Close()
 	return appError(m.register(ctx, s))
@@ -201,10 +202,10 @@ const (
 func (m *mesh) invite(user string, key ed25519.PublicKey, life time.Duration) (*identity.Permit, error) {
 	ca, err := m.signer()
 	if err != nil {
-		return nil, apps.Errorf(apps.Denied, "only an endpoint of user %s can invite: %v", rootUser, err)
+		return nil, answer.Errorf(answer.Denied, "only an endpoint of user %s can invite: %v", rootUser, err)
 	}
 	if err := identity.CheckName(user); err != nil {
-		return nil, apps.Errorf(apps.BadRequest, "%v", err)
+		return nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	trust, now := m.verifier.Trust(), m.agent.clock.Now()
 	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), Bootstraps: m.hubAddresses(), Trust: trust.Document()}
@@ -214,7 +215,7 @@ func (m *mesh) invite(user string, key ed25519.PublicKey, life time.Duration) (*
 			life = defaultTokenLife
 		}
 		if life < time.Minute || life > maxTokenLife {
-			return nil, apps.Errorf(apps.BadRequest, "a token lives between 1 minute and %d days", maxTokenLife/(24*time.Hour))
+			return nil, answer.Errorf(answer.BadRequest, "a token lives between 1 minute and %d days", maxTokenLife/(24*time.Hour))
 		}
 		token, err := ca.NewToken(user, m.agent.self, admitted, now.Add(life))
 		if err != nil {
@@ -236,18 +237,17 @@ func (m *mesh) answerSign(s *tunnel.Session, hub identity.Subject, e tunnel.Even
 	if e.Sign == nil {
 		return
 	}
-	var answer tunnel.SignAnswer
+	var reply tunnel.SignAnswer
 	der, err := m.sign(hub, e.Sign)
 	if err != nil {
 		m.log.Info("a request for a certificate was refused", "err", err)
-		var own *apps.Error
-		if !errors.As(err, &own) {
-			own = apps.Errorf(apps.Denied, "%v", err)
+		if identity.Explains(err) {
+			err = answer.Errorf(answer.Denied, "%v", err)
 		}
-		answer.Refusal = tunnel.Refusef(own.Code.Status(), string(own.Code), "%s", own.Message)
+		reply.Refusal = answer.Public(err)
 	}
-	answer.Certificate = der
-	if err := s.Call(m.life, http.MethodPost, tunnel.PathSign+"/"+url.PathEscape(e.Request), nil, answer, nil); err != nil {
+	reply.Certificate = der
+	if err := s.Call(m.life, http.MethodPost, tunnel.PathSign+"/"+url.PathEscape(e.Request), nil, reply, nil); err != nil {
 		m.log.Warn("the hub did not take a certificate", "err", err)
 	}
 }
@@ -255,13 +255,13 @@ func (m *mesh) answerSign(s *tunnel.Session, hub identity.Subject, e tunnel.Even
 func (m *mesh) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, error) {
 	ca, err := m.signer()
 	if err != nil {
-		return nil, err
+		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
 	now := m.agent.clock.Now()
 	if r.Join == nil {
 		// For the very hub at the other end, and not before it is due: a hub that is taken over gets no supply of them.
 		if !r.Hub || !mayRenew(hub, ca, now) {
-			return nil, errors.New("the hub's certificate is not due for renewal")
+			return nil, answer.Errorf(answer.Denied, "the hub's certificate is not due for renewal")
 		}
 		return ca.SignHub(hub.Key, now)
 	}
@@ -297,13 +297,13 @@ func (m *mesh) nameIsFree(name string, id identity.ID) error {
 	}
 	for _, h := range holders {
 		if h.ID != id {
-			return apps.Errorf(apps.Conflict, "endpoint name %s is taken by an endpoint of user %s", name, h.User)
+			return answer.Errorf(answer.Conflict, "endpoint name %s is taken by an endpoint of user %s", name, h.User)
 		}
 	}
 	return nil
 }
 
-// ask sends a plain request to a peer. A status other than 2xx is an *apps.Error.
+// ask sends a plain request to a peer. A status other than 2xx is an *answer.Error.
 func (m *mesh) ask(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error) {
 	session, err := m.pool.get(ctx, to)
 	if err != nil {
@@ -331,7 +331,7 @@ func (m *mesh) setLabels(labels []string) error {
 	trial := identity.Record{ID: m.agent.self, Name: m.row.Name, Labels: labels, Certificate: m.row.Certificate}
 	m.mu.Unlock()
 	if _, err := identity.SignRecord(trial, m.agent.key); err != nil {
-		return apps.Errorf(apps.BadRequest, "%v", err)
+		return answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	if err := m.save(func(r *meshRow) { r.Labels = labels }); err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"ztm/agent/api"
 	"ztm/apps"
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 )
@@ -318,7 +319,7 @@ func (m *mesh) save(change func(*meshRow)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.left {
-		return apps.Errorf(apps.Unavailable, "mesh %s was left", m.name)
+		return answer.Errorf(answer.Unavailable, "mesh %s was left", m.name)
 	}
 	row := m.row
 	change(&row)

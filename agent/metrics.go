@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
-	"ztm/apps"
+	"ztm/tunnel/answer"
 )
 
 // Counters for Prometheus, on loopback and only if asked for:
@@ -53,7 +53,7 @@ func (a *Agent) serveMetrics(ln net.Listener) {
 	mux.HandleFunc("GET /metrics/{mesh}", func(w http.ResponseWriter, r *http.Request) {
 		m, err := a.mesh(r.PathValue("mesh"))
 		if err != nil {
-			writeError(w, err)
+			answer.Fail(w, a.log, err)
 			return
 		}
 		r.URL.Path = "/metrics"
@@ -69,7 +69,7 @@ func (a *Agent) serveMetrics(ln net.Listener) {
 func (a *Agent) getHealth(w http.ResponseWriter, _ *http.Request) {
 	for _, m := range a.all() {
 		if d := m.describe(); d.Status != api.Connected {
-			writeError(w, apps.Errorf(apps.Unavailable, "mesh %s: %s", d.Name, d.Status))
+			answer.Fail(w, a.log, answer.Errorf(answer.Unavailable, "mesh %s: %s", d.Name, d.Status))
 			return
 		}
 	}

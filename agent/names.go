@@ -8,6 +8,7 @@ import (
 	"ztm/agent/api"
 	"ztm/apps"
 	"ztm/store"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -21,7 +22,7 @@ const maxKnownNames = 4096
 // resolve finds the one endpoint that has a name, and pins the name. It refuses a name that another user has by now.
 func (m *mesh) resolve(ctx context.Context, name string) (api.Resolved, error) {
 	if err := identity.CheckName(name); err != nil {
-		return api.Resolved{}, apps.Errorf(apps.BadRequest, "%v", err)
+		return api.Resolved{}, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	found, err := m.Endpoints(ctx, apps.Filter{Name: name})
 	if err != nil {
@@ -29,14 +30,14 @@ func (m *mesh) resolve(ctx context.Context, name string) (api.Resolved, error) {
 	}
 	switch len(found) {
 	case 0:
-		return api.Resolved{}, apps.Errorf(apps.NotFound, "endpoint %q not found", name)
+		return api.Resolved{}, answer.Errorf(answer.NotFound, "endpoint %q not found", name)
 	case 1:
 	default:
 		var ids []string
 		for _, e := range found {
 			ids = append(ids, string(e.ID))
 		}
-		return api.Resolved{}, apps.Errorf(apps.Conflict, "the hub says that several endpoints are named %q: give an ID instead, one of %s",
+		return api.Resolved{}, answer.Errorf(answer.Conflict, "the hub says that several endpoints are named %q: give an ID instead, one of %s",
 			name, strings.Join(ids, ", "))
 	}
 	out := api.Resolved{Endpoint: found[0]}
@@ -83,10 +84,10 @@ func (m *mesh) replaced(was api.KnownName, e apps.Endpoint) bool {
 func nameConflict(name string, was api.KnownName, e apps.Endpoint) error {
 	since := time.Unix(was.Since, 0).UTC().Format(time.DateOnly)
 	if was.User == e.User {
-		return apps.Errorf(apps.Conflict, "endpoint %s is not the one you know: user %s was evicted since %s and invited again, perhaps somebody else",
+		return answer.Errorf(answer.Conflict, "endpoint %s is not the one you know: user %s was evicted since %s and invited again, perhaps somebody else",
 			name, e.User, since)
 	}
-	return apps.Errorf(apps.Conflict, "endpoint %s is not the one you know: since %s it was %s of user %s, and now it is %s of user %s",
+	return answer.Errorf(answer.Conflict, "endpoint %s is not the one you know: since %s it was %s of user %s, and now it is %s of user %s",
 		name, since, was.ID, was.User, e.ID, e.User)
 }
 

@@ -9,6 +9,7 @@ import (
 	"ztm/agent/api"
 	"ztm/apps"
 	"ztm/store"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -36,7 +37,7 @@ func TestANameIsPinnedToItsUserOnFirstUse(t *testing.T) {
 		t.Fatalf("another device of the same user: %v, known %v, %v", was, known, err)
 	}
 	for range 2 {
-		if _, _, err := m.pin("box", someone(t, "box", "mallory")); apps.CodeOf(err) != apps.Conflict {
+		if _, _, err := m.pin("box", someone(t, "box", "mallory")); answer.CodeOf(err) != answer.Conflict {
 			t.Errorf("another user: %v", err)
 		}
 	}
@@ -107,7 +108,7 @@ func TestANameDoesNotPassToWhoeverIsInvitedAfterAnEviction(t *testing.T) {
 	}
 	next := someone(t, "box", "bob")
 	next.Admitted = list.Admission("bob", now).Unix()
-	if _, _, err := m.pin("box", next); apps.CodeOf(err) != apps.Conflict {
+	if _, _, err := m.pin("box", next); answer.CodeOf(err) != answer.Conflict {
 		t.Errorf("the next bob: %v", err)
 	}
 }

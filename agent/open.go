@@ -12,6 +12,7 @@ import (
 
 	"ztm/agent/api"
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/capsule"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
@@ -83,13 +84,13 @@ func (m *mesh) open(ctx context.Context, o opening) (net.Conn, error) {
 	}
 }
 
-var errOpenTimeout = apps.Errorf(apps.Timeout, "the endpoint does not answer")
+var errOpenTimeout = answer.Errorf(answer.Timeout, "the endpoint does not answer")
 
 // attempt opens the flow on a session. If it fails, it reports whether the peer has answered.
 func (o *opening) attempt(ctx context.Context, session *seal.Session) (c *capsule.Conn, answered bool, err error) {
 	req, err := http.NewRequest(http.MethodPost, "http://peer/apps/"+o.path, nil)
 	if err != nil {
-		return nil, true, apps.Errorf(apps.BadRequest, "%v", err)
+		return nil, true, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	req.URL.RawQuery = o.query.Encode()
 	req.Header.Set(flowHeader, o.word)
@@ -122,11 +123,11 @@ func (o *opening) failed(err error) error {
 // responseError reads a peer's refusal.
 func responseError(resp *http.Response) error {
 	defer resp.Body.Close()
-	e := &apps.Error{}
-	if err := decodeLimited(resp.Body, e); err != nil || e.Message == "" {
-		return apps.Errorf(apps.Broken, "the peer answered with status %s", resp.Status)
+	b, err := answer.Limited(resp.Body, maxBody)
+	if err != nil {
+		return answer.Errorf(answer.Broken, "the peer answered with status %s", resp.Status)
 	}
-	return e
+	return answer.Parse(resp.StatusCode, b)
 }
 
 // outFlow is a flow that we opened, for the counters.

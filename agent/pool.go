@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
 )
@@ -71,7 +71,7 @@ func (p *pool) get(ctx context.Context, to identity.ID) (*seal.Session, error) {
 		return best, nil
 	}
 	if d == nil {
-		return nil, apps.Errorf(apps.Unavailable, "the mesh was left")
+		return nil, answer.Errorf(answer.Unavailable, "the mesh was left")
 	}
 	select {
 	case <-d.done:
@@ -107,7 +107,7 @@ func (ps *peerSessions) pick() (best *seal.Session, burdened bool) {
 
 // open dials in the pool's own time: a flow that gives up must not take the session from the others that wait.
 func (p *pool) open(to identity.ID, ps *peerSessions, d *dialing) {
-	ctx, cancel := context.WithTimeoutCause(p.life, dialTimeout, apps.Errorf(apps.Timeout, "endpoint %s does not answer", to))
+	ctx, cancel := context.WithTimeoutCause(p.life, dialTimeout, answer.Errorf(answer.Timeout, "endpoint %s does not answer", to))
 	defer cancel()
 	d.session, d.err = p.dial(ctx, to)
 	p.mu.Lock()

@@ -9,8 +9,8 @@ import (
 	"net/http"
 	"time"
 
-	"ztm/apps"
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -21,17 +21,17 @@ import (
 func (m *mesh) serveRenew(w http.ResponseWriter, peer identity.Subject) {
 	ca, err := m.signer()
 	if err != nil {
-		writeError(w, apps.Errorf(apps.NotFound, "%v", err))
+		answer.Fail(w, m.log, answer.Errorf(answer.NotFound, "%v", err))
 		return
 	}
 	now := m.agent.clock.Now()
 	if !mayRenew(peer, ca, now) {
-		writeError(w, apps.Errorf(apps.Denied, "the certificate is not due for renewal"))
+		answer.Fail(w, m.log, answer.Errorf(answer.Denied, "the certificate is not due for renewal"))
 		return
 	}
 	der, err := ca.SignMember(peer.Key, peer.User, peer.Admitted, now)
 	if err != nil {
-		writeError(w, err)
+		answer.Fail(w, m.log, err)
 		return
 	}
 	m.log.Info("renewed a certificate", "user", peer.User, "peer", peer.ID)

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -69,7 +69,7 @@ func (m *mesh) made(id identity.ID) *identity.CA {
 // once.
 func (m *mesh) rotate(ctx context.Context, grace time.Duration) (*identity.Permit, error) {
 	if grace < 0 || grace > maxGrace {
-		return nil, apps.Errorf(apps.BadRequest, "old certificates can be accepted for up to %d days more", maxGrace/(24*time.Hour))
+		return nil, answer.Errorf(answer.BadRequest, "old certificates can be accepted for up to %d days more", maxGrace/(24*time.Hour))
 	}
 	m.rotateMu.Lock()
 	defer m.rotateMu.Unlock()
@@ -93,7 +93,7 @@ func (m *mesh) rotate(ctx context.Context, grace time.Duration) (*identity.Permi
 func (m *mesh) nextCA() (*identity.CA, error) {
 	ca, err := m.signer()
 	if err != nil {
-		return nil, apps.Errorf(apps.Denied, "only an endpoint of user %s can replace the CA: %v", rootUser, err)
+		return nil, answer.Errorf(answer.Denied, "only an endpoint of user %s can replace the CA: %v", rootUser, err)
 	}
 	m.mu.Lock()
 	row := m.row.Next
@@ -112,7 +112,7 @@ func (m *mesh) nextCA() (*identity.CA, error) {
 func (m *mesh) rootPermit() (*identity.Permit, error) {
 	ca, err := m.signer()
 	if err != nil {
-		return nil, apps.Errorf(apps.Denied, "%v", err)
+		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
 	return &identity.Permit{
 		Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), CAKey: string(ca.KeyPEM()), Bootstraps: m.hubAddresses(),

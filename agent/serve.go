@@ -2,9 +2,7 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -15,6 +13,7 @@ import (
 	"sync"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/capsule"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
@@ -81,7 +80,7 @@ func (m *mesh) addInbound(in *inbound) error {
 		}
 	}
 	if len(m.inbound) >= maxInbound || same >= maxInboundPeer {
-		return apps.Errorf(apps.Limit, "too many sessions: %d, of this peer %d", len(m.inbound), same)
+		return answer.Errorf(answer.Limit, "too many sessions: %d, of this peer %d", len(m.inbound), same)
 	}
 	m.inbound[in] = struct{}{}
 	return nil
@@ -125,7 +124,7 @@ func (m *mesh) admits(w http.ResponseWriter, in *inbound) bool {
 	w.Header().Set(trustHeader, strconv.FormatUint(m.verifier.Trust().Version(), 10))
 	err := m.rejudge(in.peer)
 	if err != nil {
-		writeError(w, apps.Errorf(apps.Denied, "%v", err))
+		answer.Fail(w, m.log, answer.Errorf(answer.Denied, "%v", err))
 	}
 	return err == nil
 }
@@ -135,7 +134,7 @@ func (m *mesh) serveRequest(w http.ResponseWriter, r *http.Request, in *inbound)
 	switch path := r.URL.Path; {
 	case strings.HasPrefix(path, "/api/"):
 		if in.peer.User != m.user() {
-			writeError(w, apps.Errorf(apps.Denied, "endpoint %s belongs to user %s: user %s may not manage it",
+			answer.Fail(w, m.log, answer.Errorf(answer.Denied, "endpoint %s belongs to user %s: user %s may not manage it",
 				m.Self().Name, m.user(), in.peer.User))
 			return
 		}
@@ -147,7 +146,7 @@ func (m *mesh) serveRequest(w http.ResponseWriter, r *http.Request, in *inbound)
 	case path == "/renew" && r.Method == http.MethodPost:
 		m.serveRenew(w, in.peer)
 	default:
-		writeError(w, apps.Errorf(apps.NotFound, "endpoint %s knows no %s", m.Self().Name, path))
+		answer.Fail(w, m.log, answer.Errorf(answer.NotFound, "endpoint %s knows no %s", m.Self().Name, path))
 	}
 }
 
@@ -195,11 +194,11 @@ func (m *mesh) begin(w http.ResponseWriter, r *http.Request, in *inbound) (*flow
 	name, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/apps/"), "/")
 	app := m.apps[name]
 	if app == nil || r.Method != http.MethodPost {
-		writeError(w, apps.Errorf(apps.NotFound, "endpoint %s has no app %q", m.Self().Name, name))
+		answer.Fail(w, m.log, answer.Errorf(answer.NotFound, "endpoint %s has no app %q", m.Self().Name, name))
 		return nil, nil
 	}
 	if !m.enter() {
-		writeError(w, apps.Errorf(apps.Unavailable, "endpoint %s is leaving", m.Self().Name))
+		answer.Fail(w, m.log, answer.Errorf(answer.Unavailable, "endpoint %s is leaving", m.Self().Name))
 		return nil, nil
 	}
 	return &flow{m: m, peer: peerOf(in.peer), app: name, path: path, query: r.URL.Query(), w: w, r: r,
@@ -213,7 +212,7 @@ func (m *mesh) enlist(f *flow) bool {
 	m.flows[f] = struct{}{}
 	m.mu.Unlock()
 	if again {
-		f.Refuse(apps.Errorf(apps.Conflict, "this flow was opened before"))
+		f.Refuse(answer.Errorf(answer.Conflict, "this flow was opened before"))
 	}
 	return !again
 }
@@ -253,7 +252,7 @@ func (r *wordRing) seen(peer identity.ID, word string) bool {
 
 // end closes what the app left open, counts, and reports whether the stream must be reset.
 func (f *flow) end() (reset bool) {
-	f.once.Do(func() { writeError(f.w, apps.Errorf(apps.Internal, "app %s did not answer", f.app)) })
+	f.once.Do(func() { answer.Fail(f.w, f.m.log, answer.Errorf(answer.Internal, "app %s did not answer", f.app)) })
 	f.m.mu.Lock()
 	conn, cut := f.conn, f.cut
 	delete(f.m.flows, f)
@@ -297,12 +296,7 @@ func (f *flow) accept(datagrams bool) (net.Conn, error) {
 
 func (f *flow) Refuse(err error) {
 	f.once.Do(func() {
-		var e *apps.Error
-		if !errors.As(err, &e) {
-			f.m.log.Warn("a flow failed", "app", f.app, "flow", f.path, "peer", f.peer.ID, "err", err)
-			e = apps.Errorf(apps.Internal, "internal error")
-		}
-		writeError(f.w, e)
+		answer.Fail(f.w, f.m.log.With("app", f.app, "flow", f.path, "peer", f.peer.ID), err)
 	})
 }
 
@@ -331,12 +325,15 @@ func (m *mesh) serveTrust(w http.ResponseWriter, r *http.Request) {
 		w.Write(m.verifier.Trust().Document())
 		return
 	}
-	doc, err := readBody(w, r, maxTrustBody)
+	doc, err := answer.Body(r, maxTrustBody)
 	if err == nil {
 		err = m.updateTrust(doc)
 	}
+	if identity.Explains(err) {
+		err = answer.Errorf(answer.BadRequest, "trust list: %v", err)
+	}
 	if err != nil {
-		writeError(w, apps.Errorf(apps.BadRequest, "trust list: %v", err))
+		answer.Fail(w, m.log, err)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -348,42 +345,3 @@ const (
 	maxBody      = 1 << 20
 	maxJoin      = identity.MaxPermit + maxBody
 )
-
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	return io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-}
-
-// decodeBody reads a JSON request.
-func decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
-	return decodeLarge(w, r, maxBody, v)
-}
-
-func decodeLarge(w http.ResponseWriter, r *http.Request, limit int64, v any) error {
-	b, err := readBody(w, r, limit)
-	if err != nil {
-		return apps.Errorf(apps.BadRequest, "request body: %v", err)
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return apps.Errorf(apps.BadRequest, "request body: %v", err)
-	}
-	return nil
-}
-
-func decodeLimited(r io.Reader, v any) error {
-	return json.NewDecoder(io.LimitReader(r, maxBody)).Decode(v)
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(v)
-}
-
-// writeError answers with err as an apps.Error; of another kind of error the text is for the log alone.
-func writeError(w http.ResponseWriter, err error) {
-	var e *apps.Error
-	if !errors.As(err, &e) {
-		e = apps.Errorf(apps.Internal, "%v", err)
-	}
-	writeJSON(w, e.Code.Status(), e)
-}

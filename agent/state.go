@@ -9,6 +9,7 @@ import (
 	"ztm/agent/api"
 	"ztm/apps"
 	"ztm/store"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -122,7 +123,7 @@ func redeem(db *store.DB, nonce string, key identity.ID, expires, now time.Time)
 			return err
 		}
 		if found && row.Key != key {
-			return apps.Errorf(apps.Denied, "this join token was used already")
+			return answer.Errorf(answer.Denied, "this join token was used already")
 		}
 		var old []string
 		if err := tokenTable.ForEach(tx, "", func(n string, r redeemedRow) error {

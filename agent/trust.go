@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -14,8 +13,8 @@ import (
 	"time"
 
 	"ztm/agent/api"
-	"ztm/apps"
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
 )
@@ -94,13 +93,13 @@ func (m *mesh) fetchTrust(s *tunnel.Session) error {
 func (m *mesh) evict(ctx context.Context, user string) (api.Evicted, error) {
 	out := api.Evicted{User: user}
 	if _, err := m.signer(); err != nil {
-		return out, apps.Errorf(apps.Denied, "only an endpoint of user %s can evict: %v", rootUser, err)
+		return out, answer.Errorf(answer.Denied, "only an endpoint of user %s can evict: %v", rootUser, err)
 	}
 	if user == m.user() {
-		return out, apps.Errorf(apps.BadRequest, "user %s cannot evict itself", user)
+		return out, answer.Errorf(answer.BadRequest, "user %s cannot evict itself", user)
 	}
 	if err := identity.CheckName(user); err != nil {
-		return out, apps.Errorf(apps.BadRequest, "%v", err)
+		return out, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	admissions, err := m.admissions(ctx, user)
 	if err != nil {
@@ -128,12 +127,12 @@ func (m *mesh) issueTrust(ctx context.Context,
 	for range issueAttempts {
 		ca, err := m.signer()
 		if err != nil {
-			return nil, apps.Errorf(apps.Denied, "%v", err)
+			return nil, answer.Errorf(answer.Denied, "%v", err)
 		}
 		trust := m.verifier.Trust()
 		list, err := next(trust, ca, m.agent.clock.Now())
 		if err != nil {
-			return nil, apps.Errorf(apps.Internal, "%v", err)
+			return nil, answer.Errorf(answer.Internal, "%v", err)
 		}
 		if list == trust {
 			return list, nil
@@ -143,15 +142,14 @@ func (m *mesh) issueTrust(ctx context.Context,
 		if err == nil {
 			return list, m.updateTrust(list.Document())
 		}
-		var r *tunnel.Refusal
-		if !errors.As(err, &r) || r.Status != http.StatusConflict {
+		if answer.CodeOf(err) != answer.Conflict {
 			return nil, appError(err)
 		}
 		if err := m.fetchTrust(s); err != nil {
 			return nil, appError(err)
 		}
 	}
-	return nil, apps.Errorf(apps.Conflict, "other endpoints of %s evict or rotate at the same time: try again", rootUser)
+	return nil, answer.Errorf(answer.Conflict, "other endpoints of %s evict or rotate at the same time: try again", rootUser)
 }
 
 const issueAttempts = 5

@@ -11,8 +11,6 @@ package apps
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -74,7 +72,7 @@ type Mesh interface {
 	Endpoints(ctx context.Context, f Filter) ([]Endpoint, error)
 
 	// Open opens a flow to the path of an app at an endpoint: path begins with the app's name, for example
-	// "tunnel/tcp/web". It returns when the exit has accepted; an exit that refuses gives an *[Error] with the
+	// "tunnel/tcp/web". It returns when the exit has accepted; an exit that refuses gives an *[answer.Error] with the
 	// exit's own reason. The connection carries bytes and half-closes in both directions: it has
 	// CloseWrite() error, and Reset() error to end it so that the other side sees a failure, not an end. It has no
 	// deadlines: the methods for them return an error. Who waits too long closes the flow.
@@ -107,7 +105,7 @@ type Flow interface {
 	// AcceptDatagrams answers "yes" to a flow that was opened with [Mesh.OpenDatagrams].
 	AcceptDatagrams() (net.Conn, error)
 
-	// Refuse answers "no". The peer gets err as an *[Error]; an error of another type reaches it as [Internal]
+	// Refuse answers "no". The peer gets err as an *[answer.Error]; an error of another type reaches it as [answer.Internal]
 	// without its text.
 	Refuse(err error)
 }
@@ -159,63 +157,4 @@ type State interface {
 	Delete(key string) error
 	// Keys lists all keys with the prefix, sorted.
 	Keys(prefix string) ([]string, error)
-}
-
-// Code says what kind of failure an [Error] is. Where RFC 9209 section 2.3 has a name for it, that name is used.
-type Code string
-
-// The codes, with the HTTP status they travel with.
-const (
-	BadRequest  Code = "http_request_error"        // 400: the request makes no sense
-	Denied      Code = "http_request_denied"       // 403: the peer may not
-	NotFound    Code = "destination_not_found"     // 404: no such endpoint, app, tunnel
-	Conflict    Code = "conflict"                  // 409: the name is taken
-	Limit       Code = "connection_limit_reached"  // 429: a limit is reached
-	Internal    Code = "proxy_internal_error"      // 500: a fault of ours
-	Refused     Code = "connection_refused"        // 502: the target refused
-	Unreachable Code = "destination_ip_unroutable" // 502: no route to the target
-	DNS         Code = "dns_error"                 // 502: the target's name does not resolve
-	Prohibited  Code = "destination_ip_prohibited" // 403: the address is excluded
-	Unavailable Code = "destination_unavailable"   // 503: the endpoint is offline or the hub is down
-	Timeout     Code = "connection_timeout"        // 504: the target did not answer
-	Broken      Code = "connection_terminated"     // 502: the way to the peer broke before it answered
-)
-
-var statuses = map[Code]int{
-	BadRequest: 400, Denied: 403, NotFound: 404, Conflict: 409, Limit: 429, Internal: 500, Refused: 502,
-	Unreachable: 502, DNS: 502, Prohibited: 403, Unavailable: 503, Timeout: 504, Broken: 502,
-}
-
-// Status returns the HTTP status that goes with the code; 500 for an unknown one.
-func (c Code) Status() int {
-	if s, ok := statuses[c]; ok {
-		return s
-	}
-	return http.StatusInternalServerError
-}
-
-// Error is a failure that a peer or a person gets to see. It is the body of every failed answer:
-// {"error": CODE, "message": TEXT}.
-type Error struct {
-	Code    Code   `json:"error"`
-	Message string `json:"message"`
-}
-
-func (e *Error) Error() string { return e.Message }
-
-// Errorf makes an *Error.
-func Errorf(code Code, format string, args ...any) *Error {
-	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
-}
-
-// CodeOf returns the code of the *Error in err's chain, [Internal] if there is none, and "" for nil.
-func CodeOf(err error) Code {
-	if err == nil {
-		return ""
-	}
-	var e *Error
-	if errors.As(err, &e) {
-		return e.Code
-	}
-	return Internal
 }

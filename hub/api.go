@@ -2,9 +2,7 @@ package hub
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -12,27 +10,15 @@ import (
 	"time"
 
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 )
 
-// The codes of refusals: those of apps.Code, which a hub does not know.
-const (
-	codeRequest     = "http_request_error"
-	codeDenied      = "http_request_denied"
-	codeNotFound    = "destination_not_found"
-	codeConflict    = "conflict"
-	codeLimit       = "connection_limit_reached"
-	codeInternal    = "proxy_internal_error"
-	codeUnavailable = "destination_unavailable"
-	codeTimeout     = "connection_timeout"
-	codeBroken      = "connection_terminated"
-)
-
 var (
-	errShutdown = tunnel.Refusef(503, codeUnavailable, "the hub is shutting down")
-	errGone     = tunnel.Refusef(502, codeBroken, "the other side went away")
-	errNoPath   = tunnel.Refusef(404, codeNotFound, "the hub knows no such request")
+	errShutdown = answer.Errorf(answer.Unavailable, "the hub is shutting down")
+	errGone     = answer.Errorf(answer.Broken, "the other side went away")
+	errNoPath   = answer.Errorf(answer.NotFound, "the hub knows no such request")
 )
 
 // route is one kind of request. p is who asks, from the certificate of the connection; arg is what follows the path.
@@ -71,7 +57,7 @@ func find(method, path string) (*route, string, error) {
 		known = true
 	}
 	if known {
-		return nil, "", tunnel.Refusef(405, codeRequest, "this request is not made with %s", method)
+		return nil, "", answer.Errorf(answer.BadRequest, "this request is not made with %s", method)
 	}
 	return nil, "", errNoPath
 }
@@ -80,7 +66,7 @@ func find(method, path string) (*route, string, error) {
 func (s *server) handler(carriers context.Context) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.handlers.enter() {
-			writeRefusal(w, errShutdown)
+			s.fail(w, errShutdown)
 			return
 		}
 		defer s.handlers.leave()
@@ -90,7 +76,7 @@ func (s *server) handler(carriers context.Context) http.Handler {
 			return
 		}
 		if !s.requests.Take(p.ID, time.Now()) {
-			writeRefusal(w, limited("endpoint %s asks too often", p.ID))
+			s.fail(w, limited("endpoint %s asks too often", p.ID))
 			return
 		}
 		if r.Method == http.MethodConnect {
@@ -107,11 +93,8 @@ func (s *server) handler(carriers context.Context) http.Handler {
 		if err == nil {
 			return
 		}
-		refusal := refusalOf(err)
-		if refusal.Code == codeInternal {
-			s.log.Error("request failed", "request", name, "endpoint", p.ID, "err", err)
-		}
-		writeRefusal(w, refusal)
+		hurry(w)
+		answer.Fail(w, s.log.With("request", name, "endpoint", p.ID), err)
 	})
 }
 
@@ -121,59 +104,26 @@ func (s *server) welcomes(p *peer) bool {
 	return s.verifier.Trust().Rejudge(p.Subject, s.verifier.Clock().Now()) == nil
 }
 
-// refusalOf returns what a peer gets to see of an error: a refusal as it is, and of anything else no more than that it
-// happened.
-func refusalOf(err error) *tunnel.Refusal {
-	var r *tunnel.Refusal
-	if errors.As(err, &r) {
-		return r
-	}
-	return tunnel.Refusef(500, codeInternal, "the hub failed; its log says why")
+// hurry gives the peer writeTimeout to take the answer. That it does not is the peer's loss.
+func hurry(w http.ResponseWriter) {
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 }
 
-func writeRefusal(w http.ResponseWriter, r *tunnel.Refusal) {
-	b, err := json.Marshal(r)
-	if err != nil {
-		panic("hub: internal error: marshalling a refusal: " + err.Error())
-	}
-	write(w, r.Status, "application/json", b)
+func (s *server) fail(w http.ResponseWriter, err error) {
+	hurry(w)
+	answer.Fail(w, s.log, err)
 }
 
 func writeJSON(w http.ResponseWriter, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	write(w, http.StatusOK, "application/json", b)
+	hurry(w)
+	answer.JSON(w, v)
 	return nil
-}
-
-// write sends an answer. That the peer does not take it is the peer's loss.
-func write(w http.ResponseWriter, status int, kind string, body []byte) {
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
-	w.Header().Set("Content-Type", kind)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	w.Write(body)
 }
 
 // readBody reads the body of a request, of at most max bytes, which must arrive within bodyTimeout.
 func readBody(w http.ResponseWriter, r *http.Request, max int64) ([]byte, error) {
 	http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-	b, err := readLimited(r.Body, max)
-	if err != nil {
-		return nil, tunnel.Refusef(400, codeRequest, "request body: %v", err)
-	}
-	return b, nil
-}
-
-// readLimited reads all of r, and fails where that is more than max bytes.
-func readLimited(r io.Reader, max int64) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, max+1))
-	if err == nil && int64(len(b)) > max {
-		return nil, errors.New("more than " + strconv.FormatInt(max, 10) + " bytes")
-	}
-	return b, err
+	return answer.Body(r, max)
 }
 
 // getHub is GET /v1/hub.
@@ -196,7 +146,7 @@ func (s *server) getHub(w http.ResponseWriter, r *http.Request, p *peer, _ strin
 func (s *server) listEndpoints(w http.ResponseWriter, r *http.Request, p *peer, _ string) error {
 	f, err := parseFilter(r.URL.Query())
 	if err != nil {
-		return tunnel.Refusef(400, codeRequest, "%v", err)
+		return answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	select {
 	case p.reading <- struct{}{}:
@@ -251,7 +201,7 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 		return err
 	}
 	if id != p.ID {
-		return tunnel.Refusef(403, codeDenied, "endpoint %s cannot write the record of endpoint %s", p.ID, id)
+		return answer.Errorf(answer.Denied, "endpoint %s cannot write the record of endpoint %s", p.ID, id)
 	}
 	if !s.changes.Take(p.ID, time.Now()) {
 		return limited("endpoint %s changes its record too often", p.ID)
@@ -263,9 +213,9 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 	rec, subject, err := s.verifier.Record(doc)
 	switch {
 	case err != nil:
-		return tunnel.Refusef(400, codeRequest, "%v", err)
+		return answer.Errorf(answer.BadRequest, "%v", err)
 	case subject.ID != p.ID:
-		return tunnel.Refusef(403, codeDenied, "this is the record of endpoint %s, and it comes from endpoint %s", subject.ID, p.ID)
+		return answer.Errorf(answer.Denied, "this is the record of endpoint %s, and it comes from endpoint %s", subject.ID, p.ID)
 	}
 	if err := s.registry.register(doc, rec, subject); err != nil {
 		return err
@@ -273,7 +223,7 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 	// It may have been evicted since it was judged, and the eviction not have found the record.
 	if err := s.verifier.Trust().Rejudge(subject, s.verifier.Clock().Now()); err != nil {
 		s.forget(id)
-		return tunnel.Refusef(403, codeDenied, "%v", err)
+		return answer.Errorf(answer.Denied, "%v", err)
 	}
 	if _, online, _ := s.registry.find(p.ID); online != nil && p.User == rootUser {
 		s.signers.wake() // it may have another CA key now
@@ -289,7 +239,7 @@ func (s *server) deleteEndpoint(w http.ResponseWriter, _ *http.Request, p *peer,
 		return err
 	}
 	if id != p.ID && p.User != rootUser {
-		return tunnel.Refusef(403, codeDenied, "only user %s may remove the endpoints of others", rootUser)
+		return answer.Errorf(answer.Denied, "only user %s may remove the endpoints of others", rootUser)
 	}
 	if !s.changes.Take(p.ID, time.Now()) {
 		return limited("endpoint %s removes endpoints too often", p.ID)
@@ -305,7 +255,7 @@ func (s *server) deleteEndpoint(w http.ResponseWriter, _ *http.Request, p *peer,
 func (s *server) forget(id identity.ID) error {
 	gone := s.registry.remove(func(r *row) bool { return r.Subject.ID == id })
 	if len(gone) == 0 {
-		return tunnel.Refusef(404, codeNotFound, "there is no endpoint %s", id)
+		return answer.Errorf(answer.NotFound, "there is no endpoint %s", id)
 	}
 	return s.registry.saver.save(gone...)
 }
@@ -313,7 +263,7 @@ func (s *server) forget(id identity.ID) error {
 func parseID(s string) (identity.ID, error) {
 	id, err := identity.ParseID(s)
 	if err != nil {
-		return "", tunnel.Refusef(400, codeRequest, "%v", err)
+		return "", answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	return id, nil
 }

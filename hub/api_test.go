@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"ztm/tunnel"
+	"ztm/tunnel/answer"
 )
 
 func FuzzARequestIsRoutedOrRefused(f *testing.F) {
@@ -17,10 +17,10 @@ func FuzzARequestIsRoutedOrRefused(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, method, path, query string) {
 		r, arg, err := find(method, path)
-		var refusal *tunnel.Refusal
+		var refusal *answer.Error
 		switch {
 		case err != nil:
-			if !errors.As(err, &refusal) || refusal.Status != 404 && refusal.Status != 405 {
+			if !errors.As(err, &refusal) || refusal.Code != answer.NotFound && refusal.Code != answer.BadRequest {
 				t.Errorf("%q %q: %v", method, path, err)
 			}
 		case r.method != method || r.path+arg != path || strings.HasSuffix(r.path, "/") != (arg != ""):

@@ -10,7 +10,7 @@ func TestEventsBeginWithReadyAndTheVersionOfTheTrustList(t *testing.T) {
 	h := start(t)
 	bob := h.device("bob")
 	s := bob.session()
-	wantRefusal(t, s.Events(t.Context(), func(tunnel.Event) {}), 428, "no record")
+	wantRefusal(t, s.Events(t.Context(), func(tunnel.Event) {}), 409, "no record")
 	if err := bob.put(s, bob.record("b")); err != nil {
 		t.Fatal(err)
 	}

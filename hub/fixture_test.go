@@ -22,6 +22,7 @@ import (
 
 	"ztm/store"
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -341,12 +342,12 @@ func wait(t testing.TB, what string, c <-chan struct{}) {
 // wantRefusal checks that an error is a refusal of the hub with a status and a part of its message.
 func wantRefusal(t testing.TB, err error, status int, part string) {
 	t.Helper()
-	var r *tunnel.Refusal
+	var r *answer.Error
 	if !errors.As(err, &r) {
 		t.Fatalf("got %v, want a refusal with status %d", err, status)
 	}
-	if r.Status != status || !bytes.Contains([]byte(r.Message), []byte(part)) {
-		t.Fatalf("got %d %s %q, want status %d and a message with %q", r.Status, r.Code, r.Message, status, part)
+	if r.Status() != status || !bytes.Contains([]byte(r.Message), []byte(part)) {
+		t.Fatalf("got %d %s %q, want status %d and a message with %q", r.Status(), r.Code, r.Message, status, part)
 	}
 }
 

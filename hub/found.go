@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -252,7 +253,7 @@ func readRoot(path string) (*identity.Permit, *identity.CA, error) {
 		return nil, nil, fmt.Errorf("root permit: %w", err)
 	}
 	defer f.Close()
-	b, err := readLimited(f, identity.MaxPermit)
+	b, err := answer.Limited(f, identity.MaxPermit)
 	if err != nil {
 		return nil, nil, fmt.Errorf("root permit %s: %w", path, err)
 	}

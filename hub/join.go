@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -38,7 +39,7 @@ func (s *server) join(ctx context.Context, c *tls.Conn, raw *net.TCPConn) {
 	} else {
 		s.metrics.joins.refused.Add(1)
 		s.log.Info("a device may not join", "addr", addrOf(raw), "err", err)
-		err = tunnel.WriteRefusal(c, refusalOf(err))
+		err = tunnel.WriteError(c, answer.Public(err))
 	}
 	if err == nil {
 		c.CloseWrite()
@@ -62,7 +63,7 @@ func (s *server) admit(ctx context.Context, c *tls.Conn, raw *net.TCPConn) ([]by
 	}
 	redeemer, err := req.Proof.Redeemer()
 	if err != nil {
-		return nil, tunnel.Refusef(400, codeRequest, "%v", err)
+		return nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	if redeemer == s.id {
 		return s.redeem(req)
@@ -70,9 +71,9 @@ func (s *server) admit(ctx context.Context, c *tls.Conn, raw *net.TCPConn) ([]by
 	name, session, err := s.registry.find(redeemer)
 	switch {
 	case name == "":
-		return nil, tunnel.Refusef(503, codeUnavailable, "the endpoint that issued this token (%s) is not in the mesh", redeemer)
+		return nil, answer.Errorf(answer.Unavailable, "the endpoint that issued this token (%s) is not in the mesh", redeemer)
 	case err != nil:
-		return nil, tunnel.Refusef(503, codeUnavailable, "the endpoint that issued this token (%s) is offline", name)
+		return nil, answer.Errorf(answer.Unavailable, "the endpoint that issued this token (%s) is offline", name)
 	}
 	raw.SetDeadline(time.Time{})
 	return s.signers.ask(ctx, session, tunnel.SignRequest{Join: req})
@@ -82,28 +83,28 @@ func (s *server) admit(ctx context.Context, c *tls.Conn, raw *net.TCPConn) ([]by
 func readJoin(c *tls.Conn) (*tunnel.JoinRequest, error) {
 	key, err := identity.StrangerKey(c.ConnectionState())
 	if err != nil {
-		return nil, tunnel.Refusef(403, codeDenied, "%v", err)
+		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
 	h, err := tunnel.ReadHeader(c)
 	if err != nil {
-		return nil, tunnel.Refusef(400, codeRequest, "%v", err)
+		return nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	if h[tunnel.FieldMethod] != "POST" || h[tunnel.FieldPath] != joinPath {
 		return nil, errNoPath
 	}
 	b, err := base64.StdEncoding.DecodeString(h[tunnel.FieldRequest])
 	if err != nil {
-		return nil, tunnel.Refusef(400, codeRequest, "join request: %v", err)
+		return nil, answer.Errorf(answer.BadRequest, "join request: %v", err)
 	}
 	req := new(tunnel.JoinRequest)
 	if err := json.Unmarshal(b, req); err != nil {
-		return nil, tunnel.Refusef(400, codeRequest, "join request: %v", err)
+		return nil, answer.Errorf(answer.BadRequest, "join request: %v", err)
 	}
 	if !key.Equal(ed25519.PublicKey(req.Key)) {
-		return nil, tunnel.Refusef(403, codeDenied, "the request is for another key than the device has")
+		return nil, answer.Errorf(answer.Denied, "the request is for another key than the device has")
 	}
 	if err := identity.CheckName(req.Name); err != nil {
-		return nil, tunnel.Refusef(400, codeRequest, "endpoint %v", err)
+		return nil, answer.Errorf(answer.BadRequest, "endpoint %v", err)
 	}
 	return req, nil
 }
@@ -117,7 +118,7 @@ func (s *server) redeem(req *tunnel.JoinRequest) ([]byte, error) {
 	now := s.verifier.Clock().Now()
 	invitation, err := s.ca.CheckProof(req.Proof, req.Key, req.Name, s.id, now)
 	if err != nil {
-		return nil, tunnel.Refusef(403, codeDenied, "%v", err)
+		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
 	if err := s.registry.vacant(req.Name, identity.IDOf(req.Key)); err != nil {
 		return nil, err
@@ -127,11 +128,11 @@ func (s *server) redeem(req *tunnel.JoinRequest) ([]byte, error) {
 		return nil, err
 	}
 	if err := s.judge(der, identity.RoleMember, identity.IDOf(req.Key)); err != nil {
-		return nil, tunnel.Refusef(403, codeDenied, "%v", err)
+		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
 	err = s.state.redeem(invitation.Nonce, redeemed{Key: req.Key, Expires: invitation.Expires.Unix()}, now.Unix())
 	if errors.Is(err, identity.ErrToken) {
-		return nil, tunnel.Refusef(403, codeDenied, "%v", err)
+		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
 	if err != nil {
 		return nil, err
@@ -143,10 +144,10 @@ func (s *server) redeem(req *tunnel.JoinRequest) ([]byte, error) {
 // maySign reports whether the hub holds the key of the mesh's newest CA.
 func (s *server) maySign() error {
 	if s.ca == nil {
-		return tunnel.Refusef(403, codeDenied, "this hub does not hold the CA key")
+		return answer.Errorf(answer.Denied, "this hub does not hold the CA key")
 	}
 	if s.ca.ID() != s.verifier.Trust().Newest() {
-		return tunnel.Refusef(403, codeDenied, "the CA key that this hub holds was replaced")
+		return answer.Errorf(answer.Denied, "the CA key that this hub holds was replaced")
 	}
 	return nil
 }

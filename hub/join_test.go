@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
 )
@@ -76,7 +77,7 @@ func (o *online) sign(answer func(tunnel.SignRequest) tunnel.SignAnswer) {
 func (h *testHub) signer(self identity.ID) func(tunnel.SignRequest) tunnel.SignAnswer {
 	return func(r tunnel.SignRequest) tunnel.SignAnswer {
 		refuse := func(err error) tunnel.SignAnswer {
-			return tunnel.SignAnswer{Refusal: tunnel.Refusef(403, codeDenied, "%v", err)}
+			return tunnel.SignAnswer{Refusal: answer.Errorf(answer.Denied, "%v", err)}
 		}
 		invited, err := h.ca.CheckProof(r.Join.Proof, r.Join.Key, r.Join.Name, self, time.Now())
 		if err != nil {
@@ -151,8 +152,8 @@ func TestATokenIsRefusedInWords(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			err := bob.joinWith(c.req)
-			var r *tunnel.Refusal
-			if !errors.As(err, &r) || r.Status != c.status || !strings.Contains(r.Message, c.part) {
+			var r *answer.Error
+			if !errors.As(err, &r) || r.Status() != c.status || !strings.Contains(r.Message, c.part) {
 				t.Errorf("got %v, want status %d and a message with %q", err, c.status, c.part)
 			}
 		})
@@ -212,13 +213,13 @@ func TestAHubThatKeepsTheCARedeemsATokenOnce(t *testing.T) {
 	wg.Wait()
 	var winner *device
 	for i, err := range errs {
-		var r *tunnel.Refusal
+		var r *answer.Error
 		switch {
 		case err == nil && winner != nil:
 			t.Fatal("the token was good twice")
 		case err == nil:
 			winner = devices[i]
-		case !errors.As(err, &r) || r.Status != 403 || !strings.Contains(r.Message, "used before"):
+		case !errors.As(err, &r) || r.Status() != 403 || !strings.Contains(r.Message, "used before"):
 			t.Errorf("got %v", err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
 )
 
@@ -17,7 +18,7 @@ import (
 type leg struct {
 	peer   *peer
 	accept func() (net.Conn, error) // answers 200; the connection is the carrier's from then on
-	refuse func(*tunnel.Refusal)    // answers "no"
+	refuse func(*answer.Error)      // answers "no"
 	finish func()                   // ends the leg, whatever has become of it
 	gone   <-chan struct{}          // closed when the agent has gone; nil where that cannot be seen
 }
@@ -71,9 +72,9 @@ func (s *server) connLeg(c *tls.Conn, p *peer) *leg {
 		l.accept, l.refuse = nil, nil
 		return p.raw, p.raw.SetDeadline(time.Time{})
 	}
-	l.refuse = func(r *tunnel.Refusal) {
+	l.refuse = func(r *answer.Error) {
 		p.raw.SetDeadline(time.Now().Add(writeTimeout))
-		if tunnel.WriteRefusal(c, r) == nil {
+		if tunnel.WriteError(c, r) == nil {
 			c.Close()
 		}
 	}
@@ -86,7 +87,7 @@ func (s *server) carryStream(ctx context.Context, w http.ResponseWriter, r *http
 	l := &leg{
 		peer:   p,
 		accept: func() (net.Conn, error) { return accepted(h2.Accept(w, r)) },
-		refuse: func(no *tunnel.Refusal) { writeRefusal(w, no) },
+		refuse: func(no *answer.Error) { s.fail(w, no) },
 		finish: sync.OnceFunc(func() { close(finished) }),
 		gone:   r.Context().Done(),
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/memory"
 )
 
@@ -75,8 +75,8 @@ func fitting(most int, m memory.Limit, part, size int64) int {
 }
 
 // limited is the answer to whoever has reached a limit.
-func limited(format string, args ...any) *tunnel.Refusal {
-	return tunnel.Refusef(429, codeLimit, format, args...)
+func limited(format string, args ...any) *answer.Error {
+	return answer.Errorf(answer.Limit, format, args...)
 }
 
 // maxBuckets bounds the memory that strangers' addresses take.

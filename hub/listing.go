@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -71,7 +72,7 @@ func (g *registry) entry(id identity.ID) (tunnel.Entry, error) {
 	defer g.mu.RUnlock()
 	e := g.byID[id]
 	if e == nil {
-		return tunnel.Entry{}, tunnel.Refusef(404, codeNotFound, "there is no endpoint %s", id)
+		return tunnel.Entry{}, answer.Errorf(answer.NotFound, "there is no endpoint %s", id)
 	}
 	return e.entryLocked(time.Now().Unix()), nil
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"ztm/tunnel/answer"
 	"ztm/tunnel/loopback"
 )
 
@@ -36,14 +37,14 @@ type carrierMetrics struct {
 
 // refused counts a carrier that did not come about, by the reason.
 func (m *carrierMetrics) refused(err error) {
-	switch refusalOf(err).Code {
-	case codeLimit:
+	switch answer.CodeOf(err) {
+	case answer.Limit:
 		m.limited.Add(1)
-	case codeUnavailable:
+	case answer.Unavailable:
 		m.offline.Add(1)
-	case codeNotFound:
+	case answer.NotFound:
 		m.unknown.Add(1)
-	case codeTimeout:
+	case answer.Timeout:
 		m.timeout.Add(1)
 	default:
 		m.other.Add(1)
@@ -56,7 +57,7 @@ func newMetrics() *metrics { return &metrics{requests: map[request]int64{}} }
 func (m *metrics) request(route string, err error) {
 	result := "ok"
 	if err != nil {
-		result = refusalOf(err).Code
+		result = string(answer.CodeOf(err))
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -92,7 +92,7 @@ func (g *registry) addLocked(r *row) error {
 func (g *registry) replaceLocked(e *endpoint, next *row) (changed bool, err error) {
 	old := e.row
 	if next.Record.Time < old.Record.Time {
-		return false, tunnel.Refusef(409, codeConflict, "the record of endpoint %s is older than the one the hub has (%s, %s)",
+		return false, answer.Errorf(answer.Conflict, "the record of endpoint %s is older than the one the hub has (%s, %s)",
 			next.Record.Name, date(next.Record.Time), date(old.Record.Time))
 	}
 	if old.Subject.User != next.Subject.User { // the same device was invited again, as another user
@@ -138,7 +138,7 @@ func takenError(by *endpoint) error {
 	if by.session == nil {
 		seen = "last seen " + date(by.seen*1000)
 	}
-	return tunnel.Refusef(409, codeConflict, "endpoint name %s is taken by endpoint %s of user %s (%s)",
+	return answer.Errorf(answer.Conflict, "endpoint name %s is taken by endpoint %s of user %s (%s)",
 		by.Record.Name, by.Subject.ID, by.Subject.User, seen)
 }
 
@@ -198,7 +198,7 @@ func (g *registry) attach(s *session) error {
 	defer g.mu.Unlock()
 	e := g.byID[s.peer.ID]
 	if e == nil {
-		return tunnel.Refusef(428, codeRequest, "endpoint %s has no record in the directory yet", s.peer.ID)
+		return answer.Errorf(answer.Conflict, "endpoint %s has no record in the directory yet", s.peer.ID)
 	}
 	if e.session != nil {
 		e.session.end()
@@ -227,10 +227,10 @@ func (g *registry) find(id identity.ID) (name string, s *session, err error) {
 	defer g.mu.RUnlock()
 	e := g.byID[id]
 	if e == nil {
-		return "", nil, tunnel.Refusef(404, codeNotFound, "there is no endpoint %s", id)
+		return "", nil, answer.Errorf(answer.NotFound, "there is no endpoint %s", id)
 	}
 	if e.session == nil {
-		return e.Record.Name, nil, tunnel.Refusef(503, codeUnavailable, "endpoint %s is offline", e.Record.Name)
+		return e.Record.Name, nil, answer.Errorf(answer.Unavailable, "endpoint %s is offline", e.Record.Name)
 	}
 	return e.Record.Name, e.session, nil
 }

@@ -247,8 +247,8 @@ func TestUnknownRequestsAreRefusedInWords(t *testing.T) {
 	}{
 		{"GET", "/", 404}, {"GET", "/v1", 404}, {"GET", "/v1/hub/", 404}, {"GET", "/v1/nothing", 404},
 		{"GET", "//v1/hub", 404}, {"GET", "/v1/../v1/hub", 404}, {"GET", "/metrics", 404}, {"GET", "/debug/pprof/", 404},
-		{"POST", tunnel.PathHub, 405}, {"DELETE", tunnel.PathEndpoints, 405}, {"PATCH", tunnel.PathTrust, 405},
-		{"GET", tunnel.PathSign + "/x", 405}, {"POST", "/v1/join", 404},
+		{"POST", tunnel.PathHub, 400}, {"DELETE", tunnel.PathEndpoints, 400}, {"PATCH", tunnel.PathTrust, 400},
+		{"GET", tunnel.PathSign + "/x", 400}, {"POST", "/v1/join", 404},
 	}
 	for _, c := range cases {
 		t.Run(c.method+" "+c.path, func(t *testing.T) {

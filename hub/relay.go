@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/splice"
@@ -67,9 +68,9 @@ func (r *relay) serve(ctx context.Context, l *leg, h tunnel.Header) {
 	ticket, second := h[tunnel.FieldTicket]
 	switch {
 	case h[tunnel.FieldMethod] != "CONNECT":
-		err = tunnel.Refusef(405, codeRequest, "a carrier is asked for with CONNECT")
+		err = answer.Errorf(answer.BadRequest, "a carrier is asked for with CONNECT")
 	case err != nil:
-		err = tunnel.Refusef(400, codeRequest, "carrier: %v", err)
+		err = answer.Errorf(answer.BadRequest, "carrier: %v", err)
 	case second:
 		err = r.answer(l, id, ticket)
 		if err == nil {
@@ -80,7 +81,7 @@ func (r *relay) serve(ctx context.Context, l *leg, h tunnel.Header) {
 	}
 	if err != nil {
 		r.metrics.carriers.refused(err)
-		l.refuse(refusalOf(err))
+		l.refuse(answer.Public(err))
 	}
 	l.finish()
 }
@@ -142,7 +143,7 @@ func (r *relay) rendezvous(ctx context.Context, a *leg, target identity.ID) (*le
 	if !session.offer(&tunnel.Event{Type: tunnel.EventDialBack, Ticket: ticket, Peer: a.peer.ID}) {
 		r.withdraw(ticket)
 		r.metrics.events.dropped.Add(1)
-		return nil, tunnel.Refusef(503, codeUnavailable, "endpoint %s is busy", name)
+		return nil, answer.Errorf(answer.Unavailable, "endpoint %s is busy", name)
 	}
 	timer := time.NewTimer(r.patience)
 	defer timer.Stop()
@@ -150,9 +151,9 @@ func (r *relay) rendezvous(ctx context.Context, a *leg, target identity.ID) (*le
 	case b := <-w.second:
 		return b, nil
 	case <-timer.C:
-		err = tunnel.Refusef(504, codeTimeout, "endpoint %s does not answer", name)
+		err = answer.Errorf(answer.Timeout, "endpoint %s does not answer", name)
 	case <-session.ended:
-		err = tunnel.Refusef(503, codeUnavailable, "endpoint %s went offline", name)
+		err = answer.Errorf(answer.Unavailable, "endpoint %s went offline", name)
 	case <-r.closing:
 		err = errShutdown
 	case <-a.gone:
@@ -179,13 +180,13 @@ func (r *relay) withdraw(ticket string) bool {
 // to; in other hands it is no ticket, and stays good for its owner.
 func (r *relay) answer(l *leg, id identity.ID, ticket string) error {
 	if id != l.peer.ID {
-		return tunnel.Refusef(403, codeDenied, "endpoint %s cannot answer for endpoint %s", l.peer.ID, id)
+		return answer.Errorf(answer.Denied, "endpoint %s cannot answer for endpoint %s", l.peer.ID, id)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w := r.waiting[ticket]
 	if w == nil || w.target != l.peer.ID {
-		return tunnel.Refusef(404, codeNotFound, "the ticket is not, or no longer, good")
+		return answer.Errorf(answer.NotFound, "the ticket is not, or no longer, good")
 	}
 	delete(r.waiting, ticket)
 	w.second <- l
@@ -196,7 +197,7 @@ func (r *relay) answer(l *leg, id identity.ID, ticket string) error {
 func (r *relay) join(ctx context.Context, a, b *leg) error {
 	second, err := b.accept()
 	if err != nil {
-		return tunnel.Refusef(502, codeBroken, "endpoint %s went away", r.registry.name(b.peer.ID))
+		return answer.Errorf(answer.Broken, "endpoint %s went away", r.registry.name(b.peer.ID))
 	}
 	first, err := a.accept()
 	if err != nil {

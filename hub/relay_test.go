@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -250,7 +251,7 @@ func TestLimitsOfCarriers(t *testing.T) {
 			for name, open := range openers {
 				_, err := open(a, b.id, "")
 				wantRefusal(t, err, 429, c.part)
-				var r *tunnel.Refusal
+				var r *answer.Error
 				if errors.As(err, &r); r.Code != "connection_limit_reached" {
 					t.Errorf("%s: code %q", name, r.Code)
 				}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -126,7 +127,7 @@ func (s *server) ownCertificate(ctx context.Context, now time.Time) ([]byte, err
 	}
 	signer := s.registry.signer()
 	if signer == nil {
-		return nil, tunnel.Refusef(503, codeUnavailable, "no endpoint that holds the CA key is online")
+		return nil, answer.Errorf(answer.Unavailable, "no endpoint that holds the CA key is online")
 	}
 	return s.signers.ask(ctx, signer, tunnel.SignRequest{Hub: true})
 }
@@ -152,7 +153,7 @@ func (s *server) postRenew(w http.ResponseWriter, _ *http.Request, p *peer, _ st
 	}
 	now := s.verifier.Clock().Now()
 	if p.Issuer == s.ca.ID() && now.Before(p.NotBefore.Add(p.NotAfter.Sub(p.NotBefore)/2)) {
-		return tunnel.Refusef(409, codeConflict, "the certificate is good until %s: too early to renew it", date(p.NotAfter.UnixMilli()))
+		return answer.Errorf(answer.Conflict, "the certificate is good until %s: too early to renew it", date(p.NotAfter.UnixMilli()))
 	}
 	der, err := s.ca.SignMember(p.Key, p.User, p.Admitted, now)
 	if err != nil {

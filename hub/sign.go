@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -45,7 +46,7 @@ func (g *signers) wake() {
 // ask asks a root endpoint for a certificate.
 func (g *signers) ask(ctx context.Context, signer *session, what tunnel.SignRequest) ([]byte, error) {
 	if signer.peer.User != rootUser {
-		return nil, tunnel.Refusef(403, codeDenied, "endpoint %s is not one of user %s, and cannot sign", signer.peer.ID, rootUser)
+		return nil, answer.Errorf(answer.Denied, "endpoint %s is not one of user %s, and cannot sign", signer.peer.ID, rootUser)
 	}
 	id := rand.Text()
 	w := &signing{signer: signer.peer.ID, answer: make(chan tunnel.SignAnswer, 1)}
@@ -57,18 +58,18 @@ func (g *signers) ask(ctx context.Context, signer *session, what tunnel.SignRequ
 	timer := time.NewTimer(g.patience)
 	defer timer.Stop()
 	if !signer.offer(&tunnel.Event{Type: tunnel.EventSign, Request: id, Sign: &what}) {
-		return nil, tunnel.Refusef(503, codeUnavailable, "the endpoint that holds the CA key is busy")
+		return nil, answer.Errorf(answer.Unavailable, "the endpoint that holds the CA key is busy")
 	}
 	select {
 	case a := <-w.answer:
 		if a.Refusal != nil {
-			return nil, tunnel.Refusef(403, a.Refusal.Code, "%s", a.Refusal.Message)
+			return nil, a.Refusal
 		}
 		return a.Certificate, nil
 	case <-signer.ended:
-		return nil, tunnel.Refusef(503, codeUnavailable, "the endpoint that holds the CA key went offline")
+		return nil, answer.Errorf(answer.Unavailable, "the endpoint that holds the CA key went offline")
 	case <-timer.C:
-		return nil, tunnel.Refusef(504, codeTimeout, "the endpoint that holds the CA key does not answer")
+		return nil, answer.Errorf(answer.Timeout, "the endpoint that holds the CA key does not answer")
 	case <-ctx.Done():
 		return nil, errShutdown
 	}
@@ -89,7 +90,7 @@ func (g *signers) take(id string, signer identity.ID) *signing {
 // postSign is POST /v1/sign/REQUEST: the answer of the endpoint that was asked, and of no other.
 func (s *server) postSign(w http.ResponseWriter, r *http.Request, p *peer, arg string) error {
 	if p.User != rootUser {
-		return tunnel.Refusef(403, codeDenied, "only endpoints of user %s sign", rootUser)
+		return answer.Errorf(answer.Denied, "only endpoints of user %s sign", rootUser)
 	}
 	b, err := readBody(w, r, maxAnswer)
 	if err != nil {
@@ -97,14 +98,14 @@ func (s *server) postSign(w http.ResponseWriter, r *http.Request, p *peer, arg s
 	}
 	var a tunnel.SignAnswer
 	if err := json.Unmarshal(b, &a); err != nil {
-		return tunnel.Refusef(400, codeRequest, "answer: %v", err)
+		return answer.Errorf(answer.BadRequest, "answer: %v", err)
 	}
 	if (a.Refusal == nil) == (len(a.Certificate) == 0) {
-		return tunnel.Refusef(400, codeRequest, "answer: want either a certificate or a refusal")
+		return answer.Errorf(answer.BadRequest, "answer: want either a certificate or a refusal")
 	}
 	waiting := s.signers.take(arg, p.ID)
 	if waiting == nil {
-		return tunnel.Refusef(404, codeNotFound, "nobody waits for this answer, or not any longer")
+		return answer.Errorf(answer.NotFound, "nobody waits for this answer, or not any longer")
 	}
 	waiting.answer <- a
 	w.WriteHeader(http.StatusNoContent)

@@ -117,11 +117,11 @@ func TestAHubThatKeepsTheCARenewsItselfAndMembers(t *testing.T) {
 
 	admitted := time.Now().Add(-identity.MemberLifetime).Truncate(time.Second)
 	aged := h.deviceAt("bob", admitted, time.Now().Add(-identity.MemberLifetime*2/3))
-	var answer tunnel.SignAnswer
-	if err := aged.session().Call(t.Context(), "POST", tunnel.PathRenew, nil, nil, &answer); err != nil {
+	var reply tunnel.SignAnswer
+	if err := aged.session().Call(t.Context(), "POST", tunnel.PathRenew, nil, nil, &reply); err != nil {
 		t.Fatal(err)
 	}
-	s, err := aged.verifier.Inspect(answer.Certificate, identity.RoleMember)
+	s, err := aged.verifier.Inspect(reply.Certificate, identity.RoleMember)
 	if err != nil {
 		t.Fatal(err)
 	}

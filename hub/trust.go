@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -19,7 +20,8 @@ func (s *server) getTrust(w http.ResponseWriter, _ *http.Request, _ *peer, _ str
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	write(w, http.StatusOK, "application/json", doc)
+	hurry(w)
+	answer.Document(w, doc)
 	return nil
 }
 
@@ -60,9 +62,9 @@ func (s *server) setTrust(doc []byte, from *peer) error {
 	next, err := old.Update(doc)
 	switch {
 	case errors.Is(err, identity.ErrRollback):
-		return tunnel.Refusef(409, codeConflict, "%v", err)
+		return answer.Errorf(answer.Conflict, "%v", err)
 	case err != nil:
-		return tunnel.Refusef(400, codeRequest, "%v", err)
+		return answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	if next == old {
 		return nil

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -66,7 +67,7 @@ func OpenLeg(ctx context.Context, d *Dialer, address string, config *tls.Config)
 func (l *Leg) Close() error { return l.raw.Close() }
 
 // Carry makes a carrier of the leg: to the endpoint peer, or, where ticket is not empty, as the answer to a dial-back (peer is then
-// the endpoint's own ID). A hub's "no" is a *[Refusal].
+// the endpoint's own ID). A hub's "no" is a *[answer.Error].
 func (l *Leg) Carry(ctx context.Context, peer identity.ID, ticket string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, CarrierTimeout)
 	defer cancel()
@@ -96,11 +97,11 @@ func carry(c *tls.Conn, peer identity.ID, ticket string) error {
 	if err != nil {
 		return fmt.Errorf("ask for a carrier: %w", err)
 	}
-	return h.Refusal()
+	return h.Err()
 }
 
-// Refusal returns nil for an answer with status 200, and a *[Refusal] for any other.
-func (h Header) Refusal() error {
+// Err returns nil for an answer with status 200, and an *[answer.Error] for any other.
+func (h Header) Err() error {
 	status, err := strconv.Atoi(h[FieldStatus])
 	if err != nil {
 		return fmt.Errorf("the hub's answer has the status %q", h[FieldStatus])
@@ -108,10 +109,10 @@ func (h Header) Refusal() error {
 	if status == 200 {
 		return nil
 	}
-	return &Refusal{Status: status, Code: h[FieldError], Message: h[FieldMessage]}
+	return &answer.Error{Code: answer.Code(h[FieldError]), Message: h[FieldMessage]}
 }
 
-// WriteRefusal answers with a "no".
-func WriteRefusal(w io.Writer, r *Refusal) error {
-	return WriteHeader(w, FieldStatus, strconv.Itoa(r.Status), FieldError, r.Code, FieldMessage, r.Message)
+// WriteError answers with a "no".
+func WriteError(w io.Writer, e *answer.Error) error {
+	return WriteHeader(w, FieldStatus, strconv.Itoa(e.Status()), FieldError, string(e.Code), FieldMessage, e.Message)
 }

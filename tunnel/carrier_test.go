@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/splice"
 )
@@ -147,11 +148,11 @@ func TestARefusalOfTheHubComesThrough(t *testing.T) {
 		})
 	}()
 	_, err := f.carry(ln.Addr().String(), "ticket-1")
-	var r *Refusal
+	var r *answer.Error
 	if !errors.As(err, &r) {
 		t.Fatalf("got %v", err)
 	}
-	if diff := cmp.Diff(Refusal{503, "destination_unavailable", "endpoint is offline"}, *r); diff != "" {
+	if diff := cmp.Diff(answer.Error{Code: answer.Unavailable, Message: "endpoint is offline"}, *r); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	want := Header{FieldMethod: "CONNECT", FieldAuthority: string(f.memberID), FieldTicket: "ticket-1"}

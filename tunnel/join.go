@@ -34,7 +34,7 @@ func Join(ctx context.Context, d *Dialer, address string, config *tls.Config, re
 	if err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
-	if err := h.Refusal(); err != nil {
+	if err := h.Err(); err != nil {
 		return nil, err
 	}
 	der, err := base64.StdEncoding.DecodeString(h[FieldCert])

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 )
@@ -67,7 +68,7 @@ func (s *Session) Close() error {
 	return s.cc.Close()
 }
 
-// Call sends a request and decodes the JSON answer into out; in and out may be nil. A hub's "no" is a *[Refusal]. A request that the hub
+// Call sends a request and decodes the JSON answer into out; in and out may be nil. A hub's "no" is a *[answer.Error]. A request that the hub
 // does not answer within ProbeTimeout, or ctx, ends the session: a hub that does not answer is no hub.
 func (s *Session) Call(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	limited, cancel := context.WithTimeout(ctx, ProbeTimeout)
@@ -103,12 +104,12 @@ func (s *Session) call(ctx context.Context, method, path string, query url.Value
 		return fmt.Errorf("hub %s: %w", s.address, s.watch.reason(err))
 	}
 	defer resp.Body.Close()
-	b, err := readLimited(resp.Body, MaxTrust)
+	b, err := answer.Limited(resp.Body, MaxTrust)
 	if err != nil {
 		return fmt.Errorf("hub %s: %w", s.address, err)
 	}
 	if resp.StatusCode >= 300 {
-		return ParseRefusal(resp.StatusCode, b)
+		return answer.Parse(resp.StatusCode, b)
 	}
 	switch out := out.(type) {
 	case nil:
@@ -124,15 +125,6 @@ func (s *Session) call(ctx context.Context, method, path string, query url.Value
 	}
 }
 
-// readLimited reads all of r, and fails where that is more than max bytes.
-func readLimited(r io.Reader, max int64) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, max+1))
-	if err == nil && int64(len(b)) > max {
-		err = fmt.Errorf("more than %d bytes", max)
-	}
-	return b, err
-}
-
 // Events opens the events stream and gives each event to handle, one after the other, until the stream or ctx ends. It never returns nil.
 func (s *Session) Events(ctx context.Context, handle func(Event)) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.address+PathEvents, nil)
@@ -145,8 +137,8 @@ func (s *Session) Events(ctx context.Context, handle func(Event)) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		b, _ := readLimited(resp.Body, MaxEvent)
-		return ParseRefusal(resp.StatusCode, b)
+		b, _ := answer.Limited(resp.Body, MaxEvent)
+		return answer.Parse(resp.StatusCode, b)
 	}
 	return scanEvents(resp.Body, handle)
 }
@@ -193,11 +185,11 @@ func (s *Session) Carry(ctx context.Context, peer identity.ID, ticket string) (n
 	}
 	if stream == nil {
 		defer resp.Body.Close()
-		b, err := readLimited(resp.Body, MaxEvent)
+		b, err := answer.Limited(resp.Body, MaxEvent)
 		if err != nil {
 			return nil, err
 		}
-		return nil, ParseRefusal(resp.StatusCode, b)
+		return nil, answer.Parse(resp.StatusCode, b)
 	}
 	return stream, nil
 }

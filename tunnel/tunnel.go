@@ -11,10 +11,9 @@
 package tunnel
 
 import (
-	"encoding/json"
-	"fmt"
 	"time"
 
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -112,30 +111,6 @@ type JoinRequest struct {
 
 // SignAnswer is a CA holder's answer: a certificate (DER) or a refusal.
 type SignAnswer struct {
-	Certificate []byte   `json:"certificate,omitempty"`
-	Refusal     *Refusal `json:"refusal,omitempty"`
-}
-
-// Refusal is a hub's "no". It travels as JSON body of a failed request and as fields of a header block.
-type Refusal struct {
-	Status  int    `json:"-"`
-	Code    string `json:"error"`
-	Message string `json:"message"`
-}
-
-func (r *Refusal) Error() string { return r.Message }
-
-// Refusef makes a Refusal. The codes are those of apps.Code; this package does not import apps, because a hub knows none.
-func Refusef(status int, code, format string, args ...any) *Refusal {
-	return &Refusal{Status: status, Code: code, Message: fmt.Sprintf(format, args...)}
-}
-
-// ParseRefusal reads the body of a failed answer; a body that is not one of ours gives a Refusal that names the status.
-func ParseRefusal(status int, body []byte) *Refusal {
-	r := &Refusal{}
-	if json.Unmarshal(body, r) != nil || r.Message == "" {
-		r = &Refusal{Code: "proxy_internal_error", Message: fmt.Sprintf("the hub answered with status %d", status)}
-	}
-	r.Status = status
-	return r
+	Certificate []byte        `json:"certificate,omitempty"`
+	Refusal     *answer.Error `json:"refusal,omitempty"`
 }

@@ -5,7 +5,7 @@
 //
 // Only the user who runs the agent can connect: on unix the socket and its directory are private to him, on Windows
 // a token that lies in a private file is asked for. Every request that changes something carries [ClientHeader],
-// which a form in a browser cannot send. A failed answer has the status of its code and an [apps.Error] as its body.
+// which a form in a browser cannot send. A failed answer has the status of its code and an [answer.Error] as its body.
 // Times are Unix seconds where they are numbers; zero means unknown or never.
 package api
 

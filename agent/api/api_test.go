@@ -10,6 +10,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -64,7 +65,7 @@ func TestParseFilterRefusesWhatIsNoCount(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ParseFilter(q); apps.CodeOf(err) != apps.BadRequest {
+		if _, err := ParseFilter(q); answer.CodeOf(err) != answer.BadRequest {
 			t.Errorf("%s: got %v, want a bad request", query, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -64,7 +65,7 @@ func ParseFilter(q url.Values) (apps.Filter, error) {
 	if s := q.Get("online"); s != "" {
 		on, err := strconv.ParseBool(s)
 		if err != nil {
-			return apps.Filter{}, apps.Errorf(apps.BadRequest, "online: %q is neither true nor false", s)
+			return apps.Filter{}, answer.Errorf(answer.BadRequest, "online: %q is neither true nor false", s)
 		}
 		f.Online = on
 	}
@@ -72,7 +73,7 @@ func ParseFilter(q url.Values) (apps.Filter, error) {
 		if s := q.Get(key); s != "" {
 			v, err := strconv.Atoi(s)
 			if err != nil || v < 0 {
-				return apps.Filter{}, apps.Errorf(apps.BadRequest, "%s: %q is not a count", key, s)
+				return apps.Filter{}, answer.Errorf(answer.BadRequest, "%s: %q is not a count", key, s)
 			}
 			*n = v
 		}

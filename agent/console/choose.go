@@ -8,6 +8,7 @@ import (
 
 	"ztm/agent/api"
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -121,7 +122,7 @@ func (c *Console) Resolve(ctx context.Context, name string) (apps.Endpoint, erro
 	if id, err := identity.ParseID(name); err == nil {
 		var ep apps.Endpoint
 		err := c.Do(ctx, http.MethodGet, api.EndpointPath(m.Name, id), nil, &ep)
-		if apps.CodeOf(err) != apps.NotFound {
+		if answer.CodeOf(err) != answer.NotFound {
 			return ep, err
 		}
 	}

@@ -2,7 +2,7 @@
 //
 //	1. api.Dial      a connection to the agent, for this request alone
 //	2. exchange      request out, head of the answer in
-//	3. Do            JSON of the answer, or its apps.Error
+//	3. Do            JSON of the answer, or its answer.Error
 //	   open          ... or, after 101, the connection itself: a flow
 
 package console
@@ -26,6 +26,7 @@ import (
 
 	"ztm/agent/api"
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -70,7 +71,7 @@ func (c *Console) OpenDatagrams(ctx context.Context, ep identity.ID, path string
 }
 
 // Do sends a request to the agent and decodes the JSON answer into out. in and out may be nil. What the agent refuses is
-// an [*apps.Error].
+// an [*answer.Error].
 func (c *Console) Do(ctx context.Context, method, path string, in, out any) error {
 	body, err := c.request(ctx, method, path, in)
 	if err != nil || out == nil {
@@ -189,18 +190,14 @@ func (c *Console) unreachable(ctx context.Context, err error) error {
 	return h
 }
 
-// failure reads the apps.Error of an answer.
+// failure reads the answer.Error of an answer.
 func failure(resp *http.Response) error {
 	const maxFailure = 64 << 10 // bytes; a message is a sentence
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxFailure))
-	e := &apps.Error{}
-	if err != nil || json.Unmarshal(b, e) != nil || e.Code == "" {
-		return apps.Errorf(apps.Internal, "the agent answered %q", resp.Status)
+	b, err := answer.Limited(resp.Body, maxFailure)
+	if err != nil {
+		return answer.Errorf(answer.Broken, "the agent answered %q: %v", resp.Status, err)
 	}
-	if e.Message == "" {
-		e.Message = strings.ReplaceAll(string(e.Code), "_", " ")
-	}
-	return e
+	return answer.Parse(resp.StatusCode, b)
 }
 
 // flow is a connection to the agent, of which the answer's head has been read.

@@ -15,6 +15,7 @@ import (
 	"ztm/agent/api"
 	"ztm/agent/api/apitest"
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -40,21 +41,21 @@ func TestAFailureOfTheAgentKeepsItsCode(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		answer any
-		code   apps.Code
+		code   answer.Code
 		text   string
 	}{
-		{"error", apps.Errorf(apps.Conflict, "the name is taken"), apps.Conflict, "the name is taken"},
-		{"no message", apps.Errorf(apps.Conflict, ""), apps.Conflict, "conflict"},
-		{"text", text(500, "oops"), apps.Internal, `the agent answered "500 Internal Server Error"`},
-		{"nothing", text(503, ""), apps.Internal, `the agent answered "503 Service Unavailable"`},
-		{"endless", text(500, strings.Repeat("x", 1<<20)), apps.Internal, `the agent answered "500 Internal Server Error"`},
-		{"redirect", text(301, ""), apps.Internal, `the agent answered "301 Moved Permanently"`},
+		{"error", answer.Errorf(answer.Conflict, "the name is taken"), answer.Conflict, "the name is taken"},
+		{"no message", answer.Errorf(answer.Conflict, ""), answer.Conflict, "conflict"},
+		{"text", text(500, "oops"), answer.Broken, "the answer is 500 Internal Server Error, without a reason"},
+		{"nothing", text(503, ""), answer.Unavailable, "the answer is 503 Service Unavailable, without a reason"},
+		{"endless", text(500, strings.Repeat("x", 1<<20)), answer.Broken, `the agent answered "500 Internal Server Error": more than 65536 bytes`},
+		{"redirect", text(301, ""), answer.Broken, "the answer is 301 Moved Permanently, without a reason"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := at(t, map[string]any{"DELETE /api/x": tt.answer})
 			err := c.Do(context.Background(), http.MethodDelete, "/api/x", nil, nil)
-			if apps.CodeOf(err) != tt.code || err == nil || err.Error() != tt.text {
-				t.Errorf("got %v (%s), want %s (%s)", err, apps.CodeOf(err), tt.text, tt.code)
+			if answer.CodeOf(err) != tt.code || err == nil || err.Error() != tt.text {
+				t.Errorf("got %v (%s), want %s (%s)", err, answer.CodeOf(err), tt.text, tt.code)
 			}
 		})
 	}
@@ -62,12 +63,12 @@ func TestAFailureOfTheAgentKeepsItsCode(t *testing.T) {
 
 func TestARefusalOfALargeRequestIsRead(t *testing.T) {
 	c := at(t, map[string]any{"POST /api/x": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(apps.Limit.Status())
-		json.NewEncoder(w).Encode(apps.Errorf(apps.Limit, "too large"))
+		w.WriteHeader(answer.Limit.Status())
+		json.NewEncoder(w).Encode(answer.Errorf(answer.Limit, "too large"))
 	})})
 	for range 5 {
 		err := c.Do(context.Background(), http.MethodPost, "/api/x", strings.Repeat("x", 1<<20), nil)
-		if apps.CodeOf(err) != apps.Limit {
+		if answer.CodeOf(err) != answer.Limit {
 			t.Fatalf("got %v", err)
 		}
 	}
@@ -223,14 +224,14 @@ func TestAFlowThatIsRefusedIsAnError(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		answer any
-		code   apps.Code
+		code   answer.Code
 	}{
-		{"denied", apps.Errorf(apps.Denied, "not yours"), apps.Denied},
-		{"no upgrade", map[string]string{}, apps.Internal},
+		{"denied", answer.Errorf(answer.Denied, "not yours"), answer.Denied},
+		{"no upgrade", map[string]string{}, answer.Internal},
 		{"another upgrade", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Upgrade", "websocket")
 			w.WriteHeader(101)
-		}), apps.Internal},
+		}), answer.Internal},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := at(t, map[string]any{flowRequest("echo/x", nil): tt.answer})
@@ -238,8 +239,8 @@ func TestAFlowThatIsRefusedIsAnError(t *testing.T) {
 			if err == nil {
 				conn.Close()
 			}
-			if apps.CodeOf(err) != tt.code {
-				t.Errorf("got %v (%s), want %s", err, apps.CodeOf(err), tt.code)
+			if answer.CodeOf(err) != tt.code {
+				t.Errorf("got %v (%s), want %s", err, answer.CodeOf(err), tt.code)
 			}
 		})
 	}
@@ -260,7 +261,7 @@ func TestResolve(t *testing.T) {
 	idName := string(identity.IDOf([]byte("named like an ID")))
 	answers := map[string]any{
 		"GET " + api.EndpointsPath("demo", apps.Filter{Name: idName}): []apps.Endpoint{{ID: apitest.PhoneID, Name: idName}},
-		"GET " + api.EndpointPath("demo", identity.ID(idName)):        apps.Errorf(apps.NotFound, "no such endpoint"),
+		"GET " + api.EndpointPath("demo", identity.ID(idName)):        answer.Errorf(answer.NotFound, "no such endpoint"),
 	}
 	for _, tt := range []struct {
 		name string

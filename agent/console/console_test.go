@@ -17,6 +17,7 @@ import (
 	"ztm/agent/api/apitest"
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -52,7 +53,7 @@ func TestFailuresHaveTheirStatus(t *testing.T) {
 	}{
 		{"none", nil, 0, ""},
 		{"any", errors.New("step: cause"), 1, "ztm: step: cause\n"},
-		{"of the agent", apps.Errorf(apps.Refused, "refused"), 1, "ztm: refused\n"},
+		{"of the agent", answer.Errorf(answer.Refused, "refused"), 1, "ztm: refused\n"},
 		{"usage", &apps.UsageError{Err: errors.New("bad name")}, 2, "ztm: bad name\n"},
 		{"hint", &apps.HintError{Err: errors.New("no"), Hint: "try this"}, 1, "ztm: no\nhint: try this\n"},
 		{"usage with hint", &apps.UsageError{Err: &apps.HintError{Err: errors.New("no"), Hint: "try this"}}, 2, "ztm: no\nhint: try this\n"},

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -224,15 +225,15 @@ func (h *Host) ask(to identity.ID, path string, q url.Values, datagrams bool) (*
 	defer h.net.mu.Unlock()
 	i := slices.IndexFunc(h.net.endpoints, func(o *Host) bool { return o.self.ID == to })
 	if i < 0 || !h.self.Online || !h.net.endpoints[i].self.Online {
-		return nil, nil, nil, apps.Errorf(apps.Unavailable, "endpoint %s is offline", to)
+		return nil, nil, nil, answer.Errorf(answer.Unavailable, "endpoint %s is offline", to)
 	}
 	exit := h.net.endpoints[i]
 	app := exit.apps[name]
 	if app == nil {
-		return nil, nil, nil, apps.Errorf(apps.NotFound, "endpoint %s has no app %q", exit.self.Name, name)
+		return nil, nil, nil, answer.Errorf(answer.NotFound, "endpoint %s has no app %q", exit.self.Name, name)
 	}
 	f := &flow{app: name, path: rest, query: q, datagrams: datagrams,
-		peer: apps.Peer{ID: h.self.ID, User: h.self.User, Admitted: h.since}, answer: make(chan answer, 1)}
+		peer: apps.Peer{ID: h.self.ID, User: h.self.User, Admitted: h.since}, answer: make(chan outcome, 1)}
 	exit.flows[f] = struct{}{}
 	return f, app, exit, nil
 }
@@ -240,7 +241,7 @@ func (h *Host) ask(to identity.ID, path string, q url.Values, datagrams bool) (*
 // serve runs the app for one flow, which is over when the app returns. A test that leaks it fails its own leak check.
 func (h *Host) serve(ctx context.Context, app apps.App, f *flow) {
 	app.Serve(ctx, f)
-	f.Refuse(apps.Errorf(apps.Internal, "app %s returned without an answer", f.app))
+	f.Refuse(answer.Errorf(answer.Internal, "app %s returned without an answer", f.app))
 	f.end()
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()

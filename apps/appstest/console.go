@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -41,22 +42,22 @@ func (c *Console) CallAt(ctx context.Context, id identity.ID, method, path strin
 	name, rest, _ := strings.Cut(path, "/")
 	h := c.Host.net.find(id)
 	if h == nil {
-		return apps.Errorf(apps.Unavailable, "endpoint %s is offline", id)
+		return answer.Errorf(answer.Unavailable, "endpoint %s is offline", id)
 	}
 	c.Host.net.mu.Lock()
 	app, owner := h.apps[name], h.self.User
 	c.Host.net.mu.Unlock()
 	switch {
 	case owner != c.Host.Self().User:
-		return apps.Errorf(apps.Denied, "endpoint %s belongs to user %s", h.self.Name, owner)
+		return answer.Errorf(answer.Denied, "endpoint %s belongs to user %s", h.self.Name, owner)
 	case app == nil:
-		return apps.Errorf(apps.NotFound, "endpoint %s has no app %q", h.self.Name, name)
+		return answer.Errorf(answer.NotFound, "endpoint %s has no app %q", h.self.Name, name)
 	}
 	return call(ctx, app, method, "/"+rest, in, out)
 }
 
 // API sends a request to the API of an app at this endpoint, as its own user, and decodes the answer into out. in and out may
-// be nil; a string is the body as it is. A failure is an *[apps.Error].
+// be nil; a string is the body as it is. A failure is an *[answer.Error].
 func (h *Host) API(method, path string, in, out any) error {
 	name, rest, _ := strings.Cut(path, "/")
 	h.net.mu.Lock()
@@ -77,9 +78,9 @@ func call(ctx context.Context, app apps.App, method, path string, in, out any) e
 	w := httptest.NewRecorder()
 	app.API().ServeHTTP(w, httptest.NewRequestWithContext(ctx, method, path, &body))
 	if w.Code/100 != 2 {
-		e := &apps.Error{}
-		if json.Unmarshal(w.Body.Bytes(), e) != nil || e.Code.Status() != w.Code {
-			return apps.Errorf(apps.Internal, "the app answered %d %s", w.Code, w.Body)
+		e := answer.Parse(w.Code, w.Body.Bytes())
+		if e.Status() != w.Code {
+			return answer.Errorf(answer.Internal, "the app answered %d %s", w.Code, w.Body)
 		}
 		return e
 	}
@@ -130,7 +131,7 @@ func (c *Console) Resolve(ctx context.Context, name string) (apps.Endpoint, erro
 		}
 	}
 	if err == nil {
-		err = apps.Errorf(apps.NotFound, "endpoint %q not found", name)
+		err = answer.Errorf(answer.NotFound, "endpoint %q not found", name)
 	}
 	return apps.Endpoint{}, err
 }

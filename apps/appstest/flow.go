@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 )
 
 // flow is one request. It is answered once: by Accept, by Refuse, or by its end.
@@ -17,7 +18,7 @@ type flow struct {
 	query     url.Values
 	peer      apps.Peer
 	datagrams bool
-	answer    chan answer // capacity 1, never closed; gets exactly one answer
+	answer    chan outcome // capacity 1, never closed; gets exactly one answer
 
 	mu       sync.Mutex
 	answered bool
@@ -26,7 +27,7 @@ type flow struct {
 	near     net.Conn           // the exit's end; nil until accepted
 }
 
-type answer struct {
+type outcome struct {
 	conn net.Conn
 	err  error
 }
@@ -38,16 +39,12 @@ func (f *flow) Path() string      { return f.path }
 func (f *flow) Query() url.Values { return f.query }
 
 func (f *flow) Refuse(err error) {
-	var e *apps.Error
-	if !errors.As(err, &e) {
-		e = apps.Errorf(apps.Internal, "internal error")
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.answerLocked(answer{err: e})
+	f.answerLocked(outcome{err: answer.Public(err)})
 }
 
-func (f *flow) answerLocked(a answer) {
+func (f *flow) answerLocked(a outcome) {
 	if !f.answered {
 		f.answered = true
 		f.answer <- a
@@ -79,7 +76,7 @@ func (f *flow) accept(network string) (net.Conn, error) {
 		return nil, err
 	}
 	f.near = near
-	f.answerLocked(answer{conn: far})
+	f.answerLocked(outcome{conn: far})
 	return near, nil
 }
 
@@ -97,7 +94,7 @@ func (f *flow) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ended = true
-	f.answerLocked(answer{err: apps.Errorf(apps.Broken, "the flow was cut before it was answered")})
+	f.answerLocked(outcome{err: answer.Errorf(answer.Broken, "the flow was cut before it was answered")})
 	if f.near != nil {
 		f.near.(interface{ Reset() error }).Reset()
 	}

@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"ztm/apps"
+	"ztm/tunnel/answer"
 )
 
 const (
@@ -59,24 +59,24 @@ func AcceptBackoff() Backoff { return Backoff{Min: acceptMin, Max: acceptMax} }
 
 // Error says what a failure to listen means, for the owner of the endpoint. name is the address as people write it;
 // port is its port, 0 for a unix socket.
-func Error(name string, port uint16, err error) *apps.Error {
+func Error(name string, port uint16, err error) *answer.Error {
 	denied := errors.Is(err, os.ErrPermission)
 	switch {
 	case isAny(err, errsInUse):
-		return apps.Errorf(apps.Conflict, "listen %s: the address is in use by another program: stop it, or choose another port", name)
+		return answer.Errorf(answer.Conflict, "listen %s: the address is in use by another program: stop it, or choose another port", name)
 	case denied && port > 0 && port < 1024:
-		return apps.Errorf(apps.Denied, "listen %s: ports below 1024 need a privilege that this program does not have: "+
+		return answer.Errorf(answer.Denied, "listen %s: ports below 1024 need a privilege that this program does not have: "+
 			"choose a higher port, or run it as root", name)
 	case denied && port == 0:
-		return apps.Errorf(apps.Denied, "listen %s: this program may not make a socket there: choose another directory", name)
+		return answer.Errorf(answer.Denied, "listen %s: this program may not make a socket there: choose another directory", name)
 	case isAny(err, errsNoAddress):
-		return apps.Errorf(apps.BadRequest, "listen %s: this machine does not have that address: choose one of its own, or * for all", name)
+		return answer.Errorf(answer.BadRequest, "listen %s: this machine does not have that address: choose one of its own, or * for all", name)
 	}
 	var op *net.OpError
 	if errors.As(err, &op) {
 		err = op.Err // without the address, which is named already
 	}
-	return apps.Errorf(apps.BadRequest, "listen %s: %v", name, err)
+	return answer.Errorf(answer.BadRequest, "listen %s: %v", name, err)
 }
 
 func isAny(err error, list []syscall.Errno) bool {

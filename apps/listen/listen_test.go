@@ -12,8 +12,8 @@ import (
 	"syscall"
 	"testing"
 
-	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -71,7 +71,7 @@ func TestUnixListenerIsPrivateAndGoesWhenClosed(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the socket has mode %v, %v; want 0600", info.Mode(), err)
 	}
-	if _, err := Unix(t.Context(), path); apps.CodeOf(Error(path, 0, err)) != apps.Conflict {
+	if _, err := Unix(t.Context(), path); answer.CodeOf(Error(path, 0, err)) != answer.Conflict {
 		t.Errorf("a second listener: %v, want a conflict", err)
 	}
 	ln.Close()
@@ -119,7 +119,7 @@ func TestMissingPrivilegeIsExplained(t *testing.T) {
 			"choose a higher port, or run it as root"},
 		{"unix:/run/db.sock", 0, "listen unix:/run/db.sock: this program may not make a socket there: choose another directory"},
 	} {
-		if err := Error(test.address, test.port, denied); err.Code != apps.Denied || err.Error() != test.want {
+		if err := Error(test.address, test.port, denied); err.Code != answer.Denied || err.Error() != test.want {
 			t.Errorf("got %s %q, want %q", err.Code, err, test.want)
 		}
 	}

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"syscall"
 
-	"ztm/apps"
+	"ztm/tunnel/answer"
 )
 
 // Lookup finds an account by name; "" is the agent's own. An unknown account, and one that this agent may not become,
-// give an *[apps.Error].
+// give an *[answer.Error].
 func Lookup(name string) (*Account, error) {
 	own := current()
 	if name == "" || name == own.Name {
@@ -24,14 +24,14 @@ func Lookup(name string) (*Account, error) {
 	}
 	u, err := user.Lookup(name)
 	if err != nil {
-		return nil, apps.Errorf(apps.NotFound, "this endpoint has no account %q", name)
+		return nil, answer.Errorf(answer.NotFound, "this endpoint has no account %q", name)
 	}
 	a, err := account(u)
 	if err != nil {
-		return nil, apps.Errorf(apps.Internal, "account %q: %v", name, err)
+		return nil, answer.Errorf(answer.Internal, "account %q: %v", name, err)
 	}
 	if os.Geteuid() != 0 {
-		return nil, apps.Errorf(apps.Denied, "the agent runs as %s and may not run programs as %s", own.Name, name)
+		return nil, answer.Errorf(answer.Denied, "the agent runs as %s and may not run programs as %s", own.Name, name)
 	}
 	a.other = true
 	return a, nil

@@ -6,18 +6,18 @@ import (
 	"path/filepath"
 	"strings"
 
-	"ztm/apps"
+	"ztm/tunnel/answer"
 )
 
 // Lookup finds an account by name; "" is the agent's own, and there is no other: Windows lets nobody become somebody else
-// without a password. Another name gives an *[apps.Error].
+// without a password. Another name gives an *[answer.Error].
 func Lookup(name string) (*Account, error) {
 	a := &Account{Name: os.Getenv("USERNAME"), Home: os.Getenv("USERPROFILE")}
 	if u, err := user.Current(); err == nil {
 		a.Name, a.Home = u.Username, u.HomeDir
 	}
 	if name != "" && !strings.EqualFold(name, a.Name) {
-		return nil, apps.Errorf(apps.Denied, "the agent runs as %s and may not run programs as %s", a.Name, name)
+		return nil, answer.Errorf(answer.Denied, "the agent runs as %s and may not run programs as %s", a.Name, name)
 	}
 	env := os.Environ()
 	for _, shell := range []string{"pwsh", "powershell", "cmd"} {

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"syscall"
 
-	"ztm/apps"
+	"ztm/tunnel/answer"
 )
 
 var signalNames = map[os.Signal]string{
@@ -49,13 +49,13 @@ const (
 // Outcome returns, for what [Drive] returned, the status to exit with, and what to tell a person; "" if there is nothing
 // to tell. where is the name of the endpoint.
 func Outcome(e Exit, err error, where string) (status int, text string) {
-	var told *apps.Error
+	var told *answer.Error
 	switch {
 	case errors.Is(err, ErrLost):
 		return StatusLost, fmt.Sprintf("the connection to %s was lost", where)
-	case errors.As(err, &told) && told.Code == apps.NotFound:
+	case errors.As(err, &told) && told.Code == answer.NotFound:
 		return StatusNotFound, told.Message
-	case errors.As(err, &told) && told.Code == apps.Denied:
+	case errors.As(err, &told) && told.Code == answer.Denied:
 		return StatusDenied, told.Message
 	case err != nil:
 		return 1, err.Error()

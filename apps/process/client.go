@@ -9,7 +9,7 @@ import (
 	"net"
 	"sync"
 
-	"ztm/apps"
+	"ztm/tunnel/answer"
 )
 
 // Streams are the caller's ends of a program.
@@ -27,14 +27,14 @@ var ErrLost = errors.New("the connection was lost")
 
 // Drive runs a program at the other end of the flow: it sends start with its source, or neither to return to a
 // program that runs, and moves streams, sizes and signals until the program ends. A program that could not be
-// started gives the endpoint's *[apps.Error]. Drive closes the flow. A Read of Stdin may still be waiting when it
+// started gives the endpoint's *[answer.Error]. Drive closes the flow. A Read of Stdin may still be waiting when it
 // returns, because nothing can end it; what it reads is lost.
 func Drive(conn net.Conn, start any, source []byte, st Streams) (Exit, error) {
 	d := &drive{Conn: opened(conn), st: st, failed: make(chan error, 1)}
 	if start != nil {
 		d.window = Window
 		if err := d.begin(start, source); err != nil {
-			var told *apps.Error
+			var told *answer.Error
 			conn.Close()
 			if !errors.As(err, &told) {
 				err = ErrLost
@@ -190,7 +190,7 @@ func (d *drive) follow() (Exit, error) {
 			err = json.Unmarshal(p, &e)
 			return e, err
 		case kindFailed:
-			e := &apps.Error{}
+			e := &answer.Error{}
 			if err = json.Unmarshal(p, e); err == nil {
 				err = e
 			}

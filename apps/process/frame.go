@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/splice"
 )
 
@@ -136,7 +136,7 @@ func (c *Conn) sendJSON(k kind, v any) error {
 		return err
 	}
 	if _, high, _ := bounds(k); len(b) > high {
-		return apps.Errorf(apps.BadRequest, "the request has %d bytes, the limit is %d", len(b), high)
+		return answer.Errorf(answer.BadRequest, "the request has %d bytes, the limit is %d", len(b), high)
 	}
 	return c.sendBytes(k, b)
 }
@@ -153,7 +153,7 @@ func (c *Conn) ReadStart(v any) error {
 		return fmt.Errorf("frame of kind %#02x before start", byte(k))
 	}
 	if err := json.Unmarshal(p, v); err != nil {
-		return apps.Errorf(apps.BadRequest, "start: %v", err)
+		return answer.Errorf(answer.BadRequest, "start: %v", err)
 	}
 	return nil
 }
@@ -177,15 +177,11 @@ func (c *Conn) ReadSource(n int) ([]byte, error) {
 	return text, nil
 }
 
-// Fail tells the caller that nothing was started, and closes the flow. An error that is no *[apps.Error] is not told.
+// Fail tells the caller that nothing was started, and closes the flow. An error that is no *[answer.Error] is not told.
 func (c *Conn) Fail(err error) {
-	var told *apps.Error
-	if !errors.As(err, &told) {
-		told = apps.Errorf(apps.Internal, "internal error")
-	}
 	late := time.AfterFunc(failPatience, c.abort)
 	defer late.Stop()
-	if c.sendJSON(kindFailed, told) == nil {
+	if c.sendJSON(kindFailed, answer.Public(err)) == nil {
 		c.finish()
 		io.Copy(io.Discard, c.r)
 	}

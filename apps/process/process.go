@@ -30,7 +30,7 @@
 //	0x83 stderr   1 to 65,536 bytes
 //	0x84 window   4 bytes, big-endian: so many more bytes of stdin may be sent
 //	0x85 exit     JSON [Exit], at most 16 KiB; last
-//	0x86 failed   JSON apps.Error, at most 16 KiB: nothing was started; last
+//	0x86 failed   JSON answer.Error, at most 16 KiB: nothing was started; last
 //
 // The window is 1 MiB when a program is started, and 0 when a caller returns to a running one. It bounds what is
 // stored for a program that does not read, so that frames behind it (a signal, a resize) are always read. Output has

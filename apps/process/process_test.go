@@ -20,8 +20,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 )
 
 // begin starts a shell command in a session, attached to the far end of the connection that it returns.
@@ -427,10 +427,10 @@ func TestProgramThatCannotBeStartedIsExplained(t *testing.T) {
 	}
 	tests := []struct {
 		name, path string
-		want       *apps.Error
+		want       *answer.Error
 	}{
-		{"missing", "/no/such", apps.Errorf(apps.NotFound, "cannot start /no/such as %s: no such file or directory", a.Name)},
-		{"not executable", file, apps.Errorf(apps.Denied, "cannot start %s as %s: permission denied", file, a.Name)},
+		{"missing", "/no/such", answer.Errorf(answer.NotFound, "cannot start /no/such as %s: no such file or directory", a.Name)},
+		{"not executable", file, answer.Errorf(answer.Denied, "cannot start %s as %s: permission denied", file, a.Name)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

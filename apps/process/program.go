@@ -3,7 +3,7 @@ package process
 import (
 	"os"
 
-	"ztm/apps"
+	"ztm/tunnel/answer"
 )
 
 // Program says what to start.
@@ -24,17 +24,17 @@ func (p *Program) closeFiles() {
 }
 
 // notStarted says for the caller why a program could not be started.
-func notStarted(p Program, err error) *apps.Error {
-	return apps.Errorf(CodeOf(err), "cannot start %s as %s: %v", p.Path, p.Account.Name, Cause(err))
+func notStarted(p Program, err error) *answer.Error {
+	return answer.Errorf(CodeOf(err), "cannot start %s as %s: %v", p.Path, p.Account.Name, Cause(err))
 }
 
 // CodeOf returns the code for an error of the operating system about a program.
-func CodeOf(err error) apps.Code {
+func CodeOf(err error) answer.Code {
 	switch {
 	case os.IsNotExist(err):
-		return apps.NotFound
+		return answer.NotFound
 	case os.IsPermission(err):
-		return apps.Denied
+		return answer.Denied
 	}
-	return apps.Internal
+	return answer.Internal
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 )
 
 // Register is the programs that an app runs for peers. It decides who is admitted, writes the audit lines and ends all
@@ -53,7 +54,7 @@ type Info struct {
 }
 
 // Admit judges a peer and reserves a place for its program. It must be called before anything is started or read. A
-// refusal is an *[apps.Error], and an audit line.
+// refusal is an *[answer.Error], and an audit line.
 func (r *Register) Admit(p apps.Peer, rules Rules) (*Entry, error) {
 	err := rules.Admit(r.Host.Mesh.Self(), r.App, p)
 	if err == nil {
@@ -75,10 +76,10 @@ func (r *Register) reserve(p apps.Peer, limit int) (*Entry, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stopped {
-		return nil, apps.Errorf(apps.Unavailable, "%s is stopping on %s", r.App, r.Host.Mesh.Self().Name)
+		return nil, answer.Errorf(answer.Unavailable, "%s is stopping on %s", r.App, r.Host.Mesh.Self().Name)
 	}
 	if len(r.entries) >= limit {
-		return nil, apps.Errorf(apps.Limit, "%d programs already run on %s, which is its limit", len(r.entries), r.Host.Mesh.Self().Name)
+		return nil, answer.Errorf(answer.Limit, "%d programs already run on %s, which is its limit", len(r.entries), r.Host.Mesh.Self().Name)
 	}
 	var id [4]byte
 	rand.Read(id[:])
@@ -144,7 +145,7 @@ func (r *Register) Find(p apps.Peer, id string) (*Session, error) {
 			return e.session, nil
 		}
 	}
-	return nil, apps.Errorf(apps.NotFound, "%s has no session %q of yours", r.Host.Mesh.Self().Name, id)
+	return nil, answer.Errorf(answer.NotFound, "%s has no session %q of yours", r.Host.Mesh.Self().Name, id)
 }
 
 func (r *Register) mayLocked(p apps.Peer, e *Entry) bool {

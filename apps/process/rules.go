@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 )
 
 // Rules is what the owner of an endpoint decides about programs that peers run there. The zero value lets the owner
@@ -27,12 +28,12 @@ type RulesChange struct {
 	MaxSessions *int     `json:"maxSessions,omitempty"`
 }
 
-// Apply makes the change, or returns an *[apps.Error] and leaves r in an undefined state.
+// Apply makes the change, or returns an *[answer.Error] and leaves r in an undefined state.
 func (r *Rules) Apply(c RulesChange) error {
 	users := slices.Concat(r.Users, c.AddUsers)
 	for _, u := range users {
 		if u == "" || strings.ContainsAny(u, " \t\r\n/") {
-			return apps.Errorf(apps.BadRequest, "%q is no user name", u)
+			return answer.Errorf(answer.BadRequest, "%q is no user name", u)
 		}
 	}
 	users = slices.DeleteFunc(users, func(u string) bool { return slices.Contains(c.DelUsers, u) })
@@ -46,7 +47,7 @@ func (r *Rules) Apply(c RulesChange) error {
 	}
 	if c.MaxSessions != nil {
 		if *c.MaxSessions < 0 {
-			return apps.Errorf(apps.BadRequest, "the number of sessions cannot be negative")
+			return answer.Errorf(answer.BadRequest, "the number of sessions cannot be negative")
 		}
 		r.MaxSessions = *c.MaxSessions
 	}
@@ -61,12 +62,12 @@ func (r Rules) Limit() int {
 	return DefaultMaxSessions
 }
 
-// Admit returns nil if the peer may run programs by the named app, and an *[apps.Error] otherwise.
+// Admit returns nil if the peer may run programs by the named app, and an *[answer.Error] otherwise.
 func (r Rules) Admit(self apps.Endpoint, app string, p apps.Peer) error {
 	if p.User != "" && (p.User == self.User || slices.Contains(r.Users, p.User)) {
 		return nil
 	}
-	return apps.Errorf(apps.Denied, "user %q may not run programs on %s; its owner can allow it with: ztm ep %s %s config --add-user %s",
+	return answer.Errorf(answer.Denied, "user %q may not run programs on %s; its owner can allow it with: ztm ep %s %s config --add-user %s",
 		p.User, self.Name, self.Name, app, p.User)
 }
 
@@ -76,7 +77,7 @@ func (r Rules) Account(self apps.Endpoint, p apps.Peer, wanted string) (*Account
 	name := r.RunAs
 	if wanted != "" && wanted != name {
 		if p.User != self.User {
-			return nil, apps.Errorf(apps.Denied, "user %q may not choose the account that programs run as on %s", p.User, self.Name)
+			return nil, answer.Errorf(answer.Denied, "user %q may not choose the account that programs run as on %s", p.User, self.Name)
 		}
 		name = wanted
 	}

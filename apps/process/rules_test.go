@@ -2,6 +2,7 @@ package process
 
 import (
 	"io"
+	"log/slog"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 )
 
 func TestOnlyTheOwnerAndNamedUsersAreAdmitted(t *testing.T) {
@@ -21,11 +23,11 @@ func TestOnlyTheOwnerAndNamedUsersAreAdmitted(t *testing.T) {
 	}{
 		{"the owner", "alice", nil},
 		{"a named user", "bob", nil},
-		{"somebody else", "carol", apps.Errorf(apps.Denied, `user "carol" may not run programs on ep-office; `+
+		{"somebody else", "carol", answer.Errorf(answer.Denied, `user "carol" may not run programs on ep-office; `+
 			`its owner can allow it with: ztm ep ep-office terminal config --add-user carol`)},
-		{"nobody", "", apps.Errorf(apps.Denied, `user "" may not run programs on ep-office; `+
+		{"nobody", "", answer.Errorf(answer.Denied, `user "" may not run programs on ep-office; `+
 			`its owner can allow it with: ztm ep ep-office terminal config --add-user `)},
-		{"a name that begins the same", "alice2", apps.Errorf(apps.Denied, `user "alice2" may not run programs on ep-office; `+
+		{"a name that begins the same", "alice2", answer.Errorf(answer.Denied, `user "alice2" may not run programs on ep-office; `+
 			`its owner can allow it with: ztm ep ep-office terminal config --add-user alice2`)},
 	}
 	for _, tt := range tests {
@@ -39,11 +41,11 @@ func TestOnlyTheOwnerAndNamedUsersAreAdmitted(t *testing.T) {
 
 func TestGuestMayNotChooseTheAccount(t *testing.T) {
 	self := apps.Endpoint{Name: "ep", User: "alice"}
-	if _, err := (Rules{}).Account(self, apps.Peer{User: "bob"}, "root"); apps.CodeOf(err) != apps.Denied {
-		t.Errorf("error %v, want %s", err, apps.Denied)
+	if _, err := (Rules{}).Account(self, apps.Peer{User: "bob"}, "root"); answer.CodeOf(err) != answer.Denied {
+		t.Errorf("error %v, want %s", err, answer.Denied)
 	}
-	if _, err := (Rules{}).Account(self, apps.Peer{User: "alice"}, "no-such-account"); apps.CodeOf(err) != apps.NotFound {
-		t.Errorf("error %v, want %s", err, apps.NotFound)
+	if _, err := (Rules{}).Account(self, apps.Peer{User: "alice"}, "no-such-account"); answer.CodeOf(err) != answer.NotFound {
+		t.Errorf("error %v, want %s", err, answer.NotFound)
 	}
 }
 
@@ -59,14 +61,14 @@ func TestSettingsAreChangedThroughTheAPI(t *testing.T) {
 		{"a limit keeps the users", "PATCH", `{"maxSessions":3}`, 200, `{"users":["bob","zoe"],"maxSessions":3}`},
 		{"a user is removed", "PATCH", `{"delUsers":["zoe","nobody"]}`, 200, `{"users":["bob"],"maxSessions":3}`},
 		{"a name that is none", "PATCH", `{"addUsers":["a b"]}`, 400, `{"error":"http_request_error","message":"\"a b\" is no user name"}`},
-		{"a misspelt field", "PATCH", `{"runas":"x","nope":1}`, 400, `{"error":"http_request_error","message":"change: json: unknown field \"nope\""}`},
+		{"a misspelt field", "PATCH", `{"runas":"x","nope":1}`, 400, `{"error":"http_request_error","message":"request body: json: unknown field \"nope\""}`},
 		{"an unknown account", "PATCH", `{"runAs":"no-such"}`, 404, `{"error":"destination_not_found","message":"this endpoint has no account \"no-such\""}`},
 		{"a failed change changes nothing", "GET", "", 200, `{"users":["bob"],"maxSessions":3}`},
-		{"another method", "DELETE", "", 405, ``},
+		{"another method", "DELETE", "", 400, `{"error":"http_request_error","message":"settings are not changed with DELETE"}`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			h := API(&Settings[Rules]{State: state}, (*Rules).Apply, func(Rules) {})
+			h := API(&Settings[Rules]{State: state}, slog.New(slog.DiscardHandler), (*Rules).Apply, func(Rules) {})
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, httptest.NewRequest(tt.method, "/config", strings.NewReader(tt.body)))
 			body, _ := io.ReadAll(w.Body)

@@ -62,7 +62,7 @@ type attachment struct {
 }
 
 // Begin starts a program. Its output waits for the first [Session.Attach], which the caller of Begin must call. A
-// program that cannot be started gives an *[apps.Error], and its recorder is closed.
+// program that cannot be started gives an *[answer.Error], and its recorder is closed.
 func Begin(cfg Config) (*Session, error) {
 	c, err := start(cfg.Program)
 	if err != nil {

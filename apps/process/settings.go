@@ -1,12 +1,12 @@
 package process
 
 import (
-	"encoding/json"
-	"errors"
+	"log/slog"
 	"net/http"
 	"sync"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 )
 
 // Settings is a value in the state of an app that its owner changes. Methods may be called from any goroutine.
@@ -43,42 +43,25 @@ const maxChange = 64 << 10
 
 // API serves the settings: GET answers with them; PATCH decodes a change, makes it, calls changed and answers with the
 // new ones.
-func API[T, C any](s *Settings[T], apply func(*T, C) error, changed func(T)) http.Handler {
+func API[T, C any](s *Settings[T], log *slog.Logger, apply func(*T, C) error, changed func(T)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.Method {
 		case http.MethodGet:
 			v, err := s.Get()
-			Answer(w, v, err)
+			answer.Reply(w, log, v, err)
 		case http.MethodPatch:
 			var c C
-			body := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxChange))
-			body.DisallowUnknownFields() // a misspelt restriction must not be silently no restriction
-			if err := body.Decode(&c); err != nil {
-				Answer(w, nil, apps.Errorf(apps.BadRequest, "change: %v", err))
+			if err := answer.Decode(r, maxChange, &c); err != nil {
+				answer.Fail(w, log, err)
 				return
 			}
 			v, err := s.Change(func(v *T) error { return apply(v, c) })
 			if err == nil {
 				changed(v)
 			}
-			Answer(w, v, err)
+			answer.Reply(w, log, v, err)
 		default:
-			w.Header().Set("Allow", "GET, PATCH")
-			w.WriteHeader(http.StatusMethodNotAllowed)
+			answer.Fail(w, log, answer.Errorf(answer.BadRequest, "settings are not changed with %s", r.Method))
 		}
 	})
-}
-
-// Answer answers a request with v as JSON, or with err. The text of an error that is no *[apps.Error] is not told.
-func Answer(w http.ResponseWriter, v any, err error) {
-	w.Header().Set("Content-Type", "application/json")
-	if err != nil {
-		var told *apps.Error
-		if !errors.As(err, &told) {
-			told = apps.Errorf(apps.Internal, "internal error")
-		}
-		w.WriteHeader(told.Code.Status())
-		v = told
-	}
-	json.NewEncoder(w).Encode(v) // a client that has gone needs no answer
 }

@@ -2,13 +2,13 @@ package proxy
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"slices"
 	"strconv"
 
 	"ztm/apps"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -90,9 +90,8 @@ func (a *App) API() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, f func(*http.Request) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
 			v, err := f(r)
-			a.reply(w, v, err)
+			answer.Reply(w, a.log, v, err)
 		})
 	}
 	handle("GET /config", func(r *http.Request) (any, error) { return a.view(r.Context()) })
@@ -105,31 +104,9 @@ func (a *App) API() http.Handler {
 	handle("DELETE /credentials/{user}", a.deleteCredential)
 	handle("GET /status", func(r *http.Request) (any, error) { return a.status(r.Context()) })
 	handle("/", func(r *http.Request) (any, error) {
-		return nil, apps.Errorf(apps.NotFound, "the proxy has no %s %s", r.Method, reach.Clip(r.URL.Path))
+		return nil, answer.Errorf(answer.NotFound, "the proxy has no %s %s", r.Method, reach.Clip(r.URL.Path))
 	})
 	return mux
-}
-
-func (a *App) reply(w http.ResponseWriter, v any, err error) {
-	w.Header().Set("Content-Type", "application/json")
-	if err != nil {
-		code, message := apps.CodeOf(err), err.Error()
-		if code == apps.Internal {
-			a.log.Error("request failed", "err", err)
-		}
-		w.WriteHeader(code.Status())
-		v = &apps.Error{Code: code, Message: message}
-	}
-	json.NewEncoder(w).Encode(v) // an error here is a client that has gone
-}
-
-func decode(r *http.Request, v any) error {
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return apps.Errorf(apps.BadRequest, "request: %v", err)
-	}
-	return nil
 }
 
 func (a *App) view(ctx context.Context) (View, error) {
@@ -165,7 +142,7 @@ func list(s []string) []string { return append([]string{}, s...) }
 
 func (a *App) patchConfig(r *http.Request) (any, error) {
 	var ch Change
-	if err := decode(r, &ch); err != nil {
+	if err := answer.Decode(r, maxRequest, &ch); err != nil {
 		return nil, err
 	}
 	exits := map[string]identity.ID{}
@@ -202,11 +179,11 @@ func (a *App) endpoint(ctx context.Context, name string) (identity.ID, error) {
 	}
 	switch len(found) {
 	case 0:
-		return "", apps.Errorf(apps.NotFound, "endpoint %q not found", reach.Clip(name))
+		return "", answer.Errorf(answer.NotFound, "endpoint %q not found", reach.Clip(name))
 	case 1:
 		return found[0], nil
 	}
-	return "", apps.Errorf(apps.Conflict, "endpoint name %q is ambiguous: use its ID", reach.Clip(name))
+	return "", answer.Errorf(answer.Conflict, "endpoint name %q is ambiguous: use its ID", reach.Clip(name))
 }
 
 func (a *App) rules() ([]Rule, error) {
@@ -216,7 +193,7 @@ func (a *App) rules() ([]Rule, error) {
 
 func (a *App) addRule(r *http.Request) (any, error) {
 	var rule Rule
-	if err := decode(r, &rule); err != nil {
+	if err := answer.Decode(r, maxRequest, &rule); err != nil {
 		return nil, err
 	}
 	at := r.URL.Query().Get("at")
@@ -234,7 +211,7 @@ func (a *App) addRule(r *http.Request) (any, error) {
 
 func (a *App) setRule(r *http.Request) (any, error) {
 	var set Rule
-	if err := decode(r, &set); err != nil {
+	if err := answer.Decode(r, maxRequest, &set); err != nil {
 		return nil, err
 	}
 	return a.editRules(func(all []Rule) ([]Rule, error) {
@@ -279,7 +256,7 @@ func (a *App) editRules(f func([]Rule) ([]Rule, error)) (any, error) {
 func index(s string, n int) (int, error) {
 	i, err := strconv.Atoi(s)
 	if err != nil || i < 0 || i >= n {
-		return 0, apps.Errorf(apps.NotFound, "there is no rule #%s", reach.Clip(s))
+		return 0, answer.Errorf(answer.NotFound, "there is no rule #%s", reach.Clip(s))
 	}
 	return i, nil
 }
@@ -288,7 +265,7 @@ func (a *App) setCredential(r *http.Request) (any, error) {
 	var body struct {
 		Password string `json:"password"`
 	}
-	if err := decode(r, &body); err != nil {
+	if err := answer.Decode(r, maxRequest, &body); err != nil {
 		return nil, err
 	}
 	user := r.PathValue("user")
@@ -301,7 +278,7 @@ func (a *App) setCredential(r *http.Request) (any, error) {
 	}
 	err = a.changeCredentials(func(all map[string]credential) error {
 		if len(all) >= maxListed {
-			return apps.Errorf(apps.Limit, "more than %d credentials", maxListed)
+			return answer.Errorf(answer.Limit, "more than %d credentials", maxListed)
 		}
 		all[user] = c
 		return nil
@@ -316,7 +293,7 @@ func (a *App) deleteCredential(r *http.Request) (any, error) {
 	user := r.PathValue("user")
 	err := a.changeCredentials(func(all map[string]credential) error {
 		if _, ok := all[user]; !ok {
-			return apps.Errorf(apps.NotFound, "there is no credential of %q", reach.Clip(user))
+			return answer.Errorf(answer.NotFound, "there is no credential of %q", reach.Clip(user))
 		}
 		delete(all, user)
 		return nil

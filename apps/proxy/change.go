@@ -4,8 +4,8 @@ import (
 	"maps"
 	"slices"
 
-	"ztm/apps"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -48,7 +48,7 @@ func (ch *Change) applyRoutes(c *Config, exits map[string]identity.ID) error {
 		}
 		n := len(c.Routes)
 		if c.Routes = withoutRoute(c.Routes, p); len(c.Routes) == n {
-			return apps.Errorf(apps.NotFound, "there is no route for %s", p)
+			return answer.Errorf(answer.NotFound, "there is no route for %s", p)
 		}
 	}
 	set := func(pattern string, exit identity.ID) error {
@@ -86,7 +86,7 @@ func edited(entries, add, remove []string, what string, read func(string) (strin
 		}
 		i := slices.Index(entries, entry)
 		if i < 0 {
-			return nil, apps.Errorf(apps.NotFound, "there is no %s %s", what, entry)
+			return nil, answer.Errorf(answer.NotFound, "there is no %s %s", what, entry)
 		}
 		entries = slices.Delete(entries, i, i+1)
 	}
@@ -113,7 +113,7 @@ func canonical(text string) (string, error) {
 
 func userName(text string) (string, error) {
 	if text == "" || len(text) > 255 {
-		return "", apps.Errorf(apps.BadRequest, "a user has 1 to 255 bytes")
+		return "", answer.Errorf(answer.BadRequest, "a user has 1 to 255 bytes")
 	}
 	return text, nil
 }

@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"strings"
 
-	"ztm/apps"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -228,4 +228,4 @@ func loopback(address string) bool {
 }
 
 // badRequest turns what is wrong with a configuration into an answer of the API.
-func badRequest(err error) error { return apps.Errorf(apps.BadRequest, "%v", err) }
+func badRequest(err error) error { return answer.Errorf(answer.BadRequest, "%v", err) }

@@ -16,6 +16,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/appstest"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
 )
 
 func TestListenAddresses(t *testing.T) {
@@ -52,7 +53,7 @@ func TestAChangeIsMadeAsAWholeOrNotAtAll(t *testing.T) {
 		"a route's pattern":    {AddTargets: []string{"a.com"}, Direct: []string{"*.*"}},
 		"a list without limit": {AddTargets: make([]string, maxListed+1)},
 	} {
-		if err := e.call("PATCH", "/config", ch, nil); err == nil || apps.CodeOf(err) == apps.Internal {
+		if err := e.call("PATCH", "/config", ch, nil); err == nil || answer.CodeOf(err) == answer.Internal {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -278,18 +279,18 @@ func TestWrongUse(t *testing.T) {
 			t.Errorf("%s: %v, want a usage error", args, err)
 		}
 	}
-	for args, want := range map[string]apps.Code{
-		"config --add-target 127.1":                      apps.BadRequest,
-		"config --remove-target a.com":                   apps.NotFound,
-		"config --default sometimes":                     apps.BadRequest,
-		"rules --action allow":                           apps.BadRequest,
-		"rules --index 7 --delete":                       apps.NotFound,
-		"rules --index 7 --insert --action deny":         apps.NotFound,
-		"config --remove-credential nobody":              apps.NotFound,
-		"config --set-listen example.com:1":              apps.BadRequest,
-		"rules --users bob --targets a..b --action deny": apps.BadRequest,
+	for args, want := range map[string]answer.Code{
+		"config --add-target 127.1":                      answer.BadRequest,
+		"config --remove-target a.com":                   answer.NotFound,
+		"config --default sometimes":                     answer.BadRequest,
+		"rules --action allow":                           answer.BadRequest,
+		"rules --index 7 --delete":                       answer.NotFound,
+		"rules --index 7 --insert --action deny":         answer.NotFound,
+		"config --remove-credential nobody":              answer.NotFound,
+		"config --set-listen example.com:1":              answer.BadRequest,
+		"rules --users bob --targets a..b --action deny": answer.BadRequest,
 	} {
-		if _, _, err := run(e, nil, "", strings.Fields(args)...); apps.CodeOf(err) != want {
+		if _, _, err := run(e, nil, "", strings.Fields(args)...); answer.CodeOf(err) != want {
 			t.Errorf("%s: %v, want %s", args, err, want)
 		}
 	}

@@ -5,8 +5,8 @@ import (
 	"net"
 	"net/netip"
 
-	"ztm/apps"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
 )
 
 // dialAny connects to the first of the addresses that answers, and says which that was. None of them is a listener of
@@ -22,7 +22,7 @@ func (s *system) dialAny(ctx context.Context, network string, addrs []netip.Addr
 // dialOther connects to one address, unless that is a listener of this proxy.
 func (s *system) dialOther(ctx context.Context, network, address string) (net.Conn, error) {
 	if to, err := netip.ParseAddrPort(address); err == nil && s.own(to) {
-		return nil, apps.Errorf(apps.Prohibited, "%s is this proxy itself", to)
+		return nil, answer.Errorf(answer.Prohibited, "%s is this proxy itself", to)
 	}
 	return s.Dial(ctx, network, address)
 }

@@ -11,6 +11,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/splice"
 )
@@ -58,7 +59,7 @@ var errRevoked = errors.New("no longer permitted")
 func (e *exit) serve(ctx context.Context, f apps.Flow) {
 	peer := f.Peer()
 	if !e.enter(peer.ID) {
-		f.Refuse(apps.Errorf(apps.Limit, "more than %d connections of one endpoint", maxFlows))
+		f.Refuse(answer.Errorf(answer.Limit, "more than %d connections of one endpoint", maxFlows))
 		return
 	}
 	defer e.leave(peer.ID)
@@ -74,7 +75,7 @@ func (e *exit) serve(ctx context.Context, f apps.Flow) {
 	case "resolve":
 		err = e.serveResolve(ctx, f)
 	default:
-		err = apps.Errorf(apps.NotFound, "the proxy has no %q", reach.Clip(f.Path()))
+		err = answer.Errorf(answer.NotFound, "the proxy has no %q", reach.Clip(f.Path()))
 	}
 	if err != nil {
 		e.log.Debug("flow refused", "peer", peer.ID, "user", peer.User, "flow", reach.Clip(f.Path()), "err", err)
@@ -123,7 +124,7 @@ func (e *exit) serveStream(ctx context.Context, f apps.Flow) error {
 func (e *exit) dialFor(ctx context.Context, f apps.Flow, network string) (net.Conn, *granted, error) {
 	d, err := reach.ParseDest(f.Query().Get("target"))
 	if err != nil {
-		return nil, nil, apps.Errorf(apps.BadRequest, "target: %v", err)
+		return nil, nil, answer.Errorf(answer.BadRequest, "target: %v", err)
 	}
 	return e.dial(ctx, f.Peer().User, network, d)
 }
@@ -185,7 +186,7 @@ func (e *exit) serveTargets(f apps.Flow) error {
 	if err != nil {
 		return err
 	}
-	return answer(f, o)
+	return say(f, o)
 }
 
 // serveResolve answers "resolve", query name and type: one JSON object, then the end.
@@ -195,11 +196,11 @@ func (e *exit) serveResolve(ctx context.Context, f apps.Flow) error {
 	if err != nil {
 		return err
 	}
-	return answer(f, a)
+	return say(f, a)
 }
 
-// answer accepts the flow and says v. The peer may have gone: then there is nobody to tell, or to refuse.
-func answer(f apps.Flow, v any) error {
+// say accepts the flow and says v. The peer may have gone: then there is nobody to tell, or to refuse.
+func say(f apps.Flow, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -99,7 +100,7 @@ func (e *exits) look(ctx context.Context, trusted func(user string) bool, fresh 
 		select {
 		case <-wait:
 		case <-e.gone:
-			return nil, apps.Errorf(apps.Unavailable, "the proxy is closing")
+			return nil, answer.Errorf(answer.Unavailable, "the proxy is closing")
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -263,11 +264,11 @@ func ask(ctx context.Context, m apps.Mesh, id identity.ID, path string, q map[st
 	b, err := io.ReadAll(io.LimitReader(c, maxOffer+1))
 	switch {
 	case ctx.Err() != nil:
-		return apps.Errorf(apps.Timeout, "endpoint %s did not answer in time", id)
+		return answer.Errorf(answer.Timeout, "endpoint %s did not answer in time", id)
 	case err != nil:
-		return apps.Errorf(apps.Broken, "endpoint %s: %v", id, err)
+		return answer.Errorf(answer.Broken, "endpoint %s: %v", id, err)
 	case len(b) > maxOffer:
-		return apps.Errorf(apps.Internal, "endpoint %s: answer longer than %d bytes", id, maxOffer)
+		return answer.Errorf(answer.Internal, "endpoint %s: answer longer than %d bytes", id, maxOffer)
 	}
 	if err := json.Unmarshal(b, v); err != nil {
 		return fmt.Errorf("endpoint %s: %w", id, err)

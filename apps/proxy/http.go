@@ -17,8 +17,8 @@ import (
 	"strings"
 	"time"
 
-	"ztm/apps"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/splice"
 )
 
@@ -248,11 +248,11 @@ func takeOver(rw http.ResponseWriter, c *webClient) (early []byte, err error) {
 func (w *web) forwardRequest(rw http.ResponseWriter, r *http.Request, c *webClient) {
 	switch {
 	case r.URL.Scheme != "http":
-		w.fail(rw, apps.Errorf(apps.BadRequest, "want an http URL; for others, CONNECT"))
+		w.fail(rw, answer.Errorf(answer.BadRequest, "want an http URL; for others, CONNECT"))
 		return
 	case r.URL.User != nil:
 		// "the recipient should parse for userinfo and treat its presence as an error" (RFC 9110 section 4.2.4)
-		w.fail(rw, apps.Errorf(apps.BadRequest, "the URL has a user in it"))
+		w.fail(rw, answer.Errorf(answer.BadRequest, "the URL has a user in it"))
 		return
 	case r.Method == http.MethodTrace:
 		w.say(rw, http.StatusMethodNotAllowed, "http_request_denied", "TRACE is not forwarded")
@@ -337,7 +337,7 @@ func (w *web) addVia(r *http.Response) error {
 // forwardFailed answers a request that could not be forwarded.
 func (w *web) forwardFailed(rw http.ResponseWriter, r *http.Request, err error) {
 	c := r.Context().Value(webClientKey{}).(*webClient)
-	var known *apps.Error
+	var known *answer.Error
 	switch {
 	case c.guard.spoiled.Load() != nil: // err does not always tell that it was the body
 		spoiled := c.guard.spoiled.Load()
@@ -353,18 +353,18 @@ func (w *web) forwardFailed(rw http.ResponseWriter, r *http.Request, err error) 
 // fail answers with the reason why there is no connection.
 func (w *web) fail(rw http.ResponseWriter, err error) {
 	if errors.Is(err, context.Canceled) { // net/http ends a request whose client has half-closed; it may still read
-		err = apps.Errorf(apps.Broken, "the client went away before there was an answer")
+		err = answer.Errorf(answer.Broken, "the client went away before there was an answer")
 	}
-	code := apps.CodeOf(err)
+	code := answer.CodeOf(err)
 	status := code.Status()
 	switch code {
-	case apps.NotFound: // of the way, not of what the client asked for
+	case answer.NotFound: // of the way, not of what the client asked for
 		status = http.StatusBadGateway
-	case apps.Limit:
+	case answer.Limit:
 		status = http.StatusServiceUnavailable
 	}
 	message := err.Error()
-	if code == apps.Internal {
+	if code == answer.Internal {
 		message = "the proxy failed"
 	}
 	w.say(rw, status, string(code), message)

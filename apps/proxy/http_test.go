@@ -21,8 +21,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 )
 
 // webTarget makes a mesh in which http://svc.example.com is the handler. It returns the address of the entrance.
@@ -287,16 +287,16 @@ func TestFailuresHaveAStatusAndAReason(t *testing.T) {
 	for _, tt := range []struct {
 		to     string
 		status int
-		code   apps.Code
+		code   answer.Code
 	}{
-		{"10.0.0.1:81", 502, apps.Refused},
-		{"10.0.0.1:82", 502, apps.Unreachable},
-		{"no.example.com:80", 502, apps.DNS},
-		{"10.0.0.3:80", 403, apps.Prohibited},
-		{"hidden.example.com:80", 403, apps.Prohibited},
-		{"8.8.8.8:80", 502, apps.NotFound},
-		{"167772161:80", 400, apps.BadRequest},
-		{"010.0.0.1:80", 400, apps.BadRequest},
+		{"10.0.0.1:81", 502, answer.Refused},
+		{"10.0.0.1:82", 502, answer.Unreachable},
+		{"no.example.com:80", 502, answer.DNS},
+		{"10.0.0.3:80", 403, answer.Prohibited},
+		{"hidden.example.com:80", 403, answer.Prohibited},
+		{"8.8.8.8:80", 502, answer.NotFound},
+		{"167772161:80", 400, answer.BadRequest},
+		{"010.0.0.1:80", 400, answer.BadRequest},
 	} {
 		for _, request := range []string{
 			"CONNECT " + tt.to + " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",

@@ -3,8 +3,8 @@ package proxy
 import (
 	"strings"
 
-	"ztm/apps"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
 )
 
 // offer is what an exit tells a peer about itself: the answer to "targets".
@@ -25,7 +25,7 @@ func (e *exit) offerTo(user string) (offer, error) {
 	p := e.policy()
 	targets := p.visible(user)
 	if len(targets) == 0 {
-		return offer{}, apps.Errorf(apps.Denied, "nothing here is for user %q", user)
+		return offer{}, answer.Errorf(answer.Denied, "nothing here is for user %q", user)
 	}
 	o := offer{Targets: reach.Texts(targets), Exclusions: reach.Texts(p.exclusions)}
 	for _, domain := range readResolvConf(e.sys.ResolvConf).search {

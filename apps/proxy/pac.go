@@ -12,8 +12,8 @@ import (
 	"strconv"
 	"strings"
 
-	"ztm/apps"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
 )
 
 // GET /proxy.pac: a browser's proxy auto-configuration, a JavaScript function that says for each URL whether it goes
@@ -67,18 +67,18 @@ function FindProxyForURL(url, host) {
 // serveOwn answers requests to the proxy itself.
 func (w *web) serveOwn(rw http.ResponseWriter, r *http.Request, c *webClient) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.URL.Path != "/proxy.pac" && r.URL.Path != "/wpad.dat" {
-		w.say(rw, http.StatusBadRequest, string(apps.BadRequest), "this is a proxy: want CONNECT or an absolute URL, or GET /proxy.pac")
+		w.say(rw, http.StatusBadRequest, string(answer.BadRequest), "this is a proxy: want CONNECT or an absolute URL, or GET /proxy.pac")
 		return
 	}
 	host, ok := ownHost(r.Host)
 	if !ok {
 		// A page whose name was made to resolve to this address is not to learn which names there are.
-		w.say(rw, http.StatusMisdirectedRequest, string(apps.Denied), "ask for /proxy.pac by address or by a name without dots")
+		w.say(rw, http.StatusMisdirectedRequest, string(answer.Denied), "ask for /proxy.pac by address or by a name without dots")
 		return
 	}
 	if !fromHere(c.RemoteAddr()) && !w.authorized(r, "Authorization", c) {
 		rw.Header().Set("WWW-Authenticate", `Basic realm="ztm proxy"`)
-		w.say(rw, http.StatusUnauthorized, string(apps.Denied), "this proxy wants a user and a password")
+		w.say(rw, http.StatusUnauthorized, string(answer.Denied), "this proxy wants a user and a password")
 		return
 	}
 	script, err := w.entrance.router.pac(r.Context(), host)

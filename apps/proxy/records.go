@@ -7,8 +7,8 @@ import (
 	"net/netip"
 	"strings"
 
-	"ztm/apps"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
 )
 
 // records is what a name resolves to at an exit: the answer to "resolve". If the name exists but has nothing of the
@@ -33,7 +33,7 @@ type srv struct {
 func (e *exit) records(ctx context.Context, user, name, qtype string) (records, error) {
 	d, err := reach.NewDest(name, 0)
 	if err != nil || d.Name == "" {
-		return records{}, apps.Errorf(apps.BadRequest, "%q is not a name", reach.Clip(name))
+		return records{}, answer.Errorf(answer.BadRequest, "%q is not a name", reach.Clip(name))
 	}
 	d.Full = true
 	p := e.policy()
@@ -56,7 +56,7 @@ func (e *exit) records(ctx context.Context, user, name, qtype string) (records, 
 	case "SRV":
 		return e.services(ctx, d)
 	}
-	return records{}, apps.Errorf(apps.BadRequest, "type %q: want A, AAAA, CNAME or SRV", reach.Clip(qtype))
+	return records{}, answer.Errorf(answer.BadRequest, "type %q: want A, AAAA, CNAME or SRV", reach.Clip(qtype))
 }
 
 func (e *exit) addresses(ctx context.Context, p *policy, user string, d reach.Dest, qtype string) (records, error) {

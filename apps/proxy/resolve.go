@@ -12,8 +12,8 @@ import (
 	"strconv"
 	"strings"
 
-	"ztm/apps"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
 )
 
 // Resolver is how names become addresses at this endpoint. A *net.Resolver is one.
@@ -127,10 +127,10 @@ func (e *exit) resolve(ctx context.Context, user string, d reach.Dest) (reach.De
 		if err == nil {
 			return full, addrs, nil
 		}
-		if apps.CodeOf(err) == apps.Prohibited {
+		if answer.CodeOf(err) == answer.Prohibited {
 			return d, nil, err // this spelling was meant, and it is excluded: another one is not a way round
 		}
-		if firstErr == nil || apps.CodeOf(firstErr) == apps.NotFound {
+		if firstErr == nil || answer.CodeOf(firstErr) == answer.NotFound {
 			firstErr = err
 		}
 	}
@@ -147,7 +147,7 @@ func (e *exit) lookup(ctx context.Context, p *policy, user string, full reach.De
 		return nil, lookupError(full, err)
 	}
 	var addrs []netip.Addr
-	var refusal *apps.Error
+	var refusal *answer.Error
 	for _, a := range found[:min(len(found), maxAddresses)] {
 		if err := p.permit(user, full, a); err != nil {
 			refusal = err
@@ -167,13 +167,13 @@ func (e *exit) lookup(ctx context.Context, p *policy, user string, full reach.De
 // maxAddresses of one name are considered: more are a mistake or an attack.
 const maxAddresses = 64
 
-func lookupError(d reach.Dest, err error) *apps.Error {
+func lookupError(d reach.Dest, err error) *answer.Error {
 	name := cmp.Or(d.Short, d.Name)
 	if notFound(err) {
-		return apps.Errorf(apps.DNS, "name %s does not resolve at the exit", name)
+		return answer.Errorf(answer.DNS, "name %s does not resolve at the exit", name)
 	}
 	// The text of other errors names the exit's own name servers, which are not the peer's business.
-	return apps.Errorf(apps.DNS, "name %s: the name server of the exit did not answer", name)
+	return answer.Errorf(answer.DNS, "name %s: the name server of the exit did not answer", name)
 }
 
 // notFound reports an answer of the DNS that says there is no such name, or none of this type.

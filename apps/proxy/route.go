@@ -12,6 +12,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -73,18 +74,18 @@ func (r *router) explain(ctx context.Context, s *settings, d reach.Dest) error {
 	all, _ := r.exits.look(ctx, func(string) bool { return true }, offerFresh, true)
 	for _, c := range all {
 		if s.trusted(c.User) && c.menu != nil && reach.Heaviest(c.menu.targets, d) >= 0 {
-			return apps.Errorf(apps.Prohibited, "%s is excluded at endpoint %s", d, c.Name)
+			return answer.Errorf(answer.Prohibited, "%s is excluded at endpoint %s", d, c.Name)
 		}
 	}
 	for _, g := range groups(all, d) {
 		for _, c := range all {
 			if c.ID == g.exits[0] {
-				return apps.Errorf(apps.NotFound, "no exit of yours serves %s; endpoint %s of user %s does, and can be used "+
+				return answer.Errorf(answer.NotFound, "no exit of yours serves %s; endpoint %s of user %s does, and can be used "+
 					"after 'ztm proxy config --trust %s' or --via", d, c.Name, c.User, c.User)
 			}
 		}
 	}
-	return apps.Errorf(apps.NotFound, "no exit serves %s", d)
+	return answer.Errorf(answer.NotFound, "no exit serves %s", d)
 }
 
 // along opens a connection on a configured route.
@@ -132,9 +133,9 @@ func unserved(err error) *noExit {
 func plainError(err error) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return apps.Errorf(apps.Timeout, "the exit did not answer within %s", openTimeout)
+		return answer.Errorf(answer.Timeout, "the exit did not answer within %s", openTimeout)
 	case errors.Is(err, context.Canceled):
-		return apps.Errorf(apps.Broken, "the client or the proxy went away")
+		return answer.Errorf(answer.Broken, "the client or the proxy went away")
 	}
 	return err
 }
@@ -188,8 +189,8 @@ func (r *router) tryEach(ids []identity.ID, use func(identity.ID) error, passed 
 
 // passes reports an error of an exit after which another exit may be asked: it is not about the destination.
 func passes(err error) bool {
-	switch apps.CodeOf(err) {
-	case apps.Denied, apps.Prohibited, apps.NotFound, apps.Limit, apps.Unavailable, apps.Broken:
+	switch answer.CodeOf(err) {
+	case answer.Denied, answer.Prohibited, answer.NotFound, answer.Limit, answer.Unavailable, answer.Broken:
 		return true
 	}
 	return false
@@ -198,8 +199,8 @@ func passes(err error) bool {
 // unknown reports an error of an exit that was asked for a short name and does not know it, or cannot say. An exit that
 // knows the name and refuses it has the last word.
 func unknown(err error) bool {
-	code := apps.CodeOf(err)
-	return code == apps.DNS || code != apps.Prohibited && passes(err)
+	code := answer.CodeOf(err)
+	return code == answer.DNS || code != answer.Prohibited && passes(err)
 }
 
 // group is a number of exits, in the order in which they are tried.

@@ -18,6 +18,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/appstest"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -42,7 +43,7 @@ func goes(t testing.TB, e *endpoint, hostport string) string {
 	}
 	c, err := e.app.router.open(t.Context(), "tcp", d)
 	if err != nil {
-		return string(apps.CodeOf(err))
+		return string(answer.CodeOf(err))
 	}
 	defer c.Close()
 	b, err := io.ReadAll(c)
@@ -116,10 +117,10 @@ func TestRoutesComeBeforeTheChoice(t *testing.T) {
 	check("a.example.com:80", "mine 10.1.1.1:80")
 	check("b.a.example.com:80", "bobs 10.1.1.1:80") // although the target of mine is more specific
 	check("direct.example.com:80", "in 10.1.1.1:80")
-	check("other.net:80", string(apps.NotFound))
+	check("other.net:80", string(answer.NotFound))
 
 	bobs.SetOnline(false)
-	check("b.a.example.com:80", string(apps.Unavailable)) // not to another exit than the one that was named
+	check("b.a.example.com:80", string(answer.Unavailable)) // not to another exit than the one that was named
 	bobs.SetOnline(true)
 	in.change(t, Change{RemoveRoutes: []string{"*.a.example.com"}})
 	check("b.a.example.com:80", "mine 10.1.1.1:80")
@@ -138,7 +139,7 @@ func TestExitsOfOthersAreNotChosenUnlessTheirUserIsTrusted(t *testing.T) {
 	bobs.allow(t, "alice", "*")
 	d, _ := reach.ParseDest("a.example.com:80")
 	_, err := in.app.router.open(t.Context(), "tcp", d)
-	if apps.CodeOf(err) != apps.NotFound || !strings.Contains(fmt.Sprint(err), "--trust bob") {
+	if answer.CodeOf(err) != answer.NotFound || !strings.Contains(fmt.Sprint(err), "--trust bob") {
 		t.Errorf("%v; want a hint at bob's exit", err)
 	}
 	in.change(t, Change{Trust: []string{"bob"}})
@@ -168,13 +169,13 @@ func TestShortNames(t *testing.T) {
 		"svc-a:8080":                   "cluster 10.43.0.1:8080",
 		"svc-b:8080":                   "cluster 10.43.0.2:8080",
 		"svc-b.ns:8080":                "cluster 10.43.0.2:8080",
-		"svc-a.svc.:8080":              string(apps.NotFound),   // is full: there is no such target
-		"svc-c:8080":                   string(apps.DNS),        // would be a target, but is not there
-		"svc-c.cluster.local:8080":     string(apps.NotFound),   // is not below svc.cluster.local
-		"hidden.svc:8080":              string(apps.Prohibited), // whatever it is called
+		"svc-a.svc.:8080":              string(answer.NotFound),   // is full: there is no such target
+		"svc-c:8080":                   string(answer.DNS),        // would be a target, but is not there
+		"svc-c.cluster.local:8080":     string(answer.NotFound),   // is not below svc.cluster.local
+		"hidden.svc:8080":              string(answer.Prohibited), // whatever it is called
 		"svc-b.ns.svc:8080":            "cluster 10.43.0.2:8080",
-		"www.example.com:80":           string(apps.NotFound), // the cluster is not even asked
-		"example.com:80":               string(apps.DNS),      // the cluster is asked, and does not know it
+		"www.example.com:80":           string(answer.NotFound), // the cluster is not even asked
+		"example.com:80":               string(answer.DNS),      // the cluster is asked, and does not know it
 	} {
 		if got := goes(t, in, hostport); got != want {
 			t.Errorf("%s goes to %q, want %q", hostport, got, want)
@@ -197,7 +198,7 @@ func TestShortNames(t *testing.T) {
 		"svc-a.svc:8080":      "cluster 10.43.0.1:8080",
 		"svc-a.svc.:8080":     "world 10.1.1.1:8080",
 		"svc-c:8080":          "world 10.1.1.1:8080",
-		"hidden.svc:8080":     string(apps.Prohibited),
+		"hidden.svc:8080":     string(answer.Prohibited),
 		"www.example.com:443": "world 10.1.1.1:443",
 		"example.com:443":     "world 10.1.1.1:443",
 	} {
@@ -268,7 +269,7 @@ func TestANewTargetIsSeenAtOnceByWhoWouldBeRefused(t *testing.T) {
 	var n appstest.Net
 	in := join(t, &n, "in", "alice", Options{})
 	out := join(t, &n, "out", "alice", Options{Dial: says(t, "out")})
-	if got := goes(t, in, "10.0.0.1:80"); got != string(apps.NotFound) {
+	if got := goes(t, in, "10.0.0.1:80"); got != string(answer.NotFound) {
 		t.Errorf("goes to %q", got)
 	}
 	out.change(t, Change{AddTargets: []string{"10.0.0.1"}})
@@ -335,7 +336,7 @@ func TestThisEndpointCanBeItsOwnExit(t *testing.T) {
 	if got := goes(t, e, "a.example.com:80"); got != "only 10.1.1.1:80" {
 		t.Errorf("goes to %q", got)
 	}
-	if got := goes(t, e, "10.0.0.1:80"); got != string(apps.NotFound) {
+	if got := goes(t, e, "10.0.0.1:80"); got != string(answer.NotFound) {
 		t.Errorf("what is no target here goes to %q", got)
 	}
 }
@@ -375,7 +376,7 @@ func TestAccessThatIsTakenAwayEndsConnections(t *testing.T) {
 	assertCut(t, "bob's connection without the rule", byName)
 	assertCut(t, "bob's other connection", byAddress)
 	assertEchoes(t, hers)
-	if _, err := bob.Open(t.Context(), out.Self().ID, "proxy/tcp", url.Values{"target": {"a.example.com:80"}}); apps.CodeOf(err) != apps.Denied {
+	if _, err := bob.Open(t.Context(), out.Self().ID, "proxy/tcp", url.Values{"target": {"a.example.com:80"}}); answer.CodeOf(err) != answer.Denied {
 		t.Errorf("bob without the rule: %v", err)
 	}
 
@@ -393,22 +394,22 @@ func TestWhatPeersMayAsk(t *testing.T) {
 		who   *endpoint
 		path  string
 		query url.Values
-		want  apps.Code
+		want  answer.Code
 	}{
-		{"no target", mine, "tcp", nil, apps.BadRequest},
-		{"a target without a port", mine, "tcp", url.Values{"target": {"a.example.com"}}, apps.BadRequest},
-		{"port 0", mine, "tcp", url.Values{"target": {"a.example.com:0"}}, apps.BadRequest},
-		{"a user that the query names", eves, "tcp", url.Values{"target": {"a.example.com:80"}, "user": {"alice"}}, apps.Denied},
-		{"another path", mine, "shell", nil, apps.NotFound},
-		{"no path", mine, "", nil, apps.NotFound},
-		{"targets of nobody's business", eves, "targets", nil, apps.Denied},
-		{"a name of nobody's business", eves, "resolve", url.Values{"name": {"a.example.com"}, "type": {"A"}}, apps.Denied},
-		{"a type that is not told", mine, "resolve", url.Values{"name": {"a.example.com"}, "type": {"TXT"}}, apps.BadRequest},
-		{"a name that is not served", mine, "resolve", url.Values{"name": {"a.example.net"}, "type": {"A"}}, apps.NotFound},
-		{"an address as a name", mine, "resolve", url.Values{"name": {"10.0.0.1"}, "type": {"A"}}, apps.BadRequest},
+		{"no target", mine, "tcp", nil, answer.BadRequest},
+		{"a target without a port", mine, "tcp", url.Values{"target": {"a.example.com"}}, answer.BadRequest},
+		{"port 0", mine, "tcp", url.Values{"target": {"a.example.com:0"}}, answer.BadRequest},
+		{"a user that the query names", eves, "tcp", url.Values{"target": {"a.example.com:80"}, "user": {"alice"}}, answer.Denied},
+		{"another path", mine, "shell", nil, answer.NotFound},
+		{"no path", mine, "", nil, answer.NotFound},
+		{"targets of nobody's business", eves, "targets", nil, answer.Denied},
+		{"a name of nobody's business", eves, "resolve", url.Values{"name": {"a.example.com"}, "type": {"A"}}, answer.Denied},
+		{"a type that is not told", mine, "resolve", url.Values{"name": {"a.example.com"}, "type": {"TXT"}}, answer.BadRequest},
+		{"a name that is not served", mine, "resolve", url.Values{"name": {"a.example.net"}, "type": {"A"}}, answer.NotFound},
+		{"an address as a name", mine, "resolve", url.Values{"name": {"10.0.0.1"}, "type": {"A"}}, answer.BadRequest},
 	} {
 		_, err := tt.who.Open(t.Context(), out.Self().ID, "proxy/"+tt.path, tt.query)
-		if got := apps.CodeOf(err); got != tt.want {
+		if got := answer.CodeOf(err); got != tt.want {
 			t.Errorf("%s: %q (%v), want %q", tt.name, got, err, tt.want)
 		}
 	}

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"ztm/apps"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
 )
 
 // What this endpoint lets whom reach. For a user who asks for a name, the decision is made twice:
@@ -81,12 +81,12 @@ func (r rule) about(user string) bool {
 }
 
 // screen refuses what no address could make right, before anything is resolved for the user.
-func (p *policy) screen(user string, d reach.Dest) *apps.Error {
+func (p *policy) screen(user string, d reach.Dest) *answer.Error {
 	if !p.mightAllow(user, d) {
 		return denied(user, d)
 	}
 	if excludes(p.exclusions, d) {
-		return apps.Errorf(apps.Prohibited, "%s is excluded at the exit", d)
+		return answer.Errorf(answer.Prohibited, "%s is excluded at the exit", d)
 	}
 	if d.Name != "" && !slices.ContainsFunc(p.targets, func(t reach.Pattern) bool { return t.Prefix.IsValid() || t.Match(d) }) {
 		return notTarget(d)
@@ -112,22 +112,22 @@ func (p *policy) mightAllow(user string, d reach.Dest) bool {
 
 // permit decides whether the user who asked for d may be connected to addr, which is d's address or one of the
 // addresses of its name.
-func (p *policy) permit(user string, d reach.Dest, addr netip.Addr) *apps.Error {
+func (p *policy) permit(user string, d reach.Dest, addr netip.Addr) *answer.Error {
 	at := reach.Dest{Addr: addr.Unmap(), Port: d.Port}
 	if !p.allows(user, d, at) {
 		return denied(user, d)
 	}
 	if never(at.Addr) || excludes(p.exclusions, d) || excludes(p.exclusions, at) {
-		return apps.Errorf(apps.Prohibited, "%s is excluded at the exit", via(d, at))
+		return answer.Errorf(answer.Prohibited, "%s is excluded at the exit", via(d, at))
 	}
 	if inner := embedded(at.Addr); inner.IsValid() {
 		if in := (reach.Dest{Addr: inner, Port: d.Port}); never(inner) || private(inner) || excludes(p.exclusions, in) {
-			return apps.Errorf(apps.Prohibited, "%s stands for %s, which is excluded at the exit", via(d, at), inner)
+			return answer.Errorf(answer.Prohibited, "%s stands for %s, which is excluded at the exit", via(d, at), inner)
 		}
 	}
 	if private(at.Addr) {
 		if !p.namesPrivate(d, at) {
-			return apps.Errorf(apps.Prohibited, "%s is the exit's own, and no target names it", via(d, at))
+			return answer.Errorf(answer.Prohibited, "%s is the exit's own, and no target names it", via(d, at))
 		}
 		return nil
 	}
@@ -206,12 +206,12 @@ func embedded(a netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-func denied(user string, d reach.Dest) *apps.Error {
-	return apps.Errorf(apps.Denied, "user %q may not reach %s through this exit", user, d)
+func denied(user string, d reach.Dest) *answer.Error {
+	return answer.Errorf(answer.Denied, "user %q may not reach %s through this exit", user, d)
 }
 
-func notTarget(d reach.Dest) *apps.Error {
-	return apps.Errorf(apps.NotFound, "%s is not a target of this exit", d)
+func notTarget(d reach.Dest) *answer.Error {
+	return answer.Errorf(answer.NotFound, "%s is not a target of this exit", d)
 }
 
 // via names, for messages, what was asked for and where it led.

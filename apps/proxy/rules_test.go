@@ -11,8 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"ztm/apps"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
 )
 
 // testPolicy reads a policy of alice's.
@@ -51,61 +51,61 @@ func TestPermit(t *testing.T) {
 		config Config
 		user   string
 		dest   string
-		want   apps.Code
+		want   answer.Code
 	}{
 		{"own user, served name", served, "alice", "db.corp:80", ""},
 		{"own user, served address", served, "alice", "10.0.0.5:80", ""},
 		{"another spelling of the address", served, "alice", "[::ffff:10.0.0.5]:80", ""},
-		{"name that is not served", served, "alice", "db.other:80", apps.DNS},
-		{"address that is not served", served, "alice", "11.0.0.5:80", apps.NotFound},
-		{"name that is missing", served, "alice", "nobody.corp:80", apps.DNS},
-		{"name server that fails", served, "alice", "broken.corp:80", apps.DNS},
-		{"name without addresses", served, "alice", "empty.corp:80", apps.DNS},
-		{"excluded name", served, "alice", "hidden.corp:80", apps.Prohibited},
-		{"excluded port", served, "alice", "db.corp:22", apps.Prohibited},
-		{"excluded address", served, "alice", "10.9.0.1:80", apps.Prohibited},
-		{"name that leads to an excluded address", served, "alice", "secret.corp:80", apps.Prohibited},
+		{"name that is not served", served, "alice", "db.other:80", answer.DNS},
+		{"address that is not served", served, "alice", "11.0.0.5:80", answer.NotFound},
+		{"name that is missing", served, "alice", "nobody.corp:80", answer.DNS},
+		{"name server that fails", served, "alice", "broken.corp:80", answer.DNS},
+		{"name without addresses", served, "alice", "empty.corp:80", answer.DNS},
+		{"excluded name", served, "alice", "hidden.corp:80", answer.Prohibited},
+		{"excluded port", served, "alice", "db.corp:22", answer.Prohibited},
+		{"excluded address", served, "alice", "10.9.0.1:80", answer.Prohibited},
+		{"name that leads to an excluded address", served, "alice", "secret.corp:80", answer.Prohibited},
 		{"name with one excluded address of two", served, "alice", "mixed.corp:80", ""},
-		{"name that leads to loopback", served, "alice", "evil.corp:80", apps.Prohibited},
-		{"name that leads to mapped loopback", served, "alice", "mapped.corp:80", apps.Prohibited},
-		{"name that leads to IPv6 loopback", served, "alice", "loop6.corp:80", apps.Prohibited},
-		{"name that leads to metadata", served, "alice", "meta.corp:80", apps.Prohibited},
-		{"name that leads to 0.0.0.0", served, "alice", "zero.corp:80", apps.Prohibited},
-		{"name that leads to a group", served, "alice", "multi.corp:80", apps.Prohibited},
-		{"NAT64 of loopback", served, "alice", "nat64.corp:80", apps.Prohibited},
-		{"6to4 of an excluded address", served, "alice", "sixto4.corp:80", apps.Prohibited},
-		{"compatible form of an excluded address", served, "alice", "compat.corp:80", apps.Prohibited},
+		{"name that leads to loopback", served, "alice", "evil.corp:80", answer.Prohibited},
+		{"name that leads to mapped loopback", served, "alice", "mapped.corp:80", answer.Prohibited},
+		{"name that leads to IPv6 loopback", served, "alice", "loop6.corp:80", answer.Prohibited},
+		{"name that leads to metadata", served, "alice", "meta.corp:80", answer.Prohibited},
+		{"name that leads to 0.0.0.0", served, "alice", "zero.corp:80", answer.Prohibited},
+		{"name that leads to a group", served, "alice", "multi.corp:80", answer.Prohibited},
+		{"NAT64 of loopback", served, "alice", "nat64.corp:80", answer.Prohibited},
+		{"6to4 of an excluded address", served, "alice", "sixto4.corp:80", answer.Prohibited},
+		{"compatible form of an excluded address", served, "alice", "compat.corp:80", answer.Prohibited},
 
-		{"everything is not loopback", everything, "alice", "127.0.0.1:80", apps.Prohibited},
-		{"everything is not IPv6 loopback", everything, "alice", "[::1]:80", apps.Prohibited},
-		{"everything is not localhost", everything, "alice", "localhost:80", apps.Prohibited},
-		{"everything is not link-local", everything, "alice", "169.254.169.254:80", apps.Prohibited},
-		{"everything is not 0.0.0.0", everything, "alice", "0.0.0.0:80", apps.Prohibited},
-		{"everything is not ::", everything, "alice", "[::]:80", apps.Prohibited},
+		{"everything is not loopback", everything, "alice", "127.0.0.1:80", answer.Prohibited},
+		{"everything is not IPv6 loopback", everything, "alice", "[::1]:80", answer.Prohibited},
+		{"everything is not localhost", everything, "alice", "localhost:80", answer.Prohibited},
+		{"everything is not link-local", everything, "alice", "169.254.169.254:80", answer.Prohibited},
+		{"everything is not 0.0.0.0", everything, "alice", "0.0.0.0:80", answer.Prohibited},
+		{"everything is not ::", everything, "alice", "[::]:80", answer.Prohibited},
 		{"everything is the rest", everything, "alice", "8.8.8.8:53", ""},
 
 		{"named loopback", named, "alice", "127.0.0.1:8080", ""},
-		{"named loopback at another port", named, "alice", "127.0.0.1:8081", apps.Prohibited},
-		{"other loopback", named, "alice", "127.0.0.2:8080", apps.Prohibited},
+		{"named loopback at another port", named, "alice", "127.0.0.1:8081", answer.Prohibited},
+		{"other loopback", named, "alice", "127.0.0.2:8080", answer.Prohibited},
 		{"name that leads to named loopback", named, "alice", "evil.corp:8080", ""},
 		{"localhost by name", named, "alice", "localhost:9090", ""},
-		{"name that leads to the loopback of localhost", named, "alice", "evil.corp:9090", apps.Prohibited},
+		{"name that leads to the loopback of localhost", named, "alice", "evil.corp:9090", answer.Prohibited},
 		{"named link-local", named, "alice", "169.254.169.254:80", ""},
 		{"named IPv6 loopback", named, "alice", "[::1]:80", ""},
 
-		{"another user, by default", served, "bob", "db.corp:80", apps.Denied},
-		{"a user without a name", served, "", "db.corp:80", apps.Denied},
-		{"a denied address before an allowed name", rules, "bob", "db.corp:80", apps.Denied},
+		{"another user, by default", served, "bob", "db.corp:80", answer.Denied},
+		{"a user without a name", served, "", "db.corp:80", answer.Denied},
+		{"a denied address before an allowed name", rules, "bob", "db.corp:80", answer.Denied},
 		{"an allowed name", rules, "bob", "mixed.corp:80", ""},
-		{"an allowed name at another port", rules, "bob", "mixed.corp:8080", apps.Denied},
+		{"an allowed name at another port", rules, "bob", "mixed.corp:8080", answer.Denied},
 		{"an allowed address, by name", rules, "carol", "db.corp:80", ""},
-		{"another address, by name", rules, "carol", "secret.corp:80", apps.Denied},
-		{"own user, denied", rules, "alice", "10.0.0.6:22", apps.Denied},
+		{"another address, by name", rules, "carol", "secret.corp:80", answer.Denied},
+		{"own user, denied", rules, "alice", "10.0.0.6:22", answer.Denied},
 		{"own user, not denied", rules, "alice", "10.0.0.6:23", ""},
-		{"everybody denied", rules, "alice", "db.corp:25", apps.Denied},
-		{"everybody denied before one is allowed", rules, "dora", "db.corp:25", apps.Denied},
+		{"everybody denied", rules, "alice", "db.corp:25", answer.Denied},
+		{"everybody denied before one is allowed", rules, "dora", "db.corp:25", answer.Denied},
 		{"one is allowed", rules, "dora", "db.corp:26", ""},
-		{"user names are exact", rules, "Dora", "db.corp:26", apps.Denied},
+		{"user names are exact", rules, "Dora", "db.corp:26", answer.Denied},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := testPolicy(t, tt.config)
@@ -115,7 +115,7 @@ func TestPermit(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, addrs, err := e.resolve(context.Background(), tt.user, d)
-			if got := apps.CodeOf(err); got != tt.want {
+			if got := answer.CodeOf(err); got != tt.want {
 				t.Errorf("%s for %s: %q (%v, %v), want %q", tt.dest, tt.user, got, err, addrs, tt.want)
 			}
 			if tt.dest == "mixed.corp:80" && tt.user == "alice" {
@@ -140,7 +140,7 @@ func TestNothingIsResolvedForAUserWhoMayNothing(t *testing.T) {
 	e := newExit(func() *policy { return p }, &system{Options: Options{Resolver: untouchable{t}, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
 	for _, user := range []string{"bob", "eve", "carol"} {
 		d, _ := reach.ParseDest("other.corp:80")
-		if _, _, err := e.resolve(context.Background(), user, d); apps.CodeOf(err) != apps.Denied {
+		if _, _, err := e.resolve(context.Background(), user, d); answer.CodeOf(err) != answer.Denied {
 			t.Errorf("%s: %v", user, err)
 		}
 	}
@@ -200,7 +200,7 @@ func TestAnExitTellsAUserWhatHeMayReach(t *testing.T) {
 			t.Errorf("to %s (-want +got):\n%s", tt.user, diff)
 		}
 	}
-	if got, err := e.offerTo("eve"); apps.CodeOf(err) != apps.Denied {
+	if got, err := e.offerTo("eve"); answer.CodeOf(err) != answer.Denied {
 		t.Errorf("to eve: %v, %v; want a refusal", got, err)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"net/netip"
 	"time"
 
-	"ztm/apps"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
 )
 
 // SOCKS4, SOCKS4a and SOCKS5 (RFC 1928, RFC 1929). A request has few bytes and says its length, so it is read without
@@ -60,18 +60,18 @@ var (
 
 // replyTo says in SOCKS5 why a connection could not be made.
 func replyTo(err error) reply {
-	switch apps.CodeOf(err) {
+	switch answer.CodeOf(err) {
 	case "":
 		return replyOK
-	case apps.Denied, apps.Prohibited:
+	case answer.Denied, answer.Prohibited:
 		return replyNotAllowed
-	case apps.NotFound, apps.Unavailable, apps.Broken: // there is no exit, or no way to it
+	case answer.NotFound, answer.Unavailable, answer.Broken: // there is no exit, or no way to it
 		return replyNetUnreachable
-	case apps.Unreachable, apps.DNS:
+	case answer.Unreachable, answer.DNS:
 		return replyHostUnreachable
-	case apps.Refused:
+	case answer.Refused:
 		return replyRefused
-	case apps.Timeout:
+	case answer.Timeout:
 		return replyExpired
 	}
 	return replyFailure
@@ -214,7 +214,7 @@ func (s *entrance) connectSOCKS5(ctx context.Context, c *client, d reach.Dest) e
 // connect opens a stream to d. Port 0, which SOCKS can say, is no destination.
 func (s *entrance) connect(ctx context.Context, d reach.Dest) (net.Conn, error) {
 	if d.Port == 0 {
-		return nil, apps.Errorf(apps.BadRequest, "port 0 is not a destination")
+		return nil, answer.Errorf(answer.BadRequest, "port 0 is not a destination")
 	}
 	return s.router.open(ctx, "tcp", d)
 }

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 )
 
 // target makes a mesh of an entrance and an exit, where svc.example.com:80 is an echo, and other ports of it fail in
@@ -380,11 +380,11 @@ func checkReplies(t *testing.T, b []byte, locked bool) {
 }
 
 func TestRepliesSayWhatHappened(t *testing.T) {
-	for code, want := range map[apps.Code]reply{
-		apps.Denied: 2, apps.Prohibited: 2, apps.NotFound: 3, apps.Unavailable: 3, apps.Broken: 3, apps.Unreachable: 4, apps.DNS: 4,
-		apps.Refused: 5, apps.Timeout: 6, apps.Internal: 1, apps.BadRequest: 1, apps.Limit: 1,
+	for code, want := range map[answer.Code]reply{
+		answer.Denied: 2, answer.Prohibited: 2, answer.NotFound: 3, answer.Unavailable: 3, answer.Broken: 3, answer.Unreachable: 4, answer.DNS: 4,
+		answer.Refused: 5, answer.Timeout: 6, answer.Internal: 1, answer.BadRequest: 1, answer.Limit: 1,
 	} {
-		if got := replyTo(apps.Errorf(code, "x")); got != want {
+		if got := replyTo(answer.Errorf(code, "x")); got != want {
 			t.Errorf("%s: reply %d, want %d", code, got, want)
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -126,7 +126,7 @@ func TestSilenceEndsInTime(t *testing.T) {
 		n := &network{}
 		began := time.Now()
 		_, _, err := Dialer{Dial: n.dial}.Any(t.Context(), "tcp", addrs("192.0.2.1", "192.0.2.2"), 80)
-		if code := apps.CodeOf(Explain("the target", err)); code != apps.Timeout {
+		if code := answer.CodeOf(Explain("the target", err)); code != answer.Timeout {
 			t.Errorf("%v is called %s", err, code)
 		}
 		if took := time.Since(began); took != Timeout {
@@ -142,7 +142,7 @@ func TestARefusalSaysMoreThanSilence(t *testing.T) {
 			fails: map[string]error{"[2001:db8::1]:80": syscall.ENETUNREACH, "192.0.2.1:80": syscall.ECONNREFUSED},
 		}
 		_, _, err := Dialer{Dial: n.dial}.Any(t.Context(), "tcp", addrs("2001:db8::1", "192.0.2.1"), 80)
-		if code := apps.CodeOf(Explain("the target", err)); code != apps.Refused {
+		if code := answer.CodeOf(Explain("the target", err)); code != answer.Refused {
 			t.Errorf("%v is called %s", err, code)
 		}
 	})
@@ -167,7 +167,7 @@ func TestANameIsResolvedOnceAndAllItsAddressesAreTried(t *testing.T) {
 func TestNoAddressIsAnError(t *testing.T) {
 	d := Dialer{Lookup: func(context.Context, string, string) ([]netip.Addr, error) { return nil, nil }}
 	_, err := d.Host(t.Context(), "tcp", "db.example.com", 80)
-	if code := apps.CodeOf(Explain("db.example.com", err)); code != apps.DNS {
+	if code := answer.CodeOf(Explain("db.example.com", err)); code != answer.DNS {
 		t.Errorf("%v is called %s", err, code)
 	}
 }

@@ -8,37 +8,37 @@ import (
 	"slices"
 	"syscall"
 
-	"ztm/apps"
+	"ztm/tunnel/answer"
 )
 
-// Explain says what a failure to connect to the target means, in words for the one who asked. An *[apps.Error] in err's
+// Explain says what a failure to connect to the target means, in words for the one who asked. An *[answer.Error] in err's
 // chain is returned as it is. What the system says is not passed on: it may name resolvers and addresses of the
 // exit's network.
-func Explain(target string, err error) *apps.Error {
-	var known *apps.Error
+func Explain(target string, err error) *answer.Error {
+	var known *answer.Error
 	var dns *net.DNSError
 	var timeout net.Error
 	switch {
 	case errors.As(err, &known):
 		return known
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return apps.Errorf(apps.DNS, "%s: no such host", target)
+		return answer.Errorf(answer.DNS, "%s: no such host", target)
 	case errors.As(err, &dns):
-		return apps.Errorf(apps.DNS, "%s: the name could not be resolved", target)
+		return answer.Errorf(answer.DNS, "%s: the name could not be resolved", target)
 	case isAny(err, errsRefused):
-		return apps.Errorf(apps.Refused, "%s refused the connection", target)
+		return answer.Errorf(answer.Refused, "%s refused the connection", target)
 	case isAny(err, errsUnreachable):
-		return apps.Errorf(apps.Unreachable, "%s is unreachable", target)
+		return answer.Errorf(answer.Unreachable, "%s is unreachable", target)
 	case errors.Is(err, os.ErrNotExist):
-		return apps.Errorf(apps.Refused, "%s: no such socket", target)
+		return answer.Errorf(answer.Refused, "%s: no such socket", target)
 	case errors.Is(err, os.ErrPermission):
-		return apps.Errorf(apps.Refused, "%s: the exit has no permission to connect to it", target)
+		return answer.Errorf(answer.Refused, "%s: the exit has no permission to connect to it", target)
 	case errors.Is(err, context.Canceled):
-		return apps.Errorf(apps.Broken, "%s: the flow was ended", target)
+		return answer.Errorf(answer.Broken, "%s: the flow was ended", target)
 	case errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded):
-		return apps.Errorf(apps.Timeout, "%s did not answer in time", target)
+		return answer.Errorf(answer.Timeout, "%s did not answer in time", target)
 	}
-	return apps.Errorf(apps.Unreachable, "%s: connecting failed", target)
+	return answer.Errorf(answer.Unreachable, "%s: connecting failed", target)
 }
 
 // IsRefused reports that the target's host answered, and that nothing listens there. Of a UDP socket, Windows says so

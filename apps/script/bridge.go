@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -96,7 +97,7 @@ func framed(resp *http.Response) {
 const bridgeError = "Ztm-Error"
 
 func failed(req *http.Request, err error) *http.Response {
-	var told *apps.Error
+	var told *answer.Error
 	text := err.Error()
 	if errors.As(err, &told) {
 		text = told.Message
@@ -139,7 +140,7 @@ func (a *App) resolve(ctx context.Context, ep string) (identity.ID, error) {
 		return "", err
 	}
 	if len(all) != 1 {
-		return "", apps.Errorf(apps.NotFound, "endpoint %q not found", ep)
+		return "", answer.Errorf(answer.NotFound, "endpoint %q not found", ep)
 	}
 	return all[0].ID, nil
 }

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"ztm/apps"
 	"ztm/apps/process"
+	"ztm/tunnel/answer"
 )
 
 // interpreter is what runs a script.
@@ -77,7 +77,7 @@ func choose(self, with, file string, source []byte, a *process.Account, env []st
 		if in, ok := engine(); ok {
 			return in, nil
 		}
-		return interpreter{}, apps.Errorf(apps.NotFound, "the ztm of %s has no JavaScript engine; %s has: %s",
+		return interpreter{}, answer.Errorf(answer.NotFound, "the ztm of %s has no JavaScript engine; %s has: %s",
 			self, self, strings.Join(available(a, env), ", "))
 	}
 	// A #! line names a path. Where there is none such, the same program may be elsewhere.
@@ -95,7 +95,7 @@ func choose(self, with, file string, source []byte, a *process.Account, env []st
 			return interpreter{name: base, path: found, args: args, ending: k.ending}, nil
 		}
 	}
-	return interpreter{}, apps.Errorf(apps.NotFound, "%s has no interpreter %q; it has: %s", self, with, strings.Join(available(a, env), ", "))
+	return interpreter{}, answer.Errorf(answer.NotFound, "%s has no interpreter %q; it has: %s", self, with, strings.Join(available(a, env), ", "))
 }
 
 // available returns the names of the interpreters of this endpoint.

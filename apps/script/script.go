@@ -60,6 +60,6 @@ func (a *App) Left(gone func(apps.Peer) bool) { a.register.End("the user is no l
 // API implements [apps.App]: GET and PATCH /config, a [process.Rules] and a [process.RulesChange].
 func (a *App) API() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/config", process.API(&a.settings, (*process.Rules).Apply, a.register.Enforce))
+	mux.Handle("/config", process.API(&a.settings, a.host.Log, (*process.Rules).Apply, a.register.Enforce))
 	return mux
 }

@@ -27,6 +27,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 )
 
 // TestMain makes the test binary the engine where the app starts it as such: ARGV[0] script js -- FILE ...
@@ -463,7 +464,7 @@ type tunnels struct{ apps.App }
 
 func (tunnels) Serve(_ context.Context, f apps.Flow) {
 	if f.Path() != "tcp/web" {
-		f.Refuse(apps.Errorf(apps.NotFound, "no tunnel %s", f.Path()))
+		f.Refuse(answer.Errorf(answer.NotFound, "no tunnel %s", f.Path()))
 		return
 	}
 	conn, err := f.Accept()

@@ -8,6 +8,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/process"
+	"ztm/tunnel/answer"
 )
 
 // start is what a caller wants: the payload of the start frame. The script follows in source frames.
@@ -24,7 +25,7 @@ type start struct {
 // Serve implements [apps.App].
 func (a *App) Serve(_ context.Context, f apps.Flow) {
 	if f.Path() != "run" {
-		f.Refuse(apps.Errorf(apps.NotFound, "%s has no %q", name, f.Path()))
+		f.Refuse(answer.Errorf(answer.NotFound, "%s has no %q", name, f.Path()))
 		return
 	}
 	rules, err := a.settings.Get()
@@ -62,10 +63,10 @@ func (a *App) prepare(rules process.Rules, e *process.Entry, c *process.Conn) (c
 		return cfg, nil, err
 	}
 	if st.Size < 0 || st.Size > maxSource {
-		return cfg, nil, apps.Errorf(apps.BadRequest, "the script has %d bytes, the limit is %d", st.Size, maxSource)
+		return cfg, nil, answer.Errorf(answer.BadRequest, "the script has %d bytes, the limit is %d", st.Size, maxSource)
 	}
 	if st.Limit < 0 || st.Limit > int64(maxLimit/time.Millisecond) {
-		return cfg, nil, apps.Errorf(apps.BadRequest, "a time limit of %d ms makes no sense", st.Limit)
+		return cfg, nil, answer.Errorf(answer.BadRequest, "a time limit of %d ms makes no sense", st.Limit)
 	}
 	source, err := c.ReadSource(st.Size)
 	if err != nil {

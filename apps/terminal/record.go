@@ -10,8 +10,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"ztm/apps"
 	"ztm/apps/process"
+	"ztm/tunnel/answer"
 )
 
 // recording writes a session to a file as asciicast v2: a header, then one event a line, [seconds, code, data]. Only
@@ -39,7 +39,7 @@ func prepare(dir string) error {
 		}
 	}
 	if err != nil {
-		return apps.Errorf(apps.BadRequest, "cannot record in %s: %v", dir, process.Cause(err))
+		return answer.Errorf(answer.BadRequest, "cannot record in %s: %v", dir, process.Cause(err))
 	}
 	return nil
 }

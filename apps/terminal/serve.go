@@ -8,6 +8,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/process"
+	"ztm/tunnel/answer"
 )
 
 // start is what a caller wants: the payload of the start frame.
@@ -36,7 +37,7 @@ func (a *App) Serve(ctx context.Context, f apps.Flow) {
 	case "end":
 		a.end(ctx, f)
 	default:
-		f.Refuse(apps.Errorf(apps.NotFound, "%s has no %q", name, f.Path()))
+		f.Refuse(answer.Errorf(answer.NotFound, "%s has no %q", name, f.Path()))
 	}
 }
 
@@ -78,7 +79,7 @@ func (a *App) open(f apps.Flow) {
 func (a *App) plan(cfg Config, e *process.Entry, st start) (process.Config, error) {
 	self := a.host.Mesh.Self()
 	if st.Keep && st.TTY == nil {
-		return process.Config{}, apps.Errorf(apps.BadRequest, "only a session with a terminal can be kept")
+		return process.Config{}, answer.Errorf(answer.BadRequest, "only a session with a terminal can be kept")
 	}
 	if st.TTY != nil { // a caller that does not know its size says 0
 		st.TTY.Cols, st.TTY.Rows = cmp.Or(st.TTY.Cols, 80), cmp.Or(st.TTY.Rows, 24)
@@ -106,7 +107,7 @@ func (a *App) plan(cfg Config, e *process.Entry, st start) (process.Config, erro
 		r, err := record(cfg.Record, e, st, p)
 		if err != nil {
 			a.host.Log.Error("terminal cannot record", "session", e.ID, "err", err)
-			return process.Config{}, apps.Errorf(apps.Denied, "%s records all terminals, and cannot record this one", self.Name)
+			return process.Config{}, answer.Errorf(answer.Denied, "%s records all terminals, and cannot record this one", self.Name)
 		}
 		out.Record = r
 	}
@@ -114,24 +115,24 @@ func (a *App) plan(cfg Config, e *process.Entry, st start) (process.Config, erro
 }
 
 // notFound says why a command is none.
-func notFound(command, where string, err error) *apps.Error {
-	if process.CodeOf(err) == apps.NotFound {
-		return apps.Errorf(apps.NotFound, "%s: not found on %s", command, where)
+func notFound(command, where string, err error) *answer.Error {
+	if process.CodeOf(err) == answer.NotFound {
+		return answer.Errorf(answer.NotFound, "%s: not found on %s", command, where)
 	}
-	return apps.Errorf(process.CodeOf(err), "%s: %v on %s", command, process.Cause(err), where)
+	return answer.Errorf(process.CodeOf(err), "%s: %v on %s", command, process.Cause(err), where)
 }
 
 // environment checks what a caller wants in the environment: what describes its terminal and its language, and no more.
 // Other names are left out, because a newer caller may send more than an older endpoint knows.
 func environment(wanted []string) ([]string, error) {
 	if len(wanted) > maxEnv {
-		return nil, apps.Errorf(apps.BadRequest, "more than %d variables", maxEnv)
+		return nil, answer.Errorf(answer.BadRequest, "more than %d variables", maxEnv)
 	}
 	var env []string
 	for _, kv := range wanted {
 		name, value, ok := strings.Cut(kv, "=")
 		if !ok || len(value) > maxEnvValue || strings.ContainsFunc(kv, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-			return nil, apps.Errorf(apps.BadRequest, "the variable %.20q makes no sense", name)
+			return nil, answer.Errorf(answer.BadRequest, "the variable %.20q makes no sense", name)
 		}
 		if carried(name) {
 			env = append(env, kv)
@@ -176,14 +177,14 @@ func (a *App) attach(f apps.Flow) {
 			}
 		}
 		if len(ids) > 1 {
-			f.Refuse(apps.Errorf(apps.Conflict, "several sessions are kept on %s, name one: %s", a.host.Mesh.Self().Name, strings.Join(ids, ", ")))
+			f.Refuse(answer.Errorf(answer.Conflict, "several sessions are kept on %s, name one: %s", a.host.Mesh.Self().Name, strings.Join(ids, ", ")))
 			return
 		}
 		id = strings.Join(ids, "")
 	}
 	s, err := a.register.Find(f.Peer(), id)
 	if err == nil && !s.Kept() {
-		err = apps.Errorf(apps.Conflict, "session %s was not kept: it belongs to the window it was opened in", id)
+		err = answer.Errorf(answer.Conflict, "session %s was not kept: it belongs to the window it was opened in", id)
 	}
 	if err != nil {
 		f.Refuse(err)

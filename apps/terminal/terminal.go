@@ -24,6 +24,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/process"
+	"ztm/tunnel/answer"
 )
 
 const name = "terminal"
@@ -57,7 +58,7 @@ func (a *App) Left(gone func(apps.Peer) bool) { a.register.End("the user is no l
 // API implements [apps.App]: GET and PATCH /config, a [Config] and a [Change].
 func (a *App) API() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/config", process.API(&a.settings, (*Config).apply, func(c Config) { a.register.Enforce(c.Rules) }))
+	mux.Handle("/config", process.API(&a.settings, a.host.Log, (*Config).apply, func(c Config) { a.register.Enforce(c.Rules) }))
 	return mux
 }
 
@@ -98,7 +99,7 @@ func (c *Config) apply(change Change) error {
 	if change.Record != nil {
 		if c.Record = *change.Record; c.Record != "" {
 			if !filepath.IsAbs(c.Record) {
-				return apps.Errorf(apps.BadRequest, "the directory for recordings is not absolute: %q", c.Record)
+				return answer.Errorf(answer.BadRequest, "the directory for recordings is not absolute: %q", c.Record)
 			}
 			if err := prepare(c.Record); err != nil {
 				return err
@@ -107,7 +108,7 @@ func (c *Config) apply(change Change) error {
 	}
 	if change.IdleTimeout != nil {
 		if *change.IdleTimeout < 0 {
-			return apps.Errorf(apps.BadRequest, "the idle timeout cannot be negative")
+			return answer.Errorf(answer.BadRequest, "the idle timeout cannot be negative")
 		}
 		c.IdleTimeout = *change.IdleTimeout
 	}
@@ -122,7 +123,7 @@ func (c Config) shell(a *process.Account, env []string) (path string, args []str
 	}
 	path, err = a.Find(words[0], env)
 	if err != nil {
-		return "", nil, apps.Errorf(apps.NotFound, "there is no shell %q: %v", words[0], process.Cause(err))
+		return "", nil, answer.Errorf(answer.NotFound, "there is no shell %q: %v", words[0], process.Cause(err))
 	}
 	return path, slices.Concat([]string{loginName(path)}, words[1:]), nil
 }

@@ -24,6 +24,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/appstest"
 	"ztm/apps/process"
+	"ztm/tunnel/answer"
 )
 
 func TestMain(m *testing.M) {
@@ -278,7 +279,7 @@ func TestEnvironmentOfAProgram(t *testing.T) {
 		t.Errorf("environment (-want +got), %v:\n%s", err, diff)
 	}
 	for _, bad := range [][]string{{"TERM"}, {"TERM=a\nb"}, {"LANG=" + strings.Repeat("x", 300)}, make([]string, 40)} {
-		if _, err := environment(bad); apps.CodeOf(err) != apps.BadRequest {
+		if _, err := environment(bad); answer.CodeOf(err) != answer.BadRequest {
 			t.Errorf("environment(%q): %v", bad, err)
 		}
 	}

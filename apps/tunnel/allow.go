@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 )
 
 // Allow lets users reach addresses through this endpoint without an outbound. The endpoint's own user needs none.
@@ -105,7 +106,7 @@ func allowed(rules []Allow, user string, p apps.Peer, host string, ip netip.Addr
 // permit returns the addresses that a flow may go to: the one that it asks for or, for a name that is allowed for some
 // of its addresses, those. They are looked up once: what was judged is what is connected to.
 func (a *access) permit(ctx context.Context, self apps.Endpoint, p apps.Peer, target Address) ([]Address, error) {
-	denied := apps.Errorf(apps.Denied, "endpoint %s does not allow user %s to reach %s", self.Name, p.User, target)
+	denied := answer.Errorf(answer.Denied, "endpoint %s does not allow user %s to reach %s", self.Name, p.User, target)
 	if p.User != self.User && target.Path != "" {
 		return nil, denied // sockets are for the endpoint's own user
 	}
@@ -143,22 +144,22 @@ func (a *App) setAllow(rule Allow) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
 	if rule.Target.text == "" {
-		return apps.Errorf(apps.BadRequest, "allow: the target is missing")
+		return answer.Errorf(answer.BadRequest, "allow: the target is missing")
 	}
 	if err := validateUsers(rule.Users); err != nil {
-		return apps.Errorf(apps.BadRequest, "allow %s: users: %v", rule.Target, err)
+		return answer.Errorf(answer.BadRequest, "allow %s: users: %v", rule.Target, err)
 	}
 	rules := a.access.list()
 	i := slices.IndexFunc(rules, func(r Allow) bool { return r.Target.text == rule.Target.text })
 	switch {
 	case len(rule.Users) == 0 && i < 0:
-		return apps.Errorf(apps.NotFound, "endpoint %s allows nobody to reach %s", a.host.Mesh.Self().Name, rule.Target)
+		return answer.Errorf(answer.NotFound, "endpoint %s allows nobody to reach %s", a.host.Mesh.Self().Name, rule.Target)
 	case len(rule.Users) == 0:
 		rules = slices.Delete(rules, i, i+1)
 	case i >= 0:
 		rules[i] = rule
 	case len(rules) >= maxRules:
-		return apps.Errorf(apps.Limit, "allow: there are %d rules already", maxRules)
+		return answer.Errorf(answer.Limit, "allow: there are %d rules already", maxRules)
 	default:
 		rules = append(rules, rule)
 	}

@@ -1,12 +1,9 @@
 package tunnel
 
 import (
-	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 
-	"ztm/apps"
+	"ztm/tunnel/answer"
 )
 
 // maxBody bounds what the API reads of a request, in bytes: a thousand long addresses fit.
@@ -25,29 +22,29 @@ const maxBody = 1 << 20
 // of the same target; without users it removes it.
 func (a *App) API() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /tunnels", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.Status(), nil) })
+	mux.HandleFunc("GET /tunnels", func(w http.ResponseWriter, _ *http.Request) { answer.Reply(w, a.host.Log, a.Status(), nil) })
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		a.Status().WriteMetrics(w) // fails only when nobody reads it
 	})
-	mux.HandleFunc("GET /inbound", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.Status().Inbound, nil) })
-	mux.HandleFunc("GET /outbound", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.Status().Outbound, nil) })
+	mux.HandleFunc("GET /inbound", func(w http.ResponseWriter, _ *http.Request) { answer.Reply(w, a.host.Log, a.Status().Inbound, nil) })
+	mux.HandleFunc("GET /outbound", func(w http.ResponseWriter, _ *http.Request) { answer.Reply(w, a.host.Log, a.Status().Outbound, nil) })
 
 	mux.HandleFunc("GET /inbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
 		a.replyInbound(w, pathKey(r))
 	})
 	mux.HandleFunc("POST /inbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
 		config := Inbound{Key: pathKey(r)}
-		if err := decode(w, r, &config, &config.Key); err != nil {
-			reply(w, nil, err)
+		if err := decode(r, &config, &config.Key); err != nil {
+			answer.Reply(w, a.host.Log, nil, err)
 		} else if err := a.setInbound(config); err != nil {
-			reply(w, nil, err)
+			answer.Reply(w, a.host.Log, nil, err)
 		} else {
 			a.replyInbound(w, config.Key)
 		}
 	})
 	mux.HandleFunc("DELETE /inbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, nil, a.deleteInbound(pathKey(r)))
+		answer.Reply(w, a.host.Log, nil, a.deleteInbound(pathKey(r)))
 	})
 
 	mux.HandleFunc("GET /outbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
@@ -55,28 +52,28 @@ func (a *App) API() http.Handler {
 	})
 	mux.HandleFunc("POST /outbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
 		config := Outbound{Key: pathKey(r)}
-		if err := decode(w, r, &config, &config.Key); err != nil {
-			reply(w, nil, err)
+		if err := decode(r, &config, &config.Key); err != nil {
+			answer.Reply(w, a.host.Log, nil, err)
 		} else if err := a.setOutbound(config); err != nil {
-			reply(w, nil, err)
+			answer.Reply(w, a.host.Log, nil, err)
 		} else {
 			a.replyOutbound(w, config.Key)
 		}
 	})
 	mux.HandleFunc("DELETE /outbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, nil, a.deleteOutbound(pathKey(r)))
+		answer.Reply(w, a.host.Log, nil, a.deleteOutbound(pathKey(r)))
 	})
-	mux.HandleFunc("GET /allow", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.access.list(), nil) })
+	mux.HandleFunc("GET /allow", func(w http.ResponseWriter, _ *http.Request) { answer.Reply(w, a.host.Log, a.access.list(), nil) })
 	mux.HandleFunc("POST /allow", func(w http.ResponseWriter, r *http.Request) {
 		var rule Allow
-		err := decodeBody(w, r, &rule)
+		err := answer.Decode(r, maxBody, &rule)
 		if err == nil {
 			err = a.setAllow(rule)
 		}
-		reply(w, a.access.list(), err)
+		answer.Reply(w, a.host.Log, a.access.list(), err)
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, nil, apps.Errorf(apps.NotFound, "the tunnel app has no %s %s", r.Method, r.URL.Path))
+		answer.Reply(w, a.host.Log, nil, answer.Errorf(answer.NotFound, "the tunnel app has no %s %s", r.Method, r.URL.Path))
 	})
 	return mux
 }
@@ -108,17 +105,17 @@ func (a *App) Status() Status {
 
 func (a *App) replyInbound(w http.ResponseWriter, k Key) {
 	if in := a.inbound(k); in != nil {
-		reply(w, in.status(), nil)
+		answer.Reply(w, a.host.Log, in.status(), nil)
 	} else {
-		reply(w, nil, a.missing(inboundKind, k))
+		answer.Reply(w, a.host.Log, nil, a.missing(inboundKind, k))
 	}
 }
 
 func (a *App) replyOutbound(w http.ResponseWriter, k Key) {
 	if o := a.outbound(k); o != nil {
-		reply(w, o.status(), nil)
+		answer.Reply(w, a.host.Log, o.status(), nil)
 	} else {
-		reply(w, nil, a.missing(outboundKind, k))
+		answer.Reply(w, a.host.Log, nil, a.missing(outboundKind, k))
 	}
 }
 
@@ -126,42 +123,13 @@ func pathKey(r *http.Request) Key { return Key{r.PathValue("protocol"), r.PathVa
 
 // decode reads a configuration. A field that it does not know is an error: a list of users that is misspelt must not
 // become no list. key is the part of the configuration that the path has given already.
-func decode(w http.ResponseWriter, r *http.Request, config any, key *Key) error {
+func decode(r *http.Request, config any, key *Key) error {
 	path := *key
-	if err := decodeBody(w, r, config); err != nil {
-		return apps.Errorf(apps.BadRequest, "tunnel %s: %v", path, err)
+	if err := answer.Decode(r, maxBody, config); err != nil {
+		return answer.Errorf(answer.BadRequest, "tunnel %s: %v", path, err)
 	}
 	if *key != path {
-		return apps.Errorf(apps.BadRequest, "tunnel %s: the body is about %s", path, *key)
+		return answer.Errorf(answer.BadRequest, "tunnel %s: the body is about %s", path, *key)
 	}
 	return nil
-}
-
-func decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return apps.Errorf(apps.BadRequest, "%v", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return apps.Errorf(apps.BadRequest, "there is more after the end of the object")
-	}
-	return nil
-}
-
-// reply answers with v, or with err if it is not nil.
-func reply(w http.ResponseWriter, v any, err error) {
-	w.Header().Set("Content-Type", "application/json")
-	switch {
-	case err != nil:
-		var e *apps.Error
-		if !errors.As(err, &e) {
-			e = apps.Errorf(apps.Internal, "%v", err) // of the store, for the owner of the endpoint
-		}
-		w.WriteHeader(e.Code.Status())
-		v = e
-	case v == nil:
-		v = struct{}{}
-	}
-	json.NewEncoder(w).Encode(v) // fails only when nobody reads it
 }

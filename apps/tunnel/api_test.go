@@ -9,8 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 )
 
 func TestBadRequestsAreAnsweredClearlyAndChangeNothing(t *testing.T) {
@@ -28,52 +28,52 @@ func TestBadRequestsAreAnsweredClearlyAndChangeNothing(t *testing.T) {
 	targets := `"targets":["127.0.0.1:80"]`
 	tests := []struct {
 		name, request, body string
-		code                apps.Code
+		code                answer.Code
 		text                string
 	}{
-		{"port in use", "POST /inbound/tcp/web", list(`"` + taken.Addr().String() + `"`), apps.Conflict, "listen " + taken.Addr().String() + ": the address is in use"},
-		{"one of several in use", "POST /inbound/tcp/web", list(`"0","` + taken.Addr().String() + `"`), apps.Conflict, "in use"},
-		{"another inbound's port", "POST /inbound/tcp/two", list(`"` + address + `"`), apps.Conflict, "inbound tcp/web already listens on " + address},
-		{"address of another machine", "POST /inbound/tcp/two", list(`"192.0.2.1:8080"`), apps.BadRequest, "this machine does not have that address"},
-		{"listens that overlap", "POST /inbound/tcp/two", list(`"7000-7010","*:7010-7020"`), apps.BadRequest, "127.0.0.1:7000-7010 and *:7010-7020 overlap"},
-		{"ranges that differ", "POST /inbound/tcp/two", list(`"7000-7010","8000-8011"`), apps.BadRequest, "different numbers of ports"},
-		{"no listen", "POST /inbound/tcp/two", `{}`, apps.BadRequest, "at least one address"},
-		{"no port", "POST /inbound/tcp/two", list(`"host:http"`), apps.BadRequest, "is not a port"},
-		{"file in the way", "POST /inbound/tcp/two", list(`"unix:` + file + `"`), apps.BadRequest, "there is a file of that name"},
-		{"relative socket", "POST /inbound/tcp/two", list(`"unix:x"`), apps.BadRequest, "not absolute"},
-		{"exit that is no ID", "POST /inbound/tcp/two", `{"listens":["0"],"exits":["home"]}`, apps.BadRequest, "not an ID"},
-		{"unknown protocol", "POST /inbound/sctp/two", list(`"0"`), apps.BadRequest, "want tcp/NAME or udp/NAME"},
-		{"odd name", "POST /inbound/tcp/a%20b", list(`"0"`), apps.BadRequest, "a name has letters"},
-		{"long name", "POST /inbound/tcp/" + strings.Repeat("x", 64), list(`"0"`), apps.BadRequest, "a name has letters"},
-		{"misspelt field", "POST /outbound/tcp/web", `{` + targets + `,"user":["bob"]}`, apps.BadRequest, "user"},
-		{"body about another", "POST /outbound/tcp/web", `{` + targets + `,"name":"two"}`, apps.BadRequest, "the body is about tcp/two"},
-		{"two objects", "POST /outbound/tcp/web", `{` + targets + `}{}`, apps.BadRequest, "more after the end"},
-		{"no JSON", "POST /outbound/tcp/web", `targets`, apps.BadRequest, "invalid character"},
-		{"huge body", "POST /outbound/tcp/web", `{"users":["` + strings.Repeat("x", maxBody) + `"]}`, apps.BadRequest, "too large"},
-		{"no target", "POST /outbound/tcp/web", `{"targets":[]}`, apps.BadRequest, "at least one address"},
-		{"empty target", "POST /outbound/tcp/web", `{"targets":[""]}`, apps.BadRequest, "is not a port"},
-		{"target without port", "POST /outbound/tcp/web", `{"targets":["host:0"]}`, apps.BadRequest, "host:0 is nothing to connect to: name a port"},
-		{"target everywhere", "POST /outbound/tcp/web", `{"targets":["*:80"]}`, apps.BadRequest, "*:80 is nothing to connect to: name a host"},
-		{"target twice", "POST /outbound/tcp/web", `{"targets":["a:80","b:80","a:80"]}`, apps.BadRequest, "a:80 is there twice"},
-		{"target ranges that differ", "POST /outbound/tcp/web", `{"targets":["a:80-82","b:80"]}`, apps.BadRequest, "a:80-82 and b:80 have different numbers of ports, 3 and 1"},
-		{"check of udp targets", "POST /outbound/udp/dns", `{"targets":["a:53"],"check":"tcp"}`, apps.BadRequest, "outbound udp/dns: check: nobody can connect to a udp target"},
-		{"check of very many ports", "POST /outbound/tcp/web", `{"targets":["a:1-100","b:1-100"],"check":"tcp"}`, apps.BadRequest, "have 200 ports, and at most 128 are checked"},
-		{"unknown check", "POST /outbound/tcp/web", `{` + targets + `,"check":"ping"}`, apps.BadRequest, "is not tcp or http:/PATH"},
-		{"all users", "POST /outbound/tcp/web", `{` + targets + `,"users":["*"]}`, apps.BadRequest, "not the name of a user"},
-		{"empty user", "POST /outbound/tcp/web", `{` + targets + `,"users":[""]}`, apps.BadRequest, "not the name of a user"},
-		{"user twice", "POST /outbound/tcp/web", `{` + targets + `,"users":["bob","bob"]}`, apps.BadRequest, "twice"},
-		{"entrance that is no ID", "POST /outbound/tcp/web", `{` + targets + `,"entrances":["x"]}`, apps.BadRequest, "not an ID"},
-		{"unknown inbound", "GET /inbound/tcp/two", "", apps.NotFound, "endpoint b has no inbound tcp/two"},
-		{"unknown outbound", "DELETE /outbound/tcp/two", "", apps.NotFound, "endpoint b has no outbound tcp/two"},
-		{"unknown path", "GET /nonsense", "", apps.NotFound, "GET /nonsense"},
-		{"unknown method", "PATCH /inbound/tcp/web", "", apps.NotFound, "PATCH"},
+		{"port in use", "POST /inbound/tcp/web", list(`"` + taken.Addr().String() + `"`), answer.Conflict, "listen " + taken.Addr().String() + ": the address is in use"},
+		{"one of several in use", "POST /inbound/tcp/web", list(`"0","` + taken.Addr().String() + `"`), answer.Conflict, "in use"},
+		{"another inbound's port", "POST /inbound/tcp/two", list(`"` + address + `"`), answer.Conflict, "inbound tcp/web already listens on " + address},
+		{"address of another machine", "POST /inbound/tcp/two", list(`"192.0.2.1:8080"`), answer.BadRequest, "this machine does not have that address"},
+		{"listens that overlap", "POST /inbound/tcp/two", list(`"7000-7010","*:7010-7020"`), answer.BadRequest, "127.0.0.1:7000-7010 and *:7010-7020 overlap"},
+		{"ranges that differ", "POST /inbound/tcp/two", list(`"7000-7010","8000-8011"`), answer.BadRequest, "different numbers of ports"},
+		{"no listen", "POST /inbound/tcp/two", `{}`, answer.BadRequest, "at least one address"},
+		{"no port", "POST /inbound/tcp/two", list(`"host:http"`), answer.BadRequest, "is not a port"},
+		{"file in the way", "POST /inbound/tcp/two", list(`"unix:` + file + `"`), answer.BadRequest, "there is a file of that name"},
+		{"relative socket", "POST /inbound/tcp/two", list(`"unix:x"`), answer.BadRequest, "not absolute"},
+		{"exit that is no ID", "POST /inbound/tcp/two", `{"listens":["0"],"exits":["home"]}`, answer.BadRequest, "not an ID"},
+		{"unknown protocol", "POST /inbound/sctp/two", list(`"0"`), answer.BadRequest, "want tcp/NAME or udp/NAME"},
+		{"odd name", "POST /inbound/tcp/a%20b", list(`"0"`), answer.BadRequest, "a name has letters"},
+		{"long name", "POST /inbound/tcp/" + strings.Repeat("x", 64), list(`"0"`), answer.BadRequest, "a name has letters"},
+		{"misspelt field", "POST /outbound/tcp/web", `{` + targets + `,"user":["bob"]}`, answer.BadRequest, "user"},
+		{"body about another", "POST /outbound/tcp/web", `{` + targets + `,"name":"two"}`, answer.BadRequest, "the body is about tcp/two"},
+		{"two objects", "POST /outbound/tcp/web", `{` + targets + `}{}`, answer.BadRequest, "more after the end"},
+		{"no JSON", "POST /outbound/tcp/web", `targets`, answer.BadRequest, "invalid character"},
+		{"huge body", "POST /outbound/tcp/web", `{"users":["` + strings.Repeat("x", maxBody) + `"]}`, answer.BadRequest, "more than"},
+		{"no target", "POST /outbound/tcp/web", `{"targets":[]}`, answer.BadRequest, "at least one address"},
+		{"empty target", "POST /outbound/tcp/web", `{"targets":[""]}`, answer.BadRequest, "is not a port"},
+		{"target without port", "POST /outbound/tcp/web", `{"targets":["host:0"]}`, answer.BadRequest, "host:0 is nothing to connect to: name a port"},
+		{"target everywhere", "POST /outbound/tcp/web", `{"targets":["*:80"]}`, answer.BadRequest, "*:80 is nothing to connect to: name a host"},
+		{"target twice", "POST /outbound/tcp/web", `{"targets":["a:80","b:80","a:80"]}`, answer.BadRequest, "a:80 is there twice"},
+		{"target ranges that differ", "POST /outbound/tcp/web", `{"targets":["a:80-82","b:80"]}`, answer.BadRequest, "a:80-82 and b:80 have different numbers of ports, 3 and 1"},
+		{"check of udp targets", "POST /outbound/udp/dns", `{"targets":["a:53"],"check":"tcp"}`, answer.BadRequest, "outbound udp/dns: check: nobody can connect to a udp target"},
+		{"check of very many ports", "POST /outbound/tcp/web", `{"targets":["a:1-100","b:1-100"],"check":"tcp"}`, answer.BadRequest, "have 200 ports, and at most 128 are checked"},
+		{"unknown check", "POST /outbound/tcp/web", `{` + targets + `,"check":"ping"}`, answer.BadRequest, "is not tcp or http:/PATH"},
+		{"all users", "POST /outbound/tcp/web", `{` + targets + `,"users":["*"]}`, answer.BadRequest, "not the name of a user"},
+		{"empty user", "POST /outbound/tcp/web", `{` + targets + `,"users":[""]}`, answer.BadRequest, "not the name of a user"},
+		{"user twice", "POST /outbound/tcp/web", `{` + targets + `,"users":["bob","bob"]}`, answer.BadRequest, "twice"},
+		{"entrance that is no ID", "POST /outbound/tcp/web", `{` + targets + `,"entrances":["x"]}`, answer.BadRequest, "not an ID"},
+		{"unknown inbound", "GET /inbound/tcp/two", "", answer.NotFound, "endpoint b has no inbound tcp/two"},
+		{"unknown outbound", "DELETE /outbound/tcp/two", "", answer.NotFound, "endpoint b has no outbound tcp/two"},
+		{"unknown path", "GET /nonsense", "", answer.NotFound, "GET /nonsense"},
+		{"unknown method", "PATCH /inbound/tcp/web", "", answer.NotFound, "PATCH"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			method, path, _ := strings.Cut(test.request, " ")
 			err := b.call(method, path, test.body, nil)
-			if apps.CodeOf(err) != test.code || !strings.Contains(err.Error(), test.text) {
-				t.Errorf("got %s %v; want %s with %q", apps.CodeOf(err), err, test.code, test.text)
+			if answer.CodeOf(err) != test.code || !strings.Contains(err.Error(), test.text) {
+				t.Errorf("got %s %v; want %s with %q", answer.CodeOf(err), err, test.code, test.text)
 			}
 			if diff := cmp.Diff(before, b.app.Status()); diff != "" {
 				t.Errorf("the tunnels changed (-before +after):\n%s", diff)
@@ -127,7 +127,7 @@ func TestAnInboundMayTakeItsOwnPortOverForMoreAddresses(t *testing.T) {
 	if err := listen(address); err != nil {
 		t.Fatal(err)
 	}
-	if err := listen(everywhere, taken); apps.CodeOf(err) != apps.Conflict {
+	if err := listen(everywhere, taken); answer.CodeOf(err) != answer.Conflict {
 		t.Errorf("a port in use: %v", err)
 	}
 	appstest.Eventually(t, "the old listener is back", func() bool { return a.inboundStatus(t, "tcp/web").Listeners[0].Open })

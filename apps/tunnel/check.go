@@ -11,8 +11,8 @@ import (
 	"sync"
 	"time"
 
-	"ztm/apps"
 	"ztm/apps/listen"
+	"ztm/tunnel/answer"
 )
 
 const (
@@ -120,7 +120,7 @@ func (o *Outbound) checkHTTP(ctx context.Context, a Address, path string) error 
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+path, nil)
 	if err != nil {
-		return apps.Errorf(apps.BadRequest, "check: %v", err)
+		return answer.Errorf(answer.BadRequest, "check: %v", err)
 	}
 	transport := &http.Transport{
 		DisableKeepAlives:  true,
@@ -129,11 +129,11 @@ func (o *Outbound) checkHTTP(ctx context.Context, a Address, path string) error 
 	}
 	resp, err := transport.RoundTrip(req) // which follows no redirections
 	if err != nil {
-		return apps.Errorf(apps.Unreachable, "target %s does not answer the check: %v", a, err)
+		return answer.Errorf(answer.Unreachable, "target %s does not answer the check: %v", a, err)
 	}
 	resp.Body.Close()
 	if resp.StatusCode < 200 || resp.StatusCode > 399 {
-		return apps.Errorf(apps.Unreachable, "target %s answers the check with status %d", a, resp.StatusCode)
+		return answer.Errorf(answer.Unreachable, "target %s answers the check with status %d", a, resp.StatusCode)
 	}
 	return nil
 }

@@ -212,7 +212,7 @@ func TestUDPTargetThatDiesLeavesItsClientsToTheOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer(t, mortal, "mortal ")
+	echo(t, mortal, "mortal ")
 	b.offer(t, "udp/echo", address+","+udpServer(t, "immortal "))
 	entrance := a.listen(t, "udp/echo")
 
@@ -255,7 +255,7 @@ func TestUDPTargetThatDiesLeavesItsClientsToTheOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer(t, again, "reborn ")
+	echo(t, again, "reborn ")
 	appstest.Eventually(t, "new clients come to the target again", func() bool {
 		return strings.HasPrefix(string(exchange(t, dialUDP(t, entrance), []byte("1"))), "reborn")
 	})

@@ -11,6 +11,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/balance"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -274,7 +275,7 @@ func (c *client) stats(ctx context.Context, name string) error {
 		s.Outbound = slices.DeleteFunc(s.Outbound, func(o OutboundStatus) bool { return o.Key != k })
 		s.Allow, s.Forward = []Allow{}, Stats{}
 		if len(s.Inbound)+len(s.Outbound) == 0 {
-			return missingHint(apps.Errorf(apps.NotFound, "the endpoint has no end of tunnel %s", k))
+			return missingHint(answer.Errorf(answer.NotFound, "the endpoint has no end of tunnel %s", k))
 		}
 	}
 	return c.Print(s, s.statsTable(func(p PeerCounts) string { return c.name(ctx, p.ID) }))

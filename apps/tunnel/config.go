@@ -11,6 +11,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/balance"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -236,10 +237,10 @@ func validateUsers(list []string) error {
 // allows returns nil if a peer may use the tunnel at endpoint self, and otherwise the answer that it gets.
 func (o *Outbound) allows(self apps.Endpoint, p apps.Peer) error {
 	if p.User != self.User && !slices.Contains(o.Users, p.User) {
-		return apps.Errorf(apps.Denied, "endpoint %s does not allow user %s to use tunnel %s", self.Name, p.User, o.Key)
+		return answer.Errorf(answer.Denied, "endpoint %s does not allow user %s to use tunnel %s", self.Name, p.User, o.Key)
 	}
 	if len(o.Entrances) > 0 && !slices.Contains(o.Entrances, p.ID) {
-		return apps.Errorf(apps.Denied, "endpoint %s does not allow endpoint %s as an entrance of tunnel %s",
+		return answer.Errorf(answer.Denied, "endpoint %s does not allow endpoint %s as an entrance of tunnel %s",
 			self.Name, p.ID, o.Key)
 	}
 	return nil

@@ -8,8 +8,8 @@ import (
 	"syscall"
 	"time"
 
-	"ztm/apps"
 	"ztm/apps/listen"
+	"ztm/tunnel/answer"
 )
 
 const (
@@ -39,7 +39,7 @@ func dialAny(ctx context.Context, transport string, list []Address, failed func(
 }
 
 // dialTarget connects to one address. A host with several addresses is tried as RFC 8305 says. The error is an
-// *apps.Error that names the address.
+// *answer.Error that names the address.
 func dialTarget(ctx context.Context, transport string, a Address, timeout time.Duration) (net.Conn, error) {
 	d := net.Dialer{Timeout: timeout, KeepAliveConfig: listen.KeepAlive, Control: listen.InlineUrgent}
 	network, address := a.network(transport)
@@ -52,28 +52,28 @@ func dialTarget(ctx context.Context, transport string, a Address, timeout time.D
 
 // dialError says what a failure to connect means. What the system says is not passed on as it is: it may name
 // resolvers and addresses of the exit's network.
-func dialError(a Address, err error) *apps.Error {
+func dialError(a Address, err error) *answer.Error {
 	var dns *net.DNSError
 	var timeout net.Error
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return apps.Errorf(apps.DNS, "target %s: no such host", a)
+		return answer.Errorf(answer.DNS, "target %s: no such host", a)
 	case errors.As(err, &dns):
-		return apps.Errorf(apps.DNS, "target %s: the name could not be resolved", a)
+		return answer.Errorf(answer.DNS, "target %s: the name could not be resolved", a)
 	case isAny(err, errsRefused):
-		return apps.Errorf(apps.Refused, "target %s refused the connection", a)
+		return answer.Errorf(answer.Refused, "target %s refused the connection", a)
 	case isAny(err, errsUnreachable):
-		return apps.Errorf(apps.Unreachable, "target %s is unreachable", a)
+		return answer.Errorf(answer.Unreachable, "target %s is unreachable", a)
 	case errors.Is(err, os.ErrNotExist):
-		return apps.Errorf(apps.Refused, "target %s: no such socket", a)
+		return answer.Errorf(answer.Refused, "target %s: no such socket", a)
 	case errors.Is(err, os.ErrPermission):
-		return apps.Errorf(apps.Refused, "target %s: the exit has no permission to connect to it", a)
+		return answer.Errorf(answer.Refused, "target %s: the exit has no permission to connect to it", a)
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return apps.Errorf(apps.Timeout, "target %s did not answer in time", a)
+		return answer.Errorf(answer.Timeout, "target %s did not answer in time", a)
 	case errors.Is(err, context.Canceled):
-		return apps.Errorf(apps.Broken, "target %s: the flow was ended", a)
+		return answer.Errorf(answer.Broken, "target %s: the flow was ended", a)
 	}
-	return apps.Errorf(apps.Unreachable, "target %s: connecting failed", a)
+	return answer.Errorf(answer.Unreachable, "target %s: connecting failed", a)
 }
 
 func isAny(err error, list []syscall.Errno) bool {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -26,7 +27,7 @@ func (m *failingMesh) OpenEarly(_ context.Context, to identity.ID, _ string, _ u
 }
 
 func TestNoOtherExitIsAskedWhereTheFirstBytesMayHaveArrived(t *testing.T) {
-	refused := apps.Errorf(apps.Refused, "nobody there")
+	refused := answer.Errorf(answer.Refused, "nobody there")
 	for _, tt := range []struct {
 		name  string
 		err   error
@@ -44,7 +45,7 @@ func TestNoOtherExitIsAskedWhereTheFirstBytesMayHaveArrived(t *testing.T) {
 			defer near.Close()
 			defer far.Close()
 			_, _, err := in.take(t.Context(), newListener(TCP, Address{}), apps.NewEarly(near))
-			if apps.CodeOf(err) != apps.Refused || errors.Is(err, apps.ErrUnknownOutcome) != (tt.asked == 1) {
+			if answer.CodeOf(err) != answer.Refused || errors.Is(err, apps.ErrUnknownOutcome) != (tt.asked == 1) {
 				t.Errorf("got %v", err)
 			}
 			if len(m.asked) != tt.asked {

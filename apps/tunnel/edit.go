@@ -1,8 +1,11 @@
 package tunnel
 
-import "ztm/apps"
+import (
+	"ztm/apps"
+	"ztm/tunnel/answer"
+)
 
-var errStopped = apps.Errorf(apps.Unavailable, "the tunnel app is stopping")
+var errStopped = answer.Errorf(answer.Unavailable, "the tunnel app is stopping")
 
 // setInbound opens an inbound, or changes it: new connections find the new settings, flows that run go on. If it
 // fails, nothing has changed.
@@ -44,7 +47,7 @@ func (a *App) editable(config interface{ validate() error }) error {
 		return errStopped
 	}
 	if err := config.validate(); err != nil {
-		return apps.Errorf(apps.BadRequest, "%v", err)
+		return answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	return nil
 }
@@ -75,7 +78,7 @@ func (a *App) vacant(config Inbound) error {
 		for _, taken := range other.settings().Listens {
 			for _, wanted := range config.Listens {
 				if wanted.overlaps(taken) {
-					return apps.Errorf(apps.Conflict, "listen %s: inbound %s already listens on %s", wanted, other.key, taken)
+					return answer.Errorf(answer.Conflict, "listen %s: inbound %s already listens on %s", wanted, other.key, taken)
 				}
 			}
 		}
@@ -140,7 +143,7 @@ func (a *App) deleteOutbound(k Key) error {
 }
 
 func (a *App) missing(kind string, k Key) error {
-	return apps.Errorf(apps.NotFound, "endpoint %s has no %s %s", a.host.Mesh.Self().Name, kind, k)
+	return answer.Errorf(answer.NotFound, "endpoint %s has no %s %s", a.host.Mesh.Self().Name, kind, k)
 }
 
 // offer publishes the names of the outbounds. The caller holds editing.

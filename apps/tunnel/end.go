@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -119,7 +120,7 @@ func (e end[S]) describe(ctx context.Context, name string) error {
 
 // missingHint adds to "there is no such tunnel" how to see which there are.
 func missingHint(err error) error {
-	if apps.CodeOf(err) != apps.NotFound {
+	if answer.CodeOf(err) != answer.NotFound {
 		return err
 	}
 	return &apps.HintError{Err: err, Hint: "see what there is with: ztm get tunnel"}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/splice"
 )
 
@@ -36,7 +37,7 @@ func (x *exit) carry(ctx context.Context, f apps.Flow, protocol string, target r
 	}
 	flow, err := accept()
 	if err != nil {
-		return apps.Errorf(apps.Broken, "the flow ended before it began")
+		return answer.Errorf(answer.Broken, "the flow ended before it began")
 	}
 	tally := x.stats.flow(f.Peer().ID)
 	defer tally.end()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -103,7 +104,7 @@ func (e *exits) search(ctx context.Context) ([]string, error) {
 	mine := func(ep apps.Endpoint) bool { return ep.User == self }
 	online := slices.DeleteFunc(slices.Clone(offered), func(ep apps.Endpoint) bool { return !ep.Online })
 	if len(online) == 0 {
-		return nil, apps.Errorf(apps.NotFound, "no endpoint that is online offers tunnel %s", e.key)
+		return nil, answer.Errorf(answer.NotFound, "no endpoint that is online offers tunnel %s", e.key)
 	}
 	if !slices.ContainsFunc(online, func(ep apps.Endpoint) bool { return !mine(ep) }) {
 		return idList(online), e.stay(self, self)
@@ -117,7 +118,7 @@ func (e *exits) search(ctx context.Context) ([]string, error) {
 	}
 	if len(users) > 1 {
 		slices.Sort(users)
-		return nil, apps.Errorf(apps.Conflict, "tunnel %s is offered by the users %s: choose with --exits",
+		return nil, answer.Errorf(answer.Conflict, "tunnel %s is offered by the users %s: choose with --exits",
 			e.key, strings.Join(users, " and "))
 	}
 	return idList(online), e.stay(users[0], self)
@@ -156,7 +157,7 @@ func (e *exits) stay(user, self string) error {
 	case "":
 	default:
 		if user != self {
-			return apps.Errorf(apps.Conflict, "tunnel %s was offered by user %s and now is by user %s: "+
+			return answer.Errorf(answer.Conflict, "tunnel %s was offered by user %s and now is by user %s: "+
 				"open the inbound again, or choose with --exits", e.key, before, user)
 		}
 	}

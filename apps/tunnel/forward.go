@@ -14,6 +14,7 @@ import (
 	"net/netip"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 )
 
 const (
@@ -24,7 +25,7 @@ const (
 // serveForward handles a flow that names its target. An error means that it was not accepted.
 func (a *App) serveForward(ctx context.Context, f apps.Flow, protocol string) error {
 	if protocol != TCP && protocol != UDP {
-		return apps.Errorf(apps.NotFound, "there is no path %s", f.Path())
+		return answer.Errorf(answer.NotFound, "there is no path %s", f.Path())
 	}
 	target, err := ParseAddress(f.Query().Get(targetParam))
 	if err == nil {
@@ -34,10 +35,10 @@ func (a *App) serveForward(ctx context.Context, f apps.Flow, protocol string) er
 		err = target.validateTarget()
 	}
 	if err != nil {
-		return apps.Errorf(apps.BadRequest, "target: %v", err)
+		return answer.Errorf(answer.BadRequest, "target: %v", err)
 	}
 	if target.Size() > 1 {
-		return apps.Errorf(apps.BadRequest, "target: %s is more than one port", target)
+		return answer.Errorf(answer.BadRequest, "target: %s is more than one port", target)
 	}
 	addresses, err := a.access.permit(ctx, a.host.Mesh.Self(), f.Peer(), target)
 	if f.Query().Has(probeParam) {
@@ -59,7 +60,7 @@ func (a *App) serveForward(ctx context.Context, f apps.Flow, protocol string) er
 	leave, ok := a.access.enter(running, self.User)
 	if !ok { // since permit looked
 		c.Close()
-		return apps.Errorf(apps.Denied, "endpoint %s does not allow user %s to reach %s", self.Name, f.Peer().User, target)
+		return answer.Errorf(answer.Denied, "endpoint %s does not allow user %s to reach %s", self.Name, f.Peer().User, target)
 	}
 	defer leave()
 	return a.forwards.carry(ctx, f, protocol, reached{c, func() {}}, defaultIdle)

@@ -15,8 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/urfave/cli/v2"
 
-	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 )
 
 func TestPatternsMatch(t *testing.T) {
@@ -134,34 +134,34 @@ func TestWithoutARuleOnlyTheOwnUserReachesATarget(t *testing.T) {
 	} else if line, _ := readLine(c); line != "web" {
 		t.Errorf("own user got %q", line)
 	}
-	if _, err := alice.openTarget(t, b, service); apps.CodeOf(err) != apps.Denied {
+	if _, err := alice.openTarget(t, b, service); answer.CodeOf(err) != answer.Denied {
 		t.Errorf("another user: %v", err)
 	}
 	p := port(service)
 	tests := []struct {
 		rule, target string
-		code         apps.Code // "" for success
+		code         answer.Code // "" for success
 	}{
 		{"127.0.0.0/8:" + p, service, ""},
-		{"127.0.0.0/8:1", service, apps.Denied},
-		{"10.0.0.0/8:*", service, apps.Denied},
-		{"127.0.0.1:" + p, "localhost:" + p, ""},          // for the address that it has
-		{"10.0.0.0/8:*", "localhost:" + p, apps.Denied},   // none of its addresses
-		{"localhost:" + p, "localhost:" + p, ""},          // by its name
-		{"localhost:" + p, "127.0.0.1:" + p, apps.Denied}, // the address was not what was allowed
-		{"127.0.0.0/8:*", "no-such-host.invalid:80", apps.DNS},
-		{"127.0.0.0/8:*", "unix:/run/x", apps.Denied},
-		{"127.0.0.0/8:*", "0.0.0.0:" + p, apps.BadRequest},
-		{"127.0.0.0/8:*", appstest.FreeAddress(t), apps.Refused},
-		{"127.0.0.0/8:*", "127.0.0.1:80-90", apps.BadRequest},
-		{"127.0.0.0/8:*", "", apps.BadRequest},
+		{"127.0.0.0/8:1", service, answer.Denied},
+		{"10.0.0.0/8:*", service, answer.Denied},
+		{"127.0.0.1:" + p, "localhost:" + p, ""},            // for the address that it has
+		{"10.0.0.0/8:*", "localhost:" + p, answer.Denied},   // none of its addresses
+		{"localhost:" + p, "localhost:" + p, ""},            // by its name
+		{"localhost:" + p, "127.0.0.1:" + p, answer.Denied}, // the address was not what was allowed
+		{"127.0.0.0/8:*", "no-such-host.invalid:80", answer.DNS},
+		{"127.0.0.0/8:*", "unix:/run/x", answer.Denied},
+		{"127.0.0.0/8:*", "0.0.0.0:" + p, answer.BadRequest},
+		{"127.0.0.0/8:*", appstest.FreeAddress(t), answer.Refused},
+		{"127.0.0.0/8:*", "127.0.0.1:80-90", answer.BadRequest},
+		{"127.0.0.0/8:*", "", answer.BadRequest},
 	}
 	for _, test := range tests {
 		t.Run(test.rule+" "+test.target, func(t *testing.T) {
 			rule := fmt.Sprintf(`{"target":%q,"users":["alice"]}`, test.rule)
 			b.mustCall(t, "POST", "/allow", rule, nil)
 			defer b.mustCall(t, "POST", "/allow", fmt.Sprintf(`{"target":%q}`, test.rule), nil)
-			if _, err := alice.openTarget(t, b, test.target); apps.CodeOf(err) != test.code {
+			if _, err := alice.openTarget(t, b, test.target); answer.CodeOf(err) != test.code {
 				t.Errorf("got %v, want %q", err, test.code)
 			}
 		})
@@ -201,7 +201,7 @@ func TestRulesAreKeptAndTakingOneAwayCutsItsFlows(t *testing.T) {
 	if line, err := readLine(kept); line != "still here" {
 		t.Errorf("the flow of the other user: %q, %v", line, err)
 	}
-	if err := b.call("POST", "/allow", `{"target":"10.0.0.0/8:1"}`, nil); apps.CodeOf(err) != apps.NotFound {
+	if err := b.call("POST", "/allow", `{"target":"10.0.0.0/8:1"}`, nil); answer.CodeOf(err) != answer.NotFound {
 		t.Errorf("removing a rule that is not there: %v", err)
 	}
 }
@@ -269,7 +269,7 @@ func TestReverseForwardTakesConnectionsThereToATargetHere(t *testing.T) {
 	appstest.Eventually(t, "the connections are shown", func() bool {
 		return strings.Contains(c.out.String(), " connected\n") && strings.Contains(c.out.String(), "refused the connection")
 	})
-	if err := b.call("POST", "/inbound/tcp/x", `{"listens":["`+there+`"]}`, nil); apps.CodeOf(err) != apps.Conflict {
+	if err := b.call("POST", "/inbound/tcp/x", `{"listens":["`+there+`"]}`, nil); answer.CodeOf(err) != answer.Conflict {
 		t.Errorf("an inbound on the same port: %v", err)
 	}
 	if err := command.stop(); err != nil {
@@ -343,7 +343,7 @@ func TestNetcatThatDoesNotReachItsEndSaysSo(t *testing.T) {
 			}
 		}
 	}()
-	if err := command.wait(); apps.CodeOf(err) != apps.Broken || !strings.Contains(err.Error(), nothing) {
+	if err := command.wait(); answer.CodeOf(err) != answer.Broken || !strings.Contains(err.Error(), nothing) {
 		t.Errorf("where nobody takes datagrams: %v", err)
 	}
 

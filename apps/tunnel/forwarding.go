@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/splice"
 )
@@ -147,7 +148,7 @@ func (c *client) mayReach(ctx context.Context, ep apps.Endpoint, protocol string
 
 // deniedHint adds what can be done about a refusal.
 func deniedHint(err error, target Address) error {
-	if apps.CodeOf(err) != apps.Denied {
+	if answer.CodeOf(err) != answer.Denied {
 		return err
 	}
 	return &apps.HintError{Err: err,
@@ -203,7 +204,7 @@ func (c *client) follow(ctx context.Context, flow net.Conn, ep apps.Endpoint, sh
 	for d := json.NewDecoder(flow); ; {
 		var e Event
 		if err := d.Decode(&e); err != nil {
-			return apps.Errorf(apps.Broken, "endpoint %s listens no more: %v", ep.Name, err)
+			return answer.Errorf(answer.Broken, "endpoint %s listens no more: %v", ep.Name, err)
 		}
 		show(e)
 	}
@@ -236,9 +237,9 @@ func (c *client) netcat(ctx context.Context, endpoint, target, protocol string) 
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		return apps.Errorf(apps.Broken, "%s: %v", a, err)
+		return answer.Errorf(answer.Broken, "%s: %v", a, err)
 	case protocol == UDP:
-		return apps.Errorf(apps.Broken, "%s refused the datagrams, or there were none for a while", a)
+		return answer.Errorf(answer.Broken, "%s refused the datagrams, or there were none for a while", a)
 	}
 	return nil
 }

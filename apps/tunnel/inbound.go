@@ -29,6 +29,7 @@ import (
 	"ztm/apps/balance"
 	"ztm/apps/listen"
 	"ztm/apps/udp"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/splice"
 )
@@ -97,7 +98,7 @@ func (in *inbound) prepare(config Inbound) (list []*listener, undo func(), err e
 	}
 	for _, l := range list {
 		err := l.open()
-		if apps.CodeOf(err) == apps.Conflict && makeWay(l, old, list) {
+		if answer.CodeOf(err) == answer.Conflict && makeWay(l, old, list) {
 			err = l.open()
 		}
 		if err != nil {
@@ -243,7 +244,7 @@ func (in *inbound) take(ctx context.Context, l *listener, client *apps.Early) (n
 		defer context.AfterFunc(ctx, func() { splice.Abort(client) })()
 		h, err := receiveProxyHeader(client)
 		if err != nil {
-			return nil, "", apps.Errorf(apps.BadRequest, "%v", err)
+			return nil, "", answer.Errorf(answer.BadRequest, "%v", err)
 		}
 		if h.client.IsValid() {
 			from, to = net.TCPAddrFromAddrPort(h.client), net.TCPAddrFromAddrPort(h.server)
@@ -336,7 +337,7 @@ func (in *inbound) try(ctx context.Context, open opener, list []string, q url.Va
 			first = err
 		}
 	}
-	return nil, last, apps.Errorf(apps.CodeOf(first), "%s", strings.Join(said, "; "))
+	return nil, last, answer.Errorf(answer.CodeOf(first), "%s", strings.Join(said, "; "))
 }
 
 func (in *inbound) open(ctx context.Context, open opener, exit identity.ID, q url.Values) (net.Conn, error) {
@@ -344,7 +345,7 @@ func (in *inbound) open(ctx context.Context, open opener, exit identity.ID, q ur
 	defer cancel()
 	c, err := open(ctx, exit, appName+"/"+in.path, q)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, apps.Errorf(apps.Timeout, "no answer in %v", openFlowTimeout)
+		return nil, answer.Errorf(answer.Timeout, "no answer in %v", openFlowTimeout)
 	}
 	return c, err
 }

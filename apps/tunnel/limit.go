@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/splice"
 )
 
@@ -50,7 +50,7 @@ func (l *limiter) enter(k Key) (leave func(), err error) {
 	n, most := l.active.Add(1), l.max.Load()
 	if most > 0 && n > most {
 		l.active.Add(-1)
-		return nil, apps.Errorf(apps.Limit, "tunnel %s has its limit of %d connections", k, most)
+		return nil, answer.Errorf(answer.Limit, "tunnel %s has its limit of %d connections", k, most)
 	}
 	return func() { l.active.Add(-1) }, nil
 }

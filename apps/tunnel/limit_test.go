@@ -13,8 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 )
 
 func TestParseRate(t *testing.T) {
@@ -207,7 +207,7 @@ func TestConnectionsOverTheLimitAreReset(t *testing.T) {
 	appstest.Eventually(t, "the log says why", func() bool {
 		return strings.Contains(a.log.String(), "tunnel tcp/web has its limit of 2 connections")
 	})
-	if s := b.outboundStatus(t, "tcp/web").Stats; s.Errors[apps.Limit] != 1 || s.Active != 2 {
+	if s := b.outboundStatus(t, "tcp/web").Stats; s.Errors[answer.Limit] != 1 || s.Active != 2 {
 		t.Errorf("the exit counted %+v", s)
 	}
 	b.offer(t, "tcp/web", service, `"maxConns":1`) // cuts nobody

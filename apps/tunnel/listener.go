@@ -46,7 +46,7 @@ func newListener(transport string, a Address) *listener {
 	return &listener{transport: transport, address: a, opened: make(chan struct{}, 1)}
 }
 
-// open opens the listener if it is not open. The error is an *apps.Error.
+// open opens the listener if it is not open. The error is an *answer.Error.
 func (l *listener) open() error {
 	l.opening.Lock()
 	defer l.opening.Unlock()

@@ -19,6 +19,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/balance"
+	"ztm/tunnel/answer"
 )
 
 // The parameters of a flow. All of them are the entrance's word.
@@ -60,7 +61,7 @@ func (a *App) serveTunnel(ctx context.Context, f apps.Flow) {
 	protocol, name, _ := strings.Cut(f.Path(), "/")
 	o := a.outbound(Key{protocol, name})
 	if o == nil {
-		f.Refuse(apps.Errorf(apps.NotFound, "endpoint %s has no tunnel %s", a.host.Mesh.Self().Name, f.Path()))
+		f.Refuse(answer.Errorf(answer.NotFound, "endpoint %s has no tunnel %s", a.host.Mesh.Self().Name, f.Path()))
 		return
 	}
 	o.answer(f, o.serve(ctx, f))
@@ -105,7 +106,7 @@ func (o *outbound) serve(ctx context.Context, f apps.Flow) error {
 		target.Close()
 		return err
 	}
-	refused := func() { o.pool.Failed(name, apps.Errorf(apps.Refused, "target %s refused the datagrams", name)) }
+	refused := func() { o.pool.Failed(name, answer.Errorf(answer.Refused, "target %s refused the datagrams", name)) }
 	return o.carry(ctx, f, o.key.Protocol, reached{target, refused}, config.Idle.or(defaultIdle))
 }
 
@@ -116,7 +117,7 @@ func (o *Outbound) introduce(ctx context.Context, target net.Conn, h proxyHeader
 	}
 	defer context.AfterFunc(ctx, func() { target.Close() })()
 	if _, err := target.Write(h.append(nil, o.Proxy)); err != nil {
-		return apps.Errorf(apps.Refused, "the target took the connection and no PROXY header")
+		return answer.Errorf(answer.Refused, "the target took the connection and no PROXY header")
 	}
 	return nil
 }
@@ -140,11 +141,11 @@ func (o *Outbound) targets(q url.Values) ([]Address, error) {
 		ports, err1 = strconv.Atoi(q.Get(portsParam))
 		index, err2 = strconv.Atoi(q.Get(portParam))
 		if err1 != nil || err2 != nil || index < 0 || index >= ports {
-			return nil, apps.Errorf(apps.BadRequest, "tunnel %s: the flow names no port of a range", o.Key)
+			return nil, answer.Errorf(answer.BadRequest, "tunnel %s: the flow names no port of a range", o.Key)
 		}
 	}
 	if ports != size {
-		return nil, apps.Errorf(apps.BadRequest, "tunnel %s has %d ports at its exit and %d at its entrance: "+
+		return nil, answer.Errorf(answer.BadRequest, "tunnel %s has %d ports at its exit and %d at its entrance: "+
 			"they must be as many", o.Key, size, ports)
 	}
 	list := make([]Address, len(o.Targets))

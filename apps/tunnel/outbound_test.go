@@ -10,8 +10,8 @@ import (
 	"syscall"
 	"testing"
 
-	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 )
 
 func TestExitAnswersWithTheRealReason(t *testing.T) {
@@ -27,30 +27,30 @@ func TestExitAnswersWithTheRealReason(t *testing.T) {
 	tests := []struct {
 		path  string
 		query url.Values
-		code  apps.Code
+		code  answer.Code
 		text  string
 	}{
-		{"tcp/refused", nil, apps.Refused, "target " + refusing + " refused the connection"},
-		{"tcp/nohost", nil, apps.DNS, "target no-such-host.invalid:80"},
-		{"tcp/nosocket", nil, apps.Refused, "no such socket"},
-		{"tcp/private", nil, apps.Denied, "endpoint b does not allow user alice to use tunnel tcp/private"},
-		{"tcp/private", url.Values{probeParam: {"1"}}, apps.Denied, "endpoint b does not allow user alice to use tunnel tcp/private"},
-		{"tcp/private", url.Values{"user": {"bob"}}, apps.Denied, "endpoint b does not allow user alice"},
-		{"tcp/elsewhere", nil, apps.Denied, "as an entrance of tunnel tcp/elsewhere"},
-		{"tcp/unknown", nil, apps.NotFound, "endpoint b has no tunnel tcp/unknown"},
-		{"nonsense", nil, apps.NotFound, "has no tunnel nonsense"},
-		{"", nil, apps.NotFound, "has no tunnel"},
-		{"tcp/range", nil, apps.BadRequest, "2 ports at its exit and 1 at its entrance"},
-		{"tcp/range", url.Values{portsParam: {"2"}, portParam: {"2"}}, apps.BadRequest, "names no port"},
-		{"tcp/range", url.Values{portsParam: {"2"}, portParam: {"-1"}}, apps.BadRequest, "names no port"},
-		{"tcp/range", url.Values{portsParam: {"x"}}, apps.BadRequest, "names no port"},
-		{"tcp/refused", url.Values{portsParam: {"2"}, portParam: {"0"}}, apps.BadRequest, "1 ports at its exit and 2"},
+		{"tcp/refused", nil, answer.Refused, "target " + refusing + " refused the connection"},
+		{"tcp/nohost", nil, answer.DNS, "target no-such-host.invalid:80"},
+		{"tcp/nosocket", nil, answer.Refused, "no such socket"},
+		{"tcp/private", nil, answer.Denied, "endpoint b does not allow user alice to use tunnel tcp/private"},
+		{"tcp/private", url.Values{probeParam: {"1"}}, answer.Denied, "endpoint b does not allow user alice to use tunnel tcp/private"},
+		{"tcp/private", url.Values{"user": {"bob"}}, answer.Denied, "endpoint b does not allow user alice"},
+		{"tcp/elsewhere", nil, answer.Denied, "as an entrance of tunnel tcp/elsewhere"},
+		{"tcp/unknown", nil, answer.NotFound, "endpoint b has no tunnel tcp/unknown"},
+		{"nonsense", nil, answer.NotFound, "has no tunnel nonsense"},
+		{"", nil, answer.NotFound, "has no tunnel"},
+		{"tcp/range", nil, answer.BadRequest, "2 ports at its exit and 1 at its entrance"},
+		{"tcp/range", url.Values{portsParam: {"2"}, portParam: {"2"}}, answer.BadRequest, "names no port"},
+		{"tcp/range", url.Values{portsParam: {"2"}, portParam: {"-1"}}, answer.BadRequest, "names no port"},
+		{"tcp/range", url.Values{portsParam: {"x"}}, answer.BadRequest, "names no port"},
+		{"tcp/refused", url.Values{portsParam: {"2"}, portParam: {"0"}}, answer.BadRequest, "1 ports at its exit and 2"},
 	}
 	for _, test := range tests {
 		t.Run(test.path+"?"+test.query.Encode(), func(t *testing.T) {
 			_, err := a.Open(t.Context(), b.Self().ID, "tunnel/"+test.path, test.query)
-			if apps.CodeOf(err) != test.code || !strings.Contains(err.Error(), test.text) {
-				t.Errorf("got %s %v; want %s with %q", apps.CodeOf(err), err, test.code, test.text)
+			if answer.CodeOf(err) != test.code || !strings.Contains(err.Error(), test.text) {
+				t.Errorf("got %s %v; want %s with %q", answer.CodeOf(err), err, test.code, test.text)
 			}
 		})
 	}
@@ -62,10 +62,10 @@ func TestRefusalAtTheTargetResetsTheClient(t *testing.T) {
 	b.offer(t, "tcp/web", appstest.FreeAddress(t))
 	wantReset(t, a.listen(t, "tcp/web"))
 	appstest.Eventually(t, "the entrance logs the exit's reason", func() bool { return strings.Contains(a.log.String(), "refused the connection") })
-	if got := a.inboundStatus(t, "tcp/web").Stats.Errors[apps.Refused]; got != 1 {
+	if got := a.inboundStatus(t, "tcp/web").Stats.Errors[answer.Refused]; got != 1 {
 		t.Errorf("the entrance counted %d refusals", got)
 	}
-	if s := b.outboundStatus(t, "tcp/web"); s.Stats.Errors[apps.Refused] != 1 || s.Health[0].Up || s.Health[0].Error == "" {
+	if s := b.outboundStatus(t, "tcp/web"); s.Stats.Errors[answer.Refused] != 1 || s.Health[0].Up || s.Health[0].Error == "" {
 		t.Errorf("the exit shows %+v", s)
 	}
 }

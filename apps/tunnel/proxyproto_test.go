@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 )
 
 var (
@@ -154,7 +154,7 @@ func TestInboundTakesTheClientFromItsProxyHeader(t *testing.T) {
 		t.Error("a client without a header was not reset")
 	}
 	appstest.Eventually(t, "that is counted", func() bool {
-		return a.inboundStatus(t, "tcp/web").Stats.Errors[apps.BadRequest] == 1
+		return a.inboundStatus(t, "tcp/web").Stats.Errors[answer.BadRequest] == 1
 	})
 	c := dial(t, address)
 	io.WriteString(c, "PROXY TCP4 192.0.2.1 198.51.100.7 5000 80\r\nmine\n")

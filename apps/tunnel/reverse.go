@@ -16,6 +16,7 @@ import (
 	"net/url"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/splice"
 )
@@ -68,11 +69,11 @@ func (in *inbound) openForward() error {
 func (a *App) serveReverse(ctx context.Context, f apps.Flow, protocol string) error {
 	self := a.host.Mesh.Self()
 	if f.Peer().User != self.User {
-		return apps.Errorf(apps.Denied, "endpoint %s does not listen for user %s", self.Name, f.Peer().User)
+		return answer.Errorf(answer.Denied, "endpoint %s does not listen for user %s", self.Name, f.Peer().User)
 	}
 	listen, target, err := reverseAddresses(protocol, f.Query())
 	if err != nil {
-		return apps.Errorf(apps.BadRequest, "%v", err)
+		return answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	events := make(chan Event, eventQueue) // never closed
 	in := newForward(a.host, protocol, listen, target, f.Peer().ID, func(e Event) {
@@ -90,7 +91,7 @@ func (a *App) serveReverse(ctx context.Context, f apps.Flow, protocol string) er
 	}
 	flow, err := f.Accept()
 	if err != nil {
-		return apps.Errorf(apps.Broken, "the flow ended before it began")
+		return answer.Errorf(answer.Broken, "the flow ended before it began")
 	}
 	report(ctx, flow, events)
 	return nil

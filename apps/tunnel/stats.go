@@ -6,7 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -16,10 +16,10 @@ const maxPeers = 1000
 // Stats is what has passed through one inbound or outbound since the agent started.
 type Stats struct {
 	Counts
-	Dropped   int64               `json:"dropped,omitempty"`   // datagrams that were dropped because they came too fast
-	Errors    map[apps.Code]int64 `json:"errors,omitempty"`    // connections that failed before a flow began, by reason
-	LastError string              `json:"lastError,omitempty"` // the text of the last of them
-	Peers     []PeerCounts        `json:"peers,omitempty"`     // by the endpoint at the other end, sorted by ID
+	Dropped   int64                 `json:"dropped,omitempty"`   // datagrams that were dropped because they came too fast
+	Errors    map[answer.Code]int64 `json:"errors,omitempty"`    // connections that failed before a flow began, by reason
+	LastError string                `json:"lastError,omitempty"` // the text of the last of them
+	Peers     []PeerCounts          `json:"peers,omitempty"`     // by the endpoint at the other end, sorted by ID
 }
 
 // Counts counts flows, and bytes of the people's data: what the mesh adds is not in it.
@@ -52,7 +52,7 @@ type stats struct {
 
 	mu     sync.Mutex
 	peers  map[identity.ID]*counter
-	errors map[apps.Code]int64
+	errors map[answer.Code]int64
 	last   string // the text of the last error
 }
 
@@ -87,9 +87,9 @@ func (s *stats) failed(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.errors == nil {
-		s.errors = map[apps.Code]int64{}
+		s.errors = map[answer.Code]int64{}
 	}
-	s.errors[apps.CodeOf(err)]++
+	s.errors[answer.CodeOf(err)]++
 	s.last = err.Error()
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -208,7 +209,7 @@ func (c *client) describeTunnel(ctx context.Context, name string) error {
 	}
 	e := s.tunnels[k]
 	if e == nil {
-		return missingHint(apps.Errorf(apps.NotFound, "tunnel %s not found", k))
+		return missingHint(answer.Errorf(answer.NotFound, "tunnel %s not found", k))
 	}
 	t := &apps.Table{}
 	t.Add("Tunnel:", k.String())

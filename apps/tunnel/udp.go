@@ -15,9 +15,9 @@ import (
 	"sync"
 	"time"
 
-	"ztm/apps"
 	"ztm/apps/listen"
 	"ztm/apps/udp"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -85,7 +85,7 @@ func (p *udpPort) session(from udp.Path) *session {
 		return s
 	}
 	if len(p.sessions) >= maxSessions {
-		p.in.stats.failed(apps.Errorf(apps.Limit, "too many clients"))
+		p.in.stats.failed(answer.Errorf(answer.Limit, "too many clients"))
 		return nil
 	}
 	s := &session{Path: from, queue: newQueue(&p.in.queued, &p.in.stats.dropped)}

@@ -23,11 +23,11 @@ func udpServer(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer(t, conn, name)
+	echo(t, conn, name)
 	return conn.LocalAddr().String()
 }
 
-func answer(t *testing.T, conn net.PacketConn, name string) {
+func echo(t *testing.T, conn net.PacketConn, name string) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -4,13 +4,12 @@ package e2e
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
-
-	"math/rand/v2"
 )
 
 // world is a little internet of network namespaces:

@@ -40,3 +40,7 @@ func (f *fault) Unwrap() error { return f.kind }
 func failf(kind error, format string, args ...any) error {
 	return &fault{kind: kind, text: fmt.Sprintf(format, args...)}
 }
+
+// Explains reports whether err has a failure of this package in its chain: its text is about what a peer has shown, and
+// may be told to it.
+func Explains(err error) bool { return errors.As(err, new(*fault)) }

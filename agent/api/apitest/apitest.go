@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"ztm/agent/api"
-	"ztm/apps"
+	"ztm/tunnel/answer"
 )
 
 // Agent is an agent in a data directory of its own.
@@ -27,7 +27,7 @@ type Agent struct {
 }
 
 // New runs an agent until the end of the test. The keys of answers are "METHOD /path?query". An answer is a failure if it
-// is an [*apps.Error], text if it is a string, whatever it does if it is an [http.HandlerFunc], nothing if it is nil, and
+// is an [*answer.Error], text if it is a string, whatever it does if it is an [http.HandlerFunc], nothing if it is nil, and
 // JSON otherwise.
 func New(t testing.TB, answers map[string]any) *Agent {
 	t.Helper()
@@ -63,16 +63,16 @@ func (a *Agent) Changes() []string {
 // ServeHTTP answers a request as the real agent would: to its own user alone, and only if a browser did not send it.
 func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	request := r.Method + " " + r.URL.RequestURI()
-	answer, known := a.answers[request]
+	found, known := a.answers[request]
 	switch {
 	case r.Header.Get(api.TokenHeader) != a.token:
-		answer = apps.Errorf(apps.Denied, "wrong token")
+		found = answer.Errorf(answer.Denied, "wrong token")
 	case r.Method != http.MethodGet && r.Header.Get(api.ClientHeader) != "1":
-		answer = apps.Errorf(apps.Denied, "missing header %s", api.ClientHeader)
+		found = answer.Errorf(answer.Denied, "missing header %s", api.ClientHeader)
 	case !known:
-		answer = apps.Errorf(apps.NotFound, "nothing at %s", request)
+		found = answer.Errorf(answer.NotFound, "nothing at %s", request)
 	}
-	if do, ok := answer.(http.HandlerFunc); ok {
+	if do, ok := found.(http.HandlerFunc); ok {
 		do(w, r)
 		return
 	}
@@ -82,13 +82,13 @@ func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.requests = append(a.requests, fmt.Sprintf("%s %s", request, body))
 		a.mu.Unlock()
 	}
-	switch v := answer.(type) {
+	switch v := found.(type) {
 	case nil:
 		w.WriteHeader(http.StatusNoContent)
 	case string:
 		io.WriteString(w, v)
-	case *apps.Error:
-		w.WriteHeader(v.Code.Status())
+	case *answer.Error:
+		w.WriteHeader(v.Status())
 		json.NewEncoder(w).Encode(v)
 	default:
 		json.NewEncoder(w).Encode(v)

@@ -5,6 +5,7 @@ import (
 
 	"ztm/agent/api"
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -44,7 +45,7 @@ func Demo() map[string]any {
 		"POST " + api.MeshPath(m):                         mesh,
 		"DELETE " + api.MeshPath(m):                       nil,
 		"POST " + api.PermitPath(m, "bob"):                map[string]string{"ca": "..."},
-		"POST " + api.PermitPath(m, "root"):               apps.Errorf(apps.Denied, "only root may invite root"),
+		"POST " + api.PermitPath(m, "root"):               answer.Errorf(answer.Denied, "only root may invite root"),
 		"DELETE " + api.UserPath(m, "bob"):                api.Evicted{User: "bob", Version: 4, Endpoints: 1},
 		"DELETE " + api.UserPath(m, "nobody"):             api.Evicted{User: "nobody", Version: 5},
 		"POST " + api.CAPath(m):                           map[string]string{"ca": "new"},

@@ -20,6 +20,7 @@ import (
 	"ztm/agent/console/mesh"
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 )
 
 var update = flag.Bool("update", false, "write the expected output anew")
@@ -317,7 +318,7 @@ func TestNamesOfOthersCannotWriteToTheTerminal(t *testing.T) {
 	evil := "a\x1b[2J\r\nztm: b\u202e\u009bc\u2028"
 	answers := apitest.Demo()
 	answers["GET "+api.EndpointsPath("demo", apps.Filter{})] = []apps.Endpoint{{ID: apitest.NasID, Name: evil, User: evil, Labels: []string{evil}, Address: evil}}
-	answers["DELETE "+api.UserPath("demo", "eve")] = apps.Errorf(apps.Denied, "%s", evil)
+	answers["DELETE "+api.UserPath("demo", "eve")] = answer.Errorf(answer.Denied, "%s", evil)
 	a := apitest.New(t, answers)
 	for _, args := range [][]string{
 		{"get", "ep"}, {"get", "ep", "-o", "wide"}, {"get", "ep", "-o", "json"}, {"get", "ep", "-o", "yaml"}, {"evict", "eve"}, {"log", "ep"},
