@@ -61,15 +61,19 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		c := console.New(console.Config{
 			Stdin: stdin, Stdout: stdout, Stderr: stderr, Getenv: os.Getenv, Version: about(),
 		})
-		tunnels, get, describe, stats := tunnel.Commands(c)
-		run := roles(c)
-		commands := append(mesh.Commands(c, get, describe, stats), tunnels)
-		commands = append(commands, tunnel.TopLevel(c)...)
-		commands = append(commands, appCommands(c)...)
-		commands = append(commands, run)
-		commands = append(commands, service.Commands(service.Host{Console: c, Getenv: os.Getenv, Data: c.DataDir, Roles: run.Subcommands})...)
-		return c.Run(ctx, words(args), commands)
+		return c.Run(ctx, words(args), commands(c))
 	})
+}
+
+// commands are all commands of this binary but those of the console itself.
+func commands(c *console.Console) []*cli.Command {
+	tunnels, get, describe, stats := tunnel.Commands(c)
+	run := roles(c)
+	out := append(mesh.Commands(c, get, describe, stats), tunnels)
+	out = append(out, tunnel.TopLevel(c)...)
+	out = append(out, appCommands(c)...)
+	out = append(out, run)
+	return append(out, service.Commands(service.Host{Console: c, Getenv: os.Getenv, Data: c.DataDir, Roles: run.Subcommands})...)
 }
 
 // appCommands are those of the apps that can be left out.
@@ -117,6 +121,7 @@ func roles(c *console.Console) *cli.Command {
 	roles = append(roles, agent.Command(v, buildTime(v), dataDir))
 	for _, role := range roles {
 		role.Before = func(x *cli.Context) error { return settle(x, dataDir) }
+		role.Category = apps.Device
 	}
 	return &cli.Command{
 		Name: "run", Usage: "run the hub or the agent in the foreground",

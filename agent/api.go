@@ -64,10 +64,7 @@ func (a *Agent) guard(token string, next http.Handler) http.Handler {
 func (a *Agent) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/version", func(w http.ResponseWriter, _ *http.Request) { answer.JSON(w, a.config.Version) })
-	mux.HandleFunc("GET /api/identity", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/x-pem-file")
-		w.Write(identity.MarshalPublicKey(a.key.Public().(ed25519.PublicKey)))
-	})
+	mux.HandleFunc("GET /api/identity", a.getIdentity)
 	mux.HandleFunc("GET /api/meshes", func(w http.ResponseWriter, _ *http.Request) {
 		out := []api.Mesh{}
 		for _, m := range a.all() {
@@ -110,15 +107,7 @@ func (a *Agent) routes() http.Handler {
 		writePermit(w, m.log, p, err)
 	})
 	inMesh("GET /api/meshes/{mesh}/hubs", (*mesh).getHubs)
-	inMesh("GET /api/meshes/{mesh}/endpoints", func(m *mesh, w http.ResponseWriter, r *http.Request) {
-		f, err := api.ParseFilter(r.URL.Query())
-		if err != nil {
-			answer.Fail(w, a.log, err)
-			return
-		}
-		out, err := m.Endpoints(r.Context(), f)
-		answer.Reply(w, a.log, out, err)
-	})
+	inMesh("GET /api/meshes/{mesh}/endpoints", (*mesh).getEndpoints)
 	inMesh("POST /api/meshes/{mesh}/names/{name}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		out, err := m.resolve(r.Context(), r.PathValue("name"))
 		answer.Reply(w, a.log, out, err)
@@ -134,6 +123,11 @@ func (a *Agent) routes() http.Handler {
 		answer.Fail(w, a.log, answer.Errorf(answer.NotFound, "the agent knows no %s %s", r.Method, r.URL.Path))
 	})
 	return mux
+}
+
+func (a *Agent) getIdentity(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/x-pem-file")
+	w.Write(identity.MarshalPublicKey(a.key.Public().(ed25519.PublicKey)))
 }
 
 func (a *Agent) postMesh(w http.ResponseWriter, r *http.Request) {
@@ -201,18 +195,28 @@ func (m *mesh) getHubs(w http.ResponseWriter, r *http.Request) {
 	s := m.control
 	m.mu.Unlock()
 	for _, address := range m.hubAddresses() {
-		h := api.Hub{Address: address}
+		h := api.Hub{Address: address, Status: api.NotAttached}
 		if s != nil && s.Address() == address {
 			var status tunnel.HubStatus
 			start := time.Now()
 			if err := s.Call(r.Context(), http.MethodGet, tunnel.PathHub, nil, nil, &status); err == nil {
-				h = api.Hub{ID: status.ID, Address: address, Connected: true, Version: status.Version, RTT: ms(time.Since(start)),
+				h = api.Hub{ID: status.ID, Address: address, Status: api.Attached, Connected: true, Version: status.Version, RTT: ms(time.Since(start)),
 					Agents: status.Agents, Carriers: status.Carriers, Since: status.Since.Unix()}
 			}
 		}
 		out = append(out, h)
 	}
 	answer.JSON(w, out)
+}
+
+func (m *mesh) getEndpoints(w http.ResponseWriter, r *http.Request) {
+	f, err := api.ParseFilter(r.URL.Query())
+	if err != nil {
+		answer.Fail(w, m.log, err)
+		return
+	}
+	out, err := m.Endpoints(r.Context(), f)
+	answer.Reply(w, m.log, out, err)
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
@@ -330,6 +334,7 @@ func (m *mesh) serveEndpoint(w http.ResponseWriter, r *http.Request, path string
 		answer.JSON(w, m.stats())
 	case name == "apps":
 		m.serveApp(w, r, rest)
+	case r.Method == http.MethodGet && m.serveView(w, r, name, rest):
 	default:
 		answer.Fail(w, m.log, answer.Errorf(answer.NotFound, "an endpoint has no %s %q", r.Method, path))
 	}

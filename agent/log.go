@@ -2,9 +2,8 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"strings"
+	"maps"
 	"sync"
 
 	"ztm/agent/api"
@@ -71,38 +70,35 @@ func (t teeHandler) WithGroup(name string) slog.Handler {
 	return teeHandler{t.Handler.WithGroup(name), t.sink}
 }
 
-// sinkHandler writes "message key=value" to the ring.
+// sinkHandler keeps messages and their attributes in the ring.
 type sinkHandler struct {
-	ring   *ring
-	prefix string // attributes set by With, formatted
+	ring  *ring
+	attrs map[string]string // set by With; not changed
 }
 
 func (s sinkHandler) with(attrs []slog.Attr) sinkHandler {
-	var b strings.Builder
-	b.WriteString(s.prefix)
+	all := maps.Clone(s.attrs)
 	for _, a := range attrs {
 		if a.Key != "mesh" { // the ring is of one mesh
-			writeAttr(&b, a)
+			all = withAttr(all, a)
 		}
 	}
-	return sinkHandler{s.ring, b.String()}
+	return sinkHandler{s.ring, all}
 }
 
 func (s sinkHandler) handle(rec slog.Record) {
-	var b strings.Builder
-	b.WriteString(rec.Message)
-	b.WriteString(s.prefix)
+	all := maps.Clone(s.attrs)
 	rec.Attrs(func(a slog.Attr) bool {
-		writeAttr(&b, a)
+		all = withAttr(all, a)
 		return true
 	})
-	s.ring.add(api.LogEntry{Time: rec.Time.UTC(), Level: rec.Level.String(), Message: b.String()})
+	s.ring.add(api.LogEntry{Time: rec.Time.UTC(), Level: rec.Level.String(), Message: rec.Message, Attrs: all})
 }
 
-func writeAttr(b *strings.Builder, a slog.Attr) {
-	v := a.Value.Resolve().String()
-	if strings.ContainsAny(v, " \t\n\"") {
-		v = fmt.Sprintf("%q", v)
+func withAttr(all map[string]string, a slog.Attr) map[string]string {
+	if all == nil {
+		all = map[string]string{}
 	}
-	fmt.Fprintf(b, " %s=%s", a.Key, v)
+	all[a.Key] = a.Value.Resolve().String()
+	return all
 }

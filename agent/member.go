@@ -327,6 +327,11 @@ func (m *mesh) ask(ctx context.Context, to identity.ID, method, path string, bod
 // setLabels replaces the labels of this endpoint.
 func (m *mesh) setLabels(labels []string) error {
 	labels = slices.Compact(slices.Sorted(slices.Values(labels)))
+	for _, l := range labels {
+		if err := identity.CheckLabel(l); err != nil && !slices.Contains(m.Self().Labels, l) { // what is there may be older
+			return answer.Errorf(answer.BadRequest, "%v", err)
+		}
+	}
 	m.mu.Lock()
 	trial := identity.Record{ID: m.agent.self, Name: m.row.Name, Labels: labels, Certificate: m.row.Certificate}
 	m.mu.Unlock()

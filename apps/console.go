@@ -29,8 +29,20 @@ type Console interface {
 	// Endpoint returns the endpoint that the `ep` prefix chose, or the local endpoint.
 	Endpoint(ctx context.Context) (Endpoint, error)
 
+	// Chosen reports whether the `ep` prefix chose the endpoint.
+	Chosen() bool
+
 	// Resolve finds an endpoint by exact ID or else by unique exact name; "" and "." mean the local endpoint.
 	Resolve(ctx context.Context, name string) (Endpoint, error)
+
+	// Trusted finds an endpoint to which what is typed or run will be sent: as Resolve does, but "" means the one that
+	// Endpoint returns. A name belongs to the endpoint that had it when it was used first. Where another endpoint has
+	// the name now, that is an error: the hub or another member may have taken it.
+	Trusted(ctx context.Context, name string) (Endpoint, error)
+
+	// CheckUsers checks names of users that get access. One that no user can have is a [UsageError]; one that nobody
+	// in the mesh has is told to the person: it may be a slip, or a user who is still to come. "*" is skipped.
+	CheckUsers(ctx context.Context, names []string) error
 
 	// Endpoints lists the endpoints of the chosen mesh.
 	Endpoints(ctx context.Context, f Filter) ([]Endpoint, error)

@@ -98,7 +98,7 @@ type Rotate struct {
 	Grace int64 `json:"grace"` // seconds that certificates of the old CA are accepted for; with 0 they are void at once
 }
 
-// User is a user of a mesh and the names of his endpoints.
+// User is a user of a mesh and the names of their endpoints.
 type User struct {
 	Name      string   `json:"name"`
 	Endpoints []string `json:"endpoints"`
@@ -108,13 +108,24 @@ type User struct {
 type Hub struct {
 	ID        identity.ID `json:"id,omitempty"`
 	Address   string      `json:"address"` // host:port
-	Connected bool        `json:"connected"`
+	Status    HubStatus   `json:"status"`
+	Connected bool        `json:"connected"` // Status is Attached
 	Version   string      `json:"version,omitempty"`
 	RTT       float64     `json:"rtt,omitempty"` // milliseconds
 	Agents    int         `json:"agents"`        // connected to it; the hub's word
 	Carriers  int         `json:"carriers"`      // that it relays now; the hub's word
 	Since     int64       `json:"since,omitempty"`
 }
+
+// HubStatus is what a hub is to one agent. That an agent is not attached to a hub does not mean that the hub is down.
+type HubStatus string
+
+// What a hub can be.
+const (
+	Attached    HubStatus = "attached"     // the agent's control session is there
+	NotAttached HubStatus = "not attached" // it is not needed now; whether it can be reached is not known
+	Unreachable HubStatus = "unreachable"  // the last attempt to reach it failed
+)
 
 // Endpoint is an endpoint in detail.
 type Endpoint struct {
@@ -146,6 +157,9 @@ type LogEntry struct {
 	Time    time.Time `json:"time"`
 	Level   string    `json:"level"`
 	Message string    `json:"message"`
+
+	// Attrs say what the line is about: "peer" and an ID, "err" and a text.
+	Attrs map[string]string `json:"attrs,omitempty"`
 }
 
 // Stats counts what an endpoint has moved since its agent started, in bytes.

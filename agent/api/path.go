@@ -32,11 +32,28 @@ func UsersPath(mesh string) string { return MeshPath(mesh) + "/users" }
 // UserPath is the path of a user.
 func UserPath(mesh, user string) string { return join(UsersPath(mesh), user) }
 
+// EvictPath is where a user is evicted. With force that is done though the mesh knows no such user.
+func EvictPath(mesh, user string, force bool) string {
+	if force {
+		return UserPath(mesh, user) + "?force=true"
+	}
+	return UserPath(mesh, user)
+}
+
 // HubsPath lists the hubs of a mesh.
 func HubsPath(mesh string) string { return MeshPath(mesh) + "/hubs" }
 
 // EndpointsPath lists the endpoints of a mesh that match the filter.
 func EndpointsPath(mesh string, f apps.Filter) string {
+	return MeshPath(mesh) + "/endpoints" + query(f)
+}
+
+// ViewPath is [EndpointsPath] as an endpoint of the same user sees the mesh.
+func ViewPath(mesh string, id identity.ID, f apps.Filter) string {
+	return EndpointPath(mesh, id, "endpoints") + query(f)
+}
+
+func query(f apps.Filter) string {
 	q := url.Values{}
 	for key, value := range map[string]string{"name": f.Name, "user": f.User, "keyword": f.Keyword, "offer": f.Offer} {
 		if value != "" {
@@ -52,11 +69,10 @@ func EndpointsPath(mesh string, f apps.Filter) string {
 	if f.Limit > 0 {
 		q.Set("limit", strconv.Itoa(f.Limit))
 	}
-	path := MeshPath(mesh) + "/endpoints"
-	if len(q) > 0 {
-		path += "?" + q.Encode()
+	if len(q) == 0 {
+		return ""
 	}
-	return path
+	return "?" + q.Encode()
 }
 
 // ParseFilter reads the query of [EndpointsPath]. Unknown parameters are skipped.
@@ -81,7 +97,8 @@ func ParseFilter(q url.Values) (apps.Filter, error) {
 	return f, nil
 }
 
-// EndpointPath is the path of an endpoint; what belongs to it is below: "labels", "log", "stats", "ping".
+// EndpointPath is the path of an endpoint; what belongs to it is below: "labels", "log", "stats", "ping". To its own user it
+// also shows how the mesh looks from there: "mesh", "identity", "hubs", "users", "endpoints" and "ping" with an ID below.
 func EndpointPath(mesh string, id identity.ID, below ...string) string {
 	return join(MeshPath(mesh)+"/endpoints", append([]string{string(id)}, below...)...)
 }

@@ -102,6 +102,40 @@ func (c *Console) Endpoint(ctx context.Context) (apps.Endpoint, error) {
 	return ep, nil
 }
 
+// Chosen reports whether the `ep` prefix chose the endpoint.
+func (c *Console) Chosen() bool { return c.endpoint != "" }
+
+// Prefixed reports whether a prefix chose the mesh or the endpoint.
+func (c *Console) Prefixed() bool { return c.mesh != "" || c.Chosen() }
+
+// settle finds the mesh and the endpoint that prefixes name, so that no command runs about something that is not there.
+func (c *Console) settle(ctx context.Context) error {
+	if c.mesh != "" {
+		if _, err := c.Mesh(ctx); err != nil {
+			return err
+		}
+	}
+	if !c.Chosen() {
+		return nil
+	}
+	_, err := c.Endpoint(ctx)
+	return err
+}
+
+// View returns the path of what an endpoint shows of the mesh, "hubs" or "users": the one that the `ep` prefix chose, or else
+// the agent's own.
+func (c *Console) View(ctx context.Context, what string) (string, error) {
+	m, err := c.Mesh(ctx)
+	if err != nil || !c.Chosen() {
+		return api.MeshPath(m.Name) + "/" + what, err
+	}
+	ep, err := c.Endpoint(ctx)
+	if ep.Local {
+		return api.MeshPath(m.Name) + "/" + what, err
+	}
+	return api.EndpointPath(m.Name, ep.ID, what), err
+}
+
 // EndpointNamed returns the endpoint of that name as [Console.Resolve] does, or the chosen one where name is empty.
 func (c *Console) EndpointNamed(ctx context.Context, name string) (apps.Endpoint, error) {
 	if name == "" {
@@ -134,7 +168,7 @@ func (c *Console) Resolve(ctx context.Context, name string) (apps.Endpoint, erro
 	case 0:
 		return apps.Endpoint{}, &apps.HintError{
 			Err:  fmt.Errorf("endpoint '%s' not found", name),
-			Hint: fmt.Sprintf("see who is in the mesh with: ztm mesh %s get ep", m.Name),
+			Hint: inMesh(m),
 		}
 	case 1:
 		return eps[0], nil
@@ -147,6 +181,10 @@ func (c *Console) Resolve(ctx context.Context, name string) (apps.Endpoint, erro
 		Err:  fmt.Errorf("ambiguous endpoint name '%s'", name),
 		Hint: "give its ID instead, one of: " + strings.Join(ids, ", "),
 	}
+}
+
+func inMesh(m api.Mesh) string {
+	return fmt.Sprintf("see who is in the mesh with: ztm mesh %s get ep", m.Name)
 }
 
 // own is the agent as an endpoint. What the agent knows about itself needs no hub.

@@ -41,10 +41,13 @@ func (c *Console) Run(ctx context.Context, args []string, commands []*cli.Comman
 
 func (c *Console) run(ctx context.Context, args []string, commands []*cli.Command) error {
 	c.forget()
-	app := c.app(append(commands, c.commands()...))
+	app := c.app(append(commands, c.Commands()...))
 	root := tree(app)
 	if len(args) == 0 {
 		return grammar.Help(c.cfg.Stdout, []*grammar.Command{root})
+	}
+	if args[0] == "--version" { // as of most programs
+		args = append([]string{"version"}, args[1:]...)
 	}
 	if args[0] == "__complete" {
 		c.complete(ctx, root, toComplete(args[1:]))
@@ -114,7 +117,10 @@ func (c *Console) before(x *cli.Context) error {
 			Hint: "formats are: table, wide, json, yaml",
 		}}
 	}
-	return c.choose(x.String("data"))
+	if err := c.choose(x.String("data")); err != nil {
+		return err
+	}
+	return c.settle(x.Context)
 }
 
 // adapt switches off, all the way down, what the parser would do by itself.
@@ -180,8 +186,8 @@ func nodes(commands []*cli.Command) []*grammar.Command {
 	for _, cmd := range commands {
 		out = append(out, &grammar.Command{
 			Name: cmd.Name, Aliases: cmd.Aliases, Usage: cmd.Usage, Description: cmd.Description, Args: cmd.ArgsUsage,
-			Synopsis: cmd.UsageText,
-			Options:  options(cmd.Flags), Commands: nodes(cmd.Subcommands), Hidden: cmd.Hidden, Runs: cmd.Action != nil,
+			Synopsis: cmd.UsageText, About: cmd.Category,
+			Options: options(cmd.Flags), Commands: nodes(cmd.Subcommands), Hidden: cmd.Hidden, Runs: cmd.Action != nil,
 		})
 	}
 	return out
@@ -231,11 +237,11 @@ func placeholder(usage string) (text, value string) {
 	return before + value + after, value
 }
 
-// commands are those that need no agent.
-func (c *Console) commands() []*cli.Command {
+// Commands are those that need no agent. [Console.Run] adds them by itself.
+func (c *Console) Commands() []*cli.Command {
 	return []*cli.Command{
 		{
-			Name: "config", Usage: "show or set which agent and which mesh are used",
+			Name: "config", Category: apps.Device, Usage: "show or set which agent and which mesh are used",
 			Description: "What is set is kept in ~/.ztm.conf. $ZTM_DATA and $ZTM_MESH have precedence, options have more.\n\n" +
 				"Example:\n  ztm config --mesh home\n  ztm config --data /var/lib/ztm",
 			Flags: []cli.Flag{
@@ -250,12 +256,12 @@ func (c *Console) commands() []*cli.Command {
 			},
 		},
 		{
-			Name: "completion", ArgsUsage: "bash|zsh|fish|powershell", Usage: "print the completion script of a shell",
+			Name: "completion", Category: apps.Device, ArgsUsage: "bash|zsh|fish|powershell", Usage: "print the completion script of a shell",
 			Description: "Example:\n  source <(ztm completion bash)\n  ztm completion fish > ~/.config/fish/completions/ztm.fish",
 			Action:      func(x *cli.Context) error { return completion(c.cfg.Stdout, x.Args().First()) },
 		},
 		{
-			Name: "install-links", ArgsUsage: "DIR", Usage: "make ztm-hub and ztm-agent beside ztm",
+			Name: "install-links", Category: apps.Device, ArgsUsage: "DIR", Usage: "make ztm-hub and ztm-agent beside ztm",
 			Description: "Links where the file system has them, copies where not. ztm-hub is `ztm run hub`, ztm-agent is `ztm run agent`.\n\n" +
 				"Example:\n  ztm install-links /usr/local/bin",
 			Action: func(x *cli.Context) error {
@@ -271,7 +277,7 @@ func (c *Console) commands() []*cli.Command {
 			},
 		},
 		{
-			Name: "version", Usage: "show what this binary is",
+			Name: "version", Category: apps.Device, Usage: "show what this binary is",
 			Description: "Example:\n  ztm version --json",
 			Flags:       []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "the same as --output json"}},
 			Action: func(x *cli.Context) error {

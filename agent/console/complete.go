@@ -11,7 +11,6 @@ import (
 	"time"
 	"unicode"
 
-	"ztm/agent/api"
 	"ztm/agent/console/grammar"
 	"ztm/apps"
 )
@@ -96,12 +95,9 @@ func (c *Console) values(ctx context.Context, kind, typed string) []string {
 			add(ep.Name)
 		}
 	case "USER":
-		if m, err := c.Mesh(ctx); err == nil {
-			var users []api.User
-			_ = c.Do(ctx, http.MethodGet, api.UsersPath(m.Name), nil, &users)
-			for _, u := range users {
-				add(u.Name)
-			}
+		users, _ := c.Users(ctx)
+		for _, u := range users {
+			add(u.Name)
 		}
 	case "tcp/NAME", "udp/NAME", "tcp|udp/NAME":
 		for _, name := range c.tunnels(ctx) {

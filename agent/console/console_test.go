@@ -105,7 +105,7 @@ func TestCommandsGetWhatWasTyped(t *testing.T) {
 		{"open x inner", typed{Names: []string{"x", "inner"}}},
 		{"open -- inner", typed{Names: []string{"inner"}}},
 		{"open inner", typed{Inner: true}},
-		{"mesh m -d dir open -o json", typed{Mesh: "m", Data: "dir", Format: "json"}},
+		{"-d dir open -o json", typed{Data: "dir", Format: "json"}},
 		{"open --name", typed{}},
 	} {
 		t.Run(tt.line, func(t *testing.T) {

@@ -50,7 +50,7 @@ func common() []cli.Flag {
 
 func (h Host) start(role *cli.Command) *cli.Command {
 	return &cli.Command{
-		Name: role.Name, Usage: "make the " + role.Name + " a service and start it",
+		Name: role.Name, Category: apps.Device, Usage: "make the " + role.Name + " a service and start it",
 		Description: "Example:\n  ztm start " + role.Name + "\n  ztm start " + role.Name + " --print",
 		Flags: append(slices.Clone(role.Flags), append(common(),
 			&cli.StringFlag{Name: "run-as", Usage: "run it under this `ACCOUNT`, which must exist"},
@@ -82,7 +82,7 @@ func (h Host) start(role *cli.Command) *cli.Command {
 
 func (h Host) stop(role *cli.Command) *cli.Command {
 	return &cli.Command{
-		Name: role.Name, Usage: "stop the service of the " + role.Name,
+		Name: role.Name, Category: apps.Device, Usage: "stop the service of the " + role.Name,
 		Description: "Example:\n  ztm stop " + role.Name,
 		Flags:       append(common(), &cli.BoolFlag{Name: "uninstall", Usage: "remove the service; the data stays"}),
 		Action: func(x *cli.Context) error {
@@ -107,7 +107,7 @@ func (h Host) stop(role *cli.Command) *cli.Command {
 
 func (h Host) status(role *cli.Command) *cli.Command {
 	return &cli.Command{
-		Name: role.Name, Usage: "show whether the " + role.Name + " runs as a service",
+		Name: role.Name, Category: apps.Device, Usage: "show whether the " + role.Name + " runs as a service",
 		Description: "Example:\n  ztm status " + role.Name,
 		Flags:       common(),
 		Action: func(x *cli.Context) error {

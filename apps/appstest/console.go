@@ -122,6 +122,27 @@ func (c *Console) Endpoint(context.Context) (apps.Endpoint, error) {
 	return e, nil
 }
 
+// Chosen implements [apps.Console].
+func (c *Console) Chosen() bool { return c.At != nil }
+
+// Trusted implements [apps.Console]. Every endpoint is trusted.
+func (c *Console) Trusted(ctx context.Context, name string) (apps.Endpoint, error) {
+	if name == "" {
+		return c.Endpoint(ctx)
+	}
+	return c.Resolve(ctx, name)
+}
+
+// CheckUsers implements [apps.Console]. It checks how names are written, not whose they are.
+func (c *Console) CheckUsers(_ context.Context, names []string) error {
+	for _, name := range names {
+		if err := identity.CheckName(name); err != nil && name != "*" {
+			return &apps.UsageError{Err: err}
+		}
+	}
+	return nil
+}
+
 // Resolve implements [apps.Console].
 func (c *Console) Resolve(ctx context.Context, name string) (apps.Endpoint, error) {
 	all, err := c.Host.Endpoints(ctx, apps.Filter{})

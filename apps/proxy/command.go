@@ -31,6 +31,7 @@ func example(lines ...string) string { return "Example:\n   " + strings.Join(lin
 func configCommand(m manager) *cli.Command {
 	return &cli.Command{
 		Name:      "config",
+		Category:  apps.AtEndpoint,
 		Usage:     "Show or change what is served here and where clients go",
 		UsageText: "ztm proxy config [OPTIONS]",
 		Description: "A PATTERN is a name, *.SUFFIX, an address, a network such as 10.43.0.0/16, or *, each with :PORT or\n" +
@@ -64,6 +65,9 @@ func configCommand(m manager) *cli.Command {
 		},
 		Action: func(x *cli.Context) error {
 			ch, err := changeOf(x)
+			if err == nil && ch != nil {
+				err = m.CheckUsers(x.Context, ch.Trust)
+			}
 			if err != nil {
 				return err
 			}
@@ -125,6 +129,7 @@ func changeOf(x *cli.Context) (*Change, error) {
 func rulesCommand(m manager) *cli.Command {
 	return &cli.Command{
 		Name:      "rules",
+		Category:  apps.AtEndpoint,
 		Usage:     "Show or change who may reach what through this exit",
 		UsageText: "ztm proxy rules [--index N] [--insert | --delete] [--users USER ...] [--targets PATTERN ...] [--action allow|deny]",
 		Description: "The first rule about the user and the destination decides. Without one, I may and others may not. Without\n" +
@@ -143,6 +148,9 @@ func rulesCommand(m manager) *cli.Command {
 		},
 		Action: func(x *cli.Context) error {
 			edit, err := editOf(m, x)
+			if err == nil {
+				err = m.CheckUsers(x.Context, x.StringSlice("users"))
+			}
 			if err != nil {
 				return err
 			}
@@ -182,6 +190,7 @@ func editOf(m manager, x *cli.Context) (func(*[]Rule) error, error) {
 func statusCommand(m manager) *cli.Command {
 	return &cli.Command{
 		Name:        "status",
+		Category:    apps.AtEndpoint,
 		Usage:       "Show listeners, connections, and the exits that are seen from here",
 		UsageText:   "ztm proxy status",
 		Description: example("ztm proxy status", "ztm ep office proxy status -o json"),

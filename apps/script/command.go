@@ -20,6 +20,7 @@ import (
 func Commands(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      name,
+		Category:  apps.AtEndpoint,
 		Usage:     "Run a script on one endpoint or on many",
 		ArgsUsage: "FILE [-- ARGUMENT ...]",
 		UsageText: "ztm script FILE|- [--ep EP ...] [--label LABEL ...] [OPTIONS] [-- ARGUMENT ...]",
@@ -57,6 +58,7 @@ func engineCommands() []*cli.Command {
 	}
 	return []*cli.Command{{
 		Name:        engineName,
+		Category:    apps.Device,
 		Usage:       "Run a JavaScript program here",
 		ArgsUsage:   "FILE [-- ARGUMENT ...]",
 		UsageText:   "ztm script js FILE [-- ARGUMENT ...]",
@@ -161,7 +163,7 @@ func all(stdin io.Reader) ([]byte, error) {
 // names and no labels. One that is offline is among them, and fails.
 func endpoints(ctx context.Context, c apps.Console, names, labels []string) ([]apps.Endpoint, error) {
 	if len(names) == 0 && len(labels) == 0 {
-		ep, err := c.Endpoint(ctx)
+		ep, err := c.Trusted(ctx, "")
 		return []apps.Endpoint{ep}, err
 	}
 	var eps []apps.Endpoint
@@ -171,7 +173,7 @@ func endpoints(ctx context.Context, c apps.Console, names, labels []string) ([]a
 		}
 	}
 	for _, n := range names {
-		ep, err := c.Resolve(ctx, n)
+		ep, err := c.Trusted(ctx, n)
 		if err != nil {
 			return nil, err
 		}
@@ -202,6 +204,7 @@ func endpoints(ctx context.Context, c apps.Console, names, labels []string) ([]a
 func configCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "config",
+		Category:  apps.AtEndpoint,
 		Usage:     "Show or set who may run scripts at an endpoint",
 		UsageText: "ztm [ep EP] script config [OPTIONS]",
 		Description: "Your own user may always. A user who is added is as powerful as the account that scripts run as.\n" +
@@ -237,6 +240,9 @@ func config(x *cli.Context, c apps.Console) error {
 	if x.IsSet("max-sessions") {
 		n := x.Int("max-sessions")
 		change.MaxSessions = &n
+	}
+	if err := c.CheckUsers(x.Context, change.AddUsers); err != nil {
+		return err
 	}
 	var got process.Rules
 	if x.NumFlags() > 0 {

@@ -36,6 +36,7 @@ func example(lines ...string) string { return "Example:\n  " + strings.Join(line
 func openCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "open",
+		Category:  apps.AtEndpoint,
 		Usage:     "Open a shell, or run a command",
 		ArgsUsage: "[EP] [-- COMMAND ...]",
 		UsageText: "ztm terminal open EP [OPTIONS] [-- COMMAND [ARGUMENT ...]]\n       ztm ep EP terminal open [OPTIONS] [-- COMMAND [ARGUMENT ...]]",
@@ -72,17 +73,12 @@ func openCommand(c apps.Console) *cli.Command {
 	}
 }
 
-// target returns the endpoint that is meant, and the names behind it: the one that the `ep` prefix chose, or else the one
-// that is named first.
+// target returns the endpoint that is named first, and the names behind it. The `ep` prefix is a way to name it.
 func target(c apps.Console, x *cli.Context) (ep apps.Endpoint, names []string, err error) {
-	ep, err = c.Endpoint(x.Context)
-	if err == nil && !ep.Local {
-		return ep, x.Args().Slice(), nil
-	}
 	if !x.Args().Present() {
 		return ep, nil, usage("the endpoint is missing")
 	}
-	ep, err = c.Resolve(x.Context, x.Args().First())
+	ep, err = c.Trusted(x.Context, x.Args().First())
 	return ep, x.Args().Tail(), err
 }
 
@@ -119,6 +115,7 @@ func language(environ []string) []string {
 func attachCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:        "attach",
+		Category:    apps.AtEndpoint,
 		Usage:       "Return to a session that was kept",
 		ArgsUsage:   "[EP] [SESSION]",
 		UsageText:   "ztm terminal attach EP [SESSION]",
@@ -144,6 +141,7 @@ func attachCommand(c apps.Console) *cli.Command {
 func sessionsCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "sessions",
+		Category:  apps.AtEndpoint,
 		Aliases:   []string{"ls"},
 		Usage:     "List the sessions at an endpoint, or end one",
 		ArgsUsage: "[EP]",
@@ -201,6 +199,7 @@ func table(ctx context.Context, c apps.Console, list []process.Info) *apps.Table
 func configCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "config",
+		Category:  apps.AtEndpoint,
 		Usage:     "Show or set who may open terminals at an endpoint, and how",
 		UsageText: "ztm [ep EP] terminal config [OPTIONS]",
 		Description: "Your own user may always. A user who is added is as powerful as the account that the shell runs as.\n" +
@@ -233,6 +232,9 @@ func config(x *cli.Context, c apps.Console) error {
 	}
 	change, any, err := changeOf(x)
 	if err != nil {
+		return err
+	}
+	if err := c.CheckUsers(x.Context, change.AddUsers); err != nil {
 		return err
 	}
 	var got Config

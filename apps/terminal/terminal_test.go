@@ -113,15 +113,6 @@ func TestCommandIsLikeHere(t *testing.T) {
 	}
 }
 
-func TestPrefixChoosesTheEndpoint(t *testing.T) {
-	m := testMesh(t)
-	var out bytes.Buffer
-	c := &appstest.Console{Host: m.laptop, At: m.office, Out: &out}
-	if err := run(c, "open", "--", "echo", "office"); err != nil || out.String() != "office\n" {
-		t.Errorf("got %q, %v", out.String(), err)
-	}
-}
-
 func TestAgentStopsThoughACallerDoesNotRead(t *testing.T) {
 	m := newMesh()
 	conn, err := m.laptop.Open(t.Context(), m.office.Self().ID, "terminal/shell", nil)

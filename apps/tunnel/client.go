@@ -243,7 +243,7 @@ func healthText(h balance.Health) string {
 	if !h.Up {
 		state = "down: " + h.Error
 	}
-	return fmt.Sprintf("%s  %s  (%d flows, %d now)", h.Name, state, h.Flows, h.Active)
+	return fmt.Sprintf("%s  %s  (%s, %d now)", h.Name, state, count(h.Flows, "flow"), h.Active)
 }
 
 func (c *client) addStats(ctx context.Context, t *apps.Table, s *Stats) {
@@ -256,7 +256,7 @@ func (c *client) addStats(ctx context.Context, t *apps.Table, s *Stats) {
 		t.Add("Last error:", s.LastError)
 	}
 	if s.Dropped > 0 {
-		t.Add("Dropped:", fmt.Sprintf("%d datagrams", s.Dropped))
+		t.Add("Dropped:", count(s.Dropped, "datagram"))
 	}
 }
 
@@ -282,5 +282,13 @@ func (c *client) stats(ctx context.Context, name string) error {
 }
 
 func (c Counts) text() string {
-	return fmt.Sprintf("%d flows, %d now, %d bytes up, %d bytes down", c.Flows, c.Active, c.Up, c.Down)
+	return fmt.Sprintf("%s, %d now, %s up, %s down", count(c.Flows, "flow"), c.Active, count(c.Up, "byte"), count(c.Down, "byte"))
+}
+
+// count is a number of things: "1 flow", "2 flows".
+func count(n int64, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
 }

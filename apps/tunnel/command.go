@@ -19,6 +19,7 @@ func TopLevel(c apps.Console) []*cli.Command {
 func applyCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "apply",
+		Category:  apps.InMesh,
 		Usage:     "Make the tunnels what a file says",
 		UsageText: "ztm apply -f FILE [--prune] [--dry-run]",
 		Description: "The file is what `ztm get tunnel -o yaml` prints. Connections that are open stay open, but for those of\n" +
@@ -45,6 +46,7 @@ func applyCommand(c apps.Console) *cli.Command {
 func forwardCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "forward",
+		Category:  apps.InMesh,
 		Usage:     "Take connections here to a port there, until interrupted",
 		ArgsUsage: "EP [IP:]PORT:HOST:PORT ...",
 		UsageText: "ztm forward [--reverse] EP [IP:]PORT:HOST:PORT[/udp] ...",
@@ -67,6 +69,7 @@ func forwardCommand(c apps.Console) *cli.Command {
 func netcatCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "nc",
+		Category:  apps.InMesh,
 		Usage:     "Connect standard input and output to a port there",
 		ArgsUsage: "EP HOST:PORT",
 		UsageText: "ztm nc [--udp] EP HOST:PORT",
@@ -89,6 +92,7 @@ func netcatCommand(c apps.Console) *cli.Command {
 func allowCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "allow",
+		Category:  apps.AtEndpoint,
 		Usage:     "Let users reach addresses from here without an outbound",
 		UsageText: "ztm tunnel allow --target CIDR:PORTS|NAME:PORTS ... --users USER ...",
 		Description: "It is for their `ztm forward` and `ztm nc`. PORTS is a list such as 22,8000-8999, or * for all. A name\n" +
@@ -105,6 +109,9 @@ func allowCommand(c apps.Console) *cli.Command {
 				if len(users) == 0 {
 					return &apps.UsageError{Err: errors.New("--users is missing; see also: ztm tunnel disallow")}
 				}
+				if err := c.CheckUsers(ctx, users); err != nil {
+					return err
+				}
 				return newClient(c).allow(ctx, x.StringSlice("target"), users)
 			})
 		},
@@ -114,6 +121,7 @@ func allowCommand(c apps.Console) *cli.Command {
 func disallowCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:        "disallow",
+		Category:    apps.AtEndpoint,
 		Usage:       "Take back what `ztm tunnel allow` allowed, and cut the connections that used it",
 		UsageText:   "ztm tunnel disallow --target TARGET ...",
 		Description: example("ztm tunnel disallow --target 192.168.1.0/24:22,80"),
@@ -163,6 +171,7 @@ func Commands(c apps.Console) (main *cli.Command, get, describe, stats []*cli.Co
 			disallowCommand(c),
 			{
 				Name:        "get",
+				Category:    apps.AtEndpoint,
 				Usage:       "List tunnels, or the ends at one endpoint",
 				Description: example("ztm tunnel get inbound"),
 				Subcommands: getCommands(c),
@@ -184,6 +193,7 @@ func Commands(c apps.Console) (main *cli.Command, get, describe, stats []*cli.Co
 func statsCommand(c apps.Console, name, line string) *cli.Command {
 	return &cli.Command{
 		Name:        name,
+		Category:    apps.AtEndpoint,
 		Usage:       "Show what passed through the tunnels of an endpoint, or one of them, by peer",
 		ArgsUsage:   "[tcp/NAME]",
 		UsageText:   line + " [tcp/NAME]",
@@ -200,6 +210,7 @@ func statsCommand(c apps.Console, name, line string) *cli.Command {
 func openInboundCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "inbound",
+		Category:  apps.AtEndpoint,
 		Aliases:   []string{"in"},
 		Usage:     "Listen here for a service that is elsewhere",
 		ArgsUsage: "tcp/NAME",
@@ -219,6 +230,7 @@ func openInboundCommand(c apps.Console) *cli.Command {
 func setInboundCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:        "inbound",
+		Category:    apps.AtEndpoint,
 		Aliases:     []string{"in"},
 		Usage:       "Change some settings of an inbound",
 		ArgsUsage:   "tcp/NAME",
@@ -244,6 +256,7 @@ func inboundFlags() []cli.Flag {
 func openOutboundCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "outbound",
+		Category:  apps.AtEndpoint,
 		Aliases:   []string{"out"},
 		Usage:     "Offer a service that is reached from here",
 		ArgsUsage: "tcp/NAME",
@@ -254,6 +267,9 @@ func openOutboundCommand(c apps.Console) *cli.Command {
 			"ztm tunnel open outbound tcp/db --targets db1:5432 db2:5432 --users bob carol"),
 		Flags: outboundFlags(),
 		Action: func(x *cli.Context) error {
+			if err := c.CheckUsers(x.Context, nonEmpty(x.StringSlice("users"))); err != nil {
+				return err
+			}
 			return one(x, func(ctx context.Context, name string) error { return newClient(c).outbounds().open(ctx, name, x) })
 		},
 	}
@@ -262,6 +278,7 @@ func openOutboundCommand(c apps.Console) *cli.Command {
 func setOutboundCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "outbound",
+		Category:  apps.AtEndpoint,
 		Aliases:   []string{"out"},
 		Usage:     "Change some settings of an outbound",
 		ArgsUsage: "tcp/NAME",
@@ -270,6 +287,9 @@ func setOutboundCommand(c apps.Console) *cli.Command {
 			example("ztm tunnel set outbound tcp/web --users bob carol"),
 		Flags: outboundFlags(),
 		Action: func(x *cli.Context) error {
+			if err := c.CheckUsers(x.Context, nonEmpty(x.StringSlice("users"))); err != nil {
+				return err
+			}
 			return one(x, func(ctx context.Context, name string) error { return newClient(c).outbounds().set(ctx, name, x) })
 		},
 	}
@@ -299,6 +319,7 @@ func limitFlags() []cli.Flag {
 func closeCommand(kind, alias string, action func(context.Context, string) error) *cli.Command {
 	return &cli.Command{
 		Name:        kind,
+		Category:    apps.AtEndpoint,
 		Aliases:     []string{alias},
 		Usage:       "Close an " + kind,
 		ArgsUsage:   "tcp/NAME",
@@ -311,7 +332,7 @@ func closeCommand(kind, alias string, action func(context.Context, string) error
 func getCommands(c apps.Console) []*cli.Command {
 	command := func(name, alias, usage string, action func(context.Context) error) *cli.Command {
 		return &cli.Command{
-			Name: name, Aliases: []string{alias}, Usage: usage,
+			Name: name, Aliases: []string{alias}, Category: apps.AtEndpoint, Usage: usage,
 			UsageText:   "ztm get " + name,
 			Description: example("ztm get "+name, "ztm ep laptop get "+name+" -o json"),
 			Action:      func(x *cli.Context) error { return none(x, action) },
@@ -329,7 +350,7 @@ func getCommands(c apps.Console) []*cli.Command {
 func describeCommands(c apps.Console) []*cli.Command {
 	command := func(name, alias, usage string, action func(context.Context, string) error) *cli.Command {
 		return &cli.Command{
-			Name: name, Aliases: []string{alias}, Usage: usage,
+			Name: name, Aliases: []string{alias}, Category: apps.AtEndpoint, Usage: usage,
 			ArgsUsage:   "tcp/NAME",
 			UsageText:   "ztm describe " + name + " tcp/NAME",
 			Description: example("ztm describe " + name + " tcp/web"),

@@ -52,7 +52,7 @@ func (c *client) survey(ctx context.Context) (*survey, error) {
 	s := &survey{user: local.User, names: uniqueNames(all), tunnels: map[Key]*ends{}}
 	if at, err := c.Endpoint(ctx); err != nil {
 		return nil, err
-	} else if at.ID != local.ID { // the `ep` prefix asks for what is there
+	} else if c.Chosen() { // the `ep` prefix asks for what is there
 		all = slices.DeleteFunc(all, func(ep apps.Endpoint) bool { return ep.ID != at.ID })
 	}
 	var own []apps.Endpoint

@@ -68,7 +68,7 @@ func (n *Next) alternatives() {
 func (n *Next) commands(w *walk, c *Command) {
 	if len(w.line.Names) == 0 {
 		for _, s := range c.visible() {
-			if strings.HasPrefix(s.Name, n.Typed) && !(s.Prefix && len(w.line.Prefixes) > 0) {
+			if strings.HasPrefix(s.Name, n.Typed) && s.leads(w.line.Prefixes) {
 				n.Words = append(n.Words, Candidate{s.Name, s.Usage})
 			}
 		}

@@ -11,6 +11,8 @@ package grammar
 import (
 	"slices"
 	"strings"
+
+	"ztm/apps"
 )
 
 // Command is a node of the command tree. The root is the program itself.
@@ -26,6 +28,10 @@ type Command struct {
 	Hidden      bool // from help and completion
 	Runs        bool // can be run itself; otherwise one of Commands must follow
 	Prefix      bool // takes one name, and then a command of the root follows: "mesh", "ep"
+
+	// About says what the command is about and so which prefixes it takes: [apps.InMesh] and its like. With none of
+	// them it takes no prefix.
+	About string
 }
 
 // Option is an option of a command, and of all commands below it that have no own of the name.
@@ -130,4 +136,25 @@ func dashed(name string) string {
 		return "-" + name
 	}
 	return "--" + name
+}
+
+// takes reports whether the command heeds a prefix.
+func (c *Command) takes(prefix string) bool {
+	switch c.About {
+	case apps.AtEndpoint, apps.FromEndpoint:
+		return true
+	case apps.InMesh:
+		return prefix == meshPrefix
+	}
+	return false
+}
+
+// leads reports whether the command or one below it heeds all the prefixes that were given.
+func (c *Command) leads(prefixes map[string]string) bool {
+	for prefix := range prefixes {
+		if !c.takes(prefix) {
+			return slices.ContainsFunc(c.Commands, func(s *Command) bool { return s.leads(prefixes) })
+		}
+	}
+	return true
 }

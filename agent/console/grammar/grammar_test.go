@@ -23,11 +23,11 @@ func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
 // program is a command tree with one of everything.
 func program() *Command {
 	ep := func() []*Command {
-		return []*Command{{Name: "ep", Aliases: []string{"endpoint"}, Usage: "an endpoint", Args: "[EP]", Runs: true}}
+		return []*Command{{Name: "ep", Aliases: []string{"endpoint"}, Usage: "an endpoint", Args: "[EP]", Runs: true, About: apps.FromEndpoint}}
 	}
 	end := func(name, alias, option string) *Command {
 		return &Command{
-			Name: name, Aliases: []string{alias}, Usage: "open an " + name, Args: "tcp/NAME", Runs: true,
+			Name: name, Aliases: []string{alias}, Usage: "open an " + name, Args: "tcp/NAME", Runs: true, About: apps.AtEndpoint,
 			Options: []Option{
 				{Name: option, Kind: List, Value: "ADDRESS", Usage: "where to"},
 				{Name: "users", Kind: List, Value: "USER", Usage: "who may"},
@@ -51,21 +51,23 @@ func program() *Command {
 					{Name: "permit", Aliases: []string{"p"}, Kind: One, Value: "FILE", Usage: "permit to join with", Required: true},
 				},
 			},
-			{Name: "label", Usage: "labels", Runs: true, Options: []Option{
+			{Name: "label", Usage: "labels", Runs: true, About: apps.AtEndpoint, Options: []Option{
 				{Name: "add", Kind: List, Usage: "add"}, {Name: "delete", Kind: List, Usage: "delete"},
 			}},
 			{Name: "get", Usage: "list", Commands: ep()},
+			{Name: "evict", Usage: "evict", Args: "USER", Runs: true, About: apps.InMesh},
+			{Name: "show", Usage: "show", Args: "[MESH]", Runs: true, About: apps.AtEndpoint},
 			{Name: "ping", Usage: "ping", Commands: ep()},
 			{Name: "tunnel", Usage: "tunnels", Commands: []*Command{
 				{Name: "open", Usage: "open an end", Commands: []*Command{end("inbound", "in", "listen"), end("outbound", "out", "targets")}},
-				{Name: "get", Usage: "list tunnels", Runs: true, Commands: []*Command{{Name: "inbound", Usage: "inbounds", Runs: true}}},
+				{Name: "get", Usage: "list tunnels", Runs: true, About: apps.AtEndpoint, Commands: []*Command{{Name: "inbound", Usage: "inbounds", Runs: true, About: apps.AtEndpoint}}},
 			}},
 			{Name: "proxy", Usage: "proxy", Commands: []*Command{{Name: "config", Usage: "configure", Runs: true, Options: []Option{
 				{Name: "set-listen", Kind: Optional, Value: "ADDRESS", Usage: "listen there, or nowhere"},
 				{Name: "add-target", Kind: List, Value: "PATTERN", Usage: "a very long explanation of what a target is, how it is written, and what it means if none is given"},
 			}}}},
 			{Name: "terminal", Usage: "a shell", Commands: []*Command{
-				{Name: "open", Usage: "open a shell", Args: "EP [-- COMMAND...]", Runs: true},
+				{Name: "open", Usage: "open a shell", Args: "EP [-- COMMAND...]", Runs: true, About: apps.AtEndpoint},
 			}},
 			{Name: "script", Usage: "run a script", Args: "FILE [ARG...]", Runs: true, Commands: []*Command{
 				{Name: "config", Usage: "configure", Runs: true, Options: []Option{{Name: "log", Kind: Bool, Usage: "log"}}},
@@ -96,6 +98,11 @@ func TestParse(t *testing.T) {
 		{"-d x ep nas -o json get ep", "--data=x --output=json get ep @ep=nas"},
 		{"ep ep ping ep ep", "ping ep -- ep @ep=ep"},
 		{"mesh mesh ping ep", "ping ep @mesh=mesh"},
+		{"mesh demo evict bob", "evict -- bob @mesh=demo"},
+		{"ep demo/nas terminal open -- ls -l", "terminal open -- nas ls -l @ep=demo/nas"},
+		{"ep nas terminal open", "terminal open -- nas @ep=nas"},
+		{"mesh demo show", "show -- demo @mesh=demo"},
+		{"ep nas show demo", "show -- demo @ep=nas"},
 		// Options come anywhere, and belong to the command that declares them.
 		{"join --as a --permit p demo", "join --as=a --permit=p -- demo"},
 		{"join -p p demo --as=a", "join --permit=p --as=a -- demo"},
@@ -181,6 +188,12 @@ func TestParseRefuses(t *testing.T) {
 		{"ep", `missing [MESH/]EP after "ep"`, "usage: ztm ep [MESH/]EP COMMAND"},
 		{"ep nas", `missing command after "ep nas"`, "see: ztm help"},
 		{"mesh a ep b get ep", `"ep" cannot follow another prefix`, "name the mesh of an endpoint like this: ztm ep MESH/EP"},
+		{"ep nas evict bob", `"ztm evict" cannot be run with the prefix "ep nas"`, "it is about the mesh as a whole: leave out the prefix, or choose the mesh with: ztm mesh MESH"},
+		{"ep nas join x --as y -p z", `"ztm join" cannot be run with the prefix "ep nas"`, "it is about the device on which it is run: leave out the prefix, or run it on the other device"},
+		{"mesh demo serve", `"ztm serve" cannot be run with the prefix "mesh demo"`, "it is about the device on which it is run: leave out the prefix, or run it on the other device"},
+		{"mesh demo show demo", `the mesh is named twice: with the prefix "mesh demo" and with "demo"`, "usage: ztm show [MESH]"},
+		{"ep nas terminal open phone -- ls", `the endpoint is named twice: with the prefix "ep nas" and with "phone"`, "usage: ztm terminal open EP [-- COMMAND...]"},
+		{"tunle get", `unknown command "tunle"`, `did you mean "tunnel"?`},
 		{"join", "missing MESH", "usage: ztm join MESH --as NAME --permit FILE"},
 		{"join demo --as x", "missing option --permit", "usage: ztm join MESH --as NAME --permit FILE"},
 		{"join demo --permit --as x", "option --permit needs a value", "usage: ztm join MESH --as NAME --permit FILE"},
@@ -284,12 +297,12 @@ func golden(t *testing.T, name, got string) {
 func TestComplete(t *testing.T) {
 	const common = "--data --output --help"
 	for _, tt := range []struct{ line, want string }{
-		{"", "mesh ep join label get ping tunnel proxy terminal script ls completion serve"},
+		{"", "mesh ep join label get evict show ping tunnel proxy terminal script ls completion serve"},
 		{"p", "ping proxy"},
 		{"ep", "ep"},
 		{"ep ", "<[MESH/]EP>"},
 		{"ep demo/n", "<[MESH/]EP demo/n>"},
-		{"ep nas ", "join label get ping tunnel proxy terminal script ls completion serve"},
+		{"ep nas ", "label get show ping tunnel terminal"},
 		{"mesh demo m", ""},
 		{"ping ep ", "<EP>"},
 		{"ping ep n", "<EP n>"},

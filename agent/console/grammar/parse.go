@@ -90,6 +90,7 @@ type walk struct {
 	pending *Option  // wants a value next, or may have more
 	level   int      // of Path that declares pending
 	taken   int      // values that pending has got
+	plain   int      // names before "--"
 	asked   bool     // "help" was said: words name commands and nothing else
 	raw     bool     // after "--": all that follows are names
 }
@@ -123,14 +124,14 @@ func (w *walk) word(a string) error {
 		w.prefix = nil
 		return nil
 	}
-	return w.plain(a)
+	return w.bare(a)
 }
 
-// plain takes a word that is neither an option nor a value of one.
-func (w *walk) plain(a string) error {
+// bare takes a word that is neither an option nor a value of one.
+func (w *walk) bare(a string) error {
 	c := w.line.Command()
 	if len(w.line.Names) > 0 || len(c.Commands) == 0 {
-		w.line.Names = append(w.line.Names, a)
+		w.name(a)
 		return nil
 	}
 	switch s := c.find(a); {
@@ -145,11 +146,16 @@ func (w *walk) plain(a string) error {
 	case a == "help":
 		w.line.Help, w.asked = true, true
 	case c.Runs && c.Args != "" && !w.asked:
-		w.line.Names = append(w.line.Names, a)
+		w.name(a)
 	default:
 		return unknownCommand(w.line.Path, a)
 	}
 	return nil
+}
+
+func (w *walk) name(a string) {
+	w.line.Names = append(w.line.Names, a)
+	w.plain++
 }
 
 // option takes a word that starts with a dash: --name, --name=value, -n, -nVALUE.
@@ -253,6 +259,9 @@ func (w *walk) end() error {
 			return unknownCommand(w.line.Path, w.line.Names[0])
 		}
 		return missingCommand(w.line)
+	}
+	if err := w.prefixed(); err != nil {
+		return err
 	}
 	names, required, repeats := c.args()
 	for i, name := range w.line.Names[:min(required, len(w.line.Names))] {

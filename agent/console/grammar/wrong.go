@@ -64,7 +64,7 @@ func words(path []*Command) string {
 
 // nearest returns the known word that name was most likely meant to be, or "" if none is near.
 func nearest(name string, known []string) string {
-	best, limit := "", max(1, len(name)/3)
+	best, limit := "", max(1, min(2, (len(name)-1)/2), len(name)/3)
 	for _, k := range known {
 		if d := distance(name, k); d <= limit && d < len(k) {
 			best, limit = k, d-1

@@ -21,7 +21,7 @@ func Commands(console *console.Console, get, describe, stats []*cli.Command) []*
 func (c commands) members() []*cli.Command {
 	return []*cli.Command{
 		{
-			Name: "join", ArgsUsage: "MESH", Usage: "join a mesh with a permit",
+			Name: "join", Category: apps.Device, ArgsUsage: "MESH", Usage: "join a mesh with a permit",
 			Description: "MESH is the name that the mesh gets on this device.\n\n" +
 				"Example:\n  ztm join home --as laptop --permit bob.json",
 			Flags: []cli.Flag{
@@ -33,19 +33,19 @@ func (c commands) members() []*cli.Command {
 			},
 		},
 		{
-			Name: "leave", ArgsUsage: "MESH", Usage: "leave a mesh",
+			Name: "leave", Category: apps.Device, ArgsUsage: "MESH", Usage: "leave a mesh",
 			Description: "The device keeps its key: with a new permit it can join again and is the same endpoint.\n\n" +
 				"Example:\n  ztm leave home",
 			Action: func(x *cli.Context) error { return c.leave(x.Context, x.Args().First()) },
 		},
 		{
-			Name: "identity", Usage: "print the public key of this device",
+			Name: "identity", Category: apps.AtEndpoint, Usage: "print the public key of this device",
 			Description: "Who invites a user needs it: see ztm invite --help.\n\n" +
 				"Example:\n  ztm identity > bob.pub",
 			Action: func(x *cli.Context) error { return c.identity(x.Context) },
 		},
 		{
-			Name: "invite", ArgsUsage: "USER", Usage: "make a permit with which a user can join the mesh",
+			Name: "invite", Category: apps.InMesh, ArgsUsage: "USER", Usage: "make a permit with which a user can join the mesh",
 			Description: "With --identity the permit is of use to one device alone and is no secret. Without it the permit\n" +
 				"carries a token: who has it first can join, once, until it expires.\n\n" +
 				"Example:\n  ztm invite bob --identity bob.pub --permit bob.json\n  ztm invite bob --permit bob.json --expires 1h",
@@ -61,16 +61,24 @@ func (c commands) members() []*cli.Command {
 			},
 		},
 		{
-			Name: "evict", ArgsUsage: "USER", Usage: "remove a user and all his devices from the mesh",
+			Name: "evict", Category: apps.InMesh, ArgsUsage: "USER", Usage: "remove a user and all his devices from the mesh",
 			Description: "Running sessions are cut at once. The user can be invited again.\n\n" +
 				"Example:\n  ztm evict bob",
-			Action: func(x *cli.Context) error { return c.evict(x.Context, x.Args().First()) },
+			Flags:  []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "evict a user of whom no endpoint is known"}},
+			Action: func(x *cli.Context) error { return c.evict(x.Context, x.Args().First(), x.Bool("force")) },
+		},
+		{
+			Name: "unpin", Category: apps.InMesh, ArgsUsage: "NAME", Usage: "accept another device under the name of an endpoint",
+			Description: "A name belongs to the device that had it when `ztm terminal` or `ztm script` used it first. Do this only after\n" +
+				"you have heard from the owner that the device was replaced. The next use of the name decides anew.\n\n" +
+				"Example:\n  ztm unpin office",
+			Action: func(x *cli.Context) error { return c.unpin(x.Context, x.Args().First()) },
 		},
 		{
 			Name: "rotate", Usage: "replace the key of root",
 			Description: "Example:\n  ztm rotate root --permit new-root.json",
 			Subcommands: []*cli.Command{{
-				Name: "root", Usage: "replace the CA key, with which users are admitted and evicted",
+				Name: "root", Category: apps.InMesh, Usage: "replace the CA key, with which users are admitted and evicted",
 				Description: "Run it where the present key is: on an endpoint of user root. Devices that connect within the grace get new\n" +
 					"certificates by themselves; the others have to be invited again. Join tokens that nobody has used are void.\n" +
 					"Other endpoints of root join again with the new permit: ztm join MESH --as NAME --permit FILE.\n\n" +
@@ -88,14 +96,14 @@ func (c commands) members() []*cli.Command {
 			}},
 		},
 		{
-			Name: "label", Usage: "show or change the labels of this endpoint",
-			Description: "Example:\n  ztm label --add env:prod web --delete test\n  ztm ep nas label",
+			Name: "label", Category: apps.AtEndpoint, Usage: "show or change the labels of this endpoint",
+			Description: "Example:\n  ztm label --add env:prod web --remove test\n  ztm ep nas label",
 			Flags: []cli.Flag{
 				&cli.StringSliceFlag{Name: "add", Usage: "`LABEL` to add"},
-				&cli.StringSliceFlag{Name: "delete", Usage: "`LABEL` to remove"},
+				&cli.StringSliceFlag{Name: "remove", Aliases: []string{"delete"}, Usage: "`LABEL` to remove"},
 			},
 			Action: func(x *cli.Context) error {
-				return c.label(x.Context, x.StringSlice("add"), x.StringSlice("delete"))
+				return c.label(x.Context, x.StringSlice("add"), x.StringSlice("remove"))
 			},
 		},
 	}
@@ -109,25 +117,25 @@ func (c commands) views(get, describe, stats []*cli.Command) []*cli.Command {
 			Name: "get", Usage: "list meshes, endpoints, hubs, users, tunnels",
 			Description: "Example:\n  ztm get ep\n  ztm get mesh -o json",
 			Subcommands: append([]*cli.Command{
-				view{"mesh", []string{"meshes"}, "[MESH]", "list the meshes that this agent has joined", "ztm get mesh -o wide", c.getMesh}.command(),
+				view{"mesh", []string{"meshes"}, apps.AtEndpoint, "[MESH]", "list the meshes that this agent has joined", "ztm get mesh -o wide", c.getMesh}.command(),
 				c.getEndpoint(),
-				view{"hub", []string{"hubs"}, "[HUB]", "list the hubs of the mesh", "ztm get hub", c.getHubs}.command(),
-				view{"user", []string{"users"}, "[USER]", "list the users of the mesh", "ztm get user", c.getUsers}.command(),
+				view{"hub", []string{"hubs"}, apps.AtEndpoint, "[HUB]", "list the hubs of the mesh", "ztm get hub", c.getHubs}.command(),
+				view{"user", []string{"users"}, apps.AtEndpoint, "[USER]", "list the users of the mesh", "ztm get user", c.getUsers}.command(),
 			}, get...),
 		},
 		{
 			Name: "describe", Usage: "show one of them in detail: a mesh, an endpoint, a tunnel",
 			Description: "Example:\n  ztm describe ep laptop",
 			Subcommands: append([]*cli.Command{
-				view{"mesh", []string{"meshes"}, "[MESH]", "show a mesh in detail", "ztm describe mesh home", c.describeMesh}.command(),
-				view{"ep", ep, "[EP]", "show an endpoint in detail", "ztm describe ep laptop", c.describeEndpoint}.command(),
-				view{"hub", []string{"hubs"}, "HUB", "show a hub in detail", "ztm describe hub hub.example.com:8888", c.describeHub}.command(),
-				view{"user", []string{"users"}, "USER", "show a user in detail", "ztm describe user bob", c.describeUser}.command(),
+				view{"mesh", []string{"meshes"}, apps.AtEndpoint, "[MESH]", "show a mesh in detail", "ztm describe mesh home", c.describeMesh}.command(),
+				view{"ep", ep, apps.FromEndpoint, "[EP]", "show an endpoint in detail", "ztm describe ep laptop", c.describeEndpoint}.command(),
+				view{"hub", []string{"hubs"}, apps.AtEndpoint, "HUB", "show a hub in detail", "ztm describe hub hub.example.com:8888", c.describeHub}.command(),
+				view{"user", []string{"users"}, apps.AtEndpoint, "USER", "show a user in detail", "ztm describe user bob", c.describeUser}.command(),
 			}, describe...),
 		},
-		of("ping", view{"ep", ep, "[EP]", "measure the way to an endpoint", "ztm ping ep laptop", c.ping}),
-		of("stats", view{"ep", ep, "[EP]", "show how much an endpoint has moved since it started", "ztm stats ep laptop", c.stats}, stats...),
-		of("log", view{"ep", ep, "[EP]", "show the recent log of an endpoint", "ztm log ep laptop", c.log}),
+		of("ping", view{"ep", ep, apps.FromEndpoint, "[EP]", "measure the way to an endpoint", "ztm ping ep laptop", c.ping}),
+		of("stats", view{"ep", ep, apps.AtEndpoint, "[EP]", "show how much an endpoint has moved since it started", "ztm stats ep laptop", c.stats}, stats...),
+		of("log", view{"ep", ep, apps.AtEndpoint, "[EP]", "show the recent log of an endpoint", "ztm log ep laptop", c.log}),
 	}
 }
 
@@ -135,6 +143,7 @@ func (c commands) views(get, describe, stats []*cli.Command) []*cli.Command {
 type view struct {
 	name    string
 	aliases []string
+	about   string // which prefixes it heeds: [apps.AtEndpoint] and its like
 	args    string // one name, in brackets if it may be missing
 	usage   string
 	example string
@@ -143,7 +152,7 @@ type view struct {
 
 func (v view) command() *cli.Command {
 	return &cli.Command{
-		Name: v.name, Aliases: v.aliases, ArgsUsage: v.args, Usage: v.usage, Description: "Example:\n  " + v.example,
+		Name: v.name, Aliases: v.aliases, Category: v.about, ArgsUsage: v.args, Usage: v.usage, Description: "Example:\n  " + v.example,
 		Action: func(x *cli.Context) error { return v.show(x.Context, x.Args().First()) },
 	}
 }
@@ -157,7 +166,7 @@ func of(verb string, v view, more ...*cli.Command) *cli.Command {
 
 func (c commands) getEndpoint() *cli.Command {
 	return &cli.Command{
-		Name: "ep", Aliases: []string{"endpoint", "endpoints"}, ArgsUsage: "[KEYWORD]", Usage: "list the endpoints of the mesh",
+		Name: "ep", Aliases: []string{"endpoint", "endpoints"}, Category: apps.AtEndpoint, ArgsUsage: "[KEYWORD]", Usage: "list the endpoints of the mesh",
 		Description: "KEYWORD is a part of a name or of a label.\n\nExample:\n  ztm get ep\n  ztm get ep web --online -o wide",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "user", Usage: "only those of `USER`"},

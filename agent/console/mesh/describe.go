@@ -10,7 +10,7 @@ import (
 )
 
 func (c commands) describeMesh(ctx context.Context, name string) error {
-	m, err := c.MeshNamed(ctx, name)
+	m, err := c.meshSeen(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -46,8 +46,14 @@ func (c commands) describeEndpoint(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	path := api.EndpointPath(m.Name, found.ID)
+	if at, err := c.Endpoint(ctx); err != nil {
+		return err
+	} else if c.Chosen() && at.ID != found.ID { // what another endpoint sees of it
+		path = api.EndpointPath(m.Name, at.ID, "endpoints", string(found.ID))
+	}
 	var ep api.Endpoint
-	if err := c.Do(ctx, http.MethodGet, api.EndpointPath(m.Name, found.ID), nil, &ep); err != nil {
+	if err := c.Do(ctx, http.MethodGet, path, nil, &ep); err != nil {
 		return err
 	}
 	ip, port := split(ep.Address)
@@ -77,7 +83,7 @@ func (c commands) describeHub(ctx context.Context, name string) error {
 	return c.Print(h, &apps.Table{Rows: [][]string{
 		{"Hub:", h.Address},
 		{"ID:", dash(string(h.ID))},
-		{"Status:", online(h.Connected)},
+		{"Status:", hubStatus(h)},
 		{"Ping:", milliseconds(h.RTT)},
 		{"Agents:", strconv.Itoa(h.Agents)},
 		{"Carriers:", strconv.Itoa(h.Carriers)},

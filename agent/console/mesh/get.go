@@ -26,8 +26,8 @@ func (c commands) getMesh(ctx context.Context, name string) error {
 
 // meshes lists all meshes, or the one of that name.
 func (c commands) meshes(ctx context.Context, name string) ([]api.Mesh, error) {
-	if name != "" {
-		m, err := c.MeshNamed(ctx, name)
+	if name != "" || c.Chosen() {
+		m, err := c.meshSeen(ctx, name)
 		return []api.Mesh{m}, err
 	}
 	meshes, err := c.Meshes(ctx)
@@ -35,6 +35,42 @@ func (c commands) meshes(ctx context.Context, name string) ([]api.Mesh, error) {
 		meshes = []api.Mesh{}
 	}
 	return meshes, err
+}
+
+// meshSeen is the mesh of that name, or the chosen one, as the chosen endpoint has joined it.
+func (c commands) meshSeen(ctx context.Context, name string) (api.Mesh, error) {
+	m, err := c.MeshNamed(ctx, name)
+	if err != nil || !c.Chosen() {
+		return m, err
+	}
+	ep, err := c.Endpoint(ctx)
+	if err != nil {
+		return m, err
+	}
+	if chosen, err := c.Mesh(ctx); err != nil || chosen.Name != m.Name {
+		return m, &apps.UsageError{Err: fmt.Errorf("endpoint %s is in mesh '%s'", ep.Name, chosen.Name)}
+	}
+	var seen api.Mesh
+	err = c.Do(ctx, http.MethodGet, api.EndpointPath(m.Name, ep.ID, "mesh"), nil, &seen)
+	return seen, err
+}
+
+// endpoints lists what the chosen endpoint sees.
+func (c commands) endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint, error) {
+	m, err := c.Mesh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	path := api.EndpointsPath(m.Name, f)
+	if c.Chosen() {
+		ep, err := c.Endpoint(ctx)
+		if err != nil {
+			return nil, err
+		}
+		path = api.ViewPath(m.Name, ep.ID, f)
+	}
+	eps := []apps.Endpoint{}
+	return eps, c.Do(ctx, http.MethodGet, path, nil, &eps)
 }
 
 // status is the connection to a mesh in the words of ZTM.
@@ -52,12 +88,9 @@ func status(m api.Mesh) string {
 }
 
 func (c commands) getEndpoints(ctx context.Context, f apps.Filter) error {
-	eps, err := c.Endpoints(ctx, f)
+	eps, err := c.endpoints(ctx, f)
 	if err != nil {
 		return err
-	}
-	if eps == nil {
-		eps = []apps.Endpoint{}
 	}
 	t := &apps.Table{
 		Header: []string{"NAME", "USER", "IP", "PORT", "STATUS", "ID", "VERSION", "LABELS", "OFFERS", "SEEN"},
@@ -110,20 +143,31 @@ func (c commands) getHubs(ctx context.Context, name string) error {
 	}
 	t := &apps.Table{Header: []string{"NAME", "STATUS", "PING", "VERSION", "AGENTS", "CARRIERS", "ID"}, Wide: 1}
 	for _, h := range hubs {
-		t.Add(h.Address, online(h.Connected), milliseconds(h.RTT), dash(h.Version), strconv.Itoa(h.Agents),
+		t.Add(h.Address, hubStatus(h), milliseconds(h.RTT), dash(h.Version), strconv.Itoa(h.Agents),
 			strconv.Itoa(h.Carriers), dash(string(h.ID)))
 	}
 	return c.Print(hubs, t)
 }
 
+// hubStatus is what a hub is to the agent. That the agent is not attached does not mean that the hub is down.
+func hubStatus(h api.Hub) string {
+	switch {
+	case h.Connected:
+		return "Attached"
+	case h.Status == api.Unreachable:
+		return "Unreachable"
+	}
+	return "Not attached (standby)"
+}
+
 // hubs lists the hubs of the mesh, or the one of that address or ID.
 func (c commands) hubs(ctx context.Context, name string) ([]api.Hub, error) {
-	m, err := c.Mesh(ctx)
+	path, err := c.View(ctx, "hubs")
 	if err != nil {
 		return nil, err
 	}
 	all := []api.Hub{}
-	if err := c.Do(ctx, http.MethodGet, api.HubsPath(m.Name), nil, &all); err != nil || name == "" {
+	if err := c.Do(ctx, http.MethodGet, path, nil, &all); err != nil || name == "" {
 		return all, err
 	}
 	var names []string
@@ -150,12 +194,12 @@ func (c commands) getUsers(ctx context.Context, name string) error {
 
 // users lists the users of the mesh, or the one of that name.
 func (c commands) users(ctx context.Context, name string) ([]api.User, error) {
-	m, err := c.Mesh(ctx)
+	path, err := c.View(ctx, "users")
 	if err != nil {
 		return nil, err
 	}
 	all := []api.User{}
-	if err := c.Do(ctx, http.MethodGet, api.UsersPath(m.Name), nil, &all); err != nil || name == "" {
+	if err := c.Do(ctx, http.MethodGet, path, nil, &all); err != nil || name == "" {
 		return all, err
 	}
 	for _, u := range all {

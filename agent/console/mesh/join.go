@@ -14,6 +14,7 @@ import (
 	"ztm/agent/api"
 	"ztm/agent/console"
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -22,7 +23,19 @@ const maxFile = identity.MaxPermit
 
 // identity prints the public key that an invitation is for.
 func (c commands) identity(ctx context.Context) error {
-	pem, err := c.Fetch(ctx, api.IdentityPath)
+	path := api.IdentityPath
+	if c.Prefixed() {
+		ep, err := c.Endpoint(ctx)
+		if err != nil {
+			return err
+		}
+		m, err := c.Mesh(ctx)
+		if err != nil {
+			return err
+		}
+		path = api.EndpointPath(m.Name, ep.ID, "identity")
+	}
+	pem, err := c.Fetch(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -34,6 +47,9 @@ func (c commands) identity(ctx context.Context) error {
 }
 
 func (c commands) join(ctx context.Context, mesh, name, permit string) error {
+	if err := identity.CheckName(name); err != nil {
+		return &apps.UsageError{Err: fmt.Errorf("option --as: %w", err)}
+	}
 	b, err := c.read(permit)
 	if err != nil {
 		return fmt.Errorf("permit: %w", err)
@@ -69,6 +85,9 @@ type invitation struct {
 }
 
 func (c commands) invite(ctx context.Context, i invitation) error {
+	if err := identity.CheckName(i.user); err != nil {
+		return &apps.UsageError{Err: fmt.Errorf("user: %w", err)}
+	}
 	var in api.Invite
 	if i.identity == "" {
 		in.Expires = int64(i.expires / time.Second)
@@ -183,13 +202,33 @@ func (c commands) printPermit(permit json.RawMessage) error {
 	return err
 }
 
-func (c commands) evict(ctx context.Context, user string) error {
+func (c commands) unpin(ctx context.Context, name string) error {
+	m, err := c.Mesh(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.Do(ctx, http.MethodDelete, api.NamePath(m.Name, name), nil, nil); err != nil {
+		return err
+	}
+	c.Note("the next device that is used as %s keeps the name", name)
+	return nil
+}
+
+// evict refuses a user whom the mesh does not know unless force is set: the trust list keeps each eviction, a slip too.
+func (c commands) evict(ctx context.Context, user string, force bool) error {
+	if err := identity.CheckName(user); err != nil {
+		return &apps.UsageError{Err: fmt.Errorf("user: %w", err)}
+	}
 	m, err := c.Mesh(ctx)
 	if err != nil {
 		return err
 	}
 	var out api.Evicted
-	if err := c.Do(ctx, http.MethodDelete, api.UserPath(m.Name, user), nil, &out); err != nil {
+	err = c.Do(ctx, http.MethodDelete, api.EvictPath(m.Name, user, force), nil, &out)
+	if answer.CodeOf(err) == answer.NotFound {
+		return &apps.HintError{Err: err, Hint: "see who is in the mesh with: ztm get user; a user who holds an unused permit, or whom the directory has lost, is evicted with --force"}
+	}
+	if err != nil {
 		return err
 	}
 	c.Note("evicted %s from %s", user, m.Name)

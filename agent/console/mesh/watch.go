@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"ztm/agent/api"
@@ -30,8 +31,12 @@ func (c commands) about(ctx context.Context, name, below string, out any) error 
 
 // ping fails, after it has shown which, if a step of the way failed.
 func (c commands) ping(ctx context.Context, name string) error {
+	path, err := c.pingPath(ctx, name)
+	if err != nil {
+		return err
+	}
 	hops := []api.Hop{}
-	if err := c.about(ctx, name, "ping", &hops); err != nil {
+	if err := c.Do(ctx, http.MethodGet, path, nil, &hops); err != nil {
 		return err
 	}
 	t := &apps.Table{Header: []string{"TYPE", "NAME", "DURATION", "ERROR", "ID"}, Wide: 1}
@@ -50,6 +55,20 @@ func (c commands) ping(ctx context.Context, name string) error {
 		return errors.New("the endpoint was not reached")
 	}
 	return nil
+}
+
+// pingPath measures from the endpoint that the `ep` prefix chose, or else from here. Without a name the way ends here.
+func (c commands) pingPath(ctx context.Context, name string) (string, error) {
+	m, err := c.Mesh(ctx)
+	if err != nil {
+		return "", err
+	}
+	to, err := c.Resolve(ctx, name)
+	if err != nil || !c.Chosen() {
+		return api.EndpointPath(m.Name, to.ID, "ping"), err
+	}
+	from, err := c.Endpoint(ctx)
+	return api.EndpointPath(m.Name, from.ID, "ping", string(to.ID)), err
 }
 
 func (c commands) stats(ctx context.Context, name string) error {
@@ -74,11 +93,43 @@ func (c commands) log(ctx context.Context, name string) error {
 	if err := c.about(ctx, name, "log", &entries); err != nil {
 		return err
 	}
-	t := &apps.Table{}
+	t, names := &apps.Table{}, c.names(ctx, entries)
 	for _, e := range entries {
-		t.Add(e.Time.UTC().Format(time.RFC3339), e.Level, e.Message)
+		t.Add(e.Time.UTC().Format(time.RFC3339), e.Level, e.Message+attributes(e.Attrs, names))
 	}
 	return c.Print(entries, t)
+}
+
+// names returns the names of the endpoints that lines are about, as far as the directory knows them.
+func (c commands) names(ctx context.Context, entries []api.LogEntry) map[string]string {
+	names := map[string]string{}
+	if c.Structured() || !slices.ContainsFunc(entries, func(e api.LogEntry) bool { return len(e.Attrs) > 0 }) {
+		return names
+	}
+	eps, err := c.Endpoints(ctx, apps.Filter{})
+	if err != nil {
+		return names // the IDs are right without them
+	}
+	for _, ep := range eps {
+		names[string(ep.ID)] = ep.Name
+	}
+	return names
+}
+
+// attributes shows what a line is about, an endpoint by its name and its ID.
+func attributes(attrs, names map[string]string) string {
+	var b strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(attrs)) {
+		value := attrs[key]
+		if name := names[value]; name != "" {
+			value = name + "/" + value
+		}
+		if value == "" || strings.ContainsAny(value, " \t\n\"") {
+			value = strconv.Quote(value)
+		}
+		b.WriteString(" " + key + "=" + value)
+	}
+	return b.String()
 }
 
 // label changes the labels of the chosen endpoint if it is told to, and shows them.
@@ -97,6 +148,11 @@ func (c commands) label(ctx context.Context, add, remove []string) error {
 		return err
 	}
 	if len(add)+len(remove) > 0 {
+		for _, l := range add {
+			if err := identity.CheckLabel(l); err != nil {
+				return &apps.UsageError{Err: err}
+			}
+		}
 		labels = slices.DeleteFunc(append(labels, add...), func(l string) bool { return slices.Contains(remove, l) })
 		slices.Sort(labels)
 		labels = slices.Compact(labels)

@@ -1,0 +1,82 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"ztm/agent/api"
+	"ztm/apps"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+)
+
+// Trusted finds an endpoint as [Console.Resolve] does; "" means the one that [Console.Endpoint] returns. The agent remembers
+// whose endpoint a name was at its first use. An ID needs no memory: it is the device's own.
+func (c *Console) Trusted(ctx context.Context, name string) (apps.Endpoint, error) {
+	if name == "" {
+		name = c.endpoint
+	}
+	m, err := c.Mesh(ctx)
+	if err != nil {
+		return apps.Endpoint{}, err
+	}
+	if _, err := identity.ParseID(name); err == nil || name == "" || name == "." || name == m.Agent.Name {
+		return c.Resolve(ctx, name)
+	}
+	if err := identity.CheckName(name); err != nil {
+		return apps.Endpoint{}, &apps.UsageError{Err: fmt.Errorf("endpoint: %w", err)}
+	}
+	var found api.Resolved
+	err = c.Do(ctx, http.MethodPost, api.NamePath(m.Name, name), nil, &found)
+	switch answer.CodeOf(err) {
+	case "":
+	case answer.NotFound:
+		return apps.Endpoint{}, &apps.HintError{Err: err, Hint: inMesh(m)}
+	case answer.Conflict:
+		return apps.Endpoint{}, &apps.HintError{Err: err, Hint: fmt.Sprintf(
+			"if its owner says that this is right: ztm mesh %s unpin %s; else name the device by its ID", m.Name, name)}
+	default:
+		return apps.Endpoint{}, err
+	}
+	if found.Was != nil {
+		c.Warn("%s is another device of user %s than it was: %s, before %s", name, found.User, found.ID, found.Was.ID)
+	}
+	return found.Endpoint, nil
+}
+
+// CheckUsers checks names of users that get access, and warns of those that nobody in the mesh has. That is not asked where
+// the hub cannot be reached.
+func (c *Console) CheckUsers(ctx context.Context, names []string) error {
+	names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == "*" || n == "" })
+	for _, name := range names {
+		if err := identity.CheckName(name); err != nil {
+			return &apps.UsageError{Err: fmt.Errorf("user: %w", err)}
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	users, err := c.Users(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(users, func(u api.User) bool { return u.Name == name }) {
+			c.Warn("no endpoint of user %s is in the mesh now: check the name", name)
+		}
+	}
+	return nil
+}
+
+// Users lists the users of whom an endpoint is in the directory of the mesh.
+func (c *Console) Users(ctx context.Context) ([]api.User, error) {
+	m, err := c.Mesh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var users []api.User
+	err = c.Do(ctx, http.MethodGet, api.UsersPath(m.Name), nil, &users)
+	return users, err
+}
