@@ -67,7 +67,7 @@ func (m *mesh) serveCarrier(carrier net.Conn) {
 	if m.rejudge(peer) != nil {
 		conn.Close()
 	}
-	m.server.Serve(&h2.Tagged{Conn: &inboundConn{Conn: conn, m: m, in: in}, Tag: in, Away: accepted.Away})
+	m.server.Serve(&h2.Tagged{Conn: &inboundConn{Conn: conn, m: m, in: in}, Tag: in, RTT: accepted.RTT})
 }
 
 func (m *mesh) addInbound(in *inbound) error {

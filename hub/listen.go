@@ -148,7 +148,7 @@ func (s *server) greet(ctx, carriers context.Context, raw *net.TCPConn) {
 	if !s.welcomes(p) {
 		p.cut()
 	}
-	s.h2.Serve(&h2.Tagged{Conn: c, Tag: p, Away: records.Away.Took()}) // which owns the connection from here on
+	s.h2.Serve(&h2.Tagged{Conn: c, Tag: p, RTT: records.Meter.RTT()}) // which owns the connection from here on
 }
 
 // partTimeout is how long a peer has to take what the hub said last.
@@ -170,7 +170,9 @@ func (s *server) handshake(ctx context.Context, below *tunnel.RecordConn) (*tls.
 	c := tls.Server(below, s.tls)
 	ctx, cancel := context.WithTimeout(ctx, tunnel.HandshakeTimeout)
 	defer cancel()
-	return c, c.HandshakeContext(ctx)
+	err := c.HandshakeContext(ctx)
+	below.Meter.Over()
+	return c, err
 }
 
 // socket is what TLS runs on. It tells when TLS closes it.

@@ -77,5 +77,6 @@ func dialTLS(ctx context.Context, d *Dialer, address string, config *tls.Config)
 		}
 		return nil, nil, fmt.Errorf("handshake with %s: %w", address, err)
 	}
+	below.Meter.Over()
 	return c, below, nil
 }

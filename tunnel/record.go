@@ -4,31 +4,37 @@ import (
 	"encoding/binary"
 	"net"
 
-	"ztm/tunnel/h2"
+	"ztm/tunnel/handshake"
 )
 
 // RecordConn keeps a TLS endpoint above it from reading past the TLS record it is in, so that the layer can be dropped
 // after a known record and the next byte is still in the socket. crypto/tls reads ahead where the connection lets it.
 //
-// It measures the round trip of the handshake on the way. The header of a record is five bytes, the last two its length (RFC 8446 section 5.1).
+// It meters the handshake on the way: who makes a RecordConn calls Meter.Over after the handshake. The header of a record is five bytes, the
+// last two its length (RFC 8446 section 5.1).
 type RecordConn struct {
 	net.Conn
-	Away   h2.RoundTrip // of the handshake
+	Meter  handshake.Meter
 	header [5]byte
 	have   int // bytes of header seen
 	body   int // bytes of the record still to come
 }
 
-// Read returns bytes of the current record alone.
+// Read returns bytes of the current record alone, and during the handshake no more than its limit.
 func (c *RecordConn) Read(p []byte) (int, error) {
+	most := len(c.header) - c.have
 	if c.body > 0 {
-		n, err := c.Conn.Read(p[:min(len(p), c.body)])
+		most = c.body
+	}
+	most, err := c.Meter.Allow(min(len(p), most))
+	if err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Read(p[:most])
+	c.Meter.Received(n)
+	if c.body > 0 {
 		c.body -= n
 		return n, err
-	}
-	n, err := c.Conn.Read(p[:min(len(p), len(c.header)-c.have)])
-	if n > 0 {
-		c.Away.Received()
 	}
 	c.have += copy(c.header[c.have:], p[:n])
 	if c.have == len(c.header) {
@@ -39,6 +45,6 @@ func (c *RecordConn) Read(p []byte) (int, error) {
 
 // Write writes to the connection below.
 func (c *RecordConn) Write(p []byte) (int, error) {
-	c.Away.Sent()
+	c.Meter.Sent()
 	return c.Conn.Write(p)
 }

@@ -40,7 +40,7 @@ func Open(ctx context.Context, d *Dialer, address string, config *tls.Config) (*
 	}
 	s := &Session{conn: c, address: address, done: make(chan struct{})}
 	s.watch = &watched{Conn: c, closed: s.gone}
-	s.cc, err = h2.Client(ctx, s.watch, h2.Control(below.Away.Took()))
+	s.cc, err = h2.Client(ctx, s.watch, h2.Control(below.Meter.RTT()))
 	if err != nil {
 		return nil, fmt.Errorf("session with %s: %w", address, s.watch.reason(err))
 	}

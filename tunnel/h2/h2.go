@@ -1,7 +1,6 @@
 // Package h2 runs HTTP/2 (the standard library's) over a connection that is already authenticated, with windows and
 // timeouts chosen for this product, and makes byte streams of its requests.
 //
-//	RoundTrip  how far away the peer is, from the handshake   (roundtrip.go)
 //	Tuning     windows by that and by the memory here          (tuning.go)
 //	Client     a connection we dialled -> http.ClientConn
 //	Server     a handler -> http.Servers that are fed connections one by one (server.go)

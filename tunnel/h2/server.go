@@ -15,7 +15,7 @@ import (
 // net/http has one Tuning for a server, so there is one of its servers for each that is in use: a handful.
 type Server struct {
 	handler http.Handler
-	tuning  func(away time.Duration) Tuning
+	tuning  func(rtt time.Duration) Tuning
 	log     *slog.Logger
 
 	mu     sync.Mutex
@@ -39,8 +39,8 @@ type tagKey struct{}
 // has agreed on "h2", net/http spares the buffers that it reads an HTTP/1 request with: 8 KiB for each connection.
 type Tagged struct {
 	net.Conn
-	Tag  any
-	Away time.Duration // the round trip to the peer; 0 is unknown
+	Tag any
+	RTT time.Duration // the round trip to the peer; 0 is unknown
 }
 
 // Tag returns the Tag of the connection that r came on.
@@ -48,14 +48,14 @@ func Tag(r *http.Request) any {
 	return r.Context().Value(tagKey{})
 }
 
-// NewServer makes a server; it runs until Close. tuning says what to set for a peer that is so far away.
-func NewServer(handler http.Handler, tuning func(away time.Duration) Tuning, log *slog.Logger) *Server {
+// NewServer makes a server; it runs until Close. tuning says what to set for a peer at such a round trip.
+func NewServer(handler http.Handler, tuning func(rtt time.Duration) Tuning, log *slog.Logger) *Server {
 	return &Server{handler: handler, tuning: tuning, log: log}
 }
 
 // Serve hands a connection to the server, which owns it from then on. It returns at once; a closed server closes conn.
 func (s *Server) Serve(conn *Tagged) {
-	if one := s.of(s.tuning(conn.Away)); one != nil {
+	if one := s.of(s.tuning(conn.RTT)); one != nil {
 		one.take(conn)
 		return
 	}

@@ -23,29 +23,29 @@ type Tuning struct {
 // of this size for each open request.
 const leastFrame = 16 << 10
 
-// Control is an agent's end of the session with its hub, which is so far away; 0 is unknown. There is little data, and at rest
+// Control is an agent's end of the session with its hub, at such a round trip; 0 is unknown. There is little data, and at rest
 // under 1 MB a day: one PING of 17 bytes every 45 s and its answer.
-func Control(away time.Duration) Tuning { return control(memory.Here(), 128, away) }
+func Control(rtt time.Duration) Tuning { return control(memory.Here(), 128, rtt) }
 
 // Hub is the other end, of which there are many: if 500 agents send as much as they may and nobody takes it, that is a quarter of the memory.
-func Hub(away time.Duration) Tuning { return control(memory.Here(), 2048, away) }
+func Hub(rtt time.Duration) Tuning { return control(memory.Here(), 2048, rtt) }
 
-func control(l memory.Limit, share int64, away time.Duration) Tuning {
+func control(l memory.Limit, share int64, rtt time.Duration) Tuning {
 	t := Tuning{
 		Frame: leastFrame, MaxStreams: 64, Table: 1,
 		PingAfter: 45 * time.Second, PingTimeout: 15 * time.Second, WriteTimeout: 15 * time.Second,
 	}
 	t.ConnWindow = within(l, share, 256<<10)
-	t.StreamWindow = toFill(away, t.ConnWindow/32, t.ConnWindow/2)
+	t.StreamWindow = toFill(rtt, t.ConnWindow/32, t.ConnWindow/2)
 	return t
 }
 
-// Sealed is for the session between two agents that are so far apart; 0 is unknown. It carries the flows, and a dead peer is found within
+// Sealed is for the session between two agents at such a round trip; 0 is unknown. It carries the flows, and a dead peer is found within
 // 15 s. A write that makes no progress is not an error there: it is a reader that has stopped, and the writer waits. It takes four of those, and
 // sixteen between near ones, to hold up a session until they have lanes.
-func Sealed(away time.Duration) Tuning { return sealed(memory.Here(), away) }
+func Sealed(rtt time.Duration) Tuning { return sealed(memory.Here(), rtt) }
 
-func sealed(l memory.Limit, away time.Duration) Tuning {
+func sealed(l memory.Limit, rtt time.Duration) Tuning {
 	t := Tuning{
 		Frame: 2*16384 - 9, MaxStreams: 1024,
 		PingAfter: 10 * time.Second, PingTimeout: 5 * time.Second,
@@ -54,7 +54,7 @@ func sealed(l memory.Limit, away time.Duration) Tuning {
 		t.Frame, t.MaxStreams = leastFrame, t.MaxStreams/8
 	}
 	t.ConnWindow = within(l, 128, 256<<10)
-	t.StreamWindow = toFill(away, t.ConnWindow/16, t.ConnWindow/4)
+	t.StreamWindow = toFill(rtt, t.ConnWindow/16, t.ConnWindow/4)
 	return t
 }
 
@@ -76,12 +76,12 @@ const wanted = 40 << 20
 
 // toFill returns the window of a stream in bytes that keeps a path of such a round trip full: a power of two times least, so that few
 // windows differ, and not over most. It is no larger than it must be, as streams that nobody reads take their windows away from the connection.
-func toFill(away time.Duration, least, most int) int {
-	if away <= 0 || away >= time.Second {
+func toFill(rtt time.Duration, least, most int) int {
+	if rtt <= 0 || rtt >= time.Second {
 		return most
 	}
 	window := max(least, 64<<10)
-	for window < most && int64(window) < int64(away)*wanted/int64(time.Second) {
+	for window < most && int64(window) < int64(rtt)*wanted/int64(time.Second) {
 		window *= 2
 	}
 	return min(window, most)

@@ -40,7 +40,7 @@ func TestWindowsAreSmallWhereMemoryIs(t *testing.T) {
 
 func TestWindowsFillThePathToThePeerAndNoMore(t *testing.T) {
 	for _, tt := range []struct {
-		away time.Duration
+		rtt  time.Duration
 		want int
 	}{
 		{0, mostWindow / 4}, // unknown
@@ -51,8 +51,8 @@ func TestWindowsFillThePathToThePeerAndNoMore(t *testing.T) {
 		{time.Hour, mostWindow / 4},
 		{-1, mostWindow / 4},
 	} {
-		if got := sealed(memory.Limit{}, tt.away).StreamWindow; got != tt.want {
-			t.Errorf("%v away: a stream has %d bytes, want %d", tt.away, got, tt.want)
+		if got := sealed(memory.Limit{}, tt.rtt).StreamWindow; got != tt.want {
+			t.Errorf("at %v a stream has %d bytes, want %d", tt.rtt, got, tt.want)
 		}
 	}
 	if n, f := control(memory.Limit{}, 1, near).StreamWindow, control(memory.Limit{}, 1, far).StreamWindow; n != mostWindow/32 || f != mostWindow/2 {

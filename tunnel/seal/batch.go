@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"ztm/tunnel/h2"
+	"ztm/tunnel/handshake"
 	"ztm/tunnel/room"
 )
 
@@ -21,10 +21,8 @@ type batch struct {
 	net.Conn
 	in   ahead // owned by the reading goroutine
 	left int   // bytes of the record being read; 0 before its header; owned by the reading goroutine
-	away h2.RoundTrip
 
-	handshaking bool // owned by the reading goroutine
-	allowed     int  // bytes that the peer may send before the handshake is over; owned by the reading goroutine
+	meter handshake.Meter
 
 	mu     sync.Mutex
 	out    *[]byte // guarded by mu: records that wait for flush; nil while there are none
@@ -33,14 +31,8 @@ type batch struct {
 }
 
 func newBatch(carrier net.Conn) *batch {
-	return &batch{Conn: carrier, in: newAhead(carrier), handshaking: true, allowed: handshakeBytes}
+	return &batch{Conn: carrier, in: newAhead(carrier)}
 }
-
-// handshakeBytes is what a peer may send before the handshake is over, in bytes. Ours sends less than 4 KiB; crypto/tls alone would take
-// certificate messages of 256 KiB from anybody.
-const handshakeBytes = 16 << 10
-
-var errHandshakeTooLong = errors.New("the peer sends more than a handshake takes")
 
 // recordHeader is the size of a TLS record's header in bytes; its last two are the length of the rest (RFC 8446 section 5.1).
 const recordHeader = 5
@@ -52,18 +44,15 @@ func (b *batch) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, cut(err)
 		}
-		b.away.Received()
 		b.left = recordHeader + int(binary.BigEndian.Uint16(head[3:]))
 	}
-	p = p[:min(len(p), b.left)]
-	if b.handshaking {
-		if p = p[:min(len(p), b.allowed)]; len(p) == 0 {
-			return 0, errHandshakeTooLong
-		}
+	most, err := b.meter.Allow(min(len(p), b.left))
+	if err != nil {
+		return 0, err
 	}
-	n, err := b.in.Read(p)
+	n, err := b.in.Read(p[:most])
 	b.left -= n
-	b.allowed -= n
+	b.meter.Received(n)
 	return n, cut(err)
 }
 
@@ -102,7 +91,7 @@ const (
 var outs = room.NewLadder(room.Most/4/record*sealedRecord, room.Most/record*sealedRecord)
 
 func (b *batch) Write(p []byte) (int, error) {
-	b.away.Sent()
+	b.meter.Sent()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.gather == 0 {

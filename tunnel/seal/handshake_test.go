@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"ztm/apps/appstest"
+	"ztm/tunnel/handshake"
 )
 
 func TestAHandshakeEndsWhereItIsTooLong(t *testing.T) {
@@ -23,8 +24,8 @@ func TestAHandshakeEndsWhereItIsTooLong(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { tls.Client(near, config).HandshakeContext(t.Context()) })
 	_, err = Server(t.Context(), far, bob.v, func() tls.Certificate { return bob.cert })
-	if !errors.Is(err, errHandshakeTooLong) {
-		t.Errorf("a certificate message of 200 KiB ended with %v, want %v", err, errHandshakeTooLong)
+	if !errors.Is(err, handshake.ErrTooLong) {
+		t.Errorf("a certificate message of 200 KiB ended with %v, want %v", err, handshake.ErrTooLong)
 	}
 	near.Close()
 	wg.Wait()

@@ -56,7 +56,7 @@ func Client(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tl
 	s := &Session{Peer: peer, done: make(chan struct{}), flows: map[*capsule.Conn]struct{}{}, lastUsed: time.Now()}
 	c.hook = s.gone
 	s.conn = newOutbox(c, carrier)
-	if s.cc, err = h2.Client(ctx, s.conn, h2.Sealed(c.batch.away.Took())); err != nil {
+	if s.cc, err = h2.Client(ctx, s.conn, h2.Sealed(c.batch.meter.RTT())); err != nil {
 		return nil, fmt.Errorf("sealed session: %w", err)
 	}
 	return s, nil
@@ -76,7 +76,7 @@ func client(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tl
 	config.DynamicRecordSizingDisabled = true // what flows here is measured in megabytes or in round trips, not in first records
 	b := newBatch(carrier)
 	c := tls.Client(b, config)
-	peer, err := handshake(ctx, c, b, v)
+	peer, err := shake(ctx, c, b, v)
 	if err != nil {
 		return nil, peer, err
 	}
@@ -87,7 +87,7 @@ func client(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tl
 type Accepted struct {
 	Peer    identity.Subject
 	Session net.Conn      // to serve HTTP/2 on
-	Away    time.Duration // the round trip to the peer, as the handshake had it
+	RTT     time.Duration // the round trip to the peer, as the handshake had it
 	Lane    *Lane         // of one flow; it begins with a header block
 }
 
@@ -97,7 +97,7 @@ func Server(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert fu
 	config.DynamicRecordSizingDisabled = true
 	b := newBatch(carrier)
 	c := tls.Server(b, config)
-	peer, err := handshake(ctx, c, b, v)
+	peer, err := shake(ctx, c, b, v)
 	if err != nil {
 		return Accepted{}, err
 	}
@@ -105,11 +105,11 @@ func Server(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert fu
 	if c.ConnectionState().NegotiatedProtocol == LaneProto {
 		return Accepted{Peer: peer, Lane: &Lane{s}}, nil
 	}
-	return Accepted{Peer: peer, Session: newOutbox(s, carrier), Away: b.away.Took()}, nil
+	return Accepted{Peer: peer, Session: newOutbox(s, carrier), RTT: b.meter.RTT()}, nil
 }
 
-// handshake returns who the peer is. It closes the carrier when it fails.
-func handshake(ctx context.Context, c *tls.Conn, b *batch, v *identity.Verifier) (identity.Subject, error) {
+// shake completes the handshake and returns who the peer is. It closes the carrier when it fails.
+func shake(ctx context.Context, c *tls.Conn, b *batch, v *identity.Verifier) (identity.Subject, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	err := c.HandshakeContext(ctx)
@@ -117,7 +117,7 @@ func handshake(ctx context.Context, c *tls.Conn, b *batch, v *identity.Verifier)
 		b.Conn.Close()
 		return identity.Subject{}, fmt.Errorf("sealed handshake: %w", err)
 	}
-	b.handshaking = false
+	b.meter.Over()
 	peer, err := v.Subject(c.ConnectionState(), identity.RoleMember)
 	if err != nil {
 		b.Conn.Close()
