@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// restMin and restMax bound how long a choice that failed comes last: the rest doubles with every failure in a
-	// row. One flow to a dead target costs a dial timeout, so that many flows must not find out one by one.
-	restMin = time.Second
-	restMax = 30 * time.Second
+	// coolDownMin and coolDownMax bound how long a choice that failed comes last: the time doubles with every failure
+	// in a row. One flow to a dead target costs a dial timeout, so that many flows must not find out one by one.
+	coolDownMin = time.Second
+	coolDownMax = 30 * time.Second
 )
 
 // Policy is how choices share the flows. The empty value means [RoundRobin].
@@ -49,33 +49,59 @@ type Pool struct {
 
 // member is one choice. All fields are guarded by Pool.mu.
 type member struct {
-	active   int
-	flows    int64
-	failures int       // in a row
-	rests    time.Time // until then it comes last
-	sick     bool      // its last check failed
-	err      string    // the last failure; empty after a success
+	active    int
+	flows     int64
+	checked   bool      // there was a check
+	failures  int       // in a row
+	coolDown  time.Time // until then it comes last
+	unhealthy bool      // its last check failed
+	err       string    // the last failure; empty after a success
 }
+
+// State is what is known of a choice.
+type State string
+
+// The states.
+const (
+	Up      State = "up"
+	Down    State = "down"
+	Untried State = "untried" // no flow and no check has tried it since the agent started
+)
 
 // Health is how one target or exit does.
 type Health struct {
 	Name   string `json:"name"`
-	Up     bool   `json:"up"`
+	State  State  `json:"state"`
 	Active int    `json:"active"` // flows right now
 	Flows  int64  `json:"flows"`  // flows since the agent started
 	Error  string `json:"error,omitempty"`
 }
 
-// Order returns the choices in the order in which a new flow should try them: as the balance says, but those that
-// Failed lately after all others. source is whom [Source] looks at.
+// Order returns the choices in the order in which a new flow should try them: as the policy says, but those that
+// failed lately after all others. The others share the turns of those. source is whom [Source] looks at.
 func (p *Pool) Order(b Policy, choices []string, source string) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(choices) == 0 {
-		return nil
+	now := time.Now()
+	var good, bad []string
+	for _, c := range choices {
+		if m := p.members[c]; m != nil && (m.unhealthy || now.Before(m.coolDown)) {
+			bad = append(bad, c)
+		} else {
+			good = append(good, c)
+		}
 	}
-	turn := p.turn % len(choices)
-	p.turn = turn + 1
+	turn := p.turn
+	p.turn++
+	return append(p.shareLocked(b, good, source, turn), p.shareLocked(b, bad, source, turn)...)
+}
+
+// shareLocked orders choices that are as good as each other.
+func (p *Pool) shareLocked(b Policy, choices []string, source string, turn int) []string {
+	if len(choices) < 2 {
+		return choices
+	}
+	turn %= len(choices)
 	list := slices.Concat(choices[turn:], choices[:turn])
 	switch b {
 	case LeastConn:
@@ -83,12 +109,6 @@ func (p *Pool) Order(b Policy, choices []string, source string) []string {
 	case Source:
 		slices.SortFunc(list, func(x, y string) int { return bytes.Compare(weight(source, y), weight(source, x)) })
 	}
-	now := time.Now()
-	bad := func(c string) bool {
-		m := p.members[c]
-		return m != nil && (m.sick || now.Before(m.rests))
-	}
-	slices.SortStableFunc(list, func(x, y string) int { return truth(bad(x)) - truth(bad(y)) })
 	return list
 }
 
@@ -106,13 +126,6 @@ func weight(source, choice string) []byte {
 	return sum[:]
 }
 
-func truth(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
 // Took notes that a choice has taken a flow. The caller calls the result when the flow is over.
 func (p *Pool) Took(choice string) (over func()) {
 	p.mu.Lock()
@@ -120,7 +133,7 @@ func (p *Pool) Took(choice string) (over func()) {
 	m := p.memberLocked(choice)
 	m.active++
 	m.flows++
-	m.healLocked()
+	m.recoverLocked()
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -129,45 +142,49 @@ func (p *Pool) Took(choice string) (over func()) {
 }
 
 // Failed notes that a choice did not take a flow. What many flows find out at the same time is one failure: those that
-// began before it rests tell nothing new.
+// began before its cool-down tell nothing new.
 func (p *Pool) Failed(choice string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := p.memberLocked(choice)
 	m.err = err.Error()
-	if now := time.Now(); !now.Before(m.rests) {
-		rest := restMin << min(m.failures, 10)
+	if now := time.Now(); !now.Before(m.coolDown) {
+		d := coolDownMin << min(m.failures, 10)
 		m.failures++
-		m.rests = now.Add(min(rest, restMax))
+		m.coolDown = now.Add(min(d, coolDownMax))
 	}
 }
 
-// Checked notes the result of a check, and reports whether that is news.
+// Checked notes the result of a check, and reports whether that is news. A first check that succeeds is none.
 func (p *Pool) Checked(choice string, err error) (news bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := p.memberLocked(choice)
-	news = m.sick != (err != nil)
-	if m.sick = err != nil; m.sick {
+	m.checked = true
+	news = m.unhealthy != (err != nil)
+	if m.unhealthy = err != nil; m.unhealthy {
 		m.err = err.Error()
 	} else {
-		m.healLocked()
+		m.recoverLocked()
 	}
 	return news
 }
 
-// Unchecked forgets what checks found: there are none any more.
+// Unchecked forgets what checks found: there are none any longer.
 func (p *Pool) Unchecked() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, m := range p.members {
-		m.sick = false
+		if m.checked && m.failures == 0 {
+			m.err = ""
+		}
+		m.checked, m.unhealthy = false, false
 	}
 }
 
-func (m *member) healLocked() {
-	m.failures, m.rests = 0, time.Time{}
-	if !m.sick {
+func (m *member) recoverLocked() {
+	m.failures, m.coolDown = 0, time.Time{}
+	if !m.unhealthy {
 		m.err = ""
 	}
 }
@@ -204,11 +221,21 @@ func (p *Pool) Health(choices []string) []Health {
 	}
 	list := make([]Health, 0, len(choices))
 	for _, c := range choices {
-		h := Health{Name: c, Up: true}
+		h := Health{Name: c, State: Untried}
 		if m := p.members[c]; m != nil {
-			h = Health{Name: c, Up: m.failures == 0 && !m.sick, Active: m.active, Flows: m.flows, Error: m.err}
+			h = Health{Name: c, State: m.stateLocked(), Active: m.active, Flows: m.flows, Error: m.err}
 		}
 		list = append(list, h)
 	}
 	return list
+}
+
+func (m *member) stateLocked() State {
+	switch {
+	case m.failures > 0 || m.unhealthy:
+		return Down
+	case m.flows > 0 || m.checked:
+		return Up
+	}
+	return Untried
 }

@@ -72,16 +72,16 @@ func TestPoolOrdersItsChoices(t *testing.T) {
 		p.Took("a")
 		p.Checked("b", nil)
 		for _, h := range p.Health(choices) {
-			if !h.Up || h.Error != "" {
+			if h.State == Down || h.Error != "" {
 				t.Errorf("after a success: %+v", h)
 			}
 		}
 	})
 	t.Run("a check counts more than a flow", func(t *testing.T) {
 		var p Pool
-		p.Checked("a", errors.New("sick"))
+		p.Checked("a", errors.New("unhealthy"))
 		p.Took("a")
-		if h := p.Health(choices)[0]; h.Up || h.Error != "sick" {
+		if h := p.Health(choices)[0]; h.State != Down || h.Error != "unhealthy" {
 			t.Errorf("got %+v", h)
 		}
 	})
@@ -91,14 +91,14 @@ func TestPoolOrdersItsChoices(t *testing.T) {
 			for range 200 {
 				p.Failed("a", errors.New("refused"))
 			}
-			<-time.After(restMin)
+			<-time.After(coolDownMin)
 			if order := p.Order(Source, choices, "x"); !slices.Equal(order, (&Pool{}).Order(Source, choices, "x")) {
-				t.Errorf("after %v the order is %v", restMin, order)
+				t.Errorf("after %v the order is %v", coolDownMin, order)
 			}
 			p.Failed("a", errors.New("refused")) // the next doubles the rest
-			<-time.After(restMin)
+			<-time.After(coolDownMin)
 			if order := p.Order(Source, choices, "x"); order[2] != "a" {
-				t.Errorf("after another failure and %v the order is %v", restMin, order)
+				t.Errorf("after another failure and %v the order is %v", coolDownMin, order)
 			}
 		})
 	})
@@ -108,4 +108,47 @@ func TestPoolOrdersItsChoices(t *testing.T) {
 			t.Errorf("got %v", got)
 		}
 	})
+}
+
+func TestTurnsOfADeadChoiceAreSharedByTheOthers(t *testing.T) {
+	for name, found := range map[string]func(p *Pool){
+		"by a check": func(p *Pool) { p.Checked("c", errors.New("refused")) },
+		"by a flow":  func(p *Pool) { p.Failed("c", errors.New("refused")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var p Pool
+			found(&p)
+			counts := map[string]int{}
+			for range 6 {
+				counts[p.Order(RoundRobin, []string{"a", "b", "c"}, "")[0]]++
+			}
+			if counts["a"] != 3 || counts["b"] != 3 {
+				t.Errorf("six flows were shared as %v, want 3 and 3", counts)
+			}
+		})
+	}
+}
+
+func TestChoiceThatNobodyTriedIsNeitherUpNorDown(t *testing.T) {
+	var p Pool
+	state := func() State { return p.Health([]string{"a"})[0].State }
+	if got := state(); got != Untried {
+		t.Errorf("at first it is %s", got)
+	}
+	p.Checked("a", nil)
+	if got := state(); got != Up {
+		t.Errorf("after a check it is %s", got)
+	}
+	p.Unchecked()
+	if got := state(); got != Untried {
+		t.Errorf("without checks it is %s", got)
+	}
+	p.Failed("a", errors.New("refused"))
+	if got := state(); got != Down {
+		t.Errorf("after a failure it is %s", got)
+	}
+	p.Took("a")()
+	if got := state(); got != Up {
+		t.Errorf("after a flow it is %s", got)
+	}
 }

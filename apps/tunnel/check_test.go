@@ -41,13 +41,13 @@ func TestChecksFindTargetsThatAreDown(t *testing.T) {
 		b.offer(t, name, test.target, fmt.Sprintf(`"check":%q`, test.check))
 		appstest.Eventually(t, test.check+" gives "+test.want, func() bool {
 			h := b.outboundStatus(t, name).Health[0]
-			return h.Up == (test.want == "") && strings.Contains(h.Error, test.want)
+			return h.State == map[bool]balance.State{true: balance.Up, false: balance.Down}[test.want == ""] && strings.Contains(h.Error, test.want)
 		})
 	}
 	healthy.Store(true)
-	appstest.Eventually(t, "the target is up again", func() bool { return b.outboundStatus(t, "tcp/web3").Health[0].Up })
+	appstest.Eventually(t, "the target is up again", func() bool { return b.outboundStatus(t, "tcp/web3").Health[0].State == balance.Up })
 	b.offer(t, "tcp/web2", tests[2].target)
-	appstest.Eventually(t, "without a check it is taken for up", func() bool { return b.outboundStatus(t, "tcp/web2").Health[0].Up })
+	appstest.Eventually(t, "without a check nobody knows", func() bool { return b.outboundStatus(t, "tcp/web2").Health[0].State == balance.Untried })
 }
 
 func TestEachPortOfARangeIsChecked(t *testing.T) {
@@ -58,7 +58,7 @@ func TestEachPortOfARangeIsChecked(t *testing.T) {
 	serve(t, listenTCP(t, up), "up")
 	b.offer(t, "tcp/web", fmt.Sprintf("%d-%d,%d-%d", one, one+2, two, two+2), `"check":"tcp"`)
 	appstest.Eventually(t, "one of six ports is up", func() bool {
-		good := slices.DeleteFunc(b.outboundStatus(t, "tcp/web").Health, func(h balance.Health) bool { return !h.Up })
+		good := slices.DeleteFunc(b.outboundStatus(t, "tcp/web").Health, func(h balance.Health) bool { return h.State != balance.Up })
 		return len(good) == 1 && good[0].Name == up
 	})
 }

@@ -152,15 +152,21 @@ func (s *InboundStatus) state() string {
 
 // state sums up in a word or a sentence how the targets do.
 func (s *OutboundStatus) state() string {
-	up, problem := 0, ""
+	count := map[balance.State]int{}
+	problem := ""
 	for _, h := range s.Health {
-		if h.Up {
-			up++
-		} else if problem == "" {
+		count[h.State]++
+		if h.State == balance.Down && problem == "" {
 			problem = h.Error
 		}
 	}
-	return summary(up, len(s.Health), "up", "down", problem)
+	switch {
+	case count[balance.Down] > 0:
+		return summary(count[balance.Up], len(s.Health), "up", "down", problem)
+	case count[balance.Up] > 0:
+		return "up"
+	}
+	return "untried"
 }
 
 func summary(good, all int, yes, no, problem string) string {
@@ -190,7 +196,10 @@ func (c *client) inboundDetail(ctx context.Context, s *InboundStatus, t *apps.Ta
 		}
 		t.Add("Listen:", l.Address+"  "+state)
 	}
-	t.Add("Exits:", c.nameList(ctx, s.Exits, "(all endpoints that offer it to me)"))
+	t.Add("Exits:", c.nameList(ctx, s.Exits, exitsOf(s)))
+	if others := c.othersOffering(ctx, s); len(others) > 0 {
+		t.Add("Not used:", "users "+strings.Join(others, ", ")+", who offer it as well: see --exits-of")
+	}
 	addSettings(t, s.Limits, string(s.Balance), s.Idle)
 	if s.AcceptProxy {
 		t.Add("Accepts:", "PROXY protocol")
@@ -201,6 +210,28 @@ func (c *client) inboundDetail(ctx context.Context, s *InboundStatus, t *apps.Ta
 		t.Add("Exit:", healthText(h))
 	}
 	c.addStats(ctx, t, &s.Stats)
+}
+
+// exitsOf says which exits an inbound uses that names none.
+func exitsOf(s *InboundStatus) string {
+	if s.ExitsUser == "" {
+		return "(all endpoints that offer it to me)"
+	}
+	return fmt.Sprintf("(all endpoints of user %s that offer it)", s.ExitsUser)
+}
+
+// othersOffering returns the users who offer the tunnel of an inbound that uses those of another one.
+func (c *client) othersOffering(ctx context.Context, s *InboundStatus) []string {
+	if s.ExitsUser == "" {
+		return nil
+	}
+	offered, err := c.Endpoints(ctx, apps.Filter{Offer: appName + "/" + s.Key.String()})
+	if err != nil {
+		return nil // which is no reason not to describe what is known
+	}
+	users := usersOf(offered)
+	slices.Sort(users)
+	return slices.DeleteFunc(users, func(u string) bool { return u == s.ExitsUser })
 }
 
 func (c *client) outboundDetail(ctx context.Context, s *OutboundStatus, t *apps.Table) {
@@ -239,9 +270,9 @@ func addSettings(t *apps.Table, l Limits, balance string, idle Duration) {
 }
 
 func healthText(h balance.Health) string {
-	state := "up"
-	if !h.Up {
-		state = "down: " + h.Error
+	state := string(h.State)
+	if h.Error != "" {
+		state += ": " + h.Error
 	}
 	return fmt.Sprintf("%s  %s  (%s, %d now)", h.Name, state, count(h.Flows, "flow"), h.Active)
 }

@@ -215,8 +215,8 @@ func openInboundCommand(c apps.Console) *cli.Command {
 		Usage:     "Listen here for a service that is elsewhere",
 		ArgsUsage: "tcp/NAME",
 		UsageText: "ztm tunnel open inbound tcp/NAME|udp/NAME --listen [IP:]PORT ... [--exits EP ...]",
-		Description: "Without --exits, connections go to the endpoints that offer the tunnel and are mine or allow me, as\n" +
-			"long as these belong to one user. An address is IP:PORT, NAME:PORT, *:PORT for all addresses of the\n" +
+		Description: "Without --exits, connections go to my own endpoints that offer the tunnel or, if there are none, to those of\n" +
+			"the user who offers it and allows me. That user stays the same when others offer it later. An address is IP:PORT, NAME:PORT, *:PORT for all addresses of the\n" +
 			"machine, PORT for 127.0.0.1, or unix:PATH.\n\n" + example(
 			"ztm tunnel open inbound tcp/web --listen 8080",
 			"ztm tunnel open inbound tcp/db --listen unix:/run/db.sock --exits home"),
@@ -247,6 +247,7 @@ func inboundFlags() []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringSliceFlag{Name: "listen", Usage: "listen on this `ADDRESS`"},
 		&cli.StringSliceFlag{Name: "exits", Usage: "go out at this `ENDPOINT` alone"},
+		&cli.StringFlag{Name: "exits-of", Usage: "go out at the endpoints of this `USER` that offer the tunnel"},
 		&cli.StringFlag{Name: "balance", Usage: "`HOW` exits share connections: round-robin, least-conn, source"},
 		&cli.BoolFlag{Name: "accept-proxy-protocol", Usage: "take the client's address from the PROXY header it begins with"},
 		&cli.StringFlag{Name: "idle-timeout", Usage: "forget a udp client after this `TIME` without a datagram (default: 1m)"},

@@ -73,21 +73,21 @@ func TestCommandsOpenShowAndCloseATunnel(t *testing.T) {
 	}{
 		{home, "tunnel open outbound --targets " + service + " --targets unix:/run/x --entrances laptop --users bob --users carol" +
 			" --balance source --rate 10MB/s --rate-down 1MB/s --max-conns 9 --proxy-protocol v1 tcp/web",
-			"NAME     TARGETS                        ENTRANCES  USERS       STATE\ntcp/web  " + service + ", unix:/run/x  laptop     bob, carol  up\n"},
-		{home, "describe outbound tcp/web", "Outbound: tcp/web\nEndpoint: home\nTarget: " + service + " up (0 flows, 0 now)\n" +
-			"Target: unix:/run/x up (0 flows, 0 now)\nEntrances: laptop\nUsers: bob, carol\nBalance: source\nRate up: 10MB/s\n" +
+			"NAME     TARGETS                        ENTRANCES  USERS       STATE\ntcp/web  " + service + ", unix:/run/x  laptop     bob, carol  untried\n"},
+		{home, "describe outbound tcp/web", "Outbound: tcp/web\nEndpoint: home\nTarget: " + service + " untried (0 flows, 0 now)\n" +
+			"Target: unix:/run/x untried (0 flows, 0 now)\nEntrances: laptop\nUsers: bob, carol\nBalance: source\nRate up: 10MB/s\n" +
 			"Rate down: 1MB/s\nConnections: at most 9\nPROXY protocol: v1\nFlows: 0 flows, 0 now, 0 bytes up, 0 bytes down\n"},
 		{home, "tunnel open out --targets " + service + " tcp/web",
-			"NAME     TARGETS          ENTRANCES  USERS         STATE\ntcp/web  " + service + "  (all)      (owner only)  up\n"},
+			"NAME     TARGETS          ENTRANCES  USERS         STATE\ntcp/web  " + service + "  (all)      (owner only)  untried\n"},
 		{laptop, "tunnel open in --listen " + address + " --exits home tcp/web",
 			"NAME     LISTENS          EXITS  STATE\ntcp/web  " + address + "  home   open\n"},
 		{laptop, "get inbound", "NAME     LISTENS          EXITS  STATE\ntcp/web  " + address + "  home   open\n"},
 		{laptop, "tunnel set in --exits= tcp/web", "NAME     LISTENS          EXITS  STATE\ntcp/web  " + address + "  (all)  open\n"},
 		{laptop, "tunnel set in --exits home tcp/web", "NAME     LISTENS          EXITS  STATE\ntcp/web  " + address + "  home   open\n"},
 		{home, "tunnel set out --users carol tcp/web",
-			"NAME     TARGETS          ENTRANCES  USERS  STATE\ntcp/web  " + service + "  (all)      carol  up\n"},
+			"NAME     TARGETS          ENTRANCES  USERS  STATE\ntcp/web  " + service + "  (all)      carol  untried\n"},
 		{home, "tunnel set out --users= tcp/web",
-			"NAME     TARGETS          ENTRANCES  USERS         STATE\ntcp/web  " + service + "  (all)      (owner only)  up\n"},
+			"NAME     TARGETS          ENTRANCES  USERS         STATE\ntcp/web  " + service + "  (all)      (owner only)  untried\n"},
 		{laptop, "tunnel get in", "NAME     LISTENS          EXITS  STATE\ntcp/web  " + address + "  home   open\n"},
 		{laptop, "get outbound", "NAME  TARGETS  ENTRANCES  USERS  STATE\n"},
 		{laptop, "get tunnel", "NAME     INBOUND  OUTBOUND\ntcp/db   -        shop (bob)\ntcp/web  laptop   home\n"},
@@ -95,7 +95,7 @@ func TestCommandsOpenShowAndCloseATunnel(t *testing.T) {
 		{laptop, "describe tunnel tcp/web", "Tunnel:    tcp/web\nInbound:   laptop\nOutbound:  home\n"},
 		{laptop, "describe inbound tcp/web", "Inbound:   tcp/web\nEndpoint:  laptop\nListen:    " + address + "  open\nExits:     home\n" +
 			"Flows:     0 flows, 0 now, 0 bytes up, 0 bytes down\n"},
-		{home, "tunnel describe out tcp/web", "Outbound:   tcp/web\nEndpoint:   home\nTarget:     " + service + "  up  (0 flows, 0 now)\n" +
+		{home, "tunnel describe out tcp/web", "Outbound:   tcp/web\nEndpoint:   home\nTarget:     " + service + "  untried  (0 flows, 0 now)\n" +
 			"Entrances:  (all endpoints of the users)\nUsers:      (owner only)\nFlows:      0 flows, 0 now, 0 bytes up, 0 bytes down\n"},
 		{laptop, "tunnel close inbound tcp/web", ""},
 		{home, "tunnel close out tcp/web", ""},

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
 
@@ -63,8 +62,11 @@ type Inbound struct {
 // InboundSpec is what can be set of an inbound.
 type InboundSpec struct {
 	Listens []Address `json:"listens"`
-	// Exits are the endpoints to go out at. Empty: those that offer the tunnel to this user, if they are one user's.
+	// Exits are the endpoints to go out at. Empty: those of one user that offer the tunnel, see ExitsOf.
 	Exits []identity.ID `json:"exits,omitempty"`
+	// ExitsOf is the user whose endpoints to go out at. Empty: this user's own if they offer the tunnel, or else those of
+	// the one user who offers and allows it when the inbound looks for them first.
+	ExitsOf string `json:"exitsOf,omitempty"`
 	Limits
 	Balance balance.Policy `json:"balance,omitempty"` // between the exits
 	// AcceptProxy says that every client begins with a header of the PROXY protocol, because a proxy stands before us.
@@ -107,6 +109,14 @@ func (in *Inbound) validate() error {
 	}
 	if err := validateIDs(in.Exits); err != nil {
 		return fmt.Errorf("inbound %s: exits: %w", in.Key, err)
+	}
+	if in.ExitsOf != "" {
+		if err := identity.CheckName(in.ExitsOf); err != nil {
+			return fmt.Errorf("inbound %s: exits of a user: %w", in.Key, err)
+		}
+		if len(in.Exits) > 0 {
+			return fmt.Errorf("inbound %s: it has exits and a user of exits: one of them is enough", in.Key)
+		}
 	}
 	if in.AcceptProxy && in.Protocol != TCP {
 		return fmt.Errorf("inbound %s: only clients of tcp tunnels send a PROXY header", in.Key)
@@ -220,12 +230,10 @@ func validateIDs(list []identity.ID) error {
 	return nil
 }
 
-func notInUser(r rune) bool { return !strconv.IsGraphic(r) || strings.ContainsRune("/*, ", r) }
-
 func validateUsers(list []string) error {
 	for i, u := range list {
-		if u == "" || strings.ContainsFunc(u, notInUser) {
-			return fmt.Errorf("%q is not the name of a user: name each of them", u)
+		if err := identity.CheckName(u); err != nil {
+			return fmt.Errorf("%q is not the name of a user: %w", u, err)
 		}
 		if slices.Contains(list[:i], u) {
 			return fmt.Errorf("%s is there twice", u)

@@ -1,6 +1,8 @@
 package tunnel
 
 import (
+	"slices"
+
 	"ztm/apps"
 	"ztm/tunnel/answer"
 )
@@ -18,17 +20,17 @@ func (a *App) setInbound(config Inbound) error {
 	if err := a.vacant(config); err != nil {
 		return err
 	}
-	in := a.inbound(config.Key)
+	in, isNew := a.inbound(config.Key), false
 	if in == nil {
-		in = newInbound(a.host, Inbound{Key: config.Key})
+		in, isNew = newInbound(a.host, Inbound{Key: config.Key}), true
 	}
 	listeners, undo, err := in.prepare(config)
 	if err != nil {
 		return err
 	}
 	err = a.host.State.Save(inboundPrefix+config.Key.String(), config)
-	if err == nil {
-		err = in.exits.reset()
+	if old := in.settings(); err == nil && (isNew || old.ExitsOf != config.ExitsOf || !slices.Equal(old.Exits, config.Exits)) {
+		err = in.exits.choose(config.ExitsOf)
 	}
 	if err != nil {
 		undo()
@@ -38,6 +40,9 @@ func (a *App) setInbound(config Inbound) error {
 	a.inbounds[config.Key] = in
 	a.mu.Unlock()
 	in.commit(config, listeners)
+	if a.running {
+		in.pinUser()
+	}
 	return nil
 }
 
@@ -95,7 +100,7 @@ func (a *App) deleteInbound(k Key) error {
 		return err
 	}
 	in.end()
-	return in.exits.reset()
+	return in.exits.choose("")
 }
 
 // setOutbound opens an outbound, or changes it: new flows find the new settings, flows that run go on unless their

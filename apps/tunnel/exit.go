@@ -10,16 +10,20 @@ import (
 
 	"ztm/apps"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/limit"
 	"ztm/tunnel/splice"
 )
 
 // exit carries flows to targets that were reached. Outbounds have one each, and all forwards have one together.
 type exit struct {
 	log    *slog.Logger // static
+	turned *limit.Log   // static; for flows that are refused
 	stats  stats
 	limits limiter
 	queued atomic.Int64 // bytes in the queues of all flows of datagrams
 }
+
+func newExit(log *slog.Logger) exit { return exit{log: log, turned: limit.NewLog(log)} }
 
 // reached is a connection to the target of a flow.
 type reached struct {

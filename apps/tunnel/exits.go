@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/balance"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
@@ -25,15 +26,20 @@ const (
 	probeParam = "probe"
 )
 
-// exits finds the exits of an inbound that names none: the endpoints that offer its tunnel and belong to its user or
-// allow it. They must all belong to one user, and to the same user as before unless that is the inbound's own: who else
-// offers a tunnel of that name shall not get its connections, not even while the right endpoint is offline.
+// exits finds the exits of an inbound that names none: the endpoints that offer its tunnel and belong to one user, who
+// is this endpoint's own or allows it. Which user that is, is decided once: by the configuration, or else by what the
+// first search finds, and then it is pinned. Whoever else offers a tunnel of that name later gets no connection of it
+// and stops none, not even while the right endpoint is offline.
 type exits struct {
 	mesh  apps.Mesh  // static
 	state apps.State // static
 	key   Key        // static
 
+	failures balance.Failures // of searches; its only key is ""
+
 	mu      sync.Mutex
+	of      string   // the user that the configuration names; may be empty
+	changes int      // of that
 	found   []string // IDs; never an empty or failed answer
 	at      time.Time
 	running *lookup // nil if none is under way
@@ -46,8 +52,9 @@ type lookup struct {
 	err   error
 }
 
-// find returns the IDs of the exits. An answer may be up to [exitsAge] old, a failure never is: a connection right
-// after a tunnel was opened, or a permission given, finds it.
+// find returns the IDs of the exits. An answer may be up to [exitsAge] old. A single failure is not remembered, so that a
+// connection right after a tunnel was opened, or a permission given, finds it; a row of them is, see
+// [balance.Failures].
 func (e *exits) find(ctx context.Context) ([]string, error) {
 	for joined := 0; ; joined++ {
 		e.mu.Lock()
@@ -57,10 +64,16 @@ func (e *exits) find(ctx context.Context) ([]string, error) {
 		}
 		l := e.running
 		if l == nil {
+			done, err := e.failures.Try("")
+			if err != nil {
+				e.mu.Unlock()
+				return nil, err
+			}
 			l = &lookup{done: make(chan struct{})}
 			e.running = l
 			e.mu.Unlock()
 			e.run(ctx, l)
+			done(l.err)
 			return l.found, l.err
 		}
 		e.mu.Unlock()
@@ -85,43 +98,55 @@ func (e *exits) forget() {
 }
 
 func (e *exits) run(ctx context.Context, l *lookup) {
-	l.found, l.err = e.search(ctx)
+	e.mu.Lock()
+	changes := e.changes
+	e.mu.Unlock()
+	var user string
+	l.found, user, l.err = e.search(ctx)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.running = nil
-	if l.err == nil {
-		e.found, e.at = l.found, time.Now()
+	if l.err == nil && changes == e.changes {
+		if l.err = e.pinLocked(user); l.err == nil {
+			e.found, e.at = l.found, time.Now()
+		}
 	}
 	close(l.done)
 }
 
-func (e *exits) search(ctx context.Context) ([]string, error) {
-	offered, err := e.mesh.Endpoints(ctx, apps.Filter{Offer: appName + "/" + e.key.String()})
+// search returns the exits and whose they are.
+func (e *exits) search(ctx context.Context) (found []string, user string, err error) {
+	if user, err = e.user(); err != nil {
+		return nil, "", err
+	}
+	offered, err := e.mesh.Endpoints(ctx, apps.Filter{Offer: appName + "/" + e.key.String(), User: user})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	self := e.mesh.Self().User
-	mine := func(ep apps.Endpoint) bool { return ep.User == self }
-	online := slices.DeleteFunc(slices.Clone(offered), func(ep apps.Endpoint) bool { return !ep.Online })
-	if len(online) == 0 {
-		return nil, answer.Errorf(answer.NotFound, "no endpoint that is online offers tunnel %s", e.key)
+	if user == "" && slices.ContainsFunc(offered, func(ep apps.Endpoint) bool { return ep.User == self }) {
+		user = self // which needs nobody's permission, and of which nobody can make us doubt
 	}
-	if !slices.ContainsFunc(online, func(ep apps.Endpoint) bool { return !mine(ep) }) {
-		return idList(online), e.stay(self, self)
+	online := slices.DeleteFunc(slices.Clone(offered), func(ep apps.Endpoint) bool {
+		return !ep.Online || user != "" && ep.User != user
+	})
+	switch {
+	case len(online) == 0 && user == "":
+		return nil, "", answer.Errorf(answer.NotFound, "no endpoint that is online offers tunnel %s", e.key)
+	case len(online) == 0:
+		return nil, "", answer.Errorf(answer.NotFound, "no endpoint of user %s that is online offers tunnel %s", user, e.key)
+	case user == self:
+		return idList(online), user, nil
 	}
 	if online, err = e.allowing(ctx, online); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	users := usersOf(online)
-	if slices.ContainsFunc(offered, mine) && !slices.Contains(users, self) {
-		users = append(users, self) // whose endpoint is offline
-	}
-	if len(users) > 1 {
+	if users := usersOf(online); len(users) > 1 {
 		slices.Sort(users)
-		return nil, answer.Errorf(answer.Conflict, "tunnel %s is offered by the users %s: choose with --exits",
+		return nil, "", answer.Errorf(answer.Conflict, "tunnel %s is offered by the users %s: choose with --exits-of",
 			e.key, strings.Join(users, " and "))
 	}
-	return idList(online), e.stay(users[0], self)
+	return idList(online), online[0].User, nil
 }
 
 func idList(list []apps.Endpoint) []string {
@@ -142,32 +167,43 @@ func usersOf(list []apps.Endpoint) []string {
 	return users
 }
 
-// stayPrefix is where the user is saved whose exits an inbound found: "exits/tcp/web".
-const stayPrefix = "exits/"
+// pinPrefix is where the user is saved whose exits an inbound found: "exits/tcp/web".
+const pinPrefix = "exits/"
 
-// stay returns nil if the inbound may use the exits of a user: the one whose exits it found at first, or its own.
-func (e *exits) stay(user, self string) error {
-	var before string
-	if _, err := e.state.Load(stayPrefix+e.key.String(), &before); err != nil {
-		return err
-	}
-	switch before {
-	case user:
-		return nil
-	case "":
-	default:
-		if user != self {
-			return answer.Errorf(answer.Conflict, "tunnel %s was offered by user %s and now is by user %s: "+
-				"open the inbound again, or choose with --exits", e.key, before, user)
-		}
-	}
-	return e.state.Save(stayPrefix+e.key.String(), user)
+// user returns the user whose exits the inbound uses: as configured or pinned, "" if that is open.
+func (e *exits) user() (string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.userLocked()
 }
 
-// reset forgets whose exits were found.
-func (e *exits) reset() error {
-	e.forget()
-	return e.state.Delete(stayPrefix + e.key.String())
+func (e *exits) userLocked() (user string, err error) {
+	if e.of != "" {
+		return e.of, nil
+	}
+	_, err = e.state.Load(pinPrefix+e.key.String(), &user)
+	return user, err
+}
+
+// pinLocked decides whose exits the inbound uses from now on, if that is open.
+func (e *exits) pinLocked(user string) error {
+	if before, err := e.userLocked(); err != nil || before != "" {
+		return err
+	}
+	return e.state.Save(pinPrefix+e.key.String(), user)
+}
+
+// choose says whose exits the inbound uses; "" leaves that to the next search.
+func (e *exits) choose(user string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.state.Delete(pinPrefix + e.key.String()); err != nil {
+		return err
+	}
+	e.of, e.found = user, nil
+	e.changes++
+	e.failures.Forget()
+	return nil
 }
 
 // allowing returns those of the endpoints that allow this one to use the tunnel, or why none does.

@@ -32,10 +32,9 @@ func TestExitsAreTheEndpointsOfMyUserAndThoseThatAllowMe(t *testing.T) {
 		{"another user's that allows somebody else", []offer{{"bob", "carol"}}, "", "", "does not allow user alice"},
 		{"mine beside one that does not allow me", []offer{{"bob", ""}, {"alice", ""}}, "", "service1", ""},
 		{"mine, which is offline, beside one that tries to capture me", []offer{{"mallory", "alice"}, {"alice", "offline"}}, "", "",
-			"tunnel tcp/web is offered by the users alice and mallory: choose with --exits"},
-		{"mine beside one that tries to capture me", []offer{{"mallory", "alice"}, {"alice", ""}}, "", "",
-			"tunnel tcp/web is offered by the users alice and mallory: choose with --exits"},
-		{"two users that both allow me", []offer{{"carol", "alice"}, {"bob", "alice"}}, "", "", "bob and carol"},
+			"no endpoint of user alice that is online offers tunnel tcp/web"},
+		{"mine beside one that tries to capture me", []offer{{"mallory", "alice"}, {"alice", ""}}, "", "service1", ""},
+		{"two users that both allow me", []offer{{"carol", "alice"}, {"bob", "alice"}}, "", "", "tunnel tcp/web is offered by the users bob and carol: choose with --exits-of"},
 		{"an explicit one of two users", []offer{{"carol", "alice"}, {"bob", "alice"}}, "exit1", "service1", ""},
 		{"an explicit one that does not allow me", []offer{{"bob", ""}, {"alice", ""}}, "exit0", "", "does not allow user alice"},
 		{"nobody offers it", nil, "", "", "no endpoint that is online offers tunnel tcp/web"},
@@ -83,7 +82,7 @@ func TestConnectionRightAfterTheTunnelWasOpenedFindsIt(t *testing.T) {
 	b.offer(t, "tcp/web", server(t, "web"))
 	wantReset(t, address) // not for us
 	b.offer(t, "tcp/web", server(t, "web"), `"users":["alice"]`)
-	wantGreeting(t, address, "web")
+	appstest.Eventually(t, "it is found", func() bool { got, _ := greeting(t, address); return got == "web" })
 }
 
 func TestExitThatMovedIsFoundAgain(t *testing.T) {
@@ -158,10 +157,12 @@ func TestAnotherUserDoesNotTakeOverWhileTheRightExitIsGone(t *testing.T) {
 			appstest.Eventually(t, "the inbound listens again", func() bool { return a.inboundStatus(t, "tcp/web").Listeners[0].Open })
 			wantReset(t, address) // nor after a restart
 			appstest.Eventually(t, "the log says why", func() bool {
-				return strings.Contains(a.log.String(), "tunnel tcp/web was offered by user "+owner+" and now is by user mallory")
+				return strings.Contains(a.log.String(), "no endpoint of user "+owner+" that is online offers tunnel tcp/web")
 			})
 			a.mustCall(t, "POST", "/inbound/tcp/web", listen, nil)
-			wantGreeting(t, address, "mallory") // which the owner has now chosen
+			wantReset(t, address) // nor after a change that is about something else
+			a.mustCall(t, "POST", "/inbound/tcp/web", strings.Replace(listen, "{", `{"exitsOf":"mallory",`, 1), nil)
+			wantGreeting(t, address, "mallory") // whom the owner has now chosen
 		})
 	}
 }
@@ -169,8 +170,9 @@ func TestAnotherUserDoesNotTakeOverWhileTheRightExitIsGone(t *testing.T) {
 // countingMesh counts the searches.
 type countingMesh struct {
 	apps.Mesh
-	searches, probes atomic.Int32
-	hold             chan struct{} // closed to let the first search go on
+	searches, opens, probes atomic.Int32
+
+	hold chan struct{} // closed to let the first search go on
 }
 
 func (m *countingMesh) Endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint, error) {
@@ -182,6 +184,7 @@ func (m *countingMesh) Endpoints(ctx context.Context, f apps.Filter) ([]apps.End
 }
 
 func (m *countingMesh) Open(ctx context.Context, to identity.ID, path string, q url.Values) (net.Conn, error) {
+	m.opens.Add(1)
 	if q.Has(probeParam) {
 		m.probes.Add(1)
 	}
@@ -234,5 +237,77 @@ func TestProbeDoesNotReachTheTarget(t *testing.T) {
 	defer c.Close()
 	if got, err := io.ReadAll(c); len(got) > 0 || err != nil {
 		t.Errorf("got %q, %v; want the end at once", got, err)
+	}
+}
+
+// Names of tunnels are no secret, and everybody may offer any.
+func TestMemberWithoutRightsCannotStopATunnel(t *testing.T) {
+	var n appstest.Net
+	a, bob, mallory := join(t, &n, "a", "alice"), join(t, &n, "b", "bob"), join(t, &n, "m", "mallory")
+	bob.offer(t, "tcp/web", server(t, "bob"), `"users":["alice"]`)
+	address := a.listen(t, "tcp/web")
+	appstest.Eventually(t, "the inbound found its user when it was opened", func() bool {
+		return a.inboundStatus(t, "tcp/web").ExitsUser == "bob"
+	})
+	mallory.offer(t, "tcp/web", server(t, "mallory"), `"users":["alice"]`)
+	in := a.app.inbound(Key{TCP, "web"})
+	for range 3 {
+		in.exits.forget()
+		wantGreeting(t, address, "bob")
+	}
+	own := join(t, &n, "c", "alice")
+	own.offer(t, "tcp/web", server(t, "own"))
+	in.exits.forget()
+	wantGreeting(t, address, "bob") // not even the user's own endpoint changes what is decided
+	if out := consoleAt(a).mustRun(t, "describe", "inbound", "tcp/web"); !strings.Contains(out, "bob") || !strings.Contains(out, "mallory") {
+		t.Errorf("describe does not say who offers the tunnel and is not asked:\n%s", out)
+	}
+}
+
+func TestUserOfTheExitsIsChosen(t *testing.T) {
+	var n appstest.Net
+	a, bob, carol := join(t, &n, "a", "alice"), join(t, &n, "b", "bob"), join(t, &n, "c", "carol")
+	bob.offer(t, "tcp/web", server(t, "bob"), `"users":["alice"]`)
+	carol.offer(t, "tcp/web", server(t, "carol"), `"users":["alice"]`)
+	address := appstest.FreeAddress(t)
+	c := consoleAt(a)
+	c.mustRun(t, "tunnel", "open", "inbound", "--listen", address, "--exits-of", "carol", "tcp/web")
+	wantGreeting(t, address, "carol")
+	c.mustRun(t, "tunnel", "set", "inbound", "--exits-of", "bob", "tcp/web")
+	wantGreeting(t, address, "bob")
+	c.mustRun(t, "tunnel", "set", "inbound", "--exits", "c", "tcp/web")
+	wantGreeting(t, address, "carol")
+	if _, err := c.run(t.Context(), "tunnel", "set", "inbound", "--exits", "c", "--exits-of", "bob", "tcp/web"); err == nil {
+		t.Error("exits and a user of exits were taken together")
+	}
+}
+
+// What each connection costs others, a client in a loop could take from them.
+func TestClientInALoopDoesNotAskForEachConnection(t *testing.T) {
+	var n appstest.Net
+	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
+	b.offer(t, "tcp/web", appstest.FreeAddress(t)) // which refuses
+	for _, test := range []struct{ name, exits string }{
+		{"the target refuses", ""}, {"the target of a named exit refuses", `"exits":["` + string(b.Self().ID) + `"]`}, {"nobody offers it", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.name == "nobody offers it" {
+				b.mustCall(t, "DELETE", "/outbound/tcp/web", nil, nil)
+			}
+			m := &countingMesh{Mesh: a.Host}
+			config := Inbound{Key: Key{TCP, "web"}}
+			if test.exits != "" {
+				config.Exits = []identity.ID{b.Self().ID}
+			}
+			in := newInbound(apps.Host{Mesh: m, State: a.app.host.State, Log: a.app.host.Log}, config)
+			for range 1000 {
+				if _, _, err := in.reach(t.Context(), m.Open, url.Values{}); err == nil {
+					t.Fatal("it was reached")
+				}
+			}
+			if asked := m.searches.Load() + m.opens.Load(); asked > 100 {
+				t.Errorf("1000 clients in a row made %d questions", asked)
+			}
+		})
 	}
 }

@@ -10,6 +10,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ import (
 	"ztm/apps/udp"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 	"ztm/tunnel/splice"
 )
 
@@ -47,6 +49,8 @@ type inbound struct {
 	params  func(index int) url.Values // static; more parameters of the flows of one port of a range; nil for none
 	observe func(Event)                // static; hears of every flow; nil if nobody listens
 	pool    balance.Pool
+	failed  balance.Failures // of exits, and of ports at them
+	turned  *limit.Log       // static; for clients that are turned away
 	stats   stats
 	limits  limiter
 	queued  atomic.Int64 // bytes in the queues of all flows of datagrams
@@ -59,8 +63,9 @@ type inbound struct {
 
 func newInbound(h apps.Host, config Inbound) *inbound {
 	in := &inbound{key: config.Key, mesh: h.Mesh, log: h.Log.With("tunnel", config.Key.String()), config: config,
-		exits: &exits{mesh: h.Mesh, state: h.State, key: config.Key}, path: config.Key.String()}
+		exits: &exits{mesh: h.Mesh, state: h.State, key: config.Key, of: config.ExitsOf}, path: config.Key.String()}
 	in.listeners = spread(config, nil)
+	in.turned = limit.NewLog(in.log)
 	in.limits.set(config.Limits)
 	return in
 }
@@ -145,6 +150,7 @@ func (in *inbound) commit(config Inbound, list []*listener) {
 		}
 	}
 	in.limits.set(config.Limits)
+	in.failed.Forget()
 	in.start()
 }
 
@@ -173,6 +179,17 @@ func (in *inbound) startLocked(l *listener, s spot) {
 	})
 	if ok {
 		l.stop = stop
+	}
+}
+
+// pinUser looks for exits, if it is open whose they are, before others offer the tunnel. If it fails, the first client does
+// that.
+func (in *inbound) pinUser() {
+	if len(in.settings().Exits) > 0 {
+		return
+	}
+	if user, err := in.exits.user(); err == nil && user == "" {
+		in.group.Go(func(ctx context.Context) { in.exits.find(ctx) })
 	}
 }
 
@@ -213,7 +230,7 @@ func (in *inbound) serve(ctx context.Context, l *listener, socket io.Closer) {
 func (in *inbound) forward(ctx context.Context, l *listener, client net.Conn) {
 	leave, err := in.limits.enter(in.key)
 	if err != nil {
-		in.failed(client.RemoteAddr(), "", err)
+		in.turnAway(client.RemoteAddr(), "", err)
 		splice.Abort(client)
 		return
 	}
@@ -221,7 +238,7 @@ func (in *inbound) forward(ctx context.Context, l *listener, client net.Conn) {
 	early := apps.NewEarly(client)
 	flow, exit, err := in.take(ctx, l, early)
 	if err != nil {
-		in.failed(client.RemoteAddr(), exit, err)
+		in.turnAway(client.RemoteAddr(), exit, err)
 		splice.Abort(client)
 		return
 	}
@@ -256,10 +273,10 @@ func (in *inbound) take(ctx context.Context, l *listener, client *apps.Early) (n
 	return in.reach(ctx, open, in.query(l, from, to))
 }
 
-// failed logs and counts a client that was turned away.
-func (in *inbound) failed(client net.Addr, exit identity.ID, err error) {
+// turnAway logs and counts a client that was turned away.
+func (in *inbound) turnAway(client net.Addr, exit identity.ID, err error) {
 	in.stats.failed(err)
-	in.log.Info("connection turned away", "client", client, "peer", exit, "err", err)
+	in.turned.Info(string(exit)+string(answer.CodeOf(err)), "connection turned away", "client", client, "peer", exit, "err", err)
 	if in.observe != nil {
 		in.observe(Event{Client: fmt.Sprint(client), Error: err.Error()})
 	}
@@ -292,52 +309,76 @@ type opener func(context.Context, identity.ID, string, url.Values) (net.Conn, er
 // reach opens a flow at one of the exits. On failure it returns the last exit that was tried, if any.
 func (in *inbound) reach(ctx context.Context, open opener, q url.Values) (net.Conn, identity.ID, error) {
 	if explicit := in.settings().Exits; len(explicit) > 0 {
-		return in.try(ctx, open, idStrings(explicit), q)
+		a := in.try(ctx, open, idStrings(explicit), q)
+		return a.flow, a.exit, a.err
 	}
 	list, err := in.exits.find(ctx)
 	if err != nil {
 		return nil, "", err
 	}
-	c, exit, err := in.try(ctx, open, list, q)
-	if err == nil || errors.Is(err, apps.ErrUnknownOutcome) {
-		return c, exit, err
+	a := in.try(ctx, open, list, q)
+	if a.err == nil || !a.asked || errors.Is(a.err, apps.ErrUnknownOutcome) {
+		return a.flow, a.exit, a.err
 	}
 	// The exits may be others by now. If they are not, the failure stands.
 	in.exits.forget()
 	again, findErr := in.exits.find(ctx)
 	again = slices.DeleteFunc(slices.Clone(again), func(id string) bool { return slices.Contains(list, id) })
 	if findErr != nil || len(again) == 0 {
-		return nil, exit, err
+		return nil, a.exit, a.err
 	}
-	return in.try(ctx, open, again, q)
+	a = in.try(ctx, open, again, q)
+	return a.flow, a.exit, a.err
+}
+
+// attempt is what came of asking exits for a flow.
+type attempt struct {
+	flow  net.Conn
+	exit  identity.ID // the last one that was tried, or would have been
+	asked bool        // an exit was asked; otherwise all of them failed a moment ago, and err is how
+	err   error
 }
 
 // try asks exits in order until one takes the flow. If none does, the error has the first one's code and what each
-// of them said. None is asked after one that may have passed on what the client said.
-func (in *inbound) try(ctx context.Context, open opener, list []string, q url.Values) (net.Conn, identity.ID, error) {
+// of them said. None is asked after one that may have passed on what the client said, nor one that failed a moment ago.
+func (in *inbound) try(ctx context.Context, open opener, list []string, q url.Values) (a attempt) {
 	var said []string
-	var first error
-	var last identity.ID
+	var code answer.Code
 	client, _ := netip.ParseAddrPort(q.Get(clientParam)) // none for a unix socket
 	for _, id := range in.pool.Order(in.settings().Balance, list, client.Addr().String()) {
-		last = identity.ID(id)
-		c, err := in.open(ctx, open, last, q)
+		a.exit = identity.ID(id)
+		done, err := in.failed.Try(id + " " + q.Get(portParam))
 		if err == nil {
-			return c, last, nil
-		}
-		if ctx.Err() != nil {
-			return nil, last, ctx.Err()
-		}
-		in.pool.Failed(id, err)
-		if errors.Is(err, apps.ErrUnknownOutcome) {
-			return nil, last, err
+			a.asked = true
+			a.flow, err = in.open(ctx, open, a.exit, q)
+			done(outcome(ctx, err))
+			switch {
+			case err == nil:
+				return a
+			case ctx.Err() != nil:
+				a.err = ctx.Err()
+				return a
+			}
+			in.pool.Failed(id, err)
+			if errors.Is(err, apps.ErrUnknownOutcome) {
+				a.err = err
+				return a
+			}
 		}
 		said = append(said, fmt.Sprintf("exit %s: %v", id, err))
-		if first == nil {
-			first = err
-		}
+		code = cmp.Or(code, answer.CodeOf(err))
 	}
-	return nil, last, answer.Errorf(answer.CodeOf(first), "%s", strings.Join(said, "; "))
+	a.err = answer.Errorf(code, "%s", strings.Join(said, "; "))
+	return a
+}
+
+// outcome returns what an attempt says of its exit: nothing, if we gave it up or if the exit is only busy. A limit that is
+// met now may be free for the next flow.
+func outcome(ctx context.Context, err error) error {
+	if ctx.Err() != nil || answer.CodeOf(err) == answer.Limit {
+		return context.Canceled
+	}
+	return err
 }
 
 func (in *inbound) open(ctx context.Context, open opener, exit identity.ID, q url.Values) (net.Conn, error) {
@@ -362,12 +403,16 @@ func idStrings(ids []identity.ID) []string {
 type InboundStatus struct {
 	Inbound
 	Listeners []ListenStatus   `json:"listeners"`
-	Health    []balance.Health `json:"health"` // of the exits that were tried
+	ExitsUser string           `json:"exitsUser,omitempty"` // whose exits it uses, once that is decided and if it names none
+	Health    []balance.Health `json:"health"`              // of the exits that were tried
 	Stats     Stats            `json:"stats"`
 }
 
 func (in *inbound) status() InboundStatus {
 	s := InboundStatus{Inbound: in.settings(), Stats: in.stats.snapshot(), Health: in.pool.Health(nil)}
+	if len(s.Exits) == 0 {
+		s.ExitsUser, _ = in.exits.user() // unknown where the state cannot be read
+	}
 	for _, l := range in.current() {
 		s.Listeners = append(s.Listeners, l.status())
 	}

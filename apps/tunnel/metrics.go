@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"ztm/apps"
+	"ztm/apps/balance"
 )
 
 // WriteMetrics writes the counters in the text format of Prometheus. Labels are names of tunnels, IDs of endpoints and
@@ -24,7 +25,10 @@ func (s Status) WriteMetrics(w io.Writer) error {
 	for _, o := range s.Outbound {
 		m.stats("outbound", o.Key.String(), o.Stats)
 		for _, h := range o.Health {
-			m.add("ztm_tunnel_target_up", gauge, fmt.Sprintf("tunnel=%q,target=%q", o.Key, h.Name), truth(h.Up))
+			if h.State == balance.Untried {
+				continue
+			}
+			m.add("ztm_tunnel_target_up", gauge, fmt.Sprintf("tunnel=%q,target=%q", o.Key, h.Name), truth(h.State == balance.Up))
 		}
 	}
 	m.stats(forwardPath, forwardPath, s.Forward)

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -25,6 +26,7 @@ func (in *Inbound) apply(o options, resolve resolver) error {
 	p := &parser{options: o, resolve: resolve}
 	p.addresses("listen", &in.Listens)
 	p.endpoints("exits", &in.Exits)
+	p.exitsOf(in)
 	p.limits(&in.Limits)
 	text(p, "balance", &in.Balance)
 	if o.IsSet("accept-proxy-protocol") {
@@ -124,6 +126,27 @@ func (p *parser) addresses(name string, v *[]Address) {
 func (p *parser) endpoints(name string, v *[]identity.ID) {
 	if p.err == nil && p.IsSet(name) {
 		*v, p.err = p.resolve(nonEmpty(p.StringSlice(name)))
+	}
+}
+
+// exitsOf reads the user whose exits are to be used: in place of exits that are named, unless both are on the line.
+func (p *parser) exitsOf(in *Inbound) {
+	switch {
+	case p.err != nil:
+	case !p.IsSet("exits-of"):
+		if p.IsSet("exits") && len(in.Exits) > 0 {
+			in.ExitsOf = ""
+		}
+	case p.IsSet("exits") && p.String("exits-of") != "":
+		p.wrong("exits-of", errors.New("--exits names the exits already"))
+	default:
+		in.ExitsOf = p.String("exits-of")
+		if in.ExitsOf != "" {
+			in.Exits = nil
+			if err := identity.CheckName(in.ExitsOf); err != nil {
+				p.wrong("exits-of", err)
+			}
+		}
 	}
 }
 

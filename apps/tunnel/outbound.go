@@ -43,8 +43,7 @@ type outbound struct {
 }
 
 func newOutbound(h apps.Host, config Outbound) *outbound {
-	o := &outbound{key: config.Key, mesh: h.Mesh}
-	o.log = h.Log.With("tunnel", config.Key.String())
+	o := &outbound{exit: newExit(h.Log.With("tunnel", config.Key.String())), key: config.Key, mesh: h.Mesh}
 	o.change(config)
 	return o
 }
@@ -72,7 +71,7 @@ func (x *exit) answer(f apps.Flow, err error) {
 	if err != nil {
 		x.stats.failed(err) // first: who hears of the refusal may ask for the count
 		f.Refuse(err)
-		x.log.Info("flow refused", "peer", f.Peer().ID, "user", f.Peer().User, "err", err)
+		x.turned.Info(string(f.Peer().ID), "flow refused", "peer", f.Peer().ID, "user", f.Peer().User, "err", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"ztm/apps/appstest"
+	"ztm/apps/balance"
 	"ztm/tunnel/answer"
 )
 
@@ -65,7 +66,7 @@ func TestRefusalAtTheTargetResetsTheClient(t *testing.T) {
 	if got := a.inboundStatus(t, "tcp/web").Stats.Errors[answer.Refused]; got != 1 {
 		t.Errorf("the entrance counted %d refusals", got)
 	}
-	if s := b.outboundStatus(t, "tcp/web"); s.Stats.Errors[answer.Refused] != 1 || s.Health[0].Up || s.Health[0].Error == "" {
+	if s := b.outboundStatus(t, "tcp/web"); s.Stats.Errors[answer.Refused] != 1 || s.Health[0].State != balance.Down || s.Health[0].Error == "" {
 		t.Errorf("the exit shows %+v", s)
 	}
 }
@@ -107,8 +108,8 @@ func TestTargetsTakeTurnsAndDeadOnesAreSkipped(t *testing.T) {
 		t.Errorf("the targets took %v connections", got)
 	}
 	for _, h := range b.outboundStatus(t, "tcp/web").Health {
-		if h.Up == (h.Name == dead) {
-			t.Errorf("%s is up: %v", h.Name, h.Up)
+		if (h.State == balance.Down) != (h.Name == dead) {
+			t.Errorf("%s is %v", h.Name, h.State)
 		}
 	}
 	ln := listenTCP(t, dead)

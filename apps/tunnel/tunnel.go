@@ -7,7 +7,8 @@
 //	client -> inbound.go accept -> exits.go which endpoint -> Mesh.Open ~~~ outbound.go permit, dial -> target
 //
 // Whether a peer may use an outbound is decided at the exit, for every flow, on the verified peer. An inbound never
-// picks an exit by luck: when endpoints of several users offer the name and allow it, it takes none and says so.
+// picks an exit by luck: when endpoints of several users offer the name and allow it, it takes none and says so. Once it
+// has found those of one user it stays with them, whoever else offers the name later.
 package tunnel
 
 import (
@@ -42,11 +43,11 @@ type App struct {
 
 // New makes the app with the tunnels that were saved. A tunnel that cannot be loaded is logged and left alone.
 func New(h apps.Host) apps.App {
-	a := &App{host: h, inbounds: map[Key]*inbound{}, outbounds: map[Key]*outbound{}}
+	a := &App{host: h, inbounds: map[Key]*inbound{}, outbounds: map[Key]*outbound{},
+		forwards: newExit(h.Log.With("tunnel", forwardPath))}
 	err := errors.Join(
 		load(h.State, inboundPrefix, func(config *Inbound) { a.inbounds[config.Key] = newInbound(h, *config) }),
 		load(h.State, outboundPrefix, func(config *Outbound) { a.outbounds[config.Key] = newOutbound(h, *config) }))
-	a.forwards.log = h.Log.With("tunnel", forwardPath)
 	if _, loadErr := h.State.Load(allowKey, &a.access.rules); loadErr != nil {
 		a.access.rules = nil
 		err = errors.Join(err, loadErr)
@@ -123,6 +124,7 @@ func (a *App) start() {
 	a.running = true
 	for _, in := range a.allInbounds() {
 		in.start()
+		in.pinUser()
 	}
 	for _, o := range a.allOutbounds() {
 		o.watch()

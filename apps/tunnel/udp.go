@@ -128,7 +128,7 @@ func (p *udpPort) serve(ctx context.Context, s *session) {
 
 // turnAway drops the datagrams of a client for a while.
 func (p *udpPort) turnAway(ctx context.Context, s *session, exit identity.ID, err error) {
-	p.in.failed(net.UDPAddrFromAddrPort(s.Client), exit, err)
+	p.in.turnAway(net.UDPAddrFromAddrPort(s.Client), exit, err)
 	s.queue.close()
 	listen.Wait(ctx, sessionPause, nil)
 }

@@ -13,6 +13,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/apps/balance"
 	"ztm/apps/listen"
 )
 
@@ -193,7 +194,7 @@ func TestDatagramsFindAnotherTargetWhenOneRefuses(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	}
-	appstest.Eventually(t, "the dead target is marked", func() bool { return !b.outboundStatus(t, "udp/echo").Health[0].Up })
+	appstest.Eventually(t, "the dead target is marked", func() bool { return b.outboundStatus(t, "udp/echo").Health[0].State == balance.Down })
 }
 
 func TestDatagramsObeyTheSameAccessAsConnections(t *testing.T) {
