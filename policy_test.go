@@ -51,6 +51,7 @@ var arrows = []arrow{
 	{"store", nil, "the store knows nothing of what it keeps"},
 	{"cross/...", []string{"agent/service", "cross/..."}, "tools are no part of the product; packages carry its service files"},
 	{"scripts/scale", []string{"scripts/process", "tunnel", "tunnel/identity"}, "simulated agents are made of what the real one is"},
+	{"scripts/hostile", []string{"scripts/bench/load", "scripts/process", "tunnel", "tunnel/h2", "tunnel/identity", "tunnel/seal"}, "attackers are made of what a real agent is"},
 	{"scripts/...", []string{"scripts/..."}, "tools are no part of the product"},
 }
 

@@ -1,0 +1,499 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ztm/scripts/process"
+	"ztm/tunnel"
+	"ztm/tunnel/h2"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
+)
+
+// hubs are attacks of a hub that was taken over: it has its key and its certificate, and everything passes through it. The victim is an
+// agent of its own beside the mesh, of the user root; the figures of the honest pair are there to show that the machine was free.
+var hubs = []attack{
+	{"hub", "a directory without an end", endlessDirectory},
+	{"hub", "records that nobody signed", forgedRecords},
+	{"hub", "events as fast as they go", floodEvents},
+	{"hub", "does not take an eviction", vetoEviction},
+	{"hub", "takes requests and does not answer", mute},
+}
+
+// falseHub is a hub that does what it likes. It relays by streams of the control sessions.
+type falseHub struct {
+	m        *mesh
+	id       identity.ID
+	address  string
+	key      ed25519.PrivateKey
+	cert     tls.Certificate
+	verifier *identity.Verifier
+	ln       net.Listener
+	server   *h2.Server
+	victim   *process.Process
+	data     string // directory of the victim
+
+	list  func(w http.ResponseWriter)                        // answers a listing; nil: who is here
+	event func(ctx context.Context, send func(tunnel.Event)) // after ready; nil: nothing
+	trust int                                                // status for POST of a trust list
+	mute  atomic.Bool
+
+	mu      sync.Mutex
+	records map[string][]byte                  // guarded by mu
+	streams map[identity.ID]func(tunnel.Event) // guarded by mu
+	waiting map[string]chan far                // by ticket; guarded by mu
+}
+
+// newFalseHub starts one with a victim that is connected to it.
+func newFalseHub(ctx context.Context, m *mesh, change func(*falseHub)) (*falseHub, error) {
+	key, err := identity.NewKey()
+	if err != nil {
+		return nil, err
+	}
+	public := key.Public().(ed25519.PublicKey)
+	der, err := m.ca.SignHub(public, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	h := &falseHub{m: m, id: identity.IDOf(public), key: key, cert: identity.TLSCertificate(der, key), verifier: m.honest.verifier, trust: 200,
+		records: map[string][]byte{}, streams: map[identity.ID]func(tunnel.Event){}, waiting: map[string]chan far{}}
+	change(h)
+	if h.ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		return nil, err
+	}
+	h.address = h.ln.Addr().String()
+	h.server = h2.NewServer(h, h2.Hub, slog.New(slog.DiscardHandler))
+	go h.accept() // ends with the listener
+	if err := h.startVictim(ctx); err != nil {
+		h.close()
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *falseHub) close() {
+	if h.victim != nil {
+		h.victim.End(10 * time.Second)
+	}
+	h.ln.Close()
+	h.server.Close()
+}
+
+// startVictim starts an agent that has joined with the root permit of the mesh, and knows this hub alone.
+func (h *falseHub) startVictim(ctx context.Context) (err error) {
+	b, err := os.ReadFile(filepath.Join(h.m.Dir, "root.json"))
+	if err != nil {
+		return err
+	}
+	permit := filepath.Join(h.m.Dir, "victim.json")
+	if err := os.WriteFile(permit, []byte(strings.ReplaceAll(string(b), h.m.hub, h.address)), 0o600); err != nil {
+		return err
+	}
+	h.data = filepath.Join(h.m.Dir, "victim")
+	if h.victim, err = h.m.Start("victim", h.m.ztm, "run", "agent", "--data", h.data); err != nil {
+		return err
+	}
+	return process.Until(ctx, "the victim joins", 20*time.Second, func() error {
+		return h.m.command(ctx, "join", "demo", "--as", "victim", "--permit", permit, "--data", h.data)
+	})
+}
+
+// accept takes control sessions alone: agents then ask for carriers as streams of them.
+func (h *falseHub) accept() {
+	for {
+		c, err := h.ln.Accept()
+		if err != nil {
+			return
+		}
+		go func() { // ends with the connection
+			secured := tls.Server(c, h.verifier.ServerConfig(func() tls.Certificate { return h.cert }, "h2"))
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			if secured.HandshakeContext(ctx) != nil {
+				c.Close()
+				return
+			}
+			peer, err := h.verifier.Subject(secured.ConnectionState(), identity.RoleMember)
+			if err != nil {
+				c.Close()
+				return
+			}
+			h.server.Serve(&h2.Tagged{Conn: secured, Tag: peer.ID})
+		}()
+	}
+}
+
+// ServeHTTP is the control API, as far as an agent asks for it.
+func (h *falseHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.mute.Load() {
+		<-r.Context().Done()
+		return
+	}
+	peer := h2.Tag(r).(identity.ID)
+	switch path := r.URL.Path; {
+	case r.Method == http.MethodConnect:
+		h.carry(w, r)
+	case path == tunnel.PathHub:
+		json.NewEncoder(w).Encode(tunnel.HubStatus{ID: h.id, Version: "hostile", Since: time.Now(), Names: []string{h.address}})
+	case path == tunnel.PathEvents:
+		h.events(w, r, peer)
+	case path == tunnel.PathTrust && r.Method == http.MethodPost:
+		w.WriteHeader(h.trust)
+	case path == tunnel.PathTrust:
+		w.WriteHeader(http.StatusNoContent)
+	case path == tunnel.PathEndpoints && h.list != nil:
+		h.list(w)
+	case path == tunnel.PathEndpoints:
+		h.listAll(w)
+	case r.Method == http.MethodPut:
+		h.put(w, r)
+	case strings.HasPrefix(path, tunnel.PathEndpoints+"/"):
+		h.get(w, strings.TrimPrefix(path, tunnel.PathEndpoints+"/"))
+	default:
+		w.WriteHeader(http.StatusNotFound)
+	}
+}
+
+func (h *falseHub) put(w http.ResponseWriter, r *http.Request) {
+	doc, err := io.ReadAll(io.LimitReader(r.Body, tunnel.MaxBody))
+	if err != nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.records[strings.TrimPrefix(r.URL.Path, tunnel.PathEndpoints+"/")] = doc
+}
+
+func (h *falseHub) get(w http.ResponseWriter, id string) {
+	h.mu.Lock()
+	doc, ok := h.records[id]
+	h.mu.Unlock()
+	if !ok {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	json.NewEncoder(w).Encode(tunnel.Entry{Record: doc, Online: true, Seen: time.Now().Unix()})
+}
+
+func (h *falseHub) listAll(w http.ResponseWriter) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var page tunnel.Page
+	for _, doc := range h.records {
+		page.Entries = append(page.Entries, tunnel.Entry{Record: doc, Online: true, Seen: time.Now().Unix()})
+	}
+	json.NewEncoder(w).Encode(page)
+}
+
+// events is the events stream of a peer.
+func (h *falseHub) events(w http.ResponseWriter, r *http.Request, peer identity.ID) {
+	enc := json.NewEncoder(w)
+	flush := http.NewResponseController(w).Flush
+	var mu sync.Mutex
+	send := func(e tunnel.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		enc.Encode(e)
+		flush()
+	}
+	h.mu.Lock()
+	h.streams[peer] = send
+	h.mu.Unlock()
+	send(tunnel.Event{Type: tunnel.EventReady})
+	if h.event != nil {
+		h.event(r.Context(), send)
+	}
+	<-r.Context().Done()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.streams, peer)
+}
+
+// far is the stream of the peer that answers a dial-back. Its handler lasts until done is closed: a stream ends with its handler.
+type far struct {
+	*h2.Stream
+	done chan struct{}
+}
+
+// carry joins the two streams of a carrier.
+func (h *falseHub) carry(w http.ResponseWriter, r *http.Request) {
+	if ticket := r.Header.Get(tunnel.FieldTicket); ticket != "" {
+		h.answer(w, r, ticket)
+		return
+	}
+	ticket, opener := rand.Text(), make(chan far, 1)
+	h.mu.Lock()
+	h.waiting[ticket] = opener
+	send := h.streams[identity.ID(r.Host)]
+	h.mu.Unlock()
+	if send == nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	send(tunnel.Event{Type: tunnel.EventDialBack, Ticket: ticket, Peer: h2.Tag(r).(identity.ID)})
+	select {
+	case there := <-opener:
+		defer close(there.done)
+		here, err := h2.Accept(w, r)
+		if err != nil {
+			return
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			io.Copy(there, here)
+			there.Close()
+		})
+		io.Copy(here, there)
+		here.Close()
+		wg.Wait()
+	case <-r.Context().Done():
+	case <-time.After(5 * time.Second):
+	}
+}
+
+// answer gives the stream of a peer to the opener that waits for it.
+func (h *falseHub) answer(w http.ResponseWriter, r *http.Request, ticket string) {
+	h.mu.Lock()
+	opener, ok := h.waiting[ticket]
+	delete(h.waiting, ticket)
+	h.mu.Unlock()
+	if !ok {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	s, err := h2.Accept(w, r)
+	if err != nil {
+		return
+	}
+	done := make(chan struct{})
+	opener <- far{s, done}
+	<-done
+}
+
+// grown is how much the victim has grown, in bytes, while f ran.
+func (h *falseHub) grown(f func()) (peak int64) {
+	before, _ := h.victim.Memory()
+	f()
+	_, most := h.victim.Memory()
+	return most - before
+}
+
+// endlessDirectory answers each listing with a full page and the word that there is more, of one endpoint again and again.
+func endlessDirectory(ctx context.Context, m *mesh) (t tally, err error) {
+	var pages atomic.Int64
+	h, err := newFalseHub(ctx, m, func(h *falseHub) {
+		h.list = func(w http.ResponseWriter) {
+			pages.Add(1)
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			page := tunnel.Page{More: true}
+			for _, doc := range h.records {
+				for range tunnel.PageSize {
+					page.Entries = append(page.Entries, tunnel.Entry{Record: doc, Online: true})
+				}
+			}
+			json.NewEncoder(w).Encode(page)
+		}
+	})
+	if err != nil {
+		return t, err
+	}
+	defer h.close()
+	grown := h.grown(func() {
+		start := time.Now()
+		m.output(ctx, "get", "ep", "--data", h.data)
+		t.note = fmt.Sprintf("get ep ended after %.1f s", time.Since(start).Seconds())
+		if time.Since(start) > 10*time.Second {
+			t.letIn++
+		}
+	})
+	t.tried, t.letIn = int(pages.Load()), t.letIn+over(grown)
+	t.note += fmt.Sprintf(", victim %+.1f MB", mb(grown))
+	return t, nil
+}
+
+// over is 1 for an agent that grew too much.
+func over(grown int64) int {
+	if grown > mostAgent {
+		return 1
+	}
+	return 0
+}
+
+// forgedRecords lists endpoints under the IDs of others, signed by a key of its own, and by nobody.
+func forgedRecords(ctx context.Context, m *mesh) (t tally, err error) {
+	const name = "forged"
+	h, err := newFalseHub(ctx, m, func(h *falseHub) {
+		h.list = func(w http.ResponseWriter) {
+			record := identity.Record{ID: m.exit, Name: name, Version: "hostile", Time: time.Now().UnixMilli(), Certificate: h.cert.Certificate[0]}
+			own := sign(record, h.key)
+			record.ID, record.Certificate = m.honest.id, m.honest.cert.Certificate[0]
+			other := sign(record, h.key)
+			var page tunnel.Page
+			for _, doc := range [][]byte{own, other, []byte(`{"payload":{"name":"forged"},"signature":""}`)} {
+				page.Entries = append(page.Entries, tunnel.Entry{Record: doc, Online: true})
+			}
+			json.NewEncoder(w).Encode(page)
+		}
+	})
+	if err != nil {
+		return t, err
+	}
+	defer h.close()
+	for ctx.Err() == nil {
+		t.tried++
+		out, _ := m.output(ctx, "get", "ep", "--data", h.data, "-o", "json")
+		t.letIn += strings.Count(string(out), name)
+		pause(ctx, 200*time.Millisecond)
+	}
+	return t, nil
+}
+
+// sign makes a signed document of a record, whoever's key it is (docs/protocol.md section 2).
+func sign(record identity.Record, key ed25519.PrivateKey) []byte {
+	payload, err := json.Marshal(record)
+	if err != nil {
+		return nil
+	}
+	doc, _ := json.Marshal(map[string]any{"payload": json.RawMessage(payload),
+		"signature": ed25519.Sign(key, append([]byte("ztm endpoint record v1\x00"), payload...))})
+	return doc
+}
+
+// floodEvents sends events without a pause. Afterwards the victim must still answer its own user.
+func floodEvents(ctx context.Context, m *mesh) (t tally, err error) {
+	var sent atomic.Int64
+	h, err := newFalseHub(ctx, m, func(h *falseHub) {
+		h.event = func(life context.Context, send func(tunnel.Event)) {
+			for life.Err() == nil && ctx.Err() == nil {
+				for range 100 {
+					peer := identity.ID(strings.ToLower(rand.Text() + "aaaaaaaa")[:32])
+					send(tunnel.Event{Type: tunnel.EventDialBack, Ticket: rand.Text(), Peer: peer})
+					send(tunnel.Event{Type: tunnel.EventTrust, Version: uint64(sent.Load())})
+					send(tunnel.Event{Type: tunnel.EventSign, Request: rand.Text(), Sign: &tunnel.SignRequest{Hub: true}})
+					sent.Add(3)
+				}
+				pause(life, 10*time.Millisecond)
+			}
+		}
+	})
+	if err != nil {
+		return t, err
+	}
+	defer h.close()
+	grown := h.grown(func() {
+		for ctx.Err() == nil {
+			start := time.Now()
+			_, err := m.output(ctx, "get", "mesh", "--data", h.data)
+			if took := time.Since(start); ctx.Err() == nil && (err != nil || took > 2*time.Second) {
+				t.letIn++
+				t.note = fmt.Sprintf("its own user waited %v (%v), ", took, err)
+			}
+			pause(ctx, 200*time.Millisecond)
+		}
+	})
+	t.tried, t.letIn = int(sent.Load()), t.letIn+over(grown)
+	log, _ := os.Stat(filepath.Join(m.Dir, "victim.log"))
+	t.note += fmt.Sprintf("victim %+.1f MB, log %d KB", mb(grown), log.Size()>>10)
+	return t, nil
+}
+
+// vetoEviction answers 500 to the trust list with which bob is evicted. Bob must be out all the same.
+func vetoEviction(ctx context.Context, m *mesh) (t tally, err error) {
+	h, err := newFalseHub(ctx, m, func(h *falseHub) { h.trust = http.StatusInternalServerError })
+	if err != nil {
+		return t, err
+	}
+	defer h.close()
+	bob, err := m.newMember(exitUser)
+	if err != nil {
+		return t, err
+	}
+	if bob.session, err = tunnel.Open(ctx, &tunnel.Dialer{}, h.address, bob.verifier.ClientConfig(bob.cert, identity.RoleHub, "", "h2")); err != nil {
+		return t, err
+	}
+	victim, err := h.victimID()
+	if err != nil {
+		return t, err
+	}
+	contact := func() error {
+		once, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		c, err := bob.session.Carry(once, victim, "")
+		if err != nil {
+			return err
+		}
+		s, err := seal.Client(once, c, bob.verifier, bob.cert, victim)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		req, err := http.NewRequestWithContext(once, http.MethodGet, "http://peer/ping", nil)
+		if err != nil {
+			return err
+		}
+		resp, err := s.RoundTrip(req)
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err
+	}
+	if err := contact(); err != nil {
+		return t, fmt.Errorf("before the eviction: %w", err)
+	}
+	m.output(ctx, "evict", exitUser, "--data", h.data)
+	for ctx.Err() == nil {
+		t.tried++
+		if contact() == nil && ctx.Err() == nil {
+			t.letIn++
+		}
+		pause(ctx, 200*time.Millisecond)
+	}
+	return t, nil
+}
+
+// victimID is the one endpoint that has put a record.
+func (h *falseHub) victimID() (identity.ID, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id := range h.records {
+		return identity.ID(id), nil
+	}
+	return "", fmt.Errorf("the victim has put no record")
+}
+
+// mute answers nothing any more. The command line of the victim must come to an end.
+func mute(ctx context.Context, m *mesh) (t tally, err error) {
+	h, err := newFalseHub(ctx, m, func(*falseHub) {})
+	if err != nil {
+		return t, err
+	}
+	defer h.close()
+	h.mute.Store(true)
+	for ctx.Err() == nil {
+		start := time.Now()
+		m.output(ctx, "get", "ep", "--data", h.data)
+		if took := time.Since(start); took > 15*time.Second {
+			t.letIn++
+			t.note = fmt.Sprintf("get ep took %v", took)
+		}
+		t.tried++
+		pause(ctx, 100*time.Millisecond)
+	}
+	return t, nil
+}

@@ -1,0 +1,174 @@
+// Command hostile attacks a hub and its agents, and says what an honest pair notices of it.
+//
+//	scripts/hostile/run [-for 20s] [-only NAME,...] [-ztm BINARY] [-json FILE]
+//
+// Hub and agents are the real program, each a process of its own. The attackers are in this process, made of what real agents are made of:
+//
+//	mesh     hub, agents entrance and exit, a tunnel between them, a load server behind it     (mesh.go)
+//	honest   during each attack: a ping-pong on a tunnel, new connections of the tunnel, and
+//	         carriers of a member that connects for the first time                            (honest.go)
+//	attacks  strangers (stranger.go), members (member.go, flows.go), a hub (hub.go)
+//	table    a row for each attack: what was tried and let in, latency, memory, bytes of log  (table.go)
+//
+// It exits with status 1 if an attacker was let in, if an honest new carrier or connection failed or took more than a second, if the
+// ping-pong took more than twice its usual time, or if a process grew by more than its bound. Everything is on loopback and ends by itself.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := command(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "hostile:", err)
+		os.Exit(1)
+	}
+}
+
+// attack is one way of misbehaving.
+type attack struct {
+	who  string // stranger, member or hub
+	name string
+	run  func(ctx context.Context, m *mesh) (tally, error) // until ctx ends; an error is one of this program
+}
+
+// tally is what an attacker has seen of it.
+type tally struct {
+	tried int
+	letIn int    // what should have been refused and was not
+	note  string // for the table
+}
+
+func command(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("hostile", flag.ContinueOnError)
+	length := flags.Duration("for", 20*time.Second, "how long each attack lasts")
+	only := flags.String("only", "", "only the attacks whose `NAMES` contain one of these, with commas between")
+	binary := flags.String("ztm", "", "the ztm `BINARY` to attack; empty: build it")
+	out := flags.String("json", "", "write the rows to `FILE`, too")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "ztm-hostile-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if *binary == "" {
+		*binary = filepath.Join(dir, "ztm")
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", "urfave_cli_no_docs,urfave_cli_no_suggest", "-o", *binary, "ztm")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("build: %w\n%s", err, out)
+		}
+	}
+	if *binary, err = filepath.Abs(*binary); err != nil { // processes run elsewhere
+		return err
+	}
+	rows, err := attackAll(ctx, dir, *binary, chosen(*only), *length)
+	if err != nil {
+		return err
+	}
+	if *out != "" {
+		b, err := json.MarshalIndent(rows, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(*out, append(b, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	return verdict(rows)
+}
+
+// chosen are the attacks whose names contain one of the words of a list; all of them for an empty one.
+func chosen(only string) []attack {
+	all := slices.Concat(strangers, members, hubs)
+	if only == "" {
+		return all
+	}
+	return slices.DeleteFunc(all, func(a attack) bool {
+		return !slices.ContainsFunc(strings.Split(only, ","), func(word string) bool { return strings.Contains(a.who+" "+a.name, word) })
+	})
+}
+
+// attackAll runs the attacks one after the other, each against a mesh of its own, so that no row is of what an earlier attack has left.
+func attackAll(ctx context.Context, dir, binary string, attacks []attack, length time.Duration) ([]row, error) {
+	var rows []row
+	printHead()
+	for i, a := range attacks {
+		r, err := one(ctx, filepath.Join(dir, fmt.Sprint("mesh-", i)), binary, a, length)
+		if err != nil {
+			return rows, fmt.Errorf("%s: %w", a.name, err)
+		}
+		r.print()
+		rows = append(rows, r)
+	}
+	return rows, nil
+}
+
+// one makes a mesh, watches the honest pair at rest, then during an attack, and then what is left of it.
+func one(ctx context.Context, dir, binary string, a attack, length time.Duration) (row, error) {
+	m, err := newMesh(ctx, dir, binary)
+	if err != nil {
+		return row{}, err
+	}
+	defer m.end()
+	r := row{Who: a.who, Name: a.name}
+	if r.Usual, err = m.watch(ctx, length/4, nil); err != nil {
+		return row{}, err
+	}
+	before := m.sizes()
+	attacking, stop := context.WithTimeout(ctx, length)
+	defer stop()
+	type end struct {
+		t   tally
+		err error
+	}
+	ended := make(chan end, 1)
+	go func() { // ends with attacking; awaited below
+		t, err := a.run(attacking, m)
+		ended <- end{t, err}
+	}()
+	peak := before
+	r.During, err = m.watch(attacking, length, func() { peak = peak.most(m.sizes()) })
+	stop()
+	e := <-ended
+	if err = firstError(err, e.err); err != nil {
+		return row{}, err
+	}
+	r.Tried, r.LetIn, r.Note = e.t.tried, e.t.letIn, e.t.note
+	r.Grown = peak.minus(before)
+	rest := time.NewTimer(settling)
+	defer rest.Stop()
+	select {
+	case <-rest.C:
+	case <-ctx.Done():
+		return row{}, ctx.Err()
+	}
+	r.Left = m.sizes().minus(before)
+	return r, nil
+}
+
+// settling is how long after an attack its traces may take to go.
+const settling = 5 * time.Second
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// row is what one attack came to.
+type row struct {
+	Who    string  `json:"who"`
+	Name   string  `json:"name"`
+	Tried  int     `json:"tried"`
+	LetIn  int     `json:"letIn"`
+	Note   string  `json:"note,omitempty"`
+	Usual  latency `json:"usual"`
+	During latency `json:"during"`
+	Grown  sizes   `json:"grown"` // at the most, during the attack
+	Left   sizes   `json:"left"`  // some seconds after it
+}
+
+// Bounds on what an honest pair may notice, and on what a process may grow by.
+const (
+	mostCarrier  = time.Second
+	mostPing     = 2                    // times the usual
+	pingGrain    = time.Millisecond / 2 // what a scheduler with two processors and two dozen threads makes of a round trip anyway
+	mostHub      = 96 << 20             // bytes: 1024 connections that have not said who they are, and their buffers
+	mostAgent    = 48 << 20             // bytes
+	mostLogEvery = 64 << 10             // bytes of log a second
+)
+
+func printHead() {
+	fmt.Printf("%-9s %-50s %8s %6s  %-23s %-23s %-19s %-17s %-17s %s\n", "who", "attack", "tried", "let in",
+		"new carrier p50/max ms", "connection p50/max ms", "ping p50 ms (usual)", "hub MB peak/left", "exit MB peak/left", "log KB/s")
+}
+
+func (r row) print() {
+	failed := func(n int) string {
+		if n == 0 {
+			return ""
+		}
+		return fmt.Sprintf(" %d failed", n)
+	}
+	d := r.During
+	fmt.Printf("%-9s %-50s %8d %6d  %-23s %-23s %-19s %-17s %-17s %.1f  %s\n", r.Who, r.Name, r.Tried, r.LetIn,
+		fmt.Sprintf("%.0f/%.0f%s", ms(d.Carrier.P50), ms(d.Carrier.Max), failed(d.Carrier.Failed)),
+		fmt.Sprintf("%.0f/%.0f%s", ms(d.Connection.P50), ms(d.Connection.Max), failed(d.Connection.Failed)),
+		fmt.Sprintf("%.2f (%.2f)", ms(d.Ping), ms(r.Usual.Ping)),
+		fmt.Sprintf("%+.1f/%+.1f", mb(r.Grown.Hub), mb(r.Left.Hub)), fmt.Sprintf("%+.1f/%+.1f", mb(r.Grown.Exit), mb(r.Left.Exit)),
+		r.logRate()/1024, r.Note)
+	for _, fault := range r.faults() {
+		fmt.Printf("%-9s   FAULT: %s\n", "", fault)
+	}
+}
+
+func ms(d time.Duration) float64 { return d.Seconds() * 1000 }
+func mb(n int64) float64         { return float64(n) / (1 << 20) }
+
+// logRate is in bytes a second, of all processes.
+func (r row) logRate() float64 { return float64(r.Grown.Log) / max(r.During.Length.Seconds(), 1) }
+
+// faults are the bounds that the row breaks, in words.
+func (r row) faults() []string {
+	var out []string
+	say := func(bad bool, format string, args ...any) {
+		if bad {
+			out = append(out, fmt.Sprintf(format, args...))
+		}
+	}
+	d := r.During
+	say(r.LetIn > 0, "%d were let in", r.LetIn)
+	say(d.Carrier.Failed > 0, "%d new carriers failed: %s", d.Carrier.Failed, d.Carrier.Why)
+	say(d.Carrier.Max > mostCarrier, "a new carrier took %v", d.Carrier.Max.Round(time.Millisecond))
+	say(d.Connection.Failed > 0, "%d new connections failed: %s", d.Connection.Failed, d.Connection.Why)
+	say(d.Connection.Max > mostCarrier, "a new connection took %v", d.Connection.Max.Round(time.Millisecond))
+	say(d.Ping > mostPing*r.Usual.Ping+pingGrain, "the ping-pong takes %v, usually %v", d.Ping, r.Usual.Ping)
+	say(r.Grown.Hub > mostHub, "the hub grew by %.0f MB", mb(r.Grown.Hub))
+	say(r.Grown.Exit > mostAgent, "the exit grew by %.0f MB", mb(r.Grown.Exit))
+	say(r.Grown.Entrance > mostAgent, "the entrance grew by %.0f MB", mb(r.Grown.Entrance))
+	say(r.logRate() > mostLogEvery, "%.0f KB of log a second", r.logRate()/1024)
+	return out
+}
+
+// verdict is an error if a row breaks a bound.
+func verdict(rows []row) error {
+	var bad []string
+	for _, r := range rows {
+		if len(r.faults()) > 0 {
+			bad = append(bad, r.Name)
+		}
+	}
+	fmt.Printf("\n%d attacks, %d of them harmful\n", len(rows), len(bad))
+	if len(bad) > 0 {
+		return errors.New("harmful: " + strings.Join(bad, "; "))
+	}
+	return nil
+}
