@@ -98,6 +98,10 @@ func TestExitStatus(t *testing.T) {
 		stderr string
 	}{
 		{"version", 0, ""},
+		{"--version", 0, ""},
+		{"--version --json", 0, ""},
+		{"tunle get", 2, `ztm: unknown command "tunle"` + "\n" + `hint: did you mean "tunnel"?` + "\n"},
+		{"ep nas leave demo", 2, "ztm: "},
 		{"help", 0, ""},
 		{"get ep", 1, "ztm: cannot reach the agent at "},
 		{"gte ep", 2, `ztm: unknown command "gte"` + "\n" + `hint: did you mean "get"?` + "\n"},

@@ -257,3 +257,58 @@ func TestAnEndpointIsNamedOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestTheMeshAsAnotherEndpointSeesIt asks real agents.
+func TestTheMeshAsAnotherEndpointSeesIt(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("root2", "root")
+	w.join("bob", "bob")
+	at := func(args ...string) string {
+		t.Helper()
+		return w.ztm("root", append([]string{"ep", "ep-root2"}, args...)...)
+	}
+	for _, args := range [][]string{{"identity"}, {"get", "mesh"}, {"get", "ep"}, {"get", "user"}, {"describe", "mesh"}} {
+		if there, here := at(args...), w.ztm("root2", args...); there != here {
+			t.Errorf("%v: from another endpoint %q, there %q", args, there, here)
+		}
+	}
+	if out := at("get", "hub"); !strings.Contains(out, w.address+"  Attached") {
+		t.Errorf("hubs: %s", out)
+	}
+	if out := at("describe", "ep", "ep-bob"); !strings.Contains(out, "ep-bob\n") {
+		t.Errorf("an endpoint: %s", out)
+	}
+	hops := strings.Split(at("ping", "ep", "ep-bob"), "\n")
+	if len(hops) < 4 || !strings.Contains(hops[1], "ep-root2") || !strings.Contains(hops[3], "ep-bob") || strings.Contains(hops[3], "ms") == false {
+		t.Errorf("ping: %q", hops)
+	}
+	for _, args := range []string{"get mesh", "identity", "ping ep", "get hub"} {
+		if _, stderr, status := w.try("root", append([]string{"ep", "ep-bob"}, strings.Fields(args)...)...); status != 1 || !strings.Contains(stderr, "belongs to user bob") {
+			t.Errorf("%s at an endpoint of another user: status %d, %s", args, status, stderr)
+		}
+	}
+	w.try("root", "ep", "ep-root2", "leave", "demo")
+	w.try("root", "ep", "ep-root2", "join", "x", "--as", "y", "--permit", w.path("root.json"))
+	for _, name := range []string{"root", "root2"} {
+		if out := w.ztm(name, "get", "mesh"); !strings.Contains(out, "demo") || strings.Count(out, "\n") != 2 {
+			t.Errorf("the meshes of %s: %s", name, out)
+		}
+	}
+}
+
+func TestALabelIsAWord(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	for label, want := range map[string]int{"env:prod": 0, "rack=a/3": 0, "a b": 2, "a\tb": 2, "": 2, "\u202eb": 2, strings.Repeat("x", 64): 2} {
+		if _, stderr, status := w.try("root", "label", "--add="+label); status != want {
+			t.Errorf("%q: status %d, %s", label, status, stderr)
+		}
+	}
+	c := console.New(console.Config{Getenv: func(name string) string { return map[string]string{"HOME": w.dir, "ZTM_DATA": w.path("root")}[name] }})
+	c.Run(t.Context(), []string{"config"}, nil) // which chooses the agent
+	path := api.EndpointPath("demo", w.endpoint("ep-root").ID, "labels")
+	if err := c.Do(t.Context(), http.MethodPost, path, []string{"a b"}, nil); err == nil {
+		t.Error("the agent took a label that the command line refuses")
+	}
+}

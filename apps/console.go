@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"strconv"
+	"strings"
 
 	"ztm/tunnel/identity"
 )
@@ -86,3 +88,15 @@ func (e *HintError) Unwrap() error { return e.Err }
 type ExitError struct{ Status int }
 
 func (e *ExitError) Error() string { return "exit status" }
+
+// Printable replaces every rune of s that is not a letter, a mark, a number, punctuation, a symbol or a space: control
+// characters, line ends, bidirectional overrides, invisible ones. What others wrote (names, labels, messages) goes through
+// it on its way to a terminal, so that it cannot move the cursor, colour a line, end it, or reorder what stands beside it.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !strconv.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}

@@ -90,13 +90,13 @@ func (c *Console) DataDir() string { return c.data }
 // Note tells a person at the terminal what was done. It is silent where nobody watches: success needs no words.
 func (c *Console) Note(format string, args ...any) {
 	if terminal(c.cfg.Stderr) {
-		fmt.Fprintln(c.cfg.Stderr, clean(fmt.Sprintf(format, args...)))
+		fmt.Fprintln(c.cfg.Stderr, apps.Printable(fmt.Sprintf(format, args...)))
 	}
 }
 
 // Warn tells on standard error, whoever reads it, that what succeeded may not be what was meant.
 func (c *Console) Warn(format string, args ...any) {
-	fmt.Fprintln(c.cfg.Stderr, "warning:", clean(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(c.cfg.Stderr, "warning:", apps.Printable(fmt.Sprintf(format, args...)))
 }
 
 // terminal reports whether a person reads w.

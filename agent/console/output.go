@@ -59,7 +59,7 @@ func table(t *apps.Table, wide bool) []byte {
 			row = row[:max(0, len(row)-t.Wide)]
 		}
 		for j, cell := range row {
-			cell = clean(cell)
+			cell = apps.Printable(cell)
 			cells[i] = append(cells[i], cell)
 			if j == len(widths) {
 				widths = append(widths, 0)
@@ -80,18 +80,7 @@ func table(t *apps.Table, wide bool) []byte {
 	return b.Bytes()
 }
 
-// clean replaces every rune that is not a letter, a mark, a number, punctuation, a symbol or a space: control
-// characters, line ends, bidirectional overrides, invisible ones.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !strconv.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
-}
-
-// marshal renders v as indented JSON in which what [clean] would replace is escaped.
+// marshal renders v as indented JSON in which what [apps.Printable] would replace is escaped.
 func marshal(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -109,7 +98,7 @@ func marshal(v any) ([]byte, error) {
 	}), nil
 }
 
-// escape replaces, in text where such runes are in quotes only, what [clean] would replace, but for the line ends.
+// escape replaces, in text where such runes are in quotes only, what [apps.Printable] would replace, but for the line ends.
 func escape(text []byte, as func(rune) string) []byte {
 	var out []byte
 	for _, r := range string(text) {
@@ -124,8 +113,8 @@ func escape(text []byte, as func(rune) string) []byte {
 
 // fail prints an error and its hint for a person, each on one line, joined errors too.
 func fail(w io.Writer, err error, hint string) {
-	fmt.Fprintf(w, "ztm: %s\n", clean(strings.ReplaceAll(err.Error(), "\n", "; ")))
+	fmt.Fprintf(w, "ztm: %s\n", apps.Printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	if hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", clean(hint))
+		fmt.Fprintf(w, "hint: %s\n", apps.Printable(hint))
 	}
 }

@@ -79,7 +79,7 @@ func FuzzFormats(f *testing.F) {
 
 func quiet(t *testing.T, text []byte) {
 	t.Helper()
-	if s := string(bytes.ReplaceAll(text, []byte("\n"), nil)); clean(s) != s {
+	if s := string(bytes.ReplaceAll(text, []byte("\n"), nil)); apps.Printable(s) != s {
 		t.Errorf("%q would write to the terminal", text)
 	}
 }

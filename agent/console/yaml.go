@@ -8,6 +8,8 @@ import (
 	"fmt"
 
 	"go.yaml.in/yaml/v3"
+
+	"ztm/apps"
 )
 
 // toYAML renders v as YAML with the names and the order of its JSON, so that the two formats differ in looks alone.
@@ -72,7 +74,7 @@ func text(s string) (*yaml.Node, error) {
 	if err := n.Encode(s); err != nil {
 		return nil, err
 	}
-	if clean(s) != s {
+	if apps.Printable(s) != s {
 		n.Style = yaml.DoubleQuotedStyle
 	}
 	return n, nil

@@ -47,7 +47,7 @@ func (m manager) config(ctx context.Context, ch *Change, addUser, removeUser str
 		return err
 	}
 	for _, w := range v.Warnings {
-		fmt.Fprintf(m.Stderr(), "warning: %s\n", w)
+		fmt.Fprintf(m.Stderr(), "warning: %s\n", apps.Printable(w))
 	}
 	return m.Print(v, v.table())
 }

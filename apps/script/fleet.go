@@ -58,7 +58,7 @@ func (f *fleet) one(ctx context.Context, ep apps.Endpoint, stdin io.Reader) erro
 		Stdin: stdin, Stdout: f.Stdout(), Stderr: f.Stderr(), Signals: signals})
 	status, text := process.Outcome(exit, err, ep.Name)
 	if text != "" {
-		fmt.Fprintf(f.Stderr(), "ztm: %s\n", text)
+		fmt.Fprintf(f.Stderr(), "ztm: %s\n", apps.Printable(text))
 	}
 	if status != 0 {
 		return &apps.ExitError{Status: status}
@@ -158,7 +158,7 @@ func (f *fleet) output(st *process.Streams, ep apps.Endpoint, width int, printin
 		st.Stdout, st.Stderr = &out, &errs
 		return func() { o.Stdout, o.Stderr = out.String(), errs.String() }
 	}
-	prefix := fmt.Sprintf("%-*s | ", width, ep.Name)
+	prefix := fmt.Sprintf("%-*s | ", width, apps.Printable(ep.Name))
 	out := &lines{w: f.Stdout(), prefix: prefix, mu: printing}
 	errs := &lines{w: f.Stderr(), prefix: prefix, mu: printing}
 	st.Stdout, st.Stderr = out, errs

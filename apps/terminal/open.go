@@ -172,12 +172,11 @@ func (o *opener) conclude(ep apps.Endpoint, exit process.Exit, err error, id str
 
 // say tells a person. In a window the session has left the cursor anywhere.
 func (o *opener) say(format string, args ...any) {
+	before := "ztm: "
 	if o.tty && o.window != nil {
-		format = "\r\nztm: " + format + "\n"
-	} else {
-		format = "ztm: " + format + "\n"
+		before = "\r\n" + before
 	}
-	fmt.Fprintf(o.Stderr(), format, args...)
+	fmt.Fprint(o.Stderr(), before+apps.Printable(fmt.Sprintf(format, args...))+"\n")
 }
 
 // maxList is the longest list of sessions, in bytes.

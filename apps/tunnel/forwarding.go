@@ -161,14 +161,14 @@ func (c *client) show(f forwarding, where string) func(Event) {
 	return func(e Event) {
 		mu.Lock()
 		defer mu.Unlock()
-		client := printable(e.Client)
+		client := apps.Printable(e.Client)
 		switch w := c.Stdout(); {
 		case e.Listening != "":
-			fmt.Fprintf(w, "%s %s goes to %s %s\n", f.protocol, printable(e.Listening), f.target, where)
+			fmt.Fprintf(w, "%s %s goes to %s %s\n", f.protocol, apps.Printable(e.Listening), f.target, where)
 		case e.Error != "":
-			fmt.Fprintf(w, "%s turned away: %s\n", client, printable(e.Error))
+			fmt.Fprintf(w, "%s turned away: %s\n", client, apps.Printable(e.Error))
 		case e.Ended:
-			fmt.Fprintf(w, "%s ended: %d bytes up, %d bytes down\n", client, e.Up, e.Down)
+			fmt.Fprintf(w, "%s ended: %s up, %s down\n", client, count(e.Up, "byte"), count(e.Down, "byte"))
 		default:
 			fmt.Fprintf(w, "%s connected\n", client)
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -160,7 +159,7 @@ func (c *client) ask(ctx context.Context, own []apps.Endpoint) []Status {
 	questions.Wait()
 	for i, err := range errs {
 		if err != nil {
-			fmt.Fprintf(c.Stderr(), "endpoint %s: %s\n", printable(own[i].Name), printable(err.Error()))
+			fmt.Fprintf(c.Stderr(), "endpoint %s: %s\n", apps.Printable(own[i].Name), apps.Printable(err.Error()))
 		}
 	}
 	return answers
@@ -216,14 +215,4 @@ func (c *client) describeTunnel(ctx context.Context, name string) error {
 	t.Add("Inbound:", endList(e.inbound, s.user))
 	t.Add("Outbound:", endList(e.outbound, s.user))
 	return c.Print(e.manifest, t)
-}
-
-// printable replaces what would act on a terminal: names and messages come from other machines.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !strconv.IsGraphic(r) {
-			return '?'
-		}
-		return r
-	}, s)
 }

@@ -120,7 +120,7 @@ func (c commands) views(get, describe, stats []*cli.Command) []*cli.Command {
 				view{"mesh", []string{"meshes"}, apps.AtEndpoint, "[MESH]", "list the meshes that this agent has joined", "ztm get mesh -o wide", c.getMesh}.command(),
 				c.getEndpoint(),
 				view{"hub", []string{"hubs"}, apps.AtEndpoint, "[HUB]", "list the hubs of the mesh", "ztm get hub", c.getHubs}.command(),
-				view{"user", []string{"users"}, apps.AtEndpoint, "[USER]", "list the users of the mesh", "ztm get user", c.getUsers}.command(),
+				c.getUser(),
 			}, get...),
 		},
 		{
@@ -162,6 +162,14 @@ func (v view) command() *cli.Command {
 func of(verb string, v view, more ...*cli.Command) *cli.Command {
 	c := v.command()
 	return &cli.Command{Name: verb, Usage: v.usage, Description: c.Description, Subcommands: append([]*cli.Command{c}, more...)}
+}
+
+// getUser says what the list is: the hub's directory, and no list of all who could come.
+func (c commands) getUser() *cli.Command {
+	cmd := view{"user", []string{"users"}, apps.AtEndpoint, "[USER]", "list the users of whom an endpoint is in the directory", "ztm get user", c.getUsers}.command()
+	cmd.Description = "The directory of the hub lists endpoints that have been there. It does not list users who hold a permit and have not\n" +
+		"joined yet. It loses endpoints that are offline when the hub's data directory is made anew.\n\n" + cmd.Description
+	return cmd
 }
 
 func (c commands) getEndpoint() *cli.Command {
