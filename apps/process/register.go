@@ -104,6 +104,7 @@ func (e *Entry) Release() {
 // case: at once if the program cannot be started, and else with the program. It closes the flow.
 func (e *Entry) Run(cfg Config, c *Conn) {
 	log := e.r.Host.Log.With("session", e.ID, "user", e.Peer.User, "peer", e.Peer.ID)
+	cfg.Ended = func(x Exit) { e.concluded(x, log) }
 	s, err := Begin(cfg)
 	if err != nil {
 		e.Release()
@@ -113,7 +114,7 @@ func (e *Entry) Run(cfg Config, c *Conn) {
 	}
 	log.Info(e.r.App+" started", "program", cfg.Program.Path, "account", cfg.Program.Account.Name,
 		"tty", cfg.Program.TTY != nil, "keep", cfg.Keep)
-	go e.conclude(s, log) // ends with the program; Stop waits for it
+	go e.await(s) // ends with the program; Wait waits for it
 	if reason := e.r.began(e, s, cfg); reason != "" {
 		s.End(reason)
 	}
@@ -127,16 +128,23 @@ func (r *Register) began(e *Entry, s *Session, cfg Config) (ending string) {
 	return e.ending
 }
 
-func (e *Entry) conclude(s *Session, log *slog.Logger) {
+// await holds up [Register.Wait] until nothing of the program is left.
+func (e *Entry) await(s *Session) {
 	<-s.Done()
-	x := s.Exit()
-	log.Info(e.r.App+" ended", "status", x.Status, "signal", x.Signal, "reason", x.Reason,
-		"seconds", int(time.Since(e.Since).Seconds()))
-	e.Release()
+	e.r.running.Done()
 }
 
-// Find returns the program with the ID that the peer may return to or end: its own, or any if it is of the endpoint's
-// own user.
+// concluded takes a program that has ended off the register, before its caller hears of it.
+func (e *Entry) concluded(x Exit, log *slog.Logger) {
+	log.Info(e.r.App+" ended", "status", x.Status, "signal", x.Signal, "reason", x.Reason,
+		"seconds", int(time.Since(e.Since).Seconds()))
+	e.r.mu.Lock()
+	defer e.r.mu.Unlock()
+	delete(e.r.entries, e)
+}
+
+// Find returns the program with the ID that the peer may return to or end: one that it began itself, or any if it is of the
+// endpoint's own user.
 func (r *Register) Find(p apps.Peer, id string) (*Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -148,8 +156,9 @@ func (r *Register) Find(p apps.Peer, id string) (*Session, error) {
 	return nil, answer.Errorf(answer.NotFound, "%s has no session %q of yours", r.Host.Mesh.Self().Name, id)
 }
 
+// mayLocked compares more than the user: a name that became free can be another person's now, on another device or on this one.
 func (r *Register) mayLocked(p apps.Peer, e *Entry) bool {
-	return p.User == e.Peer.User || p.User == r.Host.Mesh.Self().User
+	return p == e.Peer || p.User == r.Host.Mesh.Self().User
 }
 
 // List returns the programs that the peer may return to or end, the oldest first.

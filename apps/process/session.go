@@ -16,7 +16,8 @@ type Config struct {
 	Idle  time.Duration // ends after so long without input and output; 0 is never
 	Limit time.Duration // ends after so long; 0 is never
 
-	Record Recorder // may be nil
+	Record Recorder   // may be nil
+	Ended  func(Exit) // may be nil; called once, when nothing of the program is left and before anybody hears of it
 }
 
 // Recorder stores what a session shows. An error ends the session: what must be recorded is not done unrecorded.
@@ -213,7 +214,7 @@ func (s *Session) stop(over <-chan struct{}) {
 	<-over
 }
 
-// conclude tells the caller, if there is one, and the recorder.
+// conclude tells who made the session, the recorder, and the caller if there is one.
 func (s *Session) conclude(e Exit) {
 	s.mu.Lock()
 	e.Reason = s.reason
@@ -221,6 +222,11 @@ func (s *Session) conclude(e Exit) {
 		e.Status = s.status
 	}
 	s.exit = e
+	s.mu.Unlock()
+	if s.cfg.Ended != nil {
+		s.cfg.Ended(e)
+	}
+	s.mu.Lock()
 	a := s.caller
 	if s.cfg.Record != nil {
 		s.cfg.Record.Close()

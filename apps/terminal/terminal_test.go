@@ -36,16 +36,19 @@ func TestMain(m *testing.M) {
 
 // mesh is two endpoints of alice, one of bob, and the terminal app on alice's office.
 type mesh struct {
+	net                   appstest.Net
+	app                   *App // of the office
 	office, laptop, phone *appstest.Host
 	log                   *appstest.Buffer // of the office
 	stop                  func()
 }
 
 func newMesh() *mesh {
-	var n appstest.Net
-	m := &mesh{office: n.Join("office", "alice"), laptop: n.Join("laptop", "alice"), phone: n.Join("phone", "bob"), log: &appstest.Buffer{}}
+	m := &mesh{log: &appstest.Buffer{}}
+	m.office, m.laptop, m.phone = m.net.Join("office", "alice"), m.net.Join("laptop", "alice"), m.net.Join("phone", "bob")
 	m.office.Log = m.log
 	app := m.office.New(name, New)
+	m.app = app.(*App)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { app.Run(ctx) })
