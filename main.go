@@ -11,12 +11,10 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -53,15 +51,15 @@ func main() {
 
 // run is the program: the first of args is its name. It returns the exit status.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	line := words(args)
+	ctx, stop := service.Signals(service.IsRole(line))
 	defer stop()
-	context.AfterFunc(ctx, stop) // the second signal kills
 
-	return service.Main(ctx, args, stderr, func(ctx context.Context, stderr io.Writer) int {
+	return service.Main(ctx, line, stderr, func(ctx context.Context, stderr io.Writer) int {
 		c := console.New(console.Config{
 			Stdin: stdin, Stdout: stdout, Stderr: stderr, Getenv: os.Getenv, Version: about(),
 		})
-		return c.Run(ctx, words(args), commands(c))
+		return c.Run(ctx, line, commands(c))
 	})
 }
 
@@ -132,6 +130,7 @@ func roles(c *console.Console) *cli.Command {
 
 // settle prepares this process for being the hub or the agent.
 func settle(x *cli.Context, dataDir func(*cli.Context) (string, error)) error {
+	service.Shield()
 	memory.Here().Tune(os.Getenv)
 	go memory.GiveBack(x.Context) // ends with the program
 	data, err := dataDir(x)

@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sys/windows/svc"
 )
 
-// Main runs the program. Where Windows has started it as a service, it tells Windows how that goes, ends ctx when the service is
-// to stop, and writes to a log file what the program says.
-func Main(ctx context.Context, args []string, stderr io.Writer, run func(context.Context, io.Writer) int) int {
+// Main runs the program: the command line is without its name. Where Windows has started it as a service, it tells Windows how that
+// goes, ends ctx when the service is to stop, and writes to a log file what the program says.
+func Main(ctx context.Context, line []string, stderr io.Writer, run func(context.Context, io.Writer) int) int {
 	is, err := svc.IsWindowsService()
 	if err != nil || !is {
 		return run(ctx, stderr)
 	}
 	h := &handler{ctx: ctx, run: run, log: io.Discard}
-	if f, err := openLog(args); err == nil {
+	if f, err := openLog(line); err == nil {
 		defer f.Close()
 		h.log = f
 	}
@@ -29,11 +29,11 @@ func Main(ctx context.Context, args []string, stderr io.Writer, run func(context
 }
 
 // openLog opens the log of this start in the data directory, which the service was given.
-func openLog(args []string) (*os.File, error) {
+func openLog(line []string) (*os.File, error) {
 	role, data := "", ""
-	for i, a := range args {
-		if a == "run" && i+1 < len(args) {
-			role = args[i+1]
+	for i, a := range line {
+		if a == "run" && i+1 < len(line) {
+			role = line[i+1]
 		}
 		if d, ok := strings.CutPrefix(a, "--data="); ok {
 			data = d

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -16,11 +17,13 @@ var signalNames = map[os.Signal]string{
 }
 
 // Caught calls f with the name of each signal that would end this command, until stop is called, which waits for f and
-// may be called again.
+// may be called again. A signal that is ignored, as nohup(1) has it, would not.
 func Caught(f func(name string)) (stop func()) {
 	signals := make(chan os.Signal, 2) // full: the user has said it twice already; never closed
 	ended := make(chan struct{})
-	signal.Notify(signals, ending...)
+	if heard := slices.DeleteFunc(slices.Clone(ending), signal.Ignored); len(heard) > 0 {
+		signal.Notify(signals, heard...)
+	}
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {

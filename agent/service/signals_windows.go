@@ -1,0 +1,12 @@
+package service
+
+import (
+	"os"
+	"syscall"
+)
+
+// endings returns the signals that end this process: Windows has no others.
+func endings(bool) (end, survive []os.Signal) { return []os.Signal{os.Interrupt, syscall.SIGTERM}, nil }
+
+// Shield does nothing: there is no umask.
+func Shield() {}
