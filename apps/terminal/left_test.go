@@ -9,6 +9,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 )
 
 // keep opens a session of an endpoint that is kept, leaves it, and returns its ID.
@@ -59,7 +60,7 @@ func TestKeptSessionBelongsToOneDeviceAndOneMembership(t *testing.T) {
 		"a later user of the name":        {ID: bob.ID, User: "bob", Admitted: 1},
 		"another user on the same device": {ID: bob.ID, User: "carol"},
 	} {
-		if _, err := m.app.register.Find(p, id); apps.CodeOf(err) != apps.NotFound {
+		if _, err := m.app.register.Find(p, id); answer.CodeOf(err) != answer.NotFound {
 			t.Errorf("%s may attach: %v", who, err)
 		}
 		if l := m.app.register.List(p); len(l) != 0 {
