@@ -90,7 +90,7 @@ func (a *Agent) routes() http.Handler {
 	inMesh("POST /api/meshes/{mesh}/permits/{user}", (*mesh).postPermit)
 	inMesh("GET /api/meshes/{mesh}/users", (*mesh).getUsers)
 	inMesh("DELETE /api/meshes/{mesh}/users/{user}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
-		out, err := m.evict(r.Context(), r.PathValue("user"))
+		out, err := m.evict(r.Context(), r.PathValue("user"), r.URL.Query().Get("force") == "true")
 		answer.Reply(w, a.log, out, err)
 	})
 	inMesh("GET /api/meshes/{mesh}/ca", func(m *mesh, w http.ResponseWriter, _ *http.Request) {

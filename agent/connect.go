@@ -38,6 +38,7 @@ func (m *mesh) run(ctx context.Context) {
 	m.runApps()
 	m.wg.Go(func() { m.pool.run(m.life) })
 	m.wg.Go(m.keepCertificate)
+	m.wg.Go(m.keepSettling)
 	m.connectForever()
 	m.server.Close()
 	m.pool.close()
@@ -115,20 +116,27 @@ func (m *mesh) connect(ctx context.Context) (ready bool, err error) {
 func (m *mesh) dialHub(ctx context.Context) (*tunnel.Session, identity.Subject, error) {
 	var errs []error
 	for _, address := range m.hubAddresses() {
-		s, err := tunnel.Open(ctx, m.agent.dialer, address, m.verifier.ClientConfig(m.certificate(), identity.RoleHub, "", "h2"))
-		if err != nil {
-			errs = append(errs, hubError(address, err))
-			continue
+		s, hub, err := m.dialHubAt(ctx, address)
+		if err == nil {
+			return s, hub, nil
 		}
-		hub, err := m.verifier.Subject(s.TLS(), identity.RoleHub)
-		if err != nil {
-			s.Close()
-			errs = append(errs, err)
-			continue
-		}
-		return s, hub, nil
+		errs = append(errs, err)
 	}
 	return nil, identity.Subject{}, errors.Join(errs...)
+}
+
+// dialHubAt opens a control session with the hub at an address.
+func (m *mesh) dialHubAt(ctx context.Context, address string) (*tunnel.Session, identity.Subject, error) {
+	s, err := tunnel.Open(ctx, m.agent.dialer, address, m.verifier.ClientConfig(m.certificate(), identity.RoleHub, "", "h2"))
+	if err != nil {
+		return nil, identity.Subject{}, hubError(address, err)
+	}
+	hub, err := m.verifier.Subject(s.TLS(), identity.RoleHub)
+	if err != nil {
+		s.Close()
+		return nil, identity.Subject{}, err
+	}
+	return s, hub, nil
 }
 
 // hubError says what a person can do about it.

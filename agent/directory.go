@@ -26,28 +26,61 @@ func (m *mesh) Endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint, e
 	if f.Online {
 		q.Set("online", "true")
 	}
+	q.Set("offset", strconv.Itoa(f.Offset))
+	if f.Limit > 0 {
+		q.Set("limit", strconv.Itoa(f.Limit))
+	}
 	out := []apps.Endpoint{}
-	for offset := f.Offset; ; {
-		q.Set("offset", strconv.Itoa(offset))
-		if f.Limit > 0 {
-			q.Set("limit", strconv.Itoa(f.Limit-len(out)))
+	err := m.entries(ctx, q, func(entry tunnel.Entry, fresh func(identity.ID) bool) (more bool) {
+		e, err := m.endpoint(entry)
+		if err != nil {
+			m.log.Debug("a record of the directory is left out", "err", err)
+		} else if fresh(e.ID) && matches(e, f) {
+			out = append(out, e)
 		}
+		return f.Limit == 0 || len(out) < f.Limit
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// maxDirectory is how many entries are read of the directory at most: a hub that always has more is not followed for ever.
+const maxDirectory = 100_000
+
+// entries reads the entries of the directory that a query asks for, page by page, until use wants no more. use asks fresh whether an ID is new:
+// the pages of a directory that changes may overlap, and one that has nothing but IDs of earlier pages is the last.
+func (m *mesh) entries(ctx context.Context, q url.Values, use func(e tunnel.Entry, fresh func(identity.ID) bool) (more bool)) error {
+	offset, _ := strconv.Atoi(q.Get("offset")) // "" is 0
+	seen := map[identity.ID]struct{}{}
+	for end := offset + maxDirectory; offset < end; {
+		q.Set("offset", strconv.Itoa(offset))
 		var page tunnel.Page
 		if err := m.hubCall(ctx, http.MethodGet, tunnel.PathEndpoints, q, nil, &page); err != nil {
-			return nil, err
+			return err
 		}
-		for _, entry := range page.Entries {
-			if e, err := m.endpoint(entry); err != nil {
-				m.log.Debug("a record of the directory is left out", "err", err)
-			} else if matches(e, f) {
-				out = append(out, e)
+		old := 0
+		fresh := func(id identity.ID) bool {
+			if _, ok := seen[id]; ok {
+				old++
+				return false
+			}
+			seen[id] = struct{}{}
+			return true
+		}
+		for _, e := range page.Entries {
+			if !use(e, fresh) {
+				return nil
 			}
 		}
 		offset += len(page.Entries)
-		if !page.More || len(page.Entries) == 0 || f.Limit > 0 && len(out) >= f.Limit {
-			return out, nil
+		if !page.More || old == len(page.Entries) {
+			return nil
 		}
 	}
+	m.log.Warn("the hub's directory has no end: the rest is left out", "entries", maxDirectory)
+	return nil
 }
 
 // matches checks again what the hub was asked for: a hub that answers with other records must not change what an app picks.

@@ -210,6 +210,9 @@ func (m *mesh) invite(user string, key ed25519.PublicKey, life time.Duration) (*
 	trust, now := m.verifier.Trust(), m.agent.clock.Now()
 	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), Bootstraps: m.hubAddresses(), Trust: trust.Document()}
 	admitted := trust.Admission(user, now)
+	if err := noteInvited(m.agent.db, m.name, user, admitted); err != nil {
+		return nil, err
+	}
 	if key == nil {
 		if life == 0 {
 			life = defaultTokenLife

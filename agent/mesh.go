@@ -42,6 +42,7 @@ type mesh struct {
 
 	trustMu  sync.Mutex // held while a trust list is taken: the newest must be the one on disk
 	rotateMu sync.Mutex // held while the CA is replaced: one next CA at a time
+	settleMu sync.Mutex // held while evictions that no hub has taken are brought to one
 
 	mu            sync.Mutex
 	closing       bool                           // no goroutine or handler begins any more; guarded by mu

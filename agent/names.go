@@ -110,14 +110,3 @@ func (m *mesh) makeRoomForName(tx *store.Tx) error {
 func (m *mesh) forgetName(name string) error {
 	return m.agent.db.Update(func(tx *store.Tx) error { return nameTable.Delete(tx, m.name+"/"+name) })
 }
-
-// forgetNames forgets all names that were known in a mesh.
-func forgetNames(tx *store.Tx, mesh string) error {
-	keys, err := nameTable.Keys(tx, mesh+"/")
-	for _, k := range keys {
-		if err == nil {
-			err = nameTable.Delete(tx, k)
-		}
-	}
-	return err
-}

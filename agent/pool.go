@@ -181,6 +181,18 @@ func (p *pool) warm(to identity.ID) int {
 	return 0
 }
 
+// ids lists the peers with whom sessions are open.
+func (p *pool) ids() (out []identity.ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, ps := range p.peers {
+		if ps.pick(); len(ps.sessions) > 0 {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
 // closeIf closes the sessions with the peers that the function names.
 func (p *pool) closeIf(match func(identity.Subject) bool) {
 	p.mu.Lock()

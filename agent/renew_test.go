@@ -58,20 +58,26 @@ func TestAClockThatIsAheadIsNotKept(t *testing.T) {
 // witness lets a mesh see the good record of another member.
 func witness(t *testing.T, m *mesh, ca *identity.CA) {
 	t.Helper()
+	if _, _, err := m.verifier.Record(memberRecord(t, ca, "alice")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// memberRecord is the record of a new endpoint of a user.
+func memberRecord(t *testing.T, ca *identity.CA, user string) []byte {
+	t.Helper()
 	key, err := identity.NewKey()
 	if err != nil {
 		t.Fatal(err)
 	}
 	public := key.Public().(ed25519.PublicKey)
-	der, err := ca.SignMember(public, "alice", time.Now(), time.Now())
+	der, err := ca.SignMember(public, user, time.Now(), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc, err := identity.SignRecord(identity.Record{ID: identity.IDOf(public), Name: "alice", Certificate: der}, key)
+	doc, err := identity.SignRecord(identity.Record{ID: identity.IDOf(public), Name: "ep-" + user, Certificate: der}, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := m.verifier.Record(doc); err != nil {
-		t.Fatal(err)
-	}
+	return doc
 }

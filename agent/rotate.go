@@ -81,6 +81,10 @@ func (m *mesh) rotate(ctx context.Context, grace time.Duration) (*identity.Permi
 		if t.Newest() == next.ID() {
 			return t, nil // the hub had it all the time: its answer to an earlier attempt was lost
 		}
+		if hub, ok := m.askHubTime(ctx); ok && now.Sub(hub) > maxHubAhead {
+			return nil, answer.Errorf(answer.Conflict, "this device's clock says %s and the hub's %s: set the clock first, or the new CA may be void for everybody else",
+				now.UTC().Format(time.RFC3339), hub.UTC().Format(time.RFC3339))
+		}
 		return t.Rotate(ca, next, now.Add(grace), now)
 	})
 	if err != nil {

@@ -19,6 +19,7 @@ var (
 	meshTable   = store.NewTable[meshRow]("meshes")         // key: name of the mesh
 	appTable    = store.NewTable[json.RawMessage]("apps")   // key: mesh/app/key
 	tokenTable  = store.NewTable[redeemedRow]("joinTokens") // key: nonce of a token that was redeemed here
+	inviteTable = store.NewTable[int64]("invited")          // key: mesh/user; latest admission time (Unix seconds) that was given here
 	nameTable   = store.NewTable[api.KnownName]("names")    // key: mesh/name of an endpoint, see names.go
 )
 
@@ -29,12 +30,13 @@ type deviceRow struct {
 
 // meshRow is one membership.
 type meshRow struct {
-	CA          string   `json:"ca"`              // PEM, of the permit or of the last rotation here: trust begins here
-	CAKey       string   `json:"caKey,omitempty"` // PEM, of CA; endpoints of root
-	Next        *caRow   `json:"next,omitempty"`  // made here to follow the mesh's CA, until the mesh has it
-	Certificate []byte   `json:"certificate"`     // DER
-	Trust       []byte   `json:"trust,omitempty"` // the newest trust list seen
-	Name        string   `json:"name"`            // of this endpoint
+	CA          string   `json:"ca"`                  // PEM, of the permit or of the last rotation here: trust begins here
+	CAKey       string   `json:"caKey,omitempty"`     // PEM, of CA; endpoints of root
+	Next        *caRow   `json:"next,omitempty"`      // made here to follow the mesh's CA, until the mesh has it
+	Certificate []byte   `json:"certificate"`         // DER
+	Trust       []byte   `json:"trust,omitempty"`     // the newest trust list seen
+	Unsettled   []string `json:"unsettled,omitempty"` // users evicted here whose eviction no hub has taken yet
+	Name        string   `json:"name"`                // of this endpoint
 	Labels      []string `json:"labels,omitempty"`
 	Hubs        []string `json:"hubs"` // host:port
 }
@@ -95,23 +97,52 @@ func saveMesh(db *store.DB, name string, row meshRow) error {
 	return db.Update(func(tx *store.Tx) error { return meshTable.Put(tx, name, row) })
 }
 
-// deleteMesh forgets a mesh, what its apps kept, and the names that were known in it.
+// deleteMesh forgets a mesh, what its apps kept, and whom this endpoint knew and invited there.
 func deleteMesh(db *store.DB, name string) error {
 	return db.Update(func(tx *store.Tx) error {
-		keys, err := appTable.Keys(tx, name+"/")
-		if err != nil {
+		if err := deleteAll(tx, appTable.Keys, appTable.Delete, name+"/"); err != nil {
 			return err
 		}
-		for _, k := range keys {
-			if err := appTable.Delete(tx, k); err != nil {
-				return err
-			}
+		if err := deleteAll(tx, nameTable.Keys, nameTable.Delete, name+"/"); err != nil {
+			return err
 		}
-		if err := forgetNames(tx, name); err != nil {
+		if err := deleteAll(tx, inviteTable.Keys, inviteTable.Delete, name+"/"); err != nil {
 			return err
 		}
 		return meshTable.Delete(tx, name)
 	})
+}
+
+// deleteAll deletes all keys of a table with a prefix.
+func deleteAll(tx *store.Tx, keys func(*store.Tx, string) ([]string, error), remove func(*store.Tx, string) error, prefix string) error {
+	all, err := keys(tx, prefix)
+	for _, k := range all {
+		if err == nil {
+			err = remove(tx, k)
+		}
+	}
+	return err
+}
+
+// noteInvited remembers an admission time that was given to a user here, in a permit or a certificate.
+func noteInvited(db *store.DB, mesh, user string, admitted time.Time) error {
+	return db.Update(func(tx *store.Tx) error {
+		last, _, err := inviteTable.Get(tx, mesh+"/"+user)
+		if err != nil || last >= admitted.Unix() {
+			return err
+		}
+		return inviteTable.Put(tx, mesh+"/"+user, admitted.Unix())
+	})
+}
+
+// lastInvited returns the latest admission time that was given to a user here, and whether there was one.
+func lastInvited(db *store.DB, mesh, user string) (admitted time.Time, found bool, err error) {
+	err = db.View(func(tx *store.Tx) error {
+		seconds, ok, err := inviteTable.Get(tx, mesh+"/"+user)
+		admitted, found = time.Unix(seconds, 0), ok
+		return err
+	})
+	return admitted, found, err
 }
 
 // redeem remembers that a key redeemed a token. It is the one place that decides, in one transaction, so of many at once one

@@ -7,14 +7,9 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
-	"time"
 
-	"ztm/agent/api"
 	"ztm/tunnel"
-	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
 )
@@ -23,7 +18,7 @@ import (
 //
 //	the hub tells of a newer one (syncTrust) ──────┐
 //	a peer has a newer one (compareTrust) ─────────┼─> updateTrust: verified, on disk, in force ─> cutStale
-//	root evicts or rotates here (issueTrust) ─ hub ┘
+//	root evicts or rotates here (issueTrust) ─ hub ┘ (evict.go, rotate.go)
 
 // updateTrust takes a newer trust list: verified, kept on disk, and applied to everything that is open.
 func (m *mesh) updateTrust(doc []byte) error {
@@ -67,9 +62,15 @@ func (m *mesh) updateTrust(doc []byte) error {
 // syncTrust brings hub and agent to the same trust list: both may be behind.
 func (m *mesh) syncTrust(s *tunnel.Session, version uint64) {
 	own := m.verifier.Trust()
+	if len(m.unsettled()) > 0 {
+		if err := m.settle(m.life, s); err != nil {
+			m.log.Warn("the hub does not take an eviction that is in force here", "users", m.unsettled(), "err", err)
+		}
+		return
+	}
 	if version < own.Version() {
 		if err := s.Call(m.life, http.MethodPost, tunnel.PathTrust, nil, own.Document(), nil); err != nil {
-			m.log.Warn("the hub did not take the newer eviction list", "err", err)
+			m.log.Warn("the hub did not take the newer trust list", "err", err)
 		}
 		return
 	}
@@ -77,7 +78,7 @@ func (m *mesh) syncTrust(s *tunnel.Session, version uint64) {
 		return
 	}
 	if err := m.fetchTrust(s); err != nil {
-		m.log.Warn("the hub's eviction list is not taken", "err", err)
+		m.log.Warn("the hub's trust list is not taken", "err", err)
 	}
 }
 
@@ -87,92 +88,6 @@ func (m *mesh) fetchTrust(s *tunnel.Session) error {
 		return err
 	}
 	return m.updateTrust(doc)
-}
-
-// evict cuts a user off: with the next trust list, which is in force here at once.
-func (m *mesh) evict(ctx context.Context, user string) (api.Evicted, error) {
-	out := api.Evicted{User: user}
-	if _, err := m.signer(); err != nil {
-		return out, answer.Errorf(answer.Denied, "only an endpoint of user %s can evict: %v", rootUser, err)
-	}
-	if user == m.user() {
-		return out, answer.Errorf(answer.BadRequest, "user %s cannot evict itself", user)
-	}
-	if err := identity.CheckName(user); err != nil {
-		return out, answer.Errorf(answer.BadRequest, "%v", err)
-	}
-	admissions, err := m.admissions(ctx, user)
-	if err != nil {
-		return out, err
-	}
-	out.Endpoints = len(admissions)
-	list, err := m.issueTrust(ctx, func(t *identity.Trust, ca *identity.CA, now time.Time) (*identity.Trust, error) {
-		return t.Evict(ca, user, now, admissions...)
-	})
-	if err != nil {
-		return out, err
-	}
-	out.Version = list.Version()
-	return out, nil
-}
-
-// issueTrust makes the next trust list and gives it to the hub, which gives it to everyone. Where somebody else made one at the same
-// time it is made again, from theirs. next returns the list it was given if there is nothing left to do.
-func (m *mesh) issueTrust(ctx context.Context,
-	next func(*identity.Trust, *identity.CA, time.Time) (*identity.Trust, error)) (*identity.Trust, error) {
-	s, _, err := m.session(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for range issueAttempts {
-		ca, err := m.signer()
-		if err != nil {
-			return nil, answer.Errorf(answer.Denied, "%v", err)
-		}
-		trust := m.verifier.Trust()
-		list, err := next(trust, ca, m.agent.clock.Now())
-		if err != nil {
-			return nil, answer.Errorf(answer.Internal, "%v", err)
-		}
-		if list == trust {
-			return list, nil
-		}
-		// The hub decides which of two lists of one version is the list: it goes there first.
-		err = s.Call(ctx, http.MethodPost, tunnel.PathTrust, nil, list.Document(), nil)
-		if err == nil {
-			return list, m.updateTrust(list.Document())
-		}
-		if answer.CodeOf(err) != answer.Conflict {
-			return nil, appError(err)
-		}
-		if err := m.fetchTrust(s); err != nil {
-			return nil, appError(err)
-		}
-	}
-	return nil, answer.Errorf(answer.Conflict, "other endpoints of %s evict or rotate at the same time: try again", rootUser)
-}
-
-const issueAttempts = 5
-
-// admissions lists when the user's endpoints were admitted, as far as the directory knows: an eviction covers certificates that a
-// fast clock made, too.
-func (m *mesh) admissions(ctx context.Context, user string) ([]time.Time, error) {
-	var out []time.Time
-	for offset := 0; ; {
-		var page tunnel.Page
-		q := url.Values{"user": {user}, "offset": {strconv.Itoa(offset)}}
-		if err := m.hubCall(ctx, http.MethodGet, tunnel.PathEndpoints, q, nil, &page); err != nil {
-			return nil, err
-		}
-		for _, e := range page.Entries {
-			if _, s, err := m.verifier.Record(e.Record); err == nil && s.User == user {
-				out = append(out, s.Admitted)
-			}
-		}
-		if offset += len(page.Entries); !page.More || len(page.Entries) == 0 {
-			return out, nil
-		}
-	}
 }
 
 // compareTrust passes trust lists on between peers: a hub that withholds an eviction is found out by the first peer that knows
@@ -204,7 +119,7 @@ func (m *mesh) compareTrust(s *seal.Session, resp *http.Response) {
 		defer resp.Body.Close()
 		if doc, err := io.ReadAll(io.LimitReader(resp.Body, maxTrustBody)); err == nil && method == http.MethodGet {
 			if err := m.updateTrust(doc); err != nil {
-				m.log.Warn("a peer's eviction list is refused", "peer", s.Peer.ID, "err", err)
+				m.log.Warn("a peer's trust list is refused", "peer", s.Peer.ID, "err", err)
 			}
 		}
 	})

@@ -139,6 +139,7 @@ func (s *server) getHub(w http.ResponseWriter, r *http.Request, p *peer, _ strin
 		KeepsCA:    s.ca != nil,
 		Trust:      s.verifier.Trust().Version(),
 		ClientAddr: p.addr.String(),
+		Time:       s.verifier.Clock().Now().Unix(),
 	})
 }
 

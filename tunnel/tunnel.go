@@ -66,6 +66,7 @@ type HubStatus struct {
 	KeepsCA    bool        `json:"keepsCA,omitempty"`
 	Trust      uint64      `json:"trust"`
 	ClientAddr string      `json:"clientAddr,omitempty"` // where it sees the caller
+	Time       int64       `json:"time,omitempty"`       // Unix seconds, by its clock
 }
 
 // Event is one message of the events stream, a JSON object on a line of its own. Unknown types are skipped.

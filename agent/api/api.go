@@ -86,11 +86,17 @@ type Invite struct {
 	Expires   int64  `json:"expires,omitempty"`   // seconds; the permit carries a one-time token that lives so long
 }
 
-// Evicted is the answer to an eviction: DELETE [UserPath].
+// Evicted is the answer to an eviction: DELETE [UserPath]. A user of whom neither the directory nor this agent knows anything is
+// not found, unless the query has force=true.
 type Evicted struct {
 	User      string `json:"user"`
-	Version   uint64 `json:"version"`   // of the trust list that the mesh enforces from now on
-	Endpoints int    `json:"endpoints"` // of the user that the directory knew
+	Version   uint64 `json:"version"`           // of the trust list that the mesh enforces from now on
+	Endpoints int    `json:"endpoints"`         // of the user that the directory knew
+	Already   bool   `json:"already,omitempty"` // the user was evicted before and nothing new was to be done
+
+	// Refused is why no hub has taken the trust list. It is in force here all the same, goes from endpoint to endpoint, and is
+	// brought to the hubs again until one takes it. A hub that refuses it may have been taken over.
+	Refused string `json:"refused,omitempty"`
 }
 
 // Rotate is the request that replaces the mesh's CA: POST [CAPath]. The answer is the new root permit.

@@ -56,6 +56,22 @@ func SignRecord(r Record, key ed25519.PrivateKey) (doc []byte, err error) {
 // Record reads a signed record and judges its certificate and its signature. Errors match [ErrRecord] or are what
 // [Trust.Judge] returns.
 func (v *Verifier) Record(doc []byte) (Record, Subject, error) {
+	r, s, err := v.readRecord(doc, func(cert *x509.Certificate) (Subject, error) {
+		return v.Trust().Judge(cert, RoleMember, v.clock.Now())
+	})
+	if err == nil {
+		v.saw(s)
+	}
+	return r, s, err
+}
+
+// InspectRecord does what [Verifier.Record] does and time and evictions do not change, see [Verifier.Inspect]: it reads the record of
+// an endpoint that need not be let in.
+func (v *Verifier) InspectRecord(doc []byte) (Record, Subject, error) {
+	return v.readRecord(doc, func(cert *x509.Certificate) (Subject, error) { return v.Trust().inspect(cert, RoleMember) })
+}
+
+func (v *Verifier) readRecord(doc []byte, judge func(*x509.Certificate) (Subject, error)) (Record, Subject, error) {
 	if len(doc) > MaxRecord {
 		return Record{}, Subject{}, failf(ErrRecord, "endpoint record is larger than %d bytes", MaxRecord)
 	}
@@ -71,7 +87,7 @@ func (v *Verifier) Record(doc []byte) (Record, Subject, error) {
 	if err != nil {
 		return Record{}, Subject{}, failf(ErrRecord, "endpoint record: certificate: %v", err)
 	}
-	s, err := v.Trust().Judge(cert, RoleMember, v.clock.Now())
+	s, err := judge(cert)
 	if err != nil {
 		return Record{}, Subject{}, fmt.Errorf("endpoint record: %w", err)
 	}
@@ -81,7 +97,6 @@ func (v *Verifier) Record(doc []byte) (Record, Subject, error) {
 	if !signed.verify(recordContext, s.Key) {
 		return Record{}, Subject{}, failf(ErrRecord, "endpoint record: is not signed by the endpoint's key")
 	}
-	v.saw(s)
 	return r, s, nil
 }
 

@@ -231,7 +231,15 @@ func (c commands) evict(ctx context.Context, user string, force bool) error {
 	if err != nil {
 		return err
 	}
+	if out.Already {
+		c.Note("%s was evicted from %s before, and has not been invited since", user, m.Name)
+		return c.Print(out, nil)
+	}
 	c.Note("evicted %s from %s", user, m.Name)
+	if out.Refused != "" {
+		c.Warn("NO HUB HAS TAKEN THIS EVICTION: it is in force here, goes from endpoint to endpoint, and is offered to the hubs again. "+
+			"A hub that refuses it may have been taken over. It says: %s", out.Refused)
+	}
 	if out.Endpoints == 0 {
 		c.Warn("no endpoint of %s is in the mesh: this voids permits that were not used yet, if there are any", user)
 	}

@@ -1,0 +1,197 @@
+package agent
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"ztm/agent/api"
+	"ztm/apps"
+	"ztm/tunnel"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+)
+
+// rootMesh is a running root endpoint with hubs that the test controls.
+func rootMesh(t *testing.T, hubs int) (*mesh, *identity.CA, []*fakeHub) {
+	t.Helper()
+	m, ca := newTestMesh(t, rootUser, time.Now())
+	var all []*fakeHub
+	for range hubs {
+		all = append(all, newFakeHub(t, ca))
+	}
+	runMesh(t, m, all...)
+	return m, ca, all
+}
+
+func evict(t *testing.T, m *mesh, user string) api.Evicted {
+	t.Helper()
+	out, err := m.evict(t.Context(), user, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestAHubThatRefusesAnEvictionDoesNotVetoIt(t *testing.T) {
+	m, _, hubs := rootMesh(t, 1)
+	hub := hubs[0]
+	hub.refuse(errNo)
+	out := evict(t, m, "bob")
+	if out.Refused == "" || out.Version != 1 {
+		t.Errorf("the eviction says %+v", out)
+	}
+	if !m.verifier.Trust().Voids("bob", time.Now()) {
+		t.Error("it is not in force here")
+	}
+	if row := m.row; !slices.Contains(row.Unsettled, "bob") || len(row.Trust) == 0 {
+		t.Error("it is not kept for the next start")
+	}
+
+	hub.refuse(nil)
+	if err := m.settle(t.Context(), m.control); err != nil {
+		t.Fatal(err)
+	}
+	if len(m.unsettled()) != 0 || string(hub.list()) != string(m.verifier.Trust().Document()) {
+		t.Errorf("after the hub has come round: %v is not settled", m.unsettled())
+	}
+}
+
+func TestAnEvictionThatOneHubRefusesIsTakenToTheOthers(t *testing.T) {
+	m, _, hubs := rootMesh(t, 2)
+	hubs[0].refuse(errNo)
+	hubs[1].refuse(errNo)
+	for _, h := range hubs { // whichever it is connected to
+		if h.address != m.control.Address() {
+			h.refuse(nil)
+		}
+	}
+	if out := evict(t, m, "bob"); out.Refused != "" || len(m.unsettled()) != 0 {
+		t.Errorf("the eviction says %+v, %v is not settled", out, m.unsettled())
+	}
+}
+
+func TestAnEvictionWithoutAHubIsInForceHere(t *testing.T) {
+	m, _ := newTestMesh(t, rootUser, time.Now())
+	if out := evict(t, m, "bob"); out.Refused == "" {
+		t.Errorf("the eviction says %+v", out)
+	}
+	if !m.verifier.Trust().Voids("bob", time.Now()) {
+		t.Error("it is not in force")
+	}
+}
+
+func TestTwoEvictionsOfOneVersionAreBothKept(t *testing.T) {
+	m, ca, hubs := rootMesh(t, 1)
+	hubs[0].refuse(errNo)
+	evict(t, m, "bob")
+	zero, err := identity.NewTrust(ca.CertificatePEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := zero.Evict(ca, "carol", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hubs[0].refuse(nil)
+	hubs[0].on("GET "+tunnel.PathTrust, func(w http.ResponseWriter, _ *http.Request) { w.Write(theirs.Document()) })
+	if err := m.settle(t.Context(), m.control); err != nil {
+		t.Fatal(err)
+	}
+	trust := m.verifier.Trust()
+	for _, user := range []string{"bob", "carol"} {
+		if !trust.Voids(user, time.Now()) {
+			t.Errorf("version %d has lost the eviction of %s", trust.Version(), user)
+		}
+	}
+	if string(hubs[0].list()) != string(trust.Document()) {
+		t.Error("the hub has another list")
+	}
+}
+
+func TestAnEvictionCoversPermitsOfAClockThatIsAhead(t *testing.T) {
+	m, _, _ := rootMesh(t, 1)
+	ahead := time.Now().Add(20 * time.Minute) // of another root endpoint, which made a token
+	evict(t, m, "bob")
+	trust := m.verifier.Trust()
+	if !trust.Voids("bob", ahead) {
+		t.Error("what was made 20 minutes ahead admits bob")
+	}
+	again := trust.Admission("bob", time.Now())
+	if trust.Voids("bob", again) {
+		t.Error("a new invitation is void")
+	}
+	evict(t, m, "bob")
+	if !m.verifier.Trust().Voids("bob", again) {
+		t.Error("a second eviction does not cover the new invitation")
+	}
+}
+
+func TestAListIsNotSignedWithATimeAheadOfTheHubs(t *testing.T) {
+	m, _, hubs := rootMesh(t, 1)
+	hub := time.Now()
+	m.agent.clock.Raise(hub.Add(300 * 24 * time.Hour))
+	evict(t, m, "bob")
+	if issued := m.verifier.Trust().Issued(); issued.After(hub.Add(maxHubAhead)) {
+		t.Errorf("the list says %v, the hub %v", issued, hub)
+	}
+	if _, err := m.rotate(t.Context(), time.Hour); answer.CodeOf(err) != answer.Conflict {
+		t.Errorf("a rotation by a clock that is ahead: %v", err)
+	}
+	hubs[0].on("GET "+tunnel.PathHub, func(w http.ResponseWriter, _ *http.Request) { answer.JSON(w, tunnel.HubStatus{Time: 1}) })
+	if out := evict(t, m, "carol"); out.Version != 2 {
+		t.Errorf("a hub that says it is 1970: %+v", out)
+	}
+}
+
+func TestAUserThatNeverWasIsNotEvictedByMistake(t *testing.T) {
+	m, _, _ := rootMesh(t, 1)
+	if _, err := m.evict(t.Context(), "bbo", false); answer.CodeOf(err) != answer.NotFound {
+		t.Errorf("a typo: %v", err)
+	}
+	if v := m.verifier.Trust().Version(); v != 0 {
+		t.Errorf("version %d", v)
+	}
+	if _, err := m.invite("bob", nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := m.evict(t.Context(), "bob", false); err != nil || out.Already || out.Version != 1 {
+		t.Errorf("one who was invited here: %+v, %v", out, err)
+	}
+	if out, err := m.evict(t.Context(), "bob", false); err != nil || !out.Already || out.Version != 1 {
+		t.Errorf("once more: %+v, %v", out, err)
+	}
+	if _, err := m.invite("bob", nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := m.evict(t.Context(), "bob", false); err != nil || out.Already || out.Version != 2 {
+		t.Errorf("after another invitation: %+v, %v", out, err)
+	}
+}
+
+func TestADirectoryWithoutEndIsNotFollowed(t *testing.T) {
+	m, ca, hubs := rootMesh(t, 1)
+	record := memberRecord(t, ca, "alice")
+	asked := 0
+	hubs[0].on("GET "+tunnel.PathEndpoints, func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		answer.JSON(w, tunnel.Page{Entries: []tunnel.Entry{{Record: record}}, More: true})
+	})
+	all, err := m.Endpoints(t.Context(), apps.Filter{})
+	if err != nil || len(all) != 1 || asked != 2 {
+		t.Errorf("one endpoint again and again: %d endpoints of %d pages, %v", len(all), asked, err)
+	}
+	asked = 0
+	junk := make([]tunnel.Entry, 1000)
+	hubs[0].on("GET "+tunnel.PathEndpoints, func(w http.ResponseWriter, r *http.Request) {
+		if offset, _ := strconv.Atoi(r.URL.Query().Get("offset")); offset > asked {
+			asked = offset
+		}
+		answer.JSON(w, tunnel.Page{Entries: junk, More: true})
+	})
+	if _, err := m.admissions(t.Context(), "alice"); err != nil || asked >= maxDirectory {
+		t.Errorf("records that do not verify: asked up to %d, %v", asked, err)
+	}
+}

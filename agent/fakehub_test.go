@@ -1,0 +1,155 @@
+package agent
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"ztm/tunnel"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+)
+
+// fakeHub speaks to one agent and does what a test wants. It takes records, says that it is ready, and has an empty directory.
+type fakeHub struct {
+	address string
+
+	mu       sync.Mutex
+	handlers map[string]http.HandlerFunc // by "METHOD PATH", in place of its own; guarded by mu
+	posted   [][]byte                    // trust lists that it was offered; guarded by mu
+	refusal  error                       // why it takes no trust list; guarded by mu
+	trust    []byte                      // the list it has; guarded by mu
+}
+
+// newFakeHub starts a hub of a mesh.
+func newFakeHub(t *testing.T, ca *identity.CA) *fakeHub {
+	t.Helper()
+	key, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := ca.SignHub(key.Public().(ed25519.PublicKey), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := identity.NewTrust(ca.CertificatePEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &fakeHub{address: ln.Addr().String(), handlers: map[string]http.HandlerFunc{}}
+	own := identity.TLSCertificate(der, key)
+	srv := &http.Server{
+		Handler:   h,
+		TLSConfig: identity.NewVerifier(trust, identity.NewClock()).ServerConfig(func() tls.Certificate { return own }, "h2"),
+		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { srv.ServeTLS(ln, "", "") })
+	t.Cleanup(func() { srv.Close(); wg.Wait() })
+	return h
+}
+
+// on has the hub answer a request in another way.
+func (h *fakeHub) on(request string, handle http.HandlerFunc) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.handlers[request] = handle
+}
+
+// refuse has the hub refuse all trust lists; nil has it take them.
+func (h *fakeHub) refuse(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refusal = err
+}
+
+// list is the trust list that the hub has.
+func (h *fakeHub) list() []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.trust
+}
+
+func (h *fakeHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	request := r.Method + " " + r.URL.Path
+	h.mu.Lock()
+	handle := h.handlers[request]
+	h.mu.Unlock()
+	if handle != nil {
+		handle(w, r)
+		return
+	}
+	switch request {
+	case "GET " + tunnel.PathEvents:
+		json.NewEncoder(w).Encode(tunnel.Event{Type: tunnel.EventReady})
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	case "GET " + tunnel.PathEndpoints:
+		answer.JSON(w, tunnel.Page{})
+	case "GET " + tunnel.PathHub:
+		answer.JSON(w, tunnel.HubStatus{Time: time.Now().Unix()})
+	case "GET " + tunnel.PathTrust:
+		w.Write(h.list())
+	case "POST " + tunnel.PathTrust:
+		h.postTrust(w, r)
+	}
+}
+
+func (h *fakeHub) postTrust(w http.ResponseWriter, r *http.Request) {
+	doc, err := io.ReadAll(r.Body)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err == nil {
+		err = h.refusal
+	}
+	if err == nil {
+		h.trust = doc
+	}
+	answer.Reply(w, slog.New(slog.DiscardHandler), nil, err)
+}
+
+// runMesh runs a mesh with these hubs until the test ends, and waits until it is connected.
+func runMesh(t *testing.T, m *mesh, hubs ...*fakeHub) {
+	t.Helper()
+	m.row.Hubs = nil
+	for _, h := range hubs {
+		m.row.Hubs = append(m.row.Hubs, h.address)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go m.run(ctx) // ends with ctx; awaited below
+	t.Cleanup(func() { cancel(); <-m.ended })
+	if _, _, err := m.session(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// until waits for a condition, for half a minute at most.
+func until(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !f() {
+		select {
+		case <-deadline.C:
+			t.Fatalf("never true: %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+var errNo = errors.New("no")
