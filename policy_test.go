@@ -37,7 +37,7 @@ var arrows = []arrow{
 	{"apps/udp", nil, "a socket knows no app"},
 	{"apps/listen", []string{"apps", "tunnel/answer"}, "a listener knows no app"},
 	{"apps/balance", nil, "a choice knows no app, nor what is chosen"},
-	{"apps/reach", []string{"apps", "tunnel/answer"}, "what is reached, and how, is the same for all apps"},
+	{"apps/reach", []string{"apps", "apps/listen", "tunnel/answer"}, "what is reached, and how, is the same for all apps"},
 	{"apps/*", []string{"apps", "apps/balance", "apps/listen", "apps/process", "apps/reach", "apps/udp", "tunnel/answer", "tunnel/identity", "tunnel/limit", "tunnel/splice"}, "an app sees a Mesh, not what carries it, and no other app"},
 	{"tunnel", []string{"tunnel/answer", "tunnel/h2", "tunnel/handshake", "tunnel/identity", "tunnel/memory"}, "the transport knows neither what it carries nor for whom"},
 	{"tunnel/answer", nil, "everybody answers in one way, whoever they are"},

@@ -24,13 +24,32 @@ const (
 	acceptMax = time.Second
 )
 
-// KeepAlive finds clients that are gone without a word within about a minute.
+// KeepAlive finds clients and targets that are gone without a word within about a minute.
 var KeepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
 
 // TCP listens on an address as [net.Listen] does. Its connections have [KeepAlive], and urgent bytes stay in line.
 func TCP(ctx context.Context, network, address string) (net.Listener, error) {
-	config := net.ListenConfig{KeepAliveConfig: KeepAlive, Control: InlineUrgent}
-	return config.Listen(ctx, network, address)
+	config := net.ListenConfig{KeepAliveConfig: KeepAlive}
+	ln, err := config.Listen(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return inline{ln}, nil
+}
+
+// inline is a listener whose connections have [InlineUrgent]. They do not inherit it: the listener is one of Multipath
+// TCP where the system has that, and most of its connections are of TCP.
+type inline struct{ net.Listener }
+
+func (l inline) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if raw, err := c.(syscall.Conn).SyscallConn(); err == nil {
+		InlineUrgent("", "", raw) // fails only when the connection is gone
+	}
+	return c, nil
 }
 
 // Accept hands the connections of a listener to handle, which must not block, until the listener is closed. An error

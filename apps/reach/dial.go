@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strconv"
 	"time"
+
+	"ztm/apps/listen"
 )
 
 const (
@@ -16,13 +18,11 @@ const (
 	AttemptDelay = 250 * time.Millisecond
 )
 
-// keepAlive finds targets that are gone without a word within about a minute.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
-
 // Dialer connects to destinations with several addresses as RFC 8305 says. The zero value uses the system; it does not
 // change, and its methods may be called from any goroutine.
 type Dialer struct {
-	// Dial connects to one address, never a name. Nil is a *net.Dialer's, with keep-alive.
+	// Dial connects to one address, never a name. Nil is a *net.Dialer's, with the
+	// options of accepted connections: see package listen.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// Lookup finds the addresses of a name; network is "ip", "ip4" or "ip6". Nil is the default resolver's.
@@ -68,7 +68,7 @@ func (d Dialer) one(ctx context.Context, network, address string) (net.Conn, err
 	if d.Dial != nil {
 		return d.Dial(ctx, network, address)
 	}
-	system := net.Dialer{KeepAliveConfig: keepAlive}
+	system := net.Dialer{KeepAliveConfig: listen.KeepAlive, Control: listen.InlineUrgent}
 	return system.DialContext(ctx, network, address)
 }
 

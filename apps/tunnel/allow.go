@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 )
 
 // Allow lets users reach addresses through this endpoint without an outbound. The endpoint's own user needs none.
 type Allow struct {
-	Target Pattern  `json:"target"`
-	Users  []string `json:"users"`
+	Target reach.Pattern `json:"target"`
+	Users  []string      `json:"users"`
 }
 
 // allowKey is where the rules are saved.
@@ -37,11 +38,9 @@ type access struct {
 
 // forward is a running flow without an outbound.
 type forward struct {
-	peer apps.Peer
-	host string // what it asked for
-	ip   netip.Addr
-	port uint16
-	cut  context.CancelFunc
+	peer        apps.Peer
+	asked, took reach.Dest // what it asked for, and the address that it went to
+	cut         context.CancelFunc
 }
 
 func (a *access) list() []Allow {
@@ -56,7 +55,7 @@ func (a *access) set(rules []Allow, user string) {
 	defer a.mu.Unlock()
 	a.rules = rules
 	for f := range a.flows {
-		if !allowed(rules, user, f.peer, f.host, f.ip, f.port) {
+		if !allowed(rules, user, f.peer, f.asked, f.took) {
 			f.cut()
 		}
 	}
@@ -77,7 +76,7 @@ func (a *access) cut(match func(apps.Peer) bool) {
 func (a *access) enter(f *forward, user string) (leave func(), ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !allowed(a.rules, user, f.peer, f.host, f.ip, f.port) {
+	if !allowed(a.rules, user, f.peer, f.asked, f.took) {
 		return nil, false
 	}
 	if a.flows == nil {
@@ -91,66 +90,70 @@ func (a *access) enter(f *forward, user string) (leave func(), ok bool) {
 	}, true
 }
 
-// allowed reports whether a peer may reach an address that it asked for by the name or address host. An invalid ip
-// stands for one that is not known yet.
-func allowed(rules []Allow, user string, p apps.Peer, host string, ip netip.Addr, port uint16) bool {
+// allowed reports whether a peer may reach a destination, which may be known by its name and by its address.
+func allowed(rules []Allow, user string, p apps.Peer, by ...reach.Dest) bool {
 	if p.User == user {
 		return true
 	}
 	return slices.ContainsFunc(rules, func(r Allow) bool {
-		return slices.Contains(r.Users, p.User) &&
-			(r.Target.matchesName(host, port) || ip.IsValid() && r.Target.matchesIP(ip, port))
+		return slices.Contains(r.Users, p.User) && slices.ContainsFunc(by, r.Target.Match)
 	})
 }
 
-// permit returns the addresses that a flow may go to: the one that it asks for or, for a name that is allowed for some
-// of its addresses, those. They are looked up once: what was judged is what is connected to.
-func (a *access) permit(ctx context.Context, self apps.Endpoint, p apps.Peer, target Address) ([]Address, error) {
+// permit returns where a flow may go, and what that is: the target that it asks for or, for a name that is allowed for
+// some of its addresses, those. They are looked up once: what was judged is what is connected to.
+func (a *access) permit(ctx context.Context, self apps.Endpoint, p apps.Peer, target Address) ([]netip.Addr, error) {
+	if p.User == self.User {
+		return nil, nil
+	}
 	denied := answer.Errorf(answer.Denied, "endpoint %s does not allow user %s to reach %s", self.Name, p.User, target)
-	if p.User != self.User && target.Path != "" {
+	if target.Path != "" {
 		return nil, denied // sockets are for the endpoint's own user
 	}
+	asked, err := reach.NewDest(target.Host, target.First)
+	if err != nil {
+		return nil, answer.Errorf(answer.BadRequest, "target: %v", err)
+	}
 	rules := a.list()
-	ip, err := netip.ParseAddr(target.Host)
-	if allowed(rules, self.User, p, target.Host, ip, target.First) {
-		return []Address{target}, nil
+	if allowed(rules, self.User, p, asked) {
+		return nil, nil
 	}
 	mayLookUp := slices.ContainsFunc(rules, func(r Allow) bool {
-		return slices.Contains(r.Users, p.User) && r.Target.prefix.IsValid() && r.Target.matchesPort(target.First)
+		return slices.Contains(r.Users, p.User) && r.Target.Prefix.IsValid() && r.Target.Ports.Has(target.First)
 	})
-	if err == nil || !mayLookUp {
+	if asked.Name == "" || !mayLookUp {
 		return nil, denied
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", target.Host)
 	if err != nil {
-		return nil, dialError(target, err)
+		return nil, reach.Explain("target "+target.String(), err)
 	}
-	var addresses []Address
+	var addrs []netip.Addr
 	for _, ip := range found {
-		if ip = ip.Unmap(); allowed(rules, self.User, p, target.Host, ip, target.First) {
-			addresses = append(addresses, Address{Host: ip.String(), First: target.First, Last: target.First})
+		if d := (reach.Dest{Addr: ip.Unmap(), Port: target.First}); allowed(rules, self.User, p, d) {
+			addrs = append(addrs, d.Addr)
 		}
 	}
-	if len(addresses) == 0 {
+	if len(addrs) == 0 {
 		return nil, denied
 	}
-	return addresses, nil
+	return addrs, nil
 }
 
 // setAllow adds a rule, replaces the one of the same target, or removes it if it names no users.
 func (a *App) setAllow(rule Allow) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
-	if rule.Target.text == "" {
+	if rule.Target.String() == "" {
 		return answer.Errorf(answer.BadRequest, "allow: the target is missing")
 	}
 	if err := validateUsers(rule.Users); err != nil {
 		return answer.Errorf(answer.BadRequest, "allow %s: users: %v", rule.Target, err)
 	}
 	rules := a.access.list()
-	i := slices.IndexFunc(rules, func(r Allow) bool { return r.Target.text == rule.Target.text })
+	i := slices.IndexFunc(rules, func(r Allow) bool { return r.Target.String() == rule.Target.String() })
 	switch {
 	case len(rule.Users) == 0 && i < 0:
 		return answer.Errorf(answer.NotFound, "endpoint %s allows nobody to reach %s", a.host.Mesh.Self().Name, rule.Target)

@@ -152,7 +152,7 @@ func (c *client) sort(ctx context.Context, m Manifest) ([]*wanted, error) {
 		if err != nil {
 			return nil, fmt.Errorf("allow %s: %w", rule.Target, err)
 		}
-		if rule.Target.text == "" || len(rule.Users) == 0 {
+		if rule.Target.String() == "" || len(rule.Users) == 0 {
 			return nil, fmt.Errorf("allow at %s: a rule has a target and users", rule.Endpoint)
 		}
 		w.allow = append(w.allow, rule.Allow)

@@ -11,6 +11,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/balance"
+	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
@@ -77,7 +78,7 @@ func (c *client) allow(ctx context.Context, targets, users []string) error {
 	}
 	var list []Allow
 	for _, s := range targets {
-		p, err := ParsePattern(s)
+		p, err := reach.ParsePattern(s)
 		if err != nil {
 			return &apps.UsageError{Err: fmt.Errorf("--target: %w", err)}
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/splice"
@@ -90,7 +91,7 @@ func (t reached) receive(q *queue) {
 // check makes a target's refusal the end of the flow: the client's next datagram begins a new one, at another target
 // if there is one.
 func (t reached) check(err error) error {
-	if isAny(err, errsRefused) {
+	if reach.IsRefused(err) {
 		t.refused()
 		return net.ErrClosed
 	}

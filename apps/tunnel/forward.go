@@ -1,6 +1,6 @@
 // The exit of a flow that names its target itself, for `ztm forward` and `ztm nc`. The way of one flow:
 //
-//	Serve -> access.permit: may this user reach that address -> dialAny -> access.enter -> exit.carry
+//	Serve -> access.permit: may this user reach that address -> dial -> access.enter -> exit.carry
 //
 //  1. The endpoint's own user may reach everything, everybody else what `ztm tunnel allow` says: nothing, at first.
 //  2. A name is judged by its name or by its addresses. In the second case the addresses that were judged are
@@ -11,9 +11,11 @@ package tunnel
 
 import (
 	"context"
+	"net"
 	"net/netip"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 )
 
@@ -40,7 +42,7 @@ func (a *App) serveForward(ctx context.Context, f apps.Flow, protocol string) er
 	if target.Size() > 1 {
 		return answer.Errorf(answer.BadRequest, "target: %s is more than one port", target)
 	}
-	addresses, err := a.access.permit(ctx, a.host.Mesh.Self(), f.Peer(), target)
+	addrs, err := a.access.permit(ctx, a.host.Mesh.Self(), f.Peer(), target)
 	if f.Query().Has(probeParam) {
 		answerProbe(f, err)
 		return nil
@@ -48,14 +50,18 @@ func (a *App) serveForward(ctx context.Context, f apps.Flow, protocol string) er
 	if err != nil {
 		return err
 	}
-	c, took, err := dialAny(ctx, protocol, addresses, func(Address, error) {})
+	c, err := dialPermitted(ctx, protocol, target, addrs)
 	if err != nil {
 		return err
 	}
 	ctx, cut := context.WithCancel(ctx)
 	defer cut()
-	running := &forward{peer: f.Peer(), host: target.Host, port: target.First, cut: cut}
-	running.ip, _ = netip.ParseAddr(took.Host) // none for a name that is allowed as such
+	running := &forward{peer: f.Peer(), cut: cut}
+	running.asked, _ = reach.NewDest(target.Host, target.First) // none for what only the own user reaches
+	if len(addrs) > 0 {
+		took, _ := netip.ParseAddrPort(c.RemoteAddr().String())
+		running.took = reach.Dest{Addr: took.Addr().Unmap(), Port: target.First}
+	}
 	self := a.host.Mesh.Self()
 	leave, ok := a.access.enter(running, self.User)
 	if !ok { // since permit looked
@@ -64,4 +70,16 @@ func (a *App) serveForward(ctx context.Context, f apps.Flow, protocol string) er
 	}
 	defer leave()
 	return a.forwards.carry(ctx, f, protocol, reached{c, func() {}}, defaultIdle)
+}
+
+// dialPermitted connects to a target, at one of the addresses if there are any.
+func dialPermitted(ctx context.Context, protocol string, target Address, addrs []netip.Addr) (net.Conn, error) {
+	if len(addrs) == 0 {
+		return dialTarget(ctx, protocol, target, dialTimeout)
+	}
+	c, _, err := reach.Dialer{}.Any(ctx, protocol, addrs, target.First)
+	if err != nil {
+		return nil, reach.Explain("target "+target.String(), err)
+	}
+	return c, nil
 }

@@ -145,8 +145,10 @@ func (l *listener) status() ListenStatus {
 	switch socket := socket.(type) {
 	case *udp.Socket:
 		s.Address = socket.LocalAddr().String()
-	case *net.TCPListener:
-		s.Address = socket.Addr().String()
+	case net.Listener:
+		if l.address.Path == "" {
+			s.Address = socket.Addr().String()
+		}
 	}
 	if err != nil {
 		s.Error = err.Error()

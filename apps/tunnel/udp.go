@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"ztm/apps/listen"
+	"ztm/apps/reach"
 	"ztm/apps/udp"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -66,7 +67,7 @@ func (in *inbound) serveUDP(ctx context.Context, l *listener, socket *udp.Socket
 			}
 		case errors.Is(err, net.ErrClosed) || ctx.Err() != nil:
 			return
-		case isAny(err, errsRefused):
+		case reach.IsRefused(err):
 			// A client has closed its port while an answer was on its way to it. That is no fault of ours.
 		default:
 			if retry.First() {

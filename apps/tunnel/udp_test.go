@@ -15,6 +15,7 @@ import (
 	"ztm/apps/appstest"
 	"ztm/apps/balance"
 	"ztm/apps/listen"
+	"ztm/apps/reach"
 )
 
 // udpServer is a UDP server that answers each datagram with its name and the datagram. It returns its address.
@@ -65,7 +66,7 @@ func exchangeUntil(t *testing.T, c net.Conn, p []byte, right func([]byte) bool) 
 	t.Helper()
 	buf := make([]byte, maxPacket)
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		if _, err := c.Write(p); err != nil && !isAny(err, errsRefused) {
+		if _, err := c.Write(p); err != nil && !reach.IsRefused(err) {
 			t.Fatal(err)
 		}
 		c.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
