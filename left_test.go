@@ -6,7 +6,6 @@ import (
 	"sync"
 	"testing"
 
-	"ztm/agent"
 	"ztm/apps"
 	"ztm/apps/appstest"
 )
@@ -63,7 +62,7 @@ func TestAnAppIsToldWhoHasLeft(t *testing.T) {
 	w := newWorld(t)
 	w.join("root", "root")
 	k := &keeper{kept: map[apps.Peer]bool{}}
-	w.options.Apps = []agent.Constructor{{Name: "keeper", New: func(apps.Host) apps.App { return k }}}
+	w.options.Apps = []apps.Kind{{Name: "keeper", New: func(apps.Host) apps.App { return k }}}
 	w.join("bob", "bob")
 	w.options.Apps = nil
 	bob := w.endpoint("ep-bob")

@@ -26,10 +26,6 @@ import (
 	"ztm/agent/feature"
 	"ztm/agent/service"
 	"ztm/apps"
-	"ztm/apps/proxy"
-	"ztm/apps/script"
-	"ztm/apps/terminal"
-	"ztm/apps/tunnel"
 	"ztm/hub"
 	"ztm/tunnel/memory"
 	"ztm/tunnel/resolver"
@@ -65,28 +61,17 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 // commands are all commands of this binary but those of the console itself.
 func commands(c *console.Console) []*cli.Command {
-	tunnels, get, describe, stats := tunnel.Commands(c)
+	var more apps.Commands
+	for _, k := range kinds() {
+		if k.Commands != nil {
+			more.Add(k.Commands(c))
+		}
+	}
+	c.Know(more.Values)
 	run := roles(c)
-	out := append(mesh.Commands(c, get, describe, stats), tunnels)
-	out = append(out, tunnel.TopLevel(c)...)
-	out = append(out, appCommands(c)...)
+	out := append(mesh.Commands(c, more), more.Top...)
 	out = append(out, run)
 	return append(out, service.Commands(service.Host{Console: c, Getenv: os.Getenv, Data: c.DataDir, Roles: run.Subcommands})...)
-}
-
-// appCommands are those of the apps that can be left out.
-func appCommands(c *console.Console) []*cli.Command {
-	var out []*cli.Command
-	if feature.Proxy {
-		out = append(out, proxy.Commands(c))
-	}
-	if feature.Terminal {
-		out = append(out, terminal.Commands(c))
-	}
-	if feature.Script {
-		out = append(out, script.Commands(c))
-	}
-	return out
 }
 
 // words returns the command line without the program's name, which may stand for the first words.
@@ -116,7 +101,7 @@ func roles(c *console.Console) *cli.Command {
 	if feature.Hub {
 		roles = append(roles, hub.Command(v.Tag, wrongUsage))
 	}
-	roles = append(roles, agent.Command(v, buildTime(v), dataDir))
+	roles = append(roles, agent.Command(agent.Config{Version: v, Built: buildTime(v), Apps: kinds()}, dataDir))
 	for _, role := range roles {
 		role.Before = func(x *cli.Context) error { return settle(x, dataDir) }
 		role.Category = apps.Device

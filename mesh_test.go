@@ -121,6 +121,9 @@ func (w *world) startAgent(name string) (stop func()) {
 	log := &syncBuffer{}
 	w.logs[name] = log
 	c := w.options
+	if c.Apps == nil {
+		c.Apps = kinds()
+	}
 	c.Data, c.Log = w.path(name), slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	a, err := agent.New(c)
 	if err != nil {

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/apps"
 	"ztm/store"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
@@ -36,11 +37,9 @@ type Config struct {
 	Proxy   *tunnel.Proxy // through which hubs are reached; nil is directly
 	Log     *slog.Logger  // nil discards
 	Version api.Version
-	Metrics string    // loopback address:port for counters; "": none
-	Built   time.Time // when the binary was built, a floor for the clock; zero: none
-
-	// Apps is what each mesh runs. nil: the list of applist.go.
-	Apps []Constructor
+	Metrics string      // loopback address:port for counters; "": none
+	Built   time.Time   // when the binary was built, a floor for the clock; zero: none
+	Apps    []apps.Kind // what each mesh runs
 }
 
 // Agent is one agent. Make it with [New], then [Agent.Run] it once.
@@ -70,9 +69,6 @@ func New(c Config) (*Agent, error) {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.Apps == nil {
-		c.Apps = appList()
 	}
 	db, err := openState(c)
 	if err != nil {

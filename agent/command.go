@@ -13,14 +13,14 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"ztm/agent/api"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 )
 
-// Command is `ztm run agent`. dataDir is the data directory where --data is not given.
-func Command(version api.Version, built time.Time, dataDir func(*cli.Context) (string, error)) *cli.Command {
+// Command is `ztm run agent`. c has what the program knows by itself: Version, Built and Apps. dataDir is the data directory where
+// --data is not given.
+func Command(c Config, dataDir func(*cli.Context) (string, error)) *cli.Command {
 	return &cli.Command{
 		Name:  "agent",
 		Usage: "run an agent in the foreground",
@@ -39,41 +39,40 @@ Examples:
 			&cli.StringFlag{Name: "metrics", Usage: "serve /metrics and /healthz on a loopback `IP:PORT`"},
 			&cli.StringFlag{Name: "log-level", Value: "info", Usage: "`LEVEL`: debug, info, warn or error"},
 		},
-		Action: func(c *cli.Context) error { return runCommand(c, version, built, dataDir) },
+		Action: func(x *cli.Context) error { return runCommand(x, c, dataDir) },
 	}
 }
 
-func runCommand(c *cli.Context, version api.Version, built time.Time, dataDir func(*cli.Context) (string, error)) error {
-	if c.Args().Present() {
-		return &apps.UsageError{Err: fmt.Errorf("unexpected argument %q", c.Args().First())}
+func runCommand(x *cli.Context, c Config, dataDir func(*cli.Context) (string, error)) error {
+	if x.Args().Present() {
+		return &apps.UsageError{Err: fmt.Errorf("unexpected argument %q", x.Args().First())}
 	}
 	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
-		return &apps.UsageError{Err: fmt.Errorf("log level %q: want debug, info, warn or error", c.String("log-level"))}
+	if err := level.UnmarshalText([]byte(x.String("log-level"))); err != nil {
+		return &apps.UsageError{Err: fmt.Errorf("log level %q: want debug, info, warn or error", x.String("log-level"))}
 	}
-	proxy, err := proxyOf(c.String("proxy"))
+	proxy, err := proxyOf(x.String("proxy"))
 	if err != nil {
 		return err
 	}
-	if err := checkMetrics(c.String("metrics")); err != nil {
+	if err := checkMetrics(x.String("metrics")); err != nil {
 		return &apps.UsageError{Err: err}
 	}
-	join := startJoin{mesh: c.String("join"), name: c.String("join-as"), permit: c.String("permit")}
+	join := startJoin{mesh: x.String("join"), name: x.String("join-as"), permit: x.String("permit")}
 	if err := join.check(); err != nil {
 		return &apps.UsageError{Err: err}
 	}
-	data, err := dataDir(c)
+	data, err := dataDir(x)
 	if err != nil {
 		return err
 	}
-	a, err := New(Config{
-		Data: data, Proxy: proxy, Metrics: c.String("metrics"), Version: version, Built: built,
-		Log: slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: level})),
-	})
+	c.Data, c.Proxy, c.Metrics = data, proxy, x.String("metrics")
+	c.Log = slog.New(slog.NewTextHandler(x.App.ErrWriter, &slog.HandlerOptions{Level: level}))
+	a, err := New(c)
 	if err != nil {
 		return err
 	}
-	return join.run(c.Context, a)
+	return join.run(x.Context, a)
 }
 
 // proxyOf returns the proxy that the option names, or else that of the environment. A password is not taken from the command line,

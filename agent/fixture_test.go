@@ -11,7 +11,7 @@ import (
 // newTestAgent is an agent without apps that does not run.
 func newTestAgent(t *testing.T) *Agent {
 	t.Helper()
-	a, err := New(Config{Data: t.TempDir(), Apps: []Constructor{}})
+	a, err := New(Config{Data: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,23 +1,21 @@
 package agent
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
-	"time"
 
 	"ztm/agent/api"
+	"ztm/apps"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/loopback"
+	"ztm/tunnel/metric"
 )
 
 // Counters for Prometheus, on loopback and only if asked for:
 //
-//	/metrics         the agent: one set of lines for each mesh
-//	/metrics/MESH    the tunnels of that mesh
+//	/metrics         the agent, its meshes and their apps
+//	/metrics/MESH    that mesh alone
 //	/healthz         200 while every mesh is connected, otherwise 503
 //
 // What they show (names of meshes, tunnels and targets) is for this machine's users.
@@ -27,8 +25,8 @@ func checkMetrics(address string) error {
 	if address == "" {
 		return nil
 	}
-	if a, err := netip.ParseAddrPort(address); err != nil || !a.Addr().IsLoopback() {
-		return fmt.Errorf("metrics address %q: want a loopback address:port such as 127.0.0.1:9101", address)
+	if err := loopback.Check(address); err != nil {
+		return fmt.Errorf("metrics: %w", err)
 	}
 	return nil
 }
@@ -38,7 +36,7 @@ func listenMetrics(address string) (net.Listener, error) {
 	if address == "" {
 		return nil, nil
 	}
-	ln, err := net.Listen("tcp", address)
+	ln, err := loopback.Listen(address)
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
@@ -49,20 +47,17 @@ func listenMetrics(address string) (net.Listener, error) {
 func (a *Agent) serveMetrics(ln net.Listener) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", a.getHealth)
-	mux.HandleFunc("GET /metrics", a.getMetrics)
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) { answerMetrics(w, a.all()...) })
 	mux.HandleFunc("GET /metrics/{mesh}", func(w http.ResponseWriter, r *http.Request) {
 		m, err := a.mesh(r.PathValue("mesh"))
 		if err != nil {
 			answer.Fail(w, a.log, err)
 			return
 		}
-		r.URL.Path = "/metrics"
-		m.apps["tunnel"].API().ServeHTTP(w, r)
+		answerMetrics(w, m)
 	})
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug)}
-	defer context.AfterFunc(a.life, func() { srv.Close() })()
-	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-		a.log.Error("metrics are not served any more", "err", err)
+	if err := loopback.Serve(a.life, ln, mux, a.log); err != nil {
+		a.log.Error("metrics are not served", "err", err)
 	}
 }
 
@@ -76,27 +71,28 @@ func (a *Agent) getHealth(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-func (a *Agent) getMetrics(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-	meshes := a.all()
-	for _, metric := range []struct {
-		name, kind, help string
-		value            func(*mesh) uint64
-	}{
-		{"ztm_mesh_connected", "gauge", "1 while the control session stands", func(m *mesh) uint64 {
-			if m.describe().Status == api.Connected {
-				return 1
-			}
-			return 0
-		}},
-		{"ztm_mesh_flows", "gauge", "flows that are open", func(m *mesh) uint64 { return uint64(m.stats().Flows) }},
-		{"ztm_mesh_sent_bytes_total", "counter", "payload sent to peers", func(m *mesh) uint64 { return m.stats().Sent }},
-		{"ztm_mesh_received_bytes_total", "counter", "payload received from peers", func(m *mesh) uint64 { return m.stats().Received }},
-		{"ztm_mesh_trust_version", "gauge", "version of the eviction list", func(m *mesh) uint64 { return m.describe().Trust }},
-	} {
-		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s %s\n", metric.name, metric.help, metric.name, metric.kind)
-		for _, m := range meshes {
-			fmt.Fprintf(w, "%s{mesh=%q} %d\n", metric.name, m.name, metric.value(m))
+func answerMetrics(w http.ResponseWriter, meshes ...*mesh) {
+	var set metric.Set
+	for _, m := range meshes {
+		m.metrics(set.With("mesh", m.name))
+	}
+	set.Answer(w)
+}
+
+// metrics adds the counters of a mesh and of its apps.
+func (m *mesh) metrics(w *metric.Writer) {
+	d, s, connected := m.describe(), m.stats(), int64(0)
+	if d.Status == api.Connected {
+		connected = 1
+	}
+	w.Gauge("ztm_mesh_connected", "1 while the control session stands.", connected)
+	w.Gauge("ztm_mesh_flows", "Flows that are open.", int64(s.Flows))
+	w.Counter("ztm_mesh_sent_bytes_total", "Payload sent to peers.", int64(s.Sent))
+	w.Counter("ztm_mesh_received_bytes_total", "Payload received from peers.", int64(s.Received))
+	w.Gauge("ztm_mesh_trust_version", "Version of the trust list.", int64(d.Trust))
+	for _, app := range m.apps {
+		if app, ok := app.(apps.Measured); ok {
+			app.Metrics(w)
 		}
 	}
 }

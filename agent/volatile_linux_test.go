@@ -32,7 +32,7 @@ func TestAnAgentRunsOnAReadOnlyRootAndSaysWhatThatCosts(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	dir := filepath.Join(readOnly(t), "etc", "ztm")
 	var log bytes.Buffer
-	a, err := New(Config{Data: dir, Log: slog.New(slog.NewTextHandler(&log, nil)), Apps: []Constructor{}})
+	a, err := New(Config{Data: dir, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

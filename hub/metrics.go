@@ -1,19 +1,21 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"ztm/tunnel/answer"
 	"ztm/tunnel/loopback"
+	"ztm/tunnel/metric"
 )
 
 // metrics are the hub's counters. No label comes from a peer: there are as many lines as this file has, and routes.
@@ -81,69 +83,58 @@ func (s *server) serveMetrics(ctx context.Context, ln net.Listener) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-		s.writeMetrics(w)
+		var set metric.Set
+		s.addMetrics(set.With())
+		set.Answer(w)
 	})
 	if err := loopback.Serve(ctx, ln, mux, s.log); err != nil {
 		s.log.Error("metrics", "err", err)
 	}
 }
 
-// writeMetrics writes the counters as Prometheus reads them.
-func (s *server) writeMetrics(w io.Writer) {
+// addMetrics adds the counters.
+func (s *server) addMetrics(w *metric.Writer) {
 	m := s.metrics
-	gauge := func(name, help string, v int64) {
-		fmt.Fprintf(w, "# HELP %[1]s %[2]s\n# TYPE %[1]s gauge\n%[1]s %[3]d\n", name, help, v)
-	}
-	counter := func(name, help string) { fmt.Fprintf(w, "# HELP %[1]s %[2]s\n# TYPE %[1]s counter\n", name, help) }
-
-	gauge("ztm_hub_endpoints", "Endpoints in the directory.", int64(s.registry.size()))
-	gauge("ztm_hub_agents_online", "Agents with an events stream.", s.registry.online.Load())
-	gauge("ztm_hub_trust_version", "Version of the trust list in force.", int64(s.verifier.Trust().Version()))
-	gauge("ztm_hub_carriers_open", "Carriers that stand.", m.carriers.open.Load())
-	gauge("ztm_hub_goroutines", "Goroutines.", int64(runtime.NumGoroutine()))
+	w.Gauge("ztm_hub_endpoints", "Endpoints in the directory.", int64(s.registry.size()))
+	w.Gauge("ztm_hub_agents_online", "Agents with an events stream.", s.registry.online.Load())
+	w.Gauge("ztm_hub_trust_version", "Version of the trust list in force.", int64(s.verifier.Trust().Version()))
+	w.Gauge("ztm_hub_carriers_open", "Carriers that stand.", m.carriers.open.Load())
+	w.Gauge("ztm_hub_goroutines", "Goroutines.", int64(runtime.NumGoroutine()))
 	if rss, fds, ok := process(); ok {
-		gauge("ztm_hub_resident_memory_bytes", "Resident memory.", rss)
-		gauge("ztm_hub_open_fds", "Open file descriptors.", fds)
+		w.Gauge("ztm_hub_resident_memory_bytes", "Resident memory.", rss)
+		w.Gauge("ztm_hub_open_fds", "Open file descriptors.", fds)
 	}
-
-	counter("ztm_hub_carriers_total", "Carriers that were joined.")
-	fmt.Fprintf(w, "ztm_hub_carriers_total %d\n", m.carriers.started.Load())
-	counter("ztm_hub_carriers_refused_total", "Carriers that did not come about.")
-	for _, r := range []struct {
-		reason string
-		n      *atomic.Int64
+	w.Counter("ztm_hub_carriers_total", "Carriers that were joined.", m.carriers.started.Load())
+	w.Counter("ztm_hub_relayed_bytes_total", "Bytes of carriers that have ended, both directions.", m.carriers.bytes.Load())
+	for _, c := range []struct {
+		name, help, label, value string
+		n                        *atomic.Int64
 	}{
-		{"limit", &m.carriers.limited}, {"offline", &m.carriers.offline}, {"unknown", &m.carriers.unknown},
-		{"timeout", &m.carriers.timeout}, {"other", &m.carriers.other},
+		{"ztm_hub_carriers_refused_total", "Carriers that did not come about.", "reason", "limit", &m.carriers.limited},
+		{"ztm_hub_carriers_refused_total", "", "reason", "offline", &m.carriers.offline},
+		{"ztm_hub_carriers_refused_total", "", "reason", "unknown", &m.carriers.unknown},
+		{"ztm_hub_carriers_refused_total", "", "reason", "timeout", &m.carriers.timeout},
+		{"ztm_hub_carriers_refused_total", "", "reason", "other", &m.carriers.other},
+		{"ztm_hub_events_dropped_total", "Events for which there was no room, because an agent did not read.", "result", "refused", &m.events.dropped},
+		{"ztm_hub_events_dropped_total", "", "result", "cut", &m.events.cut},
+		{"ztm_hub_handshakes_total", "TLS handshakes.", "result", "ok", &m.handshakes.ok},
+		{"ztm_hub_handshakes_total", "", "result", "failed", &m.handshakes.failed},
+		{"ztm_hub_connections_refused_total", "Connections that were closed before their handshake.", "reason", "rate", &m.refused.rate},
+		{"ztm_hub_connections_refused_total", "", "reason", "strangers", &m.refused.strangers},
+		{"ztm_hub_joins_total", "Requests to join by a token.", "result", "ok", &m.joins.ok},
+		{"ztm_hub_joins_total", "", "result", "refused", &m.joins.refused},
 	} {
-		fmt.Fprintf(w, "ztm_hub_carriers_refused_total{reason=%q} %d\n", r.reason, r.n.Load())
+		w.Counter(c.name, c.help, c.n.Load(), c.label, c.value)
 	}
-	counter("ztm_hub_relayed_bytes_total", "Bytes of carriers that have ended, both directions.")
-	fmt.Fprintf(w, "ztm_hub_relayed_bytes_total %d\n", m.carriers.bytes.Load())
-	counter("ztm_hub_events_dropped_total", "Events for which there was no room, because an agent did not read.")
-	fmt.Fprintf(w, "ztm_hub_events_dropped_total{result=\"refused\"} %d\nztm_hub_events_dropped_total{result=\"cut\"} %d\n",
-		m.events.dropped.Load(), m.events.cut.Load())
-	counter("ztm_hub_handshakes_total", "TLS handshakes.")
-	fmt.Fprintf(w, "ztm_hub_handshakes_total{result=\"ok\"} %d\nztm_hub_handshakes_total{result=\"failed\"} %d\n",
-		m.handshakes.ok.Load(), m.handshakes.failed.Load())
-	counter("ztm_hub_connections_refused_total", "Connections that were closed before their handshake.")
-	fmt.Fprintf(w, "ztm_hub_connections_refused_total{reason=\"rate\"} %d\nztm_hub_connections_refused_total{reason=\"strangers\"} %d\n",
-		m.refused.rate.Load(), m.refused.strangers.Load())
-	counter("ztm_hub_joins_total", "Requests to join by a token.")
-	fmt.Fprintf(w, "ztm_hub_joins_total{result=\"ok\"} %d\nztm_hub_joins_total{result=\"refused\"} %d\n",
-		m.joins.ok.Load(), m.joins.refused.Load())
-	counter("ztm_hub_requests_total", "Control requests by route and result.")
-	m.writeRequests(w)
+	m.addRequests(w)
 }
 
-func (m *metrics) writeRequests(w io.Writer) {
+func (m *metrics) addRequests(w *metric.Writer) {
 	m.mu.Lock()
-	lines := make([]string, 0, len(m.requests))
-	for r, n := range m.requests {
-		lines = append(lines, fmt.Sprintf("ztm_hub_requests_total{route=%q,result=%q} %d\n", r.route, r.result, n))
-	}
+	requests := maps.Clone(m.requests)
 	m.mu.Unlock()
-	slices.Sort(lines)
-	io.WriteString(w, strings.Join(lines, ""))
+	byName := func(a, b request) int { return cmp.Or(cmp.Compare(a.route, b.route), cmp.Compare(a.result, b.result)) }
+	for _, r := range slices.SortedFunc(maps.Keys(requests), byName) {
+		w.Counter("ztm_hub_requests_total", "Control requests by route and result.", requests[r], "route", r.route, "result", r.result)
+	}
 }

@@ -5,7 +5,6 @@ import (
 	_ "embed" // the scripts
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -99,33 +98,13 @@ func (c *Console) values(ctx context.Context, kind, typed string) []string {
 		for _, u := range users {
 			add(u.Name)
 		}
-	case "tcp/NAME", "udp/NAME", "tcp|udp/NAME":
-		for _, name := range c.tunnels(ctx) {
-			add(name)
+	default:
+		if list := c.known[kind]; list != nil {
+			out = list(ctx)
 		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
-}
-
-// tunnels lists what endpoints offer and what the chosen one has opened.
-func (c *Console) tunnels(ctx context.Context) []string {
-	var out []string
-	eps, _ := c.Endpoints(ctx, apps.Filter{})
-	for _, ep := range eps {
-		for _, o := range ep.Offers {
-			if name, ok := strings.CutPrefix(o, "tunnel/"); ok {
-				out = append(out, name)
-			}
-		}
-	}
-	type end struct{ Protocol, Name string }
-	var own struct{ Inbound, Outbound []end }
-	_ = c.Call(ctx, http.MethodGet, "tunnel/tunnels", nil, &own)
-	for _, e := range append(own.Inbound, own.Outbound...) {
-		out = append(out, e.Protocol+"/"+e.Name)
-	}
-	return out
 }
 
 // prefixes takes over what `mesh MESH` and `ep [MESH/]EP` chose.

@@ -9,6 +9,7 @@
 package console
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -30,7 +31,8 @@ type Config struct {
 // Console runs command lines, one at a time. Its methods that talk to the agent may be called from any goroutine, by
 // the command that runs.
 type Console struct {
-	cfg Config
+	cfg   Config
+	known map[string]func(context.Context) []string // see Know
 
 	// Chosen by the command line before its command runs.
 	data     string // directory of the agent
@@ -62,6 +64,10 @@ func New(cfg Config) *Console {
 	}
 	return &Console{cfg: cfg}
 }
+
+// Know tells what names in capitals in the usage of commands can stand for, for completion: see [apps.Commands.Values]. It is
+// called before Run.
+func (c *Console) Know(values map[string]func(context.Context) []string) { c.known = values }
 
 // forget makes ready for another command line.
 func (c *Console) forget() {

@@ -11,8 +11,15 @@ import (
 	"ztm/apps"
 )
 
-// Commands returns the command `ztm proxy`.
-func Commands(c apps.Console) *cli.Command {
+// Kind is this app as a program that has it sees it.
+func Kind() apps.Kind {
+	return apps.Kind{Name: "proxy", New: New, Commands: func(c apps.Console) apps.Commands {
+		return apps.Commands{Top: []*cli.Command{commands(c)}}
+	}}
+}
+
+// commands returns the command `ztm proxy`.
+func commands(c apps.Console) *cli.Command {
 	m := manager{c}
 	return &cli.Command{
 		Name:  "proxy",

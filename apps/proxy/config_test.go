@@ -206,7 +206,7 @@ func TestAPortThatIsTakenIsShownAndTriedAgain(t *testing.T) {
 func run(e *endpoint, at *appstest.Host, stdin string, args ...string) (stdout, stderr string, err error) {
 	var out, errOut bytes.Buffer
 	c := &appstest.Console{Host: e.Host, At: at, In: strings.NewReader(stdin), Out: &out, Err: &errOut}
-	app := &cli.App{Commands: []*cli.Command{Commands(c)}, DisableSliceFlagSeparator: true, Writer: &errOut, ErrWriter: &errOut,
+	app := &cli.App{Commands: []*cli.Command{commands(c)}, DisableSliceFlagSeparator: true, Writer: &errOut, ErrWriter: &errOut,
 		ExitErrHandler: func(*cli.Context, error) {}}
 	err = app.RunContext(context.Background(), append([]string{"ztm", "proxy"}, args...))
 	return out.String(), errOut.String(), err

@@ -16,8 +16,15 @@ import (
 	"ztm/apps/process"
 )
 
-// Commands returns the command `ztm script`.
-func Commands(c apps.Console) *cli.Command {
+// Kind is this app as a program that has it sees it.
+func Kind() apps.Kind {
+	return apps.Kind{Name: name, New: New, Commands: func(c apps.Console) apps.Commands {
+		return apps.Commands{Top: []*cli.Command{commands(c)}}
+	}}
+}
+
+// commands returns the command `ztm script`.
+func commands(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      name,
 		Category:  apps.AtEndpoint,

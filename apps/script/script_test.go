@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 }
 
 func engineMain(args []string) int {
-	app := &cli.App{Commands: []*cli.Command{Commands(&appstest.Console{})}, HideHelp: true, ExitErrHandler: func(*cli.Context, error) {}}
+	app := &cli.App{Commands: []*cli.Command{commands(&appstest.Console{})}, HideHelp: true, ExitErrHandler: func(*cli.Context, error) {}}
 	err := app.Run(append([]string{"ztm"}, args...))
 	var exit *apps.ExitError
 	switch {
@@ -85,7 +85,7 @@ func (m *mesh) run(stdin string, args ...string) appstest.Result {
 }
 
 // command runs a command line that is already in the order that the flag parser wants.
-func command(c apps.Console, args ...string) error { return appstest.RunCommand(Commands(c), args...) }
+func command(c apps.Console, args ...string) error { return appstest.RunCommand(commands(c), args...) }
 
 // file writes a script.
 func file(t *testing.T, name, text string) string {

@@ -72,7 +72,7 @@ func (m *mesh) run(at *appstest.Host, stdin io.Reader, args ...string) appstest.
 }
 
 // run runs a command line that is already in the order that the flag parser wants.
-func run(c apps.Console, args ...string) error { return appstest.RunCommand(Commands(c), args...) }
+func run(c apps.Console, args ...string) error { return appstest.RunCommand(commands(c), args...) }
 
 func (m *mesh) must(t *testing.T, args ...string) {
 	t.Helper()

@@ -15,7 +15,6 @@ const maxBody = 1 << 20
 //	GET              /inbound          /outbound        those of one kind
 //	GET POST DELETE  /inbound/tcp/web  /outbound/tcp/web
 //
-//	GET              /metrics                           the counters, for Prometheus
 //	GET POST         /allow                             who may reach what without an outbound
 //
 // POST replaces what was there and answers, as GET does, with the state. A POST of a rule to /allow replaces the rule
@@ -23,10 +22,6 @@ const maxBody = 1 << 20
 func (a *App) API() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /tunnels", func(w http.ResponseWriter, _ *http.Request) { answer.Reply(w, a.host.Log, a.Status(), nil) })
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-		a.Status().WriteMetrics(w) // fails only when nobody reads it
-	})
 	mux.HandleFunc("GET /inbound", func(w http.ResponseWriter, _ *http.Request) { answer.Reply(w, a.host.Log, a.Status().Inbound, nil) })
 	mux.HandleFunc("GET /outbound", func(w http.ResponseWriter, _ *http.Request) { answer.Reply(w, a.host.Log, a.Status().Outbound, nil) })
 

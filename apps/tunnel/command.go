@@ -10,10 +10,16 @@ import (
 	"ztm/apps"
 )
 
-// TopLevel returns the commands of this app that stand on their own: `ztm forward`, `ztm nc` and
-// `ztm apply`.
-func TopLevel(c apps.Console) []*cli.Command {
-	return []*cli.Command{forwardCommand(c), netcatCommand(c), applyCommand(c)}
+// Kind is this app as a program that has it sees it.
+func Kind() apps.Kind { return apps.Kind{Name: appName, New: New, Commands: commands} }
+
+func commands(c apps.Console) apps.Commands {
+	return apps.Commands{
+		Top: []*cli.Command{tunnelCommand(c), forwardCommand(c), netcatCommand(c), applyCommand(c)},
+		Get: getCommands(c), Describe: describeCommands(c),
+		Stats:  []*cli.Command{statsCommand(c, "tunnel", "ztm stats tunnel")},
+		Values: map[string]func(context.Context) []string{"tcp/NAME": newClient(c).known},
+	}
 }
 
 func applyCommand(c apps.Console) *cli.Command {
@@ -134,9 +140,8 @@ func disallowCommand(c apps.Console) *cli.Command {
 	}
 }
 
-// Commands returns the command `ztm tunnel`, and what `ztm get`, `ztm describe` and `ztm stats` know of tunnels.
-func Commands(c apps.Console) (main *cli.Command, get, describe, stats []*cli.Command) {
-	main = &cli.Command{
+func tunnelCommand(c apps.Console) *cli.Command {
+	return &cli.Command{
 		Name:  "tunnel",
 		Usage: "Make a port here a service there",
 		Description: example(
@@ -185,8 +190,6 @@ func Commands(c apps.Console) (main *cli.Command, get, describe, stats []*cli.Co
 			},
 		},
 	}
-	// Each tree has its own: the library writes into them.
-	return main, getCommands(c), describeCommands(c), []*cli.Command{statsCommand(c, "tunnel", "ztm stats tunnel")}
 }
 
 // statsCommand is a command with a name; line is how it is written.

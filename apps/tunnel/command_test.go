@@ -36,13 +36,13 @@ func (c *console) Print(v any, t *apps.Table) error {
 
 // run runs a command line, without `ztm`, and returns what it printed.
 func (c *console) run(ctx context.Context, args ...string) (string, error) {
-	main, get, describe, stats := Commands(c)
+	all := commands(c)
 	app := &cli.App{
 		Name:           "ztm",
 		ExitErrHandler: func(*cli.Context, error) {}, DisableSliceFlagSeparator: true,
 		Writer: io.Discard, ErrWriter: io.Discard,
-		Commands: []*cli.Command{main, {Name: "get", Subcommands: get}, {Name: "describe", Subcommands: describe},
-			{Name: "stats", Subcommands: stats}},
+		Commands: append(all.Top, &cli.Command{Name: "get", Subcommands: all.Get},
+			&cli.Command{Name: "describe", Subcommands: all.Describe}, &cli.Command{Name: "stats", Subcommands: all.Stats}),
 	}
 	before := len(c.out.String())
 	err := app.RunContext(ctx, append([]string{"ztm"}, args...))

@@ -148,7 +148,7 @@ type foreground struct {
 func (c *console) start(t *testing.T, args ...string) *foreground {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	app := &cli.App{Name: "ztm", Commands: TopLevel(c), Writer: io.Discard, ErrWriter: io.Discard,
+	app := &cli.App{Name: "ztm", Commands: commands(c).Top, Writer: io.Discard, ErrWriter: io.Discard,
 		ExitErrHandler: func(*cli.Context, error) {}}
 	f := &foreground{cancel, make(chan error, 1)}
 	go func() { f.done <- app.RunContext(ctx, append([]string{"ztm"}, args...)) }()

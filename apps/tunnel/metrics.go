@@ -2,79 +2,55 @@ package tunnel
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"ztm/apps"
 	"ztm/apps/balance"
+	"ztm/tunnel/metric"
 )
 
-// WriteMetrics writes the counters in the text format of Prometheus. Labels are names of tunnels, IDs of endpoints and
-// addresses of targets: there are as many lines as there are of these.
-func (s Status) WriteMetrics(w io.Writer) error {
-	m := metrics{}
+// Metrics implements [apps.Measured]. Labels are names of tunnels, IDs of endpoints and addresses of targets: there are as many
+// samples as there are of these.
+func (a *App) Metrics(w *metric.Writer) { a.Status().metrics(w) }
+
+func (s Status) metrics(w *metric.Writer) {
 	for _, in := range s.Inbound {
-		m.stats("inbound", in.Key.String(), in.Stats)
+		in.Stats.metrics(w.With("end", inboundKind, "tunnel", in.Key.String()))
 		for i, l := range in.Listeners {
-			labels := fmt.Sprintf("tunnel=%q,listen=%q,index=\"%d\"", in.Key, l.Address, i)
-			m.add("ztm_tunnel_listening", gauge, labels, truth(l.Open))
+			w.Gauge("ztm_tunnel_listening", "1 while the port is open.", truth(l.Open),
+				"tunnel", in.Key.String(), "listen", l.Address, "index", strconv.Itoa(i))
 		}
 	}
 	for _, o := range s.Outbound {
-		m.stats("outbound", o.Key.String(), o.Stats)
+		o.Stats.metrics(w.With("end", outboundKind, "tunnel", o.Key.String()))
 		for _, h := range o.Health {
-			if h.State == balance.Untried {
-				continue
+			if h.State != balance.Untried {
+				w.Gauge("ztm_tunnel_target_up", "1 if the target answered when it was last tried.", truth(h.State == balance.Up),
+					"tunnel", o.Key.String(), "target", h.Name)
 			}
-			m.add("ztm_tunnel_target_up", gauge, fmt.Sprintf("tunnel=%q,target=%q", o.Key, h.Name), truth(h.State == balance.Up))
 		}
 	}
-	m.stats(forwardPath, forwardPath, s.Forward)
-	return m.write(w)
+	s.Forward.metrics(w.With("end", forwardPath, "tunnel", forwardPath))
 }
 
-const (
-	counterType = "counter"
-	gauge       = "gauge"
-)
-
-// metrics is lines by the name of their metric, which come first with its type.
-type metrics map[string][]string
-
-func (m metrics) add(name, kind, labels string, value int64) {
-	if m[name] == nil {
-		m[name] = []string{"# TYPE " + name + " " + kind + "\n"}
-	}
-	m[name] = append(m[name], fmt.Sprintf("%s{%s} %d\n", name, labels, value))
-}
-
-func (m metrics) stats(kind, tunnel string, s Stats) {
-	labels := fmt.Sprintf("end=%q,tunnel=%q", kind, tunnel)
+func (s Stats) metrics(w *metric.Writer) {
 	for _, p := range s.Peers {
-		m.counts(fmt.Sprintf("%s,peer=%q", labels, p.ID), p.Counts)
+		p.Counts.metrics(w.With("peer", string(p.ID)))
 	}
-	m.add("ztm_tunnel_dropped_datagrams_total", counterType, labels, s.Dropped)
+	w.Counter("ztm_tunnel_dropped_datagrams_total", "Datagrams that were dropped.", s.Dropped)
 	for _, code := range slices.Sorted(maps.Keys(s.Errors)) {
-		m.add("ztm_tunnel_errors_total", counterType, fmt.Sprintf("%s,error=%q", labels, code), s.Errors[code])
+		w.Counter("ztm_tunnel_errors_total", "Flows that failed, by the code of the failure.", s.Errors[code], "error", string(code))
 	}
 }
 
-func (m metrics) counts(labels string, c Counts) {
-	m.add("ztm_tunnel_flows", gauge, labels, c.Active)
-	m.add("ztm_tunnel_flows_total", counterType, labels, c.Flows)
-	m.add("ztm_tunnel_up_bytes_total", counterType, labels, c.Up)
-	m.add("ztm_tunnel_down_bytes_total", counterType, labels, c.Down)
-}
-
-func (m metrics) write(w io.Writer) error {
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		if _, err := io.WriteString(w, strings.Join(m[name], "")); err != nil {
-			return err
-		}
-	}
-	return nil
+func (c Counts) metrics(w *metric.Writer) {
+	w.Gauge("ztm_tunnel_flows", "Flows that are open.", c.Active)
+	w.Counter("ztm_tunnel_flows_total", "Flows that were opened.", c.Flows)
+	w.Counter("ztm_tunnel_up_bytes_total", "Bytes from clients.", c.Up)
+	w.Counter("ztm_tunnel_down_bytes_total", "Bytes to clients.", c.Down)
 }
 
 // statsTable lists what passed, by tunnel and peer.

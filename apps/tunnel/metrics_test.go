@@ -2,12 +2,12 @@ package tunnel
 
 import (
 	"fmt"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 
 	"ztm/apps/appstest"
+	"ztm/tunnel/metric"
 )
 
 func TestStatisticsAreKeptByTunnelAndPeer(t *testing.T) {
@@ -20,9 +20,11 @@ func TestStatisticsAreKeptByTunnelAndPeer(t *testing.T) {
 	wantReset(t, a.listen(t, "tcp/dead"))
 	appstest.Eventually(t, "the flow is over", func() bool { return b.outboundStatus(t, "tcp/web").Stats.Active == 0 })
 
-	w := httptest.NewRecorder()
-	b.app.API().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-	lines := strings.Split(w.Body.String(), "\n")
+	var set metric.Set
+	b.app.Metrics(set.With())
+	var text strings.Builder
+	set.WriteTo(&text)
+	lines := strings.Split(text.String(), "\n")
 	peer := fmt.Sprintf("{end=\"outbound\",tunnel=\"tcp/web\",peer=%q}", a.Self().ID)
 	for _, want := range []string{
 		"# TYPE ztm_tunnel_flows_total counter",
@@ -33,7 +35,7 @@ func TestStatisticsAreKeptByTunnelAndPeer(t *testing.T) {
 		`ztm_tunnel_errors_total{end="outbound",tunnel="tcp/dead",error="connection_refused"} 1`,
 	} {
 		if !slices.Contains(lines, want) {
-			t.Errorf("%q is not in:\n%s", want, w.Body)
+			t.Errorf("%q is not in:\n%s", want, text.String())
 		}
 	}
 

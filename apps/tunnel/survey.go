@@ -216,3 +216,25 @@ func (c *client) describeTunnel(ctx context.Context, name string) error {
 	t.Add("Outbound:", endList(e.outbound, s.user))
 	return c.Print(e.manifest, t)
 }
+
+// known lists tunnels by name: what endpoints offer, and what the chosen one has opened.
+func (c *client) known(ctx context.Context) []string {
+	var out []string
+	eps, _ := c.Endpoints(ctx, apps.Filter{}) // nothing is known of what cannot be asked
+	for _, ep := range eps {
+		for _, o := range ep.Offers {
+			if name, ok := strings.CutPrefix(o, appName+"/"); ok {
+				out = append(out, name)
+			}
+		}
+	}
+	var own Status
+	_ = c.Call(ctx, http.MethodGet, appName+"/tunnels", nil, &own)
+	for _, in := range own.Inbound {
+		out = append(out, in.Key.String())
+	}
+	for _, o := range own.Outbound {
+		out = append(out, o.Key.String())
+	}
+	return out
+}

@@ -10,11 +10,11 @@ import (
 	"ztm/apps"
 )
 
-// Commands returns the commands that are about the mesh itself. get, describe and stats are what the apps have to list, to
-// describe and to count: `ztm get tunnel` stands beside `ztm get ep`.
-func Commands(console *console.Console, get, describe, stats []*cli.Command) []*cli.Command {
+// Commands returns the commands that are about the mesh itself. What the apps have to list, to describe and to count stands
+// beside what the mesh has: `ztm get tunnel` and `ztm get ep`.
+func Commands(console *console.Console, more apps.Commands) []*cli.Command {
 	c := commands{console}
-	return append(c.members(), c.views(get, describe, stats)...)
+	return append(c.members(), c.views(more)...)
 }
 
 // members are the commands that change who belongs to the mesh.
@@ -110,7 +110,7 @@ func (c commands) members() []*cli.Command {
 }
 
 // views are the commands that show the mesh.
-func (c commands) views(get, describe, stats []*cli.Command) []*cli.Command {
+func (c commands) views(more apps.Commands) []*cli.Command {
 	ep := []string{"endpoint", "endpoints"}
 	return []*cli.Command{
 		{
@@ -121,7 +121,7 @@ func (c commands) views(get, describe, stats []*cli.Command) []*cli.Command {
 				c.getEndpoint(),
 				view{"hub", []string{"hubs"}, apps.AtEndpoint, "[HUB]", "list the hubs of the mesh", "ztm get hub", c.getHubs}.command(),
 				c.getUser(),
-			}, get...),
+			}, more.Get...),
 		},
 		{
 			Name: "describe", Usage: "show one of them in detail: a mesh, an endpoint, a tunnel",
@@ -131,10 +131,10 @@ func (c commands) views(get, describe, stats []*cli.Command) []*cli.Command {
 				view{"ep", ep, apps.FromEndpoint, "[EP]", "show an endpoint in detail", "ztm describe ep laptop", c.describeEndpoint}.command(),
 				view{"hub", []string{"hubs"}, apps.AtEndpoint, "HUB", "show a hub in detail", "ztm describe hub hub.example.com:8888", c.describeHub}.command(),
 				view{"user", []string{"users"}, apps.AtEndpoint, "USER", "show a user in detail", "ztm describe user bob", c.describeUser}.command(),
-			}, describe...),
+			}, more.Describe...),
 		},
 		of("ping", view{"ep", ep, apps.FromEndpoint, "[EP]", "measure the way to an endpoint", "ztm ping ep laptop", c.ping}),
-		of("stats", view{"ep", ep, apps.AtEndpoint, "[EP]", "show how much an endpoint has moved since it started", "ztm stats ep laptop", c.stats}, stats...),
+		of("stats", view{"ep", ep, apps.AtEndpoint, "[EP]", "show how much an endpoint has moved since it started", "ztm stats ep laptop", c.stats}, more.Stats...),
 		of("log", view{"ep", ep, apps.AtEndpoint, "[EP]", "show the recent log of an endpoint", "ztm log ep laptop", c.log}),
 	}
 }

@@ -41,7 +41,7 @@ func ztm(t *testing.T, a *apitest.Agent, stdin string, args ...string) result {
 		Stdin: strings.NewReader(stdin), Stdout: &stdout, Stderr: &stderr,
 		Getenv: func(name string) string { return map[string]string{"HOME": a.Dir, "ZTM_DATA": a.Dir}[name] },
 	})
-	status := c.Run(context.Background(), args, mesh.Commands(c, nil, nil, nil))
+	status := c.Run(context.Background(), args, mesh.Commands(c, apps.Commands{}))
 	return result{stdout.String(), stderr.String(), status}
 }
 
@@ -306,7 +306,7 @@ func TestTheMeshIsChosen(t *testing.T) {
 			c := console.New(console.Config{Stdout: &stdout, Stderr: &stderr, Getenv: func(name string) string {
 				return map[string]string{"HOME": a.Dir, "ZTM_DATA": a.Dir, "ZTM_MESH": tt.env}[name]
 			}})
-			c.Run(context.Background(), append(strings.Fields(tt.args), "get", "hub"), mesh.Commands(c, nil, nil, nil))
+			c.Run(context.Background(), append(strings.Fields(tt.args), "get", "hub"), mesh.Commands(c, apps.Commands{}))
 			if asked != tt.want || stderr.String() != tt.failure {
 				t.Errorf("asked %q, want %q; printed %q, want %q", asked, tt.want, stderr.String(), tt.failure)
 			}

@@ -1,0 +1,25 @@
+package main
+
+import (
+	"ztm/agent/feature"
+	"ztm/apps"
+	"ztm/apps/proxy"
+	"ztm/apps/script"
+	"ztm/apps/terminal"
+	"ztm/apps/tunnel"
+)
+
+// kinds are the apps of this binary: agent and command line get them from here and know none by name.
+func kinds() []apps.Kind {
+	list := []apps.Kind{tunnel.Kind()}
+	if feature.Proxy {
+		list = append(list, proxy.Kind())
+	}
+	if feature.Terminal {
+		list = append(list, terminal.Kind())
+	}
+	if feature.Script {
+		list = append(list, script.Kind())
+	}
+	return list
+}
