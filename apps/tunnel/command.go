@@ -219,8 +219,8 @@ func openInboundCommand(c apps.Console) *cli.Command {
 		ArgsUsage: "tcp/NAME",
 		UsageText: "ztm tunnel open inbound tcp/NAME|udp/NAME --listen [IP:]PORT ... [--exits EP ...]",
 		Description: "Without --exits, connections go to my own endpoints that offer the tunnel or, if there are none, to those of\n" +
-			"the user who offers it and allows me. That user stays the same when others offer it later. An address is IP:PORT, NAME:PORT, *:PORT for all addresses of the\n" +
-			"machine, PORT for 127.0.0.1, or unix:PATH.\n\n" + example(
+			"the user who offers it and allows me. That user stays the same when others offer it later. An address is\n" +
+			"IP:PORT, NAME:PORT, *:PORT for all addresses of the machine, PORT for 127.0.0.1, or unix:PATH.\n\n" + example(
 			"ztm tunnel open inbound tcp/web --listen 8080",
 			"ztm tunnel open inbound tcp/db --listen unix:/run/db.sock --exits home"),
 		Flags: inboundFlags(),
