@@ -16,8 +16,8 @@
 //
 // The exit decides, for each flow, on the user of the flow's certificate. Its own user may reach its targets; another
 // user only what a rule allows that names him. Names are resolved at the exit, and every address is checked again:
-// against the exclusions, the targets and the rules. The exit's own loopback and link-local addresses are no targets
-// unless a target names them; "*" and 0.0.0.0/0 do not. When targets, exclusions or rules change, the peers'
+// against the exclusions, the targets and the rules. The exit's own loopback and link-local addresses, and those of the
+// metadata services of clouds, are no targets unless a target names them; "*" and 0.0.0.0/0 do not. When targets, exclusions or rules change, the peers'
 // connections that are no longer permitted end.
 //
 // The entrance chooses by itself among the exits of its own user and of users it was told to trust (`--trust`), because

@@ -47,7 +47,7 @@ func (e *exit) records(ctx context.Context, user, name, qtype string) (records, 
 	if reach.Heaviest(p.targets, d) < 0 {
 		return records{}, notTarget(d)
 	}
-	if !p.allows(user, d, d) {
+	if !p.allows(user, d, d, nil) {
 		return records{}, denied(user, d)
 	}
 	switch qtype {

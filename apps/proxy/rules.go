@@ -114,15 +114,16 @@ func (p *policy) mightAllow(user string, d reach.Dest) bool {
 // addresses of its name.
 func (p *policy) permit(user string, d reach.Dest, addr netip.Addr) *answer.Error {
 	at := reach.Dest{Addr: addr.Unmap(), Port: d.Port}
-	if !p.allows(user, d, at) {
+	inner := embedded(at.Addr)
+	if !p.allows(user, d, at, inner) {
 		return denied(user, d)
 	}
 	if never(at.Addr) || excludes(p.exclusions, d) || excludes(p.exclusions, at) {
 		return answer.Errorf(answer.Prohibited, "%s is excluded at the exit", via(d, at))
 	}
-	if inner := embedded(at.Addr); inner.IsValid() {
-		if in := (reach.Dest{Addr: inner, Port: d.Port}); never(inner) || private(inner) || excludes(p.exclusions, in) {
-			return answer.Errorf(answer.Prohibited, "%s stands for %s, which is excluded at the exit", via(d, at), inner)
+	for _, a := range inner {
+		if never(a) || private(a) || excludes(p.exclusions, reach.Dest{Addr: a, Port: d.Port}) {
+			return answer.Errorf(answer.Prohibited, "%s stands for %s, which is excluded at the exit", via(d, at), a)
 		}
 	}
 	if private(at.Addr) {
@@ -137,14 +138,20 @@ func (p *policy) permit(user string, d reach.Dest, addr netip.Addr) *answer.Erro
 	return nil
 }
 
-// allows is the decision of the rules alone.
-func (p *policy) allows(user string, d, at reach.Dest) bool {
+// allows is the decision of the rules alone. inner are the addresses that at stands for: who may not reach one of them
+// may not reach it by another name either.
+func (p *policy) allows(user string, d, at reach.Dest, inner []netip.Addr) bool {
+	denies := func(r rule) bool {
+		return excludes(r.targets, d) || excludes(r.targets, at) || slices.ContainsFunc(inner, func(a netip.Addr) bool {
+			return excludes(r.targets, reach.Dest{Addr: a, Port: d.Port})
+		})
+	}
 	for _, r := range p.rules {
 		switch {
 		case !r.about(user):
 		case r.allow && (reach.Heaviest(r.targets, d) >= 0 || reach.Heaviest(r.targets, at) >= 0):
 			return true
-		case !r.allow && (excludes(r.targets, d) || excludes(r.targets, at)):
+		case !r.allow && denies(r):
 			return false
 		}
 	}
@@ -156,7 +163,7 @@ func (p *policy) allows(user string, d, at reach.Dest) bool {
 func (p *policy) namesPrivate(d, at reach.Dest) bool {
 	return slices.ContainsFunc(p.targets, func(t reach.Pattern) bool {
 		if t.Prefix.IsValid() {
-			return t.Match(at) && slices.ContainsFunc(privateNetworks(), func(n netip.Prefix) bool {
+			return t.Match(at) && slices.ContainsFunc(privateNetworks, func(n netip.Prefix) bool {
 				return n.Bits() <= t.Prefix.Bits() && n.Contains(t.Prefix.Addr())
 			})
 		}
@@ -168,42 +175,6 @@ func (p *policy) namesPrivate(d, at reach.Dest) bool {
 // all ports are.
 func excludes(ps []reach.Pattern, d reach.Dest) bool {
 	return slices.ContainsFunc(ps, func(p reach.Pattern) bool { return (d.Port != 0 || p.Ports.Every()) && p.Match(d) })
-}
-
-// never reports addresses that are no destination at all. On Linux a connection to 0.0.0.0 or :: ends at loopback.
-func never(a netip.Addr) bool {
-	return a.IsUnspecified() || a.IsMulticast() || a.Is4() && (a.As4()[0] == 0 || a.As4() == [4]byte{255, 255, 255, 255})
-}
-
-// private reports addresses at which only the endpoint itself, or its own link, is reached.
-func private(a netip.Addr) bool { return a.IsLoopback() || a.IsLinkLocalUnicast() }
-
-// privateNetworks returns the networks that [private] is about.
-func privateNetworks() []netip.Prefix {
-	return []netip.Prefix{
-		netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8),
-		netip.PrefixFrom(netip.AddrFrom4([4]byte{169, 254}), 16),
-		netip.PrefixFrom(netip.IPv6Loopback(), 128),
-		netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfe, 0x80}), 10),
-	}
-}
-
-// embedded returns the IPv4 address inside an IPv6 address that a translator or a tunnel would turn into it: NAT64
-// (RFC 6052 section 2.1), 6to4 (RFC 3056 section 2) and the old IPv4-compatible form. Otherwise the zero Addr.
-func embedded(a netip.Addr) netip.Addr {
-	if !a.Is6() {
-		return netip.Addr{}
-	}
-	b := a.As16()
-	switch {
-	case [12]byte(b[:12]) == [12]byte{0x00, 0x64, 0xff, 0x9b}:
-		return netip.AddrFrom4([4]byte(b[12:]))
-	case b[0] == 0x20 && b[1] == 0x02:
-		return netip.AddrFrom4([4]byte(b[2:6]))
-	case [12]byte(b[:12]) == [12]byte{} && !a.IsLoopback() && !a.IsUnspecified():
-		return netip.AddrFrom4([4]byte(b[12:]))
-	}
-	return netip.Addr{}
 }
 
 func denied(user string, d reach.Dest) *answer.Error {

@@ -46,6 +46,7 @@ func TestPermit(t *testing.T) {
 	rules := Config{Targets: []string{"*.corp", "10.0.0.0/8"}, Rules: []Rule{
 		deny("bob", "10.0.0.5"), allow("bob", "*.corp:80-443"), allow("carol", "10.0.0.0/16"), deny("alice", "10.0.0.6:22"), deny("*", "*:25"), allow("dora", "*"),
 	}}
+	nat64 := Config{Targets: []string{"*"}, Rules: []Rule{deny("bob", "10.0.0.5"), allow("bob", "*")}}
 	for _, tt := range []struct {
 		name   string
 		config Config
@@ -82,6 +83,31 @@ func TestPermit(t *testing.T) {
 		{"everything is not link-local", everything, "alice", "169.254.169.254:80", answer.Prohibited},
 		{"everything is not 0.0.0.0", everything, "alice", "0.0.0.0:80", answer.Prohibited},
 		{"everything is not ::", everything, "alice", "[::]:80", answer.Prohibited},
+		{"everything is not AWS's metadata", everything, "alice", "[fd00:ec2::254]:80", answer.Prohibited},
+		{"everything is not AWS's credentials of pods", everything, "alice", "[fd00:ec2::23]:80", answer.Prohibited},
+		{"everything is not Google's metadata", everything, "alice", "[fd20:ce::254]:80", answer.Prohibited},
+		{"everything is not Oracle's metadata", everything, "alice", "[fd00:c1::a9fe:a9fe]:80", answer.Prohibited},
+		{"everything is not Oracle's old metadata", everything, "alice", "192.0.0.192:80", answer.Prohibited},
+		{"everything is not Scaleway's metadata", everything, "alice", "[fd00:42::42]:80", answer.Prohibited},
+		{"everything is not Alibaba's metadata", everything, "alice", "100.100.100.200:80", answer.Prohibited},
+		{"everything is not Azure's host agent", everything, "alice", "168.63.129.16:80", answer.Prohibited},
+		{"everything is not site-local", everything, "alice", "[fec0::1]:80", answer.Prohibited},
+		{"NAT64 of metadata", everything, "alice", "[64:ff9b::a9fe:a9fe]:80", answer.Prohibited},
+		{"NAT64 of Azure's host agent", everything, "alice", "[64:ff9b::a83f:8110]:80", answer.Prohibited},
+		{"local NAT64 of metadata, 48 bits", everything, "alice", "[64:ff9b:1:a9fe:a9:fe00::]:80", answer.Prohibited},
+		{"local NAT64 of metadata, 56 bits", everything, "alice", "[64:ff9b:1:a9:fe:a9fe::]:80", answer.Prohibited},
+		{"local NAT64 of metadata, 64 bits", everything, "alice", "[64:ff9b:1:0:a9:fea9:fe00:0]:80", answer.Prohibited},
+		{"local NAT64 of metadata, 96 bits", everything, "alice", "[64:ff9b:1::a9fe:a9fe]:80", answer.Prohibited},
+		{"local NAT64 of another address", everything, "alice", "[64:ff9b:1::808:808]:80", ""},
+		{"SIIT of metadata", everything, "alice", "[::ffff:0:a9fe:a9fe]:80", answer.Prohibited},
+		{"ISATAP of metadata", everything, "alice", "[2001:db8::5efe:a9fe:a9fe]:80", answer.Prohibited},
+		{"ISATAP of metadata, universal", everything, "alice", "[2001:db8::200:5efe:a9fe:a9fe]:80", answer.Prohibited},
+		{"6to4 of metadata", everything, "alice", "[2002:a9fe:a9fe::1]:80", answer.Prohibited},
+		{"Teredo with metadata as its client", everything, "alice", "[2001:0:808:808:0:0:5601:5601]:80", answer.Prohibited},
+		{"Teredo with loopback as its server", everything, "alice", "[2001:0:7f00:1:0:0:f7f7:f7f7]:80", answer.Prohibited},
+		{"everything is a neighbour of metadata", everything, "alice", "100.100.100.201:80", ""},
+		{"everything is NAT64 of the rest", everything, "alice", "[64:ff9b::808:808]:80", ""},
+		{"everything is other local addresses", everything, "alice", "[fd00:ec3::254]:80", ""},
 		{"everything is the rest", everything, "alice", "8.8.8.8:53", ""},
 
 		{"named loopback", named, "alice", "127.0.0.1:8080", ""},
@@ -95,6 +121,8 @@ func TestPermit(t *testing.T) {
 
 		{"another user, by default", served, "bob", "db.corp:80", answer.Denied},
 		{"a user without a name", served, "", "db.corp:80", answer.Denied},
+		{"a denied address inside another one", nat64, "bob", "[64:ff9b::a00:5]:80", answer.Denied},
+		{"an address beside it inside another one", nat64, "bob", "[64:ff9b::a00:6]:80", ""},
 		{"a denied address before an allowed name", rules, "bob", "db.corp:80", answer.Denied},
 		{"an allowed name", rules, "bob", "mixed.corp:80", ""},
 		{"an allowed name at another port", rules, "bob", "mixed.corp:8080", answer.Denied},
