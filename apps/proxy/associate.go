@@ -16,14 +16,15 @@ import (
 
 // SOCKS5 UDP ASSOCIATE (RFC 1928 sections 6 and 7). The way of a datagram:
 //
-//	client's UDP socket -> association: only from the address of the TCP connection, and from one port
+//	client's UDP socket -> association: only from the address of the TCP connection, and from one port: the one that
+//	                       the client announced in its request, or else that of its first good datagram
 //	                    -> leg, one for each destination: a queue, a flow of datagrams to the exit
 //	                    -> target
 //
 // and back through the same leg. The association ends with its TCP connection, a leg when it is silent.
 
 const (
-	maxLegs        = 512       // of all associations together: each costs a flow and a buffer for the largest datagram
+	maxLegs        = 512       // of all associations, shared fairly: each costs a flow and a buffer for the largest datagram
 	legQueue       = 16        // datagrams that wait while the exit connects; further ones are dropped
 	maxQueuedBytes = 256 << 10 // of one association, in all its queues; further datagrams are dropped
 )
@@ -33,6 +34,7 @@ type association struct {
 	entrance *entrance
 	socket   *net.UDPConn
 	host     netip.Addr     // of the client
+	port     uint16         // that the client announced; 0 if it did not
 	client   netip.AddrPort // owned by run until the first leg is made, constant from then on
 	queued   atomic.Int64   // bytes in all queues
 
@@ -48,8 +50,8 @@ type leg struct {
 	queue  chan []byte // capacity legQueue, never closed
 }
 
-// associate serves the command.
-func (s *entrance) associate(ctx context.Context, c *client, _ reach.Dest) error {
+// associate serves the command. announced is from where the client says that its datagrams will come.
+func (s *entrance) associate(ctx context.Context, c *client, announced reach.Dest) error {
 	local, okLocal := c.LocalAddr().(*net.TCPAddr)
 	remote, okRemote := c.RemoteAddr().(*net.TCPAddr)
 	if !okLocal || !okRemote { // a unix socket: there is no address to send datagrams to
@@ -67,6 +69,7 @@ func (s *entrance) associate(ctx context.Context, c *client, _ reach.Dest) error
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a := &association{entrance: s, socket: socket, host: remote.AddrPort().Addr().Unmap(), legs: map[string]*leg{}}
+	a.port = a.portOf(announced)
 	defer a.work.Wait()
 	defer cancel()
 	a.work.Go(func() {
@@ -79,7 +82,17 @@ func (s *entrance) associate(ctx context.Context, c *client, _ reach.Dest) error
 	return nil
 }
 
-// run reads datagrams of the client until the socket is closed.
+// portOf returns the port that a request announces: "the desired destination address and port [...] the client expects
+// to use to send UDP datagrams on". An address that is not the client's as it is seen here is one behind a translator, or
+// a mistake, and its port says nothing.
+func (a *association) portOf(announced reach.Dest) uint16 {
+	if announced.Name == "" && (announced.Addr.IsUnspecified() || announced.Addr == a.host.WithZone("")) {
+		return announced.Port
+	}
+	return 0
+}
+
+// run reads datagrams of the client until the socket is closed. Only a good one decides which socket is the client's.
 func (a *association) run(ctx context.Context) {
 	buf := make([]byte, maxMessage)
 	for {
@@ -87,16 +100,25 @@ func (a *association) run(ctx context.Context) {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil || from.Addr().Unmap() != a.host {
+		if err != nil || !a.mayBe(from) {
 			continue
 		}
-		if !a.client.IsValid() {
+		if d, header, payload, ok := readDatagramHeader(buf[:n]); ok {
 			a.client = from
-		}
-		if d, header, payload, ok := readDatagramHeader(buf[:n]); ok && from == a.client {
 			a.send(ctx, d, header, payload)
 		}
 	}
+}
+
+// mayBe reports whether a datagram from there can be the client's.
+func (a *association) mayBe(from netip.AddrPort) bool {
+	switch {
+	case from.Addr().Unmap() != a.host:
+		return false
+	case a.port != 0:
+		return from.Port() == a.port
+	}
+	return !a.client.IsValid() || from == a.client
 }
 
 // readDatagramHeader reads RSV RSV FRAG ATYP DST.ADDR DST.PORT DATA. Fragments are dropped, as the RFC lets us.
@@ -133,13 +155,17 @@ func (a *association) legLocked(ctx context.Context, d reach.Dest, header []byte
 	if l := a.legs[string(header)]; l != nil {
 		return l
 	}
-	if a.entrance.legs.Add(1) > maxLegs {
-		a.entrance.legs.Add(-1)
+	ctx, cancel := context.WithCancel(ctx)
+	release, ok := a.entrance.legs.Acquire(a, cancel)
+	if !ok {
+		cancel()
 		return nil
 	}
 	l := &leg{dest: d, header: bytes.Clone(header), queue: make(chan []byte, legQueue)}
 	a.legs[string(header)] = l
 	a.work.Go(func() {
+		defer release()
+		defer cancel()
 		a.carry(ctx, l)
 		a.drop(l)
 	})
@@ -151,7 +177,6 @@ func (a *association) drop(l *leg) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.legs, string(l.header))
-	a.entrance.legs.Add(-1)
 	for {
 		select {
 		case b := <-l.queue:

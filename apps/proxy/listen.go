@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ztm/apps/reach"
+	"ztm/tunnel/limit"
 	"ztm/tunnel/splice"
 )
 
@@ -38,7 +39,7 @@ type entrance struct {
 	log         *slog.Logger
 	web         *web
 	total       atomic.Int64 // clients since the start
-	legs        atomic.Int64 // of all UDP associations
+	legs        *limit.Share[*association]
 
 	mu      sync.Mutex
 	clients map[*client]struct{} // guarded by mu
@@ -46,7 +47,7 @@ type entrance struct {
 }
 
 func newEntrance(r *router, c *credentials, log *slog.Logger) *entrance {
-	s := &entrance{router: r, credentials: c, log: log, clients: map[*client]struct{}{}}
+	s := &entrance{router: r, credentials: c, log: log, clients: map[*client]struct{}{}, legs: limit.NewShare[*association](maxLegs)}
 	s.web = newWeb(s, pseudonym())
 	return s
 }

@@ -11,7 +11,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"ztm/apps/appstest"
 	"ztm/tunnel/answer"
@@ -240,79 +239,6 @@ func TestHowAConnectionEndsComesThrough(t *testing.T) {
 	if n := <-heard; n != 5 {
 		t.Errorf("the target got %d bytes after its own end, want 5", n)
 	}
-}
-
-func TestUDPAssociate(t *testing.T) {
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pc.Close()
-	done := make(chan struct{})
-	go func() { // the target: says back what it gets; ends when its socket is closed
-		defer close(done)
-		buf := make([]byte, maxMessage)
-		for {
-			n, from, err := pc.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			pc.WriteTo(append([]byte("you said "), buf[:n]...), from)
-		}
-	}()
-	defer func() { pc.Close(); <-done }()
-	in, _ := pair(t, Options{
-		Resolver: fakeNames{"dns.example.com": "10.0.0.1"},
-		Dial:     dialTo(map[string]string{"10.0.0.1:53": pc.LocalAddr().String()}),
-	}, "*.example.com", "10.0.0.0/8")
-	c := dialTCP(t, in.listen(t))
-	c.Write(unhex(t, "050100"+"05030001000000000000"))
-	answer := make([]byte, 12)
-	if _, err := io.ReadFull(c, answer); err != nil || !bytes.HasPrefix(answer, unhex(t, "0500050000017f000001")) {
-		t.Fatalf("answer %x, %v", answer, err)
-	}
-	relay := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(answer[10])<<8 | int(answer[11])}
-	u, err := net.DialUDP("udp", nil, relay)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer u.Close()
-	u.SetDeadline(time.Now().Add(patience))
-	stranger, err := net.DialUDP("udp", nil, relay)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stranger.Close()
-
-	byName := unhex(t, "000000030f"+hex.EncodeToString([]byte("dns.example.com"))+"0035")
-	byAddress := unhex(t, "000000010a0000010035")
-	large := bytes.Repeat([]byte("x"), 9000)
-	for _, tt := range []struct {
-		name            string
-		header, payload []byte
-	}{
-		{"by name", byName, []byte("hello")},
-		{"by address", byAddress, []byte("hello")},
-		{"empty", byAddress, nil},
-		{"large", byName, large},
-	} {
-		for _, bad := range [][]byte{ // none of these has an answer
-			nil, {0}, {0, 0, 0}, unhex(t, "00000001"), unhex(t, "000001010a0000010035"+"66"), unhex(t, "000000010a0000010000"+"66"),
-			unhex(t, "000000010a000002"+"0035"+"66"), unhex(t, "0000000108080808"+"0035"+"66"), unhex(t, "00000003ff"),
-		} {
-			u.Write(bad)
-		}
-		u.Write(append(bytes.Clone(tt.header), tt.payload...))
-		stranger.Write(append(bytes.Clone(byAddress), "stranger"...))
-		got := make([]byte, maxMessage)
-		n, err := u.Read(got)
-		want := append(append(bytes.Clone(tt.header), "you said "...), tt.payload...)
-		if err != nil || !bytes.Equal(got[:n], want) {
-			t.Errorf("%s: got %d bytes %.60q, %v; want %d", tt.name, n, got[:n], err, len(want))
-		}
-	}
-	c.Close()
-	appstest.Eventually(t, "the end of the association", func() bool { return in.app.entrance.count() == 0 && in.app.entrance.legs.Load() == 0 })
 }
 
 // FuzzSOCKS: whatever a client sends, the proxy answers in whole replies, or not at all, and lets go.
