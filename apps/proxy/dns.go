@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -17,7 +18,9 @@ import (
 
 	"ztm/apps/reach"
 	"ztm/apps/udp"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 )
 
 // The resolver of the entrance, for programs that do not speak to a proxy but need the names:
@@ -29,10 +32,9 @@ import (
 //	4. answer    with a short lifetime, as nothing is known of the true one
 
 const (
-	maxQuestions   = 256              // at work at a time; further ones are dropped, as the network would
+	maxQuestions   = 256              // at work at a time, shared fairly by the clients; further ones are dropped, as the network would
 	dnsTimeout     = 5 * time.Second  // for one question
 	dnsIdle        = 10 * time.Second // of a TCP connection between two questions
-	upstreamTry    = 2 * time.Second  // for one name server
 	answerLifetime = 5                // seconds
 	minUDPAnswer   = 512              // bytes: what every resolver takes (RFC 1035 section 4.2.1)
 	maxUDPAnswer   = 1232             // bytes: what passes without fragments (RFC 9715 section 3)
@@ -44,17 +46,18 @@ type resolver struct {
 	router *router
 	sys    *system
 	log    *slog.Logger
-	slots  chan struct{} // capacity maxQuestions
+	slots  *limit.Share[netip.Addr] // of questions at work, by client
 }
 
 // dnsService is a resolver that listens.
 type dnsService struct {
 	*resolver
-	udp   *udp.Socket
-	tcp   net.Listener
-	work  sync.WaitGroup
-	mu    sync.Mutex
-	conns map[net.Conn]struct{} // guarded by mu; nil when closed
+	udp    *udp.Socket
+	tcp    net.Listener
+	places *limit.Share[netip.Addr] // of TCP connections, by client
+	work   sync.WaitGroup
+	mu     sync.Mutex
+	conns  map[net.Conn]struct{} // guarded by mu; nil when closed
 }
 
 // listen opens both sockets on one address.
@@ -69,7 +72,7 @@ func (r *resolver) listen(ctx context.Context, l listenAddr) (service, error) {
 		socket.Close()
 		return nil, err
 	}
-	return &dnsService{resolver: r, udp: socket, tcp: tcp, conns: map[net.Conn]struct{}{}}, nil
+	return &dnsService{resolver: r, udp: socket, tcp: tcp, places: limit.NewShare[netip.Addr](maxQuestions), conns: map[net.Conn]struct{}{}}, nil
 }
 
 func (d *dnsService) Bound() string { return d.udp.LocalAddr().String() }
@@ -101,14 +104,16 @@ func (d *dnsService) serveUDP(ctx context.Context) {
 		if err != nil {
 			continue // of one datagram: Windows reports a client that has gone
 		}
-		question := append([]byte(nil), buf[:n]...)
-		select {
-		case d.slots <- struct{}{}:
-		default:
+		ctx, cancel := context.WithCancel(ctx)
+		release, ok := d.slots.Acquire(from.Client.Addr(), cancel)
+		if !ok {
+			cancel()
 			continue
 		}
+		question := append([]byte(nil), buf[:n]...)
 		d.work.Go(func() {
-			defer func() { <-d.slots }()
+			defer release()
+			defer cancel()
 			if a := d.answer(ctx, question, "udp"); a != nil {
 				d.udp.To(from)(a)
 			}
@@ -126,32 +131,51 @@ func (d *dnsService) serveTCP(ctx context.Context) {
 			wait(ctx, time.Second)
 			continue
 		}
-		if !d.enter(c) {
+		leave, ok := d.enter(c)
+		if !ok {
 			c.Close()
 			continue
 		}
-		d.work.Go(func() { d.serveConn(ctx, c) })
+		d.work.Go(func() {
+			defer leave()
+			d.serveConn(ctx, c)
+		})
 	}
 }
 
-func (d *dnsService) enter(c net.Conn) bool {
+// enter files a connection. leave closes it.
+func (d *dnsService) enter(c net.Conn) (leave func(), ok bool) {
+	release, ok := d.places.Acquire(hostOf(c.RemoteAddr()), func() { c.Close() })
+	if !ok {
+		return nil, false
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.conns == nil || len(d.conns) >= maxQuestions {
-		return false
+	if d.conns == nil {
+		release()
+		return nil, false
 	}
 	d.conns[c] = struct{}{}
-	return true
+	return func() {
+		c.Close()
+		release()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.conns, c)
+	}, true
+}
+
+// hostOf returns the address of a client without its port; the zero Addr for one without any, as at a unix socket.
+func hostOf(a net.Addr) netip.Addr {
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
 }
 
 // serveConn answers the questions of a TCP connection in turn. Each has its length before it, in two bytes.
 func (d *dnsService) serveConn(ctx context.Context, c net.Conn) {
-	defer func() {
-		c.Close()
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		delete(d.conns, c)
-	}()
 	for {
 		c.SetDeadline(time.Now().Add(dnsIdle))
 		question, err := readMessage(c)
@@ -203,7 +227,11 @@ func (r *resolver) answer(ctx context.Context, message []byte, network string) [
 		return r.forward(ctx, message, q, network)
 	}
 	r.log.Debug("name not resolved", "err", err)
-	return q.reply(records{}, dnsmessage.RCodeServerFailure, network)
+	code := dnsmessage.RCodeServerFailure
+	if answer.CodeOf(err) == answer.BadRequest { // of a type that the exit, perhaps of an older version, does not tell
+		code = dnsmessage.RCodeNotImplemented
+	}
+	return q.reply(records{}, code, network)
 }
 
 // ask asks the exit that serves the name. The error is a *[noExit] if there is none.
@@ -230,7 +258,7 @@ func (r *resolver) ask(ctx context.Context, q question) (records, error) {
 	return rec, err
 }
 
-// resolveAt asks one exit. Of a type that exits do not tell there are no records.
+// resolveAt asks one exit. A type that exits do not tell is an error, not the answer that there are no records.
 func (r *resolver) resolveAt(ctx context.Context, id identity.ID, name string, qtype dnsmessage.Type) (records, error) {
 	var rec records
 	kind := ""
@@ -244,7 +272,10 @@ func (r *resolver) resolveAt(ctx context.Context, id identity.ID, name string, q
 	case dnsmessage.TypeSRV:
 		kind = "SRV"
 	default:
-		return rec, nil
+		if !carried(qtype) {
+			return rec, answer.Errorf(answer.BadRequest, "type %d is not asked of an exit", qtype)
+		}
+		kind = rawPrefix + strconv.Itoa(int(qtype))
 	}
 	if self := r.router.mesh.Self(); id == self.ID {
 		return r.router.own.records(ctx, self.User, name, kind)
@@ -253,8 +284,8 @@ func (r *resolver) resolveAt(ctx context.Context, id identity.ID, name string, q
 	return rec, err
 }
 
-// forward asks the name servers of this device, one after the other, and returns the first answer as it is. Where it
-// is not known which they are, as on Windows, the system's resolver is asked for addresses.
+// forward asks the name servers of this device and returns the answer as it is. Where it is not known which they are,
+// as on Windows, the system's resolver is asked for addresses.
 func (r *resolver) forward(ctx context.Context, message []byte, q question, network string) []byte {
 	servers, known := r.sys.nameServers()
 	if !known {
@@ -263,17 +294,18 @@ func (r *resolver) forward(ctx context.Context, message []byte, q question, netw
 			return q.reply(rec, dnsmessage.RCodeSuccess, network)
 		}
 	}
-	for _, server := range servers {
-		a, err := r.exchange(ctx, server, message, network)
-		if err == nil {
-			return a
-		}
-		r.log.Debug("name server did not answer", "server", server.String(), "err", err)
+	a, err := r.sys.servers.ask(ctx, servers, message, network, r.sys.Dial)
+	if a != nil {
+		return a
 	}
+	r.log.Debug("no name server answers", "err", err)
 	return q.reply(records{}, dnsmessage.RCodeServerFailure, network)
 }
 
 func (r *resolver) resolveHere(ctx context.Context, q question) (records, error) {
+	if q.qtype != dnsmessage.TypeA && q.qtype != dnsmessage.TypeAAAA {
+		return records{}, errNoServer
+	}
 	found, err := r.sys.Resolver.LookupNetIP(ctx, "ip", q.name.String())
 	if notFound(err) {
 		return records{Missing: true}, nil
@@ -283,49 +315,4 @@ func (r *resolver) resolveHere(ctx context.Context, q question) (records, error)
 		rec.Addrs = append(rec.Addrs, a.Unmap())
 	}
 	return rec, err
-}
-
-// exchange sends a message to a name server. Over UDP, the source port and the ID are new for each question; answers
-// that do not fit are not the server's.
-func (r *resolver) exchange(ctx context.Context, server netip.AddrPort, message []byte, network string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, upstreamTry)
-	defer cancel()
-	c, err := r.sys.Dial(ctx, network, server.String())
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	deadline, _ := ctx.Deadline()
-	c.SetDeadline(deadline)
-	asked := append([]byte(nil), message...)
-	id := newID()
-	binary.BigEndian.PutUint16(asked, id)
-	send, receive := writeMessage, readMessage
-	if network == "udp" {
-		send, receive = writeDatagram, readDatagram
-	}
-	if err := send(c, asked); err != nil {
-		return nil, err
-	}
-	for {
-		a, err := receive(c)
-		if err != nil {
-			return nil, err
-		}
-		if len(a) >= 12 && binary.BigEndian.Uint16(a) == id && sameQuestion(asked, a) {
-			copy(a, message[:2])
-			return a, nil
-		}
-	}
-}
-
-func writeDatagram(w io.Writer, b []byte) error {
-	_, err := w.Write(b)
-	return err
-}
-
-func readDatagram(r io.Reader) ([]byte, error) {
-	b := make([]byte, maxMessage)
-	n, err := r.Read(b)
-	return b[:n], err
 }

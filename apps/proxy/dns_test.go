@@ -73,8 +73,9 @@ func TestDigResolvesTheNamesOfACluster(t *testing.T) {
 		{"_http._tcp.svc-a.ns.svc.cluster.local SRV", []string{"_http._tcp.svc-a.ns.svc.cluster.local. 5 IN SRV 1 2 8080 svc-a.ns.svc.cluster.local."}, "NOERROR"},
 		{"_ftp._tcp.svc-a.ns.svc.cluster.local SRV", nil, "NXDOMAIN"},
 		{"svc-a.ns.svc.cluster.local SRV", nil, "NOERROR"},
-		{"svc-a.ns.svc.cluster.local TXT", nil, "NOERROR"},
-		{"svc-a.ns.svc.cluster.local TYPE65", nil, "NOERROR"},
+		{"svc-a.ns.svc.cluster.local TXT", nil, "SERVFAIL"}, // this exit has no name server to ask
+		{"svc-a.ns.svc.cluster.local TYPE65", nil, "SERVFAIL"},
+		{"+noedns svc-a.ns.svc.cluster.local ANY", nil, "NOTIMP"},
 		{"nobody.svc.cluster.local", nil, "NXDOMAIN"},
 		{"nobody.svc.cluster.local CNAME", nil, "NXDOMAIN"},
 		{"broken.svc.cluster.local", nil, "SERVFAIL"},

@@ -191,6 +191,8 @@ func (e *exit) serveTargets(f apps.Flow) error {
 
 // serveResolve answers "resolve", query name and type: one JSON object, then the end.
 func (e *exit) serveResolve(ctx context.Context, f apps.Flow) error {
+	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
+	defer cancel()
 	q := f.Query()
 	a, err := e.records(ctx, f.Peer().User, q.Get("name"), q.Get("type"))
 	if err != nil {

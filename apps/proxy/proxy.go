@@ -50,6 +50,7 @@ import (
 
 	"ztm/apps"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 )
 
 // App is the proxy of one endpoint in one mesh: entrance and exit.
@@ -90,7 +91,7 @@ func NewWith(h apps.Host, o Options) *App {
 	a.exits = newExits(h.Mesh, func() (offer, error) { return a.exit.offerTo(h.Mesh.Self().User) })
 	a.router = &router{mesh: h.Mesh, settings: a.settings.Load, exits: a.exits, own: a.exit, here: here}
 	a.entrance = newEntrance(a.router, a.credentials, h.Log)
-	a.resolver = &resolver{router: a.router, sys: sys, log: h.Log, slots: make(chan struct{}, maxQuestions)}
+	a.resolver = &resolver{router: a.router, sys: sys, log: h.Log, slots: limit.NewShare[netip.Addr](maxQuestions)}
 	a.doors = &doors{want: a.wanted, open: a.open, changed: make(chan struct{}, 1), state: map[door]*doorState{}}
 	a.load()
 	return a

@@ -66,20 +66,36 @@ func readQuestion(message []byte) (question, error) {
 
 // reply writes an answer. One that is too long for a datagram is cut and says so: the client comes back over TCP.
 func (q question) reply(rec records, code dnsmessage.RCode, network string) []byte {
-	if code == dnsmessage.RCodeSuccess && rec.Missing {
-		code = dnsmessage.RCodeNameError
+	carried, code, err := q.carriedIn(rec, code)
+	if err != nil {
+		code = dnsmessage.RCodeServerFailure
 	}
-	b, err := q.build(rec, code, false)
+	b, err := q.build(rec, carried, code, false)
 	if err != nil {
 		return nil // a name that does not fit a message: there is nothing to say
 	}
 	if network == "udp" && len(b) > q.size || len(b) > maxMessage {
-		b, _ = q.build(records{}, code, true)
+		b, _ = q.build(records{}, dnsmessage.Message{}, code, true)
 	}
 	return b
 }
 
-func (q question) build(rec records, code dnsmessage.RCode, cut bool) ([]byte, error) {
+// carriedIn reads the message that an exit gave for an answer, and what that says.
+func (q question) carriedIn(rec records, code dnsmessage.RCode) (m dnsmessage.Message, _ dnsmessage.RCode, err error) {
+	switch {
+	case code != dnsmessage.RCodeSuccess:
+	case rec.Missing:
+		code = dnsmessage.RCodeNameError
+	case rec.Message != nil:
+		if err := m.Unpack(rec.Message); err != nil || !decisive(rec.Message) || len(m.Answers)+len(m.Authorities) > maxRecords {
+			return dnsmessage.Message{}, code, errNoQuestion
+		}
+		return *kept(m), m.RCode, nil
+	}
+	return m, code, nil
+}
+
+func (q question) build(rec records, carried dnsmessage.Message, code dnsmessage.RCode, cut bool) ([]byte, error) {
 	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{
 		ID: q.header.ID, Response: true, OpCode: q.header.OpCode, RecursionDesired: q.header.RecursionDesired,
 		RecursionAvailable: true, RCode: code, Truncated: cut, CheckingDisabled: q.header.CheckingDisabled,
@@ -97,6 +113,15 @@ func (q question) build(rec records, code dnsmessage.RCode, cut bool) ([]byte, e
 		return nil, err
 	}
 	if err := q.answers(&b, rec); err != nil {
+		return nil, err
+	}
+	if err := copyRecords(&b, carried.Answers); err != nil {
+		return nil, err
+	}
+	if err := b.StartAuthorities(); err != nil {
+		return nil, err
+	}
+	if err := copyRecords(&b, carried.Authorities); err != nil {
 		return nil, err
 	}
 	if err := b.StartAdditionals(); err != nil {
@@ -146,6 +171,35 @@ func (q question) answers(b *dnsmessage.Builder, rec records) error {
 		}
 		res := dnsmessage.SRVResource{Priority: s.Priority, Weight: s.Weight, Port: s.Port, Target: target}
 		if err := b.SRVResource(record(owner), res); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyRecords writes records that an exit gave.
+func copyRecords(b *dnsmessage.Builder, list []dnsmessage.Resource) error {
+	for _, r := range list {
+		var err error
+		switch body := r.Body.(type) {
+		case *dnsmessage.CNAMEResource:
+			err = b.CNAMEResource(r.Header, *body)
+		case *dnsmessage.MXResource:
+			err = b.MXResource(r.Header, *body)
+		case *dnsmessage.NSResource:
+			err = b.NSResource(r.Header, *body)
+		case *dnsmessage.PTRResource:
+			err = b.PTRResource(r.Header, *body)
+		case *dnsmessage.SOAResource:
+			err = b.SOAResource(r.Header, *body)
+		case *dnsmessage.TXTResource:
+			err = b.TXTResource(r.Header, *body)
+		case *dnsmessage.SRVResource:
+			err = b.SRVResource(r.Header, *body)
+		case *dnsmessage.UnknownResource:
+			err = b.UnknownResource(r.Header, *body)
+		}
+		if err != nil {
 			return err
 		}
 	}

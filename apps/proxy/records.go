@@ -18,6 +18,7 @@ type records struct {
 	CNAME   string       `json:"cname,omitempty"`   // the name that has the records, if it is another one
 	Addrs   []netip.Addr `json:"addrs,omitempty"`
 	SRV     []srv        `json:"srv,omitempty"`
+	Message []byte       `json:"message,omitempty"` // the answer to TYPEn, as a DNS message; then all else is empty
 }
 
 // srv is a record of RFC 2782.
@@ -28,7 +29,7 @@ type srv struct {
 	Target   string `json:"target"`
 }
 
-// records resolves a full name for a user: type A, AAAA, CNAME or SRV. Of the addresses, only those are told that the
+// records resolves a full name for a user: type A, AAAA, CNAME, SRV or TYPEn. Of the addresses, only those are told that the
 // user may be connected to, at whatever port.
 func (e *exit) records(ctx context.Context, user, name, qtype string) (records, error) {
 	d, err := reach.NewDest(name, 0)
@@ -56,13 +57,16 @@ func (e *exit) records(ctx context.Context, user, name, qtype string) (records, 
 	case "SRV":
 		return e.services(ctx, d)
 	}
-	return records{}, answer.Errorf(answer.BadRequest, "type %q: want A, AAAA, CNAME or SRV", reach.Clip(qtype))
+	if t, ok := rawType(qtype); ok {
+		return e.raw(ctx, d, t)
+	}
+	return records{}, answer.Errorf(answer.BadRequest, "type %q: want A, AAAA, CNAME, SRV or TYPEn", reach.Clip(qtype))
 }
 
 func (e *exit) addresses(ctx context.Context, p *policy, user string, d reach.Dest, qtype string) (records, error) {
 	found, err := e.sys.Resolver.LookupNetIP(ctx, "ip", d.Host())
 	if notFound(err) {
-		return records{Missing: true}, nil
+		return records{Missing: e.sys.isMissing(ctx, d)}, nil
 	}
 	if err != nil {
 		return records{}, lookupError(d, err)
@@ -84,7 +88,7 @@ func (e *exit) addresses(ctx context.Context, p *policy, user string, d reach.De
 func (e *exit) canonical(ctx context.Context, d reach.Dest) (records, error) {
 	name, err := e.sys.Resolver.LookupCNAME(ctx, d.Host())
 	if notFound(err) {
-		return records{Missing: true}, nil
+		return records{Missing: e.sys.isMissing(ctx, d)}, nil
 	}
 	if err != nil {
 		return records{}, lookupError(d, err)
@@ -100,7 +104,7 @@ func (e *exit) services(ctx context.Context, d reach.Dest) (records, error) {
 	if notFound(err) {
 		// The resolver does not say whether the name is missing or only its service: it may have an address.
 		_, err := e.sys.Resolver.LookupNetIP(ctx, "ip", d.Host())
-		return records{Missing: notFound(err)}, nil
+		return records{Missing: notFound(err) && e.sys.isMissing(ctx, d)}, nil
 	}
 	var partial *net.DNSError // some records were malformed: the others are given with the error
 	if err != nil && !(errors.As(err, &partial) && len(found) > 0) {

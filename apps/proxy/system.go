@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -21,7 +20,8 @@ type Options struct {
 // system is where connections from this endpoint come from.
 type system struct {
 	Options
-	bound func() []netip.AddrPort // where this proxy listens itself, for clients and for DNS
+	bound   func() []netip.AddrPort // where this proxy listens itself, for clients and for DNS
+	servers servers
 }
 
 func newSystem(o Options, bound func() []netip.AddrPort) *system {
@@ -33,18 +33,9 @@ func newSystem(o Options, bound func() []netip.AddrPort) *system {
 		s.ResolvConf = "/etc/resolv.conf"
 	}
 	if s.Resolver == nil {
-		// Where the DNS listener of this proxy is the system's name server, a name that is asked of an exit must not
-		// come back as a question to the exit.
 		s.Resolver = &net.Resolver{Dial: s.dialServer}
 	}
 	return s
-}
-
-func (s *system) dialServer(ctx context.Context, network, address string) (net.Conn, error) {
-	if ap, err := netip.ParseAddrPort(address); err == nil && s.own(ap) {
-		return nil, fmt.Errorf("name server %s is this proxy itself", address)
-	}
-	return s.Dial(ctx, network, address)
 }
 
 // own reports whether the proxy itself listens at an address.
