@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"ztm/apps"
 )
 
 // Attach makes the flow the session's caller, in place of the one it had, and serves it until the program has ended or
@@ -38,7 +40,7 @@ func (s *Session) greet(a *attachment, first bool) error {
 	defer s.out.Unlock()
 	var room int
 	a.turn, room = s.in.take()
-	if err := a.sendJSON(kindStarted, Started{s.cfg.ID, s.cfg.Program.Path}); err != nil {
+	if err := a.sendJSON(kindStarted, Started{s.cfg.ID, apps.Bytes(s.cfg.Program.Path)}); err != nil {
 		return err
 	}
 	if !first {

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
-	"strings"
 	"sync"
-	"unicode/utf16"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -138,8 +136,8 @@ func createProcess(p Program, inherit bool, flags uint32, si *windows.StartupInf
 func environment(env []string) *uint16 {
 	var block []uint16
 	for _, kv := range env {
-		if !strings.ContainsRune(kv, 0) {
-			block = append(append(block, utf16.Encode([]rune(kv))...), 0)
+		if text, err := windows.UTF16FromString(kv); err == nil { // else it has a zero
+			block = append(block, text...)
 		}
 	}
 	block = append(block, 0, 0)

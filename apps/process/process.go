@@ -46,7 +46,11 @@
 // session. On Windows the program is in a job object: nothing escapes, and nothing goes on.
 package process
 
-import "time"
+import (
+	"time"
+
+	"ztm/apps"
+)
 
 // Window is how many bytes of stdin may be on the way to a program that does not read.
 const Window = 1 << 20
@@ -62,8 +66,8 @@ type Size struct {
 
 // Started is what the caller learns when the program runs.
 type Started struct {
-	Session string `json:"session,omitempty"` // to return to it; empty where the app keeps none
-	Program string `json:"program"`           // the path of the program
+	Session string     `json:"session,omitempty"` // to return to it; empty where the app keeps none
+	Program apps.Bytes `json:"program"`           // the path of the program
 }
 
 // Exit is the end of a program.

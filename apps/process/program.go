@@ -3,6 +3,7 @@ package process
 import (
 	"os"
 
+	"ztm/apps"
 	"ztm/tunnel/answer"
 )
 
@@ -25,7 +26,7 @@ func (p *Program) closeFiles() {
 
 // notStarted says for the caller why a program could not be started.
 func notStarted(p Program, err error) *answer.Error {
-	return answer.Errorf(CodeOf(err), "cannot start %s as %s: %v", p.Path, p.Account.Name, Cause(err))
+	return answer.Errorf(CodeOf(err), "cannot start %v as %v: %v", apps.Bytes(p.Path), apps.Bytes(p.Account.Name), Cause(err))
 }
 
 // CodeOf returns the code for an error of the operating system about a program.

@@ -7,14 +7,15 @@ import (
 
 	"ztm/apps"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
 )
 
 // Rules is what the owner of an endpoint decides about programs that peers run there. The zero value lets the owner
 // alone run them, as the agent's own account.
 type Rules struct {
-	Users       []string `json:"users,omitempty"`       // who may, beside the endpoint's own user; sorted
-	RunAs       string   `json:"runAs,omitempty"`       // the account that programs run as
-	MaxSessions int      `json:"maxSessions,omitempty"` // at the same time; 0 is [DefaultMaxSessions]
+	Users       []string   `json:"users,omitempty"`       // who may, beside the endpoint's own user; sorted
+	RunAs       apps.Bytes `json:"runAs,omitempty"`       // the account that programs run as
+	MaxSessions int        `json:"maxSessions,omitempty"` // at the same time; 0 is [DefaultMaxSessions]
 }
 
 // DefaultMaxSessions is how many programs run for peers at the same time if the owner does not say.
@@ -22,25 +23,24 @@ const DefaultMaxSessions = 32
 
 // RulesChange changes [Rules]; what is nil or empty stays as it is.
 type RulesChange struct {
-	AddUsers    []string `json:"addUsers,omitempty"`
-	DelUsers    []string `json:"delUsers,omitempty"`
-	RunAs       *string  `json:"runAs,omitempty"`
-	MaxSessions *int     `json:"maxSessions,omitempty"`
+	AddUsers    []string    `json:"addUsers,omitempty"`
+	DelUsers    []string    `json:"delUsers,omitempty"`
+	RunAs       *apps.Bytes `json:"runAs,omitempty"`
+	MaxSessions *int        `json:"maxSessions,omitempty"`
 }
 
 // Apply makes the change, or returns an *[answer.Error] and leaves r in an undefined state.
 func (r *Rules) Apply(c RulesChange) error {
-	users := slices.Concat(r.Users, c.AddUsers)
-	for _, u := range users {
-		if u == "" || strings.ContainsAny(u, " \t\r\n/") {
-			return answer.Errorf(answer.BadRequest, "%q is no user name", u)
+	for _, u := range c.AddUsers {
+		if err := identity.CheckName(u); err != nil {
+			return answer.Errorf(answer.BadRequest, "user %v", err)
 		}
 	}
-	users = slices.DeleteFunc(users, func(u string) bool { return slices.Contains(c.DelUsers, u) })
+	users := slices.DeleteFunc(slices.Concat(r.Users, c.AddUsers), func(u string) bool { return slices.Contains(c.DelUsers, u) })
 	slices.Sort(users)
 	r.Users = slices.Compact(users)
 	if c.RunAs != nil {
-		if _, err := Lookup(*c.RunAs); err != nil {
+		if _, err := Lookup(string(*c.RunAs)); err != nil {
 			return err
 		}
 		r.RunAs = *c.RunAs
@@ -74,7 +74,7 @@ func (r Rules) Admit(self apps.Endpoint, app string, p apps.Peer) error {
 // Account returns the account that a program of the peer runs as. wanted is the peer's wish, "" if it has none: the
 // endpoint's own user may choose, because it may change the rules as well.
 func (r Rules) Account(self apps.Endpoint, p apps.Peer, wanted string) (*Account, error) {
-	name := r.RunAs
+	name := string(r.RunAs)
 	if wanted != "" && wanted != name {
 		if p.User != self.User {
 			return nil, answer.Errorf(answer.Denied, "user %q may not choose the account that programs run as on %s", p.User, self.Name)
@@ -86,7 +86,7 @@ func (r Rules) Account(self apps.Endpoint, p apps.Peer, wanted string) (*Account
 
 // Describe returns the rules as rows for people.
 func (r Rules) Describe() [][]string {
-	users, account := "(owner only)", r.RunAs
+	users, account := "(owner only)", r.RunAs.String()
 	if len(r.Users) > 0 {
 		users = strings.Join(r.Users, ", ")
 	}

@@ -110,8 +110,8 @@ func run(x *cli.Context, c apps.Console) error {
 		return err
 	}
 	f := &fleet{Console: c, source: source, parallel: x.Int("parallel"), start: start{
-		Name: filepath.Base(file), With: x.String("with"), Args: names[1:], Size: len(source),
-		Limit: x.Duration("timeout").Milliseconds(), Account: x.String("run-as"), Lang: language(os.Environ())}}
+		Name: apps.Bytes(filepath.Base(file)), With: apps.Bytes(x.String("with")), Args: apps.AllBytes(names[1:]), Size: len(source),
+		Limit: x.Duration("timeout").Milliseconds(), Account: apps.Bytes(x.String("run-as")), Lang: apps.AllBytes(language(os.Environ()))}}
 	noStdin := x.Bool("no-stdin") || file == "-"
 	output := x.String("output")
 	f.capture = output == "json" || output == "yaml"
@@ -241,7 +241,7 @@ func config(x *cli.Context, c apps.Console) error {
 	}
 	change := process.RulesChange{AddUsers: x.StringSlice("add-user"), DelUsers: x.StringSlice("del-user")}
 	if x.IsSet("run-as") {
-		account := x.String("run-as")
+		account := apps.Bytes(x.String("run-as"))
 		change.RunAs = &account
 	}
 	if x.IsSet("max-sessions") {

@@ -55,10 +55,10 @@ type api struct {
 func newAPI(ctx context.Context, vm *goja.Runtime, p *program) *api {
 	a := &api{ctx: ctx, vm: vm, p: p, in: bufio.NewReader(p.in), mesh: &meshWay{conn: p.bridge}}
 	a.client = &http.Client{Transport: a.mesh, Timeout: fetchPatience}
-	env := map[string]string{}
+	env := vm.NewObject()
 	for _, kv := range p.env {
 		name, value, _ := strings.Cut(kv, "=")
-		env[name] = value
+		env.Set(name, toJS(value))
 	}
 	print := func(values ...goja.Value) error { return a.print(p.out, values) }
 	for name, v := range map[string]any{
@@ -85,7 +85,7 @@ func (a *api) close() {
 
 func anys(list []string) (out []any) {
 	for _, s := range list {
-		out = append(out, s)
+		out = append(out, toJS(s))
 	}
 	return out
 }
@@ -93,7 +93,7 @@ func anys(list []string) (out []any) {
 func (a *api) print(w io.Writer, values []goja.Value) error {
 	words := make([]string, len(values))
 	for i, v := range values {
-		words[i] = v.String()
+		words[i] = fromJS(v)
 		o, ok := v.(*goja.Object)
 		if !ok || o.ClassName() == "Error" || o.ClassName() == "Function" {
 			continue
@@ -113,7 +113,7 @@ func bytesOf(v goja.Value) ([]byte, error) {
 	}
 	switch x := v.Export().(type) {
 	case string:
-		return []byte(x), nil
+		return []byte(fromJS(v)), nil
 	case goja.ArrayBuffer:
 		return x.Bytes(), nil
 	case []byte:
@@ -122,8 +122,8 @@ func bytesOf(v goja.Value) ([]byte, error) {
 	return nil, errors.New("want a string or an ArrayBuffer")
 }
 
-func (a *api) readFile(path string, how string) (goja.Value, error) {
-	b, err := os.ReadFile(path)
+func (a *api) readFile(path goja.Value, how string) (goja.Value, error) {
+	b, err := os.ReadFile(textOf(path))
 	if err != nil {
 		return nil, err
 	}
@@ -133,12 +133,12 @@ func (a *api) readFile(path string, how string) (goja.Value, error) {
 	return a.vm.ToValue(string(b)), nil
 }
 
-func (a *api) writeFile(path string, data goja.Value) error {
+func (a *api) writeFile(path, data goja.Value) error {
 	b, err := bytesOf(data)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, b, 0o666)
+	return os.WriteFile(textOf(path), b, 0o666)
 }
 
 // waiting runs f, which nothing can end, until ctx ends. What f then still does is lost with this process.
@@ -177,20 +177,29 @@ func (a *api) readStdin() (string, error) {
 	return string(b), err
 }
 
-type execOptions struct {
-	Input goja.Value        `json:"input"`
-	Dir   string            `json:"dir"`
-	Env   map[string]string `json:"env"`
+// textOf returns a value of JavaScript for the system; "" if it was left out.
+func textOf(v goja.Value) string {
+	if v == nil || goja.IsUndefined(v) {
+		return ""
+	}
+	return fromJS(v)
 }
 
-func (a *api) exec(program string, args []string, o execOptions) (*goja.Object, error) {
+type execOptions struct {
+	Input goja.Value            `json:"input"`
+	Dir   goja.Value            `json:"dir"`
+	Env   map[string]goja.Value `json:"env"`
+}
+
+func (a *api) exec(file goja.Value, args []goja.Value, o execOptions) (*goja.Object, error) {
+	program := textOf(file)
 	input, err := bytesOf(o.Input)
 	if err != nil {
 		return nil, err
 	}
 	env := a.p.env
 	for name, value := range o.Env {
-		env = append(env[:len(env):len(env)], name+"="+value)
+		env = append(env[:len(env):len(env)], name+"="+textOf(value))
 	}
 	dir, err := os.Getwd()
 	if err != nil {
@@ -201,8 +210,12 @@ func (a *api) exec(program string, args []string, o execOptions) (*goja.Object, 
 	} else {
 		return nil, fmt.Errorf("exec: %s: %v", program, process.Cause(err))
 	}
+	words := []string{filepath.Base(program)}
+	for _, w := range args {
+		words = append(words, textOf(w))
+	}
 	var out, errs limited
-	cmd := &exec.Cmd{Path: program, Args: append([]string{filepath.Base(program)}, args...), Env: env, Dir: o.Dir,
+	cmd := &exec.Cmd{Path: program, Args: words, Env: env, Dir: textOf(o.Dir),
 		Stdin: bytes.NewReader(input), Stdout: &out, Stderr: &errs}
 	status, err := a.wait(cmd)
 	if err == nil && (out.over || errs.over) {

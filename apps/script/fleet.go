@@ -32,14 +32,14 @@ type fleet struct {
 
 // outcome is the end of a script on one endpoint.
 type outcome struct {
-	Endpoint string  `json:"endpoint"`
-	ID       string  `json:"id"`
-	Status   int     `json:"status"`
-	Signal   string  `json:"signal,omitempty"`
-	Error    string  `json:"error,omitempty"` // why it did not run, or did not end by itself
-	Seconds  float64 `json:"seconds"`
-	Stdout   string  `json:"stdout,omitempty"` // as far as it is text; at most maxCapture bytes
-	Stderr   string  `json:"stderr,omitempty"`
+	Endpoint string     `json:"endpoint"`
+	ID       string     `json:"id"`
+	Status   int        `json:"status"`
+	Signal   string     `json:"signal,omitempty"`
+	Error    string     `json:"error,omitempty"` // why it did not run, or did not end by itself
+	Seconds  float64    `json:"seconds"`
+	Stdout   apps.Bytes `json:"stdout,omitempty"` // at most maxCapture bytes
+	Stderr   apps.Bytes `json:"stderr,omitempty"`
 }
 
 // maxCapture is how much of each output is kept for an outcome.
@@ -156,7 +156,7 @@ func (f *fleet) output(st *process.Streams, ep apps.Endpoint, width int, printin
 	if f.capture {
 		var out, errs capped
 		st.Stdout, st.Stderr = &out, &errs
-		return func() { o.Stdout, o.Stderr = out.String(), errs.String() }
+		return func() { o.Stdout, o.Stderr = out.bytes(), errs.bytes() }
 	}
 	prefix := fmt.Sprintf("%-*s | ", width, apps.Printable(ep.Name))
 	out := &lines{w: f.Stdout(), prefix: prefix, mu: printing}

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"io"
 	"sync"
+	"unicode/utf8"
+
+	"ztm/apps"
 )
 
 // lines writes whole lines, each behind a prefix, so that the output of many endpoints can be told apart.
@@ -58,4 +61,18 @@ type capped struct{ bytes.Buffer }
 func (c *capped) Write(p []byte) (int, error) {
 	c.Buffer.Write(p[:min(len(p), maxCapture-c.Len())])
 	return len(p), nil
+}
+
+// bytes returns what was kept, without a character that was cut by the limit: text stays text.
+func (c *capped) bytes() apps.Bytes {
+	b := c.Bytes()
+	for i := len(b) - 1; len(b) == maxCapture && i > len(b)-utf8.UTFMax; i-- {
+		if utf8.RuneStart(b[i]) {
+			if !utf8.FullRune(b[i:]) {
+				b = b[:i]
+			}
+			break
+		}
+	}
+	return apps.Bytes(b)
 }

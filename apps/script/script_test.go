@@ -130,6 +130,8 @@ func TestScriptIsLikeHere(t *testing.T) {
 		{name: "node", program: "node", file: "x.js", script: "console.log(process.argv[2])", options: []string{"--with=node"},
 			args: []string{"é"}, want: appstest.Result{Out: "é\n"}},
 		{name: "an interpreter of another name", file: "x", script: "hello\n", options: []string{"--with=cat"}, want: appstest.Result{Out: "hello\n"}},
+		{name: "arguments and names that are no characters", file: "caf\xe9.sh", script: `printf '%s|' "$1" "$ZTM_SCRIPT" "$LC_TIME"`, args: []string{"caf\xe9.txt"},
+			want: appstest.Result{Out: "caf\xe9.txt|caf\xe9.sh|\xe9|"}},
 		{name: "a signal", file: "x", script: "kill -TERM $$", want: appstest.Result{Status: 143}},
 		{name: "too late", file: "x", script: "sleep 1000", options: []string{"--timeout=100ms"},
 			want: appstest.Result{Status: 124, Err: "ztm: office ended this: it took longer than 100ms\n"}},
@@ -140,6 +142,7 @@ func TestScriptIsLikeHere(t *testing.T) {
 				need(t, tt.program)
 			}
 			t.Setenv("LC_ALL", "C.UTF-8")
+			t.Setenv("LC_TIME", "\xe9")
 			got := m.run("in\x00\xff", append(append(tt.options, "--", file(t, tt.file, tt.script)), tt.args...)...)
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("script (-want +got):\n%s", diff)
@@ -393,7 +396,7 @@ func TestJavaScript(t *testing.T) {
 		{"values are printed", `print("a", 1, true, null, undefined, [1, {b: "ü"}], new Error("e").message); console.log()`,
 			appstest.Result{Out: "a 1 true null undefined [1,{\"b\":\"ü\"}] e\n\n"}},
 		{"a #! line", "#!/usr/bin/env js\nprint('hi')", appstest.Result{Out: "hi\n"}},
-		{"arguments", `print(args.length, args.join("|"))`, appstest.Result{Out: "2 x y|-z\n"}},
+		{"arguments", `print(args.length, args.join("|"))`, appstest.Result{Out: "3 x y|-z|a\xe9\xffb\n"}},
 		{"the environment", `print(env.ZTM_USER, env.ZTM_SCRIPT_BRIDGE, Object.keys(env).includes("PATH"))`,
 			appstest.Result{Out: "alice undefined true\n"}},
 		{"lines of stdin", `print(readLine()); print(readLine(), readStdin().length, readLine())`, appstest.Result{Out: "one\n two 6 null\n"}},
@@ -401,6 +404,9 @@ func TestJavaScript(t *testing.T) {
 			`new Uint8Array(readFile("` + dir + `/f", "bytes")).length); writeFile("` + dir + `/g", new Uint8Array([1, 255]).buffer); ` +
 			`print(readFile("` + dir + `/g", "bytes").byteLength)`, appstest.Result{Out: "grüße 7\n2\n"}},
 		{"errors are thrown", `try { readFile("/no/such") } catch (e) { print(e.message) }`, appstest.Result{Out: "open /no/such: no such file or directory\n"}},
+		{"bytes that are no characters", `const f = args[2]; writeFile("` + dir + `/" + f, f); print(exec("sh", ["-c", "ls -d " + f + "; echo $F"], ` +
+			`{dir: "` + dir + `", env: {F: f}}).status, readFile("` + dir + `/" + f, "bytes").byteLength, f, "😀")`,
+			appstest.Result{Out: "0 4 a\xe9\xffb 😀\n"}},
 		{"exit", "try { exit(7) } finally { print('no') }\nprint('no')", appstest.Result{Status: 7}},
 		{"programs", `const r = exec("sh", ["-c", "cat; echo $X >&2; pwd; exit 3"], {input: "in ", env: {X: "y"}, dir: "/"}); print(JSON.stringify(r))`,
 			appstest.Result{Out: `{"status":3,"stdout":"in /\n","stderr":"y\n"}` + "\n"}},
@@ -413,7 +419,7 @@ func TestJavaScript(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := m.run("one\n two\nthree\n", "--", file(t, "x.js", tt.script), "x y", "-z")
+			got := m.run("one\n two\nthree\n", "--", file(t, "x.js", tt.script), "x y", "-z", "a\xe9\xffb")
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("script (-want +got):\n%s", diff)
 			}
@@ -548,5 +554,25 @@ func TestWrongUsage(t *testing.T) {
 	}
 	if r := m.run("", "--", "/no/such/file"); !strings.Contains(r.Failure, "no such file") {
 		t.Errorf("got %+v", r)
+	}
+}
+
+func TestOutputInAResultIsWhatWasWritten(t *testing.T) {
+	m := newMesh(t)
+	r := m.run("", "-o=json", "--ep=office", "--", file(t, "x", `printf 'text ü'; printf '\377\000' >&2`))
+	var got []outcome
+	if err := json.Unmarshal([]byte(r.Out), &got); err != nil || len(got) != 1 {
+		t.Fatalf("%v: %+v", err, r)
+	}
+	if got[0].Stdout != "text ü" || got[0].Stderr != "\xff\x00" {
+		t.Errorf("stdout %q, stderr %q", string(got[0].Stdout), string(got[0].Stderr))
+	}
+	if !strings.Contains(r.Out, `"text ü"`) {
+		t.Errorf("text is no text in %s", r.Out)
+	}
+	c := capped{}
+	c.Write([]byte(strings.Repeat("x", maxCapture-1) + "ü"))
+	if b := c.bytes(); len(b) != maxCapture-1 {
+		t.Errorf("the last of %d bytes is %q", len(b), string(b[len(b)-1:]))
 	}
 }

@@ -13,13 +13,13 @@ import (
 
 // start is what a caller wants: the payload of the start frame. The script follows in source frames.
 type start struct {
-	Name    string   `json:"name"`              // of the file, without directories
-	With    string   `json:"with,omitempty"`    // the interpreter; empty goes by the script and its name
-	Args    []string `json:"args,omitempty"`    // of the script
-	Size    int      `json:"size"`              // of the script, in bytes
-	Limit   int64    `json:"limit,omitempty"`   // milliseconds; 0 is none
-	Account string   `json:"account,omitempty"` // to run as; empty leaves it to the endpoint
-	Lang    []string `json:"lang,omitempty"`    // "NAME=value": LANG, LC_...
+	Name    apps.Bytes   `json:"name"`              // of the file, without directories
+	With    apps.Bytes   `json:"with,omitempty"`    // the interpreter; empty goes by the script and its name
+	Args    []apps.Bytes `json:"args,omitempty"`    // of the script
+	Size    int          `json:"size"`              // of the script, in bytes
+	Limit   int64        `json:"limit,omitempty"`   // milliseconds; 0 is none
+	Account apps.Bytes   `json:"account,omitempty"` // to run as; empty leaves it to the endpoint
+	Lang    []apps.Bytes `json:"lang,omitempty"`    // "NAME=value": LANG, LC_...
 }
 
 // Serve implements [apps.App].
@@ -72,7 +72,7 @@ func (a *App) prepare(rules process.Rules, e *process.Entry, c *process.Conn) (c
 	if err != nil {
 		return cfg, nil, err
 	}
-	account, err := rules.Account(a.host.Mesh.Self(), e.Peer, st.Account)
+	account, err := rules.Account(a.host.Mesh.Self(), e.Peer, string(st.Account))
 	if err != nil {
 		return cfg, nil, err
 	}
@@ -85,9 +85,9 @@ const maxLimit = 366 * 24 * time.Hour
 // plan chooses the interpreter and makes the script ready for it.
 func (a *App) plan(account *process.Account, e *process.Entry, st start, source []byte) (cfg process.Config, remove func(), err error) {
 	self := a.host.Mesh.Self()
-	env := account.Env(append(language(st.Lang), "ZTM_MESH="+a.host.Mesh.Name(), "ZTM_USER="+e.Peer.User,
-		"ZTM_ENDPOINT="+string(e.Peer.ID), "ZTM_SCRIPT="+plain(st.Name))...)
-	with, err := choose(self.Name, st.With, st.Name, source, account, env)
+	env := account.Env(append(language(apps.AllStrings(st.Lang)), "ZTM_MESH="+a.host.Mesh.Name(), "ZTM_USER="+e.Peer.User,
+		"ZTM_ENDPOINT="+string(e.Peer.ID), "ZTM_SCRIPT="+plain(string(st.Name)))...)
+	with, err := choose(self.Name, string(st.With), string(st.Name), source, account, env)
 	if err != nil {
 		return cfg, nil, err
 	}
@@ -111,7 +111,7 @@ func (a *App) plan(account *process.Account, e *process.Entry, st start, source 
 			remove = func() { stop(); given.remove() }
 		}
 	}
-	args := slices.Concat([]string{with.name}, with.args, []string{given.path}, st.Args)
+	args := slices.Concat([]string{with.name}, with.args, []string{given.path}, apps.AllStrings(st.Args))
 	return process.Config{
 		Program: process.Program{Path: with.path, Args: args, Env: env, Dir: account.Home, Account: account, Files: files},
 		Limit:   time.Duration(st.Limit) * time.Millisecond,
@@ -129,13 +129,8 @@ func language(env []string) (kept []string) {
 	return kept
 }
 
-// plain returns a text without control characters, at most 256 bytes of it.
+// plain returns a text without control characters, at most 256 bytes of it. The other bytes stay as they are.
 func plain(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return -1
-		}
-		return r
-	}, s)
-	return s[:min(len(s), 256)]
+	kept := slices.DeleteFunc([]byte(s), func(c byte) bool { return c < ' ' || c == 0x7f })
+	return string(kept[:min(len(kept), 256)])
 }

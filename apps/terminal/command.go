@@ -70,7 +70,7 @@ func openCommand(c apps.Console) *cli.Command {
 			if err != nil {
 				return err
 			}
-			st := start{Command: command, Env: language(os.Environ()), Account: x.String("run-as"), Keep: x.Bool("keep")}
+			st := start{Command: apps.AllBytes(command), Env: apps.AllBytes(language(os.Environ())), Account: apps.Bytes(x.String("run-as")), Keep: x.Bool("keep")}
 			o.tty = x.Bool("tty") || len(st.Command) == 0 && o.window != nil
 			if st.Keep && !o.tty {
 				return usage("--keep is for a session with a terminal: say --tty, too")
@@ -197,8 +197,8 @@ func table(ctx context.Context, c apps.Console, list []process.Info) *apps.Table
 		if i.Keep {
 			state = map[bool]string{true: "kept, attached", false: "kept"}[i.Attached]
 		}
-		t.Add(i.ID, i.User, from, i.Account, state, time.Unix(i.Since, 0).Format(time.DateTime),
-			(time.Duration(i.Idle) * time.Second).String(), i.Program)
+		t.Add(i.ID, i.User, from, i.Account.String(), state, time.Unix(i.Since, 0).Format(time.DateTime),
+			(time.Duration(i.Idle) * time.Second).String(), i.Program.String())
 	}
 	return t
 }
@@ -253,28 +253,28 @@ func config(x *cli.Context, c apps.Console) error {
 	if err != nil {
 		return err
 	}
-	t := &apps.Table{Rows: [][]string{{"Endpoint", ep.Name}, {"Shell", cmp.Or(got.Shell, "(default)")}}}
+	t := &apps.Table{Rows: [][]string{{"Endpoint", ep.Name}, {"Shell", cmp.Or(got.Shell.String(), "(default)")}}}
 	t.Rows = append(t.Rows, got.Describe()...)
 	t.Add("Idle Timeout", cmp.Or(map[bool]string{true: got.idle().String()}[got.IdleTimeout > 0], "(none)"))
-	t.Add("Recordings", cmp.Or(got.Record, "(none)"))
+	t.Add("Recordings", cmp.Or(got.Record.String(), "(none)"))
 	return c.Print(got, t)
 }
 
 // changeOf returns the change that the options ask for, and whether there is any.
 func changeOf(x *cli.Context) (change Change, any bool, err error) {
 	change.AddUsers, change.DelUsers = x.StringSlice("add-user"), x.StringSlice("del-user")
-	text := func(name string) *string {
+	text := func(name string) *apps.Bytes {
 		if !x.IsSet(name) {
 			return nil
 		}
-		s := x.String(name)
+		s := apps.Bytes(x.String(name))
 		return &s
 	}
 	change.Shell, change.RunAs, change.Record = text("set-shell"), text("run-as"), text("record")
 	if d := text("idle-timeout"); d != nil {
 		seconds := 0
 		if *d != "" {
-			idle, err := time.ParseDuration(*d)
+			idle, err := time.ParseDuration(string(*d))
 			if err != nil || idle < 0 {
 				return change, false, usage(fmt.Sprintf("%q is no duration like 30m or 2h", *d))
 			}

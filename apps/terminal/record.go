@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"ztm/apps"
 	"ztm/apps/process"
 	"ztm/tunnel/answer"
 )
@@ -39,7 +40,7 @@ func prepare(dir string) error {
 		}
 	}
 	if err != nil {
-		return answer.Errorf(answer.BadRequest, "cannot record in %s: %v", dir, process.Cause(err))
+		return answer.Errorf(answer.BadRequest, "cannot record in %v: %v", apps.Bytes(dir), process.Cause(err))
 	}
 	return nil
 }
@@ -71,12 +72,16 @@ func record(dir string, e *process.Entry, st start, p process.Program) (*recordi
 		Title: fmt.Sprintf("%s from %s as %s", e.Peer.User, e.Peer.ID, p.Account.Name),
 		Env:   map[string]string{"SHELL": p.Account.Shell}}
 	for _, kv := range st.Env {
-		if term, ok := strings.CutPrefix(kv, "TERM="); ok {
+		if term, ok := strings.CutPrefix(string(kv), "TERM="); ok {
 			header.Env["TERM"] = term
 		}
 	}
 	if len(st.Command) > 0 {
-		header.Command = strings.Join(st.Command, " ")
+		words := make([]string, len(st.Command))
+		for i, w := range st.Command {
+			words[i] = w.String()
+		}
+		header.Command = strings.Join(words, " ")
 	}
 	if err := r.line(header); err != nil {
 		f.Close()

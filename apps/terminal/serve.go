@@ -13,10 +13,10 @@ import (
 
 // start is what a caller wants: the payload of the start frame.
 type start struct {
-	Command []string      `json:"command,omitempty"` // with its arguments; empty is the shell
+	Command []apps.Bytes  `json:"command,omitempty"` // with its arguments; empty is the shell
 	TTY     *process.Size `json:"tty,omitempty"`     // a terminal of this size; nil is three pipes
-	Env     []string      `json:"env,omitempty"`     // "NAME=value": TERM, COLORTERM, LANG, LC_...
-	Account string        `json:"account,omitempty"` // to run as; empty leaves it to the endpoint
+	Env     []apps.Bytes  `json:"env,omitempty"`     // "NAME=value": TERM, COLORTERM, LANG, LC_...
+	Account apps.Bytes    `json:"account,omitempty"` // to run as; empty leaves it to the endpoint
 	Keep    bool          `json:"keep,omitempty"`    // the session outlives the flow
 }
 
@@ -84,19 +84,19 @@ func (a *App) plan(cfg Config, e *process.Entry, st start) (process.Config, erro
 	if st.TTY != nil { // a caller that does not know its size says 0
 		st.TTY.Cols, st.TTY.Rows = cmp.Or(st.TTY.Cols, 80), cmp.Or(st.TTY.Rows, 24)
 	}
-	account, err := cfg.Account(self, e.Peer, st.Account)
+	account, err := cfg.Account(self, e.Peer, string(st.Account))
 	if err != nil {
 		return process.Config{}, err
 	}
-	env, err := environment(st.Env)
+	env, err := environment(apps.AllStrings(st.Env))
 	if err != nil {
 		return process.Config{}, err
 	}
 	env = account.Env(append(env, "ZTM_MESH="+a.host.Mesh.Name(), "ZTM_USER="+e.Peer.User, "ZTM_ENDPOINT="+string(e.Peer.ID))...)
-	p := process.Program{Env: env, Dir: account.Home, Account: account, TTY: st.TTY, Args: st.Command}
+	p := process.Program{Env: env, Dir: account.Home, Account: account, TTY: st.TTY, Args: apps.AllStrings(st.Command)}
 	if len(st.Command) > 0 {
-		if p.Path, err = account.Find(st.Command[0], env); err != nil {
-			return process.Config{}, notFound(st.Command[0], self.Name, err)
+		if p.Path, err = account.Find(p.Args[0], env); err != nil {
+			return process.Config{}, notFound(p.Args[0], self.Name, err)
 		}
 	} else if p.Path, p.Args, err = cfg.shell(account, env); err != nil {
 		return process.Config{}, err
@@ -104,7 +104,7 @@ func (a *App) plan(cfg Config, e *process.Entry, st start) (process.Config, erro
 	out := process.Config{ID: e.ID, Program: p, Keep: st.Keep, Idle: cfg.idle()}
 	if cfg.Record != "" {
 		// Assigned only if it is there: a nil *recording would be a recorder.
-		r, err := record(cfg.Record, e, st, p)
+		r, err := record(string(cfg.Record), e, st, p)
 		if err != nil {
 			a.host.Log.Error("terminal cannot record", "session", e.ID, "err", err)
 			return process.Config{}, answer.Errorf(answer.Denied, "%s records all terminals, and cannot record this one", self.Name)
@@ -117,9 +117,9 @@ func (a *App) plan(cfg Config, e *process.Entry, st start) (process.Config, erro
 // notFound says why a command is none.
 func notFound(command, where string, err error) *answer.Error {
 	if process.CodeOf(err) == answer.NotFound {
-		return answer.Errorf(answer.NotFound, "%s: not found on %s", command, where)
+		return answer.Errorf(answer.NotFound, "%v: not found on %s", apps.Bytes(command), where)
 	}
-	return answer.Errorf(process.CodeOf(err), "%s: %v on %s", command, process.Cause(err), where)
+	return answer.Errorf(process.CodeOf(err), "%v: %v on %s", apps.Bytes(command), process.Cause(err), where)
 }
 
 // environment checks what a caller wants in the environment: what describes its terminal and its language, and no more.

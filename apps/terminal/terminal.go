@@ -66,17 +66,17 @@ func (a *App) API() http.Handler {
 // owner alone.
 type Config struct {
 	process.Rules
-	Shell       string `json:"shell,omitempty"`       // a program with arguments, separated by spaces; "" is the login shell
-	Record      string `json:"record,omitempty"`      // the directory that sessions are recorded in; "" records none
-	IdleTimeout int    `json:"idleTimeout,omitempty"` // seconds; 0 is none
+	Shell       apps.Bytes `json:"shell,omitempty"`       // a program with arguments, separated by spaces; "" is the login shell
+	Record      apps.Bytes `json:"record,omitempty"`      // the directory that sessions are recorded in; "" records none
+	IdleTimeout int        `json:"idleTimeout,omitempty"` // seconds; 0 is none
 }
 
 // Change changes a [Config]; what is nil stays as it is.
 type Change struct {
 	process.RulesChange
-	Shell       *string `json:"shell,omitempty"`
-	Record      *string `json:"record,omitempty"`
-	IdleTimeout *int    `json:"idleTimeout,omitempty"`
+	Shell       *apps.Bytes `json:"shell,omitempty"`
+	Record      *apps.Bytes `json:"record,omitempty"`
+	IdleTimeout *int        `json:"idleTimeout,omitempty"`
 }
 
 // apply makes a change, if each part of it makes sense on this endpoint.
@@ -85,10 +85,10 @@ func (c *Config) apply(change Change) error {
 		return err
 	}
 	if change.Shell != nil {
-		c.Shell = strings.Join(strings.Fields(*change.Shell), " ")
+		c.Shell = apps.Bytes(strings.Join(strings.Fields(string(*change.Shell)), " "))
 	}
 	if change.Shell != nil || change.RunAs != nil {
-		account, err := process.Lookup(c.RunAs)
+		account, err := process.Lookup(string(c.RunAs))
 		if err != nil {
 			return err
 		}
@@ -98,10 +98,10 @@ func (c *Config) apply(change Change) error {
 	}
 	if change.Record != nil {
 		if c.Record = *change.Record; c.Record != "" {
-			if !filepath.IsAbs(c.Record) {
+			if !filepath.IsAbs(string(c.Record)) {
 				return answer.Errorf(answer.BadRequest, "the directory for recordings is not absolute: %q", c.Record)
 			}
-			if err := prepare(c.Record); err != nil {
+			if err := prepare(string(c.Record)); err != nil {
 				return err
 			}
 		}
@@ -117,7 +117,7 @@ func (c *Config) apply(change Change) error {
 
 // shell returns the program and the arguments of the shell for an account.
 func (c Config) shell(a *process.Account, env []string) (path string, args []string, err error) {
-	words := strings.Fields(c.Shell)
+	words := strings.Fields(string(c.Shell))
 	if len(words) == 0 {
 		words = []string{a.Shell}
 	}

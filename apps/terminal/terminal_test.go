@@ -91,6 +91,8 @@ func TestCommandIsLikeHere(t *testing.T) {
 	}{
 		{"streams apart", "a\x00\xffb", []string{"sh", "-c", "cat; echo no >&2"}, appstest.Result{Out: "a\x00\xffb", Err: "no\n"}},
 		{"arguments as they are", "", []string{"printf", "%s|", "a b", "", "$HOME", "ü"}, appstest.Result{Out: "a b||$HOME|ü|"}},
+		{"arguments that are no characters", "", []string{"printf", "%s|", "caf\xe9.txt", "\xff"}, appstest.Result{Out: "caf\xe9.txt|\xff|"}},
+		{"a program whose name is no characters", "", []string{"caf\xe9"}, appstest.Result{Status: 127, Err: "ztm: \"caf\\xe9\": not found on office\n"}},
 		{"status 7", "", []string{"sh", "-c", "exit 7"}, appstest.Result{Status: 7}},
 		{"status 130", "", []string{"sh", "-c", "exit 130"}, appstest.Result{Status: 130}},
 		{"killed", "", []string{"sh", "-c", "kill -KILL $$"}, appstest.Result{Status: 137}},
