@@ -214,7 +214,7 @@ func options(flags []cli.Flag) []grammar.Option {
 			}
 		}
 		if s, ok := f.(cli.DocGenerationSliceFlag); ok && s.IsSliceFlag() {
-			o.Kind = grammar.List
+			o.Kind = map[bool]grammar.Kind{false: grammar.List, true: grammar.OptionalList}[o.Kind == grammar.Optional]
 		}
 		if r, ok := f.(cli.RequiredFlag); ok {
 			o.Required = r.IsRequired()

@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
+
+	"ztm/apps/listen"
 )
 
 // maxRange is how many ports one address may span: each of them costs a listener.
@@ -29,10 +32,7 @@ const unixPrefix = "unix:"
 // ParseAddress reads an address.
 func ParseAddress(s string) (Address, error) {
 	if path, ok := strings.CutPrefix(s, unixPrefix); ok {
-		if path == "" || strings.ContainsFunc(path, unicode.IsControl) {
-			return Address{}, fmt.Errorf("address %q: unix: wants the path of a socket after it", s)
-		}
-		return Address{Path: path}, nil
+		return Address{Path: path}, checkPath(path)
 	}
 	host, ports, err := splitHost(s)
 	if err != nil {
@@ -59,6 +59,21 @@ func ParseAddress(s string) (Address, error) {
 	return a, nil
 }
 
+// checkPath checks the path of a socket. It travels as JSON, in which a file name that is not UTF-8 would silently become
+// another one, with U+FFFD in it.
+func checkPath(path string) error {
+	switch {
+	case path == "" || strings.ContainsFunc(path, unicode.IsControl):
+		return fmt.Errorf("address %q: unix: wants the path of a socket after it", unixPrefix+path)
+	case !utf8.ValidString(path) || strings.ContainsRune(path, utf8.RuneError):
+		return fmt.Errorf("address %q: the path is not UTF-8: give the socket another name, or a link to it", unixPrefix+path)
+	case len(path) > listen.MaxPath:
+		return fmt.Errorf("address %q: the path has %d bytes, and a socket's has at most %d: use a shorter one, or a link",
+			unixPrefix+path, len(path), listen.MaxPath)
+	}
+	return nil
+}
+
 // splitHost splits host and ports, and supplies the host that a port alone means.
 func splitHost(s string) (host, ports string, err error) {
 	if !strings.Contains(s, ":") {
@@ -78,6 +93,9 @@ func splitHost(s string) (host, ports string, err error) {
 		if net.ParseIP(ip) == nil {
 			return "", "", fmt.Errorf("address %q: %q is not an IPv6 address", s, host)
 		}
+	}
+	if strings.ContainsFunc(host, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return "", "", fmt.Errorf("address %q: write the host in the letters of DNS, as xn--...: a name in another script is never found", s)
 	}
 	if len(host) > 253 || strings.ContainsFunc(host, notInHost) || strings.HasPrefix(s, "[") != strings.Contains(host, ":") {
 		return "", "", fmt.Errorf("address %q: %q is not a host", s, host)

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"strings"
 	"testing"
+	"ztm/apps/listen"
 )
 
 func TestParseAddress(t *testing.T) {
@@ -13,7 +14,14 @@ func TestParseAddress(t *testing.T) {
 		{"[::1]:80", "[::1]:80", ""},
 		{"[fe80::1%eth0]:80", "[fe80::1%eth0]:80", ""},
 		{"db.local:5432", "db.local:5432", ""},
-		{"bücher.example:80", "bücher.example:80", ""},
+		{"unix:/" + strings.Repeat("a", listen.MaxPath-1), "unix:/" + strings.Repeat("a", listen.MaxPath-1), ""},
+		{"unix:/" + strings.Repeat("a", listen.MaxPath), "", "a socket's has at most"},
+		{"unix:/caf\xe9.sock", "", "not UTF-8"},
+		{"unix:/caf\ufffd.sock", "", "not UTF-8"},
+		{"unix:/café.sock", "unix:/café.sock", ""},
+		{"bücher.example:80", "", "write the host in the letters of DNS"},
+		{"пример.рф:80", "", "write the host in the letters of DNS"},
+		{"xn--bcher-kva.example:80", "xn--bcher-kva.example:80", ""},
 		{"7000-7010", "127.0.0.1:7000-7010", ""},
 		{"host:7000-7000", "host:7000", ""},
 		{"unix:/run/db.sock", "unix:/run/db.sock", ""},

@@ -22,6 +22,7 @@ func TestBadRequestsAreAnsweredClearlyAndChangeNothing(t *testing.T) {
 	b.mustCall(t, "POST", "/inbound/tcp/web", `{"listens":["`+address+`"]}`, nil)
 	file := t.TempDir() + "/file"
 	os.WriteFile(file, []byte("precious"), 0o600)
+	appstest.Eventually(t, "the inbound has found its user", func() bool { return b.inboundStatus(t, "tcp/web").ExitsUser != "" })
 	before := b.app.Status()
 
 	list := func(s string) string { return `{"listens":[` + s + `]}` }
@@ -61,6 +62,12 @@ func TestBadRequestsAreAnsweredClearlyAndChangeNothing(t *testing.T) {
 		{"unknown check", "POST /outbound/tcp/web", `{` + targets + `,"check":"ping"}`, answer.BadRequest, "is not tcp or http:/PATH"},
 		{"all users", "POST /outbound/tcp/web", `{` + targets + `,"users":["*"]}`, answer.BadRequest, "not the name of a user"},
 		{"empty user", "POST /outbound/tcp/web", `{` + targets + `,"users":[""]}`, answer.BadRequest, "not the name of a user"},
+		{"users by a label", "POST /outbound/tcp/web", `{` + targets + `,"users":["label:grp"]}`, answer.BadRequest, "not the name of a user"},
+		{"exits of nobody", "POST /inbound/tcp/two", `{"listens":["0"],"exitsOf":"@grp"}`, answer.BadRequest, "must start with a letter"},
+		{"rule for a group", "POST /allow", `{"target":"10.0.0.0/8:22","users":["group:x"]}`, answer.BadRequest, "not the name of a user"},
+		{"long socket", "POST /inbound/tcp/two", list(`"unix:/` + strings.Repeat("x", 200) + `"`), answer.BadRequest, "a socket's has at most"},
+		{"name in another script", "POST /outbound/tcp/web", `{"targets":["пример.рф:80"]}`, answer.BadRequest, "letters of DNS"},
+		{"socket whose name JSON has damaged", "POST /outbound/tcp/web", "{\"targets\":[\"unix:/caf\xe9\"]}", answer.BadRequest, "not UTF-8"},
 		{"user twice", "POST /outbound/tcp/web", `{` + targets + `,"users":["bob","bob"]}`, answer.BadRequest, "twice"},
 		{"entrance that is no ID", "POST /outbound/tcp/web", `{` + targets + `,"entrances":["x"]}`, answer.BadRequest, "not an ID"},
 		{"unknown inbound", "GET /inbound/tcp/two", "", answer.NotFound, "endpoint b has no inbound tcp/two"},

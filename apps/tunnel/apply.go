@@ -59,6 +59,9 @@ func (c *client) apply(ctx context.Context, file string, prune, dryRun bool) err
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
+	if err := c.CheckUsers(ctx, m.users()); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
 	var failures []error
 	t := &apps.Table{Header: []string{"ENDPOINT", "KIND", "NAME", "ACTION"}}
 	for i := range plan {
@@ -154,6 +157,12 @@ func (c *client) sort(ctx context.Context, m Manifest) ([]*wanted, error) {
 		}
 		if rule.Target.String() == "" || len(rule.Users) == 0 {
 			return nil, fmt.Errorf("allow at %s: a rule has a target and users", rule.Endpoint)
+		}
+		if slices.ContainsFunc(w.allow, func(x Allow) bool { return x.Target.String() == rule.Target.String() }) {
+			return nil, fmt.Errorf("allow at %s: %s is there twice", rule.Endpoint, rule.Target)
+		}
+		if err := validateUsers(rule.Users); err != nil {
+			return nil, fmt.Errorf("allow %s at %s: users: %w", rule.Target, rule.Endpoint, err)
 		}
 		w.allow = append(w.allow, rule.Allow)
 	}

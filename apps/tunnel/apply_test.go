@@ -161,6 +161,15 @@ func TestApplyOfABadFileChangesNothing(t *testing.T) {
 		{"bad name", "- {name: web, outbound: [{endpoint: home, targets: [1]}]}", "want tcp/NAME"},
 		{"twice", "- {name: tcp/web, outbound: [{endpoint: home, targets: [1]}]}", "outbound at home is there twice"},
 		{"unknown exit", "- {name: tcp/x, inbound: [{endpoint: home, listens: [1], exits: [nowhere]}]}", `endpoint "nowhere" not found`},
+		{"octal port that is none", "- {name: tcp/x, outbound: [{endpoint: home, targets: [0999999]}]}", "is not a port"},
+		{"hexadecimal port", "- {name: tcp/x, outbound: [{endpoint: home, targets: [0x50]}]}", "is not a port"},
+		{"port with an exponent", "- {name: tcp/x, outbound: [{endpoint: home, targets: [1e3]}]}", "is not a port"},
+		{"port with a fraction", "- {name: tcp/x, outbound: [{endpoint: home, targets: [80.0]}]}", "is not a port"},
+		{"port with an underscore", "- {name: tcp/x, outbound: [{endpoint: home, targets: [8_0]}]}", "is not a port"},
+		{"name in another script", "- {name: tcp/x, outbound: [{endpoint: home, targets: ['пример.рф:80']}]}", "letters of DNS"},
+		{"user that nobody can be", "- {name: tcp/x, outbound: [{endpoint: home, targets: [1], users: ['label:x']}]}", "not the name of a user"},
+		{"rule twice", "allow: [{endpoint: home, target: 'X:1', users: [bob]}, {endpoint: home, target: 'x:1', users: [carol]}]", "x:1 is there twice"},
+		{"rule for a group", "allow: [{endpoint: home, target: 'x:1', users: ['group:x']}]", "not the name of a user"},
 		{"rule without users", "allow: [{endpoint: home, target: 'x:1'}]", "a rule has a target and users"},
 		{"no YAML", "- [", "yaml"},
 		{"odd key", "odd: 2", "unknown field"},
@@ -204,5 +213,17 @@ func TestApplyGoesOnAfterAFailureAndReportsIt(t *testing.T) {
 	}
 	if plan := c.last.([]Change); plan[0].Error == "" || plan[1].Error != "" {
 		t.Errorf("reported %+v", plan)
+	}
+}
+
+func TestPortInAFileIsReadAsOnTheCommandLine(t *testing.T) {
+	var n appstest.Net
+	home := join(t, &n, "home", "alice")
+	file := writeFile(t, "tunnels: [{name: tcp/a, outbound: [{endpoint: home, targets: [0123]}]}]")
+	if _, err := consoleAt(home).actions(t, "-f", file); err != nil {
+		t.Fatal(err)
+	}
+	if got := home.outboundStatus(t, "tcp/a").Targets[0]; got.First != 123 {
+		t.Errorf("0123 is port %d", got.First)
 	}
 }

@@ -148,6 +148,9 @@ func (s *InboundStatus) state() string {
 			problem = l.Error
 		}
 	}
+	if len(s.Listeners) == 0 {
+		return "closed"
+	}
 	return summary(open, len(s.Listeners), "open", "closed", problem)
 }
 

@@ -111,7 +111,7 @@ func allowCommand(c apps.Console) *cli.Command {
 		},
 		Action: func(x *cli.Context) error {
 			return none(x, func(ctx context.Context) error {
-				users := nonEmpty(x.StringSlice("users"))
+				users := values(x.StringSlice("users"))
 				if len(users) == 0 {
 					return &apps.UsageError{Err: errors.New("--users is missing; see also: ztm tunnel disallow")}
 				}
@@ -150,7 +150,7 @@ func tunnelCommand(c apps.Console) *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name:  "open",
-				Usage: "Open one end of a tunnel, or change it",
+				Usage: "Open one end of a tunnel",
 				Description: example(
 					"ztm tunnel open outbound tcp/web --targets 127.0.0.1:80",
 					"ztm ep laptop tunnel open inbound tcp/web --listen 8080"),
@@ -248,9 +248,9 @@ func setInboundCommand(c apps.Console) *cli.Command {
 
 func inboundFlags() []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringSliceFlag{Name: "listen", Usage: "listen on this `ADDRESS`"},
-		&cli.StringSliceFlag{Name: "exits", Usage: "go out at this `ENDPOINT` alone"},
-		&cli.StringFlag{Name: "exits-of", Usage: "go out at the endpoints of this `USER` that offer the tunnel"},
+		&cli.StringSliceFlag{Name: "listen", Usage: "listen on this `[ADDRESS]`; on none without a value"},
+		&cli.StringSliceFlag{Name: "exits", Usage: "go out at this `[ENDPOINT]` alone; without a value at those that offer the tunnel"},
+		&cli.StringFlag{Name: "exits-of", Usage: "go out at the endpoints of this `[USER]` that offer the tunnel; without a value as described above"},
 		&cli.StringFlag{Name: "balance", Usage: "`HOW` exits share connections: round-robin, least-conn, source"},
 		&cli.BoolFlag{Name: "accept-proxy-protocol", Usage: "take the client's address from the PROXY header it begins with"},
 		&cli.StringFlag{Name: "idle-timeout", Usage: "forget a udp client after this `TIME` without a datagram (default: 1m)"},
@@ -266,12 +266,13 @@ func openOutboundCommand(c apps.Console) *cli.Command {
 		ArgsUsage: "tcp/NAME",
 		UsageText: "ztm tunnel open outbound tcp/NAME|udp/NAME --targets HOST:PORT ... [--entrances EP ...] [--users USER ...]",
 		Description: "Only my own endpoints may use it, and those of the users that are named. Several targets take turns, and\n" +
-			"one that does not answer is left out for a while.\n\n" + example(
+			"one that does not answer is left out for a while. A udp target must answer from the address that was\n" +
+			"asked: a TFTP server, which answers from a new port, cannot be reached.\n\n" + example(
 			"ztm tunnel open outbound tcp/web --targets 127.0.0.1:80",
 			"ztm tunnel open outbound tcp/db --targets db1:5432 db2:5432 --users bob carol"),
 		Flags: outboundFlags(),
 		Action: func(x *cli.Context) error {
-			if err := c.CheckUsers(x.Context, nonEmpty(x.StringSlice("users"))); err != nil {
+			if err := c.CheckUsers(x.Context, values(x.StringSlice("users"))); err != nil {
 				return err
 			}
 			return one(x, func(ctx context.Context, name string) error { return newClient(c).outbounds().open(ctx, name, x) })
@@ -291,7 +292,7 @@ func setOutboundCommand(c apps.Console) *cli.Command {
 			example("ztm tunnel set outbound tcp/web --users bob carol"),
 		Flags: outboundFlags(),
 		Action: func(x *cli.Context) error {
-			if err := c.CheckUsers(x.Context, nonEmpty(x.StringSlice("users"))); err != nil {
+			if err := c.CheckUsers(x.Context, values(x.StringSlice("users"))); err != nil {
 				return err
 			}
 			return one(x, func(ctx context.Context, name string) error { return newClient(c).outbounds().set(ctx, name, x) })
@@ -302,8 +303,8 @@ func setOutboundCommand(c apps.Console) *cli.Command {
 func outboundFlags() []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringSliceFlag{Name: "targets", Usage: "connect to this `ADDRESS`: HOST:PORT or unix:PATH"},
-		&cli.StringSliceFlag{Name: "entrances", Usage: "allow this `ENDPOINT` alone"},
-		&cli.StringSliceFlag{Name: "users", Usage: "allow this `USER`, too"},
+		&cli.StringSliceFlag{Name: "entrances", Usage: "allow this `[ENDPOINT]` alone; without a value all endpoints of the users"},
+		&cli.StringSliceFlag{Name: "users", Usage: "allow this `[USER]`, too; without a value no user but me"},
 		&cli.StringFlag{Name: "balance", Usage: "`HOW` targets share connections: round-robin, least-conn, source"},
 		&cli.StringFlag{Name: "check", Usage: "`HOW` to see that targets are up: tcp, http:/PATH (default: from connections)"},
 		&cli.StringFlag{Name: "proxy-protocol", Usage: "tell targets the client's address in a PROXY header of this `VERSION`: v1, v2"},

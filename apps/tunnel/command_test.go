@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 )
 
 // console is the command line at an endpoint.
@@ -77,7 +79,7 @@ func TestCommandsOpenShowAndCloseATunnel(t *testing.T) {
 		{home, "describe outbound tcp/web", "Outbound: tcp/web\nEndpoint: home\nTarget: " + service + " untried (0 flows, 0 now)\n" +
 			"Target: unix:/run/x untried (0 flows, 0 now)\nEntrances: laptop\nUsers: bob, carol\nBalance: source\nRate up: 10MB/s\n" +
 			"Rate down: 1MB/s\nConnections: at most 9\nPROXY protocol: v1\nFlows: 0 flows, 0 now, 0 bytes up, 0 bytes down\n"},
-		{home, "tunnel open out --targets " + service + " tcp/web",
+		{home, "tunnel set out --targets " + service + " --entrances= --users= --balance= --rate 0 --max-conns 0 --proxy-protocol= tcp/web",
 			"NAME     TARGETS          ENTRANCES  USERS         STATE\ntcp/web  " + service + "  (all)      (owner only)  untried\n"},
 		{laptop, "tunnel open in --listen " + address + " --exits home tcp/web",
 			"NAME     LISTENS          EXITS  STATE\ntcp/web  " + address + "  home   open\n"},
@@ -183,5 +185,47 @@ func TestWhatIsPrintedAsJSONHasTheFieldsOfTheAPI(t *testing.T) {
 		if !bytes.Contains(b, []byte(field)) {
 			t.Errorf("%s has no %s", b, field)
 		}
+	}
+}
+
+func TestListWithoutAValueIsEmpty(t *testing.T) {
+	for _, empty := range []string{"", "off"} {
+		t.Run(empty, func(t *testing.T) {
+			var n appstest.Net
+			a := join(t, &n, "laptop", "alice")
+			c := consoleAt(a)
+			a.offer(t, "tcp/web", "127.0.0.1:80", `"users":["bob"]`, fmt.Sprintf(`"entrances":[%q]`, a.Self().ID))
+			a.listen(t, "tcp/web", fmt.Sprintf(`"exits":[%q]`, a.Self().ID))
+			c.mustRun(t, "tunnel", "set", "outbound", "--users="+empty, "--entrances="+empty, "tcp/web")
+			if o := a.outboundStatus(t, "tcp/web").Outbound; len(o.Users)+len(o.Entrances) > 0 {
+				t.Errorf("left are users %v and entrances %v", o.Users, o.Entrances)
+			}
+			c.mustRun(t, "tunnel", "set", "inbound", "--exits="+empty, "--listen="+empty, "tcp/web")
+			if in := a.inboundStatus(t, "tcp/web"); len(in.Exits)+len(in.Listeners) > 0 || in.state() != "closed" {
+				t.Errorf("left are exits %v and listeners %v: %s", in.Exits, in.Listeners, in.state())
+			}
+			if out, err := c.run(t.Context(), "tunnel", "set", "outbound", "--targets="+empty, "tcp/web"); err == nil {
+				t.Errorf("an outbound has no target:\n%s", out)
+			}
+		})
+	}
+}
+
+func TestOpenDoesNotMoveATunnel(t *testing.T) {
+	var n appstest.Net
+	a := join(t, &n, "laptop", "alice")
+	c := consoleAt(a)
+	here, there := appstest.FreeAddress(t), appstest.FreeAddress(t)
+	c.mustRun(t, "tunnel", "open", "inbound", "--listen", here, "tcp/web")
+	c.mustRun(t, "tunnel", "open", "inbound", "--listen", here, "--max-conns", "9", "tcp/web")
+	c.mustRun(t, "tunnel", "open", "outbound", "--targets", here, "tcp/web")
+	for _, args := range []string{"inbound --listen " + there, "outbound --users bob --targets " + there} {
+		_, err := c.run(t.Context(), strings.Fields("tunnel open "+args+" tcp/web")...)
+		if answer.CodeOf(err) != answer.Conflict || !strings.Contains(err.Error(), here) {
+			t.Errorf("open %s: %v, want a conflict with %s", args, err, here)
+		}
+	}
+	if got := a.inboundStatus(t, "tcp/web"); got.Listens[0].String() != here || got.MaxConns != 9 {
+		t.Errorf("the inbound is %+v", got.Inbound)
 	}
 }

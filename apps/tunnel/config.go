@@ -61,7 +61,7 @@ type Inbound struct {
 
 // InboundSpec is what can be set of an inbound.
 type InboundSpec struct {
-	Listens []Address `json:"listens"`
+	Listens []Address `json:"listens"` // an empty list, which is not a missing one, listens nowhere
 	// Exits are the endpoints to go out at. Empty: those of one user that offer the tunnel, see ExitsOf.
 	Exits []identity.ID `json:"exits,omitempty"`
 	// ExitsOf is the user whose endpoints to go out at. Empty: this user's own if they offer the tunnel, or else those of
@@ -97,7 +97,7 @@ func (in *Inbound) validate() error {
 	if err := in.Key.validate(); err != nil {
 		return err
 	}
-	if err := validateAddresses(in.Protocol, in.Listens); err != nil {
+	if err := validateAddresses(in.Protocol, in.Listens); err != nil && (in.Listens == nil || len(in.Listens) > 0) {
 		return fmt.Errorf("inbound %s: listen: %w", in.Key, err)
 	}
 	for i, a := range in.Listens {

@@ -2,7 +2,9 @@ package tunnel
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"slices"
 
 	"ztm/apps"
 	"ztm/tunnel/answer"
@@ -12,10 +14,11 @@ import (
 // end is what the commands do with one kind of end of a tunnel at the chosen endpoint. S is how the API shows one.
 type end[S any] struct {
 	*client
-	kind   string        // "inbound" or "outbound"
-	title  string        // of a description
-	key    func(*S) *Key // what names it
-	config func(*S) any  // what can be set of it
+	kind   string             // "inbound" or "outbound"
+	title  string             // of a description
+	key    func(*S) *Key      // what names it
+	config func(*S) any       // what can be set of it
+	places func(*S) []Address // where it listens, or what it connects to
 	apply  func(*S, options, resolver) error
 	table  func(context.Context, []S) *apps.Table
 	detail func(context.Context, *S, *apps.Table) // adds what a description has
@@ -26,6 +29,7 @@ func (c *client) inbounds() end[InboundStatus] {
 		client: c, kind: inboundKind, title: "Inbound:",
 		key:    func(s *InboundStatus) *Key { return &s.Key },
 		config: func(s *InboundStatus) any { return s.Inbound },
+		places: func(s *InboundStatus) []Address { return s.Listens },
 		apply:  func(s *InboundStatus, o options, r resolver) error { return s.Inbound.apply(o, r) },
 		table:  c.inboundTable,
 		detail: c.inboundDetail,
@@ -37,6 +41,7 @@ func (c *client) outbounds() end[OutboundStatus] {
 		client: c, kind: outboundKind, title: "Outbound:",
 		key:    func(s *OutboundStatus) *Key { return &s.Key },
 		config: func(s *OutboundStatus) any { return s.Outbound },
+		places: func(s *OutboundStatus) []Address { return s.Targets },
 		apply:  func(s *OutboundStatus, o options, r resolver) error { return s.Outbound.apply(o, r) },
 		table:  c.outboundTable,
 		detail: c.outboundDetail,
@@ -45,7 +50,8 @@ func (c *client) outbounds() end[OutboundStatus] {
 
 func (e end[S]) path(k Key) string { return appName + "/" + e.kind + "/" + k.String() }
 
-// open opens an end, or replaces it.
+// open opens an end. One that is open may be opened again with other settings, but not in another place: that would move
+// the service from under those who use it.
 func (e end[S]) open(ctx context.Context, name string, o options) error {
 	k, err := parseKey(name)
 	if err != nil {
@@ -53,7 +59,21 @@ func (e end[S]) open(ctx context.Context, name string, o options) error {
 	}
 	var s S
 	*e.key(&s) = k
-	return e.put(ctx, &s, o)
+	if err := e.change(ctx, &s, o); err != nil {
+		return err
+	}
+	var old S
+	switch err := e.Call(ctx, http.MethodGet, e.path(k), nil, &old); {
+	case answer.CodeOf(err) == answer.NotFound:
+	case err != nil:
+		return err
+	case !slices.Equal(e.places(&old), e.places(&s)):
+		return &apps.HintError{
+			Err:  answer.Errorf(answer.Conflict, "%s %s is open already, with %s", e.kind, k, joinAddresses(e.places(&old))),
+			Hint: fmt.Sprintf("change it with: ztm tunnel set %s %s", e.kind, k),
+		}
+	}
+	return e.put(ctx, &s)
 }
 
 // set changes what the options say of an end, and nothing else of it.
@@ -62,7 +82,10 @@ func (e end[S]) set(ctx context.Context, name string, o options) error {
 	if err != nil {
 		return err
 	}
-	return e.put(ctx, s, o)
+	if err := e.change(ctx, s, o); err != nil {
+		return err
+	}
+	return e.put(ctx, s)
 }
 
 func (e end[S]) fetch(ctx context.Context, name string) (*S, error) {
@@ -74,11 +97,11 @@ func (e end[S]) fetch(ctx context.Context, name string) (*S, error) {
 	return &s, missingHint(e.Call(ctx, http.MethodGet, e.path(k), nil, &s))
 }
 
-func (e end[S]) put(ctx context.Context, s *S, o options) error {
-	err := e.apply(s, o, func(names []string) ([]identity.ID, error) { return e.resolve(ctx, names) })
-	if err != nil {
-		return err
-	}
+func (e end[S]) change(ctx context.Context, s *S, o options) error {
+	return e.apply(s, o, func(names []string) ([]identity.ID, error) { return e.resolve(ctx, names) })
+}
+
+func (e end[S]) put(ctx context.Context, s *S) error {
 	var now S
 	if err := e.Call(ctx, http.MethodPost, e.path(*e.key(s)), e.config(s), &now); err != nil {
 		return err

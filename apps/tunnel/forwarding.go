@@ -164,7 +164,7 @@ func (c *client) show(f forwarding, where string) func(Event) {
 		client := apps.Printable(e.Client)
 		switch w := c.Stdout(); {
 		case e.Listening != "":
-			fmt.Fprintf(w, "%s %s goes to %s %s\n", f.protocol, apps.Printable(e.Listening), f.target, where)
+			fmt.Fprintf(w, "%s %s goes to %s %s\n", f.protocol, apps.Printable(e.Listening), apps.Printable(e.Target), where)
 		case e.Error != "":
 			fmt.Fprintf(w, "%s turned away: %s\n", client, apps.Printable(e.Error))
 		case e.Ended:

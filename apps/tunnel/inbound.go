@@ -409,7 +409,7 @@ type InboundStatus struct {
 }
 
 func (in *inbound) status() InboundStatus {
-	s := InboundStatus{Inbound: in.settings(), Stats: in.stats.snapshot(), Health: in.pool.Health(nil)}
+	s := InboundStatus{Inbound: in.settings(), Listeners: []ListenStatus{}, Stats: in.stats.snapshot(), Health: in.pool.Health(nil)}
 	if len(s.Exits) == 0 {
 		s.ExitsUser, _ = in.exits.user() // unknown where the state cannot be read
 	}

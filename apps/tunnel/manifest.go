@@ -45,6 +45,21 @@ type ManifestAllow struct {
 	Allow
 }
 
+// users returns all users who get access.
+func (m Manifest) users() []string {
+	var list []string
+	for _, t := range m.Tunnels {
+		for _, o := range t.Outbound {
+			list = append(list, o.Users...)
+		}
+	}
+	for _, rule := range m.Allow {
+		list = append(list, rule.Users...)
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
 // maxManifest bounds what is read of a manifest, in bytes.
 const maxManifest = 4 << 20
 

@@ -24,7 +24,7 @@ type resolver func(names []string) ([]identity.ID, error)
 // apply changes what the options say. The error is an [apps.UsageError] if an option is wrong.
 func (in *Inbound) apply(o options, resolve resolver) error {
 	p := &parser{options: o, resolve: resolve}
-	p.addresses("listen", &in.Listens)
+	p.addresses("listen", &in.Listens, false)
 	p.endpoints("exits", &in.Exits)
 	p.exitsOf(in)
 	p.limits(&in.Limits)
@@ -39,10 +39,10 @@ func (in *Inbound) apply(o options, resolve resolver) error {
 // apply changes what the options say. The error is an [apps.UsageError] if an option is wrong.
 func (o *Outbound) apply(opts options, resolve resolver) error {
 	p := &parser{options: opts, resolve: resolve}
-	p.addresses("targets", &o.Targets)
+	p.addresses("targets", &o.Targets, true)
 	p.endpoints("entrances", &o.Entrances)
 	if opts.IsSet("users") {
-		o.Users = nonEmpty(opts.StringSlice("users"))
+		o.Users = values(opts.StringSlice("users"))
 	}
 	p.limits(&o.Limits)
 	text(p, "balance", &o.Balance)
@@ -64,8 +64,8 @@ func set[T any](p *parser, name string, v *[]T, parse func(string) (T, error)) {
 	if p.err != nil || !p.IsSet(name) {
 		return
 	}
-	*v = nil
-	for _, s := range nonEmpty(p.StringSlice(name)) {
+	*v = []T{}
+	for _, s := range values(p.StringSlice(name)) {
 		x, err := parse(s)
 		if err != nil {
 			p.wrong(name, err)
@@ -115,17 +115,17 @@ func (p *parser) wrong(name string, err error) {
 	p.err = &apps.UsageError{Err: fmt.Errorf("--%s: %w", name, err)}
 }
 
-// addresses reads an option that must be there, now or from before.
-func (p *parser) addresses(name string, v *[]Address) {
+// addresses reads an option that must be there, now or from before; at least as an empty list if that is not required.
+func (p *parser) addresses(name string, v *[]Address, required bool) {
 	set(p, name, v, ParseAddress)
-	if p.err == nil && len(*v) == 0 {
+	if p.err == nil && len(*v) == 0 && (required || !p.IsSet(name)) {
 		p.err = &apps.UsageError{Err: fmt.Errorf("--%s is missing", name)}
 	}
 }
 
 func (p *parser) endpoints(name string, v *[]identity.ID) {
 	if p.err == nil && p.IsSet(name) {
-		*v, p.err = p.resolve(nonEmpty(p.StringSlice(name)))
+		*v, p.err = p.resolve(values(p.StringSlice(name)))
 	}
 }
 
@@ -137,10 +137,13 @@ func (p *parser) exitsOf(in *Inbound) {
 		if p.IsSet("exits") && len(in.Exits) > 0 {
 			in.ExitsOf = ""
 		}
-	case p.IsSet("exits") && p.String("exits-of") != "":
+	case p.IsSet("exits") && len(in.Exits) > 0 && len(values([]string{p.String("exits-of")})) > 0:
 		p.wrong("exits-of", errors.New("--exits names the exits already"))
 	default:
 		in.ExitsOf = p.String("exits-of")
+		if in.ExitsOf == off {
+			in.ExitsOf = ""
+		}
 		if in.ExitsOf != "" {
 			in.Exits = nil
 			if err := identity.CheckName(in.ExitsOf); err != nil {
@@ -162,7 +165,15 @@ func (p *parser) duration(name string, v *Duration) {
 	*v = d
 }
 
-// nonEmpty drops empty values: `--users ""` takes all users away.
-func nonEmpty(list []string) []string {
-	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == "" })
+// values returns the values of an option that may be empty: `--users` alone takes all users away, as `--users off` does,
+// which must not give access to a user of that name.
+func values(list []string) []string {
+	list = slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == "" })
+	if len(list) == 1 && list[0] == off {
+		return nil
+	}
+	return list
 }
+
+// off stands for no value.
+const off = "off"

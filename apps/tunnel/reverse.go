@@ -33,6 +33,7 @@ const (
 // endpoint listens.
 type Event struct {
 	Listening string `json:"listening,omitempty"` // the address on which the endpoint has begun to listen
+	Target    string `json:"target,omitempty"`    // where connections to that address go
 	Client    string `json:"client,omitempty"`
 	Ended     bool   `json:"ended,omitempty"` // of the client's flow; otherwise it has begun
 	Error     string `json:"error,omitempty"` // why the client was turned away
@@ -59,8 +60,8 @@ func (in *inbound) openForward() error {
 		return err
 	}
 	in.commit(config, list)
-	for _, l := range list {
-		in.observe(Event{Listening: l.status().Address})
+	for i, l := range list {
+		in.observe(Event{Listening: l.status().Address, Target: in.params(i).Get(targetParam)})
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func (n *Next) options(w *walk) {
 		for _, o := range path[i].Options {
 			word := "--" + o.Name
 			_, given := w.line.Option(o.Name)
-			if o.Hidden || !strings.HasPrefix(word, n.Typed) || shadowed(o, path[i+1:]) || given && o.Kind != List {
+			if o.Hidden || !strings.HasPrefix(word, n.Typed) || shadowed(o, path[i+1:]) || given && o.Kind != List && o.Kind != OptionalList {
 				continue
 			}
 			n.Words = append(n.Words, Candidate{word, o.Usage})

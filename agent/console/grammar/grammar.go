@@ -51,10 +51,11 @@ type Kind int
 
 // The kinds of options.
 const (
-	Bool     Kind = iota // none; "--name=false" is understood
-	One                  // the next word, unless it starts with a dash; "--name=-1" is understood
-	Optional             // like One; without a value it is the empty string
-	List                 // all words up to the next that starts with a dash; "--name=a" takes that one alone
+	Bool         Kind = iota // none; "--name=false" is understood
+	One                      // the next word, unless it starts with a dash; "--name=-1" is understood
+	Optional                 // like One; without a value it is the empty string
+	List                     // all words up to the next that starts with a dash; "--name=a" takes that one alone
+	OptionalList             // like List; without a value it is one empty string
 )
 
 // find returns the subcommand of that name or alias, or nil.

@@ -63,6 +63,7 @@ func program() *Command {
 				{Name: "get", Usage: "list tunnels", Runs: true, About: apps.AtEndpoint, Commands: []*Command{{Name: "inbound", Usage: "inbounds", Runs: true, About: apps.AtEndpoint}}},
 			}},
 			{Name: "proxy", Usage: "proxy", Commands: []*Command{{Name: "config", Usage: "configure", Runs: true, Options: []Option{
+				{Name: "users", Kind: OptionalList, Value: "USER", Usage: "for these users, or for none"},
 				{Name: "set-listen", Kind: Optional, Value: "ADDRESS", Usage: "listen there, or nowhere"},
 				{Name: "add-target", Kind: List, Value: "PATTERN", Usage: "a very long explanation of what a target is, how it is written, and what it means if none is given"},
 			}}}},
@@ -119,6 +120,9 @@ func TestParse(t *testing.T) {
 		{"tunnel open in --listen=1 tcp/x", "tunnel open inbound --listen=1 -- tcp/x"},
 		{"tunnel open in --listen 1 2 -- tcp/x", "tunnel open inbound --listen=1 --listen=2 -- tcp/x"},
 		{"proxy config --set-listen", "proxy config --set-listen="},
+		{"proxy config --users", "proxy config --users="},
+		{"proxy config --users a b --set-listen", "proxy config --users=a --users=b --set-listen="},
+		{"proxy config --users --add-target a", "proxy config --users= --add-target=a"},
 		{"proxy config --set-listen --add-target a", "proxy config --set-listen= --add-target=a"},
 		{"ls -h", "ls --hash=true"},
 		{"ls --hash=false /tmp", "ls --hash=false -- /tmp"},

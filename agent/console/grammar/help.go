@@ -92,6 +92,8 @@ func (o Option) value() string {
 		return " [" + v + "]"
 	case List:
 		return " " + v + "..."
+	case OptionalList:
+		return " [" + v + "...]"
 	}
 	return " " + v
 }

@@ -206,7 +206,7 @@ func (w *walk) add(o *Option, level int, value string) {
 func (w *walk) value(a string) {
 	w.add(w.pending, w.level, a)
 	w.taken++
-	if w.pending.Kind != List {
+	if w.pending.Kind != List && w.pending.Kind != OptionalList {
 		w.pending = nil
 	}
 }
@@ -218,7 +218,7 @@ func (w *walk) endOption() error {
 	switch {
 	case o == nil || w.taken > 0:
 		return nil
-	case o.Kind == Optional:
+	case o.Kind == Optional || o.Kind == OptionalList:
 		w.add(o, w.level, "")
 		return nil
 	}
