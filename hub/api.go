@@ -39,6 +39,7 @@ var routes = []route{
 	{"trust", "GET", tunnel.PathTrust, (*server).getTrust},
 	{"set trust", "POST", tunnel.PathTrust, (*server).postTrust},
 	{"sign", "POST", tunnel.PathSign + "/", (*server).postSign},
+	{"delete ticket", "DELETE", tunnel.PathTickets + "/", (*server).deleteTicket},
 	{"renew", "POST", tunnel.PathRenew, (*server).postRenew},
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -282,13 +283,18 @@ func (d *device) carry(peer identity.ID, ticket string) (net.Conn, error) {
 
 // answer answers every dial-back of an endpoint and gives the connections to serve, until the events end.
 func (o *online) answer(serve func(net.Conn)) {
+	o.answerTo(func(identity.ID) bool { return true }, serve)
+}
+
+// answerTo is answer for the dial-backs of some peers.
+func (o *online) answerTo(some func(identity.ID) bool, serve func(net.Conn)) {
 	var wg sync.WaitGroup
 	o.hub.t.Cleanup(func() { o.Session.Close(); wg.Wait() })
 	wg.Go(func() {
 		for {
 			select {
 			case e := <-o.events:
-				if e.Type != tunnel.EventDialBack {
+				if e.Type != tunnel.EventDialBack || !some(e.Peer) {
 					continue
 				}
 				wg.Go(func() {
@@ -424,6 +430,15 @@ func (s *state) tokens(t testing.TB) (nonces []string) {
 func read(t testing.TB, path ...string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(path...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func mustJSON(t testing.TB, v any) []byte {
+	t.Helper()
+	b, err := json.Marshal(v)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,17 +7,18 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"net"
 	"time"
 
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 )
 
 // The way of a device that has a join token and no certificate:
 //
-//  1. It shows, in the handshake, that it holds a key, and in a header block, that it holds a token. (request)
+//  1. It shows, in the handshake, that it holds a key, and in a header block, that it holds a token. (readJoin) Until then it has
+//     a place among the handshakes, and from then on one among those that join.
 //  2. The token names who redeems it: a root endpoint, which is asked over its events stream, or this hub, if it
 //     keeps the CA key. (redeem)
 //  3. The certificate, or a refusal, goes back in a header block.
@@ -28,17 +29,16 @@ const joinPatience = tunnel.JoinTimeout - 5*time.Second
 // joinPath is the path of the one request that a stranger may make.
 const joinPath = "/v1/join"
 
-// join serves a stranger.
-func (s *server) join(ctx context.Context, c *tls.Conn, raw *net.TCPConn) {
-	raw.SetDeadline(time.Now().Add(tunnel.HandshakeTimeout))
-	der, err := s.admit(ctx, c, raw)
-	raw.SetDeadline(time.Now().Add(writeTimeout))
+// join serves a joining device.
+func (s *server) join(ctx context.Context, c *tls.Conn, below *socket) {
+	der, err := s.admit(ctx, c, below)
+	below.SetDeadline(time.Now().Add(writeTimeout))
 	if err == nil {
 		s.metrics.joins.ok.Add(1)
 		err = tunnel.WriteHeader(c, tunnel.FieldStatus, "200", tunnel.FieldCert, base64.StdEncoding.EncodeToString(der))
 	} else {
 		s.metrics.joins.refused.Add(1)
-		s.log.Info("a device may not join", "addr", addrOf(raw), "err", err)
+		s.refusals.Info("join "+below.from.String(), "a device may not join", "addr", below.RemoteAddr(), "err", err)
 		err = tunnel.WriteError(c, answer.Public(err))
 	}
 	if err == nil {
@@ -46,21 +46,18 @@ func (s *server) join(ctx context.Context, c *tls.Conn, raw *net.TCPConn) {
 	}
 }
 
-// admit returns a certificate for the stranger at the other end of c.
-func (s *server) admit(ctx context.Context, c *tls.Conn, raw *net.TCPConn) ([]byte, error) {
-	if !s.joins.Take(source(addrOf(raw).Addr()), time.Now()) {
-		return nil, limited("too many devices join from this address: try again in a minute")
-	}
-	select {
-	case s.joining <- struct{}{}:
-		defer func() { <-s.joining }()
-	default:
-		return nil, limited("too many devices join at the moment: try again in a minute")
-	}
+// admit returns a certificate for the joining device at the other end of c.
+func (s *server) admit(ctx context.Context, c *tls.Conn, below *socket) ([]byte, error) {
+	below.SetDeadline(time.Now().Add(joinRequestTimeout))
 	req, err := readJoin(c)
 	if err != nil {
 		return nil, err
 	}
+	release, err := s.mayJoin(below)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	redeemer, err := req.Proof.Redeemer()
 	if err != nil {
 		return nil, answer.Errorf(answer.BadRequest, "%v", err)
@@ -75,11 +72,30 @@ func (s *server) admit(ctx context.Context, c *tls.Conn, raw *net.TCPConn) ([]by
 	case err != nil:
 		return nil, answer.Errorf(answer.Unavailable, "the endpoint that issued this token (%s) is offline", name)
 	}
-	raw.SetDeadline(time.Time{})
+	below.SetDeadline(time.Time{})
 	return s.signers.ask(ctx, session, tunnel.SignRequest{Join: req})
 }
 
-// readJoin reads a request to join, which must be for the key that the stranger has shown to hold.
+// mayJoin takes a place among those that join, for a device whose request is read.
+func (s *server) mayJoin(below *socket) (release func(), err error) {
+	s.handshakes.leave(below)
+	if !s.joins.Take(below.from, time.Now()) {
+		return nil, limited("too many devices join from this address: try again in a minute")
+	}
+	if !s.joiningFrom.Acquire(below.from, s.config.Limits.JoinsPerSource) {
+		return nil, limited("too many devices join from this address at the moment: try again in a minute")
+	}
+	if !s.joining.Acquire(struct{}{}, s.config.Limits.Joins) {
+		s.joiningFrom.Release(below.from)
+		return nil, limited("too many devices join at the moment: try again in a minute")
+	}
+	return func() {
+		s.joining.Release(struct{}{})
+		s.joiningFrom.Release(below.from)
+	}, nil
+}
+
+// readJoin reads a request to join, which must be for the key that the device has shown to hold.
 func readJoin(c *tls.Conn) (*tunnel.JoinRequest, error) {
 	key, err := identity.StrangerKey(c.ConnectionState())
 	if err != nil {
@@ -87,18 +103,19 @@ func readJoin(c *tls.Conn) (*tunnel.JoinRequest, error) {
 	}
 	h, err := tunnel.ReadHeader(c)
 	if err != nil {
-		return nil, answer.Errorf(answer.BadRequest, "%v", err)
+		// It may hold all that the device has sent, and the answer has to fit into a header block.
+		return nil, answer.Errorf(answer.BadRequest, "%s", limit.Clip(err.Error()))
 	}
 	if h[tunnel.FieldMethod] != "POST" || h[tunnel.FieldPath] != joinPath {
 		return nil, errNoPath
 	}
 	b, err := base64.StdEncoding.DecodeString(h[tunnel.FieldRequest])
 	if err != nil {
-		return nil, answer.Errorf(answer.BadRequest, "join request: %v", err)
+		return nil, answer.Errorf(answer.BadRequest, "join request: %s", limit.Clip(err.Error()))
 	}
 	req := new(tunnel.JoinRequest)
 	if err := json.Unmarshal(b, req); err != nil {
-		return nil, answer.Errorf(answer.BadRequest, "join request: %v", err)
+		return nil, answer.Errorf(answer.BadRequest, "join request: %s", limit.Clip(err.Error()))
 	}
 	if !key.Equal(ed25519.PublicKey(req.Key)) {
 		return nil, answer.Errorf(answer.Denied, "the request is for another key than the device has")

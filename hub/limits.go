@@ -4,30 +4,54 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"ztm/tunnel/answer"
 	"ztm/tunnel/memory"
 )
 
-// Limits bound what members and strangers can take of a hub. A zero field has its default: what stands here, or less where there
-// is less memory than 2.5 GB.
+// All that bounds what others can take of a hub is in this file: what a hub can be told to have (Limits), and what is fixed. Each
+// limit says its default, its reason, and which test takes all that it can get while an honest pair works on.
+
+// Limits bound what members and unknown connections can take of a hub. A zero field has its default: what stands here, or less
+// where there is less memory than 2.5 GB, see within.
 type Limits struct {
-	Agents           int // endpoints in the directory; 10000
-	EndpointsPerUser int // endpoints of one user; 1000
-	Carriers         int // carriers at a time; 20000
-	CarriersPerUser  int // carriers that the endpoints of one user have opened; 2000
-	Pending          int // carriers that one endpoint has asked for and that do not stand yet; 128
-	PendingAt        int // carriers that wait for one endpoint; 256
-	Legs             int // connections of one endpoint that have not said yet which carrier they are for; 128
-	Control          int // control sessions of one endpoint, the oldest gives way; 4
-	Strangers        int // connections that have not said yet who they are; 1024
-	StrangersPerIP   int // the same from one address (IPv6: /64); 256
-	Joins            int // devices that wait for a holder of the CA key; 256
+	// Agents is endpoints in the directory: 10,000. Each may be online, at agentSize. Test: TestLimitsOfTheDirectory.
+	Agents int
+	// EndpointsPerUser is endpoints of one user: 1,000. The others have room then. Test: TestLimitsOfTheDirectory.
+	EndpointsPerUser int
+	// Carriers is carriers at a time: 20,000, at carrierSize. Test: TestLimitsOfCarriers.
+	Carriers int
+	// CarriersPerUser is carriers that the endpoints of one user have opened: 2,000. Ten users fill a hub, and not two endpoints.
+	// Test: TestLimitsOfCarriers.
+	CarriersPerUser int
+	// Pending is carriers that one endpoint has asked for and that do not stand yet: 128, more than a browser opens.
+	// Test: TestLimitsOfCarriers.
+	Pending int
+	// PendingAt is carriers that wait for one endpoint: 256. One user gets half of them, and a quarter is for users with few,
+	// see pending. Test: TestWaitingForAnEndpointKeepsNoOtherUserOut.
+	PendingAt int
+	// Legs is connections of one endpoint that have not said yet which carrier they are for: 128, at handshakeSize.
+	// Test: TestLegsThatSayNothingAreLimited.
+	Legs int
+	// Control is control sessions of one endpoint: 4. It has one, and those that broke; the oldest gives way.
+	// Test: TestOldControlSessionsGiveWay.
+	Control int
+	// Handshakes is connections whose peer is not known yet: 1,024, at handshakeSize. When they are all taken, those give way that
+	// are many and silent, see handshakes. Test: TestSilentConnectionsKeepNoMemberOut.
+	Handshakes int
+	// HandshakesPerSource is the same from one IPv4 address or IPv6 /64: 256, for offices behind one address.
+	// Test: TestConnectionsThatSayNothingDoNotKeepOthersOut.
+	HandshakesPerSource int
+	// Joins is devices that wait for a holder of the CA key: 256. Test: TestDevicesThatAskNothingTakeNoPlaceOfThoseThatJoin.
+	Joins int
+	// JoinsPerSource is the same from one source: 64. Test: TestJoinsOfOneSourceLeaveRoomForOthers.
+	JoinsPerSource int
 }
 
 func (l Limits) fields() []*int {
 	return []*int{&l.Agents, &l.EndpointsPerUser, &l.Carriers, &l.CarriersPerUser, &l.Pending, &l.PendingAt,
-		&l.Legs, &l.Control, &l.Strangers, &l.StrangersPerIP, &l.Joins}
+		&l.Legs, &l.Control, &l.Handshakes, &l.HandshakesPerSource, &l.Joins, &l.JoinsPerSource}
 }
 
 func (l Limits) check() error {
@@ -43,11 +67,31 @@ func (l Limits) withDefaults() Limits { return l.within(memory.Here()) }
 
 // What each takes of a hub's memory at most, in bytes, with a margin for the garbage collector.
 const (
-	agentSize    = 64 << 10 // an idle agent: its session, its record
-	carrierSize  = 32 << 10 // a carrier: two connections, two goroutines
-	strangerSize = 64 << 10 // a TLS handshake
-	bucketSize   = 128
+	agentSize     = 64 << 10 // an idle agent: its session, its record
+	carrierSize   = 32 << 10 // a carrier: two connections, two goroutines
+	handshakeSize = 64 << 10 // a TLS handshake of at most handshakeBytes
+	bucketSize    = 128
 )
+
+// What is the same for every hub.
+const (
+	// handshakeBytes is what a peer may send before the hub knows it, in bytes: 16 KiB. A handshake takes less than 4, a request to
+	// join up to 8 more; crypto/tls alone would take 256. Test: TestAHandshakeIsCutOffAtItsLimit.
+	handshakeBytes = 16 << 10
+	// joinRequestTimeout is how long a device has to send its request to join after the handshake. It has sent it by then.
+	// Test: TestDevicesThatAskNothingTakeNoPlaceOfThoseThatJoin.
+	joinRequestTimeout = 2 * time.Second
+)
+
+// maxBuckets bounds the memory that rates take, in buckets: 65,536 of a kind. A new one then takes the place of another.
+func maxBuckets() int { return fitting(1<<16, memory.Here(), 64, bucketSize) }
+
+// maxMemberSources bounds the sources that are known to be members': 4,096. Test: TestSourcesOfMembersAreForgottenOneByOne.
+func maxMemberSources() int { return fitting(1<<12, memory.Here(), 256, bucketSize) }
+
+// minHandshakes is how many handshakes the smallest hub has room for, in their number: with fewer, those that are under way could not be told
+// from those that are late.
+const minHandshakes = 64
 
 // within gives the zero fields what suits a machine with so much memory: agents and carriers may each fill a quarter of it, and
 // those that nobody knows a sixteenth. What was said wins, and what depends on it follows.
@@ -58,11 +102,12 @@ func (l Limits) within(m memory.Limit) Limits {
 	l.CarriersPerUser = cmp.Or(l.CarriersPerUser, max(fitting(2000, m, 8, carrierSize), min(l.Carriers/2, 2000)))
 	l.Pending = cmp.Or(l.Pending, 128)
 	l.PendingAt = cmp.Or(l.PendingAt, 256)
-	l.Legs = cmp.Or(l.Legs, fitting(128, m, 16, strangerSize))
+	l.Legs = cmp.Or(l.Legs, fitting(128, m, 16, handshakeSize))
 	l.Control = cmp.Or(l.Control, 4)
-	l.Strangers = cmp.Or(l.Strangers, fitting(1024, m, 16, strangerSize))
-	l.StrangersPerIP = cmp.Or(l.StrangersPerIP, fitting(256, m, 32, strangerSize))
-	l.Joins = cmp.Or(l.Joins, fitting(256, m, 16, strangerSize))
+	l.Handshakes = cmp.Or(l.Handshakes, max(fitting(1024, m, 16, handshakeSize), minHandshakes))
+	l.HandshakesPerSource = cmp.Or(l.HandshakesPerSource, fitting(256, m, 32, handshakeSize))
+	l.Joins = cmp.Or(l.Joins, fitting(256, m, 16, handshakeSize))
+	l.JoinsPerSource = cmp.Or(l.JoinsPerSource, max(l.Joins/4, 1))
 	return l
 }
 
@@ -74,13 +119,10 @@ func fitting(most int, m memory.Limit, part, size int64) int {
 	return int(min(int64(most), max(m.Bytes/part/size, 16)))
 }
 
-// limited is the answer to whoever has reached a limit.
+// limited is the answer to a peer that has reached a limit.
 func limited(format string, args ...any) *answer.Error {
 	return answer.Errorf(answer.Limit, format, args...)
 }
-
-// maxBuckets bounds the memory that strangers' addresses take.
-func maxBuckets() int { return fitting(1<<16, memory.Here(), 64, bucketSize) }
 
 // source is what counts as one address: an IPv4 address, or the /64 of an IPv6 one, which one customer holds alone.
 func source(a netip.Addr) netip.Addr {

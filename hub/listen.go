@@ -18,8 +18,8 @@ import (
 
 // The way of a connection into the hub:
 //
-//  1. accept: a token for a stranger, of which there are so many in all and so many for one address
-//  2. greet: the TLS handshake, within tunnel.HandshakeTimeout; both certificates are judged in it
+//  1. accept: a place among the handshakes, of which there are so many in all and so many for one source
+//  2. greet: the TLS handshake, within tunnel.HandshakeTimeout; both certificates are verified in it
 //  3. the protocol that both ends agreed on says whose the connection is from here on
 
 // listen opens the hub's port.
@@ -49,14 +49,8 @@ func (s *server) accept(ctx, carriers context.Context, ln *net.TCPListener) {
 	defer greetings.Wait()
 	var wait time.Duration
 	for {
-		select {
-		case s.strangers <- struct{}{}: // more than that wait in the kernel
-		case <-ctx.Done():
-			return
-		}
 		raw, err := ln.AcceptTCP()
 		if err != nil {
-			<-s.strangers
 			if ctx.Err() != nil {
 				return
 			}
@@ -69,13 +63,12 @@ func (s *server) accept(ctx, carriers context.Context, ln *net.TCPListener) {
 			continue
 		}
 		wait = 0
-		if !s.welcome(raw) {
-			raw.SetLinger(0)
-			raw.Close()
-			<-s.strangers
+		c := newSocket(raw, time.Now())
+		if !s.welcome(ctx, c) {
+			c.abort()
 			continue
 		}
-		greetings.Go(func() { s.greet(ctx, carriers, raw) })
+		greetings.Go(func() { s.greet(ctx, carriers, c) })
 	}
 }
 
@@ -91,15 +84,14 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// welcome reports whether a connection may begin a handshake, as far as its address goes. If so, the caller gives back
-// to strangersOf what was taken.
-func (s *server) welcome(raw *net.TCPConn) bool {
-	from := source(addrOf(raw).Addr())
-	if !s.connections.Take(from, time.Now()) {
+// welcome reports whether a connection may begin a handshake, as far as its address goes. If so, the caller takes it out of
+// handshakes again.
+func (s *server) welcome(ctx context.Context, c *socket) bool {
+	if !s.connections.Take(c.from, time.Now()) {
 		s.metrics.refused.rate.Add(1)
 		return false
 	}
-	if !s.strangersOf.Acquire(from, s.config.Limits.StrangersPerIP) {
+	if !s.handshakes.enter(ctx, c) {
 		s.metrics.refused.strangers.Add(1)
 		return false
 	}
@@ -107,37 +99,40 @@ func (s *server) welcome(raw *net.TCPConn) bool {
 }
 
 // greet learns who has connected and passes the connection on.
-func (s *server) greet(ctx, carriers context.Context, raw *net.TCPConn) {
-	addr := addrOf(raw)
-	tunnel.TuneAccepted(raw)
-	below := &socket{TCPConn: raw}
+func (s *server) greet(ctx, carriers context.Context, below *socket) {
+	defer s.handshakes.leave(below) // at the latest
+	tunnel.TuneAccepted(below.TCPConn)
 	records := &tunnel.RecordConn{Conn: below}
 	c, err := s.handshake(ctx, records)
 	if err != nil {
 		s.metrics.handshakes.failed.Add(1)
-		s.log.Debug("handshake failed", "addr", addr, "err", err)
-		part(ctx, raw) // the alert says why
-	}
-	s.strangersOf.Release(source(addr.Addr()))
-	<-s.strangers
-	if err != nil {
+		s.log.Debug("handshake failed", "addr", below.RemoteAddr(), "err", err)
+		part(ctx, below.TCPConn) // the alert says why
 		return
 	}
 	s.metrics.handshakes.ok.Add(1)
-	cs := c.ConnectionState()
-	if cs.NegotiatedProtocol == identity.JoinProto {
-		defer part(ctx, raw)
-		defer context.AfterFunc(ctx, func() { raw.Close() })()
-		s.join(ctx, c, raw)
+	if c.ConnectionState().NegotiatedProtocol == identity.JoinProto {
+		defer part(ctx, below.TCPConn)
+		defer context.AfterFunc(ctx, func() { below.TCPConn.Close() })()
+		s.join(ctx, c, below)
 		return
 	}
-	// The handshake has judged the certificate. This judges it again, which yields who it is.
+	s.handshakes.leave(below) // from here on it cannot be told to give way
+	s.pass(carriers, c, below, records.Meter.RTT())
+}
+
+// pass passes on the connection of a member.
+func (s *server) pass(carriers context.Context, c *tls.Conn, below *socket, rtt time.Duration) {
+	// The handshake has verified the certificate. This verifies it again, which yields who it is.
+	cs := c.ConnectionState()
 	subject, err := s.verifier.Subject(cs, identity.RoleMember)
 	if err != nil {
-		raw.Close()
+		below.TCPConn.Close()
 		return
 	}
-	p := newPeer(subject, raw)
+	below.known = true
+	s.handshakes.member(below.from, time.Now())
+	p := newPeer(subject, below.TCPConn)
 	if cs.NegotiatedProtocol == tunnel.RelayProto {
 		s.peers.add(p) // here, so that the shutdown finds it
 		s.legs.Go(func() { s.carry(carriers, c, p) })
@@ -148,7 +143,7 @@ func (s *server) greet(ctx, carriers context.Context, raw *net.TCPConn) {
 	if !s.welcomes(p) {
 		p.cut()
 	}
-	s.h2.Serve(&h2.Tagged{Conn: c, Tag: p, RTT: records.Meter.RTT()}) // which owns the connection from here on
+	s.h2.Serve(&h2.Tagged{Conn: c, Tag: p, RTT: rtt}) // which owns the connection from here on
 }
 
 // partTimeout is how long a peer has to take what the hub said last.
@@ -173,18 +168,4 @@ func (s *server) handshake(ctx context.Context, below *tunnel.RecordConn) (*tls.
 	err := c.HandshakeContext(ctx)
 	below.Meter.Over()
 	return c, err
-}
-
-// socket is what TLS runs on. It tells when TLS closes it.
-type socket struct {
-	*net.TCPConn
-	closed func() // nil: nobody wants to know
-	once   sync.Once
-}
-
-func (s *socket) Close() error {
-	if s.closed != nil {
-		s.once.Do(s.closed)
-	}
-	return s.TCPConn.Close()
 }

@@ -156,21 +156,19 @@ func TestTheHubShowsItsOwnCertificateAlone(t *testing.T) {
 	}
 }
 
-// Connections that say nothing hold the places of their own address until their time is over, and nobody else's.
+// Connections that say nothing take the places of their own address, and give way there as well.
 func TestConnectionsThatSayNothingDoNotKeepOthersOut(t *testing.T) {
-	h := start(t, func(c *Config) { c.Limits.StrangersPerIP, c.Metrics = 8, "127.0.0.1:0" })
+	h := start(t, func(c *Config) { c.Limits.HandshakesPerSource, c.Metrics = 8, "127.0.0.1:0" })
 	bob := h.device("bob")
 	for range 40 {
 		if c, err := net.Dial("tcp", h.address()); err == nil { // or it is reset already
 			defer c.Close()
 		}
 	}
-	eventually(t, "those over the limit are refused", func() bool {
-		return h.metric(`ztm_hub_connections_refused_total{reason="strangers"}`) == 32
+	eventually(t, "those over the limit are refused or give way", func() bool {
+		return h.metric(`ztm_hub_connections_refused_total{reason="strangers"}`) >= 32
 	})
-	if h.try(bob.config("h2")) == nil {
-		t.Error("an address has more places than the limit")
-	}
+	eventually(t, "a member at the same address gets in", func() bool { return h.try(bob.config("h2")) == nil })
 	if err := h.tryFrom("127.0.0.2", bob.config("h2")); err != nil {
 		t.Errorf("a member at another address does not get in: %v", err)
 	}

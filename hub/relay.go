@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -36,7 +37,7 @@ type relay struct {
 	all       limit.Counts[struct{}]    // carriers, from the ticket to the end
 	byUser    limit.Counts[string]      // the same by the user who opened them
 	pendingBy limit.Counts[identity.ID] // carriers that do not stand yet, by who opens them
-	pendingAt limit.Counts[identity.ID] // the same by whom they are for
+	pendingAt pending                   // the same by whom they are for
 
 	carriers gate          // running connect
 	closing  chan struct{} // closed by drain
@@ -51,7 +52,39 @@ const ticketLife = tunnel.CarrierTimeout - 3*time.Second
 // waiter is a carrier whose second leg is still to come.
 type waiter struct {
 	target identity.ID
-	second chan *leg // capacity 1: gets the leg when the ticket leaves the table; never closed
+	second chan *leg // capacity 1: gets the leg, or nil for a "no", when the ticket leaves the table; never closed
+}
+
+// pending counts the carriers that wait for an endpoint. A user who has many cannot keep out those who have few, however many
+// endpoints open them: half of the places are the most that one user gets, and a quarter is kept for users with few.
+type pending struct {
+	all    limit.Counts[identity.ID]
+	byUser limit.Counts[userAt]
+}
+
+// userAt is a user who waits for an endpoint.
+type userAt struct {
+	user   string
+	target identity.ID
+}
+
+// acquire adds one of a user for a target if there is a place, of most in all, and reports whether there was.
+func (p *pending) acquire(user string, target identity.ID, most int) bool {
+	key := userAt{user, target}
+	few := p.byUser.Acquire(key, max(most/16, 1))
+	if !few && !p.byUser.Acquire(key, most/2) {
+		return false
+	}
+	if few && p.all.Acquire(target, most) || !few && p.all.Acquire(target, most-most/4) {
+		return true
+	}
+	p.byUser.Release(key)
+	return false
+}
+
+func (p *pending) release(user string, target identity.ID) {
+	p.byUser.Release(userAt{user, target})
+	p.all.Release(target)
 }
 
 func newRelay(limits Limits, patience time.Duration, g *registry, m *metrics, log *slog.Logger) *relay {
@@ -126,10 +159,10 @@ func (r *relay) rendezvous(ctx context.Context, a *leg, target identity.ID) (*le
 		return nil, limited("endpoint %s waits for %d connections already", a.peer.ID, r.limits.Pending)
 	}
 	defer r.pendingBy.Release(a.peer.ID)
-	if !r.pendingAt.Acquire(target, r.limits.PendingAt) {
-		return nil, limited("%d connections wait for endpoint %s already", r.limits.PendingAt, target)
+	if !r.pendingAt.acquire(a.peer.User, target, r.limits.PendingAt) {
+		return nil, limited("too many connections of user %s wait for endpoint %s already", a.peer.User, target)
 	}
-	defer r.pendingAt.Release(target)
+	defer r.pendingAt.release(a.peer.User, target)
 
 	name, session, err := r.registry.find(target)
 	if err != nil {
@@ -149,7 +182,7 @@ func (r *relay) rendezvous(ctx context.Context, a *leg, target identity.ID) (*le
 	defer timer.Stop()
 	select {
 	case b := <-w.second:
-		return b, nil
+		return came(b, name)
 	case <-timer.C:
 		err = answer.Errorf(answer.Timeout, "endpoint %s does not answer", name)
 	case <-session.ended:
@@ -164,7 +197,15 @@ func (r *relay) rendezvous(ctx context.Context, a *leg, target identity.ID) (*le
 	if r.withdraw(ticket) {
 		return nil, err
 	}
-	return <-w.second, nil // it came in the same moment
+	return came(<-w.second, name) // in the same moment
+}
+
+// came is what the target sent: a leg, or nil for a "no".
+func came(b *leg, name string) (*leg, error) {
+	if b == nil {
+		return nil, limited("endpoint %s takes no more connections at the moment", name)
+	}
+	return b, nil
 }
 
 // withdraw makes a ticket worthless, and reports whether it was good until now.
@@ -182,14 +223,28 @@ func (r *relay) answer(l *leg, id identity.ID, ticket string) error {
 	if id != l.peer.ID {
 		return answer.Errorf(answer.Denied, "endpoint %s cannot answer for endpoint %s", l.peer.ID, id)
 	}
+	return r.settle(l.peer.ID, ticket, l)
+}
+
+// settle ends the wait of the carrier whose ticket an endpoint shows: with a leg, or with nil if it will not answer.
+func (r *relay) settle(by identity.ID, ticket string, l *leg) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w := r.waiting[ticket]
-	if w == nil || w.target != l.peer.ID {
+	if w == nil || w.target != by {
 		return answer.Errorf(answer.NotFound, "the ticket is not, or no longer, good")
 	}
 	delete(r.waiting, ticket)
 	w.second <- l
+	return nil
+}
+
+// deleteTicket is DELETE /v1/tickets/TICKET: an endpoint will not answer a dial-back.
+func (s *server) deleteTicket(w http.ResponseWriter, _ *http.Request, p *peer, arg string) error {
+	if err := s.relay.settle(p.ID, arg, nil); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -228,7 +229,7 @@ func TestLimitsOfCarriers(t *testing.T) {
 		{"of the hub", Limits{Carriers: 2}, 2, 0, "the hub carries 2"},
 		{"of a user", Limits{CarriersPerUser: 2}, 2, 0, "user alice has 2"},
 		{"waiting of an opener", Limits{Pending: 2}, 0, 2, "waits for 2"},
-		{"waiting for an endpoint", Limits{PendingAt: 2}, 1, 2, "2 connections wait"},
+		{"waiting for an endpoint", Limits{PendingAt: 4}, 1, 2, "too many connections of user alice wait"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -413,5 +414,66 @@ func TestLegsThatSayNothingAreLimited(t *testing.T) {
 		t.Error(err)
 	} else {
 		c.Close()
+	}
+}
+
+// insist asks for a carrier to a peer, as a stream, again and again until the test ends.
+func (o *online) insist(peer identity.ID) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	o.hub.t.Cleanup(func() { cancel(); wg.Wait() })
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			if c, err := o.Session.Carry(ctx, peer, ""); err == nil {
+				c.Close()
+			}
+		}
+	})
+}
+
+func TestWaitingForAnEndpointKeepsNoOtherUserOut(t *testing.T) {
+	h := start(t, func(c *Config) { c.Limits.Pending, c.Limits.PendingAt = 16, 32 })
+	p := newHonest(t, h)
+	victim := h.device("victim").online("victim")
+	var attackers []identity.ID
+	for _, name := range []string{"eve-1", "eve-2"} {
+		eve := h.device("eve").online(name)
+		attackers = append(attackers, eve.id)
+		for range 16 {
+			eve.insist(victim.id)
+		}
+	}
+	for range 16 { // half of the places wait now, for nothing
+		victim.next(tunnel.EventDialBack)
+	}
+	victim.answerTo(func(peer identity.ID) bool { return !slices.Contains(attackers, peer) }, echo)
+	for range 3 {
+		c, err := p.a.carry(victim.id, "")
+		if err != nil {
+			t.Fatalf("another user cannot reach the endpoint: %v", err)
+		}
+		c.Close()
+	}
+	p.works(t)
+}
+
+func TestAnEndpointThatWillNotAnswerEndsTheWait(t *testing.T) {
+	h := start(t)
+	a, b := h.device("alice").online("a"), h.device("bob").online("b")
+	for name, open := range openers {
+		t.Run(name, func(t *testing.T) {
+			opened := make(chan error, 1)
+			go func() {
+				_, err := open(a, b.id, "")
+				opened <- err
+			}()
+			ticket := tunnel.PathTickets + "/" + b.next(tunnel.EventDialBack).Ticket
+			wantRefusal(t, a.Call(t.Context(), "DELETE", ticket, nil, nil, nil), 404, "ticket")
+			if err := b.Call(t.Context(), "DELETE", ticket, nil, nil, nil); err != nil {
+				t.Fatal(err)
+			}
+			wantRefusal(t, <-opened, 429, "endpoint b takes no more connections")
+			wantRefusal(t, b.Call(t.Context(), "DELETE", ticket, nil, nil, nil), 404, "ticket")
+		})
 	}
 }

@@ -48,14 +48,15 @@ type server struct {
 	metrics  *metrics
 	h2       *h2.Server
 
-	strangers   chan struct{} // a token for each connection that has not said yet who it is
-	strangersOf limit.Counts[netip.Addr]
+	handshakes  *handshakes
 	connections *limit.Buckets[netip.Addr]
 	joins       *limit.Buckets[netip.Addr]
 	requests    *limit.Buckets[identity.ID]
 	changes     *limit.Buckets[identity.ID]
-	lists       limit.Counts[struct{}] // trust lists that are being read
-	joining     chan struct{}          // a token for each device that waits for a holder of the CA key
+	lists       limit.Counts[struct{}]   // trust lists that are being read
+	joining     limit.Counts[struct{}]   // devices that wait for a holder of the CA key
+	joiningFrom limit.Counts[netip.Addr] // the same by source
+	refusals    *limit.Log               // lines that peers can cause
 
 	tls         *tls.Config
 	certificate atomic.Pointer[certificates]
@@ -84,12 +85,11 @@ func newServer(c Config, st *state, me self) (*server, error) {
 		verifier:    identity.NewVerifier(trust, identity.NewClock(time.Unix(me.Seen, 0))),
 		peers:       newPeers(),
 		metrics:     newMetrics(),
-		strangers:   make(chan struct{}, c.Limits.Strangers),
 		connections: limit.NewBuckets[netip.Addr](c.connectionRate, maxBuckets()),
 		joins:       limit.NewBuckets[netip.Addr](c.joinRate, maxBuckets()),
 		requests:    limit.NewBuckets[identity.ID](c.requestRate, maxBuckets()),
 		changes:     limit.NewBuckets[identity.ID](c.changeRate, maxBuckets()),
-		joining:     make(chan struct{}, c.Limits.Joins),
+		refusals:    limit.NewLog(c.Log),
 	}
 	if c.KeepCA && me.Signer != nil {
 		if s.ca, err = me.Signer.ca(); err != nil {
@@ -99,6 +99,7 @@ func newServer(c Config, st *state, me self) (*server, error) {
 	if s.registry, err = newRegistry(st, c.Limits); err != nil {
 		return nil, err
 	}
+	s.handshakes = newHandshakes(c.Limits.Handshakes, c.Limits.HandshakesPerSource, &s.metrics.refused.strangers)
 	s.relay = newRelay(c.Limits, c.ticket, s.registry, s.metrics, s.log)
 	s.signers = newSigners(joinPatience)
 	s.setCertificate(me)
@@ -169,6 +170,7 @@ func (s *server) expire() {
 	now := s.verifier.Clock().Now()
 	s.connections.Sweep(time.Now())
 	s.joins.Sweep(time.Now())
+	s.handshakes.sweep(time.Now())
 	s.requests.Sweep(time.Now())
 	s.changes.Sweep(time.Now())
 	stale := func(sub identity.Subject) bool { return s.verifier.Trust().Rejudge(sub, now) != nil }

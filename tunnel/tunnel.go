@@ -25,6 +25,7 @@ const (
 	PathEndpoints = "/v1/endpoints" // GET: directory; PUT /{id}: own record; DELETE /{id}: leave
 	PathEvents    = "/v1/events"    // GET: the events stream; its life is what "online" means
 	PathTrust     = "/v1/trust"     // GET, POST: the signed trust list
+	PathTickets   = "/v1/tickets"   // DELETE /{ticket}: the endpoint that a dial-back is for will not answer it
 	PathHub       = "/v1/hub"       // GET: HubStatus; also the liveness probe
 	PathSign      = "/v1/sign"      // POST /{request}: a CA holder's answer to a sign event
 	PathRenew     = "/v1/renew"     // POST: a hub that keeps the CA key renews the caller's certificate

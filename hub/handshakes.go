@@ -1,0 +1,197 @@
+package hub
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// handshakes are the connections whose peer is not known yet: in TLS, or before their request to join. Anybody can make
+// them, so there are so many and no more, and the question is which one gives way.
+//
+//   - The hub never stops accepting. Where all places are taken, the connection gives way whose source has most of them, and of
+//     that source the one that has kept the hub waiting longest.
+//   - Where more than half are taken, all that have kept the hub waiting for patienceCrowded give way.
+//   - A quarter of the places is kept for sources that were members lately.
+//
+// What counts is how long the hub waited for the peer, not how old the connection is: when thousands of agents come back at once,
+// the hub is slow and not they, and to cut those that came first would let nobody in. Until a connection may give way, the next one
+// waits.
+type handshakes struct {
+	perSource int           // static
+	cut       *atomic.Int64 // counts those that gave way
+	wake      chan struct{} // gets a token when a place is free; never closed
+
+	mu       sync.Mutex
+	unknown  places
+	familiar places
+	bySource map[netip.Addr]int
+	members  map[netip.Addr]time.Time // sources of members, by when they were seen last
+}
+
+// places are those of one kind of source.
+type places struct {
+	most int
+	open map[*socket]struct{}
+}
+
+const (
+	// An honest peer keeps the hub waiting for about a round trip in all.
+	patienceAlone   = 250 * time.Millisecond // before the only connection of a source gives way
+	patienceMany    = 50 * time.Millisecond  // before one of several does
+	patienceCrowded = 3 * time.Second        // where more than half of the places are taken
+	retryEnter      = 10 * time.Millisecond  // to look again whether a connection may give way
+
+	memberSourceLife = 24 * time.Hour // for which a source is familiar
+)
+
+func newHandshakes(most, perSource int, cut *atomic.Int64) *handshakes {
+	kept := most / 4
+	return &handshakes{
+		perSource: perSource, cut: cut, wake: make(chan struct{}, 1),
+		unknown:  places{most - kept, map[*socket]struct{}{}},
+		familiar: places{kept, map[*socket]struct{}{}},
+		bySource: map[netip.Addr]int{}, members: map[netip.Addr]time.Time{},
+	}
+}
+
+// entry is the answer to a connection that wants a place.
+type entry int
+
+const (
+	entered entry = iota
+	refused       // its source has too many, none of which is late
+	full          // nobody can give way yet
+)
+
+// enter takes a place for a connection and reports whether it has one. It returns without one if the source has too many, or when
+// ctx ends. The caller gives the place back by leave.
+func (h *handshakes) enter(ctx context.Context, s *socket) bool {
+	for {
+		switch h.try(s, time.Now()) {
+		case entered:
+			return true
+		case refused:
+			return false
+		}
+		t := time.NewTimer(retryEnter)
+		select {
+		case <-h.wake:
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return false
+		}
+		t.Stop()
+	}
+}
+
+func (h *handshakes) try(s *socket, now time.Time) entry {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, p := range []*places{&h.familiar, &h.unknown} {
+		if len(p.open) > p.most/2 {
+			h.endLocked(p, now)
+		}
+	}
+	if h.bySource[s.from] >= h.perSource && !h.yieldLocked(now, s.from, &h.familiar, &h.unknown) {
+		return refused
+	}
+	p := &h.unknown
+	if now.Sub(h.members[s.from]) < memberSourceLife && (len(h.familiar.open) < h.familiar.most || len(p.open) >= p.most) {
+		p = &h.familiar
+	}
+	if len(p.open) >= p.most && !h.yieldLocked(now, netip.Addr{}, p) {
+		return full
+	}
+	p.open[s] = struct{}{}
+	h.bySource[s.from]++
+	return entered
+}
+
+// endLocked cuts the connections that have kept the hub waiting for long.
+func (h *handshakes) endLocked(p *places, now time.Time) {
+	for s := range p.open {
+		if s.silence(now) >= patienceCrowded {
+			h.cutLocked(s)
+		}
+	}
+}
+
+// yieldLocked cuts the connection that is first to give way, of one source if from says one, and reports whether there was one.
+func (h *handshakes) yieldLocked(now time.Time, from netip.Addr, of ...*places) bool {
+	var first *socket
+	var most int
+	var longest time.Duration
+	for _, p := range of {
+		for s := range p.open {
+			n, silence := h.bySource[s.from], s.silence(now)
+			late := silence >= patienceAlone || n > 1 && silence >= patienceMany
+			if from.IsValid() && s.from != from || !late {
+				continue
+			}
+			if first == nil || n > most || n == most && silence > longest {
+				first, most, longest = s, n, silence
+			}
+		}
+	}
+	if first == nil {
+		return false
+	}
+	h.cutLocked(first)
+	return true
+}
+
+func (h *handshakes) cutLocked(s *socket) {
+	h.leaveLocked(s)
+	s.abort()
+	h.cut.Add(1)
+}
+
+// leave gives back the place of a connection, if it still has it.
+func (h *handshakes) leave(s *socket) {
+	h.mu.Lock()
+	h.leaveLocked(s)
+	h.mu.Unlock()
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (h *handshakes) leaveLocked(s *socket) {
+	for _, p := range []*places{&h.familiar, &h.unknown} {
+		if _, there := p.open[s]; there {
+			delete(p.open, s)
+			if h.bySource[s.from]--; h.bySource[s.from] == 0 {
+				delete(h.bySource, s.from)
+			}
+		}
+	}
+}
+
+// member notes that a source is a member's at this time.
+func (h *handshakes) member(from netip.Addr, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, known := h.members[from]; !known && len(h.members) >= maxMemberSources() {
+		for other := range h.members { // any other
+			delete(h.members, other)
+			break
+		}
+	}
+	h.members[from] = now
+}
+
+// sweep forgets sources that were no member's for long.
+func (h *handshakes) sweep(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for from, seen := range h.members {
+		if now.Sub(seen) >= memberSourceLife {
+			delete(h.members, from)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package hub
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// socket is what TLS runs on. It tells when TLS closes it. Until its peer is known, it counts what the peer sends and how
+// long it keeps the hub waiting.
+type socket struct {
+	*net.TCPConn
+	from   netip.Addr // the source of the connection, see source
+	closed func()     // nil: nobody wants to know
+	once   sync.Once
+
+	begun   time.Time    // static
+	waiting atomic.Int64 // nanoseconds after begun at which the Read that runs began; 0: none runs
+	waited  atomic.Int64 // nanoseconds that earlier Reads took
+
+	// Owned by the goroutine that reads, which is one until the peer is known.
+	known bool // the peer is
+	left  int  // bytes that it may send before that
+}
+
+var errTooLong = errors.New("the peer sends more than a handshake takes")
+
+func newSocket(raw *net.TCPConn, begun time.Time) *socket {
+	return &socket{TCPConn: raw, from: source(addrOf(raw).Addr()), begun: begun, left: handshakeBytes}
+}
+
+// Read reads from the connection; of a peer that is not known yet no more than handshakeBytes in all. crypto/tls alone would
+// take certificate messages of 256 KiB.
+func (s *socket) Read(p []byte) (int, error) {
+	if s.known {
+		return s.TCPConn.Read(p)
+	}
+	if s.left == 0 {
+		return 0, errTooLong
+	}
+	now := int64(max(time.Since(s.begun), 1))
+	s.waiting.Store(now)
+	n, err := s.TCPConn.Read(p[:min(len(p), s.left)])
+	s.waited.Add(int64(time.Since(s.begun)) - now)
+	s.waiting.Store(0)
+	s.left -= n
+	return n, err
+}
+
+// silence returns how long the hub has waited for the peer in all. Time in which the hub was busy does not count.
+func (s *socket) silence(now time.Time) time.Duration {
+	d := s.waited.Load()
+	if since := s.waiting.Load(); since != 0 {
+		d += int64(now.Sub(s.begun)) - since
+	}
+	return time.Duration(d)
+}
+
+// abort closes the connection with a reset.
+func (s *socket) abort() {
+	s.SetLinger(0)
+	s.TCPConn.Close()
+}
+
+// Close closes the connection for TLS and what is above it.
+func (s *socket) Close() error {
+	if s.closed != nil {
+		s.once.Do(s.closed)
+	}
+	return s.TCPConn.Close()
+}
