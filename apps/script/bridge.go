@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/process"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
@@ -26,8 +27,39 @@ import (
 const (
 	meshDomain = ".ztm"
 	bridgeFD   = 4
-	bridgeEnv  = "ZTM_SCRIPT_BRIDGE" // is set if there is a bridge
+	bridgeEnv  = "ZTM_SCRIPT_BRIDGE" // is set for the engine of an agent: whether there is a bridge, and why not
 )
+
+// The values of bridgeEnv.
+const (
+	bridged      = "1"
+	bridgeGuest  = "guest"  // a guest's script must not reach what the owner of the endpoint may reach in the mesh
+	bridgeFailed = "failed" // there can be none here
+)
+
+// bridgeFor makes the bridge of a script, if it may have one.
+func (a *App) bridgeFor(e *process.Entry, self apps.Endpoint) (far *os.File, stop func(), state string) {
+	if e.Peer.User != self.User {
+		return nil, nil, bridgeGuest
+	}
+	far, stop, err := a.bridge()
+	if err != nil {
+		a.host.Log.Warn("script has no way into the mesh", "session", e.ID, "err", err)
+		return nil, nil, bridgeFailed
+	}
+	return far, stop, bridged
+}
+
+// noBridge says why a program has no way into the mesh.
+func noBridge(state string) string {
+	switch state {
+	case bridgeGuest:
+		return "only a script of the endpoint's own user has a way into the mesh"
+	case bridgeFailed:
+		return "scripts on this endpoint have no way into the mesh"
+	}
+	return "a program that is run with `ztm script js` has no way into the mesh: run it with `ztm script FILE`"
+}
 
 // bridge makes a bridge. stop ends it, and waits for that.
 func (a *App) bridge() (far *os.File, stop func(), err error) {

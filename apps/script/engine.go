@@ -35,6 +35,7 @@ type program struct {
 	out    io.Writer
 	errs   io.Writer
 	bridge net.Conn // into the mesh; nil if there is none
+	alone  string   // why there is no bridge
 }
 
 // Status of a program that was interrupted: 128 + SIGINT.
@@ -80,11 +81,18 @@ func script(source []byte) []byte {
 	return source
 }
 
-// describe returns an error with the place where it was thrown.
+// describe returns an error with the places of the program that it came through. Those in this file are of no use to who wrote it.
 func describe(err error) string {
 	var thrown *goja.Exception
 	if errors.As(err, &thrown) && len(thrown.Stack()) > 0 {
-		return strings.TrimSpace(thrown.String())
+		var b strings.Builder
+		b.WriteString(strings.Replace(strings.TrimSpace(fromJS(thrown.Value())), "GoError: ", "Error: ", 1))
+		for _, f := range thrown.Stack() {
+			if at := f.Position(); at.Line > 0 {
+				fmt.Fprintf(&b, "\n\tat %s%s", strings.TrimPrefix(f.FuncName()+" ", " "), at)
+			}
+		}
+		return b.String()
 	}
 	return strings.Replace(err.Error(), "SyntaxError: SyntaxError: ", "SyntaxError: ", 1) // the engine says it twice
 }
@@ -101,9 +109,10 @@ func runFile(ctx context.Context, file string, args []string, in io.Reader, out,
 		name = n
 	}
 	p := &program{name: name, source: source, args: args, env: os.Environ(), in: in, out: out, errs: errs}
-	bridged := func(kv string) bool { return strings.HasPrefix(kv, bridgeEnv+"=") }
-	if slices.ContainsFunc(p.env, bridged) {
-		p.env = slices.DeleteFunc(p.env, bridged) // what the script starts does not inherit it
+	state := os.Getenv(bridgeEnv)
+	// What the script starts does not inherit it.
+	p.env = slices.DeleteFunc(p.env, func(kv string) bool { return strings.HasPrefix(kv, bridgeEnv+"=") })
+	if p.alone = noBridge(state); state == bridged {
 		if p.bridge, err = inherited(); err != nil {
 			return 0, fmt.Errorf("bridge: %w", err)
 		}

@@ -53,7 +53,7 @@ type api struct {
 }
 
 func newAPI(ctx context.Context, vm *goja.Runtime, p *program) *api {
-	a := &api{ctx: ctx, vm: vm, p: p, in: bufio.NewReader(p.in), mesh: &meshWay{conn: p.bridge}}
+	a := &api{ctx: ctx, vm: vm, p: p, in: bufio.NewReader(p.in), mesh: &meshWay{conn: p.bridge, alone: p.alone}}
 	a.client = &http.Client{Transport: a.mesh, Timeout: fetchPatience}
 	env := vm.NewObject()
 	for _, kv := range p.env {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	neturl "net/url"
 	"strings"
 
 	"github.com/dop251/goja"
@@ -36,6 +37,9 @@ func (a *api) fetch(url string, o fetchOptions) (*goja.Object, error) {
 		req.Header.Set(name, value)
 	}
 	resp, err := a.client.Do(req)
+	if failed := (*neturl.Error)(nil); errors.As(err, &failed) {
+		return nil, fmt.Errorf("fetch %s: %w", url, failed.Err) // it says the address and the method in words of its own
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +80,9 @@ func (a *api) answer(resp *http.Response, body []byte) *goja.Object {
 // meshWay sends requests to hosts of the mesh over the bridge, and others as usual. Programs have one thread: there
 // is one request at a time.
 type meshWay struct {
-	conn net.Conn // nil if there is no bridge
-	r    *bufio.Reader
+	conn  net.Conn // nil if there is no bridge
+	alone string   // why there is none
+	r     *bufio.Reader
 }
 
 func (m *meshWay) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -88,7 +93,7 @@ func (m *meshWay) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errors.New("the mesh takes http alone; it seals what it carries")
 	}
 	if m.conn == nil {
-		return nil, errors.New("this script has no way into the mesh: it is for the endpoint's own user, and not on Windows")
+		return nil, errors.New(m.alone)
 	}
 	if m.r == nil {
 		m.r = bufio.NewReader(m.conn)

@@ -1,13 +1,40 @@
 package script
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"ztm/apps/process"
 )
+
+// selves is how scripts ask for their own name, in the languages of most of them.
+var selves = []string{"$0", "${0", "BASH_SOURCE", "argv[0]", "argv[1]", "__file__", "__FILE__", "__filename", "PROGRAM_NAME"}
+
+// namesItself reports whether a script may hand on its own name. Another program does not find it by the name of a descriptor:
+// sudo, for one, closes those.
+func namesItself(source []byte) bool {
+	return slices.ContainsFunc(selves, func(s string) bool { return bytes.Contains(source, []byte(s)) })
+}
+
+// shells are the interpreters to which the CR of a line end from Windows is part of the last word.
+var shells = []string{"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "busybox"}
+
+// readable returns a script as its interpreter can read it: without the byte-order mark that an editor put before its first line, which
+// PowerShell alone wants, and for a shell with the line ends that it knows, if all others are those of Windows.
+func readable(source []byte, with interpreter) []byte {
+	if with.ending != ".ps1" {
+		source = bytes.TrimPrefix(source, []byte("\ufeff"))
+	}
+	lines, windows := bytes.Count(source, []byte("\n")), bytes.Count(source, []byte("\r\n"))
+	if slices.Contains(shells, with.name) && windows > 0 && windows == lines {
+		source = bytes.TrimSuffix(bytes.ReplaceAll(source, []byte("\r\n"), []byte("\n")), []byte("\r"))
+	}
+	return source
+}
 
 // given is a script as its interpreter gets it.
 type given struct {
@@ -26,7 +53,11 @@ func giveFile(source []byte, ending string, a *process.Account) (given, error) {
 		return given{}, err
 	}
 	g := given{path: filepath.Join(dir, "script"+ending), remove: func() { os.RemoveAll(dir) }}
-	if err = os.WriteFile(g.path, source, 0o600); err == nil {
+	mode := os.FileMode(0o700) // a script may start itself again by its name
+	if ending != "" {
+		mode = 0o600
+	}
+	if err = os.WriteFile(g.path, source, mode); err == nil {
 		if err = a.Own(g.path); err == nil {
 			err = a.Own(dir)
 		}

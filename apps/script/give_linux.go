@@ -15,9 +15,10 @@ const (
 )
 
 // give makes a file in memory of the script, which the interpreter opens through the descriptor that it inherits:
-// there is no name to find it by, and nothing to remove. Androids before 11 kill a process that asks for such a file.
+// there is no name to find it by, and nothing to remove. A script that may hand on its own name gets a file that has one.
+// Androids before 11 kill a process that asks for a file in memory.
 func give(source []byte, with interpreter, a *process.Account) (given, error) {
-	if with.ending != "" || os.Getenv("ANDROID_ROOT") != "" {
+	if with.ending != "" || os.Getenv("ANDROID_ROOT") != "" || !with.engine && namesItself(source) {
 		return giveFile(source, with.ending, a)
 	}
 	fd, err := unix.MemfdCreate("script", unix.MFD_CLOEXEC)

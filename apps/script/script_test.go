@@ -132,6 +132,14 @@ func TestScriptIsLikeHere(t *testing.T) {
 		{name: "an interpreter of another name", file: "x", script: "hello\n", options: []string{"--with=cat"}, want: appstest.Result{Out: "hello\n"}},
 		{name: "arguments and names that are no characters", file: "caf\xe9.sh", script: `printf '%s|' "$1" "$ZTM_SCRIPT" "$LC_TIME"`, args: []string{"caf\xe9.txt"},
 			want: appstest.Result{Out: "caf\xe9.txt|caf\xe9.sh|\xe9|"}},
+		{name: "line ends of Windows", file: "x.sh", script: "#!/bin/sh\r\nset -e\r\nif true; then\r\n\techo \"$1\"\r\nfi\r\nexit 3\r", args: []string{"a"},
+			want: appstest.Result{Out: "a\n", Status: 3}},
+		{name: "some line ends of Windows stay", file: "x.sh", script: "printf '%s|' 'a\r\nb'\n", want: appstest.Result{Out: "a\r\nb|"}},
+		{name: "a byte-order mark", file: "x", script: "\ufeff#!/bin/sh\necho a\n", want: appstest.Result{Out: "a\n"}},
+		{name: "a script that hands on its name", file: "x",
+			script: "[ -z \"$again\" ] || { echo $again; exit 5; }\nagain=yes exec sh -c 'exec 3<&-; exec sh \"$1\"' sh \"$0\"\n",
+			want:   appstest.Result{Out: "yes\n", Status: 5}},
+		{name: "a script that starts itself", file: "x", script: "#!/bin/sh\n[ -z \"$1\" ] || exit 6\nexec \"$0\" again\n", want: appstest.Result{Status: 6}},
 		{name: "a signal", file: "x", script: "kill -TERM $$", want: appstest.Result{Status: 143}},
 		{name: "too late", file: "x", script: "sleep 1000", options: []string{"--timeout=100ms"},
 			want: appstest.Result{Status: 124, Err: "ztm: office ended this: it took longer than 100ms\n"}},
@@ -433,6 +441,7 @@ func TestJavaScriptErrorsSayWhere(t *testing.T) {
 		name, script string
 		want         []string
 	}{
+		{"errors of our own functions", "\nfunction f() { readFile('/no/such') }\nf()", []string{"Error: open /no/such: no such file or directory\n", "f x.js:2", "x.js:3"}},
 		{"uncaught errors", "#!js\nfunction f() {\n  throw new Error('boom')\n}\nf()", []string{"boom", "x.js:3", "x.js:5"}},
 		{"wrong syntax", "print(1)\nlet x = ;", []string{"SyntaxError", "x.js", "2:9"}},
 	}
@@ -441,6 +450,9 @@ func TestJavaScriptErrorsSayWhere(t *testing.T) {
 			r := m.run("", "--", file(t, "x.js", tt.script))
 			if r.Status != 1 || r.Out != "" {
 				t.Errorf("got %+v", r)
+			}
+			if strings.Contains(r.Err, "native") || strings.Contains(r.Err, "ztm/") {
+				t.Errorf("it speaks of the engine: %s", r.Err)
 			}
 			for _, w := range tt.want {
 				if strings.Count(r.Err, w) != 1 {
@@ -513,7 +525,7 @@ func TestFetchGoesThroughTheMeshForTheOwner(t *testing.T) {
 	m.eps[1].New("tunnel", func(apps.Host) apps.App { return tunnels{} })
 	script := file(t, "x.js", `
 		for (const u of ["http://web.nas.ztm/a?b=c", "http://web.nas.ztm/", "http://db.nas.ztm/", "http://web.none.ztm/", "http://nas.ztm/", "https://web.nas.ztm/"]) {
-			try { print(fetch(u, {method: "PUT", body: "x".repeat(70000)}).text()) } catch (e) { print(e.message.replace(/^.*": /, "")) }
+			try { print(fetch(u, {method: "PUT", body: "x".repeat(70000)}).text()) } catch (e) { print(e.message.replace(/^fetch \S+: /, "")) }
 		}
 		print(exec("sh", ["-c", "ls /proc/self/fd | tr '\\n' ' '"]).stdout)`)
 	got := m.run("", "--", script)
@@ -525,7 +537,7 @@ func TestFetchGoesThroughTheMeshForTheOwner(t *testing.T) {
 	}
 	m.run("", "config", "--add-user=bob")
 	r := m.at(m.phone, "", "--", file(t, "x.js", `try { fetch("http://web.nas.ztm/") } catch (e) { print(e.message) }`))
-	if !strings.Contains(r.Out, "this script has no way into the mesh") {
+	if want := "fetch http://web.nas.ztm/: " + noBridge(bridgeGuest) + "\n"; r.Out != want {
 		t.Errorf("a guest's script got %+v", r)
 	}
 }
@@ -574,5 +586,17 @@ func TestOutputInAResultIsWhatWasWritten(t *testing.T) {
 	c.Write([]byte(strings.Repeat("x", maxCapture-1) + "ü"))
 	if b := c.bytes(); len(b) != maxCapture-1 {
 		t.Errorf("the last of %d bytes is %q", len(b), string(b[len(b)-1:]))
+	}
+}
+
+func TestProgramOutsideTheMeshSaysHowToGetIn(t *testing.T) {
+	js, ok := engine()
+	if !ok {
+		t.Fatal("no engine")
+	}
+	var out, errs bytes.Buffer
+	status, err := js.run(t.Context(), file(t, "x.js", `fetch("http://web.nas.ztm/")`), nil, strings.NewReader(""), &out, &errs)
+	if err != nil || status != 1 || !strings.Contains(errs.String(), noBridge("")) || !strings.Contains(noBridge(""), "ztm script FILE") {
+		t.Errorf("status %d, %v: %s", status, err, errs.String())
 	}
 }

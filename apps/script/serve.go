@@ -91,23 +91,20 @@ func (a *App) plan(account *process.Account, e *process.Entry, st start, source 
 	if err != nil {
 		return cfg, nil, err
 	}
-	given, err := give(source, with, account)
+	given, err := give(readable(source, with), with, account)
 	if err != nil {
 		a.host.Log.Error("script cannot be handed over", "session", e.ID, "err", err)
 		return cfg, nil, err
 	}
 	files, remove := given.files, given.remove
-	if with.engine && e.Peer.User == self.User {
-		// A guest's script must not reach what the owner of this endpoint may reach in the mesh.
-		far, stop, err := a.bridge()
-		if err != nil {
-			a.host.Log.Warn("script has no way into the mesh", "session", e.ID, "err", err)
-		} else {
+	if with.engine {
+		far, stop, state := a.bridgeFor(e, self)
+		env = append(env, bridgeEnv+"="+state)
+		if far != nil {
 			for len(files) < bridgeFD-3 {
 				files = append(files, nil)
 			}
 			files = append(files, far)
-			env = append(env, bridgeEnv+"=1")
 			remove = func() { stop(); given.remove() }
 		}
 	}
