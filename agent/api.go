@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -163,7 +164,12 @@ func (m *mesh) postPermit(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	p, err := m.invite(r.PathValue("user"), key, time.Duration(in.Expires)*time.Second)
+	user := r.PathValue("user")
+	p, err := m.invite(user, key, time.Duration(in.Expires)*time.Second)
+	if m.verifier.Trust().Voids(user, time.Unix(0, 0)) {
+		api.AddWarning(w.Header(), "user "+user+" was evicted before: whatever endpoints grant to "+user+
+			" (tunnels, terminals, scripts, proxies) is for whoever joins with this permit. For another person choose another name.")
+	}
 	writePermit(w, m.log, p, err)
 }
 
@@ -180,7 +186,8 @@ func writePermit(w http.ResponseWriter, log *slog.Logger, p *identity.Permit, er
 }
 
 func (m *mesh) getUsers(w http.ResponseWriter, r *http.Request) {
-	users, err := m.users(r.Context())
+	all, err := m.shown(r.Context(), w, apps.Filter{})
+	users := byUser(all)
 	out := []api.User{}
 	for _, name := range slices.Sorted(maps.Keys(users)) {
 		out = append(out, api.User{Name: name, Endpoints: users[name]})
@@ -196,6 +203,9 @@ func (m *mesh) getHubs(w http.ResponseWriter, r *http.Request) {
 	m.mu.Unlock()
 	for _, address := range m.hubAddresses() {
 		h := api.Hub{Address: address, Status: api.NotAttached}
+		if m.unreachable(address) {
+			h.Status = api.Unreachable
+		}
 		if s != nil && s.Address() == address {
 			var status tunnel.HubStatus
 			start := time.Now()
@@ -215,7 +225,7 @@ func (m *mesh) getEndpoints(w http.ResponseWriter, r *http.Request) {
 		answer.Fail(w, m.log, err)
 		return
 	}
-	out, err := m.Endpoints(r.Context(), f)
+	out, err := m.shown(r.Context(), w, f)
 	answer.Reply(w, m.log, out, err)
 }
 
@@ -236,7 +246,7 @@ func (m *mesh) getEndpoint(w http.ResponseWriter, r *http.Request) {
 		answer.Fail(w, m.log, err)
 		return
 	}
-	e, err := m.lookup(r.Context(), id)
+	e, err := m.shownOne(r.Context(), w, id)
 	if err != nil {
 		answer.Fail(w, m.log, err)
 		return

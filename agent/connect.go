@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"syscall"
 	"time"
 
@@ -128,6 +129,7 @@ func (m *mesh) dialHub(ctx context.Context) (*tunnel.Session, identity.Subject, 
 // dialHubAt opens a control session with the hub at an address.
 func (m *mesh) dialHubAt(ctx context.Context, address string) (*tunnel.Session, identity.Subject, error) {
 	s, err := tunnel.Open(ctx, m.agent.dialer, address, m.verifier.ClientConfig(m.certificate(), identity.RoleHub, "", "h2"))
+	m.noteReached(address, err == nil)
 	if err != nil {
 		return nil, identity.Subject{}, hubError(address, err)
 	}
@@ -137,6 +139,23 @@ func (m *mesh) dialHubAt(ctx context.Context, address string) (*tunnel.Session, 
 		return nil, identity.Subject{}, err
 	}
 	return s, hub, nil
+}
+
+// noteReached remembers whether the last attempt to reach a hub address succeeded.
+func (m *mesh) noteReached(address string, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.unreached = slices.DeleteFunc(m.unreached, func(a string) bool { return a == address })
+	if !ok {
+		m.unreached = append(m.unreached, address)
+	}
+}
+
+// unreachable reports whether the last attempt to reach a hub address failed.
+func (m *mesh) unreachable(address string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Contains(m.unreached, address)
 }
 
 // hubError says what a person can do about it.

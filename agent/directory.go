@@ -7,7 +7,9 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"time"
 
+	"ztm/agent/api"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
@@ -114,36 +116,67 @@ func (m *mesh) endpoint(entry tunnel.Entry) (apps.Endpoint, error) {
 	if err != nil {
 		return apps.Endpoint{}, err
 	}
-	m.remember(r.ID, r.Name)
-	return apps.Endpoint{
+	e := apps.Endpoint{
 		ID: r.ID, Name: r.Name, User: subject.User, Labels: r.Labels, Offers: r.Offers, Version: r.Version, Signer: r.Signer,
 		Address: entry.Address, Online: entry.Online, Seen: entry.Seen, Local: r.ID == m.agent.self,
 		Admitted: subject.Admitted.Unix(),
-	}, nil
-}
-
-// maxNames bounds the names that are kept for messages to people.
-const maxNames = 4096
-
-func (m *mesh) remember(id identity.ID, name string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.names) < maxNames {
-		m.names[id] = name
 	}
+	m.known.remember(e, subject, m.agent.clock.Now())
+	return e, nil
 }
 
-// users groups the endpoints by user.
-func (m *mesh) users(ctx context.Context) (map[string][]string, error) {
-	all, err := m.Endpoints(ctx, apps.Filter{})
-	if err != nil {
+// away reports whether an error means that the hub cannot be asked now.
+func away(err error) bool {
+	code := answer.CodeOf(err)
+	return code == answer.Unavailable || code == answer.Broken || code == answer.Timeout
+}
+
+// lastKnown is the directory as it was when the hub was there last, and a word on that; false if nothing is known.
+func (m *mesh) lastKnown(f apps.Filter, why error) (list []apps.Endpoint, warning string, ok bool) {
+	list, at := m.known.list(f, func(s identity.Subject) bool { return m.rejudge(s) == nil })
+	return list, staleWarning(at, why), !at.IsZero()
+}
+
+func staleWarning(at time.Time, why error) string {
+	return fmt.Sprintf("the hub cannot be asked: this is the directory as of %s, and who is online is not known (%v)",
+		at.UTC().Format("2006-01-02 15:04:05 MST"), why)
+}
+
+// shown lists endpoints for people: as the directory has them or, while the hub is away, as they are known. w gets the warning.
+func (m *mesh) shown(ctx context.Context, w http.ResponseWriter, f apps.Filter) ([]apps.Endpoint, error) {
+	list, err := m.Endpoints(ctx, f)
+	if err == nil || !away(err) {
+		return list, err
+	}
+	list, warning, ok := m.lastKnown(f, err)
+	if !ok {
 		return nil, err
 	}
+	api.AddWarning(w.Header(), warning)
+	return list, nil
+}
+
+// shownOne finds one endpoint for people, as shown does.
+func (m *mesh) shownOne(ctx context.Context, w http.ResponseWriter, id identity.ID) (apps.Endpoint, error) {
+	e, err := m.lookup(ctx, id)
+	if err == nil || !away(err) {
+		return e, err
+	}
+	e, at, ok := m.known.endpoint(id)
+	if !ok {
+		return e, err
+	}
+	api.AddWarning(w.Header(), staleWarning(at, err))
+	return e, nil
+}
+
+// byUser groups endpoints by user.
+func byUser(all []apps.Endpoint) map[string][]string {
 	users := map[string][]string{}
 	for _, e := range all {
 		users[e.User] = append(users[e.User], e.Name)
 	}
-	return users, nil
+	return users
 }
 
 // signers lists other endpoints that hold the CA key and are online: only endpoints of root can, whatever a record says.

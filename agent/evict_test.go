@@ -2,8 +2,10 @@ package agent
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -193,5 +195,26 @@ func TestADirectoryWithoutEndIsNotFollowed(t *testing.T) {
 	})
 	if _, err := m.admissions(t.Context(), "alice"); err != nil || asked >= maxDirectory {
 		t.Errorf("records that do not verify: asked up to %d, %v", asked, err)
+	}
+}
+
+func TestAnInvitationOfAnEvictedUserSaysThatGrantsArePassedOn(t *testing.T) {
+	m, _, _ := rootMesh(t, 1)
+	warnings := func() []string {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("{}"))
+		r.SetPathValue("user", "bob")
+		m.postPermit(w, r)
+		if w.Code != http.StatusOK {
+			t.Fatalf("status %d, %s", w.Code, w.Body)
+		}
+		return w.Header().Values(api.WarningHeader)
+	}
+	if got := warnings(); len(got) != 0 {
+		t.Errorf("a new user: %q", got)
+	}
+	evict(t, m, "bob")
+	if got := warnings(); len(got) != 1 {
+		t.Errorf("one who was evicted: %q", got)
 	}
 }

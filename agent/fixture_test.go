@@ -2,9 +2,12 @@ package agent
 
 import (
 	"crypto/ed25519"
+	"encoding/json"
+	"net/http/httptest"
 	"testing"
 	"time"
 
+	"ztm/apps"
 	"ztm/tunnel/identity"
 )
 
@@ -48,4 +51,18 @@ func newTestMesh(t *testing.T, user string, made time.Time) (*mesh, *identity.CA
 		t.Fatal(err)
 	}
 	return m, ca
+}
+
+// decode reads an answer of the local API.
+func decode[T any](t *testing.T, w *httptest.ResponseRecorder) (v T) {
+	t.Helper()
+	if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil {
+		t.Fatalf("status %d, %s: %v", w.Code, w.Body, err)
+	}
+	return v
+}
+
+// subjectOf is who an endpoint is by its certificate, of which nothing but that matters.
+func subjectOf(e apps.Endpoint) identity.Subject {
+	return identity.Subject{Role: identity.RoleMember, ID: e.ID, User: e.User}
 }

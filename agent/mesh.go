@@ -40,6 +40,8 @@ type mesh struct {
 	trusted  chan struct{}  // there is a new trust list, capacity 1
 	wg       sync.WaitGroup // goroutines and handlers of this mesh; see enter
 
+	known known // what the directory said last
+
 	trustMu  sync.Mutex // held while a trust list is taken: the newest must be the one on disk
 	rotateMu sync.Mutex // held while the CA is replaced: one next CA at a time
 	settleMu sync.Mutex // held while evictions that no hub has taken are brought to one
@@ -56,6 +58,7 @@ type mesh struct {
 	control       *tunnel.Session                // nil while there is none; guarded by mu
 	hub           identity.Subject               // of control; guarded by mu
 	hubAddress    string                         // the last good one; guarded by mu
+	unreached     []string                       // hub addresses at which the last attempt failed; guarded by mu
 	status        api.Status                     // guarded by mu
 	statusErr     error                          // guarded by mu
 	statusChanged chan struct{}                  // closed and replaced at each change; guarded by mu
@@ -68,7 +71,6 @@ type mesh struct {
 	flows         map[*flow]struct{}             // flows that peers opened; guarded by mu
 	totals        map[identity.ID]*api.PeerStats // of flows that ended; guarded by mu
 	outFlows      map[*outFlow]struct{}          // flows that we opened; guarded by mu
-	names         map[identity.ID]string         // last names seen, for people; guarded by mu
 }
 
 var _ apps.Mesh = (*mesh)(nil)
@@ -83,11 +85,11 @@ func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
 		verifier: identity.NewVerifier(trust, a.clock), statusChanged: make(chan struct{}),
 		ended: make(chan struct{}), slots: make(chan struct{}, maxEvents), changed: make(chan struct{}, 1), trusted: make(chan struct{}, 1),
 		offersOf: map[string][]string{}, inbound: map[*inbound]struct{}{}, flows: map[*flow]struct{}{},
-		totals: map[identity.ID]*api.PeerStats{}, outFlows: map[*outFlow]struct{}{}, names: map[identity.ID]string{},
+		totals: map[identity.ID]*api.PeerStats{}, outFlows: map[*outFlow]struct{}{},
 		dialBacks: map[identity.ID]int{},
 	}
 	m.ring = newRing(ringSize)
-	m.log = slog.New(tee(a.log.Handler(), m.ring)).With("mesh", name)
+	m.log = slog.New(naming{tee(a.log.Handler(), m.ring), &m.known}).With("mesh", name)
 	if row.CAKey != "" {
 		if m.ca, err = identity.ParseCA([]byte(row.CA), []byte(row.CAKey)); err != nil {
 			return nil, err

@@ -205,7 +205,7 @@ func (m *mesh) stats() api.Stats {
 		}
 	}
 	for id, p := range s.Peers {
-		p.Name = m.names[id]
+		p.Name = m.known.nameOf(id)
 		s.Peers[id] = p
 		s.Sent, s.Received, s.Flows = s.Sent+p.Sent, s.Received+p.Received, s.Flows+p.Flows
 	}

@@ -11,6 +11,8 @@ package api
 
 import (
 	"encoding/json"
+	"net/http"
+	"strings"
 	"time"
 
 	"ztm/apps"
@@ -22,6 +24,14 @@ const (
 	ClientHeader = "Ztm-Client" // "1" on every request that changes something
 	TokenHeader  = "Ztm-Token"  // the token of [Dial], where there is one
 )
+
+// WarningHeader is in an answer for each sentence that a person should read beside it.
+const WarningHeader = "Ztm-Warning"
+
+// AddWarning adds a sentence to the header of an answer.
+func AddWarning(h http.Header, text string) {
+	h.Add(WarningHeader, strings.Join(strings.Fields(text), " "))
+}
 
 // The protocols that a flow upgrades to. The request is POST [FlowPath] with `Connection: Upgrade`; after the answer
 // 101 the connection carries the flow: bytes as [Stream] has them, or datagrams as [Datagrams] has them.

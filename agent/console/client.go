@@ -111,6 +111,7 @@ func (c *Console) request(ctx context.Context, method, path string, in any) ([]b
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	c.pass(resp.Header.Values(api.WarningHeader))
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case ctx.Err() != nil:

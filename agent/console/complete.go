@@ -48,6 +48,9 @@ func harmless(word string) bool {
 func (c *Console) complete(ctx context.Context, root *grammar.Command, words []string) {
 	ctx, cancel := context.WithTimeout(ctx, completionTime)
 	defer cancel()
+	c.mu.Lock()
+	c.mute = true
+	c.mu.Unlock()
 	next := grammar.Complete(root, words)
 	for _, w := range next.Words {
 		fmt.Fprintf(c.cfg.Stdout, "%s\t%s\n", w.Word, w.Usage)

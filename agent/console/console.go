@@ -14,6 +14,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 
 	"ztm/agent/api"
@@ -44,6 +45,8 @@ type Console struct {
 	mu     sync.Mutex
 	found  *api.Mesh      // guarded by mu; the chosen mesh once it is known
 	chosen *apps.Endpoint // guarded by mu; the chosen endpoint once it is known
+	passed []string       // guarded by mu; warnings of the agent that were printed
+	mute   bool           // guarded by mu; they are not printed
 }
 
 var _ apps.Console = (*Console)(nil)
@@ -74,7 +77,7 @@ func (c *Console) forget() {
 	c.data, c.mesh, c.fallback, c.endpoint, c.format = "", "", "", "", "table"
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.found, c.chosen = nil, nil
+	c.found, c.chosen, c.passed, c.mute = nil, nil, nil, false
 }
 
 type eof struct{}
@@ -103,6 +106,19 @@ func (c *Console) Note(format string, args ...any) {
 // Warn tells on standard error, whoever reads it, that what succeeded may not be what was meant.
 func (c *Console) Warn(format string, args ...any) {
 	fmt.Fprintln(c.cfg.Stderr, "warning:", apps.Printable(fmt.Sprintf(format, args...)))
+}
+
+// pass prints warnings of the agent, each once for a command line.
+func (c *Console) pass(warnings []string) {
+	for _, w := range warnings {
+		c.mu.Lock()
+		known := c.mute || slices.Contains(c.passed, w)
+		c.passed = append(c.passed, w)
+		c.mu.Unlock()
+		if !known {
+			c.Warn("%s", w)
+		}
+	}
 }
 
 // terminal reports whether a person reads w.

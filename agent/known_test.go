@@ -1,0 +1,107 @@
+package agent
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"ztm/agent/api"
+	"ztm/apps"
+	"ztm/tunnel"
+	"ztm/tunnel/answer"
+)
+
+func TestTheLastKnownDirectoryIsShownWhileTheHubIsAway(t *testing.T) {
+	m, ca, hubs := rootMesh(t, 1)
+	record := memberRecord(t, ca, "alice")
+	hubs[0].on("GET "+tunnel.PathEndpoints, func(w http.ResponseWriter, _ *http.Request) {
+		answer.JSON(w, tunnel.Page{Entries: []tunnel.Entry{{Record: record, Online: true}}})
+	})
+	if all, err := m.shown(t.Context(), httptest.NewRecorder(), apps.Filter{}); err != nil || len(all) != 1 || !all[0].Online {
+		t.Fatalf("with the hub: %v, %v", all, err)
+	}
+	hubs[0].on("GET "+tunnel.PathEndpoints, func(w http.ResponseWriter, _ *http.Request) {
+		answer.Fail(w, slog.New(slog.DiscardHandler), answer.Errorf(answer.Unavailable, "away"))
+	})
+	w := httptest.NewRecorder()
+	all, err := m.shown(t.Context(), w, apps.Filter{Keyword: "alice"})
+	if err != nil || len(all) != 1 || all[0].Name != "ep-alice" || all[0].Online {
+		t.Errorf("without the hub: %v, %v", all, err)
+	}
+	if len(w.Header().Values(api.WarningHeader)) != 1 {
+		t.Error("nobody is told that this is old")
+	}
+	if all, err := m.shown(t.Context(), w, apps.Filter{Name: "other"}); err != nil || len(all) != 0 {
+		t.Errorf("another filter: %v, %v", all, err)
+	}
+	evict(t, m, "alice")
+	if all, err := m.shown(t.Context(), w, apps.Filter{}); err != nil || len(all) != 0 {
+		t.Errorf("after the eviction of its user: %v, %v", all, err)
+	}
+}
+
+func TestAnUnknownDirectoryIsAnError(t *testing.T) {
+	m, _, hubs := rootMesh(t, 1)
+	hubs[0].on("GET "+tunnel.PathEndpoints, func(w http.ResponseWriter, _ *http.Request) {
+		answer.Fail(w, slog.New(slog.DiscardHandler), answer.Errorf(answer.Unavailable, "away"))
+	})
+	if _, err := m.shown(t.Context(), httptest.NewRecorder(), apps.Filter{}); answer.CodeOf(err) != answer.Unavailable {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLogLinesNameThePeer(t *testing.T) {
+	var k known
+	bob := someone(t, "ep-bob", "bob")
+	k.remember(bob, subjectOf(bob), time.Now())
+	var out bytes.Buffer
+	log := slog.New(naming{slog.NewTextHandler(&out, nil), &k})
+	for name, write := range map[string]func(){
+		"in the line":       func() { log.Info("x", "peer", bob.ID) },
+		"in the logger":     func() { log.With("peer", bob.ID).Info("x") },
+		"beside other ones": func() { log.Info("x", "user", "bob", "peer", bob.ID, "err", "y") },
+	} {
+		out.Reset()
+		write()
+		if line := out.String(); !strings.Contains(line, string(bob.ID)) || strings.Count(line, "name=ep-bob") != 1 {
+			t.Errorf("%s: %s", name, line)
+		}
+	}
+	out.Reset()
+	log.Info("x", "peer", someone(t, "", "").ID)
+	if strings.Contains(out.String(), "name=") {
+		t.Errorf("an unknown peer: %s", out.String())
+	}
+}
+
+func TestAHubThatIsNotNeededIsNotCalledUnreachable(t *testing.T) {
+	m, _, hubs := rootMesh(t, 2)
+	status := func() map[string]api.HubStatus {
+		w := httptest.NewRecorder()
+		m.getHubs(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+		out := map[string]api.HubStatus{}
+		for _, h := range decode[[]api.Hub](t, w) {
+			out[h.Address] = h.Status
+		}
+		return out
+	}
+	attached := m.control.Address()
+	for _, h := range hubs {
+		want := api.NotAttached
+		if h.address == attached {
+			want = api.Attached
+		}
+		if got := status()[h.address]; got != want {
+			t.Errorf("it is %q, want %q", got, want)
+		}
+	}
+	m.noteReached("127.0.0.1:1", false)
+	m.row.Hubs = append(m.row.Hubs, "127.0.0.1:1")
+	if got := status()["127.0.0.1:1"]; got != api.Unreachable {
+		t.Errorf("one that did not answer is %q", got)
+	}
+}
