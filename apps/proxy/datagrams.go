@@ -55,7 +55,7 @@ func relayDatagrams(ctx context.Context, a, b io.ReadWriteCloser) {
 	go func() {
 		defer close(idle)
 		defer cancel()
-		waitSilent(ctx, &passed)
+		waitSilent(ctx, &passed, datagramIdle)
 	}()
 	passDatagrams(b, a, &passed)
 	cancel()
@@ -82,9 +82,9 @@ func passDatagrams(dst io.Writer, src io.Reader, passed *atomic.Int64) {
 	}
 }
 
-// waitSilent returns when nothing was passed for [datagramIdle], or when ctx ends.
-func waitSilent(ctx context.Context, passed *atomic.Int64) {
-	t := time.NewTicker(datagramIdle)
+// waitSilent returns when nothing was passed for so long, or for up to twice that, or when ctx ends.
+func waitSilent(ctx context.Context, passed *atomic.Int64, idle time.Duration) {
+	t := time.NewTicker(idle)
 	defer t.Stop()
 	for last := int64(-1); ; {
 		select {

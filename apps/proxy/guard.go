@@ -21,6 +21,9 @@ import (
 //     chunks   size line, data, ... and the trailers, each checked
 //  3. head     of the next request; after CONNECT, and after [guard.release], everything passes
 //
+// The target of a request that is to be forwarded is taken out of it (see targetField): net/http reads targets more
+// strictly than origins do, and writes them anew.
+//
 // A request that is refused reaches the server as [refusedRequest], in its turn among pipelined requests, and is the
 // last one of the connection.
 //
@@ -36,6 +39,7 @@ type guard struct {
 	since time.Time // when a head was first seen to be incomplete; zero if none is
 	err   error     // ends the connection once buf[:open] has passed
 
+	ended   atomic.Bool             // the client has ended its direction
 	refused atomic.Pointer[refusal] // the request that was not let through, nil if there is none
 	spoiled atomic.Pointer[refusal] // what was wrong with the body of the request before
 	once    sync.Once
@@ -139,6 +143,7 @@ func (g *guard) readThrough(p []byte) (int, error) {
 	}
 	n, err := g.Conn.Read(p[:min(int64(len(p)), g.unchecked())])
 	g.consume(int64(n))
+	g.noteEnd(err)
 	return n, err
 }
 
@@ -148,6 +153,7 @@ func (g *guard) fill() error {
 	g.buf = slices.Grow(g.buf, step)
 	n, err := g.Conn.Read(g.buf[len(g.buf) : len(g.buf)+step])
 	g.buf = g.buf[:len(g.buf)+n]
+	g.noteEnd(err)
 	if n > 0 {
 		return nil // an error comes again
 	}
@@ -155,6 +161,12 @@ func (g *guard) fill() error {
 		g.buf = nil
 	}
 	return err
+}
+
+func (g *guard) noteEnd(err error) {
+	if err == io.EOF {
+		g.ended.Store(true)
+	}
 }
 
 // check looks at g.buf, of which nothing may pass yet. It reports whether it got further.
@@ -227,6 +239,8 @@ func (g *guard) checkHead() bool {
 	if err != nil {
 		g.refused.Store(err)
 		g.buf, g.err, n = []byte(refusedRequest), io.EOF, len(refusedRequest)
+	} else if head := withTarget(g.buf[:n]); head != nil {
+		g.buf, n = append(head, g.buf[n:]...), len(head)
 	}
 	g.open, g.since, g.blank = n, time.Time{}, false
 	g.state, g.left = f.next, f.length
@@ -407,7 +421,7 @@ func checkRequestLine(line string) (method, version string, err *refusal) {
 		return "", "", refusef(400, "malformed request line")
 	}
 	for _, c := range []byte(target) {
-		if c <= ' ' || c > '~' {
+		if c <= ' ' || c == 0x7f {
 			return "", "", refusef(400, "forbidden character in the request line")
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"ztm/apps/reach"
@@ -52,7 +53,11 @@ type webClient struct {
 	guard     *guard
 	transport *http.Transport
 	forward   *httputil.ReverseProxy
+	written   atomic.Int64 // pieces of answers
 }
+
+// rawKey is where the context of a request has path and query as the client wrote them.
+type rawKey struct{}
 
 // webClientKey is where the context of a request has its *webClient.
 type webClientKey struct{}
@@ -139,10 +144,12 @@ func (w *web) serve(ctx context.Context, c *client, first byte) {
 	}
 }
 
-// handle serves one request. Its own context ends when the client ends its direction, as one does who goes away. ctx
-// does not: it is for tunnels, where that is half an end.
+// handle serves one request. ctx is the proxy's.
 func (w *web) handle(ctx context.Context, rw http.ResponseWriter, r *http.Request) {
 	c := r.Context().Value(webClientKey{}).(*webClient)
+	r, done := c.outlive(ctx, r)
+	defer done()
+	raw, forward := takeTarget(r)
 	if refused := c.guard.refused.Load(); refused != nil && r.Method == refusedMethod {
 		w.say(rw, refused.status, "http_request_error", refused.reason)
 		return
@@ -164,7 +171,29 @@ func (w *web) handle(ctx context.Context, rw http.ResponseWriter, r *http.Reques
 		w.connect(ctx, rw, r, c)
 		return
 	}
-	w.forwardRequest(rw, r, c)
+	if !forward {
+		w.fail(rw, answer.Errorf(answer.BadRequest, "want an http URL; for others, CONNECT"))
+		return
+	}
+	w.forwardRequest(rw, r, c, raw)
+}
+
+// halfClosedPatience is how long nothing may come for a client that has ended its direction.
+const halfClosedPatience = time.Minute
+
+// outlive gives a request a context that goes on when the client ends its direction, which net/http takes for the end
+// of the client: one that has no more to say still reads. It is not told from one that is gone before something is
+// written to it, so it ends after a while in which nothing was.
+func (c *webClient) outlive(ctx context.Context, r *http.Request) (_ *http.Request, done func()) {
+	own, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	stopAll := context.AfterFunc(ctx, cancel)
+	stop := context.AfterFunc(r.Context(), func() {
+		if c.guard.ended.Load() {
+			waitSilent(own, &c.written, halfClosedPatience)
+		}
+		cancel()
+	})
+	return r.WithContext(own), func() { stop(); stopAll(); cancel() }
 }
 
 // authorized checks the password in a field of Basic authentication (RFC 7617), if one is needed.
@@ -244,12 +273,9 @@ func takeOver(rw http.ResponseWriter, c *webClient) (early []byte, err error) {
 	return append(early, c.guard.rest()...), nil
 }
 
-// forwardRequest serves a request in absolute form.
-func (w *web) forwardRequest(rw http.ResponseWriter, r *http.Request, c *webClient) {
+// forwardRequest serves a request in absolute form. raw is its path and query.
+func (w *web) forwardRequest(rw http.ResponseWriter, r *http.Request, c *webClient, raw string) {
 	switch {
-	case r.URL.Scheme != "http":
-		w.fail(rw, answer.Errorf(answer.BadRequest, "want an http URL; for others, CONNECT"))
-		return
 	case r.URL.User != nil:
 		// "the recipient should parse for userinfo and treat its presence as an error" (RFC 9110 section 4.2.4)
 		w.fail(rw, answer.Errorf(answer.BadRequest, "the URL has a user in it"))
@@ -277,12 +303,12 @@ func (w *web) forwardRequest(rw http.ResponseWriter, r *http.Request, c *webClie
 			splice.Abort(c.Conn)
 		}
 	}()
-	c.forward.ServeHTTP(&response{rw, c}, r)
+	c.forward.ServeHTTP(&response{rw, c}, r.WithContext(context.WithValue(r.Context(), rawKey{}, raw)))
 	whole = true
 }
 
 // response tells the guard when the connection becomes another protocol (101 Switching Protocols), and keeps the
-// server from guessing a Content-Type that the target did not give.
+// server from giving a Content-Type or a Date that the target did not give.
 type response struct {
 	http.ResponseWriter
 	client *webClient
@@ -291,10 +317,18 @@ type response struct {
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *response) WriteHeader(status int) {
-	if _, given := w.Header()["Content-Type"]; !given {
-		w.Header()["Content-Type"] = nil
+	for _, name := range []string{"Content-Type", "Date"} {
+		if _, given := w.Header()[name]; !given {
+			w.Header()[name] = nil
+		}
 	}
+	w.client.written.Add(1)
 	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(b []byte) (int, error) {
+	w.client.written.Add(1)
+	return w.ResponseWriter.Write(b)
 }
 
 func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -308,7 +342,8 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // rewrite makes the request that the target gets. ReverseProxy has taken away the fields that are for this hop alone
 // and those that servers behind a proxy of their own trust; this is a proxy of the client, so it gives the latter back.
 func (w *web) rewrite(pr *httputil.ProxyRequest) {
-	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
+	raw, _ := pr.In.Context().Value(rawKey{}).(string)
+	setTarget(pr.Out.URL, pr.In.Method, raw)
 	pr.Out.Trailer = pr.In.Trailer // not a copy: the values come after the body
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
 		if v := pr.In.Header[name]; v != nil && !namedInConnection(pr.In.Header, name) {

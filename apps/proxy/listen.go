@@ -219,7 +219,7 @@ func (s *entrance) serve(ctx context.Context, c *client) {
 		err = s.serveSOCKS5(ctx, c)
 	case first[0] == 4:
 		err = s.serveSOCKS4(ctx, c)
-	case 'A' <= first[0] && first[0] <= 'Z':
+	case 'A' <= first[0] && first[0] <= 'Z' || first[0] == '\r': // an empty line may come before the request
 		s.web.serve(ctx, c, first[0])
 		return
 	default:
