@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"io"
+	"errors"
 	"net/http"
 	"testing"
 	"time"
 
 	"ztm/tunnel"
-	"ztm/tunnel/capsule"
+	"ztm/tunnel/flow"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
 )
@@ -29,11 +29,11 @@ func (w *world) intruder(user string) *intruder {
 
 // dial opens a sealed session with an endpoint.
 func (i *intruder) dial(ctx context.Context, to identity.ID) (*seal.Session, error) {
-	leg, err := tunnel.OpenLeg(ctx, &tunnel.Dialer{}, i.w.address, i.v.ClientConfig(i.cert, identity.RoleHub, "", tunnel.RelayProto))
+	leg, err := tunnel.DialRelay(ctx, &tunnel.Dialer{}, i.w.address, i.v.ClientConfig(i.cert, identity.RoleHub, "", tunnel.RelayProto))
 	if err != nil {
 		return nil, err
 	}
-	carrier, err := leg.Carry(ctx, to, "")
+	carrier, err := leg.Connect(ctx, to, "")
 	if err != nil {
 		return nil, err
 	}
@@ -52,25 +52,17 @@ func (i *intruder) session(t *testing.T, to identity.ID) *seal.Session {
 }
 
 // flow opens a flow to the path of an app, and returns the status of the answer. The flow lives until the test ends.
-func (i *intruder) flow(t *testing.T, s *seal.Session, path, word string) (*capsule.Conn, int) {
+func (i *intruder) flow(t *testing.T, s *seal.Session, path, word string) (*flow.Conn, int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	req, err := http.NewRequest(http.MethodPost, "http://peer/apps/"+path, nil)
-	if err != nil {
+	c, err := s.Open(ctx, flow.Request{Path: path, ID: word})
+	var no *flow.Refused
+	switch {
+	case errors.As(err, &no):
+		return nil, no.Reason.Status()
+	case err != nil:
 		t.Fatal(err)
-	}
-	if word != "" {
-		req.Header.Set("Ztm-Flow", word)
-	}
-	c, resp, err := s.Open(ctx, req, false, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c == nil {
-		io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		return nil, resp.StatusCode
 	}
 	t.Cleanup(func() { c.Close() })
 	return c, http.StatusOK

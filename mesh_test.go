@@ -593,7 +593,7 @@ func TestAMembersCertificateDoesNotMakeAHub(t *testing.T) {
 			if err != nil {
 				return
 			}
-			c := tls.Server(raw, v.ServerConfig(func() tls.Certificate { return cert }, "h2"))
+			c := tls.Server(raw, v.ServerConfig(func() tls.Certificate { return cert }, tunnel.ControlProto))
 			if n, _ := c.Read(make([]byte, 1)); n > 0 {
 				asked <- struct{}{}
 			}

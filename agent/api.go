@@ -18,6 +18,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
 )
 
 // The local API: JSON over HTTP/1.1 on the socket in the data directory. Package api says what its paths and answers are.
@@ -211,7 +212,7 @@ func (m *mesh) getHubs(w http.ResponseWriter, r *http.Request) {
 			start := time.Now()
 			if err := s.Call(r.Context(), http.MethodGet, tunnel.PathHub, nil, nil, &status); err == nil {
 				h = api.Hub{ID: status.ID, Address: address, Status: api.Attached, Connected: true, Version: status.Version, RTT: ms(time.Since(start)),
-					Agents: status.Agents, Carriers: status.Carriers, Since: status.Since.Unix()}
+					Agents: status.Agents, Carriers: status.Relays, Since: status.Since.Unix()}
 			}
 		}
 		out = append(out, h)
@@ -266,7 +267,7 @@ func (m *mesh) ping(ctx context.Context, id identity.ID) (time.Duration, error) 
 		return 0, appError(err)
 	}
 	start := time.Now()
-	resp, err := m.ask(ctx, id, http.MethodGet, "/ping", nil)
+	resp, err := m.ask(ctx, id, http.MethodGet, seal.PathPing, nil)
 	if err != nil {
 		return 0, err
 	}

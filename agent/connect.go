@@ -16,6 +16,7 @@ import (
 	"ztm/agent/api"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/flow"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
 )
@@ -128,7 +129,7 @@ func (m *mesh) dialHub(ctx context.Context) (*tunnel.Session, identity.Subject, 
 
 // dialHubAt opens a control session with the hub at an address.
 func (m *mesh) dialHubAt(ctx context.Context, address string) (*tunnel.Session, identity.Subject, error) {
-	s, err := tunnel.Open(ctx, m.agent.dialer, address, m.verifier.ClientConfig(m.certificate(), identity.RoleHub, "", "h2"))
+	s, err := tunnel.Open(ctx, m.agent.dialer, address, m.verifier.ClientConfig(m.certificate(), identity.RoleHub, "", tunnel.ControlProto))
 	m.noteReached(address, err == nil)
 	if err != nil {
 		return nil, identity.Subject{}, hubError(address, err)
@@ -288,20 +289,20 @@ func (m *mesh) carry(ctx context.Context, s *tunnel.Session, hub identity.Subjec
 		return c, err
 	}
 	m.log.Debug("no carrier connection, taking a stream of the control session", "err", err)
-	return s.Carry(ctx, peer, ticket)
+	return s.Relay(ctx, peer, ticket)
 }
 
 // carryAlone opens a carrier that is a connection of its own.
 func (m *mesh) carryAlone(ctx context.Context, s *tunnel.Session, hub identity.Subject, peer identity.ID, ticket string) (net.Conn, error) {
-	open := func(ctx context.Context) (*tunnel.Leg, error) {
+	open := func(ctx context.Context) (*tunnel.Relay, error) {
 		config := m.verifier.ClientConfig(m.certificate(), identity.RoleHub, hub.ID, tunnel.RelayProto)
-		return tunnel.OpenLeg(ctx, m.agent.dialer, s.Address(), config)
+		return tunnel.DialRelay(ctx, m.agent.dialer, s.Address(), config)
 	}
 	c, err := m.carryLeg(ctx, s, open, peer, ticket)
 	if err == nil && m.enter() {
 		go func() { // stop waits for it
 			defer m.leave()
-			if m.spare.prepare(s, func() (*tunnel.Leg, error) { return open(m.life) }) {
+			if m.spare.prepare(s, func() (*tunnel.Relay, error) { return open(m.life) }) {
 				m.log.Debug("a leg is ready for the next carrier")
 			}
 		}()
@@ -311,10 +312,10 @@ func (m *mesh) carryAlone(ctx context.Context, s *tunnel.Session, hub identity.S
 
 // carryLeg makes a carrier of the spare leg, or of a new one where there is none or it has gone stale.
 func (m *mesh) carryLeg(
-	ctx context.Context, s *tunnel.Session, open func(context.Context) (*tunnel.Leg, error), peer identity.ID, ticket string,
+	ctx context.Context, s *tunnel.Session, open func(context.Context) (*tunnel.Relay, error), peer identity.ID, ticket string,
 ) (net.Conn, error) {
 	if leg := m.spare.take(s); leg != nil {
-		if c, err := leg.Carry(ctx, peer, ticket); settled(ctx, err) {
+		if c, err := leg.Connect(ctx, peer, ticket); settled(ctx, err) {
 			return c, err
 		}
 	}
@@ -322,7 +323,7 @@ func (m *mesh) carryLeg(
 	if err != nil {
 		return nil, err
 	}
-	return leg.Carry(ctx, peer, ticket)
+	return leg.Connect(ctx, peer, ticket)
 }
 
 // settled reports whether another way to the hub would change nothing.
@@ -386,7 +387,7 @@ func appError(err error) error {
 }
 
 // dialPeer opens a sealed session with a peer.
-func (m *mesh) dialPeer(ctx context.Context, to identity.ID) (*seal.Session, error) {
+func (m *mesh) dialPeer(ctx context.Context, to identity.ID) (flow.Session, error) {
 	if to == m.agent.self {
 		return m.dialSelf(ctx)
 	}
@@ -406,7 +407,7 @@ func (m *mesh) dialPeer(ctx context.Context, to identity.ID) (*seal.Session, err
 }
 
 // dialSelf is a sealed session with ourselves, over a pipe: an app that talks to itself takes the same way.
-func (m *mesh) dialSelf(ctx context.Context) (*seal.Session, error) {
+func (m *mesh) dialSelf(ctx context.Context) (flow.Session, error) {
 	near, far := net.Pipe()
 	if !m.enter() {
 		return nil, answer.Errorf(answer.Unavailable, "mesh %s was left", m.name)
@@ -415,5 +416,9 @@ func (m *mesh) dialSelf(ctx context.Context) (*seal.Session, error) {
 		defer m.leave()
 		m.serveCarrier(far)
 	}()
-	return seal.Client(ctx, near, m.verifier, m.certificate(), m.agent.self)
+	session, err := seal.Client(ctx, near, m.verifier, m.certificate(), m.agent.self)
+	if err != nil {
+		return nil, err
+	}
+	return session, nil
 }

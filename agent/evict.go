@@ -14,6 +14,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
 )
 
 // How a user is evicted:
@@ -226,7 +227,7 @@ func (m *mesh) handOn() {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(m.life, tunnel.ProbeTimeout)
-		if resp, err := m.ask(ctx, id, http.MethodGet, "/ping", nil); err == nil {
+		if resp, err := m.ask(ctx, id, http.MethodGet, seal.PathPing, nil); err == nil {
 			resp.Body.Close() // ask has compared the lists
 		}
 		cancel()

@@ -16,6 +16,7 @@ import (
 
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 )
 
@@ -51,14 +52,26 @@ func newFakeHub(t *testing.T, ca *identity.CA) *fakeHub {
 	}
 	h := &fakeHub{address: ln.Addr().String(), handlers: map[string]http.HandlerFunc{}}
 	own := identity.TLSCertificate(der, key)
-	srv := &http.Server{
-		Handler:   h,
-		TLSConfig: identity.NewVerifier(trust, identity.NewClock()).ServerConfig(func() tls.Certificate { return own }, "h2"),
-		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
-	}
+	config := identity.NewVerifier(trust, identity.NewClock()).ServerConfig(func() tls.Certificate { return own }, tunnel.ControlProto)
+	server := h2.NewTLSServer(tunnel.ControlProto, h, h2.Hub, slog.New(slog.DiscardHandler))
 	var wg sync.WaitGroup
-	wg.Go(func() { srv.ServeTLS(ln, "", "") })
-	t.Cleanup(func() { srv.Close(); wg.Wait() })
+	wg.Go(func() {
+		for {
+			raw, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				c := tls.Server(raw, config)
+				if c.HandshakeContext(t.Context()) != nil {
+					raw.Close()
+					return
+				}
+				server.Serve(&h2.Tagged{Conn: c})
+			})
+		}
+	})
+	t.Cleanup(func() { ln.Close(); server.Close(); wg.Wait() })
 	return h
 }
 

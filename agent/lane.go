@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"ztm/tunnel"
-	"ztm/tunnel/capsule"
+	"ztm/tunnel/flow"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
@@ -22,19 +22,18 @@ import (
 // Where any of it fails, the flow stays where it is. The carrier is a connection of its own at both ends: a reader that stops would leave a lane in the
 // control session unread, and its window is what the agent hears the hub through.
 const (
-	flowHeader   = "Ztm-Flow"
 	fieldFlow    = "flow"
 	lanePatience = 10 * time.Second
 )
 
 // openLane moves a flow that this agent opened.
-func (m *mesh) openLane(c *capsule.Conn, peer identity.ID, word string) {
+func (m *mesh) openLane(c *flow.Conn, peer identity.ID, word string) {
 	ctx, cancel := context.WithTimeout(m.life, dialTimeout)
 	defer cancel()
 	lane, err := m.dialLane(ctx, peer)
 	if err == nil {
 		if err = askLane(lane, word); err == nil {
-			c.Move(lane)
+			c.Offload(lane)
 			m.log.Debug("a flow moved to a lane", "peer", peer)
 			return
 		}
@@ -43,7 +42,7 @@ func (m *mesh) openLane(c *capsule.Conn, peer identity.ID, word string) {
 	m.log.Debug("a flow keeps its session", "peer", peer, "err", err)
 }
 
-func (m *mesh) dialLane(ctx context.Context, peer identity.ID) (*seal.Lane, error) {
+func (m *mesh) dialLane(ctx context.Context, peer identity.ID) (*seal.Dedicated, error) {
 	s, hub, err := m.session(ctx)
 	if err != nil {
 		return nil, err
@@ -52,10 +51,10 @@ func (m *mesh) dialLane(ctx context.Context, peer identity.ID) (*seal.Lane, erro
 	if err != nil {
 		return nil, err
 	}
-	return seal.ClientLane(ctx, carrier, m.verifier, m.certificate(), peer)
+	return seal.ClientDedicated(ctx, carrier, m.verifier, m.certificate(), peer)
 }
 
-func askLane(lane *seal.Lane, word string) error {
+func askLane(lane *seal.Dedicated, word string) error {
 	lane.SetDeadline(time.Now().Add(lanePatience))
 	if err := tunnel.WriteHeader(lane, fieldFlow, word); err != nil {
 		return err
@@ -78,7 +77,7 @@ var (
 // serveLane takes the lane of a flow that a peer opened.
 func (m *mesh) serveLane(a seal.Accepted, carrier net.Conn) {
 	err := errShared
-	lane := a.Lane
+	lane := a.Dedicated
 	if _, shared := carrier.(*h2.Stream); !shared {
 		err = m.acceptLane(lane, a.Peer.ID)
 	}
@@ -88,7 +87,7 @@ func (m *mesh) serveLane(a seal.Accepted, carrier net.Conn) {
 	}
 }
 
-func (m *mesh) acceptLane(lane *seal.Lane, peer identity.ID) error {
+func (m *mesh) acceptLane(lane *seal.Dedicated, peer identity.ID) error {
 	lane.SetDeadline(time.Now().Add(lanePatience))
 	h, err := tunnel.ReadHeader(lane)
 	if err != nil {
@@ -97,9 +96,9 @@ func (m *mesh) acceptLane(lane *seal.Lane, peer identity.ID) error {
 	return m.moveFlow(lane, peer, h[fieldFlow])
 }
 
-func (m *mesh) moveFlow(lane *seal.Lane, peer identity.ID, word string) error {
+func (m *mesh) moveFlow(lane *seal.Dedicated, peer identity.ID, word string) error {
 	m.mu.Lock()
-	var conn *capsule.Conn
+	var conn *flow.Conn
 	for f := range m.flows {
 		if word != "" && f.word == word && f.peer.ID == peer && f.conn != nil && !f.laned {
 			conn, f.laned = f.conn, true
@@ -117,6 +116,6 @@ func (m *mesh) moveFlow(lane *seal.Lane, peer identity.ID, word string) error {
 	if err := lane.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
-	conn.Move(lane)
+	conn.Offload(lane)
 	return nil
 }

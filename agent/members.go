@@ -92,7 +92,7 @@ func (m *mesh) arrived(peer identity.Subject) {
 // endGone ends the flows of peers that are no members any more, and has the apps end all else that they hold for them.
 func (m *mesh) endGone() {
 	gone := m.members.gone(m.verifier.Trust(), m.agent.clock.Now())
-	m.cutFlows(func(f *flow) bool { return gone(f.peer) })
+	m.cutFlows(func(f *inFlow) bool { return gone(f.peer) })
 	for _, app := range m.apps {
 		app.Left(gone)
 	}

@@ -68,7 +68,7 @@ type mesh struct {
 	inDirectory   int                            // offered, as of the last record that the hub took; guarded by mu
 	recordTime    int64                          // Unix ms of the last record; guarded by mu
 	inbound       map[*inbound]struct{}          // sealed sessions that peers opened; guarded by mu
-	flows         map[*flow]struct{}             // flows that peers opened; guarded by mu
+	flows         map[*inFlow]struct{}           // flows that peers opened; guarded by mu
 	totals        map[identity.ID]*api.PeerStats // of flows that ended; guarded by mu
 	outFlows      map[*outFlow]struct{}          // flows that we opened; guarded by mu
 }
@@ -84,7 +84,7 @@ func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
 		agent: a, name: name, row: row, status: api.Connecting,
 		verifier: identity.NewVerifier(trust, a.clock), statusChanged: make(chan struct{}),
 		ended: make(chan struct{}), slots: make(chan struct{}, maxEvents), changed: make(chan struct{}, 1), trusted: make(chan struct{}, 1),
-		offersOf: map[string][]string{}, inbound: map[*inbound]struct{}{}, flows: map[*flow]struct{}{},
+		offersOf: map[string][]string{}, inbound: map[*inbound]struct{}{}, flows: map[*inFlow]struct{}{},
 		totals: map[identity.ID]*api.PeerStats{}, outFlows: map[*outFlow]struct{}{},
 		dialBacks: map[identity.ID]int{},
 	}
@@ -107,7 +107,7 @@ func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
 			Mesh: m, State: &appState{a.db, name + "/" + c.Name + "/"}, Log: m.log.With("app", c.Name),
 			Offer: func(names []string) { m.offer(c.Name, names) },
 			Cut: func(match func(apps.Peer, string) bool) {
-				m.cutFlows(func(f *flow) bool { return f.app == c.Name && match(f.peer, f.path) })
+				m.cutFlows(func(f *inFlow) bool { return f.app == c.Name && match(f.peer, f.path) })
 			},
 		})
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,15 +14,14 @@ import (
 	"ztm/agent/api"
 	"ztm/apps"
 	"ztm/tunnel/answer"
-	"ztm/tunnel/capsule"
+	"ztm/tunnel/flow"
 	"ztm/tunnel/identity"
-	"ztm/tunnel/seal"
 )
 
 // The way of a flow that this agent opens:
 //
 //  1. pool.get      a warm session with the peer, or a new one
-//  2. capsule.Open  one request, and what the client has sent by then; the exit's app accepts or refuses
+//  2. Session.Open  one request, and what the client has sent by then; the exit's app accepts or refuses
 //  3. track         counted until it is closed; asks for a lane when it moves much (lane.go)
 
 // Open implements apps.Mesh.
@@ -70,7 +70,7 @@ func (m *mesh) open(ctx context.Context, o opening) (net.Conn, error) {
 		c, answered, err := o.attempt(ctx, session)
 		switch {
 		case err == nil:
-			return m.track(session.Peer, c, o.word), nil
+			return m.track(session.Peer(), c, o.word), nil
 		case answered:
 			return nil, o.failed(err)
 		case ctx.Err() != nil:
@@ -87,28 +87,17 @@ func (m *mesh) open(ctx context.Context, o opening) (net.Conn, error) {
 var errOpenTimeout = answer.Errorf(answer.Timeout, "the endpoint does not answer")
 
 // attempt opens the flow on a session. If it fails, it reports whether the peer has answered.
-func (o *opening) attempt(ctx context.Context, session *seal.Session) (c *capsule.Conn, answered bool, err error) {
-	req, err := http.NewRequest(http.MethodPost, "http://peer/apps/"+o.path, nil)
-	if err != nil {
-		return nil, true, answer.Errorf(answer.BadRequest, "%v", err)
-	}
-	req.URL.RawQuery = o.query.Encode()
-	req.Header.Set(flowHeader, o.word)
-	var early capsule.Early
+func (o *opening) attempt(ctx context.Context, session flow.Session) (c *flow.Conn, answered bool, err error) {
+	r := flow.Request{Path: o.path, Query: o.query, ID: o.word, Datagrams: o.datagrams}
 	if o.client != nil {
-		early = o.client.Attempt()
+		r.Early = o.client.Attempt()
 	}
-	c, resp, err := session.Open(ctx, req, o.datagrams, early)
-	if err != nil {
-		if early != nil {
-			o.sent += early.Stop()
-		}
-		return nil, false, err
+	c, err = session.Open(ctx, r)
+	answered = err == nil || errors.As(err, new(*flow.Refused))
+	if !answered && r.Early != nil {
+		o.sent += r.Early.Stop()
 	}
-	if c == nil {
-		return nil, true, responseError(resp)
-	}
-	return c, true, nil
+	return c, answered, err
 }
 
 // failed is what becomes of an error. Where an attempt had no answer, nobody knows whether the bytes that it sent were acted on.
@@ -132,17 +121,17 @@ func responseError(resp *http.Response) error {
 
 // outFlow is a flow that we opened, for the counters.
 type outFlow struct {
-	*capsule.Conn
+	*flow.Conn
 	m    *mesh
 	peer identity.Subject
 	once sync.Once
 }
 
 // track counts the flow until it is closed.
-func (m *mesh) track(peer identity.Subject, c *capsule.Conn, word string) net.Conn {
+func (m *mesh) track(peer identity.Subject, c *flow.Conn, word string) net.Conn {
 	f := &outFlow{Conn: c, m: m, peer: peer}
 	if peer.ID != m.agent.self {
-		c.OnBulk(func() { m.goLimited(func() { m.openLane(c, peer.ID, word) }) })
+		c.OnOffload(func() { m.goLimited(func() { m.openLane(c, peer.ID, word) }) })
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -189,7 +178,7 @@ func (m *mesh) stats() api.Stats {
 	for id, t := range m.totals {
 		s.Peers[id] = *t
 	}
-	live := func(peer identity.ID, c *capsule.Conn) {
+	live := func(peer identity.ID, c *flow.Conn) {
 		p := s.Peers[peer]
 		p.Sent += uint64(c.Sent())
 		p.Received += uint64(c.Received())

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"ztm/tunnel/answer"
+	"ztm/tunnel/flow"
 	"ztm/tunnel/identity"
-	"ztm/tunnel/seal"
 )
 
 // pool keeps the sealed sessions that this agent opened: warm, shared by flows, bounded per peer.
@@ -16,7 +16,7 @@ import (
 // Flows keep away from a session that another one burdens, until that has a lane: they would wait behind its bytes. The first of them
 // has another session opened and shares meanwhile, for opening one takes longer than that. When a peer has maxSessions all share.
 type pool struct {
-	dial func(context.Context, identity.ID) (*seal.Session, error)
+	dial func(context.Context, identity.ID) (flow.Session, error)
 	life context.Context // ends with close
 	stop context.CancelFunc
 	wg   sync.WaitGroup // dials
@@ -26,15 +26,15 @@ type pool struct {
 }
 
 type peerSessions struct {
-	sessions []*seal.Session
-	old      []*seal.Session // get no new flows, and end with those that they have
-	dialing  *dialing        // nil: none is being opened
+	sessions []flow.Session
+	old      []flow.Session // get no new flows, and end with those that they have
+	dialing  *dialing       // nil: none is being opened
 }
 
 // dialing is one attempt that any number of flows wait for.
 type dialing struct {
 	done    chan struct{} // closed when session and err are set
-	session *seal.Session
+	session flow.Session
 	err     error
 }
 
@@ -45,14 +45,14 @@ const (
 	reapEvery   = 30 * time.Second
 )
 
-func newPool(dial func(context.Context, identity.ID) (*seal.Session, error)) *pool {
+func newPool(dial func(context.Context, identity.ID) (flow.Session, error)) *pool {
 	p := &pool{dial: dial, peers: map[identity.ID]*peerSessions{}}
 	p.life, p.stop = context.WithCancel(context.Background())
 	return p
 }
 
 // get returns a session to put a flow on, opening one if need be.
-func (p *pool) get(ctx context.Context, to identity.ID) (*seal.Session, error) {
+func (p *pool) get(ctx context.Context, to identity.ID) (flow.Session, error) {
 	p.mu.Lock()
 	ps := p.peers[to]
 	if ps == nil {
@@ -82,7 +82,7 @@ func (p *pool) get(ctx context.Context, to identity.ID) (*seal.Session, error) {
 }
 
 // pick drops dead sessions and returns the one with the fewest flows, preferring those without a burden.
-func (ps *peerSessions) pick() (best *seal.Session, burdened bool) {
+func (ps *peerSessions) pick() (best flow.Session, burdened bool) {
 	alive := ps.sessions[:0]
 	least := 0
 	for _, s := range ps.sessions {
@@ -142,7 +142,7 @@ func (p *pool) reap(now time.Time) {
 	defer p.mu.Unlock()
 	for id, ps := range p.peers {
 		ps.pick()
-		ps.old = slices.DeleteFunc(ps.old, func(s *seal.Session) bool {
+		ps.old = slices.DeleteFunc(ps.old, func(s flow.Session) bool {
 			_, idle := s.IdleSince()
 			if idle {
 				go s.Close() // may wait a second for the peer
@@ -196,10 +196,10 @@ func (p *pool) ids() (out []identity.ID) {
 // closeIf closes the sessions with the peers that the function names.
 func (p *pool) closeIf(match func(identity.Subject) bool) {
 	p.mu.Lock()
-	var out []*seal.Session
+	var out []flow.Session
 	for _, ps := range p.peers {
 		for _, s := range slices.Concat(ps.sessions, ps.old) {
-			if match(s.Peer) {
+			if match(s.Peer()) {
 				out = append(out, s)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
 )
 
 // A certificate is renewed from two thirds of its life on, or when the mesh has another CA by now, for the same key, user and admission:
@@ -189,7 +190,7 @@ func (m *mesh) checkRenewed(der []byte, own identity.Subject) error {
 }
 
 func (m *mesh) askRenewal(ctx context.Context, signer identity.ID) ([]byte, error) {
-	resp, err := m.ask(ctx, signer, http.MethodPost, "/renew", nil)
+	resp, err := m.ask(ctx, signer, http.MethodPost, seal.PathRenew, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,7 @@ import (
 
 	"ztm/apps"
 	"ztm/tunnel/answer"
-	"ztm/tunnel/capsule"
+	"ztm/tunnel/flow"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
@@ -42,8 +42,6 @@ const (
 	maxInboundPeer = 32
 )
 
-const trustHeader = "Ztm-Trust" // the version of the trust list the answering side has
-
 // serveCarrier seals a carrier as the server and serves what comes. It returns when the handshake is done.
 func (m *mesh) serveCarrier(carrier net.Conn) {
 	accepted, err := seal.Server(m.life, carrier, m.verifier, m.certificate)
@@ -51,7 +49,7 @@ func (m *mesh) serveCarrier(carrier net.Conn) {
 		m.log.Info("a peer's session was refused", "err", err)
 		return
 	}
-	if accepted.Lane != nil {
+	if accepted.Dedicated != nil {
 		m.serveLane(accepted, carrier)
 		return
 	}
@@ -112,7 +110,7 @@ func (m *mesh) servePeer(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !m.admits(w, in):
 		in.conn.Close()
-	case strings.HasPrefix(r.URL.Path, "/apps/"):
+	case strings.HasPrefix(r.URL.Path, seal.PathApps):
 		m.serveFlow(w, r, in)
 	default:
 		m.serveRequest(w, r, in)
@@ -121,7 +119,7 @@ func (m *mesh) servePeer(w http.ResponseWriter, r *http.Request) {
 
 // admits judges the peer again, for this request, and answers it if it may not ask any more.
 func (m *mesh) admits(w http.ResponseWriter, in *inbound) bool {
-	w.Header().Set(trustHeader, strconv.FormatUint(m.verifier.Trust().Version(), 10))
+	w.Header().Set(seal.FieldTrust, strconv.FormatUint(m.verifier.Trust().Version(), 10))
 	err := m.rejudge(in.peer)
 	if err != nil {
 		answer.Fail(w, m.log, answer.Errorf(answer.Denied, "%v", err))
@@ -139,19 +137,19 @@ func (m *mesh) serveRequest(w http.ResponseWriter, r *http.Request, in *inbound)
 			return
 		}
 		m.serveEndpoint(w, r, strings.TrimPrefix(path, "/api/"))
-	case path == "/ping":
+	case path == seal.PathPing:
 		w.WriteHeader(http.StatusNoContent)
-	case path == "/trust":
+	case path == seal.PathTrust:
 		m.serveTrust(w, r)
-	case path == "/renew" && r.Method == http.MethodPost:
+	case path == seal.PathRenew && r.Method == http.MethodPost:
 		m.serveRenew(w, in.peer)
 	default:
 		answer.Fail(w, m.log, answer.Errorf(answer.NotFound, "endpoint %s knows no %s", m.Self().Name, path))
 	}
 }
 
-// flow is one request of a peer for an app. It implements apps.Flow.
-type flow struct {
+// inFlow is one request of a peer for an app. It implements apps.Flow.
+type inFlow struct {
 	m      *mesh
 	peer   apps.Peer
 	app    string
@@ -163,12 +161,12 @@ type flow struct {
 	cancel context.CancelFunc
 
 	once  sync.Once
-	conn  *capsule.Conn // nil until accepted; guarded by m.mu
-	laned bool          // a lane came already; guarded by m.mu
-	cut   bool          // guarded by m.mu
+	conn  *flow.Conn // nil until accepted; guarded by m.mu
+	laned bool       // a lane came already; guarded by m.mu
+	cut   bool       // guarded by m.mu
 }
 
-var _ apps.Flow = (*flow)(nil)
+var _ apps.Flow = (*inFlow)(nil)
 
 func (m *mesh) serveFlow(w http.ResponseWriter, r *http.Request, in *inbound) {
 	f, app := m.begin(w, r, in)
@@ -190,8 +188,8 @@ func (m *mesh) serveFlow(w http.ResponseWriter, r *http.Request, in *inbound) {
 }
 
 // begin finds the app of a flow and counts the flow in, or refuses it and returns nil.
-func (m *mesh) begin(w http.ResponseWriter, r *http.Request, in *inbound) (*flow, apps.App) {
-	name, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/apps/"), "/")
+func (m *mesh) begin(w http.ResponseWriter, r *http.Request, in *inbound) (*inFlow, apps.App) {
+	name, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, seal.PathApps), "/")
 	app := m.apps[name]
 	if app == nil || r.Method != http.MethodPost {
 		answer.Fail(w, m.log, answer.Errorf(answer.NotFound, "endpoint %s has no app %q", m.Self().Name, name))
@@ -201,12 +199,12 @@ func (m *mesh) begin(w http.ResponseWriter, r *http.Request, in *inbound) (*flow
 		answer.Fail(w, m.log, answer.Errorf(answer.Unavailable, "endpoint %s is leaving", m.Self().Name))
 		return nil, nil
 	}
-	return &flow{m: m, peer: peerOf(in.peer), app: name, path: path, query: r.URL.Query(), w: w, r: r,
-		word: r.Header.Get(flowHeader)}, app
+	return &inFlow{m: m, peer: peerOf(in.peer), app: name, path: path, query: r.URL.Query(), w: w, r: r,
+		word: r.Header.Get(seal.FieldFlow)}, app
 }
 
 // enlist adds the flow to those that run, and refuses one that was opened before.
-func (m *mesh) enlist(f *flow) bool {
+func (m *mesh) enlist(f *inFlow) bool {
 	m.mu.Lock()
 	again := m.words.seen(f.peer.ID, f.word)
 	m.flows[f] = struct{}{}
@@ -251,7 +249,7 @@ func (r *wordRing) seen(peer identity.ID, word string) bool {
 }
 
 // end closes what the app left open, counts, and reports whether the stream must be reset.
-func (f *flow) end() (reset bool) {
+func (f *inFlow) end() (reset bool) {
 	f.once.Do(func() { answer.Fail(f.w, f.m.log, answer.Errorf(answer.Internal, "app %s did not answer", f.app)) })
 	f.m.mu.Lock()
 	conn, cut := f.conn, f.cut
@@ -267,18 +265,18 @@ func (f *flow) end() (reset bool) {
 	return reset
 }
 
-func (f *flow) Peer() apps.Peer   { return f.peer }
-func (f *flow) Path() string      { return f.path }
-func (f *flow) Query() url.Values { return f.query }
+func (f *inFlow) Peer() apps.Peer   { return f.peer }
+func (f *inFlow) Path() string      { return f.path }
+func (f *inFlow) Query() url.Values { return f.query }
 
-func (f *flow) Accept() (net.Conn, error)          { return f.accept(false) }
-func (f *flow) AcceptDatagrams() (net.Conn, error) { return f.accept(true) }
+func (f *inFlow) Accept() (net.Conn, error)          { return f.accept(false) }
+func (f *inFlow) AcceptDatagrams() (net.Conn, error) { return f.accept(true) }
 
-func (f *flow) accept(datagrams bool) (net.Conn, error) {
+func (f *inFlow) accept(datagrams bool) (net.Conn, error) {
 	err := errors.New("the flow was answered already")
-	var conn *capsule.Conn
+	var conn *flow.Conn
 	f.once.Do(func() {
-		if conn, err = capsule.Accept(f.w, f.r, datagrams); err != nil {
+		if conn, err = flow.Accept(f.w, f.r, datagrams); err != nil {
 			return
 		}
 		f.m.mu.Lock()
@@ -294,14 +292,14 @@ func (f *flow) accept(datagrams bool) (net.Conn, error) {
 	return conn, nil
 }
 
-func (f *flow) Refuse(err error) {
+func (f *inFlow) Refuse(err error) {
 	f.once.Do(func() {
 		answer.Fail(f.w, f.m.log.With("app", f.app, "flow", f.path, "peer", f.peer.ID), err)
 	})
 }
 
 // cutFlows ends the running flows for which match says so.
-func (m *mesh) cutFlows(match func(*flow) bool) {
+func (m *mesh) cutFlows(match func(*inFlow) bool) {
 	m.mu.Lock()
 	out := slices.Collect(maps.Keys(m.flows))
 	m.mu.Unlock()

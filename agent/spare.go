@@ -15,16 +15,16 @@ import (
 //	                                    └---- drop: after spareLife, with the control session, with the certificate
 type spare struct {
 	mu    sync.Mutex
-	leg   *tunnel.Leg     // nil: none; guarded by mu
+	leg   *tunnel.Relay   // nil: none; guarded by mu
 	timer *time.Timer     // drops leg; guarded by mu
 	of    *tunnel.Session // whose hub leg is for, or the one in preparation; nil: neither; guarded by mu
 }
 
 // spareLife is less than the hub waits, by more than a message takes to it.
-const spareLife = tunnel.SpareTime - 15*time.Second
+const spareLife = tunnel.StandbyTime - 15*time.Second
 
 // take returns the spare leg to the hub of a session, nil if there is none.
-func (s *spare) take(of *tunnel.Session) *tunnel.Leg {
+func (s *spare) take(of *tunnel.Session) *tunnel.Relay {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.leg == nil || s.of != of {
@@ -37,7 +37,7 @@ func (s *spare) take(of *tunnel.Session) *tunnel.Leg {
 }
 
 // prepare opens a leg, unless there is one or will be, and reports whether it did.
-func (s *spare) prepare(of *tunnel.Session, open func() (*tunnel.Leg, error)) bool {
+func (s *spare) prepare(of *tunnel.Session, open func() (*tunnel.Relay, error)) bool {
 	if memory.Here().Small() {
 		return false
 	}
@@ -68,7 +68,7 @@ func (s *spare) prepare(of *tunnel.Session, open func() (*tunnel.Leg, error)) bo
 	return false
 }
 
-func (s *spare) expire(leg *tunnel.Leg) {
+func (s *spare) expire(leg *tunnel.Relay) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.leg == leg {

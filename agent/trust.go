@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"ztm/tunnel"
+	"ztm/tunnel/flow"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
 )
@@ -92,9 +93,9 @@ func (m *mesh) fetchTrust(s *tunnel.Session) error {
 
 // compareTrust passes trust lists on between peers: a hub that withholds an eviction is found out by the first peer that knows
 // of it.
-func (m *mesh) compareTrust(s *seal.Session, resp *http.Response) {
+func (m *mesh) compareTrust(s flow.Session, resp *http.Response) {
 	var theirs uint64
-	if json.Unmarshal([]byte(resp.Header.Get(trustHeader)), &theirs) != nil {
+	if json.Unmarshal([]byte(resp.Header.Get(seal.FieldTrust)), &theirs) != nil {
 		return
 	}
 	own := m.verifier.Trust()
@@ -108,7 +109,7 @@ func (m *mesh) compareTrust(s *seal.Session, resp *http.Response) {
 	m.goLimited(func() {
 		ctx, cancel := context.WithTimeout(m.life, tunnel.ProbeTimeout)
 		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, method, "http://peer/trust", bytes.NewReader(body))
+		req, err := http.NewRequestWithContext(ctx, method, "http://peer"+seal.PathTrust, bytes.NewReader(body))
 		if err != nil {
 			return
 		}
@@ -119,7 +120,7 @@ func (m *mesh) compareTrust(s *seal.Session, resp *http.Response) {
 		defer resp.Body.Close()
 		if doc, err := io.ReadAll(io.LimitReader(resp.Body, maxTrustBody)); err == nil && method == http.MethodGet {
 			if err := m.updateTrust(doc); err != nil {
-				m.log.Warn("a peer's trust list is refused", "peer", s.Peer.ID, "err", err)
+				m.log.Warn("a peer's trust list is refused", "peer", s.Peer().ID, "err", err)
 			}
 		}
 	})

@@ -135,7 +135,7 @@ func (s *server) getHub(w http.ResponseWriter, r *http.Request, p *peer, _ strin
 		Since:      s.since,
 		Names:      s.names,
 		Agents:     int(s.registry.online.Load()),
-		Carriers:   int(s.metrics.carriers.open.Load()),
+		Relays:     int(s.metrics.carriers.open.Load()),
 		MaxAgents:  s.config.Limits.Agents,
 		KeepsCA:    s.ca != nil,
 		Trust:      s.verifier.Trust().Version(),

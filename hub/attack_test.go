@@ -127,7 +127,7 @@ func TestSilentConnectionsKeepNoMemberOut(t *testing.T) {
 				h.crowd(t, fmt.Sprint("127.0.1.", i+1), tt.each)
 			}
 			p.works(t)
-			if err := h.tryFrom("127.0.2.1", h.device("carol").config("h2")); err != nil {
+			if err := h.tryFrom("127.0.2.1", h.device("carol").config(tunnel.ControlProto)); err != nil {
 				t.Errorf("a member at an address that the hub does not know: %v", err)
 			}
 			if h.metric(`ztm_hub_connections_refused_total{reason="strangers"}`) == 0 {

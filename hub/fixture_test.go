@@ -178,7 +178,7 @@ func (d *device) config(proto string) *tls.Config {
 
 // tls13 opens a control connection without a session on it.
 func tls13(d *device) (*tls.Conn, error) {
-	c, err := tls.Dial("tcp", d.hub.address(), d.config("h2"))
+	c, err := tls.Dial("tcp", d.hub.address(), d.config(tunnel.ControlProto))
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +187,7 @@ func tls13(d *device) (*tls.Conn, error) {
 
 // dial opens a control session.
 func (d *device) dial() (*tunnel.Session, error) {
-	return tunnel.Open(context.Background(), &tunnel.Dialer{}, d.hub.address(), d.config("h2"))
+	return tunnel.Open(context.Background(), &tunnel.Dialer{}, d.hub.address(), d.config(tunnel.ControlProto))
 }
 
 // session opens a control session that ends with the test.
@@ -274,11 +274,11 @@ func (o *online) next(typ tunnel.EventType) tunnel.Event {
 
 // carry opens a leg of a carrier on a connection of its own.
 func (d *device) carry(peer identity.ID, ticket string) (net.Conn, error) {
-	leg, err := tunnel.OpenLeg(context.Background(), &tunnel.Dialer{}, d.hub.address(), d.config(tunnel.RelayProto))
+	leg, err := tunnel.DialRelay(context.Background(), &tunnel.Dialer{}, d.hub.address(), d.config(tunnel.RelayProto))
 	if err != nil {
 		return nil, err
 	}
-	return leg.Carry(context.Background(), peer, ticket)
+	return leg.Connect(context.Background(), peer, ticket)
 }
 
 // answer answers every dial-back of an endpoint and gives the connections to serve, until the events end.

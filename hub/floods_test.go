@@ -175,14 +175,14 @@ func TestConnectionsOfOneAddressAreLimited(t *testing.T) {
 	h := start(t, func(c *Config) { c.connectionRate = limit.Rate{Burst: 2} })
 	bob := h.device("bob")
 	for range 2 {
-		if err := h.try(bob.config("h2")); err != nil {
+		if err := h.try(bob.config(tunnel.ControlProto)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if h.try(bob.config("h2")) == nil {
+	if h.try(bob.config(tunnel.ControlProto)) == nil {
 		t.Error("a third connection was taken")
 	}
-	if err := h.tryFrom("127.0.0.2", bob.config("h2")); err != nil {
+	if err := h.tryFrom("127.0.0.2", bob.config(tunnel.ControlProto)); err != nil {
 		t.Errorf("another address: %v", err)
 	}
 }

@@ -270,10 +270,10 @@ func TestAnEvictionInTheRootPermitIsInForceFromTheStart(t *testing.T) {
 	}
 	h := start(t, func(c *Config) { c.Permit = path })
 	invited := time.Now().Add(-time.Hour)
-	if h.try(h.deviceAt("bob", invited, invited).config("h2")) == nil {
+	if h.try(h.deviceAt("bob", invited, invited).config(tunnel.ControlProto)) == nil {
 		t.Error("an evicted user gets in")
 	}
-	if err := h.try(h.device("alice").config("h2")); err != nil {
+	if err := h.try(h.device("alice").config(tunnel.ControlProto)); err != nil {
 		t.Error(err)
 	}
 }

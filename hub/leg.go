@@ -48,7 +48,7 @@ func (s *server) await(c *tls.Conn, p *peer) (tunnel.Header, error) {
 	patience := tunnel.HandshakeTimeout
 	if s.relay.spares.Acquire(struct{}{}, s.config.Limits.Carriers/4) {
 		defer s.relay.spares.Release(struct{}{})
-		patience = tunnel.SpareTime
+		patience = tunnel.StandbyTime
 	}
 	p.raw.SetDeadline(time.Now().Add(patience))
 	return tunnel.ReadHeader(c)

@@ -87,7 +87,7 @@ func TestNobodyIsLetInButMembersOfThisMesh(t *testing.T) {
 		t.Fatal(err)
 	}
 	with := func(cert tls.Certificate, change ...func(*tls.Config)) *tls.Config {
-		c := bob.verifier.ClientConfig(cert, identity.RoleHub, h.started.ID, "h2")
+		c := bob.verifier.ClientConfig(cert, identity.RoleHub, h.started.ID, tunnel.ControlProto)
 		for _, f := range change {
 			f(c)
 		}
@@ -137,7 +137,7 @@ func TestAMemberCannotJoinAgainAsAStrangerAndNoStrangerIsAMember(t *testing.T) {
 	if stranger.cert, err = identity.SelfSigned(stranger.key, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	for _, proto := range []string{"h2", tunnel.RelayProto} {
+	for _, proto := range []string{tunnel.ControlProto, tunnel.RelayProto} {
 		if h.try(stranger.config(proto)) == nil {
 			t.Errorf("a stranger was let in for %s", proto)
 		}
@@ -168,8 +168,8 @@ func TestConnectionsThatSayNothingDoNotKeepOthersOut(t *testing.T) {
 	eventually(t, "those over the limit are refused or give way", func() bool {
 		return h.metric(`ztm_hub_connections_refused_total{reason="strangers"}`) >= 32
 	})
-	eventually(t, "a member at the same address gets in", func() bool { return h.try(bob.config("h2")) == nil })
-	if err := h.tryFrom("127.0.0.2", bob.config("h2")); err != nil {
+	eventually(t, "a member at the same address gets in", func() bool { return h.try(bob.config(tunnel.ControlProto)) == nil })
+	if err := h.tryFrom("127.0.0.2", bob.config(tunnel.ControlProto)); err != nil {
 		t.Errorf("a member at another address does not get in: %v", err)
 	}
 }
@@ -190,7 +190,7 @@ func TestACertificateThatExpiresEndsWhatItOpened(t *testing.T) {
 	if _, err := near.Read(make([]byte, 1)); err == nil || isTimeout(err) {
 		t.Errorf("the carrier stands: %v", err)
 	}
-	if h.try(bob.config("h2")) == nil {
+	if h.try(bob.config(tunnel.ControlProto)) == nil {
 		t.Error("a certificate that has expired is let in")
 	}
 	eventually(t, "the directory forgets the endpoint", func() bool { return len(names(t, alice.Session)) == 1 })

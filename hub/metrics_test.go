@@ -25,7 +25,7 @@ func TestMetricsCountWhatTheHubDoes(t *testing.T) {
 		t.Error("a carrier to nobody")
 	}
 	a.Call(t.Context(), "GET", "/v1/nothing", nil, nil, nil)
-	h.try(start(t).device("alice").config("h2"))
+	h.try(start(t).device("alice").config(tunnel.ControlProto))
 	for name, want := range map[string]int64{
 		"ztm_hub_endpoints":                                                      2,
 		"ztm_hub_agents_online":                                                  2,

@@ -47,7 +47,7 @@ type relay struct {
 }
 
 // ticketLife is how long a ticket is good: less than the opener waits, so that it hears why there is no carrier.
-const ticketLife = tunnel.CarrierTimeout - 3*time.Second
+const ticketLife = tunnel.RelayTimeout - 3*time.Second
 
 // waiter is a carrier whose second leg is still to come.
 type waiter struct {

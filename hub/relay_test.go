@@ -27,7 +27,7 @@ type opener func(o *online, peer identity.ID, ticket string) (net.Conn, error)
 var openers = map[string]opener{
 	"connection": func(o *online, peer identity.ID, ticket string) (net.Conn, error) { return o.carry(peer, ticket) },
 	"stream": func(o *online, peer identity.ID, ticket string) (net.Conn, error) {
-		return o.Session.Carry(context.Background(), peer, ticket)
+		return o.Session.Relay(context.Background(), peer, ticket)
 	},
 }
 
@@ -424,7 +424,7 @@ func (o *online) insist(peer identity.ID) {
 	o.hub.t.Cleanup(func() { cancel(); wg.Wait() })
 	wg.Go(func() {
 		for ctx.Err() == nil {
-			if c, err := o.Session.Carry(ctx, peer, ""); err == nil {
+			if c, err := o.Session.Relay(ctx, peer, ""); err == nil {
 				c.Close()
 			}
 		}

@@ -103,7 +103,7 @@ func newServer(c Config, st *state, me self) (*server, error) {
 	s.relay = newRelay(c.Limits, c.ticket, s.registry, s.metrics, s.log)
 	s.signers = newSigners(joinPatience)
 	s.setCertificate(me)
-	s.tls = s.verifier.ServerConfig(s.presented, "h2", tunnel.RelayProto, identity.JoinProto)
+	s.tls = s.verifier.ServerConfig(s.presented, tunnel.ControlProto, tunnel.RelayProto, identity.JoinProto)
 	return s, nil
 }
 
@@ -114,7 +114,7 @@ func (s *server) run(ctx context.Context, ln *net.TCPListener, metrics net.Liste
 	// Carriers outlive ctx by drainTimeout.
 	carriers, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	s.h2 = h2.NewServer(s.handler(carriers), h2.Hub, s.log)
+	s.h2 = h2.NewTLSServer(tunnel.ControlProto, s.handler(carriers), h2.Hub, s.log)
 
 	stop := make(chan struct{})
 	var background sync.WaitGroup

@@ -79,7 +79,7 @@ func TestAnEvictedUserIsOutAtOnce(t *testing.T) {
 			t.Fatal("others are not told")
 		}
 	}
-	if h.try(bob.config("h2")) == nil || h.try(bob.config(tunnel.RelayProto)) == nil {
+	if h.try(bob.config(tunnel.ControlProto)) == nil || h.try(bob.config(tunnel.RelayProto)) == nil {
 		t.Error("an evicted user gets in")
 	}
 
@@ -87,7 +87,7 @@ func TestAnEvictedUserIsOutAtOnce(t *testing.T) {
 	h.stop()
 	h = startIn(t, dir)
 	bob.hub = h
-	if h.try(bob.config("h2")) == nil {
+	if h.try(bob.config(tunnel.ControlProto)) == nil {
 		t.Error("after a restart an evicted user gets in")
 	}
 	invited := h.deviceAt("bob", time.Now().Add(time.Minute), time.Now())

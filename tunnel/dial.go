@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -75,8 +76,24 @@ func dialTLS(ctx context.Context, d *Dialer, address string, config *tls.Config)
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("no TLS handshake within %v", HandshakeTimeout)
 		}
+		if isAlert(err, alertNoProtocol) {
+			err = fmt.Errorf("%w: it does not speak %s", ErrVersion, strings.Join(config.NextProtos, " or "))
+		}
 		return nil, nil, fmt.Errorf("handshake with %s: %w", address, err)
 	}
 	below.Meter.Over()
 	return c, below, nil
+}
+
+// ErrVersion is returned when a hub speaks none of the protocols that it was offered: one of the two is older than the
+// protocol of the other.
+var ErrVersion = errors.New("the hub has another version, update the older of the two")
+
+// alertNoProtocol is the alert no_application_protocol (RFC 7301 section 3.2).
+const alertNoProtocol = tls.AlertError(120)
+
+// isAlert reports whether err is an alert of the peer. crypto/tls has no type for those but their text.
+func isAlert(err error, alert tls.AlertError) bool {
+	var remote *net.OpError
+	return errors.As(err, &remote) && remote.Op == "remote error" && remote.Err.Error() == alert.Error()
 }

@@ -32,7 +32,7 @@ type Session struct {
 // ProbeTimeout bounds requests that the hub answers by itself; one that takes longer means a dead hub.
 const ProbeTimeout = 10 * time.Second
 
-// Open connects to a hub. config must offer "h2" alone and judge the hub's certificate.
+// Open connects to a hub. config must offer [ControlProto] alone and judge the hub's certificate.
 func Open(ctx context.Context, d *Dialer, address string, config *tls.Config) (*Session, error) {
 	c, below, err := dialTLS(ctx, d, address, config)
 	if err != nil {
@@ -167,10 +167,10 @@ func unexpectedEOF(err error) error {
 	return err
 }
 
-// Carry opens a carrier as a stream of this session: the fallback where the agent cannot open a second connection to the hub. The
-// arguments are those of [Leg.Carry].
-func (s *Session) Carry(ctx context.Context, peer identity.ID, ticket string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, CarrierTimeout)
+// Relay opens a relayed path as a stream of this session: the fallback where the agent cannot open a second connection
+// to the hub. The arguments are those of [Relay.Connect].
+func (s *Session) Relay(ctx context.Context, peer identity.ID, ticket string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, RelayTimeout)
 	defer cancel()
 	req, err := http.NewRequest(http.MethodConnect, "http://"+string(peer), nil)
 	if err != nil {
@@ -181,7 +181,7 @@ func (s *Session) Carry(ctx context.Context, peer identity.ID, ticket string) (n
 	}
 	stream, resp, err := h2.Open(ctx, s.cc, req)
 	if err != nil {
-		return nil, fmt.Errorf("carrier stream: %w", err)
+		return nil, fmt.Errorf("relay stream: %w", err)
 	}
 	if stream == nil {
 		defer resp.Body.Close()

@@ -1,13 +1,14 @@
-// Package tunnel is the wire between an agent and a hub: the control session, the carriers, and the messages on both.
+// Package tunnel is the wire between an agent and a hub: the control session, the relayed paths, and the messages on
+// both.
 //
 //	agent                                                             hub
 //	Dialer.Dial      TCP, through a proxy if there is one              listener
 //	TLS 1.3          the agent's certificate, the hub's certificate    TLS 1.3
-//	 ├─ ALPN h2            Session: requests as JSON, events, CONNECT streams as a fallback
-//	 ├─ ALPN ztm-relay/1   Carrier: one header block each way, then both drop TLS and the hub joins two sockets
-//	 └─ ALPN ztm-join/1    Join: a device without a certificate asks for one, one header block each way
+//	 ├─ ALPN ztm-control/1  Session: HTTP/2, requests as JSON, events, CONNECT streams as a fallback
+//	 ├─ ALPN ztm-relay/1    Relay: one header block each way, then both drop TLS and the hub joins two sockets
+//	 └─ ALPN ztm-join/1     Join: a device without a certificate asks for one, one header block each way
 //
-// What agents say to each other inside a carrier is package seal's, and the hub does not link it.
+// What agents say to each other on a relayed path is package seal's, and the hub does not link it.
 package tunnel
 
 import (
@@ -17,8 +18,12 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// RelayProto is the ALPN protocol of a carrier's first leg.
-const RelayProto = "ztm-relay/1"
+// ALPN protocols of a connection to a hub; identity.JoinProto is the third. The number is the version of what is said
+// there: docs/protocol.md, section 9.
+const (
+	ControlProto = "ztm-control/1" // an agent's session with its hub: HTTP/2
+	RelayProto   = "ztm-relay/1"   // an end of a relayed path
+)
 
 // Paths of the hub's control API.
 const (
@@ -62,7 +67,7 @@ type HubStatus struct {
 	Since      time.Time   `json:"since"`
 	Names      []string    `json:"names"` // host:port under which agents reach it
 	Agents     int         `json:"agents"`
-	Carriers   int         `json:"carriers"`
+	Relays     int         `json:"relays"` // paths between agents
 	MaxAgents  int         `json:"maxAgents"`
 	KeepsCA    bool        `json:"keepsCA,omitempty"`
 	Trust      uint64      `json:"trust"`
@@ -74,7 +79,7 @@ type HubStatus struct {
 type Event struct {
 	Type EventType `json:"type"`
 
-	// dial-back: open a carrier with Ticket, for Peer.
+	// dial-back: open the other end of a path with Ticket, for Peer.
 	Ticket string      `json:"ticket,omitempty"`
 	Peer   identity.ID `json:"peer,omitempty"`
 
@@ -92,7 +97,7 @@ type EventType string
 // The events.
 const (
 	EventReady    EventType = "ready"     // the stream stands: the endpoint is online
-	EventDialBack EventType = "dial-back" // a peer asks for a carrier
+	EventDialBack EventType = "dial-back" // a peer asks for a path
 	EventTrust    EventType = "trust"     // the trust list changed
 	EventSign     EventType = "sign"      // something waits for the CA key
 	EventPing     EventType = "ping"      // nothing; keeps middleboxes from forgetting the connection

@@ -21,13 +21,13 @@ func TestRejected(t *testing.T) {
 			if err != nil {
 				return
 			}
-			tls.Server(c, f.verifier.ServerConfig(func() tls.Certificate { return f.hub }, "h2")).Handshake()
+			tls.Server(c, f.verifier.ServerConfig(func() tls.Certificate { return f.hub }, ControlProto)).Handshake()
 			c.Close()
 		}
 	}()
 	for range 50 {
 		// A hub's certificate is none that a member may show.
-		config := f.verifier.ClientConfig(f.hub, identity.RoleHub, "", "h2")
+		config := f.verifier.ClientConfig(f.hub, identity.RoleHub, "", ControlProto)
 		if err := ask(ln.Addr(), config); !errors.Is(err, ErrRejected) {
 			t.Fatalf("got %v, want ErrRejected", err)
 		}

@@ -87,7 +87,7 @@ func longSealedHandshakes(ctx context.Context, m *mesh) (t tally, err error) {
 			}
 			cert := a.cert
 			cert.Certificate = append([][]byte{cert.Certificate[0]}, ballast()...)
-			go drip(ctx, c, a.verifier.ClientConfig(cert, identity.RoleMember, m.exit, seal.Proto)) // ends with c
+			go drip(ctx, c, a.verifier.ClientConfig(cert, identity.RoleMember, m.exit, seal.SessionProto)) // ends with c
 			return c, nil
 		})
 	})
@@ -197,7 +197,7 @@ func holdTrust(ctx context.Context, m *mesh) (t tally, err error) {
 					}
 				}()
 				defer body.Close()
-				req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://peer/trust", body)
+				req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://peer"+seal.PathTrust, body)
 				if err != nil {
 					return
 				}
@@ -223,7 +223,7 @@ func forgeTrust(ctx context.Context, m *mesh) (t tally, err error) {
 	var letIn atomic.Int64
 	t.tried, err = sealed(ctx, m, 2, func(s *seal.Session) (n int) {
 		for ; ctx.Err() == nil; n++ {
-			req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://peer/trust", bytes.NewReader(docs[n%len(docs)]))
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://peer"+seal.PathTrust, bytes.NewReader(docs[n%len(docs)]))
 			if err != nil {
 				return n
 			}
@@ -245,7 +245,7 @@ func forgeTrust(ctx context.Context, m *mesh) (t tally, err error) {
 
 // refusedFlows asks the exit for the apps of another user.
 func refusedFlows(ctx context.Context, m *mesh) (t tally, err error) {
-	paths := []string{"/apps/tunnel/tcp/load", "/apps/terminal/shell", "/apps/script/run", "/apps/tunnel/forward/tcp?target=127.0.0.1:22", "/api/meshes", "/apps/proxy/tcp?target=127.0.0.1:22"}
+	paths := []string{"/v1/apps/tunnel/tcp/load", "/v1/apps/terminal/shell", "/v1/apps/script/run", "/v1/apps/tunnel/forward/tcp?target=127.0.0.1:22", "/v1/api/meshes", "/v1/apps/proxy/tcp?target=127.0.0.1:22"}
 	var letIn atomic.Int64
 	t.tried, err = sealed(ctx, m, 4, func(s *seal.Session) (n int) {
 		tick := time.NewTicker(4 * time.Millisecond)
@@ -259,7 +259,7 @@ func refusedFlows(ctx context.Context, m *mesh) (t tally, err error) {
 				return n
 			}
 			req.Header.Set("Capsule-Protocol", "?1")
-			req.Header.Set("Ztm-Flow", rand.Text())
+			req.Header.Set(seal.FieldFlow, rand.Text())
 			resp, err := s.RoundTrip(req)
 			if err == nil {
 				resp.Body.Close()

@@ -77,7 +77,7 @@ func newFalseHub(ctx context.Context, m *mesh, change func(*falseHub)) (*falseHu
 		return nil, err
 	}
 	h.address = h.ln.Addr().String()
-	h.server = h2.NewServer(h, h2.Hub, slog.New(slog.DiscardHandler))
+	h.server = h2.NewTLSServer(tunnel.ControlProto, h, h2.Hub, slog.New(slog.DiscardHandler))
 	go h.accept() // ends with the listener
 	if err := h.startVictim(ctx); err != nil {
 		h.close()
@@ -121,7 +121,7 @@ func (h *falseHub) accept() {
 			return
 		}
 		go func() { // ends with the connection
-			secured := tls.Server(c, h.verifier.ServerConfig(func() tls.Certificate { return h.cert }, "h2"))
+			secured := tls.Server(c, h.verifier.ServerConfig(func() tls.Certificate { return h.cert }, tunnel.ControlProto))
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			defer cancel()
 			if secured.HandshakeContext(ctx) != nil {
@@ -424,7 +424,7 @@ func vetoEviction(ctx context.Context, m *mesh) (t tally, err error) {
 	if err != nil {
 		return t, err
 	}
-	if bob.session, err = tunnel.Open(ctx, &tunnel.Dialer{}, h.address, bob.verifier.ClientConfig(bob.cert, identity.RoleHub, "", "h2")); err != nil {
+	if bob.session, err = tunnel.Open(ctx, &tunnel.Dialer{}, h.address, bob.verifier.ClientConfig(bob.cert, identity.RoleHub, "", tunnel.ControlProto)); err != nil {
 		return t, err
 	}
 	victim, err := h.victimID()
@@ -434,7 +434,7 @@ func vetoEviction(ctx context.Context, m *mesh) (t tally, err error) {
 	contact := func() error {
 		once, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		c, err := bob.session.Carry(once, victim, "")
+		c, err := bob.session.Relay(once, victim, "")
 		if err != nil {
 			return err
 		}
@@ -443,7 +443,7 @@ func vetoEviction(ctx context.Context, m *mesh) (t tally, err error) {
 			return err
 		}
 		defer s.Close()
-		req, err := http.NewRequestWithContext(once, http.MethodGet, "http://peer/ping", nil)
+		req, err := http.NewRequestWithContext(once, http.MethodGet, "http://peer"+seal.PathPing, nil)
 		if err != nil {
 			return err
 		}

@@ -83,7 +83,7 @@ func (a *member) leave() {
 
 // control opens a control session.
 func (a *member) control(ctx context.Context) (err error) {
-	a.session, err = tunnel.Open(ctx, &tunnel.Dialer{}, a.mesh.hub, a.verifier.ClientConfig(a.cert, identity.RoleHub, "", "h2"))
+	a.session, err = tunnel.Open(ctx, &tunnel.Dialer{}, a.mesh.hub, a.verifier.ClientConfig(a.cert, identity.RoleHub, "", tunnel.ControlProto))
 	return err
 }
 
@@ -99,11 +99,11 @@ func (a *member) register(ctx context.Context, name string, offers ...string) er
 
 // relay opens a way to the exit through the hub, of a connection of its own.
 func (a *member) relay(ctx context.Context) (net.Conn, error) {
-	leg, err := tunnel.OpenLeg(ctx, &tunnel.Dialer{}, a.mesh.hub, a.verifier.ClientConfig(a.cert, identity.RoleHub, "", tunnel.RelayProto))
+	leg, err := tunnel.DialRelay(ctx, &tunnel.Dialer{}, a.mesh.hub, a.verifier.ClientConfig(a.cert, identity.RoleHub, "", tunnel.RelayProto))
 	if err != nil {
 		return nil, err
 	}
-	return leg.Carry(ctx, a.mesh.exit, "")
+	return leg.Connect(ctx, a.mesh.exit, "")
 }
 
 // seal opens a session with the exit.
@@ -122,7 +122,7 @@ func (a *member) firstContact(ctx context.Context) error {
 		return err
 	}
 	defer s.Close()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://peer/ping", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://peer"+seal.PathPing, nil)
 	if err != nil {
 		return err
 	}

@@ -140,7 +140,7 @@ func (c *crowd) live(ctx context.Context, a *agent, ready func()) {
 
 // session is one control session from its beginning to its end.
 func (c *crowd) session(ctx context.Context, a *agent, ready func()) (online bool, err error) {
-	s, err := tunnel.Open(ctx, &tunnel.Dialer{}, c.address, c.verifier.ClientConfig(a.cert, identity.RoleHub, "", "h2"))
+	s, err := tunnel.Open(ctx, &tunnel.Dialer{}, c.address, c.verifier.ClientConfig(a.cert, identity.RoleHub, "", tunnel.ControlProto))
 	if err != nil {
 		return false, err
 	}

@@ -1,14 +1,12 @@
-// Package capsule carries one flow in the two bodies of one HTTP/2 request, by the capsule protocol (RFC 9297 section 3).
+// Package capsule reads and writes capsules (RFC 9297 section 3): what a flow is made of inside the body of a request.
 //
-// A byte stream is sent as DATA and FINAL_DATA capsules (draft-ietf-httpbis-connect-tcp-11 section 4.2), so that each
-// direction ends by itself: net/http cannot half-close a response. A body that ends without FINAL_DATA was cut off, and
-// its reader gets [io.ErrUnexpectedEOF]. Datagrams are sent as DATAGRAM capsules with context ID 0 (RFC 9298 section 5).
+//	capsule:   type (varint) | length (varint) | value
+//	stream:    DATA … DATA FINAL_DATA                  (draft-ietf-httpbis-connect-tcp-11 section 4.2)
+//	           DATA … DATA MOVED                        goes on elsewhere, see package flow
+//	datagrams: DATAGRAM …                               each with context ID 0 (RFC 9298 section 5)
 //
-//	entrance                                                      exit
-//	Write, ReadFrom -> request body  -> DATA … FINAL_DATA ->  Read, WriteTo
-//	Read, WriteTo   <- response body <- DATA … FINAL_DATA <-  Write, ReadFrom
-//
-// There is no queue in here: what is not read stays in HTTP/2's windows, and a reader that stops makes the writer stop.
+// Varints are those of QUIC (RFC 9000 section 16). Types that are unknown are skipped. The readers hold no more than a
+// header, and check a length before they act on it. They are not safe for concurrent use.
 package capsule
 
 import (
@@ -16,52 +14,65 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
+
+	"ztm/tunnel/buffer"
 )
 
-// Frame is the size of the HTTP/2 DATA frames that carry a busy flow from the exit to the entrance, in bytes: with its own header of nine
-// bytes (RFC 9113 section 4.1) a frame fills exactly two TLS records. In the other direction they are requestFrame, one TLS record: net/http
-// keeps a buffer of the size that the exit allows for each open flow, idle or not.
-const (
-	Frame        = 2*16384 - 9
-	requestFrame = 16384 - 9
-)
+// Type is the type of a capsule. Unknown ones are skipped (RFC 9297 section 3.2).
+type Type uint64
 
-// Capsule types. Unknown ones are skipped (RFC 9297 section 3.2).
+// The types.
 const (
-	typeDatagram  = 0x00
-	typeData      = 0x2028d7f0 // "DATA-08", provisional
-	typeFinalData = 0x2028d7f1 // "FINAL_DATA-08", provisional
-	typeMoved     = 0x3a746d01 // ours: this direction goes on in the flow's lane
+	Datagram  Type = 0x00
+	Data      Type = 0x2028d7f0 // "DATA-08", provisional
+	FinalData Type = 0x2028d7f1 // "FINAL_DATA-08", provisional
+	Moved     Type = 0x3a746d01 // ours: this direction goes on in the flow's dedicated connection
 )
 
 const (
-	// dataHeader is the size of the header we write before data: type and length, each a varint of four bytes, so that
-	// its place can be kept free before the length is known.
-	dataHeader = 8
+	// HeaderSize is the size of the header that [PutHeader] writes, in bytes: type and length, each a varint of four
+	// bytes, so that its place can be kept free before the length is known.
+	HeaderSize = 8
 
-	// maxCapsule is the largest capsule we read, in bytes. Data is handed on as it comes, so it costs no memory; the
-	// limit only bounds how long a sender can be mute about the end.
-	maxCapsule = 1<<30 - 1
+	// MaxDatagram is the largest datagram, in bytes.
+	MaxDatagram = 65507
+
+	// maxData is the longest value of data that is read, in bytes. It is handed on as it comes, so it costs no memory;
+	// the limit bounds how long a sender can be mute about the end.
+	maxData = 1<<30 - 1
 
 	// maxSkipped bounds capsules of unknown types, in bytes each.
 	maxSkipped = 64 << 10
 
-	// chunk is the size of a buffer, header included.
-	chunk = Frame
-
-	maxDatagram = 65507
+	// chunk is what WriteTo reads at a time, in bytes.
+	chunk = 32 << 10
 )
 
-// buffers are of size chunk. A flow holds one only while it writes.
-var buffers = sync.Pool{New: func() any { b := make([]byte, chunk); return &b }}
+var (
+	// ErrMoved is how a [Stream] ends at MOVED.
+	ErrMoved = errors.New("the flow has moved")
 
-func putDataHeader(b []byte, capsule uint32, n int) {
-	binary.BigEndian.PutUint32(b, 0x80000000|capsule)
+	// ErrTooLong is returned for a capsule whose length is over its limit.
+	ErrTooLong = errors.New("capsule is over the limit")
+)
+
+// buffers are of size chunk. A reader holds one only while data comes.
+var buffers = buffer.NewClasses(chunk)
+
+// PutHeader writes a header to the first [HeaderSize] bytes of b. n is the length of the value, less than 1<<30.
+func PutHeader(b []byte, t Type, n int) {
+	binary.BigEndian.PutUint32(b, 0x80000000|uint32(t))
 	binary.BigEndian.PutUint32(b[4:], 0x80000000|uint32(n))
 }
 
-// readVarint reads a QUIC varint (RFC 9000 section 16). io.EOF means that the input ended before its first byte.
+// AppendDatagram appends p, of at most [MaxDatagram] bytes, as a DATAGRAM capsule with context ID 0.
+func AppendDatagram(b, p []byte) []byte {
+	b = append(b, byte(Datagram))
+	b = binary.BigEndian.AppendUint32(b, 0x80000000|uint32(len(p)+1))
+	return append(append(b, 0), p...)
+}
+
+// readVarint reads a varint. io.EOF means that the input ended before its first byte.
 func readVarint(r io.Reader, scratch []byte) (uint64, error) {
 	if _, err := io.ReadFull(r, scratch[:1]); err != nil {
 		return 0, err
@@ -75,7 +86,7 @@ func readVarint(r io.Reader, scratch []byte) (uint64, error) {
 	return v, nil
 }
 
-// varint decodes the QUIC varint at the beginning of b, which is long enough, and returns its size.
+// varint decodes the varint at the beginning of b, which is long enough, and returns its size.
 func varint(b []byte) (v uint64, size int) {
 	size = 1 << (b[0] >> 6)
 	v = uint64(b[0] & 0x3f)
@@ -92,52 +103,27 @@ func unexpected(err error) error {
 	return err
 }
 
-// decoder reads a sequence of capsules. It is not safe for concurrent use.
-type decoder struct {
+// input reads headers.
+type input struct {
 	r       io.Reader
 	scratch [16]byte // what is read of a header
-	left    uint64   // bytes of the current data capsule not yet read
-	final   bool     // the current data capsule is the last
-	ended   bool
-	err     error // sticky
+	err     error    // sticky
 }
 
-// errMoved is how the decoder ends where the flow goes on in its lane, errTaken how its WriteTo ends where another goes on reading.
-var (
-	errMoved = errors.New("the flow has moved")
-	errTaken = errors.New("the rest is read elsewhere")
-)
-
-var errTooLong = errors.New("capsule is over the limit")
-
-// next moves to the next capsule that carries data and returns nil, io.EOF after FINAL_DATA, or an error.
-func (d *decoder) next() error {
-	for d.err == nil && d.left == 0 {
-		if d.final {
-			d.ended, d.err = true, io.EOF
-			break
-		}
-		if d.err = d.fill(); d.err == nil {
-			d.err = d.header()
-		}
-		d.err = unexpected(d.err)
-	}
-	return d.err
-}
-
-// fill reads a capsule's header and not a byte more. A flow at rest waits here, on a stack that is no deeper than it must be.
-func (d *decoder) fill() error {
-	for have, need := 0, headerNeeds(nil); have < need; need = headerNeeds(d.scratch[:have]) {
-		n, err := d.r.Read(d.scratch[have:need])
+// fill reads a capsule's header and not a byte more. A flow at rest waits here, on a stack that is no deeper than it
+// must be.
+func (in *input) fill() error {
+	for have, need := 0, headerNeeds(nil); have < need; need = headerNeeds(in.scratch[:have]) {
+		n, err := in.r.Read(in.scratch[have:need])
 		have += n
-		if err != nil && have < headerNeeds(d.scratch[:have]) {
+		if err != nil && have < headerNeeds(in.scratch[:have]) {
 			return err
 		}
 	}
 	return nil
 }
 
-// headerNeeds returns how long a capsule's header is at least, in bytes, of which the first are known: it is two QUIC varints.
+// headerNeeds returns how long a capsule's header is at least, in bytes, of which the first are known.
 func headerNeeds(known []byte) int {
 	if len(known) == 0 {
 		return 2
@@ -149,60 +135,92 @@ func headerNeeds(known []byte) int {
 	return kind + 1<<(known[kind]>>6)
 }
 
-// header takes the header that was read.
-func (d *decoder) header() error {
-	kind, n := varint(d.scratch[:])
-	length, _ := varint(d.scratch[n:])
-	switch kind {
-	case typeData, typeFinalData:
-		if length > maxCapsule {
-			return fmt.Errorf("%w: %d bytes", errTooLong, length)
+// header decodes the header that was read.
+func (in *input) header() (kind, length uint64) {
+	kind, n := varint(in.scratch[:])
+	length, _ = varint(in.scratch[n:])
+	return kind, length
+}
+
+// Stream reads the bytes of a stream. Its errors are final: io.EOF after FINAL_DATA, [ErrMoved] after MOVED,
+// io.ErrUnexpectedEOF where the input ends before either.
+type Stream struct {
+	input
+	left  uint64 // bytes of the current data not yet read
+	final bool   // the current data is the last
+}
+
+// NewStream reads from r.
+func NewStream(r io.Reader) *Stream { return &Stream{input: input{r: r}} }
+
+// next moves to the next capsule that has data.
+func (s *Stream) next() error {
+	for s.err == nil && s.left == 0 {
+		if s.final {
+			s.err = io.EOF
+			break
 		}
-		d.left, d.final = length, kind == typeFinalData
+		if s.err = s.fill(); s.err == nil {
+			s.err = s.begin()
+		}
+		s.err = unexpected(s.err)
+	}
+	return s.err
+}
+
+// begin acts on the header that was read.
+func (s *Stream) begin() error {
+	kind, length := s.header()
+	switch Type(kind) {
+	case Data, FinalData:
+		if length > maxData {
+			return fmt.Errorf("%w: %d bytes", ErrTooLong, length)
+		}
+		s.left, s.final = length, Type(kind) == FinalData
 		return nil
-	case typeMoved:
+	case Moved:
 		if length != 0 {
-			return fmt.Errorf("%w: MOVED with %d bytes", errTooLong, length)
+			return fmt.Errorf("%w: MOVED with %d bytes", ErrTooLong, length)
 		}
-		return errMoved
+		return ErrMoved
 	}
 	if length > maxSkipped {
-		return fmt.Errorf("%w: %d bytes of unknown type %#x", errTooLong, length, kind)
+		return fmt.Errorf("%w: %d bytes of unknown type %#x", ErrTooLong, length, kind)
 	}
-	_, err := io.CopyN(io.Discard, d.r, int64(length))
+	_, err := io.CopyN(io.Discard, s.r, int64(length))
 	return err
 }
 
-// Read returns data of the current capsule. io.EOF is the clean end.
-func (d *decoder) Read(p []byte) (int, error) {
+// Read returns data of the current capsule.
+func (s *Stream) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if err := d.next(); err != nil {
+	if err := s.next(); err != nil {
 		return 0, err
 	}
-	n, err := d.r.Read(p[:min(uint64(len(p)), d.left)])
-	d.left -= uint64(n)
-	if err != nil && (err != io.EOF || d.left > 0 || !d.final) {
-		d.err = unexpected(err)
+	n, err := s.r.Read(p[:min(uint64(len(p)), s.left)])
+	s.left -= uint64(n)
+	if err != nil && (err != io.EOF || s.left > 0 || !s.final) {
+		s.err = unexpected(err)
 		if n > 0 {
 			return n, nil
 		}
-		return 0, d.err
+		return 0, s.err
 	}
 	return n, nil
 }
 
-// WriteTo writes the data to w until the clean end. It waits for a capsule's header with eight bytes in hand and takes
-// a buffer only when data is there.
-func (d *decoder) WriteTo(w io.Writer) (total int64, err error) {
+// WriteTo writes the data to w until the stream ends; nil stands for io.EOF. It waits for a capsule's header with eight
+// bytes in hand and takes a buffer only when data is there. If w fails, the stream may be read on.
+func (s *Stream) WriteTo(w io.Writer) (total int64, err error) {
 	for {
-		if err := d.next(); err == io.EOF {
+		if err := s.next(); err == io.EOF {
 			return total, nil
 		} else if err != nil {
 			return total, err
 		}
-		n, err := d.writeCapsule(w)
+		n, err := s.writeData(w)
 		total += n
 		if err != nil {
 			return total, err
@@ -210,12 +228,12 @@ func (d *decoder) WriteTo(w io.Writer) (total int64, err error) {
 	}
 }
 
-func (d *decoder) writeCapsule(w io.Writer) (total int64, err error) {
-	p := buffers.Get().(*[]byte)
+func (s *Stream) writeData(w io.Writer) (total int64, err error) {
+	p := buffers.Get(chunk)
 	defer buffers.Put(p)
 	buf := *p
-	for d.left > 0 {
-		n, rerr := d.Read(buf)
+	for s.left > 0 {
+		n, rerr := s.Read(buf)
 		if n > 0 {
 			m, werr := w.Write(buf[:n])
 			total += int64(m)
@@ -230,16 +248,20 @@ func (d *decoder) writeCapsule(w io.Writer) (total int64, err error) {
 	return total, nil
 }
 
-// datagrams reads DATAGRAM capsules.
-type datagrams struct{ decoder }
+// Datagrams reads datagrams. Its errors are final: io.EOF after FINAL_DATA, io.ErrUnexpectedEOF where the input ends
+// before that.
+type Datagrams struct{ input }
 
-// Read returns one datagram; a p that is too small cuts it, as a socket does. io.EOF is the clean end.
-func (d *datagrams) Read(p []byte) (int, error) {
+// NewDatagrams reads from r.
+func NewDatagrams(r io.Reader) *Datagrams { return &Datagrams{input{r: r}} }
+
+// Read returns one datagram; a p that is too small cuts it, as a socket does.
+func (d *Datagrams) Read(p []byte) (int, error) {
 	for {
 		if d.err != nil {
 			return 0, d.err
 		}
-		n, ok, err := d.datagram(p)
+		n, ok, err := d.one(p)
 		if err != nil {
 			d.err = err
 		} else if ok {
@@ -248,42 +270,40 @@ func (d *datagrams) Read(p []byte) (int, error) {
 	}
 }
 
-func (d *datagrams) datagram(p []byte) (n int, ok bool, err error) {
+// one reads one capsule and reports whether it was a datagram.
+func (d *Datagrams) one(p []byte) (n int, ok bool, err error) {
 	if err := d.fill(); err != nil {
 		return 0, false, unexpected(err)
 	}
-	kind, size := varint(d.scratch[:])
-	length, _ := varint(d.scratch[size:])
-	if kind == typeFinalData && length == 0 {
-		d.ended = true
+	kind, length := d.header()
+	if Type(kind) == FinalData && length == 0 {
 		return 0, false, io.EOF
 	}
 	if length > maxSkipped+8 {
-		return 0, false, fmt.Errorf("%w: %d bytes", errTooLong, length)
+		return 0, false, fmt.Errorf("%w: %d bytes", ErrTooLong, length)
 	}
-	body := io.LimitReader(d.r, int64(length))
-	if kind == typeDatagram {
-		context, err := readVarint(body, d.scratch[:])
-		if err != nil {
-			return 0, false, unexpected(err)
-		}
-		if ok = context == 0; ok {
-			size := int(body.(*io.LimitedReader).N)
-			if n, err = io.ReadFull(body, p[:min(len(p), size)]); err != nil {
-				return 0, false, unexpected(err)
-			}
+	value := &io.LimitedReader{R: d.r, N: int64(length)}
+	if Type(kind) == Datagram {
+		if n, ok, err = d.payload(value, p); err != nil {
+			return 0, false, err
 		}
 	}
-	rest := body.(*io.LimitedReader).N
-	if skipped, err := io.Copy(io.Discard, body); err != nil || skipped < rest {
+	remainder := value.N
+	if skipped, err := io.Copy(io.Discard, value); err != nil || skipped < remainder {
 		return 0, false, io.ErrUnexpectedEOF
 	}
 	return n, ok, nil
 }
 
-// appendDatagram appends p as a DATAGRAM capsule with context ID 0.
-func appendDatagram(b, p []byte) []byte {
-	b = append(b, typeDatagram)
-	b = binary.BigEndian.AppendUint32(b, 0x80000000|uint32(len(p)+1))
-	return append(append(b, 0), p...)
+// payload reads the value of a DATAGRAM capsule, if its context is ours.
+func (d *Datagrams) payload(value *io.LimitedReader, p []byte) (n int, ok bool, err error) {
+	context, err := readVarint(value, d.scratch[:])
+	if err != nil {
+		return 0, false, unexpected(err)
+	}
+	if context != 0 {
+		return 0, false, nil
+	}
+	n, err = io.ReadFull(value, p[:min(int64(len(p)), value.N)])
+	return n, true, unexpected(err)
 }

@@ -2,500 +2,147 @@ package capsule
 
 import (
 	"bytes"
-	"context"
-	"crypto/sha256"
 	"errors"
 	"io"
-	"log/slog"
-	"math/rand/v2"
-	"net"
-	"net/http"
-	"runtime"
+	"strconv"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
-
-	"ztm/tunnel/h2"
-	"ztm/tunnel/splice"
 )
 
-// session is a client connection to a server with the handler, over loopback TCP.
-func session(t testing.TB, handler http.HandlerFunc) *http.ClientConn {
-	t.Helper()
-	near, far := tcpPair(t)
-	server := h2.NewServer(handler, h2.Sealed, slog.New(slog.DiscardHandler))
-	server.Serve(&h2.Tagged{Conn: far})
-	cc, err := h2.Client(t.Context(), near, h2.Sealed(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cc.Close()
-		server.Close()
-	})
-	return cc
+func capsuleOf(t Type, p string) []byte {
+	b := make([]byte, HeaderSize)
+	PutHeader(b, t, len(p))
+	return append(b, p...)
 }
 
-func tcpPair(t testing.TB) (near, far net.Conn) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	if near, err = net.Dial("tcp", ln.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	if far, err = ln.Accept(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { near.Close(); far.Close() })
-	return near, far
-}
-
-// serve accepts every flow and runs f on it.
-func serve(t testing.TB, datagrams bool, f func(c *Conn)) *http.ClientConn {
-	return session(t, func(w http.ResponseWriter, r *http.Request) {
-		c, err := Accept(w, r, datagrams)
-		if err != nil {
-			return
-		}
-		f(c)
-		if c.Finish() {
-			panic(http.ErrAbortHandler)
-		}
-	})
-}
-
-func open(t testing.TB, cc *http.ClientConn, datagrams bool) *Conn {
-	t.Helper()
-	req, err := http.NewRequest(http.MethodPost, "http://peer/apps/x", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, resp, err := Open(t.Context(), cc, req, datagrams, nil)
-	if err != nil || c == nil {
-		t.Fatalf("open: %v, %v", resp, err)
-	}
-	t.Cleanup(func() { c.Reset() })
-	return c
-}
-
-func TestEachDirectionEndsByItself(t *testing.T) {
-	got := make(chan []byte, 1)
-	cc := serve(t, false, func(c *Conn) {
-		b, err := io.ReadAll(c) // the entrance's end comes first
-		if err != nil {
-			t.Errorf("exit reads: %v", err)
-		}
-		got <- b
-		c.Write([]byte("answer after your end"))
-		c.CloseWrite()
-	})
-	c := open(t, cc, false)
-	if _, err := c.Write([]byte("question")); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff("question", string(<-got)); diff != "" {
-		t.Errorf("at the exit (-want +got):\n%s", diff)
-	}
-	b, err := io.ReadAll(c)
-	if err != nil || string(b) != "answer after your end" {
-		t.Errorf("entrance reads %q, %v", b, err)
-	}
-	c.Close()
-}
-
-func TestTheExitMayEndFirst(t *testing.T) {
-	got := make(chan string, 1)
-	cc := serve(t, false, func(c *Conn) {
-		c.Write([]byte("banner"))
-		c.CloseWrite()
-		b, _ := io.ReadAll(c)
-		got <- string(b)
-	})
-	c := open(t, cc, false)
-	b, err := io.ReadAll(c)
-	if err != nil || string(b) != "banner" {
-		t.Fatalf("entrance reads %q, %v", b, err)
-	}
-	c.Write([]byte("still here"))
-	c.Close()
-	if diff := cmp.Diff("still here", <-got); diff != "" {
-		t.Errorf("after its own end the exit reads (-want +got):\n%s", diff)
-	}
-}
-
-func TestResetIsSeenAsAFailureNotAnEnd(t *testing.T) {
-	t.Run("by the entrance", func(t *testing.T) {
-		got := make(chan error, 1)
-		cc := serve(t, false, func(c *Conn) {
-			_, err := io.Copy(io.Discard, c)
-			got <- err
-		})
-		c := open(t, cc, false)
-		c.Write([]byte("x"))
-		c.Reset()
-		if err := <-got; err == nil {
-			t.Error("the exit read a clean end")
-		}
-	})
-	t.Run("by the exit", func(t *testing.T) {
-		cc := serve(t, false, func(c *Conn) {
-			io.ReadFull(c, make([]byte, 1))
-			c.Write([]byte("half of"))
-			c.Reset()
-		})
-		c := open(t, cc, false)
-		c.Write([]byte("x"))
-		if _, err := io.ReadAll(c); err == nil {
-			t.Error("the entrance read a clean end")
-		}
-	})
-}
-
-func TestBytesArriveAsTheyWereSent(t *testing.T) {
-	data := make([]byte, 20<<20)
-	chacha := rand.NewChaCha8([32]byte{1})
-	chacha.Read(data)
-	want := sha256.Sum256(data)
-	ways := map[string]func(*Conn) error{
-		"Write": func(c *Conn) error {
-			for rest := data; len(rest) > 0; {
-				n := min(len(rest), 1+int(chacha.Uint64()%100_000))
-				if _, err := c.Write(rest[:n]); err != nil {
-					return err
-				}
-				rest = rest[n:]
-			}
-			return c.CloseWrite()
-		},
-		"ReadFrom": func(c *Conn) error {
-			if _, err := c.ReadFrom(bytes.NewReader(data)); err != nil {
-				return err
-			}
-			return c.CloseWrite()
-		},
-	}
-	readers := map[string]func(*Conn, io.Writer) error{
-		"Read":    func(c *Conn, w io.Writer) error { _, err := io.Copy(w, struct{ io.Reader }{c}); return err },
-		"WriteTo": func(c *Conn, w io.Writer) error { _, err := c.WriteTo(w); return err },
-	}
-	for wname, write := range ways {
-		for rname, read := range readers {
-			t.Run(wname+" and "+rname, func(t *testing.T) {
-				up := make(chan []byte, 1)
-				cc := serve(t, false, func(c *Conn) {
-					h := sha256.New()
-					if err := read(c, h); err != nil {
-						t.Errorf("exit reads: %v", err)
-					}
-					up <- h.Sum(nil)
-					if err := write(c); err != nil {
-						t.Errorf("exit writes: %v", err)
-					}
-				})
-				c := open(t, cc, false)
-				if err := write(c); err != nil {
-					t.Fatal(err)
-				}
-				if !bytes.Equal(<-up, want[:]) {
-					t.Error("the exit got other bytes")
-				}
-				h := sha256.New()
-				if err := read(c, h); err != nil {
-					t.Fatal(err)
-				}
-				if !bytes.Equal(h.Sum(nil), want[:]) {
-					t.Error("the entrance got other bytes")
-				}
-				if diff := cmp.Diff([]int64{int64(len(data)), int64(len(data))}, []int64{c.Sent(), c.Received()}); diff != "" {
-					t.Errorf("counters (-want +got):\n%s", diff)
-				}
-				c.Close()
-			})
-		}
-	}
-}
-
-func TestAReaderThatStopsMakesTheWriterStop(t *testing.T) {
-	release := make(chan struct{})
-	cc := serve(t, false, func(c *Conn) { <-release })
-	c := open(t, cc, false)
-	wrote := make(chan error, 1)
-	go func() {
-		_, err := c.ReadFrom(io.LimitReader(zeros{}, 1<<30))
-		wrote <- err
-	}()
-	// The writer comes to rest below the windows of the stream; Sent says where.
-	last := int64(-1)
-	for n := c.Sent(); n != last || n == 0; n = c.Sent() {
-		last = n
-		for range 100 {
-			runtime.Gosched()
-		}
-		if n > 16<<20 {
-			t.Fatal("the writer does not stop")
-		}
-	}
-	c.Reset()
-	close(release)
-	if err := <-wrote; err == nil {
-		t.Error("the stalled write reported success")
-	}
-}
-
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
-
-// tcpLane is a lane without TLS.
-type tcpLane struct{ *net.TCPConn }
-
-func (l tcpLane) Reset() error {
-	l.SetLinger(0)
-	return l.Close()
-}
-
-func lanes(t testing.TB) (near, far tcpLane) {
-	n, f := tcpPair(t)
-	return tcpLane{n.(*net.TCPConn)}, tcpLane{f.(*net.TCPConn)}
-}
-
-func TestBytesKeepTheirOrderWhenAFlowMoves(t *testing.T) {
-	data := make([]byte, 24<<20)
-	rand.NewChaCha8([32]byte{2}).Read(data)
-	want := sha256.Sum256(data)
-	near, far := lanes(t)
-	moved := make(chan struct{})
-	cc := serve(t, false, func(c *Conn) {
-		go func() { <-moved; c.Move(far) }()
-		h := sha256.New()
-		if _, err := c.WriteTo(h); err != nil { // the entrance's end came by the lane
-			t.Errorf("exit reads: %v", err)
-		}
-		if !bytes.Equal(h.Sum(nil), want[:]) {
-			t.Error("the exit got other bytes")
-		}
-		if _, err := c.ReadFrom(bytes.NewReader(data)); err != nil {
-			t.Errorf("exit writes: %v", err)
-		}
-		c.CloseWrite()
-	})
-	c := open(t, cc, false)
-	c.OnBulk(func() { close(moved); c.Move(near) })
-	if _, err := c.ReadFrom(bytes.NewReader(data)); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	h := sha256.New()
-	if _, err := io.Copy(h, struct{ io.Reader }{c}); err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(h.Sum(nil), want[:]) {
-		t.Error("the entrance got other bytes")
-	}
-	if !c.Moved() {
-		t.Error("the flow did not move")
-	}
-	c.Close()
-}
-
-func TestAResetReachesTheOtherSideOfALane(t *testing.T) {
-	near, far := lanes(t)
-	got := make(chan error, 1)
-	cc := serve(t, false, func(c *Conn) {
-		c.Move(far)
-		_, err := io.Copy(io.Discard, c)
-		got <- err
-	})
-	c := open(t, cc, false)
-	c.Move(near)
-	if _, err := c.Write([]byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	c.Reset()
-	if err := <-got; err == nil {
-		t.Error("the exit read a clean end")
-	}
-}
-
-func TestALaneThatComesTooLateIsReset(t *testing.T) {
-	near, far := lanes(t)
-	cc := serve(t, false, func(c *Conn) { io.Copy(io.Discard, c) })
-	c := open(t, cc, false)
-	c.Close()
-	c.Move(near)
-	if _, err := far.Read(make([]byte, 1)); err == nil || err == io.EOF {
-		t.Errorf("got %v", err)
-	}
-}
-
-// The app at the exit says something and closes, without reading. Whoever joins the flow with a connection gets all of it, though the
-// other direction of the flow is over.
-func TestTheAnswerOfAnExitThatClosesAtOnceArrives(t *testing.T) {
-	cc := serve(t, false, func(c *Conn) {
-		c.Write([]byte("all there is"))
-		c.Close()
-	})
-	for range 100 {
-		c := open(t, cc, false)
-		client, near := tcpPair(t)
-		joined := make(chan struct{})
-		go func() {
-			splice.Join(context.Background(), near, c)
-			close(joined)
-		}()
-		got, err := io.ReadAll(client)
-		if err != nil || string(got) != "all there is" {
-			t.Fatalf("got %q, %v", got, err)
-		}
-		client.Close()
-		<-joined
-	}
-}
-
-func TestDatagramsKeepTheirBounds(t *testing.T) {
-	cc := serve(t, true, func(c *Conn) {
-		buf := make([]byte, maxDatagram)
-		for {
-			n, err := c.Read(buf)
-			if err != nil {
-				return
-			}
-			c.Write(buf[:n])
-		}
-	})
-	c := open(t, cc, true)
-	for _, size := range []int{0, 1, 1200, 16384, 32768, maxDatagram} {
-		want := bytes.Repeat([]byte{byte(size)}, size)
-		if _, err := c.Write(want); err != nil {
-			t.Fatal(err)
-		}
-		got := make([]byte, maxDatagram)
-		n, err := c.Read(got)
-		if err != nil || !bytes.Equal(got[:n], want) {
-			t.Errorf("datagram of %d bytes came back with %d, %v", size, n, err)
-		}
-	}
-	if _, err := c.Write(make([]byte, maxDatagram+1)); err == nil {
-		t.Error("a datagram over the limit was sent")
-	}
-	c.Close()
-}
-
-func TestARefusalHasItsOwnBody(t *testing.T) {
-	cc := session(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusForbidden) })
-	req, _ := http.NewRequest(http.MethodPost, "http://peer/apps/x", nil)
-	c, resp, err := Open(t.Context(), cc, req, false, nil)
-	if c != nil || err != nil {
-		t.Fatalf("got a flow: %v, %v", c, err)
-	}
-	defer resp.Body.Close()
-	b, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode != http.StatusForbidden || string(b) != "no\n" {
-		t.Errorf("got %d %q", resp.StatusCode, b)
-	}
-}
-
-func TestOpeningEndsWithItsContext(t *testing.T) {
-	started := make(chan struct{})
-	cc := session(t, func(_ http.ResponseWriter, r *http.Request) { close(started); <-r.Context().Done() })
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() { <-started; cancel() }()
-	req, _ := http.NewRequest(http.MethodPost, "http://peer/apps/x", nil)
-	if _, _, err := Open(ctx, cc, req, false, nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
-}
-
-func TestDecoderRefusesWhatIsNotAFlow(t *testing.T) {
-	data := func(kind uint32, p string) []byte {
-		b := make([]byte, dataHeader)
-		putDataHeader(b, kind, len(p))
-		return append(b, p...)
-	}
+func TestAStreamIsRefusedWhereItIsNone(t *testing.T) {
 	cases := []struct {
 		name string
 		in   []byte
 		want string
 		err  error
 	}{
-		{"data and final data", append(data(typeData, "ab"), data(typeFinalData, "c")...), "abc", nil},
-		{"unknown types are skipped", append([]byte{0x21, 2, 9, 9}, data(typeFinalData, "x")...), "x", nil},
-		{"an end without FINAL_DATA", data(typeData, "ab"), "ab", io.ErrUnexpectedEOF},
-		{"cut in a header", data(typeData, "ab")[:5], "", io.ErrUnexpectedEOF},
-		{"cut in the data", data(typeFinalData, "abc")[:10], "ab", io.ErrUnexpectedEOF},
+		{"data and final data", append(capsuleOf(Data, "ab"), capsuleOf(FinalData, "c")...), "abc", nil},
+		{"unknown types are skipped", append([]byte{0x21, 2, 9, 9}, capsuleOf(FinalData, "x")...), "x", nil},
+		{"an end without FINAL_DATA", capsuleOf(Data, "ab"), "ab", io.ErrUnexpectedEOF},
+		{"cut in a header", capsuleOf(Data, "ab")[:5], "", io.ErrUnexpectedEOF},
+		{"cut in the data", capsuleOf(FinalData, "abc")[:10], "ab", io.ErrUnexpectedEOF},
 		{"nothing at all", nil, "", io.ErrUnexpectedEOF},
-		{"an unknown type of 1 GiB", []byte{0x21, 0xbf, 0xff, 0xff, 0xff}, "", errTooLong},
+		{"an unknown type of 1 GiB", []byte{0x21, 0xbf, 0xff, 0xff, 0xff}, "", ErrTooLong},
+		{"a type whose low half is that of FINAL_DATA", []byte{0xc0, 0, 0, 1, 0x20, 0x28, 0xd7, 0xf1, 1, 'x'}, "", io.ErrUnexpectedEOF},
+		{"data that moves", append(capsuleOf(Data, "ab"), capsuleOf(Moved, "")...), "ab", ErrMoved},
+		{"MOVED with a value", capsuleOf(Moved, "x"), "", ErrTooLong},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := io.ReadAll(&decoder{r: bytes.NewReader(c.in)})
+			got, err := io.ReadAll(NewStream(bytes.NewReader(c.in)))
 			if string(got) != c.want || !errors.Is(err, c.err) {
 				t.Errorf("got %q, %v; want %q, %v", got, err, c.want, c.err)
+			}
+			var out bytes.Buffer
+			if _, err := NewStream(bytes.NewReader(c.in)).WriteTo(&out); out.String() != c.want || !errors.Is(err, c.err) {
+				t.Errorf("WriteTo gives %q, %v; want %q, %v", out.String(), err, c.want, c.err)
 			}
 		})
 	}
 }
 
-func FuzzDecoder(f *testing.F) {
-	good := make([]byte, dataHeader)
-	putDataHeader(good, typeFinalData, 3)
-	f.Add(append(good, "abc"...), false)
-	f.Add(appendDatagram(nil, []byte("abc")), true)
-	f.Fuzz(func(t *testing.T, in []byte, datagram bool) {
-		var r io.Reader = &decoder{r: bytes.NewReader(in)}
-		if datagram {
-			r = &datagrams{decoder{r: bytes.NewReader(in)}}
+func TestDatagramsOfOtherContextsAreSkipped(t *testing.T) {
+	in := []byte{byte(Datagram), 3, 1, 'n', 'o'}
+	in = AppendDatagram(in, []byte("first"))
+	in = append(in, 0x21, 2, 9, 9)
+	in = AppendDatagram(in, nil)
+	in = append(in, capsuleOf(FinalData, "")...)
+	d, p := NewDatagrams(bytes.NewReader(in)), make([]byte, 3)
+	if n, err := d.Read(p); string(p[:n]) != "fir" || err != nil {
+		t.Errorf("got %q, %v: want it cut to what was asked for", p[:n], err)
+	}
+	if n, err := d.Read(p); n != 0 || err != nil {
+		t.Errorf("an empty datagram is read as %d bytes, %v", n, err)
+	}
+	if n, err := d.Read(p); n != 0 || err != io.EOF {
+		t.Errorf("the end is %d, %v", n, err)
+	}
+}
+
+// FuzzRead: no input gives more payload than it has bytes, every input has an end, and both ways to read a stream see
+// the same.
+func FuzzRead(f *testing.F) {
+	f.Add(capsuleOf(FinalData, "abc"), false)
+	f.Add(append(capsuleOf(Data, "abc"), capsuleOf(Moved, "")...), false)
+	f.Add(AppendDatagram(nil, []byte("abc")), true)
+	f.Fuzz(func(t *testing.T, in []byte, datagrams bool) {
+		var r io.Reader = NewStream(bytes.NewReader(in))
+		if datagrams {
+			r = NewDatagrams(bytes.NewReader(in))
 		}
 		buf := make([]byte, 1<<16)
-		total := 0
+		var all []byte
+		var end error
 		for range len(in) + 2 {
-			n, err := r.Read(buf)
-			total += n
-			if err != nil {
+			var n int
+			n, end = r.Read(buf)
+			all = append(all, buf[:n]...)
+			if end != nil {
 				break
 			}
 		}
-		if total > len(in) {
-			t.Fatalf("%d bytes of payload from %d", total, len(in))
+		if len(all) > len(in) {
+			t.Fatalf("%d bytes of payload from %d", len(all), len(in))
 		}
 		if _, err := r.Read(buf); err == nil {
 			t.Fatal("no end")
 		}
+		if datagrams {
+			return
+		}
+		var out bytes.Buffer
+		_, err := NewStream(bytes.NewReader(in)).WriteTo(&out)
+		if err == nil {
+			err = io.EOF
+		}
+		if !bytes.Equal(out.Bytes(), all) || err.Error() != end.Error() {
+			t.Fatalf("WriteTo gives %q, %v; Read gives %q, %v", out.Bytes(), err, all, end)
+		}
 	})
 }
 
-func BenchmarkFlow(b *testing.B) {
-	for _, dir := range []string{"up", "down"} {
-		b.Run(dir, func(b *testing.B) {
-			done := make(chan struct{})
-			cc := serve(b, false, func(c *Conn) {
-				if dir == "up" {
-					c.WriteTo(io.Discard)
-				} else {
-					c.ReadFrom(io.LimitReader(zeros{}, int64(b.N)<<20))
-				}
-				close(done)
-			})
-			c := open(b, cc, false)
-			b.SetBytes(1 << 20)
+// BenchmarkStream reads capsules of a keystroke and of a full frame.
+func BenchmarkStream(b *testing.B) {
+	for _, size := range []int{64, chunk - HeaderSize} {
+		b.Run(strconv.Itoa(size), func(b *testing.B) {
+			one := make([]byte, HeaderSize+size)
+			PutHeader(one, Data, size)
+			in := bytes.NewReader(nil)
+			s := NewStream(in)
+			out := io.Writer(struct{ io.Writer }{io.Discard})
+			b.SetBytes(int64(size))
 			b.ReportAllocs()
-			b.ResetTimer()
-			if dir == "up" {
-				c.ReadFrom(io.LimitReader(zeros{}, int64(b.N)<<20))
-				c.CloseWrite()
-			} else {
-				c.WriteTo(io.Discard)
+			for b.Loop() {
+				in.Reset(one)
+				if err := s.next(); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := s.writeData(out); err != nil {
+					b.Fatal(err)
+				}
 			}
-			<-done
-			c.Close()
 		})
+	}
+}
+
+// BenchmarkDatagram writes and reads one datagram of the usual size.
+func BenchmarkDatagram(b *testing.B) {
+	payload := make([]byte, 1400)
+	in := bytes.NewReader(nil)
+	d := NewDatagrams(in)
+	var buf []byte
+	b.SetBytes(int64(len(payload)))
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = AppendDatagram(buf[:0], payload)
+		in.Reset(buf)
+		if n, err := d.Read(payload); n != len(payload) || err != nil {
+			b.Fatal(n, err)
+		}
 	}
 }

@@ -17,6 +17,7 @@ type Server struct {
 	handler http.Handler
 	tuning  func(rtt time.Duration) Tuning
 	log     *slog.Logger
+	proto   string // static
 
 	mu     sync.Mutex
 	tuned  []*server // guarded by mu
@@ -31,12 +32,13 @@ type server struct {
 	done   chan struct{} // closed by close
 	ended  chan struct{} // closed when Serve of net/http has returned
 	tag    any           // owned by serve: of the connection that was accepted last
+	proto  string        // static
 }
 
 type tagKey struct{}
 
 // Tagged is a connection with something the handler can ask for: see [Tag]. Where Conn is a *tls.Conn whose handshake
-// has agreed on "h2", net/http spares the buffers that it reads an HTTP/1 request with: 8 KiB for each connection.
+// has agreed on the protocol of [NewTLSServer], net/http spares the buffers that it reads an HTTP/1 request with: 8 KiB for each connection.
 type Tagged struct {
 	net.Conn
 	Tag any
@@ -51,6 +53,13 @@ func Tag(r *http.Request) any {
 // NewServer makes a server; it runs until Close. tuning says what to set for a peer at such a round trip.
 func NewServer(handler http.Handler, tuning func(rtt time.Duration) Tuning, log *slog.Logger) *Server {
 	return &Server{handler: handler, tuning: tuning, log: log}
+}
+
+// NewTLSServer makes a server of connections that may be a *tls.Conn whose handshake has agreed on proto.
+func NewTLSServer(proto string, handler http.Handler, tuning func(rtt time.Duration) Tuning, log *slog.Logger) *Server {
+	s := NewServer(handler, tuning, log)
+	s.proto = proto
+	return s
 }
 
 // Serve hands a connection to the server, which owns it from then on. It returns at once; a closed server closes conn.
@@ -75,7 +84,7 @@ func (s *Server) of(t Tuning) *server {
 			return one
 		}
 	}
-	one := newServer(s.handler, t, s.log)
+	one := newServer(s.proto, s.handler, t, s.log)
 	s.tuned = append(s.tuned, one)
 	return one
 }
@@ -90,11 +99,11 @@ func (s *Server) Close() {
 	}
 }
 
-func newServer(handler http.Handler, t Tuning, log *slog.Logger) *server {
+func newServer(proto string, handler http.Handler, t Tuning, log *slog.Logger) *server {
 	var protocols http.Protocols
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
-	s := &server{tuning: t, conns: make(chan *Tagged), done: make(chan struct{}), ended: make(chan struct{})}
+	s := &server{tuning: t, proto: proto, conns: make(chan *Tagged), done: make(chan struct{}), ended: make(chan struct{})}
 	s.http = &http.Server{
 		Handler:           handler,
 		Protocols:         &protocols,
@@ -129,13 +138,21 @@ func (s *server) close() {
 	<-s.ended
 }
 
+// speakProto has net/http speak HTTP/2 under our name of it as under its own, which Serve has set up by now.
+func (s *server) speakProto() {
+	if h := s.http.TLSNextProto; s.proto != "" && h[s.proto] == nil {
+		h[s.proto] = h["h2"]
+	}
+}
+
 type listener struct{ s *server }
 
 func (l listener) Accept() (net.Conn, error) {
+	l.s.speakProto()
 	select {
 	case c := <-l.s.conns:
 		l.s.tag = c.Tag // net/http asks for the context next, from this goroutine
-		if t, ok := c.Conn.(*tls.Conn); ok && t.ConnectionState().NegotiatedProtocol == "h2" {
+		if t, ok := c.Conn.(*tls.Conn); ok && l.s.proto != "" && t.ConnectionState().NegotiatedProtocol == l.s.proto {
 			return t, nil
 		}
 		return plain{c.Conn}, nil
@@ -143,5 +160,6 @@ func (l listener) Accept() (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 }
+
 func (l listener) Close() error   { return nil }
 func (l listener) Addr() net.Addr { return &net.UnixAddr{Name: "h2", Net: "unix"} }

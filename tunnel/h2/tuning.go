@@ -19,6 +19,13 @@ type Tuning struct {
 	WriteTimeout time.Duration // how long a write may make no progress at all
 }
 
+// FrameHeader is the size of a frame's header, in bytes (RFC 9113 section 4.1).
+const FrameHeader = 9
+
+// Frame is the size of the DATA frames that carry a busy flow from the exit to the entrance, in bytes: with its header a
+// frame fills exactly two TLS records.
+const Frame = 2*16384 - FrameHeader
+
 // leastFrame is the largest frame that a server reads, in bytes, and the least that RFC 9113 section 4.2 lets it be: a Go client keeps a buffer
 // of this size for each open request.
 const leastFrame = 16 << 10
@@ -47,7 +54,7 @@ func Sealed(rtt time.Duration) Tuning { return sealed(memory.Here(), rtt) }
 
 func sealed(l memory.Limit, rtt time.Duration) Tuning {
 	t := Tuning{
-		Frame: 2*16384 - 9, MaxStreams: 1024,
+		Frame: Frame, MaxStreams: 1024,
 		PingAfter: 10 * time.Second, PingTimeout: 5 * time.Second,
 	}
 	if l.Small() {

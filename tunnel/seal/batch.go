@@ -9,18 +9,18 @@ import (
 	"sync"
 	"time"
 
+	"ztm/tunnel/buffer"
 	"ztm/tunnel/handshake"
-	"ztm/tunnel/room"
 )
 
-// batch lies between TLS and the carrier. crypto/tls makes one write of each record and one read of each record or two;
+// batch lies between TLS and the path. crypto/tls makes one write of each record and one read of each record or two;
 // batch gathers the records of one Write above into one system call and reads ahead as much as there is.
 //
 // It hands TLS one record at a time, so that what is read ahead stays in here, where another says whether a whole record has come.
 type batch struct {
 	net.Conn
-	in   ahead // owned by the reading goroutine
-	left int   // bytes of the record being read; 0 before its header; owned by the reading goroutine
+	in   readAhead // owned by the reading goroutine
+	left int       // bytes of the record being read; 0 before its header; owned by the reading goroutine
 
 	meter handshake.Meter
 
@@ -30,14 +30,14 @@ type batch struct {
 	gather int     // guarded by mu: bytes of the records of the Write above that is in progress; 0 without one
 }
 
-func newBatch(carrier net.Conn) *batch {
-	return &batch{Conn: carrier, in: newAhead(carrier)}
+func newBatch(path net.Conn) *batch {
+	return &batch{Conn: path, in: newReadAhead(path)}
 }
 
 // recordHeader is the size of a TLS record's header in bytes; its last two are the length of the rest (RFC 8446 section 5.1).
 const recordHeader = 5
 
-// Read is for TLS. The carrier's end is a failure to it, see errCut.
+// Read is for TLS. The path's end is a failure to it, see errCut.
 func (b *batch) Read(p []byte) (int, error) {
 	if b.left == 0 {
 		head, err := b.in.peek(recordHeader)
@@ -56,10 +56,10 @@ func (b *batch) Read(p []byte) (int, error) {
 	return n, cut(err)
 }
 
-// errCut is what the end of a carrier is to those who read above TLS. They get io.EOF for a close_notify (RFC 8446 section
-// 6.1), after which TLS does not read on. crypto/tls would give them io.EOF for a carrier that ends between two records,
+// errCut is what the end of a path is to those who read above TLS. They get io.EOF for a close_notify (RFC 8446 section
+// 6.1), after which TLS does not read on. crypto/tls would give them io.EOF for a path that ends between two records,
 // too: then a hub, or the death of a peer, could make half a transfer look like a whole one.
-var errCut = errors.New("the carrier ended before the peer did")
+var errCut = errors.New("the path ended before the peer did")
 
 func cut(err error) error {
 	if err == io.EOF {
@@ -87,8 +87,8 @@ const (
 	sealedRecord = record + 256
 )
 
-// outs are what a Write above is gathered in. A session holds one only while it writes.
-var outs = room.NewLadder(room.Most/4/record*sealedRecord, room.Most/record*sealedRecord)
+// gathered are what a Write above is gathered in. A session holds one only while it writes.
+var gathered = buffer.NewClasses(buffer.Largest/4/record*sealedRecord, buffer.Largest/record*sealedRecord)
 
 func (b *batch) Write(p []byte) (int, error) {
 	b.meter.Sent()
@@ -98,7 +98,7 @@ func (b *batch) Write(p []byte) (int, error) {
 		return b.Conn.Write(p)
 	}
 	if b.out == nil {
-		b.out = outs.Lend(b.gather)
+		b.out = gathered.Get(b.gather)
 	}
 	if b.n+len(p) > len(*b.out) {
 		if err := b.sendLocked(); err != nil {
@@ -134,7 +134,7 @@ func (b *batch) flush() error {
 	b.gather = 0
 	err := b.sendLocked()
 	if b.out != nil {
-		outs.Return(b.out)
+		gathered.Put(b.out)
 		b.out = nil
 	}
 	return err
@@ -164,8 +164,8 @@ func (s *sealed) Write(p []byte) (int, error) {
 func (s *sealed) Close() (err error) {
 	s.once.Do(func() {
 		s.hook()
-		impatient := time.AfterFunc(time.Second, func() { s.batch.Conn.Close() })
-		defer impatient.Stop()
+		late := time.AfterFunc(time.Second, func() { s.batch.Conn.Close() })
+		defer late.Stop()
 		err = s.Conn.Close()
 	})
 	return err

@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// sizes of a Write: a keystroke or a request, and what a busy lane writes.
+// sizes of a Write: a keystroke or a request, and what a busy flow writes.
 var sizes = []int{64, 128 << 10}
 
-// deaf is a carrier that throws away what is written to it, once it is told to.
+// deaf is a path that throws away what is written to it, once it is told to.
 type deaf struct {
 	net.Conn
 	on atomic.Bool
@@ -28,7 +28,7 @@ func (d *deaf) Write(p []byte) (int, error) {
 func BenchmarkWrite(b *testing.B) {
 	for _, size := range sizes {
 		b.Run(strconv.Itoa(size), func(b *testing.B) {
-			a, _, _ := lanes(b)
+			a, _, _ := dedicated(b)
 			d := &deaf{Conn: a.batch.Conn}
 			a.batch.Conn = d
 			d.on.Store(true)
@@ -48,11 +48,11 @@ func BenchmarkWrite(b *testing.B) {
 func BenchmarkRead(b *testing.B) {
 	for _, size := range sizes {
 		b.Run(strconv.Itoa(size), func(b *testing.B) {
-			from, to, _ := lanes(b)
+			from, to, _ := dedicated(b)
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			b.ResetTimer()
-			go func() { // ends with b.N writes, or with the lane
+			go func() { // ends with b.N writes, or with the connection
 				chunk := make([]byte, size)
 				for range b.N {
 					from.Write(chunk)

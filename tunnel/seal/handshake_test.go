@@ -19,7 +19,7 @@ func TestAHandshakeEndsWhereItIsTooLong(t *testing.T) {
 	}
 	cert := eve.cert
 	cert.Certificate = [][]byte{make([]byte, 200<<10)}
-	config := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{Proto},
+	config := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{SessionProto},
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }}
 	var wg sync.WaitGroup
 	wg.Go(func() { tls.Client(near, config).HandshakeContext(t.Context()) })

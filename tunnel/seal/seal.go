@@ -4,9 +4,10 @@
 //	A                                                        B
 //	Client: TLS client, checks that B's key is the ID wanted  Server: TLS server, learns A's user and ID from A's leaf
 //	Session: one HTTP/2 request = one flow                    h2.Server with the agent's handler
-//	Lane: the same for one flow that moves much, without HTTP/2
+//	Dedicated: the same for one flow that moves much, without HTTP/2
+//	   └── coalescer: frames of a moment in one record ─────────┐
 //	   └── batch: many TLS records in one system call ──────────┘
-//	        └── carrier (tunnel.Carry, a stream, a pipe)
+//	        └── path (relayed by a hub, a stream of a control session, a pipe)
 package seal
 
 import (
@@ -18,15 +19,31 @@ import (
 	"sync"
 	"time"
 
-	"ztm/tunnel/capsule"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/flow"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 )
 
-// ALPN protocols inside a carrier.
+// ALPN protocols inside a path. The number is the version of what is said there: docs/protocol.md, section 9.
 const (
-	Proto     = "h2"         // a session of many flows
-	LaneProto = "ztm-lane/1" // the lane of one flow that moves much
+	SessionProto = "ztm-session/1" // a session of many flows: HTTP/2
+	OffloadProto = "ztm-offload/1" // the dedicated connection of one flow
+)
+
+// What a session is asked for, by path: see docs/protocol.md, section 6.
+const (
+	PathApps  = "/v1/apps/" // POST: a flow to an app
+	PathAPI   = "/v1/api/"  // manages the endpoint
+	PathPing  = "/v1/ping"
+	PathTrust = "/v1/trust"
+	PathRenew = "/v1/renew"
+)
+
+// Fields of requests and answers.
+const (
+	FieldFlow  = "Ztm-Flow"  // the flow ID
+	FieldTrust = "Ztm-Trust" // the version of the trust list
 )
 
 // handshakeTimeout bounds the handshake; the peer may be a slow device on a slow line.
@@ -34,7 +51,7 @@ const handshakeTimeout = 15 * time.Second
 
 // Session is A's end. It is safe for concurrent use.
 type Session struct {
-	Peer identity.Subject // whom the handshake proved to be at the other end
+	peer identity.Subject // whom the handshake proved to be at the other end
 
 	cc   *http.ClientConn
 	conn net.Conn
@@ -42,39 +59,41 @@ type Session struct {
 	once sync.Once
 
 	mu       sync.Mutex
-	flows    map[*capsule.Conn]struct{} // guarded by mu
-	opening  int                        // guarded by mu
-	lastUsed time.Time                  // guarded by mu
+	flows    map[*flow.Conn]struct{} // guarded by mu
+	opening  int                     // guarded by mu
+	lastUsed time.Time               // guarded by mu
 }
 
-// Client seals carrier as A towards the endpoint want. It owns the carrier from now on, also when it fails.
-func Client(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tls.Certificate, want identity.ID) (*Session, error) {
-	c, peer, err := client(ctx, carrier, v, cert, want, Proto)
+var _ flow.Session = (*Session)(nil)
+
+// Client seals path as A towards the endpoint want. It owns the path from now on, also when it fails.
+func Client(ctx context.Context, path net.Conn, v *identity.Verifier, cert tls.Certificate, want identity.ID) (*Session, error) {
+	c, peer, err := client(ctx, path, v, cert, want, SessionProto)
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{Peer: peer, done: make(chan struct{}), flows: map[*capsule.Conn]struct{}{}, lastUsed: time.Now()}
+	s := &Session{peer: peer, done: make(chan struct{}), flows: map[*flow.Conn]struct{}{}, lastUsed: time.Now()}
 	c.hook = s.gone
-	s.conn = newOutbox(c, carrier)
+	s.conn = newCoalescer(c, path)
 	if s.cc, err = h2.Client(ctx, s.conn, h2.Sealed(c.batch.meter.RTT())); err != nil {
 		return nil, fmt.Errorf("sealed session: %w", err)
 	}
 	return s, nil
 }
 
-// ClientLane seals carrier as A for one flow. It owns the carrier from now on, also when it fails.
-func ClientLane(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tls.Certificate, want identity.ID) (*Lane, error) {
-	c, _, err := client(ctx, carrier, v, cert, want, LaneProto)
+// ClientDedicated seals path as A for one flow. It owns the path from now on, also when it fails.
+func ClientDedicated(ctx context.Context, path net.Conn, v *identity.Verifier, cert tls.Certificate, want identity.ID) (*Dedicated, error) {
+	c, _, err := client(ctx, path, v, cert, want, OffloadProto)
 	if err != nil {
 		return nil, err
 	}
-	return &Lane{c}, nil
+	return &Dedicated{c}, nil
 }
 
-func client(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tls.Certificate, want identity.ID, proto string) (*sealed, identity.Subject, error) {
+func client(ctx context.Context, path net.Conn, v *identity.Verifier, cert tls.Certificate, want identity.ID, proto string) (*sealed, identity.Subject, error) {
 	config := v.ClientConfig(cert, identity.RoleMember, want, proto)
 	config.DynamicRecordSizingDisabled = true // what flows here is measured in megabytes or in round trips, not in first records
-	b := newBatch(carrier)
+	b := newBatch(path)
 	c := tls.Client(b, config)
 	peer, err := shake(ctx, c, b, v)
 	if err != nil {
@@ -83,32 +102,32 @@ func client(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert tl
 	return &sealed{Conn: c, batch: b, hook: func() {}}, peer, nil
 }
 
-// Accepted is a carrier that B has sealed: exactly one of Session and Lane is set.
+// Accepted is a path that B has sealed: exactly one of Session and Dedicated is set.
 type Accepted struct {
-	Peer    identity.Subject
-	Session net.Conn      // to serve HTTP/2 on
-	RTT     time.Duration // the round trip to the peer, as the handshake had it
-	Lane    *Lane         // of one flow; it begins with a header block
+	Peer      identity.Subject
+	Session   net.Conn      // to serve HTTP/2 on
+	RTT       time.Duration // to the peer, as the handshake had it
+	Dedicated *Dedicated    // of one flow; it begins with a header block
 }
 
-// Server seals carrier as B. It owns the carrier from now on, also when it fails.
-func Server(ctx context.Context, carrier net.Conn, v *identity.Verifier, cert func() tls.Certificate) (Accepted, error) {
-	config := v.ServerConfig(cert, Proto, LaneProto)
+// Server seals path as B. It owns the path from now on, also when it fails.
+func Server(ctx context.Context, path net.Conn, v *identity.Verifier, cert func() tls.Certificate) (Accepted, error) {
+	config := v.ServerConfig(cert, SessionProto, OffloadProto)
 	config.DynamicRecordSizingDisabled = true
-	b := newBatch(carrier)
+	b := newBatch(path)
 	c := tls.Server(b, config)
 	peer, err := shake(ctx, c, b, v)
 	if err != nil {
 		return Accepted{}, err
 	}
 	s := &sealed{Conn: c, batch: b, hook: func() {}}
-	if c.ConnectionState().NegotiatedProtocol == LaneProto {
-		return Accepted{Peer: peer, Lane: &Lane{s}}, nil
+	if c.ConnectionState().NegotiatedProtocol == OffloadProto {
+		return Accepted{Peer: peer, Dedicated: &Dedicated{s}}, nil
 	}
-	return Accepted{Peer: peer, Session: newOutbox(s, carrier), RTT: b.meter.RTT()}, nil
+	return Accepted{Peer: peer, Session: newCoalescer(s, path), RTT: b.meter.RTT()}, nil
 }
 
-// shake completes the handshake and returns who the peer is. It closes the carrier when it fails.
+// shake completes the handshake and returns who the peer is. It closes the path when it fails.
 func shake(ctx context.Context, c *tls.Conn, b *batch, v *identity.Verifier) (identity.Subject, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
@@ -137,24 +156,51 @@ func (s *Session) Close() error {
 	return err
 }
 
-// Open opens a flow as [capsule.Open] does.
-func (s *Session) Open(ctx context.Context, req *http.Request, datagrams bool, early capsule.Early) (*capsule.Conn, *http.Response, error) {
+// Peer implements [flow.Session].
+func (s *Session) Peer() identity.Subject { return s.peer }
+
+// Open implements [flow.Session].
+func (s *Session) Open(ctx context.Context, r flow.Request) (*flow.Conn, error) {
+	req, err := http.NewRequest(http.MethodPost, "http://peer"+PathApps+r.Path, nil)
+	if err != nil {
+		return nil, &flow.Refused{Reason: answer.Errorf(answer.BadRequest, "%v", err)}
+	}
+	req.URL.RawQuery = r.Query.Encode()
+	if r.ID != "" {
+		req.Header.Set(FieldFlow, r.ID)
+	}
 	s.mu.Lock()
 	s.opening++
 	s.mu.Unlock()
-	c, resp, err := capsule.Open(ctx, s.cc, req, datagrams, early)
+	c, resp, err := flow.Open(ctx, s.cc, req, r.Datagrams, r.Early)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.opening--
 	s.lastUsed = time.Now()
 	if c != nil {
 		s.flows[c] = struct{}{}
 		c.OnEnd(func() { s.forget(c) })
 	}
-	return c, resp, err
+	s.mu.Unlock()
+	if resp != nil && c == nil {
+		return nil, refusal(resp)
+	}
+	return c, err
 }
 
-func (s *Session) forget(c *capsule.Conn) {
+// maxRefusal is the longest refusal that is read, in bytes.
+const maxRefusal = 64 << 10
+
+// refusal reads how a peer said no.
+func refusal(resp *http.Response) error {
+	defer resp.Body.Close()
+	b, err := answer.Limited(resp.Body, maxRefusal)
+	if err != nil {
+		b = nil // the status says as much as is left
+	}
+	return &flow.Refused{Reason: answer.Parse(resp.StatusCode, b)}
+}
+
+func (s *Session) forget(c *flow.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.flows, c)
@@ -169,18 +215,17 @@ func (s *Session) RoundTrip(req *http.Request) (*http.Response, error) {
 	return s.cc.RoundTrip(req)
 }
 
-// Load reports the flows that are open or opening, and whether one of them is a burden to the others: it moves much, or its reader has stopped, and
-// it has no lane, or none yet.
-func (s *Session) Load() (flows int, burdened bool) {
+// Load implements [flow.Session].
+func (s *Session) Load() (flows int, loaded bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.flows {
-		if !c.Moved() && c.Sent()+c.Received() > capsule.BulkBytes || c.Stalled() {
-			burdened = true
+		if !c.Offloaded() && c.Sent()+c.Received() > flow.BulkBytes || c.Stalled() {
+			loaded = true
 			break
 		}
 	}
-	return len(s.flows) + s.opening, burdened
+	return len(s.flows) + s.opening, loaded
 }
 
 // IdleSince returns when the last flow ended, or false while there is one.

@@ -18,7 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ztm/apps/appstest"
-	"ztm/tunnel/capsule"
+	"ztm/tunnel/flow"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 )
@@ -117,7 +117,7 @@ func connect(t testing.TB, a, b member, want identity.ID, handler http.HandlerFu
 
 func echo(t testing.TB) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		c, err := capsule.Accept(w, r, false)
+		c, err := flow.Accept(w, r, false)
 		if err != nil {
 			return
 		}
@@ -126,12 +126,11 @@ func echo(t testing.TB) http.HandlerFunc {
 	}
 }
 
-func openFlow(t testing.TB, s *Session) *capsule.Conn {
+func openFlow(t testing.TB, s *Session) *flow.Conn {
 	t.Helper()
-	req, _ := http.NewRequest(http.MethodPost, "http://peer/apps/echo/", nil)
-	c, resp, err := s.Open(t.Context(), req, false, nil)
-	if err != nil || c == nil {
-		t.Fatalf("open: %v, %v", resp, err)
+	c, err := s.Open(t.Context(), flow.Request{Path: "echo/"})
+	if err != nil {
+		t.Fatal(err)
 	}
 	return c
 }
@@ -155,7 +154,7 @@ func TestWhatCrossesTheCarrierShowsNothingOfTheFlow(t *testing.T) {
 	c.Close()
 	carrier.mu.Lock()
 	defer carrier.mu.Unlock()
-	for _, word := range []string{"attack at dawn", "alice-of-alice", "robert-of-bob", "ztm://", "/apps/"} {
+	for _, word := range []string{"attack at dawn", "alice-of-alice", "robert-of-bob", "ztm://", "/v1/apps/"} {
 		if bytes.Contains(carrier.seen.Bytes(), []byte(word)) {
 			t.Errorf("the carrier saw %q", word)
 		}
@@ -187,12 +186,12 @@ func TestAFlowThatMovedMuchMakesItsSessionBulkWhileItLasts(t *testing.T) {
 	if flows, bulk := s.Load(); flows != 1 || bulk {
 		t.Errorf("fresh flow: %d flows, bulk %v", flows, bulk)
 	}
-	go func() { c.Write(make([]byte, capsule.BulkBytes)); c.CloseWrite() }()
+	go func() { c.Write(make([]byte, flow.BulkBytes)); c.CloseWrite() }()
 	if _, err := io.Copy(io.Discard, c); err != nil {
 		t.Fatal(err)
 	}
 	if flows, bulk := s.Load(); flows != 1 || !bulk {
-		t.Errorf("after %d bytes each way: %d flows, bulk %v", capsule.BulkBytes, flows, bulk)
+		t.Errorf("after %d bytes each way: %d flows, bulk %v", flow.BulkBytes, flows, bulk)
 	}
 	c.Close()
 	if flows, bulk := s.Load(); flows != 0 || bulk {

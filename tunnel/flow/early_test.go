@@ -1,4 +1,4 @@
-package capsule
+package flow
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"ztm/tunnel/capsule"
 	"ztm/tunnel/h2"
 )
 
@@ -76,7 +77,7 @@ func TestEarlyBytesComeBeforeTheAnswerAndOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := make(chan []byte, 1)
 			cc := session(t, func(w http.ResponseWriter, r *http.Request) {
-				d := &decoder{r: r.Body}
+				d := capsule.NewStream(r.Body)
 				first := make([]byte, early)
 				if _, err := io.ReadFull(d, first); err != nil {
 					t.Errorf("before the answer: %v", err)
@@ -159,7 +160,7 @@ func TestEarlyBytesThatNobodyReadsAreNoMoreThanAWindow(t *testing.T) {
 	c := <-opened
 	c.Reset()
 	// Once it has answered, the exit takes a little more before it ends the flow.
-	if most := h2.Sealed(0).StreamWindow + maxDrained + 2*Frame; endless.given > most {
+	if most := h2.Sealed(0).StreamWindow + maxDrained + 2*chunk; endless.given > most {
 		t.Errorf("%d bytes were taken from the client, more than %d", endless.given, most)
 	}
 }
@@ -181,7 +182,7 @@ func (e *endlessEarly) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	e.given += len(p)
-	if e.given > h2.Sealed(0).StreamWindow-2*Frame {
+	if e.given > h2.Sealed(0).StreamWindow-2*chunk {
 		e.once.Do(func() { close(e.reached) })
 	}
 	return len(p), nil

@@ -1,4 +1,4 @@
-package capsule
+package flow
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ztm/tunnel/capsule"
 	"ztm/tunnel/h2"
 )
 
@@ -80,8 +81,8 @@ func TestReadersThatStopDoNotStopTheirSession(t *testing.T) {
 				}
 				defer c.Close()
 				exit := <-exits
-				near, far := lanes(t)
-				c.OnBulk(func() { exit.Move(far); c.Move(near) })
+				near, far := dedicated(t)
+				c.OnOffload(func() { exit.Offload(far); c.Offload(near) })
 				if direction == "up" {
 					writes.Go(func() {
 						c.ReadFrom(bytes.NewReader(data))
@@ -130,8 +131,8 @@ type dataWithoutEnd struct {
 
 func (d *dataWithoutEnd) Read(p []byte) (n int, err error) {
 	if len(d.rest) == 0 {
-		d.rest = make([]byte, dataHeader+chunk)
-		putDataHeader(d.rest, typeData, chunk)
+		d.rest = make([]byte, capsule.HeaderSize+chunk)
+		capsule.PutHeader(d.rest, capsule.Data, chunk)
 		d.given += chunk
 	}
 	n = copy(p, d.rest)
@@ -141,9 +142,9 @@ func (d *dataWithoutEnd) Read(p []byte) (n int, err error) {
 
 func TestAWriterThatWaitsIsAStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newConn(&dataWithoutEnd{}, &response{}, false)
+		c := newConn(&dataWithoutEnd{}, &responseBody{}, false)
 		var asked atomic.Int32
-		c.OnBulk(func() { asked.Add(1) })
+		c.OnOffload(func() { asked.Add(1) })
 		block := make(never)
 		go c.WriteTo(block)
 		<-time.After(stallTime - 1)
@@ -153,7 +154,7 @@ func TestAWriterThatWaitsIsAStall(t *testing.T) {
 		<-time.After(2)
 		synctest.Wait()
 		if !c.Stalled() || asked.Load() != 1 {
-			t.Errorf("stalled %v, asked for a lane %d times", c.Stalled(), asked.Load())
+			t.Errorf("stalled %v, asked for a dedicated connection %d times", c.Stalled(), asked.Load())
 		}
 		close(block)
 		synctest.Wait()
@@ -165,32 +166,32 @@ func TestAWriterThatWaitsIsAStall(t *testing.T) {
 
 func TestAFrameThatWaitsForAWindowIsAStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPuller()
+		p := newRequestBody(nil)
 		var asked atomic.Int32
-		p.waits.onStall(func() { asked.Add(1) })
+		p.pickup.onStall(func() { asked.Add(1) })
 		go p.pull(zeros{}, nil)
 		b := make([]byte, 1<<10)
 		for range 3 {
 			p.Read(b)
 			<-time.After(stallTime - 1)
 		}
-		if asked.Load() != 0 || p.waits.isLate() {
+		if asked.Load() != 0 || p.pickup.isLate() {
 			t.Error("a short wait is a stall")
 		}
 		p.Read(b)
 		<-time.After(stallTime + 1)
 		synctest.Wait()
-		if asked.Load() != 1 || !p.waits.isLate() {
-			t.Errorf("stalled %v, asked for a lane %d times", p.waits.isLate(), asked.Load())
+		if asked.Load() != 1 || !p.pickup.isLate() {
+			t.Errorf("stalled %v, asked for a dedicated connection %d times", p.pickup.isLate(), asked.Load())
 		}
 		p.Read(b)
-		if p.waits.isLate() {
+		if p.pickup.isLate() {
 			t.Error("it is over and still a stall")
 		}
 		p.Close()
 		<-time.After(stallTime + 1)
 		if asked.Load() != 1 {
-			t.Error("a lane for a flow that is over")
+			t.Error("a dedicated connection for a flow that is over")
 		}
 	})
 }
@@ -198,8 +199,8 @@ func TestAFrameThatWaitsForAWindowIsAStall(t *testing.T) {
 // A source that has nothing to say is no stall: net/http waits for the frame, not for a window.
 func TestASilentSourceIsNoStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPuller()
-		p.waits.onStall(func() { t.Error("asked for a lane") })
+		p := newRequestBody(nil)
+		p.pickup.onStall(func() { t.Error("asked for a dedicated connection") })
 		r, w := io.Pipe()
 		go p.pull(r, nil)
 		go func() {
@@ -212,7 +213,7 @@ func TestASilentSourceIsNoStall(t *testing.T) {
 		}()
 		w.Write([]byte("x"))
 		<-time.After(time.Hour)
-		if p.waits.isLate() {
+		if p.pickup.isLate() {
 			t.Error("silence is a stall")
 		}
 		w.CloseWithError(io.ErrClosedPipe)
@@ -220,16 +221,16 @@ func TestASilentSourceIsNoStall(t *testing.T) {
 	})
 }
 
-func TestAPeerThatDoesNotMoveIsReadNoFurtherThanItsWindow(t *testing.T) {
+func TestAPeerThatDoesNotSwitchIsReadNoFurtherThanItsWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		endless := &dataWithoutEnd{}
-		c := newConn(endless, &response{}, false)
-		near, far := lanes(t)
+		c := newConn(endless, &responseBody{}, false)
+		near, far := dedicated(t)
 		defer far.Close()
 		block := make(never)
 		ended := make(chan struct{})
 		go func() { c.WriteTo(block); close(ended) }()
-		c.Move(near)
+		c.Offload(near)
 		<-time.After(stallTime + 1)
 		synctest.Wait()
 		if least, most := 1<<20, h2.Sealed(0).StreamWindow+6*chunk; endless.given < least || endless.given > most {

@@ -57,7 +57,7 @@ func newFixture(t testing.TB) *fixture {
 	return f
 }
 
-// relay is a hub's side of a carrier: handshake, one block, and then the bare connection.
+// relay is a hub's side of a relayed path: handshake, one block, and then the bare connection.
 func (f *fixture) relay(raw net.Conn, answer func(Header) []string) (net.Conn, error) {
 	c := tls.Server(&RecordConn{Conn: raw}, f.verifier.ServerConfig(func() tls.Certificate { return f.hub }, RelayProto))
 	h, err := ReadHeader(c)
@@ -69,11 +69,11 @@ func (f *fixture) relay(raw net.Conn, answer func(Header) []string) (net.Conn, e
 
 func (f *fixture) carry(address, ticket string) (net.Conn, error) {
 	config := f.verifier.ClientConfig(f.member, identity.RoleHub, "", RelayProto)
-	leg, err := OpenLeg(context.Background(), &Dialer{}, address, config)
+	r, err := DialRelay(context.Background(), &Dialer{}, address, config)
 	if err != nil {
 		return nil, err
 	}
-	return leg.Carry(context.Background(), f.memberID, ticket)
+	return r.Connect(context.Background(), f.memberID, ticket)
 }
 
 func listen(t testing.TB) net.Listener {
@@ -116,7 +116,7 @@ func TestNoByteIsLostWhereTLSIsDropped(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, ok := c.(*net.TCPConn); !ok {
-			t.Fatalf("a carrier is a %T: the kernel cannot splice it", c)
+			t.Fatalf("a path is a %T: the kernel cannot splice it", c)
 		}
 		io.WriteString(c, "second")
 		c.(*net.TCPConn).CloseWrite()

@@ -1,4 +1,4 @@
-package room
+package buffer
 
 import (
 	"bytes"
@@ -12,14 +12,14 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
 
-func TestARoomIsLargeOnlyWhileMuchComes(t *testing.T) {
-	r := Room{Ladder: NewLadder(10, 100, 1000)}
-	type step struct{ Brought, Size int }
+func TestABufferIsLargeOnlyWhileMuchComes(t *testing.T) {
+	r := Buffer{Classes: NewClasses(10, 100, 1000)}
+	type step struct{ Filled, Size int }
 	var got []step
 	for _, n := range []int{3, 10, 100, 1000, 500, 101, 100, 11, 7, 9, 10, 3} {
 		r.Next(nil)
 		got = append(got, step{n, r.Size()})
-		r.Brought(n)
+		r.Filled(n)
 	}
 	want := []step{
 		{3, 10}, {10, 10}, {100, 100}, // full ones call for larger ones
@@ -36,29 +36,29 @@ func TestARoomIsLargeOnlyWhileMuchComes(t *testing.T) {
 	}
 }
 
-func TestWhatIsLeftMovesToTheFrontOfEveryRoom(t *testing.T) {
-	r := Room{Ladder: NewLadder(8, 64)}
+func TestWhatIsLeftMovesToTheFrontOfEveryBuffer(t *testing.T) {
+	r := Buffer{Classes: NewClasses(8, 64)}
 	b := r.Next(nil)
 	copy(b, "abcdefgh")
 	for _, left := range []string{"gh", "defgh", "abcdefgh"} {
-		r.Brought(len(left))
+		r.Filled(len(left))
 		b = r.Next([]byte(left))
 		if !bytes.HasPrefix(b, []byte(left)) {
 			t.Errorf("%q is at the front, want %q", b[:len(left)], left)
 		}
 		if len(b) <= len(left) {
-			t.Errorf("no room is left behind %q", left)
+			t.Errorf("no place is left behind %q", left)
 		}
 	}
 }
 
-func TestABufferThatIsLentHoldsWhatWasAskedFor(t *testing.T) {
-	l := NewLadder(8, 64)
+func TestABufferHoldsWhatWasAskedFor(t *testing.T) {
+	l := NewClasses(8, 64)
 	for _, c := range []struct{ ask, get int }{{0, 8}, {8, 8}, {9, 64}, {64, 64}, {65, 64}} {
-		b := l.Lend(c.ask)
+		b := l.Get(c.ask)
 		if len(*b) != c.get {
-			t.Errorf("asked for %d bytes, lent %d, want %d", c.ask, len(*b), c.get)
+			t.Errorf("asked for %d bytes, got %d, want %d", c.ask, len(*b), c.get)
 		}
-		l.Return(b)
+		l.Put(b)
 	}
 }

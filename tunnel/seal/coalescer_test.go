@@ -42,7 +42,7 @@ func (s *slow) Close() error {
 func TestWhatIsWrittenWhileAWriteLastsIsSentAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newSlow()
-		o := newOutbox(c, c)
+		o := newCoalescer(c, c)
 		io.WriteString(o, "one")
 		synctest.Wait() // it is being sent
 		for _, s := range []string{"two", "three", "four"} {
@@ -60,10 +60,10 @@ func TestWhatIsWrittenWhileAWriteLastsIsSentAtOnce(t *testing.T) {
 	})
 }
 
-func TestAnOutboxThatIsFullMakesItsWriterWait(t *testing.T) {
+func TestACoalescerThatIsFullMakesItsWriterWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newSlow()
-		o := newOutbox(c, c)
+		o := newCoalescer(c, c)
 		taken := 0
 		ended := make(chan error)
 		go func() {
@@ -80,7 +80,7 @@ func TestAnOutboxThatIsFullMakesItsWriterWait(t *testing.T) {
 		if taken > 2*mostPending {
 			t.Errorf("%d bytes were taken and nobody read", taken)
 		}
-		if err := o.Close(); err != nil { // after its patience, for nobody reads
+		if err := o.Close(); err != nil { // after a second, for nobody reads
 			t.Error(err)
 		}
 		if err := <-ended; err == nil {
@@ -93,7 +93,7 @@ func TestAFailureToSendEndsTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newSlow()
 		c.err = io.ErrShortWrite
-		o := newOutbox(c, c)
+		o := newCoalescer(c, c)
 		io.WriteString(o, "one")
 		<-c.writes
 		<-c.closed

@@ -11,8 +11,8 @@ import (
 	"ztm/apps/appstest"
 )
 
-// lanes seals a loopback connection as a lane, and returns both ends and a's carrier.
-func lanes(t testing.TB) (a, b *Lane, carrier interface{ CloseWrite() error }) {
+// dedicated seals a loopback connection for one flow, and returns both ends and a's path.
+func dedicated(t testing.TB) (a, b *Dedicated, path interface{ CloseWrite() error }) {
 	t.Helper()
 	members := newMembers(t, "alice", "bob")
 	near, far, err := appstest.Pair("tcp")
@@ -22,10 +22,10 @@ func lanes(t testing.TB) (a, b *Lane, carrier interface{ CloseWrite() error }) {
 	served := make(chan error, 1)
 	go func() { // ends with the handshake; awaited below
 		acc, err := Server(context.Background(), far, members[1].v, func() tls.Certificate { return members[1].cert })
-		b = acc.Lane
+		b = acc.Dedicated
 		served <- err
 	}()
-	a, err = ClientLane(t.Context(), near, members[0].v, members[0].cert, members[1].id)
+	a, err = ClientDedicated(t.Context(), near, members[0].v, members[0].cert, members[1].id)
 	if serr := <-served; serr != nil || err != nil {
 		t.Fatal(serr, err)
 	}
@@ -33,8 +33,8 @@ func lanes(t testing.TB) (a, b *Lane, carrier interface{ CloseWrite() error }) {
 	return a, b, near.(interface{ CloseWrite() error })
 }
 
-func TestALaneEndsWithTheWordOfItsPeer(t *testing.T) {
-	a, b, _ := lanes(t)
+func TestADedicatedConnectionEndsWhenItsPeerSaysSo(t *testing.T) {
+	a, b, _ := dedicated(t)
 	if _, err := a.Write([]byte("all of it")); err != nil {
 		t.Fatal(err)
 	}
@@ -47,13 +47,13 @@ func TestALaneEndsWithTheWordOfItsPeer(t *testing.T) {
 	}
 }
 
-func TestALaneWhoseCarrierEndsWasCut(t *testing.T) {
-	a, b, carrier := lanes(t)
+func TestADedicatedConnectionWhosePathEndsWasCut(t *testing.T) {
+	a, b, path := dedicated(t)
 	if _, err := a.Write([]byte("half of it")); err != nil {
 		t.Fatal(err)
 	}
 	// Between two records, as a hub can, or the kernel of a peer that was killed.
-	if err := carrier.CloseWrite(); err != nil {
+	if err := path.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := io.ReadAll(b); err == nil {
@@ -61,14 +61,14 @@ func TestALaneWhoseCarrierEndsWasCut(t *testing.T) {
 	}
 }
 
-func TestOneWriteOfManyRecordsIsOneWriteOnTheCarrier(t *testing.T) {
-	a, _, _ := lanes(t)
-	carrier := &tap{Conn: a.batch.Conn}
-	a.batch.Conn = carrier
+func TestOneWriteOfManyRecordsIsOneWriteOnThePath(t *testing.T) {
+	a, _, _ := dedicated(t)
+	path := &tap{Conn: a.batch.Conn}
+	a.batch.Conn = path
 	if _, err := a.Write(make([]byte, 2*record)); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(1, carrier.writes); diff != "" {
+	if diff := cmp.Diff(1, path.writes); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

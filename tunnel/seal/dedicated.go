@@ -1,0 +1,38 @@
+package seal
+
+import (
+	"net"
+
+	"ztm/tunnel/flow"
+)
+
+// Dedicated is a sealed connection that carries one flow and nothing else: see [flow.Dedicated].
+type Dedicated struct{ *sealed }
+
+var _ flow.Dedicated = (*Dedicated)(nil)
+
+// Read returns as many records as have come, up to len(p).
+func (d *Dedicated) Read(p []byte) (n int, err error) {
+	for {
+		m, err := d.sealed.Read(p[n:])
+		n += m
+		if err != nil || len(p)-n < record || !d.batch.another() {
+			return n, err
+		}
+	}
+}
+
+// CloseWrite sends a close_notify: the peer reads to the end.
+func (d *Dedicated) CloseWrite() error { return d.sealed.CloseWrite() }
+
+// Close closes the connection.
+func (d *Dedicated) Close() error { return d.sealed.Close() }
+
+// Reset ends the connection at once. The peer reads an error, for there is no close_notify.
+func (d *Dedicated) Reset() error {
+	path := d.batch.Conn
+	if tcp, ok := path.(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+	}
+	return path.Close()
+}

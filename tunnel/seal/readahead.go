@@ -1,0 +1,64 @@
+package seal
+
+import (
+	"io"
+
+	"ztm/tunnel/buffer"
+)
+
+// readAhead reads as much as has come, and grows with what comes: a session at rest costs 4 KiB, a busy one reads many
+// records at once. It is not safe for concurrent use.
+type readAhead struct {
+	src  io.Reader
+	own  buffer.Buffer
+	buf  []byte // of own
+	r, w int    // what is read and not taken yet is buf[r:w]
+}
+
+// readAheads are what a connection reads ahead into.
+var readAheads = buffer.Bulk(4 << 10)
+
+func newReadAhead(src io.Reader) readAhead {
+	return readAhead{src: src, own: buffer.Buffer{Classes: readAheads()}}
+}
+
+func (a *readAhead) buffered() int { return a.w - a.r }
+
+// peek returns the next n bytes without taking them; n is small.
+func (a *readAhead) peek(n int) ([]byte, error) {
+	for a.buffered() < n {
+		if err := a.fill(); err != nil {
+			return nil, err
+		}
+	}
+	return a.buf[a.r : a.r+n], nil
+}
+
+// Read takes what is there; it reads only if nothing is.
+func (a *readAhead) Read(p []byte) (int, error) {
+	if a.buffered() == 0 {
+		if err := a.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, a.buf[a.r:a.w])
+	a.r += n
+	return n, nil
+}
+
+// fill reads once. The remainder moves to the front.
+func (a *readAhead) fill() error {
+	remainder := a.buf[a.r:a.w]
+	a.buf = a.own.Next(remainder)
+	a.r, a.w = 0, len(remainder)
+	n, err := a.src.Read(a.buf[a.w:])
+	a.w += n
+	a.own.Filled(a.w)
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
