@@ -27,6 +27,7 @@ import (
 	"ztm/agent/service"
 	"ztm/apps"
 	"ztm/hub"
+	"ztm/store"
 	"ztm/tunnel/memory"
 	"ztm/tunnel/resolver"
 )
@@ -71,7 +72,8 @@ func commands(c *console.Console) []*cli.Command {
 	run := roles(c)
 	out := append(mesh.Commands(c, more), more.Top...)
 	out = append(out, run)
-	return append(out, service.Commands(service.Host{Console: c, Getenv: os.Getenv, Data: c.DataDir, Roles: run.Subcommands})...)
+	return append(out, service.Commands(service.Host{Console: c, Getenv: os.Getenv, Data: c.DataDir, Roles: run.Subcommands,
+		Runs: func(role, data string) bool { return store.InUse(filepath.Join(data, role+".db")) }})...)
 }
 
 // words returns the command line without the program's name, which may stand for the first words.

@@ -109,6 +109,16 @@ func acquire(path string, wait time.Duration) (*os.File, error) {
 	}
 }
 
+// InUse reports whether another process has the database at path open. It changes nothing, and does not wait.
+func InUse(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close() // a lock that was free is free again
+	return errors.Is(tryLock(f), errLocked)
+}
+
 // current reports whether f is still the file at path: the previous holder of the lock may have replaced it.
 func current(f *os.File, path string) bool {
 	mine, err := f.Stat()

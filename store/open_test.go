@@ -317,3 +317,20 @@ func TestHalfCreatedFileIsEmptiedAndAWholeOneIsNot(t *testing.T) {
 		t.Error("a whole file was written")
 	}
 }
+
+func TestADatabaseIsInUseWhileItIsOpen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agent.db")
+	if InUse(path) {
+		t.Error("it is in use before it is there")
+	}
+	db := must(t)(Open(path, []Migration{stamp("one")}, Options{}))
+	if !InUse(path) {
+		t.Error("it is open, and not in use")
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if InUse(path) {
+		t.Error("it is closed, and in use")
+	}
+}

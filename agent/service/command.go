@@ -21,6 +21,9 @@ type Host struct {
 	Getenv  func(string) string
 	Data    func() string  // the data directory where --data is not given; known when a command runs
 	Roles   []*cli.Command // those of `ztm run`, whose options the services take
+
+	// Runs reports whether the hub or the agent runs with a data directory, as a service or not.
+	Runs func(role, data string) bool
 }
 
 // Commands are `ztm start`, `ztm stop` and `ztm status`.
@@ -31,7 +34,7 @@ func Commands(h Host) []*cli.Command {
 	stop := &cli.Command{Name: "stop", Usage: "stop the service of the hub or the agent: now and for the next boots",
 		Description: "With --uninstall it is also removed. The data stays.\n\nExample:\n  ztm stop agent\n  ztm stop hub --uninstall"}
 	status := &cli.Command{Name: "status", Usage: "show whether the hub or the agent runs as a service",
-		Description: "The exit status is 1 if it does not.\n\nExample:\n  ztm status agent"}
+		Description: "The exit status is 1 if it does not run, as a service or in the foreground.\n\nExample:\n  ztm status agent"}
 	for _, role := range h.Roles {
 		start.Subcommands = append(start.Subcommands, h.start(role))
 		stop.Subcommands = append(stop.Subcommands, h.stop(role))
@@ -111,15 +114,22 @@ func (h Host) status(role *cli.Command) *cli.Command {
 		Description: "Example:\n  ztm status " + role.Name,
 		Flags:       common(),
 		Action: func(x *cli.Context) error {
-			sys, err := h.system(x)
-			if err != nil {
-				return err
-			}
+			sys, none := h.system(x)
 			s, err := h.spec(x, sys, &cli.Command{Name: role.Name})
 			if err != nil {
 				return err
 			}
-			return h.show(x.Context, sys.Plan(s))
+			st := State{Name: s.Name(), State: foreground, Data: s.Data}
+			if none == nil {
+				st = stateOf(x.Context, sys.Plan(s))
+				st.Data = s.Data
+			}
+			if st.State != running && h.Runs(role.Name, s.Data) {
+				st.State = foreground
+			} else if none != nil {
+				return none
+			}
+			return h.show(st)
 		},
 	}
 }
@@ -128,12 +138,19 @@ func (h Host) status(role *cli.Command) *cli.Command {
 type State struct {
 	Name   string `json:"name"`
 	System string `json:"system"`
-	State  string `json:"state"` // "running", "stopped", "not installed"
+	State  string `json:"state"` // "running", "stopped", "not installed", "foreground"
 	File   string `json:"file,omitempty"`
 	Log    string `json:"log"`
+	Data   string `json:"data"`
 }
 
-func (h Host) show(ctx context.Context, p Plan) error {
+const (
+	running    = "running"
+	foreground = "foreground" // it runs, but not as a service
+)
+
+// stateOf asks the service manager.
+func stateOf(ctx context.Context, p Plan) State {
 	st := State{Name: p.Name, System: p.System, State: "stopped", Log: p.Hint}
 	if len(p.Files) > 0 {
 		st.File = p.Files[0].Path
@@ -142,11 +159,19 @@ func (h Host) show(ctx context.Context, p Plan) error {
 	case !p.Installed():
 		st.State = "not installed"
 	case p.Running(ctx):
-		st.State = "running"
+		st.State = running
 	}
-	err := h.Console.Print(st, &apps.Table{Rows: [][]string{
-		{"Service:", st.Name}, {"Manager:", st.System}, {"State:", st.State}, {"File:", st.File}, {"Log:", st.Log}}})
-	if err == nil && st.State != "running" {
+	return st
+}
+
+func (h Host) show(st State) error {
+	state := st.State
+	if state == foreground {
+		state += ": it runs with this data directory, and is no service"
+	}
+	err := h.Console.Print(st, &apps.Table{Rows: [][]string{{"Service:", st.Name}, {"Manager:", st.System}, {"State:", state},
+		{"Data:", st.Data}, {"File:", st.File}, {"Log:", st.Log}}})
+	if err == nil && st.State != running && st.State != foreground {
 		return &apps.ExitError{Status: 1}
 	}
 	return err

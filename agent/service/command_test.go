@@ -37,6 +37,7 @@ func ztm(t *testing.T, data string, env map[string]string, args ...string) (stri
 	app := &cli.App{Name: "ztm", Writer: &s.out, ErrWriter: &s.err, HideHelp: true, DisableSliceFlagSeparator: true, ExitErrHandler: func(*cli.Context, error) {}}
 	app.Commands = Commands(Host{
 		Console: &s, Getenv: func(name string) string { return env[name] }, Data: func() string { return data },
+		Runs: func(role, data string) bool { return data == "/runs/"+role },
 		Roles: []*cli.Command{
 			{Name: "hub", Flags: []cli.Flag{
 				&cli.StringFlag{Name: "data", Usage: "`DIR`"}, &cli.StringFlag{Name: "permit", Usage: "`FILE`"},
@@ -122,6 +123,17 @@ func TestWhoIsNotRootIsToldTheCommand(t *testing.T) {
 		if err := forRoot(sys, "start", "agent"); !errors.As(err, &hint) || hint.Hint != want {
 			t.Errorf("%s: %v, %+v", system, err, hint)
 		}
+	}
+}
+
+func TestTheStatusOfWhatRunsInTheForeground(t *testing.T) {
+	env := map[string]string{"HOME": t.TempDir()}
+	out, err := ztm(t, "/runs/agent", env, "status", "agent", "--system", "systemd", "--user")
+	if err != nil || !strings.Contains(out, "State: foreground: ") || !strings.Contains(out, "Data: /runs/agent") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := ztm(t, "/runs/agent", env, "status", "hub", "--system", "systemd", "--user"); err == nil {
+		t.Errorf("the hub does not run there:\n%s", out)
 	}
 }
 
