@@ -5,6 +5,8 @@ package main
 import (
 	"crypto/sha256"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -222,6 +224,64 @@ esac
 		if string(said) != want {
 			t.Errorf("%v: the program was asked\n%swant\n%s", shell, said, want)
 		}
+	}
+}
+
+func TestNothingOfAnotherMachineIsRun(t *testing.T) {
+	d := device{uname: "Linux x86_64 2.6.32"} // the kernel of this machine says nothing about that one
+	foreign := []byte("\x7fELF of another processor")
+	for name, tt := range map[string]struct {
+		files map[string]string
+		args  []string
+	}{
+		"by --target": {nil, []string{"--target", "linux/mipsle"}},
+		"OpenWrt":     {map[string]string{"etc/openwrt_release": "touch \"$MARK\"\nDISTRIB_ARCH='mipsel_24kc'\n$(touch \"$MARK\")\n"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, shell := range shells(t) {
+				root, from, mark := t.TempDir(), writeRelease(t, "v1"), filepath.Join(t.TempDir(), "mark")
+				sum := fmt.Sprintf("%x  ztm-linux-mipsle\n", sha256.Sum256(foreign))
+				for file, text := range map[string]string{"ztm-linux-mipsle": string(foreign), "SHA256SUMS": sum} {
+					if err := os.WriteFile(filepath.Join(from, file), []byte(text), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				d.files, d.env = tt.files, []string{"MARK=" + mark}
+				said, err := d.install(t, shell, root, append(tt.args, "--bin", "/usr/bin", "--from", from)...)
+				if err != nil {
+					t.Fatalf("%v: %v: %s", shell, err, said)
+				}
+				if to, err := os.Readlink(filepath.Join(root, "usr/bin/ztm-agent")); err != nil || to != "ztm" {
+					t.Errorf("%v: the link of the agent leads to %q, %v", shell, to, err)
+				}
+				if _, err := os.Stat(mark); err == nil {
+					t.Errorf("%v: a file of the mounted system was run", shell)
+				}
+			}
+		})
+	}
+}
+
+func TestWithoutTLSNothingIsFetchedUnlessAskedFor(t *testing.T) {
+	release := writeRelease(t, "v1")
+	asked := false
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = true
+		http.FileServer(http.Dir(release)).ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	d := device{uname: "Linux x86_64 6.1.0"}
+	for _, shell := range shells(t) {
+		root := t.TempDir()
+		if said, err := d.install(t, shell, root, "--from", server.URL); err == nil || asked {
+			t.Errorf("%v: %v: %s", shell, err, said)
+		}
+	}
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("curl is not installed")
+	}
+	if said, err := d.install(t, []string{"sh"}, t.TempDir(), "--from", server.URL, "--allow-http"); err != nil || !asked {
+		t.Errorf("with --allow-http: %v: %s", err, said)
 	}
 }
 

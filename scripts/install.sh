@@ -1,12 +1,16 @@
 #!/bin/sh
 # Installs ztm, or a newer ztm over it, from a directory or a URL that has the files of a release: ztm-OS-ARCH and SHA256SUMS.
 #
-#   install.sh [--from DIR|URL] [--bin DIR] [--target OS/ARCH] [--root DIR]
+#   install.sh [--from DIR|URL] [--allow-http] [--bin DIR] [--target OS/ARCH] [--root DIR]
 #   install.sh --uninstall [--bin DIR] [--root DIR]
 #
 # It finds out which binary this machine runs, checks its sum, puts it in its place in one step and makes the links ztm-agent and ztm-hub.
 # Where it cannot be right it says so and changes nothing. It runs under every POSIX shell, busybox's too. --root installs into a
-# system that is mounted there. Nothing is started: `ztm start agent` does that. Removing leaves the data.
+# system that is mounted there; if that is another machine's, --target says which. Nothing of it is run. Nothing is started:
+# `ztm start agent` does that. Removing leaves the data.
+#
+# The sums come from where the binary comes from: they find damage, and TLS keeps others from changing both. So http:// needs
+# --allow-http, for a server of your own.
 set -eu
 
 say() { printf '%s\n' "$*" >&2; }
@@ -16,7 +20,7 @@ fail() {
 }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-from='' bin='' target='' root='' uninstall=''
+from='' bin='' target='' root='' uninstall='' http='' other=''
 while [ $# -gt 0 ]; do
 	case "$1" in
 	--from | --bin | --target | --root)
@@ -30,6 +34,7 @@ while [ $# -gt 0 ]; do
 		shift 2
 		;;
 	--uninstall) uninstall=1 && shift ;;
+	--allow-http) http=1 && shift ;;
 	-h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" && exit 0 ;;
 	*) fail "unknown option $1: see --help" ;;
 	esac
@@ -37,6 +42,10 @@ done
 
 termux() { case "${PREFIX-}" in *com.termux*) true ;; *) false ;; esac }
 openwrt() { [ -r "$root/etc/openwrt_release" ]; }
+# It is read and not run: below --root it is somebody else's.
+openwrt_arch() { sed -n "s/^DISTRIB_ARCH=['\"]\{0,1\}\([A-Za-z0-9_.+-]*\).*/\1/p" "$root/etc/openwrt_release" | tail -n 1; }
+# Another machine's program is not tried here.
+if [ -n "$root" ] && { [ -n "$target" ] || openwrt; }; then other=1; fi
 
 if [ -z "$bin" ]; then
 	if termux; then
@@ -122,9 +131,8 @@ detect() {
 	case "$system" in
 	Linux)
 		if openwrt; then
-			# shellcheck disable=SC1091 # it is the device's
-			name=$(. "$root/etc/openwrt_release" && echo "${DISTRIB_ARCH-}")
-			if [ -z "$name" ] && have opkg; then name=$(opkg print-architecture | awk '$2 != "all" && $2 != "noarch" { n = $2 } END { print n }'); fi
+			name=$(openwrt_arch)
+			if [ -z "$name" ] && [ -z "$root" ] && have opkg; then name=$(opkg print-architecture | awk '$2 != "all" && $2 != "noarch" { n = $2 } END { print n }'); fi
 		fi
 		if [ -n "${name-}" ]; then openwrt_target "$name"; else linux_target "$machine"; fi
 		;;
@@ -157,7 +165,7 @@ fetch() {
 	case "$from" in
 	https://* | http://*)
 		if have curl; then
-			curl -fsSL --retry 2 -o "$2" "$from/$1"
+			curl -fsSL --proto "$protocols" --proto-redir "$protocols" --retry 2 -o "$2" "$from/$1"
 		elif have wget; then
 			wget -q -O "$2" "$from/$1"
 		elif have uclient-fetch; then
@@ -221,8 +229,15 @@ fi
 
 from=${from:-$(dirname "$0")}
 from=${from%/}
+protocols='=https'
+case "$from" in
+http://*)
+	[ -n "$http" ] || fail "$from: anybody on the way can change what comes by http: use https, or --allow-http for a server of your own"
+	protocols='=http,https'
+	;;
+esac
 [ -n "$target" ] || target=$(detect)
-check_kernel "$target"
+[ -n "$other" ] || check_kernel "$target"
 name=ztm-$(echo "$target" | tr / -)
 
 mkdir -p "$dir" 2>/dev/null || fail "cannot write $dir: use sudo, or choose another directory with --bin"
@@ -243,7 +258,7 @@ else
 	[ "$got" = "$want" ] || fail "$name is damaged or was changed: its sum is $got, SHA256SUMS says $want"
 	chmod 755 "$new"
 	# What cannot run here does not replace what can.
-	if ! said=$("$new" version 2>&1); then
+	if [ -z "$other" ] && ! said=$("$new" version 2>&1); then
 		fail "$name does not run on this machine ($(uname -srm)): $said"
 	fi
 	# Copies of the old program, where the file system has no links, give way to copies of the new one.
@@ -253,5 +268,11 @@ else
 	mv -f "$new" "$dir/ztm"
 	say "installed $target: $dir/ztm"
 fi
-"$dir/ztm" install-links "$dir" || fail "cannot make the links in $dir"
+if [ -n "$other" ]; then
+	for role in agent hub; do
+		[ -e "$dir/ztm-$role" ] || ln -s ztm "$dir/ztm-$role" || fail "cannot make the links in $dir"
+	done
+else
+	"$dir/ztm" install-links "$dir" || fail "cannot make the links in $dir"
+fi
 case ":$PATH:" in *":$bin:"*) ;; *) [ -n "$root" ] || say "$bin is not in PATH" ;; esac
