@@ -334,7 +334,9 @@ func settled(ctx context.Context, err error) bool {
 
 // session waits for the control session, a little while: after a start or a lost hub it is about to come.
 func (m *mesh) session(ctx context.Context) (*tunnel.Session, identity.Subject, error) {
-	timer := time.NewTimer(sessionPatience)
+	m.mu.Lock()
+	timer := time.NewTimer(sessionWait(m.lost, time.Now()))
+	m.mu.Unlock()
 	defer timer.Stop()
 	for {
 		m.mu.Lock()
@@ -355,7 +357,15 @@ func (m *mesh) session(ctx context.Context) (*tunnel.Session, identity.Subject, 
 	}
 }
 
-const sessionPatience = 5 * time.Second
+const (
+	sessionGap  = 5 * time.Second        // so long after its loss a control session is waited for: most come back by then
+	sessionLull = 500 * time.Millisecond // later, who asks should soon hear that the hub is away
+)
+
+// sessionWait is how long a request waits for a control session that was lost at some time.
+func sessionWait(lost, now time.Time) time.Duration {
+	return min(max(sessionGap-now.Sub(lost), sessionLull), sessionGap)
+}
 
 func orUnknown(err error) error {
 	if err == nil {

@@ -57,6 +57,7 @@ type mesh struct {
 	subject       identity.Subject               // of cert; guarded by mu
 	control       *tunnel.Session                // nil while there is none; guarded by mu
 	hub           identity.Subject               // of control; guarded by mu
+	lost          time.Time                      // when control was lost, or the mesh was made; guarded by mu
 	hubAddress    string                         // the last good one; guarded by mu
 	unreached     []string                       // hub addresses at which the last attempt failed; guarded by mu
 	status        api.Status                     // guarded by mu
@@ -81,7 +82,7 @@ func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
 		return nil, err
 	}
 	m := &mesh{
-		agent: a, name: name, row: row, status: api.Connecting,
+		agent: a, name: name, row: row, status: api.Connecting, lost: time.Now(),
 		verifier: identity.NewVerifier(trust, a.clock), statusChanged: make(chan struct{}),
 		ended: make(chan struct{}), slots: make(chan struct{}, maxEvents), changed: make(chan struct{}, 1), trusted: make(chan struct{}, 1),
 		offersOf: map[string][]string{}, inbound: map[*inbound]struct{}{}, flows: map[*inFlow]struct{}{},
@@ -193,6 +194,9 @@ func (m *mesh) discard() {
 func (m *mesh) setSession(s *tunnel.Session, hub identity.Subject) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if s == nil && m.control != nil {
+		m.lost = time.Now()
+	}
 	m.control, m.hub = s, hub
 	if s != nil {
 		m.hubAddress = s.Address()
