@@ -445,30 +445,38 @@ func TestTunnelsAreListedOfOneEndpointOrOfAll(t *testing.T) {
 	}
 }
 
-func TestATunnelNameOfferedByTwoUsersIsNoSilentCapture(t *testing.T) {
+func TestATunnelStaysWithTheUserWhoOfferedItFirst(t *testing.T) {
 	w := newWorld(t)
-	w.join("root", "root")
+	stop := w.join("root", "root")
 	w.join("bob", "bob")
 	w.join("eve", "eve")
-	target := echoServer(t)
-	listen := w.tunnelTo("root", "bob", "db", target, "--users", "root")
+	listen := w.tunnelTo("root", "bob", "db", echoServer(t), "--users", "root")
 	wantEcho(t, listen)
-	w.ztm("eve", "tunnel", "open", "outbound", "tcp/db", "--targets", target, "--users", "root")
-	w.until("the ambiguity shows", func() error {
-		if _, err := echo(listen, "x"); err == nil {
-			return errors.New("a connection still goes through")
+	w.ztm("eve", "tunnel", "open", "outbound", "tcp/db", "--targets", appstest.FreeAddress(t), "--users", "root")
+	stop()
+	w.startAgent("root")
+	w.connected("root")
+	w.until("the inbound is open again", func() error {
+		c, err := net.Dial("tcp", listen)
+		if err == nil {
+			c.Close()
 		}
-		return nil
+		return err
 	})
-	w.until("the log names both", func() error {
-		out := w.ztm("root", "log", "ep")
-		if !strings.Contains(out, "bob") || !strings.Contains(out, "eve") {
-			return errors.New(out)
-		}
-		return nil
-	})
-	w.ztm("root", "tunnel", "open", "inbound", "tcp/db", "--listen", listen, "--exits", "ep-bob")
-	wantEcho(t, listen)
+	wantEcho(t, listen) // nobody else takes the connections, and nobody stops them
+	if out := w.ztm("root", "describe", "inbound", "tcp/db"); !strings.Contains(out, "eve") {
+		t.Errorf("describe does not say that eve offers it, too:\n%s", out)
+	}
+
+	// An inbound that has no user yet takes none by luck.
+	another := appstest.FreeAddress(t)
+	w.ztm("root", "tunnel", "close", "inbound", "tcp/db")
+	w.ztm("root", "tunnel", "open", "inbound", "tcp/db", "--listen", another)
+	if _, err := echo(another, "x"); err == nil {
+		t.Error("it chose a user")
+	}
+	w.ztm("root", "tunnel", "set", "inbound", "tcp/db", "--exits-of", "bob")
+	wantEcho(t, another)
 }
 
 func TestAnAgentCountsForPrometheus(t *testing.T) {

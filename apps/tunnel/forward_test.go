@@ -290,3 +290,29 @@ func TestNetcatThatDoesNotReachItsEndSaysSo(t *testing.T) {
 		t.Errorf("interrupted: %v", err)
 	}
 }
+
+func TestWhoHasLeftReachesNothingAndIsListenedForNoMore(t *testing.T) {
+	var n appstest.Net
+	a, bob, b := join(t, &n, "a", "alice"), join(t, &n, "o", "bob"), join(t, &n, "b", "bob")
+	service := server(t, "web")
+	b.mustCall(t, "POST", "/allow", fmt.Sprintf(`{"target":"127.0.0.1:%s","users":["alice"]}`, port(service)), nil)
+	allowed, err := a.openTarget(t, b, service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listen := appstest.FreeAddress(t)
+	q := url.Values{listenParam: {listen}, targetParam: {service}}
+	reverse, err := bob.Open(t.Context(), b.Self().ID, "tunnel/reverse/tcp", q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reverse.Close()
+	wantGreeting(t, listen, "web")
+	n.Evict("alice")
+	if _, err := io.Copy(io.Discard, allowed); err == nil {
+		t.Error("the flow of the evicted user came to a good end")
+	}
+	wantGreeting(t, listen, "web") // which is another user's
+	n.Evict("bob")
+	appstest.Eventually(t, "nobody listens", func() bool { return !taken(TCP, listen) })
+}

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/url"
 	"sync"
 	"time"
 
@@ -28,6 +29,11 @@ const (
 	// sessionPause is how long the datagrams of a client are dropped after its flow could not be opened, so that a
 	// client that keeps sending does not keep asking.
 	sessionPause = time.Second
+	// limitPatience is how long a client waits for a flow where there are too many, limitMin and limitMax how often that is
+	// tried.
+	limitPatience = 10 * time.Second
+	limitMin      = 50 * time.Millisecond
+	limitMax      = time.Second
 	// socketBuffer is what the system is asked to keep of a port's datagrams while the agent does something else, in bytes.
 	// All clients of the port share it. It is a wish: the system has limits of its own.
 	socketBuffer = 1 << 20
@@ -110,7 +116,7 @@ func (p *udpPort) serve(ctx context.Context, s *session) {
 		return
 	}
 	defer leave()
-	flow, exit, err := in.reach(ctx, in.mesh.OpenDatagrams, in.query(p.l, client, p.socket.Server(s.Path)))
+	flow, exit, err := p.reach(ctx, in.query(p.l, client, p.socket.Server(s.Path)))
 	if err != nil {
 		p.turnAway(ctx, s, exit, err)
 		return
@@ -125,6 +131,19 @@ func (p *udpPort) serve(ctx context.Context, s *session) {
 	err = r.run(ctx)
 	ended(r.up, r.down)
 	in.log.Debug("flow of datagrams ended", "peer", exit, "client", s.Client, "err", err)
+}
+
+// reach opens the flow of a client. Its datagrams wait meanwhile: a limit that is met because many clients come at once is
+// waited for, since most of these clients would not come again.
+func (p *udpPort) reach(ctx context.Context, q url.Values) (net.Conn, identity.ID, error) {
+	retry := listen.Backoff{Min: limitMin, Max: limitMax}
+	for late := time.Now().Add(limitPatience); ; {
+		flow, exit, err := p.in.reach(ctx, p.in.mesh.OpenDatagrams, q)
+		if answer.CodeOf(err) != answer.Limit || ctx.Err() != nil || time.Now().After(late) {
+			return flow, exit, err
+		}
+		listen.Wait(ctx, retry.Next(), nil)
+	}
 }
 
 // turnAway drops the datagrams of a client for a while.

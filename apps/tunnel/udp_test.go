@@ -2,9 +2,11 @@ package tunnel
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"net"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +18,8 @@ import (
 	"ztm/apps/balance"
 	"ztm/apps/listen"
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
 )
 
 // udpServer is a UDP server that answers each datagram with its name and the datagram. It returns its address.
@@ -270,5 +274,62 @@ func TestQueueDropsTheOldest(t *testing.T) {
 				t.Error("the queue goes on after its close")
 			}
 		})
+	}
+}
+
+// crowdedMesh has no room for a flow when it is first asked for one, as a session with a full table of streams.
+type crowdedMesh struct {
+	apps.Mesh
+	mu    sync.Mutex
+	asked map[string]int // by client
+}
+
+func (m *crowdedMesh) OpenDatagrams(ctx context.Context, to identity.ID, path string, q url.Values) (net.Conn, error) {
+	m.mu.Lock()
+	m.asked[q.Get(clientParam)]++
+	first := m.asked[q.Get(clientParam)] == 1
+	m.mu.Unlock()
+	if first {
+		return nil, answer.Errorf(answer.Limit, "no room")
+	}
+	return m.Mesh.OpenDatagrams(ctx, to, path, q)
+}
+
+func (m *crowdedMesh) clients() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.asked)
+}
+
+func TestFirstDatagramsOfACrowdAreNotLost(t *testing.T) {
+	var n appstest.Net
+	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
+	b.offer(t, "udp/echo", udpServer(t, "re: "))
+	a.stop()
+	m := &crowdedMesh{Mesh: a.Host, asked: map[string]int{}}
+	a.app, a.stop = nil, nil
+	app, _ := a.Start(t, appName, func(h apps.Host) apps.App {
+		h.Mesh = m
+		return New(h)
+	})
+	a.app = app.(*App)
+	address := a.listen(t, "udp/echo")
+	var clients []net.Conn
+	for i := range 300 {
+		c := dialUDP(t, address)
+		clients = append(clients, c)
+		if _, err := fmt.Fprint(c, i); err != nil { // once
+			t.Fatal(err)
+		}
+		if i%50 == 49 { // the system's buffer is not what is tested
+			appstest.Eventually(t, "the port has received them", func() bool { return m.clients() == i+1 })
+		}
+	}
+	for i, c := range clients {
+		buf := make([]byte, 64)
+		c.SetReadDeadline(time.Now().Add(patience))
+		if got, err := c.Read(buf); string(buf[:got]) != fmt.Sprint("re: ", i) || err != nil {
+			t.Fatalf("client %d got %q, %v", i, buf[:got], err)
+		}
 	}
 }
