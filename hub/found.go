@@ -112,9 +112,9 @@ func keptNewest(kept *keptCA, trust *identity.Trust, c Config) (*keptCA, error) 
 // revive renews a certificate that is of no use any more: it expired while the hub was off, or its CA was replaced. No agent
 // would come to renew it, so that takes the root permit.
 func revive(me *self, trust *identity.Trust, c Config) error {
-	now := identity.NewClock(time.Unix(me.Seen, 0)).Now()
+	now := identity.NewClock(time.Unix(me.Seen, 0), c.clock).Now()
 	if me.Next != nil && now.Unix() >= me.Next.From {
-		me.Certificate, me.Next = me.Next.Certificate, nil
+		me.Certificate, me.Next, me.Last = me.Next.Certificate, nil, me.Certificate
 	}
 	own, err := identity.NewVerifier(trust, identity.NewClock()).Inspect(me.Certificate, identity.RoleHub)
 	if err != nil {
@@ -132,9 +132,13 @@ func revive(me *self, trust *identity.Trust, c Config) error {
 	if err != nil {
 		return fmt.Errorf("hub.db: %w", err)
 	}
-	me.Next = nil
-	me.Certificate, err = ca.SignHub(publicKey(key), now)
-	return err
+	der, err := ca.SignHub(publicKey(key), now)
+	if err != nil {
+		return err
+	}
+	// The clock may be years ahead, and nobody is there yet to say so: the old certificate is kept for when it is right again.
+	me.Certificate, me.Next, me.Last = der, nil, me.Certificate
+	return nil
 }
 
 // newestCA reads the mesh's CA from a root permit.

@@ -61,6 +61,7 @@ type Config struct {
 	requestRate    limit.Rate    // control requests of one endpoint
 	changeRate     limit.Rate    // those of them that may write to disk
 	tidy           time.Duration // how often the hub looks for what time alone changes
+	clock          time.Time     // what the device's clock shows at least
 }
 
 // Started tells how a hub has started.

@@ -18,11 +18,15 @@ import (
 // After a rotation of the mesh's CA the hub gets a certificate of the new one, and shows the old one until shortly before the old CA
 // retires: a device that was away since before the rotation knows the old CA alone, and hears of the new one here.
 
+// A clock that is years ahead makes the hub renew its certificate for a time that nobody else has reached. The one before is kept, and
+// shown until the new one begins.
+
 // certificates is what the hub shows in handshakes.
 type certificates struct {
 	now  tls.Certificate
 	next *tls.Certificate // nil: none
 	from time.Time        // when next takes its place
+	last *tls.Certificate // nil: none; shown before now begins
 }
 
 func (s *server) setCertificate(me self) {
@@ -31,17 +35,24 @@ func (s *server) setCertificate(me self) {
 		next := identity.TLSCertificate(me.Next.Certificate, s.key)
 		c.next, c.from = &next, time.Unix(me.Next.From, 0)
 	}
-	if own, err := s.verifier.Inspect(me.Certificate, identity.RoleHub); err == nil {
-		s.verifier.SetOwn(own)
+	if me.Last != nil {
+		last := identity.TLSCertificate(me.Last, s.key)
+		c.last = &last
 	}
 	s.certificate.Store(c)
+	if own, err := s.verifier.Inspect(s.shown(), identity.RoleHub); err == nil {
+		s.verifier.SetOwn(own)
+	}
 }
 
 // presented is the certificate for a handshake.
 func (s *server) presented() tls.Certificate {
-	c := s.certificate.Load()
-	if c.next != nil && !s.verifier.Clock().Now().Before(c.from) {
+	c, now := s.certificate.Load(), s.verifier.Clock().Now()
+	switch {
+	case c.next != nil && !now.Before(c.from):
 		return *c.next
+	case c.last != nil && c.now.Leaf != nil && now.Before(c.now.Leaf.NotBefore):
+		return *c.last
 	}
 	return c.now
 }
@@ -56,13 +67,13 @@ func (s *server) renew(ctx context.Context) {
 	}
 	now := s.verifier.Clock().Now()
 	if me.Next != nil && now.Unix() >= me.Next.From {
-		me.Certificate, me.Next = me.Next.Certificate, nil
+		me.Certificate, me.Next, me.Last = me.Next.Certificate, nil, me.Certificate
 	}
-	last := me.Certificate
+	newest := me.Certificate
 	if me.Next != nil {
-		last = me.Next.Certificate
+		newest = me.Next.Certificate
 	}
-	if !s.due(last, now) {
+	if !s.due(newest, now) {
 		return
 	}
 	der, err := s.ownCertificate(ctx, now)
@@ -76,9 +87,9 @@ func (s *server) renew(ctx context.Context) {
 	if from := s.showFrom(me.Certificate, now); from.After(now) {
 		me.Next = &next{Certificate: der, From: from.Unix()}
 	} else {
-		me.Certificate, me.Next = der, nil
+		me.Certificate, me.Next, me.Last = der, nil, s.shown()
 	}
-	err = s.state.change(func(kept *self) { kept.Certificate, kept.Next = me.Certificate, me.Next })
+	err = s.state.change(func(kept *self) { kept.Certificate, kept.Next, kept.Last = me.Certificate, me.Next, me.Last })
 	if err != nil {
 		s.log.Error("cannot save the hub's certificate", "err", err)
 		return
@@ -87,13 +98,16 @@ func (s *server) renew(ctx context.Context) {
 	s.log.Info("the hub's certificate was renewed")
 }
 
+// shown returns the certificate that the hub shows now, in DER.
+func (s *server) shown() []byte { return s.presented().Certificate[0] }
+
 // due reports whether a certificate of this hub is to be renewed.
 func (s *server) due(der []byte, now time.Time) bool {
 	own, err := s.verifier.Inspect(der, identity.RoleHub)
 	if err != nil {
 		return true
 	}
-	return own.Issuer != s.verifier.Trust().Newest() || !now.Before(own.NotBefore.Add(own.NotAfter.Sub(own.NotBefore)*2/3))
+	return own.Issuer != s.verifier.Trust().Newest() || now.Before(own.NotBefore) || !now.Before(own.NotBefore.Add(own.NotAfter.Sub(own.NotBefore)*2/3))
 }
 
 // maxEarly is how long before the retirement of its CA a certificate is no longer shown, at most: clocks differ.

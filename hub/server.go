@@ -40,6 +40,7 @@ type server struct {
 	names    []string
 	ca       *identity.CA // nil unless the hub keeps the CA key
 	since    time.Time
+	past     time.Time // a time that is past for certain, of an earlier run
 	verifier *identity.Verifier
 	registry *registry
 	peers    *peers
@@ -82,7 +83,8 @@ func newServer(c Config, st *state, me self) (*server, error) {
 		config: c, log: c.Log, state: st,
 		mesh: trust.Mesh(), id: identity.IDOf(publicKey(key)), key: key, names: me.Names,
 		since:       time.Now(),
-		verifier:    identity.NewVerifier(trust, identity.NewClock(time.Unix(me.Seen, 0))),
+		verifier:    identity.NewVerifier(trust, identity.NewClock(time.Unix(me.Seen, 0), c.clock)),
+		past:        time.Unix(me.Seen, 0),
 		peers:       newPeers(),
 		metrics:     newMetrics(),
 		connections: limit.NewBuckets[netip.Addr](c.connectionRate, maxBuckets()),
@@ -165,24 +167,47 @@ func (s *server) tidy(ctx context.Context) {
 	}
 }
 
-// expire cuts off and forgets those whose certificates are no longer good.
+// expire cuts off those whose certificates are no longer good, and forgets them.
 func (s *server) expire() {
+	s.sweep(time.Now())
 	now := s.verifier.Clock().Now()
-	s.connections.Sweep(time.Now())
-	s.joins.Sweep(time.Now())
-	s.handshakes.sweep(time.Now())
-	s.requests.Sweep(time.Now())
-	s.changes.Sweep(time.Now())
-	stale := func(sub identity.Subject) bool { return s.verifier.Trust().Rejudge(sub, now) != nil }
-	s.peers.cut(func(p *peer) bool { return stale(p.Subject) })
-	gone := s.registry.remove(func(r *row) bool { return stale(r.Subject) })
+	s.peers.cut(func(p *peer) bool { return s.verifier.Trust().Rejudge(p.Subject, now) != nil })
+	gone := s.registry.remove(func(r *row) bool { return s.outdated(r.Subject, s.verifier.Trust()) })
 	if len(gone) > 0 {
 		s.log.Info("endpoints whose certificates are no longer good are forgotten", "endpoints", len(gone))
 		if err := s.registry.saver.save(gone...); err != nil {
 			s.log.Error("cannot save the directory", "err", err)
 		}
 	}
-	if err := s.state.seen(now); err != nil {
-		s.log.Error("cannot save the time", "err", err)
+	if floor, ok := s.verifier.Floor(); ok {
+		if err := s.state.seen(floor); err != nil {
+			s.log.Error("cannot save the time", "err", err)
+		}
 	}
+}
+
+// sweep forgets what the tables of limits hold for nothing.
+func (s *server) sweep(now time.Time) {
+	for _, b := range []*limit.Buckets[netip.Addr]{s.connections, s.joins} {
+		b.Sweep(now)
+	}
+	for _, b := range []*limit.Buckets[identity.ID]{s.requests, s.changes} {
+		b.Sweep(now)
+	}
+	s.handshakes.sweep(now)
+}
+
+// outdated reports whether an endpoint can be forgotten: its user was evicted, or its certificate has expired by a time that is
+// past for certain. The hub's own clock alone is no reason, since it may be years ahead.
+func (s *server) outdated(sub identity.Subject, trust *identity.Trust) bool {
+	past, ok := s.verifier.Floor()
+	if !ok {
+		past = s.past
+	}
+	for _, t := range []time.Time{trust.Issued(), sub.NotBefore} {
+		if t.After(past) {
+			past = t
+		}
+	}
+	return trust.Rejudge(sub, past) != nil
 }

@@ -33,9 +33,10 @@ type self struct {
 	Key         string   `json:"key"`            // PEM of the hub's private key
 	Certificate []byte   `json:"certificate"`    // DER
 	Next        *next    `json:"next,omitempty"` // the certificate to come, after a rotation of the CA
+	Last        []byte   `json:"last,omitempty"` // DER of the certificate before this one, for when this one has not begun
 	Names       []string `json:"names"`
 	Signer      *keptCA  `json:"signer,omitempty"` // only ever with --keep-ca
-	Seen        int64    `json:"seen,omitempty"`   // Unix seconds: a time that was, kept at most daily
+	Seen        int64    `json:"seen,omitempty"`   // Unix seconds: a time that is past, kept at most daily
 }
 
 // next is a certificate that waits for its time.

@@ -78,7 +78,7 @@ func (s *server) setTrust(doc []byte, from *peer) error {
 	}
 	stale := func(sub identity.Subject) bool { return sub.ID != spared && next.Rejudge(sub, now) != nil }
 	cut := s.peers.cut(func(p *peer) bool { return stale(p.Subject) })
-	gone := s.registry.remove(func(r *row) bool { return stale(r.Subject) })
+	gone := s.registry.remove(func(r *row) bool { return r.Subject.ID != spared && s.outdated(r.Subject, next) })
 	s.log.Info("a new trust list is in force", "version", next.Version(), "connections cut", cut, "endpoints removed", len(gone))
 	event := &tunnel.Event{Type: tunnel.EventTrust, Version: next.Version()}
 	s.registry.each(func(session *session) {
