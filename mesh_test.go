@@ -756,7 +756,7 @@ func TestACertificateIsRenewedOverTheMesh(t *testing.T) {
 		if err := json.Unmarshal([]byte(w.ztm("old", "get", "mesh", "demo", "-o", "json")), &[]*api.Mesh{&m}); err != nil {
 			t.Fatal(err)
 		}
-		return time.Until(time.Unix(m.Agent.NotAfter, 0))
+		return time.Until(m.Agent.NotAfter)
 	}
 	w.until("the certificate is a new one", func() error {
 		if d := life(); d < 300*24*time.Hour {

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ztm/agent/api"
+	"ztm/apps"
 	"ztm/hub"
 	"ztm/tunnel/identity"
 )
@@ -55,7 +56,7 @@ func (w *world) rotateFor(name string, grace time.Duration) {
 		DisableKeepAlives: true,
 		DialContext:       func(context.Context, string, string) (net.Conn, error) { return c, nil },
 	}}
-	body, err := json.Marshal(api.Rotate{Grace: int64(grace / time.Second)})
+	body, err := json.Marshal(api.Rotate{Grace: apps.Duration(grace)})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -105,7 +105,7 @@ func (a *Agent) routes() http.Handler {
 			answer.Fail(w, a.log, err)
 			return
 		}
-		p, err := m.rotate(r.Context(), time.Duration(min(max(in.Grace, -1), 1<<32))*time.Second)
+		p, err := m.rotate(r.Context(), time.Duration(in.Grace))
 		writePermit(w, m.log, p, err)
 	})
 	inMesh("GET /api/meshes/{mesh}/hubs", (*mesh).getHubs)
@@ -166,7 +166,7 @@ func (m *mesh) postPermit(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	user := r.PathValue("user")
-	p, err := m.invite(user, key, time.Duration(in.Expires)*time.Second)
+	p, err := m.invite(user, key, time.Duration(in.Expires))
 	if m.verifier.Trust().Voids(user, time.Unix(0, 0)) {
 		api.AddWarning(w.Header(), "user "+user+" was evicted before: whatever endpoints grant to "+user+
 			" (tunnels, terminals, scripts, proxies) is for whoever joins with this permit. For another person choose another name.")
@@ -212,7 +212,7 @@ func (m *mesh) getHubs(w http.ResponseWriter, r *http.Request) {
 			start := time.Now()
 			if err := s.Call(r.Context(), http.MethodGet, tunnel.PathHub, nil, nil, &status); err == nil {
 				h = api.Hub{ID: status.ID, Address: address, Status: api.Attached, Connected: true, Version: status.Version, RTT: ms(time.Since(start)),
-					Agents: status.Agents, Carriers: status.Relays, Since: status.Since.Unix()}
+					Agents: status.Agents, Carriers: status.Relays, Since: status.Since}
 			}
 		}
 		out = append(out, h)

@@ -118,11 +118,19 @@ func (m *mesh) endpoint(entry tunnel.Entry) (apps.Endpoint, error) {
 	}
 	e := apps.Endpoint{
 		ID: r.ID, Name: r.Name, User: subject.User, Labels: r.Labels, Offers: r.Offers, Version: r.Version, Signer: r.Signer,
-		Address: entry.Address, Online: entry.Online, Seen: entry.Seen, Local: r.ID == m.agent.self,
-		Admitted: subject.Admitted.Unix(),
+		Address: entry.Address, Online: entry.Online, Seen: moment(entry.Seen), Local: r.ID == m.agent.self,
+		Admitted: subject.Admitted,
 	}
 	m.known.remember(e, subject, m.agent.clock.Now())
 	return e, nil
+}
+
+// moment is a time of the wire; zero is unknown.
+func moment(unix int64) time.Time {
+	if unix <= 0 {
+		return time.Time{}
+	}
+	return time.Unix(unix, 0).UTC()
 }
 
 // away reports whether an error means that the hub cannot be asked now.

@@ -363,7 +363,7 @@ func (m *mesh) describe() api.Mesh {
 		Name: m.name, ID: m.verifier.Trust().Mesh(), Hubs: slices.Clone(m.row.Hubs), Status: m.status,
 		Signer: m.signsLocked(), Trust: m.verifier.Trust().Version(), CA: m.verifier.Trust().Newest(),
 		Agent: api.Agent{ID: m.agent.self, Name: m.row.Name, User: m.subject.User, Labels: slices.Clone(m.row.Labels),
-			NotAfter: m.subject.NotAfter.Unix(), Issuer: m.subject.Issuer},
+			NotAfter: m.subject.NotAfter, Issuer: m.subject.Issuer},
 	}
 	if m.statusErr != nil {
 		d.Error = strings.Join(strings.Fields(m.statusErr.Error()), " ")

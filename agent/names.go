@@ -62,7 +62,7 @@ func (m *mesh) pin(name string, e apps.Endpoint) (was api.KnownName, known bool,
 		if known && (was.User != e.User || m.replaced(was, e)) {
 			return nameConflict(name, was, e)
 		}
-		if known && was.ID == e.ID && was.Admitted == e.Admitted {
+		if known && was.ID == e.ID && was.Admitted.Equal(e.Admitted) {
 			return nil
 		}
 		if !known {
@@ -70,7 +70,7 @@ func (m *mesh) pin(name string, e apps.Endpoint) (was api.KnownName, known bool,
 				return err
 			}
 		}
-		known := api.KnownName{ID: e.ID, User: e.User, Admitted: e.Admitted, Since: m.agent.clock.Now().Unix()}
+		known := api.KnownName{ID: e.ID, User: e.User, Admitted: e.Admitted, Since: m.agent.clock.Now().UTC().Truncate(time.Second)}
 		return nameTable.Put(tx, key, known)
 	})
 	return was, known, err
@@ -78,11 +78,11 @@ func (m *mesh) pin(name string, e apps.Endpoint) (was api.KnownName, known bool,
 
 // replaced reports whether the user of a known endpoint was evicted since: whoever was invited under that name again may be another person.
 func (m *mesh) replaced(was api.KnownName, e apps.Endpoint) bool {
-	return m.verifier.Trust().Voids(was.User, time.Unix(was.Admitted, 0)) && was.Admitted != e.Admitted
+	return m.verifier.Trust().Voids(was.User, was.Admitted) && !was.Admitted.Equal(e.Admitted)
 }
 
 func nameConflict(name string, was api.KnownName, e apps.Endpoint) error {
-	since := time.Unix(was.Since, 0).UTC().Format(time.DateOnly)
+	since := was.Since.UTC().Format(time.DateOnly)
 	if was.User == e.User {
 		return answer.Errorf(answer.Conflict, "endpoint %s is not the one you know: user %s was evicted since %s and invited again, perhaps somebody else",
 			name, e.User, since)
@@ -93,9 +93,9 @@ func nameConflict(name string, was api.KnownName, e apps.Endpoint) error {
 
 // makeRoomForName drops the name that is longest known where there are too many.
 func (m *mesh) makeRoomForName(tx *store.Tx) error {
-	oldest, since, n := "", int64(0), 0
+	oldest, since, n := "", time.Time{}, 0
 	err := nameTable.ForEach(tx, m.name+"/", func(key string, known api.KnownName) error {
-		if n++; oldest == "" || known.Since < since {
+		if n++; oldest == "" || known.Since.Before(since) {
 			oldest, since = key, known.Since
 		}
 		return nil

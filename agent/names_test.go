@@ -65,7 +65,7 @@ func TestKnownNamesHaveALimitAndGoWithTheMesh(t *testing.T) {
 	}
 	err := m.agent.db.Update(func(tx *store.Tx) error {
 		for i := range maxKnownNames {
-			if err := nameTable.Put(tx, fmt.Sprintf("demo/n%d", i), api.KnownName{User: "alice", Since: int64(i + 1)}); err != nil {
+			if err := nameTable.Put(tx, fmt.Sprintf("demo/n%d", i), api.KnownName{User: "alice", Since: time.Unix(int64(i+1), 0)}); err != nil {
 				return err
 			}
 		}
@@ -95,7 +95,7 @@ func TestANameDoesNotPassToWhoeverIsInvitedAfterAnEviction(t *testing.T) {
 	m, ca := newTestMesh(t, rootUser, time.Now())
 	now := time.Now()
 	old := someone(t, "box", "bob")
-	old.Admitted = now.Unix()
+	old.Admitted = now.Truncate(time.Second)
 	if _, _, err := m.pin("box", old); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestANameDoesNotPassToWhoeverIsInvitedAfterAnEviction(t *testing.T) {
 		t.Fatal(err)
 	}
 	next := someone(t, "box", "bob")
-	next.Admitted = list.Admission("bob", now).Unix()
+	next.Admitted = list.Admission("bob", now)
 	if _, _, err := m.pin("box", next); answer.CodeOf(err) != answer.Conflict {
 		t.Errorf("the next bob: %v", err)
 	}

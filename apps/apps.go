@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"time"
 
 	"ztm/tunnel/identity"
 )
@@ -31,10 +32,10 @@ type Endpoint struct {
 	Address string      `json:"address,omitempty"` // where the hub sees it; the hub's word, not the endpoint's
 	Online  bool        `json:"online"`            // the hub's word, not the endpoint's
 	Local   bool        `json:"local,omitempty"`   // is the endpoint of this agent
-	Seen    int64       `json:"seen,omitempty"`    // Unix seconds of the last contact with the hub; the hub's word
+	Seen    time.Time   `json:"seen,omitzero"`     // the last contact with the hub; the hub's word
 
-	// Admitted is when the user was invited for this endpoint, in Unix seconds, as its certificate says; 0 where it is not known.
-	Admitted int64 `json:"admitted,omitempty"`
+	// Admitted is when the user was invited for this endpoint, as its certificate says; zero where it is not known.
+	Admitted time.Time `json:"admitted,omitzero"`
 }
 
 // Peer is the endpoint at the other end of a flow. It comes from the verified leaf certificate of the sealed session

@@ -6,7 +6,7 @@
 // Only the user who runs the agent can connect: on unix the socket and its directory are private to him, on Windows
 // a token that lies in a private file is asked for. Every request that changes something carries [ClientHeader],
 // which a form in a browser cannot send. A failed answer has the status of its code and an [answer.Error] as its body.
-// Times are Unix seconds where they are numbers; zero means unknown or never.
+// Times are RFC 3339, and missing where they are unknown or never; spans of time are milliseconds unless a field says otherwise.
 package api
 
 import (
@@ -70,8 +70,8 @@ type Agent struct {
 	Name     string      `json:"name"`
 	User     string      `json:"user"`
 	Labels   []string    `json:"labels,omitempty"`
-	NotAfter int64       `json:"notAfter,omitempty"` // end of its certificate
-	Issuer   identity.ID `json:"issuer,omitempty"`   // of its certificate
+	NotAfter time.Time   `json:"notAfter,omitzero"` // end of its certificate
+	Issuer   identity.ID `json:"issuer,omitempty"`  // of its certificate
 }
 
 // Status is the state of an agent's connection to a mesh.
@@ -92,8 +92,8 @@ type Join struct {
 
 // Invite is the request for a permit: POST [PermitPath]. Exactly one of the two is given.
 type Invite struct {
-	PublicKey string `json:"publicKey,omitempty"` // PEM; the permit is for this key alone
-	Expires   int64  `json:"expires,omitempty"`   // seconds; the permit carries a one-time token that lives so long
+	PublicKey string        `json:"publicKey,omitempty"` // PEM; the permit is for this key alone
+	Expires   apps.Duration `json:"expires,omitempty"`   // the permit carries a one-time token that lives so long
 }
 
 // Evicted is the answer to an eviction: DELETE [UserPath]. A user of whom neither the directory nor this agent knows anything is
@@ -111,7 +111,7 @@ type Evicted struct {
 
 // Rotate is the request that replaces the mesh's CA: POST [CAPath]. The answer is the new root permit.
 type Rotate struct {
-	Grace int64 `json:"grace"` // seconds that certificates of the old CA are accepted for; with 0 they are void at once
+	Grace apps.Duration `json:"grace"` // for which certificates of the old CA are accepted for; with 0 they are void at once
 }
 
 // User is a user of a mesh and the names of their endpoints.
@@ -130,7 +130,7 @@ type Hub struct {
 	RTT       float64     `json:"rtt,omitempty"` // milliseconds
 	Agents    int         `json:"agents"`        // connected to it; the hub's word
 	Carriers  int         `json:"carriers"`      // that it relays now; the hub's word
-	Since     int64       `json:"since,omitempty"`
+	Since     time.Time   `json:"since,omitzero"`
 }
 
 // HubStatus is what a hub is to one agent. That an agent is not attached to a hub does not mean that the hub is down.
@@ -163,9 +163,9 @@ type Resolved struct {
 type KnownName struct {
 	ID    identity.ID `json:"id"`
 	User  string      `json:"user"`
-	Since int64       `json:"since"` // when it was first used
+	Since time.Time   `json:"since"` // when it was first used
 
-	Admitted int64 `json:"admitted,omitempty"` // see [apps.Endpoint]
+	Admitted time.Time `json:"admitted,omitzero"` // see [apps.Endpoint]
 }
 
 // LogEntry is a line of an endpoint's recent log.

@@ -41,16 +41,16 @@ type Entry struct {
 
 // Info is an [Entry] for a listing.
 type Info struct {
-	ID       string     `json:"id"`
-	User     string     `json:"user"`
-	Endpoint string     `json:"endpoint"` // ID of the peer
-	Since    int64      `json:"since"`    // Unix seconds
-	Idle     int        `json:"idle"`     // seconds without input and output
-	Account  apps.Bytes `json:"account"`
-	Program  apps.Bytes `json:"program"`
-	TTY      bool       `json:"tty"`
-	Keep     bool       `json:"keep"`
-	Attached bool       `json:"attached"`
+	ID       string        `json:"id"`
+	User     string        `json:"user"`
+	Endpoint string        `json:"endpoint"` // ID of the peer
+	Since    time.Time     `json:"since"`
+	Idle     apps.Duration `json:"idle"` // without input and output
+	Account  apps.Bytes    `json:"account"`
+	Program  apps.Bytes    `json:"program"`
+	TTY      bool          `json:"tty"`
+	Keep     bool          `json:"keep"`
+	Attached bool          `json:"attached"`
 }
 
 // Admit judges a peer and reserves a place for its program. It must be called before anything is started or read. A
@@ -172,13 +172,13 @@ func (r *Register) List(p apps.Peer) []Info {
 		}
 	}
 	slices.SortFunc(entries, func(a, b *Entry) int {
-		return cmp.Or(cmp.Compare(a.Since.Unix(), b.Since.Unix()), strings.Compare(a.ID, b.ID))
+		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.ID, b.ID))
 	})
 	list := []Info{}
 	for _, e := range entries {
 		list = append(list, Info{
-			ID: e.ID, User: e.Peer.User, Endpoint: string(e.Peer.ID), Since: e.Since.Unix(),
-			Idle: int(e.session.Idle().Seconds()), Account: apps.Bytes(e.config.Program.Account.Name),
+			ID: e.ID, User: e.Peer.User, Endpoint: string(e.Peer.ID), Since: e.Since.UTC().Truncate(time.Second),
+			Idle: apps.Duration(e.session.Idle()), Account: apps.Bytes(e.config.Program.Account.Name),
 			Program: apps.Bytes(e.config.Program.Path), TTY: e.config.Program.TTY != nil, Keep: e.config.Keep,
 			Attached: e.session.Attached(),
 		})

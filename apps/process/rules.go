@@ -24,7 +24,7 @@ const DefaultMaxSessions = 32
 // RulesChange changes [Rules]; what is nil or empty stays as it is.
 type RulesChange struct {
 	AddUsers    []string    `json:"addUsers,omitempty"`
-	DelUsers    []string    `json:"delUsers,omitempty"`
+	RemoveUsers []string    `json:"removeUsers,omitempty"`
 	RunAs       *apps.Bytes `json:"runAs,omitempty"`
 	MaxSessions *int        `json:"maxSessions,omitempty"`
 }
@@ -36,7 +36,7 @@ func (r *Rules) Apply(c RulesChange) error {
 			return answer.Errorf(answer.BadRequest, "user %v", err)
 		}
 	}
-	users := slices.DeleteFunc(slices.Concat(r.Users, c.AddUsers), func(u string) bool { return slices.Contains(c.DelUsers, u) })
+	users := slices.DeleteFunc(slices.Concat(r.Users, c.AddUsers), func(u string) bool { return slices.Contains(c.RemoveUsers, u) })
 	slices.Sort(users)
 	r.Users = slices.Compact(users)
 	if c.RunAs != nil {

@@ -59,7 +59,7 @@ func TestSettingsAreChangedThroughTheAPI(t *testing.T) {
 		{"at first", "GET", "", 200, `{}`},
 		{"users are added, sorted, once", "PATCH", `{"addUsers":["zoe","bob","bob"]}`, 200, `{"users":["bob","zoe"]}`},
 		{"a limit keeps the users", "PATCH", `{"maxSessions":3}`, 200, `{"users":["bob","zoe"],"maxSessions":3}`},
-		{"a user is removed", "PATCH", `{"delUsers":["zoe","nobody"]}`, 200, `{"users":["bob"],"maxSessions":3}`},
+		{"a user is removed", "PATCH", `{"removeUsers":["zoe","nobody"]}`, 200, `{"users":["bob"],"maxSessions":3}`},
 		{"a name that is none", "PATCH", `{"addUsers":["a b"]}`, 400, `{"error":"http_request_error","message":"user name \"a b\" may hold letters, digits and ._@- only"}`},
 		{"a label is no user", "PATCH", `{"addUsers":["label:grp"]}`, 400, `{"error":"http_request_error","message":"user name \"label:grp\" may hold letters, digits and ._@- only"}`},
 		{"a group is no user", "PATCH", `{"addUsers":["@grp"]}`, 400, `{"error":"http_request_error","message":"user name \"@grp\" must start with a letter or digit"}`},

@@ -49,14 +49,14 @@ type RouteView struct {
 
 // Change is a change of the configuration: all of it is made, or nothing.
 type Change struct {
-	SetListens       *[]string         `json:"set_listens,omitempty"` // an empty list closes all
-	AddTargets       []string          `json:"add_targets,omitempty"`
-	RemoveTargets    []string          `json:"remove_targets,omitempty"`
-	AddExclusions    []string          `json:"add_exclusions,omitempty"`
-	RemoveExclusions []string          `json:"remove_exclusions,omitempty"`
+	SetListens       *[]string         `json:"setListens,omitempty"` // an empty list closes all
+	AddTargets       []string          `json:"addTargets,omitempty"`
+	RemoveTargets    []string          `json:"removeTargets,omitempty"`
+	AddExclusions    []string          `json:"addExclusions,omitempty"`
+	RemoveExclusions []string          `json:"removeExclusions,omitempty"`
 	Via              map[string]string `json:"via,omitempty"`    // pattern to the name or ID of an endpoint
 	Direct           []string          `json:"direct,omitempty"` // patterns
-	RemoveRoutes     []string          `json:"remove_routes,omitempty"`
+	RemoveRoutes     []string          `json:"removeRoutes,omitempty"`
 	Trust            []string          `json:"trust,omitempty"`
 	Distrust         []string          `json:"distrust,omitempty"`
 	Default          *string           `json:"default,omitempty"`
@@ -78,7 +78,7 @@ type ExitStatus struct {
 	Name       string      `json:"name"`
 	User       string      `json:"user"`
 	Trusted    bool        `json:"trusted"`          // chosen without being named by a route
-	RTT        int64       `json:"rtt_us,omitempty"` // microseconds
+	RTT        float64     `json:"rtt,omitempty"` // milliseconds
 	Targets    []string    `json:"targets"`
 	Exclusions []string    `json:"exclusions,omitempty"`
 	Search     []string    `json:"search,omitempty"`
@@ -315,7 +315,7 @@ func (a *App) status(ctx context.Context) (Status, error) {
 		return Status{}, err
 	}
 	for _, c := range all {
-		e := ExitStatus{ID: c.ID, Name: c.Name, User: c.User, Trusted: s.trusted(c.User), RTT: c.rtt.Microseconds(), Targets: []string{}}
+		e := ExitStatus{ID: c.ID, Name: c.Name, User: c.User, Trusted: s.trusted(c.User), RTT: apps.Milliseconds(c.rtt), Targets: []string{}}
 		if c.menu != nil {
 			e.Targets, e.Exclusions, e.Search = reach.Texts(c.menu.targets), reach.Texts(c.menu.exclusions), c.menu.search
 		}

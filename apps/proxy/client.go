@@ -173,10 +173,10 @@ func (e ExitStatus) describe() string {
 	case len(e.Targets) == 0:
 		words = append(words, "serves nothing")
 	default:
-		words = append(words, time.Duration(e.RTT*1000).Round(10*time.Microsecond).String(), strings.Join(e.Targets, " "))
+		words = append(words, time.Duration(e.RTT*float64(time.Millisecond)).Round(10*time.Microsecond).String(), strings.Join(e.Targets, " "))
 	}
 	if !e.Trusted {
-		words = append(words, "(used by --via alone: its user is not trusted)")
+		words = append(words, "(used by --add-via alone: its user is not trusted)")
 	}
 	return strings.Join(words, ", ")
 }

@@ -48,11 +48,11 @@ func configCommand(m manager) *cli.Command {
 			"search domain of that exit's /etc/resolv.conf appended: svc-a.svc as svc-a.svc.cluster.local. A trailing dot\n" +
 			"prevents that.\n\n" +
 			"Clients here use the exits of my own user. Exits of others are used if their user is trusted, or for the\n" +
-			"patterns of --via, and if their rules allow it: an exit sees what passes. Browsers find their settings at\n" +
+			"patterns of --add-via, and if their rules allow it: an exit sees what passes. Browsers find their settings at\n" +
 			"http://LISTEN/proxy.pac.\n\n" + example(
 			"ztm proxy config --set-listen 1080 unix:/run/proxy.sock",
 			"ztm proxy config --add-target 10.43.0.0/16 '*.svc.cluster.local' --add-exclusion 10.43.0.1",
-			"ztm proxy config --via '*.corp.example.com=ep-office' --direct '*.example.com'",
+			"ztm proxy config --add-via '*.corp.example.com=ep-office' --add-direct '*.example.com'",
 			"ztm proxy config --add-credential alice < password.txt"),
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "set-listen", Usage: "listen on these `ADDRESSES` alone, [IP:]PORT or unix:PATH; 'off' for none"},
@@ -60,11 +60,11 @@ func configCommand(m manager) *cli.Command {
 			&cli.StringSliceFlag{Name: "remove-target", Usage: "serve this `PATTERN` no more"},
 			&cli.StringSliceFlag{Name: "add-exclusion", Usage: "serve all targets but this `PATTERN`"},
 			&cli.StringSliceFlag{Name: "remove-exclusion", Usage: "exclude this `PATTERN` no more"},
-			&cli.StringSliceFlag{Name: "via", Usage: "send a pattern to one exit: `PATTERN=EP`"},
-			&cli.StringSliceFlag{Name: "direct", Usage: "connect from here to this `PATTERN`"},
-			&cli.StringSliceFlag{Name: "remove-via", Usage: "remove the route of this `PATTERN`, of --via or --direct"},
-			&cli.StringSliceFlag{Name: "trust", Usage: "use the exits of this `USER` as my own; * is every user"},
-			&cli.StringSliceFlag{Name: "distrust", Usage: "use the exits of this `USER` no more"},
+			&cli.StringSliceFlag{Name: "add-via", Aliases: []string{"via"}, Usage: "send a pattern to one exit: `PATTERN=EP`"},
+			&cli.StringSliceFlag{Name: "add-direct", Aliases: []string{"direct"}, Usage: "connect from here to this `PATTERN`"},
+			&cli.StringSliceFlag{Name: "remove-via", Usage: "remove the route of this `PATTERN`, of --add-via or --add-direct"},
+			&cli.StringSliceFlag{Name: "add-trust", Aliases: []string{"trust"}, Usage: "use the exits of this `USER` as my own; * is every user"},
+			&cli.StringSliceFlag{Name: "remove-trust", Aliases: []string{"distrust"}, Usage: "use the exits of this `USER` no more"},
 			&cli.StringFlag{Name: "default", Usage: "what no exit serves: `refuse|direct`"},
 			&cli.StringFlag{Name: "dns", Usage: "answer DNS on this `[ADDRESS]`, [IP:]PORT; without it, no more"},
 			&cli.StringFlag{Name: "add-credential", Usage: "let this `USER` in by a password, which is read from standard input"},
@@ -91,8 +91,8 @@ func changeOf(x *cli.Context) (*Change, error) {
 	ch := &Change{
 		AddTargets: x.StringSlice("add-target"), RemoveTargets: x.StringSlice("remove-target"),
 		AddExclusions: x.StringSlice("add-exclusion"), RemoveExclusions: x.StringSlice("remove-exclusion"),
-		Direct: x.StringSlice("direct"), RemoveRoutes: x.StringSlice("remove-via"),
-		Trust: x.StringSlice("trust"), Distrust: x.StringSlice("distrust"),
+		Direct: x.StringSlice("add-direct"), RemoveRoutes: x.StringSlice("remove-via"),
+		Trust: x.StringSlice("add-trust"), Distrust: x.StringSlice("remove-trust"),
 	}
 	if x.IsSet("set-listen") {
 		listens := []string{}
@@ -103,10 +103,10 @@ func changeOf(x *cli.Context) (*Change, error) {
 		}
 		ch.SetListens = &listens
 	}
-	for _, text := range x.StringSlice("via") {
+	for _, text := range x.StringSlice("add-via") {
 		pattern, ep, ok := strings.Cut(text, "=")
 		if !ok || ep == "" {
-			return nil, usage(fmt.Sprintf("--via %q: want PATTERN=EP", text))
+			return nil, usage(fmt.Sprintf("--add-via %q: want PATTERN=EP", text))
 		}
 		if ch.Via == nil {
 			ch.Via = map[string]string{}
@@ -138,17 +138,17 @@ func rulesCommand(m manager) *cli.Command {
 		Name:      "rules",
 		Category:  apps.AtEndpoint,
 		Usage:     "Show or change who may reach what through this exit",
-		UsageText: "ztm proxy rules [--index N] [--insert | --delete] [--users USER ...] [--targets PATTERN ...] [--action allow|deny]",
+		UsageText: "ztm proxy rules [--index N] [--insert | --remove] [--users USER ...] [--targets PATTERN ...] [--action allow|deny]",
 		Description: "The first rule about the user and the destination decides. Without one, I may and others may not. Without\n" +
 			"--index, a rule is added at the end; with it, rule N is changed, or one is inserted before it (--insert), or\n" +
-			"it is deleted (--delete).\n\n" + example(
+			"it is removed (--remove).\n\n" + example(
 			"ztm proxy rules --users bob carol --targets '*.svc.cluster.local:443' --action allow",
 			"ztm proxy rules --index 0 --insert --users bob --targets 10.43.0.1 --action deny",
-			"ztm proxy rules --index 2 --delete"),
+			"ztm proxy rules --index 2 --remove"),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "index", Usage: "the number of a rule, `N`"},
 			&cli.BoolFlag{Name: "insert", Usage: "insert a rule, instead of changing one"},
-			&cli.BoolFlag{Name: "delete", Usage: "delete the rule"},
+			&cli.BoolFlag{Name: "remove", Aliases: []string{"delete"}, Usage: "remove the rule"},
 			&cli.StringSliceFlag{Name: "users", Usage: "the rule is about this `USER`; * is every user of the mesh"},
 			&cli.StringSliceFlag{Name: "targets", Usage: "the rule is about this `PATTERN`"},
 			&cli.StringFlag{Name: "action", Usage: "`allow|deny`"},
@@ -178,9 +178,9 @@ func editOf(m manager, x *cli.Context) (func(*[]Rule) error, error) {
 		return nil, usage(fmt.Sprintf("--index %q: want a number", at))
 	}
 	switch {
-	case x.Bool("delete") && (at == "" || given || x.Bool("insert")):
-		return nil, usage("--delete goes with --index alone")
-	case x.Bool("delete"):
+	case x.Bool("remove") && (at == "" || given || x.Bool("insert")):
+		return nil, usage("--remove goes with --index alone")
+	case x.Bool("remove"):
 		return m.deleteRule(x.Context, at), nil
 	case at != "" && !x.Bool("insert") && given:
 		return m.setRule(x.Context, r, at), nil

@@ -20,9 +20,9 @@
 // metadata services of clouds, are no targets unless a target names them; "*" and 0.0.0.0/0 do not. When targets, exclusions or rules change, the peers'
 // connections that are no longer permitted end.
 //
-// The entrance chooses by itself among the exits of its own user and of users it was told to trust (`--trust`), because
+// The entrance chooses by itself among the exits of its own user and of users it was told to trust (`--add-trust`), because
 // an exit sees what passes: no other user can attract its traffic by publishing a target. An exit of any user can be
-// named for a pattern (`--via`).
+// named for a pattern (`--add-via`).
 //
 // # Short names
 //

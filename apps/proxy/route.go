@@ -18,7 +18,7 @@ import (
 
 // Where a client's connection leaves the mesh:
 //
-//	1. routes       the most specific --via or --direct that is about the destination decides
+//	1. routes       the most specific --add-via or --add-direct that is about the destination decides
 //	2. exits        of the own user and of trusted users: the most specific target, then the shortest round trip;
 //	                exits that serve it equally well are tried in turn
 //	3. short names  an exit that serves the name with one of its search domains appended
@@ -81,7 +81,7 @@ func (r *router) explain(ctx context.Context, s *settings, d reach.Dest) error {
 		for _, c := range all {
 			if c.ID == g.exits[0] {
 				return answer.Errorf(answer.NotFound, "no exit of yours serves %s; endpoint %s of user %s does, and can be used "+
-					"after 'ztm proxy config --trust %s' or --via", d, c.Name, c.User, c.User)
+					"after 'ztm proxy config --add-trust %s' or --add-via", d, c.Name, c.User, c.User)
 			}
 		}
 	}

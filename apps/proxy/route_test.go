@@ -139,7 +139,7 @@ func TestExitsOfOthersAreNotChosenUnlessTheirUserIsTrusted(t *testing.T) {
 	bobs.allow(t, "alice", "*")
 	d, _ := reach.ParseDest("a.example.com:80")
 	_, err := in.app.router.open(t.Context(), "tcp", d)
-	if answer.CodeOf(err) != answer.NotFound || !strings.Contains(fmt.Sprint(err), "--trust bob") {
+	if answer.CodeOf(err) != answer.NotFound || !strings.Contains(fmt.Sprint(err), "--add-trust bob") {
 		t.Errorf("%v; want a hint at bob's exit", err)
 	}
 	in.change(t, Change{Trust: []string{"bob"}})

@@ -217,10 +217,10 @@ func configCommand(c apps.Console) *cli.Command {
 		Description: "Your own user may always. A user who is added is as powerful as the account that scripts run as.\n" +
 			"An option without its value goes back to the default.\n\n" + example(
 			"ztm script config --add-user zt-user1 --run-as nobody",
-			"ztm ep ep-office script config --del-user zt-user1"),
+			"ztm ep ep-office script config --remove-user zt-user1"),
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "add-user", Usage: "let this `USER` run scripts, too"},
-			&cli.StringSliceFlag{Name: "del-user", Usage: "no more let this `USER`; ends its scripts"},
+			&cli.StringSliceFlag{Name: "remove-user", Aliases: []string{"del-user"}, Usage: "no more let this `USER`; ends its scripts"},
 			&cli.StringFlag{Name: "run-as", Usage: "be this account there `[ACCOUNT]`; needs an agent that runs as root"},
 			&cli.IntFlag{Name: "max-sessions", Usage: "at most this `NUMBER` at the same time; 0 is the default",
 				DefaultText: fmt.Sprint(process.DefaultMaxSessions)},
@@ -239,7 +239,7 @@ func config(x *cli.Context, c apps.Console) error {
 	if err != nil {
 		return err
 	}
-	change := process.RulesChange{AddUsers: x.StringSlice("add-user"), DelUsers: x.StringSlice("del-user")}
+	change := process.RulesChange{AddUsers: x.StringSlice("add-user"), RemoveUsers: x.StringSlice("remove-user")}
 	if x.IsSet("run-as") {
 		account := apps.Bytes(x.String("run-as"))
 		change.RunAs = &account

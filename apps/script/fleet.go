@@ -36,8 +36,8 @@ type outcome struct {
 	ID       string     `json:"id"`
 	Status   int        `json:"status"`
 	Signal   string     `json:"signal,omitempty"`
-	Error    string     `json:"error,omitempty"` // why it did not run, or did not end by itself
-	Seconds  float64    `json:"seconds"`
+	Error    string     `json:"error,omitempty"`  // why it did not run, or did not end by itself
+	Duration float64    `json:"duration"`         // milliseconds
 	Stdout   apps.Bytes `json:"stdout,omitempty"` // at most maxCapture bytes
 	Stderr   apps.Bytes `json:"stderr,omitempty"`
 }
@@ -136,7 +136,7 @@ func (f *fleet) run(ctx context.Context, ep apps.Endpoint, width int, printing *
 		return o
 	}
 	began := time.Now()
-	defer func() { o.Seconds = float64(time.Since(began).Milliseconds()) / 1e3 }()
+	defer func() { o.Duration = apps.Milliseconds(time.Since(began)) }()
 	conn, err := f.Open(ctx, ep.ID, name+"/run", nil)
 	if err != nil {
 		o.Error = err.Error()
@@ -178,7 +178,7 @@ func (f *fleet) conclude(outcomes []outcome) error {
 			status += " (" + o.Signal + ")"
 		}
 		failed = failed || o.Status != 0
-		t.Add(o.Endpoint, status, strconv.FormatFloat(o.Seconds, 'f', 1, 64), o.Error)
+		t.Add(o.Endpoint, status, strconv.FormatFloat(o.Duration/1000, 'f', 1, 64), o.Error)
 	}
 	if err := f.Print(outcomes, t); err != nil {
 		return err

@@ -304,7 +304,7 @@ func TestSomeOfManyFail(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range got {
-		got[i].Seconds, got[i].ID = 0, ""
+		got[i].Duration, got[i].ID = 0, ""
 	}
 	want := []outcome{
 		{Endpoint: "office", Status: 7, Stdout: "out\n", Stderr: "err"},

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"os"
 	"strings"
@@ -197,8 +196,8 @@ func table(ctx context.Context, c apps.Console, list []process.Info) *apps.Table
 		if i.Keep {
 			state = map[bool]string{true: "kept, attached", false: "kept"}[i.Attached]
 		}
-		t.Add(i.ID, i.User, from, i.Account.String(), state, time.Unix(i.Since, 0).Format(time.DateTime),
-			(time.Duration(i.Idle) * time.Second).String(), i.Program.String())
+		t.Add(i.ID, i.User, from, i.Account.String(), state, i.Since.Local().Format(time.DateTime),
+			time.Duration(i.Idle).Truncate(time.Second).String(), i.Program.String())
 	}
 	return t
 }
@@ -216,7 +215,7 @@ func configCommand(c apps.Console) *cli.Command {
 			"ztm terminal config --record /var/log/ztm-terminal"),
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "add-user", Usage: "let this `USER` open terminals, too"},
-			&cli.StringSliceFlag{Name: "del-user", Usage: "no more let this `USER`; ends its sessions"},
+			&cli.StringSliceFlag{Name: "remove-user", Aliases: []string{"del-user"}, Usage: "no more let this `USER`; ends its sessions"},
 			&cli.StringFlag{Name: "set-shell", Usage: "the shell: a program, and its arguments after spaces `[COMMAND]`"},
 			&cli.StringFlag{Name: "run-as", Usage: "be this account there `[ACCOUNT]`; needs an agent that runs as root"},
 			&cli.StringFlag{Name: "record", Usage: "record all sessions in this directory, as asciicast v2 `[DIR]`"},
@@ -262,7 +261,7 @@ func config(x *cli.Context, c apps.Console) error {
 
 // changeOf returns the change that the options ask for, and whether there is any.
 func changeOf(x *cli.Context) (change Change, any bool, err error) {
-	change.AddUsers, change.DelUsers = x.StringSlice("add-user"), x.StringSlice("del-user")
+	change.AddUsers, change.RemoveUsers = x.StringSlice("add-user"), x.StringSlice("remove-user")
 	text := func(name string) *apps.Bytes {
 		if !x.IsSet(name) {
 			return nil
@@ -271,16 +270,14 @@ func changeOf(x *cli.Context) (change Change, any bool, err error) {
 		return &s
 	}
 	change.Shell, change.RunAs, change.Record = text("set-shell"), text("run-as"), text("record")
-	if d := text("idle-timeout"); d != nil {
-		seconds := 0
-		if *d != "" {
-			idle, err := time.ParseDuration(string(*d))
-			if err != nil || idle < 0 {
-				return change, false, usage(fmt.Sprintf("%q is no duration like 30m or 2h", *d))
+	if s := text("idle-timeout"); s != nil {
+		var d apps.Duration
+		if *s != "" {
+			if d, err = apps.ParseDuration(string(*s)); err != nil {
+				return change, false, usage("--idle-timeout: " + err.Error())
 			}
-			seconds = int(math.Ceil(idle.Seconds()))
 		}
-		change.IdleTimeout = &seconds
+		change.IdleTimeout = &d
 	}
 	if x.IsSet("max-sessions") {
 		n := x.Int("max-sessions")

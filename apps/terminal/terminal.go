@@ -66,17 +66,17 @@ func (a *App) API() http.Handler {
 // owner alone.
 type Config struct {
 	process.Rules
-	Shell       apps.Bytes `json:"shell,omitempty"`       // a program with arguments, separated by spaces; "" is the login shell
-	Record      apps.Bytes `json:"record,omitempty"`      // the directory that sessions are recorded in; "" records none
-	IdleTimeout int        `json:"idleTimeout,omitempty"` // seconds; 0 is none
+	Shell       apps.Bytes    `json:"shell,omitempty"`       // a program with arguments, separated by spaces; "" is the login shell
+	Record      apps.Bytes    `json:"record,omitempty"`      // the directory that sessions are recorded in; "" records none
+	IdleTimeout apps.Duration `json:"idleTimeout,omitempty"` // 0 is none
 }
 
 // Change changes a [Config]; what is nil stays as it is.
 type Change struct {
 	process.RulesChange
-	Shell       *apps.Bytes `json:"shell,omitempty"`
-	Record      *apps.Bytes `json:"record,omitempty"`
-	IdleTimeout *int        `json:"idleTimeout,omitempty"`
+	Shell       *apps.Bytes    `json:"shell,omitempty"`
+	Record      *apps.Bytes    `json:"record,omitempty"`
+	IdleTimeout *apps.Duration `json:"idleTimeout,omitempty"`
 }
 
 // apply makes a change, if each part of it makes sense on this endpoint.
@@ -107,9 +107,6 @@ func (c *Config) apply(change Change) error {
 		}
 	}
 	if change.IdleTimeout != nil {
-		if *change.IdleTimeout < 0 {
-			return answer.Errorf(answer.BadRequest, "the idle timeout cannot be negative")
-		}
 		c.IdleTimeout = *change.IdleTimeout
 	}
 	return nil
@@ -128,4 +125,4 @@ func (c Config) shell(a *process.Account, env []string) (path string, args []str
 	return path, slices.Concat([]string{loginName(path)}, words[1:]), nil
 }
 
-func (c Config) idle() time.Duration { return time.Duration(c.IdleTimeout) * time.Second }
+func (c Config) idle() time.Duration { return time.Duration(c.IdleTimeout) }

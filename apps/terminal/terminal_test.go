@@ -317,7 +317,7 @@ func TestConfigIsShownAndKept(t *testing.T) {
 		{"a shell that is not there", "--set-shell=/bin/no", `there is no shell "/bin/no": no such file or directory`},
 		{"a relative directory", "--record=casts", `the directory for recordings is not absolute: "casts"`},
 		{"a directory in a file", "--record=/etc/passwd/x", `cannot record in /etc/passwd/x: not a directory`},
-		{"a duration that is none", "--idle-timeout=soon", `"soon" is no duration like 30m or 2h`},
+		{"a duration that is none", "--idle-timeout=soon", `--idle-timeout: "soon" is not a duration such as 90s or 1h30m`},
 		{"a negative limit", "--max-sessions=-1", `the number of sessions cannot be negative`},
 		{"an account that is not there", "--run-as=no-such", `this endpoint has no account "no-such"`},
 	}
@@ -358,11 +358,11 @@ func TestMoreThanMaxSessionsIsRefused(t *testing.T) {
 
 func TestIdleSessionEnds(t *testing.T) {
 	m := testMesh(t)
-	m.must(t, "config", "--idle-timeout=1ms") // rounded up to a second
+	m.must(t, "config", "--idle-timeout=1ms")
 	in, type_ := io.Pipe()
 	defer type_.Close()
 	r := m.run(m.laptop, in, "open", "--", "office", "sleep", "1000")
-	if r.Status != 129 || r.Err != "ztm: office ended this: it was idle for 1s\n" {
+	if r.Status != 129 || r.Err != "ztm: office ended this: it was idle for 1ms\n" {
 		t.Errorf("got %+v", r)
 	}
 }

@@ -255,7 +255,7 @@ func (c *client) outboundDetail(ctx context.Context, s *OutboundStatus, t *apps.
 }
 
 // addSettings adds those settings that are not the default.
-func addSettings(t *apps.Table, l Limits, balance string, idle Duration) {
+func addSettings(t *apps.Table, l Limits, balance string, idle apps.Duration) {
 	if balance != "" {
 		t.Add("Balance:", balance)
 	}

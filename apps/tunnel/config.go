@@ -70,8 +70,8 @@ type InboundSpec struct {
 	Limits
 	Balance balance.Policy `json:"balance,omitempty"` // between the exits
 	// AcceptProxy says that every client begins with a header of the PROXY protocol, because a proxy stands before us.
-	AcceptProxy bool     `json:"acceptProxyProtocol,omitempty"`
-	Idle        Duration `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
+	AcceptProxy bool          `json:"acceptProxyProtocol,omitempty"`
+	Idle        apps.Duration `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
 }
 
 // Outbound is the exit of a tunnel: what it connects to, and for whom.
@@ -90,7 +90,7 @@ type OutboundSpec struct {
 	Check   Check          `json:"check,omitempty"`   // of the targets
 	// Proxy is the PROXY header that targets are sent, with the address of the client as the entrance states it.
 	Proxy ProxyProtocol `json:"proxyProtocol,omitempty"`
-	Idle  Duration      `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
+	Idle  apps.Duration `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
 }
 
 func (in *Inbound) validate() error {
@@ -127,7 +127,7 @@ func (in *Inbound) validate() error {
 	if err := in.Balance.Validate(); err != nil {
 		return fmt.Errorf("inbound %s: balance: %w", in.Key, err)
 	}
-	if err := in.Idle.validate(in.Protocol); err != nil {
+	if err := checkIdle(in.Idle, in.Protocol); err != nil {
 		return fmt.Errorf("inbound %s: idle timeout: %w", in.Key, err)
 	}
 	return nil
@@ -169,7 +169,7 @@ func (o *Outbound) validate() error {
 	if err := o.validateCheck(); err != nil {
 		return fmt.Errorf("outbound %s: check: %w", o.Key, err)
 	}
-	if err := o.Idle.validate(o.Protocol); err != nil {
+	if err := checkIdle(o.Idle, o.Protocol); err != nil {
 		return fmt.Errorf("outbound %s: idle timeout: %w", o.Key, err)
 	}
 	return nil

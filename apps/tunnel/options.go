@@ -153,11 +153,11 @@ func (p *parser) exitsOf(in *Inbound) {
 	}
 }
 
-func (p *parser) duration(name string, v *Duration) {
+func (p *parser) duration(name string, v *apps.Duration) {
 	if p.err != nil || !p.IsSet(name) {
 		return
 	}
-	d, err := ParseDuration(p.String(name))
+	d, err := apps.ParseDuration(p.String(name))
 	if err != nil {
 		p.wrong(name, err)
 		return

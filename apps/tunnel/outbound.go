@@ -106,7 +106,7 @@ func (o *outbound) serve(ctx context.Context, f apps.Flow) error {
 		return err
 	}
 	refused := func() { o.pool.Failed(name, answer.Errorf(answer.Refused, "target %s refused the datagrams", name)) }
-	return o.carry(ctx, f, o.key.Protocol, reached{target, refused}, config.Idle.or(defaultIdle))
+	return o.carry(ctx, f, o.key.Protocol, reached{target, refused}, config.Idle.Or(defaultIdle))
 }
 
 // introduce sends a target the header that it wants, if it wants one.

@@ -124,7 +124,7 @@ func (p *udpPort) serve(ctx context.Context, s *session) {
 	defer in.pool.Took(string(exit))()
 	tally := in.stats.flow(exit)
 	defer tally.end()
-	r := &relay{flow: flow, queue: s.queue, idle: in.settings().Idle.or(defaultIdle),
+	r := &relay{flow: flow, queue: s.queue, idle: in.settings().Idle.Or(defaultIdle),
 		in: tally.up, out: tally.down, toRate: &in.limits.up, fromRate: &in.limits.down, dropped: &in.stats.dropped,
 		send: p.socket.To(s.Path)}
 	ended := in.began(client)

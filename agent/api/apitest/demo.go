@@ -23,17 +23,17 @@ var (
 func Demo() map[string]any {
 	mesh := api.Mesh{
 		Name: "demo", ID: MeshID, Hubs: []string{"hub.example.com:8888"}, Status: api.Connected, Signer: true, Trust: 3,
-		Agent: api.Agent{ID: LaptopID, Name: "laptop", User: "root", Labels: []string{"web"}, NotAfter: 1800000000},
+		Agent: api.Agent{ID: LaptopID, Name: "laptop", User: "root", Labels: []string{"web"}, NotAfter: at(1800000000)},
 	}
 	laptop := apps.Endpoint{
 		ID: LaptopID, Name: "laptop", User: "root", Labels: []string{"web"}, Version: "v1.0.0", Signer: true,
-		Address: "192.0.2.1:36938", Online: true, Local: true, Seen: 1700000000,
+		Address: "192.0.2.1:36938", Online: true, Local: true, Seen: at(1700000000),
 	}
 	nas := apps.Endpoint{
 		ID: NasID, Name: "nas", User: "root", Labels: []string{"a", "b", "c", "d"}, Offers: []string{"tunnel/tcp/ssh", "tunnel/tcp/web"},
-		Version: "v1.0.0", Address: "[2001:db8::1]:5000", Online: true, Seen: 1700000060,
+		Version: "v1.0.0", Address: "[2001:db8::1]:5000", Online: true, Seen: at(1700000060),
 	}
-	phone := apps.Endpoint{ID: PhoneID, Name: "phone", User: "bob", Seen: 1600000000}
+	phone := apps.Endpoint{ID: PhoneID, Name: "phone", User: "bob", Seen: at(1600000000)}
 	all := []apps.Endpoint{laptop, nas, phone}
 	const m = "demo"
 	named := func(name string) string { return "GET " + api.EndpointsPath(m, apps.Filter{Name: name}) }
@@ -50,7 +50,7 @@ func Demo() map[string]any {
 		"POST " + api.CAPath(m):             map[string]string{"ca": "new"},
 		"GET " + api.CAPath(m):              map[string]string{"ca": "again"},
 		"GET " + api.UsersPath(m):           []api.User{{Name: "bob", Endpoints: []string{"phone"}}, {Name: "root", Endpoints: []string{"laptop", "nas"}}},
-		"GET " + api.HubsPath(m):            []api.Hub{{ID: HubID, Address: "hub.example.com:8888", Status: api.Attached, Connected: true, Version: "v1.0.0", RTT: 1.25, Agents: 2, Carriers: 1, Since: 1700000000}},
+		"GET " + api.HubsPath(m):            []api.Hub{{ID: HubID, Address: "hub.example.com:8888", Status: api.Attached, Connected: true, Version: "v1.0.0", RTT: 1.25, Agents: 2, Carriers: 1, Since: at(1700000000)}},
 		"GET " + api.EndpointPath(m, NasID, "mesh"): api.Mesh{
 			Name: "demo", ID: MeshID, Hubs: []string{"hub.example.com:8888"}, Status: api.Connected, Trust: 3,
 			Agent: api.Agent{ID: NasID, Name: "nas", User: "root"},
@@ -105,3 +105,5 @@ func Demo() map[string]any {
 		},
 	}
 }
+
+func at(unix int64) time.Time { return time.Unix(unix, 0).UTC() }

@@ -90,8 +90,8 @@ func (c commands) invite(ctx context.Context, i invitation) error {
 	}
 	var in api.Invite
 	if i.identity == "" {
-		in.Expires = int64(i.expires / time.Second)
-		if in.Expires < 1 {
+		in.Expires = apps.Duration(i.expires.Truncate(time.Second))
+		if i.expires < time.Second {
 			return &apps.UsageError{Err: errors.New("option --expires: want at least a second, for example 24h")}
 		}
 	} else {
@@ -177,7 +177,7 @@ func (c commands) rotate(ctx context.Context, r rotation) error {
 	if r.again {
 		err = c.Do(ctx, http.MethodGet, api.CAPath(m.Name), nil, &permit)
 	} else {
-		err = c.Do(ctx, http.MethodPost, api.CAPath(m.Name), api.Rotate{Grace: int64(r.grace / time.Second)}, &permit)
+		err = c.Do(ctx, http.MethodPost, api.CAPath(m.Name), api.Rotate{Grace: apps.Duration(r.grace)}, &permit)
 	}
 	if err != nil {
 		return err

@@ -39,12 +39,12 @@ func amount(n uint64) string {
 	return fmt.Sprintf("%.1f %cB", f, "kMGTPE"[i])
 }
 
-// when shows a time in Unix seconds; zero is unknown.
-func when(unix int64) string {
-	if unix <= 0 {
+// when shows a time; zero is unknown.
+func when(t time.Time) string {
+	if t.IsZero() {
 		return "-"
 	}
-	return time.Unix(unix, 0).UTC().Format(time.RFC3339)
+	return t.UTC().Format(time.RFC3339)
 }
 
 func yesNo(b bool) string {

@@ -183,7 +183,7 @@ func TestRotateWritesTheNewRootPermit(t *testing.T) {
 		changes []string
 		permit  string
 	}{
-		{"a month", nil, []string{`POST /api/meshes/demo/ca {"grace":2592000}`}, `{"ca":"new"}`},
+		{"a month", nil, []string{`POST /api/meshes/demo/ca {"grace":2592000000}`}, `{"ca":"new"}`},
 		{"at once", []string{"--grace", "0"}, []string{`POST /api/meshes/demo/ca {"grace":0}`}, `{"ca":"new"}`},
 		{"once more", []string{"--again"}, nil, `{"ca":"again"}`},
 	} {

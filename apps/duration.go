@@ -1,0 +1,54 @@
+package apps
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+)
+
+// Duration is a span of time in what an app is asked and answers: people write it as "90s" or "1h30m", programs get it in
+// milliseconds. Zero means that the default is meant. All that is read is rounded up to a millisecond.
+type Duration time.Duration
+
+// ParseDuration reads a duration as people write it.
+func ParseDuration(s string) (Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("%q is not a duration such as 90s or 1h30m", s)
+	}
+	return Duration((d + time.Millisecond - 1).Truncate(time.Millisecond)), nil
+}
+
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// Or returns the duration, or a default in place of zero.
+func (d Duration) Or(fallback time.Duration) time.Duration { return cmp.Or(time.Duration(d), fallback) }
+
+// MarshalJSON writes a number of milliseconds.
+func (d Duration) MarshalJSON() ([]byte, error) {
+	return json.Marshal(time.Duration(d).Milliseconds())
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote, and what people write.
+func (d *Duration) UnmarshalJSON(b []byte) (err error) {
+	var v any
+	if err := json.Unmarshal(b, &v); err != nil {
+		return err
+	}
+	switch v := v.(type) {
+	case string:
+		*d, err = ParseDuration(v)
+		return err
+	case float64:
+		if v >= 0 && v < float64(math.MaxInt64/time.Millisecond) {
+			*d = Duration(time.Duration(math.Ceil(v)) * time.Millisecond)
+			return nil
+		}
+	}
+	return fmt.Errorf("%s is not a duration: want milliseconds, or a text such as \"90s\"", b)
+}
+
+// Milliseconds is a measured span of time for a listing in JSON.
+func Milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

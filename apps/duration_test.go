@@ -1,0 +1,29 @@
+package apps
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+)
+
+func TestADurationIsMillisecondsForProgramsAndTextForPeople(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		`0`: 0, `1500`: 1500 * time.Millisecond, `0.2`: time.Millisecond, `"90s"`: 90 * time.Second, `"1h30m"`: 90 * time.Minute, `"1ns"`: time.Millisecond,
+	} {
+		var d Duration
+		if err := json.Unmarshal([]byte(text), &d); err != nil || time.Duration(d) != want {
+			t.Errorf("%s is read as %v, %v; want %v", text, d, err, want)
+		}
+		b, err := json.Marshal(d)
+		var again Duration
+		if err != nil || json.Unmarshal(b, &again) != nil || again != d {
+			t.Errorf("%s is written as %s and read as %v", text, b, again)
+		}
+	}
+	for _, text := range []string{`-1`, `"-1s"`, `"soon"`, `1e300`, `true`, `[1]`, `""`} {
+		var d Duration
+		if err := json.Unmarshal([]byte(text), &d); err == nil {
+			t.Errorf("%s is read as %v", text, d)
+		}
+	}
+}
