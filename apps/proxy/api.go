@@ -77,7 +77,7 @@ type ExitStatus struct {
 	ID         identity.ID `json:"id"`
 	Name       string      `json:"name"`
 	User       string      `json:"user"`
-	Trusted    bool        `json:"trusted"`          // chosen without being named by a route
+	Trusted    bool        `json:"trusted"`       // chosen without being named by a route
 	RTT        float64     `json:"rtt,omitempty"` // milliseconds
 	Targets    []string    `json:"targets"`
 	Exclusions []string    `json:"exclusions,omitempty"`
