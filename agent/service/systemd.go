@@ -77,6 +77,10 @@ func systemdUnit(s Spec, target string) string {
 			b.WriteString("AmbientCapabilities=CAP_NET_BIND_SERVICE\n")
 		}
 	}
+	if s.Role == "agent" {
+		// A program in a terminal that runs out of memory is no reason to end the agent and all that it carries.
+		b.WriteString("OOMPolicy=continue\n")
+	}
 	if s.Role == "hub" && !s.Own {
 		b.WriteString(hubSandbox)
 		if !s.Dynamic {
