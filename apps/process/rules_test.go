@@ -11,6 +11,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/apps/settings"
 	"ztm/tunnel/answer"
 )
 
@@ -49,7 +50,7 @@ func TestGuestMayNotChooseTheAccount(t *testing.T) {
 	}
 }
 
-func TestSettingsAreChangedThroughTheAPI(t *testing.T) {
+func TestRulesAreChangedThroughTheAPI(t *testing.T) {
 	state := stateOf(t)
 	tests := []struct {
 		name, method, body string
@@ -70,7 +71,7 @@ func TestSettingsAreChangedThroughTheAPI(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			h := API(&Settings[Rules]{State: state}, slog.New(slog.DiscardHandler), (*Rules).Apply, func(Rules) {})
+			h := settings.API(&settings.Value[Rules]{State: state}, slog.New(slog.DiscardHandler), (*Rules).Apply, nil)
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, httptest.NewRequest(tt.method, "/config", strings.NewReader(tt.body)))
 			body, _ := io.ReadAll(w.Body)

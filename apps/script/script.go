@@ -22,6 +22,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/process"
+	"ztm/apps/settings"
 )
 
 const name = "script"
@@ -32,7 +33,7 @@ const maxSource = 8 << 20
 // App is the script app of one mesh.
 type App struct {
 	host     apps.Host
-	settings process.Settings[process.Rules]
+	settings settings.Value[process.Rules]
 	register process.Register
 }
 
@@ -40,7 +41,7 @@ var _ apps.App = (*App)(nil)
 
 // New makes the app.
 func New(h apps.Host) apps.App {
-	return &App{host: h, settings: process.Settings[process.Rules]{State: h.State},
+	return &App{host: h, settings: settings.Value[process.Rules]{State: h.State},
 		register: process.Register{App: name, Host: h}}
 }
 
@@ -60,6 +61,8 @@ func (a *App) Left(gone func(apps.Peer) bool) { a.register.End("the user is no l
 // API implements [apps.App]: GET and PATCH /config, a [process.Rules] and a [process.RulesChange].
 func (a *App) API() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/config", process.API(&a.settings, a.host.Log, (*process.Rules).Apply, a.register.Enforce))
+	mux.Handle("/config", settings.API(&a.settings, a.host.Log, (*process.Rules).Apply, func(_, r process.Rules) (settings.Prepared, error) {
+		return settings.Prepared{Commit: func() { a.register.Enforce(r) }}, nil
+	}))
 	return mux
 }

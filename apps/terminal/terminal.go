@@ -24,6 +24,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/process"
+	"ztm/apps/settings"
 	"ztm/tunnel/answer"
 )
 
@@ -32,7 +33,7 @@ const name = "terminal"
 // App is the terminal app of one mesh.
 type App struct {
 	host     apps.Host
-	settings process.Settings[Config]
+	settings settings.Value[Config]
 	register process.Register
 }
 
@@ -40,7 +41,7 @@ var _ apps.App = (*App)(nil)
 
 // New makes the app.
 func New(h apps.Host) apps.App {
-	return &App{host: h, settings: process.Settings[Config]{State: h.State}, register: process.Register{App: name, Host: h}}
+	return &App{host: h, settings: settings.Value[Config]{State: h.State}, register: process.Register{App: name, Host: h}}
 }
 
 // Name implements [apps.App].
@@ -58,7 +59,9 @@ func (a *App) Left(gone func(apps.Peer) bool) { a.register.End("the user is no l
 // API implements [apps.App]: GET and PATCH /config, a [Config] and a [Change].
 func (a *App) API() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/config", process.API(&a.settings, a.host.Log, (*Config).apply, func(c Config) { a.register.Enforce(c.Rules) }))
+	mux.Handle("/config", settings.API(&a.settings, a.host.Log, (*Config).apply, func(_, c Config) (settings.Prepared, error) {
+		return settings.Prepared{Commit: func() { a.register.Enforce(c.Rules) }}, nil
+	}))
 	return mux
 }
 
