@@ -276,6 +276,10 @@ func (f *inFlow) accept(datagrams bool) (net.Conn, error) {
 	err := errors.New("the flow was answered already")
 	var conn *flow.Conn
 	f.once.Do(func() {
+		if f.isCut() { // access was taken away while the app prepared
+			err = errors.New("the flow was cut")
+			return
+		}
 		if conn, err = flow.Accept(f.w, f.r, datagrams); err != nil {
 			return
 		}
@@ -290,6 +294,12 @@ func (f *inFlow) accept(datagrams bool) (net.Conn, error) {
 		return nil, err
 	}
 	return conn, nil
+}
+
+func (f *inFlow) isCut() bool {
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	return f.cut
 }
 
 func (f *inFlow) Refuse(err error) {

@@ -90,6 +90,14 @@ func TestFlowThatIsCutBeforeItIsAcceptedCannotBeAccepted(t *testing.T) {
 	}
 }
 
+// The real mesh passes the same suite, in the tests of the root package.
+func TestTheMeshInMemoryKeepsWhatAMeshPromises(t *testing.T) {
+	var n Net
+	Suite(t, func(t *testing.T, name, user string, construct func(apps.Host) apps.App) {
+		n.Join("ep-"+name, user).Start(t, suiteName, construct)
+	})
+}
+
 func TestRefusalOfAnUnknownErrorHidesItsText(t *testing.T) {
 	var n Net
 	a, b := n.Join("a", "alice"), n.Join("b", "bob")
