@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -17,23 +19,30 @@ import (
 // intruder is a member without an agent: its certificate is good, and it says what it likes.
 type intruder struct {
 	w    *world
+	id   identity.ID
 	v    *identity.Verifier
 	cert tls.Certificate
+	key  ed25519.PrivateKey
 }
 
 func (w *world) intruder(user string) *intruder {
 	w.t.Helper()
-	v, cert, _ := w.forge(user)
-	return &intruder{w, v, cert}
+	v, cert, key := w.forge(user)
+	return &intruder{w, identity.IDOf(key.Public().(ed25519.PublicKey)), v, cert, key}
 }
 
-// dial opens a sealed session with an endpoint.
-func (i *intruder) dial(ctx context.Context, to identity.ID) (*seal.Session, error) {
+// carrier opens a carrier to an endpoint and says nothing in it.
+func (i *intruder) carrier(ctx context.Context, to identity.ID) (net.Conn, error) {
 	leg, err := tunnel.DialRelay(ctx, &tunnel.Dialer{}, i.w.address, i.v.ClientConfig(i.cert, identity.RoleHub, "", tunnel.RelayProto))
 	if err != nil {
 		return nil, err
 	}
-	carrier, err := leg.Connect(ctx, to, "")
+	return leg.Connect(ctx, to, "")
+}
+
+// dial opens a sealed session with an endpoint.
+func (i *intruder) dial(ctx context.Context, to identity.ID) (*seal.Session, error) {
+	carrier, err := i.carrier(ctx, to)
 	if err != nil {
 		return nil, err
 	}

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
 )
 
 // keeper is an app that keeps something for each peer that asks, until the peer has left.
@@ -22,6 +25,14 @@ func (k *keeper) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 func (k *keeper) API() http.Handler             { return http.NotFoundHandler() }
 
 func (k *keeper) Serve(ctx context.Context, f apps.Flow) {
+	switch f.Path() {
+	case "refuse":
+		f.Refuse(answer.Errorf(answer.Denied, "no"))
+		return
+	case "fail":
+		f.Refuse(errors.New(strings.Repeat("long ", 1000)))
+		return
+	}
 	k.add(1, f.Peer())
 	if _, err := f.Accept(); err != nil {
 		return
@@ -76,7 +87,7 @@ func TestAnAppIsToldWhoHasLeft(t *testing.T) {
 		t.Fatalf("kept for %v, with %d flows", users, flows)
 	}
 
-	w.ztm("root", "evict", "eve")
+	w.ztm("root", "evict", "eve", "--force") // the directory does not know eve
 	appstest.Eventually(t, "what was kept for the evicted user is gone, with the flow", func() bool {
 		users, flows := k.users()
 		return users["eve"] == 0 && flows == 1

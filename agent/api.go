@@ -263,9 +263,13 @@ func (m *mesh) getEndpoint(w http.ResponseWriter, r *http.Request) {
 
 // ping measures one request on a warm session.
 func (m *mesh) ping(ctx context.Context, id identity.ID) (time.Duration, error) {
-	if _, err := m.pool.get(ctx, id); err != nil { // the handshake is not what we measure
+	ctx, cancel := context.WithTimeout(ctx, tunnel.ProbeTimeout)
+	defer cancel()
+	s, err := m.pool.get(ctx, id) // the handshake is not what we measure
+	if err != nil {
 		return 0, appError(err)
 	}
+	s.Release()
 	start := time.Now()
 	resp, err := m.ask(ctx, id, http.MethodGet, seal.PathPing, nil)
 	if err != nil {

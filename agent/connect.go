@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -94,11 +95,10 @@ func (m *mesh) connect(ctx context.Context) (ready bool, err error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	published := make(chan struct{})
-	go func() { // ends with ctx; awaited below
-		defer close(published)
-		m.publishChanges(ctx, s)
-	}()
+	var working sync.WaitGroup // ends with ctx
+	working.Go(func() { m.publishChanges(ctx, s) })
+	working.Go(func() { m.tellRefused(ctx, s) })
+	working.Go(func() { m.followTrust(ctx, s) })
 	err = s.Events(ctx, func(e tunnel.Event) {
 		if e.Type == tunnel.EventReady {
 			ready = true
@@ -110,7 +110,7 @@ func (m *mesh) connect(ctx context.Context) (ready bool, err error) {
 	m.setSession(nil, identity.Subject{})
 	m.spare.drop()
 	cancel()
-	<-published
+	working.Wait()
 	return ready, err
 }
 
@@ -215,70 +215,22 @@ func (m *mesh) publishChanges(ctx context.Context, s *tunnel.Session) {
 	}
 }
 
-// event handles one message of the hub. It must not block: what takes time gets a goroutine that stop waits for.
+// event handles one message of the hub. It must not block: what takes time gets a goroutine that stop waits for. Each kind of event has places of
+// its own, so that none keeps another from being handled; whoever waits for an event that was dropped asks again.
 func (m *mesh) event(s *tunnel.Session, hub identity.Subject, e tunnel.Event) {
 	switch e.Type {
 	case tunnel.EventDialBack:
 		m.dialBack(s, hub, e)
 	case tunnel.EventTrust:
-		m.goLimited(func() { m.syncTrust(s, e.Version) })
+		select {
+		case <-m.newer: // an older one that nobody has looked at
+		default:
+		}
+		m.newer <- e.Version // nobody else sends
 	case tunnel.EventSign:
-		m.goLimited(func() { m.answerSign(s, hub, e) })
-	}
-}
-
-// maxEvents bounds what a hub can make an agent do at once; beyond it events are dropped, and whoever waits for one asks again.
-const maxEvents = 128
-
-func (m *mesh) goLimited(f func()) bool {
-	select {
-	case m.slots <- struct{}{}:
-	default:
-		m.log.Warn("too many events of the hub at once: one was dropped")
-		return false
-	}
-	if !m.enter() {
-		<-m.slots
-		return false
-	}
-	go func() { // stop waits for it
-		defer m.leave()
-		defer func() { <-m.slots }()
-		f()
-	}()
-	return true
-}
-
-// maxDialBacks bounds the handshakes with one peer at a time: one that starts many and finishes none must not keep the others out.
-const maxDialBacks = 32
-
-// dialBack opens the second leg of a carrier and serves what the peer seals in it.
-func (m *mesh) dialBack(s *tunnel.Session, hub identity.Subject, e tunnel.Event) {
-	m.mu.Lock()
-	if m.dialBacks[e.Peer] >= maxDialBacks {
-		m.mu.Unlock()
-		m.log.Warn("a peer opens too many sessions at once: one was dropped", "peer", e.Peer)
-		return
-	}
-	m.dialBacks[e.Peer]++
-	m.mu.Unlock()
-	done := func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if m.dialBacks[e.Peer]--; m.dialBacks[e.Peer] == 0 {
-			delete(m.dialBacks, e.Peer)
+		if !m.spawnUpTo(&m.signs, maxSigns, func() { m.answerSign(s, hub, e) }) {
+			m.peerLog.Warn("sign", "too many requests for a certificate at once: one was dropped")
 		}
-	}
-	if !m.goLimited(func() {
-		defer done()
-		carrier, err := m.carry(m.life, s, hub, m.agent.self, e.Ticket)
-		if err != nil {
-			m.log.Debug("dial-back failed", "peer", e.Peer, "err", err)
-			return
-		}
-		m.serveCarrier(carrier)
-	}) {
-		done()
 	}
 }
 
@@ -419,13 +371,9 @@ func (m *mesh) dialPeer(ctx context.Context, to identity.ID) (flow.Session, erro
 // dialSelf is a sealed session with ourselves, over a pipe: an app that talks to itself takes the same way.
 func (m *mesh) dialSelf(ctx context.Context) (flow.Session, error) {
 	near, far := net.Pipe()
-	if !m.enter() {
+	if !m.spawn(func() { m.serveCarrier(m.life, far, m.agent.self) }) {
 		return nil, answer.Errorf(answer.Unavailable, "mesh %s was left", m.name)
 	}
-	go func() { // stop waits for it
-		defer m.leave()
-		m.serveCarrier(far)
-	}()
 	session, err := seal.Client(ctx, near, m.verifier, m.certificate(), m.agent.self)
 	if err != nil {
 		return nil, err

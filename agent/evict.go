@@ -206,7 +206,7 @@ func (m *mesh) keep(list *identity.Trust, user string) error {
 		return err
 	}
 	m.log.Warn("no hub has taken this eviction: it is in force here and goes from endpoint to endpoint", "user", user, "version", list.Version())
-	m.goLimited(m.handOn)
+	m.spawn(m.handOn)
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
 	"ztm/tunnel/splice"
 )
 
@@ -22,7 +23,7 @@ func (m *mesh) forward(w http.ResponseWriter, r *http.Request, to identity.ID) e
 	if err != nil {
 		return answer.Errorf(answer.BadRequest, "request body: %v", err)
 	}
-	path := "/api/" + r.PathValue("path")
+	path := seal.PathAPI + r.PathValue("path")
 	if r.URL.RawQuery != "" {
 		path += "?" + r.URL.RawQuery
 	}

@@ -99,11 +99,8 @@ func (m *mesh) acceptLane(lane *seal.Dedicated, peer identity.ID) error {
 func (m *mesh) moveFlow(lane *seal.Dedicated, peer identity.ID, word string) error {
 	m.mu.Lock()
 	var conn *flow.Conn
-	for f := range m.flows {
-		if word != "" && f.word == word && f.peer.ID == peer && f.conn != nil && !f.laned {
-			conn, f.laned = f.conn, true
-			break
-		}
+	if f := m.named[flowKey{peer, word}]; f != nil && f.conn != nil && !f.laned {
+		conn, f.laned = f.conn, true
 	}
 	m.mu.Unlock()
 	if conn == nil {

@@ -19,14 +19,12 @@ import (
 // leaves the mesh keeps a valid certificate until it expires or its user is evicted.
 
 // members remembers by which certificate each peer came here last. A peer renews its certificate while an app keeps something for it,
-// so what was known when the app began to is no measure. The zero value is empty.
+// so what was known when the app began to is no measure. Of a peer that was forgotten the apps hear when it is evicted, not when it
+// expires. The zero value is empty.
 type members struct {
 	mu    sync.Mutex
 	peers map[identity.ID]identity.Subject // at most maxMembers; guarded by mu
 }
-
-// maxMembers bounds the peers that are remembered. Of a peer that was forgotten the apps hear when it is evicted, not when it expires.
-const maxMembers = 4096
 
 // arrived notes a peer's certificate, and reports whether the endpoint was another member until now: of another user, or admitted at
 // another time.
@@ -79,7 +77,7 @@ func (ms *members) untilExpiry(now time.Time) time.Duration {
 // arrived notes a peer that opened a session.
 func (m *mesh) arrived(peer identity.Subject) {
 	if m.members.arrived(peer) {
-		m.log.Info("an endpoint is another member now", "peer", peer.ID, "user", peer.User)
+		m.peerLog.Info("member "+string(peer.ID), "an endpoint is another member now", "peer", peer.ID, "user", peer.User)
 		for _, in := range m.inbounds() {
 			if in.peer.ID == peer.ID && peerOf(in.peer) != peerOf(peer) {
 				in.conn.Close()

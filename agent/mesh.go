@@ -17,6 +17,8 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
+	"ztm/tunnel/memory"
 )
 
 // mesh is one membership of this agent. It implements apps.Mesh.
@@ -25,6 +27,7 @@ type mesh struct {
 	agent    *Agent
 	name     string
 	log      *slog.Logger
+	peerLog  *limit.Log // of what peers can cause
 	ring     *ring
 	verifier *identity.Verifier
 	pool     *pool
@@ -35,12 +38,15 @@ type mesh struct {
 	life     context.Context // ends when the mesh is left or the agent stops
 	cancel   context.CancelFunc
 	ended    chan struct{}  // closed when run has returned
-	slots    chan struct{}  // a token for each event at work, capacity maxEvents
+	refused  chan string    // tickets of dial-backs that are not answered, capacity maxRefusals
+	newer    chan uint64    // the version of the hub's trust list that is to be looked at, capacity 1
 	changed  chan struct{}  // the record must be published again, capacity 1
 	trusted  chan struct{}  // there is a new trust list, capacity 1
 	wg       sync.WaitGroup // goroutines and handlers of this mesh; see enter
 
 	known known // what the directory said last
+
+	bounds
 
 	trustMu  sync.Mutex // held while a trust list is taken: the newest must be the one on disk
 	rotateMu sync.Mutex // held while the CA is replaced: one next CA at a time
@@ -48,8 +54,7 @@ type mesh struct {
 
 	mu            sync.Mutex
 	closing       bool                           // no goroutine or handler begins any more; guarded by mu
-	dialBacks     map[identity.ID]int            // dial-backs at work, by peer; guarded by mu
-	words         wordRing                       // of the flows that peers opened last; guarded by mu
+	recent        recent                         // flows that peers opened; guarded by mu
 	row           meshRow                        // guarded by mu
 	left          bool                           // the row is not to be written any more; guarded by mu
 	ca            *identity.CA                   // nil unless this endpoint has a CA key, see signer; guarded by mu
@@ -70,6 +75,7 @@ type mesh struct {
 	recordTime    int64                          // Unix ms of the last record; guarded by mu
 	inbound       map[*inbound]struct{}          // sealed sessions that peers opened; guarded by mu
 	flows         map[*inFlow]struct{}           // flows that peers opened; guarded by mu
+	named         map[flowKey]*inFlow            // flows, those that have an ID; guarded by mu
 	totals        map[identity.ID]*api.PeerStats // of flows that ended; guarded by mu
 	outFlows      map[*outFlow]struct{}          // flows that we opened; guarded by mu
 }
@@ -84,13 +90,14 @@ func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
 	m := &mesh{
 		agent: a, name: name, row: row, status: api.Connecting, lost: time.Now(),
 		verifier: identity.NewVerifier(trust, a.clock), statusChanged: make(chan struct{}),
-		ended: make(chan struct{}), slots: make(chan struct{}, maxEvents), changed: make(chan struct{}, 1), trusted: make(chan struct{}, 1),
+		ended: make(chan struct{}), refused: make(chan string, maxRefusals), newer: make(chan uint64, 1), changed: make(chan struct{}, 1), trusted: make(chan struct{}, 1),
 		offersOf: map[string][]string{}, inbound: map[*inbound]struct{}{}, flows: map[*inFlow]struct{}{},
 		totals: map[identity.ID]*api.PeerStats{}, outFlows: map[*outFlow]struct{}{},
-		dialBacks: map[identity.ID]int{},
+		bounds: newBounds(limitsWithin(memory.Here())), named: map[flowKey]*inFlow{},
 	}
 	m.ring = newRing(ringSize)
 	m.log = slog.New(naming{tee(a.log.Handler(), m.ring), &m.known}).With("mesh", name)
+	m.peerLog = limit.NewLog(m.log)
 	if row.CAKey != "" {
 		if m.ca, err = identity.ParseCA([]byte(row.CA), []byte(row.CAKey)); err != nil {
 			return nil, err
@@ -169,6 +176,33 @@ func (m *mesh) enter() bool {
 }
 
 func (m *mesh) leave() { m.wg.Done() }
+
+// spawn runs f in a goroutine that stop waits for, and reports whether it does: it does not when the mesh is ending.
+func (m *mesh) spawn(f func()) bool {
+	if !m.enter() {
+		return false
+	}
+	go func() { // stop waits for it
+		defer m.leave()
+		f()
+	}()
+	return true
+}
+
+// spawnUpTo is spawn unless n others of that kind run already.
+func (m *mesh) spawnUpTo(kind *limit.Counts[struct{}], n int, f func()) bool {
+	if !kind.Acquire(struct{}{}, n) {
+		return false
+	}
+	if m.spawn(func() {
+		defer kind.Release(struct{}{})
+		f()
+	}) {
+		return true
+	}
+	kind.Release(struct{}{})
+	return false
+}
 
 // wait lets nothing new begin and waits for what has.
 func (m *mesh) wait() {

@@ -58,7 +58,7 @@ const openTimeout = 30 * time.Second
 func (m *mesh) open(ctx context.Context, o opening) (net.Conn, error) {
 	if _, limited := ctx.Deadline(); !limited {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, openTimeout, errOpenTimeout)
+		ctx, cancel = context.WithTimeoutCause(ctx, openTimeout, errAskTimeout)
 		defer cancel()
 	}
 	o.word = rand.Text()
@@ -83,8 +83,6 @@ func (m *mesh) open(ctx context.Context, o opening) (net.Conn, error) {
 		session.Close()
 	}
 }
-
-var errOpenTimeout = answer.Errorf(answer.Timeout, "the endpoint does not answer")
 
 // attempt opens the flow on a session. If it fails, it reports whether the peer has answered.
 func (o *opening) attempt(ctx context.Context, session flow.Session) (c *flow.Conn, answered bool, err error) {
@@ -112,7 +110,7 @@ func (o *opening) failed(err error) error {
 // responseError reads a peer's refusal.
 func responseError(resp *http.Response) error {
 	defer resp.Body.Close()
-	b, err := answer.Limited(resp.Body, maxBody)
+	b, err := answer.Limited(resp.Body, maxRefusal)
 	if err != nil {
 		return answer.Errorf(answer.Broken, "the peer answered with status %s", resp.Status)
 	}
@@ -131,7 +129,7 @@ type outFlow struct {
 func (m *mesh) track(peer identity.Subject, c *flow.Conn, word string) net.Conn {
 	f := &outFlow{Conn: c, m: m, peer: peer}
 	if peer.ID != m.agent.self {
-		c.OnOffload(func() { m.goLimited(func() { m.openLane(c, peer.ID, word) }) })
+		c.OnOffload(func() { m.spawnUpTo(&m.offloads, maxOffloads, func() { m.openLane(c, peer.ID, word) }) })
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -39,7 +39,6 @@ type dialing struct {
 }
 
 const (
-	maxSessions = 8                // per peer
 	dialTimeout = 20 * time.Second // carrier and handshake
 	maxIdle     = 90 * time.Second // a session without flows is closed after so long
 	reapEvery   = 30 * time.Second
@@ -51,33 +50,69 @@ func newPool(dial func(context.Context, identity.ID) (flow.Session, error)) *poo
 	return p
 }
 
-// get returns a session to put a flow on, opening one if need be.
+// get returns a session with a stream that is reserved for the caller, opening one if need be.
 func (p *pool) get(ctx context.Context, to identity.ID) (flow.Session, error) {
+	for lost := 0; ; {
+		s, d, err := p.reserve(to)
+		if s != nil || err != nil {
+			return s, err
+		}
+		select {
+		case <-d.done:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		if d.err != nil {
+			return nil, d.err
+		}
+		select {
+		case <-d.session.Done():
+			if lost++; lost > 1 {
+				return nil, answer.Errorf(answer.Broken, "the session with endpoint %s broke", to)
+			}
+		default: // there may be more that wait than it has streams
+		}
+	}
+}
+
+// reserve reserves a stream of the best session with a peer, or returns the dialing of one that is to be waited for. It also has a session
+// opened before it must be waited for.
+func (p *pool) reserve(to identity.ID) (flow.Session, *dialing, error) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.life.Err() != nil {
+		return nil, nil, answer.Errorf(answer.Unavailable, "the mesh was left")
+	}
 	ps := p.peers[to]
 	if ps == nil {
 		ps = &peerSessions{}
 		p.peers[to] = ps
 	}
 	best, burdened := ps.pick()
-	d := ps.dialing
-	if d == nil && p.life.Err() == nil && (best == nil || burdened && len(ps.sessions) < maxSessions) {
-		d = &dialing{done: make(chan struct{})}
+	if best != nil && best.Reserve() != nil {
+		best = nil
+	}
+	if ps.dialing == nil && ps.wanted(best, burdened) {
+		d := &dialing{done: make(chan struct{})}
 		ps.dialing = d
 		p.wg.Go(func() { p.open(to, ps, d) })
 	}
-	p.mu.Unlock()
-	if best != nil {
-		return best, nil
+	if best == nil && ps.dialing == nil {
+		return nil, nil, answer.Errorf(answer.Limit, "all %d sessions with endpoint %s are full", len(ps.sessions), to)
 	}
-	if d == nil {
-		return nil, answer.Errorf(answer.Unavailable, "the mesh was left")
-	}
-	select {
-	case <-d.done:
-		return d.session, d.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	return best, ps.dialing, nil
+}
+
+// lowStreams is how many free streams of the best session have another opened: as many flows as begin while that takes.
+const lowStreams = 32
+
+// wanted reports whether another session is to be opened.
+func (ps *peerSessions) wanted(best flow.Session, burdened bool) bool {
+	switch n := len(ps.sessions); {
+	case best == nil || best.Free() < lowStreams:
+		return n < maxFullSessions
+	default:
+		return burdened && n < maxSessions
 	}
 }
 

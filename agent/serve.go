@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"ztm/apps"
 	"ztm/tunnel/answer"
@@ -32,21 +33,16 @@ import (
 
 // inbound is a sealed session that a peer opened.
 type inbound struct {
-	conn net.Conn
-	peer identity.Subject
+	conn    net.Conn
+	peer    identity.Subject
+	release func() // gives back its place; set by addInbound
 }
 
-// Limits on sessions that peers open, so that one of them cannot use up this device's memory.
-const (
-	maxInbound     = 1024
-	maxInboundPeer = 32
-)
-
-// serveCarrier seals a carrier as the server and serves what comes. It returns when the handshake is done.
-func (m *mesh) serveCarrier(carrier net.Conn) {
-	accepted, err := seal.Server(m.life, carrier, m.verifier, m.certificate)
+// serveCarrier seals a carrier as the server and serves what comes. It returns when the handshake is done; ctx governs the handshake.
+func (m *mesh) serveCarrier(ctx context.Context, carrier net.Conn, from identity.ID) {
+	accepted, err := seal.Server(ctx, carrier, m.verifier, m.certificate)
 	if err != nil {
-		m.log.Info("a peer's session was refused", "err", err)
+		m.peerLog.Info("handshake "+string(from), "a peer's session was refused", "asked by", from, "err", err)
 		return
 	}
 	if accepted.Dedicated != nil {
@@ -56,7 +52,7 @@ func (m *mesh) serveCarrier(carrier net.Conn) {
 	conn, peer := accepted.Session, accepted.Peer
 	in := &inbound{conn: conn, peer: peer}
 	if err := m.addInbound(in); err != nil {
-		m.log.Warn("a peer's session was refused", "peer", peer.ID, "user", peer.User, "err", err)
+		m.peerLog.Warn("session "+string(peer.ID), "a peer's session was refused", "peer", peer.ID, "user", peer.User, "err", err)
 		conn.Close()
 		return
 	}
@@ -69,17 +65,24 @@ func (m *mesh) serveCarrier(carrier net.Conn) {
 }
 
 func (m *mesh) addInbound(in *inbound) error {
+	peer := in.peer
+	if !m.sessionsOf.Acquire(peer.ID, m.limits.SessionsPeer) {
+		return answer.Errorf(answer.Limit, "endpoint %s has %d sessions here already", peer.ID, m.limits.SessionsPeer)
+	}
+	release, ok := m.sessions.Acquire(peer.User, func() {
+		m.peerLog.Warn("sessions "+peer.User, "a session makes room for another user's", "user", peer.User, "peer", peer.ID)
+		m.spawn(func() { in.conn.Close() })
+	})
+	if !ok {
+		m.sessionsOf.Release(peer.ID)
+		return answer.Errorf(answer.Limit, "there are %d sessions here already, and user %s has as many as others", m.limits.Sessions, peer.User)
+	}
+	in.release = func() {
+		release()
+		m.sessionsOf.Release(peer.ID)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	same := 0
-	for other := range m.inbound {
-		if other.peer.ID == in.peer.ID {
-			same++
-		}
-	}
-	if len(m.inbound) >= maxInbound || same >= maxInboundPeer {
-		return answer.Errorf(answer.Limit, "too many sessions: %d, of this peer %d", len(m.inbound), same)
-	}
 	m.inbound[in] = struct{}{}
 	return nil
 }
@@ -92,14 +95,18 @@ func peerOf(s identity.Subject) apps.Peer {
 // inboundConn forgets the session when net/http closes it.
 type inboundConn struct {
 	net.Conn
-	m  *mesh
-	in *inbound
+	m    *mesh
+	in   *inbound
+	once sync.Once
 }
 
 func (c *inboundConn) Close() error {
-	c.m.mu.Lock()
-	delete(c.m.inbound, c.in)
-	c.m.mu.Unlock()
+	c.once.Do(func() {
+		c.m.mu.Lock()
+		delete(c.m.inbound, c.in)
+		c.m.mu.Unlock()
+		c.in.release()
+	})
 	return c.Conn.Close()
 }
 
@@ -130,22 +137,35 @@ func (m *mesh) admits(w http.ResponseWriter, in *inbound) bool {
 // serveRequest answers a request that is no flow.
 func (m *mesh) serveRequest(w http.ResponseWriter, r *http.Request, in *inbound) {
 	switch path := r.URL.Path; {
-	case strings.HasPrefix(path, "/api/"):
+	case strings.HasPrefix(path, seal.PathAPI):
 		if in.peer.User != m.user() {
 			answer.Fail(w, m.log, answer.Errorf(answer.Denied, "endpoint %s belongs to user %s: user %s may not manage it",
 				m.Self().Name, m.user(), in.peer.User))
 			return
 		}
-		m.serveEndpoint(w, r, strings.TrimPrefix(path, "/api/"))
+		m.serveManagement(w, r, in)
 	case path == seal.PathPing:
 		w.WriteHeader(http.StatusNoContent)
 	case path == seal.PathTrust:
-		m.serveTrust(w, r)
+		m.serveTrust(w, r, in)
 	case path == seal.PathRenew && r.Method == http.MethodPost:
 		m.serveRenew(w, in.peer)
 	default:
 		answer.Fail(w, m.log, answer.Errorf(answer.NotFound, "endpoint %s knows no %s", m.Self().Name, path))
 	}
+}
+
+// serveManagement answers a request of an endpoint of this endpoint's own user.
+func (m *mesh) serveManagement(w http.ResponseWriter, r *http.Request, in *inbound) {
+	if r.ContentLength != 0 {
+		if !m.managing.Acquire(in.peer.ID, maxManagedPeer) {
+			answer.Fail(w, m.log, answer.Errorf(answer.Limit, "endpoint %s sends %d requests already", in.peer.ID, maxManagedPeer))
+			return
+		}
+		defer m.managing.Release(in.peer.ID)
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(manageTime))
+	}
+	m.serveEndpoint(w, r, strings.TrimPrefix(r.URL.Path, seal.PathAPI))
 }
 
 // inFlow is one request of a peer for an app. It implements apps.Flow.
@@ -203,49 +223,27 @@ func (m *mesh) begin(w http.ResponseWriter, r *http.Request, in *inbound) (*inFl
 		word: r.Header.Get(seal.FieldFlow)}, app
 }
 
+// flowKey is what a peer calls a flow.
+type flowKey struct {
+	peer identity.ID
+	id   string
+}
+
+func (f *inFlow) key() flowKey { return flowKey{f.peer.ID, f.word} }
+
 // enlist adds the flow to those that run, and refuses one that was opened before.
 func (m *mesh) enlist(f *inFlow) bool {
 	m.mu.Lock()
-	again := m.words.seen(f.peer.ID, f.word)
+	again := m.recent.has(f.peer.ID, f.word) || m.named[f.key()] != nil
 	m.flows[f] = struct{}{}
+	if !again && f.word != "" && len(f.word) <= maxFlowID {
+		m.named[f.key()] = f
+	}
 	m.mu.Unlock()
 	if again {
 		f.Refuse(answer.Errorf(answer.Conflict, "this flow was opened before"))
 	}
 	return !again
-}
-
-// wordRing remembers the words of the last flows. A peer whose session broke opens its flow once more; if the first request arrived
-// after all, the second must not run the app again.
-type wordRing struct {
-	ring [256]flowWord
-	next int
-	set  map[flowWord]struct{}
-}
-
-type flowWord struct {
-	peer identity.ID
-	word string
-}
-
-// seen adds a word and reports whether it was there. A flow without a word is always new.
-func (r *wordRing) seen(peer identity.ID, word string) bool {
-	const longest = 64 // bytes; ours have 26
-	w := flowWord{peer, word}
-	if word == "" || len(word) > longest {
-		return false
-	}
-	if _, ok := r.set[w]; ok {
-		return true
-	}
-	if r.set == nil {
-		r.set = map[flowWord]struct{}{}
-	}
-	delete(r.set, r.ring[r.next])
-	r.ring[r.next] = w
-	r.next = (r.next + 1) % len(r.ring)
-	r.set[w] = struct{}{}
-	return false
 }
 
 // end closes what the app left open, counts, and reports whether the stream must be reset.
@@ -254,6 +252,9 @@ func (f *inFlow) end() (reset bool) {
 	f.m.mu.Lock()
 	conn, cut := f.conn, f.cut
 	delete(f.m.flows, f)
+	if f.m.named[f.key()] == f {
+		delete(f.m.named, f.key())
+	}
 	f.m.mu.Unlock()
 	if conn == nil {
 		return cut
@@ -286,6 +287,7 @@ func (f *inFlow) accept(datagrams bool) (net.Conn, error) {
 		f.m.mu.Lock()
 		defer f.m.mu.Unlock()
 		f.conn = conn
+		f.m.recent.add(f.peer.ID, f.word)
 		if f.cut {
 			conn.Reset()
 		}
@@ -304,7 +306,11 @@ func (f *inFlow) isCut() bool {
 
 func (f *inFlow) Refuse(err error) {
 	f.once.Do(func() {
-		answer.Fail(f.w, f.m.log.With("app", f.app, "flow", f.path, "peer", f.peer.ID), err)
+		e := answer.Public(err)
+		if !errors.As(err, new(*answer.Error)) {
+			f.m.peerLog.Warn("flow "+string(f.peer.ID), "a flow failed", "app", f.app, "flow", f.path, "peer", f.peer.ID, "err", err)
+		}
+		answer.Fail(f.w, f.m.log, e)
 	})
 }
 
@@ -327,29 +333,3 @@ func (m *mesh) cutFlows(match func(*inFlow) bool) {
 		f.cancel()
 	}
 }
-
-func (m *mesh) serveTrust(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodGet {
-		w.Write(m.verifier.Trust().Document())
-		return
-	}
-	doc, err := answer.Body(r, maxTrustBody)
-	if err == nil {
-		err = m.updateTrust(doc)
-	}
-	if identity.Explains(err) {
-		err = answer.Errorf(answer.BadRequest, "trust list: %v", err)
-	}
-	if err != nil {
-		answer.Fail(w, m.log, err)
-		return
-	}
-	w.WriteHeader(http.StatusNoContent)
-}
-
-// Limits on bodies, in bytes.
-const (
-	maxTrustBody = 4 << 20
-	maxBody      = 1 << 20
-	maxJoin      = identity.MaxPermit + maxBody
-)

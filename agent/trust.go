@@ -1,18 +1,12 @@
 package agent
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"io"
 	"maps"
 	"net/http"
 	"slices"
 
 	"ztm/tunnel"
-	"ztm/tunnel/flow"
 	"ztm/tunnel/identity"
-	"ztm/tunnel/seal"
 )
 
 // The trust list of a mesh, which says whose certificates are good:
@@ -23,12 +17,20 @@ import (
 
 // updateTrust takes a newer trust list: verified, kept on disk, and applied to everything that is open.
 func (m *mesh) updateTrust(doc []byte) error {
-	m.trustMu.Lock()
-	defer m.trustMu.Unlock()
 	old := m.verifier.Trust()
-	next, err := old.Update(doc)
+	next, err := old.Update(doc) // without the lock: an eviction does not wait behind a list that is no good
 	if err != nil {
 		return err
+	}
+	m.trustMu.Lock()
+	defer m.trustMu.Unlock()
+	if now := m.verifier.Trust(); now != old {
+		if old = now; next.Version() <= old.Version() {
+			return nil
+		}
+		if next, err = old.Update(doc); err != nil {
+			return err
+		}
 	}
 	if next.Version() <= old.Version() {
 		return nil
@@ -89,41 +91,6 @@ func (m *mesh) fetchTrust(s *tunnel.Session) error {
 		return err
 	}
 	return m.updateTrust(doc)
-}
-
-// compareTrust passes trust lists on between peers: a hub that withholds an eviction is found out by the first peer that knows
-// of it.
-func (m *mesh) compareTrust(s flow.Session, resp *http.Response) {
-	var theirs uint64
-	if json.Unmarshal([]byte(resp.Header.Get(seal.FieldTrust)), &theirs) != nil {
-		return
-	}
-	own := m.verifier.Trust()
-	method, body := http.MethodGet, []byte(nil)
-	switch {
-	case theirs == own.Version():
-		return
-	case theirs < own.Version():
-		method, body = http.MethodPost, own.Document()
-	}
-	m.goLimited(func() {
-		ctx, cancel := context.WithTimeout(m.life, tunnel.ProbeTimeout)
-		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, method, "http://peer"+seal.PathTrust, bytes.NewReader(body))
-		if err != nil {
-			return
-		}
-		resp, err := s.RoundTrip(req)
-		if err != nil {
-			return
-		}
-		defer resp.Body.Close()
-		if doc, err := io.ReadAll(io.LimitReader(resp.Body, maxTrustBody)); err == nil && method == http.MethodGet {
-			if err := m.updateTrust(doc); err != nil {
-				m.log.Warn("a peer's trust list is refused", "peer", s.Peer().ID, "err", err)
-			}
-		}
-	})
 }
 
 // rejudge judges a peer again, or the hub: it may have been evicted since the handshake, and time goes on.

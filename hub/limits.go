@@ -84,10 +84,10 @@ const (
 )
 
 // maxBuckets bounds the memory that rates take, in buckets: 65,536 of a kind. A new one then takes the place of another.
-func maxBuckets() int { return fitting(1<<16, memory.Here(), 64, bucketSize) }
+func maxBuckets() int { return memory.Here().Fit(1<<16, 64, bucketSize) }
 
 // maxMemberSources bounds the sources that are known to be members': 4,096. Test: TestSourcesOfMembersAreForgottenOneByOne.
-func maxMemberSources() int { return fitting(1<<12, memory.Here(), 256, bucketSize) }
+func maxMemberSources() int { return memory.Here().Fit(1<<12, 256, bucketSize) }
 
 // minHandshakes is how many handshakes the smallest hub has room for, in their number: with fewer, those that are under way could not be told
 // from those that are late.
@@ -96,27 +96,19 @@ const minHandshakes = 64
 // within gives the zero fields what suits a machine with so much memory: agents and carriers may each fill a quarter of it, and
 // those that nobody knows a sixteenth. What was said wins, and what depends on it follows.
 func (l Limits) within(m memory.Limit) Limits {
-	l.Agents = cmp.Or(l.Agents, fitting(10_000, m, 4, agentSize))
-	l.EndpointsPerUser = cmp.Or(l.EndpointsPerUser, max(fitting(1000, m, 4, agentSize), min(l.Agents, 1000)))
-	l.Carriers = cmp.Or(l.Carriers, fitting(20_000, m, 4, carrierSize))
-	l.CarriersPerUser = cmp.Or(l.CarriersPerUser, max(fitting(2000, m, 8, carrierSize), min(l.Carriers/2, 2000)))
+	l.Agents = cmp.Or(l.Agents, m.Fit(10_000, 4, agentSize))
+	l.EndpointsPerUser = cmp.Or(l.EndpointsPerUser, max(m.Fit(1000, 4, agentSize), min(l.Agents, 1000)))
+	l.Carriers = cmp.Or(l.Carriers, m.Fit(20_000, 4, carrierSize))
+	l.CarriersPerUser = cmp.Or(l.CarriersPerUser, max(m.Fit(2000, 8, carrierSize), min(l.Carriers/2, 2000)))
 	l.Pending = cmp.Or(l.Pending, 128)
 	l.PendingAt = cmp.Or(l.PendingAt, 256)
-	l.Legs = cmp.Or(l.Legs, fitting(128, m, 16, handshakeSize))
+	l.Legs = cmp.Or(l.Legs, m.Fit(128, 16, handshakeSize))
 	l.Control = cmp.Or(l.Control, 4)
-	l.Handshakes = cmp.Or(l.Handshakes, max(fitting(1024, m, 16, handshakeSize), minHandshakes))
-	l.HandshakesPerSource = cmp.Or(l.HandshakesPerSource, fitting(256, m, 32, handshakeSize))
-	l.Joins = cmp.Or(l.Joins, fitting(256, m, 16, handshakeSize))
+	l.Handshakes = cmp.Or(l.Handshakes, max(m.Fit(1024, 16, handshakeSize), minHandshakes))
+	l.HandshakesPerSource = cmp.Or(l.HandshakesPerSource, m.Fit(256, 32, handshakeSize))
+	l.Joins = cmp.Or(l.Joins, m.Fit(256, 16, handshakeSize))
 	l.JoinsPerSource = cmp.Or(l.JoinsPerSource, max(l.Joins/4, 1))
 	return l
-}
-
-// fitting returns most, or as many as fit into a part of the memory if these are fewer, but some in any case.
-func fitting(most int, m memory.Limit, part, size int64) int {
-	if m.Bytes == 0 {
-		return most
-	}
-	return int(min(int64(most), max(m.Bytes/part/size, 16)))
 }
 
 // limited is the answer to a peer that has reached a limit.

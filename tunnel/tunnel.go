@@ -82,6 +82,7 @@ type Event struct {
 	// dial-back: open the other end of a path with Ticket, for Peer.
 	Ticket string      `json:"ticket,omitempty"`
 	Peer   identity.ID `json:"peer,omitempty"`
+	User   string      `json:"user,omitempty"` // of Peer; the hub's word, by which places are divided
 
 	// trust: the hub has a list of this version; fetch it.
 	Version uint64 `json:"version,omitempty"`

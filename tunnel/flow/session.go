@@ -16,6 +16,14 @@ type Session interface {
 	// Peer returns who is at the other end.
 	Peer() identity.Subject
 
+	// Reserve makes sure that one Open or RoundTrip that follows need not wait until another ends; Release gives the place back where none
+	// follows. It fails where the session is over, or has no place left. Without it a request may wait.
+	Reserve() error
+	Release()
+
+	// Free returns how many places are neither in use nor reserved.
+	Free() int
+
 	// Open opens a flow. If the peer says no, the error is a *[Refused]; any other error means that there was no answer,
 	// and that nobody knows whether the peer has begun. ctx governs the opening alone.
 	Open(ctx context.Context, r Request) (*Conn, error)

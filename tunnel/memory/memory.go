@@ -33,6 +33,15 @@ var Here = sync.OnceValue(here)
 // Small reports whether buffers should be kept small.
 func (l Limit) Small() bool { return l.Bytes > 0 && l.Bytes < small }
 
+// Fit returns how many things of a size in bytes fit into a part of the memory, 2 being half of it, but at most most and at least 16, or
+// most where that is fewer. Where nothing is known it is most.
+func (l Limit) Fit(most int, part, size int64) int {
+	if l.Bytes == 0 {
+		return most
+	}
+	return int(min(int64(most), max(l.Bytes/part/size, 16)))
+}
+
 // Tune sets how the garbage collector works: on small machines it works harder, in a cgroup it knows where the end is. What GOGC and
 // GOMEMLIMIT say has precedence. It is called once, by a process that stays.
 func (l Limit) Tune(getenv func(string) string) {

@@ -105,3 +105,15 @@ func FuzzOf(f *testing.F) {
 		}
 	})
 }
+
+func TestThingsFitIntoAPartOfTheMemory(t *testing.T) {
+	const size = 64 << 10
+	for _, tt := range []struct {
+		bytes int64
+		want  int
+	}{{0, 1024}, {64 << 20, 128}, {1 << 20, 16}, {16 << 30, 1024}} {
+		if got := (Limit{Bytes: tt.bytes}).Fit(1024, 8, size); got != tt.want {
+			t.Errorf("of %d bytes: %d, want %d", tt.bytes, got, tt.want)
+		}
+	}
+}

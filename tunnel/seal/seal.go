@@ -159,10 +159,20 @@ func (s *Session) Close() error {
 // Peer implements [flow.Session].
 func (s *Session) Peer() identity.Subject { return s.peer }
 
+// Reserve implements [flow.Session].
+func (s *Session) Reserve() error { return s.cc.Reserve() }
+
+// Release implements [flow.Session].
+func (s *Session) Release() { s.cc.Release() }
+
+// Free implements [flow.Session].
+func (s *Session) Free() int { return s.cc.Available() }
+
 // Open implements [flow.Session].
 func (s *Session) Open(ctx context.Context, r flow.Request) (*flow.Conn, error) {
 	req, err := http.NewRequest(http.MethodPost, "http://peer"+PathApps+r.Path, nil)
 	if err != nil {
+		s.Release()
 		return nil, &flow.Refused{Reason: answer.Errorf(answer.BadRequest, "%v", err)}
 	}
 	req.URL.RawQuery = r.Query.Encode()
@@ -182,13 +192,14 @@ func (s *Session) Open(ctx context.Context, r flow.Request) (*flow.Conn, error) 
 	}
 	s.mu.Unlock()
 	if resp != nil && c == nil {
+		defer context.AfterFunc(ctx, func() { resp.Body.Close() })() // of a peer that begins an answer and does not end it
 		return nil, refusal(resp)
 	}
 	return c, err
 }
 
 // maxRefusal is the longest refusal that is read, in bytes.
-const maxRefusal = 64 << 10
+const maxRefusal = 8 << 10
 
 // refusal reads how a peer said no.
 func refusal(resp *http.Response) error {
@@ -207,7 +218,7 @@ func (s *Session) forget(c *flow.Conn) {
 	s.lastUsed = time.Now()
 }
 
-// RoundTrip sends a plain request.
+// RoundTrip implements [flow.Session].
 func (s *Session) RoundTrip(req *http.Request) (*http.Response, error) {
 	s.mu.Lock()
 	s.lastUsed = time.Now()

@@ -1,0 +1,52 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"ztm/tunnel/memory"
+)
+
+func TestEachLimitNamesATestThatReachesIt(t *testing.T) {
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := filepath.Glob("../*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tests []byte
+	for _, name := range append(files, whole...) {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tests = append(tests, b...)
+	}
+	table, err := os.ReadFile("limits.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile(`\((Test\w+)\)`).FindAllSubmatch(table, -1)
+	if len(named) < 15 {
+		t.Errorf("limits.go names %d tests", len(named))
+	}
+	for _, m := range named {
+		if !regexp.MustCompile(`func ` + string(m[1]) + `\(`).Match(tests) {
+			t.Errorf("limits.go names %s, which is not there", m[1])
+		}
+	}
+}
+
+func TestLimitsFitTheDevice(t *testing.T) {
+	small, large := limitsWithin(memory.Limit{Bytes: 64 << 20}), limitsWithin(memory.Limit{})
+	if large.Sessions != 1024 || large.DialBacks != 128 || large.DialBacksPeer != 32 {
+		t.Errorf("of a server: %+v", large)
+	}
+	if small.Sessions*sessionSize > 64<<20/8 || small.DialBacks*handshakeSize > 64<<20/16 || small.DialBacksPeer > small.DialBacks/2 {
+		t.Errorf("of a router with 64 MB: %+v", small)
+	}
+}

@@ -1,0 +1,163 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"ztm/tunnel"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/flow"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
+)
+
+// Peers pass trust lists on to each other, see compareTrust. A list may be large, and whoever sends one need not be somebody who may use
+// anything here:
+//
+//  1. the header says which version it is: one that is not newer is not read
+//  2. a place among those that are read (listFrom); whoever is slow makes room for another user
+//  3. read, within listTime
+//  4. updateTrust: the signature first
+
+// serveTrust gives the trust list, or takes a newer one.
+func (m *mesh) serveTrust(w http.ResponseWriter, r *http.Request, in *inbound) {
+	if r.Method == http.MethodGet {
+		w.Write(m.verifier.Trust().Document())
+		return
+	}
+	if err := m.takeTrust(w, r, in.peer); err != nil {
+		answer.Fail(w, m.log, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (m *mesh) takeTrust(w http.ResponseWriter, r *http.Request, peer identity.Subject) error {
+	version, err := strconv.ParseUint(r.Header.Get(seal.FieldTrust), 10, 64)
+	if err != nil || r.ContentLength <= 0 || r.ContentLength > maxTrustBody {
+		return answer.Errorf(answer.BadRequest, "trust list: its version or its length is missing or makes no sense")
+	}
+	if own := m.verifier.Trust().Version(); version <= own {
+		return answer.Errorf(answer.Conflict, "trust list: version %d is in force here", own)
+	}
+	body := http.NewResponseController(w)
+	done, err := m.listFrom(peer, func() { body.SetReadDeadline(time.Unix(1, 0)) })
+	if err != nil {
+		return err
+	}
+	defer done()
+	body.SetReadDeadline(time.Now().Add(listTime))
+	doc, err := answer.Body(r, r.ContentLength)
+	if err != nil {
+		return err
+	}
+	if err := m.updateTrust(doc); identity.Explains(err) {
+		return answer.Errorf(answer.BadRequest, "trust list: %v", err)
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// listFrom takes a place for reading a trust list of a peer; stop ends the reading when another user needs the place.
+func (m *mesh) listFrom(peer identity.Subject, stop func()) (done func(), err error) {
+	if !m.listsOf.Acquire(peer.ID, 1) {
+		return nil, answer.Errorf(answer.Limit, "endpoint %s sends a trust list already", peer.ID)
+	}
+	release, ok := m.lists.Acquire(peer.User, stop)
+	if !ok {
+		m.listsOf.Release(peer.ID)
+		return nil, answer.Errorf(answer.Limit, "others send trust lists at the moment")
+	}
+	return func() {
+		release()
+		m.listsOf.Release(peer.ID)
+	}, nil
+}
+
+// compareTrust passes trust lists on between peers: a hub that withholds an eviction is found out by the first peer that knows
+// of it.
+func (m *mesh) compareTrust(s flow.Session, resp *http.Response) {
+	theirs, err := strconv.ParseUint(resp.Header.Get(seal.FieldTrust), 10, 64)
+	own := m.verifier.Trust()
+	if err != nil || theirs == own.Version() {
+		return
+	}
+	m.spawn(func() {
+		ctx, cancel := context.WithTimeout(m.life, tunnel.ProbeTimeout)
+		defer cancel()
+		exchange := m.giveTrust
+		if theirs > own.Version() {
+			exchange = m.takeTrustOf
+		}
+		if err := exchange(ctx, s); err != nil && ctx.Err() == nil {
+			m.peerLog.Warn("list "+string(s.Peer().ID), "no trust list was passed on", "peer", s.Peer().ID, "own", own.Version(), "theirs", theirs, "err", err)
+		}
+	})
+}
+
+// giveTrust sends our trust list to a peer.
+func (m *mesh) giveTrust(ctx context.Context, s flow.Session) error {
+	own := m.verifier.Trust()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://peer"+seal.PathTrust, bytes.NewReader(own.Document()))
+	if err != nil {
+		return err
+	}
+	req.Header.Set(seal.FieldTrust, strconv.FormatUint(own.Version(), 10))
+	if err := s.Reserve(); err != nil {
+		return err
+	}
+	resp, err := s.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 {
+		return responseError(resp)
+	}
+	return nil
+}
+
+// followTrust brings hub and agent to the same trust list whenever the hub has another.
+func (m *mesh) followTrust(ctx context.Context, s *tunnel.Session) {
+	for {
+		select {
+		case version := <-m.newer:
+			m.syncTrust(s, version)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// takeTrustOf asks a peer for its trust list.
+func (m *mesh) takeTrustOf(ctx context.Context, s flow.Session) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done, err := m.listFrom(s.Peer(), cancel)
+	if err != nil {
+		return err
+	}
+	defer done()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://peer"+seal.PathTrust, nil)
+	if err != nil {
+		return err
+	}
+	if err := s.Reserve(); err != nil {
+		return err
+	}
+	resp, err := s.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	doc, err := io.ReadAll(io.LimitReader(resp.Body, maxTrustBody))
+	if err != nil {
+		return err
+	}
+	return m.updateTrust(doc)
+}

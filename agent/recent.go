@@ -1,0 +1,68 @@
+package agent
+
+import (
+	"slices"
+
+	"ztm/tunnel/identity"
+)
+
+// recent remembers the IDs of the flows that peers opened last and that were accepted. A peer whose session broke opens its flow once more; if the
+// first request arrived after all, the second must not run the app again. The zero value is empty. It is not safe for concurrent use.
+type recent struct {
+	peers map[identity.ID]*flowIDs // at most maxFlowPeers
+	turn  uint64                   // counts additions
+}
+
+// flowIDs are the last flow IDs of one peer.
+type flowIDs struct {
+	ring []string // at most maxFlowIDs
+	next int      // where the oldest is, once the ring is full
+	used uint64   // turn of the last addition
+}
+
+// maxFlowID is the length of a flow ID, in bytes; ours have 26.
+const maxFlowID = 64
+
+// has reports whether a peer opened a flow with this ID. A flow without an ID is always new.
+func (r *recent) has(peer identity.ID, id string) bool {
+	p := r.peers[peer]
+	return id != "" && p != nil && slices.Contains(p.ring, id)
+}
+
+// add remembers a flow ID. Each peer has its own ring, so that one that opens many flows does not make another's be forgotten.
+func (r *recent) add(peer identity.ID, id string) {
+	if id == "" || len(id) > maxFlowID {
+		return
+	}
+	r.turn++
+	p := r.peers[peer]
+	if p == nil {
+		p = r.place(peer)
+	}
+	p.used = r.turn
+	if len(p.ring) < maxFlowIDs {
+		p.ring = append(p.ring, id)
+		return
+	}
+	p.ring[p.next] = id
+	p.next = (p.next + 1) % maxFlowIDs
+}
+
+// place makes a ring for a peer, in place of the one that was not used for longest if there are many.
+func (r *recent) place(peer identity.ID) *flowIDs {
+	if r.peers == nil {
+		r.peers = map[identity.ID]*flowIDs{}
+	}
+	if len(r.peers) >= maxFlowPeers {
+		var oldest identity.ID
+		for id, p := range r.peers {
+			if oldest == "" || p.used < r.peers[oldest].used {
+				oldest = id
+			}
+		}
+		delete(r.peers, oldest)
+	}
+	p := &flowIDs{}
+	r.peers[peer] = p
+	return p
+}
