@@ -63,7 +63,7 @@ func TestANameThatMovedToAnotherDeviceIsNotTyped(t *testing.T) {
 					flows++
 				}
 			}
-			if (flows > 0) != want || status == 0 || strings.Contains(stderr, "unpin") == want {
+			if (flows > 0) != want || status == 0 || strings.Contains(stderr, "forget") == want {
 				t.Errorf("%s, name taken %t: status %d, %d flows, %s", line, !want, status, flows, stderr)
 			}
 		}

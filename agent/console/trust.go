@@ -36,7 +36,7 @@ func (c *Console) Trusted(ctx context.Context, name string) (apps.Endpoint, erro
 		return apps.Endpoint{}, &apps.HintError{Err: err, Hint: inMesh(m)}
 	case answer.Conflict:
 		return apps.Endpoint{}, &apps.HintError{Err: err, Hint: fmt.Sprintf(
-			"if its owner says that this is right: ztm mesh %s unpin %s; else name the device by its ID", m.Name, name)}
+			"if its owner says that this is right: ztm mesh %s forget %s; otherwise name the endpoint by its ID", m.Name, name)}
 	default:
 		return apps.Endpoint{}, err
 	}

@@ -44,9 +44,9 @@ func configCommand(m manager) *cli.Command {
 		Description: "A PATTERN is a name, *.SUFFIX, an address, a network such as 10.43.0.0/16, or *, each with :PORT or\n" +
 			":PORT-PORT if only those ports are meant. Names are resolved where the connection leaves the mesh, and the\n" +
 			"addresses are checked again there. Addresses of the exit itself (127.0.0.0/8, 169.254.0.0/16 and the like)\n" +
-			"and of cloud metadata services are targets only if they are named; * does not name them. A short name goes to the exit that serves it with a\n" +
-			"search domain of that exit's /etc/resolv.conf appended: svc-a.svc as svc-a.svc.cluster.local. A trailing dot\n" +
-			"prevents that.\n\n" +
+			"and of cloud metadata services are targets only if they are named; * does not name them. A short name goes to\n" +
+			"the exit that serves it with a search domain of that exit's /etc/resolv.conf appended: svc-a.svc as\n" +
+			"svc-a.svc.cluster.local. A trailing dot prevents that.\n\n" +
 			"Clients here use the exits of my own user. Exits of others are used if their user is trusted, or for the\n" +
 			"patterns of --add-via, and if their rules allow it: an exit sees what passes. Browsers find their settings at\n" +
 			"http://LISTEN/proxy.pac.\n\n" + example(

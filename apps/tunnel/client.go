@@ -37,7 +37,7 @@ func parseKey(s string) (Key, error) {
 func (c *client) resolve(ctx context.Context, list []string) ([]identity.ID, error) {
 	var ids []identity.ID
 	for _, name := range list {
-		ep, err := c.Resolve(ctx, name)
+		ep, err := c.Trusted(ctx, name)
 		if err != nil {
 			return nil, err
 		}

@@ -109,7 +109,7 @@ func (c *client) forward(ctx context.Context, endpoint string, list []string, re
 		}
 		forwards = append(forwards, f)
 	}
-	ep, err := c.Resolve(ctx, endpoint)
+	ep, err := c.Trusted(ctx, endpoint)
 	if err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ func (c *client) netcat(ctx context.Context, endpoint, target, protocol string) 
 	if err != nil {
 		return &apps.UsageError{Err: err}
 	}
-	ep, err := c.Resolve(ctx, endpoint)
+	ep, err := c.Trusted(ctx, endpoint)
 	if err != nil {
 		return err
 	}

@@ -68,11 +68,12 @@ func (c commands) members() []*cli.Command {
 			Action: func(x *cli.Context) error { return c.evict(x.Context, x.Args().First(), x.Bool("force")) },
 		},
 		{
-			Name: "unpin", Category: apps.InMesh, ArgsUsage: "NAME", Usage: "accept another device under the name of an endpoint",
-			Description: "A name belongs to the device that had it when `ztm terminal` or `ztm script` used it first. Do this only after\n" +
-				"you have heard from the owner that the device was replaced. The next use of the name decides anew.\n\n" +
-				"Example:\n  ztm unpin office",
-			Action: func(x *cli.Context) error { return c.unpin(x.Context, x.Args().First()) },
+			Name: "forget", Category: apps.InMesh, ArgsUsage: "NAME", Usage: "forget whose endpoint a name was",
+			Description: "A name belongs to the user who had it when `ztm terminal`, `ztm script` or `ztm forward` used it first, and is refused\n" +
+				"if another user has it later. Run this only after the new owner has told you that this is right. The next use of\n" +
+				"the name decides anew.\n\n" +
+				"Example:\n  ztm forget office",
+			Action: func(x *cli.Context) error { return c.forget(x.Context, x.Args().First()) },
 		},
 		{
 			Name: "rotate", Usage: "replace the key of root",

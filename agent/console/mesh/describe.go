@@ -85,8 +85,8 @@ func (c commands) describeHub(ctx context.Context, name string) error {
 		{"ID:", dash(string(h.ID))},
 		{"Status:", hubStatus(h)},
 		{"Ping:", milliseconds(h.RTT)},
-		{"Agents:", strconv.Itoa(h.Agents)},
-		{"Carriers:", strconv.Itoa(h.Carriers)},
+		{"Agents:", ofHub(h, h.Agents)},
+		{"Carriers:", ofHub(h, h.Carriers)},
 		{"Connected since:", when(h.Since)},
 		{"Version:", dash(h.Version)},
 	}})

@@ -143,8 +143,8 @@ func (c commands) getHubs(ctx context.Context, name string) error {
 	}
 	t := &apps.Table{Header: []string{"NAME", "STATUS", "PING", "VERSION", "AGENTS", "CARRIERS", "ID"}, Wide: 1}
 	for _, h := range hubs {
-		t.Add(h.Address, hubStatus(h), milliseconds(h.RTT), dash(h.Version), strconv.Itoa(h.Agents),
-			strconv.Itoa(h.Carriers), dash(string(h.ID)))
+		t.Add(h.Address, hubStatus(h), milliseconds(h.RTT), dash(h.Version), ofHub(h, h.Agents),
+			ofHub(h, h.Carriers), dash(string(h.ID)))
 	}
 	return c.Print(hubs, t)
 }
@@ -158,6 +158,14 @@ func hubStatus(h api.Hub) string {
 		return "Unreachable"
 	}
 	return "Not attached (standby)"
+}
+
+// ofHub shows a count that only the hub knows to which the agent is attached.
+func ofHub(h api.Hub, n int) string {
+	if !h.Connected {
+		return "-"
+	}
+	return strconv.Itoa(n)
 }
 
 // hubs lists the hubs of the mesh, or the one of that address or ID.

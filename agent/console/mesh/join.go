@@ -202,7 +202,8 @@ func (c commands) printPermit(permit json.RawMessage) error {
 	return err
 }
 
-func (c commands) unpin(ctx context.Context, name string) error {
+// forget lets the next use of a name decide whose it is.
+func (c commands) forget(ctx context.Context, name string) error {
 	m, err := c.Mesh(ctx)
 	if err != nil {
 		return err
@@ -210,7 +211,7 @@ func (c commands) unpin(ctx context.Context, name string) error {
 	if err := c.Do(ctx, http.MethodDelete, api.NamePath(m.Name, name), nil, nil); err != nil {
 		return err
 	}
-	c.Note("the next device that is used as %s keeps the name", name)
+	c.Note("the next user of the name %s keeps it", name)
 	return nil
 }
 
