@@ -10,6 +10,7 @@ import (
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 )
 
 // The API of the app, for this agent's own user:
@@ -104,7 +105,7 @@ func (a *App) API() http.Handler {
 	handle("DELETE /credentials/{user}", a.deleteCredential)
 	handle("GET /status", func(r *http.Request) (any, error) { return a.status(r.Context()) })
 	handle("/", func(r *http.Request) (any, error) {
-		return nil, answer.Errorf(answer.NotFound, "the proxy has no %s %s", r.Method, reach.Clip(r.URL.Path))
+		return nil, answer.Errorf(answer.NotFound, "the proxy has no %s %s", r.Method, limit.Clip(r.URL.Path))
 	})
 	return mux
 }
@@ -179,11 +180,11 @@ func (a *App) endpoint(ctx context.Context, name string) (identity.ID, error) {
 	}
 	switch len(found) {
 	case 0:
-		return "", answer.Errorf(answer.NotFound, "endpoint %q not found", reach.Clip(name))
+		return "", answer.Errorf(answer.NotFound, "endpoint %q not found", limit.Clip(name))
 	case 1:
 		return found[0], nil
 	}
-	return "", answer.Errorf(answer.Conflict, "endpoint name %q is ambiguous: use its ID", reach.Clip(name))
+	return "", answer.Errorf(answer.Conflict, "endpoint name %q is ambiguous: use its ID", limit.Clip(name))
 }
 
 func (a *App) rules() ([]Rule, error) {
@@ -194,6 +195,9 @@ func (a *App) rules() ([]Rule, error) {
 func (a *App) addRule(r *http.Request) (any, error) {
 	var rule Rule
 	if err := answer.Decode(r, maxRequest, &rule); err != nil {
+		return nil, err
+	}
+	if err := checkUsers(rule.Users); err != nil {
 		return nil, err
 	}
 	at := r.URL.Query().Get("at")
@@ -212,6 +216,9 @@ func (a *App) addRule(r *http.Request) (any, error) {
 func (a *App) setRule(r *http.Request) (any, error) {
 	var set Rule
 	if err := answer.Decode(r, maxRequest, &set); err != nil {
+		return nil, err
+	}
+	if err := checkUsers(set.Users); err != nil {
 		return nil, err
 	}
 	return a.editRules(func(all []Rule) ([]Rule, error) {
@@ -256,7 +263,7 @@ func (a *App) editRules(f func([]Rule) ([]Rule, error)) (any, error) {
 func index(s string, n int) (int, error) {
 	i, err := strconv.Atoi(s)
 	if err != nil || i < 0 || i >= n {
-		return 0, answer.Errorf(answer.NotFound, "there is no rule #%s", reach.Clip(s))
+		return 0, answer.Errorf(answer.NotFound, "there is no rule #%s", limit.Clip(s))
 	}
 	return i, nil
 }
@@ -293,7 +300,7 @@ func (a *App) deleteCredential(r *http.Request) (any, error) {
 	user := r.PathValue("user")
 	err := a.changeCredentials(func(all map[string]credential) error {
 		if _, ok := all[user]; !ok {
-			return answer.Errorf(answer.NotFound, "there is no credential of %q", reach.Clip(user))
+			return answer.Errorf(answer.NotFound, "there is no credential of %q", limit.Clip(user))
 		}
 		delete(all, user)
 		return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -55,7 +56,7 @@ func configCommand(m manager) *cli.Command {
 			"ztm proxy config --add-via '*.corp.example.com=ep-office' --add-direct '*.example.com'",
 			"ztm proxy config --add-credential alice < password.txt"),
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "set-listen", Usage: "listen on these `ADDRESSES` alone, [IP:]PORT or unix:PATH; 'off' for none"},
+			&cli.StringSliceFlag{Name: "set-listen", Usage: "listen on these `[ADDRESS]` alone, [IP:]PORT or unix:PATH; without any, close all"},
 			&cli.StringSliceFlag{Name: "add-target", Usage: "serve this `PATTERN` from here"},
 			&cli.StringSliceFlag{Name: "remove-target", Usage: "serve this `PATTERN` no more"},
 			&cli.StringSliceFlag{Name: "add-exclusion", Usage: "serve all targets but this `PATTERN`"},
@@ -97,7 +98,10 @@ func changeOf(x *cli.Context) (*Change, error) {
 	if x.IsSet("set-listen") {
 		listens := []string{}
 		for _, l := range x.StringSlice("set-listen") {
-			if l != "" && l != "off" {
+			switch {
+			case !utf8.ValidString(l):
+				return nil, usage(fmt.Sprintf("--set-listen %q: want a path in UTF-8", l))
+			case l != "" && l != "off":
 				listens = append(listens, l)
 			}
 		}

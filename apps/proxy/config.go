@@ -9,9 +9,11 @@ import (
 	"strconv"
 	"strings"
 
+	"ztm/apps/listen"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 )
 
 // Config is what the owner of an endpoint has set. It is kept in the agent's database and shown by the API. The zero
@@ -85,7 +87,7 @@ func (c Config) readListens(s *settings) error {
 	}
 	l, err := parseListen(c.DNS)
 	if err != nil || l.network == "unix" {
-		return fmt.Errorf("DNS address %q: want [ip:]port", reach.Clip(c.DNS))
+		return fmt.Errorf("DNS address %q: want [ip:]port", limit.Clip(c.DNS))
 	}
 	s.dns = l
 	return nil
@@ -125,7 +127,7 @@ func (c Config) readRoutes(s *settings) error {
 		s.direct.targets = append(s.direct.targets, reach.Pattern{Any: true})
 	case refuse, "":
 	default:
-		return fmt.Errorf("default %q: want %s or %s", reach.Clip(c.Default), refuse, direct)
+		return fmt.Errorf("default %q: want %s or %s", limit.Clip(c.Default), refuse, direct)
 	}
 	return nil
 }
@@ -175,12 +177,18 @@ func (l listenAddr) String() string {
 	return l.address
 }
 
+// port returns the port, 0 for a unix socket.
+func (l listenAddr) port() uint16 {
+	ap, _ := netip.ParseAddrPort(l.address)
+	return ap.Port()
+}
+
 // parseListen reads "port", "ip:port", "[ip]:port" or "unix:/path". A port alone listens on 127.0.0.1; port 0 lets the
 // system choose.
 func parseListen(s string) (listenAddr, error) {
 	if path, ok := strings.CutPrefix(s, "unix:"); ok {
-		if !filepath.IsAbs(path) || len(path) > maxSocketPath {
-			return listenAddr{}, fmt.Errorf("listen %q: want an absolute path of at most %d bytes", reach.Clip(s), maxSocketPath)
+		if !filepath.IsAbs(path) || len(path) > listen.MaxPath {
+			return listenAddr{}, fmt.Errorf("listen %q: want an absolute path of at most %d bytes", limit.Clip(s), listen.MaxPath)
 		}
 		return listenAddr{"unix", filepath.Clean(path)}, nil
 	}
@@ -193,7 +201,7 @@ func parseListen(s string) (listenAddr, error) {
 	addr, addrErr := netip.ParseAddr(host)
 	n, portErr := strconv.ParseUint(port, 10, 16)
 	if addrErr != nil || portErr != nil {
-		return listenAddr{}, fmt.Errorf("listen %q: want [ip:]port (0.0.0.0:port for all addresses) or unix:/path", reach.Clip(s))
+		return listenAddr{}, fmt.Errorf("listen %q: want [ip:]port (0.0.0.0:port for all addresses) or unix:/path", limit.Clip(s))
 	}
 	network := "tcp"
 	if addr = addr.Unmap(); addr.Is4() {
@@ -201,9 +209,6 @@ func parseListen(s string) (listenAddr, error) {
 	}
 	return listenAddr{network, netip.AddrPortFrom(addr, uint16(n)).String()}, nil
 }
-
-// maxSocketPath is what sun_path holds everywhere, in bytes (104 with the final zero on the BSDs).
-const maxSocketPath = 103
 
 // warnings says, for a person, what about the configuration is dangerous.
 func (c Config) warnings(credentials int) []string {

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"ztm/apps/listen"
 	"ztm/apps/reach"
 	"ztm/apps/udp"
 	"ztm/tunnel/answer"
@@ -64,13 +65,12 @@ type dnsService struct {
 func (r *resolver) listen(ctx context.Context, l listenAddr) (service, error) {
 	socket, err := udp.Listen(ctx, "udp"+strings.TrimPrefix(l.network, "tcp"), l.address)
 	if err != nil {
-		return nil, err
+		return nil, listen.Error(l.String(), l.port(), err)
 	}
-	var config net.ListenConfig
-	tcp, err := config.Listen(ctx, l.network, socket.LocalAddr().String())
+	tcp, err := listen.TCP(ctx, l.network, socket.LocalAddr().String())
 	if err != nil {
 		socket.Close()
-		return nil, err
+		return nil, listen.Error(l.String(), l.port(), err)
 	}
 	return &dnsService{resolver: r, udp: socket, tcp: tcp, places: limit.NewShare[netip.Addr](maxQuestions), conns: map[net.Conn]struct{}{}}, nil
 }
@@ -122,25 +122,17 @@ func (d *dnsService) serveUDP(ctx context.Context) {
 }
 
 func (d *dnsService) serveTCP(ctx context.Context) {
-	for {
-		c, err := d.tcp.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			wait(ctx, time.Second)
-			continue
-		}
+	listen.Accept(ctx, d.tcp, d.log, func(c net.Conn) {
 		leave, ok := d.enter(c)
 		if !ok {
 			c.Close()
-			continue
+			return
 		}
 		d.work.Go(func() {
 			defer leave()
 			d.serveConn(ctx, c)
 		})
-	}
+	})
 }
 
 // enter files a connection. leave closes it.

@@ -13,6 +13,7 @@ import (
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 	"ztm/tunnel/splice"
 )
 
@@ -43,7 +44,7 @@ func newExit(p func() *policy, sys *system, log *slog.Logger) *exit {
 
 // granted is a running flow and why it is: what the policy is asked again when it changes.
 type granted struct {
-	user   string
+	peer   apps.Peer
 	dest   reach.Dest // in full, as it was resolved
 	addr   netip.Addr
 	cancel context.CancelFunc
@@ -75,10 +76,10 @@ func (e *exit) serve(ctx context.Context, f apps.Flow) {
 	case "resolve":
 		err = e.serveResolve(ctx, f)
 	default:
-		err = answer.Errorf(answer.NotFound, "the proxy has no %q", reach.Clip(f.Path()))
+		err = answer.Errorf(answer.NotFound, "the proxy has no %q", limit.Clip(f.Path()))
 	}
 	if err != nil {
-		e.log.Debug("flow refused", "peer", peer.ID, "user", peer.User, "flow", reach.Clip(f.Path()), "err", err)
+		e.log.Debug("flow refused", "peer", peer.ID, "user", peer.User, "flow", limit.Clip(f.Path()), "err", err)
 		f.Refuse(err)
 	}
 }
@@ -115,7 +116,7 @@ func (e *exit) serveStream(ctx context.Context, f apps.Flow) error {
 		return err
 	}
 	if _, _, err := splice.Join(ctx, conn, target); err != nil {
-		e.log.Debug("flow ended", "peer", f.Peer().ID, "user", g.user, "flow", "tcp", "err", err)
+		e.log.Debug("flow ended", "peer", f.Peer().ID, "user", g.peer.User, "flow", "tcp", "err", err)
 	}
 	return nil
 }
@@ -126,12 +127,12 @@ func (e *exit) dialFor(ctx context.Context, f apps.Flow, network string) (net.Co
 	if err != nil {
 		return nil, nil, answer.Errorf(answer.BadRequest, "target: %v", err)
 	}
-	return e.dial(ctx, f.Peer().User, network, d)
+	return e.dial(ctx, f.Peer(), network, d)
 }
 
-// dial connects to d on behalf of a user. It is also how this endpoint's own clients leave through it.
-func (e *exit) dial(ctx context.Context, user, network string, d reach.Dest) (net.Conn, *granted, error) {
-	full, addrs, err := e.resolve(ctx, user, d)
+// dial connects to d on behalf of a peer's user. It is also how this endpoint's own clients leave through it.
+func (e *exit) dial(ctx context.Context, peer apps.Peer, network string, d reach.Dest) (net.Conn, *granted, error) {
+	full, addrs, err := e.resolve(ctx, peer.User, d)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -139,7 +140,7 @@ func (e *exit) dial(ctx context.Context, user, network string, d reach.Dest) (ne
 	if err != nil {
 		return nil, nil, err
 	}
-	return c, &granted{user: user, dest: full, addr: addr}, nil
+	return c, &granted{peer: peer, dest: full, addr: addr}, nil
 }
 
 // hold keeps the flow under the policy: the returned context ends when [exit.revoke] finds it no longer permitted,
@@ -150,7 +151,7 @@ func (e *exit) hold(ctx context.Context, g *granted) (_ context.Context, release
 	e.mu.Lock()
 	e.flows[g] = struct{}{}
 	e.mu.Unlock()
-	if e.policy().permit(g.user, g.dest, g.addr) != nil { // it changed while we connected
+	if e.policy().permit(g.peer.User, g.dest, g.addr) != nil { // it changed while we connected
 		g.cancel()
 	}
 	return ctx, func() {
@@ -167,7 +168,18 @@ func (e *exit) revoke() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for g := range e.flows {
-		if p.permit(g.user, g.dest, g.addr) != nil {
+		if p.permit(g.peer.User, g.dest, g.addr) != nil {
+			g.cancel()
+		}
+	}
+}
+
+// left ends the flows of peers that have left the mesh.
+func (e *exit) left(gone func(apps.Peer) bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for g := range e.flows {
+		if gone(g.peer) {
 			g.cancel()
 		}
 	}

@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/balance"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 )
 
 // exits knows what the exits of the mesh offer this endpoint. It asks them when somebody wants to know, not on a
@@ -27,9 +29,14 @@ type exits struct {
 	wanted chan identity.ID      // unbuffered, never closed: exits to ask
 	gone   chan struct{}         // closed when run has ended
 
+	// What is known is asked for again before a client is refused. A client in a loop must not make the mesh busy with
+	// that: these are the tokens for it, by exit; "" is the directory.
+	rechecks *limit.Buckets[identity.ID]
+	failures balance.Failures // of the directory
+
 	mu       sync.Mutex             // guards what follows
 	known    map[identity.ID]*known // by exit
-	listed   []apps.Endpoint        // the directory's last answer, if it was not empty
+	listed   []apps.Endpoint        // the directory's last answer
 	listedAt time.Time
 }
 
@@ -69,7 +76,10 @@ const (
 )
 
 func newExits(m apps.Mesh, self func() (offer, error)) *exits {
-	return &exits{mesh: m, self: self, wanted: make(chan identity.ID), gone: make(chan struct{}), known: map[identity.ID]*known{}}
+	return &exits{
+		mesh: m, self: self, wanted: make(chan identity.ID), gone: make(chan struct{}), known: map[identity.ID]*known{},
+		rechecks: limit.NewBuckets[identity.ID](limit.Rate{Burst: 50, PerSecond: 5}, maxListed),
+	}
 }
 
 // run asks exits until ctx ends.
@@ -113,10 +123,16 @@ func (e *exits) list(ctx context.Context, anew bool) ([]apps.Endpoint, error) {
 	e.mu.Lock()
 	last, at := e.listed, e.listedAt
 	e.mu.Unlock()
-	if !anew && len(last) > 0 && time.Since(at) < listFresh {
+	fresh := time.Since(at) < listFresh
+	if fresh && (!anew && len(last) > 0 || !e.rechecks.Take("", time.Now())) {
 		return slices.Clone(last), nil
 	}
+	done, err := e.failures.Try("")
+	if err != nil {
+		return nil, err
+	}
 	all, err := e.mesh.Endpoints(ctx, apps.Filter{Offer: exitOffer})
+	done(err)
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +161,9 @@ func (e *exits) refresh(all []apps.Endpoint, fresh time.Duration, patient bool) 
 		}
 		age := time.Since(k.at)
 		good, doubt := k.offer != nil && age < fresh, k.err != nil && !patient
+		if !good && !doubt && k.asked == nil && time.Since(k.tried) < offerRecheck && !e.rechecks.Take(ep.ID, time.Now()) {
+			continue // it has just been asked, and it will not say anything else
+		}
 		if k.asked == nil && (!good || age > offerRenew) && !(doubt && time.Since(k.tried) < offerRetry) {
 			k.asked, k.tried = make(chan struct{}), time.Now()
 			ask = append(ask, ep.ID)
@@ -236,7 +255,22 @@ func readable(texts []string) []reach.Pattern {
 			out = append(out, p)
 		}
 	}
-	return out
+	return distinct(out)
+}
+
+// left forgets the exits of peers that have left the mesh.
+func (e *exits) left(gone func(apps.Peer) bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.listed = slices.DeleteFunc(slices.Clone(e.listed), func(ep apps.Endpoint) bool {
+		if !gone(peerOf(ep)) {
+			return false
+		}
+		if k := e.known[ep.ID]; k != nil && k.asked == nil {
+			delete(e.known, ep.ID)
+		}
+		return true
+	})
 }
 
 // forget drops the answer of an exit that refused what it had offered.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"net/netip"
 	"net/textproto"
 	"net/url"
 	"slices"
@@ -627,23 +628,40 @@ func oneOfMany(address string, i int) error {
 	return nil
 }
 
+// addressed is a connection from somewhere.
+type addressed struct {
+	net.Conn
+	from string
+}
+
+func (a addressed) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(a.from))
+}
+
 func TestTooManyClientsAreTurnedAway(t *testing.T) {
 	in, _ := pair(t, Options{}, "*.example.com")
 	s := in.app.entrance
-	var inside []*client
+	var inside []func()
 	for range maxClients {
-		c := &client{}
-		if !s.enter(c) {
+		near, far := net.Pipe()
+		far.Close()
+		leave, ok := s.enter(&client{Conn: addressed{near, "127.0.0.1:1"}})
+		if !ok {
 			t.Fatal("turned away too early")
 		}
-		inside = append(inside, c)
+		inside = append(inside, leave)
 	}
 	address := in.listen(t)
 	if b, err := io.ReadAll(dialTCP(t, address)); len(b) > 0 || err != nil && !errors.Is(err, net.ErrClosed) {
 		t.Logf("turned away by %v", err) // a reset is as good as an end
 	}
-	for _, c := range inside {
-		s.leave(c)
+	if leave, ok := s.enter(&client{Conn: addressed{nil, "192.0.2.1:1"}}); !ok {
+		t.Error("a client of another host is turned away")
+	} else {
+		leave()
+	}
+	for _, leave := range inside {
+		leave()
 	}
 	if answer := exchange(t, address, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); !strings.HasPrefix(answer, "HTTP/1.1 400") {
 		t.Errorf("got %q", answer)

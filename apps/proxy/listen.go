@@ -3,16 +3,15 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"os"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"ztm/apps/reach"
+	"ztm/apps/listen"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/splice"
 )
@@ -26,7 +25,7 @@ import (
 //	5. answer   what the exit said, and join until both directions have ended
 
 const (
-	maxClients       = 2048             // connections at a time; further ones are closed at once
+	maxClients       = 2048             // connections at a time, shared fairly by the hosts of the clients; further ones are closed
 	handshakeTimeout = 10 * time.Second // from the first connection to a complete SOCKS request or HTTP header
 	idleTimeout      = 2 * time.Minute  // of an HTTP connection between two requests
 	byeTimeout       = time.Second      // so long a client may take to read why it was refused
@@ -40,6 +39,8 @@ type entrance struct {
 	web         *web
 	total       atomic.Int64 // clients since the start
 	legs        *limit.Share[*association]
+	places      *limit.Share[netip.Addr] // of clients, by host
+	notes       *limit.Log               // of what clients can cause
 
 	mu      sync.Mutex
 	clients map[*client]struct{} // guarded by mu
@@ -47,7 +48,10 @@ type entrance struct {
 }
 
 func newEntrance(r *router, c *credentials, log *slog.Logger) *entrance {
-	s := &entrance{router: r, credentials: c, log: log, clients: map[*client]struct{}{}, legs: limit.NewShare[*association](maxLegs)}
+	s := &entrance{
+		router: r, credentials: c, log: log, clients: map[*client]struct{}{}, legs: limit.NewShare[*association](maxLegs),
+		places: limit.NewShare[netip.Addr](maxClients), notes: limit.NewLog(log),
+	}
 	s.web = newWeb(s, pseudonym())
 	return s
 }
@@ -64,45 +68,17 @@ type listener struct {
 	entrance *entrance
 }
 
-// listen opens a listener.
+// listen opens a listener. A unix socket is for this user alone.
 func (s *entrance) listen(ctx context.Context, l listenAddr) (service, error) {
+	open := listen.TCP
 	if l.network == "unix" {
-		if err := removeStale(l.address); err != nil {
-			return nil, err
-		}
+		open = func(ctx context.Context, _, path string) (net.Listener, error) { return listen.Unix(ctx, path) }
 	}
-	var config net.ListenConfig
-	ln, err := config.Listen(ctx, l.network, l.address)
+	ln, err := open(ctx, l.network, l.address)
 	if err != nil {
-		return nil, err
-	}
-	if l.network == "unix" {
-		if err := os.Chmod(l.address, 0o600); err != nil { // for this user alone, whatever the umask
-			ln.Close()
-			return nil, err
-		}
+		return nil, listen.Error(l.String(), l.port(), err)
 	}
 	return &listener{ln, s}, nil
-}
-
-// removeStale removes the socket that a listener left that did not end properly. A socket that somebody serves stays,
-// and so does anything that is no socket.
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.Mode().Type() != os.ModeSocket {
-		return fmt.Errorf("%s is in the way: it is not a socket", path)
-	}
-	if c, err := net.DialTimeout("unix", path, byeTimeout); err == nil {
-		c.Close()
-		return fmt.Errorf("%s is in use", path)
-	}
-	return os.Remove(path)
 }
 
 func (l *listener) Bound() string {
@@ -116,52 +92,40 @@ func (l *listener) Bound() string {
 func (l *listener) Serve(ctx context.Context) {
 	var serving sync.WaitGroup
 	defer serving.Wait()
-	for {
-		conn, err := l.Accept()
-		switch {
-		case err == nil:
-		case errors.Is(err, net.ErrClosed) || ctx.Err() != nil:
-			return
-		default:
-			// Out of file descriptors, most likely: the clients that leave will free some.
-			l.entrance.log.Warn("accept failed", "err", err)
-			wait(ctx, time.Second)
-			continue
-		}
+	listen.Accept(ctx, l.Listener, l.entrance.log, func(conn net.Conn) {
 		c := &client{Conn: conn}
-		if !l.entrance.enter(c) {
+		leave, ok := l.entrance.enter(c)
+		if !ok {
 			conn.Close()
-			continue
+			return
 		}
-		serving.Go(func() { l.entrance.serve(ctx, c) })
-	}
+		serving.Go(func() {
+			defer leave()
+			l.entrance.serve(ctx, c)
+		})
+	})
 }
 
-// wait returns after d, or when ctx ends.
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
+// enter files a client. The caller calls leave when it is gone.
+func (s *entrance) enter(c *client) (leave func(), ok bool) {
+	release, ok := s.places.Acquire(hostOf(c.RemoteAddr()), func() { splice.Abort(c.Conn) })
+	if !ok {
+		return nil, false
 	}
-}
-
-func (s *entrance) enter(c *client) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || len(s.clients) >= maxClients {
-		return false
+	if s.closed {
+		release()
+		return nil, false
 	}
 	s.clients[c] = struct{}{}
 	s.total.Add(1)
-	return true
-}
-
-func (s *entrance) leave(c *client) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.clients, c)
+	return func() {
+		release()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.clients, c)
+	}, true
 }
 
 // count returns how many clients there are.
@@ -179,7 +143,7 @@ func (s *entrance) admit(ctx context.Context, c *client, user, password string) 
 	c.user = user // before the check: from here on, a change of the password cuts this client
 	s.mu.Unlock()
 	if !s.credentials.check(ctx, user, password) {
-		s.log.Info("wrong password for the proxy", "user", reach.Clip(user), "client", c.RemoteAddr().String())
+		s.notes.Info(hostOf(c.RemoteAddr()).String(), "wrong password for the proxy", "user", user, "client", c.RemoteAddr().String())
 		return false
 	}
 	return true
@@ -206,7 +170,6 @@ func (s *entrance) close() {
 
 // serve handles one client until it is gone.
 func (s *entrance) serve(ctx context.Context, c *client) {
-	defer s.leave(c)
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(handshakeTimeout))
 	var first [1]byte

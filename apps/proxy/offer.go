@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"strings"
 
 	"ztm/apps/reach"
@@ -43,7 +44,18 @@ func (p *policy) visible(user string) []reach.Pattern {
 	for _, t := range p.targets {
 		out = append(out, p.narrowed(user, t)...)
 	}
-	return out
+	return distinct(out)
+}
+
+// distinct leaves out patterns that are there already: a rule for a name narrows each network to it.
+func distinct(ps []reach.Pattern) []reach.Pattern {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(ps, func(p reach.Pattern) bool {
+		text := p.String()
+		again := seen[text]
+		seen[text] = true
+		return again
+	})
 }
 
 func (p *policy) narrowed(user string, t reach.Pattern) []reach.Pattern {

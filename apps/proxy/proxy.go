@@ -150,8 +150,11 @@ func (a *App) Run(ctx context.Context) error {
 // Serve handles a flow of a peer: this endpoint is its exit.
 func (a *App) Serve(ctx context.Context, f apps.Flow) { a.exit.serve(ctx, f) }
 
-// Left implements [apps.App]. What this exit holds for a peer are flows, which the mesh has ended.
-func (a *App) Left(func(apps.Peer) bool) {}
+// Left ends the flows of peers that have left, and forgets what their exits offered.
+func (a *App) Left(gone func(apps.Peer) bool) {
+	a.exit.left(gone)
+	a.exits.left(gone)
+}
 
 // wanted returns the listeners that the configuration asks for.
 func (a *App) wanted() []door {

@@ -9,6 +9,7 @@ import (
 
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/limit"
 )
 
 // records is what a name resolves to at an exit: the answer to "resolve". If the name exists but has nothing of the
@@ -34,7 +35,7 @@ type srv struct {
 func (e *exit) records(ctx context.Context, user, name, qtype string) (records, error) {
 	d, err := reach.NewDest(name, 0)
 	if err != nil || d.Name == "" {
-		return records{}, answer.Errorf(answer.BadRequest, "%q is not a name", reach.Clip(name))
+		return records{}, answer.Errorf(answer.BadRequest, "%q is not a name", limit.Clip(name))
 	}
 	d.Full = true
 	p := e.policy()
@@ -60,7 +61,7 @@ func (e *exit) records(ctx context.Context, user, name, qtype string) (records, 
 	if t, ok := rawType(qtype); ok {
 		return e.raw(ctx, d, t)
 	}
-	return records{}, answer.Errorf(answer.BadRequest, "type %q: want A, AAAA, CNAME, SRV or TYPEn", reach.Clip(qtype))
+	return records{}, answer.Errorf(answer.BadRequest, "type %q: want A, AAAA, CNAME, SRV or TYPEn", limit.Clip(qtype))
 }
 
 func (e *exit) addresses(ctx context.Context, p *policy, user string, d reach.Dest, qtype string) (records, error) {

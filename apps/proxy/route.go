@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/balance"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -33,8 +34,9 @@ type router struct {
 	mesh     apps.Mesh
 	settings func() *settings // in force
 	exits    *exits
-	own      *exit // this endpoint as an exit
-	here     *exit // connections from here that no exit is asked about: policy settings.direct
+	own      *exit            // this endpoint as an exit
+	failures balance.Failures // of ways to exits, by ID
+	here     *exit            // connections from here that no exit is asked about: policy settings.direct
 }
 
 // open connects a client to d: network is "tcp", or "udp" for a connection that carries datagrams. It returns when
@@ -100,18 +102,45 @@ func (r *router) along(ctx context.Context, rt route, network string, d reach.De
 // through opens a connection that leaves the mesh at an endpoint.
 func (r *router) through(ctx context.Context, id identity.ID, network string, d reach.Dest) (net.Conn, error) {
 	if self := r.mesh.Self(); id == self.ID {
-		c, _, err := r.own.dial(ctx, self.User, network, d)
+		c, _, err := r.own.dial(ctx, peerOf(self), network, d)
 		return c, err
 	}
-	q := url.Values{"target": {d.String()}}
-	if network == "udp" {
-		return r.mesh.OpenDatagrams(ctx, id, "proxy/udp", q)
+	done, err := r.failures.Try(string(id))
+	if err != nil {
+		return nil, err
 	}
-	return r.mesh.Open(ctx, id, "proxy/tcp", q)
+	open, path := r.mesh.Open, "proxy/tcp"
+	if network == "udp" {
+		open, path = r.mesh.OpenDatagrams, "proxy/udp"
+	}
+	c, err := open(ctx, id, path, url.Values{"target": {d.String()}})
+	done(ofExit(err))
+	return c, err
+}
+
+// ofExit returns err if it says that there is no way to the exit, nil if it says something about a destination.
+func ofExit(err error) error {
+	switch answer.CodeOf(err) {
+	case answer.Unavailable, answer.Broken:
+		return err
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// peerOf returns an endpoint as it would be known at an exit.
+func peerOf(ep apps.Endpoint) apps.Peer {
+	p := apps.Peer{ID: ep.ID, User: ep.User}
+	if !ep.Admitted.IsZero() {
+		p.Admitted = ep.Admitted.Unix()
+	}
+	return p
 }
 
 func (r *router) fromHere(ctx context.Context, network string, d reach.Dest) (net.Conn, error) {
-	c, _, err := r.here.dial(ctx, r.mesh.Self().User, network, d)
+	c, _, err := r.here.dial(ctx, peerOf(r.mesh.Self()), network, d)
 	return c, err
 }
 

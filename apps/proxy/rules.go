@@ -9,6 +9,8 @@ import (
 
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 )
 
 // What this endpoint lets whom reach. For a user who asks for a name, the decision is made twice:
@@ -46,7 +48,7 @@ const everyone = "*"
 // parseRule checks a rule. An empty list never comes to mean "everyone may": an allow rule has to say whom it allows.
 func parseRule(r Rule) (rule, error) {
 	if r.Action != "allow" && r.Action != "deny" {
-		return rule{}, fmt.Errorf("rule action %q: want allow or deny", reach.Clip(r.Action))
+		return rule{}, fmt.Errorf("rule action %q: want allow or deny", limit.Clip(r.Action))
 	}
 	out := rule{users: slices.Clone(r.Users), allow: r.Action == "allow"}
 	if len(r.Users) == 0 {
@@ -74,6 +76,19 @@ func (r rule) text() Rule {
 		t.Action = "allow"
 	}
 	return t
+}
+
+// checkUsers accepts names that a user of a mesh can have, and "*".
+func checkUsers(names []string) error {
+	for _, name := range names {
+		if name == everyone {
+			continue
+		}
+		if err := identity.CheckName(name); err != nil {
+			return answer.Errorf(answer.BadRequest, "user: %v", err)
+		}
+	}
+	return nil
 }
 
 func (r rule) about(user string) bool {

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+
+	"ztm/apps/reach"
 )
 
 // Options replace what the proxy uses of the system it runs on. The zero value is the system itself.
@@ -13,7 +15,7 @@ type Options struct {
 	Resolver   Resolver // nil is a *net.Resolver
 	ResolvConf string   // path of the resolv.conf(5) with the search domains and the name servers; "" is /etc/resolv.conf
 
-	// Dial connects to an address, never a name: network is "tcp" or "udp". nil is a *net.Dialer's.
+	// Dial connects to an address, never a name: network is "tcp" or "udp". nil is [reach.System].
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
@@ -27,7 +29,7 @@ type system struct {
 func newSystem(o Options, bound func() []netip.AddrPort) *system {
 	s := &system{Options: o, bound: bound}
 	if s.Dial == nil {
-		s.Dial = new(net.Dialer).DialContext
+		s.Dial = reach.System
 	}
 	if s.ResolvConf == "" {
 		s.ResolvConf = "/etc/resolv.conf"

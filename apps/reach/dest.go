@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"ztm/tunnel/limit"
 )
 
 // Dest is where a client wants to go: a name or an address, and a port. There is one way to write each destination,
@@ -23,10 +25,10 @@ type Dest struct {
 func ParseDest(hostport string) (Dest, error) {
 	host, port, err := net.SplitHostPort(hostport)
 	if err != nil {
-		return Dest{}, fmt.Errorf("%q is not host:port", Clip(hostport))
+		return Dest{}, fmt.Errorf("%q is not host:port", limit.Clip(hostport))
 	}
 	if strings.HasPrefix(hostport, "[") && !strings.Contains(host, ":") {
-		return Dest{}, fmt.Errorf("%q: brackets are for IPv6 addresses", Clip(hostport))
+		return Dest{}, fmt.Errorf("%q: brackets are for IPv6 addresses", limit.Clip(hostport))
 	}
 	n, err := ParsePort(port)
 	if err != nil {
@@ -38,7 +40,7 @@ func ParseDest(hostport string) (Dest, error) {
 // NewDest makes a destination of a host that is a name, an IPv4 or an IPv6 address without brackets.
 func NewDest(host string, port uint16) (Dest, error) {
 	if strings.Contains(host, "%") {
-		return Dest{}, fmt.Errorf("%q: a zone means something at one endpoint only", Clip(host))
+		return Dest{}, fmt.Errorf("%q: a zone means something at one endpoint only", limit.Clip(host))
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return Dest{Addr: addr.Unmap(), Port: port}, nil
@@ -78,17 +80,17 @@ const MaxName = 253
 // is refused: to some resolvers "2130706433", "0x7f.1" and "0177.0.0.1" are all 127.0.0.1.
 func CheckName(name string) error {
 	if name == "" || len(name) > MaxName {
-		return fmt.Errorf("%q is not a host name: want 1 to %d characters", Clip(name), MaxName)
+		return fmt.Errorf("%q is not a host name: want 1 to %d characters", limit.Clip(name), MaxName)
 	}
 	var label string
 	for rest, more := name, true; more; {
 		label, rest, more = strings.Cut(rest, ".")
 		if err := checkLabel(label); err != nil {
-			return fmt.Errorf("%q is not a host name: %w", Clip(name), err)
+			return fmt.Errorf("%q is not a host name: %w", limit.Clip(name), err)
 		}
 	}
 	if isNumber(label) {
-		return fmt.Errorf("%q is neither a host name nor an address in the usual notation", Clip(name))
+		return fmt.Errorf("%q is neither a host name nor an address in the usual notation", limit.Clip(name))
 	}
 	return nil
 }
@@ -112,13 +114,4 @@ func isNumber(label string) bool {
 	}
 	hex, ok := strings.CutPrefix(label, "0x")
 	return ok && strings.Trim(hex, "0123456789abcdef") == ""
-}
-
-// Clip shortens what somebody else wrote, for an error message.
-func Clip(s string) string {
-	const most = 80
-	if len(s) > most {
-		return s[:most] + "..."
-	}
-	return s
 }

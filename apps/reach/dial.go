@@ -21,8 +21,7 @@ const (
 // Dialer connects to destinations with several addresses as RFC 8305 says. The zero value uses the system; it does not
 // change, and its methods may be called from any goroutine.
 type Dialer struct {
-	// Dial connects to one address, never a name. Nil is a *net.Dialer's, with the
-	// options of accepted connections: see package listen.
+	// Dial connects to one address, never a name. Nil is [System].
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// Lookup finds the addresses of a name; network is "ip", "ip4" or "ip6". Nil is the default resolver's.
@@ -31,8 +30,8 @@ type Dialer struct {
 
 // Any connects to the first of the addresses that answers, and says which that was. It does not wait for an address
 // that stays silent: the next one is tried [AttemptDelay] later, or at once when one fails. Addresses of both families
-// take turns. It ends after [Timeout] at the latest. The error is that of
-// the first attempt that failed, or better the first that was refused. [Explain] puts it into words.
+// take turns. It ends after [Timeout] at the latest. The error is that of the first attempt that failed, or better the
+// first that was refused. [Explain] puts it into words.
 func (d Dialer) Any(ctx context.Context, network string, addrs []netip.Addr, port uint16) (net.Conn, netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -68,8 +67,13 @@ func (d Dialer) one(ctx context.Context, network, address string) (net.Conn, err
 	if d.Dial != nil {
 		return d.Dial(ctx, network, address)
 	}
-	system := net.Dialer{KeepAliveConfig: listen.KeepAlive, Control: listen.InlineUrgent}
-	return system.DialContext(ctx, network, address)
+	return System(ctx, network, address)
+}
+
+// System connects to one address as the system does, with the options of accepted connections: see package listen.
+func System(ctx context.Context, network, address string) (net.Conn, error) {
+	d := net.Dialer{KeepAliveConfig: listen.KeepAlive, Control: listen.InlineUrgent}
+	return d.DialContext(ctx, network, address)
 }
 
 // race is one connection being made. It is owned by the goroutine that runs it.

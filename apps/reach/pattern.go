@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"ztm/tunnel/limit"
 )
 
 // Pattern says which destinations a target, an exclusion, a rule or a route is about:
@@ -34,18 +36,18 @@ const maxPattern = 600
 // ParsePattern reads a pattern.
 func ParsePattern(s string) (Pattern, error) {
 	if len(s) > maxPattern {
-		return Pattern{}, fmt.Errorf("pattern %q is longer than %d bytes", Clip(s), maxPattern)
+		return Pattern{}, fmt.Errorf("pattern %q is longer than %d bytes", limit.Clip(s), maxPattern)
 	}
 	host, ports := cutPorts(strings.ToLower(s))
 	var p Pattern
 	if ports != "" {
 		var err error
 		if p.Ports, err = ParsePorts(ports[1:]); err != nil {
-			return Pattern{}, fmt.Errorf("pattern %q: %w", Clip(s), err)
+			return Pattern{}, fmt.Errorf("pattern %q: %w", limit.Clip(s), err)
 		}
 	}
 	if err := p.setHost(host); err != nil {
-		return Pattern{}, fmt.Errorf("pattern %q: %w", Clip(s), err)
+		return Pattern{}, fmt.Errorf("pattern %q: %w", limit.Clip(s), err)
 	}
 	return p, nil
 }
@@ -117,11 +119,11 @@ func (p *Pattern) setHost(host string) error {
 func (p *Pattern) setNetwork(s string) error {
 	n, err := netip.ParsePrefix(s)
 	if err != nil {
-		return fmt.Errorf("%q is not a network such as 10.0.0.0/8", Clip(s))
+		return fmt.Errorf("%q is not a network such as 10.0.0.0/8", limit.Clip(s))
 	}
 	if n.Addr().Is4In6() {
 		// Addresses are unmapped before they are compared: as IPv6 such a network would match none of them.
-		return fmt.Errorf("write the network %q as an IPv4 network", Clip(s))
+		return fmt.Errorf("write the network %q as an IPv4 network", limit.Clip(s))
 	}
 	p.Prefix = n.Masked()
 	return nil

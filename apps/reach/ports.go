@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"ztm/tunnel/limit"
 )
 
 // Ports is a set of ports: ranges that are sorted and do not touch. The zero value is every port. Its ranges are
@@ -45,7 +47,7 @@ func parseRange(s string) (PortRange, error) {
 		return PortRange{}, err
 	}
 	if hi < lo {
-		return PortRange{}, fmt.Errorf("ports %s run backwards", Clip(s))
+		return PortRange{}, fmt.Errorf("ports %s run backwards", limit.Clip(s))
 	}
 	return PortRange{lo, hi}, nil
 }
@@ -54,7 +56,7 @@ func parseRange(s string) (PortRange, error) {
 func ParsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%q is not a port from 1 to 65535", Clip(s))
+		return 0, fmt.Errorf("%q is not a port from 1 to 65535", limit.Clip(s))
 	}
 	return uint16(n), nil
 }
