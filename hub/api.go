@@ -7,12 +7,14 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 )
 
 var (
@@ -26,21 +28,22 @@ type route struct {
 	name   string // for the counters
 	method string
 	path   string // the whole path, or with a slash at the end the path before arg
+	budget budget
 	serve  func(s *server, w http.ResponseWriter, r *http.Request, p *peer, arg string) error
 }
 
 var routes = []route{
-	{"hub", "GET", tunnel.PathHub, (*server).getHub},
-	{"list", "GET", tunnel.PathEndpoints, (*server).listEndpoints},
-	{"get", "GET", tunnel.PathEndpoints + "/", (*server).getEndpoint},
-	{"put", "PUT", tunnel.PathEndpoints + "/", (*server).putEndpoint},
-	{"delete", "DELETE", tunnel.PathEndpoints + "/", (*server).deleteEndpoint},
-	{"events", "GET", tunnel.PathEvents, (*server).getEvents},
-	{"trust", "GET", tunnel.PathTrust, (*server).getTrust},
-	{"set trust", "POST", tunnel.PathTrust, (*server).postTrust},
-	{"sign", "POST", tunnel.PathSign + "/", (*server).postSign},
-	{"delete ticket", "DELETE", tunnel.PathTickets + "/", (*server).deleteTicket},
-	{"renew", "POST", tunnel.PathRenew, (*server).postRenew},
+	{"hub", "GET", tunnel.PathHub, staying, (*server).getHub},
+	{"list", "GET", tunnel.PathEndpoints, listing, (*server).listEndpoints},
+	{"get", "GET", tunnel.PathEndpoints + "/", lookup, (*server).getEndpoint},
+	{"put", "PUT", tunnel.PathEndpoints + "/", staying, (*server).putEndpoint},
+	{"delete", "DELETE", tunnel.PathEndpoints + "/", staying, (*server).deleteEndpoint},
+	{"events", "GET", tunnel.PathEvents, staying, (*server).getEvents},
+	{"trust", "GET", tunnel.PathTrust, staying, (*server).getTrust},
+	{"set trust", "POST", tunnel.PathTrust, staying, (*server).postTrust},
+	{"sign", "POST", tunnel.PathSign + "/", staying, (*server).postSign},
+	{"delete ticket", "DELETE", tunnel.PathTickets + "/", answering, (*server).deleteTicket},
+	{"renew", "POST", tunnel.PathRenew, staying, (*server).postRenew},
 }
 
 // find returns the route of a request, or a refusal.
@@ -76,7 +79,8 @@ func (s *server) handler(carriers context.Context) http.Handler {
 			p.cut()
 			return
 		}
-		if !s.requests.Take(p.ID, time.Now()) {
+		route, arg, err := find(r.Method, r.URL.Path)
+		if kind, what := cost(r, route, arg); !s.requests.take(p, kind, what, time.Now()) {
 			s.fail(w, limited("endpoint %s asks too often", p.ID))
 			return
 		}
@@ -85,7 +89,6 @@ func (s *server) handler(carriers context.Context) http.Handler {
 			return
 		}
 		name := "unknown"
-		route, arg, err := find(r.Method, r.URL.Path)
 		if err == nil {
 			name = route.name
 			err = route.serve(s, w, r, p, arg)
@@ -121,10 +124,25 @@ func writeJSON(w http.ResponseWriter, v any) error {
 	return nil
 }
 
-// readBody reads the body of a request, of at most max bytes, which must arrive within bodyTimeout.
-func readBody(w http.ResponseWriter, r *http.Request, max int64) ([]byte, error) {
-	http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-	return answer.Body(r, max)
+// readBody reads the body of a request, of at most max bytes, which must arrive within bodyTimeout. It has a place of those in
+// which bodies are read; a user who has many gives one up for a user who has none.
+func (s *server) readBody(places *limit.Share[string], w http.ResponseWriter, r *http.Request, p *peer, max int64) ([]byte, error) {
+	rc := http.NewResponseController(w)
+	rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+	var yielded atomic.Bool
+	release, ok := places.Acquire(p.User, func() {
+		yielded.Store(true)
+		rc.SetReadDeadline(time.Unix(1, 0))
+	})
+	if !ok {
+		return nil, limited("user %s sends too much at a time", p.User)
+	}
+	defer release()
+	b, err := answer.Body(r, max)
+	if err != nil && yielded.Load() {
+		return nil, limited("user %s sends too much at a time", p.User)
+	}
+	return b, err
 }
 
 // getHub is GET /v1/hub.
@@ -208,7 +226,7 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 	if !s.changes.Take(p.ID, time.Now()) {
 		return limited("endpoint %s changes its record too often", p.ID)
 	}
-	doc, err := readBody(w, r, identity.MaxRecord)
+	doc, err := s.readBody(s.bodies, w, r, p, identity.MaxRecord)
 	if err != nil {
 		return err
 	}

@@ -9,10 +9,6 @@ import (
 	"ztm/tunnel"
 )
 
-// eventQueue is how many events wait for one agent. They are read as they come; an agent for which so many wait has
-// stopped reading.
-const eventQueue = 64
-
 // session is the events stream of one agent. Its life is what "online" means.
 type session struct {
 	peer  *peer
@@ -28,11 +24,11 @@ func newSession(p *peer) *session {
 	return &session{peer: p, some: make(chan struct{}, 1), ended: make(chan struct{})}
 }
 
-// offer queues an event that the agent may miss, and reports whether it could.
-func (s *session) offer(e *tunnel.Event) bool {
+// offer queues an event that the agent may miss, unless so many wait already, and reports whether it did.
+func (s *session) offer(most int, e *tunnel.Event) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.queue) == eventQueue {
+	if len(s.queue) >= most {
 		return false
 	}
 	s.queue = append(s.queue, e)
@@ -59,7 +55,7 @@ func (s *session) next() *tunnel.Event {
 // send queues an event that the agent must not miss: if there is no room, the agent is cut off, and catches up when it
 // comes back. It reports whether there was room.
 func (s *session) send(e *tunnel.Event) bool {
-	ok := s.offer(e)
+	ok := s.offer(eventQueue, e)
 	if !ok {
 		s.peer.cut()
 	}

@@ -74,17 +74,19 @@ func TestAnAgentThatDoesNotReadHoldsUpNobody(t *testing.T) {
 		return a.Call(t.Context(), "GET", tunnel.PathEndpoints+"/"+string(stuck.id), nil, nil, &e) == nil && e.Online
 	})
 	refused := make(chan error)
-	waiting := eventQueue + 10
+	waiting := dialBackQueue + 10
 	for range waiting {
 		go func() {
 			_, err := a.carry(stuck.id, "")
 			refused <- err
 		}()
 	}
-	for range waiting - eventQueue - 1 { // one event is being written, and the queue is full
+	for range waiting - dialBackQueue - 1 { // one event is being written, and the queue is full
 		wantRefusal(t, <-refused, 503, "endpoint stuck is busy")
 	}
-	h.evict(a, "nobody")
+	for range eventQueue - dialBackQueue + 1 {
+		h.evict(a, "nobody")
+	}
 	f.wantEnd()
 	if e := a.next(tunnel.EventTrust); e.Version != 1 {
 		for e = a.next(tunnel.EventTrust); e.Version != 1; e = a.next(tunnel.EventTrust) {
@@ -93,7 +95,26 @@ func TestAnAgentThatDoesNotReadHoldsUpNobody(t *testing.T) {
 			}
 		}
 	}
-	for range eventQueue + 1 {
+	for range dialBackQueue + 1 {
 		wantRefusal(t, <-refused, 503, "")
+	}
+}
+
+func TestDialBacksLeaveRoomInTheQueueOfEvents(t *testing.T) {
+	s := newSession(nil)
+	fill := func(most int) (n int) {
+		for s.offer(most, &tunnel.Event{}) {
+			n++
+		}
+		return n
+	}
+	for _, tt := range []struct {
+		of   string
+		most int
+		want int
+	}{{"dial-backs", dialBackQueue, 48}, {"requests to sign", signQueue, 8}, {"what must not be missed", eventQueue, 8}} {
+		if got := fill(tt.most); got != tt.want {
+			t.Errorf("room for %d %s, want %d", got, tt.of, tt.want)
+		}
 	}
 }

@@ -1,14 +1,20 @@
 package hub
 
 import (
+	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
+	"net/url"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
 )
 
@@ -184,5 +190,86 @@ func TestConnectionsOfOneAddressAreLimited(t *testing.T) {
 	}
 	if err := h.tryFrom("127.0.0.2", bob.config(tunnel.ControlProto)); err != nil {
 		t.Errorf("another address: %v", err)
+	}
+}
+
+func TestFailingRequestsLeaveTheOthersTheirBudget(t *testing.T) {
+	h := start(t, func(c *Config) { c.requestRate, c.pageRate = limit.Rate{Burst: 20}, limit.Rate{Burst: 20} })
+	p := newHonest(t, h)
+	off := h.device("off")
+	if err := off.put(off.session(), off.record("off")); err != nil {
+		t.Fatal(err)
+	}
+	var busy *online
+	look := func(id identity.ID) error {
+		return busy.Call(t.Context(), "GET", tunnel.PathEndpoints+"/"+string(id), nil, nil, nil)
+	}
+	named := func(name string) error {
+		return busy.Call(t.Context(), "GET", tunnel.PathEndpoints, url.Values{"name": {name}}, nil, nil)
+	}
+	offered := func(name string) error {
+		return busy.Call(t.Context(), "GET", tunnel.PathEndpoints, url.Values{"offer": {name}}, nil, nil)
+	}
+	open := func(id identity.ID) error {
+		c, err := busy.Session.Relay(t.Context(), id, "")
+		if err == nil {
+			c.Close()
+		}
+		return err
+	}
+	for _, tt := range []struct {
+		name      string
+		bad, good func() error
+	}{
+		{"of one ID", func() error { return look(off.id) }, func() error { return look(p.b.id) }},
+		{"by name", func() error { return named("nobody") }, func() error { return named("honest-b") }},
+		{"carriers", func() error { return open(off.id) }, func() error { return open(p.b.id) }},
+		{"by offer", func() error { return offered("tunnel/tcp/none") }, func() error { return offered("tunnel/tcp/web") }},
+	} {
+		busy = h.device("busy").online("busy-" + strings.ReplaceAll(tt.name, " ", "-"))
+		for answer.CodeOf(tt.bad()) != answer.Limit {
+		}
+		if err := tt.good(); err != nil {
+			t.Errorf("%s: a good request beside bad ones: %v", tt.name, err)
+		}
+		if err := busy.Call(t.Context(), "GET", tunnel.PathHub, nil, nil, nil); err != nil {
+			t.Errorf("%s: the status beside bad requests: %v", tt.name, err)
+		}
+		if err := busy.Call(t.Context(), "GET", tunnel.PathEndpoints, nil, nil, nil); err != nil {
+			t.Errorf("%s: a list beside bad requests: %v", tt.name, err)
+		}
+	}
+	p.works(t)
+}
+
+func TestListingTheDirectoryInALoopHarmsNobodyElse(t *testing.T) {
+	h := start(t)
+	p := newHonest(t, h)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	limited := make(chan struct{}, 8)
+	for i := range 8 {
+		s := h.device(fmt.Sprint("eve-", i%2)).session()
+		wg.Go(func() {
+			told := sync.OnceFunc(func() { limited <- struct{}{} })
+			for ctx.Err() == nil {
+				if answer.CodeOf(s.Call(ctx, "GET", tunnel.PathEndpoints, nil, nil, nil)) == answer.Limit {
+					told()
+				}
+			}
+		})
+	}
+	for range 8 {
+		select {
+		case <-limited:
+		case <-time.After(patience):
+			t.Fatal("an endpoint lists without a limit")
+		}
+	}
+	p.works(t)
+	if err := p.a.Call(ctx, "GET", tunnel.PathEndpoints, nil, nil, nil); err != nil {
+		t.Errorf("another endpoint lists: %v", err)
 	}
 }

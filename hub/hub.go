@@ -58,7 +58,8 @@ type Config struct {
 	drain          time.Duration // how long running carriers have when the hub shuts down
 	connectionRate limit.Rate    // connections from one address
 	joinRate       limit.Rate    // requests to join from one address
-	requestRate    limit.Rate    // control requests of one endpoint
+	requestRate    limit.Rate    // control requests of one endpoint, of each kind
+	pageRate       limit.Rate    // pages of the directory for one endpoint
 	changeRate     limit.Rate    // those of them that may write to disk
 	tidy           time.Duration // how often the hub looks for what time alone changes
 	clock          time.Time     // what the device's clock shows at least
@@ -112,10 +113,11 @@ func New(c Config) (*Hub, error) {
 	c.ticket = cmp.Or(c.ticket, ticketLife)
 	c.drain = cmp.Or(c.drain, drainTimeout)
 	c.tidy = cmp.Or(c.tidy, time.Hour)
-	c.connectionRate = cmp.Or(c.connectionRate, limit.Rate{Burst: 4000, PerSecond: 1000})
-	c.joinRate = cmp.Or(c.joinRate, limit.Rate{Burst: 128, PerSecond: 2})
-	c.requestRate = cmp.Or(c.requestRate, limit.Rate{Burst: 1000, PerSecond: 200})
-	c.changeRate = cmp.Or(c.changeRate, limit.Rate{Burst: 100, PerSecond: 1})
+	c.connectionRate = cmp.Or(c.connectionRate, connectionRate)
+	c.joinRate = cmp.Or(c.joinRate, joinRate)
+	c.requestRate = cmp.Or(c.requestRate, requestRate)
+	c.pageRate = cmp.Or(c.pageRate, pageRate)
+	c.changeRate = cmp.Or(c.changeRate, changeRate)
 	return &Hub{config: c}, nil
 }
 

@@ -6,7 +6,9 @@ import (
 	"net/netip"
 	"time"
 
+	"ztm/tunnel"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/limit"
 	"ztm/tunnel/memory"
 )
 
@@ -70,17 +72,68 @@ const (
 	agentSize     = 64 << 10 // an idle agent: its session, its record
 	carrierSize   = 32 << 10 // a carrier: two connections, two goroutines
 	handshakeSize = 64 << 10 // a TLS handshake of at most handshakeBytes
-	bucketSize    = 128
+	bucketSize    = 128      // a token bucket
 )
 
-// What is the same for every hub.
+// What is the same for every hub. Sizes are in bytes.
 const (
-	// handshakeBytes is what a peer may send before the hub knows it, in bytes: 16 KiB. A handshake takes less than 4, a request to
-	// join up to 8 more; crypto/tls alone would take 256. Test: TestAHandshakeIsCutOffAtItsLimit.
+	// handshakeBytes is what a peer may send before the hub knows it: 16 KiB. A handshake takes less than 4, a request to join up
+	// to 8 more; crypto/tls alone would take 256. Test: TestAHandshakeIsCutOffAtItsLimit.
 	handshakeBytes = 16 << 10
 	// joinRequestTimeout is how long a device has to send its request to join after the handshake. It has sent it by then.
 	// Test: TestDevicesThatAskNothingTakeNoPlaceOfThoseThatJoin.
 	joinRequestTimeout = 2 * time.Second
+
+	// bodyTimeout is how long the body of a request may take to arrive. Test: TestBodiesThatDoNotArriveKeepNoOtherUserOut.
+	bodyTimeout = 10 * time.Second
+	// bodiesAtOnce is bodies of requests that are being read, of 16 KiB: 256. A user with many gives way.
+	// Test: TestBodiesThatDoNotArriveKeepNoOtherUserOut.
+	bodiesAtOnce = 256
+	// listsAtOnce is trust lists that are being read, of 4 MiB: 8, and as many of root. A user with many gives way.
+	// Test: TestBodiesThatDoNotArriveKeepNoOtherUserOut.
+	listsAtOnce = 8
+	// maxAnswer is the size of a CA holder's answer: a certificate or a refusal. Test: TestOnlyTheEndpointThatWasAskedMaySign.
+	maxAnswer = 16 << 10
+
+	// pagesAtOnce is pages of the directory, of up to 1 MiB, that are being sent on one connection: 4.
+	// Test: TestListingTheDirectoryInALoopHarmsNobodyElse.
+	pagesAtOnce = 4
+	// maxPage is the size of a page in records: as base64, with what is around them, they stay below tunnel.MaxBody.
+	// Test: TestAPageStaysBelowTheLimitOfAnAnswer.
+	maxPage = tunnel.MaxBody / 2
+	// writeTimeout is how long an answer or an event may take to be taken. Test: TestAnAgentThatDoesNotReadHoldsUpNobody.
+	writeTimeout = 15 * time.Second
+
+	// eventQueue is events that wait for one agent: 64. They are read as they come; an agent for which so many wait has stopped
+	// reading. What others can cause leaves room for what it must not miss. Test: TestAnAgentThatDoesNotReadHoldsUpNobody.
+	eventQueue = 64
+	// signQueue is of these what may be waiting when a joining device causes one more: 56.
+	// Test: TestDialBacksLeaveRoomInTheQueueOfEvents.
+	signQueue = eventQueue - 8
+	// dialBackQueue is the same for a peer that asks for a carrier: 48. Test: TestDialBacksLeaveRoomInTheQueueOfEvents.
+	dialBackQueue = eventQueue - 16
+
+	// pagesOfUser is how many endpoints of one user may list the directory at the full rate: 4.
+	// Test: TestListingTheDirectoryInALoopHarmsNobodyElse.
+	pagesOfUser = 4
+	// goalShare is the part of a rate that requests about one endpoint, name or offer get.
+	// Test: TestFailingRequestsLeaveTheOthersTheirBudget.
+	goalShare = 0.25
+)
+
+// Rates, of which each key has a bucket.
+var (
+	// connectionRate is connections of one source. A handshake costs 0.3 ms. Test: TestConnectionsOfOneAddressAreLimited.
+	connectionRate = limit.Rate{Burst: 4000, PerSecond: 1000}
+	// joinRate is requests to join of one source. Each may ask a root endpoint. Test: TestJoinsAreLimitedForEachAddress.
+	joinRate = limit.Rate{Burst: 128, PerSecond: 2}
+	// requestRate is requests of one kind of one endpoint. Test: TestFailingRequestsLeaveTheOthersTheirBudget.
+	requestRate = limit.Rate{Burst: 1000, PerSecond: 200}
+	// pageRate is pages of the directory for one endpoint. A page of 10,000 endpoints costs 0.5 ms, and all of them are 50 pages.
+	// Test: TestListingTheDirectoryInALoopHarmsNobodyElse.
+	pageRate = limit.Rate{Burst: 200, PerSecond: 20}
+	// changeRate is requests of one endpoint that may write to disk. Test: TestChangesOfOneEndpointAreLimited.
+	changeRate = limit.Rate{Burst: 100, PerSecond: 1}
 )
 
 // maxBuckets bounds the memory that rates take, in buckets: 65,536 of a kind. A new one then takes the place of another.
@@ -89,9 +142,7 @@ func maxBuckets() int { return memory.Here().Fit(1<<16, 64, bucketSize) }
 // maxMemberSources bounds the sources that are known to be members': 4,096. Test: TestSourcesOfMembersAreForgottenOneByOne.
 func maxMemberSources() int { return memory.Here().Fit(1<<12, 256, bucketSize) }
 
-// minHandshakes is how many handshakes the smallest hub has room for, in their number: with fewer, those that are under way could not be told
-// from those that are late.
-const minHandshakes = 64
+const minHandshakes = 64 // for which the smallest hub has room: with fewer, quick connections could not be told from late ones
 
 // within gives the zero fields what suits a machine with so much memory: agents and carriers may each fill a quarter of it, and
 // those that nobody knows a sixteenth. What was said wins, and what depends on it follows.

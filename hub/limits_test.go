@@ -1,6 +1,11 @@
 package hub
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -31,5 +36,64 @@ func TestLimitsFollowTheMemory(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// parse reads a file of this package.
+func parse(t *testing.T, name string) *ast.File {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// tests returns the names of the tests of this package.
+func tests(t *testing.T) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, file := range files {
+		for _, d := range parse(t, file).Decls {
+			if f, ok := d.(*ast.FuncDecl); ok {
+				names[f.Name.Name] = true
+			}
+		}
+	}
+	return names
+}
+
+// The table of limits says of each which test takes all that it can get.
+func TestEveryLimitHasItsTest(t *testing.T) {
+	known := tests(t)
+	named := regexp.MustCompile(`Test:\s+(Test\w+)\.`)
+	checked := 0
+	check := func(name string, doc *ast.CommentGroup) {
+		checked++
+		if m := named.FindStringSubmatch(doc.Text()); m == nil || !known[m[1]] {
+			t.Errorf("%s: its comment names no test of this package", name)
+		}
+	}
+	ast.Inspect(parse(t, "limits.go"), func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.StructType:
+			for _, f := range n.Fields.List {
+				check(f.Names[0].Name, f.Doc)
+			}
+		case *ast.GenDecl:
+			for _, spec := range n.Specs {
+				if v, ok := spec.(*ast.ValueSpec); ok && v.Comment == nil { // those with a comment behind them are sizes
+					check(v.Names[0].Name, v.Doc)
+				}
+			}
+		}
+		return true
+	})
+	if checked < 25 {
+		t.Errorf("only %d limits were found", checked)
 	}
 }

@@ -32,9 +32,6 @@ func (f *filter) match(e *endpoint) bool {
 	return slices.ContainsFunc(e.Record.Labels, func(l string) bool { return strings.Contains(l, f.keyword) })
 }
 
-// maxPage bounds a page in bytes of records: as base64, with what is around them, they stay below tunnel.MaxBody.
-const maxPage = tunnel.MaxBody / 2
-
 // list returns one page of the endpoints that match, sorted by name.
 func (g *registry) list(f filter) tunnel.Page {
 	limit := min(cmp.Or(f.limit, tunnel.PageSize), tunnel.PageSize)

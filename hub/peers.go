@@ -20,9 +20,6 @@ type peer struct {
 	posting atomic.Bool   // a trust list is being read from this peer
 }
 
-// pagesAtOnce bounds the pages of the directory, of up to 1 MiB, that one connection makes the hub hold.
-const pagesAtOnce = 4
-
 func newPeer(s identity.Subject, raw *net.TCPConn) *peer {
 	return &peer{Subject: s, addr: addrOf(raw), raw: raw, reading: make(chan struct{}, pagesAtOnce)}
 }

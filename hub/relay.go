@@ -173,7 +173,7 @@ func (r *relay) rendezvous(ctx context.Context, a *leg, target identity.ID) (*le
 	r.mu.Lock()
 	r.waiting[ticket] = w
 	r.mu.Unlock()
-	if !session.offer(&tunnel.Event{Type: tunnel.EventDialBack, Ticket: ticket, Peer: a.peer.ID, User: a.peer.User}) {
+	if !session.offer(dialBackQueue, &tunnel.Event{Type: tunnel.EventDialBack, Ticket: ticket, Peer: a.peer.ID, User: a.peer.User}) {
 		r.withdraw(ticket)
 		r.metrics.events.dropped.Add(1)
 		return nil, answer.Errorf(answer.Unavailable, "endpoint %s is busy", name)

@@ -18,12 +18,8 @@ import (
 	"ztm/tunnel/limit"
 )
 
-// Timeouts of what a peer takes part in, and of the shutdown.
-const (
-	bodyTimeout  = 10 * time.Second // for the body of a request to arrive
-	writeTimeout = 15 * time.Second // for an answer or an event to be taken
-	drainTimeout = 5 * time.Second  // for running carriers, once the hub shuts down
-)
+// drainTimeout is how long running carriers have once the hub shuts down.
+const drainTimeout = 5 * time.Second
 
 // rootUser is the user whose endpoints hold the CA key and may tidy up the directory. Only the CA makes certificates
 // of that user.
@@ -52,9 +48,11 @@ type server struct {
 	handshakes  *handshakes
 	connections *limit.Buckets[netip.Addr]
 	joins       *limit.Buckets[netip.Addr]
-	requests    *limit.Buckets[identity.ID]
+	requests    *allowances
 	changes     *limit.Buckets[identity.ID]
-	lists       limit.Counts[struct{}]   // trust lists that are being read
+	lists       *limit.Share[string]     // trust lists that are being read, by user
+	rootLists   *limit.Share[string]     // the same of user root
+	bodies      *limit.Share[string]     // other bodies that are being read, by user
 	joining     limit.Counts[struct{}]   // devices that wait for a holder of the CA key
 	joiningFrom limit.Counts[netip.Addr] // the same by source
 	refusals    *limit.Log               // lines that peers can cause
@@ -89,8 +87,11 @@ func newServer(c Config, st *state, me self) (*server, error) {
 		metrics:     newMetrics(),
 		connections: limit.NewBuckets[netip.Addr](c.connectionRate, maxBuckets()),
 		joins:       limit.NewBuckets[netip.Addr](c.joinRate, maxBuckets()),
-		requests:    limit.NewBuckets[identity.ID](c.requestRate, maxBuckets()),
+		requests:    newAllowances(c.requestRate, c.pageRate, maxBuckets()),
 		changes:     limit.NewBuckets[identity.ID](c.changeRate, maxBuckets()),
+		lists:       limit.NewShare[string](listsAtOnce),
+		rootLists:   limit.NewShare[string](listsAtOnce),
+		bodies:      limit.NewShare[string](bodiesAtOnce),
 		refusals:    limit.NewLog(c.Log),
 	}
 	if c.KeepCA && me.Signer != nil {
@@ -162,6 +163,7 @@ func (s *server) tidy(ctx context.Context) {
 			s.renew(ctx)
 		case now := <-often.C:
 			s.cutAbandoned(missing, now)
+			s.sweep(now)
 		}
 		retired.Stop()
 	}
@@ -169,7 +171,6 @@ func (s *server) tidy(ctx context.Context) {
 
 // expire cuts off those whose certificates are no longer good, and forgets them.
 func (s *server) expire() {
-	s.sweep(time.Now())
 	now := s.verifier.Clock().Now()
 	s.peers.cut(func(p *peer) bool { return s.verifier.Trust().Rejudge(p.Subject, now) != nil })
 	gone := s.registry.remove(func(r *row) bool { return s.outdated(r.Subject, s.verifier.Trust()) })
@@ -191,9 +192,8 @@ func (s *server) sweep(now time.Time) {
 	for _, b := range []*limit.Buckets[netip.Addr]{s.connections, s.joins} {
 		b.Sweep(now)
 	}
-	for _, b := range []*limit.Buckets[identity.ID]{s.requests, s.changes} {
-		b.Sweep(now)
-	}
+	s.requests.sweep(now)
+	s.changes.Sweep(now)
 	s.handshakes.sweep(now)
 }
 

@@ -13,9 +13,6 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// maxAnswer bounds the answer of a CA holder, in bytes: a certificate or a refusal.
-const maxAnswer = 16 << 10
-
 // signers passes to root endpoints what needs the CA key, and their answers back.
 type signers struct {
 	woken    chan struct{} // gets a token when a root endpoint comes online; never closed
@@ -57,7 +54,7 @@ func (g *signers) ask(ctx context.Context, signer *session, what tunnel.SignRequ
 
 	timer := time.NewTimer(g.patience)
 	defer timer.Stop()
-	if !signer.offer(&tunnel.Event{Type: tunnel.EventSign, Request: id, Sign: &what}) {
+	if !signer.offer(signQueue, &tunnel.Event{Type: tunnel.EventSign, Request: id, Sign: &what}) {
 		return nil, answer.Errorf(answer.Unavailable, "the endpoint that holds the CA key is busy")
 	}
 	select {
@@ -92,7 +89,7 @@ func (s *server) postSign(w http.ResponseWriter, r *http.Request, p *peer, arg s
 	if p.User != rootUser {
 		return answer.Errorf(answer.Denied, "only endpoints of user %s sign", rootUser)
 	}
-	b, err := readBody(w, r, maxAnswer)
+	b, err := s.readBody(s.bodies, w, r, p, maxAnswer)
 	if err != nil {
 		return err
 	}

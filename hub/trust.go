@@ -10,9 +10,6 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// listsAtOnce bounds the trust lists, of up to 4 MiB, that members make the hub read at a time.
-const listsAtOnce = 8
-
 // getTrust is GET /v1/trust.
 func (s *server) getTrust(w http.ResponseWriter, _ *http.Request, _ *peer, _ string) error {
 	doc := s.verifier.Trust().Document()
@@ -30,19 +27,17 @@ func (s *server) postTrust(w http.ResponseWriter, r *http.Request, p *peer, _ st
 	if !s.changes.Take(p.ID, time.Now()) {
 		return limited("endpoint %s sends trust lists too often", p.ID)
 	}
-	// A list may be large: one endpoint does not get to send many at a time, and many endpoints not all at once, root
-	// excepted, whose lists must get through.
+	// A list may be large: one endpoint does not get to send many at a time, and many endpoints not all at once. Those of root have
+	// places of their own: an eviction must get through.
 	if !p.posting.CompareAndSwap(false, true) {
 		return limited("endpoint %s is sending a trust list already", p.ID)
 	}
 	defer p.posting.Store(false)
-	if p.User != rootUser {
-		if !s.lists.Acquire(struct{}{}, listsAtOnce) {
-			return limited("too many endpoints send trust lists")
-		}
-		defer s.lists.Release(struct{}{})
+	places := s.lists
+	if p.User == rootUser {
+		places = s.rootLists
 	}
-	doc, err := readBody(w, r, tunnel.MaxTrust)
+	doc, err := s.readBody(places, w, r, p, tunnel.MaxTrust)
 	if err != nil {
 		return err
 	}

@@ -151,3 +151,25 @@ func TestASlowTrustListDoesNotHoldUpAnother(t *testing.T) {
 	slow.post(1, tunnel.PathTrust)
 	h.evict(alice, "bob")
 }
+
+func TestBodiesThatDoNotArriveKeepNoOtherUserOut(t *testing.T) {
+	h := start(t)
+	p := newHonest(t, h)
+	for range 2 * listsAtOnce {
+		newRawClient(t, h.device("eve")).post(1, tunnel.PathTrust)
+	}
+	for range 4 {
+		eve := h.device("eve")
+		f := newRawClient(t, eve)
+		for stream := range uint32(90) {
+			f.must(f.frame(frameHeaders, flagEndHeaders, 2*stream+1, block("PUT", tunnel.PathEndpoints+"/"+string(eve.id))))
+		}
+	}
+	for range 3 {
+		h.evict(p.a, "nobody")
+		if err := p.a.put(p.a.Session, p.a.record("honest-a")); err != nil {
+			t.Errorf("a record of another user: %v", err)
+		}
+	}
+	p.works(t)
+}
