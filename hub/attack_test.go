@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ztm/tunnel"
+	"ztm/tunnel/handshake"
 	"ztm/tunnel/identity"
 )
 
@@ -158,7 +159,7 @@ func hello(t testing.TB, h *testHub, n int) net.Conn {
 
 func TestAHandshakeIsCutOffAtItsLimit(t *testing.T) {
 	h := start(t)
-	c := hello(t, h, handshakeBytes+1)
+	c := hello(t, h, handshake.MaxBytes+1)
 	c.SetReadDeadline(time.Now().Add(tunnel.HandshakeTimeout / 2))
 	if _, err := io.Copy(io.Discard, c); isTimeout(err) {
 		t.Error("the hub waits for more")
@@ -173,9 +174,9 @@ func TestAHandshakeTakesNoMoreMemoryThanIsReckoned(t *testing.T) {
 	const n = 300
 	before := heap()
 	for range n {
-		hello(t, h, handshakeBytes-1)
+		hello(t, h, handshake.MaxBytes-1)
 	}
-	eventually(t, "the hub has read all", func() bool { return heap() > before+n*handshakeBytes/2 })
+	eventually(t, "the hub has read all", func() bool { return heap() > before+n*handshake.MaxBytes/2 })
 	if each := (int64(heap()) - int64(before)) / n; each > handshakeSize {
 		t.Errorf("a handshake takes %d bytes", each)
 	}

@@ -71,15 +71,13 @@ func (l Limits) withDefaults() Limits { return l.within(memory.Here()) }
 const (
 	agentSize     = 64 << 10 // an idle agent: its session, its record
 	carrierSize   = 32 << 10 // a carrier: two connections, two goroutines
-	handshakeSize = 64 << 10 // a TLS handshake of at most handshakeBytes
+	handshakeSize = 64 << 10 // a TLS handshake of at most handshake.MaxBytes
 	bucketSize    = 128      // a token bucket
 )
 
-// What is the same for every hub. Sizes are in bytes.
+// What is the same for every hub. Sizes are in bytes. What a peer may send in a handshake is handshake.MaxBytes, with the test
+// TestAHandshakeIsCutOffAtItsLimit, and the limits of log lines are those of [limit.Log]: TestRefusedDevicesDoNotFillTheLog.
 const (
-	// handshakeBytes is what a peer may send before the hub knows it: 16 KiB. A handshake takes less than 4, a request to join up
-	// to 8 more; crypto/tls alone would take 256. Test: TestAHandshakeIsCutOffAtItsLimit.
-	handshakeBytes = 16 << 10
 	// joinRequestTimeout is how long a device has to send its request to join after the handshake. It has sent it by then.
 	// Test: TestDevicesThatAskNothingTakeNoPlaceOfThoseThatJoin.
 	joinRequestTimeout = 2 * time.Second

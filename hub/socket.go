@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -9,8 +8,8 @@ import (
 	"time"
 )
 
-// socket is what TLS runs on. It tells when TLS closes it. Until its peer is known, it counts what the peer sends and how
-// long it keeps the hub waiting.
+// socket is what TLS runs on. It tells when TLS closes it. Until its peer is known, it measures how long the peer keeps the hub
+// waiting.
 type socket struct {
 	*net.TCPConn
 	from   netip.Addr // the source of the connection, see source
@@ -21,15 +20,11 @@ type socket struct {
 	waiting atomic.Int64 // nanoseconds after begun at which the Read that runs began; 0: none runs
 	waited  atomic.Int64 // nanoseconds that earlier Reads took
 
-	// Owned by the goroutine that reads, which is one until the peer is known.
-	known bool // the peer is
-	left  int  // bytes that it may send before that
+	known bool // the peer is; owned by the goroutine that reads, which is one until then
 }
 
-var errTooLong = errors.New("the peer sends more than a handshake takes")
-
 func newSocket(raw *net.TCPConn, begun time.Time) *socket {
-	return &socket{TCPConn: raw, from: source(addrOf(raw).Addr()), begun: begun, left: handshakeBytes}
+	return &socket{TCPConn: raw, from: source(addrOf(raw).Addr()), begun: begun}
 }
 
 // Read reads from the connection; of a peer that is not known yet no more than handshakeBytes in all. crypto/tls alone would
@@ -38,15 +33,11 @@ func (s *socket) Read(p []byte) (int, error) {
 	if s.known {
 		return s.TCPConn.Read(p)
 	}
-	if s.left == 0 {
-		return 0, errTooLong
-	}
 	now := int64(max(time.Since(s.begun), 1))
 	s.waiting.Store(now)
-	n, err := s.TCPConn.Read(p[:min(len(p), s.left)])
+	n, err := s.TCPConn.Read(p)
 	s.waited.Add(int64(time.Since(s.begun)) - now)
 	s.waiting.Store(0)
-	s.left -= n
 	return n, err
 }
 

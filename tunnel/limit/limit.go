@@ -37,10 +37,7 @@ func NewBuckets[K comparable](r Rate, most int) *Buckets[K] {
 }
 
 // Take takes one token of key's bucket and reports whether there was one.
-func (b *Buckets[K]) Take(key K, now time.Time) bool { return b.TakeN(key, 1, now) }
-
-// TakeN takes n tokens of key's bucket, all or none, and reports whether it took them. n above the burst is never there.
-func (b *Buckets[K]) TakeN(key K, n float64, now time.Time) bool {
+func (b *Buckets[K]) Take(key K, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	k, known := b.all[key]
@@ -49,9 +46,9 @@ func (b *Buckets[K]) TakeN(key K, n float64, now time.Time) bool {
 		k = bucket{tokens: b.rate.Burst, at: now}
 	}
 	k = bucket{b.filled(k, now), now}
-	ok := k.tokens >= n
+	ok := k.tokens >= 1
 	if ok {
-		k.tokens -= n
+		k.tokens--
 	}
 	b.all[key] = k
 	return ok
@@ -81,13 +78,6 @@ func (b *Buckets[K]) Sweep(now time.Time) {
 			delete(b.all, key)
 		}
 	}
-}
-
-// Len returns how many buckets are in the table.
-func (b *Buckets[K]) Len() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.all)
 }
 
 // Counts counts what keys hold at the moment. The zero value is empty and ready. It keeps nothing of a key that holds nothing.
