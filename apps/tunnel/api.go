@@ -58,14 +58,14 @@ func (a *App) API() http.Handler {
 	mux.HandleFunc("DELETE /outbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
 		answer.Reply(w, a.host.Log, nil, a.deleteOutbound(pathKey(r)))
 	})
-	mux.HandleFunc("GET /allow", func(w http.ResponseWriter, _ *http.Request) { answer.Reply(w, a.host.Log, a.access.list(), nil) })
+	mux.HandleFunc("GET /allow", func(w http.ResponseWriter, _ *http.Request) { answer.Reply(w, a.host.Log, a.forwards.list(), nil) })
 	mux.HandleFunc("POST /allow", func(w http.ResponseWriter, r *http.Request) {
 		var rule Allow
 		err := answer.Decode(r, maxBody, &rule)
 		if err == nil {
 			err = a.setAllow(rule)
 		}
-		answer.Reply(w, a.host.Log, a.access.list(), err)
+		answer.Reply(w, a.host.Log, a.forwards.list(), err)
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		answer.Reply(w, a.host.Log, nil, answer.Errorf(answer.NotFound, "the tunnel app has no %s %s", r.Method, r.URL.Path))
@@ -86,7 +86,7 @@ func (a *App) Status() Status {
 	s := Status{
 		Inbound:  []InboundStatus{},
 		Outbound: []OutboundStatus{},
-		Allow:    a.access.list(),
+		Allow:    a.forwards.list(),
 		Forward:  a.forwards.stats.snapshot(),
 	}
 	for _, in := range a.allInbounds() {

@@ -181,7 +181,7 @@ func (c *client) sortTunnel(ctx context.Context, t ManifestTunnel, at func(strin
 		}
 		in := Inbound{k, e.InboundSpec}
 		if in.Exits, err = c.resolveIDs(ctx, in.Exits); err == nil {
-			err = in.validate()
+			err = in.Validate()
 		}
 		if err != nil {
 			return fmt.Errorf("at %s: %w", e.Endpoint, err)
@@ -198,7 +198,7 @@ func (c *client) sortTunnel(ctx context.Context, t ManifestTunnel, at func(strin
 		}
 		o := Outbound{k, e.OutboundSpec}
 		if o.Entrances, err = c.resolveIDs(ctx, o.Entrances); err == nil {
-			err = o.validate()
+			err = o.Validate()
 		}
 		if err != nil {
 			return fmt.Errorf("at %s: %w", e.Endpoint, err)

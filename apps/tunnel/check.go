@@ -2,12 +2,9 @@ package tunnel
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,32 +15,7 @@ import (
 const (
 	checkEvery   = 5 * time.Second
 	checkTimeout = 3 * time.Second
-
-	// maxChecked bounds the ports that one outbound checks, each with a connection every [checkEvery].
-	maxChecked = 128
 )
-
-// Check is how an outbound finds out, all the time, whether its targets are up: "tcp" connects to them, "http:/path"
-// also asks for a page and wants a status from 200 to 399. Of a range, each port is checked on its own. The empty value
-// means that it learns from the flows alone.
-type Check string
-
-const httpCheck = "http:"
-
-// Validate returns an error if the check is none of those.
-func (c Check) Validate() error {
-	if c == "" || c == TCP {
-		return nil
-	}
-	path, ok := strings.CutPrefix(string(c), httpCheck)
-	if !ok || !strings.HasPrefix(path, "/") {
-		return fmt.Errorf("%q is not tcp or http:/PATH", string(c))
-	}
-	if _, err := url.ParseRequestURI(path); err != nil {
-		return fmt.Errorf("%q: %q is not a path", string(c), path)
-	}
-	return nil
-}
 
 // watch begins the checks of the present configuration, and ends those of the last one. The caller holds App.editing.
 func (o *outbound) watch() {
@@ -71,7 +43,7 @@ func (o *outbound) watch() {
 func (o *outbound) watchTarget(ctx context.Context, config *Outbound, a Address) {
 	name := a.String()
 	for {
-		err := config.check(ctx, a)
+		err := checkTarget(ctx, config, a)
 		if ctx.Err() != nil {
 			return
 		}
@@ -86,14 +58,14 @@ func (o *outbound) watchTarget(ctx context.Context, config *Outbound, a Address)
 	}
 }
 
-// check checks a target once.
-func (o *Outbound) check(ctx context.Context, a Address) error {
+// checkTarget checks a target once.
+func checkTarget(ctx context.Context, o *Outbound, a Address) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	if path, ok := strings.CutPrefix(string(o.Check), httpCheck); ok {
-		return o.checkHTTP(ctx, a, path)
+	if path, ok := o.Check.HTTPPath(); ok {
+		return checkHTTP(ctx, o, a, path)
 	}
-	c, err := o.dialCheck(ctx, a)
+	c, err := dialCheck(ctx, o, a)
 	if err == nil {
 		c.Close()
 	}
@@ -101,19 +73,19 @@ func (o *Outbound) check(ctx context.Context, a Address) error {
 }
 
 // dialCheck connects to a target as a flow would.
-func (o *Outbound) dialCheck(ctx context.Context, a Address) (net.Conn, error) {
+func dialCheck(ctx context.Context, o *Outbound, a Address) (net.Conn, error) {
 	c, err := dialTarget(ctx, TCP, a, checkTimeout)
 	if err != nil {
 		return nil, err
 	}
-	if err := o.introduce(ctx, c, proxyHeader{}); err != nil {
+	if err := introduce(ctx, o.Proxy, c, proxyHeader{}); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (o *Outbound) checkHTTP(ctx context.Context, a Address, path string) error {
+func checkHTTP(ctx context.Context, o *Outbound, a Address, path string) error {
 	host := a.String()
 	if a.Path != "" {
 		host = "localhost"
@@ -125,7 +97,7 @@ func (o *Outbound) checkHTTP(ctx context.Context, a Address, path string) error 
 	transport := &http.Transport{
 		DisableKeepAlives:  true,
 		DisableCompression: true,
-		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return o.dialCheck(ctx, a) },
+		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return dialCheck(ctx, o, a) },
 	}
 	resp, err := transport.RoundTrip(req) // which follows no redirections
 	if err != nil {

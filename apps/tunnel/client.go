@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 
 	"ztm/apps"
 	"ztm/apps/balance"
 	"ztm/apps/reach"
-	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -108,8 +106,8 @@ func allowTable(list []Allow) *apps.Table {
 func (c *client) inboundTable(ctx context.Context, list []InboundStatus) *apps.Table {
 	t := &apps.Table{Header: []string{"NAME", "LISTENS", "EXITS", "STATE", "FLOWS", "UP", "DOWN"}, Wide: 3}
 	for _, s := range list {
-		t.Add(append([]string{s.Key.String(), joinAddresses(s.Listens), c.nameList(ctx, s.Exits, "(all)"), s.state()},
-			s.Stats.cells()...)...)
+		t.Add(append([]string{s.Key.String(), joinAddresses(s.Listens), c.nameList(ctx, s.Exits, "(all)"), inboundState(&s)},
+			cells(&s.Stats)...)...)
 	}
 	return t
 }
@@ -118,7 +116,7 @@ func (c *client) outboundTable(ctx context.Context, list []OutboundStatus) *apps
 	t := &apps.Table{Header: []string{"NAME", "TARGETS", "ENTRANCES", "USERS", "STATE", "FLOWS", "UP", "DOWN"}, Wide: 3}
 	for _, s := range list {
 		t.Add(append([]string{s.Key.String(), joinAddresses(s.Targets), c.nameList(ctx, s.Entrances, "(all)"),
-			userList(s.Users), s.state()}, s.Stats.cells()...)...)
+			userList(s.Users), outboundState(&s)}, cells(&s.Stats)...)...)
 	}
 	return t
 }
@@ -138,8 +136,8 @@ func userList(users []string) string {
 	return strings.Join(users, ", ")
 }
 
-// state sums up in a word or a sentence how the listeners do.
-func (s *InboundStatus) state() string {
+// inboundState sums up in a word or a sentence how the listeners do.
+func inboundState(s *InboundStatus) string {
 	open, problem := 0, ""
 	for _, l := range s.Listeners {
 		if l.Open {
@@ -154,8 +152,8 @@ func (s *InboundStatus) state() string {
 	return summary(open, len(s.Listeners), "open", "closed", problem)
 }
 
-// state sums up in a word or a sentence how the targets do.
-func (s *OutboundStatus) state() string {
+// outboundState sums up in a word or a sentence how the targets do.
+func outboundState(s *OutboundStatus) string {
 	count := map[balance.State]int{}
 	problem := ""
 	for _, h := range s.Health {
@@ -185,11 +183,6 @@ func summary(good, all int, yes, no, problem string) string {
 		text += ": " + problem
 	}
 	return text
-}
-
-// cells returns the columns FLOWS, UP and DOWN.
-func (s *Stats) cells() []string {
-	return []string{strconv.FormatInt(s.Flows, 10), strconv.FormatInt(s.Up, 10), strconv.FormatInt(s.Down, 10)}
 }
 
 func (c *client) inboundDetail(ctx context.Context, s *InboundStatus, t *apps.Table) {
@@ -233,9 +226,14 @@ func (c *client) othersOffering(ctx context.Context, s *InboundStatus) []string 
 	if err != nil {
 		return nil // which is no reason not to describe what is known
 	}
-	users := usersOf(offered)
+	var users []string
+	for _, ep := range offered {
+		if ep.User != s.ExitsUser {
+			users = append(users, ep.User)
+		}
+	}
 	slices.Sort(users)
-	return slices.DeleteFunc(users, func(u string) bool { return u == s.ExitsUser })
+	return slices.Compact(users)
 }
 
 func (c *client) outboundDetail(ctx context.Context, s *OutboundStatus, t *apps.Table) {
@@ -282,48 +280,15 @@ func healthText(h balance.Health) string {
 }
 
 func (c *client) addStats(ctx context.Context, t *apps.Table, s *Stats) {
-	t.Add("Flows:", s.Counts.text())
+	t.Add("Flows:", countsText(s.Counts))
 	for _, p := range s.Peers {
-		t.Add("Peer:", c.name(ctx, p.ID)+"  "+p.Counts.text())
+		t.Add("Peer:", c.name(ctx, p.ID)+"  "+countsText(p.Counts))
 	}
 	if len(s.Errors) > 0 {
-		t.Add("Errors:", s.errorText())
+		t.Add("Errors:", errorText(s))
 		t.Add("Last error:", s.LastError)
 	}
 	if s.Dropped > 0 {
 		t.Add("Dropped:", count(s.Dropped, "datagram"))
 	}
-}
-
-// stats lists what passed through the tunnels of the chosen endpoint, or through one of them.
-func (c *client) stats(ctx context.Context, name string) error {
-	var s Status
-	if err := c.Call(ctx, http.MethodGet, appName+"/tunnels", nil, &s); err != nil {
-		return err
-	}
-	if name != "" {
-		k, err := parseKey(name)
-		if err != nil {
-			return err
-		}
-		s.Inbound = slices.DeleteFunc(s.Inbound, func(in InboundStatus) bool { return in.Key != k })
-		s.Outbound = slices.DeleteFunc(s.Outbound, func(o OutboundStatus) bool { return o.Key != k })
-		s.Allow, s.Forward = []Allow{}, Stats{}
-		if len(s.Inbound)+len(s.Outbound) == 0 {
-			return missingHint(answer.Errorf(answer.NotFound, "the endpoint has no end of tunnel %s", k))
-		}
-	}
-	return c.Print(s, s.statsTable(func(p PeerCounts) string { return c.name(ctx, p.ID) }))
-}
-
-func (c Counts) text() string {
-	return fmt.Sprintf("%s, %d now, %s up, %s down", count(c.Flows, "flow"), c.Active, count(c.Up, "byte"), count(c.Down, "byte"))
-}
-
-// count is a number of things: "1 flow", "2 flows".
-func count(n int64, thing string) string {
-	if n != 1 {
-		thing += "s"
-	}
-	return fmt.Sprintf("%d %s", n, thing)
 }

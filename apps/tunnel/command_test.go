@@ -201,8 +201,8 @@ func TestListWithoutAValueIsEmpty(t *testing.T) {
 				t.Errorf("left are users %v and entrances %v", o.Users, o.Entrances)
 			}
 			c.mustRun(t, "tunnel", "set", "inbound", "--exits="+empty, "--listen="+empty, "tcp/web")
-			if in := a.inboundStatus(t, "tcp/web"); len(in.Exits)+len(in.Listeners) > 0 || in.state() != "closed" {
-				t.Errorf("left are exits %v and listeners %v: %s", in.Exits, in.Listeners, in.state())
+			if in := a.inboundStatus(t, "tcp/web"); len(in.Exits)+len(in.Listeners) > 0 || inboundState(&in) != "closed" {
+				t.Errorf("left are exits %v and listeners %v: %s", in.Exits, in.Listeners, inboundState(&in))
 			}
 			if out, err := c.run(t.Context(), "tunnel", "set", "outbound", "--targets="+empty, "tcp/web"); err == nil {
 				t.Errorf("an outbound has no target:\n%s", out)

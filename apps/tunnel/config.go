@@ -33,12 +33,13 @@ const maxName = 63
 func ParseKey(s string) (Key, error) {
 	protocol, name, _ := strings.Cut(s, "/")
 	k := Key{protocol, name}
-	return k, k.validate()
+	return k, k.Validate()
 }
 
 func (k Key) String() string { return k.Protocol + "/" + k.Name }
 
-func (k Key) validate() error {
+// Validate returns an error if the key names no tunnel.
+func (k Key) Validate() error {
 	if k.Protocol != TCP && k.Protocol != UDP {
 		return fmt.Errorf("tunnel name %q: want tcp/NAME or udp/NAME", strings.TrimSuffix(k.String(), "/"))
 	}
@@ -93,8 +94,9 @@ type OutboundSpec struct {
 	Idle  apps.Duration `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
 }
 
-func (in *Inbound) validate() error {
-	if err := in.Key.validate(); err != nil {
+// Validate returns an error if the inbound cannot be one.
+func (in *Inbound) Validate() error {
+	if err := in.Key.Validate(); err != nil {
 		return err
 	}
 	if err := validateAddresses(in.Protocol, in.Listens); err != nil && (in.Listens == nil || len(in.Listens) > 0) {
@@ -121,7 +123,7 @@ func (in *Inbound) validate() error {
 	if in.AcceptProxy && in.Protocol != TCP {
 		return fmt.Errorf("inbound %s: only clients of tcp tunnels send a PROXY header", in.Key)
 	}
-	if err := in.Limits.validate(); err != nil {
+	if err := in.Limits.Validate(); err != nil {
 		return fmt.Errorf("inbound %s: limits: %w", in.Key, err)
 	}
 	if err := in.Balance.Validate(); err != nil {
@@ -133,8 +135,9 @@ func (in *Inbound) validate() error {
 	return nil
 }
 
-func (o *Outbound) validate() error {
-	if err := o.Key.validate(); err != nil {
+// Validate returns an error if the outbound cannot be one.
+func (o *Outbound) Validate() error {
+	if err := o.Key.Validate(); err != nil {
 		return err
 	}
 	if err := validateAddresses(o.Protocol, o.Targets); err != nil {
@@ -154,7 +157,7 @@ func (o *Outbound) validate() error {
 	if err := validateUsers(o.Users); err != nil {
 		return fmt.Errorf("outbound %s: users: %w", o.Key, err)
 	}
-	if err := o.Limits.validate(); err != nil {
+	if err := o.Limits.Validate(); err != nil {
 		return fmt.Errorf("outbound %s: limits: %w", o.Key, err)
 	}
 	if err := o.Balance.Validate(); err != nil {
@@ -252,4 +255,34 @@ func (o *Outbound) allows(self apps.Endpoint, p apps.Peer) error {
 			self.Name, p.ID, o.Key)
 	}
 	return nil
+}
+
+// targetNames returns the targets as the pool knows them: each port of a range on its own.
+func (o *Outbound) targetNames() []string {
+	names := make([]string, 0, len(o.Targets))
+	for _, a := range o.Targets {
+		for i := range a.Size() {
+			names = append(names, a.At(i).String())
+		}
+	}
+	return names
+}
+
+// sortedValues returns the values of a map in the order of their keys.
+func sortedValues[V any](m map[Key]V) []V {
+	list := make([]V, 0, len(m))
+	for _, k := range sortedKeys(m) {
+		list = append(list, m[k])
+	}
+	return list
+}
+
+// sortedKeys returns the keys of a map, sorted.
+func sortedKeys[V any](m map[Key]V) []Key {
+	keys := make([]Key, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(x, y Key) int { return strings.Compare(x.String(), y.String()) })
+	return keys
 }

@@ -47,11 +47,11 @@ func (a *App) setInbound(config Inbound) error {
 }
 
 // editable returns nil if a configuration may become the present one. The caller holds editing.
-func (a *App) editable(config interface{ validate() error }) error {
+func (a *App) editable(config interface{ Validate() error }) error {
 	if a.stopped {
 		return errStopped
 	}
-	if err := config.validate(); err != nil {
+	if err := config.Validate(); err != nil {
 		return answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	return nil
@@ -158,4 +158,46 @@ func (a *App) offer() {
 		names = append(names, o.key.String())
 	}
 	a.host.Offer(names)
+}
+
+// allowKey is where the rules are saved.
+const allowKey = "allow"
+
+// maxRules bounds the rules: each flow looks at all of them.
+const maxRules = 1000
+
+// setAllow adds a rule, replaces the one of the same target, or removes it if it names no users.
+func (a *App) setAllow(rule Allow) error {
+	a.editing.Lock()
+	defer a.editing.Unlock()
+	if rule.Target.String() == "" {
+		return answer.Errorf(answer.BadRequest, "allow: the target is missing")
+	}
+	if err := validateUsers(rule.Users); err != nil {
+		return answer.Errorf(answer.BadRequest, "allow %s: users: %v", rule.Target, err)
+	}
+	rules := a.forwards.list()
+	i := slices.IndexFunc(rules, func(r Allow) bool { return r.Target.String() == rule.Target.String() })
+	switch {
+	case len(rule.Users) == 0 && i < 0:
+		return answer.Errorf(answer.NotFound, "endpoint %s allows nobody to reach %s", a.host.Mesh.Self().Name, rule.Target)
+	case len(rule.Users) == 0:
+		rules = slices.Delete(rules, i, i+1)
+	case i >= 0:
+		rules[i] = rule
+	case len(rules) >= maxRules:
+		return answer.Errorf(answer.Limit, "allow: there are %d rules already", maxRules)
+	default:
+		rules = append(rules, rule)
+	}
+	return a.saveAllow(rules)
+}
+
+// saveAllow makes rules the present ones. The caller holds editing.
+func (a *App) saveAllow(rules []Allow) error {
+	if err := a.host.State.Save(allowKey, rules); err != nil {
+		return err
+	}
+	a.forwards.setRules(rules, a.host.Mesh.Self().User)
+	return nil
 }

@@ -30,7 +30,7 @@ func (c *client) inbounds() end[InboundStatus] {
 		key:    func(s *InboundStatus) *Key { return &s.Key },
 		config: func(s *InboundStatus) any { return s.Inbound },
 		places: func(s *InboundStatus) []Address { return s.Listens },
-		apply:  func(s *InboundStatus, o options, r resolver) error { return s.Inbound.apply(o, r) },
+		apply:  func(s *InboundStatus, o options, r resolver) error { return applyInbound(&s.Inbound, o, r) },
 		table:  c.inboundTable,
 		detail: c.inboundDetail,
 	}
@@ -42,7 +42,7 @@ func (c *client) outbounds() end[OutboundStatus] {
 		key:    func(s *OutboundStatus) *Key { return &s.Key },
 		config: func(s *OutboundStatus) any { return s.Outbound },
 		places: func(s *OutboundStatus) []Address { return s.Targets },
-		apply:  func(s *OutboundStatus, o options, r resolver) error { return s.Outbound.apply(o, r) },
+		apply:  func(s *OutboundStatus, o options, r resolver) error { return applyOutbound(&s.Outbound, o, r) },
 		table:  c.outboundTable,
 		detail: c.outboundDetail,
 	}

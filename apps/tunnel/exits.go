@@ -22,8 +22,6 @@ const (
 	probeTimeout = 10 * time.Second
 	// probesAtOnce bounds the endpoints that are asked at the same time.
 	probesAtOnce = 16
-	// probeParam is the parameter of a flow that only asks whether it would be allowed.
-	probeParam = "probe"
 )
 
 // exits finds the exits of an inbound that names none: the endpoints that offer its tunnel and belong to one user, who

@@ -19,13 +19,27 @@ import (
 	"ztm/tunnel/answer"
 )
 
-const (
-	forwardPath = "forward" // the first segment of the path of such a flow, before its protocol
-	targetParam = "target"  // the parameter with the address
-)
+// forwards is the exit of all flows that name their targets.
+type forwards struct {
+	exit
+	access
+	mesh apps.Mesh // static
+}
 
-// serveForward handles a flow that names its target. An error means that it was not accepted.
-func (a *App) serveForward(ctx context.Context, f apps.Flow, protocol string) error {
+// newForwards makes the exit. Rules are what was saved.
+func newForwards(h apps.Host, rules []Allow) *forwards {
+	x := &forwards{exit: newExit(h.Log.With("tunnel", forwardPath)), mesh: h.Mesh}
+	x.access.rules = rules
+	return x
+}
+
+// handle handles a flow until it is over. An error means that it was not accepted.
+func (x *forwards) handle(ctx context.Context, f apps.Flow, protocol string) {
+	x.answer(f, x.serve(ctx, f, protocol))
+}
+
+// serve handles a flow that names its target. An error means that it was not accepted.
+func (x *forwards) serve(ctx context.Context, f apps.Flow, protocol string) error {
 	if protocol != TCP && protocol != UDP {
 		return answer.Errorf(answer.NotFound, "there is no path %s", f.Path())
 	}
@@ -42,7 +56,7 @@ func (a *App) serveForward(ctx context.Context, f apps.Flow, protocol string) er
 	if target.Size() > 1 {
 		return answer.Errorf(answer.BadRequest, "target: %s is more than one port", target)
 	}
-	addrs, err := a.access.permit(ctx, a.host.Mesh.Self(), f.Peer(), target)
+	addrs, err := x.access.permit(ctx, x.mesh.Self(), f.Peer(), target)
 	if f.Query().Has(probeParam) {
 		answerProbe(f, err)
 		return nil
@@ -62,14 +76,14 @@ func (a *App) serveForward(ctx context.Context, f apps.Flow, protocol string) er
 		took, _ := netip.ParseAddrPort(c.RemoteAddr().String())
 		running.took = reach.Dest{Addr: took.Addr().Unmap(), Port: target.First}
 	}
-	self := a.host.Mesh.Self()
-	leave, ok := a.access.enter(running, self.User)
+	self := x.mesh.Self()
+	leave, ok := x.access.enter(running, self.User)
 	if !ok { // since permit looked
 		c.Close()
 		return answer.Errorf(answer.Denied, "endpoint %s does not allow user %s to reach %s", self.Name, f.Peer().User, target)
 	}
 	defer leave()
-	return a.forwards.carry(ctx, f, protocol, reached{c, func() {}}, defaultIdle)
+	return x.carry(ctx, f, protocol, reached{c, func() {}}, defaultIdle)
 }
 
 // dialPermitted connects to a target, at one of the addresses if there are any.

@@ -29,6 +29,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/balance"
 	"ztm/apps/listen"
+	"ztm/apps/reach"
 	"ztm/apps/udp"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -36,8 +37,8 @@ import (
 	"ztm/tunnel/splice"
 )
 
-// openFlowTimeout is how long one exit may take to connect: more than its own [dialTimeout], so that its word arrives.
-const openFlowTimeout = dialTimeout + 5*time.Second
+// openFlowTimeout is how long one exit may take to connect: more than its own [reach.Timeout], so that its word arrives.
+const openFlowTimeout = reach.Timeout + 5*time.Second
 
 // inbound is an Inbound at work.
 type inbound struct {

@@ -117,36 +117,6 @@ func manifestError(err error) error {
 	return fmt.Errorf("%s cannot be a %s", strings.Join(field, "."), typ.Value)
 }
 
-// scalar returns a JSON string or number as it is written: a port or a rate may be a number.
-func scalar(b []byte) ([]byte, error) {
-	if len(b) > 0 && b[0] != '"' {
-		var n json.Number
-		err := json.Unmarshal(b, &n)
-		return []byte(n), err
-	}
-	var s string
-	err := json.Unmarshal(b, &s)
-	return []byte(s), err
-}
-
-// UnmarshalJSON takes a port as a number, too.
-func (a *Address) UnmarshalJSON(b []byte) error {
-	text, err := scalar(b)
-	if err != nil {
-		return err
-	}
-	return a.UnmarshalText(text)
-}
-
-// UnmarshalJSON takes bytes per second as a number, too.
-func (r *Rate) UnmarshalJSON(b []byte) error {
-	text, err := scalar(b)
-	if err != nil {
-		return err
-	}
-	return r.UnmarshalText(text)
-}
-
 // renamed returns IDs with the names that a function gives them.
 func renamed(ids []identity.ID, name func(identity.ID) string) []identity.ID {
 	var list []identity.ID

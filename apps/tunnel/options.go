@@ -21,8 +21,8 @@ type options interface {
 // resolver turns names of endpoints into IDs.
 type resolver func(names []string) ([]identity.ID, error)
 
-// apply changes what the options say. The error is an [apps.UsageError] if an option is wrong.
-func (in *Inbound) apply(o options, resolve resolver) error {
+// applyInbound changes what the options say. The error is an [apps.UsageError] if an option is wrong.
+func applyInbound(in *Inbound, o options, resolve resolver) error {
 	p := &parser{options: o, resolve: resolve}
 	p.addresses("listen", &in.Listens, false)
 	p.endpoints("exits", &in.Exits)
@@ -36,8 +36,8 @@ func (in *Inbound) apply(o options, resolve resolver) error {
 	return p.err
 }
 
-// apply changes what the options say. The error is an [apps.UsageError] if an option is wrong.
-func (o *Outbound) apply(opts options, resolve resolver) error {
+// applyOutbound changes what the options say. The error is an [apps.UsageError] if an option is wrong.
+func applyOutbound(o *Outbound, opts options, resolve resolver) error {
 	p := &parser{options: opts, resolve: resolve}
 	p.addresses("targets", &o.Targets, true)
 	p.endpoints("entrances", &o.Entrances)

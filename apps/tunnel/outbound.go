@@ -14,20 +14,11 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync/atomic"
 
 	"ztm/apps"
 	"ztm/apps/balance"
 	"ztm/tunnel/answer"
-)
-
-// The parameters of a flow. All of them are the entrance's word.
-const (
-	clientParam = "client" // the address of the client, "192.0.2.1:5000"
-	serverParam = "server" // the address that the client connected to
-	portParam   = "port"   // for a range: which of its ports, counted from 0
-	portsParam  = "ports"  // for a range: how many ports it has
 )
 
 // outbound is an Outbound at work.
@@ -55,17 +46,6 @@ func (o *outbound) change(config Outbound) {
 	o.pool.Keep(config.targetNames())
 }
 
-// serveTunnel handles a flow to an outbound.
-func (a *App) serveTunnel(ctx context.Context, f apps.Flow) {
-	protocol, name, _ := strings.Cut(f.Path(), "/")
-	o := a.outbound(Key{protocol, name})
-	if o == nil {
-		f.Refuse(answer.Errorf(answer.NotFound, "endpoint %s has no tunnel %s", a.host.Mesh.Self().Name, f.Path()))
-		return
-	}
-	o.answer(f, o.serve(ctx, f))
-}
-
 // answer refuses a flow because of err, if there is one.
 func (x *exit) answer(f apps.Flow, err error) {
 	if err != nil {
@@ -86,7 +66,7 @@ func (o *outbound) serve(ctx context.Context, f apps.Flow) error {
 	if denied != nil {
 		return denied
 	}
-	targets, err := config.targets(f.Query())
+	targets, err := targetsOf(config, f.Query())
 	if err != nil {
 		return err
 	}
@@ -101,7 +81,7 @@ func (o *outbound) serve(ctx context.Context, f apps.Flow) error {
 	}
 	defer over()
 	header := newProxyHeader(f.Query().Get(clientParam), f.Query().Get(serverParam))
-	if err := config.introduce(ctx, target, header); err != nil {
+	if err := introduce(ctx, config.Proxy, target, header); err != nil {
 		target.Close()
 		return err
 	}
@@ -110,12 +90,12 @@ func (o *outbound) serve(ctx context.Context, f apps.Flow) error {
 }
 
 // introduce sends a target the header that it wants, if it wants one.
-func (o *Outbound) introduce(ctx context.Context, target net.Conn, h proxyHeader) error {
-	if o.Proxy == "" {
+func introduce(ctx context.Context, v ProxyProtocol, target net.Conn, h proxyHeader) error {
+	if v == "" {
 		return nil
 	}
 	defer context.AfterFunc(ctx, func() { target.Close() })()
-	if _, err := target.Write(h.append(nil, o.Proxy)); err != nil {
+	if _, err := target.Write(h.append(nil, v)); err != nil {
 		return answer.Errorf(answer.Refused, "the target took the connection and no PROXY header")
 	}
 	return nil
@@ -131,8 +111,8 @@ func answerProbe(f apps.Flow, denied error) {
 	}
 }
 
-// targets returns the addresses that a flow may go to: the targets, or the one port that it asks for of each of them.
-func (o *Outbound) targets(q url.Values) ([]Address, error) {
+// targetsOf returns the addresses that a flow may go to: the targets, or the one port that it asks for of each of them.
+func targetsOf(o *Outbound, q url.Values) ([]Address, error) {
 	size := o.Targets[0].Size()
 	ports, index := 1, 0
 	if q.Has(portsParam) || q.Has(portParam) {
@@ -193,15 +173,4 @@ type OutboundStatus struct {
 func (o *outbound) status() OutboundStatus {
 	config := o.config.Load()
 	return OutboundStatus{Outbound: *config, Health: o.pool.Health(config.targetNames()), Stats: o.stats.snapshot()}
-}
-
-// targetNames returns the targets as the pool knows them: each port of a range on its own.
-func (o *Outbound) targetNames() []string {
-	names := make([]string, 0, len(o.Targets))
-	for _, a := range o.Targets {
-		for i := range a.Size() {
-			names = append(names, a.At(i).String())
-		}
-	}
-	return names
 }

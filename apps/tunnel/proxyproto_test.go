@@ -214,7 +214,7 @@ func wantRealClient(t *testing.T, server, version string) {
 		t.Errorf("got %q, %v; want %q", answer, err, want)
 	}
 	config := b.app.outbound(Key{TCP, "web"}).config.Load()
-	if err := config.check(t.Context(), config.Targets[0]); err != nil {
+	if err := checkTarget(t.Context(), config, config.Targets[0]); err != nil {
 		t.Errorf("the check, which speaks for itself: %v", err)
 	}
 }

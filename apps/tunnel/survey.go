@@ -118,15 +118,15 @@ func (s *survey) addStatus(ep apps.Endpoint, status Status) {
 	for _, in := range status.Inbound {
 		e := s.tunnel(in.Key)
 		e.inbound = append(e.inbound, ep)
-		spec := in.InboundSpec
-		spec.Exits = renamed(spec.Exits, s.name)
-		e.manifest.Inbound = append(e.manifest.Inbound, ManifestInbound{name, spec})
+		set := in.InboundSpec
+		set.Exits = renamed(set.Exits, s.name)
+		e.manifest.Inbound = append(e.manifest.Inbound, ManifestInbound{name, set})
 	}
 	for _, o := range status.Outbound {
 		e := s.tunnel(o.Key)
-		spec := o.OutboundSpec
-		spec.Entrances = renamed(spec.Entrances, s.name)
-		e.manifest.Outbound = append(e.manifest.Outbound, ManifestOutbound{name, spec})
+		set := o.OutboundSpec
+		set.Entrances = renamed(set.Entrances, s.name)
+		e.manifest.Outbound = append(e.manifest.Outbound, ManifestOutbound{name, set})
 	}
 	for _, rule := range status.Allow {
 		s.allow = append(s.allow, ManifestAllow{name, rule})

@@ -15,15 +15,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 
 	"ztm/apps"
+	"ztm/tunnel/answer"
 )
-
-// appName is the first segment of the paths to this app, here and at every peer.
-const appName = "tunnel"
 
 // App is the tunnel app of one endpoint in one mesh.
 type App struct {
@@ -37,31 +34,29 @@ type App struct {
 	inbounds  map[Key]*inbound
 	outbounds map[Key]*outbound
 
-	forwards exit
-	access   access
+	forwards *forwards // static
 }
 
 // New makes the app with the tunnels that were saved. A tunnel that cannot be loaded is logged and left alone.
 func New(h apps.Host) apps.App {
-	a := &App{host: h, inbounds: map[Key]*inbound{}, outbounds: map[Key]*outbound{},
-		forwards: newExit(h.Log.With("tunnel", forwardPath))}
+	a := &App{host: h, inbounds: map[Key]*inbound{}, outbounds: map[Key]*outbound{}}
 	err := errors.Join(
 		load(h.State, inboundPrefix, func(config *Inbound) { a.inbounds[config.Key] = newInbound(h, *config) }),
 		load(h.State, outboundPrefix, func(config *Outbound) { a.outbounds[config.Key] = newOutbound(h, *config) }))
-	if _, loadErr := h.State.Load(allowKey, &a.access.rules); loadErr != nil {
-		a.access.rules = nil
+	var rules []Allow
+	if _, loadErr := h.State.Load(allowKey, &rules); loadErr != nil {
+		rules = nil
 		err = errors.Join(err, loadErr)
 	}
+	a.forwards = newForwards(h, rules)
 	if err != nil {
 		h.Log.Error("some tunnels were not loaded", "err", err)
 	}
 	return a
 }
 
-// The kinds of ends, in paths of the API and in the keys under which they are saved: "inbound/tcp/web".
+// The prefixes of the keys under which ends are saved.
 const (
-	inboundKind    = "inbound"
-	outboundKind   = "outbound"
 	inboundPrefix  = inboundKind + "/"
 	outboundPrefix = outboundKind + "/"
 )
@@ -69,14 +64,14 @@ const (
 // load hands all valid objects that were saved with a prefix to add. It goes on after a failure.
 func load[T any, P interface {
 	*T
-	validate() error
+	Validate() error
 }](s apps.State, prefix string, add func(P)) error {
 	keys, err := s.Keys(prefix)
 	errs := []error{err}
 	for _, key := range keys {
 		p := P(new(T))
 		if _, err = s.Load(key, p); err == nil {
-			err = p.validate()
+			err = p.Validate()
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", key, err))
@@ -107,7 +102,7 @@ func (a *App) Run(ctx context.Context) error {
 func (a *App) Serve(ctx context.Context, f apps.Flow) {
 	switch kind, protocol, _ := strings.Cut(f.Path(), "/"); kind {
 	case forwardPath:
-		a.forwards.answer(f, a.serveForward(ctx, f, protocol))
+		a.forwards.handle(ctx, f, protocol)
 	case reversePath:
 		a.forwards.answer(f, a.serveReverse(ctx, f, protocol))
 	default:
@@ -116,7 +111,18 @@ func (a *App) Serve(ctx context.Context, f apps.Flow) {
 }
 
 // Left ends the flows to addresses that were allowed to the peers. All else that runs for a peer is a flow, and ends with it.
-func (a *App) Left(gone func(apps.Peer) bool) { a.access.cut(gone) }
+func (a *App) Left(gone func(apps.Peer) bool) { a.forwards.cut(gone) }
+
+// serveTunnel handles a flow to an outbound.
+func (a *App) serveTunnel(ctx context.Context, f apps.Flow) {
+	protocol, name, _ := strings.Cut(f.Path(), "/")
+	o := a.outbound(Key{protocol, name})
+	if o == nil {
+		f.Refuse(answer.Errorf(answer.NotFound, "endpoint %s has no tunnel %s", a.host.Mesh.Self().Name, f.Path()))
+		return
+	}
+	o.answer(f, o.serve(ctx, f))
+}
 
 func (a *App) start() {
 	a.editing.Lock()
@@ -170,21 +176,4 @@ func (a *App) allOutbounds() []*outbound {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return sortedValues(a.outbounds)
-}
-
-func sortedValues[V any](m map[Key]V) []V {
-	list := make([]V, 0, len(m))
-	for _, k := range sortedKeys(m) {
-		list = append(list, m[k])
-	}
-	return list
-}
-
-func sortedKeys[V any](m map[Key]V) []Key {
-	keys := make([]Key, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, func(x, y Key) int { return strings.Compare(x.String(), y.String()) })
-	return keys
 }
