@@ -54,10 +54,19 @@ func tcpPair(t testing.TB) (near, far net.Conn) {
 	return near, far
 }
 
-// serve accepts every flow and runs f on it.
-func serve(t testing.TB, datagrams bool, f func(c *Conn)) *http.ClientConn {
-	return session(t, func(w http.ResponseWriter, r *http.Request) {
+// exits is a session to an exit that accepts every flow.
+type exits struct {
+	*http.ClientConn
+	accepted chan error // gets how each flow was accepted; capacity for all of a test
+}
+
+// serve accepts every flow and runs f on it. Open flows with [open], which waits for that: a peer that resets a flow may
+// do so before the exit has accepted it.
+func serve(t testing.TB, datagrams bool, f func(c *Conn)) *exits {
+	accepted := make(chan error, 1000)
+	cc := session(t, func(w http.ResponseWriter, r *http.Request) {
 		c, err := Accept(w, r, datagrams)
+		accepted <- err
 		if err != nil {
 			return
 		}
@@ -66,17 +75,17 @@ func serve(t testing.TB, datagrams bool, f func(c *Conn)) *http.ClientConn {
 			panic(http.ErrAbortHandler)
 		}
 	})
+	return &exits{cc, accepted}
 }
 
-func open(t testing.TB, cc *http.ClientConn, datagrams bool) *Conn {
+func open(t testing.TB, to *exits, datagrams bool) *Conn {
 	t.Helper()
-	req, err := http.NewRequest(http.MethodPost, "http://peer/apps/x", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, resp, err := Open(t.Context(), cc, req, datagrams, nil)
+	c, resp, err := Open(t.Context(), to, request(t), datagrams, nil)
 	if err != nil || c == nil {
 		t.Fatalf("open: %v, %v", resp, err)
+	}
+	if err := <-to.accepted; err != nil {
+		t.Fatalf("the exit did not accept: %v", err)
 	}
 	t.Cleanup(func() { c.Reset() })
 	return c
