@@ -31,6 +31,7 @@ import (
 	"ztm/hub"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
 )
 
 // world is a whole mesh in this process: one hub, any number of agents, real sockets on loopback, and the command line.
@@ -300,7 +301,7 @@ func TestATunnelThatIsOpenIsInTheDirectory(t *testing.T) {
 	}
 }
 
-func TestAFlowThatMovesMuchGetsACarrierOfItsOwn(t *testing.T) {
+func TestAFlowThatMovesMuchGetsAConnectionOfItsOwn(t *testing.T) {
 	w := newWorld(t)
 	w.join("root", "root")
 	w.join("bob", "bob")
@@ -313,19 +314,37 @@ func TestAFlowThatMovesMuchGetsACarrierOfItsOwn(t *testing.T) {
 	}
 	defer c.Close()
 	sent := make(chan error, 1)
-	go func() {
+	go func() { // ends with c
 		_, err := c.Write(data)
-		sent <- errors.Join(err, c.(*net.TCPConn).CloseWrite())
+		sent <- err
 	}()
-	got, err := io.ReadAll(c)
-	if err := errors.Join(err, <-sent); err != nil {
+	got := make([]byte, len(data))
+	if _, err := io.ReadFull(c, got); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-sent; err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, data) {
-		t.Errorf("%d bytes came back from %d, or others", len(got), len(data))
+		t.Error("other bytes came back")
 	}
-	if !strings.Contains(w.logs["root"].String(), "a flow moved to a lane") {
-		t.Error("the flow stayed in the shared session")
+	w.until("the flow is offloaded at both ends", func() error {
+		for _, name := range []string{"root", "bob"} {
+			var s api.Stats
+			if err := json.Unmarshal([]byte(w.ztm(name, "stats", "ep", "-o", "json")), &s); err != nil {
+				return err
+			}
+			if s.Flows != 1 || s.Offloaded != 1 {
+				return fmt.Errorf("%s has %d flows, %d of them offloaded", name, s.Flows, s.Offloaded)
+			}
+		}
+		return nil
+	})
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(got); n != 0 || err != io.EOF {
+		t.Errorf("the end comes back as %d bytes, %v", n, err)
 	}
 }
 
@@ -568,7 +587,7 @@ func TestHeadersAndQueriesDoNotChangeWhoAsks(t *testing.T) {
 	w.ztm("bob", "tunnel", "open", "outbound", "tcp/web", "--targets", echoServer(t), "--users", "root")
 	bob := w.endpoint("ep-bob")
 	s := w.intruder("eve").session(t, bob.ID)
-	for _, path := range []string{"/apps/tunnel/tcp/web?user=root&username=root&peer=" + string(w.endpoint("ep-root").ID), "/api/stats?user=bob", "/api/apps/tunnel/outbound/tcp/web"} {
+	for _, path := range []string{seal.PathApps + "tunnel/tcp/web?user=root&username=root&peer=" + string(w.endpoint("ep-root").ID), seal.PathAPI + "stats?user=bob", seal.PathAPI + "apps/tunnel/outbound/tcp/web"} {
 		req, _ := http.NewRequest(http.MethodPost, "http://peer"+path, strings.NewReader("{}"))
 		for _, h := range []string{"X-User", "X-Forwarded-User", "Ztm-User", "User", "X-Peer", "Ztm-Client", "Authorization", "X-Client-Cert", "Via"} {
 			req.Header.Set(h, "root")

@@ -2,20 +2,21 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"testing"
 
+	"ztm/agent/api"
 	"ztm/tunnel"
 )
 
-func TestTheNextCarrierTakesTheSpareLeg(t *testing.T) {
+func TestTheNextPathTakesTheStandbyConnection(t *testing.T) {
 	for what, change := range map[string]func(*httpProxy){
 		"while no connection to the hub can be had": (*httpProxy).refuse,
 		"and a new one where that has been cut":     (*httpProxy).cutLast,
@@ -32,19 +33,30 @@ func TestTheNextCarrierTakesTheSpareLeg(t *testing.T) {
 			bob := w.tunnelTo("root", "bob", "bob", target, "--users", "root")
 			eve := w.tunnelTo("root", "eve", "eve", target, "--users", "root")
 			wantEcho(t, bob)
-			w.until("a spare leg is ready", func() error {
-				if !strings.Contains(w.logs["root"].String(), "a leg is ready") {
+			w.until("a standby connection is ready", func() error {
+				if !w.hubOf("root").Standby {
 					return errors.New("not yet")
 				}
 				return nil
 			})
+			before := w.hubOf("root").Fallbacks
 			change(p)
 			wantEcho(t, eve)
-			if strings.Contains(w.logs["root"].String(), "taking a stream of the control session") {
-				t.Error("the second carrier is a stream of the control session")
+			if now := w.hubOf("root").Fallbacks; now != before {
+				t.Errorf("%d paths are streams of the control session", now-before)
 			}
 		})
 	}
+}
+
+// hubOf returns the hub as an agent sees it.
+func (w *world) hubOf(name string) api.Hub {
+	w.t.Helper()
+	var hubs []api.Hub
+	if err := json.Unmarshal([]byte(w.ztm(name, "get", "hub", "-o", "json")), &hubs); err != nil || len(hubs) != 1 {
+		w.t.Fatalf("%s knows %d hubs, %v", name, len(hubs), err)
+	}
+	return hubs[0]
 }
 
 // httpProxy is a proxy by CONNECT that can be told to let nobody through any more.

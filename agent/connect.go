@@ -240,6 +240,7 @@ func (m *mesh) carry(ctx context.Context, s *tunnel.Session, hub identity.Subjec
 	if settled(ctx, err) {
 		return c, err
 	}
+	m.fallbacks.Add(1)
 	m.log.Debug("no carrier connection, taking a stream of the control session", "err", err)
 	return s.Relay(ctx, peer, ticket)
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ztm/agent/api"
@@ -74,6 +75,7 @@ type mesh struct {
 	inDirectory   int                            // offered, as of the last record that the hub took; guarded by mu
 	recordTime    int64                          // Unix ms of the last record; guarded by mu
 	inbound       map[*inbound]struct{}          // sealed sessions that peers opened; guarded by mu
+	fallbacks     atomic.Int64                   // paths that are streams of the control session
 	flows         map[*inFlow]struct{}           // flows that peers opened; guarded by mu
 	named         map[flowKey]*inFlow            // flows, those that have an ID; guarded by mu
 	totals        map[identity.ID]*api.PeerStats // of flows that ended; guarded by mu

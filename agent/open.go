@@ -181,6 +181,9 @@ func (m *mesh) stats() api.Stats {
 		p.Sent += uint64(c.Sent())
 		p.Received += uint64(c.Received())
 		p.Flows++
+		if c.Offloaded() {
+			p.Offloaded++
+		}
 		s.Peers[peer] = p
 	}
 	for f := range m.outFlows {
@@ -195,6 +198,7 @@ func (m *mesh) stats() api.Stats {
 		p.Name = m.known.nameOf(id)
 		s.Peers[id] = p
 		s.Sent, s.Received, s.Flows = s.Sent+p.Sent, s.Received+p.Received, s.Flows+p.Flows
+		s.Offloaded += p.Offloaded
 	}
 	return s
 }

@@ -23,11 +23,11 @@ import (
 
 // What peers ask of this endpoint, on sealed sessions that they opened:
 //
-//	POST /apps/APP/PATH      a flow; the app decides whether this peer may
-//	ANY  /api/...            management, for the same user's endpoints alone
-//	GET  /ping               204
-//	GET, POST /trust         the trust list: a hub may withhold it, peers pass it on
-//	POST /renew              a new certificate for the caller's own key, from a holder of the CA key
+//	POST /v1/apps/APP/PATH    a flow; the app decides whether this peer may
+//	ANY  /v1/api/...         management, for the same user's endpoints alone
+//	GET  /v1/ping            204
+//	GET, POST /v1/trust      the trust list: a hub may withhold it, peers pass it on
+//	POST /v1/renew           a new certificate for the caller's own key, from a holder of the CA key
 //
 // The peer is known from the leaf certificate of the session, and judged again for every request.
 

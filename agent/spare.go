@@ -36,6 +36,13 @@ func (s *spare) take(of *tunnel.Session) *tunnel.Relay {
 	return leg
 }
 
+// ready reports whether a leg to the hub of a session is kept.
+func (s *spare) ready(of *tunnel.Session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leg != nil && s.of == of
+}
+
 // prepare opens a leg, unless there is one or will be, and reports whether it did.
 func (s *spare) prepare(of *tunnel.Session, open func() (*tunnel.Relay, error)) bool {
 	if memory.Here().Small() {

@@ -129,7 +129,9 @@ type Hub struct {
 	Version   string      `json:"version,omitempty"`
 	RTT       float64     `json:"rtt,omitempty"` // milliseconds
 	Agents    int         `json:"agents"`        // connected to it; the hub's word
-	Carriers  int         `json:"carriers"`      // that it relays now; the hub's word
+	Relays    int         `json:"relays"`        // paths between agents that it relays now; the hub's word
+	Standby   bool        `json:"standby"`       // a connection to it is ready for the agent's next path
+	Fallbacks int64       `json:"fallbacks"`     // paths that had to be streams of the control session since the agent joined
 	Since     time.Time   `json:"since,omitzero"`
 }
 
@@ -180,18 +182,20 @@ type LogEntry struct {
 
 // Stats counts what an endpoint has moved since its agent started, in bytes.
 type Stats struct {
-	Sent     uint64                    `json:"sent"`
-	Received uint64                    `json:"received"`
-	Flows    int                       `json:"flows"` // open now
-	Peers    map[identity.ID]PeerStats `json:"peers"`
+	Sent      uint64                    `json:"sent"`
+	Received  uint64                    `json:"received"`
+	Flows     int                       `json:"flows"`     // open now
+	Offloaded int                       `json:"offloaded"` // of Flows: in a connection of their own
+	Peers     map[identity.ID]PeerStats `json:"peers"`
 }
 
 // PeerStats is the part of [Stats] that one peer has in it.
 type PeerStats struct {
-	Name     string `json:"name"`
-	Sent     uint64 `json:"sent"`
-	Received uint64 `json:"received"`
-	Flows    int    `json:"flows"`
+	Name      string `json:"name"`
+	Sent      uint64 `json:"sent"`
+	Received  uint64 `json:"received"`
+	Flows     int    `json:"flows"`
+	Offloaded int    `json:"offloaded"`
 }
 
 // Hop is one step of a ping, in the order in which they are passed.

@@ -50,7 +50,7 @@ func Demo() map[string]any {
 		"POST " + api.CAPath(m):             map[string]string{"ca": "new"},
 		"GET " + api.CAPath(m):              map[string]string{"ca": "again"},
 		"GET " + api.UsersPath(m):           []api.User{{Name: "bob", Endpoints: []string{"phone"}}, {Name: "root", Endpoints: []string{"laptop", "nas"}}},
-		"GET " + api.HubsPath(m):            []api.Hub{{ID: HubID, Address: "hub.example.com:8888", Status: api.Attached, Connected: true, Version: "v1.0.0", RTT: 1.25, Agents: 2, Carriers: 1, Since: at(1700000000)}},
+		"GET " + api.HubsPath(m):            []api.Hub{{ID: HubID, Address: "hub.example.com:8888", Status: api.Attached, Connected: true, Version: "v1.0.0", RTT: 1.25, Agents: 2, Relays: 1, Since: at(1700000000)}},
 		"GET " + api.EndpointPath(m, NasID, "mesh"): api.Mesh{
 			Name: "demo", ID: MeshID, Hubs: []string{"hub.example.com:8888"}, Status: api.Connected, Trust: 3,
 			Agent: api.Agent{ID: NasID, Name: "nas", User: "root"},

@@ -86,7 +86,7 @@ func (c commands) describeHub(ctx context.Context, name string) error {
 		{"Status:", hubStatus(h)},
 		{"Ping:", milliseconds(h.RTT)},
 		{"Agents:", ofHub(h, h.Agents)},
-		{"Carriers:", ofHub(h, h.Carriers)},
+		{"Relays:", ofHub(h, h.Relays)},
 		{"Connected since:", when(h.Since)},
 		{"Version:", dash(h.Version)},
 	}})

@@ -141,10 +141,10 @@ func (c commands) getHubs(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	t := &apps.Table{Header: []string{"NAME", "STATUS", "PING", "VERSION", "AGENTS", "CARRIERS", "ID"}, Wide: 1}
+	t := &apps.Table{Header: []string{"NAME", "STATUS", "PING", "VERSION", "AGENTS", "RELAYS", "ID"}, Wide: 1}
 	for _, h := range hubs {
 		t.Add(h.Address, hubStatus(h), milliseconds(h.RTT), dash(h.Version), ofHub(h, h.Agents),
-			ofHub(h, h.Carriers), dash(string(h.ID)))
+			ofHub(h, h.Relays), dash(string(h.ID)))
 	}
 	return c.Print(hubs, t)
 }
