@@ -67,6 +67,16 @@ func (c *Console) run(ctx context.Context, args []string, commands []*cli.Comman
 	return app.RunContext(ctx, append([]string{app.Name}, line.Canonical()...))
 }
 
+// Check checks a command line as Run does, and runs nothing. With begins it may be the beginning of one.
+func (c *Console) Check(args []string, commands []*cli.Command, begins bool) error {
+	root := tree(c.app(append(commands, c.Commands()...)))
+	if begins {
+		return grammar.Begins(root, args)
+	}
+	_, err := grammar.Parse(root, args)
+	return err
+}
+
 // toComplete takes apart the arguments of __complete: [-e] -- WORDS. With -e the word to complete is an empty one more.
 func toComplete(args []string) []string {
 	for i, a := range args {

@@ -75,6 +75,17 @@ func Parse(root *Command, args []string) (*Line, error) {
 	return w.line, nil
 }
 
+// Begins checks that a line of a command could begin with args: its commands and options exist. What is missing is not looked for.
+func Begins(root *Command, args []string) error {
+	w := newWalk(root)
+	for _, a := range args {
+		if err := w.word(a); err != nil {
+			return wrong(w.line, err)
+		}
+	}
+	return nil
+}
+
 // wrong makes err a usage error; the hint is the usage of the command unless err has its own.
 func wrong(l *Line, err error) error {
 	if _, ok := err.(*apps.HintError); !ok {

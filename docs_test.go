@@ -1,0 +1,358 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"ztm/agent/api"
+	"ztm/agent/console"
+	"ztm/apps/appstest"
+)
+
+// page is a page of the documentation.
+type page struct {
+	path   string
+	blocks []block
+	inline []string // code between backquotes
+}
+
+// block is a block of code: its lines, and the number of the first.
+type block struct {
+	at    int
+	lines []string
+}
+
+// pages reads the README and what is below docs.
+func pages(t *testing.T) []page {
+	t.Helper()
+	paths := []string{"README.md", "CONTRIBUTING.md"}
+	for _, pattern := range []string{"docs/*.md", "docs/*/*.md"} {
+		more, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, more...)
+	}
+	var out []page
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, parsePage(path, string(text)))
+	}
+	return out
+}
+
+func parsePage(path, text string) page {
+	p := page{path: path}
+	inside := false
+	for i, line := range strings.Split(text, "\n") {
+		switch {
+		case strings.HasPrefix(strings.TrimSpace(line), "```"):
+			if inside = !inside; inside {
+				p.blocks = append(p.blocks, block{at: i + 2})
+			}
+		case inside:
+			b := &p.blocks[len(p.blocks)-1]
+			if n := len(b.lines); n > 0 && strings.HasSuffix(b.lines[n-1], `\`) {
+				b.lines[n-1] = strings.TrimSuffix(b.lines[n-1], `\`) + line
+				break
+			}
+			b.lines = append(b.lines, line)
+		default:
+			for j, code := range strings.Split(line, "`") {
+				if j%2 == 1 {
+					p.inline = append(p.inline, code)
+				}
+			}
+		}
+	}
+	return p
+}
+
+// prompt is what a line of a session begins with: the name of a device.
+var prompt = regexp.MustCompile(`^([a-z0-9-]+)\$ `)
+
+// ownCommands finds the command lines of this program in a line of shell, each as its words without the program's name.
+func ownCommands(line string) [][]string {
+	var out [][]string
+	for _, at := range regexp.MustCompile(`(?:^|[\s'"(|&;])ztm `).FindAllStringIndex(line, -1) {
+		rest := line[at[1]:]
+		for _, quote := range []string{"'", `"`} { // the whole command stands in quotes
+			if strings.Count(line[:at[1]], quote)%2 == 1 {
+				rest, _, _ = strings.Cut(rest, quote)
+			}
+		}
+		out = append(out, shellWords(rest))
+	}
+	return out
+}
+
+// shellWords takes apart a simple command: up to what ends it or leads its output elsewhere.
+func shellWords(s string) []string {
+	var words []string
+	word, quote, begun := "", rune(0), false
+	end := func() {
+		if begun {
+			words = append(words, word)
+		}
+		word, begun = "", false
+	}
+	for _, r := range s {
+		switch {
+		case quote != 0 && r == quote:
+			quote = 0
+		case quote != 0:
+			word += string(r)
+		case r == '\'' || r == '"':
+			quote, begun = r, true
+		case r == ' ' || r == '\t':
+			end()
+		case strings.ContainsRune("|&;><)", r), r == '#' && !begun:
+			end()
+			return words
+		default:
+			word, begun = word+string(r), true
+		}
+	}
+	end()
+	return words
+}
+
+// TestCommandsOfThePagesExist holds that what the pages tell people to type is understood: each command, each option.
+func TestCommandsOfThePagesExist(t *testing.T) {
+	c := console.New(console.Config{})
+	seen := 0
+	for _, p := range pages(t) {
+		for _, b := range p.blocks {
+			for i, line := range b.lines {
+				if strings.Contains(line, "──") { // a drawing
+					continue
+				}
+				for _, args := range ownCommands(prompt.ReplaceAllString(strings.TrimSpace(line), "")) {
+					seen++
+					if err := c.Check(args, commands(c), false); err != nil {
+						t.Errorf("%s:%d: ztm %s: %v", p.path, b.at+i, strings.Join(args, " "), err)
+					}
+				}
+			}
+		}
+		for _, code := range p.inline {
+			args, ok := strings.CutPrefix(code, "ztm ")
+			if !ok || p.path == "docs/protocol.md" { // which has strings that only begin like a command
+				continue
+			}
+			seen++
+			if err := c.Check(mentioned(args), commands(c), true); err != nil {
+				t.Errorf("%s: `%s`: %v", p.path, code, err)
+			}
+		}
+	}
+	if seen < 20 {
+		t.Errorf("only %d commands were found", seen)
+	}
+}
+
+// mentioned is a command in a sentence: without brackets, and only up to what stands for any command.
+func mentioned(text string) []string {
+	var words []string
+	for _, w := range shellWords(text) {
+		if w = strings.TrimLeft(w, "["); !strings.Contains(w, "/]") {
+			w = strings.TrimRight(w, "]")
+		} else {
+			w = "[" + w
+		}
+		if w == "COMMAND" || w == "..." || w == "…" {
+			break
+		}
+		words = append(words, w)
+	}
+	return words
+}
+
+// session is the devices of a page: processes on this machine that share a directory, so that a file which one device has
+// written is there for the others.
+type session struct {
+	t       *testing.T
+	dir     string
+	bin     string
+	replace *strings.Replacer // what the page names, and what it is here
+	restore *strings.Replacer
+}
+
+// TestSessionsOfThePagesWork types what the pages show after a prompt, page by page, as written: only addresses are others.
+// Where a page shows what is printed, that is printed.
+func TestSessionsOfThePagesWork(t *testing.T) {
+	for _, program := range []string{"sh", "curl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip("needs the program " + program)
+		}
+	}
+	played := 0
+	for _, p := range pages(t) {
+		if !slices.ContainsFunc(p.blocks, func(b block) bool { return slices.ContainsFunc(b.lines, prompt.MatchString) }) {
+			continue
+		}
+		t.Run(p.path, func(t *testing.T) {
+			s := newSession(t)
+			for _, b := range p.blocks {
+				s.play(p.path, b)
+			}
+		})
+		played++
+	}
+	if played == 0 {
+		t.Error("no page has a session")
+	}
+}
+
+func newSession(t *testing.T) *session {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ztm-docs-") // t.TempDir is often too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	hub, web, listen := appstest.FreeAddress(t), webServer(t), appstest.FreeAddress(t)
+	_, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &session{
+		t: t, dir: dir, bin: program(t),
+		replace: strings.NewReplacer("ztm run hub ", "ztm run hub --listen "+hub+" ", "hub.example.com:8888", hub,
+			"127.0.0.1:8080", web, "18081", port),
+		restore: strings.NewReplacer(hub, "hub.example.com:8888", web, "127.0.0.1:8080", port, "18081"),
+	}
+}
+
+// webServer is the service of the sessions.
+func webServer(t *testing.T) string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "Hello from the office: the hub carried this and could not read it.")
+	})}
+	var done sync.WaitGroup
+	done.Go(func() { server.Serve(ln) })
+	t.Cleanup(func() { server.Close(); done.Wait() })
+	return ln.Addr().String()
+}
+
+// play types the commands of a block, one after the other.
+func (s *session) play(path string, b block) {
+	s.t.Helper()
+	for i := 0; i < len(b.lines); i++ {
+		m := prompt.FindStringSubmatch(b.lines[i])
+		if m == nil {
+			continue
+		}
+		at, line, host := i, strings.TrimPrefix(b.lines[i], m[0]), m[1]
+		var want []string
+		for i+1 < len(b.lines) && prompt.FindString(b.lines[i+1]) == "" {
+			i++
+			want = append(want, b.lines[i])
+		}
+		where := fmt.Sprintf("%s:%d: %s", path, b.at+at, line)
+		if strings.HasPrefix(line, "ztm run ") {
+			s.serve(where, host, strings.TrimSuffix(strings.TrimSpace(line), "&"), want)
+			continue
+		}
+		var out, errs bytes.Buffer
+		cmd := s.command(host, s.replace.Replace(line))
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		if err := cmd.Run(); err != nil {
+			s.t.Fatalf("%s: %v\n%s%s", where, err, &out, &errs)
+		}
+		s.compare(where, want, out.String())
+	}
+}
+
+// command is a shell on a device.
+func (s *session) command(host, line string) *exec.Cmd {
+	home := filepath.Join(s.dir, host+".home")
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(s.t.Context(), "sh", "-c", line)
+	cmd.Dir = s.dir
+	cmd.Env = []string{asProgram + "=1", "PATH=" + s.bin + ":" + os.Getenv("PATH"), "HOME=" + home}
+	return cmd
+}
+
+// serve starts a hub or an agent, which runs until the end of the test, and waits until it serves.
+func (s *session) serve(where, host, line string, want []string) {
+	s.t.Helper()
+	log := &syncBuffer{}
+	cmd := s.command(host, "exec "+s.replace.Replace(line))
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		s.t.Fatalf("%s: %v", where, err)
+	}
+	s.t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		cmd.Wait()
+		if s.t.Failed() {
+			s.t.Logf("%s\n%s", where, log)
+		}
+	})
+	w := world{t: s.t}
+	w.until(where+" serves", func() error {
+		if strings.Contains(line, "run hub") {
+			c, err := net.Dial("tcp", s.replace.Replace("hub.example.com:8888"))
+			if err != nil {
+				return err
+			}
+			c.Close()
+		} else if _, _, err := api.Dial(s.t.Context(), filepath.Join(s.dir, host+".home", ".ztm")); err != nil {
+			return err
+		}
+		if !strings.Contains(s.normal(log.String()), s.normal(strings.Join(want, "\n"))) {
+			return fmt.Errorf("it does not say %q", want)
+		}
+		return nil
+	})
+}
+
+// compare checks what was printed against what the page shows, if it shows anything.
+func (s *session) compare(where string, want []string, got string) {
+	s.t.Helper()
+	for len(want) > 0 && strings.TrimSpace(want[len(want)-1]) == "" {
+		want = want[:len(want)-1]
+	}
+	if w, g := s.normal(strings.Join(want, "\n")), s.normal(got); w != "" && w != g {
+		s.t.Errorf("%s printed\n%s\nand the page shows\n%s", where, g, w)
+	}
+}
+
+// normal is a text without what differs from one mesh to another.
+func (s *session) normal(text string) string {
+	text = s.restore.Replace(text)
+	for _, r := range []struct{ pattern, with string }{
+		{`\b[a-z2-7]{32}\b`, "ID"},
+		{`\b\d+(\.\d+)?(µs|ms|s)\b`, "TIME"},
+		{`\b\d{4}-\d\d-\d\dT[0-9:]+Z\b`, "TIME"},
+		{`\b(\d{1,3}\.){3}\d{1,3}\s+\d+\b`, "ADDRESS"},
+		{`\bv?\d+\.\d+\.\d+\S*|\(devel\)`, "VERSION"},
+		{`(?m)(\S*/)?([a-z]+\.json)\b`, "$2"},
+		{`[ \t]+`, " "},
+		{` ?\n`, "\n"},
+	} {
+		text = regexp.MustCompile(r.pattern).ReplaceAllString(text, r.with)
+	}
+	return string(bytes.TrimSpace([]byte(text)))
+}
