@@ -197,7 +197,7 @@ func (a *App) addRule(r *http.Request) (any, error) {
 	if err := answer.Decode(r, maxRequest, &rule); err != nil {
 		return nil, err
 	}
-	if err := checkUsers(rule.Users); err != nil {
+	if err := CheckUsers(rule.Users); err != nil {
 		return nil, err
 	}
 	at := r.URL.Query().Get("at")
@@ -218,7 +218,7 @@ func (a *App) setRule(r *http.Request) (any, error) {
 	if err := answer.Decode(r, maxRequest, &set); err != nil {
 		return nil, err
 	}
-	if err := checkUsers(set.Users); err != nil {
+	if err := CheckUsers(set.Users); err != nil {
 		return nil, err
 	}
 	return a.editRules(func(all []Rule) ([]Rule, error) {

@@ -12,7 +12,7 @@ import (
 // apply makes the change. exits has the endpoints that [Change.Via] names, by pattern. What is added may be there
 // already; what is removed must be there, so that a slip of the pen does not leave open what was to be closed.
 func (ch *Change) apply(c *Config, exits map[string]identity.ID) error {
-	if err := checkUsers(ch.Trust); err != nil {
+	if err := CheckUsers(ch.Trust); err != nil {
 		return err
 	}
 	if ch.SetListens != nil {

@@ -39,8 +39,8 @@ type Route struct {
 // settings is a Config that was checked. It does not change.
 type settings struct {
 	listens []listenAddr
-	exit    *policy // of flows from peers
-	direct  *policy // of clients that leave from here
+	exit    *Policy // of flows from peers
+	direct  *Policy // of clients that leave from here
 	routes  []route
 	trust   []string
 	open    bool       // without an exit, connect from here
@@ -65,8 +65,12 @@ func (c Config) read(owner string) (*settings, error) {
 			return nil, fmt.Errorf("a list has more than %d entries", maxListed)
 		}
 	}
-	s := &settings{exit: &policy{owner: owner}, direct: &policy{owner: owner}, trust: c.Trust}
-	for _, step := range []func(*settings) error{c.readListens, c.readExit, c.readRoutes} {
+	exit, err := newPolicy(owner, c.Targets, c.Exclusions, c.Rules)
+	if err != nil {
+		return nil, err
+	}
+	s := &settings{exit: exit, direct: &Policy{Owner: owner}, trust: c.Trust}
+	for _, step := range []func(*settings) error{c.readListens, c.readRoutes} {
 		if err := step(s); err != nil {
 			return nil, err
 		}
@@ -93,23 +97,6 @@ func (c Config) readListens(s *settings) error {
 	return nil
 }
 
-func (c Config) readExit(s *settings) (err error) {
-	if s.exit.targets, err = reach.ParsePatterns(c.Targets); err != nil {
-		return err
-	}
-	if s.exit.exclusions, err = reach.ParsePatterns(c.Exclusions); err != nil {
-		return err
-	}
-	for _, r := range c.Rules {
-		one, err := parseRule(r)
-		if err != nil {
-			return err
-		}
-		s.exit.rules = append(s.exit.rules, one)
-	}
-	return nil
-}
-
 func (c Config) readRoutes(s *settings) error {
 	for _, r := range c.Routes {
 		p, err := reach.ParsePattern(r.Pattern)
@@ -118,13 +105,13 @@ func (c Config) readRoutes(s *settings) error {
 		}
 		s.routes = append(s.routes, route{p, r.Exit})
 		if r.Exit == "" {
-			s.direct.targets = append(s.direct.targets, p)
+			s.direct.Targets = append(s.direct.Targets, p)
 		}
 	}
 	switch c.Default {
 	case direct:
 		s.open = true
-		s.direct.targets = append(s.direct.targets, reach.Pattern{Any: true})
+		s.direct.Targets = append(s.direct.Targets, reach.Pattern{Any: true})
 	case refuse, "":
 	default:
 		return fmt.Errorf("default %q: want %s or %s", limit.Clip(c.Default), refuse, direct)
@@ -138,10 +125,7 @@ func (s *settings) text(c Config) Config {
 	for _, l := range s.listens {
 		c.Listens = append(c.Listens, l.String())
 	}
-	c.Targets, c.Exclusions, c.Rules = reach.Texts(s.exit.targets), reach.Texts(s.exit.exclusions), nil
-	for _, r := range s.exit.rules {
-		c.Rules = append(c.Rules, r.text())
-	}
+	c.Targets, c.Exclusions, c.Rules = reach.Texts(s.exit.Targets), reach.Texts(s.exit.Exclusions), s.exit.Rules()
 	c.Routes = nil
 	for _, r := range s.routes {
 		c.Routes = append(c.Routes, Route{Pattern: r.pattern.String(), Exit: r.exit})
@@ -164,7 +148,7 @@ func (s *settings) routeOf(d reach.Dest) (route, bool) {
 
 // trusted reports whether exits of the user are chosen without being named by a route.
 func (s *settings) trusted(user string) bool {
-	return user == s.exit.owner || slices.Contains(s.trust, user) || slices.Contains(s.trust, everyone)
+	return user == s.exit.Owner || slices.Contains(s.trust, user) || slices.Contains(s.trust, Everyone)
 }
 
 // listenAddr is where clients connect to: "tcp4" or "tcp" and an ip:port, or "unix" and an absolute path.

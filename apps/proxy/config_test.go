@@ -88,7 +88,7 @@ func TestTheConfigurationOutlivesTheAgent(t *testing.T) {
 	if !second.app.credentials.check(t.Context(), "me", "secret") || second.app.credentials.check(t.Context(), "me", "Secret") {
 		t.Error("the password is another one")
 	}
-	if len(second.app.settings.Load().exit.targets) != 1 {
+	if len(second.app.settings.Load().exit.Targets) != 1 {
 		t.Error("the targets are not in force")
 	}
 }
@@ -104,7 +104,7 @@ func TestAStoredConfigurationThatMakesNoSenseServesNothing(t *testing.T) {
 	})
 	app := host.New("proxy", New).(*App)
 	s := app.settings.Load()
-	if len(s.exit.targets)+len(s.listens) > 0 || !strings.Contains(log.String(), "configuration is unusable") {
+	if len(s.exit.Targets)+len(s.listens) > 0 || !strings.Contains(log.String(), "configuration is unusable") {
 		t.Errorf("in force: %+v; log: %s", s, log)
 	}
 }
@@ -244,7 +244,7 @@ func TestConfigCommand(t *testing.T) {
 	if _, _, err := run(e, office.Host, "", "config", "--add-target", "10.0.0.0/8"); err != nil {
 		t.Fatal(err)
 	}
-	if got := reach.Texts(office.app.settings.Load().exit.targets); !cmp.Equal(got, []string{"10.0.0.0/8"}) {
+	if got := reach.Texts(office.app.settings.Load().exit.Targets); !cmp.Equal(got, []string{"10.0.0.0/8"}) {
 		t.Errorf("at the other endpoint: %q", got)
 	}
 }

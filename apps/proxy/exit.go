@@ -29,7 +29,7 @@ import (
 
 // exit lets peers reach what this endpoint's policy permits them.
 type exit struct {
-	policy func() *policy // the policy in force
+	policy func() *Policy // the policy in force
 	sys    *system
 	log    *slog.Logger
 
@@ -38,7 +38,7 @@ type exit struct {
 	count map[identity.ID]int   // flows of each peer, connecting ones included; guarded by mu
 }
 
-func newExit(p func() *policy, sys *system, log *slog.Logger) *exit {
+func newExit(p func() *Policy, sys *system, log *slog.Logger) *exit {
 	return &exit{policy: p, sys: sys, log: log, flows: map[*granted]struct{}{}, count: map[identity.ID]int{}}
 }
 
@@ -151,7 +151,7 @@ func (e *exit) hold(ctx context.Context, g *granted) (_ context.Context, release
 	e.mu.Lock()
 	e.flows[g] = struct{}{}
 	e.mu.Unlock()
-	if e.policy().permit(g.peer.User, g.dest, g.addr) != nil { // it changed while we connected
+	if e.policy().Permit(g.peer.User, g.dest, g.addr) != nil { // it changed while we connected
 		g.cancel()
 	}
 	return ctx, func() {
@@ -168,7 +168,7 @@ func (e *exit) revoke() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for g := range e.flows {
-		if p.permit(g.peer.User, g.dest, g.addr) != nil {
+		if p.Permit(g.peer.User, g.dest, g.addr) != nil {
 			g.cancel()
 		}
 	}

@@ -255,7 +255,7 @@ func readable(texts []string) []reach.Pattern {
 			out = append(out, p)
 		}
 	}
-	return distinct(out)
+	return reach.Distinct(out)
 }
 
 // left forgets the exits of peers that have left the mesh.

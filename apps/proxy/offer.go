@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"slices"
 	"strings"
 
 	"ztm/apps/reach"
@@ -24,61 +23,17 @@ type offer struct {
 // offerTo returns what the user may reach from here. A user who may reach nothing learns nothing.
 func (e *exit) offerTo(user string) (offer, error) {
 	p := e.policy()
-	targets := p.visible(user)
+	targets := p.Visible(user)
 	if len(targets) == 0 {
 		return offer{}, answer.Errorf(answer.Denied, "nothing here is for user %q", user)
 	}
-	o := offer{Targets: reach.Texts(targets), Exclusions: reach.Texts(p.exclusions)}
+	o := offer{Targets: reach.Texts(targets), Exclusions: reach.Texts(p.Exclusions)}
 	for _, domain := range readResolvConf(e.sys.ResolvConf).search {
 		if useful(domain, targets) {
 			o.Search = append(o.Search, domain)
 		}
 	}
 	return o, nil
-}
-
-// visible returns the targets of which the user may reach anything, narrowed to what the rules let him reach. It may
-// be wider than what [policy.permit] says in the end, where that depends on an address.
-func (p *policy) visible(user string) []reach.Pattern {
-	var out []reach.Pattern
-	for _, t := range p.targets {
-		out = append(out, p.narrowed(user, t)...)
-	}
-	return distinct(out)
-}
-
-// distinct leaves out patterns that are there already: a rule for a name narrows each network to it.
-func distinct(ps []reach.Pattern) []reach.Pattern {
-	seen := map[string]bool{}
-	return slices.DeleteFunc(ps, func(p reach.Pattern) bool {
-		text := p.String()
-		again := seen[text]
-		seen[text] = true
-		return again
-	})
-}
-
-func (p *policy) narrowed(user string, t reach.Pattern) []reach.Pattern {
-	var out []reach.Pattern
-	for _, r := range p.rules {
-		if !r.about(user) {
-			continue
-		}
-		for _, about := range r.targets {
-			if whole := about.Covers(t); whole && r.allow {
-				return append(out, t)
-			} else if whole {
-				return out
-			}
-			if both, ok := about.Meet(t); ok && r.allow {
-				out = append(out, both)
-			}
-		}
-	}
-	if user == p.owner {
-		out = append(out, t)
-	}
-	return out
 }
 
 // useful reports whether a short name with the domain appended could be one of the targets. Search domains that

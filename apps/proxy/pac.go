@@ -144,7 +144,7 @@ func (r *router) pac(ctx context.Context, proxy string) ([]byte, error) {
 	rules := []pacRule{}
 	for i, list := range [][]reach.Pattern{routes, literal, short, rest} {
 		slices.SortStableFunc(list, func(a, b reach.Pattern) int { return cmp.Compare(b.Weight(), a.Weight()) })
-		for _, p := range distinct(list) { // several exits may serve the same
+		for _, p := range reach.Distinct(list) { // several exits may serve the same
 			rules = append(rules, pacRulesOf(p, i > 0 || !direct[p.String()])...)
 		}
 	}

@@ -86,8 +86,8 @@ func New(h apps.Host) apps.App { return NewWith(h, Options{}) }
 func NewWith(h apps.Host, o Options) *App {
 	a := &App{host: h, log: h.Log, credentials: newCredentials()}
 	sys := newSystem(o, a.bound)
-	a.exit = newExit(func() *policy { return a.settings.Load().exit }, sys, h.Log)
-	here := newExit(func() *policy { return a.settings.Load().direct }, sys, h.Log)
+	a.exit = newExit(func() *Policy { return a.settings.Load().exit }, sys, h.Log)
+	here := newExit(func() *Policy { return a.settings.Load().direct }, sys, h.Log)
 	a.exits = newExits(h.Mesh, func() (offer, error) { return a.exit.offerTo(h.Mesh.Self().User) })
 	a.router = &router{mesh: h.Mesh, settings: a.settings.Load, exits: a.exits, own: a.exit, here: here}
 	a.entrance = newEntrance(a.router, a.credentials, h.Log)
@@ -190,7 +190,7 @@ func (a *App) bound() []netip.AddrPort {
 // publish tells the mesh whether this endpoint is an exit. The caller holds mu.
 func (a *App) publish() {
 	var names []string
-	if len(a.settings.Load().exit.targets) > 0 {
+	if len(a.settings.Load().exit.Targets) > 0 {
 		names = []string{"exit"}
 	}
 	a.host.Offer(names)

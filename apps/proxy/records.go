@@ -39,18 +39,14 @@ func (e *exit) records(ctx context.Context, user, name, qtype string) (records, 
 	}
 	d.Full = true
 	p := e.policy()
-	if err := p.screen(user, d); err != nil {
+	if err := p.Screen(user, d); err != nil {
 		return records{}, err
 	}
 	if qtype == "A" || qtype == "AAAA" {
 		return e.addresses(ctx, p, user, d, qtype)
 	}
-	// No address will decide, so the name has to.
-	if reach.Heaviest(p.targets, d) < 0 {
-		return records{}, notTarget(d)
-	}
-	if !p.allows(user, d, d, nil) {
-		return records{}, denied(user, d)
+	if err := p.PermitName(user, d); err != nil {
+		return records{}, err
 	}
 	switch qtype {
 	case "CNAME":
@@ -64,7 +60,7 @@ func (e *exit) records(ctx context.Context, user, name, qtype string) (records, 
 	return records{}, answer.Errorf(answer.BadRequest, "type %q: want A, AAAA, CNAME, SRV or TYPEn", limit.Clip(qtype))
 }
 
-func (e *exit) addresses(ctx context.Context, p *policy, user string, d reach.Dest, qtype string) (records, error) {
+func (e *exit) addresses(ctx context.Context, p *Policy, user string, d reach.Dest, qtype string) (records, error) {
 	found, err := e.sys.Resolver.LookupNetIP(ctx, "ip", d.Host())
 	if notFound(err) {
 		return records{Missing: e.sys.isMissing(ctx, d)}, nil
@@ -75,7 +71,7 @@ func (e *exit) addresses(ctx context.Context, p *policy, user string, d reach.De
 	var out records
 	for _, a := range found[:min(len(found), maxAddresses)] {
 		a = a.Unmap()
-		if a.Is4() == (qtype == "A") && p.permit(user, d, a) == nil {
+		if a.Is4() == (qtype == "A") && p.Permit(user, d, a) == nil {
 			out.Addrs = append(out.Addrs, a)
 		}
 	}

@@ -116,7 +116,7 @@ func (c resolvConf) spellings(d reach.Dest) []reach.Dest {
 func (e *exit) resolve(ctx context.Context, user string, d reach.Dest) (reach.Dest, []netip.Addr, error) {
 	p := e.policy()
 	if d.Name == "" {
-		if err := p.permit(user, d, d.Addr); err != nil {
+		if err := p.Permit(user, d, d.Addr); err != nil {
 			return d, nil, err
 		}
 		return d, []netip.Addr{d.Addr}, nil
@@ -138,8 +138,8 @@ func (e *exit) resolve(ctx context.Context, user string, d reach.Dest) (reach.De
 }
 
 // lookup resolves one full name and keeps the addresses that the user may reach.
-func (e *exit) lookup(ctx context.Context, p *policy, user string, full reach.Dest) ([]netip.Addr, error) {
-	if err := p.screen(user, full); err != nil {
+func (e *exit) lookup(ctx context.Context, p *Policy, user string, full reach.Dest) ([]netip.Addr, error) {
+	if err := p.Screen(user, full); err != nil {
 		return nil, err
 	}
 	found, err := e.sys.Resolver.LookupNetIP(ctx, "ip", full.Host())
@@ -149,7 +149,7 @@ func (e *exit) lookup(ctx context.Context, p *policy, user string, full reach.De
 	var addrs []netip.Addr
 	var refusal *answer.Error
 	for _, a := range found[:min(len(found), maxAddresses)] {
-		if err := p.permit(user, full, a); err != nil {
+		if err := p.Permit(user, full, a); err != nil {
 			refusal = err
 			continue
 		}

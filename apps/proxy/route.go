@@ -298,7 +298,7 @@ func idsOf(list []rank) []identity.ID {
 // weigh returns the weight of the most specific target that is about d: among those that say where they lead or, with
 // catchAll, among those that do not. It is -1 if there is none or d is excluded.
 func (m *menu) weigh(d reach.Dest, catchAll bool) int {
-	if excludes(m.exclusions, d) {
+	if reach.Excludes(m.exclusions, d) {
 		return -1
 	}
 	w := -1
@@ -324,7 +324,7 @@ func (m *menu) weighShort(d reach.Dest) int {
 	w := -1
 	for _, domain := range m.search {
 		within := d.Within(domain)
-		if excludes(m.exclusions, within) {
+		if reach.Excludes(m.exclusions, within) {
 			continue
 		}
 		for _, t := range m.targets {

@@ -15,10 +15,10 @@ import (
 
 // What this endpoint lets whom reach. For a user who asks for a name, the decision is made twice:
 //
-//	1. screen   before the name is resolved: may this user ask for it at all?
-//	2. permit   for each address of the name: not excluded, within the targets, allowed by the rules
+//	1. Screen   before the name is resolved: may this user ask for it at all?
+//	2. Permit   for each address of the name: not excluded, within the targets, allowed by the rules
 //
-// Only addresses that passed permit are connected to, so that a name cannot lead past an exclusion.
+// Only addresses that passed Permit are connected to, so that a name cannot lead past an exclusion.
 
 // Rule says which users may, or may not, reach which of the endpoint's targets. The first rule that is about the user
 // and the destination decides. If none is, the endpoint's own user may and everybody else may not.
@@ -35,15 +35,45 @@ type rule struct {
 	allow   bool
 }
 
-// policy is everything that decides what users reach from here. It does not change.
-type policy struct {
-	owner      string // the endpoint's own user
-	targets    []reach.Pattern
-	exclusions []reach.Pattern
+// Policy is everything that decides what users reach from here. It does not change. Its lists are shared: read them.
+type Policy struct {
+	Owner      string // the endpoint's own user, who may reach every target unless a rule denies it
+	Targets    []reach.Pattern
+	Exclusions []reach.Pattern
 	rules      []rule
 }
 
-const everyone = "*"
+// New reads the policy of an endpoint of the user owner. The lists are patterns.
+func newPolicy(owner string, targets, exclusions []string, rules []Rule) (*Policy, error) {
+	p := &Policy{Owner: owner}
+	var err error
+	if p.Targets, err = reach.ParsePatterns(targets); err != nil {
+		return nil, err
+	}
+	if p.Exclusions, err = reach.ParsePatterns(exclusions); err != nil {
+		return nil, err
+	}
+	for _, r := range rules {
+		one, err := parseRule(r)
+		if err != nil {
+			return nil, err
+		}
+		p.rules = append(p.rules, one)
+	}
+	return p, nil
+}
+
+// Rules returns the rules as [New] reads them, in canonical form.
+func (p *Policy) Rules() []Rule {
+	var out []Rule
+	for _, r := range p.rules {
+		out = append(out, r.text())
+	}
+	return out
+}
+
+// Everyone stands for every user of the mesh.
+const Everyone = "*"
 
 // parseRule checks a rule. An empty list never comes to mean "everyone may": an allow rule has to say whom it allows.
 func parseRule(r Rule) (rule, error) {
@@ -55,7 +85,7 @@ func parseRule(r Rule) (rule, error) {
 		if out.allow {
 			return rule{}, errors.New("an allow rule must name its users; '*' means every user of the mesh")
 		}
-		out.users = []string{everyone}
+		out.users = []string{Everyone}
 	}
 	if slices.Contains(out.users, "") {
 		return rule{}, errors.New("a rule names a user without a name")
@@ -78,10 +108,10 @@ func (r rule) text() Rule {
 	return t
 }
 
-// checkUsers accepts names that a user of a mesh can have, and "*".
-func checkUsers(names []string) error {
+// CheckUsers accepts names that a user of a mesh can have, and "*".
+func CheckUsers(names []string) error {
 	for _, name := range names {
-		if name == everyone {
+		if name == Everyone {
 			continue
 		}
 		if err := identity.CheckName(name); err != nil {
@@ -92,52 +122,52 @@ func checkUsers(names []string) error {
 }
 
 func (r rule) about(user string) bool {
-	return slices.Contains(r.users, user) || slices.Contains(r.users, everyone)
+	return slices.Contains(r.users, user) || slices.Contains(r.users, Everyone)
 }
 
-// screen refuses what no address could make right, before anything is resolved for the user.
-func (p *policy) screen(user string, d reach.Dest) *answer.Error {
+// Screen refuses what no address could make right, before anything is resolved for the user.
+func (p *Policy) Screen(user string, d reach.Dest) *answer.Error {
 	if !p.mightAllow(user, d) {
 		return denied(user, d)
 	}
-	if excludes(p.exclusions, d) {
+	if reach.Excludes(p.Exclusions, d) {
 		return answer.Errorf(answer.Prohibited, "%s is excluded at the exit", d)
 	}
-	if d.Name != "" && !slices.ContainsFunc(p.targets, func(t reach.Pattern) bool { return t.Prefix.IsValid() || t.Match(d) }) {
+	if d.Name != "" && !slices.ContainsFunc(p.Targets, func(t reach.Pattern) bool { return t.Prefix.IsValid() || t.Match(d) }) {
 		return notTarget(d)
 	}
 	return nil
 }
 
 // mightAllow reports whether the rules let the user reach d, or could, depending on the address of the name.
-func (p *policy) mightAllow(user string, d reach.Dest) bool {
+func (p *Policy) mightAllow(user string, d reach.Dest) bool {
 	for _, r := range p.rules {
 		if !r.about(user) {
 			continue
 		}
-		if !r.allow && excludes(r.targets, d) {
+		if !r.allow && reach.Excludes(r.targets, d) {
 			return false
 		}
 		if r.allow && slices.ContainsFunc(r.targets, func(t reach.Pattern) bool { return d.Name != "" && t.Prefix.IsValid() || t.Match(d) }) {
 			return true
 		}
 	}
-	return user == p.owner
+	return user == p.Owner
 }
 
-// permit decides whether the user who asked for d may be connected to addr, which is d's address or one of the
+// Permit decides whether the user who asked for d may be connected to addr, which is d's address or one of the
 // addresses of its name.
-func (p *policy) permit(user string, d reach.Dest, addr netip.Addr) *answer.Error {
+func (p *Policy) Permit(user string, d reach.Dest, addr netip.Addr) *answer.Error {
 	at := reach.Dest{Addr: addr.Unmap(), Port: d.Port}
 	inner := embedded(at.Addr)
 	if !p.allows(user, d, at, inner) {
 		return denied(user, d)
 	}
-	if never(at.Addr) || excludes(p.exclusions, d) || excludes(p.exclusions, at) {
+	if never(at.Addr) || reach.Excludes(p.Exclusions, d) || reach.Excludes(p.Exclusions, at) {
 		return answer.Errorf(answer.Prohibited, "%s is excluded at the exit", via(d, at))
 	}
 	for _, a := range inner {
-		if never(a) || private(a) || excludes(p.exclusions, reach.Dest{Addr: a, Port: d.Port}) {
+		if never(a) || private(a) || reach.Excludes(p.Exclusions, reach.Dest{Addr: a, Port: d.Port}) {
 			return answer.Errorf(answer.Prohibited, "%s stands for %s, which is excluded at the exit", via(d, at), a)
 		}
 	}
@@ -147,18 +177,29 @@ func (p *policy) permit(user string, d reach.Dest, addr netip.Addr) *answer.Erro
 		}
 		return nil
 	}
-	if reach.Heaviest(p.targets, d) < 0 && reach.Heaviest(p.targets, at) < 0 {
+	if reach.Heaviest(p.Targets, d) < 0 && reach.Heaviest(p.Targets, at) < 0 {
 		return notTarget(d)
+	}
+	return nil
+}
+
+// PermitName decides whether the user may know what the name d stands for. No address will decide, so the name has to.
+func (p *Policy) PermitName(user string, d reach.Dest) *answer.Error {
+	if reach.Heaviest(p.Targets, d) < 0 {
+		return notTarget(d)
+	}
+	if !p.allows(user, d, d, nil) {
+		return denied(user, d)
 	}
 	return nil
 }
 
 // allows is the decision of the rules alone. inner are the addresses that at stands for: who may not reach one of them
 // may not reach it by another name either.
-func (p *policy) allows(user string, d, at reach.Dest, inner []netip.Addr) bool {
+func (p *Policy) allows(user string, d, at reach.Dest, inner []netip.Addr) bool {
 	denies := func(r rule) bool {
-		return excludes(r.targets, d) || excludes(r.targets, at) || slices.ContainsFunc(inner, func(a netip.Addr) bool {
-			return excludes(r.targets, reach.Dest{Addr: a, Port: d.Port})
+		return reach.Excludes(r.targets, d) || reach.Excludes(r.targets, at) || slices.ContainsFunc(inner, func(a netip.Addr) bool {
+			return reach.Excludes(r.targets, reach.Dest{Addr: a, Port: d.Port})
 		})
 	}
 	for _, r := range p.rules {
@@ -170,13 +211,13 @@ func (p *policy) allows(user string, d, at reach.Dest, inner []netip.Addr) bool 
 			return false
 		}
 	}
-	return user == p.owner
+	return user == p.Owner
 }
 
 // namesPrivate reports whether a target names the private destination: by a network that has nothing but such
 // addresses, or by the name localhost. "*", 0.0.0.0/0 and names that happen to resolve to it do not name it.
-func (p *policy) namesPrivate(d, at reach.Dest) bool {
-	return slices.ContainsFunc(p.targets, func(t reach.Pattern) bool {
+func (p *Policy) namesPrivate(d, at reach.Dest) bool {
+	return slices.ContainsFunc(p.Targets, func(t reach.Pattern) bool {
 		if t.Prefix.IsValid() {
 			return t.Match(at) && slices.ContainsFunc(privateNetworks, func(n netip.Prefix) bool {
 				return n.Bits() <= t.Prefix.Bits() && n.Contains(t.Prefix.Addr())
@@ -184,12 +225,6 @@ func (p *policy) namesPrivate(d, at reach.Dest) bool {
 		}
 		return at.Addr.IsLoopback() && (t.Name == "localhost" || strings.HasSuffix(t.Name, ".localhost")) && t.Match(d)
 	})
-}
-
-// excludes is [pattern.match] for patterns that take away. A question about no port in particular is refused only if
-// all ports are.
-func excludes(ps []reach.Pattern, d reach.Dest) bool {
-	return slices.ContainsFunc(ps, func(p reach.Pattern) bool { return (d.Port != 0 || p.Ports.Every()) && p.Match(d) })
 }
 
 func denied(user string, d reach.Dest) *answer.Error {

@@ -3,6 +3,7 @@ package reach
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"ztm/tunnel/limit"
@@ -212,6 +213,23 @@ func Heaviest(ps []Pattern, d Dest) int {
 		}
 	}
 	return w
+}
+
+// Excludes is [Pattern.Match] for patterns that take away: it reports whether one of them is about d. A destination
+// without a port is about no port in particular, and is excluded only if all ports are.
+func Excludes(ps []Pattern, d Dest) bool {
+	return slices.ContainsFunc(ps, func(p Pattern) bool { return (d.Port != 0 || p.Ports.Every()) && p.Match(d) })
+}
+
+// Distinct leaves out patterns that are there already. It changes ps.
+func Distinct(ps []Pattern) []Pattern {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(ps, func(p Pattern) bool {
+		text := p.String()
+		again := seen[text]
+		seen[text] = true
+		return again
+	})
 }
 
 // String returns the one way to write the pattern; "" for the zero value.
