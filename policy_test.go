@@ -39,6 +39,8 @@ var arrows = []arrow{
 	{"apps/settings", []string{"apps", "tunnel/answer"}, "settings are kept in one way, whatever they are"},
 	{"apps/balance", nil, "a choice knows no app, nor what is chosen"},
 	{"apps/reach", []string{"apps", "apps/listen", "tunnel/answer", "tunnel/limit"}, "what is reached, and how, is the same for all apps"},
+	{"apps/proxy", []string{"apps", "apps/balance", "apps/listen", "apps/proxy/...", "apps/reach", "apps/settings", "apps/udp", "tunnel/answer", "tunnel/identity", "tunnel/limit", "tunnel/metric", "tunnel/splice"}, "the proxy puts its rooms together"},
+	{"apps/proxy/policy", []string{"apps/reach", "tunnel/answer", "tunnel/identity", "tunnel/limit"}, "who may reach what is decided without touching a network"},
 	{"apps/*", []string{"apps", "apps/balance", "apps/listen", "apps/process", "apps/reach", "apps/settings", "apps/udp", "tunnel/answer", "tunnel/identity", "tunnel/limit", "tunnel/metric", "tunnel/splice"}, "an app sees a Mesh, not what carries it, and no other app"},
 	{"tunnel", []string{"tunnel/answer", "tunnel/h2", "tunnel/handshake", "tunnel/identity", "tunnel/memory"}, "the transport knows neither what it carries nor for whom"},
 	{"tunnel/answer", nil, "everybody answers in one way, whoever they are"},

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"ztm/apps"
+	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -187,21 +188,21 @@ func (a *App) endpoint(ctx context.Context, name string) (identity.ID, error) {
 	return "", answer.Errorf(answer.Conflict, "endpoint name %q is ambiguous: use its ID", limit.Clip(name))
 }
 
-func (a *App) rules() ([]Rule, error) {
+func (a *App) rules() ([]policy.Rule, error) {
 	c, err := a.loadConfig()
-	return append([]Rule{}, c.Rules...), err
+	return append([]policy.Rule{}, c.Rules...), err
 }
 
 func (a *App) addRule(r *http.Request) (any, error) {
-	var rule Rule
+	var rule policy.Rule
 	if err := answer.Decode(r, maxRequest, &rule); err != nil {
 		return nil, err
 	}
-	if err := CheckUsers(rule.Users); err != nil {
+	if err := policy.CheckUsers(rule.Users); err != nil {
 		return nil, err
 	}
 	at := r.URL.Query().Get("at")
-	return a.editRules(func(all []Rule) ([]Rule, error) {
+	return a.editRules(func(all []policy.Rule) ([]policy.Rule, error) {
 		if at == "" {
 			return append(all, rule), nil
 		}
@@ -214,14 +215,14 @@ func (a *App) addRule(r *http.Request) (any, error) {
 }
 
 func (a *App) setRule(r *http.Request) (any, error) {
-	var set Rule
+	var set policy.Rule
 	if err := answer.Decode(r, maxRequest, &set); err != nil {
 		return nil, err
 	}
-	if err := CheckUsers(set.Users); err != nil {
+	if err := policy.CheckUsers(set.Users); err != nil {
 		return nil, err
 	}
-	return a.editRules(func(all []Rule) ([]Rule, error) {
+	return a.editRules(func(all []policy.Rule) ([]policy.Rule, error) {
 		i, err := index(r.PathValue("index"), len(all))
 		if err != nil {
 			return nil, err
@@ -240,7 +241,7 @@ func (a *App) setRule(r *http.Request) (any, error) {
 }
 
 func (a *App) deleteRule(r *http.Request) (any, error) {
-	return a.editRules(func(all []Rule) ([]Rule, error) {
+	return a.editRules(func(all []policy.Rule) ([]policy.Rule, error) {
 		i, err := index(r.PathValue("index"), len(all))
 		if err != nil {
 			return nil, err
@@ -249,7 +250,7 @@ func (a *App) deleteRule(r *http.Request) (any, error) {
 	})
 }
 
-func (a *App) editRules(f func([]Rule) ([]Rule, error)) (any, error) {
+func (a *App) editRules(f func([]policy.Rule) ([]policy.Rule, error)) (any, error) {
 	err := a.change(func(c *Config) (err error) {
 		c.Rules, err = f(c.Rules)
 		return err

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -12,7 +13,7 @@ import (
 // apply makes the change. exits has the endpoints that [Change.Via] names, by pattern. What is added may be there
 // already; what is removed must be there, so that a slip of the pen does not leave open what was to be closed.
 func (ch *Change) apply(c *Config, exits map[string]identity.ID) error {
-	if err := CheckUsers(ch.Trust); err != nil {
+	if err := policy.CheckUsers(ch.Trust); err != nil {
 		return err
 	}
 	if ch.SetListens != nil {

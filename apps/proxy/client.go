@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/proxy/policy"
 )
 
 // manager is what the commands do: it asks the API of the chosen endpoint and prints the answer.
@@ -109,10 +110,10 @@ func (m manager) password(user string) (string, error) {
 }
 
 // rules lists the rules, after the change that edit makes, which may be nil.
-func (m manager) rules(ctx context.Context, edit func(out *[]Rule) error) error {
-	var all []Rule
+func (m manager) rules(ctx context.Context, edit func(out *[]policy.Rule) error) error {
+	var all []policy.Rule
 	if edit == nil {
-		edit = func(out *[]Rule) error { return m.Call(ctx, http.MethodGet, "proxy/rules", nil, out) }
+		edit = func(out *[]policy.Rule) error { return m.Call(ctx, http.MethodGet, "proxy/rules", nil, out) }
 	}
 	if err := edit(&all); err != nil {
 		return err
@@ -124,20 +125,20 @@ func (m manager) rules(ctx context.Context, edit func(out *[]Rule) error) error 
 	return m.Print(all, t)
 }
 
-func (m manager) addRule(ctx context.Context, r Rule, at string) func(*[]Rule) error {
+func (m manager) addRule(ctx context.Context, r policy.Rule, at string) func(*[]policy.Rule) error {
 	path := "proxy/rules"
 	if at != "" {
 		path += "?at=" + at
 	}
-	return func(out *[]Rule) error { return m.Call(ctx, http.MethodPost, path, r, out) }
+	return func(out *[]policy.Rule) error { return m.Call(ctx, http.MethodPost, path, r, out) }
 }
 
-func (m manager) setRule(ctx context.Context, r Rule, at string) func(*[]Rule) error {
-	return func(out *[]Rule) error { return m.Call(ctx, http.MethodPut, "proxy/rules/"+at, r, out) }
+func (m manager) setRule(ctx context.Context, r policy.Rule, at string) func(*[]policy.Rule) error {
+	return func(out *[]policy.Rule) error { return m.Call(ctx, http.MethodPut, "proxy/rules/"+at, r, out) }
 }
 
-func (m manager) deleteRule(ctx context.Context, at string) func(*[]Rule) error {
-	return func(out *[]Rule) error { return m.Call(ctx, http.MethodDelete, "proxy/rules/"+at, nil, out) }
+func (m manager) deleteRule(ctx context.Context, at string) func(*[]policy.Rule) error {
+	return func(out *[]policy.Rule) error { return m.Call(ctx, http.MethodDelete, "proxy/rules/"+at, nil, out) }
 }
 
 // status shows what the proxy is doing and which exits it sees.

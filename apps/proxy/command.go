@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"ztm/apps"
+	"ztm/apps/proxy/policy"
 )
 
 // Kind is this app as a program that has it sees it.
@@ -171,11 +172,11 @@ func rulesCommand(m manager) *cli.Command {
 }
 
 // editOf reads the change of the rules that the options ask for, nil if they ask for none.
-func editOf(m manager, x *cli.Context) (func(*[]Rule) error, error) {
+func editOf(m manager, x *cli.Context) (func(*[]policy.Rule) error, error) {
 	if err := noArguments(x); err != nil {
 		return nil, err
 	}
-	r := Rule{Users: x.StringSlice("users"), Targets: x.StringSlice("targets"), Action: x.String("action")}
+	r := policy.Rule{Users: x.StringSlice("users"), Targets: x.StringSlice("targets"), Action: x.String("action")}
 	given := len(r.Users)+len(r.Targets) > 0 || r.Action != ""
 	at := x.String("index")
 	if _, err := strconv.ParseUint(at, 10, 16); at != "" && err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"ztm/apps/listen"
+	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -19,14 +20,14 @@ import (
 // Config is what the owner of an endpoint has set. It is kept in the agent's database and shown by the API. The zero
 // value listens nowhere and is no exit.
 type Config struct {
-	Listens    []string `json:"listens,omitempty"`    // "ip:port" or "unix:/path"
-	Targets    []string `json:"targets,omitempty"`    // patterns: what this exit serves
-	Exclusions []string `json:"exclusions,omitempty"` // patterns: what it does not serve after all
-	Rules      []Rule   `json:"rules,omitempty"`      // who may use it
-	Routes     []Route  `json:"routes,omitempty"`     // where the clients here leave the mesh, by pattern
-	Trust      []string `json:"trust,omitempty"`      // users, beside the own one, whose exits are chosen by themselves
-	Default    string   `json:"default,omitempty"`    // without an exit: "refuse" (also "") or "direct"
-	DNS        string   `json:"dns,omitempty"`        // "ip:port" to answer DNS on; "" is off
+	Listens    []string      `json:"listens,omitempty"`    // "ip:port" or "unix:/path"
+	Targets    []string      `json:"targets,omitempty"`    // patterns: what this exit serves
+	Exclusions []string      `json:"exclusions,omitempty"` // patterns: what it does not serve after all
+	Rules      []policy.Rule `json:"rules,omitempty"`      // who may use it
+	Routes     []Route       `json:"routes,omitempty"`     // where the clients here leave the mesh, by pattern
+	Trust      []string      `json:"trust,omitempty"`      // users, beside the own one, whose exits are chosen by themselves
+	Default    string        `json:"default,omitempty"`    // without an exit: "refuse" (also "") or "direct"
+	DNS        string        `json:"dns,omitempty"`        // "ip:port" to answer DNS on; "" is off
 }
 
 // Route sends what matches a pattern to one exit, or out from here. The most specific matching route decides, before
@@ -39,8 +40,8 @@ type Route struct {
 // settings is a Config that was checked. It does not change.
 type settings struct {
 	listens []listenAddr
-	exit    *Policy // of flows from peers
-	direct  *Policy // of clients that leave from here
+	exit    *policy.Policy // of flows from peers
+	direct  *policy.Policy // of clients that leave from here
 	routes  []route
 	trust   []string
 	open    bool       // without an exit, connect from here
@@ -65,11 +66,11 @@ func (c Config) read(owner string) (*settings, error) {
 			return nil, fmt.Errorf("a list has more than %d entries", maxListed)
 		}
 	}
-	exit, err := newPolicy(owner, c.Targets, c.Exclusions, c.Rules)
+	exit, err := policy.New(owner, c.Targets, c.Exclusions, c.Rules)
 	if err != nil {
 		return nil, err
 	}
-	s := &settings{exit: exit, direct: &Policy{Owner: owner}, trust: c.Trust}
+	s := &settings{exit: exit, direct: &policy.Policy{Owner: owner}, trust: c.Trust}
 	for _, step := range []func(*settings) error{c.readListens, c.readRoutes} {
 		if err := step(s); err != nil {
 			return nil, err
@@ -148,7 +149,7 @@ func (s *settings) routeOf(d reach.Dest) (route, bool) {
 
 // trusted reports whether exits of the user are chosen without being named by a route.
 func (s *settings) trusted(user string) bool {
-	return user == s.exit.Owner || slices.Contains(s.trust, user) || slices.Contains(s.trust, Everyone)
+	return user == s.exit.Owner || slices.Contains(s.trust, user) || slices.Contains(s.trust, policy.Everyone)
 }
 
 // listenAddr is where clients connect to: "tcp4" or "tcp" and an ip:port, or "unix" and an absolute path.

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"ztm/apps"
+	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -29,7 +30,7 @@ import (
 
 // exit lets peers reach what this endpoint's policy permits them.
 type exit struct {
-	policy func() *Policy // the policy in force
+	policy func() *policy.Policy // the policy in force
 	sys    *system
 	log    *slog.Logger
 
@@ -38,7 +39,7 @@ type exit struct {
 	count map[identity.ID]int   // flows of each peer, connecting ones included; guarded by mu
 }
 
-func newExit(p func() *Policy, sys *system, log *slog.Logger) *exit {
+func newExit(p func() *policy.Policy, sys *system, log *slog.Logger) *exit {
 	return &exit{policy: p, sys: sys, log: log, flows: map[*granted]struct{}{}, count: map[identity.ID]int{}}
 }
 

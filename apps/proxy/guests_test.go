@@ -13,6 +13,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/apps/proxy/policy"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
@@ -22,7 +23,7 @@ func TestNamesOfUsersAreThoseThatAUserCanHave(t *testing.T) {
 	e := join(t, &n, "out", "alice", Options{})
 	for _, name := range []string{"label:grp", "group:x", "@grp", "no such user", "**", ""} {
 		for what, err := range map[string]error{
-			"a new rule": e.call("POST", "/rules", Rule{Users: []string{name}, Action: "deny"}, nil),
+			"a new rule": e.call("POST", "/rules", policy.Rule{Users: []string{name}, Action: "deny"}, nil),
 			"trust":      e.call("PATCH", "/config", Change{Trust: []string{name}}, nil),
 		} {
 			if answer.CodeOf(err) != answer.BadRequest {
@@ -31,7 +32,7 @@ func TestNamesOfUsersAreThoseThatAUserCanHave(t *testing.T) {
 		}
 	}
 	e.allow(t, "bob@example.com", "*")
-	if err := e.call("PUT", "/rules/0", Rule{Users: []string{"group:x"}}, nil); answer.CodeOf(err) != answer.BadRequest {
+	if err := e.call("PUT", "/rules/0", policy.Rule{Users: []string{"group:x"}}, nil); answer.CodeOf(err) != answer.BadRequest {
 		t.Errorf("a changed rule: %v", err)
 	}
 	e.change(t, Change{Trust: []string{"bob@example.com", "*"}})

@@ -14,6 +14,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/apps/proxy/policy"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -76,7 +77,7 @@ func (e *endpoint) change(t testing.TB, ch Change) View {
 
 func (e *endpoint) allow(t testing.TB, user string, targets ...string) {
 	t.Helper()
-	if err := e.call("POST", "/rules", Rule{Users: []string{user}, Targets: targets, Action: "allow"}, nil); err != nil {
+	if err := e.call("POST", "/rules", policy.Rule{Users: []string{user}, Targets: targets, Action: "allow"}, nil); err != nil {
 		t.Fatalf("add a rule: %v", err)
 	}
 }

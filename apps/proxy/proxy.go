@@ -49,6 +49,7 @@ import (
 	"sync/atomic"
 
 	"ztm/apps"
+	"ztm/apps/proxy/policy"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
 )
@@ -86,8 +87,8 @@ func New(h apps.Host) apps.App { return NewWith(h, Options{}) }
 func NewWith(h apps.Host, o Options) *App {
 	a := &App{host: h, log: h.Log, credentials: newCredentials()}
 	sys := newSystem(o, a.bound)
-	a.exit = newExit(func() *Policy { return a.settings.Load().exit }, sys, h.Log)
-	here := newExit(func() *Policy { return a.settings.Load().direct }, sys, h.Log)
+	a.exit = newExit(func() *policy.Policy { return a.settings.Load().exit }, sys, h.Log)
+	here := newExit(func() *policy.Policy { return a.settings.Load().direct }, sys, h.Log)
 	a.exits = newExits(h.Mesh, func() (offer, error) { return a.exit.offerTo(h.Mesh.Self().User) })
 	a.router = &router{mesh: h.Mesh, settings: a.settings.Load, exits: a.exits, own: a.exit, here: here}
 	a.entrance = newEntrance(a.router, a.credentials, h.Log)

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/limit"
@@ -60,7 +61,7 @@ func (e *exit) records(ctx context.Context, user, name, qtype string) (records, 
 	return records{}, answer.Errorf(answer.BadRequest, "type %q: want A, AAAA, CNAME, SRV or TYPEn", limit.Clip(qtype))
 }
 
-func (e *exit) addresses(ctx context.Context, p *Policy, user string, d reach.Dest, qtype string) (records, error) {
+func (e *exit) addresses(ctx context.Context, p *policy.Policy, user string, d reach.Dest, qtype string) (records, error) {
 	found, err := e.sys.Resolver.LookupNetIP(ctx, "ip", d.Host())
 	if notFound(err) {
 		return records{Missing: e.sys.isMissing(ctx, d)}, nil

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 )
@@ -138,7 +139,7 @@ func (e *exit) resolve(ctx context.Context, user string, d reach.Dest) (reach.De
 }
 
 // lookup resolves one full name and keeps the addresses that the user may reach.
-func (e *exit) lookup(ctx context.Context, p *Policy, user string, full reach.Dest) ([]netip.Addr, error) {
+func (e *exit) lookup(ctx context.Context, p *policy.Policy, user string, full reach.Dest) ([]netip.Addr, error) {
 	if err := p.Screen(user, full); err != nil {
 		return nil, err
 	}

@@ -11,12 +11,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 )
 
 // testPolicy reads a policy of alice's.
-func testPolicy(t *testing.T, c Config) *Policy {
+func testPolicy(t *testing.T, c Config) *policy.Policy {
 	t.Helper()
 	s, err := c.read("alice")
 	if err != nil {
@@ -25,12 +26,12 @@ func testPolicy(t *testing.T, c Config) *Policy {
 	return s.exit
 }
 
-func allow(user string, targets ...string) Rule {
-	return Rule{Users: []string{user}, Targets: targets, Action: "allow"}
+func allow(user string, targets ...string) policy.Rule {
+	return policy.Rule{Users: []string{user}, Targets: targets, Action: "allow"}
 }
 
-func deny(user string, targets ...string) Rule {
-	return Rule{Users: []string{user}, Targets: targets, Action: "deny"}
+func deny(user string, targets ...string) policy.Rule {
+	return policy.Rule{Users: []string{user}, Targets: targets, Action: "deny"}
 }
 
 func TestPermit(t *testing.T) {
@@ -43,10 +44,10 @@ func TestPermit(t *testing.T) {
 	served := Config{Targets: []string{"*.corp", "10.0.0.0/8"}, Exclusions: []string{"10.9.0.0/16", "hidden.corp", "db.corp:22"}}
 	everything := Config{Targets: []string{"*", "0.0.0.0/0", "::/0"}}
 	named := Config{Targets: []string{"*", "127.0.0.1:8080", "localhost:9090", "169.254.169.0/24", "[::1]:80"}}
-	rules := Config{Targets: []string{"*.corp", "10.0.0.0/8"}, Rules: []Rule{
+	rules := Config{Targets: []string{"*.corp", "10.0.0.0/8"}, Rules: []policy.Rule{
 		deny("bob", "10.0.0.5"), allow("bob", "*.corp:80-443"), allow("carol", "10.0.0.0/16"), deny("alice", "10.0.0.6:22"), deny("*", "*:25"), allow("dora", "*"),
 	}}
-	nat64 := Config{Targets: []string{"*"}, Rules: []Rule{deny("bob", "10.0.0.5"), allow("bob", "*")}}
+	nat64 := Config{Targets: []string{"*"}, Rules: []policy.Rule{deny("bob", "10.0.0.5"), allow("bob", "*")}}
 	for _, tt := range []struct {
 		name   string
 		config Config
@@ -137,7 +138,7 @@ func TestPermit(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := testPolicy(t, tt.config)
-			e := newExit(func() *Policy { return p }, &system{Options: Options{Resolver: names, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
+			e := newExit(func() *policy.Policy { return p }, &system{Options: Options{Resolver: names, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
 			d, err := reach.ParseDest(tt.dest)
 			if err != nil {
 				t.Fatal(err)
@@ -164,8 +165,8 @@ func addrTexts(addrs []netip.Addr) []string {
 }
 
 func TestNothingIsResolvedForAUserWhoMayNothing(t *testing.T) {
-	p := testPolicy(t, Config{Targets: []string{"*"}, Rules: []Rule{allow("carol", "db.corp"), deny("eve", "*"), allow("eve", "10.0.0.0/8")}})
-	e := newExit(func() *Policy { return p }, &system{Options: Options{Resolver: untouchable{t}, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
+	p := testPolicy(t, Config{Targets: []string{"*"}, Rules: []policy.Rule{allow("carol", "db.corp"), deny("eve", "*"), allow("eve", "10.0.0.0/8")}})
+	e := newExit(func() *policy.Policy { return p }, &system{Options: Options{Resolver: untouchable{t}, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
 	for _, user := range []string{"bob", "eve", "carol"} {
 		d, _ := reach.ParseDest("other.corp:80")
 		if _, _, err := e.resolve(context.Background(), user, d); answer.CodeOf(err) != answer.Denied {
@@ -189,14 +190,14 @@ func (u untouchable) LookupSRV(context.Context, string, string, string) (string,
 func TestRulesThatAreRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		rule Rule
+		rule policy.Rule
 	}{
-		{"allow nobody in particular", Rule{Targets: []string{"*"}, Action: "allow"}},
-		{"allow a user without a name", Rule{Users: []string{""}, Action: "allow"}},
-		{"no action", Rule{Users: []string{"bob"}}},
-		{"a target that makes no sense", Rule{Users: []string{"bob"}, Targets: []string{"a b"}, Action: "deny"}},
+		{"allow nobody in particular", policy.Rule{Targets: []string{"*"}, Action: "allow"}},
+		{"allow a user without a name", policy.Rule{Users: []string{""}, Action: "allow"}},
+		{"no action", policy.Rule{Users: []string{"bob"}}},
+		{"a target that makes no sense", policy.Rule{Users: []string{"bob"}, Targets: []string{"a b"}, Action: "deny"}},
 	} {
-		if _, err := (Config{Rules: []Rule{tt.rule}}).read("alice"); err == nil {
+		if _, err := (Config{Rules: []policy.Rule{tt.rule}}).read("alice"); err == nil {
 			t.Errorf("%s: accepted", tt.name)
 		}
 	}
@@ -208,9 +209,9 @@ func TestAnExitTellsAUserWhatHeMayReach(t *testing.T) {
 	p := testPolicy(t, Config{
 		Targets:    []string{"*.svc.cluster.local", "10.43.0.0/16", "secret.example.com"},
 		Exclusions: []string{"10.43.0.1"},
-		Rules:      []Rule{deny("bob", "10.43.0.0/16"), allow("bob", "*:443"), allow("carol", "10.43.7.0/24")},
+		Rules:      []policy.Rule{deny("bob", "10.43.0.0/16"), allow("bob", "*:443"), allow("carol", "10.43.7.0/24")},
 	})
-	e := newExit(func() *Policy { return p }, &system{Options: Options{ResolvConf: conf}}, slog.New(slog.DiscardHandler))
+	e := newExit(func() *policy.Policy { return p }, &system{Options: Options{ResolvConf: conf}}, slog.New(slog.DiscardHandler))
 	search := []string{"ns.svc.cluster.local", "svc.cluster.local", "cluster.local"}
 	for _, tt := range []struct {
 		user string

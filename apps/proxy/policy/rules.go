@@ -1,4 +1,12 @@
-package proxy
+// Package policy decides which users reach what through an exit. It resolves nothing and connects to nothing.
+//
+// For a user who asks for a name, the decision is made twice:
+//
+//  1. Screen   before the name is resolved: may this user ask for it at all?
+//  2. Permit   for each address of the name: not excluded, within the targets, allowed by the rules
+//
+// Only addresses that passed Permit are connected to, so that a name cannot lead past an exclusion.
+package policy
 
 import (
 	"errors"
@@ -12,13 +20,6 @@ import (
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
 )
-
-// What this endpoint lets whom reach. For a user who asks for a name, the decision is made twice:
-//
-//	1. Screen   before the name is resolved: may this user ask for it at all?
-//	2. Permit   for each address of the name: not excluded, within the targets, allowed by the rules
-//
-// Only addresses that passed Permit are connected to, so that a name cannot lead past an exclusion.
 
 // Rule says which users may, or may not, reach which of the endpoint's targets. The first rule that is about the user
 // and the destination decides. If none is, the endpoint's own user may and everybody else may not.
@@ -44,7 +45,7 @@ type Policy struct {
 }
 
 // New reads the policy of an endpoint of the user owner. The lists are patterns.
-func newPolicy(owner string, targets, exclusions []string, rules []Rule) (*Policy, error) {
+func New(owner string, targets, exclusions []string, rules []Rule) (*Policy, error) {
 	p := &Policy{Owner: owner}
 	var err error
 	if p.Targets, err = reach.ParsePatterns(targets); err != nil {
