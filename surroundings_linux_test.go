@@ -157,6 +157,15 @@ func TestFilesAreNotOpenToOthersUnderUmask0(t *testing.T) {
 	}
 }
 
+func TestStreamsThatAreClosedAreNotTakenByFiles(t *testing.T) {
+	d := startDaemon(t, "sh", "-c", `exec "$@" <&- >&- 2>&-`)
+	for fd := range 3 {
+		if to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", d.cmd.Process.Pid, fd)); err != nil || to != os.DevNull {
+			t.Errorf("descriptor %d is %s, %v", fd, to, err)
+		}
+	}
+}
+
 func TestTheFirstProcessOfAContainerWaitsForOrphans(t *testing.T) {
 	if err := exec.Command("unshare", "--pid", "--fork", "true").Run(); err != nil {
 		t.Skipf("no namespaces here: %v", err)
