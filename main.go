@@ -1,5 +1,6 @@
-// Command ztm is a zero-trust mesh in one binary: the hub, the agent, and the command line that talks to the agent.
-// The name under which it is called picks one: ztm-hub is `ztm run hub`, ztm-agent is `ztm run agent`.
+// Command ztm is a zero-trust mesh in one binary: the hub, the agent, and the command line that
+// talks to the agent. The name under which it is called picks one: ztm-hub is `ztm run hub`,
+// ztm-agent is `ztm run agent`.
 package main
 
 import (
@@ -32,12 +33,13 @@ import (
 	"ztm/tunnel/resolver"
 )
 
-// What a release is linked with: -ldflags "-X main.version=v1.2.3 -X main.commit=HASH -X main.built=2026-01-31T12:00:00Z".
-// What is empty is taken from the notes of the go command.
+// A release sets these: -ldflags "-X main.version=v1.2.3 -X main.commit=HASH -X
+// main.built=2026-01-31T12:00:00Z". Values that are empty come from the build information of the go
+// command.
 var version, commit, built string
 
 func main() {
-	// The parser is never asked for help. Its own printer is replaced so that its templates are not there to be run.
+	// The parser never prints help. Replacing its printers keeps their templates out of the binary.
 	cli.HelpPrinter = func(w io.Writer, _ string, _ any) { fmt.Fprintln(w, "see: ztm help") }
 	cli.HelpPrinterCustom = func(w io.Writer, _ string, _ any, _ map[string]any) { fmt.Fprintln(w, "see: ztm help") }
 	if root := os.DirFS("/"); resolver.Needed(root, os.Getenv) {
@@ -76,7 +78,8 @@ func commands(c *console.Console) []*cli.Command {
 		Runs: func(role, data string) bool { return store.InUse(filepath.Join(data, role+".db")) }})...)
 }
 
-// words returns the command line without the program's name, which may stand for the first words.
+// words returns the command line without the program's name. The names ztm-hub and ztm-agent stand
+// for its first words.
 func words(args []string) []string {
 	if len(args) == 0 {
 		return nil
@@ -90,12 +93,13 @@ func words(args []string) []string {
 	return args[1:]
 }
 
-// applet is the base name of the program without .exe, in small letters: Windows knows no other difference.
+// applet is the base name of the program in lower case and without .exe, because names on Windows
+// ignore case.
 func applet(program string) string {
 	return strings.TrimSuffix(strings.ToLower(filepath.Base(program)), ".exe")
 }
 
-// roles is the command that becomes the hub or the agent.
+// roles returns the command `ztm run`.
 func roles(c *console.Console) *cli.Command {
 	dataDir := func(x *cli.Context) (string, error) { return cmp.Or(x.String("data"), c.DataDir()), nil }
 	v := about()
@@ -115,7 +119,7 @@ func roles(c *console.Console) *cli.Command {
 	}
 }
 
-// settle prepares this process for being the hub or the agent.
+// settle prepares this process to be the hub or the agent.
 func settle(x *cli.Context, dataDir func(*cli.Context) (string, error)) error {
 	service.Shield()
 	memory.Here().Tune(os.Getenv)
@@ -136,10 +140,11 @@ func settle(x *cli.Context, dataDir func(*cli.Context) (string, error)) error {
 	return err
 }
 
-// wrongUsage marks an error of the hub, which knows nothing of the command line's own.
+// wrongUsage marks an error of the hub as wrong usage. The hub does not know the types of the
+// command line.
 func wrongUsage(err error) error { return &apps.UsageError{Err: err} }
 
-// about says what this binary is.
+// about describes this binary.
 func about() api.Version {
 	v := api.Version{
 		Tag: version, Commit: commit, Date: built, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
@@ -162,8 +167,8 @@ func about() api.Version {
 	return v
 }
 
-// buildTime is a time that has passed wherever this binary runs: what a clock that is behind it says is wrong. It is
-// zero if nothing is known.
+// buildTime returns when this binary was built, or zero if that is unknown. A clock that shows an
+// earlier time is wrong.
 func buildTime(v api.Version) time.Time {
 	t, err := time.Parse(time.RFC3339, v.Date)
 	if err != nil {

@@ -23,7 +23,8 @@ type daemon struct {
 	ended chan error // its end, once
 }
 
-// startDaemon starts `ztm run agent` by a shell line in which "$@" is it, and waits until it listens. It has no terminal.
+// startDaemon starts `ztm run agent` by a shell line in which "$@" is it, and waits until it
+// listens. It has no terminal.
 func startDaemon(t *testing.T, shell ...string) *daemon {
 	t.Helper()
 	bin := program(t)
@@ -207,7 +208,8 @@ func TestTheFirstProcessOfAContainerEndsAsItsChildDoes(t *testing.T) {
 	}
 }
 
-// children returns the processes of which pid is the parent, zombies too: all, or those of a program.
+// children returns the processes of which pid is the parent, zombies too: all, or those of a
+// program.
 func children(t *testing.T, pid int, program string) (pids []int) {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")

@@ -18,7 +18,8 @@ import (
 	"ztm/tunnel/answer"
 )
 
-// Command is `ztm run agent`. c has what the program knows by itself: Version, Built and Apps. dataDir is the data directory where
+// Command is `ztm run agent`. c has what the program knows by itself: Version, Built and Apps.
+// dataDir is the data directory where
 // --data is not given.
 func Command(c Config, dataDir func(*cli.Context) (string, error)) *cli.Command {
 	return &cli.Command{
@@ -75,8 +76,8 @@ func runCommand(x *cli.Context, c Config, dataDir func(*cli.Context) (string, er
 	return join.run(x.Context, a)
 }
 
-// proxyOf returns the proxy that the option names, or else that of the environment. A password is not taken from the command line,
-// which every account of the machine can read.
+// proxyOf returns the proxy of the option, or else that of the environment. It refuses a password
+// in the option, because every account of the machine can read command lines.
 func proxyOf(option string) (*tunnel.Proxy, error) {
 	if option == "" {
 		return tunnel.ProxyFromEnvironment()
@@ -105,8 +106,8 @@ func (j startJoin) check() error {
 	return nil
 }
 
-// run runs the agent and meanwhile joins, unless that was done at an earlier start. A hub that is not up yet is waited for; a hub
-// that refuses ends the agent.
+// run runs the agent and meanwhile joins, unless that was done at an earlier start. A hub that is
+// not up yet is waited for; a hub that refuses ends the agent.
 func (j startJoin) run(ctx context.Context, a *Agent) error {
 	if j.mesh == "" || a.Joined(j.mesh) {
 		return a.Run(ctx)

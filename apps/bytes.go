@@ -8,12 +8,13 @@ import (
 	"unicode/utf8"
 )
 
-// Bytes is a string of the operating system: an argument of a program, a variable, the name of a file. To most systems these are
-// bytes without a meaning (execve(2), path_resolution(7)), and JSON can hold characters alone. In JSON it is a string if it is valid
-// UTF-8, and else {"base64": "..."}: it arrives as it was sent, or not at all.
+// Bytes is a string of the operating system: an argument of a program, an environment variable, a
+// file name. To most systems these are bytes without an encoding (execve(2), path_resolution(7)),
+// while JSON holds characters. In JSON a Bytes is a string if it is valid UTF-8, and {"base64":
+// "..."} otherwise. It arrives unchanged or not at all.
 type Bytes string
 
-// encoded is the form of what is no UTF-8.
+// encoded is the JSON form of Bytes that are not UTF-8.
 type encoded struct {
 	Base64 *[]byte `json:"base64"`
 }
@@ -29,8 +30,8 @@ func (b Bytes) MarshalJSON() ([]byte, error) {
 
 var errBytes = errors.New(`want a string of Unicode characters, or {"base64": "..."}`)
 
-// UnmarshalJSON implements [json.Unmarshaler]. A string that the decoder could only repair, with U+FFFD in the place of what it did not
-// understand, is an error.
+// UnmarshalJSON implements [json.Unmarshaler]. It is an error if the decoder has to replace a part
+// of the string by U+FFFD.
 func (b *Bytes) UnmarshalJSON(text []byte) error {
 	if len(text) > 0 && text[0] == '{' {
 		var e encoded
@@ -55,7 +56,7 @@ func (b *Bytes) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// String returns b as people can read it: as it is if it can be printed, and else quoted, with escapes.
+// String returns b for people: unchanged if it is printable, and otherwise quoted with escapes.
 func (b Bytes) String() string {
 	if utf8.ValidString(string(b)) && strings.IndexFunc(string(b), func(r rune) bool { return !strconv.IsPrint(r) }) < 0 {
 		return string(b)
@@ -63,7 +64,7 @@ func (b Bytes) String() string {
 	return strconv.Quote(string(b))
 }
 
-// AllBytes returns strings as Bytes.
+// AllBytes converts strings to Bytes.
 func AllBytes(list []string) []Bytes {
 	var out []Bytes
 	for _, s := range list {
@@ -72,7 +73,7 @@ func AllBytes(list []string) []Bytes {
 	return out
 }
 
-// AllStrings returns the strings that AllBytes was given.
+// AllStrings converts Bytes to strings.
 func AllStrings(list []Bytes) []string {
 	var out []string
 	for _, b := range list {

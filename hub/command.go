@@ -12,7 +12,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Command is `ztm run hub`. version is what the hub says of itself; wrong makes an error one of wrong usage.
+// Command returns `ztm run hub`. version is the version that the hub reports; wrong marks an error
+// as wrong usage.
 func Command(version string, wrong func(error) error) *cli.Command {
 	return &cli.Command{
 		Name:  "hub",
@@ -74,7 +75,7 @@ func runCommand(c *cli.Context, version string, wrong func(error) error) error {
 	if err != nil {
 		return wrong(err)
 	}
-	// Nearly all of a hub's memory belongs to agents that are idle. Half of it again as garbage is enough.
+	// Nearly all memory of a hub belongs to idle agents. Garbage of half that size is enough.
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
@@ -84,7 +85,7 @@ func runCommand(c *cli.Context, version string, wrong func(error) error) error {
 	return needsPlace(data, err)
 }
 
-// withHost makes an address of a bare port: that port on all addresses.
+// withHost turns a bare port into an address: that port on all addresses.
 func withHost(listen string) string {
 	for _, c := range listen {
 		if c < '0' || c > '9' {
@@ -94,7 +95,7 @@ func withHost(listen string) string {
 	return ":" + listen
 }
 
-// tell says, after the first start, where the permit is and what it is for.
+// tell explains, after the first start, where the permit is and how to use it.
 func tell(w io.Writer, s Started) {
 	if s.Permit == "" {
 		return

@@ -11,19 +11,20 @@ import (
 	"time"
 )
 
-// Timeouts of everything that sets up a connection, and how long the kernel waits for an acknowledgement of data.
+// Timeouts for setting up a connection, and for the acknowledgement of data by a peer.
 const (
 	DialTimeout      = 10 * time.Second
 	HandshakeTimeout = 10 * time.Second
 	DeadPeerTimeout  = 15 * time.Second
 )
 
-// Dialer connects to hubs, through a proxy if one is set. The zero value dials directly. It is safe for concurrent use.
+// Dialer connects to hubs, through a proxy if one is set. The zero value dials directly. It is safe
+// for concurrent use.
 type Dialer struct {
 	Proxy *Proxy // nil is none
 }
 
-// Dial opens a TCP connection to a hub. What a proxy refuses, and that there is no way to it, is a [*ProxyError].
+// Dial opens a TCP connection to a hub. A failure of the proxy is a [*ProxyError].
 func (d *Dialer) Dial(ctx context.Context, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
 	defer cancel()
@@ -44,9 +45,9 @@ func TuneAccepted(c *net.TCPConn) {
 	}
 }
 
-// Unhurried takes DeadPeerTimeout off a connection that has become a carrier. Linux counts a peer that is alive but takes no
-// data, its window shut, as one that does not answer; and a reader in a carrier may take as long as it wants. Whether the
-// peer lives is asked in the sealed session.
+// Unhurried removes DeadPeerTimeout from a connection that has become a carrier. Linux applies that
+// timeout to a peer that is alive but whose window is closed, and a reader in a carrier may pause
+// for any time. The sealed session checks whether the peer is alive.
 func Unhurried(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		if rc, err := tcp.SyscallConn(); err == nil {
@@ -55,8 +56,8 @@ func Unhurried(c net.Conn) {
 	}
 }
 
-// KeepAlive finds a peer that vanished without a word: 30 s + 3 × 10 s on a silent connection. While data waits for an
-// acknowledgement, DeadPeerTimeout is what counts.
+// KeepAlive detects a dead peer on an idle connection within 30 s + 3 × 10 s. While data waits for
+// an acknowledgement, DeadPeerTimeout applies.
 func KeepAlive() net.KeepAliveConfig {
 	return net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
 }
@@ -85,14 +86,15 @@ func dialTLS(ctx context.Context, d *Dialer, address string, config *tls.Config)
 	return c, below, nil
 }
 
-// ErrVersion is returned when a hub speaks none of the protocols that it was offered: one of the two is older than the
-// protocol of the other.
+// ErrVersion is returned when a hub speaks none of the protocols that it was offered: one of the
+// two is older than the protocol of the other.
 var ErrVersion = errors.New("the hub has another version, update the older of the two")
 
 // alertNoProtocol is the alert no_application_protocol (RFC 7301 section 3.2).
 const alertNoProtocol = tls.AlertError(120)
 
-// isAlert reports whether err is an alert of the peer. crypto/tls has no type for those but their text.
+// isAlert reports whether err is an alert of the peer. crypto/tls has no type for those but their
+// text.
 func isAlert(err error, alert tls.AlertError) bool {
 	var remote *net.OpError
 	return errors.As(err, &remote) && remote.Op == "remote error" && remote.Err.Error() == alert.Error()

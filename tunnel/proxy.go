@@ -18,13 +18,15 @@ import (
 	"golang.org/x/net/proxy"
 )
 
-// Proxy is the way to hubs from a network that lets nothing out itself. It is read-only once made.
+// Proxy is an HTTP or SOCKS5 proxy through which hubs are reached. It does not change after it was
+// made.
 type Proxy struct {
 	URL    *url.URL // http://[user:password@]host:port or socks5://…
 	except []exception
 }
 
-// ProxyError is a failure of the proxy, not of the hub behind it: the proxy was not reached, or it refused. It holds no password.
+// ProxyError is a failure of the proxy, not of the hub behind it: the proxy was not reached, or it
+// refused. Its text has no password.
 type ProxyError struct {
 	Proxy string // host:port
 	Err   error
@@ -33,7 +35,8 @@ type ProxyError struct {
 func (e *ProxyError) Error() string { return "proxy " + e.Proxy + ": " + e.Err.Error() }
 func (e *ProxyError) Unwrap() error { return e.Err }
 
-// ParseProxy makes a proxy of the text of a --proxy option, for all hubs; "" gives nil. An error does not show a password.
+// ParseProxy parses the --proxy option; "" gives nil. The proxy is used for all hubs. An error does
+// not show a password.
 func ParseProxy(s string) (*Proxy, error) {
 	if s == "" {
 		return nil, nil
@@ -53,8 +56,9 @@ func redactURL(s string) string {
 	return s
 }
 
-// ProxyFromEnvironment returns the proxy that HTTPS_PROXY (or https_proxy) names, for all hubs but those of NO_PROXY (or no_proxy);
-// nil if there is none. An address without a scheme is that of an HTTP proxy, as other programs have it.
+// ProxyFromEnvironment returns the proxy of HTTPS_PROXY (or https_proxy), or nil. It is used for
+// all hubs except those of NO_PROXY (or no_proxy) and those on this machine. An address without a
+// scheme is that of an HTTP proxy, as in net/http.
 func ProxyFromEnvironment() (*Proxy, error) {
 	s := cmp.Or(os.Getenv("HTTPS_PROXY"), os.Getenv("https_proxy"))
 	if s != "" && !strings.Contains(s, "://") {
@@ -74,18 +78,19 @@ func ProxyFromEnvironment() (*Proxy, error) {
 type exception struct {
 	prefix netip.Prefix // of addresses; invalid for a name
 	name   string       // with a leading dot; "" for addresses
-	below  bool         // the name itself is none, only what is below it
+	below  bool         // only subdomains of name match
 	port   string       // "" is all
 }
 
-// here is this machine: the proxy's loopback is another's.
+// here are the addresses of this machine, which a proxy on another machine cannot reach.
 func here() []exception {
 	return []exception{{prefix: netip.MustParsePrefix("127.0.0.0/8")}, {prefix: netip.MustParsePrefix("::1/128")}, {name: ".localhost"}}
 }
 
-// exceptions parses NO_PROXY by the rules of net/http: entries between commas or spaces, which are "*", an address, a CIDR block, a
-// domain with all that is below it, or ".domain" or "*.domain" for that alone; all but a block may end in ":port". What is none of
-// these matches nothing.
+// exceptions parses NO_PROXY by the rules of net/http. Entries are separated by commas or spaces.
+// An entry is "*", an address, a CIDR block, a domain with its subdomains, or ".domain" or
+// "*.domain" for its subdomains alone. All but a block may end in ":port". Other entries match
+// nothing.
 func exceptions(list string) []exception {
 	var out []exception
 	for _, entry := range strings.FieldsFunc(strings.ToLower(list), func(r rune) bool { return r == ',' || r <= ' ' }) {
@@ -112,7 +117,7 @@ func exceptions(list string) []exception {
 	return out
 }
 
-// direct reports whether a hub is reached without the proxy: one of NO_PROXY, or of this machine.
+// direct reports whether a hub is dialled without the proxy.
 func (p *Proxy) direct(address string) bool {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -207,7 +212,7 @@ func dialHTTPProxy(ctx context.Context, nd *net.Dialer, p *url.URL, address stri
 	if _, err := c.Write([]byte(b.String())); err != nil {
 		return nil, err
 	}
-	// One byte a read: what follows the answer belongs to the connection.
+	// One byte a read: the bytes after the answer belong to the connection.
 	head := bufio.NewReaderSize(io.LimitReader(oneByte{c}, maxProxyHead), 16)
 	resp, err := http.ReadResponse(head, &http.Request{Method: http.MethodConnect})
 	if err != nil {

@@ -15,10 +15,10 @@ import (
 // root reports whether this process may install services of the machine.
 func root() bool { return os.Geteuid() == 0 }
 
-// asRoot is how a command is given once more, with the right to do it.
+// asRoot is the prefix of a command that has to run as root.
 const asRoot = "sudo "
 
-// give returns what makes a directory that of the account.
+// give returns a function that gives a directory to the account.
 func give(account string) (func(path string) error, error) {
 	u, err := user.Lookup(account)
 	if err != nil {
@@ -35,7 +35,8 @@ func give(account string) (func(path string) error, error) {
 	return func(path string) error { return os.Lchown(path, uid, gid) }, nil
 }
 
-// checkWriters refuses a file that another account than root and this process's own could have written.
+// checkWriters refuses a file that an account other than root and that of this process could have
+// written.
 func checkWriters(info fs.FileInfo) error {
 	if info.Mode().Perm()&0o022 != 0 {
 		return errors.New("others may write it: chmod 600")

@@ -10,7 +10,7 @@ import (
 // root reports whether this process may install services of the machine.
 func root() bool { return windows.GetCurrentProcessToken().IsElevated() }
 
-// asRoot is how a command is given once more, with the right to do it: in the window of an administrator.
+// asRoot is empty: the command has to be repeated in the window of an administrator.
 const asRoot = ""
 
 func give(string) (func(string) error, error) {

@@ -15,11 +15,11 @@ import (
 	"ztm/apps"
 )
 
-// Host is what the commands need of their program.
+// Host is what the commands need from their program.
 type Host struct {
 	Console apps.Console
 	Getenv  func(string) string
-	Data    func() string  // the data directory where --data is not given; known when a command runs
+	Data    func() string  // the data directory if --data is not given; valid while a command runs
 	Roles   []*cli.Command // those of `ztm run`, whose options the services take
 
 	// Runs reports whether the hub or the agent runs with a data directory, as a service or not.
@@ -43,7 +43,7 @@ func Commands(h Host) []*cli.Command {
 	return []*cli.Command{start, stop, status}
 }
 
-// common are the options of all three.
+// common returns the options of start, stop and status.
 func common() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "user", Usage: "a service of this user alone; needs no root"},
@@ -177,7 +177,7 @@ func (h Host) show(st State) error {
 	return err
 }
 
-// system is the service manager that is meant.
+// system returns the service manager that the options choose.
 func (h Host) system(x *cli.Context) (System, error) {
 	name := x.String("system")
 	if name == "" {
@@ -196,7 +196,7 @@ func (h Host) system(x *cli.Context) (System, error) {
 	return sys, nil
 }
 
-// allowed refuses what would fail half way.
+// allowed returns an error if the command would fail half way for lack of rights.
 func (h Host) allowed(x *cli.Context, sys System, verb, role string) error {
 	if x.Bool("user") || sys.Name == "termux" || root() {
 		return nil
@@ -204,7 +204,7 @@ func (h Host) allowed(x *cli.Context, sys System, verb, role string) error {
 	return forRoot(sys, verb, role)
 }
 
-// forRoot says what to do about not being root.
+// forRoot returns the error, with a hint, for a user who is not root.
 func forRoot(sys System, verb, role string) error {
 	hint := "use: " + asRoot + "ztm " + verb + " " + role + " ..."
 	if asRoot == "" {
@@ -216,7 +216,7 @@ func forRoot(sys System, verb, role string) error {
 	return &apps.HintError{Err: errors.New("services of the machine are for root alone"), Hint: hint}
 }
 
-// spec is the service that the command line describes.
+// spec returns the service that the command line describes.
 func (h Host) spec(x *cli.Context, sys System, role *cli.Command) (Spec, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -260,8 +260,9 @@ func values(x *cli.Context, name string) []string {
 	return []string{fmt.Sprint(x.Value(name))}
 }
 
-// option returns the value as a service can use it, which runs in another directory, without a person at its input. A file that
-// everybody can read is no place for a password.
+// option returns the value in the form that a service needs, which runs in another directory and
+// without standard input. It refuses a password, because every account can read the file of a
+// service.
 func option(f cli.Flag, name, value string) (string, error) {
 	if strings.Contains(value, "@") && (name == "proxy" || strings.Contains(value, "://")) {
 		return "", &apps.HintError{Err: fmt.Errorf("--%s has a user and a password, which everybody could read in the file of the service", name),
@@ -277,7 +278,7 @@ func option(f cli.Flag, name, value string) (string, error) {
 	return filepath.Abs(value)
 }
 
-// check refuses what no service file can say.
+// check refuses what cannot be written into a service file.
 func (s Spec) check(sys System) error {
 	for _, w := range append(s.Command(), s.Data, s.Account) {
 		if strings.ContainsAny(w, "\n\r\x00") {
@@ -290,7 +291,8 @@ func (s Spec) check(sys System) error {
 	return nil
 }
 
-// install does what the plan says. permit, if not empty, is where the permit of a new mesh goes.
+// install carries out the plan. permit, if not empty, is the destination of the permit of a new
+// mesh.
 func (h Host) install(ctx context.Context, s Spec, p Plan, permit string) error {
 	var owner func(string) error
 	if s.Account != "" {
@@ -318,7 +320,7 @@ func (h Host) install(ctx context.Context, s Spec, p Plan, permit string) error 
 	return nil
 }
 
-// fetch waits for the permit if a new mesh is made, and finishes what an earlier start has begun.
+// fetch waits for the permit of a new mesh, or completes the move that an earlier start began.
 func (h Host) fetch(ctx context.Context, from, to string, moved bool) error {
 	if moved {
 		if err := movePermit(from, to); !errors.Is(err, fs.ErrNotExist) {

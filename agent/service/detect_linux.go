@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// detect returns the name of the service manager of this machine, or "". Termux is asked first: it has nothing of the system
-// around it.
+// detect returns the name of the service manager of this machine, or "". Termux comes first: it
+// does not use that of Android.
 func detect(getenv func(string) string) string {
 	if strings.Contains(getenv("PREFIX"), "com.termux") {
 		return "termux"

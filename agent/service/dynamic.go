@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// dynamicData is where systemd keeps the state of a hub whose account it invents.
+// dynamicData is the directory in which systemd keeps the state of a hub with a dynamic account.
 const dynamicData = "/var/lib/ztm-hub"
 
-// shutIn makes a hub that is not told where to keep its data, nor who to be, a service with an account of its own. Such a
-// hub cannot write where the user stands: the root permit goes into its data directory, and the path that --permit gave is returned, for
-// [fetchPermit].
+// shutIn gives a hub without --data and --run-as a dynamic account. Such a hub cannot write into
+// the user's working directory: it writes the root permit into its data directory. shutIn returns
+// the path of --permit, for [fetchPermit].
 func (s *Spec) shutIn(sys System, placed bool) (permit string) {
 	if sys.Name != "systemd" || s.Role != "hub" || placed || s.Own || s.Account != "" {
 		return ""
@@ -40,18 +40,19 @@ func (s *Spec) shutIn(sys System, placed bool) (permit string) {
 	return permit
 }
 
-// How the permit comes to its place. Whoever is killed, and whenever: the CA key is in one file at least, whole, and the same command
-// again goes on from there.
+// The permit is moved in three steps. At every moment at least one file holds the whole CA key, and
+// the same command completes a move that was interrupted.
 //
-//  1. checkPermit: there is room for it, before anything is made
-//  2. the hub writes it into its data directory, in one step, and says so in its log
-//  3. movePermit: a copy is on disk, its name too; only then the hub's file is removed
+//  1. checkPermit: the destination can be written, before anything is made
+//  2. the hub writes the permit into its data directory, in one step, and logs it
+//  3. movePermit: the copy and its name are on disk; only then is the hub's file removed
 
 // permitTimeout is how long a hub may take to make a mesh.
 const permitTimeout = 30 * time.Second
 
-// checkPermit finds what would keep the permit from its place. moved says that there is a permit already of a hub that has a mesh: an
-// earlier start has moved it, or was about to.
+// checkPermit checks that the permit can be written to its destination. moved reports that the
+// destination exists and the hub has a mesh: an earlier start has moved the permit, or was
+// interrupted while it did.
 func checkPermit(data, to string) (moved bool, err error) {
 	if _, err := os.Lstat(to); err == nil {
 		if _, err := os.Stat(filepath.Join(data, "hub.db")); err != nil {
@@ -66,7 +67,8 @@ func checkPermit(data, to string) (moved bool, err error) {
 	return false, errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// fetchPermit moves the permit that a new hub writes to where the user wants it, readable for him alone.
+// fetchPermit waits for the permit of a new hub and moves it to the path that the user has chosen,
+// readable for that user alone.
 func fetchPermit(ctx context.Context, from, to string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, permitTimeout, fmt.Errorf("the hub has not written %s: its mesh is not a new one, or its log says why", from))
 	defer cancel()
@@ -88,7 +90,8 @@ func fetchPermit(ctx context.Context, from, to string) error {
 // maxPermit bounds what is read of a permit, in bytes.
 const maxPermit = 1 << 20
 
-// movePermit moves a permit, also to another file system. Its error is fs.ErrNotExist if there is none.
+// movePermit moves a permit, also to another file system. Its error is fs.ErrNotExist if there is
+// none.
 func movePermit(from, to string) error {
 	content, err := readPermit(from)
 	if err != nil {
@@ -110,8 +113,8 @@ func movePermit(from, to string) error {
 	return os.Remove(from)
 }
 
-// readPermit reads a permit. The hub's own account may have put a link in its place, to a file that root alone may read: one that leads
-// out of the directory is not followed.
+// readPermit reads a permit. It does not follow a link out of the directory: the hub's own account
+// could have made one to a file that only root may read.
 func readPermit(path string) ([]byte, error) {
 	f, err := os.OpenInRoot(filepath.Dir(path), filepath.Base(path))
 	if err != nil {
@@ -121,7 +124,7 @@ func readPermit(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxPermit))
 }
 
-// syncDir brings the names in a directory to disk, on file systems that do so when they are told.
+// syncDir writes the names in a directory to disk, on file systems that support it.
 func syncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

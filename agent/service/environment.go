@@ -10,20 +10,22 @@ import (
 	"strings"
 )
 
-// environmentFile is the file in a data directory that holds variables of the hub or the agent: HTTPS_PROXY with a
-// password has its place there.
+// environmentFile is the file in a data directory that holds variables of the hub or the agent:
+// HTTPS_PROXY with a password has its place there.
 const environmentFile = "environment"
 
 // maxEnvironment is the longest such file, in bytes.
 const maxEnvironment = 64 << 10
 
-// Environment returns the variables of the file "environment" in a data directory, as "NAME=value"; none if there is no such
-// file. The program reads it itself, as the account it runs as: the directory belongs to that account, and a service manager
-// that read the file would do so as root. A file that another account could have written is an error. An error that matches
-// fs.ErrPermission says that the account may not read it.
+// Environment returns the variables of the file "environment" in a data directory, as "NAME=value";
+// none if the file does not exist. The hub and the agent read it themselves, as the account that
+// they run as, because the directory belongs to that account: a service manager would read the file
+// as root. It is an error if another account could have written the file. An error that matches
+// fs.ErrPermission means that this account may not read it.
 //
-// The file has lines NAME=value, blank lines, and comments that begin with # or ;. A value may stand in single quotes, which
-// keep everything, or in double quotes, where \ keeps the next of " \ $ and `. Nothing is expanded and nothing is run.
+// The file has lines NAME=value, blank lines, and comments that begin with # or ;. A value may be
+// in single quotes, which keep everything, or in double quotes, in which \ keeps the next of " \ $
+// and `. Nothing is expanded and nothing is run.
 func Environment(data string) ([]string, error) {
 	f, err := os.Open(filepath.Join(data, environmentFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -57,7 +59,8 @@ func Environment(data string) ([]string, error) {
 	return vars, nil
 }
 
-// variables parses the text of an environment file. An error names the line and not what it says, which may be a secret.
+// variables parses the text of an environment file. An error names the line without its text, which
+// may be a secret.
 func variables(text string) ([]string, error) {
 	var out []string
 	n := 0
@@ -90,7 +93,7 @@ func variableName(s string) bool {
 	return s != ""
 }
 
-// unquoted returns a value without its quotes. What stands behind the closing quote must be a comment.
+// unquoted returns a value without its quotes. Only a comment may follow the closing quote.
 func unquoted(s string) (value string, ok bool) {
 	if s == "" || s[0] != '\'' && s[0] != '"' {
 		return s, true

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// find finds a program in $PATH. It is not exec.LookPath, which kills the process on Android: it asks for access in a way that the
-// system's filter does not know.
+// find finds a program in $PATH. exec.LookPath cannot be used: it makes a system call for which
+// some versions of Android kill the process.
 func find(name string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil

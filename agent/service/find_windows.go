@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// find finds a program of the system itself: nobody else's of the name.
+// find returns the path of a program in the system directory, and ignores PATH.
 func find(name string) (string, error) {
 	dir, err := windows.GetSystemDirectory()
 	if err != nil {

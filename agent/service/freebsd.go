@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// freebsd keeps the service with rc.d and daemon(8), which starts it again and sends its log to syslog. The pidfile is the
-// supervisor's: with the child's, stopping would start it again.
+// freebsd installs the service with rc.d and daemon(8), which restarts it and sends its log to
+// syslog. The pidfile is that of the supervisor: if rc.d stopped the child, the supervisor would
+// restart it.
 func freebsd(s Spec) Plan {
 	name := strings.ReplaceAll(s.Name(), "-", "_")
 	account := ""

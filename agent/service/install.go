@@ -13,10 +13,11 @@ import (
 	"time"
 )
 
-// commandTimeout bounds one command of a plan: service managers wait for what they start, but not for ever.
+// commandTimeout bounds one command of a plan. Service managers wait for the start of a service.
 const commandTimeout = 2 * time.Minute
 
-// Install writes the files of the plan and starts the service. owner, if not nil, is given the directories: it is told each path.
+// Install writes the files of the plan and starts the service. It calls owner, if not nil, for each
+// directory that it makes.
 func (p Plan) Install(ctx context.Context, owner func(path string) error) error {
 	for _, d := range p.Dirs {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -36,7 +37,8 @@ func (p Plan) Install(ctx context.Context, owner func(path string) error) error 
 	return runAll(ctx, p.Start)
 }
 
-// Uninstall stops the service and removes what Install wrote, but for the data directory and files that are kept.
+// Uninstall stops the service and removes what Install wrote, except the data directory and files
+// with Keep.
 func (p Plan) Uninstall(ctx context.Context) error {
 	if !p.Installed() {
 		return errNotInstalled(p)
@@ -55,7 +57,7 @@ func (p Plan) Uninstall(ctx context.Context) error {
 	return runAll(ctx, p.Remove)
 }
 
-// Halt stops the service. It is not started at boot any more.
+// Halt stops the service, and disables its start at boot.
 func (p Plan) Halt(ctx context.Context) error {
 	if !p.Installed() {
 		return errNotInstalled(p)
@@ -63,7 +65,8 @@ func (p Plan) Halt(ctx context.Context) error {
 	return runAll(ctx, p.Stop)
 }
 
-// Installed reports whether the files of the plan are there. Where a plan has none the service manager has to know.
+// Installed reports whether the files of the plan exist. A plan without files reports true: only
+// its service manager knows.
 func (p Plan) Installed() bool {
 	if len(p.Files) == 0 {
 		return true
@@ -81,7 +84,7 @@ func errNotInstalled(p Plan) error {
 	return fmt.Errorf("%s is not a service of this machine: %s is not there", p.Name, p.Files[0].Path)
 }
 
-// write puts the file in its place in one step.
+// write creates or replaces the file in one step.
 func (f File) write() error {
 	if _, err := os.Lstat(f.Path); err == nil && f.Keep {
 		return nil
@@ -103,7 +106,7 @@ func (f File) write() error {
 	return os.Rename(temp.Name(), f.Path)
 }
 
-// runAll runs commands until one fails that must not.
+// runAll runs commands until one without Try fails.
 func runAll(ctx context.Context, commands []Command) error {
 	for _, c := range commands {
 		if err := c.run(ctx); err != nil && !c.Try {

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// launchd keeps the service as a daemon of the Mac, or as an agent of the user who is logged in.
+// launchd installs the service as a daemon, or as an agent of the user who is logged in.
 func launchd(s Spec) Plan {
 	label := "io.ztm." + s.Role
 	file, log := path.Join("/Library/LaunchDaemons", label+".plist"), path.Join("/var/log", s.Name()+".log")
-	// The domain of a user is named by his number, which the shell knows.
+	// The domain of a user has the number of the user, which the shell knows.
 	domain := "system"
 	if s.Own {
 		file, log = path.Join(s.Home, "Library/LaunchAgents", label+".plist"), path.Join(s.Home, "Library/Logs", s.Name()+".log")

@@ -12,12 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Main runs the program: the command line is without its name. Where the system has started it as a service, or as the first process
-// of a container, it does what the system expects of that.
+// Main runs the program. line is the command line without the program's name.
 //
-// The first process of a container inherits every process whose parent has ended, and must wait for each. If the hub or the agent did
-// that itself it would take the exit statuses of the programs that it runs. So the first process starts it as its only child, passes
-// signals on and waits for everybody:
+// The first process of a container inherits every process whose parent has ended, and must wait for
+// each of them. A hub or agent that waited for all processes would take the exit statuses of the
+// programs that it runs. So the first process starts the hub or agent as its only child, passes
+// signals on, and waits for all others:
 //
 //	1: ztm run agent
 //	├─ ztm run agent -- its sessions and their programs
@@ -28,7 +28,7 @@ func Main(ctx context.Context, line []string, stderr io.Writer, run func(context
 	}
 	signals := make(chan os.Signal, 64) // never closed
 	signal.Notify(signals)
-	signal.Ignore(unix.SIGTTIN, unix.SIGTTOU) // what gives the terminal to another group is in the background itself
+	signal.Ignore(unix.SIGTTIN, unix.SIGTTOU) // this process is in the background of the terminal from now on
 	pid, err := startChild()
 	if err != nil {
 		signal.Stop(signals)
@@ -38,8 +38,9 @@ func Main(ctx context.Context, line []string, stderr io.Writer, run func(context
 	return tend(pid, signals)
 }
 
-// startChild starts this program again, in a process group of its own: a terminal signals the group in its foreground, and a signal
-// must not arrive there twice.
+// startChild starts this program again, in a process group of its own and in the foreground of the
+// terminal, if there is one. So a signal of the terminal arrives once: it goes to the foreground
+// group alone.
 func startChild() (pid int, err error) {
 	attr := &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}, Sys: &syscall.SysProcAttr{Setpgid: true}}
 	if _, err := unix.IoctlGetInt(0, unix.TIOCGPGRP); err == nil {
@@ -50,17 +51,17 @@ func startChild() (pid int, err error) {
 		return 0, err
 	}
 	pid = p.Pid
-	return pid, p.Release() // tend waits for it, among others
+	return pid, p.Release() // tend waits for it
 }
 
-// notPassed are the signals that are the business of this process, or of its runtime.
+// notPassed are the signals for this process itself, or for its runtime.
 var notPassed = []os.Signal{unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE}
 
 // tend waits for every process that ends, and returns the status of pid when that ends.
 func tend(pid int, signals <-chan os.Signal) (status int) {
 	for s := range signals {
 		if !slices.Contains(notPassed, s) {
-			unix.Kill(pid, s.(syscall.Signal)) // it may have ended just now
+			unix.Kill(pid, s.(syscall.Signal)) // fails if it has just ended
 		}
 		if s != unix.SIGCHLD {
 			continue

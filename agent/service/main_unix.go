@@ -7,8 +7,7 @@ import (
 	"io"
 )
 
-// Main runs the program: the command line is without its name. Where the system has started it as a service, or as the first process
-// of a container, it does what the system expects of that.
+// Main runs the program. The second argument is the command line without the program's name.
 func Main(ctx context.Context, _ []string, stderr io.Writer, run func(context.Context, io.Writer) int) int {
 	return run(ctx, stderr)
 }

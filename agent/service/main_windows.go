@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/windows/svc"
 )
 
-// Main runs the program: the command line is without its name. Where Windows has started it as a service, it tells Windows how that
-// goes, ends ctx when the service is to stop, and writes to a log file what the program says.
+// Main runs the program. line is the command line without the program's name. If Windows has
+// started the program as a service, Main reports its state to Windows, ends ctx when the service is
+// stopped, and writes standard error to a log file.
 func Main(ctx context.Context, line []string, stderr io.Writer, run func(context.Context, io.Writer) int) int {
 	is, err := svc.IsWindowsService()
 	if err != nil || !is {
@@ -28,7 +29,7 @@ func Main(ctx context.Context, line []string, stderr io.Writer, run func(context
 	return h.status
 }
 
-// openLog opens the log of this start in the data directory, which the service was given.
+// openLog creates the log of this start in the data directory of the service.
 func openLog(line []string) (*os.File, error) {
 	role, data := "", ""
 	for i, a := range line {
@@ -42,7 +43,7 @@ func openLog(line []string) (*os.File, error) {
 	return os.OpenFile(filepath.Join(data, "ztm-"+role+".log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 }
 
-// handler is the service as Windows sees it.
+// handler implements [svc.Handler].
 type handler struct {
 	ctx    context.Context
 	run    func(context.Context, io.Writer) int

@@ -2,7 +2,7 @@ package service
 
 import "fmt"
 
-// openrc keeps the service with supervise-daemon, which starts it again.
+// openrc installs the service with supervise-daemon, which restarts it.
 func openrc(s Spec) Plan {
 	file := "/etc/init.d/" + s.Name()
 	account := ""

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// procd keeps the service on OpenWrt. The options are in /etc/config/ztm, where `uci` and the router's own pages can change
-// them: every option and list of the section becomes an option of `ztm run`.
+// procd installs the service on OpenWrt. Its options are in /etc/config/ztm, where `uci` and the
+// web pages of the router can change them. Every option and list of the section becomes an option
+// of `ztm run`.
 func procd(s Spec) Plan {
 	file := "/etc/init.d/" + s.Name()
 	section := "ztm." + s.Role
@@ -41,7 +42,7 @@ func procd(s Spec) Plan {
 	}
 }
 
-// ProcdFiles returns what both `ztm start` and the packages for OpenWrt install.
+// ProcdFiles returns the files that both `ztm start` and the packages for OpenWrt install.
 func ProcdFiles(s Spec) []File {
 	script := fmt.Sprintf(procdScript, shell(s.Exe), s.Role)
 	keep := strings.Join([]string{"/etc/config/ztm", s.Data + "/", s.Exe, "/etc/init.d/" + s.Name()}, "\n") + "\n"
@@ -63,7 +64,8 @@ config hub 'hub'
 	option data '/etc/ztm'
 `
 
-// In the foreground, as procd wants it. It is started again for ever: the usual limit is five quick failures.
+// procd runs the program in the foreground. respawn has no limit: its default is five quick
+// failures.
 const procdScript = `#!/bin/sh /etc/rc.common
 
 USE_PROCD=1

@@ -22,7 +22,8 @@ func shellLine(words []string) string {
 	return strings.Join(out, " ")
 }
 
-// unit quotes a word for a line of a systemd unit: it knows quotes, backslashes, specifiers and variables.
+// unit quotes a word for a line of a systemd unit, against quotes, backslashes, specifiers and
+// variables.
 func unit(word string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%", "$", "$$").Replace(word) + `"`
 }

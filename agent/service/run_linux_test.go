@@ -12,7 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// openWrt is as much of OpenWrt's shell library as the script uses: it prints what procd would be told.
+// openWrt is as much of OpenWrt's shell library as the script uses: it prints what procd would be
+// told.
 const openWrt = `
 config_load() {
 	CONFIG_SECTION=agent
@@ -82,8 +83,9 @@ close
 	}
 }
 
-// TestServiceScriptsRunNothingOfTheDataDirectory runs the scripts that a service manager runs as root. The data directory
-// belongs to the account of the service, and what lies in it must not be run by root.
+// TestServiceScriptsRunNothingOfTheDataDirectory runs the scripts that a service manager runs as
+// root. The data directory belongs to the account of the service, and what lies in it must not be
+// run by root.
 func TestServiceScriptsRunNothingOfTheDataDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "it's mine")
 	mark := filepath.Join(dir, "mark")
@@ -118,7 +120,8 @@ func TestServiceScriptsRunNothingOfTheDataDirectory(t *testing.T) {
 	}
 }
 
-// TestNoPlanNamesTheEnvironmentFile: the program reads it, as the account; what a service manager reads, it reads as root.
+// TestNoPlanNamesTheEnvironmentFile: the program reads it, as the account; what a service manager
+// reads, it reads as root.
 func TestNoPlanNamesTheEnvironmentFile(t *testing.T) {
 	for _, sys := range Systems() {
 		var plan bytes.Buffer
@@ -131,8 +134,8 @@ func TestNoPlanNamesTheEnvironmentFile(t *testing.T) {
 	}
 }
 
-// TestTheScriptOfSysVStartsAgain runs the real script with real processes, below a directory: with Debian's start-stop-daemon, and
-// with that of busybox, which small systems have.
+// TestTheScriptOfSysVStartsAgain runs the real script with real processes, below a directory: with
+// Debian's start-stop-daemon, and with that of busybox, which small systems have.
 func TestTheScriptOfSysVStartsAgain(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")

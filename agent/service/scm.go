@@ -2,7 +2,8 @@ package service
 
 import "strings"
 
-// scm keeps the service with the service control manager. The program notices that it is run by it: see [Main].
+// scm installs the service with the service control manager of Windows. See [Main] for how the
+// program runs under it.
 func scm(s Spec) Plan {
 	line := make([]string, 0, 8)
 	for _, a := range s.Command() {
@@ -17,7 +18,7 @@ func scm(s Spec) Plan {
 	return Plan{
 		System: "windows", Name: s.Name(), Dirs: []string{s.Data},
 		Start: []Command{
-			try(sc(append([]string{"create", s.Name()}, config...)...)...), // is there already, after the first time
+			try(sc(append([]string{"create", s.Name()}, config...)...)...), // fails if the service exists
 			run(sc(append([]string{"config", s.Name()}, config...)...)...),
 			run(sc("description", s.Name(), "ztm "+s.Role)...),
 			run(sc("failure", s.Name(), "reset=", "86400", "actions=", "restart/5000")...),
@@ -31,7 +32,7 @@ func scm(s Spec) Plan {
 	}
 }
 
-// windowsWord quotes a word as programs there take their command line apart.
+// windowsWord quotes a word by the rules by which programs on Windows split their command line.
 func windowsWord(word string) string {
 	if word != "" && !strings.ContainsAny(word, " \t\"") {
 		return word

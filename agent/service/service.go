@@ -1,14 +1,16 @@
-// Package service makes hub and agent services of the system: started at boot, started again when they end.
+// Package service installs the hub and the agent as services of the system, which are started at
+// boot and restarted when they end.
 //
 //	ztm start agent --data /etc/ztm
-//	  -> Spec     what is to run: role, options, account
-//	  -> System   which of the systems below this machine has
-//	  -> Plan     files to write and commands to run: what --print shows
-//	  -> Install  does it
+//	  -> Spec     what to run: role, options, account
+//	  -> System   the service manager of this machine
+//	  -> Plan     files to write and commands to run; --print shows it
+//	  -> Install  carries it out
 //
-// A plan is plain text, made without looking at the machine, so that each system's can be read and tested on any other. What
-// is written says only where things are: no plan holds a secret, and options with one are refused. It knows nothing
-// of what hub and agent do.
+// A plan is plain text that does not depend on the machine, so that the plan of each system can be
+// read and tested on every other. A plan never holds a secret: options with one are refused. The
+// program reads secrets from the file "environment" in its data directory, see [Environment]. This
+// package does not know what the hub and the agent do.
 package service
 
 import (
@@ -18,15 +20,15 @@ import (
 	"strings"
 )
 
-// Spec is a service to be made.
+// Spec is a service to be installed.
 type Spec struct {
 	Role    string   // "hub" or "agent"
 	Exe     string   // the program; absolute
 	Options []string // what follows `ztm run ROLE`: "--name=value"
 	Data    string   // the data directory; absolute
 	Writes  []string // further directories that it writes to
-	Account string   // that it runs under; empty: the one that starts services, which is root for the machine's
-	Dynamic bool     // systemd invents an account for it and keeps Data in its own place
+	Account string   // that it runs as; empty is the account of the service manager: root, or the user if Own
+	Dynamic bool     // systemd allocates an account and keeps Data in its own directory
 	Own     bool     // a service of this user, without root
 	Home    string   // the user's home directory, if Own
 	Prefix  string   // where Termux is
@@ -43,23 +45,23 @@ type File struct {
 	Path string
 	Mode fs.FileMode
 	Text string
-	Keep bool // is left as it is if it is there
+	Keep bool // an existing file is not replaced
 }
 
 // Command is a command that a plan runs.
 type Command struct {
 	Args []string
-	Try  bool // its failure does not matter
+	Try  bool // a failure is ignored
 }
 
-// Plan is how one system keeps one service.
+// Plan installs one service on one system.
 type Plan struct {
 	System string
 	Name   string // of the service, as the system calls it
 	Dirs   []string
 	Files  []File
-	Start  []Command // enables and starts, after Files were written; what runs already is replaced
-	Stop   []Command // stops and disables
+	Start  []Command // enable and start it, after Files were written; they restart a running service
+	Stop   []Command // stop and disable it
 	Status Command   // succeeds while the service runs
 	Remove []Command // after Stop and after Files were removed
 	Hint   string    // where the log is
@@ -68,11 +70,11 @@ type Plan struct {
 // System is a kind of service manager.
 type System struct {
 	Name string
-	Own  bool // has services of users
+	Own  bool // it has services of users
 	Plan func(Spec) Plan
 }
 
-// Systems returns all that are known.
+// Systems returns all known service managers.
 func Systems() []System {
 	return []System{
 		{Name: "systemd", Own: true, Plan: systemd},
@@ -86,7 +88,7 @@ func Systems() []System {
 	}
 }
 
-// SystemNamed returns the system of that name.
+// SystemNamed returns the service manager with that name.
 func SystemNamed(name string) (System, error) {
 	var names []string
 	for _, s := range Systems() {
@@ -98,7 +100,7 @@ func SystemNamed(name string) (System, error) {
 	return System{}, fmt.Errorf("unknown service manager %q: known are %s", name, strings.Join(names, ", "))
 }
 
-// Print writes what the plan would do.
+// Print writes the files and commands of the plan.
 func (p Plan) Print(w io.Writer) error {
 	var b strings.Builder
 	for _, f := range p.Files {
@@ -115,8 +117,8 @@ func (p Plan) Print(w io.Writer) error {
 	return err
 }
 
-// run is a command that must succeed.
+// run returns a command that must succeed.
 func run(args ...string) Command { return Command{Args: args} }
 
-// try is a command that may fail.
+// try returns a command that may fail.
 func try(args ...string) Command { return Command{Args: args, Try: true} }

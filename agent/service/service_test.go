@@ -96,7 +96,8 @@ func golden(t *testing.T, path string, got []byte) {
 	}
 }
 
-// files writes what the plan of each spec writes below a directory, and returns the paths of those that match.
+// files writes what the plan of each spec writes below a directory, and returns the paths of those
+// that match.
 func files(t *testing.T, system, pattern string) []string {
 	t.Helper()
 	sys, err := SystemNamed(system)

@@ -6,15 +6,19 @@ import (
 	"os/signal"
 )
 
-// Signals returns a context that ends when this process is told to end, and what stops listening. The second signal kills. A signal
-// that was ignored when the process was started stays ignored: nohup(1) does that, and a shell for jobs in the background.
+// Signals returns a context that ends when this process gets a signal to end. The second signal
+// kills it. stop releases the signals. A signal that was ignored when the process started stays
+// ignored: nohup(1) ignores SIGHUP, and a shell ignores SIGINT for jobs in the background of a
+// script.
 //
-// The hub and the agent (role is true) outlive more than a command does: the reader of their log, and a hangup unless it is that of
-// the terminal in which a person started them. What they start gets the usual signals, whatever they ignore themselves.
+// The hub and the agent (role is true) survive SIGPIPE, which they get when the reader of their log
+// has gone. They survive SIGHUP unless they were started in a terminal, which has been closed then.
+// The programs that they start get the default dispositions.
 func Signals(role bool) (ctx context.Context, stop func()) {
 	end, survive := endings(role)
 	if len(survive) > 0 {
-		// Nobody reads it: to be notified is what keeps the signal from ending this process, and what it starts from ignoring it.
+		// The channel is never read. A signal that is notified does not end this process, and is
+		// not ignored by its children.
 		signal.Notify(make(chan os.Signal, 1), survive...)
 	}
 	ctx, stop = context.Background(), func() {}
@@ -25,5 +29,6 @@ func Signals(role bool) (ctx context.Context, stop func()) {
 	return ctx, stop
 }
 
-// IsRole reports whether a command line, without the name of the program, becomes the hub or the agent.
+// IsRole reports whether a command line, without the name of the program, runs the hub or the
+// agent.
 func IsRole(line []string) bool { return len(line) > 0 && line[0] == "run" }

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endings returns the signals that end this process, and those that a role survives.
+// endings returns the signals that end this process, and those that the hub and the agent survive.
 func endings(role bool) (end, survive []os.Signal) {
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		switch {
@@ -26,7 +26,8 @@ func endings(role bool) (end, survive []os.Signal) {
 	if !signal.Ignored(syscall.SIGHUP) && hasTerminal() {
 		end = append(end, syscall.SIGHUP)
 	}
-	// A terminal that is closed hangs up twice, through its shell and through the kernel: the second does not kill.
+	// When a terminal is closed, both its shell and the kernel send SIGHUP. The second one must not
+	// kill.
 	return end, append(survive, syscall.SIGHUP, syscall.SIGPIPE)
 }
 
@@ -40,7 +41,7 @@ func hasTerminal() bool {
 	return true
 }
 
-// Shield takes from others the right to write what this process and its programs make, if whoever started it left them that:
+// Shield keeps other accounts from writing the files that this process and its programs create:
 // some inits start services with the umask 0.
 func Shield() {
 	old := unix.Umask(0o077)

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// The hub needs its port, its directory and nothing else of the machine. Only what would change nothing for it is open.
+// The hub needs its port and its directory. The sandbox closes everything else of the machine.
 const hubSandbox = `CapabilityBoundingSet=CAP_NET_BIND_SERVICE
 NoNewPrivileges=yes
 ProtectSystem=strict
@@ -33,8 +33,8 @@ SystemCallErrorNumber=EPERM
 UMask=0077
 `
 
-// systemd keeps the service as a unit. The agent is not shut in as the hub is: a terminal that its owner opens is a child of
-// it, and would be shut in too.
+// systemd installs the service as a unit. The agent has no sandbox: terminals are its children, and
+// the sandbox would hold for them as well.
 func systemd(s Spec) Plan {
 	file := path.Join("/etc/systemd/system", s.Name()+".service")
 	ctl, log := []string{"systemctl"}, "journalctl -u "+s.Name()
@@ -65,7 +65,7 @@ func systemdUnit(s Spec, target string) string {
 	if !s.Own {
 		b.WriteString("Wants=network-online.target\nAfter=network-online.target\n")
 	}
-	// A device must come back however long its network was away: no limit of starts.
+	// A device must come back however long its network was down: there is no limit of starts.
 	fmt.Fprintf(&b, "StartLimitIntervalSec=0\n\n[Service]\nType=exec\nExecStart=%s\nRestart=always\nRestartSec=5\n", unitLine(s.Command()))
 	b.WriteString("LimitNOFILE=65536\n")
 	switch {
@@ -78,7 +78,7 @@ func systemdUnit(s Spec, target string) string {
 		}
 	}
 	if s.Role == "agent" {
-		// A program in a terminal that runs out of memory is no reason to end the agent and all that it carries.
+		// The kernel may kill a program in a terminal for its memory. That must not stop the agent.
 		b.WriteString("OOMPolicy=continue\n")
 	}
 	if s.Role == "hub" && !s.Own {

@@ -2,8 +2,8 @@ package service
 
 import "fmt"
 
-// sysv keeps the service with an LSB script and start-stop-daemon, which Debian and busybox have. Nothing there starts a
-// service again that has ended: the script's loop does.
+// sysv installs the service with an LSB script and start-stop-daemon, which Debian and busybox
+// have. A loop in the script restarts it.
 func sysv(s Spec) Plan {
 	file := "/etc/init.d/" + s.Name()
 	account, log := "", ""
@@ -39,7 +39,7 @@ PATH=/usr/local/sbin:/usr/local/bin:/sbin:/bin:/usr/sbin:/usr/bin
 PIDFILE=/var/run/%[1]s.pid
 LOG=/var/log/%[1]s.log
 
-# What runs in the background: the program, again and again, until the loop is told to end. The log is that of the last start.
+# supervise restarts the program until it gets a signal. The log is that of the last start of the service.
 supervise() {
 	trap 'kill "$child"; wait "$child"; exit 0' TERM INT
 	while :; do

@@ -5,8 +5,8 @@ import (
 	"path"
 )
 
-// termux keeps the service on Android with termux-services, which is runit, and starts it with the Termux:Boot app. Android stops
-// what runs in the background unless a wake lock is held.
+// termux installs the service on Android with termux-services, which is runit. The app Termux:Boot
+// starts it. Android stops background processes unless a wake lock is held.
 func termux(s Spec) Plan {
 	dir := path.Join(s.Prefix, "var/service", s.Name())
 	sh := path.Join(s.Prefix, "bin/sh")

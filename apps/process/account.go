@@ -24,8 +24,8 @@ const (
 	userPath = "/usr/local/bin:/usr/bin:/bin"
 )
 
-// Env returns the environment of an account, as a login gives it: nothing of the agent's own but what programs cannot do
-// without. extra ("NAME=value") is added; later entries win.
+// Env returns the environment that a login gives to an account. Of the agent's own variables it has
+// those that programs cannot do without. extra ("NAME=value") is added; later entries win.
 func (a *Account) Env(extra ...string) []string {
 	env := append(a.inherited(), "HOME="+a.Home, "USER="+a.Name, "LOGNAME="+a.Name, "SHELL="+a.Shell)
 	seen := make(map[string]bool)
@@ -41,8 +41,8 @@ func (a *Account) Env(extra ...string) []string {
 	return out
 }
 
-// Find returns the absolute path of a program, as it is found through PATH in env. It asks the file system by stat(2)
-// alone: exec.LookPath kills the process on some Androids.
+// Find returns the absolute path of a program, as it is found through PATH in env. It asks the file
+// system by stat(2) alone: exec.LookPath kills the process on some Androids.
 func (a *Account) Find(name string, env []string) (string, error) {
 	if name == "" {
 		return "", &os.PathError{Op: "find", Path: name, Err: os.ErrNotExist}
@@ -56,7 +56,7 @@ func (a *Account) Find(name string, env []string) (string, error) {
 	err := error(&os.PathError{Op: "find", Path: name, Err: os.ErrNotExist})
 	for _, dir := range filepath.SplitList(lookup(env, "PATH")) {
 		if !filepath.IsAbs(dir) {
-			continue // "." in PATH would be whatever directory the agent was started in
+			continue // "." in PATH is the directory in which the agent was started
 		}
 		path, e := executable(filepath.Join(dir, name))
 		if e == nil {
@@ -79,7 +79,7 @@ func lookup(env []string, name string) string {
 	return ""
 }
 
-// Cause strips from an error what who reports it already knows: the operation and the path.
+// Cause returns an error without the operation and the path, which the caller states itself.
 func Cause(err error) error {
 	var p *os.PathError
 	if errors.As(err, &p) {

@@ -15,8 +15,8 @@ import (
 	"ztm/tunnel/answer"
 )
 
-// Lookup finds an account by name; "" is the agent's own. An unknown account, and one that this agent may not become,
-// give an *[answer.Error].
+// Lookup finds an account by name; "" is the agent's own. An unknown account, and one that this
+// agent may not become, give an *[answer.Error].
 func Lookup(name string) (*Account, error) {
 	own := current()
 	if name == "" || name == own.Name {
@@ -78,8 +78,8 @@ func current() *Account {
 	return a
 }
 
-// loginShell returns the account's shell from the password database; where that has none, the agent's own SHELL if
-// the account is the same, and else the first shell there is.
+// loginShell returns the account's shell from the password database; where that has none, the
+// agent's own SHELL if the account is the same, and else the first shell there is.
 func (a *Account) loginShell() string {
 	if s := shellOf(a.Name); s != "" {
 		return s
@@ -96,7 +96,8 @@ func (a *Account) loginShell() string {
 	return "/bin/sh"
 }
 
-// shellIn returns the last field of the account's line in a passwd(5) file: NAME:PASSWORD:UID:GID:GECOS:HOME:SHELL.
+// shellIn returns the last field of the account's line in a passwd(5) file:
+// NAME:PASSWORD:UID:GID:GECOS:HOME:SHELL.
 func shellIn(passwd io.Reader, name string) string {
 	lines := bufio.NewScanner(passwd)
 	for lines.Scan() {
@@ -125,7 +126,8 @@ func (a *Account) credential() *syscall.Credential {
 	return &syscall.Credential{Uid: a.uid, Gid: a.gid, Groups: a.groups}
 }
 
-// kept are the agent's own variables that its account's programs get: where things are, never what they are for.
+// kept are the agent's own variables that its account's programs get: where things are, never what
+// they are for.
 var kept = []string{"TZ", "TMPDIR", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "PREFIX", "ANDROID_ROOT",
 	"ANDROID_DATA", "ANDROID_ART_ROOT", "ANDROID_I18N_ROOT", "ANDROID_TZDATA_ROOT", "BOOTCLASSPATH",
 	"TERMUX_VERSION", "TERMUX_APP__PACKAGE_NAME"}

@@ -9,8 +9,8 @@ import (
 	"ztm/tunnel/answer"
 )
 
-// Lookup finds an account by name; "" is the agent's own, and there is no other: Windows lets nobody become somebody else
-// without a password. Another name gives an *[answer.Error].
+// Lookup finds an account by name; "" is the agent's own. It is the only one: on Windows a process
+// becomes another account only with that account's password. Another name gives an *[answer.Error].
 func Lookup(name string) (*Account, error) {
 	a := &Account{Name: os.Getenv("USERNAME"), Home: os.Getenv("USERPROFILE")}
 	if u, err := user.Current(); err == nil {

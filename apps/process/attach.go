@@ -10,9 +10,9 @@ import (
 	"ztm/apps"
 )
 
-// Attach makes the flow the session's caller, in place of the one it had, and serves it until the program has ended or
-// the flow is lost. If the session is not kept, the loss of the flow ends the program, and Attach waits for that. It
-// closes the flow.
+// Attach makes the flow the session's caller, in place of the one it had, and serves it until the
+// program has ended or the flow is lost. If the session is not kept, the loss of the flow ends the
+// program, and Attach waits for that. It closes the flow.
 func (s *Session) Attach(c *Conn) {
 	defer c.conn.Close()
 	first := false
@@ -28,7 +28,8 @@ func (s *Session) Attach(c *Conn) {
 	s.leave(a)
 }
 
-// greet makes a the caller. Output is held back meanwhile, so that none is sent twice or not at all.
+// greet makes a the caller. Output is held back meanwhile, so that none is sent twice or not at
+// all.
 func (s *Session) greet(a *attachment, first bool) error {
 	s.mu.Lock()
 	old := s.caller
@@ -39,7 +40,7 @@ func (s *Session) greet(a *attachment, first bool) error {
 	s.out.Lock()
 	defer s.out.Unlock()
 	var room int
-	a.turn, room = s.in.take()
+	a.turn, room = s.in.attach()
 	if err := a.sendJSON(kindStarted, Started{s.cfg.ID, apps.Bytes(s.cfg.Program.Path)}); err != nil {
 		return err
 	}
@@ -72,16 +73,17 @@ func (s *Session) adopt(a *attachment) bool {
 	}
 }
 
-// dismiss ends the flow of a caller that lost its session to another. It does not wait for long: the caller may be
-// the one that does not read.
+// dismiss ends the flow of a caller whose session another caller takes over. It waits for a second
+// at most, because the caller may not be reading.
 func (a *attachment) dismiss(reason string) {
 	late := time.AfterFunc(time.Second, a.abort)
 	defer late.Stop()
 	a.tellExit(Exit{Status: 1, Reason: reason})
 }
 
-// serve reads the caller's frames until the flow ends: by the caller, after exit, or because it is lost. A caller that
-// takes its time to read the last of the output has it.
+// serve reads the caller's frames until the flow ends: because the caller closes it, after exit, or
+// because it is lost. There is no time limit after exit: a slow caller reads the last of the
+// output.
 func (s *Session) serve(a *attachment) {
 	for {
 		k, p, err := a.next()
@@ -117,7 +119,7 @@ func (s *Session) obey(k kind, p []byte) error {
 	case kindSignal:
 		switch string(p) {
 		case "INT", "TERM", "HUP", "QUIT", "KILL":
-			s.told(!s.child.tty, false)
+			s.noteEnd(!s.child.tty, false)
 		}
 		return s.child.signal(string(p))
 	}
@@ -136,7 +138,7 @@ func (s *Session) resize(size Size) error {
 	return s.child.resize(size)
 }
 
-// leave takes the caller off, and ends a session that nobody can return to.
+// leave detaches the caller, and ends a session that is not kept.
 func (s *Session) leave(a *attachment) {
 	s.mu.Lock()
 	if s.caller == a {

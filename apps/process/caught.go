@@ -16,10 +16,11 @@ var signalNames = map[os.Signal]string{
 	os.Interrupt: "INT", syscall.SIGTERM: "TERM", syscall.SIGHUP: "HUP", syscall.SIGQUIT: "QUIT",
 }
 
-// Caught calls f with the name of each signal that would end this command, until stop is called, which waits for f and
-// may be called again. A signal that is ignored, as nohup(1) has it, would not.
+// Caught calls f with the name of each signal that would end this command, until stop is called.
+// stop waits for f and may be called again. Signals that are ignored, for example under nohup(1),
+// stay ignored.
 func Caught(f func(name string)) (stop func()) {
-	signals := make(chan os.Signal, 2) // full: the user has said it twice already; never closed
+	signals := make(chan os.Signal, 2) // full: two signals are enough; never closed
 	ended := make(chan struct{})
 	if heard := slices.DeleteFunc(slices.Clone(ending), signal.Ignored); len(heard) > 0 {
 		signal.Notify(signals, heard...)
@@ -49,17 +50,17 @@ const (
 	StatusDenied   = 126 // it may not be run
 )
 
-// Outcome returns, for what [Drive] returned, the status to exit with, and what to tell a person; "" if there is nothing
-// to tell. where is the name of the endpoint.
+// Outcome returns the exit status for what [Drive] returned, and a message for a person, which may
+// be empty. where is the name of the endpoint.
 func Outcome(e Exit, err error, where string) (status int, text string) {
-	var told *answer.Error
+	var public *answer.Error
 	switch {
 	case errors.Is(err, ErrLost):
 		return StatusLost, fmt.Sprintf("the connection to %s was lost", where)
-	case errors.As(err, &told) && told.Code == answer.NotFound:
-		return StatusNotFound, told.Message
-	case errors.As(err, &told) && told.Code == answer.Denied:
-		return StatusDenied, told.Message
+	case errors.As(err, &public) && public.Code == answer.NotFound:
+		return StatusNotFound, public.Message
+	case errors.As(err, &public) && public.Code == answer.Denied:
+		return StatusDenied, public.Message
 	case err != nil:
 		return 1, err.Error()
 	case e.Reason != "":

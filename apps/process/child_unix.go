@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// child is a program that was started, as the leader of its own session. It stays a zombie, and its number so its own,
-// until reap.
+// child is a started program, the leader of its own session. It stays a zombie until reap, so that
+// its process ID is not given to another process.
 type child struct {
 	process *os.Process
 	tty     bool
@@ -35,7 +35,7 @@ func start(p Program) (*child, error) {
 	attr := &os.ProcAttr{Dir: p.Dir, Env: p.Env, Files: append(far, p.Files...), Sys: &syscall.SysProcAttr{
 		Setsid: true, Setctty: p.TTY != nil, Credential: p.Account.credential()}}
 	c.process, err = os.StartProcess(p.Path, p.Args, attr)
-	if err != nil && p.Dir != "/" { // a home that its owner may not enter is no reason to have no shell
+	if err != nil && p.Dir != "/" { // the account may not enter its home
 		attr.Dir = "/"
 		c.process, err = os.StartProcess(p.Path, p.Args, attr)
 	}
@@ -50,15 +50,16 @@ func start(p Program) (*child, error) {
 	return c, nil
 }
 
-// keepInherited keeps what this process inherited itself, and did not ask for, from those that it starts. Everything else
-// is kept from them already. Inherited descriptors have low numbers.
+// keepInherited closes on exec what this process itself inherited. All descriptors that Go opens
+// have that flag already. Inherited descriptors have low numbers.
 func keepInherited() {
 	for fd := 3; fd < 1024; fd++ {
 		unix.CloseOnExec(fd)
 	}
 }
 
-// streams makes the child's streams and returns, beside its near ends, stdin, stdout and stderr for the program.
+// streams makes the child's streams and returns, beside its near ends, stdin, stdout and stderr for
+// the program.
 func streams(p Program) (c *child, far []*os.File, err error) {
 	if p.TTY != nil {
 		master, slave, err := openTerminal(p.Account, *p.TTY)
@@ -80,7 +81,7 @@ func streams(p Program) (c *child, far []*os.File, err error) {
 	return &child{in: w[0], out: &output{f: r[1]}, err: &output{f: r[2]}}, []*os.File{r[0], w[1], w[2]}, nil
 }
 
-// openTerminal opens a terminal for an account, as login(1) does: it belongs to who uses it, and to nobody else.
+// openTerminal opens a terminal that belongs to the account, as login(1) does.
 func openTerminal(a *Account, size Size) (master, slave *os.File, err error) {
 	master, slave, err = openPTY()
 	if err != nil {
@@ -126,7 +127,7 @@ var signals = map[string]unix.Signal{
 	"USR1": unix.SIGUSR1, "USR2": unix.SIGUSR2, "TSTP": unix.SIGTSTP, "CONT": unix.SIGCONT,
 }
 
-// signal sends a signal to what runs in the foreground. A program that has just ended is no error.
+// signal sends a signal to the foreground. It is no error if the program has just ended.
 func (c *child) signal(name string) error {
 	sig, ok := signals[name]
 	if !ok {
@@ -145,7 +146,7 @@ func (c *child) signal(name string) error {
 	return nil
 }
 
-// hangup tells every process of the session that its caller has gone, and lets those run that were stopped.
+// hangup sends SIGHUP to every process of the session, and SIGCONT to wake those that are stopped.
 func (c *child) hangup() {
 	for _, pid := range c.members() {
 		unix.Kill(pid, unix.SIGHUP)
@@ -156,8 +157,8 @@ func (c *child) hangup() {
 // alive reports whether any process of the session runs.
 func (c *child) alive() bool { return len(c.members()) > 0 }
 
-// kill ends every process of the session. One that is being born is found the next time round: its parent has died,
-// so there are fewer each time.
+// kill ends every process of the session. A process that is being forked is found in the next
+// round: its parent has died, so each round finds fewer.
 func (c *child) kill() {
 	for range 100 {
 		pids := c.members()
@@ -179,7 +180,7 @@ func (c *child) members() []int {
 	return pids
 }
 
-// drain lets the outputs end where the program's last byte so far is.
+// drain ends the outputs after the bytes that the program has written so far.
 func (c *child) drain() {
 	c.out.drain()
 	if c.err != nil {
@@ -187,7 +188,7 @@ func (c *child) drain() {
 	}
 }
 
-// reap takes the zombie away and returns how the program ended.
+// reap collects the zombie and returns how the program ended.
 func (c *child) reap() Exit {
 	st, err := c.wait()
 	if err != nil {
@@ -216,7 +217,7 @@ func (c *child) close() {
 	}
 }
 
-// output is what a program writes. After drain it ends where it would have to wait.
+// output is what a program writes. After drain a read that would block returns io.EOF.
 type output struct {
 	f        *os.File
 	draining atomic.Bool
@@ -239,7 +240,7 @@ func (o *output) Read(p []byte) (int, error) {
 	}
 }
 
-// readNow reads what is there.
+// readNow reads without waiting.
 func (o *output) readNow(p []byte) (n int, err error) {
 	raw, err := o.f.SyscallConn()
 	if err != nil {
@@ -264,7 +265,7 @@ func (o *output) readNow(p []byte) (n int, err error) {
 	}
 }
 
-// end makes an end of the error with which Linux ends a terminal.
+// end returns io.EOF for EIO, with which Linux ends a terminal.
 func end(err error) error {
 	if errors.Is(err, unix.EIO) {
 		return io.EOF

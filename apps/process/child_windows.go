@@ -39,8 +39,8 @@ func start(p Program) (*child, error) {
 	return c, nil
 }
 
-// streams makes the child's streams and returns, beside its near ends, those for the program: stdin, stdout and stderr,
-// or those of its console.
+// streams makes the child's streams and returns, beside its near ends, those for the program:
+// stdin, stdout and stderr, or those of its console.
 func streams(p Program) (c *child, far []*os.File, err error) {
 	n := 3
 	if p.TTY != nil {
@@ -49,7 +49,7 @@ func streams(p Program) (c *child, far []*os.File, err error) {
 	var r, w [3]*os.File
 	fail := func() {
 		for i := range n {
-			r[i].Close() // of a nil file: an error that nobody needs
+			r[i].Close() // the error of a nil file is ignored
 			w[i].Close()
 		}
 	}
@@ -71,7 +71,8 @@ func streams(p Program) (c *child, far []*os.File, err error) {
 	return c, []*os.File{r[0], w[1]}, nil
 }
 
-// create starts the program, suspended until it is in its job: nothing that it starts may be outside.
+// create starts the program suspended and resumes it in its job, so that nothing it starts is
+// outside.
 func (c *child) create(p Program, far []*os.File) error {
 	var err error
 	if c.job, err = newJob(); err != nil {
@@ -166,7 +167,8 @@ func (c *child) resize(s Size) error { return windows.ResizePseudoConsole(c.cons
 // The status of a program that is ended by us, as a shell elsewhere has it.
 var statuses = map[string]uint32{"HUP": 129, "INT": 130, "QUIT": 131, "KILL": 137, "TERM": 143}
 
-// signal types Ctrl-C on a terminal. There are no signals otherwise: those that end a program end the job.
+// signal types Ctrl-C on a terminal. There are no signals otherwise: those that end a program end
+// the job.
 func (c *child) signal(name string) error {
 	if c.tty && name == "INT" {
 		_, err := c.in.Write([]byte{0x03})
@@ -178,7 +180,7 @@ func (c *child) signal(name string) error {
 	return nil
 }
 
-// hangup closes the console, which its programs are told of. Without one there is nothing to tell them with.
+// hangup closes the console, which notifies its programs. Without a console it ends the job.
 func (c *child) hangup() {
 	if !c.tty {
 		windows.TerminateJobObject(c.job, statuses["HUP"])

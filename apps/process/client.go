@@ -18,25 +18,25 @@ type Streams struct {
 	Stdout  io.Writer
 	Stderr  io.Writer
 	Sizes   <-chan Size   // may be nil; never closed
-	Signals <-chan string // names without SIG; may be nil; never closed. The second one is the caller leaving
+	Signals <-chan string // names without SIG; may be nil; never closed; the second one ends Drive
 	Started func(Started) // may be nil; called once, before any output
 }
 
 // ErrLost is returned when the flow ended before the program did.
 var ErrLost = errors.New("the connection was lost")
 
-// Drive runs a program at the other end of the flow: it sends start with its source, or neither to return to a
-// program that runs, and moves streams, sizes and signals until the program ends. A program that could not be
-// started gives the endpoint's *[answer.Error]. Drive closes the flow. A Read of Stdin may still be waiting when it
-// returns, because nothing can end it; what it reads is lost.
+// Drive runs a program at the other end of the flow. It sends start with its source; a nil start
+// returns to a running program. Then it moves streams, sizes and signals until the program ends,
+// and closes the flow. If the program could not be started, Drive returns the endpoint's
+// *[answer.Error]. A Read of Stdin may still be blocked when Drive returns; what it reads is lost.
 func Drive(conn net.Conn, start any, source []byte, st Streams) (Exit, error) {
 	d := &drive{Conn: opened(conn), st: st, failed: make(chan error, 1)}
 	if start != nil {
 		d.window = Window
 		if err := d.begin(start, source); err != nil {
-			var told *answer.Error
+			var public *answer.Error
 			conn.Close()
-			if !errors.As(err, &told) {
+			if !errors.As(err, &public) {
 				err = ErrLost
 			}
 			return Exit{}, err
@@ -98,7 +98,7 @@ func (d *drive) end() {
 	d.open.Broadcast()
 }
 
-// fail ends the run for a reason of this side.
+// fail ends the run because of an error on this side.
 func (d *drive) fail(err error) {
 	select {
 	case d.failed <- err:
@@ -113,7 +113,7 @@ func (d *drive) feed() {
 	for d.st.Stdin != nil {
 		n, err := d.st.Stdin.Read(buf[header:])
 		for p := buf[header : header+n]; len(p) > 0; {
-			m := d.take(len(p))
+			m := d.acquire(len(p))
 			if m == 0 || d.sendBytes(kindStdin, p[:m]) != nil {
 				return
 			}
@@ -130,8 +130,8 @@ func (d *drive) feed() {
 	d.sendBytes(kindEOF, nil)
 }
 
-// take waits for the window and takes up to n bytes of it; 0 when the run is over.
-func (d *drive) take(n int) int {
+// acquire waits for the window and takes up to n bytes of it; 0 when the run is over.
+func (d *drive) acquire(n int) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for d.window == 0 && !d.over {

@@ -40,8 +40,8 @@ const (
 	maxTold  = 16 << 10 // payload of started, exit, failed
 	toCaller = 0x80     // set in the kinds that travel to the caller
 
-	startPatience = 30 * time.Second // for a caller to say what it wants
-	failPatience  = 10 * time.Second // for a caller to close after failed
+	startTimeout = 30 * time.Second // for a caller to send start and source
+	failTimeout  = 10 * time.Second // for a caller to close after failed
 )
 
 // bounds returns the shortest and the longest payload of a kind; ok is false for an unknown kind.
@@ -80,7 +80,8 @@ func opened(c net.Conn) *Conn {
 	return &Conn{conn: c, r: bufio.NewReaderSize(c, 16<<10), expect: toCaller}
 }
 
-// next reads a frame. The payload is valid until the following call. The end of the flow between two frames is io.EOF.
+// next reads a frame. The payload is valid until the following call. The end of the flow between
+// two frames is io.EOF.
 func (c *Conn) next() (kind, []byte, error) {
 	var h [header]byte
 	if _, err := io.ReadFull(c.r, h[:]); err != nil {
@@ -141,9 +142,10 @@ func (c *Conn) sendJSON(k kind, v any) error {
 	return c.sendBytes(k, b)
 }
 
-// ReadStart reads what the caller wants into v. A caller that does not say so in time loses the flow.
+// ReadStart reads the request of the caller into v. The flow is aborted if it does not come in
+// time.
 func (c *Conn) ReadStart(v any) error {
-	late := time.AfterFunc(startPatience, c.abort)
+	late := time.AfterFunc(startTimeout, c.abort)
 	defer late.Stop()
 	k, p, err := c.next()
 	if err != nil {
@@ -158,9 +160,10 @@ func (c *Conn) ReadStart(v any) error {
 	return nil
 }
 
-// ReadSource reads the n bytes of text that belong to start. The caller of ReadSource has checked n.
+// ReadSource reads the n bytes of text that belong to start. The caller of ReadSource has checked
+// n.
 func (c *Conn) ReadSource(n int) ([]byte, error) {
-	late := time.AfterFunc(startPatience, c.abort)
+	late := time.AfterFunc(startTimeout, c.abort)
 	defer late.Stop()
 	var text []byte
 	for len(text) < n {
@@ -172,14 +175,15 @@ func (c *Conn) ReadSource(n int) ([]byte, error) {
 			return nil, fmt.Errorf("frame of kind %#02x within the source", byte(k))
 		}
 		text = append(text, p...)
-		late.Reset(startPatience)
+		late.Reset(startTimeout)
 	}
 	return text, nil
 }
 
-// Fail tells the caller that nothing was started, and closes the flow. An error that is no *[answer.Error] is not told.
+// Fail answers that nothing was started, and closes the flow. The text of an error that is not an
+// *[answer.Error] stays here.
 func (c *Conn) Fail(err error) {
-	late := time.AfterFunc(failPatience, c.abort)
+	late := time.AfterFunc(failTimeout, c.abort)
 	defer late.Stop()
 	if c.sendJSON(kindFailed, answer.Public(err)) == nil {
 		c.finish()
@@ -188,7 +192,7 @@ func (c *Conn) Fail(err error) {
 	c.conn.Close()
 }
 
-// tellExit ends the direction to the caller with an exit.
+// tellExit sends the exit and closes the direction to the caller.
 func (c *Conn) tellExit(e Exit) error {
 	if err := c.sendJSON(kindExit, e); err != nil {
 		return err
@@ -197,7 +201,7 @@ func (c *Conn) tellExit(e Exit) error {
 	return nil
 }
 
-// finish ends the direction to the peer.
+// finish closes the direction to the peer.
 func (c *Conn) finish() {
 	if w, ok := c.conn.(interface{ CloseWrite() error }); ok {
 		c.mu.Lock()
@@ -206,5 +210,5 @@ func (c *Conn) finish() {
 	}
 }
 
-// abort ends the flow; reads and writes that wait return.
+// abort resets the flow; blocked reads and writes return.
 func (c *Conn) abort() { splice.Abort(c.conn) }

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// FuzzFrames: what is read as frames is, when it is sent again, the same bytes; and nothing is read beyond a bound.
+// FuzzFrames: what is read as frames is, when it is sent again, the same bytes; and nothing is read
+// beyond a bound.
 func FuzzFrames(f *testing.F) {
 	f.Add([]byte("\x01\x00\x00\x02{}\x03\x00\x00\x01a\x04\x00\x00\x00\x05\x00\x00\x04\x00\x50\x00\x18"), false)
 	f.Add([]byte("\x81\x00\x00\x02{}\x82\x00\x00\x03abc\x84\x00\x00\x04\x00\x10\x00\x00\x85\x00\x00\x02{}"), true)

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// input holds what came for a program's stdin until the program takes it: at most [Window] bytes, given back to the
-// caller as they are taken.
+// input buffers a program's stdin: at most [Window] bytes. The caller is granted more as the
+// program reads.
 type input struct {
 	mu     sync.Mutex
 	ready  *sync.Cond // something below changed
@@ -35,7 +35,7 @@ func (q *input) put(p []byte) error {
 		return errWindow
 	}
 	if q.ended || q.closed {
-		return nil // the program closed its stdin or has gone: nobody misses this
+		return nil // the program closed its stdin or has ended
 	}
 	q.queued = append(q.queued, p...)
 	q.held += len(p)
@@ -43,7 +43,7 @@ func (q *input) put(p []byte) error {
 	return nil
 }
 
-// end says that no more will come.
+// end marks the end of stdin.
 func (q *input) end() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -59,8 +59,9 @@ func (q *input) close() {
 	q.ready.Signal()
 }
 
-// take begins the turn of another caller, who may put room bytes at first. What is granted later is for one turn alone.
-func (q *input) take() (turn, room int) {
+// attach begins the turn of another caller, which may put room bytes at first. Later grants are for
+// this turn alone.
+func (q *input) attach() (turn, room int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.turn++
@@ -68,8 +69,9 @@ func (q *input) take() (turn, room int) {
 	return q.turn, Window - q.held
 }
 
-// feed writes what is put to w, in order, until the end or the first error. grant is told how many more bytes the
-// caller of a turn may send; not for each byte: a keystroke must not cost a frame in return.
+// feed writes what is put to w, in order, until the end or the first error. It calls grant with the
+// number of bytes that the caller of a turn may send in addition. Grants are collected, so that a
+// keystroke does not cost a frame in return.
 func (q *input) feed(w io.Writer, grant func(turn, n int)) {
 	var p []byte
 	for {
@@ -90,7 +92,8 @@ func (q *input) feed(w io.Writer, grant func(turn, n int)) {
 	}
 }
 
-// swap waits for bytes, takes them all and leaves spare to store the next. ok is false at the end and after close.
+// swap waits for bytes and returns them all; spare becomes the next buffer. ok is false at the end
+// and after close.
 func (q *input) swap(spare []byte) (p []byte, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -5,11 +5,11 @@ import "io"
 // chunk is what is read from a program at once: half a pipe.
 const chunk = 32 << 10
 
-// pump sends what the program writes, until it ends or drain found nothing more.
+// pump sends what the program writes, until it ends or is drained.
 //
 //	child -> Read -> [Recorder] -> [tail] -> the caller's flow
 //
-// A caller that does not read stops this goroutine, and so the program.
+// A caller that does not read blocks this goroutine, and so the program.
 func (s *Session) pump(k kind, r io.Reader) {
 	buf := make([]byte, header+chunk)
 	for {
@@ -40,11 +40,11 @@ func (s *Session) emit(k kind, frame []byte) {
 	a := s.caller
 	s.mu.Unlock()
 	if a != nil {
-		a.send(seal(frame, k)) // who reads a's frames learns of a failure, too
+		a.send(seal(frame, k)) // serve, which reads from a, sees a failure as well
 	}
 }
 
-// tail is the last of a session's output, shown to a caller that returns.
+// tail is the end of a session's output, which a caller that returns is shown.
 type tail struct{ b []byte }
 
 const maxTail = 64 << 10
@@ -56,8 +56,8 @@ func (t *tail) write(p []byte) {
 	}
 }
 
-// show returns at most maxTail bytes, from the beginning of a line where there is one: no escape sequence and no
-// character is cut, as far as that can be known.
+// show returns at most maxTail bytes, from the beginning of a line if there is one, because a line
+// seldom begins within an escape sequence or a character.
 func (t *tail) show() []byte {
 	if len(t.b) <= maxTail {
 		return t.b

@@ -1,5 +1,6 @@
-// Package process runs a program of this endpoint for a peer: its streams, its size, its signals and its end travel
-// over one flow, and nothing of it is left when the flow is lost. The apps terminal and script are made of it.
+// Package process runs a program on this endpoint for a peer. Its streams, size, signals and exit
+// status travel over one flow, and nothing of it is left when the flow is lost. The apps terminal
+// and script are built on it.
 //
 //	caller's stdin, terminal, signals                                   caller's stdout, stderr, exit status
 //	   |  Drive (client.go)                                                  ^
@@ -11,9 +12,9 @@
 //
 // # Frames
 //
-// Both directions of the flow are a sequence of frames. A frame is a kind (1 byte), the length of its payload
-// (3 bytes, big-endian) and the payload. A kind that is unknown, that travels the wrong way or whose length is out of
-// its bounds ends the flow. From the caller:
+// Both directions of the flow are a sequence of frames. A frame is a kind (1 byte), the length of
+// its payload (3 bytes, big-endian) and the payload. A kind that is unknown, that travels the wrong
+// way or whose length is out of its bounds ends the flow. From the caller:
 //
 //	0x01 start    JSON, at most 1 MiB; what to run, defined by the app; once, first
 //	0x02 source   1 to 65,536 bytes: text that belongs to start; as many as start announced
@@ -32,18 +33,20 @@
 //	0x85 exit     JSON [Exit], at most 16 KiB; last
 //	0x86 failed   JSON answer.Error, at most 16 KiB: nothing was started; last
 //
-// The window is 1 MiB when a program is started, and 0 when a caller returns to a running one. It bounds what is
-// stored for a program that does not read, so that frames behind it (a signal, a resize) are always read. Output has
-// no window: a caller that does not read stops the flow, and so the program.
+// The window is 1 MiB when a program is started, and 0 when a caller returns to a running one. It
+// bounds what is stored for a program that does not read, so that frames behind it (a signal, a
+// resize) are always read. Output has no window: a caller that does not read stops the flow, and so
+// the program.
 //
 // # The end of a program
 //
-// A program is the leader of its own session (setsid). When it ends by itself, what it left running goes on, as it
-// does after ssh: on a terminal what the program had in the foreground gets SIGHUP; through pipes the flow lasts until
-// every holder of stdout and stderr has gone. When the flow is lost, a limit is reached, the app stops, or a program
-// on pipes ended after the caller sent it a signal to end, every process of the session gets SIGHUP and SIGCONT, and
-// after [grace] SIGKILL. A process that made a session of its own escapes this, as it escapes every other way to end a
-// session. On Windows the program is in a job object: nothing escapes, and nothing goes on.
+// A program is the leader of its own session (setsid). When it ends by itself, what it left running
+// goes on, as after ssh: on a terminal what the program had in the foreground gets SIGHUP; through
+// pipes the flow lasts until every holder of stdout and stderr has gone. When the flow is lost, a
+// limit is reached, the app stops, or a program on pipes ended after the caller sent it a signal to
+// end, every process of the session gets SIGHUP and SIGCONT, and after [grace] SIGKILL. A process
+// that made a session of its own escapes this, as it escapes every other way to end a session. On
+// Windows the program is in a job object: nothing escapes, and nothing goes on.
 package process
 
 import (

@@ -24,7 +24,8 @@ import (
 	"ztm/tunnel/answer"
 )
 
-// begin starts a shell command in a session, attached to the far end of the connection that it returns.
+// begin starts a shell command in a session, attached to the far end of the connection that it
+// returns.
 func begin(t *testing.T, command string, change func(*Config)) (*Session, net.Conn) {
 	t.Helper()
 	a, err := Lookup("")
@@ -215,8 +216,8 @@ func TestEndOfInputIsTypedOnATerminal(t *testing.T) {
 	}
 }
 
-// family starts processes of every kind that a shell can leave: in the foreground, in the background, in groups of
-// their own, deaf to SIGHUP and SIGTERM, and stopped.
+// family starts processes of every kind that a shell can leave: in the foreground, in the
+// background, in groups of their own, deaf to SIGHUP and SIGTERM, and stopped.
 const family = `set -m
 sleep 1001 &
 (trap '' HUP TERM INT; sleep 1002; sleep 1002) &

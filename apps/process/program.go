@@ -12,7 +12,7 @@ type Program struct {
 	Path    string     // absolute; see Account.Find
 	Args    []string   // with the program's name, first
 	Env     []string   // "NAME=value", all of it
-	Dir     string     // where it starts; where that is impossible, it starts in the root directory
+	Dir     string     // where it starts; the root directory if the account may not enter it
 	Account *Account   // who it runs as
 	TTY     *Size      // a terminal of this size; nil is three pipes
 	Files   []*os.File // inherited as descriptors 3, 4, ...; closed by Begin; not on Windows
@@ -24,7 +24,7 @@ func (p *Program) closeFiles() {
 	}
 }
 
-// notStarted says for the caller why a program could not be started.
+// notStarted returns the reason, for the caller, why a program was not started.
 func notStarted(p Program, err error) *answer.Error {
 	return answer.Errorf(CodeOf(err), "cannot start %v as %v: %v", apps.Bytes(p.Path), apps.Bytes(p.Account.Name), Cause(err))
 }

@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openPTY opens a new terminal. Its master has no deadlines, because kqueue is not to be trusted with it: reading it
-// ends when the leader of the session ends, because the kernel then revokes the slave.
+// openPTY opens a new terminal. Its master has no deadlines, because kqueue is not to be trusted
+// with it: reading it ends when the leader of the session ends, because the kernel then revokes the
+// slave.
 func openPTY() (master, slave *os.File, err error) {
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {

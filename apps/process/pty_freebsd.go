@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openPTY opens a new terminal. Its master has no deadlines: reading it ends when the leader of the session ends,
-// because the kernel then revokes the slave.
+// openPTY opens a new terminal. Its master has no deadlines: reading it ends when the leader of the
+// session ends, because the kernel then revokes the slave.
 func openPTY() (master, slave *os.File, err error) {
 	fd, _, errno := unix.Syscall(unix.SYS_POSIX_OPENPT, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0, 0)
 	if errno != 0 {

@@ -15,8 +15,9 @@ import (
 	"ztm/tunnel/answer"
 )
 
-// Register is the programs that an app runs for peers. It decides who is admitted, writes the audit lines and ends all
-// programs with the app. The zero value with Host and App set is ready. Methods may be called from any goroutine.
+// Register is the programs that an app runs for peers. It decides who is admitted, writes the audit
+// lines and ends all programs with the app. The zero value with Host and App set is ready. Methods
+// may be called from any goroutine.
 type Register struct {
 	App  string // as in the command line
 	Host apps.Host
@@ -53,8 +54,8 @@ type Info struct {
 	Attached bool          `json:"attached"`
 }
 
-// Admit judges a peer and reserves a place for its program. It must be called before anything is started or read. A
-// refusal is an *[answer.Error], and an audit line.
+// Admit checks a peer against the rules and reserves a place for its program. It must be called
+// before anything is started or read. A refusal is an *[answer.Error], and an audit line.
 func (r *Register) Admit(p apps.Peer, rules Rules) (*Entry, error) {
 	err := rules.Admit(r.Host.Mesh.Self(), r.App, p)
 	if err == nil {
@@ -100,8 +101,9 @@ func (e *Entry) Release() {
 	e.r.running.Done()
 }
 
-// Run begins the program and serves the flow that asked for it, as [Session.Attach] does. It ends the entry in any
-// case: at once if the program cannot be started, and else with the program. It closes the flow.
+// Run begins the program and serves the flow that asked for it, as [Session.Attach] does. It ends
+// the entry in any case: at once if the program cannot be started, and else with the program. It
+// closes the flow.
 func (e *Entry) Run(cfg Config, c *Conn) {
 	log := e.r.Host.Log.With("session", e.ID, "user", e.Peer.User, "peer", e.Peer.ID)
 	cfg.Ended = func(x Exit) { e.concluded(x, log) }
@@ -134,7 +136,7 @@ func (e *Entry) await(s *Session) {
 	e.r.running.Done()
 }
 
-// concluded takes a program that has ended off the register, before its caller hears of it.
+// concluded removes a program that has ended from the register, before its caller is informed.
 func (e *Entry) concluded(x Exit, log *slog.Logger) {
 	log.Info(e.r.App+" ended", "status", x.Status, "signal", x.Signal, "reason", x.Reason,
 		"seconds", int(time.Since(e.Since).Seconds()))
@@ -143,8 +145,8 @@ func (e *Entry) concluded(x Exit, log *slog.Logger) {
 	delete(e.r.entries, e)
 }
 
-// Find returns the program with the ID that the peer may return to or end: one that it began itself, or any if it is of the
-// endpoint's own user.
+// Find returns the program with the ID that the peer may return to or end: one that it began
+// itself, or any if it is of the endpoint's own user.
 func (r *Register) Find(p apps.Peer, id string) (*Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -156,7 +158,8 @@ func (r *Register) Find(p apps.Peer, id string) (*Session, error) {
 	return nil, answer.Errorf(answer.NotFound, "%s has no session %q of yours", r.Host.Mesh.Self().Name, id)
 }
 
-// mayLocked compares more than the user: a name that became free can be another person's now, on another device or on this one.
+// mayLocked compares the whole peer, not the user alone: after an eviction the name can belong to
+// another person.
 func (r *Register) mayLocked(p apps.Peer, e *Entry) bool {
 	return p == e.Peer || p.User == r.Host.Mesh.Self().User
 }
@@ -186,7 +189,7 @@ func (r *Register) List(p apps.Peer) []Info {
 	return list
 }
 
-// Enforce ends the flows and programs of peers that the rules do not admit any more.
+// Enforce ends the flows and programs of peers that the rules no longer admit.
 func (r *Register) Enforce(rules Rules) {
 	self := r.Host.Mesh.Self()
 	banned := func(p apps.Peer) bool { return rules.Admit(self, r.App, p) != nil }
@@ -209,14 +212,15 @@ func (r *Register) End(reason string, match func(apps.Peer) bool) {
 	}
 }
 
-// Wait admits programs until ctx ends; then it ends them all and returns when nothing of them is left.
+// Wait admits programs until ctx ends. Then it ends them all and returns when nothing of them is
+// left.
 func (r *Register) Wait(ctx context.Context) {
 	<-ctx.Done()
 	r.mu.Lock()
 	r.stopped = true
 	r.mu.Unlock()
 	r.End("the agent is stopping", func(apps.Peer) bool { return true })
-	// A caller that does not read is not waited for.
+	// A caller that does not read must not hold this up.
 	late := time.AfterFunc(grace+time.Second, func() { r.Host.Cut(func(apps.Peer, string) bool { return true }) })
 	defer late.Stop()
 	r.running.Wait()

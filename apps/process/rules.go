@@ -10,8 +10,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// Rules is what the owner of an endpoint decides about programs that peers run there. The zero value lets the owner
-// alone run them, as the agent's own account.
+// Rules states which peers may run programs on an endpoint, and as which account. The zero value
+// admits the owner alone, as the agent's own account.
 type Rules struct {
 	Users       []string   `json:"users,omitempty"`       // who may, beside the endpoint's own user; sorted
 	RunAs       apps.Bytes `json:"runAs,omitempty"`       // the account that programs run as
@@ -62,7 +62,8 @@ func (r Rules) Limit() int {
 	return DefaultMaxSessions
 }
 
-// Admit returns nil if the peer may run programs by the named app, and an *[answer.Error] otherwise.
+// Admit returns nil if the peer may run programs by the named app, and an *[answer.Error]
+// otherwise.
 func (r Rules) Admit(self apps.Endpoint, app string, p apps.Peer) error {
 	if p.User != "" && (p.User == self.User || slices.Contains(r.Users, p.User)) {
 		return nil
@@ -71,8 +72,8 @@ func (r Rules) Admit(self apps.Endpoint, app string, p apps.Peer) error {
 		p.User, self.Name, self.Name, app, p.User)
 }
 
-// Account returns the account that a program of the peer runs as. wanted is the peer's wish, "" if it has none: the
-// endpoint's own user may choose, because it may change the rules as well.
+// Account returns the account that a program of the peer runs as. wanted is the peer's wish, "" if
+// it has none: the endpoint's own user may choose, because it may change the rules as well.
 func (r Rules) Account(self apps.Endpoint, p apps.Peer, wanted string) (*Account, error) {
 	name := string(r.RunAs)
 	if wanted != "" && wanted != name {

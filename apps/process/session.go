@@ -9,7 +9,7 @@ import (
 
 // Config is what a [Session] is made of.
 type Config struct {
-	ID      string // told to the caller, to return to it; may be empty
+	ID      string // sent to the caller, which returns with it; may be empty
 	Program Program
 
 	Keep  bool          // lives on when its caller is lost
@@ -17,10 +17,10 @@ type Config struct {
 	Limit time.Duration // ends after so long; 0 is never
 
 	Record Recorder   // may be nil
-	Ended  func(Exit) // may be nil; called once, when nothing of the program is left and before anybody hears of it
+	Ended  func(Exit) // may be nil; called once, after the program has gone and before its caller is informed
 }
 
-// Recorder stores what a session shows. An error ends the session: what must be recorded is not done unrecorded.
+// Recorder stores what a session shows. An error ends the session, so that nothing goes unrecorded.
 // Its methods may be called from any goroutine, and after Close.
 type Recorder interface {
 	Output(p []byte) error
@@ -28,8 +28,8 @@ type Recorder interface {
 	Close() error
 }
 
-// Session is a program that runs for a peer, and the flow that it is attached to, if any. All methods may be called
-// from any goroutine.
+// Session is a program that runs for a peer, and the flow that it is attached to, if any. All
+// methods may be called from any goroutine.
 type Session struct {
 	cfg   Config
 	child *child
@@ -50,7 +50,7 @@ type Session struct {
 	reason string
 
 	toEnd    bool // the caller sent a signal to end it
-	hasEnded bool // the program, if not all of it
+	hasEnded bool // the program itself has ended; others of the session may run
 
 	status int  // replaces that of the program if not 0
 	exit   Exit // valid when done is closed
@@ -62,8 +62,9 @@ type attachment struct {
 	turn int // of the input
 }
 
-// Begin starts a program. Its output waits for the first [Session.Attach], which the caller of Begin must call. A
-// program that cannot be started gives an *[answer.Error], and its recorder is closed.
+// Begin starts a program. Its output waits for the first [Session.Attach], which the caller of
+// Begin must call. A program that cannot be started gives an *[answer.Error], and its recorder is
+// closed.
 func Begin(cfg Config) (*Session, error) {
 	c, err := start(cfg.Program)
 	if err != nil {
@@ -76,7 +77,8 @@ func Begin(cfg Config) (*Session, error) {
 		born: time.Now()}, nil
 }
 
-// End ends the program and all of its session, for a reason that the caller is told. It does not wait; see [Session.Done].
+// End ends the program and all of its session. The caller receives the reason. It does not wait;
+// see [Session.Done].
 func (s *Session) End(reason string) { s.endWith(reason, 0) }
 
 func (s *Session) endWith(reason string, status int) {
@@ -93,9 +95,10 @@ func (s *Session) endLocked(reason string, status int) {
 	close(s.ended)
 }
 
-// told notes that the program was told to end by the caller, or that it has ended. After both, what still runs ends too: a
-// shell's background is deaf to Ctrl-C and would hold the flow.
-func (s *Session) told(toEnd, ended bool) {
+// noteEnd records that the caller sent a signal to end the program, or that the program has ended.
+// After both, the rest of the session ends too: background jobs of a shell ignore Ctrl-C and would
+// hold the flow.
+func (s *Session) noteEnd(toEnd, ended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.toEnd, s.hasEnded = s.toEnd || toEnd, s.hasEnded || ended
@@ -129,7 +132,8 @@ func (s *Session) Idle() time.Duration { return time.Since(s.born) - time.Durati
 
 func (s *Session) touch() { s.last.Store(int64(time.Since(s.born))) }
 
-// run is the life of the program after its start. It owns every goroutine of the session but those in Attach.
+// run is the life of the program after its start. It owns every goroutine of the session but those
+// in Attach.
 func (s *Session) run() {
 	var copies, feeding sync.WaitGroup
 	copies.Go(func() { s.pump(kindStdout, s.child.out) })
@@ -160,12 +164,12 @@ func (s *Session) settle(copies *sync.WaitGroup, over chan<- struct{}) {
 	if s.child.tty {
 		s.child.drain() // a job in the background may hold the terminal for long
 	} else {
-		s.told(false, true)
+		s.noteEnd(false, true)
 	}
 	copies.Wait()
 }
 
-// await returns when the program is over, and brings that about when it is time.
+// await returns when the program is over. It ends the program at a limit or after End.
 func (s *Session) await(over <-chan struct{}) {
 	var idle, limit <-chan time.Time
 	if s.cfg.Limit > 0 {
@@ -193,7 +197,7 @@ func (s *Session) await(over <-chan struct{}) {
 	}
 }
 
-// stop ends all that runs in the program's session, politely at first.
+// stop ends every process of the session: SIGHUP first, SIGKILL after [grace].
 func (s *Session) stop(over <-chan struct{}) {
 	s.child.hangup()
 	late := time.NewTimer(grace)
@@ -210,11 +214,11 @@ func (s *Session) stop(over <-chan struct{}) {
 	}
 	s.child.kill()
 	s.child.exited()
-	s.child.drain() // who left the session may hold the pipes for long
+	s.child.drain() // a process that left the session may still hold the pipes
 	<-over
 }
 
-// conclude tells who made the session, the recorder, and the caller if there is one.
+// conclude informs the owner of the session, the recorder and then the caller, if there is one.
 func (s *Session) conclude(e Exit) {
 	s.mu.Lock()
 	e.Reason = s.reason

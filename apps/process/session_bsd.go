@@ -7,8 +7,9 @@ import "golang.org/x/sys/unix"
 // maxPID is the highest process number of both systems (PID_MAX).
 const maxPID = 99999
 
-// session returns the processes of a session. There is no portable list of them; asking for every number takes some
-// 20 ms, and happens when a session is cut off alone. Zombies are not told apart where the system has them answer.
+// session returns the processes of a session. There is no portable list of them. Asking for every
+// process ID takes some 20 ms, and happens only when a session is ended. Zombies are included on
+// systems where they answer.
 func session(sid int) ([]int, error) {
 	var pids []int
 	for pid := 2; pid <= maxPID; pid++ {

@@ -33,8 +33,8 @@ func session(sid int) ([]int, error) {
 	return pids, nil
 }
 
-// memberOf reports whether /proc/PID/stat is of a running process of the session. Its fields are PID (COMM) STATE PPID
-// PGRP SESSION ..., and COMM is whatever the process likes it to be: ") Z 1 1 1".
+// memberOf reports whether /proc/PID/stat is of a running process of the session. Its fields are
+// PID (COMM) STATE PPID PGRP SESSION ...; the process chooses COMM, for example ") Z 1 1 1".
 func memberOf(stat []byte, sid int) bool {
 	i := bytes.LastIndexByte(stat, ')')
 	if i < 0 {

@@ -20,8 +20,9 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// The bridge is how the engine, which is a process of its own, fetches from the mesh: a socket that it inherits, on which
-// it sends one HTTP/1.1 request after the other to hosts below [meshDomain], and the agent answers.
+// The engine, a process of its own, fetches from the mesh through the bridge: a socket that it
+// inherits. On it the engine sends HTTP/1.1 requests, one after the other, to hosts below
+// [meshDomain], and the agent answers.
 //
 //	fetch("http://NAME.EP.ztm/path") -> engine -> bridge -> agent -> flow "tunnel/tcp/NAME" to EP -> the tunnel's target
 const (
@@ -80,7 +81,7 @@ func (a *App) bridge() (far *os.File, stop func(), err error) {
 // serveBridge answers requests until the engine has gone.
 func (a *App) serveBridge(ctx context.Context, near net.Conn) {
 	defer near.Close()
-	way := &http.Transport{DialContext: a.dial, DisableKeepAlives: true, DisableCompression: true, ResponseHeaderTimeout: fetchPatience}
+	way := &http.Transport{DialContext: a.dial, DisableKeepAlives: true, DisableCompression: true, ResponseHeaderTimeout: fetchTimeout}
 	r := bufio.NewReader(near)
 	for {
 		req, err := http.ReadRequest(r)
@@ -104,7 +105,7 @@ func (a *App) serveBridge(ctx context.Context, near net.Conn) {
 	}
 }
 
-// outgoing makes a request of the engine one of ours.
+// outgoing makes a request of the engine ready for a transport.
 func outgoing(ctx context.Context, req *http.Request, body []byte) *http.Request {
 	out := req.Clone(ctx)
 	out.RequestURI, out.Close = "", false
@@ -116,7 +117,7 @@ func outgoing(ctx context.Context, req *http.Request, body []byte) *http.Request
 	return out
 }
 
-// framed makes sure that the end of an answer can be seen, so that another can follow.
+// framed delimits an answer, so that another can follow.
 func framed(resp *http.Response) {
 	resp.Close, resp.ProtoMajor, resp.ProtoMinor = false, 1, 1
 	resp.Header.Del("Connection")
@@ -125,22 +126,22 @@ func framed(resp *http.Response) {
 	}
 }
 
-// bridgeError is the header of an answer that says why there is none.
+// bridgeError is the header that carries the error of a failed request.
 const bridgeError = "Ztm-Error"
 
 func failed(req *http.Request, err error) *http.Response {
-	var told *answer.Error
+	var public *answer.Error
 	text := err.Error()
-	if errors.As(err, &told) {
-		text = told.Message
+	if errors.As(err, &public) {
+		text = public.Message
 	}
 	h := http.Header{bridgeError: {plain(text)}}
 	return &http.Response{StatusCode: http.StatusBadGateway, ProtoMajor: 1, ProtoMinor: 1, Header: h, Body: http.NoBody, Request: req}
 }
 
 const (
-	fetchPatience = time.Minute // for the head of an answer
-	maxBody       = 16 << 20    // of a request or an answer, in bytes
+	fetchTimeout = time.Minute // for the head of an answer
+	maxBody      = 16 << 20    // of a request or an answer, in bytes
 )
 
 // dial opens the flow to a tunnel: NAME.EP.ztm.

@@ -56,8 +56,8 @@ func commands(c apps.Console) *cli.Command {
 	}
 }
 
-// engineCommands returns the command by which this binary is its own JavaScript engine; none in a build without one. It needs
-// no agent.
+// engineCommands returns the command by which this binary is its own JavaScript engine; none in a
+// build without one. It needs no agent.
 func engineCommands() []*cli.Command {
 	js, ok := engine()
 	if !ok {
@@ -151,7 +151,8 @@ func read(c apps.Console, file string) ([]byte, error) {
 // maxStdin is how much stdin many endpoints can be given, in bytes.
 const maxStdin = 16 << 20
 
-// all reads the stdin for many endpoints. A terminal gives them none: it would have to be typed before they begin.
+// all reads the stdin for many endpoints. A terminal gives them none: it would have to be typed
+// before they begin.
 func all(stdin io.Reader) ([]byte, error) {
 	if f, ok := stdin.(*os.File); ok {
 		if st, err := f.Stat(); err != nil || st.Mode()&os.ModeCharDevice != 0 {
@@ -166,8 +167,8 @@ func all(stdin io.Reader) ([]byte, error) {
 	return b, err
 }
 
-// endpoints returns the endpoints that are named or have one of the labels, each once; the chosen one if there are no
-// names and no labels. One that is offline is among them, and fails.
+// endpoints returns the endpoints that are named or have one of the labels, each once; the chosen
+// one if there are no names and no labels. One that is offline is among them, and fails.
 func endpoints(ctx context.Context, c apps.Console, names, labels []string) ([]apps.Endpoint, error) {
 	if len(names) == 0 && len(labels) == 0 {
 		ep, err := c.Trusted(ctx, "")

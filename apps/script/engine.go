@@ -46,8 +46,9 @@ type errExit struct{ status int }
 
 // run runs a program until it ends, calls exit or ctx ends, and returns its status.
 //
-// The language is ECMAScript 5.1 and most of what came after it, without modules, timers and events: a program runs from its
-// first line to its last. What it can call besides the language's own is in apiHelp.
+// The language is ECMAScript 5.1 and most of what came after it, without modules, timers and
+// events: a program runs from its first line to its last. What it can call besides the language's
+// own is in apiHelp.
 func (p *program) run(ctx context.Context) int {
 	vm := goja.New()
 	vm.SetFieldNameMapper(goja.TagFieldNameMapper("json", true))
@@ -81,7 +82,8 @@ func script(source []byte) []byte {
 	return source
 }
 
-// describe returns an error with the places of the program that it came through. Those in this file are of no use to who wrote it.
+// describe returns an error with the lines of the program that it passed through, without those of
+// the engine.
 func describe(err error) string {
 	var thrown *goja.Exception
 	if errors.As(err, &thrown) && len(thrown.Stack()) > 0 {
@@ -97,7 +99,7 @@ func describe(err error) string {
 	return strings.Replace(err.Error(), "SyntaxError: SyntaxError: ", "SyntaxError: ", 1) // the engine says it twice
 }
 
-// runFile is the command `ztm script js`: it runs the program in a file.
+// runFile runs the program in a file: it is the command `ztm script js`.
 func runFile(ctx context.Context, file string, args []string, in io.Reader, out, errs io.Writer) (status int, err error) {
 	source, err := os.ReadFile(file)
 	if err != nil {
@@ -110,7 +112,7 @@ func runFile(ctx context.Context, file string, args []string, in io.Reader, out,
 	}
 	p := &program{name: name, source: source, args: args, env: os.Environ(), in: in, out: out, errs: errs}
 	state := os.Getenv(bridgeEnv)
-	// What the script starts does not inherit it.
+	// Programs that the script starts must not inherit it.
 	p.env = slices.DeleteFunc(p.env, func(kv string) bool { return strings.HasPrefix(kv, bridgeEnv+"=") })
 	if p.alone = noBridge(state); state == bridged {
 		if p.bridge, err = inherited(); err != nil {

@@ -20,7 +20,7 @@ import (
 	"ztm/apps/process"
 )
 
-// apiHelp is what a JavaScript program can call, for people. All of it is synchronous.
+// apiHelp lists for people what a JavaScript program can call. All of it is synchronous.
 const apiHelp = `The language is ECMAScript 5.1 and most of what came after it, without modules, timers and events. Beside its own
 functions there are these. They return when they are done; what fails throws an Error.
 
@@ -54,7 +54,7 @@ type api struct {
 
 func newAPI(ctx context.Context, vm *goja.Runtime, p *program) *api {
 	a := &api{ctx: ctx, vm: vm, p: p, in: bufio.NewReader(p.in), mesh: &meshWay{conn: p.bridge, alone: p.alone}}
-	a.client = &http.Client{Transport: a.mesh, Timeout: fetchPatience}
+	a.client = &http.Client{Transport: a.mesh, Timeout: fetchTimeout}
 	env := vm.NewObject()
 	for _, kv := range p.env {
 		name, value, _ := strings.Cut(kv, "=")
@@ -141,7 +141,7 @@ func (a *api) writeFile(path, data goja.Value) error {
 	return os.WriteFile(textOf(path), b, 0o666)
 }
 
-// waiting runs f, which nothing can end, until ctx ends. What f then still does is lost with this process.
+// waiting runs f, which cannot be interrupted, until ctx ends. The result of f is lost then.
 func waiting[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
 		v   T

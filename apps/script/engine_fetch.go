@@ -38,7 +38,7 @@ func (a *api) fetch(url string, o fetchOptions) (*goja.Object, error) {
 	}
 	resp, err := a.client.Do(req)
 	if failed := (*neturl.Error)(nil); errors.As(err, &failed) {
-		return nil, fmt.Errorf("fetch %s: %w", url, failed.Err) // it says the address and the method in words of its own
+		return nil, fmt.Errorf("fetch %s: %w", url, failed.Err) // without its own prefix, which repeats the method and the address
 	}
 	if err != nil {
 		return nil, err
@@ -77,8 +77,8 @@ func (a *api) answer(resp *http.Response, body []byte) *goja.Object {
 	return r
 }
 
-// meshWay sends requests to hosts of the mesh over the bridge, and others as usual. Programs have one thread: there
-// is one request at a time.
+// meshWay sends requests to hosts of the mesh over the bridge, and others as usual. Programs have
+// one thread: there is one request at a time.
 type meshWay struct {
 	conn  net.Conn // nil if there is no bridge
 	alone string   // why there is none

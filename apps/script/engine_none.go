@@ -2,5 +2,6 @@
 
 package script
 
-// engine reports that this build has no JavaScript engine: choose says so, and what the endpoint has instead.
+// engine reports that this build has no JavaScript engine: choose says so, and what the endpoint
+// has instead.
 func engine() (interpreter, bool) { return interpreter{}, false }

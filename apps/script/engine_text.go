@@ -9,8 +9,9 @@ import (
 	"github.com/dop251/goja"
 )
 
-// Arguments, variables and names of files are bytes, and a string of JavaScript is UTF-16. A byte that is no part of a character in UTF-8
-// becomes a lone surrogate, U+DC80 to U+DCFF, and that byte again on its way back, as in Python (PEP 383).
+// Arguments, variables and names of files are bytes, and a string of JavaScript is UTF-16. A byte
+// that is no part of a character in UTF-8 becomes a lone surrogate, U+DC80 to U+DCFF, and that byte
+// again on its way back, as in Python (PEP 383).
 const escaped = 0xdc00
 
 // toJS returns a string of the system as one of JavaScript.
@@ -28,7 +29,8 @@ func toJS(s string) goja.Value {
 	return goja.StringFromUTF16(units)
 }
 
-// fromJS returns a value of JavaScript, as a string, to the system. A lone surrogate that stands for no byte becomes U+FFFD.
+// fromJS returns a value of JavaScript, as a string, to the system. A lone surrogate that stands
+// for no byte becomes U+FFFD.
 func fromJS(v goja.Value) string {
 	text, ok := v.ToString().(goja.String)
 	if !ok {

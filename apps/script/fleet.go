@@ -47,7 +47,7 @@ const maxCapture = 1 << 20
 
 // one runs the script on an endpoint with the streams of this command.
 func (f *fleet) one(ctx context.Context, ep apps.Endpoint, stdin io.Reader) error {
-	signals := make(chan string, 2) // full: it has been said twice
+	signals := make(chan string, 2) // full: two signals are enough
 	stop := process.Caught(func(name string) { offer(signals, name) })
 	defer stop()
 	conn, err := f.Open(ctx, ep.ID, name+"/run", nil)
@@ -73,8 +73,8 @@ func offer(signals chan string, name string) {
 	}
 }
 
-// many runs the script on all endpoints and prints what became of it. A signal goes to all that run, and no more are
-// started.
+// many runs the script on all endpoints and prints the results. A signal goes to all that run, and
+// no more are started.
 func (f *fleet) many(ctx context.Context, eps []apps.Endpoint) error {
 	f.running = map[chan string]struct{}{}
 	stop := process.Caught(f.signal)
@@ -111,7 +111,7 @@ func (f *fleet) signal(name string) {
 	}
 }
 
-// enlist returns where the signals for one more run come; ok is false if no more are started.
+// enlist returns the channel of signals for one more run; ok is false if no more are started.
 func (f *fleet) enlist() (signals chan string, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -126,7 +126,7 @@ func (f *fleet) delist(signals chan string) {
 	delete(f.running, signals)
 }
 
-// run runs the script on one endpoint of many.
+// run runs the script on one endpoint.
 func (f *fleet) run(ctx context.Context, ep apps.Endpoint, width int, printing *sync.Mutex) (o outcome) {
 	o = outcome{Endpoint: ep.Name, ID: string(ep.ID), Status: 1}
 	signals, ok := f.enlist()
@@ -151,7 +151,7 @@ func (f *fleet) run(ctx context.Context, ep apps.Endpoint, width int, printing *
 	return o
 }
 
-// output says where the output of one run goes. finish is called when there is no more.
+// output sets the destination of one run's output. finish is called at its end.
 func (f *fleet) output(st *process.Streams, ep apps.Endpoint, width int, printing *sync.Mutex, o *outcome) (finish func()) {
 	if f.capture {
 		var out, errs capped

@@ -14,17 +14,18 @@ import (
 // selves is how scripts ask for their own name, in the languages of most of them.
 var selves = []string{"$0", "${0", "BASH_SOURCE", "argv[0]", "argv[1]", "__file__", "__FILE__", "__filename", "PROGRAM_NAME"}
 
-// namesItself reports whether a script may hand on its own name. Another program does not find it by the name of a descriptor:
-// sudo, for one, closes those.
+// namesItself reports whether a script may pass on its own name. Another program cannot open it
+// through the name of a descriptor: sudo, for example, closes descriptors.
 func namesItself(source []byte) bool {
 	return slices.ContainsFunc(selves, func(s string) bool { return bytes.Contains(source, []byte(s)) })
 }
 
-// shells are the interpreters to which the CR of a line end from Windows is part of the last word.
+// shells are the interpreters that take the CR of a Windows line end for a part of the last word.
 var shells = []string{"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "busybox"}
 
-// readable returns a script as its interpreter can read it: without the byte-order mark that an editor put before its first line, which
-// PowerShell alone wants, and for a shell with the line ends that it knows, if all others are those of Windows.
+// readable returns a script as its interpreter can read it. It removes a byte-order mark, which
+// PowerShell alone expects. For a shell it converts the line ends of Windows, if all line ends are
+// of that kind.
 func readable(source []byte, with interpreter) []byte {
 	if with.ending != ".ps1" {
 		source = bytes.TrimPrefix(source, []byte("\ufeff"))
@@ -36,24 +37,25 @@ func readable(source []byte, with interpreter) []byte {
 	return source
 }
 
-// given is a script as its interpreter gets it.
+// given is a script in the form that its interpreter reads.
 type given struct {
 	path   string     // to read it from
 	files  []*os.File // to inherit
-	remove func()     // what is left of it
+	remove func()     // removes it
 }
 
-// private is the beginning of the names of our directories; the number of this process and a random one follow.
+// private is the beginning of the names of our directories; the number of this process and a random
+// one follow.
 const private = "ztm-script-"
 
-// giveFile writes the script to a file that its account alone may read.
+// giveFile writes the script to a file that only its account may read.
 func giveFile(source []byte, ending string, a *process.Account) (given, error) {
 	dir, err := os.MkdirTemp("", private+strconv.Itoa(os.Getpid())+"-")
 	if err != nil {
 		return given{}, err
 	}
 	g := given{path: filepath.Join(dir, "script"+ending), remove: func() { os.RemoveAll(dir) }}
-	mode := os.FileMode(0o700) // a script may start itself again by its name
+	mode := os.FileMode(0o700) // a script may run itself again by its name
 	if ending != "" {
 		mode = 0o600
 	}
@@ -69,7 +71,7 @@ func giveFile(source []byte, ending string, a *process.Account) (given, error) {
 	return g, nil
 }
 
-// sweep removes what agents left that died.
+// sweep removes the directories of agents that no longer run.
 func sweep() {
 	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), private+"*"))
 	if err != nil {
@@ -78,7 +80,7 @@ func sweep() {
 	for _, dir := range dirs {
 		number, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), private), "-")
 		if pid, err := strconv.Atoi(number); err == nil && !process.Runs(pid) {
-			os.RemoveAll(dir) // it may be another user's, who will do it
+			os.RemoveAll(dir) // it fails for the directory of another account
 		}
 	}
 }

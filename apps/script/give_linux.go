@@ -14,9 +14,10 @@ const (
 	inMemory   = "/proc/self/fd/3"
 )
 
-// give makes a file in memory of the script, which the interpreter opens through the descriptor that it inherits:
-// there is no name to find it by, and nothing to remove. A script that may hand on its own name gets a file that has one.
-// Androids before 11 kill a process that asks for a file in memory.
+// give puts the script into a file in memory, which the interpreter opens through the descriptor
+// that it inherits. The file has no name and needs no removal. A script that may pass on its own
+// name gets a file on disk instead. So does every script on Android, whose versions before 11 kill
+// a process that asks for a file in memory.
 func give(source []byte, with interpreter, a *process.Account) (given, error) {
 	if with.ending != "" || os.Getenv("ANDROID_ROOT") != "" || !with.engine && namesItself(source) {
 		return giveFile(source, with.ending, a)

@@ -21,7 +21,7 @@ type interpreter struct {
 	ending string   // that the script's file must have; "" if the name of the file does not matter
 	engine bool     // is our own JavaScript engine
 
-	// Of the engine alone: what programs can call, and how to run a file within this process.
+	// Only of the engine: what programs can call, and how to run a file within this process.
 	help string
 	run  func(ctx context.Context, file string, args []string, in io.Reader, out, errs io.Writer) (status int, err error)
 }
@@ -38,7 +38,8 @@ type kind struct {
 // engineName is the kind that is our own engine, where there is one.
 const engineName = "js"
 
-// kinds is what is looked for where an interpreter is missing, in order. Another name is taken for a program's.
+// kinds are the known interpreters, in the order of [available]. Any other name is that of a
+// program.
 var kinds = []kind{
 	{name: "sh", programs: []string{"sh"}, files: ".sh"},
 	{name: "bash", programs: []string{"bash"}, files: ".bash"},
@@ -63,8 +64,8 @@ func find(name string) (kind, bool) {
 	return kinds[i], true
 }
 
-// choose finds the interpreter of a script on this endpoint: the one that is asked for, or that of its #! line, or that
-// of its name's ending, or sh.
+// choose finds the interpreter of a script on this endpoint: the requested one, that of its #!
+// line, that of the ending of its name, or sh.
 func choose(self, with, file string, source []byte, a *process.Account, env []string) (interpreter, error) {
 	var args []string
 	if with == "" {
@@ -80,7 +81,7 @@ func choose(self, with, file string, source []byte, a *process.Account, env []st
 		return interpreter{}, answer.Errorf(answer.NotFound, "the ztm of %s has no JavaScript engine; %s has: %s",
 			self, self, strings.Join(available(a, env), ", "))
 	}
-	// A #! line names a path. Where there is none such, the same program may be elsewhere.
+	// A #! line names a path. If there is no such file, the same program may be elsewhere.
 	base := path.Base(filepath.ToSlash(with))
 	k, known := find(base)
 	programs := k.programs
@@ -117,8 +118,9 @@ func available(a *process.Account, env []string) (names []string) {
 	return names
 }
 
-// shebang returns the interpreter that the first line of a script asks for, and its arguments; "" if there is none.
-// env(1) is looked through: its options and variables are left out, because programs are found by name in any case.
+// shebang returns the interpreter that the first line of a script names, and its arguments; "" if
+// there is none. The options and variables of env(1) are skipped, because programs are found by
+// name in any case.
 func shebang(source []byte) (program string, args []string) {
 	rest, ok := bytes.CutPrefix(bytes.TrimPrefix(source, []byte("\ufeff")), []byte("#!"))
 	if !ok {
@@ -138,7 +140,7 @@ func shebang(source []byte) (program string, args []string) {
 	return words[0], words[1:]
 }
 
-// byEnding returns the interpreter for the ending of a file's name; sh for one that says nothing.
+// byEnding returns the interpreter for the ending of a file's name, or sh.
 func byEnding(file string) string {
 	ending := strings.ToLower(path.Ext(file))
 	switch ending {

@@ -9,7 +9,7 @@ import (
 	"ztm/apps"
 )
 
-// lines writes whole lines, each behind a prefix, so that the output of many endpoints can be told apart.
+// lines writes whole lines, each with a prefix that names its endpoint.
 type lines struct {
 	w      io.Writer
 	prefix string
@@ -17,7 +17,7 @@ type lines struct {
 	part   []byte      // of a line that has not ended
 }
 
-// maxLine is where a line is cut that does not end, in bytes.
+// maxLine is the longest line, in bytes; a longer one is cut.
 const maxLine = 64 << 10
 
 func (l *lines) Write(p []byte) (int, error) {
@@ -43,7 +43,7 @@ func (l *lines) Write(p []byte) (int, error) {
 // flush writes a line that has not ended.
 func (l *lines) flush() {
 	if len(l.part) > 0 {
-		l.line() // the run is over, and its outcome is known
+		l.line() // an error changes nothing: the run is over
 	}
 }
 
@@ -63,7 +63,8 @@ func (c *capped) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// bytes returns what was kept, without a character that was cut by the limit: text stays text.
+// bytes returns what was kept. It leaves out a character that the limit has cut, so that text stays
+// text.
 func (c *capped) bytes() apps.Bytes {
 	b := c.Bytes()
 	for i := len(b) - 1; len(b) == maxCapture && i > len(b)-utf8.UTFMax; i-- {

@@ -1,19 +1,22 @@
-// Package script runs a script from here on other endpoints, as if it ran here: on one, or on many at the same time.
+// Package script runs a local script on other endpoints, as if it ran here: on one, or on many at
+// the same time.
 //
 //	ztm script FILE --ep EP
 //	  command.go -> fleet.go (which endpoints, how many at once) -> runner.go -> process.Drive
 //	      -> flow "script/run", sealed: start, the script, stdin, signals ->
 //	  serve.go (who may) -> interpreter.go (what runs it) -> give_*.go (how it gets it) -> process.Session
 //
-// The script is in the memory of the endpoint while it runs and is gone with it. On Linux the interpreter reads it from
-// a file in memory that it inherits as descriptor 3, so that stdin is the caller's. Elsewhere it reads a file in a private
-// directory that is removed at the end, and at the next start of the agent if it died before that.
+// The endpoint keeps no copy of the script. On Linux the interpreter reads it from a file in memory
+// that it inherits as descriptor 3, so that stdin is the caller's. On other systems, and for a
+// script that uses its own name, it reads a file in a private directory, which is removed at the
+// end, or at the next start of the agent.
 //
-// JavaScript is run by an engine of our own (engine.go): another process of this binary, so that a script cannot
-// harm the agent and runs as the account that it should. Builds with the tags ztm_router or ztm_omit_js have none.
+// JavaScript is run by an engine of our own (engine.go): another process of this binary, so that a
+// script cannot harm the agent and runs as the account that it should. Builds with the tags
+// ztm_router or ztm_omit_js have none.
 //
-// The endpoint's own user may run scripts, and the users that its configuration names; nobody else, and this is judged
-// from the peer's certificate before anything is read from the flow or started.
+// The endpoint's own user and the users that its configuration names may run scripts. This is
+// decided from the peer's certificate, before anything is read from the flow or started.
 package script
 
 import (

@@ -30,7 +30,8 @@ import (
 	"ztm/tunnel/answer"
 )
 
-// TestMain makes the test binary the engine where the app starts it as such: ARGV[0] script js -- FILE ...
+// TestMain makes the test binary the engine where the app starts it as such: ARGV[0] script js --
+// FILE ...
 func TestMain(m *testing.M) {
 	if len(os.Args) > 3 && os.Args[1] == name && os.Args[2] == engineName {
 		os.Exit(engineMain(os.Args[1:]))
@@ -218,7 +219,8 @@ func TestRunAsBecomesTheAccount(t *testing.T) {
 	if r := m.run("", "--with=/usr/bin/perl", "--", file(t, "x", `print "$<\n"`)); r.Out != "65534\n" {
 		t.Errorf("perl: %+v", r)
 	}
-	// The test binary is where only root can reach it; the engine is started from the file that runs.
+	// The test binary is where only root can reach it; the engine is started from the file that
+	// runs.
 	if r := m.run("", "--", file(t, "x.js", "print(exec('id', ['-u']).stdout)")); r.Out != "65534\n\n" {
 		t.Errorf("js: %+v", r)
 	}
@@ -336,7 +338,8 @@ func TestNoMoreThanParallelRunAtOnce(t *testing.T) {
 	}
 }
 
-// interrupt sends this process the signal that Ctrl-C is, when a text was written. The command under test catches it.
+// interrupt sends this process the signal that Ctrl-C is, when a text was written. The command
+// under test catches it.
 func interrupt(text string) *appstest.Watched {
 	return &appstest.Watched{Text: text, Do: func() { syscall.Kill(os.Getpid(), syscall.SIGINT) }}
 }

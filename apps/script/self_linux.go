@@ -4,7 +4,8 @@ package script
 
 import "golang.org/x/sys/unix"
 
-// self returns the path of this binary. It may have been replaced or removed since it was started: this one is there.
+// self returns the path of this binary. It may have been replaced or removed since it was started:
+// this one is there.
 func self() (string, error) { return "/proc/self/exe", nil }
 
 // shut keeps the descriptor that the script was read from to this process.

@@ -11,7 +11,8 @@ import (
 	"ztm/tunnel/answer"
 )
 
-// start is what a caller wants: the payload of the start frame. The script follows in source frames.
+// start is the request of a caller: the payload of the start frame. The script follows in source
+// frames.
 type start struct {
 	Name    apps.Bytes   `json:"name"`              // of the file, without directories
 	With    apps.Bytes   `json:"with,omitempty"`    // the interpreter; empty goes by the script and its name
@@ -56,7 +57,8 @@ func (a *App) Serve(_ context.Context, f apps.Flow) {
 	e.Run(cfg, c)
 }
 
-// prepare reads what the caller wants and says how to do it. remove is called when the script has ended.
+// prepare reads the request of the caller and makes a plan of it. remove is called when the script
+// has ended.
 func (a *App) prepare(rules process.Rules, e *process.Entry, c *process.Conn) (cfg process.Config, remove func(), err error) {
 	var st start
 	if err := c.ReadStart(&st); err != nil {
@@ -82,7 +84,7 @@ func (a *App) prepare(rules process.Rules, e *process.Entry, c *process.Conn) (c
 // maxLimit is the longest time limit of a script.
 const maxLimit = 366 * 24 * time.Hour
 
-// plan chooses the interpreter and makes the script ready for it.
+// plan chooses the interpreter and prepares the script for it.
 func (a *App) plan(account *process.Account, e *process.Entry, st start, source []byte) (cfg process.Config, remove func(), err error) {
 	self := a.host.Mesh.Self()
 	env := account.Env(append(language(apps.AllStrings(st.Lang)), "ZTM_MESH="+a.host.Mesh.Name(), "ZTM_USER="+e.Peer.User,
@@ -93,7 +95,7 @@ func (a *App) plan(account *process.Account, e *process.Entry, st start, source 
 	}
 	given, err := give(readable(source, with), with, account)
 	if err != nil {
-		a.host.Log.Error("script cannot be handed over", "session", e.ID, "err", err)
+		a.host.Log.Error("cannot pass the script to its interpreter", "session", e.ID, "err", err)
 		return cfg, nil, err
 	}
 	files, remove := given.files, given.remove
@@ -115,7 +117,7 @@ func (a *App) plan(account *process.Account, e *process.Entry, st start, source 
 	}, remove, nil
 }
 
-// language returns what of a caller's environment is about its language. The rest is left out.
+// language returns the variables of a caller's environment that set its language.
 func language(env []string) (kept []string) {
 	for _, kv := range env {
 		name, _, ok := strings.Cut(kv, "=")
@@ -126,7 +128,8 @@ func language(env []string) (kept []string) {
 	return kept
 }
 
-// plain returns a text without control characters, at most 256 bytes of it. The other bytes stay as they are.
+// plain returns a text without control characters, at most 256 bytes of it. The other bytes stay as
+// they are.
 func plain(s string) string {
 	kept := slices.DeleteFunc([]byte(s), func(c byte) bool { return c < ' ' || c == 0x7f })
 	return string(kept[:min(len(kept), 256)])

@@ -10,8 +10,9 @@ import (
 // maxChange is the longest body of a change, in bytes.
 const maxChange = 64 << 10
 
-// API serves a value: GET answers with it; PATCH reads a change C, makes it with apply and prepare, see [Value.Change], and answers with
-// the new value. A field that C does not have is refused: a misspelt restriction must not be silently no restriction.
+// API serves a value. GET answers with it. PATCH reads a change C, makes it with apply and prepare
+// as [Value.Change] does, and answers with the new value. It refuses unknown fields, so that a
+// misspelt restriction is not silently dropped.
 func API[T, C any](v *Value[T], log *slog.Logger, apply func(*T, C) error, prepare func(before, after T) (Prepared, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.Method {

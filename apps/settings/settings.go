@@ -1,10 +1,10 @@
-// Package settings keeps what the owner of an endpoint has set in an app. A setting goes one way, whatever it is:
+// Package settings saves the settings of an app. Every change takes the same steps:
 //
 //	load -> edit -> check -> prepare (listeners are opened, ...) -> save -> commit
 //	                               \-- cannot be saved: drop -----/
 //
-// So nothing is in force that is not saved, nothing is saved that cannot be in force, and an error changes nothing. A saved
-// value that is no longer valid is an error, never the zero value: what cannot be read allows nobody anything.
+// So a setting is in force exactly if it is saved, and an error changes nothing. A saved value that
+// is no longer valid is an error, never the zero value, which might allow more.
 package settings
 
 import (
@@ -17,13 +17,14 @@ import (
 	"ztm/tunnel/answer"
 )
 
-// Prepared is a change that is ready and not yet in force. Exactly one of the two is called; nil does nothing.
+// Prepared is a change that is ready but not yet in force. Exactly one of the functions is called;
+// nil does nothing.
 type Prepared struct {
-	Commit func() // puts it in force: it is saved
-	Drop   func() // undoes what was prepared: it could not be saved
+	Commit func() // puts the change in force, after it was saved
+	Drop   func() // undoes the preparation, because the change could not be saved
 }
 
-// save saves what was prepared and commits it, or drops it.
+// save calls write, and then Commit or Drop.
 func (p Prepared) save(write func() error) error {
 	err := write()
 	do := p.Commit
@@ -52,12 +53,13 @@ func (v *Value[T]) key() string {
 	return v.Key
 }
 
-// Get returns the value, the zero value if nothing was ever set.
+// Get returns the saved value, or the zero value if none was saved.
 func (v *Value[T]) Get() (T, error) { return load(v.State, v.key(), v.Check) }
 
-// Change edits the value and saves it, and returns what is then in force. edit may change what it is given in place. What edit, Check
-// and prepare refuse changes nothing; an error of Check reaches a peer as a bad request unless it is an [answer.Error]. prepare may
-// be nil. It and what it returns are called while other changes wait.
+// Change edits the value, saves it, and returns the new value. edit may change its argument in
+// place. An error of edit, Check or prepare changes nothing; one of Check becomes a bad request
+// unless it is an [answer.Error]. prepare may be nil. Other changes wait until prepare and the
+// function that it returns are done.
 func (v *Value[T]) Change(edit func(*T) error, prepare func(before, after T) (Prepared, error)) (T, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -88,15 +90,16 @@ func (v *Value[T]) Change(edit func(*T) error, prepare func(before, after T) (Pr
 	return after, nil
 }
 
-// Table is the settings of an app that have names, such as its tunnels. State and Prefix have to be set. Methods may be called from any
-// goroutine; a change does not wait for another, because apps change more than a table at once: they hold a lock of their own.
+// Table is a set of named settings, such as tunnels. State and Prefix have to be set. Methods may
+// be called from any goroutine. The caller serialises changes of one name.
 type Table[T any] struct {
 	State  apps.State
 	Prefix string             // of the keys under which they are saved; the name follows
 	Check  func(T) (T, error) // as of a [Value]
 }
 
-// Each calls add for each setting that is valid, sorted by name. It goes on after one that is not, and returns what was wrong.
+// Each calls add for each valid setting, sorted by name. It skips invalid ones, and returns their
+// errors.
 func (t *Table[T]) Each(add func(name string, v T)) error {
 	keys, err := t.State.Keys(t.Prefix)
 	errs := []error{err}
@@ -111,7 +114,7 @@ func (t *Table[T]) Each(add func(name string, v T)) error {
 	return errors.Join(errs...)
 }
 
-// Set saves a setting in the place of the one of that name, as [Value.Change] does.
+// Set saves a setting under a name and replaces the one there, in the steps of [Value.Change].
 func (t *Table[T]) Set(name string, v T, prepare func(T) (Prepared, error)) error {
 	v, err := checked(v, t.Check)
 	if err != nil {
@@ -126,7 +129,7 @@ func (t *Table[T]) Set(name string, v T, prepare func(T) (Prepared, error)) erro
 	return p.save(func() error { return t.State.Save(t.Prefix+name, v) })
 }
 
-// Delete removes a setting. Removing what is not there is no error.
+// Delete removes a setting. It is no error if there is none of that name.
 func (t *Table[T]) Delete(name string) error { return t.State.Delete(t.Prefix + name) }
 
 func load[T any](s apps.State, key string, check func(T) (T, error)) (T, error) {
@@ -148,7 +151,7 @@ func checked[T any](v T, check func(T) (T, error)) (T, error) {
 	return check(v)
 }
 
-// refusal makes an answer of what is wrong with a setting.
+// refusal turns the error of a check into an answer.
 func refusal(err error) error {
 	if errors.As(err, new(*answer.Error)) {
 		return err

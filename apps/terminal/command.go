@@ -79,7 +79,8 @@ func openCommand(c apps.Console) *cli.Command {
 	}
 }
 
-// target returns the endpoint that is named first, and the names behind it. The `ep` prefix is a way to name it.
+// target returns the endpoint that is named first, and the names behind it. The `ep` prefix is a
+// way to name it.
 func target(c apps.Console, x *cli.Context) (ep apps.Endpoint, names []string, err error) {
 	if !x.Args().Present() {
 		return ep, nil, usage("the endpoint is missing")

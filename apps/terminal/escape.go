@@ -13,8 +13,8 @@ const escapeHelp = "\r\nEscapes, after a new line:\r\n" +
 	"  %c%c  the character itself\r\n" +
 	"  %c?  this text\r\n"
 
-// escape reads what is typed and obeys a character that stands first in a line, as ssh does: `~.` leaves, `~?` shows
-// help, `~~` is a `~`. All else is passed on as it is.
+// escape filters what is typed for escapes at the beginning of a line, as ssh does: `~.` leaves,
+// `~?` shows help, `~~` is a `~`. Everything else passes unchanged.
 type escape struct {
 	r    io.Reader
 	char byte   // 0 for none

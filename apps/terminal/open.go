@@ -23,7 +23,7 @@ type opener struct {
 	tty    bool    // the session has a terminal
 }
 
-// newOpener looks at the streams of the command.
+// newOpener finds out whether the command runs in a window.
 func newOpener(c apps.Console) *opener {
 	o := &opener{Console: c}
 	in, ok1 := c.Stdin().(*os.File)
@@ -65,7 +65,7 @@ func (o *opener) attach(ctx context.Context, ep apps.Endpoint, id string) error 
 	return o.drive(ep, conn, nil, true)
 }
 
-// drive moves the streams of the session until its end, and returns what is to be the end of this command.
+// drive moves the streams of the session until it ends, and returns the result of this command.
 func (o *opener) drive(ep apps.Endpoint, conn net.Conn, begin any, kept bool) error {
 	var restore func()
 	id := ""
@@ -86,7 +86,7 @@ func (o *opener) drive(ep apps.Endpoint, conn net.Conn, begin any, kept bool) er
 	return o.conclude(ep, exit, err, id, kept)
 }
 
-// enter makes the window that of the session, until restore is called, which may be called again.
+// enter connects the window to the session until restore is called. restore may be called again.
 func (o *opener) enter(conn net.Conn, st *process.Streams, attach bool) (restore func(), err error) {
 	cooked, err := o.window.raw()
 	if err != nil {
@@ -95,7 +95,7 @@ func (o *opener) enter(conn net.Conn, st *process.Streams, attach bool) (restore
 	sizes := make(chan process.Size, 1)
 	tell := func() {
 		select {
-		case <-sizes: // the size before this one is of no interest
+		case <-sizes: // drops an older size
 		default:
 		}
 		sizes <- o.window.size() // only one goroutine tells at a time
@@ -116,7 +116,8 @@ func (o *opener) enter(conn net.Conn, st *process.Streams, attach bool) (restore
 	}), nil
 }
 
-// forward passes the signals that this command gets to the program, until stop is called, which may be called again.
+// forward passes the signals of this command to the program until stop is called. stop may be
+// called again.
 func forward(st *process.Streams) (stop func()) {
 	signals := make(chan string)
 	ended := make(chan struct{})
@@ -133,7 +134,7 @@ func forward(st *process.Streams) (stop func()) {
 	})
 }
 
-// until runs f in a goroutine until stop is called, which waits for it.
+// until runs f in a goroutine. stop ends it and waits for it.
 func until(f func(ended <-chan struct{})) (stop func()) {
 	ended := make(chan struct{})
 	var running sync.WaitGroup
@@ -144,7 +145,7 @@ func until(f func(ended <-chan struct{})) (stop func()) {
 	}
 }
 
-// conclude tells how the session ended, and returns that as the end of this command.
+// conclude reports how the session ended, and returns the result of this command.
 func (o *opener) conclude(ep apps.Endpoint, exit process.Exit, err error, id string, kept bool) error {
 	back := ""
 	if kept && id != "" {
@@ -182,7 +183,7 @@ func (o *opener) say(format string, args ...any) {
 // maxList is the longest list of sessions, in bytes.
 const maxList = 1 << 20
 
-// sessions returns what may be returned to or ended at an endpoint.
+// sessions returns the sessions of an endpoint that may be returned to or ended.
 func sessions(ctx context.Context, c apps.Console, ep apps.Endpoint) ([]process.Info, error) {
 	conn, err := c.Open(ctx, ep.ID, name+"/sessions", nil)
 	if err != nil {

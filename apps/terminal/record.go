@@ -15,8 +15,8 @@ import (
 	"ztm/tunnel/answer"
 )
 
-// recording writes a session to a file as asciicast v2: a header, then one event a line, [seconds, code, data]. Only
-// output is recorded: input has passwords in it.
+// recording writes a session to a file as asciicast v2: a header, then one event a line, [seconds,
+// code, data]. Only output is recorded: input has passwords in it.
 type recording struct {
 	began time.Time
 
@@ -26,7 +26,8 @@ type recording struct {
 	left int    // bytes of output that are still recorded; -1 is all
 }
 
-// maxPiped is how much is recorded of a session without a terminal, which is data rather than something to look at.
+// maxPiped is how much is recorded of a session without a terminal, which is data rather than
+// something to look at.
 const maxPiped = 1 << 20
 
 // prepare makes the directory for recordings and checks that they can be written there.
@@ -116,7 +117,8 @@ func (r *recording) event(code, data string) error {
 	return r.line([]any{float64(time.Since(r.began).Microseconds()) / 1e6, code, data})
 }
 
-// Output implements [process.Recorder]. A character that is cut by the end of p is kept until the rest of it comes.
+// Output implements [process.Recorder]. The beginning of a character at the end of p is kept until
+// the rest of it comes.
 func (r *recording) Output(p []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -140,7 +142,7 @@ func (r *recording) Output(p []byte) error {
 	return nil
 }
 
-// split cuts off the beginning of a character at the end of p.
+// split separates the beginning of a character from the end of p.
 func split(p []byte) (whole, part []byte) {
 	for i := len(p) - 1; i >= 0 && i >= len(p)-utf8.UTFMax; i-- {
 		if !utf8.RuneStart(p[i]) {

@@ -11,7 +11,7 @@ import (
 	"ztm/tunnel/answer"
 )
 
-// start is what a caller wants: the payload of the start frame.
+// start is the request of a caller: the payload of the start frame.
 type start struct {
 	Command []apps.Bytes  `json:"command,omitempty"` // with its arguments; empty is the shell
 	TTY     *process.Size `json:"tty,omitempty"`     // a terminal of this size; nil is three pipes
@@ -75,7 +75,7 @@ func (a *App) open(f apps.Flow) {
 	e.Run(p, c)
 }
 
-// plan says what to run for a peer that was admitted.
+// plan returns what to run for a peer that was admitted.
 func (a *App) plan(cfg Config, e *process.Entry, st start) (process.Config, error) {
 	self := a.host.Mesh.Self()
 	if st.Keep && st.TTY == nil {
@@ -114,7 +114,7 @@ func (a *App) plan(cfg Config, e *process.Entry, st start) (process.Config, erro
 	return out, nil
 }
 
-// notFound says why a command is none.
+// notFound returns the reason why a command cannot be run.
 func notFound(command, where string, err error) *answer.Error {
 	if process.CodeOf(err) == answer.NotFound {
 		return answer.Errorf(answer.NotFound, "%v: not found on %s", apps.Bytes(command), where)
@@ -122,8 +122,9 @@ func notFound(command, where string, err error) *answer.Error {
 	return answer.Errorf(process.CodeOf(err), "%v: %v on %s", apps.Bytes(command), process.Cause(err), where)
 }
 
-// environment checks what a caller wants in the environment: what describes its terminal and its language, and no more.
-// Other names are left out, because a newer caller may send more than an older endpoint knows.
+// environment checks the variables that a caller asks for and returns those that describe its
+// terminal and its language. Others are skipped, because a newer caller may send more than an older
+// endpoint knows.
 func environment(wanted []string) ([]string, error) {
 	if len(wanted) > maxEnv {
 		return nil, answer.Errorf(answer.BadRequest, "more than %d variables", maxEnv)
@@ -141,7 +142,7 @@ func environment(wanted []string) ([]string, error) {
 	return env, nil
 }
 
-// carried reports whether a variable goes with the caller.
+// carried reports whether a variable of the caller is passed on.
 func carried(name string) bool {
 	switch name {
 	case "TERM", "COLORTERM", "LANG", "LANGUAGE":
@@ -150,7 +151,7 @@ func carried(name string) bool {
 	return strings.HasPrefix(name, "LC_")
 }
 
-// admit judges a peer that starts nothing.
+// admit checks a peer that starts nothing.
 func (a *App) admit(f apps.Flow) bool {
 	cfg, err := a.settings.Get()
 	if err == nil {
@@ -198,7 +199,7 @@ func (a *App) attach(f apps.Flow) {
 	s.Attach(process.Accepted(conn))
 }
 
-// sessions lists what the peer may return to or end.
+// sessions lists the sessions that the peer may return to or end.
 func (a *App) sessions(f apps.Flow) {
 	if !a.admit(f) {
 		return
@@ -209,7 +210,7 @@ func (a *App) sessions(f apps.Flow) {
 		return
 	}
 	defer conn.Close()
-	json.NewEncoder(conn).Encode(list) // a peer that has gone needs no list
+	json.NewEncoder(conn).Encode(list) // an error means that the peer has gone
 }
 
 // end ends a session, and accepts the flow when it has ended.

@@ -1,17 +1,19 @@
-// Package terminal opens a shell on another endpoint, in this window, or runs one command there as if it ran here.
+// Package terminal opens a shell on another endpoint, in this window, or runs one command there as
+// if it ran here.
 //
 //	ztm terminal open EP                               the shell of EP
 //	  command.go -> open.go (raw mode, size, escape) -> process.Drive
 //	      -> flow "terminal/shell", sealed ->
 //	  serve.go (who may, as whom, what) -> process.Register -> process.Session -> a shell on a terminal of its own
 //
-// Paths of flows: "shell" starts a program, "attach" returns to one that was kept, both speaking the frames of package
-// process; "sessions" answers with a JSON list of what the peer may return to, "end" ends one of these.
+// Paths of flows: "shell" starts a program, "attach" returns to one that was kept, both speaking
+// the frames of package process; "sessions" answers with a JSON list of what the peer may return
+// to, "end" ends one of these.
 //
-// The endpoint's own user may open terminals, and the users that its configuration names; nobody else, and this is
-// judged from the peer's certificate before anything is read from the flow or started. A guest is as powerful as the
-// account that the shell runs as: set one with --run-as. What is not done here: no forwarding of ports or files, no
-// entry in utmp, and no restriction to one command.
+// The endpoint's own user and the users that its configuration names may open terminals. This is
+// decided from the peer's certificate, before anything is read from the flow or started. A guest
+// has all the rights of the account that the shell runs as, which --run-as sets. There is no
+// forwarding of ports or files, no entry in utmp, and no restriction to one command.
 package terminal
 
 import (
@@ -65,8 +67,8 @@ func (a *App) API() http.Handler {
 	return mux
 }
 
-// Config is what the owner of an endpoint decides about terminals there. The zero value is the login shell, for the
-// owner alone.
+// Config is the configuration of terminals on an endpoint. The zero value is the login shell, for
+// the owner alone.
 type Config struct {
 	process.Rules
 	Shell       apps.Bytes    `json:"shell,omitempty"`       // a program with arguments, separated by spaces; "" is the login shell
@@ -74,7 +76,7 @@ type Config struct {
 	IdleTimeout apps.Duration `json:"idleTimeout,omitempty"` // 0 is none
 }
 
-// Change changes a [Config]; what is nil stays as it is.
+// Change changes a [Config]; nil fields stay as they are.
 type Change struct {
 	process.RulesChange
 	Shell       *apps.Bytes    `json:"shell,omitempty"`
@@ -82,7 +84,7 @@ type Change struct {
 	IdleTimeout *apps.Duration `json:"idleTimeout,omitempty"`
 }
 
-// apply makes a change, if each part of it makes sense on this endpoint.
+// apply makes a change, if every part of it is possible on this endpoint.
 func (c *Config) apply(change Change) error {
 	if err := c.Rules.Apply(change.RulesChange); err != nil {
 		return err

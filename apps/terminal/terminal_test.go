@@ -627,7 +627,8 @@ func (c *chunks) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// FuzzEscape: how what is typed is cut into pieces makes no difference, and what has no escape character is not touched.
+// FuzzEscape: how what is typed is cut into pieces makes no difference, and what has no escape
+// character is not touched.
 func FuzzEscape(f *testing.F) {
 	f.Add("ls\r~.", 1)
 	f.Add("~~~?~", 3)

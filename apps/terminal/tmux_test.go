@@ -15,7 +15,8 @@ import (
 	"ztm/apps/appstest"
 )
 
-// asClient makes the test binary a command line in a mesh of its own; its value is the arguments, one a line.
+// asClient makes the test binary a command line in a mesh of its own; its value is the arguments,
+// one a line.
 const asClient = "ZTM_TEST_TERMINAL"
 
 func client(args []string) int {

@@ -18,7 +18,8 @@ func isWindow(f *os.File) bool {
 	return windows.GetConsoleMode(windows.Handle(f.Fd()), &mode) == nil
 }
 
-// raw makes the console pass on every key as it is, speak in escape sequences and in UTF-8, and returns what restores it.
+// raw makes the console pass on every key as it is, speak in escape sequences and in UTF-8, and
+// returns what restores it.
 func (w window) raw() (restore func(), err error) {
 	in, out := windows.Handle(w.in.Fd()), windows.Handle(w.out.Fd())
 	var inMode, outMode uint32
@@ -69,8 +70,8 @@ func (w window) size() process.Size {
 	}
 }
 
-// resized calls f after each change of the size, until stop is called. stop waits for f. Consoles do not tell of a
-// change without taking over all input: it is looked for.
+// resized calls f after each change of the size, until stop is called. stop waits for f. Consoles
+// do not tell of a change without taking over all input: it is looked for.
 func (w window) resized(f func()) (stop func()) {
 	last := w.size()
 	return until(func(ended <-chan struct{}) {
