@@ -45,8 +45,8 @@ func TuneAccepted(c *net.TCPConn) {
 	}
 }
 
-// Unhurried removes DeadPeerTimeout from a connection that has become a carrier. Linux applies that
-// timeout to a peer that is alive but whose window is closed, and a reader in a carrier may pause
+// Unhurried removes DeadPeerTimeout from a connection that has become a path. Linux applies that
+// timeout to a peer that is alive but whose window is closed, and a reader on a path may pause
 // for any time. The sealed session checks whether the peer is alive.
 func Unhurried(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {

@@ -160,7 +160,7 @@ func dialSOCKS(ctx context.Context, nd *net.Dialer, p *url.URL, address string) 
 		password, _ := u.Password()
 		auth = &proxy.Auth{User: u.Username(), Password: password}
 	}
-	// x/net hides the socket in a type of its own; carriers want the socket itself.
+	// x/net hides the socket in a type of its own; relayed paths want the socket itself.
 	forward := &keepConn{nd: nd}
 	socks, err := proxy.SOCKS5("tcp", p.Host, auth, forward)
 	if err != nil {

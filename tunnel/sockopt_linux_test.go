@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestCarriersHaveTime: the kernel gives up a control session that gets no answer, and leaves a carrier alone, whose reader may
+// TestPathsHaveTime: the kernel gives up a control session that gets no answer, and leaves a path alone, whose reader may
 // stall for as long as it likes.
-func TestCarriersHaveTime(t *testing.T) {
+func TestPathsHaveTime(t *testing.T) {
 	ln := listen(t)
 	c, err := (&Dialer{}).Dial(context.Background(), ln.Addr().String())
 	if err != nil {
@@ -23,7 +23,7 @@ func TestCarriersHaveTime(t *testing.T) {
 	}
 	Unhurried(c)
 	if got := userTimeout(t, c); got != 0 {
-		t.Errorf("a carrier has a timeout of %v, want none", got)
+		t.Errorf("a path has a timeout of %v, want none", got)
 	}
 }
 

@@ -24,9 +24,9 @@ type watched struct {
 	err      error // of the first read that failed
 }
 
-// alertPatience is how long a connection that ends before the hub said anything waits for a word. If there is one it
+// alertTimeout is how long a connection that ends before the hub said anything waits for a word. If there is one it
 // has come already, together with the end.
-const alertPatience = 200 * time.Millisecond
+const alertTimeout = 200 * time.Millisecond
 
 func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
@@ -44,7 +44,7 @@ func (w *watched) Close() error {
 	silent := !w.answered && w.err == nil
 	w.mu.Unlock()
 	if silent {
-		w.Conn.SetReadDeadline(time.Now().Add(alertPatience))
+		w.Conn.SetReadDeadline(time.Now().Add(alertTimeout))
 		w.Read(make([]byte, 1))
 	}
 	w.closed()

@@ -56,8 +56,8 @@ func (c *Conn) endRequest(reset bool, body *requestBody, answer io.ReadCloser, c
 		cancel()
 		answer.Close()
 	case c.heard.Load(): // and so the request ends when its own end is sent
-		impatient := time.AfterFunc(closeTimeout, cancel)
-		body.afterClose(func() { impatient.Stop() })
+		late := time.AfterFunc(closeTimeout, cancel)
+		body.afterClose(func() { late.Stop() })
 	default:
 		go lingeringClose(answer, cancel)
 	}
@@ -93,8 +93,8 @@ func Accept(w http.ResponseWriter, r *http.Request, datagrams bool) (*Conn, erro
 		}
 	}
 	c.drain = func() bool {
-		impatient := time.AfterFunc(closeTimeout, func() { rc.SetReadDeadline(time.Unix(1, 0)) })
-		defer impatient.Stop()
+		late := time.AfterFunc(closeTimeout, func() { rc.SetReadDeadline(time.Unix(1, 0)) })
+		defer late.Stop()
 		_, err := io.CopyN(io.Discard, r.Body, maxDrained)
 		return err != nil
 	}

@@ -38,7 +38,7 @@ type server struct {
 type tagKey struct{}
 
 // Tagged is a connection with something the handler can ask for: see [Tag]. Where Conn is a *tls.Conn whose handshake
-// has agreed on the protocol of [NewTLSServer], net/http spares the buffers that it reads an HTTP/1 request with: 8 KiB for each connection.
+// has agreed on the protocol of [NewTLSServer], net/http leaves out the buffers that it reads an HTTP/1 request with: 8 KiB for each connection.
 type Tagged struct {
 	net.Conn
 	Tag any

@@ -48,8 +48,8 @@ func control(l memory.Limit, share int64, rtt time.Duration) Tuning {
 }
 
 // Sealed is for the session between two agents at such a round trip; 0 is unknown. It carries the flows, and a dead peer is found within
-// 15 s. A write that makes no progress is not an error there: it is a reader that has stopped, and the writer waits. It takes four of those, and
-// sixteen between near ones, to hold up a session until they have lanes.
+// 15 s. A write that makes no progress is not an error there: the reader has stopped, and the writer waits. Four stalled flows
+// (sixteen on a short path) fill the session's window until they are offloaded.
 func Sealed(rtt time.Duration) Tuning { return sealed(memory.Here(), rtt) }
 
 func sealed(l memory.Limit, rtt time.Duration) Tuning {
@@ -78,7 +78,7 @@ func within(l memory.Limit, share int64, least int) int {
 }
 
 // wanted is how fast one stream should be able to be, in bytes a second, as far as its window goes. A flow that moves much leaves
-// for a lane, whose window the kernel finds.
+// for a dedicated connection, whose window the kernel finds.
 const wanted = 40 << 20
 
 // toFill returns the window of a stream in bytes that keeps a path of such a round trip full: a power of two times least, so that few

@@ -59,7 +59,7 @@ func newMembers(t testing.TB, users ...string) []member {
 	return out
 }
 
-// tap is a carrier that keeps what crosses it, both ways.
+// tap is a path that keeps what crosses it, both ways.
 type tap struct {
 	net.Conn
 	mu     sync.Mutex
@@ -90,7 +90,7 @@ func connect(t testing.TB, a, b member, want identity.ID, handler http.HandlerFu
 	if err != nil {
 		t.Fatal(err)
 	}
-	carrier := &tap{Conn: near}
+	path := &tap{Conn: near}
 	server := h2.NewServer(handler, h2.Sealed, slog.New(slog.DiscardHandler))
 	type accepted struct {
 		peer identity.Subject
@@ -104,7 +104,7 @@ func connect(t testing.TB, a, b member, want identity.ID, handler http.HandlerFu
 		}
 		done <- accepted{acc.Peer, err}
 	}()
-	s, err := Client(t.Context(), carrier, a.v, a.cert, want)
+	s, err := Client(t.Context(), path, a.v, a.cert, want)
 	acc := <-done
 	t.Cleanup(func() {
 		if s != nil {
@@ -112,7 +112,7 @@ func connect(t testing.TB, a, b member, want identity.ID, handler http.HandlerFu
 		}
 		server.Close()
 	})
-	return s, carrier, acc.peer, errors.Join(err, acc.err)
+	return s, path, acc.peer, errors.Join(err, acc.err)
 }
 
 func echo(t testing.TB) http.HandlerFunc {
@@ -135,9 +135,9 @@ func openFlow(t testing.TB, s *Session) *flow.Conn {
 	return c
 }
 
-func TestWhatCrossesTheCarrierShowsNothingOfTheFlow(t *testing.T) {
+func TestWhatCrossesThePathShowsNothingOfTheFlow(t *testing.T) {
 	m := newMembers(t, "alice-of-alice", "robert-of-bob") // long enough not to be there by chance
-	s, carrier, peer, err := connect(t, m[0], m[1], m[1].id, echo(t))
+	s, path, peer, err := connect(t, m[0], m[1], m[1].id, echo(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,11 +152,11 @@ func TestWhatCrossesTheCarrierShowsNothingOfTheFlow(t *testing.T) {
 		t.Fatalf("echo of %d bytes has %d, %v", len(secret), len(got), err)
 	}
 	c.Close()
-	carrier.mu.Lock()
-	defer carrier.mu.Unlock()
+	path.mu.Lock()
+	defer path.mu.Unlock()
 	for _, word := range []string{"attack at dawn", "alice-of-alice", "robert-of-bob", "ztm://", "/v1/apps/"} {
-		if bytes.Contains(carrier.seen.Bytes(), []byte(word)) {
-			t.Errorf("the carrier saw %q", word)
+		if bytes.Contains(path.seen.Bytes(), []byte(word)) {
+			t.Errorf("the path saw %q", word)
 		}
 	}
 }
@@ -199,14 +199,14 @@ func TestAFlowThatMovedMuchMakesItsSessionBulkWhileItLasts(t *testing.T) {
 	}
 }
 
-func TestLosingTheCarrierEndsTheSessionAndItsFlows(t *testing.T) {
+func TestLosingThePathEndsTheSessionAndItsFlows(t *testing.T) {
 	m := newMembers(t, "alice", "bob")
-	s, carrier, _, err := connect(t, m[0], m[1], m[1].id, echo(t))
+	s, path, _, err := connect(t, m[0], m[1], m[1].id, echo(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := openFlow(t, s)
-	carrier.Conn.Close()
+	path.Conn.Close()
 	if _, err := io.ReadAll(c); err == nil {
 		t.Error("the flow ended cleanly")
 	}

@@ -9,7 +9,7 @@ package splice
 //  3. When src has no more for now, the pipe goes back, for the next direction that needs one.
 //
 // [io.Copy] between two *net.TCPConn does the same but keeps two pipes as long as the connections live, idle or not. On
-// a hub with thousands of idle carriers these are four descriptors more for each; and with 32 carriers they exhaust what
+// a hub with thousands of idle paths these are four descriptors more for each; and with 32 paths they exhaust what
 // the kernel grants the pipes of an unprivileged user (16,384 pages, see pipe(7)): all later ones hold 8 KiB, and
 // moving bytes through them takes twice the CPU time.
 

@@ -1,6 +1,6 @@
 // Package splice joins two connections until both directions have ended.
 //
-// It is where a plain end and a sealed end of a flow meet, and where the hub joins two carriers. The way of the bytes:
+// It is where a plain end and a sealed end of a flow meet, and where the hub joins the two legs of a relayed path. The way of the bytes:
 //
 //	           Join
 //	   a  -- forward(b, a) -->  b      end of a: CloseWrite on b
