@@ -141,7 +141,7 @@ func away(err error) bool {
 
 // lastKnown is the directory as it was when the hub was there last, and a word on that; false if nothing is known.
 func (m *mesh) lastKnown(f apps.Filter, why error) (list []apps.Endpoint, warning string, ok bool) {
-	list, at := m.known.list(f, func(s identity.Subject) bool { return m.rejudge(s) == nil })
+	list, at := m.known.list(f, func(s identity.Subject) bool { return m.reverify(s) == nil })
 	return list, staleWarning(at, why), !at.IsZero()
 }
 

@@ -57,7 +57,7 @@ func (ms *members) gone(t *identity.Trust, now time.Time) func(apps.Peer) bool {
 		if !known {
 			return t.Evicted(identity.Subject{Role: identity.RoleMember, User: p.User, Admitted: time.Unix(p.Admitted, 0)})
 		}
-		return peerOf(last) != p || t.Rejudge(last, now) != nil
+		return peerOf(last) != p || t.Reverify(last, now) != nil
 	}
 }
 

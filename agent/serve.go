@@ -29,7 +29,7 @@ import (
 //	GET, POST /v1/trust      the trust list: a hub may withhold it, peers pass it on
 //	POST /v1/renew           a new certificate for the caller's own key, from a holder of the CA key
 //
-// The peer is known from the leaf certificate of the session, and judged again for every request.
+// The peer is known from the leaf certificate of the session, and verified again for every request.
 
 // inbound is a sealed session that a peer opened.
 type inbound struct {
@@ -58,7 +58,7 @@ func (m *mesh) serveCarrier(ctx context.Context, carrier net.Conn, from identity
 	}
 	m.arrived(peer)
 	// The list may have changed between the handshake and now.
-	if m.rejudge(peer) != nil {
+	if m.reverify(peer) != nil {
 		conn.Close()
 	}
 	m.server.Serve(&h2.Tagged{Conn: &inboundConn{Conn: conn, m: m, in: in}, Tag: in, RTT: accepted.RTT})
@@ -124,10 +124,10 @@ func (m *mesh) servePeer(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// admits judges the peer again, for this request, and answers it if it may not ask any more.
+// admits verifies the peer again, for this request, and answers it if it may not ask any more.
 func (m *mesh) admits(w http.ResponseWriter, in *inbound) bool {
 	w.Header().Set(seal.FieldTrust, strconv.FormatUint(m.verifier.Trust().Version(), 10))
-	err := m.rejudge(in.peer)
+	err := m.reverify(in.peer)
 	if err != nil {
 		answer.Fail(w, m.log, answer.Errorf(answer.Denied, "%v", err))
 	}

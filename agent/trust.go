@@ -93,14 +93,14 @@ func (m *mesh) fetchTrust(s *tunnel.Session) error {
 	return m.updateTrust(doc)
 }
 
-// rejudge judges a peer again, or the hub: it may have been evicted since the handshake, and time goes on.
-func (m *mesh) rejudge(s identity.Subject) error {
-	return m.verifier.Trust().Rejudge(s, m.agent.clock.Now())
+// reverify verifies a peer again, or the hub: it may have been evicted since the handshake, and time goes on.
+func (m *mesh) reverify(s identity.Subject) error {
+	return m.verifier.Trust().Reverify(s, m.agent.clock.Now())
 }
 
 // cutStale ends all that a peer has here that is not a member any more: evicted, expired, or admitted by a CA that has retired.
 func (m *mesh) cutStale() {
-	stale := func(s identity.Subject) bool { return m.rejudge(s) != nil }
+	stale := func(s identity.Subject) bool { return m.reverify(s) != nil }
 	m.pool.closeIf(stale)
 	for _, f := range m.opened() {
 		if stale(f.peer) { // in a lane it does not end with the session
@@ -108,7 +108,7 @@ func (m *mesh) cutStale() {
 		}
 	}
 	for _, in := range m.inbounds() {
-		if err := m.rejudge(in.peer); err != nil {
+		if err := m.reverify(in.peer); err != nil {
 			m.log.Info("session cut", "user", in.peer.User, "peer", in.peer.ID, "err", err)
 			in.conn.Close()
 		}

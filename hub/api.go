@@ -105,7 +105,7 @@ func (s *server) handler(carriers context.Context) http.Handler {
 // welcomes reports whether a peer that was let in is still welcome. An eviction has cut its connection already, unless
 // both happened in the same moment; a certificate may have expired under a connection that lasts.
 func (s *server) welcomes(p *peer) bool {
-	return s.verifier.Trust().Rejudge(p.Subject, s.verifier.Clock().Now()) == nil
+	return s.verifier.Trust().Reverify(p.Subject, s.verifier.Clock().Now()) == nil
 }
 
 // hurry gives the peer writeTimeout to take the answer. That it does not is the peer's loss.
@@ -240,8 +240,8 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 	if err := s.registry.register(doc, rec, subject); err != nil {
 		return err
 	}
-	// It may have been evicted since it was judged, and the eviction not have found the record.
-	if err := s.verifier.Trust().Rejudge(subject, s.verifier.Clock().Now()); err != nil {
+	// It may have been evicted since it was verified, and the eviction not have found the record.
+	if err := s.verifier.Trust().Reverify(subject, s.verifier.Clock().Now()); err != nil {
 		s.forget(id)
 		return answer.Errorf(answer.Denied, "%v", err)
 	}

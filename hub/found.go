@@ -120,7 +120,7 @@ func revive(me *self, trust *identity.Trust, c Config) error {
 	if err != nil {
 		return fmt.Errorf("hub.db: the hub's certificate: %w", err)
 	}
-	why := trust.Rejudge(own, now)
+	why := trust.Reverify(own, now)
 	if !errors.Is(why, identity.ErrExpired) {
 		return nil
 	}

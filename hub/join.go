@@ -144,7 +144,7 @@ func (s *server) redeem(req *tunnel.JoinRequest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.judge(der, identity.RoleMember, identity.IDOf(req.Key)); err != nil {
+	if err := s.verifyNew(der, identity.RoleMember, identity.IDOf(req.Key)); err != nil {
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
 	err = s.state.redeem(invitation.Nonce, redeemed{Key: req.Key, Expires: invitation.Expires.Unix()}, now.Unix())

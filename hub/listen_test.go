@@ -31,7 +31,7 @@ func (h *testHub) tryFrom(ip string, config *tls.Config) error {
 	if err := c.Handshake(); err != nil {
 		return err
 	}
-	// In TLS 1.3 the client is done before its certificate is judged. A hub that has let it in speaks HTTP/2 first.
+	// In TLS 1.3 the client is done before its certificate is verified. A hub that has let it in speaks HTTP/2 first.
 	if _, err := io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); err != nil {
 		return err
 	}

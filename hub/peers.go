@@ -51,7 +51,7 @@ func newPeers() *peers {
 	return &peers{all: map[*peer]struct{}{}, control: map[identity.ID][]*peer{}}
 }
 
-// add registers a connection. The caller judges the peer once more after that: between its handshake and add, an
+// add registers a connection. The caller verifies the peer once more after that: between its handshake and add, an
 // eviction could not find it.
 func (ps *peers) add(p *peer) {
 	ps.mu.Lock()

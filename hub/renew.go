@@ -78,7 +78,7 @@ func (s *server) renew(ctx context.Context) {
 	}
 	der, err := s.ownCertificate(ctx, now)
 	if err == nil {
-		err = s.judge(der, identity.RoleHub, s.id)
+		err = s.verifyNew(der, identity.RoleHub, s.id)
 	}
 	if err != nil {
 		s.log.Warn("the hub's certificate cannot be renewed yet", "err", err)
@@ -146,13 +146,13 @@ func (s *server) ownCertificate(ctx context.Context, now time.Time) ([]byte, err
 	return s.signers.ask(ctx, signer, tunnel.SignRequest{Hub: true})
 }
 
-// judge judges a certificate that was made for an ID.
-func (s *server) judge(der []byte, role identity.Role, id identity.ID) error {
+// verifyNew verifies a certificate that was made for an ID.
+func (s *server) verifyNew(der []byte, role identity.Role, id identity.ID) error {
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return err
 	}
-	sub, err := s.verifier.Trust().Judge(cert, role, s.verifier.Clock().Now())
+	sub, err := s.verifier.Trust().Verify(cert, role, s.verifier.Clock().Now())
 	if err == nil && sub.ID != id {
 		err = errors.New("the certificate is for another key")
 	}

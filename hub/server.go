@@ -172,7 +172,7 @@ func (s *server) tidy(ctx context.Context) {
 // expire cuts off those whose certificates are no longer good, and forgets them.
 func (s *server) expire() {
 	now := s.verifier.Clock().Now()
-	s.peers.cut(func(p *peer) bool { return s.verifier.Trust().Rejudge(p.Subject, now) != nil })
+	s.peers.cut(func(p *peer) bool { return s.verifier.Trust().Reverify(p.Subject, now) != nil })
 	gone := s.registry.remove(func(r *row) bool { return s.outdated(r.Subject, s.verifier.Trust()) })
 	if len(gone) > 0 {
 		s.log.Info("endpoints whose certificates are no longer good are forgotten", "endpoints", len(gone))
@@ -209,5 +209,5 @@ func (s *server) outdated(sub identity.Subject, trust *identity.Trust) bool {
 			past = t
 		}
 	}
-	return trust.Rejudge(sub, past) != nil
+	return trust.Reverify(sub, past) != nil
 }

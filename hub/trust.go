@@ -49,7 +49,7 @@ func (s *server) postTrust(w http.ResponseWriter, r *http.Request, p *peer, _ st
 }
 
 // setTrust puts a newer trust list in force, at once and for connections that stand already. An endpoint of root that brought it is still
-// to hear that it was taken, even if it voids its own certificate; with its next request it is judged like all others.
+// to hear that it was taken, even if it voids its own certificate; with its next request it is verified like all others.
 func (s *server) setTrust(doc []byte, from *peer) error {
 	s.trusting.Lock()
 	defer s.trusting.Unlock()
@@ -68,10 +68,10 @@ func (s *server) setTrust(doc []byte, from *peer) error {
 	s.verifier.Set(next)
 	now := s.verifier.Clock().Now()
 	spared := identity.ID("")
-	if from.User == rootUser && next.Rejudge(from.Subject, now) != nil {
+	if from.User == rootUser && next.Reverify(from.Subject, now) != nil {
 		spared = from.ID
 	}
-	stale := func(sub identity.Subject) bool { return sub.ID != spared && next.Rejudge(sub, now) != nil }
+	stale := func(sub identity.Subject) bool { return sub.ID != spared && next.Reverify(sub, now) != nil }
 	cut := s.peers.cut(func(p *peer) bool { return stale(p.Subject) })
 	gone := s.registry.remove(func(r *row) bool { return r.Subject.ID != spared && s.outdated(r.Subject, next) })
 	s.log.Info("a new trust list is in force", "version", next.Version(), "connections cut", cut, "endpoints removed", len(gone))

@@ -13,7 +13,7 @@ import (
 const JoinTimeout = 30 * time.Second
 
 // Join asks a hub for membership by a token. config must offer identity.JoinProto alone, present a self-signed certificate of the
-// key in req, and judge the hub's certificate. It returns the new certificate in DER, which the caller judges.
+// key in req, and verify the hub's certificate. It returns the new certificate in DER, which the caller verifies.
 func Join(ctx context.Context, d *Dialer, address string, config *tls.Config, req JoinRequest) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, JoinTimeout)
 	defer cancel()

@@ -32,7 +32,7 @@ type Session struct {
 // ProbeTimeout bounds requests that the hub answers by itself; one that takes longer means a dead hub.
 const ProbeTimeout = 10 * time.Second
 
-// Open connects to a hub. config must offer [ControlProto] alone and judge the hub's certificate.
+// Open connects to a hub. config must offer [ControlProto] alone and verify the hub's certificate.
 func Open(ctx context.Context, d *Dialer, address string, config *tls.Config) (*Session, error) {
 	c, below, err := dialTLS(ctx, d, address, config)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 var ErrRejected = errors.New("the hub does not accept this endpoint's certificate: its user was evicted, or a clock is wrong")
 
 // watched is a connection with a hub, in which the hub may have the last word before it has the first: in TLS 1.3 a
-// client has finished the handshake, and sends, before the server has judged its certificate. The alert that says "no"
+// client has finished the handshake, and sends, before the server has verified its certificate. The alert that says "no"
 // (RFC 8446 section 6.2) is then what the first read gets, while HTTP/2 complains of a write that failed.
 type watched struct {
 	net.Conn

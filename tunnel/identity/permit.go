@@ -119,7 +119,7 @@ func (p *Permit) CheckMesh(want ID) error {
 }
 
 // CheckCertificate checks that the permit's certificate is for this device's key and valid now, and returns who the
-// device becomes. Errors match [ErrWrongID], [ErrPermit] where there is no certificate, or what [Trust.Judge] returns.
+// device becomes. Errors match [ErrWrongID], [ErrPermit] where there is no certificate, or what [Trust.Verify] returns.
 func (p *Permit) CheckCertificate(key ed25519.PublicKey, now time.Time) (Subject, error) {
 	if p.Agent == nil {
 		return Subject{}, failf(ErrPermit, "permit has no certificate")
@@ -132,7 +132,7 @@ func (p *Permit) CheckCertificate(key ed25519.PublicKey, now time.Time) (Subject
 	if err != nil {
 		return Subject{}, failf(ErrPermit, "permit: certificate: %v", err)
 	}
-	s, err := t.Judge(cert, RoleMember, now)
+	s, err := t.Verify(cert, RoleMember, now)
 	if err != nil {
 		return Subject{}, fmt.Errorf("permit: %w", err)
 	}

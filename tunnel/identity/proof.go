@@ -53,7 +53,7 @@ type Invitation struct {
 // [ErrToken], [ErrTokenExpired] or [ErrWrongMesh].
 //
 // CheckProof knows neither which tokens were redeemed already nor who was evicted: the caller remembers the nonce, and
-// judges the certificate it signs before it hands it out.
+// verifies the certificate it signs before it hands it out.
 func (ca *CA) CheckProof(p Proof, key ed25519.PublicKey, name string, self ID, now time.Time) (Invitation, error) {
 	if ca == nil {
 		return Invitation{}, ErrNoCA

@@ -53,11 +53,11 @@ func SignRecord(r Record, key ed25519.PrivateKey) (doc []byte, err error) {
 	return doc, nil
 }
 
-// Record reads a signed record and judges its certificate and its signature. Errors match [ErrRecord] or are what
-// [Trust.Judge] returns.
+// Record reads a signed record and verifies its certificate and its signature. Errors match [ErrRecord] or are what
+// [Trust.Verify] returns.
 func (v *Verifier) Record(doc []byte) (Record, Subject, error) {
 	r, s, err := v.readRecord(doc, func(cert *x509.Certificate) (Subject, error) {
-		return v.Trust().Judge(cert, RoleMember, v.clock.Now())
+		return v.Trust().Verify(cert, RoleMember, v.clock.Now())
 	})
 	if err == nil {
 		v.saw(s)
@@ -71,7 +71,7 @@ func (v *Verifier) InspectRecord(doc []byte) (Record, Subject, error) {
 	return v.readRecord(doc, func(cert *x509.Certificate) (Subject, error) { return v.Trust().inspect(cert, RoleMember) })
 }
 
-func (v *Verifier) readRecord(doc []byte, judge func(*x509.Certificate) (Subject, error)) (Record, Subject, error) {
+func (v *Verifier) readRecord(doc []byte, verify func(*x509.Certificate) (Subject, error)) (Record, Subject, error) {
 	if len(doc) > MaxRecord {
 		return Record{}, Subject{}, failf(ErrRecord, "endpoint record is larger than %d bytes", MaxRecord)
 	}
@@ -87,7 +87,7 @@ func (v *Verifier) readRecord(doc []byte, judge func(*x509.Certificate) (Subject
 	if err != nil {
 		return Record{}, Subject{}, failf(ErrRecord, "endpoint record: certificate: %v", err)
 	}
-	s, err := judge(cert)
+	s, err := verify(cert)
 	if err != nil {
 		return Record{}, Subject{}, fmt.Errorf("endpoint record: %w", err)
 	}

@@ -41,14 +41,14 @@ func TestEvictionVoidsAllCertificatesOfTheUserAdmittedUntilThen(t *testing.T) {
 
 	for name, d := range map[string]device{"early": early, "late": late, "renewed since": renewed} {
 		t.Run(name, func(t *testing.T) {
-			_, err := m.trust.Judge(d.cert(t), RoleMember, start)
+			_, err := m.trust.Verify(d.cert(t), RoleMember, start)
 			wantError(t, err, ErrEvicted, "user bob was evicted")
 		})
 	}
-	if _, err := m.trust.Judge(alice.cert(t), RoleMember, start); err != nil {
+	if _, err := m.trust.Verify(alice.cert(t), RoleMember, start); err != nil {
 		t.Errorf("alice: %v", err)
 	}
-	if _, err := m.trust.Judge(hub.cert(t), RoleHub, start); err != nil {
+	if _, err := m.trust.Verify(hub.cert(t), RoleHub, start); err != nil {
 		t.Errorf("hub: %v", err)
 	}
 	want := []Eviction{{User: "bob", Admitted: start}}
@@ -70,7 +70,7 @@ func TestUserWhoWasEvictedCanBeInvitedAgain(t *testing.T) {
 			admitted := m.trust.Admission("bob", now)
 			bob := newDevice(t)
 			bob.der = must(m.ca.SignMember(bob.public(), "bob", admitted, start))(t)
-			if _, err := m.trust.Judge(bob.cert(t), RoleMember, start); err != nil {
+			if _, err := m.trust.Verify(bob.cert(t), RoleMember, start); err != nil {
 				t.Error(err)
 			}
 		})
@@ -87,7 +87,7 @@ func TestUserWhoWasInvitedAgainCanBeEvictedAgain(t *testing.T) {
 	bob := newDevice(t)
 	bob.der = must(m.ca.SignMember(bob.public(), "bob", m.trust.Admission("bob", slow), start))(t)
 	m.evict(t, "bob", slow)
-	_, err := m.trust.Judge(bob.cert(t), RoleMember, start)
+	_, err := m.trust.Verify(bob.cert(t), RoleMember, start)
 	wantError(t, err, ErrEvicted, "bob")
 }
 
@@ -97,7 +97,7 @@ func TestEvictionCoversAdmissionsAheadOfTheClock(t *testing.T) {
 	ahead := start.Add(time.Hour)
 	bob.der = must(m.ca.SignMember(bob.public(), "bob", ahead, start))(t)
 	trust := must(m.trust.Evict(m.ca, "bob", start, start.Add(time.Minute), ahead))(t)
-	_, err := trust.Judge(bob.cert(t), RoleMember, start)
+	_, err := trust.Verify(bob.cert(t), RoleMember, start)
 	wantError(t, err, ErrEvicted, "bob")
 	if !trust.Issued().Equal(start) {
 		t.Errorf("list was issued %v, want %v", trust.Issued(), start)
@@ -113,7 +113,7 @@ func TestTokenOfAnEvictedUserGivesAVoidCertificate(t *testing.T) {
 	later := start.Add(time.Hour)
 	invitation := must(m.ca.CheckProof(proof, bob.public(), "laptop", root.id, later))(t)
 	bob.der = must(m.ca.SignMember(bob.public(), invitation.User, invitation.Admitted, later))(t)
-	_, err := m.trust.Judge(bob.cert(t), RoleMember, later)
+	_, err := m.trust.Verify(bob.cert(t), RoleMember, later)
 	wantError(t, err, ErrEvicted, "bob")
 }
 
@@ -376,15 +376,15 @@ func TestRotationBringsEverybodyToTheNewCA(t *testing.T) {
 
 	fresh := newDevice(t)
 	fresh.der = must(ca3.SignMember(fresh.public(), "alice", start, start))(t)
-	if s, err := three.Judge(fresh.cert(t), RoleMember, start); err != nil || s.Mesh != ca1.Mesh() {
+	if s, err := three.Verify(fresh.cert(t), RoleMember, start); err != nil || s.Mesh != ca1.Mesh() {
 		t.Errorf("certificate of the new CA: %v, %v", s, err)
 	}
-	if _, err := three.Judge(bob.cert(t), RoleMember, retire.Add(-time.Second)); err != nil {
+	if _, err := three.Verify(bob.cert(t), RoleMember, retire.Add(-time.Second)); err != nil {
 		t.Errorf("certificate of the old CA before it retires: %v", err)
 	}
-	_, err := three.Judge(bob.cert(t), RoleMember, retire)
+	_, err := three.Verify(bob.cert(t), RoleMember, retire)
 	wantError(t, err, ErrExpired, "a CA that the mesh replaced; it was accepted until 2100-02-01 03:04 UTC")
-	_, err = atOne.Judge(fresh.cert(t), RoleMember, start)
+	_, err = atOne.Verify(fresh.cert(t), RoleMember, start)
 	wantError(t, err, ErrUntrusted, "")
 
 	// The list lives on under the new CA alone.
@@ -397,7 +397,7 @@ func TestRotationBringsEverybodyToTheNewCA(t *testing.T) {
 
 func TestAPeerIsJudgedAgainByTheTrustAndTheTimeOfNow(t *testing.T) {
 	m := newMesh(t)
-	bob := must(m.trust.Judge(m.member(t, "bob", start).cert(t), RoleMember, start))(t)
+	bob := must(m.trust.Verify(m.member(t, "bob", start).cert(t), RoleMember, start))(t)
 	ca2 := must(m.ca.Successor(start))(t)
 	retire := start.Add(30 * day)
 	rotated := must(m.trust.Rotate(m.ca, ca2, retire, start))(t)
@@ -416,7 +416,7 @@ func TestAPeerIsJudgedAgainByTheTrustAndTheTimeOfNow(t *testing.T) {
 		{"it was evicted", evicted, start, ErrEvicted},
 		{"it is of another mesh", newMesh(t).trust, start, ErrUntrusted},
 	} {
-		if err := tt.trust.Rejudge(bob, tt.now); !errors.Is(err, tt.kind) {
+		if err := tt.trust.Reverify(bob, tt.now); !errors.Is(err, tt.kind) {
 			t.Errorf("%s: %v, want %v", tt.name, err, tt.kind)
 		}
 	}

@@ -113,7 +113,7 @@ func TestVectorsAreUnderstoodAndMadeAgain(t *testing.T) {
 	}
 	for _, trust := range []*Trust{trust, rotated} {
 		for role, d := range map[Role]vectorDevice{RoleHub: v.Hub, RoleMember: v.Member} {
-			s, err := trust.Judge(must(x509.ParseCertificate(d.Certificate))(t), role, start)
+			s, err := trust.Verify(must(x509.ParseCertificate(d.Certificate))(t), role, start)
 			if err != nil || s.ID != d.ID || !s.Admitted.Equal(start) {
 				t.Errorf("%s: %v, %v", role, s, err)
 			}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Verifier is what TLS configurations consult to judge peers: the trust that is in force, and the clock. All methods
+// Verifier is what TLS configurations consult to verify peers: the trust that is in force, and the clock. All methods
 // may be called from any goroutine.
 type Verifier struct {
 	trust  atomic.Pointer[Trust]
@@ -28,11 +28,11 @@ func NewVerifier(t *Trust, c *Clock) *Verifier {
 // Trust returns the trust in force.
 func (v *Verifier) Trust() *Trust { return v.trust.Load() }
 
-// Clock returns the clock that peers are judged by.
+// Clock returns the clock that peers are verified by.
 func (v *Verifier) Clock() *Clock { return v.clock }
 
 // Set puts a trust in force for all handshakes from now on, unless one at least as new is in force already. Running
-// sessions are for the caller to judge again, see [Verifier.Subject]. On a device whose own time is plainly wrong the
+// sessions are for the caller to verify again, see [Verifier.Subject]. On a device whose own time is plainly wrong the
 // clock's floor rises to when the trust was issued, see [Clock.Hint], once the verifier knows the device's certificate.
 func (v *Verifier) Set(t *Trust) {
 	for {
@@ -85,14 +85,14 @@ func (v *Verifier) saw(s Subject) {
 	}
 }
 
-// Subject returns who the peer of a TLS connection is, judged by the trust and the time of now, not those of the
+// Subject returns who the peer of a TLS connection is, verified by the trust and the time of now, not those of the
 // handshake. The peer must have shown exactly one certificate: with more, somebody might look at another than we do.
 func (v *Verifier) Subject(cs tls.ConnectionState, role Role) (Subject, error) {
 	cert, err := soleCertificate(cs)
 	if err != nil {
 		return Subject{}, err
 	}
-	s, err := v.Trust().Judge(cert, role, v.clock.Now())
+	s, err := v.Trust().Verify(cert, role, v.clock.Now())
 	if err == nil {
 		v.saw(s)
 	}
@@ -104,7 +104,7 @@ func (v *Verifier) Subject(cs tls.ConnectionState, role Role) (Subject, error) {
 // be agreed on, if any are given. The caller may change the result.
 func (v *Verifier) ClientConfig(cert tls.Certificate, role Role, want ID, protos ...string) *tls.Config {
 	c := config(protos)
-	c.InsecureSkipVerify = true // names and chains are not how we judge: VerifyConnection does
+	c.InsecureSkipVerify = true // names and chains are not how we verify: VerifyConnection does
 	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 	c.VerifyConnection = func(cs tls.ConnectionState) error {
 		if err := checkProtocol(cs, protos); err != nil {

@@ -17,7 +17,7 @@ const (
 	RoleMember Role = "member"
 )
 
-// Subject is who a verified certificate speaks of. Only [Trust.Judge] and what builds on it make one of a peer.
+// Subject is who a verified certificate speaks of. Only [Trust.Verify] and what builds on it make one of a peer.
 type Subject struct {
 	Mesh     ID
 	Role     Role
@@ -30,27 +30,27 @@ type Subject struct {
 	NotBefore, NotAfter time.Time
 }
 
-// Judge is the one place where a peer is judged. It returns who the certificate is of, if and only if the certificate
-// is one of our form, signed by a CA of the mesh that is not retired, for the wanted role, for the key it holds, valid
+// Verify is the one place where a peer is verified. It returns whose certificate it is, if and only if the certificate
+// has our form, is signed by a CA of the mesh that is not retired, for the wanted role, for the key it holds, valid
 // now, and of a user who was not evicted since. Errors match [ErrUntrusted], [ErrWrongMesh], [ErrWrongRole],
 // [ErrExpired], [ErrNotYetValid] or [ErrEvicted].
 //
-// Judge does not know who presents the certificate: the caller makes sure that the peer holds its key, by a TLS
+// Verify does not know who presents the certificate: the caller makes sure that the peer holds its key, by a TLS
 // handshake or a signature.
-func (t *Trust) Judge(cert *x509.Certificate, role Role, now time.Time) (Subject, error) {
+func (t *Trust) Verify(cert *x509.Certificate, role Role, now time.Time) (Subject, error) {
 	s, err := t.inspect(cert, role)
 	if err != nil {
 		return Subject{}, err
 	}
-	if err := t.Rejudge(s, now); err != nil {
+	if err := t.Reverify(s, now); err != nil {
 		return Subject{}, err
 	}
 	return s, nil
 }
 
-// Rejudge judges again somebody whom [Trust.Judge] judged well, by this trust or an older one: time goes on and users are evicted
-// while sessions last. Errors match [ErrUntrusted], [ErrExpired], [ErrNotYetValid] or [ErrEvicted].
-func (t *Trust) Rejudge(s Subject, now time.Time) error {
+// Reverify verifies again what [Trust.Verify] has accepted, by this trust or an older one: time goes on, and users are
+// evicted while sessions last. Errors match [ErrUntrusted], [ErrExpired], [ErrNotYetValid] or [ErrEvicted].
+func (t *Trust) Reverify(s Subject, now time.Time) error {
 	if err := checkDates(s.NotBefore, s.NotAfter, now); err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (t *Trust) Rejudge(s Subject, now time.Time) error {
 	return nil
 }
 
-// inspect does what Judge does and time does not change: form, signature, role and identity.
+// inspect does what Verify does and time does not change: form, signature, role and identity.
 func (t *Trust) inspect(cert *x509.Certificate, role Role) (s Subject, err error) {
 	if cert == nil {
 		return Subject{}, failf(ErrUntrusted, "no certificate")

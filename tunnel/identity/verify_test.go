@@ -32,7 +32,7 @@ func TestJudgeSaysWhoTheCertificateIsOf(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := must(m.trust.Judge(tt.d.cert(t), tt.want.Role, start))(t)
+			got := must(m.trust.Verify(tt.d.cert(t), tt.want.Role, start))(t)
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("subject (-want +got):\n%s", diff)
 			}
@@ -42,15 +42,15 @@ func TestJudgeSaysWhoTheCertificateIsOf(t *testing.T) {
 
 func TestJudgeRefusesTheWrongRole(t *testing.T) {
 	m := newMesh(t)
-	_, err := m.trust.Judge(m.member(t, "bob", start).cert(t), RoleHub, start)
+	_, err := m.trust.Verify(m.member(t, "bob", start).cert(t), RoleHub, start)
 	wantError(t, err, ErrWrongRole, "this is a member's certificate, not a hub's")
-	_, err = m.trust.Judge(m.hub(t, start).cert(t), RoleMember, start)
+	_, err = m.trust.Verify(m.hub(t, start).cert(t), RoleMember, start)
 	wantError(t, err, ErrWrongRole, "this is a hub's certificate, not a member's")
-	_, err = m.trust.Judge(m.ca.Certificate(), RoleMember, start)
+	_, err = m.trust.Verify(m.ca.Certificate(), RoleMember, start)
 	wantError(t, err, ErrUntrusted, "")
-	_, err = m.trust.Judge(m.ca.Certificate(), RoleHub, start)
+	_, err = m.trust.Verify(m.ca.Certificate(), RoleHub, start)
 	wantError(t, err, ErrUntrusted, "")
-	_, err = m.trust.Judge(nil, RoleMember, start)
+	_, err = m.trust.Verify(nil, RoleMember, start)
 	wantError(t, err, ErrUntrusted, "no certificate")
 }
 
@@ -58,32 +58,32 @@ func TestJudgeRefusesOtherDates(t *testing.T) {
 	m := newMesh(t)
 	cert := m.member(t, "bob", start).cert(t)
 	for _, now := range []time.Time{cert.NotBefore, start, cert.NotAfter} {
-		if _, err := m.trust.Judge(cert, RoleMember, now); err != nil {
+		if _, err := m.trust.Verify(cert, RoleMember, now); err != nil {
 			t.Errorf("at %v: %v", now, err)
 		}
 	}
-	_, err := m.trust.Judge(cert, RoleMember, cert.NotAfter.Add(time.Second))
+	_, err := m.trust.Verify(cert, RoleMember, cert.NotAfter.Add(time.Second))
 	wantError(t, err, ErrExpired,
 		"certificate expired on 2101-01-02 03:04 UTC (this device's clock says 2101-01-02 03:04 UTC: is it right?)")
-	_, err = m.trust.Judge(cert, RoleMember, time.Unix(0, 0))
+	_, err = m.trust.Verify(cert, RoleMember, time.Unix(0, 0))
 	wantError(t, err, ErrNotYetValid,
 		"certificate is not valid before 2100-01-01 03:04 UTC (this device's clock says 1970-01-01 00:00 UTC: is it right?)")
 }
 
 func TestJudgeRefusesAnotherMesh(t *testing.T) {
 	m, other := newMesh(t), newMesh(t)
-	_, err := m.trust.Judge(other.member(t, "bob", start).cert(t), RoleMember, start)
+	_, err := m.trust.Verify(other.member(t, "bob", start).cert(t), RoleMember, start)
 	wantError(t, err, ErrWrongMesh, "certificate of another mesh: "+string(other.ca.Mesh()))
 
 	// Another CA that claims to be of this mesh, with the same subject, and even with the same key identifier.
 	fake := must(newCA(m.ca.Mesh(), start))(t)
 	forged := newDevice(t)
 	forged.der = must(fake.SignMember(forged.public(), "bob", start, start))(t)
-	_, err = m.trust.Judge(forged.cert(t), RoleMember, start)
+	_, err = m.trust.Verify(forged.cert(t), RoleMember, start)
 	wantError(t, err, ErrUntrusted, "not signed by the CA")
 	fake.cert.SubjectKeyId = m.ca.cert.SubjectKeyId
 	forged.der = must(fake.SignMember(forged.public(), "bob", start, start))(t)
-	_, err = m.trust.Judge(forged.cert(t), RoleMember, start)
+	_, err = m.trust.Verify(forged.cert(t), RoleMember, start)
 	wantError(t, err, ErrUntrusted, "not signed by the CA")
 }
 
@@ -93,7 +93,7 @@ func TestJudgeRefusesAMemberThatPlaysCA(t *testing.T) {
 	minted := &CA{cert: bob.cert(t), mesh: m.ca.mesh, key: hide(bob.key)}
 	victim := newDevice(t)
 	victim.der = must(minted.SignMember(victim.public(), "root", start, start))(t)
-	_, err := m.trust.Judge(victim.cert(t), RoleMember, start)
+	_, err := m.trust.Verify(victim.cert(t), RoleMember, start)
 	wantError(t, err, ErrUntrusted, "not signed by the CA")
 }
 
@@ -146,7 +146,7 @@ func TestJudgeRefusesCertificatesOfAnotherForm(t *testing.T) {
 			der := must(x509.CreateCertificate(rand.Reader, c, m.ca.cert, d.public(), m.ca.private()))(t)
 			cert := must(x509.ParseCertificate(der))(t)
 			for _, role := range []Role{RoleMember, RoleHub} {
-				_, err := m.trust.Judge(cert, role, start)
+				_, err := m.trust.Verify(cert, role, start)
 				wantError(t, err, tt.kind, "certificate")
 			}
 		})
@@ -160,7 +160,7 @@ func TestJudgeRefusesKeysThatAreNotEd25519(t *testing.T) {
 	c.URIs = []*url.URL{Subject{Mesh: m.ca.mesh, Role: RoleMember, User: "bob", ID: IDOf(nil)}.uri()}
 	c.KeyUsage, c.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	der := must(x509.CreateCertificate(rand.Reader, c, m.ca.cert, key.Public(), m.ca.private()))(t)
-	_, err := m.trust.Judge(must(x509.ParseCertificate(der))(t), RoleMember, start)
+	_, err := m.trust.Verify(must(x509.ParseCertificate(der))(t), RoleMember, start)
 	wantError(t, err, ErrUntrusted, "not one of a ztm hub or member")
 }
 
@@ -168,7 +168,7 @@ func TestJudgeRefusesWhatTheCAsEndTakesWithIt(t *testing.T) {
 	m := newMesh(t)
 	hub := m.hub(t, start.Add(19*year)).cert(t)
 	hub.NotAfter = start.Add(30 * year) // as if it had been signed for longer
-	_, err := m.trust.Judge(hub, RoleHub, start.Add(20*year+time.Hour))
+	_, err := m.trust.Verify(hub, RoleHub, start.Add(20*year+time.Hour))
 	wantError(t, err, ErrExpired, "the mesh's CA: certificate expired")
 }
 
