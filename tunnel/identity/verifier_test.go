@@ -187,7 +187,7 @@ func TestPeerWithAnotherIDIsRefused(t *testing.T) {
 	wantError(t, client.err, ErrWrongID, "peer is "+string(mallory.id)+", not "+string(alice.id))
 }
 
-func TestRunningSessionIsJudgedAgain(t *testing.T) {
+func TestRunningSessionIsVerifiedAgain(t *testing.T) {
 	m := newMesh(t)
 	hub, bob := m.hub(t, start), m.member(t, "bob", start)
 	v := m.verifier()

@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestJudgeSaysWhoTheCertificateIsOf(t *testing.T) {
+func TestVerifySaysWhoseCertificateItIs(t *testing.T) {
 	m := newMesh(t)
 	invited := start.Add(-90 * day)
 	bob := newDevice(t)
@@ -40,7 +40,7 @@ func TestJudgeSaysWhoTheCertificateIsOf(t *testing.T) {
 	}
 }
 
-func TestJudgeRefusesTheWrongRole(t *testing.T) {
+func TestVerifyRefusesTheWrongRole(t *testing.T) {
 	m := newMesh(t)
 	_, err := m.trust.Verify(m.member(t, "bob", start).cert(t), RoleHub, start)
 	wantError(t, err, ErrWrongRole, "this is a member's certificate, not a hub's")
@@ -54,7 +54,7 @@ func TestJudgeRefusesTheWrongRole(t *testing.T) {
 	wantError(t, err, ErrUntrusted, "no certificate")
 }
 
-func TestJudgeRefusesOtherDates(t *testing.T) {
+func TestVerifyRefusesOtherDates(t *testing.T) {
 	m := newMesh(t)
 	cert := m.member(t, "bob", start).cert(t)
 	for _, now := range []time.Time{cert.NotBefore, start, cert.NotAfter} {
@@ -70,7 +70,7 @@ func TestJudgeRefusesOtherDates(t *testing.T) {
 		"certificate is not valid before 2100-01-01 03:04 UTC (this device's clock says 1970-01-01 00:00 UTC: is it right?)")
 }
 
-func TestJudgeRefusesAnotherMesh(t *testing.T) {
+func TestVerifyRefusesAnotherMesh(t *testing.T) {
 	m, other := newMesh(t), newMesh(t)
 	_, err := m.trust.Verify(other.member(t, "bob", start).cert(t), RoleMember, start)
 	wantError(t, err, ErrWrongMesh, "certificate of another mesh: "+string(other.ca.Mesh()))
@@ -87,7 +87,7 @@ func TestJudgeRefusesAnotherMesh(t *testing.T) {
 	wantError(t, err, ErrUntrusted, "not signed by the CA")
 }
 
-func TestJudgeRefusesAMemberThatPlaysCA(t *testing.T) {
+func TestVerifyRefusesAMemberThatPlaysCA(t *testing.T) {
 	m := newMesh(t)
 	bob := m.member(t, "bob", start)
 	minted := &CA{cert: bob.cert(t), mesh: m.ca.mesh, key: hide(bob.key)}
@@ -97,9 +97,9 @@ func TestJudgeRefusesAMemberThatPlaysCA(t *testing.T) {
 	wantError(t, err, ErrUntrusted, "not signed by the CA")
 }
 
-// TestJudgeRefusesCertificatesOfAnotherForm is about certificates that the CA itself has signed, by mistake or by a
+// TestVerifyRefusesCertificatesOfAnotherForm is about certificates that the CA itself has signed, by mistake or by a
 // later version: what is not exactly understood is refused.
-func TestJudgeRefusesCertificatesOfAnotherForm(t *testing.T) {
+func TestVerifyRefusesCertificatesOfAnotherForm(t *testing.T) {
 	m := newMesh(t)
 	d, other := newDevice(t), newDevice(t)
 	uri := func(s string) []*url.URL { return []*url.URL{must(url.Parse(s))(t)} }
@@ -153,7 +153,7 @@ func TestJudgeRefusesCertificatesOfAnotherForm(t *testing.T) {
 	}
 }
 
-func TestJudgeRefusesKeysThatAreNotEd25519(t *testing.T) {
+func TestVerifyRefusesKeysThatAreNotEd25519(t *testing.T) {
 	m := newMesh(t)
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
 	c := must(template(start, start, MemberLifetime))(t)
@@ -164,7 +164,7 @@ func TestJudgeRefusesKeysThatAreNotEd25519(t *testing.T) {
 	wantError(t, err, ErrUntrusted, "not one of a ztm hub or member")
 }
 
-func TestJudgeRefusesWhatTheCAsEndTakesWithIt(t *testing.T) {
+func TestVerifyRefusesWhatTheCAsEndTakesWithIt(t *testing.T) {
 	m := newMesh(t)
 	hub := m.hub(t, start.Add(19*year)).cert(t)
 	hub.NotAfter = start.Add(30 * year) // as if it had been signed for longer
