@@ -25,20 +25,20 @@ func Command(c Config, dataDir func(*cli.Context) (string, error)) *cli.Command 
 	return &cli.Command{
 		Name:  "agent",
 		Usage: "run an agent in the foreground",
-		Description: `Keeps this device in the meshes it has joined. It opens no port: it dials out to the hub.
+		Description: `The agent keeps this device in the meshes it has joined. It opens no port and dials out to the hub.
 
 Examples:
   ztm run agent
   ztm run agent --data /etc/ztm --proxy http://proxy.example:3128
   ztm run agent --join demo --join-as box-1 --permit permit.json    # containers: joins at the first start`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "data `DIR` (default: ~/.ztm)"},
+			&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "data directory `DIR` (default: ~/.ztm)"},
 			&cli.StringFlag{Name: "proxy", Usage: "reach hubs through `URL`: http://host:port or socks5://host:port"},
 			&cli.StringFlag{Name: "join", Usage: "join `MESH` at the first start"},
-			&cli.StringFlag{Name: "join-as", Usage: "under which `NAME` to join"},
-			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "permit `FILE` to join with"},
-			&cli.StringFlag{Name: "metrics", Usage: "serve /metrics and /healthz on a loopback `IP:PORT`"},
-			&cli.StringFlag{Name: "log-level", Value: "info", Usage: "`LEVEL`: debug, info, warn or error"},
+			&cli.StringFlag{Name: "join-as", Usage: "join as `NAME`"},
+			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "join with the permit in `FILE`"},
+			&cli.StringFlag{Name: "metrics", Usage: "serve /metrics and /healthz on loopback address `IP:PORT`"},
+			&cli.StringFlag{Name: "log-level", Value: "info", Usage: "log from `LEVEL` on: debug, info, warn or error"},
 		},
 		Action: func(x *cli.Context) error { return runCommand(x, c, dataDir) },
 	}

@@ -96,9 +96,9 @@ func toComplete(args []string) []string {
 func (c *Console) app(commands []*cli.Command) *cli.App {
 	app := &cli.App{
 		Name:  "ztm",
-		Usage: "a zero-trust mesh: reach services on your devices through a hub that cannot read what it carries",
+		Usage: "reach services on your devices through a hub that cannot read what it carries",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "the agent's data is in `DIR`", DefaultText: "~/.ztm, or $ZTM_DATA"},
+			&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "data directory `DIR` of the agent", DefaultText: "~/.ztm, or $ZTM_DATA"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "print as `table|wide|json|yaml`", Value: "table"},
 		},
 		Commands:                  commands,
@@ -179,13 +179,14 @@ func tree(app *cli.App) *grammar.Command {
 	root := &grammar.Command{Name: app.Name, Usage: app.Usage, Options: options(app.Flags), Commands: nodes(app.Commands)}
 	root.Commands = append(root.Commands,
 		&grammar.Command{
-			Name: "mesh", Prefix: true, Args: "MESH", Usage: "do what follows in that mesh: ztm mesh home get ep",
-			Description: "Needed only where several meshes are joined and none is the default one.\n\n" +
+			Name: "mesh", Prefix: true, Args: "MESH", Usage: "run a command in a mesh: ztm mesh home get ep",
+			Description: "It is needed only if several meshes are joined and none is the default. A command that is about the device and\n" +
+				"not about a mesh refuses it.\n\n" +
 				"Example:\n  ztm mesh home get ep",
 		},
 		&grammar.Command{
-			Name: "ep", Aliases: []string{"endpoint"}, Prefix: true, Args: "[MESH/]EP", Usage: "do what follows at that endpoint: ztm ep nas log ep",
-			Description: "The endpoint must be yours. It is named by its name or its ID.\n\n" +
+			Name: "ep", Aliases: []string{"endpoint"}, Prefix: true, Args: "[MESH/]EP", Usage: "run a command at another of your endpoints: ztm ep nas log ep",
+			Description: "The endpoint must be yours. EP is its name or its ID. A command that cannot be run there says so and does nothing.\n\n" +
 				"Example:\n  ztm ep office tunnel open outbound tcp/ssh --targets 127.0.0.1:22\n  ztm ep home/nas log ep",
 		})
 	return root
@@ -237,26 +238,31 @@ func options(flags []cli.Flag) []grammar.Option {
 	return out
 }
 
-// placeholder returns the usage of a flag and the word in it that stands in backquotes, which names the value.
+// placeholder returns the usage of a flag and the word in it that stands in backquotes, which names the value. Brackets around
+// the word say that the value may be missing, and are for the list of options alone.
 func placeholder(usage string) (text, value string) {
 	before, rest, ok := strings.Cut(usage, "`")
 	value, after, closed := strings.Cut(rest, "`")
 	if !ok || !closed {
 		return usage, ""
 	}
-	return before + value + after, value
+	shown := value
+	if inner, ok := strings.CutPrefix(value, "["); ok && strings.HasSuffix(inner, "]") {
+		shown = strings.TrimSuffix(inner, "]")
+	}
+	return before + shown + after, value
 }
 
 // Commands are those that need no agent. [Console.Run] adds them by itself.
 func (c *Console) Commands() []*cli.Command {
 	return []*cli.Command{
 		{
-			Name: "config", Category: apps.Device, Usage: "show or set which agent and which mesh are used",
-			Description: "What is set is kept in ~/.ztm.conf. $ZTM_DATA and $ZTM_MESH have precedence, options have more.\n\n" +
+			Name: "config", Category: apps.Device, Usage: "show or set the default agent and mesh",
+			Description: "The settings are kept in ~/.ztm.conf. $ZTM_DATA and $ZTM_MESH override them, and options override both.\n\n" +
 				"Example:\n  ztm config --mesh home\n  ztm config --data /var/lib/ztm",
 			Flags: []cli.Flag{
-				&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "the agent's data is in `DIR`; empty for the usual one"},
-				&cli.StringFlag{Name: "mesh", Usage: "`MESH` to use where several are joined; empty for none"},
+				&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "data directory `DIR` of the agent; empty for the usual one"},
+				&cli.StringFlag{Name: "mesh", Usage: "use `MESH` if several are joined; empty for none"},
 			},
 			Action: func(x *cli.Context) error {
 				if !x.IsSet("data") && !x.IsSet("mesh") {
@@ -271,8 +277,8 @@ func (c *Console) Commands() []*cli.Command {
 			Action:      func(x *cli.Context) error { return completion(c.cfg.Stdout, x.Args().First()) },
 		},
 		{
-			Name: "install-links", Category: apps.Device, ArgsUsage: "DIR", Usage: "make ztm-hub and ztm-agent beside ztm",
-			Description: "Links where the file system has them, copies where not. ztm-hub is `ztm run hub`, ztm-agent is `ztm run agent`.\n\n" +
+			Name: "install-links", Category: apps.Device, ArgsUsage: "DIR", Usage: "create the links ztm-hub and ztm-agent",
+			Description: "It creates copies where the file system has no links. ztm-hub is `ztm run hub`, and ztm-agent is `ztm run agent`.\n\n" +
 				"Example:\n  ztm install-links /usr/local/bin",
 			Action: func(x *cli.Context) error {
 				exe, err := os.Executable()
@@ -287,7 +293,7 @@ func (c *Console) Commands() []*cli.Command {
 			},
 		},
 		{
-			Name: "version", Category: apps.Device, Usage: "show what this binary is",
+			Name: "version", Category: apps.Device, Usage: "show the version and the features of this binary",
 			Description: "Example:\n  ztm version --json",
 			Flags:       []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "the same as --output json"}},
 			Action: func(x *cli.Context) error {

@@ -28,11 +28,12 @@ type Host struct {
 
 // Commands are `ztm start`, `ztm stop` and `ztm status`.
 func Commands(h Host) []*cli.Command {
-	start := &cli.Command{Name: "start", Usage: "make the hub or the agent a service: now and at every boot",
-		Description: "Takes the options of `ztm run`. --print shows what would be written and run, and changes nothing.\n\n" +
+	start := &cli.Command{Name: "start", Usage: "install the hub or the agent as a service, and start it",
+		Description: "The service starts at every boot. It takes the options of `ztm run`. --print shows the files and commands, and\n" +
+			"changes nothing.\n\n" +
 			"Example:\n  ztm start hub --names hub.example.com:8888 --permit root.json\n  ztm start agent --data /etc/ztm\n  ztm start agent --user"}
-	stop := &cli.Command{Name: "stop", Usage: "stop the service of the hub or the agent: now and for the next boots",
-		Description: "With --uninstall it is also removed. The data stays.\n\nExample:\n  ztm stop agent\n  ztm stop hub --uninstall"}
+	stop := &cli.Command{Name: "stop", Usage: "stop the service of the hub or the agent, and do not start it at boot",
+		Description: "--uninstall also removes the service. The data stays.\n\nExample:\n  ztm stop agent\n  ztm stop hub --uninstall"}
 	status := &cli.Command{Name: "status", Usage: "show whether the hub or the agent runs as a service",
 		Description: "The exit status is 1 if it does not run, as a service or in the foreground.\n\nExample:\n  ztm status agent"}
 	for _, role := range h.Roles {
@@ -46,18 +47,18 @@ func Commands(h Host) []*cli.Command {
 // common returns the options of start, stop and status.
 func common() []cli.Flag {
 	return []cli.Flag{
-		&cli.BoolFlag{Name: "user", Usage: "a service of this user alone; needs no root"},
-		&cli.StringFlag{Name: "system", Usage: "service manager `NAME`: systemd, procd, openrc, sysv, launchd, rc.d, windows, termux", DefaultText: "the one of this machine"},
+		&cli.BoolFlag{Name: "user", Usage: "use a service of this user, which needs no root"},
+		&cli.StringFlag{Name: "system", Usage: "use service manager `NAME`: systemd, procd, openrc, sysv, launchd, rc.d, windows, termux", DefaultText: "the one of this machine"},
 	}
 }
 
 func (h Host) start(role *cli.Command) *cli.Command {
 	return &cli.Command{
-		Name: role.Name, Category: apps.Device, Usage: "make the " + role.Name + " a service and start it",
+		Name: role.Name, Category: apps.Device, Usage: "install the " + role.Name + " as a service and start it",
 		Description: "Example:\n  ztm start " + role.Name + "\n  ztm start " + role.Name + " --print",
 		Flags: append(slices.Clone(role.Flags), append(common(),
-			&cli.StringFlag{Name: "run-as", Usage: "run it under this `ACCOUNT`, which must exist"},
-			&cli.BoolFlag{Name: "print", Usage: "show the files and the commands, and change nothing"})...),
+			&cli.StringFlag{Name: "run-as", Usage: "run the service as `ACCOUNT`, which must exist"},
+			&cli.BoolFlag{Name: "print", Usage: "print the files and commands, and change nothing"})...),
 		Action: func(x *cli.Context) error {
 			sys, err := h.system(x)
 			if err != nil {

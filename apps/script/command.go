@@ -31,25 +31,25 @@ func commands(c apps.Console) *cli.Command {
 		Usage:     "Run a script on one endpoint or on many",
 		ArgsUsage: "FILE [-- ARGUMENT ...]",
 		UsageText: "ztm script FILE|- [--ep EP ...] [--label LABEL ...] [OPTIONS] [-- ARGUMENT ...]",
-		Description: "The #! line names the interpreter, or --with, or else the ending of FILE: .js is run by the engine within ztm,\n" +
-			".py by python3, .ps1 by powershell, what has none by sh. Nothing of the script is left there. What JavaScript can\n" +
-			"call is in: ztm script js --help\n" +
-			"On one endpoint the script has the stdin, stdout and stderr of this command, and its exit status is that of the\n" +
-			"script: 128 + N if signal N ended it, 124 if it ran out of time, 127 if there is no interpreter, 255 if the connection\n" +
-			"was lost. On many, stdin is read first and given to each, lines of output begin with the endpoint's name, and the\n" +
-			"status is 1 if any of them failed. -o json keeps the output for the result.\n\n" + example(
+		Description: "--with names the interpreter, or else the #! line does, or else the ending of FILE: .js runs in the built-in engine\n" +
+			"(see: ztm script js --help), .py in python3, .ps1 in powershell, and a file without an ending in sh. The script\n" +
+			"leaves no file behind.\n" +
+			"On one endpoint, the script gets stdin, stdout and stderr of this command. The exit status is that of the script,\n" +
+			"128 + N if signal N ended it, 124 if it ran out of time, 127 if there is no interpreter, and 255 if the connection\n" +
+			"was lost. On many endpoints, stdin is read first and sent to each, lines of output begin with the name of the\n" +
+			"endpoint, and the exit status is 1 if any script failed. -o json collects the output in the result.\n\n" + example(
 			"ztm script deploy.sh --ep ep-office -- v1.2.3",
 			"ztm ep ep-office script backup.py > backup.tar",
 			"ztm script update.sh --label router --parallel 20 --timeout 5m",
 			"echo uptime | ztm script - --ep ep-1 ep-2"),
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "ep", Usage: "run it at this `EP`"},
-			&cli.StringSliceFlag{Name: "label", Usage: "run it at all endpoints with this `LABEL`"},
-			&cli.StringFlag{Name: "with", Aliases: []string{"w"}, Usage: "the `INTERPRETER`: sh, python3, powershell, js, ..."},
-			&cli.DurationFlag{Name: "timeout", Usage: "end it after this `DURATION`: 30s"},
-			&cli.IntFlag{Name: "parallel", Aliases: []string{"p"}, Usage: "at this `NUMBER` of endpoints at the same time", Value: 8},
-			&cli.StringFlag{Name: "run-as", Usage: "be this `ACCOUNT` there"},
-			&cli.BoolFlag{Name: "no-stdin", Aliases: []string{"n"}, Usage: "leave stdin alone: the script has none"},
+			&cli.StringSliceFlag{Name: "ep", Usage: "run the script on `EP`"},
+			&cli.StringSliceFlag{Name: "label", Usage: "run the script on all endpoints with `LABEL`"},
+			&cli.StringFlag{Name: "with", Aliases: []string{"w"}, Usage: "use `INTERPRETER`: sh, python3, powershell, js, ..."},
+			&cli.DurationFlag{Name: "timeout", Usage: "end the script after `DURATION`: 30s"},
+			&cli.IntFlag{Name: "parallel", Aliases: []string{"p"}, Usage: "run on `NUMBER` endpoints at the same time", Value: 8},
+			&cli.StringFlag{Name: "run-as", Usage: "run as `ACCOUNT` on the endpoint"},
+			&cli.BoolFlag{Name: "no-stdin", Aliases: []string{"n"}, Usage: "do not read stdin; the script gets none"},
 		},
 		Subcommands: append([]*cli.Command{configCommand(c)}, engineCommands()...),
 		Action:      func(x *cli.Context) error { return run(x, c) },
@@ -72,7 +72,7 @@ func engineCommands() []*cli.Command {
 		Description: js.help + "\n\n" + example("ztm script js report.js -- --verbose"),
 		Action: func(x *cli.Context) error {
 			if !x.Args().Present() {
-				return usage("the script is missing")
+				return usage("missing FILE")
 			}
 			status, err := js.run(x.Context, x.Args().First(), x.Args().Tail(), x.App.Reader, x.App.Writer, x.App.ErrWriter)
 			if err == nil && status != 0 {
@@ -94,11 +94,11 @@ func run(x *cli.Context, c apps.Console) error {
 	names := x.Args().Slice()
 	switch {
 	case len(names) == 0:
-		return usage("the script is missing")
+		return usage("missing FILE")
 	case x.Duration("timeout") < 0:
 		return usage("--timeout cannot be negative")
 	case x.Int("parallel") < 1:
-		return usage("--parallel wants at least 1")
+		return usage("--parallel: want at least 1")
 	}
 	eps, err := endpoints(x.Context, c, x.StringSlice("ep"), x.StringSlice("label"))
 	if err != nil {
@@ -215,15 +215,15 @@ func configCommand(c apps.Console) *cli.Command {
 		Category:  apps.AtEndpoint,
 		Usage:     "Show or set who may run scripts at an endpoint",
 		UsageText: "ztm [ep EP] script config [OPTIONS]",
-		Description: "Your own user may always. A user who is added is as powerful as the account that scripts run as.\n" +
-			"An option without its value goes back to the default.\n\n" + example(
+		Description: "Your own user is always allowed. A user whom you add is as powerful as the account that scripts run as.\n" +
+			"An option without a value restores the default.\n\n" + example(
 			"ztm script config --add-user zt-user1 --run-as nobody",
 			"ztm ep ep-office script config --remove-user zt-user1"),
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "add-user", Usage: "let this `USER` run scripts, too"},
-			&cli.StringSliceFlag{Name: "remove-user", Aliases: []string{"del-user"}, Usage: "no more let this `USER`; ends its scripts"},
-			&cli.StringFlag{Name: "run-as", Usage: "be this account there `[ACCOUNT]`; needs an agent that runs as root"},
-			&cli.IntFlag{Name: "max-sessions", Usage: "at most this `NUMBER` at the same time; 0 is the default",
+			&cli.StringSliceFlag{Name: "add-user", Usage: "also let `USER` run scripts"},
+			&cli.StringSliceFlag{Name: "remove-user", Aliases: []string{"del-user"}, Usage: "remove the access of `USER` and end their scripts"},
+			&cli.StringFlag{Name: "run-as", Usage: "run as `[ACCOUNT]` on the endpoint, whose agent must run as root"},
+			&cli.IntFlag{Name: "max-sessions", Usage: "allow `NUMBER` sessions at the same time; 0 for the default",
 				DefaultText: fmt.Sprint(process.DefaultMaxSessions)},
 		},
 		Action: func(x *cli.Context) error {

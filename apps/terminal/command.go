@@ -27,7 +27,7 @@ func Kind() apps.Kind {
 func commands(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:  name,
-		Usage: "Open a shell on another endpoint, or run a command there",
+		Usage: "Open a shell or run a command on another endpoint",
 		Description: example(
 			"ztm terminal open ep-office",
 			"ztm terminal open ep-office -- uname -a",
@@ -46,18 +46,18 @@ func openCommand(c apps.Console) *cli.Command {
 		Usage:     "Open a shell, or run a command",
 		ArgsUsage: "[EP] [-- COMMAND ...]",
 		UsageText: "ztm terminal open EP [OPTIONS] [-- COMMAND [ARGUMENT ...]]\n       ztm ep EP terminal open [OPTIONS] [-- COMMAND [ARGUMENT ...]]",
-		Description: "Without COMMAND this window becomes the login shell of the endpoint. ~. at the beginning of a line leaves a\n" +
-			"session that does not answer, ~? shows what else there is. With COMMAND there is no terminal: stdin, stdout and\n" +
-			"stderr are those of the command, byte by byte. The exit status is that of the shell or command, 128 + N if\n" +
-			"signal N ended it, 127 if it was not found, 255 if the connection was lost.\n\n" + example(
+		Description: "Without COMMAND it opens the login shell of the endpoint in this window. At the beginning of a line, ~. leaves a\n" +
+			"session that does not answer, and ~? lists the other escapes. With COMMAND there is no terminal: stdin, stdout and\n" +
+			"stderr carry the bytes of the command unchanged. The exit status is that of the shell or command, 128 + N if\n" +
+			"signal N ended it, 127 if it was not found, and 255 if the connection was lost.\n\n" + example(
 			"ztm terminal open ep-office",
 			"ztm terminal open ep-office --keep --run-as www-data",
 			"ztm terminal open ep-office -t -- top",
 			"ztm terminal open ep-office -- tar c -C /srv www | tar x"),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "tty", Aliases: []string{"t"}, Usage: "give the command a terminal"},
-			&cli.BoolFlag{Name: "keep", Aliases: []string{"k"}, Usage: "let the session live on when the connection is lost"},
-			&cli.StringFlag{Name: "run-as", Usage: "be this `ACCOUNT` there"},
+			&cli.BoolFlag{Name: "keep", Aliases: []string{"k"}, Usage: "keep the session alive when the connection is lost"},
+			&cli.StringFlag{Name: "run-as", Usage: "run as `ACCOUNT` on the endpoint"},
 			escapeFlag(),
 		},
 		Action: func(x *cli.Context) error {
@@ -83,14 +83,14 @@ func openCommand(c apps.Console) *cli.Command {
 // way to name it.
 func target(c apps.Console, x *cli.Context) (ep apps.Endpoint, names []string, err error) {
 	if !x.Args().Present() {
-		return ep, nil, usage("the endpoint is missing")
+		return ep, nil, usage("missing EP")
 	}
 	ep, err = c.Trusted(x.Context, x.Args().First())
 	return ep, x.Args().Tail(), err
 }
 
 func escapeFlag() cli.Flag {
-	return &cli.StringFlag{Name: "escape", Aliases: []string{"e"}, Usage: "`CHARACTER` that begins an escape, or none", Value: "~"}
+	return &cli.StringFlag{Name: "escape", Aliases: []string{"e"}, Usage: "begin escapes with `CHARACTER`; none for no escapes", Value: "~"}
 }
 
 func openerOf(c apps.Console, x *cli.Context) (*opener, error) {
@@ -123,10 +123,10 @@ func attachCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:        "attach",
 		Category:    apps.AtEndpoint,
-		Usage:       "Return to a session that was kept",
+		Usage:       "Return to a kept session",
 		ArgsUsage:   "[EP] [SESSION]",
 		UsageText:   "ztm terminal attach EP [SESSION]",
-		Description: "The last of what it showed is shown again. A window that it is in loses it.\n\n" + example("ztm terminal attach ep-office"),
+		Description: "It shows the last output of the session again. If the session is attached to another window, that window loses it.\n\n" + example("ztm terminal attach ep-office"),
 		Flags:       []cli.Flag{escapeFlag()},
 		Action: func(x *cli.Context) error {
 			ep, ids, err := target(c, x)
@@ -153,9 +153,9 @@ func sessionsCommand(c apps.Console) *cli.Command {
 		Usage:     "List the sessions at an endpoint, or end one",
 		ArgsUsage: "[EP]",
 		UsageText: "ztm terminal sessions [EP] [--end SESSION]",
-		Description: "Shows your own, and all of them where the endpoint is yours.\n\n" + example(
+		Description: "It lists your own sessions, or all sessions if the endpoint is yours.\n\n" + example(
 			"ztm terminal sessions ep-office", "ztm terminal sessions ep-office --end 1f0a92c4"),
-		Flags: []cli.Flag{&cli.StringFlag{Name: "end", Usage: "end this `SESSION`"}},
+		Flags: []cli.Flag{&cli.StringFlag{Name: "end", Usage: "end `SESSION`"}},
 		Action: func(x *cli.Context) error {
 			ep, err := endpoint(c, x)
 			if err != nil {
@@ -209,19 +209,19 @@ func configCommand(c apps.Console) *cli.Command {
 		Category:  apps.AtEndpoint,
 		Usage:     "Show or set who may open terminals at an endpoint, and how",
 		UsageText: "ztm [ep EP] terminal config [OPTIONS]",
-		Description: "Your own user may always. A user who is added is as powerful as the account that the shell runs as.\n" +
-			"An option without its value goes back to the default.\n\n" + example(
+		Description: "Your own user is always allowed. A user whom you add is as powerful as the account that the shell runs as.\n" +
+			"An option without a value restores the default.\n\n" + example(
 			"ztm terminal config --add-user zt-user1 --run-as nobody",
 			"ztm ep ep-office terminal config --set-shell /bin/zsh --idle-timeout 30m",
 			"ztm terminal config --record /var/log/ztm-terminal"),
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "add-user", Usage: "let this `USER` open terminals, too"},
-			&cli.StringSliceFlag{Name: "remove-user", Aliases: []string{"del-user"}, Usage: "no more let this `USER`; ends its sessions"},
-			&cli.StringFlag{Name: "set-shell", Usage: "the shell: a program, and its arguments after spaces `[COMMAND]`"},
-			&cli.StringFlag{Name: "run-as", Usage: "be this account there `[ACCOUNT]`; needs an agent that runs as root"},
-			&cli.StringFlag{Name: "record", Usage: "record all sessions in this directory, as asciicast v2 `[DIR]`"},
-			&cli.StringFlag{Name: "idle-timeout", Usage: "end a session after so long without input and output `[DURATION]`: 30m"},
-			&cli.IntFlag{Name: "max-sessions", Usage: "at most this `NUMBER` at the same time; 0 is the default", DefaultText: fmt.Sprint(process.DefaultMaxSessions)},
+			&cli.StringSliceFlag{Name: "add-user", Usage: "also let `USER` open terminals"},
+			&cli.StringSliceFlag{Name: "remove-user", Aliases: []string{"del-user"}, Usage: "remove the access of `USER` and end their sessions"},
+			&cli.StringFlag{Name: "set-shell", Usage: "use `[COMMAND]` as the shell: a program and its arguments, separated by spaces"},
+			&cli.StringFlag{Name: "run-as", Usage: "run as `[ACCOUNT]` on the endpoint, whose agent must run as root"},
+			&cli.StringFlag{Name: "record", Usage: "record all sessions in directory `[DIR]`, as asciicast v2"},
+			&cli.StringFlag{Name: "idle-timeout", Usage: "end a session after `[DURATION]` without input and output: 30m"},
+			&cli.IntFlag{Name: "max-sessions", Usage: "allow `NUMBER` sessions at the same time; 0 for the default", DefaultText: fmt.Sprint(process.DefaultMaxSessions)},
 		},
 		Action: func(x *cli.Context) error {
 			if x.Args().Present() {

@@ -80,12 +80,13 @@ func (n *Next) commands(w *walk, c *Command) {
 
 // options offers the options that can still be given.
 func (n *Next) options(w *walk) {
-	path := w.line.Path
-	for i := len(path) - 1; i >= 0; i-- {
-		for _, o := range path[i].Options {
+	own := w.line.Command()
+	for _, c := range ownAndCommon(w.line.Path) {
+		for _, o := range c.Options {
 			word := "--" + o.Name
 			_, given := w.line.Option(o.Name)
-			if o.Hidden || !strings.HasPrefix(word, n.Typed) || shadowed(o, path[i+1:]) || given && o.Kind != List && o.Kind != OptionalList {
+			shadowed := c != own && own.option(o.Name) != nil
+			if o.Hidden || !strings.HasPrefix(word, n.Typed) || shadowed || given && o.Kind != List && o.Kind != OptionalList {
 				continue
 			}
 			n.Words = append(n.Words, Candidate{word, o.Usage})

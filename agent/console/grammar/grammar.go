@@ -34,7 +34,7 @@ type Command struct {
 	About string
 }
 
-// Option is an option of a command, and of all commands below it that have no own of the name.
+// Option is an option of a command. Those of the root are options of all commands that have no own of the name.
 type Option struct {
 	Name     string // long form, without dashes
 	Aliases  []string

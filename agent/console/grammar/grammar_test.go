@@ -70,7 +70,7 @@ func program() *Command {
 			{Name: "terminal", Usage: "a shell", Commands: []*Command{
 				{Name: "open", Usage: "open a shell", Args: "EP [-- COMMAND...]", Runs: true, About: apps.AtEndpoint},
 			}},
-			{Name: "script", Usage: "run a script", Args: "FILE [ARG...]", Runs: true, Commands: []*Command{
+			{Name: "script", Usage: "run a script", Args: "FILE [ARG...]", Runs: true, Options: []Option{{Name: "ep", Kind: List, Value: "EP", Usage: "where"}}, Commands: []*Command{
 				{Name: "config", Usage: "configure", Runs: true, Options: []Option{{Name: "log", Kind: Bool, Usage: "log"}}},
 			}},
 			{Name: "ls", Usage: "list files", Args: "[PATH]", Runs: true, Options: []Option{
@@ -203,6 +203,9 @@ func TestParseRefuses(t *testing.T) {
 		{"join demo --permit --as x", "option --permit needs a value", "usage: ztm join MESH --as NAME --permit FILE"},
 		{"join demo --as", "option --as needs a value", "usage: ztm join MESH --as NAME --permit FILE"},
 		{"join demo extra --as x -p y", `unexpected "extra"`, "usage: ztm join MESH --as NAME --permit FILE"},
+		{"script --nothing config", `unknown option "--nothing"`, "see: ztm script --help"},
+		{"script --ep=nas config", `unknown option "--ep"`, "see: ztm script config --help"},
+		{"script config --ep nas", `unknown option "--ep"`, "see: ztm script config --help"},
 		{"join demo --name x", `unknown option "--name"`, "see: ztm join --help"},
 		{"join demo --permitt=x", `unknown option "--permitt"`, `did you mean "--permit"?`},
 		{"label --add --delete x", "option --add needs a value", "usage: ztm label [OPTIONS]"},

@@ -3,6 +3,7 @@ package grammar
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -16,7 +17,13 @@ func Help(w io.Writer, path []*Command) error {
 	var b strings.Builder
 	c := path[len(path)-1]
 	const before = "Usage: "
-	fmt.Fprintf(&b, "%s%s\n", before, wrap(usage(path), len(before)))
+	for i, line := range strings.Split(usage(path), "\n") { // some commands are typed in two ways
+		lead := before
+		if i > 0 {
+			lead = strings.Repeat(" ", len(before))
+		}
+		fmt.Fprintf(&b, "%s%s\n", lead, wrap(line, len(before)))
+	}
 	if c.Usage != "" {
 		fmt.Fprintf(&b, "\n%s\n", wrap(capital(c.Usage)+".", 0))
 	}
@@ -28,15 +35,10 @@ func Help(w io.Writer, path []*Command) error {
 	}
 	section(&b, "Commands", commandRows(c))
 	section(&b, "Options", optionRows(c.Options))
-	var above []Option
-	for i, p := range path[:len(path)-1] {
-		for _, o := range p.Options {
-			if !shadowed(o, path[i+1:]) {
-				above = append(above, o)
-			}
-		}
+	if len(path) > 1 {
+		common := slices.DeleteFunc(slices.Clone(path[0].Options), func(o Option) bool { return c.option(o.Name) != nil })
+		section(&b, "Common options", optionRows(common))
 	}
-	section(&b, "Common options", optionRows(above))
 	if len(c.Commands) > 0 {
 		fmt.Fprintf(&b, "\nMore about a command: %s COMMAND --help\n", words(path))
 	}
@@ -98,14 +100,12 @@ func (o Option) value() string {
 	return " " + v
 }
 
-// shadowed reports whether a command below declares an option of the name itself.
-func shadowed(o Option, below []*Command) bool {
-	for _, c := range below {
-		if c.option(o.Name) != nil {
-			return true
-		}
+// ownAndCommon returns the commands whose options can be given to the last of the path: itself and the program.
+func ownAndCommon(path []*Command) []*Command {
+	if len(path) == 1 {
+		return path
 	}
-	return false
+	return []*Command{path[len(path)-1], path[0]}
 }
 
 func commandRows(c *Command) [][2]string {

@@ -200,14 +200,13 @@ func (w *walk) option(a string) error {
 	return nil
 }
 
-// declared finds the option of that name that the command, or else the nearest one above it, declares.
+// declared finds the option of that name that the command declares, or else the program.
 func (w *walk) declared(name string) (*Option, int) {
-	for i, c := range slices.Backward(w.line.Path) {
-		if o := c.option(name); o != nil {
-			return o, i
-		}
+	last := len(w.line.Path) - 1
+	if o := w.line.Path[last].option(name); o != nil {
+		return o, last
 	}
-	return nil, 0
+	return w.line.Path[0].option(name), 0
 }
 
 func (w *walk) add(o *Option, level int, value string) {
@@ -254,12 +253,26 @@ func (w *walk) sink() {
 	w.line.options[last] = append(sunk, w.line.options[last]...)
 }
 
+// stray finds an option that was given to a command above the one that the line names: it would be ignored.
+func (w *walk) stray() error {
+	last := len(w.line.Path) - 1
+	for i := 1; i < last; i++ {
+		if level := w.line.options[i]; len(level) > 0 {
+			return unknownOption(w.line.Path, level[0])
+		}
+	}
+	return nil
+}
+
 // end checks the line as a whole.
 func (w *walk) end() error {
 	if err := w.endOption(); err != nil {
 		return err
 	}
 	w.sink()
+	if err := w.stray(); err != nil {
+		return err
+	}
 	c := w.line.Command()
 	if w.prefix != nil {
 		return hinted(fmt.Errorf("missing %s after %q", w.prefix.argument(0), w.prefix.Name),

@@ -39,7 +39,7 @@ func unknownCommand(path []*Command, name string) error {
 func unknownOption(path []*Command, given string) error {
 	name, _, _ := strings.Cut(given, "=")
 	var known []string
-	for _, c := range path {
+	for _, c := range ownAndCommon(path) {
 		for _, o := range c.Options {
 			if !o.Hidden {
 				known = append(known, o.Name)
