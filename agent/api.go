@@ -212,7 +212,7 @@ func (m *mesh) getHubs(w http.ResponseWriter, r *http.Request) {
 			start := time.Now()
 			if err := s.Call(r.Context(), http.MethodGet, tunnel.PathHub, nil, nil, &status); err == nil {
 				h = api.Hub{ID: status.ID, Address: address, Status: api.Attached, Connected: true, Version: status.Version, RTT: ms(time.Since(start)),
-					Agents: status.Agents, Relays: status.Relays, Standby: m.spare.ready(s), Fallbacks: m.fallbacks.Load(), Since: status.Since}
+					Agents: status.Agents, Relays: status.Relays, Standby: m.spare.ready(s), Fallbacks: m.fallbacks.Load(), Since: status.Since, Note: status.Note}
 			}
 		}
 		out = append(out, h)

@@ -281,7 +281,7 @@ func (m *mesh) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, error)
 	if _, err := m.verifier.Certificate(der, identity.RoleMember); err != nil {
 		return nil, err // evicted since the token was made
 	}
-	if err := m.nameIsFree(r.Join.Name, identity.IDOf(key)); err != nil {
+	if err := m.mayHaveName(r, identity.IDOf(key), inv.User); err != nil {
 		return nil, err // the token is not spent
 	}
 	if err := redeem(m.agent.db, inv.Nonce, identity.IDOf(key), inv.Expires, now); err != nil {
@@ -289,6 +289,14 @@ func (m *mesh) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, error)
 	}
 	m.log.Info("admitted by a join token", "user", inv.User, "endpoint", r.Join.Name, "id", identity.IDOf(key))
 	return der, nil
+}
+
+// mayHaveName reports whether a joining device may have its name. A hub that asks for the CA key says what it knows of it.
+func (m *mesh) mayHaveName(r *tunnel.SignRequest, id identity.ID, user string) error {
+	if r.Name != nil {
+		return r.Name.Check(r.Join.Name, user)
+	}
+	return m.nameIsFree(r.Join.Name, id)
 }
 
 // nameIsFree asks the directory. The hub has the last word when the endpoint registers.

@@ -159,6 +159,7 @@ func (s *server) getHub(w http.ResponseWriter, r *http.Request, p *peer, _ strin
 		Trust:      s.verifier.Trust().Version(),
 		ClientAddr: p.addr.String(),
 		Time:       s.verifier.Clock().Now().Unix(),
+		Note:       s.note,
 	})
 }
 
@@ -242,7 +243,7 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 	}
 	// It may have been evicted since it was verified, and the eviction not have found the record.
 	if err := s.verifier.Trust().Reverify(subject, s.verifier.Clock().Now()); err != nil {
-		s.forget(id)
+		s.forget(id, true)
 		return answer.Errorf(answer.Denied, "%v", err)
 	}
 	if _, online, _ := s.registry.find(p.ID); online != nil && p.User == rootUser {
@@ -264,16 +265,16 @@ func (s *server) deleteEndpoint(w http.ResponseWriter, _ *http.Request, p *peer,
 	if !s.changes.Take(p.ID, time.Now()) {
 		return limited("endpoint %s removes endpoints too often", p.ID)
 	}
-	if err := s.forget(id); err != nil {
+	if err := s.forget(id, p.User != rootUser); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-// forget removes an endpoint from the directory.
-func (s *server) forget(id identity.ID) error {
-	gone := s.registry.remove(func(r *row) bool { return r.Subject.ID == id })
+// forget removes an endpoint from the directory, and keeps its name for its user if keep says so.
+func (s *server) forget(id identity.ID, keep bool) error {
+	gone := s.registry.remove(keep, func(r *row) bool { return r.Subject.ID == id })
 	if len(gone) == 0 {
 		return answer.Errorf(answer.NotFound, "there is no endpoint %s", id)
 	}

@@ -81,7 +81,7 @@ func newer(st *state, trust *identity.Trust, c Config) (*identity.Trust, error) 
 		return trust, nil
 	}
 	if next != trust {
-		err = st.setTrust(next.Document(), nil)
+		err = st.setTrust(next.Document(), nil, nil)
 		c.Log.Info("the root permit brings a newer trust list", "permit", c.Permit, "version", next.Version())
 	}
 	return next, err
@@ -186,7 +186,7 @@ func begin(st *state, c Config) (me self, permit string, err error) {
 	case err != nil:
 		return self{}, "", fmt.Errorf("%w: move it away, or name another file for the permit of the new mesh", err)
 	default:
-		c.Log.Info("this is a hub of the mesh of the root permit that was found", "permit", c.Permit, "mesh", ca.Mesh())
+		c.Log.Info("this becomes a hub of the mesh of the root permit that was found", "permit", c.Permit, "mesh", ca.Mesh())
 		if len(c.Names) == 0 {
 			c.Names = root.Bootstraps
 		}
@@ -198,13 +198,14 @@ func begin(st *state, c Config) (me self, permit string, err error) {
 	if err != nil {
 		return self{}, "", err
 	}
+	me.Another = root != nil && c.permitGiven // the one in the data directory is of a start that was interrupted
 	if root == nil {
 		if err := writePermit(c.Permit, ca, me.Names); err != nil {
 			return self{}, "", err
 		}
 		permit = c.Permit
 	} else if len(root.Trust) > 0 {
-		if err := st.setTrust(root.Trust, nil); err != nil {
+		if err := st.setTrust(root.Trust, nil, nil); err != nil {
 			return self{}, "", err
 		}
 	}

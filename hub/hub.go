@@ -177,6 +177,9 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	c.Log.Info("hub runs", "mesh", s.mesh, "id", s.id, "listen", ln.Addr().String(), "names", self.Names,
 		"endpoints", s.registry.size(), "trust", s.verifier.Trust().Version())
+	if s.note != "" {
+		c.Log.Warn(s.note)
+	}
 	s.run(ctx, ln, metrics)
 	c.Log.Info("hub has ended")
 	return nil

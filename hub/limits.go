@@ -111,6 +111,11 @@ const (
 	// dialBackQueue is the same for a peer that asks for a carrier: 48. Test: TestDialBacksLeaveRoomInTheQueueOfEvents.
 	dialBackQueue = eventQueue - 16
 
+	// nameKept is how long a name that became free is kept for its user. Test: TestANameThatBecameFreeIsKeptForItsUser.
+	nameKept = 30 * 24 * time.Hour
+	// namesOfUser is how many names are kept for one user: 100. Test: TestNamesThatAreKeptAreLimited.
+	namesOfUser = 100
+
 	// pagesOfUser is how many endpoints of one user may list the directory at the full rate: 4.
 	// Test: TestListingTheDirectoryInALoopHarmsNobodyElse.
 	pagesOfUser = 4

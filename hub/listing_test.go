@@ -11,7 +11,8 @@ import (
 
 // crowded returns a directory of n endpoints, with records as large as those of endpoints that offer some tunnels.
 func crowded(b testing.TB, n int) *registry {
-	g := &registry{limits: Limits{}.withDefaults(), byID: map[identity.ID]*endpoint{}, byUser: map[string]int{}}
+	g := &registry{limits: Limits{}.withDefaults(), byID: map[identity.ID]*endpoint{}, byUser: map[string]int{},
+		kept: map[string]keptName{}, changed: map[string]struct{}{}, now: time.Now}
 	g.limits.EndpointsPerUser = n
 	for i := range n {
 		id := identity.IDOf([]byte(fmt.Sprint(i)))

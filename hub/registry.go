@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
@@ -25,19 +26,26 @@ type endpoint struct {
 // to disk.
 type registry struct {
 	limits Limits
+	now    func() time.Time
 	saver  *saver
 	online atomic.Int64
 
-	mu     sync.RWMutex
-	byID   map[identity.ID]*endpoint
-	byName []*endpoint // sorted; names are unique
-	byUser map[string]int
+	mu      sync.RWMutex
+	byID    map[identity.ID]*endpoint
+	byName  []*endpoint // sorted; names are unique
+	byUser  map[string]int
+	kept    map[string]keptName // names that became free
+	changed map[string]struct{} // names whose entry in kept is to be saved
 }
 
-func newRegistry(st *state, limits Limits) (*registry, error) {
-	g := &registry{limits: limits, byID: map[identity.ID]*endpoint{}, byUser: map[string]int{}}
-	g.saver = newSaver(g.rows, st.setEndpoints)
-	err := st.endpoints(func(r row) {
+func newRegistry(st *state, limits Limits, now func() time.Time) (*registry, error) {
+	g := &registry{limits: limits, now: now, byID: map[identity.ID]*endpoint{}, byUser: map[string]int{}, changed: map[string]struct{}{}}
+	g.saver = newSaver(g.rows, func(rows map[identity.ID]*row) error { return st.setEndpoints(rows, g.changedNames()) })
+	var err error
+	if g.kept, err = st.keptNames(); err != nil {
+		return nil, err
+	}
+	err = st.endpoints(func(r row) {
 		e := &endpoint{row: &r, seen: r.Record.Time / 1000}
 		g.byID[r.Subject.ID] = e
 		g.byName = append(g.byName, e)
@@ -70,10 +78,18 @@ func (g *registry) put(next *row) (changed bool, err error) {
 	if i, taken := g.searchLocked(next.Record.Name); taken && g.byName[i] != e {
 		return false, takenError(g.byName[i])
 	}
-	if e == nil {
-		return true, g.addLocked(next)
+	if err := g.mayHaveLocked(next.Record.Name, next.Subject.User); err != nil {
+		return false, err
 	}
-	return g.replaceLocked(e, next)
+	if e == nil {
+		changed, err = true, g.addLocked(next)
+	} else {
+		changed, err = g.replaceLocked(e, next)
+	}
+	if err == nil {
+		g.freeLocked(next.Record.Name)
+	}
+	return changed, err
 }
 
 func (g *registry) addLocked(r *row) error {
@@ -106,6 +122,7 @@ func (g *registry) replaceLocked(e *endpoint, next *row) (changed bool, err erro
 	} else {
 		i, _ := g.searchLocked(old.Record.Name)
 		g.byName = slices.Delete(g.byName, i, i+1)
+		g.keepLocked(old)
 		e.row = next
 		g.insertLocked(e)
 	}
@@ -133,7 +150,7 @@ func (g *registry) searchLocked(name string) (int, bool) {
 	})
 }
 
-func takenError(by *endpoint) error {
+func takenError(by *endpoint) *answer.Error {
 	seen := "online now"
 	if by.session == nil {
 		seen = "last seen " + date(by.seen*1000)
@@ -156,8 +173,9 @@ func (g *registry) leaveUserLocked(user string) {
 	}
 }
 
-// remove takes endpoints out of the directory and ends their sessions. The caller saves that.
-func (g *registry) remove(which func(*row) bool) (gone []identity.ID) {
+// remove takes endpoints out of the directory and ends their sessions. Their names are kept for their users if keep says so. The
+// caller saves that.
+func (g *registry) remove(keep bool, which func(*row) bool) (gone []identity.ID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.byName = slices.DeleteFunc(g.byName, func(e *endpoint) bool {
@@ -167,6 +185,9 @@ func (g *registry) remove(which func(*row) bool) (gone []identity.ID) {
 		gone = append(gone, e.Subject.ID)
 		delete(g.byID, e.Subject.ID)
 		g.leaveUserLocked(e.Subject.User)
+		if keep {
+			g.keepLocked(e.row)
+		}
 		if e.session != nil {
 			e.session.end()
 			e.session = nil
@@ -247,10 +268,24 @@ func (g *registry) signer() *session {
 	return nil
 }
 
-// vacant reports whether an endpoint may have a name: nobody else has it.
-func (g *registry) vacant(name string, id identity.ID) error {
+// vacant reports whether an endpoint of a user may have a name: no other has it, and it is not kept for another user.
+func (g *registry) vacant(name string, id identity.ID, user string) error {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
+	if err := g.takenLocked(name, id); err != nil {
+		return err
+	}
+	return g.mayHaveLocked(name, user)
+}
+
+// check tells a holder of the CA key, which alone learns who wants to join, what is known of a name.
+func (g *registry) check(name string, id identity.ID) *tunnel.NameCheck {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return &tunnel.NameCheck{Taken: g.takenLocked(name, id), KeptFor: g.keptForLocked(name)}
+}
+
+func (g *registry) takenLocked(name string, id identity.ID) *answer.Error {
 	if i, taken := g.searchLocked(name); taken && g.byName[i].Subject.ID != id {
 		return takenError(g.byName[i])
 	}

@@ -117,7 +117,7 @@ func TestAPageStaysBelowTheLimitOfAnAnswer(t *testing.T) {
 func TestANameBelongsToOneEndpoint(t *testing.T) {
 	h := start(t)
 	first := h.device("bob").online("web")
-	second := h.device("alice")
+	second := h.device("bob") // another user waits for 30 days
 	s := second.session()
 	err := second.put(s, second.record("web"))
 	wantRefusal(t, err, 409, "endpoint name web is taken by endpoint "+string(first.id)+" of user bob (online now)")

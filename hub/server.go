@@ -36,6 +36,7 @@ type server struct {
 	names    []string
 	ca       *identity.CA // nil unless the hub keeps the CA key
 	since    time.Time
+	note     string    // what people should know of this hub; "" is nothing
 	past     time.Time // a time that is past for certain, of an earlier run
 	verifier *identity.Verifier
 	registry *registry
@@ -94,12 +95,15 @@ func newServer(c Config, st *state, me self) (*server, error) {
 		bodies:      limit.NewShare[string](bodiesAtOnce),
 		refusals:    limit.NewLog(c.Log),
 	}
+	if me.Another {
+		s.note = anotherHub
+	}
 	if c.KeepCA && me.Signer != nil {
 		if s.ca, err = me.Signer.ca(); err != nil {
 			return nil, fmt.Errorf("hub.db: %w", err)
 		}
 	}
-	if s.registry, err = newRegistry(st, c.Limits); err != nil {
+	if s.registry, err = newRegistry(st, c.Limits, s.verifier.Clock().Now); err != nil {
 		return nil, err
 	}
 	s.handshakes = newHandshakes(c.Limits.Handshakes, c.Limits.HandshakesPerSource, &s.metrics.refused.strangers)
@@ -109,6 +113,10 @@ func newServer(c Config, st *state, me self) (*server, error) {
 	s.tls = s.verifier.ServerConfig(s.presented, tunnel.ControlProto, tunnel.RelayProto, identity.JoinProto)
 	return s, nil
 }
+
+// anotherHub is said of a hub that began with the root permit of a mesh that was there.
+const anotherHub = "this hub was made for a mesh that was there already. Hubs of a mesh do not know of each other: if another one runs, " +
+	"the endpoints that are attached to it are offline here, and cannot be reached from here. Run one hub at a time"
 
 func publicKey(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(ed25519.PublicKey) }
 
@@ -173,13 +181,14 @@ func (s *server) tidy(ctx context.Context) {
 func (s *server) expire() {
 	now := s.verifier.Clock().Now()
 	s.peers.cut(func(p *peer) bool { return s.verifier.Trust().Reverify(p.Subject, now) != nil })
-	gone := s.registry.remove(func(r *row) bool { return s.outdated(r.Subject, s.verifier.Trust()) })
+	gone := s.registry.remove(true, func(r *row) bool { return s.outdated(r.Subject, s.verifier.Trust()) })
 	if len(gone) > 0 {
 		s.log.Info("endpoints whose certificates are no longer good are forgotten", "endpoints", len(gone))
 		if err := s.registry.saver.save(gone...); err != nil {
 			s.log.Error("cannot save the directory", "err", err)
 		}
 	}
+	s.registry.freeOld()
 	if floor, ok := s.verifier.Floor(); ok {
 		if err := s.state.seen(floor); err != nil {
 			s.log.Error("cannot save the time", "err", err)

@@ -16,6 +16,7 @@ var (
 	selfTable     = store.NewTable[self]("hub")       // one row, under selfKey
 	trustTable    = store.NewTable[[]byte]("trust")   // one row, under trustKey: the signed document
 	endpointTable = store.NewTable[row]("endpoints")  // by endpoint ID
+	nameTable     = store.NewTable[keptName]("names") // by name: those that are kept for a user
 	tokenTable    = store.NewTable[redeemed]("token") // by nonce; used by a hub that keeps the CA key
 )
 
@@ -35,8 +36,9 @@ type self struct {
 	Next        *next    `json:"next,omitempty"` // the certificate to come, after a rotation of the CA
 	Last        []byte   `json:"last,omitempty"` // DER of the certificate before this one, for when this one has not begun
 	Names       []string `json:"names"`
-	Signer      *keptCA  `json:"signer,omitempty"` // only ever with --keep-ca
-	Seen        int64    `json:"seen,omitempty"`   // Unix seconds: a time that is past, kept at most daily
+	Signer      *keptCA  `json:"signer,omitempty"`  // only ever with --keep-ca
+	Another     bool     `json:"another,omitempty"` // it began with the root permit of a mesh that was there: it may not be the only hub
+	Seen        int64    `json:"seen,omitempty"`    // Unix seconds: a time that is past, kept at most daily
 }
 
 // next is a certificate that waits for its time.
@@ -103,9 +105,12 @@ func (s *state) trust() (doc []byte, err error) {
 	return doc, err
 }
 
-// setTrust stores a trust document and removes the endpoints that it evicts.
-func (s *state) setTrust(doc []byte, evicted []identity.ID) error {
+// setTrust stores a trust document, removes the endpoints that it evicts, and stores what became of their names.
+func (s *state) setTrust(doc []byte, evicted []identity.ID, names map[string]*keptName) error {
 	return s.db.Update(func(tx *store.Tx) error {
+		if err := setNames(tx, names); err != nil {
+			return err
+		}
 		for _, id := range evicted {
 			if err := endpointTable.Delete(tx, string(id)); err != nil {
 				return err
@@ -125,9 +130,40 @@ func (s *state) endpoints(f func(row)) error {
 	})
 }
 
-// setEndpoints stores rows by ID; a nil row removes the endpoint.
-func (s *state) setEndpoints(rows map[identity.ID]*row) error {
+// keptNames returns the names that are kept.
+func (s *state) keptNames() (map[string]keptName, error) {
+	names := map[string]keptName{}
+	err := s.db.View(func(tx *store.Tx) error {
+		return nameTable.ForEach(tx, "", func(name string, k keptName) error {
+			names[name] = k
+			return nil
+		})
+	})
+	return names, err
+}
+
+// setNames stores names that are kept; nil frees one.
+func setNames(tx *store.Tx, names map[string]*keptName) error {
+	for name, k := range names {
+		var err error
+		if k == nil {
+			err = nameTable.Delete(tx, name)
+		} else {
+			err = nameTable.Put(tx, name, *k)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setEndpoints stores rows by ID, of which a nil one removes the endpoint, and names as setNames does.
+func (s *state) setEndpoints(rows map[identity.ID]*row, names map[string]*keptName) error {
 	return s.db.Update(func(tx *store.Tx) error {
+		if err := setNames(tx, names); err != nil {
+			return err
+		}
 		for id, r := range rows {
 			var err error
 			if r == nil {

@@ -73,7 +73,7 @@ func (s *server) setTrust(doc []byte, from *peer) error {
 	}
 	stale := func(sub identity.Subject) bool { return sub.ID != spared && next.Reverify(sub, now) != nil }
 	cut := s.peers.cut(func(p *peer) bool { return stale(p.Subject) })
-	gone := s.registry.remove(func(r *row) bool { return r.Subject.ID != spared && s.outdated(r.Subject, next) })
+	gone := s.registry.remove(true, func(r *row) bool { return r.Subject.ID != spared && s.outdated(r.Subject, next) })
 	s.log.Info("a new trust list is in force", "version", next.Version(), "connections cut", cut, "endpoints removed", len(gone))
 	event := &tunnel.Event{Type: tunnel.EventTrust, Version: next.Version()}
 	s.registry.each(func(session *session) {
@@ -81,5 +81,5 @@ func (s *server) setTrust(doc []byte, from *peer) error {
 			s.metrics.events.cut.Add(1)
 		}
 	})
-	return s.state.setTrust(next.Document(), gone)
+	return s.state.setTrust(next.Document(), gone, s.registry.changedNames())
 }

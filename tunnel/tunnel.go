@@ -73,6 +73,7 @@ type HubStatus struct {
 	Trust      uint64      `json:"trust"`
 	ClientAddr string      `json:"clientAddr,omitempty"` // where it sees the caller
 	Time       int64       `json:"time,omitempty"`       // Unix seconds, by its clock
+	Note       string      `json:"note,omitempty"`       // what people should know of it
 }
 
 // Event is one message of the events stream, a JSON object on a line of its own. Unknown types are skipped.
@@ -107,7 +108,26 @@ const (
 // SignRequest is what a hub passes on to a holder of the CA key. Exactly one of Join and Hub is set.
 type SignRequest struct {
 	Join *JoinRequest `json:"join,omitempty"`
-	Hub  bool         `json:"hub,omitempty"` // the hub asks for a new certificate for its own key
+	Name *NameCheck   `json:"name,omitempty"` // with Join: what the hub knows of the name; nil: it has not looked
+	Hub  bool         `json:"hub,omitempty"`  // the hub asks for a new certificate for its own key
+}
+
+// NameCheck is what a hub's directory says of the name that a joining device wants. It is for the holder of the CA key, which
+// answers the device only after it has checked the token: the directory is not for everybody.
+type NameCheck struct {
+	Taken   *answer.Error `json:"taken,omitempty"`   // another endpoint has the name
+	KeptFor string        `json:"keptFor,omitempty"` // the user for whom it is kept; "": nobody
+}
+
+// Check returns the error for a device of a user: nil if it may have the name.
+func (c *NameCheck) Check(name, user string) error {
+	switch {
+	case c.Taken != nil:
+		return c.Taken
+	case c.KeptFor != "" && c.KeptFor != user:
+		return answer.Errorf(answer.Conflict, "endpoint name %s was one of user %s, and is kept for them", name, c.KeptFor)
+	}
+	return nil
 }
 
 // JoinRequest is a device's wish to become a member by a one-time token.

@@ -133,6 +133,7 @@ type Hub struct {
 	Standby   bool        `json:"standby"`       // a connection to it is ready for the agent's next path
 	Fallbacks int64       `json:"fallbacks"`     // paths that had to be streams of the control session since the agent joined
 	Since     time.Time   `json:"since,omitzero"`
+	Note      string      `json:"note,omitempty"` // what people should know of it; the hub's word
 }
 
 // HubStatus is what a hub is to one agent. That an agent is not attached to a hub does not mean that the hub is down.

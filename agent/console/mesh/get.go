@@ -145,6 +145,9 @@ func (c commands) getHubs(ctx context.Context, name string) error {
 	for _, h := range hubs {
 		t.Add(h.Address, hubStatus(h), milliseconds(h.RTT), dash(h.Version), ofHub(h, h.Agents),
 			ofHub(h, h.Relays), dash(string(h.ID)))
+		if h.Note != "" {
+			c.Warn("%s: %s", h.Address, h.Note)
+		}
 	}
 	return c.Print(hubs, t)
 }
