@@ -24,6 +24,7 @@ import (
 	"ztm/agent/api"
 	"ztm/agent/console"
 	"ztm/agent/console/mesh"
+	"ztm/agent/daemon"
 	"ztm/agent/feature"
 	"ztm/agent/service"
 	"ztm/apps"
@@ -51,10 +52,10 @@ func main() {
 // run is the program: the first of args is its name. It returns the exit status.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	line := words(args)
-	ctx, stop := service.Signals(service.IsRole(line))
+	ctx, stop := daemon.Signals(daemon.IsRole(line))
 	defer stop()
 
-	return service.Main(ctx, line, stderr, func(ctx context.Context, stderr io.Writer) int {
+	return daemon.Main(ctx, line, stderr, func(ctx context.Context, stderr io.Writer) int {
 		c := console.New(console.Config{
 			Stdin: stdin, Stdout: stdout, Stderr: stderr, Getenv: os.Getenv, Version: about(),
 		})
@@ -121,14 +122,14 @@ func roles(c *console.Console) *cli.Command {
 
 // settle prepares this process to be the hub or the agent.
 func settle(x *cli.Context, dataDir func(*cli.Context) (string, error)) error {
-	service.Shield()
+	daemon.Shield()
 	memory.Here().Tune(os.Getenv)
 	go memory.GiveBack(x.Context) // ends with the program
 	data, err := dataDir(x)
 	if err != nil {
 		return err
 	}
-	vars, err := service.Environment(data)
+	vars, err := daemon.Environment(data)
 	if errors.Is(err, fs.ErrPermission) {
 		fmt.Fprintln(x.App.ErrWriter, "warning:", err) // an older service file may have had it read by root
 		return nil

@@ -31,6 +31,7 @@ var arrows = []arrow{
 	{".", []string{"agent/...", "apps/...", "hub", "store", "tunnel/..."}, "main puts everything together"},
 	{"hub", []string{"store", "tunnel", "tunnel/answer", "tunnel/h2", "tunnel/identity", "tunnel/limit", "tunnel/loopback", "tunnel/memory", "tunnel/metric", "tunnel/splice"}, "the hub carries what it cannot read, and shares a wire with the agent, not code"},
 	{"agent", []string{"agent/api", "apps", "store", "tunnel/..."}, "the agent knows no app by name, and shares a wire with the hub, not code"},
+	{"agent/daemon", nil, "a process that stays owes the system the same, whatever it does"},
 	{"agent/feature", nil, "what was built in depends on nothing that was"},
 	{"agent/...", []string{"agent/api", "agent/console/...", "apps", "tunnel/answer", "tunnel/identity"}, "the command line is a client: it holds no state and no key"},
 	{"apps", []string{"tunnel/identity", "tunnel/metric"}, "what an app is depends on no app"},

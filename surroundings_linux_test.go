@@ -16,8 +16,8 @@ import (
 	"ztm/apps/appstest"
 )
 
-// daemon is a hub or an agent as a process of its own.
-type daemon struct {
+// started is a hub or an agent as a process of its own.
+type started struct {
 	cmd   *exec.Cmd
 	data  string
 	ended chan error // its end, once
@@ -25,10 +25,10 @@ type daemon struct {
 
 // startDaemon starts `ztm run agent` by a shell line in which "$@" is it, and waits until it
 // listens. It has no terminal.
-func startDaemon(t *testing.T, shell ...string) *daemon {
+func startDaemon(t *testing.T, shell ...string) *started {
 	t.Helper()
 	bin := program(t)
-	d := &daemon{data: t.TempDir(), ended: make(chan error, 1)}
+	d := &started{data: t.TempDir(), ended: make(chan error, 1)}
 	shell = append(shell, "sh", filepath.Join(bin, "ztm"), "run", "agent", "--data", d.data)
 	d.cmd = command(t, bin, d.data, shell[0], shell[1:]...)
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -47,7 +47,7 @@ func startDaemon(t *testing.T, shell ...string) *daemon {
 	return d
 }
 
-func (d *daemon) listens() bool {
+func (d *started) listens() bool {
 	c, err := net.Dial("unix", filepath.Join(d.data, "agent.sock"))
 	if err == nil {
 		c.Close()
@@ -56,7 +56,7 @@ func (d *daemon) listens() bool {
 }
 
 // stop ends it with SIGTERM and returns how it ended.
-func (d *daemon) stop(t *testing.T) error {
+func (d *started) stop(t *testing.T) error {
 	t.Helper()
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

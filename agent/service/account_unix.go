@@ -3,13 +3,10 @@
 package service
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/user"
 	"strconv"
-	"syscall"
 )
 
 // root reports whether this process may install services of the machine.
@@ -33,16 +30,4 @@ func give(account string) (func(path string) error, error) {
 		return nil, fmt.Errorf("account %s: %w", account, err)
 	}
 	return func(path string) error { return os.Lchown(path, uid, gid) }, nil
-}
-
-// checkWriters refuses a file that an account other than root and that of this process could have
-// written.
-func checkWriters(info fs.FileInfo) error {
-	if info.Mode().Perm()&0o022 != 0 {
-		return errors.New("others may write it: chmod 600")
-	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-		return errors.New("it belongs to another account")
-	}
-	return nil
 }

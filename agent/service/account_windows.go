@@ -2,7 +2,6 @@ package service
 
 import (
 	"errors"
-	"io/fs"
 
 	"golang.org/x/sys/windows"
 )
@@ -16,6 +15,3 @@ const asRoot = ""
 func give(string) (func(string) error, error) {
 	return nil, errors.New("choose the account of a service in the service manager of Windows")
 }
-
-// checkWriters accepts every file: its mode says nothing here about who may write it.
-func checkWriters(fs.FileInfo) error { return nil }

@@ -2,8 +2,8 @@ package service
 
 import "strings"
 
-// scm installs the service with the service control manager of Windows. See [Main] for how the
-// program runs under it.
+// scm installs the service with the service control manager of Windows. Package daemon runs the
+// program under it.
 func scm(s Spec) Plan {
 	line := make([]string, 0, 8)
 	for _, a := range s.Command() {

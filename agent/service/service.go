@@ -9,7 +9,7 @@
 //
 // A plan is plain text that does not depend on the machine, so that the plan of each system can be
 // read and tested on every other. A plan never holds a secret: options with one are refused. The
-// program reads secrets from the file "environment" in its data directory, see [Environment]. This
+// program reads secrets from the file "environment" in its data directory, see package daemon. This
 // package does not know what the hub and the agent do.
 package service
 

@@ -1,4 +1,4 @@
-package service
+package daemon
 
 import (
 	"errors"
@@ -10,7 +10,18 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ztm/apps/appstest"
 )
+
+func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
 
 func TestEnvironmentFileIsReadAndNeverRun(t *testing.T) {
 	for _, tt := range []struct {

@@ -1,4 +1,7 @@
-package service
+// Package daemon is what the hub and the agent, as processes that stay, owe the system that started
+// them: which signals end them, what becomes of orphans in a container, how Windows runs a service,
+// where their environment comes from. It does not know what they do.
+package daemon
 
 import (
 	"context"
