@@ -297,7 +297,7 @@ func (s *session) command(host, line string) *exec.Cmd {
 // serve starts a hub or an agent, which runs until the end of the test, and waits until it serves.
 func (s *session) serve(where, host, line string, want []string) {
 	s.t.Helper()
-	log := &syncBuffer{}
+	log := &appstest.Buffer{}
 	cmd := s.command(host, "exec "+s.replace.Replace(line))
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {

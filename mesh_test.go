@@ -39,28 +39,10 @@ type world struct {
 	t       testing.TB
 	dir     string
 	address string // of the hub
-	hubLog  *syncBuffer
+	hubLog  *appstest.Buffer
 	stopHub func()
-	options agent.Config           // of the agents that are started from now on
-	logs    map[string]*syncBuffer // of the agents, with debug lines
-}
-
-// syncBuffer is a log that a test may read while it is written.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
+	options agent.Config                // of the agents that are started from now on
+	logs    map[string]*appstest.Buffer // of the agents, with debug lines
 }
 
 func newWorld(t testing.TB) *world {
@@ -73,7 +55,7 @@ func newWorld(t testing.TB) *world {
 // emptyWorld has no hub yet.
 func emptyWorld(t testing.TB) *world {
 	t.Helper()
-	return &world{t: t, dir: t.TempDir(), address: appstest.FreeAddress(t), hubLog: &syncBuffer{}, logs: map[string]*syncBuffer{}}
+	return &world{t: t, dir: t.TempDir(), address: appstest.FreeAddress(t), hubLog: &appstest.Buffer{}, logs: map[string]*appstest.Buffer{}}
 }
 
 // startHub starts the hub, again if it was stopped.
@@ -119,7 +101,7 @@ func (w *world) background(name string, f func(context.Context) error) (stop fun
 // startAgent starts an agent with a data directory of that name.
 func (w *world) startAgent(name string) (stop func()) {
 	w.t.Helper()
-	log := &syncBuffer{}
+	log := &appstest.Buffer{}
 	w.logs[name] = log
 	c := w.options
 	if c.Apps == nil {

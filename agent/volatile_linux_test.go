@@ -1,16 +1,15 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 
 	"ztm/agent/api"
+	"ztm/apps/appstest"
 )
 
 // readOnly mounts an empty file system that cannot be written.
@@ -31,12 +30,12 @@ func readOnly(t *testing.T) string {
 func TestAnAgentRunsOnAReadOnlyRootAndSaysWhatThatCosts(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	dir := filepath.Join(readOnly(t), "etc", "ztm")
-	var log bytes.Buffer
+	var log appstest.Buffer
 	a, err := New(Config{Data: dir, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "read-only") {
+	if log.Count(slog.LevelWarn) == 0 {
 		t.Errorf("it does not warn: %s", log.String())
 	}
 	ctx, stop := context.WithCancel(t.Context())

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"ztm/apps/appstest"
 	"ztm/tunnel"
 	"ztm/tunnel/handshake"
 	"ztm/tunnel/identity"
@@ -258,7 +259,7 @@ func writeJoin(t *testing.T, c net.Conn, request []byte) {
 // What a joining device writes is in the log, for whoever wonders why it is refused. It must not fill the disk.
 func TestRefusedDevicesDoNotFillTheLog(t *testing.T) {
 	const n = 100
-	var log lockedBuffer
+	var log appstest.Buffer
 	h := start(t, keepCA, func(c *Config) {
 		c.Log = slog.New(slog.NewTextHandler(&log, nil))
 		c.Limits.JoinsPerSource = n

@@ -15,13 +15,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"ztm/apps/appstest"
 )
 
 // hubProcess is a hub that is a process of its own.
 type hubProcess struct {
 	t   testing.TB
 	cmd *exec.Cmd
-	out *lockedBuffer // both streams
+	out *appstest.Buffer // both streams
 }
 
 // runHub starts a hub as a process.
@@ -31,7 +33,7 @@ func runHub(t testing.TB, args ...string) *hubProcess {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &hubProcess{t: t, cmd: exec.Command(self), out: &lockedBuffer{}}
+	p := &hubProcess{t: t, cmd: exec.Command(self), out: &appstest.Buffer{}}
 	p.cmd.Args = append([]string{"ztm-hub"}, args...)
 	p.cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "ZTM_DATA=")
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out

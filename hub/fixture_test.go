@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"ztm/apps/appstest"
 	"ztm/store"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
@@ -36,7 +37,7 @@ type testHub struct {
 	config  Config
 	started Started
 	ca      *identity.CA
-	log     *lockedBuffer
+	log     *appstest.Buffer
 	stop    func() error // ends the hub and returns what Run returned; may be called again
 }
 
@@ -49,7 +50,7 @@ func start(t testing.TB, options ...func(*Config)) *testHub {
 // startIn runs a hub in a directory.
 func startIn(t testing.TB, dir string, options ...func(*Config)) *testHub {
 	t.Helper()
-	h := &testHub{t: t, log: &lockedBuffer{}}
+	h := &testHub{t: t, log: &appstest.Buffer{}}
 	h.config = Config{
 		Data: dir, Listen: "127.0.0.1:0", Names: []string{"hub.test:8888"}, Version: "test",
 		Log: slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -381,24 +382,6 @@ func recordNames(t testing.TB, page tunnel.Page) []string {
 		t.Errorf("the listing is not sorted: %q", list)
 	}
 	return list
-}
-
-// lockedBuffer is a buffer for a log that several goroutines write.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // contains reports whether text has all the parts.

@@ -2,6 +2,7 @@ package appstest
 
 import (
 	"bytes"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -42,6 +43,11 @@ func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
+}
+
+// Count returns how many lines of a text log have the level. What a line says is for people, and may change.
+func (b *Buffer) Count(level slog.Level) int {
+	return strings.Count(b.String(), "level="+level.String()+" ")
 }
 
 // Watched is a [Buffer] that does something when a text is in it. Its fields are set before use.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -104,7 +105,7 @@ func TestAStoredConfigurationThatMakesNoSenseServesNothing(t *testing.T) {
 	})
 	app := host.New("proxy", New).(*App)
 	s := app.settings.Load()
-	if len(s.exit.Targets)+len(s.listens) > 0 || !strings.Contains(log.String(), "configuration is unusable") {
+	if len(s.exit.Targets)+len(s.listens) > 0 || log.Count(slog.LevelError)+log.Count(slog.LevelWarn) == 0 {
 		t.Errorf("in force: %+v; log: %s", s, log)
 	}
 }

@@ -65,7 +65,7 @@ func TestExitsAreTheEndpointsOfMyUserAndThoseThatAllowMe(t *testing.T) {
 				return
 			}
 			wantReset(t, address)
-			appstest.Eventually(t, "the log says why", func() bool { return strings.Contains(a.log.String(), test.log) })
+			appstest.Eventually(t, "the inbound says why", func() bool { return a.inboundStatus(t, "tcp/web").Stats.LastError != "" })
 			s := a.inboundStatus(t, "tcp/web").Stats
 			if len(s.Errors) != 1 || s.Flows != 0 || !strings.Contains(s.LastError, test.log) {
 				t.Errorf("counted %+v, want one error and no flow", s)
@@ -132,8 +132,9 @@ func TestExplicitExitsTakeOverFromEachOther(t *testing.T) {
 	}
 	c.SetOnline(false)
 	wantReset(t, address)
-	appstest.Eventually(t, "the log names both exits", func() bool {
-		return strings.Contains(a.log.String(), string(b.Self().ID)) && strings.Contains(a.log.String(), string(c.Self().ID))
+	appstest.Eventually(t, "the inbound names both exits", func() bool {
+		last := a.inboundStatus(t, "tcp/web").Stats.LastError
+		return strings.Contains(last, string(b.Self().ID)) && strings.Contains(last, string(c.Self().ID))
 	})
 }
 
@@ -156,8 +157,8 @@ func TestAnotherUserDoesNotTakeOverWhileTheRightExitIsGone(t *testing.T) {
 			a.run(t)
 			appstest.Eventually(t, "the inbound listens again", func() bool { return a.inboundStatus(t, "tcp/web").Listeners[0].Open })
 			wantReset(t, address) // nor after a restart
-			appstest.Eventually(t, "the log says why", func() bool {
-				return strings.Contains(a.log.String(), "no endpoint of user "+owner+" that is online offers tunnel tcp/web")
+			appstest.Eventually(t, "the inbound says why", func() bool {
+				return strings.Contains(a.inboundStatus(t, "tcp/web").Stats.LastError, "no endpoint of user "+owner+" that is online offers tunnel tcp/web")
 			})
 			a.mustCall(t, "POST", "/inbound/tcp/web", listen, nil)
 			wantReset(t, address) // nor after a change that is about something else

@@ -204,8 +204,8 @@ func TestConnectionsOverTheLimitAreReset(t *testing.T) {
 		conns = append(conns, c)
 	}
 	wantReset(t, address)
-	appstest.Eventually(t, "the log says why", func() bool {
-		return strings.Contains(a.log.String(), "tunnel tcp/web has its limit of 2 connections")
+	appstest.Eventually(t, "the inbound says why", func() bool {
+		return strings.Contains(a.inboundStatus(t, "tcp/web").Stats.LastError, "tunnel tcp/web has its limit of 2 connections")
 	})
 	if s := b.outboundStatus(t, "tcp/web").Stats; s.Errors[answer.Limit] != 1 || s.Active != 2 {
 		t.Errorf("the exit counted %+v", s)
@@ -257,7 +257,7 @@ func TestPortRangesAreForwardedPortByPort(t *testing.T) {
 	}
 	a.mustCall(t, "POST", "/inbound/tcp/ftp", fmt.Sprintf(`{"listens":["%d-%d"]}`, entrance+1, entrance+2), nil)
 	wantReset(t, fmt.Sprintf("127.0.0.1:%d", entrance+1))
-	appstest.Eventually(t, "the log explains", func() bool {
-		return strings.Contains(a.log.String(), "tunnel tcp/ftp has 3 ports at its exit and 2 at its entrance")
+	appstest.Eventually(t, "the inbound explains", func() bool {
+		return strings.Contains(a.inboundStatus(t, "tcp/ftp").Stats.LastError, "tunnel tcp/ftp has 3 ports at its exit and 2 at its entrance")
 	})
 }

@@ -62,7 +62,9 @@ func TestRefusalAtTheTargetResetsTheClient(t *testing.T) {
 	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
 	b.offer(t, "tcp/web", appstest.FreeAddress(t))
 	wantReset(t, a.listen(t, "tcp/web"))
-	appstest.Eventually(t, "the entrance logs the exit's reason", func() bool { return strings.Contains(a.log.String(), "refused the connection") })
+	appstest.Eventually(t, "the entrance notes the exit's reason", func() bool {
+		return strings.Contains(a.inboundStatus(t, "tcp/web").Stats.LastError, "refused the connection")
+	})
 	if got := a.inboundStatus(t, "tcp/web").Stats.Errors[answer.Refused]; got != 1 {
 		t.Errorf("the entrance counted %d refusals", got)
 	}

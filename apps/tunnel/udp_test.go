@@ -210,8 +210,8 @@ func TestDatagramsObeyTheSameAccessAsConnections(t *testing.T) {
 	address := a.listen(t, "udp/echo")
 	c := dialUDP(t, address)
 	c.Write([]byte("x"))
-	appstest.Eventually(t, "the refusal is logged", func() bool {
-		return strings.Contains(a.log.String(), "endpoint b does not allow user alice to use tunnel udp/echo")
+	appstest.Eventually(t, "the refusal is noted", func() bool {
+		return strings.Contains(a.inboundStatus(t, "udp/echo").Stats.LastError, "endpoint b does not allow user alice to use tunnel udp/echo")
 	})
 	b.offer(t, "udp/echo", service, `"users":["alice"]`)
 	exchange(t, c, []byte("x"))
