@@ -166,10 +166,7 @@ func (c *Console) Resolve(ctx context.Context, name string) (apps.Endpoint, erro
 	}
 	switch len(eps) {
 	case 0:
-		return apps.Endpoint{}, &apps.HintError{
-			Err:  fmt.Errorf("endpoint '%s' not found", name),
-			Hint: inMesh(m),
-		}
+		return apps.Endpoint{}, notFound(m, name)
 	case 1:
 		return eps[0], nil
 	}
@@ -183,8 +180,11 @@ func (c *Console) Resolve(ctx context.Context, name string) (apps.Endpoint, erro
 	}
 }
 
-func inMesh(m api.Mesh) string {
-	return fmt.Sprintf("see who is in the mesh with: ztm mesh %s get ep", m.Name)
+func notFound(m api.Mesh, name string) error {
+	return &apps.HintError{
+		Err:  fmt.Errorf("endpoint '%s' not found", name),
+		Hint: fmt.Sprintf("see who is in the mesh with: ztm mesh %s get ep", m.Name),
+	}
 }
 
 // own is the agent as an endpoint. What the agent knows about itself needs no hub.

@@ -33,8 +33,11 @@ func (c *Console) Trusted(ctx context.Context, name string) (apps.Endpoint, erro
 	switch answer.CodeOf(err) {
 	case "":
 	case answer.NotFound:
-		return apps.Endpoint{}, &apps.HintError{Err: err, Hint: inMesh(m)}
+		return apps.Endpoint{}, notFound(m, name)
 	case answer.Conflict:
+		if _, err := c.Resolve(ctx, name); err != nil { // several have the name
+			return apps.Endpoint{}, err
+		}
 		return apps.Endpoint{}, &apps.HintError{Err: err, Hint: fmt.Sprintf(
 			"if its owner says that this is right: ztm mesh %s forget %s; otherwise name the endpoint by its ID", m.Name, name)}
 	default:
