@@ -85,6 +85,13 @@ const (
 	// Requests for a certificate at work. Each asks the directory. (TestEventsOfOneKindLeaveRoomForOthers)
 	maxSigns = 16
 
+	// Certificates that one peer gets renewed: three, and one in ten seconds. It needs one in months, and another where an answer is lost.
+	// (TestAPeerGetsFewCertificates)
+	renewalBurst, renewalRate = 3, 0.1
+
+	// Peers whose renewals are counted.
+	maxRenewing = 1024
+
 	// Dedicated connections that this agent opens at a time for flows that move much. (TestEventsOfOneKindLeaveRoomForOthers)
 	maxOffloads = 32
 
@@ -110,10 +117,12 @@ type bounds struct {
 	listsOf     limit.Counts[identity.ID]
 	managing    limit.Counts[identity.ID]
 	signs       limit.Counts[struct{}]
+	renewals    *limit.Buckets[identity.ID]
 	offloads    limit.Counts[struct{}]
 }
 
 func newBounds(l limits) bounds {
 	return bounds{limits: l, sessions: limit.NewShare[string](l.Sessions), dialBacks: limit.NewShare[string](l.DialBacks),
-		lists: limit.NewShare[string](maxLists)}
+		lists:    limit.NewShare[string](maxLists),
+		renewals: limit.NewBuckets[identity.ID](limit.Rate{Burst: renewalBurst, PerSecond: renewalRate}, maxRenewing)}
 }

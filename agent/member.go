@@ -244,7 +244,7 @@ func (m *mesh) answerSign(s *tunnel.Session, hub identity.Subject, e tunnel.Even
 	var reply tunnel.SignAnswer
 	der, err := m.sign(hub, e.Sign)
 	if err != nil {
-		m.log.Info("a request for a certificate was refused", "err", err)
+		m.peerLog.Info("sign", "a request for a certificate was refused", "err", err)
 		if identity.Explains(err) {
 			err = answer.Errorf(answer.Denied, "%v", err)
 		}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -225,4 +226,21 @@ func TestEventsOfOneKindLeaveRoomForOthers(t *testing.T) {
 	<-ran
 	close(hold)
 	m.wait()
+}
+
+func TestAPeerGetsFewCertificates(t *testing.T) {
+	m, _ := newTestMesh(t, rootUser, time.Now())
+	now := time.Now()
+	peer := newAuthority(t).member(nil, "bob", now, now) // of another CA: due at any time
+	var last int
+	for range renewalBurst + 1 {
+		w := httptest.NewRecorder()
+		m.serveRenew(w, peer)
+		if last = w.Code; last != http.StatusOK {
+			break
+		}
+	}
+	if last != http.StatusTooManyRequests {
+		t.Errorf("after %d certificates the answer is %d", renewalBurst, last)
+	}
 }

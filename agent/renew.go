@@ -30,6 +30,10 @@ func (m *mesh) serveRenew(w http.ResponseWriter, peer identity.Subject) {
 		answer.Fail(w, m.log, answer.Errorf(answer.Denied, "the certificate is not due for renewal"))
 		return
 	}
+	if !m.renewals.Take(peer.ID, time.Now()) {
+		answer.Fail(w, m.log, answer.Errorf(answer.Limit, "endpoint %s asks for certificates too often", peer.ID))
+		return
+	}
 	der, err := ca.SignMember(peer.Key, peer.User, peer.Admitted, now)
 	if err != nil {
 		answer.Fail(w, m.log, err)
