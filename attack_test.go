@@ -5,10 +5,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -217,4 +219,69 @@ func slicesMax(lines []string) (longest int) {
 		longest = max(longest, len(l))
 	}
 	return longest
+}
+
+func TestManyClientsOfOneUDPTunnelAreServedAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("bob", "bob")
+	target, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	go func() { // ends with target
+		b := make([]byte, 64)
+		for {
+			n, from, err := target.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			target.WriteTo(b[:n], from)
+		}
+	}()
+	port, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listen := port.LocalAddr().String()
+	port.Close()
+	w.ztm("bob", "tunnel", "open", "outbound", "udp/echo", "--targets", target.LocalAddr().String(), "--users", "root")
+	w.ztm("root", "tunnel", "open", "inbound", "udp/echo", "--listen", listen)
+
+	const clients = 1200 // more than one session has streams
+	var answered atomic.Int32
+	all := make(chan struct{}) // closed when all were answered
+	ctx, cancel := context.WithTimeout(t.Context(), 2*appstest.Patience)
+	defer cancel()
+	var wg sync.WaitGroup
+	for range clients {
+		wg.Go(func() {
+			c, err := net.Dial("udp", listen)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			b := make([]byte, 64)
+			for range int(appstest.Patience / time.Second) { // a datagram may be lost, a client must not be
+				io.WriteString(c, "hello")
+				c.SetReadDeadline(time.Now().Add(time.Second))
+				if n, err := c.Read(b); err == nil && string(b[:n]) == "hello" {
+					if answered.Add(1) == clients {
+						close(all)
+					}
+					break
+				}
+			}
+			select { // stays, with its flow
+			case <-all:
+			case <-ctx.Done():
+			}
+		})
+	}
+	wg.Wait()
+	if n := answered.Load(); n != clients {
+		t.Errorf("%d clients of %d were served", n, clients)
+	}
 }
