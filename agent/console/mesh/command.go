@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -55,6 +56,9 @@ func (c commands) members() []*cli.Command {
 				&cli.DurationFlag{Name: "expires", Value: 24 * time.Hour, DefaultText: "24h", Usage: "let the token expire after `TIME`"},
 			},
 			Action: func(x *cli.Context) error {
+				if x.IsSet("expires") && x.IsSet("identity") {
+					return &apps.UsageError{Err: errors.New("option --expires is for a token: it cannot be given with --identity")}
+				}
 				return c.invite(x.Context, invitation{
 					user: x.Args().First(), identity: x.String("identity"), permit: x.String("permit"), expires: x.Duration("expires"),
 				})
@@ -92,6 +96,9 @@ func (c commands) members() []*cli.Command {
 					&cli.BoolFlag{Name: "again", Usage: "only write the present root permit again"},
 				},
 				Action: func(x *cli.Context) error {
+					if x.IsSet("grace") && x.Bool("again") {
+						return &apps.UsageError{Err: errors.New("option --grace cannot be given with --again, which replaces nothing")}
+					}
 					return c.rotate(x.Context, rotation{permit: x.String("permit"), grace: x.Duration("grace"), again: x.Bool("again")})
 				},
 			}},
@@ -115,7 +122,7 @@ func (c commands) views(more apps.Commands) []*cli.Command {
 	ep := []string{"endpoint", "endpoints"}
 	return []*cli.Command{
 		{
-			Name: "get", Usage: "list meshes, endpoints, hubs, users or tunnels",
+			Name: "get", Usage: "list meshes, endpoints, hubs, users, and what apps have",
 			Description: "Example:\n  ztm get ep\n  ztm get mesh -o json",
 			Subcommands: append([]*cli.Command{
 				view{"mesh", []string{"meshes"}, apps.AtEndpoint, "[MESH]", "list the meshes that this agent has joined", "ztm get mesh -o wide", c.getMesh}.command(),
@@ -125,7 +132,7 @@ func (c commands) views(more apps.Commands) []*cli.Command {
 			}, more.Get...),
 		},
 		{
-			Name: "describe", Usage: "show a mesh, an endpoint, a hub, a user or a tunnel in detail",
+			Name: "describe", Usage: "show a mesh, an endpoint, a hub, a user, or what apps have in detail",
 			Description: "Example:\n  ztm describe ep laptop",
 			Subcommands: append([]*cli.Command{
 				view{"mesh", []string{"meshes"}, apps.AtEndpoint, "[MESH]", "show a mesh in detail", "ztm describe mesh home", c.describeMesh}.command(),

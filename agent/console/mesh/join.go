@@ -47,6 +47,9 @@ func (c commands) identity(ctx context.Context) error {
 }
 
 func (c commands) join(ctx context.Context, mesh, name, permit string) error {
+	if err := identity.CheckName(mesh); err != nil {
+		return &apps.UsageError{Err: fmt.Errorf("mesh: %w", err)}
+	}
 	if err := identity.CheckName(name); err != nil {
 		return &apps.UsageError{Err: fmt.Errorf("option --as: %w", err)}
 	}
