@@ -29,8 +29,9 @@ type arrow struct {
 // a pattern stands for the package and all below it, "/*" for those one below.
 var arrows = []arrow{
 	{".", []string{"agent/...", "apps/...", "hub", "store", "tunnel/..."}, "main puts everything together"},
-	{"hub", []string{"store", "tunnel", "tunnel/answer", "tunnel/h2", "tunnel/identity", "tunnel/limit", "tunnel/loopback", "tunnel/memory", "tunnel/metric", "tunnel/splice"}, "the hub carries what it cannot read, and shares a wire with the agent, not code"},
-	{"agent", []string{"agent/api", "apps", "store", "tunnel/..."}, "the agent knows no app by name, and shares a wire with the hub, not code"},
+	{"hub", []string{"store", "store/private", "tunnel", "tunnel/answer", "tunnel/h2", "tunnel/identity", "tunnel/limit", "tunnel/loopback", "tunnel/memory", "tunnel/metric", "tunnel/splice"}, "the hub carries what it cannot read, and shares a wire with the agent, not code"},
+	{"agent", []string{"agent/api", "apps", "store", "store/private", "tunnel/..."}, "the agent knows no app by name, and shares a wire with the hub, not code"},
+	{"agent/api", []string{"apps", "apps/listen", "store/private", "tunnel/answer", "tunnel/identity"}, "the door of the local API is a private place"},
 	{"agent/daemon", nil, "a process that stays owes the system the same, whatever it does"},
 	{"agent/feature", nil, "what was built in depends on nothing that was"},
 	{"agent/...", []string{"agent/api", "agent/console/...", "apps", "tunnel/answer", "tunnel/identity"}, "the command line is a client: it holds no state and no key"},
@@ -56,7 +57,8 @@ var arrows = []arrow{
 	{"tunnel/buffer", []string{"tunnel/memory"}, "a buffer knows no reader"},
 	{"tunnel/h2", []string{"tunnel/memory"}, "HTTP/2 does not know what it is for, and can be replaced"},
 	{"tunnel/*", []string{"tunnel/answer", "tunnel/buffer", "tunnel/capsule", "tunnel/flow", "tunnel/h2", "tunnel/handshake", "tunnel/identity", "tunnel/memory"}, "the transport knows neither what it carries nor for whom"},
-	{"store", nil, "the store knows nothing of what it keeps"},
+	{"store", []string{"store/private"}, "the store knows nothing of what it keeps"},
+	{"store/private", nil, "whose a file is depends on nobody else"},
 	{"cross/...", []string{"agent/service", "cross/..."}, "tools are no part of the product; packages carry its service files"},
 	{"scripts/scale", []string{"scripts/process", "tunnel", "tunnel/identity"}, "simulated agents are made of what the real one is"},
 	{"scripts/hostile", []string{"scripts/bench/load", "scripts/process", "tunnel", "tunnel/h2", "tunnel/identity", "tunnel/seal"}, "attackers are made of what a real agent is"},

@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	listenunix "ztm/apps/listen"
 )
 
 // maxSocketPath is what sun_path holds on every system, in bytes: 104 with the closing zero on the BSDs, less a
@@ -73,27 +75,30 @@ func listen(dir string) (net.Listener, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if fallback {
-		if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, "", err
-		}
-		if err := private(filepath.Dir(path)); err != nil {
-			return nil, "", err
-		}
-	}
-	if err := removeSocket(path); err != nil {
-		return nil, "", err
-	}
-	l, err := net.Listen("unix", path)
+	l, err := newLasting(func() (net.Listener, error) { return open(path, fallback) }, func() bool { return there(path) }, lookEvery)
 	if err != nil {
 		return nil, "", err
 	}
-	// Until here the socket has the mode that umask left; the data directory is private, which covers the gap.
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		return nil, "", err
-	}
 	return l, "", nil
+}
+
+// there reports whether something is at a path, or that this cannot be told.
+func there(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// open makes the socket, and the private directory around it where it is not in the data directory.
+func open(path string, fallback bool) (net.Listener, error) {
+	if fallback {
+		if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		if err := private(filepath.Dir(path)); err != nil {
+			return nil, err
+		}
+	}
+	return listenunix.Unix(context.Background(), path)
 }
 
 // private checks a directory whose name anybody could have taken in the common temporary directory: another user who
@@ -108,19 +113,4 @@ func private(dir string) error {
 		return fmt.Errorf("%s is not a private directory of this user", dir)
 	}
 	return nil
-}
-
-// removeSocket removes a socket and nothing else.
-func removeSocket(path string) error {
-	fi, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if fi.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%s is there and is not a socket", path)
-	}
-	return os.Remove(path)
 }

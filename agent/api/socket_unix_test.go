@@ -6,10 +6,14 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 // short returns a directory whose name is short enough for a socket in it; long returns one where it is not.
@@ -76,13 +80,64 @@ func TestASocketThatWasLeftBehindIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	l.(interface{ SetUnlinkOnClose(bool) }).SetUnlinkOnClose(false)
+	keepFile(l.(*lasting).inner)
 	l.Close()
 	again, _, err := Listen(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	again.Close()
+}
+
+func TestASocketThatWasRemovedIsMadeAgain(t *testing.T) {
+	for name, make := range map[string]func(*testing.T) string{"in the data directory": short, "in the common directory": long} {
+		t.Run(name, func(t *testing.T) {
+			path, fallback, err := socketPath(make(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			gone := path
+			if fallback {
+				gone = filepath.Dir(path) // cleaners take the directory as well
+			}
+			l, err := newLasting(func() (net.Listener, error) { return open(path, fallback) }, func() bool { return there(path) }, time.Millisecond)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					c.Close()
+				}
+			})
+			defer wg.Wait()
+			defer l.Close()
+			for range 3 {
+				if err := os.RemoveAll(gone); err != nil {
+					t.Fatal(err)
+				}
+				for deadline := time.Now().Add(30 * time.Second); ; {
+					c, err := net.Dial("unix", path)
+					if err == nil {
+						c.Close()
+						break
+					}
+					if time.Now().After(deadline) {
+						t.Fatal(err)
+					}
+					runtime.Gosched()
+				}
+			}
+			l.Close()
+			if there(path) {
+				t.Error("closing leaves the socket")
+			}
+		})
+	}
 }
 
 func TestAFileInPlaceOfTheSocketIsNotRemoved(t *testing.T) {

@@ -3,19 +3,24 @@ package api
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
+
+	"ztm/store/private"
 )
 
 // maxAddrFile is the longest agent.addr that makes sense, in bytes.
 const maxAddrFile = 1024
 
-// location is the file that says where the agent listens and what the token is: "127.0.0.1:49152 TOKEN\n". It inherits
-// the access list of the data directory, which lies in the user's profile.
+// location is the file that says where the agent listens and what the token is: "127.0.0.1:49152 TOKEN\n". Its
+// access list lets this user alone read it.
 func location(dir string) string { return filepath.Join(dir, "agent.addr") }
 
 func dial(ctx context.Context, dir string) (net.Conn, string, error) {
@@ -36,31 +41,65 @@ func dial(ctx context.Context, dir string) (net.Conn, string, error) {
 }
 
 func listen(dir string) (net.Listener, string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	token := rand.Text()
+	path := location(dir)
+	l, err := newLasting(func() (net.Listener, error) { return open(path, token) }, func() bool { return there(path) }, lookEvery)
 	if err != nil {
 		return nil, "", err
 	}
-	token := rand.Text()
-	path := location(dir)
-	if err := os.WriteFile(path+".new", []byte(l.Addr().String()+" "+token+"\n"), 0o600); err != nil {
-		l.Close()
-		return nil, "", err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		l.Close()
-		return nil, "", err
-	}
-	return &listener{Listener: l, path: path}, token, nil
+	return l, token, nil
 }
 
-// listener removes the file with the address when it is closed.
+// there reports whether something is at a path, or that this cannot be told.
+func there(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// open listens on a port and writes the file that says which. The file is for this user alone before the token is in it.
+func open(path, token string) (net.Listener, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	if err := writePrivate(path, []byte(l.Addr().String()+" "+token+"\n")); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return &listener{Listener: l, path: path}, nil
+}
+
+func writePrivate(path string, b []byte) error {
+	temporary := path + ".new"
+	os.Remove(temporary) // a leftover
+	if err := os.WriteFile(temporary, nil, 0o600); err != nil {
+		return err
+	}
+	err := private.File(temporary)
+	if err == nil {
+		err = os.WriteFile(temporary, b, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(temporary, path)
+	}
+	return err
+}
+
+// listener removes the file with the address when it is closed, unless another has taken its place.
 type listener struct {
 	net.Listener
 	path string
 	once sync.Once
+	kept atomic.Bool
 }
 
+func (l *listener) keepFile() { l.kept.Store(true) }
+
 func (l *listener) Close() error {
-	l.once.Do(func() { os.Remove(l.path) })
+	l.once.Do(func() {
+		if !l.kept.Load() {
+			os.Remove(l.path)
+		}
+	})
 	return l.Listener.Close()
 }
