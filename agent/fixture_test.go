@@ -30,6 +30,21 @@ func newTestAgent(t *testing.T) *Agent {
 func newTestMesh(t *testing.T, user string, made time.Time) (*mesh, *identity.CA) {
 	t.Helper()
 	a := newTestAgent(t)
+	row, ca := testRow(t, a, user, made)
+	m, err := newMesh(a, "demo", row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.meshes["demo"] = m // which Close discards
+	if err := saveMesh(a.db, "demo", row); err != nil {
+		t.Fatal(err)
+	}
+	return m, ca
+}
+
+// testRow is the membership of an agent's user in a new mesh.
+func testRow(t *testing.T, a *Agent, user string, made time.Time) (meshRow, *identity.CA) {
+	t.Helper()
 	ca, err := identity.NewCA(made)
 	if err != nil {
 		t.Fatal(err)
@@ -42,15 +57,7 @@ func newTestMesh(t *testing.T, user string, made time.Time) (*mesh, *identity.CA
 	if user == rootUser {
 		row.CAKey = string(ca.KeyPEM())
 	}
-	m, err := newMesh(a, "demo", row)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.meshes["demo"] = m // which Close discards
-	if err := saveMesh(a.db, "demo", row); err != nil {
-		t.Fatal(err)
-	}
-	return m, ca
+	return row, ca
 }
 
 // decode reads an answer of the local API.

@@ -3,38 +3,39 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
 
 	"ztm/store"
+	"ztm/store/private"
 )
 
-// openState opens the database in the data directory, making both. On a file system that is read-only it opens one in RAM, with a
-// warning: the device is a new one after each start then, unless it is told to join at its start.
+// openState opens the database in the data directory, making both. On a file system that is read-only it works in RAM with what the
+// database says, with a warning: changes are lost when the agent ends. If there is no database, the device is a new one after each start,
+// unless it is told to join then.
 func openState(c Config) (*store.DB, error) {
-	err := privateDir(c.Data)
-	if err == nil {
-		var db *store.DB
-		if db, err = store.Open(filepath.Join(c.Data, "agent.db"), schema(), store.Options{Log: c.Log}); err == nil {
-			return db, nil
-		}
+	path := filepath.Join(c.Data, "agent.db")
+	err := private.Dir(c.Data)
+	if err != nil {
+		err = fmt.Errorf("data directory: %w", err)
+	} else if db, openErr := store.Open(path, schema(), store.Options{Log: c.Log}); openErr == nil {
+		return db, nil
+	} else {
+		err = openErr
 	}
 	if !errors.Is(err, syscall.EROFS) {
 		return nil, err
 	}
-	c.Log.Warn("the data directory is read-only: keys and memberships are lost when the agent ends", "data", c.Data, "err", err)
-	return store.OpenRAM(schema())
-}
-
-// privateDir makes the directory, or makes it private. The socket of the local API lies in it: the directory is what keeps
-// others out.
-func privateDir(path string) error {
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return fmt.Errorf("data directory: %w", err)
+	db, err := store.OpenCopy(path, schema())
+	if err != nil {
+		return nil, err
 	}
-	if err := os.Chmod(path, 0o700); err != nil {
-		return fmt.Errorf("data directory: %w", err)
+	lost := "changes are lost when the agent ends"
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		lost = "keys and memberships are lost when the agent ends"
 	}
-	return nil
+	c.Log.Warn("the data directory is read-only: "+lost, "data", c.Data)
+	return db, nil
 }

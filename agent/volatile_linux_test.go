@@ -2,14 +2,17 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"ztm/agent/api"
 	"ztm/apps/appstest"
+	"ztm/store"
 )
 
 // readOnly mounts an empty file system that cannot be written.
@@ -47,5 +50,66 @@ func TestAnAgentRunsOnAReadOnlyRootAndSaysWhatThatCosts(t *testing.T) {
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestADeviceKeepsWhoItIsWhenItsFileSystemBecomesReadOnly(t *testing.T) {
+	mount := t.TempDir()
+	if err := syscall.Mount("tmpfs", mount, "tmpfs", 0, ""); err != nil {
+		t.Skipf("cannot mount here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(mount, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	config := Config{Data: filepath.Join(mount, "ztm")}
+	open := func() *Agent {
+		t.Helper()
+		a, err := New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	remount := func(flags uintptr) {
+		t.Helper()
+		if err := syscall.Mount("", mount, "", syscall.MS_REMOUNT|flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := open()
+	id := first.ID()
+	row, _ := testRow(t, first, "bob", time.Now())
+	if err := saveMesh(first.db, "demo", row); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+
+	remount(syscall.MS_RDONLY)
+	var log appstest.Buffer
+	config.Log = slog.New(slog.NewTextHandler(&log, nil))
+	again := open()
+	if again.ID() != id || !again.Joined("demo") {
+		t.Errorf("it is %s, was %s; it has joined: %v", again.ID(), id, again.Joined("demo"))
+	}
+	if log.Count(slog.LevelWarn) == 0 {
+		t.Error("nobody is told that changes are lost")
+	}
+	again.Close()
+
+	// What is there and cannot be read is no new device.
+	remount(0)
+	if err := os.Truncate(filepath.Join(config.Data, "agent.db"), 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, flags := range []uintptr{0, syscall.MS_RDONLY} {
+		remount(flags)
+		if a, err := New(config); err == nil {
+			a.Close()
+			t.Errorf("a database of no bytes is a new device, with flags %d", flags)
+		} else if !errors.Is(err, store.ErrDamaged) {
+			t.Error(err)
+		}
 	}
 }

@@ -30,17 +30,19 @@ func mappable(f *os.File) bool {
 	return true
 }
 
-// checkOwner refuses a file that somebody else could have written.
-func checkOwner(info fs.FileInfo) error {
-	s, ok := info.Sys().(*syscall.Stat_t)
-	if ok && int(s.Uid) != os.Geteuid() && info.Mode().Perm()&0o022 != 0 {
-		return errors.New("belongs to another user and others may write it")
+// isPrivate reports whether the mode keeps everybody but the owner out.
+func isPrivate(info fs.FileInfo) bool { return info.Mode().Perm()&0o077 == 0 }
+
+// protect keeps everybody but the owner out.
+func protect(f *os.File, info fs.FileInfo) error {
+	if isPrivate(info) {
+		return nil
 	}
-	return nil
+	return f.Chmod(0o600)
 }
 
-// private reports whether the mode keeps everybody but the owner out.
-func private(info fs.FileInfo) bool { return info.Mode().Perm()&0o077 == 0 }
+// remove removes a file that is open.
+func remove(_ *os.File, path string) { os.Remove(path) }
 
 // syncDir makes the names in a directory last. File systems that cannot do this answer EINVAL.
 func syncDir(path string) error {

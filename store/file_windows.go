@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/windows"
+
+	"ztm/store/private"
 )
 
 // errLocked is what tryLock returns when another process holds the lock.
@@ -23,10 +25,17 @@ func tryLock(f *os.File) error {
 // mappable reports that every file system of Windows can map files.
 func mappable(*os.File) bool { return true }
 
-// checkOwner and private have nothing to judge: the mode says nothing on Windows, where the list of access rights that the
-// file inherits from the user's directory keeps others out.
-func checkOwner(fs.FileInfo) error { return nil }
-func private(fs.FileInfo) bool     { return true }
+// isPrivate has nothing to judge: the mode says nothing on Windows.
+func isPrivate(fs.FileInfo) bool { return true }
+
+// protect keeps everybody but the user of this process, the system and the administrators out.
+func protect(f *os.File, _ fs.FileInfo) error { return private.File(f.Name()) }
+
+// remove removes a file that is open. Windows wants it closed first.
+func remove(f *os.File, path string) {
+	f.Close()
+	os.Remove(path)
+}
 
 // syncDir does nothing: Windows cannot sync a directory, and never replaces a file in this way (see mappable).
 func syncDir(string) error { return nil }

@@ -23,7 +23,7 @@ func TestDatabaseIsPrivate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !private(info) {
+			if !isPrivate(info) {
 				t.Errorf("%s the mode is %v", when, info.Mode())
 			}
 		}
@@ -274,13 +274,18 @@ func TestFileWithOneTornMetaIsTheStateBefore(t *testing.T) {
 	})
 }
 
-func TestEmptyFileIsANewDatabase(t *testing.T) {
+func TestAnEmptyFileIsNotANewDatabase(t *testing.T) {
 	forKinds(t, func(t *testing.T, open func(string, ...Migration) (*DB, error)) {
 		path := filepath.Join(t.TempDir(), "agent.db")
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		put(t, must(t)(open(path)), "bob", user{})
+		if _, err := open(path); !errors.Is(err, ErrDamaged) {
+			t.Errorf("got %v", err)
+		}
+		if info, err := os.Stat(path); err != nil || info.Size() != 0 {
+			t.Errorf("it was changed: %v, %v", info, err)
+		}
 	})
 }
 
@@ -301,14 +306,14 @@ func TestReplacedFileIsNotTheCurrentOne(t *testing.T) {
 	}
 }
 
-func TestHalfCreatedFileIsEmptiedAndAWholeOneIsNot(t *testing.T) {
+func TestHalfCreatedFileIsRemovedAndAWholeOneIsNot(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agent.db")
 	if err := os.WriteFile(path, make([]byte, pageSize), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	discardTorn(path)
-	if info, err := os.Stat(path); err != nil || info.Size() != 0 {
-		t.Errorf("half a file: %v, %v", info, err)
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("half a file: %v", err)
 	}
 	must(t)(Open(path, []Migration{stamp("one")}, Options{})).Close()
 	before := fileOf(t, path)

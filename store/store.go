@@ -40,9 +40,10 @@ type Options struct {
 // DB is an open database. Its methods may be called from any goroutine.
 type DB struct {
 	// Static after construction.
-	path   string
-	ram    bool    // bolt lives in RAM
-	mirror *mirror // where RAM is copied to; nil where bolt is the file itself, or where there is none
+	path    string
+	ram     bool    // bolt lives in RAM
+	created bool    // Open made the file
+	mirror  *mirror // where RAM is copied to; nil where bolt is the file itself, or where there is none
 
 	// writer is held through the whole of Update.
 	writer sync.Mutex
@@ -72,6 +73,9 @@ func (db *DB) Close() error {
 	err := db.bolt.Close()
 	if db.mirror != nil {
 		err = errors.Join(err, db.mirror.close())
+	}
+	if db.created {
+		discardTorn(db.path) // where nothing was ever written, there is a file without content
 	}
 	return err
 }

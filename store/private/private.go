@@ -34,6 +34,10 @@ func Dir(path string) error {
 // CheckOwner returns [ErrOwner] for a file that belongs neither to the user of this process nor to root.
 func CheckOwner(info fs.FileInfo) error { return checkOwner(info) }
 
+// KeepsOwners reports whether the file system of a directory says who owns a file. Some (9p, FUSE, NFS that squashes root)
+// give all files to somebody else, and nothing can be told from that. Where the directory cannot be written it says true.
+func KeepsOwners(dir string) bool { return keepsOwners(dir) }
+
 // File makes a file that is there private.
 func File(path string) error {
 	info, err := os.Stat(path)

@@ -16,8 +16,7 @@ func checkOwner(info fs.FileInfo) error {
 	return nil
 }
 
-// keepsOwners reports whether the file system of a directory says who owns a file. Some (9p, FUSE, NFS that squashes root) give all files to
-// somebody else, and nothing can be told from that.
+// keepsOwners makes a file and looks whose it is.
 func keepsOwners(dir string) bool {
 	f, err := os.CreateTemp(dir, ".ztm-")
 	if err != nil {
