@@ -20,10 +20,11 @@ import (
 	"ztm/tunnel/seal"
 )
 
-// What members can do to an endpoint that they may use nothing of. In each of these tests one of them does it, and another goes on as ever.
+// What members can do to an endpoint that they may use nothing of. In each of these tests one of
+// them does it, and another goes on as ever.
 
-// stalled sends all but the end of requests, all at once, and returns what they are answered with. Those that are not answered end with
-// the test.
+// stalled sends all but the end of requests, all at once, and returns what they are answered with.
+// Those that are not answered end with the test.
 func stalled(t *testing.T, s *seal.Session, path string, header http.Header, size int64, requests int) <-chan int {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

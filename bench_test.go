@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// BenchmarkConnection connects through two agents and a hub in this process, sends one byte there and back, and closes. What it allocates is
-// everybody's: client, agents, hub and server.
+// BenchmarkConnection connects through two agents and a hub in this process, sends one byte there
+// and back, and closes. What it allocates is everybody's: client, agents, hub and server.
 func BenchmarkConnection(b *testing.B) {
 	w := newWorld(b)
 	w.join("root", "root")
@@ -36,8 +36,8 @@ func BenchmarkConnection(b *testing.B) {
 	})
 }
 
-// BenchmarkIdleFlow opens flows that carry one byte each way and then nothing, and reports what one holds in memory: in both agents, the hub,
-// the client and the server.
+// BenchmarkIdleFlow opens flows that carry one byte each way and then nothing, and reports what one
+// holds in memory: in both agents, the hub, the client and the server.
 func BenchmarkIdleFlow(b *testing.B) {
 	w := newWorld(b)
 	w.join("root", "root")

@@ -85,7 +85,8 @@ func parsePage(path, text string) page {
 // prompt is what a line of a session begins with: the name of a device.
 var prompt = regexp.MustCompile(`^([a-z0-9-]+)\$ `)
 
-// ownCommands finds the command lines of this program in a line of shell, each as its words without the program's name.
+// ownCommands finds the command lines of this program in a line of shell, each as its words without
+// the program's name.
 func ownCommands(line string) [][]string {
 	var out [][]string
 	for _, at := range regexp.MustCompile(`(?:^|[\s'"(|&;])ztm `).FindAllStringIndex(line, -1) {
@@ -131,7 +132,8 @@ func shellWords(s string) []string {
 	return words
 }
 
-// TestCommandsOfThePagesExist holds that what the pages tell people to type is understood: each command, each option.
+// TestCommandsOfThePagesExist holds that what the pages tell people to type is understood: each
+// command, each option.
 func TestCommandsOfThePagesExist(t *testing.T) {
 	c := console.New(console.Config{})
 	seen := 0
@@ -165,7 +167,8 @@ func TestCommandsOfThePagesExist(t *testing.T) {
 	}
 }
 
-// mentioned is a command in a sentence: without brackets, and only up to what stands for any command.
+// mentioned is a command in a sentence: without brackets, and only up to what stands for any
+// command.
 func mentioned(text string) []string {
 	var words []string
 	for _, w := range shellWords(text) {
@@ -182,8 +185,8 @@ func mentioned(text string) []string {
 	return words
 }
 
-// session is the devices of a page: processes on this machine that share a directory, so that a file which one device has
-// written is there for the others.
+// session is the devices of a page: processes on this machine that share a directory, so that a
+// file which one device has written is there for the others.
 type session struct {
 	t       *testing.T
 	dir     string
@@ -192,8 +195,8 @@ type session struct {
 	restore *strings.Replacer
 }
 
-// TestSessionsOfThePagesWork types what the pages show after a prompt, page by page, as written: only addresses are others.
-// Where a page shows what is printed, that is printed.
+// TestSessionsOfThePagesWork types what the pages show after a prompt, page by page, as written:
+// only addresses are others. Where a page shows what is printed, that is printed.
 func TestSessionsOfThePagesWork(t *testing.T) {
 	for _, program := range []string{"sh", "curl"} {
 		if _, err := exec.LookPath(program); err != nil {

@@ -17,7 +17,8 @@ import (
 	"ztm/apps/appstest"
 )
 
-// line is a relay between an agent and the hub that can hold what the hub says, and leave new connections waiting.
+// line is a relay between an agent and the hub that can hold what the hub says, and leave new
+// connections waiting.
 type line struct {
 	ln      net.Listener
 	running sync.WaitGroup

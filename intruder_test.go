@@ -60,7 +60,8 @@ func (i *intruder) session(t *testing.T, to identity.ID) *seal.Session {
 	return s
 }
 
-// flow opens a flow to the path of an app, and returns the status of the answer. The flow lives until the test ends.
+// flow opens a flow to the path of an app, and returns the status of the answer. The flow lives
+// until the test ends.
 func (i *intruder) flow(t *testing.T, s *seal.Session, path, word string) (*flow.Conn, int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

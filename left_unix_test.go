@@ -15,8 +15,9 @@ import (
 	"ztm/apps/appstest"
 )
 
-// What each app does for a user of another endpoint, beyond the moment: it begins it, for eve at bob's, and returns whether it runs. An
-// app that is not here does not come into the binary without saying what it is that must end with the user.
+// What each app does for a user of another endpoint, beyond the moment: it begins it, for eve at
+// bob's, and returns whether it runs. An app that is not here does not come into the binary without
+// saying what it is that must end with the user.
 var begun = map[string]func(w *world) (runs func() bool){
 	"tunnel": func(w *world) func() bool {
 		target, open := holdingServer(w.t)

@@ -125,8 +125,8 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
-// TestTheTypicalSessionIsUnderstood runs the commands of a ZTM user's session as typed, but for those that become a
-// daemon. Without an agent all of them fail for that reason and for no other.
+// TestTheTypicalSessionIsUnderstood runs the commands of a ZTM user's session as typed, but for
+// those that become a daemon. Without an agent all of them fail for that reason and for no other.
 func TestTheTypicalSessionIsUnderstood(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
@@ -190,7 +190,8 @@ func TestVersionIsForPeopleAndPrograms(t *testing.T) {
 	}
 }
 
-// TestEveryCommandHasHelp walks the whole tree: each command says how it is used and gives an example.
+// TestEveryCommandHasHelp walks the whole tree: each command says how it is used and gives an
+// example.
 func TestEveryCommandHasHelp(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	var walk func(path string)
@@ -235,8 +236,8 @@ func hostile(t *testing.T) *apitest.Agent {
 	return apitest.New(t, answers)
 }
 
-// TestShellsComplete types command lines into real shells. What was typed and completed is printed by a stand-in for the
-// program, which asks the program for what could come next.
+// TestShellsComplete types command lines into real shells. What was typed and completed is printed
+// by a stand-in for the program, which asks the program for what could come next.
 func TestShellsComplete(t *testing.T) {
 	for _, shell := range []struct{ name, start, prepare string }{
 		{"bash", "bash --norc --noprofile -i", "source <(ztm completion bash); PS1='READY''> '"},
@@ -315,7 +316,8 @@ func TestFishCompletes(t *testing.T) {
 	}
 }
 
-// standIn returns a directory with a "ztm" that completes as the program does, and otherwise prints its arguments.
+// standIn returns a directory with a "ztm" that completes as the program does, and otherwise prints
+// its arguments.
 func standIn(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()

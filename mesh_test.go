@@ -34,7 +34,8 @@ import (
 	"ztm/tunnel/seal"
 )
 
-// world is a whole mesh in this process: one hub, any number of agents, real sockets on loopback, and the command line.
+// world is a whole mesh in this process: one hub, any number of agents, real sockets on loopback,
+// and the command line.
 type world struct {
 	t       testing.TB
 	dir     string
@@ -145,7 +146,8 @@ func (w *world) try(agent string, args ...string) (stdout, stderr string, status
 	return out.String(), errs.String(), status
 }
 
-// join starts an agent and makes it an endpoint "ep-NAME" of user; user root joins with the root permit.
+// join starts an agent and makes it an endpoint "ep-NAME" of user; user root joins with the root
+// permit.
 func (w *world) join(name, user string) (stop func()) {
 	w.t.Helper()
 	stop = w.startAgent(name)
@@ -197,7 +199,8 @@ func (w *world) until(what string, f func() error) {
 	}
 }
 
-// serveEach has handle serve every connection, which ends with it, and returns the address. When the test is over it waits for all.
+// serveEach has handle serve every connection, which ends with it, and returns the address. When
+// the test is over it waits for all.
 func serveEach(t testing.TB, handle func(*net.TCPConn)) (address string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -245,7 +248,8 @@ func echo(address, text string) (string, error) {
 	return string(b), err
 }
 
-// tunnelTo opens tcp/NAME from agent entrance to the exit's service and returns the listening address.
+// tunnelTo opens tcp/NAME from agent entrance to the exit's service and returns the listening
+// address.
 func (w *world) tunnelTo(entrance, exit, name, target string, more ...string) string {
 	w.t.Helper()
 	listen := appstest.FreeAddress(w.t)
@@ -510,7 +514,8 @@ func TestAnAgentCountsForPrometheus(t *testing.T) {
 	}
 }
 
-// forge makes a member certificate with the CA key of the root permit: what an attacker inside the mesh holds.
+// forge makes a member certificate with the CA key of the root permit: what an attacker inside the
+// mesh holds.
 func (w *world) forge(user string) (*identity.Verifier, tls.Certificate, ed25519.PrivateKey) {
 	w.t.Helper()
 	ca, p := w.ca()
@@ -719,7 +724,8 @@ func TestAnEvictionVoidsATokenThatWasNotUsedYet(t *testing.T) {
 	}
 }
 
-// A certificate that is in the last third of its life is renewed over the mesh, by an endpoint that holds the CA key.
+// A certificate that is in the last third of its life is renewed over the mesh, by an endpoint that
+// holds the CA key.
 func TestACertificateIsRenewedOverTheMesh(t *testing.T) {
 	w := emptyWorld(t)
 	then := time.Now().Add(-300 * 24 * time.Hour)

@@ -16,7 +16,8 @@ var giving = []string{
 	"proxy config --trust",
 }
 
-// TestANameThatNobodyCanHaveIsWrongUsage holds that a grant to nobody is not mistaken for one to a group.
+// TestANameThatNobodyCanHaveIsWrongUsage holds that a grant to nobody is not mistaken for one to a
+// group.
 func TestANameThatNobodyCanHaveIsWrongUsage(t *testing.T) {
 	agent := newRecorder(t)
 	lines := append(giving, "invite", "evict")
@@ -47,8 +48,8 @@ func TestAUserWhoIsNotInTheMeshIsToldOf(t *testing.T) {
 	}
 }
 
-// TestANameThatMovedToAnotherDeviceIsNotTyped holds that a shell is not opened, nor a script sent, where another device has
-// taken the name.
+// TestANameThatMovedToAnotherDeviceIsNotTyped holds that a shell is not opened, nor a script sent,
+// where another device has taken the name.
 func TestANameThatMovedToAnotherDeviceIsNotTyped(t *testing.T) {
 	agent := newRecorder(t)
 	for _, line := range []string{

@@ -12,7 +12,8 @@ import (
 	"ztm/tunnel"
 )
 
-// Where a firewall lets a device have a single connection, its flows share that with what it hears the hub through.
+// Where a firewall lets a device have a single connection, its flows share that with what it hears
+// the hub through.
 func TestReadersThatStopDoNotStopADeviceWithASingleConnection(t *testing.T) {
 	for _, narrow := range [][]string{{"root"}, {"bob"}, {"root", "bob"}} {
 		t.Run(strings.Join(narrow, " and "), func(t *testing.T) {

@@ -25,8 +25,8 @@ type arrow struct {
 	why string
 }
 
-// arrows says which of our packages a package may import. The first pattern that matches counts; "/..." at the end of
-// a pattern stands for the package and all below it, "/*" for those one below.
+// arrows says which of our packages a package may import. The first pattern that matches counts;
+// "/..." at the end of a pattern stands for the package and all below it, "/*" for those one below.
 var arrows = []arrow{
 	{".", []string{"agent/...", "apps/...", "hub", "store", "tunnel/..."}, "main puts everything together"},
 	{"hub", []string{"store", "store/private", "tunnel", "tunnel/answer", "tunnel/h2", "tunnel/identity", "tunnel/limit", "tunnel/loopback", "tunnel/memory", "tunnel/metric", "tunnel/splice"}, "the hub carries what it cannot read, and shares a wire with the agent, not code"},
@@ -65,8 +65,8 @@ var arrows = []arrow{
 	{"scripts/...", []string{"scripts/..."}, "tools are no part of the product"},
 }
 
-// powers says who may import what others must not: one place to review each of them. Patterns name packages, or files
-// if they end in .go; of the latter, "command.go" is any file of the name.
+// powers says who may import what others must not: one place to review each of them. Patterns name
+// packages, or files if they end in .go; of the latter, "command.go" is any file of the name.
 var powers = []struct {
 	imported string
 	by       []string
@@ -198,7 +198,8 @@ func TestPowersStayWhereTheyAre(t *testing.T) {
 	}
 }
 
-// TestTheHubReachesNoSeal follows the imports of imports too, on every system that the hub is built for.
+// TestTheHubReachesNoSeal follows the imports of imports too, on every system that the hub is built
+// for.
 func TestTheHubReachesNoSeal(t *testing.T) {
 	for _, system := range []string{"linux", "darwin", "freebsd", "windows"} {
 		cmd := exec.Command("go", "list", "-deps", "-json=ImportPath", "./hub")

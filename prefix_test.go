@@ -58,7 +58,8 @@ func TestEveryCommandSaysWhatItIsAbout(t *testing.T) {
 	}
 }
 
-// recorder is an agent that has joined the meshes demo and other, knows the endpoints of [apitest.Demo], and says no to the rest.
+// recorder is an agent that has joined the meshes demo and other, knows the endpoints of
+// [apitest.Demo], and says no to the rest.
 type recorder struct {
 	dir   string
 	token string
@@ -118,7 +119,8 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// run runs a command line and returns its status, what it wrote to standard error, and what it asked of the agent.
+// run runs a command line and returns its status, what it wrote to standard error, and what it
+// asked of the agent.
 func (r *recorder) run(args ...string) (status int, stderr string, requests []string) {
 	var errs bytes.Buffer
 	env := map[string]string{"HOME": r.dir, "ZTM_DATA": r.dir, "ZTM_MESH": "other"}
@@ -130,8 +132,8 @@ func (r *recorder) run(args ...string) (status int, stderr string, requests []st
 	return status, errs.String(), requests
 }
 
-// arguments makes a line of the command that gets as far as the agent: names for the arguments, and the options without which
-// it does nothing.
+// arguments makes a line of the command that gets as far as the agent: names for the arguments, and
+// the options without which it does nothing.
 func (r runnable) arguments(t *testing.T, prefix string) []string {
 	file := filepath.Join(t.TempDir(), "file.sh")
 	if err := os.WriteFile(file, []byte(`{"tunnels": [{"name": "tcp/web", "outbound": [{"endpoint": "nas", "targets": ["127.0.0.1:80"]}]}]}`), 0o600); err != nil {
@@ -188,7 +190,8 @@ func aside(request string) bool {
 		path == api.MeshPath("demo")+"/endpoints" && query != "") || path == api.NamePath("demo", "nas")
 }
 
-// TestEveryCommandHeedsItsPrefixes runs each command behind each prefix: it does what follows there, or nothing.
+// TestEveryCommandHeedsItsPrefixes runs each command behind each prefix: it does what follows
+// there, or nothing.
 func TestEveryCommandHeedsItsPrefixes(t *testing.T) {
 	agent := newRecorder(t)
 	for _, cmd := range allCommands(t) {
@@ -224,7 +227,8 @@ func TestEveryCommandHeedsItsPrefixes(t *testing.T) {
 	}
 }
 
-// checkPlace checks that something was asked for, and nothing but of the endpoint or the mesh that the prefix chose.
+// checkPlace checks that something was asked for, and nothing but of the endpoint or the mesh that
+// the prefix chose.
 func checkPlace(t *testing.T, prefix, stderr string, requests []string) {
 	t.Helper()
 	place := api.MeshPath("demo") + "/"

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// entry is a file, a directory or a link of an archive. The same entries always make the same bytes: everything else that formats
-// note about a file is left out or the same for all.
+// entry is a file, a directory or a link of an archive. The same entries always make the same
+// bytes: everything else that formats note about a file is left out or the same for all.
 type entry struct {
 	path string
 	mode fs.FileMode // with fs.ModeDir or fs.ModeSymlink
@@ -99,8 +99,8 @@ func binaries(in string, program []byte) []entry {
 	}
 }
 
-// bundle is the archive for people: a directory with the program and the licence. Windows gets a zip, without links: `ztm
-// install-links` makes what works there.
+// bundle is the archive for people: a directory with the program and the licence. Windows gets a
+// zip, without links: `ztm install-links` makes what works there.
 func (r Release) bundle(t Target, program, licence []byte) (name string, data []byte, err error) {
 	base := "ztm-" + r.Version + "-" + t.File()
 	if t.OS == "windows" {

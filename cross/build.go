@@ -22,7 +22,8 @@ type Release struct {
 	Overlays map[Profile]string // see writeOverlays
 }
 
-// newRelease finds out what is being released. scratch is a directory for the overlays. An empty version is asked of git.
+// newRelease finds out what is being released. scratch is a directory for the overlays. An empty
+// version is asked of git.
 func newRelease(ctx context.Context, version, scratch string) (Release, error) {
 	var r Release
 	mod, err := output(ctx, ".", "go", "env", "GOMOD", "GOROOT")

@@ -201,7 +201,8 @@ func TestFeaturesAreThoseThatHaveATag(t *testing.T) {
 	}
 }
 
-// reflected finds what asks for methods by names that only the running program knows: the linker then keeps all methods.
+// reflected finds what asks for methods by names that only the running program knows: the linker
+// then keeps all methods.
 func reflected(t *testing.T, r Release, target Target) []string {
 	t.Helper()
 	dump, err := r.command(t.Context(), target, os.DevNull, "-dumpdep").CombinedOutput()

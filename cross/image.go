@@ -77,8 +77,8 @@ const (
 	mediaLayer    = "application/vnd.oci.image.layer.v1.tar+gzip"
 )
 
-// image collects an image for several architectures in the directory root, in the OCI image layout. Nothing is in it but the program and
-// the directory for its data.
+// image collects an image for several architectures in the directory root, in the OCI image layout.
+// Nothing is in it but the program and the directory for its data.
 type image struct {
 	root      string
 	platforms []descriptor

@@ -1,5 +1,5 @@
-// Command cross builds the releases: every target as a static binary, the same bytes wherever it is built, with archives and
-// packages, checksums and a table of sizes.
+// Command cross builds the releases: every target as a static binary, the same bytes wherever it is
+// built, with archives and packages, checksums and a table of sizes.
 //
 //	go run ./cross                                  everything, into dist/
 //	go run ./cross -only linux/mipsle,linux/arm5    some targets
@@ -150,7 +150,8 @@ func words(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-// atOnce is how many targets are built at a time: the end of each build is the linker, which leaves a second processor idle.
+// atOnce is how many targets are built at a time: the end of each build is the linker, which leaves
+// a second processor idle.
 const atOnce = 2
 
 // built is a target's binary, or why there is none.
@@ -197,7 +198,8 @@ func (j job) build(ctx context.Context, scratch string, progress io.Writer) ([]s
 	return sizes, failed
 }
 
-// buildAll sends a channel for each target, on which its binary comes. It ends when ctx does, or when all are taken.
+// buildAll sends a channel for each target, on which its binary comes. It ends when ctx does, or
+// when all are taken.
 func (j job) buildAll(ctx context.Context, scratch string, progress io.Writer, coming chan<- chan built) {
 	defer close(coming)
 	for _, t := range j.targets {

@@ -25,8 +25,9 @@ type standIn struct {
 	profiles []Profile // whose binaries have it
 }
 
-// standIns are few, and small: each is code that we have to understand in the place of code that everybody relies on. Nothing that
-// encrypts, authenticates or checks will be among them. Each says what linux/mipsle is smaller by.
+// standIns are few, and small: each is code that we have to understand in the place of code that
+// everybody relies on. Nothing that encrypts, authenticates or checks will be among them. Each says
+// what linux/mipsle is smaller by.
 var standIns = []standIn{
 	{"template/template.go", "text/template", "*.go", []Profile{Full, Router}},  // 1.9 MB
 	{"regexp/regexp.go", "regexp", "*.go", []Profile{Router}},                   // 0.26 MB
@@ -40,14 +41,16 @@ var standIns = []standIn{
 	{"tabwriter/tabwriter.go", "text/tabwriter", "*.go", []Profile{Router}},     // 0.01 MB
 }
 
-// cut is a line of the standard library's that is another one in the router profile. What that line alone keeps in the binary goes with it.
+// cut is a line of the standard library's that is another one in the router profile. What that line
+// alone keeps in the binary goes with it.
 type cut struct {
 	file string // below GOROOT/src
 	line string // without the tabs before it; it is there once, or the build fails
 	by   string // what is there instead
 }
 
-// cuts are lines that no program of ours gets to, but for the last, which does the same in both forms. Tests look for who would get there.
+// cuts are lines that no program of ours gets to, but for the last, which does the same in both
+// forms. Tests look for who would get there.
 var cuts = []cut{
 	// How often a GODEBUG setting mattered is for readers of runtime/metrics. 0.04 MB
 	{"internal/godebug/godebug.go", "s.nonDefaultOnce.Do(s.register)", ""},
@@ -65,8 +68,8 @@ var cuts = []cut{
 		"if r == utf8.RuneError || unicode.IsSpace(r) || !strconv.IsPrint(r) {"},
 }
 
-// writeOverlays writes to dir, for each profile, what `go build -overlay` needs to see our files in the place of the library's, and
-// returns the paths. goroot is left as it is.
+// writeOverlays writes to dir, for each profile, what `go build -overlay` needs to see our files in
+// the place of the library's, and returns the paths. goroot is left as it is.
 func writeOverlays(dir, goroot string) (map[Profile]string, error) {
 	out := map[Profile]string{}
 	for _, p := range []Profile{Full, Router} {
@@ -108,7 +111,8 @@ func writeOverlay(name, goroot string, list []standIn, lines []cut) error {
 	return os.WriteFile(name, text, 0o644)
 }
 
-// add adds to replace which files are not there, "", and where ours is, of which it writes a copy to dir.
+// add adds to replace which files are not there, "", and where ours is, of which it writes a copy
+// to dir.
 func (s standIn) add(replace map[string]string, dir, goroot string) error {
 	library := filepath.Join(goroot, "src", filepath.FromSlash(s.in))
 	files, err := filepath.Glob(filepath.Join(library, s.replaces))

@@ -53,8 +53,8 @@ func TestEachProfileHasItsOwnStandIns(t *testing.T) {
 	}
 }
 
-// TestNobodyNeedsWhatIsCut looks for what would get to the lines and packages that are left out, in the sources that a router's
-// binary is made of.
+// TestNobodyNeedsWhatIsCut looks for what would get to the lines and packages that are left out, in
+// the sources that a router's binary is made of.
 func TestNobodyNeedsWhatIsCut(t *testing.T) {
 	target := target(t, "linux/mipsle")
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", target.Tags(), "-f", `{{if .Module}}{{$d := .Dir}}{{range .GoFiles}}{{$d}}/{{.}}{{"\n"}}{{end}}{{end}}`, "..")

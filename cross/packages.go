@@ -75,7 +75,8 @@ func parents(entries []entry) []entry {
 	return append(out, entries...)
 }
 
-// ipks makes a package for each of OpenWrt's names of the architecture: opkg takes no other. The services are there and disabled.
+// ipks makes a package for each of OpenWrt's names of the architecture: opkg takes no other. The
+// services are there and disabled.
 func (r Release) ipks(t Target, program []byte) ([]artifact, error) {
 	if len(t.OpenWrt) == 0 {
 		return nil, nil
@@ -160,7 +161,8 @@ fi
 
 const termuxPrefix = "./data/data/com.termux/files/usr"
 
-// termux makes a package for Termux on Android, whose packages are Debian's in a place of their own.
+// termux makes a package for Termux on Android, whose packages are Debian's in a place of their
+// own.
 func (r Release) termux(t Target, program, licence []byte) ([]artifact, error) {
 	if t.Termux == "" {
 		return nil, nil
@@ -189,7 +191,8 @@ func (r Release) debFile(arch string, entries []entry, size int, extra string, s
 	return r.ar([]artifact{{"debian-binary", []byte("2.0\n")}, {"control.tar.gz", packed}, {"data.tar.gz", data}}), nil
 }
 
-// ar makes an archive in the format that deb(5) wants: a header of 60 columns for each member, which begins at an even offset.
+// ar makes an archive in the format that deb(5) wants: a header of 60 columns for each member,
+// which begins at an even offset.
 func (r Release) ar(members []artifact) []byte {
 	var out bytes.Buffer
 	out.WriteString("!<arch>\n")

@@ -98,7 +98,8 @@ func parseBudgets(text string) ([]budget, error) {
 	return out, nil
 }
 
-// checkSizes returns an error for each binary that is over its budget, or that could not be measured.
+// checkSizes returns an error for each binary that is over its budget, or that could not be
+// measured.
 func checkSizes(budgets []budget, sizes []size) error {
 	var all error
 	for _, b := range budgets {

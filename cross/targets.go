@@ -31,8 +31,9 @@ const (
 // features are what can be left out of a binary, one by one.
 var features = []string{"hub", "js", "proxy", "script", "terminal", "yaml"}
 
-// Targets are the binaries of a release. None needs a C compiler. 64-bit ARM is enough of a computer for the full profile also
-// where it is a router. MIPS is built for software floating point alone: kernels of routers rarely emulate the other.
+// Targets are the binaries of a release. None needs a C compiler. 64-bit ARM is enough of a
+// computer for the full profile also where it is a router. MIPS is built for software floating
+// point alone: kernels of routers rarely emulate the other.
 func Targets() []Target {
 	return []Target{
 		{Name: "linux/amd64", OS: "linux", Arch: "amd64", Profile: Full, Reason: "servers, desktops",
@@ -94,8 +95,8 @@ func (t Target) Tags() string {
 	return tags
 }
 
-// Env returns what the target adds to the environment of the go command. What it does not set itself is set to its default, so
-// that the environment of who builds does not matter.
+// Env returns what the target adds to the environment of the go command. What it does not set
+// itself is set to its default, so that the environment of who builds does not matter.
 func (t Target) Env() []string {
 	env := map[string]string{
 		"CGO_ENABLED": "0", "GOOS": t.OS, "GOARCH": t.Arch, "GOFLAGS": "", "GOEXPERIMENT": "", "GOFIPS140": "off",
@@ -111,10 +112,11 @@ func (t Target) Env() []string {
 	return out
 }
 
-// talkers are packages that talk, parse and decide but do not compute. Functions of theirs that are not copied into their callers
-// are slower by what nobody can measure, and the binary is smaller by a fifteenth. What computes stays as it is:
-// without inlining, a TLS handshake on MIPS takes five times as long. Of the packages below crypto/internal only those are here that
-// no connection between ztm and ztm uses: its keys are Ed25519 and X25519MLKEM768.
+// talkers are packages that talk, parse and decide but do not compute. Functions of theirs that are
+// not copied into their callers are slower by what nobody can measure, and the binary is smaller by
+// a fifteenth. What computes stays as it is: without inlining, a TLS handshake on MIPS takes five
+// times as long. Of the packages below crypto/internal only those are here that no connection
+// between ztm and ztm uses: its keys are Ed25519 and X25519MLKEM768.
 var talkers = []string{"ztm", "ztm/...", "github.com/...", "go.etcd.io/...", "go.yaml.in/...", "golang.org/x/...",
 	"bufio", "bytes", "compress/...", "context", "crypto/ecdh", "crypto/ecdsa", "crypto/ed25519", "crypto/elliptic", "crypto/hkdf",
 	"crypto/hpke", "crypto/internal/fips140/ecdsa", "crypto/internal/fips140/rsa", "crypto/mlkem", "crypto/rsa", "crypto/sha3", "crypto/tls",
@@ -123,11 +125,13 @@ var talkers = []string{"ztm", "ztm/...", "github.com/...", "go.etcd.io/...", "go
 	"net/...", "os/...", "path/...", "reflect", "regexp/...", "sort", "strconv", "strings", "syscall", "text/...", "time", "unique",
 	"vendor/golang.org/x/crypto/cryptobyte", "vendor/golang.org/x/net/...", "vendor/golang.org/x/text/..."}
 
-// noDWARF leaves out what a debugger reads. The linker strips it anyway; not to make it saves a tenth of the compiler's time.
+// noDWARF leaves out what a debugger reads. The linker strips it anyway; not to make it saves a
+// tenth of the compiler's time.
 const noDWARF = "-dwarf=false"
 
-// CompilerFlags returns the arguments for the go command that say how packages are compiled: for the router profile, that speed is
-// traded for size where it does not matter. The last that matches a package counts.
+// CompilerFlags returns the arguments for the go command that say how packages are compiled: for
+// the router profile, that speed is traded for size where it does not matter. The last that matches
+// a package counts.
 func (t Target) CompilerFlags() []string {
 	out := []string{"-gcflags=all=" + noDWARF}
 	if t.Profile == Router {

@@ -45,16 +45,16 @@ func WriteHeader(w io.Writer, fields ...string) error {
 	}
 	frame := make([]byte, 0, 3+section.Len())
 	frame = append(frame, headersFrame)
-	// "the two most significant bits of the first byte encode the base-2 logarithm of the integer encoding length"
-	// (RFC 9000 section 16): 0x4000 marks two bytes.
+	// "the two most significant bits of the first byte encode the base-2 logarithm of the integer
+	// encoding length" (RFC 9000 section 16): 0x4000 marks two bytes.
 	frame = binary.BigEndian.AppendUint16(frame, 0x4000|uint16(section.Len()))
 	frame = append(frame, section.Bytes()...)
 	_, err := w.Write(frame)
 	return err
 }
 
-// ReadHeader reads one block and not a byte more. It refuses unknown pseudo-fields, repeated fields, and names that
-// are not lower case.
+// ReadHeader reads one block and not a byte more. It refuses unknown pseudo-fields, repeated
+// fields, and names that are not lower case.
 func ReadHeader(r io.Reader) (Header, error) {
 	var first [2]byte
 	if _, err := io.ReadFull(r, first[:]); err != nil {

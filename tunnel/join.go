@@ -12,8 +12,9 @@ import (
 // JoinTimeout is how long a joining device waits for a holder of the CA key.
 const JoinTimeout = 30 * time.Second
 
-// Join asks a hub for membership by a token. config must offer identity.JoinProto alone, present a self-signed certificate of the
-// key in req, and verify the hub's certificate. It returns the new certificate in DER, which the caller verifies.
+// Join asks a hub for membership by a token. config must offer identity.JoinProto alone, present a
+// self-signed certificate of the key in req, and verify the hub's certificate. It returns the new
+// certificate in DER, which the caller verifies.
 func Join(ctx context.Context, d *Dialer, address string, config *tls.Config, req JoinRequest) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, JoinTimeout)
 	defer cancel()

@@ -7,11 +7,12 @@ import (
 	"ztm/tunnel/handshake"
 )
 
-// RecordConn keeps a TLS endpoint above it from reading past the TLS record it is in, so that the layer can be dropped
-// after a known record and the next byte is still in the socket. crypto/tls reads ahead where the connection lets it.
+// RecordConn keeps a TLS endpoint above it from reading past the TLS record it is in, so that the
+// layer can be dropped after a known record and the next byte is still in the socket. crypto/tls
+// reads ahead where the connection lets it.
 //
-// It meters the handshake on the way: who makes a RecordConn calls Meter.Over after the handshake. The header of a record is five bytes, the
-// last two its length (RFC 8446 section 5.1).
+// It meters the handshake on the way: who makes a RecordConn calls Meter.Over after the handshake.
+// The header of a record is five bytes, the last two its length (RFC 8446 section 5.1).
 type RecordConn struct {
 	net.Conn
 	Meter  handshake.Meter

@@ -9,7 +9,8 @@ import (
 	"ztm/tunnel/handshake"
 )
 
-// Whoever connects may show a certificate of any size before it is known who that is, and so may whoever answers.
+// Whoever connects may show a certificate of any size before it is known who that is, and so may
+// whoever answers.
 func TestAHandshakeThatDoesNotEndIsCutOff(t *testing.T) {
 	f := newFixture(t)
 	huge := f.member

@@ -14,7 +14,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// A relayed path brings bytes from agent to agent through the hub. Each agent's end of it goes like this:
+// A relayed path brings bytes from agent to agent through the hub. Each agent's end of it goes like
+// this:
 //
 //	agent                                         hub
 //	TCP, TLS 1.3 with both certificates, ALPN ztm-relay/1
@@ -24,7 +25,8 @@ import (
 //	                                          <-  HEADERS :status 200, when both ends stand
 //	from here on both sides use the TCP connection itself, without TLS
 //
-// The hub then joins the two TCP connections in its kernel. What flows is the TLS of the sealed session.
+// The hub then joins the two TCP connections in its kernel. What flows is the TLS of the sealed
+// session.
 
 // Fields of the header blocks.
 const (
@@ -42,12 +44,12 @@ const (
 // RelayTimeout is how long the opening side waits for its peer.
 const RelayTimeout = 15 * time.Second
 
-// StandbyTime is how long a hub waits for the header block of a relay connection. An agent may so keep one ready for the
-// next path.
+// StandbyTime is how long a hub waits for the header block of a relay connection. An agent may so
+// keep one ready for the next path.
 const StandbyTime = time.Minute
 
-// Relay is a connection to a hub that is to become a path to a peer: the handshake is over, nothing was asked yet. It is
-// used once, by Connect or Close, by one goroutine.
+// Relay is a connection to a hub that is to become a path to a peer: the handshake is over, nothing
+// was asked yet. It is used once, by Connect or Close, by one goroutine.
 type Relay struct {
 	c   *tls.Conn
 	raw net.Conn // below c
@@ -67,8 +69,9 @@ func DialRelay(ctx context.Context, d *Dialer, address string, config *tls.Confi
 // Close ends a connection that is not wanted.
 func (r *Relay) Close() error { return r.raw.Close() }
 
-// Connect makes a path of the connection: to the endpoint peer, or, where ticket is not empty, as the answer to a
-// dial-back (peer is then the endpoint's own ID). A hub's "no" is an *[answer.Error].
+// Connect makes a path of the connection: to the endpoint peer, or, where ticket is not empty, as
+// the answer to a dial-back (peer is then the endpoint's own ID). A hub's "no" is an
+// *[answer.Error].
 func (r *Relay) Connect(ctx context.Context, peer identity.ID, ticket string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, RelayTimeout)
 	defer cancel()

@@ -86,7 +86,8 @@ func listen(t testing.TB) net.Listener {
 	return ln
 }
 
-// Both sides drop TLS after the 200. Neither may have read a byte of what follows, which comes at once.
+// Both sides drop TLS after the 200. Neither may have read a byte of what follows, which comes at
+// once.
 func TestNoByteIsLostWhereTLSIsDropped(t *testing.T) {
 	f := newFixture(t)
 	ln := listen(t)

@@ -29,7 +29,8 @@ type Session struct {
 	once    sync.Once
 }
 
-// ProbeTimeout bounds requests that the hub answers by itself; one that takes longer means a dead hub.
+// ProbeTimeout bounds requests that the hub answers by itself; one that takes longer means a dead
+// hub.
 const ProbeTimeout = 10 * time.Second
 
 // Open connects to a hub. config must offer [ControlProto] alone and verify the hub's certificate.
@@ -68,8 +69,9 @@ func (s *Session) Close() error {
 	return s.cc.Close()
 }
 
-// Call sends a request and decodes the JSON answer into out; in and out may be nil. A hub's "no" is a *[answer.Error]. A request that the hub
-// does not answer within ProbeTimeout, or ctx, ends the session: a hub that does not answer is no hub.
+// Call sends a request and decodes the JSON answer into out; in and out may be nil. A hub's "no" is
+// a *[answer.Error]. A request that the hub does not answer within ProbeTimeout, or ctx, ends the
+// session: a hub that does not answer is no hub.
 func (s *Session) Call(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	limited, cancel := context.WithTimeout(ctx, ProbeTimeout)
 	defer cancel()
@@ -125,7 +127,8 @@ func (s *Session) call(ctx context.Context, method, path string, query url.Value
 	}
 }
 
-// Events opens the events stream and gives each event to handle, one after the other, until the stream or ctx ends. It never returns nil.
+// Events opens the events stream and gives each event to handle, one after the other, until the
+// stream or ctx ends. It never returns nil.
 func (s *Session) Events(ctx context.Context, handle func(Event)) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.address+PathEvents, nil)
 	if err != nil {
@@ -167,8 +170,8 @@ func unexpectedEOF(err error) error {
 	return err
 }
 
-// Relay opens a relayed path as a stream of this session: the fallback where the agent cannot open a second connection
-// to the hub. The arguments are those of [Relay.Connect].
+// Relay opens a relayed path as a stream of this session: the fallback where the agent cannot open
+// a second connection to the hub. The arguments are those of [Relay.Connect].
 func (s *Session) Relay(ctx context.Context, peer identity.ID, ticket string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, RelayTimeout)
 	defer cancel()

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setUserTimeout lets the kernel give up a connection whose data stays unacknowledged for d (RFC 5482); its own limit,
-// which it has where d is zero, is about 15 minutes.
+// setUserTimeout lets the kernel give up a connection whose data stays unacknowledged for d (RFC
+// 5482); its own limit, which it has where d is zero, is about 15 minutes.
 func setUserTimeout(rc syscall.RawConn, d time.Duration) error {
 	var err error
 	if e := rc.Control(func(fd uintptr) {

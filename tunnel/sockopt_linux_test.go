@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestPathsHaveTime: the kernel gives up a control session that gets no answer, and leaves a path alone, whose reader may
-// stall for as long as it likes.
+// TestPathsHaveTime: the kernel gives up a control session that gets no answer, and leaves a path
+// alone, whose reader may stall for as long as it likes.
 func TestPathsHaveTime(t *testing.T) {
 	ln := listen(t)
 	c, err := (&Dialer{}).Dial(context.Background(), ln.Addr().String())

@@ -1,5 +1,5 @@
-// Package tunnel is the wire between an agent and a hub: the control session, the relayed paths, and the messages on
-// both.
+// Package tunnel is the wire between an agent and a hub: the control session, the relayed paths,
+// and the messages on both.
 //
 //	agent                                                             hub
 //	Dialer.Dial      TCP, through a proxy if there is one              listener
@@ -18,8 +18,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// ALPN protocols of a connection to a hub; identity.JoinProto is the third. The number is the version of what is said
-// there: docs/protocol.md, section 9.
+// ALPN protocols of a connection to a hub; identity.JoinProto is the third. The number is the
+// version of what is said there: docs/protocol.md, section 9.
 const (
 	ControlProto = "ztm-control/1" // an agent's session with its hub: HTTP/2
 	RelayProto   = "ztm-relay/1"   // an end of a relayed path
@@ -46,7 +46,8 @@ const (
 // PageSize is the most endpoints one page of the directory holds.
 const PageSize = 200
 
-// Entry is one endpoint of the directory: the record, signed by the endpoint, and what the hub adds to it.
+// Entry is one endpoint of the directory: the record, signed by the endpoint, and what the hub adds
+// to it.
 type Entry struct {
 	Record  []byte `json:"record"`            // identity.SignRecord
 	Address string `json:"address,omitempty"` // where the hub sees it
@@ -76,7 +77,8 @@ type HubStatus struct {
 	Note       string      `json:"note,omitempty"`       // what people should know of it
 }
 
-// Event is one message of the events stream, a JSON object on a line of its own. Unknown types are skipped.
+// Event is one message of the events stream, a JSON object on a line of its own. Unknown types are
+// skipped.
 type Event struct {
 	Type EventType `json:"type"`
 
@@ -105,15 +107,17 @@ const (
 	EventPing     EventType = "ping"      // nothing; keeps middleboxes from forgetting the connection
 )
 
-// SignRequest is what a hub passes on to a holder of the CA key. Exactly one of Join and Hub is set.
+// SignRequest is what a hub passes on to a holder of the CA key. Exactly one of Join and Hub is
+// set.
 type SignRequest struct {
 	Join *JoinRequest `json:"join,omitempty"`
 	Name *NameCheck   `json:"name,omitempty"` // with Join: what the hub knows of the name; nil: it has not looked
 	Hub  bool         `json:"hub,omitempty"`  // the hub asks for a new certificate for its own key
 }
 
-// NameCheck is what a hub's directory says of the name that a joining device wants. It is for the holder of the CA key, which
-// answers the device only after it has checked the token: the directory is not for everybody.
+// NameCheck is what a hub's directory says of the name that a joining device wants. It is for the
+// holder of the CA key, which answers the device only after it has checked the token: the directory
+// is not for everybody.
 type NameCheck struct {
 	Taken   *answer.Error `json:"taken,omitempty"`   // another endpoint has the name
 	KeptFor string        `json:"keptFor,omitempty"` // the user for whom it is kept; "": nobody

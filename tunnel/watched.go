@@ -8,13 +8,14 @@ import (
 	"time"
 )
 
-// ErrRejected is returned when the hub has looked at this endpoint's certificate and ended the connection: the user
-// was evicted, or the certificate is not valid now by the hub's clock.
+// ErrRejected is returned when the hub has looked at this endpoint's certificate and ended the
+// connection: the user was evicted, or the certificate is not valid now by the hub's clock.
 var ErrRejected = errors.New("the hub does not accept this endpoint's certificate: its user was evicted, or a clock is wrong")
 
-// watched is a connection with a hub, in which the hub may have the last word before it has the first: in TLS 1.3 a
-// client has finished the handshake, and sends, before the server has verified its certificate. The alert that says "no"
-// (RFC 8446 section 6.2) is then what the first read gets, while HTTP/2 complains of a write that failed.
+// watched is a connection with a hub, in which the hub may have the last word before it has the
+// first: in TLS 1.3 a client has finished the handshake, and sends, before the server has verified
+// its certificate. The alert that says "no" (RFC 8446 section 6.2) is then what the first read
+// gets, while HTTP/2 complains of a write that failed.
 type watched struct {
 	net.Conn
 	closed func() // called by Close, which is also how net/http tells that it gave up: a PING had no answer
@@ -24,8 +25,8 @@ type watched struct {
 	err      error // of the first read that failed
 }
 
-// alertTimeout is how long a connection that ends before the hub said anything waits for a word. If there is one it
-// has come already, together with the end.
+// alertTimeout is how long a connection that ends before the hub said anything waits for a word. If
+// there is one it has come already, together with the end.
 const alertTimeout = 200 * time.Millisecond
 
 func (w *watched) Read(p []byte) (int, error) {

@@ -11,7 +11,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// TestRejected: whoever is not let in hears so, however the end of the connection and HTTP/2's first words cross.
+// TestRejected: whoever is not let in hears so, however the end of the connection and HTTP/2's
+// first words cross.
 func TestRejected(t *testing.T) {
 	f := newFixture(t)
 	ln := listen(t)

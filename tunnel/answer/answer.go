@@ -2,9 +2,9 @@
 //
 //	{"error": CODE, "message": TEXT}
 //
-// is the body of every failed request: of a hub's control session, of a sealed session, of the local API and of the
-// apps below it. The same two fields travel in header blocks and in the frames of programs. An error that is no
-// [Error] is a fault of ours: its text is for the log alone.
+// is the body of every failed request: of a hub's control session, of a sealed session, of the
+// local API and of the apps below it. The same two fields travel in header blocks and in the frames
+// of programs. An error that is no [Error] is a fault of ours: its text is for the log alone.
 package answer
 
 import (
@@ -53,7 +53,8 @@ func send(w http.ResponseWriter, status int, v any) {
 	write(w, status, b)
 }
 
-// Document answers with status 200 and b, which is JSON, as it is: what is signed must not be written anew.
+// Document answers with status 200 and b, which is JSON, as it is: what is signed must not be
+// written anew.
 func Document(w http.ResponseWriter, b []byte) { write(w, http.StatusOK, b) }
 
 func write(w http.ResponseWriter, status int, b []byte) {
@@ -85,8 +86,9 @@ func Body(r *http.Request, max int64) ([]byte, error) {
 
 func badBody(err error) error { return Errorf(BadRequest, "request body: %v", err) }
 
-// Decode reads the JSON body of a request, of at most max bytes, into v. A field that v does not have is an error: a
-// misspelt restriction must not become no restriction. So is anything after the value. Errors are [BadRequest].
+// Decode reads the JSON body of a request, of at most max bytes, into v. A field that v does not
+// have is an error: a misspelt restriction must not become no restriction. So is anything after the
+// value. Errors are [BadRequest].
 func Decode(r *http.Request, max int64, v any) error {
 	limited := &io.LimitedReader{R: r.Body, N: max + 1}
 	d := json.NewDecoder(limited)
@@ -106,7 +108,8 @@ func Decode(r *http.Request, max int64, v any) error {
 	return nil
 }
 
-// Parse reads the body of a failed answer. A body that is not one of ours gives an Error that names the status.
+// Parse reads the body of a failed answer. A body that is not one of ours gives an Error that names
+// the status.
 func Parse(status int, body []byte) *Error {
 	e := &Error{}
 	if json.Unmarshal(body, e) != nil || e.Code == "" {

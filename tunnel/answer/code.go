@@ -6,7 +6,8 @@ import (
 	"net/http"
 )
 
-// Code says what kind of failure an [Error] is. Where RFC 9209 section 2.3 has a name for it, that name is used.
+// Code says what kind of failure an [Error] is. Where RFC 9209 section 2.3 has a name for it, that
+// name is used.
 type Code string
 
 // The codes, with the HTTP status they travel with.
@@ -55,7 +56,8 @@ func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// CodeOf returns the code of the *Error in err's chain, [Internal] if there is none, and "" for nil.
+// CodeOf returns the code of the *Error in err's chain, [Internal] if there is none, and "" for
+// nil.
 func CodeOf(err error) Code {
 	if err == nil {
 		return ""
@@ -67,8 +69,9 @@ func CodeOf(err error) Code {
 	return Internal
 }
 
-// Public returns what a peer gets to see of err: the *Error in its chain as it is. Of any other error the peer learns
-// no more than that there was one: its text may name files, addresses or keys. Log it.
+// Public returns what a peer gets to see of err: the *Error in its chain as it is. Of any other
+// error the peer learns no more than that there was one: its text may name files, addresses or
+// keys. Log it.
 func Public(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {

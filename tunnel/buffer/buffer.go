@@ -1,6 +1,7 @@
-// Package buffer provides the buffers that bytes on their way are read into. Most connections are silent most of the
-// time, and some move all that the machine can move: the first should cost nothing, the second should need few system
-// calls. So the buffer of a reader grows and shrinks with what comes:
+// Package buffer provides the buffers that bytes on their way are read into. Most connections are
+// silent most of the time, and some move all that the machine can move: the first should cost
+// nothing, the second should need few system calls. So the buffer of a reader grows and shrinks
+// with what comes:
 //
 //	Next(remainder) -> the caller reads into it -> Filled(n): a full buffer calls for the next size class; one that a
 //	                                                smaller class would have done for is put back for that class
@@ -14,8 +15,8 @@ import (
 	"ztm/tunnel/memory"
 )
 
-// Classes are the size classes that a buffer may have, from small to large. Make them with [NewClasses]. They are safe
-// for concurrent use.
+// Classes are the size classes that a buffer may have, from small to large. Make them with
+// [NewClasses]. They are safe for concurrent use.
 type Classes []*class
 
 type class struct {
@@ -33,9 +34,10 @@ func NewClasses(sizes ...int) Classes {
 	return all
 }
 
-// Bulk makes the classes for a flow that moves much, at the first call of the function that it returns; least is the
-// minimum size in bytes. A system call, the wake-up of the next process and the switch to it cost about as much for
-// 512 KiB as for 32; beyond that the processor's cache is too small. Where memory is scarce, 128 KiB are the largest.
+// Bulk makes the classes for a flow that moves much, at the first call of the function that it
+// returns; least is the minimum size in bytes. A system call, the wake-up of the next process and
+// the switch to it cost about as much for 512 KiB as for 32; beyond that the processor's cache is
+// too small. Where memory is scarce, 128 KiB are the largest.
 func Bulk(least int) func() Classes {
 	return sync.OnceValue(func() Classes {
 		if memory.Here().Small() {
@@ -67,8 +69,8 @@ func (c Classes) Put(buf *[]byte) {
 	}
 }
 
-// Buffer is the buffer of one reader. The zero value with Classes has none yet; Release it in the end. It is not safe
-// for concurrent use.
+// Buffer is the buffer of one reader. The zero value with Classes has none yet; Release it in the
+// end. It is not safe for concurrent use.
 type Buffer struct {
 	Classes Classes
 
@@ -77,8 +79,8 @@ type Buffer struct {
 	want int     // class for the next read
 }
 
-// Next returns the buffer for the next read, with remainder at its front: what was not taken of the last one, less than
-// the largest class. It is valid until the next Next or Release.
+// Next returns the buffer for the next read, with remainder at its front: what was not taken of the
+// last one, less than the largest class. It is valid until the next Next or Release.
 func (b *Buffer) Next(remainder []byte) []byte {
 	for b.want < len(b.Classes)-1 && len(remainder) >= b.Classes[b.want].size {
 		b.want++

@@ -1,12 +1,14 @@
-// Package capsule reads and writes capsules (RFC 9297 section 3): what a flow is made of inside the body of a request.
+// Package capsule reads and writes capsules (RFC 9297 section 3): what a flow is made of inside the
+// body of a request.
 //
 //	capsule:   type (varint) | length (varint) | value
 //	stream:    DATA … DATA FINAL_DATA                  (draft-ietf-httpbis-connect-tcp-11 section 4.2)
 //	           DATA … DATA MOVED                        goes on elsewhere, see package flow
 //	datagrams: DATAGRAM …                               each with context ID 0 (RFC 9298 section 5)
 //
-// Varints are those of QUIC (RFC 9000 section 16). Types that are unknown are skipped. The readers hold no more than a
-// header, and check a length before they act on it. They are not safe for concurrent use.
+// Varints are those of QUIC (RFC 9000 section 16). Types that are unknown are skipped. The readers
+// hold no more than a header, and check a length before they act on it. They are not safe for
+// concurrent use.
 package capsule
 
 import (
@@ -30,15 +32,15 @@ const (
 )
 
 const (
-	// HeaderSize is the size of the header that [PutHeader] writes, in bytes: type and length, each a varint of four
-	// bytes, so that its place can be kept free before the length is known.
+	// HeaderSize is the size of the header that [PutHeader] writes, in bytes: type and length, each
+	// a varint of four bytes, so that its place can be kept free before the length is known.
 	HeaderSize = 8
 
 	// MaxDatagram is the largest datagram, in bytes.
 	MaxDatagram = 65507
 
-	// maxData is the longest value of data that is read, in bytes. It is handed on as it comes, so it costs no memory;
-	// the limit bounds how long a sender can be mute about the end.
+	// maxData is the longest value of data that is read, in bytes. It is handed on as it comes, so
+	// it costs no memory; the limit bounds how long a sender can be mute about the end.
 	maxData = 1<<30 - 1
 
 	// maxSkipped bounds capsules of unknown types, in bytes each.
@@ -59,13 +61,15 @@ var (
 // buffers are of size chunk. A reader holds one only while data comes.
 var buffers = buffer.NewClasses(chunk)
 
-// PutHeader writes a header to the first [HeaderSize] bytes of b. n is the length of the value, less than 1<<30.
+// PutHeader writes a header to the first [HeaderSize] bytes of b. n is the length of the value,
+// less than 1<<30.
 func PutHeader(b []byte, t Type, n int) {
 	binary.BigEndian.PutUint32(b, 0x80000000|uint32(t))
 	binary.BigEndian.PutUint32(b[4:], 0x80000000|uint32(n))
 }
 
-// AppendDatagram appends p, of at most [MaxDatagram] bytes, as a DATAGRAM capsule with context ID 0.
+// AppendDatagram appends p, of at most [MaxDatagram] bytes, as a DATAGRAM capsule with context ID
+// 0.
 func AppendDatagram(b, p []byte) []byte {
 	b = append(b, byte(Datagram))
 	b = binary.BigEndian.AppendUint32(b, 0x80000000|uint32(len(p)+1))
@@ -110,8 +114,8 @@ type input struct {
 	err     error    // sticky
 }
 
-// fill reads a capsule's header and not a byte more. A flow at rest waits here, on a stack that is no deeper than it
-// must be.
+// fill reads a capsule's header and not a byte more. A flow at rest waits here, on a stack that is
+// no deeper than it must be.
 func (in *input) fill() error {
 	for have, need := 0, headerNeeds(nil); have < need; need = headerNeeds(in.scratch[:have]) {
 		n, err := in.r.Read(in.scratch[have:need])
@@ -123,7 +127,8 @@ func (in *input) fill() error {
 	return nil
 }
 
-// headerNeeds returns how long a capsule's header is at least, in bytes, of which the first are known.
+// headerNeeds returns how long a capsule's header is at least, in bytes, of which the first are
+// known.
 func headerNeeds(known []byte) int {
 	if len(known) == 0 {
 		return 2
@@ -142,8 +147,8 @@ func (in *input) header() (kind, length uint64) {
 	return kind, length
 }
 
-// Stream reads the bytes of a stream. Its errors are final: io.EOF after FINAL_DATA, [ErrMoved] after MOVED,
-// io.ErrUnexpectedEOF where the input ends before either.
+// Stream reads the bytes of a stream. Its errors are final: io.EOF after FINAL_DATA, [ErrMoved]
+// after MOVED, io.ErrUnexpectedEOF where the input ends before either.
 type Stream struct {
 	input
 	left  uint64 // bytes of the current data not yet read
@@ -211,8 +216,9 @@ func (s *Stream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo writes the data to w until the stream ends; nil stands for io.EOF. It waits for a capsule's header with eight
-// bytes in hand and takes a buffer only when data is there. If w fails, the stream may be read on.
+// WriteTo writes the data to w until the stream ends; nil stands for io.EOF. It waits for a
+// capsule's header with eight bytes in hand and takes a buffer only when data is there. If w fails,
+// the stream may be read on.
 func (s *Stream) WriteTo(w io.Writer) (total int64, err error) {
 	for {
 		if err := s.next(); err == io.EOF {
@@ -248,8 +254,8 @@ func (s *Stream) writeData(w io.Writer) (total int64, err error) {
 	return total, nil
 }
 
-// Datagrams reads datagrams. Its errors are final: io.EOF after FINAL_DATA, io.ErrUnexpectedEOF where the input ends
-// before that.
+// Datagrams reads datagrams. Its errors are final: io.EOF after FINAL_DATA, io.ErrUnexpectedEOF
+// where the input ends before that.
 type Datagrams struct{ input }
 
 // NewDatagrams reads from r.

@@ -64,8 +64,8 @@ func TestDatagramsOfOtherContextsAreSkipped(t *testing.T) {
 	}
 }
 
-// FuzzRead: no input gives more payload than it has bytes, every input has an end, and both ways to read a stream see
-// the same.
+// FuzzRead: no input gives more payload than it has bytes, every input has an end, and both ways to
+// read a stream see the same.
 func FuzzRead(f *testing.F) {
 	f.Add(capsuleOf(FinalData, "abc"), false)
 	f.Add(append(capsuleOf(Data, "abc"), capsuleOf(Moved, "")...), false)

@@ -49,13 +49,15 @@ type sink interface {
 	// datagram sends one datagram.
 	datagram(p []byte) error
 
-	// pull sends what src gives until src ends, or until c is offloaded: then the error is capsule.ErrMoved.
+	// pull sends what src gives until src ends, or until c is offloaded: then the error is
+	// capsule.ErrMoved.
 	pull(src io.Reader, c *Conn) (int64, error)
 
 	// move says that the direction goes on in the dedicated connection.
 	move() error
 
-	// end ends the direction. If the other one has ended before, it may wait for the end of the request, which is near.
+	// end ends the direction. If the other one has ended before, it may wait for the end of the
+	// request, which is near.
 	end(other bool) error
 }
 
@@ -92,7 +94,8 @@ func newConn(body io.Reader, out sink, datagrams bool) *Conn {
 func (c *Conn) Sent() int64     { return c.sent.Load() }
 func (c *Conn) Received() int64 { return c.received.Load() }
 
-// OnEnd sets what is called, once, when the flow is closed or reset at this side. It is set before the first use.
+// OnEnd sets what is called, once, when the flow is closed or reset at this side. It is set before
+// the first use.
 func (c *Conn) OnEnd(f func()) { c.ended = f }
 
 // account adds to the counters and asks for a dedicated connection when it is time.
@@ -140,7 +143,8 @@ func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
 	return total + n, err
 }
 
-// writeSession gives to w what comes in the session. The error is capsule.ErrMoved if there is more, elsewhere.
+// writeSession gives to w what comes in the session. The error is capsule.ErrMoved if there is
+// more, elsewhere.
 func (c *Conn) writeSession(w io.Writer, s *capsule.Stream) (total int64, err error) {
 	total, err = s.WriteTo(counted{w, c})
 	if err == errTakenOver {
@@ -200,7 +204,8 @@ func (c *Conn) writeDatagram(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// ReadFrom implements io.ReaderFrom without a copy: src is read straight into the frame that is sent.
+// ReadFrom implements io.ReaderFrom without a copy: src is read straight into the frame that is
+// sent.
 func (c *Conn) ReadFrom(src io.Reader) (int64, error) {
 	if c.datagram {
 		return io.Copy(struct{ io.Writer }{c}, src)
@@ -219,8 +224,8 @@ func (c *Conn) ReadFrom(src io.Reader) (int64, error) {
 	return total, ended(err)
 }
 
-// beginLocked is the beginning of ReadFrom: it skips what was sent early. The error is capsule.ErrMoved if the flow has
-// moved. c.wmu is held.
+// beginLocked is the beginning of ReadFrom: it skips what was sent early. The error is
+// capsule.ErrMoved if the flow has moved. c.wmu is held.
 func (c *Conn) beginLocked(src io.Reader) (total int64, err error) {
 	if c.finished {
 		return 0, errWriteAfterClose
@@ -252,8 +257,8 @@ func (c *Conn) skipLocked(src io.Reader) (total int64, err error) {
 	return total, err
 }
 
-// pullDedicatedLocked switches the writing side if it has not, and sends what src gives after the first total bytes.
-// c.wmu is held.
+// pullDedicatedLocked switches the writing side if it has not, and sends what src gives after the
+// first total bytes. c.wmu is held.
 func (c *Conn) pullDedicatedLocked(src io.Reader, total int64) (int64, error) {
 	d, err := c.switchWritingLocked()
 	if err != nil {
@@ -285,8 +290,9 @@ func (c *Conn) CloseWrite() error {
 	return c.out.end(c.heard.Load())
 }
 
-// Close ends both directions. What was written before reaches the peer, which then reads io.EOF; what the peer
-// still sends is lost. If another goroutine is in the middle of a Write, Close resets instead of waiting for it.
+// Close ends both directions. What was written before reaches the peer, which then reads io.EOF;
+// what the peer still sends is lost. If another goroutine is in the middle of a Write, Close resets
+// instead of waiting for it.
 func (c *Conn) Close() error {
 	c.once.Do(func() {
 		clean := c.wmu.TryLock()
@@ -303,7 +309,8 @@ func (c *Conn) Close() error {
 // closeTimeout bounds how long Close and Finish wait for a peer that takes nothing, or sends on.
 const closeTimeout = 5 * time.Second
 
-// closeWriteSoon is CloseWrite within closeTimeout: a peer that reads nothing must not hold up Close.
+// closeWriteSoon is CloseWrite within closeTimeout: a peer that reads nothing must not hold up
+// Close.
 func (c *Conn) closeWriteSoon() bool {
 	done := make(chan error, 1)
 	go func() { done <- c.CloseWrite() }() // ends by itself, or when end resets the request
@@ -339,17 +346,20 @@ func (c *Conn) finish(reset bool) {
 	}
 }
 
-// Finish closes the flow at the exit, after the app is done with it, and reports whether the stream must be reset.
+// Finish closes the flow at the exit, after the app is done with it, and reports whether the stream
+// must be reset.
 //
-// A handler that returns with its request half read ends the whole stream, and what the peer has not read of the answer
-// could be lost with it. So Finish waits until the peer has ended its direction, too, for closeTimeout at most.
+// A handler that returns with its request half read ends the whole stream, and what the peer has
+// not read of the answer could be lost with it. So Finish waits until the peer has ended its
+// direction, too, for closeTimeout at most.
 func (c *Conn) Finish() (reset bool) {
 	c.Close()
 	return c.reset.Load() || !c.drain() || c.reset.Load()
 }
 
-// lingeringClose lets the end that was written last be sent, which closing body at once would cut off, and throws away
-// what still comes. It ends with the peer's end, and after closeTimeout in any case.
+// lingeringClose lets the end that was written last be sent, which closing body at once would cut
+// off, and throws away what still comes. It ends with the peer's end, and after closeTimeout in any
+// case.
 func lingeringClose(body io.ReadCloser, cancel func()) {
 	timer := time.AfterFunc(closeTimeout, cancel)
 	io.Copy(io.Discard, body)

@@ -60,8 +60,8 @@ type exits struct {
 	accepted chan error // gets how each flow was accepted; capacity for all of a test
 }
 
-// serve accepts every flow and runs f on it. Open flows with [open], which waits for that: a peer that resets a flow may
-// do so before the exit has accepted it.
+// serve accepts every flow and runs f on it. Open flows with [open], which waits for that: a peer
+// that resets a flow may do so before the exit has accepted it.
 func serve(t testing.TB, datagrams bool, f func(c *Conn)) *exits {
 	accepted := make(chan error, 1000)
 	cc := session(t, func(w http.ResponseWriter, r *http.Request) {
@@ -346,8 +346,8 @@ func TestADedicatedConnectionThatComesTooLateIsReset(t *testing.T) {
 	}
 }
 
-// The app at the exit says something and closes, without reading. Whoever joins the flow with a connection gets all of it, though the
-// other direction of the flow is over.
+// The app at the exit says something and closes, without reading. Whoever joins the flow with a
+// connection gets all of it, though the other direction of the flow is over.
 func TestTheAnswerOfAnExitThatClosesAtOnceArrives(t *testing.T) {
 	cc := serve(t, false, func(c *Conn) {
 		c.Write([]byte("all there is"))

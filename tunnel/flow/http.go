@@ -10,12 +10,12 @@ import (
 // Header marks a request or response that speaks capsules (RFC 9297 section 3.4).
 const Header = "Capsule-Protocol"
 
-// Open sends req, whose body becomes the writing direction, and waits for the exit's answer. A status other than 200 is
-// returned as a response, whose body the caller closes, and no Conn. ctx governs the opening; the flow lives until it is
-// closed.
+// Open sends req, whose body becomes the writing direction, and waits for the exit's answer. A
+// status other than 200 is returned as a response, whose body the caller closes, and no Conn. ctx
+// governs the opening; the flow lives until it is closed.
 //
-// What early gives, if it is not nil, follows the request at once. Open has stopped it when it returns. The Conn leaves
-// out as many of the bytes that are written to it: they are the same ones.
+// What early gives, if it is not nil, follows the request at once. Open has stopped it when it
+// returns. The Conn leaves out as many of the bytes that are written to it: they are the same ones.
 func Open(ctx context.Context, rt http.RoundTripper, req *http.Request, datagrams bool, early Early) (*Conn, *http.Response, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	body := newRequestBody(early)
@@ -73,8 +73,8 @@ func (b cancelBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// Accept answers a request with 200. The handler calls [Conn.Finish] before it returns, and panics with
-// http.ErrAbortHandler if that reports a reset: this is how net/http resets a stream.
+// Accept answers a request with 200. The handler calls [Conn.Finish] before it returns, and panics
+// with http.ErrAbortHandler if that reports a reset: this is how net/http resets a stream.
 func Accept(w http.ResponseWriter, r *http.Request, datagrams bool) (*Conn, error) {
 	rc := http.NewResponseController(w)
 	w.Header().Set(Header, "?1")
@@ -101,6 +101,6 @@ func Accept(w http.ResponseWriter, r *http.Request, datagrams bool) (*Conn, erro
 	return c, nil
 }
 
-// maxDrained is what an exit that has closed still takes of a peer that goes on sending, in bytes. More is answered with
-// a reset.
+// maxDrained is what an exit that has closed still takes of a peer that goes on sending, in bytes.
+// More is answered with a reset.
 const maxDrained = 64 << 10

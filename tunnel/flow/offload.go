@@ -9,18 +9,20 @@ import (
 	"ztm/tunnel/buffer"
 )
 
-// Dedicated is a sealed connection that carries one flow and nothing else. One goroutine may read while another writes.
+// Dedicated is a sealed connection that carries one flow and nothing else. One goroutine may read
+// while another writes.
 //
-// A direction ends there with its close_notify (RFC 8446 section 6.1); a connection that breaks off without one was cut.
+// A direction ends there with its close_notify (RFC 8446 section 6.1); a connection that breaks off
+// without one was cut.
 type Dedicated interface {
 	net.Conn
 	CloseWrite() error
 	Reset() error // ends the connection at once, without a close_notify
 }
 
-// offload is where the bytes of a flow travel. A flow that moves much leaves the HTTP/2 session it shares for a
-// dedicated connection: HTTP/2 costs a third of the throughput, and a bulk flow in it delays its neighbours. So does one
-// that nobody reads, see stall.go.
+// offload is where the bytes of a flow travel. A flow that moves much leaves the HTTP/2 session it
+// shares for a dedicated connection: HTTP/2 costs a third of the throughput, and a bulk flow in it
+// delays its neighbours. So does one that nobody reads, see stall.go.
 //
 //	            much has moved,            the entrance             both directions
 //	            or nobody reads            has dialled              have switched
@@ -60,18 +62,20 @@ const (
 	over
 )
 
-// When a flow asks for a dedicated connection: it has moved BulkBytes, or it has moved anything so often as busyPieces.
-// HTTP/2 passes each piece through three more goroutines at either end, which a flow that goes back and forth feels.
+// When a flow asks for a dedicated connection: it has moved BulkBytes, or it has moved anything so
+// often as busyPieces. HTTP/2 passes each piece through three more goroutines at either end, which
+// a flow that goes back and forth feels.
 const (
 	BulkBytes  = 1 << 20
 	busyPieces = 256
 )
 
-// busy counts a piece and reports whether the flow, which has moved so many bytes, is one for a dedicated connection.
+// busy counts a piece and reports whether the flow, which has moved so many bytes, is one for a
+// dedicated connection.
 func (o *offload) busy(total int64) bool { return total > BulkBytes || o.pieces.Add(1) > busyPieces }
 
-// OnOffload sets what is called, once and in a goroutine of its own, when the flow wants a dedicated connection. It is
-// set before the first use.
+// OnOffload sets what is called, once and in a goroutine of its own, when the flow wants a
+// dedicated connection. It is set before the first use.
 func (c *Conn) OnOffload(f func()) { c.offload.ask = f }
 
 func (c *Conn) askOffload() {
@@ -87,8 +91,8 @@ func (c *Conn) askOffload() {
 	}
 }
 
-// Offload gives the flow its dedicated connection, which it owns from now on, at each end. A second one, or one that
-// comes after the end of the flow, is reset.
+// Offload gives the flow its dedicated connection, which it owns from now on, at each end. A second
+// one, or one that comes after the end of the flow, is reset.
 func (c *Conn) Offload(d Dedicated) {
 	if !c.offload.begin(d) {
 		d.Reset()
@@ -140,8 +144,8 @@ func (o *offload) switchReading() error {
 	return nil
 }
 
-// switchWritingLocked switches the writing side if it is time to. It returns nil while that is the session. c.wmu is
-// held.
+// switchWritingLocked switches the writing side if it is time to. It returns nil while that is the
+// session. c.wmu is held.
 func (c *Conn) switchWritingLocked() (Dedicated, error) {
 	o := &c.offload
 	if o.writing == nil && o.has() {
@@ -163,7 +167,8 @@ func (o *offload) countSwitched() {
 	}
 }
 
-// minBuffer is the minimum size of what a source is read into, in bytes: a request or a keystroke fits.
+// minBuffer is the minimum size of what a source is read into, in bytes: a request or a keystroke
+// fits.
 const minBuffer = 1 << 10
 
 // What a source is read into, in the session and in a dedicated connection.

@@ -8,8 +8,8 @@ import (
 	"ztm/tunnel/h2"
 )
 
-// requestBody is the sink at the entrance. net/http's goroutine reads it; a writer hands over either a slice or a
-// source, and waits until it is used up.
+// requestBody is the sink at the entrance. net/http's goroutine reads it; a writer hands over
+// either a slice or a source, and waits until it is used up.
 type requestBody struct {
 	mu     sync.Mutex
 	cond   sync.Cond
@@ -30,9 +30,10 @@ type job struct {
 	err   error
 }
 
-// maxRequestFrame is the size of the DATA frames of a request, in bytes, its own header of nine bytes (RFC 9113 section
-// 4.1) left out: one TLS record. They are smaller than those of an answer, [h2.Frame]: net/http keeps a buffer of the
-// size that the exit allows for each open flow, idle or not.
+// maxRequestFrame is the size of the DATA frames of a request, in bytes, its own header of nine
+// bytes (RFC 9113 section 4.1) left out: one TLS record. They are smaller than those of an answer,
+// [h2.Frame]: net/http keeps a buffer of the size that the exit allows for each open flow, idle or
+// not.
 const maxRequestFrame = 16384 - h2.FrameHeader
 
 // newRequestBody makes the body of a request that begins with what early gives; nil is nothing.
@@ -101,8 +102,8 @@ func (b *requestBody) readSlice(j *job, p []byte) (n int, err error) {
 	return n, err
 }
 
-// readSource reads the job's source into p behind the header's place. It holds no lock meanwhile: Close must get
-// through. Without a byte and an error the job is over, and there may be another.
+// readSource reads the job's source into p behind the header's place. It holds no lock meanwhile:
+// Close must get through. Without a byte and an error the job is over, and there may be another.
 func (b *requestBody) readSource(j *job, p []byte) (n int, err error) {
 	if len(p) <= capsule.HeaderSize { // net/http's buffers are far larger
 		return 0, io.ErrShortBuffer
@@ -142,8 +143,8 @@ func (b *requestBody) finishLocked(j *job, err error) {
 	b.cond.Broadcast()
 }
 
-// Close is called by net/http when the request is over, and by a reset. A source that is being read is not interrupted:
-// its owner closes it, which is what splicing does when one direction fails.
+// Close is called by net/http when the request is over, and by a reset. A source that is being read
+// is not interrupted: its owner closes it, which is what splicing does when one direction fails.
 func (b *requestBody) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -184,7 +185,8 @@ func (b *requestBody) run(j *job) error {
 	b.cond.Broadcast()
 	for !j.done {
 		if b.closed != nil && j.src != nil {
-			// A reader may be inside src.Read; whoever owns src ends it. This writer need not wait for that.
+			// A reader may be inside src.Read; whoever owns src ends it. This writer need not wait
+			// for that.
 			b.job = nil
 			return b.closed
 		}

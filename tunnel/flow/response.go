@@ -14,8 +14,8 @@ type responseBody struct {
 	rc *http.ResponseController
 }
 
-// passThrough is net/http's own buffer before the frame writer: a write of at least this many bytes to an empty buffer
-// is sent at once, a smaller one waits for a flush.
+// passThrough is net/http's own buffer before the frame writer: a write of at least this many bytes
+// to an empty buffer is sent at once, a smaller one waits for a flush.
 const passThrough = 4 << 10
 
 func (s *responseBody) send(b []byte) error {
@@ -32,7 +32,8 @@ func (s *responseBody) write(p []byte) (int, error) { return sendData(p, s.send)
 func (s *responseBody) datagram(p []byte) error     { return sendDatagram(p, s.send) }
 func (s *responseBody) move() error                 { return sendEmpty(capsule.Moved, s.send) }
 
-// end leaves the last capsule to the end of the response where that is near: then they share a frame.
+// end leaves the last capsule to the end of the response where that is near: then they share a
+// frame.
 func (s *responseBody) end(other bool) error {
 	if !other {
 		return sendEmpty(capsule.FinalData, s.send)

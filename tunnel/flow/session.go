@@ -10,29 +10,31 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// Session is a way to one peer that flows are opened on, whatever path its bytes take: through a hub, or directly. The
-// peer was proven by its handshake. A Session is safe for concurrent use.
+// Session is a way to one peer that flows are opened on, whatever path its bytes take: through a
+// hub, or directly. The peer was proven by its handshake. A Session is safe for concurrent use.
 type Session interface {
 	// Peer returns who is at the other end.
 	Peer() identity.Subject
 
-	// Reserve makes sure that one Open or RoundTrip that follows need not wait until another ends; Release gives the place back where none
-	// follows. It fails where the session is over, or has no place left. Without it a request may wait.
+	// Reserve makes sure that one Open or RoundTrip that follows need not wait until another ends;
+	// Release gives the place back where none follows. It fails where the session is over, or has
+	// no place left. Without it a request may wait.
 	Reserve() error
 	Release()
 
 	// Free returns how many places are neither in use nor reserved.
 	Free() int
 
-	// Open opens a flow. If the peer says no, the error is a *[Refused]; any other error means that there was no answer,
-	// and that nobody knows whether the peer has begun. ctx governs the opening alone.
+	// Open opens a flow. If the peer says no, the error is a *[Refused]; any other error means that
+	// there was no answer, and that nobody knows whether the peer has begun. ctx governs the
+	// opening alone.
 	Open(ctx context.Context, r Request) (*Conn, error)
 
 	// RoundTrip sends a plain request: a ping, a trust list, a request to manage the peer.
 	RoundTrip(req *http.Request) (*http.Response, error)
 
-	// Load returns the flows that are open or opening. loaded reports whether one of them holds up the others: it moves
-	// much, or its reader has stopped, and it is not offloaded yet.
+	// Load returns the flows that are open or opening. loaded reports whether one of them holds up
+	// the others: it moves much, or its reader has stopped, and it is not offloaded yet.
 	Load() (flows int, loaded bool)
 
 	// IdleSince returns when the last flow ended; false while there is one.
@@ -44,7 +46,8 @@ type Session interface {
 	// Done is closed when the session is over.
 	Done() <-chan struct{}
 
-	// Close ends the session and its flows at once. It may wait a second for a peer that reads nothing.
+	// Close ends the session and its flows at once. It may wait a second for a peer that reads
+	// nothing.
 	Close() error
 }
 

@@ -10,9 +10,9 @@ import (
 	"ztm/tunnel/h2"
 )
 
-// What a reader has not taken stays in the window of its session, and a few readers that have stopped would stop every
-// flow there. So a flow that stalls is offloaded like one that moves much, and what the session still has of it goes to
-// memory:
+// What a reader has not taken stays in the window of its session, and a few readers that have
+// stopped would stop every flow there. So a flow that stalls is offloaded like one that moves much,
+// and what the session still has of it goes to memory:
 //
 //	receiver   WriteTo waits in Write for stallTime   -> asks for a dedicated connection
 //	           has one and waits                      -> the remainder is read up to MOVED, WriteTo goes on with that
@@ -22,7 +22,8 @@ import (
 // The exit cannot ask; it is the entrance that sees its own frames stay.
 const stallTime = 200 * time.Millisecond
 
-// stopwatch knows how long something has been waited for. The zero value is ready. It is safe for concurrent use.
+// stopwatch knows how long something has been waited for. The zero value is ready. It is safe for
+// concurrent use.
 type stopwatch struct {
 	mu     sync.Mutex
 	timer  *time.Timer // guarded by mu; nil before the first begin
@@ -82,8 +83,8 @@ func (w *stopwatch) isLate() bool {
 	return w.late
 }
 
-// Stalled reports whether the flow is held up by whoever reads it, here or at the other end, and holds up its session
-// with that.
+// Stalled reports whether the flow is held up by whoever reads it, here or at the other end, and
+// holds up its session with that.
 func (c *Conn) Stalled() bool {
 	b, entrance := c.out.(*requestBody)
 	return !c.Offloaded() && (c.delivery.isLate() || entrance && b.pickup.isLate())
@@ -111,8 +112,8 @@ func (w counted) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// relieve takes from the session what it has of the flow if that is due: at a stall, and when the dedicated connection
-// comes.
+// relieve takes from the session what it has of the flow if that is due: at a stall, and when the
+// dedicated connection comes.
 func (c *Conn) relieve() {
 	s, ok := c.in.(*capsule.Stream)
 	if !ok || !c.Offloaded() {
@@ -142,8 +143,8 @@ func newRemainder() *remainder {
 	return r
 }
 
-// fill reads until the direction ends in the session. An honest peer has sent no more than a window when it hears of the
-// dedicated connection.
+// fill reads until the direction ends in the session. An honest peer has sent no more than a window
+// when it hears of the dedicated connection.
 func (r *remainder) fill(s *capsule.Stream) {
 	most := h2.Sealed(0).StreamWindow + 2*chunk
 	p := buffers.Get(chunk)

@@ -35,7 +35,8 @@ func (s *stopped) Write(p []byte) (int, error) {
 	return s.Hash.Write(p)
 }
 
-// Each of the stopped readers leaves a stream's window unread, and together they would leave nothing of the session's.
+// Each of the stopped readers leaves a stream's window unread, and together they would leave
+// nothing of the session's.
 func TestReadersThatStopDoNotStopTheirSession(t *testing.T) {
 	data := make([]byte, 6<<20)
 	rand.NewChaCha8([32]byte{3}).Read(data)

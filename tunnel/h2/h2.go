@@ -1,5 +1,5 @@
-// Package h2 runs HTTP/2 (the standard library's) over a connection that is already authenticated, with windows and
-// timeouts chosen for this product, and makes byte streams of its requests.
+// Package h2 runs HTTP/2 (the standard library's) over a connection that is already authenticated,
+// with windows and timeouts chosen for this product, and makes byte streams of its requests.
 //
 //	Tuning     windows by that and by the memory here          (tuning.go)
 //	Client     a connection we dialled -> http.ClientConn
@@ -22,8 +22,8 @@ import (
 // plain hides the type of a connection: net/http must not find a *tls.Conn and negotiate on it.
 type plain struct{ net.Conn }
 
-// Client speaks HTTP/2 as the client on conn, with prior knowledge (RFC 9113 section 3.3). Closing the ClientConn
-// closes conn; an error closes conn.
+// Client speaks HTTP/2 as the client on conn, with prior knowledge (RFC 9113 section 3.3). Closing
+// the ClientConn closes conn; an error closes conn.
 func Client(ctx context.Context, conn net.Conn, t Tuning) (*http.ClientConn, error) {
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
@@ -41,7 +41,8 @@ func Client(ctx context.Context, conn net.Conn, t Tuning) (*http.ClientConn, err
 	return cc, nil
 }
 
-// ErrNoDeadline is returned by the deadline methods of a Stream, which has none: the context of its request does that.
+// ErrNoDeadline is returned by the deadline methods of a Stream, which has none: the context of its
+// request does that.
 var ErrNoDeadline = errors.New("a stream has no deadlines")
 
 // Stream is one request as a connection. It implements net.Conn but for deadlines.
@@ -72,8 +73,9 @@ type addr string
 func (a addr) Network() string { return "h2" }
 func (a addr) String() string  { return string(a) }
 
-// Open sends req, whose body becomes the writing side of the stream, and waits for the answer. A status other than 200
-// is returned with its response, whose body the caller closes, and no stream. ctx governs the opening; the stream lives until Close.
+// Open sends req, whose body becomes the writing side of the stream, and waits for the answer. A
+// status other than 200 is returned with its response, whose body the caller closes, and no stream.
+// ctx governs the opening; the stream lives until Close.
 func Open(ctx context.Context, cc *http.ClientConn, req *http.Request) (*Stream, *http.Response, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	pr, pw := io.Pipe()
@@ -114,8 +116,8 @@ func (b bodyCloser) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// Accept answers a request with status 200 and makes a stream of it. The handler must not return before it is done
-// with the stream; returning ends it.
+// Accept answers a request with status 200 and makes a stream of it. The handler must not return
+// before it is done with the stream; returning ends it.
 func Accept(w http.ResponseWriter, r *http.Request) (*Stream, error) {
 	rc := http.NewResponseController(w)
 	w.WriteHeader(http.StatusOK)

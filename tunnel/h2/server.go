@@ -10,9 +10,11 @@ import (
 	"time"
 )
 
-// Server serves connections that are handed to it. Make it with [NewServer]. It is safe for concurrent use.
+// Server serves connections that are handed to it. Make it with [NewServer]. It is safe for
+// concurrent use.
 //
-// net/http has one Tuning for a server, so there is one of its servers for each that is in use: a handful.
+// net/http has one Tuning for a server, so there is one of its servers for each that is in use: a
+// handful.
 type Server struct {
 	handler http.Handler
 	tuning  func(rtt time.Duration) Tuning
@@ -37,8 +39,9 @@ type server struct {
 
 type tagKey struct{}
 
-// Tagged is a connection with something the handler can ask for: see [Tag]. Where Conn is a *tls.Conn whose handshake
-// has agreed on the protocol of [NewTLSServer], net/http leaves out the buffers that it reads an HTTP/1 request with: 8 KiB for each connection.
+// Tagged is a connection with something the handler can ask for: see [Tag]. Where Conn is a
+// *tls.Conn whose handshake has agreed on the protocol of [NewTLSServer], net/http leaves out the
+// buffers that it reads an HTTP/1 request with: 8 KiB for each connection.
 type Tagged struct {
 	net.Conn
 	Tag any
@@ -50,19 +53,22 @@ func Tag(r *http.Request) any {
 	return r.Context().Value(tagKey{})
 }
 
-// NewServer makes a server; it runs until Close. tuning says what to set for a peer at such a round trip.
+// NewServer makes a server; it runs until Close. tuning says what to set for a peer at such a round
+// trip.
 func NewServer(handler http.Handler, tuning func(rtt time.Duration) Tuning, log *slog.Logger) *Server {
 	return &Server{handler: handler, tuning: tuning, log: log}
 }
 
-// NewTLSServer makes a server of connections that may be a *tls.Conn whose handshake has agreed on proto.
+// NewTLSServer makes a server of connections that may be a *tls.Conn whose handshake has agreed on
+// proto.
 func NewTLSServer(proto string, handler http.Handler, tuning func(rtt time.Duration) Tuning, log *slog.Logger) *Server {
 	s := NewServer(handler, tuning, log)
 	s.proto = proto
 	return s
 }
 
-// Serve hands a connection to the server, which owns it from then on. It returns at once; a closed server closes conn.
+// Serve hands a connection to the server, which owns it from then on. It returns at once; a closed
+// server closes conn.
 func (s *Server) Serve(conn *Tagged) {
 	if one := s.of(s.tuning(conn.RTT)); one != nil {
 		one.take(conn)
@@ -89,7 +95,8 @@ func (s *Server) of(t Tuning) *server {
 	return one
 }
 
-// Close closes every connection and waits for the accepting goroutines. Handlers end with their connections.
+// Close closes every connection and waits for the accepting goroutines. Handlers end with their
+// connections.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -138,7 +145,8 @@ func (s *server) close() {
 	<-s.ended
 }
 
-// speakProto has net/http speak HTTP/2 under our name of it as under its own, which Serve has set up by now.
+// speakProto has net/http speak HTTP/2 under our name of it as under its own, which Serve has set
+// up by now.
 func (s *server) speakProto() {
 	if h := s.http.TLSNextProto; s.proto != "" && h[s.proto] == nil {
 		h[s.proto] = h["h2"]

@@ -1,5 +1,5 @@
-// Package handshake is what both ends keep of a TLS handshake while it runs: how far away the peer is, and how much
-// the peer has sent.
+// Package handshake is what both ends keep of a TLS handshake while it runs: how far away the peer
+// is, and how much the peer has sent.
 package handshake
 
 import (
@@ -7,15 +7,16 @@ import (
 	"time"
 )
 
-// MaxBytes is what a peer may send before the handshake is over. Ours sends less than 4 KiB. crypto/tls alone takes
-// certificate messages of 256 KiB from anybody, and holds each of them for as long as the handshake lasts.
+// MaxBytes is what a peer may send before the handshake is over. Ours sends less than 4 KiB.
+// crypto/tls alone takes certificate messages of 256 KiB from anybody, and holds each of them for
+// as long as the handshake lasts.
 const MaxBytes = 16 << 10
 
 // ErrTooLong ends a handshake in which the peer sends more than [MaxBytes].
 var ErrTooLong = errors.New("the peer sends more than a handshake takes")
 
-// Meter watches one handshake from below TLS. The zero value is ready. One goroutine at a time may use it; once the
-// handshake is over, any may ask for the RTT.
+// Meter watches one handshake from below TLS. The zero value is ready. One goroutine at a time may
+// use it; once the handshake is over, any may ask for the RTT.
 type Meter struct {
 	sent time.Time
 	rtt  time.Duration
@@ -30,8 +31,8 @@ func (m *Meter) Sent() {
 	}
 }
 
-// Allow returns how many of n bytes may be read now: all, or during the handshake as many as are left of [MaxBytes].
-// The error is [ErrTooLong].
+// Allow returns how many of n bytes may be read now: all, or during the handshake as many as are
+// left of [MaxBytes]. The error is [ErrTooLong].
 func (m *Meter) Allow(n int) (int, error) {
 	if m.over {
 		return n, nil
@@ -56,6 +57,7 @@ func (m *Meter) Received(n int) {
 // Over ends the watch: the peer has shown who it is.
 func (m *Meter) Over() { m.over = true }
 
-// RTT returns the round trip to the peer, from what was written last until something came back; 0 before that. The time
-// that the peer thinks is part of it, so it is rather too long than too short.
+// RTT returns the round trip to the peer, from what was written last until something came back; 0
+// before that. The time that the peer thinks is part of it, so it is rather too long than too
+// short.
 func (m *Meter) RTT() time.Duration { return m.rtt }

@@ -19,13 +19,14 @@ const (
 	HubLifetime    = 5 * 365 * 24 * time.Hour
 	MemberLifetime = 365 * 24 * time.Hour
 
-	// setBack is how far before its making a certificate becomes valid, for peers whose clocks are behind.
+	// setBack is how far before its making a certificate becomes valid, for peers whose clocks are
+	// behind.
 	setBack = 24 * time.Hour
 )
 
-// CA is the certificate authority of a mesh: its certificate and its private key. Whoever holds it is root: it admits
-// and evicts users. A nil *CA is one that is not held: it has no mesh and no certificate, and signs nothing. A CA is
-// immutable; all methods may be called from any goroutine.
+// CA is the certificate authority of a mesh: its certificate and its private key. Whoever holds it
+// is root: it admits and evicts users. A nil *CA is one that is not held: it has no mesh and no
+// certificate, and signs nothing. A CA is immutable; all methods may be called from any goroutine.
 type CA struct {
 	cert *x509.Certificate
 	mesh ID
@@ -97,7 +98,8 @@ func (ca *CA) Mesh() ID {
 	return ca.mesh
 }
 
-// ID returns the hash of the CA's public key: what tells it from the CAs before and after it; "" for a nil CA.
+// ID returns the hash of the CA's public key: what tells it from the CAs before and after it; ""
+// for a nil CA.
 func (ca *CA) ID() ID {
 	if ca == nil {
 		return ""
@@ -131,8 +133,8 @@ func (ca *CA) KeyPEM() []byte {
 
 func (ca *CA) private() ed25519.PrivateKey { return ca.key() }
 
-// SignMember signs the certificate of an endpoint of a user, valid for [MemberLifetime]. admitted is when the user was
-// invited (see [Trust.Admission]), to the second; a renewal keeps it.
+// SignMember signs the certificate of an endpoint of a user, valid for [MemberLifetime]. admitted
+// is when the user was invited (see [Trust.Admission]), to the second; a renewal keeps it.
 func (ca *CA) SignMember(key ed25519.PublicKey, user string, admitted, now time.Time) (der []byte, err error) {
 	if err := CheckName(user); err != nil {
 		return nil, fmt.Errorf("user: %w", err)
@@ -224,8 +226,8 @@ func parseCACertificate(text []byte) (*x509.Certificate, ID, error) {
 	return checkCA(der)
 }
 
-// checkCA parses and checks the certificate of a CA: what it may do, its mesh, its signature. It does not say that
-// the CA is to be trusted.
+// checkCA parses and checks the certificate of a CA: what it may do, its mesh, its signature. It
+// does not say that the CA is to be trusted.
 func checkCA(der []byte) (*x509.Certificate, ID, error) {
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {

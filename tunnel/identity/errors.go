@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// The kinds of failure a caller may want to tell apart with [errors.Is]. The errors that are returned carry a text of
-// their own that a person can act on.
+// The kinds of failure a caller may want to tell apart with [errors.Is]. The errors that are
+// returned carry a text of their own that a person can act on.
 var (
 	ErrName         = errors.New("invalid name")                       // by the rules of CheckName
 	ErrKey          = errors.New("invalid key")                        // not the PEM of an Ed25519 key
@@ -41,6 +41,6 @@ func failf(kind error, format string, args ...any) error {
 	return &fault{kind: kind, text: fmt.Sprintf(format, args...)}
 }
 
-// Explains reports whether err has a failure of this package in its chain: its text is about what a peer has shown, and
-// may be told to it.
+// Explains reports whether err has a failure of this package in its chain: its text is about what a
+// peer has shown, and may be told to it.
 func Explains(err error) bool { return errors.As(err, new(*fault)) }

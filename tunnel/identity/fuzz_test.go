@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// The fuzz targets hold that no input makes a parser panic, that nothing is accepted that was not made by whoever has
-// the key, and that what is accepted has one form only.
+// The fuzz targets hold that no input makes a parser panic, that nothing is accepted that was not
+// made by whoever has the key, and that what is accepted has one form only.
 
 func FuzzParsePublicKey(f *testing.F) {
 	v := loadVectors(f)

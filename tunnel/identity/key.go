@@ -37,7 +37,8 @@ func MarshalPublicKey(key ed25519.PublicKey) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: pemPublic, Bytes: der})
 }
 
-// ParsePublicKey reads what [MarshalPublicKey] wrote; white space around it is ignored. Errors match [ErrKey].
+// ParsePublicKey reads what [MarshalPublicKey] wrote; white space around it is ignored. Errors
+// match [ErrKey].
 func ParsePublicKey(text []byte) (ed25519.PublicKey, error) {
 	der, err := onePEM(text, pemPublic)
 	if err != nil {
@@ -54,8 +55,9 @@ func ParsePublicKey(text []byte) (ed25519.PublicKey, error) {
 	return key, nil
 }
 
-// pkcs8 is what stands before the seed in the one form that PKCS#8 has for an Ed25519 key (RFC 8410 section 7). crypto/x509 writes and
-// reads the same, and brings how to sign with every other kind of key: on a router, a hundredth of the binary.
+// pkcs8 is what stands before the seed in the one form that PKCS#8 has for an Ed25519 key (RFC 8410
+// section 7). crypto/x509 writes and reads the same, and brings how to sign with every other kind
+// of key: on a router, a hundredth of the binary.
 const pkcs8 = "\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20"
 
 // MarshalPrivateKey returns the key as PKCS#8 in PEM: a secret. The key must be whole.
@@ -66,7 +68,8 @@ func MarshalPrivateKey(key ed25519.PrivateKey) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: pemPrivate, Bytes: append([]byte(pkcs8), key.Seed()...)})
 }
 
-// ParsePrivateKey reads what [MarshalPrivateKey] wrote. Errors match [ErrKey] and never quote the key.
+// ParsePrivateKey reads what [MarshalPrivateKey] wrote. Errors match [ErrKey] and never quote the
+// key.
 func ParsePrivateKey(text []byte) (ed25519.PrivateKey, error) {
 	der, err := onePEM(text, pemPrivate)
 	if err != nil {
@@ -79,7 +82,8 @@ func ParsePrivateKey(text []byte) (ed25519.PrivateKey, error) {
 	return ed25519.NewKeyFromSeed(seed), nil
 }
 
-// onePEM returns the content of text, which must be a single PEM block of a type and nothing but white space around it.
+// onePEM returns the content of text, which must be a single PEM block of a type and nothing but
+// white space around it.
 func onePEM(text []byte, typ string) ([]byte, error) {
 	if len(text) > maxPEM {
 		return nil, fmt.Errorf("larger than %d bytes", maxPEM)

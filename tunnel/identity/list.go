@@ -33,18 +33,20 @@ type list struct {
 	Evictions []eviction `json:"evictions,omitempty"`
 }
 
-// listCA is one CA of the mesh. An old CA stays in the list after it has retired: a device that was away since then
-// knows no other, and finds its way to the newest by the endorsements.
+// listCA is one CA of the mesh. An old CA stays in the list after it has retired: a device that was
+// away since then knows no other, and finds its way to the newest by the endorsements.
 type listCA struct {
 	Certificate []byte `json:"certificate"`           // DER
 	Retire      int64  `json:"retire,omitempty"`      // Unix seconds from which it is accepted no more; 0 for the newest
 	Endorsement []byte `json:"endorsement,omitempty"` // signature of the CA before it; none for the oldest
 }
 
-// eviction cuts off all certificates of a user that were admitted up to a time. Evictions are sorted by user.
+// eviction cuts off all certificates of a user that were admitted up to a time. Evictions are
+// sorted by user.
 //
-// None is ever dropped, though all that it cuts off expires: a signer whose clock was led years ahead would bring everybody back whom it
-// drops, and so would one that had not heard of the eviction when it renewed. As many as there may be fit a document.
+// None is ever dropped, though all that it cuts off expires: a signer whose clock was led years
+// ahead would bring everybody back whom it drops, and so would one that had not heard of the
+// eviction when it renewed. As many as there may be fit a document.
 type eviction struct {
 	User     string `json:"user"`
 	Admitted int64  `json:"admitted"` // Unix seconds
@@ -55,10 +57,12 @@ func endorsement(mesh ID, der []byte) []byte {
 	return message(endorseContext, append([]byte(string(mesh)+"\x00"), der...))
 }
 
-// maxHead bounds what stands before the evictions of a list, in bytes: a CA and its endorsement take less than a kilobyte.
+// maxHead bounds what stands before the evictions of a list, in bytes: a CA and its endorsement
+// take less than a kilobyte.
 const maxHead = maxCAs << 10
 
-// parseHead reads a list up to its evictions. Nothing in it is to be believed yet, not even that there is nothing twice in it.
+// parseHead reads a list up to its evictions. Nothing in it is to be believed yet, not even that
+// there is nothing twice in it.
 func parseHead(payload []byte) (*list, error) {
 	l := new(list)
 	d := json.NewDecoder(io.LimitReader(bytes.NewReader(payload), maxHead))
@@ -79,7 +83,8 @@ func parseHead(payload []byte) (*list, error) {
 	return l, nil
 }
 
-// checkCAs checks the form of a list up to its evictions and returns its CAs, none of which is to be trusted yet.
+// checkCAs checks the form of a list up to its evictions and returns its CAs, none of which is to
+// be trusted yet.
 func (l *list) checkCAs() ([]*x509.Certificate, error) {
 	switch {
 	case l.Version == 0 || l.Version > maxVersion:
@@ -120,8 +125,9 @@ func (l *list) checkEvictions() error {
 	return nil
 }
 
-// leads checks that the list's newest CA was put in place by a line of CAs that begins with the trusted one. A list
-// in which the trusted CA does not appear is another branch, whoever of the past may have endorsed it.
+// leads checks that the list's newest CA was put in place by a line of CAs that begins with the
+// trusted one. A list in which the trusted CA does not appear is another branch, whoever of the
+// past may have endorsed it.
 func (l *list) leads(cas []*x509.Certificate, trusted *x509.Certificate) bool {
 	i := slices.IndexFunc(cas, func(c *x509.Certificate) bool { return bytes.Equal(c.Raw, trusted.Raw) })
 	if i < 0 {

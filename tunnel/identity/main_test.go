@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// start is the time of the tests: so late that no machine's clock is ahead of a Clock with this floor.
+// start is the time of the tests: so late that no machine's clock is ahead of a Clock with this
+// floor.
 var start = time.Date(2100, 1, 2, 3, 4, 5, 0, time.UTC)
 
 const (

@@ -24,8 +24,9 @@ const (
 	maxZoneBytes   = 15 // an interface name
 )
 
-// Permit is the file with which a device joins a mesh. It holds what the device must trust and one or more of: the
-// certificate of an endpoint, the CA's key (the root permit), a join token. The last two are secrets.
+// Permit is the file with which a device joins a mesh. It holds what the device must trust and one
+// or more of: the certificate of an endpoint, the CA's key (the root permit), a join token. The
+// last two are secrets.
 type Permit struct {
 	Version    int          `json:"version"`
 	Mesh       ID           `json:"mesh"`
@@ -42,8 +43,9 @@ type PermitAgent struct {
 	Certificate string `json:"certificate"` // PEM
 }
 
-// ParsePermit reads a permit and checks everything in it that does not depend on the device or the time. Errors match
-// [ErrPermit] and say what is wrong in words for the person who was given the file.
+// ParsePermit reads a permit and checks everything in it that does not depend on the device or the
+// time. Errors match [ErrPermit] and say what is wrong in words for the person who was given the
+// file.
 func ParsePermit(b []byte) (*Permit, error) {
 	if len(b) > MaxPermit {
 		return nil, failf(ErrPermit, "permit is larger than %d bytes", MaxPermit)
@@ -90,8 +92,8 @@ func permitError(err error) error {
 	return failf(ErrPermit, "permit: %v", err)
 }
 
-// Marshal returns the permit as indented JSON. It refuses a permit that [ParsePermit] would refuse. A Version of 0
-// becomes the current one.
+// Marshal returns the permit as indented JSON. It refuses a permit that [ParsePermit] would refuse.
+// A Version of 0 becomes the current one.
 func (p *Permit) Marshal() ([]byte, error) {
 	out := *p
 	if out.Version == 0 {
@@ -110,7 +112,8 @@ func (p *Permit) Marshal() ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// CheckMesh checks that the permit is for the mesh a caller wants. The error matches [ErrWrongMesh].
+// CheckMesh checks that the permit is for the mesh a caller wants. The error matches
+// [ErrWrongMesh].
 func (p *Permit) CheckMesh(want ID) error {
 	if p.Mesh != want {
 		return failf(ErrWrongMesh, "permit is for mesh %s, not %s", p.Mesh, want)
@@ -118,8 +121,9 @@ func (p *Permit) CheckMesh(want ID) error {
 	return nil
 }
 
-// CheckCertificate checks that the permit's certificate is for this device's key and valid now, and returns who the
-// device becomes. Errors match [ErrWrongID], [ErrPermit] where there is no certificate, or what [Trust.Verify] returns.
+// CheckCertificate checks that the permit's certificate is for this device's key and valid now, and
+// returns who the device becomes. Errors match [ErrWrongID], [ErrPermit] where there is no
+// certificate, or what [Trust.Verify] returns.
 func (p *Permit) CheckCertificate(key ed25519.PublicKey, now time.Time) (Subject, error) {
 	if p.Agent == nil {
 		return Subject{}, failf(ErrPermit, "permit has no certificate")
@@ -194,8 +198,8 @@ func (p *Permit) checkGrants(t *Trust) error {
 	return nil
 }
 
-// CheckHostPort checks the form of an address to dial: host:port, where the host is a domain name or an IP address
-// (an IPv6 address in brackets) and the port a number from 1 to 65535.
+// CheckHostPort checks the form of an address to dial: host:port, where the host is a domain name
+// or an IP address (an IPv6 address in brackets) and the port a number from 1 to 65535.
 func CheckHostPort(s string) error {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {

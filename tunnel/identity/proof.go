@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// Proof shows that a device holds a token without giving the token's secret away. It crosses the hub. It is good for
-// one key and one name, so whoever carries it cannot put another key in its place:
+// Proof shows that a device holds a token without giving the token's secret away. It crosses the
+// hub. It is good for one key and one name, so whoever carries it cannot put another key in its
+// place:
 //
 //	MAC = HMAC-SHA256(secret, "ztm join proof v1" 00 key name)
 type Proof struct {
@@ -19,7 +20,8 @@ type Proof struct {
 
 const proofContext = "ztm join proof v1"
 
-// Prove returns the proof with which the holder of the token asks for a certificate for its key and for a name.
+// Prove returns the proof with which the holder of the token asks for a certificate for its key and
+// for a name.
 func (t Token) Prove(key ed25519.PublicKey, name string) (Proof, error) {
 	if t.t == nil {
 		return Proof{}, failf(ErrToken, "no join token")
@@ -48,12 +50,12 @@ type Invitation struct {
 	Expires  time.Time // after which the nonce need not be remembered
 }
 
-// CheckProof checks that the holder of a token of this CA asks for a certificate for key and for the endpoint name,
-// and returns what to put into the certificate. self is the ID of this endpoint or hub, the redeemer. Errors match
-// [ErrToken], [ErrTokenExpired] or [ErrWrongMesh].
+// CheckProof checks that the holder of a token of this CA asks for a certificate for key and for
+// the endpoint name, and returns what to put into the certificate. self is the ID of this endpoint
+// or hub, the redeemer. Errors match [ErrToken], [ErrTokenExpired] or [ErrWrongMesh].
 //
-// CheckProof knows neither which tokens were redeemed already nor who was evicted: the caller remembers the nonce, and
-// verifies the certificate it signs before it hands it out.
+// CheckProof knows neither which tokens were redeemed already nor who was evicted: the caller
+// remembers the nonce, and verifies the certificate it signs before it hands it out.
 func (ca *CA) CheckProof(p Proof, key ed25519.PublicKey, name string, self ID, now time.Time) (Invitation, error) {
 	if ca == nil {
 		return Invitation{}, ErrNoCA

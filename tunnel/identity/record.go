@@ -21,8 +21,8 @@ const (
 
 const recordContext = "ztm endpoint record v1"
 
-// Record is what an endpoint says of itself in the directory. The endpoint signs it, so that a hub can withhold it
-// but not forge it.
+// Record is what an endpoint says of itself in the directory. The endpoint signs it, so that a hub
+// can withhold it but not forge it.
 type Record struct {
 	ID          ID       `json:"id"`
 	Name        string   `json:"name"`
@@ -34,8 +34,8 @@ type Record struct {
 	Certificate []byte   `json:"certificate"`      // DER of the endpoint's certificate
 }
 
-// SignRecord returns the signed form of a record, of at most [MaxRecord] bytes. The record's ID must be that of the
-// key. Errors match [ErrRecord].
+// SignRecord returns the signed form of a record, of at most [MaxRecord] bytes. The record's ID
+// must be that of the key. Errors match [ErrRecord].
 func SignRecord(r Record, key ed25519.PrivateKey) (doc []byte, err error) {
 	if err := r.check(); err != nil {
 		return nil, err
@@ -53,8 +53,8 @@ func SignRecord(r Record, key ed25519.PrivateKey) (doc []byte, err error) {
 	return doc, nil
 }
 
-// Record reads a signed record and verifies its certificate and its signature. Errors match [ErrRecord] or are what
-// [Trust.Verify] returns.
+// Record reads a signed record and verifies its certificate and its signature. Errors match
+// [ErrRecord] or are what [Trust.Verify] returns.
 func (v *Verifier) Record(doc []byte) (Record, Subject, error) {
 	r, s, err := v.readRecord(doc, func(cert *x509.Certificate) (Subject, error) {
 		return v.Trust().Verify(cert, RoleMember, v.clock.Now())
@@ -65,8 +65,8 @@ func (v *Verifier) Record(doc []byte) (Record, Subject, error) {
 	return r, s, err
 }
 
-// InspectRecord does what [Verifier.Record] does and time and evictions do not change, see [Verifier.Inspect]: it reads the record of
-// an endpoint that need not be let in.
+// InspectRecord does what [Verifier.Record] does and time and evictions do not change, see
+// [Verifier.Inspect]: it reads the record of an endpoint that need not be let in.
 func (v *Verifier) InspectRecord(doc []byte) (Record, Subject, error) {
 	return v.readRecord(doc, func(cert *x509.Certificate) (Subject, error) { return v.Trust().inspect(cert, RoleMember) })
 }
@@ -100,7 +100,8 @@ func (v *Verifier) readRecord(doc []byte, verify func(*x509.Certificate) (Subjec
 	return r, s, nil
 }
 
-// check checks the limits of a record. All its text is for people's terminals, so it must be printable.
+// check checks the limits of a record. All its text is for people's terminals, so it must be
+// printable.
 func (r *Record) check() error {
 	if err := CheckName(r.Name); err != nil {
 		return failf(ErrRecord, "endpoint record: %v", err)
@@ -133,7 +134,8 @@ func (r *Record) check() error {
 	return nil
 }
 
-// printable reports whether s is UTF-8 of a length, in bytes, without control and formatting characters.
+// printable reports whether s is UTF-8 of a length, in bytes, without control and formatting
+// characters.
 func printable(s string, from, to int) bool {
 	unprintable := func(c rune) bool { return !strconv.IsPrint(c) }
 	return from <= len(s) && len(s) <= to && utf8.ValidString(s) && !strings.ContainsFunc(s, unprintable)

@@ -9,11 +9,13 @@ import (
 	"io"
 )
 
-// signed is the form of the documents that devices keep and pass on: {"payload":{...},"signature":"base64"}. The
-// signature is over a context that names the kind of document, a zero byte, and the payload's bytes as they stand.
+// signed is the form of the documents that devices keep and pass on:
+// {"payload":{...},"signature":"base64"}. The signature is over a context that names the kind of
+// document, a zero byte, and the payload's bytes as they stand.
 //
-// A document has one form only, so that nobody can make a second document of a signed one: what json.Marshal writes,
-// that is members in the order of the Go type, no white space, and <, >, & as \u003c, \u003e, \u0026.
+// A document has one form only, so that nobody can make a second document of a signed one: what
+// json.Marshal writes, that is members in the order of the Go type, no white space, and <, >, & as
+// \u003c, \u003e, \u0026.
 type signed struct {
 	Payload   json.RawMessage `json:"payload"`
 	Signature []byte          `json:"signature"`
@@ -37,8 +39,9 @@ func signDocument(context string, payload any, key ed25519.PrivateKey) ([]byte, 
 	return json.Marshal(signed{Payload: body, Signature: ed25519.Sign(key, message(context, body))})
 }
 
-// parseDocument reads a document into payload, a pointer. Nothing in it is to be believed before verify says so with
-// the key that the payload leads to. The caller has checked the document's length.
+// parseDocument reads a document into payload, a pointer. Nothing in it is to be believed before
+// verify says so with the key that the payload leads to. The caller has checked the document's
+// length.
 func parseDocument(doc []byte, payload any) (*signed, error) {
 	s := new(signed)
 	if err := parseJSON(doc, s); err != nil {
@@ -57,8 +60,8 @@ func parseDocument(doc []byte, payload any) (*signed, error) {
 	return s, nil
 }
 
-// openDocument takes a document apart, by its form alone: the payload is not read. A document that has another form is refused, as
-// parseDocument would refuse it.
+// openDocument takes a document apart, by its form alone: the payload is not read. A document that
+// has another form is refused, as parseDocument would refuse it.
 func openDocument(doc []byte) (payload, signature []byte, err error) {
 	const before, between, after = `{"payload":`, `,"signature":"`, `"}`
 	text := base64.StdEncoding.EncodedLen(ed25519.SignatureSize)

@@ -9,14 +9,16 @@ import (
 	"time"
 )
 
-// JoinProto is the protocol (ALPN) of a device that has no certificate of the mesh yet. It is the only one in which a
-// stranger is listened to.
+// JoinProto is the protocol (ALPN) of a device that has no certificate of the mesh yet. It is the
+// only one in which a stranger is listened to.
 const JoinProto = "ztm-join/1"
 
-// strangerLifetime is for whoever looks at the dates of a stranger's certificate; StrangerKey does not.
+// strangerLifetime is for whoever looks at the dates of a stranger's certificate; StrangerKey does
+// not.
 const strangerLifetime = 24 * time.Hour
 
-// SelfSigned returns the certificate with which a stranger shows that it holds a key. It states nothing else.
+// SelfSigned returns the certificate with which a stranger shows that it holds a key. It states
+// nothing else.
 func SelfSigned(key ed25519.PrivateKey, now time.Time) (tls.Certificate, error) {
 	t, err := template(now, now, strangerLifetime)
 	if err != nil {
@@ -30,8 +32,8 @@ func SelfSigned(key ed25519.PrivateKey, now time.Time) (tls.Certificate, error) 
 	return TLSCertificate(der, key), nil
 }
 
-// StrangerKey returns the key of a peer that agreed on [JoinProto]. The peer holds the key; nothing else is known of
-// it. Dates are not looked at: the stranger has nobody yet who tells it the time.
+// StrangerKey returns the key of a peer that agreed on [JoinProto]. The peer holds the key; nothing
+// else is known of it. Dates are not looked at: the stranger has nobody yet who tells it the time.
 func StrangerKey(cs tls.ConnectionState) (ed25519.PublicKey, error) {
 	if cs.NegotiatedProtocol != JoinProto {
 		return nil, failf(ErrProtocol, "strangers are heard in protocol %q only", JoinProto)

@@ -14,12 +14,13 @@ import (
 	"time"
 )
 
-// A join token is a statement and a secret that only a holder of the CA's key can derive from the statement:
+// A join token is a statement and a secret that only a holder of the CA's key can derive from the
+// statement:
 //
 //	secret = HMAC-SHA256(HKDF-SHA256(CA seed, info "ztm join token v1"), statement)
 //
-// The text of a token is "ztmjoin1", the statement and the secret, with dots between. The latter two are in base64url
-// without padding.
+// The text of a token is "ztmjoin1", the statement and the secret, with dots between. The latter
+// two are in base64url without padding.
 const (
 	tokenInfo   = "ztm join token v1"
 	tokenPrefix = "ztmjoin1" // one that scanners for leaked secrets can know
@@ -55,8 +56,9 @@ func parseStatement(b []byte) (*statement, error) {
 	return s, nil
 }
 
-// Token lets one device join a mesh as an endpoint of a user, once and until it expires. It is a secret: it shows
-// only as JSON or text, as part of a permit. The zero value is no token. A Token is immutable.
+// Token lets one device join a mesh as an endpoint of a user, once and until it expires. It is a
+// secret: it shows only as JSON or text, as part of a permit. The zero value is no token. A Token
+// is immutable.
 type Token struct {
 	t *token
 }
@@ -67,10 +69,10 @@ type token struct {
 	secret secret
 }
 
-// NewToken makes a token with which a device may join as an endpoint of user, until expires. The redeemer is the
-// holder of this CA that will answer to it. admitted is the admission time of the certificate to come, see
-// [Trust.Admission]: the token carries it so that evicting the user voids tokens that were not redeemed yet, too.
-// Times count to the second.
+// NewToken makes a token with which a device may join as an endpoint of user, until expires. The
+// redeemer is the holder of this CA that will answer to it. admitted is the admission time of the
+// certificate to come, see [Trust.Admission]: the token carries it so that evicting the user voids
+// tokens that were not redeemed yet, too. Times count to the second.
 func (ca *CA) NewToken(user string, redeemer ID, admitted, expires time.Time) (Token, error) {
 	if ca == nil {
 		return Token{}, ErrNoCA

@@ -9,9 +9,10 @@ import (
 	"time"
 )
 
-// Trust is what a device trusts in a mesh: the mesh's CAs, and who was evicted. It begins with one CA, from a permit,
-// and version 0: nobody evicted. From then on it only ever moves to a newer signed list, see [Trust.Update]. A Trust
-// is immutable; all methods may be called from any goroutine.
+// Trust is what a device trusts in a mesh: the mesh's CAs, and who was evicted. It begins with one
+// CA, from a permit, and version 0: nobody evicted. From then on it only ever moves to a newer
+// signed list, see [Trust.Update]. A Trust is immutable; all methods may be called from any
+// goroutine.
 type Trust struct {
 	list    list
 	doc     []byte              // nil at version 0
@@ -39,8 +40,8 @@ func NewTrust(caPEM []byte) (*Trust, error) {
 	}, nil
 }
 
-// ParseTrust returns the trust of a stored document, verified from a CA that is trusted already, that of the permit.
-// An empty document is version 0.
+// ParseTrust returns the trust of a stored document, verified from a CA that is trusted already,
+// that of the permit. An empty document is version 0.
 func ParseTrust(caPEM []byte, doc []byte) (*Trust, error) {
 	t, err := NewTrust(caPEM)
 	if err != nil {
@@ -55,7 +56,8 @@ func (t *Trust) Mesh() ID { return t.list.Mesh }
 // Version returns the version of the list; 0 in a mesh that never changed its trust.
 func (t *Trust) Version() uint64 { return t.list.Version }
 
-// Document returns the signed list to keep and to pass on; nil at version 0. The caller must not change it.
+// Document returns the signed list to keep and to pass on; nil at version 0. The caller must not
+// change it.
 func (t *Trust) Document() []byte { return t.doc }
 
 // Issued returns when the list was signed, to the second; the zero time at version 0.
@@ -66,16 +68,16 @@ func (t *Trust) Issued() time.Time {
 	return time.Unix(t.list.Issued, 0)
 }
 
-// CAs returns the certificates of the mesh's CAs, newest first, retired ones included. The caller must not change
-// the certificates.
+// CAs returns the certificates of the mesh's CAs, newest first, retired ones included. The caller
+// must not change the certificates.
 func (t *Trust) CAs() []*x509.Certificate { return slices.Clone(t.cas) }
 
-// Newest returns the ID of the mesh's newest CA, the only one that signs (see [CA.ID]): a [Subject] with another issuer has to
-// get a new certificate, see [Trust.Retires].
+// Newest returns the ID of the mesh's newest CA, the only one that signs (see [CA.ID]): a [Subject]
+// with another issuer has to get a new certificate, see [Trust.Retires].
 func (t *Trust) Newest() ID { return t.ids[0] }
 
-// Retires returns from when on certificates of an issuer are accepted no more because the mesh replaced the CA; the zero time for
-// the newest CA, and for one that is not known.
+// Retires returns from when on certificates of an issuer are accepted no more because the mesh
+// replaced the CA; the zero time for the newest CA, and for one that is not known.
 func (t *Trust) Retires(issuer ID) time.Time {
 	if i := slices.Index(t.ids, issuer); i > 0 {
 		return time.Unix(t.list.CAs[i].Retire, 0)
@@ -83,7 +85,8 @@ func (t *Trust) Retires(issuer ID) time.Time {
 	return time.Time{}
 }
 
-// NextRetirement returns when the next CA of the mesh retires, from a time on; the zero time if none does.
+// NextRetirement returns when the next CA of the mesh retires, from a time on; the zero time if
+// none does.
 func (t *Trust) NextRetirement(now time.Time) (next time.Time) {
 	for _, ca := range t.list.CAs[1:] {
 		if at := time.Unix(ca.Retire, 0); at.After(now) && (next.IsZero() || at.Before(next)) {
@@ -93,9 +96,10 @@ func (t *Trust) NextRetirement(now time.Time) (next time.Time) {
 	return next
 }
 
-// Update returns the trust that a document gives, and t itself if that is what t has. The document must be signed by
-// the CA that t trusts as the newest, or by one that followed it. Errors match [ErrRollback] where the document is
-// older than what t has or another of the same version, [ErrWrongMesh], [ErrUntrusted] or [ErrTrust].
+// Update returns the trust that a document gives, and t itself if that is what t has. The document
+// must be signed by the CA that t trusts as the newest, or by one that followed it. Errors match
+// [ErrRollback] where the document is older than what t has or another of the same version,
+// [ErrWrongMesh], [ErrUntrusted] or [ErrTrust].
 func (t *Trust) Update(doc []byte) (*Trust, error) {
 	if bytes.Equal(doc, t.doc) {
 		return t, nil
@@ -127,8 +131,9 @@ func (t *Trust) Update(doc []byte) (*Trust, error) {
 	return next, nil
 }
 
-// authenticate returns the CAs of a newer document once it knows that the newest of them, which follows the one that t trusts, has signed
-// the document. It reads no further than the CAs: the evictions, of which anybody can send megabytes, are parsed after that.
+// authenticate returns the CAs of a newer document once it knows that the newest of them, which
+// follows the one that t trusts, has signed the document. It reads no further than the CAs: the
+// evictions, of which anybody can send megabytes, are parsed after that.
 func (t *Trust) authenticate(doc []byte) ([]*x509.Certificate, error) {
 	payload, signature, err := openDocument(doc)
 	if err != nil {
@@ -158,12 +163,14 @@ func (t *Trust) authenticate(doc []byte) ([]*x509.Certificate, error) {
 	return cas, nil
 }
 
-// Evict returns the next version of the list, in which the user is evicted: every certificate of the user that was
-// admitted until now is void. The admission times of certificates of the user that the caller knows of are covered
-// too, also where they lie ahead of this device's clock. ca must be the mesh's newest CA.
+// Evict returns the next version of the list, in which the user is evicted: every certificate of
+// the user that was admitted until now is void. The admission times of certificates of the user
+// that the caller knows of are covered too, also where they lie ahead of this device's clock. ca
+// must be the mesh's newest CA.
 //
-// Where two holders of the CA evict at a time, both make the same version and only one of them can win: the caller
-// publishes the list first, and where that is refused with [ErrRollback] evicts again from the list that won.
+// Where two holders of the CA evict at a time, both make the same version and only one of them can
+// win: the caller publishes the list first, and where that is refused with [ErrRollback] evicts
+// again from the list that won.
 func (t *Trust) Evict(ca *CA, user string, now time.Time, admitted ...time.Time) (*Trust, error) {
 	if err := CheckName(user); err != nil {
 		return nil, fmt.Errorf("user: %w", err)
@@ -181,9 +188,10 @@ func (t *Trust) Evict(ca *CA, user string, now time.Time, admitted ...time.Time)
 	return t.issue(next, ca, ca, now)
 }
 
-// Rotate returns the next version of the list, in which next (see [CA.Successor]) is the mesh's CA. Certificates that
-// ca or one before it signed are accepted until retire at most, so hubs and members have until then to renew theirs. ca must be
-// the newest CA. As with [Trust.Evict] the caller publishes the list first.
+// Rotate returns the next version of the list, in which next (see [CA.Successor]) is the mesh's CA.
+// Certificates that ca or one before it signed are accepted until retire at most, so hubs and
+// members have until then to renew theirs. ca must be the newest CA. As with [Trust.Evict] the
+// caller publishes the list first.
 func (t *Trust) Rotate(ca *CA, next *CA, retire time.Time, now time.Time) (*Trust, error) {
 	if ca == nil || next == nil {
 		return nil, ErrNoCA
@@ -203,7 +211,8 @@ func (t *Trust) Rotate(ca *CA, next *CA, retire time.Time, now time.Time) (*Trus
 	return t.issue(l, ca, next, now)
 }
 
-// issue signs a list as the successor of t. holder must be the newest CA of t; signer is that of the list.
+// issue signs a list as the successor of t. holder must be the newest CA of t; signer is that of
+// the list.
 func (t *Trust) issue(l list, holder, signer *CA, now time.Time) (*Trust, error) {
 	if holder == nil {
 		return nil, ErrNoCA
@@ -223,11 +232,12 @@ func (t *Trust) issue(l list, holder, signer *CA, now time.Time) (*Trust, error)
 	return t.Update(doc) // checks what we made as everybody else will
 }
 
-// Evicted reports whether the subject's user was evicted after the subject was admitted. Hubs have no user.
+// Evicted reports whether the subject's user was evicted after the subject was admitted. Hubs have
+// no user.
 func (t *Trust) Evicted(s Subject) bool { return s.Role == RoleMember && t.Voids(s.User, s.Admitted) }
 
-// Voids reports whether a user was evicted after an admission: what was granted to the one who was admitted then is not for
-// the next of that name.
+// Voids reports whether a user was evicted after an admission: what was granted to the one who was
+// admitted then is not for the next of that name.
 func (t *Trust) Voids(user string, admitted time.Time) bool {
 	upTo, ok := t.evicted[user]
 	return ok && admitted.Unix() <= upTo
@@ -242,8 +252,8 @@ func (t *Trust) Evictions() []Eviction {
 	return all
 }
 
-// Admission returns the admission time that a new invitation of the user must carry: now, or for a user who was
-// evicted the first second after that, if now is not later.
+// Admission returns the admission time that a new invitation of the user must carry: now, or for a
+// user who was evicted the first second after that, if now is not later.
 func (t *Trust) Admission(user string, now time.Time) time.Time {
 	seconds := max(now.Unix(), 1)
 	if upTo, ok := t.evicted[user]; ok {

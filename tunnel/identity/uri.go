@@ -28,8 +28,8 @@ func (s Subject) uri() *url.URL {
 	return u
 }
 
-// soleURI returns the URI of a certificate. It refuses a certificate that carries any other name beside it: a name we
-// would not look at is a name somebody else may believe.
+// soleURI returns the URI of a certificate. It refuses a certificate that carries any other name
+// beside it: a name we would not look at is a name somebody else may believe.
 func soleURI(cert *x509.Certificate) (string, bool) {
 	others := len(cert.DNSNames) + len(cert.EmailAddresses) + len(cert.IPAddresses)
 	if len(cert.URIs) != 1 || others > 0 {
@@ -48,8 +48,8 @@ func parseMeshURI(s string) (mesh ID, ok bool) {
 	return mesh, err == nil
 }
 
-// parseSubjectURI reads the URI of a hub or member into a Subject that has Mesh, Role, User and ID. Names and IDs
-// need no escaping, so what is not exactly of one of the two forms is refused.
+// parseSubjectURI reads the URI of a hub or member into a Subject that has Mesh, Role, User and ID.
+// Names and IDs need no escaping, so what is not exactly of one of the two forms is refused.
 func parseSubjectURI(s string) (subject Subject, ok bool) {
 	rest, ok := strings.CutPrefix(s, scheme+"://")
 	if !ok {

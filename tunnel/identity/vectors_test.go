@@ -16,8 +16,9 @@ var update = flag.Bool("update", false, "make new test vectors")
 
 const vectorsFile = "testdata/vectors.json"
 
-// vectors are one of each thing that crosses the wire or lies in a file, for this implementation of tomorrow and for
-// others. Keys are given as seeds (RFC 8032 section 5.1.5) in hex; nothing else in the world uses them.
+// vectors are one of each thing that crosses the wire or lies in a file, for this implementation of
+// tomorrow and for others. Keys are given as seeds (RFC 8032 section 5.1.5) in hex; nothing else in
+// the world uses them.
 type vectors struct {
 	About   string       `json:"about"`
 	Now     int64        `json:"now"` // Unix seconds; when all was made

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Verifier is what TLS configurations consult to verify peers: the trust that is in force, and the clock. All methods
-// may be called from any goroutine.
+// Verifier is what TLS configurations consult to verify peers: the trust that is in force, and the
+// clock. All methods may be called from any goroutine.
 type Verifier struct {
 	trust  atomic.Pointer[Trust]
 	clock  *Clock
@@ -31,9 +31,10 @@ func (v *Verifier) Trust() *Trust { return v.trust.Load() }
 // Clock returns the clock that peers are verified by.
 func (v *Verifier) Clock() *Clock { return v.clock }
 
-// Set puts a trust in force for all handshakes from now on, unless one at least as new is in force already. Running
-// sessions are for the caller to verify again, see [Verifier.Subject]. On a device whose own time is plainly wrong the
-// clock's floor rises to when the trust was issued, see [Clock.Hint], once the verifier knows the device's certificate.
+// Set puts a trust in force for all handshakes from now on, unless one at least as new is in force
+// already. Running sessions are for the caller to verify again, see [Verifier.Subject]. On a device
+// whose own time is plainly wrong the clock's floor rises to when the trust was issued, see
+// [Clock.Hint], once the verifier knows the device's certificate.
 func (v *Verifier) Set(t *Trust) {
 	for {
 		old := v.trust.Load()
@@ -47,7 +48,8 @@ func (v *Verifier) Set(t *Trust) {
 	}
 }
 
-// SetOwn tells the verifier who the device itself is, by its certificate: when it starts and after each renewal.
+// SetOwn tells the verifier who the device itself is, by its certificate: when it starts and after
+// each renewal.
 func (v *Verifier) SetOwn(s Subject) {
 	v.own.Store(&s)
 	v.hint()
@@ -59,8 +61,8 @@ func (v *Verifier) hint() {
 	}
 }
 
-// Floor returns the time to keep as the floor of the clock for the next start, by the rule of [Floor]. There is none
-// before [Verifier.SetOwn], nor before the first peer was good.
+// Floor returns the time to keep as the floor of the clock for the next start, by the rule of
+// [Floor]. There is none before [Verifier.SetOwn], nor before the first peer was good.
 func (v *Verifier) Floor() (floor time.Time, ok bool) {
 	own, peer := v.own.Load(), v.newest.Load()
 	if own == nil || peer == nil {
@@ -69,7 +71,8 @@ func (v *Verifier) Floor() (floor time.Time, ok bool) {
 	return Floor(v.clock.Now(), *own, *peer)
 }
 
-// saw notes a peer that was good, for [Verifier.Floor]. A device that talks to itself is no witness.
+// saw notes a peer that was good, for [Verifier.Floor]. A device that talks to itself is no
+// witness.
 func (v *Verifier) saw(s Subject) {
 	if own := v.own.Load(); own != nil && own.ID == s.ID {
 		return
@@ -85,8 +88,9 @@ func (v *Verifier) saw(s Subject) {
 	}
 }
 
-// Subject returns who the peer of a TLS connection is, verified by the trust and the time of now, not those of the
-// handshake. The peer must have shown exactly one certificate: with more, somebody might look at another than we do.
+// Subject returns who the peer of a TLS connection is, verified by the trust and the time of now,
+// not those of the handshake. The peer must have shown exactly one certificate: with more, somebody
+// might look at another than we do.
 func (v *Verifier) Subject(cs tls.ConnectionState, role Role) (Subject, error) {
 	cert, err := soleCertificate(cs)
 	if err != nil {
@@ -99,9 +103,10 @@ func (v *Verifier) Subject(cs tls.ConnectionState, role Role) (Subject, error) {
 	return s, err
 }
 
-// ClientConfig returns a configuration for dialling a hub or a member. cert is one's own certificate, or a
-// [SelfSigned] one to join. want is the ID the peer must have; "" takes any peer of the role. One of the protocols must
-// be agreed on, if any are given. The caller may change the result.
+// ClientConfig returns a configuration for dialling a hub or a member. cert is one's own
+// certificate, or a [SelfSigned] one to join. want is the ID the peer must have; "" takes any peer
+// of the role. One of the protocols must be agreed on, if any are given. The caller may change the
+// result.
 func (v *Verifier) ClientConfig(cert tls.Certificate, role Role, want ID, protos ...string) *tls.Config {
 	c := config(protos)
 	c.InsecureSkipVerify = true // names and chains are not how we verify: VerifyConnection does
@@ -122,9 +127,10 @@ func (v *Verifier) ClientConfig(cert tls.Certificate, role Role, want ID, protos
 	return c
 }
 
-// ServerConfig returns a configuration for being dialled by members, and by strangers where the protocols contain
-// [JoinProto]: a peer that agrees on it must be a stranger, and any other must be a member. cert is called for each
-// handshake. One of the protocols must be agreed on, if any are given. The caller may change the result.
+// ServerConfig returns a configuration for being dialled by members, and by strangers where the
+// protocols contain [JoinProto]: a peer that agrees on it must be a stranger, and any other must be
+// a member. cert is called for each handshake. One of the protocols must be agreed on, if any are
+// given. The caller may change the result.
 func (v *Verifier) ServerConfig(cert func() tls.Certificate, protos ...string) *tls.Config {
 	c := config(protos)
 	c.ClientAuth = tls.RequireAnyClientCert // of which VerifyConnection says whether it will do
@@ -146,8 +152,8 @@ func (v *Verifier) ServerConfig(cert func() tls.Certificate, protos ...string) *
 	return c
 }
 
-// config returns what both ends have in common. The curves are Go's own choice, which begins with X25519MLKEM768.
-// VerifyConnection runs for resumed sessions too; there are none all the same.
+// config returns what both ends have in common. The curves are Go's own choice, which begins with
+// X25519MLKEM768. VerifyConnection runs for resumed sessions too; there are none all the same.
 func config(protos []string) *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
@@ -156,7 +162,8 @@ func config(protos []string) *tls.Config {
 	}
 }
 
-// checkProtocol checks that one of our protocols was agreed on: TLS goes on without one if only one side names any.
+// checkProtocol checks that one of our protocols was agreed on: TLS goes on without one if only one
+// side names any.
 func checkProtocol(cs tls.ConnectionState, protos []string) error {
 	if cs.Version != tls.VersionTLS13 {
 		return failf(ErrProtocol, "peer does not speak TLS 1.3")
@@ -174,8 +181,8 @@ func soleCertificate(cs tls.ConnectionState) (*x509.Certificate, error) {
 	return cs.PeerCertificates[0], nil
 }
 
-// TLSCertificate joins a certificate and its key for use in a TLS configuration. A handshake with a certificate that
-// cannot be parsed fails at the peer.
+// TLSCertificate joins a certificate and its key for use in a TLS configuration. A handshake with a
+// certificate that cannot be parsed fails at the peer.
 func TLSCertificate(der []byte, key ed25519.PrivateKey) tls.Certificate {
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {

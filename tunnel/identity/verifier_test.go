@@ -23,8 +23,8 @@ type end struct {
 	err   error
 }
 
-// handshake runs a TLS handshake in both directions. A client learns only from what comes after its handshake that
-// the server has accepted it, so the server sends a byte.
+// handshake runs a TLS handshake in both directions. A client learns only from what comes after its
+// handshake that the server has accepted it, so the server sends a byte.
 func handshake(t *testing.T, clientConfig, serverConfig *tls.Config) (client, server end) {
 	t.Helper()
 	a, b := net.Pipe()
@@ -159,7 +159,8 @@ func TestPeersThatAreNotWhatTheyShouldBeAreRefused(t *testing.T) {
 	}
 }
 
-// backdated returns a CA that signs at any time, for certificates of times at which the real one was not valid.
+// backdated returns a CA that signs at any time, for certificates of times at which the real one
+// was not valid.
 func backdated(ca *CA) *CA {
 	c := *ca
 	cert := *ca.cert

@@ -17,7 +17,8 @@ const (
 	RoleMember Role = "member"
 )
 
-// Subject is who a verified certificate speaks of. Only [Trust.Verify] and what builds on it make one of a peer.
+// Subject is who a verified certificate speaks of. Only [Trust.Verify] and what builds on it make
+// one of a peer.
 type Subject struct {
 	Mesh     ID
 	Role     Role
@@ -30,13 +31,14 @@ type Subject struct {
 	NotBefore, NotAfter time.Time
 }
 
-// Verify is the one place where a peer is verified. It returns whose certificate it is, if and only if the certificate
-// has our form, is signed by a CA of the mesh that is not retired, for the wanted role, for the key it holds, valid
-// now, and of a user who was not evicted since. Errors match [ErrUntrusted], [ErrWrongMesh], [ErrWrongRole],
-// [ErrExpired], [ErrNotYetValid] or [ErrEvicted].
+// Verify is the one place where a peer is verified. It returns whose certificate it is, if and only
+// if the certificate has our form, is signed by a CA of the mesh that is not retired, for the
+// wanted role, for the key it holds, valid now, and of a user who was not evicted since. Errors
+// match [ErrUntrusted], [ErrWrongMesh], [ErrWrongRole], [ErrExpired], [ErrNotYetValid] or
+// [ErrEvicted].
 //
-// Verify does not know who presents the certificate: the caller makes sure that the peer holds its key, by a TLS
-// handshake or a signature.
+// Verify does not know who presents the certificate: the caller makes sure that the peer holds its
+// key, by a TLS handshake or a signature.
 func (t *Trust) Verify(cert *x509.Certificate, role Role, now time.Time) (Subject, error) {
 	s, err := t.inspect(cert, role)
 	if err != nil {
@@ -48,8 +50,9 @@ func (t *Trust) Verify(cert *x509.Certificate, role Role, now time.Time) (Subjec
 	return s, nil
 }
 
-// Reverify verifies again what [Trust.Verify] has accepted, by this trust or an older one: time goes on, and users are
-// evicted while sessions last. Errors match [ErrUntrusted], [ErrExpired], [ErrNotYetValid] or [ErrEvicted].
+// Reverify verifies again what [Trust.Verify] has accepted, by this trust or an older one: time
+// goes on, and users are evicted while sessions last. Errors match [ErrUntrusted], [ErrExpired],
+// [ErrNotYetValid] or [ErrEvicted].
 func (t *Trust) Reverify(s Subject, now time.Time) error {
 	if err := checkDates(s.NotBefore, s.NotAfter, now); err != nil {
 		return err
@@ -86,7 +89,8 @@ func (t *Trust) inspect(cert *x509.Certificate, role Role) (s Subject, err error
 	if !named || !ok || !plain(cert) || cert.IsCA || cert.KeyUsage != x509.KeyUsageDigitalSignature {
 		return Subject{}, failf(ErrUntrusted, "certificate is not one of a ztm hub or member")
 	}
-	// The URI and the extended key usage both state the role: a certificate that contradicts itself has none.
+	// The URI and the extended key usage both state the role: a certificate that contradicts itself
+	// has none.
 	if use := usage[s.Role]; !slices.Equal(cert.ExtKeyUsage, []x509.ExtKeyUsage{use}) {
 		return Subject{}, failf(ErrWrongRole, "certificate says it is a %s's but may not be used as one", s.Role)
 	}
@@ -99,15 +103,15 @@ func (t *Trust) inspect(cert *x509.Certificate, role Role) (s Subject, err error
 	return s, nil
 }
 
-// usage is the extended key usage of a role. A member's is clientAuth also where it is the TLS server, at the exit of
-// a sealed session: what it must never be is a hub.
+// usage is the extended key usage of a role. A member's is clientAuth also where it is the TLS
+// server, at the exit of a sealed session: what it must never be is a hub.
 var usage = map[Role]x509.ExtKeyUsage{
 	RoleHub:    x509.ExtKeyUsageServerAuth,
 	RoleMember: x509.ExtKeyUsageClientAuth,
 }
 
-// plain reports whether a certificate is of the kind we make: version 3, Ed25519 in both places, nothing critical
-// that nobody looked at.
+// plain reports whether a certificate is of the kind we make: version 3, Ed25519 in both places,
+// nothing critical that nobody looked at.
 func plain(cert *x509.Certificate) bool {
 	return cert.Version == 3 && cert.PublicKeyAlgorithm == x509.Ed25519 && cert.SignatureAlgorithm == x509.PureEd25519 &&
 		len(cert.UnhandledCriticalExtensions) == 0 && len(cert.UnknownExtKeyUsage) == 0

@@ -75,7 +75,8 @@ func TestVerifyRefusesAnotherMesh(t *testing.T) {
 	_, err := m.trust.Verify(other.member(t, "bob", start).cert(t), RoleMember, start)
 	wantError(t, err, ErrWrongMesh, "certificate of another mesh: "+string(other.ca.Mesh()))
 
-	// Another CA that claims to be of this mesh, with the same subject, and even with the same key identifier.
+	// Another CA that claims to be of this mesh, with the same subject, and even with the same key
+	// identifier.
 	fake := must(newCA(m.ca.Mesh(), start))(t)
 	forged := newDevice(t)
 	forged.der = must(fake.SignMember(forged.public(), "bob", start, start))(t)
@@ -97,8 +98,8 @@ func TestVerifyRefusesAMemberThatPlaysCA(t *testing.T) {
 	wantError(t, err, ErrUntrusted, "not signed by the CA")
 }
 
-// TestVerifyRefusesCertificatesOfAnotherForm is about certificates that the CA itself has signed, by mistake or by a
-// later version: what is not exactly understood is refused.
+// TestVerifyRefusesCertificatesOfAnotherForm is about certificates that the CA itself has signed,
+// by mistake or by a later version: what is not exactly understood is refused.
 func TestVerifyRefusesCertificatesOfAnotherForm(t *testing.T) {
 	m := newMesh(t)
 	d, other := newDevice(t), newDevice(t)

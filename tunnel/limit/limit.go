@@ -1,11 +1,13 @@
-// Package limit bounds what others can take of this process: requests in a time, things held at a time, and lines of a log.
+// Package limit bounds what others can take of this process: requests in a time, things held at a
+// time, and lines of a log.
 //
 //	Buckets  so many in a second, by key     a table of bounded size
 //	Counts   so many at the same time, by key
 //	Share    so many at the same time in all, and none of them for one key alone
 //	Log      so many lines in a second, by key and in all, of bounded length
 //
-// A key is whom the limit is for: an address, an endpoint, a user. All types are safe for concurrent use.
+// A key is whom the limit is for: an address, an endpoint, a user. All types are safe for
+// concurrent use.
 package limit
 
 import (
@@ -13,7 +15,8 @@ import (
 	"time"
 )
 
-// Rate is the measure of a token bucket: what it holds when it is full, and what flows into it in a second.
+// Rate is the measure of a token bucket: what it holds when it is full, and what flows into it in a
+// second.
 type Rate struct{ Burst, PerSecond float64 }
 
 // Buckets holds a token bucket for each key that was seen lately. Make it with [NewBuckets].
@@ -30,8 +33,9 @@ type bucket struct {
 	at     time.Time
 }
 
-// NewBuckets makes a table of at most so many buckets, one or more. A key that is not in the table has a full bucket. Where
-// the table is full, a new key takes the place of any other: the limit is then lenient with that one, once.
+// NewBuckets makes a table of at most so many buckets, one or more. A key that is not in the table
+// has a full bucket. Where the table is full, a new key takes the place of any other: the limit is
+// then lenient with that one, once.
 func NewBuckets[K comparable](r Rate, most int) *Buckets[K] {
 	return &Buckets[K]{rate: r, most: most, all: map[K]bucket{}}
 }
@@ -80,13 +84,15 @@ func (b *Buckets[K]) Sweep(now time.Time) {
 	}
 }
 
-// Counts counts what keys hold at the moment. The zero value is empty and ready. It keeps nothing of a key that holds nothing.
+// Counts counts what keys hold at the moment. The zero value is empty and ready. It keeps nothing
+// of a key that holds nothing.
 type Counts[K comparable] struct {
 	mu  sync.Mutex
 	all map[K]int
 }
 
-// Acquire adds one for key unless that exceeds most, and reports whether it did. Each success is followed by one Release.
+// Acquire adds one for key unless that exceeds most, and reports whether it did. Each success is
+// followed by one Release.
 func (c *Counts[K]) Acquire(key K, most int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -5,9 +5,10 @@ import (
 	"sync"
 )
 
-// Share divides a number of places fairly. While there are free ones, each key may take as many as it likes. When all are taken, a key
-// that has fewer than another takes over the oldest place of the one that has most, so that none can keep the others out, however
-// many places it takes. Make it with [NewShare].
+// Share divides a number of places fairly. While there are free ones, each key may take as many as
+// it likes. When all are taken, a key that has fewer than another takes over the oldest place of
+// the one that has most, so that none can keep the others out, however many places it takes. Make
+// it with [NewShare].
 type Share[K comparable] struct {
 	most int
 
@@ -27,9 +28,10 @@ func NewShare[K comparable](most int) *Share[K] {
 	return &Share[K]{most: most, held: map[K][]*place{}}
 }
 
-// Acquire takes a place for key and reports whether there was one. yield is called, once and in a goroutine of the one that comes, if the place goes
-// to another key: it has the holder end soon, must not block and must not call the Share. After a success release is called once, when the holder has
-// ended.
+// Acquire takes a place for key and reports whether there was one. yield is called, once and in a
+// goroutine of the one that comes, if the place goes to another key: it has the holder end soon,
+// must not block and must not call the Share. After a success release is called once, when the
+// holder has ended.
 func (s *Share[K]) Acquire(key K, yield func()) (release func(), ok bool) {
 	p := &place{yield: yield}
 	s.mu.Lock()

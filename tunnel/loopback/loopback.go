@@ -1,8 +1,10 @@
-// Package loopback serves HTTP to programs of this machine, and to no web page that a browser of this machine shows.
+// Package loopback serves HTTP to programs of this machine, and to no web page that a browser of
+// this machine shows.
 //
-// A page can make its browser ask any address, also 127.0.0.1. The browser keeps the answer from the page where the two are of
-// different origins, and a page evades that by a name of its own that leads to 127.0.0.1 (DNS rebinding). Its requests then name
-// that host, which [Guard] refuses. Requests of a page from elsewhere name their Origin, which it refuses as well.
+// A page can make its browser ask any address, also 127.0.0.1. The browser keeps the answer from
+// the page where the two are of different origins, and a page evades that by a name of its own that
+// leads to 127.0.0.1 (DNS rebinding). Its requests then name that host, which [Guard] refuses.
+// Requests of a page from elsewhere name their Origin, which it refuses as well.
 package loopback
 
 import (
@@ -45,8 +47,9 @@ func Listen(address string) (net.Listener, error) {
 	return net.Listen("tcp", address)
 }
 
-// Serve serves requests that pass [Guard] until ctx ends, and closes ln. It returns nil then, and an error if it cannot accept
-// connections before. Slow and idle clients are cut off; log gets what goes wrong with one, at level DEBUG.
+// Serve serves requests that pass [Guard] until ctx ends, and closes ln. It returns nil then, and
+// an error if it cannot accept connections before. Slow and idle clients are cut off; log gets what
+// goes wrong with one, at level DEBUG.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
 	var open atomic.Int64
 	s := &http.Server{
@@ -75,7 +78,8 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logge
 	return nil
 }
 
-// Guard passes on the requests that are made to this machine by its own name or address, and answers 403 to all others.
+// Guard passes on the requests that are made to this machine by its own name or address, and
+// answers 403 to all others.
 func Guard(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !local(r.Host) || !sameOrigin(r) {
@@ -86,7 +90,8 @@ func Guard(h http.Handler) http.Handler {
 	})
 }
 
-// local reports whether a Host field names this machine, whatever the port: it may have been forwarded.
+// local reports whether a Host field names this machine, whatever the port: it may have been
+// forwarded.
 func local(hostport string) bool {
 	host := hostport
 	if h, port, err := net.SplitHostPort(hostport); err == nil {
@@ -106,8 +111,9 @@ func local(hostport string) bool {
 	return err == nil && a.Zone() == "" && a.IsLoopback()
 }
 
-// sameOrigin reports whether a request comes from a page of this server, or from no page at all. An Origin field names scheme,
-// host and port (RFC 6454 section 7); several of them or "null" is another origin.
+// sameOrigin reports whether a request comes from a page of this server, or from no page at all. An
+// Origin field names scheme, host and port (RFC 6454 section 7); several of them or "null" is
+// another origin.
 func sameOrigin(r *http.Request) bool {
 	origins := r.Header.Values("Origin")
 	return len(origins) == 0 || len(origins) == 1 && origins[0] == "http://"+r.Host

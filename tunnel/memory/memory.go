@@ -1,5 +1,5 @@
-// Package memory finds out how much memory this process may use and makes the best of it: on a router with 64 MB, buffers
-// that a server never notices are what the others on the device miss.
+// Package memory finds out how much memory this process may use and makes the best of it: on a
+// router with 64 MB, buffers that a server never notices are what the others on the device miss.
 //
 //	/proc/meminfo, the limits of its cgroups -> [Of] -> [Limit.Small]: windows of tunnel/h2
 //	                                                 -> [Limit.Tune]: the garbage collector
@@ -18,7 +18,8 @@ import (
 	"sync"
 )
 
-// small is the size below which memory is scarce, in bytes: such devices have no room for buffers that wait for better days.
+// small is the size below which memory is scarce, in bytes: such devices have no room for buffers
+// that wait for better days.
 const small = 256 << 20
 
 // Limit is how much memory a process may use. The zero value is unknown, and not small.
@@ -33,8 +34,8 @@ var Here = sync.OnceValue(here)
 // Small reports whether buffers should be kept small.
 func (l Limit) Small() bool { return l.Bytes > 0 && l.Bytes < small }
 
-// Fit returns how many things of a size in bytes fit into a part of the memory, 2 being half of it, but at most most and at least 16, or
-// most where that is fewer. Where nothing is known it is most.
+// Fit returns how many things of a size in bytes fit into a part of the memory, 2 being half of it,
+// but at most most and at least 16, or most where that is fewer. Where nothing is known it is most.
 func (l Limit) Fit(most int, part, size int64) int {
 	if l.Bytes == 0 {
 		return most
@@ -42,8 +43,9 @@ func (l Limit) Fit(most int, part, size int64) int {
 	return int(min(int64(most), max(l.Bytes/part/size, 16)))
 }
 
-// Tune sets how the garbage collector works: on small machines it works harder, in a cgroup it knows where the end is. What GOGC and
-// GOMEMLIMIT say has precedence. It is called once, by a process that stays.
+// Tune sets how the garbage collector works: on small machines it works harder, in a cgroup it
+// knows where the end is. What GOGC and GOMEMLIMIT say has precedence. It is called once, by a
+// process that stays.
 func (l Limit) Tune(getenv func(string) string) {
 	percent, limit := l.collector()
 	if getenv("GOGC") == "" && percent != 0 {
@@ -54,8 +56,8 @@ func (l Limit) Tune(getenv func(string) string) {
 	}
 }
 
-// The soft limit of a small machine, in bytes: never so low that the collector would run all the time, as the live heap of an
-// idle agent is 3 MB; never more than what it needs under load.
+// The soft limit of a small machine, in bytes: never so low that the collector would run all the
+// time, as the live heap of an idle agent is 3 MB; never more than what it needs under load.
 const (
 	lowest  = 16 << 20
 	highest = 48 << 20
@@ -105,7 +107,8 @@ func Of(root fs.FS) Limit {
 	return l
 }
 
-// narrow lowers the limit to that of a file, if it says one. Version 1 says a number near the end of all numbers if there is none.
+// narrow lowers the limit to that of a file, if it says one. Version 1 says a number near the end
+// of all numbers if there is none.
 func (l *Limit) narrow(root fs.FS, name string) {
 	text, err := fs.ReadFile(root, name)
 	if err != nil {

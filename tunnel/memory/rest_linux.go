@@ -13,15 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A process is at rest when it has used less than quiet of processor time within watched. The first rest follows the start.
+// A process is at rest when it has used less than quiet of processor time within watched. The first
+// rest follows the start.
 const (
 	watched = 15 * time.Second
 	quiet   = 50 * time.Millisecond
 )
 
-// GiveBack returns memory to the system each time the process comes to rest, until ctx ends: what its heap has in reserve, and the pages of
-// its program. Of those the start needs nearly all, 14 MB in the full profile, and an agent at rest one; they would stay mapped, and
-// the system takes mapped pages last.
+// GiveBack returns memory to the system each time the process comes to rest, until ctx ends: what
+// its heap has in reserve, and the pages of its program. Of those the start needs nearly all, 14 MB
+// in the full profile, and an agent at rest one; they would stay mapped, and the system takes
+// mapped pages last.
 func GiveBack(ctx context.Context) {
 	tick := time.NewTicker(watched)
 	defer tick.Stop()
@@ -53,8 +55,8 @@ func used() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// forget unmaps the pages of this program's code and constants. They are the file's, so nothing is lost: those that are wanted again
-// come back one by one. An error leaves things as they are.
+// forget unmaps the pages of this program's code and constants. They are the file's, so nothing is
+// lost: those that are wanted again come back one by one. An error leaves things as they are.
 func forget() {
 	program, err := os.Readlink("/proc/self/exe")
 	if err != nil {
@@ -71,8 +73,9 @@ func forget() {
 
 type mapping struct{ from, to uintptr }
 
-// constants finds the mappings of a program that are as they are in its file: nobody may write to them, and nobody has, as a dynamic linker
-// does before it takes the permission away. Each mapping has a head and a line for each kind of page (proc_pid_smaps(5)):
+// constants finds the mappings of a program that are as they are in its file: nobody may write to
+// them, and nobody has, as a dynamic linker does before it takes the permission away. Each mapping
+// has a head and a line for each kind of page (proc_pid_smaps(5)):
 //
 //	00400000-00cb9000 r-xp 00000000 fe:00 1234   /usr/bin/ztm
 //	Anonymous:             0 kB

@@ -1,4 +1,5 @@
-// Package metric writes counters and gauges in the text format that Prometheus reads (version 0.0.4).
+// Package metric writes counters and gauges in the text format that Prometheus reads (version
+// 0.0.4).
 //
 //	Set <- Writer (labels that all of its samples have) <- Counter, Gauge
 //	 └> WriteTo: families in the order of their names, each with its help and type once
@@ -38,8 +39,9 @@ func (w *Writer) With(labels ...string) *Writer {
 	return &Writer{set: w.set, labels: append(slices.Clip(w.labels), labels...)}
 }
 
-// Counter adds a sample of a number that only grows while the process lives. Its name ends in "_total". help is a sentence; that
-// of the first sample of a name counts. labels are pairs of a name and a value.
+// Counter adds a sample of a number that only grows while the process lives. Its name ends in
+// "_total". help is a sentence; that of the first sample of a name counts. labels are pairs of a
+// name and a value.
 func (w *Writer) Counter(name, help string, value int64, labels ...string) {
 	w.add("counter", name, help, value, labels)
 }
@@ -61,8 +63,8 @@ func (w *Writer) add(kind, name, help string, value int64, labels []string) {
 	f.samples = append(f.samples, fmt.Sprintf("%s %d\n", braced(append(slices.Clip(w.labels), labels...)), value))
 }
 
-// braced writes labels. The format knows three escapes and refuses all else that Go's quotes would hold; text that is not UTF-8
-// makes a reader refuse the whole answer.
+// braced writes labels. The format knows three escapes and refuses all else that Go's quotes would
+// hold; text that is not UTF-8 makes a reader refuse the whole answer.
 func braced(labels []string) string {
 	if len(labels) == 0 {
 		return ""

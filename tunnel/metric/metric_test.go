@@ -36,7 +36,8 @@ up{mesh="b"} 1
 	}
 }
 
-// TestLabelsOfOthersSpoilNothing holds that a path or a name with odd bytes does not make the whole answer unreadable.
+// TestLabelsOfOthersSpoilNothing holds that a path or a name with odd bytes does not make the whole
+// answer unreadable.
 func TestLabelsOfOthersSpoilNothing(t *testing.T) {
 	var s Set
 	s.With().Gauge("up", "Up.", 1, "target", "unix:/a\"b\\c\nd\x1b\xffé")

@@ -1,5 +1,5 @@
-// Package resolver finds names on Android. A program without cgo looks for name servers in /etc/resolv.conf, which is not there, and
-// then asks itself, in vain.
+// Package resolver finds names on Android. A program without cgo looks for name servers in
+// /etc/resolv.conf, which is not there, and then asks itself, in vain.
 //
 //	[Needed] -> [Servers]: $ZTM_DNS, else Termux's resolv.conf, then public ones -> [New]: a net.Resolver
 package resolver
@@ -17,7 +17,8 @@ import (
 // public are asked where nobody has said whom to ask. Who does not want that sets $ZTM_DNS.
 var public = []string{"1.1.1.1:53", "8.8.8.8:53", "[2606:4700:4700::1111]:53"}
 
-// Needed reports whether this is Android, or Linux on top of it, without a resolv.conf. root is the system's "/".
+// Needed reports whether this is Android, or Linux on top of it, without a resolv.conf. root is the
+// system's "/".
 func Needed(root fs.FS, getenv func(string) string) bool {
 	if _, err := fs.Stat(root, "etc/resolv.conf"); !errors.Is(err, fs.ErrNotExist) {
 		return false
@@ -26,7 +27,8 @@ func Needed(root fs.FS, getenv func(string) string) bool {
 	return getenv("ANDROID_ROOT") != "" || err == nil
 }
 
-// Servers returns the addresses of name servers, best first. ZTM_DNS is a list with commas: "192.168.1.1,9.9.9.9:53".
+// Servers returns the addresses of name servers, best first. ZTM_DNS is a list with commas:
+// "192.168.1.1,9.9.9.9:53".
 func Servers(root fs.FS, getenv func(string) string) []string {
 	var out []string
 	for _, s := range strings.Split(getenv("ZTM_DNS"), ",") {
@@ -59,8 +61,9 @@ func add(servers []string, s string) []string {
 	return append(servers, net.JoinHostPort(host, port))
 }
 
-// New returns a resolver that asks the first server and stays with it until a question there was not answered, or was refused; then
-// the next one is asked, by all. The resolver of the standard library asks again itself; it is only told another server.
+// New returns a resolver that asks the first server and stays with it until a question there was
+// not answered, or was refused; then the next one is asked, by all. The resolver of the standard
+// library asks again itself; it is only told another server.
 func New(servers []string) *net.Resolver {
 	c := &choice{servers: servers}
 	return &net.Resolver{
@@ -88,11 +91,13 @@ type choice struct {
 
 func (c *choice) at(i uint32) string { return c.servers[i%uint32(len(c.servers))] }
 
-// leave goes on to the next server unless another question did so already: two that fail at one server pass over only that one.
+// leave goes on to the next server unless another question did so already: two that fail at one
+// server pass over only that one.
 func (c *choice) leave(i uint32) { c.current.CompareAndSwap(i, i+1) }
 
-// watch calls failed when an answer does not come, or says that this server cannot (RFC 1035 section 4.1.1).
-// The type that it returns tells datagrams from a stream, by which the standard library frames its messages.
+// watch calls failed when an answer does not come, or says that this server cannot (RFC 1035
+// section 4.1.1). The type that it returns tells datagrams from a stream, by which the standard
+// library frames its messages.
 func watch(conn net.Conn, failed func()) net.Conn {
 	if udp, ok := conn.(*net.UDPConn); ok {
 		return &datagrams{udp, failed}

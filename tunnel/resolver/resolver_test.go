@@ -88,7 +88,8 @@ func TestAServerThatIsAwayIsPassedOver(t *testing.T) {
 	}
 }
 
-// nameServer answers every question for an IPv4 address with 192.0.2.1, and others with nothing; with a failure if code is one.
+// nameServer answers every question for an IPv4 address with 192.0.2.1, and others with nothing;
+// with a failure if code is one.
 func nameServer(t *testing.T, code byte) string {
 	t.Helper()
 	p, err := net.ListenPacket("udp", "127.0.0.1:0")

@@ -13,10 +13,12 @@ import (
 	"ztm/tunnel/handshake"
 )
 
-// batch lies between TLS and the path. crypto/tls makes one write of each record and one read of each record or two;
-// batch gathers the records of one Write above into one system call and reads ahead as much as there is.
+// batch lies between TLS and the path. crypto/tls makes one write of each record and one read of
+// each record or two; batch gathers the records of one Write above into one system call and reads
+// ahead as much as there is.
 //
-// It hands TLS one record at a time, so that what is read ahead stays in here, where another says whether a whole record has come.
+// It hands TLS one record at a time, so that what is read ahead stays in here, where another says
+// whether a whole record has come.
 type batch struct {
 	net.Conn
 	in   readAhead // owned by the reading goroutine
@@ -34,7 +36,8 @@ func newBatch(path net.Conn) *batch {
 	return &batch{Conn: path, in: newReadAhead(path)}
 }
 
-// recordHeader is the size of a TLS record's header in bytes; its last two are the length of the rest (RFC 8446 section 5.1).
+// recordHeader is the size of a TLS record's header in bytes; its last two are the length of the
+// rest (RFC 8446 section 5.1).
 const recordHeader = 5
 
 // Read is for TLS. The path's end is a failure to it, see errCut.
@@ -56,9 +59,10 @@ func (b *batch) Read(p []byte) (int, error) {
 	return n, cut(err)
 }
 
-// errCut is what the end of a path is to those who read above TLS. They get io.EOF for a close_notify (RFC 8446 section
-// 6.1), after which TLS does not read on. crypto/tls would give them io.EOF for a path that ends between two records,
-// too: then a hub, or the death of a peer, could make half a transfer look like a whole one.
+// errCut is what the end of a path is to those who read above TLS. They get io.EOF for a
+// close_notify (RFC 8446 section 6.1), after which TLS does not read on. crypto/tls would give them
+// io.EOF for a path that ends between two records, too: then a hub, or the death of a peer, could
+// make half a transfer look like a whole one.
 var errCut = errors.New("the path ended before the peer did")
 
 func cut(err error) error {
@@ -81,7 +85,8 @@ func (b *batch) another() bool {
 	return have >= recordHeader+int(binary.BigEndian.Uint16(head[3:]))
 }
 
-// record is what TLS puts into one record at most, in bytes, and sealedRecord what becomes of it (RFC 8446 section 5.2).
+// record is what TLS puts into one record at most, in bytes, and sealedRecord what becomes of it
+// (RFC 8446 section 5.2).
 const (
 	record       = 16384
 	sealedRecord = record + 256

@@ -44,7 +44,8 @@ func BenchmarkWrite(b *testing.B) {
 	}
 }
 
-// BenchmarkRead is all the way: a goroutine seals and writes to a socket, and this one reads and opens.
+// BenchmarkRead is all the way: a goroutine seals and writes to a socket, and this one reads and
+// opens.
 func BenchmarkRead(b *testing.B) {
 	for _, size := range sizes {
 		b.Run(strconv.Itoa(size), func(b *testing.B) {
@@ -71,7 +72,8 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// BenchmarkOpen opens a flow on a warm session, sends a byte there and back, and ends it in both directions.
+// BenchmarkOpen opens a flow on a warm session, sends a byte there and back, and ends it in both
+// directions.
 func BenchmarkOpen(b *testing.B) {
 	m := newMembers(b, "alice", "bob")
 	s, _, _, err := connect(b, m[0], m[1], m[1].id, echo(b))

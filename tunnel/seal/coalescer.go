@@ -8,15 +8,15 @@ import (
 	"ztm/tunnel/h2"
 )
 
-// coalescer lies between HTTP/2 and TLS. net/http writes a request and the first bytes of its body one after the other,
-// while it holds the session's lock. A coalescer takes at once what comes, and a goroutine sends what has come by the
-// time it runs: in one TLS record and one system call, if it is little. The hub and the peer then handle one record
-// instead of several.
+// coalescer lies between HTTP/2 and TLS. net/http writes a request and the first bytes of its body
+// one after the other, while it holds the session's lock. A coalescer takes at once what comes, and
+// a goroutine sends what has come by the time it runs: in one TLS record and one system call, if it
+// is little. The hub and the peer then handle one record instead of several.
 //
 //	HTTP/2 frame, frame, frame -> pending -> flush: one Write of TLS
 //
-// It holds mostPending bytes at most; then a writer waits. A failure to send is the error of the next Write, and ends
-// the connection. It is safe for concurrent use.
+// It holds mostPending bytes at most; then a writer waits. A failure to send is the error of the
+// next Write, and ends the connection. It is safe for concurrent use.
 type coalescer struct {
 	net.Conn
 	path net.Conn // below Conn
@@ -82,7 +82,8 @@ func (w *coalescer) flush() {
 	w.changed.Broadcast()
 }
 
-// Close sends what is pending and ends the connection, without waiting for a peer that reads nothing.
+// Close sends what is pending and ends the connection, without waiting for a peer that reads
+// nothing.
 func (w *coalescer) Close() error {
 	late := time.AfterFunc(time.Second, func() { w.path.Close() })
 	defer late.Stop()

@@ -6,8 +6,8 @@ import (
 	"ztm/tunnel/buffer"
 )
 
-// readAhead reads as much as has come, and grows with what comes: a session at rest costs 4 KiB, a busy one reads many
-// records at once. It is not safe for concurrent use.
+// readAhead reads as much as has come, and grows with what comes: a session at rest costs 4 KiB, a
+// busy one reads many records at once. It is not safe for concurrent use.
 type readAhead struct {
 	src  io.Reader
 	own  buffer.Buffer

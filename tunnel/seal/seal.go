@@ -1,5 +1,5 @@
-// Package seal is the end-to-end session between two agents: TLS 1.3 from A's key to B's key over whatever carries
-// bytes, and HTTP/2 inside. The hub does not link this package.
+// Package seal is the end-to-end session between two agents: TLS 1.3 from A's key to B's key over
+// whatever carries bytes, and HTTP/2 inside. The hub does not link this package.
 //
 //	A                                                        B
 //	Client: TLS client, checks that B's key is the ID wanted  Server: TLS server, learns A's user and ID from A's leaf
@@ -25,7 +25,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// ALPN protocols inside a path. The number is the version of what is said there: docs/protocol.md, section 9.
+// ALPN protocols inside a path. The number is the version of what is said there: docs/protocol.md,
+// section 9.
 const (
 	SessionProto = "ztm-session/1" // a session of many flows: HTTP/2
 	OffloadProto = "ztm-offload/1" // the dedicated connection of one flow
@@ -66,7 +67,8 @@ type Session struct {
 
 var _ flow.Session = (*Session)(nil)
 
-// Client seals path as A towards the endpoint want. It owns the path from now on, also when it fails.
+// Client seals path as A towards the endpoint want. It owns the path from now on, also when it
+// fails.
 func Client(ctx context.Context, path net.Conn, v *identity.Verifier, cert tls.Certificate, want identity.ID) (*Session, error) {
 	c, peer, err := client(ctx, path, v, cert, want, SessionProto)
 	if err != nil {

@@ -8,10 +8,11 @@ package splice
 //  2. drain waits until dst has taken them all.
 //  3. When src has no more for now, the pipe goes back, for the next direction that needs one.
 //
-// [io.Copy] between two *net.TCPConn does the same but keeps two pipes as long as the connections live, idle or not. On
-// a hub with thousands of idle paths these are four descriptors more for each; and with 32 paths they exhaust what
-// the kernel grants the pipes of an unprivileged user (16,384 pages, see pipe(7)): all later ones hold 8 KiB, and
-// moving bytes through them takes twice the CPU time.
+// [io.Copy] between two *net.TCPConn does the same but keeps two pipes as long as the connections
+// live, idle or not. On a hub with thousands of idle paths these are four descriptors more for
+// each; and with 32 paths they exhaust what the kernel grants the pipes of an unprivileged user
+// (16,384 pages, see pipe(7)): all later ones hold 8 KiB, and moving bytes through them takes twice
+// the CPU time.
 
 import (
 	"net"
@@ -21,8 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inKernel moves bytes from src to dst until src ends, and returns how many dst took. If done is false, the kernel cannot
-// do it, or not to the end, and the rest is to be moved by other means.
+// inKernel moves bytes from src to dst until src ends, and returns how many dst took. If done is
+// false, the kernel cannot do it, or not to the end, and the rest is to be moved by other means.
 func inKernel(dst, src net.Conn) (total int64, done bool, err error) {
 	to, from := socket(dst), socket(src)
 	if to == nil || from == nil {

@@ -14,7 +14,8 @@ import (
 	sys "golang.org/x/sys/unix"
 )
 
-// readByProcess returns how many bytes this process has read by read(2) and its like. What splice(2) moves is not in it.
+// readByProcess returns how many bytes this process has read by read(2) and its like. What
+// splice(2) moves is not in it.
 func readByProcess(t testing.TB) (n int64) {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/io")
@@ -67,7 +68,8 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
-// A peer that ended its direction and then reset the connection is gone: that the other direction ends is no failure.
+// A peer that ended its direction and then reset the connection is gone: that the other direction
+// ends is no failure.
 func TestHalfCloseTowardsAPeerThatIsGone(t *testing.T) {
 	outerA, innerA := tcp(t)
 	outerB, innerB := tcp(t)
@@ -102,7 +104,8 @@ func waitClosed(t *testing.T, c *net.TCPConn) {
 	}
 }
 
-// descriptors counts the open descriptors of this process whose name begins so: "socket:" or "pipe:".
+// descriptors counts the open descriptors of this process whose name begins so: "socket:" or
+// "pipe:".
 func descriptors(t testing.TB, kind string) (n int) {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")

@@ -6,8 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipeSize is how much one pipe holds, in bytes. Twice as much moves bytes no faster, half as much costs a tenth more CPU
-// time. It is also what the kernel keeps for a direction whose reader is slow.
+// pipeSize is how much one pipe holds, in bytes. Twice as much moves bytes no faster, half as much
+// costs a tenth more CPU time. It is also what the kernel keeps for a direction whose reader is
+// slow.
 const pipeSize = 512 << 10
 
 // pipe is a pipe of the kernel. It belongs to whoever took it.
@@ -16,8 +17,9 @@ type pipe struct {
 	held int // bytes in it
 }
 
-// idlePipes keeps pipes that nobody needs at the moment, at most 16 (when full, a pipe is closed; never closed itself):
-// a busy connection takes and releases one for every few packets, and making one costs four system calls.
+// idlePipes keeps pipes that nobody needs at the moment, at most 16 (when full, a pipe is closed;
+// never closed itself): a busy connection takes and releases one for every few packets, and making
+// one costs four system calls.
 var idlePipes = make(chan *pipe, 16)
 
 // takePipe returns an empty pipe.

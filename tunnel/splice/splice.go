@@ -1,6 +1,7 @@
 // Package splice joins two connections until both directions have ended.
 //
-// It is where a plain end and a sealed end of a flow meet, and where the hub joins the two legs of a relayed path. The way of the bytes:
+// It is where a plain end and a sealed end of a flow meet, and where the hub joins the two legs of
+// a relayed path. The way of the bytes:
 //
 //	           Join
 //	   a  -- forward(b, a) -->  b      end of a: CloseWrite on b
@@ -12,8 +13,9 @@
 //	3. A failure of one direction, or the end of the context, resets both connections, so that no peer mistakes
 //	   a broken transfer for a finished one.
 //
-// A reader that stops stops the writer: nothing is queued here beyond one buffer (or one pipe) for each direction.
-// The package sets no deadlines and keeps no idle timer: who joins connections knows when they have had their time.
+// A reader that stops stops the writer: nothing is queued here beyond one buffer (or one pipe) for
+// each direction. The package sets no deadlines and keeps no idle timer: who joins connections
+// knows when they have had their time.
 package splice
 
 import (
@@ -23,13 +25,14 @@ import (
 	"sync"
 )
 
-// Join copies a to b and b to a until both directions have ended, and returns how many bytes b took from a and
-// a took from b. The counts are right after a failure, too.
+// Join copies a to b and b to a until both directions have ended, and returns how many bytes b took
+// from a and a took from b. The counts are right after a failure, too.
 //
-// The end of one direction becomes CloseWrite on the other connection; a connection without CloseWrite stays open
-// until the other direction has ended as well. When either direction fails, both connections are reset (see [Abort])
-// and Join returns the first failure. When ctx ends, both are reset and Join returns the cause of ctx. If both
-// directions ended cleanly, err is nil. Join closes a and b, and every goroutine it started has ended when it returns.
+// The end of one direction becomes CloseWrite on the other connection; a connection without
+// CloseWrite stays open until the other direction has ended as well. When either direction fails,
+// both connections are reset (see [Abort]) and Join returns the first failure. When ctx ends, both
+// are reset and Join returns the cause of ctx. If both directions ended cleanly, err is nil. Join
+// closes a and b, and every goroutine it started has ended when it returns.
 func Join(ctx context.Context, a, b net.Conn) (aToB, bToA int64, err error) {
 	j := &joint{a: a, b: b}
 	cut := make(chan struct{}) // closed by the function below once it has run
@@ -46,7 +49,8 @@ func Join(ctx context.Context, a, b net.Conn) (aToB, bToA int64, err error) {
 	if !stop() {
 		<-cut
 	}
-	// Both ends were told how this ended, by CloseWrite or by a reset: an error of Close has nothing to add.
+	// Both ends were told how this ended, by CloseWrite or by a reset: an error of Close has
+	// nothing to add.
 	a.Close()
 	b.Close()
 	return aToB, bToA, j.err
@@ -60,7 +64,8 @@ type joint struct {
 	err    error // written inside failed, read after both directions have ended
 }
 
-// forward carries one direction to its end and passes the end on. It returns how many bytes dst took.
+// forward carries one direction to its end and passes the end on. It returns how many bytes dst
+// took.
 func (j *joint) forward(dst, src net.Conn) int64 {
 	n, err := transfer(dst, src)
 	if err == nil {
@@ -72,8 +77,8 @@ func (j *joint) forward(dst, src net.Conn) int64 {
 	return n
 }
 
-// fail keeps the first failure and resets both connections, which ends the other direction. What the other
-// direction then complains about is a consequence and is dropped.
+// fail keeps the first failure and resets both connections, which ends the other direction. What
+// the other direction then complains about is a consequence and is dropped.
 func (j *joint) fail(err error) {
 	j.failed.Do(func() {
 		j.err = err
@@ -82,24 +87,27 @@ func (j *joint) fail(err error) {
 	})
 }
 
-// closeWrite tells c that no more bytes follow. A connection that cannot be told is closed by Join at the end.
+// closeWrite tells c that no more bytes follow. A connection that cannot be told is closed by Join
+// at the end.
 func closeWrite(c net.Conn) error {
 	w, ok := c.(interface{ CloseWrite() error })
 	if !ok {
 		return nil
 	}
-	// "Not connected" means that the peer has reset the connection after it ended its own direction: there is
-	// nobody left to tell. If it had not ended its direction, the read of that direction fails and says so.
+	// "Not connected" means that the peer has reset the connection after it ended its own
+	// direction: there is nobody left to tell. If it had not ended its direction, the read of that
+	// direction fails and says so.
 	if err := w.CloseWrite(); err != nil && !errors.Is(err, errNotConnected) {
 		return err
 	}
 	return nil
 }
 
-// Abort ends c in such a way that its peer sees a failure and not an end, as far as c can: by its own Reset method
-// if it has one, by a TCP reset, or by closing it. A TLS connection is cut below TLS, because its Close would tell the
-// peer that all is well. Abort may be called at any time from any goroutine; c must still be closed by its owner
-// unless it is one of the standard library's own.
+// Abort ends c in such a way that its peer sees a failure and not an end, as far as c can: by its
+// own Reset method if it has one, by a TCP reset, or by closing it. A TLS connection is cut below
+// TLS, because its Close would tell the peer that all is well. Abort may be called at any time from
+// any goroutine; c must still be closed by its owner unless it is one of the standard library's
+// own.
 func Abort(c net.Conn) {
 	switch c := c.(type) {
 	case interface{ Reset() error }:

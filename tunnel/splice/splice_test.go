@@ -325,7 +325,8 @@ func stall(t testing.TB, c net.Conn) (total int64) {
 	}
 }
 
-// socketBuffer is the size of buffers, in bytes, that small asks for; the kernel grants twice as much.
+// socketBuffer is the size of buffers, in bytes, that small asks for; the kernel grants twice as
+// much.
 const socketBuffer = 128 << 10
 
 // small makes pairs with small buffers, which do not grow.

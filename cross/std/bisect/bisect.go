@@ -1,6 +1,8 @@
-// Package bisect stands in for Go 1.26's internal/bisect in binaries where size counts. internal/godebug, the only package that
-// uses it, asks it whether a setting with a pattern, GODEBUG=name=value#pattern, is meant for the place that asks: so a program
-// of Google's finds the place where a new release of Go changes what a program does. Here such a setting is meant for every place.
+// Package bisect stands in for Go 1.26's internal/bisect in binaries where size counts.
+// internal/godebug, the only package that uses it, asks it whether a setting with a pattern,
+// GODEBUG=name=value#pattern, is meant for the place that asks: so a program of Google's finds the
+// place where a new release of Go changes what a program does. Here such a setting is meant for
+// every place.
 //
 // It is our own, and has only what internal/godebug's source mentions.
 package bisect

@@ -1,5 +1,5 @@
-// Package flate stands in for Go 1.26's compress/flate in binaries where size counts: without compress/gzip nobody unpacks anything, and
-// only a type's name is left in net/http's source.
+// Package flate stands in for Go 1.26's compress/flate in binaries where size counts: without
+// compress/gzip nobody unpacks anything, and only a type's name is left in net/http's source.
 package flate
 
 import "io"

@@ -1,5 +1,6 @@
-// Package gzip stands in for Go 1.26's compress/gzip in binaries where size counts: net/http can ask servers for compressed answers and
-// unpack them, and each of our transports says that it must not ([net/http.Transport.DisableCompression]; a test looks).
+// Package gzip stands in for Go 1.26's compress/gzip in binaries where size counts: net/http can
+// ask servers for compressed answers and unpack them, and each of our transports says that it must
+// not ([net/http.Transport.DisableCompression]; a test looks).
 //
 // It is our own, and has only what net/http's source mentions.
 package gzip

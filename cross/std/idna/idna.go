@@ -1,6 +1,7 @@
-// Package idna stands in for the standard library's copy of golang.org/x/net/idna in binaries where size counts: net/http uses
-// it for the names of hosts that are not in ASCII, and it has tables of all characters. Such a name is an error there that says
-// how to write it. Browsers and other clients do so by themselves before they ask a proxy.
+// Package idna stands in for the standard library's copy of golang.org/x/net/idna in binaries where
+// size counts: net/http uses it for the names of hosts that are not in ASCII, and it has tables of
+// all characters. Such a name is an error there that says how to write it. Browsers and other
+// clients do so by themselves before they ask a proxy.
 //
 // It is our own, and has only what net/http's source mentions.
 package idna

@@ -1,6 +1,7 @@
-// Package mime stands in for Go 1.26's mime in binaries where size counts. net/http reads forms with it, of which ours have none, and
-// says of what type a file is, of which ours serve none; net/http/httputil.ReverseProxy asks it which answers are to be passed on at once,
-// and ours all are.
+// Package mime stands in for Go 1.26's mime in binaries where size counts. net/http reads forms
+// with it, of which ours have none, and says of what type a file is, of which ours serve none;
+// net/http/httputil.ReverseProxy asks it which answers are to be passed on at once, and ours all
+// are.
 //
 // It is our own, and has only what the sources of those and of mime/multipart mention.
 package mime

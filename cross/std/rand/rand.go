@@ -1,5 +1,6 @@
-// Package rand stands in for Go 1.26's math/rand in binaries where size counts: net/http takes two numbers of it, for how long to
-// wait, and it brings every generator that it ever had. The numbers are those of math/rand/v2, which the program has anyway.
+// Package rand stands in for Go 1.26's math/rand in binaries where size counts: net/http takes two
+// numbers of it, for how long to wait, and it brings every generator that it ever had. The numbers
+// are those of math/rand/v2, which the program has anyway.
 //
 // It is our own, and has only what the sources of net/http and math/big mention.
 package rand
@@ -12,7 +13,8 @@ type Source = rand.Source
 // Rand makes random numbers.
 type Rand = rand.Rand
 
-// NewSource returns a source whose bits follow from seed. They are others than in the original, which promises none.
+// NewSource returns a source whose bits follow from seed. They are others than in the original,
+// which promises none.
 func NewSource(seed int64) Source { return rand.NewPCG(uint64(seed), 0) }
 
 // New returns a Rand that uses bits of src.

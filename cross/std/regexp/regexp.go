@@ -1,8 +1,10 @@
-// Package regexp stands in for the standard library's regexp in binaries where size counts. Nothing of ours has a regular expression:
-// the command line's parser has one, for two lines of code, and it brings tables of all the world's scripts.
+// Package regexp stands in for the standard library's regexp in binaries where size counts. Nothing
+// of ours has a regular expression: the command line's parser has one, for two lines of code, and
+// it brings tables of all the world's scripts.
 //
-// It is our own, and has only what the parser's source mentions. A package that needs more does not compile in a release, and one
-// with another expression ends the program at once: the tests of cross start what they build.
+// It is our own, and has only what the parser's source mentions. A package that needs more does not
+// compile in a release, and one with another expression ends the program at once: the tests of
+// cross start what they build.
 package regexp
 
 import "strings"

@@ -1,7 +1,8 @@
-// Package slices stands in for a part of the standard library's slices in binaries where size counts: for how Sort, SortFunc and
-// SortStableFunc sort. The compiler makes a copy of that code for each type of element, and the original is a dozen functions,
-// made to be fast on a million elements; what a router sorts is a list for a table. This is one function, stable, with as
-// many comparisons, and needs a copy of the slice.
+// Package slices stands in for a part of the standard library's slices in binaries where size
+// counts: for how Sort, SortFunc and SortStableFunc sort. The compiler makes a copy of that code
+// for each type of element, and the original is a dozen functions, made to be fast on a million
+// elements; what a router sorts is a list for a table. This is one function, stable, with as many
+// comparisons, and needs a copy of the slice.
 package slices
 
 import "cmp"
@@ -14,7 +15,8 @@ func pdqsortOrdered[E cmp.Ordered](data []E, a, b, _ int) {
 // stableCmpFunc is what SortStableFunc calls.
 func stableCmpFunc[E any](data []E, n int, cmp func(a, b E) int) { pdqsortCmpFunc(data, 0, n, 0, cmp) }
 
-// pdqsortCmpFunc is what SortFunc calls. It merges runs of 1, 2, 4, ... elements, from data into a copy and back again.
+// pdqsortCmpFunc is what SortFunc calls. It merges runs of 1, 2, 4, ... elements, from data into a
+// copy and back again.
 func pdqsortCmpFunc[E any](data []E, a, b, _ int, cmp func(a, b E) int) {
 	data = data[a:b]
 	n := len(data)

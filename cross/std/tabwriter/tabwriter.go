@@ -1,5 +1,5 @@
-// Package tabwriter stands in for Go 1.26's text/tabwriter in binaries where size counts. The command line's parser can print its help
-// by a template, in columns, and is never asked to.
+// Package tabwriter stands in for Go 1.26's text/tabwriter in binaries where size counts. The
+// command line's parser can print its help by a template, in columns, and is never asked to.
 //
 // It is our own, and has only what the parser's source mentions.
 package tabwriter

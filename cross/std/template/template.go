@@ -1,10 +1,11 @@
-// Package template stands in for the standard library's text/template in the binaries that we release. Nobody runs a
-// template: the command line's parser can print its help by one, and is never asked to. But the linker cannot know, and a
-// program that holds text/template calls methods by names that are found at run time, so the linker has to keep every
-// exported method of every type: a fifth of the binary.
+// Package template stands in for the standard library's text/template in the binaries that we
+// release. Nobody runs a template: the command line's parser can print its help by one, and is
+// never asked to. But the linker cannot know, and a program that holds text/template calls methods
+// by names that are found at run time, so the linker has to keep every exported method of every
+// type: a fifth of the binary.
 //
-// It is our own, and has only what the parser's source mentions. A package that needs more does not compile in a release, and that
-// is how we would notice.
+// It is our own, and has only what the parser's source mentions. A package that needs more does not
+// compile in a release, and that is how we would notice.
 package template
 
 import (
