@@ -274,6 +274,18 @@ func TestTwoDevicesReachAService(t *testing.T) {
 	wantEcho(t, listen)
 }
 
+func TestWhoHasJoinedIsConnected(t *testing.T) {
+	w := newWorld(t)
+	for i := range 5 {
+		name := fmt.Sprintf("root%d", i)
+		w.startAgent(name)
+		w.ztm(name, "join", "demo", "--as", "ep-"+name, "--permit", w.path("root.json"))
+		if m := w.membership(name); m.Status != api.Connected {
+			t.Errorf("right after the join: %s", m.Status)
+		}
+	}
+}
+
 func TestATunnelThatIsOpenIsInTheDirectory(t *testing.T) {
 	w := newWorld(t)
 	w.join("root", "root")

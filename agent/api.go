@@ -148,6 +148,10 @@ func (a *Agent) postMesh(w http.ResponseWriter, r *http.Request) {
 		answer.Fail(w, a.log, err)
 		return
 	}
+	// The next command is to find it connected.
+	if _, _, err := m.session(r.Context()); err != nil {
+		api.AddWarning(w.Header(), "joined, but not connected yet: "+err.Error())
+	}
 	answer.Created(w, m.describe())
 }
 

@@ -130,7 +130,9 @@ func (m *mesh) dialHub(ctx context.Context) (*tunnel.Session, identity.Subject, 
 // dialHubAt opens a control session with the hub at an address.
 func (m *mesh) dialHubAt(ctx context.Context, address string) (*tunnel.Session, identity.Subject, error) {
 	s, err := tunnel.Open(ctx, m.agent.dialer, address, m.verifier.ClientConfig(m.certificate(), identity.RoleHub, "", tunnel.ControlProto))
-	m.noteReached(address, err == nil)
+	if ctx.Err() == nil { // otherwise we gave up, not the hub
+		m.noteReached(address, err == nil)
+	}
 	if err != nil {
 		return nil, identity.Subject{}, hubError(address, err)
 	}
