@@ -6,7 +6,7 @@ import (
 	"ztm/apps/proxy"
 	"ztm/apps/script"
 	"ztm/apps/terminal"
-	"ztm/apps/tunnel"
+	tunnel "ztm/apps/tunnel/cli"
 )
 
 // kinds are the apps of this binary: agent and command line get them from here and know none by name.

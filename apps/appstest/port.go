@@ -1,9 +1,12 @@
 package appstest
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
+	"syscall"
 	"testing"
 )
 
@@ -44,4 +47,25 @@ func allFree(first, size int) bool {
 		defer udp.Close()
 	}
 	return true
+}
+
+// Port returns the port of an address.
+func Port(address string) string {
+	_, port, _ := net.SplitHostPort(address)
+	return port
+}
+
+// Taken reports whether somebody listens on an address; transport is "tcp" or "udp".
+func Taken(transport, address string) bool {
+	var c io.Closer
+	var err error
+	if transport == "udp" {
+		c, err = net.ListenPacket("udp", address)
+	} else {
+		c, err = net.Listen("tcp", address)
+	}
+	if err == nil {
+		c.Close()
+	}
+	return errors.Is(err, syscall.EADDRINUSE)
 }

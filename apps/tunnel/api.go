@@ -3,6 +3,10 @@ package tunnel
 import (
 	"net/http"
 
+	"ztm/apps/tunnel/entrance"
+	"ztm/apps/tunnel/exit"
+	"ztm/apps/tunnel/spec"
+	"ztm/apps/tunnel/traffic"
 	"ztm/tunnel/answer"
 )
 
@@ -29,7 +33,7 @@ func (a *App) API() http.Handler {
 		a.replyInbound(w, pathKey(r))
 	})
 	mux.HandleFunc("POST /inbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
-		config := Inbound{Key: pathKey(r)}
+		config := spec.Inbound{Key: pathKey(r)}
 		if err := decode(r, &config, &config.Key); err != nil {
 			answer.Reply(w, a.host.Log, nil, err)
 		} else if err := a.setInbound(config); err != nil {
@@ -46,7 +50,7 @@ func (a *App) API() http.Handler {
 		a.replyOutbound(w, pathKey(r))
 	})
 	mux.HandleFunc("POST /outbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
-		config := Outbound{Key: pathKey(r)}
+		config := spec.Outbound{Key: pathKey(r)}
 		if err := decode(r, &config, &config.Key); err != nil {
 			answer.Reply(w, a.host.Log, nil, err)
 		} else if err := a.setOutbound(config); err != nil {
@@ -58,14 +62,14 @@ func (a *App) API() http.Handler {
 	mux.HandleFunc("DELETE /outbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
 		answer.Reply(w, a.host.Log, nil, a.deleteOutbound(pathKey(r)))
 	})
-	mux.HandleFunc("GET /allow", func(w http.ResponseWriter, _ *http.Request) { answer.Reply(w, a.host.Log, a.forwards.list(), nil) })
+	mux.HandleFunc("GET /allow", func(w http.ResponseWriter, _ *http.Request) { answer.Reply(w, a.host.Log, a.forwards.List(), nil) })
 	mux.HandleFunc("POST /allow", func(w http.ResponseWriter, r *http.Request) {
-		var rule Allow
+		var rule spec.Allow
 		err := answer.Decode(r, maxBody, &rule)
 		if err == nil {
 			err = a.setAllow(rule)
 		}
-		answer.Reply(w, a.host.Log, a.forwards.list(), err)
+		answer.Reply(w, a.host.Log, a.forwards.List(), err)
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		answer.Reply(w, a.host.Log, nil, answer.Errorf(answer.NotFound, "the tunnel app has no %s %s", r.Method, r.URL.Path))
@@ -75,50 +79,52 @@ func (a *App) API() http.Handler {
 
 // Status is all of an endpoint's tunnels.
 type Status struct {
-	Inbound  []InboundStatus  `json:"inbound"`
-	Outbound []OutboundStatus `json:"outbound"`
-	Allow    []Allow          `json:"allow"`
-	Forward  Stats            `json:"forward"` // of the flows that needed no outbound
+	Inbound  []entrance.Status `json:"inbound"`
+	Outbound []exit.Status     `json:"outbound"`
+	Allow    []spec.Allow      `json:"allow"`
+	Forward  traffic.Stats     `json:"forward"` // of the flows that needed no outbound
 }
 
 // Status returns the tunnels and all counters. It may be called at any time.
 func (a *App) Status() Status {
 	s := Status{
-		Inbound:  []InboundStatus{},
-		Outbound: []OutboundStatus{},
-		Allow:    a.forwards.list(),
-		Forward:  a.forwards.stats.snapshot(),
+		Inbound:  []entrance.Status{},
+		Outbound: []exit.Status{},
+		Allow:    a.forwards.List(),
+		Forward:  a.forwards.Stats.Snapshot(),
 	}
 	for _, in := range a.allInbounds() {
-		s.Inbound = append(s.Inbound, in.status())
+		s.Inbound = append(s.Inbound, in.Status())
 	}
 	for _, o := range a.allOutbounds() {
-		s.Outbound = append(s.Outbound, o.status())
+		s.Outbound = append(s.Outbound, o.Status())
 	}
 	return s
 }
 
-func (a *App) replyInbound(w http.ResponseWriter, k Key) {
+func (a *App) replyInbound(w http.ResponseWriter, k spec.Key) {
 	if in := a.inbound(k); in != nil {
-		answer.Reply(w, a.host.Log, in.status(), nil)
+		answer.Reply(w, a.host.Log, in.Status(), nil)
 	} else {
-		answer.Reply(w, a.host.Log, nil, a.missing(inboundKind, k))
+		answer.Reply(w, a.host.Log, nil, a.missing(spec.InboundKind, k))
 	}
 }
 
-func (a *App) replyOutbound(w http.ResponseWriter, k Key) {
+func (a *App) replyOutbound(w http.ResponseWriter, k spec.Key) {
 	if o := a.outbound(k); o != nil {
-		answer.Reply(w, a.host.Log, o.status(), nil)
+		answer.Reply(w, a.host.Log, o.Status(), nil)
 	} else {
-		answer.Reply(w, a.host.Log, nil, a.missing(outboundKind, k))
+		answer.Reply(w, a.host.Log, nil, a.missing(spec.OutboundKind, k))
 	}
 }
 
-func pathKey(r *http.Request) Key { return Key{r.PathValue("protocol"), r.PathValue("name")} }
+func pathKey(r *http.Request) spec.Key {
+	return spec.Key{Protocol: r.PathValue("protocol"), Name: r.PathValue("name")}
+}
 
 // decode reads a configuration. A field that it does not know is an error: a list of users that is misspelt must not
 // become no list. key is the part of the configuration that the path has given already.
-func decode(r *http.Request, config any, key *Key) error {
+func decode(r *http.Request, config any, key *spec.Key) error {
 	path := *key
 	if err := answer.Decode(r, maxBody, config); err != nil {
 		return answer.Errorf(answer.BadRequest, "tunnel %s: %v", path, err)

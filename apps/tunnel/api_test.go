@@ -1,4 +1,4 @@
-package tunnel
+package tunnel_test
 
 import (
 	"fmt"
@@ -10,20 +10,25 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ztm/apps/appstest"
+	"ztm/apps/tunnel"
+	"ztm/apps/tunnel/entrance"
+	"ztm/apps/tunnel/exit"
+	"ztm/apps/tunnel/spec"
+	"ztm/apps/tunnel/tunneltest"
 	"ztm/tunnel/answer"
 )
 
 func TestBadRequestsAreAnsweredClearlyAndChangeNothing(t *testing.T) {
 	var n appstest.Net
-	b := join(t, &n, "b", "alice")
-	taken := listenTCP(t, "127.0.0.1:0")
-	b.offer(t, "tcp/web", "127.0.0.1:80", `"users":["carol"]`)
+	b := tunneltest.Join(t, &n, "b", "alice")
+	taken := tunneltest.ListenTCP(t, "127.0.0.1:0")
+	b.Offer(t, "tcp/web", "127.0.0.1:80", `"users":["carol"]`)
 	address := appstest.FreeAddress(t)
-	b.mustCall(t, "POST", "/inbound/tcp/web", `{"listens":["`+address+`"]}`, nil)
+	b.MustCall(t, "POST", "/inbound/tcp/web", `{"listens":["`+address+`"]}`, nil)
 	file := t.TempDir() + "/file"
 	os.WriteFile(file, []byte("precious"), 0o600)
-	appstest.Eventually(t, "the inbound has found its user", func() bool { return b.inboundStatus(t, "tcp/web").ExitsUser != "" })
-	before := b.app.Status()
+	appstest.Eventually(t, "the inbound has found its user", func() bool { return b.InboundStatus(t, "tcp/web").ExitsUser != "" })
+	before := b.App.Status()
 
 	list := func(s string) string { return `{"listens":[` + s + `]}` }
 	targets := `"targets":["127.0.0.1:80"]`
@@ -50,7 +55,7 @@ func TestBadRequestsAreAnsweredClearlyAndChangeNothing(t *testing.T) {
 		{"body about another", "POST /outbound/tcp/web", `{` + targets + `,"name":"two"}`, answer.BadRequest, "the body is about tcp/two"},
 		{"two objects", "POST /outbound/tcp/web", `{` + targets + `}{}`, answer.BadRequest, "more after the end"},
 		{"no JSON", "POST /outbound/tcp/web", `targets`, answer.BadRequest, "invalid character"},
-		{"huge body", "POST /outbound/tcp/web", `{"users":["` + strings.Repeat("x", maxBody) + `"]}`, answer.BadRequest, "more than"},
+		{"huge body", "POST /outbound/tcp/web", `{"users":["` + strings.Repeat("x", 1<<20) + `"]}`, answer.BadRequest, "more than"},
 		{"no target", "POST /outbound/tcp/web", `{"targets":[]}`, answer.BadRequest, "at least one address"},
 		{"empty target", "POST /outbound/tcp/web", `{"targets":[""]}`, answer.BadRequest, "is not a port"},
 		{"target without port", "POST /outbound/tcp/web", `{"targets":["host:0"]}`, answer.BadRequest, "host:0 is nothing to connect to: name a port"},
@@ -78,11 +83,11 @@ func TestBadRequestsAreAnsweredClearlyAndChangeNothing(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			method, path, _ := strings.Cut(test.request, " ")
-			err := b.call(method, path, test.body, nil)
+			err := b.Call(method, path, test.body, nil)
 			if answer.CodeOf(err) != test.code || !strings.Contains(err.Error(), test.text) {
 				t.Errorf("got %s %v; want %s with %q", answer.CodeOf(err), err, test.code, test.text)
 			}
-			if diff := cmp.Diff(before, b.app.Status()); diff != "" {
+			if diff := cmp.Diff(before, b.App.Status()); diff != "" {
 				t.Errorf("the tunnels changed (-before +after):\n%s", diff)
 			}
 		})
@@ -94,71 +99,71 @@ func TestBadRequestsAreAnsweredClearlyAndChangeNothing(t *testing.T) {
 
 func TestEditingAnInboundLeavesRunningFlowsAlone(t *testing.T) {
 	var n appstest.Net
-	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
-	b.offer(t, "tcp/web", server(t, "web"))
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
+	b.Offer(t, "tcp/web", tunneltest.Server(t, "web"))
 	first := appstest.FreeAddress(t)
-	a.mustCall(t, "POST", "/inbound/tcp/web", `{"listens":["`+first+`"]}`, nil)
-	c := dial(t, first)
-	if _, err := readLine(c); err != nil {
+	a.MustCall(t, "POST", "/inbound/tcp/web", `{"listens":["`+first+`"]}`, nil)
+	c := tunneltest.Dial(t, first)
+	if _, err := tunneltest.ReadLine(c); err != nil {
 		t.Fatal(err)
 	}
 	second := appstest.FreeAddress(t)
-	a.mustCall(t, "POST", "/inbound/tcp/web", fmt.Sprintf(`{"listens":[%q,%q]}`, first, second), nil)
-	wantGreeting(t, first, "web")
-	wantGreeting(t, second, "web")
-	a.mustCall(t, "POST", "/inbound/tcp/web", `{"listens":["`+second+`"]}`, nil)
-	wantGreeting(t, second, "web")
+	a.MustCall(t, "POST", "/inbound/tcp/web", fmt.Sprintf(`{"listens":[%q,%q]}`, first, second), nil)
+	tunneltest.WantGreeting(t, first, "web")
+	tunneltest.WantGreeting(t, second, "web")
+	a.MustCall(t, "POST", "/inbound/tcp/web", `{"listens":["`+second+`"]}`, nil)
+	tunneltest.WantGreeting(t, second, "web")
 	if late, err := net.Dial("tcp", first); err == nil {
 		late.Close()
 		t.Error("the listen that was taken away is still open")
 	}
 	c.Write([]byte("still here\n"))
-	if line, err := readLine(c); line != "still here" || err != nil {
+	if line, err := tunneltest.ReadLine(c); line != "still here" || err != nil {
 		t.Errorf("the flow from before: %q, %v", line, err)
 	}
-	a.mustCall(t, "DELETE", "/inbound/tcp/web", nil, nil)
-	if line, err := readLine(c); err == nil {
+	a.MustCall(t, "DELETE", "/inbound/tcp/web", nil, nil)
+	if line, err := tunneltest.ReadLine(c); err == nil {
 		t.Errorf("the flow outlived its inbound: %q", line)
 	}
 }
 
 func TestAnInboundMayTakeItsOwnPortOverForMoreAddresses(t *testing.T) {
 	var n appstest.Net
-	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
-	b.offer(t, "tcp/web", server(t, "web"))
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
+	b.Offer(t, "tcp/web", tunneltest.Server(t, "web"))
 	address := appstest.FreeAddress(t)
 	listen := func(list ...string) error {
-		return a.call("POST", "/inbound/tcp/web", map[string][]string{"listens": list}, nil)
+		return a.Call("POST", "/inbound/tcp/web", map[string][]string{"listens": list}, nil)
 	}
-	everywhere, taken := "*:"+port(address), server(t, "other")
+	everywhere, taken := "*:"+appstest.Port(address), tunneltest.Server(t, "other")
 	if err := listen(address); err != nil {
 		t.Fatal(err)
 	}
 	if err := listen(everywhere, taken); answer.CodeOf(err) != answer.Conflict {
 		t.Errorf("a port in use: %v", err)
 	}
-	appstest.Eventually(t, "the old listener is back", func() bool { return a.inboundStatus(t, "tcp/web").Listeners[0].Open })
-	wantGreeting(t, address, "web")
+	appstest.Eventually(t, "the old listener is back", func() bool { return a.InboundStatus(t, "tcp/web").Listeners[0].Open })
+	tunneltest.WantGreeting(t, address, "web")
 	for _, l := range []string{everywhere, address} {
 		if err := listen(l); err != nil {
 			t.Error(err)
 		}
-		wantGreeting(t, address, "web")
+		tunneltest.WantGreeting(t, address, "web")
 	}
 }
 
 func TestListingShowsBothKinds(t *testing.T) {
 	var n appstest.Net
-	b := join(t, &n, "b", "alice")
-	var s Status
-	b.mustCall(t, "GET", "/tunnels", nil, &s)
-	if diff := cmp.Diff(Status{Inbound: []InboundStatus{}, Outbound: []OutboundStatus{}, Allow: []Allow{}}, s); diff != "" {
+	b := tunneltest.Join(t, &n, "b", "alice")
+	var s tunnel.Status
+	b.MustCall(t, "GET", "/tunnels", nil, &s)
+	if diff := cmp.Diff(tunnel.Status{Inbound: []entrance.Status{}, Outbound: []exit.Status{}, Allow: []spec.Allow{}}, s); diff != "" {
 		t.Errorf("an endpoint without tunnels (-want +got):\n%s", diff)
 	}
-	b.offer(t, "tcp/web", "127.0.0.1:80")
-	b.offer(t, "tcp/db", "[::1]:5432")
-	b.listen(t, "tcp/ssh")
-	b.mustCall(t, "GET", "/tunnels", nil, &s)
+	b.Offer(t, "tcp/web", "127.0.0.1:80")
+	b.Offer(t, "tcp/db", "[::1]:5432")
+	b.Listen(t, "tcp/ssh")
+	b.MustCall(t, "GET", "/tunnels", nil, &s)
 	var names []string
 	for _, in := range s.Inbound {
 		names = append(names, "in "+in.Key.String())

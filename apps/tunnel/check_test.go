@@ -1,4 +1,4 @@
-package tunnel
+package tunnel_test
 
 import (
 	"errors"
@@ -17,6 +17,8 @@ import (
 
 	"ztm/apps/appstest"
 	"ztm/apps/balance"
+	"ztm/apps/tunnel/traffic"
+	"ztm/apps/tunnel/tunneltest"
 )
 
 func TestChecksFindTargetsThatAreDown(t *testing.T) {
@@ -28,37 +30,37 @@ func TestChecksFindTargetsThatAreDown(t *testing.T) {
 	}))
 	defer web.Close()
 	tests := []struct{ check, target, want string }{
-		{"tcp", server(t, "up"), ""},
+		{"tcp", tunneltest.Server(t, "up"), ""},
 		{"tcp", appstest.FreeAddress(t), "refused the connection"},
 		{"http:/other", web.Listener.Addr().String(), "answers the check with status 503"},
 		{"http:/health", web.Listener.Addr().String(), "answers the check with status 503"},
 		{"http:/health", appstest.FreeAddress(t), "refused the connection"},
 	}
 	var n appstest.Net
-	b := join(t, &n, "b", "alice")
+	b := tunneltest.Join(t, &n, "b", "alice")
 	for i, test := range tests {
 		name := fmt.Sprintf("tcp/web%d", i)
-		b.offer(t, name, test.target, fmt.Sprintf(`"check":%q`, test.check))
+		b.Offer(t, name, test.target, fmt.Sprintf(`"check":%q`, test.check))
 		appstest.Eventually(t, test.check+" gives "+test.want, func() bool {
-			h := b.outboundStatus(t, name).Health[0]
+			h := b.OutboundStatus(t, name).Health[0]
 			return h.State == map[bool]balance.State{true: balance.Up, false: balance.Down}[test.want == ""] && strings.Contains(h.Error, test.want)
 		})
 	}
 	healthy.Store(true)
-	appstest.Eventually(t, "the target is up again", func() bool { return b.outboundStatus(t, "tcp/web3").Health[0].State == balance.Up })
-	b.offer(t, "tcp/web2", tests[2].target)
-	appstest.Eventually(t, "without a check nobody knows", func() bool { return b.outboundStatus(t, "tcp/web2").Health[0].State == balance.Untried })
+	appstest.Eventually(t, "the target is up again", func() bool { return b.OutboundStatus(t, "tcp/web3").Health[0].State == balance.Up })
+	b.Offer(t, "tcp/web2", tests[2].target)
+	appstest.Eventually(t, "without a check nobody knows", func() bool { return b.OutboundStatus(t, "tcp/web2").Health[0].State == balance.Untried })
 }
 
 func TestEachPortOfARangeIsChecked(t *testing.T) {
 	var n appstest.Net
-	b := join(t, &n, "b", "alice")
+	b := tunneltest.Join(t, &n, "b", "alice")
 	one, two := appstest.FreePorts(t, 3), appstest.FreePorts(t, 3)
 	up := appstest.Loopback(one + 1)
-	serve(t, listenTCP(t, up), "up")
-	b.offer(t, "tcp/web", fmt.Sprintf("%d-%d,%d-%d", one, one+2, two, two+2), `"check":"tcp"`)
+	tunneltest.Serve(t, tunneltest.ListenTCP(t, up), "up")
+	b.Offer(t, "tcp/web", fmt.Sprintf("%d-%d,%d-%d", one, one+2, two, two+2), `"check":"tcp"`)
 	appstest.Eventually(t, "one of six ports is up", func() bool {
-		good := slices.DeleteFunc(b.outboundStatus(t, "tcp/web").Health, func(h balance.Health) bool { return h.State != balance.Up })
+		good := slices.DeleteFunc(b.OutboundStatus(t, "tcp/web").Health, func(h balance.Health) bool { return h.State != balance.Up })
 		return len(good) == 1 && good[0].Name == up
 	})
 }
@@ -102,7 +104,7 @@ func pingPong(c net.Conn, stop <-chan struct{}, rounds *atomic.Int64) error {
 		if _, err := io.WriteString(c, want+"\n"); err != nil {
 			return err
 		}
-		got, err := readLine(c)
+		got, err := tunneltest.ReadLine(c)
 		if err != nil {
 			return err
 		}
@@ -116,12 +118,12 @@ func pingPong(c net.Conn, stop <-chan struct{}, rounds *atomic.Int64) error {
 func TestTargetThatDiesTakesOnlyItsOwnFlowsWithIt(t *testing.T) {
 	const flows = 200
 	var n appstest.Net
-	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
-	inner := listenTCP(t, appstest.FreeAddress(t))
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
+	inner := tunneltest.ListenTCP(t, appstest.FreeAddress(t))
 	mortal := &breakable{Listener: inner}
-	serve(t, mortal, "mortal")
-	b.offer(t, "tcp/web", inner.Addr().String()+","+server(t, "immortal"))
-	address := a.listen(t, "tcp/web")
+	tunneltest.Serve(t, mortal, "mortal")
+	b.Offer(t, "tcp/web", inner.Addr().String()+","+tunneltest.Server(t, "immortal"))
+	address := a.Listen(t, "tcp/web")
 
 	var rounds atomic.Int64
 	var lost [2]atomic.Int64 // of the mortal target's flows, of the others
@@ -129,9 +131,9 @@ func TestTargetThatDiesTakesOnlyItsOwnFlowsWithIt(t *testing.T) {
 	stop := make(chan struct{})
 	var running sync.WaitGroup
 	for range flows {
-		c := dial(t, address)
+		c := tunneltest.Dial(t, address)
 		c.SetDeadline(time.Time{})
-		name, err := readLine(c)
+		name, err := tunneltest.ReadLine(c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,13 +155,13 @@ func TestTargetThatDiesTakesOnlyItsOwnFlowsWithIt(t *testing.T) {
 	mortal.kill()
 	appstest.Eventually(t, "the flows of the target that died are lost", func() bool { return int(lost[0].Load()) == on["mortal"] })
 	for range 10 {
-		wantGreeting(t, address, "immortal")
+		tunneltest.WantGreeting(t, address, "immortal")
 	}
 	more("the others go on")
-	again := listenTCP(t, inner.Addr().String())
-	serve(t, again, "reborn")
+	again := tunneltest.ListenTCP(t, inner.Addr().String())
+	tunneltest.Serve(t, again, "reborn")
 	appstest.Eventually(t, "the target is used again", func() bool {
-		name, _ := greeting(t, address)
+		name, _ := tunneltest.Greeting(t, address)
 		return name == "reborn"
 	})
 	more("the others still go on")
@@ -173,7 +175,7 @@ func TestTargetThatDiesTakesOnlyItsOwnFlowsWithIt(t *testing.T) {
 // numbered sends numbered datagrams and wants them back, each with the name of the target before it, in order, until stop is
 // closed. heard is called with the name of the target for each that is back. One that does not come back is sent again.
 func numbered(c net.Conn, stop <-chan struct{}, heard func(target string)) error {
-	buf := make([]byte, maxPacket)
+	buf := make([]byte, traffic.MaxPacket)
 	for last := 0; ; last++ {
 		select {
 		case <-stop:
@@ -206,15 +208,15 @@ func numbered(c net.Conn, stop <-chan struct{}, heard func(target string)) error
 func TestUDPTargetThatDiesLeavesItsClientsToTheOthers(t *testing.T) {
 	const clients = 20
 	var n appstest.Net
-	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
 	address := appstest.FreeAddress(t)
 	mortal, err := net.ListenPacket("udp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	echo(t, mortal, "mortal ")
-	b.offer(t, "udp/echo", address+","+udpServer(t, "immortal "))
-	entrance := a.listen(t, "udp/echo")
+	tunneltest.Echo(t, mortal, "mortal ")
+	b.Offer(t, "udp/echo", address+","+tunneltest.UdpServer(t, "immortal "))
+	entrance := a.Listen(t, "udp/echo")
 
 	var mu sync.Mutex
 	last := map[int]string{} // which target has answered each client last
@@ -232,7 +234,7 @@ func TestUDPTargetThatDiesLeavesItsClientsToTheOthers(t *testing.T) {
 	stop := make(chan struct{})
 	var running sync.WaitGroup
 	for i := range clients {
-		c := dialUDP(t, entrance)
+		c := tunneltest.DialUDP(t, entrance)
 		running.Go(func() {
 			err := numbered(c, stop, func(target string) {
 				mu.Lock()
@@ -255,9 +257,9 @@ func TestUDPTargetThatDiesLeavesItsClientsToTheOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	echo(t, again, "reborn ")
+	tunneltest.Echo(t, again, "reborn ")
 	appstest.Eventually(t, "new clients come to the target again", func() bool {
-		return strings.HasPrefix(string(exchange(t, dialUDP(t, entrance), []byte("1"))), "reborn")
+		return strings.HasPrefix(string(tunneltest.Exchange(t, tunneltest.DialUDP(t, entrance), []byte("1"))), "reborn")
 	})
 	close(stop)
 	running.Wait()

@@ -4,6 +4,9 @@ import (
 	"slices"
 
 	"ztm/apps"
+	"ztm/apps/tunnel/entrance"
+	"ztm/apps/tunnel/exit"
+	"ztm/apps/tunnel/spec"
 	"ztm/tunnel/answer"
 )
 
@@ -11,7 +14,7 @@ var errStopped = answer.Errorf(answer.Unavailable, "the tunnel app is stopping")
 
 // setInbound opens an inbound, or changes it: new connections find the new settings, flows that run go on. If it
 // fails, nothing has changed.
-func (a *App) setInbound(config Inbound) error {
+func (a *App) setInbound(config spec.Inbound) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
 	if err := a.editable(&config); err != nil {
@@ -22,15 +25,15 @@ func (a *App) setInbound(config Inbound) error {
 	}
 	in, isNew := a.inbound(config.Key), false
 	if in == nil {
-		in, isNew = newInbound(a.host, Inbound{Key: config.Key}), true
+		in, isNew = entrance.New(a.host, spec.Inbound{Key: config.Key}), true
 	}
-	listeners, undo, err := in.prepare(config)
+	listeners, undo, err := in.Prepare(config)
 	if err != nil {
 		return err
 	}
 	err = a.host.State.Save(inboundPrefix+config.Key.String(), config)
-	if old := in.settings(); err == nil && (isNew || old.ExitsOf != config.ExitsOf || !slices.Equal(old.Exits, config.Exits)) {
-		err = in.exits.choose(config.ExitsOf)
+	if old := in.Settings(); err == nil && (isNew || old.ExitsOf != config.ExitsOf || !slices.Equal(old.Exits, config.Exits)) {
+		err = in.Choose(config.ExitsOf)
 	}
 	if err != nil {
 		undo()
@@ -39,9 +42,9 @@ func (a *App) setInbound(config Inbound) error {
 	a.mu.Lock()
 	a.inbounds[config.Key] = in
 	a.mu.Unlock()
-	in.commit(config, listeners)
+	in.Commit(config, listeners)
 	if a.running {
-		in.pinUser()
+		in.PinUser()
 	}
 	return nil
 }
@@ -58,7 +61,7 @@ func (a *App) editable(config interface{ Validate() error }) error {
 }
 
 // remove takes an end of a tunnel out of what is saved and out of the ends of its kind. The caller holds editing.
-func remove[E any](a *App, kind string, ends map[Key]*E, k Key) (*E, error) {
+func remove[E any](a *App, kind string, ends map[spec.Key]*E, k spec.Key) (*E, error) {
 	a.mu.Lock()
 	e := ends[k]
 	a.mu.Unlock()
@@ -75,15 +78,15 @@ func remove[E any](a *App, kind string, ends map[Key]*E, k Key) (*E, error) {
 }
 
 // vacant returns nil if no other inbound listens where a configuration wants to.
-func (a *App) vacant(config Inbound) error {
+func (a *App) vacant(config spec.Inbound) error {
 	for _, other := range a.allInbounds() {
-		if other.key == config.Key || other.key.Protocol != config.Protocol {
+		if other.Key == config.Key || other.Key.Protocol != config.Protocol {
 			continue
 		}
-		for _, taken := range other.settings().Listens {
+		for _, taken := range other.Settings().Listens {
 			for _, wanted := range config.Listens {
-				if wanted.overlaps(taken) {
-					return answer.Errorf(answer.Conflict, "listen %s: inbound %s already listens on %s", wanted, other.key, taken)
+				if wanted.Overlaps(taken) {
+					return answer.Errorf(answer.Conflict, "listen %s: inbound %s already listens on %s", wanted, other.Key, taken)
 				}
 			}
 		}
@@ -92,20 +95,20 @@ func (a *App) vacant(config Inbound) error {
 }
 
 // deleteInbound closes an inbound and its flows.
-func (a *App) deleteInbound(k Key) error {
+func (a *App) deleteInbound(k spec.Key) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
-	in, err := remove(a, inboundKind, a.inbounds, k)
+	in, err := remove(a, spec.InboundKind, a.inbounds, k)
 	if err != nil {
 		return err
 	}
-	in.end()
-	return in.exits.choose("")
+	in.End()
+	return in.Choose("")
 }
 
 // setOutbound opens an outbound, or changes it: new flows find the new settings, flows that run go on unless their
 // peer has no access any more.
-func (a *App) setOutbound(config Outbound) error {
+func (a *App) setOutbound(config spec.Outbound) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
 	if err := a.editable(&config); err != nil {
@@ -117,37 +120,37 @@ func (a *App) setOutbound(config Outbound) error {
 	a.mu.Lock()
 	o := a.outbounds[config.Key]
 	if o == nil {
-		o = newOutbound(a.host, config)
+		o = exit.New(a.host, config)
 		a.outbounds[config.Key] = o
 	}
 	a.mu.Unlock()
-	o.change(config)
+	o.Change(config)
 	if a.running {
-		o.watch()
+		o.Watch()
 	}
 	self := a.host.Mesh.Self()
 	a.host.Cut(func(p apps.Peer, path string) bool {
-		return path == config.Key.String() && config.allows(self, p) != nil
+		return path == config.Key.String() && config.Allows(self, p) != nil
 	})
 	a.offer()
 	return nil
 }
 
 // deleteOutbound closes an outbound and its flows.
-func (a *App) deleteOutbound(k Key) error {
+func (a *App) deleteOutbound(k spec.Key) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
-	o, err := remove(a, outboundKind, a.outbounds, k)
+	o, err := remove(a, spec.OutboundKind, a.outbounds, k)
 	if err != nil {
 		return err
 	}
-	o.group.End()
+	o.End()
 	a.host.Cut(func(_ apps.Peer, path string) bool { return path == k.String() })
 	a.offer()
 	return nil
 }
 
-func (a *App) missing(kind string, k Key) error {
+func (a *App) missing(kind string, k spec.Key) error {
 	return answer.Errorf(answer.NotFound, "endpoint %s has no %s %s", a.host.Mesh.Self().Name, kind, k)
 }
 
@@ -155,7 +158,7 @@ func (a *App) missing(kind string, k Key) error {
 func (a *App) offer() {
 	var names []string
 	for _, o := range a.allOutbounds() {
-		names = append(names, o.key.String())
+		names = append(names, o.Key.String())
 	}
 	a.host.Offer(names)
 }
@@ -167,17 +170,17 @@ const allowKey = "allow"
 const maxRules = 1000
 
 // setAllow adds a rule, replaces the one of the same target, or removes it if it names no users.
-func (a *App) setAllow(rule Allow) error {
+func (a *App) setAllow(rule spec.Allow) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
 	if rule.Target.String() == "" {
 		return answer.Errorf(answer.BadRequest, "allow: the target is missing")
 	}
-	if err := validateUsers(rule.Users); err != nil {
+	if err := spec.ValidateUsers(rule.Users); err != nil {
 		return answer.Errorf(answer.BadRequest, "allow %s: users: %v", rule.Target, err)
 	}
-	rules := a.forwards.list()
-	i := slices.IndexFunc(rules, func(r Allow) bool { return r.Target.String() == rule.Target.String() })
+	rules := a.forwards.List()
+	i := slices.IndexFunc(rules, func(r spec.Allow) bool { return r.Target.String() == rule.Target.String() })
 	switch {
 	case len(rule.Users) == 0 && i < 0:
 		return answer.Errorf(answer.NotFound, "endpoint %s allows nobody to reach %s", a.host.Mesh.Self().Name, rule.Target)
@@ -194,10 +197,10 @@ func (a *App) setAllow(rule Allow) error {
 }
 
 // saveAllow makes rules the present ones. The caller holds editing.
-func (a *App) saveAllow(rules []Allow) error {
+func (a *App) saveAllow(rules []spec.Allow) error {
 	if err := a.host.State.Save(allowKey, rules); err != nil {
 		return err
 	}
-	a.forwards.setRules(rules, a.host.Mesh.Self().User)
+	a.forwards.SetRules(rules, a.host.Mesh.Self().User)
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"ztm/apps/balance"
+	"ztm/apps/tunnel/spec"
+	"ztm/apps/tunnel/traffic"
 	"ztm/tunnel/metric"
 )
 
@@ -15,14 +17,14 @@ func (a *App) Metrics(w *metric.Writer) { a.Status().metrics(w) }
 
 func (s Status) metrics(w *metric.Writer) {
 	for _, in := range s.Inbound {
-		addStats(w.With("end", inboundKind, "tunnel", in.Key.String()), in.Stats)
+		addStats(w.With("end", spec.InboundKind, "tunnel", in.Key.String()), in.Stats)
 		for i, l := range in.Listeners {
 			w.Gauge("ztm_tunnel_listening", "1 while the port is open.", truth(l.Open),
 				"tunnel", in.Key.String(), "listen", l.Address, "index", strconv.Itoa(i))
 		}
 	}
 	for _, o := range s.Outbound {
-		addStats(w.With("end", outboundKind, "tunnel", o.Key.String()), o.Stats)
+		addStats(w.With("end", spec.OutboundKind, "tunnel", o.Key.String()), o.Stats)
 		for _, h := range o.Health {
 			if h.State != balance.Untried {
 				w.Gauge("ztm_tunnel_target_up", "1 if the target answered when it was last tried.", truth(h.State == balance.Up),
@@ -30,10 +32,10 @@ func (s Status) metrics(w *metric.Writer) {
 			}
 		}
 	}
-	addStats(w.With("end", forwardPath, "tunnel", forwardPath), s.Forward)
+	addStats(w.With("end", spec.ForwardPath, "tunnel", spec.ForwardPath), s.Forward)
 }
 
-func addStats(w *metric.Writer, s Stats) {
+func addStats(w *metric.Writer, s traffic.Stats) {
 	for _, p := range s.Peers {
 		addCounts(w.With("peer", string(p.ID)), p.Counts)
 	}
@@ -43,7 +45,7 @@ func addStats(w *metric.Writer, s Stats) {
 	}
 }
 
-func addCounts(w *metric.Writer, c Counts) {
+func addCounts(w *metric.Writer, c traffic.Counts) {
 	w.Gauge("ztm_tunnel_flows", "Flows that are open.", c.Active)
 	w.Counter("ztm_tunnel_flows_total", "Flows that were opened.", c.Flows)
 	w.Counter("ztm_tunnel_up_bytes_total", "Bytes from clients.", c.Up)

@@ -1,4 +1,4 @@
-package tunnel
+package tunnel_test
 
 import (
 	"bytes"
@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"ztm/apps/appstest"
+	"ztm/apps/tunnel/entrance"
+	"ztm/apps/tunnel/tunneltest"
 )
 
 // start starts a program that is ready when something listens at address, and stops it at the end of the test. The test
@@ -70,21 +72,16 @@ func program(t *testing.T, debian, name string, args ...string) *exec.Cmd {
 	return exec.CommandContext(t.Context(), path, args...)
 }
 
-func port(address string) string {
-	_, p, _ := net.SplitHostPort(address)
-	return p
-}
-
 func TestCurlFetchesALargeFile(t *testing.T) {
 	program(t, "curl", "curl")
 	file := bytes.Repeat([]byte("All the world's a stage,\n"), 4<<20)
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(file) }))
 	defer web.Close()
 	var n appstest.Net
-	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
-	b.offer(t, "tcp/web", web.Listener.Addr().String())
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
+	b.Offer(t, "tcp/web", web.Listener.Addr().String())
 	out := t.TempDir() + "/file"
-	output(t, "curl", "curl", "-sS", "-m", "60", "-o", out, "http://"+a.listen(t, "tcp/web")+"/")
+	output(t, "curl", "curl", "-sS", "-m", "60", "-o", out, "http://"+a.Listen(t, "tcp/web")+"/")
 	f, err := os.Open(out)
 	if err != nil {
 		t.Fatal(err)
@@ -101,14 +98,14 @@ func TestDigAsksADNSServer(t *testing.T) {
 	program(t, "bind9-dnsutils", "dig")
 	server := appstest.FreeAddress(t)
 	start(t, "dnsmasq-base", server, "dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--conf-file=/dev/null",
-		"--user=root", "--bind-interfaces", "--listen-address=127.0.0.1", "--port="+port(server),
+		"--user=root", "--bind-interfaces", "--listen-address=127.0.0.1", "--port="+appstest.Port(server),
 		"--address=/service.test/192.0.2.7", "--txt-record=long.test,"+strings.Repeat("x", 250))
 	var n appstest.Net
-	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
-	b.offer(t, "udp/dns", server)
-	b.offer(t, "tcp/dns", server)
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
+	b.Offer(t, "udp/dns", server)
+	b.Offer(t, "tcp/dns", server)
 	for _, args := range [][]string{{"udp/dns", "+notcp"}, {"tcp/dns", "+tcp"}} {
-		p := port(a.listen(t, args[0]))
+		p := appstest.Port(a.Listen(t, args[0]))
 		dig := []string{"@127.0.0.1", "-p", p, args[1], "+short", "+timeout=5", "+tries=3"}
 		if got := output(t, "bind9-dnsutils", "dig", append(dig, "service.test")...); got != "192.0.2.7\n" {
 			t.Errorf("over %s dig said %q", args[0], got)
@@ -119,11 +116,11 @@ func TestDigAsksADNSServer(t *testing.T) {
 func TestIperfMeasuresBothWaysOverTCPAndUDP(t *testing.T) {
 	program(t, "iperf3", "iperf3")
 	var n appstest.Net
-	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
 	for _, args := range [][]string{{}, {"-R"}, {"-u", "-b", "20M", "-l", "1420"}, {"-u", "-b", "20M", "-R"}} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			server := appstest.FreeAddress(t)
-			cmd := program(t, "iperf3", "iperf3", "-s", "-1", "--forceflush", "-B", "127.0.0.1", "-p", port(server))
+			cmd := program(t, "iperf3", "iperf3", "-s", "-1", "--forceflush", "-B", "127.0.0.1", "-p", appstest.Port(server))
 			stdout, err := cmd.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)
@@ -142,13 +139,13 @@ func TestIperfMeasuresBothWaysOverTCPAndUDP(t *testing.T) {
 				said += string(buf[:k])
 			}
 			go io.Copy(io.Discard, stdout)
-			b.offer(t, "tcp/iperf", server)
-			b.offer(t, "udp/iperf", server)
+			b.Offer(t, "tcp/iperf", server)
+			b.Offer(t, "udp/iperf", server)
 			listen := `{"listens":["` + appstest.FreeAddress(t) + `"]}` // one port for both
-			var s InboundStatus
-			a.mustCall(t, "POST", "/inbound/tcp/iperf", listen, &s)
-			a.mustCall(t, "POST", "/inbound/udp/iperf", listen, nil)
-			client := append([]string{"-c", "127.0.0.1", "-p", port(s.Listeners[0].Address), "-t", "1", "-J"}, args...)
+			var s entrance.Status
+			a.MustCall(t, "POST", "/inbound/tcp/iperf", listen, &s)
+			a.MustCall(t, "POST", "/inbound/udp/iperf", listen, nil)
+			client := append([]string{"-c", "127.0.0.1", "-p", appstest.Port(s.Listeners[0].Address), "-t", "1", "-J"}, args...)
 			var result struct {
 				End struct {
 					Received struct{ Bytes float64 } `json:"sum_received"`
@@ -176,11 +173,11 @@ func TestIperfMeasuresBothWaysOverTCPAndUDP(t *testing.T) {
 func TestNetcatSeesHalfCloses(t *testing.T) {
 	program(t, "socat", "socat")
 	var n appstest.Net
-	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
 	target := appstest.FreeAddress(t)
-	start(t, "socat", target, "socat", "TCP-LISTEN:"+port(target)+",bind=127.0.0.1,fork,reuseaddr", "EXEC:sha256sum")
-	b.offer(t, "tcp/sum", target)
-	cmd := program(t, "socat", "socat", "-t", "20", "-", "TCP:"+a.listen(t, "tcp/sum"))
+	start(t, "socat", target, "socat", "TCP-LISTEN:"+appstest.Port(target)+",bind=127.0.0.1,fork,reuseaddr", "EXEC:sha256sum")
+	b.Offer(t, "tcp/sum", target)
+	cmd := program(t, "socat", "socat", "-t", "20", "-", "TCP:"+a.Listen(t, "tcp/sum"))
 	data := strings.Repeat(strconv.Itoa(1<<20), 1<<15)
 	cmd.Stdin = strings.NewReader(data)
 	got, err := cmd.CombinedOutput() // the sum comes only after the end of the input has reached the far side

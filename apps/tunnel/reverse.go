@@ -1,7 +1,7 @@
 // Listening here for a peer, for `ztm forward --reverse`. The way of one connection:
 //
 //	peer's flow: Serve -> listen -> events to the peer, until the peer ends its flow
-//	client -> inbound.go -> Mesh.Open back to the peer, "forward/tcp" -> forward.go there
+//	client -> entrance -> Mesh.Open back to the peer, "forward/tcp" -> exit there
 //
 // It is an inbound that is not saved, whose only exit is the peer and whose flows name their target themselves.
 
@@ -15,14 +15,14 @@ import (
 	"net/url"
 
 	"ztm/apps"
+	"ztm/apps/tunnel/entrance"
+	"ztm/apps/tunnel/spec"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/splice"
 )
 
-const (
-	// eventQueue is how many events wait for a peer that does not read. More are dropped.
-	eventQueue = 256
-)
+// eventQueue is how many events wait for a peer that does not read. More are dropped.
+const eventQueue = 256
 
 // serveReverse listens for a peer until the peer ends the flow. An error means that the flow was not accepted.
 func (a *App) serveReverse(ctx context.Context, f apps.Flow, protocol string) error {
@@ -34,18 +34,18 @@ func (a *App) serveReverse(ctx context.Context, f apps.Flow, protocol string) er
 	if err != nil {
 		return answer.Errorf(answer.BadRequest, "%v", err)
 	}
-	events := make(chan Event, eventQueue) // never closed
-	in := newForward(a.host, protocol, listen, target, f.Peer().ID, func(e Event) {
+	events := make(chan entrance.Event, eventQueue) // never closed
+	in := entrance.NewForward(a.host, protocol, listen, target, f.Peer().ID, func(e entrance.Event) {
 		select {
 		case events <- e:
 		default:
 		}
 	})
-	defer in.end()
-	if err := a.vacant(in.settings()); err != nil {
+	defer in.End()
+	if err := a.vacant(in.Settings()); err != nil {
 		return err
 	}
-	if err := in.openForward(); err != nil {
+	if err := in.OpenForward(); err != nil {
 		return err
 	}
 	flow, err := f.Accept()
@@ -56,21 +56,21 @@ func (a *App) serveReverse(ctx context.Context, f apps.Flow, protocol string) er
 	return nil
 }
 
-func reverseAddresses(protocol string, q url.Values) (listen, target Address, err error) {
-	if listen, err = ParseAddress(q.Get(listenParam)); err != nil {
+func reverseAddresses(protocol string, q url.Values) (listen, target spec.Address, err error) {
+	if listen, err = spec.ParseAddress(q.Get(spec.ListenParam)); err != nil {
 		return
 	}
-	if target, err = ParseAddress(q.Get(targetParam)); err != nil {
+	if target, err = spec.ParseAddress(q.Get(spec.TargetParam)); err != nil {
 		return
 	}
-	if err = validateAddresses(protocol, []Address{listen, target}); err == nil {
-		err = target.validateTarget()
+	if err = spec.ValidateAddresses(protocol, []spec.Address{listen, target}); err == nil {
+		err = target.ValidateTarget()
 	}
 	return
 }
 
 // report sends events to a peer until it ends the flow.
-func report(ctx context.Context, flow net.Conn, events <-chan Event) {
+func report(ctx context.Context, flow net.Conn, events <-chan entrance.Event) {
 	defer context.AfterFunc(ctx, func() { splice.Abort(flow) })()
 	over := make(chan struct{}) // closed when the peer has ended its direction
 	go func() {                 // ends when the flow is closed

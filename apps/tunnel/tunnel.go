@@ -4,7 +4,9 @@
 // those users that it names. An inbound is its entrance: it listens, and takes each connection to an endpoint that has
 // the outbound of the same name:
 //
-//	client -> inbound.go accept -> exits.go which endpoint -> Mesh.Open ~~~ outbound.go permit, dial -> target
+//	client -> entrance: accept, choose an endpoint -> Mesh.Open ~~~ exit: permit, dial -> target
+//
+// This package keeps the ends that an endpoint has, and their configuration. What an end is says package spec.
 //
 // Whether a peer may use an outbound is decided at the exit, for every flow, on the verified peer. An inbound never
 // picks an exit by luck: when endpoints of several users offer the name and allow it, it takes none and says so. Once it
@@ -19,6 +21,9 @@ import (
 	"sync"
 
 	"ztm/apps"
+	"ztm/apps/tunnel/entrance"
+	"ztm/apps/tunnel/exit"
+	"ztm/apps/tunnel/spec"
 	"ztm/tunnel/answer"
 )
 
@@ -31,24 +36,24 @@ type App struct {
 	stopped bool       // guarded by editing
 
 	mu        sync.Mutex
-	inbounds  map[Key]*inbound
-	outbounds map[Key]*outbound
+	inbounds  map[spec.Key]*entrance.Inbound
+	outbounds map[spec.Key]*exit.Outbound
 
-	forwards *forwards // static
+	forwards *exit.Forwards // static
 }
 
 // New makes the app with the tunnels that were saved. A tunnel that cannot be loaded is logged and left alone.
 func New(h apps.Host) apps.App {
-	a := &App{host: h, inbounds: map[Key]*inbound{}, outbounds: map[Key]*outbound{}}
+	a := &App{host: h, inbounds: map[spec.Key]*entrance.Inbound{}, outbounds: map[spec.Key]*exit.Outbound{}}
 	err := errors.Join(
-		load(h.State, inboundPrefix, func(config *Inbound) { a.inbounds[config.Key] = newInbound(h, *config) }),
-		load(h.State, outboundPrefix, func(config *Outbound) { a.outbounds[config.Key] = newOutbound(h, *config) }))
-	var rules []Allow
+		load(h.State, inboundPrefix, func(config *spec.Inbound) { a.inbounds[config.Key] = entrance.New(h, *config) }),
+		load(h.State, outboundPrefix, func(config *spec.Outbound) { a.outbounds[config.Key] = exit.New(h, *config) }))
+	var rules []spec.Allow
 	if _, loadErr := h.State.Load(allowKey, &rules); loadErr != nil {
 		rules = nil
 		err = errors.Join(err, loadErr)
 	}
-	a.forwards = newForwards(h, rules)
+	a.forwards = exit.NewForwards(h, rules)
 	if err != nil {
 		h.Log.Error("some tunnels were not loaded", "err", err)
 	}
@@ -57,8 +62,8 @@ func New(h apps.Host) apps.App {
 
 // The prefixes of the keys under which ends are saved.
 const (
-	inboundPrefix  = inboundKind + "/"
-	outboundPrefix = outboundKind + "/"
+	inboundPrefix  = spec.InboundKind + "/"
+	outboundPrefix = spec.OutboundKind + "/"
 )
 
 // load hands all valid objects that were saved with a prefix to add. It goes on after a failure.
@@ -83,7 +88,7 @@ func load[T any, P interface {
 }
 
 // Name returns "tunnel".
-func (a *App) Name() string { return appName }
+func (a *App) Name() string { return spec.AppName }
 
 // Run opens the listeners and publishes what is offered, until ctx ends. It returns when all listeners and their flows
 // are closed.
@@ -101,27 +106,27 @@ func (a *App) Run(ctx context.Context) error {
 //	reverse/tcp   reverse/udp   listens here for the peer, see reverse.go
 func (a *App) Serve(ctx context.Context, f apps.Flow) {
 	switch kind, protocol, _ := strings.Cut(f.Path(), "/"); kind {
-	case forwardPath:
-		a.forwards.handle(ctx, f, protocol)
-	case reversePath:
-		a.forwards.answer(f, a.serveReverse(ctx, f, protocol))
+	case spec.ForwardPath:
+		a.forwards.Handle(ctx, f, protocol)
+	case spec.ReversePath:
+		a.forwards.Answer(f, a.serveReverse(ctx, f, protocol))
 	default:
 		a.serveTunnel(ctx, f)
 	}
 }
 
 // Left ends the flows to addresses that were allowed to the peers. All else that runs for a peer is a flow, and ends with it.
-func (a *App) Left(gone func(apps.Peer) bool) { a.forwards.cut(gone) }
+func (a *App) Left(gone func(apps.Peer) bool) { a.forwards.Cut(gone) }
 
 // serveTunnel handles a flow to an outbound.
 func (a *App) serveTunnel(ctx context.Context, f apps.Flow) {
 	protocol, name, _ := strings.Cut(f.Path(), "/")
-	o := a.outbound(Key{protocol, name})
+	o := a.outbound(spec.Key{Protocol: protocol, Name: name})
 	if o == nil {
 		f.Refuse(answer.Errorf(answer.NotFound, "endpoint %s has no tunnel %s", a.host.Mesh.Self().Name, f.Path()))
 		return
 	}
-	o.answer(f, o.serve(ctx, f))
+	o.Answer(f, o.Serve(ctx, f))
 }
 
 func (a *App) start() {
@@ -129,11 +134,11 @@ func (a *App) start() {
 	defer a.editing.Unlock()
 	a.running = true
 	for _, in := range a.allInbounds() {
-		in.start()
-		in.pinUser()
+		in.Start()
+		in.PinUser()
 	}
 	for _, o := range a.allOutbounds() {
-		o.watch()
+		o.Watch()
 	}
 	a.offer()
 }
@@ -144,36 +149,36 @@ func (a *App) stop() {
 	a.stopped = true
 	var ends sync.WaitGroup
 	for _, in := range a.allInbounds() {
-		ends.Go(in.end)
+		ends.Go(in.End)
 	}
 	for _, o := range a.allOutbounds() {
-		ends.Go(o.group.End)
+		ends.Go(o.End)
 	}
 	ends.Wait()
 }
 
-func (a *App) inbound(k Key) *inbound {
+func (a *App) inbound(k spec.Key) *entrance.Inbound {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.inbounds[k]
 }
 
-func (a *App) outbound(k Key) *outbound {
+func (a *App) outbound(k spec.Key) *exit.Outbound {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.outbounds[k]
 }
 
 // allInbounds returns the inbounds, sorted by key.
-func (a *App) allInbounds() []*inbound {
+func (a *App) allInbounds() []*entrance.Inbound {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return sortedValues(a.inbounds)
+	return spec.SortedValues(a.inbounds)
 }
 
 // allOutbounds returns the outbounds, sorted by key.
-func (a *App) allOutbounds() []*outbound {
+func (a *App) allOutbounds() []*exit.Outbound {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return sortedValues(a.outbounds)
+	return spec.SortedValues(a.outbounds)
 }

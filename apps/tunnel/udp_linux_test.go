@@ -1,4 +1,4 @@
-package tunnel
+package tunnel_test
 
 import (
 	"bytes"
@@ -9,13 +9,15 @@ import (
 	"time"
 
 	"ztm/apps/appstest"
+	"ztm/apps/tunnel/traffic"
+	"ztm/apps/tunnel/tunneltest"
 )
 
 // A client takes answers from nobody but the address to which it wrote.
 func TestAnswersLeaveFromTheAddressThatTheClientWroteTo(t *testing.T) {
 	var n appstest.Net
-	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
-	b.offer(t, "udp/echo", udpServer(t, "re: "))
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
+	b.Offer(t, "udp/echo", tunneltest.UdpServer(t, "re: "))
 	v4 := []string{"127.0.0.1", "127.0.0.2", "127.1.2.3"}
 	all := v4
 	if probe, err := net.ListenPacket("udp6", "[::1]:0"); err == nil {
@@ -24,11 +26,11 @@ func TestAnswersLeaveFromTheAddressThatTheClientWroteTo(t *testing.T) {
 	}
 	for listen, hosts := range map[string][]string{"0.0.0.0": v4, "*": all, "[::]": all} {
 		t.Run(listen, func(t *testing.T) {
-			port := port(appstest.FreeAddress(t))
-			a.mustCall(t, "POST", "/inbound/udp/echo", `{"listens":["`+listen+":"+port+`"]}`, nil)
+			port := appstest.Port(appstest.FreeAddress(t))
+			a.MustCall(t, "POST", "/inbound/udp/echo", `{"listens":["`+listen+":"+port+`"]}`, nil)
 			for _, host := range hosts {
-				c := dialUDP(t, net.JoinHostPort(host, port))
-				if got := exchange(t, c, []byte(host)); string(got) != "re: "+host {
+				c := tunneltest.DialUDP(t, net.JoinHostPort(host, port))
+				if got := tunneltest.Exchange(t, c, []byte(host)); string(got) != "re: "+host {
 					t.Errorf("%s answers %q", host, got)
 				}
 			}
@@ -38,10 +40,10 @@ func TestAnswersLeaveFromTheAddressThatTheClientWroteTo(t *testing.T) {
 
 func TestOneClientMayWriteToTwoAddresses(t *testing.T) {
 	var n appstest.Net
-	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
-	b.offer(t, "udp/echo", udpServer(t, ""))
-	port := port(appstest.FreeAddress(t))
-	a.mustCall(t, "POST", "/inbound/udp/echo", `{"listens":["*:`+port+`"]}`, nil)
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
+	b.Offer(t, "udp/echo", tunneltest.UdpServer(t, ""))
+	port := appstest.Port(appstest.FreeAddress(t))
+	a.MustCall(t, "POST", "/inbound/udp/echo", `{"listens":["*:`+port+`"]}`, nil)
 	client, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -55,8 +57,8 @@ func TestOneClientMayWriteToTwoAddresses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	client.SetReadDeadline(time.Now().Add(patience))
-	buf := make([]byte, maxPacket)
+	client.SetReadDeadline(time.Now().Add(tunneltest.Patience))
+	buf := make([]byte, traffic.MaxPacket)
 	for len(waiting) > 0 {
 		n, from, err := client.ReadFromUDPAddrPort(buf)
 		if err != nil {
@@ -67,7 +69,7 @@ func TestOneClientMayWriteToTwoAddresses(t *testing.T) {
 		}
 		delete(waiting, from)
 	}
-	if s := a.inboundStatus(t, "udp/echo").Stats; s.Flows != 2 {
+	if s := a.InboundStatus(t, "udp/echo").Stats; s.Flows != 2 {
 		t.Errorf("%d flows, want one for each address", s.Flows)
 	}
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package tunnel
+package tunnel_test
 
 import (
 	"io"
@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ztm/apps/appstest"
+	"ztm/apps/tunnel/tunneltest"
 )
 
 // sendUrgent sends one byte as urgent.
@@ -32,10 +33,10 @@ func sendUrgent(t *testing.T, c net.Conn, b byte) {
 // Telnet and FTP send an interrupt that way. Outside of the stream only one such byte is kept, and none of them is carried.
 func TestUrgentBytesArriveInTheirPlace(t *testing.T) {
 	var n appstest.Net
-	a, b := join(t, &n, "a", "alice"), join(t, &n, "b", "alice")
-	ln := listenTCP(t, "127.0.0.1:0")
-	b.offer(t, "tcp/telnet", ln.Addr().String())
-	client := dial(t, a.listen(t, "tcp/telnet"))
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
+	ln := tunneltest.ListenTCP(t, "127.0.0.1:0")
+	b.Offer(t, "tcp/telnet", ln.Addr().String())
+	client := tunneltest.Dial(t, a.Listen(t, "tcp/telnet"))
 	io.WriteString(client, "a")
 	server, err := ln.Accept()
 	if err != nil {
@@ -50,7 +51,7 @@ func TestUrgentBytesArriveInTheirPlace(t *testing.T) {
 		c    net.Conn
 		want string
 	}{{server, "abc"}, {client, "bc"}} {
-		if got, err := readLine(end.c); got != end.want || err != nil {
+		if got, err := tunneltest.ReadLine(end.c); got != end.want || err != nil {
 			t.Errorf("got %q, %v, want %q", got, err, end.want)
 		}
 	}

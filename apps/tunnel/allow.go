@@ -1,9 +1,0 @@
-package tunnel
-
-import "ztm/apps/reach"
-
-// Allow lets users reach addresses through this endpoint without an outbound. The endpoint's own user needs none.
-type Allow struct {
-	Target reach.Pattern `json:"target"`
-	Users  []string      `json:"users"`
-}

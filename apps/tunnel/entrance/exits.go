@@ -1,0 +1,245 @@
+package entrance
+
+import (
+	"context"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"ztm/apps"
+	"ztm/apps/balance"
+	"ztm/apps/tunnel/spec"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+)
+
+const (
+	// exitsAge is how long an answer to "who offers this tunnel to me" serves new connections.
+	exitsAge = 5 * time.Second
+	// probeTimeout is how long another user's endpoint may take to say whether it allows this one. The first time that takes a
+	// sealed session: seconds between two routers on a mobile network.
+	probeTimeout = 10 * time.Second
+	// probesAtOnce bounds the endpoints that are asked at the same time.
+	probesAtOnce = 16
+)
+
+// exits finds the exits of an inbound that names none: the endpoints that offer its tunnel and belong to one user, who
+// is this endpoint's own or allows it. Which user that is, is decided once: by the configuration, or else by what the
+// first search finds, and then it is pinned. Whoever else offers a tunnel of that name later gets no connection of it
+// and stops none, not even while the right endpoint is offline.
+type exits struct {
+	mesh  apps.Mesh  // static
+	state apps.State // static
+	key   spec.Key   // static
+
+	failures balance.Failures // of searches; its only key is ""
+
+	mu      sync.Mutex
+	of      string   // the user that the configuration names; may be empty
+	changes int      // of that
+	found   []string // IDs; never an empty or failed answer
+	at      time.Time
+	running *lookup // nil if none is under way
+}
+
+// lookup is one search, shared by the connections that wait for it.
+type lookup struct {
+	done  chan struct{} // closed when found and err are set
+	found []string
+	err   error
+}
+
+// find returns the IDs of the exits. An answer may be up to [exitsAge] old. A single failure is not remembered, so that a
+// connection right after a tunnel was opened, or a permission given, finds it; a row of them is, see
+// [balance.Failures].
+func (e *exits) find(ctx context.Context) ([]string, error) {
+	for joined := 0; ; joined++ {
+		e.mu.Lock()
+		if e.found != nil && time.Since(e.at) < exitsAge {
+			defer e.mu.Unlock()
+			return e.found, nil
+		}
+		l := e.running
+		if l == nil {
+			done, err := e.failures.Try("")
+			if err != nil {
+				e.mu.Unlock()
+				return nil, err
+			}
+			l = &lookup{done: make(chan struct{})}
+			e.running = l
+			e.mu.Unlock()
+			e.run(ctx, l)
+			done(l.err)
+			return l.found, l.err
+		}
+		e.mu.Unlock()
+
+		select {
+		case <-l.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		// The first search may have begun before this connection came; a second one has not.
+		if l.err == nil || joined > 0 {
+			return l.found, l.err
+		}
+	}
+}
+
+// forget makes the next find search anew.
+func (e *exits) forget() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.found = nil
+}
+
+func (e *exits) run(ctx context.Context, l *lookup) {
+	e.mu.Lock()
+	changes := e.changes
+	e.mu.Unlock()
+	var user string
+	l.found, user, l.err = e.search(ctx)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.running = nil
+	if l.err == nil && changes == e.changes {
+		if l.err = e.pinLocked(user); l.err == nil {
+			e.found, e.at = l.found, time.Now()
+		}
+	}
+	close(l.done)
+}
+
+// search returns the exits and whose they are.
+func (e *exits) search(ctx context.Context) (found []string, user string, err error) {
+	if user, err = e.user(); err != nil {
+		return nil, "", err
+	}
+	offered, err := e.mesh.Endpoints(ctx, apps.Filter{Offer: spec.AppName + "/" + e.key.String(), User: user})
+	if err != nil {
+		return nil, "", err
+	}
+	self := e.mesh.Self().User
+	if user == "" && slices.ContainsFunc(offered, func(ep apps.Endpoint) bool { return ep.User == self }) {
+		user = self // which needs nobody's permission, and of which nobody can make us doubt
+	}
+	online := slices.DeleteFunc(slices.Clone(offered), func(ep apps.Endpoint) bool {
+		return !ep.Online || user != "" && ep.User != user
+	})
+	switch {
+	case len(online) == 0 && user == "":
+		return nil, "", answer.Errorf(answer.NotFound, "no endpoint that is online offers tunnel %s", e.key)
+	case len(online) == 0:
+		return nil, "", answer.Errorf(answer.NotFound, "no endpoint of user %s that is online offers tunnel %s", user, e.key)
+	case user == self:
+		return idList(online), user, nil
+	}
+	if online, err = e.allowing(ctx, online); err != nil {
+		return nil, "", err
+	}
+	if users := usersOf(online); len(users) > 1 {
+		slices.Sort(users)
+		return nil, "", answer.Errorf(answer.Conflict, "tunnel %s is offered by the users %s: choose with --exits-of",
+			e.key, strings.Join(users, " and "))
+	}
+	return idList(online), online[0].User, nil
+}
+
+func idList(list []apps.Endpoint) []string {
+	var ids []string
+	for _, ep := range list {
+		ids = append(ids, string(ep.ID))
+	}
+	return ids
+}
+
+func usersOf(list []apps.Endpoint) []string {
+	var users []string
+	for _, ep := range list {
+		if !slices.Contains(users, ep.User) {
+			users = append(users, ep.User)
+		}
+	}
+	return users
+}
+
+// pinPrefix is where the user is saved whose exits an inbound found: "exits/tcp/web".
+const pinPrefix = "exits/"
+
+// user returns the user whose exits the inbound uses: as configured or pinned, "" if that is open.
+func (e *exits) user() (string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.userLocked()
+}
+
+func (e *exits) userLocked() (user string, err error) {
+	if e.of != "" {
+		return e.of, nil
+	}
+	_, err = e.state.Load(pinPrefix+e.key.String(), &user)
+	return user, err
+}
+
+// pinLocked decides whose exits the inbound uses from now on, if that is open.
+func (e *exits) pinLocked(user string) error {
+	if before, err := e.userLocked(); err != nil || before != "" {
+		return err
+	}
+	return e.state.Save(pinPrefix+e.key.String(), user)
+}
+
+// choose says whose exits the inbound uses; "" leaves that to the next search.
+func (e *exits) choose(user string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.state.Delete(pinPrefix + e.key.String()); err != nil {
+		return err
+	}
+	e.of, e.found = user, nil
+	e.changes++
+	e.failures.Forget()
+	return nil
+}
+
+// allowing returns those of the endpoints that allow this one to use the tunnel, or why none does.
+func (e *exits) allowing(ctx context.Context, offered []apps.Endpoint) ([]apps.Endpoint, error) {
+	answers := make([]error, len(offered))
+	slots := make(chan struct{}, probesAtOnce) // one element for each probe under way
+	var probes sync.WaitGroup
+	for i, ep := range offered {
+		slots <- struct{}{}
+		probes.Go(func() {
+			answers[i] = e.probe(ctx, ep.ID)
+			<-slots
+		})
+	}
+	probes.Wait()
+	var allowed []apps.Endpoint
+	var refusal error
+	for i, err := range answers {
+		if err == nil {
+			allowed = append(allowed, offered[i])
+		} else {
+			refusal = err
+		}
+	}
+	if len(allowed) == 0 {
+		return nil, refusal
+	}
+	return allowed, nil
+}
+
+// probe asks an endpoint whether it would accept a flow of the tunnel.
+func (e *exits) probe(ctx context.Context, id identity.ID) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	c, err := e.mesh.Open(ctx, id, spec.AppName+"/"+e.key.String(), url.Values{spec.ProbeParam: {"1"}})
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}

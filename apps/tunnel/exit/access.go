@@ -1,0 +1,134 @@
+package exit
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"ztm/apps"
+	"ztm/apps/reach"
+	"ztm/apps/tunnel/spec"
+	"ztm/tunnel/answer"
+)
+
+const (
+	// lookupTimeout bounds the search for the addresses of a name.
+	lookupTimeout = 5 * time.Second
+)
+
+// access is who may reach what without an outbound. The zero value allows nothing.
+type access struct {
+	mu    sync.Mutex
+	rules []spec.Allow
+	flows map[*forward]struct{}
+}
+
+// forward is a running flow without an outbound.
+type forward struct {
+	peer        apps.Peer
+	asked, took reach.Dest // what it asked for, and the address that it went to
+	cut         context.CancelFunc
+}
+
+// List returns the rules.
+func (a *access) List() []spec.Allow {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return append([]spec.Allow{}, a.rules...)
+}
+
+// SetRules replaces the rules, and cuts the flows that they do not allow.
+func (a *access) SetRules(rules []spec.Allow, user string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rules = rules
+	for f := range a.flows {
+		if !allowed(rules, user, f.peer, f.asked, f.took) {
+			f.cut()
+		}
+	}
+}
+
+// Cut ends the flows of the peers for which the function says so.
+func (a *access) Cut(match func(apps.Peer) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for f := range a.flows {
+		if match(f.peer) {
+			f.cut()
+		}
+	}
+}
+
+// enter files a flow, if the rules still allow it. The caller calls leave when it is over.
+func (a *access) enter(f *forward, user string) (leave func(), ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !allowed(a.rules, user, f.peer, f.asked, f.took) {
+		return nil, false
+	}
+	if a.flows == nil {
+		a.flows = map[*forward]struct{}{}
+	}
+	a.flows[f] = struct{}{}
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.flows, f)
+	}, true
+}
+
+// allowed reports whether a peer may reach a destination, which may be known by its name and by its address.
+func allowed(rules []spec.Allow, user string, p apps.Peer, by ...reach.Dest) bool {
+	if p.User == user {
+		return true
+	}
+	return slices.ContainsFunc(rules, func(r spec.Allow) bool {
+		return slices.Contains(r.Users, p.User) && slices.ContainsFunc(by, r.Target.Match)
+	})
+}
+
+// permit returns where a flow may go, and what that is: the target that it asks for or, for a name that is allowed for
+// some of its addresses, those. They are looked up once: what was judged is what is connected to.
+func (a *access) permit(ctx context.Context, self apps.Endpoint, p apps.Peer, target spec.Address) ([]netip.Addr, error) {
+	if p.User == self.User {
+		return nil, nil
+	}
+	denied := answer.Errorf(answer.Denied, "endpoint %s does not allow user %s to reach %s", self.Name, p.User, target)
+	if target.Path != "" {
+		return nil, denied // sockets are for the endpoint's own user
+	}
+	asked, err := reach.NewDest(target.Host, target.First)
+	if err != nil {
+		return nil, answer.Errorf(answer.BadRequest, "target: %v", err)
+	}
+	rules := a.List()
+	if allowed(rules, self.User, p, asked) {
+		return nil, nil
+	}
+	mayLookUp := slices.ContainsFunc(rules, func(r spec.Allow) bool {
+		return slices.Contains(r.Users, p.User) && r.Target.Prefix.IsValid() && r.Target.Ports.Has(target.First)
+	})
+	if asked.Name == "" || !mayLookUp {
+		return nil, denied
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", target.Host)
+	if err != nil {
+		return nil, reach.Explain("target "+target.String(), err)
+	}
+	var addrs []netip.Addr
+	for _, ip := range found {
+		if d := (reach.Dest{Addr: ip.Unmap(), Port: target.First}); allowed(rules, self.User, p, d) {
+			addrs = append(addrs, d.Addr)
+		}
+	}
+	if len(addrs) == 0 {
+		return nil, denied
+	}
+	return addrs, nil
+}

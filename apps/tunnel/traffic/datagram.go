@@ -1,0 +1,244 @@
+// Datagrams between a flow and a UDP socket, at either end of a tunnel. The way of one datagram:
+//
+//	socket -> queue.put -> (full: the oldest goes) -> queue.get -> flow.Write ~~~ flow.Read -> socket
+//
+//  1. A flow is as slow as its slowest hop and then makes its writer wait. A socket does not wait: what it brings
+//     meanwhile waits in a queue that is bounded in datagrams and in bytes, for each flow and for each tunnel.
+//  2. The oldest datagram is the one to drop: who sent it has given it up, or sends it again.
+//  3. Each direction of a flow has one goroutine, so that nothing is reordered.
+//  4. A flow that carries nothing for a while ends: nobody tells when a UDP client is gone.
+
+package traffic
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ztm/tunnel/splice"
+)
+
+const (
+	// MaxPacket is a buffer for any datagram that a socket delivers, in bytes. Only the pages that a datagram touches
+	// cost memory.
+	MaxPacket = 1 << 16
+
+	// queueDatagrams and queueBytes bound the queue of one flow. A flow whose queue is empty may always queue one.
+	queueDatagrams = 256
+	queueBytes     = 256 << 10
+	// tunnelQueueBytes bounds all queues of one end of a tunnel together.
+	tunnelQueueBytes = 4 << 20
+
+	// keptBuffer is the largest buffer that a queue keeps for later datagrams, in bytes: enough for what fits a frame.
+	keptBuffer = 2 << 10
+	// keptBuffers is how many it keeps.
+	keptBuffers = 16
+
+	// DefaultIdle is how long a flow of datagrams lives without any.
+	DefaultIdle = time.Minute
+)
+
+// Queue holds datagrams between a socket that does not wait and a flow that does.
+type Queue struct {
+	total   *atomic.Int64 // bytes in all queues of the tunnel
+	dropped *atomic.Int64
+
+	ready chan struct{} // capacity 1, never closed: there is something to get, or it was closed
+
+	mu      sync.Mutex
+	waiting [][]byte
+	bytes   int
+	free    [][]byte
+	closed  bool
+}
+
+// NewQueue makes a queue. total counts the bytes in all queues that share it, dropped the datagrams that were dropped.
+func NewQueue(total, dropped *atomic.Int64) *Queue {
+	return &Queue{total: total, dropped: dropped, ready: make(chan struct{}, 1)}
+}
+
+// Put queues a copy of p, and drops the oldest datagrams if there are too many.
+func (q *Queue) Put(p []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return
+	}
+	for len(q.waiting) > 0 && (len(q.waiting) >= queueDatagrams || q.bytes+len(p) > queueBytes ||
+		q.total.Load()+int64(len(p)) > tunnelQueueBytes) {
+		q.freeLocked(q.takeLocked())
+		q.dropped.Add(1)
+	}
+	if q.total.Load()+int64(len(p)) > tunnelQueueBytes {
+		q.dropped.Add(1) // the other flows have filled the tunnel's share
+		return
+	}
+	var b []byte
+	if n := len(q.free); n > 0 {
+		b, q.free = q.free[n-1], q.free[:n-1]
+	}
+	q.waiting = append(q.waiting, append(b[:0], p...))
+	q.bytes += len(p)
+	q.total.Add(int64(len(p)))
+	q.wake()
+}
+
+// get waits for the next datagram. It reports false when the queue was closed. The datagram is the caller's until it
+// is given to release.
+func (q *Queue) get() ([]byte, bool) {
+	for {
+		q.mu.Lock()
+		if q.closed {
+			q.mu.Unlock()
+			return nil, false
+		}
+		if len(q.waiting) > 0 {
+			b := q.takeLocked()
+			q.mu.Unlock()
+			return b, true
+		}
+		q.mu.Unlock()
+		<-q.ready
+	}
+}
+
+// release gives back what get returned.
+func (q *Queue) release(b []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.freeLocked(b)
+}
+
+// Close ends all gets and drops what waits.
+func (q *Queue) Close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.total.Add(-int64(q.bytes))
+	q.waiting, q.bytes = nil, 0
+	q.wake()
+}
+
+func (q *Queue) wake() {
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (q *Queue) takeLocked() []byte {
+	b := q.waiting[0]
+	q.waiting = q.waiting[1:]
+	q.bytes -= len(b)
+	q.total.Add(-int64(len(b)))
+	return b
+}
+
+func (q *Queue) freeLocked(b []byte) {
+	if cap(b) <= keptBuffer && len(q.free) < keptBuffers {
+		q.free = append(q.free, b)
+	}
+}
+
+// errIdle ends a flow of datagrams that had none for too long.
+var errIdle = errors.New("no datagram for too long")
+
+// Relay carries the datagrams of one flow.
+type Relay struct {
+	Flow     net.Conn
+	Queue    *Queue             // towards the flow; whoever reads the socket fills it
+	Send     func([]byte) error // towards the socket; an error is a datagram lost, net.ErrClosed the end
+	Idle     time.Duration
+	In, Out  func(int)     // hear how many bytes went to the flow and came from it
+	ToRate   *bucket       // for what goes to the flow
+	FromRate *bucket       // for what comes from it
+	Dropped  *atomic.Int64 // counts what send did not take
+	Up, Down int64         // bytes that went to the flow and came from it; right when run has returned
+	last     atomic.Int64  // when a datagram passed, on the clock of began
+	began    time.Time
+}
+
+// Run carries datagrams until the flow ends, ctx ends, the queue is closed or nothing has come for too long. It closes
+// the flow and the queue.
+func (r *Relay) Run(ctx context.Context) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	closed := make(chan struct{}) // closed when the function below has run
+	context.AfterFunc(ctx, func() {
+		defer close(closed)
+		if err := context.Cause(ctx); errors.Is(err, errIdle) || errors.Is(err, io.EOF) {
+			r.Flow.Close()
+		} else {
+			splice.Abort(r.Flow)
+		}
+		r.Queue.Close()
+	})
+	defer r.watch(end)()
+
+	var up sync.WaitGroup
+	up.Go(func() { end(r.toFlow(ctx.Done())) })
+	end(r.fromFlow(ctx.Done()))
+	up.Wait()
+	<-closed
+	return context.Cause(ctx)
+}
+
+// watch ends the flow when it has been idle for too long. The caller stops it.
+func (r *Relay) watch(end context.CancelCauseFunc) (stop func() bool) {
+	r.began = time.Now()
+	var t *time.Timer
+	t = time.AfterFunc(math.MaxInt64, func() {
+		if left := r.Idle - (time.Since(r.began) - time.Duration(r.last.Load())); left > 0 {
+			t.Reset(left)
+		} else {
+			end(errIdle)
+		}
+	})
+	t.Reset(r.Idle) // now that t is set
+	return t.Stop
+}
+
+func (r *Relay) toFlow(done <-chan struct{}) error {
+	for {
+		p, ok := r.Queue.get()
+		if !ok {
+			return net.ErrClosed
+		}
+		r.ToRate.pass(len(p), done)
+		if _, err := r.Flow.Write(p); err != nil {
+			return err
+		}
+		r.passed()
+		r.In(len(p))
+		r.Up += int64(len(p))
+		r.Queue.release(p)
+	}
+}
+
+func (r *Relay) fromFlow(done <-chan struct{}) error {
+	buf := make([]byte, MaxPacket)
+	for {
+		n, err := r.Flow.Read(buf)
+		if err != nil {
+			return err
+		}
+		r.FromRate.pass(n, done)
+		switch err := r.Send(buf[:n]); {
+		case err == nil:
+			r.passed()
+			r.Out(n)
+			r.Down += int64(n)
+		case errors.Is(err, net.ErrClosed):
+			return err
+		default:
+			r.Dropped.Add(1)
+		}
+	}
+}
+
+func (r *Relay) passed() { r.last.Store(int64(time.Since(r.began))) }
