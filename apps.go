@@ -3,7 +3,7 @@ package main
 import (
 	"ztm/agent/feature"
 	"ztm/apps"
-	"ztm/apps/proxy"
+	proxy "ztm/apps/proxy/cli"
 	"ztm/apps/script"
 	"ztm/apps/terminal"
 	tunnel "ztm/apps/tunnel/cli"

@@ -67,11 +67,11 @@ type Change struct {
 
 // Status is what the proxy is doing.
 type Status struct {
-	Listeners []DoorStatus `json:"listeners"`
-	Clients   int          `json:"clients"` // connections of clients now
-	Total     int64        `json:"total"`   // since the start
-	Flows     int          `json:"flows"`   // that leave the mesh here, for peers
-	Exits     []ExitStatus `json:"exits"`
+	Listeners []ListenerStatus `json:"listeners"`
+	Clients   int              `json:"clients"` // connections of clients now
+	Total     int64            `json:"total"`   // since the start
+	Flows     int              `json:"flows"`   // that leave the mesh here, for peers
+	Exits     []ExitStatus     `json:"exits"`
 }
 
 // ExitStatus is an exit of the mesh as this endpoint sees it.
@@ -315,7 +315,7 @@ func (a *App) deleteCredential(r *http.Request) (any, error) {
 func (a *App) status(ctx context.Context) (Status, error) {
 	s := a.settings.Load()
 	st := Status{
-		Listeners: a.doors.status(), Clients: a.entrance.count(), Total: a.entrance.total.Load(), Flows: a.exit.running(),
+		Listeners: a.listeners.status(), Clients: a.entrance.count(), Total: a.entrance.total.Load(), Flows: a.exit.running(),
 		Exits: []ExitStatus{},
 	}
 	all, err := a.exits.look(ctx, func(string) bool { return true }, offerRecheck, true)

@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"log/slog"
 	"net"
@@ -12,11 +10,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/urfave/cli/v2"
 
 	"ztm/apps"
 	"ztm/apps/appstest"
-	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 )
 
@@ -175,7 +171,7 @@ func TestAUnixSocketIsForThisUserAlone(t *testing.T) {
 	write(t, filepath.Join(dir, "file"), "precious")
 	in.change(t, Change{SetListens: &[]string{"unix:" + filepath.Join(dir, "file")}})
 	appstest.Eventually(t, "a refusal", func() bool {
-		st := in.app.doors.status()
+		st := in.app.listeners.status()
 		return len(st) == 1 && !st[0].Open && st[0].Error != ""
 	})
 	if b, _ := os.ReadFile(filepath.Join(dir, "file")); string(b) != "precious" {
@@ -191,132 +187,14 @@ func TestAPortThatIsTakenIsShownAndTriedAgain(t *testing.T) {
 	defer ln.Close()
 	in, _ := pair(t, Options{}, "*.example.com")
 	in.change(t, Change{SetListens: &[]string{ln.Addr().String()}})
-	status := func() DoorStatus {
-		if st := in.app.doors.status(); len(st) == 1 {
+	status := func() ListenerStatus {
+		if st := in.app.listeners.status(); len(st) == 1 {
 			return st[0]
 		}
-		return DoorStatus{}
+		return ListenerStatus{}
 	}
 	appstest.Eventually(t, "the error", func() bool { return status().Error != "" })
 	ln.Close()
-	in.app.doors.poke() // sooner than by itself
+	in.app.listeners.wake() // sooner than by itself
 	appstest.Eventually(t, "the port", func() bool { return status().Open })
-}
-
-// run runs a command line at an endpoint.
-func run(e *endpoint, at *appstest.Host, stdin string, args ...string) (stdout, stderr string, err error) {
-	var out, errOut bytes.Buffer
-	c := &appstest.Console{Host: e.Host, At: at, In: strings.NewReader(stdin), Out: &out, Err: &errOut}
-	app := &cli.App{Commands: []*cli.Command{commands(c)}, DisableSliceFlagSeparator: true, Writer: &errOut, ErrWriter: &errOut,
-		ExitErrHandler: func(*cli.Context, error) {}}
-	err = app.RunContext(context.Background(), append([]string{"ztm", "proxy"}, args...))
-	return out.String(), errOut.String(), err
-}
-
-func TestConfigCommand(t *testing.T) {
-	var n appstest.Net
-	e, office := join(t, &n, "in", "alice", Options{}), join(t, &n, "office", "alice", Options{})
-	for _, tt := range []struct {
-		args  []string
-		stdin string
-		want  []string // parts of the output, in which spaces are one
-	}{
-		{nil, "", []string{"Endpoint in", "Listen (not listening)", "DNS (off)", "Credentials (none)", "Routes (none)", "Trusted Users (own user only)",
-			"Without Exit refuse", "Targets (not an exit)", "Excluded Targets (none)"}},
-		{[]string{"--set-listen", "0.0.0.0:0", "--set-listen", "127.0.0.1:0"}, "", []string{"Listen 0.0.0.0:0 127.0.0.1:0", "warning: anybody who reaches 0.0.0.0:0 may use this proxy"}},
-		{[]string{"--add-credential", "me"}, "secret\n", []string{"Credentials me"}},
-		{[]string{"--set-listen", ""}, "", []string{"Listen (not listening)"}},
-		{[]string{"--via", "*.Office.example.com=office", "--direct", "example.com"}, "", []string{"*.office.example.com via office", "example.com direct"}},
-		{[]string{"--remove-via", "example.com", "--trust", "bob", "--default", "direct"}, "", []string{"Routes *.office.example.com via office Trusted Users bob Without Exit direct"}},
-		{[]string{"--add-target", "*.svc.cluster.local", "--add-target", "10.43.0.0/16", "--add-exclusion", "10.43.0.1"}, "", []string{"Targets *.svc.cluster.local 10.43.0.0/16 Excluded Targets 10.43.0.1"}},
-		{[]string{"--remove-target", "10.43.0.0/16", "--remove-exclusion", "10.43.0.1"}, "", []string{"Targets *.svc.cluster.local Excluded Targets (none)"}},
-		{[]string{"--remove-credential", "me"}, "", []string{"Credentials (none)"}},
-		{[]string{"--dns", "0"}, "", []string{"DNS 127.0.0.1:0"}},
-		{[]string{"--dns", ""}, "", []string{"DNS (off)"}},
-	} {
-		out, errOut, err := run(e, nil, tt.stdin, append([]string{"config"}, tt.args...)...)
-		got := strings.Join(strings.Fields(out+" "+errOut), " ")
-		for _, want := range tt.want {
-			if err != nil || !strings.Contains(got, want) {
-				t.Errorf("config %q: %v, no %q in\n%s", tt.args, err, want, got)
-			}
-		}
-	}
-	if _, _, err := run(e, office.Host, "", "config", "--add-target", "10.0.0.0/8"); err != nil {
-		t.Fatal(err)
-	}
-	if got := reach.Texts(office.app.settings.Load().exit.Targets); !cmp.Equal(got, []string{"10.0.0.0/8"}) {
-		t.Errorf("at the other endpoint: %q", got)
-	}
-}
-
-func TestRulesCommand(t *testing.T) {
-	var n appstest.Net
-	e := join(t, &n, "out", "alice", Options{})
-	for _, tt := range []struct{ args, want string }{
-		{"", "TARGETS USERS ACTION"},
-		{"--users bob --users carol --targets *.example.com --action allow", "#0 *.example.com bob carol allow"},
-		{"--action deny", "#0 *.example.com bob carol allow #1 * * deny"},
-		{"--index 0 --insert --users bob --targets 10.0.0.1 --targets a.com:22 --action deny", "#0 10.0.0.1 a.com:22 bob deny #1 *.example.com bob carol allow #2 * * deny"},
-		{"--index 1 --users dora", "#1 *.example.com dora allow"},
-		{"--index 1 --delete", "#0 10.0.0.1 a.com:22 bob deny #1 * * deny"},
-	} {
-		out, _, err := run(e, nil, "", append([]string{"rules"}, strings.Fields(tt.args)...)...)
-		if got := strings.Join(strings.Fields(out), " "); err != nil || !strings.Contains(got, tt.want) {
-			t.Errorf("rules %s: %v, no %q in\n%s", tt.args, err, tt.want, got)
-		}
-	}
-}
-
-func TestWrongUse(t *testing.T) {
-	var n appstest.Net
-	e := join(t, &n, "out", "alice", Options{})
-	for _, args := range []string{
-		"config extra", "config --via a.com", "config --via a.com=", "rules --delete", "rules --index x", "rules --index 0", "rules --insert",
-		"rules --users bob", "rules --index 0 --delete --users bob", "rules --index 0 --delete --insert", "status extra",
-	} {
-		_, _, err := run(e, nil, "", strings.Fields(args)...)
-		if _, ok := err.(*apps.UsageError); !ok {
-			t.Errorf("%s: %v, want a usage error", args, err)
-		}
-	}
-	for args, want := range map[string]answer.Code{
-		"config --add-target 127.1":                      answer.BadRequest,
-		"config --remove-target a.com":                   answer.NotFound,
-		"config --default sometimes":                     answer.BadRequest,
-		"rules --action allow":                           answer.BadRequest,
-		"rules --index 7 --delete":                       answer.NotFound,
-		"rules --index 7 --insert --action deny":         answer.NotFound,
-		"config --remove-credential nobody":              answer.NotFound,
-		"config --set-listen example.com:1":              answer.BadRequest,
-		"rules --users bob --targets a..b --action deny": answer.BadRequest,
-	} {
-		if _, _, err := run(e, nil, "", strings.Fields(args)...); answer.CodeOf(err) != want {
-			t.Errorf("%s: %v, want %s", args, err, want)
-		}
-	}
-	if _, _, err := run(e, nil, "", "config", "--add-credential", "me"); err == nil {
-		t.Error("a password was found where there is none")
-	}
-}
-
-func TestStatusCommand(t *testing.T) {
-	var n appstest.Net
-	in := join(t, &n, "in", "alice", Options{})
-	join(t, &n, "mine", "alice", Options{}).change(t, Change{AddTargets: []string{"*.example.com"}})
-	bobs := join(t, &n, "bobs", "bob", Options{})
-	bobs.change(t, Change{AddTargets: []string{"*"}})
-	bobs.allow(t, "alice", "10.0.0.0/8")
-	join(t, &n, "carols", "carol", Options{}).change(t, Change{AddTargets: []string{"*"}})
-	address := in.listen(t)
-	out, _, err := run(in, nil, "", "status")
-	got := strings.Join(strings.Fields(out), " ")
-	for _, want := range []string{
-		"Listen " + address + " open", "Clients 0 0 in all", "Exit mine of user alice, ", "*.example.com",
-		"Exit bobs of user bob, ", "10.0.0.0/8, (used by --add-via alone: its user is not trusted)", `Exit carols of user carol, nothing here is for user "alice"`,
-	} {
-		if err != nil || !strings.Contains(got, want) {
-			t.Errorf("%v, no %q in\n%s", err, want, got)
-		}
-	}
 }

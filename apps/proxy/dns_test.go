@@ -103,7 +103,7 @@ func TestDNSAnswersFromTheAddressThatWasAsked(t *testing.T) {
 	for listen, hosts := range map[string][]string{"0.0.0.0:0": {"127.0.0.1", "127.0.0.2"}, "[::]:0": {"127.0.0.2", "::1"}} {
 		in.change(t, Change{DNS: &listen})
 		appstest.Eventually(t, "the listener is another", func() bool {
-			s := in.app.doors.status()
+			s := in.app.listeners.status()
 			return len(s) == 1 && s[0].Open && s[0].Listen == listen
 		})
 		_, port, _ := net.SplitHostPort(in.bound(t, true))
@@ -250,7 +250,7 @@ func TestASlowTCPClientOfTheResolverIsLetGoAtTheEnd(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); err == nil {
 		t.Error("the connection stays")
 	}
-	appstest.Eventually(t, "the listener to close", func() bool { return len(in.app.doors.status()) == 0 })
+	appstest.Eventually(t, "the listener to close", func() bool { return len(in.app.listeners.status()) == 0 })
 	if c, err := net.Dial("tcp", address); err == nil {
 		c.Close()
 		t.Error("it still listens")

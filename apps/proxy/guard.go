@@ -92,7 +92,7 @@ func (g *guard) Close() error {
 	var err error
 	g.once.Do(func() {
 		if g.refused.Load() != nil || g.spoiled.Load() != nil {
-			sayBye(g.Conn)
+			lingeringClose(g.Conn)
 		}
 		err = g.Conn.Close()
 		close(g.closed)
@@ -342,8 +342,8 @@ func (g *guard) block(most int) (int, *refusal) {
 // release lets everything pass from now on. It is called after the server gave the connection away.
 func (g *guard) release() { g.state, g.err = unguarded, nil }
 
-// rest returns what was read from the client and not passed on. It is called after release.
-func (g *guard) rest() []byte {
+// remainder returns what was read from the client and not passed on. It is called after release.
+func (g *guard) remainder() []byte {
 	b := g.buf
 	g.buf, g.open = nil, 0
 	return b

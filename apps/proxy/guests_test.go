@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/urfave/cli/v2"
-
 	"ztm/apps"
 	"ztm/apps/appstest"
 	"ztm/apps/proxy/policy"
@@ -68,27 +66,6 @@ func TestAPatternIsToldOnce(t *testing.T) {
 	if err != nil || strings.Count(string(script), ".svc.cluster.local") != 1 {
 		t.Errorf("%v in %.300s", err, script)
 	}
-}
-
-func TestOptionsThatMayBeEmptySaySo(t *testing.T) {
-	var n appstest.Net
-	e := join(t, &n, "in", "alice", Options{})
-	e.listen(t)
-	for _, c := range commands(&appstest.Console{Host: e.Host}).Subcommands {
-		for _, f := range c.Flags {
-			name := f.Names()[0]
-			if name != "set-listen" && name != "dns" {
-				continue
-			}
-			if usage := f.(cli.DocGenerationFlag).GetUsage(); !strings.Contains(usage, "`[") {
-				t.Errorf("--%s: %s", name, usage)
-			}
-		}
-	}
-	if err := appstest.RunCommand(commands(&appstest.Console{Host: e.Host}), "config", "--set-listen="); err != nil {
-		t.Fatal(err)
-	}
-	appstest.Eventually(t, "the listener to close", func() bool { return len(e.app.doors.status()) == 0 })
 }
 
 // counted is a mesh that counts what it is asked.

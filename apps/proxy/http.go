@@ -178,8 +178,8 @@ func (w *web) handle(ctx context.Context, rw http.ResponseWriter, r *http.Reques
 	w.forwardRequest(rw, r, c, raw)
 }
 
-// halfClosedPatience is how long nothing may come for a client that has ended its direction.
-const halfClosedPatience = time.Minute
+// halfClosedTimeout is how long nothing may come for a client that has ended its direction.
+const halfClosedTimeout = time.Minute
 
 // outlive gives a request a context that goes on when the client ends its direction, which net/http takes for the end
 // of the client: one that has no more to say still reads. It is not told from one that is gone before something is
@@ -189,7 +189,7 @@ func (c *webClient) outlive(ctx context.Context, r *http.Request) (_ *http.Reque
 	stopAll := context.AfterFunc(ctx, cancel)
 	stop := context.AfterFunc(r.Context(), func() {
 		if c.guard.ended.Load() {
-			waitSilent(own, &c.written, halfClosedPatience)
+			waitSilent(own, &c.written, halfClosedTimeout)
 		}
 		cancel()
 	})
@@ -270,7 +270,7 @@ func takeOver(rw http.ResponseWriter, c *webClient) (early []byte, err error) {
 	if _, err := io.ReadFull(buffered, early); err != nil {
 		return nil, err
 	}
-	return append(early, c.guard.rest()...), nil
+	return append(early, c.guard.remainder()...), nil
 }
 
 // forwardRequest serves a request in absolute form. raw is its path and query.

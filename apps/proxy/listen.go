@@ -28,7 +28,7 @@ const (
 	maxClients       = 2048             // connections at a time, shared fairly by the hosts of the clients; further ones are closed
 	handshakeTimeout = 10 * time.Second // from the first connection to a complete SOCKS request or HTTP header
 	idleTimeout      = 2 * time.Minute  // of an HTTP connection between two requests
-	byeTimeout       = time.Second      // so long a client may take to read why it was refused
+	lingerTimeout    = time.Second      // so long a client may take to read why it was refused
 )
 
 // entrance serves the clients of this endpoint.
@@ -62,8 +62,8 @@ type client struct {
 	user string // who gave the password, "" if none was needed; guarded by entrance.mu
 }
 
-// listener is a service for clients.
-type listener struct {
+// clientListener is a service for clients.
+type clientListener struct {
 	net.Listener
 	entrance *entrance
 }
@@ -78,10 +78,10 @@ func (s *entrance) listen(ctx context.Context, l listenAddr) (service, error) {
 	if err != nil {
 		return nil, listen.Error(l.String(), l.port(), err)
 	}
-	return &listener{ln, s}, nil
+	return &clientListener{ln, s}, nil
 }
 
-func (l *listener) Bound() string {
+func (l *clientListener) Bound() string {
 	if l.Addr().Network() == "unix" {
 		return "unix:" + l.Addr().String()
 	}
@@ -89,7 +89,7 @@ func (l *listener) Bound() string {
 }
 
 // Serve accepts clients until the listener is closed.
-func (l *listener) Serve(ctx context.Context) {
+func (l *clientListener) Serve(ctx context.Context) {
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	listen.Accept(ctx, l.Listener, l.entrance.log, func(conn net.Conn) {
@@ -190,14 +190,14 @@ func (s *entrance) serve(ctx context.Context, c *client) {
 	}
 	if err != nil {
 		s.log.Debug("client refused", "client", c.RemoteAddr().String(), "err", err)
-		sayBye(c.Conn)
+		lingeringClose(c.Conn)
 	}
 }
 
-// sayBye lets the client read what was written to it: closing a connection with unread input would reset it, and take
+// lingeringClose lets the client read what was written to it: closing a connection with unread input would reset it, and take
 // the refusal away.
-func sayBye(c net.Conn) {
-	c.SetDeadline(time.Now().Add(byeTimeout))
+func lingeringClose(c net.Conn) {
+	c.SetDeadline(time.Now().Add(lingerTimeout))
 	endWrite(c)
 	io.CopyN(io.Discard, c, maxHead)
 }

@@ -100,7 +100,7 @@ func (e *endpoint) listenDNS(t testing.TB) string {
 func (e *endpoint) bound(t testing.TB, dns bool) (address string) {
 	t.Helper()
 	appstest.Eventually(t, "a listener", func() bool {
-		for _, l := range e.app.doors.status() {
+		for _, l := range e.app.listeners.status() {
 			if l.Open && l.DNS == dns {
 				address = l.Bound
 			}

@@ -65,7 +65,7 @@ type App struct {
 	router      *router
 	entrance    *entrance
 	resolver    *resolver
-	doors       *doors
+	listeners   *listeners
 
 	settings atomic.Pointer[settings] // in force
 
@@ -93,7 +93,7 @@ func NewWith(h apps.Host, o Options) *App {
 	a.router = &router{mesh: h.Mesh, settings: a.settings.Load, exits: a.exits, own: a.exit, here: here}
 	a.entrance = newEntrance(a.router, a.credentials, h.Log)
 	a.resolver = &resolver{router: a.router, sys: sys, log: h.Log, slots: limit.NewShare[netip.Addr](maxQuestions)}
-	a.doors = &doors{want: a.wanted, open: a.open, changed: make(chan struct{}, 1), state: map[door]*doorState{}}
+	a.listeners = &listeners{want: a.wanted, open: a.open, changed: make(chan struct{}, 1), state: map[listenSpec]*listenerState{}}
 	a.load()
 	return a
 }
@@ -141,7 +141,7 @@ func (a *App) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	running.Go(func() { a.exits.run(ctx) })
 	running.Go(func() { a.entrance.web.run(ctx) })
-	running.Go(func() { a.doors.run(ctx) })
+	running.Go(func() { a.listeners.run(ctx) })
 	<-ctx.Done()
 	a.entrance.close()
 	running.Wait()
@@ -158,19 +158,19 @@ func (a *App) Left(gone func(apps.Peer) bool) {
 }
 
 // wanted returns the listeners that the configuration asks for.
-func (a *App) wanted() []door {
+func (a *App) wanted() []listenSpec {
 	s := a.settings.Load()
-	var out []door
+	var out []listenSpec
 	for _, l := range s.listens {
-		out = append(out, door{listenAddr: l})
+		out = append(out, listenSpec{listenAddr: l})
 	}
 	if s.dns != (listenAddr{}) {
-		out = append(out, door{listenAddr: s.dns, dns: true})
+		out = append(out, listenSpec{listenAddr: s.dns, dns: true})
 	}
 	return out
 }
 
-func (a *App) open(ctx context.Context, d door) (service, error) {
+func (a *App) open(ctx context.Context, d listenSpec) (service, error) {
 	if d.dns {
 		return a.resolver.listen(ctx, d.listenAddr)
 	}
@@ -180,7 +180,7 @@ func (a *App) open(ctx context.Context, d door) (service, error) {
 // bound returns the addresses at which this proxy listens.
 func (a *App) bound() []netip.AddrPort {
 	var out []netip.AddrPort
-	for _, d := range a.doors.status() {
+	for _, d := range a.listeners.status() {
 		if ap, err := netip.ParseAddrPort(d.Bound); err == nil {
 			out = append(out, ap)
 		}
@@ -218,7 +218,7 @@ func (a *App) change(f func(*Config) error) error {
 	a.settings.Store(s)
 	a.exit.revoke()
 	a.publish()
-	a.doors.poke()
+	a.listeners.wake()
 	return nil
 }
 

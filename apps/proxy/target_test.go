@@ -147,11 +147,11 @@ func TestARequestOfAClientThatSeemsGoneEnds(t *testing.T) {
 		ended()
 		began := time.Now()
 		for range 10 { // it reads what is written to it
-			time.AfterFunc(halfClosedPatience/2, func() { c.written.Add(1) })
+			time.AfterFunc(halfClosedTimeout/2, func() { c.written.Add(1) })
 			select {
 			case <-r.Context().Done():
 				t.Fatalf("it ends after %v, although something is written", time.Since(began))
-			case <-time.After(halfClosedPatience / 2):
+			case <-time.After(halfClosedTimeout / 2):
 			}
 		}
 		<-r.Context().Done()

@@ -1,4 +1,4 @@
-package proxy
+package cli
 
 import (
 	"bufio"
@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/proxy"
 	"ztm/apps/proxy/policy"
 )
 
@@ -22,8 +23,8 @@ import (
 type manager struct{ apps.Console }
 
 // config makes a change, if it is one, and the changes of a credential, and shows the configuration.
-func (m manager) config(ctx context.Context, ch *Change, addUser, removeUser string) error {
-	var v View
+func (m manager) config(ctx context.Context, ch *proxy.Change, addUser, removeUser string) error {
+	var v proxy.View
 	if ch != nil {
 		if err := m.Call(ctx, http.MethodPatch, "proxy/config", ch, &v); err != nil {
 			return err
@@ -50,11 +51,11 @@ func (m manager) config(ctx context.Context, ch *Change, addUser, removeUser str
 	for _, w := range v.Warnings {
 		fmt.Fprintf(m.Stderr(), "warning: %s\n", apps.Printable(w))
 	}
-	return m.Print(v, v.table())
+	return m.Print(v, tableOf(v))
 }
 
-// table has a line for each setting, and further lines for further entries of a list.
-func (v View) table() *apps.Table {
+// tableOf has a line for each setting, and further lines for further entries of a list.
+func tableOf(v proxy.View) *apps.Table {
 	t := &apps.Table{}
 	add := func(label, none string, entries []string) {
 		if len(entries) == 0 {
@@ -143,7 +144,7 @@ func (m manager) deleteRule(ctx context.Context, at string) func(*[]policy.Rule)
 
 // status shows what the proxy is doing and which exits it sees.
 func (m manager) status(ctx context.Context) error {
-	var s Status
+	var s proxy.Status
 	if err := m.Call(ctx, http.MethodGet, "proxy/status", nil, &s); err != nil {
 		return err
 	}
@@ -161,12 +162,12 @@ func (m manager) status(ctx context.Context) error {
 	t.Add("Clients", strconv.Itoa(s.Clients), fmt.Sprintf("%d in all", s.Total))
 	t.Add("Flows", strconv.Itoa(s.Flows), "of peers, leaving here")
 	for _, e := range s.Exits {
-		t.Add("Exit", e.Name, e.describe())
+		t.Add("Exit", e.Name, describe(e))
 	}
 	return m.Print(s, t)
 }
 
-func (e ExitStatus) describe() string {
+func describe(e proxy.ExitStatus) string {
 	words := []string{"of user " + e.User}
 	switch {
 	case e.Error != "":

@@ -1,4 +1,5 @@
-package proxy
+// Package cli is the command `ztm proxy`: it asks the API of the chosen endpoint and prints the answer.
+package cli
 
 import (
 	"errors"
@@ -10,12 +11,13 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"ztm/apps"
+	"ztm/apps/proxy"
 	"ztm/apps/proxy/policy"
 )
 
 // Kind is this app as a program that has it sees it.
 func Kind() apps.Kind {
-	return apps.Kind{Name: "proxy", New: New, Commands: func(c apps.Console) apps.Commands {
+	return apps.Kind{Name: "proxy", New: proxy.New, Commands: func(c apps.Console) apps.Commands {
 		return apps.Commands{Top: []*cli.Command{commands(c)}}
 	}}
 }
@@ -86,11 +88,11 @@ func configCommand(m manager) *cli.Command {
 }
 
 // changeOf reads the change that the options ask for, nil if they ask for none.
-func changeOf(x *cli.Context) (*Change, error) {
+func changeOf(x *cli.Context) (*proxy.Change, error) {
 	if err := noArguments(x); err != nil {
 		return nil, err
 	}
-	ch := &Change{
+	ch := &proxy.Change{
 		AddTargets: x.StringSlice("add-target"), RemoveTargets: x.StringSlice("remove-target"),
 		AddExclusions: x.StringSlice("add-exclusion"), RemoveExclusions: x.StringSlice("remove-exclusion"),
 		Direct: x.StringSlice("add-direct"), RemoveRoutes: x.StringSlice("remove-via"),
