@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"ztm/apps"
+	"ztm/apps/listen"
 	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
@@ -226,14 +227,7 @@ func say(f apps.Flow, v any) error {
 	}
 	defer c.Close()
 	if _, err := c.Write(b); err == nil {
-		endWrite(c)
+		listen.EndWrite(c)
 	}
 	return nil
-}
-
-// endWrite half-closes c where that is possible.
-func endWrite(c net.Conn) {
-	if w, ok := c.(interface{ CloseWrite() error }); ok {
-		w.CloseWrite()
-	}
 }

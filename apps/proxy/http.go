@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ztm/apps/proxy/httpguard"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/splice"
@@ -50,7 +51,7 @@ type web struct {
 // webClient is an HTTP client.
 type webClient struct {
 	*client
-	guard     *guard
+	guard     *httpguard.Guard
 	transport *http.Transport
 	forward   *httputil.ReverseProxy
 	written   atomic.Int64 // pieces of answers
@@ -65,9 +66,9 @@ type webClientKey struct{}
 func newWeb(e *entrance, via string) *web {
 	w := &web{entrance: e, conns: make(chan net.Conn), done: make(chan struct{}), via: via}
 	w.server = &http.Server{
-		ReadHeaderTimeout:            handshakeTimeout,
+		ReadHeaderTimeout:            httpguard.HeadTimeout,
 		IdleTimeout:                  idleTimeout,
-		MaxHeaderBytes:               2 * maxHead, // the guard has the last word
+		MaxHeaderBytes:               2 * httpguard.MaxHead, // the guard has the last word
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
@@ -79,7 +80,7 @@ func newWeb(e *entrance, via string) *web {
 
 // webConn is what the server gets: a guarded connection that knows its client.
 type webConn struct {
-	*guard
+	*httpguard.Guard
 	client *webClient
 }
 
@@ -113,7 +114,7 @@ func (l webListener) Addr() net.Addr { return &net.TCPAddr{} }
 // serve has the server serve a client, of which the first byte was read, until its connection is closed.
 func (w *web) serve(ctx context.Context, c *client, first byte) {
 	c.SetDeadline(time.Time{})
-	wc := &webClient{client: c, guard: newGuard(c.Conn, first)}
+	wc := &webClient{client: c, guard: httpguard.New(c.Conn, first)}
 	wc.transport = &http.Transport{
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			d, err := reach.ParseDest(addr)
@@ -139,7 +140,7 @@ func (w *web) serve(ctx context.Context, c *client, first byte) {
 	}
 	select {
 	case w.conns <- &webConn{wc.guard, wc}:
-		<-wc.guard.closed
+		<-wc.guard.Done()
 	case <-w.done:
 	}
 }
@@ -149,9 +150,9 @@ func (w *web) handle(ctx context.Context, rw http.ResponseWriter, r *http.Reques
 	c := r.Context().Value(webClientKey{}).(*webClient)
 	r, done := c.outlive(ctx, r)
 	defer done()
-	raw, forward := takeTarget(r)
-	if refused := c.guard.refused.Load(); refused != nil && r.Method == refusedMethod {
-		w.say(rw, refused.status, "http_request_error", refused.reason)
+	raw, forward := httpguard.TakeTarget(r)
+	if refused := c.guard.Refused(); refused != nil && r.Method == httpguard.RefusedMethod {
+		w.say(rw, refused.Status, "http_request_error", refused.Reason)
 		return
 	}
 	if r.Method != http.MethodConnect && !r.URL.IsAbs() {
@@ -188,7 +189,7 @@ func (c *webClient) outlive(ctx context.Context, r *http.Request) (_ *http.Reque
 	own, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	stopAll := context.AfterFunc(ctx, cancel)
 	stop := context.AfterFunc(r.Context(), func() {
-		if c.guard.ended.Load() {
+		if c.guard.Ended() {
 			waitSilent(own, &c.written, halfClosedTimeout)
 		}
 		cancel()
@@ -265,12 +266,12 @@ func takeOver(rw http.ResponseWriter, c *webClient) (early []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c.guard.release()
+	c.guard.Release()
 	early = make([]byte, buffered.Reader.Buffered())
 	if _, err := io.ReadFull(buffered, early); err != nil {
 		return nil, err
 	}
-	return append(early, c.guard.remainder()...), nil
+	return append(early, c.guard.Remainder()...), nil
 }
 
 // forwardRequest serves a request in absolute form. raw is its path and query.
@@ -334,7 +335,7 @@ func (w *response) Write(b []byte) (int, error) {
 func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err == nil {
-		w.client.guard.release()
+		w.client.guard.Release()
 	}
 	return conn, buffered, err
 }
@@ -343,7 +344,7 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // and those that servers behind a proxy of their own trust; this is a proxy of the client, so it gives the latter back.
 func (w *web) rewrite(pr *httputil.ProxyRequest) {
 	raw, _ := pr.In.Context().Value(rawKey{}).(string)
-	setTarget(pr.Out.URL, pr.In.Method, raw)
+	httpguard.SetTarget(pr.Out.URL, pr.In.Method, raw)
 	pr.Out.Trailer = pr.In.Trailer // not a copy: the values come after the body
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
 		if v := pr.In.Header[name]; v != nil && !namedInConnection(pr.In.Header, name) {
@@ -374,10 +375,10 @@ func (w *web) forwardFailed(rw http.ResponseWriter, r *http.Request, err error) 
 	c := r.Context().Value(webClientKey{}).(*webClient)
 	var known *answer.Error
 	switch {
-	case c.guard.spoiled.Load() != nil: // err does not always tell that it was the body
-		spoiled := c.guard.spoiled.Load()
+	case c.guard.Spoiled() != nil: // err does not always tell that it was the body
+		spoiled := c.guard.Spoiled()
 		rw.Header().Set("Connection", "close")
-		w.say(rw, spoiled.status, "http_request_error", spoiled.reason)
+		w.say(rw, spoiled.Status, "http_request_error", spoiled.Reason)
 	case errors.As(err, &known):
 		w.fail(rw, known)
 	default:

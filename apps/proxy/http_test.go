@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"net/netip"
 	"net/textproto"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -339,6 +341,24 @@ func TestFailuresHaveAStatusAndAReason(t *testing.T) {
 	}
 }
 
+type smugglingAttempt struct {
+	Name, Request string
+	Want          int // the status, 0 if the request may pass
+}
+
+// smugglingAttempts reads the table of package httpguard.
+func smugglingAttempts(t testing.TB) (list []smugglingAttempt) {
+	t.Helper()
+	b, err := os.ReadFile("httpguard/testdata/smuggling.json")
+	if err == nil {
+		err = json.Unmarshal(b, &list)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
 func TestSmugglingThroughTheWholeProxy(t *testing.T) {
 	var requests []string
 	var mu sync.Mutex
@@ -347,15 +367,15 @@ func TestSmugglingThroughTheWholeProxy(t *testing.T) {
 		defer mu.Unlock()
 		requests = append(requests, r.URL.Path)
 	})
-	for _, tt := range smuggling {
-		request := strings.ReplaceAll(tt.request, "http://a/", "http://svc.example.com/first")
-		if !strings.HasPrefix(request, "GET http") || tt.want == 0 {
+	for _, tt := range smugglingAttempts(t) {
+		request := strings.ReplaceAll(tt.Request, "http://a/", "http://svc.example.com/first")
+		if !strings.HasPrefix(request, "GET http") || tt.Want == 0 {
 			continue
 		}
 		// A second request hides where a lenient reader would see one.
 		answer := exchange(t, address, request+"GET http://svc.example.com/second HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-		if !strings.HasPrefix(answer, fmt.Sprintf("HTTP/1.1 %d ", tt.want)) || strings.Count(answer, "Proxy-Status: ") != 1 {
-			t.Errorf("%s: want %d alone, got\n%s", tt.name, tt.want, answer)
+		if !strings.HasPrefix(answer, fmt.Sprintf("HTTP/1.1 %d ", tt.Want)) || strings.Count(answer, "Proxy-Status: ") != 1 {
+			t.Errorf("%s: want %d alone, got\n%s", tt.Name, tt.Want, answer)
 		}
 	}
 	if len(requests) > 0 {
@@ -671,9 +691,9 @@ func TestTooManyClientsAreTurnedAway(t *testing.T) {
 // FuzzHTTP: whatever a client sends, it gets whole responses or none, and the target gets only requests that the
 // client could have meant.
 func FuzzHTTP(f *testing.F) {
-	for _, tt := range smuggling {
-		if len(tt.request) < 1<<10 {
-			f.Add([]byte(strings.ReplaceAll(tt.request, "http://a/", "http://svc.example.com/")))
+	for _, tt := range smugglingAttempts(f) {
+		if len(tt.Request) < 1<<10 {
+			f.Add([]byte(strings.ReplaceAll(tt.Request, "http://a/", "http://svc.example.com/")))
 		}
 	}
 	f.Add([]byte("GET /proxy.pac HTTP/1.1\r\nHost: localhost\r\n\r\n"))

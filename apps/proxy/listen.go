@@ -26,9 +26,8 @@ import (
 
 const (
 	maxClients       = 2048             // connections at a time, shared fairly by the hosts of the clients; further ones are closed
-	handshakeTimeout = 10 * time.Second // from the first connection to a complete SOCKS request or HTTP header
+	handshakeTimeout = 10 * time.Second // from the first connection to a complete SOCKS request
 	idleTimeout      = 2 * time.Minute  // of an HTTP connection between two requests
-	lingerTimeout    = time.Second      // so long a client may take to read why it was refused
 )
 
 // entrance serves the clients of this endpoint.
@@ -190,16 +189,8 @@ func (s *entrance) serve(ctx context.Context, c *client) {
 	}
 	if err != nil {
 		s.log.Debug("client refused", "client", c.RemoteAddr().String(), "err", err)
-		lingeringClose(c.Conn)
+		listen.Linger(c.Conn)
 	}
-}
-
-// lingeringClose lets the client read what was written to it: closing a connection with unread input would reset it, and take
-// the refusal away.
-func lingeringClose(c net.Conn) {
-	c.SetDeadline(time.Now().Add(lingerTimeout))
-	endWrite(c)
-	io.CopyN(io.Discard, c, maxHead)
 }
 
 // join carries the bytes between a client and its target until both directions have ended. It closes both.

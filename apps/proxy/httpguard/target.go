@@ -1,4 +1,4 @@
-package proxy
+package httpguard
 
 import (
 	"bytes"
@@ -44,9 +44,9 @@ func withTarget(head []byte) []byte {
 	return b.Bytes()
 }
 
-// takeTarget returns path and query of a request and removes the field that has them. ok is false for a request that is
+// TakeTarget returns path and query of a request and removes the field that has them. ok is false for a request that is
 // not to be forwarded.
-func takeTarget(r *http.Request) (raw string, ok bool) {
+func TakeTarget(r *http.Request) (raw string, ok bool) {
 	values := r.Header[targetField]
 	delete(r.Header, targetField)
 	if len(values) == 0 || !r.URL.IsAbs() {
@@ -55,9 +55,9 @@ func takeTarget(r *http.Request) (raw string, ok bool) {
 	return values[0], true
 }
 
-// setTarget makes the target of a request to an origin: raw as it is, in the form that the method asks for. ws is how
+// SetTarget makes the target of a request to an origin: raw as it is, in the form that the method asks for. ws is how
 // clients of WebSocket call http (RFC 6455 section 3).
-func setTarget(u *url.URL, method, raw string) {
+func SetTarget(u *url.URL, method, raw string) {
 	u.Scheme = "http"
 	u.Path, u.RawPath, u.RawQuery, u.ForceQuery = "", "", "", false
 	switch {

@@ -1,0 +1,29 @@
+package listen
+
+import (
+	"io"
+	"net"
+	"time"
+)
+
+// EndWrite half-closes c where that is possible: the other side reads the end, and may go on to write.
+func EndWrite(c net.Conn) {
+	if w, ok := c.(interface{ CloseWrite() error }); ok {
+		w.CloseWrite()
+	}
+}
+
+// lingerTimeout is how long a client may take to read why it was refused, and lingerBytes how much it may send
+// meanwhile.
+const (
+	lingerTimeout = time.Second
+	lingerBytes   = 32 << 10
+)
+
+// Linger is called before c is closed: it lets the client read what was written to it. Closing a connection with unread
+// input would reset it, and take the answer away.
+func Linger(c net.Conn) {
+	c.SetDeadline(time.Now().Add(lingerTimeout))
+	EndWrite(c)
+	io.CopyN(io.Discard, c, lingerBytes)
+}
