@@ -86,7 +86,7 @@ func (m *mesh) metrics(w *metric.Writer) {
 		connected = 1
 	}
 	w.Gauge("ztm_mesh_connected", "1 while the control session stands.", connected)
-	w.Gauge("ztm_mesh_flows", "Flows that are open.", int64(s.Flows))
+	w.Gauge("ztm_mesh_flows", "Flows that are open.", int64(s.Active))
 	w.Counter("ztm_mesh_sent_bytes_total", "Payload sent to peers.", int64(s.Sent))
 	w.Counter("ztm_mesh_received_bytes_total", "Payload received from peers.", int64(s.Received))
 	w.Gauge("ztm_mesh_trust_version", "Version of the trust list.", int64(d.Trust))

@@ -180,7 +180,7 @@ func (m *mesh) stats() api.Stats {
 		p := s.Peers[peer]
 		p.Sent += uint64(c.Sent())
 		p.Received += uint64(c.Received())
-		p.Flows++
+		p.Active++
 		if c.Offloaded() {
 			p.Offloaded++
 		}
@@ -197,7 +197,7 @@ func (m *mesh) stats() api.Stats {
 	for id, p := range s.Peers {
 		p.Name = m.known.nameOf(id)
 		s.Peers[id] = p
-		s.Sent, s.Received, s.Flows = s.Sent+p.Sent, s.Received+p.Received, s.Flows+p.Flows
+		s.Sent, s.Received, s.Active = s.Sent+p.Sent, s.Received+p.Received, s.Active+p.Active
 		s.Offloaded += p.Offloaded
 	}
 	return s

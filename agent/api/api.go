@@ -185,8 +185,8 @@ type LogEntry struct {
 type Stats struct {
 	Sent      uint64                    `json:"sent"`
 	Received  uint64                    `json:"received"`
-	Flows     int                       `json:"flows"`     // open now
-	Offloaded int                       `json:"offloaded"` // of Flows: in a connection of their own
+	Active    int                       `json:"active"`    // flows that are open now
+	Offloaded int                       `json:"offloaded"` // of Active: in a connection of their own
 	Peers     map[identity.ID]PeerStats `json:"peers"`
 }
 
@@ -195,7 +195,7 @@ type PeerStats struct {
 	Name      string `json:"name"`
 	Sent      uint64 `json:"sent"`
 	Received  uint64 `json:"received"`
-	Flows     int    `json:"flows"`
+	Active    int    `json:"active"`
 	Offloaded int    `json:"offloaded"`
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"ztm/apps"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
 )
 
 // Register is the programs that an app runs for peers. It decides who is admitted, writes the audit
@@ -44,7 +45,7 @@ type Entry struct {
 type Info struct {
 	ID       string        `json:"id"`
 	User     string        `json:"user"`
-	Endpoint string        `json:"endpoint"` // ID of the peer
+	Peer     identity.ID   `json:"peer"`
 	Since    time.Time     `json:"since"`
 	Idle     apps.Duration `json:"idle"` // without input and output
 	Account  apps.Bytes    `json:"account"`
@@ -180,7 +181,7 @@ func (r *Register) List(p apps.Peer) []Info {
 	list := []Info{}
 	for _, e := range entries {
 		list = append(list, Info{
-			ID: e.ID, User: e.Peer.User, Endpoint: string(e.Peer.ID), Since: e.Since.UTC().Truncate(time.Second),
+			ID: e.ID, User: e.Peer.User, Peer: e.Peer.ID, Since: e.Since.UTC().Truncate(time.Second),
 			Idle: apps.Duration(e.session.Idle()), Account: apps.Bytes(e.config.Program.Account.Name),
 			Program: apps.Bytes(e.config.Program.Path), TTY: e.config.Program.TTY != nil, Keep: e.config.Keep,
 			Attached: e.session.Attached(),

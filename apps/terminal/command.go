@@ -190,7 +190,7 @@ func table(ctx context.Context, c apps.Console, list []process.Info) *apps.Table
 	}
 	t := &apps.Table{Header: []string{"SESSION", "USER", "FROM", "AS", "STATE", "SINCE", "IDLE", "PROGRAM"}}
 	for _, i := range list {
-		from, state := i.Endpoint, "open"
+		from, state := string(i.Peer), "open"
 		if n := names[from]; n != "" {
 			from = n
 		}

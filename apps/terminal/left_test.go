@@ -27,7 +27,7 @@ func (m *mesh) keep(t *testing.T, at *appstest.Host) string {
 		t.Fatal(err)
 	}
 	for _, s := range m.list(t) {
-		if s.Endpoint == string(at.Self().ID) {
+		if string(s.Peer) == string(at.Self().ID) {
 			return s.ID
 		}
 	}

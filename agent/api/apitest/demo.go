@@ -87,8 +87,8 @@ func Demo() map[string]any {
 			{Time: time.Unix(1700000001, 0).UTC(), Level: "WARN", Message: "peer said \x1b[31mboo\r\n"},
 		},
 		"GET " + api.EndpointPath(m, NasID, "stats"): api.Stats{
-			Sent: 1500, Received: 2_500_000, Flows: 1,
-			Peers: map[identity.ID]api.PeerStats{LaptopID: {Name: "laptop", Sent: 1500, Received: 2_500_000, Flows: 1}, PhoneID: {Name: "phone"}},
+			Sent: 1500, Received: 2_500_000, Active: 1,
+			Peers: map[identity.ID]api.PeerStats{LaptopID: {Name: "laptop", Sent: 1500, Received: 2_500_000, Active: 1}, PhoneID: {Name: "phone"}},
 		},
 		"GET " + api.EndpointPath(m, NasID, "ping"): []api.Hop{
 			{Type: "Endpoint", ID: LaptopID, Name: "laptop"},

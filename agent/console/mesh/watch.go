@@ -76,15 +76,15 @@ func (c commands) stats(ctx context.Context, name string) error {
 	if err := c.about(ctx, name, "stats", &s); err != nil {
 		return err
 	}
-	t := &apps.Table{Header: []string{"PEER", "SEND", "RECEIVE", "FLOWS", "ID"}, Wide: 1}
+	t := &apps.Table{Header: []string{"PEER", "SEND", "RECEIVE", "ACTIVE", "ID"}, Wide: 1}
 	ids := slices.SortedFunc(maps.Keys(s.Peers), func(a, b identity.ID) int {
 		return cmp.Or(cmp.Compare(s.Peers[a].Name, s.Peers[b].Name), cmp.Compare(a, b))
 	})
 	for _, id := range ids {
 		p := s.Peers[id]
-		t.Add(cmp.Or(p.Name, string(id)), amount(p.Sent), amount(p.Received), strconv.Itoa(p.Flows), string(id))
+		t.Add(cmp.Or(p.Name, string(id)), amount(p.Sent), amount(p.Received), strconv.Itoa(p.Active), string(id))
 	}
-	t.Add("(All Peers)", amount(s.Sent), amount(s.Received), strconv.Itoa(s.Flows), "")
+	t.Add("(All Peers)", amount(s.Sent), amount(s.Received), strconv.Itoa(s.Active), "")
 	return c.Print(s, t)
 }
 
