@@ -29,7 +29,9 @@ type arrow struct {
 // "/..." at the end of a pattern stands for the package and all below it, "/*" for those one below.
 var arrows = []arrow{
 	{".", []string{"agent/...", "apps/...", "hub", "store", "tunnel/..."}, "main puts everything together"},
-	{"hub", []string{"store", "store/private", "tunnel", "tunnel/answer", "tunnel/h2", "tunnel/identity", "tunnel/limit", "tunnel/loopback", "tunnel/memory", "tunnel/metric", "tunnel/splice"}, "the hub carries what it cannot read, and shares a wire with the agent, not code"},
+	{"hub/directory", []string{"store", "tunnel", "tunnel/answer", "tunnel/identity"}, "who there is in a mesh depends on no hub"},
+	{"hub/directory/directorytest", []string{"hub/directory", "tunnel", "tunnel/answer", "tunnel/identity"}, "the suite knows the contract, and no directory"},
+	{"hub", []string{"hub/directory", "store", "store/private", "tunnel", "tunnel/answer", "tunnel/h2", "tunnel/identity", "tunnel/limit", "tunnel/loopback", "tunnel/memory", "tunnel/metric", "tunnel/splice"}, "the hub carries what it cannot read, and shares a wire with the agent, not code"},
 	{"agent", []string{"agent/api", "apps", "store", "store/private", "tunnel/..."}, "the agent knows no app by name, and shares a wire with the hub, not code"},
 	{"agent/api", []string{"apps", "apps/listen", "store/private", "tunnel/answer", "tunnel/identity"}, "the door of the local API is a private place"},
 	{"agent/daemon", nil, "a process that stays owes the system the same, whatever it does"},
@@ -91,7 +93,7 @@ var powers = []struct {
 	{"golang.org/x/sys", []string{"..."}, "platforms differ"},
 	{"github.com/google/go-cmp", nil, "it is for tests"},
 	{"os/exec", []string{"agent/service", "apps/process", "apps/script", "apps/terminal", "cross/...", "scripts/..."}, "one place runs programs"},
-	{"testing", []string{"apps/appstest", "apps/tunnel/tunneltest", "agent/api/apitest"}, "it is for tests"},
+	{"testing", []string{"apps/appstest", "apps/tunnel/tunneltest", "agent/api/apitest", "hub/directory/directorytest"}, "it is for tests"},
 	{"unsafe", []string{"apps/process", "store"}, "the kernel's structures are read in few places"},
 }
 

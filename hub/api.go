@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ztm/hub/directory"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
@@ -147,12 +148,13 @@ func (s *server) readBody(places *limit.Share[string], w http.ResponseWriter, r 
 
 // getHub is GET /v1/hub.
 func (s *server) getHub(w http.ResponseWriter, r *http.Request, p *peer, _ string) error {
+	_, online := s.directory.Size()
 	return writeJSON(w, tunnel.HubStatus{
 		ID:         s.id,
 		Version:    s.config.Version,
 		Since:      s.since,
 		Names:      s.names,
-		Agents:     int(s.registry.online.Load()),
+		Agents:     online,
 		Relays:     int(s.metrics.carriers.open.Load()),
 		MaxAgents:  s.config.Limits.Agents,
 		KeepsCA:    s.ca != nil,
@@ -175,20 +177,20 @@ func (s *server) listEndpoints(w http.ResponseWriter, r *http.Request, p *peer, 
 	case <-r.Context().Done():
 		return errGone
 	}
-	return writeJSON(w, s.registry.list(f))
+	return writeJSON(w, s.directory.List(f))
 }
 
-func parseFilter(q url.Values) (f filter, err error) {
-	f = filter{name: q.Get("name"), user: q.Get("user"), offer: q.Get("offer"), keyword: q.Get("keyword")}
+func parseFilter(q url.Values) (f directory.Filter, err error) {
+	f = directory.Filter{Name: q.Get("name"), User: q.Get("user"), Offer: q.Get("offer"), Keyword: q.Get("keyword")}
 	if v := q.Get("online"); v != "" {
-		if f.online, err = strconv.ParseBool(v); err != nil {
+		if f.Online, err = strconv.ParseBool(v); err != nil {
 			return f, errors.New("online: want true or false")
 		}
 	}
 	for _, n := range []struct {
 		key string
 		to  *int
-	}{{"offset", &f.offset}, {"limit", &f.limit}} {
+	}{{"offset", &f.Offset}, {"limit", &f.Limit}} {
 		v := q.Get(n.key)
 		if v == "" {
 			continue
@@ -208,7 +210,7 @@ func (s *server) getEndpoint(w http.ResponseWriter, _ *http.Request, _ *peer, ar
 	if err != nil {
 		return err
 	}
-	entry, err := s.registry.entry(id)
+	entry, err := s.directory.Entry(id)
 	if err != nil {
 		return err
 	}
@@ -238,7 +240,7 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 	case subject.ID != p.ID:
 		return answer.Errorf(answer.Denied, "this is the record of endpoint %s, and it comes from endpoint %s", subject.ID, p.ID)
 	}
-	if err := s.registry.register(doc, rec, subject); err != nil {
+	if err := s.directory.Put(doc, rec, subject); err != nil {
 		return err
 	}
 	// It may have been evicted since it was verified, and the eviction not have found the record.
@@ -246,7 +248,7 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 		s.forget(id, true)
 		return answer.Errorf(answer.Denied, "%v", err)
 	}
-	if _, online, _ := s.registry.find(p.ID); online != nil && p.User == rootUser {
+	if p.User == rootUser && s.sessions.of(p.ID) != nil {
 		s.signers.wake() // it may have another CA key now
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -274,11 +276,11 @@ func (s *server) deleteEndpoint(w http.ResponseWriter, _ *http.Request, p *peer,
 
 // forget removes an endpoint from the directory, and keeps its name for its user if keep says so.
 func (s *server) forget(id identity.ID, keep bool) error {
-	gone := s.registry.remove(keep, func(r *row) bool { return r.Subject.ID == id })
-	if len(gone) == 0 {
+	gone, err := s.directory.Remove(keep, func(sub identity.Subject) bool { return sub.ID == id })
+	if gone == 0 {
 		return answer.Errorf(answer.NotFound, "there is no endpoint %s", id)
 	}
-	return s.registry.saver.save(gone...)
+	return err
 }
 
 func parseID(s string) (identity.ID, error) {

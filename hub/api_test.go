@@ -30,7 +30,7 @@ func FuzzARequestIsRoutedOrRefused(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if p, err := parseFilter(values); err == nil && (p.offset < 0 || p.limit < 0) {
+		if p, err := parseFilter(values); err == nil && (p.Offset < 0 || p.Limit < 0) {
 			t.Errorf("%q gives %+v", query, p)
 		}
 	})

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"ztm/tunnel"
 )
 
 const day = 24 * time.Hour
@@ -34,7 +36,7 @@ func TestAClockThatWasYearsAheadOnceLeavesNoTrace(t *testing.T) {
 			for range 2 {
 				h = startIn(t, dir, append(slices.Clone(tt.options), ahead(tt.ahead), func(c *Config) { c.tidy = time.Millisecond })...)
 				bob.hub = h
-				if h.try(bob.config("h2")) == nil {
+				if h.try(bob.config(tunnel.ControlProto)) == nil {
 					t.Error("a hub whose clock is years ahead takes a certificate of today")
 				}
 				h.stop()

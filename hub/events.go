@@ -68,10 +68,11 @@ func (s *session) end() { s.once.Do(func() { close(s.ended) }) }
 // getEvents is GET /v1/events.
 func (s *server) getEvents(w http.ResponseWriter, r *http.Request, p *peer, _ string) error {
 	session := newSession(p)
-	if refusal := s.registry.attach(session); refusal != nil {
-		return refusal
+	detach, err := s.sessions.attach(session)
+	if err != nil {
+		return err
 	}
-	defer s.registry.detach(session)
+	defer detach()
 	s.log.Debug("online", "endpoint", p.ID, "user", p.User, "addr", p.addr)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	ok := stream(w, &tunnel.Event{Type: tunnel.EventReady}) &&

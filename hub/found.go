@@ -81,7 +81,7 @@ func newer(st *state, trust *identity.Trust, c Config) (*identity.Trust, error) 
 		return trust, nil
 	}
 	if next != trust {
-		err = st.setTrust(next.Document(), nil, nil)
+		err = st.setTrust(next.Document())
 		c.Log.Info("the root permit brings a newer trust list", "permit", c.Permit, "version", next.Version())
 	}
 	return next, err
@@ -205,7 +205,7 @@ func begin(st *state, c Config) (me self, permit string, err error) {
 		}
 		permit = c.Permit
 	} else if len(root.Trust) > 0 {
-		if err := st.setTrust(root.Trust, nil, nil); err != nil {
+		if err := st.setTrust(root.Trust); err != nil {
 			return self{}, "", err
 		}
 	}

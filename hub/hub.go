@@ -1,17 +1,18 @@
 // Package hub is the one process of a mesh with a public address. It introduces agents to each other and carries bytes
 // that it cannot read.
 //
-//	listen.go     TCP, TLS 1.3, who is it?  ── ALPN h2 ──────────> api.go             requests, as JSON
-//	                                        ── ALPN ztm-relay/1 ─> leg.go, relay.go   carriers
-//	                                        ── ALPN ztm-join/1 ──> join.go            devices without a certificate
+//	listen.go     TCP, TLS 1.3, who is it?  ── ALPN ztm-control/1 ─> api.go             requests, as JSON
+//	                                        ── ALPN ztm-relay/1 ───> leg.go, relay.go   relayed paths
+//	                                        ── ALPN ztm-join/1 ────> join.go            devices without a certificate
 //
-//	registry.go   the directory: signed endpoint records, and who is online
-//	events.go     what the hub tells an agent: dial-backs, trust, requests for the CA key
-//	peers.go      every connection whose owner is known, so that an evicted user's can be cut
-//	limits.go     what members and strangers can take of the hub, at most
-//	trust.go      the signed trust list          sign.go   what needs the CA key, which is not here
-//	renew.go      the hub's own certificate
-//	state.go      what survives a restart        found.go  how a mesh begins
+//	directory/     signed endpoint records, names, and who is online
+//	handshakes.go  connections whose peer is not known yet, and which of them gives way
+//	sessions.go    agents that are attached      events.go  what the hub tells them: dial-backs, trust, requests for the CA key
+//	peers.go       every connection whose owner is known, so that an evicted user's can be cut
+//	limits.go      all that bounds what others can take of the hub    budget.go  what an endpoint may ask in a time
+//	trust.go       the signed trust list          sign.go   what needs the CA key, which is not here
+//	renew.go       the hub's own certificate
+//	state.go       what survives a restart        found.go  how a mesh begins
 //
 // A hub is trusted with nothing but to be there: it holds neither the mesh's CA key (unless --keep-ca says so) nor any key
 // of a flow, and this package does not link the one that seals flows. Who a peer is comes from its verified
@@ -175,8 +176,9 @@ func (h *Hub) Run(ctx context.Context) error {
 	if c.Started != nil {
 		c.Started(started)
 	}
+	size, _ := s.directory.Size()
 	c.Log.Info("hub runs", "mesh", s.mesh, "id", s.id, "listen", ln.Addr().String(), "names", self.Names,
-		"endpoints", s.registry.size(), "trust", s.verifier.Trust().Version())
+		"endpoints", size, "trust", s.verifier.Trust().Version())
 	if s.note != "" {
 		c.Log.Warn(s.note)
 	}

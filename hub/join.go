@@ -65,7 +65,7 @@ func (s *server) admit(ctx context.Context, c *tls.Conn, below *socket) ([]byte,
 	if redeemer == s.id {
 		return s.redeem(req)
 	}
-	name, session, err := s.registry.find(redeemer)
+	name, session, err := s.sessions.find(redeemer)
 	switch {
 	case name == "":
 		return nil, answer.Errorf(answer.Unavailable, "the endpoint that issued this token (%s) is not in the mesh", redeemer)
@@ -73,7 +73,7 @@ func (s *server) admit(ctx context.Context, c *tls.Conn, below *socket) ([]byte,
 		return nil, answer.Errorf(answer.Unavailable, "the endpoint that issued this token (%s) is offline", name)
 	}
 	below.SetDeadline(time.Time{})
-	return s.signers.ask(ctx, session, tunnel.SignRequest{Join: req, Name: s.registry.check(req.Name, identity.IDOf(req.Key))})
+	return s.signers.ask(ctx, session, tunnel.SignRequest{Join: req, Name: s.directory.Check(req.Name, identity.IDOf(req.Key))})
 }
 
 // mayJoin takes a place among those that join, for a device whose request is read.
@@ -137,7 +137,7 @@ func (s *server) redeem(req *tunnel.JoinRequest) ([]byte, error) {
 	if err != nil {
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
-	if err := s.registry.vacant(req.Name, identity.IDOf(req.Key), invitation.User); err != nil {
+	if err := s.directory.Check(req.Name, identity.IDOf(req.Key)).Check(req.Name, invitation.User); err != nil {
 		return nil, err
 	}
 	der, err := s.ca.SignMember(req.Key, invitation.User, invitation.Admitted, now)

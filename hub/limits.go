@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"ztm/hub/directory"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/limit"
@@ -163,6 +164,13 @@ func (l Limits) within(m memory.Limit) Limits {
 	l.Joins = cmp.Or(l.Joins, m.Fit(256, 16, handshakeSize))
 	l.JoinsPerSource = cmp.Or(l.JoinsPerSource, max(l.Joins/4, 1))
 	return l
+}
+
+// directory returns the limits of the directory.
+func (l Limits) directory() directory.Limits {
+	return directory.Limits{
+		Endpoints: l.Agents, OfUser: l.EndpointsPerUser, PageBytes: maxPage, NameKept: nameKept, NamesOfUser: namesOfUser,
+	}
 }
 
 // limited is the answer to a peer that has reached a limit.

@@ -49,15 +49,19 @@ func parse(t *testing.T, name string) *ast.File {
 	return f
 }
 
-// tests returns the names of the tests of this package.
+// tests returns the names of the tests of this package and of the directory.
 func tests(t *testing.T) map[string]bool {
 	t.Helper()
 	files, err := filepath.Glob("*_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
+	below, err := filepath.Glob("directory/*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
 	names := map[string]bool{}
-	for _, file := range files {
+	for _, file := range append(files, below...) {
 		for _, d := range parse(t, file).Decls {
 			if f, ok := d.(*ast.FuncDecl); ok {
 				names[f.Name.Name] = true

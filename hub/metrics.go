@@ -95,8 +95,9 @@ func (s *server) serveMetrics(ctx context.Context, ln net.Listener) {
 // addMetrics adds the counters.
 func (s *server) addMetrics(w *metric.Writer) {
 	m := s.metrics
-	w.Gauge("ztm_hub_endpoints", "Endpoints in the directory.", int64(s.registry.size()))
-	w.Gauge("ztm_hub_agents_online", "Agents with an events stream.", s.registry.online.Load())
+	size, online := s.directory.Size()
+	w.Gauge("ztm_hub_endpoints", "Endpoints in the directory.", int64(size))
+	w.Gauge("ztm_hub_agents_online", "Agents with an events stream.", int64(online))
 	w.Gauge("ztm_hub_trust_version", "Version of the trust list in force.", int64(s.verifier.Trust().Version()))
 	w.Gauge("ztm_hub_carriers_open", "Carriers that stand.", m.carriers.open.Load())
 	w.Gauge("ztm_hub_goroutines", "Goroutines.", int64(runtime.NumGoroutine()))

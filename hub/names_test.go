@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"fmt"
 	"testing"
 
 	"ztm/tunnel"
@@ -93,28 +92,6 @@ func TestAHolderOfTheCAKeyHearsWhatIsKnownOfAName(t *testing.T) {
 		if err := <-joined; err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-func TestNamesThatAreKeptAreLimited(t *testing.T) {
-	g := crowded(t, 0)
-	for i := range 3 * namesOfUser {
-		user := "eve"
-		if i == 0 {
-			user = "bob"
-		}
-		g.keepLocked(&row{Subject: identity.Subject{User: user}, Record: identity.Record{Name: fmt.Sprint("name-", i)}})
-	}
-	if n, _ := g.keptOfLocked("eve"); n != namesOfUser {
-		t.Errorf("%d names are kept for one user, want %d", n, namesOfUser)
-	}
-	if g.keptForLocked("name-0") != "bob" {
-		t.Error("many names of one user push out those of another")
-	}
-	g.limits.Agents = len(g.kept)
-	g.keepLocked(&row{Subject: identity.Subject{User: "carol"}, Record: identity.Record{Name: "one-more"}})
-	if g.keptForLocked("one-more") != "" {
-		t.Error("more names are kept than there may be endpoints")
 	}
 }
 

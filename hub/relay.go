@@ -27,7 +27,7 @@ import (
 // those of a TLS session that ends in A and in B.
 type relay struct {
 	limits   Limits
-	registry *registry
+	sessions *sessions
 	metrics  *metrics
 	log      *slog.Logger
 	patience time.Duration // how long a ticket is good
@@ -87,9 +87,9 @@ func (p *pending) release(user string, target identity.ID) {
 	p.all.Release(target)
 }
 
-func newRelay(limits Limits, patience time.Duration, g *registry, m *metrics, log *slog.Logger) *relay {
+func newRelay(limits Limits, patience time.Duration, ss *sessions, m *metrics, log *slog.Logger) *relay {
 	return &relay{
-		limits: limits, registry: g, metrics: m, log: log, patience: patience,
+		limits: limits, sessions: ss, metrics: m, log: log, patience: patience,
 		waiting: map[string]*waiter{}, closing: make(chan struct{}),
 	}
 }
@@ -164,7 +164,7 @@ func (r *relay) rendezvous(ctx context.Context, a *leg, target identity.ID) (*le
 	}
 	defer r.pendingAt.release(a.peer.User, target)
 
-	name, session, err := r.registry.find(target)
+	name, session, err := r.sessions.find(target)
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +252,7 @@ func (s *server) deleteTicket(w http.ResponseWriter, _ *http.Request, p *peer, a
 func (r *relay) join(ctx context.Context, a, b *leg) error {
 	second, err := b.accept()
 	if err != nil {
-		return answer.Errorf(answer.Broken, "endpoint %s went away", r.registry.name(b.peer.ID))
+		return answer.Errorf(answer.Broken, "endpoint %s went away", r.sessions.name(b.peer.ID))
 	}
 	first, err := a.accept()
 	if err != nil {

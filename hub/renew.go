@@ -139,7 +139,7 @@ func (s *server) ownCertificate(ctx context.Context, now time.Time) ([]byte, err
 	if s.maySign() == nil {
 		return s.ca.SignHub(publicKey(s.key), now)
 	}
-	signer := s.registry.signer()
+	signer := s.sessions.signer()
 	if signer == nil {
 		return nil, answer.Errorf(answer.Unavailable, "no endpoint that holds the CA key is online")
 	}
@@ -167,7 +167,7 @@ func (s *server) postRenew(w http.ResponseWriter, _ *http.Request, p *peer, _ st
 	}
 	now := s.verifier.Clock().Now()
 	if p.Issuer == s.ca.ID() && now.Before(p.NotBefore.Add(p.NotAfter.Sub(p.NotBefore)/2)) {
-		return answer.Errorf(answer.Conflict, "the certificate is good until %s: too early to renew it", date(p.NotAfter.UnixMilli()))
+		return answer.Errorf(answer.Conflict, "the certificate is good until %s: too early to renew it", p.NotAfter.UTC().Format(time.DateTime+" MST"))
 	}
 	der, err := s.ca.SignMember(p.Key, p.User, p.Admitted, now)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ztm/hub/directory"
 	"ztm/tunnel"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
@@ -28,23 +29,24 @@ const rootUser = "root"
 // server is a running hub.
 type server struct {
 	// Static after construction.
-	config   Config
-	log      *slog.Logger
-	state    *state
-	mesh, id identity.ID
-	key      ed25519.PrivateKey
-	names    []string
-	ca       *identity.CA // nil unless the hub keeps the CA key
-	since    time.Time
-	note     string    // what people should know of this hub; "" is nothing
-	past     time.Time // a time that is past for certain, of an earlier run
-	verifier *identity.Verifier
-	registry *registry
-	peers    *peers
-	relay    *relay
-	signers  *signers
-	metrics  *metrics
-	h2       *h2.Server
+	config    Config
+	log       *slog.Logger
+	state     *state
+	mesh, id  identity.ID
+	key       ed25519.PrivateKey
+	names     []string
+	ca        *identity.CA // nil unless the hub keeps the CA key
+	since     time.Time
+	note      string    // what people should know of this hub; "" is nothing
+	past      time.Time // a time that is past for certain, of an earlier run
+	verifier  *identity.Verifier
+	directory directory.Directory
+	sessions  *sessions
+	peers     *peers
+	relay     *relay
+	signers   *signers
+	metrics   *metrics
+	h2        *h2.Server
 
 	handshakes  *handshakes
 	connections *limit.Buckets[netip.Addr]
@@ -103,11 +105,12 @@ func newServer(c Config, st *state, me self) (*server, error) {
 			return nil, fmt.Errorf("hub.db: %w", err)
 		}
 	}
-	if s.registry, err = newRegistry(st, c.Limits, s.verifier.Clock().Now); err != nil {
+	if s.directory, err = directory.Open(st.db, c.Limits.directory(), s.verifier.Clock().Now); err != nil {
 		return nil, err
 	}
+	s.sessions = newSessions(s.directory)
 	s.handshakes = newHandshakes(c.Limits.Handshakes, c.Limits.HandshakesPerSource, &s.metrics.refused.strangers)
-	s.relay = newRelay(c.Limits, c.ticket, s.registry, s.metrics, s.log)
+	s.relay = newRelay(c.Limits, c.ticket, s.sessions, s.metrics, s.log)
 	s.signers = newSigners(joinPatience)
 	s.setCertificate(me)
 	s.tls = s.verifier.ServerConfig(s.presented, tunnel.ControlProto, tunnel.RelayProto, identity.JoinProto)
@@ -129,14 +132,14 @@ func (s *server) run(ctx context.Context, ln *net.TCPListener, metrics net.Liste
 
 	stop := make(chan struct{})
 	var background sync.WaitGroup
-	background.Go(func() { s.registry.saver.run(stop) })
+	background.Go(func() { s.directory.Run(stop) })
 	background.Go(func() { s.tidy(ctx) })
 	if metrics != nil {
 		background.Go(func() { s.serveMetrics(ctx, metrics) })
 	}
 
 	s.accept(ctx, carriers, ln) // returns when ctx has ended and what it started has, carriers apart
-	s.registry.each(func(session *session) { session.end() })
+	s.sessions.each(func(session *session) { session.end() })
 	s.relay.drain(s.config.drain)
 	cut()
 	s.h2.Close()
@@ -181,14 +184,13 @@ func (s *server) tidy(ctx context.Context) {
 func (s *server) expire() {
 	now := s.verifier.Clock().Now()
 	s.peers.cut(func(p *peer) bool { return s.verifier.Trust().Reverify(p.Subject, now) != nil })
-	gone := s.registry.remove(true, func(r *row) bool { return s.outdated(r.Subject, s.verifier.Trust()) })
-	if len(gone) > 0 {
-		s.log.Info("endpoints whose certificates are no longer good are forgotten", "endpoints", len(gone))
-		if err := s.registry.saver.save(gone...); err != nil {
-			s.log.Error("cannot save the directory", "err", err)
-		}
+	gone, err := s.directory.Remove(true, func(sub identity.Subject) bool { return s.outdated(sub, s.verifier.Trust()) })
+	if gone > 0 {
+		s.log.Info("endpoints whose certificates are no longer good are forgotten", "endpoints", gone)
 	}
-	s.registry.freeOld()
+	if err != nil {
+		s.log.Error("cannot save the directory", "err", err)
+	}
 	if floor, ok := s.verifier.Floor(); ok {
 		if err := s.state.seen(floor); err != nil {
 			s.log.Error("cannot save the time", "err", err)

@@ -10,14 +10,12 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// What survives a restart. Nothing is written on a timer: a record when its content changes, the trust list when there
-// is a newer one, the hub's own certificate every few years.
+// What survives a restart, beside the directory. Nothing is written on a timer: the trust list when there is a newer one, the hub's own
+// certificate every few years.
 var (
-	selfTable     = store.NewTable[self]("hub")       // one row, under selfKey
-	trustTable    = store.NewTable[[]byte]("trust")   // one row, under trustKey: the signed document
-	endpointTable = store.NewTable[row]("endpoints")  // by endpoint ID
-	nameTable     = store.NewTable[keptName]("names") // by name: those that are kept for a user
-	tokenTable    = store.NewTable[redeemed]("token") // by nonce; used by a hub that keeps the CA key
+	selfTable  = store.NewTable[self]("hub")       // one row, under selfKey
+	trustTable = store.NewTable[[]byte]("trust")   // one row, under trustKey: the signed document
+	tokenTable = store.NewTable[redeemed]("token") // by nonce; used by a hub that keeps the CA key
 )
 
 const (
@@ -45,13 +43,6 @@ type self struct {
 type next struct {
 	Certificate []byte `json:"certificate"` // DER
 	From        int64  `json:"from"`        // Unix seconds
-}
-
-// row is one endpoint of the directory.
-type row struct {
-	Doc     []byte           `json:"doc"` // as the endpoint signed it
-	Subject identity.Subject `json:"subject"`
-	Record  identity.Record  `json:"record"` // without the certificate, which Doc holds
 }
 
 // redeemed is a join token that was used.
@@ -105,78 +96,9 @@ func (s *state) trust() (doc []byte, err error) {
 	return doc, err
 }
 
-// setTrust stores a trust document, removes the endpoints that it evicts, and stores what became of their names.
-func (s *state) setTrust(doc []byte, evicted []identity.ID, names map[string]*keptName) error {
-	return s.db.Update(func(tx *store.Tx) error {
-		if err := setNames(tx, names); err != nil {
-			return err
-		}
-		for _, id := range evicted {
-			if err := endpointTable.Delete(tx, string(id)); err != nil {
-				return err
-			}
-		}
-		return trustTable.Put(tx, trustKey, doc)
-	})
-}
-
-// endpoints calls f for every stored endpoint.
-func (s *state) endpoints(f func(row)) error {
-	return s.db.View(func(tx *store.Tx) error {
-		return endpointTable.ForEach(tx, "", func(_ string, r row) error {
-			f(r)
-			return nil
-		})
-	})
-}
-
-// keptNames returns the names that are kept.
-func (s *state) keptNames() (map[string]keptName, error) {
-	names := map[string]keptName{}
-	err := s.db.View(func(tx *store.Tx) error {
-		return nameTable.ForEach(tx, "", func(name string, k keptName) error {
-			names[name] = k
-			return nil
-		})
-	})
-	return names, err
-}
-
-// setNames stores names that are kept; nil frees one.
-func setNames(tx *store.Tx, names map[string]*keptName) error {
-	for name, k := range names {
-		var err error
-		if k == nil {
-			err = nameTable.Delete(tx, name)
-		} else {
-			err = nameTable.Put(tx, name, *k)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// setEndpoints stores rows by ID, of which a nil one removes the endpoint, and names as setNames does.
-func (s *state) setEndpoints(rows map[identity.ID]*row, names map[string]*keptName) error {
-	return s.db.Update(func(tx *store.Tx) error {
-		if err := setNames(tx, names); err != nil {
-			return err
-		}
-		for id, r := range rows {
-			var err error
-			if r == nil {
-				err = endpointTable.Delete(tx, string(id))
-			} else {
-				err = endpointTable.Put(tx, string(id), *r)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+// setTrust stores a trust document.
+func (s *state) setTrust(doc []byte) error {
+	return s.db.Update(func(tx *store.Tx) error { return trustTable.Put(tx, trustKey, doc) })
 }
 
 // redeem remembers that a token was used for a key. The same key may use it again; for another it is an error of

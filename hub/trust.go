@@ -73,13 +73,13 @@ func (s *server) setTrust(doc []byte, from *peer) error {
 	}
 	stale := func(sub identity.Subject) bool { return sub.ID != spared && next.Reverify(sub, now) != nil }
 	cut := s.peers.cut(func(p *peer) bool { return stale(p.Subject) })
-	gone := s.registry.remove(true, func(r *row) bool { return r.Subject.ID != spared && s.outdated(r.Subject, next) })
-	s.log.Info("a new trust list is in force", "version", next.Version(), "connections cut", cut, "endpoints removed", len(gone))
+	gone, failed := s.directory.Remove(true, func(sub identity.Subject) bool { return sub.ID != spared && s.outdated(sub, next) })
+	s.log.Info("a new trust list is in force", "version", next.Version(), "connections cut", cut, "endpoints removed", gone)
 	event := &tunnel.Event{Type: tunnel.EventTrust, Version: next.Version()}
-	s.registry.each(func(session *session) {
+	s.sessions.each(func(session *session) {
 		if session.peer.ID != spared && !session.send(event) {
 			s.metrics.events.cut.Add(1)
 		}
 	})
-	return s.state.setTrust(next.Document(), gone, s.registry.changedNames())
+	return errors.Join(s.state.setTrust(next.Document()), failed)
 }

@@ -1,4 +1,4 @@
-package hub
+package directory
 
 import (
 	"fmt"
