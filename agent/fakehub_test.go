@@ -20,7 +20,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// fakeHub speaks to one agent and does what a test wants. It takes records, says that it is ready, and has an empty directory.
+// fakeHub speaks to one agent and does what a test wants. It takes records, says that it is ready,
+// and has an empty directory.
 type fakeHub struct {
 	address string
 

@@ -26,7 +26,8 @@ func newTestAgent(t *testing.T) *Agent {
 	return a
 }
 
-// newTestMesh is a membership of a user in a mesh whose CA the test holds. Its hub is not there. The certificate is made at a time.
+// newTestMesh is a membership of a user in a mesh whose CA the test holds. Its hub is not there.
+// The certificate is made at a time.
 func newTestMesh(t *testing.T, user string, made time.Time) (*mesh, *identity.CA) {
 	t.Helper()
 	a := newTestAgent(t)

@@ -13,8 +13,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// known is what the directory said last, for people: while the hub is away they want to see names, and who was there. Nothing is
-// decided by it. The zero value is empty.
+// known is what the directory said last, for people: while the hub is away they want to see names,
+// and who was there. Nothing is decided by it. The zero value is empty.
 type known struct {
 	mu  sync.Mutex
 	eps map[identity.ID]knownEndpoint // guarded by mu; at most maxKnown
@@ -26,7 +26,8 @@ type knownEndpoint struct {
 	subject identity.Subject
 }
 
-// maxKnown bounds the endpoints that are kept. A record has 16 KiB at most, and some 300 bytes as a rule.
+// maxKnown bounds the endpoints that are kept. A record has 16 KiB at most, and some 300 bytes as a
+// rule.
 const maxKnown = 1024
 
 // remember keeps what a verified record says.
@@ -59,7 +60,8 @@ func (k *known) endpoint(id identity.ID) (e apps.Endpoint, at time.Time, ok bool
 	return kept.Endpoint, k.at, ok
 }
 
-// list returns the endpoints that match a filter, as offline and by name, and when that was so. good says whether one is still a member.
+// list returns the endpoints that match a filter, as offline and by name, and when that was so.
+// good says whether one is still a member.
 func (k *known) list(f apps.Filter, good func(identity.Subject) bool) ([]apps.Endpoint, time.Time) {
 	k.mu.Lock()
 	out := []apps.Endpoint{}
@@ -83,7 +85,8 @@ func hasKeyword(e apps.Endpoint, word string) bool {
 	return strings.Contains(e.Name, word) || slices.ContainsFunc(e.Labels, func(l string) bool { return strings.Contains(l, word) })
 }
 
-// naming is a log handler that gives the name of a peer beside its ID, where the directory has said one.
+// naming is a log handler that gives the name of a peer beside its ID, where the directory has said
+// one.
 type naming struct {
 	slog.Handler
 	known *known

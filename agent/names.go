@@ -12,14 +12,17 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// The hub says which endpoint has a name, and a name becomes free when its endpoint leaves. A person who types a name means the endpoint
-// of yesterday: the first use of a name pins its user, as SSH pins the key of a host. The certificate of the mesh's CA says whose
-// an endpoint is, so another device of the same user is no danger; it is worth a word.
+// The hub says which endpoint has a name, and a name becomes free when its endpoint leaves. A
+// person who types a name means the endpoint of yesterday: the first use of a name pins its user,
+// as SSH pins the key of a host. The certificate of the mesh's CA says whose an endpoint is, so
+// another device of the same user is no danger; it is worth a word.
 
-// maxKnownNames bounds the names that are remembered in a mesh; beyond it the one that is longest known goes.
+// maxKnownNames bounds the names that are remembered in a mesh; beyond it the one that is longest
+// known goes.
 const maxKnownNames = 4096
 
-// resolve finds the one endpoint that has a name, and pins the name. It refuses a name that another user has by now.
+// resolve finds the one endpoint that has a name, and pins the name. It refuses a name that another
+// user has by now.
 func (m *mesh) resolve(ctx context.Context, name string) (api.Resolved, error) {
 	if err := identity.CheckName(name); err != nil {
 		return api.Resolved{}, answer.Errorf(answer.BadRequest, "%v", err)
@@ -51,7 +54,8 @@ func (m *mesh) resolve(ctx context.Context, name string) (api.Resolved, error) {
 	return out, err
 }
 
-// pin remembers who has a name and returns who had it. A name of another user stays as it was, and that is an error.
+// pin remembers who has a name and returns who had it. A name of another user stays as it was, and
+// that is an error.
 func (m *mesh) pin(name string, e apps.Endpoint) (was api.KnownName, known bool, err error) {
 	key := m.name + "/" + name
 	err = m.agent.db.Update(func(tx *store.Tx) error {
@@ -76,7 +80,8 @@ func (m *mesh) pin(name string, e apps.Endpoint) (was api.KnownName, known bool,
 	return was, known, err
 }
 
-// replaced reports whether the user of a known endpoint was evicted since: whoever was invited under that name again may be another person.
+// replaced reports whether the user of a known endpoint was evicted since: whoever was invited
+// under that name again may be another person.
 func (m *mesh) replaced(was api.KnownName, e apps.Endpoint) bool {
 	return m.verifier.Trust().Voids(was.User, was.Admitted) && !was.Admitted.Equal(e.Admitted)
 }

@@ -12,9 +12,10 @@ import (
 	"ztm/store/private"
 )
 
-// openState opens the database in the data directory, making both. On a file system that is read-only it works in RAM with what the
-// database says, with a warning: changes are lost when the agent ends. If there is no database, the device is a new one after each start,
-// unless it is told to join then.
+// openState opens the database in the data directory, making both. On a file system that is
+// read-only it works in RAM with what the database says, with a warning: changes are lost when the
+// agent ends. If there is no database, the device is a new one after each start, unless it is told
+// to join then.
 func openState(c Config) (*store.DB, error) {
 	path := filepath.Join(c.Data, "agent.db")
 	err := private.Dir(c.Data)

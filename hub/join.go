@@ -97,7 +97,7 @@ func (s *server) mayJoin(below *socket) (release func(), err error) {
 
 // readJoin reads a request to join, which must be for the key that the device has shown to hold.
 func readJoin(c *tls.Conn) (*tunnel.JoinRequest, error) {
-	key, err := identity.StrangerKey(c.ConnectionState())
+	key, err := identity.JoiningKey(c.ConnectionState())
 	if err != nil {
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}

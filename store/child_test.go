@@ -25,7 +25,8 @@ const (
 // counts are two counters that each update moves together.
 var counts = NewTable[int]("counts")
 
-// runChild opens the database, says so, does its job until its input ends, and returns its exit status.
+// runChild opens the database, says so, does its job until its input ends, and returns its exit
+// status.
 func runChild() int {
 	sys := kinds[0].sys
 	if os.Getenv(childKind) == kinds[1].name {
@@ -133,7 +134,8 @@ func TestFileStaysLockedWhileItIsReplaced(t *testing.T) {
 	cmd.Wait()
 }
 
-// A process killed in the middle of its updates leaves the state of the last one that returned, or of the next.
+// A process killed in the middle of its updates leaves the state of the last one that returned, or
+// of the next.
 func TestKilledWriterLeavesAWholeState(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {

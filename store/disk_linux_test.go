@@ -96,7 +96,8 @@ func TestDirectoryThatCannotBeWrittenIsAClearError(t *testing.T) {
 	opened := make(chan error)
 	go func() { // ends with the receive below
 		if os.Geteuid() == 0 {
-			// root may write everywhere: this thread, which ends with its goroutine, looks at files as nobody.
+			// root may write everywhere: this thread, which ends with its goroutine, looks at files
+			// as nobody.
 			runtime.LockOSThread()
 			if err := unix.Setfsuid(65534); err != nil {
 				opened <- err
@@ -141,8 +142,8 @@ func TestFileThatIsNoRegularFileIsRefused(t *testing.T) {
 	}
 }
 
-// A real file system that cannot map files, as JFFS2 cannot: sshfs without the page cache, on an SFTP server that is
-// reached through a pair of pipes.
+// A real file system that cannot map files, as JFFS2 cannot: sshfs without the page cache, on an
+// SFTP server that is reached through a pair of pipes.
 func TestFileSystemThatCannotMapFiles(t *testing.T) {
 	dir := unmappableDir(t)
 	path := filepath.Join(dir, "agent.db")

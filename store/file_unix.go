@@ -19,7 +19,8 @@ func tryLock(f *os.File) error {
 	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 }
 
-// mappable reports whether the file system can map f in the way that bbolt does. JFFS2, 9p and FUSE without a cache cannot.
+// mappable reports whether the file system can map f in the way that bbolt does. JFFS2, 9p and FUSE
+// without a cache cannot.
 func mappable(f *os.File) bool {
 	b, err := unix.Mmap(int(f.Fd()), 0, pageSize, unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {

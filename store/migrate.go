@@ -2,8 +2,8 @@ package store
 
 import "fmt"
 
-// Migration brings the database from one version of the schema to the next. It runs once in the life of a file,
-// inside the same transaction as the others that are due.
+// Migration brings the database from one version of the schema to the next. It runs once in the
+// life of a file, inside the same transaction as the others that are due.
 type Migration func(*Tx) error
 
 // schemaTable holds the version of the schema under the key "version".

@@ -10,9 +10,9 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// mirror keeps a file equal to a database in RAM, on file systems that cannot map files as bbolt needs it (JFFS2 and
-// overlays on it, 9p, some FUSE). The file is replaced as a whole, and at every moment either the old or the new
-// one is there, whole:
+// mirror keeps a file equal to a database in RAM, on file systems that cannot map files as bbolt
+// needs it (JFFS2 and overlays on it, 9p, some FUSE). The file is replaced as a whole, and at every
+// moment either the old or the new one is there, whole:
 //
 //  1. create   FILE.new, which nobody else may have (a leftover of a power cut was removed when the file was opened)
 //  2. write    the whole database

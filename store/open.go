@@ -17,22 +17,25 @@ import (
 const (
 	defaultLockTimeout = time.Second
 
-	// lockPoll is how often a locked file is tried again: a fraction of the time in which a person notices a delay.
+	// lockPoll is how often a locked file is tried again: a fraction of the time in which a person
+	// notices a delay.
 	lockPoll = 50 * time.Millisecond
 )
 
-// Open opens the database at path and brings it to the current schema: schema[i] takes it from version i to i+1. It
-// creates the file if there is none; its directory must exist. The file has, or gets, mode 0600. It stays locked until
-// [DB.Close], so that one process at a time has it open.
+// Open opens the database at path and brings it to the current schema: schema[i] takes it from
+// version i to i+1. It creates the file if there is none; its directory must exist. The file has,
+// or gets, mode 0600. It stays locked until [DB.Close], so that one process at a time has it open.
 //
-// A file in use gives [ErrInUse]; one that is damaged or empty, [ErrDamaged]; one of another user, [private.ErrOwner]; one
-// that a newer version wrote is refused; none of them is changed. A directory or file system that cannot be written gives
-// fs.ErrPermission or syscall.EROFS: the caller may then turn to [OpenCopy].
+// A file in use gives [ErrInUse]; one that is damaged or empty, [ErrDamaged]; one of another user,
+// [private.ErrOwner]; one that a newer version wrote is refused; none of them is changed. A
+// directory or file system that cannot be written gives fs.ErrPermission or syscall.EROFS: the
+// caller may then turn to [OpenCopy].
 func Open(path string, schema []Migration, o Options) (*DB, error) {
 	return open(path, schema, o, system{mappable: mappable, disk: osDisk{}})
 }
 
-// OpenRAM opens a database that lives in RAM alone and is gone when it is closed, for systems whose root is read-only.
+// OpenRAM opens a database that lives in RAM alone and is gone when it is closed, for systems whose
+// root is read-only.
 func OpenRAM(schema []Migration) (*DB, error) {
 	b, err := openCopy(nil, 0)
 	if err != nil {
@@ -41,9 +44,10 @@ func OpenRAM(schema []Migration) (*DB, error) {
 	return migrated(&DB{path: "database in RAM", ram: true, bolt: b}, schema)
 }
 
-// OpenCopy opens, in RAM, what the file at path says, and an empty database if there is no such file. Changes are gone when
-// it is closed. It is for a file system that is read-only. A file that is damaged, or of another user, is refused as [Open]
-// refuses it: it must not look as if there were none.
+// OpenCopy opens, in RAM, what the file at path says, and an empty database if there is no such
+// file. Changes are gone when it is closed. It is for a file system that is read-only. A file that
+// is damaged, or of another user, is refused as [Open] refuses it: it must not look as if there
+// were none.
 func OpenCopy(path string, schema []Migration) (*DB, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -141,7 +145,8 @@ func acquire(path string, wait time.Duration) (f *os.File, created bool, err err
 	}
 }
 
-// InUse reports whether another process has the database at path open. It changes nothing, and does not wait.
+// InUse reports whether another process has the database at path open. It changes nothing, and does
+// not wait.
 func InUse(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
@@ -157,13 +162,15 @@ func openOrCreate(path string) (f *os.File, created bool, err error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, false, err
 	}
-	// Not O_EXCL, which refuses a symbolic link to a file that is not there yet. If somebody else makes the file in this moment, the lock
-	// says whose it is, and what they wrote that it is not new.
+	// Not O_EXCL, which refuses a symbolic link to a file that is not there yet. If somebody else
+	// makes the file in this moment, the lock says whose it is, and what they wrote that it is not
+	// new.
 	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	return f, err == nil, err
 }
 
-// current reports whether f is still the file at path: the previous holder of the lock may have replaced it.
+// current reports whether f is still the file at path: the previous holder of the lock may have
+// replaced it.
 func current(f *os.File, path string) bool {
 	mine, err := f.Stat()
 	if err != nil {
@@ -173,7 +180,8 @@ func current(f *os.File, path string) bool {
 	return err == nil && os.SameFile(mine, there)
 }
 
-// inspect judges the file before anything relies on it, and makes it private. It returns its size in bytes; 0 is a new file.
+// inspect checks the file before anything relies on it, and makes it private. It returns its size
+// in bytes; 0 is a new file.
 func inspect(f *os.File, created bool, log *slog.Logger) (int64, error) {
 	size, err := check(f)
 	if err != nil {
@@ -195,7 +203,8 @@ func inspect(f *os.File, created bool, log *slog.Logger) (int64, error) {
 	return size, nil
 }
 
-// check judges the kind of the file, its owner and its content. It returns its size in bytes; an empty file is good.
+// check checks the kind of the file, its owner and its content. It returns its size in bytes; an
+// empty file is good.
 func check(f *os.File) (int64, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -223,8 +232,8 @@ func emptyError(path string) error {
 	return fmt.Errorf("%s: %w: it is empty, as a power cut can leave it; %s", path, ErrDamaged, wayOut)
 }
 
-// openFile opens the database in the file itself and takes f over: it is closed with the database, or at once after an
-// error.
+// openFile opens the database in the file itself and takes f over: it is closed with the database,
+// or at once after an error.
 func openFile(f *os.File, size int64, d disk) (*bbolt.DB, error) {
 	path := f.Name()
 	b, err := bbolt.Open(path, 0o600, boltOptions(f))
@@ -239,7 +248,8 @@ func openFile(f *os.File, size int64, d disk) (*bbolt.DB, error) {
 	return b, nil
 }
 
-// boltOptions are the options for a database in f, which is locked already: bbolt's own lock never waits.
+// boltOptions are the options for a database in f, which is locked already: bbolt's own lock never
+// waits.
 func boltOptions(f *os.File) *bbolt.Options {
 	return &bbolt.Options{
 		OpenFile:       func(string, int, fs.FileMode) (*os.File, error) { return f, nil },
@@ -250,8 +260,9 @@ func boltOptions(f *os.File) *bbolt.Options {
 	}
 }
 
-// discardTorn removes a file whose creation failed half way, on a full disk for example: the next attempt should not
-// find it damaged. What another process may have made of it in the meantime stays.
+// discardTorn removes a file whose creation failed half way, on a full disk for example: the next
+// attempt should not find it damaged. What another process may have made of it in the meantime
+// stays.
 func discardTorn(path string) {
 	f, _, err := acquire(path, lockPoll)
 	if err != nil {

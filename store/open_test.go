@@ -55,7 +55,8 @@ func TestDatabaseIsNotADirectory(t *testing.T) {
 	}
 }
 
-// sample is the content of a file with tables of all sizes: inside the root, of some pages, and a tree of three levels.
+// sample is the content of a file with tables of all sizes: inside the root, of some pages, and a
+// tree of three levels.
 func sample(t testing.TB) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "sample.db")
@@ -102,7 +103,8 @@ func both(b []byte, offset int, value uint64) {
 	}
 }
 
-// tableRoots returns where, in the content of a file, the number of the root page of each table stands that has one.
+// tableRoots returns where, in the content of a file, the number of the root page of each table
+// stands that has one.
 func tableRoots(t testing.TB, b []byte) (at []int) {
 	t.Helper()
 	m, err := chooseMeta(bytes.NewReader(b))

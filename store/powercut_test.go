@@ -10,8 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// flash is a disk that keeps account of what would be left on it, had the power failed after any of its operations. It
-// knows what a running system hides: the content of a file is safe only after Sync, and a name only after syncDir.
+// flash is a disk that keeps account of what would be left on it, had the power failed after any of
+// its operations. It knows what a running system hides: the content of a file is safe only after
+// Sync, and a name only after syncDir.
 type flash struct {
 	osDisk
 	safe    map[string]*inode         // by path: what is left in any case
@@ -105,7 +106,8 @@ func (f *flashFile) Sync() error {
 	return f.diskFile.Sync()
 }
 
-// An update that returned is there after any later power cut; one that did not is there as a whole or not at all.
+// An update that returned is there after any later power cut; one that did not is there as a whole
+// or not at all.
 func TestPowerCutLeavesTheOldOrTheNewState(t *testing.T) {
 	f := &flash{safe: map[string]*inode{}}
 	dir := t.TempDir()
@@ -135,7 +137,8 @@ func TestPowerCutLeavesTheOldOrTheNewState(t *testing.T) {
 	}
 }
 
-// recovered returns what a database says that is opened on what a power cut has left in a directory.
+// recovered returns what a database says that is opened on what a power cut has left in a
+// directory.
 func recovered(t *testing.T, dir string, files map[string][]byte) map[string]user {
 	t.Helper()
 	os.RemoveAll(dir)

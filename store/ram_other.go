@@ -4,5 +4,6 @@ package store
 
 import "os"
 
-// ramFile makes a nameless file in the directory for temporary files, which is in RAM on the systems that need it there.
+// ramFile makes a nameless file in the directory for temporary files, which is in RAM on the
+// systems that need it there.
 func ramFile() (*os.File, error) { return namelessFile() }

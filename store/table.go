@@ -10,12 +10,13 @@ import (
 // errReadOnly is a write inside [DB.View].
 var errReadOnly = errors.New("transaction is read-only")
 
-// Table is a table of values of type T, kept as JSON. It is a name and nothing more: it may be copied, and needs no
-// database to exist. T must survive encoding/json; an UnmarshalJSON of T must copy what it keeps.
+// Table is a table of values of type T, kept as JSON. It is a name and nothing more: it may be
+// copied, and needs no database to exist. T must survive encoding/json; an UnmarshalJSON of T must
+// copy what it keeps.
 type Table[T any] struct{ rows rows }
 
-// NewTable returns the table of that name, which must not be empty. Names that begin with an underscore are the
-// package's own. A table comes into being with its first Put.
+// NewTable returns the table of that name, which must not be empty. Names that begin with an
+// underscore are the package's own. A table comes into being with its first Put.
 func NewTable[T any](name string) Table[T] { return Table[T]{rows(name)} }
 
 // Get returns the value of key and whether there is one.
@@ -24,14 +25,16 @@ func (t Table[T]) Get(tx *Tx, key string) (v T, found bool, err error) {
 	return v, found, err
 }
 
-// Put sets the value of key, which must not be empty. It writes nothing if the stored value is the same already.
+// Put sets the value of key, which must not be empty. It writes nothing if the stored value is the
+// same already.
 func (t Table[T]) Put(tx *Tx, key string, v T) error { return t.rows.put(tx, key, v) }
 
 // Delete removes key; that it is not there is no error.
 func (t Table[T]) Delete(tx *Tx, key string) error { return t.rows.delete(tx, key) }
 
-// ForEach calls fn for every key with the prefix, in the order of the keys' bytes, until fn returns an error, which
-// ForEach returns. fn must not change the table; collect [Table.Keys] first to do that.
+// ForEach calls fn for every key with the prefix, in the order of the keys' bytes, until fn returns
+// an error, which ForEach returns. fn must not change the table; collect [Table.Keys] first to do
+// that.
 func (t Table[T]) ForEach(tx *Tx, prefix string, fn func(key string, v T) error) error {
 	return t.rows.scan(tx, prefix, func(key string, stored []byte) error {
 		var v T
@@ -45,8 +48,8 @@ func (t Table[T]) ForEach(tx *Tx, prefix string, fn func(key string, v T) error)
 // Keys returns all keys with the prefix, in the order of their bytes.
 func (t Table[T]) Keys(tx *Tx, prefix string) ([]string, error) { return t.rows.keys(tx, prefix) }
 
-// rows is the name of a table, and all that there is to do that does not depend on the type of the values: the compiler makes
-// a copy of a [Table] for each.
+// rows is the name of a table, and all that there is to do that does not depend on the type of the
+// values: the compiler makes a copy of a [Table] for each.
 type rows string
 
 func (r rows) get(tx *Tx, key string, v any) (found bool, err error) {

@@ -9,8 +9,8 @@ import (
 	"io"
 )
 
-// The layout of a bbolt file, version 2. It has no document of its own; this is what go.etcd.io/bbolt/internal/common
-// reads and writes. Integers are in the byte order of the machine.
+// The layout of a bbolt file, version 2. It has no document of its own; this is what
+// go.etcd.io/bbolt/internal/common reads and writes. Integers are in the byte order of the machine.
 //
 //	file    = meta meta page...
 //	page    = id:8 flags:2 count:2 overflow:4  elements...     4096 bytes, and 4096 more for each overflow
@@ -38,18 +38,18 @@ const (
 )
 
 const (
-	// maxFile is the largest file, in bytes, that is taken for ours: a hundred times the state of a hub with 10,000
-	// agents, and within what a 32-bit machine can map.
+	// maxFile is the largest file, in bytes, that is taken for ours: a hundred times the state of a
+	// hub with 10,000 agents, and within what a 32-bit machine can map.
 	maxFile = 1 << 30
 
 	// maxDepth is the deepest tree that is taken for ours. A page holds at least two children.
 	maxDepth = 32
 )
 
-// verify checks that the file is a whole database that bbolt can read and write without falling over: bbolt itself
-// trusts its file and would panic, or be killed by a signal when it follows a reference beyond the file's end, the
-// latter also in goroutines of its own. It reads the whole file, by way of read and not of a mapping, so that what the
-// disk cannot read is an error, too.
+// verify checks that the file is a whole database that bbolt can read and write without falling
+// over: bbolt itself trusts its file and would panic, or be killed by a signal when it follows a
+// reference beyond the file's end, the latter also in goroutines of its own. It reads the whole
+// file, by way of read and not of a mapping, so that what the disk cannot read is an error, too.
 func verify(r io.ReaderAt, size int64) error {
 	if size > maxFile {
 		return fmt.Errorf("size is %d bytes, more than %d", size, maxFile)
@@ -72,8 +72,8 @@ func verify(r io.ReaderAt, size int64) error {
 // meta is what of a meta page matters here.
 type meta struct{ root, freelist, end, txid uint64 }
 
-// chooseMeta returns the meta that bbolt will go by: of the valid ones, the one with the higher transaction number.
-// One of them may be torn: that is how an interrupted commit looks.
+// chooseMeta returns the meta that bbolt will go by: of the valid ones, the one with the higher
+// transaction number. One of them may be torn: that is how an interrupted commit looks.
 func chooseMeta(r io.ReaderAt) (meta, error) {
 	first, err0 := readMeta(r, 0)
 	second, err1 := readMeta(r, pageSize)
@@ -257,7 +257,8 @@ type element struct {
 	flags      uint32
 }
 
-// elements returns the entries of a branch or a leaf after checking that they lie in the page and are in order.
+// elements returns the entries of a branch or a leaf after checking that they lie in the page and
+// are in order.
 func (p page) elements(within bounds) ([]element, error) {
 	if p.flags != flagBranch && p.flags != flagLeaf {
 		return nil, fmt.Errorf("of unknown kind %#x", p.flags)
@@ -304,7 +305,8 @@ func (p page) element(i int) (element, bool) {
 	return e, true
 }
 
-// freelist checks the list of free pages. Only a file that was never changed has one: later it is found by a walk.
+// freelist checks the list of free pages. Only a file that was never changed has one: later it is
+// found by a walk.
 func (v *verifier) freelist(id uint64) error {
 	if id == noFreelist {
 		return nil

@@ -13,8 +13,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// image returns what a database looks like on disk after rounds of some hundred random changes; check gets to see it
-// after each.
+// image returns what a database looks like on disk after rounds of some hundred random changes;
+// check gets to see it after each.
 func image(t testing.TB, r *rand.Rand, rounds int, check func([]byte)) []byte {
 	b, err := openCopy(nil, 0)
 	if err != nil {
@@ -73,7 +73,8 @@ func TestVerifyAcceptsWhatBboltWrites(t *testing.T) {
 	}
 }
 
-// use reads everything in a database and changes much of it; it returns the new content. bbolt must survive that.
+// use reads everything in a database and changes much of it; it returns the new content. bbolt must
+// survive that.
 func use(t testing.TB, r *rand.Rand, content []byte) []byte {
 	b, err := openCopy(bytes.NewReader(content), int64(len(content)))
 	if err != nil {

@@ -1,12 +1,14 @@
-// Package api is what the running agent and its clients have to agree on: where the agent listens, what the paths
-// are, how answers look, and how a flow crosses the local connection. It serves nothing and asks nothing.
+// Package api is what the running agent and its clients have to agree on: where the agent listens,
+// what the paths are, how answers look, and how a flow crosses the local connection. It serves
+// nothing and asks nothing.
 //
 //	ztm (agent/console) -- Dial --> <data>/agent.sock -- HTTP/1.1, JSON --> agent
 //
-// Only the user who runs the agent can connect: on unix the socket and its directory are private to him, on Windows
-// a token that lies in a private file is asked for. Every request that changes something carries [ClientHeader],
-// which a form in a browser cannot send. A failed answer has the status of its code and an [answer.Error] as its body.
-// Times are RFC 3339, and missing where they are unknown or never; spans of time are milliseconds unless a field says otherwise.
+// Only the user who runs the agent can connect: on unix the socket and its directory are private to
+// him, on Windows a token that lies in a private file is asked for. Every request that changes
+// something carries [ClientHeader], which a form in a browser cannot send. A failed answer has the
+// status of its code and an [answer.Error] as its body. Times are RFC 3339, and missing where they
+// are unknown or never; spans of time are milliseconds unless a field says otherwise.
 package api
 
 import (
@@ -33,8 +35,9 @@ func AddWarning(h http.Header, text string) {
 	h.Add(WarningHeader, strings.Join(strings.Fields(text), " "))
 }
 
-// The protocols that a flow upgrades to. The request is POST [FlowPath] with `Connection: Upgrade`; after the answer
-// 101 the connection carries the flow: bytes as [Stream] has them, or datagrams as [Datagrams] has them.
+// The protocols that a flow upgrades to. The request is POST [FlowPath] with `Connection: Upgrade`;
+// after the answer 101 the connection carries the flow: bytes as [Stream] has them, or datagrams as
+// [Datagrams] has them.
 const (
 	UpgradeFlow      = "ztm-stream"
 	UpgradeDatagrams = "ztm-datagrams"
@@ -96,20 +99,22 @@ type Invite struct {
 	Expires   apps.Duration `json:"expires,omitempty"`   // the permit carries a one-time token that lives so long
 }
 
-// Evicted is the answer to an eviction: DELETE [UserPath]. A user of whom neither the directory nor this agent knows anything is
-// not found, unless the query has force=true.
+// Evicted is the answer to an eviction: DELETE [UserPath]. A user of whom neither the directory nor
+// this agent knows anything is not found, unless the query has force=true.
 type Evicted struct {
 	User      string `json:"user"`
 	Version   uint64 `json:"version"`           // of the trust list that the mesh enforces from now on
 	Endpoints int    `json:"endpoints"`         // of the user that the directory knew
 	Already   bool   `json:"already,omitempty"` // the user was evicted before and nothing new was to be done
 
-	// Refused is why no hub has taken the trust list. It is in force here all the same, goes from endpoint to endpoint, and is
-	// brought to the hubs again until one takes it. A hub that refuses it may have been taken over.
+	// Refused is why no hub has taken the trust list. It is in force here all the same, goes from
+	// endpoint to endpoint, and is brought to the hubs again until one takes it. A hub that refuses
+	// it may have been taken over.
 	Refused string `json:"refused,omitempty"`
 }
 
-// Rotate is the request that replaces the mesh's CA: POST [CAPath]. The answer is the new root permit.
+// Rotate is the request that replaces the mesh's CA: POST [CAPath]. The answer is the new root
+// permit.
 type Rotate struct {
 	Grace apps.Duration `json:"grace"` // for which certificates of the old CA are accepted for; with 0 they are void at once
 }
@@ -136,7 +141,8 @@ type Hub struct {
 	Note      string      `json:"note,omitempty"` // what people should know of it; the hub's word
 }
 
-// HubStatus is what a hub is to one agent. That an agent is not attached to a hub does not mean that the hub is down.
+// HubStatus is what a hub is to one agent. That an agent is not attached to a hub does not mean
+// that the hub is down.
 type HubStatus string
 
 // What a hub can be.
@@ -153,10 +159,11 @@ type Endpoint struct {
 	RTT      float64 `json:"rtt,omitempty"` // milliseconds
 }
 
-// Resolved is the answer to POST [NamePath]: the one endpoint that has the name. The agent remembers the endpoint and its
-// user at the first use of a name, as SSH does with the keys of hosts. If the name is of another user by now, or its user
-// was evicted and somebody invited under that name again, the answer is a conflict that says so, until the name is
-// forgotten. If it is another endpoint of the same user, Was says which one it was, once.
+// Resolved is the answer to POST [NamePath]: the one endpoint that has the name. The agent
+// remembers the endpoint and its user at the first use of a name, as SSH does with the keys of
+// hosts. If the name is of another user by now, or its user was evicted and somebody invited under
+// that name again, the answer is a conflict that says so, until the name is forgotten. If it is
+// another endpoint of the same user, Was says which one it was, once.
 type Resolved struct {
 	apps.Endpoint
 	Was *KnownName `json:"was,omitempty"`

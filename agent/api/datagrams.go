@@ -18,9 +18,9 @@ import (
 
 const headerBytes = 2 // holds every length up to apps.MaxDatagram
 
-// Datagrams makes a connection of datagrams from one of bytes. Each Write sends one datagram of at most
-// [apps.MaxDatagram] bytes, whole or not at all; each Read returns one. Read may be called by one goroutine at a time,
-// Write and Close by any.
+// Datagrams makes a connection of datagrams from one of bytes. Each Write sends one datagram of at
+// most [apps.MaxDatagram] bytes, whole or not at all; each Read returns one. Read may be called by
+// one goroutine at a time, Write and Close by any.
 func Datagrams(c net.Conn) net.Conn {
 	return &datagrams{Conn: c, in: bufio.NewReaderSize(c, headerBytes+apps.MaxDatagram)}
 }

@@ -23,7 +23,8 @@ func MeshPath(mesh string) string { return join(MeshesPath, mesh) }
 // PermitPath is where a permit for a user is made.
 func PermitPath(mesh, user string) string { return join(MeshPath(mesh)+"/permits", user) }
 
-// CAPath is where the mesh's CA is replaced (POST), and where an endpoint that holds its key gives the root permit (GET).
+// CAPath is where the mesh's CA is replaced (POST), and where an endpoint that holds its key gives
+// the root permit (GET).
 func CAPath(mesh string) string { return MeshPath(mesh) + "/ca" }
 
 // UsersPath lists the users of a mesh.
@@ -97,17 +98,19 @@ func ParseFilter(q url.Values) (apps.Filter, error) {
 	return f, nil
 }
 
-// EndpointPath is the path of an endpoint; what belongs to it is below: "labels", "log", "stats", "ping". To its own user it
-// also shows how the mesh looks from there: "mesh", "identity", "hubs", "users", "endpoints" and "ping" with an ID below.
+// EndpointPath is the path of an endpoint; what belongs to it is below: "labels", "log", "stats",
+// "ping". To its own user it also shows how the mesh looks from there: "mesh", "identity", "hubs",
+// "users", "endpoints" and "ping" with an ID below.
 func EndpointPath(mesh string, id identity.ID, below ...string) string {
 	return join(MeshPath(mesh)+"/endpoints", append([]string{string(id)}, below...)...)
 }
 
-// NamePath is where the name of an endpoint becomes an endpoint to trust: POST, and DELETE to forget it, see [Resolved].
+// NamePath is where the name of an endpoint becomes an endpoint to trust: POST, and DELETE to
+// forget it, see [Resolved].
 func NamePath(mesh, name string) string { return join(MeshPath(mesh)+"/names", name) }
 
-// AppPath is the path of an app's API at an endpoint. path begins with the app's name and may end in a query; it is
-// already escaped.
+// AppPath is the path of an app's API at an endpoint. path begins with the app's name and may end
+// in a query; it is already escaped.
 func AppPath(mesh string, id identity.ID, path string) string {
 	return EndpointPath(mesh, id, "apps") + "/" + strings.TrimPrefix(path, "/")
 }
@@ -121,7 +124,8 @@ func FlowPath(mesh string, id identity.ID, path string, query url.Values) string
 	return p
 }
 
-// join appends segments, escaped: a name that holds a slash stays one segment, one that is ".." does not go up.
+// join appends segments, escaped: a name that holds a slash stays one segment, one that is ".."
+// does not go up.
 func join(path string, segments ...string) string {
 	for _, s := range segments {
 		if s == "." || s == ".." {

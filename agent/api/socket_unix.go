@@ -20,12 +20,12 @@ import (
 	listenunix "ztm/apps/listen"
 )
 
-// maxSocketPath is what sun_path holds on every system, in bytes: 104 with the closing zero on the BSDs, less a
-// reserve.
+// maxSocketPath is what sun_path holds on every system, in bytes: 104 with the closing zero on the
+// BSDs, less a reserve.
 const maxSocketPath = 100
 
-// socketPath is <dir>/agent.sock where the kernel accepts that and the file system can be written, or else a path that both sides
-// can compute.
+// socketPath is <dir>/agent.sock where the kernel accepts that and the file system can be written,
+// or else a path that both sides can compute.
 func socketPath(dir string) (path string, fallback bool, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return "", false, err
@@ -101,8 +101,8 @@ func open(path string, fallback bool) (net.Listener, error) {
 	return listenunix.Unix(context.Background(), path)
 }
 
-// private checks a directory whose name anybody could have taken in the common temporary directory: another user who
-// makes it first must not get to play the agent.
+// private checks a directory whose name anybody could have taken in the common temporary directory:
+// another user who makes it first must not get to play the agent.
 func private(dir string) error {
 	fi, err := os.Lstat(dir)
 	if err != nil {

@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// short returns a directory whose name is short enough for a socket in it; long returns one where it is not.
+// short returns a directory whose name is short enough for a socket in it; long returns one where
+// it is not.
 func short(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "ztm-")

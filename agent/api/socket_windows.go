@@ -19,8 +19,8 @@ import (
 // maxAddrFile is the longest agent.addr that makes sense, in bytes.
 const maxAddrFile = 1024
 
-// location is the file that says where the agent listens and what the token is: "127.0.0.1:49152 TOKEN\n". Its
-// access list lets this user alone read it.
+// location is the file that says where the agent listens and what the token is: "127.0.0.1:49152
+// TOKEN\n". Its access list lets this user alone read it.
 func location(dir string) string { return filepath.Join(dir, "agent.addr") }
 
 func dial(ctx context.Context, dir string) (net.Conn, string, error) {
@@ -56,7 +56,8 @@ func there(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// open listens on a port and writes the file that says which. The file is for this user alone before the token is in it.
+// open listens on a port and writes the file that says which. The file is for this user alone
+// before the token is in it.
 func open(path, token string) (net.Listener, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -2,8 +2,8 @@
 //
 //	| length, 2 bytes, big endian | payload, length bytes | length | payload | ... | 0 |
 //
-// A length of 0 is the end of a direction. A connection that ends without it was cut off, which a socket in the file system
-// cannot say: whoever reads from one that was killed sees an end.
+// A length of 0 is the end of a direction. A connection that ends without it was cut off, which a
+// socket in the file system cannot say: whoever reads from one that was killed sees an end.
 
 package api
 
@@ -24,8 +24,9 @@ const (
 
 var errCut = errors.New("the connection was cut off")
 
-// Stream makes a connection that half-closes, and that tells an end from a failure, from one of bytes: it has CloseWrite, and Reset.
-// Close without them ends it in order. Read may be called by one goroutine at a time, everything else by any.
+// Stream makes a connection that half-closes, and that tells an end from a failure, from one of
+// bytes: it has CloseWrite, and Reset. Close without them ends it in order. Read may be called by
+// one goroutine at a time, everything else by any.
 func Stream(c net.Conn) net.Conn {
 	return &stream{Conn: c, in: bufio.NewReaderSize(c, maxChunk)}
 }
@@ -110,7 +111,8 @@ func (s *stream) CloseWrite() error {
 	return err
 }
 
-// Close ends the connection. Where nobody is writing and nothing has failed, the other side sees an end.
+// Close ends the connection. Where nobody is writing and nothing has failed, the other side sees an
+// end.
 func (s *stream) Close() error {
 	if s.mu.TryLock() {
 		if s.ended == nil {

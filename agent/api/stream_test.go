@@ -105,7 +105,8 @@ func TestADeadlineInTheMiddleOfALengthLosesNothing(t *testing.T) {
 	}
 }
 
-// FuzzStream: whatever comes, a stream has no more bytes than came, and ends in order only where that was said.
+// FuzzStream: whatever comes, a stream has no more bytes than came, and ends in order only where
+// that was said.
 func FuzzStream(f *testing.F) {
 	f.Add([]byte{0, 2, 'h', 'i', 0, 0})
 	f.Add([]byte{0, 2, 'h'})

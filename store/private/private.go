@@ -1,8 +1,10 @@
-// Package private makes files and directories that are for their owner alone, and refuses those that somebody else has put there.
+// Package private makes files and directories that are for their owner alone, and refuses those
+// that somebody else has put there.
 //
-// What a program of ours trusts lies in files: keys, lists, the socket of the local API. Whoever owns such a file or its directory can
-// exchange it, whatever its mode is. On unix the owner must be the user of the process, or root. Windows has access lists instead:
-// they are set to the user of the process, the system and the administrators.
+// What a program of ours trusts lies in files: keys, lists, the socket of the local API. Whoever
+// owns such a file or its directory can exchange it, whatever its mode is. On unix the owner must
+// be the user of the process, or root. Windows has access lists instead: they are set to the user
+// of the process, the system and the administrators.
 package private
 
 import (
@@ -15,8 +17,9 @@ import (
 // ErrOwner is returned for a file or directory of another user.
 var ErrOwner = errors.New("belongs to another user of this machine")
 
-// Dir makes a directory, and those above it, or makes one that is there private. One of another user is refused with [ErrOwner]. On a
-// file system that is read-only it fails with syscall.EROFS, unless the directory is private already.
+// Dir makes a directory, and those above it, or makes one that is there private. One of another
+// user is refused with [ErrOwner]. On a file system that is read-only it fails with syscall.EROFS,
+// unless the directory is private already.
 func Dir(path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return err
@@ -31,11 +34,13 @@ func Dir(path string) error {
 	return restrict(path, info)
 }
 
-// CheckOwner returns [ErrOwner] for a file that belongs neither to the user of this process nor to root.
+// CheckOwner returns [ErrOwner] for a file that belongs neither to the user of this process nor to
+// root.
 func CheckOwner(info fs.FileInfo) error { return checkOwner(info) }
 
-// KeepsOwners reports whether the file system of a directory says who owns a file. Some (9p, FUSE, NFS that squashes root)
-// give all files to somebody else, and nothing can be told from that. Where the directory cannot be written it says true.
+// KeepsOwners reports whether the file system of a directory says who owns a file. Some (9p, FUSE,
+// NFS that squashes root) give all files to somebody else, and nothing can be told from that. Where
+// the directory cannot be written it says true.
 func KeepsOwners(dir string) bool { return keepsOwners(dir) }
 
 // File makes a file that is there private.

@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// checkOwner has nothing to judge: restrict sets who may do what, and fails where this process may not.
+// checkOwner finds no fault: restrict sets who may do what, and fails where this process may not.
 func checkOwner(fs.FileInfo) error { return nil }
 
 func keepsOwners(string) bool { return true }
 
-// restrict sets the access list to the user of this process, the system and the administrators, for all below as well. A file system
-// without access lists (FAT) stays as it is.
+// restrict sets the access list to the user of this process, the system and the administrators, for
+// all below as well. A file system without access lists (FAT) stays as it is.
 func restrict(path string, _ fs.FileInfo) error {
 	user, err := windows.GetCurrentProcessToken().GetTokenUser()
 	if err != nil {

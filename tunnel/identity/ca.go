@@ -33,7 +33,7 @@ type CA struct {
 	key  secret
 }
 
-// NewCA founds a mesh: it makes the mesh's first CA, whose key gives the mesh its ID.
+// NewCA bootstraps a mesh: it makes the mesh's first CA, whose key gives the mesh its ID.
 func NewCA(now time.Time) (*CA, error) {
 	return newCA("", now)
 }

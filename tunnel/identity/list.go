@@ -24,7 +24,7 @@ const (
 	endorseContext = "ztm ca rotation v1"
 )
 
-// list is the payload of a trust document. The newest CA signs the document.
+// list is the payload of a trust list as it is signed by the newest CA.
 type list struct {
 	Mesh      ID         `json:"mesh"`
 	Version   uint64     `json:"version"`

@@ -32,7 +32,7 @@ type Permit struct {
 	Mesh       ID           `json:"mesh"`
 	CA         string       `json:"ca"`              // PEM of the mesh's newest CA
 	Bootstraps []string     `json:"bootstraps"`      // host:port of the hub, in the order to try
-	Trust      []byte       `json:"trust,omitempty"` // the trust document when the permit was made, if there was one
+	Trust      []byte       `json:"trust,omitempty"` // the trust list when the permit was made, if there was one
 	Agent      *PermitAgent `json:"agent,omitempty"`
 	CAKey      string       `json:"caKey,omitempty"` // PEM
 	Token      *Token       `json:"token,omitempty"`

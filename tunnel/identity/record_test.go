@@ -61,7 +61,7 @@ func TestRecordThatTheEndpointDidNotSignIsRefused(t *testing.T) {
 		{"a hub's", signed(recordOf(hub), hub), ErrWrongRole, "endpoint record: this is a hub's"},
 		{"another mesh's", signed(recordOf(foreign), foreign), ErrWrongMesh, "endpoint record: certificate of another mesh"},
 		{"an evicted user's", signed(recordOf(evicted), evicted), ErrEvicted, "endpoint record: user carol was evicted"},
-		{"a stranger's", signed(with(recordOf(bob), func(r *Record) {
+		{"a non-member's", signed(with(recordOf(bob), func(r *Record) {
 			r.Certificate = must(SelfSigned(bob.key, start))(t).Certificate[0]
 		}), bob), ErrUntrusted, "endpoint record: certificate"},
 		{"no certificate", signed(with(recordOf(bob), func(r *Record) { r.Certificate = nil }), bob), ErrRecord, "endpoint record: certificate"},

@@ -395,7 +395,7 @@ func TestRotationBringsEverybodyToTheNewCA(t *testing.T) {
 	}
 }
 
-func TestAPeerIsJudgedAgainByTheTrustAndTheTimeOfNow(t *testing.T) {
+func TestAPeerIsVerifiedAgainByTheTrustAndTheTimeOfNow(t *testing.T) {
 	m := newMesh(t)
 	bob := must(m.trust.Verify(m.member(t, "bob", start).cert(t), RoleMember, start))(t)
 	ca2 := must(m.ca.Successor(start))(t)

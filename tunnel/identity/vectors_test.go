@@ -28,7 +28,7 @@ type vectors struct {
 	Hub     vectorDevice `json:"hub"`
 	Member  vectorDevice `json:"member"` // of user bob
 	Joiner  vectorDevice `json:"joiner"`
-	Evicted string       `json:"evicted"` // a trust document: version 1, user carol evicted
+	Evicted string       `json:"evicted"` // a trust list: version 1, user carol evicted
 	Rotated string       `json:"rotated"` // the next one: version 2, by newCA
 	Record  string       `json:"record"`  // of member
 	Token   string       `json:"token"`   // by ca, for user dave, redeemed by member

@@ -127,10 +127,10 @@ func (v *Verifier) ClientConfig(cert tls.Certificate, role Role, want ID, protos
 	return c
 }
 
-// ServerConfig returns a configuration for being dialled by members, and by strangers where the
-// protocols contain [JoinProto]: a peer that agrees on it must be a stranger, and any other must be
-// a member. cert is called for each handshake. One of the protocols must be agreed on, if any are
-// given. The caller may change the result.
+// ServerConfig returns a configuration for being dialled by members, and by joining devices where
+// the protocols contain [JoinProto]: a peer that agrees on it need not be a member, and any other
+// must be a member. cert is called for each handshake. One of the protocols must be agreed on, if
+// any are given. The caller may change the result.
 func (v *Verifier) ServerConfig(cert func() tls.Certificate, protos ...string) *tls.Config {
 	c := config(protos)
 	c.ClientAuth = tls.RequireAnyClientCert // of which VerifyConnection says whether it will do
@@ -143,7 +143,7 @@ func (v *Verifier) ServerConfig(cert func() tls.Certificate, protos ...string) *
 			return err
 		}
 		if cs.NegotiatedProtocol == JoinProto {
-			_, err := StrangerKey(cs)
+			_, err := JoiningKey(cs)
 			return err
 		}
 		_, err := v.Subject(cs, RoleMember)

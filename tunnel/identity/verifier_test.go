@@ -135,8 +135,8 @@ func TestPeersThatAreNotWhatTheyShouldBeAreRefused(t *testing.T) {
 		{"a member behind another's certificate", chain(mallory, bob, mallory), RoleMember, ErrChain},
 		{"a member with its CA's certificate", chain(bob, bob, device{der: m.ca.cert.Raw}), RoleMember, ErrChain},
 		{"a member with its certificate twice", chain(bob, bob, bob), RoleMember, ErrChain},
-		{"a stranger as hub", must(SelfSigned(mallory.key, start))(t), RoleHub, ErrUntrusted},
-		{"a stranger as member", must(SelfSigned(mallory.key, start))(t), RoleMember, ErrUntrusted},
+		{"a joining device as hub", must(SelfSigned(mallory.key, start))(t), RoleHub, ErrUntrusted},
+		{"a joining device as member", must(SelfSigned(mallory.key, start))(t), RoleMember, ErrUntrusted},
 		{"the CA as member", TLSCertificate(m.ca.cert.Raw, m.ca.private()), RoleMember, ErrUntrusted},
 		{"the CA as hub", TLSCertificate(m.ca.cert.Raw, m.ca.private()), RoleHub, ErrUntrusted},
 	}
@@ -210,48 +210,48 @@ func TestRunningSessionIsVerifiedAgain(t *testing.T) {
 	wantError(t, err, ErrExpired, "expired on")
 }
 
-func TestStrangerIsHeardInTheJoinProtocolOnly(t *testing.T) {
+func TestAJoiningDeviceIsHeardInTheJoinProtocolOnly(t *testing.T) {
 	m := newMesh(t)
 	hub, bob, joiner := m.hub(t, start), m.member(t, "bob", start), newDevice(t)
 	v := m.verifier()
-	stranger := must(SelfSigned(joiner.key, time.Unix(1000, 0)))(t) // it is 1970 on the device
+	joining := must(SelfSigned(joiner.key, time.Unix(1000, 0)))(t) // it is 1970 on the device
 	join := func(c tls.Certificate, protos ...string) (end, end) {
 		return handshake(t, v.ClientConfig(c, RoleHub, hub.id, protos...), serve(v, hub.tls()))
 	}
 
-	client, server := join(stranger, JoinProto)
+	client, server := join(joining, JoinProto)
 	if client.err != nil || server.err != nil {
 		t.Fatalf("client %v, server %v", client.err, server.err)
 	}
-	if key := must(StrangerKey(server.state))(t); !key.Equal(joiner.public()) {
-		t.Error("the stranger's key is another one")
+	if key := must(JoiningKey(server.state))(t); !key.Equal(joiner.public()) {
+		t.Error("its key is another one")
 	}
 	_, err := v.Subject(server.state, RoleMember)
 	wantError(t, err, ErrUntrusted, "")
 
-	_, server = join(stranger, testProto)
+	_, server = join(joining, testProto)
 	wantError(t, server.err, ErrUntrusted, "")
-	_, server = join(stranger, testProto, JoinProto) // the server prefers the other
+	_, server = join(joining, testProto, JoinProto) // the server prefers the other
 	wantError(t, server.err, ErrUntrusted, "")
-	_, server = join(stranger)
+	_, server = join(joining)
 	wantError(t, server.err, ErrProtocol, "")
 	_, server = join(bob.tls(), JoinProto)
 	wantError(t, server.err, ErrUntrusted, "signed by its own Ed25519 key")
 
-	client, server = handshake(t, v.ClientConfig(stranger, RoleHub, "", JoinProto),
+	client, server = handshake(t, v.ClientConfig(joining, RoleHub, "", JoinProto),
 		v.ServerConfig(hub.tls, testProto))
 	if client.err == nil || server.err == nil {
-		t.Error("a server that takes no strangers took one")
+		t.Error("a server that lets nobody join let somebody join")
 	}
 	client, server = join(bob.tls(), testProto)
 	if client.err != nil || server.err != nil {
 		t.Fatalf("client %v, server %v", client.err, server.err)
 	}
-	_, err = StrangerKey(server.state)
-	wantError(t, err, ErrProtocol, "strangers")
+	_, err = JoiningKey(server.state)
+	wantError(t, err, ErrProtocol, "joins")
 }
 
-func TestStrangerMustHoldAnEd25519Key(t *testing.T) {
+func TestAJoiningDeviceMustHoldAnEd25519Key(t *testing.T) {
 	m := newMesh(t)
 	hub, joiner, other := m.hub(t, start), newDevice(t), newDevice(t)
 	v := m.verifier()

@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// JoinProto is the protocol (ALPN) of a device that has no certificate of the mesh yet. It is the
-// only one in which a stranger is listened to.
+// JoinProto is the protocol (ALPN) of a device that has no certificate of the mesh yet. The
+// hub listens to a joining device in this protocol only.
 const JoinProto = "ztm-join/1"
 
-// strangerLifetime is for whoever looks at the dates of a stranger's certificate; StrangerKey does
-// not.
-const strangerLifetime = 24 * time.Hour
+// joiningLifetime is for programs that look at the dates of a joining device's certificate.
+// JoiningKey does not.
+const joiningLifetime = 24 * time.Hour
 
-// SelfSigned returns the certificate with which a stranger shows that it holds a key. It states
-// nothing else.
+// SelfSigned returns the certificate with which a joining device shows that it holds a key. It
+// states nothing else.
 func SelfSigned(key ed25519.PrivateKey, now time.Time) (tls.Certificate, error) {
-	t, err := template(now, now, strangerLifetime)
+	t, err := template(now, now, joiningLifetime)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
@@ -32,11 +32,11 @@ func SelfSigned(key ed25519.PrivateKey, now time.Time) (tls.Certificate, error) 
 	return TLSCertificate(der, key), nil
 }
 
-// StrangerKey returns the key of a peer that agreed on [JoinProto]. The peer holds the key; nothing
-// else is known of it. Dates are not looked at: the stranger has nobody yet who tells it the time.
-func StrangerKey(cs tls.ConnectionState) (ed25519.PublicKey, error) {
+// JoiningKey returns the key of a peer that agreed on [JoinProto]. The peer holds the key; nothing
+// else is known of it. Dates are not looked at: a joining device may not know the time yet.
+func JoiningKey(cs tls.ConnectionState) (ed25519.PublicKey, error) {
 	if cs.NegotiatedProtocol != JoinProto {
-		return nil, failf(ErrProtocol, "strangers are heard in protocol %q only", JoinProto)
+		return nil, failf(ErrProtocol, "a device joins in protocol %q only", JoinProto)
 	}
 	cert, err := soleCertificate(cs)
 	if err != nil {
