@@ -10,11 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"ztm/apps/appstest"
 )
-
-func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
 
 func write(t *testing.T, path, text string) {
 	t.Helper()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"syscall"
 
@@ -23,7 +24,11 @@ import (
 //	├─ ztm run agent -- its sessions and their programs
 //	└─ orphans
 func Main(ctx context.Context, line []string, stderr io.Writer, run func(context.Context, io.Writer) int) int {
-	if os.Getpid() != 1 || !IsRole(line) {
+	if !IsRole(line) {
+		return run(ctx, stderr)
+	}
+	unblock()
+	if os.Getpid() != 1 {
 		return run(ctx, stderr)
 	}
 	signals := make(chan os.Signal, 64) // never closed
@@ -36,6 +41,26 @@ func Main(ctx context.Context, line []string, stderr io.Writer, run func(context
 		return run(ctx, stderr)
 	}
 	return tend(pid, signals)
+}
+
+// unblockedEnv is set for a program that unblock has started: it does so once.
+const unblockedEnv = "ZTM_UNBLOCKED"
+
+// unblock starts this program anew, in the same process, if it was started with signals blocked: the
+// processes that it starts would inherit that mask, and Go has no other way to change it.
+func unblock() {
+	if os.Getenv(unblockedEnv) != "" {
+		os.Unsetenv(unblockedEnv)
+		return
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var none, old unix.Sigset_t
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &none, &old); err != nil || old == none {
+		return
+	}
+	syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), unblockedEnv+"=1")) // keeps the new mask
+	unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)                                 // it failed: go on as before
 }
 
 // startChild starts this program again, in a process group of its own and in the foreground of the
@@ -66,22 +91,26 @@ func tend(pid int, signals <-chan os.Signal) (status int) {
 		if s != unix.SIGCHLD {
 			continue
 		}
-		for {
-			var ws unix.WaitStatus
-			ended, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
-			if err == unix.EINTR {
-				continue
-			}
-			if err != nil || ended <= 0 {
-				break
-			}
-			if ended == pid && ws.Signaled() {
-				return 128 + int(ws.Signal())
-			}
-			if ended == pid {
-				return ws.ExitStatus()
-			}
+		if status, ended := reap(pid); ended {
+			return status
 		}
 	}
 	return 0
+}
+
+// reap collects every zombie there is, and reports whether pid was one and how it ended.
+func reap(pid int) (status int, ended bool) {
+	for {
+		var ws unix.WaitStatus
+		zombie, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
+		switch {
+		case err == unix.EINTR:
+		case err != nil || zombie <= 0:
+			return status, ended
+		case zombie == pid && ws.Signaled():
+			status, ended = 128+int(ws.Signal()), true
+		case zombie == pid:
+			status, ended = ws.ExitStatus(), true
+		}
+	}
 }

@@ -120,10 +120,10 @@ func (h Host) status(role *cli.Command) *cli.Command {
 			if err != nil {
 				return err
 			}
-			st := State{Name: s.Name(), State: foreground, Data: s.Data}
+			st := State{Name: s.Name(), State: foreground, Data: apps.Bytes(s.Data)}
 			if none == nil {
 				st = stateOf(x.Context, sys.Plan(s))
-				st.Data = s.Data
+				st.Data = apps.Bytes(s.Data)
 			}
 			if st.State != running && h.Runs(role.Name, s.Data) {
 				st.State = foreground
@@ -137,12 +137,12 @@ func (h Host) status(role *cli.Command) *cli.Command {
 
 // State is what `ztm status` prints.
 type State struct {
-	Name   string `json:"name"`
-	System string `json:"system"`
-	State  string `json:"state"` // "running", "stopped", "not installed", "foreground"
-	File   string `json:"file,omitempty"`
-	Log    string `json:"log"`
-	Data   string `json:"data"`
+	Name   string     `json:"name"`
+	System string     `json:"system"`
+	State  string     `json:"state"` // "running", "stopped", "not installed", "foreground"
+	File   apps.Bytes `json:"file,omitempty"`
+	Log    string     `json:"log"`
+	Data   apps.Bytes `json:"data"`
 }
 
 const (
@@ -154,7 +154,7 @@ const (
 func stateOf(ctx context.Context, p Plan) State {
 	st := State{Name: p.Name, System: p.System, State: "stopped", Log: p.Hint}
 	if len(p.Files) > 0 {
-		st.File = p.Files[0].Path
+		st.File = apps.Bytes(p.Files[0].Path)
 	}
 	switch {
 	case !p.Installed():
@@ -171,7 +171,7 @@ func (h Host) show(st State) error {
 		state += ": it runs with this data directory, and is no service"
 	}
 	err := h.Console.Print(st, &apps.Table{Rows: [][]string{{"Service:", st.Name}, {"Manager:", st.System}, {"State:", state},
-		{"Data:", st.Data}, {"File:", st.File}, {"Log:", st.Log}}})
+		{"Data:", st.Data.String()}, {"File:", st.File.String()}, {"Log:", st.Log}}})
 	if err == nil && st.State != running && st.State != foreground {
 		return &apps.ExitError{Status: 1}
 	}

@@ -1,0 +1,34 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"ztm/apps/appstest"
+)
+
+// asRole makes the test binary a role whose work is one command.
+const asRole = "ZTM_TEST_AS_ROLE"
+
+func TestMain(m *testing.M) {
+	words := strings.Fields(os.Getenv(asRole))
+	if len(words) == 0 {
+		os.Exit(appstest.Run(m))
+	}
+	ctx, stop := Signals(true)
+	defer stop()
+	os.Exit(Main(ctx, []string{"run"}, os.Stderr, func(ctx context.Context, stderr io.Writer) int {
+		cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+		cmd.Stdout, cmd.Stderr = os.Stdout, stderr
+		if err := cmd.Run(); err != nil {
+			fmt.Fprintln(stderr, err)
+			return 1
+		}
+		return 0
+	}))
+}
