@@ -27,7 +27,7 @@ func commands(c apps.Console) *cli.Command {
 	m := manager{c}
 	return &cli.Command{
 		Name:  "proxy",
-		Usage: "Reach whole networks through other endpoints, by SOCKS and HTTP",
+		Usage: "Reach networks through other endpoints by SOCKS and HTTP",
 		Description: example(
 			"ztm proxy config --add-target '*.svc.cluster.local'    # where the services are",
 			"ztm proxy config --set-listen 0.0.0.0:1080             # where they are wanted",
@@ -43,7 +43,7 @@ func configCommand(m manager) *cli.Command {
 	return &cli.Command{
 		Name:      "config",
 		Category:  apps.AtEndpoint,
-		Usage:     "Show or change what is served here and where clients go",
+		Usage:     "Show or change the proxy of an endpoint",
 		UsageText: "ztm proxy config [OPTIONS]",
 		Description: "A PATTERN is a name, *.SUFFIX, an address, a network such as 10.43.0.0/16, or *, each with :PORT or\n" +
 			":PORT-PORT if only those ports are meant. Names are resolved where the connection leaves the mesh, and the\n" +
@@ -51,28 +51,28 @@ func configCommand(m manager) *cli.Command {
 			"and of cloud metadata services are targets only if they are named; * does not name them. A short name goes to\n" +
 			"the exit that serves it with a search domain of that exit's /etc/resolv.conf appended: svc-a.svc as\n" +
 			"svc-a.svc.cluster.local. A trailing dot prevents that.\n\n" +
-			"Clients here use the exits of my own user. Exits of others are used if their user is trusted, or for the\n" +
-			"patterns of --add-via, and if their rules allow it: an exit sees what passes. Browsers find their settings at\n" +
+			"Clients use the exits of your own user. They use exits of other users if you trust the user or name the exit with\n" +
+			"--add-via, and if the rules of the exit allow it. An exit sees what passes. Browsers find their settings at\n" +
 			"http://LISTEN/proxy.pac.\n\n" + example(
 			"ztm proxy config --set-listen 1080 unix:/run/proxy.sock",
 			"ztm proxy config --add-target 10.43.0.0/16 '*.svc.cluster.local' --add-exclusion 10.43.0.1",
 			"ztm proxy config --add-via '*.corp.example.com=ep-office' --add-direct '*.example.com'",
 			"ztm proxy config --add-credential alice < password.txt"),
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "set-listen", Usage: "listen on these `[ADDRESS]` alone, [IP:]PORT or unix:PATH; without any, close all"},
-			&cli.StringSliceFlag{Name: "add-target", Usage: "serve this `PATTERN` from here"},
-			&cli.StringSliceFlag{Name: "remove-target", Usage: "serve this `PATTERN` no more"},
-			&cli.StringSliceFlag{Name: "add-exclusion", Usage: "serve all targets but this `PATTERN`"},
-			&cli.StringSliceFlag{Name: "remove-exclusion", Usage: "exclude this `PATTERN` no more"},
-			&cli.StringSliceFlag{Name: "add-via", Aliases: []string{"via"}, Usage: "send a pattern to one exit: `PATTERN=EP`"},
-			&cli.StringSliceFlag{Name: "add-direct", Aliases: []string{"direct"}, Usage: "connect from here to this `PATTERN`"},
-			&cli.StringSliceFlag{Name: "remove-via", Usage: "remove the route of this `PATTERN`, of --add-via or --add-direct"},
-			&cli.StringSliceFlag{Name: "add-trust", Aliases: []string{"trust"}, Usage: "use the exits of this `USER` as my own; * is every user"},
-			&cli.StringSliceFlag{Name: "remove-trust", Aliases: []string{"distrust"}, Usage: "use the exits of this `USER` no more"},
-			&cli.StringFlag{Name: "default", Usage: "what no exit serves: `refuse|direct`"},
-			&cli.StringFlag{Name: "dns", Usage: "answer DNS on this `[ADDRESS]`, [IP:]PORT; without it, no more"},
-			&cli.StringFlag{Name: "add-credential", Usage: "let this `USER` in by a password, which is read from standard input"},
-			&cli.StringFlag{Name: "remove-credential", Usage: "let this `USER` in no more"},
+			&cli.StringSliceFlag{Name: "set-listen", Usage: "listen only on `[ADDRESS]`, [IP:]PORT or unix:PATH; without a value, close all"},
+			&cli.StringSliceFlag{Name: "add-target", Usage: "be an exit for `PATTERN`"},
+			&cli.StringSliceFlag{Name: "remove-target", Usage: "stop being an exit for `PATTERN`"},
+			&cli.StringSliceFlag{Name: "add-exclusion", Usage: "exclude `PATTERN` from the targets"},
+			&cli.StringSliceFlag{Name: "remove-exclusion", Usage: "stop excluding `PATTERN`"},
+			&cli.StringSliceFlag{Name: "add-via", Aliases: []string{"via"}, Usage: "route a pattern to one exit: `PATTERN=EP`"},
+			&cli.StringSliceFlag{Name: "add-direct", Aliases: []string{"direct"}, Usage: "connect directly to `PATTERN`, not through an exit"},
+			&cli.StringSliceFlag{Name: "remove-via", Usage: "remove the route of `PATTERN`, added by --add-via or --add-direct"},
+			&cli.StringSliceFlag{Name: "add-trust", Aliases: []string{"trust"}, Usage: "use the exits of `USER` like your own; * for every user"},
+			&cli.StringSliceFlag{Name: "remove-trust", Aliases: []string{"distrust"}, Usage: "stop using the exits of `USER`"},
+			&cli.StringFlag{Name: "default", Usage: "handle what no exit serves: `refuse|direct`"},
+			&cli.StringFlag{Name: "dns", Usage: "answer DNS on `[ADDRESS]`, [IP:]PORT; without a value, stop"},
+			&cli.StringFlag{Name: "add-credential", Usage: "let `USER` in with a password, which is read from standard input"},
+			&cli.StringFlag{Name: "remove-credential", Usage: "stop letting `USER` in"},
 		},
 		Action: func(x *cli.Context) error {
 			ch, err := changeOf(x)
@@ -144,21 +144,21 @@ func rulesCommand(m manager) *cli.Command {
 	return &cli.Command{
 		Name:      "rules",
 		Category:  apps.AtEndpoint,
-		Usage:     "Show or change who may reach what through this exit",
+		Usage:     "Show or change who may reach what through an exit",
 		UsageText: "ztm proxy rules [--index N] [--insert | --remove] [--users USER ...] [--targets PATTERN ...] [--action allow|deny]",
-		Description: "The first rule about the user and the destination decides. Without one, I may and others may not. Without\n" +
-			"--index, a rule is added at the end; with it, rule N is changed, or one is inserted before it (--insert), or\n" +
-			"it is removed (--remove).\n\n" + example(
+		Description: "The first rule that matches the user and the destination decides. If none matches, your own user may and others\n" +
+			"may not. Without --index, a rule is appended. With it, rule N is changed, removed (--remove), or one is inserted\n" +
+			"before it (--insert).\n\n" + example(
 			"ztm proxy rules --users bob carol --targets '*.svc.cluster.local:443' --action allow",
 			"ztm proxy rules --index 0 --insert --users bob --targets 10.43.0.1 --action deny",
 			"ztm proxy rules --index 2 --remove"),
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "index", Usage: "the number of a rule, `N`"},
-			&cli.BoolFlag{Name: "insert", Usage: "insert a rule, instead of changing one"},
+			&cli.StringFlag{Name: "index", Usage: "act on rule number `N`"},
+			&cli.BoolFlag{Name: "insert", Usage: "insert a rule before it"},
 			&cli.BoolFlag{Name: "remove", Aliases: []string{"delete"}, Usage: "remove the rule"},
-			&cli.StringSliceFlag{Name: "users", Usage: "the rule is about this `USER`; * is every user of the mesh"},
-			&cli.StringSliceFlag{Name: "targets", Usage: "the rule is about this `PATTERN`"},
-			&cli.StringFlag{Name: "action", Usage: "`allow|deny`"},
+			&cli.StringSliceFlag{Name: "users", Usage: "match `USER`; * for every user of the mesh"},
+			&cli.StringSliceFlag{Name: "targets", Usage: "match the destination `PATTERN`"},
+			&cli.StringFlag{Name: "action", Usage: "decide `allow|deny`"},
 		},
 		Action: func(x *cli.Context) error {
 			edit, err := editOf(m, x)
@@ -205,7 +205,7 @@ func statusCommand(m manager) *cli.Command {
 	return &cli.Command{
 		Name:        "status",
 		Category:    apps.AtEndpoint,
-		Usage:       "Show listeners, connections, and the exits that are seen from here",
+		Usage:       "Show the listeners, connections and exits of a proxy",
 		UsageText:   "ztm proxy status",
 		Description: example("ztm proxy status", "ztm ep office proxy status -o json"),
 		Action: func(x *cli.Context) error {

@@ -76,13 +76,13 @@ func (c *client) nameList(ctx context.Context, ids []identity.ID, none string) s
 // allow lets users reach a target through the chosen endpoint; none takes that away again.
 func (c *client) allow(ctx context.Context, targets, users []string) error {
 	if len(targets) == 0 {
-		return &apps.UsageError{Err: errors.New("--target is missing")}
+		return &apps.UsageError{Err: errors.New("missing option --target")}
 	}
 	var list []spec.Allow
 	for _, s := range targets {
 		p, err := reach.ParsePattern(s)
 		if err != nil {
-			return &apps.UsageError{Err: fmt.Errorf("--target: %w", err)}
+			return &apps.UsageError{Err: fmt.Errorf("option --target: %w", err)}
 		}
 		if err := c.Call(ctx, http.MethodPost, spec.AppName+"/allow", spec.Allow{Target: p, Users: users}, &list); err != nil {
 			return err

@@ -135,12 +135,12 @@ func TestCommandsRefuseWrongUsage(t *testing.T) {
 		usage bool
 		text  string
 	}{
-		{"tunnel open inbound --listen 1", true, "the name of the tunnel is missing"},
+		{"tunnel open inbound --listen 1", true, "missing tcp/NAME"},
 		{"tunnel open inbound --listen 1 web", true, "want tcp/NAME or udp/NAME"},
-		{"tunnel open inbound tcp/web", true, "--listen is missing"},
+		{"tunnel open inbound tcp/web", true, "missing option --listen"},
 		{"tunnel open inbound --listen :80 tcp/web", true, "--listen: address \":80\": write *:80"},
 		{"tunnel open inbound --listen 1 tcp/web extra", true, "unexpected argument extra"},
-		{"tunnel open outbound --users bob tcp/web", true, "--targets is missing"},
+		{"tunnel open outbound --users bob tcp/web", true, "missing option --targets"},
 		{"tunnel open inbound --listen 0 --exits nobody tcp/web", false, `endpoint "nobody" not found`},
 		{"get inbound extra", true, "unexpected argument extra"},
 		{"describe inbound tcp/web", false, "endpoint laptop has no inbound tcp/web"},

@@ -102,7 +102,7 @@ var _ apps.Mesh = consoleMesh{}
 // forward takes connections here to targets there, or with reverse those there to targets here, until ctx ends.
 func (c *client) forward(ctx context.Context, endpoint string, list []string, reverse bool) error {
 	if len(list) == 0 {
-		return &apps.UsageError{Err: errors.New("what to forward is missing: [IP:]PORT:HOST:PORT")}
+		return &apps.UsageError{Err: errors.New("missing [IP:]PORT:HOST:PORT")}
 	}
 	var forwards []forwarding
 	for _, s := range list {

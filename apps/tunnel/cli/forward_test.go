@@ -135,8 +135,8 @@ func TestForwardFailsAtOnceWhenItCannotWork(t *testing.T) {
 		args string
 		text string
 	}{
-		{"forward", "the name of the endpoint is missing"},
-		{"forward shop", "what to forward is missing"},
+		{"forward", "missing EP"},
+		{"forward shop", "missing [IP:]PORT"},
 		{"forward shop a:b:c:d:e", "want [IP:]PORT:HOST:PORT"},
 		{"forward nobody 1:2", `endpoint "nobody" not found`},
 		{"forward shop 0:10.0.0.1:80", "endpoint shop does not allow user alice to reach 10.0.0.1:80"},
@@ -144,7 +144,7 @@ func TestForwardFailsAtOnceWhenItCannotWork(t *testing.T) {
 		{"forward . " + tunneltest.Server(t, "x") + ":127.0.0.1:80", "the address is in use"},
 		{"nc shop 10.0.0.1:80", "endpoint shop does not allow user alice to reach 10.0.0.1:80"},
 		{"nc . " + appstest.FreeAddress(t), "refused the connection"},
-		{"nc shop", "want an endpoint and HOST:PORT"},
+		{"nc shop", "want EP and HOST:PORT"},
 	}
 	for _, test := range tests {
 		if err := c.start(t, strings.Fields(test.args)...).wait(); err == nil || !strings.Contains(err.Error(), test.text) {

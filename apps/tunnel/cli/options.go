@@ -113,14 +113,14 @@ func (p *parser) rate(name string, v *spec.Rate) {
 }
 
 func (p *parser) wrong(name string, err error) {
-	p.err = &apps.UsageError{Err: fmt.Errorf("--%s: %w", name, err)}
+	p.err = &apps.UsageError{Err: fmt.Errorf("option --%s: %w", name, err)}
 }
 
 // addresses reads an option that must be there, now or from before; at least as an empty list if that is not required.
 func (p *parser) addresses(name string, v *[]spec.Address, required bool) {
 	set(p, name, v, spec.ParseAddress)
 	if p.err == nil && len(*v) == 0 && (required || !p.IsSet(name)) {
-		p.err = &apps.UsageError{Err: fmt.Errorf("--%s is missing", name)}
+		p.err = &apps.UsageError{Err: fmt.Errorf("missing option --%s", name)}
 	}
 }
 
