@@ -1,0 +1,113 @@
+package flow
+
+import (
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+)
+
+// outside is a dedicated connection that is a pipe.
+type outside struct {
+	net.Conn
+	resets int
+}
+
+func (o *outside) CloseWrite() error { return o.Conn.Close() }
+func (o *outside) Reset() error      { o.resets++; return o.Conn.Close() }
+
+func newOutside() *outside {
+	near, far := net.Pipe()
+	go io.Copy(io.Discard, far) // ends with near
+	return &outside{Conn: near}
+}
+
+// TestAnOffloadGoesThroughItsPhases follows the drawing above the type offload.
+func TestAnOffloadGoesThroughItsPhases(t *testing.T) {
+	type step struct {
+		do   string
+		want int32
+	}
+	for name, steps := range map[string][]step{
+		"at the entrance":                     {{"ask", asked}, {"offload", moving}, {"write", moving}, {"read", moved}, {"end", moved}},
+		"at the exit":                         {{"offload", moving}, {"read", moving}, {"write", moved}, {"end", moved}},
+		"a flow that stays":                   {{"end", over}, {"offload", over}},
+		"a connection that comes too late":    {{"ask", asked}, {"end", over}, {"offload", over}},
+		"a second connection":                 {{"offload", moving}, {"offload", moving}, {"end", moving}},
+		"a flow that ends while it is moving": {{"ask", asked}, {"offload", moving}, {"write", moving}, {"end", moving}},
+		"asked twice":                         {{"ask", asked}, {"ask", asked}, {"offload", moving}, {"ask", moving}, {"end", moving}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newConn(&dataWithoutEnd{}, quiet{}, false)
+				c.end = func(bool) {}
+				asks := 0
+				c.OnOffload(func() { asks++ })
+				var connections []*outside
+				for _, s := range steps {
+					switch s.do {
+					case "ask":
+						c.askOffload()
+					case "offload":
+						connections = append(connections, newOutside())
+						c.Offload(connections[len(connections)-1])
+					case "write":
+						c.wmu.Lock()
+						c.switchWritingLocked()
+						c.wmu.Unlock()
+					case "read":
+						c.offload.switchReading()
+					case "end":
+						c.Reset()
+					}
+					synctest.Wait()
+					if got := c.offload.phase.Load(); got != s.want {
+						t.Fatalf("after %q it is in phase %d, want %d", s.do, got, s.want)
+					}
+				}
+				if asks > 1 {
+					t.Errorf("it asked %d times", asks)
+				}
+				for i, o := range connections {
+					if o.resets != 1 { // by the flow that ends, or because it was one too many
+						t.Errorf("connection %d was reset %d times", i, o.resets)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestAReaderThatSwitchesBeforeItsConnectionIsThereWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, ends := range []bool{false, true} {
+			c := newConn(&dataWithoutEnd{}, quiet{}, false)
+			c.end = func(bool) {}
+			got := make(chan error, 1)
+			go func() { got <- c.offload.switchReading() }()
+			synctest.Wait()
+			if len(got) > 0 {
+				t.Fatal("it did not wait")
+			}
+			if ends {
+				c.Reset()
+			} else {
+				c.Offload(newOutside())
+			}
+			if err := <-got; ends != errors.Is(err, net.ErrClosed) {
+				t.Errorf("the flow ends: %v; got %v", ends, err)
+			}
+			c.Reset()
+		}
+	})
+}
+
+// quiet is a sink that takes everything.
+type quiet struct{}
+
+func (quiet) write(p []byte) (int, error)          { return len(p), nil }
+func (quiet) datagram([]byte) error                { return nil }
+func (quiet) pull(io.Reader, *Conn) (int64, error) { return 0, nil }
+func (quiet) move() error                          { return nil }
+func (quiet) end(bool) error                       { return nil }
