@@ -328,7 +328,7 @@ func (r *run) firstByte(ctx context.Context, _ []*path) error {
 	return r.firstByteBeside(ctx, p)
 }
 
-// firstByteBeside opens flows one after the other while another one turns bulk: it leaves its session for a lane.
+// firstByteBeside opens flows one after the other while another one turns bulk: it is offloaded.
 func (r *run) firstByteBeside(ctx context.Context, p *path) error {
 	stop, err := load.Bulk(ctx, p.address, 0)
 	if err != nil {
