@@ -274,6 +274,88 @@ func TestFilesAreFormattedAndShort(t *testing.T) {
 	}
 }
 
+// crowded are the packages that are larger than a room should be, and how large they may be.
+var crowded = map[string]struct {
+	files, lines int
+	why          string
+}{
+	"apps/proxy": {25, 5000, "it is being divided"},
+	"hub":        {29, 3700, "it is being divided"},
+	"agent":      {30, 5700, "it is being divided"},
+}
+
+func TestNoRoomIsCrowded(t *testing.T) {
+	const mostFiles, mostLines = 25, 3000 // without tests: what a reader can hold in mind
+	files, lines := map[string]int{}, map[string]int{}
+	for _, s := range sources(t) {
+		if !s.test {
+			files[s.pkg]++
+			lines[s.pkg] += bytes.Count(s.text, []byte("\n"))
+		}
+	}
+	for pkg, n := range files {
+		c := crowded[pkg]
+		if n > max(mostFiles, c.files) || lines[pkg] > max(mostLines, c.lines) {
+			t.Errorf("%s has %d files and %d lines, more than %d or %d: find its parts", pkg, n, lines[pkg], max(mostFiles, c.files), max(mostLines, c.lines))
+		}
+		if c.why != "" && n <= mostFiles && lines[pkg] <= mostLines {
+			t.Errorf("%s is not crowded any longer", pkg)
+		}
+	}
+}
+
+// readLogs are the tests that read a log, and why. What a line says is for people, and may change.
+var readLogs = map[string]string{
+	"mesh_test.go":                   "no secret is in it",
+	"attack_test.go":                 "it does not grow",
+	"docs_test.go":                   "the manual shows it",
+	"apps/proxy/config_test.go":      "no secret is in it",
+	"apps/script/script_test.go":     "an audit line is for programs, too",
+	"apps/terminal/terminal_test.go": "an audit line is for programs, too",
+	"hub/attack_test.go":             "it does not grow",
+	"tunnel/answer/answer_test.go":   "the text of a fault is in it and nowhere else",
+	"tunnel/identity/secret_test.go": "no secret is in it",
+	"hub/found_test.go":              "no secret is in it",
+}
+
+func TestNoTestReadsTheWordsOfALogLine(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range sources(t) {
+		if !s.test {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			call, ok := n.(*ast.SelectorExpr)
+			if !ok || call.Sel.Name != "String" {
+				return true
+			}
+			name := ""
+			switch x := call.X.(type) {
+			case *ast.Ident:
+				name = x.Name
+			case *ast.SelectorExpr:
+				name = x.Sel.Name
+			case *ast.IndexExpr:
+				if of, ok := x.X.(*ast.SelectorExpr); ok {
+					name = of.Sel.Name
+				}
+			}
+			if name = strings.ToLower(name); strings.HasSuffix(name, "log") || strings.HasSuffix(name, "logs") {
+				seen[s.path] = true
+				if readLogs[s.path] == "" {
+					t.Errorf("%v: a test reads a log: count, or look at a state", s.at(n.Pos()))
+				}
+			}
+			return true
+		})
+	}
+	for path := range readLogs {
+		if !seen[path] {
+			t.Errorf("%s does not read a log any longer", path)
+		}
+	}
+}
+
 // TestForbiddenWords holds what cannot be said in an import.
 func TestForbiddenWords(t *testing.T) {
 	for _, s := range sources(t) {

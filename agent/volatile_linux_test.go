@@ -39,7 +39,7 @@ func TestAnAgentRunsOnAReadOnlyRootAndSaysWhatThatCosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	if log.Count(slog.LevelWarn) == 0 {
-		t.Errorf("it does not warn: %s", log.String())
+		t.Errorf("it does not warn: %v", &log)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
