@@ -1,9 +1,12 @@
 package tunnel
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 
 	"ztm/apps"
+	"ztm/apps/settings"
 	"ztm/apps/tunnel/entrance"
 	"ztm/apps/tunnel/exit"
 	"ztm/apps/tunnel/spec"
@@ -17,58 +20,59 @@ var errStopped = answer.Errorf(answer.Unavailable, "the tunnel app is stopping")
 func (a *App) setInbound(config spec.Inbound) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
-	if err := a.editable(&config); err != nil {
+	if a.stopped {
+		return errStopped
+	}
+	var before spec.Inbound
+	in := a.inbound(config.Key)
+	if in != nil {
+		before = in.Settings()
+	}
+	if err := a.savedInbounds.Set(config.Key.String(), config, a.prepareInbound); err != nil {
 		return err
 	}
-	if err := a.vacant(config); err != nil {
-		return err
+	if in == nil || before.ExitsOf != config.ExitsOf || !slices.Equal(before.Exits, config.Exits) {
+		in = a.inbound(config.Key)
+		if err := in.Choose(config.ExitsOf); err != nil {
+			return err
+		}
 	}
-	in, isNew := a.inbound(config.Key), false
-	if in == nil {
-		in, isNew = entrance.New(a.host, spec.Inbound{Key: config.Key}), true
-	}
-	listeners, undo, err := in.Prepare(config)
-	if err != nil {
-		return err
-	}
-	err = a.host.State.Save(inboundPrefix+config.Key.String(), config)
-	if old := in.Settings(); err == nil && (isNew || old.ExitsOf != config.ExitsOf || !slices.Equal(old.Exits, config.Exits)) {
-		err = in.Choose(config.ExitsOf)
-	}
-	if err != nil {
-		undo()
-		return err
-	}
-	a.mu.Lock()
-	a.inbounds[config.Key] = in
-	a.mu.Unlock()
-	in.Commit(config, listeners)
 	if a.running {
 		in.PinUser()
 	}
 	return nil
 }
 
-// editable returns nil if a configuration may become the present one. The caller holds editing.
-func (a *App) editable(config interface{ Validate() error }) error {
-	if a.stopped {
-		return errStopped
+// prepareInbound opens the listeners of a configuration. The caller holds editing.
+func (a *App) prepareInbound(config spec.Inbound) (settings.Prepared, error) {
+	if err := a.vacant(config); err != nil {
+		return settings.Prepared{}, err
 	}
-	if err := config.Validate(); err != nil {
-		return answer.Errorf(answer.BadRequest, "%v", err)
+	in := a.inbound(config.Key)
+	if in == nil {
+		in = entrance.New(a.host, spec.Inbound{Key: config.Key})
 	}
-	return nil
+	listeners, undo, err := in.Prepare(config)
+	if err != nil {
+		return settings.Prepared{}, err
+	}
+	return settings.Prepared{Drop: undo, Commit: func() {
+		a.mu.Lock()
+		a.inbounds[config.Key] = in
+		a.mu.Unlock()
+		in.Commit(config, listeners)
+	}}, nil
 }
 
 // remove takes an end of a tunnel out of what is saved and out of the ends of its kind. The caller holds editing.
-func remove[E any](a *App, kind string, ends map[spec.Key]*E, k spec.Key) (*E, error) {
+func remove[E, C any](a *App, kind string, saved *settings.Table[C], ends map[spec.Key]*E, k spec.Key) (*E, error) {
 	a.mu.Lock()
 	e := ends[k]
 	a.mu.Unlock()
 	if e == nil {
 		return nil, a.missing(kind, k)
 	}
-	if err := a.host.State.Delete(kind + "/" + k.String()); err != nil {
+	if err := saved.Delete(k.String()); err != nil {
 		return nil, err
 	}
 	a.mu.Lock()
@@ -98,7 +102,7 @@ func (a *App) vacant(config spec.Inbound) error {
 func (a *App) deleteInbound(k spec.Key) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
-	in, err := remove(a, spec.InboundKind, a.inbounds, k)
+	in, err := remove(a, spec.InboundKind, &a.savedInbounds, a.inbounds, k)
 	if err != nil {
 		return err
 	}
@@ -107,16 +111,20 @@ func (a *App) deleteInbound(k spec.Key) error {
 }
 
 // setOutbound opens an outbound, or changes it: new flows find the new settings, flows that run go on unless their
-// peer has no access any more.
+// peer lost its access.
 func (a *App) setOutbound(config spec.Outbound) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
-	if err := a.editable(&config); err != nil {
-		return err
+	if a.stopped {
+		return errStopped
 	}
-	if err := a.host.State.Save(outboundPrefix+config.Key.String(), config); err != nil {
-		return err
-	}
+	return a.savedOutbounds.Set(config.Key.String(), config, func(config spec.Outbound) (settings.Prepared, error) {
+		return settings.Prepared{Commit: func() { a.commitOutbound(config) }}, nil
+	})
+}
+
+// commitOutbound puts a configuration in force. The caller holds editing.
+func (a *App) commitOutbound(config spec.Outbound) {
 	a.mu.Lock()
 	o := a.outbounds[config.Key]
 	if o == nil {
@@ -133,14 +141,13 @@ func (a *App) setOutbound(config spec.Outbound) error {
 		return path == config.Key.String() && config.Allows(self, p) != nil
 	})
 	a.offer()
-	return nil
 }
 
 // deleteOutbound closes an outbound and its flows.
 func (a *App) deleteOutbound(k spec.Key) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
-	o, err := remove(a, spec.OutboundKind, a.outbounds, k)
+	o, err := remove(a, spec.OutboundKind, &a.savedOutbounds, a.outbounds, k)
 	if err != nil {
 		return err
 	}
@@ -163,44 +170,48 @@ func (a *App) offer() {
 	a.host.Offer(names)
 }
 
-// allowKey is where the rules are saved.
-const allowKey = "allow"
-
 // maxRules bounds the rules: each flow looks at all of them.
 const maxRules = 1000
 
-// setAllow adds a rule, replaces the one of the same target, or removes it if it names no users.
-func (a *App) setAllow(rule spec.Allow) error {
-	a.editing.Lock()
-	defer a.editing.Unlock()
-	if rule.Target.String() == "" {
-		return answer.Errorf(answer.BadRequest, "allow: the target is missing")
+// checkRules is how rules are checked when they are changed or loaded.
+func checkRules(rules []spec.Allow) ([]spec.Allow, error) {
+	for _, r := range rules {
+		if r.Target.String() == "" {
+			return nil, errors.New("allow: the target is missing")
+		}
+		if err := spec.ValidateUsers(r.Users); err != nil {
+			return nil, fmt.Errorf("allow %s: users: %w", r.Target, err)
+		}
 	}
-	if err := spec.ValidateUsers(rule.Users); err != nil {
-		return answer.Errorf(answer.BadRequest, "allow %s: users: %v", rule.Target, err)
-	}
-	rules := a.forwards.List()
-	i := slices.IndexFunc(rules, func(r spec.Allow) bool { return r.Target.String() == rule.Target.String() })
-	switch {
-	case len(rule.Users) == 0 && i < 0:
-		return answer.Errorf(answer.NotFound, "endpoint %s allows nobody to reach %s", a.host.Mesh.Self().Name, rule.Target)
-	case len(rule.Users) == 0:
-		rules = slices.Delete(rules, i, i+1)
-	case i >= 0:
-		rules[i] = rule
-	case len(rules) >= maxRules:
-		return answer.Errorf(answer.Limit, "allow: there are %d rules already", maxRules)
-	default:
-		rules = append(rules, rule)
-	}
-	return a.saveAllow(rules)
+	return rules, nil
 }
 
-// saveAllow makes rules the present ones. The caller holds editing.
-func (a *App) saveAllow(rules []spec.Allow) error {
-	if err := a.host.State.Save(allowKey, rules); err != nil {
+// setAllow adds a rule, replaces the one of the same target, or removes it if it names no users.
+func (a *App) setAllow(rule spec.Allow) error {
+	_, err := a.savedRules.Change(func(rules *[]spec.Allow) (err error) {
+		*rules, err = a.withRule(*rules, rule)
 		return err
+	}, func(_, rules []spec.Allow) (settings.Prepared, error) {
+		return settings.Prepared{Commit: func() { a.forwards.SetRules(rules, a.host.Mesh.Self().User) }}, nil
+	})
+	return err
+}
+
+// withRule returns rules after a change of one of them.
+func (a *App) withRule(rules []spec.Allow, rule spec.Allow) ([]spec.Allow, error) {
+	i := slices.IndexFunc(rules, func(r spec.Allow) bool { return r.Target.String() == rule.Target.String() })
+	switch {
+	case rule.Target.String() == "":
+		return append(rules, rule), nil // which the check refuses
+	case len(rule.Users) == 0 && i < 0:
+		return nil, answer.Errorf(answer.NotFound, "endpoint %s allows nobody to reach %s", a.host.Mesh.Self().Name, rule.Target)
+	case len(rule.Users) == 0:
+		return slices.Delete(rules, i, i+1), nil
+	case i >= 0:
+		rules[i] = rule
+		return rules, nil
+	case len(rules) >= maxRules:
+		return nil, answer.Errorf(answer.Limit, "allow: there are %d rules already", maxRules)
 	}
-	a.forwards.SetRules(rules, a.host.Mesh.Self().User)
-	return nil
+	return append(rules, rule), nil
 }

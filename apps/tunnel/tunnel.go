@@ -16,11 +16,11 @@ package tunnel
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 
 	"ztm/apps"
+	"ztm/apps/settings"
 	"ztm/apps/tunnel/entrance"
 	"ztm/apps/tunnel/exit"
 	"ztm/apps/tunnel/spec"
@@ -40,52 +40,34 @@ type App struct {
 	outbounds map[spec.Key]*exit.Outbound
 
 	forwards *exit.Forwards // static
+
+	savedInbounds  settings.Table[spec.Inbound]  // by key; changed under editing
+	savedOutbounds settings.Table[spec.Outbound] // by key; changed under editing
+	savedRules     settings.Value[[]spec.Allow]
 }
 
 // New makes the app with the tunnels that were saved. A tunnel that cannot be loaded is logged and left alone.
 func New(h apps.Host) apps.App {
-	a := &App{host: h, inbounds: map[spec.Key]*entrance.Inbound{}, outbounds: map[spec.Key]*exit.Outbound{}}
-	err := errors.Join(
-		load(h.State, inboundPrefix, func(config *spec.Inbound) { a.inbounds[config.Key] = entrance.New(h, *config) }),
-		load(h.State, outboundPrefix, func(config *spec.Outbound) { a.outbounds[config.Key] = exit.New(h, *config) }))
-	var rules []spec.Allow
-	if _, loadErr := h.State.Load(allowKey, &rules); loadErr != nil {
-		rules = nil
-		err = errors.Join(err, loadErr)
+	a := &App{
+		host: h, inbounds: map[spec.Key]*entrance.Inbound{}, outbounds: map[spec.Key]*exit.Outbound{},
+		savedInbounds:  settings.Table[spec.Inbound]{State: h.State, Prefix: spec.InboundKind + "/", Check: checkInbound},
+		savedOutbounds: settings.Table[spec.Outbound]{State: h.State, Prefix: spec.OutboundKind + "/", Check: checkOutbound},
+		savedRules:     settings.Value[[]spec.Allow]{State: h.State, Key: "allow", Check: checkRules},
 	}
+	rules, err := a.savedRules.Get()
 	a.forwards = exit.NewForwards(h, rules)
+	err = errors.Join(err,
+		a.savedInbounds.Each(func(_ string, c spec.Inbound) { a.inbounds[c.Key] = entrance.New(h, c) }),
+		a.savedOutbounds.Each(func(_ string, c spec.Outbound) { a.outbounds[c.Key] = exit.New(h, c) }))
 	if err != nil {
 		h.Log.Error("some tunnels were not loaded", "err", err)
 	}
 	return a
 }
 
-// The prefixes of the keys under which ends are saved.
-const (
-	inboundPrefix  = spec.InboundKind + "/"
-	outboundPrefix = spec.OutboundKind + "/"
-)
+func checkInbound(c spec.Inbound) (spec.Inbound, error) { return c, c.Validate() }
 
-// load hands all valid objects that were saved with a prefix to add. It goes on after a failure.
-func load[T any, P interface {
-	*T
-	Validate() error
-}](s apps.State, prefix string, add func(P)) error {
-	keys, err := s.Keys(prefix)
-	errs := []error{err}
-	for _, key := range keys {
-		p := P(new(T))
-		if _, err = s.Load(key, p); err == nil {
-			err = p.Validate()
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", key, err))
-			continue
-		}
-		add(p)
-	}
-	return errors.Join(errs...)
-}
+func checkOutbound(c spec.Outbound) (spec.Outbound, error) { return c, c.Validate() }
 
 // Name returns "tunnel".
 func (a *App) Name() string { return spec.AppName }
