@@ -1,5 +1,6 @@
-// Package appstest is a mesh in memory, to test apps with: endpoints that reach each other's apps over real loopback
-// connections, without hub, certificates or sealing. Errors and half-closes arrive as they do in the real mesh.
+// Package appstest is a mesh in memory, to test apps with: endpoints that reach each other's apps
+// over real loopback connections, without hub, certificates or sealing. Errors and half-closes
+// arrive as they do in the real mesh.
 package appstest
 
 import (
@@ -55,7 +56,8 @@ func (n *Net) Join(name, user string) *Host {
 	return h
 }
 
-// New makes an app at this endpoint with the constructor, and serves it from now on. The caller runs it.
+// New makes an app at this endpoint with the constructor, and serves it from now on. The caller
+// runs it.
 func (h *Host) New(name string, construct func(apps.Host) apps.App) apps.App {
 	w := h.Log
 	if w == nil {
@@ -72,8 +74,8 @@ func (h *Host) New(name string, construct func(apps.Host) apps.App) apps.App {
 	return app
 }
 
-// Start makes an app at this endpoint, as [Host.New] does, and runs it until stop is called or the test ends. stop returns
-// when the app has ended, and may be called more than once.
+// Start makes an app at this endpoint, as [Host.New] does, and runs it until stop is called or the
+// test ends. stop returns when the app has ended, and may be called more than once.
 func (h *Host) Start(t testing.TB, name string, construct func(apps.Host) apps.App) (app apps.App, stop func()) {
 	t.Helper()
 	app = h.New(name, construct)
@@ -107,7 +109,8 @@ func (h *Host) SetOnline(on bool) {
 	}
 }
 
-// Evict evicts a user, whose endpoints are invited again at once: their flows end, and all apps hear who has left.
+// Evict evicts a user, whose endpoints are invited again at once: their flows end, and all apps
+// hear who has left.
 func (n *Net) Evict(user string) {
 	n.mu.Lock()
 	n.evictions++
@@ -238,7 +241,8 @@ func (h *Host) ask(to identity.ID, path string, q url.Values, datagrams bool) (*
 	return f, app, exit, nil
 }
 
-// serve runs the app for one flow, which is over when the app returns. A test that leaks it fails its own leak check.
+// serve runs the app for one flow, which is over when the app returns. A test that leaks it fails
+// its own leak check.
 func (h *Host) serve(ctx context.Context, app apps.App, f *flow) {
 	app.Serve(ctx, f)
 	f.Refuse(answer.Errorf(answer.Internal, "app %s returned without an answer", f.app))

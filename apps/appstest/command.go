@@ -18,8 +18,9 @@ type Result struct {
 	Failure  string // the text of any other error
 }
 
-// RunCommand runs a command of an app. Options of the whole command line, such as "-o=json", come first in args; then the
-// arguments, in the order that the flag parser wants: flags before all others.
+// RunCommand runs a command of an app. Options of the whole command line, such as "-o=json", come
+// first in args; then the arguments, in the order that the flag parser wants: flags before all
+// others.
 func RunCommand(c *cli.Command, args ...string) error {
 	app := &cli.App{Commands: []*cli.Command{c}, Writer: io.Discard, ErrWriter: io.Discard, HideHelp: true, HideVersion: true,
 		DisableSliceFlagSeparator: true, ExitErrHandler: func(*cli.Context, error) {},

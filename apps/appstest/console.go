@@ -37,7 +37,8 @@ func (c *Console) Call(ctx context.Context, method, path string, in, out any) er
 	return c.CallAt(ctx, at.Self().ID, method, path, in, out)
 }
 
-// CallAt implements [apps.Console]. Like the mesh, it lets an endpoint's own user manage it, and nobody else.
+// CallAt implements [apps.Console]. Like the mesh, it lets an endpoint's own user manage it, and
+// nobody else.
 func (c *Console) CallAt(ctx context.Context, id identity.ID, method, path string, in, out any) error {
 	name, rest, _ := strings.Cut(path, "/")
 	h := c.Host.net.find(id)
@@ -56,8 +57,9 @@ func (c *Console) CallAt(ctx context.Context, id identity.ID, method, path strin
 	return call(ctx, app, method, "/"+rest, in, out)
 }
 
-// API sends a request to the API of an app at this endpoint, as its own user, and decodes the answer into out. in and out may
-// be nil; a string is the body as it is. A failure is an *[answer.Error].
+// API sends a request to the API of an app at this endpoint, as its own user, and decodes the
+// answer into out. in and out may be nil; a string is the body as it is. A failure is an
+// *[answer.Error].
 func (h *Host) API(method, path string, in, out any) error {
 	name, rest, _ := strings.Cut(path, "/")
 	h.net.mu.Lock()

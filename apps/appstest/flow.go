@@ -103,8 +103,9 @@ func (f *flow) end() {
 	}
 }
 
-// Pair returns the two ends of a connection: for "tcp" of a real one over loopback, with CloseWrite and Reset; for
-// "udp" of one in memory that carries datagrams, with Reset. As in the real mesh, neither has deadlines.
+// Pair returns the two ends of a connection: for "tcp" of a real one over loopback, with CloseWrite
+// and Reset; for "udp" of one in memory that carries datagrams, with Reset. As in the real mesh,
+// neither has deadlines.
 func Pair(network string) (near, far net.Conn, err error) {
 	if network == "udp" {
 		near, far = datagramPair()

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// Run runs the tests of a package and returns its exit status, which is a failure, too, when goroutines that run the
-// project's code are left at the end. It is meant for TestMain: os.Exit(appstest.Run(m)).
+// Run runs the tests of a package and returns its exit status, which is a failure, too, when
+// goroutines that run the project's code are left at the end. It is meant for TestMain:
+// os.Exit(appstest.Run(m)).
 func Run(m *testing.M) int {
 	if status := m.Run(); status != 0 {
 		return status

@@ -19,8 +19,9 @@ func FreeAddress(t testing.TB) string {
 // Loopback is the address of a port on this machine.
 func Loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
-// FreePorts returns the first of consecutive ports on which nothing listens. They are below those that the kernel gives to connections
-// that go out (32768 and above on Linux): no other test's client can take them meanwhile.
+// FreePorts returns the first of consecutive ports on which nothing listens. They are below those
+// that the kernel gives to connections that go out (32768 and above on Linux): no other test's
+// client can take them meanwhile.
 func FreePorts(t testing.TB, size int) (first int) {
 	t.Helper()
 	for range 1000 {

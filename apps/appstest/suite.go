@@ -18,13 +18,13 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// Join makes an endpoint of the mesh that is tested, which runs the app "suite" as construct makes it. It returns when
-// the other endpoints can reach it.
+// Join makes an endpoint of the mesh that is tested, which runs the app "suite" as construct makes
+// it. It returns when the other endpoints can reach it.
 type Join func(t *testing.T, name, user string, construct func(apps.Host) apps.App)
 
-// Suite tests that a mesh keeps what [apps.Mesh], [apps.Flow], [apps.Host] and [apps.State] promise. The mesh in memory
-// and the real one pass it both, so that what an app was tested with is what it runs on. Each test opens flows from one
-// endpoint to another one, of another user.
+// Suite tests that a mesh keeps what [apps.Mesh], [apps.Flow], [apps.Host] and [apps.State]
+// promise. The mesh in memory and the real one pass it both, so that what an app was tested with is
+// what it runs on. Each test opens flows from one endpoint to another one, of another user.
 func Suite(t *testing.T, join Join) {
 	var n suiteNet
 	for _, e := range []struct {

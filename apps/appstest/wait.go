@@ -27,7 +27,8 @@ func Eventually(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// Buffer is a [bytes.Buffer] that may be read while it is written: the log of an endpoint. The zero value is empty.
+// Buffer is a [bytes.Buffer] that may be read while it is written: the log of an endpoint. The zero
+// value is empty.
 type Buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -45,7 +46,8 @@ func (b *Buffer) String() string {
 	return b.b.String()
 }
 
-// Count returns how many lines of a text log have the level. What a line says is for people, and may change.
+// Count returns how many lines of a text log have the level. What a line says is for people, and
+// may change.
 func (b *Buffer) Count(level slog.Level) int {
 	return strings.Count(b.String(), "level="+level.String()+" ")
 }

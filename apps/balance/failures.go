@@ -8,19 +8,20 @@ import (
 )
 
 const (
-	// holdMin and holdMax bound how long what has failed twice in a row is not tried again. The time doubles with every
-	// failure. It is short: what is mended should be found soon, and one attempt in two seconds burdens nobody.
+	// holdMin and holdMax bound how long what has failed twice in a row is not tried again. The
+	// time doubles with every failure. It is short: a repair should be found soon, and one attempt
+	// in two seconds is cheap.
 	holdMin = 100 * time.Millisecond
 	holdMax = 2 * time.Second
 	// forgetAfter is how long after the end of that time a failure counts as one in a row.
 	forgetAfter = 30 * time.Second
-	// maxFailures bounds what is remembered. What does not fit is tried each time.
+	// maxFailures bounds what is remembered. Further ones are tried each time.
 	maxFailures = 4096
 )
 
-// Failures remembers what failed lately, so that a client in a loop does not try it for each of its connections: others
-// pay for that, for instance with their share of what a hub allows. The zero value is ready, and all methods may be
-// called from any goroutine.
+// Failures remembers what failed lately, so that a client in a loop does not cause an attempt with
+// each of its connections: these use up limits that others share, such as the requests that a hub
+// takes. The zero value is ready, and all methods may be called from any goroutine.
 //
 //	first failure -> the next try may follow at once
 //	second        -> no try for holdMin, then one at a time; doubling up to holdMax
@@ -38,8 +39,8 @@ type failure struct {
 	trying bool // somebody tries again
 }
 
-// Try reports whether something may be tried now. If so, err is nil and the caller calls done with the outcome, once.
-// Otherwise err is how it failed the last time. A cancellation is no outcome.
+// Try reports whether something may be tried now. If so, err is nil and the caller calls done with
+// the outcome, once. Otherwise err is how it failed the last time. A cancellation is no outcome.
 func (f *Failures) Try(key string) (done func(error), err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package balance chooses: which of several targets or exits a new flow tries first, by how they share the flows and by
-// how each of them did.
+// Package balance chooses: which of several targets or exits a new flow tries first, by how they
+// share the flows and by how each of them did.
 package balance
 
 import (
@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// coolDownMin and coolDownMax bound how long a choice that failed comes last: the time doubles with every failure
-	// in a row. One flow to a dead target costs a dial timeout, so that many flows must not find out one by one.
+	// coolDownMin and coolDownMax bound how long a choice that failed comes last: the time doubles
+	// with every failure in a row. One flow to a dead target costs a dial timeout, so that many
+	// flows must not find out one by one.
 	coolDownMin = time.Second
 	coolDownMax = 30 * time.Second
 )
@@ -38,9 +39,9 @@ func (b Policy) Validate() error {
 	return fmt.Errorf("%q is not %s, %s or %s", string(b), RoundRobin, LeastConn, Source)
 }
 
-// Pool remembers how the choices did: the targets of an outbound, the exits of an inbound. It learns from
-// the flows and, where there are any, from checks. The zero value is ready,
-// and all methods may be called from any goroutine.
+// Pool remembers how the choices did: the targets of an outbound, the exits of an inbound. It
+// learns from the flows and, where there are any, from checks. The zero value is ready, and all
+// methods may be called from any goroutine.
 type Pool struct {
 	mu      sync.Mutex
 	turn    int
@@ -77,8 +78,9 @@ type Health struct {
 	Error  string `json:"error,omitempty"`
 }
 
-// Order returns the choices in the order in which a new flow should try them: as the policy says, but those that
-// failed lately after all others. The others share the turns of those. source is whom [Source] looks at.
+// Order returns the choices in the order in which a new flow should try them: as the policy says,
+// but those that failed lately after all others. The others share the turns of those. source is
+// whom [Source] looks at.
 func (p *Pool) Order(b Policy, choices []string, source string) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,8 +121,8 @@ func (p *Pool) activeLocked(choice string) int {
 	return 0
 }
 
-// weight orders the choices for a source so that one choice more or less moves no source between the others
-// ("rendezvous hashing").
+// weight orders the choices for a source so that one choice more or less moves no source between
+// the others ("rendezvous hashing").
 func weight(source, choice string) []byte {
 	sum := sha256.Sum256([]byte(source + "\x00" + choice))
 	return sum[:]
@@ -141,8 +143,8 @@ func (p *Pool) Took(choice string) (over func()) {
 	}
 }
 
-// Failed notes that a choice did not take a flow. What many flows find out at the same time is one failure: those that
-// began before its cool-down tell nothing new.
+// Failed notes that a choice did not take a flow. Many flows that fail at the same time are one
+// failure: during the cool-down, further ones are ignored.
 func (p *Pool) Failed(choice string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -155,7 +157,8 @@ func (p *Pool) Failed(choice string, err error) {
 	}
 }
 
-// Checked notes the result of a check, and reports whether that is news. A first check that succeeds is none.
+// Checked notes the result of a check, and reports whether that is news. A first check that
+// succeeds is none.
 func (p *Pool) Checked(choice string, err error) (news bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -170,7 +173,7 @@ func (p *Pool) Checked(choice string, err error) (news bool) {
 	return news
 }
 
-// Unchecked forgets what checks found: there are none any longer.
+// Unchecked forgets the results of checks. It is called when checks end.
 func (p *Pool) Unchecked() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

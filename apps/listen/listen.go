@@ -1,9 +1,11 @@
-// Package listen opens the sockets on which an app or the agent listens, and accepts connections from them:
+// Package listen opens the sockets on which an app or the agent listens, and accepts connections
+// from them:
 //
 //	TCP or Unix: open -> Accept: a connection after the other, in spite of errors -> handle
 //
-// A unix socket is its owner's alone from the moment it has a name, and takes the place of one that a killed program
-// left behind, never of one that is served. What fails can be tried again with [Backoff]; [Error] says it for a person.
+// A unix socket is its owner's alone from the moment it has a name, and takes the place of one that
+// a killed program left behind, never of one that is served. [Backoff] says when to try again, and
+// [Error] explains a failure to a person.
 package listen
 
 import (
@@ -19,7 +21,8 @@ import (
 )
 
 const (
-	// A listener that cannot accept, for want of file descriptors for example, waits for others to free some.
+	// A listener that cannot accept, for want of file descriptors for example, waits for others to
+	// free some.
 	acceptMin = 5 * time.Millisecond
 	acceptMax = time.Second
 )
@@ -27,7 +30,8 @@ const (
 // KeepAlive finds clients and targets that are gone without a word within about a minute.
 var KeepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
 
-// TCP listens on an address as [net.Listen] does. Its connections have [KeepAlive], and urgent bytes stay in line.
+// TCP listens on an address as [net.Listen] does. Its connections have [KeepAlive] and
+// [InlineUrgent].
 func TCP(ctx context.Context, network, address string) (net.Listener, error) {
 	config := net.ListenConfig{KeepAliveConfig: KeepAlive}
 	ln, err := config.Listen(ctx, network, address)
@@ -37,8 +41,8 @@ func TCP(ctx context.Context, network, address string) (net.Listener, error) {
 	return inline{ln}, nil
 }
 
-// inline is a listener whose connections have [InlineUrgent]. They do not inherit it: the listener is one of Multipath
-// TCP where the system has that, and most of its connections are of TCP.
+// inline is a listener whose connections have [InlineUrgent]. They do not inherit it: the listener
+// is one of Multipath TCP where the system has that, and most of its connections are of TCP.
 type inline struct{ net.Listener }
 
 func (l inline) Accept() (net.Conn, error) {
@@ -52,8 +56,8 @@ func (l inline) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// Accept hands the connections of a listener to handle, which must not block, until the listener is closed. An error
-// does not end it: it waits, the longer the more there are, and goes on.
+// Accept hands the connections of a listener to handle, which must not block, until the listener is
+// closed. An error does not end it: it waits, the longer the more there are, and goes on.
 func Accept(ctx context.Context, ln net.Listener, log *slog.Logger, handle func(net.Conn)) {
 	retry := AcceptBackoff()
 	for {
@@ -76,8 +80,8 @@ func Accept(ctx context.Context, ln net.Listener, log *slog.Logger, handle func(
 // AcceptBackoff is how long a socket that fails to accept or to receive waits.
 func AcceptBackoff() Backoff { return Backoff{Min: acceptMin, Max: acceptMax} }
 
-// Error says what a failure to listen means, for the owner of the endpoint. name is the address as people write it;
-// port is its port, 0 for a unix socket.
+// Error says what a failure to listen means, for the owner of the endpoint. name is the address as
+// people write it; port is its port, 0 for a unix socket.
 func Error(name string, port uint16, err error) *answer.Error {
 	denied := errors.Is(err, os.ErrPermission)
 	switch {

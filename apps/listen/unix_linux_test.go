@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A server that is slow to accept is still a server: connections to it fail, but nobody refuses them.
+// A server that is slow to accept is still a server: connections to it fail, but nobody refuses
+// them.
 func TestSocketWhoseQueueIsFullIsNotReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	server, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

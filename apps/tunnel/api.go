@@ -21,8 +21,8 @@ const maxBody = 1 << 20
 //
 //	GET POST         /allow                             who may reach what without an outbound
 //
-// POST replaces what was there and answers, as GET does, with the state. A POST of a rule to /allow replaces the rule
-// of the same target; without users it removes it.
+// POST replaces what was there and answers, as GET does, with the state. A POST of a rule to /allow
+// replaces the rule of the same target; without users it removes it.
 func (a *App) API() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /tunnels", func(w http.ResponseWriter, _ *http.Request) { answer.Reply(w, a.host.Log, a.Status(), nil) })
@@ -122,8 +122,9 @@ func pathKey(r *http.Request) spec.Key {
 	return spec.Key{Protocol: r.PathValue("protocol"), Name: r.PathValue("name")}
 }
 
-// decode reads a configuration. A field that it does not know is an error: a list of users that is misspelt must not
-// become no list. key is the part of the configuration that the path has given already.
+// decode reads a configuration. A field that it does not know is an error: a list of users that is
+// misspelt must not become no list. key is the part of the configuration that the path has given
+// already.
 func decode(r *http.Request, config any, key *spec.Key) error {
 	path := *key
 	if err := answer.Decode(r, maxBody, config); err != nil {

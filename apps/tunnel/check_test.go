@@ -172,8 +172,9 @@ func TestTargetThatDiesTakesOnlyItsOwnFlowsWithIt(t *testing.T) {
 	}
 }
 
-// numbered sends numbered datagrams and wants them back, each with the name of the target before it, in order, until stop is
-// closed. heard is called with the name of the target for each that is back. One that does not come back is sent again.
+// numbered sends numbered datagrams and wants them back, each with the name of the target before
+// it, in order, until stop is closed. heard is called with the name of the target for each that is
+// back. One that does not come back is sent again.
 func numbered(c net.Conn, stop <-chan struct{}, heard func(target string)) error {
 	buf := make([]byte, traffic.MaxPacket)
 	for last := 0; ; last++ {

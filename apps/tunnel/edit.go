@@ -15,8 +15,8 @@ import (
 
 var errStopped = answer.Errorf(answer.Unavailable, "the tunnel app is stopping")
 
-// setInbound opens an inbound, or changes it: new connections find the new settings, flows that run go on. If it
-// fails, nothing has changed.
+// setInbound opens an inbound, or changes it: new connections find the new settings, flows that run
+// go on. If it fails, nothing has changed.
 func (a *App) setInbound(config spec.Inbound) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
@@ -64,7 +64,8 @@ func (a *App) prepareInbound(config spec.Inbound) (settings.Prepared, error) {
 	}}, nil
 }
 
-// remove takes an end of a tunnel out of what is saved and out of the ends of its kind. The caller holds editing.
+// remove takes an end of a tunnel out of what is saved and out of the ends of its kind. The caller
+// holds editing.
 func remove[E, C any](a *App, kind string, saved *settings.Table[C], ends map[spec.Key]*E, k spec.Key) (*E, error) {
 	a.mu.Lock()
 	e := ends[k]
@@ -110,8 +111,8 @@ func (a *App) deleteInbound(k spec.Key) error {
 	return in.Choose("")
 }
 
-// setOutbound opens an outbound, or changes it: new flows find the new settings, flows that run go on unless their
-// peer lost its access.
+// setOutbound opens an outbound, or changes it: new flows find the new settings, flows that run go
+// on unless their peer lost its access.
 func (a *App) setOutbound(config spec.Outbound) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()

@@ -11,8 +11,8 @@ import (
 	"ztm/tunnel/metric"
 )
 
-// Metrics implements [apps.Measured]. Labels are names of tunnels, IDs of endpoints and addresses of targets: there are as many
-// samples as there are of these.
+// Metrics implements [apps.Measured]. Labels are names of tunnels, IDs of endpoints and addresses
+// of targets: there are as many samples as there are of these.
 func (a *App) Metrics(w *metric.Writer) { a.Status().metrics(w) }
 
 func (s Status) metrics(w *metric.Writer) {

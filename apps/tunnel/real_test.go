@@ -21,8 +21,9 @@ import (
 	"ztm/apps/tunnel/tunneltest"
 )
 
-// start starts a program that is ready when something listens at address, and stops it at the end of the test. The test
-// is skipped where the program is not installed; debian is the package that has it.
+// start starts a program that is ready when something listens at address, and stops it at the end
+// of the test. The test is skipped where the program is not installed; debian is the package that
+// has it.
 func start(t *testing.T, debian, address, name string, args ...string) {
 	t.Helper()
 	cmd := program(t, debian, name, args...)

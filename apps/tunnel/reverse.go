@@ -3,7 +3,8 @@
 //	peer's flow: Serve -> listen -> events to the peer, until the peer ends its flow
 //	client -> entrance -> Mesh.Open back to the peer, "forward/tcp" -> exit there
 //
-// It is an inbound that is not saved, whose only exit is the peer and whose flows name their target themselves.
+// It is an inbound that is not saved, whose only exit is the peer and whose flows name their target
+// themselves.
 
 package tunnel
 
@@ -24,7 +25,8 @@ import (
 // eventQueue is how many events wait for a peer that does not read. More are dropped.
 const eventQueue = 256
 
-// serveReverse listens for a peer until the peer ends the flow. An error means that the flow was not accepted.
+// serveReverse listens for a peer until the peer ends the flow. An error means that the flow was
+// not accepted.
 func (a *App) serveReverse(ctx context.Context, f apps.Flow, protocol string) error {
 	self := a.host.Mesh.Self()
 	if f.Peer().User != self.User {

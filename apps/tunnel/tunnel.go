@@ -1,16 +1,18 @@
 // Package tunnel is the tunnel app: a port here is a service there.
 //
-// A tunnel has a name, such as tcp/web, and two kinds of ends. An outbound is its exit: it connects to targets, for
-// those users that it names. An inbound is its entrance: it listens, and takes each connection to an endpoint that has
-// the outbound of the same name:
+// A tunnel has a name, such as tcp/web, and two kinds of ends. An outbound is its exit: it connects
+// to targets, for those users that it names. An inbound is its entrance: it listens, and takes each
+// connection to an endpoint that has the outbound of the same name:
 //
 //	client -> entrance: accept, choose an endpoint -> Mesh.Open ~~~ exit: permit, dial -> target
 //
-// This package keeps the ends that an endpoint has, and their configuration. What an end is says package spec.
+// This package keeps the ends that an endpoint has, and their configuration. Package spec defines
+// what an end is.
 //
-// Whether a peer may use an outbound is decided at the exit, for every flow, on the verified peer. An inbound never
-// picks an exit by luck: when endpoints of several users offer the name and allow it, it takes none and says so. Once it
-// has found those of one user it stays with them, whoever else offers the name later.
+// Whether a peer may use an outbound is decided at the exit, for every flow, on the verified peer.
+// An inbound never picks an exit by luck: when endpoints of several users offer the name and allow
+// it, it takes none and says so. Once it has found those of one user it stays with that user when
+// others offer the name later.
 package tunnel
 
 import (
@@ -46,7 +48,8 @@ type App struct {
 	savedRules     settings.Value[[]spec.Allow]
 }
 
-// New makes the app with the tunnels that were saved. A tunnel that cannot be loaded is logged and left alone.
+// New makes the app with the tunnels that were saved. A tunnel that cannot be loaded is logged and
+// left alone.
 func New(h apps.Host) apps.App {
 	a := &App{
 		host: h, inbounds: map[spec.Key]*entrance.Inbound{}, outbounds: map[spec.Key]*exit.Outbound{},
@@ -72,8 +75,8 @@ func checkOutbound(c spec.Outbound) (spec.Outbound, error) { return c, c.Validat
 // Name returns "tunnel".
 func (a *App) Name() string { return spec.AppName }
 
-// Run opens the listeners and publishes what is offered, until ctx ends. It returns when all listeners and their flows
-// are closed.
+// Run opens the listeners and publishes what is offered, until ctx ends. It returns when all
+// listeners and their flows are closed.
 func (a *App) Run(ctx context.Context) error {
 	a.start()
 	<-ctx.Done()
@@ -97,7 +100,8 @@ func (a *App) Serve(ctx context.Context, f apps.Flow) {
 	}
 }
 
-// Left ends the flows to addresses that were allowed to the peers. All else that runs for a peer is a flow, and ends with it.
+// Left ends the flows to addresses that were allowed to the peers. All else that runs for a peer is
+// a flow, and ends with it.
 func (a *App) Left(gone func(apps.Peer) bool) { a.forwards.Cut(gone) }
 
 // serveTunnel handles a flow to an outbound.

@@ -65,7 +65,8 @@ func TestEveryUDPClientHasItsOwnFlow(t *testing.T) {
 	}
 }
 
-// A stream of datagrams as WireGuard sends them: what arrives is in order, and what is lost is counted.
+// A stream of datagrams as WireGuard sends them: what arrives is in order, and what is lost is
+// counted.
 func TestDatagramsAreNotReordered(t *testing.T) {
 	var n appstest.Net
 	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
@@ -166,7 +167,8 @@ func TestClosingAnInboundEndsItsDatagramFlows(t *testing.T) {
 	appstest.Eventually(t, "the exit sees the end", func() bool { return b.OutboundStatus(t, "udp/echo").Stats.Active == 0 })
 }
 
-// crowdedMesh has no room for a flow when it is first asked for one, as a session with a full table of streams.
+// crowdedMesh has no room for a flow when it is first asked for one, as a session with a full table
+// of streams.
 type crowdedMesh struct {
 	apps.Mesh
 	mu    sync.Mutex

@@ -30,7 +30,8 @@ func sendUrgent(t *testing.T, c net.Conn, b byte) {
 	}
 }
 
-// Telnet and FTP send an interrupt that way. Outside of the stream only one such byte is kept, and none of them is carried.
+// Telnet and FTP send an interrupt that way. Outside of the stream only one such byte is kept, and
+// none of them is carried.
 func TestUrgentBytesArriveInTheirPlace(t *testing.T) {
 	var n appstest.Net
 	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")

@@ -8,12 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A UDP socket that listens on all addresses of the machine is told with each datagram to which of them it was sent, and
-// says with each answer from which it is to leave: ip(7), IP_PKTINFO; RFC 3542 section 6. Without that the system picks the
-// address by its routes, and a client that wrote to another one does not take the answer.
+// A UDP socket that listens on all addresses of the machine is told with each datagram to which of
+// them it was sent, and says with each answer from which it is to leave: ip(7), IP_PKTINFO; RFC
+// 3542 section 6. Without that the system picks the address by its routes, and a client that wrote
+// to another one does not take the answer.
 
-// localSpace holds what the system says with one datagram, in bytes: a socket for both versions of IP says it twice, in 32
-// and 40 bytes at most.
+// localSpace holds what the system says with one datagram, in bytes: a socket for both versions of
+// IP says it twice, in 32 and 40 bytes at most.
 const localSpace = 128
 
 // controlLocal makes a socket tell.
@@ -28,8 +29,8 @@ func controlLocal(network, _ string, c syscall.RawConn) error {
 	return errors.Join(err, err4, err6)
 }
 
-// parseLocal returns the address of this machine that the client of a datagram talks to. It is invalid if the system does
-// not say.
+// parseLocal returns the address of this machine that the client of a datagram talks to. It is
+// invalid if the system does not say.
 func parseLocal(oob []byte) netip.Addr {
 	for len(oob) >= unix.SizeofCmsghdr {
 		header, data, rest, err := unix.ParseOneSocketControlMessage(oob)
@@ -38,7 +39,8 @@ func parseLocal(oob []byte) netip.Addr {
 		}
 		switch {
 		case header.Level == unix.IPPROTO_IP && header.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
-			// After the index of the interface: the address to answer from, also where the datagram was a broadcast.
+			// After the index of the interface: the address to answer from, also where the datagram
+			// was a broadcast.
 			return netip.AddrFrom4([4]byte(data[4:8]))
 		case header.Level == unix.IPPROTO_IPV6 && header.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
 			// Of a datagram over IPv4, the other message says more.
@@ -51,7 +53,8 @@ func parseLocal(oob []byte) netip.Addr {
 	return netip.Addr{}
 }
 
-// formatLocal is the other direction: what makes a datagram leave from an address. It is nil for an invalid one.
+// formatLocal is the other direction: what makes a datagram leave from an address. It is nil for an
+// invalid one.
 func formatLocal(a netip.Addr) []byte {
 	switch {
 	case a.Is4():

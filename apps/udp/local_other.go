@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// Here the system picks the address from which a socket for all addresses answers. Where a machine has several, listen on
-// each of them by itself.
+// Here the system picks the address from which a socket for all addresses answers. Where a machine
+// has several, listen on each of them by itself.
 
 const localSpace = 0
 

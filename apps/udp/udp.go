@@ -1,10 +1,11 @@
-// Package udp is a socket for the datagrams of many clients, each of whom gets answers from the address to which it wrote:
+// Package udp is a socket for the datagrams of many clients, each of whom gets answers from the
+// address to which it wrote:
 //
 //	Socket.Receive: a datagram, and the Path on which it came  ...  Socket.To(path): sends answers back along it
 //
-// That matters on a port of all addresses of a machine with several: clients take no answer from another address. It works
-// where the system tells, which is on Linux; elsewhere the system picks the address, and a machine with several should listen
-// on each of them by itself.
+// That matters on a port of all addresses of a machine with several: clients take no answer from
+// another address. It works where the system tells, which is on Linux; elsewhere the system picks
+// the address, and a machine with several should listen on each of them by itself.
 package udp
 
 import (
@@ -13,7 +14,8 @@ import (
 	"net/netip"
 )
 
-// Socket is a UDP socket that listens. One goroutine receives at a time; everything else may be called from any.
+// Socket is a UDP socket that listens. One goroutine receives at a time; everything else may be
+// called from any.
 type Socket struct {
 	*net.UDPConn
 	oob []byte // room for what the system says of a datagram, on a socket of all addresses; owned by the receiver
@@ -25,7 +27,8 @@ type Path struct {
 	Local  netip.Addr // of this machine; valid on a socket of all addresses, where the system says it
 }
 
-// Listen opens a socket. network is "udp", "udp4" or "udp6"; a host that is empty or unspecified stands for all addresses.
+// Listen opens a socket. network is "udp", "udp4" or "udp6"; a host that is empty or unspecified
+// stands for all addresses.
 func Listen(ctx context.Context, network, address string) (*Socket, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {

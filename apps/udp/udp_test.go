@@ -43,7 +43,8 @@ func TestAnswersLeaveFromTheAddressThatTheClientWroteTo(t *testing.T) {
 	}
 }
 
-// answered writes to a socket at one of its addresses and wants an answer from there: a connected socket takes no other.
+// answered writes to a socket at one of its addresses and wants an answer from there: a connected
+// socket takes no other.
 func answered(t *testing.T, s *udp.Socket, address string) {
 	t.Helper()
 	c, err := net.Dial("udp", address)

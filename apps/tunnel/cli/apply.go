@@ -47,8 +47,8 @@ type wanted struct {
 	allow    []spec.Allow
 }
 
-// apply makes the tunnels what a file says: at all endpoints that it names, or with prune nothing but what it says. It
-// changes nothing unless all of the file makes sense.
+// apply makes the tunnels what a file says: at all endpoints that it names, or with prune nothing
+// but what it says. It changes nothing unless all of the file makes sense.
 func (c *client) apply(ctx context.Context, file string, prune, dryRun bool) error {
 	m, err := c.loadManifest(file)
 	if file == "-" {
@@ -270,7 +270,8 @@ func (w *wanted) change(kind, name string, body any) Change {
 	return Change{Endpoint: w.endpoint.Name, Kind: kind, Name: name, id: w.endpoint.ID, body: body}
 }
 
-// equalJSON compares two configurations as they are written, so that a list that is empty equals one that is missing.
+// equalJSON compares two configurations as they are written, so that a list that is empty equals
+// one that is missing.
 func equalJSON(a, b any) bool {
 	x, err1 := json.Marshal(a)
 	y, err2 := json.Marshal(b)

@@ -49,7 +49,7 @@ func (c *client) resolve(ctx context.Context, list []string) ([]identity.ID, err
 	return ids, nil
 }
 
-// name returns the name of an endpoint, or its ID if it is not in the mesh any more.
+// name returns the name of an endpoint, or its ID if it has left the mesh.
 func (c *client) name(ctx context.Context, id identity.ID) string {
 	if n, ok := c.names[id]; ok {
 		return n
@@ -221,7 +221,8 @@ func exitsOf(s *entrance.Status) string {
 	return fmt.Sprintf("(all endpoints of user %s that offer it)", s.ExitsUser)
 }
 
-// othersOffering returns the users who offer the tunnel of an inbound that uses those of another one.
+// othersOffering returns the users who offer the tunnel of an inbound that uses those of another
+// one.
 func (c *client) othersOffering(ctx context.Context, s *entrance.Status) []string {
 	if s.ExitsUser == "" {
 		return nil

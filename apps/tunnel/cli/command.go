@@ -1,5 +1,6 @@
-// Package cli is the command line of the tunnel app: `ztm tunnel`, `ztm forward`, `ztm nc`, `ztm apply`, and what `ztm get`,
-// `describe` and `stats` know of tunnels. It is a client of the app's API.
+// Package cli is the command line of the tunnel app: `ztm tunnel`, `ztm forward`, `ztm nc`, `ztm
+// apply`, and what `ztm get`, `describe` and `stats` know of tunnels. It is a client of the app's
+// API.
 package cli
 
 import (

@@ -14,7 +14,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// end is what the commands do with one kind of end of a tunnel at the chosen endpoint. S is how the API shows one.
+// end is what the commands do with one kind of end of a tunnel at the chosen endpoint. S is how the
+// API shows one.
 type end[S any] struct {
 	*client
 	kind   string                  // "inbound" or "outbound"
@@ -53,8 +54,8 @@ func (c *client) outbounds() end[exit.Status] {
 
 func (e end[S]) path(k spec.Key) string { return spec.AppName + "/" + e.kind + "/" + k.String() }
 
-// open opens an end. One that is open may be opened again with other settings, but not in another place: that would move
-// the service from under those who use it.
+// open opens an end. One that is open may be opened again with other settings, but not in another
+// place: that would move the service from under those who use it.
 func (e end[S]) open(ctx context.Context, name string, o options) error {
 	k, err := parseKey(name)
 	if err != nil {

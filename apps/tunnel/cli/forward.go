@@ -21,9 +21,11 @@ import (
 	"ztm/tunnel/splice"
 )
 
-// What `ztm forward` and `ztm nc` do. The client side of a forward is an inbound that runs in the command itself.
+// What `ztm forward` and `ztm nc` do. The client side of a forward is an inbound that runs in the
+// command itself.
 
-// forwarding is one forward of a command line: [IP:]PORT:HOST:PORT, PORT:PORT or PORT, perhaps with /udp.
+// forwarding is one forward of a command line: [IP:]PORT:HOST:PORT, PORT:PORT or PORT, perhaps with
+// /udp.
 type forwarding struct {
 	protocol       string
 	listen, target spec.Address
@@ -54,8 +56,8 @@ func parseForwarding(s string) (forwarding, error) {
 	return f, err
 }
 
-// splitForwarding finds where the first address ends: the parts between colons outside of brackets are one or two for
-// each address.
+// splitForwarding finds where the first address ends: the parts between colons outside of brackets
+// are one or two for each address.
 func splitForwarding(s string) (first, second string, ok bool) {
 	var parts []string
 	depth, begin := 0, 0
@@ -99,7 +101,8 @@ func (m consoleMesh) Self() apps.Endpoint { return m.self }
 
 var _ apps.Mesh = consoleMesh{}
 
-// forward takes connections here to targets there, or with reverse those there to targets here, until ctx ends.
+// forward takes connections here to targets there, or with reverse those there to targets here,
+// until ctx ends.
 func (c *client) forward(ctx context.Context, endpoint string, list []string, reverse bool) error {
 	if len(list) == 0 {
 		return &apps.UsageError{Err: errors.New("missing [IP:]PORT:HOST:PORT")}
@@ -138,8 +141,8 @@ func (c *client) forward(ctx context.Context, endpoint string, list []string, re
 	return nil
 }
 
-// mayReach asks an endpoint whether it would connect this user to a target, so that a forward that cannot work fails
-// when it begins.
+// mayReach asks an endpoint whether it would connect this user to a target, so that a forward that
+// cannot work fails when it begins.
 func (c *client) mayReach(ctx context.Context, ep apps.Endpoint, protocol string, target spec.Address) error {
 	q := url.Values{spec.TargetParam: {target.String()}, spec.ProbeParam: {"1"}}
 	conn, err := c.Open(ctx, ep.ID, spec.AppName+"/"+spec.ForwardPath+"/"+protocol, q)
@@ -207,7 +210,7 @@ func (c *client) follow(ctx context.Context, flow net.Conn, ep apps.Endpoint, sh
 	for d := json.NewDecoder(flow); ; {
 		var e entrance.Event
 		if err := d.Decode(&e); err != nil {
-			return answer.Errorf(answer.Broken, "endpoint %s listens no more: %v", ep.Name, err)
+			return answer.Errorf(answer.Broken, "endpoint %s stopped listening: %v", ep.Name, err)
 		}
 		show(e)
 	}

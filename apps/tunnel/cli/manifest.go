@@ -20,7 +20,8 @@ type Manifest struct {
 	Allow   []ManifestAllow  `json:"allow,omitempty"`
 }
 
-// ManifestTunnel is the ends of a tunnel at the user's own endpoints. Endpoints are given by name or ID.
+// ManifestTunnel is the ends of a tunnel at the user's own endpoints. Endpoints are given by name
+// or ID.
 type ManifestTunnel struct {
 	Name     string             `json:"name"` // "tcp/web"
 	Inbound  []ManifestInbound  `json:"inbound,omitempty"`
@@ -64,8 +65,8 @@ func (m Manifest) users() []string {
 // maxManifest bounds what is read of a manifest, in bytes.
 const maxManifest = 4 << 20
 
-// readManifest reads manifests, one or several: in YAML, of which JSON is a part, or in JSON alone where YAML was left out. A
-// field that it does not know is an error.
+// readManifest reads manifests, one or several: in YAML, of which JSON is a part, or in JSON alone
+// where YAML was left out. A field that it does not know is an error.
 func readManifest(r io.Reader) (Manifest, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
 	if err != nil {

@@ -24,8 +24,8 @@ func (d documents) Decode(v any) error {
 	return n.Decode(v)
 }
 
-// keepAsWritten makes texts of all numbers but plain ones. What YAML takes for the number 83, 80 or 1000 was written
-// 0123, 0x50 or 1e3, and is a port, a rate or a name: those who read these decide what to make of it.
+// keepAsWritten makes texts of all numbers but plain ones. YAML reads 0123, 0x50 and 1e3 as the
+// numbers 83, 80 and 1000. They are ports, rates or names, and are parsed as on the command line.
 func keepAsWritten(n *yaml.Node) {
 	if tag := n.ShortTag(); n.Kind == yaml.ScalarNode && (tag == "!!int" || tag == "!!float") && !isPlain(n.Value) {
 		n.Tag = "!!str"

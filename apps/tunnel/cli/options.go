@@ -22,7 +22,8 @@ type options interface {
 // resolver turns names of endpoints into IDs.
 type resolver func(names []string) ([]identity.ID, error)
 
-// applyInbound changes what the options say. The error is an [apps.UsageError] if an option is wrong.
+// applyInbound changes what the options say. The error is an [apps.UsageError] if an option is
+// wrong.
 func applyInbound(in *spec.Inbound, o options, resolve resolver) error {
 	p := &parser{options: o, resolve: resolve}
 	p.addresses("listen", &in.Listens, false)
@@ -37,7 +38,8 @@ func applyInbound(in *spec.Inbound, o options, resolve resolver) error {
 	return p.err
 }
 
-// applyOutbound changes what the options say. The error is an [apps.UsageError] if an option is wrong.
+// applyOutbound changes what the options say. The error is an [apps.UsageError] if an option is
+// wrong.
 func applyOutbound(o *spec.Outbound, opts options, resolve resolver) error {
 	p := &parser{options: opts, resolve: resolve}
 	p.addresses("targets", &o.Targets, true)
@@ -116,7 +118,8 @@ func (p *parser) wrong(name string, err error) {
 	p.err = &apps.UsageError{Err: fmt.Errorf("option --%s: %w", name, err)}
 }
 
-// addresses reads an option that must be there, now or from before; at least as an empty list if that is not required.
+// addresses reads an option that must be there, now or from before; at least as an empty list if
+// that is not required.
 func (p *parser) addresses(name string, v *[]spec.Address, required bool) {
 	set(p, name, v, spec.ParseAddress)
 	if p.err == nil && len(*v) == 0 && (required || !p.IsSet(name)) {
@@ -130,7 +133,8 @@ func (p *parser) endpoints(name string, v *[]identity.ID) {
 	}
 }
 
-// exitsOf reads the user whose exits are to be used: in place of exits that are named, unless both are on the line.
+// exitsOf reads the user whose exits are to be used: in place of exits that are named, unless both
+// are on the line.
 func (p *parser) exitsOf(in *spec.Inbound) {
 	switch {
 	case p.err != nil:
@@ -166,8 +170,8 @@ func (p *parser) duration(name string, v *apps.Duration) {
 	*v = d
 }
 
-// values returns the values of an option that may be empty: `--users` alone takes all users away, as `--users off` does,
-// which must not give access to a user of that name.
+// values returns the values of an option that may be empty: `--users` alone takes all users away,
+// as `--users off` does, which must not give access to a user of that name.
 func values(list []string) []string {
 	list = slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == "" })
 	if len(list) == 1 && list[0] == off {

@@ -25,8 +25,8 @@ const (
 	maxListed = 10
 )
 
-// survey is all tunnels of the mesh, as far as they can be seen: the outbounds that endpoints offer, and everything at
-// this user's endpoints.
+// survey is all tunnels of the mesh, as far as they can be seen: the outbounds that endpoints
+// offer, and everything at this user's endpoints.
 type survey struct {
 	user    string
 	names   map[identity.ID]string // of endpoints; their ID where the name is not unique
@@ -40,7 +40,8 @@ type ends struct {
 	manifest          ManifestTunnel
 }
 
-// survey asks this user's endpoints, or the one that the `ep` prefix chose. One that does not answer is named on standard error.
+// survey asks this user's endpoints, or the one that the `ep` prefix chose. One that does not
+// answer is named on standard error.
 func (c *client) survey(ctx context.Context) (*survey, error) {
 	local, err := c.Resolve(ctx, "")
 	if err != nil {

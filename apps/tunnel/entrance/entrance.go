@@ -1,13 +1,16 @@
-// Package entrance is the entrance of tunnels: it listens, and takes each connection to an exit. udp.go does that with
-// datagrams. The way of one connection:
+// Package entrance is the entrance of tunnels: it listens, and takes each connection to an exit.
+// udp.go does that with datagrams. The way of one connection:
 //
-//		Accept -> forward -> reach: order the exits, Mesh.Open at the first that takes it -> splice.Join
+//	Accept -> forward -> reach: order the exits, Mesh.Open at the first that takes it -> splice.Join
 //
-//	 1. Accept never ends because of an error: it waits and goes on.
-//	 2. reach asks the exits one after the other. An exit has taken the connection when its target has. What the client sends
-//	    meanwhile travels with the question and is kept, so that nothing is lost in an attempt that fails.
-//	 3. If no exit takes it, the client's connection is reset: it must not look like a server that had nothing to say.
-//	 4. What failed twice in a row is not asked for each client: see balance.Failures.
+// It keeps four rules.
+//
+//  1. An error does not end the accept loop: it waits and goes on.
+//  2. reach asks one exit after the other. An exit accepts once its target is connected. What the
+//     client sends meanwhile travels with the question and is kept: a failed attempt loses nothing.
+//  3. If no exit accepts, the client's connection is reset: it must not look like a server that had
+//     nothing to say.
+//  4. An exit that failed twice in a row is not asked for each client: see balance.Failures.
 package entrance
 
 import (
@@ -41,25 +44,26 @@ import (
 	"ztm/tunnel/splice"
 )
 
-// openFlowTimeout is how long one exit may take to connect: more than its own [reach.Timeout], so that its word arrives.
+// openFlowTimeout is how long one exit may take to connect: more than its own [reach.Timeout], so
+// that its answer arrives.
 const openFlowTimeout = reach.Timeout + 5*time.Second
 
 // Inbound is an Inbound at work.
 type Inbound struct {
-	Key     spec.Key                   // static
-	mesh    apps.Mesh                  // static
-	log     *slog.Logger               // static
-	exits   *exits                     // static; for when the configuration names none
-	path    string                     // static; of its flows, below the name of the app
-	params  func(index int) url.Values // static; more parameters of the flows of one port of a range; nil for none
-	observe func(Event)                // static; hears of every flow; nil if nobody listens
-	pool    balance.Pool
-	failed  balance.Failures // of exits, and of ports at them
-	turned  *limit.Log       // static; for clients that are turned away
-	stats   traffic.Counters
-	limits  traffic.Limiter
-	queued  atomic.Int64  // bytes in the queues of all flows of datagrams
-	group   traffic.Group // its listeners and its flows
+	Key      spec.Key                   // static
+	mesh     apps.Mesh                  // static
+	log      *slog.Logger               // static
+	exits    *exits                     // static; for when the configuration names none
+	path     string                     // static; of its flows, below the name of the app
+	params   func(index int) url.Values // static; more parameters of the flows of one port of a range; nil for none
+	observe  func(Event)                // static; called for every flow; may be nil
+	pool     balance.Pool
+	failed   balance.Failures // of exits, and of ports at them
+	refusals *limit.Log       // static
+	stats    traffic.Counters
+	limits   traffic.Limiter
+	queued   atomic.Int64  // bytes in the queues of all flows of datagrams
+	group    traffic.Group // its listeners and its flows
 
 	mu        sync.Mutex
 	config    spec.Inbound
@@ -71,12 +75,13 @@ func New(h apps.Host, config spec.Inbound) *Inbound {
 	in := &Inbound{Key: config.Key, mesh: h.Mesh, log: h.Log.With("tunnel", config.Key.String()), config: config,
 		exits: &exits{mesh: h.Mesh, state: h.State, key: config.Key, of: config.ExitsOf}, path: config.Key.String()}
 	in.listeners = spread(config, nil)
-	in.turned = limit.NewLog(in.log)
+	in.refusals = limit.NewLog(in.log)
 	in.limits.Set(config.Limits)
 	return in
 }
 
-// spread returns a listener for each port of a configuration, taking over those of old with the same address.
+// spread returns a listener for each port of a configuration, taking over those of old with the
+// same address.
 func spread(config spec.Inbound, old []*listener) []*listener {
 	old = slices.Clone(old)
 	var list []*listener
@@ -94,8 +99,8 @@ func spread(config spec.Inbound, old []*listener) []*listener {
 	return list
 }
 
-// Prepare opens the listeners of a new configuration without changing anything for the present one, and returns them.
-// What it did is taken back by undo.
+// Prepare opens the listeners of a new configuration without changing anything for the present one,
+// and returns them. undo takes it back.
 func (in *Inbound) Prepare(config spec.Inbound) (list []*listener, undo func(), err error) {
 	old := in.current()
 	list = spread(config, old)
@@ -105,7 +110,7 @@ func (in *Inbound) Prepare(config spec.Inbound) (list []*listener, undo func(), 
 				l.close()
 			}
 		}
-		in.revive()
+		in.reopen()
 	}
 	for _, l := range list {
 		err := l.open()
@@ -120,7 +125,8 @@ func (in *Inbound) Prepare(config spec.Inbound) (list []*listener, undo func(), 
 	return list, undo, nil
 }
 
-// makeWay closes those of the old listeners that are to go and are in the way of l: 127.0.0.1:80 in that of *:80.
+// makeWay closes those of the old listeners that are to go and are in the way of l: 127.0.0.1:80 in
+// that of *:80.
 func makeWay(l *listener, old, list []*listener) (did bool) {
 	for _, o := range old {
 		if o.address.Overlaps(l.address) && !slices.Contains(list, o) {
@@ -131,8 +137,8 @@ func makeWay(l *listener, old, list []*listener) (did bool) {
 	return did
 }
 
-// revive replaces the listeners that were closed to make way for a configuration that then failed.
-func (in *Inbound) revive() {
+// reopen replaces the listeners that were closed to make way for a configuration that then failed.
+func (in *Inbound) reopen() {
 	in.mu.Lock()
 	in.listeners = slices.Clone(in.listeners)
 	for i, l := range in.listeners {
@@ -167,16 +173,16 @@ func (in *Inbound) Start() {
 	i := 0
 	for _, a := range in.config.Listens {
 		for n := range a.Size() {
-			in.startLocked(in.listeners[i], spot{n, a.Size()})
+			in.startLocked(in.listeners[i], place{n, a.Size()})
 			i++
 		}
 	}
 }
 
-func (in *Inbound) startLocked(l *listener, s spot) {
+func (in *Inbound) startLocked(l *listener, at place) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.spot = s
+	l.place = at
 	if l.stop != nil {
 		return
 	}
@@ -188,8 +194,8 @@ func (in *Inbound) startLocked(l *listener, s spot) {
 	}
 }
 
-// PinUser looks for exits, if it is open whose they are, before others offer the tunnel. If it fails, the first client does
-// that.
+// PinUser looks for exits, if it is open whose they are, before others offer the tunnel. If it
+// fails, the first client does that.
 func (in *Inbound) PinUser() {
 	if len(in.Settings().Exits) > 0 {
 		return
@@ -286,7 +292,7 @@ func (in *Inbound) take(ctx context.Context, l *listener, client *apps.Early) (n
 // turnAway logs and counts a client that was turned away.
 func (in *Inbound) turnAway(client net.Addr, exit identity.ID, err error) {
 	in.stats.Failed(err)
-	in.turned.Info(string(exit)+string(answer.CodeOf(err)), "connection turned away", "client", client, "peer", exit, "err", err)
+	in.refusals.Info(string(exit)+string(answer.CodeOf(err)), "connection turned away", "client", client, "peer", exit, "err", err)
 	if in.observe != nil {
 		in.observe(Event{Client: fmt.Sprint(client), Error: err.Error()})
 	}
@@ -295,15 +301,15 @@ func (in *Inbound) turnAway(client net.Addr, exit identity.ID, err error) {
 // query returns the parameters of a flow: who the client is, and which port of a range it came to.
 func (in *Inbound) query(l *listener, client, server net.Addr) url.Values {
 	l.mu.Lock()
-	spot := l.spot
+	at := l.place
 	l.mu.Unlock()
 	q := url.Values{}
 	switch {
 	case in.params != nil:
-		q = in.params(spot.index)
-	case spot.size > 1:
-		q.Set(spec.PortParam, strconv.Itoa(spot.index))
-		q.Set(spec.PortsParam, strconv.Itoa(spot.size))
+		q = in.params(at.index)
+	case at.size > 1:
+		q.Set(spec.PortParam, strconv.Itoa(at.index))
+		q.Set(spec.PortsParam, strconv.Itoa(at.size))
 	}
 	switch client.(type) {
 	case *net.TCPAddr, *net.UDPAddr: // the clients of a unix socket have no address
@@ -316,7 +322,8 @@ func (in *Inbound) query(l *listener, client, server net.Addr) url.Values {
 // opener is [apps.Mesh.Open] or [apps.Mesh.OpenDatagrams].
 type opener func(context.Context, identity.ID, string, url.Values) (net.Conn, error)
 
-// reach opens a flow at one of the exits. On failure it returns the last exit that was tried, if any.
+// reach opens a flow at one of the exits. On failure it returns the last exit that was tried, if
+// any.
 func (in *Inbound) reach(ctx context.Context, open opener, q url.Values) (net.Conn, identity.ID, error) {
 	if explicit := in.Settings().Exits; len(explicit) > 0 {
 		a := in.try(ctx, open, idStrings(explicit), q)
@@ -349,8 +356,9 @@ type attempt struct {
 	err   error
 }
 
-// try asks exits in order until one takes the flow. If none does, the error has the first one's code and what each
-// of them said. None is asked after one that may have passed on what the client said, nor one that failed a moment ago.
+// try asks exits in order until one takes the flow. If none does, the error has the first one's
+// code and what each of them said. None is asked after one that may have passed on what the client
+// said, nor one that failed a moment ago.
 func (in *Inbound) try(ctx context.Context, open opener, list []string, q url.Values) (a attempt) {
 	var said []string
 	var code answer.Code
@@ -382,8 +390,8 @@ func (in *Inbound) try(ctx context.Context, open opener, list []string, q url.Va
 	return a
 }
 
-// outcome returns what an attempt says of its exit: nothing, if we gave it up or if the exit is only busy. A limit that is
-// met now may be free for the next flow.
+// outcome returns what an attempt says of its exit: nothing, if we gave it up or if the exit is
+// only busy. A limit that is met now may be free for the next flow.
 func outcome(ctx context.Context, err error) error {
 	if ctx.Err() != nil || answer.CodeOf(err) == answer.Limit {
 		return context.Canceled

@@ -18,17 +18,18 @@ import (
 const (
 	// exitsAge is how long an answer to "who offers this tunnel to me" serves new connections.
 	exitsAge = 5 * time.Second
-	// probeTimeout is how long another user's endpoint may take to say whether it allows this one. The first time that takes a
-	// sealed session: seconds between two routers on a mobile network.
+	// probeTimeout is how long another user's endpoint may take to say whether it allows this one.
+	// The first time that takes a sealed session: seconds between two routers on a mobile network.
 	probeTimeout = 10 * time.Second
 	// probesAtOnce bounds the endpoints that are asked at the same time.
 	probesAtOnce = 16
 )
 
-// exits finds the exits of an inbound that names none: the endpoints that offer its tunnel and belong to one user, who
-// is this endpoint's own or allows it. Which user that is, is decided once: by the configuration, or else by what the
-// first search finds, and then it is pinned. Whoever else offers a tunnel of that name later gets no connection of it
-// and stops none, not even while the right endpoint is offline.
+// exits finds the exits of an inbound that names none: the endpoints that offer its tunnel and
+// belong to one user, who is this endpoint's own or allows it. Which user that is, is decided once:
+// by the configuration, or else by what the first search finds, and then it is pinned. Another user
+// who offers a tunnel of that name later gets none of its connections and stops none, not even
+// while the right endpoint is offline.
 type exits struct {
 	mesh  apps.Mesh  // static
 	state apps.State // static
@@ -51,9 +52,9 @@ type lookup struct {
 	err   error
 }
 
-// find returns the IDs of the exits. An answer may be up to [exitsAge] old. A single failure is not remembered, so that a
-// connection right after a tunnel was opened, or a permission given, finds it; a row of them is, see
-// [balance.Failures].
+// find returns the IDs of the exits. An answer may be up to [exitsAge] old. A single failure is not
+// remembered, so that a connection right after a tunnel was opened, or a permission given, finds
+// it; a row of them is, see [balance.Failures].
 func (e *exits) find(ctx context.Context) ([]string, error) {
 	for joined := 0; ; joined++ {
 		e.mu.Lock()
@@ -124,7 +125,7 @@ func (e *exits) search(ctx context.Context) (found []string, user string, err er
 	}
 	self := e.mesh.Self().User
 	if user == "" && slices.ContainsFunc(offered, func(ep apps.Endpoint) bool { return ep.User == self }) {
-		user = self // which needs nobody's permission, and of which nobody can make us doubt
+		user = self // own endpoints need no permission, and no offer of others puts that in question
 	}
 	online := slices.DeleteFunc(slices.Clone(offered), func(ep apps.Endpoint) bool {
 		return !ep.Online || user != "" && ep.User != user

@@ -41,7 +41,8 @@ func (m *countingMesh) Open(ctx context.Context, to identity.ID, path string, q 
 	return m.Mesh.Open(ctx, to, path, q)
 }
 
-// fakeExit is the tunnel app of an endpoint that offers tcp/web and answers its flows with err, or accepts them.
+// fakeExit is the tunnel app of an endpoint that offers tcp/web and answers its flows with err, or
+// accepts them.
 type fakeExit struct {
 	apps.Host
 	err error

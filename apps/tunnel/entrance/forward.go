@@ -10,8 +10,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// Event is what happens on a forward, as `ztm forward` shows it. As JSON, one to a line, it goes to a peer for whom an
-// endpoint listens.
+// Event is what happens on a forward, as `ztm forward` shows it. As JSON, one to a line, it goes to
+// a peer for whom an endpoint listens.
 type Event struct {
 	Listening string `json:"listening,omitempty"` // the address on which the endpoint has begun to listen
 	Target    string `json:"target,omitempty"`    // where connections to that address go
@@ -22,7 +22,8 @@ type Event struct {
 	Down      int64  `json:"down,omitempty"`  // bytes to the client, at the end
 }
 
-// NewForward makes an inbound that takes the connections to one address to a target that is reached from an exit.
+// NewForward makes an inbound that takes the connections to one address to a target that is reached
+// from an exit.
 func NewForward(h apps.Host, protocol string, listen, target spec.Address, exit identity.ID, observe func(Event)) *Inbound {
 	set := spec.InboundSpec{Listens: []spec.Address{listen}, Exits: []identity.ID{exit}}
 	in := New(h, spec.Inbound{Key: spec.Key{Protocol: protocol, Name: spec.ForwardPath}, InboundSpec: set})
@@ -47,7 +48,8 @@ func (in *Inbound) OpenForward() error {
 	return nil
 }
 
-// began tells the observer of a forward that a client's flow has begun. The caller calls the result at its end.
+// began tells the observer of a forward that a client's flow has begun. The caller calls the result
+// at its end.
 func (in *Inbound) began(client net.Addr) (ended func(up, down int64)) {
 	if in.observe == nil {
 		return func(int64, int64) {}

@@ -17,14 +17,14 @@ const (
 	// openTimeout bounds the opening of one listener, which may have to resolve a name.
 	openTimeout = 10 * time.Second
 
-	// A listener that does not open is tried again: at once for what passes quickly (an old process that is just
-	// ending), and then less often (an address that the machine does not have yet).
+	// A listener that does not open is tried again: at once for what passes quickly (an old process
+	// that is just ending), and then less often (an address that the machine does not have yet).
 	reopenMin = 250 * time.Millisecond
 	reopenMax = 30 * time.Second
 )
 
-// listener is one port, or one socket, on which an inbound listens. It opens at once or later, and stays the same
-// through changes of its inbound that keep its address.
+// listener is one port, or one socket, on which an inbound listens. It opens at once or later, and
+// stays the same through changes of its inbound that keep its address.
 type listener struct {
 	transport string       // static
 	address   spec.Address // static; one port
@@ -33,15 +33,15 @@ type listener struct {
 	opened  chan struct{} // capacity 1, never closed: wakes run
 
 	mu     sync.Mutex
-	spot   spot
+	place  place
 	socket io.Closer // a net.Listener or a *udp.Socket; nil while not open
 	err    error     // why it is not open
 	closed bool
 	stop   context.CancelFunc // ends run; nil before it runs
 }
 
-// spot is the place of a port in its range.
-type spot struct{ index, size int }
+// place is where a port stands in its range of ports.
+type place struct{ index, size int }
 
 func newListener(transport string, a spec.Address) *listener {
 	return &listener{transport: transport, address: a, opened: make(chan struct{}, 1)}

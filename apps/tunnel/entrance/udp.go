@@ -2,9 +2,10 @@
 //
 //	serveUDP: read, find the client's session -> its queue -> flow ~~~ exit
 //
-//  1. Every client address has a session, which is one flow; a datagram from an address without one begins it.
-//  2. On a port that listens on all addresses of the machine, the address that the client writes to belongs to the session:
-//     the answers leave from it (see package udp).
+//  1. Every client address has a session, which is one flow; a datagram from an address without one
+//     begins it.
+//  2. On a port that listens on all addresses of the machine, the address that the client writes to
+//     belongs to the session: the answers leave from it (see package udp).
 
 package entrance
 
@@ -25,18 +26,20 @@ import (
 )
 
 const (
-	// maxSessions bounds the clients of one UDP port at the same time: their addresses are easily forged.
+	// maxSessions bounds the clients of one UDP port at the same time: their addresses are easily
+	// forged.
 	maxSessions = 4096
-	// sessionPause is how long the datagrams of a client are dropped after its flow could not be opened, so that a
-	// client that keeps sending does not keep asking.
+	// sessionPause is how long the datagrams of a client are dropped after its flow could not be
+	// opened, so that a client that keeps sending does not keep asking.
 	sessionPause = time.Second
-	// limitPatience is how long a client waits for a flow where there are too many, limitMin and limitMax how often that is
-	// tried.
+	// limitPatience is how long a client waits for a flow where there are too many, limitMin and
+	// limitMax how often that is tried.
 	limitPatience = 10 * time.Second
 	limitMin      = 50 * time.Millisecond
 	limitMax      = time.Second
-	// socketBuffer is what the system is asked to keep of a port's datagrams while the agent does something else, in bytes.
-	// All clients of the port share it. It is a wish: the system has limits of its own.
+	// socketBuffer is what the system is asked to keep of a port's datagrams while the agent does
+	// something else, in bytes. All clients of the port share it. It is a wish: the system has
+	// limits of its own.
 	socketBuffer = 1 << 20
 )
 
@@ -75,7 +78,8 @@ func (in *Inbound) serveUDP(ctx context.Context, l *listener, socket *udp.Socket
 		case errors.Is(err, net.ErrClosed) || ctx.Err() != nil:
 			return
 		case reach.IsRefused(err):
-			// A client has closed its port while an answer was on its way to it. That is no fault of ours.
+			// A client has closed its port while an answer was on its way to it. That is no fault
+			// of ours.
 		default:
 			if retry.First() {
 				in.log.Warn("cannot receive, retrying", "listen", l.address, "err", err)
@@ -85,7 +89,8 @@ func (in *Inbound) serveUDP(ctx context.Context, l *listener, socket *udp.Socket
 	}
 }
 
-// session returns the session of a client, and begins it if there is none. It returns nil when there are too many.
+// session returns the session of a client, and begins it if there is none. It returns nil when
+// there are too many.
 func (p *udpPort) session(from udp.Path) *session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -134,8 +139,8 @@ func (p *udpPort) serve(ctx context.Context, s *session) {
 	in.log.Debug("flow of datagrams ended", "peer", exit, "client", s.Client, "err", err)
 }
 
-// reach opens the flow of a client. Its datagrams wait meanwhile: a limit that is met because many clients come at once is
-// waited for, since most of these clients would not come again.
+// reach opens the flow of a client. Its datagrams wait meanwhile: a limit that is met because many
+// clients come at once is waited for, since most of these clients would not come again.
 func (p *udpPort) reach(ctx context.Context, q url.Values) (net.Conn, identity.ID, error) {
 	retry := listen.Backoff{Min: limitMin, Max: limitMax}
 	for late := time.Now().Add(limitPatience); ; {

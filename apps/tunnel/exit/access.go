@@ -28,9 +28,9 @@ type access struct {
 
 // forward is a running flow without an outbound.
 type forward struct {
-	peer        apps.Peer
-	asked, took reach.Dest // what it asked for, and the address that it went to
-	cut         context.CancelFunc
+	peer           apps.Peer
+	asked, reached reach.Dest // the destination it asked for, and the address it was connected to
+	cut            context.CancelFunc
 }
 
 // List returns the rules.
@@ -46,7 +46,7 @@ func (a *access) SetRules(rules []spec.Allow, user string) {
 	defer a.mu.Unlock()
 	a.rules = rules
 	for f := range a.flows {
-		if !allowed(rules, user, f.peer, f.asked, f.took) {
+		if !allowed(rules, user, f.peer, f.asked, f.reached) {
 			f.cut()
 		}
 	}
@@ -67,7 +67,7 @@ func (a *access) Cut(match func(apps.Peer) bool) {
 func (a *access) enter(f *forward, user string) (leave func(), ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !allowed(a.rules, user, f.peer, f.asked, f.took) {
+	if !allowed(a.rules, user, f.peer, f.asked, f.reached) {
 		return nil, false
 	}
 	if a.flows == nil {
@@ -81,7 +81,8 @@ func (a *access) enter(f *forward, user string) (leave func(), ok bool) {
 	}, true
 }
 
-// allowed reports whether a peer may reach a destination, which may be known by its name and by its address.
+// allowed reports whether a peer may reach a destination, which may be known by its name and by its
+// address.
 func allowed(rules []spec.Allow, user string, p apps.Peer, by ...reach.Dest) bool {
 	if p.User == user {
 		return true
@@ -91,8 +92,9 @@ func allowed(rules []spec.Allow, user string, p apps.Peer, by ...reach.Dest) boo
 	})
 }
 
-// permit returns where a flow may go, and what that is: the target that it asks for or, for a name that is allowed for
-// some of its addresses, those. They are looked up once: what was judged is what is connected to.
+// permit returns where a flow may go, and what that is: the target that it asks for or, for a name
+// that is allowed for some of its addresses, those. They are looked up once: the flow goes to the
+// addresses that were checked.
 func (a *access) permit(ctx context.Context, self apps.Endpoint, p apps.Peer, target spec.Address) ([]netip.Addr, error) {
 	if p.User == self.User {
 		return nil, nil

@@ -17,25 +17,26 @@ import (
 	"ztm/tunnel/splice"
 )
 
-// core carries flows to targets that were reached. Outbounds have one each, and all forwards have one together.
+// core carries flows to targets that were reached. Outbounds have one each, and all forwards have
+// one together.
 type core struct {
-	log    *slog.Logger // static
-	turned *limit.Log   // static; for flows that are refused
-	Stats  traffic.Counters
-	limits traffic.Limiter
-	queued atomic.Int64 // bytes in the queues of all flows of datagrams
+	log      *slog.Logger // static
+	refusals *limit.Log   // static
+	Stats    traffic.Counters
+	limits   traffic.Limiter
+	queued   atomic.Int64 // bytes in the queues of all flows of datagrams
 }
 
-func newCore(log *slog.Logger) core { return core{log: log, turned: limit.NewLog(log)} }
+func newCore(log *slog.Logger) core { return core{log: log, refusals: limit.NewLog(log)} }
 
 // reached is a connection to the target of a flow.
 type reached struct {
 	net.Conn
-	refused func() // is told when a target of datagrams refuses them, which comes after the fact
+	refused func() // called when a target of datagrams refuses them, which happens after the flow was accepted
 }
 
-// carry accepts a flow and carries it until it is over. It closes the target. An error means that the flow was not
-// accepted.
+// carry accepts a flow and carries it until it is over. It closes the target. An error means that
+// the flow was not accepted.
 func (x *core) carry(ctx context.Context, f apps.Flow, protocol string, target reached, idle time.Duration) error {
 	defer target.Close()
 	accept := f.Accept
@@ -90,8 +91,8 @@ func (t reached) receive(q *traffic.Queue) {
 	}
 }
 
-// check makes a target's refusal the end of the flow: the client's next datagram begins a new one, at another target
-// if there is one.
+// check makes a target's refusal the end of the flow: the client's next datagram begins a new one,
+// at another target if there is one.
 func (t reached) check(err error) error {
 	if reach.IsRefused(err) {
 		t.refused()

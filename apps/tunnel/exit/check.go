@@ -19,7 +19,8 @@ const (
 	checkTimeout = 3 * time.Second
 )
 
-// Watch begins the checks of the present configuration, and ends those of the last one. The caller holds App.editing.
+// Watch begins the checks of the present configuration, and ends those of the last one. The caller
+// holds App.editing.
 func (o *Outbound) Watch() {
 	if o.unwatch != nil {
 		o.unwatch()
@@ -80,7 +81,7 @@ func dialCheck(ctx context.Context, o *spec.Outbound, a spec.Address) (net.Conn,
 	if err != nil {
 		return nil, err
 	}
-	if err := introduce(ctx, o.Proxy, c, proxyproto.Header{}); err != nil {
+	if err := sendHeader(ctx, o.Proxy, c, proxyproto.Header{}); err != nil {
 		c.Close()
 		return nil, err
 	}

@@ -16,8 +16,9 @@ const (
 	dialShare = 2 * time.Second
 )
 
-// dialAny connects to the first of the addresses that answers, and returns which one that was. Each address has its
-// share of [dialTimeout]. failed hears of those that did not answer. The error is the last one's.
+// dialAny connects to the first of the addresses that answers, and returns which one that was. Each
+// address has its share of [dialTimeout]. It calls failed for those that did not answer. The error
+// is the last one's.
 func dialAny(ctx context.Context, transport string, list []spec.Address, failed func(spec.Address, error)) (net.Conn, spec.Address, error) {
 	deadline := time.Now().Add(dialTimeout)
 	var err error
@@ -35,8 +36,8 @@ func dialAny(ctx context.Context, transport string, list []spec.Address, failed 
 	return nil, spec.Address{}, err
 }
 
-// dialTarget connects to one address. A host with several addresses is tried as RFC 8305 says. The error is an
-// *answer.Error that names the address.
+// dialTarget connects to one address. A host with several addresses is tried as RFC 8305 says. The
+// error is an *answer.Error that names the address.
 func dialTarget(ctx context.Context, transport string, a spec.Address, timeout time.Duration) (c net.Conn, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

@@ -1,10 +1,14 @@
-// Package exit is the exit of tunnels: it decides who may reach a target, and connects to it. The way of one flow:
+// Package exit is the exit of tunnels: it decides who may reach a target, and connects to it. The
+// way of one flow:
 //
-//		Serve: is the peer allowed -> dial: order the targets, connect -> Flow.Accept -> carry: splice.Join
+//	Serve: is the peer allowed -> dial: order the targets, connect -> Flow.Accept -> carry: splice.Join
 //
-//	 1. What is allowed is decided on the verified peer of this very flow, and on nothing else that the peer says.
-//	 2. The flow is accepted when the target has been reached, so that the entrance learns what really happened.
-//	 3. After a change that takes access away, the app cuts the flows of those who lost it.
+// It keeps three rules.
+//
+//  1. Access is decided for each flow, on its verified peer alone. What else the peer says does not
+//     count.
+//  2. A flow is accepted once its target is connected, so that the entrance learns what happened.
+//  3. When access is taken away, the app cuts the flows of those who lost it.
 package exit
 
 import (
@@ -55,9 +59,9 @@ func (o *Outbound) End() { o.group.End() }
 // Answer refuses a flow because of err, if there is one.
 func (x *core) Answer(f apps.Flow, err error) {
 	if err != nil {
-		x.Stats.Failed(err) // first: who hears of the refusal may ask for the count
+		x.Stats.Failed(err) // first: the peer may ask for the count as soon as it is refused
 		f.Refuse(err)
-		x.turned.Info(string(f.Peer().ID), "flow refused", "peer", f.Peer().ID, "user", f.Peer().User, "err", err)
+		x.refusals.Info(string(f.Peer().ID), "flow refused", "peer", f.Peer().ID, "user", f.Peer().User, "err", err)
 	}
 }
 
@@ -87,7 +91,7 @@ func (o *Outbound) Serve(ctx context.Context, f apps.Flow) error {
 	}
 	defer over()
 	header := proxyproto.New(f.Query().Get(spec.ClientParam), f.Query().Get(spec.ServerParam))
-	if err := introduce(ctx, config.Proxy, target, header); err != nil {
+	if err := sendHeader(ctx, config.Proxy, target, header); err != nil {
 		target.Close()
 		return err
 	}
@@ -95,20 +99,20 @@ func (o *Outbound) Serve(ctx context.Context, f apps.Flow) error {
 	return o.carry(ctx, f, o.Key.Protocol, reached{target, refused}, config.Idle.Or(traffic.DefaultIdle))
 }
 
-// introduce sends a target the header that it wants, if it wants one.
-func introduce(ctx context.Context, v proxyproto.Version, target net.Conn, h proxyproto.Header) error {
+// sendHeader sends a target the PROXY header that it wants, if it wants one.
+func sendHeader(ctx context.Context, v proxyproto.Version, target net.Conn, h proxyproto.Header) error {
 	if v == "" {
 		return nil
 	}
 	defer context.AfterFunc(ctx, func() { target.Close() })()
 	if _, err := target.Write(h.Append(nil, v)); err != nil {
-		return answer.Errorf(answer.Refused, "the target took the connection and no PROXY header")
+		return answer.Errorf(answer.Refused, "the target closed the connection before the PROXY header was sent")
 	}
 	return nil
 }
 
-// answerProbe tells a peer whether it is allowed: with a flow that carries nothing, or with the refusal. It is no
-// event: peers ask before they know whom to ask.
+// answerProbe tells a peer whether it is allowed: with a flow that carries nothing, or with the
+// refusal. It is no event: peers ask before they know whom to ask.
 func answerProbe(f apps.Flow, denied error) {
 	if denied != nil {
 		f.Refuse(denied)
@@ -117,7 +121,8 @@ func answerProbe(f apps.Flow, denied error) {
 	}
 }
 
-// targetsOf returns the addresses that a flow may go to: the targets, or the one port that it asks for of each of them.
+// targetsOf returns the addresses that a flow may go to: the targets, or the one port that it asks
+// for of each of them.
 func targetsOf(o *spec.Outbound, q url.Values) ([]spec.Address, error) {
 	size := o.Targets[0].Size()
 	ports, index := 1, 0
@@ -140,7 +145,8 @@ func targetsOf(o *spec.Outbound, q url.Values) ([]spec.Address, error) {
 	return list, nil
 }
 
-// source returns whom [Source] looks at: the client, as the entrance names it, or else the entrance.
+// source returns whom [Source] looks at: the client, as the entrance names it, or else the
+// entrance.
 func source(f apps.Flow) string {
 	if client, err := netip.ParseAddrPort(f.Query().Get(spec.ClientParam)); err == nil {
 		return client.Addr().String()
@@ -148,7 +154,8 @@ func source(f apps.Flow) string {
 	return string(f.Peer().ID)
 }
 
-// dial connects to one of the targets and returns its name. The caller calls over when the flow is over.
+// dial connects to one of the targets and returns its name. The caller calls over when the flow is
+// over.
 func (o *Outbound) dial(ctx context.Context, b balance.Policy, targets []spec.Address, source string) (
 	c net.Conn, name string, over func(), err error) {
 	names := make([]string, len(targets))

@@ -1,10 +1,12 @@
-// The exit of a flow that names its target itself, for `ztm forward` and `ztm nc`. The way of one flow:
+// The exit of a flow that names its target itself, for `ztm forward` and `ztm nc`. The way of one
+// flow:
 //
 //	Handle -> permit: may this user reach that address -> dial -> enter -> carry
 //
-//  1. The endpoint's own user may reach everything, everybody else what `ztm tunnel allow` says: nothing, at first.
-//  2. A name is judged by its name or by its addresses. In the second case the addresses that were judged are
-//     connected to: a name that points elsewhere a moment later gets nobody anywhere.
+//  1. The endpoint's own user may reach everything, everybody else what `ztm tunnel allow` says:
+//     nothing, at first.
+//  2. A name is allowed as such or by its addresses. In the second case the flow goes to the
+//     addresses that were checked: that the name points elsewhere a moment later has no effect.
 //  3. A rule that is taken away cuts the flows that it allowed.
 
 package exit
@@ -73,10 +75,10 @@ func (x *Forwards) serve(ctx context.Context, f apps.Flow, protocol string) erro
 	ctx, cut := context.WithCancel(ctx)
 	defer cut()
 	running := &forward{peer: f.Peer(), cut: cut}
-	running.asked, _ = reach.NewDest(target.Host, target.First) // none for what only the own user reaches
+	running.asked, _ = reach.NewDest(target.Host, target.First) // invalid for what the own user alone reaches
 	if len(addrs) > 0 {
-		took, _ := netip.ParseAddrPort(c.RemoteAddr().String())
-		running.took = reach.Dest{Addr: took.Addr().Unmap(), Port: target.First}
+		remote, _ := netip.ParseAddrPort(c.RemoteAddr().String())
+		running.reached = reach.Dest{Addr: remote.Addr().Unmap(), Port: target.First}
 	}
 	self := x.mesh.Self()
 	leave, ok := x.access.enter(running, self.User)

@@ -1,6 +1,6 @@
 // Package proxyproto is the PROXY protocol, versions 1 and 2
-// (https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt): a header, before the first byte of a connection, that tells a
-// server who its client is.
+// (https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt): a header, before the first byte of
+// a connection, that tells a server who its client is.
 package proxyproto
 
 import (
@@ -43,7 +43,8 @@ type Header struct {
 const (
 	maxProxyV1 = 107 // bytes, with CR LF; section 2.1
 
-	// Version 2, section 2.2: 12 bytes of signature, version and command, family and protocol, 2 bytes of length.
+	// Version 2, section 2.2: 12 bytes of signature, version and command, family and protocol, 2
+	// bytes of length.
 	proxyV2Header = 16
 	// maxProxyV2 bounds what follows them: addresses and extensions that are skipped.
 	maxProxyV2 = 4096
@@ -60,8 +61,8 @@ const (
 
 var proxyV2Signature = []byte("\r\n\r\n\x00\r\nQUIT\n")
 
-// New makes a header from what the entrance said of its client, or from nothing. It makes both addresses one
-// family, as the header needs them.
+// New makes a header from what the entrance said of its client, or from nothing. It makes both
+// addresses one family, as the header needs them.
 func New(client, server string) Header {
 	c, err := netip.ParseAddrPort(client)
 	if err != nil {

@@ -74,8 +74,8 @@ func TestProxyHeaders(t *testing.T) {
 	}
 }
 
-// What is understood is written, in either version, so that it is understood in the same way; and nothing is read
-// beyond the header.
+// What is understood is written, in either version, so that it is understood in the same way; and
+// nothing is read beyond the header.
 func FuzzReadProxyHeader(f *testing.F) {
 	for _, v := range []Version{V1, V2} {
 		for _, h := range []Header{header4, header6, {}} {

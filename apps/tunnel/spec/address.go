@@ -18,8 +18,8 @@ const maxRange = 1024
 //
 //	127.0.0.1:8080   [::1]:8080   db.local:5432   *:8080   8080   127.0.0.1:7000-7010   unix:/run/db.sock
 //
-// A port alone means 127.0.0.1. The host "*" stands for all addresses of the machine and is for listening alone. A
-// range stands for its ports, each on its own. The zero value is no address.
+// A port alone means 127.0.0.1. The host "*" stands for all addresses of the machine and is for
+// listening alone. A range stands for its ports, each on its own. The zero value is no address.
 type Address struct {
 	Host  string // empty for a unix socket
 	First uint16 // the port, or the first port of a range; 0 lets the system choose one to listen on
@@ -59,8 +59,8 @@ func ParseAddress(s string) (Address, error) {
 	return a, nil
 }
 
-// checkPath checks the path of a socket. It travels as JSON, in which a file name that is not UTF-8 would silently become
-// another one, with U+FFFD in it.
+// checkPath checks the path of a socket. It travels as JSON, in which a file name that is not UTF-8
+// would silently become another one, with U+FFFD in it.
 func checkPath(path string) error {
 	switch {
 	case path == "" || strings.ContainsFunc(path, unicode.IsControl):
@@ -84,7 +84,8 @@ func splitHost(s string) (host, ports string, err error) {
 	case err != nil:
 		return "", "", fmt.Errorf("address %q: want HOST:PORT, with an IPv6 address in brackets, or unix:PATH", s)
 	case host == "":
-		// Elsewhere this means "all addresses", and nobody should get that by leaving something out.
+		// Elsewhere this means "all addresses", and nobody should get that by leaving something
+		// out.
 		return "", "", fmt.Errorf("address %q: write *%s for all addresses, %s for 127.0.0.1", s, s, ports)
 	case host == "*":
 		return host, ports, nil
@@ -148,7 +149,8 @@ func (a Address) At(i int) Address {
 	return a
 }
 
-// Network returns the network and the address as package net wants them; transport is "tcp" or "udp".
+// Network returns the network and the address as package net wants them; transport is "tcp" or
+// "udp".
 func (a Address) Network(transport string) (network, address string) {
 	if a.Path != "" {
 		return "unix", a.Path
@@ -180,7 +182,8 @@ func (a Address) wild() bool {
 	return a.Host == "*" || ip != nil && ip.IsUnspecified()
 }
 
-// includes reports whether who listens on the host of a listens on that of b, too. A name may be any address.
+// includes reports whether who listens on the host of a listens on that of b, too. A name may be
+// any address.
 func (a Address) includes(b Address) bool {
 	all4, other := net.ParseIP(a.Host).To4() != nil, net.ParseIP(b.Host)
 	return a.wild() && (!all4 || b.wild() || other == nil || other.To4() != nil)

@@ -9,9 +9,9 @@ import (
 // maxChecked bounds the ports that one outbound checks, each with a connection every few seconds.
 const maxChecked = 128
 
-// Check is how an outbound finds out, all the time, whether its targets are up: "tcp" connects to them, "http:/path"
-// also asks for a page and wants a status from 200 to 399. Of a range, each port is checked on its own. The empty value
-// means that it learns from the flows alone.
+// Check is how an outbound finds out, all the time, whether its targets are up: "tcp" connects to
+// them, "http:/path" also asks for a page and wants a status from 200 to 399. Each port of a range
+// is checked on its own. The empty value means that it learns from the flows alone.
 type Check string
 
 const httpCheck = "http:"

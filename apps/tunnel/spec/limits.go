@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// Limits bound what passes through one end of a tunnel. They may change while flows run. The zero value sets none.
+// Limits bound what passes through one end of a tunnel. They may change while flows run. The zero
+// value sets none.
 type Limits struct {
 	RateUp   Rate `json:"rateUp,omitempty"`   // from clients to targets, of all flows together
 	RateDown Rate `json:"rateDown,omitempty"` // from targets to clients, of all flows together

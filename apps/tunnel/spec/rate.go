@@ -10,7 +10,8 @@ import (
 // Rate is how many bytes may pass in a second, in one direction. Zero means that there is no limit.
 type Rate int64
 
-// minRate keeps a slip of the pen (10 for 10MB/s) from making a tunnel useless, in bytes per second.
+// minRate keeps a slip of the pen (10 for 10MB/s) from making a tunnel useless, in bytes per
+// second.
 const minRate = 1000
 
 // units are what rates are written in, the largest first. Those of bits are read, never written.
@@ -22,7 +23,8 @@ var units = []struct {
 	{"Gbit", 1e9 / 8}, {"Mbit", 1e6 / 8}, {"kbit", 1e3 / 8}, {"KB", 1e3}, {"B", 1},
 }
 
-// ParseRate reads a rate: "10MB/s", "512KiB/s", "8Mbit/s", "1500000". The "/s" may be left out; "0" means no limit.
+// ParseRate reads a rate: "10MB/s", "512KiB/s", "8Mbit/s", "1500000". The "/s" may be left out; "0"
+// means no limit.
 func ParseRate(s string) (Rate, error) {
 	number, per := strings.TrimSuffix(s, "/s"), 1.0
 	for _, u := range units {

@@ -1,5 +1,6 @@
-// Package spec is what a tunnel is: its name, the configuration of its two ends, and how these are written. It is what the
-// entrance and the exit of a tunnel agree on, with the command line and the API.
+// Package spec is what a tunnel is: its name, the configuration of its two ends, and how these are
+// written. It is what the entrance and the exit of a tunnel agree on, with the command line and the
+// API.
 //
 //	Key        "tcp/web"                                             spec.go
 //	Inbound    where it listens, which exits it may use              spec.go
@@ -29,7 +30,7 @@ const (
 	UDP = "udp"
 )
 
-// Key names a tunnel. The inbounds and outbounds of the same key, at whatever endpoints, are one tunnel.
+// Key names a tunnel. The inbounds and outbounds of one key, at any endpoints, are one tunnel.
 type Key struct {
 	Protocol string `json:"protocol"`
 	Name     string `json:"name"`
@@ -73,14 +74,17 @@ type Inbound struct {
 // InboundSpec is what can be set of an inbound.
 type InboundSpec struct {
 	Listens []Address `json:"listens"` // an empty list, which is not a missing one, listens nowhere
-	// Exits are the endpoints to go out at. Empty: those of one user that offer the tunnel, see ExitsOf.
+	// Exits are the endpoints to go out at. Empty: those of one user that offer the tunnel, see
+	// ExitsOf.
 	Exits []identity.ID `json:"exits,omitempty"`
-	// ExitsOf is the user whose endpoints to go out at. Empty: this user's own if they offer the tunnel, or else those of
-	// the one user who offers and allows it when the inbound looks for them first.
+	// ExitsOf is the user whose endpoints to go out at. Empty: this user's own if they offer the
+	// tunnel, or else those of the one user who offers and allows it when the inbound looks for
+	// them first.
 	ExitsOf string `json:"exitsOf,omitempty"`
 	Limits
 	Balance balance.Policy `json:"balance,omitempty"` // between the exits
-	// AcceptProxy says that every client begins with a header of the PROXY protocol, because a proxy stands before us.
+	// AcceptProxy says that every client begins with a header of the PROXY protocol, because a
+	// proxy stands before us.
 	AcceptProxy bool          `json:"acceptProxyProtocol,omitempty"`
 	Idle        apps.Duration `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
 }
@@ -99,7 +103,8 @@ type OutboundSpec struct {
 	Limits
 	Balance balance.Policy `json:"balance,omitempty"` // between the targets
 	Check   Check          `json:"check,omitempty"`   // of the targets
-	// Proxy is the PROXY header that targets are sent, with the address of the client as the entrance states it.
+	// Proxy is the PROXY header that targets are sent, with the address of the client as the
+	// entrance states it.
 	Proxy proxyproto.Version `json:"proxyProtocol,omitempty"`
 	Idle  apps.Duration      `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
 }
@@ -201,7 +206,8 @@ func (o *Outbound) validateCheck() error {
 	return o.Check.Validate()
 }
 
-// ValidateAddresses returns an error unless all addresses, of which there is at least one, can be of one tunnel.
+// ValidateAddresses returns an error unless all addresses, of which there is at least one, can be
+// of one tunnel.
 func ValidateAddresses(protocol string, list []Address) error {
 	if len(list) == 0 {
 		return errors.New("want at least one address")
@@ -257,7 +263,8 @@ func ValidateUsers(list []string) error {
 	return nil
 }
 
-// Allows returns nil if a peer may use the tunnel at endpoint self, and otherwise the answer that it gets.
+// Allows returns nil if a peer may use the tunnel at endpoint self, and otherwise the answer that
+// it gets.
 func (o *Outbound) Allows(self apps.Endpoint, p apps.Peer) error {
 	if p.User != self.User && !slices.Contains(o.Users, p.User) {
 		return answer.Errorf(answer.Denied, "endpoint %s does not allow user %s to use tunnel %s", self.Name, p.User, o.Key)

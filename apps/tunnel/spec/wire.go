@@ -3,7 +3,8 @@ package spec
 // AppName is the first segment of the paths to this app, here and at every peer.
 const AppName = "tunnel"
 
-// The kinds of ends, in paths of the API and in the keys under which they are saved: "inbound/tcp/web".
+// The kinds of ends, in paths of the API and in the keys under which they are saved:
+// "inbound/tcp/web".
 const (
 	InboundKind  = "inbound"
 	OutboundKind = "outbound"
@@ -15,7 +16,7 @@ const (
 	ReversePath = "reverse" // the exit listens for the peer
 )
 
-// The parameters of a flow. All of them are the entrance's word.
+// The parameters of a flow. The entrance sets them: they are claims, not facts.
 const (
 	ClientParam = "client" // the address of the client, "192.0.2.1:5000"
 	ServerParam = "server" // the address that the client connected to

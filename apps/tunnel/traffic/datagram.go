@@ -2,11 +2,12 @@
 //
 //	socket -> queue.put -> (full: the oldest goes) -> queue.get -> flow.Write ~~~ flow.Read -> socket
 //
-//  1. A flow is as slow as its slowest hop and then makes its writer wait. A socket does not wait: what it brings
-//     meanwhile waits in a queue that is bounded in datagrams and in bytes, for each flow and for each tunnel.
+//  1. A flow is as slow as its slowest hop and then makes its writer wait. A socket does not wait:
+//     what it brings meanwhile waits in a queue that is bounded in datagrams and in bytes, for each
+//     flow and for each tunnel.
 //  2. The oldest datagram is the one to drop: who sent it has given it up, or sends it again.
 //  3. Each direction of a flow has one goroutine, so that nothing is reordered.
-//  4. A flow that carries nothing for a while ends: nobody tells when a UDP client is gone.
+//  4. A flow that carries nothing for a while ends: a UDP client leaves without a word.
 
 package traffic
 
@@ -24,17 +25,19 @@ import (
 )
 
 const (
-	// MaxPacket is a buffer for any datagram that a socket delivers, in bytes. Only the pages that a datagram touches
-	// cost memory.
+	// MaxPacket is a buffer for any datagram that a socket delivers, in bytes. Only the pages that
+	// a datagram touches cost memory.
 	MaxPacket = 1 << 16
 
-	// queueDatagrams and queueBytes bound the queue of one flow. A flow whose queue is empty may always queue one.
+	// queueDatagrams and queueBytes bound the queue of one flow. A flow whose queue is empty may
+	// always queue one.
 	queueDatagrams = 256
 	queueBytes     = 256 << 10
 	// tunnelQueueBytes bounds all queues of one end of a tunnel together.
 	tunnelQueueBytes = 4 << 20
 
-	// keptBuffer is the largest buffer that a queue keeps for later datagrams, in bytes: enough for what fits a frame.
+	// keptBuffer is the largest buffer that a queue keeps for later datagrams, in bytes: enough for
+	// what fits a frame.
 	keptBuffer = 2 << 10
 	// keptBuffers is how many it keeps.
 	keptBuffers = 16
@@ -57,7 +60,8 @@ type Queue struct {
 	closed  bool
 }
 
-// NewQueue makes a queue. total counts the bytes in all queues that share it, dropped the datagrams that were dropped.
+// NewQueue makes a queue. total counts the bytes in all queues that share it, dropped the datagrams
+// that were dropped.
 func NewQueue(total, dropped *atomic.Int64) *Queue {
 	return &Queue{total: total, dropped: dropped, ready: make(chan struct{}, 1)}
 }
@@ -88,8 +92,8 @@ func (q *Queue) Put(p []byte) {
 	q.wake()
 }
 
-// get waits for the next datagram. It reports false when the queue was closed. The datagram is the caller's until it
-// is given to release.
+// get waits for the next datagram. It reports false when the queue was closed. The datagram is the
+// caller's until it is given to release.
 func (q *Queue) get() ([]byte, bool) {
 	for {
 		q.mu.Lock()
@@ -154,7 +158,7 @@ type Relay struct {
 	Queue    *Queue             // towards the flow; whoever reads the socket fills it
 	Send     func([]byte) error // towards the socket; an error is a datagram lost, net.ErrClosed the end
 	Idle     time.Duration
-	In, Out  func(int)     // hear how many bytes went to the flow and came from it
+	In, Out  func(int)     // called with the bytes that went to the flow, and that came from it
 	ToRate   *bucket       // for what goes to the flow
 	FromRate *bucket       // for what comes from it
 	Dropped  *atomic.Int64 // counts what send did not take
@@ -163,8 +167,8 @@ type Relay struct {
 	began    time.Time
 }
 
-// Run carries datagrams until the flow ends, ctx ends, the queue is closed or nothing has come for too long. It closes
-// the flow and the queue.
+// Run carries datagrams until the flow ends, ctx ends, the queue is closed or nothing has come for
+// too long. It closes the flow and the queue.
 func (r *Relay) Run(ctx context.Context) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)

@@ -1,5 +1,5 @@
-// Package traffic carries what passes through one end of a tunnel: it limits it, counts it, and relays the datagrams of
-// which it has some.
+// Package traffic carries what passes through one end of a tunnel: it limits it, counts it, and
+// relays the datagrams of which it has some.
 //
 //	Limiter, Meter   rates, and flows at the same time     limit.go
 //	Counters         what passed, by peer                  stats.go
@@ -22,8 +22,8 @@ type Group struct {
 	cancels map[int]context.CancelFunc
 }
 
-// Go runs f in a goroutine of its own, with a context that ends when f returns, when stop is called or when the group
-// ends. It reports false, without running f, when the group has ended already.
+// Go runs f in a goroutine of its own, with a context that ends when f returns, when stop is called
+// or when the group ends. It reports false, without running f, when the group has ended already.
 func (g *Group) Go(f func(context.Context)) (stop context.CancelFunc, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -51,7 +51,8 @@ func (g *Group) done(id int) {
 	delete(g.cancels, id)
 }
 
-// End ends all goroutines of the group, waits for them, and lets no more begin. It may be called more than once.
+// End ends all goroutines of the group and waits for them. Go starts none after that. It may be
+// called more than once.
 func (g *Group) End() {
 	g.mu.Lock()
 	g.ended = true

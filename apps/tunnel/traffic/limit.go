@@ -26,7 +26,8 @@ func (l *Limiter) Set(to spec.Limits) {
 	l.max.Store(int64(to.MaxConns))
 }
 
-// Enter counts a flow, or refuses it when there are too many. The caller calls leave when the flow is over.
+// Enter counts a flow, or refuses it when there are too many. The caller calls leave when the flow
+// is over.
 func (l *Limiter) Enter(k spec.Key) (leave func(), err error) {
 	n, most := l.active.Add(1), l.max.Load()
 	if most > 0 && n > most {
@@ -36,11 +37,11 @@ func (l *Limiter) Enter(k spec.Key) (leave func(), err error) {
 	return func() { l.active.Add(-1) }, nil
 }
 
-// bucket lets bytes pass at a rate, in the order in which they come. It holds no bytes: who wants to pass waits. The
-// zero value has no limit.
+// bucket lets bytes pass at a rate, in the order in which they come. It holds no bytes: who wants
+// to pass waits. The zero value has no limit.
 //
-// It counts on two meters: issued is how many bytes have asked to pass, passed is how many the rate has let through
-// so far. A byte may go when the second meter comes near its number on the first.
+// It counts on two meters: issued is how many bytes have asked to pass, passed is how many the rate
+// has let through so far. A byte may go when the second meter comes near its number on the first.
 type bucket struct {
 	limited atomic.Bool // rate > 0, to be quick where there is none
 
@@ -79,7 +80,8 @@ func (b *bucket) settleLocked(now time.Time) {
 	b.at = now
 }
 
-// portion returns how many bytes may be moved at once, at most n, so that nobody waits long for one piece.
+// portion returns how many bytes may be moved at once, at most n, so that nobody waits long for one
+// piece.
 func (b *bucket) portion(n int) int {
 	if !b.limited.Load() {
 		return n
@@ -130,9 +132,9 @@ func pause(d time.Duration, changed, done <-chan struct{}) bool {
 	return true
 }
 
-// metered is the outer end of a flow, the client's or the target's connection. It counts the bytes that pass, and lets
-// them pass no faster than they may: what is read waits, in the reader's buffer, before it is handed on, so that the
-// sender finds its window closed.
+// metered is the outer end of a flow, the client's or the target's connection. It counts the bytes
+// that pass, and lets them pass no faster than they may: what is read waits, in the reader's
+// buffer, before it is handed on, so that the sender finds its window closed.
 type metered struct {
 	net.Conn
 	in, out    *bucket // for what is read, for what is written
@@ -142,7 +144,8 @@ type metered struct {
 	done chan struct{} // closed when the connection is closed
 }
 
-// Meter makes the outer end of a flow; in and read are for what comes from c, out and sent for what goes to it.
+// Meter makes the outer end of a flow; in and read are for what comes from c, out and sent for what
+// goes to it.
 func Meter(c net.Conn, in, out *bucket, read, sent func(int)) *metered {
 	return &metered{Conn: c, in: in, out: out, read: read, sent: sent, done: make(chan struct{})}
 }

@@ -10,7 +10,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// maxPeers bounds the peers that are counted apart; what more peers do is counted in the total alone.
+// maxPeers bounds the peers that are counted apart; what more peers do is counted in the total
+// alone.
 const maxPeers = 1000
 
 // Stats is what has passed through one inbound or outbound since the agent started.

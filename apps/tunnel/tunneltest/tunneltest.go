@@ -1,5 +1,5 @@
-// Package tunneltest helps to test the tunnel app and its command line: endpoints of a mesh in memory that run the app, servers
-// behind their exits and clients before their entrances.
+// Package tunneltest helps to test the tunnel app and its command line: endpoints of a mesh in
+// memory that run the app, servers behind their exits and clients before their entrances.
 package tunneltest
 
 import (
@@ -63,7 +63,8 @@ func (e *Endpoint) MustCall(t *testing.T, method, path string, in, out any) {
 	}
 }
 
-// Offer opens an outbound; fields are more members of its JSON object, for example `"users":["bob"]`.
+// Offer opens an outbound; fields are more members of its JSON object, for example
+// `"users":["bob"]`.
 func (e *Endpoint) Offer(t *testing.T, name, target string, fields ...string) {
 	t.Helper()
 	members := append([]string{`"targets":["` + strings.ReplaceAll(target, ",", `","`) + `"]`}, fields...)

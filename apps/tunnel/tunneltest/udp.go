@@ -9,7 +9,8 @@ import (
 	"ztm/apps/tunnel/traffic"
 )
 
-// UdpServer is a UDP server that answers each datagram with its name and the datagram. It returns its address.
+// UdpServer is a UDP server that answers each datagram with its name and the datagram. It returns
+// its address.
 func UdpServer(t *testing.T, name string) string {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -54,7 +55,8 @@ func Exchange(t *testing.T, c net.Conn, p []byte) []byte {
 	return ExchangeUntil(t, c, p, func([]byte) bool { return true })
 }
 
-// ExchangeUntil is exchange until the right answer comes: on a slow machine, others may still be under way.
+// ExchangeUntil is exchange until the right answer comes: on a slow machine, others may still be
+// under way.
 func ExchangeUntil(t *testing.T, c net.Conn, p []byte, right func([]byte) bool) []byte {
 	t.Helper()
 	buf := make([]byte, traffic.MaxPacket)
