@@ -141,7 +141,7 @@ type State struct {
 	System string     `json:"system"`
 	State  string     `json:"state"` // "running", "stopped", "not installed", "foreground"
 	File   apps.Bytes `json:"file,omitempty"`
-	Log    string     `json:"log"`
+	Log    string     `json:"log,omitempty"`
 	Data   apps.Bytes `json:"data"`
 }
 
@@ -167,11 +167,17 @@ func stateOf(ctx context.Context, p Plan) State {
 
 func (h Host) show(st State) error {
 	state := st.State
-	if state == foreground {
-		state += ": it runs with this data directory, and is no service"
+	if state == foreground { // the file and the log are those of a service
+		state, st.File, st.Log = state+": it runs with this data directory, and is not a service", "", ""
 	}
-	err := h.Console.Print(st, &apps.Table{Rows: [][]string{{"Service:", st.Name}, {"Manager:", st.System}, {"State:", state},
-		{"Data:", st.Data.String()}, {"File:", st.File.String()}, {"Log:", st.Log}}})
+	t := &apps.Table{}
+	for _, row := range [][]string{{"Service:", st.Name}, {"Manager:", st.System}, {"State:", state},
+		{"Data:", st.Data.String()}, {"File:", st.File.String()}, {"Log:", st.Log}} {
+		if row[1] != "" {
+			t.Add(row...)
+		}
+	}
+	err := h.Console.Print(st, t)
 	if err == nil && st.State != running && st.State != foreground {
 		return &apps.ExitError{Status: 1}
 	}
