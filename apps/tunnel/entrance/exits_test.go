@@ -1,8 +1,10 @@
 package entrance
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -140,5 +142,22 @@ func TestClientInALoopDoesNotAskForEachConnection(t *testing.T) {
 				t.Errorf("1000 clients in a row made %d questions", asked)
 			}
 		})
+	}
+}
+
+func TestAClientInALoopWritesFewLines(t *testing.T) {
+	var n appstest.Net
+	var log bytes.Buffer
+	_, h := joinExit(t, &n, "b", "alice", nil)
+	h.Log = slog.New(slog.NewTextHandler(&log, nil))
+	in := New(h, spec.Inbound{Key: spec.Key{Protocol: spec.TCP, Name: "web"}})
+	for range 2000 {
+		in.turnAway(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}, "", answer.Errorf(answer.NotFound, "no endpoint"))
+	}
+	if lines := bytes.Count(log.Bytes(), []byte("\n")); lines < 1 || lines > 30 {
+		t.Errorf("2000 clients made %d lines", lines)
+	}
+	if got := in.Status().Stats.Errors[answer.NotFound]; got != 2000 {
+		t.Errorf("%d were counted", got)
 	}
 }
