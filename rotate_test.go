@@ -61,7 +61,7 @@ func (w *world) rotateFor(name string, grace time.Duration) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	req, err := http.NewRequest(http.MethodPost, "http://agent"+api.CAPath("demo"), bytes.NewReader(body))
+	req, err := http.NewRequest(http.MethodPost, "http://localhost"+api.CAPath("demo"), bytes.NewReader(body))
 	if err != nil {
 		w.t.Fatal(err)
 	}

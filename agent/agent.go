@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/local"
 	"ztm/apps"
 	"ztm/store"
 	"ztm/tunnel"
@@ -64,7 +65,7 @@ type Agent struct {
 // New opens the database, makes the device's key if there is none, and prepares the meshes that were joined. The caller calls Close
 // if it does not call Run.
 func New(c Config) (*Agent, error) {
-	if err := checkMetrics(c.Metrics); err != nil {
+	if err := local.CheckCounters(c.Metrics); err != nil {
 		return nil, err
 	}
 	if c.Log == nil {
@@ -126,7 +127,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("local API: %w", err), a.Close())
 	}
-	metrics, err := listenMetrics(a.config.Metrics)
+	metrics, err := local.ListenCounters(a.config.Metrics)
 	if err != nil {
 		return errors.Join(err, listener.Close(), a.Close())
 	}
@@ -142,7 +143,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if metrics != nil {
 		a.wg.Go(func() { a.serveMetrics(metrics) })
 	}
-	err = a.serveAPI(listener, token)
+	err = local.Serve(a.life, listener, token, a.routes(), a.log)
 	a.stop(err)
 	a.wg.Wait()
 	return err

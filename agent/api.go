@@ -3,11 +3,9 @@ package agent
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/subtle"
 	"errors"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -21,47 +19,11 @@ import (
 	"ztm/tunnel/seal"
 )
 
-// The local API: JSON over HTTP/1.1 on the socket in the data directory. Package api says what its paths and answers are.
+// The local API: JSON over HTTP/1.1 on the socket in the data directory. Package api says what its
+// paths and answers are, package local who gets in.
 //
-//	request -> guard (token, header that a form cannot send) -> mesh by name -> here
-//	                                                                        └-> serveEndpoint: this endpoint, or forwarded to another of the user's
-
-// serveAPI serves until the agent stops.
-func (a *Agent) serveAPI(l net.Listener, token string) error {
-	srv := &http.Server{
-		Handler:           a.guard(token, a.routes()),
-		ReadHeaderTimeout: 10 * time.Second,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return a.life },
-	}
-	stopped := make(chan struct{})
-	defer context.AfterFunc(a.life, func() {
-		defer close(stopped)
-		srv.Close()
-	})()
-	err := srv.Serve(l)
-	if a.life.Err() != nil {
-		<-stopped
-		return nil
-	}
-	return err
-}
-
-// guard lets in who may: on unix that is whoever can open the socket.
-func (a *Agent) guard(token string, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if subtle.ConstantTimeCompare([]byte(r.Header.Get(api.TokenHeader)), []byte(token)) != 1 {
-			answer.Fail(w, a.log, answer.Errorf(answer.Denied, "the token is missing or wrong"))
-			return
-		}
-		if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Header.Get(api.ClientHeader) != "1" {
-			answer.Fail(w, a.log, answer.Errorf(answer.Denied, "the header %s is missing", api.ClientHeader))
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
+//	request -> mesh by name -> here
+//	                        └-> serveEndpoint: this endpoint, or forwarded to another of the user's
 
 func (a *Agent) routes() http.Handler {
 	mux := http.NewServeMux()

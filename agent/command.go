@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"ztm/agent/local"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
@@ -56,7 +57,7 @@ func runCommand(x *cli.Context, c Config, dataDir func(*cli.Context) (string, er
 	if err != nil {
 		return err
 	}
-	if err := checkMetrics(x.String("metrics")); err != nil {
+	if err := local.CheckCounters(x.String("metrics")); err != nil {
 		return &apps.UsageError{Err: err}
 	}
 	join := startJoin{mesh: x.String("join"), name: x.String("join-as"), permit: x.String("permit")}

@@ -1,82 +1,51 @@
 package agent
 
 import (
-	"fmt"
 	"net"
-	"net/http"
 
 	"ztm/agent/api"
+	"ztm/agent/local"
 	"ztm/apps"
 	"ztm/tunnel/answer"
-	"ztm/tunnel/loopback"
 	"ztm/tunnel/metric"
 )
 
-// Counters for Prometheus, on loopback and only if asked for:
-//
-//	/metrics         the agent, its meshes and their apps
-//	/metrics/MESH    that mesh alone
-//	/healthz         200 while every mesh is connected, otherwise 503
-//
-// What they show (names of meshes, tunnels and targets) is for this machine's users.
+// counters is what this agent counts. It implements [local.Source].
+type counters struct{ a *Agent }
 
-// checkMetrics refuses to show counters to anybody but this machine.
-func checkMetrics(address string) error {
-	if address == "" {
-		return nil
-	}
-	if err := loopback.Check(address); err != nil {
-		return fmt.Errorf("metrics: %w", err)
-	}
-	return nil
-}
+var _ local.Source = counters{}
 
-// listenMetrics opens the listener; nil without an address.
-func listenMetrics(address string) (net.Listener, error) {
-	if address == "" {
-		return nil, nil
-	}
-	ln, err := loopback.Listen(address)
-	if err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
-	}
-	return ln, nil
-}
-
-// serveMetrics serves until the agent stops.
+// serveMetrics serves counters until the agent stops.
 func (a *Agent) serveMetrics(ln net.Listener) {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", a.getHealth)
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) { answerMetrics(w, a.all()...) })
-	mux.HandleFunc("GET /metrics/{mesh}", func(w http.ResponseWriter, r *http.Request) {
-		m, err := a.mesh(r.PathValue("mesh"))
-		if err != nil {
-			answer.Fail(w, a.log, err)
-			return
-		}
-		answerMetrics(w, m)
-	})
-	if err := loopback.Serve(a.life, ln, mux, a.log); err != nil {
+	if err := local.Counters(a.life, ln, counters{a}, a.log); err != nil {
 		a.log.Error("metrics are not served", "err", err)
 	}
 }
 
-func (a *Agent) getHealth(w http.ResponseWriter, _ *http.Request) {
-	for _, m := range a.all() {
+// Health returns the first mesh that is not connected, as an error.
+func (c counters) Health() error {
+	for _, m := range c.a.all() {
 		if d := m.describe(); d.Status != api.Connected {
-			answer.Fail(w, a.log, answer.Errorf(answer.Unavailable, "mesh %s: %s", d.Name, d.Status))
-			return
+			return answer.Errorf(answer.Unavailable, "mesh %s: %s", d.Name, d.Status)
 		}
 	}
-	fmt.Fprintln(w, "ok")
+	return nil
 }
 
-func answerMetrics(w http.ResponseWriter, meshes ...*mesh) {
-	var set metric.Set
+// Counters adds the counters of one mesh or of all.
+func (c counters) Counters(set *metric.Set, name string) error {
+	meshes := c.a.all()
+	if name != "" {
+		m, err := c.a.mesh(name)
+		if err != nil {
+			return err
+		}
+		meshes = []*mesh{m}
+	}
 	for _, m := range meshes {
 		m.metrics(set.With("mesh", m.name))
 	}
-	set.Answer(w)
+	return nil
 }
 
 // metrics adds the counters of a mesh and of its apps.

@@ -16,7 +16,7 @@ func leaveSocket(t *testing.T, dir string) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	l, _, err := api.Listen(dir)
+	l, err := net.Listen("unix", api.Location(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
