@@ -105,11 +105,13 @@ func exceptions(list string) []exception {
 		if err != nil {
 			host, port = entry, ""
 		}
-		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 		if ip, err := netip.ParseAddr(host); err == nil {
 			ip = ip.Unmap()
 			out = append(out, exception{prefix: netip.PrefixFrom(ip, ip.BitLen()), port: port})
-		} else if host = strings.TrimPrefix(host, "*"); host != "" {
+		} else if host != "" {
+			if strings.HasPrefix(host, "*.") {
+				host = host[1:]
+			}
 			below := host[0] == '.'
 			out = append(out, exception{name: "." + strings.TrimPrefix(host, "."), below: below, port: port})
 		}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,6 +39,34 @@ func TestNoProxyMeansWhatItMeansElsewhere(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzNoProxy compares with net/http, for lists between commas and hubs with names or addresses in ASCII.
+func FuzzNoProxy(f *testing.F) {
+	for _, list := range []string{"*.b.c:80,d", "10.0.0.0/8,[::1]:1", ".a,*", "::ffff:1.2.3.4", "1.2.3.4:80"} {
+		f.Add(list, "a.b.c", uint16(80))
+		f.Add(list, "1.2.3.4", uint16(80))
+		f.Add(list, "::1", uint16(1))
+	}
+	f.Fuzz(func(t *testing.T, list, host string, port uint16) {
+		odd := func(r rune) bool { return r <= ' ' || r >= 0x7f }
+		if strings.ContainsFunc(list, odd) || strings.ContainsFunc(host, odd) || strings.ContainsAny(host, "%[]/") || port == 0 {
+			t.Skip()
+		}
+		hub := net.JoinHostPort(host, strconv.Itoa(int(port)))
+		u := &url.URL{Scheme: "https", Host: hub}
+		if u.Hostname() != host {
+			t.Skip()
+		}
+		via, err := (&httpproxy.Config{HTTPSProxy: "http://proxy:3128", NoProxy: list}).ProxyFunc()(u)
+		if err != nil {
+			t.Skip()
+		}
+		p := &Proxy{except: append(exceptions(list), here()...)}
+		if got, want := p.direct(hub), via == nil; got != want {
+			t.Errorf("NO_PROXY=%q, hub %s: direct is %v, want %v", list, hub, got, want)
+		}
+	})
 }
 
 func TestHubsOfNoProxyAreDialledDirectly(t *testing.T) {
