@@ -288,7 +288,7 @@ func (a *Agent) Leave(ctx context.Context, name string) error {
 	a.mu.Unlock()
 	m.stop() // first, or it would register again
 	if err := m.withdraw(ctx); err != nil {
-		a.log.Warn("the hub was not told that this endpoint leaves", "mesh", name, "err", err)
+		a.log.Warn("cannot tell the hub that this endpoint leaves", "mesh", name, "err", err)
 	}
 	a.log.Info("left", "mesh", name)
 	return nil

@@ -84,7 +84,7 @@ func (a *Agent) routes() http.Handler {
 	inMesh("POST /api/meshes/{mesh}/endpoints/{ep}/flows/{path...}", (*mesh).postFlow)
 	inMesh("/api/meshes/{mesh}/endpoints/{ep}/{path...}", (*mesh).anyEndpoint)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		answer.Fail(w, a.log, answer.Errorf(answer.NotFound, "the agent knows no %s %s", r.Method, r.URL.Path))
+		answer.Fail(w, a.log, answer.Errorf(answer.NotFound, "there is no such request: %s %s", r.Method, r.URL.Path))
 	})
 	return mux
 }
@@ -317,7 +317,7 @@ func (m *mesh) serveEndpoint(w http.ResponseWriter, r *http.Request, path string
 		m.serveApp(w, r, rest)
 	case r.Method == http.MethodGet && m.serveView(w, r, name, rest):
 	default:
-		answer.Fail(w, m.log, answer.Errorf(answer.NotFound, "an endpoint has no %s %q", r.Method, path))
+		answer.Fail(w, m.log, answer.Errorf(answer.NotFound, "an endpoint does not serve %s %q", r.Method, path))
 	}
 }
 

@@ -205,7 +205,7 @@ func (m *mesh) publishChanges(ctx context.Context, s *tunnel.Session) {
 			offered := m.offered
 			m.mu.Unlock()
 			if err := m.register(ctx, s); err != nil && ctx.Err() == nil {
-				m.log.Warn("the hub did not take this endpoint's record", "err", err)
+				m.log.Warn("the hub refused the record of this endpoint", "err", err)
 			}
 			m.mu.Lock()
 			m.inDirectory = offered // or refused: nothing is gained by waiting longer
@@ -243,7 +243,7 @@ func (m *mesh) carry(ctx context.Context, s *tunnel.Session, hub identity.Subjec
 		return c, err
 	}
 	m.fallbacks.Add(1)
-	m.log.Debug("no carrier connection, taking a stream of the control session", "err", err)
+	m.log.Debug("no connection for a relayed path, using a stream of the control session", "err", err)
 	return s.Relay(ctx, peer, ticket)
 }
 
@@ -258,7 +258,7 @@ func (m *mesh) carryAlone(ctx context.Context, s *tunnel.Session, hub identity.S
 		go func() { // stop waits for it
 			defer m.leave()
 			if m.spare.prepare(s, func() (*tunnel.Relay, error) { return open(m.life) }) {
-				m.log.Debug("a leg is ready for the next carrier")
+				m.log.Debug("the standby connection is ready")
 			}
 		}()
 	}

@@ -77,7 +77,7 @@ func (m *mesh) tellRefused(ctx context.Context, s *tunnel.Session) {
 		select {
 		case ticket := <-m.refused:
 			if err := s.Call(ctx, http.MethodDelete, tunnel.PathTickets+"/"+url.PathEscape(ticket), nil, nil, nil); err != nil {
-				m.log.Debug("the hub was not told of a dial-back that is not answered", "err", err)
+				m.log.Debug("cannot tell the hub that a dial-back is not answered", "err", err)
 			}
 		case <-ctx.Done():
 			return

@@ -59,7 +59,7 @@ func (m *mesh) evict(ctx context.Context, user string, force bool) (api.Evicted,
 	}
 	admissions, err := m.admissions(ctx, user)
 	if err != nil { // a hub that does not say who is there has no veto either
-		m.log.Warn("the directory cannot be asked for the user's endpoints", "user", user, "err", err)
+		m.log.Warn("cannot ask the directory for the endpoints of the user", "user", user, "err", err)
 		force = true
 	}
 	out.Endpoints = len(admissions)

@@ -34,12 +34,12 @@ func (m *mesh) openLane(c *flow.Conn, peer identity.ID, word string) {
 	if err == nil {
 		if err = askLane(lane, word); err == nil {
 			c.Offload(lane)
-			m.log.Debug("a flow moved to a lane", "peer", peer)
+			m.log.Debug("a flow was offloaded to a dedicated connection", "peer", peer)
 			return
 		}
 		lane.Reset()
 	}
-	m.log.Debug("a flow keeps its session", "peer", peer, "err", err)
+	m.log.Debug("a flow is not offloaded", "peer", peer, "err", err)
 }
 
 func (m *mesh) dialLane(ctx context.Context, peer identity.ID) (*seal.Dedicated, error) {
@@ -71,7 +71,7 @@ func askLane(lane *seal.Dedicated, word string) error {
 
 var (
 	errNoFlow = errors.New("the peer has no such flow")
-	errShared = errors.New("the carrier is in the control session")
+	errShared = errors.New("the path is a stream of the control session")
 )
 
 // serveLane takes the lane of a flow that a peer opened.
@@ -82,7 +82,7 @@ func (m *mesh) serveLane(a seal.Accepted, carrier net.Conn) {
 		err = m.acceptLane(lane, a.Peer.ID)
 	}
 	if err != nil {
-		m.log.Debug("a lane was refused", "peer", a.Peer.ID, "err", err)
+		m.log.Debug("a dedicated connection was refused", "peer", a.Peer.ID, "err", err)
 		lane.Reset()
 	}
 }

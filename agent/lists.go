@@ -66,7 +66,7 @@ func (m *mesh) takeTrust(w http.ResponseWriter, r *http.Request, peer identity.S
 // listFrom takes a place for reading a trust list of a peer; stop ends the reading when another user needs the place.
 func (m *mesh) listFrom(peer identity.Subject, stop func()) (done func(), err error) {
 	if !m.listsOf.Acquire(peer.ID, 1) {
-		return nil, answer.Errorf(answer.Limit, "endpoint %s sends a trust list already", peer.ID)
+		return nil, answer.Errorf(answer.Limit, "endpoint %s is already sending a trust list", peer.ID)
 	}
 	release, ok := m.lists.Acquire(peer.User, stop)
 	if !ok {

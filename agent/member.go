@@ -100,7 +100,7 @@ func (m *mesh) inherit(row meshRow) (meshRow, error) {
 		return row, err
 	}
 	if user := m.user(); s.User != user {
-		return row, answer.Errorf(answer.Conflict, "this endpoint is of user %s and the permit is for user %s: leave the mesh first", user, s.User)
+		return row, answer.Errorf(answer.Conflict, "this endpoint belongs to user %s and the permit is for user %s: leave the mesh first", user, s.User)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -252,7 +252,7 @@ func (m *mesh) answerSign(s *tunnel.Session, hub identity.Subject, e tunnel.Even
 	}
 	reply.Certificate = der
 	if err := s.Call(m.life, http.MethodPost, tunnel.PathSign+"/"+url.PathEscape(e.Request), nil, reply, nil); err != nil {
-		m.log.Warn("the hub did not take a certificate", "err", err)
+		m.log.Warn("the hub refused a certificate", "err", err)
 	}
 }
 
@@ -287,7 +287,7 @@ func (m *mesh) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, error)
 	if err := redeem(m.agent.db, inv.Nonce, identity.IDOf(key), inv.Expires, now); err != nil {
 		return nil, err
 	}
-	m.log.Info("admitted by a join token", "user", inv.User, "endpoint", r.Join.Name, "id", identity.IDOf(key))
+	m.log.Info("admitted a device with a join token", "user", inv.User, "endpoint", r.Join.Name, "id", identity.IDOf(key))
 	return der, nil
 }
 

@@ -85,7 +85,7 @@ func (m *mesh) renewIfDue() time.Duration {
 		return renewEvery
 	}
 	if m.life.Err() == nil {
-		m.log.Warn("the certificate could not be renewed yet", "expires", s.NotAfter, "err", err)
+		m.log.Warn("cannot renew the certificate yet", "expires", s.NotAfter, "err", err)
 	}
 	if replaced {
 		return m.spread() + time.Second

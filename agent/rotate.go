@@ -56,7 +56,7 @@ func (m *mesh) made(id identity.ID) *identity.CA {
 	}
 	ca, err := identity.ParseCA([]byte(row.CA), []byte(row.Key))
 	if err != nil {
-		m.log.Error("the CA that was made here cannot be read", "err", err)
+		m.log.Error("cannot read the CA that was made here", "err", err)
 		return nil
 	}
 	if ca.ID() != id {

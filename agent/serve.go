@@ -151,7 +151,7 @@ func (m *mesh) serveRequest(w http.ResponseWriter, r *http.Request, in *inbound)
 	case path == seal.PathRenew && r.Method == http.MethodPost:
 		m.serveRenew(w, in.peer)
 	default:
-		answer.Fail(w, m.log, answer.Errorf(answer.NotFound, "endpoint %s knows no %s", m.Self().Name, path))
+		answer.Fail(w, m.log, answer.Errorf(answer.NotFound, "endpoint %s does not serve %s", m.Self().Name, path))
 	}
 }
 
@@ -159,7 +159,7 @@ func (m *mesh) serveRequest(w http.ResponseWriter, r *http.Request, in *inbound)
 func (m *mesh) serveManagement(w http.ResponseWriter, r *http.Request, in *inbound) {
 	if r.ContentLength != 0 {
 		if !m.managing.Acquire(in.peer.ID, maxManagedPeer) {
-			answer.Fail(w, m.log, answer.Errorf(answer.Limit, "endpoint %s sends %d requests already", in.peer.ID, maxManagedPeer))
+			answer.Fail(w, m.log, answer.Errorf(answer.Limit, "endpoint %s has %d requests in progress already", in.peer.ID, maxManagedPeer))
 			return
 		}
 		defer m.managing.Release(in.peer.ID)

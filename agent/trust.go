@@ -73,7 +73,7 @@ func (m *mesh) syncTrust(s *tunnel.Session, version uint64) {
 	}
 	if version < own.Version() {
 		if err := s.Call(m.life, http.MethodPost, tunnel.PathTrust, nil, own.Document(), nil); err != nil {
-			m.log.Warn("the hub did not take the newer trust list", "err", err)
+			m.log.Warn("the hub refused the newer trust list", "err", err)
 		}
 		return
 	}
@@ -81,7 +81,7 @@ func (m *mesh) syncTrust(s *tunnel.Session, version uint64) {
 		return
 	}
 	if err := m.fetchTrust(s); err != nil {
-		m.log.Warn("the hub's trust list is not taken", "err", err)
+		m.log.Warn("the trust list of the hub was refused", "err", err)
 	}
 }
 
@@ -118,7 +118,7 @@ func (m *mesh) cutStale() {
 	control, hub := m.control, m.hub
 	m.mu.Unlock()
 	if control != nil && stale(hub) {
-		m.log.Info("leaving a hub whose certificate is no longer good", "hub", control.Address())
+		m.log.Info("leaving a hub whose certificate is no longer valid", "hub", control.Address())
 		control.Close()
 	}
 }

@@ -59,5 +59,5 @@ func (s *server) cutAbandoned(a absences, now time.Time) {
 		_, gone := long[p.ID]
 		return gone
 	})
-	s.log.Info("carriers of endpoints that have vanished are cut", "endpoints", len(long))
+	s.log.Info("relayed paths of endpoints that have vanished are cut", "endpoints", len(long))
 }

@@ -21,7 +21,7 @@ import (
 var (
 	errShutdown = answer.Errorf(answer.Unavailable, "the hub is shutting down")
 	errGone     = answer.Errorf(answer.Broken, "the other side went away")
-	errNoPath   = answer.Errorf(answer.NotFound, "the hub knows no such request")
+	errNoPath   = answer.Errorf(answer.NotFound, "there is no such request")
 )
 
 // route is one kind of request. p is who asks, from the certificate of the connection; arg is what follows the path.
@@ -62,7 +62,7 @@ func find(method, path string) (*route, string, error) {
 		known = true
 	}
 	if known {
-		return nil, "", answer.Errorf(answer.BadRequest, "this request is not made with %s", method)
+		return nil, "", answer.Errorf(answer.BadRequest, "method %s is not allowed here", method)
 	}
 	return nil, "", errNoPath
 }

@@ -71,7 +71,7 @@ func (p *hubProcess) end(s os.Signal) int {
 // address waits until the hub listens and returns where.
 func (p *hubProcess) address() string {
 	p.t.Helper()
-	p.says("hub runs")
+	p.says("hub is running")
 	_, rest, _ := strings.Cut(p.out.String(), " listen=")
 	return strings.Fields(rest)[0]
 }
@@ -108,7 +108,7 @@ func TestTheCommandFoundsAMeshAndEndsBySignal(t *testing.T) {
 	wait(t, "the agent hears of it", a.ended)
 
 	p = runHub(t, "--data", filepath.Join(dir, "data"), "--listen", address)
-	p.says("hub runs")
+	p.says("hub is running")
 	if out := p.out.String(); strings.Contains(out, "permit") {
 		t.Errorf("a later start speaks of a permit: %s", out)
 	}
@@ -179,7 +179,7 @@ func TestAHubThatIsKilledComesBack(t *testing.T) {
 	wait(t, "b hears of it", b.ended)
 
 	p = runHub(t, "--data", dir, "--listen", address)
-	p.says("hub runs")
+	p.says("hub is running")
 	a2, b2 := a.device.online("a"), b.device.online("b")
 	pair(t, a2, b2, openers["connection"], openers["connection"])
 }

@@ -272,7 +272,7 @@ func TestLimitsOfTheDirectory(t *testing.T) {
 	if err := put("alice", "alice-0"); err != nil {
 		t.Fatal(err)
 	}
-	wantRefusal(t, put("carol", "carol-0"), 429, "the mesh has 3 endpoints")
+	wantRefusal(t, put("carol", "carol-0"), 429, "it has 3 endpoints")
 }
 
 func TestChangesOfOneEndpointAreLimited(t *testing.T) {

@@ -186,7 +186,7 @@ func begin(st *state, c Config) (me self, permit string, err error) {
 	case err != nil:
 		return self{}, "", fmt.Errorf("%w: move it away, or name another file for the permit of the new mesh", err)
 	default:
-		c.Log.Info("this becomes a hub of the mesh of the root permit that was found", "permit", c.Permit, "mesh", ca.Mesh())
+		c.Log.Info("joining the mesh of the root permit that was found, as a hub", "permit", c.Permit, "mesh", ca.Mesh())
 		if len(c.Names) == 0 {
 			c.Names = root.Bootstraps
 		}

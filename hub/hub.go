@@ -177,12 +177,12 @@ func (h *Hub) Run(ctx context.Context) error {
 		c.Started(started)
 	}
 	size, _ := s.directory.Size()
-	c.Log.Info("hub runs", "mesh", s.mesh, "id", s.id, "listen", ln.Addr().String(), "names", self.Names,
+	c.Log.Info("hub is running", "mesh", s.mesh, "id", s.id, "listen", ln.Addr().String(), "names", self.Names,
 		"endpoints", size, "trust", s.verifier.Trust().Version())
 	if s.note != "" {
 		c.Log.Warn(s.note)
 	}
 	s.run(ctx, ln, metrics)
-	c.Log.Info("hub has ended")
+	c.Log.Info("hub has stopped")
 	return nil
 }

@@ -154,7 +154,7 @@ func (s *server) redeem(req *tunnel.JoinRequest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.log.Info("a device has joined by a token", "endpoint", identity.IDOf(req.Key), "name", req.Name, "user", invitation.User)
+	s.log.Info("a device has joined with a token", "endpoint", identity.IDOf(req.Key), "name", req.Name, "user", invitation.User)
 	return der, nil
 }
 

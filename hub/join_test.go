@@ -173,8 +173,8 @@ func TestOnlyTheEndpointThatWasAskedMaySign(t *testing.T) {
 	path := tunnel.PathSign + "/" + e.Request
 	answer := h.signer(root.id)(*e.Sign)
 	wantRefusal(t, eve.Call(t.Context(), "POST", path, nil, answer, nil), 403, "only endpoints of user root")
-	wantRefusal(t, second.Call(t.Context(), "POST", path, nil, answer, nil), 404, "nobody waits")
-	wantRefusal(t, root.Call(t.Context(), "POST", tunnel.PathSign+"/other", nil, answer, nil), 404, "nobody waits")
+	wantRefusal(t, second.Call(t.Context(), "POST", path, nil, answer, nil), 404, "no request waits")
+	wantRefusal(t, root.Call(t.Context(), "POST", tunnel.PathSign+"/other", nil, answer, nil), 404, "no request waits")
 	wantRefusal(t, root.Call(t.Context(), "POST", path, nil, tunnel.SignAnswer{}, nil), 400, "either a certificate or a refusal")
 	if err := root.Call(t.Context(), "POST", path, nil, answer, nil); err != nil {
 		t.Fatal(err)
@@ -182,7 +182,7 @@ func TestOnlyTheEndpointThatWasAskedMaySign(t *testing.T) {
 	if err := <-joined; err != nil {
 		t.Error(err)
 	}
-	wantRefusal(t, root.Call(t.Context(), "POST", path, nil, answer, nil), 404, "nobody waits")
+	wantRefusal(t, root.Call(t.Context(), "POST", path, nil, answer, nil), 404, "no request waits")
 }
 
 func TestAJoiningDeviceHearsThatItsIssuerWentOffline(t *testing.T) {

@@ -101,7 +101,7 @@ func (r *relay) serve(ctx context.Context, l *leg, h tunnel.Header) {
 	ticket, second := h[tunnel.FieldTicket]
 	switch {
 	case h[tunnel.FieldMethod] != "CONNECT":
-		err = answer.Errorf(answer.BadRequest, "a carrier is asked for with CONNECT")
+		err = answer.Errorf(answer.BadRequest, "a relayed path is requested with CONNECT")
 	case err != nil:
 		err = answer.Errorf(answer.BadRequest, "carrier: %v", err)
 	case second:
@@ -141,11 +141,11 @@ func (r *relay) connect(ctx context.Context, a *leg, target identity.ID) error {
 // admit applies the limits on carriers.
 func (r *relay) admit(p *peer) (release func(), err error) {
 	if !r.all.Acquire(struct{}{}, r.limits.Carriers) {
-		return nil, limited("the hub carries %d connections, and takes no more", r.limits.Carriers)
+		return nil, limited("the hub relays %d connections, which is its limit", r.limits.Carriers)
 	}
 	if !r.byUser.Acquire(p.User, r.limits.CarriersPerUser) {
 		r.all.Release(struct{}{})
-		return nil, limited("user %s has %d connections through the hub, and may not have more", p.User, r.limits.CarriersPerUser)
+		return nil, limited("user %s has %d connections through the hub, which is the limit", p.User, r.limits.CarriersPerUser)
 	}
 	return func() {
 		r.byUser.Release(p.User)
@@ -160,7 +160,7 @@ func (r *relay) rendezvous(ctx context.Context, a *leg, target identity.ID) (*le
 	}
 	defer r.pendingBy.Release(a.peer.ID)
 	if !r.pendingAt.acquire(a.peer.User, target, r.limits.PendingAt) {
-		return nil, limited("too many connections of user %s wait for endpoint %s already", a.peer.User, target)
+		return nil, limited("too many connections of user %s already wait for endpoint %s", a.peer.User, target)
 	}
 	defer r.pendingAt.release(a.peer.User, target)
 
@@ -203,7 +203,7 @@ func (r *relay) rendezvous(ctx context.Context, a *leg, target identity.ID) (*le
 // came is what the target sent: a leg, or nil for a "no".
 func came(b *leg, name string) (*leg, error) {
 	if b == nil {
-		return nil, limited("endpoint %s takes no more connections at the moment", name)
+		return nil, limited("endpoint %s accepts no more connections at the moment", name)
 	}
 	return b, nil
 }
@@ -232,7 +232,7 @@ func (r *relay) settle(by identity.ID, ticket string, l *leg) error {
 	defer r.mu.Unlock()
 	w := r.waiting[ticket]
 	if w == nil || w.target != by {
-		return answer.Errorf(answer.NotFound, "the ticket is not, or no longer, good")
+		return answer.Errorf(answer.NotFound, "the ticket is unknown or has expired")
 	}
 	delete(r.waiting, ticket)
 	w.second <- l
@@ -263,7 +263,7 @@ func (r *relay) join(ctx context.Context, a, b *leg) error {
 	defer r.metrics.carriers.open.Add(-1)
 	there, back, err := splice.Join(ctx, first, second)
 	r.metrics.carriers.bytes.Add(there + back)
-	r.log.Debug("carrier has ended", "from", a.peer.ID, "to", b.peer.ID, "there", there, "back", back, "err", err)
+	r.log.Debug("relayed path has ended", "from", a.peer.ID, "to", b.peer.ID, "there", there, "back", back, "err", err)
 	return nil
 }
 

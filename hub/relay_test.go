@@ -226,10 +226,10 @@ func TestLimitsOfCarriers(t *testing.T) {
 		wait   int // carriers that wait for their second leg before
 		part   string
 	}{
-		{"of the hub", Limits{Carriers: 2}, 2, 0, "the hub carries 2"},
+		{"of the hub", Limits{Carriers: 2}, 2, 0, "the hub relays 2"},
 		{"of a user", Limits{CarriersPerUser: 2}, 2, 0, "user alice has 2"},
 		{"waiting of an opener", Limits{Pending: 2}, 0, 2, "waits for 2"},
-		{"waiting for an endpoint", Limits{PendingAt: 4}, 1, 2, "too many connections of user alice wait"},
+		{"waiting for an endpoint", Limits{PendingAt: 4}, 1, 2, "too many connections of user alice already wait"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -472,7 +472,7 @@ func TestAnEndpointThatWillNotAnswerEndsTheWait(t *testing.T) {
 			if err := b.Call(t.Context(), "DELETE", ticket, nil, nil, nil); err != nil {
 				t.Fatal(err)
 			}
-			wantRefusal(t, <-opened, 429, "endpoint b takes no more connections")
+			wantRefusal(t, <-opened, 429, "endpoint b accepts no more connections")
 			wantRefusal(t, b.Call(t.Context(), "DELETE", ticket, nil, nil, nil), 404, "ticket")
 		})
 	}

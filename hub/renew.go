@@ -81,7 +81,7 @@ func (s *server) renew(ctx context.Context) {
 		err = s.verifyNew(der, identity.RoleHub, s.id)
 	}
 	if err != nil {
-		s.log.Warn("the hub's certificate cannot be renewed yet", "err", err)
+		s.log.Warn("cannot renew the certificate of the hub yet", "err", err)
 		return
 	}
 	if from := s.showFrom(me.Certificate, now); from.After(now) {

@@ -186,7 +186,7 @@ func (s *server) expire() {
 	s.peers.cut(func(p *peer) bool { return s.verifier.Trust().Reverify(p.Subject, now) != nil })
 	gone, err := s.directory.Remove(true, func(sub identity.Subject) bool { return s.outdated(sub, s.verifier.Trust()) })
 	if gone > 0 {
-		s.log.Info("endpoints whose certificates are no longer good are forgotten", "endpoints", gone)
+		s.log.Info("endpoints with certificates that are no longer valid were removed", "endpoints", gone)
 	}
 	if err != nil {
 		s.log.Error("cannot save the directory", "err", err)

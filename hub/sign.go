@@ -102,7 +102,7 @@ func (s *server) postSign(w http.ResponseWriter, r *http.Request, p *peer, arg s
 	}
 	waiting := s.signers.take(arg, p.ID)
 	if waiting == nil {
-		return answer.Errorf(answer.NotFound, "nobody waits for this answer, or not any longer")
+		return answer.Errorf(answer.NotFound, "no request waits for this answer")
 	}
 	waiting.answer <- a
 	w.WriteHeader(http.StatusNoContent)

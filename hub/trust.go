@@ -30,7 +30,7 @@ func (s *server) postTrust(w http.ResponseWriter, r *http.Request, p *peer, _ st
 	// A list may be large: one endpoint does not get to send many at a time, and many endpoints not all at once. Those of root have
 	// places of their own: an eviction must get through.
 	if !p.posting.CompareAndSwap(false, true) {
-		return limited("endpoint %s is sending a trust list already", p.ID)
+		return limited("endpoint %s is already sending a trust list", p.ID)
 	}
 	defer p.posting.Store(false)
 	places := s.lists

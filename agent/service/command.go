@@ -189,7 +189,7 @@ func (h Host) system(x *cli.Context) (System, error) {
 	name := x.String("system")
 	if name == "" {
 		if name = detect(h.Getenv); name == "" {
-			return System{}, &apps.HintError{Err: errors.New("no service manager that this program knows runs here"),
+			return System{}, &apps.HintError{Err: errors.New("no known service manager runs here"),
 				Hint: "run it in the foreground: ztm run " + x.Command.Name}
 		}
 	}
@@ -220,7 +220,7 @@ func forRoot(sys System, verb, role string) error {
 	if sys.Own {
 		hint += ", or: ztm " + verb + " " + role + " --user ... for a service of your own"
 	}
-	return &apps.HintError{Err: errors.New("services of the machine are for root alone"), Hint: hint}
+	return &apps.HintError{Err: errors.New("only root can manage services of the machine"), Hint: hint}
 }
 
 // spec returns the service that the command line describes.

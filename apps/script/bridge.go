@@ -45,7 +45,7 @@ func (a *App) bridgeFor(e *process.Entry, self apps.Endpoint) (far *os.File, sto
 	}
 	far, stop, err := a.bridge()
 	if err != nil {
-		a.host.Log.Warn("script has no way into the mesh", "session", e.ID, "err", err)
+		a.host.Log.Warn("the script cannot reach the mesh", "session", e.ID, "err", err)
 		return nil, nil, bridgeFailed
 	}
 	return far, stop, bridged

@@ -106,7 +106,7 @@ func (a *App) plan(cfg Config, e *process.Entry, st start) (process.Config, erro
 		// Assigned only if it is there: a nil *recording would be a recorder.
 		r, err := record(string(cfg.Record), e, st, p)
 		if err != nil {
-			a.host.Log.Error("terminal cannot record", "session", e.ID, "err", err)
+			a.host.Log.Error("cannot record the terminal session", "session", e.ID, "err", err)
 			return process.Config{}, answer.Errorf(answer.Denied, "%s records all terminals, and cannot record this one", self.Name)
 		}
 		out.Record = r

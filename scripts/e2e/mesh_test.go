@@ -147,7 +147,7 @@ func (m *mesh) startHub() {
 		if !hub.running() {
 			m.t.Fatalf("the hub ended with status %d:\n%s", hub.wait(), hub.output())
 		}
-		return strings.Contains(hub.output(), "hub runs")
+		return strings.Contains(hub.output(), "hub is running")
 	})
 }
 

@@ -98,7 +98,7 @@ func TestTypicalSession(t *testing.T) {
 	h := hub.runs("hub", fmt.Sprintf("ztm run hub --listen 0.0.0.0:%d --names 127.0.0.1:%d --permit root.json", hubPort, hubPort))
 	await(t, "the hub says how to join", func() bool {
 		return strings.Contains(h.output(), "A permit file is saved to "+filepath.Join(dir, "root.json")) &&
-			strings.Contains(h.output(), "ztm join my-mesh --as my-first-ep --permit root.json") && strings.Contains(h.output(), "hub runs")
+			strings.Contains(h.output(), "ztm join my-mesh --as my-first-ep --permit root.json") && strings.Contains(h.output(), "hub is running")
 	})
 	agents := []*process{root.runs("root", "ztm run agent"), bob.runs("bob", "ztm run agent")}
 	for _, m := range []machine{root, bob} {

@@ -127,7 +127,7 @@ func measure(ctx context.Context, dir, binary string, n int, rest time.Duration)
 		if err != nil {
 			return nil, err
 		}
-		return hub, process.Until(ctx, "the hub runs", patience, func() error { return hub.Says("hub runs") })
+		return hub, process.Until(ctx, "the hub runs", patience, func() error { return hub.Says("hub is running") })
 	}
 	hub, err := startHub()
 	if err != nil {

@@ -85,7 +85,7 @@ func (m *mesh) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := process.Until(ctx, "the hub runs", patience, func() error { return hub.says("hub runs") }); err != nil {
+	if err := process.Until(ctx, "the hub runs", patience, func() error { return hub.says("hub is running") }); err != nil {
 		return err
 	}
 	m.entrance, m.exit = filepath.Join(m.dir, "entrance"), filepath.Join(m.dir, "exit")
