@@ -134,8 +134,8 @@ func (m *mesh) postPermit(w http.ResponseWriter, r *http.Request) {
 	user := r.PathValue("user")
 	p, err := m.invite(user, key, time.Duration(in.Expires))
 	if m.verifier.Trust().Voids(user, time.Unix(0, 0)) {
-		api.AddWarning(w.Header(), "user "+user+" was evicted before: whatever endpoints grant to "+user+
-			" (tunnels, terminals, scripts, proxies) is for whoever joins with this permit. For another person choose another name.")
+		api.AddWarning(w.Header(), "user "+user+" was evicted before. All that endpoints grant to "+user+
+			" (tunnels, terminals, scripts, proxies) goes to the one who joins with this permit. For another person choose another name.")
 	}
 	writePermit(w, m.log, p, err)
 }
@@ -162,7 +162,8 @@ func (m *mesh) getUsers(w http.ResponseWriter, r *http.Request) {
 	answer.Reply(w, m.log, out, err)
 }
 
-// getHubs asks the hub we are connected to about itself; the other addresses are listed as they are.
+// getHubs asks the hub we are connected to about itself; the other addresses are listed as they
+// are.
 func (m *mesh) getHubs(w http.ResponseWriter, r *http.Request) {
 	out := []api.Hub{}
 	m.mu.Lock()
@@ -281,7 +282,8 @@ func (m *mesh) getPing(w http.ResponseWriter, r *http.Request) {
 	answer.JSON(w, hops)
 }
 
-// anyEndpoint serves what belongs to an endpoint: here, or by asking the endpoint, which answers its own user alone.
+// anyEndpoint serves what belongs to an endpoint: here, or by asking the endpoint, which answers
+// its own user alone.
 func (m *mesh) anyEndpoint(w http.ResponseWriter, r *http.Request) {
 	id, err := endpointID(r)
 	if err != nil {

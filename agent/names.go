@@ -80,8 +80,8 @@ func (m *mesh) pin(name string, e apps.Endpoint) (was api.KnownName, known bool,
 	return was, known, err
 }
 
-// replaced reports whether the user of a known endpoint was evicted since: whoever was invited
-// under that name again may be another person.
+// replaced reports whether the user of a known endpoint was evicted since: the one who was
+// invited under that name again may be another person.
 func (m *mesh) replaced(was api.KnownName, e apps.Endpoint) bool {
 	return m.verifier.Trust().Voids(was.User, was.Admitted) && !was.Admitted.Equal(e.Admitted)
 }

@@ -4,11 +4,11 @@
 //
 //	ztm (agent/console) -- Dial --> <data>/agent.sock -- HTTP/1.1, JSON --> agent
 //
-// Only the user who runs the agent can connect: on unix the socket and its directory are private to
-// him, on Windows a token that lies in a private file is asked for. Every request that changes
-// something carries [ClientHeader], which a form in a browser cannot send. A failed answer has the
-// status of its code and an [answer.Error] as its body. Times are RFC 3339, and missing where they
-// are unknown or never; spans of time are milliseconds unless a field says otherwise.
+// Only the user who runs the agent can connect. On unix the socket and its directory are private to
+// them; on Windows the agent asks for a token that lies in a private file. Every request that
+// changes something carries [ClientHeader], which a form in a browser cannot send. A failed answer
+// has the status of its code and an [answer.Error] as its body. Times are RFC 3339, and missing
+// where they are unknown or never; spans of time are milliseconds unless a field says otherwise.
 package api
 
 import (

@@ -9,7 +9,7 @@ import (
 
 // lasting is a listener whose place in the file system is made again when something has removed it:
 // programs that clean up directories for temporary files take the socket of an agent that has run
-// for weeks, and nobody could reach the agent then.
+// for weeks, and no command could reach the agent then.
 type lasting struct {
 	open  func() (net.Listener, error)
 	there func() bool // the place is still there
@@ -52,7 +52,7 @@ func (l *lasting) watch(every time.Duration) {
 	}
 }
 
-// reopen puts a new listener in the place of the one that nobody can reach. Where that fails it is
+// reopen puts a new listener in the place of the one that cannot be reached. Where that fails it is
 // tried again later.
 func (l *lasting) reopen() {
 	fresh, err := l.open()

@@ -3,7 +3,7 @@
 //	| length, 2 bytes, big endian | payload, length bytes | length | payload | ... | 0 |
 //
 // A length of 0 is the end of a direction. A connection that ends without it was cut off, which a
-// socket in the file system cannot say: whoever reads from one that was killed sees an end.
+// socket in the file system cannot say: the reader of one that was killed sees an end.
 
 package api
 
@@ -111,8 +111,8 @@ func (s *stream) CloseWrite() error {
 	return err
 }
 
-// Close ends the connection. Where nobody is writing and nothing has failed, the other side sees an
-// end.
+// Close ends the connection. Where no Write is running and nothing has failed, the other side sees
+// an end.
 func (s *stream) Close() error {
 	if s.mu.TryLock() {
 		if s.ended == nil {

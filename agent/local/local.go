@@ -1,5 +1,5 @@
 // Package local is how an agent is asked by the machine it runs on: the door of the local API, for
-// the user who runs the agent, and the counters, for whoever watches the machine.
+// the user who runs the agent, and the counters, for those who watch the machine.
 //
 //	api.Listen (socket, or port and token)  -> Serve    -> guard -> the agent's handler
 //	loopback.Listen (only if asked for)     -> Counters -> loopback.Guard -> /healthz, /metrics

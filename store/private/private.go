@@ -1,10 +1,10 @@
-// Package private makes files and directories that are for their owner alone, and refuses those
-// that somebody else has put there.
+// Package private makes files and directories private to their owner, and refuses those of other
+// users.
 //
-// What a program of ours trusts lies in files: keys, lists, the socket of the local API. Whoever
-// owns such a file or its directory can exchange it, whatever its mode is. On unix the owner must
-// be the user of the process, or root. Windows has access lists instead: they are set to the user
-// of the process, the system and the administrators.
+// Hubs and agents trust what lies in their files: keys, lists, the socket of the local API. The
+// owner of such a file or of its directory can replace it, in spite of its mode. On unix the owner
+// must be the user of the process, or root. Windows has access lists instead: they are set to the
+// user of the process, the system and the administrators.
 package private
 
 import (

@@ -24,8 +24,8 @@ const (
 	setBack = 24 * time.Hour
 )
 
-// CA is the certificate authority of a mesh: its certificate and its private key. Whoever holds it
-// is root: it admits and evicts users. A nil *CA is one that is not held: it has no mesh and no
+// CA is the certificate authority of a mesh: its certificate and its private key. The holder of the
+// key is root: it admits and evicts users. A nil *CA is one that is not held: it has no mesh and no
 // certificate, and signs nothing. A CA is immutable; all methods may be called from any goroutine.
 type CA struct {
 	cert *x509.Certificate
@@ -245,7 +245,7 @@ func checkCA(der []byte) (*x509.Certificate, ID, error) {
 	return cert, mesh, nil
 }
 
-// Format writes what may be seen of a CA, whatever the verb.
+// Format writes what may be seen of a CA, for every verb.
 func (ca *CA) Format(f fmt.State, _ rune) { io.WriteString(f, ca.String()) }
 
 // String names the CA without its key.

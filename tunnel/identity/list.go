@@ -126,8 +126,8 @@ func (l *list) checkEvictions() error {
 }
 
 // leads checks that the list's newest CA was put in place by a line of CAs that begins with the
-// trusted one. A list in which the trusted CA does not appear is another branch, whoever of the
-// past may have endorsed it.
+// trusted one. A list in which the trusted CA does not appear is another branch, even if
+// an earlier CA has endorsed it.
 func (l *list) leads(cas []*x509.Certificate, trusted *x509.Certificate) bool {
 	i := slices.IndexFunc(cas, func(c *x509.Certificate) bool { return bytes.Equal(c.Raw, trusted.Raw) })
 	if i < 0 {

@@ -220,7 +220,7 @@ func CheckHostPort(s string) error {
 	return nil
 }
 
-// Format writes what may be seen of a permit, whatever the verb.
+// Format writes what may be seen of a permit, for every verb.
 func (p Permit) Format(f fmt.State, _ rune) { io.WriteString(f, p.String()) }
 
 // String names the permit's mesh and hub, and none of its secrets.

@@ -9,7 +9,7 @@ import (
 )
 
 // Proof shows that a device holds a token without giving the token's secret away. It crosses the
-// hub. It is good for one key and one name, so whoever carries it cannot put another key in its
+// hub. It is good for one key and one name, so a hub that carries it cannot put another key in its
 // place:
 //
 //	MAC = HMAC-SHA256(secret, "ztm join proof v1" 00 key name)

@@ -165,7 +165,7 @@ func (t *Token) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Format writes what may be seen of a token, whatever the verb.
+// Format writes what may be seen of a token, for every verb.
 func (t Token) Format(f fmt.State, _ rune) { io.WriteString(f, t.String()) }
 
 // String describes the token without its secret.
