@@ -2,14 +2,10 @@ package proxy
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
-	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -20,7 +16,6 @@ import (
 	"ztm/apps/reach"
 	"ztm/apps/udp"
 	"ztm/tunnel/answer"
-	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
 )
 
@@ -37,14 +32,18 @@ const (
 	dnsTimeout     = 5 * time.Second  // for one question
 	dnsIdle        = 10 * time.Second // of a TCP connection between two questions
 	answerLifetime = 5                // seconds
-	minUDPAnswer   = 512              // bytes: what every resolver takes (RFC 1035 section 4.2.1)
-	maxUDPAnswer   = 1232             // bytes: what passes without fragments (RFC 9715 section 3)
-	maxMessage     = 65535            // bytes
 )
+
+// source has the records of names that exits serve.
+type source interface {
+	// Records returns what the exit that serves d tells of it; served is false if there is none. The error has code
+	// [answer.BadRequest] for a type that exits do not tell.
+	Records(ctx context.Context, d reach.Dest, t dnsmessage.Type) (rec records, served bool, err error)
+}
 
 // resolver answers DNS questions.
 type resolver struct {
-	router *router
+	source source
 	sys    *system
 	log    *slog.Logger
 	slots  *limit.Share[netip.Addr] // of questions at work, by client
@@ -61,16 +60,16 @@ type dnsService struct {
 	conns  map[net.Conn]struct{} // guarded by mu; nil when closed
 }
 
-// listen opens both sockets on one address.
-func (r *resolver) listen(ctx context.Context, l listenAddr) (service, error) {
-	socket, err := udp.Listen(ctx, "udp"+strings.TrimPrefix(l.network, "tcp"), l.address)
+// listen opens both sockets on one address; network is "tcp" or "tcp4".
+func (r *resolver) listen(ctx context.Context, network, address string) (*dnsService, error) {
+	socket, err := udp.Listen(ctx, "udp"+strings.TrimPrefix(network, "tcp"), address)
 	if err != nil {
-		return nil, listen.Error(l.String(), l.port(), err)
+		return nil, err
 	}
-	tcp, err := listen.TCP(ctx, l.network, socket.LocalAddr().String())
+	tcp, err := listen.TCP(ctx, network, socket.LocalAddr().String())
 	if err != nil {
 		socket.Close()
-		return nil, listen.Error(l.String(), l.port(), err)
+		return nil, err
 	}
 	return &dnsService{resolver: r, udp: socket, tcp: tcp, places: limit.NewShare[netip.Addr](maxQuestions), conns: map[net.Conn]struct{}{}}, nil
 }
@@ -185,21 +184,6 @@ func (d *dnsService) serveConn(ctx context.Context, c net.Conn) {
 	}
 }
 
-func readMessage(r io.Reader) ([]byte, error) {
-	var size [2]byte
-	if _, err := io.ReadFull(r, size[:]); err != nil {
-		return nil, err
-	}
-	b := make([]byte, binary.BigEndian.Uint16(size[:]))
-	_, err := io.ReadFull(r, b)
-	return b, err
-}
-
-func writeMessage(w io.Writer, b []byte) error {
-	_, err := w.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...))
-	return err
-}
-
 // answer returns the answer to a message, or nil if it deserves none.
 func (r *resolver) answer(ctx context.Context, message []byte, network string) []byte {
 	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
@@ -211,12 +195,12 @@ func (r *resolver) answer(ctx context.Context, message []byte, network string) [
 	if q.code != dnsmessage.RCodeSuccess {
 		return q.reply(records{}, q.code, network)
 	}
-	rec, err := r.ask(ctx, q)
+	rec, served, err := r.ask(ctx, q)
 	switch {
+	case !served:
+		return r.forward(ctx, message, q, network)
 	case err == nil:
 		return q.reply(rec, dnsmessage.RCodeSuccess, network)
-	case unserved(err) != nil:
-		return r.forward(ctx, message, q, network)
 	}
 	r.log.Debug("name not resolved", "err", err)
 	code := dnsmessage.RCodeServerFailure
@@ -226,54 +210,14 @@ func (r *resolver) answer(ctx context.Context, message []byte, network string) [
 	return q.reply(records{}, code, network)
 }
 
-// ask asks the exit that serves the name. The error is a *[noExit] if there is none.
-func (r *resolver) ask(ctx context.Context, q question) (records, error) {
+// ask asks the exit that serves the name; served is false if there is none.
+func (r *resolver) ask(ctx context.Context, q question) (_ records, served bool, err error) {
 	d, err := reach.NewDest(q.name.String(), 0)
 	if err != nil || d.Name == "" {
-		return records{}, &noExit{}
+		return records{}, false, nil
 	}
 	d.Full = true
-	var rec records
-	use := func(id identity.ID) (err error) {
-		rec, err = r.resolveAt(ctx, id, d.Name, q.qtype)
-		return err
-	}
-	s := r.router.settings()
-	if rt, ok := s.routeOf(d); ok {
-		if rt.exit == "" {
-			return records{}, &noExit{}
-		}
-		err = use(rt.exit)
-		return rec, err
-	}
-	err = r.router.chooseAmong(ctx, s, d, offerFresh, false, use)
-	return rec, err
-}
-
-// resolveAt asks one exit. A type that exits do not tell is an error, not the answer that there are no records.
-func (r *resolver) resolveAt(ctx context.Context, id identity.ID, name string, qtype dnsmessage.Type) (records, error) {
-	var rec records
-	kind := ""
-	switch qtype {
-	case dnsmessage.TypeA:
-		kind = "A"
-	case dnsmessage.TypeAAAA:
-		kind = "AAAA"
-	case dnsmessage.TypeCNAME:
-		kind = "CNAME"
-	case dnsmessage.TypeSRV:
-		kind = "SRV"
-	default:
-		if !carried(qtype) {
-			return rec, answer.Errorf(answer.BadRequest, "type %d is not asked of an exit", qtype)
-		}
-		kind = rawPrefix + strconv.Itoa(int(qtype))
-	}
-	if self := r.router.mesh.Self(); id == self.ID {
-		return r.router.own.records(ctx, self.User, name, kind)
-	}
-	err := ask(ctx, r.router.mesh, id, "proxy/resolve", url.Values{"name": {name}, "type": {kind}}, &rec, nil)
-	return rec, err
+	return r.source.Records(ctx, d, q.qtype)
 }
 
 // forward asks the name servers of this device and returns the answer as it is. Where it is not known which they are,

@@ -75,7 +75,7 @@ func (s *entrance) listen(ctx context.Context, l listenAddr) (service, error) {
 	}
 	ln, err := open(ctx, l.network, l.address)
 	if err != nil {
-		return nil, listen.Error(l.String(), l.port(), err)
+		return nil, err
 	}
 	return &clientListener{ln, s}, nil
 }

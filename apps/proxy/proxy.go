@@ -49,6 +49,7 @@ import (
 	"sync/atomic"
 
 	"ztm/apps"
+	"ztm/apps/listen"
 	"ztm/apps/proxy/policy"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
@@ -92,7 +93,7 @@ func NewWith(h apps.Host, o Options) *App {
 	a.exits = newExits(h.Mesh, func() (offer, error) { return a.exit.offerTo(h.Mesh.Self().User) })
 	a.router = &router{mesh: h.Mesh, settings: a.settings.Load, exits: a.exits, own: a.exit, here: here}
 	a.entrance = newEntrance(a.router, a.credentials, h.Log)
-	a.resolver = &resolver{router: a.router, sys: sys, log: h.Log, slots: limit.NewShare[netip.Addr](maxQuestions)}
+	a.resolver = &resolver{source: a.router, sys: sys, log: h.Log, slots: limit.NewShare[netip.Addr](maxQuestions)}
 	a.listeners = &listeners{want: a.wanted, open: a.open, changed: make(chan struct{}, 1), state: map[listenSpec]*listenerState{}}
 	a.load()
 	return a
@@ -170,11 +171,18 @@ func (a *App) wanted() []listenSpec {
 	return out
 }
 
-func (a *App) open(ctx context.Context, d listenSpec) (service, error) {
-	if d.dns {
-		return a.resolver.listen(ctx, d.listenAddr)
+func (a *App) open(ctx context.Context, l listenSpec) (service, error) {
+	var s service
+	var err error
+	if l.dns {
+		s, err = a.resolver.listen(ctx, l.network, l.address)
+	} else {
+		s, err = a.entrance.listen(ctx, l.listenAddr)
 	}
-	return a.entrance.listen(ctx, d.listenAddr)
+	if err != nil {
+		return nil, listen.Error(l.String(), l.port(), err)
+	}
+	return s, nil
 }
 
 // bound returns the addresses at which this proxy listens.

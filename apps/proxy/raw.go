@@ -1,14 +1,14 @@
 package proxy
 
 import (
-	"context"
+	"errors"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 )
 
@@ -44,23 +44,6 @@ func rawType(s string) (dnsmessage.Type, bool) {
 	return dnsmessage.Type(n), ok && err == nil && carried(dnsmessage.Type(n))
 }
 
-// raw asks the name servers of this exit for the records of a type. The user may know the name.
-func (e *exit) raw(ctx context.Context, d reach.Dest, t dnsmessage.Type) (records, error) {
-	got, err := e.sys.query(ctx, d, t)
-	if err != nil {
-		return records{}, lookupError(d, err)
-	}
-	var m dnsmessage.Message
-	if err := m.Unpack(got); err != nil || !decisive(got) || len(m.Answers)+len(m.Authorities) > maxRecords {
-		return records{}, answer.Errorf(answer.DNS, "name %s: the name server of the exit gave no answer that can be passed on", d.Name)
-	}
-	b, err := kept(m).Pack()
-	if err != nil {
-		return records{}, answer.Errorf(answer.DNS, "name %s: the answer of the exit's name server cannot be passed on", d.Name)
-	}
-	return records{Message: b}, nil
-}
-
 // kept returns of an answer what is carried.
 func kept(m dnsmessage.Message) *dnsmessage.Message {
 	isAddress := func(r dnsmessage.Resource) bool {
@@ -76,37 +59,53 @@ func kept(m dnsmessage.Message) *dnsmessage.Message {
 	}
 }
 
-// query asks the name servers of this device, over UDP and, after an answer that was cut, over TCP.
-func (s *system) query(ctx context.Context, d reach.Dest, t dnsmessage.Type) ([]byte, error) {
-	servers, _ := s.nameServers()
-	name, err := dnsmessage.NewName(d.Name + ".")
-	if err != nil {
-		return nil, err
+// kindOf returns how a type is written in a question to an exit: "A", "AAAA", "CNAME", "SRV" or "TYPEn".
+func kindOf(t dnsmessage.Type) (string, error) {
+	switch t {
+	case dnsmessage.TypeA:
+		return "A", nil
+	case dnsmessage.TypeAAAA:
+		return "AAAA", nil
+	case dnsmessage.TypeCNAME:
+		return "CNAME", nil
+	case dnsmessage.TypeSRV:
+		return "SRV", nil
 	}
-	q := dnsmessage.Message{
-		Header:    dnsmessage.Header{RecursionDesired: true},
-		Questions: []dnsmessage.Question{{Name: name, Type: t, Class: dnsmessage.ClassINET}},
+	if !carried(t) {
+		return "", answer.Errorf(answer.BadRequest, "type %d is not asked of an exit", t)
 	}
-	message, err := q.Pack()
-	if err != nil {
-		return nil, err
-	}
-	for _, network := range []string{"udp", "tcp"} {
-		got, err := s.servers.ask(ctx, servers, message, network, s.Dial)
-		var p dnsmessage.Parser
-		if h, _ := p.Start(got); err != nil || !h.Truncated {
-			return got, err
-		}
-	}
-	return nil, errNoServer // an answer over TCP that was cut
+	return rawPrefix + strconv.Itoa(int(t)), nil
 }
 
-// isMissing reports whether a name does not exist at all. That the resolver finds no address does not say so: a name
-// may have records of other types, and a client that hears "no such name" looks for none (RFC 8020). If the name
-// servers cannot be asked, or have no answer, it is taken to be missing.
-func (s *system) isMissing(ctx context.Context, d reach.Dest) bool {
-	got, err := s.query(ctx, d, dnsmessage.TypeA)
-	var p dnsmessage.Parser
-	h, parseErr := p.Start(got)
-	return err != nil || parseErr != nil || h.RCode != dnsmessage.RCodeSuccess
+// pass returns of an answer to TYPEn what is carried.
+func pass(got []byte) (records, error) {
+	var m dnsmessage.Message
+	if err := m.Unpack(got); err != nil {
+		return records{}, err
+	}
+	if !decisive(got) || len(m.Answers)+len(m.Authorities) > maxRecords {
+		return records{}, errUnusable
+	}
+	b, err := kept(m).Pack()
+	return records{Message: b}, err
+}
+
+var errUnusable = errors.New("the answer says nothing of the name, or too much")
+
+// records is what a name resolves to at an exit: the answer to "resolve". If the name exists but has nothing of the
+// type that was asked for, everything is empty.
+type records struct {
+	Missing bool         `json:"missing,omitempty"` // there is no such name
+	CNAME   string       `json:"cname,omitempty"`   // the name that has the records, if it is another one
+	Addrs   []netip.Addr `json:"addrs,omitempty"`
+	SRV     []srv        `json:"srv,omitempty"`
+	Message []byte       `json:"message,omitempty"` // the answer to TYPEn, as a DNS message; then all else is empty
+}
+
+// srv is a record of RFC 2782.
+type srv struct {
+	Priority uint16 `json:"priority"`
+	Weight   uint16 `json:"weight"`
+	Port     uint16 `json:"port"`
+	Target   string `json:"target"`
 }

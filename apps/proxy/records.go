@@ -4,32 +4,15 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"strings"
 
 	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/limit"
+
+	"golang.org/x/net/dns/dnsmessage"
 )
-
-// records is what a name resolves to at an exit: the answer to "resolve". If the name exists but has nothing of the
-// type that was asked for, everything is empty.
-type records struct {
-	Missing bool         `json:"missing,omitempty"` // there is no such name
-	CNAME   string       `json:"cname,omitempty"`   // the name that has the records, if it is another one
-	Addrs   []netip.Addr `json:"addrs,omitempty"`
-	SRV     []srv        `json:"srv,omitempty"`
-	Message []byte       `json:"message,omitempty"` // the answer to TYPEn, as a DNS message; then all else is empty
-}
-
-// srv is a record of RFC 2782.
-type srv struct {
-	Priority uint16 `json:"priority"`
-	Weight   uint16 `json:"weight"`
-	Port     uint16 `json:"port"`
-	Target   string `json:"target"`
-}
 
 // records resolves a full name for a user: type A, AAAA, CNAME, SRV or TYPEn. Of the addresses, only those are told that the
 // user may be connected to, at whatever port.
@@ -119,3 +102,16 @@ func (e *exit) services(ctx context.Context, d reach.Dest) (records, error) {
 
 // plain returns a name of the DNS as [dest] writes it.
 func plain(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
+
+// raw asks the name servers of this exit for the records of a type. The user may know the name.
+func (e *exit) raw(ctx context.Context, d reach.Dest, t dnsmessage.Type) (records, error) {
+	got, err := e.sys.query(ctx, d, t)
+	if err != nil {
+		return records{}, lookupError(d, err)
+	}
+	rec, err := pass(got)
+	if err != nil {
+		return records{}, answer.Errorf(answer.DNS, "name %s: the answer of the exit's name server cannot be passed on", d.Name)
+	}
+	return rec, nil
+}

@@ -1,14 +1,26 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
 
 	"ztm/apps/reach"
+	"ztm/tunnel/answer"
+
+	"golang.org/x/net/dns/dnsmessage"
 )
+
+// Resolver is how names become addresses at this endpoint. A *net.Resolver is one.
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+	LookupCNAME(ctx context.Context, host string) (string, error)
+	LookupSRV(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
+}
 
 // Options replace what the proxy uses of the system it runs on. The zero value is the system itself.
 type Options struct {
@@ -73,4 +85,57 @@ func (s *system) nameServers() (_ []netip.AddrPort, known bool) {
 		return nil, false
 	}
 	return slices.DeleteFunc(readResolvConf(s.ResolvConf).servers, s.own), true
+}
+
+// query asks the name servers of this device, over UDP and, after an answer that was cut, over TCP.
+func (s *system) query(ctx context.Context, d reach.Dest, t dnsmessage.Type) ([]byte, error) {
+	servers, _ := s.nameServers()
+	name, err := dnsmessage.NewName(d.Name + ".")
+	if err != nil {
+		return nil, err
+	}
+	q := dnsmessage.Message{
+		Header:    dnsmessage.Header{RecursionDesired: true},
+		Questions: []dnsmessage.Question{{Name: name, Type: t, Class: dnsmessage.ClassINET}},
+	}
+	message, err := q.Pack()
+	if err != nil {
+		return nil, err
+	}
+	for _, network := range []string{"udp", "tcp"} {
+		got, err := s.servers.ask(ctx, servers, message, network, s.Dial)
+		var p dnsmessage.Parser
+		if h, _ := p.Start(got); err != nil || !h.Truncated {
+			return got, err
+		}
+	}
+	return nil, errNoServer // an answer over TCP that was cut
+}
+
+// isMissing reports whether a name does not exist at all. That the resolver finds no address does not say so: a name
+// may have records of other types, and a client that hears "no such name" looks for none (RFC 8020). If the name
+// servers cannot be asked, or have no answer, it is taken to be missing.
+func (s *system) isMissing(ctx context.Context, d reach.Dest) bool {
+	got, err := s.query(ctx, d, dnsmessage.TypeA)
+	var p dnsmessage.Parser
+	h, parseErr := p.Start(got)
+	return err != nil || parseErr != nil || h.RCode != dnsmessage.RCodeSuccess
+}
+
+// notFound reports an answer of the DNS that says there is no such name, or none of this type.
+func notFound(err error) bool {
+	var e *net.DNSError
+	return errors.As(err, &e) && e.IsNotFound
+}
+
+// maxAddresses of one name are considered: more are a mistake or an attack.
+const maxAddresses = 64
+
+func lookupError(d reach.Dest, err error) *answer.Error {
+	name := cmp.Or(d.Short, d.Name)
+	if notFound(err) {
+		return answer.Errorf(answer.DNS, "name %s does not resolve at the exit", name)
+	}
+	// The text of other errors names the exit's own name servers, which are not the peer's business.
+	return answer.Errorf(answer.DNS, "name %s: the name server of the exit did not answer", name)
 }

@@ -1,0 +1,43 @@
+package proxy
+
+import (
+	"context"
+	"net/url"
+
+	"golang.org/x/net/dns/dnsmessage"
+
+	"ztm/apps/reach"
+	"ztm/tunnel/identity"
+)
+
+// Records asks the exit that serves the name d for its records. It goes the way of a connection, but without search
+// domains; served is false if no exit serves the name.
+func (r *router) Records(ctx context.Context, d reach.Dest, t dnsmessage.Type) (rec records, served bool, err error) {
+	use := func(id identity.ID) (err error) {
+		rec, err = r.recordsAt(ctx, id, d.Name, t)
+		return err
+	}
+	s := r.settings()
+	if rt, ok := s.routeOf(d); ok {
+		if rt.exit == "" {
+			return records{}, false, nil
+		}
+		err = use(rt.exit)
+		return rec, true, err
+	}
+	err = r.chooseAmong(ctx, s, d, offerFresh, false, use)
+	return rec, unserved(err) == nil, err
+}
+
+// recordsAt asks one exit.
+func (r *router) recordsAt(ctx context.Context, id identity.ID, name string, t dnsmessage.Type) (rec records, err error) {
+	kind, err := kindOf(t)
+	if err != nil {
+		return records{}, err
+	}
+	if self := r.mesh.Self(); id == self.ID {
+		return r.own.records(ctx, self.User, name, kind)
+	}
+	err = ask(ctx, r.mesh, id, "proxy/resolve", url.Values{"name": {name}, "type": {kind}}, &rec, nil)
+	return rec, err
+}
