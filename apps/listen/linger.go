@@ -3,6 +3,7 @@ package listen
 import (
 	"io"
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -26,4 +27,13 @@ func Linger(c net.Conn) {
 	c.SetDeadline(time.Now().Add(lingerTimeout))
 	EndWrite(c)
 	io.CopyN(io.Discard, c, lingerBytes)
+}
+
+// HostOf returns the address of a client without its port; the zero Addr for one without any, as at a unix socket.
+func HostOf(a net.Addr) netip.Addr {
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
 }

@@ -26,6 +26,7 @@ import (
 const (
 	maxLegs        = 512       // of all associations, shared fairly: each costs a flow and a buffer for the largest datagram
 	legQueue       = 16        // datagrams that wait while the exit connects; further ones are dropped
+	maxPacket      = 1<<16 - 1 // bytes of a datagram with its header
 	maxQueuedBytes = 256 << 10 // of one association, in all its queues; further datagrams are dropped
 )
 
@@ -94,7 +95,7 @@ func (a *association) portOf(announced reach.Dest) uint16 {
 
 // run reads datagrams of the client until the socket is closed. Only a good one decides which socket is the client's.
 func (a *association) run(ctx context.Context) {
-	buf := make([]byte, maxMessage)
+	buf := make([]byte, maxPacket)
 	for {
 		n, from, err := a.socket.ReadFromUDPAddrPort(buf)
 		if errors.Is(err, net.ErrClosed) {

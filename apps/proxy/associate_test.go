@@ -22,7 +22,7 @@ func sayBack(t *testing.T) string {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		buf := make([]byte, maxMessage)
+		buf := make([]byte, 65535)
 		for {
 			n, from, err := pc.ReadFrom(buf)
 			if err != nil {
@@ -86,7 +86,7 @@ func said(t *testing.T, u io.ReadWriter, what string) {
 	if _, err := u.Write(append(bytes.Clone(header), what...)); err != nil {
 		t.Fatal(err)
 	}
-	got := make([]byte, maxMessage)
+	got := make([]byte, 65535)
 	n, err := u.Read(got)
 	if want := append(bytes.Clone(header), "you said "+what...); err != nil || !bytes.Equal(got[:n], want) {
 		t.Fatalf("got %q, %v; want %q", got[:n], err, want)
@@ -116,7 +116,7 @@ func TestUDPAssociate(t *testing.T) {
 		}
 		u.Write(append(bytes.Clone(tt.header), tt.payload...))
 		stranger.Write(append(bytes.Clone(byAddress), "stranger"...))
-		got := make([]byte, maxMessage)
+		got := make([]byte, 65535)
 		n, err := u.Read(got)
 		want := append(append(bytes.Clone(tt.header), "you said "...), tt.payload...)
 		if err != nil || !bytes.Equal(got[:n], want) {

@@ -11,8 +11,8 @@ import (
 
 // dialAny connects to the first of the addresses that answers, and says which that was. None of them is a listener of
 // this proxy.
-func (s *system) dialAny(ctx context.Context, network string, addrs []netip.Addr, port uint16) (net.Conn, netip.Addr, error) {
-	c, addr, err := reach.Dialer{Dial: s.dialOther}.Any(ctx, network, addrs, port)
+func (e *exit) dialAny(ctx context.Context, network string, addrs []netip.Addr, port uint16) (net.Conn, netip.Addr, error) {
+	c, addr, err := reach.Dialer{Dial: e.dialOther}.Any(ctx, network, addrs, port)
 	if err != nil {
 		return nil, addr, reach.Explain("the target", err)
 	}
@@ -20,9 +20,9 @@ func (s *system) dialAny(ctx context.Context, network string, addrs []netip.Addr
 }
 
 // dialOther connects to one address, unless that is a listener of this proxy.
-func (s *system) dialOther(ctx context.Context, network, address string) (net.Conn, error) {
-	if to, err := netip.ParseAddrPort(address); err == nil && s.own(to) {
+func (e *exit) dialOther(ctx context.Context, network, address string) (net.Conn, error) {
+	if to, err := netip.ParseAddrPort(address); err == nil && e.sys.Own(to) {
 		return nil, answer.Errorf(answer.Prohibited, "%s is this proxy itself", to)
 	}
-	return s.Dial(ctx, network, address)
+	return e.sys.Dial(ctx, network, address)
 }

@@ -11,6 +11,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/listen"
+	"ztm/apps/proxy/dns"
 	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
@@ -32,7 +33,7 @@ import (
 // exit lets peers reach what this endpoint's policy permits them.
 type exit struct {
 	policy func() *policy.Policy // the policy in force
-	sys    *system
+	sys    *dns.System
 	log    *slog.Logger
 
 	mu    sync.Mutex
@@ -40,7 +41,7 @@ type exit struct {
 	count map[identity.ID]int   // flows of each peer, connecting ones included; guarded by mu
 }
 
-func newExit(p func() *policy.Policy, sys *system, log *slog.Logger) *exit {
+func newExit(p func() *policy.Policy, sys *dns.System, log *slog.Logger) *exit {
 	return &exit{policy: p, sys: sys, log: log, flows: map[*granted]struct{}{}, count: map[identity.ID]int{}}
 }
 
@@ -138,7 +139,7 @@ func (e *exit) dial(ctx context.Context, peer apps.Peer, network string, d reach
 	if err != nil {
 		return nil, nil, err
 	}
-	c, addr, err := e.sys.dialAny(ctx, network, addrs, d.Port)
+	c, addr, err := e.dialAny(ctx, network, addrs, d.Port)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -205,7 +206,7 @@ func (e *exit) serveTargets(f apps.Flow) error {
 
 // serveResolve answers "resolve", query name and type: one JSON object, then the end.
 func (e *exit) serveResolve(ctx context.Context, f apps.Flow) error {
-	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
+	ctx, cancel := context.WithTimeout(ctx, dns.Timeout)
 	defer cancel()
 	q := f.Query()
 	a, err := e.records(ctx, f.Peer().User, q.Get("name"), q.Get("type"))

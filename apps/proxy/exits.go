@@ -11,6 +11,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/balance"
+	"ztm/apps/proxy/dns"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -241,7 +242,7 @@ func (e *exits) query(ctx context.Context, id identity.ID) (_ *menu, rtt time.Du
 // read turns an offer of a peer into what is compared with destinations. Patterns that make no sense here, perhaps of a
 // newer version, are left out.
 func (o offer) read() *menu {
-	m := &menu{targets: readable(o.Targets), exclusions: readable(o.Exclusions), search: searchList(o.Search)}
+	m := &menu{targets: readable(o.Targets), exclusions: readable(o.Exclusions), search: dns.SearchList(o.Search)}
 	if len(m.targets) == 0 {
 		return nil
 	}

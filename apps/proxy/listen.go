@@ -107,7 +107,7 @@ func (l *clientListener) Serve(ctx context.Context) {
 
 // enter files a client. The caller calls leave when it is gone.
 func (s *entrance) enter(c *client) (leave func(), ok bool) {
-	release, ok := s.places.Acquire(hostOf(c.RemoteAddr()), func() { splice.Abort(c.Conn) })
+	release, ok := s.places.Acquire(listen.HostOf(c.RemoteAddr()), func() { splice.Abort(c.Conn) })
 	if !ok {
 		return nil, false
 	}
@@ -142,7 +142,7 @@ func (s *entrance) admit(ctx context.Context, c *client, user, password string) 
 	c.user = user // before the check: from here on, a change of the password cuts this client
 	s.mu.Unlock()
 	if !s.credentials.check(ctx, user, password) {
-		s.notes.Info(hostOf(c.RemoteAddr()).String(), "wrong password for the proxy", "user", user, "client", c.RemoteAddr().String())
+		s.notes.Info(listen.HostOf(c.RemoteAddr()).String(), "wrong password for the proxy", "user", user, "client", c.RemoteAddr().String())
 		return false
 	}
 	return true

@@ -6,13 +6,14 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"ztm/apps/proxy/dns"
 	"ztm/apps/reach"
 	"ztm/tunnel/identity"
 )
 
 // Records asks the exit that serves the name d for its records. It goes the way of a connection, but without search
 // domains; served is false if no exit serves the name.
-func (r *router) Records(ctx context.Context, d reach.Dest, t dnsmessage.Type) (rec records, served bool, err error) {
+func (r *router) Records(ctx context.Context, d reach.Dest, t dnsmessage.Type) (rec dns.Records, served bool, err error) {
 	use := func(id identity.ID) (err error) {
 		rec, err = r.recordsAt(ctx, id, d.Name, t)
 		return err
@@ -20,7 +21,7 @@ func (r *router) Records(ctx context.Context, d reach.Dest, t dnsmessage.Type) (
 	s := r.settings()
 	if rt, ok := s.routeOf(d); ok {
 		if rt.exit == "" {
-			return records{}, false, nil
+			return dns.Records{}, false, nil
 		}
 		err = use(rt.exit)
 		return rec, true, err
@@ -30,10 +31,10 @@ func (r *router) Records(ctx context.Context, d reach.Dest, t dnsmessage.Type) (
 }
 
 // recordsAt asks one exit.
-func (r *router) recordsAt(ctx context.Context, id identity.ID, name string, t dnsmessage.Type) (rec records, err error) {
-	kind, err := kindOf(t)
+func (r *router) recordsAt(ctx context.Context, id identity.ID, name string, t dnsmessage.Type) (rec dns.Records, err error) {
+	kind, err := dns.KindOf(t)
 	if err != nil {
-		return records{}, err
+		return dns.Records{}, err
 	}
 	if self := r.mesh.Self(); id == self.ID {
 		return r.own.records(ctx, self.User, name, kind)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"strings"
 
+	"ztm/apps/proxy/dns"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 )
@@ -28,7 +29,7 @@ func (e *exit) offerTo(user string) (offer, error) {
 		return offer{}, answer.Errorf(answer.Denied, "nothing here is for user %q", user)
 	}
 	o := offer{Targets: reach.Texts(targets), Exclusions: reach.Texts(p.Exclusions)}
-	for _, domain := range readResolvConf(e.sys.ResolvConf).search {
+	for _, domain := range dns.ReadConf(e.sys.ResolvConf).Search {
 		if useful(domain, targets) {
 			o.Search = append(o.Search, domain)
 		}

@@ -50,9 +50,9 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/listen"
+	"ztm/apps/proxy/dns"
 	"ztm/apps/proxy/policy"
 	"ztm/tunnel/identity"
-	"ztm/tunnel/limit"
 )
 
 // App is the proxy of one endpoint in one mesh: entrance and exit.
@@ -65,7 +65,7 @@ type App struct {
 	exits       *exits
 	router      *router
 	entrance    *entrance
-	resolver    *resolver
+	resolver    *dns.Server
 	listeners   *listeners
 
 	settings atomic.Pointer[settings] // in force
@@ -81,19 +81,22 @@ const (
 	credentialsKey = "credentials"
 )
 
+// Options replace what the proxy uses of the system it runs on. The zero value is the system itself.
+type Options = dns.Options
+
 // New makes the proxy of an endpoint, configured as it was left.
 func New(h apps.Host) apps.App { return NewWith(h, Options{}) }
 
 // NewWith is New on a system that is replaced in part.
 func NewWith(h apps.Host, o Options) *App {
 	a := &App{host: h, log: h.Log, credentials: newCredentials()}
-	sys := newSystem(o, a.bound)
+	sys := dns.NewSystem(o, a.bound)
 	a.exit = newExit(func() *policy.Policy { return a.settings.Load().exit }, sys, h.Log)
 	here := newExit(func() *policy.Policy { return a.settings.Load().direct }, sys, h.Log)
 	a.exits = newExits(h.Mesh, func() (offer, error) { return a.exit.offerTo(h.Mesh.Self().User) })
 	a.router = &router{mesh: h.Mesh, settings: a.settings.Load, exits: a.exits, own: a.exit, here: here}
 	a.entrance = newEntrance(a.router, a.credentials, h.Log)
-	a.resolver = &resolver{source: a.router, sys: sys, log: h.Log, slots: limit.NewShare[netip.Addr](maxQuestions)}
+	a.resolver = dns.NewServer(a.router, sys, h.Log)
 	a.listeners = &listeners{want: a.wanted, open: a.open, changed: make(chan struct{}, 1), state: map[listenSpec]*listenerState{}}
 	a.load()
 	return a
@@ -175,7 +178,7 @@ func (a *App) open(ctx context.Context, l listenSpec) (service, error) {
 	var s service
 	var err error
 	if l.dns {
-		s, err = a.resolver.listen(ctx, l.network, l.address)
+		s, err = a.resolver.Listen(ctx, l.network, l.address)
 	} else {
 		s, err = a.entrance.listen(ctx, l.listenAddr)
 	}

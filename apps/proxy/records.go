@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 
+	"ztm/apps/proxy/dns"
 	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
@@ -16,21 +17,21 @@ import (
 
 // records resolves a full name for a user: type A, AAAA, CNAME, SRV or TYPEn. Of the addresses, only those are told that the
 // user may be connected to, at whatever port.
-func (e *exit) records(ctx context.Context, user, name, qtype string) (records, error) {
+func (e *exit) records(ctx context.Context, user, name, qtype string) (dns.Records, error) {
 	d, err := reach.NewDest(name, 0)
 	if err != nil || d.Name == "" {
-		return records{}, answer.Errorf(answer.BadRequest, "%q is not a name", limit.Clip(name))
+		return dns.Records{}, answer.Errorf(answer.BadRequest, "%q is not a name", limit.Clip(name))
 	}
 	d.Full = true
 	p := e.policy()
 	if err := p.Screen(user, d); err != nil {
-		return records{}, err
+		return dns.Records{}, err
 	}
 	if qtype == "A" || qtype == "AAAA" {
 		return e.addresses(ctx, p, user, d, qtype)
 	}
 	if err := p.PermitName(user, d); err != nil {
-		return records{}, err
+		return dns.Records{}, err
 	}
 	switch qtype {
 	case "CNAME":
@@ -38,22 +39,22 @@ func (e *exit) records(ctx context.Context, user, name, qtype string) (records, 
 	case "SRV":
 		return e.services(ctx, d)
 	}
-	if t, ok := rawType(qtype); ok {
+	if t, ok := dns.CarriedType(qtype); ok {
 		return e.raw(ctx, d, t)
 	}
-	return records{}, answer.Errorf(answer.BadRequest, "type %q: want A, AAAA, CNAME, SRV or TYPEn", limit.Clip(qtype))
+	return dns.Records{}, answer.Errorf(answer.BadRequest, "type %q: want A, AAAA, CNAME, SRV or TYPEn", limit.Clip(qtype))
 }
 
-func (e *exit) addresses(ctx context.Context, p *policy.Policy, user string, d reach.Dest, qtype string) (records, error) {
+func (e *exit) addresses(ctx context.Context, p *policy.Policy, user string, d reach.Dest, qtype string) (dns.Records, error) {
 	found, err := e.sys.Resolver.LookupNetIP(ctx, "ip", d.Host())
-	if notFound(err) {
-		return records{Missing: e.sys.isMissing(ctx, d)}, nil
+	if dns.NotFound(err) {
+		return dns.Records{Missing: e.sys.IsMissing(ctx, d)}, nil
 	}
 	if err != nil {
-		return records{}, lookupError(d, err)
+		return dns.Records{}, lookupError(d, err)
 	}
-	var out records
-	for _, a := range found[:min(len(found), maxAddresses)] {
+	var out dns.Records
+	for _, a := range found[:min(len(found), dns.MaxAddresses)] {
 		a = a.Unmap()
 		if a.Is4() == (qtype == "A") && p.Permit(user, d, a) == nil {
 			out.Addrs = append(out.Addrs, a)
@@ -66,35 +67,35 @@ func (e *exit) addresses(ctx context.Context, p *policy.Policy, user string, d r
 	return out, nil
 }
 
-func (e *exit) canonical(ctx context.Context, d reach.Dest) (records, error) {
+func (e *exit) canonical(ctx context.Context, d reach.Dest) (dns.Records, error) {
 	name, err := e.sys.Resolver.LookupCNAME(ctx, d.Host())
-	if notFound(err) {
-		return records{Missing: e.sys.isMissing(ctx, d)}, nil
+	if dns.NotFound(err) {
+		return dns.Records{Missing: e.sys.IsMissing(ctx, d)}, nil
 	}
 	if err != nil {
-		return records{}, lookupError(d, err)
+		return dns.Records{}, lookupError(d, err)
 	}
 	if name = plain(name); name == d.Name || reach.CheckName(name) != nil {
 		name = ""
 	}
-	return records{CNAME: name}, nil
+	return dns.Records{CNAME: name}, nil
 }
 
-func (e *exit) services(ctx context.Context, d reach.Dest) (records, error) {
+func (e *exit) services(ctx context.Context, d reach.Dest) (dns.Records, error) {
 	_, found, err := e.sys.Resolver.LookupSRV(ctx, "", "", d.Host())
-	if notFound(err) {
+	if dns.NotFound(err) {
 		// The resolver does not say whether the name is missing or only its service: it may have an address.
 		_, err := e.sys.Resolver.LookupNetIP(ctx, "ip", d.Host())
-		return records{Missing: notFound(err) && e.sys.isMissing(ctx, d)}, nil
+		return dns.Records{Missing: dns.NotFound(err) && e.sys.IsMissing(ctx, d)}, nil
 	}
 	var partial *net.DNSError // some records were malformed: the others are given with the error
 	if err != nil && !(errors.As(err, &partial) && len(found) > 0) {
-		return records{}, lookupError(d, err)
+		return dns.Records{}, lookupError(d, err)
 	}
-	var out records
-	for _, s := range found[:min(len(found), maxAddresses)] {
+	var out dns.Records
+	for _, s := range found[:min(len(found), dns.MaxAddresses)] {
 		if target := plain(s.Target); reach.CheckName(target) == nil {
-			out.SRV = append(out.SRV, srv{Priority: s.Priority, Weight: s.Weight, Port: s.Port, Target: target})
+			out.SRV = append(out.SRV, dns.SRV{Priority: s.Priority, Weight: s.Weight, Port: s.Port, Target: target})
 		}
 	}
 	return out, nil
@@ -104,14 +105,14 @@ func (e *exit) services(ctx context.Context, d reach.Dest) (records, error) {
 func plain(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
 // raw asks the name servers of this exit for the records of a type. The user may know the name.
-func (e *exit) raw(ctx context.Context, d reach.Dest, t dnsmessage.Type) (records, error) {
-	got, err := e.sys.query(ctx, d, t)
+func (e *exit) raw(ctx context.Context, d reach.Dest, t dnsmessage.Type) (dns.Records, error) {
+	got, err := e.sys.Query(ctx, d, t)
 	if err != nil {
-		return records{}, lookupError(d, err)
+		return dns.Records{}, lookupError(d, err)
 	}
-	rec, err := pass(got)
+	rec, err := dns.Carry(got)
 	if err != nil {
-		return records{}, answer.Errorf(answer.DNS, "name %s: the answer of the exit's name server cannot be passed on", d.Name)
+		return dns.Records{}, answer.Errorf(answer.DNS, "name %s: the answer of the exit's name server cannot be passed on", d.Name)
 	}
 	return rec, nil
 }

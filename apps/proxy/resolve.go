@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/netip"
 
+	"ztm/apps/proxy/dns"
 	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
@@ -20,7 +22,7 @@ func (e *exit) resolve(ctx context.Context, user string, d reach.Dest) (reach.De
 		return d, []netip.Addr{d.Addr}, nil
 	}
 	var firstErr error
-	for _, full := range readResolvConf(e.sys.ResolvConf).spellings(d) {
+	for _, full := range dns.ReadConf(e.sys.ResolvConf).Spellings(d) {
 		addrs, err := e.lookup(ctx, p, user, full)
 		if err == nil {
 			return full, addrs, nil
@@ -46,7 +48,7 @@ func (e *exit) lookup(ctx context.Context, p *policy.Policy, user string, full r
 	}
 	var addrs []netip.Addr
 	var refusal *answer.Error
-	for _, a := range found[:min(len(found), maxAddresses)] {
+	for _, a := range found[:min(len(found), dns.MaxAddresses)] {
 		if err := p.Permit(user, full, a); err != nil {
 			refusal = err
 			continue
@@ -60,4 +62,13 @@ func (e *exit) lookup(ctx context.Context, p *policy.Policy, user string, full r
 		return nil, refusal
 	}
 	return nil, lookupError(full, &net.DNSError{IsNotFound: true})
+}
+
+func lookupError(d reach.Dest, err error) *answer.Error {
+	name := cmp.Or(d.Short, d.Name)
+	if dns.NotFound(err) {
+		return answer.Errorf(answer.DNS, "name %s does not resolve at the exit", name)
+	}
+	// The text of other errors names the exit's own name servers, which are not the peer's business.
+	return answer.Errorf(answer.DNS, "name %s: the name server of the exit did not answer", name)
 }

@@ -7,13 +7,10 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"ztm/apps"
 	"ztm/apps/appstest"
@@ -208,42 +205,12 @@ func TestShortNames(t *testing.T) {
 	}
 }
 
-func TestANameIsAskedAsItWillBeChecked(t *testing.T) {
-	for _, tt := range []struct {
-		conf string
-		name string
-		want []string
-	}{
-		{"", "a", []string{"a."}},
-		{"search x y.z", "a", []string{"a.x.", "a.y.z.", "a."}},
-		{"search x y.z", "a.b", []string{"a.b.", "a.b.x.", "a.b.y.z."}},
-		{"search x\noptions edns0 ndots:2", "a.b", []string{"a.b.x.", "a.b."}},
-		{"search x\noptions ndots:0", "a", []string{"a.", "a.x."}},
-		{"search x\nsearch y\noptions ndots:-1", "a", []string{"a.y.", "a."}},
-		{"domain d.", "a", []string{"a.d.", "a."}},
-		{"search x", "a.", []string{"a."}},
-		{"search . .. a..b 1 X", "a", []string{"a.x.", "a."}},
-		{"search " + strings.Repeat("x ", 100), "a", append(slices.Repeat([]string{"a.x."}, maxSearch), "a.")},
-		{"search " + strings.Repeat("x.", 120) + "x", strings.Repeat("a", 60), []string{strings.Repeat("a", 60) + "."}},
-	} {
-		d, err := reach.NewDest(tt.name, 80)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for _, s := range parseResolvConf(strings.NewReader(tt.conf)).spellings(d) {
-			got = append(got, s.Host())
-		}
-		if diff := cmp.Diff(tt.want, got); diff != "" {
-			t.Errorf("%s with %.40q (-want +got):\n%s", tt.name, tt.conf, diff)
-		}
-	}
-}
-
 func TestAnotherExitIsTriedWhenOneCannotServe(t *testing.T) {
 	var n appstest.Net
 	in := join(t, &n, "in", "alice", Options{})
-	options := func(name string) Options { return Options{Resolver: names("a.example.com"), Dial: says(t, name)} }
+	options := func(name string) Options {
+		return Options{Resolver: names("a.example.com"), Dial: says(t, name)}
+	}
 	one, two := join(t, &n, "one", "alice", options("one")), join(t, &n, "two", "alice", options("two"))
 	for _, e := range []*endpoint{one, two} {
 		e.change(t, Change{AddTargets: []string{"*.example.com"}})

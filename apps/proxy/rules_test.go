@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"ztm/apps/proxy/dns"
 	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
@@ -138,7 +139,7 @@ func TestPermit(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := testPolicy(t, tt.config)
-			e := newExit(func() *policy.Policy { return p }, &system{Options: Options{Resolver: names, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
+			e := newExit(func() *policy.Policy { return p }, &dns.System{Options: Options{Resolver: names, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
 			d, err := reach.ParseDest(tt.dest)
 			if err != nil {
 				t.Fatal(err)
@@ -166,7 +167,7 @@ func addrTexts(addrs []netip.Addr) []string {
 
 func TestNothingIsResolvedForAUserWhoMayNothing(t *testing.T) {
 	p := testPolicy(t, Config{Targets: []string{"*"}, Rules: []policy.Rule{allow("carol", "db.corp"), deny("eve", "*"), allow("eve", "10.0.0.0/8")}})
-	e := newExit(func() *policy.Policy { return p }, &system{Options: Options{Resolver: untouchable{t}, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
+	e := newExit(func() *policy.Policy { return p }, &dns.System{Options: Options{Resolver: untouchable{t}, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
 	for _, user := range []string{"bob", "eve", "carol"} {
 		d, _ := reach.ParseDest("other.corp:80")
 		if _, _, err := e.resolve(context.Background(), user, d); answer.CodeOf(err) != answer.Denied {
@@ -211,7 +212,7 @@ func TestAnExitTellsAUserWhatHeMayReach(t *testing.T) {
 		Exclusions: []string{"10.43.0.1"},
 		Rules:      []policy.Rule{deny("bob", "10.43.0.0/16"), allow("bob", "*:443"), allow("carol", "10.43.7.0/24")},
 	})
-	e := newExit(func() *policy.Policy { return p }, &system{Options: Options{ResolvConf: conf}}, slog.New(slog.DiscardHandler))
+	e := newExit(func() *policy.Policy { return p }, &dns.System{Options: Options{ResolvConf: conf}}, slog.New(slog.DiscardHandler))
 	search := []string{"ns.svc.cluster.local", "svc.cluster.local", "cluster.local"}
 	for _, tt := range []struct {
 		user string

@@ -1,4 +1,13 @@
-package proxy
+// Package dns answers the questions of programs that do not speak to a proxy but need the names of the mesh, and asks
+// the name servers of this device. The way of one question to the entrance:
+//
+//  1. read      one question, over UDP or TCP (RFC 1035, RFC 7766)                             server.go question.go
+//  2. source    which exit serves the name, and what does it tell? (package route)
+//     forward   the message as it is to the name servers here, if no exit serves the name      upstream.go
+//  3. reply     with a short lifetime, as nothing is known of the true one                     question.go
+//
+// An exit asks its own name servers: upstream.go, raw.go. Policies are none of this package's business.
+package dns
 
 import (
 	"context"
@@ -19,39 +28,32 @@ import (
 	"ztm/tunnel/limit"
 )
 
-// The resolver of the entrance, for programs that do not speak to a proxy but need the names:
-//
-//	1. read      one question, over UDP or TCP (RFC 1035, RFC 7766)
-//	2. route     which exit serves the name: as for a connection, but without search domains
-//	3. ask       the exit for the records ("resolve"), which it tells as far as its policy permits
-//	   forward   the message as it is to the name servers of this device, if no exit serves the name
-//	4. answer    with a short lifetime, as nothing is known of the true one
-
+// Limits of a [Server].
 const (
-	maxQuestions   = 256              // at work at a time, shared fairly by the clients; further ones are dropped, as the network would
-	dnsTimeout     = 5 * time.Second  // for one question
+	MaxQuestions   = 256              // at work at a time, shared fairly by the clients; further ones are dropped, as the network would
+	Timeout        = 5 * time.Second  // for one question
 	dnsIdle        = 10 * time.Second // of a TCP connection between two questions
 	answerLifetime = 5                // seconds
 )
 
-// source has the records of names that exits serve.
-type source interface {
+// Source has the records of names that exits serve.
+type Source interface {
 	// Records returns what the exit that serves d tells of it; served is false if there is none. The error has code
 	// [answer.BadRequest] for a type that exits do not tell.
-	Records(ctx context.Context, d reach.Dest, t dnsmessage.Type) (rec records, served bool, err error)
+	Records(ctx context.Context, d reach.Dest, t dnsmessage.Type) (rec Records, served bool, err error)
 }
 
-// resolver answers DNS questions.
-type resolver struct {
-	source source
-	sys    *system
+// Server answers DNS questions.
+type Server struct {
+	source Source
+	sys    *System
 	log    *slog.Logger
 	slots  *limit.Share[netip.Addr] // of questions at work, by client
 }
 
-// dnsService is a resolver that listens.
-type dnsService struct {
-	*resolver
+// Listener is a resolver that listens.
+type Listener struct {
+	*Server
 	udp    *udp.Socket
 	tcp    net.Listener
 	places *limit.Share[netip.Addr] // of TCP connections, by client
@@ -60,8 +62,13 @@ type dnsService struct {
 	conns  map[net.Conn]struct{} // guarded by mu; nil when closed
 }
 
-// listen opens both sockets on one address; network is "tcp" or "tcp4".
-func (r *resolver) listen(ctx context.Context, network, address string) (*dnsService, error) {
+// NewServer makes a resolver that logs to log.
+func NewServer(s Source, sys *System, log *slog.Logger) *Server {
+	return &Server{source: s, sys: sys, log: log, slots: limit.NewShare[netip.Addr](MaxQuestions)}
+}
+
+// Listen opens both sockets on one address; network is "tcp" or "tcp4".
+func (r *Server) Listen(ctx context.Context, network, address string) (*Listener, error) {
 	socket, err := udp.Listen(ctx, "udp"+strings.TrimPrefix(network, "tcp"), address)
 	if err != nil {
 		return nil, err
@@ -71,12 +78,12 @@ func (r *resolver) listen(ctx context.Context, network, address string) (*dnsSer
 		socket.Close()
 		return nil, err
 	}
-	return &dnsService{resolver: r, udp: socket, tcp: tcp, places: limit.NewShare[netip.Addr](maxQuestions), conns: map[net.Conn]struct{}{}}, nil
+	return &Listener{Server: r, udp: socket, tcp: tcp, places: limit.NewShare[netip.Addr](MaxQuestions), conns: map[net.Conn]struct{}{}}, nil
 }
 
-func (d *dnsService) Bound() string { return d.udp.LocalAddr().String() }
+func (d *Listener) Bound() string { return d.udp.LocalAddr().String() }
 
-func (d *dnsService) Close() error {
+func (d *Listener) Close() error {
 	d.mu.Lock()
 	for c := range d.conns {
 		c.Close()
@@ -87,13 +94,13 @@ func (d *dnsService) Close() error {
 }
 
 // Serve answers until Close.
-func (d *dnsService) Serve(ctx context.Context) {
+func (d *Listener) Serve(ctx context.Context) {
 	d.work.Go(func() { d.serveUDP(ctx) })
 	d.work.Go(func() { d.serveTCP(ctx) })
 	d.work.Wait()
 }
 
-func (d *dnsService) serveUDP(ctx context.Context) {
+func (d *Listener) serveUDP(ctx context.Context) {
 	buf := make([]byte, maxMessage)
 	for {
 		n, from, err := d.udp.Receive(buf)
@@ -120,7 +127,7 @@ func (d *dnsService) serveUDP(ctx context.Context) {
 	}
 }
 
-func (d *dnsService) serveTCP(ctx context.Context) {
+func (d *Listener) serveTCP(ctx context.Context) {
 	listen.Accept(ctx, d.tcp, d.log, func(c net.Conn) {
 		leave, ok := d.enter(c)
 		if !ok {
@@ -135,8 +142,8 @@ func (d *dnsService) serveTCP(ctx context.Context) {
 }
 
 // enter files a connection. leave closes it.
-func (d *dnsService) enter(c net.Conn) (leave func(), ok bool) {
-	release, ok := d.places.Acquire(hostOf(c.RemoteAddr()), func() { c.Close() })
+func (d *Listener) enter(c net.Conn) (leave func(), ok bool) {
+	release, ok := d.places.Acquire(listen.HostOf(c.RemoteAddr()), func() { c.Close() })
 	if !ok {
 		return nil, false
 	}
@@ -156,17 +163,8 @@ func (d *dnsService) enter(c net.Conn) (leave func(), ok bool) {
 	}, true
 }
 
-// hostOf returns the address of a client without its port; the zero Addr for one without any, as at a unix socket.
-func hostOf(a net.Addr) netip.Addr {
-	ap, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return netip.Addr{}
-	}
-	return ap.Addr().Unmap()
-}
-
 // serveConn answers the questions of a TCP connection in turn. Each has its length before it, in two bytes.
-func (d *dnsService) serveConn(ctx context.Context, c net.Conn) {
+func (d *Listener) serveConn(ctx context.Context, c net.Conn) {
 	for {
 		c.SetDeadline(time.Now().Add(dnsIdle))
 		question, err := readMessage(c)
@@ -185,15 +183,15 @@ func (d *dnsService) serveConn(ctx context.Context, c net.Conn) {
 }
 
 // answer returns the answer to a message, or nil if it deserves none.
-func (r *resolver) answer(ctx context.Context, message []byte, network string) []byte {
-	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
+func (r *Server) answer(ctx context.Context, message []byte, network string) []byte {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	q, err := readQuestion(message)
 	if err != nil {
 		return nil
 	}
 	if q.code != dnsmessage.RCodeSuccess {
-		return q.reply(records{}, q.code, network)
+		return q.reply(Records{}, q.code, network)
 	}
 	rec, served, err := r.ask(ctx, q)
 	switch {
@@ -207,14 +205,14 @@ func (r *resolver) answer(ctx context.Context, message []byte, network string) [
 	if answer.CodeOf(err) == answer.BadRequest { // of a type that the exit, perhaps of an older version, does not tell
 		code = dnsmessage.RCodeNotImplemented
 	}
-	return q.reply(records{}, code, network)
+	return q.reply(Records{}, code, network)
 }
 
 // ask asks the exit that serves the name; served is false if there is none.
-func (r *resolver) ask(ctx context.Context, q question) (_ records, served bool, err error) {
+func (r *Server) ask(ctx context.Context, q question) (_ Records, served bool, err error) {
 	d, err := reach.NewDest(q.name.String(), 0)
 	if err != nil || d.Name == "" {
-		return records{}, false, nil
+		return Records{}, false, nil
 	}
 	d.Full = true
 	return r.source.Records(ctx, d, q.qtype)
@@ -222,7 +220,7 @@ func (r *resolver) ask(ctx context.Context, q question) (_ records, served bool,
 
 // forward asks the name servers of this device and returns the answer as it is. Where it is not known which they are,
 // as on Windows, the system's resolver is asked for addresses.
-func (r *resolver) forward(ctx context.Context, message []byte, q question, network string) []byte {
+func (r *Server) forward(ctx context.Context, message []byte, q question, network string) []byte {
 	servers, known := r.sys.nameServers()
 	if !known {
 		rec, err := r.resolveHere(ctx, q)
@@ -235,19 +233,19 @@ func (r *resolver) forward(ctx context.Context, message []byte, q question, netw
 		return a
 	}
 	r.log.Debug("no name server answers", "err", err)
-	return q.reply(records{}, dnsmessage.RCodeServerFailure, network)
+	return q.reply(Records{}, dnsmessage.RCodeServerFailure, network)
 }
 
-func (r *resolver) resolveHere(ctx context.Context, q question) (records, error) {
+func (r *Server) resolveHere(ctx context.Context, q question) (Records, error) {
 	if q.qtype != dnsmessage.TypeA && q.qtype != dnsmessage.TypeAAAA {
-		return records{}, errNoServer
+		return Records{}, errNoServer
 	}
 	found, err := r.sys.Resolver.LookupNetIP(ctx, "ip", q.name.String())
-	if notFound(err) {
-		return records{Missing: true}, nil
+	if NotFound(err) {
+		return Records{Missing: true}, nil
 	}
-	var rec records
-	for _, a := range found[:min(len(found), maxAddresses)] {
+	var rec Records
+	for _, a := range found[:min(len(found), MaxAddresses)] {
 		rec.Addrs = append(rec.Addrs, a.Unmap())
 	}
 	return rec, err

@@ -1,4 +1,4 @@
-package proxy
+package dns
 
 import (
 	"context"
@@ -68,7 +68,7 @@ type verdict struct {
 
 // ask puts a message to the servers until one gives an answer that says something. Without one it returns an answer
 // that does not, if there is any. network is "udp" or "tcp".
-func (s *servers) ask(ctx context.Context, list []netip.AddrPort, message []byte, network string, dial dialFunc) ([]byte, error) {
+func (s *servers) ask(ctx context.Context, list []netip.AddrPort, message []byte, network string, dial DialFunc) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	left := s.order(list[:min(len(list), maxServers)])
@@ -120,11 +120,11 @@ func decisive(got []byte) bool {
 	return err == nil && (h.RCode == dnsmessage.RCodeSuccess || h.RCode == dnsmessage.RCodeNameError)
 }
 
-type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+type DialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
 
 // askServer sends a message to a name server. Over UDP, the source port and the ID are new for each question; answers
 // that do not fit are not the server's.
-func askServer(ctx context.Context, dial dialFunc, server netip.AddrPort, message []byte, network string) ([]byte, error) {
+func askServer(ctx context.Context, dial DialFunc, server netip.AddrPort, message []byte, network string) ([]byte, error) {
 	c, err := dial(ctx, network, server.String())
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package proxy
+package dns
 
 import (
 	"bufio"
@@ -11,9 +11,9 @@ import (
 	"ztm/apps/reach"
 )
 
-// resolvConf is what a resolv.conf(5) says.
-type resolvConf struct {
-	search  []string         // domains to append to short names, without dots at either end
+// Conf is what a resolv.conf(5) says.
+type Conf struct {
+	Search  []string         // domains to append to short names, without dots at either end
 	ndots   int              // a name with fewer dots is tried with the search domains first
 	servers []netip.AddrPort // name servers
 }
@@ -25,18 +25,18 @@ const (
 	dnsPort       = 53
 )
 
-// readResolvConf reads the file. Where there is none, as on Windows, the answer has nothing in it.
-func readResolvConf(path string) resolvConf {
+// ReadConf reads the file. Where there is none, as on Windows, the answer has nothing in it.
+func ReadConf(path string) Conf {
 	f, err := os.Open(path)
 	if err != nil {
-		return resolvConf{ndots: 1}
+		return Conf{ndots: 1}
 	}
 	defer f.Close()
-	return parseResolvConf(io.LimitReader(f, maxResolvConf))
+	return ParseConf(io.LimitReader(f, maxResolvConf))
 }
 
-func parseResolvConf(r io.Reader) resolvConf {
-	conf := resolvConf{ndots: 1}
+func ParseConf(r io.Reader) Conf {
+	conf := Conf{ndots: 1}
 	for lines := bufio.NewScanner(r); lines.Scan(); {
 		words := strings.Fields(lines.Text())
 		if len(words) < 2 {
@@ -49,7 +49,7 @@ func parseResolvConf(r io.Reader) resolvConf {
 				conf.servers = append(conf.servers, netip.AddrPortFrom(a, dnsPort))
 			}
 		case "search", "domain":
-			conf.search = searchList(words[1:])
+			conf.Search = SearchList(words[1:])
 		case "options":
 			for _, o := range words[1:] {
 				if n, ok := strings.CutPrefix(o, "ndots:"); ok {
@@ -61,7 +61,7 @@ func parseResolvConf(r io.Reader) resolvConf {
 	return conf
 }
 
-func searchList(words []string) []string {
+func SearchList(words []string) []string {
 	var out []string
 	for _, w := range words {
 		w = strings.ToLower(strings.Trim(w, "."))
@@ -80,16 +80,16 @@ func ndots(s string) int {
 	return min(n, maxNdots)
 }
 
-// spellings returns the full names that a resolver with this configuration tries for d, in its order
+// Spellings returns the full names that a resolver with this configuration tries for d, in its order
 // (resolv.conf(5)): the search domains come first for names with fewer than ndots dots. Every spelling is complete,
 // so that what is asked of the resolver is exactly what the policy was asked about.
-func (c resolvConf) spellings(d reach.Dest) []reach.Dest {
+func (c Conf) Spellings(d reach.Dest) []reach.Dest {
 	literal := reach.Dest{Name: d.Name, Full: true, Port: d.Port}
 	if d.Full {
 		return []reach.Dest{literal}
 	}
 	var out []reach.Dest
-	for _, domain := range c.search {
+	for _, domain := range c.Search {
 		if within := d.Within(domain); len(within.Name) <= reach.MaxName {
 			out = append(out, within)
 		}

@@ -1,7 +1,6 @@
-package proxy
+package dns
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -10,7 +9,6 @@ import (
 	"slices"
 
 	"ztm/apps/reach"
-	"ztm/tunnel/answer"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -31,15 +29,15 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// system is where connections from this endpoint come from.
-type system struct {
+// System is where connections from this endpoint come from.
+type System struct {
 	Options
-	bound   func() []netip.AddrPort // where this proxy listens itself, for clients and for DNS
+	Bound   func() []netip.AddrPort // where this proxy listens itself, for clients and for DNS
 	servers servers
 }
 
-func newSystem(o Options, bound func() []netip.AddrPort) *system {
-	s := &system{Options: o, bound: bound}
+func NewSystem(o Options, bound func() []netip.AddrPort) *System {
+	s := &System{Options: o, Bound: bound}
 	if s.Dial == nil {
 		s.Dial = reach.System
 	}
@@ -47,14 +45,14 @@ func newSystem(o Options, bound func() []netip.AddrPort) *system {
 		s.ResolvConf = "/etc/resolv.conf"
 	}
 	if s.Resolver == nil {
-		s.Resolver = &net.Resolver{Dial: s.dialServer}
+		s.Resolver = &net.Resolver{Dial: s.DialServer}
 	}
 	return s
 }
 
-// own reports whether the proxy itself listens at an address.
-func (s *system) own(to netip.AddrPort) bool {
-	return slices.ContainsFunc(s.bound(), func(b netip.AddrPort) bool {
+// Own reports whether the proxy itself listens at an address.
+func (s *System) Own(to netip.AddrPort) bool {
+	return slices.ContainsFunc(s.Bound(), func(b netip.AddrPort) bool {
 		if b.Port() != to.Port() {
 			return false
 		}
@@ -80,15 +78,15 @@ func isLocal(a netip.Addr) bool {
 
 // nameServers returns the name servers of this device, but not this proxy. They are not known where there is no
 // resolv.conf.
-func (s *system) nameServers() (_ []netip.AddrPort, known bool) {
+func (s *System) nameServers() (_ []netip.AddrPort, known bool) {
 	if _, err := os.Stat(s.ResolvConf); err != nil {
 		return nil, false
 	}
-	return slices.DeleteFunc(readResolvConf(s.ResolvConf).servers, s.own), true
+	return slices.DeleteFunc(ReadConf(s.ResolvConf).servers, s.Own), true
 }
 
-// query asks the name servers of this device, over UDP and, after an answer that was cut, over TCP.
-func (s *system) query(ctx context.Context, d reach.Dest, t dnsmessage.Type) ([]byte, error) {
+// Query asks the name servers of this device, over UDP and, after an answer that was cut, over TCP.
+func (s *System) Query(ctx context.Context, d reach.Dest, t dnsmessage.Type) ([]byte, error) {
 	servers, _ := s.nameServers()
 	name, err := dnsmessage.NewName(d.Name + ".")
 	if err != nil {
@@ -112,30 +110,21 @@ func (s *system) query(ctx context.Context, d reach.Dest, t dnsmessage.Type) ([]
 	return nil, errNoServer // an answer over TCP that was cut
 }
 
-// isMissing reports whether a name does not exist at all. That the resolver finds no address does not say so: a name
+// IsMissing reports whether a name does not exist at all. That the resolver finds no address does not say so: a name
 // may have records of other types, and a client that hears "no such name" looks for none (RFC 8020). If the name
 // servers cannot be asked, or have no answer, it is taken to be missing.
-func (s *system) isMissing(ctx context.Context, d reach.Dest) bool {
-	got, err := s.query(ctx, d, dnsmessage.TypeA)
+func (s *System) IsMissing(ctx context.Context, d reach.Dest) bool {
+	got, err := s.Query(ctx, d, dnsmessage.TypeA)
 	var p dnsmessage.Parser
 	h, parseErr := p.Start(got)
 	return err != nil || parseErr != nil || h.RCode != dnsmessage.RCodeSuccess
 }
 
-// notFound reports an answer of the DNS that says there is no such name, or none of this type.
-func notFound(err error) bool {
+// NotFound reports an answer of the DNS that says there is no such name, or none of this type.
+func NotFound(err error) bool {
 	var e *net.DNSError
 	return errors.As(err, &e) && e.IsNotFound
 }
 
 // maxAddresses of one name are considered: more are a mistake or an attack.
-const maxAddresses = 64
-
-func lookupError(d reach.Dest, err error) *answer.Error {
-	name := cmp.Or(d.Short, d.Name)
-	if notFound(err) {
-		return answer.Errorf(answer.DNS, "name %s does not resolve at the exit", name)
-	}
-	// The text of other errors names the exit's own name servers, which are not the peer's business.
-	return answer.Errorf(answer.DNS, "name %s: the name server of the exit did not answer", name)
-}
+const MaxAddresses = 64

@@ -1,4 +1,4 @@
-package proxy
+package dns
 
 import (
 	"context"
@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// dialServer is how the system's resolver reaches a name server: the best of those that are known, not the one that it
+// DialServer is how the system's resolver reaches a name server: the best of those that are known, not the one that it
 // names, which may be one that is silent. Where the DNS listener of this proxy is the system's name server, a name that
 // is asked of an exit must not come back as a question to the exit.
-func (s *system) dialServer(ctx context.Context, network, address string) (net.Conn, error) {
+func (s *System) DialServer(ctx context.Context, network, address string) (net.Conn, error) {
 	known, _ := s.nameServers()
 	patience := serverRetry
 	if len(known) > 1 {
@@ -23,7 +23,7 @@ func (s *system) dialServer(ctx context.Context, network, address string) (net.C
 		address = list[0].String()
 	}
 	server, err := netip.ParseAddrPort(address)
-	if err == nil && s.own(server) {
+	if err == nil && s.Own(server) {
 		return nil, fmt.Errorf("name server %s is this proxy itself", address)
 	}
 	c, err := s.Dial(ctx, network, address)

@@ -1,4 +1,4 @@
-package proxy
+package dns
 
 import (
 	"errors"
@@ -37,8 +37,8 @@ func carried(t dnsmessage.Type) bool {
 	return t < 128 || t > 255
 }
 
-// rawType reads "TYPEn".
-func rawType(s string) (dnsmessage.Type, bool) {
+// CarriedType reads "TYPEn".
+func CarriedType(s string) (dnsmessage.Type, bool) {
 	digits, ok := strings.CutPrefix(s, rawPrefix)
 	n, err := strconv.ParseUint(digits, 10, 16)
 	return dnsmessage.Type(n), ok && err == nil && carried(dnsmessage.Type(n))
@@ -59,8 +59,8 @@ func kept(m dnsmessage.Message) *dnsmessage.Message {
 	}
 }
 
-// kindOf returns how a type is written in a question to an exit: "A", "AAAA", "CNAME", "SRV" or "TYPEn".
-func kindOf(t dnsmessage.Type) (string, error) {
+// KindOf returns how a type is written in a question to an exit: "A", "AAAA", "CNAME", "SRV" or "TYPEn".
+func KindOf(t dnsmessage.Type) (string, error) {
 	switch t {
 	case dnsmessage.TypeA:
 		return "A", nil
@@ -77,33 +77,33 @@ func kindOf(t dnsmessage.Type) (string, error) {
 	return rawPrefix + strconv.Itoa(int(t)), nil
 }
 
-// pass returns of an answer to TYPEn what is carried.
-func pass(got []byte) (records, error) {
+// Carry returns of an answer to TYPEn what is carried.
+func Carry(got []byte) (Records, error) {
 	var m dnsmessage.Message
 	if err := m.Unpack(got); err != nil {
-		return records{}, err
+		return Records{}, err
 	}
 	if !decisive(got) || len(m.Answers)+len(m.Authorities) > maxRecords {
-		return records{}, errUnusable
+		return Records{}, errUnusable
 	}
 	b, err := kept(m).Pack()
-	return records{Message: b}, err
+	return Records{Message: b}, err
 }
 
 var errUnusable = errors.New("the answer says nothing of the name, or too much")
 
-// records is what a name resolves to at an exit: the answer to "resolve". If the name exists but has nothing of the
+// Records is what a name resolves to at an exit: the answer to "resolve". If the name exists but has nothing of the
 // type that was asked for, everything is empty.
-type records struct {
+type Records struct {
 	Missing bool         `json:"missing,omitempty"` // there is no such name
 	CNAME   string       `json:"cname,omitempty"`   // the name that has the records, if it is another one
 	Addrs   []netip.Addr `json:"addrs,omitempty"`
-	SRV     []srv        `json:"srv,omitempty"`
+	SRV     []SRV        `json:"srv,omitempty"`
 	Message []byte       `json:"message,omitempty"` // the answer to TYPEn, as a DNS message; then all else is empty
 }
 
-// srv is a record of RFC 2782.
-type srv struct {
+// SRV is a record of RFC 2782.
+type SRV struct {
 	Priority uint16 `json:"priority"`
 	Weight   uint16 `json:"weight"`
 	Port     uint16 `json:"port"`

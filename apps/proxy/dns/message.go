@@ -1,4 +1,4 @@
-package proxy
+package dns
 
 import (
 	"encoding/binary"

@@ -1,4 +1,4 @@
-package proxy
+package dns
 
 import (
 	"crypto/rand"
@@ -65,7 +65,7 @@ func readQuestion(message []byte) (question, error) {
 }
 
 // reply writes an answer. One that is too long for a datagram is cut and says so: the client comes back over TCP.
-func (q question) reply(rec records, code dnsmessage.RCode, network string) []byte {
+func (q question) reply(rec Records, code dnsmessage.RCode, network string) []byte {
 	carried, code, err := q.carriedIn(rec, code)
 	if err != nil {
 		code = dnsmessage.RCodeServerFailure
@@ -75,13 +75,13 @@ func (q question) reply(rec records, code dnsmessage.RCode, network string) []by
 		return nil // a name that does not fit a message: there is nothing to say
 	}
 	if network == "udp" && len(b) > q.size || len(b) > maxMessage {
-		b, _ = q.build(records{}, dnsmessage.Message{}, code, true)
+		b, _ = q.build(Records{}, dnsmessage.Message{}, code, true)
 	}
 	return b
 }
 
 // carriedIn reads the message that an exit gave for an answer, and what that says.
-func (q question) carriedIn(rec records, code dnsmessage.RCode) (m dnsmessage.Message, _ dnsmessage.RCode, err error) {
+func (q question) carriedIn(rec Records, code dnsmessage.RCode) (m dnsmessage.Message, _ dnsmessage.RCode, err error) {
 	switch {
 	case code != dnsmessage.RCodeSuccess:
 	case rec.Missing:
@@ -95,7 +95,7 @@ func (q question) carriedIn(rec records, code dnsmessage.RCode) (m dnsmessage.Me
 	return m, code, nil
 }
 
-func (q question) build(rec records, carried dnsmessage.Message, code dnsmessage.RCode, cut bool) ([]byte, error) {
+func (q question) build(rec Records, carried dnsmessage.Message, code dnsmessage.RCode, cut bool) ([]byte, error) {
 	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{
 		ID: q.header.ID, Response: true, OpCode: q.header.OpCode, RecursionDesired: q.header.RecursionDesired,
 		RecursionAvailable: true, RCode: code, Truncated: cut, CheckingDisabled: q.header.CheckingDisabled,
@@ -140,7 +140,7 @@ func (q question) build(rec records, carried dnsmessage.Message, code dnsmessage
 }
 
 // answers writes the records.
-func (q question) answers(b *dnsmessage.Builder, rec records) error {
+func (q question) answers(b *dnsmessage.Builder, rec Records) error {
 	owner := q.name
 	if rec.CNAME != "" {
 		alias, err := dnsmessage.NewName(rec.CNAME + ".")
