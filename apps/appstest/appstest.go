@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"ztm/apps"
 	"ztm/tunnel/answer"
@@ -48,7 +49,7 @@ var (
 
 // Join adds an endpoint. Its ID is made from the name.
 func (n *Net) Join(name, user string) *Host {
-	h := &Host{net: n, apps: map[string]apps.App{}, flows: map[*flow]struct{}{}, state: map[string][]byte{}}
+	h := &Host{net: n, since: 1, apps: map[string]apps.App{}, flows: map[*flow]struct{}{}, state: map[string][]byte{}}
 	h.self = apps.Endpoint{ID: identity.IDOf([]byte(name)), Name: name, User: user, Online: true}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -114,7 +115,7 @@ func (h *Host) SetOnline(on bool) {
 func (n *Net) Evict(user string) {
 	n.mu.Lock()
 	n.evictions++
-	since := n.evictions
+	since := n.evictions + 1 // all are admitted at 1
 	gone := func(p apps.Peer) bool { return p.User == user && p.Admitted < since }
 	var left []apps.App
 	for _, h := range n.endpoints {
@@ -163,7 +164,7 @@ func (h *Host) Self() apps.Endpoint {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
 	e := h.self
-	e.Local = true
+	e.Local, e.Admitted = true, time.Unix(h.since, 0)
 	return e
 }
 
@@ -174,7 +175,7 @@ func (h *Host) Endpoints(_ context.Context, f apps.Filter) ([]apps.Endpoint, err
 	var out []apps.Endpoint
 	for _, o := range h.net.endpoints {
 		e := o.self
-		e.Local = o == h
+		e.Local, e.Admitted = o == h, time.Unix(o.since, 0)
 		if matches(f, e) {
 			out = append(out, e)
 		}

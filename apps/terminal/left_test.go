@@ -54,11 +54,11 @@ func TestKeptSessionBelongsToOneDeviceAndOneMembership(t *testing.T) {
 	m := testMesh(t)
 	m.must(t, "config", "--add-user=bob")
 	id := m.keep(t, m.phone)
-	bob := apps.Peer{ID: m.phone.Self().ID, User: "bob"}
+	bob := apps.Peer{ID: m.phone.Self().ID, User: "bob", Admitted: m.phone.Self().Admitted.Unix()}
 	for who, p := range map[string]apps.Peer{
-		"another device":                  {ID: m.laptop.Self().ID, User: "bob"},
-		"a later user of the name":        {ID: bob.ID, User: "bob", Admitted: 1},
-		"another user on the same device": {ID: bob.ID, User: "carol"},
+		"another device":                  {ID: m.laptop.Self().ID, User: "bob", Admitted: bob.Admitted},
+		"a later user of the name":        {ID: bob.ID, User: "bob", Admitted: bob.Admitted + 1},
+		"another user on the same device": {ID: bob.ID, User: "carol", Admitted: bob.Admitted},
 	} {
 		if _, err := m.app.register.Find(p, id); answer.CodeOf(err) != answer.NotFound {
 			t.Errorf("%s may attach: %v", who, err)

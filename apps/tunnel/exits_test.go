@@ -176,3 +176,21 @@ func TestProbeDoesNotReachTheTarget(t *testing.T) {
 		t.Errorf("got %q, %v; want the end at once", got, err)
 	}
 }
+
+// Whoever is invited under the name of an evicted user is another person.
+func TestTheNextUserOfANameDoesNotGetTheConnections(t *testing.T) {
+	var n appstest.Net
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "bob")
+	b.Offer(t, "tcp/web", tunneltest.Server(t, "bob"), `"users":["alice"]`)
+	address := a.Listen(t, "tcp/web")
+	tunneltest.WantGreeting(t, address, "bob")
+	n.Evict("carol") // which is no matter
+	tunneltest.WantGreeting(t, address, "bob")
+	n.Evict("bob") // and a new one is invited
+	tunneltest.WantReset(t, address)
+	appstest.Eventually(t, "the inbound says why", func() bool {
+		return strings.Contains(a.InboundStatus(t, "tcp/web").Stats.LastError, "user bob, whose exits tunnel tcp/web used, was evicted")
+	})
+	a.MustCall(t, "DELETE", "/inbound/tcp/web", nil, nil)
+	tunneltest.WantGreeting(t, a.Listen(t, "tcp/web"), "bob") // which the owner has chosen
+}

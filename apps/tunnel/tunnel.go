@@ -100,9 +100,14 @@ func (a *App) Serve(ctx context.Context, f apps.Flow) {
 	}
 }
 
-// Left ends the flows to addresses that were allowed to the peers. All else that runs for a peer is
-// a flow, and ends with it.
-func (a *App) Left(gone func(apps.Peer) bool) { a.forwards.Cut(gone) }
+// Left ends the flows to addresses that were allowed to the peers, and takes no more connections to
+// exits of theirs. All else that runs for a peer is a flow, and ends with it.
+func (a *App) Left(gone func(apps.Peer) bool) {
+	a.forwards.Cut(gone)
+	for _, in := range a.allInbounds() {
+		in.Left(gone)
+	}
+}
 
 // serveTunnel handles a flow to an outbound.
 func (a *App) serveTunnel(ctx context.Context, f apps.Flow) {

@@ -208,6 +208,14 @@ func (in *Inbound) PinUser() {
 // Choose says whose exits the inbound uses; "" leaves that to the next search.
 func (in *Inbound) Choose(user string) error { return in.exits.choose(user) }
 
+// Left notes that members have left the mesh: the user whose exits the inbound found is not asked
+// again, under that name, once evicted.
+func (in *Inbound) Left(gone func(apps.Peer) bool) {
+	if user, did := in.exits.left(gone); did {
+		in.log.Warn("the user whose exits this inbound used was evicted", "user", user)
+	}
+}
+
 // End closes the listeners and the flows.
 func (in *Inbound) End() {
 	in.group.End()

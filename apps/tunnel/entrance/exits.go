@@ -101,27 +101,28 @@ func (e *exits) run(ctx context.Context, l *lookup) {
 	e.mu.Lock()
 	changes := e.changes
 	e.mu.Unlock()
-	var user string
-	l.found, user, l.err = e.search(ctx)
+	found, err := e.search(ctx)
+	l.found, l.err = idList(found), err
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.running = nil
 	if l.err == nil && changes == e.changes {
-		if l.err = e.pinLocked(user); l.err == nil {
+		if l.err = e.pinLocked(found); l.err == nil {
 			e.found, e.at = l.found, time.Now()
 		}
 	}
 	close(l.done)
 }
 
-// search returns the exits and whose they are.
-func (e *exits) search(ctx context.Context) (found []string, user string, err error) {
-	if user, err = e.user(); err != nil {
-		return nil, "", err
+// search returns the exits, which are one user's.
+func (e *exits) search(ctx context.Context) ([]apps.Endpoint, error) {
+	user, err := e.user()
+	if err != nil {
+		return nil, err
 	}
 	offered, err := e.mesh.Endpoints(ctx, apps.Filter{Offer: spec.AppName + "/" + e.key.String(), User: user})
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	self := e.mesh.Self().User
 	if user == "" && slices.ContainsFunc(offered, func(ep apps.Endpoint) bool { return ep.User == self }) {
@@ -132,21 +133,21 @@ func (e *exits) search(ctx context.Context) (found []string, user string, err er
 	})
 	switch {
 	case len(online) == 0 && user == "":
-		return nil, "", answer.Errorf(answer.NotFound, "no endpoint that is online offers tunnel %s", e.key)
+		return nil, answer.Errorf(answer.NotFound, "no endpoint that is online offers tunnel %s", e.key)
 	case len(online) == 0:
-		return nil, "", answer.Errorf(answer.NotFound, "no endpoint of user %s that is online offers tunnel %s", user, e.key)
+		return nil, answer.Errorf(answer.NotFound, "no endpoint of user %s that is online offers tunnel %s", user, e.key)
 	case user == self:
-		return idList(online), user, nil
+		return online, nil
 	}
 	if online, err = e.allowing(ctx, online); err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if users := usersOf(online); len(users) > 1 {
 		slices.Sort(users)
-		return nil, "", answer.Errorf(answer.Conflict, "tunnel %s is offered by the users %s: choose with --exits-of",
+		return nil, answer.Errorf(answer.Conflict, "tunnel %s is offered by the users %s: choose with --exits-of",
 			e.key, strings.Join(users, " and "))
 	}
-	return idList(online), online[0].User, nil
+	return online, nil
 }
 
 func idList(list []apps.Endpoint) []string {
@@ -165,45 +166,6 @@ func usersOf(list []apps.Endpoint) []string {
 		}
 	}
 	return users
-}
-
-// pinPrefix is where the user is saved whose exits an inbound found: "exits/tcp/web".
-const pinPrefix = "exits/"
-
-// user returns the user whose exits the inbound uses: as configured or pinned, "" if that is open.
-func (e *exits) user() (string, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.userLocked()
-}
-
-func (e *exits) userLocked() (user string, err error) {
-	if e.of != "" {
-		return e.of, nil
-	}
-	_, err = e.state.Load(pinPrefix+e.key.String(), &user)
-	return user, err
-}
-
-// pinLocked decides whose exits the inbound uses from now on, if that is open.
-func (e *exits) pinLocked(user string) error {
-	if before, err := e.userLocked(); err != nil || before != "" {
-		return err
-	}
-	return e.state.Save(pinPrefix+e.key.String(), user)
-}
-
-// choose says whose exits the inbound uses; "" leaves that to the next search.
-func (e *exits) choose(user string) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err := e.state.Delete(pinPrefix + e.key.String()); err != nil {
-		return err
-	}
-	e.of, e.found = user, nil
-	e.changes++
-	e.failures.Forget()
-	return nil
 }
 
 // allowing returns those of the endpoints that allow this one to use the tunnel, or why none does.
