@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"ztm/store/private"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
@@ -251,13 +252,24 @@ func (k *keptCA) ca() (*identity.CA, error) {
 	return identity.ParseCA([]byte(k.Certificate), []byte(k.Key))
 }
 
-// readRoot reads a root permit. Its error is fs.ErrNotExist if there is no file.
+// readRoot reads a root permit. Its error is fs.ErrNotExist if there is no file. A file that another user of this machine has put there
+// is no permit: it would make them root of the mesh.
 func readRoot(path string) (*identity.Permit, *identity.CA, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, nil, fmt.Errorf("root permit %s: not a file", path) // a pipe would be waited for
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("root permit: %w", err)
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil, fmt.Errorf("root permit: %w", err)
+	}
+	if err := private.CheckOwner(info); err != nil && private.KeepsOwners(filepath.Dir(path)) {
+		return nil, nil, fmt.Errorf("root permit %s %w", path, err)
+	}
 	b, err := answer.Limited(f, identity.MaxPermit)
 	if err != nil {
 		return nil, nil, fmt.Errorf("root permit %s: %w", path, err)

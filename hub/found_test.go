@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -16,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ztm/store"
+	"ztm/store/private"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
 )
@@ -426,5 +429,46 @@ func TestADatabaseThatIsLockedOrDamagedIsAnErrorThatNamesIt(t *testing.T) {
 		if !bytes.Equal(b, read(t, path)) {
 			t.Errorf("%s: the file was changed", name)
 		}
+	}
+}
+
+func TestARootPermitOfAnotherUserIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to give a file away")
+	}
+	ca, err := identity.NewCA(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	permit := filepath.Join(t.TempDir(), "root.json")
+	if err := writePermit(permit, ca, []string{"hub.test:1"}); err != nil {
+		t.Fatal(err)
+	}
+	begin := func() error {
+		hub, err := New(Config{Data: t.TempDir(), Listen: "127.0.0.1:0", Permit: permit, Names: []string{"hub.test:1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		hub.config.Started = func(Started) { cancel() }
+		return hub.Run(ctx)
+	}
+	if err := os.Chown(permit, 12345, 12345); err != nil {
+		t.Fatal(err)
+	}
+	if err := begin(); !errors.Is(err, private.ErrOwner) {
+		t.Errorf("got %v", err)
+	}
+	if err := os.Chown(permit, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := begin(); err != nil {
+		t.Errorf("one's own: %v", err)
+	}
+}
+
+func TestARootPermitIsAFile(t *testing.T) {
+	if _, _, err := readRoot(t.TempDir()); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
 	}
 }
