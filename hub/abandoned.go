@@ -6,9 +6,9 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// A device that vanishes in the middle of a transfer leaves a carrier whose bytes nobody takes. The kernel would hold it for a quarter
+// A device that vanishes in the middle of a transfer leaves a path whose bytes nobody takes. The kernel would hold it for a quarter
 // of an hour, and must not give up sooner by itself: a reader that is slow looks the same. The control session tells the two
-// apart. It finds a dead device within a minute; an endpoint that has had none for abandonedAfter has its carriers cut.
+// apart. It finds a dead device within a minute; an endpoint that has had none for abandonedAfter has its paths cut.
 const (
 	abandonedAfter = time.Minute
 	abandonedEvery = 15 * time.Second

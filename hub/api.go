@@ -67,8 +67,8 @@ func find(method, path string) (*route, string, error) {
 	return nil, "", errNoPath
 }
 
-// handler serves the control sessions. carriers is the context of carriers that are streams of them.
-func (s *server) handler(carriers context.Context) http.Handler {
+// handler serves the control sessions. paths is the context of paths that are streams of them.
+func (s *server) handler(paths context.Context) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.handlers.enter() {
 			s.fail(w, errShutdown)
@@ -86,7 +86,7 @@ func (s *server) handler(carriers context.Context) http.Handler {
 			return
 		}
 		if r.Method == http.MethodConnect {
-			s.carryStream(carriers, w, r, p)
+			s.carryStream(paths, w, r, p)
 			return
 		}
 		name := "unknown"
@@ -155,7 +155,7 @@ func (s *server) getHub(w http.ResponseWriter, r *http.Request, p *peer, _ strin
 		Since:      s.since,
 		Names:      s.names,
 		Agents:     online,
-		Relays:     int(s.metrics.carriers.open.Load()),
+		Relays:     int(s.metrics.paths.open.Load()),
 		MaxAgents:  s.config.Limits.Agents,
 		KeepsCA:    s.ca != nil,
 		Trust:      s.verifier.Trust().Version(),

@@ -23,11 +23,11 @@ import (
 // honest is a pair of endpoints that go on with their work while others attack the hub.
 type honest struct {
 	a, b *online
-	line net.Conn      // a carrier that stands
+	line net.Conn      // a path that stands
 	ping time.Duration // a round trip on it, before the attack
 }
 
-// newHonest connects a pair. b answers every carrier.
+// newHonest connects a pair. b answers every path.
 func newHonest(t *testing.T, h *testHub) *honest {
 	t.Helper()
 	p := &honest{a: h.device("alice").online("honest-a"), b: h.device("bert").online("honest-b")}
@@ -58,7 +58,7 @@ func (p *honest) pings(t *testing.T) time.Duration {
 	return slices.Min(all)
 }
 
-// works checks that the pair works on: a new carrier stands within a second, and a round trip takes not much longer than before.
+// works checks that the pair works on: a new path stands within a second, and a round trip takes not much longer than before.
 // Of several the quickest counts, and all must succeed.
 func (p *honest) works(t *testing.T) {
 	t.Helper()
@@ -67,13 +67,13 @@ func (p *honest) works(t *testing.T) {
 		began := time.Now()
 		c, err := p.a.carry(p.b.id, "")
 		if err != nil {
-			t.Fatalf("no new carrier: %v", err)
+			t.Fatalf("no new path: %v", err)
 		}
 		c.Close()
 		quickest = min(quickest, time.Since(began))
 	}
 	if quickest > time.Second {
-		t.Errorf("a new carrier takes %v", quickest)
+		t.Errorf("a new path takes %v", quickest)
 	}
 	if ping, most := p.pings(t), 2*p.ping+5*time.Millisecond; ping > most {
 		t.Errorf("a round trip takes %v, more than %v", ping, most)
@@ -205,10 +205,10 @@ func TestDevicesThatAskNothingTakeNoPlaceOfThoseThatJoin(t *testing.T) {
 	var idle []net.Conn
 	for _, ip := range []string{"127.0.0.1", "127.0.0.2"} {
 		for range 8 {
-			idle = append(idle, h.stranger("eve").joining(ip))
+			idle = append(idle, h.unjoined("eve").joining(ip))
 		}
 	}
-	if err := h.stranger("bob").join("laptop", h.token("bob", h.started.ID)); err != nil {
+	if err := h.unjoined("bob").join("laptop", h.token("bob", h.started.ID)); err != nil {
 		t.Errorf("a device with a good token: %v", err)
 	}
 	p.works(t)
@@ -224,7 +224,7 @@ func TestJoinsOfOneSourceLeaveRoomForOthers(t *testing.T) {
 	h := start(t, func(c *Config) { c.Limits.Joins, c.Limits.JoinsPerSource = 4, 2 })
 	root := h.device("root").online("root-ep") // which does not answer
 	ask := func(ip string) *tls.Conn {
-		d := h.stranger("bob")
+		d := h.unjoined("bob")
 		proof, err := h.token("bob", root.id).Prove(publicKey(d.key), "laptop")
 		if err != nil {
 			t.Fatal(err)
@@ -267,7 +267,7 @@ func TestRefusedDevicesDoNotFillTheLog(t *testing.T) {
 	p := newHonest(t, h)
 	before := len(log.String())
 	for range n {
-		c := h.stranger("eve").joining("127.0.0.1")
+		c := h.unjoined("eve").joining("127.0.0.1")
 		if err := tunnel.WriteHeader(c, ":"+strings.Repeat("\x00", 1900), ""); err != nil {
 			t.Fatal(err)
 		}

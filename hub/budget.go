@@ -21,7 +21,7 @@ const (
 	staying   budget = iota // what keeps an endpoint in the mesh: status, events, trust, certificates
 	lookup                  // one endpoint of the directory, or nothing that the hub knows
 	listing                 // a page of the directory
-	opening                 // a carrier as a stream of the control session
+	opening                 // a path as a stream of the control session
 	answering               // the same as the answer to a dial-back, which is another endpoint's wish
 	budgets                 // how many there are
 )

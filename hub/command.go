@@ -67,7 +67,7 @@ func runCommand(c *cli.Context, version string, wrong func(error) error) error {
 		Permit:  c.String("permit"),
 		KeepCA:  c.Bool("keep-ca"),
 		Metrics: c.String("metrics"),
-		Limits:  Limits{Agents: c.Int("max-agents"), Carriers: c.Int("max-sessions")},
+		Limits:  Limits{Agents: c.Int("max-agents"), Paths: c.Int("max-sessions")},
 		Version: version,
 		Log:     slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: level})),
 		Started: func(s Started) { tell(c.App.Writer, s) },

@@ -151,7 +151,7 @@ func TestTheCommandFailsInWords(t *testing.T) {
 	}
 }
 
-// A hub that is killed takes nothing with it. Its carriers end at once; that the end was not an agent's is for the
+// A hub that is killed takes nothing with it. Its paths end at once; that the end was not an agent's is for the
 // sealed session to tell.
 func TestAHubThatIsKilledComesBack(t *testing.T) {
 	dir := t.TempDir()
@@ -160,7 +160,7 @@ func TestAHubThatIsKilledComesBack(t *testing.T) {
 	h := p.as(address, filepath.Join(dir, "root.json"))
 	a, b := h.device("alice").online("a"), h.device("bob").online("b")
 	near, far := pair(t, a, b, openers["connection"], openers["connection"])
-	go func() { // until the carrier breaks
+	go func() { // until the path breaks
 		for block := make([]byte, 1<<16); ; {
 			if _, err := near.Write(block); err != nil {
 				return
@@ -173,7 +173,7 @@ func TestAHubThatIsKilledComesBack(t *testing.T) {
 	p.end(os.Kill)
 	far.SetReadDeadline(time.Now().Add(patience))
 	if _, err := io.Copy(io.Discard, far); isTimeout(err) {
-		t.Error("the carrier stands")
+		t.Error("the path stands")
 	}
 	wait(t, "a hears of it", a.ended)
 	wait(t, "b hears of it", b.ended)

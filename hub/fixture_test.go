@@ -147,7 +147,7 @@ func (h *testHub) device(user string) *device {
 // deviceAt makes a device whose user was admitted at a time and whose certificate was signed at a time.
 func (h *testHub) deviceAt(user string, admitted, now time.Time) *device {
 	h.t.Helper()
-	d := h.stranger(user)
+	d := h.unjoined(user)
 	der, err := h.ca.SignMember(publicKey(d.key), user, admitted, now)
 	if err != nil {
 		h.t.Fatal(err)
@@ -156,8 +156,8 @@ func (h *testHub) deviceAt(user string, admitted, now time.Time) *device {
 	return d
 }
 
-// stranger makes a device without a certificate.
-func (h *testHub) stranger(user string) *device {
+// unjoined makes a device without a certificate.
+func (h *testHub) unjoined(user string) *device {
 	h.t.Helper()
 	key, err := identity.NewKey()
 	if err != nil {
@@ -273,7 +273,7 @@ func (o *online) next(typ tunnel.EventType) tunnel.Event {
 	}
 }
 
-// carry opens a leg of a carrier on a connection of its own.
+// carry opens a leg of a path on a connection of its own.
 func (d *device) carry(peer identity.ID, ticket string) (net.Conn, error) {
 	leg, err := tunnel.DialRelay(context.Background(), &tunnel.Dialer{}, d.hub.address(), d.config(tunnel.RelayProto))
 	if err != nil {

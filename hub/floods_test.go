@@ -223,7 +223,7 @@ func TestFailingRequestsLeaveTheOthersTheirBudget(t *testing.T) {
 	}{
 		{"of one ID", func() error { return look(off.id) }, func() error { return look(p.b.id) }},
 		{"by name", func() error { return named("nobody") }, func() error { return named("honest-b") }},
-		{"carriers", func() error { return open(off.id) }, func() error { return open(p.b.id) }},
+		{"paths", func() error { return open(off.id) }, func() error { return open(p.b.id) }},
 		{"by offer", func() error { return offered("tunnel/tcp/none") }, func() error { return offered("tunnel/tcp/web") }},
 	} {
 		busy = h.device("busy").online("busy-" + strings.ReplaceAll(tt.name, " ", "-"))

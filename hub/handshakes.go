@@ -13,7 +13,7 @@ import (
 //
 //   - The hub never stops accepting. Where all places are taken, the connection gives way whose source has most of them, and of
 //     that source the one that has kept the hub waiting longest.
-//   - Where more than half are taken, all that have kept the hub waiting for patienceCrowded give way.
+//   - Where more than half are taken, all that have kept the hub waiting for yieldCrowded give way.
 //   - A quarter of the places is kept for sources that were members lately.
 //
 // What counts is how long the hub waited for the peer, not how old the connection is: when thousands of agents come back at once,
@@ -39,10 +39,10 @@ type places struct {
 
 const (
 	// An honest peer keeps the hub waiting for about a round trip in all.
-	patienceAlone   = 250 * time.Millisecond // before the only connection of a source gives way
-	patienceMany    = 50 * time.Millisecond  // before one of several does
-	patienceCrowded = 3 * time.Second        // where more than half of the places are taken
-	retryEnter      = 10 * time.Millisecond  // to look again whether a connection may give way
+	yieldAlone   = 250 * time.Millisecond // before the only connection of a source gives way
+	yieldMany    = 50 * time.Millisecond  // before one of several does
+	yieldCrowded = 3 * time.Second        // where more than half of the places are taken
+	retryEnter   = 10 * time.Millisecond  // to look again whether a connection may give way
 
 	memberSourceLife = 24 * time.Hour // for which a source is familiar
 )
@@ -114,7 +114,7 @@ func (h *handshakes) try(s *socket, now time.Time) entry {
 // endLocked cuts the connections that have kept the hub waiting for long.
 func (h *handshakes) endLocked(p *places, now time.Time) {
 	for s := range p.open {
-		if s.silence(now) >= patienceCrowded {
+		if s.silence(now) >= yieldCrowded {
 			h.cutLocked(s)
 		}
 	}
@@ -128,7 +128,7 @@ func (h *handshakes) yieldLocked(now time.Time, from netip.Addr, of ...*places) 
 	for _, p := range of {
 		for s := range p.open {
 			n, silence := h.bySource[s.from], s.silence(now)
-			late := silence >= patienceAlone || n > 1 && silence >= patienceMany
+			late := silence >= yieldAlone || n > 1 && silence >= yieldMany
 			if from.IsValid() && s.from != from || !late {
 				continue
 			}

@@ -84,7 +84,7 @@ func TestAHubThatIsCrowdedIsLessPatient(t *testing.T) {
 	h := newHandshakes(8, 8, &cut)
 	slow := silent("10.0.0.1", 0)
 	h.try(slow, now)
-	slow.waited.Store(int64(patienceCrowded))
+	slow.waited.Store(int64(yieldCrowded))
 	for range 3 {
 		h.try(silent("10.0.0.2", 0), now)
 	}

@@ -12,7 +12,7 @@
 //	limits.go      all that bounds what others can take of the hub    budget.go  what an endpoint may ask in a time
 //	trust.go       the signed trust list          sign.go   what needs the CA key, which is not here
 //	renew.go       the hub's own certificate
-//	state.go       what survives a restart        found.go  how a mesh begins
+//	state.go       what survives a restart        bootstrap.go  how a mesh begins
 //
 // A hub is trusted with nothing but to be there: it holds neither the mesh's CA key (unless --keep-ca says so) nor any key
 // of a flow, and this package does not link the one that seals flows. Who a peer is comes from its verified
@@ -56,7 +56,7 @@ type Config struct {
 
 	// Tests alone set these.
 	ticket         time.Duration // how long a ticket is good
-	drain          time.Duration // how long running carriers have when the hub shuts down
+	drain          time.Duration // how long running paths have when the hub shuts down
 	connectionRate limit.Rate    // connections from one address
 	joinRate       limit.Rate    // requests to join from one address
 	requestRate    limit.Rate    // control requests of one endpoint, of each kind
@@ -133,7 +133,7 @@ func checkMetrics(address string) error {
 	return nil
 }
 
-// Run runs the hub until ctx ends, then shuts it down: no new connections, up to 5 s for running carriers, and then
+// Run runs the hub until ctx ends, then shuts it down: no new connections, up to 5 s for running paths, and then
 // the end of everything. It returns when all that it started has ended. It is called once.
 func (h *Hub) Run(ctx context.Context) error {
 	c := h.config
@@ -161,7 +161,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		return err
 	}
 	defer st.close()
-	self, permit, err := found(st, c)
+	self, permit, err := bootstrap(st, c)
 	if err != nil {
 		return err
 	}

@@ -23,8 +23,8 @@ import (
 //     keeps the CA key. (redeem)
 //  3. The certificate, or a refusal, goes back in a header block.
 
-// joinPatience is how long the hub waits for the redeemer: less than the device does, so that it hears why.
-const joinPatience = tunnel.JoinTimeout - 5*time.Second
+// signTimeout is how long the hub waits for the redeemer: less than the device does, so that it hears why.
+const signTimeout = tunnel.JoinTimeout - 5*time.Second
 
 // joinPath is the path of the one request that a stranger may make.
 const joinPath = "/v1/join"

@@ -95,7 +95,7 @@ func TestADeviceJoinsByATokenOfARootEndpoint(t *testing.T) {
 	h := start(t)
 	root := h.device("root").online("root-ep")
 	root.sign(h.signer(root.id))
-	bob := h.stranger("bob")
+	bob := h.unjoined("bob")
 	if err := bob.join("laptop", h.token("bob", root.id)); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestATokenIsRefusedInWords(t *testing.T) {
 	if err := gone.put(gone.session(), gone.record("gone")); err != nil {
 		t.Fatal(err)
 	}
-	bob := h.stranger("bob")
+	bob := h.unjoined("bob")
 	prove := func(token identity.Token) identity.Proof {
 		p, err := token.Prove(publicKey(bob.key), "laptop")
 		if err != nil {
@@ -124,7 +124,7 @@ func TestATokenIsRefusedInWords(t *testing.T) {
 	}
 	forged := prove(h.token("bob", root.id))
 	forged.MAC = make([]byte, len(forged.MAC))
-	stolen := h.stranger("eve")
+	stolen := h.unjoined("eve")
 	cases := []struct {
 		name   string
 		req    tunnel.JoinRequest
@@ -165,7 +165,7 @@ func TestOnlyTheEndpointThatWasAskedMaySign(t *testing.T) {
 	root := h.device("root").online("root-ep")
 	second := h.device("root").online("second-root")
 	eve := h.device("eve").online("eve-ep")
-	bob := h.stranger("bob")
+	bob := h.unjoined("bob")
 	joined := make(chan error, 1)
 	token := h.token("bob", root.id)
 	go func() { joined <- bob.join("laptop", token) }()
@@ -189,7 +189,7 @@ func TestAJoiningDeviceHearsThatItsIssuerWentOffline(t *testing.T) {
 	h := start(t)
 	root := h.device("root").online("root-ep")
 	joined := make(chan error, 1)
-	bob, token := h.stranger("bob"), h.token("bob", root.id)
+	bob, token := h.unjoined("bob"), h.token("bob", root.id)
 	go func() { joined <- bob.join("laptop", token) }()
 	root.next(tunnel.EventSign)
 	root.Session.Close()
@@ -207,7 +207,7 @@ func TestAHubThatKeepsTheCARedeemsATokenOnce(t *testing.T) {
 	errs := make([]error, many)
 	var wg sync.WaitGroup
 	for i := range many {
-		devices[i] = h.stranger("bob")
+		devices[i] = h.unjoined("bob")
 		wg.Go(func() { errs[i] = devices[i].join(fmt.Sprint("laptop-", i), token) })
 	}
 	wg.Wait()
@@ -235,7 +235,7 @@ func TestAHubThatKeepsTheCARedeemsATokenOnce(t *testing.T) {
 	}
 	h.stop()
 	h = startIn(t, dir, keepCA)
-	late := h.stranger("bob")
+	late := h.unjoined("bob")
 	wantRefusal(t, late.join("late", token), 403, "used before")
 }
 
@@ -243,7 +243,7 @@ func TestAHubThatKeepsTheCAChecksBeforeItSpendsAToken(t *testing.T) {
 	h := start(t, keepCA)
 	alice := h.device("alice").online("taken")
 	token := h.token("bob", h.started.ID)
-	bob := h.stranger("bob")
+	bob := h.unjoined("bob")
 	wantRefusal(t, bob.join("taken", token), 409, "endpoint name taken is taken")
 	if err := bob.join("free", token); err != nil {
 		t.Fatalf("the token was spent on a refusal: %v", err)
@@ -251,7 +251,7 @@ func TestAHubThatKeepsTheCAChecksBeforeItSpendsAToken(t *testing.T) {
 
 	old := h.token("carol", h.started.ID)
 	h.evict(alice, "carol")
-	wantRefusal(t, h.stranger("carol").join("carol-ep", old), 403, "user carol was evicted")
+	wantRefusal(t, h.unjoined("carol").join("carol-ep", old), 403, "user carol was evicted")
 }
 
 func TestExpiredTokensAreForgottenAndStayRefused(t *testing.T) {
@@ -288,7 +288,7 @@ func TestExpiredTokensAreForgottenAndStayRefused(t *testing.T) {
 
 func TestJoinsAreLimitedForEachAddress(t *testing.T) {
 	h := start(t, keepCA, func(c *Config) { c.joinRate = limit.Rate{Burst: 2} })
-	bob := h.stranger("bob")
+	bob := h.unjoined("bob")
 	nothing := tunnel.JoinRequest{Key: publicKey(bob.key), Name: "laptop"}
 	for range 2 {
 		wantRefusal(t, bob.joinWith(nothing), 400, "token")

@@ -13,11 +13,11 @@ import (
 	"ztm/tunnel/h2"
 )
 
-// leg is one end of a carrier: an agent that waits for the hub's answer. It is answered once, by accept or refuse, and
+// leg is one end of a path: an agent that waits for the hub's answer. It is answered once, by accept or refuse, and
 // finished once.
 type leg struct {
 	peer   *peer
-	accept func() (net.Conn, error) // answers 200; the connection is the carrier's from then on
+	accept func() (net.Conn, error) // answers 200; the connection is the path's from then on
 	refuse func(*answer.Error)      // answers "no"
 	finish func()                   // ends the leg, whatever has become of it
 	gone   <-chan struct{}          // closed when the agent has gone; nil where that cannot be seen
@@ -26,36 +26,36 @@ type leg struct {
 // carry serves a connection that speaks tunnel.RelayProto and is in peers already.
 func (s *server) carry(ctx context.Context, c *tls.Conn, p *peer) {
 	l := s.connLeg(c, p)
-	if !s.welcomes(p) || !s.relay.greeting.Acquire(p.ID, s.config.Limits.Legs) {
+	if !s.welcomes(p) || !s.relay.undecided.Acquire(p.ID, s.config.Limits.Legs) {
 		l.finish()
 		return
 	}
 	h, err := s.await(c, p)
-	s.relay.greeting.Release(p.ID)
+	s.relay.undecided.Release(p.ID)
 	if err == nil && !s.welcomes(p) { // any more
 		err = errGone
 	}
 	if err != nil {
-		s.log.Debug("carrier", "endpoint", p.ID, "addr", p.addr, "err", err)
+		s.log.Debug("relayed path", "endpoint", p.ID, "addr", p.addr, "err", err)
 		l.finish()
 		return
 	}
 	s.relay.serve(ctx, l, h)
 }
 
-// await reads what a leg is for. An agent may keep one ready for a carrier to come, as long as these are few.
+// await reads what a leg is for. An agent may keep one ready for a path to come, as long as these are few.
 func (s *server) await(c *tls.Conn, p *peer) (tunnel.Header, error) {
-	patience := tunnel.HandshakeTimeout
-	if s.relay.spares.Acquire(struct{}{}, s.config.Limits.Carriers/4) {
-		defer s.relay.spares.Release(struct{}{})
-		patience = tunnel.StandbyTime
+	timeout := tunnel.HandshakeTimeout
+	if s.relay.standby.Acquire(struct{}{}, s.config.Limits.Paths/4) {
+		defer s.relay.standby.Release(struct{}{})
+		timeout = tunnel.StandbyTime
 	}
-	p.raw.SetDeadline(time.Now().Add(patience))
+	p.raw.SetDeadline(time.Now().Add(timeout))
 	return tunnel.ReadHeader(c)
 }
 
 // connLeg is a leg that is a connection. While it waits, the agent has nothing to say, and reading to see whether it is
-// still there would take bytes away from the carrier: a waiting leg ends by answer or by time.
+// still there would take bytes away from the path: a waiting leg ends by answer or by time.
 func (s *server) connLeg(c *tls.Conn, p *peer) *leg {
 	l := &leg{peer: p}
 	l.finish = sync.OnceFunc(func() {

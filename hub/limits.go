@@ -23,18 +23,18 @@ type Limits struct {
 	Agents int
 	// EndpointsPerUser is endpoints of one user: 1,000. The others have room then. Test: TestLimitsOfTheDirectory.
 	EndpointsPerUser int
-	// Carriers is carriers at a time: 20,000, at carrierSize. Test: TestLimitsOfCarriers.
-	Carriers int
-	// CarriersPerUser is carriers that the endpoints of one user have opened: 2,000. Ten users fill a hub, and not two endpoints.
-	// Test: TestLimitsOfCarriers.
-	CarriersPerUser int
-	// Pending is carriers that one endpoint has asked for and that do not stand yet: 128, more than a browser opens.
-	// Test: TestLimitsOfCarriers.
+	// Paths is paths at a time: 20,000, at pathSize. Test: TestLimitsOfPaths.
+	Paths int
+	// PathsPerUser is paths that the endpoints of one user have opened: 2,000. Ten users fill a hub, and not two endpoints.
+	// Test: TestLimitsOfPaths.
+	PathsPerUser int
+	// Pending is paths that one endpoint has asked for and that do not stand yet: 128, more than a browser opens.
+	// Test: TestLimitsOfPaths.
 	Pending int
-	// PendingAt is carriers that wait for one endpoint: 256. One user gets half of them, and a quarter is for users with few,
+	// PendingAt is paths that wait for one endpoint: 256. One user gets half of them, and a quarter is for users with few,
 	// see pending. Test: TestWaitingForAnEndpointKeepsNoOtherUserOut.
 	PendingAt int
-	// Legs is connections of one endpoint that have not said yet which carrier they are for: 128, at handshakeSize.
+	// Legs is connections of one endpoint that have not said yet which path they are for: 128, at handshakeSize.
 	// Test: TestLegsThatSayNothingAreLimited.
 	Legs int
 	// Control is control sessions of one endpoint: 4. It has one, and those that broke; the oldest gives way.
@@ -53,7 +53,7 @@ type Limits struct {
 }
 
 func (l Limits) fields() []*int {
-	return []*int{&l.Agents, &l.EndpointsPerUser, &l.Carriers, &l.CarriersPerUser, &l.Pending, &l.PendingAt,
+	return []*int{&l.Agents, &l.EndpointsPerUser, &l.Paths, &l.PathsPerUser, &l.Pending, &l.PendingAt,
 		&l.Legs, &l.Control, &l.Handshakes, &l.HandshakesPerSource, &l.Joins, &l.JoinsPerSource}
 }
 
@@ -71,7 +71,7 @@ func (l Limits) withDefaults() Limits { return l.within(memory.Here()) }
 // What each takes of a hub's memory at most, in bytes, with a margin for the garbage collector.
 const (
 	agentSize     = 64 << 10 // an idle agent: its session, its record
-	carrierSize   = 32 << 10 // a carrier: two connections, two goroutines
+	pathSize      = 32 << 10 // a path: two connections, two goroutines
 	handshakeSize = 64 << 10 // a TLS handshake of at most handshake.MaxBytes
 	bucketSize    = 128      // a token bucket
 )
@@ -109,7 +109,7 @@ const (
 	// signQueue is of these what may be waiting when a joining device causes one more: 56.
 	// Test: TestDialBacksLeaveRoomInTheQueueOfEvents.
 	signQueue = eventQueue - 8
-	// dialBackQueue is the same for a peer that asks for a carrier: 48. Test: TestDialBacksLeaveRoomInTheQueueOfEvents.
+	// dialBackQueue is the same for a peer that asks for a path: 48. Test: TestDialBacksLeaveRoomInTheQueueOfEvents.
 	dialBackQueue = eventQueue - 16
 
 	// nameKept is how long a name that became free is kept for its user. Test: TestANameThatBecameFreeIsKeptForItsUser.
@@ -148,13 +148,13 @@ func maxMemberSources() int { return memory.Here().Fit(1<<12, 256, bucketSize) }
 
 const minHandshakes = 64 // for which the smallest hub has room: with fewer, quick connections could not be told from late ones
 
-// within gives the zero fields what suits a machine with so much memory: agents and carriers may each fill a quarter of it, and
+// within gives the zero fields what suits a machine with so much memory: agents and paths may each fill a quarter of it, and
 // those that nobody knows a sixteenth. What was said wins, and what depends on it follows.
 func (l Limits) within(m memory.Limit) Limits {
 	l.Agents = cmp.Or(l.Agents, m.Fit(10_000, 4, agentSize))
 	l.EndpointsPerUser = cmp.Or(l.EndpointsPerUser, max(m.Fit(1000, 4, agentSize), min(l.Agents, 1000)))
-	l.Carriers = cmp.Or(l.Carriers, m.Fit(20_000, 4, carrierSize))
-	l.CarriersPerUser = cmp.Or(l.CarriersPerUser, max(m.Fit(2000, 8, carrierSize), min(l.Carriers/2, 2000)))
+	l.Paths = cmp.Or(l.Paths, m.Fit(20_000, 4, pathSize))
+	l.PathsPerUser = cmp.Or(l.PathsPerUser, max(m.Fit(2000, 8, pathSize), min(l.Paths/2, 2000)))
 	l.Pending = cmp.Or(l.Pending, 128)
 	l.PendingAt = cmp.Or(l.PendingAt, 256)
 	l.Legs = cmp.Or(l.Legs, m.Fit(128, 16, handshakeSize))

@@ -43,7 +43,7 @@ func listen(address string) (*net.TCPListener, error) {
 }
 
 // accept takes connections until ctx ends. It returns when those that are not yet anything's are gone.
-func (s *server) accept(ctx, carriers context.Context, ln *net.TCPListener) {
+func (s *server) accept(ctx, paths context.Context, ln *net.TCPListener) {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	var greetings sync.WaitGroup
 	defer greetings.Wait()
@@ -68,7 +68,7 @@ func (s *server) accept(ctx, carriers context.Context, ln *net.TCPListener) {
 			c.abort()
 			continue
 		}
-		greetings.Go(func() { s.greet(ctx, carriers, c) })
+		greetings.Go(func() { s.greet(ctx, paths, c) })
 	}
 }
 
@@ -92,14 +92,14 @@ func (s *server) welcome(ctx context.Context, c *socket) bool {
 		return false
 	}
 	if !s.handshakes.enter(ctx, c) {
-		s.metrics.refused.strangers.Add(1)
+		s.metrics.refused.handshakes.Add(1)
 		return false
 	}
 	return true
 }
 
 // greet learns who has connected and passes the connection on.
-func (s *server) greet(ctx, carriers context.Context, below *socket) {
+func (s *server) greet(ctx, paths context.Context, below *socket) {
 	defer s.handshakes.leave(below) // at the latest
 	tunnel.TuneAccepted(below.TCPConn)
 	records := &tunnel.RecordConn{Conn: below}
@@ -107,22 +107,22 @@ func (s *server) greet(ctx, carriers context.Context, below *socket) {
 	if err != nil {
 		s.metrics.handshakes.failed.Add(1)
 		s.log.Debug("handshake failed", "addr", below.RemoteAddr(), "err", err)
-		part(ctx, below.TCPConn) // the alert says why
+		linger(ctx, below.TCPConn) // the alert says why
 		return
 	}
 	s.metrics.handshakes.ok.Add(1)
 	if c.ConnectionState().NegotiatedProtocol == identity.JoinProto {
-		defer part(ctx, below.TCPConn)
+		defer linger(ctx, below.TCPConn)
 		defer context.AfterFunc(ctx, func() { below.TCPConn.Close() })()
 		s.join(ctx, c, below)
 		return
 	}
 	s.handshakes.leave(below) // from here on it cannot be told to give way
-	s.pass(carriers, c, below, records.Meter.RTT())
+	s.pass(paths, c, below, records.Meter.RTT())
 }
 
 // pass passes on the connection of a member.
-func (s *server) pass(carriers context.Context, c *tls.Conn, below *socket, rtt time.Duration) {
+func (s *server) pass(paths context.Context, c *tls.Conn, below *socket, rtt time.Duration) {
 	// The handshake has verified the certificate. This verifies it again, which yields who it is.
 	cs := c.ConnectionState()
 	subject, err := s.verifier.Subject(cs, identity.RoleMember)
@@ -135,7 +135,7 @@ func (s *server) pass(carriers context.Context, c *tls.Conn, below *socket, rtt 
 	p := newPeer(subject, below.TCPConn)
 	if cs.NegotiatedProtocol == tunnel.RelayProto {
 		s.peers.add(p) // here, so that the shutdown finds it
-		s.legs.Go(func() { s.carry(carriers, c, p) })
+		s.legs.Go(func() { s.carry(paths, c, p) })
 		return
 	}
 	below.closed = func() { s.peers.remove(p) }
@@ -146,21 +146,21 @@ func (s *server) pass(carriers context.Context, c *tls.Conn, below *socket, rtt 
 	s.h2.Serve(&h2.Tagged{Conn: c, Tag: p, RTT: rtt}) // which owns the connection from here on
 }
 
-// partTimeout is how long a peer has to take what the hub said last.
-const partTimeout = 2 * time.Second
+// lingerTimeout is how long a peer has to take what the hub said last.
+const lingerTimeout = 2 * time.Second
 
-// part closes a connection so that the peer gets what was written last. To close it while it has unread bytes would be a reset, which
+// linger closes a connection so that the peer gets what was written last. To close it while it has unread bytes would be a reset, which
 // may overtake that.
-func part(ctx context.Context, raw *net.TCPConn) {
+func linger(ctx context.Context, raw *net.TCPConn) {
 	defer raw.Close()
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
 	const most = 64 << 10 // bytes that a peer may have sent before it hears
 	raw.CloseWrite()
-	raw.SetDeadline(time.Now().Add(partTimeout))
+	raw.SetDeadline(time.Now().Add(lingerTimeout))
 	io.CopyN(io.Discard, raw, most)
 }
 
-// handshake completes TLS. The connection below is read record by record, so that a carrier can drop the layer.
+// handshake completes TLS. The connection below is read record by record, so that a path can drop the layer.
 func (s *server) handshake(ctx context.Context, below *tunnel.RecordConn) (*tls.Conn, error) {
 	c := tls.Server(below, s.tls)
 	ctx, cancel := context.WithTimeout(ctx, tunnel.HandshakeTimeout)

@@ -76,7 +76,7 @@ func TestNobodyIsLetInButMembersOfThisMesh(t *testing.T) {
 	h := start(t, founded(t, ca))
 	other := start(t)
 	bob := h.device("bob")
-	hubCert := h.stranger("")
+	hubCert := h.unjoined("")
 	der, err := h.ca.SignHub(publicKey(hubCert.key), now)
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func TestNobodyIsLetInButMembersOfThisMesh(t *testing.T) {
 func TestAMemberCannotJoinAgainAsAStrangerAndNoStrangerIsAMember(t *testing.T) {
 	h := start(t)
 	bob := h.device("bob")
-	stranger := h.stranger("eve")
+	stranger := h.unjoined("eve")
 	var err error
 	if stranger.cert, err = identity.SelfSigned(stranger.key, time.Now()); err != nil {
 		t.Fatal(err)
@@ -188,7 +188,7 @@ func TestACertificateThatExpiresEndsWhatItOpened(t *testing.T) {
 	wait(t, "the session ends", bob.Done())
 	near.SetReadDeadline(time.Now().Add(patience))
 	if _, err := near.Read(make([]byte, 1)); err == nil || isTimeout(err) {
-		t.Errorf("the carrier stands: %v", err)
+		t.Errorf("the path stands: %v", err)
 	}
 	if h.try(bob.config(tunnel.ControlProto)) == nil {
 		t.Error("a certificate that has expired is let in")

@@ -21,10 +21,10 @@ import (
 // metrics are the hub's counters. No label comes from a peer: there are as many lines as this file has, and routes.
 type metrics struct {
 	handshakes struct{ ok, failed atomic.Int64 }
-	refused    struct{ rate, strangers atomic.Int64 } // connections, before their handshake
+	refused    struct{ rate, handshakes atomic.Int64 } // connections, before their handshake
 	joins      struct{ ok, refused atomic.Int64 }
 	events     struct{ dropped, cut atomic.Int64 } // dial-backs without room; agents cut off because they did not read
-	carriers   carrierMetrics
+	paths      pathMetrics
 
 	mu       sync.Mutex
 	requests map[request]int64
@@ -32,13 +32,13 @@ type metrics struct {
 
 type request struct{ route, result string }
 
-type carrierMetrics struct {
+type pathMetrics struct {
 	open, started, bytes                      atomic.Int64
 	limited, offline, unknown, timeout, other atomic.Int64
 }
 
-// refused counts a carrier that did not come about, by the reason.
-func (m *carrierMetrics) refused(err error) {
+// refused counts a path that did not come about, by the reason.
+func (m *pathMetrics) refused(err error) {
 	switch answer.CodeOf(err) {
 	case answer.Limit:
 		m.limited.Add(1)
@@ -99,29 +99,29 @@ func (s *server) addMetrics(w *metric.Writer) {
 	w.Gauge("ztm_hub_endpoints", "Endpoints in the directory.", int64(size))
 	w.Gauge("ztm_hub_agents_online", "Agents with an events stream.", int64(online))
 	w.Gauge("ztm_hub_trust_version", "Version of the trust list in force.", int64(s.verifier.Trust().Version()))
-	w.Gauge("ztm_hub_carriers_open", "Carriers that stand.", m.carriers.open.Load())
+	w.Gauge("ztm_hub_carriers_open", "Paths that stand.", m.paths.open.Load())
 	w.Gauge("ztm_hub_goroutines", "Goroutines.", int64(runtime.NumGoroutine()))
 	if rss, fds, ok := process(); ok {
 		w.Gauge("ztm_hub_resident_memory_bytes", "Resident memory.", rss)
 		w.Gauge("ztm_hub_open_fds", "Open file descriptors.", fds)
 	}
-	w.Counter("ztm_hub_carriers_total", "Carriers that were joined.", m.carriers.started.Load())
-	w.Counter("ztm_hub_relayed_bytes_total", "Bytes of carriers that have ended, both directions.", m.carriers.bytes.Load())
+	w.Counter("ztm_hub_carriers_total", "Paths that were joined.", m.paths.started.Load())
+	w.Counter("ztm_hub_relayed_bytes_total", "Bytes of paths that have ended, both directions.", m.paths.bytes.Load())
 	for _, c := range []struct {
 		name, help, label, value string
 		n                        *atomic.Int64
 	}{
-		{"ztm_hub_carriers_refused_total", "Carriers that did not come about.", "reason", "limit", &m.carriers.limited},
-		{"ztm_hub_carriers_refused_total", "", "reason", "offline", &m.carriers.offline},
-		{"ztm_hub_carriers_refused_total", "", "reason", "unknown", &m.carriers.unknown},
-		{"ztm_hub_carriers_refused_total", "", "reason", "timeout", &m.carriers.timeout},
-		{"ztm_hub_carriers_refused_total", "", "reason", "other", &m.carriers.other},
+		{"ztm_hub_carriers_refused_total", "Paths that did not come about.", "reason", "limit", &m.paths.limited},
+		{"ztm_hub_carriers_refused_total", "", "reason", "offline", &m.paths.offline},
+		{"ztm_hub_carriers_refused_total", "", "reason", "unknown", &m.paths.unknown},
+		{"ztm_hub_carriers_refused_total", "", "reason", "timeout", &m.paths.timeout},
+		{"ztm_hub_carriers_refused_total", "", "reason", "other", &m.paths.other},
 		{"ztm_hub_events_dropped_total", "Events for which there was no room, because an agent did not read.", "result", "refused", &m.events.dropped},
 		{"ztm_hub_events_dropped_total", "", "result", "cut", &m.events.cut},
 		{"ztm_hub_handshakes_total", "TLS handshakes.", "result", "ok", &m.handshakes.ok},
 		{"ztm_hub_handshakes_total", "", "result", "failed", &m.handshakes.failed},
 		{"ztm_hub_connections_refused_total", "Connections that were closed before their handshake.", "reason", "rate", &m.refused.rate},
-		{"ztm_hub_connections_refused_total", "", "reason", "strangers", &m.refused.strangers},
+		{"ztm_hub_connections_refused_total", "", "reason", "strangers", &m.refused.handshakes},
 		{"ztm_hub_joins_total", "Requests to join by a token.", "result", "ok", &m.joins.ok},
 		{"ztm_hub_joins_total", "", "result", "refused", &m.joins.refused},
 	} {

@@ -13,16 +13,16 @@ func TestMetricsCountWhatTheHubDoes(t *testing.T) {
 	h := start(t, func(c *Config) { c.Metrics = "127.0.0.1:0" })
 	a, b := h.device("alice").online("a"), h.device("bob").online("b")
 	near, far := pair(t, a, b, openers["connection"], openers["connection"])
-	eventually(t, "the carrier is counted", func() bool { return h.metric("ztm_hub_carriers_open") == 1 })
+	eventually(t, "the path is counted", func() bool { return h.metric("ztm_hub_carriers_open") == 1 })
 	io.WriteString(near, "12345")
 	if _, err := io.ReadFull(far, make([]byte, 5)); err != nil {
 		t.Fatal(err)
 	}
 	near.Close()
 	far.Close()
-	eventually(t, "the carrier has ended", func() bool { return h.metric("ztm_hub_carriers_open") == 0 })
+	eventually(t, "the path has ended", func() bool { return h.metric("ztm_hub_carriers_open") == 0 })
 	if _, err := a.carry(h.device("carol").id, ""); err == nil {
-		t.Error("a carrier to nobody")
+		t.Error("a path to nobody")
 	}
 	a.Call(t.Context(), "GET", "/v1/nothing", nil, nil, nil)
 	h.try(start(t).device("alice").config(tunnel.ControlProto))

@@ -74,7 +74,7 @@ func TestAHolderOfTheCAKeyHearsWhatIsKnownOfAName(t *testing.T) {
 		taken bool
 		kept  string
 	}{"laptop": {true, ""}, "desktop": {false, "bob"}, "new": {false, ""}} {
-		carol := h.stranger("carol")
+		carol := h.unjoined("carol")
 		joined := make(chan error, 1)
 		token := h.token("carol", root.id)
 		go func() { joined <- carol.join(name, token) }()

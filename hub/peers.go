@@ -40,7 +40,7 @@ func (p *peer) cut() {
 	p.raw.Close()
 }
 
-// peers are all connections whose owner is known: control sessions, legs of carriers, carriers that stand.
+// peers are all connections whose owner is known: control sessions, legs of paths, paths that stand.
 type peers struct {
 	mu      sync.Mutex
 	all     map[*peer]struct{}

@@ -108,7 +108,7 @@ func (f *rawClient) wantEnd() {
 	}
 }
 
-// tlsLeg opens a connection for a carrier and says nothing on it.
+// tlsLeg opens a connection for a path and says nothing on it.
 func tlsLeg(d *device) (*tls.Conn, error) {
 	return tls.Dial("tcp", d.hub.address(), d.config(tunnel.RelayProto))
 }

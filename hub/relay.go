@@ -15,7 +15,7 @@ import (
 	"ztm/tunnel/splice"
 )
 
-// The way of a carrier, from agent A that opens it to agent B that it is for:
+// The way of a path, from agent A that opens it to agent B that it is for:
 //
 //  1. A's leg arrives (leg.go): a header block with CONNECT and the ID of B.
 //  2. connect: a ticket, good for B alone and for one use, goes to B in a dial-back event.
@@ -30,32 +30,32 @@ type relay struct {
 	sessions *sessions
 	metrics  *metrics
 	log      *slog.Logger
-	patience time.Duration // how long a ticket is good
+	timeout  time.Duration // how long a ticket is good
 
-	greeting  limit.Counts[identity.ID] // legs that have not said yet what they are, by endpoint
-	spares    limit.Counts[struct{}]    // those that may take their time
-	all       limit.Counts[struct{}]    // carriers, from the ticket to the end
+	undecided limit.Counts[identity.ID] // legs that have not said yet what they are, by endpoint
+	standby   limit.Counts[struct{}]    // those that may take their time
+	all       limit.Counts[struct{}]    // paths, from the ticket to the end
 	byUser    limit.Counts[string]      // the same by the user who opened them
-	pendingBy limit.Counts[identity.ID] // carriers that do not stand yet, by who opens them
+	pendingBy limit.Counts[identity.ID] // paths that do not stand yet, by who opens them
 	pendingAt pending                   // the same by whom they are for
 
-	carriers gate          // running connect
-	closing  chan struct{} // closed by drain
+	running tracker       // connect
+	closing chan struct{} // closed by drain
 
 	mu      sync.Mutex
 	waiting map[string]*waiter // by ticket
 }
 
-// ticketLife is how long a ticket is good: less than the opener waits, so that it hears why there is no carrier.
+// ticketLife is how long a ticket is good: less than the opener waits, so that it hears why there is no path.
 const ticketLife = tunnel.RelayTimeout - 3*time.Second
 
-// waiter is a carrier whose second leg is still to come.
+// waiter is a path whose second leg is still to come.
 type waiter struct {
 	target identity.ID
 	second chan *leg // capacity 1: gets the leg, or nil for a "no", when the ticket leaves the table; never closed
 }
 
-// pending counts the carriers that wait for an endpoint. A user who has many cannot keep out those who have few, however many
+// pending counts the paths that wait for an endpoint. A user who has many cannot keep out those who have few, however many
 // endpoints open them: half of the places are the most that one user gets, and a quarter is kept for users with few.
 type pending struct {
 	all    limit.Counts[identity.ID]
@@ -87,14 +87,14 @@ func (p *pending) release(user string, target identity.ID) {
 	p.all.Release(target)
 }
 
-func newRelay(limits Limits, patience time.Duration, ss *sessions, m *metrics, log *slog.Logger) *relay {
+func newRelay(limits Limits, timeout time.Duration, ss *sessions, m *metrics, log *slog.Logger) *relay {
 	return &relay{
-		limits: limits, sessions: ss, metrics: m, log: log, patience: patience,
+		limits: limits, sessions: ss, metrics: m, log: log, timeout: timeout,
 		waiting: map[string]*waiter{}, closing: make(chan struct{}),
 	}
 }
 
-// serve takes a leg, the first or second of a carrier, and finishes it. A second leg may be finished after serve has
+// serve takes a leg, the first or second of a path, and finishes it. A second leg may be finished after serve has
 // returned.
 func (r *relay) serve(ctx context.Context, l *leg, h tunnel.Header) {
 	id, err := identity.ParseID(h[tunnel.FieldAuthority])
@@ -103,7 +103,7 @@ func (r *relay) serve(ctx context.Context, l *leg, h tunnel.Header) {
 	case h[tunnel.FieldMethod] != "CONNECT":
 		err = answer.Errorf(answer.BadRequest, "a relayed path is requested with CONNECT")
 	case err != nil:
-		err = answer.Errorf(answer.BadRequest, "carrier: %v", err)
+		err = answer.Errorf(answer.BadRequest, "relayed path: %v", err)
 	case second:
 		err = r.answer(l, id, ticket)
 		if err == nil {
@@ -113,7 +113,7 @@ func (r *relay) serve(ctx context.Context, l *leg, h tunnel.Header) {
 		err = r.connect(ctx, l, id)
 	}
 	if err != nil {
-		r.metrics.carriers.refused(err)
+		r.metrics.paths.refused(err)
 		l.refuse(answer.Public(err))
 	}
 	l.finish()
@@ -121,10 +121,10 @@ func (r *relay) serve(ctx context.Context, l *leg, h tunnel.Header) {
 
 // connect finds the second leg for a first one and joins the two. It returns an error if nothing was answered yet.
 func (r *relay) connect(ctx context.Context, a *leg, target identity.ID) error {
-	if !r.carriers.enter() {
+	if !r.running.enter() {
 		return errShutdown
 	}
-	defer r.carriers.leave()
+	defer r.running.leave()
 	release, err := r.admit(a.peer)
 	if err != nil {
 		return err
@@ -138,14 +138,14 @@ func (r *relay) connect(ctx context.Context, a *leg, target identity.ID) error {
 	return r.join(ctx, a, b)
 }
 
-// admit applies the limits on carriers.
+// admit applies the limits on paths.
 func (r *relay) admit(p *peer) (release func(), err error) {
-	if !r.all.Acquire(struct{}{}, r.limits.Carriers) {
-		return nil, limited("the hub relays %d connections, which is its limit", r.limits.Carriers)
+	if !r.all.Acquire(struct{}{}, r.limits.Paths) {
+		return nil, limited("the hub relays %d connections, which is its limit", r.limits.Paths)
 	}
-	if !r.byUser.Acquire(p.User, r.limits.CarriersPerUser) {
+	if !r.byUser.Acquire(p.User, r.limits.PathsPerUser) {
 		r.all.Release(struct{}{})
-		return nil, limited("user %s has %d connections through the hub, which is the limit", p.User, r.limits.CarriersPerUser)
+		return nil, limited("user %s has %d connections through the hub, which is the limit", p.User, r.limits.PathsPerUser)
 	}
 	return func() {
 		r.byUser.Release(p.User)
@@ -178,7 +178,7 @@ func (r *relay) rendezvous(ctx context.Context, a *leg, target identity.ID) (*le
 		r.metrics.events.dropped.Add(1)
 		return nil, answer.Errorf(answer.Unavailable, "endpoint %s is busy", name)
 	}
-	timer := time.NewTimer(r.patience)
+	timer := time.NewTimer(r.timeout)
 	defer timer.Stop()
 	select {
 	case b := <-w.second:
@@ -217,7 +217,7 @@ func (r *relay) withdraw(ticket string) bool {
 	return ok
 }
 
-// answer hands a second leg to the carrier whose ticket it shows. The ticket is good for the endpoint that it was sent
+// answer hands a second leg to the path whose ticket it shows. The ticket is good for the endpoint that it was sent
 // to; in other hands it is no ticket, and stays good for its owner.
 func (r *relay) answer(l *leg, id identity.ID, ticket string) error {
 	if id != l.peer.ID {
@@ -226,7 +226,7 @@ func (r *relay) answer(l *leg, id identity.ID, ticket string) error {
 	return r.settle(l.peer.ID, ticket, l)
 }
 
-// settle ends the wait of the carrier whose ticket an endpoint shows: with a leg, or with nil if it will not answer.
+// settle ends the wait of the path whose ticket an endpoint shows: with a leg, or with nil if it will not answer.
 func (r *relay) settle(by identity.ID, ticket string, l *leg) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -258,19 +258,19 @@ func (r *relay) join(ctx context.Context, a, b *leg) error {
 	if err != nil {
 		return errGone
 	}
-	r.metrics.carriers.started.Add(1)
-	r.metrics.carriers.open.Add(1)
-	defer r.metrics.carriers.open.Add(-1)
+	r.metrics.paths.started.Add(1)
+	r.metrics.paths.open.Add(1)
+	defer r.metrics.paths.open.Add(-1)
 	there, back, err := splice.Join(ctx, first, second)
-	r.metrics.carriers.bytes.Add(there + back)
+	r.metrics.paths.bytes.Add(there + back)
 	r.log.Debug("relayed path has ended", "from", a.peer.ID, "to", b.peer.ID, "there", there, "back", back, "err", err)
 	return nil
 }
 
-// drain refuses new carriers, gives up those that do not stand yet, and waits for d, at most, until the others have
+// drain refuses new paths, gives up those that do not stand yet, and waits for d, at most, until the others have
 // ended. It is called once.
 func (r *relay) drain(d time.Duration) {
-	ended := r.carriers.close()
+	ended := r.running.close()
 	close(r.closing)
 	t := time.NewTimer(d)
 	defer t.Stop()

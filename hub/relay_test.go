@@ -21,7 +21,7 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// opener is how an agent opens a carrier: on a connection of its own, or as a stream.
+// opener is how an agent opens a path: on a connection of its own, or as a stream.
 type opener func(o *online, peer identity.ID, ticket string) (net.Conn, error)
 
 var openers = map[string]opener{
@@ -31,7 +31,7 @@ var openers = map[string]opener{
 	},
 }
 
-// pair opens a carrier between two endpoints and returns its ends.
+// pair opens a path between two endpoints and returns its ends.
 func pair(t testing.TB, a, b *online, first, second opener) (near, far net.Conn) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -50,7 +50,7 @@ func pair(t testing.TB, a, b *online, first, second opener) (near, far net.Conn)
 	return near, far
 }
 
-func TestACarrierBringsEveryByteBothWays(t *testing.T) {
+func TestAPathBringsEveryByteBothWays(t *testing.T) {
 	h := start(t)
 	a, b := h.device("alice").online("a"), h.device("bob").online("b")
 	for first, open := range openers {
@@ -88,7 +88,7 @@ func TestACarrierBringsEveryByteBothWays(t *testing.T) {
 	}
 }
 
-func TestACarrierHalfCloses(t *testing.T) {
+func TestAPathHalfCloses(t *testing.T) {
 	h := start(t)
 	a, b := h.device("alice").online("a"), h.device("bob").online("b")
 	for range 20 {
@@ -116,7 +116,7 @@ func TestAnEndpointReachesItself(t *testing.T) {
 	}
 }
 
-func TestACarrierIsRefusedInWords(t *testing.T) {
+func TestAPathIsRefusedInWords(t *testing.T) {
 	h := start(t)
 	a := h.device("alice").online("a")
 	off := h.device("bob")
@@ -199,8 +199,8 @@ func TestAnOpenerHearsThatItsPeerWentOffline(t *testing.T) {
 	wantRefusal(t, <-refused, 503, "endpoint b went offline")
 }
 
-// A carrier outlives the sessions that it was arranged over.
-func TestTheEndOfASessionIsNotTheEndOfItsCarriers(t *testing.T) {
+// A path outlives the sessions that it was arranged over.
+func TestTheEndOfASessionIsNotTheEndOfItsPaths(t *testing.T) {
 	h := start(t)
 	a, b := h.device("alice").online("a"), h.device("bob").online("b")
 	near, far := pair(t, a, b, openers["connection"], openers["connection"])
@@ -218,16 +218,16 @@ func TestTheEndOfASessionIsNotTheEndOfItsCarriers(t *testing.T) {
 	}
 }
 
-func TestLimitsOfCarriers(t *testing.T) {
+func TestLimitsOfPaths(t *testing.T) {
 	cases := []struct {
 		name   string
 		limits Limits
-		stand  int // carriers that stand before
-		wait   int // carriers that wait for their second leg before
+		stand  int // paths that stand before
+		wait   int // paths that wait for their second leg before
 		part   string
 	}{
-		{"of the hub", Limits{Carriers: 2}, 2, 0, "the hub relays 2"},
-		{"of a user", Limits{CarriersPerUser: 2}, 2, 0, "user alice has 2"},
+		{"of the hub", Limits{Paths: 2}, 2, 0, "the hub relays 2"},
+		{"of a user", Limits{PathsPerUser: 2}, 2, 0, "user alice has 2"},
 		{"waiting of an opener", Limits{Pending: 2}, 0, 2, "waits for 2"},
 		{"waiting for an endpoint", Limits{PendingAt: 4}, 1, 2, "too many connections of user alice already wait"},
 	}
@@ -304,7 +304,7 @@ func TestAReaderThatStandsStillHoldsItsWriterBack(t *testing.T) {
 	}
 }
 
-func TestAShutdownLetsRunningCarriersEnd(t *testing.T) {
+func TestAShutdownLetsRunningPathsEnd(t *testing.T) {
 	h := start(t, func(c *Config) { c.drain = patience })
 	a, b := h.device("alice").online("a"), h.device("bob").online("b")
 	near, far := pair(t, a, b, openers["connection"], openers["connection"])
@@ -325,7 +325,7 @@ func TestAShutdownLetsRunningCarriersEnd(t *testing.T) {
 	}
 }
 
-// An agent must not take a carrier that was cut for one that has ended.
+// An agent must not take a path that was cut for one that has ended.
 func TestAShutdownCutsWhatDoesNotEnd(t *testing.T) {
 	h := start(t, func(c *Config) { c.drain = time.Millisecond })
 	a, b := h.device("alice").online("a"), h.device("bob").online("b")
@@ -341,15 +341,15 @@ func TestAShutdownCutsWhatDoesNotEnd(t *testing.T) {
 	}
 	for _, c := range []net.Conn{near, far} {
 		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
-			t.Errorf("a cut carrier ends with %v", err)
+			t.Errorf("a cut path ends with %v", err)
 		}
 	}
 	if err := <-waiting; err == nil {
-		t.Error("a carrier came about after the end")
+		t.Error("a path came about after the end")
 	}
 }
 
-func TestManyCarriersAtATime(t *testing.T) {
+func TestManyPathsAtATime(t *testing.T) {
 	h := start(t)
 	b := h.device("bob").online("b")
 	b.answer(echo)
@@ -417,7 +417,7 @@ func TestLegsThatSayNothingAreLimited(t *testing.T) {
 	}
 }
 
-// insist asks for a carrier to a peer, as a stream, again and again until the test ends.
+// insist asks for a path to a peer, as a stream, again and again until the test ends.
 func (o *online) insist(peer identity.ID) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

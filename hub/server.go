@@ -19,7 +19,7 @@ import (
 	"ztm/tunnel/limit"
 )
 
-// drainTimeout is how long running carriers have once the hub shuts down.
+// drainTimeout is how long running paths have once the hub shuts down.
 const drainTimeout = 5 * time.Second
 
 // rootUser is the user whose endpoints hold the CA key and may tidy up the directory. Only the CA makes certificates
@@ -63,7 +63,7 @@ type server struct {
 	tls         *tls.Config
 	certificate atomic.Pointer[certificates]
 	trusting    sync.Mutex     // held while a new trust list is put in force
-	handlers    gate           // running HTTP handlers
+	handlers    tracker        // running HTTP handlers
 	legs        sync.WaitGroup // running carry
 }
 
@@ -109,9 +109,9 @@ func newServer(c Config, st *state, me self) (*server, error) {
 		return nil, err
 	}
 	s.sessions = newSessions(s.directory)
-	s.handshakes = newHandshakes(c.Limits.Handshakes, c.Limits.HandshakesPerSource, &s.metrics.refused.strangers)
+	s.handshakes = newHandshakes(c.Limits.Handshakes, c.Limits.HandshakesPerSource, &s.metrics.refused.handshakes)
 	s.relay = newRelay(c.Limits, c.ticket, s.sessions, s.metrics, s.log)
-	s.signers = newSigners(joinPatience)
+	s.signers = newSigners(signTimeout)
 	s.setCertificate(me)
 	s.tls = s.verifier.ServerConfig(s.presented, tunnel.ControlProto, tunnel.RelayProto, identity.JoinProto)
 	return s, nil
@@ -125,10 +125,10 @@ func publicKey(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(
 
 // run serves until ctx ends, and returns when everything has ended.
 func (s *server) run(ctx context.Context, ln *net.TCPListener, metrics net.Listener) {
-	// Carriers outlive ctx by drainTimeout.
-	carriers, cut := context.WithCancel(context.WithoutCancel(ctx))
+	// Paths outlive ctx by drainTimeout.
+	paths, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	s.h2 = h2.NewTLSServer(tunnel.ControlProto, s.handler(carriers), h2.Hub, s.log)
+	s.h2 = h2.NewTLSServer(tunnel.ControlProto, s.handler(paths), h2.Hub, s.log)
 
 	stop := make(chan struct{})
 	var background sync.WaitGroup
@@ -138,7 +138,7 @@ func (s *server) run(ctx context.Context, ln *net.TCPListener, metrics net.Liste
 		background.Go(func() { s.serveMetrics(ctx, metrics) })
 	}
 
-	s.accept(ctx, carriers, ln) // returns when ctx has ended and what it started has, carriers apart
+	s.accept(ctx, paths, ln) // returns when ctx has ended and what it started has, paths apart
 	s.sessions.each(func(session *session) { session.end() })
 	s.relay.drain(s.config.drain)
 	cut()

@@ -15,8 +15,8 @@ import (
 
 // signers passes to root endpoints what needs the CA key, and their answers back.
 type signers struct {
-	woken    chan struct{} // gets a token when a root endpoint comes online; never closed
-	patience time.Duration
+	woken   chan struct{} // gets a token when a root endpoint comes online; never closed
+	timeout time.Duration
 
 	mu      sync.Mutex
 	waiting map[string]*signing // by request
@@ -28,8 +28,8 @@ type signing struct {
 	answer chan tunnel.SignAnswer // capacity 1, never closed
 }
 
-func newSigners(patience time.Duration) *signers {
-	return &signers{woken: make(chan struct{}, 1), patience: patience, waiting: map[string]*signing{}}
+func newSigners(timeout time.Duration) *signers {
+	return &signers{woken: make(chan struct{}, 1), timeout: timeout, waiting: map[string]*signing{}}
 }
 
 // wake tells that a root endpoint is online.
@@ -52,7 +52,7 @@ func (g *signers) ask(ctx context.Context, signer *session, what tunnel.SignRequ
 	g.mu.Unlock()
 	defer g.take(id, w.signer)
 
-	timer := time.NewTimer(g.patience)
+	timer := time.NewTimer(g.timeout)
 	defer timer.Stop()
 	if !signer.offer(signQueue, &tunnel.Event{Type: tunnel.EventSign, Request: id, Sign: &what}) {
 		return nil, answer.Errorf(answer.Unavailable, "the endpoint that holds the CA key is busy")

@@ -64,12 +64,12 @@ func TestAnEvictedUserIsOutAtOnce(t *testing.T) {
 			s.SetReadDeadline(time.Now().Add(patience))
 		}
 		if _, err := c.Read(make([]byte, 1)); err == nil || isTimeout(err) {
-			t.Errorf("the carrier %s stands: %v", name, err)
+			t.Errorf("the path %s stands: %v", name, err)
 		}
 	}
 	okNear.Write([]byte("x"))
 	if _, err := okFar.Read(make([]byte, 1)); err != nil {
-		t.Errorf("a carrier of others was cut: %v", err)
+		t.Errorf("a path of others was cut: %v", err)
 	}
 	if got := names(t, alice.Session); len(got) != 2 {
 		t.Errorf("the directory has %q", got)

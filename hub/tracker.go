@@ -2,16 +2,16 @@ package hub
 
 import "sync"
 
-// gate counts what runs, and lets nothing more in once it is shut. The zero value is open. It is safe for concurrent use.
-type gate struct {
+// tracker counts what runs, and lets nothing more in once it is shut. The zero value is open. It is safe for concurrent use.
+type tracker struct {
 	mu      sync.Mutex
 	running int
 	shut    bool
 	empty   chan struct{} // closed when shut and nothing runs; made by close
 }
 
-// enter counts one more, unless the gate is shut. Whoever got in calls leave.
-func (g *gate) enter() bool {
+// enter counts one more, unless the tracker is shut. Whoever got in calls leave.
+func (g *tracker) enter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.shut {
@@ -21,7 +21,7 @@ func (g *gate) enter() bool {
 	return true
 }
 
-func (g *gate) leave() {
+func (g *tracker) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.running--; g.shut && g.running == 0 {
@@ -29,8 +29,8 @@ func (g *gate) leave() {
 	}
 }
 
-// close shuts the gate and returns a channel that is closed when nothing runs any more. It is called once.
-func (g *gate) close() <-chan struct{} {
+// close shuts the tracker and returns a channel that is closed when nothing runs any more. It is called once.
+func (g *tracker) close() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.shut, g.empty = true, make(chan struct{})

@@ -23,15 +23,15 @@ import (
 //
 // A crash between any two leaves a directory that the next start can finish.
 
-// found returns what the hub knows of itself, making it at the first start. permit is the file that was written, if one
+// bootstrap returns what the hub knows of itself, making it at the first start. permit is the file that was written, if one
 // was.
-func found(st *state, c Config) (me self, permit string, err error) {
+func bootstrap(st *state, c Config) (me self, permit string, err error) {
 	me, known, err := st.self()
 	if err != nil {
 		return self{}, "", err
 	}
 	if !known {
-		return begin(st, c)
+		return firstStart(st, c)
 	}
 	doc, err := st.trust()
 	if err != nil {
@@ -42,7 +42,7 @@ func found(st *state, c Config) (me self, permit string, err error) {
 		return self{}, "", fmt.Errorf("hub.db: %w", err)
 	}
 	if c.permitGiven {
-		if trust, err = newer(st, trust, c); err != nil {
+		if trust, err = newerTrust(st, trust, c); err != nil {
 			return self{}, "", err
 		}
 	}
@@ -58,21 +58,21 @@ func found(st *state, c Config) (me self, permit string, err error) {
 	if !c.KeepCA && me.Signer != nil {
 		c.Log.Warn("the database still holds the CA key from an earlier start with --keep-ca; it is not used")
 	}
-	if err := revive(&next, trust, c); err != nil {
+	if err := renewExpired(&next, trust, c); err != nil {
 		return self{}, "", err
 	}
 	if err := st.change(func(s *self) { *s = next }); err != nil { // writes nothing if nothing has changed
 		return self{}, "", err
 	}
 	if c.permitGiven {
-		permit, err = again(c, next)
+		permit, err = rewritePermit(c, next)
 	}
 	return next, permit, err
 }
 
-// newer takes the trust list of a root permit, if it is newer than the hub's: after a rotation of the CA without grace no agent can bring
+// newerTrust takes the trust list of a root permit, if it is newer than the hub's: after a rotation of the CA without grace no agent can bring
 // it.
-func newer(st *state, trust *identity.Trust, c Config) (*identity.Trust, error) {
+func newerTrust(st *state, trust *identity.Trust, c Config) (*identity.Trust, error) {
 	root, _, err := readRoot(c.Permit)
 	if err != nil || root.CheckMesh(trust.Mesh()) != nil {
 		return trust, nil // a file that is there is left alone
@@ -110,9 +110,9 @@ func keptNewest(kept *keptCA, trust *identity.Trust, c Config) (*keptCA, error) 
 	return kept, nil
 }
 
-// revive renews a certificate that is of no use any more: it expired while the hub was off, or its CA was replaced. No agent
+// renewExpired renews a certificate that is of no use any more: it expired while the hub was off, or its CA was replaced. No agent
 // would come to renew it, so that takes the root permit.
-func revive(me *self, trust *identity.Trust, c Config) error {
+func renewExpired(me *self, trust *identity.Trust, c Config) error {
 	now := identity.NewClock(time.Unix(me.Seen, 0), c.clock).Now()
 	if me.Next != nil && now.Unix() >= me.Next.From {
 		me.Certificate, me.Next, me.Last = me.Next.Certificate, nil, me.Certificate
@@ -157,9 +157,9 @@ func newestCA(path string, trust *identity.Trust) (*identity.CA, error) {
 	return ca, nil
 }
 
-// again is a start with --permit of a hub that has a mesh already. The permit can be written again only by a hub that
+// rewritePermit is a start with --permit of a hub that has a mesh already. The permit can be written again only by a hub that
 // kept the CA key; a file that is there is left alone.
-func again(c Config, me self) (permit string, err error) {
+func rewritePermit(c Config, me self) (permit string, err error) {
 	if _, err := os.Lstat(c.Permit); err == nil {
 		return "", nil
 	}
@@ -175,8 +175,8 @@ func again(c Config, me self) (permit string, err error) {
 	return c.Permit, writePermit(c.Permit, ca, me.Names)
 }
 
-// begin is the first start.
-func begin(st *state, c Config) (me self, permit string, err error) {
+// firstStart is the first start.
+func firstStart(st *state, c Config) (me self, permit string, err error) {
 	now := identity.NewClock().Now()
 	root, ca, err := readRoot(c.Permit)
 	switch {
@@ -321,7 +321,7 @@ func checkFirst(c Config) error {
 		return nil
 	}
 	if _, err := os.Lstat(c.Permit); err == nil {
-		return nil // begin says whether it is a root permit
+		return nil // firstStart says whether it is a root permit
 	}
 	if len(c.Names) == 0 {
 		return errNoNames

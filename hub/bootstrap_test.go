@@ -117,7 +117,7 @@ func TestNoSecretIsLogged(t *testing.T) {
 	h := start(t, keepCA)
 	a, b := h.device("alice").online("a"), h.device("bob").online("b")
 	token := h.token("carol", h.started.ID)
-	if err := h.stranger("carol").join("c", token); err != nil {
+	if err := h.unjoined("carol").join("c", token); err != nil {
 		t.Fatal(err)
 	}
 	opened := make(chan error, 1)
@@ -345,7 +345,7 @@ func TestBadInputIsAnErrorInWordsAndChangesNothing(t *testing.T) {
 		{"a name without a port", Config{Names: []string{"hub.test"}}, "host:port"},
 		{"public metrics", Config{Names: names, Metrics: "0.0.0.0:9100"}, "loopback"},
 		{"metrics by name", Config{Names: names, Metrics: "localhost:9100"}, "loopback"},
-		{"negative limit", Config{Names: names, Limits: Limits{Carriers: -1}}, "negative"},
+		{"negative limit", Config{Names: names, Limits: Limits{Paths: -1}}, "negative"},
 		{"permit in no directory", Config{Names: names, Permit: "/nonexistent/dir/root.json"}, "permit cannot be written"},
 		{"permit below a file", Config{Names: names, Permit: filepath.Join(file, "root.json")}, "permit cannot be written"},
 		{"something else where the permit goes", Config{Names: names, Permit: file}, "move it away"},
