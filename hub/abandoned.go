@@ -6,18 +6,21 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// A device that vanishes in the middle of a transfer leaves a path whose bytes nobody takes. The kernel would hold it for a quarter
-// of an hour, and must not give up sooner by itself: a reader that is slow looks the same. The control session tells the two
-// apart. It finds a dead device within a minute; an endpoint that has had none for abandonedAfter has its paths cut.
+// A device that vanishes in the middle of a transfer leaves a path whose bytes no one reads. The
+// kernel holds it for a quarter of an hour, and a slow reader looks the same to it. The control
+// session tells the two apart: it finds a dead device within a minute. The hub cuts the paths of an
+// endpoint that has had no control session for abandonedAfter.
 const (
 	abandonedAfter = time.Minute
 	abandonedEvery = 15 * time.Second
 )
 
-// absences is since when endpoints with connections have had no control session. Its owner is the goroutine of tidy.
+// absences says since when endpoints that have connections have had no control session. Its owner
+// is the goroutine of tidy.
 type absences map[identity.ID]time.Time
 
-// note takes the endpoints that have no control session now, and returns those that have had none for abandonedAfter.
+// note takes the endpoints that have no control session now, and returns those that have had none
+// for abandonedAfter.
 func (a absences) note(now time.Time, absent map[identity.ID]struct{}) map[identity.ID]struct{} {
 	for id := range a {
 		if _, still := absent[id]; !still {

@@ -24,7 +24,8 @@ var (
 	errNoPath   = answer.Errorf(answer.NotFound, "there is no such request")
 )
 
-// route is one kind of request. p is who asks, from the certificate of the connection; arg is what follows the path.
+// route is one kind of request. p is the peer that asks, by the certificate of its connection; arg
+// is what follows the path.
 type route struct {
 	name   string // for the counters
 	method string
@@ -103,13 +104,14 @@ func (s *server) handler(paths context.Context) http.Handler {
 	})
 }
 
-// welcomes reports whether a peer that was let in is still welcome. An eviction has cut its connection already, unless
-// both happened in the same moment; a certificate may have expired under a connection that lasts.
+// welcomes reports whether a peer that was let in is still welcome. An eviction has cut its
+// connection already, unless both happened at the same moment; a certificate may have expired under
+// a connection that lasts.
 func (s *server) welcomes(p *peer) bool {
 	return s.verifier.Trust().Reverify(p.Subject, s.verifier.Clock().Now()) == nil
 }
 
-// hurry gives the peer writeTimeout to take the answer. That it does not is the peer's loss.
+// hurry gives the peer writeTimeout to take the answer.
 func hurry(w http.ResponseWriter) {
 	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 }
@@ -125,8 +127,9 @@ func writeJSON(w http.ResponseWriter, v any) error {
 	return nil
 }
 
-// readBody reads the body of a request, of at most max bytes, which must arrive within bodyTimeout. It has a place of those in
-// which bodies are read; a user who has many gives one up for a user who has none.
+// readBody reads the body of a request, of at most max bytes, which must arrive within bodyTimeout.
+// It takes one of the places for bodies: a user who has many places loses one to a user who has
+// none.
 func (s *server) readBody(places *limit.Share[string], w http.ResponseWriter, r *http.Request, p *peer, max int64) ([]byte, error) {
 	rc := http.NewResponseController(w)
 	rc.SetReadDeadline(time.Now().Add(bodyTimeout))
@@ -243,7 +246,8 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 	if err := s.directory.Put(doc, rec, subject); err != nil {
 		return err
 	}
-	// It may have been evicted since it was verified, and the eviction not have found the record.
+	// The user may have been evicted after the record was verified and before it was in the
+	// directory.
 	if err := s.verifier.Trust().Reverify(subject, s.verifier.Clock().Now()); err != nil {
 		s.forget(id, true)
 		return answer.Errorf(answer.Denied, "%v", err)
@@ -255,7 +259,7 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 	return nil
 }
 
-// deleteEndpoint is DELETE /v1/endpoints/ID: an endpoint leaves, or root tidies up.
+// deleteEndpoint is DELETE /v1/endpoints/ID: an endpoint leaves, or user root removes it.
 func (s *server) deleteEndpoint(w http.ResponseWriter, _ *http.Request, p *peer, arg string) error {
 	id, err := parseID(arg)
 	if err != nil {

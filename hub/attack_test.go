@@ -58,8 +58,8 @@ func (p *honest) pings(t *testing.T) time.Duration {
 	return slices.Min(all)
 }
 
-// works checks that the pair works on: a new path stands within a second, and a round trip takes not much longer than before.
-// Of several the quickest counts, and all must succeed.
+// works checks that the pair works on: a new path stands within a second, and a round trip takes
+// not much longer than before. Of several the quickest counts, and all must succeed.
 func (p *honest) works(t *testing.T) {
 	t.Helper()
 	quickest := time.Hour
@@ -80,8 +80,8 @@ func (p *honest) works(t *testing.T) {
 	}
 }
 
-// crowd keeps n connections of an address open that say nothing, and opens them anew, 25 a second, when they are cut. It returns
-// when they are open for the first time.
+// crowd keeps n connections of an address open that say nothing, and opens them anew, 25 a second,
+// when they are cut. It returns when they are open for the first time.
 func (h *testHub) crowd(t *testing.T, ip string, n int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -256,7 +256,7 @@ func writeJoin(t *testing.T, c net.Conn, request []byte) {
 	}
 }
 
-// What a joining device writes is in the log, for whoever wonders why it is refused. It must not fill the disk.
+// The log says why a joining device is refused, with what the device wrote. It must not fill the disk.
 func TestRefusedDevicesDoNotFillTheLog(t *testing.T) {
 	const n = 100
 	var log appstest.Buffer

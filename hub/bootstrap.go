@@ -13,18 +13,18 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// How a mesh begins:
+// How a hub bootstraps a mesh:
 //
-//  1. The CA is made, or taken from a root permit that lies where the new one would go: the permit of a start that was
-//     interrupted, or of a hub that was lost.
+//  1. The CA is made, or taken from a root permit that lies where the new one would go: the permit
+//     of a start that was interrupted, or of a hub that was lost.
 //  2. The hub's key is made, and its certificate signed.
 //  3. The root permit, which holds the CA key, is on disk.
 //  4. The database says that there is a mesh. It does not get the CA key, unless that is asked for.
 //
 // A crash between any two leaves a directory that the next start can finish.
 
-// bootstrap returns what the hub knows of itself, making it at the first start. permit is the file that was written, if one
-// was.
+// bootstrap returns what the hub knows of itself, and makes it at the first start. permit is the
+// file that was written, if any.
 func bootstrap(st *state, c Config) (me self, permit string, err error) {
 	me, known, err := st.self()
 	if err != nil {
@@ -70,12 +70,12 @@ func bootstrap(st *state, c Config) (me self, permit string, err error) {
 	return next, permit, err
 }
 
-// newerTrust takes the trust list of a root permit, if it is newer than the hub's: after a rotation of the CA without grace no agent can bring
-// it.
+// newerTrust takes the trust list of a root permit, if it is newer than the hub's: after a rotation
+// of the CA without a grace period no agent can bring it.
 func newerTrust(st *state, trust *identity.Trust, c Config) (*identity.Trust, error) {
 	root, _, err := readRoot(c.Permit)
 	if err != nil || root.CheckMesh(trust.Mesh()) != nil {
-		return trust, nil // a file that is there is left alone
+		return trust, nil // an existing file is left alone
 	}
 	next, err := trust.Update(root.Trust)
 	if err != nil {
@@ -88,7 +88,8 @@ func newerTrust(st *state, trust *identity.Trust, c Config) (*identity.Trust, er
 	return next, err
 }
 
-// keptNewest returns the CA for the hub to keep: what it kept, or after a rotation the one of the root permit.
+// keptNewest returns the CA for the hub to keep: what it kept, or after a rotation the one of the
+// root permit.
 func keptNewest(kept *keptCA, trust *identity.Trust, c Config) (*keptCA, error) {
 	if kept != nil {
 		ca, err := kept.ca()
@@ -110,8 +111,8 @@ func keptNewest(kept *keptCA, trust *identity.Trust, c Config) (*keptCA, error) 
 	return kept, nil
 }
 
-// renewExpired renews a certificate that is of no use any more: it expired while the hub was off, or its CA was replaced. No agent
-// would come to renew it, so that takes the root permit.
+// renewExpired renews a certificate that expired while the hub was off, or whose CA was replaced. No
+// agent connects to such a hub, so renewal takes the root permit.
 func renewExpired(me *self, trust *identity.Trust, c Config) error {
 	now := identity.NewClock(time.Unix(me.Seen, 0), c.clock).Now()
 	if me.Next != nil && now.Unix() >= me.Next.From {
@@ -137,7 +138,8 @@ func renewExpired(me *self, trust *identity.Trust, c Config) error {
 	if err != nil {
 		return err
 	}
-	// The clock may be years ahead, and nobody is there yet to say so: the old certificate is kept for when it is right again.
+	// The clock may be years ahead, and no member is here yet to prove it wrong. The old
+	// certificate is kept until the new one has begun.
 	me.Certificate, me.Next, me.Last = der, nil, me.Certificate
 	return nil
 }
@@ -157,8 +159,8 @@ func newestCA(path string, trust *identity.Trust) (*identity.CA, error) {
 	return ca, nil
 }
 
-// rewritePermit is a start with --permit of a hub that has a mesh already. The permit can be written again only by a hub that
-// kept the CA key; a file that is there is left alone.
+// rewritePermit handles --permit on a hub that has a mesh already. Only a hub that kept the CA key
+// can write the permit again. An existing file is left alone.
 func rewritePermit(c Config, me self) (permit string, err error) {
 	if _, err := os.Lstat(c.Permit); err == nil {
 		return "", nil
@@ -199,7 +201,7 @@ func firstStart(st *state, c Config) (me self, permit string, err error) {
 	if err != nil {
 		return self{}, "", err
 	}
-	me.Another = root != nil && c.permitGiven // the one in the data directory is of a start that was interrupted
+	me.Another = root != nil && c.permitGiven // a permit in the data directory is from an interrupted start
 	if root == nil {
 		if err := writePermit(c.Permit, ca, me.Names); err != nil {
 			return self{}, "", err
@@ -252,11 +254,11 @@ func (k *keptCA) ca() (*identity.CA, error) {
 	return identity.ParseCA([]byte(k.Certificate), []byte(k.Key))
 }
 
-// readRoot reads a root permit. Its error is fs.ErrNotExist if there is no file. A file that another user of this machine has put there
-// is no permit: it would make them root of the mesh.
+// readRoot reads a root permit. Its error is fs.ErrNotExist if there is no file. A file of another
+// user of this machine is refused: it would make them root of the mesh.
 func readRoot(path string) (*identity.Permit, *identity.CA, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("root permit %s: not a file", path) // a pipe would be waited for
+		return nil, nil, fmt.Errorf("root permit %s: not a file", path) // opening a pipe would wait for its writer
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -288,8 +290,8 @@ func readRoot(path string) (*identity.Permit, *identity.CA, error) {
 	return p, ca, nil
 }
 
-// writePermit writes a root permit: whole or not at all, readable by its owner alone, and never over a file that is
-// there.
+// writePermit writes a root permit: whole or not at all, readable by its owner alone, and never
+// over a file that is there.
 func writePermit(path string, ca *identity.CA, names []string) error {
 	p := identity.Permit{
 		Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), CAKey: string(ca.KeyPEM()), Bootstraps: names,
@@ -314,8 +316,8 @@ func writePermit(path string, ca *identity.CA, names []string) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// checkFirst finds what would stop a first start, before anything is made. A directory that has a database is no first
-// start, and everything is left to it.
+// checkFirst finds what would stop a first start, before anything is made. It passes a directory
+// that has a database.
 func checkFirst(c Config) error {
 	if _, err := os.Lstat(filepath.Join(c.Data, "hub.db")); err == nil {
 		return nil

@@ -10,19 +10,19 @@ import (
 	"ztm/tunnel/limit"
 )
 
-// What an endpoint may ask in a time. Each kind of request has a budget of its own, and of those that are about one endpoint, name or
-// offer, one gets no more than a quarter: a client in a loop, whose exit is off, takes nothing from those beside it, and nothing of what
-// keeps the endpoint in the mesh.
+// Rates of requests. Each kind of request has its own budget, and requests about one endpoint, name
+// or offer get a quarter of it at most. A client in a loop whose exit is offline takes nothing from
+// healthy clients beside it, nor from the requests that keep the endpoint in the mesh.
 
 // budget is a kind of request.
 type budget int
 
 const (
 	staying   budget = iota // what keeps an endpoint in the mesh: status, events, trust, certificates
-	lookup                  // one endpoint of the directory, or nothing that the hub knows
+	lookup                  // one endpoint of the directory, or an unknown request
 	listing                 // a page of the directory
 	opening                 // a path as a stream of the control session
-	answering               // the same as the answer to a dial-back, which is another endpoint's wish
+	answering               // the same as the answer to a dial-back, which another endpoint caused
 	budgets                 // how many there are
 )
 
@@ -45,8 +45,8 @@ type goal struct {
 	what uint64 // hash of an ID, name or offer
 }
 
-// newAllowances makes the budgets: request is the rate of each kind, and page that of listing. Each table has at most so many
-// buckets.
+// newAllowances makes the budgets: request is the rate of each kind, and page that of listing. Each
+// table has at most so many buckets.
 func newAllowances(request, page limit.Rate, most int) *allowances {
 	a := &allowances{byUser: limit.NewBuckets[string](times(page, pagesOfUser), most), seed: maphash.MakeSeed()}
 	for kind := range a.kinds {
@@ -82,7 +82,8 @@ func (a *allowances) sweep(now time.Time) {
 	a.byUser.Sweep(now)
 }
 
-// cost returns the budget that a request is charged to, and what it is about. route is nil if the hub knows no such request.
+// cost returns the budget that a request is charged to, and what it is about. route is nil if the
+// hub knows no such request.
 func cost(r *http.Request, route *route, arg string) (kind budget, what string) {
 	switch {
 	case r.Method == http.MethodConnect && r.Header.Get(tunnel.FieldTicket) != "":

@@ -105,7 +105,7 @@ func TestTheCommandFoundsAMeshAndEndsBySignal(t *testing.T) {
 	if status := p.end(syscall.SIGTERM); status != 0 {
 		t.Errorf("status %d: %s", status, p.out)
 	}
-	wait(t, "the agent hears of it", a.ended)
+	wait(t, "the agent notices", a.ended)
 
 	p = runHub(t, "--data", filepath.Join(dir, "data"), "--listen", address)
 	p.says("hub is running")
@@ -151,8 +151,8 @@ func TestTheCommandFailsInWords(t *testing.T) {
 	}
 }
 
-// A hub that is killed takes nothing with it. Its paths end at once; that the end was not an agent's is for the
-// sealed session to tell.
+// A hub that is killed takes nothing with it. Its paths end at once; that the end was not an
+// agent's is for the sealed session to tell.
 func TestAHubThatIsKilledComesBack(t *testing.T) {
 	dir := t.TempDir()
 	p := runHub(t, "--data", dir, "--listen", "127.0.0.1:0", "--names", "hub.test:1")
@@ -175,8 +175,8 @@ func TestAHubThatIsKilledComesBack(t *testing.T) {
 	if _, err := io.Copy(io.Discard, far); isTimeout(err) {
 		t.Error("the path stands")
 	}
-	wait(t, "a hears of it", a.ended)
-	wait(t, "b hears of it", b.ended)
+	wait(t, "a notices", a.ended)
+	wait(t, "b notices", b.ended)
 
 	p = runHub(t, "--data", dir, "--listen", address)
 	p.says("hub is running")

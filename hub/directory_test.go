@@ -199,7 +199,7 @@ func TestARecordDoesNotGoBackInTime(t *testing.T) {
 	}
 }
 
-// What a peer says of itself is not who it is.
+// A peer is who its certificate says, not who it says.
 func TestIdentityComesFromTheCertificateAlone(t *testing.T) {
 	h := start(t)
 	bob := h.device("bob").online("bob-ep")

@@ -17,14 +17,15 @@ type session struct {
 	once  sync.Once
 
 	mu    sync.Mutex
-	queue []*tunnel.Event // at most eventQueue; nil nearly always
+	queue []*tunnel.Event // at most eventQueue; usually nil
 }
 
 func newSession(p *peer) *session {
 	return &session{peer: p, some: make(chan struct{}, 1), ended: make(chan struct{})}
 }
 
-// offer queues an event that the agent may miss, unless so many wait already, and reports whether it did.
+// offer queues an event that the agent may miss, unless so many wait already, and reports whether
+// it did.
 func (s *session) offer(most int, e *tunnel.Event) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,8 +53,8 @@ func (s *session) next() *tunnel.Event {
 	return e
 }
 
-// send queues an event that the agent must not miss: if there is no room, the agent is cut off, and catches up when it
-// comes back. It reports whether there was room.
+// send queues an event that the agent must not miss: if there is no room, the agent is cut off, and
+// catches up when it comes back. It reports whether there was room.
 func (s *session) send(e *tunnel.Event) bool {
 	ok := s.offer(eventQueue, e)
 	if !ok {
@@ -97,13 +98,13 @@ func (s *server) getEvents(w http.ResponseWriter, r *http.Request, p *peer, _ st
 
 // stream sends one event and reports whether the agent has taken it.
 func stream(w http.ResponseWriter, e *tunnel.Event) (ok bool) {
-	// What encoding needs of stack would stay with the goroutine of the stream, which is idle nearly always, and there
-	// are thousands of them.
+	// Encoding makes the stack grow. The goroutine of a stream is idle nearly always, and there are
+	// thousands: it does not keep that stack.
 	done := make(chan struct{})
 	go func() { // awaited at once
 		defer close(done)
 		rc := http.NewResponseController(w)
-		rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // lest a reader that stands still holds this up for ever
+		rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // so that a stalled reader does not block this
 		ok = json.NewEncoder(w).Encode(e) == nil && rc.Flush() == nil && rc.SetWriteDeadline(time.Time{}) == nil
 	}()
 	<-done

@@ -107,7 +107,8 @@ func founded(t testing.TB, ca *identity.CA) func(*Config) {
 	}
 }
 
-// metric returns a counter of a hub that was started with Config.Metrics; -1 if there is none of the name.
+// metric returns a counter of a hub that was started with Config.Metrics; -1 if there is none of
+// the name.
 func (h *testHub) metric(name string) int64 {
 	h.t.Helper()
 	resp, err := http.Get("http://" + h.started.Metrics.String() + "/metrics")
@@ -144,7 +145,8 @@ func (h *testHub) device(user string) *device {
 	return h.deviceAt(user, time.Now(), time.Now())
 }
 
-// deviceAt makes a device whose user was admitted at a time and whose certificate was signed at a time.
+// deviceAt makes a device whose user was admitted at a time and whose certificate was signed at a
+// time.
 func (h *testHub) deviceAt(user string, admitted, now time.Time) *device {
 	h.t.Helper()
 	d := h.unjoined(user)
@@ -282,7 +284,8 @@ func (d *device) carry(peer identity.ID, ticket string) (net.Conn, error) {
 	return leg.Connect(context.Background(), peer, ticket)
 }
 
-// answer answers every dial-back of an endpoint and gives the connections to serve, until the events end.
+// answer answers every dial-back of an endpoint and gives the connections to serve, until the
+// events end.
 func (o *online) answer(serve func(net.Conn)) {
 	o.answerTo(func(identity.ID) bool { return true }, serve)
 }

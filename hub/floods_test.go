@@ -18,7 +18,8 @@ import (
 	"ztm/tunnel/limit"
 )
 
-// A member may send the hub anything. Whatever it is, the hub goes on serving the others, and does not grow.
+// A member may send the hub anything. Whatever it is, the hub goes on serving the others, and does
+// not grow.
 func TestAFloodOfFramesHarmsNobodyElse(t *testing.T) {
 	window := make([]byte, 4)
 	binary.BigEndian.PutUint32(window, 1)

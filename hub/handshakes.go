@@ -8,17 +8,19 @@ import (
 	"time"
 )
 
-// handshakes are the connections whose peer is not known yet: in TLS, or before their request to join. Anybody can make
-// them, so there are so many and no more, and the question is which one gives way.
+// handshakes are the connections whose peer is not known yet: in TLS, or before their request to
+// join. Anybody can make them, so their number is limited, and the rules below say which one gives
+// way.
 //
-//   - The hub never stops accepting. Where all places are taken, the connection gives way whose source has most of them, and of
-//     that source the one that has kept the hub waiting longest.
-//   - Where more than half are taken, all that have kept the hub waiting for yieldCrowded give way.
-//   - A quarter of the places is kept for sources that were members lately.
+//   - The hub never stops accepting. When all places are taken, a connection of the source with
+//     most places gives way: the one that has kept the hub waiting longest.
+//   - When more than half are taken, connections that have kept the hub waiting for yieldCrowded
+//     give way.
+//   - A quarter of the places is kept for sources from which members connected lately.
 //
-// What counts is how long the hub waited for the peer, not how old the connection is: when thousands of agents come back at once,
-// the hub is slow and not they, and to cut those that came first would let nobody in. Until a connection may give way, the next one
-// waits.
+// The waiting time of the hub counts, not the age of the connection. When thousands of agents
+// return at once, the hub is slow and the agents are not; cutting the oldest would let none of them
+// in. While no connection may give way, the next one waits.
 type handshakes struct {
 	perSource int           // static
 	cut       *atomic.Int64 // counts those that gave way
@@ -38,7 +40,7 @@ type places struct {
 }
 
 const (
-	// An honest peer keeps the hub waiting for about a round trip in all.
+	// An honest peer keeps the hub waiting for about one round trip in all.
 	yieldAlone   = 250 * time.Millisecond // before the only connection of a source gives way
 	yieldMany    = 50 * time.Millisecond  // before one of several does
 	yieldCrowded = 3 * time.Second        // where more than half of the places are taken
@@ -57,17 +59,17 @@ func newHandshakes(most, perSource int, cut *atomic.Int64) *handshakes {
 	}
 }
 
-// entry is the answer to a connection that wants a place.
+// entry is the result of asking for a place.
 type entry int
 
 const (
 	entered entry = iota
-	refused       // its source has too many, none of which is late
-	full          // nobody can give way yet
+	refused       // the source has too many, and none of them is late
+	full          // no connection may give way yet
 )
 
-// enter takes a place for a connection and reports whether it has one. It returns without one if the source has too many, or when
-// ctx ends. The caller gives the place back by leave.
+// enter takes a place for a connection and reports whether it has one. It returns without one if
+// the source has too many, or when ctx ends. The caller gives the place back by leave.
 func (h *handshakes) enter(ctx context.Context, s *socket) bool {
 	for {
 		switch h.try(s, time.Now()) {
@@ -120,7 +122,8 @@ func (h *handshakes) endLocked(p *places, now time.Time) {
 	}
 }
 
-// yieldLocked cuts the connection that is first to give way, of one source if from says one, and reports whether there was one.
+// yieldLocked cuts the connection that is first to give way, and reports whether there was one. A
+// valid from restricts the choice to one source.
 func (h *handshakes) yieldLocked(now time.Time, from netip.Addr, of ...*places) bool {
 	var first *socket
 	var most int
@@ -172,12 +175,12 @@ func (h *handshakes) leaveLocked(s *socket) {
 	}
 }
 
-// member notes that a source is a member's at this time.
+// member notes that a member connects from a source.
 func (h *handshakes) member(from netip.Addr, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if _, known := h.members[from]; !known && len(h.members) >= maxMemberSources() {
-		for other := range h.members { // any other
+		for other := range h.members { // an arbitrary one
 			delete(h.members, other)
 			break
 		}
@@ -185,7 +188,7 @@ func (h *handshakes) member(from netip.Addr, now time.Time) {
 	h.members[from] = now
 }
 
-// sweep forgets sources that were no member's for long.
+// sweep removes sources from which no member connected for memberSourceLife.
 func (h *handshakes) sweep(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

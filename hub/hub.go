@@ -1,22 +1,27 @@
-// Package hub is the one process of a mesh with a public address. It introduces agents to each other and carries bytes
-// that it cannot read.
+// Package hub is the one process of a mesh with a public address. It introduces agents to each
+// other and carries bytes that it cannot read.
 //
-//	listen.go     TCP, TLS 1.3, who is it?  ── ALPN ztm-control/1 ─> api.go             requests, as JSON
-//	                                        ── ALPN ztm-relay/1 ───> leg.go, relay.go   relayed paths
-//	                                        ── ALPN ztm-join/1 ────> join.go            devices without a certificate
+//	listen.go: TCP, TLS 1.3, who is it?
+//	 ├─ ALPN ztm-control/1  api.go            requests, as JSON
+//	 ├─ ALPN ztm-relay/1    leg.go, relay.go  relayed paths
+//	 └─ ALPN ztm-join/1     join.go           devices without a certificate
 //
 //	directory/     signed endpoint records, names, and who is online
-//	handshakes.go  connections whose peer is not known yet, and which of them gives way
-//	sessions.go    agents that are attached      events.go  what the hub tells them: dial-backs, trust, requests for the CA key
-//	peers.go       every connection whose owner is known, so that an evicted user's can be cut
-//	limits.go      all that bounds what others can take of the hub    budget.go  what an endpoint may ask in a time
-//	trust.go       the signed trust list          sign.go   what needs the CA key, which is not here
+//	sessions.go    agents that are attached
+//	events.go      what the hub tells them: dial-backs, trust, requests for the CA key
+//	peers.go       connections of known peers, so that those of an evicted user can be cut
+//	handshakes.go  connections of unknown peers, and which of them gives way
+//	limits.go      all limits on what others can take of the hub
+//	budget.go      rates of requests
+//	trust.go       the signed trust list
+//	sign.go        requests that need the CA key, which is not here
 //	renew.go       the hub's own certificate
-//	state.go       what survives a restart        bootstrap.go  how a mesh begins
+//	bootstrap.go   how a mesh begins
+//	state.go       what survives a restart
 //
-// A hub is trusted with nothing but to be there: it holds neither the mesh's CA key (unless --keep-ca says so) nor any key
-// of a flow, and this package does not link the one that seals flows. Who a peer is comes from its verified
-// certificate alone.
+// A hub is trusted with availability alone. It holds neither the mesh's CA key (except with
+// --keep-ca) nor any key of a flow, and this package does not link the one that seals flows. The
+// identity of a peer comes from its verified certificate alone.
 package hub
 
 import (
@@ -34,7 +39,7 @@ import (
 	"ztm/tunnel/loopback"
 )
 
-// DefaultListen is where a hub listens if nothing else is said: on all addresses.
+// DefaultListen is the default listen address: port 8888 on all addresses.
 const DefaultListen = ":8888"
 
 // Config says how a hub runs.
@@ -46,7 +51,7 @@ type Config struct {
 	KeepCA  bool     // keep the CA key in the hub's database, to sign without a root endpoint
 	Metrics string   // loopback address:port for /metrics and /healthz; "" means none
 	Limits  Limits   // zero fields have the defaults of [Limits]
-	Version string   // what the hub says of itself
+	Version string   // the version that the hub reports
 	Log     *slog.Logger
 
 	// Started, if not nil, is called once when the hub listens, before it accepts.
@@ -61,9 +66,9 @@ type Config struct {
 	joinRate       limit.Rate    // requests to join from one address
 	requestRate    limit.Rate    // control requests of one endpoint, of each kind
 	pageRate       limit.Rate    // pages of the directory for one endpoint
-	changeRate     limit.Rate    // those of them that may write to disk
-	tidy           time.Duration // how often the hub looks for what time alone changes
-	clock          time.Time     // what the device's clock shows at least
+	changeRate     limit.Rate    // requests of one endpoint that may write to disk
+	tidy           time.Duration // how often the hub runs its periodic work
+	clock          time.Time     // the earliest time that the clock shows
 }
 
 // Started tells how a hub has started.
@@ -122,7 +127,7 @@ func New(c Config) (*Hub, error) {
 	return &Hub{config: c}, nil
 }
 
-// checkMetrics refuses to show counters to anybody but this machine.
+// checkMetrics refuses an address that other machines can reach.
 func checkMetrics(address string) error {
 	if address == "" {
 		return nil
@@ -133,8 +138,9 @@ func checkMetrics(address string) error {
 	return nil
 }
 
-// Run runs the hub until ctx ends, then shuts it down: no new connections, up to 5 s for running paths, and then
-// the end of everything. It returns when all that it started has ended. It is called once.
+// Run runs the hub until ctx ends, then shuts it down: no new connections, up to 5 s for running
+// paths, and then it closes everything. It returns when all that it started has ended. It is called
+// once.
 func (h *Hub) Run(ctx context.Context) error {
 	c := h.config
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {

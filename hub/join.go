@@ -15,18 +15,20 @@ import (
 	"ztm/tunnel/limit"
 )
 
-// The way of a device that has a join token and no certificate:
+// How a device with a join token gets its certificate:
 //
-//  1. It shows, in the handshake, that it holds a key, and in a header block, that it holds a token. (readJoin) Until then it has
-//     a place among the handshakes, and from then on one among those that join.
-//  2. The token names who redeems it: a root endpoint, which is asked over its events stream, or this hub, if it
-//     keeps the CA key. (redeem)
+//  1. It shows, in the handshake, that it holds a key, and in a header block, that it holds a
+//     token. (readJoin) Until then it has a place among the handshakes, and from then on one among
+//     those that join.
+//  2. The token names who redeems it: a root endpoint, which is asked over its events stream, or
+//     this hub, if it keeps the CA key. (redeem)
 //  3. The certificate, or a refusal, goes back in a header block.
 
-// signTimeout is how long the hub waits for the redeemer: less than the device does, so that it hears why.
+// signTimeout is how long the hub waits for the redeemer: shorter than the device does, so that the
+// device learns the reason.
 const signTimeout = tunnel.JoinTimeout - 5*time.Second
 
-// joinPath is the path of the one request that a stranger may make.
+// joinPath is the path of the only request that a joining device may make.
 const joinPath = "/v1/join"
 
 // join serves a joining device.
@@ -76,7 +78,7 @@ func (s *server) admit(ctx context.Context, c *tls.Conn, below *socket) ([]byte,
 	return s.signers.ask(ctx, session, tunnel.SignRequest{Join: req, Name: s.directory.Check(req.Name, identity.IDOf(req.Key))})
 }
 
-// mayJoin takes a place among those that join, for a device whose request is read.
+// mayJoin acquires a place among the joining devices, once the request of the device is read.
 func (s *server) mayJoin(below *socket) (release func(), err error) {
 	s.handshakes.leave(below)
 	if !s.joins.Take(below.from, time.Now()) {
@@ -103,7 +105,8 @@ func readJoin(c *tls.Conn) (*tunnel.JoinRequest, error) {
 	}
 	h, err := tunnel.ReadHeader(c)
 	if err != nil {
-		// It may hold all that the device has sent, and the answer has to fit into a header block.
+		// The error may quote all that the device sent, and the answer must fit into a header
+		// block.
 		return nil, answer.Errorf(answer.BadRequest, "%s", limit.Clip(err.Error()))
 	}
 	if h[tunnel.FieldMethod] != "POST" || h[tunnel.FieldPath] != joinPath {
@@ -126,8 +129,8 @@ func readJoin(c *tls.Conn) (*tunnel.JoinRequest, error) {
 	return req, nil
 }
 
-// redeem is the hub as the redeemer of a token. Everything is checked and made before the token is spent, and the
-// token is spent before anything is handed out.
+// redeem is the hub as the redeemer of a token. Everything is checked and made before the token is
+// spent, and the token is spent before anything is handed out.
 func (s *server) redeem(req *tunnel.JoinRequest) ([]byte, error) {
 	if err := s.maySign(); err != nil {
 		return nil, err

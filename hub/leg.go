@@ -13,13 +13,13 @@ import (
 	"ztm/tunnel/h2"
 )
 
-// leg is one end of a path: an agent that waits for the hub's answer. It is answered once, by accept or refuse, and
-// finished once.
+// leg is one end of a relayed path: an agent that waits for the hub's answer. It is answered once,
+// by accept or refuse, and finished once.
 type leg struct {
 	peer   *peer
-	accept func() (net.Conn, error) // answers 200; the connection is the path's from then on
+	accept func() (net.Conn, error) // answers 200; from then on the path owns the connection
 	refuse func(*answer.Error)      // answers "no"
-	finish func()                   // ends the leg, whatever has become of it
+	finish func()                   // closes the leg; safe to call in any state
 	gone   <-chan struct{}          // closed when the agent has gone; nil where that cannot be seen
 }
 
@@ -32,7 +32,7 @@ func (s *server) carry(ctx context.Context, c *tls.Conn, p *peer) {
 	}
 	h, err := s.await(c, p)
 	s.relay.undecided.Release(p.ID)
-	if err == nil && !s.welcomes(p) { // any more
+	if err == nil && !s.welcomes(p) { // it may have been evicted meanwhile
 		err = errGone
 	}
 	if err != nil {
@@ -43,7 +43,8 @@ func (s *server) carry(ctx context.Context, c *tls.Conn, p *peer) {
 	s.relay.serve(ctx, l, h)
 }
 
-// await reads what a leg is for. An agent may keep one ready for a path to come, as long as these are few.
+// await reads what a leg is for. An agent may keep one as a standby connection, as long as there
+// are few of them.
 func (s *server) await(c *tls.Conn, p *peer) (tunnel.Header, error) {
 	timeout := tunnel.HandshakeTimeout
 	if s.relay.standby.Acquire(struct{}{}, s.config.Limits.Paths/4) {
@@ -54,8 +55,8 @@ func (s *server) await(c *tls.Conn, p *peer) (tunnel.Header, error) {
 	return tunnel.ReadHeader(c)
 }
 
-// connLeg is a leg that is a connection. While it waits, the agent has nothing to say, and reading to see whether it is
-// still there would take bytes away from the path: a waiting leg ends by answer or by time.
+// connLeg is a leg that is a connection. While it waits, the hub does not read from it: what it
+// read would be missing from the path. A waiting leg ends by an answer or by its timeout.
 func (s *server) connLeg(c *tls.Conn, p *peer) *leg {
 	l := &leg{peer: p}
 	l.finish = sync.OnceFunc(func() {
@@ -68,7 +69,7 @@ func (s *server) connLeg(c *tls.Conn, p *peer) *leg {
 			return nil, err
 		}
 		tunnel.Unhurried(p.raw)
-		// Neither side reads or writes through TLS again: let go of its buffers.
+		// Neither side uses TLS again, so its buffers can go.
 		l.accept, l.refuse = nil, nil
 		return p.raw, p.raw.SetDeadline(time.Time{})
 	}
@@ -81,7 +82,8 @@ func (s *server) connLeg(c *tls.Conn, p *peer) *leg {
 	return l
 }
 
-// carryStream serves a CONNECT request of a control session: the same, where an agent has no second connection.
+// carryStream serves a CONNECT request of a control session: a leg of an agent that has no second
+// connection.
 func (s *server) carryStream(ctx context.Context, w http.ResponseWriter, r *http.Request, p *peer) {
 	finished := make(chan struct{})
 	l := &leg{
@@ -99,8 +101,8 @@ func (s *server) carryStream(ctx context.Context, w http.ResponseWriter, r *http
 	<-finished
 }
 
-// wholeStream is a stream that ends as a whole: HTTP/2 has no way for a handler to end its answer and read on. The
-// sealed session inside has told its own ends apart by then.
+// wholeStream is a stream that ends as a whole: HTTP/2 has no way for a handler to end its answer
+// and read on. The sealed session inside has told its own ends apart by then.
 type wholeStream struct{ *h2.Stream }
 
 // CloseWrite closes the stream.

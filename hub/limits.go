@@ -13,40 +13,45 @@ import (
 	"ztm/tunnel/memory"
 )
 
-// All that bounds what others can take of a hub is in this file: what a hub can be told to have (Limits), and what is fixed. Each
-// limit says its default, its reason, and which test takes all that it can get while an honest pair works on.
+// This file has all limits on what others can take of a hub: those that can be configured (Limits),
+// and those that are fixed. Each says its default, its reason, and the test that takes as much as
+// it can get while an honest pair works on.
 
-// Limits bound what members and unknown connections can take of a hub. A zero field has its default: what stands here, or less
-// where there is less memory than 2.5 GB, see within.
+// Limits bound what members and unknown connections can take of a hub. A zero field has its
+// default: what stands here, or less where there is less memory than 2.5 GB, see within.
 type Limits struct {
-	// Agents is endpoints in the directory: 10,000. Each may be online, at agentSize. Test: TestLimitsOfTheDirectory.
+	// Agents is endpoints in the directory: 10,000. Each may be online, at agentSize. Test:
+	// TestLimitsOfTheDirectory.
 	Agents int
-	// EndpointsPerUser is endpoints of one user: 1,000. The others have room then. Test: TestLimitsOfTheDirectory.
+	// EndpointsPerUser is endpoints of one user: 1,000. The others have room then. Test:
+	// TestLimitsOfTheDirectory.
 	EndpointsPerUser int
 	// Paths is paths at a time: 20,000, at pathSize. Test: TestLimitsOfPaths.
 	Paths int
-	// PathsPerUser is paths that the endpoints of one user have opened: 2,000. Ten users fill a hub, and not two endpoints.
-	// Test: TestLimitsOfPaths.
+	// PathsPerUser is paths that the endpoints of one user have opened: 2,000. So it takes ten
+	// users to fill a hub, not two endpoints. Test: TestLimitsOfPaths.
 	PathsPerUser int
-	// Pending is paths that one endpoint has asked for and that do not stand yet: 128, more than a browser opens.
-	// Test: TestLimitsOfPaths.
+	// Pending is paths that one endpoint has asked for and that are being set up: 128, more than a
+	// browser opens. Test: TestLimitsOfPaths.
 	Pending int
-	// PendingAt is paths that wait for one endpoint: 256. One user gets half of them, and a quarter is for users with few,
-	// see pending. Test: TestWaitingForAnEndpointKeepsNoOtherUserOut.
+	// PendingAt is paths that wait for one endpoint: 256. One user gets half of them, and a quarter
+	// is for users with few, see pending. Test: TestWaitingForAnEndpointKeepsNoOtherUserOut.
 	PendingAt int
-	// Legs is connections of one endpoint that have not said yet which path they are for: 128, at handshakeSize.
-	// Test: TestLegsThatSayNothingAreLimited.
+	// Legs is connections of one endpoint without a header block yet: 128, at handshakeSize. Test:
+	// TestLegsThatSayNothingAreLimited.
 	Legs int
-	// Control is control sessions of one endpoint: 4. It has one, and those that broke; the oldest gives way.
-	// Test: TestOldControlSessionsGiveWay.
+	// Control is control sessions of one endpoint: 4. An endpoint has one, and those that broke;
+	// the oldest gives way. Test: TestOldControlSessionsGiveWay.
 	Control int
-	// Handshakes is connections whose peer is not known yet: 1,024, at handshakeSize. When they are all taken, those give way that
-	// are many and silent, see handshakes. Test: TestSilentConnectionsKeepNoMemberOut.
+	// Handshakes is connections whose peer is not known yet: 1,024, at handshakeSize. When all are
+	// taken, the silent ones of the largest source give way, see handshakes. Test:
+	// TestSilentConnectionsKeepNoMemberOut.
 	Handshakes int
-	// HandshakesPerSource is the same from one IPv4 address or IPv6 /64: 256, for offices behind one address.
-	// Test: TestConnectionsThatSayNothingDoNotKeepOthersOut.
+	// HandshakesPerSource is the same from one IPv4 address or IPv6 /64: 256, for offices behind
+	// one address. Test: TestConnectionsThatSayNothingDoNotKeepOthersOut.
 	HandshakesPerSource int
-	// Joins is devices that wait for a holder of the CA key: 256. Test: TestDevicesThatAskNothingTakeNoPlaceOfThoseThatJoin.
+	// Joins is devices that wait for a holder of the CA key: 256. Test:
+	// TestDevicesThatAskNothingTakeNoPlaceOfThoseThatJoin.
 	Joins int
 	// JoinsPerSource is the same from one source: 64. Test: TestJoinsOfOneSourceLeaveRoomForOthers.
 	JoinsPerSource int
@@ -68,7 +73,7 @@ func (l Limits) check() error {
 
 func (l Limits) withDefaults() Limits { return l.within(memory.Here()) }
 
-// What each takes of a hub's memory at most, in bytes, with a margin for the garbage collector.
+// Memory of each at most, in bytes, with a margin for the garbage collector.
 const (
 	agentSize     = 64 << 10 // an idle agent: its session, its record
 	pathSize      = 32 << 10 // a path: two connections, two goroutines
@@ -76,45 +81,54 @@ const (
 	bucketSize    = 128      // a token bucket
 )
 
-// What is the same for every hub. Sizes are in bytes. What a peer may send in a handshake is handshake.MaxBytes, with the test
-// TestAHandshakeIsCutOffAtItsLimit, and the limits of log lines are those of [limit.Log]: TestRefusedDevicesDoNotFillTheLog.
+// Limits that are the same for every hub. Sizes are in bytes. A handshake is bounded by
+// handshake.MaxBytes, with the test TestAHandshakeIsCutOffAtItsLimit, and the limits of log lines
+// are those of [limit.Log]: TestRefusedDevicesDoNotFillTheLog.
 const (
-	// joinRequestTimeout is how long a device has to send its request to join after the handshake. It has sent it by then.
-	// Test: TestDevicesThatAskNothingTakeNoPlaceOfThoseThatJoin.
+	// joinRequestTimeout is how long a device has to send its request to join after the handshake.
+	// An honest device has sent it by then. Test:
+	// TestDevicesThatAskNothingTakeNoPlaceOfThoseThatJoin.
 	joinRequestTimeout = 2 * time.Second
 
-	// bodyTimeout is how long the body of a request may take to arrive. Test: TestBodiesThatDoNotArriveKeepNoOtherUserOut.
+	// bodyTimeout is how long the body of a request may take to arrive. Test:
+	// TestBodiesThatDoNotArriveKeepNoOtherUserOut.
 	bodyTimeout = 10 * time.Second
-	// bodiesAtOnce is bodies of requests that are being read, of 16 KiB: 256. A user with many gives way.
-	// Test: TestBodiesThatDoNotArriveKeepNoOtherUserOut.
+	// bodiesAtOnce is bodies of requests that are being read, of 16 KiB: 256. A user with many
+	// gives way. Test: TestBodiesThatDoNotArriveKeepNoOtherUserOut.
 	bodiesAtOnce = 256
-	// listsAtOnce is trust lists that are being read, of 4 MiB: 8, and as many of root. A user with many gives way.
-	// Test: TestBodiesThatDoNotArriveKeepNoOtherUserOut.
+	// listsAtOnce is trust lists that are being read, of 4 MiB: 8, and as many of root. A user with
+	// many gives way. Test: TestBodiesThatDoNotArriveKeepNoOtherUserOut.
 	listsAtOnce = 8
-	// maxAnswer is the size of a CA holder's answer: a certificate or a refusal. Test: TestOnlyTheEndpointThatWasAskedMaySign.
+	// maxAnswer is the size of a CA holder's answer: a certificate or a refusal. Test:
+	// TestOnlyTheEndpointThatWasAskedMaySign.
 	maxAnswer = 16 << 10
 
-	// pagesAtOnce is pages of the directory, of up to 1 MiB, that are being sent on one connection: 4.
-	// Test: TestListingTheDirectoryInALoopHarmsNobodyElse.
+	// pagesAtOnce is pages of the directory, of up to 1 MiB, that are being sent on one connection:
+	// 4. Test: TestListingTheDirectoryInALoopHarmsNobodyElse.
 	pagesAtOnce = 4
-	// maxPage is the size of a page in records: as base64, with what is around them, they stay below tunnel.MaxBody.
-	// Test: TestAPageStaysBelowTheLimitOfAnAnswer.
+	// maxPage is the size of a page in records: as base64, with what is around them, they stay
+	// below tunnel.MaxBody. Test: TestAPageStaysBelowTheLimitOfAnAnswer.
 	maxPage = tunnel.MaxBody / 2
-	// writeTimeout is how long an answer or an event may take to be taken. Test: TestAnAgentThatDoesNotReadHoldsUpNobody.
+	// writeTimeout is how long an answer or an event may take to be taken. Test:
+	// TestAnAgentThatDoesNotReadHoldsUpNobody.
 	writeTimeout = 15 * time.Second
 
-	// eventQueue is events that wait for one agent: 64. They are read as they come; an agent for which so many wait has stopped
-	// reading. What others can cause leaves room for what it must not miss. Test: TestAnAgentThatDoesNotReadHoldsUpNobody.
+	// eventQueue is events that wait for one agent: 64. An agent reads them as they come; one for
+	// which so many wait has stopped reading. Events that others can cause leave room for those
+	// that must not be missed. Test: TestAnAgentThatDoesNotReadHoldsUpNobody.
 	eventQueue = 64
-	// signQueue is of these what may be waiting when a joining device causes one more: 56.
-	// Test: TestDialBacksLeaveRoomInTheQueueOfEvents.
+	// signQueue is how many may wait when a joining device causes another: 56. Test:
+	// TestDialBacksLeaveRoomInTheQueueOfEvents.
 	signQueue = eventQueue - 8
-	// dialBackQueue is the same for a peer that asks for a path: 48. Test: TestDialBacksLeaveRoomInTheQueueOfEvents.
+	// dialBackQueue is the same for a peer that asks for a path: 48. Test:
+	// TestDialBacksLeaveRoomInTheQueueOfEvents.
 	dialBackQueue = eventQueue - 16
 
-	// nameKept is how long a name that became free is kept for its user. Test: TestANameThatBecameFreeIsKeptForItsUser.
+	// nameKept is how long a name that became free is kept for its user. Test:
+	// TestANameThatBecameFreeIsKeptForItsUser.
 	nameKept = 30 * 24 * time.Hour
-	// namesOfUser is how many names are kept for one user: 100. Test: TestNamesThatAreKeptAreLimited.
+	// namesOfUser is how many names are kept for one user: 100. Test:
+	// TestNamesThatAreKeptAreLimited.
 	namesOfUser = 100
 
 	// pagesOfUser is how many endpoints of one user may list the directory at the full rate: 4.
@@ -127,29 +141,37 @@ const (
 
 // Rates, of which each key has a bucket.
 var (
-	// connectionRate is connections of one source. A handshake costs 0.3 ms. Test: TestConnectionsOfOneAddressAreLimited.
+	// connectionRate is connections of one source. A handshake costs 0.3 ms. Test:
+	// TestConnectionsOfOneAddressAreLimited.
 	connectionRate = limit.Rate{Burst: 4000, PerSecond: 1000}
-	// joinRate is requests to join of one source. Each may ask a root endpoint. Test: TestJoinsAreLimitedForEachAddress.
+	// joinRate is requests to join of one source. Each may ask a root endpoint. Test:
+	// TestJoinsAreLimitedForEachAddress.
 	joinRate = limit.Rate{Burst: 128, PerSecond: 2}
-	// requestRate is requests of one kind of one endpoint. Test: TestFailingRequestsLeaveTheOthersTheirBudget.
+	// requestRate is requests of one kind of one endpoint. Test:
+	// TestFailingRequestsLeaveTheOthersTheirBudget.
 	requestRate = limit.Rate{Burst: 1000, PerSecond: 200}
-	// pageRate is pages of the directory for one endpoint. A page of 10,000 endpoints costs 0.5 ms, and all of them are 50 pages.
-	// Test: TestListingTheDirectoryInALoopHarmsNobodyElse.
+	// pageRate is pages of the directory for one endpoint. A page of 10,000 endpoints costs 0.5 ms,
+	// and all of them are 50 pages. Test: TestListingTheDirectoryInALoopHarmsNobodyElse.
 	pageRate = limit.Rate{Burst: 200, PerSecond: 20}
-	// changeRate is requests of one endpoint that may write to disk. Test: TestChangesOfOneEndpointAreLimited.
+	// changeRate is requests of one endpoint that may write to disk. Test:
+	// TestChangesOfOneEndpointAreLimited.
 	changeRate = limit.Rate{Burst: 100, PerSecond: 1}
 )
 
-// maxBuckets bounds the memory that rates take, in buckets: 65,536 of a kind. A new one then takes the place of another.
+// maxBuckets bounds the memory that rates take, in buckets: 65,536 of a kind. A new one then
+// replaces another.
 func maxBuckets() int { return memory.Here().Fit(1<<16, 64, bucketSize) }
 
-// maxMemberSources bounds the sources that are known to be members': 4,096. Test: TestSourcesOfMembersAreForgottenOneByOne.
+// maxMemberSources bounds the sources that are known to be members': 4,096. Test:
+// TestSourcesOfMembersAreForgottenOneByOne.
 func maxMemberSources() int { return memory.Here().Fit(1<<12, 256, bucketSize) }
 
-const minHandshakes = 64 // for which the smallest hub has room: with fewer, quick connections could not be told from late ones
+// With fewer places quick connections could not be told from late ones.
+const minHandshakes = 64 // places of the smallest hub
 
-// within gives the zero fields what suits a machine with so much memory: agents and paths may each fill a quarter of it, and
-// those that nobody knows a sixteenth. What was said wins, and what depends on it follows.
+// within gives the zero fields what suits a machine with so much memory: agents and relayed paths
+// may each fill a quarter of it, and unknown connections a sixteenth. Configured values win, and
+// those that depend on them follow.
 func (l Limits) within(m memory.Limit) Limits {
 	l.Agents = cmp.Or(l.Agents, m.Fit(10_000, 4, agentSize))
 	l.EndpointsPerUser = cmp.Or(l.EndpointsPerUser, max(m.Fit(1000, 4, agentSize), min(l.Agents, 1000)))
@@ -178,7 +200,8 @@ func limited(format string, args ...any) *answer.Error {
 	return answer.Errorf(answer.Limit, format, args...)
 }
 
-// source is what counts as one address: an IPv4 address, or the /64 of an IPv6 one, which one customer holds alone.
+// source is what counts as one address: an IPv4 address, or the /64 of an IPv6 one, which belongs
+// to one customer.
 func source(a netip.Addr) netip.Addr {
 	a = a.Unmap()
 	if a.Is6() {

@@ -18,9 +18,10 @@ import (
 
 // The way of a connection into the hub:
 //
-//  1. accept: a place among the handshakes, of which there are so many in all and so many for one source
-//  2. greet: the TLS handshake, within tunnel.HandshakeTimeout; both certificates are verified in it
-//  3. the protocol that both ends agreed on says whose the connection is from here on
+//  1. accept: a place among the handshakes, which are limited in all and by source
+//  2. greet: the TLS handshake, within tunnel.HandshakeTimeout; both certificates are verified in
+//     it
+//  3. the ALPN protocol decides who owns the connection from here on
 
 // listen opens the hub's port.
 func listen(address string) (*net.TCPListener, error) {
@@ -42,7 +43,8 @@ func listen(address string) (*net.TCPListener, error) {
 	return ln, nil
 }
 
-// accept takes connections until ctx ends. It returns when those that are not yet anything's are gone.
+// accept takes connections until ctx ends. It returns once all handshakes that it started have
+// finished.
 func (s *server) accept(ctx, paths context.Context, ln *net.TCPListener) {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	var greetings sync.WaitGroup
@@ -54,7 +56,7 @@ func (s *server) accept(ctx, paths context.Context, ln *net.TCPListener) {
 			if ctx.Err() != nil {
 				return
 			}
-			// Most likely there are no file descriptors left. Some will come back.
+			// Most likely the file descriptors are used up. Some will become free.
 			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
 			s.log.Warn("cannot accept connections", "err", err, "again in", wait)
 			if !pause(ctx, wait) {
@@ -84,8 +86,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// welcome reports whether a connection may begin a handshake, as far as its address goes. If so, the caller takes it out of
-// handshakes again.
+// welcome applies the limits on the connection's source, and reports whether it may begin a
+// handshake. If so, the caller removes it from handshakes again.
 func (s *server) welcome(ctx context.Context, c *socket) bool {
 	if !s.connections.Take(c.from, time.Now()) {
 		s.metrics.refused.rate.Add(1)
@@ -98,9 +100,9 @@ func (s *server) welcome(ctx context.Context, c *socket) bool {
 	return true
 }
 
-// greet learns who has connected and passes the connection on.
+// greet does the handshake and passes the connection to its owner.
 func (s *server) greet(ctx, paths context.Context, below *socket) {
-	defer s.handshakes.leave(below) // at the latest
+	defer s.handshakes.leave(below) // if nothing below did
 	tunnel.TuneAccepted(below.TCPConn)
 	records := &tunnel.RecordConn{Conn: below}
 	c, err := s.handshake(ctx, records)
@@ -117,11 +119,11 @@ func (s *server) greet(ctx, paths context.Context, below *socket) {
 		s.join(ctx, c, below)
 		return
 	}
-	s.handshakes.leave(below) // from here on it cannot be told to give way
+	s.handshakes.leave(below) // from here on it does not give way to another
 	s.pass(paths, c, below, records.Meter.RTT())
 }
 
-// pass passes on the connection of a member.
+// pass gives the connection of a member to its owner: a control session or the relay.
 func (s *server) pass(paths context.Context, c *tls.Conn, below *socket, rtt time.Duration) {
 	// The handshake has verified the certificate. This verifies it again, which yields who it is.
 	cs := c.ConnectionState()
@@ -146,21 +148,22 @@ func (s *server) pass(paths context.Context, c *tls.Conn, below *socket, rtt tim
 	s.h2.Serve(&h2.Tagged{Conn: c, Tag: p, RTT: rtt}) // which owns the connection from here on
 }
 
-// lingerTimeout is how long a peer has to take what the hub said last.
+// lingerTimeout bounds a lingering close.
 const lingerTimeout = 2 * time.Second
 
-// linger closes a connection so that the peer gets what was written last. To close it while it has unread bytes would be a reset, which
-// may overtake that.
+// linger closes a connection after the peer has taken what was written last. A close with unread
+// bytes would send a reset, which can overtake those bytes.
 func linger(ctx context.Context, raw *net.TCPConn) {
 	defer raw.Close()
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
-	const most = 64 << 10 // bytes that a peer may have sent before it hears
+	const most = 64 << 10 // bytes that the peer may have sent meanwhile
 	raw.CloseWrite()
 	raw.SetDeadline(time.Now().Add(lingerTimeout))
 	io.CopyN(io.Discard, raw, most)
 }
 
-// handshake completes TLS. The connection below is read record by record, so that a path can drop the layer.
+// handshake completes TLS. The connection below is read record by record, so that a relayed path
+// can drop the TLS layer.
 func (s *server) handshake(ctx context.Context, below *tunnel.RecordConn) (*tls.Conn, error) {
 	c := tls.Server(below, s.tls)
 	ctx, cancel := context.WithTimeout(ctx, tunnel.HandshakeTimeout)

@@ -15,7 +15,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// try connects with a TLS configuration and waits for what the hub makes of it: nil if the hub lets the connection be.
+// try connects with a TLS configuration and waits for what the hub makes of it: nil if the hub lets
+// the connection be.
 func (h *testHub) try(config *tls.Config) error { return h.tryFrom("127.0.0.1", config) }
 
 // tryFrom is try from an address.
@@ -31,7 +32,8 @@ func (h *testHub) tryFrom(ip string, config *tls.Config) error {
 	if err := c.Handshake(); err != nil {
 		return err
 	}
-	// In TLS 1.3 the client is done before its certificate is verified. A hub that has let it in speaks HTTP/2 first.
+	// In TLS 1.3 the client is done before its certificate is verified. A hub that has let it in
+	// speaks HTTP/2 first.
 	if _, err := io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); err != nil {
 		return err
 	}
@@ -174,7 +176,7 @@ func TestConnectionsThatSayNothingDoNotKeepOthersOut(t *testing.T) {
 	}
 }
 
-// Whoever was let in stays in no longer than its certificate is good.
+// A peer stays connected only as long as its certificate is good.
 func TestACertificateThatExpiresEndsWhatItOpened(t *testing.T) {
 	now := time.Now()
 	ca, err := identity.NewCA(now.Add(-2 * identity.MemberLifetime))

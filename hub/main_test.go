@@ -15,7 +15,8 @@ import (
 	"ztm/apps/appstest"
 )
 
-// TestMain makes the test binary a hub where it is called ztm-hub, so that tests have one as a process.
+// TestMain makes the test binary a hub where it is called ztm-hub, so that tests have one as a
+// process.
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "ztm-hub" {
 		os.Exit(hubMain())

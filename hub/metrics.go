@@ -18,7 +18,8 @@ import (
 	"ztm/tunnel/metric"
 )
 
-// metrics are the hub's counters. No label comes from a peer: there are as many lines as this file has, and routes.
+// metrics are the hub's counters. No label comes from a peer: there are as many lines as this file
+// has, and routes.
 type metrics struct {
 	handshakes struct{ ok, failed atomic.Int64 }
 	refused    struct{ rate, handshakes atomic.Int64 } // connections, before their handshake
@@ -37,7 +38,7 @@ type pathMetrics struct {
 	limited, offline, unknown, timeout, other atomic.Int64
 }
 
-// refused counts a path that did not come about, by the reason.
+// refused counts a path that was refused or failed, by the reason.
 func (m *pathMetrics) refused(err error) {
 	switch answer.CodeOf(err) {
 	case answer.Limit:

@@ -44,7 +44,8 @@ func TestMetricsCountWhatTheHubDoes(t *testing.T) {
 	}
 }
 
-// What peers choose must not become a label: any of them could then fill the memory of whoever counts.
+// Values that peers choose must not become labels: any peer could then fill the memory of whatever
+// counts.
 func TestNothingThatPeersSayIsInTheMetrics(t *testing.T) {
 	h := start(t, func(c *Config) { c.Metrics = "127.0.0.1:0" })
 	a := h.device("alice-user").online("alice-endpoint")

@@ -10,7 +10,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// peer is the owner of one connection, as its verified certificate says. It is immutable but for the connection.
+// peer is the owner of one connection, as its verified certificate says. It is immutable but for
+// the connection.
 type peer struct {
 	identity.Subject
 	addr netip.AddrPort
@@ -34,13 +35,14 @@ func addrOf(c *net.TCPConn) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// cut ends the peer's connection at once, in a way that the other end takes for a failure. It may be called at any time.
+// cut ends the peer's connection at once, in a way that the other end takes for a failure. It may
+// be called at any time.
 func (p *peer) cut() {
 	p.raw.SetLinger(0)
 	p.raw.Close()
 }
 
-// peers are all connections whose owner is known: control sessions, legs of paths, paths that stand.
+// peers are all connections whose owner is known: control sessions, legs, and relayed paths.
 type peers struct {
 	mu      sync.Mutex
 	all     map[*peer]struct{}
@@ -51,15 +53,16 @@ func newPeers() *peers {
 	return &peers{all: map[*peer]struct{}{}, control: map[identity.ID][]*peer{}}
 }
 
-// add registers a connection. The caller verifies the peer once more after that: between its handshake and add, an
-// eviction could not find it.
+// add registers a connection. The caller verifies the peer again after that: an eviction between
+// the handshake and add did not find it.
 func (ps *peers) add(p *peer) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	ps.all[p] = struct{}{}
 }
 
-// addControl registers a control session. Of more than most sessions of an endpoint the oldest is cut.
+// addControl registers a control session. Of more than most sessions of an endpoint the oldest is
+// cut.
 func (ps *peers) addControl(p *peer, most int) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -86,6 +89,17 @@ func (ps *peers) remove(p *peer) {
 	} else {
 		ps.control[p.ID] = mine
 	}
+}
+
+// sources returns the sources of all connections.
+func (ps *peers) sources() map[netip.Addr]struct{} {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	from := map[netip.Addr]struct{}{}
+	for p := range ps.all {
+		from[source(p.addr.Addr())] = struct{}{}
+	}
+	return from
 }
 
 // cut cuts every connection for which which says so, and returns how many.

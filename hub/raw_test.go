@@ -31,7 +31,8 @@ type rawClient struct {
 	c *tls.Conn
 }
 
-// newRawClient opens a control session and sends the preface and settings, each of an identifier and a value.
+// newRawClient opens a control session and sends the preface and settings, each of an identifier
+// and a value.
 func newRawClient(t testing.TB, d *device, settings ...[2]uint32) *rawClient {
 	t.Helper()
 	c, err := tls13(d)
@@ -52,7 +53,8 @@ func newRawClient(t testing.TB, d *device, settings ...[2]uint32) *rawClient {
 	return f
 }
 
-// noWindow is a setting by which the hub may not send a byte of any answer: SETTINGS_INITIAL_WINDOW_SIZE.
+// noWindow is a setting by which the hub may not send a byte of any answer:
+// SETTINGS_INITIAL_WINDOW_SIZE.
 var noWindow = [2]uint32{4, 0}
 
 func (f *rawClient) must(err error) {
@@ -75,7 +77,8 @@ func appendFrame(b []byte, typ, flags byte, stream uint32, payload []byte) []byt
 	return append(b, payload...)
 }
 
-// block encodes a request's header, each field as a literal that is not indexed (RFC 7541 section 6.2.2).
+// block encodes a request's header, each field as a literal that is not indexed (RFC 7541 section
+// 6.2.2).
 func block(method, path string) []byte {
 	var b []byte
 	for _, f := range [][2]string{{":method", method}, {":scheme", "http"}, {":authority", "hub"}, {":path", path}} {

@@ -15,16 +15,18 @@ import (
 	"ztm/tunnel/splice"
 )
 
-// The way of a path, from agent A that opens it to agent B that it is for:
+// How agent A gets a relayed path to agent B:
 //
 //  1. A's leg arrives (leg.go): a header block with CONNECT and the ID of B.
 //  2. connect: a ticket, good for B alone and for one use, goes to B in a dial-back event.
 //  3. answer: B's leg arrives with the ticket and is handed to the goroutine of A's.
-//  4. join: both legs get status 200, B's first, because A speaks first and B must be there by then.
-//  5. TLS has ended on both legs; splice.Join moves what follows from socket to socket, inside the kernel.
+//  4. join: both legs get status 200, B's first, because A speaks first and B must be there by
+//     then.
+//  5. TLS has ended on both legs; splice.Join moves what follows from socket to socket, inside the
+//     kernel.
 //
-// A leg may be a stream of a control session instead of a connection; then step 5 copies. Either way the bytes are
-// those of a TLS session that ends in A and in B.
+// A leg may be a stream of a control session instead of a connection; then step 5 copies. Either
+// way the bytes are those of a TLS session that ends in A and in B.
 type relay struct {
 	limits   Limits
 	sessions *sessions
@@ -32,12 +34,12 @@ type relay struct {
 	log      *slog.Logger
 	timeout  time.Duration // how long a ticket is good
 
-	undecided limit.Counts[identity.ID] // legs that have not said yet what they are, by endpoint
-	standby   limit.Counts[struct{}]    // those that may take their time
+	undecided limit.Counts[identity.ID] // legs without a header block yet, by endpoint
+	standby   limit.Counts[struct{}]    // those of them that are standby connections
 	all       limit.Counts[struct{}]    // paths, from the ticket to the end
 	byUser    limit.Counts[string]      // the same by the user who opened them
-	pendingBy limit.Counts[identity.ID] // paths that do not stand yet, by who opens them
-	pendingAt pending                   // the same by whom they are for
+	pendingBy limit.Counts[identity.ID] // paths that are being set up, by the endpoint that opens them
+	pendingAt pending                   // the same by the endpoint they are for
 
 	running tracker       // connect
 	closing chan struct{} // closed by drain
@@ -46,17 +48,19 @@ type relay struct {
 	waiting map[string]*waiter // by ticket
 }
 
-// ticketLife is how long a ticket is good: less than the opener waits, so that it hears why there is no path.
+// ticketLife is how long a ticket is good. It is shorter than the opener waits, so that the opener
+// learns why there is no path.
 const ticketLife = tunnel.RelayTimeout - 3*time.Second
 
-// waiter is a path whose second leg is still to come.
+// waiter is a path that waits for its second leg.
 type waiter struct {
 	target identity.ID
 	second chan *leg // capacity 1: gets the leg, or nil for a "no", when the ticket leaves the table; never closed
 }
 
-// pending counts the paths that wait for an endpoint. A user who has many cannot keep out those who have few, however many
-// endpoints open them: half of the places are the most that one user gets, and a quarter is kept for users with few.
+// pending counts the paths that wait for an endpoint. One user gets half of the places at most,
+// however many endpoints they have, and a quarter is kept for users who have few. So no user can
+// keep the others out.
 type pending struct {
 	all    limit.Counts[identity.ID]
 	byUser limit.Counts[userAt]
@@ -68,7 +72,8 @@ type userAt struct {
 	target identity.ID
 }
 
-// acquire adds one of a user for a target if there is a place, of most in all, and reports whether there was.
+// acquire adds one of a user for a target if there is a place, of most in all, and reports whether
+// there was.
 func (p *pending) acquire(user string, target identity.ID, most int) bool {
 	key := userAt{user, target}
 	few := p.byUser.Acquire(key, max(most/16, 1))
@@ -94,8 +99,8 @@ func newRelay(limits Limits, timeout time.Duration, ss *sessions, m *metrics, lo
 	}
 }
 
-// serve takes a leg, the first or second of a path, and finishes it. A second leg may be finished after serve has
-// returned.
+// serve takes a leg, the first or second of a path, and finishes it. A second leg may be finished
+// after serve has returned.
 func (r *relay) serve(ctx context.Context, l *leg, h tunnel.Header) {
 	id, err := identity.ParseID(h[tunnel.FieldAuthority])
 	ticket, second := h[tunnel.FieldTicket]
@@ -107,7 +112,7 @@ func (r *relay) serve(ctx context.Context, l *leg, h tunnel.Header) {
 	case second:
 		err = r.answer(l, id, ticket)
 		if err == nil {
-			return // it is the other goroutine's now
+			return // the goroutine of the first leg owns it now
 		}
 	default:
 		err = r.connect(ctx, l, id)
@@ -119,7 +124,8 @@ func (r *relay) serve(ctx context.Context, l *leg, h tunnel.Header) {
 	l.finish()
 }
 
-// connect finds the second leg for a first one and joins the two. It returns an error if nothing was answered yet.
+// connect finds the second leg for a first one and joins the two. An error means that the first leg
+// was not answered.
 func (r *relay) connect(ctx context.Context, a *leg, target identity.ID) error {
 	if !r.running.enter() {
 		return errShutdown
@@ -197,10 +203,10 @@ func (r *relay) rendezvous(ctx context.Context, a *leg, target identity.ID) (*le
 	if r.withdraw(ticket) {
 		return nil, err
 	}
-	return came(<-w.second, name) // in the same moment
+	return came(<-w.second, name) // it was settled at the same moment
 }
 
-// came is what the target sent: a leg, or nil for a "no".
+// came turns what the target sent, a leg or nil for a "no", into a result.
 func came(b *leg, name string) (*leg, error) {
 	if b == nil {
 		return nil, limited("endpoint %s accepts no more connections at the moment", name)
@@ -208,7 +214,7 @@ func came(b *leg, name string) (*leg, error) {
 	return b, nil
 }
 
-// withdraw makes a ticket worthless, and reports whether it was good until now.
+// withdraw voids a ticket, and reports whether it was good until now.
 func (r *relay) withdraw(ticket string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -217,8 +223,8 @@ func (r *relay) withdraw(ticket string) bool {
 	return ok
 }
 
-// answer hands a second leg to the path whose ticket it shows. The ticket is good for the endpoint that it was sent
-// to; in other hands it is no ticket, and stays good for its owner.
+// answer hands a second leg to the path whose ticket it shows. A ticket is good only for the
+// endpoint that it was sent to, and stays good when another one shows it.
 func (r *relay) answer(l *leg, id identity.ID, ticket string) error {
 	if id != l.peer.ID {
 		return answer.Errorf(answer.Denied, "endpoint %s cannot answer for endpoint %s", l.peer.ID, id)
@@ -226,7 +232,8 @@ func (r *relay) answer(l *leg, id identity.ID, ticket string) error {
 	return r.settle(l.peer.ID, ticket, l)
 }
 
-// settle ends the wait of the path whose ticket an endpoint shows: with a leg, or with nil if it will not answer.
+// settle ends the wait of the path whose ticket an endpoint shows: with a leg, or with nil if it
+// will not answer.
 func (r *relay) settle(by identity.ID, ticket string, l *leg) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -267,8 +274,8 @@ func (r *relay) join(ctx context.Context, a, b *leg) error {
 	return nil
 }
 
-// drain refuses new paths, gives up those that do not stand yet, and waits for d, at most, until the others have
-// ended. It is called once.
+// drain refuses new paths, ends those that are being set up, and waits up to d for the others to
+// end. It is called once.
 func (r *relay) drain(d time.Duration) {
 	ended := r.running.close()
 	close(r.closing)

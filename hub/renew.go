@@ -15,11 +15,12 @@ import (
 
 // The hub's own certificate, and those that it makes if it keeps the CA key.
 //
-// After a rotation of the mesh's CA the hub gets a certificate of the new one, and shows the old one until shortly before the old CA
-// retires: a device that was away since before the rotation knows the old CA alone, and hears of the new one here.
+// After a rotation of the mesh's CA the hub gets a certificate of the new one, and shows the old
+// one until shortly before the old CA retires: a device that was away during the rotation knows
+// only the old CA, and learns the new one here.
 
-// A clock that is years ahead makes the hub renew its certificate for a time that nobody else has reached. The one before is kept, and
-// shown until the new one begins.
+// A clock that is years ahead makes the hub renew its certificate too early, from a date in the
+// future. The previous certificate is kept and shown until the new one begins.
 
 // certificates is what the hub shows in handshakes.
 type certificates struct {
@@ -57,8 +58,8 @@ func (s *server) presented() tls.Certificate {
 	return c.now
 }
 
-// renew gets the hub a new certificate when two thirds of the life of its own are over, or when another CA signs by now: by the CA key
-// that the hub keeps or from a root endpoint that is online.
+// renew gets the hub a new certificate when two thirds of the lifetime are over, or when the CA was
+// replaced. It signs with the CA key that the hub keeps, or asks a root endpoint that is online.
 func (s *server) renew(ctx context.Context) {
 	me, _, err := s.state.self()
 	if err != nil {
@@ -110,10 +111,12 @@ func (s *server) due(der []byte, now time.Time) bool {
 	return own.Issuer != s.verifier.Trust().Newest() || now.Before(own.NotBefore) || !now.Before(own.NotBefore.Add(own.NotAfter.Sub(own.NotBefore)*2/3))
 }
 
-// maxEarly is how long before the retirement of its CA a certificate is no longer shown, at most: clocks differ.
+// maxEarly is how long before the retirement of its CA a certificate is no longer shown, at most:
+// clocks differ.
 const maxEarly = time.Hour
 
-// showFrom returns from when on to show the certificate that follows another: now, or shortly before that one's CA retires.
+// showFrom returns when the hub begins to show the certificate that follows der: now, or shortly
+// before the CA of der retires.
 func (s *server) showFrom(der []byte, now time.Time) time.Time {
 	own, err := s.verifier.Inspect(der, identity.RoleHub)
 	if err != nil {
@@ -159,8 +162,8 @@ func (s *server) verifyNew(der []byte, role identity.Role, id identity.ID) error
 	return err
 }
 
-// postRenew is POST /v1/renew: a hub that keeps the CA key gives a member a fresh certificate, for the key, the user and
-// the admission time of the one it has.
+// postRenew is POST /v1/renew: a hub that keeps the CA key gives a member a fresh certificate, for
+// the key, the user and the admission time of the one it has.
 func (s *server) postRenew(w http.ResponseWriter, _ *http.Request, p *peer, _ string) error {
 	if err := s.maySign(); err != nil {
 		return err

@@ -22,8 +22,8 @@ import (
 // drainTimeout is how long running paths have once the hub shuts down.
 const drainTimeout = 5 * time.Second
 
-// rootUser is the user whose endpoints hold the CA key and may tidy up the directory. Only the CA makes certificates
-// of that user.
+// rootUser is the user whose endpoints hold the CA key and may tidy up the directory. Only the CA
+// makes certificates of that user.
 const rootUser = "root"
 
 // server is a running hub.
@@ -37,8 +37,8 @@ type server struct {
 	names     []string
 	ca        *identity.CA // nil unless the hub keeps the CA key
 	since     time.Time
-	note      string    // what people should know of this hub; "" is nothing
-	past      time.Time // a time that is past for certain, of an earlier run
+	note      string    // a note about this hub for people; may be empty
+	past      time.Time // a time that is known to be past, kept by an earlier run
 	verifier  *identity.Verifier
 	directory directory.Directory
 	sessions  *sessions
@@ -117,7 +117,7 @@ func newServer(c Config, st *state, me self) (*server, error) {
 	return s, nil
 }
 
-// anotherHub is said of a hub that began with the root permit of a mesh that was there.
+// anotherHub is the note of a hub that was made with the root permit of an existing mesh.
 const anotherHub = "this hub was made for a mesh that was there already. Hubs of a mesh do not know of each other: if another one runs, " +
 	"the endpoints that are attached to it are offline here, and cannot be reached from here. Run one hub at a time"
 
@@ -138,7 +138,7 @@ func (s *server) run(ctx context.Context, ln *net.TCPListener, metrics net.Liste
 		background.Go(func() { s.serveMetrics(ctx, metrics) })
 	}
 
-	s.accept(ctx, paths, ln) // returns when ctx has ended and what it started has, paths apart
+	s.accept(ctx, paths, ln) // returns when ctx has ended and so has all that it started, except relayed paths
 	s.sessions.each(func(session *session) { session.end() })
 	s.relay.drain(s.config.drain)
 	cut()
@@ -150,7 +150,8 @@ func (s *server) run(ctx context.Context, ln *net.TCPListener, metrics net.Liste
 	background.Wait()
 }
 
-// tidy does, from time to time, what only time brings about. It writes to disk only where something has expired.
+// tidy runs the periodic work: it expires certificates and renews the hub's own. It writes to disk
+// only when something has changed.
 func (s *server) tidy(ctx context.Context) {
 	tick := time.NewTicker(s.config.tidy)
 	defer tick.Stop()
@@ -167,7 +168,7 @@ func (s *server) tidy(ctx context.Context) {
 			return
 		case <-retired.C:
 			s.expire()
-		case <-s.signers.woken: // a root endpoint came online, which may sign
+		case <-s.signers.woken: // a root endpoint came online and may sign
 			s.renew(ctx)
 		case <-tick.C:
 			s.expire()
@@ -180,7 +181,7 @@ func (s *server) tidy(ctx context.Context) {
 	}
 }
 
-// expire cuts off those whose certificates are no longer good, and forgets them.
+// expire cuts off peers whose certificates are no longer good, and removes their endpoints.
 func (s *server) expire() {
 	now := s.verifier.Clock().Now()
 	s.peers.cut(func(p *peer) bool { return s.verifier.Trust().Reverify(p.Subject, now) != nil })
@@ -198,18 +199,22 @@ func (s *server) expire() {
 	}
 }
 
-// sweep forgets what the tables of limits hold for nothing.
+// sweep removes idle entries from the tables of limits.
 func (s *server) sweep(now time.Time) {
 	for _, b := range []*limit.Buckets[netip.Addr]{s.connections, s.joins} {
 		b.Sweep(now)
 	}
 	s.requests.sweep(now)
 	s.changes.Sweep(now)
+	for from := range s.peers.sources() { // a session may last for longer than a source is remembered
+		s.handshakes.member(from, now)
+	}
 	s.handshakes.sweep(now)
 }
 
-// outdated reports whether an endpoint can be forgotten: its user was evicted, or its certificate has expired by a time that is
-// past for certain. The hub's own clock alone is no reason, since it may be years ahead.
+// outdated reports whether an endpoint can be forgotten: its user was evicted, or its certificate
+// has expired by a time that is known to be past. The hub's own clock is not enough: it may be
+// years ahead.
 func (s *server) outdated(sub identity.Subject, trust *identity.Trust) bool {
 	past, ok := s.verifier.Floor()
 	if !ok {

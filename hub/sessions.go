@@ -45,8 +45,8 @@ func (ss *sessions) forget(s *session) {
 	}
 }
 
-// find returns the name and the session of an endpoint. Where it is offline, there is a name and an error; where there is no such
-// endpoint, an error alone.
+// find returns the name and the session of an endpoint. Where it is offline, there is a name and an
+// error; where there is no such endpoint, an error alone.
 func (ss *sessions) find(id identity.ID) (name string, s *session, err error) {
 	if name = ss.directory.Name(id); name == "" {
 		return "", nil, answer.Errorf(answer.NotFound, "there is no endpoint %s", id)

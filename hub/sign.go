@@ -13,7 +13,7 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// signers passes to root endpoints what needs the CA key, and their answers back.
+// signers passes requests that need the CA key to root endpoints, and returns their answers.
 type signers struct {
 	woken   chan struct{} // gets a token when a root endpoint comes online; never closed
 	timeout time.Duration
@@ -32,7 +32,7 @@ func newSigners(timeout time.Duration) *signers {
 	return &signers{woken: make(chan struct{}, 1), timeout: timeout, waiting: map[string]*signing{}}
 }
 
-// wake tells that a root endpoint is online.
+// wake says that a root endpoint is online.
 func (g *signers) wake() {
 	select {
 	case g.woken <- struct{}{}:

@@ -137,7 +137,7 @@ func TestAHubWithoutTheCADoesNotRenew(t *testing.T) {
 	wantRefusal(t, bob.session().Call(t.Context(), "POST", tunnel.PathRenew, nil, nil, nil), 403, "does not hold the CA key")
 }
 
-// Nobody can come to renew what has expired: agents do not talk to such a hub.
+// No agent can renew an expired certificate of a hub: agents do not talk to such a hub.
 func TestAHubWhoseCertificateHasExpiredNeedsTheRootPermit(t *testing.T) {
 	dir := t.TempDir()
 	old := oldHub(t, dir, time.Now().Add(-identity.HubLifetime-time.Hour*24))

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// socket is what TLS runs on. It tells when TLS closes it. Until its peer is known, it measures how long the peer keeps the hub
-// waiting.
+// socket is what TLS runs on. It reports when TLS closes it. Until its peer is known, it measures
+// how long the peer keeps the hub waiting.
 type socket struct {
 	*net.TCPConn
 	from   netip.Addr // the source of the connection, see source
-	closed func()     // nil: nobody wants to know
+	closed func()     // nil: not reported
 	once   sync.Once
 
 	begun   time.Time    // static
@@ -27,8 +27,8 @@ func newSocket(raw *net.TCPConn, begun time.Time) *socket {
 	return &socket{TCPConn: raw, from: source(addrOf(raw).Addr()), begun: begun}
 }
 
-// Read reads from the connection; of a peer that is not known yet no more than handshakeBytes in all. crypto/tls alone would
-// take certificate messages of 256 KiB.
+// Read reads from the connection; of a peer that is not known yet no more than handshakeBytes in
+// all. crypto/tls alone would take certificate messages of 256 KiB.
 func (s *socket) Read(p []byte) (int, error) {
 	if s.known {
 		return s.TCPConn.Read(p)
@@ -41,7 +41,8 @@ func (s *socket) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// silence returns how long the hub has waited for the peer in all. Time in which the hub was busy does not count.
+// silence returns how long the hub has waited for the peer in all. Time in which the hub was busy
+// does not count.
 func (s *socket) silence(now time.Time) time.Duration {
 	d := s.waited.Load()
 	if since := s.waiting.Load(); since != 0 {

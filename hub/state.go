@@ -10,8 +10,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// What survives a restart, beside the directory. Nothing is written on a timer: the trust list when there is a newer one, the hub's own
-// certificate every few years.
+// The hub's database, beside the directory. Nothing is written on a timer: the trust list when
+// there is a newer one, the hub's own certificate every few years.
 var (
 	selfTable  = store.NewTable[self]("hub")       // one row, under selfKey
 	trustTable = store.NewTable[[]byte]("trust")   // one row, under trustKey: the signed document
@@ -28,15 +28,15 @@ var schema = []store.Migration{}
 
 // self is what a hub knows of itself. It holds secrets and is not for logs.
 type self struct {
-	CA          string   `json:"ca"`             // PEM of the CA that the mesh was founded with, or that the permit named
+	CA          string   `json:"ca"`             // PEM of the CA that the mesh began with, or that the permit named
 	Key         string   `json:"key"`            // PEM of the hub's private key
 	Certificate []byte   `json:"certificate"`    // DER
 	Next        *next    `json:"next,omitempty"` // the certificate to come, after a rotation of the CA
 	Last        []byte   `json:"last,omitempty"` // DER of the certificate before this one, for when this one has not begun
 	Names       []string `json:"names"`
 	Signer      *keptCA  `json:"signer,omitempty"`  // only ever with --keep-ca
-	Another     bool     `json:"another,omitempty"` // it began with the root permit of a mesh that was there: it may not be the only hub
-	Seen        int64    `json:"seen,omitempty"`    // Unix seconds: a time that is past, kept at most daily
+	Another     bool     `json:"another,omitempty"` // it was made with the root permit of an existing mesh: there may be another hub
+	Seen        int64    `json:"seen,omitempty"`    // Unix seconds: a time that is past, written at most daily
 }
 
 // next is a certificate that waits for its time.
@@ -101,8 +101,8 @@ func (s *state) setTrust(doc []byte) error {
 	return s.db.Update(func(tx *store.Tx) error { return trustTable.Put(tx, trustKey, doc) })
 }
 
-// redeem remembers that a token was used for a key. The same key may use it again; for another it is an error of
-// identity.ErrToken. Tokens that have expired are forgotten on the way.
+// redeem remembers that a token was used for a key. The same key may use it again; for another it
+// is an error of identity.ErrToken. Tokens that have expired are forgotten on the way.
 func (s *state) redeem(nonce string, r redeemed, now int64) error {
 	return s.db.Update(func(tx *store.Tx) error {
 		old, used, err := tokenTable.Get(tx, nonce)
@@ -135,7 +135,8 @@ func forgetTokens(tx *store.Tx, now int64) error {
 	return err
 }
 
-// seen remembers a time that was, so that a clock that is reset does not go before it. It writes at most once a day.
+// seen keeps a time that is past, as the floor for a clock that is reset. It writes at most once a
+// day.
 func (s *state) seen(now time.Time) error {
 	return s.db.Update(func(tx *store.Tx) error {
 		me, found, err := selfTable.Get(tx, selfKey)

@@ -14,6 +14,6 @@ func syncDir(dir string) error {
 		return fmt.Errorf("root permit: %w", err)
 	}
 	defer d.Close()
-	d.Sync() // some file systems cannot, and then nothing better is to be had
+	d.Sync() // some file systems cannot do that
 	return nil
 }

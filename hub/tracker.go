@@ -2,7 +2,8 @@ package hub
 
 import "sync"
 
-// tracker counts what runs, and lets nothing more in once it is shut. The zero value is open. It is safe for concurrent use.
+// tracker counts what is in flight, and lets nothing in after close. The zero value is open. It is
+// safe for concurrent use.
 type tracker struct {
 	mu      sync.Mutex
 	running int
@@ -10,7 +11,7 @@ type tracker struct {
 	empty   chan struct{} // closed when shut and nothing runs; made by close
 }
 
-// enter counts one more, unless the tracker is shut. Whoever got in calls leave.
+// enter counts one more, unless the tracker is shut. After true the caller calls leave.
 func (g *tracker) enter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -29,7 +30,8 @@ func (g *tracker) leave() {
 	}
 }
 
-// close shuts the tracker and returns a channel that is closed when nothing runs any more. It is called once.
+// close lets nothing in after this, and returns a channel that is closed once nothing is in flight. It
+// is called once.
 func (g *tracker) close() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()

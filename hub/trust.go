@@ -22,13 +22,13 @@ func (s *server) getTrust(w http.ResponseWriter, _ *http.Request, _ *peer, _ str
 	return nil
 }
 
-// postTrust is POST /v1/trust. Whoever has a newer list may bring it: what makes it good is the CA's signature.
+// postTrust is POST /v1/trust. Any member may bring a newer list: the CA's signature makes it good.
 func (s *server) postTrust(w http.ResponseWriter, r *http.Request, p *peer, _ string) error {
 	if !s.changes.Take(p.ID, time.Now()) {
 		return limited("endpoint %s sends trust lists too often", p.ID)
 	}
-	// A list may be large: one endpoint does not get to send many at a time, and many endpoints not all at once. Those of root have
-	// places of their own: an eviction must get through.
+	// A list may be large, so one endpoint sends one at a time, and all of them a few. Lists of
+	// user root have their own places: an eviction must get through.
 	if !p.posting.CompareAndSwap(false, true) {
 		return limited("endpoint %s is already sending a trust list", p.ID)
 	}
@@ -48,8 +48,9 @@ func (s *server) postTrust(w http.ResponseWriter, r *http.Request, p *peer, _ st
 	return nil
 }
 
-// setTrust puts a newer trust list in force, at once and for connections that stand already. An endpoint of root that brought it is still
-// to hear that it was taken, even if it voids its own certificate; with its next request it is verified like all others.
+// setTrust puts a newer trust list in force, at once and for connections that stand already. An
+// endpoint of user root that brought the list gets its answer, even if the list voids its
+// certificate. Its next request is verified like all others.
 func (s *server) setTrust(doc []byte, from *peer) error {
 	s.trusting.Lock()
 	defer s.trusting.Unlock()
@@ -64,7 +65,8 @@ func (s *server) setTrust(doc []byte, from *peer) error {
 	if next == old {
 		return nil
 	}
-	// In force first, on disk then: whatever the disk says, an evicted user must be out.
+	// The list is in force before it is on disk: an evicted user must be out, even if the disk
+	// fails.
 	s.verifier.Set(next)
 	now := s.verifier.Clock().Now()
 	spared := identity.ID("")

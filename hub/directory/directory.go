@@ -1,4 +1,5 @@
-// Package directory is who there is in a mesh: the records that endpoints signed, under which names, and who is online.
+// Package directory holds the endpoints of a mesh: the records that they signed, their names, and
+// which of them are online.
 //
 //	directory.go   what a hub asks of a directory
 //	local.go       the directory of a single hub: in memory, and in its database
@@ -6,11 +7,12 @@
 //	listing.go     pages
 //	saver.go       brings changed rows to disk
 //
-// A hub is trusted with no more than to be there, and so is a directory: a record is signed by its endpoint, and each reader verifies it
-// again. What the directory adds, and could lie about, is which record is newest, who is online, and whose a name is.
+// A hub is trusted with availability alone, and so is a directory: each record is signed by its
+// endpoint, and each reader verifies it again. The directory itself adds, and could lie about,
+// which record is newest, which endpoints are online, and who has a name.
 //
-// Several hubs of one mesh need a directory that they share. It is another [Directory], which passes the suite of package
-// directorytest.
+// Several hubs of one mesh will share a directory. That is another implementation of [Directory],
+// which passes the suite of package directorytest.
 package directory
 
 import (
@@ -21,42 +23,50 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// Directory is what a hub asks of a directory. All methods are safe for concurrent use. Their errors are *[answer.Error] where the
-// endpoint that asks is to learn them.
+// Directory is what a hub asks of a directory. All methods are safe for concurrent use. Errors that
+// the asking endpoint may see are *[answer.Error].
 type Directory interface {
-	// Put adds an endpoint, or replaces its record by one that is not older. The caller has verified the record: doc is as it was
-	// signed, and subject is who signed it. It returns when the record is on disk; a record that says nothing new is not written.
-	// A name that another endpoint has, or that is kept for another user, is a [answer.Conflict], and so is an older record.
+	// Put adds an endpoint, or replaces its record by one that is not older. The caller has
+	// verified the record: doc is the signed form, and subject the endpoint that signed it. It
+	// returns when the record is on disk; a record that says nothing new is not written. A name
+	// that another endpoint has, or that is kept for another user, is a [answer.Conflict], and so
+	// is an older record.
 	Put(doc []byte, record identity.Record, subject identity.Subject) error
 
-	// Remove takes the endpoints out for which which says so, ends their attachments, and returns their number when that is on
-	// disk. Where keep is true their names are kept for their users. which must not block and not call the directory.
+	// Remove removes the endpoints that match which, ends their attachments, and returns their
+	// number once the removal is on disk. Where keep is true their names are kept for their users.
+	// which must not block and not call the directory.
 	Remove(keep bool, which func(identity.Subject) bool) (removed int, err error)
 
-	// Attach makes an endpoint online, at an address as the hub sees it, until detach is called, which may happen more than once.
-	// Only the same device has the key of an endpoint, so a later Attach of it takes over: end is called then, and when the
-	// endpoint is removed. end must not block and not call the directory. An endpoint without a record is a [answer.Conflict].
+	// Attach makes an endpoint online, at an address as the hub sees it, until detach is called,
+	// which may happen more than once. Only one device has the key of an endpoint, so a later
+	// Attach of the same endpoint takes over. end is called then, and when the endpoint is removed.
+	// end must not block and not call the directory. An endpoint without a record is a
+	// [answer.Conflict].
 	Attach(id identity.ID, address string, end func()) (detach func(), err error)
 
-	// Entry returns what the directory says of an endpoint. One that is not there is a [answer.NotFound].
+	// Entry returns what the directory says of an endpoint. One that is not there is a
+	// [answer.NotFound].
 	Entry(id identity.ID) (tunnel.Entry, error)
 
 	// Name returns the name of an endpoint; "" if it is not there.
 	Name(id identity.ID) string
 
-	// Check returns what is known of a name that an endpoint wants to have.
+	// Check returns what is known of a name that an endpoint wants.
 	Check(name string, id identity.ID) *tunnel.NameCheck
 
 	// List returns one page of the endpoints that match, sorted by name.
 	List(f Filter) tunnel.Page
 
-	// Signers returns the endpoints of a user that are online and say that they hold the CA key.
+	// Signers returns the endpoints of a user that are online and whose records say that they hold
+	// the CA key.
 	Signers(user string) []identity.ID
 
 	// Size returns how many endpoints there are, and how many of them are online.
 	Size() (all, online int)
 
-	// Run brings changes to disk until stop is closed, and then those that were made before. Put and Remove fail after that.
+	// Run brings changes to disk until stop is closed, and then the changes made before that. Put
+	// and Remove fail after that.
 	Run(stop <-chan struct{})
 }
 

@@ -12,7 +12,8 @@ import (
 
 var plenty = Limits{Endpoints: 100_000, OfUser: 100_000, PageBytes: 512 << 10, NameKept: time.Hour, NamesOfUser: 10}
 
-// crowded returns a directory of n endpoints, with records as large as those of endpoints that offer some tunnels.
+// crowded returns a directory of n endpoints, with records as large as those of endpoints that
+// offer some tunnels.
 func crowded(b testing.TB, n int) *Local {
 	db, err := store.OpenRAM(nil)
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// Local is the directory of a single hub: in memory, and in the hub's database, where saver brings the rows. Make it with [Open].
+// Local is the directory of a single hub. It is in memory; saver writes changed rows to the hub's
+// database. Make it with [Open].
 type Local struct {
 	limits Limits
 	now    func() time.Time
@@ -40,10 +41,11 @@ type endpoint struct {
 	seen     int64       // Unix seconds of the end of the last attachment, or of the record
 }
 
-// attachment is an endpoint's being online.
+// attachment is the online state of an endpoint.
 type attachment struct{ end func() }
 
-// Open reads the directory from a hub's database. now is the time by which names are kept. Its owner calls [Local.Run].
+// Open reads the directory from a hub's database. now is the time by which names are kept. Its
+// owner calls [Local.Run].
 func Open(db *store.DB, limits Limits, now func() time.Time) (*Local, error) {
 	d := &Local{
 		limits: limits, now: now, byID: map[identity.ID]*endpoint{}, byUser: map[string]int{},
@@ -138,8 +140,8 @@ func (d *Local) replaceLocked(e *endpoint, next *row) (changed bool, err error) 
 	return !same(old, next), nil
 }
 
-// same reports whether two rows of an endpoint differ in nothing but the record's time, which is not worth a write to
-// flash.
+// same reports whether two rows of an endpoint differ in nothing but the record's time, which is
+// not worth a write to flash.
 func same(a, b *row) bool {
 	x, y := a.Record, b.Record
 	x.Time, y.Time = 0, 0

@@ -1,7 +1,8 @@
 package directory
 
-// A name that became free, because its endpoint left, was renamed, evicted, or expired, is kept for its user. People send scripts and
-// secrets to a name, and a stranger who takes it over would get them. User root gives a name free by removing the endpoint.
+// A name that became free, because its endpoint left, was renamed, evicted, or expired, is kept for
+// its user. People send scripts and secrets to a name, and another user who takes it over would get
+// them. User root frees a name at once by removing the endpoint.
 
 // keptName is a name that is kept for a user.
 type keptName struct {
@@ -9,7 +10,8 @@ type keptName struct {
 	Until int64  `json:"until"` // Unix seconds
 }
 
-// keepLocked keeps the name of a row for its user. A user who has many names kept loses the one that ends first.
+// keepLocked keeps the name of a row for its user. A user who has many names kept loses the one
+// that ends first.
 func (d *Local) keepLocked(r *row) {
 	user := r.Subject.User
 	if d.keptBy[user] >= d.limits.NamesOfUser {
@@ -65,7 +67,8 @@ func (d *Local) keptForLocked(name string) string {
 	return k.User
 }
 
-// changedNames returns the names whose state is to be saved: for how long they are kept, or nil if they are free.
+// changedNames returns the names whose state is to be saved: for how long they are kept, or nil if
+// they are free.
 func (d *Local) changedNames() map[string]*keptName {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// saver brings changed rows to disk, as many at a time as have gathered while the disk was busy: when ten thousand
-// agents come back with a new version, that is a few hundred writes and not ten thousand.
+// saver writes changed rows to disk, in batches: all that gathered while the disk was busy are one
+// write. When ten thousand agents come back with a new version, that is a few hundred writes.
 type saver struct {
 	rows  func(map[identity.ID]struct{}) map[identity.ID]*row
 	write func(map[identity.ID]*row) error

@@ -5,7 +5,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// What survives a restart. Nothing is written on a timer, and a row only when its content changes: flash wears out.
+// The directory in the hub's database. Nothing is written on a timer, and a row only when its content changes:
+// flash wears out.
 var (
 	endpointTable = store.NewTable[row]("endpoints")  // by endpoint ID
 	nameTable     = store.NewTable[keptName]("names") // by name: those that are kept for a user
@@ -43,7 +44,8 @@ func (t table) names() (map[string]keptName, error) {
 	return names, err
 }
 
-// set stores rows by ID, and names that are kept. A nil row removes the endpoint, and a nil name frees it.
+// set stores rows by ID, and names that are kept. A nil row removes the endpoint, and a nil name
+// frees it.
 func (t table) set(rows map[identity.ID]*row, names map[string]*keptName) error {
 	return t.db.Update(func(tx *store.Tx) error {
 		for id, r := range rows {

@@ -6,7 +6,7 @@
 //	Share    so many at the same time in all, and none of them for one key alone
 //	Log      so many lines in a second, by key and in all, of bounded length
 //
-// A key is whom the limit is for: an address, an endpoint, a user. All types are safe for
+// A key names the peer that is limited: an address, an endpoint, a user. All types are safe for
 // concurrent use.
 package limit
 
@@ -34,8 +34,8 @@ type bucket struct {
 }
 
 // NewBuckets makes a table of at most so many buckets, one or more. A key that is not in the table
-// has a full bucket. Where the table is full, a new key takes the place of any other: the limit is
-// then lenient with that one, once.
+// has a full bucket. Where the table is full, a new key takes the place of an arbitrary one: the
+// limit is then lenient with that one, once.
 func NewBuckets[K comparable](r Rate, most int) *Buckets[K] {
 	return &Buckets[K]{rate: r, most: most, all: map[K]bucket{}}
 }

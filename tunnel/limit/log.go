@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// MaxValue is how much of one value a limited log shows, in bytes. What a peer wrote may be as long
-// as a message.
+// MaxValue is how much of one value a limited log shows, in bytes. A peer can write values that are
+// as long as a message.
 const MaxValue = 200
 
 // Limits of a [Log]. A line is then at most a few values of MaxValue bytes.
@@ -22,9 +22,9 @@ const (
 	maxLogKeys   = 256         // keys that are remembered
 )
 
-// Log writes lines that peers can cause. The first line of a key is written; of those that follow
-// within a second none is, and the next line says how many there were. Over all keys ten lines a
-// second are written. Make it with [NewLog].
+// Log writes lines that peers can cause. The first line of a key is written. Lines that follow
+// within a second are skipped, and the next line says how many. Over all keys ten lines a second
+// are written. Make it with [NewLog].
 type Log struct {
 	log *slog.Logger
 	now func() time.Time // tests set it
@@ -50,9 +50,8 @@ func NewLog(log *slog.Logger) *Log {
 	}
 }
 
-// Info writes a line at level INFO. key is whom the line is about, and what if a peer can cause
-// lines of several kinds; msg and args are those of [slog.Logger.Info]. Values are cut to
-// [MaxValue] bytes.
+// Info writes a line at level INFO. key names the peer, and the kind of line if a peer can cause
+// several kinds; msg and args are those of [slog.Logger.Info]. Values are cut to [MaxValue] bytes.
 func (l *Log) Info(key, msg string, args ...any) { l.write(key, slog.LevelInfo, msg, args) }
 
 // Warn writes a line at level WARN; see [Log.Info].
@@ -100,8 +99,8 @@ func (l *Log) admit(key string, now time.Time) (skipped int, ok bool) {
 	return skipped, true
 }
 
-// makeRoomLocked forgets keys when there are many: those that have had no line for a while, or else
-// any.
+// makeRoomLocked removes keys when there are many: those without a line for a while, or else
+// arbitrary ones.
 func (l *Log) makeRoomLocked(now time.Time) {
 	if len(l.keys) < maxLogKeys {
 		return

@@ -1,10 +1,10 @@
 // Package loopback serves HTTP to programs of this machine, and to no web page that a browser of
 // this machine shows.
 //
-// A page can make its browser ask any address, also 127.0.0.1. The browser keeps the answer from
-// the page where the two are of different origins, and a page evades that by a name of its own that
-// leads to 127.0.0.1 (DNS rebinding). Its requests then name that host, which [Guard] refuses.
-// Requests of a page from elsewhere name their Origin, which it refuses as well.
+// A page can make its browser ask any address, also 127.0.0.1. The browser hides the answer from a
+// page of another origin. A page evades that with a name of its own that resolves to 127.0.0.1 (DNS
+// rebinding). Its requests then name that host, which [Guard] refuses. Requests of a page from
+// elsewhere name their Origin, which it refuses as well.
 package loopback
 
 import (

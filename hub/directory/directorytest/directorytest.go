@@ -1,4 +1,5 @@
-// Package directorytest is the suite that every directory passes: that of a single hub, and one that several hubs share.
+// Package directorytest is the suite that every directory passes: that of a single hub, and one
+// that several hubs share.
 package directorytest
 
 import (
@@ -20,11 +21,11 @@ const patience = 20 * time.Second
 
 // Mesh is a mesh whose directory is tested.
 type Mesh struct {
-	// Hub returns the directory as a hub has it, which runs until the test ends. Each call is another hub, or the same if the mesh
-	// can have only one.
+	// Hub returns the directory as a hub has it, which runs until the test ends. Each call is
+	// another hub, or the same if the mesh can have only one.
 	Hub func() directory.Directory
 
-	// Restart ends all hubs and starts them again. The directories from before are not used any more.
+	// Restart ends all hubs and starts them again. The directories from before fail then.
 	Restart func()
 }
 
