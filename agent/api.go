@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"crypto/ed25519"
 	"errors"
 	"log/slog"
@@ -12,11 +11,11 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
-	"ztm/tunnel/seal"
 )
 
 // The local API: JSON over HTTP/1.1 on the socket in the data directory. Package api says what its
@@ -63,7 +62,7 @@ func (a *Agent) routes() http.Handler {
 	})
 	inMesh("POST /api/meshes/{mesh}/ca", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		var in api.Rotate
-		if err := answer.Decode(r, maxBody, &in); err != nil {
+		if err := answer.Decode(r, limits.Body, &in); err != nil {
 			answer.Fail(w, a.log, err)
 			return
 		}
@@ -96,7 +95,7 @@ func (a *Agent) getIdentity(w http.ResponseWriter, _ *http.Request) {
 
 func (a *Agent) postMesh(w http.ResponseWriter, r *http.Request) {
 	var in api.Join
-	if err := answer.Decode(r, maxJoin, &in); err != nil { // a permit may hold a long trust list
+	if err := answer.Decode(r, limits.JoinBody, &in); err != nil { // a permit may hold a long trust list
 		answer.Fail(w, a.log, err)
 		return
 	}
@@ -119,7 +118,7 @@ func (a *Agent) postMesh(w http.ResponseWriter, r *http.Request) {
 
 func (m *mesh) postPermit(w http.ResponseWriter, r *http.Request) {
 	var in api.Invite
-	if err := answer.Decode(r, maxBody, &in); err != nil {
+	if err := answer.Decode(r, limits.Body, &in); err != nil {
 		answer.Fail(w, m.log, err)
 		return
 	}
@@ -219,30 +218,13 @@ func (m *mesh) getEndpoint(w http.ResponseWriter, r *http.Request) {
 		answer.Fail(w, m.log, err)
 		return
 	}
-	out := api.Endpoint{Endpoint: e, Sessions: m.pool.warm(id)}
+	out := api.Endpoint{Endpoint: e, Sessions: m.peers.Warm(id)}
 	if e.Online {
-		if rtt, err := m.ping(r.Context(), id); err == nil {
+		if rtt, err := m.peers.Ping(r.Context(), id); err == nil {
 			out.RTT = ms(rtt)
 		}
 	}
 	answer.JSON(w, out)
-}
-
-// ping measures one request on a warm session.
-func (m *mesh) ping(ctx context.Context, id identity.ID) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, tunnel.ProbeTimeout)
-	defer cancel()
-	s, err := m.pool.get(ctx, id) // the handshake is not what we measure
-	if err != nil {
-		return 0, appError(err)
-	}
-	s.Release()
-	start := time.Now()
-	resp, err := m.ask(ctx, id, http.MethodGet, seal.PathPing, nil)
-	if err != nil {
-		return 0, err
-	}
-	return time.Since(start), resp.Body.Close()
 }
 
 func (m *mesh) getPing(w http.ResponseWriter, r *http.Request) {
@@ -271,7 +253,7 @@ func (m *mesh) getPing(w http.ResponseWriter, r *http.Request) {
 		if err == nil {
 			hop.Name = e.Name
 			var rtt time.Duration
-			rtt, err = m.ping(r.Context(), id)
+			rtt, err = m.peers.Ping(r.Context(), id)
 			hop.RTT = ms(rtt)
 		}
 		if err != nil {
@@ -306,7 +288,7 @@ func (m *mesh) serveEndpoint(w http.ResponseWriter, r *http.Request, path string
 		answer.JSON(w, append([]string{}, m.Self().Labels...))
 	case path == "labels" && r.Method == http.MethodPost:
 		var labels []string
-		err := answer.Decode(r, maxBody, &labels)
+		err := answer.Decode(r, limits.Body, &labels)
 		if err == nil {
 			err = m.setLabels(labels)
 		}
@@ -332,7 +314,7 @@ func (m *mesh) serveApp(w http.ResponseWriter, r *http.Request, path string) {
 	}
 	r = r.Clone(r.Context())
 	r.URL.Path, r.URL.RawPath = "/"+rest, ""
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	r.Body = http.MaxBytesReader(w, r.Body, limits.Body)
 	app.API().ServeHTTP(w, r)
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -15,11 +14,10 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/limits"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
-	"ztm/tunnel/flow"
 	"ztm/tunnel/identity"
-	"ztm/tunnel/seal"
 )
 
 // The control session of one mesh:
@@ -39,13 +37,12 @@ func (m *mesh) run(ctx context.Context) {
 	defer close(m.ended)
 	defer context.AfterFunc(ctx, m.cancel)()
 	m.runApps()
-	m.wg.Go(func() { m.pool.run(m.life) })
-	m.wg.Go(m.keepCertificate)
-	m.wg.Go(m.keepSettling)
+	m.work.Go(func() { m.peers.Run(m.life) })
+	m.work.Go(m.keepCertificate)
+	m.work.Go(m.keepSettling)
 	m.connectForever()
-	m.server.Close()
-	m.pool.close()
-	m.wait()
+	m.peers.Close()
+	<-m.work.Close()
 	m.spare.drop()
 }
 
@@ -230,7 +227,7 @@ func (m *mesh) event(s *tunnel.Session, hub identity.Subject, e tunnel.Event) {
 		}
 		m.newer <- e.Version // nobody else sends
 	case tunnel.EventSign:
-		if !m.spawnUpTo(&m.signs, maxSigns, func() { m.answerSign(s, hub, e) }) {
+		if !m.work.GoUpTo(&m.signs, limits.Signs, func() { m.answerSign(s, hub, e) }) {
 			m.peerLog.Warn("sign", "too many requests for a certificate at once: one was dropped")
 		}
 	}
@@ -254,13 +251,12 @@ func (m *mesh) carryAlone(ctx context.Context, s *tunnel.Session, hub identity.S
 		return tunnel.DialRelay(ctx, m.agent.dialer, s.Address(), config)
 	}
 	c, err := m.carryLeg(ctx, s, open, peer, ticket)
-	if err == nil && m.enter() {
-		go func() { // stop waits for it
-			defer m.leave()
+	if err == nil {
+		m.work.Go(func() {
 			if m.spare.prepare(s, func() (*tunnel.Relay, error) { return open(m.life) }) {
 				m.log.Debug("the standby connection is ready")
 			}
-		}()
+		})
 	}
 	return c, err
 }
@@ -335,51 +331,17 @@ func (m *mesh) hubCall(ctx context.Context, method, path string, query url.Value
 	if err != nil {
 		return err
 	}
-	return appError(s.Call(ctx, method, path, query, in, out))
+	return answer.Lost(s.Call(ctx, method, path, query, in, out))
 }
 
-// appError turns failures of the way into an *answer.Error, which is what apps and clients see.
-func appError(err error) error {
-	switch {
-	case err == nil, errors.As(err, new(*answer.Error)), errors.Is(err, context.Canceled):
-		return err
-	case errors.Is(err, context.DeadlineExceeded):
-		return answer.Errorf(answer.Timeout, "%v", err)
-	case errors.Is(err, fs.ErrPermission):
-		return answer.Errorf(answer.Internal, "%v", err)
-	}
-	return answer.Errorf(answer.Broken, "%v", err)
-}
-
-// dialPeer opens a sealed session with a peer.
-func (m *mesh) dialPeer(ctx context.Context, to identity.ID) (flow.Session, error) {
-	if to == m.agent.self {
-		return m.dialSelf(ctx)
-	}
+// path opens a path to a peer, for [peers.Config].
+func (m *mesh) path(ctx context.Context, to identity.ID, dedicated bool) (net.Conn, error) {
 	s, hub, err := m.session(ctx)
 	if err != nil {
 		return nil, err
 	}
-	carrier, err := m.carry(ctx, s, hub, to, "")
-	if err != nil {
-		return nil, appError(err)
+	if dedicated {
+		return m.carryAlone(ctx, s, hub, to, "")
 	}
-	session, err := seal.Client(ctx, carrier, m.verifier, m.certificate(), to)
-	if err != nil {
-		return nil, appError(err)
-	}
-	return session, nil
-}
-
-// dialSelf is a sealed session with ourselves, over a pipe: an app that talks to itself takes the same way.
-func (m *mesh) dialSelf(ctx context.Context) (flow.Session, error) {
-	near, far := net.Pipe()
-	if !m.spawn(func() { m.serveCarrier(m.life, far, m.agent.self) }) {
-		return nil, answer.Errorf(answer.Unavailable, "mesh %s was left", m.name)
-	}
-	session, err := seal.Client(ctx, near, m.verifier, m.certificate(), m.agent.self)
-	if err != nil {
-		return nil, err
-	}
-	return session, nil
+	return m.carry(ctx, s, hub, to, "")
 }

@@ -30,7 +30,7 @@ func (m *mesh) dialBack(s *tunnel.Session, hub identity.Subject, e tunnel.Event)
 	}
 	ctx, cancel := context.WithCancelCause(m.life)
 	// Whose the peer is, the hub says; the handshake will tell. Here it is for fairness alone.
-	release, ok := m.bounds.dialBacks.Acquire(cmp.Or(e.User, string(e.Peer)), func() { cancel(errMadeRoom) })
+	release, ok := m.dialBacks.Acquire(cmp.Or(e.User, string(e.Peer)), func() { cancel(errMadeRoom) })
 	done := func() {
 		cancel(nil)
 		m.dialBacksOf.Release(e.Peer)
@@ -40,7 +40,7 @@ func (m *mesh) dialBack(s *tunnel.Session, hub identity.Subject, e tunnel.Event)
 		m.refuse(e, errors.New("too many sessions are opened at once"))
 		return
 	}
-	if !m.spawn(func() {
+	if !m.work.Go(func() {
 		defer done()
 		defer release()
 		m.answerDialBack(ctx, s, hub, e)
@@ -54,7 +54,7 @@ func (m *mesh) answerDialBack(ctx context.Context, s *tunnel.Session, hub identi
 	carrier, err := m.carry(ctx, s, hub, m.agent.self, e.Ticket)
 	switch {
 	case err == nil:
-		m.serveCarrier(ctx, carrier, e.Peer)
+		m.peers.Accept(ctx, carrier, e.Peer)
 	case context.Cause(ctx) == errMadeRoom:
 		m.refuse(e, errMadeRoom)
 	default:

@@ -137,12 +137,12 @@ func (m *mesh) issueTrust(ctx context.Context,
 			return list, m.updateTrust(list.Document())
 		}
 		if answer.CodeOf(err) != answer.Conflict {
-			return nil, &untaken{list, appError(err)}
+			return nil, &untaken{list, answer.Lost(err)}
 		}
 		if err := m.fetchTrust(s); errors.Is(err, identity.ErrRollback) && len(m.unsettled()) > 0 {
 			err = m.settle(ctx, s) // ours, which no hub had taken, and theirs have one version
 		} else if err != nil {
-			return nil, appError(err)
+			return nil, answer.Lost(err)
 		}
 	}
 	return nil, answer.Errorf(answer.Conflict, "other endpoints of %s evict or rotate at the same time: try again", rootUser)
@@ -206,16 +206,13 @@ func (m *mesh) keep(list *identity.Trust, user string) error {
 		return err
 	}
 	m.log.Warn("no hub has taken this eviction: it is in force here and goes from endpoint to endpoint", "user", user, "version", list.Version())
-	m.spawn(m.handOn)
+	m.work.Go(m.handOn)
 	return nil
 }
 
 // handOn gives the trust list to peers: those that we have sessions with, and some of those that are online.
 func (m *mesh) handOn() {
-	ids := m.pool.ids()
-	for _, in := range m.inbounds() {
-		ids = append(ids, in.peer.ID)
-	}
+	ids := m.peers.IDs()
 	if online, err := m.Endpoints(m.life, apps.Filter{Online: true, Limit: maxHandOn}); err == nil {
 		for _, e := range online {
 			ids = append(ids, e.ID)
@@ -227,7 +224,7 @@ func (m *mesh) handOn() {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(m.life, tunnel.ProbeTimeout)
-		if resp, err := m.ask(ctx, id, http.MethodGet, seal.PathPing, nil); err == nil {
+		if resp, err := m.peers.Ask(ctx, id, http.MethodGet, seal.PathPing, nil); err == nil {
 			resp.Body.Close() // ask has compared the lists
 		}
 		cancel()

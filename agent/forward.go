@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"ztm/agent/api"
+	"ztm/agent/limits"
+	"ztm/agent/peers"
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -19,7 +21,7 @@ import (
 
 // forward sends a management request to another endpoint, which verifies by the sealed session who asks. The body goes as it is.
 func (m *mesh) forward(w http.ResponseWriter, r *http.Request, to identity.ID) error {
-	body, err := answer.Body(r, maxBody)
+	body, err := answer.Body(r, limits.Body)
 	if err != nil {
 		return answer.Errorf(answer.BadRequest, "request body: %v", err)
 	}
@@ -27,7 +29,7 @@ func (m *mesh) forward(w http.ResponseWriter, r *http.Request, to identity.ID) e
 	if r.URL.RawQuery != "" {
 		path += "?" + r.URL.RawQuery
 	}
-	resp, err := m.ask(r.Context(), to, r.Method, path, body)
+	resp, err := m.peers.Ask(r.Context(), to, r.Method, path, body)
 	if err != nil {
 		return err
 	}
@@ -36,7 +38,7 @@ func (m *mesh) forward(w http.ResponseWriter, r *http.Request, to identity.ID) e
 		w.Header().Set("Content-Type", t)
 	}
 	w.WriteHeader(resp.StatusCode)
-	_, err = io.Copy(w, io.LimitReader(resp.Body, maxTrustBody))
+	_, err = io.Copy(w, io.LimitReader(resp.Body, limits.TrustBytes))
 	if err != nil {
 		m.log.Debug("an answer was cut off", "peer", to, "err", err)
 	}
@@ -57,12 +59,12 @@ func (m *mesh) postFlow(w http.ResponseWriter, r *http.Request) {
 		answer.Fail(w, m.log, answer.Errorf(answer.BadRequest, "%v", errNoUpgrade))
 		return
 	}
-	if !m.enter() {
+	if !m.work.Enter() {
 		answer.Fail(w, m.log, answer.Errorf(answer.Unavailable, "mesh %s was left", m.name))
 		return
 	}
-	defer m.leave()
-	flow, err := m.open(r.Context(), opening{to: id, path: r.PathValue("path"), query: r.URL.Query(), datagrams: datagrams})
+	defer m.work.Leave()
+	flow, err := m.peers.Open(r.Context(), peers.Opening{To: id, Path: r.PathValue("path"), Query: r.URL.Query(), Datagrams: datagrams})
 	if err != nil {
 		answer.Fail(w, m.log, err)
 		return

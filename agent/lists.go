@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"ztm/agent/limits"
+	"ztm/agent/peers"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/flow"
@@ -20,16 +22,16 @@ import (
 //
 //  1. the header says which version it is: one that is not newer is not read
 //  2. a place among those that are read (listFrom); whoever is slow makes room for another user
-//  3. read, within listTime
+//  3. read, within limits.ListTime
 //  4. updateTrust: the signature first
 
 // serveTrust gives the trust list, or takes a newer one.
-func (m *mesh) serveTrust(w http.ResponseWriter, r *http.Request, in *inbound) {
+func (m *mesh) serveTrust(w http.ResponseWriter, r *http.Request, peer identity.Subject) {
 	if r.Method == http.MethodGet {
 		w.Write(m.verifier.Trust().Document())
 		return
 	}
-	if err := m.takeTrust(w, r, in.peer); err != nil {
+	if err := m.takeTrust(w, r, peer); err != nil {
 		answer.Fail(w, m.log, err)
 		return
 	}
@@ -38,7 +40,7 @@ func (m *mesh) serveTrust(w http.ResponseWriter, r *http.Request, in *inbound) {
 
 func (m *mesh) takeTrust(w http.ResponseWriter, r *http.Request, peer identity.Subject) error {
 	version, err := strconv.ParseUint(r.Header.Get(seal.FieldTrust), 10, 64)
-	if err != nil || r.ContentLength <= 0 || r.ContentLength > maxTrustBody {
+	if err != nil || r.ContentLength <= 0 || r.ContentLength > limits.TrustBytes {
 		return answer.Errorf(answer.BadRequest, "trust list: its version or its length is missing or makes no sense")
 	}
 	if own := m.verifier.Trust().Version(); version <= own {
@@ -50,7 +52,7 @@ func (m *mesh) takeTrust(w http.ResponseWriter, r *http.Request, peer identity.S
 		return err
 	}
 	defer done()
-	body.SetReadDeadline(time.Now().Add(listTime))
+	body.SetReadDeadline(time.Now().Add(limits.ListTime))
 	doc, err := answer.Body(r, r.ContentLength)
 	if err != nil {
 		return err
@@ -87,7 +89,7 @@ func (m *mesh) compareTrust(s flow.Session, resp *http.Response) {
 	if err != nil || theirs == own.Version() {
 		return
 	}
-	m.spawn(func() {
+	m.work.Go(func() {
 		ctx, cancel := context.WithTimeout(m.life, tunnel.ProbeTimeout)
 		defer cancel()
 		exchange := m.giveTrust
@@ -117,7 +119,7 @@ func (m *mesh) giveTrust(ctx context.Context, s flow.Session) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 300 {
-		return responseError(resp)
+		return peers.ResponseError(resp)
 	}
 	return nil
 }
@@ -155,7 +157,7 @@ func (m *mesh) takeTrustOf(ctx context.Context, s flow.Session) error {
 		return err
 	}
 	defer resp.Body.Close()
-	doc, err := io.ReadAll(io.LimitReader(resp.Body, maxTrustBody))
+	doc, err := io.ReadAll(io.LimitReader(resp.Body, limits.TrustBytes))
 	if err != nil {
 		return err
 	}

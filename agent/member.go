@@ -1,13 +1,11 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -155,7 +153,7 @@ func (a *Agent) redeemToken(ctx context.Context, p *identity.Permit, endpoint st
 		der, err := tunnel.Join(ctx, a.dialer, address, config, tunnel.JoinRequest{Key: public, Name: endpoint, Proof: proof})
 		var r *answer.Error
 		if errors.As(err, &r) {
-			return nil, appError(err)
+			return nil, answer.Lost(err)
 		}
 		if err != nil {
 			errs = append(errs, hubError(address, err))
@@ -180,7 +178,7 @@ func (m *mesh) introduce(ctx context.Context) error {
 		return answer.Errorf(answer.Unavailable, "%v", err)
 	}
 	defer s.Close()
-	return appError(m.register(ctx, s))
+	return answer.Lost(m.register(ctx, s))
 }
 
 // withdraw takes this endpoint out of the hub's directory.
@@ -313,65 +311,6 @@ func (m *mesh) nameIsFree(name string, id identity.ID) error {
 		}
 	}
 	return nil
-}
-
-// ask sends a plain request to a peer, which has askTimeout to begin its answer, or to give all of it if that is an error. A status other than
-// 2xx is an *answer.Error. ctx governs the body as well, which the caller closes.
-func (m *mesh) ask(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	late := time.AfterFunc(askTimeout, func() { cancel(errAskTimeout) })
-	resp, err := m.roundTrip(ctx, to, method, path, body)
-	if !late.Stop() && err == nil {
-		resp.Body.Close()
-		err = errAskTimeout
-	}
-	if err != nil {
-		if context.Cause(ctx) == errAskTimeout {
-			err = errAskTimeout
-		}
-		cancel(nil)
-		return nil, appError(err)
-	}
-	resp.Body = bodyOf{resp.Body, cancel}
-	return resp, nil
-}
-
-// askTimeout bounds how long a peer may take for an answer: it may have to wait for its own hub.
-const askTimeout = 30 * time.Second
-
-var errAskTimeout = answer.Errorf(answer.Timeout, "the endpoint does not answer")
-
-// bodyOf is the body of an answer, whose request ends with it.
-type bodyOf struct {
-	io.ReadCloser
-	cancel context.CancelCauseFunc
-}
-
-func (b bodyOf) Close() error {
-	err := b.ReadCloser.Close()
-	b.cancel(nil)
-	return err
-}
-
-func (m *mesh) roundTrip(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error) {
-	session, err := m.pool.get(ctx, to)
-	if err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://peer"+path, bytes.NewReader(body))
-	if err != nil {
-		session.Release()
-		return nil, err
-	}
-	resp, err := session.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	m.compareTrust(session, resp)
-	if resp.StatusCode >= 300 {
-		return nil, responseError(resp)
-	}
-	return resp, nil
 }
 
 // setLabels replaces the labels of this endpoint.

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -13,11 +12,13 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/limits"
+	"ztm/agent/peers"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
-	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/memory"
 )
@@ -31,55 +32,53 @@ type mesh struct {
 	peerLog  *limit.Log // of what peers can cause
 	ring     *ring
 	verifier *identity.Verifier
-	pool     *pool
+	peers    *peers.Peers
 	spare    *spare
-	members  members
-	server   *h2.Server
 	apps     map[string]apps.App
 	life     context.Context // ends when the mesh is left or the agent stops
 	cancel   context.CancelFunc
-	ended    chan struct{}  // closed when run has returned
-	refused  chan string    // tickets of dial-backs that are not answered, capacity maxRefusals
-	newer    chan uint64    // the version of the hub's trust list that is to be looked at, capacity 1
-	changed  chan struct{}  // the record must be published again, capacity 1
-	trusted  chan struct{}  // there is a new trust list, capacity 1
-	wg       sync.WaitGroup // goroutines and handlers of this mesh; see enter
+	ended    chan struct{}    // closed when run has returned
+	refused  chan string      // tickets of dial-backs that are not answered, capacity limits.Refusals
+	newer    chan uint64      // the version of the hub's trust list that is to be looked at, capacity 1
+	changed  chan struct{}    // the record must be published again, capacity 1
+	trusted  chan struct{}    // there is a new trust list, capacity 1
+	work     inflight.Tracker // goroutines and handlers of this mesh
 
 	known known // what the directory said last
 
-	bounds
+	limits      limits.Table         // static
+	dialBacks   *limit.Share[string] // by user, as the hub has it
+	dialBacksOf limit.Counts[identity.ID]
+	lists       *limit.Share[string] // trust lists that are read, by user
+	listsOf     limit.Counts[identity.ID]
+	managing    limit.Counts[identity.ID] // requests to manage this endpoint that have a body
+	signs       limit.Counts[struct{}]
+	renewals    *limit.Buckets[identity.ID]
 
 	trustMu  sync.Mutex // held while a trust list is taken: the newest must be the one on disk
 	rotateMu sync.Mutex // held while the CA is replaced: one next CA at a time
 	settleMu sync.Mutex // held while evictions that no hub has taken are brought to one
 
 	mu            sync.Mutex
-	closing       bool                           // no goroutine or handler begins any more; guarded by mu
-	recent        recent                         // flows that peers opened; guarded by mu
-	row           meshRow                        // guarded by mu
-	left          bool                           // the row is not to be written any more; guarded by mu
-	ca            *identity.CA                   // nil unless this endpoint has a CA key, see signer; guarded by mu
-	cert          tls.Certificate                // guarded by mu
-	subject       identity.Subject               // of cert; guarded by mu
-	control       *tunnel.Session                // nil while there is none; guarded by mu
-	hub           identity.Subject               // of control; guarded by mu
-	lost          time.Time                      // when control was lost, or the mesh was made; guarded by mu
-	hubAddress    string                         // the last good one; guarded by mu
-	unreached     []string                       // hub addresses at which the last attempt failed; guarded by mu
-	status        api.Status                     // guarded by mu
-	statusErr     error                          // guarded by mu
-	statusChanged chan struct{}                  // closed and replaced at each change; guarded by mu
-	offersOf      map[string][]string            // per app; guarded by mu
-	offers        []string                       // all of them, "APP/NAME", sorted; replaced, never changed; guarded by mu
-	offered       int                            // how often offers changed; guarded by mu
-	inDirectory   int                            // offered, as of the last record that the hub took; guarded by mu
-	recordTime    int64                          // Unix ms of the last record; guarded by mu
-	inbound       map[*inbound]struct{}          // sealed sessions that peers opened; guarded by mu
-	fallbacks     atomic.Int64                   // paths that are streams of the control session
-	flows         map[*inFlow]struct{}           // flows that peers opened; guarded by mu
-	named         map[flowKey]*inFlow            // flows, those that have an ID; guarded by mu
-	totals        map[identity.ID]*api.PeerStats // of flows that ended; guarded by mu
-	outFlows      map[*outFlow]struct{}          // flows that we opened; guarded by mu
+	row           meshRow             // guarded by mu
+	left          bool                // the row is not to be written any more; guarded by mu
+	ca            *identity.CA        // nil unless this endpoint has a CA key, see signer; guarded by mu
+	cert          tls.Certificate     // guarded by mu
+	subject       identity.Subject    // of cert; guarded by mu
+	control       *tunnel.Session     // nil while there is none; guarded by mu
+	hub           identity.Subject    // of control; guarded by mu
+	lost          time.Time           // when control was lost, or the mesh was made; guarded by mu
+	hubAddress    string              // the last good one; guarded by mu
+	unreached     []string            // hub addresses at which the last attempt failed; guarded by mu
+	status        api.Status          // guarded by mu
+	statusErr     error               // guarded by mu
+	statusChanged chan struct{}       // closed and replaced at each change; guarded by mu
+	offersOf      map[string][]string // per app; guarded by mu
+	offers        []string            // all of them, "APP/NAME", sorted; replaced, never changed; guarded by mu
+	offered       int                 // how often offers changed; guarded by mu
+	inDirectory   int                 // offered, as of the last record that the hub took; guarded by mu
+	recordTime    int64               // Unix ms of the last record; guarded by mu
+	fallbacks     atomic.Int64        // paths that are streams of the control session
 }
 
 var _ apps.Mesh = (*mesh)(nil)
@@ -92,11 +91,11 @@ func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
 	m := &mesh{
 		agent: a, name: name, row: row, status: api.Connecting, lost: time.Now(),
 		verifier: identity.NewVerifier(trust, a.clock), statusChanged: make(chan struct{}),
-		ended: make(chan struct{}), refused: make(chan string, maxRefusals), newer: make(chan uint64, 1), changed: make(chan struct{}, 1), trusted: make(chan struct{}, 1),
-		offersOf: map[string][]string{}, inbound: map[*inbound]struct{}{}, flows: map[*inFlow]struct{}{},
-		totals: map[identity.ID]*api.PeerStats{}, outFlows: map[*outFlow]struct{}{},
-		bounds: newBounds(limitsWithin(memory.Here())), named: map[flowKey]*inFlow{},
+		ended: make(chan struct{}), refused: make(chan string, limits.Refusals), newer: make(chan uint64, 1), changed: make(chan struct{}, 1), trusted: make(chan struct{}, 1),
+		offersOf: map[string][]string{}, limits: limits.Within(memory.Here()), lists: limit.NewShare[string](limits.Lists),
+		renewals: limit.NewBuckets[identity.ID](limit.Rate{Burst: limits.RenewalBurst, PerSecond: limits.RenewalRate}, limits.Renewing),
 	}
+	m.dialBacks = limit.NewShare[string](m.limits.DialBacks)
 	m.ring = newRing(ringSize)
 	m.log = slog.New(naming{tee(a.log.Handler(), m.ring), &m.known}).With("mesh", name)
 	m.peerLog = limit.NewLog(m.log)
@@ -109,18 +108,20 @@ func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
 		return nil, err
 	}
 	m.life, m.cancel = context.WithCancel(context.Background())
-	m.pool, m.spare = newPool(m.dialPeer), &spare{}
-	m.server = h2.NewServer(http.HandlerFunc(m.servePeer), h2.Sealed, m.log)
+	m.spare = &spare{}
+	m.peers = peers.New(peers.Config{
+		Self: a.self, Name: func() string { return m.Self().Name }, Verifier: m.verifier, Certificate: m.certificate, Log: m.log, PeerLog: m.peerLog,
+		Limits: m.limits, Work: &m.work, Life: m.life, Path: m.path, Answer: m.answer, Answered: m.compareTrust,
+	})
 	m.apps = map[string]apps.App{}
 	for _, c := range a.config.Apps {
 		m.apps[c.Name] = c.New(apps.Host{
 			Mesh: m, State: &appState{a.db, name + "/" + c.Name + "/"}, Log: m.log.With("app", c.Name),
 			Offer: func(names []string) { m.offer(c.Name, names) },
-			Cut: func(match func(apps.Peer, string) bool) {
-				m.cutFlows(func(f *inFlow) bool { return f.app == c.Name && match(f.peer, f.path) })
-			},
+			Cut:   func(match func(apps.Peer, string) bool) { m.peers.Cut(c.Name, match) },
 		})
 	}
+	m.peers.Serve(m.apps)
 	return m, nil
 }
 
@@ -158,60 +159,12 @@ func (m *mesh) user() string {
 // runApps starts the apps; they end with the mesh.
 func (m *mesh) runApps() {
 	for name, app := range m.apps {
-		m.wg.Go(func() {
+		m.work.Go(func() {
 			if err := app.Run(m.life); err != nil && m.life.Err() == nil {
 				m.log.Error("app stopped", "app", name, "err", err)
 			}
 		})
 	}
-}
-
-// enter counts a goroutine or handler in, unless the mesh is ending; then it reports false. leave counts it out.
-func (m *mesh) enter() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closing {
-		return false
-	}
-	m.wg.Add(1)
-	return true
-}
-
-func (m *mesh) leave() { m.wg.Done() }
-
-// spawn runs f in a goroutine that stop waits for, and reports whether it does: it does not when the mesh is ending.
-func (m *mesh) spawn(f func()) bool {
-	if !m.enter() {
-		return false
-	}
-	go func() { // stop waits for it
-		defer m.leave()
-		f()
-	}()
-	return true
-}
-
-// spawnUpTo is spawn unless n others of that kind run already.
-func (m *mesh) spawnUpTo(kind *limit.Counts[struct{}], n int, f func()) bool {
-	if !kind.Acquire(struct{}{}, n) {
-		return false
-	}
-	if m.spawn(func() {
-		defer kind.Release(struct{}{})
-		f()
-	}) {
-		return true
-	}
-	kind.Release(struct{}{})
-	return false
-}
-
-// wait lets nothing new begin and waits for what has.
-func (m *mesh) wait() {
-	m.mu.Lock()
-	m.closing = true
-	m.mu.Unlock()
-	m.wg.Wait()
 }
 
 // stop ends the mesh and waits.
@@ -223,7 +176,7 @@ func (m *mesh) stop() {
 // discard ends a mesh that was made but never run.
 func (m *mesh) discard() {
 	m.cancel()
-	m.server.Close()
+	m.peers.Close()
 }
 
 // setSession notes a control session that is ready, or its loss.

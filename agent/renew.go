@@ -69,7 +69,7 @@ func (m *mesh) keepCertificate() {
 		}
 		timer.Stop()
 		m.cutStale()
-		wait = min(wait, m.untilRetirement(), m.members.untilExpiry(m.agent.clock.Now()))
+		wait = min(wait, m.untilRetirement(), m.peers.UntilExpiry(m.agent.clock.Now()))
 	}
 }
 
@@ -141,7 +141,7 @@ func (m *mesh) renew() error {
 		return err
 	}
 	m.log.Info("certificate renewed")
-	m.pool.supersede() // peers know our sessions by the old one
+	m.peers.Supersede() // peers know our sessions by the old one
 	m.spare.drop()
 	m.publish()
 	return nil
@@ -194,7 +194,7 @@ func (m *mesh) checkRenewed(der []byte, own identity.Subject) error {
 }
 
 func (m *mesh) askRenewal(ctx context.Context, signer identity.ID) ([]byte, error) {
-	resp, err := m.ask(ctx, signer, http.MethodPost, seal.PathRenew, nil)
+	resp, err := m.peers.Ask(ctx, signer, http.MethodPost, seal.PathRenew, nil)
 	if err != nil {
 		return nil, err
 	}

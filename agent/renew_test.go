@@ -3,9 +3,12 @@ package agent
 import (
 	"crypto/ed25519"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
+	"ztm/agent/limits"
 	"ztm/tunnel/identity"
 )
 
@@ -80,4 +83,21 @@ func memberRecord(t *testing.T, ca *identity.CA, user string) []byte {
 		t.Fatal(err)
 	}
 	return doc
+}
+
+func TestAPeerGetsFewCertificates(t *testing.T) {
+	m, _ := newTestMesh(t, rootUser, time.Now())
+	now := time.Now()
+	peer := identity.Subject{Role: identity.RoleMember, User: "bob", ID: m.agent.self, Key: m.own().Key, Admitted: now} // of another CA: due at any time
+	var last int
+	for range limits.RenewalBurst + 1 {
+		w := httptest.NewRecorder()
+		m.serveRenew(w, peer)
+		if last = w.Code; last != http.StatusOK {
+			break
+		}
+	}
+	if last != http.StatusTooManyRequests {
+		t.Errorf("after %d certificates the answer is %d", limits.RenewalBurst, last)
+	}
 }

@@ -1,9 +1,7 @@
 package agent
 
 import (
-	"maps"
 	"net/http"
-	"slices"
 
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
@@ -98,43 +96,14 @@ func (m *mesh) reverify(s identity.Subject) error {
 	return m.verifier.Trust().Reverify(s, m.agent.clock.Now())
 }
 
-// cutStale ends all that a peer has here that is not a member any more: evicted, expired, or admitted by a CA that has retired.
+// cutStale ends all that rests on a membership that is over: what peers have here, and the session with a hub.
 func (m *mesh) cutStale() {
-	stale := func(s identity.Subject) bool { return m.reverify(s) != nil }
-	m.pool.closeIf(stale)
-	for _, f := range m.opened() {
-		if stale(f.peer) { // in a lane it does not end with the session
-			f.Reset()
-		}
-	}
-	for _, in := range m.inbounds() {
-		if err := m.reverify(in.peer); err != nil {
-			m.log.Info("session cut", "user", in.peer.User, "peer", in.peer.ID, "err", err)
-			in.conn.Close()
-		}
-	}
-	m.endGone()
+	m.peers.CutStale()
 	m.mu.Lock()
 	control, hub := m.control, m.hub
 	m.mu.Unlock()
-	if control != nil && stale(hub) {
+	if control != nil && m.reverify(hub) != nil {
 		m.log.Info("leaving a hub whose certificate is no longer valid", "hub", control.Address())
 		control.Close()
 	}
-}
-
-func (m *mesh) opened() []*outFlow {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.Collect(maps.Keys(m.outFlows))
-}
-
-func (m *mesh) inbounds() []*inbound {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var out []*inbound
-	for in := range m.inbound {
-		out = append(out, in)
-	}
-	return out
 }

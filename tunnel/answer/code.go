@@ -1,8 +1,10 @@
 package answer
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 )
 
@@ -78,4 +80,18 @@ func Public(err error) *Error {
 		return e
 	}
 	return Errorf(Internal, "internal error; the log says more")
+}
+
+// Lost returns what a failure on the way to a peer or to a hub is to those above. nil, an *Error in the chain, and a cancelled context stay as
+// they are.
+func Lost(err error) error {
+	switch {
+	case err == nil, errors.As(err, new(*Error)), errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, context.DeadlineExceeded):
+		return Errorf(Timeout, "%v", err)
+	case errors.Is(err, fs.ErrPermission):
+		return Errorf(Internal, "%v", err)
+	}
+	return Errorf(Broken, "%v", err)
 }

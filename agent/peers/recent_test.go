@@ -1,17 +1,18 @@
-package agent
+package peers
 
 import (
 	"fmt"
 	"strings"
 	"testing"
 
+	"ztm/agent/limits"
 	"ztm/tunnel/identity"
 )
 
 func TestFlowIDsOfOnePeerDoNotDisplaceThoseOfAnother(t *testing.T) {
 	var r recent
 	r.add("bob", "mine")
-	for i := range 10 * maxFlowIDs {
+	for i := range 10 * limits.FlowIDs {
 		r.add("eve", fmt.Sprint(i))
 	}
 	if !r.has("bob", "mine") {
@@ -24,17 +25,17 @@ func TestFlowIDsOfOnePeerDoNotDisplaceThoseOfAnother(t *testing.T) {
 
 func TestRecentFlowsAreBounded(t *testing.T) {
 	var r recent
-	for i := range maxFlowIDs + 1 {
+	for i := range limits.FlowIDs + 1 {
 		r.add("bob", fmt.Sprint(i))
 	}
-	if r.has("bob", "0") || !r.has("bob", "1") || !r.has("bob", fmt.Sprint(maxFlowIDs)) {
+	if r.has("bob", "0") || !r.has("bob", "1") || !r.has("bob", fmt.Sprint(limits.FlowIDs)) {
 		t.Error("not the last flow IDs are remembered")
 	}
-	for i := range maxFlowPeers {
+	for i := range limits.FlowPeers {
 		r.add(identity.ID(fmt.Sprint("peer", i)), "x")
 		r.add("bob", "again") // who goes on
 	}
-	if len(r.peers) != maxFlowPeers || !r.has("bob", "again") || r.has("peer0", "x") || !r.has("peer1", "x") {
+	if len(r.peers) != limits.FlowPeers || !r.has("bob", "again") || r.has("peer0", "x") || !r.has("peer1", "x") {
 		t.Errorf("of %d peers, not those that opened flows last are remembered", len(r.peers))
 	}
 	r.add("bob", "")

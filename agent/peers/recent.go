@@ -1,21 +1,22 @@
-package agent
+package peers
 
 import (
 	"slices"
 
+	"ztm/agent/limits"
 	"ztm/tunnel/identity"
 )
 
 // recent remembers the IDs of the flows that peers opened last and that were accepted. A peer whose session broke opens its flow once more; if the
 // first request arrived after all, the second must not run the app again. The zero value is empty. It is not safe for concurrent use.
 type recent struct {
-	peers map[identity.ID]*flowIDs // at most maxFlowPeers
+	peers map[identity.ID]*flowIDs // at most limits.FlowPeers
 	turn  uint64                   // counts additions
 }
 
 // flowIDs are the last flow IDs of one peer.
 type flowIDs struct {
-	ring []string // at most maxFlowIDs
+	ring []string // at most limits.FlowIDs
 	next int      // where the oldest is, once the ring is full
 	used uint64   // turn of the last addition
 }
@@ -40,12 +41,12 @@ func (r *recent) add(peer identity.ID, id string) {
 		p = r.place(peer)
 	}
 	p.used = r.turn
-	if len(p.ring) < maxFlowIDs {
+	if len(p.ring) < limits.FlowIDs {
 		p.ring = append(p.ring, id)
 		return
 	}
 	p.ring[p.next] = id
-	p.next = (p.next + 1) % maxFlowIDs
+	p.next = (p.next + 1) % limits.FlowIDs
 }
 
 // place makes a ring for a peer, in place of the one that was not used for longest if there are many.
@@ -53,7 +54,7 @@ func (r *recent) place(peer identity.ID) *flowIDs {
 	if r.peers == nil {
 		r.peers = map[identity.ID]*flowIDs{}
 	}
-	if len(r.peers) >= maxFlowPeers {
+	if len(r.peers) >= limits.FlowPeers {
 		var oldest identity.ID
 		for id, p := range r.peers {
 			if oldest == "" || p.used < r.peers[oldest].used {

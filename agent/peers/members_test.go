@@ -1,10 +1,11 @@
-package agent
+package peers
 
 import (
 	"crypto/ed25519"
 	"testing"
 	"time"
 
+	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/tunnel/identity"
 )
@@ -96,12 +97,12 @@ func TestPeersThatAreRememberedAreBounded(t *testing.T) {
 	a := newAuthority(t)
 	s := a.member(nil, "bob", a.now, a.now)
 	var ms members
-	for i := range maxMembers + 10 {
+	for i := range limits.Members + 10 {
 		s.ID = identity.IDOf([]byte{byte(i), byte(i >> 8)})
 		ms.arrived(s)
 	}
-	if len(ms.peers) != maxMembers {
-		t.Errorf("%d peers are remembered, want %d", len(ms.peers), maxMembers)
+	if len(ms.peers) != limits.Members {
+		t.Errorf("%d peers are remembered, want %d", len(ms.peers), limits.Members)
 	}
 	if got := ms.untilExpiry(s.NotAfter.Add(-time.Hour)); got != time.Hour+time.Second {
 		t.Errorf("the next certificate expires in %v, want an hour and a second", got)

@@ -1,4 +1,4 @@
-package agent
+package peers
 
 import (
 	"context"
@@ -9,16 +9,18 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
 
+	"ztm/agent/limits"
 	"ztm/apps/appstest"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/flow"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/inflight"
+	"ztm/tunnel/limit"
 	"ztm/tunnel/seal"
 )
 
@@ -109,8 +111,8 @@ func TestFlowsBeyondTheStreamsOfASessionOpenAnother(t *testing.T) {
 	errs := make(chan error, flows)
 	for range flows { // all at once
 		go func() { // awaited below
-			o := opening{to: peer.id, path: "x/y", word: ""}
-			s, err := p.get(ctx, o.to)
+			o := Opening{To: peer.id, Path: "x/y"}
+			s, err := p.get(ctx, o.To)
 			if err == nil {
 				_, _, err = o.attempt(ctx, s)
 			}
@@ -122,7 +124,7 @@ func TestFlowsBeyondTheStreamsOfASessionOpenAnother(t *testing.T) {
 			t.Fatalf("a flow was lost: %v", err)
 		}
 	}
-	if n := peer.opened(); n < flows/streams || n > maxFullSessions {
+	if n := peer.opened(); n < flows/streams || n > limits.FullSessions {
 		t.Errorf("%d flows, %d to a session, took %d sessions", flows, streams, n)
 	}
 }
@@ -133,12 +135,12 @@ func TestSessionsWithOnePeerAreBounded(t *testing.T) {
 	p := newPool(peer.dial)
 	defer p.close()
 	var err error
-	for range streams*maxFullSessions + 1 {
+	for range streams*limits.FullSessions + 1 {
 		if _, err = p.get(t.Context(), peer.id); err != nil {
 			break
 		}
 	}
-	if answer.CodeOf(err) != answer.Limit || peer.opened() != maxFullSessions {
+	if answer.CodeOf(err) != answer.Limit || peer.opened() != limits.FullSessions {
 		t.Errorf("with %d sessions, all full: %v", peer.opened(), err)
 	}
 }
@@ -163,7 +165,7 @@ func TestARefusalIsNotReadForever(t *testing.T) {
 	go func() { <-begun; cancel() }() // ends with the handler
 	ended := make(chan error, 1)
 	go func() { // awaited below
-		o := opening{to: peer.id, path: "x/y"}
+		o := Opening{To: peer.id, Path: "x/y"}
 		_, _, err := o.attempt(ctx, s)
 		ended <- err
 	}()
@@ -181,12 +183,12 @@ func TestARefusalIsNotReadForever(t *testing.T) {
 
 func TestSessionsOfOneUserLeaveRoomForOthers(t *testing.T) {
 	a := newAuthority(t)
-	m, _ := newTestMesh(t, "bob", time.Now())
-	m.bounds = newBounds(limits{Sessions: 8, SessionsPeer: 3, DialBacks: 16})
+	var work inflight.Tracker
+	p := New(Config{Limits: limits.Table{Sessions: 8, SessionsPeer: 3}, Work: &work, PeerLog: limit.NewLog(slog.New(slog.DiscardHandler))})
 	open := func(s identity.Subject) (net.Conn, error) {
 		near, far := net.Pipe()
 		t.Cleanup(func() { near.Close(); far.Close() })
-		return far, m.addInbound(&inbound{conn: near, peer: s})
+		return far, p.addInbound(&inbound{conn: near, peer: s})
 	}
 	var eve []net.Conn
 	for range 4 { // endpoints
@@ -207,40 +209,5 @@ func TestSessionsOfOneUserLeaveRoomForOthers(t *testing.T) {
 	if _, err := eve[0].Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the session that made room is not closed: %v", err)
 	}
-	m.wait()
-}
-
-func TestEventsOfOneKindLeaveRoomForOthers(t *testing.T) {
-	m, _ := newTestMesh(t, "bob", time.Now())
-	hold := make(chan struct{})
-	for range 2 * maxSigns {
-		m.spawnUpTo(&m.signs, maxSigns, func() { <-hold })
-	}
-	if m.spawnUpTo(&m.signs, maxSigns, func() {}) {
-		t.Errorf("more than %d requests for a certificate are at work", maxSigns)
-	}
-	ran := make(chan struct{})
-	if !m.spawnUpTo(&m.offloads, maxOffloads, func() { close(ran) }) {
-		t.Error("requests for a certificate keep a flow in its session")
-	}
-	<-ran
-	close(hold)
-	m.wait()
-}
-
-func TestAPeerGetsFewCertificates(t *testing.T) {
-	m, _ := newTestMesh(t, rootUser, time.Now())
-	now := time.Now()
-	peer := newAuthority(t).member(nil, "bob", now, now) // of another CA: due at any time
-	var last int
-	for range renewalBurst + 1 {
-		w := httptest.NewRecorder()
-		m.serveRenew(w, peer)
-		if last = w.Code; last != http.StatusOK {
-			break
-		}
-	}
-	if last != http.StatusTooManyRequests {
-		t.Errorf("after %d certificates the answer is %d", renewalBurst, last)
-	}
+	<-work.Close()
 }

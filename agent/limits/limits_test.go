@@ -1,4 +1,4 @@
-package agent
+package limits
 
 import (
 	"os"
@@ -10,21 +10,19 @@ import (
 )
 
 func TestEachLimitNamesATestThatReachesIt(t *testing.T) {
-	files, err := filepath.Glob("*_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	whole, err := filepath.Glob("../*_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var tests []byte
-	for _, name := range append(files, whole...) {
-		b, err := os.ReadFile(name)
+	for _, pattern := range []string{"../*_test.go", "../peers/*_test.go", "../../tunnel/inflight/*_test.go", "../../*_test.go"} {
+		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
-		tests = append(tests, b...)
+		for _, name := range files {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tests = append(tests, b...)
+		}
 	}
 	table, err := os.ReadFile("limits.go")
 	if err != nil {
@@ -42,7 +40,7 @@ func TestEachLimitNamesATestThatReachesIt(t *testing.T) {
 }
 
 func TestLimitsFitTheDevice(t *testing.T) {
-	small, large := limitsWithin(memory.Limit{Bytes: 64 << 20}), limitsWithin(memory.Limit{})
+	small, large := Within(memory.Limit{Bytes: 64 << 20}), Within(memory.Limit{})
 	if large.Sessions != 1024 || large.DialBacks != 128 || large.DialBacksPeer != 32 {
 		t.Errorf("of a server: %+v", large)
 	}

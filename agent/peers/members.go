@@ -1,17 +1,18 @@
-package agent
+package peers
 
 import (
 	"sync"
 	"time"
 
+	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/tunnel/identity"
 )
 
 // How what a peer has here ends with its membership:
 //
-//	evicted, CA retired   a new trust list (updateTrust) ──────────────┐
-//	expired               the time that members.untilExpiry tells ─────┼─> cutStale -> sessions, flows, App.Left
+//	evicted, CA retired   a new trust list (the membership) ───────────┐
+//	expired               the time that UntilExpiry tells ─────────────┼─> CutStale -> sessions, flows, App.Left
 //	joined again as       a session with another certificate (arrived) ┘
 //	somebody else
 //
@@ -23,7 +24,7 @@ import (
 // expires. The zero value is empty.
 type members struct {
 	mu    sync.Mutex
-	peers map[identity.ID]identity.Subject // at most maxMembers; guarded by mu
+	peers map[identity.ID]identity.Subject // at most limits.Members; guarded by mu
 }
 
 // arrived notes a peer's certificate, and reports whether the endpoint was another member until now: of another user, or admitted at
@@ -38,7 +39,7 @@ func (ms *members) arrived(s identity.Subject) (replaced bool) {
 	if ms.peers == nil {
 		ms.peers = map[identity.ID]identity.Subject{}
 	}
-	if !known && len(ms.peers) >= maxMembers {
+	if !known && len(ms.peers) >= limits.Members {
 		for id := range ms.peers { // any
 			delete(ms.peers, id)
 			break
@@ -75,30 +76,51 @@ func (ms *members) untilExpiry(now time.Time) time.Duration {
 }
 
 // arrived notes a peer that opened a session.
-func (m *mesh) arrived(peer identity.Subject) {
-	if m.members.arrived(peer) {
-		m.peerLog.Info("member "+string(peer.ID), "an endpoint is another member now", "peer", peer.ID, "user", peer.User)
-		for _, in := range m.inbounds() {
+func (p *Peers) arrived(peer identity.Subject) {
+	if p.members.arrived(peer) {
+		p.PeerLog.Info("member "+string(peer.ID), "an endpoint is another member now", "peer", peer.ID, "user", peer.User)
+		for _, in := range p.inbounds() {
 			if in.peer.ID == peer.ID && peerOf(in.peer) != peerOf(peer) {
 				in.conn.Close()
 			}
 		}
-		m.endGone()
+		p.endGone()
 	}
 }
 
+// CutStale ends all that a peer has here that is not a member any more: evicted, expired, or admitted by a CA that has retired.
+func (p *Peers) CutStale() {
+	stale := func(s identity.Subject) bool { return p.reverify(s) != nil }
+	p.pool.closeIf(stale)
+	for _, f := range p.opened() {
+		if stale(f.peer) { // offloaded it does not end with the session
+			f.Reset()
+		}
+	}
+	for _, in := range p.inbounds() {
+		if err := p.reverify(in.peer); err != nil {
+			p.Log.Info("session cut", "user", in.peer.User, "peer", in.peer.ID, "err", err)
+			in.conn.Close()
+		}
+	}
+	p.endGone()
+}
+
+// UntilExpiry returns how long it is until the next certificate of a peer expires; a day if none does sooner.
+func (p *Peers) UntilExpiry(now time.Time) time.Duration { return p.members.untilExpiry(now) }
+
 // endGone ends the flows of peers that are no members any more, and has the apps end all else that they hold for them.
-func (m *mesh) endGone() {
-	gone := m.members.gone(m.verifier.Trust(), m.agent.clock.Now())
-	m.cutFlows(func(f *inFlow) bool { return gone(f.peer) })
-	for _, app := range m.apps {
+func (p *Peers) endGone() {
+	gone := p.members.gone(p.Verifier.Trust(), p.Verifier.Clock().Now())
+	p.cutFlows(func(f *inFlow) bool { return gone(f.peer) })
+	for _, app := range p.apps {
 		app.Left(gone)
 	}
 }
 
 // departed has the app of a flow that is over end what it began for a peer that was cut off meanwhile.
-func (m *mesh) departed(p apps.Peer, app apps.App) {
-	if m.members.gone(m.verifier.Trust(), m.agent.clock.Now())(p) {
-		app.Left(func(other apps.Peer) bool { return other == p })
+func (p *Peers) departed(peer apps.Peer, app apps.App) {
+	if p.members.gone(p.Verifier.Trust(), p.Verifier.Clock().Now())(peer) {
+		app.Left(func(other apps.Peer) bool { return other == peer })
 	}
 }

@@ -1,4 +1,4 @@
-package agent
+package peers
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"ztm/agent/limits"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/flow"
 	"ztm/tunnel/identity"
@@ -14,7 +15,7 @@ import (
 // pool keeps the sealed sessions that this agent opened: warm, shared by flows, bounded per peer.
 //
 // Flows keep away from a session that another one burdens, until that has a lane: they would wait behind its bytes. The first of them
-// has another session opened and shares meanwhile, for opening one takes longer than that. When a peer has maxSessions all share.
+// has another session opened and shares meanwhile, for opening one takes longer than that. When a peer has limits.LoadedSessions all share.
 type pool struct {
 	dial func(context.Context, identity.ID) (flow.Session, error)
 	life context.Context // ends with close
@@ -110,9 +111,9 @@ const lowStreams = 32
 func (ps *peerSessions) wanted(best flow.Session, burdened bool) bool {
 	switch n := len(ps.sessions); {
 	case best == nil || best.Free() < lowStreams:
-		return n < maxFullSessions
+		return n < limits.FullSessions
 	default:
-		return burdened && n < maxSessions
+		return burdened && n < limits.LoadedSessions
 	}
 }
 

@@ -1,0 +1,53 @@
+package agent
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"ztm/agent/limits"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
+)
+
+// What peers ask of this endpoint beside flows:
+//
+//	ANY  /v1/api/...     management, for the same user's endpoints alone
+//	GET  /v1/ping        204
+//	GET, POST /v1/trust  the trust list: a hub may withhold it, peers pass it on
+//	POST /v1/renew       a new certificate for the caller's own key, from a holder of the CA key
+
+// answer answers a request of a peer that is no flow.
+func (m *mesh) answer(w http.ResponseWriter, r *http.Request, peer identity.Subject) {
+	switch path := r.URL.Path; {
+	case strings.HasPrefix(path, seal.PathAPI):
+		if peer.User != m.user() {
+			answer.Fail(w, m.log, answer.Errorf(answer.Denied, "endpoint %s belongs to user %s: user %s may not manage it",
+				m.Self().Name, m.user(), peer.User))
+			return
+		}
+		m.serveManagement(w, r, peer)
+	case path == seal.PathPing:
+		w.WriteHeader(http.StatusNoContent)
+	case path == seal.PathTrust:
+		m.serveTrust(w, r, peer)
+	case path == seal.PathRenew && r.Method == http.MethodPost:
+		m.serveRenew(w, peer)
+	default:
+		answer.Fail(w, m.log, answer.Errorf(answer.NotFound, "endpoint %s does not serve %s", m.Self().Name, path))
+	}
+}
+
+// serveManagement answers a request of an endpoint of this endpoint's own user.
+func (m *mesh) serveManagement(w http.ResponseWriter, r *http.Request, peer identity.Subject) {
+	if r.ContentLength != 0 {
+		if !m.managing.Acquire(peer.ID, limits.ManagedPeer) {
+			answer.Fail(w, m.log, answer.Errorf(answer.Limit, "endpoint %s has %d requests in progress already", peer.ID, limits.ManagedPeer))
+			return
+		}
+		defer m.managing.Release(peer.ID)
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(limits.ManageTime))
+	}
+	m.serveEndpoint(w, r, strings.TrimPrefix(r.URL.Path, seal.PathAPI))
+}

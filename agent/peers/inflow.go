@@ -1,0 +1,190 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"ztm/apps"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/flow"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
+)
+
+// inFlow is one request of a peer for an app. It implements apps.Flow.
+type inFlow struct {
+	p      *Peers
+	peer   apps.Peer
+	app    string
+	path   string
+	query  url.Values
+	w      http.ResponseWriter
+	r      *http.Request
+	id     string // the flow ID, by which the peer knows it
+	cancel context.CancelFunc
+
+	once  sync.Once
+	conn  *flow.Conn // nil until accepted; guarded by p.mu
+	moved bool       // its dedicated connection came already; guarded by p.mu
+	cut   bool       // guarded by p.mu
+}
+
+var _ apps.Flow = (*inFlow)(nil)
+
+func (p *Peers) serveFlow(w http.ResponseWriter, r *http.Request, in *inbound) {
+	f, app := p.begin(w, r, in)
+	if f == nil {
+		return
+	}
+	defer p.Work.Leave()
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	f.cancel = cancel
+	if p.enlist(f) {
+		app.Serve(ctx, f)
+		p.departed(f.peer, app)
+	}
+	if f.end() {
+		// Returning would end the stream cleanly; the peer must see that it was cut off.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// begin finds the app of a flow and counts the flow in, or refuses it and returns nil.
+func (p *Peers) begin(w http.ResponseWriter, r *http.Request, in *inbound) (*inFlow, apps.App) {
+	name, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, seal.PathApps), "/")
+	app := p.apps[name]
+	if app == nil || r.Method != http.MethodPost {
+		answer.Fail(w, p.Log, answer.Errorf(answer.NotFound, "endpoint %s has no app %q", p.Name(), name))
+		return nil, nil
+	}
+	if !p.Work.Enter() {
+		answer.Fail(w, p.Log, answer.Errorf(answer.Unavailable, "endpoint %s is leaving", p.Name()))
+		return nil, nil
+	}
+	return &inFlow{p: p, peer: peerOf(in.peer), app: name, path: path, query: r.URL.Query(), w: w, r: r,
+		id: r.Header.Get(seal.FieldFlow)}, app
+}
+
+// flowKey is what a peer calls a flow.
+type flowKey struct {
+	peer identity.ID
+	id   string
+}
+
+func (f *inFlow) key() flowKey { return flowKey{f.peer.ID, f.id} }
+
+// enlist adds the flow to those that run, and refuses one that was opened before.
+func (p *Peers) enlist(f *inFlow) bool {
+	p.mu.Lock()
+	again := p.recent.has(f.peer.ID, f.id) || p.named[f.key()] != nil
+	p.flows[f] = struct{}{}
+	if !again && f.id != "" && len(f.id) <= maxFlowID {
+		p.named[f.key()] = f
+	}
+	p.mu.Unlock()
+	if again {
+		f.Refuse(answer.Errorf(answer.Conflict, "this flow was opened before"))
+	}
+	return !again
+}
+
+// end closes what the app left open, counts, and reports whether the stream must be reset.
+func (f *inFlow) end() (reset bool) {
+	f.once.Do(func() { answer.Fail(f.w, f.p.Log, answer.Errorf(answer.Internal, "app %s did not answer", f.app)) })
+	f.p.mu.Lock()
+	conn, cut := f.conn, f.cut
+	delete(f.p.flows, f)
+	if f.p.named[f.key()] == f {
+		delete(f.p.named, f.key())
+	}
+	f.p.mu.Unlock()
+	if conn == nil {
+		return cut
+	}
+	reset = conn.Finish() || cut
+	f.p.mu.Lock()
+	defer f.p.mu.Unlock()
+	f.p.addTotalLocked(f.peer.ID, conn)
+	return reset
+}
+
+func (f *inFlow) Peer() apps.Peer   { return f.peer }
+func (f *inFlow) Path() string      { return f.path }
+func (f *inFlow) Query() url.Values { return f.query }
+
+func (f *inFlow) Accept() (net.Conn, error)          { return f.accept(false) }
+func (f *inFlow) AcceptDatagrams() (net.Conn, error) { return f.accept(true) }
+
+func (f *inFlow) accept(datagrams bool) (net.Conn, error) {
+	err := errRunTwice
+	var conn *flow.Conn
+	f.once.Do(func() {
+		if f.isCut() { // access was taken away while the app prepared
+			err = errors.New("the flow was cut")
+			return
+		}
+		if conn, err = flow.Accept(f.w, f.r, datagrams); err != nil {
+			return
+		}
+		f.p.mu.Lock()
+		defer f.p.mu.Unlock()
+		f.conn = conn
+		f.p.recent.add(f.peer.ID, f.id)
+		if f.cut {
+			conn.Reset()
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (f *inFlow) isCut() bool {
+	f.p.mu.Lock()
+	defer f.p.mu.Unlock()
+	return f.cut
+}
+
+func (f *inFlow) Refuse(err error) {
+	f.once.Do(func() {
+		e := answer.Public(err)
+		if !errors.As(err, new(*answer.Error)) {
+			f.p.PeerLog.Warn("flow "+string(f.peer.ID), "a flow failed", "app", f.app, "flow", f.path, "peer", f.peer.ID, "err", err)
+		}
+		answer.Fail(f.w, f.p.Log, e)
+	})
+}
+
+// Cut ends the running flows of an app for which match says so.
+func (p *Peers) Cut(app string, match func(peer apps.Peer, path string) bool) {
+	p.cutFlows(func(f *inFlow) bool { return f.app == app && match(f.peer, f.path) })
+}
+
+// cutFlows ends the running flows for which match says so.
+func (p *Peers) cutFlows(match func(*inFlow) bool) {
+	p.mu.Lock()
+	out := slices.Collect(maps.Keys(p.flows))
+	p.mu.Unlock()
+	for _, f := range out {
+		if !match(f) {
+			continue
+		}
+		p.mu.Lock()
+		f.cut = true
+		conn := f.conn
+		p.mu.Unlock()
+		if conn != nil {
+			conn.Reset()
+		}
+		f.cancel()
+	}
+}

@@ -1,0 +1,116 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"ztm/tunnel"
+	"ztm/tunnel/flow"
+	"ztm/tunnel/h2"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
+)
+
+// A flow that moves much gets a connection of its own, see package flow. The entrance asks for it:
+//
+//  1. the request that opened the flow named it: seal.FieldFlow, a random ID
+//  2. a dedicated path, sealed with seal.OffloadProto, header block: flow ID
+//  3. the exit looks the ID up among the flows of that peer, answers :status 200, and offloads; so does the entrance
+//
+// Where any of it fails, the flow stays where it is. The path is a connection of its own at both ends: a reader that stops would leave its bytes in the
+// control session unread, and that session's window is what the agent hears the hub through.
+const (
+	fieldFlow      = "flow"
+	offloadTimeout = 10 * time.Second // for one header block of the peer
+)
+
+// offload offloads a flow that we opened.
+func (p *Peers) offload(c *flow.Conn, peer identity.ID, id string) {
+	ctx, cancel := context.WithTimeout(p.Life, dialTimeout)
+	defer cancel()
+	d, err := p.dialDedicated(ctx, peer)
+	if err == nil {
+		if err = askOffload(d, id); err == nil {
+			c.Offload(d)
+			p.Log.Debug("a flow was offloaded to a dedicated connection", "peer", peer)
+			return
+		}
+		d.Reset()
+	}
+	p.Log.Debug("a flow is not offloaded", "peer", peer, "err", err)
+}
+
+func (p *Peers) dialDedicated(ctx context.Context, peer identity.ID) (*seal.Dedicated, error) {
+	path, err := p.Path(ctx, peer, true)
+	if err != nil {
+		return nil, err
+	}
+	return seal.ClientDedicated(ctx, path, p.Verifier, p.Certificate(), peer)
+}
+
+func askOffload(d *seal.Dedicated, id string) error {
+	d.SetDeadline(time.Now().Add(offloadTimeout))
+	if err := tunnel.WriteHeader(d, fieldFlow, id); err != nil {
+		return err
+	}
+	h, err := tunnel.ReadHeader(d)
+	if err != nil {
+		return err
+	}
+	if err := h.Err(); err != nil {
+		return err
+	}
+	return d.SetDeadline(time.Time{})
+}
+
+var (
+	errNoFlow = errors.New("the peer has no such flow")
+	errShared = errors.New("the path is a stream of the control session")
+)
+
+// acceptOffload offloads a flow that a peer opened.
+func (p *Peers) acceptOffload(a seal.Accepted, path net.Conn) {
+	err := errShared
+	if _, shared := path.(*h2.Stream); !shared {
+		err = p.answerOffload(a.Dedicated, a.Peer.ID)
+	}
+	if err != nil {
+		p.Log.Debug("a dedicated connection was refused", "peer", a.Peer.ID, "err", err)
+		a.Dedicated.Reset()
+	}
+}
+
+func (p *Peers) answerOffload(d *seal.Dedicated, peer identity.ID) error {
+	d.SetDeadline(time.Now().Add(offloadTimeout))
+	h, err := tunnel.ReadHeader(d)
+	if err != nil {
+		return err
+	}
+	conn := p.claim(flowKey{peer, h[fieldFlow]})
+	if conn == nil {
+		return errNoFlow
+	}
+	// The answer comes first: what the flow writes next is for the dedicated connection.
+	if err := tunnel.WriteHeader(d, tunnel.FieldStatus, "200"); err != nil {
+		return err
+	}
+	if err := d.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	conn.Offload(d)
+	return nil
+}
+
+// claim returns a flow that a peer opened and that was accepted, once.
+func (p *Peers) claim(key flowKey) *flow.Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f := p.named[key]
+	if f == nil || f.conn == nil || f.moved {
+		return nil
+	}
+	f.moved = true
+	return f.conn
+}

@@ -1,0 +1,162 @@
+// Package peers is what a device and its peers in one mesh have with each other: sealed sessions, and the flows in them.
+//
+//	out  Open, Ask       -> pool: warm, shared, bounded -> Config.Path -> seal -> flow
+//	in   Accept: a path  -> seal -> session: one request = one flow, or one question
+//	                                 flow     -> recent: not twice -> apps.App
+//	                                 question -> Config.Answer
+//
+// A flow that moves much, out or in, gets a connection of its own: offload.go. Whatever a peer has here ends with its membership: members.go.
+package peers
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+
+	"ztm/agent/limits"
+	"ztm/apps"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/flow"
+	"ztm/tunnel/h2"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/inflight"
+	"ztm/tunnel/limit"
+	"ztm/tunnel/seal"
+)
+
+// Config is what Peers need of the membership that they belong to. All of it is set.
+type Config struct {
+	Self        identity.ID
+	Name        func() string // of this endpoint, for messages
+	Verifier    *identity.Verifier
+	Certificate func() tls.Certificate
+	Log         *slog.Logger
+	PeerLog     *limit.Log // of what peers can cause
+	Limits      limits.Table
+	Work        *inflight.Tracker // what the membership waits for at its end
+	Life        context.Context   // of the membership
+
+	// Path opens a path to a peer: a connection of its own where dedicated says so, and otherwise whatever can be had.
+	Path func(ctx context.Context, to identity.ID, dedicated bool) (net.Conn, error)
+
+	// Answer answers a request of a peer that is no flow.
+	Answer func(w http.ResponseWriter, r *http.Request, peer identity.Subject)
+
+	// Answered is called with each answer of a peer, before its body is read.
+	Answered func(s flow.Session, resp *http.Response)
+}
+
+// Peers is made with [New]. Its methods may be called from any goroutine.
+type Peers struct {
+	Config
+	apps   map[string]apps.App // set before Run, constant from then on
+	pool   *pool
+	server *h2.Server
+
+	members members
+
+	sessions   *limit.Share[string] // that peers opened, by user
+	sessionsOf limit.Counts[identity.ID]
+	offloads   limit.Counts[struct{}]
+
+	mu       sync.Mutex
+	inbound  map[*inbound]struct{}    // sealed sessions that peers opened; guarded by mu
+	flows    map[*inFlow]struct{}     // flows that peers opened; guarded by mu
+	named    map[flowKey]*inFlow      // flows, those that have an ID; guarded by mu
+	recent   recent                   // flows that peers opened; guarded by mu
+	outFlows map[*outFlow]struct{}    // flows that we opened; guarded by mu
+	totals   map[identity.ID]*Traffic // of flows that ended; guarded by mu
+}
+
+// New makes the Peers of a membership.
+func New(c Config) *Peers {
+	p := &Peers{
+		Config: c, sessions: limit.NewShare[string](c.Limits.Sessions),
+		inbound: map[*inbound]struct{}{}, flows: map[*inFlow]struct{}{}, named: map[flowKey]*inFlow{},
+		outFlows: map[*outFlow]struct{}{}, totals: map[identity.ID]*Traffic{},
+	}
+	p.pool = newPool(p.dial)
+	p.server = h2.NewServer(http.HandlerFunc(p.serve), h2.Sealed, c.Log)
+	return p
+}
+
+// Serve sets the apps that flows of peers reach. It is called once, before any of them can come.
+func (p *Peers) Serve(byName map[string]apps.App) { p.apps = byName }
+
+// Run closes sessions that are idle, until ctx ends.
+func (p *Peers) Run(ctx context.Context) { p.pool.run(ctx) }
+
+// Close ends all sessions and flows, and opens no more.
+func (p *Peers) Close() {
+	p.server.Close()
+	p.pool.close()
+}
+
+// dial opens a sealed session with a peer.
+func (p *Peers) dial(ctx context.Context, to identity.ID) (flow.Session, error) {
+	if to == p.Self {
+		return p.dialSelf(ctx)
+	}
+	path, err := p.Path(ctx, to, false)
+	if err != nil {
+		return nil, answer.Lost(err)
+	}
+	s, err := seal.Client(ctx, path, p.Verifier, p.Certificate(), to)
+	if err != nil {
+		return nil, answer.Lost(err)
+	}
+	return s, nil
+}
+
+// dialSelf opens a sealed session with ourselves, over a pipe: an app that talks to itself takes the same way.
+func (p *Peers) dialSelf(ctx context.Context) (flow.Session, error) {
+	near, far := net.Pipe()
+	if !p.Work.Go(func() { p.Accept(p.Life, far, p.Self) }) {
+		return nil, answer.Errorf(answer.Unavailable, "the mesh was left")
+	}
+	s, err := seal.Client(ctx, near, p.Verifier, p.Certificate(), p.Self)
+	if err != nil {
+		return nil, answer.Lost(err)
+	}
+	return s, nil
+}
+
+// Supersede has new flows open new sessions: those that are open rest on a certificate that was replaced.
+func (p *Peers) Supersede() { p.pool.supersede() }
+
+// Warm returns how many sessions that we opened with a peer are open.
+func (p *Peers) Warm(id identity.ID) int { return p.pool.warm(id) }
+
+// IDs lists the peers that there are sessions with, in no order; some may be there more than once.
+func (p *Peers) IDs() []identity.ID {
+	ids := p.pool.ids()
+	for _, in := range p.inbounds() {
+		ids = append(ids, in.peer.ID)
+	}
+	return ids
+}
+
+func (p *Peers) inbounds() []*inbound {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.inbound))
+}
+
+func (p *Peers) opened() []*outFlow {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.outFlows))
+}
+
+// reverify verifies a peer again: it may have been evicted since the handshake, and time goes on.
+func (p *Peers) reverify(s identity.Subject) error {
+	return p.Verifier.Trust().Reverify(s, p.Verifier.Clock().Now())
+}
+
+var errRunTwice = errors.New("the flow was answered already")

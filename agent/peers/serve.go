@@ -1,0 +1,130 @@
+package peers
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"ztm/apps"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/h2"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
+)
+
+// What peers ask of this endpoint, on sealed sessions that they opened:
+//
+//	POST /v1/apps/APP/PATH    a flow; the app decides whether this peer may
+//	ANY  /v1/api/...         management, for the same user's endpoints alone
+//	GET  /v1/ping            204
+//	GET, POST /v1/trust      the trust list: a hub may withhold it, peers pass it on
+//	POST /v1/renew           a new certificate for the caller's own key, from a holder of the CA key
+//
+// The peer is known from the leaf certificate of the session, and verified again for every request.
+
+// inbound is a sealed session that a peer opened.
+type inbound struct {
+	conn    net.Conn
+	peer    identity.Subject
+	release func() // gives back its place; set by addInbound
+}
+
+// Accept seals a path as the server and serves what comes. It returns when the handshake is done, which ctx governs; from is who asked for the path, as
+// the hub has it.
+func (p *Peers) Accept(ctx context.Context, path net.Conn, from identity.ID) {
+	accepted, err := seal.Server(ctx, path, p.Verifier, p.Certificate)
+	if err != nil {
+		p.PeerLog.Info("handshake "+string(from), "a peer's session was refused", "asked by", from, "err", err)
+		return
+	}
+	if accepted.Dedicated != nil {
+		p.acceptOffload(accepted, path)
+		return
+	}
+	conn, peer := accepted.Session, accepted.Peer
+	in := &inbound{conn: conn, peer: peer}
+	if err := p.addInbound(in); err != nil {
+		p.PeerLog.Warn("session "+string(peer.ID), "a peer's session was refused", "peer", peer.ID, "user", peer.User, "err", err)
+		conn.Close()
+		return
+	}
+	p.arrived(peer)
+	// The list may have changed between the handshake and now.
+	if p.reverify(peer) != nil {
+		conn.Close()
+	}
+	p.server.Serve(&h2.Tagged{Conn: &inboundConn{Conn: conn, p: p, in: in}, Tag: in, RTT: accepted.RTT})
+}
+
+func (p *Peers) addInbound(in *inbound) error {
+	peer := in.peer
+	if !p.sessionsOf.Acquire(peer.ID, p.Limits.SessionsPeer) {
+		return answer.Errorf(answer.Limit, "endpoint %s has %d sessions here already", peer.ID, p.Limits.SessionsPeer)
+	}
+	release, ok := p.sessions.Acquire(peer.User, func() {
+		p.PeerLog.Warn("sessions "+peer.User, "a session makes room for another user's", "user", peer.User, "peer", peer.ID)
+		p.Work.Go(func() { in.conn.Close() })
+	})
+	if !ok {
+		p.sessionsOf.Release(peer.ID)
+		return answer.Errorf(answer.Limit, "there are %d sessions here already, and user %s has as many as others", p.Limits.Sessions, peer.User)
+	}
+	in.release = func() {
+		release()
+		p.sessionsOf.Release(peer.ID)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inbound[in] = struct{}{}
+	return nil
+}
+
+// peerOf is a member as apps know it.
+func peerOf(s identity.Subject) apps.Peer {
+	return apps.Peer{ID: s.ID, User: s.User, Admitted: s.Admitted.Unix()}
+}
+
+// inboundConn forgets the session when net/http closes it.
+type inboundConn struct {
+	net.Conn
+	p    *Peers
+	in   *inbound
+	once sync.Once
+}
+
+func (c *inboundConn) Close() error {
+	c.once.Do(func() {
+		c.p.mu.Lock()
+		delete(c.p.inbound, c.in)
+		c.p.mu.Unlock()
+		c.in.release()
+	})
+	return c.Conn.Close()
+}
+
+// serve answers one request of a peer. A flow at rest waits below, so that this stack and that of serveFlow are no deeper than they must be:
+// what a goroutine waits on for hours decides how much stack it keeps.
+func (p *Peers) serve(w http.ResponseWriter, r *http.Request) {
+	in := h2.Tag(r).(*inbound)
+	switch {
+	case !p.admits(w, in):
+		in.conn.Close()
+	case strings.HasPrefix(r.URL.Path, seal.PathApps):
+		p.serveFlow(w, r, in)
+	default:
+		p.Answer(w, r, in.peer)
+	}
+}
+
+// admits verifies the peer again, for this request, and answers it if it may not ask any more.
+func (p *Peers) admits(w http.ResponseWriter, in *inbound) bool {
+	w.Header().Set(seal.FieldTrust, strconv.FormatUint(p.Verifier.Trust().Version(), 10))
+	err := p.reverify(in.peer)
+	if err != nil {
+		answer.Fail(w, p.Log, answer.Errorf(answer.Denied, "%v", err))
+	}
+	return err == nil
+}
