@@ -22,8 +22,7 @@ var begun = map[string]func(w *world) (runs func() bool){
 	"tunnel": func(w *world) func() bool {
 		target, open := holdingServer(w.t)
 		w.ztm("bob", "tunnel", "allow", "--target", target, "--users", "eve")
-		in, _ := io.Pipe()
-		w.runs("eve", in, "nc", "ep-bob", target)
+		w.runs("eve", "nc", "ep-bob", target)
 		return func() bool { return open() > 0 }
 	},
 	"proxy": func(w *world) func() bool {
@@ -52,14 +51,13 @@ var begun = map[string]func(w *world) (runs func() bool){
 	},
 	"terminal": func(w *world) func() bool {
 		w.ztm("bob", "terminal", "config", "--add-user", "eve")
-		in, _ := io.Pipe()
-		w.runs("eve", in, "terminal", "open", "-t", "--keep", "--", "ep-bob", "sh", "-c", "echo $$ > "+w.path("terminal.pid")+"; exec sleep 1000")
+		w.runs("eve", "terminal", "open", "-t", "--keep", "--", "ep-bob", "sh", "-c", "echo $$ > "+w.path("terminal.pid")+"; exec sleep 1000")
 		return w.process("terminal.pid")
 	},
 	"script": func(w *world) func() bool {
 		w.ztm("bob", "script", "config", "--add-user", "eve")
 		w.write("script.sh", "echo $$ > "+w.path("script.pid")+"; exec sleep 1000\n")
-		w.runs("eve", strings.NewReader(""), "script", w.path("script.sh"), "--ep", "ep-bob")
+		w.runs("eve", "script", w.path("script.sh"), "--ep", "ep-bob")
 		return w.process("script.pid")
 	},
 }
@@ -84,7 +82,8 @@ func TestNothingThatAnEvictedUserBeganGoesOn(t *testing.T) {
 }
 
 // runs runs a command line in the background; the end of the test waits for it.
-func (w *world) runs(agent string, in io.Reader, args ...string) {
+func (w *world) runs(agent string, args ...string) {
+	in, keyboard := io.Pipe() // at which nobody types
 	var out appstest.Buffer
 	done := make(chan struct{})
 	go func() { // awaited below
@@ -92,6 +91,7 @@ func (w *world) runs(agent string, in io.Reader, args ...string) {
 		run(append([]string{"ztm", "--data", w.path(agent)}, args...), in, &out, &out)
 	}()
 	w.t.Cleanup(func() {
+		keyboard.Close()
 		<-done
 		if w.t.Failed() {
 			w.t.Logf("ztm %s: %s", strings.Join(args, " "), out.String())
