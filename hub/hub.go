@@ -30,10 +30,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
 
+	"ztm/store/private"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/loopback"
@@ -143,7 +143,7 @@ func checkMetrics(address string) error {
 // once.
 func (h *Hub) Run(ctx context.Context) error {
 	c := h.config
-	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+	if err := private.Dir(c.Data); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	if err := checkFirst(c); err != nil {
