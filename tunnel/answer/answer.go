@@ -8,6 +8,7 @@
 package answer
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,11 +25,16 @@ func JSON(w http.ResponseWriter, v any) { send(w, http.StatusOK, v) }
 // Created is JSON with status 201.
 func Created(w http.ResponseWriter, v any) { send(w, http.StatusCreated, v) }
 
-// Fail answers with what [Public] says of err. An error that it hides goes to the log.
+// Fail answers with what [Public] says of err. An error that it hides goes to the log; that a client has gone is no
+// fault.
 func Fail(w http.ResponseWriter, log *slog.Logger, err error) {
 	e := Public(err)
 	if !errors.As(err, new(*Error)) {
-		log.Error("request failed", "err", err)
+		level := slog.LevelError
+		if errors.Is(err, context.Canceled) {
+			level = slog.LevelDebug
+		}
+		log.Log(context.Background(), level, "request failed", "err", err)
 	}
 	send(w, e.Status(), e)
 }

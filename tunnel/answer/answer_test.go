@@ -2,6 +2,7 @@ package answer
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,6 +47,16 @@ func TestTheTextOfAFaultReachesTheLogAlone(t *testing.T) {
 				t.Errorf("the log does not say what failed: %q", log.String())
 			}
 		})
+	}
+}
+
+func TestAClientThatHasGoneIsNoFault(t *testing.T) {
+	var log bytes.Buffer
+	record(func(w http.ResponseWriter) {
+		Fail(w, slog.New(slog.NewTextHandler(&log, nil)), fmt.Errorf("ask: %w", context.Canceled))
+	})
+	if log.Len() > 0 {
+		t.Errorf("the log has %q", log.String())
 	}
 }
 
