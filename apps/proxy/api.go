@@ -68,9 +68,9 @@ type Change struct {
 // Status is what the proxy is doing.
 type Status struct {
 	Listeners []ListenerStatus `json:"listeners"`
-	Clients   int              `json:"clients"` // connections of clients now
-	Total     int64            `json:"total"`   // since the start
-	Flows     int              `json:"flows"`   // that leave the mesh here, for peers
+	Clients   int              `json:"active"`      // connections of clients now
+	Total     int64            `json:"connections"` // of clients since the start
+	Flows     int              `json:"exitActive"`  // flows of peers that leave the mesh here now
 	Exits     []ExitStatus     `json:"exits"`
 }
 

@@ -39,8 +39,8 @@ type listenerState struct {
 
 // ListenerStatus is a listener as the API shows it.
 type ListenerStatus struct {
-	Listen string `json:"listen"`          // as configured
-	Bound  string `json:"bound,omitempty"` // with the port that the system chose
+	Listen string `json:"listen"`            // as configured
+	Bound  string `json:"address,omitempty"` // with the port that the system chose
 	DNS    bool   `json:"dns,omitempty"`
 	Open   bool   `json:"open"`
 	Error  string `json:"error,omitempty"`
