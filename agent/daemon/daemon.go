@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"strings"
 )
 
 // Signals returns a context that ends when this process gets a signal to end. The second signal
@@ -33,5 +34,13 @@ func Signals(role bool) (ctx context.Context, stop func()) {
 }
 
 // IsRole reports whether a command line, without the name of the program, runs the hub or the
-// agent.
-func IsRole(line []string) bool { return len(line) > 0 && line[0] == "run" }
+// agent. The options before the command have values: "--data DIR", "--data=DIR", "-d DIR", "-dDIR".
+func IsRole(line []string) bool {
+	for len(line) > 0 && strings.HasPrefix(line[0], "-") {
+		apart := len(line[0]) == 2 || strings.HasPrefix(line[0], "--") && !strings.Contains(line[0], "=")
+		if line = line[1:]; apart && len(line) > 0 {
+			line = line[1:]
+		}
+	}
+	return len(line) > 0 && line[0] == "run"
+}

@@ -12,6 +12,17 @@ import (
 	"ztm/apps/appstest"
 )
 
+func TestARoleIsRecognisedByItsCommand(t *testing.T) {
+	for line, want := range map[string]bool{
+		"run agent": true, "--data /x run hub": true, "--data=/x run hub": true, "-d /x run hub": true, "-d/x -o json run hub": true,
+		"": false, "get ep": false, "--data run": false, "-d run hub": false, "script run": false, "terminal open ep -- run": false,
+	} {
+		if got := IsRole(strings.Fields(line)); got != want {
+			t.Errorf("%q: %v, want %v", line, got, want)
+		}
+	}
+}
+
 // asRole makes the test binary a role whose work is one command.
 const asRole = "ZTM_TEST_AS_ROLE"
 
