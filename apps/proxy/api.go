@@ -315,20 +315,20 @@ func (a *App) deleteCredential(r *http.Request) (any, error) {
 func (a *App) status(ctx context.Context) (Status, error) {
 	s := a.settings.Load()
 	st := Status{
-		Listeners: a.listeners.status(), Clients: a.entrance.count(), Total: a.entrance.total.Load(), Flows: a.exit.running(),
+		Listeners: a.listeners.status(), Clients: a.entrance.count(), Total: a.entrance.total.Load(), Flows: a.exit.Running(),
 		Exits: []ExitStatus{},
 	}
-	all, err := a.exits.look(ctx, func(string) bool { return true }, offerRecheck, true)
+	all, err := a.exits.All(ctx)
 	if err != nil {
 		return Status{}, err
 	}
 	for _, c := range all {
-		e := ExitStatus{ID: c.ID, Name: c.Name, User: c.User, Trusted: s.trusted(c.User), RTT: apps.Milliseconds(c.rtt), Targets: []string{}}
-		if c.menu != nil {
-			e.Targets, e.Exclusions, e.Search = reach.Texts(c.menu.targets), reach.Texts(c.menu.exclusions), c.menu.search
+		e := ExitStatus{ID: c.ID, Name: c.Name, User: c.User, Trusted: s.routing.Trusted(c.User), RTT: apps.Milliseconds(c.RTT), Targets: []string{}}
+		if c.Serves != nil {
+			e.Targets, e.Exclusions, e.Search = reach.Texts(c.Serves.Targets), reach.Texts(c.Serves.Exclusions), c.Serves.Search
 		}
-		if c.err != nil {
-			e.Error = c.err.Error()
+		if c.Err != nil {
+			e.Error = c.Err.Error()
 		}
 		st.Exits = append(st.Exits, e)
 	}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"ztm/apps"
+	"ztm/apps/proxy/relay"
 	"ztm/apps/reach"
 )
 
@@ -190,13 +191,13 @@ func (a *association) drop(l *leg) {
 
 // carry opens the flow of a leg and carries datagrams both ways until it is silent or ctx ends.
 func (a *association) carry(ctx context.Context, l *leg) {
-	flow, err := a.entrance.router.open(ctx, "udp", l.dest)
+	flow, err := a.entrance.router.Open(ctx, "udp", l.dest)
 	if err != nil {
 		a.entrance.log.Debug("datagrams dropped", "client", a.client.String(), "err", err)
 		return
 	}
 	near := &legConn{association: a, leg: l, closed: make(chan struct{})}
-	relayDatagrams(ctx, near, flow)
+	relay.Datagrams(ctx, near, flow)
 }
 
 // legConn is the client's end of a leg as a connection of datagrams.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ztm/apps/appstest"
+	"ztm/apps/proxy/dns/dnstest"
 )
 
 // sayBack is a UDP target that says back what it gets, until the end of the test.
@@ -39,7 +40,7 @@ func sayBack(t *testing.T) string {
 func datagramPair(t *testing.T) (in *endpoint, address string) {
 	t.Helper()
 	in, _ = pair(t, Options{
-		Resolver: fakeNames{"dns.example.com": "10.0.0.1"},
+		Resolver: dnstest.Names{"dns.example.com": "10.0.0.1"},
 		Dial:     dialTo(map[string]string{"10.0.0.1:53": sayBack(t)}),
 	}, "*.example.com", "10.0.0.0/8")
 	return in, in.listen(t)
@@ -185,10 +186,7 @@ func TestAnAnnouncedAddressThatIsNotTheClientsSaysNothing(t *testing.T) {
 
 // flowsOf returns how many flows of one endpoint another one has, those included that are not accepted yet.
 func flowsOf(out, in *endpoint) int {
-	e := out.app.exit
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.count[in.app.host.Mesh.Self().ID]
+	return out.app.exit.CountOf(in.app.host.Mesh.Self().ID)
 }
 
 func TestOneAssociationDoesNotTakeTheLegsOfAnother(t *testing.T) {

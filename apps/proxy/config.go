@@ -5,12 +5,12 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
 	"ztm/apps/listen"
 	"ztm/apps/proxy/policy"
+	"ztm/apps/proxy/route"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -42,15 +42,8 @@ type settings struct {
 	listens []listenAddr
 	exit    *policy.Policy // of flows from peers
 	direct  *policy.Policy // of clients that leave from here
-	routes  []route
-	trust   []string
-	open    bool       // without an exit, connect from here
+	routing *route.Table
 	dns     listenAddr // zero if off
-}
-
-type route struct {
-	pattern reach.Pattern
-	exit    identity.ID
 }
 
 const (
@@ -70,7 +63,7 @@ func (c Config) read(owner string) (*settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &settings{exit: exit, direct: &policy.Policy{Owner: owner}, trust: c.Trust}
+	s := &settings{exit: exit, direct: &policy.Policy{Owner: owner}, routing: &route.Table{Owner: owner, Trust: c.Trust}}
 	for _, step := range []func(*settings) error{c.readListens, c.readRoutes} {
 		if err := step(s); err != nil {
 			return nil, err
@@ -104,14 +97,14 @@ func (c Config) readRoutes(s *settings) error {
 		if err != nil {
 			return err
 		}
-		s.routes = append(s.routes, route{p, r.Exit})
+		s.routing.Routes = append(s.routing.Routes, route.Route{Pattern: p, Exit: r.Exit})
 		if r.Exit == "" {
 			s.direct.Targets = append(s.direct.Targets, p)
 		}
 	}
 	switch c.Default {
 	case direct:
-		s.open = true
+		s.routing.Open = true
 		s.direct.Targets = append(s.direct.Targets, reach.Pattern{Any: true})
 	case refuse, "":
 	default:
@@ -128,28 +121,11 @@ func (s *settings) text(c Config) Config {
 	}
 	c.Targets, c.Exclusions, c.Rules = reach.Texts(s.exit.Targets), reach.Texts(s.exit.Exclusions), s.exit.Rules()
 	c.Routes = nil
-	for _, r := range s.routes {
-		c.Routes = append(c.Routes, Route{Pattern: r.pattern.String(), Exit: r.exit})
+	for _, r := range s.routing.Routes {
+		c.Routes = append(c.Routes, Route{Pattern: r.Pattern.String(), Exit: r.Exit})
 	}
 	c.DNS = s.dns.String() // "" if off
 	return c
-}
-
-// routeOf returns the most specific route that is about d.
-func (s *settings) routeOf(d reach.Dest) (route, bool) {
-	var best route
-	found := false
-	for _, r := range s.routes {
-		if r.pattern.Match(d) && (!found || r.pattern.Weight() > best.pattern.Weight()) {
-			best, found = r, true
-		}
-	}
-	return best, found
-}
-
-// trusted reports whether exits of the user are chosen without being named by a route.
-func (s *settings) trusted(user string) bool {
-	return user == s.exit.Owner || slices.Contains(s.trust, user) || slices.Contains(s.trust, policy.Everyone)
 }
 
 // listenAddr is where clients connect to: "tcp4" or "tcp" and an ip:port, or "unix" and an absolute path.

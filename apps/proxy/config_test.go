@@ -111,7 +111,7 @@ func TestAnExitIsOffered(t *testing.T) {
 	e := join(t, &n, "out", "alice", Options{})
 	offers := func() []string { return e.Self().Offers }
 	e.change(t, Change{AddTargets: []string{"*.example.com"}})
-	appstest.Eventually(t, "the offer", func() bool { return cmp.Equal(offers(), []string{exitOffer}) })
+	appstest.Eventually(t, "the offer", func() bool { return cmp.Equal(offers(), []string{"proxy/exit"}) })
 	e.change(t, Change{RemoveTargets: []string{"*.example.com"}})
 	appstest.Eventually(t, "its end", func() bool { return len(offers()) == 0 })
 }

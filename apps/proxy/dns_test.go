@@ -25,7 +25,7 @@ const manyAddresses = 64
 func cluster(t testing.TB) (dns string, in, out *endpoint) {
 	t.Helper()
 	many := strings.Repeat("10.43.1.1 ", manyAddresses)
-	in, out = pair(t, Options{Resolver: fakeNames{
+	in, out = pair(t, Options{Resolver: dnstest.Names{
 		"svc-a.ns.svc.cluster.local": "10.43.0.1 10.43.0.2 fd00::1", "alias.svc.cluster.local": "-> svc-a.ns.svc.cluster.local",
 		"evil.svc.cluster.local": "127.0.0.1 169.254.169.254", "secret.svc.cluster.local": "10.43.9.9", "four.svc.cluster.local": "10.43.0.4",
 		"many.svc.cluster.local": many, "broken.svc.cluster.local": "broken",
@@ -158,13 +158,13 @@ func TestTheResolverDoesNotAskItself(t *testing.T) {
 	write(t, conf, "nameserver 127.0.0.1\n")
 	in := join(t, &n, "in", "alice", Options{ResolvConf: conf}, func(a *App) {
 		own := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), 53) // as if it listened where it may not
-		a.exit.sys.Bound = func() []netip.AddrPort { return []netip.AddrPort{own} }
+		a.sys.Bound = func() []netip.AddrPort { return []netip.AddrPort{own} }
 	})
 	address := in.listenDNS(t)
 	if answer, status := dig(t, address, "www.example.net"); status != "SERVFAIL" {
 		t.Errorf("%s %q", status, answer)
 	}
-	if _, err := in.app.exit.sys.DialServer(t.Context(), "udp", "127.0.0.1:53"); err == nil {
+	if _, err := in.app.sys.DialServer(t.Context(), "udp", "127.0.0.1:53"); err == nil {
 		t.Error("the system's resolver may ask this proxy")
 	}
 }

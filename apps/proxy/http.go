@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"ztm/apps/proxy/httpguard"
+	"ztm/apps/proxy/relay"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/splice"
@@ -121,7 +122,7 @@ func (w *web) serve(ctx context.Context, c *client, first byte) {
 			if err != nil {
 				return nil, badRequest(err)
 			}
-			return w.entrance.router.open(ctx, "tcp", d)
+			return w.entrance.router.Open(ctx, "tcp", d)
 		},
 		DisableCompression:     true,
 		MaxIdleConns:           4,
@@ -190,7 +191,7 @@ func (c *webClient) outlive(ctx context.Context, r *http.Request) (_ *http.Reque
 	stopAll := context.AfterFunc(ctx, cancel)
 	stop := context.AfterFunc(r.Context(), func() {
 		if c.guard.Ended() {
-			waitSilent(own, &c.written, halfClosedTimeout)
+			relay.WaitSilent(own, &c.written, halfClosedTimeout)
 		}
 		cancel()
 	})
@@ -240,7 +241,7 @@ func (w *web) connect(ctx context.Context, rw http.ResponseWriter, r *http.Reque
 		w.fail(rw, badRequest(err))
 		return
 	}
-	target, err := w.entrance.router.open(ctx, "tcp", d)
+	target, err := w.entrance.router.Open(ctx, "tcp", d)
 	if err != nil {
 		w.fail(rw, err)
 		return

@@ -25,6 +25,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ztm/apps/appstest"
+	"ztm/apps/proxy/dns/dnstest"
 	"ztm/tunnel/answer"
 )
 
@@ -40,7 +41,7 @@ func webTarget(t testing.TB, h http.HandlerFunc) (address string, in, out *endpo
 func entranceTo(t testing.TB, real string) (address string, in, out *endpoint) {
 	t.Helper()
 	in, out = pair(t, Options{
-		Resolver: fakeNames{"svc.example.com": "10.0.0.1"},
+		Resolver: dnstest.Names{"svc.example.com": "10.0.0.1"},
 		Dial:     dialTo(map[string]string{"10.0.0.1:80": real, "10.0.0.1:443": real}),
 	}, "*.example.com")
 	return in.listen(t), in, out
@@ -608,7 +609,7 @@ func TestAThousandConnections(t *testing.T) {
 			t.Fatal("not all arrived")
 		}
 	}
-	appstest.Eventually(t, "all flows", func() bool { return in.app.entrance.count() == many && out.app.exit.running() == many })
+	appstest.Eventually(t, "all flows", func() bool { return in.app.entrance.count() == many && out.app.exit.Running() == many })
 	close(open)
 	work.Wait()
 	close(errs)
@@ -617,7 +618,7 @@ func TestAThousandConnections(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	appstest.Eventually(t, "the end of all", func() bool { return in.app.entrance.count() == 0 && out.app.exit.running() == 0 })
+	appstest.Eventually(t, "the end of all", func() bool { return in.app.entrance.count() == 0 && out.app.exit.Running() == 0 })
 }
 
 // oneOfMany talks to the echo, by SOCKS or by CONNECT.

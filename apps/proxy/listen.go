@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ztm/apps/listen"
+	"ztm/apps/proxy/route"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/splice"
 )
@@ -32,7 +33,7 @@ const (
 
 // entrance serves the clients of this endpoint.
 type entrance struct {
-	router      *router
+	router      *route.Router
 	credentials *credentials
 	log         *slog.Logger
 	web         *web
@@ -46,7 +47,7 @@ type entrance struct {
 	closed  bool                 // guarded by mu: no further clients
 }
 
-func newEntrance(r *router, c *credentials, log *slog.Logger) *entrance {
+func newEntrance(r *route.Router, c *credentials, log *slog.Logger) *entrance {
 	s := &entrance{
 		router: r, credentials: c, log: log, clients: map[*client]struct{}{}, legs: limit.NewShare[*association](maxLegs),
 		places: limit.NewShare[netip.Addr](maxClients), notes: limit.NewLog(log),

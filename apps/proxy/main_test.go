@@ -5,15 +5,14 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/apps/proxy/dns/dnstest"
 	"ztm/apps/proxy/policy"
 )
 
@@ -30,13 +29,13 @@ type endpoint struct {
 }
 
 // join adds an endpoint to a mesh and runs its proxy until the end of the test. Without options, its names are those
-// of fakeNames, and nothing else resolves. Changes are made to the app before it runs.
+// of dnstest.Names, and nothing else resolves. Changes are made to the app before it runs.
 func join(t testing.TB, n *appstest.Net, name, user string, o Options, changes ...func(*App)) *endpoint {
 	t.Helper()
 	e := &endpoint{Host: n.Join(name, user), log: &appstest.Buffer{}}
 	e.Host.Log = e.log
 	if o.Resolver == nil {
-		o.Resolver = fakeNames{}
+		o.Resolver = dnstest.Names{}
 	}
 	if o.ResolvConf == "" {
 		o.ResolvConf = os.DevNull
@@ -110,44 +109,6 @@ func (e *endpoint) bound(t testing.TB, dns bool) (address string) {
 	return address
 }
 
-// fakeNames is a resolver that knows full names, without the last dot. A value is a list of addresses, or "-> NAME".
-type fakeNames map[string]string
-
-func (f fakeNames) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
-	text, ok := f[strings.TrimSuffix(host, ".")]
-	if alias, is := strings.CutPrefix(text, "-> "); is {
-		text, ok = f[alias]
-	}
-	if !ok || !strings.HasSuffix(host, ".") {
-		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
-	}
-	if text == "broken" {
-		return nil, &net.DNSError{Err: "server misbehaving", Name: host, Server: "10.9.9.9:53"}
-	}
-	var out []netip.Addr
-	for _, a := range strings.Fields(text) {
-		out = append(out, netip.MustParseAddr(a))
-	}
-	return out, nil
-}
-
-func (f fakeNames) LookupCNAME(ctx context.Context, host string) (string, error) {
-	if _, err := f.LookupNetIP(ctx, "ip", host); err != nil {
-		return "", err
-	}
-	if alias, is := strings.CutPrefix(f[strings.TrimSuffix(host, ".")], "-> "); is {
-		return alias + ".", nil
-	}
-	return host, nil
-}
-
-func (f fakeNames) LookupSRV(_ context.Context, _, _, name string) (string, []*net.SRV, error) {
-	if name != "_http._tcp.svc-a.ns.svc.cluster.local." {
-		return "", nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
-	}
-	return name, []*net.SRV{{Target: "svc-a.ns.svc.cluster.local.", Port: 8080, Priority: 1, Weight: 2}}, nil
-}
-
 // dialTo is an Options.Dial for a network that is not there: every address leads to the listener that the map has for
 // its port, "" to any other.
 func dialTo(to map[string]string) func(context.Context, string, string) (net.Conn, error) {
@@ -203,4 +164,11 @@ func dialTCP(t testing.TB, address string) *net.TCPConn {
 	c.SetDeadline(time.Now().Add(patience))
 	t.Cleanup(func() { c.Close() })
 	return c.(*net.TCPConn)
+}
+
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }

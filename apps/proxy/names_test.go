@@ -86,21 +86,21 @@ func TestAServerThatFailsIsNotTheLast(t *testing.T) {
 }
 
 // slowNames is a resolver that never answers for names that begin with "slow".
-type slowNames struct{ fakeNames }
+type slowNames struct{ dnstest.Names }
 
 func (s slowNames) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	if strings.HasPrefix(host, "slow") {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	return s.fakeNames.LookupNetIP(ctx, network, host)
+	return s.Names.LookupNetIP(ctx, network, host)
 }
 
 func TestOneClientDoesNotTakeThePlacesOfAnother(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the loopback device has one address here")
 	}
-	in, out := pair(t, Options{Resolver: slowNames{fakeNames{"quick.example.com": "10.1.1.1"}}}, "*.example.com")
+	in, out := pair(t, Options{Resolver: slowNames{dnstest.Names{"quick.example.com": "10.1.1.1"}}}, "*.example.com")
 	address := in.listenDNS(t)
 	c, err := net.Dial("udp", address)
 	if err != nil {

@@ -51,7 +51,9 @@ import (
 	"ztm/apps"
 	"ztm/apps/listen"
 	"ztm/apps/proxy/dns"
+	"ztm/apps/proxy/exit"
 	"ztm/apps/proxy/policy"
+	"ztm/apps/proxy/route"
 	"ztm/tunnel/identity"
 )
 
@@ -61,9 +63,10 @@ type App struct {
 	host        apps.Host
 	log         *slog.Logger
 	credentials *credentials
-	exit        *exit
-	exits       *exits
-	router      *router
+	sys         *dns.System
+	exit        *exit.Exit
+	exits       *route.Exits
+	router      *route.Router
 	entrance    *entrance
 	resolver    *dns.Server
 	listeners   *listeners
@@ -90,13 +93,13 @@ func New(h apps.Host) apps.App { return NewWith(h, Options{}) }
 // NewWith is New on a system that is replaced in part.
 func NewWith(h apps.Host, o Options) *App {
 	a := &App{host: h, log: h.Log, credentials: newCredentials()}
-	sys := dns.NewSystem(o, a.bound)
-	a.exit = newExit(func() *policy.Policy { return a.settings.Load().exit }, sys, h.Log)
-	here := newExit(func() *policy.Policy { return a.settings.Load().direct }, sys, h.Log)
-	a.exits = newExits(h.Mesh, func() (offer, error) { return a.exit.offerTo(h.Mesh.Self().User) })
-	a.router = &router{mesh: h.Mesh, settings: a.settings.Load, exits: a.exits, own: a.exit, here: here}
+	a.sys = dns.NewSystem(o, a.bound)
+	a.exit = exit.New(func() *policy.Policy { return a.settings.Load().exit }, a.sys, h.Log)
+	here := exit.New(func() *policy.Policy { return a.settings.Load().direct }, a.sys, h.Log)
+	a.exits = route.NewExits(h.Mesh, func() (exit.Advertised, error) { return a.exit.Advertise(h.Mesh.Self().User) })
+	a.router = route.NewRouter(h.Mesh, func() *route.Table { return a.settings.Load().routing }, a.exits, a.exit, here)
 	a.entrance = newEntrance(a.router, a.credentials, h.Log)
-	a.resolver = dns.NewServer(a.router, sys, h.Log)
+	a.resolver = dns.NewServer(a.router, a.sys, h.Log)
 	a.listeners = &listeners{want: a.wanted, open: a.open, changed: make(chan struct{}, 1), state: map[listenSpec]*listenerState{}}
 	a.load()
 	return a
@@ -143,7 +146,7 @@ func (a *App) Run(ctx context.Context) error {
 	a.publish()
 	a.mu.Unlock()
 	var running sync.WaitGroup
-	running.Go(func() { a.exits.run(ctx) })
+	running.Go(func() { a.exits.Run(ctx) })
 	running.Go(func() { a.entrance.web.run(ctx) })
 	running.Go(func() { a.listeners.run(ctx) })
 	<-ctx.Done()
@@ -153,12 +156,12 @@ func (a *App) Run(ctx context.Context) error {
 }
 
 // Serve handles a flow of a peer: this endpoint is its exit.
-func (a *App) Serve(ctx context.Context, f apps.Flow) { a.exit.serve(ctx, f) }
+func (a *App) Serve(ctx context.Context, f apps.Flow) { a.exit.Serve(ctx, f) }
 
 // Left ends the flows of peers that have left, and forgets what their exits offered.
 func (a *App) Left(gone func(apps.Peer) bool) {
-	a.exit.left(gone)
-	a.exits.left(gone)
+	a.exit.Left(gone)
+	a.exits.Left(gone)
 }
 
 // wanted returns the listeners that the configuration asks for.
@@ -227,7 +230,7 @@ func (a *App) change(f func(*Config) error) error {
 		return err
 	}
 	a.settings.Store(s)
-	a.exit.revoke()
+	a.exit.Revoke()
 	a.publish()
 	a.listeners.wake()
 	return nil

@@ -216,7 +216,7 @@ func (s *entrance) connect(ctx context.Context, d reach.Dest) (net.Conn, error) 
 	if d.Port == 0 {
 		return nil, answer.Errorf(answer.BadRequest, "port 0 is not a destination")
 	}
-	return s.router.open(ctx, "tcp", d)
+	return s.router.Open(ctx, "tcp", d)
 }
 
 // writeReply sends VER REP RSV ATYP BND.ADDR BND.PORT. The bound address of a connection is the exit's and is not told:

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ztm/apps/appstest"
+	"ztm/apps/proxy/dns/dnstest"
 	"ztm/tunnel/answer"
 )
 
@@ -29,7 +30,7 @@ func target(t testing.TB) (address string, in, out *endpoint) {
 	refusing := ln.Addr().String()
 	ln.Close()
 	in, out = pair(t, Options{
-		Resolver: fakeNames{"svc.example.com": "10.0.0.1", "slow.example.com": "10.0.0.2", "hidden.example.com": "10.0.0.3", "six.example.com": "fd00::1"},
+		Resolver: dnstest.Names{"svc.example.com": "10.0.0.1", "slow.example.com": "10.0.0.2", "hidden.example.com": "10.0.0.3", "six.example.com": "fd00::1"},
 		Dial: dialTo(map[string]string{
 			"10.0.0.1:80": echo(t), "10.0.0.1:81": refusing, "10.0.0.1:83": closed, "[fd00::1]:80": echo(t),
 		}),
@@ -262,7 +263,7 @@ func FuzzSOCKS(f *testing.F) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		app.exits.run(ctx)
+		app.exits.Run(ctx)
 	}()
 	f.Cleanup(func() { cancel(); <-ended })
 	f.Fuzz(func(t *testing.T, input []byte, locked bool) {

@@ -1,23 +1,18 @@
-package proxy
+package route
 
 import (
 	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
-	"net/http"
-	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"ztm/apps/reach"
-	"ztm/tunnel/answer"
 )
 
 // GET /proxy.pac: a browser's proxy auto-configuration, a JavaScript function that says for each URL whether it goes
-// through here. It is made of the routes and of what the exits offer at that moment. What no exit serves is left to
+// through here. It is made of the routes and of what the exits advertise at that moment. What no exit serves is left to
 // the browser itself.
 
 // pacRule is one pattern for the script, as [kind, text, bits, low port, high port, through here].
@@ -64,76 +59,25 @@ function FindProxyForURL(url, host) {
 }
 `
 
-// serveOwn answers requests to the proxy itself.
-func (w *web) serveOwn(rw http.ResponseWriter, r *http.Request, c *webClient) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.URL.Path != "/proxy.pac" && r.URL.Path != "/wpad.dat" {
-		w.say(rw, http.StatusBadRequest, string(answer.BadRequest), "this is a proxy: want CONNECT or an absolute URL, or GET /proxy.pac")
-		return
-	}
-	host, ok := ownHost(r.Host)
-	if !ok {
-		// A page whose name was made to resolve to this address is not to learn which names there are.
-		w.say(rw, http.StatusMisdirectedRequest, string(answer.Denied), "ask for /proxy.pac by address or by a name without dots")
-		return
-	}
-	if !fromHere(c.RemoteAddr()) && !w.authorized(r, "Authorization", c) {
-		rw.Header().Set("WWW-Authenticate", `Basic realm="ztm proxy"`)
-		w.say(rw, http.StatusUnauthorized, string(answer.Denied), "this proxy wants a user and a password")
-		return
-	}
-	script, err := w.entrance.router.pac(r.Context(), host)
-	if err != nil {
-		w.fail(rw, err)
-		return
-	}
-	rw.Header().Set("Content-Type", "application/x-ns-proxy-autoconfig")
-	rw.Header().Set("Cache-Control", "no-cache")
-	rw.Header().Set("X-Content-Type-Options", "nosniff")
-	rw.Write(script)
-}
-
-// ownHost checks a Host field that names this proxy: an address, or a name that no stranger can own.
-func ownHost(hostport string) (string, bool) {
-	host, port, err := net.SplitHostPort(hostport)
-	if err != nil {
-		host, port = strings.Trim(hostport, "[]"), defaultHTTPPort
-	}
-	n, err := reach.ParsePort(port)
-	if err != nil {
-		return "", false
-	}
-	d, err := reach.NewDest(host, n)
-	if err != nil || strings.Contains(d.Name, ".") {
-		return "", false
-	}
-	return net.JoinHostPort(d.Host(), strconv.Itoa(int(n))), true
-}
-
-// fromHere reports whether a client is a program of this device.
-func fromHere(a net.Addr) bool {
-	ap, err := netip.ParseAddrPort(a.String())
-	return err != nil && a.Network() == "unix" || err == nil && ap.Addr().Unmap().IsLoopback()
-}
-
-// pac writes the script. proxy is the host:port under which the browser reached this proxy.
-func (r *router) pac(ctx context.Context, proxy string) ([]byte, error) {
-	s := r.settings()
-	all, err := r.exits.look(ctx, s.trusted, offerFresh, false)
+// PAC writes the script. proxy is the host:port under which the browser reached this proxy.
+func (r *Router) PAC(ctx context.Context, proxy string) ([]byte, error) {
+	s := r.table()
+	all, err := r.exits.look(ctx, s.Trusted, answerFresh, false)
 	if err != nil {
 		return nil, err
 	}
 	var routes, literal, short, rest []reach.Pattern // in the order of route.go
 	direct := map[string]bool{}                      // by the text of the pattern
-	for _, rt := range s.routes {
-		routes = append(routes, rt.pattern)
-		direct[rt.pattern.String()] = rt.exit == ""
+	for _, rt := range s.Routes {
+		routes = append(routes, rt.Pattern)
+		direct[rt.Pattern.String()] = rt.Exit == ""
 	}
 	for _, c := range all {
-		if c.menu == nil {
+		if c.Serves == nil {
 			continue
 		}
-		short = append(short, c.menu.shortTargets()...)
-		for _, t := range c.menu.targets {
+		short = append(short, c.Serves.shortTargets()...)
+		for _, t := range c.Serves.Targets {
 			if t.CatchAll() {
 				rest = append(rest, t)
 			} else {
@@ -154,10 +98,10 @@ func (r *router) pac(ctx context.Context, proxy string) ([]byte, error) {
 // shortTargets returns the targets as they are written without a search domain: *.svc for *.svc.cluster.local and
 // cluster.local, and all names without dots for svc.cluster.local. Of other short names a browser knows too many that
 // are whole: github.com is one.
-func (m *menu) shortTargets() []reach.Pattern {
+func (m *Advertised) shortTargets() []reach.Pattern {
 	var out []reach.Pattern
-	for _, t := range m.targets {
-		for _, domain := range m.search {
+	for _, t := range m.Targets {
+		for _, domain := range m.Search {
 			short := reach.Pattern{Ports: t.Ports}
 			if name, ok := strings.CutSuffix(t.Name, "."+domain); ok {
 				short.Name = name

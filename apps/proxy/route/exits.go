@@ -1,4 +1,4 @@
-package proxy
+package route
 
 import (
 	"context"
@@ -12,23 +12,24 @@ import (
 	"ztm/apps"
 	"ztm/apps/balance"
 	"ztm/apps/proxy/dns"
+	"ztm/apps/proxy/exit"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
 )
 
-// exits knows what the exits of the mesh offer this endpoint. It asks them when somebody wants to know, not on a
+// Exits knows what the exits of the mesh advertise to this endpoint. It asks them when somebody wants to know, not on a
 // timer, and remembers an answer for a few seconds.
 //
 //	look   -> which endpoints are exits (the mesh's directory), which answers are too old
 //	run    -> asks those, in parallel, once for all who wait
 //	look   <- the answers; an exit that keeps silent is not waited for twice
-type exits struct {
+type Exits struct {
 	mesh   apps.Mesh
-	self   func() (offer, error) // what this endpoint offers its own user
-	wanted chan identity.ID      // unbuffered, never closed: exits to ask
-	gone   chan struct{}         // closed when run has ended
+	self   func() (exit.Advertised, error) // what this endpoint offers its own user
+	wanted chan identity.ID                // unbuffered, never closed: exits to ask
+	gone   chan struct{}                   // closed when run has ended
 
 	// What is known is asked for again before a client is refused. A client in a loop must not make the mesh busy with
 	// that: these are the tokens for it, by exit; "" is the directory.
@@ -43,48 +44,49 @@ type exits struct {
 
 // known is what is known about an exit. Guarded by exits.mu.
 type known struct {
-	offer *menu         // the last answer, nil if there is none or it was empty
-	at    time.Time     // when the last answer came
-	rtt   time.Duration // the shortest of the recent round trips; 0 if there was none
-	err   error         // why there is no answer: the exit is in doubt, and only the patient wait for it
-	tried time.Time     // when the exit was last asked
-	asked chan struct{} // closed when the answer to the question under way is here; nil if there is none
+	answer *Advertised   // the last answer, nil if there is none or it was empty
+	at     time.Time     // when the last answer came
+	rtt    time.Duration // the shortest of the recent round trips; 0 if there was none
+	err    error         // why there is no answer: the exit is in doubt, and only the patient wait for it
+	tried  time.Time     // when the exit was last asked
+	asked  chan struct{} // closed when the answer to the question under way is here; nil if there is none
 }
 
-// menu is an offer that was read.
-type menu struct {
-	targets    []reach.Pattern
-	exclusions []reach.Pattern
-	search     []string
+// Advertised is what an exit told of itself. It does not change.
+type Advertised struct {
+	Targets    []reach.Pattern
+	Exclusions []reach.Pattern
+	Search     []string
 }
 
-// candidate is an exit with a fresh answer, or with the reason why there is none.
-type candidate struct {
+// Candidate is an exit with a fresh answer, or with the reason why there is none.
+type Candidate struct {
 	apps.Endpoint
-	menu *menu
-	rtt  time.Duration
-	err  error
+	Serves *Advertised
+	RTT    time.Duration
+	Err    error
 }
 
 const (
-	offerFresh   = 5 * time.Second         // so long an answer is used
-	offerRenew   = 2500 * time.Millisecond // an older answer is used, and a new one asked for
-	offerRetry   = time.Second             // between questions to an exit in doubt, unless somebody waits for it
-	offerTimeout = 5 * time.Second         // so long an exit may think
-	listFresh    = time.Second             // so long the list of exits is used
-	maxOffer     = 1 << 20                 // bytes of an answer: some 10,000 targets
-	exitOffer    = "proxy/exit"            // in Endpoint.Offers of every exit
+	answerFresh = 5 * time.Second         // so long an answer is used
+	answerRenew = 2500 * time.Millisecond // an older answer is used, and a new one asked for
+	askAgain    = time.Second             // between questions to an exit in doubt, unless somebody waits for it
+	askTimeout  = 5 * time.Second         // so long an exit may think
+	listFresh   = time.Second             // so long the list of exits is used
+	maxExits    = 4096                    // that are remembered, at most
+	maxAnswer   = 1 << 20                 // bytes of an answer: some 10,000 targets
+	exitLabel   = "proxy/exit"            // in Endpoint.Offers of every exit
 )
 
-func newExits(m apps.Mesh, self func() (offer, error)) *exits {
-	return &exits{
+func NewExits(m apps.Mesh, self func() (exit.Advertised, error)) *Exits {
+	return &Exits{
 		mesh: m, self: self, wanted: make(chan identity.ID), gone: make(chan struct{}), known: map[identity.ID]*known{},
-		rechecks: limit.NewBuckets[identity.ID](limit.Rate{Burst: 50, PerSecond: 5}, maxListed),
+		rechecks: limit.NewBuckets[identity.ID](limit.Rate{Burst: 50, PerSecond: 5}, maxExits),
 	}
 }
 
-// run asks exits until ctx ends.
-func (e *exits) run(ctx context.Context) {
+// Run asks exits until ctx ends.
+func (e *Exits) Run(ctx context.Context) {
 	defer close(e.gone)
 	var asking sync.WaitGroup
 	defer asking.Wait()
@@ -101,7 +103,7 @@ func (e *exits) run(ctx context.Context) {
 // look returns the exits that are online and whose user is trusted. Answers older than fresh are asked for again.
 // Exits that did not answer the last time are waited for only if patient: one sick exit must not delay every
 // connection through the others.
-func (e *exits) look(ctx context.Context, trusted func(user string) bool, fresh time.Duration, patient bool) ([]candidate, error) {
+func (e *Exits) look(ctx context.Context, trusted func(user string) bool, fresh time.Duration, patient bool) ([]Candidate, error) {
 	all, err := e.list(ctx, patient)
 	if err != nil {
 		return nil, err
@@ -119,8 +121,13 @@ func (e *exits) look(ctx context.Context, trusted func(user string) bool, fresh 
 	return e.answers(all), nil
 }
 
+// All returns all exits that are online, whoever's they are, with what they say now.
+func (e *Exits) All(ctx context.Context) ([]Candidate, error) {
+	return e.look(ctx, func(string) bool { return true }, recheckAfter, true)
+}
+
 // list returns the exits of the mesh that can be reached. The result belongs to the caller.
-func (e *exits) list(ctx context.Context, anew bool) ([]apps.Endpoint, error) {
+func (e *Exits) list(ctx context.Context, anew bool) ([]apps.Endpoint, error) {
 	e.mu.Lock()
 	last, at := e.listed, e.listedAt
 	e.mu.Unlock()
@@ -132,7 +139,7 @@ func (e *exits) list(ctx context.Context, anew bool) ([]apps.Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := e.mesh.Endpoints(ctx, apps.Filter{Offer: exitOffer})
+	all, err := e.mesh.Endpoints(ctx, apps.Filter{Offer: exitLabel})
 	done(err)
 	if err != nil {
 		return nil, err
@@ -150,7 +157,7 @@ func (e *exits) list(ctx context.Context, anew bool) ([]apps.Endpoint, error) {
 }
 
 // refresh sees to it that the endpoints whose answer is old are asked, and returns what to wait for.
-func (e *exits) refresh(all []apps.Endpoint, fresh time.Duration, patient bool) []<-chan struct{} {
+func (e *Exits) refresh(all []apps.Endpoint, fresh time.Duration, patient bool) []<-chan struct{} {
 	var waits []<-chan struct{}
 	var ask []identity.ID
 	e.mu.Lock()
@@ -161,11 +168,11 @@ func (e *exits) refresh(all []apps.Endpoint, fresh time.Duration, patient bool) 
 			e.known[ep.ID] = k
 		}
 		age := time.Since(k.at)
-		good, doubt := k.offer != nil && age < fresh, k.err != nil && !patient
-		if !good && !doubt && k.asked == nil && time.Since(k.tried) < offerRecheck && !e.rechecks.Take(ep.ID, time.Now()) {
+		good, doubt := k.answer != nil && age < fresh, k.err != nil && !patient
+		if !good && !doubt && k.asked == nil && time.Since(k.tried) < recheckAfter && !e.rechecks.Take(ep.ID, time.Now()) {
 			continue // it has just been asked, and it will not say anything else
 		}
-		if k.asked == nil && (!good || age > offerRenew) && !(doubt && time.Since(k.tried) < offerRetry) {
+		if k.asked == nil && (!good || age > answerRenew) && !(doubt && time.Since(k.tried) < askAgain) {
 			k.asked, k.tried = make(chan struct{}), time.Now()
 			ask = append(ask, ep.ID)
 		}
@@ -184,14 +191,14 @@ func (e *exits) refresh(all []apps.Endpoint, fresh time.Duration, patient bool) 
 }
 
 // answers returns what is known about the endpoints.
-func (e *exits) answers(all []apps.Endpoint) []candidate {
+func (e *Exits) answers(all []apps.Endpoint) []Candidate {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var out []candidate
+	var out []Candidate
 	for _, ep := range all {
-		c := candidate{Endpoint: ep}
+		c := Candidate{Endpoint: ep}
 		if k := e.known[ep.ID]; k != nil {
-			c.menu, c.rtt, c.err = k.offer, k.rtt, k.err
+			c.Serves, c.RTT, c.Err = k.answer, k.rtt, k.err
 		}
 		out = append(out, c)
 	}
@@ -199,8 +206,8 @@ func (e *exits) answers(all []apps.Endpoint) []candidate {
 }
 
 // ask puts the question to one exit and notes the answer.
-func (e *exits) ask(ctx context.Context, id identity.ID) {
-	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
+func (e *Exits) ask(ctx context.Context, id identity.ID) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	m, rtt, err := e.query(ctx, id)
 
@@ -210,10 +217,10 @@ func (e *exits) ask(ctx context.Context, id identity.ID) {
 	close(k.asked)
 	k.asked, k.err = nil, err
 	if err != nil {
-		k.offer = nil // a failure is not an answer that could be used again
+		k.answer = nil // a failure is not an answer that could be used again
 		return
 	}
-	k.offer, k.at = m, time.Now()
+	k.answer, k.at = m, time.Now()
 	if k.rtt == 0 || rtt < k.rtt {
 		k.rtt = rtt
 	} else {
@@ -222,28 +229,28 @@ func (e *exits) ask(ctx context.Context, id identity.ID) {
 }
 
 // query asks one exit what it offers. rtt is how long it took to accept: one round trip on a warm session.
-func (e *exits) query(ctx context.Context, id identity.ID) (_ *menu, rtt time.Duration, _ error) {
-	var o offer
+func (e *Exits) query(ctx context.Context, id identity.ID) (_ *Advertised, rtt time.Duration, _ error) {
+	var o exit.Advertised
 	if id == e.mesh.Self().ID {
 		own, err := e.self()
 		if err != nil {
 			return nil, 0, err
 		}
-		return own.read(), 0, nil
+		return read(own), 0, nil
 	}
 	began := time.Now()
 	err := ask(ctx, e.mesh, id, "proxy/targets", nil, &o, func() { rtt = time.Since(began) })
 	if err != nil {
 		return nil, 0, err
 	}
-	return o.read(), rtt, nil
+	return read(o), rtt, nil
 }
 
-// read turns an offer of a peer into what is compared with destinations. Patterns that make no sense here, perhaps of a
+// read turns what a peer advertises into what is compared with destinations. Patterns that make no sense here, perhaps of a
 // newer version, are left out.
-func (o offer) read() *menu {
-	m := &menu{targets: readable(o.Targets), exclusions: readable(o.Exclusions), search: dns.SearchList(o.Search)}
-	if len(m.targets) == 0 {
+func read(o exit.Advertised) *Advertised {
+	m := &Advertised{Targets: readable(o.Targets), Exclusions: readable(o.Exclusions), Search: dns.SearchList(o.Search)}
+	if len(m.Targets) == 0 {
 		return nil
 	}
 	return m
@@ -259,8 +266,8 @@ func readable(texts []string) []reach.Pattern {
 	return reach.Distinct(out)
 }
 
-// left forgets the exits of peers that have left the mesh.
-func (e *exits) left(gone func(apps.Peer) bool) {
+// Left forgets the exits of peers that have left the mesh.
+func (e *Exits) Left(gone func(apps.Peer) bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.listed = slices.DeleteFunc(slices.Clone(e.listed), func(ep apps.Endpoint) bool {
@@ -275,11 +282,11 @@ func (e *exits) left(gone func(apps.Peer) bool) {
 }
 
 // forget drops the answer of an exit that refused what it had offered.
-func (e *exits) forget(id identity.ID) {
+func (e *Exits) forget(id identity.ID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if k := e.known[id]; k != nil {
-		k.offer = nil
+		k.answer = nil
 	}
 }
 
@@ -296,14 +303,14 @@ func ask(ctx context.Context, m apps.Mesh, id identity.ID, path string, q map[st
 	}
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
-	b, err := io.ReadAll(io.LimitReader(c, maxOffer+1))
+	b, err := io.ReadAll(io.LimitReader(c, maxAnswer+1))
 	switch {
 	case ctx.Err() != nil:
 		return answer.Errorf(answer.Timeout, "endpoint %s did not answer in time", id)
 	case err != nil:
 		return answer.Errorf(answer.Broken, "endpoint %s: %v", id, err)
-	case len(b) > maxOffer:
-		return answer.Errorf(answer.Internal, "endpoint %s: answer longer than %d bytes", id, maxOffer)
+	case len(b) > maxAnswer:
+		return answer.Errorf(answer.Internal, "endpoint %s: answer longer than %d bytes", id, maxAnswer)
 	}
 	if err := json.Unmarshal(b, v); err != nil {
 		return fmt.Errorf("endpoint %s: %w", id, err)

@@ -1,4 +1,4 @@
-package proxy
+package exit
 
 import (
 	"cmp"
@@ -13,7 +13,7 @@ import (
 )
 
 // resolve finds the addresses that the user may reach as d. For a name it also returns the spelling that had them.
-func (e *exit) resolve(ctx context.Context, user string, d reach.Dest) (reach.Dest, []netip.Addr, error) {
+func (e *Exit) resolve(ctx context.Context, user string, d reach.Dest) (reach.Dest, []netip.Addr, error) {
 	p := e.policy()
 	if d.Name == "" {
 		if err := p.Permit(user, d, d.Addr); err != nil {
@@ -38,7 +38,7 @@ func (e *exit) resolve(ctx context.Context, user string, d reach.Dest) (reach.De
 }
 
 // lookup resolves one full name and keeps the addresses that the user may reach.
-func (e *exit) lookup(ctx context.Context, p *policy.Policy, user string, full reach.Dest) ([]netip.Addr, error) {
+func (e *Exit) lookup(ctx context.Context, p *policy.Policy, user string, full reach.Dest) ([]netip.Addr, error) {
 	if err := p.Screen(user, full); err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package proxy
+package exit
 
 import (
 	"strings"
@@ -8,27 +8,27 @@ import (
 	"ztm/tunnel/answer"
 )
 
-// offer is what an exit tells a peer about itself: the answer to "targets".
+// Advertised is what an exit tells a peer about itself: the answer to "targets".
 //
 // The search domains are how a short name finds its exit. In a cluster, svc-a.svc means svc-a.svc.cluster.local
 // because the resolver there appends cluster.local. So the exit publishes the search domains of its resolver, and the
-// entrance sends it a short name that is a target with one of them appended (see [menu.weighShort]). The exit then
+// entrance sends it a short name that is a target with one of them appended (see package route). The exit then
 // resolves the name as any program beside it would, and asks its policy about the full name that it found. An exit that
 // does not know such a name after all has no last word: the entrance goes on as without it.
-type offer struct {
+type Advertised struct {
 	Targets    []string `json:"targets"`
 	Exclusions []string `json:"exclusions,omitempty"`
 	Search     []string `json:"search,omitempty"`
 }
 
-// offerTo returns what the user may reach from here. A user who may reach nothing learns nothing.
-func (e *exit) offerTo(user string) (offer, error) {
+// Advertise returns what the user may reach from here. A user who may reach nothing learns nothing.
+func (e *Exit) Advertise(user string) (Advertised, error) {
 	p := e.policy()
 	targets := p.Visible(user)
 	if len(targets) == 0 {
-		return offer{}, answer.Errorf(answer.Denied, "nothing here is for user %q", user)
+		return Advertised{}, answer.Errorf(answer.Denied, "nothing here is for user %q", user)
 	}
-	o := offer{Targets: reach.Texts(targets), Exclusions: reach.Texts(p.Exclusions)}
+	o := Advertised{Targets: reach.Texts(targets), Exclusions: reach.Texts(p.Exclusions)}
 	for _, domain := range dns.ReadConf(e.sys.ResolvConf).Search {
 		if useful(domain, targets) {
 			o.Search = append(o.Search, domain)

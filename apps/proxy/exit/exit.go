@@ -1,4 +1,13 @@
-package proxy
+// Package exit lets peers reach what the policy of this endpoint permits them. The exit's side of a flow:
+//
+//  1. Serve     path "tcp" or "udp", query target=host:port; the user is the one of the flow's certificate
+//  2. resolve   the name, here, to the addresses that the policy permits this user
+//  3. dialAny   connect; what goes wrong becomes the refusal of the flow, and reaches the client as such
+//  4. Accept    only now; the target may speak first
+//  5. Join      until both directions have ended, or until the policy no longer permits the flow
+//
+// Path "targets" tells a peer what it may reach through this exit, path "resolve" what a name resolves to here.
+package exit
 
 import (
 	"context"
@@ -20,18 +29,8 @@ import (
 	"ztm/tunnel/splice"
 )
 
-// The exit's side of a flow:
-//
-//	1. Serve     path "tcp" or "udp", query target=host:port; the user is the one of the flow's certificate
-//	2. resolve   the name, here, to the addresses that the policy permits this user
-//	3. dialAny   connect; what goes wrong becomes the refusal of the flow, and reaches the client as such
-//	4. Accept    only now; the target may speak first
-//	5. Join      until both directions have ended, or until the policy no longer permits the flow
-//
-// Path "targets" tells a peer what it may reach through this exit, path "resolve" what a name resolves to here.
-
-// exit lets peers reach what this endpoint's policy permits them.
-type exit struct {
+// Exit lets peers reach what this endpoint's policy permits them.
+type Exit struct {
 	policy func() *policy.Policy // the policy in force
 	sys    *dns.System
 	log    *slog.Logger
@@ -41,8 +40,8 @@ type exit struct {
 	count map[identity.ID]int   // flows of each peer, connecting ones included; guarded by mu
 }
 
-func newExit(p func() *policy.Policy, sys *dns.System, log *slog.Logger) *exit {
-	return &exit{policy: p, sys: sys, log: log, flows: map[*granted]struct{}{}, count: map[identity.ID]int{}}
+func New(p func() *policy.Policy, sys *dns.System, log *slog.Logger) *Exit {
+	return &Exit{policy: p, sys: sys, log: log, flows: map[*granted]struct{}{}, count: map[identity.ID]int{}}
 }
 
 // granted is a running flow and why it is: what the policy is asked again when it changes.
@@ -59,8 +58,8 @@ const maxFlows = 4096
 // errRevoked is why a flow ends that is no longer permitted.
 var errRevoked = errors.New("no longer permitted")
 
-// serve handles one flow of a peer.
-func (e *exit) serve(ctx context.Context, f apps.Flow) {
+// Serve handles one flow of a peer.
+func (e *Exit) Serve(ctx context.Context, f apps.Flow) {
 	peer := f.Peer()
 	if !e.enter(peer.ID) {
 		f.Refuse(answer.Errorf(answer.Limit, "more than %d connections of one endpoint", maxFlows))
@@ -87,7 +86,7 @@ func (e *exit) serve(ctx context.Context, f apps.Flow) {
 	}
 }
 
-func (e *exit) enter(id identity.ID) bool {
+func (e *Exit) enter(id identity.ID) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.count[id] >= maxFlows {
@@ -97,7 +96,7 @@ func (e *exit) enter(id identity.ID) bool {
 	return true
 }
 
-func (e *exit) leave(id identity.ID) {
+func (e *Exit) leave(id identity.ID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.count[id]--; e.count[id] == 0 {
@@ -106,7 +105,7 @@ func (e *exit) leave(id identity.ID) {
 }
 
 // serveStream answers "tcp". An error means that the flow was not accepted.
-func (e *exit) serveStream(ctx context.Context, f apps.Flow) error {
+func (e *Exit) serveStream(ctx context.Context, f apps.Flow) error {
 	target, g, err := e.dialFor(ctx, f, "tcp")
 	if err != nil {
 		return err
@@ -125,16 +124,16 @@ func (e *exit) serveStream(ctx context.Context, f apps.Flow) error {
 }
 
 // dialFor connects to what the flow asks for.
-func (e *exit) dialFor(ctx context.Context, f apps.Flow, network string) (net.Conn, *granted, error) {
+func (e *Exit) dialFor(ctx context.Context, f apps.Flow, network string) (net.Conn, *granted, error) {
 	d, err := reach.ParseDest(f.Query().Get("target"))
 	if err != nil {
 		return nil, nil, answer.Errorf(answer.BadRequest, "target: %v", err)
 	}
-	return e.dial(ctx, f.Peer(), network, d)
+	return e.Dial(ctx, f.Peer(), network, d)
 }
 
-// dial connects to d on behalf of a peer's user. It is also how this endpoint's own clients leave through it.
-func (e *exit) dial(ctx context.Context, peer apps.Peer, network string, d reach.Dest) (net.Conn, *granted, error) {
+// Dial connects to d on behalf of a peer's user. It is also how this endpoint's own clients leave through it.
+func (e *Exit) Dial(ctx context.Context, peer apps.Peer, network string, d reach.Dest) (net.Conn, *granted, error) {
 	full, addrs, err := e.resolve(ctx, peer.User, d)
 	if err != nil {
 		return nil, nil, err
@@ -148,7 +147,7 @@ func (e *exit) dial(ctx context.Context, peer apps.Peer, network string, d reach
 
 // hold keeps the flow under the policy: the returned context ends when [exit.revoke] finds it no longer permitted,
 // and at the latest when release is called.
-func (e *exit) hold(ctx context.Context, g *granted) (_ context.Context, release func()) {
+func (e *Exit) hold(ctx context.Context, g *granted) (_ context.Context, release func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	g.cancel = func() { cancel(errRevoked) }
 	e.mu.Lock()
@@ -165,8 +164,8 @@ func (e *exit) hold(ctx context.Context, g *granted) (_ context.Context, release
 	}
 }
 
-// revoke ends the flows that the policy in force does not permit.
-func (e *exit) revoke() {
+// Revoke ends the flows that the policy in force does not permit.
+func (e *Exit) Revoke() {
 	p := e.policy()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -177,8 +176,8 @@ func (e *exit) revoke() {
 	}
 }
 
-// left ends the flows of peers that have left the mesh.
-func (e *exit) left(gone func(apps.Peer) bool) {
+// Left ends the flows of peers that have left the mesh.
+func (e *Exit) Left(gone func(apps.Peer) bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for g := range e.flows {
@@ -188,16 +187,23 @@ func (e *exit) left(gone func(apps.Peer) bool) {
 	}
 }
 
-// running returns how many flows leave through here.
-func (e *exit) running() int {
+// CountOf returns how many flows an endpoint has, those included that are not accepted yet.
+func (e *Exit) CountOf(id identity.ID) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.count[id]
+}
+
+// Running returns how many flows leave through here.
+func (e *Exit) Running() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return len(e.flows)
 }
 
 // serveTargets answers "targets": one JSON object, then the end.
-func (e *exit) serveTargets(f apps.Flow) error {
-	o, err := e.offerTo(f.Peer().User)
+func (e *Exit) serveTargets(f apps.Flow) error {
+	o, err := e.Advertise(f.Peer().User)
 	if err != nil {
 		return err
 	}
@@ -205,11 +211,11 @@ func (e *exit) serveTargets(f apps.Flow) error {
 }
 
 // serveResolve answers "resolve", query name and type: one JSON object, then the end.
-func (e *exit) serveResolve(ctx context.Context, f apps.Flow) error {
+func (e *Exit) serveResolve(ctx context.Context, f apps.Flow) error {
 	ctx, cancel := context.WithTimeout(ctx, dns.Timeout)
 	defer cancel()
 	q := f.Query()
-	a, err := e.records(ctx, f.Peer().User, q.Get("name"), q.Get("type"))
+	a, err := e.Records(ctx, f.Peer().User, q.Get("name"), q.Get("type"))
 	if err != nil {
 		return err
 	}

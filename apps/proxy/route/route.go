@@ -1,4 +1,12 @@
-package proxy
+// Package route chooses where a client's connection leaves the mesh:
+//
+//  1. routes       the most specific --add-via or --add-direct that is about the destination decides
+//  2. exits        of the own user and of trusted users: the most specific target, then the shortest round trip;
+//     exits that serve it equally well are tried in turn
+//  3. short names  an exit that serves the name with one of its search domains appended
+//  4. catch-all    exits that serve "*" or the whole address space
+//  5. default      refuse, or connect from here
+package route
 
 import (
 	"cmp"
@@ -12,39 +20,36 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/balance"
+	"ztm/apps/proxy/exit"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
-// Where a client's connection leaves the mesh:
-//
-//	1. routes       the most specific --add-via or --add-direct that is about the destination decides
-//	2. exits        of the own user and of trusted users: the most specific target, then the shortest round trip;
-//	                exits that serve it equally well are tried in turn
-//	3. short names  an exit that serves the name with one of its search domains appended
-//	4. catch-all    exits that serve "*" or the whole address space
-//	5. default      refuse, or connect from here
-
 // openTimeout bounds the way to an exit and its own attempt to connect.
 const openTimeout = reach.Timeout + 5*time.Second
 
-// router opens connections for the clients of this endpoint.
-type router struct {
+// Router opens connections for the clients of this endpoint.
+type Router struct {
 	mesh     apps.Mesh
-	settings func() *settings // in force
-	exits    *exits
-	own      *exit            // this endpoint as an exit
+	table    func() *Table // in force
+	exits    *Exits
+	own      *exit.Exit       // this endpoint as an exit
 	failures balance.Failures // of ways to exits, by ID
-	here     *exit            // connections from here that no exit is asked about: policy settings.direct
+	here     *exit.Exit       // connections from here that no exit is asked about: the policy of direct connections
 }
 
-// open connects a client to d: network is "tcp", or "udp" for a connection that carries datagrams. It returns when
+// NewRouter makes the router of an endpoint. own is this endpoint as an exit; here connects what no exit is asked about.
+func NewRouter(mesh apps.Mesh, table func() *Table, e *Exits, own, here *exit.Exit) *Router {
+	return &Router{mesh: mesh, table: table, exits: e, own: own, here: here}
+}
+
+// Open connects a client to d: network is "tcp", or "udp" for a connection that carries datagrams. It returns when
 // the exit has connected. An error has the exit's own reason.
-func (r *router) open(ctx context.Context, network string, d reach.Dest) (net.Conn, error) {
+func (r *Router) Open(ctx context.Context, network string, d reach.Dest) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	s := r.settings()
+	s := r.table()
 	if rt, ok := s.routeOf(d); ok {
 		return r.along(ctx, rt, network, d)
 	}
@@ -57,7 +62,7 @@ func (r *router) open(ctx context.Context, network string, d reach.Dest) (net.Co
 	switch {
 	case none == nil:
 		return c, plainError(err)
-	case s.open:
+	case s.Open:
 		return r.fromHere(ctx, network, d)
 	case none.short != nil:
 		return nil, plainError(none.short)
@@ -69,13 +74,13 @@ func (r *router) open(ctx context.Context, network string, d reach.Dest) (net.Co
 const explainTimeout = time.Second
 
 // explain says why no exit serves d, and which one would if its user were trusted.
-func (r *router) explain(ctx context.Context, s *settings, d reach.Dest) error {
+func (r *Router) explain(ctx context.Context, s *Table, d reach.Dest) error {
 	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
 	defer cancel()
 	// If it takes too long, there is less to say.
-	all, _ := r.exits.look(ctx, func(string) bool { return true }, offerFresh, true)
+	all, _ := r.exits.look(ctx, func(string) bool { return true }, answerFresh, true)
 	for _, c := range all {
-		if s.trusted(c.User) && c.menu != nil && reach.Heaviest(c.menu.targets, d) >= 0 {
+		if s.Trusted(c.User) && c.Serves != nil && reach.Heaviest(c.Serves.Targets, d) >= 0 {
 			return answer.Errorf(answer.Prohibited, "%s is excluded at endpoint %s", d, c.Name)
 		}
 	}
@@ -91,18 +96,18 @@ func (r *router) explain(ctx context.Context, s *settings, d reach.Dest) error {
 }
 
 // along opens a connection on a configured route.
-func (r *router) along(ctx context.Context, rt route, network string, d reach.Dest) (net.Conn, error) {
-	if rt.exit == "" {
+func (r *Router) along(ctx context.Context, rt Route, network string, d reach.Dest) (net.Conn, error) {
+	if rt.Exit == "" {
 		return r.fromHere(ctx, network, d)
 	}
-	c, err := r.through(ctx, rt.exit, network, d)
+	c, err := r.through(ctx, rt.Exit, network, d)
 	return c, plainError(err)
 }
 
 // through opens a connection that leaves the mesh at an endpoint.
-func (r *router) through(ctx context.Context, id identity.ID, network string, d reach.Dest) (net.Conn, error) {
+func (r *Router) through(ctx context.Context, id identity.ID, network string, d reach.Dest) (net.Conn, error) {
 	if self := r.mesh.Self(); id == self.ID {
-		c, _, err := r.own.dial(ctx, peerOf(self), network, d)
+		c, _, err := r.own.Dial(ctx, peerOf(self), network, d)
 		return c, err
 	}
 	done, err := r.failures.Try(string(id))
@@ -139,8 +144,8 @@ func peerOf(ep apps.Endpoint) apps.Peer {
 	return p
 }
 
-func (r *router) fromHere(ctx context.Context, network string, d reach.Dest) (net.Conn, error) {
-	c, _, err := r.here.dial(ctx, peerOf(r.mesh.Self()), network, d)
+func (r *Router) fromHere(ctx context.Context, network string, d reach.Dest) (net.Conn, error) {
+	c, _, err := r.here.Dial(ctx, peerOf(r.mesh.Self()), network, d)
 	return c, err
 }
 
@@ -171,20 +176,20 @@ func plainError(err error) error {
 
 // choose calls use with one exit after the other, in the order of preference, until one does not pass the destination
 // on, and returns the last error of use. The error is a *[noExit] if no exit serves d.
-func (r *router) choose(ctx context.Context, s *settings, d reach.Dest, use func(identity.ID) error) error {
-	err := r.chooseAmong(ctx, s, d, offerFresh, false, use)
-	if unserved(err) == nil || s.open {
+func (r *Router) choose(ctx context.Context, s *Table, d reach.Dest, use func(identity.ID) error) error {
+	err := r.chooseAmong(ctx, s, d, answerFresh, false, use)
+	if unserved(err) == nil || s.Open {
 		return err
 	}
 	// Before it says no, it makes sure: an exit may have been slow, or have got a new target a moment ago.
-	return r.chooseAmong(ctx, s, d, offerRecheck, true, use)
+	return r.chooseAmong(ctx, s, d, recheckAfter, true, use)
 }
 
 // offerRecheck is how old an answer may be that leads to a refusal.
-const offerRecheck = 500 * time.Millisecond
+const recheckAfter = 500 * time.Millisecond
 
-func (r *router) chooseAmong(ctx context.Context, s *settings, d reach.Dest, fresh time.Duration, patient bool, use func(identity.ID) error) error {
-	all, err := r.exits.look(ctx, s.trusted, fresh, patient)
+func (r *Router) chooseAmong(ctx context.Context, s *Table, d reach.Dest, fresh time.Duration, patient bool, use func(identity.ID) error) error {
+	all, err := r.exits.look(ctx, s.Trusted, fresh, patient)
 	if err != nil {
 		return err
 	}
@@ -204,7 +209,7 @@ func (r *router) chooseAmong(ctx context.Context, s *settings, d reach.Dest, fre
 }
 
 // tryEach calls use with each of the exits until one does not give an error that passes the destination on.
-func (r *router) tryEach(ids []identity.ID, use func(identity.ID) error, passed func(error) bool) (err error) {
+func (r *Router) tryEach(ids []identity.ID, use func(identity.ID) error, passed func(error) bool) (err error) {
 	for _, id := range ids {
 		if err = use(id); !passed(err) {
 			break
@@ -239,17 +244,17 @@ type group struct {
 }
 
 // groups sorts the exits that serve d. A later group counts only if the earlier one is short.
-func groups(all []candidate, d reach.Dest) []group {
-	literal := ranked(all, func(m *menu) int { return m.weigh(d, false) })
+func groups(all []Candidate, d reach.Dest) []group {
+	literal := ranked(all, func(m *Advertised) int { return m.weigh(d, false) })
 	if len(literal) > 0 {
 		return []group{{exits: heaviestOf(literal)}}
 	}
 	var out []group
-	if short := ranked(all, func(m *menu) int { return m.weighShort(d) }); len(short) > 0 {
+	if short := ranked(all, func(m *Advertised) int { return m.weighShort(d) }); len(short) > 0 {
 		// What the name is short for is not known before an exit resolves it: all of them are asked.
 		out = append(out, group{exits: idsOf(short), short: true})
 	}
-	if rest := ranked(all, func(m *menu) int { return m.weigh(d, true) }); len(rest) > 0 {
+	if rest := ranked(all, func(m *Advertised) int { return m.weigh(d, true) }); len(rest) > 0 {
 		out = append(out, group{exits: heaviestOf(rest)})
 	}
 	return out
@@ -257,23 +262,23 @@ func groups(all []candidate, d reach.Dest) []group {
 
 // rank is an exit and how specifically it serves a destination.
 type rank struct {
-	candidate
+	Candidate
 	weight int
 }
 
 // ranked returns the exits with a positive weight: the heaviest first, and the nearest of equal ones.
-func ranked(all []candidate, weigh func(*menu) int) []rank {
+func ranked(all []Candidate, weigh func(*Advertised) int) []rank {
 	var out []rank
 	for _, c := range all {
-		if c.menu == nil {
+		if c.Serves == nil {
 			continue
 		}
-		if w := weigh(c.menu); w > 0 {
+		if w := weigh(c.Serves); w > 0 {
 			out = append(out, rank{c, w})
 		}
 	}
 	slices.SortStableFunc(out, func(a, b rank) int {
-		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.rtt, b.rtt), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.RTT, b.RTT), cmp.Compare(a.Name, b.Name))
 	})
 	return out
 }
@@ -297,12 +302,12 @@ func idsOf(list []rank) []identity.ID {
 
 // weigh returns the weight of the most specific target that is about d: among those that say where they lead or, with
 // catchAll, among those that do not. It is -1 if there is none or d is excluded.
-func (m *menu) weigh(d reach.Dest, catchAll bool) int {
-	if reach.Excludes(m.exclusions, d) {
+func (m *Advertised) weigh(d reach.Dest, catchAll bool) int {
+	if reach.Excludes(m.Exclusions, d) {
 		return -1
 	}
 	w := -1
-	for _, t := range m.targets {
+	for _, t := range m.Targets {
 		if t.CatchAll() == catchAll && t.Match(d) {
 			w = max(w, t.Weight())
 		}
@@ -316,18 +321,18 @@ const certain = 1 << 28
 // weighShort is weigh for d with the exit's search domains appended. svc-a.svc is certain to be short for a target
 // *.svc.cluster.local with the domain cluster.local. Other names are taken for short ones only if they have at most
 // one dot: otherwise every name in the world would be short for something.
-func (m *menu) weighShort(d reach.Dest) int {
+func (m *Advertised) weighShort(d reach.Dest) int {
 	if d.Name == "" || d.Full {
 		return -1
 	}
 	few := strings.Count(d.Name, ".") <= 1
 	w := -1
-	for _, domain := range m.search {
+	for _, domain := range m.Search {
 		within := d.Within(domain)
-		if reach.Excludes(m.exclusions, within) {
+		if reach.Excludes(m.Exclusions, within) {
 			continue
 		}
-		for _, t := range m.targets {
+		for _, t := range m.Targets {
 			switch {
 			case t.CatchAll() || !t.Match(within):
 			case t.Suffix != "."+domain && strings.HasSuffix(t.Suffix+t.Name, "."+domain):

@@ -1,4 +1,4 @@
-package proxy
+package exit
 
 import (
 	"context"
@@ -15,9 +15,9 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// records resolves a full name for a user: type A, AAAA, CNAME, SRV or TYPEn. Of the addresses, only those are told that the
+// Records resolves a full name for a user: type A, AAAA, CNAME, SRV or TYPEn. Of the addresses, only those are told that the
 // user may be connected to, at whatever port.
-func (e *exit) records(ctx context.Context, user, name, qtype string) (dns.Records, error) {
+func (e *Exit) Records(ctx context.Context, user, name, qtype string) (dns.Records, error) {
 	d, err := reach.NewDest(name, 0)
 	if err != nil || d.Name == "" {
 		return dns.Records{}, answer.Errorf(answer.BadRequest, "%q is not a name", limit.Clip(name))
@@ -45,7 +45,7 @@ func (e *exit) records(ctx context.Context, user, name, qtype string) (dns.Recor
 	return dns.Records{}, answer.Errorf(answer.BadRequest, "type %q: want A, AAAA, CNAME, SRV or TYPEn", limit.Clip(qtype))
 }
 
-func (e *exit) addresses(ctx context.Context, p *policy.Policy, user string, d reach.Dest, qtype string) (dns.Records, error) {
+func (e *Exit) addresses(ctx context.Context, p *policy.Policy, user string, d reach.Dest, qtype string) (dns.Records, error) {
 	found, err := e.sys.Resolver.LookupNetIP(ctx, "ip", d.Host())
 	if dns.NotFound(err) {
 		return dns.Records{Missing: e.sys.IsMissing(ctx, d)}, nil
@@ -67,7 +67,7 @@ func (e *exit) addresses(ctx context.Context, p *policy.Policy, user string, d r
 	return out, nil
 }
 
-func (e *exit) canonical(ctx context.Context, d reach.Dest) (dns.Records, error) {
+func (e *Exit) canonical(ctx context.Context, d reach.Dest) (dns.Records, error) {
 	name, err := e.sys.Resolver.LookupCNAME(ctx, d.Host())
 	if dns.NotFound(err) {
 		return dns.Records{Missing: e.sys.IsMissing(ctx, d)}, nil
@@ -81,7 +81,7 @@ func (e *exit) canonical(ctx context.Context, d reach.Dest) (dns.Records, error)
 	return dns.Records{CNAME: name}, nil
 }
 
-func (e *exit) services(ctx context.Context, d reach.Dest) (dns.Records, error) {
+func (e *Exit) services(ctx context.Context, d reach.Dest) (dns.Records, error) {
 	_, found, err := e.sys.Resolver.LookupSRV(ctx, "", "", d.Host())
 	if dns.NotFound(err) {
 		// The resolver does not say whether the name is missing or only its service: it may have an address.
@@ -105,7 +105,7 @@ func (e *exit) services(ctx context.Context, d reach.Dest) (dns.Records, error) 
 func plain(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
 // raw asks the name servers of this exit for the records of a type. The user may know the name.
-func (e *exit) raw(ctx context.Context, d reach.Dest, t dnsmessage.Type) (dns.Records, error) {
+func (e *Exit) raw(ctx context.Context, d reach.Dest, t dnsmessage.Type) (dns.Records, error) {
 	got, err := e.sys.Query(ctx, d, t)
 	if err != nil {
 		return dns.Records{}, lookupError(d, err)

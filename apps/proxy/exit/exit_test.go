@@ -1,4 +1,4 @@
-package proxy
+package exit
 
 import (
 	"context"
@@ -12,19 +12,26 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ztm/apps/proxy/dns"
+	"ztm/apps/proxy/dns/dnstest"
 	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 )
 
+// config is what a policy is made of.
+type config struct {
+	Targets, Exclusions []string
+	Rules               []policy.Rule
+}
+
 // testPolicy reads a policy of alice's.
-func testPolicy(t *testing.T, c Config) *policy.Policy {
+func testPolicy(t *testing.T, c config) *policy.Policy {
 	t.Helper()
-	s, err := c.read("alice")
+	p, err := policy.New("alice", c.Targets, c.Exclusions, c.Rules)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.exit
+	return p
 }
 
 func allow(user string, targets ...string) policy.Rule {
@@ -36,22 +43,22 @@ func deny(user string, targets ...string) policy.Rule {
 }
 
 func TestPermit(t *testing.T) {
-	names := fakeNames{
+	names := dnstest.Names{
 		"db.corp": "10.0.0.5", "evil.corp": "127.0.0.1", "meta.corp": "169.254.169.254", "mapped.corp": "::ffff:127.0.0.1",
 		"zero.corp": "0.0.0.0", "secret.corp": "10.9.0.1", "mixed.corp": "10.9.0.1 10.0.0.6", "nat64.corp": "64:ff9b::7f00:1",
 		"sixto4.corp": "2002:a09:1::1", "compat.corp": "::10.9.0.1", "loop6.corp": "::1", "localhost": "127.0.0.1", "multi.corp": "224.0.0.1",
 		"broken.corp": "broken", "empty.corp": "",
 	}
-	served := Config{Targets: []string{"*.corp", "10.0.0.0/8"}, Exclusions: []string{"10.9.0.0/16", "hidden.corp", "db.corp:22"}}
-	everything := Config{Targets: []string{"*", "0.0.0.0/0", "::/0"}}
-	named := Config{Targets: []string{"*", "127.0.0.1:8080", "localhost:9090", "169.254.169.0/24", "[::1]:80"}}
-	rules := Config{Targets: []string{"*.corp", "10.0.0.0/8"}, Rules: []policy.Rule{
+	served := config{Targets: []string{"*.corp", "10.0.0.0/8"}, Exclusions: []string{"10.9.0.0/16", "hidden.corp", "db.corp:22"}}
+	everything := config{Targets: []string{"*", "0.0.0.0/0", "::/0"}}
+	named := config{Targets: []string{"*", "127.0.0.1:8080", "localhost:9090", "169.254.169.0/24", "[::1]:80"}}
+	rules := config{Targets: []string{"*.corp", "10.0.0.0/8"}, Rules: []policy.Rule{
 		deny("bob", "10.0.0.5"), allow("bob", "*.corp:80-443"), allow("carol", "10.0.0.0/16"), deny("alice", "10.0.0.6:22"), deny("*", "*:25"), allow("dora", "*"),
 	}}
-	nat64 := Config{Targets: []string{"*"}, Rules: []policy.Rule{deny("bob", "10.0.0.5"), allow("bob", "*")}}
+	nat64 := config{Targets: []string{"*"}, Rules: []policy.Rule{deny("bob", "10.0.0.5"), allow("bob", "*")}}
 	for _, tt := range []struct {
 		name   string
-		config Config
+		config config
 		user   string
 		dest   string
 		want   answer.Code
@@ -139,7 +146,7 @@ func TestPermit(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := testPolicy(t, tt.config)
-			e := newExit(func() *policy.Policy { return p }, &dns.System{Options: Options{Resolver: names, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
+			e := New(func() *policy.Policy { return p }, &dns.System{Options: dns.Options{Resolver: names, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
 			d, err := reach.ParseDest(tt.dest)
 			if err != nil {
 				t.Fatal(err)
@@ -166,8 +173,8 @@ func addrTexts(addrs []netip.Addr) []string {
 }
 
 func TestNothingIsResolvedForAUserWhoMayNothing(t *testing.T) {
-	p := testPolicy(t, Config{Targets: []string{"*"}, Rules: []policy.Rule{allow("carol", "db.corp"), deny("eve", "*"), allow("eve", "10.0.0.0/8")}})
-	e := newExit(func() *policy.Policy { return p }, &dns.System{Options: Options{Resolver: untouchable{t}, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
+	p := testPolicy(t, config{Targets: []string{"*"}, Rules: []policy.Rule{allow("carol", "db.corp"), deny("eve", "*"), allow("eve", "10.0.0.0/8")}})
+	e := New(func() *policy.Policy { return p }, &dns.System{Options: dns.Options{Resolver: untouchable{t}, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
 	for _, user := range []string{"bob", "eve", "carol"} {
 		d, _ := reach.ParseDest("other.corp:80")
 		if _, _, err := e.resolve(context.Background(), user, d); answer.CodeOf(err) != answer.Denied {
@@ -188,41 +195,28 @@ func (u untouchable) LookupSRV(context.Context, string, string, string) (string,
 	return "", nil, nil
 }
 
-func TestRulesThatAreRefused(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		rule policy.Rule
-	}{
-		{"allow nobody in particular", policy.Rule{Targets: []string{"*"}, Action: "allow"}},
-		{"allow a user without a name", policy.Rule{Users: []string{""}, Action: "allow"}},
-		{"no action", policy.Rule{Users: []string{"bob"}}},
-		{"a target that makes no sense", policy.Rule{Users: []string{"bob"}, Targets: []string{"a b"}, Action: "deny"}},
-	} {
-		if _, err := (Config{Rules: []policy.Rule{tt.rule}}).read("alice"); err == nil {
-			t.Errorf("%s: accepted", tt.name)
-		}
-	}
-}
-
 func TestAnExitTellsAUserWhatHeMayReach(t *testing.T) {
 	conf := filepath.Join(t.TempDir(), "resolv.conf")
-	write(t, conf, "nameserver 10.43.0.10\nsearch ns.svc.cluster.local svc.cluster.local cluster.local office.example.net\noptions ndots:5\n")
-	p := testPolicy(t, Config{
+	text := "nameserver 10.43.0.10\nsearch ns.svc.cluster.local svc.cluster.local cluster.local office.example.net\noptions ndots:5\n"
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := testPolicy(t, config{
 		Targets:    []string{"*.svc.cluster.local", "10.43.0.0/16", "secret.example.com"},
 		Exclusions: []string{"10.43.0.1"},
 		Rules:      []policy.Rule{deny("bob", "10.43.0.0/16"), allow("bob", "*:443"), allow("carol", "10.43.7.0/24")},
 	})
-	e := newExit(func() *policy.Policy { return p }, &dns.System{Options: Options{ResolvConf: conf}}, slog.New(slog.DiscardHandler))
+	e := New(func() *policy.Policy { return p }, &dns.System{Options: dns.Options{ResolvConf: conf}}, slog.New(slog.DiscardHandler))
 	search := []string{"ns.svc.cluster.local", "svc.cluster.local", "cluster.local"}
 	for _, tt := range []struct {
 		user string
-		want offer
+		want Advertised
 	}{
-		{"alice", offer{[]string{"*.svc.cluster.local", "10.43.0.0/16", "secret.example.com"}, []string{"10.43.0.1"}, search}},
-		{"bob", offer{[]string{"*.svc.cluster.local:443", "secret.example.com:443"}, []string{"10.43.0.1"}, search}},
-		{"carol", offer{[]string{"*.svc.cluster.local", "10.43.7.0/24", "secret.example.com"}, []string{"10.43.0.1"}, search}},
+		{"alice", Advertised{[]string{"*.svc.cluster.local", "10.43.0.0/16", "secret.example.com"}, []string{"10.43.0.1"}, search}},
+		{"bob", Advertised{[]string{"*.svc.cluster.local:443", "secret.example.com:443"}, []string{"10.43.0.1"}, search}},
+		{"carol", Advertised{[]string{"*.svc.cluster.local", "10.43.7.0/24", "secret.example.com"}, []string{"10.43.0.1"}, search}},
 	} {
-		got, err := e.offerTo(tt.user)
+		got, err := e.Advertise(tt.user)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -230,14 +224,7 @@ func TestAnExitTellsAUserWhatHeMayReach(t *testing.T) {
 			t.Errorf("to %s (-want +got):\n%s", tt.user, diff)
 		}
 	}
-	if got, err := e.offerTo("eve"); answer.CodeOf(err) != answer.Denied {
+	if got, err := e.Advertise("eve"); answer.CodeOf(err) != answer.Denied {
 		t.Errorf("to eve: %v, %v; want a refusal", got, err)
-	}
-}
-
-func write(t testing.TB, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
 	}
 }
