@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -60,6 +61,21 @@ func TestThePageOfTheWireHasTheStatusOfEveryCode(t *testing.T) {
 	} {
 		if !listed[code] {
 			t.Errorf("docs/protocol.md does not list %s", code)
+		}
+	}
+}
+
+func TestThePageOfTheWireHasEveryMember(t *testing.T) {
+	page := protocolPage(t)
+	for _, v := range []any{
+		tunnel.HubStatus{}, tunnel.Entry{}, tunnel.Page{}, tunnel.Event{}, tunnel.SignRequest{}, tunnel.JoinRequest{}, tunnel.SignAnswer{}, answer.Error{},
+	} {
+		typ := reflect.TypeOf(v)
+		for i := range typ.NumField() {
+			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+			if name == "" || !strings.Contains(page, `"`+name+`"`) {
+				t.Errorf("docs/protocol.md does not have %q of %s", name, typ)
+			}
 		}
 	}
 }
