@@ -78,6 +78,7 @@ var arrows = []arrow{
 	{"tunnel/buffer", []string{"tunnel/memory"}, "a buffer knows no reader"},
 	{"tunnel/h2", []string{"tunnel/memory"}, "HTTP/2 does not know what it is for, and can be replaced"},
 	{"tunnel/flow", []string{"tunnel/answer", "tunnel/buffer", "tunnel/capsule", "tunnel/h2", "tunnel/identity"}, "a flow knows neither who seals it nor what it is for"},
+	{"tunnel/flow/flowtest", []string{"tunnel/answer", "tunnel/flow"}, "it is for tests"},
 	{"tunnel/seal", []string{"tunnel/answer", "tunnel/buffer", "tunnel/flow", "tunnel/h2", "tunnel/handshake", "tunnel/identity"}, "a session knows no app, and no path from another"},
 	{"tunnel/resolver", nil, "a name is looked up for anybody"},
 	{"store", []string{"store/private"}, "the store knows nothing of what it keeps"},
@@ -104,7 +105,7 @@ var powers = []struct {
 	{"golang.org/x/sys", []string{"..."}, "platforms differ"},
 	{"github.com/google/go-cmp", nil, "it is for tests"},
 	{"os/exec", []string{"agent/service", "apps/process", "apps/script", "apps/terminal", "cross/...", "scripts/..."}, "one place runs programs"},
-	{"testing", []string{"apps/appstest", "apps/proxy/dns/dnstest", "apps/tunnel/tunneltest", "agent/api/apitest", "hub/directory/directorytest"}, "it is for tests"},
+	{"testing", []string{"apps/appstest", "apps/proxy/dns/dnstest", "apps/tunnel/tunneltest", "agent/api/apitest", "hub/directory/directorytest", "tunnel/flow/flowtest"}, "it is for tests"},
 	{"unsafe", []string{"apps/process", "store"}, "the kernel's structures are read in few places"},
 }
 

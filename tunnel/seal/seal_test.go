@@ -176,29 +176,6 @@ func TestAPeerOfAnotherMeshIsRefused(t *testing.T) {
 	}
 }
 
-func TestAFlowThatMovedMuchMakesItsSessionBulkWhileItLasts(t *testing.T) {
-	m := newMembers(t, "alice", "bob")
-	s, _, _, err := connect(t, m[0], m[1], m[1].id, echo(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := openFlow(t, s)
-	if flows, bulk := s.Load(); flows != 1 || bulk {
-		t.Errorf("fresh flow: %d flows, bulk %v", flows, bulk)
-	}
-	go func() { c.Write(make([]byte, flow.BulkBytes)); c.CloseWrite() }()
-	if _, err := io.Copy(io.Discard, c); err != nil {
-		t.Fatal(err)
-	}
-	if flows, bulk := s.Load(); flows != 1 || !bulk {
-		t.Errorf("after %d bytes each way: %d flows, bulk %v", flow.BulkBytes, flows, bulk)
-	}
-	c.Close()
-	if flows, bulk := s.Load(); flows != 0 || bulk {
-		t.Errorf("after its end: %d flows, bulk %v", flows, bulk)
-	}
-}
-
 func TestLosingThePathEndsTheSessionAndItsFlows(t *testing.T) {
 	m := newMembers(t, "alice", "bob")
 	s, path, _, err := connect(t, m[0], m[1], m[1].id, echo(t))
