@@ -208,7 +208,7 @@ func TestWhatTheOldCASignedIsRefusedWhenItRetires(t *testing.T) {
 		t.Errorf("the old permit was taken: exit status %d, %s", status, errs)
 	}
 	w.ztm("root", "invite", "mallory", "--identity", w.path("away.pub"), "--permit", w.path("mallory.json"))
-	if _, errs, status := w.try("away", "join", "demo", "--as", "ep-away", "--permit", w.path("mallory.json")); status != 1 || !strings.Contains(errs, "of user carol") {
+	if _, errs, status := w.try("away", "join", "demo", "--as", "ep-away", "--permit", w.path("mallory.json")); status != 1 || !strings.Contains(errs, "to user carol") {
 		t.Errorf("an endpoint changed its user: exit status %d, %s", status, errs)
 	}
 	w.ztm("root", "invite", "carol", "--identity", w.path("away.pub"), "--permit", w.path("again.json"))

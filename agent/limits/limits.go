@@ -82,8 +82,9 @@ const (
 	LoadedSessions = 8
 	FullSessions   = 24
 
-	// Requests for a certificate at work. Each asks the directory. (TestNoMoreOfAKindRunThanMay)
-	Signs = 16
+	// Requests for a certificate at work: as many as a hub lets devices join at a time, each of which waits for the answer. Each asks
+	// the directory. (TestNoMoreOfAKindRunThanMay)
+	Signs = 256
 
 	// Certificates that one peer gets renewed: three, and one in ten seconds. It needs one in months, and another where an answer is lost.
 	// (TestAPeerGetsFewCertificates)
