@@ -123,6 +123,9 @@ func TestSilentConnectionsKeepNoMemberOut(t *testing.T) {
 		{"four addresses and a small hub", Limits{Handshakes: 64, HandshakesPerSource: 32}, 4, 32},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if raced && tt.each > 64 {
+				t.Skip("too slow with the race detector")
+			}
 			h := start(t, func(c *Config) { c.Limits, c.Metrics = tt.limits, "127.0.0.1:0" })
 			p := newHonest(t, h)
 			for i := range tt.addresses {

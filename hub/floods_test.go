@@ -244,7 +244,7 @@ func TestFailingRequestsLeaveTheOthersTheirBudget(t *testing.T) {
 }
 
 func TestListingTheDirectoryInALoopHarmsNobodyElse(t *testing.T) {
-	h := start(t)
+	h := start(t, func(c *Config) { c.pageRate = limit.Rate{Burst: 30, PerSecond: 1} })
 	p := newHonest(t, h)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup

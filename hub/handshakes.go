@@ -30,6 +30,7 @@ type handshakes struct {
 	unknown  places
 	familiar places
 	bySource map[netip.Addr]int
+	ended    time.Time                // when the late ones were cut last
 	members  map[netip.Addr]time.Time // sources of members, by when they were seen last
 }
 
@@ -45,6 +46,8 @@ const (
 	yieldMany    = 50 * time.Millisecond  // before one of several does
 	yieldCrowded = 3 * time.Second        // where more than half of the places are taken
 	retryEnter   = 10 * time.Millisecond  // to look again whether a connection may give way
+
+	endEvery = 100 * time.Millisecond // between two searches for connections that are late
 
 	memberSourceLife = 24 * time.Hour // for which a source is familiar
 )
@@ -93,10 +96,10 @@ func (h *handshakes) enter(ctx context.Context, s *socket) bool {
 func (h *handshakes) try(s *socket, now time.Time) entry {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, p := range []*places{&h.familiar, &h.unknown} {
-		if len(p.open) > p.most/2 {
-			h.endLocked(p, now)
-		}
+	if now.Sub(h.ended) >= endEvery {
+		h.ended = now
+		h.endLocked(&h.familiar, now)
+		h.endLocked(&h.unknown, now)
 	}
 	if h.bySource[s.from] >= h.perSource && !h.yieldLocked(now, s.from, &h.familiar, &h.unknown) {
 		return refused
@@ -113,8 +116,11 @@ func (h *handshakes) try(s *socket, now time.Time) entry {
 	return entered
 }
 
-// endLocked cuts the connections that have kept the hub waiting for long.
+// endLocked cuts the connections that have kept the hub waiting for long, where it is crowded.
 func (h *handshakes) endLocked(p *places, now time.Time) {
+	if len(p.open) <= p.most/2 {
+		return
+	}
 	for s := range p.open {
 		if s.silence(now) >= yieldCrowded {
 			h.cutLocked(s)

@@ -92,6 +92,7 @@ func TestAHubThatIsCrowdedIsLessPatient(t *testing.T) {
 		t.Error("a slow connection was cut where there is room")
 	}
 	for range 2 {
+		now = now.Add(endEvery)
 		h.try(silent("10.0.0.2", 0), now)
 	}
 	if _, still := h.unknown.open[slow]; still || cut.Load() != 1 {
