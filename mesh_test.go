@@ -497,6 +497,28 @@ func TestATunnelStaysWithTheUserWhoOfferedItFirst(t *testing.T) {
 	wantEcho(t, another)
 }
 
+func TestTunnelsAreShownWithNamesWhileTheHubIsAway(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits for a hub that does not come back")
+	}
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("bob", "bob")
+	w.ztm("bob", "tunnel", "open", "outbound", "tcp/web", "--targets", "127.0.0.1:1", "--users", "root")
+	listen := appstest.FreeAddress(t)
+	w.ztm("root", "tunnel", "open", "inbound", "tcp/web", "--listen", listen, "--exits", "ep-bob")
+	w.stopHub()
+	for _, args := range [][]string{{"get", "inbound"}, {"describe", "inbound", "tcp/web"}} {
+		out, errs, status := w.try("root", args...)
+		if status != 0 || !strings.Contains(out, "ep-bob") {
+			t.Errorf("%v: exit status %d\n%s%s", args, status, out, errs)
+		}
+	}
+	if _, err := echo(listen, "x"); err == nil {
+		t.Error("a client got an answer")
+	}
+}
+
 func TestAnAgentCountsForPrometheus(t *testing.T) {
 	w := newWorld(t)
 	w.join("root", "root")

@@ -29,6 +29,7 @@ const (
 type Failures struct {
 	mu    sync.Mutex
 	items map[string]*failure
+	swept time.Time // when items that are over were last looked for
 }
 
 // failure is something that failed. All fields are guarded by Failures.mu.
@@ -88,7 +89,8 @@ func (f *Failures) addLocked(key string, x *failure) {
 	if f.items == nil {
 		f.items = map[string]*failure{}
 	}
-	if len(f.items) >= maxFailures {
+	if len(f.items) >= maxFailures && x.until.Sub(f.swept) > time.Second {
+		f.swept = x.until
 		for k, old := range f.items {
 			if !old.trying && x.until.After(old.until.Add(forgetAfter)) {
 				delete(f.items, k)
