@@ -14,19 +14,26 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 )
 
 // Register is the programs that an app runs for peers. It decides who is admitted, writes the audit
-// lines and ends all programs with the app. The zero value with Host and App set is ready. Methods
-// may be called from any goroutine.
+// lines and ends all programs with the app. Make it with [NewRegister]. Methods may be called from
+// any goroutine.
 type Register struct {
-	App  string // as in the command line
-	Host apps.Host
+	app      string     // static
+	host     apps.Host  // static
+	refusals *limit.Log // static: a peer without permission causes these lines
 
 	mu      sync.Mutex
 	entries map[*Entry]struct{}
 	stopped bool
 	running sync.WaitGroup // entries; no Add after stopped
+}
+
+// NewRegister makes a register. app is the name of the app in the command line.
+func NewRegister(app string, h apps.Host) *Register {
+	return &Register{app: app, host: h, refusals: limit.NewLog(h.Log), entries: map[*Entry]struct{}{}}
 }
 
 // Entry is a program of a peer: first only a place for it.
@@ -58,7 +65,7 @@ type Info struct {
 // Admit checks a peer against the rules and reserves a place for its program. It must be called
 // before anything is started or read. A refusal is an *[answer.Error], and an audit line.
 func (r *Register) Admit(p apps.Peer, rules Rules) (*Entry, error) {
-	err := rules.Admit(r.Host.Mesh.Self(), r.App, p)
+	err := rules.Admit(r.host.Mesh.Self(), r.app, p)
 	if err == nil {
 		var e *Entry
 		if e, err = r.reserve(p, rules.Limit()); err == nil {
@@ -69,29 +76,55 @@ func (r *Register) Admit(p apps.Peer, rules Rules) (*Entry, error) {
 	return nil, err
 }
 
-// Refused writes the audit line of a refusal.
+// Refused writes the audit line of a refusal. Lines of one peer within a second are counted instead.
 func (r *Register) Refused(p apps.Peer, err error) {
-	r.Host.Log.Warn(r.App+" refused", "user", p.User, "peer", p.ID, "err", err)
+	r.refusals.Warn("refused "+string(p.ID), r.app+" refused", "user", p.User, "peer", p.ID, "err", err)
 }
 
-func (r *Register) reserve(p apps.Peer, limit int) (*Entry, error) {
+func (r *Register) reserve(p apps.Peer, most int) (*Entry, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stopped {
-		return nil, answer.Errorf(answer.Unavailable, "%s is stopping on %s", r.App, r.Host.Mesh.Self().Name)
+		return nil, answer.Errorf(answer.Unavailable, "%s is stopping on %s", r.app, r.host.Mesh.Self().Name)
 	}
-	if len(r.entries) >= limit {
-		return nil, answer.Errorf(answer.Limit, "%d programs already run on %s, which is its limit", len(r.entries), r.Host.Mesh.Self().Name)
+	if err := r.roomLocked(p, most); err != nil {
+		return nil, err
 	}
 	var id [4]byte
 	rand.Read(id[:])
 	e := &Entry{ID: hex.EncodeToString(id[:]), Peer: p, Since: time.Now(), r: r}
-	if r.entries == nil {
-		r.entries = make(map[*Entry]struct{})
-	}
 	r.entries[e] = struct{}{}
 	r.running.Add(1)
 	return e, nil
+}
+
+// roomLocked returns nil if there is a place for one more program of the peer. Guests leave a quarter
+// of the places to the endpoint's own user, and one guest leaves half of them to others. A limit of
+// less than four is too small to be divided.
+func (r *Register) roomLocked(p apps.Peer, most int) error {
+	self := r.host.Mesh.Self()
+	if len(r.entries) >= most {
+		return answer.Errorf(answer.Limit, "%d programs already run on %s, which is its limit", len(r.entries), self.Name)
+	}
+	if p.User == self.User || most < 4 {
+		return nil
+	}
+	guests, same := 0, 0
+	for e := range r.entries {
+		if e.Peer.User != self.User {
+			guests++
+		}
+		if e.Peer.User == p.User {
+			same++
+		}
+	}
+	if same >= most/2 {
+		return answer.Errorf(answer.Limit, "%d programs of user %q already run on %s, which is the most for one user", same, p.User, self.Name)
+	}
+	if guests >= most-most/4 {
+		return answer.Errorf(answer.Limit, "%d programs of other users already run on %s, which is the most for them", guests, self.Name)
+	}
+	return nil
 }
 
 // Release gives back a place that no program was begun in.
@@ -106,16 +139,17 @@ func (e *Entry) Release() {
 // the entry in any case: at once if the program cannot be started, and else with the program. It
 // closes the flow.
 func (e *Entry) Run(cfg Config, c *Conn) {
-	log := e.r.Host.Log.With("session", e.ID, "user", e.Peer.User, "peer", e.Peer.ID)
+	log := e.r.host.Log.With("session", e.ID, "user", e.Peer.User, "peer", e.Peer.ID)
 	cfg.Ended = func(x Exit) { e.concluded(x, log) }
 	s, err := Begin(cfg)
 	if err != nil {
 		e.Release()
-		log.Warn(e.r.App+" not started", "program", cfg.Program.Path, "account", cfg.Program.Account.Name, "err", err)
+		e.r.refusals.Warn("not started "+string(e.Peer.ID), e.r.app+" not started",
+			"session", e.ID, "user", e.Peer.User, "peer", e.Peer.ID, "program", cfg.Program.Path, "account", cfg.Program.Account.Name, "err", err)
 		c.Fail(err)
 		return
 	}
-	log.Info(e.r.App+" started", "program", cfg.Program.Path, "account", cfg.Program.Account.Name,
+	log.Info(e.r.app+" started", "program", cfg.Program.Path, "account", cfg.Program.Account.Name,
 		"tty", cfg.Program.TTY != nil, "keep", cfg.Keep)
 	go e.await(s) // ends with the program; Wait waits for it
 	if reason := e.r.began(e, s, cfg); reason != "" {
@@ -139,7 +173,7 @@ func (e *Entry) await(s *Session) {
 
 // concluded removes a program that has ended from the register, before its caller is informed.
 func (e *Entry) concluded(x Exit, log *slog.Logger) {
-	log.Info(e.r.App+" ended", "status", x.Status, "signal", x.Signal, "reason", x.Reason,
+	log.Info(e.r.app+" ended", "status", x.Status, "signal", x.Signal, "reason", x.Reason,
 		"seconds", int(time.Since(e.Since).Seconds()))
 	e.r.mu.Lock()
 	defer e.r.mu.Unlock()
@@ -156,13 +190,13 @@ func (r *Register) Find(p apps.Peer, id string) (*Session, error) {
 			return e.session, nil
 		}
 	}
-	return nil, answer.Errorf(answer.NotFound, "%s has no session %q of yours", r.Host.Mesh.Self().Name, id)
+	return nil, answer.Errorf(answer.NotFound, "%s has no session %q of yours", r.host.Mesh.Self().Name, id)
 }
 
 // mayLocked compares the whole peer, not the user alone: after an eviction the name can belong to
 // another person.
 func (r *Register) mayLocked(p apps.Peer, e *Entry) bool {
-	return p == e.Peer || p.User == r.Host.Mesh.Self().User
+	return p == e.Peer || p.User == r.host.Mesh.Self().User
 }
 
 // List returns the programs that the peer may return to or end, the oldest first.
@@ -192,9 +226,9 @@ func (r *Register) List(p apps.Peer) []Info {
 
 // Enforce ends the flows and programs of peers that the rules no longer admit.
 func (r *Register) Enforce(rules Rules) {
-	self := r.Host.Mesh.Self()
-	banned := func(p apps.Peer) bool { return rules.Admit(self, r.App, p) != nil }
-	r.Host.Cut(func(p apps.Peer, _ string) bool { return banned(p) })
+	self := r.host.Mesh.Self()
+	banned := func(p apps.Peer) bool { return rules.Admit(self, r.app, p) != nil }
+	r.host.Cut(func(p apps.Peer, _ string) bool { return banned(p) })
 	r.End("access was taken away", banned)
 }
 
@@ -222,7 +256,7 @@ func (r *Register) Wait(ctx context.Context) {
 	r.mu.Unlock()
 	r.End("the agent is stopping", func(apps.Peer) bool { return true })
 	// A caller that does not read must not hold this up.
-	late := time.AfterFunc(grace+time.Second, func() { r.Host.Cut(func(apps.Peer, string) bool { return true }) })
+	late := time.AfterFunc(grace+time.Second, func() { r.host.Cut(func(apps.Peer, string) bool { return true }) })
 	defer late.Stop()
 	r.running.Wait()
 }

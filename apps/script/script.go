@@ -37,7 +37,7 @@ const maxSource = 8 << 20
 type App struct {
 	host     apps.Host
 	settings settings.Value[process.Rules]
-	register process.Register
+	register *process.Register
 }
 
 var _ apps.App = (*App)(nil)
@@ -45,7 +45,7 @@ var _ apps.App = (*App)(nil)
 // New makes the app.
 func New(h apps.Host) apps.App {
 	return &App{host: h, settings: settings.Value[process.Rules]{State: h.State},
-		register: process.Register{App: name, Host: h}}
+		register: process.NewRegister(name, h)}
 }
 
 // Name implements [apps.App].

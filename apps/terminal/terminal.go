@@ -36,14 +36,14 @@ const name = "terminal"
 type App struct {
 	host     apps.Host
 	settings settings.Value[Config]
-	register process.Register
+	register *process.Register
 }
 
 var _ apps.App = (*App)(nil)
 
 // New makes the app.
 func New(h apps.Host) apps.App {
-	return &App{host: h, settings: settings.Value[Config]{State: h.State}, register: process.Register{App: name, Host: h}}
+	return &App{host: h, settings: settings.Value[Config]{State: h.State}, register: process.NewRegister(name, h)}
 }
 
 // Name implements [apps.App].

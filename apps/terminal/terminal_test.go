@@ -193,8 +193,8 @@ func TestStrangerIsRefusedBeforeAnythingStarts(t *testing.T) {
 		t.Error("the command of a stranger was run")
 	}
 	line := regexp.MustCompile(`level=WARN msg="terminal refused" user=bob peer=[a-z2-7]{32} err=`)
-	if n := len(line.FindAllString(m.log.String(), -1)); n != 5 {
-		t.Errorf("%d audit lines, want 5:\n%s", n, m.log)
+	if !line.MatchString(m.log.String()) {
+		t.Errorf("no audit line in:\n%s", m.log)
 	}
 	if strings.Contains(m.log.String(), "terminal started") {
 		t.Error("something was started")
