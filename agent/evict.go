@@ -63,6 +63,8 @@ func (m *mesh) evict(ctx context.Context, user string, force bool) (api.Evicted,
 		force = true
 	}
 	out.Endpoints = len(admissions)
+	// A hub that hides the user's endpoints does not hide those that this device has met.
+	admissions = slices.Concat(admissions, m.peers.Admitted(user), m.known.admitted(user))
 	if last, found, err := lastInvited(m.agent.db, m.name, user); err != nil {
 		return out, err
 	} else if found {
@@ -73,7 +75,7 @@ func (m *mesh) evict(ctx context.Context, user string, force bool) (api.Evicted,
 			out.Version = trust.Version()
 			return out, nil
 		}
-		return out, answer.Errorf(answer.NotFound, "user %s is unknown: no endpoint of theirs is in the directory, and they were not invited here", user)
+		return out, answer.Errorf(answer.NotFound, "user %s is unknown: no endpoint of theirs is in the directory or came here, and they were not invited here", user)
 	}
 	return m.evictAll(ctx, out, admissions)
 }

@@ -156,19 +156,26 @@ func TestAUserThatNeverWasIsNotEvictedByMistake(t *testing.T) {
 	if v := m.verifier.Trust().Version(); v != 0 {
 		t.Errorf("version %d", v)
 	}
-	if _, err := m.invite("bob", nil, 0); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := m.evict(t.Context(), "bob", false); err != nil || out.Already || out.Version != 1 {
-		t.Errorf("one who was invited here: %+v, %v", out, err)
-	}
-	if out, err := m.evict(t.Context(), "bob", false); err != nil || !out.Already || out.Version != 1 {
-		t.Errorf("once more: %+v, %v", out, err)
+	carol := someone(t, "ep-carol", "carol") // whom the hub hides
+	met := subjectOf(carol)
+	met.Admitted = time.Now()
+	m.known.remember(carol, met, time.Now())
+	if out, err := m.evict(t.Context(), "carol", false); err != nil || out.Already || out.Version != 1 {
+		t.Errorf("one whose endpoint this device has met: %+v, %v", out, err)
 	}
 	if _, err := m.invite("bob", nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := m.evict(t.Context(), "bob", false); err != nil || out.Already || out.Version != 2 {
+		t.Errorf("one who was invited here: %+v, %v", out, err)
+	}
+	if out, err := m.evict(t.Context(), "bob", false); err != nil || !out.Already || out.Version != 2 {
+		t.Errorf("once more: %+v, %v", out, err)
+	}
+	if _, err := m.invite("bob", nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := m.evict(t.Context(), "bob", false); err != nil || out.Already || out.Version != 3 {
 		t.Errorf("after another invitation: %+v, %v", out, err)
 	}
 }

@@ -60,6 +60,18 @@ func (k *known) endpoint(id identity.ID) (e apps.Endpoint, at time.Time, ok bool
 	return kept.Endpoint, k.at, ok
 }
 
+// admitted lists when the endpoints of a user were admitted.
+func (k *known) admitted(user string) (out []time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, e := range k.eps {
+		if e.subject.User == user {
+			out = append(out, e.subject.Admitted)
+		}
+	}
+	return out
+}
+
 // list returns the endpoints that match a filter, as offline and by name, and when that was so.
 // good says whether one is still a member.
 func (k *known) list(f apps.Filter, good func(identity.Subject) bool) ([]apps.Endpoint, time.Time) {

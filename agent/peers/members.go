@@ -62,6 +62,21 @@ func (ms *members) gone(t *identity.Trust, now time.Time) func(apps.Peer) bool {
 	}
 }
 
+// admitted lists when the endpoints of a user were admitted that came here.
+func (ms *members) admitted(user string) (out []time.Time) {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	for _, s := range ms.peers {
+		if s.User == user {
+			out = append(out, s.Admitted)
+		}
+	}
+	return out
+}
+
+// Admitted lists when the endpoints of a user were admitted that opened sessions here, as their certificates say.
+func (p *Peers) Admitted(user string) []time.Time { return p.members.admitted(user) }
+
 // untilExpiry returns how long it is until the next certificate of a peer expires; a day if none does sooner.
 func (ms *members) untilExpiry(now time.Time) time.Duration {
 	ms.mu.Lock()
