@@ -33,13 +33,9 @@ func bootstrap(st *state, c Config) (me self, permit string, err error) {
 	if !known {
 		return firstStart(st, c)
 	}
-	doc, err := st.trust()
+	trust, err := st.parsedTrust(me)
 	if err != nil {
 		return self{}, "", err
-	}
-	trust, err := identity.ParseTrust([]byte(me.CA), doc)
-	if err != nil {
-		return self{}, "", fmt.Errorf("hub.db: %w", err)
 	}
 	if c.permitGiven {
 		if trust, err = newerTrust(st, trust, c); err != nil {

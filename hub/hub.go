@@ -11,7 +11,7 @@
 //	events.go      what the hub tells them: dial-backs, trust, requests for the CA key
 //	peers.go       connections of known peers, so that those of an evicted user can be cut
 //	handshakes.go  connections of unknown peers, and which of them gives way
-//	limits.go      all limits on what others can take of the hub
+//	limits.go      all limits on what others can take of the hub, and quotas.go what they have taken
 //	budget.go      rates of requests
 //	trust.go       the signed trust list
 //	sign.go        requests that need the CA key, which is not here
@@ -175,20 +175,25 @@ func (h *Hub) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	started := Started{Mesh: s.mesh, ID: s.id, Address: ln.Addr(), Names: self.Names, Permit: permit}
-	if metrics != nil {
-		started.Metrics = metrics.Addr()
-	}
-	if c.Started != nil {
-		c.Started(started)
-	}
-	size, _ := s.directory.Size()
-	c.Log.Info("hub is running", "mesh", s.mesh, "id", s.id, "listen", ln.Addr().String(), "names", self.Names,
-		"endpoints", size, "trust", s.verifier.Trust().Version())
-	if s.note != "" {
-		c.Log.Warn(s.note)
-	}
+	s.announce(ln, metrics, permit)
 	s.run(ctx, ln, metrics)
 	c.Log.Info("hub has stopped")
 	return nil
+}
+
+// announce says that the hub has started. metrics may be nil.
+func (s *server) announce(ln, metrics net.Listener, permit string) {
+	started := Started{Mesh: s.mesh, ID: s.id, Address: ln.Addr(), Names: s.names, Permit: permit}
+	if metrics != nil {
+		started.Metrics = metrics.Addr()
+	}
+	if s.config.Started != nil {
+		s.config.Started(started)
+	}
+	size, _ := s.directory.Size()
+	s.log.Info("hub is running", "mesh", s.mesh, "id", s.id, "listen", ln.Addr().String(), "names", s.names,
+		"endpoints", size, "trust", s.verifier.Trust().Version())
+	if s.note != "" {
+		s.log.Warn(s.note)
+	}
 }

@@ -174,16 +174,30 @@ func (r *relay) rendezvous(ctx context.Context, a *leg, target identity.ID) (*le
 	if err != nil {
 		return nil, err
 	}
-	w := &waiter{target: target, second: make(chan *leg, 1)}
-	ticket := rand.Text() // at least 128 bits
-	r.mu.Lock()
-	r.waiting[ticket] = w
-	r.mu.Unlock()
-	if !session.offer(dialBackQueue, &tunnel.Event{Type: tunnel.EventDialBack, Ticket: ticket, Peer: a.peer.ID, User: a.peer.User}) {
+	w, ticket := r.issue(target)
+	e := &tunnel.Event{Type: tunnel.EventDialBack, Ticket: ticket, Peer: a.peer.ID, User: a.peer.User}
+	if !session.offer(dialBackQueue, e) {
 		r.withdraw(ticket)
 		r.metrics.events.dropped.Add(1)
 		return nil, answer.Errorf(answer.Unavailable, "endpoint %s is busy", name)
 	}
+	return r.wait(ctx, a, w, ticket, name, session)
+}
+
+// issue makes a ticket for a target.
+func (r *relay) issue(target identity.ID) (w *waiter, ticket string) {
+	w = &waiter{target: target, second: make(chan *leg, 1)}
+	ticket = rand.Text() // at least 128 bits
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting[ticket] = w
+	return w, ticket
+}
+
+// wait waits for the second leg of a, from the session of a target.
+func (r *relay) wait(
+	ctx context.Context, a *leg, w *waiter, ticket, name string, session *session,
+) (_ *leg, err error) {
 	timer := time.NewTimer(r.timeout)
 	defer timer.Stop()
 	select {

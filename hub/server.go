@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
-	"ztm/tunnel/limit"
 )
 
 // drainTimeout is how long running paths have once the hub shuts down.
@@ -48,17 +46,7 @@ type server struct {
 	metrics   *metrics
 	h2        *h2.Server
 
-	handshakes  *handshakes
-	connections *limit.Buckets[netip.Addr]
-	joins       *limit.Buckets[netip.Addr]
-	requests    *allowances
-	changes     *limit.Buckets[identity.ID]
-	lists       *limit.Share[string]     // trust lists that are being read, by user
-	rootLists   *limit.Share[string]     // the same of user root
-	bodies      *limit.Share[string]     // other bodies that are being read, by user
-	joining     limit.Counts[struct{}]   // devices that wait for a holder of the CA key
-	joiningFrom limit.Counts[netip.Addr] // the same by source
-	refusals    *limit.Log               // lines that peers can cause
+	*quotas
 
 	tls         *tls.Config
 	certificate atomic.Pointer[certificates]
@@ -68,13 +56,9 @@ type server struct {
 }
 
 func newServer(c Config, st *state, me self) (*server, error) {
-	doc, err := st.trust()
+	trust, err := st.parsedTrust(me)
 	if err != nil {
 		return nil, err
-	}
-	trust, err := identity.ParseTrust([]byte(me.CA), doc)
-	if err != nil {
-		return nil, fmt.Errorf("hub.db: %w", err)
 	}
 	key, err := identity.ParsePrivateKey([]byte(me.Key))
 	if err != nil {
@@ -83,20 +67,13 @@ func newServer(c Config, st *state, me self) (*server, error) {
 	s := &server{
 		config: c, log: c.Log, state: st,
 		mesh: trust.Mesh(), id: identity.IDOf(publicKey(key)), key: key, names: me.Names,
-		since:       time.Now(),
-		verifier:    identity.NewVerifier(trust, identity.NewClock(time.Unix(me.Seen, 0), c.clock)),
-		past:        time.Unix(me.Seen, 0),
-		peers:       newPeers(),
-		metrics:     newMetrics(),
-		connections: limit.NewBuckets[netip.Addr](c.connectionRate, maxBuckets()),
-		joins:       limit.NewBuckets[netip.Addr](c.joinRate, maxBuckets()),
-		requests:    newAllowances(c.requestRate, c.pageRate, maxBuckets()),
-		changes:     limit.NewBuckets[identity.ID](c.changeRate, maxBuckets()),
-		lists:       limit.NewShare[string](listsAtOnce),
-		rootLists:   limit.NewShare[string](listsAtOnce),
-		bodies:      limit.NewShare[string](bodiesAtOnce),
-		refusals:    limit.NewLog(c.Log),
+		since:    time.Now(),
+		verifier: identity.NewVerifier(trust, identity.NewClock(time.Unix(me.Seen, 0), c.clock)),
+		past:     time.Unix(me.Seen, 0),
+		peers:    newPeers(),
+		metrics:  newMetrics(),
 	}
+	s.quotas = newQuotas(c, s.metrics)
 	if me.Another {
 		s.note = anotherHub
 	}
@@ -109,7 +86,6 @@ func newServer(c Config, st *state, me self) (*server, error) {
 		return nil, err
 	}
 	s.sessions = newSessions(s.directory)
-	s.handshakes = newHandshakes(c.Limits.Handshakes, c.Limits.HandshakesPerSource, &s.metrics.refused.handshakes)
 	s.relay = newRelay(c.Limits, c.ticket, s.sessions, s.metrics, s.log)
 	s.signers = newSigners(signTimeout)
 	s.setCertificate(me)
@@ -175,7 +151,7 @@ func (s *server) tidy(ctx context.Context) {
 			s.renew(ctx)
 		case now := <-often.C:
 			s.cutAbandoned(missing, now)
-			s.sweep(now)
+			s.sweep(now, s.peers.sources())
 		}
 		retired.Stop()
 	}
@@ -197,19 +173,6 @@ func (s *server) expire() {
 			s.log.Error("cannot save the time", "err", err)
 		}
 	}
-}
-
-// sweep removes idle entries from the tables of limits.
-func (s *server) sweep(now time.Time) {
-	for _, b := range []*limit.Buckets[netip.Addr]{s.connections, s.joins} {
-		b.Sweep(now)
-	}
-	s.requests.sweep(now)
-	s.changes.Sweep(now)
-	for from := range s.peers.sources() { // a session may last for longer than a source is remembered
-		s.handshakes.member(from, now)
-	}
-	s.handshakes.sweep(now)
 }
 
 // outdated reports whether an endpoint can be forgotten: its user was evicted, or its certificate

@@ -96,6 +96,19 @@ func (s *state) trust() (doc []byte, err error) {
 	return doc, err
 }
 
+// parsedTrust returns the trust in force, by the stored document.
+func (s *state) parsedTrust(me self) (*identity.Trust, error) {
+	doc, err := s.trust()
+	if err != nil {
+		return nil, err
+	}
+	trust, err := identity.ParseTrust([]byte(me.CA), doc)
+	if err != nil {
+		return nil, fmt.Errorf("hub.db: %w", err)
+	}
+	return trust, nil
+}
+
 // setTrust stores a trust document.
 func (s *state) setTrust(doc []byte) error {
 	return s.db.Update(func(tx *store.Tx) error { return trustTable.Put(tx, trustKey, doc) })

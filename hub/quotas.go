@@ -1,0 +1,53 @@
+package hub
+
+import (
+	"net/netip"
+	"time"
+
+	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
+)
+
+// quotas are what peers have taken of the hub, where that belongs to no other part of it. The limits
+// are those of limits.go.
+type quotas struct {
+	handshakes  *handshakes
+	connections *limit.Buckets[netip.Addr]  // by source
+	joins       *limit.Buckets[netip.Addr]  // requests to join, by source
+	joining     limit.Counts[struct{}]      // devices that wait for a holder of the CA key
+	joiningFrom limit.Counts[netip.Addr]    // the same by source
+	requests    *allowances                 // of endpoints
+	changes     *limit.Buckets[identity.ID] // requests that may write to disk
+	lists       *limit.Share[string]        // trust lists that are being read, by user
+	rootLists   *limit.Share[string]        // the same of user root
+	bodies      *limit.Share[string]        // other bodies that are being read, by user
+	refusals    *limit.Log                  // log lines that peers can cause
+}
+
+func newQuotas(c Config, m *metrics) *quotas {
+	most := maxBuckets()
+	return &quotas{
+		handshakes:  newHandshakes(c.Limits.Handshakes, c.Limits.HandshakesPerSource, &m.refused.handshakes),
+		connections: limit.NewBuckets[netip.Addr](c.connectionRate, most),
+		joins:       limit.NewBuckets[netip.Addr](c.joinRate, most),
+		requests:    newAllowances(c.requestRate, c.pageRate, most),
+		changes:     limit.NewBuckets[identity.ID](c.changeRate, most),
+		lists:       limit.NewShare[string](listsAtOnce),
+		rootLists:   limit.NewShare[string](listsAtOnce),
+		bodies:      limit.NewShare[string](bodiesAtOnce),
+		refusals:    limit.NewLog(c.Log),
+	}
+}
+
+// sweep removes idle entries. members are the sources of connections that stand: a session may last
+// for longer than its source is remembered.
+func (q *quotas) sweep(now time.Time, members map[netip.Addr]struct{}) {
+	q.connections.Sweep(now)
+	q.joins.Sweep(now)
+	q.requests.sweep(now)
+	q.changes.Sweep(now)
+	for from := range members {
+		q.handshakes.member(from, now)
+	}
+	q.handshakes.sweep(now)
+}
