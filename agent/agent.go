@@ -234,17 +234,16 @@ func (a *Agent) Join(ctx context.Context, name, endpoint string, permit []byte) 
 			return err
 		}
 	}
-	trial, err := newMesh(a, name, row)
+	hub, err := a.registration(name, row)
 	if err != nil {
 		return err
 	}
-	defer trial.discard()
-	if err := trial.introduce(ctx); err != nil {
+	if err := introduce(ctx, hub); err != nil {
 		return err
 	}
 	if old == nil {
 		if err := saveMesh(a.db, name, row); err != nil {
-			return errors.Join(err, trial.withdraw(ctx))
+			return errors.Join(err, withdraw(ctx, hub))
 		}
 	} else {
 		if err := old.replaceRow(row); err != nil {
@@ -252,7 +251,7 @@ func (a *Agent) Join(ctx context.Context, name, endpoint string, permit []byte) 
 		}
 		old.stop()
 	}
-	// Another one, as apps read what they keep when they are made: the old mesh's may have written until now.
+	// Not earlier: apps read what they keep when they are made, and those of the old mesh may have written until now.
 	m, err := newMesh(a, name, row)
 	if err != nil {
 		return err
@@ -287,7 +286,7 @@ func (a *Agent) Leave(ctx context.Context, name string) error {
 	delete(a.meshes, name)
 	a.mu.Unlock()
 	m.stop() // first, or it would register again
-	if err := m.withdraw(ctx); err != nil {
+	if err := withdraw(ctx, m.control); err != nil {
 		a.log.Warn("cannot tell the hub that this endpoint leaves", "mesh", name, "err", err)
 	}
 	a.log.Info("left", "mesh", name)

@@ -110,7 +110,7 @@ func (a *Agent) postMesh(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// The next command is to find it connected.
-	if _, _, err := m.session(r.Context()); err != nil {
+	if _, _, err := m.control.Session(r.Context()); err != nil {
 		api.AddWarning(w.Header(), "joined, but not connected yet: "+err.Error())
 	}
 	answer.Created(w, m.describe())
@@ -165,12 +165,10 @@ func (m *mesh) getUsers(w http.ResponseWriter, r *http.Request) {
 // are.
 func (m *mesh) getHubs(w http.ResponseWriter, r *http.Request) {
 	out := []api.Hub{}
-	m.mu.Lock()
-	s := m.control
-	m.mu.Unlock()
-	for _, address := range m.hubAddresses() {
+	s, _ := m.control.Now()
+	for _, address := range m.control.Addresses() {
 		h := api.Hub{Address: address, Status: api.NotAttached}
-		if m.unreachable(address) {
+		if m.control.Unreachable(address) {
 			h.Status = api.Unreachable
 		}
 		if s != nil && s.Address() == address {
@@ -178,7 +176,7 @@ func (m *mesh) getHubs(w http.ResponseWriter, r *http.Request) {
 			start := time.Now()
 			if err := s.Call(r.Context(), http.MethodGet, tunnel.PathHub, nil, nil, &status); err == nil {
 				h = api.Hub{ID: status.ID, Address: address, Status: api.Attached, Connected: true, Version: status.Version, RTT: ms(time.Since(start)),
-					Agents: status.Agents, Relays: status.Relays, Standby: m.spare.ready(s), Fallbacks: m.fallbacks.Load(), Since: status.Since, Note: status.Note}
+					Agents: status.Agents, Relays: status.Relays, Standby: m.control.Standby(s), Fallbacks: m.control.Fallbacks(), Since: status.Since, Note: status.Note}
 			}
 		}
 		out = append(out, h)
@@ -236,7 +234,7 @@ func (m *mesh) getPing(w http.ResponseWriter, r *http.Request) {
 	self := m.Self()
 	hops := []api.Hop{{Type: "Endpoint", ID: self.ID, Name: self.Name}}
 	hub := api.Hop{Type: "Hub"}
-	s, subject, err := m.session(r.Context())
+	s, subject, err := m.control.Session(r.Context())
 	if err == nil {
 		hub.ID, hub.Name = subject.ID, s.Address()
 		start := time.Now()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"ztm/agent/control"
 	"ztm/agent/local"
 	"ztm/apps"
 	"ztm/tunnel"
@@ -142,7 +143,7 @@ func (j startJoin) join(ctx context.Context, a *Agent, permit []byte) error {
 			return err
 		}
 		a.log.Warn("cannot join yet", "mesh", j.mesh, "err", err)
-		timer := time.NewTimer(rand.N(refusedDelay) + time.Second)
+		timer := time.NewTimer(rand.N(control.RefusedDelay) + time.Second)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"ztm/agent/control"
 	"ztm/apps"
 	"ztm/tunnel"
 )
@@ -30,8 +31,8 @@ func TestPasswordOfAProxyIsNotTakenFromTheCommandLine(t *testing.T) {
 
 func TestWhatTheProxyRefusesIsNotSaidOfTheHub(t *testing.T) {
 	refused := fmt.Errorf("dial: %w", syscall.ECONNREFUSED)
-	hub := hubError("hub:1", refused).Error()
-	proxy := hubError("hub:1", &tunnel.ProxyError{Proxy: "proxy:2", Err: refused}).Error()
+	hub := control.HubError("hub:1", refused).Error()
+	proxy := control.HubError("hub:1", &tunnel.ProxyError{Proxy: "proxy:2", Err: refused}).Error()
 	if blame := "hub hub:1 refuses"; !strings.Contains(hub, blame) || strings.Contains(proxy, blame) || !strings.Contains(proxy, "proxy proxy:2") {
 		t.Errorf("of the hub: %s; of the proxy: %s", hub, proxy)
 	}

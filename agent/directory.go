@@ -59,7 +59,7 @@ func (m *mesh) entries(ctx context.Context, q url.Values, use func(e tunnel.Entr
 	for end := offset + maxDirectory; offset < end; {
 		q.Set("offset", strconv.Itoa(offset))
 		var page tunnel.Page
-		if err := m.hubCall(ctx, http.MethodGet, tunnel.PathEndpoints, q, nil, &page); err != nil {
+		if err := m.control.Call(ctx, http.MethodGet, tunnel.PathEndpoints, q, nil, &page); err != nil {
 			return err
 		}
 		old := 0
@@ -97,7 +97,7 @@ func (m *mesh) lookup(ctx context.Context, id identity.ID) (apps.Endpoint, error
 		return m.Self(), nil
 	}
 	var entry tunnel.Entry
-	if err := m.hubCall(ctx, http.MethodGet, tunnel.PathEndpoints+"/"+url.PathEscape(string(id)), nil, nil, &entry); err != nil {
+	if err := m.control.Call(ctx, http.MethodGet, tunnel.PathEndpoints+"/"+url.PathEscape(string(id)), nil, nil, &entry); err != nil {
 		return apps.Endpoint{}, err
 	}
 	e, err := m.endpoint(entry)

@@ -153,7 +153,7 @@ func (m *mesh) issueTrust(ctx context.Context,
 // offerTrust gives a list to the hub that this agent is connected to, and if that one does not take it, to each of the others. It returns
 // the session of the hub that has another list already, with a conflict.
 func (m *mesh) offerTrust(ctx context.Context, list *identity.Trust) (*tunnel.Session, error) {
-	s, _, err := m.session(ctx)
+	s, _, err := m.control.Session(ctx)
 	if err == nil {
 		err = postTrust(ctx, s, list)
 		if err == nil || answer.CodeOf(err) == answer.Conflict {
@@ -161,11 +161,11 @@ func (m *mesh) offerTrust(ctx context.Context, list *identity.Trust) (*tunnel.Se
 		}
 	}
 	errs := []error{err}
-	for _, address := range m.hubAddresses() {
+	for _, address := range m.control.Addresses() {
 		if s != nil && s.Address() == address {
 			continue
 		}
-		other, _, err := m.dialHubAt(ctx, address)
+		other, _, err := m.control.DialAt(ctx, address)
 		if err == nil {
 			err = postTrust(ctx, other, list)
 			other.Close()
@@ -318,13 +318,10 @@ func (m *mesh) keepSettling() {
 		case <-m.life.Done():
 			return
 		}
-		m.mu.Lock()
-		s, open := m.control, len(m.row.Unsettled) > 0
-		m.mu.Unlock()
-		if !open {
+		if len(m.unsettled()) == 0 {
 			continue
 		}
-		if s != nil {
+		if s, _ := m.control.Now(); s != nil {
 			if err := m.settle(m.life, s); err == nil {
 				continue
 			}
@@ -346,9 +343,7 @@ func (m *mesh) hubTime(ctx context.Context, now time.Time) time.Time {
 
 // askHubTime returns the time of the hub's clock, if there is a hub that says it.
 func (m *mesh) askHubTime(ctx context.Context) (time.Time, bool) {
-	m.mu.Lock()
-	s := m.control
-	m.mu.Unlock()
+	s, _ := m.control.Now()
 	var status tunnel.HubStatus
 	if s == nil || s.Call(ctx, http.MethodGet, tunnel.PathHub, nil, nil, &status) != nil || status.Time == 0 {
 		return time.Time{}, false

@@ -53,7 +53,7 @@ func TestAHubThatRefusesAnEvictionDoesNotVetoIt(t *testing.T) {
 	}
 
 	hub.refuse(nil)
-	if err := m.settle(t.Context(), m.control); err != nil {
+	if err := m.settle(t.Context(), hubSession(m)); err != nil {
 		t.Fatal(err)
 	}
 	if len(m.unsettled()) != 0 || string(hub.list()) != string(m.verifier.Trust().Document()) {
@@ -66,7 +66,7 @@ func TestAnEvictionThatOneHubRefusesIsTakenToTheOthers(t *testing.T) {
 	hubs[0].refuse(errNo)
 	hubs[1].refuse(errNo)
 	for _, h := range hubs { // whichever it is connected to
-		if h.address != m.control.Address() {
+		if h.address != hubSession(m).Address() {
 			h.refuse(nil)
 		}
 	}
@@ -99,7 +99,7 @@ func TestTwoEvictionsOfOneVersionAreBothKept(t *testing.T) {
 	}
 	hubs[0].refuse(nil)
 	hubs[0].on("GET "+tunnel.PathTrust, func(w http.ResponseWriter, _ *http.Request) { w.Write(theirs.Document()) })
-	if err := m.settle(t.Context(), m.control); err != nil {
+	if err := m.settle(t.Context(), hubSession(m)); err != nil {
 		t.Fatal(err)
 	}
 	trust := m.verifier.Trust()

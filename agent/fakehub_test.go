@@ -145,7 +145,7 @@ func runMesh(t *testing.T, m *mesh, hubs ...*fakeHub) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go m.run(ctx) // ends with ctx; awaited below
 	t.Cleanup(func() { cancel(); <-m.ended })
-	if _, _, err := m.session(t.Context()); err != nil {
+	if _, _, err := m.control.Session(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }

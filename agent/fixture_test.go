@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/tunnel"
 	"ztm/tunnel/identity"
 )
 
@@ -73,4 +74,10 @@ func decode[T any](t *testing.T, w *httptest.ResponseRecorder) (v T) {
 // subjectOf is who an endpoint is by its certificate, of which nothing but that matters.
 func subjectOf(e apps.Endpoint) identity.Subject {
 	return identity.Subject{Role: identity.RoleMember, ID: e.ID, User: e.User}
+}
+
+// hubSession returns the session of a mesh with its hub, nil if there is none.
+func hubSession(m *mesh) *tunnel.Session {
+	s, _ := m.control.Now()
+	return s
 }

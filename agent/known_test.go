@@ -89,7 +89,7 @@ func TestAHubThatIsNotNeededIsNotCalledUnreachable(t *testing.T) {
 		}
 		return out
 	}
-	attached := m.control.Address()
+	attached := hubSession(m).Address()
 	for _, h := range hubs {
 		want := api.NotAttached
 		if h.address == attached {
@@ -99,7 +99,9 @@ func TestAHubThatIsNotNeededIsNotCalledUnreachable(t *testing.T) {
 			t.Errorf("it is %q, want %q", got, want)
 		}
 	}
-	m.noteReached("127.0.0.1:1", false)
+	if _, _, err := m.control.DialAt(t.Context(), "127.0.0.1:1"); err == nil {
+		t.Fatal("there is a hub at port 1")
+	}
 	m.row.Hubs = append(m.row.Hubs, "127.0.0.1:1")
 	if got := status()["127.0.0.1:1"]; got != api.Unreachable {
 		t.Errorf("one that did not answer is %q", got)

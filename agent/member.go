@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/tls"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/control"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
@@ -156,7 +158,7 @@ func (a *Agent) redeemToken(ctx context.Context, p *identity.Permit, endpoint st
 			return nil, answer.Lost(err)
 		}
 		if err != nil {
-			errs = append(errs, hubError(address, err))
+			errs = append(errs, control.HubError(address, err))
 			continue
 		}
 		s, err := v.Certificate(der, identity.RoleMember)
@@ -171,24 +173,60 @@ func (a *Agent) redeemToken(ctx context.Context, p *identity.Permit, endpoint st
 	return nil, answer.Errorf(answer.Unavailable, "%v", errors.Join(errs...))
 }
 
-// introduce registers a new membership with the hub, so that a name that is taken or a certificate that is refused shows now.
-func (m *mesh) introduce(ctx context.Context) error {
-	s, _, err := m.dialHub(ctx)
+// registration is what registers a membership that is not kept yet: a certificate and a record.
+func (a *Agent) registration(name string, row meshRow) (*control.Control, error) {
+	trust, err := identity.ParseTrust([]byte(row.CA), row.Trust)
+	if err != nil {
+		return nil, err
+	}
+	signer := false
+	if row.CAKey != "" {
+		ca, err := identity.ParseCA([]byte(row.CA), []byte(row.CAKey))
+		if err != nil {
+			return nil, err
+		}
+		signer = ca.ID() == trust.Newest()
+	}
+	v := identity.NewVerifier(trust, a.clock)
+	cert, subject, err := a.certificate(v, row.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	v.SetOwn(subject)
+	return control.New(control.Config{
+		Mesh: name, Self: a.self, Dialer: a.dialer, Verifier: v, Certificate: func() tls.Certificate { return cert }, Hubs: func() []string { return row.Hubs },
+		Record: func(ms int64, offers []string) ([]byte, error) { return a.signRecord(row, signer, ms, offers) },
+	}), nil
+}
+
+// certificate makes a certificate of this device's key ready for use. It need not be valid now: a clock may be wrong, and the hub is the one
+// to say so.
+func (a *Agent) certificate(v *identity.Verifier, der []byte) (tls.Certificate, identity.Subject, error) {
+	subject, err := v.Inspect(der, identity.RoleMember)
+	if err == nil && subject.ID != a.self {
+		err = fmt.Errorf("the certificate is for endpoint %s, this device is %s", subject.ID, a.self)
+	}
+	return identity.TLSCertificate(der, a.key), subject, err
+}
+
+// introduce registers with a hub, so that a name that is taken or a certificate that is refused shows now.
+func introduce(ctx context.Context, c *control.Control) error {
+	s, _, err := c.Dial(ctx)
 	if err != nil {
 		return answer.Errorf(answer.Unavailable, "%v", err)
 	}
 	defer s.Close()
-	return answer.Lost(m.register(ctx, s))
+	return answer.Lost(c.Register(ctx, s))
 }
 
 // withdraw takes this endpoint out of the hub's directory.
-func (m *mesh) withdraw(ctx context.Context) error {
-	s, _, err := m.dialHub(ctx)
+func withdraw(ctx context.Context, c *control.Control) error {
+	s, _, err := c.Dial(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	return s.Call(ctx, http.MethodDelete, tunnel.PathEndpoints+"/"+string(m.agent.self), nil, nil, nil)
+	return s.Call(ctx, http.MethodDelete, tunnel.PathEndpoints+"/"+string(c.Self), nil, nil, nil)
 }
 
 // Token lifetimes.
@@ -207,7 +245,7 @@ func (m *mesh) invite(user string, key ed25519.PublicKey, life time.Duration) (*
 		return nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	trust, now := m.verifier.Trust(), m.agent.clock.Now()
-	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), Bootstraps: m.hubAddresses(), Trust: trust.Document()}
+	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), Bootstraps: m.control.Addresses(), Trust: trust.Document()}
 	admitted := trust.Admission(user, now)
 	if err := noteInvited(m.agent.db, m.name, user, admitted); err != nil {
 		return nil, err
@@ -330,6 +368,6 @@ func (m *mesh) setLabels(labels []string) error {
 	if err := m.save(func(r *meshRow) { r.Labels = labels }); err != nil {
 		return err
 	}
-	m.publish()
+	m.control.Publish()
 	return nil
 }

@@ -3,15 +3,14 @@ package agent
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/control"
 	"ztm/agent/limits"
 	"ztm/agent/peers"
 	"ztm/apps"
@@ -33,52 +32,34 @@ type mesh struct {
 	ring     *ring
 	verifier *identity.Verifier
 	peers    *peers.Peers
-	spare    *spare
+	control  *control.Control
 	apps     map[string]apps.App
 	life     context.Context // ends when the mesh is left or the agent stops
 	cancel   context.CancelFunc
 	ended    chan struct{}    // closed when run has returned
-	refused  chan string      // tickets of dial-backs that are not answered, capacity limits.Refusals
 	newer    chan uint64      // the version of the hub's trust list that is to be looked at, capacity 1
-	changed  chan struct{}    // the record must be published again, capacity 1
 	trusted  chan struct{}    // there is a new trust list, capacity 1
 	work     inflight.Tracker // goroutines and handlers of this mesh
 
 	known known // what the directory said last
 
-	limits      limits.Table         // static
-	dialBacks   *limit.Share[string] // by user, as the hub has it
-	dialBacksOf limit.Counts[identity.ID]
-	lists       *limit.Share[string] // trust lists that are read, by user
-	listsOf     limit.Counts[identity.ID]
-	managing    limit.Counts[identity.ID] // requests to manage this endpoint that have a body
-	signs       limit.Counts[struct{}]
-	renewals    *limit.Buckets[identity.ID]
+	limits   limits.Table         // static
+	lists    *limit.Share[string] // trust lists that are read, by user
+	listsOf  limit.Counts[identity.ID]
+	managing limit.Counts[identity.ID] // requests to manage this endpoint that have a body
+	signs    limit.Counts[struct{}]
+	renewals *limit.Buckets[identity.ID]
 
 	trustMu  sync.Mutex // held while a trust list is taken: the newest must be the one on disk
 	rotateMu sync.Mutex // held while the CA is replaced: one next CA at a time
 	settleMu sync.Mutex // held while evictions that no hub has taken are brought to one
 
-	mu            sync.Mutex
-	row           meshRow             // guarded by mu
-	left          bool                // the row is not to be written any more; guarded by mu
-	ca            *identity.CA        // nil unless this endpoint has a CA key, see signer; guarded by mu
-	cert          tls.Certificate     // guarded by mu
-	subject       identity.Subject    // of cert; guarded by mu
-	control       *tunnel.Session     // nil while there is none; guarded by mu
-	hub           identity.Subject    // of control; guarded by mu
-	lost          time.Time           // when control was lost, or the mesh was made; guarded by mu
-	hubAddress    string              // the last good one; guarded by mu
-	unreached     []string            // hub addresses at which the last attempt failed; guarded by mu
-	status        api.Status          // guarded by mu
-	statusErr     error               // guarded by mu
-	statusChanged chan struct{}       // closed and replaced at each change; guarded by mu
-	offersOf      map[string][]string // per app; guarded by mu
-	offers        []string            // all of them, "APP/NAME", sorted; replaced, never changed; guarded by mu
-	offered       int                 // how often offers changed; guarded by mu
-	inDirectory   int                 // offered, as of the last record that the hub took; guarded by mu
-	recordTime    int64               // Unix ms of the last record; guarded by mu
-	fallbacks     atomic.Int64        // paths that are streams of the control session
+	mu      sync.Mutex
+	row     meshRow          // guarded by mu
+	left    bool             // the row is not to be written any more; guarded by mu
+	ca      *identity.CA     // nil unless this endpoint has a CA key, see signer; guarded by mu
+	cert    tls.Certificate  // guarded by mu
+	subject identity.Subject // of cert; guarded by mu
 }
 
 var _ apps.Mesh = (*mesh)(nil)
@@ -89,13 +70,12 @@ func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
 		return nil, err
 	}
 	m := &mesh{
-		agent: a, name: name, row: row, status: api.Connecting, lost: time.Now(),
-		verifier: identity.NewVerifier(trust, a.clock), statusChanged: make(chan struct{}),
-		ended: make(chan struct{}), refused: make(chan string, limits.Refusals), newer: make(chan uint64, 1), changed: make(chan struct{}, 1), trusted: make(chan struct{}, 1),
-		offersOf: map[string][]string{}, limits: limits.Within(memory.Here()), lists: limit.NewShare[string](limits.Lists),
+		agent: a, name: name, row: row,
+		verifier: identity.NewVerifier(trust, a.clock),
+		ended:    make(chan struct{}), newer: make(chan uint64, 1), trusted: make(chan struct{}, 1),
+		limits: limits.Within(memory.Here()), lists: limit.NewShare[string](limits.Lists),
 		renewals: limit.NewBuckets[identity.ID](limit.Rate{Burst: limits.RenewalBurst, PerSecond: limits.RenewalRate}, limits.Renewing),
 	}
-	m.dialBacks = limit.NewShare[string](m.limits.DialBacks)
 	m.ring = newRing(ringSize)
 	m.log = slog.New(naming{tee(a.log.Handler(), m.ring), &m.known}).With("mesh", name)
 	m.peerLog = limit.NewLog(m.log)
@@ -108,16 +88,20 @@ func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
 		return nil, err
 	}
 	m.life, m.cancel = context.WithCancel(context.Background())
-	m.spare = &spare{}
+	m.control = control.New(control.Config{
+		Mesh: name, Self: a.self, Dialer: a.dialer, Verifier: m.verifier, Certificate: m.certificate, Hubs: m.hubs, Record: m.record,
+		Log: m.log, PeerLog: m.peerLog, Limits: m.limits, Work: &m.work, Life: m.life, Event: m.event, Follow: m.followTrust,
+		Accept: func(ctx context.Context, path net.Conn, from identity.ID) { m.peers.Accept(ctx, path, from) },
+	})
 	m.peers = peers.New(peers.Config{
 		Self: a.self, Name: func() string { return m.Self().Name }, Verifier: m.verifier, Certificate: m.certificate, Log: m.log, PeerLog: m.peerLog,
-		Limits: m.limits, Work: &m.work, Life: m.life, Path: m.path, Answer: m.answer, Answered: m.compareTrust,
+		Limits: m.limits, Work: &m.work, Life: m.life, Path: m.control.Path, Answer: m.answer, Answered: m.compareTrust,
 	})
 	m.apps = map[string]apps.App{}
 	for _, c := range a.config.Apps {
 		m.apps[c.Name] = c.New(apps.Host{
 			Mesh: m, State: &appState{a.db, name + "/" + c.Name + "/"}, Log: m.log.With("app", c.Name),
-			Offer: func(names []string) { m.offer(c.Name, names) },
+			Offer: func(names []string) { m.control.Offer(c.Name, names) },
 			Cut:   func(match func(apps.Peer, string) bool) { m.peers.Cut(c.Name, match) },
 		})
 	}
@@ -125,16 +109,11 @@ func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
 	return m, nil
 }
 
-// setCertificate puts a certificate of this device's key in use. It need not be valid now: a clock may be wrong, and the
-// hub is the one to say so.
+// setCertificate puts a certificate of this device's key in use.
 func (m *mesh) setCertificate(der []byte) error {
-	cert := identity.TLSCertificate(der, m.agent.key)
-	subject, err := m.verifier.Inspect(der, identity.RoleMember)
+	cert, subject, err := m.agent.certificate(m.verifier, der)
 	if err != nil {
 		return err
-	}
-	if subject.ID != m.agent.self {
-		return fmt.Errorf("the certificate is for endpoint %s, this device is %s", subject.ID, m.agent.self)
 	}
 	m.verifier.SetOwn(subject)
 	m.mu.Lock()
@@ -167,6 +146,20 @@ func (m *mesh) runApps() {
 	}
 }
 
+// run keeps the mesh alive until ctx or stop ends it, then waits for all it started.
+func (m *mesh) run(ctx context.Context) {
+	defer close(m.ended)
+	defer context.AfterFunc(ctx, m.cancel)()
+	m.runApps()
+	m.work.Go(func() { m.peers.Run(m.life) })
+	m.work.Go(m.keepCertificate)
+	m.work.Go(m.keepSettling)
+	m.control.Run()
+	m.peers.Close()
+	<-m.work.Close()
+	m.control.DropStandby()
+}
+
 // stop ends the mesh and waits.
 func (m *mesh) stop() {
 	m.cancel()
@@ -179,121 +172,41 @@ func (m *mesh) discard() {
 	m.peers.Close()
 }
 
-// setSession notes a control session that is ready, or its loss.
-func (m *mesh) setSession(s *tunnel.Session, hub identity.Subject) {
+// hubs lists the addresses of hubs.
+func (m *mesh) hubs() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if s == nil && m.control != nil {
-		m.lost = time.Now()
-	}
-	m.control, m.hub = s, hub
-	if s != nil {
-		m.hubAddress = s.Address()
-		m.setStatusLocked(api.Connected, nil)
-		m.log.Info("connected", "hub", s.Address())
-	}
+	return m.row.Hubs
 }
 
-func (m *mesh) setStatus(s api.Status, err error) {
+// record signs this endpoint's record.
+func (m *mesh) record(ms int64, offers []string) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if s == api.Connecting {
-		err = m.statusErr // what went wrong last is worth knowing while we try again
-	}
-	m.setStatusLocked(s, err)
+	return m.agent.signRecord(m.row, m.signsLocked(), ms, offers)
 }
 
-func (m *mesh) setStatusLocked(s api.Status, err error) {
-	m.status, m.statusErr = s, err
-	close(m.statusChanged)
-	m.statusChanged = make(chan struct{})
+// signRecord signs the record of this device in a mesh.
+func (a *Agent) signRecord(row meshRow, signer bool, ms int64, offers []string) ([]byte, error) {
+	return identity.SignRecord(identity.Record{
+		ID: a.self, Name: row.Name, Labels: row.Labels, Version: a.config.Version.Tag, Signer: signer, Time: ms, Certificate: row.Certificate, Offers: offers,
+	}, a.key)
 }
 
-// hubAddresses lists where to look for a hub, the last good address first.
-func (m *mesh) hubAddresses() []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	out := slices.Clone(m.row.Hubs)
-	if i := slices.Index(out, m.hubAddress); i > 0 {
-		out[0], out[i] = out[i], out[0]
-	}
-	return out
-}
-
-// record makes this endpoint's signed record as of now.
-func (m *mesh) record() ([]byte, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.recordTime = max(m.agent.clock.Now().UnixMilli(), m.recordTime+1)
-	r := identity.Record{
-		ID: m.agent.self, Name: m.row.Name, Labels: m.row.Labels, Version: m.agent.config.Version.Tag,
-		Signer: m.signsLocked(), Time: m.recordTime, Certificate: m.row.Certificate, Offers: m.offers,
-	}
-	return identity.SignRecord(r, m.agent.key)
-}
-
-// raiseRecordTime goes on from a newer record; false if it is not newer.
-func (m *mesh) raiseRecordTime(ms int64) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if ms < m.recordTime {
-		return false
-	}
-	m.recordTime = ms
-	return true
-}
-
-// publish has the record published again soon.
-func (m *mesh) publish() {
-	select {
-	case m.changed <- struct{}{}:
-	default: // it will be already
-	}
-}
-
-// publishPatience is how long a change of offers waits for the hub.
-const publishPatience = 2 * time.Second
-
-// published waits until the directory has a record as new as this moment, if there is a hub to have it: who was told that a
-// tunnel is open must be able to use it.
-func (m *mesh) published() {
-	timer := time.NewTimer(publishPatience)
-	defer timer.Stop()
-	m.mu.Lock()
-	want := m.offered
-	for m.control != nil && m.inDirectory < want {
-		changed := m.statusChanged
-		m.mu.Unlock()
+// event handles what a hub asks. It does not block. Each kind of event has places of its own, so that none keeps another from being handled; the
+// sender of an event that was dropped asks again.
+func (m *mesh) event(s *tunnel.Session, hub identity.Subject, e tunnel.Event) {
+	switch e.Type {
+	case tunnel.EventTrust:
 		select {
-		case <-changed:
-		case <-timer.C:
-			return
-		case <-m.life.Done():
-			return
+		case <-m.newer: // an older one that nobody has looked at
+		default:
 		}
-		m.mu.Lock()
-	}
-	m.mu.Unlock()
-}
-
-func (m *mesh) offer(app string, names []string) {
-	m.mu.Lock()
-	same := slices.Equal(m.offersOf[app], names)
-	if !same {
-		m.offersOf[app] = slices.Clone(names)
-		m.offers = nil
-		for app, names := range m.offersOf {
-			for _, n := range names {
-				m.offers = append(m.offers, app+"/"+n)
-			}
+		m.newer <- e.Version // nobody else sends
+	case tunnel.EventSign:
+		if !m.work.GoUpTo(&m.signs, limits.Signs, func() { m.answerSign(s, hub, e) }) {
+			m.peerLog.Warn("sign", "too many requests for a certificate at once: one was dropped")
 		}
-		slices.Sort(m.offers)
-		m.offered++
-	}
-	m.mu.Unlock()
-	if !same {
-		m.publish()
-		m.published()
 	}
 }
 
@@ -302,11 +215,13 @@ func (m *mesh) Name() string { return m.name }
 
 // Self implements apps.Mesh.
 func (m *mesh) Self() apps.Endpoint {
+	s, _ := m.control.Now()
+	offers := m.control.Offers()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return apps.Endpoint{
-		ID: m.agent.self, Name: m.row.Name, User: m.subject.User, Labels: slices.Clone(m.row.Labels), Offers: m.offers,
-		Version: m.agent.config.Version.Tag, Signer: m.signsLocked(), Online: m.control != nil, Local: true,
+		ID: m.agent.self, Name: m.row.Name, User: m.subject.User, Labels: slices.Clone(m.row.Labels), Offers: offers,
+		Version: m.agent.config.Version.Tag, Signer: m.signsLocked(), Online: s != nil, Local: true,
 	}
 }
 
@@ -346,16 +261,17 @@ func (m *mesh) forget() error {
 
 // describe is the membership for the local API.
 func (m *mesh) describe() api.Mesh {
+	status, err := m.control.Status()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	d := api.Mesh{
-		Name: m.name, ID: m.verifier.Trust().Mesh(), Hubs: slices.Clone(m.row.Hubs), Status: m.status,
+		Name: m.name, ID: m.verifier.Trust().Mesh(), Hubs: slices.Clone(m.row.Hubs), Status: status,
 		Signer: m.signsLocked(), Trust: m.verifier.Trust().Version(), CA: m.verifier.Trust().Newest(),
 		Agent: api.Agent{ID: m.agent.self, Name: m.row.Name, User: m.subject.User, Labels: slices.Clone(m.row.Labels),
 			NotAfter: m.subject.NotAfter, Issuer: m.subject.Issuer},
 	}
-	if m.statusErr != nil {
-		d.Error = strings.Join(strings.Fields(m.statusErr.Error()), " ")
+	if err != nil {
+		d.Error = strings.Join(strings.Fields(err.Error()), " ")
 	}
 	return d
 }

@@ -142,8 +142,8 @@ func (m *mesh) renew() error {
 	}
 	m.log.Info("certificate renewed")
 	m.peers.Supersede() // peers know our sessions by the old one
-	m.spare.drop()
-	m.publish()
+	m.control.DropStandby()
+	m.control.Publish()
 	return nil
 }
 
@@ -168,7 +168,7 @@ func (m *mesh) newCertificate() ([]byte, error) {
 		errs = append(errs, fmt.Errorf("%s: %w", e.Name, err))
 	}
 	var der []byte
-	err = m.hubCall(ctx, http.MethodPost, tunnel.PathRenew, nil, nil, &der)
+	err = m.control.Call(ctx, http.MethodPost, tunnel.PathRenew, nil, nil, &der)
 	if err == nil {
 		err = m.checkRenewed(der, own)
 	}

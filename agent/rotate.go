@@ -119,7 +119,7 @@ func (m *mesh) rootPermit() (*identity.Permit, error) {
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
 	return &identity.Permit{
-		Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), CAKey: string(ca.KeyPEM()), Bootstraps: m.hubAddresses(),
+		Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), CAKey: string(ca.KeyPEM()), Bootstraps: m.control.Addresses(),
 		Trust: m.verifier.Trust().Document(),
 	}, nil
 }

@@ -50,7 +50,7 @@ func (m *mesh) updateTrust(doc []byte) error {
 	m.log.Info("new trust list", "version", next.Version())
 	if next.Newest() != old.Newest() {
 		m.log.Info("the mesh has a new CA")
-		m.publish() // whether we may sign has changed
+		m.control.Publish() // whether we may sign has changed
 	}
 	m.cutStale()
 	select {
@@ -99,11 +99,8 @@ func (m *mesh) reverify(s identity.Subject) error {
 // cutStale ends all that rests on a membership that is over: what peers have here, and the session with a hub.
 func (m *mesh) cutStale() {
 	m.peers.CutStale()
-	m.mu.Lock()
-	control, hub := m.control, m.hub
-	m.mu.Unlock()
-	if control != nil && m.reverify(hub) != nil {
-		m.log.Info("leaving a hub whose certificate is no longer valid", "hub", control.Address())
-		control.Close()
+	if s, hub := m.control.Now(); s != nil && m.reverify(hub) != nil {
+		m.log.Info("leaving a hub whose certificate is no longer valid", "hub", s.Address())
+		s.Close()
 	}
 }
