@@ -248,18 +248,6 @@ func suiteReset(t *testing.T, n *suiteNet) {
 	}
 }
 
-// hold accepts a flow and keeps it until it ends. It tells the test when that is so.
-func (e *end) hold(t *testing.T, path string) (over chan struct{}) {
-	over = make(chan struct{}, 8)
-	e.on(t, path, func(ctx context.Context, f apps.Flow) {
-		if _, err := f.Accept(); err == nil {
-			<-ctx.Done()
-		}
-		over <- struct{}{}
-	})
-	return over
-}
-
 // echoing accepts flows and echoes what comes.
 func (e *end) echoing(t *testing.T, path string) {
 	e.on(t, path, func(_ context.Context, f apps.Flow) {
