@@ -9,7 +9,8 @@ import (
 	tunnel "ztm/apps/tunnel/cli"
 )
 
-// kinds are the apps of this binary: agent and command line get them from here and know none by name.
+// kinds are the apps of this binary: agent and command line get them from here and know none by
+// name.
 func kinds() []apps.Kind {
 	list := []apps.Kind{tunnel.Kind()}
 	if feature.Proxy {

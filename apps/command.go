@@ -9,8 +9,9 @@ import (
 	"ztm/tunnel/metric"
 )
 
-// Kind is one kind of app as the rooms above see it: the agent makes an [App] of it in each mesh, the command line takes its
-// commands. The package that has an app's command line has a function Kind; main alone lists them.
+// Kind is one kind of app as the rooms above see it: the agent makes an [App] of it in each mesh,
+// the command line takes its commands. The package that has an app's command line has a function
+// Kind; main alone lists them.
 type Kind struct {
 	Name string // the first segment of its paths, and its word on the command line
 	New  func(Host) App
@@ -19,16 +20,17 @@ type Kind struct {
 	Commands func(Console) Commands
 }
 
-// Commands are what an app adds to the command line. Every command that can be run says in its Category what it is about: see
-// [AtEndpoint].
+// Commands are what an app adds to the command line. Every command that can be run says in its
+// Category what it is about: see [AtEndpoint].
 type Commands struct {
 	Top []*cli.Command // `ztm tunnel`
 
-	// These stand below the verbs that all apps share: `ztm get tunnel`, `ztm describe tunnel`, `ztm stats tunnel`.
+	// These stand below the verbs that all apps share: `ztm get tunnel`, `ztm describe tunnel`,
+	// `ztm stats tunnel`.
 	Get, Describe, Stats []*cli.Command
 
-	// Values lists what a name in capitals in the usage of its commands can stand for, for completion: "tcp/NAME". A function
-	// that cannot find out returns nothing.
+	// Values lists what a name in capitals in the usage of its commands can stand for, for
+	// completion: "tcp/NAME". A function that cannot find out returns nothing.
 	Values map[string]func(context.Context) []string
 }
 
@@ -48,6 +50,7 @@ func (c *Commands) Add(more Commands) {
 type Measured interface {
 	App
 
-	// Metrics adds the app's counters in its mesh. Their names begin with "ztm_" and the name of the app.
+	// Metrics adds the app's counters in its mesh. Their names begin with "ztm_" and the name of
+	// the app.
 	Metrics(w *metric.Writer)
 }

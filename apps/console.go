@@ -11,18 +11,20 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// Console is the command line as an app's commands see it: a client of the running agent that already knows, from
-// the prefixes `ztm mesh NAME` and `ztm ep EP`, from the configuration and from the environment, which mesh and which
-// endpoint are meant.
+// Console is the command line as an app's commands see it: a client of the running agent that
+// already knows, from the prefixes `ztm mesh NAME` and `ztm ep EP`, from the configuration and from
+// the environment, which mesh and which endpoint are meant.
 type Console interface {
-	// Call sends a request to the API of an app at the chosen endpoint and decodes the JSON answer into out.
-	// path begins with the app's name: "tunnel/inbound/tcp/web". in and out may be nil. A failure is an *[Error].
+	// Call sends a request to the API of an app at the chosen endpoint and decodes the JSON answer
+	// into out. path begins with the app's name: "tunnel/inbound/tcp/web". in and out may be nil. A
+	// failure is an *[Error].
 	Call(ctx context.Context, method, path string, in, out any) error
 
 	// CallAt is Call at a given endpoint.
 	CallAt(ctx context.Context, ep identity.ID, method, path string, in, out any) error
 
-	// Open opens a flow from the local agent to the path of an app at an endpoint, as [Mesh.Open] does.
+	// Open opens a flow from the local agent to the path of an app at an endpoint, as [Mesh.Open]
+	// does.
 	Open(ctx context.Context, ep identity.ID, path string, query url.Values) (net.Conn, error)
 
 	// OpenDatagrams is Open for datagrams, as [Mesh.OpenDatagrams] does.
@@ -34,23 +36,26 @@ type Console interface {
 	// Chosen reports whether the `ep` prefix chose the endpoint.
 	Chosen() bool
 
-	// Resolve finds an endpoint by exact ID or else by unique exact name; "" and "." mean the local endpoint.
+	// Resolve finds an endpoint by exact ID or else by unique exact name; "" and "." mean the local
+	// endpoint.
 	Resolve(ctx context.Context, name string) (Endpoint, error)
 
-	// Trusted finds an endpoint to which what is typed or run will be sent: as Resolve does, but "" means the one that
-	// Endpoint returns. A name belongs to the endpoint that had it when it was used first. Where another endpoint has
-	// the name now, that is an error: the hub or another member may have taken it.
+	// Trusted finds an endpoint to which what is typed or run will be sent: as Resolve does, but ""
+	// means the one that Endpoint returns. A name belongs to the endpoint that had it when it was
+	// used first. Where another endpoint has the name now, that is an error: the hub or another
+	// member may have taken it.
 	Trusted(ctx context.Context, name string) (Endpoint, error)
 
-	// CheckUsers checks names of users that get access. One that no user can have is a [UsageError]; one that nobody
-	// in the mesh has is told to the person: it may be a slip, or a user who is still to come. "*" is skipped.
+	// CheckUsers checks names of users that get access. One that no user can have is a
+	// [UsageError]; one that nobody in the mesh has is told to the person: it may be a slip, or a
+	// user who is still to come. "*" is skipped.
 	CheckUsers(ctx context.Context, names []string) error
 
 	// Endpoints lists the endpoints of the chosen mesh.
 	Endpoints(ctx context.Context, f Filter) ([]Endpoint, error)
 
-	// Print writes v to standard output in the format that -o asked for. Where that is the table, it prints t;
-	// where t is nil, it prints nothing.
+	// Print writes v to standard output in the format that -o asked for. Where that is the table,
+	// it prints t; where t is nil, it prints nothing.
 	Print(v any, t *Table) error
 
 	// Stdin, Stdout and Stderr are the streams of the command.
@@ -59,7 +64,8 @@ type Console interface {
 	Stderr() io.Writer
 }
 
-// Table is a listing for people: a header row and rows of cells. Wide columns, at the right, show with -o wide alone.
+// Table is a listing for people: a header row and rows of cells. Wide columns, at the right, show
+// with -o wide alone.
 type Table struct {
 	Header []string
 	Rows   [][]string
@@ -84,14 +90,16 @@ type HintError struct {
 func (e *HintError) Error() string { return e.Err.Error() }
 func (e *HintError) Unwrap() error { return e.Err }
 
-// ExitError ends the command line with a given status and without a message, as `ztm terminal open EP -- false` does.
+// ExitError ends the command line with a given status and without a message, as `ztm terminal open
+// EP -- false` does.
 type ExitError struct{ Status int }
 
 func (e *ExitError) Error() string { return "exit status" }
 
-// Printable replaces every rune of s that is not a letter, a mark, a number, punctuation, a symbol or a space: control
-// characters, line ends, bidirectional overrides, invisible ones. What others wrote (names, labels, messages) goes through
-// it on its way to a terminal, so that it cannot move the cursor, colour a line, end it, or reorder what stands beside it.
+// Printable replaces every rune of s that is not a letter, a mark, a number, punctuation, a symbol
+// or a space: control characters, line ends, bidirectional overrides, invisible ones. What others
+// wrote (names, labels, messages) goes through it on its way to a terminal, so that it cannot move
+// the cursor, colour a line, end it, or reorder what stands beside it.
 func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !strconv.IsPrint(r) {

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// Duration is a span of time in what an app is asked and answers: people write it as "90s" or "1h30m", programs get it in
-// milliseconds. Zero means that the default is meant. All that is read is rounded up to a millisecond.
+// Duration is a span of time in what an app is asked and answers: people write it as "90s" or
+// "1h30m", programs get it in milliseconds. Zero means that the default is meant. All that is read
+// is rounded up to a millisecond.
 type Duration time.Duration
 
 // ParseDuration reads a duration as people write it.

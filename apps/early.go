@@ -13,16 +13,20 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// EarlyOpener is a [Mesh] that sends the first bytes of a client along with the request for its flow, instead of one round trip later.
+// EarlyOpener is a [Mesh] that sends the first bytes of a client along with the request for its
+// flow, instead of one round trip later.
 type EarlyOpener interface {
-	// OpenEarly is Open for the flow of a client: what the client sends meanwhile, up to [EarlyLimit] bytes, is on its way before
-	// the exit has answered. The exit authorises and connects before it looks at them. The request itself waits for no byte.
+	// OpenEarly is Open for the flow of a client: what the client sends meanwhile, up to
+	// [EarlyLimit] bytes, is on its way before the exit has answered. The exit authorises and
+	// connects before it looks at them. The request itself waits for no byte.
 	//
-	// The caller goes on with client in place of the connection that it wraps: it reads from the first byte on, also those that were
-	// sent, and writes what it reads to the flow, in order and before anything else. The flow leaves out what it has sent.
+	// The caller goes on with client in place of the connection that it wraps: it reads from the
+	// first byte on, also those that were sent, and writes what it reads to the flow, in order and
+	// before anything else. The flow leaves out what it has sent.
 	//
-	// A refusal of the exit means that nobody got the bytes, and the next exit is asked with the same ones. If the way broke
-	// instead, they may have arrived: then the error is [ErrUnknownOutcome], too, and asking another exit could do something twice.
+	// A refusal of the exit means that nobody got the bytes, and the next exit is asked with the
+	// same ones. If the way broke instead, they may have arrived: then the error is
+	// [ErrUnknownOutcome], too, and asking another exit could do something twice.
 	OpenEarly(ctx context.Context, to identity.ID, path string, query url.Values, client *Early) (net.Conn, error)
 }
 
@@ -34,15 +38,17 @@ func OpenEarly(ctx context.Context, m Mesh, to identity.ID, path string, query u
 	return m.Open(ctx, to, path, query)
 }
 
-// ErrUnknownOutcome is what an error of OpenEarly is when the exit may have acted on the first bytes without our knowing.
+// ErrUnknownOutcome is what an error of OpenEarly is when the exit may have acted on the first
+// bytes without our knowing.
 var ErrUnknownOutcome = errors.New("the exit may have acted on the first bytes")
 
-// EarlyLimit is how many bytes of a client are on their way at most before the exit has answered. They are kept until then, in case
-// another exit is to be asked: this much for each flow that is being opened.
+// EarlyLimit is how many bytes of a client are on their way at most before the exit has answered.
+// They are kept until then, in case another exit is to be asked: this much for each flow that is
+// being opened.
 const EarlyLimit = 16 << 10
 
-// Early is the connection of a client whose first bytes may be sent before its flow is open. While one goroutine opens the flow nobody
-// else reads.
+// Early is the connection of a client whose first bytes may be sent before its flow is open. While
+// one goroutine opens the flow nobody else reads.
 type Early struct {
 	net.Conn
 	passed bool // nothing is kept any more; owned by the reader
@@ -93,8 +99,8 @@ func (e *Early) CloseWrite() error {
 // NetConn returns the connection of the client.
 func (e *Early) NetConn() net.Conn { return e.Conn }
 
-// Attempt is for one opening: it gives the first bytes from the beginning. It is used by an [EarlyOpener]. A client whose Read cannot
-// be interrupted gives none.
+// Attempt is for one opening: it gives the first bytes from the beginning. It is used by an
+// [EarlyOpener]. A client whose Read cannot be interrupted gives none.
 func (e *Early) Attempt() *EarlyAttempt {
 	e.passed = false
 	return &EarlyAttempt{e: e, over: e.SetReadDeadline(time.Time{}) != nil}
@@ -108,7 +114,8 @@ type EarlyAttempt struct {
 	over    bool // guarded by e.mu
 }
 
-// Read returns the bytes that are kept, then those that come. io.EOF says that the attempt has no more, for whatever reason.
+// Read returns the bytes that are kept, then those that come. io.EOF says that the attempt has no
+// more, for whatever reason.
 func (a *EarlyAttempt) Read(p []byte) (n int, err error) {
 	e := a.e
 	e.mu.Lock()
@@ -141,7 +148,8 @@ func (a *EarlyAttempt) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// Stop ends the attempt, also a Read that waits for the client, and returns how many bytes it has given.
+// Stop ends the attempt, also a Read that waits for the client, and returns how many bytes it has
+// given.
 func (a *EarlyAttempt) Stop() int {
 	e := a.e
 	e.mu.Lock()

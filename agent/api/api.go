@@ -145,7 +145,7 @@ type Hub struct {
 // that the hub is down.
 type HubStatus string
 
-// What a hub can be.
+// The states of a hub.
 const (
 	Attached    HubStatus = "attached"     // the agent's control session is there
 	NotAttached HubStatus = "not attached" // it is not needed now; whether it can be reached is not known

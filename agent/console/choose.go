@@ -19,8 +19,8 @@ func (c *Console) Meshes(ctx context.Context) ([]api.Mesh, error) {
 	return out, err
 }
 
-// Mesh returns the mesh that the command is about: the one that a prefix names, else the only one that is joined, else
-// the default one.
+// Mesh returns the mesh that the command is about: the one that a prefix names, else the only one
+// that is joined, else the default one.
 func (c *Console) Mesh(ctx context.Context) (api.Mesh, error) {
 	c.mu.Lock()
 	found := c.found
@@ -42,7 +42,8 @@ func (c *Console) Mesh(ctx context.Context) (api.Mesh, error) {
 	return m, nil
 }
 
-// MeshNamed returns the mesh of that name, or the one that [Console.Mesh] chooses where name is empty.
+// MeshNamed returns the mesh of that name, or the one that [Console.Mesh] chooses where name is
+// empty.
 func (c *Console) MeshNamed(ctx context.Context, name string) (api.Mesh, error) {
 	if name == "" {
 		return c.Mesh(ctx)
@@ -108,7 +109,8 @@ func (c *Console) Chosen() bool { return c.endpoint != "" }
 // Prefixed reports whether a prefix chose the mesh or the endpoint.
 func (c *Console) Prefixed() bool { return c.mesh != "" || c.Chosen() }
 
-// settle finds the mesh and the endpoint that prefixes name, so that no command runs about something that is not there.
+// settle finds the mesh and the endpoint that prefixes name, so that no command runs about
+// something that is not there.
 func (c *Console) settle(ctx context.Context) error {
 	if c.mesh != "" {
 		if _, err := c.Mesh(ctx); err != nil {
@@ -122,8 +124,8 @@ func (c *Console) settle(ctx context.Context) error {
 	return err
 }
 
-// View returns the path of what an endpoint shows of the mesh, "hubs" or "users": the one that the `ep` prefix chose, or else
-// the agent's own.
+// View returns the path of what an endpoint shows of the mesh, "hubs" or "users": the one that the
+// `ep` prefix chose, or else the agent's own.
 func (c *Console) View(ctx context.Context, what string) (string, error) {
 	m, err := c.Mesh(ctx)
 	if err != nil || !c.Chosen() {
@@ -136,7 +138,8 @@ func (c *Console) View(ctx context.Context, what string) (string, error) {
 	return api.EndpointPath(m.Name, ep.ID, what), err
 }
 
-// EndpointNamed returns the endpoint of that name as [Console.Resolve] does, or the chosen one where name is empty.
+// EndpointNamed returns the endpoint of that name as [Console.Resolve] does, or the chosen one
+// where name is empty.
 func (c *Console) EndpointNamed(ctx context.Context, name string) (apps.Endpoint, error) {
 	if name == "" {
 		return c.Endpoint(ctx)
@@ -144,7 +147,8 @@ func (c *Console) EndpointNamed(ctx context.Context, name string) (apps.Endpoint
 	return c.Resolve(ctx, name)
 }
 
-// Resolve finds an endpoint by exact ID or else by unique exact name; "" and "." mean the agent's own.
+// Resolve finds an endpoint by exact ID or else by unique exact name; "" and "." mean the agent's
+// own.
 func (c *Console) Resolve(ctx context.Context, name string) (apps.Endpoint, error) {
 	m, err := c.Mesh(ctx)
 	if err != nil {

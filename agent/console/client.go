@@ -30,8 +30,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// maxAnswer is the most of an answer that is read, in bytes: room for 100,000 endpoints, and an end for an agent that
-// forwards without one what another endpoint sends.
+// maxAnswer is the most of an answer that is read, in bytes: room for 100,000 endpoints, and an end
+// for an agent that forwards without one what another endpoint sends.
 const maxAnswer = 64 << 20
 
 // Call sends a request to the API of an app at the chosen endpoint.
@@ -70,8 +70,8 @@ func (c *Console) OpenDatagrams(ctx context.Context, ep identity.ID, path string
 	return api.Datagrams(conn), nil
 }
 
-// Do sends a request to the agent and decodes the JSON answer into out. in and out may be nil. What the agent refuses is
-// an [*answer.Error].
+// Do sends a request to the agent and decodes the JSON answer into out. in and out may be nil. What
+// the agent refuses is an [*answer.Error].
 func (c *Console) Do(ctx context.Context, method, path string, in, out any) error {
 	body, err := c.request(ctx, method, path, in)
 	if err != nil || out == nil {
@@ -147,8 +147,9 @@ func (c *Console) open(ctx context.Context, ep identity.ID, path string, query u
 	return conn, nil
 }
 
-// exchange sends a request on a connection of its own and reads the head of the answer. An answer that is a failure is
-// returned as an error. The caller closes the connection; the request's context governs the exchange alone.
+// exchange sends a request on a connection of its own and reads the head of the answer. An answer
+// that is a failure is returned as an error. The caller closes the connection; the request's
+// context governs the exchange alone.
 func (c *Console) exchange(req *http.Request) (*flow, *http.Response, error) {
 	ctx := req.Context()
 	raw, token, err := api.Dial(ctx, c.data)

@@ -14,9 +14,9 @@ import (
 	"ztm/apps"
 )
 
-// Run runs a command line, without the program's name, and returns the status to exit with: 0, 1 on failure, 2 on wrong
-// usage, or the status of an [apps.ExitError]. commands are those of the mesh and of the apps, which use this console.
-// ctx ends when the user interrupts.
+// Run runs a command line, without the program's name, and returns the status to exit with: 0, 1 on
+// failure, 2 on wrong usage, or the status of an [apps.ExitError]. commands are those of the mesh
+// and of the apps, which use this console. ctx ends when the user interrupts.
 func (c *Console) Run(ctx context.Context, args []string, commands []*cli.Command) int {
 	err := c.run(ctx, args, commands)
 	if err == nil {
@@ -67,7 +67,8 @@ func (c *Console) run(ctx context.Context, args []string, commands []*cli.Comman
 	return app.RunContext(ctx, append([]string{app.Name}, line.Canonical()...))
 }
 
-// Check checks a command line as Run does, and runs nothing. With begins it may be the beginning of one.
+// Check checks a command line as Run does, and runs nothing. With begins it may be the beginning of
+// one.
 func (c *Console) Check(args []string, commands []*cli.Command, begins bool) error {
 	root := tree(c.app(append(commands, c.Commands()...)))
 	if begins {
@@ -77,7 +78,8 @@ func (c *Console) Check(args []string, commands []*cli.Command, begins bool) err
 	return err
 }
 
-// toComplete takes apart the arguments of __complete: [-e] -- WORDS. With -e the word to complete is an empty one more.
+// toComplete takes apart the arguments of __complete: [-e] -- WORDS. With -e the word to complete
+// is an empty one more.
 func toComplete(args []string) []string {
 	for i, a := range args {
 		if a == "--" {
@@ -91,8 +93,9 @@ func toComplete(args []string) []string {
 	return nil
 }
 
-// app puts the commands under a root with the options that all of them have. The parser below is never asked for help
-// and never finds a mistake in the line but in a value: that is done before it sees the line.
+// app puts the commands under a root with the options that all of them have. The parser below is
+// never asked for help and never finds a mistake in the line but in a value: that is done before it
+// sees the line.
 func (c *Console) app(commands []*cli.Command) *cli.App {
 	app := &cli.App{
 		Name:  "ztm",
@@ -142,7 +145,8 @@ func adapt(commands []*cli.Command) {
 	}
 }
 
-// usageError takes the parser's word for an option's value that makes no sense, and says what would.
+// usageError takes the parser's word for an option's value that makes no sense, and says what
+// would.
 func usageError(x *cli.Context, err error, _ bool) error {
 	text := strings.Replace(err.Error(), " for flag -", " for option --", 1)
 	if option, ok := strings.CutSuffix(text, ": parse error"); ok {
@@ -156,8 +160,8 @@ func usageError(x *cli.Context, err error, _ bool) error {
 	return &apps.UsageError{Err: errors.New(text)}
 }
 
-// childless hides the subcommands of a command that has been given names: the parser would look for the first name
-// among them.
+// childless hides the subcommands of a command that has been given names: the parser would look for
+// the first name among them.
 func childless(app *cli.App, path []*grammar.Command) {
 	commands := app.Commands
 	for i, p := range path[1:] {
@@ -238,8 +242,9 @@ func options(flags []cli.Flag) []grammar.Option {
 	return out
 }
 
-// placeholder returns the usage of a flag and the word in it that stands in backquotes, which names the value. Brackets around
-// the word say that the value may be missing, and are for the list of options alone.
+// placeholder returns the usage of a flag and the word in it that stands in backquotes, which names
+// the value. Brackets around the word say that the value may be missing, and are for the list of
+// options alone.
 func placeholder(usage string) (text, value string) {
 	before, rest, ok := strings.Cut(usage, "`")
 	value, after, closed := strings.Cut(rest, "`")

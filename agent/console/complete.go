@@ -26,7 +26,8 @@ var (
 	powershell string
 )
 
-// completionTime is how long the agent may take to name what could come next: a person waits for the answer.
+// completionTime is how long the agent may take to name what could come next: a person waits for
+// the answer.
 const completionTime = time.Second
 
 // Lines that tell the shell's script to complete the names of files itself.
@@ -35,16 +36,17 @@ const (
 	completeDirs  = ":dirs"
 )
 
-// harmless reports whether a word may be offered. Shells take what they are given apart in ways of their own, and names
-// come from other endpoints: $(reboot) must not be one that a shell gets to see.
+// harmless reports whether a word may be offered. Shells take what they are given apart in ways of
+// their own, and names come from other endpoints: $(reboot) must not be one that a shell gets to
+// see.
 func harmless(word string) bool {
 	return word != "" && word[0] != '-' && strings.IndexFunc(word, func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("_.,:@%+=/-", r)
 	}) < 0
 }
 
-// complete prints what the last of the words could become: a candidate a line, with a tab before its explanation.
-// It never fails, and prints nothing where it does not know.
+// complete prints what the last of the words could become: a candidate a line, with a tab before
+// its explanation. It never fails, and prints nothing where it does not know.
 func (c *Console) complete(ctx context.Context, root *grammar.Command, words []string) {
 	ctx, cancel := context.WithTimeout(ctx, completionTime)
 	defer cancel()
@@ -77,7 +79,8 @@ func (c *Console) complete(ctx context.Context, root *grammar.Command, words []s
 	}
 }
 
-// values lists, sorted, what a name in capitals of the grammar can stand for. Errors are empty lists.
+// values lists, sorted, what a name in capitals of the grammar can stand for. Errors are empty
+// lists.
 func (c *Console) values(ctx context.Context, kind, typed string) []string {
 	var out []string
 	add := func(s string) { out = append(out, s) }

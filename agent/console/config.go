@@ -92,9 +92,10 @@ func (c *Console) save(data, mesh *string) error {
 	return f.Commit(append(b, '\n'))
 }
 
-// choose settles which agent and which mesh a command line is about: an option wins over the environment, that over
-// the settings, those over what is usual. Without a home directory there are no settings, which matters only if
-// nothing else names the data directory: a service often has no home.
+// choose settles which agent and which mesh a command line is about: an option wins over the
+// environment, that over the settings, those over what is usual. Without a home directory there are
+// no settings, which matters only if nothing else names the data directory: a service often has no
+// home.
 func (c *Console) choose(data string) error {
 	var s settings
 	data = cmp.Or(data, c.cfg.Getenv("ZTM_DATA"))
@@ -109,8 +110,8 @@ func (c *Console) choose(data string) error {
 	return err
 }
 
-// usualDir is where the data are if nobody says otherwise. On OpenWrt that is for root /etc/ztm, which survives an upgrade of the
-// firmware. root is "/".
+// usualDir is where the data are if nobody says otherwise. On OpenWrt that is for root /etc/ztm,
+// which survives an upgrade of the firmware. root is "/".
 func usualDir(root string, uid int, home string) string {
 	if _, err := os.Stat(filepath.Join(root, "etc/openwrt_release")); err == nil && uid == 0 {
 		return "/etc/ztm"

@@ -2,10 +2,11 @@
 //
 //	words -> grammar -> command -> Console -> agent/api over the agent's socket -> table, JSON or YAML
 //
-// A command line chooses an agent (its data directory), a mesh and an endpoint, by options, by the prefixes `mesh` and
-// `ep`, by the environment, and by the configuration in the home directory. A [Console] knows what was chosen and talks
-// to the agent on behalf of the commands; the apps' commands see it as [apps.Console]. It holds no state of the mesh,
-// no key and no permit, and it decides nothing: what a user may do is decided by the agents and the hub.
+// A command line chooses an agent (its data directory), a mesh and an endpoint, by options, by the
+// prefixes `mesh` and `ep`, by the environment, and by the configuration in the home directory. A
+// [Console] knows what was chosen and talks to the agent on behalf of the commands; the apps'
+// commands see it as [apps.Console]. It holds no state of the mesh, no key and no permit, and it
+// decides nothing: what a user may do is decided by the agents and the hub.
 package console
 
 import (
@@ -29,8 +30,8 @@ type Config struct {
 	Version        api.Version         // of this binary
 }
 
-// Console runs command lines, one at a time. Its methods that talk to the agent may be called from any goroutine, by
-// the command that runs.
+// Console runs command lines, one at a time. Its methods that talk to the agent may be called from
+// any goroutine, by the command that runs.
 type Console struct {
 	cfg   Config
 	known map[string]func(context.Context) []string // see Know
@@ -68,8 +69,8 @@ func New(cfg Config) *Console {
 	return &Console{cfg: cfg}
 }
 
-// Know tells what names in capitals in the usage of commands can stand for, for completion: see [apps.Commands.Values]. It is
-// called before Run.
+// Know tells what names in capitals in the usage of commands can stand for, for completion: see
+// [apps.Commands.Values]. It is called before Run.
 func (c *Console) Know(values map[string]func(context.Context) []string) { c.known = values }
 
 // forget makes ready for another command line.
@@ -96,7 +97,8 @@ func (c *Console) Stderr() io.Writer { return c.cfg.Stderr }
 // DataDir returns the data directory that was chosen. It is known when a command runs, not before.
 func (c *Console) DataDir() string { return c.data }
 
-// Note tells a person at the terminal what was done. It is silent where nobody watches: success needs no words.
+// Note tells a person at the terminal what was done. It is silent where nobody watches: success
+// needs no words.
 func (c *Console) Note(format string, args ...any) {
 	if terminal(c.cfg.Stderr) {
 		fmt.Fprintln(c.cfg.Stderr, apps.Printable(fmt.Sprintf(format, args...)))

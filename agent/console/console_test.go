@@ -83,8 +83,8 @@ func TestAnInterruptedCommandSaysSo(t *testing.T) {
 	}
 }
 
-// TestCommandsGetWhatWasTyped holds the grammar and the flag parser together: what the one understood must reach the
-// action through the other.
+// TestCommandsGetWhatWasTyped holds the grammar and the flag parser together: what the one
+// understood must reach the action through the other.
 func TestCommandsGetWhatWasTyped(t *testing.T) {
 	type typed struct {
 		Names, Users []string

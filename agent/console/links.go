@@ -16,8 +16,8 @@ import (
 // applets are the names under which the binary is something else: ztm-hub is `ztm run hub`.
 var applets = []string{"ztm-hub", "ztm-agent"}
 
-// installLinks makes every applet in dir a link to the binary exe, or a copy where the file system has no links. What
-// is already right stays as it is. A file that is not ours is never replaced.
+// installLinks makes every applet in dir a link to the binary exe, or a copy where the file system
+// has no links. What is already right stays as it is. A file that is not ours is never replaced.
 func installLinks(exe, dir string) ([]string, error) {
 	exe, err := filepath.EvalSymlinks(exe)
 	if err != nil {
@@ -50,7 +50,8 @@ func installLink(exe, path string) error {
 	if real, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil && real == filepath.Dir(exe) {
 		target = filepath.Base(exe)
 	}
-	// The new name is made beside the old one and put in its place: a running ztm-hub can always be started again.
+	// The new name is made beside the old one and put in its place: a running ztm-hub can always be
+	// started again.
 	temp := path + ".new"
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -69,8 +70,9 @@ func installLink(exe, path string) error {
 	return os.Rename(temp, path)
 }
 
-// check reports whether path already is the binary. It is an error if path is something that is not ours: we own
-// links that lead to the binary or nowhere, other names of the binary's file, and equal copies.
+// check reports whether path already is the binary. It is an error if path is something that is not
+// ours: we own links that lead to the binary or nowhere, other names of the binary's file, and
+// equal copies.
 func check(exe, path string) (right bool, err error) {
 	fi, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -1,5 +1,6 @@
-// What is printed was partly written by others: names, labels and messages come from other endpoints and from the hub.
-// No such text may move the cursor, colour a line, end it, or reorder what stands beside it.
+// Others wrote part of the text that is printed: names, labels and messages come from endpoints and
+// from the hub. No such text may move the cursor, colour a line, end it, or reorder what stands beside
+// it.
 
 package console
 
@@ -16,7 +17,8 @@ import (
 	"ztm/apps"
 )
 
-// Print writes v to standard output in the format that -o asked for. Where that is the table, it prints t.
+// Print writes v to standard output in the format that -o asked for. Where that is the table, it
+// prints t.
 func (c *Console) Print(v any, t *apps.Table) error {
 	var b []byte
 	var err error
@@ -42,8 +44,8 @@ func (c *Console) Wide() bool { return c.format == "wide" }
 // Structured reports whether JSON or YAML was asked for.
 func (c *Console) Structured() bool { return c.format == "json" || c.format == "yaml" }
 
-// table renders a header row and rows in aligned columns, two spaces apart. Without a header the first column is a
-// label: this is how one thing is described.
+// table renders a header row and rows in aligned columns, two spaces apart. Without a header the
+// first column is a label: this is how one thing is described.
 func table(t *apps.Table, wide bool) []byte {
 	if t == nil {
 		return nil
@@ -98,7 +100,8 @@ func marshal(v any) ([]byte, error) {
 	}), nil
 }
 
-// escape replaces, in text where such runes are in quotes only, what [apps.Printable] would replace, but for the line ends.
+// escape replaces, in text where such runes are in quotes only, what [apps.Printable] would
+// replace, but for the line ends.
 func escape(text []byte, as func(rune) string) []byte {
 	var out []byte
 	for _, r := range string(text) {

@@ -38,7 +38,8 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// FuzzFormats checks that whatever a name is, JSON and YAML give it back, and no format writes to the terminal.
+// FuzzFormats checks that whatever a name is, JSON and YAML give it back, and no format writes to
+// the terminal.
 func FuzzFormats(f *testing.F) {
 	for _, s := range []string{"", "a", "yes", "1e3", "0x1f", "~", "null", "- a", "a: b", "#", "\x1b[2J", "\u202e", "\u2028", "\U000e0001", "\n", " a", "'\"", "\x7f", "2001-01-01", "<<", "=", "\ufeff"} {
 		f.Add(s)

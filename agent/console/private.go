@@ -8,14 +8,16 @@ import (
 	"path/filepath"
 )
 
-// PrivateFile is a file that only its owner may read and that is there whole or not at all: a permit.
+// PrivateFile is a file that only its owner may read and that is there whole or not at all: a
+// permit.
 type PrivateFile struct {
 	path string
 	temp *os.File
 }
 
-// CreatePrivate makes ready to write the file: what could fail fails now, before there is a secret to lose. A regular
-// file of that name will be replaced; anything else of that name is an error. Discard must be called in the end.
+// CreatePrivate makes ready to write the file: what could fail fails now, before there is a secret
+// to lose. A regular file of that name will be replaced; anything else of that name is an error.
+// Discard must be called in the end.
 func CreatePrivate(path string) (*PrivateFile, error) {
 	fi, err := os.Lstat(path)
 	switch {

@@ -12,8 +12,9 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// Trusted finds an endpoint as [Console.Resolve] does; "" means the one that [Console.Endpoint] returns. The agent remembers
-// whose endpoint a name was at its first use. An ID needs no memory: it is the device's own.
+// Trusted finds an endpoint as [Console.Resolve] does; "" means the one that [Console.Endpoint]
+// returns. The agent remembers whose endpoint a name was at its first use. An ID needs no memory:
+// it is the device's own.
 func (c *Console) Trusted(ctx context.Context, name string) (apps.Endpoint, error) {
 	if name == "" {
 		name = c.endpoint
@@ -49,8 +50,8 @@ func (c *Console) Trusted(ctx context.Context, name string) (apps.Endpoint, erro
 	return found.Endpoint, nil
 }
 
-// CheckUsers checks names of users that get access, and warns of those that nobody in the mesh has. That is not asked where
-// the hub cannot be reached.
+// CheckUsers checks names of users that get access, and warns of those that nobody in the mesh has.
+// That is not asked where the hub cannot be reached.
 func (c *Console) CheckUsers(ctx context.Context, names []string) error {
 	names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == "*" || n == "" })
 	for _, name := range names {

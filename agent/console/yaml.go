@@ -12,7 +12,8 @@ import (
 	"ztm/apps"
 )
 
-// toYAML renders v as YAML with the names and the order of its JSON, so that the two formats differ in looks alone.
+// toYAML renders v as YAML with the names and the order of its JSON, so that the two formats differ
+// in looks alone.
 func toYAML(v any) ([]byte, error) {
 	in, err := json.Marshal(v)
 	if err != nil {
@@ -67,8 +68,9 @@ func yamlNode(dec *json.Decoder) (*yaml.Node, error) {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}, nil
 }
 
-// text makes a node of a string. The library quotes what would not be a string to some reader: "yes", "1e3". What must
-// not reach a terminal as it is gets quotes too, in which there are escapes.
+// text makes a node of a string. The library quotes what would not be a string to some reader:
+// "yes", "1e3". What must not reach a terminal as it is gets quotes too, in which there are
+// escapes.
 func text(s string) (*yaml.Node, error) {
 	n := &yaml.Node{}
 	if err := n.Encode(s); err != nil {

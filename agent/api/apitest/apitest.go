@@ -1,4 +1,5 @@
-// Package apitest is an agent that answers what a test wants it to, on a real socket, to test what talks to agents.
+// Package apitest is an agent that answers what a test wants it to, on a real socket, to test what
+// talks to agents.
 package apitest
 
 import (
@@ -26,9 +27,9 @@ type Agent struct {
 	requests []string // guarded by mu
 }
 
-// New runs an agent until the end of the test. The keys of answers are "METHOD /path?query". An answer is a failure if it
-// is an [*answer.Error], text if it is a string, whatever it does if it is an [http.HandlerFunc], nothing if it is nil, and
-// JSON otherwise.
+// New runs an agent until the end of the test. The keys of answers are "METHOD /path?query". An
+// answer is a failure if it is an [*answer.Error], text if it is a string, whatever it does if it
+// is an [http.HandlerFunc], nothing if it is nil, and JSON otherwise.
 func New(t testing.TB, answers map[string]any) *Agent {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ztm-test-") // t.TempDir is often too long for a socket
@@ -60,7 +61,8 @@ func (a *Agent) Changes() []string {
 	return out
 }
 
-// ServeHTTP answers a request as the real agent would: to its own user alone, and only if a browser did not send it.
+// ServeHTTP answers a request as the real agent would: to its own user alone, and only if a browser
+// did not send it.
 func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	request := r.Method + " " + r.URL.RequestURI()
 	found, known := a.answers[request]

@@ -18,8 +18,8 @@ var (
 	PhoneID  = identity.IDOf([]byte("phone"))
 )
 
-// Demo is the answers of an agent that has joined one mesh, "demo", as "laptop" of root. It knows two more endpoints:
-// root's "nas", which offers two tunnels, and bob's "phone", which is offline.
+// Demo is the answers of an agent that has joined one mesh, "demo", as "laptop" of root. It knows
+// two more endpoints: root's "nas", which offers two tunnels, and bob's "phone", which is offline.
 func Demo() map[string]any {
 	mesh := api.Mesh{
 		Name: "demo", ID: MeshID, Hubs: []string{"hub.example.com:8888"}, Status: api.Connected, Signer: true, Trust: 3,

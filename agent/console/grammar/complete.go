@@ -17,7 +17,8 @@ type Next struct {
 	Line  *Line       // what was read so far; it was not checked
 }
 
-// Complete says what the last word, which may be empty, could become. A line that is wrong has no completion.
+// Complete says what the last word, which may be empty, could become. A line that is wrong has no
+// completion.
 func Complete(root *Command, typed []string) Next {
 	w := newWalk(root)
 	if len(typed) == 0 {

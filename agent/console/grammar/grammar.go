@@ -1,11 +1,12 @@
-// Package grammar is the grammar of the command line, which is ZTM's: words that lead down a tree of commands, then
-// names, then options, of which some take all the words that follow.
+// Package grammar is the grammar of the command line, which is ZTM's: words that lead down a tree
+// of commands, then names, then options, of which some take all the words that follow.
 //
 //	ztm [OPTIONS] [mesh MESH | ep [MESH/]EP] COMMAND... [NAME...] [--option | --option VALUE | --option VALUE...]
 //
-// [Parse] reads a command line into a [Line], whose Canonical form a plain flag parser understands: every option
-// before the names, one value each. [Help] prints what a command is for, [Complete] says what could come next. All
-// three see the same [Command] tree and the same walk along it, so they cannot disagree. Nothing is run here.
+// [Parse] reads a command line into a [Line], whose Canonical form a plain flag parser understands:
+// every option before the names, one value each. [Help] prints what a command is for, [Complete]
+// says what could come next. All three see the same [Command] tree and the same walk along it, so
+// they cannot disagree. Nothing is run here.
 package grammar
 
 import (
@@ -29,12 +30,13 @@ type Command struct {
 	Runs        bool // can be run itself; otherwise one of Commands must follow
 	Prefix      bool // takes one name, and then a command of the root follows: "mesh", "ep"
 
-	// About says what the command is about and so which prefixes it takes: [apps.InMesh] and its like. With none of
-	// them it takes no prefix.
+	// About says what the command is about and so which prefixes it takes: [apps.InMesh] and its
+	// like. With none of them it takes no prefix.
 	About string
 }
 
-// Option is an option of a command. Those of the root are options of all commands that have no own of the name.
+// Option is an option of a command. Those of the root are options of all commands that have no own
+// of the name.
 type Option struct {
 	Name     string // long form, without dashes
 	Aliases  []string
@@ -83,7 +85,8 @@ func (c *Command) option(name string) *Option {
 	return nil
 }
 
-// args takes Args apart: the names, how many of them are required, and whether the last may be repeated.
+// args takes Args apart: the names, how many of them are required, and whether the last may be
+// repeated.
 func (c *Command) args() (names []string, required int, repeats bool) {
 	depth := 0
 	for _, token := range strings.Fields(c.Args) {
@@ -126,7 +129,8 @@ func (c *Command) argument(i int) string {
 	return ""
 }
 
-// choices reports whether what stands for a value is the words themselves that it can be: "bash|zsh".
+// choices reports whether what stands for a value is the words themselves that it can be:
+// "bash|zsh".
 func choices(value string) bool {
 	return strings.Contains(value, "|") && strings.ToLower(value) == value
 }

@@ -257,7 +257,8 @@ func FuzzParse(f *testing.F) {
 		}
 		canonical := l.Canonical()
 		again, err := Parse(program(), canonical)
-		// A command that has been given names is not looked for commands by whoever reads the canonical form.
+		// A command that has been given names is not looked for commands by whoever reads the
+		// canonical form.
 		if err != nil {
 			t.Fatalf("%q: canonical %q: %v", args, canonical, err)
 		}

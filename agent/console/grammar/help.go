@@ -100,7 +100,8 @@ func (o Option) value() string {
 	return " " + v
 }
 
-// ownAndCommon returns the commands whose options can be given to the last of the path: itself and the program.
+// ownAndCommon returns the commands whose options can be given to the last of the path: itself and
+// the program.
 func ownAndCommon(path []*Command) []*Command {
 	if len(path) == 1 {
 		return path

@@ -26,8 +26,9 @@ type Line struct {
 // Command returns the command that the line names.
 func (l *Line) Command() *Command { return l.Path[len(l.Path)-1] }
 
-// Canonical returns the line, without the program's name and the prefixes, as every flag parser understands it: each
-// option right after the command that declares it, in its long form with one value, and "--" before the names.
+// Canonical returns the line, without the program's name and the prefixes, as every flag parser
+// understands it: each option right after the command that declares it, in its long form with one
+// value, and "--" before the names.
 func (l *Line) Canonical() []string {
 	var out []string
 	for i, c := range l.Path {
@@ -42,8 +43,8 @@ func (l *Line) Canonical() []string {
 	return out
 }
 
-// Option returns the last value that was given for the option of that name, to the command or else to the nearest one
-// above it, and whether there was any.
+// Option returns the last value that was given for the option of that name, to the command or else
+// to the nearest one above it, and whether there was any.
 func (l *Line) Option(name string) (value string, given bool) {
 	for _, level := range slices.Backward(l.options) {
 		for _, o := range slices.Backward(level) {
@@ -55,7 +56,8 @@ func (l *Line) Option(name string) (value string, given bool) {
 	return "", false
 }
 
-// Parse reads a command line, without the program's name. An error is an [apps.UsageError], with a hint.
+// Parse reads a command line, without the program's name. An error is an [apps.UsageError], with a
+// hint.
 func Parse(root *Command, args []string) (*Line, error) {
 	w := newWalk(root)
 	for _, a := range args {
@@ -75,7 +77,8 @@ func Parse(root *Command, args []string) (*Line, error) {
 	return w.line, nil
 }
 
-// Begins checks that a line of a command could begin with args: its commands and options exist. What is missing is not looked for.
+// Begins checks that a line of a command could begin with args: its commands and options exist.
+// What is missing is not looked for.
 func Begins(root *Command, args []string) error {
 	w := newWalk(root)
 	for _, a := range args {
@@ -235,8 +238,8 @@ func (w *walk) endOption() error {
 	return fmt.Errorf("option %s needs a value", dashed(o.Name))
 }
 
-// sink gives an option that stood before the command to the command, if that has its own of the name: the directory of
-// `ztm --data DIR run hub` is the hub's.
+// sink gives an option that stood before the command to the command, if that has its own of the
+// name: the directory of `ztm --data DIR run hub` is the hub's.
 func (w *walk) sink() {
 	last := len(w.line.Path) - 1
 	var sunk []string
@@ -253,7 +256,8 @@ func (w *walk) sink() {
 	w.line.options[last] = append(sunk, w.line.options[last]...)
 }
 
-// stray finds an option that was given to a command above the one that the line names: it would be ignored.
+// stray finds an option that was given to a command above the one that the line names: it would be
+// ignored.
 func (w *walk) stray() error {
 	last := len(w.line.Path) - 1
 	for i := 1; i < last; i++ {

@@ -1,5 +1,5 @@
-// A prefix chooses what a command is about: `ztm mesh MESH ...`, `ztm ep [MESH/]EP ...`. A command that cannot heed the
-// choice must not run without it: the wrong device would leave the mesh.
+// A prefix chooses what a command is about: `ztm mesh MESH ...`, `ztm ep [MESH/]EP ...`. A command
+// that cannot heed the choice must not run without it: the wrong device would leave the mesh.
 
 package grammar
 
@@ -17,8 +17,8 @@ const (
 	epPrefix   = "ep"
 )
 
-// prefixed refuses a prefix that the command does not take. Where a prefix names what the first name of the command
-// would be, it becomes that name.
+// prefixed refuses a prefix that the command does not take. Where a prefix names what the first
+// name of the command would be, it becomes that name.
 func (w *walk) prefixed() error {
 	c := w.line.Command()
 	for prefix, value := range w.line.Prefixes {

@@ -73,8 +73,8 @@ func nearest(name string, known []string) string {
 	return best
 }
 
-// distance is the number of insertions, deletions, substitutions and swaps of neighbours that make b of a
-// (optimal string alignment). Words longer than any command are not compared.
+// distance is the number of insertions, deletions, substitutions and swaps of neighbours that make
+// b of a (optimal string alignment). Words longer than any command are not compared.
 func distance(a, b string) int {
 	const longest = 64
 	if len(a) > longest || len(b) > longest {

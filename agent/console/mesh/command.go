@@ -11,8 +11,8 @@ import (
 	"ztm/apps"
 )
 
-// Commands returns the commands that are about the mesh itself. What the apps have to list, to describe and to count stands
-// beside what the mesh has: `ztm get tunnel` and `ztm get ep`.
+// Commands returns the commands that are about the mesh itself. What the apps have to list, to
+// describe and to count stands beside what the mesh has: `ztm get tunnel` and `ztm get ep`.
 func Commands(console *console.Console, more apps.Commands) []*cli.Command {
 	c := commands{console}
 	return append(c.members(), c.views(more)...)
@@ -165,8 +165,8 @@ func (v view) command() *cli.Command {
 	}
 }
 
-// of is a verb that has one view, and perhaps more of the apps. Without a name it is about the endpoint of the prefix, or the
-// agent's own.
+// of is a verb that has one view, and perhaps more of the apps. Without a name it is about the
+// endpoint of the prefix, or the agent's own.
 func of(verb string, v view, more ...*cli.Command) *cli.Command {
 	c := v.command()
 	return &cli.Command{Name: verb, Usage: v.usage, Description: c.Description, Subcommands: append([]*cli.Command{c}, more...)}

@@ -29,7 +29,8 @@ func (c commands) describeMesh(ctx context.Context, name string) error {
 	}})
 }
 
-// renewal says that the mesh's CA was replaced and that the agent has no certificate of the new one yet.
+// renewal says that the mesh's CA was replaced and that the agent has no certificate of the new one
+// yet.
 func renewal(m api.Mesh) string {
 	if m.Agent.Issuer == m.CA {
 		return ""

@@ -152,7 +152,8 @@ func (c commands) getHubs(ctx context.Context, name string) error {
 	return c.Print(hubs, t)
 }
 
-// hubStatus is what a hub is to the agent. That the agent is not attached does not mean that the hub is down.
+// hubStatus is what a hub is to the agent. That the agent is not attached does not mean that the
+// hub is down.
 func hubStatus(h api.Hub) string {
 	switch {
 	case h.Connected:

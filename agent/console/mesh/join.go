@@ -218,7 +218,8 @@ func (c commands) forget(ctx context.Context, name string) error {
 	return nil
 }
 
-// evict refuses a user whom the mesh does not know unless force is set: the trust list keeps each eviction, a slip too.
+// evict refuses a user whom the mesh does not know unless force is set: the trust list keeps each
+// eviction, a slip too.
 func (c commands) evict(ctx context.Context, user string, force bool) error {
 	if err := identity.CheckName(user); err != nil {
 		return &apps.UsageError{Err: fmt.Errorf("user: %w", err)}

@@ -1,5 +1,6 @@
-// Package mesh is the part of the command line that is about the mesh itself: who is in it, who gets in, who must
-// leave, and how the ways to the others are. Each command is one or two requests to the agent and a table.
+// Package mesh is the part of the command line that is about the mesh itself: who is in it, who
+// gets in, who must leave, and how the ways to the others are. Each command is one or two requests
+// to the agent and a table.
 package mesh
 
 import (

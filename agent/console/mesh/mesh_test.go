@@ -45,8 +45,9 @@ func ztm(t *testing.T, a *apitest.Agent, stdin string, args ...string) result {
 	return result{stdout.String(), stderr.String(), status}
 }
 
-// TestTranscripts runs the command lines of testdata/*.txt, each of which begins with "$ ztm", and compares what
-// follows: the output, then the requests that changed something, after ">", then the exit status if it is not zero.
+// TestTranscripts runs the command lines of testdata/*.txt, each of which begins with "$ ztm", and
+// compares what follows: the output, then the requests that changed something, after ">", then the
+// exit status if it is not zero.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {

@@ -57,7 +57,8 @@ func (c commands) ping(ctx context.Context, name string) error {
 	return nil
 }
 
-// pingPath measures from the endpoint that the `ep` prefix chose, or else from here. Without a name the way ends here.
+// pingPath measures from the endpoint that the `ep` prefix chose, or else from here. Without a name
+// the way ends here.
 func (c commands) pingPath(ctx context.Context, name string) (string, error) {
 	m, err := c.Mesh(ctx)
 	if err != nil {
@@ -100,7 +101,8 @@ func (c commands) log(ctx context.Context, name string) error {
 	return c.Print(entries, t)
 }
 
-// names returns the names of the endpoints that lines are about, as far as the directory knows them.
+// names returns the names of the endpoints that lines are about, as far as the directory knows
+// them.
 func (c commands) names(ctx context.Context, entries []api.LogEntry) map[string]string {
 	names := map[string]string{}
 	if c.Structured() || !slices.ContainsFunc(entries, func(e api.LogEntry) bool { return len(e.Attrs) > 0 }) {
@@ -132,7 +134,7 @@ func attributes(attrs, names map[string]string) string {
 	return b.String()
 }
 
-// label changes the labels of the chosen endpoint if it is told to, and shows them.
+// label changes the labels of the chosen endpoint, if there is a change, and shows them.
 func (c commands) label(ctx context.Context, add, remove []string) error {
 	ep, err := c.Endpoint(ctx)
 	if err != nil {
