@@ -47,7 +47,7 @@ var arrows = []arrow{
 	{"apps/settings", []string{"apps", "tunnel/answer"}, "settings are kept in one way, whatever they are"},
 	{"apps/balance", nil, "a choice knows no app, nor what is chosen"},
 	{"apps/reach", []string{"apps/listen", "tunnel/answer", "tunnel/limit"}, "what is reached, and how, is the same for all apps"},
-	{"apps/proxy", []string{"apps", "apps/listen", "apps/proxy/dns", "apps/proxy/exit", "apps/proxy/httpguard", "apps/proxy/policy", "apps/proxy/relay", "apps/proxy/route", "apps/reach", "apps/settings", "apps/udp", "tunnel/answer", "tunnel/identity", "tunnel/limit", "tunnel/metric", "tunnel/splice"}, "the proxy puts its rooms together"},
+	{"apps/proxy", []string{"apps", "apps/listen", "apps/proxy/dns", "apps/proxy/exit", "apps/proxy/httpguard", "apps/proxy/policy", "apps/proxy/relay", "apps/proxy/route", "apps/reach", "tunnel/answer", "tunnel/identity", "tunnel/limit", "tunnel/splice"}, "the proxy puts its rooms together"},
 	{"apps/proxy/cli", []string{"apps", "apps/proxy", "apps/proxy/policy"}, "a command line asks an API: nobody but main has it"},
 	{"apps/proxy/dns/dnstest", nil, "it is for tests"},
 	{"apps/proxy/dns", []string{"apps/listen", "apps/reach", "apps/udp", "tunnel/answer", "tunnel/limit"}, "DNS is spoken without knowing an exit"},
