@@ -61,6 +61,18 @@ func TestAHubThatRefusesAnEvictionDoesNotVetoIt(t *testing.T) {
 	}
 }
 
+func TestAnEvictionThatNoHubTakesGoesFromPeerToPeer(t *testing.T) {
+	m, ca, hubs := rootMesh(t, 1)
+	alice := meshOf(t, ca, "alice")
+	runMesh(t, alice, hubs[0])
+	if _, err := m.peers.Ping(t.Context(), alice.agent.self); err != nil {
+		t.Fatal(err)
+	}
+	hubs[0].refuse(errNo)
+	evict(t, m, "bob")
+	until(t, "alice knows of the eviction", func() bool { return alice.verifier.Trust().Voids("bob", time.Now()) })
+}
+
 func TestAnEvictionThatOneHubRefusesIsTakenToTheOthers(t *testing.T) {
 	m, _, hubs := rootMesh(t, 2)
 	hubs[0].refuse(errNo)
@@ -76,6 +88,7 @@ func TestAnEvictionThatOneHubRefusesIsTakenToTheOthers(t *testing.T) {
 }
 
 func TestAnEvictionWithoutAHubIsInForceHere(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	m, _ := newTestMesh(t, rootUser, time.Now())
 	if out := evict(t, m, "bob"); out.Refused == "" {
 		t.Errorf("the eviction says %+v", out)

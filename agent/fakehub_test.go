@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -20,14 +19,14 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// fakeHub speaks to one agent and does what a test wants. It takes records, says that it is ready,
-// and has an empty directory.
+// fakeHub does what a test wants. It takes records, says that it is ready, has an empty directory, and
+// relays streams of the control session.
 type fakeHub struct {
 	address string
+	*fakeRelay
 
 	mu       sync.Mutex
 	handlers map[string]http.HandlerFunc // by "METHOD PATH", in place of its own; guarded by mu
-	posted   [][]byte                    // trust lists that it was offered; guarded by mu
 	refusal  error                       // why it takes no trust list; guarded by mu
 	trust    []byte                      // the list it has; guarded by mu
 }
@@ -51,9 +50,10 @@ func newFakeHub(t *testing.T, ca *identity.CA) *fakeHub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &fakeHub{address: ln.Addr().String(), handlers: map[string]http.HandlerFunc{}}
+	h := &fakeHub{address: ln.Addr().String(), fakeRelay: newFakeRelay(), handlers: map[string]http.HandlerFunc{}}
 	own := identity.TLSCertificate(der, key)
-	config := identity.NewVerifier(trust, identity.NewClock()).ServerConfig(func() tls.Certificate { return own }, tunnel.ControlProto)
+	verifier := identity.NewVerifier(trust, identity.NewClock())
+	config := verifier.ServerConfig(func() tls.Certificate { return own }, tunnel.ControlProto)
 	server := h2.NewTLSServer(tunnel.ControlProto, h, h2.Hub, slog.New(slog.DiscardHandler))
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -68,7 +68,12 @@ func newFakeHub(t *testing.T, ca *identity.CA) *fakeHub {
 					raw.Close()
 					return
 				}
-				server.Serve(&h2.Tagged{Conn: c})
+				peer, err := verifier.Subject(c.ConnectionState(), identity.RoleMember)
+				if err != nil {
+					raw.Close()
+					return
+				}
+				server.Serve(&h2.Tagged{Conn: c, Tag: peer.ID})
 			})
 		}
 	})
@@ -106,11 +111,13 @@ func (h *fakeHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		handle(w, r)
 		return
 	}
+	if r.Method == http.MethodConnect {
+		h.relay(w, r)
+		return
+	}
 	switch request {
 	case "GET " + tunnel.PathEvents:
-		json.NewEncoder(w).Encode(tunnel.Event{Type: tunnel.EventReady})
-		http.NewResponseController(w).Flush()
-		<-r.Context().Done()
+		h.events(w, r)
 	case "GET " + tunnel.PathEndpoints:
 		answer.JSON(w, tunnel.Page{})
 	case "GET " + tunnel.PathHub:
@@ -143,7 +150,8 @@ func runMesh(t *testing.T, m *mesh, hubs ...*fakeHub) {
 		m.row.Hubs = append(m.row.Hubs, h.address)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	go m.run(ctx) // ends with ctx; awaited below
+	delete(m.agent.meshes, m.name) // it ends here, not with the agent
+	go m.run(ctx)                  // ends with ctx; awaited below
 	t.Cleanup(func() { cancel(); <-m.ended })
 	if _, _, err := m.control.Session(t.Context()); err != nil {
 		t.Fatal(err)

@@ -44,6 +44,18 @@ func newTestMesh(t *testing.T, user string, made time.Time) (*mesh, *identity.CA
 	return m, ca
 }
 
+// meshOf is a membership of another device, of a user, in a mesh whose CA the test holds.
+func meshOf(t *testing.T, ca *identity.CA, user string) *mesh {
+	t.Helper()
+	a := newTestAgent(t)
+	m, err := newMesh(a, "demo", rowOf(t, a, ca, user, time.Now()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.meshes["demo"] = m // which Close discards
+	return m
+}
+
 // testRow is the membership of an agent's user in a new mesh.
 func testRow(t *testing.T, a *Agent, user string, made time.Time) (meshRow, *identity.CA) {
 	t.Helper()
@@ -51,6 +63,12 @@ func testRow(t *testing.T, a *Agent, user string, made time.Time) (meshRow, *ide
 	if err != nil {
 		t.Fatal(err)
 	}
+	return rowOf(t, a, ca, user, made), ca
+}
+
+// rowOf is the membership of an agent's user in a mesh.
+func rowOf(t *testing.T, a *Agent, ca *identity.CA, user string, made time.Time) meshRow {
+	t.Helper()
 	der, err := ca.SignMember(a.key.Public().(ed25519.PublicKey), user, made, made)
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +77,7 @@ func testRow(t *testing.T, a *Agent, user string, made time.Time) (meshRow, *ide
 	if user == rootUser {
 		row.CAKey = string(ca.KeyPEM())
 	}
-	return row, ca
+	return row
 }
 
 // decode reads an answer of the local API.
