@@ -14,7 +14,9 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ztm/apps/listen"
@@ -26,17 +28,18 @@ import (
 )
 
 const (
-	// maxSessions bounds the clients of one UDP port at the same time: their addresses are easily
-	// forged.
+	// maxSessions bounds the clients of one UDP port at the same time. Their addresses are easily
+	// forged: where there are too many, a new client takes the place of the one that waits for its
+	// first answer the longest.
 	maxSessions = 4096
 	// sessionPause is how long the datagrams of a client are dropped after its flow could not be
 	// opened, so that a client that keeps sending does not keep asking.
 	sessionPause = time.Second
-	// limitPatience is how long a client waits for a flow where there are too many, limitMin and
+	// limitTimeout is how long a client waits for a flow where there are too many, limitMin and
 	// limitMax how often that is tried.
-	limitPatience = 10 * time.Second
-	limitMin      = 50 * time.Millisecond
-	limitMax      = time.Second
+	limitTimeout = 10 * time.Second
+	limitMin     = 50 * time.Millisecond
+	limitMax     = time.Second
 	// socketBuffer is what the system is asked to keep of a port's datagrams while the agent does
 	// something else, in bytes. All clients of the port share it. It is a wish: the system has
 	// limits of its own.
@@ -49,15 +52,17 @@ type udpPort struct {
 	l      *listener
 	socket *udp.Socket
 
-	mu       sync.Mutex
-	sessions map[udp.Path]*session
+	mu         sync.Mutex
+	sessions   map[udp.Path]*session
+	unanswered []*session // in the order in which they began; those that ended or were answered may be in it
 }
 
 // session is one client of a port.
 type session struct {
 	udp.Path
-	queue *traffic.Queue
-	stop  context.CancelFunc
+	queue    *traffic.Queue
+	stop     context.CancelFunc
+	answered atomic.Bool // a datagram came back for the client: its address is its own
 }
 
 // serveUDP serves one open port until it is closed. Its sessions end with it.
@@ -90,14 +95,14 @@ func (in *Inbound) serveUDP(ctx context.Context, l *listener, socket *udp.Socket
 }
 
 // session returns the session of a client, and begins it if there is none. It returns nil when
-// there are too many.
+// there are too many whose clients were answered.
 func (p *udpPort) session(from udp.Path) *session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if s := p.sessions[from]; s != nil {
 		return s
 	}
-	if len(p.sessions) >= maxSessions {
+	if len(p.sessions) >= maxSessions && !p.makeRoomLocked() {
 		p.in.stats.Failed(answer.Errorf(answer.Limit, "too many clients"))
 		return nil
 	}
@@ -108,7 +113,30 @@ func (p *udpPort) session(from udp.Path) *session {
 	}
 	s.stop = stop
 	p.sessions[from] = s
+	if len(p.unanswered) >= 2*maxSessions {
+		p.unanswered = slices.DeleteFunc(p.unanswered, p.settledLocked)
+	}
+	p.unanswered = append(p.unanswered, s)
 	return s
+}
+
+// settledLocked reports whether a session has ended or was answered.
+func (p *udpPort) settledLocked(s *session) bool {
+	return s.answered.Load() || p.sessions[s.Path] != s
+}
+
+// makeRoomLocked ends the session that waits for its first answer the longest.
+func (p *udpPort) makeRoomLocked() bool {
+	for len(p.unanswered) > 0 {
+		s := p.unanswered[0]
+		p.unanswered = p.unanswered[1:]
+		if !p.settledLocked(s) {
+			delete(p.sessions, s.Path)
+			s.stop()
+			return true
+		}
+	}
+	return false
 }
 
 // serve opens the flow of a session and carries its datagrams until it ends.
@@ -132,7 +160,7 @@ func (p *udpPort) serve(ctx context.Context, s *session) {
 	defer tally.End()
 	r := &traffic.Relay{Flow: flow, Queue: s.queue, Idle: in.Settings().Idle.Or(traffic.DefaultIdle),
 		In: tally.Up, Out: tally.Down, ToRate: &in.limits.Up, FromRate: &in.limits.Down, Dropped: &in.stats.Dropped,
-		Send: p.socket.To(s.Path)}
+		Send: p.answer(s)}
 	ended := in.began(client)
 	err = r.Run(ctx)
 	ended(r.Up, r.Down)
@@ -143,12 +171,21 @@ func (p *udpPort) serve(ctx context.Context, s *session) {
 // clients come at once is waited for, since most of these clients would not come again.
 func (p *udpPort) reach(ctx context.Context, q url.Values) (net.Conn, identity.ID, error) {
 	retry := listen.Backoff{Min: limitMin, Max: limitMax}
-	for late := time.Now().Add(limitPatience); ; {
+	for late := time.Now().Add(limitTimeout); ; {
 		flow, exit, err := p.in.reach(ctx, p.in.mesh.OpenDatagrams, q)
 		if answer.CodeOf(err) != answer.Limit || ctx.Err() != nil || time.Now().After(late) {
 			return flow, exit, err
 		}
 		listen.Wait(ctx, retry.Next(), nil)
+	}
+}
+
+// answer returns what sends the client its answers.
+func (p *udpPort) answer(s *session) func([]byte) error {
+	send := p.socket.To(s.Path)
+	return func(b []byte) error {
+		s.answered.Store(true)
+		return send(b)
 	}
 }
 
@@ -163,7 +200,9 @@ func (p *udpPort) turnAway(ctx context.Context, s *session, exit identity.ID, er
 func (p *udpPort) forget(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.sessions, s.Path)
+	if p.sessions[s.Path] == s { // no other client took its place
+		delete(p.sessions, s.Path)
+	}
 	s.queue.Close()
 }
 
