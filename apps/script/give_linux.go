@@ -19,8 +19,14 @@ const (
 // name gets a file on disk instead. So does every script on Android, whose versions before 11 kill
 // a process that asks for a file in memory.
 func give(source []byte, with interpreter, a *process.Account) (given, error) {
-	if with.ending != "" || os.Getenv("ANDROID_ROOT") != "" || !with.engine && namesItself(source) {
+	if with.ending != "" || os.Getenv("ANDROID_ROOT") != "" {
 		return giveFile(source, with.ending, a)
+	}
+	if !with.engine && namesItself(source) {
+		if g, err := giveFile(source, "", a); err == nil {
+			return g, nil
+		}
+		// The file system is read-only: without a name the script still runs.
 	}
 	fd, err := unix.MemfdCreate("script", unix.MFD_CLOEXEC)
 	if err != nil { // Linux before 3.17

@@ -219,6 +219,14 @@ func TestRunAsBecomesTheAccount(t *testing.T) {
 	}
 }
 
+func TestScriptNeedsNoPlaceForFiles(t *testing.T) {
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "none"))
+	m := newMesh(t)
+	if diff := cmp.Diff(appstest.Result{Out: "yes\n"}, m.run("", "--", file(t, "x", `[ -n "$0" ] && echo yes`))); diff != "" {
+		t.Errorf("script (-want +got):\n%s", diff)
+	}
+}
+
 func TestNothingOfTheScriptIsLeft(t *testing.T) {
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
