@@ -16,8 +16,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// Endpoints implements apps.Mesh. A record that does not verify is left out: the hub may have made it up, or its user was
-// evicted a moment ago.
+// Endpoints implements apps.Mesh. A record that does not verify is left out: the hub may have made
+// it up, or its user was evicted a moment ago.
 func (m *mesh) Endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint, error) {
 	q := url.Values{}
 	for key, value := range map[string]string{"name": f.Name, "user": f.User, "offer": f.Offer, "keyword": f.Keyword} {
@@ -48,11 +48,13 @@ func (m *mesh) Endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint, e
 	return out, nil
 }
 
-// maxDirectory is how many entries are read of the directory at most: a hub that always has more is not followed for ever.
+// maxDirectory is how many entries are read of the directory at most: a hub that always has more is
+// not followed without end.
 const maxDirectory = 100_000
 
-// entries reads the entries of the directory that a query asks for, page by page, until use wants no more. use asks fresh whether an ID is new:
-// the pages of a directory that changes may overlap, and one that has nothing but IDs of earlier pages is the last.
+// entries reads the entries of the directory that a query asks for, page by page, until use wants
+// no more. use asks fresh whether an ID is new: the pages of a directory that changes may overlap,
+// and one that has nothing but IDs of earlier pages is the last.
 func (m *mesh) entries(ctx context.Context, q url.Values, use func(e tunnel.Entry, fresh func(identity.ID) bool) (more bool)) error {
 	offset, _ := strconv.Atoi(q.Get("offset")) // "" is 0
 	seen := map[identity.ID]struct{}{}
@@ -85,7 +87,8 @@ func (m *mesh) entries(ctx context.Context, q url.Values, use func(e tunnel.Entr
 	return nil
 }
 
-// matches checks again what the hub was asked for: a hub that answers with other records must not change what an app picks.
+// matches checks again what the hub was asked for: a hub that answers with other records must not
+// change what an app picks.
 func matches(e apps.Endpoint, f apps.Filter) bool {
 	return (f.Name == "" || e.Name == f.Name) && (f.User == "" || e.User == f.User) &&
 		(f.Offer == "" || slices.Contains(e.Offers, f.Offer)) && (!f.Online || e.Online)
@@ -139,7 +142,8 @@ func away(err error) bool {
 	return code == answer.Unavailable || code == answer.Broken || code == answer.Timeout
 }
 
-// lastKnown is the directory as it was when the hub was there last, and a word on that; false if nothing is known.
+// lastKnown is the directory as it was when the hub was there last, and a word on that; false if
+// nothing is known.
 func (m *mesh) lastKnown(f apps.Filter, why error) (list []apps.Endpoint, warning string, ok bool) {
 	list, at := m.known.list(f, func(s identity.Subject) bool { return m.reverify(s) == nil })
 	return list, staleWarning(at, why), !at.IsZero()
@@ -150,7 +154,8 @@ func staleWarning(at time.Time, why error) string {
 		at.UTC().Format("2006-01-02 15:04:05 MST"), why)
 }
 
-// shown lists endpoints for people: as the directory has them or, while the hub is away, as they are known. w gets the warning.
+// shown lists endpoints for people: as the directory has them or, while the hub is away, as they
+// are known. w gets the warning.
 func (m *mesh) shown(ctx context.Context, w http.ResponseWriter, f apps.Filter) ([]apps.Endpoint, error) {
 	list, err := m.Endpoints(ctx, f)
 	if err == nil || !away(err) {
@@ -187,7 +192,8 @@ func byUser(all []apps.Endpoint) map[string][]string {
 	return users
 }
 
-// signers lists other endpoints that hold the CA key and are online: only endpoints of root can, whatever a record says.
+// signers lists other endpoints that hold the CA key and are online: only endpoints of root can,
+// whatever a record says.
 func (m *mesh) signers(ctx context.Context) ([]apps.Endpoint, error) {
 	all, err := m.Endpoints(ctx, apps.Filter{User: rootUser, Online: true})
 	if err != nil {

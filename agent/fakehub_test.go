@@ -19,8 +19,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// fakeHub does what a test wants. It takes records, says that it is ready, has an empty directory, and
-// relays streams of the control session.
+// fakeHub does what a test wants. It takes records, says that it is ready, has an empty directory,
+// and relays streams of the control session.
 type fakeHub struct {
 	address string
 	*fakeRelay

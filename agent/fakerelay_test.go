@@ -48,7 +48,8 @@ func (f *fakeRelay) events(w http.ResponseWriter, r *http.Request) {
 	delete(f.streams, peer)
 }
 
-// relay is a CONNECT: of the agent that wants a peer, or with the ticket of the peer that was asked.
+// relay is a CONNECT: of the agent that wants a peer, or with the ticket of the peer that was
+// asked.
 func (f *fakeRelay) relay(w http.ResponseWriter, r *http.Request) {
 	if ticket := r.Header.Get(tunnel.FieldTicket); ticket != "" {
 		f.answer(w, r, ticket)

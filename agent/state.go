@@ -97,7 +97,7 @@ func saveMesh(db *store.DB, name string, row meshRow) error {
 	return db.Update(func(tx *store.Tx) error { return meshTable.Put(tx, name, row) })
 }
 
-// deleteMesh forgets a mesh, what its apps kept, and whom this endpoint knew and invited there.
+// deleteMesh deletes a mesh, the state of its apps, and the names and invitations of this endpoint there.
 func deleteMesh(db *store.DB, name string) error {
 	return db.Update(func(tx *store.Tx) error {
 		if err := deleteAll(tx, appTable.Keys, appTable.Delete, name+"/"); err != nil {
@@ -124,7 +124,8 @@ func deleteAll(tx *store.Tx, keys func(*store.Tx, string) ([]string, error), rem
 	return err
 }
 
-// noteInvited remembers an admission time that was given to a user here, in a permit or a certificate.
+// noteInvited remembers an admission time that was given to a user here, in a permit or a
+// certificate.
 func noteInvited(db *store.DB, mesh, user string, admitted time.Time) error {
 	return db.Update(func(tx *store.Tx) error {
 		last, _, err := inviteTable.Get(tx, mesh+"/"+user)
@@ -135,7 +136,8 @@ func noteInvited(db *store.DB, mesh, user string, admitted time.Time) error {
 	})
 }
 
-// lastInvited returns the latest admission time that was given to a user here, and whether there was one.
+// lastInvited returns the latest admission time that was given to a user here, and whether there
+// was one.
 func lastInvited(db *store.DB, mesh, user string) (admitted time.Time, found bool, err error) {
 	err = db.View(func(tx *store.Tx) error {
 		seconds, ok, err := inviteTable.Get(tx, mesh+"/"+user)
@@ -145,8 +147,9 @@ func lastInvited(db *store.DB, mesh, user string) (admitted time.Time, found boo
 	return admitted, found, err
 }
 
-// redeem remembers that a key redeemed a token. It is the one place that decides, in one transaction, so of many at once one
-// succeeds. The same key may come again: the first answer may have been lost on the way.
+// redeem remembers that a key redeemed a token. It is the one place that decides, in one
+// transaction, so of many at once one succeeds. The same key may come again: the first answer may
+// have been lost on the way.
 func redeem(db *store.DB, nonce string, key identity.ID, expires, now time.Time) error {
 	return db.Update(func(tx *store.Tx) error {
 		row, found, err := tokenTable.Get(tx, nonce)

@@ -99,8 +99,8 @@ type Invite struct {
 	Expires   apps.Duration `json:"expires,omitempty"`   // the permit carries a one-time token that lives so long
 }
 
-// Evicted is the answer to an eviction: DELETE [UserPath]. A user of whom neither the directory nor
-// this agent knows anything is not found, unless the query has force=true.
+// Evicted is the answer to an eviction: DELETE [UserPath]. A user that neither the directory nor this
+// agent knows is not found, unless the query has force=true.
 type Evicted struct {
 	User      string `json:"user"`
 	Version   uint64 `json:"version"`           // of the trust list that the mesh enforces from now on
