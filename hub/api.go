@@ -71,11 +71,11 @@ func find(method, path string) (*route, string, error) {
 // handler serves the control sessions. paths is the context of paths that are streams of them.
 func (s *server) handler(paths context.Context) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !s.handlers.enter() {
+		if !s.handlers.Enter() {
 			s.fail(w, errShutdown)
 			return
 		}
-		defer s.handlers.leave()
+		defer s.handlers.Leave()
 		p := h2.Tag(r).(*peer)
 		if !s.welcomes(p) {
 			p.cut()

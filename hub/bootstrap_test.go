@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"ztm/hub/state"
 	"ztm/store"
 	"ztm/store/private"
 	"ztm/tunnel"
@@ -78,7 +79,7 @@ func TestTheFirstStartMakesAMeshWhoseKeyLeavesTheHub(t *testing.T) {
 	if h.started.Permit != path {
 		t.Errorf("the permit is at %q, want %q", h.started.Permit, path)
 	}
-	permit, ca, err := readRoot(path)
+	permit, ca, err := state.ReadRoot(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +206,7 @@ func TestTheCAKeyComesFromThePermitOfThisMeshAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	foreign := filepath.Join(t.TempDir(), "root.json")
-	if err := writePermit(foreign, successor, []string{"h:1"}); err != nil {
+	if err := state.WritePermit(foreign, successor, []string{"h:1"}); err != nil {
 		t.Fatal(err)
 	}
 	for path, part := range map[string]string{
@@ -441,7 +442,7 @@ func TestARootPermitOfAnotherUserIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	permit := filepath.Join(t.TempDir(), "root.json")
-	if err := writePermit(permit, ca, []string{"hub.test:1"}); err != nil {
+	if err := state.WritePermit(permit, ca, []string{"hub.test:1"}); err != nil {
 		t.Fatal(err)
 	}
 	begin := func() error {
@@ -468,7 +469,7 @@ func TestARootPermitOfAnotherUserIsRefused(t *testing.T) {
 }
 
 func TestARootPermitIsAFile(t *testing.T) {
-	if _, _, err := readRoot(t.TempDir()); err == nil || errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := state.ReadRoot(t.TempDir()); err == nil || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }

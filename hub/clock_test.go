@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"ztm/hub/state"
 	"ztm/tunnel"
 )
 
@@ -57,17 +58,17 @@ func TestAClockThatWasYearsAheadOnceLeavesNoTrace(t *testing.T) {
 }
 
 // floor returns the time that a hub which has ended keeps as past.
-func floor(t *testing.T, dir string, change func(*self)) time.Time {
+func floor(t *testing.T, dir string, change func(*state.Self)) time.Time {
 	t.Helper()
-	st, err := openState(dir, testLog(t))
+	st, err := state.Open(dir, testLog(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer st.close()
-	if err := st.change(change); err != nil {
+	defer st.Close()
+	if err := st.Change(change); err != nil {
 		t.Fatal(err)
 	}
-	me, _, err := st.self()
+	me, _, err := st.Self()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,8 +80,8 @@ func TestATimeIsPastForTheHubOnlyIfAMemberProvesIt(t *testing.T) {
 	start := time.Now()
 	startIn(t, dir).stop()
 	was := start.Add(-30 * day).Truncate(time.Second)
-	floor(t, dir, func(me *self) { me.Seen = was.Unix() })
-	keep := func(*self) {}
+	floor(t, dir, func(me *state.Self) { me.Seen = was.Unix() })
+	keep := func(*state.Self) {}
 	often := func(c *Config) { c.tidy = time.Millisecond }
 
 	startIn(t, dir, often).stop()

@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
+
+	"ztm/hub/state"
 )
 
 // Command returns `ztm run hub`. version is the version that the hub reports; wrong marks an error
@@ -79,7 +81,7 @@ func runCommand(c *cli.Context, version string, wrong func(error) error) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
-	if err = h.Run(c.Context); errors.Is(err, errNoNames) {
+	if err = h.Run(c.Context); errors.Is(err, state.ErrNoNames) {
 		return wrong(fmt.Errorf("%w: --names HOST:PORT", err))
 	}
 	return needsPlace(data, err)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"ztm/apps/appstest"
+	"ztm/hub/state"
 )
 
 // hubProcess is a hub that is a process of its own.
@@ -79,7 +80,7 @@ func (p *hubProcess) address() string {
 // as makes a testHub of a process, for its devices.
 func (p *hubProcess) as(address, permit string) *testHub {
 	p.t.Helper()
-	_, ca, err := readRoot(permit)
+	_, ca, err := state.ReadRoot(permit)
 	if err != nil {
 		p.t.Fatal(err)
 	}

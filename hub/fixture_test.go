@@ -22,7 +22,7 @@ import (
 	"time"
 
 	"ztm/apps/appstest"
-	"ztm/store"
+	"ztm/hub/state"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -88,7 +88,7 @@ func startIn(t testing.TB, dir string, options ...func(*Config)) *testHub {
 			t.Error(err)
 		}
 	})
-	_, h.ca, err = readRoot(hub.config.Permit)
+	_, h.ca, err = state.ReadRoot(hub.config.Permit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func (h *testHub) address() string { return h.started.Address.String() }
 func founded(t testing.TB, ca *identity.CA) func(*Config) {
 	return func(c *Config) {
 		c.Permit = filepath.Join(t.TempDir(), "root.json")
-		if err := writePermit(c.Permit, ca, c.Names); err != nil {
+		if err := state.WritePermit(c.Permit, ca, c.Names); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -399,19 +399,6 @@ func contains(text string, parts ...string) bool {
 
 // testLog is a log that shows when the test fails.
 func testLog(t testing.TB) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }
-
-// tokens returns the nonces that are remembered.
-func (s *state) tokens(t testing.TB) (nonces []string) {
-	t.Helper()
-	err := s.db.View(func(tx *store.Tx) (err error) {
-		nonces, err = tokenTable.Keys(tx, "")
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return nonces
-}
 
 func read(t testing.TB, path ...string) []byte {
 	t.Helper()

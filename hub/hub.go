@@ -16,8 +16,7 @@
 //	trust.go       the signed trust list
 //	sign.go        requests that need the CA key, which is not here
 //	renew.go       the hub's own certificate
-//	bootstrap.go   how a mesh begins
-//	state.go       what survives a restart
+//	state/         what survives a restart, and how a mesh begins
 //
 // A hub is trusted with availability alone. It holds neither the mesh's CA key (except with
 // --keep-ca) nor any key of a flow, and this package does not link the one that seals flows. The
@@ -33,6 +32,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"ztm/hub/state"
 	"ztm/store/private"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
@@ -146,7 +146,10 @@ func (h *Hub) Run(ctx context.Context) error {
 	if err := private.Dir(c.Data); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	if err := checkFirst(c); err != nil {
+	o := state.Options{
+		Data: c.Data, Names: c.Names, Permit: c.Permit, PermitGiven: c.permitGiven, KeepCA: c.KeepCA, Clock: c.clock, Log: c.Log,
+	}
+	if err := state.CheckFirst(o); err != nil {
 		return err
 	}
 	// Listening comes first: a port in use must not leave half a mesh behind.
@@ -162,12 +165,12 @@ func (h *Hub) Run(ctx context.Context) error {
 	if metrics != nil {
 		defer metrics.Close()
 	}
-	st, err := openState(c.Data, c.Log)
+	st, err := state.Open(c.Data, c.Log)
 	if err != nil {
 		return err
 	}
-	defer st.close()
-	self, permit, err := bootstrap(st, c)
+	defer st.Close()
+	self, permit, err := state.Bootstrap(st, o)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"time"
 
+	"ztm/hub/state"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -150,7 +151,7 @@ func (s *server) redeem(req *tunnel.JoinRequest) ([]byte, error) {
 	if err := s.verifyNew(der, identity.RoleMember, identity.IDOf(req.Key)); err != nil {
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
-	err = s.state.redeem(invitation.Nonce, redeemed{Key: req.Key, Expires: invitation.Expires.Unix()}, now.Unix())
+	err = s.state.Redeem(invitation.Nonce, state.Redeemed{Key: req.Key, Expires: invitation.Expires.Unix()}, now.Unix())
 	if errors.Is(err, identity.ErrToken) {
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}

@@ -254,38 +254,6 @@ func TestAHubThatKeepsTheCAChecksBeforeItSpendsAToken(t *testing.T) {
 	wantRefusal(t, h.unjoined("carol").join("carol-ep", old), 403, "user carol was evicted")
 }
 
-func TestExpiredTokensAreForgottenAndStayRefused(t *testing.T) {
-	dir := t.TempDir()
-	st, err := openState(dir, testLog(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.close()
-	a, b := []byte("key a"), []byte("key b")
-	steps := []struct {
-		name  string
-		nonce string
-		key   []byte
-		now   int64
-		ok    bool
-	}{
-		{"first use", "n1", a, 100, true},
-		{"same key", "n1", a, 101, true},
-		{"another key", "n1", b, 102, false},
-		{"another token", "n2", b, 103, true},
-		{"after it has expired, another token", "n3", b, 999, true},
-	}
-	for _, s := range steps {
-		err := st.redeem(s.nonce, redeemed{Key: s.key, Expires: s.now + 100}, s.now)
-		if (err == nil) != s.ok {
-			t.Errorf("%s: %v", s.name, err)
-		}
-	}
-	if got := st.tokens(t); len(got) != 1 || got[0] != "n3" {
-		t.Errorf("remembered %q", got)
-	}
-}
-
 func TestJoinsAreLimitedForEachAddress(t *testing.T) {
 	h := start(t, keepCA, func(c *Config) { c.joinRate = limit.Rate{Burst: 2} })
 	bob := h.unjoined("bob")

@@ -11,6 +11,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/splice"
 )
@@ -41,8 +42,8 @@ type relay struct {
 	pendingBy limit.Counts[identity.ID] // paths that are being set up, by the endpoint that opens them
 	pendingAt pending                   // the same by the endpoint they are for
 
-	running tracker       // connect
-	closing chan struct{} // closed by drain
+	running inflight.Tracker // connect
+	closing chan struct{}    // closed by drain
 
 	mu      sync.Mutex
 	waiting map[string]*waiter // by ticket
@@ -127,10 +128,10 @@ func (r *relay) serve(ctx context.Context, l *leg, h tunnel.Header) {
 // connect finds the second leg for a first one and joins the two. An error means that the first leg
 // was not answered.
 func (r *relay) connect(ctx context.Context, a *leg, target identity.ID) error {
-	if !r.running.enter() {
+	if !r.running.Enter() {
 		return errShutdown
 	}
-	defer r.running.leave()
+	defer r.running.Leave()
 	release, err := r.admit(a.peer)
 	if err != nil {
 		return err
@@ -291,7 +292,7 @@ func (r *relay) join(ctx context.Context, a, b *leg) error {
 // drain refuses new paths, ends those that are being set up, and waits up to d for the others to
 // end. It is called once.
 func (r *relay) drain(d time.Duration) {
-	ended := r.running.close()
+	ended := r.running.Close()
 	close(r.closing)
 	t := time.NewTimer(d)
 	defer t.Stop()

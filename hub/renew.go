@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"ztm/hub/state"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -30,7 +31,7 @@ type certificates struct {
 	last *tls.Certificate // nil: none; shown before now begins
 }
 
-func (s *server) setCertificate(me self) {
+func (s *server) setCertificate(me state.Self) {
 	c := &certificates{now: identity.TLSCertificate(me.Certificate, s.key)}
 	if me.Next != nil {
 		next := identity.TLSCertificate(me.Next.Certificate, s.key)
@@ -61,7 +62,7 @@ func (s *server) presented() tls.Certificate {
 // renew gets the hub a new certificate when two thirds of the lifetime are over, or when the CA was
 // replaced. It signs with the CA key that the hub keeps, or asks a root endpoint that is online.
 func (s *server) renew(ctx context.Context) {
-	me, _, err := s.state.self()
+	me, _, err := s.state.Self()
 	if err != nil {
 		s.log.Error("cannot read what the hub knows of itself", "err", err)
 		return
@@ -86,11 +87,11 @@ func (s *server) renew(ctx context.Context) {
 		return
 	}
 	if from := s.showFrom(me.Certificate, now); from.After(now) {
-		me.Next = &next{Certificate: der, From: from.Unix()}
+		me.Next = &state.Next{Certificate: der, From: from.Unix()}
 	} else {
 		me.Certificate, me.Next, me.Last = der, nil, s.shown()
 	}
-	err = s.state.change(func(kept *self) { kept.Certificate, kept.Next, kept.Last = me.Certificate, me.Next, me.Last })
+	err = s.state.Change(func(kept *state.Self) { kept.Certificate, kept.Next, kept.Last = me.Certificate, me.Next, me.Last })
 	if err != nil {
 		s.log.Error("cannot save the hub's certificate", "err", err)
 		return

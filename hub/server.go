@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"ztm/hub/directory"
+	"ztm/hub/state"
 	"ztm/tunnel"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/inflight"
 )
 
 // drainTimeout is how long running paths have once the hub shuts down.
@@ -29,7 +31,7 @@ type server struct {
 	// Static after construction.
 	config    Config
 	log       *slog.Logger
-	state     *state
+	state     *state.State
 	mesh, id  identity.ID
 	key       ed25519.PrivateKey
 	names     []string
@@ -50,13 +52,13 @@ type server struct {
 
 	tls         *tls.Config
 	certificate atomic.Pointer[certificates]
-	trusting    sync.Mutex     // held while a new trust list is put in force
-	handlers    tracker        // running HTTP handlers
-	legs        sync.WaitGroup // running carry
+	trusting    sync.Mutex       // held while a new trust list is put in force
+	handlers    inflight.Tracker // running HTTP handlers
+	legs        sync.WaitGroup   // running carry
 }
 
-func newServer(c Config, st *state, me self) (*server, error) {
-	trust, err := st.parsedTrust(me)
+func newServer(c Config, st *state.State, me state.Self) (*server, error) {
+	trust, err := st.Trust(me)
 	if err != nil {
 		return nil, err
 	}
@@ -78,11 +80,11 @@ func newServer(c Config, st *state, me self) (*server, error) {
 		s.note = anotherHub
 	}
 	if c.KeepCA && me.Signer != nil {
-		if s.ca, err = me.Signer.ca(); err != nil {
+		if s.ca, err = me.Signer.CA(); err != nil {
 			return nil, fmt.Errorf("hub.db: %w", err)
 		}
 	}
-	if s.directory, err = directory.Open(st.db, c.Limits.directory(), s.verifier.Clock().Now); err != nil {
+	if s.directory, err = directory.Open(st.DB(), c.Limits.directory(), s.verifier.Clock().Now); err != nil {
 		return nil, err
 	}
 	s.sessions = newSessions(s.directory)
@@ -120,7 +122,7 @@ func (s *server) run(ctx context.Context, ln *net.TCPListener, metrics net.Liste
 	cut()
 	s.h2.Close()
 	s.peers.cut(func(*peer) bool { return true })
-	<-s.handlers.close()
+	<-s.handlers.Close()
 	s.legs.Wait()
 	close(stop)
 	background.Wait()
@@ -169,7 +171,7 @@ func (s *server) expire() {
 		s.log.Error("cannot save the directory", "err", err)
 	}
 	if floor, ok := s.verifier.Floor(); ok {
-		if err := s.state.seen(floor); err != nil {
+		if err := s.state.Seen(floor); err != nil {
 			s.log.Error("cannot save the time", "err", err)
 		}
 	}

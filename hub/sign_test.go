@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"ztm/hub/state"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
 )
@@ -20,11 +21,11 @@ func oldHub(t *testing.T, dir string, signed time.Time, options ...func(*Config)
 	}
 	h := startIn(t, dir, append(options, founded(t, ca))...)
 	h.stop()
-	st, err := openState(dir, testLog(t))
+	st, err := state.Open(dir, testLog(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	me, _, err := st.self()
+	me, _, err := st.Self()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,10 +37,10 @@ func oldHub(t *testing.T, dir string, signed time.Time, options ...func(*Config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := st.change(func(me *self) { me.Certificate = der }); err != nil {
+	if err := st.Change(func(me *state.Self) { me.Certificate = der }); err != nil {
 		t.Fatal(err)
 	}
-	if err := st.close(); err != nil {
+	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return h

@@ -83,5 +83,5 @@ func (s *server) setTrust(doc []byte, from *peer) error {
 			s.metrics.events.cut.Add(1)
 		}
 	})
-	return errors.Join(s.state.setTrust(next.Document()), failed)
+	return errors.Join(s.state.SetTrust(next.Document()), failed)
 }

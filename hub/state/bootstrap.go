@@ -1,9 +1,11 @@
-package hub
+package state
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -23,53 +25,64 @@ import (
 //
 // A crash between any two leaves a directory that the next start can finish.
 
-// bootstrap returns what the hub knows of itself, and makes it at the first start. permit is the
+// Options are those of a start.
+type Options struct {
+	Data        string       // directory of the database
+	Names       []string     // host:port under which agents reach the hub; none: as they were
+	Permit      string       // path of the root permit
+	PermitGiven bool         // somebody named that path
+	KeepCA      bool         // keep the CA key in the database
+	Clock       time.Time    // the earliest time that the clock shows; for tests
+	Log         *slog.Logger // not nil
+}
+
+// Bootstrap returns what the hub knows of itself, and makes it at the first start. permit is the
 // file that was written, if any.
-func bootstrap(st *state, c Config) (me self, permit string, err error) {
-	me, known, err := st.self()
+func Bootstrap(st *State, o Options) (me Self, permit string, err error) {
+	me, known, err := st.Self()
 	if err != nil {
-		return self{}, "", err
+		return Self{}, "", err
 	}
 	if !known {
-		return firstStart(st, c)
+		return firstStart(st, o)
 	}
-	trust, err := st.parsedTrust(me)
+	trust, err := st.Trust(me)
 	if err != nil {
-		return self{}, "", err
+		return Self{}, "", err
 	}
-	if c.permitGiven {
-		if trust, err = newerTrust(st, trust, c); err != nil {
-			return self{}, "", err
+	if o.PermitGiven {
+		if trust, err = newerTrust(st, trust, o); err != nil {
+			return Self{}, "", err
 		}
 	}
 	next := me
-	if len(c.Names) > 0 {
-		next.Names = c.Names
+	if len(o.Names) > 0 {
+		next.Names = o.Names
 	}
-	if c.KeepCA {
-		if next.Signer, err = keptNewest(me.Signer, trust, c); err != nil {
-			return self{}, "", err
+	if o.KeepCA {
+		if next.Signer, err = keptNewest(me.Signer, trust, o); err != nil {
+			return Self{}, "", err
 		}
 	}
-	if !c.KeepCA && me.Signer != nil {
-		c.Log.Warn("the database still holds the CA key from an earlier start with --keep-ca; it is not used")
+	if !o.KeepCA && me.Signer != nil {
+		o.Log.Warn("the database still holds the CA key from an earlier start with --keep-ca; it is not used")
 	}
-	if err := renewExpired(&next, trust, c); err != nil {
-		return self{}, "", err
+	if err := renewExpired(&next, trust, o); err != nil {
+		return Self{}, "", err
 	}
-	if err := st.change(func(s *self) { *s = next }); err != nil { // writes nothing if nothing has changed
-		return self{}, "", err
+	if err := st.Change(func(s *Self) { *s = next }); err != nil { // writes nothing if nothing has changed
+		return Self{}, "", err
 	}
-	if c.permitGiven {
-		permit, err = rewritePermit(c, next)
+	if o.PermitGiven {
+		permit, err = reWritePermit(o, next)
 	}
 	return next, permit, err
 }
 
 // newerTrust takes the trust list of a root permit, if it is newer than the hub's: after a rotation
 // of the CA without a grace period no agent can bring it.
-func newerTrust(st *state, trust *identity.Trust, c Config) (*identity.Trust, error) {
-	root, _, err := readRoot(c.Permit)
+func newerTrust(st *State, trust *identity.Trust, o Options) (*identity.Trust, error) {
+	root, _, err := ReadRoot(o.Permit)
 	if err != nil || root.CheckMesh(trust.Mesh()) != nil {
 		return trust, nil // an existing file is left alone
 	}
@@ -78,17 +91,17 @@ func newerTrust(st *state, trust *identity.Trust, c Config) (*identity.Trust, er
 		return trust, nil
 	}
 	if next != trust {
-		err = st.setTrust(next.Document())
-		c.Log.Info("the root permit brings a newer trust list", "permit", c.Permit, "version", next.Version())
+		err = st.SetTrust(next.Document())
+		o.Log.Info("the root permit brings a newer trust list", "permit", o.Permit, "version", next.Version())
 	}
 	return next, err
 }
 
 // keptNewest returns the CA for the hub to keep: what it kept, or after a rotation the one of the
 // root permit.
-func keptNewest(kept *keptCA, trust *identity.Trust, c Config) (*keptCA, error) {
+func keptNewest(kept *KeptCA, trust *identity.Trust, o Options) (*KeptCA, error) {
 	if kept != nil {
-		ca, err := kept.ca()
+		ca, err := kept.CA()
 		if err != nil {
 			return nil, fmt.Errorf("hub.db: %w", err)
 		}
@@ -96,21 +109,21 @@ func keptNewest(kept *keptCA, trust *identity.Trust, c Config) (*keptCA, error) 
 			return kept, nil
 		}
 	}
-	ca, err := newestCA(c.Permit, trust)
+	ca, err := newestCA(o.Permit, trust)
 	switch {
 	case err == nil:
 		return keep(ca), nil
 	case kept == nil:
 		return nil, fmt.Errorf("to keep the CA key it has to come from the root permit: %w", err)
 	}
-	c.Log.Warn("the CA key that this hub keeps was replaced, and it does not sign until it starts with the new root permit", "err", err)
+	o.Log.Warn("the CA key that this hub keeps was replaced, and it does not sign until it starts with the new root permit", "err", err)
 	return kept, nil
 }
 
-// renewExpired renews a certificate that expired while the hub was off, or whose CA was replaced. No
-// agent connects to such a hub, so renewal takes the root permit.
-func renewExpired(me *self, trust *identity.Trust, c Config) error {
-	now := identity.NewClock(time.Unix(me.Seen, 0), c.clock).Now()
+// renewExpired renews a certificate that expired while the hub was off, or whose CA was replaced.
+// No agent connects to such a hub, so renewal takes the root permit.
+func renewExpired(me *Self, trust *identity.Trust, o Options) error {
+	now := identity.NewClock(time.Unix(me.Seen, 0), o.Clock).Now()
 	if me.Next != nil && now.Unix() >= me.Next.From {
 		me.Certificate, me.Next, me.Last = me.Next.Certificate, nil, me.Certificate
 	}
@@ -122,7 +135,7 @@ func renewExpired(me *self, trust *identity.Trust, c Config) error {
 	if !errors.Is(why, identity.ErrExpired) {
 		return nil
 	}
-	ca, err := newestCA(c.Permit, trust)
+	ca, err := newestCA(o.Permit, trust)
 	if err != nil {
 		return fmt.Errorf("the hub's %w, and to renew it takes the root permit: %w", why, err)
 	}
@@ -130,7 +143,7 @@ func renewExpired(me *self, trust *identity.Trust, c Config) error {
 	if err != nil {
 		return fmt.Errorf("hub.db: %w", err)
 	}
-	der, err := ca.SignHub(publicKey(key), now)
+	der, err := ca.SignHub(key.Public().(ed25519.PublicKey), now)
 	if err != nil {
 		return err
 	}
@@ -142,7 +155,7 @@ func renewExpired(me *self, trust *identity.Trust, c Config) error {
 
 // newestCA reads the mesh's CA from a root permit.
 func newestCA(path string, trust *identity.Trust) (*identity.CA, error) {
-	root, ca, err := readRoot(path)
+	root, ca, err := ReadRoot(path)
 	if err != nil {
 		return nil, err
 	}
@@ -157,102 +170,104 @@ func newestCA(path string, trust *identity.Trust) (*identity.CA, error) {
 
 // rewritePermit handles --permit on a hub that has a mesh already. Only a hub that kept the CA key
 // can write the permit again. An existing file is left alone.
-func rewritePermit(c Config, me self) (permit string, err error) {
-	if _, err := os.Lstat(c.Permit); err == nil {
+func reWritePermit(o Options, me Self) (permit string, err error) {
+	if _, err := os.Lstat(o.Permit); err == nil {
 		return "", nil
 	}
 	if me.Signer == nil {
-		c.Log.Warn("no root permit is written: the CA key is in the one that the first start wrote, not on this hub",
-			"permit", c.Permit)
+		o.Log.Warn("no root permit is written: the CA key is in the one that the first start wrote, not on this hub",
+			"permit", o.Permit)
 		return "", nil
 	}
-	ca, err := me.Signer.ca()
+	ca, err := me.Signer.CA()
 	if err != nil {
 		return "", fmt.Errorf("hub.db: %w", err)
 	}
-	return c.Permit, writePermit(c.Permit, ca, me.Names)
+	return o.Permit, WritePermit(o.Permit, ca, me.Names)
 }
 
 // firstStart is the first start.
-func firstStart(st *state, c Config) (me self, permit string, err error) {
+func firstStart(st *State, o Options) (me Self, permit string, err error) {
 	now := identity.NewClock().Now()
-	root, ca, err := readRoot(c.Permit)
+	root, ca, err := ReadRoot(o.Permit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if ca, err = identity.NewCA(now); err != nil {
-			return self{}, "", err
+			return Self{}, "", err
 		}
 	case err != nil:
-		return self{}, "", fmt.Errorf("%w: move it away, or name another file for the permit of the new mesh", err)
+		return Self{}, "", fmt.Errorf("%w: move it away, or name another file for the permit of the new mesh", err)
 	default:
-		c.Log.Info("joining the mesh of the root permit that was found, as a hub", "permit", c.Permit, "mesh", ca.Mesh())
-		if len(c.Names) == 0 {
-			c.Names = root.Bootstraps
+		o.Log.Info("joining the mesh of the root permit that was found, as a hub", "permit", o.Permit, "mesh", ca.Mesh())
+		if len(o.Names) == 0 {
+			o.Names = root.Bootstraps
 		}
 	}
-	if len(c.Names) == 0 {
-		return self{}, "", errNoNames
+	if len(o.Names) == 0 {
+		return Self{}, "", ErrNoNames
 	}
-	me, err = newSelf(ca, c, now)
+	me, err = newSelf(ca, o, now)
 	if err != nil {
-		return self{}, "", err
+		return Self{}, "", err
 	}
-	me.Another = root != nil && c.permitGiven // a permit in the data directory is from an interrupted start
+	me.Another = root != nil && o.PermitGiven // a permit in the data directory is from an interrupted start
 	if root == nil {
-		if err := writePermit(c.Permit, ca, me.Names); err != nil {
-			return self{}, "", err
+		if err := WritePermit(o.Permit, ca, me.Names); err != nil {
+			return Self{}, "", err
 		}
-		permit = c.Permit
+		permit = o.Permit
 	} else if len(root.Trust) > 0 {
-		if err := st.setTrust(root.Trust); err != nil {
-			return self{}, "", err
+		if err := st.SetTrust(root.Trust); err != nil {
+			return Self{}, "", err
 		}
 	}
-	return me, permit, st.change(func(s *self) { *s = me })
+	return me, permit, st.Change(func(s *Self) { *s = me })
 }
 
-var errNoNames = errors.New("a new mesh needs the names (host:port) under which agents will reach its hub")
+// ErrNoNames is returned for a new mesh without names of its hub.
+var ErrNoNames = errors.New("a new mesh needs the names (host:port) under which agents will reach its hub")
 
 // newSelf makes a hub's key and certificate.
-func newSelf(ca *identity.CA, c Config, now time.Time) (self, error) {
+func newSelf(ca *identity.CA, o Options, now time.Time) (Self, error) {
 	key, err := identity.NewKey()
 	if err != nil {
-		return self{}, err
+		return Self{}, err
 	}
-	der, err := ca.SignHub(publicKey(key), now)
+	der, err := ca.SignHub(key.Public().(ed25519.PublicKey), now)
 	if err != nil {
-		return self{}, err
+		return Self{}, err
 	}
-	me := self{
+	me := Self{
 		CA:          string(ca.CertificatePEM()),
 		Key:         string(identity.MarshalPrivateKey(key)),
 		Certificate: der,
-		Names:       c.Names,
+		Names:       o.Names,
 		Seen:        now.Unix(),
 	}
-	if c.KeepCA {
+	if o.KeepCA {
 		me.Signer = keep(ca)
 	}
 	return me, nil
 }
 
-// keptCA is the mesh's CA with its key, for a hub that signs on its own.
-type keptCA struct {
+// KeptCA is the mesh's CA with its key, for a hub that signs on its own.
+type KeptCA struct {
 	Certificate string `json:"certificate"` // PEM
 	Key         string `json:"key"`         // PEM
 }
 
-func keep(ca *identity.CA) *keptCA {
-	return &keptCA{Certificate: string(ca.CertificatePEM()), Key: string(ca.KeyPEM())}
+func keep(ca *identity.CA) *KeptCA {
+	return &KeptCA{Certificate: string(ca.CertificatePEM()), Key: string(ca.KeyPEM())}
 }
 
-func (k *keptCA) ca() (*identity.CA, error) {
+// CA returns the CA.
+func (k *KeptCA) CA() (*identity.CA, error) {
 	return identity.ParseCA([]byte(k.Certificate), []byte(k.Key))
 }
 
-// readRoot reads a root permit. Its error is fs.ErrNotExist if there is no file. A file of another
+// ReadRoot reads a root permit. Its error is fs.ErrNotExist if there is no file. A file of another
 // user of this machine is refused: it would make them root of the mesh.
-func readRoot(path string) (*identity.Permit, *identity.CA, error) {
+func ReadRoot(path string) (*identity.Permit, *identity.CA, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, nil, fmt.Errorf("root permit %s: not a file", path) // opening a pipe would wait for its writer
 	}
@@ -286,9 +301,9 @@ func readRoot(path string) (*identity.Permit, *identity.CA, error) {
 	return p, ca, nil
 }
 
-// writePermit writes a root permit: whole or not at all, readable by its owner alone, and never
+// WritePermit writes a root permit: whole or not at all, readable by its owner alone, and never
 // over a file that is there.
-func writePermit(path string, ca *identity.CA, names []string) error {
+func WritePermit(path string, ca *identity.CA, names []string) error {
 	p := identity.Permit{
 		Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), CAKey: string(ca.KeyPEM()), Bootstraps: names,
 	}
@@ -312,22 +327,22 @@ func writePermit(path string, ca *identity.CA, names []string) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// checkFirst finds what would stop a first start, before anything is made. It passes a directory
+// CheckFirst finds what would stop a first start, before anything is made. It passes a directory
 // that has a database.
-func checkFirst(c Config) error {
-	if _, err := os.Lstat(filepath.Join(c.Data, "hub.db")); err == nil {
+func CheckFirst(o Options) error {
+	if _, err := os.Lstat(filepath.Join(o.Data, "hub.db")); err == nil {
 		return nil
 	}
-	if _, err := os.Lstat(c.Permit); err == nil {
+	if _, err := os.Lstat(o.Permit); err == nil {
 		return nil // firstStart says whether it is a root permit
 	}
-	if len(c.Names) == 0 {
-		return errNoNames
+	if len(o.Names) == 0 {
+		return ErrNoNames
 	}
-	if !c.permitGiven {
+	if !o.PermitGiven {
 		return nil // in the data directory
 	}
-	f, err := os.CreateTemp(filepath.Dir(c.Permit), ".permit-*")
+	f, err := os.CreateTemp(filepath.Dir(o.Permit), ".permit-*")
 	if err != nil {
 		return fmt.Errorf("the root permit cannot be written: %w", err)
 	}

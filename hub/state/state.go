@@ -1,4 +1,10 @@
-package hub
+// Package state is what a hub keeps over a restart, and how it comes to be.
+//
+//	state.go      the hub's database, beside the directory
+//	bootstrap.go  the first start, which makes a mesh or joins one by its root permit, and later ones
+//
+// It holds secrets, and none of it is for logs.
+package state
 
 import (
 	"fmt"
@@ -13,9 +19,9 @@ import (
 // The hub's database, beside the directory. Nothing is written on a timer: the trust list when
 // there is a newer one, the hub's own certificate every few years.
 var (
-	selfTable  = store.NewTable[self]("hub")       // one row, under selfKey
+	selfTable  = store.NewTable[Self]("hub")       // one row, under selfKey
 	trustTable = store.NewTable[[]byte]("trust")   // one row, under trustKey: the signed document
-	tokenTable = store.NewTable[redeemed]("token") // by nonce; used by a hub that keeps the CA key
+	tokenTable = store.NewTable[Redeemed]("token") // by nonce; used by a hub that keeps the CA key
 )
 
 const (
@@ -26,48 +32,53 @@ const (
 // schema is empty: version 0 has the tables above, which come into being with their first row.
 var schema = []store.Migration{}
 
-// self is what a hub knows of itself. It holds secrets and is not for logs.
-type self struct {
+// Self is what a hub knows of itself. It holds secrets and is not for logs.
+type Self struct {
 	CA          string   `json:"ca"`             // PEM of the CA that the mesh began with, or that the permit named
 	Key         string   `json:"key"`            // PEM of the hub's private key
 	Certificate []byte   `json:"certificate"`    // DER
-	Next        *next    `json:"next,omitempty"` // the certificate to come, after a rotation of the CA
+	Next        *Next    `json:"next,omitempty"` // the certificate to come, after a rotation of the CA
 	Last        []byte   `json:"last,omitempty"` // DER of the certificate before this one, for when this one has not begun
 	Names       []string `json:"names"`
-	Signer      *keptCA  `json:"signer,omitempty"`  // only ever with --keep-ca
+	Signer      *KeptCA  `json:"signer,omitempty"`  // only ever with --keep-ca
 	Another     bool     `json:"another,omitempty"` // it was made with the root permit of an existing mesh: there may be another hub
 	Seen        int64    `json:"seen,omitempty"`    // Unix seconds: a time that is past, written at most daily
 }
 
-// next is a certificate that waits for its time.
-type next struct {
+// Next is a certificate that waits for its time.
+type Next struct {
 	Certificate []byte `json:"certificate"` // DER
 	From        int64  `json:"from"`        // Unix seconds
 }
 
-// redeemed is a join token that was used.
-type redeemed struct {
+// Redeemed is a join token that was used.
+type Redeemed struct {
 	Key     []byte `json:"key"`     // the device that got a certificate for it, and gets one again
 	Expires int64  `json:"expires"` // Unix seconds after which the token is refused for its age
 }
 
-// state is the hub's database.
-type state struct {
+// State is the hub's database.
+type State struct {
 	db *store.DB
 }
 
-func openState(dir string, log *slog.Logger) (*state, error) {
+// Open opens the database in a directory. Its owner calls [State.Close].
+func Open(dir string, log *slog.Logger) (*State, error) {
 	db, err := store.Open(filepath.Join(dir, "hub.db"), schema, store.Options{Log: log})
 	if err != nil {
 		return nil, err
 	}
-	return &state{db: db}, nil
+	return &State{db: db}, nil
 }
 
-func (s *state) close() error { return s.db.Close() }
+// Close closes the database.
+func (s *State) Close() error { return s.db.Close() }
 
-// self returns the hub's own row and whether there is one.
-func (s *state) self() (me self, found bool, err error) {
+// DB returns the database, for the directory.
+func (s *State) DB() *store.DB { return s.db }
+
+// Self returns the hub's own row and whether there is one.
+func (s *State) Self() (me Self, found bool, err error) {
 	err = s.db.View(func(tx *store.Tx) error {
 		me, found, err = selfTable.Get(tx, selfKey)
 		return err
@@ -75,8 +86,8 @@ func (s *state) self() (me self, found bool, err error) {
 	return me, found, err
 }
 
-// change changes the hub's own row.
-func (s *state) change(f func(*self)) error {
+// Change changes the hub's own row.
+func (s *State) Change(f func(*Self)) error {
 	return s.db.Update(func(tx *store.Tx) error {
 		me, _, err := selfTable.Get(tx, selfKey)
 		if err != nil {
@@ -87,8 +98,8 @@ func (s *state) change(f func(*self)) error {
 	})
 }
 
-// trust returns the stored trust document; nil if there is none.
-func (s *state) trust() (doc []byte, err error) {
+// document returns the stored trust document; nil if there is none.
+func (s *State) document() (doc []byte, err error) {
 	err = s.db.View(func(tx *store.Tx) error {
 		doc, _, err = trustTable.Get(tx, trustKey)
 		return err
@@ -96,9 +107,9 @@ func (s *state) trust() (doc []byte, err error) {
 	return doc, err
 }
 
-// parsedTrust returns the trust in force, by the stored document.
-func (s *state) parsedTrust(me self) (*identity.Trust, error) {
-	doc, err := s.trust()
+// Trust returns the trust in force, by the stored document.
+func (s *State) Trust(me Self) (*identity.Trust, error) {
+	doc, err := s.document()
 	if err != nil {
 		return nil, err
 	}
@@ -109,14 +120,14 @@ func (s *state) parsedTrust(me self) (*identity.Trust, error) {
 	return trust, nil
 }
 
-// setTrust stores a trust document.
-func (s *state) setTrust(doc []byte) error {
+// SetTrust stores a trust document.
+func (s *State) SetTrust(doc []byte) error {
 	return s.db.Update(func(tx *store.Tx) error { return trustTable.Put(tx, trustKey, doc) })
 }
 
-// redeem remembers that a token was used for a key. The same key may use it again; for another it
+// Redeem remembers that a token was used for a key. The same key may use it again; for another it
 // is an error of identity.ErrToken. Tokens that have expired are forgotten on the way.
-func (s *state) redeem(nonce string, r redeemed, now int64) error {
+func (s *State) Redeem(nonce string, r Redeemed, now int64) error {
 	return s.db.Update(func(tx *store.Tx) error {
 		old, used, err := tokenTable.Get(tx, nonce)
 		if err != nil {
@@ -134,7 +145,7 @@ func (s *state) redeem(nonce string, r redeemed, now int64) error {
 
 func forgetTokens(tx *store.Tx, now int64) error {
 	var old []string
-	err := tokenTable.ForEach(tx, "", func(nonce string, r redeemed) error {
+	err := tokenTable.ForEach(tx, "", func(nonce string, r Redeemed) error {
 		if r.Expires < now {
 			old = append(old, nonce)
 		}
@@ -148,9 +159,9 @@ func forgetTokens(tx *store.Tx, now int64) error {
 	return err
 }
 
-// seen keeps a time that is past, as the floor for a clock that is reset. It writes at most once a
+// Seen keeps a time that is past, as the floor for a clock that is reset. It writes at most once a
 // day.
-func (s *state) seen(now time.Time) error {
+func (s *State) Seen(now time.Time) error {
 	return s.db.Update(func(tx *store.Tx) error {
 		me, found, err := selfTable.Get(tx, selfKey)
 		if err != nil || !found || now.Unix()-me.Seen < int64((24*time.Hour).Seconds()) {
