@@ -46,38 +46,38 @@ const (
 
 // evict cuts a user off: with the next trust list, which is in force here at once. With force it also evicts a user that nobody knows, and
 // one that is evicted already once more.
-func (m *mesh) evict(ctx context.Context, user string, force bool) (api.Evicted, error) {
+func (a *authority) evict(ctx context.Context, user string, force bool) (api.Evicted, error) {
 	out := api.Evicted{User: user}
-	if _, err := m.signer(); err != nil {
+	if _, err := a.signer(); err != nil {
 		return out, answer.Errorf(answer.Denied, "only an endpoint of user %s can evict: %v", rootUser, err)
 	}
-	if user == m.user() {
+	if user == a.user() {
 		return out, answer.Errorf(answer.BadRequest, "user %s cannot evict itself", user)
 	}
 	if err := identity.CheckName(user); err != nil {
 		return out, answer.Errorf(answer.BadRequest, "%v", err)
 	}
-	admissions, err := m.admissions(ctx, user)
+	admissions, err := a.admissions(ctx, user)
 	if err != nil { // a hub that does not say who is there has no veto either
-		m.log.Warn("cannot ask the directory for the endpoints of the user", "user", user, "err", err)
+		a.log.Warn("cannot ask the directory for the endpoints of the user", "user", user, "err", err)
 		force = true
 	}
 	out.Endpoints = len(admissions)
 	// A hub that hides the user's endpoints does not hide those that this device has met.
-	admissions = slices.Concat(admissions, m.peers.Admitted(user), m.known.admitted(user))
-	if last, found, err := lastInvited(m.agent.db, m.name, user); err != nil {
+	admissions = slices.Concat(admissions, a.peers.Admitted(user), a.known.admitted(user))
+	if last, found, err := lastInvited(a.book.db, a.name, user); err != nil {
 		return out, err
 	} else if found {
 		admissions = append(admissions, last)
 	}
-	if trust := m.verifier.Trust(); !force && !anyValid(trust, user, admissions) {
+	if trust := a.verifier.Trust(); !force && !anyValid(trust, user, admissions) {
 		if out.Already = trust.Voids(user, time.Unix(0, 0)); out.Already {
 			out.Version = trust.Version()
 			return out, nil
 		}
 		return out, answer.Errorf(answer.NotFound, "user %s is unknown: no endpoint of theirs is in the directory or came here, and they were not invited here", user)
 	}
-	return m.evictAll(ctx, out, admissions)
+	return a.evictAll(ctx, out, admissions)
 }
 
 // anyValid reports whether an admission of a user is not void yet.
@@ -86,16 +86,16 @@ func anyValid(trust *identity.Trust, user string, admissions []time.Time) bool {
 }
 
 // evictAll evicts a user with all admissions.
-func (m *mesh) evictAll(ctx context.Context, out api.Evicted, admissions []time.Time) (api.Evicted, error) {
-	list, err := m.issueTrust(ctx, func(t *identity.Trust, ca *identity.CA, now time.Time) (*identity.Trust, error) {
+func (a *authority) evictAll(ctx context.Context, out api.Evicted, admissions []time.Time) (api.Evicted, error) {
+	list, err := a.issueTrust(ctx, func(t *identity.Trust, ca *identity.CA, now time.Time) (*identity.Trust, error) {
 		// The time in the list is a hint for devices without a clock: one that is ahead must not be in it. The reach of the
 		// eviction is by our own clock, which admitted.
-		return t.Evict(ca, out.User, m.hubTime(ctx, now), append(admissions, now.Add(evictionMargin))...)
+		return t.Evict(ca, out.User, a.hubTime(ctx, now), append(admissions, now.Add(evictionMargin))...)
 	})
 	var no *untaken
 	if errors.As(err, &no) {
 		out.Refused = no.why.Error()
-		err = m.keep(no.list, out.User)
+		err = a.keep(no.list, out.User)
 		list = no.list
 	}
 	if err != nil {
@@ -117,15 +117,15 @@ func (u *untaken) Unwrap() error { return u.why }
 // issueTrust makes the next trust list and gives it to the hub, which gives it to everyone. Where somebody else made one at the same
 // time it is made again, from theirs. next returns the list it was given if there is nothing left to do. A list that no hub takes is an
 // *untaken.
-func (m *mesh) issueTrust(ctx context.Context,
+func (a *authority) issueTrust(ctx context.Context,
 	next func(*identity.Trust, *identity.CA, time.Time) (*identity.Trust, error)) (*identity.Trust, error) {
 	for range issueAttempts {
-		ca, err := m.signer()
+		ca, err := a.signer()
 		if err != nil {
 			return nil, answer.Errorf(answer.Denied, "%v", err)
 		}
-		trust := m.verifier.Trust()
-		list, err := next(trust, ca, m.agent.clock.Now())
+		trust := a.verifier.Trust()
+		list, err := next(trust, ca, a.verifier.Clock().Now())
 		var own *answer.Error
 		if err != nil && !errors.As(err, &own) {
 			err = answer.Errorf(answer.Internal, "%v", err)
@@ -134,15 +134,15 @@ func (m *mesh) issueTrust(ctx context.Context,
 			return list, err
 		}
 		// The hub decides which of two lists of one version is the list: it goes there first.
-		s, err := m.offerTrust(ctx, list)
+		s, err := a.offerTrust(ctx, list)
 		if err == nil {
-			return list, m.updateTrust(list.Document())
+			return list, a.updateTrust(list.Document())
 		}
 		if answer.CodeOf(err) != answer.Conflict {
 			return nil, &untaken{list, answer.Lost(err)}
 		}
-		if err := m.fetchTrust(s); errors.Is(err, identity.ErrRollback) && len(m.unsettled()) > 0 {
-			err = m.settle(ctx, s) // ours, which no hub had taken, and theirs have one version
+		if err := a.fetchTrust(s); errors.Is(err, identity.ErrRollback) && len(a.unsettled()) > 0 {
+			err = a.settle(ctx, s) // ours, which no hub had taken, and theirs have one version
 		} else if err != nil {
 			return nil, answer.Lost(err)
 		}
@@ -152,8 +152,8 @@ func (m *mesh) issueTrust(ctx context.Context,
 
 // offerTrust gives a list to the hub that this agent is connected to, and if that one does not take it, to each of the others. It returns
 // the session of the hub that has another list already, with a conflict.
-func (m *mesh) offerTrust(ctx context.Context, list *identity.Trust) (*tunnel.Session, error) {
-	s, _, err := m.control.Session(ctx)
+func (a *authority) offerTrust(ctx context.Context, list *identity.Trust) (*tunnel.Session, error) {
+	s, _, err := a.control.Session(ctx)
 	if err == nil {
 		err = postTrust(ctx, s, list)
 		if err == nil || answer.CodeOf(err) == answer.Conflict {
@@ -161,11 +161,11 @@ func (m *mesh) offerTrust(ctx context.Context, list *identity.Trust) (*tunnel.Se
 		}
 	}
 	errs := []error{err}
-	for _, address := range m.control.Addresses() {
+	for _, address := range a.control.Addresses() {
 		if s != nil && s.Address() == address {
 			continue
 		}
-		other, _, err := m.control.DialAt(ctx, address)
+		other, _, err := a.control.DialAt(ctx, address)
 		if err == nil {
 			err = postTrust(ctx, other, list)
 			other.Close()
@@ -194,9 +194,9 @@ func postTrust(ctx context.Context, s *tunnel.Session, list *identity.Trust) err
 }
 
 // keep puts an eviction in force here that no hub has taken, and hands it to peers.
-func (m *mesh) keep(list *identity.Trust, user string) error {
+func (a *authority) keep(list *identity.Trust, user string) error {
 	// First that it is not settled: if the list is on disk then, it is brought to a hub at some time, whatever happens here.
-	err := m.save(func(r *meshRow) {
+	err := a.book.save(func(r *meshRow) {
 		if !slices.Contains(r.Unsettled, user) {
 			r.Unsettled = append(slices.Clone(r.Unsettled), user)
 		}
@@ -204,29 +204,29 @@ func (m *mesh) keep(list *identity.Trust, user string) error {
 	if err != nil {
 		return err
 	}
-	if err := m.updateTrust(list.Document()); err != nil {
+	if err := a.updateTrust(list.Document()); err != nil {
 		return err
 	}
-	m.log.Warn("no hub has taken this eviction: it is in force here and goes from endpoint to endpoint", "user", user, "version", list.Version())
-	m.work.Go(m.handOn)
+	a.log.Warn("no hub has taken this eviction: it is in force here and goes from endpoint to endpoint", "user", user, "version", list.Version())
+	a.work.Go(a.handOn)
 	return nil
 }
 
 // handOn gives the trust list to peers: those that we have sessions with, and some of those that are online.
-func (m *mesh) handOn() {
-	ids := m.peers.IDs()
-	if online, err := m.Endpoints(m.life, apps.Filter{Online: true, Limit: maxHandOn}); err == nil {
+func (a *authority) handOn() {
+	ids := a.peers.IDs()
+	if online, err := a.mesh.Endpoints(a.life, apps.Filter{Online: true, Limit: maxHandOn}); err == nil {
 		for _, e := range online {
 			ids = append(ids, e.ID)
 		}
 	}
 	slices.Sort(ids)
 	for _, id := range slices.Compact(ids) {
-		if id == m.agent.self || m.life.Err() != nil {
+		if id == a.self || a.life.Err() != nil {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(m.life, tunnel.ProbeTimeout)
-		if resp, err := m.peers.Ask(ctx, id, http.MethodGet, seal.PathPing, nil); err == nil {
+		ctx, cancel := context.WithTimeout(a.life, tunnel.ProbeTimeout)
+		if resp, err := a.peers.Ask(ctx, id, http.MethodGet, seal.PathPing, nil); err == nil {
 			resp.Body.Close() // ask has compared the lists
 		}
 		cancel()
@@ -234,22 +234,20 @@ func (m *mesh) handOn() {
 }
 
 // unsettled lists the users that were evicted here and of whose eviction no hub knows.
-func (m *mesh) unsettled() []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.row.Unsettled
+func (a *authority) unsettled() []string {
+	return a.book.membership().Unsettled
 }
 
 // settle brings evictions that no hub has taken to a hub. If the hub has another list by now, they are evicted again from that one.
-func (m *mesh) settle(ctx context.Context, s *tunnel.Session) error {
-	m.settleMu.Lock()
-	defer m.settleMu.Unlock()
-	users := m.unsettled()
+func (a *authority) settle(ctx context.Context, s *tunnel.Session) error {
+	a.settleMu.Lock()
+	defer a.settleMu.Unlock()
+	users := a.unsettled()
 	if len(users) == 0 {
 		return nil
 	}
 	for range issueAttempts {
-		list, err := m.merged(ctx, s, users)
+		list, err := a.merged(ctx, s, users)
 		if err != nil {
 			return err
 		}
@@ -260,11 +258,11 @@ func (m *mesh) settle(ctx context.Context, s *tunnel.Session) error {
 		if err != nil {
 			return err
 		}
-		if err := m.updateTrust(list.Document()); err != nil {
+		if err := a.updateTrust(list.Document()); err != nil {
 			return err
 		}
-		m.log.Info("the hub has taken the evictions", "users", users, "version", list.Version())
-		return m.save(func(r *meshRow) {
+		a.log.Info("the hub has taken the evictions", "users", users, "version", list.Version())
+		return a.book.save(func(r *meshRow) {
 			r.Unsettled = slices.DeleteFunc(slices.Clone(r.Unsettled), func(u string) bool { return slices.Contains(users, u) })
 		})
 	}
@@ -273,15 +271,13 @@ func (m *mesh) settle(ctx context.Context, s *tunnel.Session) error {
 
 // merged is the list in force if the hub has none that is newer or another of its version; otherwise the hub's list, and in it what was evicted
 // here.
-func (m *mesh) merged(ctx context.Context, s *tunnel.Session, users []string) (*identity.Trust, error) {
-	own := m.verifier.Trust()
+func (a *authority) merged(ctx context.Context, s *tunnel.Session, users []string) (*identity.Trust, error) {
+	own := a.verifier.Trust()
 	var doc []byte
 	if err := s.Call(ctx, http.MethodGet, tunnel.PathTrust, nil, nil, &doc); err != nil {
 		return nil, err
 	}
-	m.mu.Lock()
-	begin := m.row.CA
-	m.mu.Unlock()
+	begin := a.book.membership().CA
 	theirs, err := identity.ParseTrust([]byte(begin), doc)
 	if len(doc) == 0 || err == nil && (theirs.Version() < own.Version() || string(theirs.Document()) == string(own.Document())) {
 		return own, nil
@@ -289,61 +285,61 @@ func (m *mesh) merged(ctx context.Context, s *tunnel.Session, users []string) (*
 	if err != nil {
 		return nil, err
 	}
-	ca, err := m.signer()
+	ca, err := a.signer()
 	if err != nil {
 		return nil, err
 	}
-	now := m.agent.clock.Now()
+	now := a.verifier.Clock().Now()
 	list := theirs
 	for _, e := range own.Evictions() {
 		if !slices.Contains(users, e.User) || list.Voids(e.User, e.Admitted) && list.Version() > own.Version() {
 			continue
 		}
-		if list, err = list.Evict(ca, e.User, m.hubTime(ctx, now), e.Admitted); err != nil {
+		if list, err = list.Evict(ca, e.User, a.hubTime(ctx, now), e.Admitted); err != nil {
 			// The mesh has another CA by now, whose key is elsewhere.
 			return nil, errors.Join(fmt.Errorf("evict %s again from an endpoint that holds the mesh's CA key: %w", e.User, err),
-				m.updateTrust(theirs.Document()))
+				a.updateTrust(theirs.Document()))
 		}
 	}
 	return list, nil
 }
 
 // keepSettling offers evictions that no hub has taken again, until the mesh ends.
-func (m *mesh) keepSettling() {
+func (a *authority) keepSettling() {
 	ticker := time.NewTicker(settleEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-		case <-m.life.Done():
+		case <-a.life.Done():
 			return
 		}
-		if len(m.unsettled()) == 0 {
+		if len(a.unsettled()) == 0 {
 			continue
 		}
-		if s, _ := m.control.Now(); s != nil {
-			if err := m.settle(m.life, s); err == nil {
+		if s, _ := a.control.Now(); s != nil {
+			if err := a.settle(a.life, s); err == nil {
 				continue
 			}
 		}
-		m.handOn()
+		a.handOn()
 	}
 }
 
 // hubTime is the time for a list that this device signs: its own, but not later than the hub's. A hub that says that it is earlier than what is
 // known is not believed.
-func (m *mesh) hubTime(ctx context.Context, now time.Time) time.Time {
-	hub, ok := m.askHubTime(ctx)
-	if ok && now.Sub(hub) > maxHubAhead && hub.After(m.verifier.Trust().Issued()) && hub.After(m.own().NotBefore) {
-		m.log.Warn("this device's clock is ahead of the hub's: is it right?", "hub", hub.UTC(), "here", now.UTC())
+func (a *authority) hubTime(ctx context.Context, now time.Time) time.Time {
+	hub, ok := a.askHubTime(ctx)
+	if ok && now.Sub(hub) > maxHubAhead && hub.After(a.verifier.Trust().Issued()) && hub.After(a.own().NotBefore) {
+		a.log.Warn("this device's clock is ahead of the hub's: is it right?", "hub", hub.UTC(), "here", now.UTC())
 		return hub
 	}
 	return now
 }
 
 // askHubTime returns the time of the hub's clock, if there is a hub that says it.
-func (m *mesh) askHubTime(ctx context.Context) (time.Time, bool) {
-	s, _ := m.control.Now()
+func (a *authority) askHubTime(ctx context.Context) (time.Time, bool) {
+	s, _ := a.control.Now()
 	var status tunnel.HubStatus
 	if s == nil || s.Call(ctx, http.MethodGet, tunnel.PathHub, nil, nil, &status) != nil || status.Time == 0 {
 		return time.Time{}, false
@@ -353,10 +349,10 @@ func (m *mesh) askHubTime(ctx context.Context) (time.Time, bool) {
 
 // admissions lists when the user's endpoints were admitted, as far as the directory knows: an eviction covers certificates that a
 // fast clock made, too.
-func (m *mesh) admissions(ctx context.Context, user string) ([]time.Time, error) {
+func (a *authority) admissions(ctx context.Context, user string) ([]time.Time, error) {
 	var out []time.Time
-	err := m.entries(ctx, url.Values{"user": {user}}, func(e tunnel.Entry, fresh func(identity.ID) bool) (more bool) {
-		r, s, err := m.verifier.InspectRecord(e.Record)
+	err := a.mesh.entries(ctx, url.Values{"user": {user}}, func(e tunnel.Entry, fresh func(identity.ID) bool) (more bool) {
+		r, s, err := a.verifier.InspectRecord(e.Record)
 		if err == nil && fresh(r.ID) && s.User == user {
 			out = append(out, s.Admitted)
 		}

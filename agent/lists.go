@@ -26,28 +26,28 @@ import (
 //  4. updateTrust: the signature first
 
 // serveTrust gives the trust list, or takes a newer one.
-func (m *mesh) serveTrust(w http.ResponseWriter, r *http.Request, peer identity.Subject) {
+func (a *authority) serveTrust(w http.ResponseWriter, r *http.Request, peer identity.Subject) {
 	if r.Method == http.MethodGet {
-		w.Write(m.verifier.Trust().Document())
+		w.Write(a.verifier.Trust().Document())
 		return
 	}
-	if err := m.takeTrust(w, r, peer); err != nil {
-		answer.Fail(w, m.log, err)
+	if err := a.takeTrust(w, r, peer); err != nil {
+		answer.Fail(w, a.log, err)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (m *mesh) takeTrust(w http.ResponseWriter, r *http.Request, peer identity.Subject) error {
+func (a *authority) takeTrust(w http.ResponseWriter, r *http.Request, peer identity.Subject) error {
 	version, err := strconv.ParseUint(r.Header.Get(seal.FieldTrust), 10, 64)
 	if err != nil || r.ContentLength <= 0 || r.ContentLength > limits.TrustBytes {
 		return answer.Errorf(answer.BadRequest, "trust list: its version or its length is missing or makes no sense")
 	}
-	if own := m.verifier.Trust().Version(); version <= own {
+	if own := a.verifier.Trust().Version(); version <= own {
 		return answer.Errorf(answer.Conflict, "trust list: version %d is in force here", own)
 	}
 	body := http.NewResponseController(w)
-	done, err := m.listFrom(peer, func() { body.SetReadDeadline(time.Unix(1, 0)) })
+	done, err := a.listFrom(peer, func() { body.SetReadDeadline(time.Unix(1, 0)) })
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (m *mesh) takeTrust(w http.ResponseWriter, r *http.Request, peer identity.S
 	if err != nil {
 		return err
 	}
-	if err := m.updateTrust(doc); identity.Explains(err) {
+	if err := a.updateTrust(doc); identity.Explains(err) {
 		return answer.Errorf(answer.BadRequest, "trust list: %v", err)
 	} else if err != nil {
 		return err
@@ -66,45 +66,45 @@ func (m *mesh) takeTrust(w http.ResponseWriter, r *http.Request, peer identity.S
 }
 
 // listFrom takes a place for reading a trust list of a peer; stop ends the reading when another user needs the place.
-func (m *mesh) listFrom(peer identity.Subject, stop func()) (done func(), err error) {
-	if !m.listsOf.Acquire(peer.ID, 1) {
+func (a *authority) listFrom(peer identity.Subject, stop func()) (done func(), err error) {
+	if !a.listsOf.Acquire(peer.ID, 1) {
 		return nil, answer.Errorf(answer.Limit, "endpoint %s is already sending a trust list", peer.ID)
 	}
-	release, ok := m.lists.Acquire(peer.User, stop)
+	release, ok := a.lists.Acquire(peer.User, stop)
 	if !ok {
-		m.listsOf.Release(peer.ID)
+		a.listsOf.Release(peer.ID)
 		return nil, answer.Errorf(answer.Limit, "others send trust lists at the moment")
 	}
 	return func() {
 		release()
-		m.listsOf.Release(peer.ID)
+		a.listsOf.Release(peer.ID)
 	}, nil
 }
 
 // compareTrust passes trust lists on between peers: a hub that withholds an eviction is found out by the first peer that knows
 // of it.
-func (m *mesh) compareTrust(s flow.Session, resp *http.Response) {
+func (a *authority) compareTrust(s flow.Session, resp *http.Response) {
 	theirs, err := strconv.ParseUint(resp.Header.Get(seal.FieldTrust), 10, 64)
-	own := m.verifier.Trust()
+	own := a.verifier.Trust()
 	if err != nil || theirs == own.Version() {
 		return
 	}
-	m.work.Go(func() {
-		ctx, cancel := context.WithTimeout(m.life, tunnel.ProbeTimeout)
+	a.work.Go(func() {
+		ctx, cancel := context.WithTimeout(a.life, tunnel.ProbeTimeout)
 		defer cancel()
-		exchange := m.giveTrust
+		exchange := a.giveTrust
 		if theirs > own.Version() {
-			exchange = m.takeTrustOf
+			exchange = a.takeTrustOf
 		}
 		if err := exchange(ctx, s); err != nil && ctx.Err() == nil {
-			m.peerLog.Warn("list "+string(s.Peer().ID), "no trust list was passed on", "peer", s.Peer().ID, "own", own.Version(), "theirs", theirs, "err", err)
+			a.peerLog.Warn("list "+string(s.Peer().ID), "no trust list was passed on", "peer", s.Peer().ID, "own", own.Version(), "theirs", theirs, "err", err)
 		}
 	})
 }
 
 // giveTrust sends our trust list to a peer.
-func (m *mesh) giveTrust(ctx context.Context, s flow.Session) error {
-	own := m.verifier.Trust()
+func (a *authority) giveTrust(ctx context.Context, s flow.Session) error {
+	own := a.verifier.Trust()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://peer"+seal.PathTrust, bytes.NewReader(own.Document()))
 	if err != nil {
 		return err
@@ -125,11 +125,11 @@ func (m *mesh) giveTrust(ctx context.Context, s flow.Session) error {
 }
 
 // followTrust brings hub and agent to the same trust list whenever the hub has another.
-func (m *mesh) followTrust(ctx context.Context, s *tunnel.Session) {
+func (a *authority) followTrust(ctx context.Context, s *tunnel.Session) {
 	for {
 		select {
-		case version := <-m.newer:
-			m.syncTrust(s, version)
+		case version := <-a.newer:
+			a.syncTrust(s, version)
 		case <-ctx.Done():
 			return
 		}
@@ -137,10 +137,10 @@ func (m *mesh) followTrust(ctx context.Context, s *tunnel.Session) {
 }
 
 // takeTrustOf asks a peer for its trust list.
-func (m *mesh) takeTrustOf(ctx context.Context, s flow.Session) error {
+func (a *authority) takeTrustOf(ctx context.Context, s flow.Session) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	done, err := m.listFrom(s.Peer(), cancel)
+	done, err := a.listFrom(s.Peer(), cancel)
 	if err != nil {
 		return err
 	}
@@ -161,5 +161,5 @@ func (m *mesh) takeTrustOf(ctx context.Context, s flow.Session) error {
 	if err != nil {
 		return err
 	}
-	return m.updateTrust(doc)
+	return a.updateTrust(doc)
 }

@@ -8,13 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"time"
 
 	"ztm/agent/api"
 	"ztm/agent/control"
-	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -102,9 +100,7 @@ func (m *mesh) inherit(row meshRow) (meshRow, error) {
 	if user := m.user(); s.User != user {
 		return row, answer.Errorf(answer.Conflict, "this endpoint belongs to user %s and the permit is for user %s: leave the mesh first", user, s.User)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	row.Trust, row.Labels = trust.Document(), m.row.Labels
+	row.Trust, row.Labels = trust.Document(), m.membership().Labels
 	return row, nil
 }
 
@@ -188,7 +184,7 @@ func (a *Agent) registration(name string, row meshRow) (*control.Control, error)
 		signer = ca.ID() == trust.Newest()
 	}
 	v := identity.NewVerifier(trust, a.clock)
-	cert, subject, err := a.certificate(v, row.Certificate)
+	cert, subject, err := certificateOf(v, a.key, row.Certificate)
 	if err != nil {
 		return nil, err
 	}
@@ -199,14 +195,14 @@ func (a *Agent) registration(name string, row meshRow) (*control.Control, error)
 	}), nil
 }
 
-// certificate makes a certificate of this device's key ready for use. It need not be valid now: a clock may be wrong, and the hub is the one
+// certificateOf makes a certificate of a device's key ready for use. It need not be valid now: a clock may be wrong, and the hub is the one
 // to say so.
-func (a *Agent) certificate(v *identity.Verifier, der []byte) (tls.Certificate, identity.Subject, error) {
+func certificateOf(v *identity.Verifier, key ed25519.PrivateKey, der []byte) (tls.Certificate, identity.Subject, error) {
 	subject, err := v.Inspect(der, identity.RoleMember)
-	if err == nil && subject.ID != a.self {
-		err = fmt.Errorf("the certificate is for endpoint %s, this device is %s", subject.ID, a.self)
+	if self := identity.IDOf(key.Public().(ed25519.PublicKey)); err == nil && subject.ID != self {
+		err = fmt.Errorf("the certificate is for endpoint %s, this device is %s", subject.ID, self)
 	}
-	return identity.TLSCertificate(der, a.key), subject, err
+	return identity.TLSCertificate(der, key), subject, err
 }
 
 // introduce registers with a hub, so that a name that is taken or a certificate that is refused shows now.
@@ -229,128 +225,6 @@ func withdraw(ctx context.Context, c *control.Control) error {
 	return s.Call(ctx, http.MethodDelete, tunnel.PathEndpoints+"/"+string(c.Self), nil, nil, nil)
 }
 
-// Token lifetimes.
-const (
-	defaultTokenLife = 24 * time.Hour
-	maxTokenLife     = 30 * 24 * time.Hour
-)
-
-// invite makes a permit for a user: for a key, or with a one-time token where key is nil. It needs the CA key and no hub.
-func (m *mesh) invite(user string, key ed25519.PublicKey, life time.Duration) (*identity.Permit, error) {
-	ca, err := m.signer()
-	if err != nil {
-		return nil, answer.Errorf(answer.Denied, "only an endpoint of user %s can invite: %v", rootUser, err)
-	}
-	if err := identity.CheckName(user); err != nil {
-		return nil, answer.Errorf(answer.BadRequest, "%v", err)
-	}
-	trust, now := m.verifier.Trust(), m.agent.clock.Now()
-	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), Bootstraps: m.control.Addresses(), Trust: trust.Document()}
-	admitted := trust.Admission(user, now)
-	if err := noteInvited(m.agent.db, m.name, user, admitted); err != nil {
-		return nil, err
-	}
-	if key == nil {
-		if life == 0 {
-			life = defaultTokenLife
-		}
-		if life < time.Minute || life > maxTokenLife {
-			return nil, answer.Errorf(answer.BadRequest, "a token lives between 1 minute and %d days", maxTokenLife/(24*time.Hour))
-		}
-		token, err := ca.NewToken(user, m.agent.self, admitted, now.Add(life))
-		if err != nil {
-			return nil, err
-		}
-		p.Token = &token
-		return p, nil
-	}
-	der, err := ca.SignMember(key, user, admitted, now)
-	if err != nil {
-		return nil, err
-	}
-	p.Agent = &identity.PermitAgent{Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
-	return p, nil
-}
-
-// answerSign does what a hub asks of a holder of the CA key.
-func (m *mesh) answerSign(s *tunnel.Session, hub identity.Subject, e tunnel.Event) {
-	if e.Sign == nil {
-		return
-	}
-	var reply tunnel.SignAnswer
-	der, err := m.sign(hub, e.Sign)
-	if err != nil {
-		m.peerLog.Info("sign", "a request for a certificate was refused", "err", err)
-		if identity.Explains(err) {
-			err = answer.Errorf(answer.Denied, "%v", err)
-		}
-		reply.Refusal = answer.Public(err)
-	}
-	reply.Certificate = der
-	if err := s.Call(m.life, http.MethodPost, tunnel.PathSign+"/"+url.PathEscape(e.Request), nil, reply, nil); err != nil {
-		m.log.Warn("the hub refused a certificate", "err", err)
-	}
-}
-
-func (m *mesh) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, error) {
-	ca, err := m.signer()
-	if err != nil {
-		return nil, answer.Errorf(answer.Denied, "%v", err)
-	}
-	now := m.agent.clock.Now()
-	if r.Join == nil {
-		// For the very hub at the other end, and not before it is due: a hub that is taken over gets no supply of them.
-		if !r.Hub || !mayRenew(hub, ca, now) {
-			return nil, answer.Errorf(answer.Denied, "the hub's certificate is not due for renewal")
-		}
-		return ca.SignHub(hub.Key, now)
-	}
-	key := ed25519.PublicKey(r.Join.Key)
-	inv, err := ca.CheckProof(r.Join.Proof, key, r.Join.Name, m.agent.self, now)
-	if err != nil {
-		return nil, err
-	}
-	der, err := ca.SignMember(key, inv.User, inv.Admitted, now)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := m.verifier.Certificate(der, identity.RoleMember); err != nil {
-		return nil, err // evicted since the token was made
-	}
-	if err := m.mayHaveName(r, identity.IDOf(key), inv.User); err != nil {
-		return nil, err // the token is not spent
-	}
-	if err := redeem(m.agent.db, inv.Nonce, identity.IDOf(key), inv.Expires, now); err != nil {
-		return nil, err
-	}
-	m.log.Info("admitted a device with a join token", "user", inv.User, "endpoint", r.Join.Name, "id", identity.IDOf(key))
-	return der, nil
-}
-
-// mayHaveName reports whether a joining device may have its name. A hub that asks for the CA key says what it knows of it.
-func (m *mesh) mayHaveName(r *tunnel.SignRequest, id identity.ID, user string) error {
-	if r.Name != nil {
-		return r.Name.Check(r.Join.Name, user)
-	}
-	return m.nameIsFree(r.Join.Name, id)
-}
-
-// nameIsFree asks the directory. The hub has the last word when the endpoint registers.
-func (m *mesh) nameIsFree(name string, id identity.ID) error {
-	ctx, cancel := context.WithTimeout(m.life, tunnel.ProbeTimeout)
-	defer cancel()
-	holders, err := m.Endpoints(ctx, apps.Filter{Name: name})
-	if err != nil {
-		return err
-	}
-	for _, h := range holders {
-		if h.ID != id {
-			return answer.Errorf(answer.Conflict, "endpoint name %s is taken by an endpoint of user %s", name, h.User)
-		}
-	}
-	return nil
-}
-
 // setLabels replaces the labels of this endpoint.
 func (m *mesh) setLabels(labels []string) error {
 	labels = slices.Compact(slices.Sorted(slices.Values(labels)))
@@ -359,9 +233,8 @@ func (m *mesh) setLabels(labels []string) error {
 			return answer.Errorf(answer.BadRequest, "%v", err)
 		}
 	}
-	m.mu.Lock()
-	trial := identity.Record{ID: m.agent.self, Name: m.row.Name, Labels: labels, Certificate: m.row.Certificate}
-	m.mu.Unlock()
+	row := m.membership()
+	trial := identity.Record{ID: m.agent.self, Name: row.Name, Labels: labels, Certificate: row.Certificate}
 	if _, err := identity.SignRecord(trial, m.agent.key); err != nil {
 		return answer.Errorf(answer.BadRequest, "%v", err)
 	}

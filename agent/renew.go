@@ -19,27 +19,27 @@ import (
 // by this endpoint itself if it holds the CA key, by another that does, or by a hub that keeps it.
 
 // serveRenew makes a new certificate for the caller's own key, user and admission.
-func (m *mesh) serveRenew(w http.ResponseWriter, peer identity.Subject) {
-	ca, err := m.signer()
+func (a *authority) serveRenew(w http.ResponseWriter, peer identity.Subject) {
+	ca, err := a.signer()
 	if err != nil {
-		answer.Fail(w, m.log, answer.Errorf(answer.NotFound, "%v", err))
+		answer.Fail(w, a.log, answer.Errorf(answer.NotFound, "%v", err))
 		return
 	}
-	now := m.agent.clock.Now()
+	now := a.verifier.Clock().Now()
 	if !mayRenew(peer, ca, now) {
-		answer.Fail(w, m.log, answer.Errorf(answer.Denied, "the certificate is not due for renewal"))
+		answer.Fail(w, a.log, answer.Errorf(answer.Denied, "the certificate is not due for renewal"))
 		return
 	}
-	if !m.renewals.Take(peer.ID, time.Now()) {
-		answer.Fail(w, m.log, answer.Errorf(answer.Limit, "endpoint %s asks for certificates too often", peer.ID))
+	if !a.renewals.Take(peer.ID, time.Now()) {
+		answer.Fail(w, a.log, answer.Errorf(answer.Limit, "endpoint %s asks for certificates too often", peer.ID))
 		return
 	}
 	der, err := ca.SignMember(peer.Key, peer.User, peer.Admitted, now)
 	if err != nil {
-		answer.Fail(w, m.log, err)
+		answer.Fail(w, a.log, err)
 		return
 	}
-	m.log.Info("renewed a certificate", "user", peer.User, "peer", peer.ID)
+	a.log.Info("renewed a certificate", "user", peer.User, "peer", peer.ID)
 	w.Write(der)
 }
 
@@ -55,40 +55,40 @@ const (
 )
 
 // keepCertificate renews this endpoint's certificate when that is due, and cuts off those whose certificates are no longer good.
-func (m *mesh) keepCertificate() {
+func (a *authority) keepCertificate() {
 	for wait := time.Duration(0); ; {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
-			wait = m.renewIfDue()
-		case <-m.trusted:
-			wait = m.spread()
-		case <-m.life.Done():
+			wait = a.renewIfDue()
+		case <-a.trusted:
+			wait = a.spread()
+		case <-a.life.Done():
 			timer.Stop()
 			return
 		}
 		timer.Stop()
-		m.cutStale()
-		wait = min(wait, m.untilRetirement(), m.peers.UntilExpiry(m.agent.clock.Now()))
+		a.cutStale()
+		wait = min(wait, a.untilRetirement(), a.peers.UntilExpiry(a.verifier.Clock().Now()))
 	}
 }
 
 // renewIfDue returns when to look again.
-func (m *mesh) renewIfDue() time.Duration {
-	s := m.own()
-	replaced := s.Issuer != m.verifier.Trust().Newest()
-	if !replaced && !due(s, m.agent.clock.Now()) {
+func (a *authority) renewIfDue() time.Duration {
+	s := a.own()
+	replaced := s.Issuer != a.verifier.Trust().Newest()
+	if !replaced && !due(s, a.verifier.Clock().Now()) {
 		return renewEvery
 	}
-	err := m.renew()
+	err := a.renew()
 	if err == nil {
 		return renewEvery
 	}
-	if m.life.Err() == nil {
-		m.log.Warn("cannot renew the certificate yet", "expires", s.NotAfter, "err", err)
+	if a.life.Err() == nil {
+		a.log.Warn("cannot renew the certificate yet", "expires", s.NotAfter, "err", err)
 	}
 	if replaced {
-		return m.spread() + time.Second
+		return a.spread() + time.Second
 	}
 	return rand.N(renewEvery) + time.Second
 }
@@ -101,66 +101,66 @@ func due(s identity.Subject, now time.Time) bool {
 
 // spread returns how long to wait with a renewal after the mesh's CA was replaced. The members of a mesh do not all come at once; whom
 // they come to does not wait.
-func (m *mesh) spread() time.Duration {
-	s, trust := m.own(), m.verifier.Trust()
+func (a *authority) spread() time.Duration {
+	s, trust := a.own(), a.verifier.Trust()
 	if s.Issuer == trust.Newest() {
 		return renewEvery
 	}
-	if _, err := m.signer(); err == nil {
+	if _, err := a.signer(); err == nil {
 		return 0
 	}
-	grace := trust.Retires(s.Issuer).Sub(m.agent.clock.Now())
+	grace := trust.Retires(s.Issuer).Sub(a.verifier.Clock().Now())
 	return rand.N(max(min(grace/100, maxSpread), time.Second))
 }
 
 // untilRetirement returns how long it is until a CA of the mesh retires; a day if none does sooner.
-func (m *mesh) untilRetirement() time.Duration {
-	now := m.agent.clock.Now()
-	if at := m.verifier.Trust().NextRetirement(now); !at.IsZero() {
+func (a *authority) untilRetirement() time.Duration {
+	now := a.verifier.Clock().Now()
+	if at := a.verifier.Trust().NextRetirement(now); !at.IsZero() {
 		return min(at.Sub(now), 24*time.Hour)
 	}
 	return 24 * time.Hour
 }
 
 // own is who this endpoint is by its certificate.
-func (m *mesh) own() identity.Subject {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.subject
+func (a *authority) own() identity.Subject {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.subject
 }
 
-func (m *mesh) renew() error {
-	der, err := m.newCertificate()
+func (a *authority) renew() error {
+	der, err := a.newCertificate()
 	if err != nil {
 		return err
 	}
-	if err := m.save(func(r *meshRow) { r.Certificate = der }); err != nil {
+	if err := a.book.save(func(r *meshRow) { r.Certificate = der }); err != nil {
 		return err
 	}
-	if err := m.setCertificate(der); err != nil {
+	if err := a.setCertificate(der); err != nil {
 		return err
 	}
-	m.log.Info("certificate renewed")
-	m.peers.Supersede() // peers know our sessions by the old one
-	m.control.DropStandby()
-	m.control.Publish()
+	a.log.Info("certificate renewed")
+	a.peers.Supersede() // peers know our sessions by the old one
+	a.control.DropStandby()
+	a.control.Publish()
 	return nil
 }
 
 // newCertificate gets one from ourselves, from an endpoint that holds the CA key, or from a hub that keeps it.
-func (m *mesh) newCertificate() ([]byte, error) {
-	own := m.own()
-	if ca, err := m.signer(); err == nil {
-		return ca.SignMember(own.Key, own.User, own.Admitted, m.agent.clock.Now())
+func (a *authority) newCertificate() ([]byte, error) {
+	own := a.own()
+	if ca, err := a.signer(); err == nil {
+		return ca.SignMember(own.Key, own.User, own.Admitted, a.verifier.Clock().Now())
 	}
-	ctx, cancel := context.WithTimeout(m.life, time.Minute)
+	ctx, cancel := context.WithTimeout(a.life, time.Minute)
 	defer cancel()
-	signers, err := m.signers(ctx)
+	signers, err := a.mesh.signers(ctx)
 	errs := []error{err}
 	for _, e := range signers {
-		der, err := m.askRenewal(ctx, e.ID)
+		der, err := a.askRenewal(ctx, e.ID)
 		if err == nil {
-			err = m.checkRenewed(der, own)
+			err = a.checkRenewed(der, own)
 		}
 		if err == nil {
 			return der, nil
@@ -168,9 +168,9 @@ func (m *mesh) newCertificate() ([]byte, error) {
 		errs = append(errs, fmt.Errorf("%s: %w", e.Name, err))
 	}
 	var der []byte
-	err = m.control.Call(ctx, http.MethodPost, tunnel.PathRenew, nil, nil, &der)
+	err = a.control.Call(ctx, http.MethodPost, tunnel.PathRenew, nil, nil, &der)
 	if err == nil {
-		err = m.checkRenewed(der, own)
+		err = a.checkRenewed(der, own)
 	}
 	if err != nil {
 		return nil, errors.Join(append(errs, err)...)
@@ -180,21 +180,21 @@ func (m *mesh) newCertificate() ([]byte, error) {
 
 // checkRenewed makes sure that what came back is ours, good as of now, and better: longer lived, of the newest CA, or valid where the
 // old one is not yet. A signer whose clock is ahead makes certificates that nobody accepts.
-func (m *mesh) checkRenewed(der []byte, own identity.Subject) error {
-	s, err := m.verifier.Certificate(der, identity.RoleMember)
+func (a *authority) checkRenewed(der []byte, own identity.Subject) error {
+	s, err := a.verifier.Certificate(der, identity.RoleMember)
 	if err != nil {
 		return fmt.Errorf("the new certificate: %w", err)
 	}
-	better := s.NotAfter.After(own.NotAfter) || s.Issuer != own.Issuer && s.Issuer == m.verifier.Trust().Newest() ||
-		m.agent.clock.Now().Before(own.NotBefore)
+	better := s.NotAfter.After(own.NotAfter) || s.Issuer != own.Issuer && s.Issuer == a.verifier.Trust().Newest() ||
+		a.verifier.Clock().Now().Before(own.NotBefore)
 	if s.ID != own.ID || s.User != own.User || !better {
 		return fmt.Errorf("the new certificate is for endpoint %s of user %s until %s", s.ID, s.User, s.NotAfter)
 	}
 	return nil
 }
 
-func (m *mesh) askRenewal(ctx context.Context, signer identity.ID) ([]byte, error) {
-	resp, err := m.peers.Ask(ctx, signer, http.MethodPost, seal.PathRenew, nil)
+func (a *authority) askRenewal(ctx context.Context, signer identity.ID) ([]byte, error) {
+	resp, err := a.peers.Ask(ctx, signer, http.MethodPost, seal.PathRenew, nil)
 	if err != nil {
 		return nil, err
 	}

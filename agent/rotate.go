@@ -26,37 +26,44 @@ var (
 )
 
 // signer returns the mesh's CA with its key, if this endpoint holds that of the newest.
-func (m *mesh) signer() (*identity.CA, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+func (a *authority) signer() (*identity.CA, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	switch {
-	case m.ca == nil:
+	case a.ca == nil:
 		return nil, errNotSigner
-	case !m.signsLocked():
+	case !a.signsLocked():
 		return nil, errOldKey
 	}
-	return m.ca, nil
+	return a.ca, nil
 }
 
-func (m *mesh) signsLocked() bool { return m.ca != nil && m.ca.ID() == m.verifier.Trust().Newest() }
+func (a *authority) signsLocked() bool {
+	return a.ca != nil && a.ca.ID() == a.verifier.Trust().Newest()
+}
 
-func (m *mesh) setCA(ca *identity.CA) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.ca = ca
+// signsNow reports whether this endpoint holds the key of the mesh's newest CA.
+func (a *authority) signsNow() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.signsLocked()
+}
+
+func (a *authority) setCA(ca *identity.CA) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ca = ca
 }
 
 // made returns the CA that was made here to be the mesh's next one, if that is its ID; nil otherwise.
-func (m *mesh) made(id identity.ID) *identity.CA {
-	m.mu.Lock()
-	row := m.row.Next
-	m.mu.Unlock()
+func (a *authority) made(id identity.ID) *identity.CA {
+	row := a.book.membership().Next
 	if row == nil {
 		return nil
 	}
 	ca, err := identity.ParseCA([]byte(row.CA), []byte(row.Key))
 	if err != nil {
-		m.log.Error("cannot read the CA that was made here", "err", err)
+		a.log.Error("cannot read the CA that was made here", "err", err)
 		return nil
 	}
 	if ca.ID() != id {
@@ -67,21 +74,21 @@ func (m *mesh) made(id identity.ID) *identity.CA {
 
 // rotate replaces the mesh's CA and returns the new root permit. What the old one signed is accepted for the grace; with none, it is void at
 // once.
-func (m *mesh) rotate(ctx context.Context, grace time.Duration) (*identity.Permit, error) {
+func (a *authority) rotate(ctx context.Context, grace time.Duration) (*identity.Permit, error) {
 	if grace < 0 || grace > maxGrace {
 		return nil, answer.Errorf(answer.BadRequest, "old certificates can be accepted for up to %d days more", maxGrace/(24*time.Hour))
 	}
-	m.rotateMu.Lock()
-	defer m.rotateMu.Unlock()
-	next, err := m.nextCA()
+	a.rotateMu.Lock()
+	defer a.rotateMu.Unlock()
+	next, err := a.nextCA()
 	if err != nil {
 		return nil, err
 	}
-	_, err = m.issueTrust(ctx, func(t *identity.Trust, ca *identity.CA, now time.Time) (*identity.Trust, error) {
+	_, err = a.issueTrust(ctx, func(t *identity.Trust, ca *identity.CA, now time.Time) (*identity.Trust, error) {
 		if t.Newest() == next.ID() {
 			return t, nil // the hub had it all the time: its answer to an earlier attempt was lost
 		}
-		if hub, ok := m.askHubTime(ctx); ok && now.Sub(hub) > maxHubAhead {
+		if hub, ok := a.askHubTime(ctx); ok && now.Sub(hub) > maxHubAhead {
 			return nil, answer.Errorf(answer.Conflict, "this device's clock says %s and the hub's %s: set the clock first, or the new CA may be void for everybody else",
 				now.UTC().Format(time.RFC3339), hub.UTC().Format(time.RFC3339))
 		}
@@ -90,36 +97,34 @@ func (m *mesh) rotate(ctx context.Context, grace time.Duration) (*identity.Permi
 	if err != nil {
 		return nil, err
 	}
-	return m.rootPermit()
+	return a.rootPermit()
 }
 
 // nextCA returns the CA that follows: the one of an earlier attempt, or a new one that is on disk when it returns.
-func (m *mesh) nextCA() (*identity.CA, error) {
-	ca, err := m.signer()
+func (a *authority) nextCA() (*identity.CA, error) {
+	ca, err := a.signer()
 	if err != nil {
 		return nil, answer.Errorf(answer.Denied, "only an endpoint of user %s can replace the CA: %v", rootUser, err)
 	}
-	m.mu.Lock()
-	row := m.row.Next
-	m.mu.Unlock()
+	row := a.book.membership().Next
 	if row != nil {
 		return identity.ParseCA([]byte(row.CA), []byte(row.Key))
 	}
-	next, err := ca.Successor(m.agent.clock.Now())
+	next, err := ca.Successor(a.verifier.Clock().Now())
 	if err != nil {
 		return nil, err
 	}
-	return next, m.save(func(r *meshRow) { r.Next = &caRow{CA: string(next.CertificatePEM()), Key: string(next.KeyPEM())} })
+	return next, a.book.save(func(r *meshRow) { r.Next = &caRow{CA: string(next.CertificatePEM()), Key: string(next.KeyPEM())} })
 }
 
 // rootPermit makes the permit that holds the mesh's CA key.
-func (m *mesh) rootPermit() (*identity.Permit, error) {
-	ca, err := m.signer()
+func (a *authority) rootPermit() (*identity.Permit, error) {
+	ca, err := a.signer()
 	if err != nil {
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
 	return &identity.Permit{
-		Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), CAKey: string(ca.KeyPEM()), Bootstraps: m.control.Addresses(),
-		Trust: m.verifier.Trust().Document(),
+		Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), CAKey: string(ca.KeyPEM()), Bootstraps: a.control.Addresses(),
+		Trust: a.verifier.Trust().Document(),
 	}, nil
 }
