@@ -315,7 +315,7 @@ func (a *App) deleteCredential(r *http.Request) (any, error) {
 func (a *App) status(ctx context.Context) (Status, error) {
 	s := a.settings.Load()
 	st := Status{
-		Listeners: a.listeners.status(), Clients: a.entrance.count(), Total: a.entrance.total.Load(), Flows: a.exit.Running(),
+		Listeners: a.listeners.status(), Clients: a.entrance.clients.count(), Total: a.entrance.clients.since(), Flows: a.exit.Running(),
 		Exits: []ExitStatus{},
 	}
 	all, err := a.exits.All(ctx)

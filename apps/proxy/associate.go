@@ -33,12 +33,12 @@ const (
 
 // association is one UDP ASSOCIATE.
 type association struct {
-	entrance *entrance
-	socket   *net.UDPConn
-	host     netip.Addr     // of the client
-	port     uint16         // that the client announced; 0 if it did not
-	client   netip.AddrPort // owned by run until the first leg is made, constant from then on
-	queued   atomic.Int64   // bytes in all queues
+	server *socksServer
+	socket *net.UDPConn
+	host   netip.Addr     // of the client
+	port   uint16         // that the client announced; 0 if it did not
+	client netip.AddrPort // owned by run until the first leg is made, constant from then on
+	queued atomic.Int64   // bytes in all queues
 
 	mu   sync.Mutex
 	legs map[string]*leg // guarded by mu; by the destination as the client wrote it
@@ -53,7 +53,7 @@ type leg struct {
 }
 
 // associate serves the command. announced is from where the client says that its datagrams will come.
-func (s *entrance) associate(ctx context.Context, c *client, announced reach.Dest) error {
+func (s *socksServer) associate(ctx context.Context, c *client, announced reach.Dest) error {
 	local, okLocal := c.LocalAddr().(*net.TCPAddr)
 	remote, okRemote := c.RemoteAddr().(*net.TCPAddr)
 	if !okLocal || !okRemote { // a unix socket: there is no address to send datagrams to
@@ -70,7 +70,7 @@ func (s *entrance) associate(ctx context.Context, c *client, announced reach.Des
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	a := &association{entrance: s, socket: socket, host: remote.AddrPort().Addr().Unmap(), legs: map[string]*leg{}}
+	a := &association{server: s, socket: socket, host: remote.AddrPort().Addr().Unmap(), legs: map[string]*leg{}}
 	a.port = a.portOf(announced)
 	defer a.work.Wait()
 	defer cancel()
@@ -158,7 +158,7 @@ func (a *association) legLocked(ctx context.Context, d reach.Dest, header []byte
 		return l
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	release, ok := a.entrance.legs.Acquire(a, cancel)
+	release, ok := a.server.legs.Acquire(a, cancel)
 	if !ok {
 		cancel()
 		return nil
@@ -191,9 +191,9 @@ func (a *association) drop(l *leg) {
 
 // carry opens the flow of a leg and carries datagrams both ways until it is silent or ctx ends.
 func (a *association) carry(ctx context.Context, l *leg) {
-	flow, err := a.entrance.router.Open(ctx, "udp", l.dest)
+	flow, err := a.server.open(ctx, "udp", l.dest)
 	if err != nil {
-		a.entrance.log.Debug("datagrams dropped", "client", a.client.String(), "err", err)
+		a.server.log.Debug("datagrams dropped", "client", a.client.String(), "err", err)
 		return
 	}
 	near := &legConn{association: a, leg: l, closed: make(chan struct{})}

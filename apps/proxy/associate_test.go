@@ -125,7 +125,7 @@ func TestUDPAssociate(t *testing.T) {
 		}
 	}
 	c.Close()
-	appstest.Eventually(t, "the end of the association", func() bool { return in.app.entrance.count() == 0 })
+	appstest.Eventually(t, "the end of the association", func() bool { return in.app.entrance.clients.count() == 0 })
 }
 
 // badDatagrams are datagrams that have no answer.

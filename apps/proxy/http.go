@@ -20,6 +20,7 @@ import (
 
 	"ztm/apps/proxy/httpguard"
 	"ztm/apps/proxy/relay"
+	"ztm/apps/proxy/route"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/splice"
@@ -35,18 +36,20 @@ import (
 // connections (NTLM) never sees two clients on one.
 
 const (
-	maxHops           = 10        // proxies that a request may have passed before this one
-	maxResponseHeader = 256 << 10 // bytes
+	idleTimeout       = 2 * time.Minute // between two requests
+	maxHops           = 10              // proxies that a request may have passed before this one
+	maxResponseHeader = 256 << 10       // bytes
 	defaultHTTPPort   = "80"
 )
 
 // web serves HTTP clients.
 type web struct {
-	entrance *entrance
-	server   *http.Server
-	conns    chan net.Conn // unbuffered, never closed
-	done     chan struct{} // closed when the server has ended
-	via      string        // how this proxy calls itself in Via: not by a name that says who it is
+	clients *clients
+	router  *route.Router
+	server  *http.Server
+	conns   chan net.Conn // unbuffered, never closed
+	done    chan struct{} // closed when the server has ended
+	via     string        // how this proxy calls itself in Via: not by a name that says who it is
 }
 
 // webClient is an HTTP client.
@@ -64,14 +67,15 @@ type rawKey struct{}
 // webClientKey is where the context of a request has its *webClient.
 type webClientKey struct{}
 
-func newWeb(e *entrance, via string) *web {
-	w := &web{entrance: e, conns: make(chan net.Conn), done: make(chan struct{}), via: via}
+// newWeb makes a server for clients. via is how it calls itself.
+func newWeb(c *clients, r *route.Router, via string, log *slog.Logger) *web {
+	w := &web{clients: c, router: r, conns: make(chan net.Conn), done: make(chan struct{}), via: via}
 	w.server = &http.Server{
 		ReadHeaderTimeout:            httpguard.HeadTimeout,
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               2 * httpguard.MaxHead, // the guard has the last word
 		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, webClientKey{}, c.(*webConn).client)
 		},
@@ -122,7 +126,7 @@ func (w *web) serve(ctx context.Context, c *client, first byte) {
 			if err != nil {
 				return nil, badRequest(err)
 			}
-			return w.entrance.router.Open(ctx, "tcp", d)
+			return w.router.Open(ctx, "tcp", d)
 		},
 		DisableCompression:     true,
 		MaxIdleConns:           4,
@@ -200,7 +204,7 @@ func (c *webClient) outlive(ctx context.Context, r *http.Request) (_ *http.Reque
 
 // authorized checks the password in a field of Basic authentication (RFC 7617), if one is needed.
 func (w *web) authorized(r *http.Request, field string, c *webClient) bool {
-	if !w.entrance.credentials.required() {
+	if !w.clients.required() {
 		return true
 	}
 	values := r.Header[field]
@@ -213,7 +217,7 @@ func (w *web) authorized(r *http.Request, field string, c *webClient) bool {
 		return false
 	}
 	user, password, ok := strings.Cut(string(decoded), ":")
-	return ok && w.entrance.admit(r.Context(), c.client, user, password)
+	return ok && w.clients.admit(r.Context(), c.client, user, password)
 }
 
 // checkHops refuses requests that were here before, or that wander.
@@ -241,7 +245,7 @@ func (w *web) connect(ctx context.Context, rw http.ResponseWriter, r *http.Reque
 		w.fail(rw, badRequest(err))
 		return
 	}
-	target, err := w.entrance.router.Open(ctx, "tcp", d)
+	target, err := w.router.Open(ctx, "tcp", d)
 	if err != nil {
 		w.fail(rw, err)
 		return
@@ -258,7 +262,7 @@ func (w *web) connect(ctx context.Context, rw http.ResponseWriter, r *http.Reque
 	if _, err := target.Write(early); err != nil {
 		return
 	}
-	w.entrance.join(ctx, c.client, target)
+	w.clients.join(ctx, c.client, target)
 }
 
 // takeOver takes the connection away from the HTTP server. early is what the client sent after the request.

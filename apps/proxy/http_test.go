@@ -609,7 +609,7 @@ func TestAThousandConnections(t *testing.T) {
 			t.Fatal("not all arrived")
 		}
 	}
-	appstest.Eventually(t, "all flows", func() bool { return in.app.entrance.count() == many && out.app.exit.Running() == many })
+	appstest.Eventually(t, "all flows", func() bool { return in.app.entrance.clients.count() == many && out.app.exit.Running() == many })
 	close(open)
 	work.Wait()
 	close(errs)
@@ -618,7 +618,7 @@ func TestAThousandConnections(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	appstest.Eventually(t, "the end of all", func() bool { return in.app.entrance.count() == 0 && out.app.exit.Running() == 0 })
+	appstest.Eventually(t, "the end of all", func() bool { return in.app.entrance.clients.count() == 0 && out.app.exit.Running() == 0 })
 }
 
 // oneOfMany talks to the echo, by SOCKS or by CONNECT.
@@ -661,12 +661,12 @@ func (a addressed) RemoteAddr() net.Addr {
 
 func TestTooManyClientsAreTurnedAway(t *testing.T) {
 	in, _ := pair(t, Options{}, "*.example.com")
-	s := in.app.entrance
+	s := in.app.entrance.clients
 	var inside []func()
 	for range maxClients {
 		near, far := net.Pipe()
 		far.Close()
-		leave, ok := s.enter(&client{Conn: addressed{near, "127.0.0.1:1"}})
+		leave, ok := s.enter(newClient(addressed{near, "127.0.0.1:1"}))
 		if !ok {
 			t.Fatal("turned away too early")
 		}
@@ -676,7 +676,7 @@ func TestTooManyClientsAreTurnedAway(t *testing.T) {
 	if b, err := io.ReadAll(dialTCP(t, address)); len(b) > 0 || err != nil && !errors.Is(err, net.ErrClosed) {
 		t.Logf("turned away by %v", err) // a reset is as good as an end
 	}
-	if leave, ok := s.enter(&client{Conn: addressed{nil, "192.0.2.1:1"}}); !ok {
+	if leave, ok := s.enter(newClient(addressed{nil, "192.0.2.1:1"})); !ok {
 		t.Error("a client of another host is turned away")
 	} else {
 		leave()

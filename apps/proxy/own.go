@@ -28,7 +28,7 @@ func (w *web) serveOwn(rw http.ResponseWriter, r *http.Request, c *webClient) {
 		w.say(rw, http.StatusUnauthorized, string(answer.Denied), "this proxy wants a user and a password")
 		return
 	}
-	script, err := w.entrance.router.PAC(r.Context(), host)
+	script, err := w.router.PAC(r.Context(), host)
 	if err != nil {
 		w.fail(rw, err)
 		return

@@ -150,7 +150,7 @@ func (a *App) Run(ctx context.Context) error {
 	running.Go(func() { a.entrance.web.run(ctx) })
 	running.Go(func() { a.listeners.run(ctx) })
 	<-ctx.Done()
-	a.entrance.close()
+	a.entrance.clients.close()
 	running.Wait()
 	return nil
 }
@@ -256,7 +256,7 @@ func (a *App) changeCredentials(f func(map[string]credential) error) error {
 		return err
 	}
 	a.credentials.set(after)
-	a.entrance.cut(func(user string) bool {
+	a.entrance.clients.cut(func(user string) bool {
 		return len(after) > 0 && !slices.Equal(before[user].Hash, after[user].Hash) || len(after) > 0 && user == ""
 	})
 	return nil

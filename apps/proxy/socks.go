@@ -5,17 +5,35 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"time"
 
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/limit"
 )
 
 // SOCKS4, SOCKS4a and SOCKS5 (RFC 1928, RFC 1929). A request has few bytes and says its length, so it is read without
 // a buffer: nothing that follows it is read too early, and the connection stays one that the kernel can join.
 // The reply is sent when the exit has connected, or has said why not.
+
+// socksServer serves clients of SOCKS.
+type socksServer struct {
+	clients *clients
+	open    openFunc
+	log     *slog.Logger
+	legs    *limit.Share[*association]
+}
+
+// openFunc connects a client to d: network is "tcp", or "udp" for a connection that carries datagrams.
+type openFunc = func(ctx context.Context, network string, d reach.Dest) (net.Conn, error)
+
+// newSOCKS makes a server for clients.
+func newSOCKS(c *clients, open openFunc, log *slog.Logger) *socksServer {
+	return &socksServer{clients: c, open: open, log: log, legs: limit.NewShare[*association](maxLegs)}
+}
 
 // Protocol numbers of SOCKS5.
 const (
@@ -77,8 +95,8 @@ func replyTo(err error) reply {
 	return replyFailure
 }
 
-// serveSOCKS5 serves a connection whose first byte, the version, was read.
-func (s *entrance) serveSOCKS5(ctx context.Context, c *client) error {
+// serve5 serves a connection whose first byte, the version, was read.
+func (s *socksServer) serve5(ctx context.Context, c *client) error {
 	if err := s.negotiate(ctx, c); err != nil {
 		return err
 	}
@@ -99,7 +117,7 @@ func (s *entrance) serveSOCKS5(ctx context.Context, c *client) error {
 	c.SetDeadline(time.Time{})
 	switch head[1] {
 	case commandConnect:
-		return s.connectSOCKS5(ctx, c, d)
+		return s.connect5(ctx, c, d)
 	case commandAssociate:
 		return s.associate(ctx, c, d)
 	}
@@ -108,12 +126,12 @@ func (s *entrance) serveSOCKS5(ctx context.Context, c *client) error {
 
 // negotiate agrees on a method and checks the password. Where no password is asked for, a client that insists on
 // giving one may.
-func (s *entrance) negotiate(ctx context.Context, c *client) error {
+func (s *socksServer) negotiate(ctx context.Context, c *client) error {
 	methods, err := readBlock(c)
 	if err != nil {
 		return err
 	}
-	switch required := s.credentials.required(); {
+	switch required := s.clients.required(); {
 	case !required && bytes.IndexByte(methods, methodNone) >= 0:
 		_, err = c.Write([]byte{5, methodNone})
 		return err
@@ -128,7 +146,7 @@ func (s *entrance) negotiate(ctx context.Context, c *client) error {
 }
 
 // readPassword is RFC 1929: VER ULEN UNAME PLEN PASSWD, answered by VER STATUS.
-func (s *entrance) readPassword(ctx context.Context, c *client, required bool) error {
+func (s *socksServer) readPassword(ctx context.Context, c *client, required bool) error {
 	var version [1]byte
 	if _, err := io.ReadFull(c, version[:]); err != nil {
 		return err
@@ -144,7 +162,7 @@ func (s *entrance) readPassword(ctx context.Context, c *client, required bool) e
 	if err != nil {
 		return err
 	}
-	if required && !s.admit(ctx, c, string(user), string(password)) {
+	if required && !s.clients.admit(ctx, c, string(user), string(password)) {
 		c.Write([]byte{1, 1})
 		return errPassword
 	}
@@ -198,7 +216,7 @@ func readAddress(r io.Reader, kind byte) (reach.Dest, error) {
 	return d, nil
 }
 
-func (s *entrance) connectSOCKS5(ctx context.Context, c *client, d reach.Dest) error {
+func (s *socksServer) connect5(ctx context.Context, c *client, d reach.Dest) error {
 	target, err := s.connect(ctx, d)
 	if err != nil {
 		writeReply(c, replyTo(err), netip.AddrPort{})
@@ -208,15 +226,15 @@ func (s *entrance) connectSOCKS5(ctx context.Context, c *client, d reach.Dest) e
 		target.Close()
 		return err
 	}
-	return s.join(ctx, c, target)
+	return s.clients.join(ctx, c, target)
 }
 
 // connect opens a stream to d. Port 0, which SOCKS can say, is no destination.
-func (s *entrance) connect(ctx context.Context, d reach.Dest) (net.Conn, error) {
+func (s *socksServer) connect(ctx context.Context, d reach.Dest) (net.Conn, error) {
 	if d.Port == 0 {
 		return nil, answer.Errorf(answer.BadRequest, "port 0 is not a destination")
 	}
-	return s.router.Open(ctx, "tcp", d)
+	return s.open(ctx, "tcp", d)
 }
 
 // writeReply sends VER REP RSV ATYP BND.ADDR BND.PORT. The bound address of a connection is the exit's and is not told:
@@ -240,9 +258,9 @@ func appendAddress(b []byte, a netip.AddrPort) []byte {
 	return append(b, byte(a.Port()>>8), byte(a.Port()))
 }
 
-// serveSOCKS4 serves a connection whose first byte, the version, was read: CD DSTPORT DSTIP USERID NUL, and in 4a, where
+// serve4 serves a connection whose first byte, the version, was read: CD DSTPORT DSTIP USERID NUL, and in 4a, where
 // DSTIP is 0.0.0.x, a name and NUL. SOCKS4 knows no passwords: where they are needed, it is refused.
-func (s *entrance) serveSOCKS4(ctx context.Context, c *client) error {
+func (s *socksServer) serve4(ctx context.Context, c *client) error {
 	var head [7]byte
 	if _, err := io.ReadFull(c, head[:]); err != nil {
 		return err
@@ -261,7 +279,7 @@ func (s *entrance) serveSOCKS4(ctx context.Context, c *client) error {
 	}
 	d, err := reach.NewDest(host, uint16(head[1])<<8|uint16(head[2]))
 	switch {
-	case s.credentials.required():
+	case s.clients.required():
 		writeReply4(c, noUser4)
 		return errPassword
 	case err != nil || head[0] != commandConnect:
@@ -278,7 +296,7 @@ func (s *entrance) serveSOCKS4(ctx context.Context, c *client) error {
 		target.Close()
 		return err
 	}
-	return s.join(ctx, c, target)
+	return s.clients.join(ctx, c, target)
 }
 
 func writeReply4(w io.Writer, code byte) error {

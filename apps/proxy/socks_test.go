@@ -278,7 +278,7 @@ func FuzzSOCKS(f *testing.F) {
 		credentials.set(users)
 		s := newEntrance(app.router, credentials, slog.New(slog.DiscardHandler))
 		var answer bytes.Buffer
-		s.serve(ctx, &client{Conn: fuzzConn{Reader: bytes.NewReader(append([]byte{4 + input[0]&1}, input[1:]...)), answer: &answer}})
+		s.serve(ctx, newClient(fuzzConn{Reader: bytes.NewReader(append([]byte{4 + input[0]&1}, input[1:]...)), answer: &answer}))
 		checkReplies(t, answer.Bytes(), locked)
 	})
 }
