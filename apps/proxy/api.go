@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"ztm/apps"
+	"ztm/apps/proxy/clients"
 	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
@@ -120,7 +121,7 @@ func (a *App) view(ctx context.Context) (View, error) {
 	if err != nil {
 		a.log.Debug("no directory: exits are shown by ID", "err", err)
 	}
-	users := a.credentials.names()
+	users := a.credentials.Names()
 	v := View{
 		Endpoint: a.host.Mesh.Self().Name, Listens: list(c.Listens), Targets: list(c.Targets), Exclusions: list(c.Exclusions),
 		Routes: []RouteView{}, Trust: list(c.Trust), Default: c.Default, DNS: c.DNS,
@@ -277,14 +278,14 @@ func (a *App) setCredential(r *http.Request) (any, error) {
 		return nil, err
 	}
 	user := r.PathValue("user")
-	if err := checkCredential(user, body.Password); err != nil {
+	if err := clients.CheckCredential(user, body.Password); err != nil {
 		return nil, badRequest(err)
 	}
-	c, err := newCredential(body.Password)
+	c, err := clients.NewCredential(body.Password)
 	if err != nil {
 		return nil, err
 	}
-	err = a.changeCredentials(func(all map[string]credential) error {
+	err = a.changeCredentials(func(all map[string]clients.Credential) error {
 		if len(all) >= maxListed {
 			return answer.Errorf(answer.Limit, "more than %d credentials", maxListed)
 		}
@@ -299,7 +300,7 @@ func (a *App) setCredential(r *http.Request) (any, error) {
 
 func (a *App) deleteCredential(r *http.Request) (any, error) {
 	user := r.PathValue("user")
-	err := a.changeCredentials(func(all map[string]credential) error {
+	err := a.changeCredentials(func(all map[string]clients.Credential) error {
 		if _, ok := all[user]; !ok {
 			return answer.Errorf(answer.NotFound, "there is no credential of %q", limit.Clip(user))
 		}
@@ -315,7 +316,7 @@ func (a *App) deleteCredential(r *http.Request) (any, error) {
 func (a *App) status(ctx context.Context) (Status, error) {
 	s := a.settings.Load()
 	st := Status{
-		Listeners: a.listeners.status(), Clients: a.entrance.clients.count(), Total: a.entrance.clients.since(), Flows: a.exit.Running(),
+		Listeners: a.listeners.status(), Clients: a.entrance.clients.Count(), Total: a.entrance.clients.Total(), Flows: a.exit.Running(),
 		Exits: []ExitStatus{},
 	}
 	all, err := a.exits.All(ctx)

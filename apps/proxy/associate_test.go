@@ -11,6 +11,7 @@ import (
 
 	"ztm/apps/appstest"
 	"ztm/apps/proxy/dns/dnstest"
+	"ztm/apps/proxy/socks"
 )
 
 // sayBack is a UDP target that says back what it gets, until the end of the test.
@@ -125,7 +126,7 @@ func TestUDPAssociate(t *testing.T) {
 		}
 	}
 	c.Close()
-	appstest.Eventually(t, "the end of the association", func() bool { return in.app.entrance.clients.count() == 0 })
+	appstest.Eventually(t, "the end of the association", func() bool { return in.app.entrance.clients.Count() == 0 })
 }
 
 // badDatagrams are datagrams that have no answer.
@@ -202,10 +203,10 @@ func TestOneAssociationDoesNotTakeTheLegsOfAnother(t *testing.T) {
 	c, greedy := openAssociation(t, proxy, "01000000000000")
 	u := udpSocket(t, greedy)
 	appstest.Eventually(t, "all legs to be taken", func() bool {
-		for i := range maxLegs {
+		for i := range socks.MaxLegs {
 			u.Write(append(unhex(t, "000000010a01"+hex.EncodeToString([]byte{byte(i >> 8), byte(i)})+"0035"), 'x'))
 		}
-		return flowsOf(out, in) >= maxLegs
+		return flowsOf(out, in) >= socks.MaxLegs
 	})
 	_, relay := openAssociation(t, proxy, "01000000000000")
 	said(t, udpSocket(t, relay), "mine")

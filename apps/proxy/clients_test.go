@@ -275,7 +275,7 @@ func TestABrowserLoadsAPageWithFiftyResources(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			served.Clear()
-			before := in.app.entrance.clients.since()
+			before := in.app.entrance.clients.Total()
 			out, err := command(t, nil, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
 				"--disable-background-networking", "--user-data-dir="+t.TempDir(), flag, "--virtual-time-budget=20000", "--dump-dom", "http://svc.example.com/")
 			n := 0
@@ -283,7 +283,7 @@ func TestABrowserLoadsAPageWithFiftyResources(t *testing.T) {
 			if err != nil || n != resources || !strings.Contains(out, "<title>complete</title>") {
 				t.Errorf("%v, %d of %d resources: %.2000s", err, n, resources, out)
 			}
-			sockets.Add(in.app.entrance.clients.since() - before)
+			sockets.Add(in.app.entrance.clients.Total() - before)
 		})
 	}
 	t.Logf("%d connections to the proxy", sockets.Load())

@@ -13,6 +13,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/apps/proxy/clients"
 	"ztm/tunnel/answer"
 )
 
@@ -82,7 +83,7 @@ func TestTheConfigurationOutlivesTheAgent(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if !second.app.credentials.check(t.Context(), "me", "secret") || second.app.credentials.check(t.Context(), "me", "Secret") {
+	if !second.app.credentials.Check(t.Context(), "me", "secret") || second.app.credentials.Check(t.Context(), "me", "Secret") {
 		t.Error("the password is another one")
 	}
 	if len(second.app.settings.Load().exit.Targets) != 1 {
@@ -132,7 +133,7 @@ func TestAPasswordIsNeverShownOrStored(t *testing.T) {
 		t.Errorf("the password is in %s", s)
 	}
 	for user, password := range map[string]string{"": "x", "a:b": "x", "me": "", strings.Repeat("x", 256): "x", "you": strings.Repeat("x", 256)} {
-		if err := checkCredential(user, password); err == nil {
+		if err := clients.CheckCredential(user, password); err == nil {
 			t.Errorf("%.20q with %.20q is accepted", user, password)
 		}
 	}
@@ -164,7 +165,7 @@ func TestAUnixSocketIsForThisUserAlone(t *testing.T) {
 	c.Write([]byte("\x04\x01\x00\x50\x00\x00\x00\x01\x00a.example.com\x00"))
 	b := make([]byte, 100)
 	n, _ := c.Read(b)
-	if n < 8 || b[1] != granted4 {
+	if n < 8 || b[1] != granted {
 		t.Errorf("answer %x", b[:n])
 	}
 

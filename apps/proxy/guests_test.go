@@ -107,7 +107,7 @@ func TestAClientInALoopDoesNotKeepTheMeshBusy(t *testing.T) {
 		for range loop {
 			c := dialTCP(t, address)
 			io.WriteString(c, "\x04\x01\x00\x50\x00\x00\x00\x01\x00"+name+"\x00")
-			if b, err := io.ReadAll(c); err != nil || len(b) != 8 || b[1] != rejected4 {
+			if b, err := io.ReadAll(c); err != nil || len(b) != 8 || b[1] != rejected {
 				t.Fatalf("%s: %x, %v", name, b, err)
 			}
 			c.Close()
@@ -123,7 +123,7 @@ func TestAClientInALoopDoesNotKeepTheMeshBusy(t *testing.T) {
 		io.WriteString(c, "\x04\x01\x00\x50\x00\x00\x00\x01\x00a.example.net\x00")
 		b := make([]byte, 8)
 		_, err := io.ReadFull(c, b)
-		return err == nil && b[1] == granted4
+		return err == nil && b[1] == granted
 	})
 }
 
@@ -134,7 +134,7 @@ func TestWhoHasLeftKeepsNothingHere(t *testing.T) {
 		c := dialTCP(t, address)
 		io.WriteString(c, "\x04\x01\x00\x50\x00\x00\x00\x01\x00a.example.com\x00")
 		b := make([]byte, 8)
-		if _, err := io.ReadFull(c, b); err != nil || b[1] != granted4 {
+		if _, err := io.ReadFull(c, b); err != nil || b[1] != granted {
 			t.Fatalf("%x, %v", b, err)
 		}
 		return c

@@ -25,6 +25,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ztm/apps/appstest"
+	"ztm/apps/proxy/clients"
 	"ztm/apps/proxy/dns/dnstest"
 	"ztm/tunnel/answer"
 )
@@ -121,7 +122,7 @@ func TestForwarding(t *testing.T) {
 	}
 	want := http.Header{
 		"Authorization": {"Basic Yzpk"}, "Content-Length": {"4"}, "Forwarded": {"for=192.0.2.1"}, "X-Forwarded-For": {"192.0.2.1"},
-		"Te": {"trailers"}, "Via": {"1.0 fred", "1.1 " + in.app.entrance.web.via},
+		"Te": {"trailers"}, "Via": {"1.0 fred", "1.1 " + in.app.entrance.web.Name()},
 	}
 	if diff := cmp.Diff(want, got.Header); diff != "" {
 		t.Errorf("fields (-want +got):\n%s", diff)
@@ -331,9 +332,9 @@ func TestFailuresHaveAStatusAndAReason(t *testing.T) {
 		{"OPTIONS for this proxy", "OPTIONS http://svc.example.com/ HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", 204},
 		{"the method of refusals", "REFUSED / HTTP/1.1\r\nHost: a\r\n\r\n", 400},
 		{"an expectation", "GET http://svc.example.com/ HTTP/1.1\r\nHost: a\r\nExpect: miracles\r\n\r\n", 417},
-		{"seen before", "GET http://svc.example.com/ HTTP/1.1\r\nHost: a\r\nVia: 1.1 x, 1.1 " + in.app.entrance.web.via + "\r\n\r\n", 508},
-		{"CONNECT seen before", "CONNECT svc.example.com:80 HTTP/1.1\r\nHost: a\r\nVia: 1.1 " + in.app.entrance.web.via + " (x)\r\n\r\n", 508},
-		{"far travelled", "GET http://svc.example.com/ HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("Via: 1.1 x\r\n", maxHops+1) + "\r\n", 508},
+		{"seen before", "GET http://svc.example.com/ HTTP/1.1\r\nHost: a\r\nVia: 1.1 x, 1.1 " + in.app.entrance.web.Name() + "\r\n\r\n", 508},
+		{"CONNECT seen before", "CONNECT svc.example.com:80 HTTP/1.1\r\nHost: a\r\nVia: 1.1 " + in.app.entrance.web.Name() + " (x)\r\n\r\n", 508},
+		{"far travelled", "GET http://svc.example.com/ HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("Via: 1.1 x\r\n", 11) + "\r\n", 508},
 	} {
 		answer := exchange(t, address, tt.request)
 		if !strings.HasPrefix(answer, fmt.Sprintf("HTTP/1.1 %d ", tt.status)) {
@@ -609,7 +610,7 @@ func TestAThousandConnections(t *testing.T) {
 			t.Fatal("not all arrived")
 		}
 	}
-	appstest.Eventually(t, "all flows", func() bool { return in.app.entrance.clients.count() == many && out.app.exit.Running() == many })
+	appstest.Eventually(t, "all flows", func() bool { return in.app.entrance.clients.Count() == many && out.app.exit.Running() == many })
 	close(open)
 	work.Wait()
 	close(errs)
@@ -618,7 +619,7 @@ func TestAThousandConnections(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	appstest.Eventually(t, "the end of all", func() bool { return in.app.entrance.clients.count() == 0 && out.app.exit.Running() == 0 })
+	appstest.Eventually(t, "the end of all", func() bool { return in.app.entrance.clients.Count() == 0 && out.app.exit.Running() == 0 })
 }
 
 // oneOfMany talks to the echo, by SOCKS or by CONNECT.
@@ -663,10 +664,10 @@ func TestTooManyClientsAreTurnedAway(t *testing.T) {
 	in, _ := pair(t, Options{}, "*.example.com")
 	s := in.app.entrance.clients
 	var inside []func()
-	for range maxClients {
+	for range clients.Most {
 		near, far := net.Pipe()
 		far.Close()
-		leave, ok := s.enter(newClient(addressed{near, "127.0.0.1:1"}))
+		leave, ok := s.Enter(clients.NewClient(addressed{near, "127.0.0.1:1"}))
 		if !ok {
 			t.Fatal("turned away too early")
 		}
@@ -676,7 +677,7 @@ func TestTooManyClientsAreTurnedAway(t *testing.T) {
 	if b, err := io.ReadAll(dialTCP(t, address)); len(b) > 0 || err != nil && !errors.Is(err, net.ErrClosed) {
 		t.Logf("turned away by %v", err) // a reset is as good as an end
 	}
-	if leave, ok := s.enter(newClient(addressed{nil, "192.0.2.1:1"})); !ok {
+	if leave, ok := s.Enter(clients.NewClient(addressed{nil, "192.0.2.1:1"})); !ok {
 		t.Error("a client of another host is turned away")
 	} else {
 		leave()

@@ -10,32 +10,34 @@ import (
 	"time"
 
 	"ztm/apps/listen"
+	"ztm/apps/proxy/clients"
 	"ztm/apps/proxy/route"
+	"ztm/apps/proxy/socks"
+	"ztm/apps/proxy/web"
 )
 
 // The entrance's side of a connection:
 //
-//	1. accept   of a TCP or unix listener; at most maxClients at a time
+//	1. accept   of a TCP or unix listener; at most [clients.Most] at a time
 //	2. sniff    the first byte: 5 is SOCKS5, 4 is SOCKS4, a capital letter is HTTP; nothing else is served
-//	3. socks.go or guard.go and http.go: read the request, check the password
-//	4. router   open the connection at the right exit
+//	3. socks    or web: read the request, check the password
+//	4. route    open the connection at the right exit
 //	5. answer   what the exit said, and join until both directions have ended
 
-const (
-	handshakeTimeout = 10 * time.Second // from the first connection to a complete SOCKS request
-)
+// handshakeTimeout is how long a client may take from its connection to a complete SOCKS request.
+const handshakeTimeout = 10 * time.Second
 
 // entrance serves the clients of this endpoint.
 type entrance struct {
-	clients *clients
-	socks   *socksServer
-	web     *web
+	clients *clients.List
+	socks   *socks.Server
+	web     *web.Server
 	log     *slog.Logger
 }
 
-func newEntrance(r *route.Router, c *credentials, log *slog.Logger) *entrance {
-	all := newClients(c, log)
-	return &entrance{clients: all, socks: newSOCKS(all, r.Open, log), web: newWeb(all, r, pseudonym(), log), log: log}
+func newEntrance(r *route.Router, c *clients.Credentials, log *slog.Logger) *entrance {
+	all := clients.New(c, log)
+	return &entrance{clients: all, socks: socks.New(all, r.Open, log), web: web.New(all, r, pseudonym(), log), log: log}
 }
 
 // clientListener is a service for clients.
@@ -69,8 +71,8 @@ func (l *clientListener) Serve(ctx context.Context) {
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	listen.Accept(ctx, l.Listener, l.entrance.log, func(conn net.Conn) {
-		c := newClient(conn)
-		leave, ok := l.entrance.clients.enter(c)
+		c := clients.NewClient(conn)
+		leave, ok := l.entrance.clients.Enter(c)
 		if !ok {
 			conn.Close()
 			return
@@ -83,7 +85,7 @@ func (l *clientListener) Serve(ctx context.Context) {
 }
 
 // serve handles one client until it is gone.
-func (s *entrance) serve(ctx context.Context, c *client) {
+func (s *entrance) serve(ctx context.Context, c *clients.Client) {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(handshakeTimeout))
 	var first [1]byte
@@ -93,11 +95,11 @@ func (s *entrance) serve(ctx context.Context, c *client) {
 	var err error
 	switch {
 	case first[0] == 5:
-		err = s.socks.serve5(ctx, c)
+		err = s.socks.Serve5(ctx, c)
 	case first[0] == 4:
-		err = s.socks.serve4(ctx, c)
+		err = s.socks.Serve4(ctx, c)
 	case 'A' <= first[0] && first[0] <= 'Z' || first[0] == '\r': // an empty line may come before the request
-		s.web.serve(ctx, c, first[0])
+		s.web.Serve(ctx, c, first[0])
 		return
 	default:
 		err = errors.New("neither SOCKS nor HTTP")

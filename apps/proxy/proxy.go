@@ -4,21 +4,23 @@
 // An exit is an endpoint that was given targets (`ztm proxy config --add-target '*.svc.cluster.local'`). An entrance
 // is one that listens (`--set-listen 1080`). The way of one connection:
 //
-//	client -> entrance: one port for SOCKS4, SOCKS4a, SOCKS5 and HTTP     listen.go socks.go guard.go http.go
-//	       -> router:   which exit? by route, by target, by round trip    route.go exits.go
+//	client -> entrance: one port for SOCKS4, SOCKS4a, SOCKS5 and HTTP     listen.go; socks, httpguard and web
+//	       -> router:   which exit? by route, by target, by round trip    route
 //	       -> mesh:     a flow to the exit's "proxy/tcp" or "proxy/udp"
-//	       -> exit:     may this user? resolve, check again, connect      exit.go rules.go resolve.go dial.go
+//	       -> exit:     may this user? resolve, check again, connect      exit, policy
 //	       -> target
+//
+// Programs that speak to no proxy ask for names alone: package dns.
 //
 // The client gets its answer when the exit has connected, and gets the exit's own reason if it has not.
 //
 // # Who may reach what
 //
 // The exit decides, for each flow, on the user of the flow's certificate. Its own user may reach its targets; another
-// user only what a rule allows that names him. Names are resolved at the exit, and every address is checked again:
+// user only what a rule allows that names them. Names are resolved at the exit, and every address is checked again:
 // against the exclusions, the targets and the rules. The exit's own loopback and link-local addresses, and those of the
-// metadata services of clouds, are no targets unless a target names them; "*" and 0.0.0.0/0 do not. When targets, exclusions or rules change, the peers'
-// connections that are no longer permitted end.
+// metadata services of clouds, are no targets unless a target names them; "*" and 0.0.0.0/0 do not. When targets,
+// exclusions or rules change, the peers' connections that are no longer permitted end.
 //
 // The entrance chooses by itself among the exits of its own user and of users it was told to trust (`--add-trust`), because
 // an exit sees what passes: no other user can attract its traffic by publishing a target. An exit of any user can be
@@ -50,6 +52,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/listen"
+	"ztm/apps/proxy/clients"
 	"ztm/apps/proxy/dns"
 	"ztm/apps/proxy/exit"
 	"ztm/apps/proxy/policy"
@@ -62,7 +65,7 @@ type App struct {
 	// Static after construction.
 	host        apps.Host
 	log         *slog.Logger
-	credentials *credentials
+	credentials *clients.Credentials
 	sys         *dns.System
 	exit        *exit.Exit
 	exits       *route.Exits
@@ -92,7 +95,7 @@ func New(h apps.Host) apps.App { return NewWith(h, Options{}) }
 
 // NewWith is New on a system that is replaced in part.
 func NewWith(h apps.Host, o Options) *App {
-	a := &App{host: h, log: h.Log, credentials: newCredentials()}
+	a := &App{host: h, log: h.Log, credentials: clients.NewCredentials()}
 	a.sys = dns.NewSystem(o, a.bound)
 	a.exit = exit.New(func() *policy.Policy { return a.settings.Load().exit }, a.sys, h.Log)
 	here := exit.New(func() *policy.Policy { return a.settings.Load().direct }, a.sys, h.Log)
@@ -114,7 +117,7 @@ func (a *App) load() {
 		a.log.Error("proxy is off: stored credentials are unusable", "err", err)
 		return
 	}
-	a.credentials.set(users)
+	a.credentials.Set(users)
 	c, err := a.loadConfig()
 	if err == nil {
 		var s *settings
@@ -132,7 +135,7 @@ func (a *App) loadConfig() (c Config, err error) {
 	return c, err
 }
 
-func (a *App) loadCredentials() (users map[string]credential, err error) {
+func (a *App) loadCredentials() (users map[string]clients.Credential, err error) {
 	_, err = a.host.State.Load(credentialsKey, &users)
 	return users, err
 }
@@ -147,10 +150,10 @@ func (a *App) Run(ctx context.Context) error {
 	a.mu.Unlock()
 	var running sync.WaitGroup
 	running.Go(func() { a.exits.Run(ctx) })
-	running.Go(func() { a.entrance.web.run(ctx) })
+	running.Go(func() { a.entrance.web.Run(ctx) })
 	running.Go(func() { a.listeners.run(ctx) })
 	<-ctx.Done()
-	a.entrance.clients.close()
+	a.entrance.clients.Close()
 	running.Wait()
 	return nil
 }
@@ -238,14 +241,14 @@ func (a *App) change(f func(*Config) error) error {
 
 // changeCredentials lets f edit the credentials, keeps them and puts them in force. Clients that came in by others, or
 // by none, are cut.
-func (a *App) changeCredentials(f func(map[string]credential) error) error {
+func (a *App) changeCredentials(f func(map[string]clients.Credential) error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	before, err := a.loadCredentials()
 	if err != nil {
 		return err
 	}
-	after := map[string]credential{}
+	after := map[string]clients.Credential{}
 	for user, c := range before {
 		after[user] = c
 	}
@@ -255,8 +258,8 @@ func (a *App) changeCredentials(f func(map[string]credential) error) error {
 	if err := a.host.State.Save(credentialsKey, after); err != nil {
 		return err
 	}
-	a.credentials.set(after)
-	a.entrance.clients.cut(func(user string) bool {
+	a.credentials.Set(after)
+	a.entrance.clients.Cut(func(user string) bool {
 		return len(after) > 0 && !slices.Equal(before[user].Hash, after[user].Hash) || len(after) > 0 && user == ""
 	})
 	return nil

@@ -2,19 +2,15 @@ package proxy
 
 import (
 	"bufio"
-	"context"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"ztm/apps/proxy/httpguard"
 )
 
 // rawOrigin makes a mesh in which http://svc.example.com answers each request with its head, as it came, and without a
@@ -133,32 +129,6 @@ func TestAClientThatHasEndedItsDirectionGetsItsAnswer(t *testing.T) {
 	if got := ask(get + "Proxy-Authorization: Basic YTpi\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 200 OK") {
 		t.Errorf("with a password: got %q", got)
 	}
-}
-
-func TestARequestOfAClientThatSeemsGoneEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		c := &webClient{guard: httpguard.New(near)}
-		defer c.guard.Close()
-		server, ended := context.WithCancel(t.Context())
-		r, done := c.outlive(t.Context(), (&http.Request{}).WithContext(server))
-		defer done()
-		far.Close()
-		if _, err := c.guard.Read(make([]byte, 1)); err != io.EOF {
-			t.Fatal(err)
-		}
-		ended()
-		began := time.Now()
-		for range 10 { // it reads what is written to it
-			time.AfterFunc(halfClosedTimeout/2, func() { c.written.Add(1) })
-			select {
-			case <-r.Context().Done():
-				t.Fatalf("it ends after %v, although something is written", time.Since(began))
-			case <-time.After(halfClosedTimeout / 2):
-			}
-		}
-		<-r.Context().Done()
-	})
 }
 
 func TestAnEmptyLineMayComeBeforeTheFirstRequest(t *testing.T) {

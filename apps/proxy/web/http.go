@@ -1,4 +1,12 @@
-package proxy
+// Package web serves the clients of HTTP. Their requests come through an [httpguard.Guard]; net/http parses them.
+//
+//	CONNECT host:port          the connection to the exit and the client's are joined
+//	METHOD http://host/...     forwarded as RFC 9110 section 7.6 and RFC 9112 section 3.2.2 say
+//	GET /proxy.pac             how browsers are told what to send here (own.go)
+//
+// Each client connection has its own connections to the targets, which end with it: a server that authenticates
+// connections (NTLM) never sees two clients on one.
+package web
 
 import (
 	"bufio"
@@ -18,6 +26,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ztm/apps/proxy/clients"
 	"ztm/apps/proxy/httpguard"
 	"ztm/apps/proxy/relay"
 	"ztm/apps/proxy/route"
@@ -26,15 +35,6 @@ import (
 	"ztm/tunnel/splice"
 )
 
-// The HTTP side of the entrance. The requests come through a [guard]; net/http parses them.
-//
-//	CONNECT host:port          the connection to the exit and the client's are joined
-//	METHOD http://host/...     forwarded as RFC 9110 section 7.6 and RFC 9112 section 3.2.2 say
-//	GET /proxy.pac             how browsers are told what to send here (pac.go)
-//
-// Each client connection has its own connections to the targets, which end with it: a server that authenticates
-// connections (NTLM) never sees two clients on one.
-
 const (
 	idleTimeout       = 2 * time.Minute // between two requests
 	maxHops           = 10              // proxies that a request may have passed before this one
@@ -42,9 +42,9 @@ const (
 	defaultHTTPPort   = "80"
 )
 
-// web serves HTTP clients.
-type web struct {
-	clients *clients
+// Server serves HTTP clients.
+type Server struct {
+	clients *clients.List
 	router  *route.Router
 	server  *http.Server
 	conns   chan net.Conn // unbuffered, never closed
@@ -52,9 +52,9 @@ type web struct {
 	via     string        // how this proxy calls itself in Via: not by a name that says who it is
 }
 
-// webClient is an HTTP client.
-type webClient struct {
-	*client
+// client is an HTTP client.
+type client struct {
+	*clients.Client
 	guard     *httpguard.Guard
 	transport *http.Transport
 	forward   *httputil.ReverseProxy
@@ -64,12 +64,12 @@ type webClient struct {
 // rawKey is where the context of a request has path and query as the client wrote them.
 type rawKey struct{}
 
-// webClientKey is where the context of a request has its *webClient.
-type webClientKey struct{}
+// clientKey is where the context of a request has its *client.
+type clientKey struct{}
 
-// newWeb makes a server for clients. via is how it calls itself.
-func newWeb(c *clients, r *route.Router, via string, log *slog.Logger) *web {
-	w := &web{clients: c, router: r, conns: make(chan net.Conn), done: make(chan struct{}), via: via}
+// New makes a server for clients. via is how it calls itself.
+func New(c *clients.List, r *route.Router, via string, log *slog.Logger) *Server {
+	w := &Server{clients: c, router: r, conns: make(chan net.Conn), done: make(chan struct{}), via: via}
 	w.server = &http.Server{
 		ReadHeaderTimeout:            httpguard.HeadTimeout,
 		IdleTimeout:                  idleTimeout,
@@ -77,34 +77,37 @@ func newWeb(c *clients, r *route.Router, via string, log *slog.Logger) *web {
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, webClientKey{}, c.(*webConn).client)
+			return context.WithValue(ctx, clientKey{}, c.(*conn).client)
 		},
 	}
 	return w
 }
 
-// webConn is what the server gets: a guarded connection that knows its client.
-type webConn struct {
+// Name is how this proxy calls itself in Via.
+func (w *Server) Name() string { return w.via }
+
+// conn is what the server gets: a guarded connection that knows its client.
+type conn struct {
 	*httpguard.Guard
-	client *webClient
+	client *client
 }
 
-// run serves until ctx ends.
-func (w *web) run(ctx context.Context) {
+// Run serves until ctx ends.
+func (w *Server) Run(ctx context.Context) {
 	defer close(w.done)
 	stop := context.AfterFunc(ctx, func() { w.server.Close() })
 	defer stop()
 	w.server.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.handle(ctx, rw, r) })
-	w.server.Serve(webListener{w, ctx.Done()})
+	w.server.Serve(listener{w, ctx.Done()})
 }
 
-// webListener gives the server the connections that turned out to be HTTP.
-type webListener struct {
-	*web
+// listener gives the server the connections that turned out to be HTTP.
+type listener struct {
+	*Server
 	ended <-chan struct{}
 }
 
-func (l webListener) Accept() (net.Conn, error) {
+func (l listener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.conns:
 		return c, nil
@@ -113,18 +116,18 @@ func (l webListener) Accept() (net.Conn, error) {
 	}
 }
 
-func (l webListener) Close() error   { return nil }
-func (l webListener) Addr() net.Addr { return &net.TCPAddr{} }
+func (l listener) Close() error   { return nil }
+func (l listener) Addr() net.Addr { return &net.TCPAddr{} }
 
-// serve has the server serve a client, of which the first byte was read, until its connection is closed.
-func (w *web) serve(ctx context.Context, c *client, first byte) {
+// Serve has the server serve a client, of which the first byte was read, until its connection is closed.
+func (w *Server) Serve(ctx context.Context, c *clients.Client, first byte) {
 	c.SetDeadline(time.Time{})
-	wc := &webClient{client: c, guard: httpguard.New(c.Conn, first)}
+	wc := &client{Client: c, guard: httpguard.New(c.Conn, first)}
 	wc.transport = &http.Transport{
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			d, err := reach.ParseDest(addr)
 			if err != nil {
-				return nil, badRequest(err)
+				return nil, answer.Errorf(answer.BadRequest, "%v", err)
 			}
 			return w.router.Open(ctx, "tcp", d)
 		},
@@ -144,15 +147,15 @@ func (w *web) serve(ctx context.Context, c *client, first byte) {
 		ErrorLog:       w.server.ErrorLog,
 	}
 	select {
-	case w.conns <- &webConn{wc.guard, wc}:
+	case w.conns <- &conn{wc.guard, wc}:
 		<-wc.guard.Done()
 	case <-w.done:
 	}
 }
 
 // handle serves one request. ctx is the proxy's.
-func (w *web) handle(ctx context.Context, rw http.ResponseWriter, r *http.Request) {
-	c := r.Context().Value(webClientKey{}).(*webClient)
+func (w *Server) handle(ctx context.Context, rw http.ResponseWriter, r *http.Request) {
+	c := r.Context().Value(clientKey{}).(*client)
 	r, done := c.outlive(ctx, r)
 	defer done()
 	raw, forward := httpguard.TakeTarget(r)
@@ -190,7 +193,7 @@ const halfClosedTimeout = time.Minute
 // outlive gives a request a context that goes on when the client ends its direction, which net/http takes for the end
 // of the client: one that has no more to say still reads. It is not told from one that is gone before something is
 // written to it, so it ends after a while in which nothing was.
-func (c *webClient) outlive(ctx context.Context, r *http.Request) (_ *http.Request, done func()) {
+func (c *client) outlive(ctx context.Context, r *http.Request) (_ *http.Request, done func()) {
 	own, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	stopAll := context.AfterFunc(ctx, cancel)
 	stop := context.AfterFunc(r.Context(), func() {
@@ -203,8 +206,8 @@ func (c *webClient) outlive(ctx context.Context, r *http.Request) (_ *http.Reque
 }
 
 // authorized checks the password in a field of Basic authentication (RFC 7617), if one is needed.
-func (w *web) authorized(r *http.Request, field string, c *webClient) bool {
-	if !w.clients.required() {
+func (w *Server) authorized(r *http.Request, field string, c *client) bool {
+	if !w.clients.Required() {
 		return true
 	}
 	values := r.Header[field]
@@ -217,11 +220,11 @@ func (w *web) authorized(r *http.Request, field string, c *webClient) bool {
 		return false
 	}
 	user, password, ok := strings.Cut(string(decoded), ":")
-	return ok && w.clients.admit(r.Context(), c.client, user, password)
+	return ok && w.clients.Admit(r.Context(), c.Client, user, password)
 }
 
 // checkHops refuses requests that were here before, or that wander.
-func (w *web) checkHops(r *http.Request) error {
+func (w *Server) checkHops(r *http.Request) error {
 	hops := 0
 	for _, line := range r.Header["Via"] {
 		for hop := range strings.SplitSeq(line, ",") {
@@ -239,10 +242,10 @@ func (w *web) checkHops(r *http.Request) error {
 }
 
 // connect serves CONNECT.
-func (w *web) connect(ctx context.Context, rw http.ResponseWriter, r *http.Request, c *webClient) {
+func (w *Server) connect(ctx context.Context, rw http.ResponseWriter, r *http.Request, c *client) {
 	d, err := reach.ParseDest(r.RequestURI)
 	if err != nil {
-		w.fail(rw, badRequest(err))
+		w.fail(rw, answer.Errorf(answer.BadRequest, "%v", err))
 		return
 	}
 	target, err := w.router.Open(ctx, "tcp", d)
@@ -262,11 +265,11 @@ func (w *web) connect(ctx context.Context, rw http.ResponseWriter, r *http.Reque
 	if _, err := target.Write(early); err != nil {
 		return
 	}
-	w.clients.join(ctx, c.client, target)
+	w.clients.Join(ctx, c.Client, target)
 }
 
 // takeOver takes the connection away from the HTTP server. early is what the client sent after the request.
-func takeOver(rw http.ResponseWriter, c *webClient) (early []byte, err error) {
+func takeOver(rw http.ResponseWriter, c *client) (early []byte, err error) {
 	_, buffered, err := http.NewResponseController(rw).Hijack()
 	if err != nil {
 		return nil, err
@@ -280,7 +283,7 @@ func takeOver(rw http.ResponseWriter, c *webClient) (early []byte, err error) {
 }
 
 // forwardRequest serves a request in absolute form. raw is its path and query.
-func (w *web) forwardRequest(rw http.ResponseWriter, r *http.Request, c *webClient, raw string) {
+func (w *Server) forwardRequest(rw http.ResponseWriter, r *http.Request, c *client, raw string) {
 	switch {
 	case r.URL.User != nil:
 		// "the recipient should parse for userinfo and treat its presence as an error" (RFC 9110 section 4.2.4)
@@ -295,7 +298,7 @@ func (w *web) forwardRequest(rw http.ResponseWriter, r *http.Request, c *webClie
 		port = defaultHTTPPort
 	}
 	if _, err := reach.ParseDest(net.JoinHostPort(r.URL.Hostname(), port)); err != nil {
-		w.fail(rw, badRequest(err))
+		w.fail(rw, answer.Errorf(answer.BadRequest, "%v", err))
 		return
 	}
 	if r.Method == http.MethodOptions && r.Header.Get("Max-Forwards") == "0" {
@@ -317,7 +320,7 @@ func (w *web) forwardRequest(rw http.ResponseWriter, r *http.Request, c *webClie
 // server from giving a Content-Type or a Date that the target did not give.
 type response struct {
 	http.ResponseWriter
-	client *webClient
+	client *client
 }
 
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -347,7 +350,7 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // rewrite makes the request that the target gets. ReverseProxy has taken away the fields that are for this hop alone
 // and those that servers behind a proxy of their own trust; this is a proxy of the client, so it gives the latter back.
-func (w *web) rewrite(pr *httputil.ProxyRequest) {
+func (w *Server) rewrite(pr *httputil.ProxyRequest) {
 	raw, _ := pr.In.Context().Value(rawKey{}).(string)
 	httpguard.SetTarget(pr.Out.URL, pr.In.Method, raw)
 	pr.Out.Trailer = pr.In.Trailer // not a copy: the values come after the body
@@ -370,14 +373,14 @@ func namedInConnection(h http.Header, name string) bool {
 	})
 }
 
-func (w *web) addVia(r *http.Response) error {
+func (w *Server) addVia(r *http.Response) error {
 	r.Header.Add("Via", fmt.Sprintf("%d.%d %s", r.ProtoMajor, r.ProtoMinor, w.via))
 	return nil
 }
 
 // forwardFailed answers a request that could not be forwarded.
-func (w *web) forwardFailed(rw http.ResponseWriter, r *http.Request, err error) {
-	c := r.Context().Value(webClientKey{}).(*webClient)
+func (w *Server) forwardFailed(rw http.ResponseWriter, r *http.Request, err error) {
+	c := r.Context().Value(clientKey{}).(*client)
 	var known *answer.Error
 	switch {
 	case c.guard.Spoiled() != nil: // err does not always tell that it was the body
@@ -392,7 +395,7 @@ func (w *web) forwardFailed(rw http.ResponseWriter, r *http.Request, err error) 
 }
 
 // fail answers with the reason why there is no connection.
-func (w *web) fail(rw http.ResponseWriter, err error) {
+func (w *Server) fail(rw http.ResponseWriter, err error) {
 	if errors.Is(err, context.Canceled) { // net/http ends a request whose client has half-closed; it may still read
 		err = answer.Errorf(answer.Broken, "the client went away before there was an answer")
 	}
@@ -412,7 +415,7 @@ func (w *web) fail(rw http.ResponseWriter, err error) {
 }
 
 // say answers in words, and for programs in Proxy-Status (RFC 9209).
-func (w *web) say(rw http.ResponseWriter, status int, code, message string) {
+func (w *Server) say(rw http.ResponseWriter, status int, code, message string) {
 	h := rw.Header()
 	h.Set("Proxy-Status", "ztm; error="+code)
 	h.Set("Content-Type", "text/plain; charset=utf-8")

@@ -1,4 +1,4 @@
-package proxy
+package web
 
 import (
 	"net"
@@ -12,7 +12,7 @@ import (
 )
 
 // serveOwn answers requests to the proxy itself.
-func (w *web) serveOwn(rw http.ResponseWriter, r *http.Request, c *webClient) {
+func (w *Server) serveOwn(rw http.ResponseWriter, r *http.Request, c *client) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.URL.Path != "/proxy.pac" && r.URL.Path != "/wpad.dat" {
 		w.say(rw, http.StatusBadRequest, string(answer.BadRequest), "this is a proxy: want CONNECT or an absolute URL, or GET /proxy.pac")
 		return

@@ -1,4 +1,4 @@
-package proxy
+package clients
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 	"sync"
 )
 
-// credential is what is kept of a password.
-type credential struct {
+// Credential is what is kept of a password.
+type Credential struct {
 	Salt   []byte `json:"salt"`
 	Rounds int    `json:"rounds"` // of PBKDF2 with HMAC-SHA-256
 	Hash   []byte `json:"hash"`
@@ -29,20 +29,21 @@ const (
 	saltBytes  = 16
 )
 
-func newCredential(password string) (credential, error) {
-	c := credential{Salt: make([]byte, saltBytes), Rounds: hashRounds}
+// NewCredential makes what is kept of a password.
+func NewCredential(password string) (Credential, error) {
+	c := Credential{Salt: make([]byte, saltBytes), Rounds: hashRounds}
 	rand.Read(c.Salt)
 	var err error
 	c.Hash, err = c.derive(password)
 	return c, err
 }
 
-func (c credential) derive(password string) ([]byte, error) {
+func (c Credential) derive(password string) ([]byte, error) {
 	return pbkdf2.Key(sha256.New, password, c.Salt, c.Rounds, hashBytes)
 }
 
-// checkCredential accepts what both SOCKS5 and HTTP Basic can carry.
-func checkCredential(user, password string) error {
+// CheckCredential accepts what both SOCKS5 and HTTP Basic can carry.
+func CheckCredential(user, password string) error {
 	switch {
 	case user == "" || len(user) > 255 || strings.ContainsAny(user, ":\x00\r\n"):
 		return errors.New("a user has 1 to 255 bytes, and no colon")
@@ -52,51 +53,52 @@ func checkCredential(user, password string) error {
 	return nil
 }
 
-// credentials knows who may use the listeners. Without any, everybody who reaches them may.
-type credentials struct {
+// Credentials knows who may use the listeners. Without any, everybody who reaches them may.
+type Credentials struct {
 	busy chan struct{} // capacity 1: one derivation at a time, so that strangers cannot take the processor
 	key  []byte        // of proofs, made at the start
-	none credential    // stands in for users that do not exist
+	none Credential    // stands in for users that do not exist
 
 	mu     sync.Mutex
-	users  map[string]credential // guarded by mu; replaced, never changed
+	users  map[string]Credential // guarded by mu; replaced, never changed
 	proofs map[string][]byte     // guarded by mu; of passwords that were right, by user: the next check is cheap
 }
 
-func newCredentials() *credentials {
-	c := &credentials{
+// NewCredentials makes an empty set.
+func NewCredentials() *Credentials {
+	c := &Credentials{
 		busy: make(chan struct{}, 1), key: make([]byte, sha256.Size),
-		none: credential{Salt: make([]byte, saltBytes), Rounds: hashRounds},
+		none: Credential{Salt: make([]byte, saltBytes), Rounds: hashRounds},
 	}
 	rand.Read(c.key)
-	c.set(nil)
+	c.Set(nil)
 	return c
 }
 
-// set replaces all credentials.
-func (c *credentials) set(users map[string]credential) {
+// Set replaces all credentials.
+func (c *Credentials) Set(users map[string]Credential) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.users, c.proofs = maps.Clone(users), map[string][]byte{}
 }
 
 // required reports whether clients have to give a password.
-func (c *credentials) required() bool {
+func (c *Credentials) required() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.users) > 0
 }
 
-// names lists the users, sorted.
-func (c *credentials) names() []string {
+// Names lists the users, sorted.
+func (c *Credentials) Names() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Sorted(maps.Keys(c.users))
 }
 
-// check reports whether the password is the user's. It takes as long for a user who does not exist. A check that has to
+// Check reports whether the password is the user's. It takes as long for a user who does not exist. A check that has to
 // wait for others ends with ctx.
-func (c *credentials) check(ctx context.Context, user, password string) bool {
+func (c *Credentials) Check(ctx context.Context, user, password string) bool {
 	c.mu.Lock()
 	known, exists := c.users[user]
 	proof := c.proofs[user]
@@ -127,7 +129,7 @@ func (c *credentials) check(ctx context.Context, user, password string) bool {
 }
 
 // prove is a digest that only this process can make.
-func (c *credentials) prove(user, password string) []byte {
+func (c *Credentials) prove(user, password string) []byte {
 	m := hmac.New(sha256.New, c.key)
 	m.Write([]byte(user))
 	m.Write([]byte{0})

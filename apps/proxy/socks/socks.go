@@ -1,4 +1,9 @@
-package proxy
+// Package socks serves the clients of SOCKS4, SOCKS4a and SOCKS5 (RFC 1928, RFC 1929).
+//
+// A request has few bytes and says its length, so it is read without
+// a buffer: nothing that follows it is read too early, and the connection stays one that the kernel can join.
+// The reply is sent when the exit has connected, or has said why not.
+package socks
 
 import (
 	"bytes"
@@ -10,29 +15,27 @@ import (
 	"net/netip"
 	"time"
 
+	"ztm/apps/proxy/clients"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/limit"
 )
 
-// SOCKS4, SOCKS4a and SOCKS5 (RFC 1928, RFC 1929). A request has few bytes and says its length, so it is read without
-// a buffer: nothing that follows it is read too early, and the connection stays one that the kernel can join.
-// The reply is sent when the exit has connected, or has said why not.
-
-// socksServer serves clients of SOCKS.
-type socksServer struct {
-	clients *clients
-	open    openFunc
+// Server serves clients of SOCKS.
+type Server struct {
+	clients *clients.List
+	open    open
 	log     *slog.Logger
 	legs    *limit.Share[*association]
 }
 
-// openFunc connects a client to d: network is "tcp", or "udp" for a connection that carries datagrams.
-type openFunc = func(ctx context.Context, network string, d reach.Dest) (net.Conn, error)
+// open connects a client to a destination: network is "tcp", or "udp" for a connection that carries datagrams.
+type open func(ctx context.Context, network string, d reach.Dest) (net.Conn, error)
 
-// newSOCKS makes a server for clients.
-func newSOCKS(c *clients, open openFunc, log *slog.Logger) *socksServer {
-	return &socksServer{clients: c, open: open, log: log, legs: limit.NewShare[*association](maxLegs)}
+// New makes a server for clients. connect connects a client to d: network is "tcp", or "udp" for a connection that
+// carries datagrams.
+func New(c *clients.List, connect func(ctx context.Context, network string, d reach.Dest) (net.Conn, error), log *slog.Logger) *Server {
+	return &Server{clients: c, open: connect, log: log, legs: limit.NewShare[*association](MaxLegs)}
 }
 
 // Protocol numbers of SOCKS5.
@@ -95,8 +98,8 @@ func replyTo(err error) reply {
 	return replyFailure
 }
 
-// serve5 serves a connection whose first byte, the version, was read.
-func (s *socksServer) serve5(ctx context.Context, c *client) error {
+// Serve5 serves a connection whose first byte, the version, was read.
+func (s *Server) Serve5(ctx context.Context, c *clients.Client) error {
 	if err := s.negotiate(ctx, c); err != nil {
 		return err
 	}
@@ -126,12 +129,12 @@ func (s *socksServer) serve5(ctx context.Context, c *client) error {
 
 // negotiate agrees on a method and checks the password. Where no password is asked for, a client that insists on
 // giving one may.
-func (s *socksServer) negotiate(ctx context.Context, c *client) error {
+func (s *Server) negotiate(ctx context.Context, c *clients.Client) error {
 	methods, err := readBlock(c)
 	if err != nil {
 		return err
 	}
-	switch required := s.clients.required(); {
+	switch required := s.clients.Required(); {
 	case !required && bytes.IndexByte(methods, methodNone) >= 0:
 		_, err = c.Write([]byte{5, methodNone})
 		return err
@@ -146,7 +149,7 @@ func (s *socksServer) negotiate(ctx context.Context, c *client) error {
 }
 
 // readPassword is RFC 1929: VER ULEN UNAME PLEN PASSWD, answered by VER STATUS.
-func (s *socksServer) readPassword(ctx context.Context, c *client, required bool) error {
+func (s *Server) readPassword(ctx context.Context, c *clients.Client, required bool) error {
 	var version [1]byte
 	if _, err := io.ReadFull(c, version[:]); err != nil {
 		return err
@@ -162,7 +165,7 @@ func (s *socksServer) readPassword(ctx context.Context, c *client, required bool
 	if err != nil {
 		return err
 	}
-	if required && !s.clients.admit(ctx, c, string(user), string(password)) {
+	if required && !s.clients.Admit(ctx, c, string(user), string(password)) {
 		c.Write([]byte{1, 1})
 		return errPassword
 	}
@@ -216,7 +219,7 @@ func readAddress(r io.Reader, kind byte) (reach.Dest, error) {
 	return d, nil
 }
 
-func (s *socksServer) connect5(ctx context.Context, c *client, d reach.Dest) error {
+func (s *Server) connect5(ctx context.Context, c *clients.Client, d reach.Dest) error {
 	target, err := s.connect(ctx, d)
 	if err != nil {
 		writeReply(c, replyTo(err), netip.AddrPort{})
@@ -226,11 +229,11 @@ func (s *socksServer) connect5(ctx context.Context, c *client, d reach.Dest) err
 		target.Close()
 		return err
 	}
-	return s.clients.join(ctx, c, target)
+	return s.clients.Join(ctx, c, target)
 }
 
 // connect opens a stream to d. Port 0, which SOCKS can say, is no destination.
-func (s *socksServer) connect(ctx context.Context, d reach.Dest) (net.Conn, error) {
+func (s *Server) connect(ctx context.Context, d reach.Dest) (net.Conn, error) {
 	if d.Port == 0 {
 		return nil, answer.Errorf(answer.BadRequest, "port 0 is not a destination")
 	}
@@ -258,9 +261,9 @@ func appendAddress(b []byte, a netip.AddrPort) []byte {
 	return append(b, byte(a.Port()>>8), byte(a.Port()))
 }
 
-// serve4 serves a connection whose first byte, the version, was read: CD DSTPORT DSTIP USERID NUL, and in 4a, where
+// Serve4 serves a connection whose first byte, the version, was read: CD DSTPORT DSTIP USERID NUL, and in 4a, where
 // DSTIP is 0.0.0.x, a name and NUL. SOCKS4 knows no passwords: where they are needed, it is refused.
-func (s *socksServer) serve4(ctx context.Context, c *client) error {
+func (s *Server) Serve4(ctx context.Context, c *clients.Client) error {
 	var head [7]byte
 	if _, err := io.ReadFull(c, head[:]); err != nil {
 		return err
@@ -279,7 +282,7 @@ func (s *socksServer) serve4(ctx context.Context, c *client) error {
 	}
 	d, err := reach.NewDest(host, uint16(head[1])<<8|uint16(head[2]))
 	switch {
-	case s.clients.required():
+	case s.clients.Required():
 		writeReply4(c, noUser4)
 		return errPassword
 	case err != nil || head[0] != commandConnect:
@@ -296,7 +299,7 @@ func (s *socksServer) serve4(ctx context.Context, c *client) error {
 		target.Close()
 		return err
 	}
-	return s.clients.join(ctx, c, target)
+	return s.clients.Join(ctx, c, target)
 }
 
 func writeReply4(w io.Writer, code byte) error {

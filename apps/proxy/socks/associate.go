@@ -1,4 +1,4 @@
-package proxy
+package socks
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"ztm/apps"
+	"ztm/apps/proxy/clients"
 	"ztm/apps/proxy/relay"
 	"ztm/apps/reach"
 )
@@ -25,7 +26,7 @@ import (
 // and back through the same leg. The association ends with its TCP connection, a leg when it is silent.
 
 const (
-	maxLegs        = 512       // of all associations, shared fairly: each costs a flow and a buffer for the largest datagram
+	MaxLegs        = 512       // of all associations, shared fairly: each costs a flow and a buffer for the largest datagram
 	legQueue       = 16        // datagrams that wait while the exit connects; further ones are dropped
 	maxPacket      = 1<<16 - 1 // bytes of a datagram with its header
 	maxQueuedBytes = 256 << 10 // of one association, in all its queues; further datagrams are dropped
@@ -33,7 +34,7 @@ const (
 
 // association is one UDP ASSOCIATE.
 type association struct {
-	server *socksServer
+	server *Server
 	socket *net.UDPConn
 	host   netip.Addr     // of the client
 	port   uint16         // that the client announced; 0 if it did not
@@ -53,7 +54,7 @@ type leg struct {
 }
 
 // associate serves the command. announced is from where the client says that its datagrams will come.
-func (s *socksServer) associate(ctx context.Context, c *client, announced reach.Dest) error {
+func (s *Server) associate(ctx context.Context, c *clients.Client, announced reach.Dest) error {
 	local, okLocal := c.LocalAddr().(*net.TCPAddr)
 	remote, okRemote := c.RemoteAddr().(*net.TCPAddr)
 	if !okLocal || !okRemote { // a unix socket: there is no address to send datagrams to
