@@ -2,7 +2,9 @@ package apps
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -53,4 +55,18 @@ type Measured interface {
 	// Metrics adds the app's counters in its mesh. Their names begin with "ztm_" and the name of
 	// the app.
 	Metrics(w *metric.Writer)
+}
+
+// Usagef returns a [UsageError].
+func Usagef(format string, args ...any) error { return &UsageError{Err: fmt.Errorf(format, args...)} }
+
+// Example is the part of a command's Description that shows how it is typed.
+func Example(lines ...string) string { return "Example:\n  " + strings.Join(lines, "\n  ") }
+
+// NoArguments is wrong usage if a command has arguments.
+func NoArguments(x *cli.Context) error {
+	if x.Args().Present() {
+		return Usagef("unexpected %q", x.Args().First())
+	}
+	return nil
 }

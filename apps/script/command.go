@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -37,7 +36,7 @@ func commands(c apps.Console) *cli.Command {
 			"On one endpoint, the script gets stdin, stdout and stderr of this command. The exit status is that of the script,\n" +
 			"128 + N if signal N ended it, 124 if it ran out of time, 127 if there is no interpreter, and 255 if the connection\n" +
 			"was lost. On many endpoints, stdin is read first and sent to each, lines of output begin with the name of the\n" +
-			"endpoint, and the exit status is 1 if any script failed. -o json collects the output in the result.\n\n" + example(
+			"endpoint, and the exit status is 1 if any script failed. -o json collects the output in the result.\n\n" + apps.Example(
 			"ztm script deploy.sh --ep ep-office -- v1.2.3",
 			"ztm ep ep-office script backup.py > backup.tar",
 			"ztm script update.sh --label router --parallel 20 --timeout 5m",
@@ -69,10 +68,10 @@ func engineCommands() []*cli.Command {
 		Usage:       "Run a JavaScript program here",
 		ArgsUsage:   "FILE [-- ARGUMENT ...]",
 		UsageText:   "ztm script js FILE [-- ARGUMENT ...]",
-		Description: js.help + "\n\n" + example("ztm script js report.js -- --verbose"),
+		Description: js.help + "\n\n" + apps.Example("ztm script js report.js -- --verbose"),
 		Action: func(x *cli.Context) error {
 			if !x.Args().Present() {
-				return usage("missing FILE")
+				return apps.Usagef("missing FILE")
 			}
 			status, err := js.run(x.Context, x.Args().First(), x.Args().Tail(), x.App.Reader, x.App.Writer, x.App.ErrWriter)
 			if err == nil && status != 0 {
@@ -83,22 +82,15 @@ func engineCommands() []*cli.Command {
 	}}
 }
 
-// example formats command lines for a description.
-func example(lines ...string) string { return "Example:\n  " + strings.Join(lines, "\n  ") }
-
-func usage(format string, args ...any) error {
-	return &apps.UsageError{Err: fmt.Errorf(format, args...)}
-}
-
 func run(x *cli.Context, c apps.Console) error {
 	names := x.Args().Slice()
 	switch {
 	case len(names) == 0:
-		return usage("missing FILE")
+		return apps.Usagef("missing FILE")
 	case x.Duration("timeout") < 0:
-		return usage("--timeout cannot be negative")
+		return apps.Usagef("option --timeout: a time cannot be negative")
 	case x.Int("parallel") < 1:
-		return usage("--parallel: want at least 1")
+		return apps.Usagef("option --parallel: want at least 1")
 	}
 	eps, err := endpoints(x.Context, c, x.StringSlice("ep"), x.StringSlice("label"))
 	if err != nil {
@@ -216,7 +208,7 @@ func configCommand(c apps.Console) *cli.Command {
 		Usage:     "Show or set who may run scripts at an endpoint",
 		UsageText: "ztm [ep EP] script config [OPTIONS]",
 		Description: "Your own user is always allowed. A user whom you add is as powerful as the account that scripts run as.\n" +
-			"An option without a value restores the default.\n\n" + example(
+			"An option without a value restores the default.\n\n" + apps.Example(
 			"ztm script config --add-user zt-user1 --run-as nobody",
 			"ztm ep ep-office script config --remove-user zt-user1"),
 		Flags: []cli.Flag{
@@ -227,8 +219,8 @@ func configCommand(c apps.Console) *cli.Command {
 				DefaultText: fmt.Sprint(process.DefaultMaxSessions)},
 		},
 		Action: func(x *cli.Context) error {
-			if x.Args().Present() {
-				return usage("unexpected %q", x.Args().First())
+			if err := apps.NoArguments(x); err != nil {
+				return err
 			}
 			return config(x, c)
 		},

@@ -3,7 +3,6 @@ package terminal
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -28,16 +27,13 @@ func commands(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:  name,
 		Usage: "Open a shell or run a command on another endpoint",
-		Description: example(
+		Description: apps.Example(
 			"ztm terminal open ep-office",
 			"ztm terminal open ep-office -- uname -a",
 			"tar c . | ztm terminal open ep-office -- tar x -C /tmp"),
 		Subcommands: []*cli.Command{openCommand(c), attachCommand(c), sessionsCommand(c), configCommand(c)},
 	}
 }
-
-// example formats command lines for a description.
-func example(lines ...string) string { return "Example:\n  " + strings.Join(lines, "\n  ") }
 
 func openCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
@@ -49,7 +45,7 @@ func openCommand(c apps.Console) *cli.Command {
 		Description: "Without COMMAND it opens the login shell of the endpoint in this window. At the beginning of a line, ~. leaves a\n" +
 			"session that does not answer, and ~? lists the other escapes. With COMMAND there is no terminal: stdin, stdout and\n" +
 			"stderr carry the bytes of the command unchanged. The exit status is that of the shell or command, 128 + N if\n" +
-			"signal N ended it, 127 if it was not found, and 255 if the connection was lost.\n\n" + example(
+			"signal N ended it, 127 if it was not found, and 255 if the connection was lost.\n\n" + apps.Example(
 			"ztm terminal open ep-office",
 			"ztm terminal open ep-office --keep --run-as www-data",
 			"ztm terminal open ep-office -t -- top",
@@ -72,7 +68,7 @@ func openCommand(c apps.Console) *cli.Command {
 			st := start{Command: apps.AllBytes(command), Env: apps.AllBytes(language(os.Environ())), Account: apps.Bytes(x.String("run-as")), Keep: x.Bool("keep")}
 			o.tty = x.Bool("tty") || len(st.Command) == 0 && o.window != nil
 			if st.Keep && !o.tty {
-				return usage("--keep is for a session with a terminal: say --tty, too")
+				return apps.Usagef("--keep is for a session with a terminal: say --tty, too")
 			}
 			return o.open(x.Context, ep, st)
 		},
@@ -83,7 +79,7 @@ func openCommand(c apps.Console) *cli.Command {
 // way to name it.
 func target(c apps.Console, x *cli.Context) (ep apps.Endpoint, names []string, err error) {
 	if !x.Args().Present() {
-		return ep, nil, usage("missing EP")
+		return ep, nil, apps.Usagef("missing EP")
 	}
 	ep, err = c.Trusted(x.Context, x.Args().First())
 	return ep, x.Args().Tail(), err
@@ -100,12 +96,10 @@ func openerOf(c apps.Console, x *cli.Context) (*opener, error) {
 	case len(e) == 1 && e[0] > ' ' && e[0] <= '~' && e[0] != '.' && e[0] != '?':
 		o.escape = e[0]
 	default:
-		return nil, usage("--escape takes one character, or none")
+		return nil, apps.Usagef("--escape takes one character, or none")
 	}
 	return o, nil
 }
-
-func usage(text string) error { return &apps.UsageError{Err: errors.New(text)} }
 
 // language returns what of an environment goes with the caller.
 func language(environ []string) []string {
@@ -126,7 +120,7 @@ func attachCommand(c apps.Console) *cli.Command {
 		Usage:       "Return to a kept session",
 		ArgsUsage:   "[EP] [SESSION]",
 		UsageText:   "ztm terminal attach EP [SESSION]",
-		Description: "It shows the last output of the session again. If the session is attached to another window, that window loses it.\n\n" + example("ztm terminal attach ep-office"),
+		Description: "It shows the last output of the session again. If the session is attached to another window, that window loses it.\n\n" + apps.Example("ztm terminal attach ep-office"),
 		Flags:       []cli.Flag{escapeFlag()},
 		Action: func(x *cli.Context) error {
 			ep, ids, err := target(c, x)
@@ -134,7 +128,7 @@ func attachCommand(c apps.Console) *cli.Command {
 				return err
 			}
 			if len(ids) > 1 {
-				return usage("unexpected " + ids[1])
+				return apps.Usagef("unexpected %q", ids[1])
 			}
 			o, err := openerOf(c, x)
 			if err != nil {
@@ -153,7 +147,7 @@ func sessionsCommand(c apps.Console) *cli.Command {
 		Usage:     "List the sessions at an endpoint, or end one",
 		ArgsUsage: "[EP]",
 		UsageText: "ztm terminal sessions [EP] [--end SESSION]",
-		Description: "It lists your own sessions, or all sessions if the endpoint is yours.\n\n" + example(
+		Description: "It lists your own sessions, or all sessions if the endpoint is yours.\n\n" + apps.Example(
 			"ztm terminal sessions ep-office", "ztm terminal sessions ep-office --end 1f0a92c4"),
 		Flags: []cli.Flag{&cli.StringFlag{Name: "end", Usage: "end `SESSION`"}},
 		Action: func(x *cli.Context) error {
@@ -210,7 +204,7 @@ func configCommand(c apps.Console) *cli.Command {
 		Usage:     "Show or set who may open terminals at an endpoint, and how",
 		UsageText: "ztm [ep EP] terminal config [OPTIONS]",
 		Description: "Your own user is always allowed. A user whom you add is as powerful as the account that the shell runs as.\n" +
-			"An option without a value restores the default.\n\n" + example(
+			"An option without a value restores the default.\n\n" + apps.Example(
 			"ztm terminal config --add-user zt-user1 --run-as nobody",
 			"ztm ep ep-office terminal config --set-shell /bin/zsh --idle-timeout 30m",
 			"ztm terminal config --record /var/log/ztm-terminal"),
@@ -224,8 +218,8 @@ func configCommand(c apps.Console) *cli.Command {
 			&cli.IntFlag{Name: "max-sessions", Usage: "allow `NUMBER` sessions at the same time; 0 for the default", DefaultText: fmt.Sprint(process.DefaultMaxSessions)},
 		},
 		Action: func(x *cli.Context) error {
-			if x.Args().Present() {
-				return usage("unexpected " + x.Args().First())
+			if err := apps.NoArguments(x); err != nil {
+				return err
 			}
 			return config(x, c)
 		},
@@ -275,7 +269,7 @@ func changeOf(x *cli.Context) (change Change, any bool, err error) {
 		var d apps.Duration
 		if *s != "" {
 			if d, err = apps.ParseDuration(string(*s)); err != nil {
-				return change, false, usage("--idle-timeout: " + err.Error())
+				return change, false, apps.Usagef("option --idle-timeout: %w", err)
 			}
 		}
 		change.IdleTimeout = &d

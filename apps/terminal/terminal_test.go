@@ -316,7 +316,7 @@ func TestConfigIsShownAndKept(t *testing.T) {
 		{"a shell that is not there", "--set-shell=/bin/no", `there is no shell "/bin/no": no such file or directory`},
 		{"a relative directory", "--record=casts", `the directory for recordings is not absolute: "casts"`},
 		{"a directory in a file", "--record=/etc/passwd/x", `cannot record in /etc/passwd/x: not a directory`},
-		{"a duration that is none", "--idle-timeout=soon", `--idle-timeout: "soon" is not a duration such as 90s or 1h30m`},
+		{"a duration that is none", "--idle-timeout=soon", `option --idle-timeout: "soon" is not a duration such as 90s or 1h30m`},
 		{"a negative limit", "--max-sessions=-1", `the number of sessions cannot be negative`},
 		{"an account that is not there", "--run-as=no-such", `this endpoint has no account "no-such"`},
 	}

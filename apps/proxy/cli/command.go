@@ -2,8 +2,6 @@
 package cli
 
 import (
-	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -28,16 +26,13 @@ func commands(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:  "proxy",
 		Usage: "Reach networks through other endpoints by SOCKS and HTTP",
-		Description: example(
+		Description: apps.Example(
 			"ztm proxy config --add-target '*.svc.cluster.local'    # where the services are",
 			"ztm proxy config --set-listen 0.0.0.0:1080             # where they are wanted",
 			"curl -x http://127.0.0.1:1080 http://svc-a.svc:8080"),
 		Subcommands: []*cli.Command{configCommand(m), rulesCommand(m), statusCommand(m)},
 	}
 }
-
-// example formats command lines for a description.
-func example(lines ...string) string { return "Example:\n   " + strings.Join(lines, "\n   ") }
 
 func configCommand(m manager) *cli.Command {
 	return &cli.Command{
@@ -53,7 +48,7 @@ func configCommand(m manager) *cli.Command {
 			"svc-a.svc.cluster.local. A trailing dot prevents that.\n\n" +
 			"Clients use the exits of your own user. They use exits of other users if you trust the user or name the exit with\n" +
 			"--add-via, and if the rules of the exit allow it. An exit sees what passes. Browsers find their settings at\n" +
-			"http://LISTEN/proxy.pac.\n\n" + example(
+			"http://LISTEN/proxy.pac.\n\n" + apps.Example(
 			"ztm proxy config --set-listen 1080 unix:/run/proxy.sock",
 			"ztm proxy config --add-target 10.43.0.0/16 '*.svc.cluster.local' --add-exclusion 10.43.0.1",
 			"ztm proxy config --add-via '*.corp.example.com=ep-office' --add-direct '*.example.com'",
@@ -89,7 +84,7 @@ func configCommand(m manager) *cli.Command {
 
 // changeOf reads the change that the options ask for, nil if they ask for none.
 func changeOf(x *cli.Context) (*proxy.Change, error) {
-	if err := noArguments(x); err != nil {
+	if err := apps.NoArguments(x); err != nil {
 		return nil, err
 	}
 	ch := &proxy.Change{
@@ -103,7 +98,7 @@ func changeOf(x *cli.Context) (*proxy.Change, error) {
 		for _, l := range x.StringSlice("set-listen") {
 			switch {
 			case !utf8.ValidString(l):
-				return nil, usage(fmt.Sprintf("--set-listen %q: want a path in UTF-8", l))
+				return nil, apps.Usagef("option --set-listen: %q: want a path in UTF-8", l)
 			case l != "" && l != "off":
 				listens = append(listens, l)
 			}
@@ -113,7 +108,7 @@ func changeOf(x *cli.Context) (*proxy.Change, error) {
 	for _, text := range x.StringSlice("add-via") {
 		pattern, ep, ok := strings.Cut(text, "=")
 		if !ok || ep == "" {
-			return nil, usage(fmt.Sprintf("--add-via %q: want PATTERN=EP", text))
+			return nil, apps.Usagef("option --add-via: %q: want PATTERN=EP", text)
 		}
 		if ch.Via == nil {
 			ch.Via = map[string]string{}
@@ -148,7 +143,7 @@ func rulesCommand(m manager) *cli.Command {
 		UsageText: "ztm proxy rules [--index N] [--insert | --remove] [--users USER ...] [--targets PATTERN ...] [--action allow|deny]",
 		Description: "The first rule that matches the user and the destination decides. If none matches, your own user may and others\n" +
 			"may not. Without --index, a rule is appended. With it, rule N is changed, removed (--remove), or one is inserted\n" +
-			"before it (--insert).\n\n" + example(
+			"before it (--insert).\n\n" + apps.Example(
 			"ztm proxy rules --users bob carol --targets '*.svc.cluster.local:443' --action allow",
 			"ztm proxy rules --index 0 --insert --users bob --targets 10.43.0.1 --action deny",
 			"ztm proxy rules --index 2 --remove"),
@@ -175,28 +170,28 @@ func rulesCommand(m manager) *cli.Command {
 
 // editOf reads the change of the rules that the options ask for, nil if they ask for none.
 func editOf(m manager, x *cli.Context) (func(*[]policy.Rule) error, error) {
-	if err := noArguments(x); err != nil {
+	if err := apps.NoArguments(x); err != nil {
 		return nil, err
 	}
 	r := policy.Rule{Users: x.StringSlice("users"), Targets: x.StringSlice("targets"), Action: x.String("action")}
 	given := len(r.Users)+len(r.Targets) > 0 || r.Action != ""
 	at := x.String("index")
 	if _, err := strconv.ParseUint(at, 10, 16); at != "" && err != nil {
-		return nil, usage(fmt.Sprintf("--index %q: want a number", at))
+		return nil, apps.Usagef("option --index: %q: want a number", at)
 	}
 	switch {
 	case x.Bool("remove") && (at == "" || given || x.Bool("insert")):
-		return nil, usage("--remove goes with --index alone")
+		return nil, apps.Usagef("--remove goes with --index alone")
 	case x.Bool("remove"):
 		return m.deleteRule(x.Context, at), nil
 	case at != "" && !x.Bool("insert") && given:
 		return m.setRule(x.Context, r, at), nil
 	case given && r.Action == "":
-		return nil, usage("a new rule needs --action allow or --action deny")
+		return nil, apps.Usagef("a new rule needs --action allow or --action deny")
 	case given:
 		return m.addRule(x.Context, r, at), nil
 	case at != "" || x.Bool("insert"):
-		return nil, usage("say what the rule is: --users, --targets, --action")
+		return nil, apps.Usagef("say what the rule is: --users, --targets, --action")
 	}
 	return nil, nil
 }
@@ -207,21 +202,12 @@ func statusCommand(m manager) *cli.Command {
 		Category:    apps.AtEndpoint,
 		Usage:       "Show the listeners, connections and exits of a proxy",
 		UsageText:   "ztm proxy status",
-		Description: example("ztm proxy status", "ztm ep office proxy status -o json"),
+		Description: apps.Example("ztm proxy status", "ztm ep office proxy status -o json"),
 		Action: func(x *cli.Context) error {
-			if err := noArguments(x); err != nil {
+			if err := apps.NoArguments(x); err != nil {
 				return err
 			}
 			return m.status(x.Context)
 		},
 	}
 }
-
-func noArguments(x *cli.Context) error {
-	if x.Args().Present() {
-		return usage("unexpected argument " + x.Args().First())
-	}
-	return nil
-}
-
-func usage(text string) error { return &apps.UsageError{Err: errors.New(text)} }

@@ -5,7 +5,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -34,7 +33,7 @@ func applyCommand(c apps.Console) *cli.Command {
 		Usage:     "Apply tunnel configuration from a file",
 		UsageText: "ztm apply -f FILE [--prune] [--dry-run]",
 		Description: "The file has the form that `ztm get tunnel -o yaml` prints. Open connections stay open, except those of users who\n" +
-			"are no longer allowed.\n\n" + example(
+			"are no longer allowed.\n\n" + apps.Example(
 			"ztm get tunnel -o yaml > tunnels.yaml",
 			"ztm apply -f tunnels.yaml --dry-run",
 			"ztm apply -f tunnels.yaml"),
@@ -45,7 +44,7 @@ func applyCommand(c apps.Console) *cli.Command {
 		},
 		Action: func(x *cli.Context) error {
 			if x.String("file") == "" {
-				return &apps.UsageError{Err: errors.New("missing option --file")}
+				return apps.Usagef("missing option --file")
 			}
 			return none(x, func(ctx context.Context) error {
 				return newClient(c).apply(ctx, x.String("file"), x.Bool("prune"), x.Bool("dry-run"))
@@ -63,14 +62,14 @@ func forwardCommand(c apps.Console) *cli.Command {
 		UsageText: "ztm forward [--reverse] EP [IP:]PORT:HOST:PORT[/udp] ...",
 		Description: "EP connects to HOST:PORT. PORT:PORT and PORT mean ports of EP itself. An address can be unix:PATH, and a port can\n" +
 			"be a range such as 7000-7010. With --reverse, EP listens and this endpoint connects to HOST:PORT. At your own\n" +
-			"endpoints you may reach everything, at others what `ztm tunnel allow` has allowed.\n\n" + example(
+			"endpoints you may reach everything, at others what `ztm tunnel allow` has allowed.\n\n" + apps.Example(
 			"ztm forward home 8080:db.local:80",
 			"ztm forward home 5353:192.168.1.1:53/udp",
 			"ztm forward --reverse shop 9000:localhost:3000"),
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "reverse", Aliases: []string{"R"}, Usage: "listen at EP and connect from here"}},
 		Action: func(x *cli.Context) error {
 			if !x.Args().Present() {
-				return &apps.UsageError{Err: errors.New("missing EP")}
+				return apps.Usagef("missing EP")
 			}
 			return newClient(c).forward(x.Context, x.Args().First(), x.Args().Tail(), x.Bool("reverse"))
 		},
@@ -85,11 +84,11 @@ func netcatCommand(c apps.Console) *cli.Command {
 		ArgsUsage: "EP HOST:PORT",
 		UsageText: "ztm nc [--udp] EP HOST:PORT",
 		Description: "It can be the ProxyCommand of OpenSSH:\n   ssh -o 'ProxyCommand ztm nc home %h:%p' db.local\n\n" +
-			example("ztm nc home db.local:22"),
+			apps.Example("ztm nc home db.local:22"),
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "udp", Aliases: []string{"u"}, Usage: "use UDP; what one read returns is one datagram"}},
 		Action: func(x *cli.Context) error {
 			if x.Args().Len() != 2 {
-				return &apps.UsageError{Err: errors.New("want EP and HOST:PORT")}
+				return apps.Usagef("want EP and HOST:PORT")
 			}
 			protocol := spec.TCP
 			if x.Bool("udp") {
@@ -107,7 +106,7 @@ func allowCommand(c apps.Console) *cli.Command {
 		Usage:     "Let users reach addresses through this endpoint without an outbound",
 		UsageText: "ztm tunnel allow --target CIDR:PORTS|NAME:PORTS ... --users USER ...",
 		Description: "It applies to `ztm forward` and `ztm nc`. PORTS is a list such as 22,8000-8999, or * for all. NAME matches the name\n" +
-			"that is asked for, and CIDR the address that it resolves to.\n\n" + example(
+			"that is asked for, and CIDR the address that it resolves to.\n\n" + apps.Example(
 			"ztm tunnel allow --target 192.168.1.0/24:22,80 --users bob",
 			"ztm tunnel allow --target '*.shop.local:443' --users bob carol"),
 		Flags: []cli.Flag{
@@ -118,7 +117,7 @@ func allowCommand(c apps.Console) *cli.Command {
 			return none(x, func(ctx context.Context) error {
 				users := values(x.StringSlice("users"))
 				if len(users) == 0 {
-					return &apps.UsageError{Err: errors.New("missing option --users; to remove access: ztm tunnel disallow")}
+					return apps.Usagef("missing option --users; to remove access: ztm tunnel disallow")
 				}
 				if err := c.CheckUsers(ctx, users); err != nil {
 					return err
@@ -135,7 +134,7 @@ func disallowCommand(c apps.Console) *cli.Command {
 		Category:    apps.AtEndpoint,
 		Usage:       "Remove what `ztm tunnel allow` has allowed, and cut its connections",
 		UsageText:   "ztm tunnel disallow --target TARGET ...",
-		Description: example("ztm tunnel disallow --target 192.168.1.0/24:22,80"),
+		Description: apps.Example("ztm tunnel disallow --target 192.168.1.0/24:22,80"),
 		Flags:       []cli.Flag{&cli.StringSliceFlag{Name: "target", Usage: "remove `TARGET`, written as it was allowed"}},
 		Action: func(x *cli.Context) error {
 			return none(x, func(ctx context.Context) error {
@@ -149,14 +148,14 @@ func tunnelCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:  "tunnel",
 		Usage: "Forward local ports to services on other endpoints",
-		Description: example(
+		Description: apps.Example(
 			"ztm tunnel open outbound tcp/web --targets 127.0.0.1:80    # where the service is",
 			"ztm tunnel open inbound tcp/web --listen 8080              # where it is wanted"),
 		Subcommands: []*cli.Command{
 			{
 				Name:  "open",
 				Usage: "Open an inbound or an outbound",
-				Description: example(
+				Description: apps.Example(
 					"ztm tunnel open outbound tcp/web --targets 127.0.0.1:80",
 					"ztm ep laptop tunnel open inbound tcp/web --listen 8080"),
 				Subcommands: []*cli.Command{openInboundCommand(c), openOutboundCommand(c)},
@@ -164,13 +163,13 @@ func tunnelCommand(c apps.Console) *cli.Command {
 			{
 				Name:        "set",
 				Usage:       "Change settings of an inbound or an outbound",
-				Description: example("ztm tunnel set outbound tcp/web --users bob carol"),
+				Description: apps.Example("ztm tunnel set outbound tcp/web --users bob carol"),
 				Subcommands: []*cli.Command{setInboundCommand(c), setOutboundCommand(c)},
 			},
 			{
 				Name:        "close",
 				Usage:       "Close an inbound or an outbound and its connections",
-				Description: example("ztm tunnel close inbound tcp/web"),
+				Description: apps.Example("ztm tunnel close inbound tcp/web"),
 				Subcommands: []*cli.Command{
 					closeCommand("inbound", "in", newClient(c).inbounds().close),
 					closeCommand("outbound", "out", newClient(c).outbounds().close),
@@ -183,14 +182,14 @@ func tunnelCommand(c apps.Console) *cli.Command {
 				Name:        "get",
 				Category:    apps.AtEndpoint,
 				Usage:       "List tunnels, inbounds or outbounds",
-				Description: example("ztm tunnel get inbound"),
+				Description: apps.Example("ztm tunnel get inbound"),
 				Subcommands: getCommands(c),
 				Action:      func(x *cli.Context) error { return none(x, newClient(c).getTunnel) },
 			},
 			{
 				Name:        "describe",
 				Usage:       "Show a tunnel, an inbound or an outbound in detail",
-				Description: example("ztm tunnel describe outbound tcp/web"),
+				Description: apps.Example("ztm tunnel describe outbound tcp/web"),
 				Subcommands: describeCommands(c),
 			},
 		},
@@ -205,7 +204,7 @@ func statsCommand(c apps.Console, name, line string) *cli.Command {
 		Usage:       "Show the traffic of the tunnels of an endpoint by peer",
 		ArgsUsage:   "[tcp/NAME]",
 		UsageText:   line + " [tcp/NAME]",
-		Description: example(line, line+" tcp/web", "ztm ep home"+strings.TrimPrefix(line, "ztm")+" -o json"),
+		Description: apps.Example(line, line+" tcp/web", "ztm ep home"+strings.TrimPrefix(line, "ztm")+" -o json"),
 		Action: func(x *cli.Context) error {
 			if !x.Args().Present() {
 				return newClient(c).stats(x.Context, "")
@@ -225,7 +224,7 @@ func openInboundCommand(c apps.Console) *cli.Command {
 		UsageText: "ztm tunnel open inbound tcp/NAME|udp/NAME --listen [IP:]PORT ... [--exits EP ...]",
 		Description: "Without --exits, connections go to your own endpoints that offer the tunnel. If there are none, they go to those of\n" +
 			"the user who offers the tunnel and allows you. That user stays the same when others offer it later. An address is\n" +
-			"IP:PORT, NAME:PORT, *:PORT for all addresses of the machine, PORT for 127.0.0.1, or unix:PATH.\n\n" + example(
+			"IP:PORT, NAME:PORT, *:PORT for all addresses of the machine, PORT for 127.0.0.1, or unix:PATH.\n\n" + apps.Example(
 			"ztm tunnel open inbound tcp/web --listen 8080",
 			"ztm tunnel open inbound tcp/db --listen unix:/run/db.sock --exits home"),
 		Flags: inboundFlags(),
@@ -243,7 +242,7 @@ func setInboundCommand(c apps.Console) *cli.Command {
 		Usage:       "Change settings of an inbound",
 		ArgsUsage:   "tcp/NAME",
 		UsageText:   "ztm tunnel set inbound tcp/NAME [--listen ADDRESS ...] [--exits EP ...] ...",
-		Description: "Open connections stay open.\n\n" + example("ztm tunnel set inbound tcp/web --listen 8080 9090"),
+		Description: "Open connections stay open.\n\n" + apps.Example("ztm tunnel set inbound tcp/web --listen 8080 9090"),
 		Flags:       inboundFlags(),
 		Action: func(x *cli.Context) error {
 			return one(x, func(ctx context.Context, name string) error { return newClient(c).inbounds().set(ctx, name, x) })
@@ -272,7 +271,7 @@ func openOutboundCommand(c apps.Console) *cli.Command {
 		UsageText: "ztm tunnel open outbound tcp/NAME|udp/NAME --targets HOST:PORT ... [--entrances EP ...] [--users USER ...]",
 		Description: "Only your own endpoints and those of the named users may use it. Several targets take turns, and a target that\n" +
 			"does not answer is skipped for a while. A UDP target must answer from the address that was asked. A TFTP server\n" +
-			"answers from a new port and cannot be reached.\n\n" + example(
+			"answers from a new port and cannot be reached.\n\n" + apps.Example(
 			"ztm tunnel open outbound tcp/web --targets 127.0.0.1:80",
 			"ztm tunnel open outbound tcp/db --targets db1:5432 db2:5432 --users bob carol"),
 		Flags: outboundFlags(),
@@ -294,7 +293,7 @@ func setOutboundCommand(c apps.Console) *cli.Command {
 		ArgsUsage: "tcp/NAME",
 		UsageText: "ztm tunnel set outbound tcp/NAME [--targets ADDRESS ...] [--users USER ...] ...",
 		Description: "Open connections stay open, except those of users and entrances that are no longer allowed.\n\n" +
-			example("ztm tunnel set outbound tcp/web --users bob carol"),
+			apps.Example("ztm tunnel set outbound tcp/web --users bob carol"),
 		Flags: outboundFlags(),
 		Action: func(x *cli.Context) error {
 			if err := c.CheckUsers(x.Context, values(x.StringSlice("users"))); err != nil {
@@ -334,7 +333,7 @@ func closeCommand(kind, alias string, action func(context.Context, string) error
 		Usage:       "Close an " + kind,
 		ArgsUsage:   "tcp/NAME",
 		UsageText:   "ztm tunnel close " + kind + " tcp/NAME",
-		Description: example("ztm tunnel close " + kind + " tcp/web"),
+		Description: apps.Example("ztm tunnel close " + kind + " tcp/web"),
 		Action:      func(x *cli.Context) error { return one(x, action) },
 	}
 }
@@ -344,7 +343,7 @@ func getCommands(c apps.Console) []*cli.Command {
 		return &cli.Command{
 			Name: name, Aliases: []string{alias}, Category: apps.AtEndpoint, Usage: usage,
 			UsageText:   "ztm get " + name,
-			Description: example("ztm get "+name, "ztm ep laptop get "+name+" -o json"),
+			Description: apps.Example("ztm get "+name, "ztm ep laptop get "+name+" -o json"),
 			Action:      func(x *cli.Context) error { return none(x, action) },
 		}
 	}
@@ -363,7 +362,7 @@ func describeCommands(c apps.Console) []*cli.Command {
 			Name: name, Aliases: []string{alias}, Category: apps.AtEndpoint, Usage: usage,
 			ArgsUsage:   "tcp/NAME",
 			UsageText:   "ztm describe " + name + " tcp/NAME",
-			Description: example("ztm describe " + name + " tcp/web"),
+			Description: apps.Example("ztm describe " + name + " tcp/web"),
 			Action:      func(x *cli.Context) error { return one(x, action) },
 		}
 	}
@@ -375,15 +374,10 @@ func describeCommands(c apps.Console) []*cli.Command {
 	}
 }
 
-// example formats command lines for a description.
-func example(lines ...string) string {
-	return "Example:\n   " + strings.Join(lines, "\n   ")
-}
-
 // none runs an action that takes no argument.
 func none(x *cli.Context, action func(context.Context) error) error {
-	if x.Args().Present() {
-		return &apps.UsageError{Err: errors.New("unexpected argument " + x.Args().First())}
+	if err := apps.NoArguments(x); err != nil {
+		return err
 	}
 	return action(x.Context)
 }
@@ -392,9 +386,9 @@ func none(x *cli.Context, action func(context.Context) error) error {
 func one(x *cli.Context, action func(context.Context, string) error) error {
 	switch x.Args().Len() {
 	case 0:
-		return &apps.UsageError{Err: errors.New("missing tcp/NAME or udp/NAME")}
+		return apps.Usagef("missing tcp/NAME or udp/NAME")
 	case 1:
 		return action(x.Context, x.Args().First())
 	}
-	return &apps.UsageError{Err: errors.New("unexpected argument " + x.Args().Get(1))}
+	return apps.Usagef("unexpected %q", x.Args().Get(1))
 }
