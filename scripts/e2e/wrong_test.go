@@ -276,7 +276,7 @@ func TestWrongPermits(t *testing.T) {
 		mistake{args: "join demo --as ep-bob --permit " + good, status: failed, want: []string{"ep-bob", "taken", "bob"}}.check(t, carol.try)
 	})
 	t.Run("name that is none", func(t *testing.T) {
-		mistake{args: "join demo --as ../x --permit " + good, status: failed, want: []string{"../x"}}.check(t, carol.try)
+		mistake{args: "join demo --as ../x --permit " + good, status: usage, want: []string{"../x"}}.check(t, carol.try)
 	})
 	if diff := cmp.Diff(before, m.state()); diff != "" {
 		t.Errorf("permits that were refused changed something (-before +after):\n%s", diff)
