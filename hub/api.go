@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ztm/hub/admission"
 	"ztm/hub/directory"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
@@ -30,22 +31,22 @@ type route struct {
 	name   string // for the counters
 	method string
 	path   string // the whole path, or with a slash at the end the path before arg
-	budget budget
+	budget admission.Budget
 	serve  func(s *server, w http.ResponseWriter, r *http.Request, p *peer, arg string) error
 }
 
 var routes = []route{
-	{"hub", "GET", tunnel.PathHub, staying, (*server).getHub},
-	{"list", "GET", tunnel.PathEndpoints, listing, (*server).listEndpoints},
-	{"get", "GET", tunnel.PathEndpoints + "/", lookup, (*server).getEndpoint},
-	{"put", "PUT", tunnel.PathEndpoints + "/", staying, (*server).putEndpoint},
-	{"delete", "DELETE", tunnel.PathEndpoints + "/", staying, (*server).deleteEndpoint},
-	{"events", "GET", tunnel.PathEvents, staying, (*server).getEvents},
-	{"trust", "GET", tunnel.PathTrust, staying, (*server).getTrust},
-	{"set trust", "POST", tunnel.PathTrust, staying, (*server).postTrust},
-	{"sign", "POST", tunnel.PathSign + "/", staying, (*server).postSign},
-	{"delete ticket", "DELETE", tunnel.PathTickets + "/", answering, (*server).deleteTicket},
-	{"renew", "POST", tunnel.PathRenew, staying, (*server).postRenew},
+	{"hub", "GET", tunnel.PathHub, admission.Staying, (*server).getHub},
+	{"list", "GET", tunnel.PathEndpoints, admission.Listing, (*server).listEndpoints},
+	{"get", "GET", tunnel.PathEndpoints + "/", admission.Lookup, (*server).getEndpoint},
+	{"put", "PUT", tunnel.PathEndpoints + "/", admission.Staying, (*server).putEndpoint},
+	{"delete", "DELETE", tunnel.PathEndpoints + "/", admission.Staying, (*server).deleteEndpoint},
+	{"events", "GET", tunnel.PathEvents, admission.Staying, (*server).getEvents},
+	{"trust", "GET", tunnel.PathTrust, admission.Staying, (*server).getTrust},
+	{"set trust", "POST", tunnel.PathTrust, admission.Staying, (*server).postTrust},
+	{"sign", "POST", tunnel.PathSign + "/", admission.Staying, (*server).postSign},
+	{"delete ticket", "DELETE", tunnel.PathTickets + "/", admission.Answering, (*server).deleteTicket},
+	{"renew", "POST", tunnel.PathRenew, admission.Staying, (*server).postRenew},
 }
 
 // find returns the route of a request, or a refusal.
@@ -82,7 +83,7 @@ func (s *server) handler(paths context.Context) http.Handler {
 			return
 		}
 		route, arg, err := find(r.Method, r.URL.Path)
-		if kind, what := cost(r, route, arg); !s.requests.take(p, kind, what, time.Now()) {
+		if kind, what := cost(r, route, arg); !s.requests.Take(p.Subject, kind, what, time.Now()) {
 			s.fail(w, limited("endpoint %s asks too often", p.ID))
 			return
 		}
@@ -102,6 +103,28 @@ func (s *server) handler(paths context.Context) http.Handler {
 		hurry(w)
 		answer.Fail(w, s.log.With("request", name, "endpoint", p.ID), err)
 	})
+}
+
+// cost returns the budget that a request is charged to, and what it is about. route is nil if the
+// hub knows no such request.
+func cost(r *http.Request, route *route, arg string) (kind admission.Budget, what string) {
+	switch {
+	case r.Method == http.MethodConnect && r.Header.Get(tunnel.FieldTicket) != "":
+		return admission.Answering, ""
+	case r.Method == http.MethodConnect:
+		return admission.Opening, r.Host
+	case route == nil:
+		return admission.Lookup, ""
+	case route.budget == admission.Lookup:
+		return admission.Lookup, arg
+	case route.budget == admission.Listing:
+		q := r.URL.Query()
+		if name := q.Get("name"); name != "" {
+			return admission.Lookup, name
+		}
+		return admission.Listing, q.Get("offer")
+	}
+	return route.budget, ""
 }
 
 // welcomes reports whether a peer that was let in is still welcome. An eviction has cut its

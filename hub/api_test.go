@@ -2,7 +2,6 @@ package hub
 
 import (
 	"errors"
-	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -34,18 +33,4 @@ func FuzzARequestIsRoutedOrRefused(f *testing.F) {
 			t.Errorf("%q gives %+v", query, p)
 		}
 	})
-}
-
-func TestWhatCountsAsOneAddress(t *testing.T) {
-	for in, want := range map[string]string{
-		"192.0.2.1":                       "192.0.2.1",
-		"::ffff:192.0.2.1":                "192.0.2.1",
-		"2001:db8:1:2:3:4:5:6":            "2001:db8:1:2::",
-		"2001:db8:1:2:ffff:ffff:ffff:fff": "2001:db8:1:2::",
-		"fe80::1%eth0":                    "fe80::",
-	} {
-		if got := source(netip.MustParseAddr(in)); got.String() != want {
-			t.Errorf("%s counts as %s, want %s", in, got, want)
-		}
-	}
 }

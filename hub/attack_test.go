@@ -259,7 +259,8 @@ func writeJoin(t *testing.T, c net.Conn, request []byte) {
 	}
 }
 
-// The log says why a joining device is refused, with what the device wrote. It must not fill the disk.
+// The log says why a joining device is refused, with what the device wrote. It must not fill the
+// disk.
 func TestRefusedDevicesDoNotFillTheLog(t *testing.T) {
 	const n = 100
 	var log appstest.Buffer

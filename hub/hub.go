@@ -10,9 +10,8 @@
 //	sessions.go    agents that are attached
 //	events.go      what the hub tells them: dial-backs, trust, requests for the CA key
 //	peers.go       connections of known peers, so that those of an evicted user can be cut
-//	handshakes.go  connections of unknown peers, and which of them gives way
+//	admission/     connections of unknown peers, which of them gives way, and rates of requests
 //	limits.go      all limits on what others can take of the hub, and quotas.go what they have taken
-//	budget.go      rates of requests
 //	trust.go       the signed trust list
 //	sign.go        requests that need the CA key, which is not here
 //	renew.go       the hub's own certificate

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"time"
 
+	"ztm/hub/admission"
 	"ztm/hub/state"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
@@ -33,7 +34,7 @@ const signTimeout = tunnel.JoinTimeout - 5*time.Second
 const joinPath = "/v1/join"
 
 // join serves a joining device.
-func (s *server) join(ctx context.Context, c *tls.Conn, below *socket) {
+func (s *server) join(ctx context.Context, c *tls.Conn, below *admission.Socket) {
 	der, err := s.admit(ctx, c, below)
 	below.SetDeadline(time.Now().Add(writeTimeout))
 	if err == nil {
@@ -41,7 +42,7 @@ func (s *server) join(ctx context.Context, c *tls.Conn, below *socket) {
 		err = tunnel.WriteHeader(c, tunnel.FieldStatus, "200", tunnel.FieldCert, base64.StdEncoding.EncodeToString(der))
 	} else {
 		s.metrics.joins.refused.Add(1)
-		s.refusals.Info("join "+below.from.String(), "a device may not join", "addr", below.RemoteAddr(), "err", err)
+		s.refusals.Info("join "+below.From.String(), "a device may not join", "addr", below.RemoteAddr(), "err", err)
 		err = tunnel.WriteError(c, answer.Public(err))
 	}
 	if err == nil {
@@ -50,7 +51,7 @@ func (s *server) join(ctx context.Context, c *tls.Conn, below *socket) {
 }
 
 // admit returns a certificate for the joining device at the other end of c.
-func (s *server) admit(ctx context.Context, c *tls.Conn, below *socket) ([]byte, error) {
+func (s *server) admit(ctx context.Context, c *tls.Conn, below *admission.Socket) ([]byte, error) {
 	below.SetDeadline(time.Now().Add(joinRequestTimeout))
 	req, err := readJoin(c)
 	if err != nil {
@@ -80,21 +81,21 @@ func (s *server) admit(ctx context.Context, c *tls.Conn, below *socket) ([]byte,
 }
 
 // mayJoin acquires a place among the joining devices, once the request of the device is read.
-func (s *server) mayJoin(below *socket) (release func(), err error) {
-	s.handshakes.leave(below)
-	if !s.joins.Take(below.from, time.Now()) {
+func (s *server) mayJoin(below *admission.Socket) (release func(), err error) {
+	s.handshakes.Leave(below)
+	if !s.joins.Take(below.From, time.Now()) {
 		return nil, limited("too many devices join from this address: try again in a minute")
 	}
-	if !s.joiningFrom.Acquire(below.from, s.config.Limits.JoinsPerSource) {
+	if !s.joiningFrom.Acquire(below.From, s.config.Limits.JoinsPerSource) {
 		return nil, limited("too many devices join from this address at the moment: try again in a minute")
 	}
 	if !s.joining.Acquire(struct{}{}, s.config.Limits.Joins) {
-		s.joiningFrom.Release(below.from)
+		s.joiningFrom.Release(below.From)
 		return nil, limited("too many devices join at the moment: try again in a minute")
 	}
 	return func() {
 		s.joining.Release(struct{}{})
-		s.joiningFrom.Release(below.from)
+		s.joiningFrom.Release(below.From)
 	}, nil
 }
 

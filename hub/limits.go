@@ -3,7 +3,6 @@ package hub
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"ztm/hub/directory"
@@ -44,7 +43,7 @@ type Limits struct {
 	// the oldest gives way. Test: TestOldControlSessionsGiveWay.
 	Control int
 	// Handshakes is connections whose peer is not known yet: 1,024, at handshakeSize. When all are
-	// taken, the silent ones of the largest source give way, see handshakes. Test:
+	// taken, the silent ones of the largest source give way, see admission.Handshakes. Test:
 	// TestSilentConnectionsKeepNoMemberOut.
 	Handshakes int
 	// HandshakesPerSource is the same from one IPv4 address or IPv6 /64: 256, for offices behind
@@ -198,15 +197,4 @@ func (l Limits) directory() directory.Limits {
 // limited is the answer to a peer that has reached a limit.
 func limited(format string, args ...any) *answer.Error {
 	return answer.Errorf(answer.Limit, format, args...)
-}
-
-// source is what counts as one address: an IPv4 address, or the /64 of an IPv6 one, which belongs
-// to one customer.
-func source(a netip.Addr) netip.Addr {
-	a = a.Unmap()
-	if a.Is6() {
-		p, _ := a.WithZone("").Prefix(64)
-		return p.Addr()
-	}
-	return a
 }

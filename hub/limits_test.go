@@ -56,7 +56,7 @@ func tests(t *testing.T) map[string]bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	below, err := filepath.Glob("directory/*_test.go")
+	below, err := filepath.Glob("*/*_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}

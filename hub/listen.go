@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"ztm/hub/admission"
 	"ztm/tunnel"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
@@ -65,9 +66,9 @@ func (s *server) accept(ctx, paths context.Context, ln *net.TCPListener) {
 			continue
 		}
 		wait = 0
-		c := newSocket(raw, time.Now())
+		c := admission.NewSocket(raw, admission.Source(addrOf(raw).Addr()))
 		if !s.welcome(ctx, c) {
-			c.abort()
+			c.Abort()
 			continue
 		}
 		greetings.Go(func() { s.greet(ctx, paths, c) })
@@ -88,12 +89,12 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // welcome applies the limits on the connection's source, and reports whether it may begin a
 // handshake. If so, the caller removes it from handshakes again.
-func (s *server) welcome(ctx context.Context, c *socket) bool {
-	if !s.connections.Take(c.from, time.Now()) {
+func (s *server) welcome(ctx context.Context, c *admission.Socket) bool {
+	if !s.connections.Take(c.From, time.Now()) {
 		s.metrics.refused.rate.Add(1)
 		return false
 	}
-	if !s.handshakes.enter(ctx, c) {
+	if !s.handshakes.Enter(ctx, c) {
 		s.metrics.refused.handshakes.Add(1)
 		return false
 	}
@@ -101,8 +102,8 @@ func (s *server) welcome(ctx context.Context, c *socket) bool {
 }
 
 // greet does the handshake and passes the connection to its owner.
-func (s *server) greet(ctx, paths context.Context, below *socket) {
-	defer s.handshakes.leave(below) // if nothing below did
+func (s *server) greet(ctx, paths context.Context, below *admission.Socket) {
+	defer s.handshakes.Leave(below) // if nothing below did
 	tunnel.TuneAccepted(below.TCPConn)
 	records := &tunnel.RecordConn{Conn: below}
 	c, err := s.handshake(ctx, records)
@@ -119,12 +120,12 @@ func (s *server) greet(ctx, paths context.Context, below *socket) {
 		s.join(ctx, c, below)
 		return
 	}
-	s.handshakes.leave(below) // from here on it does not give way to another
+	s.handshakes.Leave(below) // from here on it does not give way to another
 	s.pass(paths, c, below, records.Meter.RTT())
 }
 
 // pass gives the connection of a member to its owner: a control session or the relay.
-func (s *server) pass(paths context.Context, c *tls.Conn, below *socket, rtt time.Duration) {
+func (s *server) pass(paths context.Context, c *tls.Conn, below *admission.Socket, rtt time.Duration) {
 	// The handshake has verified the certificate. This verifies it again, which yields who it is.
 	cs := c.ConnectionState()
 	subject, err := s.verifier.Subject(cs, identity.RoleMember)
@@ -132,15 +133,15 @@ func (s *server) pass(paths context.Context, c *tls.Conn, below *socket, rtt tim
 		below.TCPConn.Close()
 		return
 	}
-	below.known = true
-	s.handshakes.member(below.from, time.Now())
+	s.handshakes.Member(below.From, time.Now())
 	p := newPeer(subject, below.TCPConn)
 	if cs.NegotiatedProtocol == tunnel.RelayProto {
+		below.Known(nil)
 		s.peers.add(p) // here, so that the shutdown finds it
 		s.legs.Go(func() { s.carry(paths, c, p) })
 		return
 	}
-	below.closed = func() { s.peers.remove(p) }
+	below.Known(func() { s.peers.remove(p) })
 	s.peers.addControl(p, s.config.Limits.Control)
 	if !s.welcomes(p) {
 		p.cut()

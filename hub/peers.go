@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"ztm/hub/admission"
 	"ztm/tunnel/identity"
 )
 
@@ -97,7 +98,7 @@ func (ps *peers) sources() map[netip.Addr]struct{} {
 	defer ps.mu.Unlock()
 	from := map[netip.Addr]struct{}{}
 	for p := range ps.all {
-		from[source(p.addr.Addr())] = struct{}{}
+		from[admission.Source(p.addr.Addr())] = struct{}{}
 	}
 	return from
 }

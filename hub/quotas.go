@@ -4,19 +4,20 @@ import (
 	"net/netip"
 	"time"
 
+	"ztm/hub/admission"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
 )
 
-// quotas are what peers have taken of the hub, where that belongs to no other part of it. The limits
-// are those of limits.go.
+// quotas are what peers have taken of the hub, where that belongs to no other part of it. The
+// limits are those of limits.go.
 type quotas struct {
-	handshakes  *handshakes
+	handshakes  *admission.Handshakes
 	connections *limit.Buckets[netip.Addr]  // by source
 	joins       *limit.Buckets[netip.Addr]  // requests to join, by source
 	joining     limit.Counts[struct{}]      // devices that wait for a holder of the CA key
 	joiningFrom limit.Counts[netip.Addr]    // the same by source
-	requests    *allowances                 // of endpoints
+	requests    *admission.Budgets          // of endpoints
 	changes     *limit.Buckets[identity.ID] // requests that may write to disk
 	lists       *limit.Share[string]        // trust lists that are being read, by user
 	rootLists   *limit.Share[string]        // the same of user root
@@ -27,10 +28,10 @@ type quotas struct {
 func newQuotas(c Config, m *metrics) *quotas {
 	most := maxBuckets()
 	return &quotas{
-		handshakes:  newHandshakes(c.Limits.Handshakes, c.Limits.HandshakesPerSource, &m.refused.handshakes),
+		handshakes:  admission.NewHandshakes(c.Limits.Handshakes, c.Limits.HandshakesPerSource, maxMemberSources(), &m.refused.handshakes),
 		connections: limit.NewBuckets[netip.Addr](c.connectionRate, most),
 		joins:       limit.NewBuckets[netip.Addr](c.joinRate, most),
-		requests:    newAllowances(c.requestRate, c.pageRate, most),
+		requests:    admission.NewBudgets(admission.Rates{Request: c.requestRate, Page: c.pageRate, OfUser: pagesOfUser, GoalShare: goalShare}, most),
 		changes:     limit.NewBuckets[identity.ID](c.changeRate, most),
 		lists:       limit.NewShare[string](listsAtOnce),
 		rootLists:   limit.NewShare[string](listsAtOnce),
@@ -44,10 +45,10 @@ func newQuotas(c Config, m *metrics) *quotas {
 func (q *quotas) sweep(now time.Time, members map[netip.Addr]struct{}) {
 	q.connections.Sweep(now)
 	q.joins.Sweep(now)
-	q.requests.sweep(now)
+	q.requests.Sweep(now)
 	q.changes.Sweep(now)
 	for from := range members {
-		q.handshakes.member(from, now)
+		q.handshakes.Member(from, now)
 	}
-	q.handshakes.sweep(now)
+	q.handshakes.Sweep(now)
 }

@@ -1,4 +1,4 @@
-package hub
+package admission
 
 import (
 	"net"
@@ -9,8 +9,8 @@ import (
 )
 
 // silent returns a connection of a source that has kept the hub waiting.
-func silent(from string, d time.Duration) *socket {
-	s := &socket{TCPConn: &net.TCPConn{}, from: netip.MustParseAddr(from), begun: time.Now()}
+func silent(from string, d time.Duration) *Socket {
+	s := &Socket{TCPConn: &net.TCPConn{}, From: netip.MustParseAddr(from), begun: time.Now()}
 	s.waited.Store(int64(d))
 	return s
 }
@@ -52,9 +52,9 @@ func TestTheSilentOneOfManyGivesWay(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			var cut atomic.Int64
-			h := newHandshakes(8, 3, &cut)
-			h.member(netip.MustParseAddr("10.9.9.9"), now)
-			var there []*socket
+			h := NewHandshakes(8, 3, 100, &cut)
+			h.Member(netip.MustParseAddr("10.9.9.9"), now)
+			var there []*Socket
 			for _, o := range c.there {
 				s := silent(o.from, 0)
 				if h.try(s, now) != entered {
@@ -81,7 +81,7 @@ func TestTheSilentOneOfManyGivesWay(t *testing.T) {
 func TestAHubThatIsCrowdedIsLessPatient(t *testing.T) {
 	now := time.Now()
 	var cut atomic.Int64
-	h := newHandshakes(8, 8, &cut)
+	h := NewHandshakes(8, 8, 100, &cut)
 	slow := silent("10.0.0.1", 0)
 	h.try(slow, now)
 	slow.waited.Store(int64(yieldCrowded))
@@ -102,18 +102,18 @@ func TestAHubThatIsCrowdedIsLessPatient(t *testing.T) {
 
 func TestSourcesOfMembersAreForgottenOneByOne(t *testing.T) {
 	now := time.Now()
-	h := newHandshakes(8, 8, new(atomic.Int64))
-	most := maxMemberSources()
+	const most = 50
+	h := NewHandshakes(8, 8, most, new(atomic.Int64))
 	addr := netip.MustParseAddr("10.0.0.0")
 	for range most + 10 {
 		addr = addr.Next()
-		h.member(addr, now)
+		h.Member(addr, now)
 	}
 	if len(h.members) != most {
 		t.Errorf("%d sources are remembered, want %d", len(h.members), most)
 	}
-	h.member(addr, now.Add(memberSourceLife))
-	h.sweep(now.Add(memberSourceLife))
+	h.Member(addr, now.Add(memberSourceLife))
+	h.Sweep(now.Add(memberSourceLife))
 	if len(h.members) != 1 {
 		t.Errorf("%d sources are remembered after a day, want 1", len(h.members))
 	}
@@ -121,16 +121,30 @@ func TestSourcesOfMembersAreForgottenOneByOne(t *testing.T) {
 
 func TestPlacesAreGivenBack(t *testing.T) {
 	now := time.Now()
-	h := newHandshakes(8, 2, new(atomic.Int64))
+	h := NewHandshakes(8, 2, 100, new(atomic.Int64))
 	for range 100 {
 		s := silent("10.0.0.1", 0)
 		if h.try(s, now) != entered {
 			t.Fatal("no place")
 		}
-		h.leave(s)
-		h.leave(s) // where it gave way before
+		h.Leave(s)
+		h.Leave(s) // where it gave way before
 	}
 	if len(h.unknown.open)+len(h.familiar.open)+len(h.bySource) != 0 {
 		t.Error("something is left")
+	}
+}
+
+func TestWhatCountsAsOneAddress(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.1":                       "192.0.2.1",
+		"::ffff:192.0.2.1":                "192.0.2.1",
+		"2001:db8:1:2:3:4:5:6":            "2001:db8:1:2::",
+		"2001:db8:1:2:ffff:ffff:ffff:fff": "2001:db8:1:2::",
+		"fe80::1%eth0":                    "fe80::",
+	} {
+		if got := Source(netip.MustParseAddr(in)); got.String() != want {
+			t.Errorf("%s counts as %s, want %s", in, got, want)
+		}
 	}
 }

@@ -1,4 +1,4 @@
-package hub
+package admission
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// handshakes are the connections whose peer is not known yet: in TLS, or before their request to
+// Handshakes are the connections whose peer is not known yet: in TLS, or before their request to
 // join. Anybody can make them, so their number is limited, and the rules below say which one gives
 // way.
 //
@@ -21,10 +21,11 @@ import (
 // The waiting time of the hub counts, not the age of the connection. When thousands of agents
 // return at once, the hub is slow and the agents are not; cutting the oldest would let none of them
 // in. While no connection may give way, the next one waits.
-type handshakes struct {
-	perSource int           // static
-	cut       *atomic.Int64 // counts those that gave way
-	wake      chan struct{} // gets a token when a place is free; never closed
+type Handshakes struct {
+	perSource     int           // static
+	memberSources int           // static
+	cut           *atomic.Int64 // counts those that gave way
+	wake          chan struct{} // gets a token when a place is free; never closed
 
 	mu       sync.Mutex
 	unknown  places
@@ -37,7 +38,7 @@ type handshakes struct {
 // places are those of one kind of source.
 type places struct {
 	most int
-	open map[*socket]struct{}
+	open map[*Socket]struct{}
 }
 
 const (
@@ -52,12 +53,14 @@ const (
 	memberSourceLife = 24 * time.Hour // for which a source is familiar
 )
 
-func newHandshakes(most, perSource int, cut *atomic.Int64) *handshakes {
+// NewHandshakes makes so many places, of which one source gets some. It remembers so many sources
+// of members, and counts in cut the connections that gave way.
+func NewHandshakes(most, perSource, memberSources int, cut *atomic.Int64) *Handshakes {
 	kept := most / 4
-	return &handshakes{
-		perSource: perSource, cut: cut, wake: make(chan struct{}, 1),
-		unknown:  places{most - kept, map[*socket]struct{}{}},
-		familiar: places{kept, map[*socket]struct{}{}},
+	return &Handshakes{
+		perSource: perSource, memberSources: memberSources, cut: cut, wake: make(chan struct{}, 1),
+		unknown:  places{most - kept, map[*Socket]struct{}{}},
+		familiar: places{kept, map[*Socket]struct{}{}},
 		bySource: map[netip.Addr]int{}, members: map[netip.Addr]time.Time{},
 	}
 }
@@ -71,9 +74,9 @@ const (
 	full          // no connection may give way yet
 )
 
-// enter takes a place for a connection and reports whether it has one. It returns without one if
-// the source has too many, or when ctx ends. The caller gives the place back by leave.
-func (h *handshakes) enter(ctx context.Context, s *socket) bool {
+// Enter takes a place for a connection and reports whether it has one. It returns without one if
+// the source has too many, or when ctx ends. The caller gives the place back by Leave.
+func (h *Handshakes) Enter(ctx context.Context, s *Socket) bool {
 	for {
 		switch h.try(s, time.Now()) {
 		case entered:
@@ -93,7 +96,7 @@ func (h *handshakes) enter(ctx context.Context, s *socket) bool {
 	}
 }
 
-func (h *handshakes) try(s *socket, now time.Time) entry {
+func (h *Handshakes) try(s *Socket, now time.Time) entry {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if now.Sub(h.ended) >= endEvery {
@@ -101,23 +104,23 @@ func (h *handshakes) try(s *socket, now time.Time) entry {
 		h.endLocked(&h.familiar, now)
 		h.endLocked(&h.unknown, now)
 	}
-	if h.bySource[s.from] >= h.perSource && !h.yieldLocked(now, s.from, &h.familiar, &h.unknown) {
+	if h.bySource[s.From] >= h.perSource && !h.yieldLocked(now, s.From, &h.familiar, &h.unknown) {
 		return refused
 	}
 	p := &h.unknown
-	if now.Sub(h.members[s.from]) < memberSourceLife && (len(h.familiar.open) < h.familiar.most || len(p.open) >= p.most) {
+	if now.Sub(h.members[s.From]) < memberSourceLife && (len(h.familiar.open) < h.familiar.most || len(p.open) >= p.most) {
 		p = &h.familiar
 	}
 	if len(p.open) >= p.most && !h.yieldLocked(now, netip.Addr{}, p) {
 		return full
 	}
 	p.open[s] = struct{}{}
-	h.bySource[s.from]++
+	h.bySource[s.From]++
 	return entered
 }
 
 // endLocked cuts the connections that have kept the hub waiting for long, where it is crowded.
-func (h *handshakes) endLocked(p *places, now time.Time) {
+func (h *Handshakes) endLocked(p *places, now time.Time) {
 	if len(p.open) <= p.most/2 {
 		return
 	}
@@ -130,15 +133,15 @@ func (h *handshakes) endLocked(p *places, now time.Time) {
 
 // yieldLocked cuts the connection that is first to give way, and reports whether there was one. A
 // valid from restricts the choice to one source.
-func (h *handshakes) yieldLocked(now time.Time, from netip.Addr, of ...*places) bool {
-	var first *socket
+func (h *Handshakes) yieldLocked(now time.Time, from netip.Addr, of ...*places) bool {
+	var first *Socket
 	var most int
 	var longest time.Duration
 	for _, p := range of {
 		for s := range p.open {
-			n, silence := h.bySource[s.from], s.silence(now)
+			n, silence := h.bySource[s.From], s.silence(now)
 			late := silence >= yieldAlone || n > 1 && silence >= yieldMany
-			if from.IsValid() && s.from != from || !late {
+			if from.IsValid() && s.From != from || !late {
 				continue
 			}
 			if first == nil || n > most || n == most && silence > longest {
@@ -153,14 +156,14 @@ func (h *handshakes) yieldLocked(now time.Time, from netip.Addr, of ...*places) 
 	return true
 }
 
-func (h *handshakes) cutLocked(s *socket) {
+func (h *Handshakes) cutLocked(s *Socket) {
 	h.leaveLocked(s)
-	s.abort()
+	s.Abort()
 	h.cut.Add(1)
 }
 
-// leave gives back the place of a connection, if it still has it.
-func (h *handshakes) leave(s *socket) {
+// Leave gives back the place of a connection, if it still has it.
+func (h *Handshakes) Leave(s *Socket) {
 	h.mu.Lock()
 	h.leaveLocked(s)
 	h.mu.Unlock()
@@ -170,22 +173,22 @@ func (h *handshakes) leave(s *socket) {
 	}
 }
 
-func (h *handshakes) leaveLocked(s *socket) {
+func (h *Handshakes) leaveLocked(s *Socket) {
 	for _, p := range []*places{&h.familiar, &h.unknown} {
 		if _, there := p.open[s]; there {
 			delete(p.open, s)
-			if h.bySource[s.from]--; h.bySource[s.from] == 0 {
-				delete(h.bySource, s.from)
+			if h.bySource[s.From]--; h.bySource[s.From] == 0 {
+				delete(h.bySource, s.From)
 			}
 		}
 	}
 }
 
-// member notes that a member connects from a source.
-func (h *handshakes) member(from netip.Addr, now time.Time) {
+// Member notes that a member connects from a source.
+func (h *Handshakes) Member(from netip.Addr, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if _, known := h.members[from]; !known && len(h.members) >= maxMemberSources() {
+	if _, known := h.members[from]; !known && len(h.members) >= h.memberSources {
 		for other := range h.members { // an arbitrary one
 			delete(h.members, other)
 			break
@@ -194,8 +197,8 @@ func (h *handshakes) member(from netip.Addr, now time.Time) {
 	h.members[from] = now
 }
 
-// sweep removes sources from which no member connected for memberSourceLife.
-func (h *handshakes) sweep(now time.Time) {
+// Sweep removes sources from which no member connected for memberSourceLife.
+func (h *Handshakes) Sweep(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for from, seen := range h.members {
