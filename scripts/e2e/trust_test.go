@@ -144,7 +144,11 @@ func TestEviction(t *testing.T) {
 		t.Errorf("want the old permit to be refused and to hear why: %v", r)
 	}
 
-	bob.joinBy(m.invite(bob, "bob"))
+	r := m.root.try("invite", "bob", "--identity", m.path("ep-bob.pub"), "--permit", m.path("again.json"))
+	if r.status != 0 || !strings.Contains(r.stderr, "was evicted before") {
+		t.Errorf("want a warning that grants are passed on: %v", r)
+	}
+	bob.joinBy(m.path("again.json"))
 	again = m.root.tunnel("anew", bob, loop.address())
 	if err := echo(again); err != nil {
 		t.Errorf("after a new invitation: %v", err)
