@@ -49,7 +49,7 @@ var arrows = []arrow{
 	{"apps/settings", []string{"apps", "tunnel/answer"}, "settings are kept in one way, whatever they are"},
 	{"apps/balance", nil, "a choice knows no app, nor what is chosen"},
 	{"apps/reach", []string{"apps/listen", "tunnel/answer", "tunnel/limit"}, "what is reached, and how, is the same for all apps"},
-	{"apps/proxy", []string{"apps", "apps/listen", "apps/proxy/clients", "apps/proxy/dns", "apps/proxy/exit", "apps/proxy/policy", "apps/proxy/route", "apps/proxy/socks", "apps/proxy/web", "apps/reach", "tunnel/answer", "tunnel/identity", "tunnel/limit"}, "the proxy puts its rooms together"},
+	{"apps/proxy", []string{"apps", "apps/listen", "apps/proxy/clients", "apps/proxy/dns", "apps/proxy/exit", "apps/proxy/policy", "apps/proxy/route", "apps/proxy/socks", "apps/proxy/web", "apps/reach", "apps/settings", "tunnel/answer", "tunnel/identity", "tunnel/limit"}, "the proxy puts its rooms together"},
 	{"apps/proxy/cli", []string{"apps", "apps/proxy", "apps/proxy/policy"}, "a command line asks an API: nobody but main has it"},
 	{"apps/proxy/clients", []string{"apps/listen", "tunnel/limit", "tunnel/splice"}, "who a client is does not depend on what it speaks"},
 	{"apps/proxy/socks", []string{"apps", "apps/proxy/clients", "apps/proxy/relay", "apps/reach", "tunnel/answer", "tunnel/limit"}, "a protocol opens connections and does not choose their way"},

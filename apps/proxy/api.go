@@ -113,7 +113,7 @@ func (a *App) API() http.Handler {
 }
 
 func (a *App) view(ctx context.Context) (View, error) {
-	c, err := a.loadConfig()
+	c, err := a.config.Get()
 	if err != nil {
 		return View{}, err
 	}
@@ -190,7 +190,7 @@ func (a *App) endpoint(ctx context.Context, name string) (identity.ID, error) {
 }
 
 func (a *App) rules() ([]policy.Rule, error) {
-	c, err := a.loadConfig()
+	c, err := a.config.Get()
 	return append([]policy.Rule{}, c.Rules...), err
 }
 

@@ -37,8 +37,8 @@ type Route struct {
 	Exit    identity.ID `json:"exit,omitempty"` // "" is no exit: connect from here
 }
 
-// settings is a Config that was checked. It does not change.
-type settings struct {
+// inForce is a Config that was checked. It does not change.
+type inForce struct {
 	listens []listenAddr
 	exit    *policy.Policy // of flows from peers
 	direct  *policy.Policy // of clients that leave from here
@@ -53,7 +53,7 @@ const (
 )
 
 // read checks the configuration of an endpoint of the user owner.
-func (c Config) read(owner string) (*settings, error) {
+func (c Config) read(owner string) (*inForce, error) {
 	for _, n := range []int{len(c.Listens), len(c.Targets), len(c.Exclusions), len(c.Rules), len(c.Routes), len(c.Trust)} {
 		if n > maxListed {
 			return nil, fmt.Errorf("a list has more than %d entries", maxListed)
@@ -63,8 +63,8 @@ func (c Config) read(owner string) (*settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &settings{exit: exit, direct: &policy.Policy{Owner: owner}, routing: &route.Table{Owner: owner, Trust: c.Trust}}
-	for _, step := range []func(*settings) error{c.readListens, c.readRoutes} {
+	s := &inForce{exit: exit, direct: &policy.Policy{Owner: owner}, routing: &route.Table{Owner: owner, Trust: c.Trust}}
+	for _, step := range []func(*inForce) error{c.readListens, c.readRoutes} {
 		if err := step(s); err != nil {
 			return nil, err
 		}
@@ -72,7 +72,7 @@ func (c Config) read(owner string) (*settings, error) {
 	return s, nil
 }
 
-func (c Config) readListens(s *settings) error {
+func (c Config) readListens(s *inForce) error {
 	for _, text := range c.Listens {
 		l, err := parseListen(text)
 		if err != nil {
@@ -91,7 +91,7 @@ func (c Config) readListens(s *settings) error {
 	return nil
 }
 
-func (c Config) readRoutes(s *settings) error {
+func (c Config) readRoutes(s *inForce) error {
 	for _, r := range c.Routes {
 		p, err := reach.ParsePattern(r.Pattern)
 		if err != nil {
@@ -114,7 +114,7 @@ func (c Config) readRoutes(s *settings) error {
 }
 
 // text returns c, of which s was read, with everything written in the one way.
-func (s *settings) text(c Config) Config {
+func (s *inForce) text(c Config) Config {
 	c.Listens = c.Listens[:0:0]
 	for _, l := range s.listens {
 		c.Listens = append(c.Listens, l.String())

@@ -124,7 +124,7 @@ func TestAPasswordIsNeverShownOrStored(t *testing.T) {
 	if err := e.call("PUT", "/credentials/me", map[string]string{"password": "tops3cret"}, &stored); err != nil {
 		t.Fatal(err)
 	}
-	users, err := e.app.loadCredentials()
+	users, err := e.app.users.Get()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,6 +57,7 @@ import (
 	"ztm/apps/proxy/exit"
 	"ztm/apps/proxy/policy"
 	"ztm/apps/proxy/route"
+	"ztm/apps/settings"
 	"ztm/tunnel/identity"
 )
 
@@ -74,9 +75,12 @@ type App struct {
 	resolver    *dns.Server
 	listeners   *listeners
 
-	settings atomic.Pointer[settings] // in force
+	config settings.Value[Config]
+	users  settings.Value[map[string]clients.Credential]
 
-	mu sync.Mutex // held while the configuration is changed, from loading it to putting it in force
+	settings atomic.Pointer[inForce]
+
+	mu sync.Mutex // held while a configuration is put in force
 }
 
 var _ apps.App = (*App)(nil)
@@ -96,6 +100,8 @@ func New(h apps.Host) apps.App { return NewWith(h, Options{}) }
 // NewWith is New on a system that is replaced in part.
 func NewWith(h apps.Host, o Options) *App {
 	a := &App{host: h, log: h.Log, credentials: clients.NewCredentials()}
+	a.config.State, a.config.Key = h.State, configKey
+	a.users.State, a.users.Key = h.State, credentialsKey
 	a.sys = dns.NewSystem(o, a.bound)
 	a.exit = exit.New(func() *policy.Policy { return a.settings.Load().exit }, a.sys, h.Log)
 	here := exit.New(func() *policy.Policy { return a.settings.Load().direct }, a.sys, h.Log)
@@ -112,15 +118,15 @@ func NewWith(h apps.Host, o Options) *App {
 func (a *App) load() {
 	empty, _ := Config{}.read(a.host.Mesh.Self().User)
 	a.settings.Store(empty)
-	users, err := a.loadCredentials()
+	users, err := a.users.Get()
 	if err != nil {
 		a.log.Error("proxy is off: stored credentials are unusable", "err", err)
 		return
 	}
 	a.credentials.Set(users)
-	c, err := a.loadConfig()
+	c, err := a.config.Get()
 	if err == nil {
-		var s *settings
+		var s *inForce
 		if s, err = c.read(a.host.Mesh.Self().User); err == nil {
 			a.settings.Store(s)
 		}
@@ -130,22 +136,12 @@ func (a *App) load() {
 	}
 }
 
-func (a *App) loadConfig() (c Config, err error) {
-	_, err = a.host.State.Load(configKey, &c)
-	return c, err
-}
-
-func (a *App) loadCredentials() (users map[string]clients.Credential, err error) {
-	_, err = a.host.State.Load(credentialsKey, &users)
-	return users, err
-}
-
 // Name returns "proxy".
 func (a *App) Name() string { return "proxy" }
 
 // Run serves clients until ctx ends.
 func (a *App) Run(ctx context.Context) error {
-	a.mu.Lock() // a change that has begun publishes what it makes of the configuration
+	a.mu.Lock() // a change publishes what it makes of the configuration: the last one wins
 	a.publish()
 	a.mu.Unlock()
 	var running sync.WaitGroup
@@ -214,55 +210,56 @@ func (a *App) publish() {
 	a.host.Offer(names)
 }
 
-// change lets f edit the configuration, keeps the result and puts it in force. An error of f changes nothing.
+// change lets f edit the configuration, saves the result and puts it in force. An error of f changes nothing. A
+// configuration that was saved and is no longer valid can be edited until it is.
 func (a *App) change(f func(*Config) error) error {
+	owner := a.host.Mesh.Self().User
+	edit := func(c *Config) error {
+		if err := f(c); err != nil {
+			return err
+		}
+		s, err := c.read(owner)
+		if err != nil {
+			return badRequest(err)
+		}
+		*c = s.text(*c)
+		return nil
+	}
+	_, err := a.config.Change(edit, func(_, after Config) (settings.Prepared, error) {
+		s, err := after.read(owner)
+		return settings.Prepared{Commit: func() { a.enforce(s) }}, err
+	})
+	return err
+}
+
+// enforce puts a configuration in force.
+func (a *App) enforce(s *inForce) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	c, err := a.loadConfig()
-	if err != nil {
-		return err
-	}
-	if err := f(&c); err != nil {
-		return err
-	}
-	s, err := c.read(a.host.Mesh.Self().User)
-	if err != nil {
-		return badRequest(err)
-	}
-	if err := a.host.State.Save(configKey, s.text(c)); err != nil {
-		return err
-	}
 	a.settings.Store(s)
 	a.exit.Revoke()
 	a.publish()
 	a.listeners.wake()
-	return nil
 }
 
-// changeCredentials lets f edit the credentials, keeps them and puts them in force. Clients that came in by others, or
+// changeCredentials lets f edit the credentials, saves them and puts them in force. Clients that came in by others, or
 // by none, are cut.
 func (a *App) changeCredentials(f func(map[string]clients.Credential) error) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	before, err := a.loadCredentials()
-	if err != nil {
-		return err
+	edit := func(users *map[string]clients.Credential) error {
+		if *users == nil {
+			*users = map[string]clients.Credential{}
+		}
+		return f(*users)
 	}
-	after := map[string]clients.Credential{}
-	for user, c := range before {
-		after[user] = c
-	}
-	if err := f(after); err != nil {
-		return err
-	}
-	if err := a.host.State.Save(credentialsKey, after); err != nil {
-		return err
-	}
-	a.credentials.Set(after)
-	a.entrance.clients.Cut(func(user string) bool {
-		return len(after) > 0 && !slices.Equal(before[user].Hash, after[user].Hash) || len(after) > 0 && user == ""
+	_, err := a.users.Change(edit, func(before, after map[string]clients.Credential) (settings.Prepared, error) {
+		return settings.Prepared{Commit: func() {
+			a.credentials.Set(after)
+			a.entrance.clients.Cut(func(user string) bool {
+				return len(after) > 0 && (user == "" || !slices.Equal(before[user].Hash, after[user].Hash))
+			})
+		}}, nil
 	})
-	return nil
+	return err
 }
 
 // pseudonym is a name for Via that says nothing about this endpoint.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -24,12 +25,16 @@ func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
 type network struct {
 	after map[string]time.Duration
 	fails map[string]error
-	tried []string
-	conns []net.Conn
+
+	mu    sync.Mutex
+	tried []string   // guarded by mu
+	conns []net.Conn // guarded by mu
 }
 
 func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	n.mu.Lock()
 	n.tried = append(n.tried, address)
+	n.mu.Unlock()
 	after, ok := n.after[address]
 	if !ok {
 		<-ctx.Done()
@@ -45,6 +50,8 @@ func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error)
 	}
 	near, far := net.Pipe()
 	far.Close()
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.conns = append(n.conns, near)
 	return near, nil
 }
