@@ -11,6 +11,8 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 )
 
 // leg is one end of a relayed path: an agent that waits for the hub's answer. It is answered once,
@@ -26,12 +28,12 @@ type leg struct {
 // carry serves a connection that speaks tunnel.RelayProto and is in peers already.
 func (s *server) carry(ctx context.Context, c *tls.Conn, p *peer) {
 	l := s.connLeg(c, p)
-	if !s.welcomes(p) || !s.relay.undecided.Acquire(p.ID, s.config.Limits.Legs) {
+	if !s.welcomes(p) || !s.relay.undecided.acquire(p, s.config.Limits) {
 		l.finish()
 		return
 	}
 	h, err := s.await(c, p)
-	s.relay.undecided.Release(p.ID)
+	s.relay.undecided.release(p)
 	if err == nil && !s.welcomes(p) { // it may have been evicted meanwhile
 		err = errGone
 	}
@@ -41,6 +43,29 @@ func (s *server) carry(ctx context.Context, c *tls.Conn, p *peer) {
 		return
 	}
 	s.relay.serve(ctx, l, h)
+}
+
+// undecided counts the legs without a header block yet: of an endpoint, and of all endpoints of a
+// user.
+type undecided struct {
+	byEndpoint limit.Counts[identity.ID]
+	byUser     limit.Counts[string]
+}
+
+func (u *undecided) acquire(p *peer, l Limits) bool {
+	if !u.byEndpoint.Acquire(p.ID, l.Legs) {
+		return false
+	}
+	if !u.byUser.Acquire(p.User, l.PathsPerUser) {
+		u.byEndpoint.Release(p.ID)
+		return false
+	}
+	return true
+}
+
+func (u *undecided) release(p *peer) {
+	u.byUser.Release(p.User)
+	u.byEndpoint.Release(p.ID)
 }
 
 // await reads what a leg is for. An agent may keep one as a standby connection, as long as there

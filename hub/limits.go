@@ -36,8 +36,8 @@ type Limits struct {
 	// PendingAt is paths that wait for one endpoint: 256. One user gets half of them, and a quarter
 	// is for users with few, see pending. Test: TestWaitingForAnEndpointKeepsNoOtherUserOut.
 	PendingAt int
-	// Legs is connections of one endpoint without a header block yet: 128, at handshakeSize. Test:
-	// TestLegsThatSayNothingAreLimited.
+	// Legs is connections of one endpoint without a header block yet: 128, at handshakeSize. All
+	// endpoints of a user have PathsPerUser. Test: TestLegsThatSayNothingAreLimited.
 	Legs int
 	// Control is control sessions of one endpoint: 4. An endpoint has one, and those that broke;
 	// the oldest gives way. Test: TestOldControlSessionsGiveWay.

@@ -35,7 +35,7 @@ type relay struct {
 	log      *slog.Logger
 	timeout  time.Duration // how long a ticket is good
 
-	undecided limit.Counts[identity.ID] // legs without a header block yet, by endpoint
+	undecided undecided                 // legs without a header block yet
 	standby   limit.Counts[struct{}]    // those of them that are standby connections
 	all       limit.Counts[struct{}]    // paths, from the ticket to the end
 	byUser    limit.Counts[string]      // the same by the user who opened them

@@ -381,39 +381,44 @@ func TestManyPathsAtATime(t *testing.T) {
 }
 
 func TestLegsThatSayNothingAreLimited(t *testing.T) {
-	h := start(t, func(c *Config) { c.Limits.Legs = 3 })
-	bob := h.device("bob")
-	var legs []net.Conn
-	for range 3 {
-		c, err := tlsLeg(bob)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		legs = append(legs, c)
-	}
-	// Which of four connections the hub sees last is not for us to say; one of them it closes.
-	c, err := tlsLeg(bob)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	closed := make(chan struct{}, 4)
-	for _, c := range append(legs, c) {
-		go func() { // ends with the connection
-			c.Read(make([]byte, 1))
-			closed <- struct{}{}
-		}()
-	}
-	select {
-	case <-closed:
-	case <-time.After(patience):
-		t.Error("all legs stay")
-	}
-	if c, err := tlsLeg(h.device("alice")); err != nil {
-		t.Error(err)
-	} else {
-		c.Close()
+	for _, tt := range []struct {
+		name    string
+		limits  Limits
+		devices int // of one user
+	}{
+		{"of an endpoint", Limits{Legs: 3}, 1},
+		{"of a user", Limits{Legs: 3, PathsPerUser: 3}, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := start(t, func(c *Config) { c.Limits = tt.limits })
+			var devices []*device
+			for range tt.devices {
+				devices = append(devices, h.device("bob"))
+			}
+			// The order in which the hub sees four connections is not known; it closes one of them.
+			closed := make(chan struct{}, 4)
+			for i := range 4 {
+				c, err := tlsLeg(devices[i%tt.devices])
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				go func() { // ends with the connection
+					c.Read(make([]byte, 1))
+					closed <- struct{}{}
+				}()
+			}
+			select {
+			case <-closed:
+			case <-time.After(tunnel.HandshakeTimeout / 2):
+				t.Error("all legs stay")
+			}
+			if c, err := tlsLeg(h.device("alice")); err != nil {
+				t.Error(err)
+			} else {
+				c.Close()
+			}
+		})
 	}
 }
 
