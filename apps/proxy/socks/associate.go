@@ -107,7 +107,9 @@ func (a *association) run(ctx context.Context) {
 			continue
 		}
 		if d, header, payload, ok := readDatagramHeader(buf[:n]); ok {
-			a.client = from
+			if !a.client.IsValid() { // constant from here on: legs read it
+				a.client = from
+			}
 			a.send(ctx, d, header, payload)
 		}
 	}
