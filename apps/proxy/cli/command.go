@@ -40,9 +40,9 @@ func configCommand(m manager) *cli.Command {
 		Category:  apps.AtEndpoint,
 		Usage:     "Show or change the proxy of an endpoint",
 		UsageText: "ztm proxy config [OPTIONS]",
-		Description: "A PATTERN is a name, *.SUFFIX, an address, a network such as 10.43.0.0/16, or *, each with :PORT or\n" +
-			":PORT-PORT if only those ports are meant. Names are resolved where the connection leaves the mesh, and the\n" +
-			"addresses are checked again there. Addresses of the exit itself (127.0.0.0/8, 169.254.0.0/16 and the like)\n" +
+		Description: "A PATTERN is a name, *.SUFFIX, an address, a network such as 10.43.0.0/16, or *. Ports may follow it:\n" +
+			"*.example.com:443,8000-8100. Names are resolved where the connection leaves the mesh, and the addresses are\n" +
+			"checked again there. Addresses of the exit itself (127.0.0.0/8, 169.254.0.0/16 and the like)\n" +
 			"and of cloud metadata services are targets only if they are named; * does not name them. A short name goes to\n" +
 			"the exit that serves it with a search domain of that exit's /etc/resolv.conf appended: svc-a.svc as\n" +
 			"svc-a.svc.cluster.local. A trailing dot prevents that.\n\n" +

@@ -15,9 +15,9 @@ import (
 // is asked of an exit must not come back as a question to the exit.
 func (s *System) DialServer(ctx context.Context, network, address string) (net.Conn, error) {
 	known, _ := s.nameServers()
-	patience := serverRetry
+	timeout := serverRetry
 	if len(known) > 1 {
-		patience = serverTry
+		timeout = serverTry
 	}
 	if list := s.servers.order(known); len(list) > 0 {
 		address = list[0].String()
@@ -31,7 +31,7 @@ func (s *System) DialServer(ctx context.Context, network, address string) (net.C
 		s.servers.heard(server, false)
 		return nil, err
 	}
-	w := watchedServer{c, &s.servers, server, patience}
+	w := watchedServer{c, &s.servers, server, timeout}
 	if udp, ok := c.(*net.UDPConn); ok {
 		return watchedDatagrams{w, udp}, nil
 	}
@@ -41,14 +41,14 @@ func (s *System) DialServer(ctx context.Context, network, address string) (net.C
 // watchedServer is a connection to a name server that notes whether it answers, and does not wait for long.
 type watchedServer struct {
 	net.Conn
-	servers  *servers
-	server   netip.AddrPort
-	patience time.Duration
+	servers *servers
+	server  netip.AddrPort
+	timeout time.Duration
 }
 
 // SetDeadline sets a deadline that is near.
 func (w watchedServer) SetDeadline(t time.Time) error {
-	if near := time.Now().Add(w.patience); t.IsZero() || t.After(near) {
+	if near := time.Now().Add(w.timeout); t.IsZero() || t.After(near) {
 		t = near
 	}
 	return w.Conn.SetDeadline(t)
