@@ -1,12 +1,14 @@
 // Package agent keeps this device in its meshes and decides what others may do here.
 //
-//	Agent            one process: the device's key, the database, the local API
-//	└─ mesh          one membership: certificate, trust, apps
-//	   ├─ connect.go    the control session with a hub: dial, register, events, again
-//	   ├─ pool.go       sealed sessions to peers that we opened: warm, shared, bounded
-//	   ├─ serve.go      sealed sessions that peers opened: one request = one flow or one question
-//	   ├─ directory.go  who is in the mesh, every record verified
-//	   └─ member.go     join, leave, invite, evict, renew, sign
+//	Agent                one process: the device's key, the database, the local API
+//	└─ mesh              one membership; it puts together what follows, and its apps
+//	   ├─ control        the session with a hub: dial, register, events, paths to peers
+//	   ├─ peers          sealed sessions with peers, and the flows in them
+//	   ├─ authority      certificate, trust list, CA key: who is a member
+//	   ├─ book           the membership on disk
+//	   └─ directory.go   who is in the mesh, every record verified
+//
+// What others can take of the device is one table: package limits.
 //
 // It opens no port: everything goes out to the hub. Apps get the [apps.Mesh] that mesh.go implements.
 package agent

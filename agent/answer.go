@@ -22,18 +22,18 @@ import (
 func (m *mesh) answer(w http.ResponseWriter, r *http.Request, peer identity.Subject) {
 	switch path := r.URL.Path; {
 	case strings.HasPrefix(path, seal.PathAPI):
-		if peer.User != m.user() {
+		if peer.User != m.authority.User() {
 			answer.Fail(w, m.log, answer.Errorf(answer.Denied, "endpoint %s belongs to user %s: user %s may not manage it",
-				m.Self().Name, m.user(), peer.User))
+				m.Self().Name, m.authority.User(), peer.User))
 			return
 		}
 		m.serveManagement(w, r, peer)
 	case path == seal.PathPing:
 		w.WriteHeader(http.StatusNoContent)
 	case path == seal.PathTrust:
-		m.serveTrust(w, r, peer)
+		m.authority.ServeTrust(w, r, peer)
 	case path == seal.PathRenew && r.Method == http.MethodPost:
-		m.serveRenew(w, peer)
+		m.authority.ServeRenew(w, peer)
 	default:
 		answer.Fail(w, m.log, answer.Errorf(answer.NotFound, "endpoint %s does not serve %s", m.Self().Name, path))
 	}

@@ -53,11 +53,11 @@ func (a *Agent) routes() http.Handler {
 	inMesh("POST /api/meshes/{mesh}/permits/{user}", (*mesh).postPermit)
 	inMesh("GET /api/meshes/{mesh}/users", (*mesh).getUsers)
 	inMesh("DELETE /api/meshes/{mesh}/users/{user}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
-		out, err := m.evict(r.Context(), r.PathValue("user"), r.URL.Query().Get("force") == "true")
+		out, err := m.authority.Evict(r.Context(), r.PathValue("user"), r.URL.Query().Get("force") == "true")
 		answer.Reply(w, a.log, out, err)
 	})
 	inMesh("GET /api/meshes/{mesh}/ca", func(m *mesh, w http.ResponseWriter, _ *http.Request) {
-		p, err := m.rootPermit()
+		p, err := m.authority.RootPermit()
 		writePermit(w, m.log, p, err)
 	})
 	inMesh("POST /api/meshes/{mesh}/ca", func(m *mesh, w http.ResponseWriter, r *http.Request) {
@@ -66,7 +66,7 @@ func (a *Agent) routes() http.Handler {
 			answer.Fail(w, a.log, err)
 			return
 		}
-		p, err := m.rotate(r.Context(), time.Duration(in.Grace))
+		p, err := m.authority.Rotate(r.Context(), time.Duration(in.Grace))
 		writePermit(w, m.log, p, err)
 	})
 	inMesh("GET /api/meshes/{mesh}/hubs", (*mesh).getHubs)
@@ -131,7 +131,7 @@ func (m *mesh) postPermit(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	user := r.PathValue("user")
-	p, err := m.invite(user, key, time.Duration(in.Expires))
+	p, err := m.authority.Invite(user, key, time.Duration(in.Expires))
 	if m.verifier.Trust().Voids(user, time.Unix(0, 0)) {
 		api.AddWarning(w.Header(), "user "+user+" was evicted before. All that endpoints grant to "+user+
 			" (tunnels, terminals, scripts, proxies) goes to the one who joins with this permit. For another person choose another name.")

@@ -2,9 +2,12 @@ package agent
 
 import (
 	"sync"
+	"time"
 
+	"ztm/agent/authority"
 	"ztm/store"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
 )
 
 // book is a membership as it is on disk.
@@ -13,19 +16,19 @@ type book struct {
 	name string    // of the mesh; static
 
 	mu   sync.Mutex
-	row  meshRow // replaced, and what it points to never changed; guarded by mu
-	left bool    // the row is not to be written any longer; guarded by mu
+	row  authority.Row // replaced, and what it points to never changed; guarded by mu
+	left bool          // the row is not to be written any longer; guarded by mu
 }
 
-// membership returns the row. The caller must not change what it points to.
-func (b *book) membership() meshRow {
+// Membership returns the row. The caller must not change what it points to.
+func (b *book) Membership() authority.Row {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.row
 }
 
-// save changes the row and writes it.
-func (b *book) save(change func(*meshRow)) error {
+// Save changes the row and writes it.
+func (b *book) Save(change func(*authority.Row)) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.left {
@@ -41,7 +44,7 @@ func (b *book) save(change func(*meshRow)) error {
 }
 
 // replaceRow writes the row of the membership that takes this one's place. From then on this one writes nothing any more.
-func (b *book) replaceRow(row meshRow) error {
+func (b *book) replaceRow(row authority.Row) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	err := saveMesh(b.db, b.name, row)
@@ -56,4 +59,19 @@ func (b *book) forget() error {
 	err := deleteMesh(b.db, b.name)
 	b.left = err == nil
 	return err
+}
+
+// Redeem implements [authority.Book].
+func (b *book) Redeem(nonce string, key identity.ID, expires, now time.Time) error {
+	return redeem(b.db, nonce, key, expires, now)
+}
+
+// NoteInvited implements [authority.Book].
+func (b *book) NoteInvited(user string, admitted time.Time) error {
+	return noteInvited(b.db, b.name, user, admitted)
+}
+
+// LastInvited implements [authority.Book].
+func (b *book) LastInvited(user string) (admitted time.Time, found bool, err error) {
+	return lastInvited(b.db, b.name, user)
 }

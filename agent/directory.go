@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/authority"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
@@ -33,7 +34,7 @@ func (m *mesh) Endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint, e
 		q.Set("limit", strconv.Itoa(f.Limit))
 	}
 	out := []apps.Endpoint{}
-	err := m.entries(ctx, q, func(entry tunnel.Entry, fresh func(identity.ID) bool) (more bool) {
+	err := m.Entries(ctx, q, func(entry tunnel.Entry, fresh func(identity.ID) bool) (more bool) {
 		e, err := m.endpoint(entry)
 		if err != nil {
 			m.log.Debug("a record of the directory is left out", "err", err)
@@ -52,10 +53,10 @@ func (m *mesh) Endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint, e
 // not followed without end.
 const maxDirectory = 100_000
 
-// entries reads the entries of the directory that a query asks for, page by page, until use wants
+// Entries reads the entries of the directory that a query asks for, page by page, until use wants
 // no more. use asks fresh whether an ID is new: the pages of a directory that changes may overlap,
 // and one that has nothing but IDs of earlier pages is the last.
-func (m *mesh) entries(ctx context.Context, q url.Values, use func(e tunnel.Entry, fresh func(identity.ID) bool) (more bool)) error {
+func (m *mesh) Entries(ctx context.Context, q url.Values, use func(e tunnel.Entry, fresh func(identity.ID) bool) (more bool)) error {
 	offset, _ := strconv.Atoi(q.Get("offset")) // "" is 0
 	seen := map[identity.ID]struct{}{}
 	for end := offset + maxDirectory; offset < end; {
@@ -145,7 +146,7 @@ func away(err error) bool {
 // lastKnown is the directory as it was when the hub was there last, and a word on that; false if
 // nothing is known.
 func (m *mesh) lastKnown(f apps.Filter, why error) (list []apps.Endpoint, warning string, ok bool) {
-	list, at := m.known.list(f, func(s identity.Subject) bool { return m.reverify(s) == nil })
+	list, at := m.known.list(f, func(s identity.Subject) bool { return m.authority.Reverify(s) == nil })
 	return list, staleWarning(at, why), !at.IsZero()
 }
 
@@ -192,9 +193,9 @@ func byUser(all []apps.Endpoint) map[string][]string {
 	return users
 }
 
-// signers lists other endpoints that hold the CA key and are online: only endpoints of root can,
+// Signers lists other endpoints that hold the CA key and are online: only endpoints of root can,
 // whatever a record says.
-func (m *mesh) signers(ctx context.Context) ([]apps.Endpoint, error) {
+func (m *mesh) Signers(ctx context.Context) ([]apps.Endpoint, error) {
 	all, err := m.Endpoints(ctx, apps.Filter{User: rootUser, Online: true})
 	if err != nil {
 		return nil, err
@@ -206,4 +207,7 @@ func (m *mesh) signers(ctx context.Context) ([]apps.Endpoint, error) {
 	return all, nil
 }
 
-const rootUser = "root"
+const rootUser = authority.RootUser
+
+// Admitted implements [authority.Directory].
+func (m *mesh) Admitted(user string) []time.Time { return m.known.admitted(user) }

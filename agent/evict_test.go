@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/authority"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
@@ -30,7 +31,7 @@ func rootMesh(t *testing.T, hubs int) (*mesh, *identity.CA, []*fakeHub) {
 
 func evict(t *testing.T, m *mesh, user string) api.Evicted {
 	t.Helper()
-	out, err := m.evict(t.Context(), user, true)
+	out, err := m.authority.Evict(t.Context(), user, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,11 +54,11 @@ func TestAHubThatRefusesAnEvictionDoesNotVetoIt(t *testing.T) {
 	}
 
 	hub.refuse(nil)
-	if err := m.settle(t.Context(), hubSession(m)); err != nil {
+	if err := m.authority.Settle(t.Context(), hubSession(m)); err != nil {
 		t.Fatal(err)
 	}
-	if len(m.unsettled()) != 0 || string(hub.list()) != string(m.verifier.Trust().Document()) {
-		t.Errorf("after the hub has come round: %v is not settled", m.unsettled())
+	if len(m.authority.Unsettled()) != 0 || string(hub.list()) != string(m.verifier.Trust().Document()) {
+		t.Errorf("after the hub has come round: %v is not settled", m.authority.Unsettled())
 	}
 }
 
@@ -82,8 +83,8 @@ func TestAnEvictionThatOneHubRefusesIsTakenToTheOthers(t *testing.T) {
 			h.refuse(nil)
 		}
 	}
-	if out := evict(t, m, "bob"); out.Refused != "" || len(m.unsettled()) != 0 {
-		t.Errorf("the eviction says %+v, %v is not settled", out, m.unsettled())
+	if out := evict(t, m, "bob"); out.Refused != "" || len(m.authority.Unsettled()) != 0 {
+		t.Errorf("the eviction says %+v, %v is not settled", out, m.authority.Unsettled())
 	}
 }
 
@@ -112,7 +113,7 @@ func TestTwoEvictionsOfOneVersionAreBothKept(t *testing.T) {
 	}
 	hubs[0].refuse(nil)
 	hubs[0].on("GET "+tunnel.PathTrust, func(w http.ResponseWriter, _ *http.Request) { w.Write(theirs.Document()) })
-	if err := m.settle(t.Context(), hubSession(m)); err != nil {
+	if err := m.authority.Settle(t.Context(), hubSession(m)); err != nil {
 		t.Fatal(err)
 	}
 	trust := m.verifier.Trust()
@@ -149,10 +150,10 @@ func TestAListIsNotSignedWithATimeAheadOfTheHubs(t *testing.T) {
 	hub := time.Now()
 	m.agent.clock.Raise(hub.Add(300 * 24 * time.Hour))
 	evict(t, m, "bob")
-	if issued := m.verifier.Trust().Issued(); issued.After(hub.Add(maxHubAhead)) {
+	if issued := m.verifier.Trust().Issued(); issued.After(hub.Add(authority.MaxHubAhead)) {
 		t.Errorf("the list says %v, the hub %v", issued, hub)
 	}
-	if _, err := m.rotate(t.Context(), time.Hour); answer.CodeOf(err) != answer.Conflict {
+	if _, err := m.authority.Rotate(t.Context(), time.Hour); answer.CodeOf(err) != answer.Conflict {
 		t.Errorf("a rotation by a clock that is ahead: %v", err)
 	}
 	hubs[0].on("GET "+tunnel.PathHub, func(w http.ResponseWriter, _ *http.Request) { answer.JSON(w, tunnel.HubStatus{Time: 1}) })
@@ -163,7 +164,7 @@ func TestAListIsNotSignedWithATimeAheadOfTheHubs(t *testing.T) {
 
 func TestAUserThatNeverWasIsNotEvictedByMistake(t *testing.T) {
 	m, _, _ := rootMesh(t, 1)
-	if _, err := m.evict(t.Context(), "bbo", false); answer.CodeOf(err) != answer.NotFound {
+	if _, err := m.authority.Evict(t.Context(), "bbo", false); answer.CodeOf(err) != answer.NotFound {
 		t.Errorf("a typo: %v", err)
 	}
 	if v := m.verifier.Trust().Version(); v != 0 {
@@ -173,22 +174,22 @@ func TestAUserThatNeverWasIsNotEvictedByMistake(t *testing.T) {
 	met := subjectOf(carol)
 	met.Admitted = time.Now()
 	m.known.remember(carol, met, time.Now())
-	if out, err := m.evict(t.Context(), "carol", false); err != nil || out.Already || out.Version != 1 {
+	if out, err := m.authority.Evict(t.Context(), "carol", false); err != nil || out.Already || out.Version != 1 {
 		t.Errorf("one whose endpoint this device has met: %+v, %v", out, err)
 	}
-	if _, err := m.invite("bob", nil, 0); err != nil {
+	if _, err := m.authority.Invite("bob", nil, 0); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := m.evict(t.Context(), "bob", false); err != nil || out.Already || out.Version != 2 {
+	if out, err := m.authority.Evict(t.Context(), "bob", false); err != nil || out.Already || out.Version != 2 {
 		t.Errorf("one who was invited here: %+v, %v", out, err)
 	}
-	if out, err := m.evict(t.Context(), "bob", false); err != nil || !out.Already || out.Version != 2 {
+	if out, err := m.authority.Evict(t.Context(), "bob", false); err != nil || !out.Already || out.Version != 2 {
 		t.Errorf("once more: %+v, %v", out, err)
 	}
-	if _, err := m.invite("bob", nil, 0); err != nil {
+	if _, err := m.authority.Invite("bob", nil, 0); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := m.evict(t.Context(), "bob", false); err != nil || out.Already || out.Version != 3 {
+	if out, err := m.authority.Evict(t.Context(), "bob", false); err != nil || out.Already || out.Version != 3 {
 		t.Errorf("after another invitation: %+v, %v", out, err)
 	}
 }
@@ -213,7 +214,7 @@ func TestADirectoryWithoutEndIsNotFollowed(t *testing.T) {
 		}
 		answer.JSON(w, tunnel.Page{Entries: junk, More: true})
 	})
-	if _, err := m.admissions(t.Context(), "alice"); err != nil || asked >= maxDirectory {
+	if _, err := m.authority.Admissions(t.Context(), "alice"); err != nil || asked >= maxDirectory {
 		t.Errorf("records that do not verify: asked up to %d, %v", asked, err)
 	}
 }

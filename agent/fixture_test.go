@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"ztm/agent/authority"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
@@ -57,7 +58,7 @@ func meshOf(t *testing.T, ca *identity.CA, user string) *mesh {
 }
 
 // testRow is the membership of an agent's user in a new mesh.
-func testRow(t *testing.T, a *Agent, user string, made time.Time) (meshRow, *identity.CA) {
+func testRow(t *testing.T, a *Agent, user string, made time.Time) (authority.Row, *identity.CA) {
 	t.Helper()
 	ca, err := identity.NewCA(made)
 	if err != nil {
@@ -67,13 +68,13 @@ func testRow(t *testing.T, a *Agent, user string, made time.Time) (meshRow, *ide
 }
 
 // rowOf is the membership of an agent's user in a mesh.
-func rowOf(t *testing.T, a *Agent, ca *identity.CA, user string, made time.Time) meshRow {
+func rowOf(t *testing.T, a *Agent, ca *identity.CA, user string, made time.Time) authority.Row {
 	t.Helper()
 	der, err := ca.SignMember(a.key.Public().(ed25519.PublicKey), user, made, made)
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := meshRow{CA: string(ca.CertificatePEM()), Certificate: der, Name: "ep-" + user, Hubs: []string{"127.0.0.1:1"}}
+	row := authority.Row{CA: string(ca.CertificatePEM()), Certificate: der, Name: "ep-" + user, Hubs: []string{"127.0.0.1:1"}}
 	if user == rootUser {
 		row.CAKey = string(ca.KeyPEM())
 	}

@@ -33,7 +33,7 @@ func (r *ring) add(e api.LogEntry) {
 	r.next = (r.next + 1) % r.size
 }
 
-// entries returns the lines, oldest first.
+// Entries returns the lines, oldest first.
 func (r *ring) entries() []api.LogEntry {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/authority"
 	"ztm/agent/control"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
@@ -19,7 +20,7 @@ import (
 )
 
 // admit checks a permit and makes the membership it stands for. Nothing is kept.
-func (a *Agent) admit(ctx context.Context, mesh, endpoint string, permit []byte) (row meshRow, err error) {
+func (a *Agent) admit(ctx context.Context, mesh, endpoint string, permit []byte) (row authority.Row, err error) {
 	for _, n := range []string{mesh, endpoint} {
 		if err := identity.CheckName(n); err != nil {
 			return row, answer.Errorf(answer.BadRequest, "%v", err)
@@ -32,7 +33,7 @@ func (a *Agent) admit(ctx context.Context, mesh, endpoint string, permit []byte)
 	if err := a.checkNew(mesh, p); err != nil {
 		return row, err
 	}
-	row = meshRow{CA: p.CA, CAKey: p.CAKey, Trust: p.Trust, Name: endpoint, Hubs: p.Bootstraps}
+	row = authority.Row{CA: p.CA, CAKey: p.CAKey, Trust: p.Trust, Name: endpoint, Hubs: p.Bootstraps}
 	public := a.key.Public().(ed25519.PublicKey)
 	switch {
 	case p.CAKey != "":
@@ -64,7 +65,7 @@ func (a *Agent) checkNew(name string, p *identity.Permit) error {
 		if !same && m.name != name {
 			continue
 		}
-		_, err := m.signer()
+		_, err := m.authority.Signer()
 		if same && m.name == name && (p.CAKey != "" && err != nil || m.describe().Status != api.Connected) {
 			return nil
 		}
@@ -77,7 +78,7 @@ func (a *Agent) checkNew(name string, p *identity.Permit) error {
 }
 
 // inherit gives the row with which an endpoint joins again what it had: its labels, and the newest trust list that it has seen.
-func (m *mesh) inherit(row meshRow) (meshRow, error) {
+func (m *mesh) inherit(row authority.Row) (authority.Row, error) {
 	trust, err := identity.ParseTrust([]byte(row.CA), row.Trust)
 	if err != nil {
 		return row, err
@@ -97,10 +98,10 @@ func (m *mesh) inherit(row meshRow) (meshRow, error) {
 	if err != nil {
 		return row, err
 	}
-	if user := m.user(); s.User != user {
+	if user := m.authority.User(); s.User != user {
 		return row, answer.Errorf(answer.Conflict, "this endpoint belongs to user %s and the permit is for user %s: leave the mesh first", user, s.User)
 	}
-	row.Trust, row.Labels = trust.Document(), m.membership().Labels
+	row.Trust, row.Labels = trust.Document(), m.Membership().Labels
 	return row, nil
 }
 
@@ -170,7 +171,7 @@ func (a *Agent) redeemToken(ctx context.Context, p *identity.Permit, endpoint st
 }
 
 // registration is what registers a membership that is not kept yet: a certificate and a record.
-func (a *Agent) registration(name string, row meshRow) (*control.Control, error) {
+func (a *Agent) registration(name string, row authority.Row) (*control.Control, error) {
 	trust, err := identity.ParseTrust([]byte(row.CA), row.Trust)
 	if err != nil {
 		return nil, err
@@ -184,7 +185,7 @@ func (a *Agent) registration(name string, row meshRow) (*control.Control, error)
 		signer = ca.ID() == trust.Newest()
 	}
 	v := identity.NewVerifier(trust, a.clock)
-	cert, subject, err := certificateOf(v, a.key, row.Certificate)
+	cert, subject, err := authority.CertificateOf(v, a.key, row.Certificate)
 	if err != nil {
 		return nil, err
 	}
@@ -193,16 +194,6 @@ func (a *Agent) registration(name string, row meshRow) (*control.Control, error)
 		Mesh: name, Self: a.self, Dialer: a.dialer, Verifier: v, Certificate: func() tls.Certificate { return cert }, Hubs: func() []string { return row.Hubs },
 		Record: func(ms int64, offers []string) ([]byte, error) { return a.signRecord(row, signer, ms, offers) },
 	}), nil
-}
-
-// certificateOf makes a certificate of a device's key ready for use. It need not be valid now: a clock may be wrong, and the hub is the one
-// to say so.
-func certificateOf(v *identity.Verifier, key ed25519.PrivateKey, der []byte) (tls.Certificate, identity.Subject, error) {
-	subject, err := v.Inspect(der, identity.RoleMember)
-	if self := identity.IDOf(key.Public().(ed25519.PublicKey)); err == nil && subject.ID != self {
-		err = fmt.Errorf("the certificate is for endpoint %s, this device is %s", subject.ID, self)
-	}
-	return identity.TLSCertificate(der, key), subject, err
 }
 
 // introduce registers with a hub, so that a name that is taken or a certificate that is refused shows now.
@@ -233,12 +224,12 @@ func (m *mesh) setLabels(labels []string) error {
 			return answer.Errorf(answer.BadRequest, "%v", err)
 		}
 	}
-	row := m.membership()
+	row := m.Membership()
 	trial := identity.Record{ID: m.agent.self, Name: row.Name, Labels: labels, Certificate: row.Certificate}
 	if _, err := identity.SignRecord(trial, m.agent.key); err != nil {
 		return answer.Errorf(answer.BadRequest, "%v", err)
 	}
-	if err := m.save(func(r *meshRow) { r.Labels = labels }); err != nil {
+	if err := m.Save(func(r *authority.Row) { r.Labels = labels }); err != nil {
 		return err
 	}
 	m.control.Publish()

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"ztm/agent/api"
+	"ztm/agent/authority"
 	"ztm/agent/control"
 	"ztm/agent/limits"
 	"ztm/agent/peers"
@@ -41,12 +42,12 @@ type mesh struct {
 	managing limit.Counts[identity.ID] // requests to manage this endpoint that have a body
 
 	book
-	authority
+	authority *authority.Authority
 }
 
 var _ apps.Mesh = (*mesh)(nil)
 
-func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
+func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	trust, err := identity.ParseTrust([]byte(row.CA), row.Trust)
 	if err != nil {
 		return nil, err
@@ -61,20 +62,23 @@ func newMesh(a *Agent, name string, row meshRow) (*mesh, error) {
 	m.peerLog = limit.NewLog(m.log)
 	m.book.db, m.book.name, m.book.row = a.db, name, row
 	m.life, m.cancel = context.WithCancel(context.Background())
-	if err := m.newAuthority(); err != nil {
+	m.authority, err = authority.New(authority.Config{
+		Self: a.self, Key: a.key, Log: m.log, PeerLog: m.peerLog, Verifier: m.verifier, Book: &m.book, Work: &m.work, Life: m.life,
+	})
+	if err != nil {
 		m.cancel()
 		return nil, err
 	}
 	m.control = control.New(control.Config{
-		Mesh: name, Self: a.self, Dialer: a.dialer, Verifier: m.verifier, Certificate: m.certificate, Hubs: func() []string { return m.membership().Hubs }, Record: m.record,
-		Log: m.log, PeerLog: m.peerLog, Limits: m.limits, Work: &m.work, Life: m.life, Event: m.event, Follow: m.followTrust,
+		Mesh: name, Self: a.self, Dialer: a.dialer, Verifier: m.verifier, Certificate: m.authority.Certificate, Hubs: func() []string { return m.Membership().Hubs }, Record: m.record,
+		Log: m.log, PeerLog: m.peerLog, Limits: m.limits, Work: &m.work, Life: m.life, Event: m.authority.Event, Follow: m.authority.FollowTrust,
 		Accept: func(ctx context.Context, path net.Conn, from identity.ID) { m.peers.Accept(ctx, path, from) },
 	})
 	m.peers = peers.New(peers.Config{
-		Self: a.self, Name: func() string { return m.Self().Name }, Verifier: m.verifier, Certificate: m.certificate, Log: m.log, PeerLog: m.peerLog,
-		Limits: m.limits, Work: &m.work, Life: m.life, Path: m.control.Path, Answer: m.answer, Answered: m.compareTrust,
+		Self: a.self, Name: func() string { return m.Self().Name }, Verifier: m.verifier, Certificate: m.authority.Certificate, Log: m.log, PeerLog: m.peerLog,
+		Limits: m.limits, Work: &m.work, Life: m.life, Path: m.control.Path, Answer: m.answer, Answered: m.authority.CompareTrust,
 	})
-	m.authority.control, m.authority.peers = m.control, m.peers
+	m.authority.Connect(m, m.control, m.peers)
 	m.apps = map[string]apps.App{}
 	for _, c := range a.config.Apps {
 		m.apps[c.Name] = c.New(apps.Host{
@@ -104,8 +108,8 @@ func (m *mesh) run(ctx context.Context) {
 	defer context.AfterFunc(ctx, m.cancel)()
 	m.runApps()
 	m.work.Go(func() { m.peers.Run(m.life) })
-	m.work.Go(m.keepCertificate)
-	m.work.Go(m.keepSettling)
+	m.work.Go(m.authority.KeepCertificate)
+	m.work.Go(m.authority.KeepSettling)
 	m.control.Run()
 	m.peers.Close()
 	<-m.work.Close()
@@ -126,11 +130,11 @@ func (m *mesh) discard() {
 
 // record signs this endpoint's record.
 func (m *mesh) record(ms int64, offers []string) ([]byte, error) {
-	return m.agent.signRecord(m.membership(), m.signsNow(), ms, offers)
+	return m.agent.signRecord(m.Membership(), m.authority.Signs(), ms, offers)
 }
 
 // signRecord signs the record of this device in a mesh.
-func (a *Agent) signRecord(row meshRow, signer bool, ms int64, offers []string) ([]byte, error) {
+func (a *Agent) signRecord(row authority.Row, signer bool, ms int64, offers []string) ([]byte, error) {
 	return identity.SignRecord(identity.Record{
 		ID: a.self, Name: row.Name, Labels: row.Labels, Version: a.config.Version.Tag, Signer: signer, Time: ms, Certificate: row.Certificate, Offers: offers,
 	}, a.key)
@@ -142,20 +146,20 @@ func (m *mesh) Name() string { return m.name }
 // Self implements apps.Mesh.
 func (m *mesh) Self() apps.Endpoint {
 	s, _ := m.control.Now()
-	row := m.membership()
+	row := m.Membership()
 	return apps.Endpoint{
-		ID: m.agent.self, Name: row.Name, User: m.user(), Labels: slices.Clone(row.Labels), Offers: m.control.Offers(),
-		Version: m.agent.config.Version.Tag, Signer: m.signsNow(), Online: s != nil, Local: true,
+		ID: m.agent.self, Name: row.Name, User: m.authority.User(), Labels: slices.Clone(row.Labels), Offers: m.control.Offers(),
+		Version: m.agent.config.Version.Tag, Signer: m.authority.Signs(), Online: s != nil, Local: true,
 	}
 }
 
 // describe is the membership for the local API.
 func (m *mesh) describe() api.Mesh {
 	status, err := m.control.Status()
-	row, own := m.membership(), m.own()
+	row, own := m.Membership(), m.authority.Own()
 	d := api.Mesh{
 		Name: m.name, ID: m.verifier.Trust().Mesh(), Hubs: slices.Clone(row.Hubs), Status: status,
-		Signer: m.signsNow(), Trust: m.verifier.Trust().Version(), CA: m.verifier.Trust().Newest(),
+		Signer: m.authority.Signs(), Trust: m.verifier.Trust().Version(), CA: m.verifier.Trust().Newest(),
 		Agent: api.Agent{ID: m.agent.self, Name: row.Name, User: own.User, Labels: slices.Clone(row.Labels),
 			NotAfter: own.NotAfter, Issuer: own.Issuer},
 	}

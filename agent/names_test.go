@@ -103,7 +103,7 @@ func TestANameDoesNotPassToWhoeverIsInvitedAfterAnEviction(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.updateTrust(list.Document()); err != nil {
+	if err := m.authority.UpdateTrust(list.Document()); err != nil {
 		t.Fatal(err)
 	}
 	next := someone(t, "box", "bob")

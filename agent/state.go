@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/authority"
 	"ztm/apps"
 	"ztm/store"
 	"ztm/tunnel/answer"
@@ -16,7 +17,7 @@ import (
 // The tables of agent.db.
 var (
 	deviceTable = store.NewTable[deviceRow]("device")       // key "self"
-	meshTable   = store.NewTable[meshRow]("meshes")         // key: name of the mesh
+	meshTable   = store.NewTable[authority.Row]("meshes")   // key: name of the mesh
 	appTable    = store.NewTable[json.RawMessage]("apps")   // key: mesh/app/key
 	tokenTable  = store.NewTable[redeemedRow]("joinTokens") // key: nonce of a token that was redeemed here
 	inviteTable = store.NewTable[int64]("invited")          // key: mesh/user; latest admission time (Unix seconds) that was given here
@@ -26,25 +27,6 @@ var (
 type deviceRow struct {
 	Key      []byte `json:"key"`      // PKCS#8 PEM
 	LastSeen int64  `json:"lastSeen"` // Unix seconds; it is at least so late
-}
-
-// meshRow is one membership.
-type meshRow struct {
-	CA          string   `json:"ca"`                  // PEM, of the permit or of the last rotation here: trust begins here
-	CAKey       string   `json:"caKey,omitempty"`     // PEM, of CA; endpoints of root
-	Next        *caRow   `json:"next,omitempty"`      // made here to follow the mesh's CA, until the mesh has it
-	Certificate []byte   `json:"certificate"`         // DER
-	Trust       []byte   `json:"trust,omitempty"`     // the newest trust list seen
-	Unsettled   []string `json:"unsettled,omitempty"` // users evicted here whose eviction no hub has taken yet
-	Name        string   `json:"name"`                // of this endpoint
-	Labels      []string `json:"labels,omitempty"`
-	Hubs        []string `json:"hubs"` // host:port
-}
-
-// caRow is a CA with its key.
-type caRow struct {
-	CA  string `json:"ca"`  // PEM
-	Key string `json:"key"` // PEM
 }
 
 type redeemedRow struct {
@@ -82,10 +64,10 @@ func touchDevice(db *store.DB, now time.Time) error {
 	})
 }
 
-func loadMeshes(db *store.DB) (map[string]meshRow, error) {
-	rows := map[string]meshRow{}
+func loadMeshes(db *store.DB) (map[string]authority.Row, error) {
+	rows := map[string]authority.Row{}
 	err := db.View(func(tx *store.Tx) error {
-		return meshTable.ForEach(tx, "", func(name string, row meshRow) error {
+		return meshTable.ForEach(tx, "", func(name string, row authority.Row) error {
 			rows[name] = row
 			return nil
 		})
@@ -93,7 +75,7 @@ func loadMeshes(db *store.DB) (map[string]meshRow, error) {
 	return rows, err
 }
 
-func saveMesh(db *store.DB, name string, row meshRow) error {
+func saveMesh(db *store.DB, name string, row authority.Row) error {
 	return db.Update(func(tx *store.Tx) error { return meshTable.Put(tx, name, row) })
 }
 

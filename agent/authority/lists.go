@@ -1,4 +1,4 @@
-package agent
+package authority
 
 import (
 	"bytes"
@@ -25,25 +25,25 @@ import (
 //  3. read, within limits.ListTime
 //  4. updateTrust: the signature first
 
-// serveTrust gives the trust list, or takes a newer one.
-func (a *authority) serveTrust(w http.ResponseWriter, r *http.Request, peer identity.Subject) {
+// ServeTrust gives the trust list, or takes a newer one.
+func (a *Authority) ServeTrust(w http.ResponseWriter, r *http.Request, peer identity.Subject) {
 	if r.Method == http.MethodGet {
-		w.Write(a.verifier.Trust().Document())
+		w.Write(a.Verifier.Trust().Document())
 		return
 	}
 	if err := a.takeTrust(w, r, peer); err != nil {
-		answer.Fail(w, a.log, err)
+		answer.Fail(w, a.Log, err)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (a *authority) takeTrust(w http.ResponseWriter, r *http.Request, peer identity.Subject) error {
+func (a *Authority) takeTrust(w http.ResponseWriter, r *http.Request, peer identity.Subject) error {
 	version, err := strconv.ParseUint(r.Header.Get(seal.FieldTrust), 10, 64)
 	if err != nil || r.ContentLength <= 0 || r.ContentLength > limits.TrustBytes {
 		return answer.Errorf(answer.BadRequest, "trust list: its version or its length is missing or makes no sense")
 	}
-	if own := a.verifier.Trust().Version(); version <= own {
+	if own := a.Verifier.Trust().Version(); version <= own {
 		return answer.Errorf(answer.Conflict, "trust list: version %d is in force here", own)
 	}
 	body := http.NewResponseController(w)
@@ -57,7 +57,7 @@ func (a *authority) takeTrust(w http.ResponseWriter, r *http.Request, peer ident
 	if err != nil {
 		return err
 	}
-	if err := a.updateTrust(doc); identity.Explains(err) {
+	if err := a.UpdateTrust(doc); identity.Explains(err) {
 		return answer.Errorf(answer.BadRequest, "trust list: %v", err)
 	} else if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (a *authority) takeTrust(w http.ResponseWriter, r *http.Request, peer ident
 }
 
 // listFrom takes a place for reading a trust list of a peer; stop ends the reading when another user needs the place.
-func (a *authority) listFrom(peer identity.Subject, stop func()) (done func(), err error) {
+func (a *Authority) listFrom(peer identity.Subject, stop func()) (done func(), err error) {
 	if !a.listsOf.Acquire(peer.ID, 1) {
 		return nil, answer.Errorf(answer.Limit, "endpoint %s is already sending a trust list", peer.ID)
 	}
@@ -81,30 +81,30 @@ func (a *authority) listFrom(peer identity.Subject, stop func()) (done func(), e
 	}, nil
 }
 
-// compareTrust passes trust lists on between peers: a hub that withholds an eviction is found out by the first peer that knows
+// CompareTrust passes trust lists on between peers: a hub that withholds an eviction is found out by the first peer that knows
 // of it.
-func (a *authority) compareTrust(s flow.Session, resp *http.Response) {
+func (a *Authority) CompareTrust(s flow.Session, resp *http.Response) {
 	theirs, err := strconv.ParseUint(resp.Header.Get(seal.FieldTrust), 10, 64)
-	own := a.verifier.Trust()
+	own := a.Verifier.Trust()
 	if err != nil || theirs == own.Version() {
 		return
 	}
-	a.work.Go(func() {
-		ctx, cancel := context.WithTimeout(a.life, tunnel.ProbeTimeout)
+	a.Work.Go(func() {
+		ctx, cancel := context.WithTimeout(a.Life, tunnel.ProbeTimeout)
 		defer cancel()
 		exchange := a.giveTrust
 		if theirs > own.Version() {
 			exchange = a.takeTrustOf
 		}
 		if err := exchange(ctx, s); err != nil && ctx.Err() == nil {
-			a.peerLog.Warn("list "+string(s.Peer().ID), "no trust list was passed on", "peer", s.Peer().ID, "own", own.Version(), "theirs", theirs, "err", err)
+			a.PeerLog.Warn("list "+string(s.Peer().ID), "no trust list was passed on", "peer", s.Peer().ID, "own", own.Version(), "theirs", theirs, "err", err)
 		}
 	})
 }
 
 // giveTrust sends our trust list to a peer.
-func (a *authority) giveTrust(ctx context.Context, s flow.Session) error {
-	own := a.verifier.Trust()
+func (a *Authority) giveTrust(ctx context.Context, s flow.Session) error {
+	own := a.Verifier.Trust()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://peer"+seal.PathTrust, bytes.NewReader(own.Document()))
 	if err != nil {
 		return err
@@ -124,8 +124,8 @@ func (a *authority) giveTrust(ctx context.Context, s flow.Session) error {
 	return nil
 }
 
-// followTrust brings hub and agent to the same trust list whenever the hub has another.
-func (a *authority) followTrust(ctx context.Context, s *tunnel.Session) {
+// FollowTrust brings hub and agent to the same trust list whenever the hub has another.
+func (a *Authority) FollowTrust(ctx context.Context, s *tunnel.Session) {
 	for {
 		select {
 		case version := <-a.newer:
@@ -137,7 +137,7 @@ func (a *authority) followTrust(ctx context.Context, s *tunnel.Session) {
 }
 
 // takeTrustOf asks a peer for its trust list.
-func (a *authority) takeTrustOf(ctx context.Context, s flow.Session) error {
+func (a *Authority) takeTrustOf(ctx context.Context, s flow.Session) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done, err := a.listFrom(s.Peer(), cancel)
@@ -161,5 +161,5 @@ func (a *authority) takeTrustOf(ctx context.Context, s flow.Session) error {
 	if err != nil {
 		return err
 	}
-	return a.updateTrust(doc)
+	return a.UpdateTrust(doc)
 }

@@ -1,4 +1,4 @@
-package agent
+package authority
 
 import (
 	"context"
@@ -19,19 +19,19 @@ const (
 	maxTokenLife     = 30 * 24 * time.Hour
 )
 
-// invite makes a permit for a user: for a key, or with a one-time token where key is nil. It needs the CA key and no hub.
-func (a *authority) invite(user string, key ed25519.PublicKey, life time.Duration) (*identity.Permit, error) {
-	ca, err := a.signer()
+// Invite makes a permit for a user: for a key, or with a one-time token where key is nil. It needs the CA key and no hub.
+func (a *Authority) Invite(user string, key ed25519.PublicKey, life time.Duration) (*identity.Permit, error) {
+	ca, err := a.Signer()
 	if err != nil {
-		return nil, answer.Errorf(answer.Denied, "only an endpoint of user %s can invite: %v", rootUser, err)
+		return nil, answer.Errorf(answer.Denied, "only an endpoint of user %s can invite: %v", RootUser, err)
 	}
 	if err := identity.CheckName(user); err != nil {
 		return nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
-	trust, now := a.verifier.Trust(), a.verifier.Clock().Now()
-	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), Bootstraps: a.control.Addresses(), Trust: trust.Document()}
+	trust, now := a.Verifier.Trust(), a.Verifier.Clock().Now()
+	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), Bootstraps: a.Control.Addresses(), Trust: trust.Document()}
 	admitted := trust.Admission(user, now)
-	if err := noteInvited(a.book.db, a.name, user, admitted); err != nil {
+	if err := a.Book.NoteInvited(user, admitted); err != nil {
 		return nil, err
 	}
 	if key == nil {
@@ -41,7 +41,7 @@ func (a *authority) invite(user string, key ed25519.PublicKey, life time.Duratio
 		if life < time.Minute || life > maxTokenLife {
 			return nil, answer.Errorf(answer.BadRequest, "a token lives between 1 minute and %d days", maxTokenLife/(24*time.Hour))
 		}
-		token, err := ca.NewToken(user, a.self, admitted, now.Add(life))
+		token, err := ca.NewToken(user, a.Self, admitted, now.Add(life))
 		if err != nil {
 			return nil, err
 		}
@@ -57,31 +57,31 @@ func (a *authority) invite(user string, key ed25519.PublicKey, life time.Duratio
 }
 
 // answerSign does what a hub asks of a holder of the CA key.
-func (a *authority) answerSign(s *tunnel.Session, hub identity.Subject, e tunnel.Event) {
+func (a *Authority) answerSign(s *tunnel.Session, hub identity.Subject, e tunnel.Event) {
 	if e.Sign == nil {
 		return
 	}
 	var reply tunnel.SignAnswer
 	der, err := a.sign(hub, e.Sign)
 	if err != nil {
-		a.peerLog.Info("sign", "a request for a certificate was refused", "err", err)
+		a.PeerLog.Info("sign", "a request for a certificate was refused", "err", err)
 		if identity.Explains(err) {
 			err = answer.Errorf(answer.Denied, "%v", err)
 		}
 		reply.Refusal = answer.Public(err)
 	}
 	reply.Certificate = der
-	if err := s.Call(a.life, http.MethodPost, tunnel.PathSign+"/"+url.PathEscape(e.Request), nil, reply, nil); err != nil {
-		a.log.Warn("the hub refused a certificate", "err", err)
+	if err := s.Call(a.Life, http.MethodPost, tunnel.PathSign+"/"+url.PathEscape(e.Request), nil, reply, nil); err != nil {
+		a.Log.Warn("the hub refused a certificate", "err", err)
 	}
 }
 
-func (a *authority) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, error) {
-	ca, err := a.signer()
+func (a *Authority) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, error) {
+	ca, err := a.Signer()
 	if err != nil {
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
-	now := a.verifier.Clock().Now()
+	now := a.Verifier.Clock().Now()
 	if r.Join == nil {
 		// For the very hub at the other end, and not before it is due: a hub that is taken over gets no supply of them.
 		if !r.Hub || !mayRenew(hub, ca, now) {
@@ -90,7 +90,7 @@ func (a *authority) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, e
 		return ca.SignHub(hub.Key, now)
 	}
 	key := ed25519.PublicKey(r.Join.Key)
-	inv, err := ca.CheckProof(r.Join.Proof, key, r.Join.Name, a.self, now)
+	inv, err := ca.CheckProof(r.Join.Proof, key, r.Join.Name, a.Self, now)
 	if err != nil {
 		return nil, err
 	}
@@ -98,21 +98,21 @@ func (a *authority) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	if _, err := a.verifier.Certificate(der, identity.RoleMember); err != nil {
+	if _, err := a.Verifier.Certificate(der, identity.RoleMember); err != nil {
 		return nil, err // evicted since the token was made
 	}
 	if err := a.mayHaveName(r, identity.IDOf(key), inv.User); err != nil {
 		return nil, err // the token is not spent
 	}
-	if err := redeem(a.book.db, inv.Nonce, identity.IDOf(key), inv.Expires, now); err != nil {
+	if err := a.Book.Redeem(inv.Nonce, identity.IDOf(key), inv.Expires, now); err != nil {
 		return nil, err
 	}
-	a.log.Info("admitted a device with a join token", "user", inv.User, "endpoint", r.Join.Name, "id", identity.IDOf(key))
+	a.Log.Info("admitted a device with a join token", "user", inv.User, "endpoint", r.Join.Name, "id", identity.IDOf(key))
 	return der, nil
 }
 
 // mayHaveName reports whether a joining device may have its name. A hub that asks for the CA key says what it knows of it.
-func (a *authority) mayHaveName(r *tunnel.SignRequest, id identity.ID, user string) error {
+func (a *Authority) mayHaveName(r *tunnel.SignRequest, id identity.ID, user string) error {
 	if r.Name != nil {
 		return r.Name.Check(r.Join.Name, user)
 	}
@@ -120,10 +120,10 @@ func (a *authority) mayHaveName(r *tunnel.SignRequest, id identity.ID, user stri
 }
 
 // nameIsFree asks the directory. The hub has the last word when the endpoint registers.
-func (a *authority) nameIsFree(name string, id identity.ID) error {
-	ctx, cancel := context.WithTimeout(a.life, tunnel.ProbeTimeout)
+func (a *Authority) nameIsFree(name string, id identity.ID) error {
+	ctx, cancel := context.WithTimeout(a.Life, tunnel.ProbeTimeout)
 	defer cancel()
-	holders, err := a.mesh.Endpoints(ctx, apps.Filter{Name: name})
+	holders, err := a.Directory.Endpoints(ctx, apps.Filter{Name: name})
 	if err != nil {
 		return err
 	}

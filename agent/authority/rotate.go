@@ -1,4 +1,4 @@
-package agent
+package authority
 
 import (
 	"context"
@@ -25,8 +25,8 @@ var (
 	errOldKey    = errors.New("the CA key that this endpoint holds was replaced: join again with the new root permit")
 )
 
-// signer returns the mesh's CA with its key, if this endpoint holds that of the newest.
-func (a *authority) signer() (*identity.CA, error) {
+// Signer returns the mesh's CA with its key, if this endpoint holds that of the newest.
+func (a *Authority) Signer() (*identity.CA, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
@@ -38,32 +38,32 @@ func (a *authority) signer() (*identity.CA, error) {
 	return a.ca, nil
 }
 
-func (a *authority) signsLocked() bool {
-	return a.ca != nil && a.ca.ID() == a.verifier.Trust().Newest()
+func (a *Authority) signsLocked() bool {
+	return a.ca != nil && a.ca.ID() == a.Verifier.Trust().Newest()
 }
 
-// signsNow reports whether this endpoint holds the key of the mesh's newest CA.
-func (a *authority) signsNow() bool {
+// Signs reports whether this endpoint holds the key of the mesh's newest CA.
+func (a *Authority) Signs() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.signsLocked()
 }
 
-func (a *authority) setCA(ca *identity.CA) {
+func (a *Authority) setCA(ca *identity.CA) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ca = ca
 }
 
 // made returns the CA that was made here to be the mesh's next one, if that is its ID; nil otherwise.
-func (a *authority) made(id identity.ID) *identity.CA {
-	row := a.book.membership().Next
+func (a *Authority) made(id identity.ID) *identity.CA {
+	row := a.Book.Membership().Next
 	if row == nil {
 		return nil
 	}
 	ca, err := identity.ParseCA([]byte(row.CA), []byte(row.Key))
 	if err != nil {
-		a.log.Error("cannot read the CA that was made here", "err", err)
+		a.Log.Error("cannot read the CA that was made here", "err", err)
 		return nil
 	}
 	if ca.ID() != id {
@@ -72,9 +72,9 @@ func (a *authority) made(id identity.ID) *identity.CA {
 	return ca
 }
 
-// rotate replaces the mesh's CA and returns the new root permit. What the old one signed is accepted for the grace; with none, it is void at
+// Rotate replaces the mesh's CA and returns the new root permit. What the old one signed is accepted for the grace; with none, it is void at
 // once.
-func (a *authority) rotate(ctx context.Context, grace time.Duration) (*identity.Permit, error) {
+func (a *Authority) Rotate(ctx context.Context, grace time.Duration) (*identity.Permit, error) {
 	if grace < 0 || grace > maxGrace {
 		return nil, answer.Errorf(answer.BadRequest, "old certificates can be accepted for up to %d days more", maxGrace/(24*time.Hour))
 	}
@@ -88,7 +88,7 @@ func (a *authority) rotate(ctx context.Context, grace time.Duration) (*identity.
 		if t.Newest() == next.ID() {
 			return t, nil // the hub had it all the time: its answer to an earlier attempt was lost
 		}
-		if hub, ok := a.askHubTime(ctx); ok && now.Sub(hub) > maxHubAhead {
+		if hub, ok := a.askHubTime(ctx); ok && now.Sub(hub) > MaxHubAhead {
 			return nil, answer.Errorf(answer.Conflict, "this device's clock says %s and the hub's %s: set the clock first, or the new CA may be void for everybody else",
 				now.UTC().Format(time.RFC3339), hub.UTC().Format(time.RFC3339))
 		}
@@ -97,34 +97,34 @@ func (a *authority) rotate(ctx context.Context, grace time.Duration) (*identity.
 	if err != nil {
 		return nil, err
 	}
-	return a.rootPermit()
+	return a.RootPermit()
 }
 
 // nextCA returns the CA that follows: the one of an earlier attempt, or a new one that is on disk when it returns.
-func (a *authority) nextCA() (*identity.CA, error) {
-	ca, err := a.signer()
+func (a *Authority) nextCA() (*identity.CA, error) {
+	ca, err := a.Signer()
 	if err != nil {
-		return nil, answer.Errorf(answer.Denied, "only an endpoint of user %s can replace the CA: %v", rootUser, err)
+		return nil, answer.Errorf(answer.Denied, "only an endpoint of user %s can replace the CA: %v", RootUser, err)
 	}
-	row := a.book.membership().Next
+	row := a.Book.Membership().Next
 	if row != nil {
 		return identity.ParseCA([]byte(row.CA), []byte(row.Key))
 	}
-	next, err := ca.Successor(a.verifier.Clock().Now())
+	next, err := ca.Successor(a.Verifier.Clock().Now())
 	if err != nil {
 		return nil, err
 	}
-	return next, a.book.save(func(r *meshRow) { r.Next = &caRow{CA: string(next.CertificatePEM()), Key: string(next.KeyPEM())} })
+	return next, a.Book.Save(func(r *Row) { r.Next = &NextCA{CA: string(next.CertificatePEM()), Key: string(next.KeyPEM())} })
 }
 
-// rootPermit makes the permit that holds the mesh's CA key.
-func (a *authority) rootPermit() (*identity.Permit, error) {
-	ca, err := a.signer()
+// RootPermit makes the permit that holds the mesh's CA key.
+func (a *Authority) RootPermit() (*identity.Permit, error) {
+	ca, err := a.Signer()
 	if err != nil {
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
 	return &identity.Permit{
-		Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), CAKey: string(ca.KeyPEM()), Bootstraps: a.control.Addresses(),
-		Trust: a.verifier.Trust().Document(),
+		Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), CAKey: string(ca.KeyPEM()), Bootstraps: a.Control.Addresses(),
+		Trust: a.Verifier.Trust().Document(),
 	}, nil
 }

@@ -1,0 +1,178 @@
+package authority
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"testing"
+	"time"
+
+	"ztm/agent/limits"
+	"ztm/apps/appstest"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/inflight"
+	"ztm/tunnel/limit"
+)
+
+func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
+
+// memoryBook is a membership in memory.
+type memoryBook struct {
+	Book // what a test does not expect to be called
+	row  Row
+}
+
+func (b *memoryBook) Membership() Row              { return b.row }
+func (b *memoryBook) Save(change func(*Row)) error { change(&b.row); return nil }
+
+// newTestAuthority is the authority of a membership of a user, whose certificate is made at a time. There is no hub and no peer.
+func newTestAuthority(t *testing.T, user string, made time.Time) (*Authority, *identity.CA) {
+	t.Helper()
+	ca, err := identity.NewCA(made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := key.Public().(ed25519.PublicKey)
+	der, err := ca.SignMember(public, user, made, made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := identity.NewTrust(ca.CertificatePEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := Row{CA: string(ca.CertificatePEM()), Certificate: der}
+	if user == RootUser {
+		row.CAKey = string(ca.KeyPEM())
+	}
+	life, end := context.WithCancel(context.Background())
+	t.Cleanup(end)
+	log := slog.New(slog.DiscardHandler)
+	a, err := New(Config{
+		Self: identity.IDOf(public), Key: key, Log: log, PeerLog: limit.NewLog(log), Verifier: identity.NewVerifier(trust, identity.NewClock()),
+		Book: &memoryBook{row: row}, Work: &inflight.Tracker{}, Life: life,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, ca
+}
+
+// rotated puts the next CA of a mesh in force, which its endpoint with the CA key has made.
+func (a *Authority) rotated(t *testing.T, ca *identity.CA, grace time.Duration) *identity.CA {
+	t.Helper()
+	next, err := ca.Successor(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := a.Verifier.Trust().Rotate(ca, next, time.Now().Add(grace), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Verifier.Set(trust)
+	return next
+}
+
+func TestARenewalWaitsForItsTime(t *testing.T) {
+	a, ca := newTestAuthority(t, "bob", time.Now())
+	if got := a.renewIfDue(); got != renewEvery {
+		t.Errorf("a new certificate is looked at again in %v", got)
+	}
+	if got := a.spread(); got != renewEvery {
+		t.Errorf("of the newest CA it waits %v", got)
+	}
+	a.rotated(t, ca, time.Hour)
+	for range 100 {
+		if got := a.spread(); got < 0 || got > time.Hour/100 {
+			t.Fatalf("with an hour of grace a renewal waits %v", got)
+		}
+	}
+	if got := a.untilRetirement(); got <= 0 || got > time.Hour {
+		t.Errorf("the old CA retires in %v", got)
+	}
+}
+
+func TestMembersOfALongGraceDoNotAllComeAtOnceNorLate(t *testing.T) {
+	a, ca := newTestAuthority(t, "bob", time.Now())
+	a.rotated(t, ca, 300*24*time.Hour)
+	longest := time.Duration(0)
+	for range 1000 {
+		longest = max(longest, a.spread())
+	}
+	if longest > maxSpread || longest < maxSpread/2 {
+		t.Errorf("of a thousand members the last comes after %v, want up to %v", longest, maxSpread)
+	}
+}
+
+func TestTheEndpointThatSignsRenewsItsOwnAtOnce(t *testing.T) {
+	a, ca := newTestAuthority(t, RootUser, time.Now())
+	if !a.Signs() {
+		t.Fatal("it has no CA key")
+	}
+	next := a.rotated(t, ca, time.Hour)
+	if _, err := a.Signer(); a.Signs() || err == nil {
+		t.Error("it signs by the CA that was replaced")
+	}
+	a.setCA(next)
+	if got := a.spread(); got != 0 {
+		t.Errorf("it waits %v", got)
+	}
+}
+
+func TestARenewedCertificateMustBeGoodNow(t *testing.T) {
+	const day = 24 * time.Hour
+	now := time.Now()
+	a, ca := newTestAuthority(t, "bob", now.Add(-300*day))
+	own := a.Own()
+	sign := func(at time.Time) []byte {
+		der, err := ca.SignMember(own.Key, own.User, own.Admitted, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	if err := a.checkRenewed(sign(now.Add(60*day)), own); !errors.Is(err, identity.ErrNotYetValid) {
+		t.Errorf("of a signer that is 60 days ahead: %v", err)
+	}
+	if err := a.checkRenewed(sign(now), own); err != nil {
+		t.Errorf("of a signer whose clock is right: %v", err)
+	}
+	if err := a.checkRenewed(a.Certificate().Certificate[0], own); err == nil {
+		t.Error("the old one itself was taken")
+	}
+}
+
+func TestACertificateIsDueNearItsEndAndBeforeItBegins(t *testing.T) {
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := identity.Subject{NotBefore: begin, NotAfter: begin.Add(300 * time.Hour)}
+	for after, want := range map[time.Duration]bool{-time.Hour: true, 0: false, 199 * time.Hour: false, 200 * time.Hour: true, 400 * time.Hour: true} {
+		if got := due(s, begin.Add(after)); got != want {
+			t.Errorf("%v after its beginning: %v, want %v", after, got, want)
+		}
+	}
+}
+
+func TestAPeerGetsFewCertificates(t *testing.T) {
+	a, _ := newTestAuthority(t, RootUser, time.Now())
+	now := time.Now()
+	peer := identity.Subject{Role: identity.RoleMember, User: "bob", ID: a.Self, Key: a.Own().Key, Admitted: now} // of another CA: due at any time
+	var last int
+	for range limits.RenewalBurst + 1 {
+		w := httptest.NewRecorder()
+		a.ServeRenew(w, peer)
+		if last = w.Code; last != http.StatusOK {
+			break
+		}
+	}
+	if last != http.StatusTooManyRequests {
+		t.Errorf("after %d certificates the answer is %d", limits.RenewalBurst, last)
+	}
+}

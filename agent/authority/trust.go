@@ -1,0 +1,106 @@
+package authority
+
+import (
+	"net/http"
+
+	"ztm/tunnel"
+	"ztm/tunnel/identity"
+)
+
+// The trust list of a mesh, which says whose certificates are good:
+//
+//	the hub tells of a newer one (syncTrust) ──────┐
+//	a peer has a newer one (compareTrust) ─────────┼─> updateTrust: verified, on disk, in force ─> cutStale
+//	root evicts or rotates here (issueTrust) ─ hub ┘ (evict.go, rotate.go)
+
+// UpdateTrust takes a newer trust list: verified, kept on disk, and applied to everything that is open.
+func (a *Authority) UpdateTrust(doc []byte) error {
+	old := a.Verifier.Trust()
+	next, err := old.Update(doc) // without the lock: an eviction does not wait behind a list that is no good
+	if err != nil {
+		return err
+	}
+	a.trustMu.Lock()
+	defer a.trustMu.Unlock()
+	if now := a.Verifier.Trust(); now != old {
+		if old = now; next.Version() <= old.Version() {
+			return nil
+		}
+		if next, err = old.Update(doc); err != nil {
+			return err
+		}
+	}
+	if next.Version() <= old.Version() {
+		return nil
+	}
+	own := a.made(next.Newest())
+	err = a.Book.Save(func(r *Row) {
+		r.Trust = next.Document()
+		if own != nil {
+			r.CA, r.CAKey, r.Next = string(own.CertificatePEM()), string(own.KeyPEM()), nil
+		}
+	})
+	if err != nil {
+		return err
+	}
+	a.Verifier.Set(next)
+	if own != nil {
+		a.setCA(own)
+	}
+	a.Log.Info("new trust list", "version", next.Version())
+	if next.Newest() != old.Newest() {
+		a.Log.Info("the mesh has a new CA")
+		a.Control.Publish() // whether we may sign has changed
+	}
+	a.cutStale()
+	select {
+	case a.trusted <- struct{}{}:
+	default: // somebody will look anyway
+	}
+	return nil
+}
+
+// syncTrust brings hub and agent to the same trust list: both may be behind.
+func (a *Authority) syncTrust(s *tunnel.Session, version uint64) {
+	own := a.Verifier.Trust()
+	if len(a.Unsettled()) > 0 {
+		if err := a.Settle(a.Life, s); err != nil {
+			a.Log.Warn("the hub does not take an eviction that is in force here", "users", a.Unsettled(), "err", err)
+		}
+		return
+	}
+	if version < own.Version() {
+		if err := s.Call(a.Life, http.MethodPost, tunnel.PathTrust, nil, own.Document(), nil); err != nil {
+			a.Log.Warn("the hub refused the newer trust list", "err", err)
+		}
+		return
+	}
+	if version == own.Version() {
+		return
+	}
+	if err := a.fetchTrust(s); err != nil {
+		a.Log.Warn("the trust list of the hub was refused", "err", err)
+	}
+}
+
+func (a *Authority) fetchTrust(s *tunnel.Session) error {
+	var doc []byte
+	if err := s.Call(a.Life, http.MethodGet, tunnel.PathTrust, nil, nil, &doc); err != nil {
+		return err
+	}
+	return a.UpdateTrust(doc)
+}
+
+// Reverify verifies a peer again, or the hub: it may have been evicted since the handshake, and time goes on.
+func (a *Authority) Reverify(s identity.Subject) error {
+	return a.Verifier.Trust().Reverify(s, a.Verifier.Clock().Now())
+}
+
+// cutStale ends all that rests on a membership that is over: what peers have here, and the session with a hub.
+func (a *Authority) cutStale() {
+	a.Peers.CutStale()
+	if s, hub := a.Control.Now(); s != nil && a.Reverify(hub) != nil {
+		a.Log.Info("leaving a hub whose certificate is no longer valid", "hub", s.Address())
+		s.Close()
+	}
+}
