@@ -10,7 +10,8 @@
 //
 // What others can take of the device is one table: package limits.
 //
-// It opens no port: everything goes out to the hub. Apps get the [apps.Mesh] that mesh.go implements.
+// It opens no port: everything goes out to the hub. Apps get the [apps.Mesh] that mesh.go
+// implements.
 package agent
 
 import (
@@ -64,8 +65,8 @@ type Agent struct {
 	wg     sync.WaitGroup   // one for each running mesh
 }
 
-// New opens the database, makes the device's key if there is none, and prepares the meshes that were joined. The caller calls Close
-// if it does not call Run.
+// New opens the database, makes the device's key if there is none, and prepares the meshes that
+// were joined. The caller calls Close if it does not call Run.
 func New(c Config) (*Agent, error) {
 	if err := local.CheckCounters(c.Metrics); err != nil {
 		return nil, err
@@ -122,8 +123,8 @@ func (a *Agent) Close() error {
 // ID returns the endpoint ID of this device: the same in every mesh.
 func (a *Agent) ID() identity.ID { return a.self }
 
-// Run serves the local API and keeps the meshes connected until ctx ends. When it returns, everything it started has ended and the
-// database is closed.
+// Run serves the local API and keeps the meshes connected until ctx ends. When it returns,
+// everything it started has ended and the database is closed.
 func (a *Agent) Run(ctx context.Context) error {
 	listener, token, err := api.Listen(a.config.Data)
 	if err != nil {
@@ -151,7 +152,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	return err
 }
 
-// keepTime keeps, at most daily, a time that is past, as the floor of the next start: a router without a clock boots in 1970.
+// keepTime keeps, at most daily, a time that is past, as the floor of the next start: a router
+// without a clock boots in 1970.
 func (a *Agent) keepTime() {
 	for wait := 10 * time.Minute; ; wait = 24 * time.Hour {
 		timer := time.NewTimer(wait)
@@ -218,8 +220,9 @@ func (a *Agent) reserve(name string) (release func(), err error) {
 	}, nil
 }
 
-// Join joins a mesh: see member.go. It returns when the hub knows this endpoint, and changes nothing when it fails. An endpoint that the
-// mesh does not let in any more can join again, as can one of root with a newer root permit; it keeps what its apps have.
+// Join joins a mesh: see member.go. It returns when the hub knows this endpoint, and changes
+// nothing when it fails. An endpoint that the mesh does not let in any more can join again, as can
+// one of root with a newer root permit; it keeps what its apps have.
 func (a *Agent) Join(ctx context.Context, name, endpoint string, permit []byte) error {
 	release, err := a.reserve(name)
 	if err != nil {
@@ -253,7 +256,8 @@ func (a *Agent) Join(ctx context.Context, name, endpoint string, permit []byte) 
 		}
 		old.stop()
 	}
-	// Not earlier: apps read what they keep when they are made, and those of the old mesh may have written until now.
+	// Not earlier: apps read what they keep when they are made, and those of the old mesh may have
+	// written until now.
 	m, err := newMesh(a, name, row)
 	if err != nil {
 		return err

@@ -43,7 +43,8 @@ func (b *book) Save(change func(*authority.Row)) error {
 	return nil
 }
 
-// replaceRow writes the row of the membership that takes this one's place. From then on this one writes nothing any more.
+// replaceRow writes the row of the membership that takes this one's place. From then on this one
+// writes nothing any more.
 func (b *book) replaceRow(row authority.Row) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 
 	"ztm/agent/api"
 	"ztm/agent/authority"
+	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
@@ -49,17 +50,13 @@ func (m *mesh) Endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint, e
 	return out, nil
 }
 
-// maxDirectory is how many entries are read of the directory at most: a hub that always has more is
-// not followed without end.
-const maxDirectory = 100_000
-
 // Entries reads the entries of the directory that a query asks for, page by page, until use wants
 // no more. use asks fresh whether an ID is new: the pages of a directory that changes may overlap,
 // and one that has nothing but IDs of earlier pages is the last.
 func (m *mesh) Entries(ctx context.Context, q url.Values, use func(e tunnel.Entry, fresh func(identity.ID) bool) (more bool)) error {
 	offset, _ := strconv.Atoi(q.Get("offset")) // "" is 0
 	seen := map[identity.ID]struct{}{}
-	for end := offset + maxDirectory; offset < end; {
+	for end := offset + limits.Directory; offset < end; {
 		q.Set("offset", strconv.Itoa(offset))
 		var page tunnel.Page
 		if err := m.control.Call(ctx, http.MethodGet, tunnel.PathEndpoints, q, nil, &page); err != nil {
@@ -84,7 +81,7 @@ func (m *mesh) Entries(ctx context.Context, q url.Values, use func(e tunnel.Entr
 			return nil
 		}
 	}
-	m.log.Warn("the hub's directory has no end: the rest is left out", "entries", maxDirectory)
+	m.log.Warn("the hub's directory has no end: the rest is left out", "entries", limits.Directory)
 	return nil
 }
 

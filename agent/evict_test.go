@@ -11,6 +11,7 @@ import (
 
 	"ztm/agent/api"
 	"ztm/agent/authority"
+	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
@@ -214,7 +215,7 @@ func TestADirectoryWithoutEndIsNotFollowed(t *testing.T) {
 		}
 		answer.JSON(w, tunnel.Page{Entries: junk, More: true})
 	})
-	if _, err := m.authority.Admissions(t.Context(), "alice"); err != nil || asked >= maxDirectory {
+	if _, err := m.authority.Admissions(t.Context(), "alice"); err != nil || asked >= limits.Directory {
 		t.Errorf("records that do not verify: asked up to %d, %v", asked, err)
 	}
 }

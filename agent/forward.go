@@ -19,7 +19,8 @@ import (
 	"ztm/tunnel/splice"
 )
 
-// forward sends a management request to another endpoint, which verifies by the sealed session who asks. The body goes as it is.
+// forward sends a management request to another endpoint, which verifies by the sealed session who
+// asks. The body goes as it is.
 func (m *mesh) forward(w http.ResponseWriter, r *http.Request, to identity.ID) error {
 	body, err := answer.Body(r, limits.Body)
 	if err != nil {

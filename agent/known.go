@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/tunnel/identity"
 )
@@ -17,7 +18,7 @@ import (
 // and who was there. Nothing is decided by it. The zero value is empty.
 type known struct {
 	mu  sync.Mutex
-	eps map[identity.ID]knownEndpoint // guarded by mu; at most maxKnown
+	eps map[identity.ID]knownEndpoint // guarded by mu; at most limits.Known
 	at  time.Time                     // of the last answer of the hub; guarded by mu
 }
 
@@ -26,16 +27,12 @@ type knownEndpoint struct {
 	subject identity.Subject
 }
 
-// maxKnown bounds the endpoints that are kept. A record has 16 KiB at most, and some 300 bytes as a
-// rule.
-const maxKnown = 1024
-
 // remember keeps what a verified record says.
 func (k *known) remember(e apps.Endpoint, s identity.Subject, now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.at = now
-	if _, ok := k.eps[e.ID]; !ok && len(k.eps) >= maxKnown {
+	if _, ok := k.eps[e.ID]; !ok && len(k.eps) >= limits.Known {
 		return
 	}
 	if k.eps == nil {

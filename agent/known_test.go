@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
 )
 
 func TestTheLastKnownDirectoryIsShownWhileTheHubIsAway(t *testing.T) {
@@ -105,5 +107,15 @@ func TestAHubThatIsNotNeededIsNotCalledUnreachable(t *testing.T) {
 	m.row.Hubs = append(m.row.Hubs, "127.0.0.1:1")
 	if got := status()["127.0.0.1:1"]; got != api.Unreachable {
 		t.Errorf("one that did not answer is %q", got)
+	}
+}
+
+func TestTheLastKnownDirectoryIsKeptInBounds(t *testing.T) {
+	var k known
+	for i := range limits.Known + 10 {
+		k.remember(apps.Endpoint{ID: identity.IDOf([]byte{byte(i), byte(i >> 8)})}, identity.Subject{}, time.Now())
+	}
+	if len(k.eps) != limits.Known {
+		t.Errorf("%d endpoints are kept, want %d", len(k.eps), limits.Known)
 	}
 }

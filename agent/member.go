@@ -57,8 +57,8 @@ func (a *Agent) admit(ctx context.Context, mesh, endpoint string, permit []byte)
 	return row, nil
 }
 
-// checkNew refuses a mesh that this agent is in already, unless the permit brings something: a way back for an endpoint that the mesh
-// does not let in any more, or the CA key.
+// checkNew refuses a mesh that this agent is in already, unless the permit brings something: a way
+// back for an endpoint that the mesh does not let in any more, or the CA key.
 func (a *Agent) checkNew(name string, p *identity.Permit) error {
 	for _, m := range a.all() {
 		same := m.verifier.Trust().Mesh() == p.Mesh
@@ -77,7 +77,8 @@ func (a *Agent) checkNew(name string, p *identity.Permit) error {
 	return nil
 }
 
-// inherit gives the row with which an endpoint joins again what it had: its labels, and the newest trust list that it has seen.
+// inherit gives the row with which an endpoint joins again what it had: its labels, and the newest
+// trust list that it has seen.
 func (m *mesh) inherit(row authority.Row) (authority.Row, error) {
 	trust, err := identity.ParseTrust([]byte(row.CA), row.Trust)
 	if err != nil {
@@ -196,7 +197,8 @@ func (a *Agent) registration(name string, row authority.Row) (*control.Control, 
 	}), nil
 }
 
-// introduce registers with a hub, so that a name that is taken or a certificate that is refused shows now.
+// introduce registers with a hub, so that a name that is taken or a certificate that is refused
+// shows now.
 func introduce(ctx context.Context, c *control.Control) error {
 	s, _, err := c.Dial(ctx)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/store"
 	"ztm/tunnel/answer"
@@ -16,10 +17,6 @@ import (
 // person who types a name means the endpoint of yesterday: the first use of a name pins its user,
 // as SSH pins the key of a host. The certificate of the mesh's CA says whose an endpoint is, so
 // another device of the same user is no danger; it is worth a word.
-
-// maxKnownNames bounds the names that are remembered in a mesh; beyond it the one that is longest
-// known goes.
-const maxKnownNames = 4096
 
 // resolve finds the one endpoint that has a name, and pins the name. It refuses a name that another
 // user has by now.
@@ -105,7 +102,7 @@ func (m *mesh) makeRoomForName(tx *store.Tx) error {
 		}
 		return nil
 	})
-	if err != nil || n < maxKnownNames {
+	if err != nil || n < limits.KnownNames {
 		return err
 	}
 	return nameTable.Delete(tx, oldest)

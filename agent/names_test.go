@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/store"
 	"ztm/tunnel/answer"
@@ -64,7 +65,7 @@ func TestKnownNamesHaveALimitAndGoWithTheMesh(t *testing.T) {
 		return n
 	}
 	err := m.agent.db.Update(func(tx *store.Tx) error {
-		for i := range maxKnownNames {
+		for i := range limits.KnownNames {
 			if err := nameTable.Put(tx, fmt.Sprintf("demo/n%d", i), api.KnownName{User: "alice", Since: time.Unix(int64(i+1), 0)}); err != nil {
 				return err
 			}
@@ -77,8 +78,8 @@ func TestKnownNamesHaveALimitAndGoWithTheMesh(t *testing.T) {
 	if _, _, err := m.pin("new", someone(t, "new", "alice")); err != nil {
 		t.Fatal(err)
 	}
-	if n := count(); n != maxKnownNames {
-		t.Errorf("%d names, want %d", n, maxKnownNames)
+	if n := count(); n != limits.KnownNames {
+		t.Errorf("%d names, want %d", n, limits.KnownNames)
 	}
 	if _, known, err := m.pin("n1", someone(t, "n1", "alice")); !known || err != nil {
 		t.Errorf("a name that is not the oldest: known %v, %v", known, err)

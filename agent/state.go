@@ -79,7 +79,8 @@ func saveMesh(db *store.DB, name string, row authority.Row) error {
 	return db.Update(func(tx *store.Tx) error { return meshTable.Put(tx, name, row) })
 }
 
-// deleteMesh deletes a mesh, the state of its apps, and the names and invitations of this endpoint there.
+// deleteMesh deletes a mesh, the state of its apps, and the names and invitations of this endpoint
+// there.
 func deleteMesh(db *store.DB, name string) error {
 	return db.Update(func(tx *store.Tx) error {
 		if err := deleteAll(tx, appTable.Keys, appTable.Delete, name+"/"); err != nil {

@@ -6,8 +6,8 @@ import (
 	"ztm/tunnel/answer"
 )
 
-// serveView shows the mesh as it is seen from this endpoint: to its own user, here or at another endpoint of that user. It
-// reports whether there is such a view. Nothing is changed.
+// serveView shows the mesh as it is seen from this endpoint: to its own user, here or at another
+// endpoint of that user. It reports whether there is such a view. Nothing is changed.
 //
 //	mesh, identity                    this membership, and the key of the device
 //	hubs, users, endpoints[/ID]       what the hub of this endpoint says

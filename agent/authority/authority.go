@@ -42,7 +42,8 @@ type Config struct {
 	Life     context.Context   // of the membership
 }
 
-// Authority is made with [New] and completed by Connect. Its methods may be called from any goroutine.
+// Authority is made with [New] and completed by Connect. Its methods may be called from any
+// goroutine.
 type Authority struct {
 	Config
 	Directory Directory        // set by Connect, constant from then on
@@ -87,7 +88,8 @@ type Book interface {
 type Directory interface {
 	Endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint, error)
 
-	// Entries calls use for each entry of the hub's directory, until it wants no more. fresh says whether an endpoint was not among those before.
+	// Entries calls use for each entry of the hub's directory, until it wants no more. fresh says
+	// whether an endpoint was not among those before.
 	Entries(ctx context.Context, q url.Values, use func(e tunnel.Entry, fresh func(identity.ID) bool) (more bool)) error
 
 	// Signers lists other endpoints that hold the CA key and are online.
@@ -164,8 +166,8 @@ func (a *Authority) User() string {
 	return a.subject.User
 }
 
-// Event handles what a hub asks. It does not block. Each kind of event has places of its own, so that none keeps another from being handled; the
-// sender of an event that was dropped asks again.
+// Event handles what a hub asks. It does not block. Each kind of event has places of its own, so
+// that none keeps another from being handled; the sender of an event that was dropped asks again.
 func (a *Authority) Event(s *tunnel.Session, hub identity.Subject, e tunnel.Event) {
 	switch e.Type {
 	case tunnel.EventTrust:
@@ -181,8 +183,8 @@ func (a *Authority) Event(s *tunnel.Session, hub identity.Subject, e tunnel.Even
 	}
 }
 
-// CertificateOf makes a certificate of a device's key ready for use. It need not be valid now: a clock may be wrong, and the hub is the one
-// to say so.
+// CertificateOf makes a certificate of a device's key ready for use. It need not be valid now: a
+// clock may be wrong, and the hub is the one to say so.
 func CertificateOf(v *identity.Verifier, key ed25519.PrivateKey, der []byte) (tls.Certificate, identity.Subject, error) {
 	subject, err := v.Inspect(der, identity.RoleMember)
 	if self := identity.IDOf(key.Public().(ed25519.PublicKey)); err == nil && subject.ID != self {

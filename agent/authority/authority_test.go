@@ -29,7 +29,8 @@ type memoryBook struct {
 func (b *memoryBook) Membership() Row              { return b.row }
 func (b *memoryBook) Save(change func(*Row)) error { change(&b.row); return nil }
 
-// newTestAuthority is the authority of a membership of a user, whose certificate is made at a time. There is no hub and no peer.
+// newTestAuthority is the authority of a membership of a user, whose certificate is made at a time.
+// There is no hub and no peer.
 func newTestAuthority(t *testing.T, user string, made time.Time) (*Authority, *identity.CA) {
 	t.Helper()
 	ca, err := identity.NewCA(made)

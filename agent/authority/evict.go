@@ -25,13 +25,15 @@ import (
 //  4. keep        if no hub takes it, it is in force here at once and handed to peers, which hand it on (compareTrust)
 //  5. settle      it is brought to the hub again, on each connection and every few minutes, until a hub has it
 //
-// A rotation of the CA takes the same way but for 4 and 5: the mesh has one CA only if the hubs agree to it.
+// A rotation of the CA takes the same way but for 4 and 5: the mesh has one CA only if the hubs
+// agree to it.
 
 const (
 	issueAttempts = 5
 
-	// evictionMargin is how far an eviction reaches beyond this device's clock: a root endpoint whose clock is ahead by less may have
-	// made permits that nobody has used yet. Whoever is invited again is admitted after it, see [identity.Trust.Admission].
+	// evictionMargin is how far an eviction reaches beyond this device's clock: a root endpoint
+	// whose clock is ahead by less may have made permits that nobody has used yet. Whoever is
+	// invited again is admitted after it, see [identity.Trust.Admission].
 	evictionMargin = 24 * time.Hour
 
 	// MaxHubAhead is how far this device's clock may be ahead of the hub's when a list is signed.
@@ -40,12 +42,13 @@ const (
 	// settleEvery is how often a list that no hub has taken is offered again.
 	settleEvery = 2 * time.Minute
 
-	// maxHandOn is how many endpoints of the directory get a list that no hub has taken; they hand it on.
+	// maxHandOn is how many endpoints of the directory get a list that no hub has taken; they hand
+	// it on.
 	maxHandOn = 64
 )
 
-// Evict cuts a user off: with the next trust list, which is in force here at once. With force it also evicts a user that nobody knows, and
-// one that is evicted already once more.
+// Evict cuts a user off: with the next trust list, which is in force here at once. With force it
+// also evicts a user that nobody knows, and one that is evicted already once more.
 func (a *Authority) Evict(ctx context.Context, user string, force bool) (api.Evicted, error) {
 	out := api.Evicted{User: user}
 	if _, err := a.Signer(); err != nil {
@@ -88,8 +91,8 @@ func anyValid(trust *identity.Trust, user string, admissions []time.Time) bool {
 // evictAll evicts a user with all admissions.
 func (a *Authority) evictAll(ctx context.Context, out api.Evicted, admissions []time.Time) (api.Evicted, error) {
 	list, err := a.issueTrust(ctx, func(t *identity.Trust, ca *identity.CA, now time.Time) (*identity.Trust, error) {
-		// The time in the list is a hint for devices without a clock: one that is ahead must not be in it. The reach of the
-		// eviction is by our own clock, which admitted.
+		// The time in the list is a hint for devices without a clock: one that is ahead must not be
+		// in it. The reach of the eviction is by our own clock, which admitted.
 		return t.Evict(ca, out.User, a.hubTime(ctx, now), append(admissions, now.Add(evictionMargin))...)
 	})
 	var no *untaken
@@ -114,9 +117,9 @@ type untaken struct {
 func (u *untaken) Error() string { return u.why.Error() }
 func (u *untaken) Unwrap() error { return u.why }
 
-// issueTrust makes the next trust list and gives it to the hub, which gives it to everyone. Where somebody else made one at the same
-// time it is made again, from theirs. next returns the list it was given if there is nothing left to do. A list that no hub takes is an
-// *untaken.
+// issueTrust makes the next trust list and gives it to the hub, which gives it to everyone. Where
+// somebody else made one at the same time it is made again, from theirs. next returns the list it
+// was given if there is nothing left to do. A list that no hub takes is an *untaken.
 func (a *Authority) issueTrust(ctx context.Context,
 	next func(*identity.Trust, *identity.CA, time.Time) (*identity.Trust, error)) (*identity.Trust, error) {
 	for range issueAttempts {
@@ -150,8 +153,9 @@ func (a *Authority) issueTrust(ctx context.Context,
 	return nil, answer.Errorf(answer.Conflict, "other endpoints of %s evict or rotate at the same time: try again", RootUser)
 }
 
-// offerTrust gives a list to the hub that this agent is connected to, and if that one does not take it, to each of the others. It returns
-// the session of the hub that has another list already, with a conflict.
+// offerTrust gives a list to the hub that this agent is connected to, and if that one does not take
+// it, to each of the others. It returns the session of the hub that has another list already, with
+// a conflict.
 func (a *Authority) offerTrust(ctx context.Context, list *identity.Trust) (*tunnel.Session, error) {
 	s, _, err := a.Control.Session(ctx)
 	if err == nil {
@@ -180,7 +184,8 @@ func (a *Authority) offerTrust(ctx context.Context, list *identity.Trust) (*tunn
 	return s, firstUseful(errs)
 }
 
-// firstUseful is what a person reads of the failures at several hubs: never a conflict at a hub that we are not connected to.
+// firstUseful is what a person reads of the failures at several hubs: never a conflict at a hub
+// that we are not connected to.
 func firstUseful(errs []error) error {
 	err := errors.Join(errs...)
 	if answer.CodeOf(err) == answer.Conflict {
@@ -195,7 +200,8 @@ func postTrust(ctx context.Context, s *tunnel.Session, list *identity.Trust) err
 
 // keep puts an eviction in force here that no hub has taken, and hands it to peers.
 func (a *Authority) keep(list *identity.Trust, user string) error {
-	// First that it is not settled: if the list is on disk then, it is brought to a hub at some time, whatever happens here.
+	// First that it is not settled: if the list is on disk then, it is brought to a hub at some
+	// time, whatever happens here.
 	err := a.Book.Save(func(r *Row) {
 		if !slices.Contains(r.Unsettled, user) {
 			r.Unsettled = append(slices.Clone(r.Unsettled), user)
@@ -212,7 +218,8 @@ func (a *Authority) keep(list *identity.Trust, user string) error {
 	return nil
 }
 
-// handOn gives the trust list to peers: those that we have sessions with, and some of those that are online.
+// handOn gives the trust list to peers: those that we have sessions with, and some of those that
+// are online.
 func (a *Authority) handOn() {
 	ids := a.Peers.IDs()
 	if online, err := a.Directory.Endpoints(a.Life, apps.Filter{Online: true, Limit: maxHandOn}); err == nil {
@@ -238,7 +245,8 @@ func (a *Authority) Unsettled() []string {
 	return a.Book.Membership().Unsettled
 }
 
-// Settle brings evictions that no hub has taken to a hub. If the hub has another list by now, they are evicted again from that one.
+// Settle brings evictions that no hub has taken to a hub. If the hub has another list by now, they
+// are evicted again from that one.
 func (a *Authority) Settle(ctx context.Context, s *tunnel.Session) error {
 	a.settleMu.Lock()
 	defer a.settleMu.Unlock()
@@ -269,8 +277,8 @@ func (a *Authority) Settle(ctx context.Context, s *tunnel.Session) error {
 	return answer.Errorf(answer.Conflict, "other endpoints of %s evict or rotate at the same time", RootUser)
 }
 
-// merged is the list in force if the hub has none that is newer or another of its version; otherwise the hub's list, and in it what was evicted
-// here.
+// merged is the list in force if the hub has none that is newer or another of its version;
+// otherwise the hub's list, and in it what was evicted here.
 func (a *Authority) merged(ctx context.Context, s *tunnel.Session, users []string) (*identity.Trust, error) {
 	own := a.Verifier.Trust()
 	var doc []byte
@@ -326,8 +334,8 @@ func (a *Authority) KeepSettling() {
 	}
 }
 
-// hubTime is the time for a list that this device signs: its own, but not later than the hub's. A hub that says that it is earlier than what is
-// known is not believed.
+// hubTime is the time for a list that this device signs: its own, but not later than the hub's. A
+// hub that says that it is earlier than what is known is not believed.
 func (a *Authority) hubTime(ctx context.Context, now time.Time) time.Time {
 	hub, ok := a.askHubTime(ctx)
 	if ok && now.Sub(hub) > MaxHubAhead && hub.After(a.Verifier.Trust().Issued()) && hub.After(a.Own().NotBefore) {
@@ -347,8 +355,8 @@ func (a *Authority) askHubTime(ctx context.Context) (time.Time, bool) {
 	return time.Unix(status.Time, 0), true
 }
 
-// Admissions lists when the user's endpoints were admitted, as far as the directory knows: an eviction covers certificates that a
-// fast clock made, too.
+// Admissions lists when the user's endpoints were admitted, as far as the directory knows: an
+// eviction covers certificates that a fast clock made, too.
 func (a *Authority) Admissions(ctx context.Context, user string) ([]time.Time, error) {
 	var out []time.Time
 	err := a.Directory.Entries(ctx, url.Values{"user": {user}}, func(e tunnel.Entry, fresh func(identity.ID) bool) (more bool) {

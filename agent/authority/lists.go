@@ -17,8 +17,8 @@ import (
 	"ztm/tunnel/seal"
 )
 
-// Peers pass trust lists on to each other, see compareTrust. A list may be large, and whoever sends one need not be somebody who may use
-// anything here:
+// Peers pass trust lists on to each other, see compareTrust. A list may be large, and whoever sends
+// one need not be somebody who may use anything here:
 //
 //  1. the header says which version it is: one that is not newer is not read
 //  2. a place among those that are read (listFrom); whoever is slow makes room for another user
@@ -65,7 +65,8 @@ func (a *Authority) takeTrust(w http.ResponseWriter, r *http.Request, peer ident
 	return nil
 }
 
-// listFrom takes a place for reading a trust list of a peer; stop ends the reading when another user needs the place.
+// listFrom takes a place for reading a trust list of a peer; stop ends the reading when another
+// user needs the place.
 func (a *Authority) listFrom(peer identity.Subject, stop func()) (done func(), err error) {
 	if !a.listsOf.Acquire(peer.ID, 1) {
 		return nil, answer.Errorf(answer.Limit, "endpoint %s is already sending a trust list", peer.ID)
@@ -81,8 +82,8 @@ func (a *Authority) listFrom(peer identity.Subject, stop func()) (done func(), e
 	}, nil
 }
 
-// CompareTrust passes trust lists on between peers: a hub that withholds an eviction is found out by the first peer that knows
-// of it.
+// CompareTrust passes trust lists on between peers: a hub that withholds an eviction is found out
+// by the first peer that knows of it.
 func (a *Authority) CompareTrust(s flow.Session, resp *http.Response) {
 	theirs, err := strconv.ParseUint(resp.Header.Get(seal.FieldTrust), 10, 64)
 	own := a.Verifier.Trust()

@@ -15,8 +15,9 @@ import (
 	"ztm/tunnel/seal"
 )
 
-// A certificate is renewed from two thirds of its life on, or when the mesh has another CA by now, for the same key, user and admission:
-// by this endpoint itself if it holds the CA key, by another that does, or by a hub that keeps it.
+// A certificate is renewed from two thirds of its life on, or when the mesh has another CA by now,
+// for the same key, user and admission: by this endpoint itself if it holds the CA key, by another
+// that does, or by a hub that keeps it.
 
 // ServeRenew makes a new certificate for the caller's own key, user and admission.
 func (a *Authority) ServeRenew(w http.ResponseWriter, peer identity.Subject) {
@@ -43,8 +44,8 @@ func (a *Authority) ServeRenew(w http.ResponseWriter, peer identity.Subject) {
 	w.Write(der)
 }
 
-// mayRenew reports whether a holder of the CA key gives a new certificate to somebody: not before half of the old one's life, unless
-// another CA signed it.
+// mayRenew reports whether a holder of the CA key gives a new certificate to somebody: not before
+// half of the old one's life, unless another CA signed it.
 func mayRenew(s identity.Subject, ca *identity.CA, now time.Time) bool {
 	return s.Issuer != ca.ID() || now.After(s.NotBefore.Add(s.NotAfter.Sub(s.NotBefore)/2))
 }
@@ -54,7 +55,8 @@ const (
 	maxSpread  = 10 * time.Minute
 )
 
-// KeepCertificate renews this endpoint's certificate when that is due, and cuts off those whose certificates are no longer good.
+// KeepCertificate renews this endpoint's certificate when that is due, and cuts off those whose
+// certificates are no longer good.
 func (a *Authority) KeepCertificate() {
 	for wait := time.Duration(0); ; {
 		timer := time.NewTimer(wait)
@@ -93,14 +95,14 @@ func (a *Authority) renewIfDue() time.Duration {
 	return rand.N(renewEvery) + time.Second
 }
 
-// due reports whether it is time to renew a certificate: after two thirds of its life, or before it begins, which is the work of a
-// clock that was ahead.
+// due reports whether it is time to renew a certificate: after two thirds of its life, or before it
+// begins, which is the work of a clock that was ahead.
 func due(s identity.Subject, now time.Time) bool {
 	return now.Before(s.NotBefore) || !now.Before(s.NotBefore.Add(s.NotAfter.Sub(s.NotBefore)/3*2))
 }
 
-// spread returns how long to wait with a renewal after the mesh's CA was replaced. The members of a mesh do not all come at once; whom
-// they come to does not wait.
+// spread returns how long to wait with a renewal after the mesh's CA was replaced. The members of a
+// mesh do not all come at once; whom they come to does not wait.
 func (a *Authority) spread() time.Duration {
 	s, trust := a.Own(), a.Verifier.Trust()
 	if s.Issuer == trust.Newest() {
@@ -147,7 +149,8 @@ func (a *Authority) renew() error {
 	return nil
 }
 
-// newCertificate gets one from ourselves, from an endpoint that holds the CA key, or from a hub that keeps it.
+// newCertificate gets one from ourselves, from an endpoint that holds the CA key, or from a hub
+// that keeps it.
 func (a *Authority) newCertificate() ([]byte, error) {
 	own := a.Own()
 	if ca, err := a.Signer(); err == nil {
@@ -178,8 +181,9 @@ func (a *Authority) newCertificate() ([]byte, error) {
 	return der, nil
 }
 
-// checkRenewed makes sure that what came back is ours, good as of now, and better: longer lived, of the newest CA, or valid where the
-// old one is not yet. A signer whose clock is ahead makes certificates that nobody accepts.
+// checkRenewed makes sure that what came back is ours, good as of now, and better: longer lived, of
+// the newest CA, or valid where the old one is not yet. A signer whose clock is ahead makes
+// certificates that nobody accepts.
 func (a *Authority) checkRenewed(der []byte, own identity.Subject) error {
 	s, err := a.Verifier.Certificate(der, identity.RoleMember)
 	if err != nil {

@@ -55,7 +55,8 @@ func (a *Authority) setCA(ca *identity.CA) {
 	a.ca = ca
 }
 
-// made returns the CA that was made here to be the mesh's next one, if that is its ID; nil otherwise.
+// made returns the CA that was made here to be the mesh's next one, if that is its ID; nil
+// otherwise.
 func (a *Authority) made(id identity.ID) *identity.CA {
 	row := a.Book.Membership().Next
 	if row == nil {
@@ -72,8 +73,8 @@ func (a *Authority) made(id identity.ID) *identity.CA {
 	return ca
 }
 
-// Rotate replaces the mesh's CA and returns the new root permit. What the old one signed is accepted for the grace; with none, it is void at
-// once.
+// Rotate replaces the mesh's CA and returns the new root permit. What the old one signed is
+// accepted for the grace; with none, it is void at once.
 func (a *Authority) Rotate(ctx context.Context, grace time.Duration) (*identity.Permit, error) {
 	if grace < 0 || grace > maxGrace {
 		return nil, answer.Errorf(answer.BadRequest, "old certificates can be accepted for up to %d days more", maxGrace/(24*time.Hour))
@@ -100,7 +101,8 @@ func (a *Authority) Rotate(ctx context.Context, grace time.Duration) (*identity.
 	return a.RootPermit()
 }
 
-// nextCA returns the CA that follows: the one of an earlier attempt, or a new one that is on disk when it returns.
+// nextCA returns the CA that follows: the one of an earlier attempt, or a new one that is on disk
+// when it returns.
 func (a *Authority) nextCA() (*identity.CA, error) {
 	ca, err := a.Signer()
 	if err != nil {

@@ -19,7 +19,8 @@ const (
 	maxTokenLife     = 30 * 24 * time.Hour
 )
 
-// Invite makes a permit for a user: for a key, or with a one-time token where key is nil. It needs the CA key and no hub.
+// Invite makes a permit for a user: for a key, or with a one-time token where key is nil. It needs
+// the CA key and no hub.
 func (a *Authority) Invite(user string, key ed25519.PublicKey, life time.Duration) (*identity.Permit, error) {
 	ca, err := a.Signer()
 	if err != nil {
@@ -83,7 +84,8 @@ func (a *Authority) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, e
 	}
 	now := a.Verifier.Clock().Now()
 	if r.Join == nil {
-		// For the very hub at the other end, and not before it is due: a hub that is taken over gets no supply of them.
+		// For the very hub at the other end, and not before it is due: a hub that is taken over
+		// gets no supply of them.
 		if !r.Hub || !mayRenew(hub, ca, now) {
 			return nil, answer.Errorf(answer.Denied, "the hub's certificate is not due for renewal")
 		}
@@ -111,7 +113,8 @@ func (a *Authority) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, e
 	return der, nil
 }
 
-// mayHaveName reports whether a joining device may have its name. A hub that asks for the CA key says what it knows of it.
+// mayHaveName reports whether a joining device may have its name. A hub that asks for the CA key
+// says what it knows of it.
 func (a *Authority) mayHaveName(r *tunnel.SignRequest, id identity.ID, user string) error {
 	if r.Name != nil {
 		return r.Name.Check(r.Join.Name, user)

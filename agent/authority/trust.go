@@ -13,7 +13,8 @@ import (
 //	a peer has a newer one (compareTrust) ─────────┼─> updateTrust: verified, on disk, in force ─> cutStale
 //	root evicts or rotates here (issueTrust) ─ hub ┘ (evict.go, rotate.go)
 
-// UpdateTrust takes a newer trust list: verified, kept on disk, and applied to everything that is open.
+// UpdateTrust takes a newer trust list: verified, kept on disk, and applied to everything that is
+// open.
 func (a *Authority) UpdateTrust(doc []byte) error {
 	old := a.Verifier.Trust()
 	next, err := old.Update(doc) // without the lock: an eviction does not wait behind a list that is no good
@@ -91,12 +92,14 @@ func (a *Authority) fetchTrust(s *tunnel.Session) error {
 	return a.UpdateTrust(doc)
 }
 
-// Reverify verifies a peer again, or the hub: it may have been evicted since the handshake, and time goes on.
+// Reverify verifies a peer again, or the hub: it may have been evicted since the handshake, and
+// time goes on.
 func (a *Authority) Reverify(s identity.Subject) error {
 	return a.Verifier.Trust().Reverify(s, a.Verifier.Clock().Now())
 }
 
-// cutStale ends all that rests on a membership that is over: what peers have here, and the session with a hub.
+// cutStale ends all that rests on a membership that is over: what peers have here, and the session
+// with a hub.
 func (a *Authority) cutStale() {
 	a.Peers.CutStale()
 	if s, hub := a.Control.Now(); s != nil && a.Reverify(hub) != nil {

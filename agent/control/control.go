@@ -1,11 +1,13 @@
-// Package control is the session of a membership with a hub, and what goes through it: the record of this endpoint, events, and paths to peers.
+// Package control is the session of a membership with a hub, and what goes through it: the record
+// of this endpoint, events, and paths to peers.
 //
 //  1. dial       the hub addresses of the permit in turn, the last good one first
 //  2. register   PUT our signed record; the hub refuses a name that is taken
 //  3. events     the stream stays open: dial-backs (dialback.go), and what Config.Event handles
 //  4. again      at once, then with jitter: up to 4 s where the hub refuses connections (it restarts), up to 30 s where nothing answers
 //
-// A path to a peer is a relay connection of its own (path.go), the next of which may stand by (standby.go).
+// A path to a peer is a relay connection of its own (path.go), the next of which may stand by
+// (standby.go).
 package control
 
 import (
@@ -30,8 +32,8 @@ import (
 	"ztm/tunnel/limit"
 )
 
-// Config is what a Control needs of the membership that it belongs to. All of it is set, but for a Control that only dials and registers: that one
-// needs the first seven.
+// Config is what a Control needs of the membership that it belongs to. All of it is set, but for a
+// Control that only dials and registers: that one needs the first seven.
 type Config struct {
 	Mesh        string // its name here, for messages
 	Self        identity.ID
@@ -55,7 +57,8 @@ type Config struct {
 	// Follow works beside a session until ctx ends.
 	Follow func(ctx context.Context, s *tunnel.Session)
 
-	// Accept serves what a peer seals in a path. It returns when the handshake is done, which ctx governs.
+	// Accept serves what a peer seals in a path. It returns when the handshake is done, which ctx
+	// governs.
 	Accept func(ctx context.Context, path net.Conn, from identity.ID)
 }
 
@@ -220,7 +223,8 @@ func (c *Control) Status() (api.Status, error) {
 	return c.status, c.statusErr
 }
 
-// Session waits for the control session, a little while: after a start or a lost hub it is about to come.
+// Session waits for the control session, a little while: after a start or a lost hub it is about to
+// come.
 func (c *Control) Session(ctx context.Context) (*tunnel.Session, identity.Subject, error) {
 	c.mu.Lock()
 	timer := time.NewTimer(sessionWait(c.lost, time.Now()))

@@ -10,7 +10,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// Path opens a path to a peer: a connection of its own where dedicated says so, and otherwise whatever can be had.
+// Path opens a path to a peer: a connection of its own where dedicated says so, and otherwise
+// whatever can be had.
 func (c *Control) Path(ctx context.Context, to identity.ID, dedicated bool) (net.Conn, error) {
 	s, hub, err := c.Session(ctx)
 	if err != nil {
@@ -22,17 +23,19 @@ func (c *Control) Path(ctx context.Context, to identity.ID, dedicated bool) (net
 	return c.relay(ctx, s, hub, to, "")
 }
 
-// Fallbacks returns how many paths were streams of the session, for want of a connection of their own.
+// Fallbacks returns how many paths were streams of the session, for want of a connection of their
+// own.
 func (c *Control) Fallbacks() int64 { return c.fallbacks.Load() }
 
-// Standby reports whether a relay connection stands by for the next path, and DropStandby gives it up: it was opened with a certificate that was
-// replaced.
+// Standby reports whether a relay connection stands by for the next path, and DropStandby gives it
+// up: it was opened with a certificate that was replaced.
 func (c *Control) Standby(s *tunnel.Session) bool { return c.standby.ready(s) }
 
 // DropStandby gives up the relay connection that stands by.
 func (c *Control) DropStandby() { c.standby.drop() }
 
-// relay opens a relayed path: a connection of its own, or a stream of the control session where that cannot be had.
+// relay opens a relayed path: a connection of its own, or a stream of the control session where
+// that cannot be had.
 func (c *Control) relay(ctx context.Context, s *tunnel.Session, hub identity.Subject, peer identity.ID, ticket string) (net.Conn, error) {
 	path, err := c.dedicated(ctx, s, hub, peer, ticket)
 	if settled(ctx, err) {
@@ -60,7 +63,8 @@ func (c *Control) dedicated(ctx context.Context, s *tunnel.Session, hub identity
 	return path, err
 }
 
-// connectRelay makes a path of the relay connection that stands by, or of a new one where there is none or it has gone stale.
+// connectRelay makes a path of the relay connection that stands by, or of a new one where there is
+// none or it has gone stale.
 func (c *Control) connectRelay(
 	ctx context.Context, s *tunnel.Session, open func(context.Context) (*tunnel.Relay, error), peer identity.ID, ticket string,
 ) (net.Conn, error) {

@@ -10,7 +10,8 @@ import (
 	"ztm/tunnel/answer"
 )
 
-// Register publishes the record. If the hub has one that is newer by its clock, ours was behind: go on from there.
+// Register publishes the record. If the hub has one that is newer by its clock, ours was behind: go
+// on from there.
 func (c *Control) Register(ctx context.Context, s *tunnel.Session) error {
 	doc, err := c.record()
 	if err != nil {
@@ -86,8 +87,8 @@ func (c *Control) Publish() {
 // publishPatience is how long a change of offers waits for the hub.
 const publishPatience = 2 * time.Second
 
-// published waits until the directory has a record as new as this moment, if there is a hub to have it: who was told that a
-// tunnel is open must be able to use it.
+// published waits until the directory has a record as new as this moment, if there is a hub to have
+// it: who was told that a tunnel is open must be able to use it.
 func (c *Control) published() {
 	timer := time.NewTimer(publishPatience)
 	defer timer.Stop()
@@ -108,7 +109,8 @@ func (c *Control) published() {
 	c.mu.Unlock()
 }
 
-// Offer publishes what an app offers, replacing what it offered before, and waits a little for the hub to take it.
+// Offer publishes what an app offers, replacing what it offered before, and waits a little for the
+// hub to take it.
 func (c *Control) Offer(app string, names []string) {
 	c.mu.Lock()
 	same := slices.Equal(c.offersOf[app], names)

@@ -17,8 +17,9 @@ type relay interface {
 	Close() error
 }
 
-// standby keeps one relay connection ready while paths are opened: the next path, to whichever peer, need not wait for a connection and a
-// handshake with the hub, which are two round trips. An agent at rest keeps none, nor does one whose memory is scarce.
+// standby keeps one relay connection ready while paths are opened: the next path, to whichever
+// peer, need not wait for a connection and a handshake with the hub, which are two round trips. An
+// agent at rest keeps none, nor does one whose memory is scarce.
 //
 //	a path was opened -> prepare -> relay -> take: the next path
 //	                                  └----- drop: after standbyLife, with the session, with the certificate

@@ -1,7 +1,8 @@
 // Package limits is one table of what others can take of a device: peers, and the hub.
 //
-// Each limit says what it counts, why it is as high as it is, and, in brackets, the test that reaches it while an honest peer goes on. What is
-// divided by user is a limit.Share: where it is used up, the user who has most of it makes room, so that nobody keeps the others out.
+// Each limit says what it counts, why it is as high as it is, and, in brackets, the test that
+// reaches it while an honest peer goes on. What is divided by user is a limit.Share: where it is
+// used up, the user who has most of it makes room, so that nobody keeps the others out.
 package limits
 
 import (
@@ -17,15 +18,16 @@ type Table struct {
 	// (TestSessionsOfOneUserLeaveRoomForOthers)
 	Sessions int
 
-	// Sealed sessions of one peer: 32. Ours opens 24 at most. (TestSessionsOfOneUserLeaveRoomForOthers)
+	// Sealed sessions of one peer: 32. Ours opens 24 at most.
+	// (TestSessionsOfOneUserLeaveRoomForOthers)
 	SessionsPeer int
 
-	// Dial-backs at work, from the event of the hub to the end of the handshake, divided by user: 128, or a sixteenth of the memory.
-	// (TestHandshakesThatStallLeaveRoomForOthers)
+	// Dial-backs at work, from the event of the hub to the end of the handshake, divided by user:
+	// 128, or a sixteenth of the memory. (TestHandshakesThatStallLeaveRoomForOthers)
 	DialBacks int
 
-	// Dial-backs of one peer: 32, and half of all at most. One that starts many and finishes none does not need more.
-	// (TestHandshakesThatStallLeaveRoomForOthers)
+	// Dial-backs of one peer: 32, and half of all at most. One that starts many and finishes none
+	// does not need more. (TestHandshakesThatStallLeaveRoomForOthers)
 	DialBacksPeer int
 }
 
@@ -45,8 +47,8 @@ func Within(m memory.Limit) Table {
 
 // Limits that are the same everywhere.
 const (
-	// Trust lists of peers that are read at a time, each of up to 4 MiB, divided by user; a peer sends one at a time.
-	// (TestTrustListsThatStallTakeNoMemory)
+	// Trust lists of peers that are read at a time, each of up to 4 MiB, divided by user; a peer
+	// sends one at a time. (TestTrustListsThatStallTakeNoMemory)
 	Lists = 2
 
 	// Bytes of a trust list. (TestTrustListsThatStallTakeNoMemory)
@@ -55,53 +57,71 @@ const (
 	// How long a peer may take to send a trust list. (TestTrustListsThatStallTakeNoMemory)
 	ListTime = 30 * time.Second
 
-	// Bodies of management requests of one peer that are read at a time, each of up to 1 MiB. Only endpoints of this endpoint's user get so
-	// far. (TestManagementBodiesThatStallAreLimited)
+	// Bodies of management requests of one peer that are read at a time, each of up to 1 MiB. Only
+	// endpoints of this endpoint's user get so far. (TestManagementBodiesThatStallAreLimited)
 	ManagedPeer = 8
 
 	// Bytes of the body of a management request: 1 MiB. (TestManagementBodiesThatStallAreLimited)
 	Body = 1 << 20
 
-	// Bytes of a request to join, of the local user alone: a permit holds a trust list, and JSON makes it longer.
+	// Bytes of a request to join, of the local user alone: a permit holds a trust list, and JSON
+	// makes it longer.
 	JoinBody = identity.MaxPermit + Body
 
-	// How long a peer may take to send the body of a management request. (TestManagementBodiesThatStallAreLimited)
+	// How long a peer may take to send the body of a management request.
+	// (TestManagementBodiesThatStallAreLimited)
 	ManageTime = 30 * time.Second
 
-	// Flow IDs that are remembered of a peer: more than it opens while a broken session is noticed. (TestFlowIDsOfOnePeerDoNotDisplaceThoseOfAnother)
+	// Flow IDs that are remembered of a peer: more than it opens while a broken session is noticed.
+	// (TestFlowIDsOfOnePeerDoNotDisplaceThoseOfAnother)
 	FlowIDs = 64
 
-	// Peers whose flow IDs are remembered: those that opened flows last. (TestRecentFlowsAreBounded)
+	// Peers whose flow IDs are remembered: those that opened flows last.
+	// (TestRecentFlowsAreBounded)
 	FlowPeers = 128
 
 	// Peers whose certificates are remembered, see members. (TestPeersThatAreRememberedAreBounded)
 	Members = 4096
 
-	// Sealed sessions with one peer that this agent opens while others of them are burdened by a flow, and while others of them have no free
-	// stream. (TestFlowsBeyondTheStreamsOfASessionOpenAnother)
+	// Sealed sessions with one peer that this agent opens while others of them are burdened by a
+	// flow, and while others of them have no free stream.
+	// (TestFlowsBeyondTheStreamsOfASessionOpenAnother)
 	LoadedSessions = 8
 	FullSessions   = 24
 
-	// Requests for a certificate at work: as many as a hub lets devices join at a time, each of which waits for the answer. Each asks
-	// the directory. (TestNoMoreOfAKindRunThanMay)
+	// Requests for a certificate at work: as many as a hub lets devices join at a time, each of
+	// which waits for the answer. Each asks the directory. (TestNoMoreOfAKindRunThanMay)
 	Signs = 256
 
-	// Certificates that one peer gets renewed: three, and one in ten seconds. It needs one in months, and another where an answer is lost.
-	// (TestAPeerGetsFewCertificates)
+	// Certificates that one peer gets renewed: three, and one in ten seconds. It needs one in
+	// months, and another where an answer is lost. (TestAPeerGetsFewCertificates)
 	RenewalBurst, RenewalRate = 3, 0.1
 
 	// Peers whose renewals are counted.
 	Renewing = 1024
 
-	// Dedicated connections that this agent opens at a time for flows that move much. (TestNoMoreOfAKindRunThanMay)
+	// Dedicated connections that this agent opens at a time for flows that move much.
+	// (TestNoMoreOfAKindRunThanMay)
 	Offloads = 32
 
-	// Dial-backs that the hub has yet to be told will not be answered. It learns of others by the time that passes.
-	// (TestHandshakesThatStallLeaveRoomForOthers)
+	// Dial-backs that the hub has yet to be told will not be answered. It learns of others by the
+	// time that passes. (TestHandshakesThatStallLeaveRoomForOthers)
 	Refusals = 64
 
 	// Bytes of the error that a peer answers with. (TestARefusalIsNotReadForever)
 	RefusalBytes = 8 << 10
+
+	// Entries of the directory that are read: a hub that always has more is not followed without
+	// end. (TestADirectoryWithoutEndIsNotFollowed)
+	Directory = 100_000
+
+	// Endpoints that are remembered for when the hub is away. A record has 16 KiB at most, and some
+	// 300 bytes as a rule. (TestTheLastKnownDirectoryIsKeptInBounds)
+	Known = 1024
+
+	// Names that are pinned in a mesh; beyond it the one that is longest known goes.
+	// (TestKnownNamesHaveALimitAndGoWithTheMesh)
+	KnownNames = 4096
 
 	// Lines of the log that a peer can cause: see limit.Log. (TestLinesThatAPeerCausesAreFew)
 )

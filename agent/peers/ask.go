@@ -14,8 +14,9 @@ import (
 	"ztm/tunnel/seal"
 )
 
-// Ask sends a plain request to a peer, which has 30 s to begin its answer, or to give all of it if that is an error. A status other than
-// 2xx is an *answer.Error. ctx governs the body as well, which the caller closes.
+// Ask sends a plain request to a peer, which has 30 s to begin its answer, or to give all of it if
+// that is an error. A status other than 2xx is an *answer.Error. ctx governs the body as well,
+// which the caller closes.
 func (p *Peers) Ask(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	late := time.AfterFunc(askTimeout, func() { cancel(errTimeout) })

@@ -16,19 +16,21 @@ import (
 //	joined again as       a session with another certificate (arrived) ┘
 //	somebody else
 //
-// That an endpoint is missing in the directory says nothing: a hub may withhold it, or may have lost its database. An endpoint that
-// leaves the mesh keeps a valid certificate until it expires or its user is evicted.
+// That an endpoint is missing in the directory says nothing: a hub may withhold it, or may have
+// lost its database. An endpoint that leaves the mesh keeps a valid certificate until it expires or
+// its user is evicted.
 
-// members remembers by which certificate each peer came here last. A peer renews its certificate while an app keeps something for it,
-// so what was known when the app began to is no measure. Of a peer that was forgotten the apps hear when it is evicted, not when it
-// expires. The zero value is empty.
+// members remembers by which certificate each peer came here last. A peer renews its certificate
+// while an app keeps something for it, so what was known when the app began to is no measure. Of a
+// peer that was forgotten the apps hear when it is evicted, not when it expires. The zero value is
+// empty.
 type members struct {
 	mu    sync.Mutex
 	peers map[identity.ID]identity.Subject // at most limits.Members; guarded by mu
 }
 
-// arrived notes a peer's certificate, and reports whether the endpoint was another member until now: of another user, or admitted at
-// another time.
+// arrived notes a peer's certificate, and reports whether the endpoint was another member until
+// now: of another user, or admitted at another time.
 func (ms *members) arrived(s identity.Subject) (replaced bool) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
@@ -74,10 +76,12 @@ func (ms *members) admitted(user string) (out []time.Time) {
 	return out
 }
 
-// Admitted lists when the endpoints of a user were admitted that opened sessions here, as their certificates say.
+// Admitted lists when the endpoints of a user were admitted that opened sessions here, as their
+// certificates say.
 func (p *Peers) Admitted(user string) []time.Time { return p.members.admitted(user) }
 
-// untilExpiry returns how long it is until the next certificate of a peer expires; a day if none does sooner.
+// untilExpiry returns how long it is until the next certificate of a peer expires; a day if none
+// does sooner.
 func (ms *members) untilExpiry(now time.Time) time.Duration {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
@@ -103,7 +107,8 @@ func (p *Peers) arrived(peer identity.Subject) {
 	}
 }
 
-// CutStale ends all that a peer has here that is not a member any more: evicted, expired, or admitted by a CA that has retired.
+// CutStale ends all that a peer has here that is not a member any more: evicted, expired, or
+// admitted by a CA that has retired.
 func (p *Peers) CutStale() {
 	stale := func(s identity.Subject) bool { return p.reverify(s) != nil }
 	p.pool.closeIf(stale)
@@ -121,10 +126,12 @@ func (p *Peers) CutStale() {
 	p.endGone()
 }
 
-// UntilExpiry returns how long it is until the next certificate of a peer expires; a day if none does sooner.
+// UntilExpiry returns how long it is until the next certificate of a peer expires; a day if none
+// does sooner.
 func (p *Peers) UntilExpiry(now time.Time) time.Duration { return p.members.untilExpiry(now) }
 
-// endGone ends the flows of peers that are no members any more, and has the apps end all else that they hold for them.
+// endGone ends the flows of peers that are no members any more, and has the apps end all else that
+// they hold for them.
 func (p *Peers) endGone() {
 	gone := p.members.gone(p.Verifier.Trust(), p.Verifier.Clock().Now())
 	p.cutFlows(func(f *inFlow) bool { return gone(f.peer) })
@@ -133,7 +140,8 @@ func (p *Peers) endGone() {
 	}
 }
 
-// departed has the app of a flow that is over end what it began for a peer that was cut off meanwhile.
+// departed has the app of a flow that is over end what it began for a peer that was cut off
+// meanwhile.
 func (p *Peers) departed(peer apps.Peer, app apps.App) {
 	if p.members.gone(p.Verifier.Trust(), p.Verifier.Clock().Now())(peer) {
 		app.Left(func(other apps.Peer) bool { return other == peer })

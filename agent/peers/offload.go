@@ -19,8 +19,9 @@ import (
 //  2. a dedicated path, sealed with seal.OffloadProto, header block: flow ID
 //  3. the exit looks the ID up among the flows of that peer, answers :status 200, and offloads; so does the entrance
 //
-// Where any of it fails, the flow stays where it is. The path is a connection of its own at both ends: a reader that stops would leave its bytes in the
-// control session unread, and that session's window is what the agent hears the hub through.
+// Where any of it fails, the flow stays where it is. The path is a connection of its own at both
+// ends: a reader that stops would leave its bytes in the control session unread, and that session's
+// window is what the agent hears the hub through.
 const (
 	fieldFlow      = "flow"
 	offloadTimeout = 10 * time.Second // for one header block of the peer

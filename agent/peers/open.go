@@ -35,7 +35,8 @@ type Opening struct {
 	sent int    // bytes of the client that attempts without an answer have sent
 }
 
-// openTimeout bounds the opening of a flow, the session and the exit's own dialling, where the caller does not.
+// openTimeout bounds the opening of a flow, the session and the exit's own dialling, where the
+// caller does not.
 const openTimeout = 30 * time.Second
 
 // Open opens a flow, as [apps.Mesh] says.
@@ -62,8 +63,9 @@ func (p *Peers) Open(ctx context.Context, o Opening) (net.Conn, error) {
 		case attempt > 0 || session.Err() == nil:
 			return nil, o.failed(err)
 		}
-		// The warm session had died unnoticed. Once more on a new one, with the same ID: a peer that had begun with the
-		// flow before the session died refuses it, so that nothing is done twice.
+		// The warm session had died unnoticed. Once more on a new one, with the same ID: a peer
+		// that had begun with the flow before the session died refuses it, so that nothing is done
+		// twice.
 		session.Close()
 	}
 }
@@ -82,7 +84,8 @@ func (o *Opening) attempt(ctx context.Context, session flow.Session) (c *flow.Co
 	return c, answered, err
 }
 
-// failed is what becomes of an error. Where an attempt had no answer, nobody knows whether the bytes that it sent were acted on.
+// failed is what becomes of an error. Where an attempt had no answer, nobody knows whether the
+// bytes that it sent were acted on.
 func (o *Opening) failed(err error) error {
 	err = answer.Lost(err)
 	if o.sent > 0 {

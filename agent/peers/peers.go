@@ -1,11 +1,13 @@
-// Package peers is what a device and its peers in one mesh have with each other: sealed sessions, and the flows in them.
+// Package peers is what a device and its peers in one mesh have with each other: sealed sessions,
+// and the flows in them.
 //
 //	out  Open, Ask       -> pool: warm, shared, bounded -> Config.Path -> seal -> flow
 //	in   Accept: a path  -> seal -> session: one request = one flow, or one question
 //	                                 flow     -> recent: not twice -> apps.App
 //	                                 question -> Config.Answer
 //
-// A flow that moves much, out or in, gets a connection of its own: offload.go. Whatever a peer has here ends with its membership: members.go.
+// A flow that moves much, out or in, gets a connection of its own: offload.go. Whatever a peer has
+// here ends with its membership: members.go.
 package peers
 
 import (
@@ -42,7 +44,8 @@ type Config struct {
 	Work        *inflight.Tracker // what the membership waits for at its end
 	Life        context.Context   // of the membership
 
-	// Path opens a path to a peer: a connection of its own where dedicated says so, and otherwise whatever can be had.
+	// Path opens a path to a peer: a connection of its own where dedicated says so, and otherwise
+	// whatever can be had.
 	Path func(ctx context.Context, to identity.ID, dedicated bool) (net.Conn, error)
 
 	// Answer answers a request of a peer that is no flow.
@@ -55,7 +58,7 @@ type Config struct {
 // Peers is made with [New]. Its methods may be called from any goroutine.
 type Peers struct {
 	Config
-	apps   map[string]apps.App // set before Run, constant from then on
+	apps   map[string]apps.App // set by Serve, constant from then on
 	pool   *pool
 	server *h2.Server
 
@@ -114,7 +117,8 @@ func (p *Peers) dial(ctx context.Context, to identity.ID) (flow.Session, error) 
 	return s, nil
 }
 
-// dialSelf opens a sealed session with ourselves, over a pipe: an app that talks to itself takes the same way.
+// dialSelf opens a sealed session with ourselves, over a pipe: an app that talks to itself takes
+// the same way.
 func (p *Peers) dialSelf(ctx context.Context) (flow.Session, error) {
 	near, far := net.Pipe()
 	if !p.Work.Go(func() { p.Accept(p.Life, far, p.Self) }) {
@@ -127,7 +131,8 @@ func (p *Peers) dialSelf(ctx context.Context) (flow.Session, error) {
 	return s, nil
 }
 
-// Supersede has new flows open new sessions: those that are open rest on a certificate that was replaced.
+// Supersede has new flows open new sessions: those that are open rest on a certificate that was
+// replaced.
 func (p *Peers) Supersede() { p.pool.supersede() }
 
 // Warm returns how many sessions that we opened with a peer are open.

@@ -24,7 +24,8 @@ import (
 	"ztm/tunnel/seal"
 )
 
-// farPeer is a peer of a test: it answers requests with a handler, of so many at a time on a session.
+// farPeer is a peer of a test: it answers requests with a handler, of so many at a time on a
+// session.
 type farPeer struct {
 	t      *testing.T
 	server *h2.Server
@@ -63,7 +64,8 @@ func newFarPeer(t *testing.T, streams int, handler http.HandlerFunc) *farPeer {
 	return p
 }
 
-// dial opens a sealed session, as mesh.dialPeer does. When it returns, the session knows how many streams it may have.
+// dial opens a sealed session, as mesh.dialPeer does. When it returns, the session knows how many
+// streams it may have.
 func (p *farPeer) dial(ctx context.Context, want identity.ID) (flow.Session, error) {
 	near, far := net.Pipe()
 	var serving sync.WaitGroup

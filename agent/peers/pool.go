@@ -14,8 +14,9 @@ import (
 
 // pool keeps the sealed sessions that this agent opened: warm, shared by flows, bounded per peer.
 //
-// Flows keep away from a session that another one burdens, until that has a lane: they would wait behind its bytes. The first of them
-// has another session opened and shares meanwhile, for opening one takes longer than that. When a peer has limits.LoadedSessions all share.
+// New flows avoid a session that is loaded, until the flow that loads it is offloaded: they would
+// wait behind its bytes. The first of them has another session opened and shares meanwhile, for
+// opening one takes longer than that. Where there are limits.LoadedSessions, all share.
 type pool struct {
 	dial func(context.Context, identity.ID) (flow.Session, error)
 	life context.Context // ends with close
@@ -40,7 +41,7 @@ type dialing struct {
 }
 
 const (
-	dialTimeout = 20 * time.Second // carrier and handshake
+	dialTimeout = 20 * time.Second // path and handshake
 	maxIdle     = 90 * time.Second // a session without flows is closed after so long
 	reapEvery   = 30 * time.Second
 )
@@ -76,8 +77,8 @@ func (p *pool) get(ctx context.Context, to identity.ID) (flow.Session, error) {
 	}
 }
 
-// reserve reserves a stream of the best session with a peer, or returns the dialing of one that is to be waited for. It also has a session
-// opened before it must be waited for.
+// reserve reserves a stream of the best session with a peer, or returns the dialing of one that is
+// to be waited for. It also has a session opened before it must be waited for.
 func (p *pool) reserve(to identity.ID) (flow.Session, *dialing, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,11 +90,11 @@ func (p *pool) reserve(to identity.ID) (flow.Session, *dialing, error) {
 		ps = &peerSessions{}
 		p.peers[to] = ps
 	}
-	best, burdened := ps.pick()
+	best, loaded := ps.pick()
 	if best != nil && best.Reserve() != nil {
 		best = nil
 	}
-	if ps.dialing == nil && ps.wanted(best, burdened) {
+	if ps.dialing == nil && ps.wanted(best, loaded) {
 		d := &dialing{done: make(chan struct{})}
 		ps.dialing = d
 		p.wg.Go(func() { p.open(to, ps, d) })
@@ -104,21 +105,23 @@ func (p *pool) reserve(to identity.ID) (flow.Session, *dialing, error) {
 	return best, ps.dialing, nil
 }
 
-// lowStreams is how many free streams of the best session have another opened: as many flows as begin while that takes.
+// lowStreams is how many free streams of the best session have another opened: as many flows as
+// begin while that takes.
 const lowStreams = 32
 
 // wanted reports whether another session is to be opened.
-func (ps *peerSessions) wanted(best flow.Session, burdened bool) bool {
+func (ps *peerSessions) wanted(best flow.Session, loaded bool) bool {
 	switch n := len(ps.sessions); {
 	case best == nil || best.Free() < lowStreams:
 		return n < limits.FullSessions
 	default:
-		return burdened && n < limits.LoadedSessions
+		return loaded && n < limits.LoadedSessions
 	}
 }
 
-// pick drops dead sessions and returns the one with the fewest flows, preferring those without a burden.
-func (ps *peerSessions) pick() (best flow.Session, burdened bool) {
+// pick drops dead sessions and returns the one with the fewest flows, preferring those that are not
+// loaded.
+func (ps *peerSessions) pick() (best flow.Session, loaded bool) {
 	alive := ps.sessions[:0]
 	least := 0
 	for _, s := range ps.sessions {
@@ -131,17 +134,18 @@ func (ps *peerSessions) pick() (best flow.Session, burdened bool) {
 		if s.Err() != nil {
 			continue // full or closing
 		}
-		flows, isBurdened := s.Load()
-		if best == nil || burdened && !isBurdened || burdened == isBurdened && flows < least {
-			best, burdened, least = s, isBurdened, flows
+		flows, isLoaded := s.Load()
+		if best == nil || loaded && !isLoaded || loaded == isLoaded && flows < least {
+			best, loaded, least = s, isLoaded, flows
 		}
 	}
 	clear(ps.sessions[len(alive):])
 	ps.sessions = alive
-	return best, burdened
+	return best, loaded
 }
 
-// open dials in the pool's own time: a flow that gives up must not take the session from the others that wait.
+// open dials in the pool's own time: a flow that gives up must not take the session from the others
+// that wait.
 func (p *pool) open(to identity.ID, ps *peerSessions, d *dialing) {
 	ctx, cancel := context.WithTimeoutCause(p.life, dialTimeout, answer.Errorf(answer.Timeout, "endpoint %s does not answer", to))
 	defer cancel()
@@ -196,7 +200,8 @@ func (p *pool) reap(now time.Time) {
 	}
 }
 
-// supersede has new flows open new sessions: those that are open rest on a certificate that was replaced.
+// supersede has new flows open new sessions: those that are open rest on a certificate that was
+// replaced.
 func (p *pool) supersede() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

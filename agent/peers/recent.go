@@ -7,8 +7,9 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// recent remembers the IDs of the flows that peers opened last and that were accepted. A peer whose session broke opens its flow once more; if the
-// first request arrived after all, the second must not run the app again. The zero value is empty. It is not safe for concurrent use.
+// recent remembers the IDs of the flows that peers opened last and that were accepted. A peer whose
+// session broke opens its flow once more; if the first request arrived after all, the second must
+// not run the app again. The zero value is empty. It is not safe for concurrent use.
 type recent struct {
 	peers map[identity.ID]*flowIDs // at most limits.FlowPeers
 	turn  uint64                   // counts additions
@@ -30,7 +31,8 @@ func (r *recent) has(peer identity.ID, id string) bool {
 	return id != "" && p != nil && slices.Contains(p.ring, id)
 }
 
-// add remembers a flow ID. Each peer has its own ring, so that one that opens many flows does not make another's be forgotten.
+// add remembers a flow ID. Each peer has its own ring, so that one that opens many flows does not
+// make another's be forgotten.
 func (r *recent) add(peer identity.ID, id string) {
 	if id == "" || len(id) > maxFlowID {
 		return
@@ -49,7 +51,8 @@ func (r *recent) add(peer identity.ID, id string) {
 	p.next = (p.next + 1) % limits.FlowIDs
 }
 
-// place makes a ring for a peer, in place of the one that was not used for longest if there are many.
+// place makes a ring for a peer, in place of the one that was not used for longest if there are
+// many.
 func (r *recent) place(peer identity.ID) *flowIDs {
 	if r.peers == nil {
 		r.peers = map[identity.ID]*flowIDs{}

@@ -32,8 +32,8 @@ type inbound struct {
 	release func() // gives back its place; set by addInbound
 }
 
-// Accept seals a path as the server and serves what comes. It returns when the handshake is done, which ctx governs; from is who asked for the path, as
-// the hub has it.
+// Accept seals a path as the server and serves what comes. It returns when the handshake is done,
+// which ctx governs; from is who asked for the path, as the hub has it.
 func (p *Peers) Accept(ctx context.Context, path net.Conn, from identity.ID) {
 	accepted, err := seal.Server(ctx, path, p.Verifier, p.Certificate)
 	if err != nil {
@@ -105,8 +105,9 @@ func (c *inboundConn) Close() error {
 	return c.Conn.Close()
 }
 
-// serve answers one request of a peer. A flow at rest waits below, so that this stack and that of serveFlow are no deeper than they must be:
-// what a goroutine waits on for hours decides how much stack it keeps.
+// serve answers one request of a peer. A flow at rest waits below, so that this stack and that of
+// serveFlow are no deeper than they must be: what a goroutine waits on for hours decides how much
+// stack it keeps.
 func (p *Peers) serve(w http.ResponseWriter, r *http.Request) {
 	in := h2.Tag(r).(*inbound)
 	switch {

@@ -5,7 +5,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// Traffic is what the flows with one peer have moved, in bytes, those that ended and those that run.
+// Traffic is what the flows with one peer have moved, in bytes, those that ended and those that
+// run.
 type Traffic struct {
 	Sent, Received uint64
 	Flows          int // open now

@@ -82,8 +82,8 @@ func Public(err error) *Error {
 	return Errorf(Internal, "internal error; the log says more")
 }
 
-// Lost returns what a failure on the way to a peer or to a hub is to those above. nil, an *Error in the chain, and a cancelled context stay as
-// they are.
+// Lost returns what a failure on the way to a peer or to a hub is to those above. nil, an *Error in
+// the chain, and a cancelled context stay as they are.
 func Lost(err error) error {
 	switch {
 	case err == nil, errors.As(err, new(*Error)), errors.Is(err, context.Canceled):

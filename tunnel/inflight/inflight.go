@@ -1,4 +1,5 @@
-// Package inflight tracks work that runs, so that its owner can let nothing new begin and wait for the rest.
+// Package inflight tracks work that runs, so that its owner can let nothing new begin and wait for
+// the rest.
 package inflight
 
 import (
@@ -62,7 +63,8 @@ func (t *Tracker) GoUpTo(kind *limit.Counts[struct{}], most int, f func()) bool 
 	return false
 }
 
-// Close lets nothing new begin, and returns a channel that is closed when nothing runs any more. It may be called again.
+// Close lets nothing new begin, and returns a channel that is closed when nothing runs any more. It
+// may be called again.
 func (t *Tracker) Close() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()

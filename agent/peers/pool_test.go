@@ -1,0 +1,64 @@
+package peers
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"ztm/tunnel/flow"
+)
+
+// fakeSession is a session of which a test says how it is.
+type fakeSession struct {
+	flow.Session // what a test does not expect to be called
+	flows        int
+	loaded       bool
+	err          error
+	over         bool
+}
+
+func (s *fakeSession) Load() (int, bool)            { return s.flows, s.loaded }
+func (s *fakeSession) Err() error                   { return s.err }
+func (s *fakeSession) IdleSince() (time.Time, bool) { return time.Time{}, s.flows == 0 }
+
+func (s *fakeSession) Done() <-chan struct{} {
+	done := make(chan struct{})
+	if s.over {
+		close(done)
+	}
+	return done
+}
+
+func TestAFlowGetsTheSessionWithTheFewestThatIsNotLoaded(t *testing.T) {
+	full := errors.New("no free stream")
+	for name, tt := range map[string]struct {
+		sessions []*fakeSession
+		best     int // -1: none
+		loaded   bool
+		left     int
+	}{
+		"none":                        {nil, -1, false, 0},
+		"the one":                     {[]*fakeSession{{flows: 9}}, 0, false, 1},
+		"the fewest flows":            {[]*fakeSession{{flows: 2}, {flows: 1}, {flows: 3}}, 1, false, 3},
+		"rather many than loaded":     {[]*fakeSession{{flows: 1, loaded: true}, {flows: 100}}, 1, false, 2},
+		"the better of loaded ones":   {[]*fakeSession{{flows: 5, loaded: true}, {flows: 2, loaded: true}}, 1, true, 2},
+		"not a full one":              {[]*fakeSession{{err: full}, {flows: 7}}, 1, false, 2},
+		"none if all are full":        {[]*fakeSession{{err: full}, {err: full}}, -1, false, 2},
+		"those that are over are let": {[]*fakeSession{{over: true}, {flows: 7}, {over: true}}, 1, false, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ps := &peerSessions{}
+			for _, s := range tt.sessions {
+				ps.sessions = append(ps.sessions, s)
+			}
+			best, loaded := ps.pick()
+			var want flow.Session
+			if tt.best >= 0 {
+				want = tt.sessions[tt.best]
+			}
+			if best != want || loaded != tt.loaded || len(ps.sessions) != tt.left {
+				t.Errorf("got %v, loaded %v, of %d that are left", best, loaded, len(ps.sessions))
+			}
+		})
+	}
+}
