@@ -167,6 +167,23 @@ func TestCommandsOfThePagesExist(t *testing.T) {
 	}
 }
 
+// TestTheManualNamesEveryCommand holds that a new command gets its line in the table of commands.
+func TestTheManualNamesEveryCommand(t *testing.T) {
+	text, err := os.ReadFile("docs/manual.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(text), "\n| command |")
+	if table, _, _ = strings.Cut(table, "\n\n"); !found {
+		t.Fatal("the manual has no table of commands")
+	}
+	for _, cmd := range allCommands(t) {
+		if !regexp.MustCompile("`[^`]*\\b" + regexp.QuoteMeta(cmd.words[0]) + "\\b").MatchString(table) {
+			t.Errorf("ztm %s is not in the manual's table of commands", cmd.words[0])
+		}
+	}
+}
+
 // mentioned is a command in a sentence: without brackets, and only up to what stands for any
 // command.
 func mentioned(text string) []string {
