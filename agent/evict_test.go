@@ -101,6 +101,7 @@ func TestAnEvictionWithoutAHubIsInForceHere(t *testing.T) {
 }
 
 func TestTwoEvictionsOfOneVersionAreBothKept(t *testing.T) {
+	began := time.Now()
 	m, ca, hubs := rootMesh(t, 1)
 	hubs[0].refuse(errNo)
 	evict(t, m, "bob")
@@ -119,12 +120,39 @@ func TestTwoEvictionsOfOneVersionAreBothKept(t *testing.T) {
 	}
 	trust := m.verifier.Trust()
 	for _, user := range []string{"bob", "carol"} {
-		if !trust.Voids(user, time.Now()) {
+		if !trust.Voids(user, began) {
 			t.Errorf("version %d has lost the eviction of %s", trust.Version(), user)
 		}
 	}
 	if string(hubs[0].list()) != string(trust.Document()) {
 		t.Error("the hub has another list")
+	}
+}
+
+func TestANewEvictionLosesNoneOfTheHubs(t *testing.T) {
+	began := time.Now()
+	m, ca, hubs := rootMesh(t, 1)
+	zero, err := identity.NewTrust(ca.CertificatePEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := zero.Evict(ca, "bob", time.Now()) // of an endpoint whose list no hub took, by a peer
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.authority.UpdateTrust(ours.Document()); err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := zero.Evict(ca, "carol", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hubs[0].on("GET "+tunnel.PathTrust, func(w http.ResponseWriter, _ *http.Request) { w.Write(theirs.Document()) })
+	evict(t, m, "dave")
+	for _, user := range []string{"bob", "carol", "dave"} {
+		if !m.verifier.Trust().Voids(user, began) {
+			t.Errorf("the eviction of %s is lost", user)
+		}
 	}
 }
 

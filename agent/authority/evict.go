@@ -118,8 +118,8 @@ func (u *untaken) Error() string { return u.why.Error() }
 func (u *untaken) Unwrap() error { return u.why }
 
 // issueTrust makes the next trust list and gives it to the hub, which gives it to everyone. Where
-// somebody else made one at the same time it is made again, from theirs. next returns the list it
-// was given if there is nothing left to do. A list that no hub takes is an *untaken.
+// another endpoint made one at the same time it is made again, from theirs. next returns the list
+// it was given if there is nothing left to do. A list that no hub takes is an *untaken.
 func (a *Authority) issueTrust(ctx context.Context,
 	next func(*identity.Trust, *identity.CA, time.Time) (*identity.Trust, error)) (*identity.Trust, error) {
 	for range issueAttempts {
@@ -127,14 +127,17 @@ func (a *Authority) issueTrust(ctx context.Context,
 		if err != nil {
 			return nil, answer.Errorf(answer.Denied, "%v", err)
 		}
-		trust := a.Verifier.Trust()
+		trust := a.base(ctx)
 		list, err := next(trust, ca, a.Verifier.Clock().Now())
 		var own *answer.Error
 		if err != nil && !errors.As(err, &own) {
 			err = answer.Errorf(answer.Internal, "%v", err)
 		}
-		if err != nil || list == trust {
-			return list, err
+		if err != nil {
+			return nil, err
+		}
+		if list == trust {
+			return list, a.UpdateTrust(list.Document())
 		}
 		// The hub decides which of two lists of one version is the list: it goes there first.
 		s, err := a.offerTrust(ctx, list)
@@ -144,13 +147,27 @@ func (a *Authority) issueTrust(ctx context.Context,
 		if answer.CodeOf(err) != answer.Conflict {
 			return nil, &untaken{list, answer.Lost(err)}
 		}
-		if err := a.fetchTrust(s); errors.Is(err, identity.ErrRollback) && len(a.Unsettled()) > 0 {
-			err = a.Settle(ctx, s) // ours, which no hub had taken, and theirs have one version
-		} else if err != nil {
+		if err := a.fetchTrust(s); err != nil && !errors.Is(err, identity.ErrRollback) {
 			return nil, answer.Lost(err)
 		}
 	}
 	return nil, answer.Errorf(answer.Conflict, "other endpoints of %s evict or rotate at the same time: try again", RootUser)
+}
+
+// base is the list that the next one is made from: the one in force, with what the hub has beside
+// it. A hub that does not say what it has is not waited for.
+func (a *Authority) base(ctx context.Context) *identity.Trust {
+	own := a.Verifier.Trust()
+	s, _ := a.Control.Now()
+	if s == nil {
+		return own
+	}
+	list, err := a.merged(ctx, s)
+	if err != nil {
+		a.Log.Warn("cannot compare the trust list with the hub's", "err", err)
+		return own
+	}
+	return list
 }
 
 // offerTrust gives a list to the hub that this agent is connected to, and if that one does not take
@@ -255,7 +272,7 @@ func (a *Authority) Settle(ctx context.Context, s *tunnel.Session) error {
 		return nil
 	}
 	for range issueAttempts {
-		list, err := a.merged(ctx, s, users)
+		list, err := a.merged(ctx, s)
 		if err != nil {
 			return err
 		}
@@ -277,37 +294,33 @@ func (a *Authority) Settle(ctx context.Context, s *tunnel.Session) error {
 	return answer.Errorf(answer.Conflict, "other endpoints of %s evict or rotate at the same time", RootUser)
 }
 
-// merged is the list in force if the hub has none that is newer or another of its version;
-// otherwise the hub's list, and in it what was evicted here.
-func (a *Authority) merged(ctx context.Context, s *tunnel.Session, users []string) (*identity.Trust, error) {
+// merged is the list in force, if the hub has none that is newer or another of its version.
+// Otherwise it is the hub's list, with all evictions that it lacks: two root endpoints that evict
+// while no hub takes lists make two of one version.
+func (a *Authority) merged(ctx context.Context, s *tunnel.Session) (*identity.Trust, error) {
 	own := a.Verifier.Trust()
 	var doc []byte
 	if err := s.Call(ctx, http.MethodGet, tunnel.PathTrust, nil, nil, &doc); err != nil {
 		return nil, err
 	}
-	begin := a.Book.Membership().CA
-	theirs, err := identity.ParseTrust([]byte(begin), doc)
+	theirs, err := identity.ParseTrust([]byte(a.Book.Membership().CA), doc)
 	if len(doc) == 0 || err == nil && (theirs.Version() < own.Version() || string(theirs.Document()) == string(own.Document())) {
 		return own, nil
 	}
 	if err != nil {
 		return nil, err
 	}
+	lacks := slices.DeleteFunc(own.Evictions(), func(e identity.Eviction) bool { return theirs.Voids(e.User, e.Admitted) })
+	if len(lacks) == 0 && theirs.Version() > own.Version() {
+		return theirs, nil
+	}
 	ca, err := a.Signer()
 	if err != nil {
 		return nil, err
 	}
-	now := a.Verifier.Clock().Now()
-	list := theirs
-	for _, e := range own.Evictions() {
-		if !slices.Contains(users, e.User) || list.Voids(e.User, e.Admitted) && list.Version() > own.Version() {
-			continue
-		}
-		if list, err = list.Evict(ca, e.User, a.hubTime(ctx, now), e.Admitted); err != nil {
-			// The mesh has another CA by now, whose key is elsewhere.
-			return nil, errors.Join(fmt.Errorf("evict %s again from an endpoint that holds the mesh's CA key: %w", e.User, err),
-				a.UpdateTrust(theirs.Document()))
-		}
+	list, err := theirs.Merge(ca, a.hubTime(ctx, a.Verifier.Clock().Now()), lacks...)
+	if err != nil { // the mesh has another CA by now, whose key is elsewhere
+		return nil, errors.Join(fmt.Errorf("evict again from an endpoint that holds the mesh's CA key: %w", err), a.UpdateTrust(theirs.Document()))
 	}
 	return list, nil
 }

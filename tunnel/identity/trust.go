@@ -188,6 +188,19 @@ func (t *Trust) Evict(ca *CA, user string, now time.Time, admitted ...time.Time)
 	return t.issue(next, ca, ca, now)
 }
 
+// Merge returns the next version of the list, in which evictions of another list hold as well, as
+// they are there. Without any it is the same list under a newer version. ca must be the newest CA.
+// As with [Trust.Evict] the caller publishes the list first.
+func (t *Trust) Merge(ca *CA, now time.Time, evictions ...Eviction) (*Trust, error) {
+	next := t.list.clone()
+	for _, e := range evictions {
+		if !t.Voids(e.User, e.Admitted) {
+			next.evict(e.User, e.Admitted.Unix())
+		}
+	}
+	return t.issue(next, ca, ca, now)
+}
+
 // Rotate returns the next version of the list, in which next (see [CA.Successor]) is the mesh's CA.
 // Certificates that ca or one before it signed are accepted until retire at most, so hubs and
 // members have until then to renew theirs. ca must be the newest CA. As with [Trust.Evict] the

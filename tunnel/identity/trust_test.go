@@ -512,3 +512,21 @@ func TestRotationTakesTheRightKeyAndClock(t *testing.T) {
 	_, err = rotated.Evict(ca2, "bob", start.Add(30*year))
 	wantError(t, err, ErrExpired, "the mesh's CA")
 }
+
+func TestMergedListsKeepAllEvictionsAsTheyAre(t *testing.T) {
+	m := newMesh(t)
+	one := must(m.trust.Evict(m.ca, "bob", start))(t)
+	fork := must(must(m.trust.Evict(m.ca, "carol", start.Add(time.Minute)))(t).Evict(m.ca, "bob", start.Add(time.Hour)))(t)
+	merged := must(fork.Merge(m.ca, start.Add(day), one.Evictions()...))(t)
+	want := []Eviction{{"bob", time.Unix(start.Add(time.Hour).Unix(), 0)}, {"carol", time.Unix(start.Add(time.Minute).Unix(), 0)}}
+	if diff := cmp.Diff(want, merged.Evictions()); diff != "" {
+		t.Errorf("the later eviction counts (-want +got):\n%s", diff)
+	}
+	merged = must(one.Merge(m.ca, start.Add(day), fork.Evictions()...))(t)
+	if diff := cmp.Diff(want, merged.Evictions()); diff != "" {
+		t.Errorf("the other way (-want +got):\n%s", diff)
+	}
+	if same := must(one.Merge(m.ca, start))(t); same.Version() != one.Version()+1 {
+		t.Errorf("version %d follows %d", same.Version(), one.Version())
+	}
+}
