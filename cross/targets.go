@@ -119,7 +119,8 @@ func (t Target) Env() []string {
 // between ztm and ztm uses: its keys are Ed25519 and X25519MLKEM768.
 var talkers = []string{"ztm", "ztm/...", "github.com/...", "go.etcd.io/...", "go.yaml.in/...", "golang.org/x/...",
 	"bufio", "bytes", "compress/...", "context", "crypto/ecdh", "crypto/ecdsa", "crypto/ed25519", "crypto/elliptic", "crypto/hkdf",
-	"crypto/hpke", "crypto/internal/fips140/ecdsa", "crypto/internal/fips140/rsa", "crypto/mlkem", "crypto/rsa", "crypto/sha3", "crypto/tls",
+	"crypto/hpke", "crypto/internal/fips140/bigmod", "crypto/internal/fips140/ecdh", "crypto/internal/fips140/ecdsa",
+	"crypto/internal/fips140/nistec/...", "crypto/internal/fips140/rsa", "crypto/mlkem", "crypto/rand", "crypto/rsa", "crypto/sha3", "crypto/tls",
 	"crypto/x509/...", "encoding/...", "errors", "flag", "fmt", "internal/bisect", "internal/godebug", "internal/poll",
 	"internal/reflectlite", "internal/singleflight", "internal/strconv", "io/...", "log/...", "math/big", "math/rand", "mime/...", "net",
 	"net/...", "os/...", "path/...", "reflect", "regexp/...", "sort", "strconv", "strings", "syscall", "text/...", "time", "unique",
