@@ -54,7 +54,7 @@ func newFakeHub(t *testing.T, ca *identity.CA) *fakeHub {
 	own := identity.TLSCertificate(der, key)
 	verifier := identity.NewVerifier(trust, identity.NewClock())
 	config := verifier.ServerConfig(func() tls.Certificate { return own }, tunnel.ControlProto)
-	server := h2.NewTLSServer(tunnel.ControlProto, h, h2.Hub, slog.New(slog.DiscardHandler))
+	server := h2.NewServer(h, h2.Hub)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {

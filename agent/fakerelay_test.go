@@ -68,7 +68,7 @@ func (f *fakeRelay) relay(w http.ResponseWriter, r *http.Request) {
 	select {
 	case there := <-opener:
 		defer close(there.done)
-		here, err := h2.Accept(w, r)
+		here, err := h2.Accept(r)
 		if err != nil {
 			return
 		}
@@ -93,7 +93,7 @@ func (f *fakeRelay) answer(w http.ResponseWriter, r *http.Request, ticket string
 		w.WriteHeader(http.StatusNotFound)
 		return
 	}
-	s, err := h2.Accept(w, r)
+	s, err := h2.Accept(r)
 	if err != nil {
 		return
 	}

@@ -99,6 +99,9 @@ func (e *Early) CloseWrite() error {
 // NetConn returns the connection of the client.
 func (e *Early) NetConn() net.Conn { return e.Conn }
 
+// WritesTo returns the connection of the client: what is written goes there as it is.
+func (e *Early) WritesTo() net.Conn { return e.Conn }
+
 // Attempt is for one opening: it gives the first bytes from the beginning. It is used by an
 // [EarlyOpener]. A client whose Read cannot be interrupted gives none.
 func (e *Early) Attempt() *EarlyAttempt {

@@ -208,10 +208,7 @@ func TestIdentityComesFromTheCertificateAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cc, err := h2.Client(t.Context(), c, h2.Control(0))
-	if err != nil {
-		t.Fatal(err)
-	}
+	cc := h2.Client(c, h2.Control(0))
 	defer cc.Close()
 	url := "http://" + h.address() + tunnel.PathEndpoints + "/" + string(bob.id) + "?user=root&id=" + string(bob.id)
 	req, err := http.NewRequestWithContext(t.Context(), "DELETE", url, nil)

@@ -113,7 +113,7 @@ func (s *server) carryStream(ctx context.Context, w http.ResponseWriter, r *http
 	finished := make(chan struct{})
 	l := &leg{
 		peer:   p,
-		accept: func() (net.Conn, error) { return accepted(h2.Accept(w, r)) },
+		accept: func() (net.Conn, error) { return h2.Accept(r) },
 		refuse: func(no *answer.Error) { s.fail(w, no) },
 		finish: sync.OnceFunc(func() { close(finished) }),
 		gone:   r.Context().Done(),
@@ -124,18 +124,4 @@ func (s *server) carryStream(ctx context.Context, w http.ResponseWriter, r *http
 	}
 	s.relay.serve(ctx, l, h)
 	<-finished
-}
-
-// wholeStream is a stream that ends as a whole: HTTP/2 has no way for a handler to end its answer
-// and read on. The sealed session inside has told its own ends apart by then.
-type wholeStream struct{ *h2.Stream }
-
-// CloseWrite closes the stream.
-func (s wholeStream) CloseWrite() error { return s.Close() }
-
-func accepted(s *h2.Stream, err error) (net.Conn, error) {
-	if err != nil {
-		return nil, err
-	}
-	return wholeStream{s}, nil
 }

@@ -106,7 +106,7 @@ func (s *server) run(ctx context.Context, ln *net.TCPListener, metrics net.Liste
 	// Paths outlive ctx by drainTimeout.
 	paths, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	s.h2 = h2.NewTLSServer(tunnel.ControlProto, s.handler(paths), h2.Hub, s.log)
+	s.h2 = h2.NewServer(s.handler(paths), h2.Hub)
 
 	stop := make(chan struct{})
 	var background sync.WaitGroup

@@ -23,7 +23,7 @@ import (
 type Session struct {
 	conn    *tls.Conn
 	watch   *watched // conn, as HTTP/2 has it
-	cc      *http.ClientConn
+	h2      *h2.Conn
 	address string
 	done    chan struct{} // closed when the connection is gone
 	once    sync.Once
@@ -41,10 +41,7 @@ func Open(ctx context.Context, d *Dialer, address string, config *tls.Config) (*
 	}
 	s := &Session{conn: c, address: address, done: make(chan struct{})}
 	s.watch = &watched{Conn: c, closed: s.gone}
-	s.cc, err = h2.Client(ctx, s.watch, h2.Control(below.Meter.RTT()))
-	if err != nil {
-		return nil, fmt.Errorf("session with %s: %w", address, s.watch.reason(err))
-	}
+	s.h2 = h2.Client(s.watch, h2.Control(below.Meter.RTT()))
 	return s, nil
 }
 
@@ -66,7 +63,7 @@ func (s *Session) LocalAddr() net.Addr { return s.conn.LocalAddr() }
 func (s *Session) Close() error {
 	s.conn.NetConn().Close() // first: a close_notify that nobody reads is not waited for
 	s.gone()
-	return s.cc.Close()
+	return s.h2.Close()
 }
 
 // Call sends a request and decodes the JSON answer into out; in and out may be nil. A hub's "no" is
@@ -101,7 +98,7 @@ func (s *Session) call(ctx context.Context, method, path string, query url.Value
 	if err != nil {
 		return err
 	}
-	resp, err := s.cc.RoundTrip(req)
+	resp, err := s.h2.RoundTrip(req)
 	if err != nil {
 		return fmt.Errorf("hub %s: %w", s.address, s.watch.reason(err))
 	}
@@ -134,7 +131,7 @@ func (s *Session) Events(ctx context.Context, handle func(Event)) error {
 	if err != nil {
 		return err
 	}
-	resp, err := s.cc.RoundTrip(req)
+	resp, err := s.h2.RoundTrip(req)
 	if err != nil {
 		return fmt.Errorf("hub %s: %w", s.address, err)
 	}
@@ -182,7 +179,7 @@ func (s *Session) Relay(ctx context.Context, peer identity.ID, ticket string) (n
 	if ticket != "" {
 		req.Header.Set(FieldTicket, ticket)
 	}
-	stream, resp, err := h2.Open(ctx, s.cc, req)
+	stream, resp, err := h2.Open(ctx, s.h2, req)
 	if err != nil {
 		return nil, fmt.Errorf("relay stream: %w", err)
 	}

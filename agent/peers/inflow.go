@@ -14,6 +14,7 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/flow"
+	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
 )
@@ -52,8 +53,7 @@ func (p *Peers) serveFlow(w http.ResponseWriter, r *http.Request, in *inbound) {
 		p.departed(f.peer, app)
 	}
 	if f.end() {
-		// Returning would end the stream cleanly; the peer must see that it was cut off.
-		panic(http.ErrAbortHandler)
+		h2.Abort(r) // returning would end the stream cleanly; the peer must see that it was cut off
 	}
 }
 
@@ -131,7 +131,7 @@ func (f *inFlow) accept(datagrams bool) (net.Conn, error) {
 			err = errors.New("the flow was cut")
 			return
 		}
-		if conn, err = flow.Accept(f.w, f.r, datagrams); err != nil {
+		if conn, err = flow.Accept(f.r, datagrams); err != nil {
 			return
 		}
 		f.p.mu.Lock()

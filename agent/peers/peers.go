@@ -85,7 +85,7 @@ func New(c Config) *Peers {
 		outFlows: map[*outFlow]struct{}{}, totals: map[identity.ID]*Traffic{},
 	}
 	p.pool = newPool(p.dial)
-	p.server = h2.NewServer(http.HandlerFunc(p.serve), h2.Sealed, c.Log)
+	p.server = h2.NewServer(http.HandlerFunc(p.serve), h2.Sealed)
 	return p
 }
 

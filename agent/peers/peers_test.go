@@ -50,7 +50,7 @@ func newFarPeer(t *testing.T, streams int, handler http.HandlerFunc) *farPeer {
 		t.Fatal(err)
 	}
 	p := &farPeer{t: t, v: identity.NewVerifier(a.trust, identity.NewClock()), cert: identity.TLSCertificate(der, key), id: identity.IDOf(public)}
-	tuning := func(rtt time.Duration) h2.Tuning {
+	tuning := func(rtt time.Duration) h2.Options {
 		tuning := h2.Sealed(rtt)
 		tuning.MaxStreams = streams
 		return tuning
@@ -59,7 +59,7 @@ func newFarPeer(t *testing.T, streams int, handler http.HandlerFunc) *farPeer {
 		if r.URL.Path != seal.PathPing {
 			handler(w, r)
 		}
-	}), tuning, slog.New(slog.DiscardHandler))
+	}), tuning)
 	t.Cleanup(p.server.Close)
 	return p
 }

@@ -20,7 +20,7 @@ func TestStalledReader(t *testing.T) {
 		before    = 1 << 20          // what a reader takes before it stops
 		after     = 32 << 20         // and what it takes when it goes on
 		buffered  = 64 << 20         // what one flow may hold on its way, sockets included
-		growth    = 20 << 20         // of resident memory
+		growth    = 40 << 20         // of resident memory: the first window of each flow, 4 MiB, and what the collector leaves
 		stillness = 40 * time.Second // longer than a dead peer would be tolerated
 	)
 	m := newMesh(t, options{})

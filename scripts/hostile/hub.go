@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -77,7 +76,7 @@ func newFalseHub(ctx context.Context, m *mesh, change func(*falseHub)) (*falseHu
 		return nil, err
 	}
 	h.address = h.ln.Addr().String()
-	h.server = h2.NewTLSServer(tunnel.ControlProto, h, h2.Hub, slog.New(slog.DiscardHandler))
+	h.server = h2.NewServer(h, h2.Hub)
 	go h.accept() // ends with the listener
 	if err := h.startVictim(ctx); err != nil {
 		h.close()
@@ -249,7 +248,7 @@ func (h *falseHub) carry(w http.ResponseWriter, r *http.Request) {
 	select {
 	case there := <-opener:
 		defer close(there.done)
-		here, err := h2.Accept(w, r)
+		here, err := h2.Accept(r)
 		if err != nil {
 			return
 		}
@@ -276,7 +275,7 @@ func (h *falseHub) answer(w http.ResponseWriter, r *http.Request, ticket string)
 		w.WriteHeader(http.StatusNotFound)
 		return
 	}
-	s, err := h2.Accept(w, r)
+	s, err := h2.Accept(r)
 	if err != nil {
 		return
 	}

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"testing"
 
-	"ztm/tunnel/capsule"
 	"ztm/tunnel/h2"
 )
 
@@ -19,6 +18,7 @@ type said struct {
 	r       io.Reader
 	given   int
 	stopped chan struct{} // closed by Stop
+	once    sync.Once
 }
 
 func newSaid(b []byte) *said { return &said{r: bytes.NewReader(b), stopped: make(chan struct{})} }
@@ -43,17 +43,12 @@ func (s *said) Read(p []byte) (int, error) {
 func (s *said) Stop() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	close(s.stopped)
+	s.once.Do(func() { close(s.stopped) })
 	return s.given
 }
 
-func request(t testing.TB) *http.Request {
-	t.Helper()
-	req, err := http.NewRequest(http.MethodPost, "http://peer/apps/x", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return req
+func request() h2.Fields {
+	return h2.Fields{{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "https"}, {Name: ":authority", Value: "peer"}, {Name: ":path", Value: "/v1/apps/x"}}
 }
 
 func TestEarlyBytesComeBeforeTheAnswerAndOnce(t *testing.T) {
@@ -76,13 +71,12 @@ func TestEarlyBytesComeBeforeTheAnswerAndOnce(t *testing.T) {
 	for name, write := range ways {
 		t.Run(name, func(t *testing.T) {
 			got := make(chan []byte, 1)
-			cc := session(t, func(w http.ResponseWriter, r *http.Request) {
-				d := capsule.NewStream(r.Body)
+			cc := session(t, func(_ http.ResponseWriter, r *http.Request) {
 				first := make([]byte, early)
-				if _, err := io.ReadFull(d, first); err != nil {
+				if _, err := io.ReadFull(r.Body, first); err != nil {
 					t.Errorf("before the answer: %v", err)
 				}
-				c, err := Accept(w, r, false)
+				c, err := Accept(r, false)
 				if err != nil {
 					t.Error(err)
 					return
@@ -94,9 +88,9 @@ func TestEarlyBytesComeBeforeTheAnswerAndOnce(t *testing.T) {
 				got <- append(first, rest...)
 				c.Finish()
 			})
-			c, resp, err := Open(t.Context(), cc, request(t), false, newSaid(data[:early]))
-			if err != nil || c == nil {
-				t.Fatalf("open: %v, %v", resp, err)
+			c, err := Open(t.Context(), cc, request(), false, newSaid(data[:early]))
+			if err != nil {
+				t.Fatalf("open: %v", err)
 			}
 			if err := write(c); err != nil {
 				t.Fatal(err)
@@ -116,18 +110,11 @@ func TestEarlyBytesComeBeforeTheAnswerAndOnce(t *testing.T) {
 }
 
 func TestARefusalOfAFlowWithEarlyBytesIsReadable(t *testing.T) {
-	cc := session(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusForbidden) })
+	cc := session(t, deny)
 	for range 50 {
 		early := newSaid(bytes.Repeat([]byte{1}, 64<<10))
-		c, resp, err := Open(t.Context(), cc, request(t), false, early)
-		if c != nil || err != nil {
-			t.Fatalf("got a flow: %v, %v", c, err)
-		}
-		b, _ := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusForbidden || string(b) != "no\n" {
-			t.Fatalf("got %d %q", resp.StatusCode, b)
-		}
+		_, err := Open(t.Context(), cc, request(), false, early)
+		wantNo(t, err)
 		select {
 		case <-early.stopped:
 		default:
@@ -136,40 +123,18 @@ func TestARefusalOfAFlowWithEarlyBytesIsReadable(t *testing.T) {
 	}
 }
 
-func TestEarlyBytesThatNobodyReadsAreNoMoreThanAWindow(t *testing.T) {
-	answer := make(chan struct{})
-	cc := session(t, func(w http.ResponseWriter, r *http.Request) {
-		<-answer
-		c, err := Accept(w, r, false)
-		if err != nil {
-			return
-		}
-		c.Finish()
-	})
-	endless := &endlessEarly{reached: make(chan struct{})}
-	opened := make(chan *Conn, 1)
-	go func() {
-		c, _, err := Open(t.Context(), cc, request(t), false, endless)
-		if err != nil {
-			t.Error(err)
-		}
-		opened <- c
-	}()
-	<-endless.reached
-	close(answer)
-	c := <-opened
-	c.Reset()
-	// Once it has answered, the exit takes a little more before it ends the flow.
-	if most := h2.Sealed(0).StreamWindow + maxDrained + 2*chunk; endless.given > most {
-		t.Errorf("%d bytes were taken from the client, more than %d", endless.given, most)
+func TestNoMoreThanTheLimitIsTakenOfAClientBeforeTheAnswer(t *testing.T) {
+	cc := session(t, deny)
+	endless := &endlessEarly{}
+	_, err := Open(t.Context(), cc, request(), false, endless)
+	wantNo(t, err)
+	if endless.given > maxEarly {
+		t.Errorf("%d bytes were taken from the client, more than %d", endless.given, maxEarly)
 	}
 }
 
 // endlessEarly gives as many bytes as are asked for.
 type endlessEarly struct {
-	reached chan struct{} // closed when a window's worth was given, all but the last frames
-	once    sync.Once
-
 	mu      sync.Mutex
 	given   int
 	stopped bool
@@ -182,9 +147,6 @@ func (e *endlessEarly) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	e.given += len(p)
-	if e.given > h2.Sealed(0).StreamWindow-2*chunk {
-		e.once.Do(func() { close(e.reached) })
-	}
 	return len(p), nil
 }
 
@@ -197,7 +159,7 @@ func (e *endlessEarly) Stop() int {
 
 func TestASourceThatEndsWithinTheEarlyBytesEndsReadFrom(t *testing.T) {
 	cc := serve(t, false, func(c *Conn) { io.Copy(c, c) })
-	c, _, err := Open(t.Context(), cc, request(t), false, newSaid([]byte("hello")))
+	c, err := Open(t.Context(), cc.Conn, request(), false, newSaid([]byte("hello")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,21 +15,19 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"ztm/tunnel/answer"
 	"ztm/tunnel/capsule"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/splice"
 )
 
 // session is a client connection to a server with the handler, over loopback TCP.
-func session(t testing.TB, handler http.HandlerFunc) *http.ClientConn {
+func session(t testing.TB, handler http.HandlerFunc) *h2.Conn {
 	t.Helper()
 	near, far := tcpPair(t)
-	server := h2.NewServer(handler, h2.Sealed, slog.New(slog.DiscardHandler))
+	server := h2.NewServer(handler, h2.Sealed)
 	server.Serve(&h2.Tagged{Conn: far})
-	cc, err := h2.Client(t.Context(), near, h2.Sealed(0))
-	if err != nil {
-		t.Fatal(err)
-	}
+	cc := h2.Client(near, h2.Sealed(0))
 	t.Cleanup(func() {
 		cc.Close()
 		server.Close()
@@ -56,7 +54,7 @@ func tcpPair(t testing.TB) (near, far net.Conn) {
 
 // exits is a session to an exit that accepts every flow.
 type exits struct {
-	*http.ClientConn
+	*h2.Conn
 	accepted chan error // gets how each flow was accepted; capacity for all of a test
 }
 
@@ -64,25 +62,23 @@ type exits struct {
 // that resets a flow may do so before the exit has accepted it.
 func serve(t testing.TB, datagrams bool, f func(c *Conn)) *exits {
 	accepted := make(chan error, 1000)
-	cc := session(t, func(w http.ResponseWriter, r *http.Request) {
-		c, err := Accept(w, r, datagrams)
+	cc := session(t, func(_ http.ResponseWriter, r *http.Request) {
+		c, err := Accept(r, datagrams)
 		accepted <- err
 		if err != nil {
 			return
 		}
 		f(c)
-		if c.Finish() {
-			panic(http.ErrAbortHandler)
-		}
+		c.Finish()
 	})
 	return &exits{cc, accepted}
 }
 
 func open(t testing.TB, to *exits, datagrams bool) *Conn {
 	t.Helper()
-	c, resp, err := Open(t.Context(), to, request(t), datagrams, nil)
-	if err != nil || c == nil {
-		t.Fatalf("open: %v, %v", resp, err)
+	c, err := Open(t.Context(), to.Conn, request(), datagrams, nil)
+	if err != nil {
+		t.Fatalf("open: %v", err)
 	}
 	if err := <-to.accepted; err != nil {
 		t.Fatalf("the exit did not accept: %v", err)
@@ -396,21 +392,30 @@ func TestDatagramsKeepTheirBounds(t *testing.T) {
 	if _, err := c.Write(make([]byte, capsule.MaxDatagram+1)); err == nil {
 		t.Error("a datagram over the limit was sent")
 	}
+	c.CloseWrite()
+	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("after the end %d bytes came, %v", n, err)
+	}
 	c.Close()
 }
 
+func deny(w http.ResponseWriter, _ *http.Request) {
+	answer.Fail(w, slog.New(slog.DiscardHandler), answer.Errorf(answer.Denied, "no"))
+}
+
+// wantNo wants the refusal of [deny].
+func wantNo(t *testing.T, err error) {
+	t.Helper()
+	var no *Refused
+	if !errors.As(err, &no) || no.Reason.Code != answer.Denied || no.Reason.Message != "no" {
+		t.Fatalf("got %v", err)
+	}
+}
+
 func TestARefusalHasItsOwnBody(t *testing.T) {
-	cc := session(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusForbidden) })
-	req, _ := http.NewRequest(http.MethodPost, "http://peer/apps/x", nil)
-	c, resp, err := Open(t.Context(), cc, req, false, nil)
-	if c != nil || err != nil {
-		t.Fatalf("got a flow: %v, %v", c, err)
-	}
-	defer resp.Body.Close()
-	b, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode != http.StatusForbidden || string(b) != "no\n" {
-		t.Errorf("got %d %q", resp.StatusCode, b)
-	}
+	cc := session(t, deny)
+	_, err := Open(t.Context(), cc, request(), false, nil)
+	wantNo(t, err)
 }
 
 func TestOpeningEndsWithItsContext(t *testing.T) {
@@ -418,8 +423,7 @@ func TestOpeningEndsWithItsContext(t *testing.T) {
 	cc := session(t, func(_ http.ResponseWriter, r *http.Request) { close(started); <-r.Context().Done() })
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-started; cancel() }()
-	req, _ := http.NewRequest(http.MethodPost, "http://peer/apps/x", nil)
-	if _, _, err := Open(ctx, cc, req, false, nil); !errors.Is(err, context.Canceled) {
+	if _, err := Open(ctx, cc, request(), false, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

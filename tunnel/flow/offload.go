@@ -7,25 +7,23 @@ import (
 	"sync/atomic"
 
 	"ztm/tunnel/buffer"
+	"ztm/tunnel/h2"
 )
 
-// Dedicated is a sealed connection that carries one flow and nothing else. One goroutine may read
-// while another writes.
+// Dedicated is a sealed connection that carries one flow and nothing else. One goroutine may read while another writes.
 //
-// A direction ends there with its close_notify (RFC 8446 section 6.1); a connection that breaks off
-// without one was cut.
+// A direction ends there with its close_notify (RFC 8446 section 6.1); a connection that breaks off without one was cut.
 type Dedicated interface {
 	net.Conn
 	CloseWrite() error
 	Reset() error // ends the connection at once, without a close_notify
 }
 
-// offload is where the bytes of a flow travel. A flow that moves much leaves the HTTP/2 session it
-// shares for a dedicated connection: HTTP/2 costs a third of the throughput, and a bulk flow in it
-// delays its neighbours. So does one that nobody reads, see stall.go.
+// offload is where the bytes of a flow travel. A flow that moves much leaves the HTTP/2 session it shares for a
+// dedicated connection, which needs no frames and is read by another processor, and so does not delay its neighbours.
 //
-//	            much has moved,            the entrance             both directions
-//	            or nobody reads            has dialled              have switched
+//	            much has moved             the entrance             both directions
+//	                                       has dialled              have switched
 //	inSession ------------------> asked ----------------> moving -------------------> moved
 //	    |                           |                       ^
 //	    |                           |                       | at the exit, which does not ask
@@ -35,19 +33,19 @@ type Dedicated interface {
 //
 // While it is moving each direction switches by itself, at its sender's pleasure:
 //
-//	sender    DATA … DATA MOVED | bytes of the dedicated connection
-//	receiver  reads MOVED, and goes on reading in the dedicated connection
+//	sender    bytes, END_STREAM with the field ztm-moved | bytes of the dedicated connection
+//	receiver  reads to that end, and goes on reading in the dedicated connection
 //
 // The order of bytes is kept; nothing is sent twice. Flows of datagrams stay in the session.
 type offload struct {
-	ask    func()       // static after OnOffload; nil: the flow does not ask
-	pieces atomic.Int32 // how often bytes have moved
-
+	ask      func()       // static after OnOffload; nil: the flow does not ask
 	phase    atomic.Int32 // one of the phases below; changed with mu held
 	mu       sync.Mutex
 	conn     Dedicated     // guarded by mu before moving, static from then on
 	here     chan struct{} // closed in moving and in over
 	switched atomic.Int32  // directions
+	ended    bool          // guarded by mu
+	free     func()        // takes back what was asked of the session; guarded by mu
 
 	reading Dedicated // owned by the reading goroutine; nil before it has switched
 	writing Dedicated // guarded by Conn.wmu; nil before it has switched
@@ -62,43 +60,50 @@ const (
 	over
 )
 
-// When a flow asks for a dedicated connection: it has moved BulkBytes, or it has moved anything so
-// often as busyPieces. HTTP/2 passes each piece through three more goroutines at either end, which
-// a flow that goes back and forth feels.
-const (
-	BulkBytes  = 1 << 20
-	busyPieces = 256
-)
+// BulkBytes is how many bytes a flow has moved when it asks for a dedicated connection.
+const BulkBytes = 1 << 20
 
-// busy counts a piece and reports whether the flow, which has moved so many bytes, is one for a
-// dedicated connection.
-func (o *offload) busy(total int64) bool { return total > BulkBytes || o.pieces.Add(1) > busyPieces }
+// OnOffload sets what is called, once and in a goroutine of its own, when the flow wants a dedicated connection. It is
+// set before the first use.
+func (c *Conn) OnOffload(f func()) {
+	if c.packets == nil {
+		c.offload.ask = f // the owner of the function waits for it
+		c.stream.OnBulk(BulkBytes, c.askOffload)
+	}
+}
 
-// OnOffload sets what is called, once and in a goroutine of its own, when the flow wants a
-// dedicated connection. It is set before the first use.
-func (c *Conn) OnOffload(f func()) { c.offload.ask = f }
+// fieldMoved is the trailer that ends a direction which goes on in the dedicated connection.
+const fieldMoved = "ztm-moved"
+
+// movesOn reports whether the end that was read in the session says that the direction goes on.
+func (c *Conn) movesOn() bool { return c.stream.Trailers().Get(fieldMoved) != "" }
 
 func (c *Conn) askOffload() {
 	o := &c.offload
-	if c.datagram || o.ask == nil || o.phase.Load() != inSession {
-		return
-	}
 	o.mu.Lock()
 	first := o.phase.CompareAndSwap(inSession, asked)
 	o.mu.Unlock()
 	if first {
-		go o.ask() // the owner of the function waits for it
+		o.ask()
 	}
 }
 
-// Offload gives the flow its dedicated connection, which it owns from now on, at each end. A second
-// one, or one that comes after the end of the flow, is reset.
+// Offload gives the flow its dedicated connection, which it owns from now on, at each end. A second one, or one that
+// comes after the end of the flow, is reset.
 func (c *Conn) Offload(d Dedicated) {
 	if !c.offload.begin(d) {
 		d.Reset()
 		return
 	}
-	c.relieve()
+	// The session asks whether the peer lives; a dedicated connection whose window is shut cannot. So it ends with its session.
+	stop := c.stream.Conn().OnClose(func() { c.Reset() })
+	c.offload.mu.Lock()
+	defer c.offload.mu.Unlock()
+	if c.offload.ended {
+		stop()
+		return
+	}
+	c.offload.free = stop
 }
 
 // begin goes to moving.
@@ -126,6 +131,9 @@ func (o *offload) has() bool {
 func (o *offload) end() Dedicated {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.ended = true; o.free != nil {
+		o.free()
+	}
 	if o.phase.Load() <= asked {
 		o.phase.Store(over)
 		close(o.here)
@@ -133,7 +141,7 @@ func (o *offload) end() Dedicated {
 	return o.conn
 }
 
-// switchReading is called by the reading goroutine when it has read MOVED.
+// switchReading is called by the reading goroutine when it has read that the direction goes on elsewhere.
 func (o *offload) switchReading() error {
 	<-o.here // our end of the connection may come after the peer's first use of it
 	if !o.has() {
@@ -144,12 +152,12 @@ func (o *offload) switchReading() error {
 	return nil
 }
 
-// switchWritingLocked switches the writing side if it is time to. It returns nil while that is the
-// session. c.wmu is held.
+// switchWritingLocked switches the writing side if it is time to. It returns nil while that is the session. c.wmu is
+// held.
 func (c *Conn) switchWritingLocked() (Dedicated, error) {
 	o := &c.offload
 	if o.writing == nil && o.has() {
-		if err := c.out.move(); err != nil {
+		if err := c.stream.CloseWriteWith(h2.Fields{{Name: fieldMoved, Value: "?1"}}); err != nil {
 			return nil, err
 		}
 		o.writing = o.conn
@@ -166,16 +174,6 @@ func (o *offload) countSwitched() {
 		o.phase.Store(moved)
 	}
 }
-
-// minBuffer is the minimum size of what a source is read into, in bytes: a request or a keystroke
-// fits.
-const minBuffer = 1 << 10
-
-// What a source is read into, in the session and in a dedicated connection.
-var (
-	sessionBuffers   = buffer.NewClasses(minBuffer, chunk)
-	dedicatedBuffers = buffer.Bulk(minBuffer)
-)
 
 // copy copies src to dst, one of which is the dedicated connection, until src ends.
 func (o *offload) copy(dst io.Writer, src io.Reader, count func(int64)) (total int64, err error) {

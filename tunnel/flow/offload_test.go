@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"testing/synctest"
+
+	"ztm/tunnel/h2"
 )
 
 // outside is a dedicated connection that is a pipe.
@@ -40,8 +42,7 @@ func TestAnOffloadGoesThroughItsPhases(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newConn(&dataWithoutEnd{}, quiet{}, false)
-				c.end = func(bool) {}
+				c := onItsOwn(t)
 				asks := 0
 				c.OnOffload(func() { asks++ })
 				var connections []*outside
@@ -82,8 +83,7 @@ func TestAnOffloadGoesThroughItsPhases(t *testing.T) {
 func TestAReaderThatSwitchesBeforeItsConnectionIsThereWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, ends := range []bool{false, true} {
-			c := newConn(&dataWithoutEnd{}, quiet{}, false)
-			c.end = func(bool) {}
+			c := onItsOwn(t)
 			got := make(chan error, 1)
 			go func() { got <- c.offload.switchReading() }()
 			synctest.Wait()
@@ -103,11 +103,31 @@ func TestAReaderThatSwitchesBeforeItsConnectionIsThereWaits(t *testing.T) {
 	})
 }
 
-// quiet is a sink that takes everything.
-type quiet struct{}
+// onItsOwn is a flow on a session whose peer takes everything and says nothing.
+func onItsOwn(t *testing.T) *Conn {
+	near, far := net.Pipe()
+	go io.Copy(io.Discard, far) // ends with near
+	session := h2.Client(near, h2.Options{})
+	t.Cleanup(func() {
+		session.Close()
+		session.Wait()
+	})
+	s, err := session.Open(request(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newConn(s, false)
+}
 
-func (quiet) write(p []byte) (int, error)          { return len(p), nil }
-func (quiet) datagram([]byte) error                { return nil }
-func (quiet) pull(io.Reader, *Conn) (int64, error) { return 0, nil }
-func (quiet) move() error                          { return nil }
-func (quiet) end(bool) error                       { return nil }
+func TestAnOffloadedFlowEndsWithItsSession(t *testing.T) {
+	c := onItsOwn(t)
+	d := newOutside()
+	c.Offload(d)
+	if _, err := c.Write([]byte("in the dedicated connection")); err != nil {
+		t.Fatal(err)
+	}
+	c.stream.Conn().Close()
+	if _, err := d.Read(make([]byte, 1)); err == nil {
+		t.Error("the dedicated connection has ended cleanly")
+	}
+}

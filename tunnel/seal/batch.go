@@ -149,7 +149,6 @@ func (b *batch) flush() error {
 type sealed struct {
 	*tls.Conn
 	batch *batch
-	hook  func()
 	once  sync.Once
 }
 
@@ -168,7 +167,6 @@ func (s *sealed) Write(p []byte) (int, error) {
 // Close ends the connection without waiting for a peer that reads nothing.
 func (s *sealed) Close() (err error) {
 	s.once.Do(func() {
-		s.hook()
 		late := time.AfterFunc(time.Second, func() { s.batch.Conn.Close() })
 		defer late.Stop()
 		err = s.Conn.Close()

@@ -5,7 +5,6 @@
 //	Client: TLS client, checks that B's key is the ID wanted  Server: TLS server, learns A's user and ID from A's leaf
 //	Session: one HTTP/2 request = one flow                    h2.Server with the agent's handler
 //	Dedicated: the same for one flow that moves much, without HTTP/2
-//	   └── coalescer: frames of a moment in one record ─────────┐
 //	   └── batch: many TLS records in one system call ──────────┘
 //	        └── path (relayed by a hub, a stream of a control session, a pipe)
 package seal
@@ -16,10 +15,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
-	"ztm/tunnel/answer"
 	"ztm/tunnel/flow"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
@@ -54,10 +54,7 @@ const handshakeTimeout = 15 * time.Second
 type Session struct {
 	peer identity.Subject // whom the handshake proved to be at the other end
 
-	cc   *http.ClientConn
-	conn net.Conn
-	done chan struct{} // closed when the session is over
-	once sync.Once
+	h2 *h2.Conn
 
 	mu       sync.Mutex
 	flows    map[*flow.Conn]struct{} // guarded by mu
@@ -74,13 +71,7 @@ func Client(ctx context.Context, path net.Conn, v *identity.Verifier, cert tls.C
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{peer: peer, done: make(chan struct{}), flows: map[*flow.Conn]struct{}{}, lastUsed: time.Now()}
-	c.hook = s.gone
-	s.conn = newCoalescer(c, path)
-	if s.cc, err = h2.Client(ctx, s.conn, h2.Sealed(c.batch.meter.RTT())); err != nil {
-		return nil, fmt.Errorf("sealed session: %w", err)
-	}
-	return s, nil
+	return &Session{peer: peer, h2: h2.Client(c, h2.Sealed(c.batch.meter.RTT())), flows: map[*flow.Conn]struct{}{}, lastUsed: time.Now()}, nil
 }
 
 // ClientDedicated seals path as A for one flow. It owns the path from now on, also when it fails.
@@ -101,7 +92,7 @@ func client(ctx context.Context, path net.Conn, v *identity.Verifier, cert tls.C
 	if err != nil {
 		return nil, peer, err
 	}
-	return &sealed{Conn: c, batch: b, hook: func() {}}, peer, nil
+	return &sealed{Conn: c, batch: b}, peer, nil
 }
 
 // Accepted is a path that B has sealed: exactly one of Session and Dedicated is set.
@@ -122,11 +113,11 @@ func Server(ctx context.Context, path net.Conn, v *identity.Verifier, cert func(
 	if err != nil {
 		return Accepted{}, err
 	}
-	s := &sealed{Conn: c, batch: b, hook: func() {}}
+	s := &sealed{Conn: c, batch: b}
 	if c.ConnectionState().NegotiatedProtocol == OffloadProto {
 		return Accepted{Peer: peer, Dedicated: &Dedicated{s}}, nil
 	}
-	return Accepted{Peer: peer, Session: newCoalescer(s, path), RTT: b.meter.RTT()}, nil
+	return Accepted{Peer: peer, Session: s, RTT: b.meter.RTT()}, nil
 }
 
 // shake completes the handshake and returns who the peer is. It closes the path when it fails.
@@ -146,71 +137,45 @@ func shake(ctx context.Context, c *tls.Conn, b *batch, v *identity.Verifier) (id
 	return peer, err
 }
 
-func (s *Session) gone() { s.once.Do(func() { close(s.done) }) }
-
 // Done is closed when the session is over.
-func (s *Session) Done() <-chan struct{} { return s.done }
+func (s *Session) Done() <-chan struct{} { return s.h2.Done() }
 
 // Close ends the session and its flows at once.
-func (s *Session) Close() error {
-	err := s.conn.Close()
-	s.cc.Close()
-	return err
-}
+func (s *Session) Close() error { return s.h2.Close() }
 
 // Peer implements [flow.Session].
 func (s *Session) Peer() identity.Subject { return s.peer }
 
 // Reserve implements [flow.Session].
-func (s *Session) Reserve() error { return s.cc.Reserve() }
+func (s *Session) Reserve() error { return s.h2.Reserve() }
 
 // Release implements [flow.Session].
-func (s *Session) Release() { s.cc.Release() }
+func (s *Session) Release() { s.h2.Release() }
 
 // Free implements [flow.Session].
-func (s *Session) Free() int { return s.cc.Available() }
+func (s *Session) Free() int { return s.h2.Free() }
 
 // Open implements [flow.Session].
 func (s *Session) Open(ctx context.Context, r flow.Request) (*flow.Conn, error) {
-	req, err := http.NewRequest(http.MethodPost, "http://peer"+PathApps+r.Path, nil)
-	if err != nil {
-		s.Release()
-		return nil, &flow.Refused{Reason: answer.Errorf(answer.BadRequest, "%v", err)}
-	}
-	req.URL.RawQuery = r.Query.Encode()
+	path := url.URL{Path: PathApps + r.Path, RawQuery: r.Query.Encode()}
+	f := h2.Fields{{Name: ":method", Value: http.MethodPost}, {Name: ":scheme", Value: "https"}, {Name: ":authority", Value: "peer"},
+		{Name: ":path", Value: path.RequestURI()}}
 	if r.ID != "" {
-		req.Header.Set(FieldFlow, r.ID)
+		f.Add(strings.ToLower(FieldFlow), r.ID)
 	}
 	s.mu.Lock()
 	s.opening++
 	s.mu.Unlock()
-	c, resp, err := flow.Open(ctx, s.cc, req, r.Datagrams, r.Early)
+	c, err := flow.Open(ctx, s.h2, f, r.Datagrams, r.Early)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.opening--
 	s.lastUsed = time.Now()
 	if c != nil {
 		s.flows[c] = struct{}{}
 		c.OnEnd(func() { s.forget(c) })
 	}
-	s.mu.Unlock()
-	if resp != nil && c == nil {
-		defer context.AfterFunc(ctx, func() { resp.Body.Close() })() // of a peer that begins an answer and does not end it
-		return nil, refusal(resp)
-	}
 	return c, err
-}
-
-// maxRefusal is the longest refusal that is read, in bytes.
-const maxRefusal = 8 << 10
-
-// refusal reads how a peer said no.
-func refusal(resp *http.Response) error {
-	defer resp.Body.Close()
-	b, err := answer.Limited(resp.Body, maxRefusal)
-	if err != nil {
-		b = nil // the status says as much as is left
-	}
-	return &flow.Refused{Reason: answer.Parse(resp.StatusCode, b)}
 }
 
 func (s *Session) forget(c *flow.Conn) {
@@ -225,7 +190,7 @@ func (s *Session) RoundTrip(req *http.Request) (*http.Response, error) {
 	s.mu.Lock()
 	s.lastUsed = time.Now()
 	s.mu.Unlock()
-	return s.cc.RoundTrip(req)
+	return s.h2.RoundTrip(req)
 }
 
 // Load implements [flow.Session].
@@ -233,7 +198,7 @@ func (s *Session) Load() (flows int, loaded bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.flows {
-		if !c.Offloaded() && c.Sent()+c.Received() > flow.BulkBytes || c.Stalled() {
+		if !c.Offloaded() && c.Sent()+c.Received() > flow.BulkBytes {
 			loaded = true
 			break
 		}
@@ -250,16 +215,11 @@ func (s *Session) IdleSince() (time.Time, bool) {
 
 // Err reports why the session cannot take another request; nil if it can.
 func (s *Session) Err() error {
-	select {
-	case <-s.done:
-		return net.ErrClosed
-	default:
-	}
-	if err := s.cc.Err(); err != nil {
+	if err := s.h2.Err(); err != nil {
 		return err
 	}
-	if s.cc.Available() <= 0 {
-		return fmt.Errorf("no free stream")
+	if s.h2.Free() == 0 {
+		return h2.ErrBusy
 	}
 	return nil
 }

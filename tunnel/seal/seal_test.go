@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -91,7 +90,7 @@ func connect(t testing.TB, a, b member, want identity.ID, handler http.HandlerFu
 		t.Fatal(err)
 	}
 	path := &tap{Conn: near}
-	server := h2.NewServer(handler, h2.Sealed, slog.New(slog.DiscardHandler))
+	server := h2.NewServer(handler, h2.Sealed)
 	type accepted struct {
 		peer identity.Subject
 		err  error
@@ -116,8 +115,8 @@ func connect(t testing.TB, a, b member, want identity.ID, handler http.HandlerFu
 }
 
 func echo(t testing.TB) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		c, err := flow.Accept(w, r, false)
+	return func(_ http.ResponseWriter, r *http.Request) {
+		c, err := flow.Accept(r, false)
 		if err != nil {
 			return
 		}

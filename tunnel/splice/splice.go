@@ -42,8 +42,16 @@ func Join(ctx context.Context, a, b net.Conn) (aToB, bToA int64, err error) {
 	})
 
 	var back sync.WaitGroup
-	back.Go(func() { bToA = j.forward(a, b) })
-	aToB = j.forward(b, a)
+	if d, ok := a.(deliverer); ok {
+		j.deliver(&back, &aToB, b, d)
+		bToA = j.forward(a, b)
+	} else if d, ok := b.(deliverer); ok {
+		j.deliver(&back, &bToA, a, d)
+		aToB = j.forward(b, a)
+	} else {
+		back.Go(func() { bToA = j.forward(a, b) })
+		aToB = j.forward(b, a)
+	}
 	back.Wait()
 
 	if !stop() {
@@ -68,13 +76,28 @@ type joint struct {
 // took.
 func (j *joint) forward(dst, src net.Conn) int64 {
 	n, err := transfer(dst, src)
+	j.passOn(dst, err)
+	return n
+}
+
+// passOn passes the end of a direction on, or its failure.
+func (j *joint) passOn(dst net.Conn, err error) {
 	if err == nil {
 		err = closeWrite(dst)
 	}
 	if err != nil {
 		j.fail(err)
 	}
-	return n
+}
+
+// deliver is forward for a source that needs no goroutine. It returns at once; wait is done with the direction.
+func (j *joint) deliver(wait *sync.WaitGroup, total *int64, dst net.Conn, src deliverer) {
+	wait.Add(1)
+	src.Deliver(dst, func(n int64, err error) {
+		*total = n
+		j.passOn(dst, err)
+		wait.Done()
+	})
 }
 
 // fail keeps the first failure and resets both connections, which ends the other direction. What

@@ -172,6 +172,22 @@ func (m *metered) Write(p []byte) (total int, err error) {
 	return total, err
 }
 
+// Direct is Write without waiting, where there is no limit to wait for: see [splice.Direct].
+func (m *metered) Direct() func(p []byte) int {
+	try := splice.Direct(m.Conn)
+	if try == nil {
+		return nil
+	}
+	return func(p []byte) int {
+		if m.out.limited.Load() {
+			return 0
+		}
+		n := try(p)
+		m.sent(n)
+		return n
+	}
+}
+
 // CloseWrite passes a half-close on to a connection that can.
 func (m *metered) CloseWrite() error { return CloseWrite(m.Conn) }
 

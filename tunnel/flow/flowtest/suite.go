@@ -36,8 +36,8 @@ func Run(t *testing.T, dial Dial) {
 }
 
 // echo returns what comes.
-func echo(w http.ResponseWriter, r *http.Request) {
-	c, err := flow.Accept(w, r, r.URL.Query().Has("datagrams"))
+func echo(_ http.ResponseWriter, r *http.Request) {
+	c, err := flow.Accept(r, r.URL.Query().Has("datagrams"))
 	if err != nil {
 		return
 	}
@@ -47,9 +47,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		io.Copy(c, c)
 		c.CloseWrite()
 	}
-	if c.Finish() {
-		panic(http.ErrAbortHandler)
-	}
+	c.Finish()
 }
 
 func echoDatagrams(c *flow.Conn) {

@@ -1,0 +1,157 @@
+package h2
+
+import (
+	"io"
+
+	"ztm/tunnel/buffer"
+	"ztm/tunnel/h2/wire"
+	"ztm/tunnel/splice"
+)
+
+// sink is where a stream's bytes go without a goroutine that waits for them:
+//
+//	DATA, little, nothing is waiting -> the reader writes it to the socket itself, as far as that takes it without waiting
+//	else                             -> inbox -> pump, a goroutine that ends when the inbox is empty
+type sink struct {
+	w       io.Writer
+	try     func(p []byte) int // writes without waiting; nil: only a pump writes
+	pumping bool               // somebody writes to w
+	total   int64
+	done    func(n int64, err error)
+}
+
+// mostDirect is what the reader writes itself, in bytes. More is better left to another processor.
+const mostDirect = 4 << 10
+
+// Deliver has all that comes from now on written to w, until the peer's direction ends or something fails; then it calls done, once, in a
+// goroutine of its own, with how many bytes w took. It returns at once, and no goroutine waits meanwhile. Nobody else may read the stream or write
+// to w. If w fails, the stream is left to the caller, who resets it.
+func (s *Stream) Deliver(w io.Writer, done func(n int64, err error)) {
+	k := &sink{w: w, try: splice.Direct(w), done: done}
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.sink = k
+	if s.head != nil && c.client {
+		s.openLocked(false)
+		c.flushSoonLocked()
+	}
+	s.wakeReaderLocked()
+}
+
+// WriteTo implements io.WriterTo.
+func (s *Stream) WriteTo(w io.Writer) (n int64, err error) {
+	done := make(chan struct{})
+	s.Deliver(w, func(m int64, e error) {
+		n, err = m, e
+		close(done)
+	})
+	<-done
+	return n, err
+}
+
+// wakeReaderLocked tells whoever takes what comes that there is more, or an end.
+func (s *Stream) wakeReaderLocked() {
+	if s.sink == nil {
+		s.readable.Signal()
+		return
+	}
+	if !s.sink.pumping && (len(s.chunks) > 0 || s.overLocked()) {
+		s.sink.pumping = true
+		go s.pump(s.sink) // ends when nothing is there, at the latest with the stream
+	}
+}
+
+// overLocked reports whether no more will come.
+func (s *Stream) overLocked() bool {
+	return s.remoteEnd || s.closed || s.streamErrLocked() != nil
+}
+
+func (s *Stream) stopSinkLocked() {
+	if s.sink != nil {
+		s.wakeReaderLocked()
+	}
+}
+
+// pump writes what is there.
+func (s *Stream) pump(k *sink) {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(s.chunks) > 0 {
+		b := s.nextLocked()
+		c.mu.Unlock()
+		n, err := k.w.Write((*b.buf)[b.r:b.w])
+		c.mu.Lock()
+		k.total += int64(n)
+		s.takenLocked(b.w - b.r)
+		s.doneLocked(b)
+		if err != nil {
+			s.endSinkLocked(err)
+			return
+		}
+	}
+	if !s.overLocked() {
+		k.pumping = false
+		return
+	}
+	switch err := s.streamErrLocked(); {
+	case s.remoteEnd && s.err == nil:
+		s.endSinkLocked(nil)
+	default:
+		s.endSinkLocked(err)
+	}
+}
+
+// endSinkLocked calls done. pumping stays set: nobody writes any more.
+func (s *Stream) endSinkLocked(err error) {
+	k := s.sink
+	s.dropLocked()
+	total := k.total
+	s.conn.mu.Unlock()
+	k.done(total, err)
+	s.conn.mu.Lock()
+}
+
+// direct writes a chunk to the socket of the sink, as far as that takes it now, and returns how much it took. It may release the lock meanwhile. A
+// failure is left to the pump, which meets it again.
+func (s *Stream) direct(b chunk) int {
+	k := s.sink
+	if k == nil || k.try == nil || k.pumping || b.w > mostDirect || len(s.chunks) > 0 || s.overLocked() {
+		return 0
+	}
+	k.pumping = true
+	s.conn.mu.Unlock()
+	n := k.try((*b.buf)[:b.w])
+	s.conn.mu.Lock()
+	k.pumping = false
+	k.total += int64(n)
+	return n
+}
+
+// sources are what a stream is fed from.
+var sources = buffer.NewClasses(1<<10, wire.MaxFrame)
+
+// copyFrom reads src and writes what comes.
+func (s *Stream) copyFrom(src io.Reader) (total int64, err error) {
+	in := buffer.Buffer{Classes: sources}
+	defer in.Release()
+	for {
+		b := in.Next(nil)
+		n, rerr := src.Read(b)
+		in.Filled(n)
+		if n > 0 {
+			m, werr := s.Write(b[:n])
+			total += int64(m)
+			if werr != nil {
+				return total, werr
+			}
+		}
+		if rerr == io.EOF {
+			return total, nil
+		}
+		if rerr != nil {
+			return total, rerr
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package h2
+
+import (
+	"sync"
+	"time"
+
+	"ztm/tunnel/memory"
+)
+
+// Control are the options of an agent's end of the session with its hub, at such a round trip; 0 is unknown. There is little data, and at
+// rest under 1 MB a day: one PING of 17 bytes every 45 s and its answer.
+func Control(rtt time.Duration) Options { return control(memory.Here(), rtt) }
+
+// Hub are those of the other end.
+func Hub(rtt time.Duration) Options { return control(memory.Here(), rtt) }
+
+func control(l memory.Limit, rtt time.Duration) Options {
+	o := windowsOf(l, rtt)
+	o.Window = min(o.Window, 256<<10)
+	o.MaxStreams, o.Idle, o.PingWait, o.WriteWait = 64, 45*time.Second, 15*time.Second, 15*time.Second
+	return o
+}
+
+// Sealed are those of the session between two agents at such a round trip. It carries the flows, and a dead peer is found within 15 s. A
+// write that makes no progress is not an error there: it is a slow line, and PING tells whether the peer lives.
+func Sealed(rtt time.Duration) Options { return sealed(memory.Here(), rtt) }
+
+func sealed(l memory.Limit, rtt time.Duration) Options {
+	o := windowsOf(l, rtt)
+	o.MaxStreams, o.Idle, o.PingWait = 1024, 10*time.Second, 5*time.Second
+	if l.Small() {
+		o.MaxStreams /= 8
+	}
+	return o
+}
+
+// windowsOf chooses the windows by the memory there is. A large first window brings the first answer of a session on a long way in one round
+// trip; what it could cost is bounded by the budget.
+func windowsOf(l memory.Limit, rtt time.Duration) Options {
+	o := Options{Window: 1 << 20, MaxWindow: 32 << 20, Budget: budget(), RTT: rtt}
+	switch {
+	case l.Small():
+		o.Window, o.MaxWindow = 64<<10, 1<<20
+	case l.Bytes == 0 || l.Bytes >= 2<<30:
+		o.Window = 4 << 20
+	}
+	return o
+}
+
+// budget is what all sessions of this process hold together, at most: a sixty-fourth of the memory, within bounds.
+var budget = sync.OnceValue(func() *Budget { return &Budget{Limit: budgetOf(memory.Here())} })
+
+func budgetOf(l memory.Limit) int64 {
+	if l.Bytes == 0 {
+		return 64 << 20
+	}
+	return min(max(l.Bytes/64, 1<<20), 128<<20)
+}

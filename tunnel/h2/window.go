@@ -1,0 +1,356 @@
+package h2
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+	"time"
+
+	"ztm/tunnel/h2/wire"
+)
+
+// How windows follow the path (as gRPC does, and QUIC implementations):
+//
+//	a stream    at each quarter of its window that is taken: if it went at a rate that fills the window within a round trip, the window grows
+//	            up to four times, to two round trips of that rate. New streams begin with what the largest has learned.
+//	connection  twice the largest stream's, given back when bytes come, not when they are taken: a reader that stops keeps back its own
+//	            stream and no other
+//	round trip  the least of PINGs, one a second while data comes
+//	budget      one for the process: above half of it windows shrink to 64 KiB and do not grow; above all of it the connection's window is given
+//	            back when bytes are taken. Below a quarter of it what was learned counts again.
+type windows struct {
+	connWindow int   // bytes that the peer may send without hearing from us; it only grows
+	recv       int64 // what of it is left to the peer
+	connCredit int   // came and was not given back yet
+	learned    int   // window of new streams
+	announced  int   // window of new streams in the last SETTINGS
+	base       int   // in the last SETTINGS that the peer has acknowledged
+	unacked    []int // in those that it has not, in order
+	epoch      int   // how many were acknowledged
+	shrunk     bool  // by the budget
+	held       int   // bytes of chunks
+
+	pings    []chan time.Duration // who waits for a round trip
+	pinging  bool
+	pingNo   uint64
+	pingSent time.Time
+	rtt      time.Duration // 0: unknown
+	heard    time.Time     // when a frame came last
+	timer    *time.Timer
+}
+
+// Budget bounds what all connections of a process hold for readers that have not come yet. The zero value has no limit. It is safe for
+// concurrent use.
+type Budget struct {
+	Limit int64 // bytes; set before the first use
+	held  atomic.Int64
+}
+
+// Held returns how many bytes are held.
+func (b *Budget) Held() int64 {
+	if b == nil {
+		return 0
+	}
+	return b.held.Load()
+}
+
+func (b *Budget) add(n int) {
+	if b != nil {
+		b.held.Add(int64(n))
+	}
+}
+
+// above reports whether more than so many quarters of the limit are held.
+func (b *Budget) above(quarters int64) bool {
+	return b != nil && b.Limit > 0 && b.held.Load() > b.Limit/4*quarters
+}
+
+// pressed is the window of a stream while the budget is short, in bytes.
+const pressed = 64 << 10
+
+func (w *windows) init(o Options) {
+	w.learned, w.announced, w.base = o.Window, o.Window, wire.FirstWindow
+	w.unacked = []int{o.Window}
+	w.connWindow = max(2*o.Window, wire.FirstWindow)
+	w.recv = int64(w.connWindow)
+	w.rtt = o.RTT
+	w.heard = time.Now()
+}
+
+// recvWindow is that of one stream.
+type recvWindow struct {
+	window int       // what the peer may send without hearing from us
+	recv   int64     // what of it is left to the peer; negative after a window was made smaller (RFC 9113 section 6.9.2)
+	epoch  int       // of the SETTINGS that recv counts with
+	credit int       // was taken since the last update
+	owed   int       // came while the budget was short: the connection's window for it is given back when it is taken
+	since  time.Time // when the last update was sent
+}
+
+// beginLocked sets the window that the peer begins with: for a stream of ours, that of the last SETTINGS, which it reads before; for one of its own, that of
+// the last SETTINGS that it has acknowledged.
+func (r *recvWindow) beginLocked(c *Conn, ours bool) {
+	r.window, r.epoch = c.base, c.epoch
+	if ours {
+		r.window, r.epoch = c.announced, c.epoch+len(c.unacked)
+	}
+	r.recv = int64(r.window)
+}
+
+// mostLocked is what the peer may send at the most: it may count with SETTINGS whose acknowledgement we have not read.
+func (s *Stream) mostLocked() int64 {
+	most := s.recv
+	recv, before := s.recv, s.conn.base
+	for i, n := range s.conn.unacked {
+		if s.conn.epoch+i >= s.epoch {
+			recv += int64(n - before)
+			most = max(most, recv)
+		}
+		before = n
+	}
+	return most
+}
+
+// holdLocked counts bytes of chunks.
+func (c *Conn) holdLocked(n int) {
+	c.held += n
+	c.o.Budget.add(n)
+}
+
+// receivedLocked gives back what came to the window of the connection, if the budget allows.
+func (c *Conn) receivedLocked(s *Stream, length int) {
+	if c.o.Budget.above(4) {
+		s.owed += length
+		c.pressLocked()
+		return
+	}
+	if c.o.Budget.above(2) {
+		c.pressLocked()
+	}
+	c.creditConnLocked(length)
+	c.measureLocked()
+}
+
+// creditConnLocked gives back n bytes to the window of the connection.
+func (c *Conn) creditConnLocked(n int) {
+	c.connCredit += n
+	if c.connCredit < c.connWindow/4 {
+		return
+	}
+	c.recv += int64(c.connCredit)
+	c.pending = wire.AppendWindow(c.pending, 0, int64(c.connCredit))
+	c.connCredit = 0
+	c.flushSoonLocked()
+}
+
+// takenLocked notes that a reader has taken n bytes of a stream. What it appends is flushed by the caller, or with the next frame.
+func (s *Stream) takenLocked(n int) {
+	c := s.conn
+	if n == 0 || c.err != nil {
+		return
+	}
+	if owed := min(n, s.owed); owed > 0 {
+		s.owed -= owed
+		c.creditConnLocked(owed)
+	}
+	if c.shrunk && !c.o.Budget.above(1) {
+		c.recoverLocked()
+	}
+	s.credit += n
+	s.updateLocked()
+}
+
+// updateLocked gives back what of the window is free, where that is a quarter of it.
+func (s *Stream) updateLocked() {
+	c := s.conn
+	free := func() int64 { return int64(s.window) - s.recv - int64(s.unread) }
+	if s.remoteEnd || s.over || s.closed || free() < int64(s.window/4) {
+		return // also where the peer sends no more
+	}
+	s.growLocked()
+	inc := free()
+	s.recv += inc
+	s.credit = 0
+	c.pending = wire.AppendWindow(c.pending, s.id, inc)
+	c.flushSoonLocked()
+}
+
+// growLocked makes the window larger if the path would take more. credit bytes were taken since the last update.
+func (s *Stream) growLocked() {
+	c := s.conn
+	now := time.Now()
+	took := now.Sub(s.since)
+	first := s.since.IsZero()
+	s.since = now
+	if first || c.rtt == 0 || c.shrunk || c.o.Budget.above(2) || took <= 0 {
+		return
+	}
+	want := int64(2 * float64(s.credit) * float64(c.rtt) / float64(took))
+	if want <= int64(s.window) {
+		return
+	}
+	s.window = int(min(want, 4*int64(s.window), int64(c.o.MaxWindow)))
+	if grow := 2*s.window - c.connWindow; grow > 0 {
+		c.connWindow += grow
+		c.recv += int64(grow)
+		c.pending = wire.AppendWindow(c.pending, 0, int64(grow))
+	}
+	if s.window > c.learned {
+		c.learned = s.window
+		c.announceLocked(c.learned)
+	}
+}
+
+// announceLocked changes the window that streams begin with, and that of those which are open by the difference, from the acknowledgement on (RFC 9113
+// section 6.9.2).
+func (c *Conn) announceLocked(window int) {
+	if window == c.announced || len(c.unacked) > 0 {
+		return
+	}
+	c.announced = window
+	c.unacked = append(c.unacked, window)
+	c.pending = wire.AppendSettings(c.pending, wire.Setting{ID: wire.SettingInitialWindow, Value: uint32(window)})
+	c.flushSoonLocked()
+}
+
+// settledLocked is called when the peer has acknowledged SETTINGS.
+func (c *Conn) settledLocked() {
+	if len(c.unacked) == 0 {
+		return
+	}
+	change := c.unacked[0] - c.base
+	c.base, c.unacked = c.unacked[0], c.unacked[1:]
+	c.epoch++
+	for _, s := range c.streams {
+		if s.epoch >= c.epoch {
+			continue
+		}
+		s.epoch = c.epoch
+		s.recv += int64(change)
+		if change > 0 {
+			s.window = max(s.window, c.base)
+		} else {
+			s.window = min(s.window, c.base)
+		}
+		s.updateLocked() // all may have been taken while the window was made smaller
+	}
+}
+
+// pressLocked makes windows small while the budget is short.
+func (c *Conn) pressLocked() {
+	if !c.shrunk && c.announced > pressed && len(c.unacked) == 0 {
+		c.shrunk = true
+		c.announceLocked(pressed)
+	}
+}
+
+// recoverLocked gives back what pressLocked took.
+func (c *Conn) recoverLocked() {
+	if len(c.unacked) > 0 {
+		return
+	}
+	c.shrunk = false
+	c.announceLocked(c.learned)
+}
+
+// measureLocked measures the round trip while data comes, once a second.
+func (c *Conn) measureLocked() {
+	if !c.pinging && time.Since(c.pingSent) > time.Second {
+		c.pingLocked()
+	}
+}
+
+// pingLocked sends a PING if none is on its way.
+func (c *Conn) pingLocked() {
+	if c.pinging || c.err != nil {
+		return
+	}
+	c.pinging, c.pingSent = true, time.Now()
+	c.pingNo++
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], c.pingNo)
+	c.pending = wire.AppendPing(c.pending, 0, b)
+	c.flushSoonLocked()
+}
+
+// pongLocked reads the answer to a PING. Answers to none of ours are skipped.
+func (c *Conn) pongLocked(b [8]byte) {
+	if !c.pinging || binary.BigEndian.Uint64(b[:]) != c.pingNo {
+		return
+	}
+	c.pinging = false
+	took := max(time.Since(c.pingSent), time.Microsecond)
+	if c.rtt == 0 || took < c.rtt {
+		c.rtt = took
+	}
+	for _, p := range c.pings {
+		p <- took
+	}
+	c.pings = nil
+}
+
+// RTT returns the least round trip that was measured, or what [Options] said; 0 if it is unknown.
+func (c *Conn) RTT() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rtt
+}
+
+// arm starts the one timer of the connection: for PING, for a dead peer, and for a write that takes too long.
+func (c *Conn) arm() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.timer = time.AfterFunc(c.untilCheckLocked(), c.check)
+	}
+}
+
+// untilCheckLocked is when the timer is due next.
+func (c *Conn) untilCheckLocked() time.Duration {
+	switch {
+	case c.pinging:
+		return c.o.PingWait
+	case c.o.Idle > 0:
+		return max(c.o.Idle-time.Since(c.heard), c.o.Idle/16)
+	}
+	return c.o.WriteWait
+}
+
+// check is called by the timer.
+func (c *Conn) check() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return
+	}
+	now := time.Now()
+	silent := now.Sub(c.heard)
+	switch {
+	case !c.began.IsZero() && now.Sub(c.began) > c.o.WriteWait:
+		c.failLocked(errSlow, wire.NoError)
+		return
+	case c.pinging && c.pingSent.After(c.heard) && now.Sub(c.pingSent) >= c.o.PingWait:
+		c.failLocked(errDead, wire.NoError)
+		return
+	case c.o.Idle > 0 && silent >= c.o.Idle:
+		c.pingLocked()
+	}
+	c.timer.Reset(c.untilCheckLocked())
+}
+
+func (c *Conn) stopTimersLocked() {
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.pings = nil // who waits sees done
+}
+
+type deadError string
+
+func (e deadError) Error() string   { return string(e) }
+func (e deadError) Timeout() bool   { return true }
+func (e deadError) Temporary() bool { return false }
+
+const (
+	errDead = deadError("h2: the peer does not answer")
+	errSlow = deadError("h2: the peer takes nothing")
+)
