@@ -60,8 +60,6 @@ var cuts = []cut{
 		`if err := errors.New("http: SOCKS is left out of this build"); err != nil {`},
 	// Nobody uses http.DefaultTransport. 17, 6 KB
 	{"net/http/transport.go", "Proxy: ProxyFromEnvironment,", ""},
-	// Nobody asks what an error of HTTP/2 is in the words of golang.org/x/net/http2. 16, 4 KB
-	{"net/http/h2_error.go", "if dstType.Kind() != reflect.Struct {", "if true {"},
 	// strconv gives the same answer from smaller tables, which are there anyway. 8, 3 KB
 	{"log/slog/text_handler.go", "if r == utf8.RuneError || unicode.IsSpace(r) || !unicode.IsPrint(r) {",
 		"if r == utf8.RuneError || unicode.IsSpace(r) || !strconv.IsPrint(r) {"},

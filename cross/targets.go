@@ -84,8 +84,8 @@ func (t Target) Program() string {
 
 // Tags returns the build tags.
 func (t Target) Tags() string {
-	// The parser's generator of manuals and its own suggestions are never used.
-	tags := "urfave_cli_no_docs,urfave_cli_no_suggest"
+	// The parser's generator of manuals and its own suggestions are never used, nor HTTP/2 of net/http: ours is tunnel/h2.
+	tags := "urfave_cli_no_docs,urfave_cli_no_suggest,nethttpomithttp2"
 	if t.Profile == Router {
 		tags += ",ztm_router"
 	}

@@ -125,7 +125,7 @@ func (r *run) measure(ctx context.Context) (err error) {
 		r.ztm = filepath.Join(r.Dir, "bin", "ztm")
 		fmt.Println("building ztm")
 		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w",
-			"-tags", "urfave_cli_no_docs,urfave_cli_no_suggest", "-o", r.ztm, "ztm")
+			"-tags", "urfave_cli_no_docs,urfave_cli_no_suggest,nethttpomithttp2", "-o", r.ztm, "ztm")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as cross builds it
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {

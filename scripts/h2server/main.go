@@ -28,12 +28,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: h2server ADDRESS")
 		os.Exit(2)
 	}
-	if err := serve(os.Args[1]); err != nil {
-		fmt.Fprintln(os.Stderr, "h2server:", err)
-		os.Exit(1)
-	}
+	fmt.Fprintln(os.Stderr, "h2server:", serve(os.Args[1]))
+	os.Exit(1)
 }
 
+// serve returns when it cannot go on.
 func serve(address string) error {
 	cert, err := selfSigned()
 	if err != nil {

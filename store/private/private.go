@@ -42,12 +42,3 @@ func CheckOwner(info fs.FileInfo) error { return checkOwner(info) }
 // NFS that squashes root) give all files to somebody else, and nothing can be told from that. Where
 // the directory cannot be written it says true.
 func KeepsOwners(dir string) bool { return keepsOwners(dir) }
-
-// File makes a file that is there private.
-func File(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	return restrict(path, info)
-}

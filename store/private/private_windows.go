@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"golang.org/x/sys/windows"
 )
@@ -39,4 +40,13 @@ func restrict(path string, _ fs.FileInfo) error {
 		return fmt.Errorf("make %s private: %w", path, err)
 	}
 	return nil
+}
+
+// File makes a file that is there private.
+func File(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	return restrict(path, info)
 }
