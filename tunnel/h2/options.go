@@ -47,12 +47,12 @@ func windowsOf(l memory.Limit, rtt time.Duration) Options {
 	return o
 }
 
-// budget is what all sessions of this process hold together, at most: a sixty-fourth of the memory, within bounds.
+// budget is what all sessions of this process hold together, at most: a sixty-fourth of the memory, within bounds. One may hold a quarter of it.
 var budget = sync.OnceValue(func() *Budget { return &Budget{Limit: budgetOf(memory.Here())} })
 
 func budgetOf(l memory.Limit) int64 {
 	if l.Bytes == 0 {
 		return 64 << 20
 	}
-	return min(max(l.Bytes/64, 1<<20), 128<<20)
+	return min(max(l.Bytes/64, 1<<20), 64<<20)
 }

@@ -12,8 +12,8 @@ import (
 //
 //	a stream    at each quarter of its window that is taken: if it went at a rate that fills the window within a round trip, the window grows
 //	            up to four times, to two round trips of that rate. New streams begin with what the largest has learned.
-//	connection  twice the largest stream's, given back when bytes come, not when they are taken: a reader that stops keeps back its own
-//	            stream and no other
+//	connection  twice what the largest stream has grown to, given back when bytes come, not when they are taken: a reader that stops keeps
+//	            back its own stream and no other
 //	round trip  the least of PINGs, one a second while data comes
 //	budget      one for the process: above half of it windows shrink to 64 KiB and do not grow; above all of it the connection's window is given
 //	            back when bytes are taken. Below a quarter of it what was learned counts again.
@@ -64,13 +64,18 @@ func (b *Budget) above(quarters int64) bool {
 	return b != nil && b.Limit > 0 && b.held.Load() > b.Limit/4*quarters
 }
 
+// tooMuch reports whether one connection holds more than a quarter of the limit.
+func (b *Budget) tooMuch(held int) bool {
+	return b != nil && b.Limit > 0 && int64(held) > b.Limit/4
+}
+
 // pressed is the window of a stream while the budget is short, in bytes.
 const pressed = 64 << 10
 
 func (w *windows) init(o Options) {
 	w.learned, w.announced, w.base = o.Window, o.Window, wire.FirstWindow
 	w.unacked = []int{o.Window}
-	w.connWindow = max(2*o.Window, wire.FirstWindow)
+	w.connWindow = max(o.Window, wire.FirstWindow)
 	w.recv = int64(w.connWindow)
 	w.rtt = o.RTT
 	w.heard = time.Now()
@@ -116,18 +121,18 @@ func (c *Conn) holdLocked(n int) {
 	c.o.Budget.add(n)
 }
 
-// receivedLocked gives back what came to the window of the connection, if the budget allows.
+// receivedLocked gives back what came to the window of the connection, if the budget allows. What comes for a request that was not answered, and may
+// yet be refused, is given back when it is taken.
 func (c *Conn) receivedLocked(s *Stream, length int) {
-	if c.o.Budget.above(4) {
-		s.owed += length
-		c.pressLocked()
-		return
-	}
 	if c.o.Budget.above(2) {
 		c.pressLocked()
 	}
-	c.creditConnLocked(length)
 	c.measureLocked()
+	if c.o.Budget.above(4) || c.o.Budget.tooMuch(c.held) || !c.client && !s.answered {
+		s.owed += length
+		return
+	}
+	c.creditConnLocked(length)
 }
 
 // creditConnLocked gives back n bytes to the window of the connection.
