@@ -294,7 +294,7 @@ func TestFishCompletes(t *testing.T) {
 		{"ztm tunnel open inbound tcp/x --exits na", "nas"},
 		{"ztm tunnel open inbound tcp/x --exits=na", "--exits=nas"},
 		{"ztm join demo --permit bo", "bob.json"},
-		{"ztm label --add a --del", "--delete"},
+		{"ztm label --add a --rem", "--remove"},
 	} {
 		cmd := command(t, bin, a.Dir, "fish", "--no-config", "-c", `ztm completion fish | source; complete -C "$argv"`, tt.typed)
 		cmd.Dir = work
