@@ -238,6 +238,7 @@ func (c *Conn) failLocked(err error, code Code) {
 		return
 	}
 	go c.part(c.farewell) // ends within a second
+	c.farewell = nil
 }
 
 // farewellWait is how long an end may take to be said.
@@ -246,11 +247,19 @@ const farewellWait = time.Second
 // part says GOAWAY and closes the connection below. Nobody else writes.
 func (c *Conn) part(farewell []byte) {
 	if len(farewell) > 0 {
-		c.rw.SetWriteDeadline(time.Now().Add(farewellWait))
+		c.rw.SetDeadline(time.Now().Add(farewellWait))
 		c.rw.Write(farewell)
+		var fault *Error
+		if errors.As(c.err, &fault) && !fault.Remote { // static by now; the reader has ended with it
+			// Closing with bytes unread would have the system send a reset, and the peer would not hear why.
+			io.CopyN(io.Discard, c.rw, mostLinger)
+		}
 	}
 	c.rw.Close()
 }
+
+// mostLinger is how much is read of a peer that made a fault, in bytes, so that it hears of it.
+const mostLinger = 1 << 20
 
 // dead reports whether the connection below has failed, so that nothing is to be said on it.
 func (c *Conn) dead(err error) bool {

@@ -60,7 +60,7 @@ func (c *Conn) flushSoonLocked() {
 // restLocked leaves what is pending to a goroutine. flushing is set.
 func (c *Conn) restLocked() {
 	if len(c.pending) == 0 || c.broken || c.err != nil {
-		c.flushing = false
+		c.flushedLocked()
 		return
 	}
 	go func() { // ends when nothing is pending, or with the connection
@@ -69,8 +69,17 @@ func (c *Conn) restLocked() {
 		for len(c.pending) > 0 && !c.broken && c.err == nil {
 			c.writeLocked()
 		}
-		c.flushing = false
+		c.flushedLocked()
 	}()
+}
+
+// flushedLocked ends a flush. If the connection has ended meanwhile, its end is to be said now.
+func (c *Conn) flushedLocked() {
+	c.flushing = false
+	if c.farewell != nil {
+		go c.part(c.farewell) // ends within a second
+		c.farewell = nil
+	}
 }
 
 // writeLocked writes once, without the lock.
@@ -90,9 +99,7 @@ func (c *Conn) writeLocked() {
 		c.pending = nil
 	}
 	switch {
-	case c.err != nil: // it failed meanwhile, and its end is to be said
-		go c.part(c.farewell) // ends within a second
-		c.farewell = nil
+	case c.err != nil: // it failed meanwhile; restLocked says so
 	case err != nil:
 		// What the peer said last may be there to be read, and says more than this error.
 		c.broken, c.pending = true, nil
