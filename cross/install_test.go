@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -264,23 +265,23 @@ func TestNothingOfAnotherMachineIsRun(t *testing.T) {
 
 func TestWithoutTLSNothingIsFetchedUnlessAskedFor(t *testing.T) {
 	release := writeRelease(t, "v1")
-	asked := false
+	var asked atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = true
+		asked.Store(true)
 		http.FileServer(http.Dir(release)).ServeHTTP(w, r)
 	}))
 	defer server.Close()
 	d := device{uname: "Linux x86_64 6.1.0"}
 	for _, shell := range shells(t) {
 		root := t.TempDir()
-		if said, err := d.install(t, shell, root, "--from", server.URL); err == nil || asked {
+		if said, err := d.install(t, shell, root, "--from", server.URL); err == nil || asked.Load() {
 			t.Errorf("%v: %v: %s", shell, err, said)
 		}
 	}
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("curl is not installed")
 	}
-	if said, err := d.install(t, []string{"sh"}, t.TempDir(), "--from", server.URL, "--allow-http"); err != nil || !asked {
+	if said, err := d.install(t, []string{"sh"}, t.TempDir(), "--from", server.URL, "--allow-http"); err != nil || !asked.Load() {
 		t.Errorf("with --allow-http: %v: %s", err, said)
 	}
 }
