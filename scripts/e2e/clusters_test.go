@@ -71,7 +71,7 @@ func TestClusters(t *testing.T) {
 	check("socks5h", theirs, "svc-a of west")
 	check("http", "http://svc-a.west.svc.cluster.local:8081/", "may not reach")
 	m.root.ztm("proxy", "config", "--remove-via", "*.west.svc.cluster.local")
-	await(t, "the refusal says what would help", func() bool { return strings.Contains(curl("http", theirs), "--trust bob") })
+	await(t, "the refusal says what would help", func() bool { return strings.Contains(curl("http", theirs), "--add-trust bob") })
 	m.root.ztm("proxy", "config", "--trust", "bob")
 	check("socks5h", theirs, "svc-a of west")
 	check("socks5h", "http://svc-b.west.svc:8080/", "svc-b of west")
