@@ -82,7 +82,7 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 		if n, err = c.stream.Read(p); err != io.EOF || !c.movesOn() {
 			return n, err
 		}
-		if err := c.offload.switchReading(); err != nil {
+		if err := c.offload.switchReading(c.stream.Conn().Done()); err != nil {
 			return 0, err
 		}
 	}
@@ -124,7 +124,7 @@ func (c *Conn) Deliver(w io.Writer, done func(n int64, err error)) {
 
 // deliverDedicated gives to w what comes in the dedicated connection.
 func (c *Conn) deliverDedicated(w io.Writer) (int64, error) {
-	if err := c.offload.switchReading(); err != nil {
+	if err := c.offload.switchReading(c.stream.Conn().Done()); err != nil {
 		return 0, err
 	}
 	return c.offload.copy(w, c.offload.reading, func(n int64) { c.received.Add(n) })

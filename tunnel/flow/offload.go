@@ -141,9 +141,13 @@ func (o *offload) end() Dedicated {
 	return o.conn
 }
 
-// switchReading is called by the reading goroutine when it has read that the direction goes on elsewhere.
-func (o *offload) switchReading() error {
-	<-o.here // our end of the connection may come after the peer's first use of it
+// switchReading is called by the reading goroutine when it has read that the direction goes on elsewhere. session is closed with
+// the session, without which no dedicated connection comes.
+func (o *offload) switchReading(session <-chan struct{}) error {
+	select {
+	case <-o.here: // our end of the connection may come after the peer's first use of it
+	case <-session:
+	}
 	if !o.has() {
 		return net.ErrClosed
 	}

@@ -58,7 +58,7 @@ func TestAnOffloadGoesThroughItsPhases(t *testing.T) {
 						c.switchWritingLocked()
 						c.wmu.Unlock()
 					case "read":
-						c.offload.switchReading()
+						c.offload.switchReading(nil)
 					case "end":
 						c.Reset()
 					}
@@ -85,7 +85,7 @@ func TestAReaderThatSwitchesBeforeItsConnectionIsThereWaits(t *testing.T) {
 		for _, ends := range []bool{false, true} {
 			c := onItsOwn(t)
 			got := make(chan error, 1)
-			go func() { got <- c.offload.switchReading() }()
+			go func() { got <- c.offload.switchReading(nil) }()
 			synctest.Wait()
 			if len(got) > 0 {
 				t.Fatal("it did not wait")

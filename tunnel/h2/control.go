@@ -82,7 +82,7 @@ func (c *Conn) peerResetLocked(id uint32, code Code) error {
 		return err
 	}
 	if code == wire.NoError && s.remoteEnd { // the peer has said all and wants no more (RFC 9113 section 8.1)
-		s.ended = true
+		s.ended, s.unwanted = true, true
 		s.settleLocked()
 		s.writable.Broadcast()
 		return nil

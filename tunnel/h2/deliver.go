@@ -95,12 +95,11 @@ func (s *Stream) pump(k *sink) {
 		k.pumping = false
 		return
 	}
-	switch err := s.streamErrLocked(); {
-	case s.remoteEnd && s.err == nil:
+	if s.wholeLocked() {
 		s.endSinkLocked(nil)
-	default:
-		s.endSinkLocked(err)
+		return
 	}
+	s.endSinkLocked(s.streamErrLocked())
 }
 
 // endSinkLocked calls done. pumping stays set: nobody writes any more.

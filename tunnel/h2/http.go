@@ -2,7 +2,6 @@ package h2
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -258,17 +257,17 @@ func RequestFields(r *http.Request) Fields {
 	return f
 }
 
-// send is the writing direction of a request.
+// send is the writing direction of a request. A body that breaks off resets the stream: the peer must not take it for a whole one. A stream that takes no
+// more of the body is left alone: an answer may be there.
 func (s *Stream) send(body io.ReadCloser) {
 	defer body.Close()
-	if _, err := s.ReadFrom(body); err != nil {
-		var e *Error
-		if !errors.As(err, &e) {
-			s.Reset()
-		}
-		return
+	_, err := s.ReadFrom(body)
+	switch {
+	case err == nil:
+		s.CloseWrite()
+	case s.writeErr() == nil:
+		s.Reset()
 	}
-	s.CloseWrite()
 }
 
 // responseBody is the reading direction of a stream.

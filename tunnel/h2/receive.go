@@ -318,15 +318,8 @@ func (s *Stream) Read(p []byte) (n int, err error) {
 		c.flushLocked()
 	}
 	for len(s.chunks) == 0 {
-		switch {
-		case s.remoteEnd && s.err == nil && !s.closed:
-			return 0, io.EOF
-		case s.streamErrLocked() != nil:
-			return 0, s.streamErrLocked()
-		case s.late.read.err() != nil:
-			return 0, s.late.read.err()
-		case len(p) == 0:
-			return 0, nil
+		if err := s.readErrLocked(); err != nil || len(p) == 0 {
+			return 0, err
 		}
 		s.readable.Wait()
 	}

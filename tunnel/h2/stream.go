@@ -31,6 +31,7 @@ type Stream struct {
 	trailer   Fields
 	ended     bool
 	remoteEnd bool
+	unwanted  bool // the peer has said all and takes no more
 	closed    bool // Close or Reset was called here
 	err       error
 	answered  bool // the server's side: an answer was given
@@ -64,6 +65,7 @@ func (c *Conn) newStream(id uint32) *Stream {
 var (
 	errWriteAfterClose = errors.New("h2: write after CloseWrite")
 	errReset           = wire.StreamError(wire.Cancel, "it was reset here")
+	errUnwanted        = &Error{Code: wire.NoError, Reason: "it takes no more", Remote: true, Stream: true}
 )
 
 // Conn returns the connection of the stream.
@@ -127,7 +129,29 @@ func (s *Stream) streamErrLocked() error {
 	return s.conn.err
 }
 
+// wholeLocked reports whether all that the peer says has come. That counts whatever becomes of the connection, and of our direction (RFC 9113
+// section 8.1); a reset with an error takes it back.
+func (s *Stream) wholeLocked() bool {
+	var reset *Error
+	return s.remoteEnd && !s.closed && !asStreamError(s.err, &reset)
+}
+
+// readErrLocked returns why nothing more comes; nil if something may.
+func (s *Stream) readErrLocked() error {
+	if s.wholeLocked() {
+		return io.EOF
+	}
+	if err := s.streamErrLocked(); err != nil {
+		return err
+	}
+	return s.late.read.err()
+}
+
+// writeErrLocked returns why nothing can be written; nil if something can.
 func (s *Stream) writeErrLocked() error {
+	if s.unwanted && s.err == nil {
+		return errUnwanted
+	}
 	if (s.ended || s.endHead && s.head == nil) && s.err == nil {
 		return errWriteAfterClose
 	}
@@ -135,6 +159,12 @@ func (s *Stream) writeErrLocked() error {
 		return err
 	}
 	return s.late.write.err()
+}
+
+func (s *Stream) writeErr() error {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return s.writeErrLocked()
 }
 
 // Response sends the request if it was not sent, and waits for the answer. It is the client's. ctx governs the waiting alone.

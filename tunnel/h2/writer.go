@@ -113,7 +113,7 @@ func (c *Conn) writeLocked() {
 }
 
 // lastWord is how long the reader has to find out why a write failed.
-const lastWord = 100 * time.Millisecond
+const lastWord = time.Second
 
 // roomLocked reports whether a write of n bytes may be appended to pending.
 func (c *Conn) roomLocked(n int) bool {
