@@ -53,6 +53,10 @@ type Entry struct {
 	Address string `json:"address,omitempty"` // where the hub sees it
 	Online  bool   `json:"online"`
 	Seen    int64  `json:"seen"` // Unix seconds of the last contact
+
+	// Hubs are those that it is attached to, as far as this hub knows: a hint where to ask for a
+	// path.
+	Hubs []identity.ID `json:"hubs,omitempty"`
 }
 
 // Page is a part of the directory.
@@ -93,6 +97,8 @@ type Event struct {
 	// sign: answer with POST PathSign/Request.
 	Request string       `json:"request,omitempty"`
 	Sign    *SignRequest `json:"sign,omitempty"`
+
+	Within int `json:"within,omitempty"` // move: attach elsewhere within so many seconds
 }
 
 // EventType says what an event is about.
@@ -104,6 +110,8 @@ const (
 	EventDialBack EventType = "dial-back" // a peer asks for a path
 	EventTrust    EventType = "trust"     // the trust list changed
 	EventSign     EventType = "sign"      // something waits for the CA key
+	EventHubs     EventType = "hubs"      // the hubs of the mesh changed; fetch PathHubs
+	EventMove     EventType = "move"      // this hub is about to end: attach elsewhere, and keep flows
 	EventPing     EventType = "ping"      // nothing; keeps middleboxes from forgetting the connection
 )
 

@@ -127,10 +127,26 @@ func (v *Verifier) ClientConfig(cert tls.Certificate, role Role, want ID, protos
 	return c
 }
 
-// ServerConfig returns a configuration for being dialled by members, and by joining devices where
-// the protocols contain [JoinProto]: a peer that agrees on it need not be a member, and any other
-// must be a member. cert is called for each handshake. One of the protocols must be agreed on, if
-// any are given. The caller may change the result.
+// HubProto and HopProto are the protocols (ALPN) between the hubs of a mesh: a link, and a path that
+// one hub passes on to another. A peer that agrees on one of them must be a hub.
+const (
+	HubProto = "ztm-hub/1"
+	HopProto = "ztm-hop/1"
+)
+
+// RoleIn returns the role that a peer must have that dialled and agreed on a protocol.
+func RoleIn(proto string) Role {
+	if proto == HubProto || proto == HopProto {
+		return RoleHub
+	}
+	return RoleMember
+}
+
+// ServerConfig returns a configuration for being dialled by members, by joining devices where the
+// protocols contain [JoinProto], and by hubs where they contain [HubProto] or [HopProto]. The
+// protocol that was agreed on says which of them the peer must be: see [RoleIn]. cert is called for
+// each handshake. One of the protocols must be agreed on, if any are given. The caller may change
+// the result.
 func (v *Verifier) ServerConfig(cert func() tls.Certificate, protos ...string) *tls.Config {
 	c := config(protos)
 	c.ClientAuth = tls.RequireAnyClientCert // of which VerifyConnection says whether it will do
@@ -146,7 +162,7 @@ func (v *Verifier) ServerConfig(cert func() tls.Certificate, protos ...string) *
 			_, err := JoiningKey(cs)
 			return err
 		}
-		_, err := v.Subject(cs, RoleMember)
+		_, err := v.Subject(cs, RoleIn(cs.NegotiatedProtocol))
 		return err
 	}
 	return c
