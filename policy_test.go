@@ -49,6 +49,7 @@ var arrows = []arrow{
 	{"apps/listen", []string{"tunnel/answer"}, "a listener knows no app"},
 	{"apps/settings", []string{"apps", "tunnel/answer"}, "settings are kept in one way, whatever they are"},
 	{"apps/balance", nil, "a choice knows no app, nor what is chosen"},
+	{"apps/rooted", []string{"apps"}, "a file is opened without knowing for whom"},
 	{"apps/reach", []string{"apps/listen", "tunnel/answer", "tunnel/limit"}, "what is reached, and how, is the same for all apps"},
 	{"apps/proxy", []string{"apps", "apps/listen", "apps/proxy/clients", "apps/proxy/dns", "apps/proxy/exit", "apps/proxy/policy", "apps/proxy/route", "apps/proxy/socks", "apps/proxy/web", "apps/reach", "apps/settings", "tunnel/answer", "tunnel/identity", "tunnel/limit"}, "the proxy puts its rooms together"},
 	{"apps/proxy/cli", []string{"apps", "apps/proxy", "apps/proxy/policy"}, "a command line asks an API: nobody but main has it"},

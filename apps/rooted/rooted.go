@@ -1,0 +1,259 @@
+// Package rooted is all access to files below a directory that names from peers lead to.
+//
+//	a peer's bytes -> ParsePath -> Path -> Dir.At (each directory by itself) -> Dir: Open, Stat, Create ... Commit
+//
+// Package [os.Root] is below it: nothing leads out of a root. This room adds what a root follows or
+// waits for: a symbolic link is refused inside the root as well, wherever it stands in a path; so
+// are devices, pipes and sockets; names are checked by the type that opens files, and not by its
+// callers.
+//
+// A [Dir] is the handle of one directory, and takes names of that directory alone. The way down is a
+// chain of handles. At each step a name is looked at without following it, then opened, and what was
+// opened must be the same file as what was looked at (device and inode, or the file ID of Windows).
+// So a link that is put there in between leads to an error, and never to another file. A handle
+// stays with its directory when that is moved.
+//
+// A file is written beside its name, and takes the name when it is complete: see [Dir.Create].
+package rooted
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+)
+
+// What can be wrong with a file, apart from what the system says. Texts name it relative to its
+// root.
+var (
+	ErrName    = errors.New("the name is not allowed")
+	ErrNotHere = errors.New("the name cannot be represented here")
+	ErrLink    = errors.New("a symbolic link is not followed")
+	ErrSpecial = errors.New("neither a file nor a directory")
+	ErrChanged = errors.New("it was changed meanwhile")
+)
+
+// Dir is a directory below a root. Its methods may be called from any goroutine; Close ends it.
+type Dir struct{ r *os.Root }
+
+// Open opens a directory of this machine as a root. Links on the way to it are followed: who names
+// it has the rights of this account.
+func Open(dir string) (*Dir, error) {
+	if dir == "" {
+		return nil, fmt.Errorf("%w: an empty name", ErrName)
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, err
+	}
+	r, err := os.OpenRoot(real)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{r}, nil
+}
+
+// Close releases the handle. Files that were opened stay open.
+func (d *Dir) Close() error { return d.r.Close() }
+
+// Stat looks at a name, without following it.
+func (d *Dir) Stat(n Name) (fs.FileInfo, error) {
+	if err := representable(runtime.GOOS, n); err != nil {
+		return nil, err
+	}
+	return d.r.Lstat(n.s)
+}
+
+// Self returns what d is.
+func (d *Dir) Self() (fs.FileInfo, error) { return d.r.Stat(".") }
+
+// Sub opens a directory in d.
+func (d *Dir) Sub(n Name) (*Dir, error) {
+	seen, err := d.Stat(n)
+	if err != nil {
+		return nil, err
+	}
+	if err := expect(n, seen, fs.ModeDir); err != nil {
+		return nil, err
+	}
+	r, err := d.r.OpenRoot(n.s)
+	if err != nil {
+		return nil, err
+	}
+	sub := &Dir{r}
+	if got, err := sub.Self(); err != nil || !os.SameFile(seen, got) {
+		r.Close()
+		return nil, errors.Join(fmt.Errorf("%v: %w", n, ErrChanged), err)
+	}
+	return sub, nil
+}
+
+// expect checks that what was seen under a name is of a type: a directory, or 0 for a regular file.
+func expect(n Name, seen fs.FileInfo, kind fs.FileMode) error {
+	switch is := seen.Mode().Type(); {
+	case is == kind:
+		return nil
+	case is&(fs.ModeSymlink|fs.ModeIrregular) != 0: // Windows has links of other kinds
+		return fmt.Errorf("%v: %w", n, ErrLink)
+	case is == fs.ModeDir:
+		return fmt.Errorf("%v: is a directory", n)
+	case is == 0:
+		return fmt.Errorf("%v: is not a directory", n)
+	}
+	return fmt.Errorf("%v: %w", n, ErrSpecial)
+}
+
+// At opens the directory at a path below d; for the zero value d once more.
+func (d *Dir) At(p Path) (*Dir, error) {
+	r, err := d.r.OpenRoot(".")
+	if err != nil {
+		return nil, err
+	}
+	at := &Dir{r}
+	for n := range p.names {
+		sub, err := at.Sub(n)
+		at.Close()
+		if err != nil {
+			return nil, err
+		}
+		at = sub
+	}
+	return at, nil
+}
+
+// Open opens a regular file for reading. It does not wait for anything.
+func (d *Dir) Open(n Name) (*os.File, error) { return d.open(n, os.O_RDONLY) }
+
+func (d *Dir) open(n Name, flag int) (*os.File, error) {
+	seen, err := d.Stat(n)
+	if err != nil {
+		return nil, err
+	}
+	if err := expect(n, seen, 0); err != nil {
+		return nil, err
+	}
+	f, err := d.r.OpenFile(n.s, flag|nonblock, 0)
+	if err != nil {
+		return nil, err
+	}
+	if got, err := f.Stat(); err != nil || !os.SameFile(seen, got) {
+		f.Close()
+		return nil, errors.Join(fmt.Errorf("%v: %w", n, ErrChanged), err)
+	}
+	return f, nil
+}
+
+// Mkdir makes a directory in d, with a mode that the umask narrows. It is an error if the name
+// exists.
+func (d *Dir) Mkdir(n Name, perm fs.FileMode) error {
+	if err := representable(runtime.GOOS, n); err != nil {
+		return err
+	}
+	return d.r.Mkdir(n.s, perm&fs.ModePerm)
+}
+
+// MkdirAt opens the directory at a path below d, and makes those that are missing.
+func (d *Dir) MkdirAt(p Path, perm fs.FileMode) (*Dir, error) {
+	at, err := d.At(Path{})
+	if err != nil {
+		return nil, err
+	}
+	for n := range p.names {
+		if err := at.Mkdir(n, perm); err != nil && !errors.Is(err, fs.ErrExist) {
+			at.Close()
+			return nil, err
+		}
+		sub, err := at.Sub(n)
+		at.Close()
+		if err != nil {
+			return nil, err
+		}
+		at = sub
+	}
+	return at, nil
+}
+
+// Remove removes a file, an empty directory or a link, without following it.
+func (d *Dir) Remove(n Name) error {
+	if err := representable(runtime.GOOS, n); err != nil {
+		return err
+	}
+	return d.r.Remove(n.s)
+}
+
+// Rename gives a file or directory another name in d. Where that name is taken it is an error.
+func (d *Dir) Rename(from, to Name) error {
+	if err := errors.Join(representable(runtime.GOOS, from), representable(runtime.GOOS, to)); err != nil {
+		return err
+	}
+	if _, err := d.r.Lstat(to.s); err == nil {
+		return fmt.Errorf("%v: %w", to, fs.ErrExist)
+	}
+	return d.r.Rename(from.s, to.s)
+}
+
+// SetAttributes gives a file or directory a mode and a time of change. Of the mode only the
+// permissions are taken: nobody gets setuid from a peer. A zero time leaves the time.
+func (d *Dir) SetAttributes(n Name, perm fs.FileMode, changed time.Time) error {
+	seen, err := d.Stat(n)
+	if err != nil {
+		return err
+	}
+	if err := expect(n, seen, seen.Mode().Type()&fs.ModeDir); err != nil {
+		return err
+	}
+	if err := d.r.Chmod(n.s, perm&fs.ModePerm); err != nil {
+		return err
+	}
+	if changed.IsZero() {
+		return nil
+	}
+	return d.r.Chtimes(n.s, time.Time{}, changed)
+}
+
+// Names returns all names in d, in the order of the file system. Ours are left out, and so are those
+// that no [Name] can be.
+func (d *Dir) Names() ([]Name, error) {
+	f, err := d.r.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var all []Name
+	for {
+		some, err := f.Readdirnames(1024)
+		for _, s := range some {
+			if n, err := LocalName(s); err == nil {
+				all = append(all, n)
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return all, nil
+		case err != nil:
+			return nil, err
+		case len(all) > maxNames:
+			return nil, fmt.Errorf("a directory of more than %d names", maxNames)
+		}
+	}
+}
+
+// maxNames is how many names a directory may have: they are in memory, one directory at a time.
+const maxNames = 1 << 20
+
+// sync makes what happened to names in d last.
+func (d *Dir) sync() error {
+	if !syncsDirectories {
+		return nil
+	}
+	f, err := d.r.Open(".")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
