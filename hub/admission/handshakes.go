@@ -1,8 +1,10 @@
 package admission
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,7 +15,8 @@ import (
 // way.
 //
 //   - The hub never stops accepting. When all places are taken, a connection of the source with
-//     most places gives way: the one that has kept the hub waiting longest.
+//     most places gives way: the one that has kept the hub waiting longest. The search looks at all
+//     of them, so one of many places makes several give way, of sources with about as many.
 //   - When more than half are taken, connections that have kept the hub waiting for yieldCrowded
 //     give way.
 //   - A quarter of the places is kept for sources from which members connected lately.
@@ -46,6 +49,7 @@ const (
 	yieldAlone   = 250 * time.Millisecond // before the only connection of a source gives way
 	yieldMany    = 50 * time.Millisecond  // before one of several does
 	yieldCrowded = 3 * time.Second        // where more than half of the places are taken
+	yieldShare   = 32                     // part of the places that gives way at once
 	retryEnter   = 10 * time.Millisecond  // to look again whether a connection may give way
 
 	endEvery = 100 * time.Millisecond // between two searches for connections that are late
@@ -131,29 +135,43 @@ func (h *Handshakes) endLocked(p *places, now time.Time) {
 	}
 }
 
-// yieldLocked cuts the connection that is first to give way, and reports whether there was one. A
+// yieldLocked cuts the connections that are first to give way, and reports whether there was one. A
 // valid from restricts the choice to one source.
 func (h *Handshakes) yieldLocked(now time.Time, from netip.Addr, of ...*places) bool {
-	var first *Socket
-	var most int
-	var longest time.Duration
+	var all []late
+	most := 0
 	for _, p := range of {
+		most += p.most
 		for s := range p.open {
-			n, silence := h.bySource[s.From], s.silence(now)
-			late := silence >= yieldAlone || n > 1 && silence >= yieldMany
-			if from.IsValid() && s.From != from || !late {
+			if from.IsValid() && s.From != from {
 				continue
 			}
-			if first == nil || n > most || n == most && silence > longest {
-				first, most, longest = s, n, silence
+			n, silence := h.bySource[s.From], s.silence(now)
+			if silence >= yieldAlone || n > 1 && silence >= yieldMany {
+				all = append(all, late{s, n, silence})
 			}
 		}
 	}
-	if first == nil {
-		return false
+	slices.SortFunc(all, late.compare)
+	for i, l := range all {
+		if i > 0 && (i >= most/yieldShare || l.of <= all[0].of/2) {
+			break
+		}
+		h.cutLocked(l.Socket)
 	}
-	h.cutLocked(first)
-	return true
+	return len(all) > 0
+}
+
+// late is a connection that may give way.
+type late struct {
+	*Socket
+	of      int // how many its source has
+	silence time.Duration
+}
+
+// compare orders by who gives way first.
+func (l late) compare(m late) int {
+	return cmp.Or(cmp.Compare(m.of, l.of), cmp.Compare(m.silence, l.silence))
 }
 
 func (h *Handshakes) cutLocked(s *Socket) {

@@ -78,6 +78,32 @@ func TestTheSilentOneOfManyGivesWay(t *testing.T) {
 	}
 }
 
+// A search that made room for one connection alone would be repeated for each that comes.
+func TestASearchMakesRoomForSeveral(t *testing.T) {
+	now := time.Now()
+	var cut atomic.Int64
+	h := NewHandshakes(1024, 256, 100, &cut)
+	slow := silent("10.9.9.9", 0)
+	h.try(slow, now)
+	for range h.unknown.most - 1 {
+		s := silent([]string{"10.0.0.1", "10.0.0.2", "10.0.0.3"}[len(h.unknown.open)%3], 0)
+		if h.try(s, now) != entered {
+			t.Fatal("no place at the beginning")
+		}
+		s.waited.Store(int64(yieldMany))
+	}
+	slow.waited.Store(int64(time.Minute))
+	if h.try(silent("10.0.0.4", 0), now) != entered {
+		t.Fatal("no place when one may give way")
+	}
+	if want := int64(h.unknown.most / yieldShare); cut.Load() != want {
+		t.Errorf("%d gave way in one search, want %d", cut.Load(), want)
+	}
+	if _, still := h.unknown.open[slow]; !still {
+		t.Error("the only connection of a source gave way before those of sources with many")
+	}
+}
+
 func TestAHubThatIsCrowdedIsLessPatient(t *testing.T) {
 	now := time.Now()
 	var cut atomic.Int64
