@@ -69,7 +69,7 @@ func leaveCarriers(ctx context.Context, m *mesh) (t tally, err error) {
 	if err != nil {
 		return t, err
 	}
-	t.tried = each(all, func(a *member) int { return hold(ctx, 160, a.relay) })
+	t.Tried = each(all, func(a *member) int { return hold(ctx, 160, a.relay) })
 	return t, nil
 }
 
@@ -79,7 +79,7 @@ func longSealedHandshakes(ctx context.Context, m *mesh) (t tally, err error) {
 	if err != nil {
 		return t, err
 	}
-	t.tried = each(all, func(a *member) int {
+	t.Tried = each(all, func(a *member) int {
 		return hold(ctx, 40, func(ctx context.Context) (net.Conn, error) {
 			c, err := a.relay(ctx)
 			if err != nil {
@@ -133,7 +133,7 @@ func manySessions(ctx context.Context, m *mesh) (t tally, err error) {
 	if err != nil {
 		return t, err
 	}
-	t.tried = each(all, func(a *member) int {
+	t.Tried = each(all, func(a *member) int {
 		return hold(ctx, 40, func(ctx context.Context) (net.Conn, error) {
 			s, err := a.seal(ctx)
 			if err != nil {
@@ -182,7 +182,7 @@ func sealed(ctx context.Context, m *mesh, n int, f func(*seal.Session) int) (int
 
 // holdTrust posts trust lists of 4 MiB to the exit and holds back the last byte.
 func holdTrust(ctx context.Context, m *mesh) (t tally, err error) {
-	t.tried, err = sealed(ctx, m, 8, func(s *seal.Session) int {
+	t.Tried, err = sealed(ctx, m, 8, func(s *seal.Session) int {
 		var wg sync.WaitGroup
 		for range 30 {
 			wg.Go(func() {
@@ -221,7 +221,7 @@ func forgeTrust(ctx context.Context, m *mesh) (t tally, err error) {
 		return t, err
 	}
 	var letIn atomic.Int64
-	t.tried, err = sealed(ctx, m, 2, func(s *seal.Session) (n int) {
+	t.Tried, err = sealed(ctx, m, 2, func(s *seal.Session) (n int) {
 		for ; ctx.Err() == nil; n++ {
 			req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://peer"+seal.PathTrust, bytes.NewReader(docs[n%len(docs)]))
 			if err != nil {
@@ -239,7 +239,7 @@ func forgeTrust(ctx context.Context, m *mesh) (t tally, err error) {
 		}
 		return n
 	})
-	t.letIn = int(letIn.Load())
+	t.LetIn = int(letIn.Load())
 	return t, err
 }
 
@@ -247,7 +247,7 @@ func forgeTrust(ctx context.Context, m *mesh) (t tally, err error) {
 func refusedFlows(ctx context.Context, m *mesh) (t tally, err error) {
 	paths := []string{"/v1/apps/tunnel/tcp/load", "/v1/apps/terminal/shell", "/v1/apps/script/run", "/v1/apps/tunnel/forward/tcp?target=127.0.0.1:22", "/v1/api/meshes", "/v1/apps/proxy/tcp?target=127.0.0.1:22"}
 	var letIn atomic.Int64
-	t.tried, err = sealed(ctx, m, 4, func(s *seal.Session) (n int) {
+	t.Tried, err = sealed(ctx, m, 4, func(s *seal.Session) (n int) {
 		tick := time.NewTicker(4 * time.Millisecond)
 		defer tick.Stop()
 		for ; ctx.Err() == nil; n++ {
@@ -274,7 +274,7 @@ func refusedFlows(ctx context.Context, m *mesh) (t tally, err error) {
 		}
 		return n
 	})
-	t.letIn = int(letIn.Load())
+	t.LetIn = int(letIn.Load())
 	return t, err
 }
 
@@ -286,7 +286,7 @@ func deadTunnel(ctx context.Context, m *mesh) (t tally, err error) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	var reached atomic.Int64
-	for ; ctx.Err() == nil; t.tried++ {
+	for ; ctx.Err() == nil; t.Tried++ {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -299,7 +299,7 @@ func deadTunnel(ctx context.Context, m *mesh) (t tally, err error) {
 			}
 		})
 	}
-	t.letIn = int(reached.Load())
+	t.LetIn = int(reached.Load())
 	return t, nil
 }
 
@@ -329,9 +329,9 @@ func manyClients(ctx context.Context, m *mesh) (t tally, err error) {
 		})
 	}
 	wg.Wait()
-	t.tried = clients
+	t.Tried = clients
 	if lost := clients - int(answered.Load()); lost > 0 {
-		t.letIn, t.note = lost, "(clients without an answer)"
+		t.LetIn, t.Note = lost, "(clients without an answer)"
 	}
 	return t, nil
 }

@@ -316,13 +316,13 @@ func endlessDirectory(ctx context.Context, m *mesh) (t tally, err error) {
 	grown := h.grown(func() {
 		start := time.Now()
 		m.output(ctx, "get", "ep", "--data", h.data)
-		t.note = fmt.Sprintf("get ep ended after %.1f s", time.Since(start).Seconds())
+		t.Note = fmt.Sprintf("get ep ended after %.1f s", time.Since(start).Seconds())
 		if time.Since(start) > 10*time.Second {
-			t.letIn++
+			t.LetIn++
 		}
 	})
-	t.tried, t.letIn = int(pages.Load()), t.letIn+over(grown)
-	t.note += fmt.Sprintf(", victim %+.1f MB", mb(grown))
+	t.Tried, t.LetIn = int(pages.Load()), t.LetIn+over(grown)
+	t.Note += fmt.Sprintf(", victim %+.1f MB", mb(grown))
 	return t, nil
 }
 
@@ -355,9 +355,9 @@ func forgedRecords(ctx context.Context, m *mesh) (t tally, err error) {
 	}
 	defer h.close()
 	for ctx.Err() == nil {
-		t.tried++
+		t.Tried++
 		out, _ := m.output(ctx, "get", "ep", "--data", h.data, "-o", "json")
-		t.letIn += strings.Count(string(out), name)
+		t.LetIn += strings.Count(string(out), name)
 		pause(ctx, 200*time.Millisecond)
 	}
 	return t, nil
@@ -400,15 +400,15 @@ func floodEvents(ctx context.Context, m *mesh) (t tally, err error) {
 			start := time.Now()
 			_, err := m.output(ctx, "get", "mesh", "--data", h.data)
 			if took := time.Since(start); ctx.Err() == nil && (err != nil || took > 2*time.Second) {
-				t.letIn++
-				t.note = fmt.Sprintf("its own user waited %v (%v), ", took, err)
+				t.LetIn++
+				t.Note = fmt.Sprintf("its own user waited %v (%v), ", took, err)
 			}
 			pause(ctx, 200*time.Millisecond)
 		}
 	})
-	t.tried, t.letIn = int(sent.Load()), t.letIn+over(grown)
+	t.Tried, t.LetIn = int(sent.Load()), t.LetIn+over(grown)
 	log, _ := os.Stat(filepath.Join(m.Dir, "victim.log"))
-	t.note += fmt.Sprintf("victim %+.1f MB, log %d KB", mb(grown), log.Size()>>10)
+	t.Note += fmt.Sprintf("victim %+.1f MB, log %d KB", mb(grown), log.Size()>>10)
 	return t, nil
 }
 
@@ -457,9 +457,9 @@ func vetoEviction(ctx context.Context, m *mesh) (t tally, err error) {
 	}
 	m.output(ctx, "evict", exitUser, "--data", h.data)
 	for ctx.Err() == nil {
-		t.tried++
+		t.Tried++
 		if contact() == nil && ctx.Err() == nil {
-			t.letIn++
+			t.LetIn++
 		}
 		pause(ctx, 200*time.Millisecond)
 	}
@@ -488,10 +488,10 @@ func mute(ctx context.Context, m *mesh) (t tally, err error) {
 		start := time.Now()
 		m.output(ctx, "get", "ep", "--data", h.data)
 		if took := time.Since(start); took > 15*time.Second {
-			t.letIn++
-			t.note = fmt.Sprintf("get ep took %v", took)
+			t.LetIn++
+			t.Note = fmt.Sprintf("get ep took %v", took)
 		}
-		t.tried++
+		t.Tried++
 		pause(ctx, 100*time.Millisecond)
 	}
 	return t, nil

@@ -2,16 +2,20 @@
 //
 //	scripts/hostile/run [-for 20s] [-only NAME,...] [-ztm BINARY] [-json FILE]
 //
-// Hub and agents are the real program, each a process of its own. The attackers are in this process, made of what real agents are made of:
+// Hub and agents are the real program, each a process of its own. The attackers are another process, made of what real agents are made of.
+// It has only the processor time that the others leave: attackers bring machines of their own, and what counts is what hub and agents do
+// for them.
 //
 //	mesh     hub, agents entrance and exit, a tunnel between them, a load server behind it     (mesh.go)
+//	attacker starts a process for an attack, and is that process                               (attacker.go)
 //	honest   during each attack: a ping-pong on a tunnel, new connections of the tunnel, and
 //	         carriers of a member that connects for the first time                            (honest.go)
 //	attacks  strangers (stranger.go), members (member.go, flows.go), a hub (hub.go)
-//	table    a row for each attack: what was tried and let in, latency, memory, bytes of log  (table.go)
+//	table    a row for each attack: what was tried and let in, latency, memory, processor
+//	         time of the hub and the exit, bytes of log                                       (table.go)
 //
 // It exits with status 1 if an attacker was let in, if an honest new carrier or connection failed or took more than a second, if the
-// ping-pong took more than twice its usual time, or if a process grew by more than its bound. Everything is on loopback and ends by itself.
+// ping-pong took more than twice its usual time, or if a process grew by more than its bound; also if an attacker did not come to it. Everything is on loopback and ends by itself.
 package main
 
 import (
@@ -46,9 +50,9 @@ type attack struct {
 
 // tally is what an attacker has seen of it.
 type tally struct {
-	tried int
-	letIn int    // what should have been refused and was not
-	note  string // for the table
+	Tried int    `json:"tried"`
+	LetIn int    `json:"letIn"` // what should have been refused and was not
+	Note  string `json:"note"`  // for the table
 }
 
 func command(ctx context.Context, args []string) error {
@@ -57,8 +61,12 @@ func command(ctx context.Context, args []string) error {
 	only := flags.String("only", "", "only the attacks whose `NAMES` contain one of these, with commas between")
 	binary := flags.String("ztm", "", "the ztm `BINARY` to attack; empty: build it")
 	out := flags.String("json", "", "write the rows to `FILE`, too")
+	role := flags.String("attack", "", "be the attacker of the attack of this `NAME`; the standard input says on what")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *role != "" {
+		return beAttacker(ctx, *role, *length, os.Stdin, os.Stdout)
 	}
 	dir, err := os.MkdirTemp("", "ztm-hostile-")
 	if err != nil {
@@ -130,6 +138,7 @@ func one(ctx context.Context, dir, binary string, a attack, length time.Duration
 		return row{}, err
 	}
 	before := m.sizes()
+	used := m.processorTime()
 	attacking, stop := context.WithTimeout(ctx, length)
 	defer stop()
 	type end struct {
@@ -137,18 +146,19 @@ func one(ctx context.Context, dir, binary string, a attack, length time.Duration
 		err error
 	}
 	ended := make(chan end, 1)
-	go func() { // ends with attacking; awaited below
-		t, err := a.run(attacking, m)
+	go func() { // ends with the attack; awaited below
+		t, err := m.attacked(ctx, a, length)
 		ended <- end{t, err}
 	}()
 	peak := before
 	r.During, err = m.watch(attacking, length, func() { peak = peak.most(m.sizes()) })
+	r.Used = m.processorTime().minus(used)
 	stop()
 	e := <-ended
 	if err = firstError(err, e.err); err != nil {
 		return row{}, err
 	}
-	r.Tried, r.LetIn, r.Note = e.t.tried, e.t.letIn, e.t.note
+	r.Tried, r.LetIn, r.Note = e.t.Tried, e.t.LetIn, e.t.Note
 	r.Grown = peak.minus(before)
 	rest := time.NewTimer(settling)
 	defer rest.Stop()

@@ -163,17 +163,17 @@ func claimNames(ctx context.Context, m *mesh) (t tally, err error) {
 		return t, err
 	}
 	for ctx.Err() == nil {
-		t.tried += 3
+		t.Tried += 3
 		if a.register(ctx, "exit") == nil {
-			t.letIn++
+			t.LetIn++
 		}
 		record := identity.Record{ID: m.exit, Name: "taken", Version: "hostile", Time: time.Now().UnixMilli(), Certificate: a.cert.Certificate[0]}
 		doc, err := identity.SignRecord(record, a.key)
 		if err == nil && a.session.Call(ctx, http.MethodPut, tunnel.PathEndpoints+"/"+string(m.exit), nil, doc, nil) == nil {
-			t.letIn++
+			t.LetIn++
 		}
 		if a.session.Call(ctx, http.MethodDelete, tunnel.PathEndpoints+"/"+string(m.exit), nil, nil, nil) == nil {
-			t.letIn++
+			t.LetIn++
 		}
 		pause(ctx, 20*time.Millisecond)
 	}
@@ -195,9 +195,9 @@ func falseTrust(ctx context.Context, m *mesh) (t tally, err error) {
 	}
 	for ctx.Err() == nil {
 		for _, doc := range docs {
-			t.tried++
+			t.Tried++
 			if a.session.Call(ctx, http.MethodPost, tunnel.PathTrust, nil, doc, nil) == nil {
-				t.letIn++
+				t.LetIn++
 			}
 		}
 		pause(ctx, 20*time.Millisecond)
@@ -258,7 +258,7 @@ func listPages(ctx context.Context, m *mesh) (t tally, err error) {
 		}
 		return n
 	})
-	t.tried = counts
+	t.Tried = counts
 	return t, nil
 }
 
@@ -274,10 +274,10 @@ func offerTunnel(ctx context.Context, m *mesh) (t tally, err error) {
 	if err := a.register(ctx, "mallory", "tunnel/tcp/load", "tunnel/udp/echo"); err != nil {
 		return t, err
 	}
-	t.tried = 1
+	t.Tried = 1
 	a.session.Events(ctx, func(e tunnel.Event) {
 		if e.Type == tunnel.EventDialBack { // a client of the tunnel would come here
-			t.letIn++
+			t.LetIn++
 		}
 	})
 	return t, nil

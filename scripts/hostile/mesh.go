@@ -37,8 +37,9 @@ type mesh struct {
 
 // The users of the mesh. Mallory has every attacker; nobody allows anything to mallory.
 const (
-	exitUser = "bob"
-	attacker = "mallory"
+	exitUser   = "bob"
+	honestUser = "carol"
+	attacker   = "mallory"
 )
 
 // newMesh starts everything and returns when the tunnel works.
@@ -63,7 +64,7 @@ func newMesh(ctx context.Context, dir, binary string) (_ *mesh, err error) {
 	if err := m.openTunnels(ctx); err != nil {
 		return nil, err
 	}
-	m.honest, err = m.newMember("carol")
+	m.honest, err = m.newMember(honestUser)
 	return m, err
 }
 
@@ -80,14 +81,19 @@ func (m *mesh) startHub(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		p, err := identity.ParsePermit(b)
-		if err != nil {
-			return err
-		}
-		m.caPEM = []byte(p.CA)
-		m.ca, err = identity.ParseCA(m.caPEM, []byte(p.CAKey))
-		return err
+		return m.own(b)
 	})
+	return err
+}
+
+// own takes the CA from the root permit.
+func (m *mesh) own(permit []byte) error {
+	p, err := identity.ParsePermit(permit)
+	if err != nil {
+		return err
+	}
+	m.caPEM = []byte(p.CA)
+	m.ca, err = identity.ParseCA(m.caPEM, []byte(p.CAKey))
 	return err
 }
 
@@ -212,6 +218,19 @@ func (m *mesh) output(ctx context.Context, args ...string) ([]byte, error) {
 	}
 	return out, err
 }
+
+// processorTime is what hub and exit have used so far.
+func (m *mesh) processorTime() used {
+	return used{m.procs["hub"].CPU().All, m.procs["exit"].CPU().All}
+}
+
+// used is processor time.
+type used struct {
+	Hub  time.Duration `json:"hub"`
+	Exit time.Duration `json:"exit"`
+}
+
+func (u used) minus(v used) used { return used{u.Hub - v.Hub, u.Exit - v.Exit} }
 
 // end stops everything.
 func (m *mesh) end() {

@@ -50,7 +50,7 @@ func fromAll(ctx context.Context, addresses, n int, open func(ctx context.Contex
 
 // silent connects and says nothing.
 func silent(ctx context.Context, m *mesh) (t tally, err error) {
-	t.tried = fromAll(ctx, 12, 256, func(ctx context.Context, from string) (net.Conn, error) { return dialFrom(ctx, from, m.hub) })
+	t.Tried = fromAll(ctx, 12, 256, func(ctx context.Context, from string) (net.Conn, error) { return dialFrom(ctx, from, m.hub) })
 	return t, nil
 }
 
@@ -84,7 +84,7 @@ func joining(ctx context.Context, m *mesh, from string, ballast ...[]byte) (*tls
 
 // silentJoins takes the places of joining devices and asks for nothing; meanwhile a device with a good token must get in.
 func silentJoins(ctx context.Context, m *mesh) (t tally, err error) {
-	t.tried = fromAll(ctx, 4, 128, func(ctx context.Context, from string) (net.Conn, error) {
+	t.Tried = fromAll(ctx, 4, 128, func(ctx context.Context, from string) (net.Conn, error) {
 		c, _, err := joining(ctx, m, from)
 		return c, err
 	})
@@ -94,7 +94,7 @@ func silentJoins(ctx context.Context, m *mesh) (t tally, err error) {
 // longHandshakes shows 200 KB of certificates and holds back the end.
 func longHandshakes(ctx context.Context, m *mesh) (t tally, err error) {
 	extra := ballast()
-	t.tried = fromAll(ctx, 4, 250, func(ctx context.Context, from string) (net.Conn, error) {
+	t.Tried = fromAll(ctx, 4, 250, func(ctx context.Context, from string) (net.Conn, error) {
 		c, _, err := joining(ctx, m, from, extra...)
 		if err != nil {
 			return nil, err
@@ -115,7 +115,7 @@ func falseJoins(ctx context.Context, m *mesh) (t tally, err error) {
 		return t, err
 	}
 	var letIn atomic.Int64
-	t.tried = fromAll(ctx, 4, 8, func(ctx context.Context, from string) (net.Conn, error) {
+	t.Tried = fromAll(ctx, 4, 8, func(ctx context.Context, from string) (net.Conn, error) {
 		c, key, err := joining(ctx, m, from)
 		if err != nil {
 			return nil, err
@@ -139,7 +139,7 @@ func falseJoins(ctx context.Context, m *mesh) (t tally, err error) {
 		}
 		return nil, net.ErrClosed
 	})
-	t.letIn = int(letIn.Load())
+	t.LetIn = int(letIn.Load())
 	return t, nil
 }
 
@@ -156,10 +156,10 @@ func otherMesh(ctx context.Context, m *mesh) (t tally, err error) {
 	}
 	a.verifier = m.honest.verifier // it believes the hub; the hub must not believe it
 	for ctx.Err() == nil {
-		t.tried++
+		t.Tried++
 		if a.control(ctx) == nil {
 			if a.session.Call(ctx, http.MethodGet, tunnel.PathHub, nil, nil, nil) == nil {
-				t.letIn++
+				t.LetIn++
 			}
 			a.session.Close()
 		}
@@ -186,9 +186,9 @@ func foreignHosts(ctx context.Context, m *mesh) (t tally, err error) {
 				continue
 			}
 			resp.Body.Close()
-			t.tried++
+			t.Tried++
 			if resp.StatusCode == http.StatusOK {
-				t.letIn++
+				t.LetIn++
 			}
 		}
 		pause(ctx, 50*time.Millisecond)

@@ -18,6 +18,7 @@ type row struct {
 	During latency `json:"during"`
 	Grown  sizes   `json:"grown"` // at the most, during the attack
 	Left   sizes   `json:"left"`  // some seconds after it
+	Used   used    `json:"used"`  // during the attack
 }
 
 // Bounds on what an honest pair may notice, and on what a process may grow by.
@@ -31,8 +32,8 @@ const (
 )
 
 func printHead() {
-	fmt.Printf("%-9s %-50s %8s %6s  %-23s %-23s %-19s %-17s %-17s %s\n", "who", "attack", "tried", "let in",
-		"new carrier p50/max ms", "connection p50/max ms", "ping p50 ms (usual)", "hub MB peak/left", "exit MB peak/left", "log KB/s")
+	fmt.Printf("%-9s %-50s %8s %6s  %-23s %-23s %-19s %-17s %-17s %-13s %s\n", "who", "attack", "tried", "let in",
+		"new carrier p50/max ms", "connection p50/max ms", "ping p50 ms (usual)", "hub MB peak/left", "exit MB peak/left", "CPU hub/exit", "log KB/s")
 }
 
 func (r row) print() {
@@ -43,12 +44,12 @@ func (r row) print() {
 		return fmt.Sprintf(" %d failed", n)
 	}
 	d := r.During
-	fmt.Printf("%-9s %-50s %8d %6d  %-23s %-23s %-19s %-17s %-17s %.1f  %s\n", r.Who, r.Name, r.Tried, r.LetIn,
+	fmt.Printf("%-9s %-50s %8d %6d  %-23s %-23s %-19s %-17s %-17s %-13s %.1f  %s\n", r.Who, r.Name, r.Tried, r.LetIn,
 		fmt.Sprintf("%.0f/%.0f%s", ms(d.Carrier.P50), ms(d.Carrier.Max), failed(d.Carrier.Failed)),
 		fmt.Sprintf("%.0f/%.0f%s", ms(d.Connection.P50), ms(d.Connection.Max), failed(d.Connection.Failed)),
 		fmt.Sprintf("%.2f (%.2f)", ms(d.Ping), ms(r.Usual.Ping)),
 		fmt.Sprintf("%+.1f/%+.1f", mb(r.Grown.Hub), mb(r.Left.Hub)), fmt.Sprintf("%+.1f/%+.1f", mb(r.Grown.Exit), mb(r.Left.Exit)),
-		r.logRate()/1024, r.Note)
+		fmt.Sprintf("%.2f/%.2f", r.share(r.Used.Hub), r.share(r.Used.Exit)), r.logRate()/1024, r.Note)
 	for _, fault := range r.faults() {
 		fmt.Printf("%-9s   FAULT: %s\n", "", fault)
 	}
@@ -56,6 +57,11 @@ func (r row) print() {
 
 func ms(d time.Duration) float64 { return d.Seconds() * 1000 }
 func mb(n int64) float64         { return float64(n) / (1 << 20) }
+
+// share is processor time in processors.
+func (r row) share(used time.Duration) float64 {
+	return used.Seconds() / max(r.During.Length.Seconds(), 1)
+}
 
 // logRate is in bytes a second, of all processes.
 func (r row) logRate() float64 { return float64(r.Grown.Log) / max(r.During.Length.Seconds(), 1) }
@@ -69,6 +75,7 @@ func (r row) faults() []string {
 		}
 	}
 	d := r.During
+	say(r.Tried == 0, "nothing was tried")
 	say(r.LetIn > 0, "%d were let in", r.LetIn)
 	say(d.Carrier.Failed > 0, "%d new carriers failed: %s", d.Carrier.Failed, d.Carrier.Why)
 	say(d.Carrier.Max > mostCarrier, "a new carrier took %v", d.Carrier.Max.Round(time.Millisecond))
