@@ -43,6 +43,7 @@ var routes = []route{
 	{"delete", "DELETE", tunnel.PathEndpoints + "/", admission.Staying, (*server).deleteEndpoint},
 	{"events", "GET", tunnel.PathEvents, admission.Staying, (*server).getEvents},
 	{"trust", "GET", tunnel.PathTrust, admission.Staying, (*server).getTrust},
+	{"fork", "GET", tunnel.PathTrust + "/", admission.Staying, (*server).getFork},
 	{"set trust", "POST", tunnel.PathTrust, admission.Staying, (*server).postTrust},
 	{"sign", "POST", tunnel.PathSign + "/", admission.Staying, (*server).postSign},
 	{"delete ticket", "DELETE", tunnel.PathTickets + "/", admission.Answering, (*server).deleteTicket},

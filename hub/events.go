@@ -76,10 +76,14 @@ func (s *server) getEvents(w http.ResponseWriter, r *http.Request, p *peer, _ st
 	defer detach()
 	s.log.Debug("online", "endpoint", p.ID, "user", p.User, "addr", p.addr)
 	w.Header().Set("Content-Type", "application/x-ndjson")
+	trust := s.verifier.Trust()
 	ok := stream(w, &tunnel.Event{Type: tunnel.EventReady}) &&
-		stream(w, &tunnel.Event{Type: tunnel.EventTrust, Version: s.verifier.Trust().Version()})
+		stream(w, &tunnel.Event{Type: tunnel.EventTrust, Version: trust.Version(), Sum: trust.Head().Sum})
 	if ok && p.User == rootUser {
 		s.signers.wake()
+		for _, sum := range s.forks.sums() {
+			ok = ok && stream(w, &tunnel.Event{Type: tunnel.EventFork, Sum: sum})
+		}
 	}
 	for ok {
 		select {

@@ -45,6 +45,7 @@ type server struct {
 	peers     *peers
 	relay     *relay
 	signers   *signers
+	forks     forks
 	metrics   *metrics
 	h2        *h2.Server
 

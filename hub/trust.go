@@ -24,6 +24,15 @@ func (s *server) getTrust(w http.ResponseWriter, _ *http.Request, _ *peer, _ str
 
 // postTrust is POST /v1/trust. Any member may bring a newer list: the CA's signature makes it good.
 func (s *server) postTrust(w http.ResponseWriter, r *http.Request, p *peer, _ string) error {
+	if err := s.takeList(w, r, p); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// takeList reads the list of a request and puts it in force.
+func (s *server) takeList(w http.ResponseWriter, r *http.Request, p *peer) error {
 	if !s.changes.Take(p.ID, time.Now()) {
 		return limited("endpoint %s sends trust lists too often", p.ID)
 	}
@@ -41,11 +50,7 @@ func (s *server) postTrust(w http.ResponseWriter, r *http.Request, p *peer, _ st
 	if err != nil {
 		return err
 	}
-	if err := s.setTrust(doc, p); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return s.setTrust(doc, p)
 }
 
 // setTrust puts a newer trust list in force, at once and for connections that stand already. An
@@ -57,6 +62,9 @@ func (s *server) setTrust(doc []byte, from *peer) error {
 	old := s.verifier.Trust()
 	next, err := old.Update(doc)
 	switch {
+	case errors.Is(err, identity.ErrFork):
+		s.fork(doc)
+		return answer.Errorf(answer.Conflict, "%v", err)
 	case errors.Is(err, identity.ErrRollback):
 		return answer.Errorf(answer.Conflict, "%v", err)
 	case err != nil:
@@ -77,7 +85,8 @@ func (s *server) setTrust(doc []byte, from *peer) error {
 	cut := s.peers.cut(func(p *peer) bool { return stale(p.Subject) })
 	gone, failed := s.directory.Remove(true, func(sub identity.Subject) bool { return sub.ID != spared && s.outdated(sub, next) })
 	s.log.Info("a new trust list is in force", "version", next.Version(), "connections cut", cut, "endpoints removed", gone)
-	event := &tunnel.Event{Type: tunnel.EventTrust, Version: next.Version()}
+	s.forks.settle(next)
+	event := &tunnel.Event{Type: tunnel.EventTrust, Version: next.Version(), Sum: next.Head().Sum}
 	s.sessions.each(func(session *session) {
 		if session.peer.ID != spared && !session.send(event) {
 			s.metrics.events.cut.Add(1)

@@ -125,7 +125,7 @@ func TestATrustListThatIsNotNewerIsRefused(t *testing.T) {
 		return alice.Call(t.Context(), "POST", tunnel.PathTrust, nil, doc, nil)
 	}
 	wantRefusal(t, post(v1.Document()), 409, "roll-back refused")
-	wantRefusal(t, post(other.Document()), 409, "roll-back refused")
+	wantRefusal(t, post(other.Document()), 409, "differ") // it has an eviction that the hub's lacks
 	wantRefusal(t, post(nil), 409, "roll-back refused")
 	wantRefusal(t, post(foreign.Document()), 400, "another mesh")
 	wantRefusal(t, post([]byte(`{"payload":{},"signature":""}`)), 400, "trust list")
@@ -140,6 +140,59 @@ func TestATrustListThatIsNotNewerIsRefused(t *testing.T) {
 	var doc []byte
 	if err := alice.Call(t.Context(), "GET", tunnel.PathTrust, nil, nil, &doc); err != nil || string(doc) != string(v2.Document()) {
 		t.Errorf("the list in force changed: %v", err)
+	}
+}
+
+func TestListsThatDifferAreShownToHoldersOfTheCAKey(t *testing.T) {
+	h := start(t)
+	alice, root := h.device("alice").online("a"), h.device("root").online("r")
+	v0, err := identity.NewTrust(h.ca.CertificatePEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := v0.Evict(h.ca, "mallory", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := h.evict(root, "bob")
+	post := func(by *online, list *identity.Trust) error {
+		return by.Call(t.Context(), "POST", tunnel.PathTrust, nil, list.Document(), nil)
+	}
+	wantRefusal(t, post(alice, other), 409, "differ")
+	sum := other.Head().Sum
+	if e := root.next(tunnel.EventFork); e.Sum != sum {
+		t.Fatalf("a holder of the CA key is told of %q, want %q", e.Sum, sum)
+	}
+	later := h.device("root").online("r2")
+	if e := later.next(tunnel.EventFork); e.Sum != sum {
+		t.Errorf("one that comes later is told of %q", e.Sum)
+	}
+	fetch := func(by *online) (doc []byte, err error) {
+		err = by.Call(t.Context(), "GET", tunnel.PathTrust+"/"+sum, nil, nil, &doc)
+		return doc, err
+	}
+	if doc, err := fetch(root); err != nil || string(doc) != string(other.Document()) {
+		t.Errorf("it gets %.40q, %v", doc, err)
+	}
+	_, err = fetch(alice)
+	wantRefusal(t, err, 403, "only endpoints of user root")
+	united, err := own.Unite(h.ca, time.Now(), other.Document())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := post(root, united); err != nil {
+		t.Fatal(err)
+	}
+	_, err = fetch(root)
+	wantRefusal(t, err, 404, "no trust list")
+}
+
+func TestListsThatDifferAreKeptInSmallNumber(t *testing.T) {
+	f := forks{}
+	for i := range maxForks + 3 {
+		if f.add(string(rune('a'+i)), []byte("x")) != (i < maxForks) {
+			t.Errorf("list %d", i)
+		}
 	}
 }
 

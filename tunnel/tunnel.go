@@ -29,7 +29,7 @@ const (
 const (
 	PathEndpoints = "/v1/endpoints" // GET: directory; PUT /{id}: own record; DELETE /{id}: leave
 	PathEvents    = "/v1/events"    // GET: the events stream; its life is what "online" means
-	PathTrust     = "/v1/trust"     // GET, POST: the signed trust list
+	PathTrust     = "/v1/trust"     // GET, POST: the signed trust list; GET /{sum}: one that a fork event names
 	PathTickets   = "/v1/tickets"   // DELETE /{ticket}: the endpoint that a dial-back is for will not answer it
 	PathHub       = "/v1/hub"       // GET: HubStatus; also the liveness probe
 	PathSign      = "/v1/sign"      // POST /{request}: a CA holder's answer to a sign event
@@ -91,8 +91,10 @@ type Event struct {
 	Peer   identity.ID `json:"peer,omitempty"`
 	User   string      `json:"user,omitempty"` // of Peer; the hub's word, by which places are divided
 
-	// trust: the hub has a list of this version; fetch it.
+	// trust: the hub has a list of this version and sum (identity.Trust.Sum); fetch it. fork: the
+	// hub was brought another list, of this sum, which has evictions that its own lacks.
 	Version uint64 `json:"version,omitempty"`
+	Sum     string `json:"sum,omitempty"`
 
 	// sign: answer with POST PathSign/Request.
 	Request string       `json:"request,omitempty"`
@@ -109,6 +111,7 @@ const (
 	EventReady    EventType = "ready"     // the stream stands: the endpoint is online
 	EventDialBack EventType = "dial-back" // a peer asks for a path
 	EventTrust    EventType = "trust"     // the trust list changed
+	EventFork     EventType = "fork"      // to holders of the CA key: two trust lists are to be united
 	EventSign     EventType = "sign"      // something waits for the CA key
 	EventHubs     EventType = "hubs"      // the hubs of the mesh changed; fetch PathHubs
 	EventMove     EventType = "move"      // this hub is about to end: attach elsewhere, and keep flows

@@ -1,7 +1,7 @@
 // Package authority is what makes this endpoint a member of a mesh, and others:
 //
 //	its certificate             renew.go
-//	the trust list              trust.go, lists.go
+//	the trust list              trust.go, lists.go, forks.go
 //	the CA key, where it is     sign.go, evict.go, rotate.go
 //
 // It asks hubs by package control and peers by package peers, neither of which knows it.
@@ -50,12 +50,14 @@ type Authority struct {
 	Control   *control.Control // set by Connect, constant from then on
 	Peers     *peers.Peers     // set by Connect, constant from then on
 
-	newer   chan uint64   // the version of the hub's trust list that is to be looked at, capacity 1
-	trusted chan struct{} // there is a new trust list, capacity 1
+	newer   chan identity.Head // the hub's trust list that is to be looked at, capacity 1
+	trusted chan struct{}      // there is a new trust list, capacity 1
 
 	lists    *limit.Share[string] // trust lists that are read, by user
 	listsOf  limit.Counts[identity.ID]
 	signs    limit.Counts[struct{}] // requests for a certificate at work
+	forks    limit.Counts[struct{}] // lists of others that are being united with one's own
+	passed   passedOn               // lists that the hub was shown because they differ
 	renewals *limit.Buckets[identity.ID]
 
 	trustMu  sync.Mutex // held while a trust list is taken: the newest must be the one on disk
@@ -121,7 +123,7 @@ type NextCA struct {
 // New makes the Authority of a membership, from what is on disk.
 func New(c Config) (*Authority, error) {
 	a := &Authority{
-		Config: c, newer: make(chan uint64, 1), trusted: make(chan struct{}, 1), lists: limit.NewShare[string](limits.Lists),
+		Config: c, newer: make(chan identity.Head, 1), trusted: make(chan struct{}, 1), lists: limit.NewShare[string](limits.Lists),
 		renewals: limit.NewBuckets[identity.ID](limit.Rate{Burst: limits.RenewalBurst, PerSecond: limits.RenewalRate}, limits.Renewing),
 	}
 	row := c.Book.Membership()
@@ -175,7 +177,9 @@ func (a *Authority) Event(s *tunnel.Session, hub identity.Subject, e tunnel.Even
 		case <-a.newer: // an older one that nobody has looked at
 		default:
 		}
-		a.newer <- e.Version // nobody else sends
+		a.newer <- identity.Head{Version: e.Version, Sum: e.Sum} // nobody else sends
+	case tunnel.EventFork:
+		a.Work.GoUpTo(&a.forks, limits.Forks, func() { a.uniteFork(s, e.Sum) })
 	case tunnel.EventSign:
 		if !a.Work.GoUpTo(&a.signs, limits.Signs, func() { a.answerSign(s, hub, e) }) {
 			a.PeerLog.Warn("sign", "too many requests for a certificate at once: one was dropped")

@@ -147,11 +147,25 @@ func (a *Authority) issueTrust(ctx context.Context,
 		if answer.CodeOf(err) != answer.Conflict {
 			return nil, &untaken{list, answer.Lost(err)}
 		}
-		if err := a.fetchTrust(s); err != nil && !errors.Is(err, identity.ErrRollback) {
+		if err := a.learnTrust(ctx, s); err != nil {
 			return nil, answer.Lost(err)
 		}
 	}
 	return nil, answer.Errorf(answer.Conflict, "other endpoints of %s evict or rotate at the same time: try again", RootUser)
+}
+
+// learnTrust takes the list of a hub that has another, unless the two are to be united: then the
+// next attempt does that, see base.
+func (a *Authority) learnTrust(ctx context.Context, s *tunnel.Session) error {
+	var doc []byte
+	err := s.Call(ctx, http.MethodGet, tunnel.PathTrust, nil, nil, &doc)
+	if err == nil {
+		err = a.UpdateTrust(doc)
+	}
+	if errors.Is(err, identity.ErrRollback) || errors.Is(err, identity.ErrFork) {
+		return nil
+	}
+	return err
 }
 
 // base is the list that the next one is made from: the one in force, with what the hub has beside
@@ -294,35 +308,28 @@ func (a *Authority) Settle(ctx context.Context, s *tunnel.Session) error {
 	return answer.Errorf(answer.Conflict, "other endpoints of %s evict or rotate at the same time", RootUser)
 }
 
-// merged is the list in force, if the hub has none that is newer or another of its version.
-// Otherwise it is the hub's list, with all evictions that it lacks: two root endpoints that evict
-// while no hub takes lists make two of one version.
+// merged is the list in force with all evictions of the hub's: two root endpoints that evict while
+// no hub takes lists make two of one version.
 func (a *Authority) merged(ctx context.Context, s *tunnel.Session) (*identity.Trust, error) {
 	own := a.Verifier.Trust()
 	var doc []byte
 	if err := s.Call(ctx, http.MethodGet, tunnel.PathTrust, nil, nil, &doc); err != nil {
 		return nil, err
 	}
-	theirs, err := identity.ParseTrust([]byte(a.Book.Membership().CA), doc)
-	if len(doc) == 0 || err == nil && (theirs.Version() < own.Version() || string(theirs.Document()) == string(own.Document())) {
+	if next, err := own.Update(doc); err == nil {
+		return next, nil
+	} else if errors.Is(err, identity.ErrRollback) {
 		return own, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	lacks := slices.DeleteFunc(own.Evictions(), func(e identity.Eviction) bool { return theirs.Voids(e.User, e.Admitted) })
-	if len(lacks) == 0 && theirs.Version() > own.Version() {
-		return theirs, nil
 	}
 	ca, err := a.Signer()
 	if err != nil {
 		return nil, err
 	}
-	list, err := theirs.Merge(ca, a.hubTime(ctx, a.Verifier.Clock().Now()), lacks...)
-	if err != nil { // the mesh has another CA by now, whose key is elsewhere
-		return nil, errors.Join(fmt.Errorf("evict again from an endpoint that holds the mesh's CA key: %w", err), a.UpdateTrust(theirs.Document()))
+	list, err := own.Unite(ca, a.hubTime(ctx, a.Verifier.Clock().Now()), doc)
+	if errors.Is(err, identity.ErrNoCA) { // the mesh has another CA by now, whose key is elsewhere
+		return nil, fmt.Errorf("evict again from an endpoint that holds the mesh's CA key: %w", err)
 	}
-	return list, nil
+	return list, err
 }
 
 // KeepSettling offers evictions that no hub has taken again, until the mesh ends.

@@ -3,9 +3,9 @@ package authority
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
-	"strconv"
 	"time"
 
 	"ztm/agent/limits"
@@ -39,12 +39,13 @@ func (a *Authority) ServeTrust(w http.ResponseWriter, r *http.Request, peer iden
 }
 
 func (a *Authority) takeTrust(w http.ResponseWriter, r *http.Request, peer identity.Subject) error {
-	version, err := strconv.ParseUint(r.Header.Get(seal.FieldTrust), 10, 64)
+	head, err := identity.ParseHead(r.Header.Get(seal.FieldTrust))
 	if err != nil || r.ContentLength <= 0 || r.ContentLength > limits.TrustBytes {
 		return answer.Errorf(answer.BadRequest, "trust list: its version or its length is missing or makes no sense")
 	}
-	if own := a.Verifier.Trust().Version(); version <= own {
-		return answer.Errorf(answer.Conflict, "trust list: version %d is in force here", own)
+	// A holder of the CA key also reads an older list, which may have an eviction that others lack.
+	if own := a.Verifier.Trust().Head(); own.Same(head) || head.Version < own.Version && !a.Signs() {
+		return answer.Errorf(answer.Conflict, "trust list: version %d is in force here", own.Version)
 	}
 	body := http.NewResponseController(w)
 	done, err := a.listFrom(peer, func() { body.SetReadDeadline(time.Unix(1, 0)) })
@@ -57,7 +58,7 @@ func (a *Authority) takeTrust(w http.ResponseWriter, r *http.Request, peer ident
 	if err != nil {
 		return err
 	}
-	if err := a.UpdateTrust(doc); identity.Explains(err) {
+	if err := a.takeList(doc); identity.Explains(err) {
 		return answer.Errorf(answer.BadRequest, "trust list: %v", err)
 	} else if err != nil {
 		return err
@@ -85,20 +86,23 @@ func (a *Authority) listFrom(peer identity.Subject, stop func()) (done func(), e
 // CompareTrust passes trust lists on between peers: a hub that withholds an eviction is found out
 // by the first peer that knows of it.
 func (a *Authority) CompareTrust(s flow.Session, resp *http.Response) {
-	theirs, err := strconv.ParseUint(resp.Header.Get(seal.FieldTrust), 10, 64)
-	own := a.Verifier.Trust()
-	if err != nil || theirs == own.Version() {
+	theirs, err := identity.ParseHead(resp.Header.Get(seal.FieldTrust))
+	own := a.Verifier.Trust().Head()
+	if err != nil || own.Same(theirs) {
 		return
 	}
 	a.Work.Go(func() {
 		ctx, cancel := context.WithTimeout(a.Life, tunnel.ProbeTimeout)
 		defer cancel()
-		exchange := a.giveTrust
-		if theirs > own.Version() {
-			exchange = a.takeTrustOf
+		var err error
+		if theirs.Version >= own.Version {
+			err = a.takeTrustOf(ctx, s)
 		}
-		if err := exchange(ctx, s); err != nil && ctx.Err() == nil {
-			a.PeerLog.Warn("list "+string(s.Peer().ID), "no trust list was passed on", "peer", s.Peer().ID, "own", own.Version(), "theirs", theirs, "err", err)
+		if theirs.Version < own.Version || errors.Is(err, identity.ErrFork) && s.Peer().User == RootUser {
+			err = a.giveTrust(ctx, s)
+		}
+		if err != nil && !errors.Is(err, identity.ErrRollback) && ctx.Err() == nil {
+			a.PeerLog.Warn("list "+string(s.Peer().ID), "no trust list was passed on", "peer", s.Peer().ID, "own", own.Version, "theirs", theirs.Version, "err", err)
 		}
 	})
 }
@@ -110,7 +114,7 @@ func (a *Authority) giveTrust(ctx context.Context, s flow.Session) error {
 	if err != nil {
 		return err
 	}
-	req.Header.Set(seal.FieldTrust, strconv.FormatUint(own.Version(), 10))
+	req.Header.Set(seal.FieldTrust, own.Head().String())
 	if err := s.Reserve(); err != nil {
 		return err
 	}
@@ -129,8 +133,8 @@ func (a *Authority) giveTrust(ctx context.Context, s flow.Session) error {
 func (a *Authority) FollowTrust(ctx context.Context, s *tunnel.Session) {
 	for {
 		select {
-		case version := <-a.newer:
-			a.syncTrust(s, version)
+		case head := <-a.newer:
+			a.syncTrust(s, head)
 		case <-ctx.Done():
 			return
 		}
@@ -162,5 +166,5 @@ func (a *Authority) takeTrustOf(ctx context.Context, s flow.Session) error {
 	if err != nil {
 		return err
 	}
-	return a.UpdateTrust(doc)
+	return a.takeList(doc)
 }

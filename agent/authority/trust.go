@@ -1,9 +1,11 @@
 package authority
 
 import (
+	"errors"
 	"net/http"
 
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -24,14 +26,12 @@ func (a *Authority) UpdateTrust(doc []byte) error {
 	a.trustMu.Lock()
 	defer a.trustMu.Unlock()
 	if now := a.Verifier.Trust(); now != old {
-		if old = now; next.Version() <= old.Version() {
-			return nil
-		}
+		old = now
 		if next, err = old.Update(doc); err != nil {
 			return err
 		}
 	}
-	if next.Version() <= old.Version() {
+	if next == old {
 		return nil
 	}
 	own := a.made(next.Newest())
@@ -62,34 +62,43 @@ func (a *Authority) UpdateTrust(doc []byte) error {
 }
 
 // syncTrust brings hub and agent to the same trust list: both may be behind.
-func (a *Authority) syncTrust(s *tunnel.Session, version uint64) {
-	own := a.Verifier.Trust()
+func (a *Authority) syncTrust(s *tunnel.Session, hub identity.Head) {
 	if len(a.Unsettled()) > 0 {
 		if err := a.Settle(a.Life, s); err != nil {
 			a.Log.Warn("the hub does not take an eviction that is in force here", "users", a.Unsettled(), "err", err)
 		}
 		return
 	}
-	if version < own.Version() {
-		if err := s.Call(a.Life, http.MethodPost, tunnel.PathTrust, nil, own.Document(), nil); err != nil {
+	own := a.Verifier.Trust()
+	if own.Head().Same(hub) {
+		return
+	}
+	if hub.Version < own.Version() {
+		err := postTrust(a.Life, s, own)
+		if answer.CodeOf(err) == answer.Conflict {
+			err = a.fetchTrust(s) // it has one that differs, or another device was faster
+		}
+		if err != nil && !errors.Is(err, identity.ErrRollback) {
 			a.Log.Warn("the hub refused the newer trust list", "err", err)
 		}
 		return
 	}
-	if version == own.Version() {
-		return
-	}
-	if err := a.fetchTrust(s); err != nil {
+	if err := a.fetchTrust(s); errors.Is(err, identity.ErrRollback) {
+		if err := postTrust(a.Life, s, own); err != nil {
+			a.Log.Warn("the hub refused the trust list", "err", err)
+		}
+	} else if err != nil {
 		a.Log.Warn("the trust list of the hub was refused", "err", err)
 	}
 }
 
+// fetchTrust takes the list of a hub.
 func (a *Authority) fetchTrust(s *tunnel.Session) error {
 	var doc []byte
 	if err := s.Call(a.Life, http.MethodGet, tunnel.PathTrust, nil, nil, &doc); err != nil {
 		return err
 	}
-	return a.UpdateTrust(doc)
+	return a.takeList(doc)
 }
 
 // Reverify verifies a peer again, or the hub: it may have been evicted since the handshake, and

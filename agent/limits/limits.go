@@ -93,6 +93,10 @@ const (
 	// which waits for the answer. Each asks the directory. (TestNoMoreOfAKindRunThanMay)
 	Signs = 256
 
+	// Trust lists that differ and are being united, at the hub's word. Those that are dropped are
+	// brought again. (TestNoMoreOfAKindRunThanMay)
+	Forks = 4
+
 	// Certificates that one peer gets renewed: three, and one in ten seconds. It needs one in
 	// months, and another where an answer is lost. (TestAPeerGetsFewCertificates)
 	RenewalBurst, RenewalRate = 3, 0.1

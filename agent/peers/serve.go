@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -122,7 +121,7 @@ func (p *Peers) serve(w http.ResponseWriter, r *http.Request) {
 
 // admits verifies the peer again, for this request, and answers it if it may not ask any more.
 func (p *Peers) admits(w http.ResponseWriter, in *inbound) bool {
-	w.Header().Set(seal.FieldTrust, strconv.FormatUint(p.Verifier.Trust().Version(), 10))
+	w.Header().Set(seal.FieldTrust, p.Verifier.Trust().Head().String())
 	err := p.reverify(in.peer)
 	if err != nil {
 		answer.Fail(w, p.Log, answer.Errorf(answer.Denied, "%v", err))

@@ -18,9 +18,10 @@ var (
 	ErrWrongID      = errors.New("of another device")                  // the peer or permit is not the one wanted
 	ErrExpired      = errors.New("certificate expired")                // by the clock that was passed
 	ErrNotYetValid  = errors.New("certificate is not valid yet")       // by the clock that was passed
-	ErrEvicted      = errors.New("user was evicted")                   // by the trust list
+	ErrEvicted      = errors.New("evicted")                            // by the trust list
 	ErrTrust        = errors.New("invalid trust list")                 // malformed, too large, not canonical
 	ErrRollback     = errors.New("roll-back refused")                  // not newer than the list already trusted
+	ErrFork         = errors.New("trust lists differ")                 // neither holds all evictions of the other
 	ErrToken        = errors.New("invalid join token")                 // malformed, altered, or for another redeemer
 	ErrTokenExpired = errors.New("join token expired")                 // by the clock that was passed
 	ErrPermit       = errors.New("invalid permit")                     // malformed or contradicts itself

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"testing"
+	"time"
 )
 
 // The fuzz targets hold that no input makes a parser panic, that nothing is accepted that was not
@@ -115,6 +116,9 @@ func FuzzTrustList(f *testing.F) {
 		f.Add([]byte(must(parseDocument([]byte(doc), new(list)))(f).Payload))
 	}
 	zero := must(NewTrust(ca.CertificatePEM()))(f)
+	one := must(zero.Update([]byte(v.Evicted)))(f)
+	device := must(one.EvictAll(ca, time.Unix(v.Now, 0), Eviction{ID: v.Member.ID, Name: "phone", Owner: "bob", By: v.Hub.ID, Reason: "lost"}))(f)
+	f.Add([]byte(must(parseDocument(device.Document(), new(list)))(f).Payload))
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		for _, signer := range []*CA{ca, next} {
 			doc, err := json.Marshal(signed{payload, ed25519.Sign(signer.private(), message(listContext, payload))})
@@ -127,6 +131,12 @@ func FuzzTrustList(f *testing.F) {
 			}
 			if again := must(json.Marshal(got.list))(t); !bytes.Equal(again, payload) {
 				t.Errorf("%s\nbecame\n%s", payload, again)
+			}
+			if next, err := one.Update(doc); err == nil && !next.Holds(one) {
+				t.Errorf("%s\ndrops an eviction", payload)
+			}
+			if both, err := one.Unite(signer, time.Unix(v.Now, 0), doc); err == nil && !(both.Holds(one) && both.Holds(got)) {
+				t.Errorf("%s\nloses an eviction when it is united", payload)
 			}
 		}
 	})

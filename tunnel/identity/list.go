@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"io"
 	"slices"
-	"strings"
 )
 
 // Limits of a trust list.
@@ -41,15 +40,27 @@ type listCA struct {
 	Endorsement []byte `json:"endorsement,omitempty"` // signature of the CA before it; none for the oldest
 }
 
-// eviction cuts off all certificates of a user that were admitted up to a time. Evictions are
-// sorted by user.
+// eviction cuts off all certificates of a user, or of one endpoint or hub, that were admitted up to
+// a time. Exactly one of User and ID is set. Evictions are sorted: users by name, then IDs.
 //
 // None is ever dropped, though all that it cuts off expires: a signer whose clock was led years
 // ahead would bring everybody back whom it drops, and so would one that had not heard of the
 // eviction when it renewed. As many as there may be fit a document.
 type eviction struct {
-	User     string `json:"user"`
+	User     string `json:"user,omitempty"`
+	ID       ID     `json:"id,omitempty"`
 	Admitted int64  `json:"admitted"` // Unix seconds
+	note
+}
+
+// note is what people should know of an eviction. Nothing is decided by it.
+type note struct {
+	Hub    bool   `json:"hub,omitempty"`    // ID is that of a hub
+	Name   string `json:"name,omitempty"`   // of the endpoint, when it was evicted
+	Owner  string `json:"owner,omitempty"`  // the user of the endpoint
+	At     int64  `json:"at,omitempty"`     // Unix seconds; when it was evicted
+	By     ID     `json:"by,omitempty"`     // the endpoint that evicted it
+	Reason string `json:"reason,omitempty"` // in the words of a person
 }
 
 // endorsement is what the CA before signs to put the next in its place.
@@ -112,19 +123,6 @@ func (l *list) checkCAs() ([]*x509.Certificate, error) {
 	return cas, nil
 }
 
-// checkEvictions checks the form of the evictions.
-func (l *list) checkEvictions() error {
-	if len(l.Evictions) > maxEvictions {
-		return failf(ErrTrust, "trust list: has %d evictions, at most %d are possible", len(l.Evictions), maxEvictions)
-	}
-	for i, e := range l.Evictions {
-		if CheckName(e.User) != nil || e.Admitted <= 0 || i > 0 && e.User <= l.Evictions[i-1].User {
-			return failf(ErrTrust, "trust list: eviction %d is malformed or out of order", i)
-		}
-	}
-	return nil
-}
-
 // leads checks that the list's newest CA was put in place by a line of CAs that begins with the
 // trusted one. A list in which the trusted CA does not appear is another branch, even if
 // an earlier CA has endorsed it.
@@ -140,18 +138,6 @@ func (l *list) leads(cas []*x509.Certificate, trusted *x509.Certificate) bool {
 		}
 	}
 	return true
-}
-
-// evict sets the eviction of a user.
-func (l *list) evict(user string, admitted int64) {
-	i, found := slices.BinarySearchFunc(l.Evictions, user, func(e eviction, user string) int {
-		return strings.Compare(e.User, user)
-	})
-	if found {
-		l.Evictions[i].Admitted = admitted
-	} else {
-		l.Evictions = slices.Insert(l.Evictions, i, eviction{User: user, Admitted: admitted})
-	}
 }
 
 // publicKey returns the key of a certificate that passed plain.

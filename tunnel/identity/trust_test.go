@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -166,12 +167,12 @@ func TestRollBackIsRefused(t *testing.T) {
 	_, err := two.Update(one.Document())
 	wantError(t, err, ErrRollback, "roll-back refused: trust list version 2 is in force, got another of version 1")
 	_, err = two.Update(fork.Document())
-	wantError(t, err, ErrRollback, "version 2")
+	wantError(t, err, ErrFork, "version 2")
 	_, err = two.Update(nil)
 	wantError(t, err, ErrRollback, "got none")
 
-	// The loser of two evictions at a time evicts again from the list that won.
-	again := must(two.Evict(m.ca, "dave", start))(t)
+	// Of two evictions at a time both hold in the end.
+	again := must(two.Unite(m.ca, start, fork.Document()))(t)
 	for name, old := range map[string]*Trust{"winner": two, "loser": fork} {
 		if _, err := old.Update(again.Document()); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -226,7 +227,7 @@ func TestListOfAnotherFormIsRefused(t *testing.T) {
 	m, other := newMesh(t), newMesh(t)
 	good := func() list {
 		return list{Mesh: m.ca.mesh, Version: 1, Issued: start.Unix(), CAs: []listCA{{Certificate: m.ca.cert.Raw}},
-			Evictions: []eviction{{"bob", 1}, {"carol", 1}}}
+			Evictions: []eviction{{User: "bob", Admitted: 1}, {User: "carol", Admitted: 1}}}
 	}
 	if _, err := m.trust.Update(signList(t, good(), m.ca)); err != nil {
 		t.Fatalf("the list is not good: %v", err)
@@ -238,7 +239,7 @@ func TestListOfAnotherFormIsRefused(t *testing.T) {
 		kind  error
 		text  string
 	}{
-		{"version 0", func(l *list) { l.Version = 0 }, ErrRollback, "version 0"},
+		{"version 0", func(l *list) { l.Version = 0 }, ErrTrust, "version 0"},
 		{"version that JavaScript cannot count", func(l *list) { l.Version = 1 << 53 }, ErrTrust, "out of range"},
 		{"issued before time", func(l *list) { l.Issued = -1 }, ErrTrust, "1970"},
 		{"no CA", func(l *list) { l.CAs = nil }, ErrTrust, "0 CAs"},
@@ -247,6 +248,12 @@ func TestListOfAnotherFormIsRefused(t *testing.T) {
 		{"evictions out of order", func(l *list) { slices.Reverse(l.Evictions) }, ErrTrust, "eviction 1"},
 		{"an eviction twice", func(l *list) { l.Evictions[1] = l.Evictions[0] }, ErrTrust, "eviction 1"},
 		{"an eviction of nobody", func(l *list) { l.Evictions[0].User = "" }, ErrTrust, "eviction 0"},
+		{"an eviction of a user and an endpoint", func(l *list) { l.Evictions[0].ID = member.id }, ErrTrust, "eviction 0"},
+		{"an eviction of no ID", func(l *list) { l.Evictions[1] = eviction{ID: "x", Admitted: 1} }, ErrTrust, "eviction 1"},
+		{"endpoints before users", func(l *list) { l.Evictions[0] = eviction{ID: member.id, Admitted: 1} }, ErrTrust, "eviction 1"},
+		{"a reason that moves the cursor", func(l *list) { l.Evictions[0].Reason = "\x1b[2J" }, ErrTrust, "eviction 0"},
+		{"a reason too long", func(l *list) { l.Evictions[0].Reason = strings.Repeat("x", MaxReason+1) }, ErrTrust, "eviction 0"},
+		{"an eviction by nobody", func(l *list) { l.Evictions[0].By = "x" }, ErrTrust, "eviction 0"},
 		{"an eviction before time", func(l *list) { l.Evictions[0].Admitted = 0 }, ErrTrust, "eviction 0"},
 		{"a CA that is none", func(l *list) { l.CAs[0].Certificate = member.der }, ErrTrust, "CA certificate"},
 		{"a CA of another mesh", func(l *list) { l.CAs[0].Certificate = other.ca.cert.Raw }, ErrTrust, "CA 0"},
@@ -276,7 +283,7 @@ func TestTheLargestListFitsIntoADocumentAndAPermit(t *testing.T) {
 	m := newMesh(t)
 	l := list{Mesh: m.ca.mesh, Version: maxVersion, Issued: start.Unix(), CAs: []listCA{{Certificate: m.ca.cert.Raw}}}
 	for i := range maxEvictions - 1 {
-		l.Evictions = append(l.Evictions, eviction{fmt.Sprintf("user-%025d@example.com", i), start.Unix()})
+		l.Evictions = append(l.Evictions, eviction{User: fmt.Sprintf("user-%025d@example.com", i), Admitted: start.Unix()})
 	}
 	doc := signList(t, l, m.ca)
 	if _, err := m.trust.Update(doc); err != nil {
@@ -511,22 +518,4 @@ func TestRotationTakesTheRightKeyAndClock(t *testing.T) {
 	wantError(t, err, ErrNotYetValid, "the mesh's CA")
 	_, err = rotated.Evict(ca2, "bob", start.Add(30*year))
 	wantError(t, err, ErrExpired, "the mesh's CA")
-}
-
-func TestMergedListsKeepAllEvictionsAsTheyAre(t *testing.T) {
-	m := newMesh(t)
-	one := must(m.trust.Evict(m.ca, "bob", start))(t)
-	fork := must(must(m.trust.Evict(m.ca, "carol", start.Add(time.Minute)))(t).Evict(m.ca, "bob", start.Add(time.Hour)))(t)
-	merged := must(fork.Merge(m.ca, start.Add(day), one.Evictions()...))(t)
-	want := []Eviction{{"bob", time.Unix(start.Add(time.Hour).Unix(), 0)}, {"carol", time.Unix(start.Add(time.Minute).Unix(), 0)}}
-	if diff := cmp.Diff(want, merged.Evictions()); diff != "" {
-		t.Errorf("the later eviction counts (-want +got):\n%s", diff)
-	}
-	merged = must(one.Merge(m.ca, start.Add(day), fork.Evictions()...))(t)
-	if diff := cmp.Diff(want, merged.Evictions()); diff != "" {
-		t.Errorf("the other way (-want +got):\n%s", diff)
-	}
-	if same := must(one.Merge(m.ca, start))(t); same.Version() != one.Version()+1 {
-		t.Errorf("version %d follows %d", same.Version(), one.Version())
-	}
 }

@@ -31,14 +31,14 @@ func (v *Verifier) Trust() *Trust { return v.trust.Load() }
 // Clock returns the clock that peers are verified by.
 func (v *Verifier) Clock() *Clock { return v.clock }
 
-// Set puts a trust in force for all handshakes from now on, unless one at least as new is in force
+// Set puts a trust in force for all handshakes from now on, unless one of a later version is in force
 // already. Running sessions are for the caller to verify again, see [Verifier.Subject]. On a device
 // whose own time is plainly wrong the clock's floor rises to when the trust was issued, see
 // [Clock.Hint], once the verifier knows the device's certificate.
 func (v *Verifier) Set(t *Trust) {
 	for {
 		old := v.trust.Load()
-		if old != nil && old.Version() >= t.Version() {
+		if old != nil && (old == t || old.Version() > t.Version()) {
 			return
 		}
 		if v.trust.CompareAndSwap(old, t) {

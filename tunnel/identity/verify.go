@@ -33,7 +33,7 @@ type Subject struct {
 
 // Verify is the one place where a peer is verified. It returns whose certificate it is, if and only
 // if the certificate has our form, is signed by a CA of the mesh that is not retired, for the
-// wanted role, for the key it holds, valid now, and of a user who was not evicted since. Errors
+// wanted role, for the key it holds, valid now, and neither it nor its user was evicted since. Errors
 // match [ErrUntrusted], [ErrWrongMesh], [ErrWrongRole], [ErrExpired], [ErrNotYetValid] or
 // [ErrEvicted].
 //
@@ -51,7 +51,7 @@ func (t *Trust) Verify(cert *x509.Certificate, role Role, now time.Time) (Subjec
 }
 
 // Reverify verifies again what [Trust.Verify] has accepted, by this trust or an older one: time
-// goes on, and users are evicted while sessions last. Errors match [ErrUntrusted], [ErrExpired],
+// goes on, and users and devices are evicted while sessions last. Errors match [ErrUntrusted], [ErrExpired],
 // [ErrNotYetValid] or [ErrEvicted].
 func (t *Trust) Reverify(s Subject, now time.Time) error {
 	if err := checkDates(s.NotBefore, s.NotAfter, now); err != nil {
@@ -60,8 +60,11 @@ func (t *Trust) Reverify(s Subject, now time.Time) error {
 	if err := t.checkCA(s.Issuer, now); err != nil {
 		return err
 	}
-	if t.Evicted(s) {
+	switch {
+	case s.Role == RoleMember && t.Voids(s.User, s.Admitted):
 		return failf(ErrEvicted, "user %s was evicted", s.User)
+	case t.Evicted(s):
+		return failf(ErrEvicted, "%s %s was evicted", called[s.Role], s.ID)
 	}
 	return nil
 }
@@ -109,6 +112,9 @@ var usage = map[Role]x509.ExtKeyUsage{
 	RoleHub:    x509.ExtKeyUsageServerAuth,
 	RoleMember: x509.ExtKeyUsageClientAuth,
 }
+
+// called is the word for the device of a role.
+var called = map[Role]string{RoleHub: "hub", RoleMember: "endpoint"}
 
 // plain reports whether a certificate is of the kind we make: version 3, Ed25519 in both places,
 // nothing critical that nobody looked at.

@@ -44,7 +44,7 @@ const (
 // Fields of requests and answers.
 const (
 	FieldFlow  = "Ztm-Flow"  // the flow ID
-	FieldTrust = "Ztm-Trust" // the version of the trust list
+	FieldTrust = "Ztm-Trust" // the version of the trust list, and after a dash its sum
 )
 
 // handshakeTimeout bounds the handshake; the peer may be a slow device on a slow line.
