@@ -92,6 +92,8 @@ var arrows = []arrow{
 	{"tunnel/seal", []string{"tunnel/buffer", "tunnel/flow", "tunnel/h2", "tunnel/handshake", "tunnel/identity"}, "a session knows no app, and no path from another"},
 	{"tunnel/resolver", nil, "a name is looked up for anybody"},
 	{"store", []string{"store/private"}, "the store knows nothing of what it keeps"},
+	{"store/etcd", nil, "etcd is spoken without knowing what for"},
+	{"store/etcd/etcdtest", nil, "it is for tests"},
 	{"store/private", nil, "whose a file is depends on nobody else"},
 	{"cross/...", []string{"agent/service"}, "tools are no part of the product; packages carry its service files"},
 	{"scripts/scale", []string{"scripts/process", "tunnel", "tunnel/identity"}, "simulated agents are made of what the real one is"},
