@@ -17,8 +17,8 @@ import (
 
 	"ztm/apps/appstest"
 	"ztm/apps/balance"
-	"ztm/apps/tunnel/traffic"
 	"ztm/apps/tunnel/tunneltest"
+	"ztm/apps/udp"
 )
 
 func TestChecksFindTargetsThatAreDown(t *testing.T) {
@@ -176,7 +176,7 @@ func TestTargetThatDiesTakesOnlyItsOwnFlowsWithIt(t *testing.T) {
 // it, in order, until stop is closed. heard is called with the name of the target for each that is
 // back. One that does not come back is sent again.
 func numbered(c net.Conn, stop <-chan struct{}, heard func(target string)) error {
-	buf := make([]byte, traffic.MaxPacket)
+	buf := make([]byte, udp.MaxPacket)
 	for last := 0; ; last++ {
 		select {
 		case <-stop:

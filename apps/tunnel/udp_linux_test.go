@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"ztm/apps/appstest"
-	"ztm/apps/tunnel/traffic"
 	"ztm/apps/tunnel/tunneltest"
+	"ztm/apps/udp"
 )
 
 // A client takes answers from nobody but the address to which it wrote.
@@ -58,7 +58,7 @@ func TestOneClientMayWriteToTwoAddresses(t *testing.T) {
 		}
 	}
 	client.SetReadDeadline(time.Now().Add(tunneltest.Patience))
-	buf := make([]byte, traffic.MaxPacket)
+	buf := make([]byte, udp.MaxPacket)
 	for len(waiting) > 0 {
 		n, from, err := client.ReadFromUDPAddrPort(buf)
 		if err != nil {

@@ -18,8 +18,8 @@ import (
 	"ztm/apps/listen"
 	"ztm/apps/tunnel"
 	"ztm/apps/tunnel/spec"
-	"ztm/apps/tunnel/traffic"
 	"ztm/apps/tunnel/tunneltest"
+	"ztm/apps/udp"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
@@ -90,7 +90,7 @@ func TestDatagramsAreNotReordered(t *testing.T) {
 			listen.Wait(t.Context(), time.Millisecond, nil)
 		}
 	}()
-	buf := make([]byte, traffic.MaxPacket)
+	buf := make([]byte, udp.MaxPacket)
 	arrived := 0
 	for last := uint32(0); last <= count; arrived++ {
 		sink.SetReadDeadline(time.Now().Add(tunneltest.Patience))

@@ -74,18 +74,30 @@ func unexpected(err error) error {
 type Datagrams struct {
 	r       io.Reader
 	scratch [16]byte // what is read of a header
+	whole   bool     // scratch has a header of which the value is still to be read
 	err     error    // sticky
 }
 
 // NewDatagrams reads from r.
 func NewDatagrams(r io.Reader) *Datagrams { return &Datagrams{r: r} }
 
+// Wait returns when the next capsule has begun, or with the error that Read would return. Until then a reader needs no
+// buffer.
+func (d *Datagrams) Wait() error {
+	if d.err == nil && !d.whole {
+		d.err = d.fill()
+		d.whole = d.err == nil
+	}
+	return d.err
+}
+
 // Read returns one datagram; a p that is too small cuts it, as a socket does.
 func (d *Datagrams) Read(p []byte) (int, error) {
 	for {
-		if d.err != nil {
-			return 0, d.err
+		if err := d.Wait(); err != nil {
+			return 0, err
 		}
+		d.whole = false
 		n, ok, err := d.one(p)
 		if err != nil {
 			d.err = err
@@ -131,11 +143,8 @@ func (d *Datagrams) header() (kind, length uint64) {
 	return kind, length
 }
 
-// one reads one capsule and reports whether it was a datagram.
+// one reads the value of a capsule whose header was read, and reports whether it was a datagram.
 func (d *Datagrams) one(p []byte) (n int, ok bool, err error) {
-	if err := d.fill(); err != nil {
-		return 0, false, err
-	}
 	kind, length := d.header()
 	if length > maxSkipped+8 {
 		return 0, false, fmt.Errorf("%w: %d bytes", ErrTooLong, length)

@@ -59,7 +59,11 @@ func FuzzRead(f *testing.F) {
 		var end error
 		for range len(in) + 2 {
 			var n int
+			waited := d.Wait()
 			n, end = d.Read(buf)
+			if waited != nil && waited != end {
+				t.Fatalf("waiting ended with %v, reading with %v", waited, end)
+			}
 			if total += n; end != nil {
 				break
 			}

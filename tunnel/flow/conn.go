@@ -91,6 +91,9 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
+// Wait waits for the next datagram of a flow of datagrams, without a buffer for it: Read then has its beginning.
+func (c *Conn) Wait() error { return c.packets.Wait() }
+
 // WriteTo implements io.WriterTo.
 func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 	done := make(chan struct{})

@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"ztm/apps"
 	"ztm/apps/reach"
+	"ztm/apps/udp"
 )
 
 // datagramIdle is how long a flow of datagrams lives without any (RFC 4787 section 4.3: at least two minutes).
@@ -49,17 +49,15 @@ func Datagrams(ctx context.Context, a, b io.ReadWriteCloser) {
 // way, or refused by ICMP, which the next read or write reports. If dst is gone for good, its own direction ends and
 // [Datagrams] closes src.
 func passDatagrams(dst io.Writer, src io.Reader, passed *atomic.Int64) {
-	buf := make([]byte, apps.MaxDatagram)
+	in := udp.NewReader(src)
 	for {
-		n, err := src.Read(buf)
-		if reach.IsRefused(err) {
-			continue
-		}
-		if err != nil {
+		err := in.Read(func(b []byte) {
+			passed.Add(1)
+			dst.Write(b)
+		})
+		if err != nil && !reach.IsRefused(err) {
 			return
 		}
-		passed.Add(1)
-		dst.Write(buf[:n])
 	}
 }
 

@@ -71,7 +71,7 @@ func (in *Inbound) serveUDP(ctx context.Context, l *listener, socket *udp.Socket
 	defer p.end()
 	socket.SetReadBuffer(socketBuffer)
 	retry := listen.AcceptBackoff()
-	buf := make([]byte, traffic.MaxPacket)
+	buf := make([]byte, udp.MaxPacket)
 	for {
 		n, from, err := socket.Receive(buf)
 		switch {

@@ -12,6 +12,7 @@ import (
 	"ztm/apps/reach"
 	"ztm/apps/tunnel/spec"
 	"ztm/apps/tunnel/traffic"
+	"ztm/apps/udp"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/splice"
@@ -80,14 +81,12 @@ func (x *core) carryDatagrams(ctx context.Context, flow net.Conn, target reached
 
 // receive queues what a target sends until its socket is closed or the target refuses.
 func (t reached) receive(q *traffic.Queue) {
-	buf := make([]byte, traffic.MaxPacket)
+	in := udp.NewReader(t.Conn)
 	for {
-		n, err := t.Read(buf)
-		if err != nil {
+		if err := in.Read(q.Put); err != nil {
 			t.check(err)
 			return
 		}
-		q.Put(buf[:n])
 	}
 }
 

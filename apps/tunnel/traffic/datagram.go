@@ -21,14 +21,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ztm/apps/udp"
 	"ztm/tunnel/splice"
 )
 
 const (
-	// MaxPacket is a buffer for any datagram that a socket delivers, in bytes. Only the pages that
-	// a datagram touches cost memory.
-	MaxPacket = 1 << 16
-
 	// queueDatagrams and queueBytes bound the queue of one flow. A flow whose queue is empty may
 	// always queue one.
 	queueDatagrams = 256
@@ -225,21 +222,23 @@ func (r *Relay) toFlow(done <-chan struct{}) error {
 }
 
 func (r *Relay) fromFlow(done <-chan struct{}) error {
-	buf := make([]byte, MaxPacket)
+	in := udp.NewReader(r.Flow)
 	for {
-		n, err := r.Flow.Read(buf)
-		if err != nil {
+		var sent error
+		err := in.Read(func(b []byte) {
+			r.FromRate.pass(len(b), done)
+			if sent = r.Send(b); sent == nil {
+				r.passed()
+				r.Out(len(b))
+				r.Down += int64(len(b))
+			}
+		})
+		switch {
+		case err != nil:
 			return err
-		}
-		r.FromRate.pass(n, done)
-		switch err := r.Send(buf[:n]); {
-		case err == nil:
-			r.passed()
-			r.Out(n)
-			r.Down += int64(n)
-		case errors.Is(err, net.ErrClosed):
-			return err
-		default:
+		case errors.Is(sent, net.ErrClosed):
+			return sent
+		case sent != nil:
 			r.Dropped.Add(1)
 		}
 	}

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"ztm/apps"
 	"ztm/apps/reach"
-	"ztm/apps/tunnel/traffic"
 )
 
 // UdpServer is a UDP server that answers each datagram with its name and the datagram. It returns
@@ -26,7 +26,7 @@ func Echo(t *testing.T, conn net.PacketConn, name string) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		buf := make([]byte, traffic.MaxPacket)
+		buf := make([]byte, apps.MaxDatagram)
 		for {
 			n, from, err := conn.ReadFrom(buf)
 			if err != nil {
@@ -59,7 +59,7 @@ func Exchange(t *testing.T, c net.Conn, p []byte) []byte {
 // under way.
 func ExchangeUntil(t *testing.T, c net.Conn, p []byte, right func([]byte) bool) []byte {
 	t.Helper()
-	buf := make([]byte, traffic.MaxPacket)
+	buf := make([]byte, apps.MaxDatagram)
 	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); {
 		if _, err := c.Write(p); err != nil && !reach.IsRefused(err) {
 			t.Fatal(err)
