@@ -52,6 +52,13 @@ func (c *Conn) countLocked(f wire.Frame) error {
 	return c.spendLocked(1)
 }
 
+// uselessFrame counts a DATA of padding alone.
+func (c *Conn) uselessFrame() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.spendLocked(1)
+}
+
 func (c *Conn) peerResetsLocked(s *Stream) error {
 	if s.serving {
 		return c.spendLocked(2)

@@ -148,6 +148,9 @@ func (c *Conn) data(f wire.Frame) error {
 		return err
 	}
 	payload, err := c.padding(f)
+	if err == nil && payload == 0 && f.Length > 0 {
+		err = c.uselessFrame()
+	}
 	if err != nil {
 		return err
 	}
