@@ -12,6 +12,7 @@ import (
 
 	"ztm/hub/admission"
 	"ztm/hub/directory"
+	"ztm/hub/limits"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
@@ -135,9 +136,9 @@ func (s *server) welcomes(p *peer) bool {
 	return s.verifier.Trust().Reverify(p.Subject, s.verifier.Clock().Now()) == nil
 }
 
-// hurry gives the peer writeTimeout to take the answer.
+// hurry gives the peer limits.WriteTimeout to take the answer.
 func hurry(w http.ResponseWriter) {
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(limits.WriteTimeout))
 }
 
 func (s *server) fail(w http.ResponseWriter, err error) {
@@ -151,12 +152,12 @@ func writeJSON(w http.ResponseWriter, v any) error {
 	return nil
 }
 
-// readBody reads the body of a request, of at most max bytes, which must arrive within bodyTimeout.
+// readBody reads the body of a request, of at most max bytes, which must arrive within limits.BodyTimeout.
 // It takes one of the places for bodies: a user who has many places loses one to a user who has
 // none.
 func (s *server) readBody(places *limit.Share[string], w http.ResponseWriter, r *http.Request, p *peer, max int64) ([]byte, error) {
 	rc := http.NewResponseController(w)
-	rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+	rc.SetReadDeadline(time.Now().Add(limits.BodyTimeout))
 	var yielded atomic.Bool
 	release, ok := places.Acquire(p.User, func() {
 		yielded.Store(true)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ztm/apps/appstest"
+	"ztm/hub/limits"
 	"ztm/tunnel"
 	"ztm/tunnel/handshake"
 	"ztm/tunnel/identity"
@@ -184,7 +185,7 @@ func TestAHandshakeTakesNoMoreMemoryThanIsReckoned(t *testing.T) {
 	}
 	eventually(t, "the hub has read all", func() bool { return heap() > before+n*handshake.MaxBytes/2 })
 	each := (int64(heap()) - int64(before)) / n
-	if each > handshakeSize {
+	if each > limits.HandshakeSize {
 		t.Errorf("a handshake takes %d bytes", each)
 	}
 	t.Logf("a handshake takes %d bytes", each)

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"ztm/hub/limits"
 	"ztm/tunnel"
 )
 
@@ -17,7 +18,7 @@ type session struct {
 	once  sync.Once
 
 	mu    sync.Mutex
-	queue []*tunnel.Event // at most eventQueue; usually nil
+	queue []*tunnel.Event // at most limits.EventQueue; usually nil
 }
 
 func newSession(p *peer) *session {
@@ -56,7 +57,7 @@ func (s *session) next() *tunnel.Event {
 // send queues an event that the agent must not miss: if there is no room, the agent is cut off, and
 // catches up when it comes back. It reports whether there was room.
 func (s *session) send(e *tunnel.Event) bool {
-	ok := s.offer(eventQueue, e)
+	ok := s.offer(limits.EventQueue, e)
 	if !ok {
 		s.peer.cut()
 	}
@@ -108,7 +109,7 @@ func stream(w http.ResponseWriter, e *tunnel.Event) (ok bool) {
 	go func() { // awaited at once
 		defer close(done)
 		rc := http.NewResponseController(w)
-		rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // so that a stalled reader does not block this
+		rc.SetWriteDeadline(time.Now().Add(limits.WriteTimeout)) // so that a stalled reader does not block this
 		ok = json.NewEncoder(w).Encode(e) == nil && rc.Flush() == nil && rc.SetWriteDeadline(time.Time{}) == nil
 	}()
 	<-done

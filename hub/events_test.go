@@ -3,6 +3,7 @@ package hub
 import (
 	"testing"
 
+	"ztm/hub/limits"
 	"ztm/tunnel"
 )
 
@@ -74,17 +75,17 @@ func TestAnAgentThatDoesNotReadHoldsUpNobody(t *testing.T) {
 		return a.Call(t.Context(), "GET", tunnel.PathEndpoints+"/"+string(stuck.id), nil, nil, &e) == nil && e.Online
 	})
 	refused := make(chan error)
-	waiting := dialBackQueue + 10
+	waiting := limits.DialBackQueue + 10
 	for range waiting {
 		go func() {
 			_, err := a.carry(stuck.id, "")
 			refused <- err
 		}()
 	}
-	for range waiting - dialBackQueue - 1 { // one event is being written, and the queue is full
+	for range waiting - limits.DialBackQueue - 1 { // one event is being written, and the queue is full
 		wantRefusal(t, <-refused, 503, "endpoint stuck is busy")
 	}
-	for range eventQueue - dialBackQueue + 1 {
+	for range limits.EventQueue - limits.DialBackQueue + 1 {
 		h.evict(a, "nobody")
 	}
 	f.wantEnd()
@@ -95,7 +96,7 @@ func TestAnAgentThatDoesNotReadHoldsUpNobody(t *testing.T) {
 			}
 		}
 	}
-	for range dialBackQueue + 1 {
+	for range limits.DialBackQueue + 1 {
 		wantRefusal(t, <-refused, 503, "")
 	}
 }
@@ -112,7 +113,7 @@ func TestDialBacksLeaveRoomInTheQueueOfEvents(t *testing.T) {
 		of   string
 		most int
 		want int
-	}{{"dial-backs", dialBackQueue, 48}, {"requests to sign", signQueue, 8}, {"what must not be missed", eventQueue, 8}} {
+	}{{"dial-backs", limits.DialBackQueue, 48}, {"requests to sign", limits.SignQueue, 8}, {"what must not be missed", limits.EventQueue, 8}} {
 		if got := fill(tt.most); got != tt.want {
 			t.Errorf("room for %d %s, want %d", got, tt.of, tt.want)
 		}

@@ -11,7 +11,7 @@
 //	events.go      what the hub tells them: dial-backs, trust, requests for the CA key
 //	peers.go       connections of known peers, so that those of an evicted user can be cut
 //	admission/     connections of unknown peers, which of them gives way, and rates of requests
-//	limits.go      all limits on what others can take of the hub, and quotas.go what they have taken
+//	limits/        all limits on what others can take of the hub, and quotas.go what they have taken
 //	trust.go       the signed trust list
 //	sign.go        requests that need the CA key, which is not here
 //	renew.go       the hub's own certificate
@@ -31,6 +31,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"ztm/hub/limits"
 	"ztm/hub/state"
 	"ztm/store/private"
 	"ztm/tunnel/identity"
@@ -40,6 +41,9 @@ import (
 
 // DefaultListen is the default listen address: port 8888 on all addresses.
 const DefaultListen = ":8888"
+
+// Limits bound what members and unknown connections can take of a hub.
+type Limits = limits.Limits
 
 // Config says how a hub runs.
 type Config struct {
@@ -104,10 +108,10 @@ func New(c Config) (*Hub, error) {
 	if err := checkMetrics(c.Metrics); err != nil {
 		return nil, err
 	}
-	if err := c.Limits.check(); err != nil {
+	if err := c.Limits.Check(); err != nil {
 		return nil, err
 	}
-	c.Limits = c.Limits.withDefaults()
+	c.Limits = c.Limits.WithDefaults()
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -118,11 +122,11 @@ func New(c Config) (*Hub, error) {
 	c.ticket = cmp.Or(c.ticket, ticketLife)
 	c.drain = cmp.Or(c.drain, drainTimeout)
 	c.tidy = cmp.Or(c.tidy, time.Hour)
-	c.connectionRate = cmp.Or(c.connectionRate, connectionRate)
-	c.joinRate = cmp.Or(c.joinRate, joinRate)
-	c.requestRate = cmp.Or(c.requestRate, requestRate)
-	c.pageRate = cmp.Or(c.pageRate, pageRate)
-	c.changeRate = cmp.Or(c.changeRate, changeRate)
+	c.connectionRate = cmp.Or(c.connectionRate, limits.ConnectionRate)
+	c.joinRate = cmp.Or(c.joinRate, limits.JoinRate)
+	c.requestRate = cmp.Or(c.requestRate, limits.RequestRate)
+	c.pageRate = cmp.Or(c.pageRate, limits.PageRate)
+	c.changeRate = cmp.Or(c.changeRate, limits.ChangeRate)
 	return &Hub{config: c}, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ztm/hub/admission"
+	"ztm/hub/limits"
 	"ztm/hub/state"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
@@ -36,7 +37,7 @@ const joinPath = "/v1/join"
 // join serves a joining device.
 func (s *server) join(ctx context.Context, c *tls.Conn, below *admission.Socket) {
 	der, err := s.admit(ctx, c, below)
-	below.SetDeadline(time.Now().Add(writeTimeout))
+	below.SetDeadline(time.Now().Add(limits.WriteTimeout))
 	if err == nil {
 		s.metrics.joins.ok.Add(1)
 		err = tunnel.WriteHeader(c, tunnel.FieldStatus, "200", tunnel.FieldCert, base64.StdEncoding.EncodeToString(der))
@@ -52,7 +53,7 @@ func (s *server) join(ctx context.Context, c *tls.Conn, below *admission.Socket)
 
 // admit returns a certificate for the joining device at the other end of c.
 func (s *server) admit(ctx context.Context, c *tls.Conn, below *admission.Socket) ([]byte, error) {
-	below.SetDeadline(time.Now().Add(joinRequestTimeout))
+	below.SetDeadline(time.Now().Add(limits.JoinRequestTimeout))
 	req, err := readJoin(c)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"ztm/hub/limits"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
@@ -89,7 +90,7 @@ func (s *server) connLeg(c *tls.Conn, p *peer) *leg {
 		p.raw.Close()
 	})
 	l.accept = func() (net.Conn, error) {
-		p.raw.SetDeadline(time.Now().Add(writeTimeout))
+		p.raw.SetDeadline(time.Now().Add(limits.WriteTimeout))
 		if err := tunnel.WriteHeader(c, tunnel.FieldStatus, "200"); err != nil {
 			return nil, err
 		}
@@ -99,7 +100,7 @@ func (s *server) connLeg(c *tls.Conn, p *peer) *leg {
 		return p.raw, p.raw.SetDeadline(time.Time{})
 	}
 	l.refuse = func(r *answer.Error) {
-		p.raw.SetDeadline(time.Now().Add(writeTimeout))
+		p.raw.SetDeadline(time.Now().Add(limits.WriteTimeout))
 		if tunnel.WriteError(c, r) == nil {
 			c.Close()
 		}

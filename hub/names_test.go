@@ -3,6 +3,7 @@ package hub
 import (
 	"testing"
 
+	"ztm/hub/limits"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
 )
@@ -44,7 +45,7 @@ func TestANameThatBecameFreeIsKeptForItsUser(t *testing.T) {
 			alice.hub = h
 			wantRefusal(t, take(alice), 409, "kept for them")
 			h.stop()
-			h = startIn(t, dir, ahead(nameKept+day))
+			h = startIn(t, dir, ahead(limits.NameKept+day))
 			alice.hub = h
 			if err := take(alice); err != nil {
 				t.Errorf("after its time: %v", err)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"ztm/hub/admission"
+	"ztm/hub/limits"
 	"ztm/tunnel/identity"
 )
 
@@ -23,7 +24,7 @@ type peer struct {
 }
 
 func newPeer(s identity.Subject, raw *net.TCPConn) *peer {
-	return &peer{Subject: s, addr: addrOf(raw), raw: raw, reading: make(chan struct{}, pagesAtOnce)}
+	return &peer{Subject: s, addr: addrOf(raw), raw: raw, reading: make(chan struct{}, limits.PagesAtOnce)}
 }
 
 // addrOf returns the remote address of a connection.

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"ztm/hub/admission"
+	"ztm/hub/limits"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
 )
@@ -26,16 +28,16 @@ type quotas struct {
 }
 
 func newQuotas(c Config, m *metrics) *quotas {
-	most := maxBuckets()
+	most := limits.MaxBuckets()
 	return &quotas{
-		handshakes:  admission.NewHandshakes(c.Limits.Handshakes, c.Limits.HandshakesPerSource, maxMemberSources(), &m.refused.handshakes),
+		handshakes:  admission.NewHandshakes(c.Limits.Handshakes, c.Limits.HandshakesPerSource, limits.MaxMemberSources(), &m.refused.handshakes),
 		connections: limit.NewBuckets[netip.Addr](c.connectionRate, most),
 		joins:       limit.NewBuckets[netip.Addr](c.joinRate, most),
-		requests:    admission.NewBudgets(admission.Rates{Request: c.requestRate, Page: c.pageRate, OfUser: pagesOfUser, GoalShare: goalShare}, most),
+		requests:    admission.NewBudgets(admission.Rates{Request: c.requestRate, Page: c.pageRate, OfUser: limits.PagesOfUser, GoalShare: limits.GoalShare}, most),
 		changes:     limit.NewBuckets[identity.ID](c.changeRate, most),
-		lists:       limit.NewShare[string](listsAtOnce),
-		rootLists:   limit.NewShare[string](listsAtOnce),
-		bodies:      limit.NewShare[string](bodiesAtOnce),
+		lists:       limit.NewShare[string](limits.ListsAtOnce),
+		rootLists:   limit.NewShare[string](limits.ListsAtOnce),
+		bodies:      limit.NewShare[string](limits.BodiesAtOnce),
 		refusals:    limit.NewLog(c.Log),
 	}
 }
@@ -51,4 +53,9 @@ func (q *quotas) sweep(now time.Time, members map[netip.Addr]struct{}) {
 		q.handshakes.Member(from, now)
 	}
 	q.handshakes.Sweep(now)
+}
+
+// limited is the answer to a peer that has reached a limit.
+func limited(format string, args ...any) *answer.Error {
+	return answer.Errorf(answer.Limit, format, args...)
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"ztm/hub/limits"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -177,7 +178,7 @@ func (r *relay) rendezvous(ctx context.Context, a *leg, target identity.ID) (*le
 	}
 	w, ticket := r.issue(target)
 	e := &tunnel.Event{Type: tunnel.EventDialBack, Ticket: ticket, Peer: a.peer.ID, User: a.peer.User}
-	if !session.offer(dialBackQueue, e) {
+	if !session.offer(limits.DialBackQueue, e) {
 		r.withdraw(ticket)
 		r.metrics.events.dropped.Add(1)
 		return nil, answer.Errorf(answer.Unavailable, "endpoint %s is busy", name)

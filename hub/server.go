@@ -85,7 +85,7 @@ func newServer(c Config, st *state.State, me state.Self) (*server, error) {
 			return nil, fmt.Errorf("hub.db: %w", err)
 		}
 	}
-	if s.directory, err = directory.Open(st.DB(), c.Limits.directory(), s.verifier.Clock().Now); err != nil {
+	if s.directory, err = directory.Open(st.DB(), c.Limits.Directory(), s.verifier.Clock().Now); err != nil {
 		return nil, err
 	}
 	s.sessions = newSessions(s.directory)

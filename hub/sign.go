@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"ztm/hub/limits"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -54,7 +55,7 @@ func (g *signers) ask(ctx context.Context, signer *session, what tunnel.SignRequ
 
 	timer := time.NewTimer(g.timeout)
 	defer timer.Stop()
-	if !signer.offer(signQueue, &tunnel.Event{Type: tunnel.EventSign, Request: id, Sign: &what}) {
+	if !signer.offer(limits.SignQueue, &tunnel.Event{Type: tunnel.EventSign, Request: id, Sign: &what}) {
 		return nil, answer.Errorf(answer.Unavailable, "the endpoint that holds the CA key is busy")
 	}
 	select {
@@ -89,7 +90,7 @@ func (s *server) postSign(w http.ResponseWriter, r *http.Request, p *peer, arg s
 	if p.User != rootUser {
 		return answer.Errorf(answer.Denied, "only endpoints of user %s sign", rootUser)
 	}
-	b, err := s.readBody(s.bodies, w, r, p, maxAnswer)
+	b, err := s.readBody(s.bodies, w, r, p, limits.MaxAnswer)
 	if err != nil {
 		return err
 	}

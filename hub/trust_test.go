@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"ztm/hub/limits"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
 )
@@ -208,7 +209,7 @@ func TestASlowTrustListDoesNotHoldUpAnother(t *testing.T) {
 func TestBodiesThatDoNotArriveKeepNoOtherUserOut(t *testing.T) {
 	h := start(t)
 	p := newHonest(t, h)
-	for range 2 * listsAtOnce {
+	for range 2 * limits.ListsAtOnce {
 		newRawClient(t, h.device("eve")).post(1, tunnel.PathTrust)
 	}
 	for range 4 {

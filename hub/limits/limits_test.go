@@ -1,4 +1,4 @@
-package hub
+package limits
 
 import (
 	"go/ast"
@@ -49,14 +49,14 @@ func parse(t *testing.T, name string) *ast.File {
 	return f
 }
 
-// tests returns the names of the tests of this package and of the directory.
+// tests returns the names of the tests of the hub and of its rooms.
 func tests(t *testing.T) map[string]bool {
 	t.Helper()
-	files, err := filepath.Glob("*_test.go")
+	files, err := filepath.Glob("../*_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	below, err := filepath.Glob("*/*_test.go")
+	below, err := filepath.Glob("../*/*_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestEveryLimitHasItsTest(t *testing.T) {
 	check := func(name string, doc *ast.CommentGroup) {
 		checked++
 		if m := named.FindStringSubmatch(doc.Text()); m == nil || !known[m[1]] {
-			t.Errorf("%s: its comment names no test of this package", name)
+			t.Errorf("%s: its comment names no test of the hub", name)
 		}
 	}
 	ast.Inspect(parse(t, "limits.go"), func(n ast.Node) bool {

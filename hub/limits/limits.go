@@ -1,4 +1,7 @@
-package hub
+// Package limits is one table: all that others can take of a hub, what can be configured (Limits)
+// and what is fixed. Each says its default, its reason, and the test that takes as much as it can
+// get while an honest pair works on.
+package limits
 
 import (
 	"cmp"
@@ -7,14 +10,9 @@ import (
 
 	"ztm/hub/directory"
 	"ztm/tunnel"
-	"ztm/tunnel/answer"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/memory"
 )
-
-// This file has all limits on what others can take of a hub: those that can be configured (Limits),
-// and those that are fixed. Each says its default, its reason, and the test that takes as much as
-// it can get while an honest pair works on.
 
 // Limits bound what members and unknown connections can take of a hub. A zero field has its
 // default: what stands here, or less where there is less memory than 2.5 GB, see within.
@@ -36,13 +34,13 @@ type Limits struct {
 	// PendingAt is paths that wait for one endpoint: 256. One user gets half of them, and a quarter
 	// is for users with few, see pending. Test: TestWaitingForAnEndpointKeepsNoOtherUserOut.
 	PendingAt int
-	// Legs is connections of one endpoint without a header block yet: 128, at handshakeSize. All
+	// Legs is connections of one endpoint without a header block yet: 128, at HandshakeSize. All
 	// endpoints of a user have PathsPerUser. Test: TestLegsThatSayNothingAreLimited.
 	Legs int
 	// Control is control sessions of one endpoint: 4. An endpoint has one, and those that broke;
 	// the oldest gives way. Test: TestOldControlSessionsGiveWay.
 	Control int
-	// Handshakes is connections whose peer is not known yet: 1,024, at handshakeSize. When all are
+	// Handshakes is connections whose peer is not known yet: 1,024, at HandshakeSize. When all are
 	// taken, the silent ones of the largest source give way, see admission.Handshakes. Test:
 	// TestSilentConnectionsKeepNoMemberOut.
 	Handshakes int
@@ -61,7 +59,8 @@ func (l Limits) fields() []*int {
 		&l.Legs, &l.Control, &l.Handshakes, &l.HandshakesPerSource, &l.Joins, &l.JoinsPerSource}
 }
 
-func (l Limits) check() error {
+// Check refuses limits that make no sense.
+func (l Limits) Check() error {
 	for _, n := range l.fields() {
 		if *n < 0 {
 			return fmt.Errorf("limit %d is negative", *n)
@@ -70,13 +69,14 @@ func (l Limits) check() error {
 	return nil
 }
 
-func (l Limits) withDefaults() Limits { return l.within(memory.Here()) }
+// WithDefaults fills in what was not configured, by the memory of this machine.
+func (l Limits) WithDefaults() Limits { return l.within(memory.Here()) }
 
 // Memory of each at most, in bytes, with a margin for the garbage collector.
 const (
 	agentSize     = 64 << 10 // an idle agent: its session, its record
 	pathSize      = 32 << 10 // a path: two connections, two goroutines
-	handshakeSize = 64 << 10 // a TLS handshake of at most handshake.MaxBytes
+	HandshakeSize = 64 << 10 // a TLS handshake of at most handshake.MaxBytes
 	bucketSize    = 128      // a token bucket
 )
 
@@ -84,86 +84,86 @@ const (
 // handshake.MaxBytes, with the test TestAHandshakeIsCutOffAtItsLimit, and the limits of log lines
 // are those of [limit.Log]: TestRefusedDevicesDoNotFillTheLog.
 const (
-	// joinRequestTimeout is how long a device has to send its request to join after the handshake.
+	// JoinRequestTimeout is how long a device has to send its request to join after the handshake.
 	// An honest device has sent it by then. Test:
 	// TestDevicesThatAskNothingTakeNoPlaceOfThoseThatJoin.
-	joinRequestTimeout = 2 * time.Second
+	JoinRequestTimeout = 2 * time.Second
 
-	// bodyTimeout is how long the body of a request may take to arrive. Test:
+	// BodyTimeout is how long the body of a request may take to arrive. Test:
 	// TestBodiesThatDoNotArriveKeepNoOtherUserOut.
-	bodyTimeout = 10 * time.Second
-	// bodiesAtOnce is bodies of requests that are being read, of 16 KiB: 256. A user with many
+	BodyTimeout = 10 * time.Second
+	// BodiesAtOnce is bodies of requests that are being read, of 16 KiB: 256. A user with many
 	// gives way. Test: TestBodiesThatDoNotArriveKeepNoOtherUserOut.
-	bodiesAtOnce = 256
-	// listsAtOnce is trust lists that are being read, of 4 MiB: 8, and as many of root. A user with
+	BodiesAtOnce = 256
+	// ListsAtOnce is trust lists that are being read, of 4 MiB: 8, and as many of root. A user with
 	// many gives way. Test: TestBodiesThatDoNotArriveKeepNoOtherUserOut.
-	listsAtOnce = 8
-	// maxAnswer is the size of a CA holder's answer: a certificate or a refusal. Test:
+	ListsAtOnce = 8
+	// MaxAnswer is the size of a CA holder's answer: a certificate or a refusal. Test:
 	// TestOnlyTheEndpointThatWasAskedMaySign.
-	maxAnswer = 16 << 10
+	MaxAnswer = 16 << 10
 
-	// pagesAtOnce is pages of the directory, of up to 1 MiB, that are being sent on one connection:
+	// PagesAtOnce is pages of the directory, of up to 1 MiB, that are being sent on one connection:
 	// 4. Test: TestListingTheDirectoryInALoopHarmsNobodyElse.
-	pagesAtOnce = 4
+	PagesAtOnce = 4
 	// maxPage is the size of a page in records: as base64, with what is around them, they stay
 	// below tunnel.MaxBody. Test: TestAPageStaysBelowTheLimitOfAnAnswer.
 	maxPage = tunnel.MaxBody / 2
-	// writeTimeout is how long an answer or an event may take to be taken. Test:
+	// WriteTimeout is how long an answer or an event may take to be taken. Test:
 	// TestAnAgentThatDoesNotReadHoldsUpNobody.
-	writeTimeout = 15 * time.Second
+	WriteTimeout = 15 * time.Second
 
-	// eventQueue is events that wait for one agent: 64. An agent reads them as they come; one for
+	// EventQueue is events that wait for one agent: 64. An agent reads them as they come; one for
 	// which so many wait has stopped reading. Events that others can cause leave room for those
 	// that must not be missed. Test: TestAnAgentThatDoesNotReadHoldsUpNobody.
-	eventQueue = 64
-	// signQueue is how many may wait when a joining device causes another: 56. Test:
+	EventQueue = 64
+	// SignQueue is how many may wait when a joining device causes another: 56. Test:
 	// TestDialBacksLeaveRoomInTheQueueOfEvents.
-	signQueue = eventQueue - 8
-	// dialBackQueue is the same for a peer that asks for a path: 48. Test:
+	SignQueue = EventQueue - 8
+	// DialBackQueue is the same for a peer that asks for a path: 48. Test:
 	// TestDialBacksLeaveRoomInTheQueueOfEvents.
-	dialBackQueue = eventQueue - 16
+	DialBackQueue = EventQueue - 16
 
-	// nameKept is how long a name that became free is kept for its user. Test:
+	// NameKept is how long a name that became free is kept for its user. Test:
 	// TestANameThatBecameFreeIsKeptForItsUser.
-	nameKept = 30 * 24 * time.Hour
+	NameKept = 30 * 24 * time.Hour
 	// namesOfUser is how many names are kept for one user: 100. Test:
 	// TestNamesThatAreKeptAreLimited.
 	namesOfUser = 100
 
-	// pagesOfUser is how many endpoints of one user may list the directory at the full rate: 4.
+	// PagesOfUser is how many endpoints of one user may list the directory at the full rate: 4.
 	// Test: TestListingTheDirectoryInALoopHarmsNobodyElse.
-	pagesOfUser = 4
-	// goalShare is the part of a rate that requests about one endpoint, name or offer get.
+	PagesOfUser = 4
+	// GoalShare is the part of a rate that requests about one endpoint, name or offer get.
 	// Test: TestFailingRequestsLeaveTheOthersTheirBudget.
-	goalShare = 0.25
+	GoalShare = 0.25
 )
 
 // Rates, of which each key has a bucket.
 var (
-	// connectionRate is connections of one source. A handshake costs 0.3 ms. Test:
+	// ConnectionRate is connections of one source. A handshake costs 0.3 ms. Test:
 	// TestConnectionsOfOneAddressAreLimited.
-	connectionRate = limit.Rate{Burst: 4000, PerSecond: 1000}
-	// joinRate is requests to join of one source. Each may ask a root endpoint. Test:
+	ConnectionRate = limit.Rate{Burst: 4000, PerSecond: 1000}
+	// JoinRate is requests to join of one source. Each may ask a root endpoint. Test:
 	// TestJoinsAreLimitedForEachAddress.
-	joinRate = limit.Rate{Burst: 128, PerSecond: 2}
-	// requestRate is requests of one kind of one endpoint. Test:
+	JoinRate = limit.Rate{Burst: 128, PerSecond: 2}
+	// RequestRate is requests of one kind of one endpoint. Test:
 	// TestFailingRequestsLeaveTheOthersTheirBudget.
-	requestRate = limit.Rate{Burst: 1000, PerSecond: 200}
-	// pageRate is pages of the directory for one endpoint. A page of 10,000 endpoints costs 0.5 ms,
+	RequestRate = limit.Rate{Burst: 1000, PerSecond: 200}
+	// PageRate is pages of the directory for one endpoint. A page of 10,000 endpoints costs 0.5 ms,
 	// and all of them are 50 pages. Test: TestListingTheDirectoryInALoopHarmsNobodyElse.
-	pageRate = limit.Rate{Burst: 200, PerSecond: 20}
-	// changeRate is requests of one endpoint that may write to disk. Test:
+	PageRate = limit.Rate{Burst: 200, PerSecond: 20}
+	// ChangeRate is requests of one endpoint that may write to disk. Test:
 	// TestChangesOfOneEndpointAreLimited.
-	changeRate = limit.Rate{Burst: 100, PerSecond: 1}
+	ChangeRate = limit.Rate{Burst: 100, PerSecond: 1}
 )
 
-// maxBuckets bounds the memory that rates take, in buckets: 65,536 of a kind. A new one then
+// MaxBuckets bounds the memory that rates take, in buckets: 65,536 of a kind. A new one then
 // replaces another.
-func maxBuckets() int { return memory.Here().Fit(1<<16, 64, bucketSize) }
+func MaxBuckets() int { return memory.Here().Fit(1<<16, 64, bucketSize) }
 
-// maxMemberSources bounds the sources that are known to be members': 4,096. Test:
+// MaxMemberSources bounds the sources that are known to be members': 4,096. Test:
 // TestSourcesOfMembersAreForgottenOneByOne.
-func maxMemberSources() int { return memory.Here().Fit(1<<12, 256, bucketSize) }
+func MaxMemberSources() int { return memory.Here().Fit(1<<12, 256, bucketSize) }
 
 // With fewer places quick connections could not be told from late ones.
 const minHandshakes = 64 // places of the smallest hub
@@ -178,23 +178,18 @@ func (l Limits) within(m memory.Limit) Limits {
 	l.PathsPerUser = cmp.Or(l.PathsPerUser, max(m.Fit(2000, 8, pathSize), min(l.Paths/2, 2000)))
 	l.Pending = cmp.Or(l.Pending, 128)
 	l.PendingAt = cmp.Or(l.PendingAt, 256)
-	l.Legs = cmp.Or(l.Legs, m.Fit(128, 16, handshakeSize))
+	l.Legs = cmp.Or(l.Legs, m.Fit(128, 16, HandshakeSize))
 	l.Control = cmp.Or(l.Control, 4)
-	l.Handshakes = cmp.Or(l.Handshakes, max(m.Fit(1024, 16, handshakeSize), minHandshakes))
-	l.HandshakesPerSource = cmp.Or(l.HandshakesPerSource, m.Fit(256, 32, handshakeSize))
-	l.Joins = cmp.Or(l.Joins, m.Fit(256, 16, handshakeSize))
+	l.Handshakes = cmp.Or(l.Handshakes, max(m.Fit(1024, 16, HandshakeSize), minHandshakes))
+	l.HandshakesPerSource = cmp.Or(l.HandshakesPerSource, m.Fit(256, 32, HandshakeSize))
+	l.Joins = cmp.Or(l.Joins, m.Fit(256, 16, HandshakeSize))
 	l.JoinsPerSource = cmp.Or(l.JoinsPerSource, max(l.Joins/4, 1))
 	return l
 }
 
-// directory returns the limits of the directory.
-func (l Limits) directory() directory.Limits {
+// Directory returns the limits of the directory.
+func (l Limits) Directory() directory.Limits {
 	return directory.Limits{
-		Endpoints: l.Agents, OfUser: l.EndpointsPerUser, PageBytes: maxPage, NameKept: nameKept, NamesOfUser: namesOfUser,
+		Endpoints: l.Agents, OfUser: l.EndpointsPerUser, PageBytes: maxPage, NameKept: NameKept, NamesOfUser: namesOfUser,
 	}
-}
-
-// limited is the answer to a peer that has reached a limit.
-func limited(format string, args ...any) *answer.Error {
-	return answer.Errorf(answer.Limit, format, args...)
 }
