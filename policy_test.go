@@ -91,6 +91,7 @@ var arrows = []arrow{
 	{"tunnel/flow", []string{"tunnel/answer", "tunnel/buffer", "tunnel/capsule", "tunnel/h2", "tunnel/identity"}, "a flow knows neither who seals it nor what it is for"},
 	{"tunnel/flow/flowtest", []string{"tunnel/answer", "tunnel/flow"}, "it is for tests"},
 	{"tunnel/seal", []string{"tunnel/buffer", "tunnel/flow", "tunnel/h2", "tunnel/handshake", "tunnel/identity"}, "a session knows no app, and no path from another"},
+	{"tunnel/relaytest", []string{"tunnel", "tunnel/h2", "tunnel/identity"}, "it is for tests and attackers, and made of what they talk to"},
 	{"tunnel/resolver", nil, "a name is looked up for anybody"},
 	{"store", []string{"store/private"}, "the store knows nothing of what it keeps"},
 	{"store/etcd", nil, "etcd is spoken without knowing what for"},
@@ -99,7 +100,7 @@ var arrows = []arrow{
 	{"cross/...", []string{"agent/service"}, "tools are no part of the product; packages carry its service files"},
 	{"scripts/scale", []string{"scripts/process", "tunnel", "tunnel/identity"}, "simulated agents are made of what the real one is"},
 	{"scripts/h2server", []string{"tunnel/h2"}, "the engine alone, for the tools of others"},
-	{"scripts/hostile", []string{"scripts/bench/load", "scripts/process", "tunnel", "tunnel/h2", "tunnel/identity", "tunnel/seal"}, "attackers are made of what a real agent is"},
+	{"scripts/hostile", []string{"scripts/bench/load", "scripts/process", "tunnel", "tunnel/h2", "tunnel/identity", "tunnel/relaytest", "tunnel/seal"}, "attackers are made of what a real agent is"},
 	{"scripts/...", []string{"scripts/..."}, "tools are no part of the product"},
 }
 

@@ -17,13 +17,14 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/relaytest"
 )
 
 // fakeHub does what a test wants. It takes records, says that it is ready, has an empty directory,
 // and relays streams of the control session.
 type fakeHub struct {
 	address string
-	*fakeRelay
+	streams *relaytest.Streams
 
 	mu       sync.Mutex
 	handlers map[string]http.HandlerFunc // by "METHOD PATH", in place of its own; guarded by mu
@@ -50,7 +51,7 @@ func newFakeHub(t *testing.T, ca *identity.CA) *fakeHub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &fakeHub{address: ln.Addr().String(), fakeRelay: newFakeRelay(), handlers: map[string]http.HandlerFunc{}}
+	h := &fakeHub{address: ln.Addr().String(), streams: relaytest.New(), handlers: map[string]http.HandlerFunc{}}
 	own := identity.TLSCertificate(der, key)
 	verifier := identity.NewVerifier(trust, identity.NewClock())
 	config := verifier.ServerConfig(func() tls.Certificate { return own }, tunnel.ControlProto)
@@ -112,12 +113,12 @@ func (h *fakeHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method == http.MethodConnect {
-		h.relay(w, r)
+		h.streams.Connect(w, r)
 		return
 	}
 	switch request {
 	case "GET " + tunnel.PathEvents:
-		h.events(w, r)
+		h.streams.Events(w, r, nil)
 	case "GET " + tunnel.PathEndpoints:
 		answer.JSON(w, tunnel.Page{})
 	case "GET " + tunnel.PathHub:

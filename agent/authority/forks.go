@@ -83,7 +83,7 @@ func (a *Authority) passOn(ctx context.Context, doc []byte) {
 		}
 		// The hub answers that it has another: it keeps this one for holders of the CA key.
 		if err := s.Call(ctx, http.MethodPost, tunnel.PathTrust, nil, d, nil); err != nil && answer.CodeOf(err) != answer.Conflict {
-			a.Log.Warn("the hub refused a trust list", "err", err)
+			a.PeerLog.Warn("hub trust", "the hub refused a trust list", "err", err)
 		}
 	}
 }

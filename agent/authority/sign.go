@@ -73,7 +73,7 @@ func (a *Authority) answerSign(s *tunnel.Session, hub identity.Subject, e tunnel
 	}
 	reply.Certificate = der
 	if err := s.Call(a.Life, http.MethodPost, tunnel.PathSign+"/"+url.PathEscape(e.Request), nil, reply, nil); err != nil {
-		a.Log.Warn("the hub refused a certificate", "err", err)
+		a.PeerLog.Warn("hub sign", "the hub refused a certificate", "err", err)
 	}
 }
 

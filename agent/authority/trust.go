@@ -65,7 +65,7 @@ func (a *Authority) UpdateTrust(doc []byte) error {
 func (a *Authority) syncTrust(s *tunnel.Session, hub identity.Head) {
 	if len(a.Unsettled()) > 0 {
 		if err := a.Settle(a.Life, s); err != nil {
-			a.Log.Warn("the hub does not take an eviction that is in force here", "users", a.Unsettled(), "err", err)
+			a.PeerLog.Warn("hub trust", "the hub does not take an eviction that is in force here", "users", a.Unsettled(), "err", err)
 		}
 		return
 	}
@@ -79,16 +79,16 @@ func (a *Authority) syncTrust(s *tunnel.Session, hub identity.Head) {
 			err = a.fetchTrust(s) // it has one that differs, or another device was faster
 		}
 		if err != nil && !errors.Is(err, identity.ErrRollback) {
-			a.Log.Warn("the hub refused the newer trust list", "err", err)
+			a.PeerLog.Warn("hub trust", "the hub refused the newer trust list", "err", err)
 		}
 		return
 	}
 	if err := a.fetchTrust(s); errors.Is(err, identity.ErrRollback) {
 		if err := postTrust(a.Life, s, own); err != nil {
-			a.Log.Warn("the hub refused the trust list", "err", err)
+			a.PeerLog.Warn("hub trust", "the hub refused the trust list", "err", err)
 		}
 	} else if err != nil {
-		a.Log.Warn("the trust list of the hub was refused", "err", err)
+		a.PeerLog.Warn("hub trust", "the trust list of the hub was refused", "err", err)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/relaytest"
 	"ztm/tunnel/seal"
 )
 
@@ -52,10 +53,9 @@ type falseHub struct {
 	trust int                                                // status for POST of a trust list
 	mute  atomic.Bool
 
+	streams *relaytest.Streams
 	mu      sync.Mutex
-	records map[string][]byte                  // guarded by mu
-	streams map[identity.ID]func(tunnel.Event) // guarded by mu
-	waiting map[string]chan far                // by ticket; guarded by mu
+	records map[string][]byte // guarded by mu
 }
 
 // newFalseHub starts one with a victim that is connected to it.
@@ -70,7 +70,7 @@ func newFalseHub(ctx context.Context, m *mesh, change func(*falseHub)) (*falseHu
 		return nil, err
 	}
 	h := &falseHub{m: m, id: identity.IDOf(public), key: key, cert: identity.TLSCertificate(der, key), verifier: m.honest.verifier, trust: 200,
-		records: map[string][]byte{}, streams: map[identity.ID]func(tunnel.Event){}, waiting: map[string]chan far{}}
+		records: map[string][]byte{}, streams: relaytest.New()}
 	change(h)
 	if h.ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
@@ -143,14 +143,13 @@ func (h *falseHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()
 		return
 	}
-	peer := h2.Tag(r).(identity.ID)
 	switch path := r.URL.Path; {
 	case r.Method == http.MethodConnect:
-		h.carry(w, r)
+		h.streams.Connect(w, r)
 	case path == tunnel.PathHub:
 		json.NewEncoder(w).Encode(tunnel.HubStatus{ID: h.id, Version: "hostile", Since: time.Now(), Names: []string{h.address}})
 	case path == tunnel.PathEvents:
-		h.events(w, r, peer)
+		h.streams.Events(w, r, h.event)
 	case path == tunnel.PathTrust && r.Method == http.MethodPost:
 		w.WriteHeader(h.trust)
 	case path == tunnel.PathTrust:
@@ -197,91 +196,6 @@ func (h *falseHub) listAll(w http.ResponseWriter) {
 		page.Entries = append(page.Entries, tunnel.Entry{Record: doc, Online: true, Seen: time.Now().Unix()})
 	}
 	json.NewEncoder(w).Encode(page)
-}
-
-// events is the events stream of a peer.
-func (h *falseHub) events(w http.ResponseWriter, r *http.Request, peer identity.ID) {
-	enc := json.NewEncoder(w)
-	flush := http.NewResponseController(w).Flush
-	var mu sync.Mutex
-	send := func(e tunnel.Event) {
-		mu.Lock()
-		defer mu.Unlock()
-		enc.Encode(e)
-		flush()
-	}
-	h.mu.Lock()
-	h.streams[peer] = send
-	h.mu.Unlock()
-	send(tunnel.Event{Type: tunnel.EventReady})
-	if h.event != nil {
-		h.event(r.Context(), send)
-	}
-	<-r.Context().Done()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.streams, peer)
-}
-
-// far is the stream of the peer that answers a dial-back. Its handler lasts until done is closed: a stream ends with its handler.
-type far struct {
-	*h2.Stream
-	done chan struct{}
-}
-
-// carry joins the two streams of a carrier.
-func (h *falseHub) carry(w http.ResponseWriter, r *http.Request) {
-	if ticket := r.Header.Get(tunnel.FieldTicket); ticket != "" {
-		h.answer(w, r, ticket)
-		return
-	}
-	ticket, opener := rand.Text(), make(chan far, 1)
-	h.mu.Lock()
-	h.waiting[ticket] = opener
-	send := h.streams[identity.ID(r.Host)]
-	h.mu.Unlock()
-	if send == nil {
-		w.WriteHeader(http.StatusServiceUnavailable)
-		return
-	}
-	send(tunnel.Event{Type: tunnel.EventDialBack, Ticket: ticket, Peer: h2.Tag(r).(identity.ID)})
-	select {
-	case there := <-opener:
-		defer close(there.done)
-		here, err := h2.Accept(r)
-		if err != nil {
-			return
-		}
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			io.Copy(there, here)
-			there.Close()
-		})
-		io.Copy(here, there)
-		here.Close()
-		wg.Wait()
-	case <-r.Context().Done():
-	case <-time.After(5 * time.Second):
-	}
-}
-
-// answer gives the stream of a peer to the opener that waits for it.
-func (h *falseHub) answer(w http.ResponseWriter, r *http.Request, ticket string) {
-	h.mu.Lock()
-	opener, ok := h.waiting[ticket]
-	delete(h.waiting, ticket)
-	h.mu.Unlock()
-	if !ok {
-		w.WriteHeader(http.StatusNotFound)
-		return
-	}
-	s, err := h2.Accept(r)
-	if err != nil {
-		return
-	}
-	done := make(chan struct{})
-	opener <- far{s, done}
-	<-done
 }
 
 // grown is how much the victim has grown, in bytes, while f ran.
@@ -374,6 +288,9 @@ func sign(record identity.Record, key ed25519.PrivateKey) []byte {
 	return doc
 }
 
+// mostVictimLog is what a hub may cause in the log of an agent by events, in bytes, however many they are.
+const mostVictimLog = 64 << 10
+
 // floodEvents sends events without a pause. Afterwards the victim must still answer its own user.
 func floodEvents(ctx context.Context, m *mesh) (t tally, err error) {
 	var sent atomic.Int64
@@ -407,7 +324,13 @@ func floodEvents(ctx context.Context, m *mesh) (t tally, err error) {
 		}
 	})
 	t.Tried, t.LetIn = int(sent.Load()), t.LetIn+over(grown)
-	log, _ := os.Stat(filepath.Join(m.Dir, "victim.log"))
+	log, err := os.Stat(filepath.Join(m.Dir, "victim.log"))
+	if err != nil {
+		return t, err
+	}
+	if log.Size() > mostVictimLog {
+		t.LetIn++
+	}
 	t.Note += fmt.Sprintf("victim %+.1f MB, log %d KB", mb(grown), log.Size()>>10)
 	return t, nil
 }
