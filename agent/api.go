@@ -4,9 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"log/slog"
-	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -53,9 +51,21 @@ func (a *Agent) routes() http.Handler {
 	inMesh("POST /api/meshes/{mesh}/permits/{user}", (*mesh).postPermit)
 	inMesh("GET /api/meshes/{mesh}/users", (*mesh).getUsers)
 	inMesh("DELETE /api/meshes/{mesh}/users/{user}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
-		out, err := m.authority.Evict(r.Context(), r.PathValue("user"), r.URL.Query().Get("force") == "true")
+		q := r.URL.Query()
+		out, err := m.authority.Evict(r.Context(), r.PathValue("user"), q.Get("force") == "true", q.Get("reason"))
 		answer.Reply(w, a.log, out, err)
 	})
+	inMesh("DELETE /api/meshes/{mesh}/devices/{ep}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
+		id, err := endpointID(r)
+		if err != nil {
+			answer.Fail(w, a.log, err)
+			return
+		}
+		q := r.URL.Query()
+		out, err := m.authority.EvictDevice(r.Context(), id, q.Get("hub") == "true", q.Get("force") == "true", q.Get("reason"))
+		answer.Reply(w, a.log, out, err)
+	})
+	inMesh("GET /api/meshes/{mesh}/evictions", (*mesh).getEvictions)
 	inMesh("GET /api/meshes/{mesh}/ca", func(m *mesh, w http.ResponseWriter, _ *http.Request) {
 		p, err := m.authority.RootPermit()
 		writePermit(w, m.log, p, err)
@@ -153,12 +163,23 @@ func writePermit(w http.ResponseWriter, log *slog.Logger, p *identity.Permit, er
 
 func (m *mesh) getUsers(w http.ResponseWriter, r *http.Request) {
 	all, err := m.shown(r.Context(), w, apps.Filter{})
-	users := byUser(all)
-	out := []api.User{}
-	for _, name := range slices.Sorted(maps.Keys(users)) {
-		out = append(out, api.User{Name: name, Endpoints: users[name]})
+	answer.Reply(w, m.log, m.users(all), err)
+}
+
+// getEvictions lists what the trust list holds, with names as far as they are known.
+func (m *mesh) getEvictions(w http.ResponseWriter, r *http.Request) {
+	out := []api.Eviction{}
+	if _, err := m.Endpoints(r.Context(), apps.Filter{User: rootUser}); err != nil {
+		m.log.Debug("names of those who evicted are not known", "err", err)
 	}
-	answer.Reply(w, m.log, out, err)
+	for _, e := range m.verifier.Trust().Evictions() {
+		v := api.Eviction{User: e.User, ID: e.ID, Hub: e.Hub, Name: e.Name, Owner: e.Owner, At: e.At, By: e.By, Reason: e.Reason, Admitted: e.Admitted}
+		if v.ByName = m.known.nameOf(e.By); e.By == m.agent.self {
+			v.ByName = m.Self().Name
+		}
+		out = append(out, v)
+	}
+	answer.JSON(w, out)
 }
 
 // getHubs asks the hub we are connected to about itself; the other addresses are listed as they

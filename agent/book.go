@@ -72,6 +72,22 @@ func (b *book) NoteInvited(user string, admitted time.Time) error {
 	return noteInvited(b.db, b.name, user, admitted)
 }
 
+// NoteAdmitted implements [authority.Book].
+func (b *book) NoteAdmitted(id identity.ID, user string, now time.Time) error {
+	return noteAdmitted(b.db, b.name, id, user, now)
+}
+
+// admittedBy returns the name of this endpoint if it has admitted another; "" if it has not.
+func (b *book) admittedBy(id identity.ID) (by string) {
+	b.db.View(func(tx *store.Tx) error {
+		if _, found, err := admitTable.Get(tx, b.name+"/"+string(id)); err == nil && found {
+			by = b.Membership().Name
+		}
+		return nil
+	})
+	return by
+}
+
 // LastInvited implements [authority.Book].
 func (b *book) LastInvited(user string) (admitted time.Time, found bool, err error) {
 	return lastInvited(b.db, b.name, user)

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -181,13 +182,26 @@ func (m *mesh) shownOne(ctx context.Context, w http.ResponseWriter, id identity.
 	return e, nil
 }
 
-// byUser groups endpoints by user.
-func byUser(all []apps.Endpoint) map[string][]string {
-	users := map[string][]string{}
+// users groups endpoints by user, sorted by name.
+func (m *mesh) users(all []apps.Endpoint) []api.User {
+	by := map[string]*api.User{}
 	for _, e := range all {
-		users[e.User] = append(users[e.User], e.Name)
+		u := by[e.User]
+		if u == nil {
+			u = &api.User{Name: e.User}
+			by[e.User] = u
+		}
+		d := api.Device{ID: e.ID, Name: e.Name, Admitted: e.Admitted, Until: m.known.until(e.ID), By: m.admittedBy(e.ID)}
+		if e.Local {
+			d.Admitted, d.Until = m.authority.Own().Admitted, m.authority.Own().NotAfter
+		}
+		u.Endpoints, u.Devices = append(u.Endpoints, e.Name), append(u.Devices, d)
 	}
-	return users
+	out := []api.User{}
+	for _, name := range slices.Sorted(maps.Keys(by)) {
+		out = append(out, *by[name])
+	}
+	return out
 }
 
 // Signers lists other endpoints that hold the CA key and are online: only endpoints of root can,
@@ -205,6 +219,24 @@ func (m *mesh) Signers(ctx context.Context) ([]apps.Endpoint, error) {
 }
 
 const rootUser = authority.RootUser
+
+// Find implements [authority.Directory]. The certificate of an endpoint that is to be evicted may
+// have expired.
+func (m *mesh) Find(ctx context.Context, id identity.ID) (apps.Endpoint, error) {
+	var entry tunnel.Entry
+	err := m.control.Call(ctx, http.MethodGet, tunnel.PathEndpoints+"/"+url.PathEscape(string(id)), nil, nil, &entry)
+	if err == nil {
+		r, s, err := m.verifier.InspectRecord(entry.Record)
+		if err != nil || r.ID != id {
+			return apps.Endpoint{}, answer.Errorf(answer.Broken, "the hub's record of endpoint %s is not good", id)
+		}
+		return apps.Endpoint{ID: r.ID, Name: r.Name, User: s.User, Online: entry.Online, Seen: moment(entry.Seen), Admitted: s.Admitted}, nil
+	}
+	if e, _, ok := m.known.endpoint(id); ok {
+		return e, nil
+	}
+	return apps.Endpoint{}, err
+}
 
 // Admitted implements [authority.Directory].
 func (m *mesh) Admitted(user string) []time.Time { return m.known.admitted(user) }

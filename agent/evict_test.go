@@ -32,7 +32,7 @@ func rootMesh(t *testing.T, hubs int) (*mesh, *identity.CA, []*fakeHub) {
 
 func evict(t *testing.T, m *mesh, user string) api.Evicted {
 	t.Helper()
-	out, err := m.authority.Evict(t.Context(), user, true)
+	out, err := m.authority.Evict(t.Context(), user, true, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func TestAListIsNotSignedWithATimeAheadOfTheHubs(t *testing.T) {
 
 func TestAUserThatNeverWasIsNotEvictedByMistake(t *testing.T) {
 	m, _, _ := rootMesh(t, 1)
-	if _, err := m.authority.Evict(t.Context(), "bbo", false); answer.CodeOf(err) != answer.NotFound {
+	if _, err := m.authority.Evict(t.Context(), "bbo", false, ""); answer.CodeOf(err) != answer.NotFound {
 		t.Errorf("a typo: %v", err)
 	}
 	if v := m.verifier.Trust().Version(); v != 0 {
@@ -203,22 +203,22 @@ func TestAUserThatNeverWasIsNotEvictedByMistake(t *testing.T) {
 	met := subjectOf(carol)
 	met.Admitted = time.Now()
 	m.known.remember(carol, met, time.Now())
-	if out, err := m.authority.Evict(t.Context(), "carol", false); err != nil || out.Already || out.Version != 1 {
+	if out, err := m.authority.Evict(t.Context(), "carol", false, ""); err != nil || out.Already || out.Version != 1 {
 		t.Errorf("one whose endpoint this device has met: %+v, %v", out, err)
 	}
 	if _, err := m.authority.Invite("bob", nil, 0); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := m.authority.Evict(t.Context(), "bob", false); err != nil || out.Already || out.Version != 2 {
+	if out, err := m.authority.Evict(t.Context(), "bob", false, ""); err != nil || out.Already || out.Version != 2 {
 		t.Errorf("one who was invited here: %+v, %v", out, err)
 	}
-	if out, err := m.authority.Evict(t.Context(), "bob", false); err != nil || !out.Already || out.Version != 2 {
+	if out, err := m.authority.Evict(t.Context(), "bob", false, ""); err != nil || !out.Already || out.Version != 2 {
 		t.Errorf("once more: %+v, %v", out, err)
 	}
 	if _, err := m.authority.Invite("bob", nil, 0); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := m.authority.Evict(t.Context(), "bob", false); err != nil || out.Already || out.Version != 3 {
+	if out, err := m.authority.Evict(t.Context(), "bob", false, ""); err != nil || out.Already || out.Version != 3 {
 		t.Errorf("after another invitation: %+v, %v", out, err)
 	}
 }

@@ -57,6 +57,13 @@ func (k *known) endpoint(id identity.ID) (e apps.Endpoint, at time.Time, ok bool
 	return kept.Endpoint, k.at, ok
 }
 
+// until returns when the certificate of an endpoint ends; the zero time if that is not known.
+func (k *known) until(id identity.ID) time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.eps[id].subject.NotAfter
+}
+
 // admitted lists when the endpoints of a user were admitted.
 func (k *known) admitted(user string) (out []time.Time) {
 	k.mu.Lock()

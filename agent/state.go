@@ -21,6 +21,7 @@ var (
 	appTable    = store.NewTable[json.RawMessage]("apps")   // key: mesh/app/key
 	tokenTable  = store.NewTable[redeemedRow]("joinTokens") // key: nonce of a token that was redeemed here
 	inviteTable = store.NewTable[int64]("invited")          // key: mesh/user; latest admission time (Unix seconds) that was given here
+	admitTable  = store.NewTable[admittedRow]("admitted")   // key: mesh/ID of an endpoint that was admitted here
 	nameTable   = store.NewTable[api.KnownName]("names")    // key: mesh/name of an endpoint, see names.go
 )
 
@@ -32,6 +33,12 @@ type deviceRow struct {
 type redeemedRow struct {
 	Key     identity.ID `json:"key"` // who redeemed it
 	Expires int64       `json:"expires"`
+}
+
+// admittedRow is an endpoint that this one has admitted.
+type admittedRow struct {
+	User string `json:"user"`
+	At   int64  `json:"at"` // Unix seconds
 }
 
 func schema() []store.Migration { return nil }
@@ -92,6 +99,9 @@ func deleteMesh(db *store.DB, name string) error {
 		if err := deleteAll(tx, inviteTable.Keys, inviteTable.Delete, name+"/"); err != nil {
 			return err
 		}
+		if err := deleteAll(tx, admitTable.Keys, admitTable.Delete, name+"/"); err != nil {
+			return err
+		}
 		return meshTable.Delete(tx, name)
 	})
 }
@@ -116,6 +126,32 @@ func noteInvited(db *store.DB, mesh, user string, admitted time.Time) error {
 			return err
 		}
 		return inviteTable.Put(tx, mesh+"/"+user, admitted.Unix())
+	})
+}
+
+// admittedFor is how long it is remembered who admitted an endpoint: as long as its first
+// certificate is good. It needs a row for each, and hubs have a limit of those.
+const admittedFor = identity.MemberLifetime
+
+// noteAdmitted remembers that an endpoint was admitted here.
+func noteAdmitted(db *store.DB, mesh string, id identity.ID, user string, now time.Time) error {
+	return db.Update(func(tx *store.Tx) error {
+		var old []string
+		err := admitTable.ForEach(tx, mesh+"/", func(key string, r admittedRow) error {
+			if now.Sub(time.Unix(r.At, 0)) > admittedFor {
+				old = append(old, key)
+			}
+			return nil
+		})
+		for _, key := range old {
+			if err == nil {
+				err = admitTable.Delete(tx, key)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		return admitTable.Put(tx, mesh+"/"+string(id), admittedRow{User: user, At: now.Unix()})
 	})
 }
 

@@ -10,7 +10,8 @@ import (
 // endpoint of that user. It reports whether there is such a view. Nothing is changed.
 //
 //	mesh, identity                    this membership, and the key of the device
-//	hubs, users, endpoints[/ID]       what the hub of this endpoint says
+//	hubs, users, evictions, endpoints[/ID]
+//	                                  what the hub of this endpoint says
 //	ping/ID                           the way from here to another endpoint
 func (m *mesh) serveView(w http.ResponseWriter, r *http.Request, name, id string) bool {
 	r.SetPathValue("ep", id)
@@ -23,6 +24,8 @@ func (m *mesh) serveView(w http.ResponseWriter, r *http.Request, name, id string
 		m.getHubs(w, r)
 	case name == "users" && id == "":
 		m.getUsers(w, r)
+	case name == "evictions" && id == "":
+		m.getEvictions(w, r)
 	case name == "endpoints" && id == "":
 		m.getEndpoints(w, r)
 	case name == "endpoints":

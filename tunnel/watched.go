@@ -10,7 +10,7 @@ import (
 
 // ErrRejected is returned when the hub has looked at this endpoint's certificate and ended the
 // connection: the user was evicted, or the certificate is not valid now by the hub's clock.
-var ErrRejected = errors.New("the hub does not accept this endpoint's certificate: its user was evicted, or a clock is wrong")
+var ErrRejected = errors.New("the hub does not accept this endpoint's certificate: it or its user was evicted, or a clock is wrong")
 
 // watched is a connection with a hub, in which the hub may have the last word before it has the
 // first: in TLS 1.3 a client has finished the handshake, and sends, before the server has verified

@@ -99,13 +99,15 @@ type Invite struct {
 	Expires   apps.Duration `json:"expires,omitempty"`   // the permit carries a one-time token that lives so long
 }
 
-// Evicted is the answer to an eviction: DELETE [UserPath]. A user that neither the directory nor this
+// Evicted is the answer to an eviction: DELETE [EvictPath] or [EvictDevicePath]. A user that neither the directory nor this
 // agent knows is not found, unless the query has force=true.
 type Evicted struct {
-	User      string `json:"user"`
-	Version   uint64 `json:"version"`           // of the trust list that the mesh enforces from now on
-	Endpoints int    `json:"endpoints"`         // of the user that the directory knew
-	Already   bool   `json:"already,omitempty"` // the user was evicted before and nothing new was to be done
+	User      string      `json:"user,omitempty"`
+	ID        identity.ID `json:"id,omitempty"`      // of an endpoint or a hub, if it alone was evicted
+	Name      string      `json:"name,omitempty"`    // of the endpoint
+	Version   uint64      `json:"version"`           // of the trust list that the mesh enforces from now on
+	Endpoints int         `json:"endpoints"`         // of the user that the directory knew
+	Already   bool        `json:"already,omitempty"` // it was evicted before and nothing new was to be done
 
 	// Refused is why no hub has taken the trust list. It is in force here all the same, goes from
 	// endpoint to endpoint, and is brought to the hubs again until one takes it. A hub that refuses
@@ -119,10 +121,35 @@ type Rotate struct {
 	Grace apps.Duration `json:"grace"` // for which certificates of the old CA are accepted for; with 0 they are void at once
 }
 
-// User is a user of a mesh and the names of their endpoints.
+// User is a user of a mesh and their endpoints.
 type User struct {
-	Name      string   `json:"name"`
-	Endpoints []string `json:"endpoints"`
+	Name      string    `json:"name"`
+	Endpoints []string  `json:"endpoints"`         // names
+	Devices   []Device  `json:"devices,omitempty"` // the same endpoints, and how they came
+	Evicted   *Eviction `json:"evicted,omitempty"` // the last time; `ztm get user` sets it
+}
+
+// Device is how an endpoint came to be a member.
+type Device struct {
+	ID       identity.ID `json:"id"`
+	Name     string      `json:"name"`
+	Admitted time.Time   `json:"admitted,omitzero"` // when its user was invited for it
+	By       string      `json:"by,omitempty"`      // the endpoint that admitted it; only that one knows
+	Until    time.Time   `json:"until,omitzero"`    // end of its certificate, which renews itself
+}
+
+// Eviction is one of the trust list's: GET [EvictionsPath].
+type Eviction struct {
+	User     string      `json:"user,omitempty"` // or else
+	ID       identity.ID `json:"id,omitempty"`   // of an endpoint or a hub
+	Hub      bool        `json:"hub,omitempty"`
+	Name     string      `json:"name,omitempty"`  // of the endpoint, when it was evicted
+	Owner    string      `json:"owner,omitempty"` // its user
+	Admitted time.Time   `json:"admitted"`        // what was admitted until then is void
+	At       time.Time   `json:"at,omitzero"`
+	By       identity.ID `json:"by,omitempty"`
+	ByName   string      `json:"byName,omitempty"`
+	Reason   string      `json:"reason,omitempty"`
 }
 
 // Hub is a hub of a mesh as the agent sees it.

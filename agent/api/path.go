@@ -34,12 +34,34 @@ func UsersPath(mesh string) string { return MeshPath(mesh) + "/users" }
 func UserPath(mesh, user string) string { return join(UsersPath(mesh), user) }
 
 // EvictPath is where a user is evicted. With force that is done though the mesh knows no such user.
-func EvictPath(mesh, user string, force bool) string {
-	if force {
-		return UserPath(mesh, user) + "?force=true"
-	}
-	return UserPath(mesh, user)
+func EvictPath(mesh, user string, force bool, reason string) string {
+	return UserPath(mesh, user) + eviction(false, force, reason)
 }
+
+// EvictDevicePath is where one endpoint, or a hub, is evicted.
+func EvictDevicePath(mesh string, id identity.ID, hub, force bool, reason string) string {
+	return join(MeshPath(mesh)+"/devices", string(id)) + eviction(hub, force, reason)
+}
+
+func eviction(hub, force bool, reason string) string {
+	q := url.Values{}
+	if hub {
+		q.Set("hub", "true")
+	}
+	if force {
+		q.Set("force", "true")
+	}
+	if reason != "" {
+		q.Set("reason", reason)
+	}
+	if len(q) == 0 {
+		return ""
+	}
+	return "?" + q.Encode()
+}
+
+// EvictionsPath lists the evictions of the trust list.
+func EvictionsPath(mesh string) string { return MeshPath(mesh) + "/evictions" }
 
 // HubsPath lists the hubs of a mesh.
 func HubsPath(mesh string) string { return MeshPath(mesh) + "/hubs" }

@@ -81,6 +81,9 @@ type Book interface {
 	// Redeem remembers that a key redeemed a token. Of many keys at once one succeeds.
 	Redeem(nonce string, key identity.ID, expires, now time.Time) error
 
+	// NoteAdmitted remembers that an endpoint was admitted here.
+	NoteAdmitted(id identity.ID, user string, now time.Time) error
+
 	// NoteInvited remembers when a user was admitted here last, and LastInvited says it.
 	NoteInvited(user string, admitted time.Time) error
 	LastInvited(user string) (admitted time.Time, found bool, err error)
@@ -97,6 +100,10 @@ type Directory interface {
 	// Signers lists other endpoints that hold the CA key and are online.
 	Signers(ctx context.Context) ([]apps.Endpoint, error)
 
+	// Find returns an endpoint as the directory has it, or had it while the hub is away. It need
+	// not be let in.
+	Find(ctx context.Context, id identity.ID) (apps.Endpoint, error)
+
 	// Admitted lists when endpoints of a user were admitted, as far as the directory said lately.
 	Admitted(user string) []time.Time
 }
@@ -108,7 +115,7 @@ type Row struct {
 	Next        *NextCA  `json:"next,omitempty"`      // made here to follow the mesh's CA, until the mesh has it
 	Certificate []byte   `json:"certificate"`         // DER
 	Trust       []byte   `json:"trust,omitempty"`     // the newest trust list seen
-	Unsettled   []string `json:"unsettled,omitempty"` // users evicted here whose eviction no hub has taken yet
+	Unsettled   []string `json:"unsettled,omitempty"` // users and devices evicted here whose eviction no hub has taken yet
 	Name        string   `json:"name"`                // of this endpoint
 	Labels      []string `json:"labels,omitempty"`
 	Hubs        []string `json:"hubs"` // host:port

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ import (
 
 // How a user is evicted:
 //
-//  1. evict       covers every admission of the user that the directory, this device or a clock ahead may have made
+//  1. Evict       covers every admission of the user that the directory, this device or a clock ahead may have made
 //  2. issueTrust  signs the next trust list and offers it to the hub, which decides between two lists of one version
 //  3. offer       a hub that does not take it has no veto: the other hubs are asked
 //  4. keep        if no hub takes it, it is in force here at once and handed to peers, which hand it on (compareTrust)
@@ -49,10 +50,10 @@ const (
 
 // Evict cuts a user off: with the next trust list, which is in force here at once. With force it
 // also evicts a user that nobody knows, and one that is evicted already once more.
-func (a *Authority) Evict(ctx context.Context, user string, force bool) (api.Evicted, error) {
+func (a *Authority) Evict(ctx context.Context, user string, force bool, reason string) (api.Evicted, error) {
 	out := api.Evicted{User: user}
-	if _, err := a.Signer(); err != nil {
-		return out, answer.Errorf(answer.Denied, "only an endpoint of user %s can evict: %v", RootUser, err)
+	if err := a.mayEvict(reason); err != nil {
+		return out, err
 	}
 	if user == a.User() {
 		return out, answer.Errorf(answer.BadRequest, "user %s cannot evict itself", user)
@@ -80,7 +81,57 @@ func (a *Authority) Evict(ctx context.Context, user string, force bool) (api.Evi
 		}
 		return out, answer.Errorf(answer.NotFound, "user %s is unknown: no endpoint of theirs is in the directory or came here, and they were not invited here", user)
 	}
-	return a.evictAll(ctx, out, admissions)
+	reach := a.Verifier.Clock().Now().Add(evictionMargin)
+	return a.evictAll(ctx, out, identity.Eviction{User: user, Admitted: latest(reach, admissions...), Reason: reason})
+}
+
+// EvictDevice cuts off one endpoint, or a hub: the other endpoints of its user go on. With force it
+// also evicts one that nobody knows.
+func (a *Authority) EvictDevice(ctx context.Context, id identity.ID, hub, force bool, reason string) (api.Evicted, error) {
+	out := api.Evicted{ID: id}
+	if err := a.mayEvict(reason); err != nil {
+		return out, err
+	}
+	if id == a.Self {
+		return out, answer.Errorf(answer.BadRequest, "this endpoint cannot evict itself")
+	}
+	e := identity.Eviction{ID: id, Hub: hub, Admitted: a.Peers.AdmittedOf(id), Reason: reason}
+	known, err := a.Directory.Find(ctx, id)
+	switch {
+	case err == nil && !hub:
+		e.Name, e.Owner, e.Admitted = known.Name, known.User, latest(known.Admitted, e.Admitted)
+	case e.Admitted.IsZero() && !force && !hub:
+		return out, err
+	case e.Admitted.IsZero():
+		e.Admitted = a.Verifier.Clock().Now().Add(evictionMargin)
+	}
+	out.User, out.Name = e.Owner, e.Name
+	if trust := a.Verifier.Trust(); trust.VoidsID(id, e.Admitted) && !force {
+		out.Already, out.Version = true, trust.Version()
+		return out, nil
+	}
+	return a.evictAll(ctx, out, e)
+}
+
+// mayEvict reports whether this endpoint can evict at all.
+func (a *Authority) mayEvict(reason string) error {
+	if _, err := a.Signer(); err != nil {
+		return answer.Errorf(answer.Denied, "only an endpoint of user %s can evict: %v", RootUser, err)
+	}
+	if !identity.Printable(reason, 0, identity.MaxReason) {
+		return answer.Errorf(answer.BadRequest, "the reason of an eviction has at most %d bytes of printable text", identity.MaxReason)
+	}
+	return nil
+}
+
+// latest returns the latest of some times.
+func latest(t time.Time, more ...time.Time) time.Time {
+	for _, m := range more {
+		if m.After(t) {
+			t = m
+		}
+	}
+	return t
 }
 
 // anyValid reports whether an admission of a user is not void yet.
@@ -88,17 +139,20 @@ func anyValid(trust *identity.Trust, user string, admissions []time.Time) bool {
 	return slices.ContainsFunc(admissions, func(a time.Time) bool { return !trust.Voids(user, a) })
 }
 
-// evictAll evicts a user with all admissions.
-func (a *Authority) evictAll(ctx context.Context, out api.Evicted, admissions []time.Time) (api.Evicted, error) {
+// evictAll puts an eviction into the next list.
+func (a *Authority) evictAll(ctx context.Context, out api.Evicted, e identity.Eviction) (api.Evicted, error) {
+	e.By = a.Self
 	list, err := a.issueTrust(ctx, func(t *identity.Trust, ca *identity.CA, now time.Time) (*identity.Trust, error) {
 		// The time in the list is a hint for devices without a clock: one that is ahead must not be
 		// in it. The reach of the eviction is by our own clock, which admitted.
-		return t.Evict(ca, out.User, a.hubTime(ctx, now), append(admissions, now.Add(evictionMargin))...)
+		at := a.hubTime(ctx, now)
+		e.At = at
+		return t.EvictAll(ca, at, e)
 	})
 	var no *untaken
 	if errors.As(err, &no) {
 		out.Refused = no.why.Error()
-		err = a.keep(no.list, out.User)
+		err = a.keep(no.list, cmp.Or(e.User, string(e.ID)))
 		list = no.list
 	}
 	if err != nil {
@@ -230,12 +284,12 @@ func postTrust(ctx context.Context, s *tunnel.Session, list *identity.Trust) err
 }
 
 // keep puts an eviction in force here that no hub has taken, and hands it to peers.
-func (a *Authority) keep(list *identity.Trust, user string) error {
+func (a *Authority) keep(list *identity.Trust, whom string) error {
 	// First that it is not settled: if the list is on disk then, it is brought to a hub at some
 	// time, whatever happens here.
 	err := a.Book.Save(func(r *Row) {
-		if !slices.Contains(r.Unsettled, user) {
-			r.Unsettled = append(slices.Clone(r.Unsettled), user)
+		if !slices.Contains(r.Unsettled, whom) {
+			r.Unsettled = append(slices.Clone(r.Unsettled), whom)
 		}
 	})
 	if err != nil {
@@ -244,7 +298,7 @@ func (a *Authority) keep(list *identity.Trust, user string) error {
 	if err := a.UpdateTrust(list.Document()); err != nil {
 		return err
 	}
-	a.Log.Warn("no hub has taken this eviction: it is in force here and goes from endpoint to endpoint", "user", user, "version", list.Version())
+	a.Log.Warn("no hub has taken this eviction: it is in force here and goes from endpoint to endpoint", "whom", whom, "version", list.Version())
 	a.Work.Go(a.handOn)
 	return nil
 }
@@ -271,7 +325,7 @@ func (a *Authority) handOn() {
 	}
 }
 
-// Unsettled lists the users that were evicted here and of whose eviction no hub knows.
+// Unsettled lists the users and devices that were evicted here and of whose eviction no hub knows.
 func (a *Authority) Unsettled() []string {
 	return a.Book.Membership().Unsettled
 }

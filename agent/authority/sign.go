@@ -31,7 +31,7 @@ func (a *Authority) Invite(user string, key ed25519.PublicKey, life time.Duratio
 	}
 	trust, now := a.Verifier.Trust(), a.Verifier.Clock().Now()
 	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), Bootstraps: a.Control.Addresses(), Trust: trust.Document()}
-	admitted := trust.Admission(user, now)
+	admitted := trust.Admission(user, now, invitedDevices(trust, user, key)...)
 	if err := a.Book.NoteInvited(user, admitted); err != nil {
 		return nil, err
 	}
@@ -53,8 +53,26 @@ func (a *Authority) Invite(user string, key ed25519.PublicKey, life time.Duratio
 	if err != nil {
 		return nil, err
 	}
+	if err := a.Book.NoteAdmitted(identity.IDOf(key), user, now); err != nil {
+		return nil, err
+	}
 	p.Agent = &identity.PermitAgent{Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
 	return p, nil
+}
+
+// invitedDevices are the devices that an invitation of a user may be for: the one of a key, or where
+// it is not known yet, those of the user that were evicted. A device that was evicted a moment ago
+// can come back with an invitation that is made now.
+func invitedDevices(trust *identity.Trust, user string, key ed25519.PublicKey) (ids []identity.ID) {
+	if key != nil {
+		return []identity.ID{identity.IDOf(key)}
+	}
+	for _, e := range trust.Evictions() {
+		if e.ID != "" && e.Owner == user {
+			ids = append(ids, e.ID)
+		}
+	}
+	return ids
 }
 
 // answerSign does what a hub asks of a holder of the CA key.
@@ -101,12 +119,15 @@ func (a *Authority) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, e
 		return nil, err
 	}
 	if _, err := a.Verifier.Certificate(der, identity.RoleMember); err != nil {
-		return nil, err // evicted since the token was made
+		return nil, err // it, or its user, was evicted since the token was made
 	}
 	if err := a.mayHaveName(r, identity.IDOf(key), inv.User); err != nil {
 		return nil, err // the token is not spent
 	}
 	if err := a.Book.Redeem(inv.Nonce, identity.IDOf(key), inv.Expires, now); err != nil {
+		return nil, err
+	}
+	if err := a.Book.NoteAdmitted(identity.IDOf(key), inv.User, now); err != nil {
 		return nil, err
 	}
 	a.Log.Info("admitted a device with a join token", "user", inv.User, "endpoint", r.Join.Name, "id", identity.IDOf(key))

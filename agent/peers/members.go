@@ -58,7 +58,7 @@ func (ms *members) gone(t *identity.Trust, now time.Time) func(apps.Peer) bool {
 		last, known := ms.peers[p.ID]
 		ms.mu.Unlock()
 		if !known {
-			return t.Evicted(identity.Subject{Role: identity.RoleMember, User: p.User, Admitted: time.Unix(p.Admitted, 0)})
+			return t.Evicted(identity.Subject{Role: identity.RoleMember, User: p.User, ID: p.ID, Admitted: time.Unix(p.Admitted, 0)})
 		}
 		return peerOf(last) != p || t.Reverify(last, now) != nil
 	}
@@ -74,6 +74,14 @@ func (ms *members) admitted(user string) (out []time.Time) {
 		}
 	}
 	return out
+}
+
+// AdmittedOf returns when an endpoint that opened a session here was admitted; the zero time if none
+// did.
+func (p *Peers) AdmittedOf(id identity.ID) time.Time {
+	p.members.mu.Lock()
+	defer p.members.mu.Unlock()
+	return p.members.peers[id].Admitted
 }
 
 // Admitted lists when the endpoints of a user were admitted that opened sessions here, as their

@@ -100,7 +100,7 @@ func (e eviction) check() bool {
 	case e.Name != "" && CheckName(e.Name) != nil || e.Owner != "" && CheckName(e.Owner) != nil:
 		return false
 	}
-	return printable(e.Reason, 0, MaxReason)
+	return Printable(e.Reason, 0, MaxReason)
 }
 
 // checkEvictions checks the form of the evictions.

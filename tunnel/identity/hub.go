@@ -100,7 +100,7 @@ func (r *HubRecord) check() error {
 	if err := CheckZone(r.Zone); err != nil {
 		return failf(ErrRecord, "hub record: %v", err)
 	}
-	if !printable(r.Version, 0, maxVersionBytes) {
+	if !Printable(r.Version, 0, maxVersionBytes) {
 		return failf(ErrRecord, "hub record: version is not %d bytes of printable text", maxVersionBytes)
 	}
 	if r.Weight < 0 || r.Weight > MaxHubWeight {
@@ -114,7 +114,7 @@ func (r *HubRecord) check() error {
 
 // CheckZone checks the zone of a hub: printable text of at most 32 bytes, or "" for none.
 func CheckZone(zone string) error {
-	if !printable(zone, 0, maxHubZone) {
+	if !Printable(zone, 0, maxHubZone) {
 		return fmt.Errorf("zone %.80q is not up to %d bytes of printable text", zone, maxHubZone)
 	}
 	return nil
@@ -173,7 +173,7 @@ func (a *Attach) check() error {
 			return failf(ErrRecord, "attach: %v", err)
 		}
 	}
-	if !printable(a.Instance, 1, maxInstanceBytes) {
+	if !Printable(a.Instance, 1, maxInstanceBytes) {
 		return failf(ErrRecord, "attach: instance is not 1 to %d bytes of printable text", maxInstanceBytes)
 	}
 	if a.Since < 0 {

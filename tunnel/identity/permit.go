@@ -208,7 +208,7 @@ func CheckHostPort(s string) error {
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return fmt.Errorf("%q has no port from 1 to 65535", s)
 	}
-	if addr, err := netip.ParseAddr(host); err == nil && printable(addr.Zone(), 0, maxZoneBytes) {
+	if addr, err := netip.ParseAddr(host); err == nil && Printable(addr.Zone(), 0, maxZoneBytes) {
 		return nil
 	}
 	odd := func(c rune) bool {

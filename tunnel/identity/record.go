@@ -119,24 +119,24 @@ func (r *Record) check() error {
 		return failf(ErrRecord, "endpoint record: has %d offers, at most %d are possible", len(r.Offers), maxOffers)
 	}
 	for _, l := range r.Labels {
-		if !printable(l, 1, maxLabelBytes) {
+		if !Printable(l, 1, maxLabelBytes) {
 			return failf(ErrRecord, "endpoint record: label %.80q is not 1 to %d bytes of printable text", l, maxLabelBytes)
 		}
 	}
 	for _, o := range r.Offers {
-		if !printable(o, 1, maxOfferBytes) {
+		if !Printable(o, 1, maxOfferBytes) {
 			return failf(ErrRecord, "endpoint record: offer %.80q is not 1 to %d bytes of printable text", o, maxOfferBytes)
 		}
 	}
-	if !printable(r.Version, 0, maxVersionBytes) {
+	if !Printable(r.Version, 0, maxVersionBytes) {
 		return failf(ErrRecord, "endpoint record: version is not %d bytes of printable text", maxVersionBytes)
 	}
 	return nil
 }
 
-// printable reports whether s is UTF-8 of a length, in bytes, without control and formatting
-// characters.
-func printable(s string, from, to int) bool {
+// Printable reports whether s is UTF-8 of a length, in bytes, without control and formatting
+// characters: people see it as it is.
+func Printable(s string, from, to int) bool {
 	unprintable := func(c rune) bool { return !strconv.IsPrint(c) }
 	return from <= len(s) && len(s) <= to && utf8.ValidString(s) && !strings.ContainsFunc(s, unprintable)
 }

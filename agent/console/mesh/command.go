@@ -64,13 +64,7 @@ func (c commands) members() []*cli.Command {
 				})
 			},
 		},
-		{
-			Name: "evict", Category: apps.InMesh, ArgsUsage: "USER", Usage: "remove a user and all of their devices from the mesh",
-			Description: "It cuts their sessions at once. The user can be invited again.\n\n" +
-				"Example:\n  ztm evict bob",
-			Flags:  []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "evict a user who has no known endpoint"}},
-			Action: func(x *cli.Context) error { return c.evict(x.Context, x.Args().First(), x.Bool("force")) },
-		},
+		c.evictCommand(),
 		{
 			Name: "forget", Category: apps.InMesh, ArgsUsage: "NAME", Usage: "forget the user behind the name of an endpoint",
 			Description: "The first use of a name by `ztm terminal`, `ztm script` or `ztm forward` remembers its user. The name is refused when\n" +
@@ -174,10 +168,20 @@ func of(verb string, v view, more ...*cli.Command) *cli.Command {
 
 // getUser says what the list is: the hub's directory, and no list of all who could come.
 func (c commands) getUser() *cli.Command {
-	cmd := view{"user", []string{"users"}, apps.AtEndpoint, "[USER]", "list the users who have an endpoint in the directory", "ztm get user", c.getUsers}.command()
-	cmd.Description = "The hub's directory lists endpoints that have connected. It does not list users who hold a permit and have not\n" +
-		"joined yet, and it forgets offline endpoints when the hub starts with a new data directory.\n\n" + cmd.Description
-	return cmd
+	return &cli.Command{
+		Name: "user", Aliases: []string{"users"}, Category: apps.AtEndpoint, ArgsUsage: "[USER]", Usage: "list the users who have an endpoint in the directory, or who were evicted",
+		Description: "The hub's directory lists endpoints that have connected. It does not list users who hold a permit and have not\n" +
+			"joined yet, and it forgets offline endpoints when the hub starts with a new data directory. Which endpoint admitted\n" +
+			"another is known there alone.\n\n" +
+			"Example:\n  ztm get user\n  ztm get user --evicted",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "evicted", Usage: "list all evictions: users, endpoints and hubs"}},
+		Action: func(x *cli.Context) error {
+			if x.Bool("evicted") {
+				return c.getEvicted(x.Context)
+			}
+			return c.getUsers(x.Context, x.Args().First())
+		},
+	}
 }
 
 func (c commands) getEndpoint() *cli.Command {
@@ -196,6 +200,39 @@ func (c commands) getEndpoint() *cli.Command {
 				Keyword: x.Args().First(), User: x.String("user"), Offer: x.String("offer"), Online: x.Bool("online"),
 				Limit: x.Int("limit"), Offset: x.Int("offset"),
 			})
+		},
+	}
+}
+
+// evictCommand is `ztm evict`: a user, one endpoint, or a hub.
+func (c commands) evictCommand() *cli.Command {
+	reason := &cli.StringFlag{Name: "reason", Usage: "say in the trust list why: `TEXT`, which all members can read"}
+	return &cli.Command{
+		Name: "evict", Category: apps.InMesh, ArgsUsage: "USER", Usage: "remove a user and all of their devices, one endpoint, or a hub from the mesh",
+		Description: "It cuts their sessions at once. The user can be invited again. After `ep` or `hub` the name is that of one endpoint or\n" +
+			"hub; the other endpoints of its user go on.\n\n" +
+			"Example:\n  ztm evict bob\n  ztm evict ep bobs-phone --reason stolen",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "evict a user who has no known endpoint"}, reason},
+		Action: func(x *cli.Context) error {
+			return c.evict(x.Context, x.Args().First(), x.Bool("force"), x.String("reason"))
+		},
+		Subcommands: []*cli.Command{
+			{
+				Name: "ep", Aliases: []string{"endpoint"}, Category: apps.InMesh, ArgsUsage: "EP", Usage: "remove one endpoint from the mesh",
+				Description: "EP is a name or an ID. The device needs a new permit to come back: ztm join --permit FILE.\n\n" +
+					"Example:\n  ztm evict ep bobs-phone --reason stolen",
+				Flags: []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "evict an ID that the mesh does not know"}, reason},
+				Action: func(x *cli.Context) error {
+					return c.evictEndpoint(x.Context, x.Args().First(), x.Bool("force"), x.String("reason"))
+				},
+			},
+			{
+				Name: "hub", Category: apps.InMesh, ArgsUsage: "HUB", Usage: "remove a hub from the mesh",
+				Description: "HUB is an ID, or the address of a hub that this agent is attached to. Agents leave it at once and take another hub.\n\n" +
+					"Example:\n  ztm evict hub hub2.example.com:8888 --reason stolen",
+				Flags:  []cli.Flag{reason},
+				Action: func(x *cli.Context) error { return c.evictHub(x.Context, x.Args().First(), x.String("reason")) },
+			},
 		},
 	}
 }

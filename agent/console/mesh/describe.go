@@ -98,8 +98,15 @@ func (c commands) describeUser(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return c.Print(users[0], &apps.Table{Rows: [][]string{
+	t := &apps.Table{Rows: [][]string{
 		{"User:", users[0].Name},
 		{"Endpoints:", orNone(users[0].Endpoints)},
-	}})
+	}}
+	for _, d := range users[0].Devices {
+		t.Add(d.Name+":", "admitted "+when(d.Admitted)+", by "+dash(d.By)+", valid until "+when(d.Until))
+	}
+	if e := users[0].Evicted; e != nil {
+		t.Add("Evicted:", when(e.At)+", by "+by(*e)+", reason: "+dash(e.Reason))
+	}
+	return c.Print(users[0], t)
 }

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"ztm/agent/api"
 	"ztm/apps"
@@ -197,11 +199,40 @@ func (c commands) getUsers(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	t := &apps.Table{Header: []string{"NAME", "ENDPOINTS"}}
+	t := &apps.Table{Header: []string{"NAME", "ENDPOINTS", "ADMITTED", "BY", "VALID UNTIL", "STATUS"}}
 	for _, u := range users {
-		t.Add(u.Name, orNone(u.Endpoints))
+		admitted, by, until := membership(u.Devices)
+		t.Add(u.Name, orNone(u.Endpoints), when(admitted), dash(by), when(until), userStatus(u))
 	}
 	return c.Print(users, t)
+}
+
+// membership sums up the endpoints of a user: when the first was admitted, by whom, and until when
+// the last certificate is good.
+func membership(devices []api.Device) (admitted time.Time, by string, until time.Time) {
+	for _, d := range devices {
+		if admitted.IsZero() || d.Admitted.Before(admitted) {
+			admitted = d.Admitted
+		}
+		if d.Until.After(until) {
+			until = d.Until
+		}
+		if by == "" {
+			by = d.By
+		}
+	}
+	return admitted, by, until
+}
+
+// userStatus says whether a user is in the mesh, and when they were evicted.
+func userStatus(u api.User) string {
+	if len(u.Endpoints) > 0 {
+		return "Member"
+	}
+	if u.Evicted == nil {
+		return "-"
+	}
+	return "Evicted " + when(u.Evicted.At) + " by " + by(*u.Evicted)
 }
 
 // users lists the users of the mesh, or the one of that name.
@@ -211,7 +242,10 @@ func (c commands) users(ctx context.Context, name string) ([]api.User, error) {
 		return nil, err
 	}
 	all := []api.User{}
-	if err := c.Do(ctx, http.MethodGet, path, nil, &all); err != nil || name == "" {
+	if err := c.Do(ctx, http.MethodGet, path, nil, &all); err != nil {
+		return all, err
+	}
+	if all, err = c.withEvicted(ctx, all); err != nil || name == "" {
 		return all, err
 	}
 	for _, u := range all {
@@ -220,4 +254,23 @@ func (c commands) users(ctx context.Context, name string) ([]api.User, error) {
 		}
 	}
 	return nil, &apps.HintError{Err: fmt.Errorf("user '%s' not found", name), Hint: "see who is in the mesh with: ztm get user"}
+}
+
+// withEvicted adds who was evicted.
+func (c commands) withEvicted(ctx context.Context, users []api.User) ([]api.User, error) {
+	evictions, err := c.evictions(ctx)
+	if err != nil {
+		return users, err
+	}
+	for _, e := range evictions {
+		if e.User == "" {
+			continue
+		}
+		i, found := slices.BinarySearchFunc(users, e.User, func(u api.User, name string) int { return strings.Compare(u.Name, name) })
+		if !found {
+			users = slices.Insert(users, i, api.User{Name: e.User, Endpoints: []string{}})
+		}
+		users[i].Evicted = &e
+	}
+	return users, nil
 }

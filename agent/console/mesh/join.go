@@ -14,7 +14,6 @@ import (
 	"ztm/agent/api"
 	"ztm/agent/console"
 	"ztm/apps"
-	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -216,39 +215,6 @@ func (c commands) forget(ctx context.Context, name string) error {
 	}
 	c.Note("the next user of the name %s keeps it", name)
 	return nil
-}
-
-// evict refuses a user whom the mesh does not know unless force is set: the trust list keeps each
-// eviction, a slip too.
-func (c commands) evict(ctx context.Context, user string, force bool) error {
-	if err := identity.CheckName(user); err != nil {
-		return &apps.UsageError{Err: fmt.Errorf("user: %w", err)}
-	}
-	m, err := c.Mesh(ctx)
-	if err != nil {
-		return err
-	}
-	var out api.Evicted
-	err = c.Do(ctx, http.MethodDelete, api.EvictPath(m.Name, user, force), nil, &out)
-	if answer.CodeOf(err) == answer.NotFound {
-		return &apps.HintError{Err: err, Hint: "see who is in the mesh with: ztm get user; a user who holds an unused permit, or whom the directory has lost, is evicted with --force"}
-	}
-	if err != nil {
-		return err
-	}
-	if out.Already {
-		c.Note("%s was evicted from %s before, and has not been invited since", user, m.Name)
-		return c.Print(out, nil)
-	}
-	c.Note("evicted %s from %s", user, m.Name)
-	if out.Refused != "" {
-		c.Warn("NO HUB HAS TAKEN THIS EVICTION: it is in force here, goes from endpoint to endpoint, and is offered to the hubs again. "+
-			"A hub that refuses it may have been taken over. It says: %s", out.Refused)
-	}
-	if out.Endpoints == 0 {
-		c.Warn("no endpoint of %s is in the mesh: this voids permits that were not used yet, if there are any", user)
-	}
-	return c.Print(out, nil)
 }
 
 // read returns the content of a file, or of standard input for "-".
