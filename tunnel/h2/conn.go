@@ -107,6 +107,7 @@ func newConn(rw net.Conn, client bool, o Options) *Conn {
 	c.writer.init()
 	c.receiver.init(c.o)
 	c.flood.init()
+	c.o.Budget.connected(1)
 	c.mu.Lock()
 	if client {
 		c.nextID = 1
@@ -227,6 +228,8 @@ func (c *Conn) failLocked(err error, code Code) {
 		go (*f)() // the owner of the function knows its end
 	}
 	c.onClose = nil
+	c.o.Budget.shrink(c.grown)
+	c.o.Budget.connected(-1)
 	c.wakeAllLocked()
 	c.pending = nil
 	if !c.dead(err) {

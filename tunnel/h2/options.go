@@ -37,22 +37,23 @@ func sealed(l memory.Limit, rtt time.Duration) Options {
 // windowsOf chooses the windows by the memory there is. A large first window brings the first answer of a session on a long way in one round
 // trip; what it could cost is bounded by the budget.
 func windowsOf(l memory.Limit, rtt time.Duration) Options {
-	o := Options{Window: 1 << 20, MaxWindow: 32 << 20, Budget: budget(), RTT: rtt}
+	o := Options{Window: 1 << 20, MaxWindow: int(budgetOf(l) / 4), Budget: budget(), RTT: rtt}
 	switch {
 	case l.Small():
-		o.Window, o.MaxWindow = 64<<10, 1<<20
+		o.Window = 64 << 10
 	case l.Bytes == 0 || l.Bytes >= 2<<30:
 		o.Window = 4 << 20
 	}
 	return o
 }
 
-// budget is what all sessions of this process hold together, at most: a sixty-fourth of the memory, within bounds. One may hold a quarter of it.
+// budget is what all sessions of this process hold together, at most: see [Budget].
 var budget = sync.OnceValue(func() *Budget { return &Budget{Limit: budgetOf(memory.Here())} })
 
+// budgetOf is a thirty-second of the memory, within bounds. At 256 MiB a stream may have a window of 64 MiB: 5 Gbit/s at 100 ms.
 func budgetOf(l memory.Limit) int64 {
 	if l.Bytes == 0 {
 		return 64 << 20
 	}
-	return min(max(l.Bytes/64, 1<<20), 64<<20)
+	return min(max(l.Bytes/32, 2<<20), 256<<20)
 }

@@ -32,7 +32,7 @@ func (r *receiver) init(o Options) {
 }
 
 // chunks are what DATA is read into.
-var chunks = buffer.NewClasses(1<<10, wire.MaxFrame)
+var chunks = buffer.NewClasses(1<<10, 4<<10, wire.LeastFrame, wire.MaxFrame)
 
 // chunk is a piece of a stream that was received.
 type chunk struct {

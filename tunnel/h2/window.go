@@ -2,7 +2,6 @@ package h2
 
 import (
 	"encoding/binary"
-	"sync/atomic"
 	"time"
 
 	"ztm/tunnel/h2/wire"
@@ -15,8 +14,7 @@ import (
 //	connection  twice what the largest stream has grown to, given back when bytes come, not when they are taken: a reader that stops keeps
 //	            back its own stream and no other
 //	round trip  the least of PINGs, one a second while data comes
-//	budget      one for the process: above half of it windows shrink to 64 KiB and do not grow; above all of it the connection's window is given
-//	            back when bytes are taken. Below a quarter of it what was learned counts again.
+//	budget      one for the process: where it becomes short all windows shrink, new ones begin small, and none grows (budget.go)
 type windows struct {
 	connWindow int   // bytes that the peer may send without hearing from us; it only grows
 	recv       int64 // what of it is left to the peer
@@ -26,8 +24,9 @@ type windows struct {
 	base       int   // in the last SETTINGS that the peer has acknowledged
 	unacked    []int // in those that it has not, in order
 	epoch      int   // how many were acknowledged
-	shrunk     bool  // by the budget
+	shrunk     int   // what the budget has made of learned; 0: nothing
 	held       int   // bytes of chunks
+	grown      int   // bytes of connWindow that the budget was asked for
 
 	pings    []chan time.Duration // who waits for a round trip
 	pinging  bool
@@ -37,40 +36,6 @@ type windows struct {
 	heard    time.Time     // when a frame came last
 	timer    *time.Timer
 }
-
-// Budget bounds what all connections of a process hold for readers that have not come yet. The zero value has no limit. It is safe for
-// concurrent use.
-type Budget struct {
-	Limit int64 // bytes; set before the first use
-	held  atomic.Int64
-}
-
-// Held returns how many bytes are held.
-func (b *Budget) Held() int64 {
-	if b == nil {
-		return 0
-	}
-	return b.held.Load()
-}
-
-func (b *Budget) add(n int) {
-	if b != nil {
-		b.held.Add(int64(n))
-	}
-}
-
-// above reports whether more than so many quarters of the limit are held.
-func (b *Budget) above(quarters int64) bool {
-	return b != nil && b.Limit > 0 && b.held.Load() > b.Limit/4*quarters
-}
-
-// tooMuch reports whether one connection holds more than a quarter of the limit.
-func (b *Budget) tooMuch(held int) bool {
-	return b != nil && b.Limit > 0 && int64(held) > b.Limit/4
-}
-
-// pressed is the window of a stream while the budget is short, in bytes.
-const pressed = 64 << 10
 
 func (w *windows) init(o Options) {
 	w.learned, w.announced, w.base = o.Window, o.Window, wire.FirstWindow
@@ -118,17 +83,15 @@ func (s *Stream) mostLocked() int64 {
 // holdLocked counts bytes of chunks.
 func (c *Conn) holdLocked(n int) {
 	c.held += n
-	c.o.Budget.add(n)
+	c.o.Budget.hold(n)
 }
 
 // receivedLocked gives back what came to the window of the connection, if the budget allows. What comes for a request that was not answered, and may
 // yet be refused, is given back when it is taken.
 func (c *Conn) receivedLocked(s *Stream, length int) {
-	if c.o.Budget.above(2) {
-		c.pressLocked()
-	}
+	c.pressLocked()
 	c.measureLocked()
-	if c.o.Budget.above(4) || c.o.Budget.tooMuch(c.held) || !c.client && !s.answered {
+	if c.o.Budget.spent(c.held) || !c.client && !s.answered {
 		s.owed += length
 		return
 	}
@@ -157,9 +120,7 @@ func (s *Stream) takenLocked(n int) {
 		s.owed -= owed
 		c.creditConnLocked(owed)
 	}
-	if c.shrunk && !c.o.Budget.above(1) {
-		c.recoverLocked()
-	}
+	c.recoverLocked()
 	s.credit += n
 	s.updateLocked()
 }
@@ -186,19 +147,24 @@ func (s *Stream) growLocked() {
 	took := now.Sub(s.since)
 	first := s.since.IsZero()
 	s.since = now
-	if first || c.rtt == 0 || c.shrunk || c.o.Budget.above(2) || took <= 0 {
+	if first || c.rtt == 0 || c.shrunk > 0 || took <= 0 {
 		return
 	}
 	want := int64(2 * float64(s.credit) * float64(c.rtt) / float64(took))
-	if want <= int64(s.window) {
+	window := int(min(want, 4*int64(s.window), int64(c.o.MaxWindow)))
+	if window <= s.window {
 		return
 	}
-	s.window = int(min(want, 4*int64(s.window), int64(c.o.MaxWindow)))
-	if grow := 2*s.window - c.connWindow; grow > 0 {
+	if grow := 2*window - c.connWindow; grow > 0 {
+		if !c.o.Budget.grow(grow) {
+			return
+		}
+		c.grown += grow
 		c.connWindow += grow
 		c.recv += int64(grow)
 		c.pending = wire.AppendWindow(c.pending, 0, int64(grow))
 	}
+	s.window = window
 	if s.window > c.learned {
 		c.learned = s.window
 		c.announceLocked(c.learned)
@@ -240,21 +206,22 @@ func (c *Conn) settledLocked() {
 	}
 }
 
-// pressLocked makes windows small while the budget is short.
+// pressLocked makes windows small where the budget becomes short.
 func (c *Conn) pressLocked() {
-	if !c.shrunk && c.announced > pressed && len(c.unacked) == 0 {
-		c.shrunk = true
-		c.announceLocked(pressed)
+	want := c.o.Budget.press()
+	if want == 0 || want >= c.announced || c.shrunk > 0 && want > c.shrunk/2 || len(c.unacked) > 0 {
+		return
 	}
+	c.shrunk = want
+	c.announceLocked(want)
 }
 
 // recoverLocked gives back what pressLocked took.
 func (c *Conn) recoverLocked() {
-	if len(c.unacked) > 0 {
-		return
+	if c.shrunk > 0 && len(c.unacked) == 0 && c.o.Budget.enough() {
+		c.shrunk = 0
+		c.announceLocked(c.learned)
 	}
-	c.shrunk = false
-	c.announceLocked(c.learned)
 }
 
 // measureLocked measures the round trip while data comes, once a second.

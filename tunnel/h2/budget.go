@@ -1,0 +1,95 @@
+package h2
+
+import "sync/atomic"
+
+// Budget bounds what all connections of a process hold for readers that have not come yet. What they hold of it together:
+//
+//	below a quarter  windows are as large as the path wants
+//	above            the windows of all streams become small, by the number of streams: what a reader that has stopped has not got yet, it does not get
+//	three quarters   a connection that holds more than its share gives its own window back when bytes are taken, not when they come
+//	the last         is for shares: a quarter of the limit, divided by the number of connections
+//
+// So hundreds of readers may stop, and who reads goes on, in the same connection and in others. Below an eighth all windows are again what they were.
+// The zero value has no limit. It is safe for concurrent use.
+type Budget struct {
+	Limit   int64 // bytes; set before the first use
+	held    atomic.Int64
+	conns   atomic.Int64 // that there are
+	streams atomic.Int64 // that are open
+	grown   atomic.Int64 // what connections may be sent at once beyond what they began with
+}
+
+// The windows of streams while the budget is short, in bytes.
+const (
+	mostPressed  = 64 << 10
+	leastPressed = 4 << 10
+)
+
+func (b *Budget) limited() bool { return b != nil && b.Limit > 0 }
+
+// Held returns how many bytes are held.
+func (b *Budget) Held() int64 {
+	if b == nil {
+		return 0
+	}
+	return b.held.Load()
+}
+
+// hold, connected and opened count bytes, connections and streams: n may be negative.
+func (b *Budget) hold(n int) {
+	if b != nil {
+		b.held.Add(int64(n))
+	}
+}
+
+func (b *Budget) connected(n int) {
+	if b != nil {
+		b.conns.Add(int64(n))
+	}
+}
+
+func (b *Budget) opened(n int) {
+	if b != nil {
+		b.streams.Add(int64(n))
+	}
+}
+
+// left returns how much may be held before connections are held to their shares.
+func (b *Budget) left() int64 { return b.Limit/4*3 - b.held.Load() }
+
+// spent reports whether a connection that holds so much may hold no more.
+func (b *Budget) spent(held int) bool {
+	return b.limited() && b.left() <= 0 && int64(held) >= b.Limit/4/max(b.conns.Load(), 1)
+}
+
+// press returns how small the windows of streams have to be; 0 if there is enough. If every stream used such a window, half of what is left would be
+// left.
+func (b *Budget) press() int {
+	if !b.limited() || b.left() > b.Limit/2 {
+		return 0
+	}
+	each := b.left() / max(b.streams.Load(), 1) / 2
+	return int(min(max(each, leastPressed), mostPressed))
+}
+
+// enough reports whether windows may be large again.
+func (b *Budget) enough() bool { return !b.limited() || b.left() > b.Limit/8*5 }
+
+// grow reserves n bytes for the window of a connection, if it may grow. Half of the limit can be reserved.
+func (b *Budget) grow(n int) bool {
+	if !b.limited() {
+		return true
+	}
+	if b.grown.Add(int64(n)) > b.Limit/2 {
+		b.grown.Add(int64(-n))
+		return false
+	}
+	return true
+}
+
+// shrink gives back what grow has reserved.
+func (b *Budget) shrink(n int) {
+	if b != nil {
+		b.grown.Add(int64(-n))
+	}
+}
