@@ -98,6 +98,7 @@ var arrows = []arrow{
 	{"store/etcd/etcdtest", nil, "it is for tests"},
 	{"store/private", nil, "whose a file is depends on nobody else"},
 	{"cross/...", []string{"agent/service"}, "tools are no part of the product; packages carry its service files"},
+	{"scripts/chaos", []string{"scripts/process", "tunnel", "tunnel/answer", "tunnel/identity"}, "devices that fight for names are made of what a real one is"},
 	{"scripts/scale", []string{"scripts/process", "tunnel", "tunnel/identity"}, "simulated agents are made of what the real one is"},
 	{"scripts/h2server", []string{"tunnel/h2"}, "the engine alone, for the tools of others"},
 	{"scripts/hostile", []string{"scripts/bench/load", "scripts/process", "tunnel", "tunnel/h2", "tunnel/identity", "tunnel/relaytest", "tunnel/seal"}, "attackers are made of what a real agent is"},

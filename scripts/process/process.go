@@ -70,6 +70,30 @@ func (p *Process) End(patience time.Duration) {
 	<-p.done
 }
 
+// Signal sends a signal to the program.
+func (p *Process) Signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
+
+// Kill ends the program at once, and waits for its end.
+func (p *Process) Kill() {
+	p.cmd.Process.Kill()
+	<-p.done
+}
+
+// Running reports whether the program has not ended.
+func (p *Process) Running() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// Proc returns the path of a file that the system keeps on the program: "fd".
+func (p *Process) Proc(file string) string {
+	return fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, file)
+}
+
 // Says returns nil if the program has printed a text.
 func (p *Process) Says(text string) error {
 	log, err := os.ReadFile(p.log)
@@ -89,7 +113,7 @@ const clockTick = 10 * time.Millisecond // USER_HZ is 100 on every Linux
 
 // CPU returns what the program has used; zero where the system does not tell.
 func (p *Process) CPU() CPU {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	b, err := os.ReadFile(p.Proc("stat"))
 	if err != nil {
 		return CPU{}
 	}
@@ -105,7 +129,7 @@ func (p *Process) CPU() CPU {
 
 // Memory returns the resident memory in bytes, and the most it has been; zero where the system does not tell.
 func (p *Process) Memory() (now, peak int64) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	f, err := os.Open(p.Proc("status"))
 	if err != nil {
 		return 0, 0
 	}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"ztm/tunnel"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+)
+
+// contenders is how many want the same token, or name.
+const contenders = 5
+
+// meant reports how an operation ended that a hub was asked for: a refusal is an answer, and everything else may have happened.
+func meant(err error) outcome {
+	var refused *answer.Error
+	switch {
+	case err == nil:
+		return ok
+	case errors.As(err, &refused) && refused.Code != answer.Timeout && refused.Code != answer.Internal:
+		return failed
+	}
+	return unknown
+}
+
+// tokens has devices fight for tokens, through all hubs.
+func (r *rig) tokens(ctx context.Context) {
+	for n := 0; ctx.Err() == nil; n++ {
+		now := time.Now()
+		token, err := r.ca.NewToken("guest", r.agents[n%2].id, now, now.Add(time.Hour))
+		if err != nil {
+			r.log.check("I1", false, "no token: %v", err)
+			return
+		}
+		var mu sync.Mutex
+		won, asked := map[identity.ID]bool{}, 0
+		var all sync.WaitGroup
+		for i := range contenders {
+			hub := r.hubs[i%len(r.hubs)]
+			all.Go(func() {
+				start := time.Now()
+				ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+				defer cancel()
+				id, err := r.redeem(ctx, r.address(hub, hubPort), token, fmt.Sprintf("guest-%d-%d", n, i))
+				r.log.add("redeem", fmt.Sprintf("token %d at %s", n, hub.name), start, meant(err), text(err))
+				mu.Lock()
+				defer mu.Unlock()
+				asked++
+				won[id] = won[id] || err == nil
+			})
+		}
+		all.Wait()
+		winners := 0
+		for _, w := range won {
+			if w {
+				winners++
+			}
+		}
+		r.log.check("I1", winners <= 1, "token %d was redeemed by %d keys", n, winners)
+		pause(ctx, time.Second)
+	}
+}
+
+// names has members fight for names, each at a hub of its own.
+func (r *rig) names(ctx context.Context) {
+	var fighters []*member
+	for range contenders {
+		m, err := r.newMember("fighter")
+		if err != nil {
+			r.log.check("I2", false, "no member: %v", err)
+			return
+		}
+		fighters = append(fighters, m)
+	}
+	for n := 0; ctx.Err() == nil; n++ {
+		name := fmt.Sprint("prize-", n)
+		start, ended := time.Now(), r.fight(ctx, fighters, name)
+		if r.world.calm(start, time.Now()) {
+			r.log.check("I2", len(ended[ok]) <= 1, "%s was given to %v", name, ended[ok])
+		}
+		for _, h := range r.hubs {
+			holder, err := r.holder(ctx, fighters[0], h, name)
+			if err == nil {
+				r.log.check("I12", !slices.Contains(ended[failed], holder), "%s was refused the name %s, and has it at %s", holder, name, h.name)
+			}
+		}
+		pause(ctx, 2*time.Second)
+	}
+}
+
+// fight returns the members by how their claim to a name ended.
+func (r *rig) fight(ctx context.Context, fighters []*member, name string) map[outcome][]identity.ID {
+	var mu sync.Mutex
+	ended := map[outcome][]identity.ID{}
+	var all sync.WaitGroup
+	for i, m := range fighters {
+		hub := r.hubs[i%len(r.hubs)]
+		all.Go(func() {
+			start := time.Now()
+			s, err := m.control(ctx, r.address(hub, hubPort))
+			if err == nil {
+				defer s.Close()
+				err = m.register(ctx, s, name)
+			}
+			o := meant(err)
+			r.log.add("claim", name+" at "+hub.name, start, o, text(err))
+			mu.Lock()
+			defer mu.Unlock()
+			ended[o] = append(ended[o], m.id)
+		})
+	}
+	all.Wait()
+	return ended
+}
+
+// holder returns who has a name at a hub; "" for nobody.
+func (r *rig) holder(ctx context.Context, m *member, h *node, name string) (identity.ID, error) {
+	s, err := m.control(ctx, r.address(h, hubPort))
+	if err != nil {
+		return "", err
+	}
+	defer s.Close()
+	var page tunnel.Page
+	if err := s.Call(ctx, http.MethodGet, tunnel.PathEndpoints, url.Values{"name": {name}}, nil, &page); err != nil || len(page.Entries) == 0 {
+		return "", err
+	}
+	rec, _, err := m.verifier.Record(page.Entries[0].Record)
+	return rec.ID, err
+}
+
+// evictions evicts one user after the other, by both root endpoints in turn, and then looks that no hub lets the user in.
+func (r *rig) evictions(ctx context.Context) {
+	for n := 0; pause(ctx, 5*time.Second) == nil; n++ {
+		user, by := fmt.Sprint("suspect-", n), r.agents[n%2].name
+		m, err := r.newMember(user)
+		if err != nil {
+			r.log.check("I3", false, "no member: %v", err)
+			return
+		}
+		start := time.Now()
+		err = r.command(ctx, by, "evict", user, "--force")
+		o := ok
+		if err != nil {
+			o = unknown
+		}
+		r.log.add("evict", user+" by "+by, start, o, text(err))
+		if err != nil {
+			continue
+		}
+		r.mu.Lock()
+		r.evicted = append(r.evicted, user)
+		r.mu.Unlock()
+		r.stayOut(ctx, m, user, by)
+	}
+}
+
+// stayOut looks, some seconds later, that hubs which could hear of an eviction refuse its user.
+func (r *rig) stayOut(ctx context.Context, m *member, user, by string) {
+	begin := time.Now()
+	if pause(ctx, r.slack(5*time.Second)) != nil || !r.world.calm(begin, time.Now()) {
+		return
+	}
+	for _, h := range r.hubs {
+		if !r.world.together(by, h.name) {
+			continue
+		}
+		s, err := m.control(ctx, r.address(h, hubPort))
+		if err == nil {
+			err = m.register(ctx, s, "intruder")
+			s.Close()
+		}
+		r.log.check("I3", err != nil, "%s lets %s in, whom %s evicted %v before", h.name, user, by, time.Since(begin).Round(time.Second))
+	}
+}
+
+// lists reads the trust lists of all hubs, and compares them with those before.
+func (r *rig) lists(ctx context.Context) {
+	m, err := r.newMember("reader")
+	if err != nil {
+		r.log.check("I3", false, "no member: %v", err)
+		return
+	}
+	last := map[string]*identity.Trust{}
+	for pause(ctx, 2*time.Second) == nil {
+		for _, h := range r.hubs {
+			list, err := r.list(ctx, m, h)
+			if err != nil || list == nil {
+				continue // it is away
+			}
+			if old := last[h.name]; old != nil {
+				r.log.check("I3", list.Holds(old), "the list of %s has forgotten evictions: %d of %d are left", h.name, len(list.Evictions()), len(old.Evictions()))
+				r.log.check("I4", list.Newest() == old.Newest(), "%s has another CA", h.name)
+			}
+			last[h.name] = list
+		}
+	}
+}
+
+// list reads the trust list of a hub.
+func (r *rig) list(ctx context.Context, m *member, h *node) (*identity.Trust, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	s, err := m.control(ctx, r.address(h, hubPort))
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	var doc []byte
+	if err := s.Call(ctx, http.MethodGet, tunnel.PathTrust, nil, nil, &doc); err != nil || len(doc) == 0 {
+		return nil, err
+	}
+	return identity.ParseTrust(r.caPEM, doc)
+}
+
+// listing returns the endpoints that a hub lists, with the IDs that have their names, and which of them it says are online.
+func (r *rig) listing(ctx context.Context, m *member, h *node) (names map[string]identity.ID, online map[string]bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	s, err := m.control(ctx, r.address(h, hubPort))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer s.Close()
+	names, online = map[string]identity.ID{}, map[string]bool{}
+	for offset := 0; ; {
+		var page tunnel.Page
+		if err := s.Call(ctx, http.MethodGet, tunnel.PathEndpoints, url.Values{"offset": {fmt.Sprint(offset)}}, nil, &page); err != nil {
+			return nil, nil, err
+		}
+		for _, e := range page.Entries {
+			rec, _, err := m.verifier.Record(e.Record)
+			if err != nil {
+				return nil, nil, err
+			}
+			r.log.check("I2", names[rec.Name] == "", "%s lists the name %s twice", h.name, rec.Name)
+			names[rec.Name], online[rec.Name] = rec.ID, e.Online
+		}
+		if offset += len(page.Entries); !page.More || len(page.Entries) == 0 {
+			return names, online, nil
+		}
+	}
+}

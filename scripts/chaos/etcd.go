@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"ztm/scripts/process"
+)
+
+// The files of etcd's certificates: a CA, and one certificate for all members and hubs.
+const caFile, certFile, keyFile = "etcd-ca.pem", "etcd.pem", "etcd-key.pem"
+
+// startEtcds starts the members of etcd. Where there is no etcd it says so, and hubs have links alone.
+func (r *rig) startEtcds(ctx context.Context) error {
+	program := r.settings.etcd
+	if program == "" {
+		var err error
+		if program, err = exec.LookPath("etcd"); err != nil && r.settings.etcds > 0 {
+			fmt.Println("chaos: there is no etcd here (Debian has it in etcd-server): hubs have links alone")
+			return nil
+		}
+	}
+	if r.settings.etcds == 0 {
+		return nil
+	}
+	if err := r.certificates(); err != nil {
+		return err
+	}
+	var cluster []string
+	for i := range r.settings.etcds {
+		n := &node{name: fmt.Sprint("etcd", i+1)}
+		if err := r.world.add(n.name, fmt.Sprintf("10.77.0.%d", 21+i)); err != nil {
+			return err
+		}
+		cluster = append(cluster, n.name+"=https://"+r.address(n, 2380))
+		r.etcds = append(r.etcds, n)
+	}
+	for _, n := range r.etcds {
+		ca, cert, key := r.data(caFile), r.data(certFile), r.data(keyFile)
+		clients, peers := "https://"+r.address(n, 2379), "https://"+r.address(n, 2380)
+		n.args = []string{program, "--name", n.name, "--data-dir", r.data(n.name), "--initial-cluster", strings.Join(cluster, ","),
+			"--listen-client-urls", clients, "--advertise-client-urls", clients, "--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers,
+			"--client-cert-auth", "--trusted-ca-file", ca, "--cert-file", cert, "--key-file", key,
+			"--peer-client-cert-auth", "--peer-trusted-ca-file", ca, "--peer-cert-file", cert, "--peer-key-file", key}
+		if err := r.start(n); err != nil {
+			return err
+		}
+	}
+	return process.Until(ctx, "etcd", patience, r.etcdAnswers)
+}
+
+// endpoints returns the URLs of etcd.
+func (r *rig) endpoints() (all []string) {
+	for _, n := range r.etcds {
+		all = append(all, "https://"+r.address(n, 2379))
+	}
+	return all
+}
+
+func (r *rig) etcdAnswers() error {
+	pair, err := tls.LoadX509KeyPair(r.data(certFile), r.data(keyFile))
+	if err != nil {
+		return err
+	}
+	t := &http.Transport{TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true}, DisableKeepAlives: true}
+	client := http.Client{Transport: t, Timeout: time.Second}
+	for _, url := range r.endpoints() {
+		resp, err := client.Get(url + "/health")
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s: %s", url, resp.Status)
+		}
+	}
+	return nil
+}
+
+// certificates makes a CA of etcd's own, never the mesh's, and a certificate without a common name.
+func (r *rig) certificates() error {
+	ca := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), NotAfter: ca.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	for i := range r.settings.etcds {
+		leaf.IPAddresses = append(leaf.IPAddresses, net.IPv4(10, 77, 0, byte(21+i)))
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	for name, c := range map[string]*x509.Certificate{caFile: ca, certFile: leaf} {
+		public := &key.PublicKey
+		if name == caFile {
+			public = &caKey.PublicKey
+		}
+		der, err := x509.CreateCertificate(rand.Reader, c, ca, public, caKey)
+		if err != nil {
+			return err
+		}
+		if err := r.write(name, "CERTIFICATE", der); err != nil {
+			return err
+		}
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	return r.write(keyFile, "PRIVATE KEY", der)
+}
+
+func (r *rig) write(name, kind string, der []byte) error {
+	return os.WriteFile(filepath.Join(r.settings.dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// accident breaks something and returns how it is mended, or nil if there is nothing to break. The names are those of the places that are touched.
+type accident func(r *rig, rnd *rand.Rand) (what string, touched []string, mend func() error)
+
+// accidents are the ways in which things are broken.
+var accidents = map[string]accident{
+	"kill-hub":    func(r *rig, rnd *rand.Rand) (string, []string, func() error) { return r.killing(choose(rnd, r.hubs)) },
+	"freeze-hub":  func(r *rig, rnd *rand.Rand) (string, []string, func() error) { return r.freezing(choose(rnd, r.hubs)) },
+	"kill-etcd":   func(r *rig, rnd *rand.Rand) (string, []string, func() error) { return r.killing(choose(rnd, r.etcds)) },
+	"freeze-etcd": func(r *rig, rnd *rand.Rand) (string, []string, func() error) { return r.freezing(choose(rnd, r.etcds)) },
+	"kill-agent": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
+		return r.killing(&choose(rnd, r.agents[2:]).node)
+	},
+	"part-hub-hubs": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
+		return r.parting(choose(rnd, r.hubs), names(r.hubs))
+	},
+	"part-hub-agents": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
+		half := r.agents[:len(r.agents)/2]
+		if rnd.IntN(2) == 0 {
+			half = r.agents[len(r.agents)/2:]
+		}
+		return r.parting(choose(rnd, r.hubs), agentNames(half))
+	},
+	"part-hub-etcds": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
+		return r.parting(choose(rnd, r.hubs), names(r.etcds))
+	},
+	"part-etcd": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
+		return r.parting(choose(rnd, r.etcds), names(r.etcds))
+	},
+	"deafen-hub": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
+		h := choose(rnd, r.hubs)
+		if h == nil {
+			return "", nil, nil
+		}
+		from := append(agentNames(r.agents), names(r.hubs)...)
+		each := func(f func(string, ...string) error) (err error) {
+			for _, name := range from {
+				if name != h.name && err == nil {
+					err = f(name, h.name)
+				}
+			}
+			return err
+		}
+		if err := each(r.world.sever); err != nil {
+			return "", nil, nil
+		}
+		return "deafen " + h.name, []string{h.name}, func() error { return each(r.world.mend) }
+	},
+	"fill-disk": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
+		h := choose(rnd, r.hubs)
+		if h == nil {
+			return "", nil, nil
+		}
+		ballast := filepath.Join(r.data(h.name), "ballast")
+		if err := sh("sh", "-c", "dd if=/dev/zero of="+ballast+" bs=64k 2>/dev/null; test -s "+ballast); err != nil {
+			return "", nil, nil
+		}
+		return "fill the disk of " + h.name, nil, func() error { return os.Remove(ballast) }
+	},
+	"slow-hub": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
+		h := choose(rnd, r.hubs)
+		if h == nil || sh(in(h.name, strings.Fields("tc qdisc add dev eth0 root netem delay 100ms loss 2%")...)...) != nil {
+			return "", nil, nil
+		}
+		return "slow " + h.name, []string{h.name}, func() error {
+			return sh(in(h.name, strings.Fields("tc qdisc del dev eth0 root")...)...)
+		}
+	},
+}
+
+func ways() string { return strings.Join(slices.Sorted(maps.Keys(accidents)), ", ") }
+
+func choose[T any](rnd *rand.Rand, all []*T) *T {
+	if len(all) == 0 {
+		return nil
+	}
+	return all[rnd.IntN(len(all))]
+}
+
+func names(all []*node) (out []string) {
+	for _, n := range all {
+		out = append(out, n.name)
+	}
+	return out
+}
+
+func agentNames(all []*agent) (out []string) {
+	for _, a := range all {
+		out = append(out, a.name)
+	}
+	return out
+}
+
+func (r *rig) killing(n *node) (string, []string, func() error) {
+	if n == nil {
+		return "", nil, nil
+	}
+	r.kill(n)
+	return "kill " + n.name, []string{n.name}, func() error { return r.start(n) }
+}
+
+func (r *rig) freezing(n *node) (string, []string, func() error) {
+	if n == nil {
+		return "", nil, nil
+	}
+	r.freeze(n)
+	return "freeze " + n.name, []string{n.name}, func() error { r.thaw(n); return nil }
+}
+
+func (r *rig) parting(n *node, from []string) (string, []string, func() error) {
+	if n == nil || len(from) == 0 || len(from) == 1 && from[0] == n.name {
+		return "", nil, nil
+	}
+	if err := r.world.part(true, []string{n.name}, from...); err != nil {
+		return "", nil, nil
+	}
+	return fmt.Sprintf("part %s from %v", n.name, from), append(slices.Clone(from), n.name), func() error {
+		return r.world.part(false, []string{n.name}, from...)
+	}
+}
+
+// pace returns for how long things may stay broken, and how long they are well between.
+func (s *settings) pace() (broken []time.Duration, well time.Duration) {
+	if s.short {
+		return []time.Duration{time.Second, 4 * time.Second}, 4 * time.Second
+	}
+	return []time.Duration{time.Second, 5 * time.Second, 15 * time.Second}, 10 * time.Second
+}
+
+// nemesis breaks one thing after the other, sometimes two at once, and mends them, until the time is over.
+func (r *rig) nemesis(ctx context.Context) error {
+	rnd := rand.New(rand.NewPCG(r.settings.seed, 0))
+	kinds := slices.Sorted(maps.Keys(accidents))
+	if r.settings.only != "" {
+		kinds = strings.Split(r.settings.only, ",")
+	}
+	_, well := r.settings.pace()
+	for until := time.Now().Add(r.settings.length); time.Now().Before(until); {
+		if err := pause(ctx, well); err != nil {
+			return err
+		}
+		if err := r.accident(ctx, rnd, kinds); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// accident breaks one thing or two, and mends them.
+func (r *rig) accident(ctx context.Context, rnd *rand.Rand, kinds []string) error {
+	var mends []func() error
+	start, what := time.Now(), ""
+	var all []string
+	for range 1 + rnd.IntN(4)/3 {
+		kind := kinds[rnd.IntN(len(kinds))]
+		said, touched, mend := accidents[kind](r, rnd)
+		if mend == nil {
+			continue
+		}
+		what, all = strings.TrimPrefix(what+", ", ", ")+said, append(all, touched...)
+		mends = append(mends, mend)
+	}
+	if len(mends) == 0 {
+		return nil
+	}
+	grace := r.slack(lossGrace)
+	if len(mends) > 1 {
+		grace = r.slack(healed)
+	}
+	touch := func(d time.Duration) {
+		if len(all) > 0 { // flows may notice
+			r.world.touch(d, all...)
+		}
+	}
+	touch(grace)
+	broken, _ := r.settings.pace()
+	length := broken[rnd.IntN(len(broken))]
+	fmt.Printf("chaos: %v: %s for %v\n", time.Now().Format(time.TimeOnly), what, length)
+	err := pause(ctx, length)
+	touch(r.slack(healed))
+	for _, mend := range mends {
+		if failed := mend(); err == nil {
+			err = failed
+		}
+	}
+	touch(r.slack(healed))
+	r.log.add("accident", what, start, ok, "")
+	return err
+}
+
+// lossGrace is how long after the loss of one hub new flows may fail.
+const lossGrace = 2 * time.Second

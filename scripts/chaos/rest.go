@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"ztm/scripts/process"
+)
+
+// inTheEnd is how long after everything was mended hubs may say different things.
+const inTheEnd = 5 * time.Second
+
+// settle looks, once everything was mended a while ago, that all is well: all are online, all flows begin, and all hubs say the same.
+func (r *rig) settle(ctx context.Context) {
+	for _, p := range r.pairs {
+		if r.agents[p.from].user == outcast || r.agents[p.to].user == outcast {
+			continue
+		}
+		err := r.probe(ctx, p, r.slack(inTime))
+		r.log.check("I6", err == nil, "everything is mended, and from %s to %s: %v", r.agents[p.from].name, r.agents[p.to].name, err)
+	}
+	m, err := r.newMember("reader")
+	if err != nil {
+		r.log.check("I5", false, "no member: %v", err)
+		return
+	}
+	err = process.Until(ctx, "all hubs say the same", r.slack(inTheEnd), func() error { return r.agree(ctx, m) })
+	r.log.check("I5", err == nil, "%v", err)
+	r.outcast(ctx)
+}
+
+// agree returns nil if all hubs list the same endpoints and evictions, with all agents online.
+func (r *rig) agree(ctx context.Context, m *member) error {
+	first, online, err := r.listing(ctx, m, r.hubs[0])
+	if err != nil {
+		return err
+	}
+	for _, a := range r.agents {
+		if first[a.name] != a.id || !online[a.name] {
+			return fmt.Errorf("at %s %s is not there, or not online", r.hubs[0].name, a.name)
+		}
+	}
+	for _, h := range r.hubs {
+		names, on, err := r.listing(ctx, m, h)
+		if err != nil {
+			return err
+		}
+		if !maps.Equal(names, first) {
+			return fmt.Errorf("%s and %s list different names: %d and %d", r.hubs[0].name, h.name, len(first), len(names))
+		}
+		for _, a := range r.agents {
+			if !on[a.name] {
+				return fmt.Errorf("at %s %s is not online", h.name, a.name)
+			}
+		}
+		if err := r.holdsAll(ctx, m, h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holdsAll returns nil if the list of a hub has all evictions that have succeeded.
+func (r *rig) holdsAll(ctx context.Context, m *member, h *node) error {
+	list, err := r.list(ctx, m, h)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, user := range r.evicted {
+		if list == nil || !list.Voids(user, m.cert.Leaf.NotBefore) {
+			return fmt.Errorf("the list of %s lacks the eviction of %s", h.name, user)
+		}
+	}
+	return nil
+}
+
+// outcast evicts the user of the last agent, whose tunnels must end, and looks that its flows do.
+func (r *rig) outcast(ctx context.Context) {
+	start := time.Now()
+	if err := r.command(ctx, r.agents[0].name, "evict", outcast); err != nil {
+		r.log.check("I3", false, "%v", err)
+		return
+	}
+	r.log.add("evict", outcast, start, ok, "")
+	if pause(ctx, r.slack(2*time.Second)) != nil {
+		return
+	}
+	for _, p := range r.pairs {
+		if r.agents[p.from].user == outcast {
+			err := r.probe(ctx, p, r.slack(inTime))
+			r.log.check("I3", err != nil, "%s was evicted, and reaches %s", outcast, r.agents[p.to].name)
+		}
+	}
+}
+
+// use is what processes have of the machine.
+type use struct {
+	descriptors map[string]int
+	memory      map[string]int64
+}
+
+func (r *rig) resources() use {
+	u := use{map[string]int{}, map[string]int64{}}
+	r.each(func(n *node) {
+		u.descriptors[n.name] = descriptors(n)
+		u.memory[n.name], _ = n.proc.Memory()
+	})
+	return u
+}
+
+// each calls f for the hubs and agents.
+func (r *rig) each(f func(*node)) {
+	for _, h := range r.hubs {
+		f(h)
+	}
+	for _, a := range r.agents {
+		f(&a.node)
+	}
+}
+
+// What a process may have more of than at rest before: connections that are kept for a while, and what the collector has not returned.
+const (
+	moreDescriptors = 20
+	moreMemory      = 24 << 20
+)
+
+// compare looks that nothing was left behind.
+func (r *rig) compare(before, after use) {
+	r.each(func(n *node) {
+		r.log.check("I11", n.proc.Running(), "%s has ended by itself", n.name)
+		b, a := before.descriptors[n.name], after.descriptors[n.name]
+		r.log.check("I11", a <= b+b/10+moreDescriptors*len(r.hubs), "%s had %d descriptors and has %d", n.name, b, a)
+		m, k := before.memory[n.name], after.memory[n.name]
+		r.log.check("I11", k <= m+m/10+moreMemory, "%s had %d MB and has %d", n.name, m>>20, k>>20)
+		said := n.proc.Says("panic: ") == nil || n.proc.Says("fatal error: ") == nil
+		r.log.check("I11", !said, "%s has had a fault of its own: see %s.log", n.name, n.name)
+	})
+}
