@@ -153,7 +153,7 @@ func (p Path) Split() (dir Path, name Name) {
 // Join returns the path of a name in the directory p. It fails where that is too long.
 func (p Path) Join(n Name) (Path, error) {
 	if p.s == "" {
-		return Path{n.s}, nil
+		return Path(n), nil
 	}
 	if len(p.s)+1+len(n.s) > MaxPath {
 		return Path{}, fmt.Errorf("%w: the path is longer than %d bytes: %v", ErrName, MaxPath, n)
