@@ -4,10 +4,12 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
 	"ztm/apps/listen"
+	"ztm/tunnel/race"
 )
 
 const (
@@ -35,10 +37,25 @@ type Dialer struct {
 func (d Dialer) Any(ctx context.Context, network string, addrs []netip.Addr, port uint16) (net.Conn, netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	r := race{left: interleave(addrs), results: make(chan attempt), giveUp: cancel}
-	return r.run(func(a netip.Addr) (net.Conn, error) {
-		return d.one(ctx, network, netip.AddrPortFrom(a, port).String())
-	})
+	all := interleave(addrs)
+	c, i, errs := race.First(ctx, len(all), AttemptDelay, func(ctx context.Context, i int) (net.Conn, error) {
+		return d.one(ctx, network, netip.AddrPortFrom(all[i], port).String())
+	}, func(late net.Conn) { late.Close() })
+	if i >= 0 {
+		return c, all[i], nil
+	}
+	return nil, netip.Addr{}, telling(errs)
+}
+
+// telling is the error that says most of those of all addresses.
+func telling(errs []error) error {
+	if i := slices.IndexFunc(errs, IsRefused); i >= 0 { // a host that answers says more than silence
+		return errs[i]
+	}
+	if len(errs) > 0 {
+		return errs[0]
+	}
+	return &net.DNSError{Err: "no suitable address found", IsNotFound: true}
 }
 
 // Host connects to a name, or to an address that is written as such, as [Dialer.Any] does.
@@ -74,72 +91,6 @@ func (d Dialer) one(ctx context.Context, network, address string) (net.Conn, err
 func System(ctx context.Context, network, address string) (net.Conn, error) {
 	d := net.Dialer{KeepAliveConfig: listen.KeepAlive, Control: listen.InlineUrgent}
 	return d.DialContext(ctx, network, address)
-}
-
-// race is one connection being made. It is owned by the goroutine that runs it.
-type race struct {
-	left    []netip.Addr // to be tried
-	results chan attempt // unbuffered, never closed: every attempt is waited for
-	giveUp  func()       // ends the attempts that run
-	running int
-	won     attempt
-	err     error // why there is no connection
-}
-
-// attempt is what became of one address.
-type attempt struct {
-	conn net.Conn
-	addr netip.Addr
-	err  error
-}
-
-// run tries the addresses. It returns when no attempt is running.
-func (r *race) run(dial func(netip.Addr) (net.Conn, error)) (net.Conn, netip.Addr, error) {
-	delay := time.NewTimer(0)
-	defer delay.Stop()
-	for {
-		start := delay.C
-		if len(r.left) == 0 || r.won.conn != nil {
-			start = nil
-			if r.running == 0 {
-				break
-			}
-		}
-		select {
-		case <-start:
-			a := r.left[0]
-			r.left, r.running = r.left[1:], r.running+1
-			go func() { // awaited by the receive below
-				c, err := dial(a)
-				r.results <- attempt{c, a, err}
-			}()
-			delay.Reset(AttemptDelay)
-		case got := <-r.results:
-			r.take(got)
-			delay.Reset(0)
-		}
-	}
-	switch {
-	case r.won.conn != nil:
-		return r.won.conn, r.won.addr, nil
-	case r.err == nil:
-		return nil, netip.Addr{}, &net.DNSError{Err: "no suitable address found", IsNotFound: true}
-	}
-	return nil, netip.Addr{}, r.err
-}
-
-// take notes what became of an attempt.
-func (r *race) take(got attempt) {
-	r.running--
-	switch {
-	case got.err == nil && r.won.conn == nil:
-		r.won = got
-		r.giveUp()
-	case got.err == nil:
-		got.conn.Close()
-	case r.err == nil || IsRefused(got.err) && !IsRefused(r.err): // a host that answers says more than silence
-		r.err = got.err
-	}
 }
 
 // interleave returns the addresses in their order, but so that the families take turns (RFC 8305 section 4): where one
