@@ -56,10 +56,11 @@ func Unhurried(c net.Conn) {
 	}
 }
 
-// KeepAlive detects a dead peer on an idle connection within 30 s + 3 × 10 s. While data waits for
-// an acknowledgement, DeadPeerTimeout applies.
+// KeepAlive detects a dead peer on an idle connection within 75 s + 3 × 10 s. While data waits for
+// an acknowledgement, DeadPeerTimeout applies. A session that is at rest sends a PING more often
+// than that, so that there it sends nothing.
 func KeepAlive() net.KeepAliveConfig {
-	return net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
+	return net.KeepAliveConfig{Enable: true, Idle: 75 * time.Second, Interval: 10 * time.Second, Count: 3}
 }
 
 // dialTLS connects and completes the handshake. The second connection is what TLS runs on.

@@ -59,6 +59,22 @@ func (s *Session) TLS() tls.ConnectionState { return s.conn.ConnectionState() }
 // LocalAddr is this device's address towards the hub.
 func (s *Session) LocalAddr() net.Addr { return s.conn.LocalAddr() }
 
+// Ping waits for a sign of life of the hub. It fails when ctx ends or the session is over.
+func (s *Session) Ping(ctx context.Context) error {
+	_, err := s.h2.Ping(ctx)
+	return err
+}
+
+// Heard returns when something came from the hub last.
+func (s *Session) Heard() time.Time { return s.h2.Heard() }
+
+// RTT returns the least round trip that was measured; 0 if none was.
+func (s *Session) RTT() time.Duration { return s.h2.RTT() }
+
+// SetIdle sets after how much silence the hub is asked for a sign of life; without it after
+// [LeadIdle].
+func (s *Session) SetIdle(d time.Duration) { s.h2.SetIdle(d) }
+
 // Close ends the session and every request on it.
 func (s *Session) Close() error {
 	s.conn.NetConn().Close() // first: a close_notify that nobody reads is not waited for
@@ -125,11 +141,14 @@ func (s *Session) call(ctx context.Context, method, path string, query url.Value
 }
 
 // Events opens the events stream and gives each event to handle, one after the other, until the
-// stream or ctx ends. It never returns nil.
-func (s *Session) Events(ctx context.Context, handle func(Event)) error {
+// stream or ctx ends. It never returns nil. fields are names and values that go along.
+func (s *Session) Events(ctx context.Context, handle func(Event), fields ...string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.address+PathEvents, nil)
 	if err != nil {
 		return err
+	}
+	for i := 0; i < len(fields); i += 2 {
+		req.Header.Set(fields[i], fields[i+1])
 	}
 	resp, err := s.h2.RoundTrip(req)
 	if err != nil {

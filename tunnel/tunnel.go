@@ -43,6 +43,16 @@ const (
 	MaxEvent = 64 << 10
 )
 
+// After so much silence on a control session, either end sends a PING: so is a dead hub or a dead
+// agent found, and a middlebox kept from forgetting the connection. An agent that has several hubs
+// needs that of one of them soon. On the others it asks for less, with FieldIdle of GET PathEvents.
+const (
+	LeadIdle  = 45 * time.Second
+	SpareIdle = 120 * time.Second // the most that a hub grants
+
+	FieldIdle = "idle" // in seconds
+)
+
 // PageSize is the most endpoints one page of the directory holds.
 const PageSize = 200
 
