@@ -2,7 +2,7 @@
 //
 //	Agent                one process: the device's key, the database, the local API
 //	└─ mesh              one membership; it puts together what follows, and its apps
-//	   ├─ control        the session with a hub: dial, register, events, paths to peers
+//	   ├─ control        the sessions with hubs: which, dial, register, events, paths to peers
 //	   ├─ peers          sealed sessions with peers, and the flows in them
 //	   ├─ authority      certificate, trust list, CA key: who is a member
 //	   ├─ book           the membership on disk
@@ -44,20 +44,22 @@ type Config struct {
 	Metrics string      // loopback address:port for counters; "": none
 	Built   time.Time   // when the binary was built, a floor for the clock; zero: none
 	Apps    []apps.Kind // what each mesh runs
+	Hubs    int         // with how many hubs of a mesh there are sessions; 0: two, or one where memory is scarce
 }
 
 // Agent is one agent. Make it with [New], then [Agent.Run] it once.
 type Agent struct {
 	// static after construction
-	config Config
-	log    *slog.Logger
-	db     *store.DB
-	key    ed25519.PrivateKey
-	self   identity.ID
-	clock  *identity.Clock
-	dialer *tunnel.Dialer
-	stop   context.CancelCauseFunc
-	life   context.Context // ends when Run is to end; meshes live inside it
+	config   Config
+	log      *slog.Logger
+	db       *store.DB
+	key      ed25519.PrivateKey
+	self     identity.ID
+	clock    *identity.Clock
+	instance instance
+	dialer   *tunnel.Dialer
+	stop     context.CancelCauseFunc
+	life     context.Context // ends when Run is to end; meshes live inside it
 
 	mu     sync.Mutex
 	meshes map[string]*mesh // guarded by mu
@@ -98,6 +100,7 @@ func (a *Agent) load() error {
 	}
 	a.self = identity.IDOf(a.key.Public().(ed25519.PublicKey))
 	a.clock = identity.NewClock(a.config.Built, time.Unix(d.LastSeen, 0))
+	a.instance = newInstance(a.clock.Now())
 	rows, err := loadMeshes(a.db)
 	if err != nil {
 		return err
@@ -248,7 +251,7 @@ func (a *Agent) Join(ctx context.Context, name, endpoint string, permit []byte) 
 	}
 	if old == nil {
 		if err := saveMesh(a.db, name, row); err != nil {
-			return errors.Join(err, withdraw(ctx, hub))
+			return errors.Join(err, hub.Withdraw(ctx))
 		}
 	} else {
 		if err := old.replaceRow(row); err != nil {
@@ -292,7 +295,7 @@ func (a *Agent) Leave(ctx context.Context, name string) error {
 	delete(a.meshes, name)
 	a.mu.Unlock()
 	m.stop() // first, or it would register again
-	if err := withdraw(ctx, m.control); err != nil {
+	if err := m.control.Withdraw(ctx); err != nil {
 		a.log.Warn("cannot tell the hub that this endpoint leaves", "mesh", name, "err", err)
 	}
 	a.log.Info("left", "mesh", name)

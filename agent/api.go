@@ -80,6 +80,7 @@ func (a *Agent) routes() http.Handler {
 		writePermit(w, m.log, p, err)
 	})
 	inMesh("GET /api/meshes/{mesh}/hubs", (*mesh).getHubs)
+	inMesh("PUT /api/meshes/{mesh}/hubs", (*mesh).putHubs)
 	inMesh("GET /api/meshes/{mesh}/endpoints", (*mesh).getEndpoints)
 	inMesh("POST /api/meshes/{mesh}/names/{name}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		out, err := m.resolve(r.Context(), r.PathValue("name"))
@@ -178,29 +179,6 @@ func (m *mesh) getEvictions(w http.ResponseWriter, r *http.Request) {
 			v.ByName = m.Self().Name
 		}
 		out = append(out, v)
-	}
-	answer.JSON(w, out)
-}
-
-// getHubs asks the hub we are connected to about itself; the other addresses are listed as they
-// are.
-func (m *mesh) getHubs(w http.ResponseWriter, r *http.Request) {
-	out := []api.Hub{}
-	s, _ := m.control.Now()
-	for _, address := range m.control.Addresses() {
-		h := api.Hub{Address: address, Status: api.NotAttached}
-		if m.control.Unreachable(address) {
-			h.Status = api.Unreachable
-		}
-		if s != nil && s.Address() == address {
-			var status tunnel.HubStatus
-			start := time.Now()
-			if err := s.Call(r.Context(), http.MethodGet, tunnel.PathHub, nil, nil, &status); err == nil {
-				h = api.Hub{ID: status.ID, Address: address, Status: api.Attached, Connected: true, Version: status.Version, RTT: ms(time.Since(start)),
-					Agents: status.Agents, Relays: status.Relays, Standby: m.control.Standby(s), Fallbacks: m.control.Fallbacks(), Since: status.Since, Note: status.Note}
-			}
-		}
-		out = append(out, h)
 	}
 	answer.JSON(w, out)
 }

@@ -39,6 +39,7 @@ Examples:
 			&cli.StringFlag{Name: "join", Usage: "join `MESH` at the first start"},
 			&cli.StringFlag{Name: "join-as", Usage: "join as `NAME`"},
 			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "join with the permit in `FILE`"},
+			&cli.IntFlag{Name: "hubs", Usage: "keep sessions with `COUNT` hubs of each mesh, 1 or 2 (default: 2, or 1 where memory is scarce)"},
 			&cli.StringFlag{Name: "metrics", Usage: "serve /metrics and /healthz on loopback address `IP:PORT`"},
 			&cli.StringFlag{Name: "log-level", Value: "info", Usage: "log from `LEVEL` on: debug, info, warn or error"},
 		},
@@ -61,6 +62,9 @@ func runCommand(x *cli.Context, c Config, dataDir func(*cli.Context) (string, er
 	if err := local.CheckCounters(x.String("metrics")); err != nil {
 		return &apps.UsageError{Err: err}
 	}
+	if n := x.Int("hubs"); x.IsSet("hubs") && n != 1 && n != 2 {
+		return &apps.UsageError{Err: fmt.Errorf("--hubs %d: want 1 or 2", n)}
+	}
 	join := startJoin{mesh: x.String("join"), name: x.String("join-as"), permit: x.String("permit")}
 	if err := join.check(); err != nil {
 		return &apps.UsageError{Err: err}
@@ -69,7 +73,7 @@ func runCommand(x *cli.Context, c Config, dataDir func(*cli.Context) (string, er
 	if err != nil {
 		return err
 	}
-	c.Data, c.Proxy, c.Metrics = data, proxy, x.String("metrics")
+	c.Data, c.Proxy, c.Metrics, c.Hubs = data, proxy, x.String("metrics"), x.Int("hubs")
 	c.Log = slog.New(slog.NewTextHandler(x.App.ErrWriter, &slog.HandlerOptions{Level: level}))
 	a, err := New(c)
 	if err != nil {

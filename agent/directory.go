@@ -123,7 +123,7 @@ func (m *mesh) endpoint(entry tunnel.Entry) (apps.Endpoint, error) {
 		Address: entry.Address, Online: entry.Online, Seen: moment(entry.Seen), Local: r.ID == m.agent.self,
 		Admitted: subject.Admitted,
 	}
-	m.known.remember(e, subject, m.agent.clock.Now())
+	m.known.remember(e, subject, entry.Hubs, m.agent.clock.Now())
 	return e, nil
 }
 

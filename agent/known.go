@@ -25,10 +25,11 @@ type known struct {
 type knownEndpoint struct {
 	apps.Endpoint
 	subject identity.Subject
+	hubs    []identity.ID // that it is with, as a hub said: a hint where to ask for a path
 }
 
 // remember keeps what a verified record says.
-func (k *known) remember(e apps.Endpoint, s identity.Subject, now time.Time) {
+func (k *known) remember(e apps.Endpoint, s identity.Subject, hubs []identity.ID, now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.at = now
@@ -38,7 +39,17 @@ func (k *known) remember(e apps.Endpoint, s identity.Subject, now time.Time) {
 	if k.eps == nil {
 		k.eps = map[identity.ID]knownEndpoint{}
 	}
-	k.eps[e.ID] = knownEndpoint{e, s}
+	k.eps[e.ID] = knownEndpoint{e, s, hubs[:min(len(hubs), maxKnownHubs)]}
+}
+
+// maxKnownHubs is how many hubs of an endpoint are remembered: it is with two, as a rule.
+const maxKnownHubs = 4
+
+// hubsOf returns the hubs that an endpoint is said to be with.
+func (k *known) hubsOf(id identity.ID) []identity.ID {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.eps[id].hubs
 }
 
 // nameOf returns the last name of an endpoint; "" if none is known.

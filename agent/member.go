@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"time"
 
@@ -152,10 +151,10 @@ func (a *Agent) redeemToken(ctx context.Context, p *identity.Permit, endpoint st
 	for _, address := range p.Bootstraps {
 		der, err := tunnel.Join(ctx, a.dialer, address, config, tunnel.JoinRequest{Key: public, Name: endpoint, Proof: proof})
 		var r *answer.Error
-		if errors.As(err, &r) {
+		if errors.As(err, &r) && r.Code != answer.Unavailable && r.Code != answer.Broken {
 			return nil, answer.Lost(err)
 		}
-		if err != nil {
+		if err != nil { // or that hub cannot say now: the next one may
 			errs = append(errs, control.HubError(address, err))
 			continue
 		}
@@ -200,22 +199,14 @@ func (a *Agent) registration(name string, row authority.Row) (*control.Control, 
 // introduce registers with a hub, so that a name that is taken or a certificate that is refused
 // shows now.
 func introduce(ctx context.Context, c *control.Control) error {
-	s, _, err := c.Dial(ctx)
+	err := c.Register(ctx)
+	if errors.As(err, new(*answer.Error)) {
+		return err
+	}
 	if err != nil {
 		return answer.Errorf(answer.Unavailable, "%v", err)
 	}
-	defer s.Close()
-	return answer.Lost(c.Register(ctx, s))
-}
-
-// withdraw takes this endpoint out of the hub's directory.
-func withdraw(ctx context.Context, c *control.Control) error {
-	s, _, err := c.Dial(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	return s.Call(ctx, http.MethodDelete, tunnel.PathEndpoints+"/"+string(c.Self), nil, nil, nil)
+	return nil
 }
 
 // setLabels replaces the labels of this endpoint.

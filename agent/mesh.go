@@ -71,12 +71,13 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	}
 	m.control = control.New(control.Config{
 		Mesh: name, Self: a.self, Dialer: a.dialer, Verifier: m.verifier, Certificate: m.authority.Certificate, Hubs: func() []string { return m.Membership().Hubs }, Record: m.record,
-		Log: m.log, PeerLog: m.peerLog, Limits: m.limits, Work: &m.work, Life: m.life, Event: m.authority.Event, Follow: m.authority.FollowTrust,
-		Accept: func(ctx context.Context, path net.Conn, from identity.ID) { m.peers.Accept(ctx, path, from) },
+		Slots: a.slots(), Kept: row.HubRecords, Keep: m.keepHubs, Sign: a.signAttach, Log: m.log, PeerLog: m.peerLog, Limits: m.limits, Work: &m.work, Life: m.life,
+		Event: m.authority.Event, Trust: m.authority.SyncTrust, HubsOf: m.known.hubsOf, Lost: func(hub identity.ID) { m.peers.Lost(hub) },
+		Accept: func(ctx context.Context, path net.Conn, from, hub identity.ID) { m.peers.Accept(ctx, path, from, hub) },
 	})
 	m.peers = peers.New(peers.Config{
 		Self: a.self, Name: func() string { return m.Self().Name }, Verifier: m.verifier, Certificate: m.authority.Certificate, Log: m.log, PeerLog: m.peerLog,
-		Limits: m.limits, Work: &m.work, Life: m.life, Path: m.control.Path, Answer: m.answer, Answered: m.authority.CompareTrust,
+		Limits: m.limits, Work: &m.work, Life: m.life, Hubs: m.control, Answer: m.answer, Answered: m.authority.CompareTrust,
 	})
 	m.authority.Connect(m, m.control, m.peers)
 	m.apps = map[string]apps.App{}
@@ -164,7 +165,10 @@ func (m *mesh) describe() api.Mesh {
 			NotAfter: own.NotAfter, Issuer: own.Issuer},
 	}
 	if err != nil {
-		d.Error = strings.Join(strings.Fields(err.Error()), " ")
+		d.Error = oneLine(err)
 	}
 	return d
 }
+
+// oneLine is an error for a table.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

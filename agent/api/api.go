@@ -157,14 +157,17 @@ type Hub struct {
 	ID        identity.ID `json:"id,omitempty"`
 	Address   string      `json:"address"` // host:port
 	Status    HubStatus   `json:"status"`
-	Connected bool        `json:"connected"` // Status is Attached
+	Connected bool        `json:"connected"`       // the agent's control session is there
+	Error     string      `json:"error,omitempty"` // why it is Unreachable
+	Names     []string    `json:"names,omitempty"` // host:port, as it says of itself
+	Zone      string      `json:"zone,omitempty"`  // as it says of itself
 	Version   string      `json:"version,omitempty"`
-	RTT       float64     `json:"rtt,omitempty"` // milliseconds
-	Agents    int         `json:"agents"`        // connected to it; the hub's word
-	Relays    int         `json:"relays"`        // paths between agents that it relays now; the hub's word
-	Standby   bool        `json:"standby"`       // a connection to it is ready for the agent's next path
-	Fallbacks int64       `json:"fallbacks"`     // paths that had to be streams of the control session since the agent joined
-	Since     time.Time   `json:"since,omitzero"`
+	RTT       float64     `json:"rtt,omitempty"`  // milliseconds
+	Agents    int         `json:"agents"`         // connected to it; the hub's word
+	Relays    int         `json:"relays"`         // paths between agents that it relays now; the hub's word
+	Standby   bool        `json:"standby"`        // a connection to it is ready for the agent's next path
+	Fallbacks int64       `json:"fallbacks"`      // paths that had to be streams of the control session since the agent joined
+	Since     time.Time   `json:"since,omitzero"` // when it began to run
 	Note      string      `json:"note,omitempty"` // what people should know of it; the hub's word
 }
 
@@ -174,9 +177,10 @@ type HubStatus string
 
 // The states of a hub.
 const (
-	Attached    HubStatus = "attached"     // the agent's control session is there
-	NotAttached HubStatus = "not attached" // it is not needed now; whether it can be reached is not known
-	Unreachable HubStatus = "unreachable"  // the last attempt to reach it failed
+	Attached    HubStatus = "attached"    // the agent's control session is there
+	HubStandby  HubStatus = "standby"     // it answers, and is not needed now
+	Draining    HubStatus = "draining"    // it is about to end: agents go elsewhere
+	Unreachable HubStatus = "unreachable" // it does not answer, with the reason in [Hub.Error]
 )
 
 // Endpoint is an endpoint in detail.

@@ -63,7 +63,8 @@ func eviction(hub, force bool, reason string) string {
 // EvictionsPath lists the evictions of the trust list.
 func EvictionsPath(mesh string) string { return MeshPath(mesh) + "/evictions" }
 
-// HubsPath lists the hubs of a mesh.
+// HubsPath lists the hubs of a mesh (GET), and is where a person sets their addresses (PUT: a list of
+// host:port).
 func HubsPath(mesh string) string { return MeshPath(mesh) + "/hubs" }
 
 // EndpointsPath lists the endpoints of a mesh that match the filter.

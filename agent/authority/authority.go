@@ -50,8 +50,7 @@ type Authority struct {
 	Control   *control.Control // set by Connect, constant from then on
 	Peers     *peers.Peers     // set by Connect, constant from then on
 
-	newer   chan identity.Head // the hub's trust list that is to be looked at, capacity 1
-	trusted chan struct{}      // there is a new trust list, capacity 1
+	trusted chan struct{} // there is a new trust list, capacity 1
 
 	lists    *limit.Share[string] // trust lists that are read, by user
 	listsOf  limit.Counts[identity.ID]
@@ -118,7 +117,8 @@ type Row struct {
 	Unsettled   []string `json:"unsettled,omitempty"` // users and devices evicted here whose eviction no hub has taken yet
 	Name        string   `json:"name"`                // of this endpoint
 	Labels      []string `json:"labels,omitempty"`
-	Hubs        []string `json:"hubs"` // host:port
+	Hubs        []string `json:"hubs"`                 // host:port, of the permit or as a person set them
+	HubRecords  [][]byte `json:"hubRecords,omitempty"` // what hubs said of themselves, signed
 }
 
 // NextCA is a CA with its key.
@@ -130,7 +130,7 @@ type NextCA struct {
 // New makes the Authority of a membership, from what is on disk.
 func New(c Config) (*Authority, error) {
 	a := &Authority{
-		Config: c, newer: make(chan identity.Head, 1), trusted: make(chan struct{}, 1), lists: limit.NewShare[string](limits.Lists),
+		Config: c, trusted: make(chan struct{}, 1), lists: limit.NewShare[string](limits.Lists),
 		renewals: limit.NewBuckets[identity.ID](limit.Rate{Burst: limits.RenewalBurst, PerSecond: limits.RenewalRate}, limits.Renewing),
 	}
 	row := c.Book.Membership()
@@ -179,12 +179,6 @@ func (a *Authority) User() string {
 // that none keeps another from being handled; the sender of an event that was dropped asks again.
 func (a *Authority) Event(s *tunnel.Session, hub identity.Subject, e tunnel.Event) {
 	switch e.Type {
-	case tunnel.EventTrust:
-		select {
-		case <-a.newer: // an older one that nobody has looked at
-		default:
-		}
-		a.newer <- identity.Head{Version: e.Version, Sum: e.Sum} // nobody else sends
 	case tunnel.EventFork:
 		a.Work.GoUpTo(&a.forks, limits.Forks, func() { a.uniteFork(s, e.Sum) })
 	case tunnel.EventSign:

@@ -129,18 +129,6 @@ func (a *Authority) giveTrust(ctx context.Context, s flow.Session) error {
 	return nil
 }
 
-// FollowTrust brings hub and agent to the same trust list whenever the hub has another.
-func (a *Authority) FollowTrust(ctx context.Context, s *tunnel.Session) {
-	for {
-		select {
-		case head := <-a.newer:
-			a.syncTrust(s, head)
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 // takeTrustOf asks a peer for its trust list.
 func (a *Authority) takeTrustOf(ctx context.Context, s flow.Session) error {
 	ctx, cancel := context.WithCancel(ctx)

@@ -126,7 +126,7 @@ func (a *Authority) RootPermit() (*identity.Permit, error) {
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
 	return &identity.Permit{
-		Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), CAKey: string(ca.KeyPEM()), Bootstraps: a.Control.Addresses(),
+		Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), CAKey: string(ca.KeyPEM()), Bootstraps: a.Control.Bootstraps(),
 		Trust: a.Verifier.Trust().Document(),
 	}, nil
 }

@@ -30,7 +30,7 @@ func (a *Authority) Invite(user string, key ed25519.PublicKey, life time.Duratio
 		return nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	trust, now := a.Verifier.Trust(), a.Verifier.Clock().Now()
-	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), Bootstraps: a.Control.Addresses(), Trust: trust.Document()}
+	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), Bootstraps: a.Control.Bootstraps(), Trust: trust.Document()}
 	admitted := trust.Admission(user, now, invitedDevices(trust, user, key)...)
 	if err := a.Book.NoteInvited(user, admitted); err != nil {
 		return nil, err

@@ -11,7 +11,7 @@ import (
 
 // The trust list of a mesh, which says whose certificates are good:
 //
-//	the hub tells of a newer one (syncTrust) ──────┐
+//	the hub tells of a newer one (SyncTrust) ──────┐
 //	a peer has a newer one (compareTrust) ─────────┼─> updateTrust: verified, on disk, in force ─> cutStale
 //	root evicts or rotates here (issueTrust) ─ hub ┘ (evict.go, rotate.go)
 
@@ -54,6 +54,7 @@ func (a *Authority) UpdateTrust(doc []byte) error {
 		a.Control.Publish() // whether we may sign has changed
 	}
 	a.cutStale()
+	a.Control.TrustChanged()
 	select {
 	case a.trusted <- struct{}{}:
 	default: // somebody will look anyway
@@ -61,8 +62,10 @@ func (a *Authority) UpdateTrust(doc []byte) error {
 	return nil
 }
 
-// syncTrust brings hub and agent to the same trust list: both may be behind.
-func (a *Authority) syncTrust(s *tunnel.Session, hub identity.Head) {
+// SyncTrust brings hub and agent to the same trust list: both may be behind. e is what the hub said
+// of its own last.
+func (a *Authority) SyncTrust(s *tunnel.Session, e tunnel.Event) {
+	hub := identity.Head{Version: e.Version, Sum: e.Sum}
 	if len(a.Unsettled()) > 0 {
 		if err := a.Settle(a.Life, s); err != nil {
 			a.PeerLog.Warn("hub trust", "the hub does not take an eviction that is in force here", "users", a.Unsettled(), "err", err)
@@ -107,12 +110,9 @@ func (a *Authority) Reverify(s identity.Subject) error {
 	return a.Verifier.Trust().Reverify(s, a.Verifier.Clock().Now())
 }
 
-// cutStale ends all that rests on a membership that is over: what peers have here, and the session
-// with a hub.
+// cutStale ends all that rests on a membership that is over: what peers have here, and sessions with
+// hubs.
 func (a *Authority) cutStale() {
 	a.Peers.CutStale()
-	if s, hub := a.Control.Now(); s != nil && a.Reverify(hub) != nil {
-		a.Log.Info("leaving a hub whose certificate is no longer valid", "hub", s.Address())
-		s.Close()
-	}
+	a.Control.LeaveHubs(func(hub identity.Subject) bool { return a.Reverify(hub) != nil })
 }

@@ -4,32 +4,68 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"syscall"
 
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/race"
 )
 
-// Dial opens a session with the first hub address that answers.
-func (c *Control) Dial(ctx context.Context) (*tunnel.Session, identity.Subject, error) {
-	var errs []error
-	for _, address := range c.Addresses() {
-		s, hub, err := c.DialAt(ctx, address)
-		if err == nil {
-			return s, hub, nil
+// Visit has use ask a hub, on a session that ends with it: the first address that answers, and where
+// use fails there for a reason that is that hub's own, the others in turn.
+func (c *Control) Visit(ctx context.Context, use func(s *tunnel.Session) error) error {
+	addresses := c.Addresses()
+	s, _, err := c.dialOne(ctx, "", addresses)
+	if err != nil {
+		return err
+	}
+	err = use(s)
+	s.Close()
+	errs := []error{err}
+	for _, address := range addresses {
+		if err == nil || !elsewhere(ctx, err) {
+			return err
+		}
+		if address == s.Address() {
+			continue
+		}
+		other, _, dialled := c.DialAt(ctx, address)
+		if err = dialled; err == nil {
+			err = use(other)
+			other.Close()
 		}
 		errs = append(errs, err)
 	}
-	return nil, identity.Subject{}, errors.Join(errs...)
+	if err == nil {
+		return nil
+	}
+	return errs[0]
+}
+
+// dialOne opens a session at the first of some addresses that answers, raceDelay apart; with the hub
+// of an ID, or with any where that is "".
+func (c *Control) dialOne(ctx context.Context, id identity.ID, addresses []string) (*tunnel.Session, identity.Subject, error) {
+	type met struct {
+		s   *tunnel.Session
+		hub identity.Subject
+	}
+	got, i, errs := race.First(ctx, len(addresses), raceDelay, func(ctx context.Context, i int) (met, error) {
+		s, hub, err := c.dialHub(ctx, id, addresses[i])
+		return met{s, hub}, err
+	}, func(late met) { late.s.Close() })
+	if i < 0 {
+		return nil, identity.Subject{}, errors.Join(errs...)
+	}
+	return got.s, got.hub, nil
 }
 
 // DialAt opens a session with the hub at an address.
 func (c *Control) DialAt(ctx context.Context, address string) (*tunnel.Session, identity.Subject, error) {
-	s, err := tunnel.Open(ctx, c.Dialer, address, c.Verifier.ClientConfig(c.Certificate(), identity.RoleHub, "", tunnel.ControlProto))
-	if ctx.Err() == nil { // otherwise we gave up, not the hub
-		c.noteReached(address, err == nil)
-	}
+	return c.dialHub(ctx, "", address)
+}
+
+func (c *Control) dialHub(ctx context.Context, id identity.ID, address string) (*tunnel.Session, identity.Subject, error) {
+	s, err := tunnel.Open(ctx, c.Dialer, address, c.Verifier.ClientConfig(c.Certificate(), identity.RoleHub, id, tunnel.ControlProto))
 	if err != nil {
 		return nil, identity.Subject{}, HubError(address, err)
 	}
@@ -41,23 +77,6 @@ func (c *Control) DialAt(ctx context.Context, address string) (*tunnel.Session, 
 	return s, hub, nil
 }
 
-// noteReached remembers whether the last attempt to reach a hub address succeeded.
-func (c *Control) noteReached(address string, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.unreached = slices.DeleteFunc(c.unreached, func(a string) bool { return a == address })
-	if !ok {
-		c.unreached = append(c.unreached, address)
-	}
-}
-
-// Unreachable reports whether the last attempt to reach a hub address failed.
-func (c *Control) Unreachable(address string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Contains(c.unreached, address)
-}
-
 // HubError says what a person can do about it.
 func HubError(address string, err error) error {
 	if errors.As(err, new(*tunnel.ProxyError)) {
@@ -67,15 +86,4 @@ func HubError(address string, err error) error {
 		return fmt.Errorf("hub %s refuses the connection: is it running? (%w)", address, err)
 	}
 	return fmt.Errorf("hub %s: %w", address, err)
-}
-
-// Addresses lists where to look for a hub, the last good address first.
-func (c *Control) Addresses() []string {
-	out := slices.Clone(c.Hubs())
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if i := slices.Index(out, c.lastGood); i > 0 {
-		out[0], out[i] = out[i], out[0]
-	}
-	return out
 }

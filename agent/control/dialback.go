@@ -8,7 +8,6 @@ import (
 	"net/url"
 
 	"ztm/tunnel"
-	"ztm/tunnel/identity"
 )
 
 // The way of a dial-back, by which a peer gets a session with this endpoint:
@@ -23,9 +22,9 @@ import (
 var errMadeRoom = errors.New("the place went to a peer of another user")
 
 // dialBack opens the other end of a path and serves what the peer seals in it. It does not block.
-func (c *Control) dialBack(s *tunnel.Session, hub identity.Subject, e tunnel.Event) {
+func (c *Control) dialBack(l *link, e tunnel.Event) {
 	if !c.dialBacksOf.Acquire(e.Peer, c.Limits.DialBacksPeer) {
-		c.refuse(e, errors.New("the peer opens too many sessions at once"))
+		c.refuse(l, e, errors.New("the peer opens too many sessions at once"))
 		return
 	}
 	ctx, cancel := context.WithCancelCause(c.Life)
@@ -37,50 +36,44 @@ func (c *Control) dialBack(s *tunnel.Session, hub identity.Subject, e tunnel.Eve
 	}
 	if !ok {
 		done()
-		c.refuse(e, errors.New("too many sessions are opened at once"))
+		c.refuse(l, e, errors.New("too many sessions are opened at once"))
 		return
 	}
 	if !c.Work.Go(func() {
 		defer done()
 		defer release()
-		c.answerDialBack(ctx, s, hub, e)
+		c.answerDialBack(ctx, l, e)
 	}) {
 		release()
 		done()
 	}
 }
 
-func (c *Control) answerDialBack(ctx context.Context, s *tunnel.Session, hub identity.Subject, e tunnel.Event) {
-	path, err := c.relay(ctx, s, hub, c.Self, e.Ticket)
+func (c *Control) answerDialBack(ctx context.Context, l *link, e tunnel.Event) {
+	path, err := c.relay(ctx, l, c.Self, e.Ticket)
 	switch {
 	case err == nil:
-		c.Accept(ctx, path, e.Peer)
+		c.Accept(ctx, path, e.Peer, l.hub.ID)
 	case context.Cause(ctx) == errMadeRoom:
-		c.refuse(e, errMadeRoom)
+		c.refuse(l, e, errMadeRoom)
 	default:
 		c.Log.Debug("dial-back failed", "peer", e.Peer, "err", err)
 	}
 }
 
 // refuse has the hub told that a ticket will not be answered.
-func (c *Control) refuse(e tunnel.Event, why error) {
+func (c *Control) refuse(l *link, e tunnel.Event, why error) {
 	c.PeerLog.Warn("dial-back "+string(e.Peer), "a session was refused before its handshake", "peer", e.Peer, "user", e.User, "err", why)
 	select {
-	case c.refused <- e.Ticket:
+	case l.refused <- e.Ticket:
 	default: // the opener finds out by the time that passes
 	}
 }
 
-// tellRefused gives tickets back to the hub.
-func (c *Control) tellRefused(ctx context.Context, s *tunnel.Session) {
-	for {
-		select {
-		case ticket := <-c.refused:
-			if err := s.Call(ctx, http.MethodDelete, tunnel.PathTickets+"/"+url.PathEscape(ticket), nil, nil, nil); err != nil {
-				c.Log.Debug("cannot tell the hub that a dial-back is not answered", "err", err)
-			}
-		case <-ctx.Done():
-			return
-		}
+// tellRefused gives a ticket back to the hub.
+func (l *link) tellRefused(ctx context.Context, ticket string) {
+	err := l.session.Call(ctx, http.MethodDelete, tunnel.PathTickets+"/"+url.PathEscape(ticket), nil, nil, nil)
+	if err != nil {
+		l.c.Log.Debug("cannot tell the hub that a dial-back is not answered", "err", err)
 	}
 }

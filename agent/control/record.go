@@ -10,9 +10,21 @@ import (
 	"ztm/tunnel/answer"
 )
 
-// Register publishes the record. If the hub has one that is newer by its clock, ours was behind: go
-// on from there.
-func (c *Control) Register(ctx context.Context, s *tunnel.Session) error {
+// Register publishes the record at a hub: the first that answers, and does not say that it cannot now.
+func (c *Control) Register(ctx context.Context) error {
+	return c.Visit(ctx, func(s *tunnel.Session) error { return c.register(ctx, s) })
+}
+
+// Withdraw takes this endpoint out of the directory of a hub.
+func (c *Control) Withdraw(ctx context.Context) error {
+	return c.Visit(ctx, func(s *tunnel.Session) error {
+		return s.Call(ctx, http.MethodDelete, tunnel.PathEndpoints+"/"+string(c.Self), nil, nil, nil)
+	})
+}
+
+// register publishes the record. If the hub has one that is newer by its clock, ours was behind, or
+// another hub was faster: go on from there.
+func (c *Control) register(ctx context.Context, s *tunnel.Session) error {
 	doc, err := c.record()
 	if err != nil {
 		return err
@@ -35,25 +47,18 @@ func (c *Control) Register(ctx context.Context, s *tunnel.Session) error {
 	return s.Call(ctx, http.MethodPut, tunnel.PathEndpoints+"/"+string(c.Self), nil, doc, nil)
 }
 
-// publishChanges registers again whenever labels or offers changed.
-func (c *Control) publishChanges(ctx context.Context, s *tunnel.Session) {
-	for {
-		select {
-		case <-c.changed:
-			c.mu.Lock()
-			offered := c.offered
-			c.mu.Unlock()
-			if err := c.Register(ctx, s); err != nil && ctx.Err() == nil {
-				c.Log.Warn("the hub refused the record of this endpoint", "err", err)
-			}
-			c.mu.Lock()
-			c.inDirectory = offered // or refused: nothing is gained by waiting longer
-			c.setStatusLocked(c.status, c.statusErr)
-			c.mu.Unlock()
-		case <-ctx.Done():
-			return
-		}
-	}
+// publish registers, at first and whenever labels or offers changed.
+func (l *link) publish(ctx context.Context) error {
+	c := l.c
+	c.mu.Lock()
+	offered := c.offered
+	c.mu.Unlock()
+	err := c.register(ctx, l.session)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l.inDirectory = offered // or refused: nothing is gained by waiting longer
+	c.setStatusLocked(c.status, c.statusErr)
+	return err
 }
 
 // record makes this endpoint's signed record as of now.
@@ -76,25 +81,29 @@ func (c *Control) raiseRecordTime(ms int64) bool {
 	return true
 }
 
-// Publish has the record published again soon.
+// Publish has the record published again soon, at each hub.
 func (c *Control) Publish() {
-	select {
-	case c.changed <- struct{}{}:
-	default: // it will be already
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range c.links {
+		select {
+		case l.changed <- struct{}{}:
+		default: // it will be already
+		}
 	}
 }
 
 // publishPatience is how long a change of offers waits for the hub.
 const publishPatience = 2 * time.Second
 
-// published waits until the directory has a record as new as this moment, if there is a hub to have
-// it: who was told that a tunnel is open must be able to use it.
+// published waits until each hub has a record as new as this moment, but for those that hang: who was
+// told that a tunnel is open must be able to use it.
 func (c *Control) published() {
 	timer := time.NewTimer(publishPatience)
 	defer timer.Stop()
 	c.mu.Lock()
 	want := c.offered
-	for c.session != nil && c.inDirectory < want {
+	for slices.ContainsFunc(c.readyLocked(), func(l *link) bool { return l.inDirectory < want && !l.suspicion.Suspect() }) {
 		changed := c.statusChanged
 		c.mu.Unlock()
 		select {

@@ -97,6 +97,10 @@ const (
 	// brought again. (TestNoMoreOfAKindRunThanMay)
 	Forks = 4
 
+	// Lists of hubs that are being fetched: one of each hub that there is a session with, and one
+	// that is about to end. (TestNoMoreOfAKindRunThanMay)
+	HubLists = 3
+
 	// Certificates that one peer gets renewed: three, and one in ten seconds. It needs one in
 	// months, and another where an answer is lost. (TestAPeerGetsFewCertificates)
 	RenewalBurst, RenewalRate = 3, 0.1

@@ -53,21 +53,45 @@ func (b bodyOf) Close() error {
 	return err
 }
 
+// roundTrip sends a request, and one that only asks again elsewhere where its session hangs.
 func (p *Peers) roundTrip(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error) {
-	session, err := p.pool.get(ctx, to)
-	if err != nil {
-		return nil, err
+	for attempt := 0; ; attempt++ {
+		session, err := p.pool.get(ctx, to)
+		if err != nil {
+			return nil, err
+		}
+		watched, stop := ctx, func() {}
+		if method == http.MethodGet {
+			watched, stop = p.watch(ctx, session)
+		}
+		resp, err := p.ask(ctx, watched, session, method, path, body)
+		hangs := gaveUp(ctx, watched)
+		stop()
+		if err == nil || attempt >= maxAgain || !hangs {
+			return resp, err
+		}
 	}
+}
+
+// ask sends a request on a session. watched governs the wait for the answer, ctx all of it.
+func (p *Peers) ask(ctx, watched context.Context, s *carrier, method, path string, body []byte) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	unhook := context.AfterFunc(watched, func() { cancel(context.Cause(watched)) })
 	req, err := http.NewRequestWithContext(ctx, method, "http://peer"+path, bytes.NewReader(body))
 	if err != nil {
-		session.Release()
+		s.Release()
 		return nil, err
 	}
-	resp, err := session.RoundTrip(req)
+	resp, err := s.RoundTrip(req)
+	if !unhook() && err == nil {
+		resp.Body.Close()
+		err = context.Cause(watched)
+	}
 	if err != nil {
+		cancel(nil)
 		return nil, err
 	}
-	p.Answered(session, resp)
+	p.Answered(s, resp)
 	if resp.StatusCode >= 300 {
 		return nil, ResponseError(resp)
 	}

@@ -32,9 +32,10 @@ type inFlow struct {
 	cancel context.CancelFunc
 
 	once  sync.Once
-	conn  *flow.Conn // nil until accepted; guarded by p.mu
-	moved bool       // its dedicated connection came already; guarded by p.mu
-	cut   bool       // guarded by p.mu
+	conn  *flow.Conn  // nil until accepted; guarded by p.mu
+	moved bool        // its dedicated connection came already; guarded by p.mu
+	hub   identity.ID // through which that came; guarded by p.mu
+	cut   bool        // guarded by p.mu
 }
 
 var _ apps.Flow = (*inFlow)(nil)

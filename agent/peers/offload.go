@@ -28,13 +28,17 @@ const (
 )
 
 // offload offloads a flow that we opened.
-func (p *Peers) offload(c *flow.Conn, peer identity.ID, id string) {
+func (p *Peers) offload(f *outFlow, id string) {
+	peer := f.peer.ID
 	ctx, cancel := context.WithTimeout(p.Life, dialTimeout)
 	defer cancel()
-	d, err := p.dialDedicated(ctx, peer)
+	d, hub, err := p.dialDedicated(ctx, peer)
 	if err == nil {
 		if err = askOffload(d, id); err == nil {
-			c.Offload(d)
+			f.Offload(d)
+			p.mu.Lock()
+			f.hub = hub
+			p.mu.Unlock()
 			p.Log.Debug("a flow was offloaded to a dedicated connection", "peer", peer)
 			return
 		}
@@ -43,12 +47,13 @@ func (p *Peers) offload(c *flow.Conn, peer identity.ID, id string) {
 	p.Log.Debug("a flow is not offloaded", "peer", peer, "err", err)
 }
 
-func (p *Peers) dialDedicated(ctx context.Context, peer identity.ID) (*seal.Dedicated, error) {
-	path, err := p.Path(ctx, peer, true)
+func (p *Peers) dialDedicated(ctx context.Context, peer identity.ID) (*seal.Dedicated, identity.ID, error) {
+	path, hub, err := p.Hubs.Path(ctx, peer, true, "")
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return seal.ClientDedicated(ctx, path, p.Verifier, p.Certificate(), peer)
+	d, err := seal.ClientDedicated(ctx, path, p.Verifier, p.Certificate(), peer)
+	return d, hub, err
 }
 
 func askOffload(d *seal.Dedicated, id string) error {
@@ -72,10 +77,10 @@ var (
 )
 
 // acceptOffload offloads a flow that a peer opened.
-func (p *Peers) acceptOffload(a seal.Accepted, path net.Conn) {
+func (p *Peers) acceptOffload(a seal.Accepted, path net.Conn, hub identity.ID) {
 	err := errShared
 	if _, shared := path.(*h2.Stream); !shared {
-		err = p.answerOffload(a.Dedicated, a.Peer.ID)
+		err = p.answerOffload(a.Dedicated, a.Peer.ID, hub)
 	}
 	if err != nil {
 		p.Log.Debug("a dedicated connection was refused", "peer", a.Peer.ID, "err", err)
@@ -83,13 +88,13 @@ func (p *Peers) acceptOffload(a seal.Accepted, path net.Conn) {
 	}
 }
 
-func (p *Peers) answerOffload(d *seal.Dedicated, peer identity.ID) error {
+func (p *Peers) answerOffload(d *seal.Dedicated, peer, hub identity.ID) error {
 	d.SetDeadline(time.Now().Add(offloadTimeout))
 	h, err := tunnel.ReadHeader(d)
 	if err != nil {
 		return err
 	}
-	conn := p.claim(flowKey{peer, h[fieldFlow]})
+	conn := p.claim(flowKey{peer, h[fieldFlow]}, hub)
 	if conn == nil {
 		return errNoFlow
 	}
@@ -104,14 +109,15 @@ func (p *Peers) answerOffload(d *seal.Dedicated, peer identity.ID) error {
 	return nil
 }
 
-// claim returns a flow that a peer opened and that was accepted, once.
-func (p *Peers) claim(key flowKey) *flow.Conn {
+// claim returns a flow that a peer opened and that was accepted, once: it is to be offloaded through a
+// hub.
+func (p *Peers) claim(key flowKey, hub identity.ID) *flow.Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f := p.named[key]
 	if f == nil || f.conn == nil || f.moved {
 		return nil
 	}
-	f.moved = true
+	f.moved, f.hub = true, hub
 	return f.conn
 }

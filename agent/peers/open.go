@@ -52,7 +52,10 @@ func (p *Peers) Open(ctx context.Context, o Opening) (net.Conn, error) {
 		if err != nil {
 			return nil, o.failed(err)
 		}
-		c, answered, err := o.attempt(ctx, session)
+		watched, stop := p.watch(ctx, session)
+		c, answered, err := o.attempt(watched, session)
+		hangs := gaveUp(ctx, watched)
+		stop()
 		switch {
 		case err == nil:
 			return p.track(session.Peer(), c, o.id), nil
@@ -60,15 +63,20 @@ func (p *Peers) Open(ctx context.Context, o Opening) (net.Conn, error) {
 			return nil, o.failed(err)
 		case ctx.Err() != nil:
 			return nil, o.failed(context.Cause(ctx))
-		case attempt > 0 || session.Err() == nil:
+		case attempt >= maxAgain || session.Err() == nil && !hangs:
 			return nil, o.failed(err)
 		}
-		// The warm session had died unnoticed. Once more on a new one, with the same ID: a peer
-		// that had begun with the flow before the session died refuses it, so that nothing is done
-		// twice.
-		session.Close()
+		// The warm session had died unnoticed, or it hangs. Once more on another, with the same ID: a
+		// peer that had begun with the flow refuses it, so that nothing is done twice.
+		if !hangs {
+			session.Close()
+		}
 	}
 }
+
+// maxAgain is how often a flow that had no answer is opened again: once where a session had died,
+// and once more where a hub hangs meanwhile.
+const maxAgain = 2
 
 // attempt opens the flow on a session. If it fails, it reports whether the peer has answered.
 func (o *Opening) attempt(ctx context.Context, session flow.Session) (c *flow.Conn, answered bool, err error) {
@@ -99,6 +107,7 @@ type outFlow struct {
 	*flow.Conn
 	p    *Peers
 	peer identity.Subject
+	hub  identity.ID // through which it was offloaded; "": it was not; guarded by p.mu
 	once sync.Once
 }
 
@@ -106,7 +115,7 @@ type outFlow struct {
 func (p *Peers) track(peer identity.Subject, c *flow.Conn, id string) net.Conn {
 	f := &outFlow{Conn: c, p: p, peer: peer}
 	if peer.ID != p.Self {
-		c.OnOffload(func() { p.Work.GoUpTo(&p.offloads, limits.Offloads, func() { p.offload(c, peer.ID, id) }) })
+		c.OnOffload(func() { p.Work.GoUpTo(&p.offloads, limits.Offloads, func() { p.offload(f, id) }) })
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

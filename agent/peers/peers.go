@@ -1,13 +1,13 @@
 // Package peers is what a device and its peers in one mesh have with each other: sealed sessions,
 // and the flows in them.
 //
-//	out  Open, Ask       -> pool: warm, shared, bounded -> Config.Path -> seal -> flow
+//	out  Open, Ask       -> pool: warm, shared, bounded -> Hubs.Path -> seal -> flow
 //	in   Accept: a path  -> seal -> session: one request = one flow, or one question
 //	                                 flow     -> recent: not twice -> apps.App
 //	                                 question -> Config.Answer
 //
 // A flow that moves much, out or in, gets a connection of its own: offload.go. Whatever a peer has
-// here ends with its membership: members.go.
+// here ends with its membership: members.go. What is done where a hub hangs: carrier.go.
 package peers
 
 import (
@@ -44,9 +44,7 @@ type Config struct {
 	Work        *inflight.Tracker // what the membership waits for at its end
 	Life        context.Context   // of the membership
 
-	// Path opens a path to a peer: a connection of its own where dedicated says so, and otherwise
-	// whatever can be had.
-	Path func(ctx context.Context, to identity.ID, dedicated bool) (net.Conn, error)
+	Hubs Hubs // what paths go through
 
 	// Answer answers a request of a peer that is no flow.
 	Answer func(w http.ResponseWriter, r *http.Request, peer identity.Subject)
@@ -84,7 +82,7 @@ func New(c Config) *Peers {
 		inbound: map[*inbound]struct{}{}, flows: map[*inFlow]struct{}{}, named: map[flowKey]*inFlow{},
 		outFlows: map[*outFlow]struct{}{}, totals: map[identity.ID]*Traffic{},
 	}
-	p.pool = newPool(p.dial)
+	p.pool = newPool(p.dial, func(c *carrier) bool { return c.doubtful(p.Hubs) })
 	p.server = h2.NewServer(http.HandlerFunc(p.serve), h2.Sealed)
 	return p
 }
@@ -101,34 +99,18 @@ func (p *Peers) Close() {
 	p.pool.close()
 }
 
-// dial opens a sealed session with a peer.
-func (p *Peers) dial(ctx context.Context, to identity.ID) (flow.Session, error) {
-	if to == p.Self {
-		return p.dialSelf(ctx)
-	}
-	path, err := p.Path(ctx, to, false)
-	if err != nil {
-		return nil, answer.Lost(err)
-	}
-	s, err := seal.Client(ctx, path, p.Verifier, p.Certificate(), to)
-	if err != nil {
-		return nil, answer.Lost(err)
-	}
-	return s, nil
-}
-
 // dialSelf opens a sealed session with ourselves, over a pipe: an app that talks to itself takes
 // the same way.
-func (p *Peers) dialSelf(ctx context.Context) (flow.Session, error) {
+func (p *Peers) dialSelf(ctx context.Context) (*carrier, error) {
 	near, far := net.Pipe()
-	if !p.Work.Go(func() { p.Accept(p.Life, far, p.Self) }) {
+	if !p.Work.Go(func() { p.Accept(p.Life, far, p.Self, "") }) {
 		return nil, answer.Errorf(answer.Unavailable, "the mesh was left")
 	}
 	s, err := seal.Client(ctx, near, p.Verifier, p.Certificate(), p.Self)
 	if err != nil {
 		return nil, answer.Lost(err)
 	}
-	return s, nil
+	return &carrier{Session: s}, nil
 }
 
 // Supersede has new flows open new sessions: those that are open rest on a certificate that was

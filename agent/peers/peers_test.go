@@ -16,7 +16,6 @@ import (
 	"ztm/agent/limits"
 	"ztm/apps/appstest"
 	"ztm/tunnel/answer"
-	"ztm/tunnel/flow"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/inflight"
@@ -66,7 +65,7 @@ func newFarPeer(t *testing.T, streams int, handler http.HandlerFunc) *farPeer {
 
 // dial opens a sealed session, as mesh.dialPeer does. When it returns, the session knows how many
 // streams it may have.
-func (p *farPeer) dial(ctx context.Context, want identity.ID) (flow.Session, error) {
+func (p *farPeer) dial(ctx context.Context, want, _ identity.ID) (*carrier, error) {
 	near, far := net.Pipe()
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -87,8 +86,11 @@ func (p *farPeer) dial(ctx context.Context, want identity.ID) (flow.Session, err
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sessions++
-	return s, err
+	return &carrier{Session: s}, err
 }
+
+// trusting takes no session for doubtful.
+func trusting(*carrier) bool { return false }
 
 func (p *farPeer) opened() int {
 	p.mu.Lock()
@@ -106,7 +108,7 @@ func untilGone(w http.ResponseWriter, r *http.Request) {
 func TestFlowsBeyondTheStreamsOfASessionOpenAnother(t *testing.T) {
 	const streams, flows = 40, 300
 	peer := newFarPeer(t, streams, untilGone)
-	p := newPool(peer.dial)
+	p := newPool(peer.dial, trusting)
 	defer p.close()
 	ctx, cancel := context.WithTimeout(t.Context(), appstest.Patience)
 	defer cancel()
@@ -134,7 +136,7 @@ func TestFlowsBeyondTheStreamsOfASessionOpenAnother(t *testing.T) {
 func TestSessionsWithOnePeerAreBounded(t *testing.T) {
 	const streams = 2
 	peer := newFarPeer(t, streams, untilGone)
-	p := newPool(peer.dial)
+	p := newPool(peer.dial, trusting)
 	defer p.close()
 	var err error
 	for range streams*limits.FullSessions + 1 {
@@ -156,7 +158,7 @@ func TestARefusalIsNotReadForever(t *testing.T) {
 		close(begun)
 		<-r.Context().Done()
 	})
-	p := newPool(peer.dial)
+	p := newPool(peer.dial, trusting)
 	defer p.close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -8,7 +8,6 @@ import (
 
 	"ztm/agent/limits"
 	"ztm/tunnel/answer"
-	"ztm/tunnel/flow"
 	"ztm/tunnel/identity"
 )
 
@@ -17,8 +16,12 @@ import (
 // New flows avoid a session that is loaded, until the flow that loads it is offloaded: they would
 // wait behind its bytes. The first of them has another session opened and shares meanwhile, for
 // opening one takes longer than that. Where there are limits.LoadedSessions, all share.
+//
+// A session that is doubtful gets no new flows: it seems to hang, and there is another way.
 type pool struct {
-	dial func(context.Context, identity.ID) (flow.Session, error)
+	dial     func(ctx context.Context, to, avoid identity.ID) (*carrier, error)
+	doubtful func(*carrier) bool
+
 	life context.Context // ends with close
 	stop context.CancelFunc
 	wg   sync.WaitGroup // dials
@@ -28,15 +31,15 @@ type pool struct {
 }
 
 type peerSessions struct {
-	sessions []flow.Session
-	old      []flow.Session // get no new flows, and end with those that they have
-	dialing  *dialing       // nil: none is being opened
+	sessions []*carrier
+	old      []*carrier // get no new flows, and end with those that they have
+	dialing  *dialing   // nil: none is being opened
 }
 
 // dialing is one attempt that any number of flows wait for.
 type dialing struct {
 	done    chan struct{} // closed when session and err are set
-	session flow.Session
+	session *carrier
 	err     error
 }
 
@@ -46,14 +49,14 @@ const (
 	reapEvery   = 30 * time.Second
 )
 
-func newPool(dial func(context.Context, identity.ID) (flow.Session, error)) *pool {
-	p := &pool{dial: dial, peers: map[identity.ID]*peerSessions{}}
+func newPool(dial func(ctx context.Context, to, avoid identity.ID) (*carrier, error), doubtful func(*carrier) bool) *pool {
+	p := &pool{dial: dial, doubtful: doubtful, peers: map[identity.ID]*peerSessions{}}
 	p.life, p.stop = context.WithCancel(context.Background())
 	return p
 }
 
 // get returns a session with a stream that is reserved for the caller, opening one if need be.
-func (p *pool) get(ctx context.Context, to identity.ID) (flow.Session, error) {
+func (p *pool) get(ctx context.Context, to identity.ID) (*carrier, error) {
 	for lost := 0; ; {
 		s, d, err := p.reserve(to)
 		if s != nil || err != nil {
@@ -79,7 +82,7 @@ func (p *pool) get(ctx context.Context, to identity.ID) (flow.Session, error) {
 
 // reserve reserves a stream of the best session with a peer, or returns the dialing of one that is
 // to be waited for. It also has a session opened before it must be waited for.
-func (p *pool) reserve(to identity.ID) (flow.Session, *dialing, error) {
+func (p *pool) reserve(to identity.ID) (*carrier, *dialing, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.life.Err() != nil {
@@ -90,14 +93,15 @@ func (p *pool) reserve(to identity.ID) (flow.Session, *dialing, error) {
 		ps = &peerSessions{}
 		p.peers[to] = ps
 	}
-	best, loaded := ps.pick()
+	best, loaded := ps.pick(p.doubtful)
 	if best != nil && best.Reserve() != nil {
 		best = nil
 	}
 	if ps.dialing == nil && ps.wanted(best, loaded) {
 		d := &dialing{done: make(chan struct{})}
 		ps.dialing = d
-		p.wg.Go(func() { p.open(to, ps, d) })
+		avoid := ps.avoid(p.doubtful)
+		p.wg.Go(func() { p.open(to, avoid, ps, d) })
 	}
 	if best == nil && ps.dialing == nil {
 		return nil, nil, answer.Errorf(answer.Limit, "all %d sessions with endpoint %s are full", len(ps.sessions), to)
@@ -110,7 +114,7 @@ func (p *pool) reserve(to identity.ID) (flow.Session, *dialing, error) {
 const lowStreams = 32
 
 // wanted reports whether another session is to be opened.
-func (ps *peerSessions) wanted(best flow.Session, loaded bool) bool {
+func (ps *peerSessions) wanted(best *carrier, loaded bool) bool {
 	switch n := len(ps.sessions); {
 	case best == nil || best.Free() < lowStreams:
 		return n < limits.FullSessions
@@ -119,9 +123,19 @@ func (ps *peerSessions) wanted(best flow.Session, loaded bool) bool {
 	}
 }
 
-// pick drops dead sessions and returns the one with the fewest flows, preferring those that are not
-// loaded.
-func (ps *peerSessions) pick() (best flow.Session, loaded bool) {
+// avoid is the hub of a session that is doubtful; "" if there is none.
+func (ps *peerSessions) avoid(doubtful func(*carrier) bool) identity.ID {
+	for _, s := range ps.sessions {
+		if doubtful(s) {
+			return s.hub
+		}
+	}
+	return ""
+}
+
+// pick drops dead sessions and returns the one with the fewest flows that is not doubtful,
+// preferring those that are not loaded.
+func (ps *peerSessions) pick(doubtful func(*carrier) bool) (best *carrier, loaded bool) {
 	alive := ps.sessions[:0]
 	least := 0
 	for _, s := range ps.sessions {
@@ -131,8 +145,8 @@ func (ps *peerSessions) pick() (best flow.Session, loaded bool) {
 		default:
 		}
 		alive = append(alive, s)
-		if s.Err() != nil {
-			continue // full or closing
+		if s.Err() != nil || doubtful(s) {
+			continue // full, closing, or hanging
 		}
 		flows, isLoaded := s.Load()
 		if best == nil || loaded && !isLoaded || loaded == isLoaded && flows < least {
@@ -146,10 +160,10 @@ func (ps *peerSessions) pick() (best flow.Session, loaded bool) {
 
 // open dials in the pool's own time: a flow that gives up must not take the session from the others
 // that wait.
-func (p *pool) open(to identity.ID, ps *peerSessions, d *dialing) {
+func (p *pool) open(to, avoid identity.ID, ps *peerSessions, d *dialing) {
 	ctx, cancel := context.WithTimeoutCause(p.life, dialTimeout, answer.Errorf(answer.Timeout, "endpoint %s does not answer", to))
 	defer cancel()
-	d.session, d.err = p.dial(ctx, to)
+	d.session, d.err = p.dial(ctx, to, avoid)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ps.dialing = nil
@@ -181,8 +195,8 @@ func (p *pool) reap(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, ps := range p.peers {
-		ps.pick()
-		ps.old = slices.DeleteFunc(ps.old, func(s flow.Session) bool {
+		ps.pick(p.doubtful)
+		ps.old = slices.DeleteFunc(ps.old, func(s *carrier) bool {
 			_, idle := s.IdleSince()
 			if idle {
 				go s.Close() // may wait a second for the peer
@@ -216,7 +230,7 @@ func (p *pool) warm(to identity.ID) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if ps := p.peers[to]; ps != nil {
-		ps.pick()
+		ps.pick(p.doubtful)
 		return len(ps.sessions)
 	}
 	return 0
@@ -227,7 +241,7 @@ func (p *pool) ids() (out []identity.ID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, ps := range p.peers {
-		if ps.pick(); len(ps.sessions) > 0 {
+		if ps.pick(p.doubtful); len(ps.sessions) > 0 {
 			out = append(out, id)
 		}
 	}
@@ -237,7 +251,7 @@ func (p *pool) ids() (out []identity.ID) {
 // closeIf closes the sessions with the peers that the function names.
 func (p *pool) closeIf(match func(identity.Subject) bool) {
 	p.mu.Lock()
-	var out []flow.Session
+	var out []*carrier
 	for _, ps := range p.peers {
 		for _, s := range slices.Concat(ps.sessions, ps.old) {
 			if match(s.Peer()) {

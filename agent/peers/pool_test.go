@@ -2,6 +2,7 @@ package peers
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ type fakeSession struct {
 	loaded       bool
 	err          error
 	over         bool
+	hangs        bool
 }
 
 func (s *fakeSession) Load() (int, bool)            { return s.flows, s.loaded }
@@ -45,16 +47,19 @@ func TestAFlowGetsTheSessionWithTheFewestThatIsNotLoaded(t *testing.T) {
 		"not a full one":              {[]*fakeSession{{err: full}, {flows: 7}}, 1, false, 2},
 		"none if all are full":        {[]*fakeSession{{err: full}, {err: full}}, -1, false, 2},
 		"those that are over are let": {[]*fakeSession{{over: true}, {flows: 7}, {over: true}}, 1, false, 1},
+		"not one that hangs":          {[]*fakeSession{{hangs: true}, {flows: 7, loaded: true}}, 1, true, 2},
+		"none if all hang":            {[]*fakeSession{{hangs: true}}, -1, false, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ps := &peerSessions{}
 			for _, s := range tt.sessions {
-				ps.sessions = append(ps.sessions, s)
+				ps.sessions = append(ps.sessions, &carrier{Session: s})
 			}
-			best, loaded := ps.pick()
-			var want flow.Session
+			all := slices.Clone(ps.sessions)
+			best, loaded := ps.pick(func(c *carrier) bool { return c.Session.(*fakeSession).hangs })
+			var want *carrier
 			if tt.best >= 0 {
-				want = tt.sessions[tt.best]
+				want = all[tt.best]
 			}
 			if best != want || loaded != tt.loaded || len(ps.sessions) != tt.left {
 				t.Errorf("got %v, loaded %v, of %d that are left", best, loaded, len(ps.sessions))

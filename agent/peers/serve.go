@@ -33,14 +33,14 @@ type inbound struct {
 
 // Accept seals a path as the server and serves what comes. It returns when the handshake is done,
 // which ctx governs; from is who asked for the path, as the hub has it.
-func (p *Peers) Accept(ctx context.Context, path net.Conn, from identity.ID) {
+func (p *Peers) Accept(ctx context.Context, path net.Conn, from, hub identity.ID) {
 	accepted, err := seal.Server(ctx, path, p.Verifier, p.Certificate)
 	if err != nil {
 		p.PeerLog.Info("handshake "+string(from), "a peer's session was refused", "asked by", from, "err", err)
 		return
 	}
 	if accepted.Dedicated != nil {
-		p.acceptOffload(accepted, path)
+		p.acceptOffload(accepted, path, hub)
 		return
 	}
 	conn, peer := accepted.Session, accepted.Peer

@@ -40,6 +40,12 @@ type Session interface {
 	// IdleSince returns when the last flow ended; false while there is one.
 	IdleSince() (time.Time, bool)
 
+	// Ping waits for a sign of life of the peer, until ctx ends. Heard returns when there was one
+	// last, and RTT the round trip, 0 if it is unknown.
+	Ping(ctx context.Context) error
+	Heard() time.Time
+	RTT() time.Duration
+
 	// Err returns why the session takes no more flows, for now or for good; nil if it does.
 	Err() error
 

@@ -213,6 +213,18 @@ func (s *Session) IdleSince() (time.Time, bool) {
 	return s.lastUsed, len(s.flows)+s.opening == 0
 }
 
+// Ping implements [flow.Session].
+func (s *Session) Ping(ctx context.Context) error {
+	_, err := s.h2.Ping(ctx)
+	return err
+}
+
+// Heard implements [flow.Session].
+func (s *Session) Heard() time.Time { return s.h2.Heard() }
+
+// RTT implements [flow.Session].
+func (s *Session) RTT() time.Duration { return s.h2.RTT() }
+
 // Err reports why the session cannot take another request; nil if it can.
 func (s *Session) Err() error {
 	if err := s.h2.Err(); err != nil {

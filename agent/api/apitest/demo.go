@@ -64,7 +64,7 @@ func Demo() map[string]any {
 			Agent: api.Agent{ID: NasID, Name: "nas", User: "root"},
 		},
 		"GET " + api.EndpointPath(m, NasID, "identity"):                   "-----BEGIN PUBLIC KEY-----\nOf the nas\n-----END PUBLIC KEY-----\n",
-		"GET " + api.EndpointPath(m, NasID, "hubs"):                       []api.Hub{{Address: "hub.example.com:8888", Status: api.Unreachable}, {Address: "other:1", Status: api.NotAttached}},
+		"GET " + api.EndpointPath(m, NasID, "hubs"):                       []api.Hub{{Address: "hub.example.com:8888", Status: api.Unreachable}, {Address: "other:1", Status: api.HubStandby, RTT: 20}},
 		"GET " + api.EndpointPath(m, NasID, "users"):                      []api.User{{Name: "root", Endpoints: []string{"nas"}}},
 		"GET " + api.ViewPath(m, NasID, apps.Filter{}):                    []apps.Endpoint{nas},
 		"GET " + api.EndpointPath(m, NasID, "endpoints", string(PhoneID)): api.Endpoint{Endpoint: phone},

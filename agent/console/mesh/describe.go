@@ -81,16 +81,22 @@ func (c commands) describeHub(ctx context.Context, name string) error {
 		return err
 	}
 	h := hubs[0]
-	return c.Print(h, &apps.Table{Rows: [][]string{
+	t := &apps.Table{Rows: [][]string{
 		{"Hub:", h.Address},
 		{"ID:", dash(string(h.ID))},
 		{"Status:", hubStatus(h)},
+		{"Names:", orNone(h.Names)},
+		{"Zone:", dash(h.Zone)},
 		{"Ping:", milliseconds(h.RTT)},
 		{"Agents:", ofHub(h, h.Agents)},
 		{"Relays:", ofHub(h, h.Relays)},
 		{"Connected since:", when(h.Since)},
 		{"Version:", dash(h.Version)},
-	}})
+	}}
+	if h.Error != "" {
+		t.Rows = append(t.Rows, []string{"Error:", h.Error})
+	}
+	return c.Print(h, t)
 }
 
 func (c commands) describeUser(ctx context.Context, name string) error {

@@ -143,9 +143,9 @@ func (c commands) getHubs(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	t := &apps.Table{Header: []string{"NAME", "STATUS", "PING", "VERSION", "AGENTS", "RELAYS", "ID"}, Wide: 1}
+	t := &apps.Table{Header: []string{"NAME", "STATUS", "PING", "VERSION", "ZONE", "AGENTS", "RELAYS", "ID"}, Wide: 1}
 	for _, h := range hubs {
-		t.Add(h.Address, hubStatus(h), milliseconds(h.RTT), dash(h.Version), ofHub(h, h.Agents),
+		t.Add(h.Address, hubStatus(h), milliseconds(h.RTT), dash(h.Version), dash(h.Zone), ofHub(h, h.Agents),
 			ofHub(h, h.Relays), dash(string(h.ID)))
 		if h.Note != "" {
 			c.Warn("%s: %s", h.Address, h.Note)
@@ -154,21 +154,22 @@ func (c commands) getHubs(ctx context.Context, name string) error {
 	return c.Print(hubs, t)
 }
 
-// hubStatus is what a hub is to the agent. That the agent is not attached does not mean that the
-// hub is down.
+// hubStatus is what a hub is to the agent.
 func hubStatus(h api.Hub) string {
-	switch {
-	case h.Connected:
+	switch h.Status {
+	case api.Attached:
 		return "Attached"
-	case h.Status == api.Unreachable:
+	case api.Draining:
+		return "Draining"
+	case api.Unreachable:
 		return "Unreachable"
 	}
-	return "Not attached (standby)"
+	return "Standby"
 }
 
-// ofHub shows a count that only the hub knows to which the agent is attached.
+// ofHub shows a count that the hub has said.
 func ofHub(h api.Hub, n int) string {
-	if !h.Connected {
+	if h.Status == api.Unreachable {
 		return "-"
 	}
 	return strconv.Itoa(n)
@@ -186,7 +187,7 @@ func (c commands) hubs(ctx context.Context, name string) ([]api.Hub, error) {
 	}
 	var names []string
 	for _, h := range all {
-		if h.Address == name || string(h.ID) == name {
+		if h.Address == name || string(h.ID) == name || slices.Contains(h.Names, name) {
 			return []api.Hub{h}, nil
 		}
 		names = append(names, h.Address)

@@ -1,0 +1,178 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"time"
+
+	"ztm/tunnel/answer"
+	"ztm/tunnel/flow"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
+	"ztm/tunnel/suspicion"
+)
+
+// A session with a peer goes through a hub, and either may hang: the hub, or what leads from it to
+// the peer. Where there is another hub nobody waits for that:
+//
+//	an answer is overdue -> PING end to end, and to the hub -> no PONG: suspect
+//	  a flow that waits opens again elsewhere, with the same word; new flows avoid the session, and the hub
+//	  silent for longer: the session ends, and so does what was offloaded through the hub (Lost)
+
+// Hubs is what Peers ask of the sessions with hubs.
+type Hubs interface {
+	// Path opens a path to a peer, and says through which hub: a connection of its own where
+	// dedicated says so, and otherwise whatever can be had. The hub avoid is asked last.
+	Path(ctx context.Context, to identity.ID, dedicated bool, avoid identity.ID) (net.Conn, identity.ID, error)
+
+	// Another reports whether there is another hub than this one to go through.
+	Another(than identity.ID) bool
+
+	// Suspect reports whether a hub is suspected to hang while another does not.
+	Suspect(hub identity.ID) bool
+
+	// Overdue says that an answer through a hub is late.
+	Overdue(hub identity.ID)
+
+	// Watch is for what waits for a hub: the context ends with [suspicion.Err] when the hub is
+	// suspect. stop is called when the wait is over.
+	Watch(ctx context.Context, hub identity.ID) (watched context.Context, stop func())
+}
+
+// carrier is a session that this agent opened, with what it goes through.
+type carrier struct {
+	flow.Session
+	hub   identity.ID // "": none, it is with ourselves
+	doubt *suspicion.Suspicion
+}
+
+// newCarrier makes the carrier of a session through a hub.
+func (p *Peers) newCarrier(s *seal.Session, hub identity.ID) *carrier {
+	c := &carrier{Session: s, hub: hub}
+	c.doubt = suspicion.New(suspicion.Config{
+		Ping: func(ctx context.Context) error {
+			p.Hubs.Overdue(hub)
+			return s.Ping(ctx)
+		},
+		Heard: s.Heard, RTT: s.RTT, Go: p.Work.Go,
+		Lost: func() bool {
+			if !p.Hubs.Another(hub) {
+				return false
+			}
+			p.Log.Info("a session with a peer ends: nothing comes", "peer", s.Peer().ID, "hub", hub)
+			s.Close()
+			return true
+		},
+	})
+	return c
+}
+
+// doubtful reports whether new flows are to avoid it.
+func (c *carrier) doubtful(hubs Hubs) bool {
+	return c.hub != "" && (c.doubt.Suspect() && hubs.Another(c.hub) || hubs.Suspect(c.hub))
+}
+
+// watch is for a request that waits for an answer on a carrier. The context ends with
+// [suspicion.Err] when the answer is no longer expected, and may be had elsewhere.
+func (p *Peers) watch(ctx context.Context, c *carrier) (watched context.Context, stop func()) {
+	if c.hub == "" || !p.Hubs.Another(c.hub) {
+		return ctx, func() {}
+	}
+	return c.doubt.Watch(ctx)
+}
+
+// gaveUp reports whether a request was given up because its carrier hangs.
+func gaveUp(ctx, watched context.Context) bool {
+	return ctx.Err() == nil && errors.Is(context.Cause(watched), suspicion.Err)
+}
+
+// dial opens a sealed session with a peer, not through the hub avoid if there is another.
+func (p *Peers) dial(ctx context.Context, to, avoid identity.ID) (*carrier, error) {
+	if to == p.Self {
+		return p.dialSelf(ctx)
+	}
+	for attempt := 0; ; attempt++ {
+		path, hub, err := p.Hubs.Path(ctx, to, false, avoid)
+		if err != nil {
+			return nil, answer.Lost(err)
+		}
+		watched, stop := p.Hubs.Watch(ctx, hub)
+		s, err := seal.Client(watched, path, p.Verifier, p.Certificate(), to)
+		again := err != nil && attempt == 0 && gaveUp(ctx, watched)
+		stop()
+		switch {
+		case err == nil:
+			return p.newCarrier(s, hub), nil
+		case !again:
+			return nil, answer.Lost(err)
+		}
+		avoid = hub
+	}
+}
+
+// Lost ends what goes through a hub that hangs and of which nothing comes: sessions at once if they
+// are as silent, and what was offloaded once it has been silent for as long.
+func (p *Peers) Lost(hub identity.ID) {
+	p.pool.lost(hub, time.Now().Add(-suspicion.MaxSilence))
+	p.Work.Go(func() {
+		moved := p.movedThrough(hub)
+		timer := time.NewTimer(suspicion.MaxSilence)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-p.Life.Done():
+			return
+		}
+		for _, c := range moved {
+			if c.moved() == c.bytes {
+				c.reset()
+			}
+		}
+	})
+}
+
+// offloaded is a flow with a connection of its own through a hub, and what it had moved.
+type offloaded struct {
+	*flow.Conn
+	bytes int64
+	reset func() error
+}
+
+func (o offloaded) moved() int64 { return o.Sent() + o.Received() }
+
+// movedThrough lists the flows that were offloaded through a hub.
+func (p *Peers) movedThrough(hub identity.ID) (out []offloaded) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	add := func(c *flow.Conn, reset func() error) {
+		o := offloaded{Conn: c, reset: reset}
+		o.bytes = o.moved()
+		out = append(out, o)
+	}
+	for f := range p.outFlows {
+		if f.hub == hub {
+			add(f.Conn, f.Reset)
+		}
+	}
+	for f := range p.flows {
+		if f.hub == hub {
+			add(f.conn, f.conn.Reset)
+		}
+	}
+	return out
+}
+
+// lost closes the sessions through a hub from which nothing came since a moment.
+func (p *pool) lost(hub identity.ID, since time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, ps := range p.peers {
+		for _, s := range slices.Concat(ps.sessions, ps.old) {
+			if s.hub == hub && s.Heard().Before(since) {
+				go s.Close() // may wait a second for the peer; pick drops it next time
+			}
+		}
+	}
+}
