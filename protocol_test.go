@@ -31,6 +31,7 @@ func TestThePageOfTheWireNamesWhatIsOnIt(t *testing.T) {
 		seal.PathApps, seal.PathAPI, seal.PathPing, seal.PathTrust, seal.PathRenew,
 		strings.ToLower(seal.FieldFlow), strings.ToLower(seal.FieldTrust),
 		string(tunnel.EventReady), string(tunnel.EventDialBack), string(tunnel.EventTrust), string(tunnel.EventSign), string(tunnel.EventPing),
+		string(tunnel.EventHubs), string(tunnel.EventMove), tunnel.PathHubs, "`" + tunnel.FieldAttach + "`", "`" + tunnel.FieldIdle + "`",
 	} {
 		if !strings.Contains(page, name) {
 			t.Errorf("docs/protocol.md does not have %s", name)
@@ -68,7 +69,7 @@ func TestThePageOfTheWireHasTheStatusOfEveryCode(t *testing.T) {
 func TestThePageOfTheWireHasEveryMember(t *testing.T) {
 	page := protocolPage(t)
 	for _, v := range []any{
-		tunnel.HubStatus{}, tunnel.Entry{}, tunnel.Page{}, tunnel.Event{}, tunnel.SignRequest{}, tunnel.JoinRequest{}, tunnel.SignAnswer{}, answer.Error{},
+		tunnel.HubStatus{}, tunnel.Entry{}, tunnel.Page{}, tunnel.Event{}, tunnel.SignRequest{}, tunnel.JoinRequest{}, tunnel.SignAnswer{}, answer.Error{}, tunnel.Hubs{}, tunnel.HubEntry{}, identity.HubRecord{}, identity.Attach{},
 	} {
 		typ := reflect.TypeOf(v)
 		for i := range typ.NumField() {

@@ -3,11 +3,13 @@ package hub
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
 	"ztm/hub/limits"
 	"ztm/tunnel"
+	"ztm/tunnel/h2"
 )
 
 // session is the events stream of one agent. Its life is what "online" means.
@@ -76,6 +78,9 @@ func (s *server) getEvents(w http.ResponseWriter, r *http.Request, p *peer, _ st
 	}
 	defer detach()
 	s.log.Debug("online", "endpoint", p.ID, "user", p.User, "addr", p.addr)
+	if idle, err := strconv.Atoi(r.Header.Get(tunnel.FieldIdle)); err == nil {
+		h2.SetIdle(r, max(tunnel.LeadIdle, min(time.Duration(idle)*time.Second, tunnel.SpareIdle)))
+	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	trust := s.verifier.Trust()
 	ok := stream(w, &tunnel.Event{Type: tunnel.EventReady}) &&

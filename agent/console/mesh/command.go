@@ -98,6 +98,18 @@ func (c commands) members() []*cli.Command {
 			}},
 		},
 		{
+			Name: "set", Usage: "set where the hubs of a mesh are",
+			Description: "Example:\n  ztm set hubs hub-2.example.com:8888",
+			Subcommands: []*cli.Command{{
+				Name: "hubs", Category: apps.InMesh, ArgsUsage: "HOST:PORT ...", Usage: "set the addresses of the hubs of the mesh on this device",
+				Description: "An agent learns of new hubs and new addresses by itself. Run this only on a device that has lost its way: all hubs\n" +
+					"moved while it was away. It replaces what the permit said, and what hubs have said since. Which hub is at an\n" +
+					"address is verified when the agent connects.\n\n" +
+					"Example:\n  ztm mesh home set hubs hub-2.example.com:8888 hub-3.example.com:8888",
+				Action: func(x *cli.Context) error { return c.setHubs(x.Context, x.Args().Slice()) },
+			}},
+		},
+		{
 			Name: "label", Category: apps.AtEndpoint, Usage: "show or change the labels of an endpoint",
 			Description: "Example:\n  ztm label --add env:prod web --remove test\n  ztm ep nas label",
 			Flags: []cli.Flag{

@@ -204,6 +204,24 @@ func (c commands) printPermit(permit json.RawMessage) error {
 	return err
 }
 
+// setHubs replaces the addresses of the hubs.
+func (c commands) setHubs(ctx context.Context, hubs []string) error {
+	for _, h := range hubs {
+		if err := identity.CheckHostPort(h); err != nil {
+			return &apps.UsageError{Err: fmt.Errorf("hub: %w", err)}
+		}
+	}
+	m, err := c.Mesh(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.Do(ctx, http.MethodPut, api.HubsPath(m.Name), hubs, nil); err != nil {
+		return err
+	}
+	c.Note("The hubs of mesh %s are at %s", m.Name, strings.Join(hubs, ", "))
+	return nil
+}
+
 // forget lets the next use of a name decide whose it is.
 func (c commands) forget(ctx context.Context, name string) error {
 	m, err := c.Mesh(ctx)
