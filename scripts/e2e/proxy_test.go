@@ -7,12 +7,13 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 )
 
 // TestProxy: agents that may go out through a proxy alone reach the hub and each other through it, and make no
-// connection past it. HTTPS_PROXY is not for hubs on this machine, so it is not tried here: see package tunnel.
+// connection past it. HTTPS_PROXY is not for hubs on this machine: see TestProxyOfTheEnvironment.
 func TestProxy(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -56,21 +57,64 @@ func TestProxy(t *testing.T) {
 	})
 }
 
+// TestProxyOfTheEnvironment: agents that reach the hub through a proxy alone, of which HTTPS_PROXY tells them, and which
+// wants a password.
+func TestProxyOfTheEnvironment(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	hubPort, port := freePort(t), freePort(t)
+	w.nft("public", fmt.Sprintf("table ip fence {\nchain in {\ntype filter hook input priority filter; iifname != lo tcp dport %d drop;\n}\n}", hubPort))
+	proxy := startTinyproxy(t, fmt.Sprintf("Listen %s\nPort %d\nConnectPort %d\nBasicAuth user password\n", hubIP, port, hubPort), w.in("public")...)
+	await(t, "tinyproxy listens", func() bool { return strings.Contains(proxy.output(), "Accepting connections") })
+
+	places := map[string]string{"hub": "public", "ep-wrong": "a", "ep-root": "a", "ep-bob": "b"}
+	m := newHub(t, options{
+		listen: net.JoinHostPort("0.0.0.0", strconv.Itoa(hubPort)),
+		names:  net.JoinHostPort(hubIP, strconv.Itoa(hubPort)),
+		wrap:   func(who string) []string { return w.in(places[who]) },
+	})
+	with := func(password string) {
+		m.env = []string{fmt.Sprintf("HTTPS_PROXY=http://user:%s@%s:%d", password, hubIP, port)}
+	}
+	with("wrong")
+	mistake{args: "join demo --as ep-wrong --permit root.json", status: failed, want: []string{"proxy", "401"}}.check(t, m.newAgent("ep-wrong", "root").try)
+
+	with("password")
+	m.root = m.newAgent("ep-root", "root")
+	m.root.joinBy(m.path("root.json"))
+	bob := m.addAgent("ep-bob", "bob")
+	_, entrance, err := net.SplitHostPort(m.root.tunnel("redis", bob, redisServer(t, "127.0.0.1", w.in("b")...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cli := append(w.in("a"), program(t, "redis-cli", "redis-tools"), "-p", entrance, "ping")
+	if got := call(t, nil, cli[0], cli[1:]...); got != "PONG\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
 // tinyproxy starts an HTTP proxy that makes tunnels to one port, and returns its own.
 func tinyproxy(t testing.TB, connectPort int) int {
 	t.Helper()
-	path, port := program(t, "tinyproxy", "tinyproxy"), freePort(t)
+	port := freePort(t)
+	startTinyproxy(t, fmt.Sprintf("Listen 127.0.0.1\nPort %d\nConnectPort %d\n", port, connectPort))
+	await(t, "tinyproxy listens", func() bool { return listening(t, port) })
+	return port
+}
+
+// startTinyproxy starts an HTTP proxy, below words that say where.
+func startTinyproxy(t testing.TB, config string, where ...string) *process {
+	t.Helper()
 	file, err := os.CreateTemp(workspace, "tinyproxy-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if _, err := fmt.Fprintf(file, "Listen 127.0.0.1\nPort %d\nMaxClients 50\nTimeout 600\nConnectPort %d\n", port, connectPort); err != nil {
+	if _, err := file.WriteString("MaxClients 50\nTimeout 600\n" + config); err != nil {
 		t.Fatal(err)
 	}
-	launch(t, "tinyproxy", exec.Command(path, "-d", "-c", file.Name()))
-	await(t, "tinyproxy listens", func() bool { return listening(t, port) })
-	return port
+	words := append(where, program(t, "tinyproxy", "tinyproxy"), "-d", "-c", file.Name())
+	return launch(t, "tinyproxy", exec.Command(words[0], words[1:]...))
 }
 
 // sshProxy starts an OpenSSH client that is a SOCKS5 proxy, and returns its port.

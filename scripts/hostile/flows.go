@@ -216,7 +216,7 @@ func holdTrust(ctx context.Context, m *mesh) (t tally, err error) {
 
 // forgeTrust posts trust lists with false signatures: what they cost before they are refused is what counts.
 func forgeTrust(ctx context.Context, m *mesh) (t tally, err error) {
-	docs, err := forgedLists(m, 1000)
+	docs, err := forgedLists(m, 300)
 	if err != nil {
 		return t, err
 	}
