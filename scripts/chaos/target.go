@@ -77,10 +77,3 @@ func (t *target) flow(c net.Conn) {
 		fmt.Fprintln(c, hex.EncodeToString(hash.Sum(nil)))
 	}
 }
-
-// ran reports whether a flow has arrived.
-func (t *target) ran(word string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.seen[word] > 0
-}
