@@ -12,9 +12,7 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -121,16 +119,8 @@ func (r *run) measure(ctx context.Context) (err error) {
 	}
 	defer os.RemoveAll(r.Dir)
 	defer r.End(8 * time.Second)
-	if r.ztm == "" {
-		r.ztm = filepath.Join(r.Dir, "bin", "ztm")
-		fmt.Println("building ztm")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w",
-			"-tags", "urfave_cli_no_docs,urfave_cli_no_suggest,nethttpomithttp2", "-o", r.ztm, "ztm")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as cross builds it
-		build.Stderr = os.Stderr
-		if err := build.Run(); err != nil {
-			return fmt.Errorf("build: %w", err)
-		}
+	if r.ztm, err = process.Ztm(ctx, r.ztm, r.Dir); err != nil {
+		return err
 	}
 	r.server = process.FreeAddress()
 	if _, err := r.Start("server", r.self, "serve", r.server); err != nil {

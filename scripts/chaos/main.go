@@ -32,6 +32,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"ztm/scripts/process"
 )
 
 // settings are what the command line says.
@@ -126,13 +127,7 @@ func outside(ctx context.Context, s *settings) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return err
 	}
-	if s.ztm == "" {
-		s.ztm = filepath.Join(s.dir, "ztm")
-		if out, err := exec.CommandContext(ctx, "go", "build", "-o", s.ztm, "ztm").CombinedOutput(); err != nil {
-			return fmt.Errorf("build: %w\n%s", err, out)
-		}
-	}
-	if s.ztm, err = filepath.Abs(s.ztm); err != nil {
+	if s.ztm, err = process.Ztm(ctx, s.ztm, s.dir); err != nil {
 		return err
 	}
 	self, err := os.Executable()

@@ -24,12 +24,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+	"ztm/scripts/process"
 )
 
 func main() {
@@ -73,18 +73,11 @@ func command(ctx context.Context, args []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if *binary == "" {
-		*binary = filepath.Join(dir, "ztm")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", "urfave_cli_no_docs,urfave_cli_no_suggest,nethttpomithttp2", "-o", *binary, "ztm")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("build: %w\n%s", err, out)
-		}
-	}
-	if *binary, err = filepath.Abs(*binary); err != nil { // processes run elsewhere
+	ztm, err := process.Ztm(ctx, *binary, dir)
+	if err != nil {
 		return err
 	}
-	rows, err := attackAll(ctx, dir, *binary, chosen(*only), *length)
+	rows, err := attackAll(ctx, dir, ztm, chosen(*only), *length)
 	if err != nil {
 		return err
 	}

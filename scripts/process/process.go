@@ -94,14 +94,44 @@ func (p *Process) Proc(file string) string {
 	return fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, file)
 }
 
+// Pid is its ID in the system.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Status is its exit status; it is for a program that has ended.
+func (p *Process) Status() int { return p.cmd.ProcessState.ExitCode() }
+
+// Output is what it has printed so far.
+func (p *Process) Output() ([]byte, error) { return os.ReadFile(p.log) }
+
 // Says returns nil if the program has printed a text.
 func (p *Process) Says(text string) error {
-	log, err := os.ReadFile(p.log)
+	log, err := p.Output()
 	if err == nil && !bytes.Contains(log, []byte(text)) {
 		err = fmt.Errorf("%s has not said %q:\n%s", p.Name, text, log)
 	}
 	return err
 }
+
+// Ztm returns the path of the program that is measured: of a binary that was named, or of one that is built below dir as
+// releases are.
+func Ztm(ctx context.Context, binary, dir string) (string, error) {
+	if binary != "" {
+		return filepath.Abs(binary) // processes run elsewhere
+	}
+	path, err := filepath.Abs(filepath.Join(dir, "ztm"))
+	if err != nil {
+		return "", err
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", releaseTags, "-o", path, "ztm")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+// releaseTags are those of cross/targets.go for this system.
+const releaseTags = "urfave_cli_no_docs,urfave_cli_no_suggest,nethttpomithttp2"
 
 // CPU is processor time.
 type CPU struct{ User, All time.Duration }

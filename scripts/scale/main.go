@@ -20,7 +20,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -53,12 +52,9 @@ func command(ctx context.Context, args []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if *binary == "" {
-		*binary = filepath.Join(dir, "ztm")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", "urfave_cli_no_docs,urfave_cli_no_suggest,nethttpomithttp2", "-o", *binary, "ztm")
-		if out, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("build: %w\n%s", err, out)
-		}
+	ztm, err := process.Ztm(ctx, *binary, dir)
+	if err != nil {
+		return err
 	}
 	var rows []row
 	fmt.Println(header)
@@ -67,7 +63,7 @@ func command(ctx context.Context, args []string) error {
 		if err != nil || n < 1 {
 			return fmt.Errorf("-n %q: want numbers with commas between", *sizes)
 		}
-		r, err := measure(ctx, filepath.Join(dir, size), *binary, n, *rest)
+		r, err := measure(ctx, filepath.Join(dir, size), ztm, n, *rest)
 		if err != nil {
 			return err
 		}

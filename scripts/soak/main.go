@@ -18,11 +18,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"sync"
 	"time"
+	"ztm/scripts/process"
 )
 
 func main() {
@@ -50,17 +49,12 @@ func command(ctx context.Context, args []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if *binary == "" {
-		*binary = filepath.Join(dir, "ztm")
-		if out, err := exec.CommandContext(ctx, "go", "build", "-o", *binary, "ztm").CombinedOutput(); err != nil {
-			return fmt.Errorf("build: %w\n%s", err, out)
-		}
-	}
-	if *binary, err = filepath.Abs(*binary); err != nil { // processes run elsewhere
+	ztm, err := process.Ztm(ctx, *binary, dir)
+	if err != nil {
 		return err
 	}
-	m := &mesh{processes: processes{dir: dir}, ztm: *binary}
-	defer m.kill()
+	m := &mesh{Group: process.Group{Dir: dir}, ztm: ztm}
+	defer m.End(patience)
 	if err := m.prepare(ctx); err != nil {
 		return err
 	}
@@ -81,7 +75,7 @@ func command(ctx context.Context, args []string) error {
 
 // load runs the flows and the accident. It returns when all flows have ended.
 func (m *mesh) load(ctx context.Context, flows int, length time.Duration) (*report, error) {
-	r := &report{flows: flows, length: length, first: m.targets[0].pid(), killed: m.targets[1].pid()}
+	r := &report{flows: flows, length: length, first: uint64(m.targets[0].Pid()), killed: uint64(m.targets[1].Pid())}
 	stop := make(chan struct{}) // closed when the flows are to end
 	var running sync.WaitGroup
 	for i := range flows {
@@ -106,13 +100,13 @@ func (m *mesh) load(ctx context.Context, flows int, length time.Duration) (*repo
 	err := at(length / 3)
 	if err == nil {
 		r.killedAt = time.Now()
-		m.targets[1].end()
+		m.targets[1].Kill()
 		err = at(length / 2)
 	}
 	if err == nil {
 		r.startedAt = time.Now()
 		err = m.startTarget(ctx, 1)
-		r.backAt, r.reborn = time.Now(), m.targets[1].pid()
+		r.backAt, r.reborn = time.Now(), uint64(m.targets[1].Pid())
 	}
 	if err == nil {
 		err = at(length)

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 	"ztm/scripts/process"
 )
@@ -20,78 +19,31 @@ import (
 // patience is how long anything may take that is to happen by itself.
 const patience = 30 * time.Second
 
-// program is one that runs.
-type program struct {
-	name string
-	cmd  *exec.Cmd
-	log  string
-	done chan struct{} // closed when it has ended
-}
-
-func (p *program) pid() uint64 { return uint64(p.cmd.Process.Pid) }
-
-// end kills the process.
-func (p *program) end() {
-	p.cmd.Process.Kill()
-	<-p.done
-}
-
-// processes are all that were started.
-type processes struct {
-	dir string
-	all []*program
-}
-
-func (ps *processes) start(name, path string, args ...string) (*program, error) {
-	log, err := os.Create(filepath.Join(ps.dir, name+".log"))
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	p := &program{name: name, cmd: exec.Command(path, args...), log: log.Name(), done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = log, log, ps.dir
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() { // ends with the process; awaited by end and stop
-		p.cmd.Wait()
-		close(p.done)
-	}()
-	ps.all = append(ps.all, p)
-	return p, nil
-}
-
-// kill ends whatever still runs.
-func (ps *processes) kill() {
-	for _, p := range ps.all {
-		p.end()
-	}
-}
-
 // mesh is a hub, two agents with a tunnel between them, and the targets of the tunnel.
 type mesh struct {
-	processes
+	process.Group
 	ztm             string
-	entrance, exit  string // their data directories
-	tcp, udp        string // where the entrance listens
-	targets         [2]*program
+	ours            []*process.Process // hub and agents
+	entrance, exit  string             // their data directories
+	tcp, udp        string             // where the entrance listens
+	targets         [2]*process.Process
 	targetAddresses [2]string
 }
 
 // prepare starts everything and opens the tunnels.
 func (m *mesh) prepare(ctx context.Context) error {
-	address, permit := process.FreeAddress(), filepath.Join(m.dir, "root.json")
-	hub, err := m.start("hub", m.ztm, "run", "hub", "--data", filepath.Join(m.dir, "hub"), "--listen", address, "--names", address, "--permit", permit)
+	address, permit := process.FreeAddress(), filepath.Join(m.Dir, "root.json")
+	hub, err := m.start("hub", "run", "hub", "--data", filepath.Join(m.Dir, "hub"), "--listen", address, "--names", address, "--permit", permit)
 	if err != nil {
 		return err
 	}
-	if err := process.Until(ctx, "the hub runs", patience, func() error { return hub.says("hub is running") }); err != nil {
+	if err := process.Until(ctx, "the hub runs", patience, func() error { return hub.Says("hub is running") }); err != nil {
 		return err
 	}
-	m.entrance, m.exit = filepath.Join(m.dir, "entrance"), filepath.Join(m.dir, "exit")
+	m.entrance, m.exit = filepath.Join(m.Dir, "entrance"), filepath.Join(m.Dir, "exit")
 	for _, data := range []string{m.entrance, m.exit} {
 		name := filepath.Base(data)
-		if _, err := m.start(name, m.ztm, "run", "agent", "--data", data); err != nil {
+		if _, err := m.start(name, "run", "agent", "--data", data); err != nil {
 			return err
 		}
 		if err := process.Until(ctx, name+" joins", patience, func() error { return m.call(ctx, data, "join", "soak", "--as", name, "--permit", permit) }); err != nil {
@@ -131,19 +83,19 @@ func (m *mesh) startTarget(ctx context.Context, i int) error {
 		return err
 	}
 	name := fmt.Sprintf("target-%c", 'a'+i)
-	if m.targets[i], err = m.start(name, self, "target", m.targetAddresses[i]); err != nil {
+	if m.targets[i], err = m.Start(name, self, "target", m.targetAddresses[i]); err != nil {
 		return err
 	}
-	return process.Until(ctx, name+" listens", patience, func() error { return m.targets[i].says("listens") })
+	return process.Until(ctx, name+" listens", patience, func() error { return m.targets[i].Says("listens") })
 }
 
-// says returns nil if the log of a process has a text.
-func (p *program) says(text string) error {
-	log, err := os.ReadFile(p.log)
-	if err == nil && !bytes.Contains(log, []byte(text)) {
-		err = fmt.Errorf("%s has not said %q:\n%s", p.name, text, log)
+// start starts the hub or an agent.
+func (m *mesh) start(name string, args ...string) (*process.Process, error) {
+	p, err := m.Start(name, m.ztm, args...)
+	if err == nil {
+		m.ours = append(m.ours, p)
 	}
-	return err
+	return p, err
 }
 
 // call runs a command of ztm at an agent.
@@ -189,26 +141,18 @@ var accident = regexp.MustCompile(`(?m)^(panic: |fatal error: |WARNING: DATA RAC
 
 // stop ends the hub and the agents in an orderly way and returns what was wrong with them.
 func (m *mesh) stop() (broken []string) {
-	for _, p := range m.all {
-		if p.cmd.Path != m.ztm {
+	for _, p := range m.ours {
+		if !p.Running() {
+			broken = append(broken, p.Name+" ended by itself")
 			continue
 		}
-		select {
-		case <-p.done:
-			broken = append(broken, p.name+" ended by itself")
-			continue
-		default:
+		p.End(patience)
+		if status := p.Status(); status != 0 {
+			broken = append(broken, fmt.Sprintf("%s ended with status %d", p.Name, status))
 		}
-		p.cmd.Process.Signal(syscall.SIGTERM)
-		late := time.AfterFunc(patience, func() { p.cmd.Process.Kill() })
-		<-p.done
-		late.Stop()
-		if status := p.cmd.ProcessState.ExitCode(); status != 0 {
-			broken = append(broken, fmt.Sprintf("%s ended with status %d", p.name, status))
-		}
-		if log, err := os.ReadFile(p.log); err == nil {
+		if log, err := p.Output(); err == nil {
 			if found := accident.Find(log); found != nil {
-				broken = append(broken, p.name+": "+string(found))
+				broken = append(broken, p.Name+": "+string(found))
 			}
 		}
 	}
@@ -217,11 +161,9 @@ func (m *mesh) stop() (broken []string) {
 
 // memory returns the highest resident memory of the hub and the agents.
 func (m *mesh) memory() (list []string) {
-	peak := regexp.MustCompile(`VmHWM:\s+(\d+ kB)`)
-	for _, p := range m.all {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid()))
-		if found := peak.FindSubmatch(status); p.cmd.Path == m.ztm && err == nil && found != nil {
-			list = append(list, p.name+" "+string(found[1]))
+	for _, p := range m.ours {
+		if _, peak := p.Memory(); peak > 0 {
+			list = append(list, fmt.Sprintf("%s %d kB", p.Name, peak>>10))
 		}
 	}
 	return list
