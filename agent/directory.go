@@ -153,9 +153,24 @@ func staleWarning(at time.Time, why error) string {
 		at.UTC().Format("2006-01-02 15:04:05 MST"), why)
 }
 
+// knownSoon is how long people who can be shown what is known wait for a hub that is away. Most
+// come back by then.
+const knownSoon = 300 * time.Millisecond
+
+// soon bounds a question of people that can be answered by what is known, while the hub is away.
+func (m *mesh) soon(ctx context.Context) (context.Context, context.CancelFunc) {
+	status, err := m.control.Status()
+	if status == api.Connected || m.known.asOf().IsZero() {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, knownSoon, answer.Errorf(answer.Unavailable, "mesh %s is not connected: %v", m.name, err))
+}
+
 // shown lists endpoints for people: as the directory has them or, while the hub is away, as they
 // are known. w gets the warning.
 func (m *mesh) shown(ctx context.Context, w http.ResponseWriter, f apps.Filter) ([]apps.Endpoint, error) {
+	ctx, cancel := m.soon(ctx)
+	defer cancel()
 	list, err := m.Endpoints(ctx, f)
 	if err == nil || !away(err) {
 		return list, err
@@ -170,6 +185,8 @@ func (m *mesh) shown(ctx context.Context, w http.ResponseWriter, f apps.Filter) 
 
 // shownOne finds one endpoint for people, as shown does.
 func (m *mesh) shownOne(ctx context.Context, w http.ResponseWriter, id identity.ID) (apps.Endpoint, error) {
+	ctx, cancel := m.soon(ctx)
+	defer cancel()
 	e, err := m.lookup(ctx, id)
 	if err == nil || !away(err) {
 		return e, err

@@ -59,6 +59,15 @@ func (k *known) nameOf(id identity.ID) string {
 	return k.eps[id].Name
 }
 
+// labels gives the name of a peer beside its ID, in a sample of a counter. It is empty where none is
+// known, which is no label to those who read it.
+func (k *known) labels(label, value string) []string {
+	if label != "peer" {
+		return nil
+	}
+	return []string{"endpoint", k.nameOf(identity.ID(value))}
+}
+
 // endpoint returns what is known of an endpoint, as offline, and since when.
 func (k *known) endpoint(id identity.ID) (e apps.Endpoint, at time.Time, ok bool) {
 	k.mu.Lock()
@@ -66,6 +75,13 @@ func (k *known) endpoint(id identity.ID) (e apps.Endpoint, at time.Time, ok bool
 	kept, ok := k.eps[id]
 	kept.Online = false
 	return kept.Endpoint, k.at, ok
+}
+
+// asOf returns when the hub answered last; the zero time if it never did.
+func (k *known) asOf() time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.at
 }
 
 // until returns when the certificate of an endpoint ends; the zero time if that is not known.

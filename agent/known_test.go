@@ -15,6 +15,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/metric"
 )
 
 func TestTheLastKnownDirectoryIsShownWhileTheHubIsAway(t *testing.T) {
@@ -43,6 +44,29 @@ func TestTheLastKnownDirectoryIsShownWhileTheHubIsAway(t *testing.T) {
 	evict(t, m, "alice")
 	if all, err := m.shown(t.Context(), w, apps.Filter{}); err != nil || len(all) != 0 {
 		t.Errorf("after the eviction of its user: %v, %v", all, err)
+	}
+}
+
+// Who looks at a table does not wait for a hub that was there a moment ago as a tunnel does.
+func TestWhatIsKnownIsShownWithoutAWaitForTheHub(t *testing.T) {
+	m, _ := newTestMesh(t, "bob", time.Now()) // it does not run, so no hub comes
+	alice := someone(t, "ep-alice", "alice")
+	m.known.remember(alice, subjectOf(alice), nil, time.Now())
+	ctx, cancel := m.soon(t.Context())
+	defer cancel()
+	if _, limited := ctx.Deadline(); !limited {
+		t.Error("a question that can be answered waits for the hub")
+	}
+	w := httptest.NewRecorder()
+	if e, err := m.shownOne(t.Context(), w, alice.ID); err != nil || e.Name != alice.Name || len(w.Header().Values(api.WarningHeader)) != 1 {
+		t.Errorf("got %v, %v", e, err)
+	}
+
+	other, _ := newTestMesh(t, "bob", time.Now())
+	ctx, cancel = other.soon(t.Context())
+	defer cancel()
+	if _, limited := ctx.Deadline(); limited {
+		t.Error("a question that the hub alone can answer does not wait for it")
 	}
 }
 
@@ -77,6 +101,26 @@ func TestLogLinesNameThePeer(t *testing.T) {
 	log.Info("x", "peer", someone(t, "", "").ID)
 	if strings.Contains(out.String(), "name=") {
 		t.Errorf("an unknown peer: %s", out.String())
+	}
+}
+
+func TestCountersNameThePeer(t *testing.T) {
+	var k known
+	bob := someone(t, "ep-bob", "bob")
+	k.remember(bob, subjectOf(bob), nil, time.Now())
+	var set metric.Set
+	w := set.With("mesh", "demo").Beside(k.labels)
+	w.With("peer", string(bob.ID)).Counter("known_total", "Known.", 1, "peers", "x")
+	w.Counter("unknown_total", "Unknown.", 1, "peer", "nobody")
+	var out strings.Builder
+	set.WriteTo(&out)
+	for _, want := range []string{
+		`known_total{mesh="demo",peer="` + string(bob.ID) + `",peers="x",endpoint="ep-bob"} 1`,
+		`unknown_total{mesh="demo",peer="nobody",endpoint=""} 1`,
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no line %s in:\n%s", want, out.String())
+		}
 	}
 }
 

@@ -28,7 +28,8 @@ type family struct {
 // Writer adds samples to a [Set].
 type Writer struct {
 	set    *Set
-	labels []string // name, value, ...
+	labels []string                          // name, value, ...
+	more   func(name, value string) []string // labels that stand beside one; nil: none
 }
 
 // With returns a writer whose samples have the labels: pairs of a name and a value.
@@ -36,7 +37,13 @@ func (s *Set) With(labels ...string) *Writer { return &Writer{set: s, labels: la
 
 // With returns a writer whose samples have more labels.
 func (w *Writer) With(labels ...string) *Writer {
-	return &Writer{set: w.set, labels: append(slices.Clip(w.labels), labels...)}
+	return &Writer{set: w.set, labels: append(slices.Clip(w.labels), labels...), more: w.more}
+}
+
+// Beside returns a writer that asks more about each label of a sample, and adds the labels that it
+// returns.
+func (w *Writer) Beside(more func(name, value string) []string) *Writer {
+	return &Writer{set: w.set, labels: w.labels, more: more}
 }
 
 // Counter adds a sample of a number that only grows while the process lives. Its name ends in
@@ -60,7 +67,13 @@ func (w *Writer) add(kind, name, help string, value int64, labels []string) {
 		f = &family{kind: kind, help: help}
 		w.set.families[name] = f
 	}
-	f.samples = append(f.samples, fmt.Sprintf("%s %d\n", braced(append(slices.Clip(w.labels), labels...)), value))
+	labels = append(slices.Clip(w.labels), labels...)
+	if w.more != nil {
+		for i := range len(labels) / 2 {
+			labels = append(labels, w.more(labels[2*i], labels[2*i+1])...)
+		}
+	}
+	f.samples = append(f.samples, fmt.Sprintf("%s %d\n", braced(labels), value))
 }
 
 // braced writes labels. The format knows three escapes and refuses all else that Go's quotes would
