@@ -172,12 +172,10 @@ func TestADeadlineThatWasSetAgainDoesNotEndAnything(t *testing.T) {
 		s := c.newStream(1)
 		s.SetReadDeadline(time.Now().Add(time.Second))
 		s.SetReadDeadline(time.Now().Add(time.Hour))
-		<-time.After(2 * time.Second)
-		if err := s.late.read.err(); err != nil {
+		if err := after(2*time.Second, s); err != nil {
 			t.Error(err)
 		}
-		<-time.After(time.Hour)
-		if err := s.late.read.err(); err == nil {
+		if err := after(time.Hour, s); err == nil {
 			t.Error("the deadline has passed unnoticed")
 		}
 		s.SetReadDeadline(time.Now().Add(time.Second))
@@ -185,6 +183,15 @@ func TestADeadlineThatWasSetAgainDoesNotEndAnything(t *testing.T) {
 			t.Error("a stream that has ended keeps a timer")
 		}
 	})
+}
+
+// after returns how the reading deadline of s is, a time later.
+func after(d time.Duration, s *Stream) error {
+	<-time.After(d)
+	synctest.Wait()
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return s.late.read.err()
 }
 
 func TestMuchIsSaidOnceOfAStream(t *testing.T) {
