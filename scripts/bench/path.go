@@ -17,15 +17,40 @@ import (
 type path struct {
 	name    string
 	address string // where the client connects
-	hub     string // where agents of ztm reach their hub
 	procs   map[string]*process.Process
+	lines   []*relay // between its processes
+
+	// Of ztm:
+	binary string
+	dir    string // of its data
+	hub    string // where agents reach their hub
 }
 
-// hopsPath is three hops. Plain ones are the limit of the machine; of sealed ones the outer two seal and open. Where delay is not zero, the
-// outer two reach the middle one through lines as [run.ztmPath] has them.
-func (r *run) hopsPath(ctx context.Context, name string, sealed bool, delay time.Duration) (*path, []*delayed, error) {
+// behind puts a line before an address, if there is one.
+func (p *path) behind(address string, l line) (string, error) {
+	if l.none() {
+		return address, nil
+	}
+	r, err := newRelay(address, l)
+	if err != nil {
+		return "", err
+	}
+	p.lines = append(p.lines, r)
+	return r.address(), nil
+}
+
+func closeLines(paths []*path) {
+	for _, p := range paths {
+		for _, l := range p.lines {
+			l.close()
+		}
+	}
+}
+
+// hopsPath is three hops. Plain ones are the limit of the machine; of sealed ones the outer two seal and open. The outer two reach the middle one
+// through lines.
+func (r *run) hopsPath(ctx context.Context, name string, sealed bool, l line) (*path, error) {
 	p := &path{name: name, address: r.server, procs: map[string]*process.Process{}}
-	var lines []*delayed
 	for _, role := range []string{"exit", "hub", "entrance"} {
 		kind := "hop"
 		if sealed && role != "hub" {
@@ -34,83 +59,98 @@ func (r *run) hopsPath(ctx context.Context, name string, sealed bool, delay time
 		listen := process.FreeAddress()
 		pr, err := r.Start(kind+"-"+role, r.self, kind, listen, p.address)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		p.procs[role], p.address = pr, listen
 		if err := process.Until(ctx, name+" "+role, 10*time.Second, listens(listen)); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		if delay == 0 || role == "entrance" {
-			continue
+		if role != "entrance" {
+			if p.address, err = p.behind(listen, l); err != nil {
+				return nil, err
+			}
 		}
-		line, err := newDelayed(listen, delay)
-		if err != nil {
-			return nil, nil, err
-		}
-		lines, p.address = append(lines, line), line.address()
 	}
-	return p, lines, nil
+	return p, nil
 }
 
-// ztmPath is a hub and two agents. Where delay is not zero, each agent reaches the hub through a line that is so long each way; lines are
-// returned for counting.
-func (r *run) ztmPath(ctx context.Context, name string, delay time.Duration, slow bool) (*path, []*delayed, error) {
-	dir := filepath.Join(r.Dir, name)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, nil, err
+// ztmPaths are a path of ztm and, if there is one, of the binary to compare it with. Where narrow is set, no connections are possible beyond those of
+// the control sessions.
+func (r *run) ztmPaths(ctx context.Context, name string, l line, narrow bool) (all []*path, err error) {
+	names := map[string]string{name: r.ztm}
+	order := []string{name}
+	if r.before != "" {
+		other := before
+		if name != ztm {
+			other = name + ", " + before
+		}
+		names[other], order = r.before, append(order, other)
 	}
-	hub := process.FreeAddress()
-	entrance := process.FreeAddress()
-	in := func(f string) string { return filepath.Join(dir, f) }
-	p := &path{name: name, address: entrance, hub: hub, procs: map[string]*process.Process{}}
-	hubProcess, err := r.Start(name+"-hub", r.ztm, "run", "hub", "--data", in("hub"), "--listen", hub, "--names", hub, "--permit", in("root.json"))
+	for _, name := range order {
+		p, err := r.ztmPath(ctx, name, names[name], l)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range p.lines {
+			l.only.Store(narrow)
+		}
+		if err := r.works(ctx, p); err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// ztmPath is a hub and two agents, which reach it through lines.
+func (r *run) ztmPath(ctx context.Context, name, binary string, l line) (*path, error) {
+	dir, err := os.MkdirTemp(r.Dir, "ztm.")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	p.procs["hub"] = hubProcess
+	in := func(f string) string { return filepath.Join(dir, f) }
+	p := &path{name: name, address: process.FreeAddress(), procs: map[string]*process.Process{}, binary: binary, dir: dir, hub: process.FreeAddress()}
+	p.procs["hub"], err = r.Start(filepath.Base(dir)+"-hub", binary, "run", "hub", "--data", in("hub"), "--listen", p.hub, "--names", p.hub, "--permit", in("root.json"))
+	if err != nil {
+		return nil, err
+	}
 	if err := process.Until(ctx, "the hub", 10*time.Second, func() error { _, err := os.Stat(in("root.json")); return err }); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	var lines []*delayed
 	for _, role := range []string{"entrance", "exit"} {
-		address := hub
-		if slow {
-			line, err := newDelayed(hub, delay)
-			if err != nil {
-				return nil, nil, err
-			}
-			lines, address = append(lines, line), line.address()
+		address, err := p.behind(p.hub, l)
+		if err != nil {
+			return nil, err
 		}
 		if err := r.agent(ctx, p, role, address); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	return p, lines, r.tunnel(ctx, p, "load", "exit", p.address)
+	return p, r.tunnel(ctx, p, "load", "exit", p.address)
 }
 
 // agent starts an agent that reaches the hub of the path at an address, and has it join.
 func (r *run) agent(ctx context.Context, p *path, role, address string) error {
-	dir := filepath.Join(r.Dir, p.name)
-	permit, err := os.ReadFile(filepath.Join(dir, "root.json"))
+	permit, err := os.ReadFile(filepath.Join(p.dir, "root.json"))
 	if err != nil {
 		return err
 	}
-	own := filepath.Join(dir, role+".json")
+	own := filepath.Join(p.dir, role+".json")
 	if err := os.WriteFile(own, []byte(strings.ReplaceAll(string(permit), p.hub, address)), 0o600); err != nil {
 		return err
 	}
-	data := filepath.Join(dir, role)
-	if p.procs[role], err = r.Start(p.name+"-"+role, r.ztm, "run", "agent", "--data", data, "--log-level", "warn"); err != nil {
+	data := filepath.Join(p.dir, role)
+	if p.procs[role], err = r.Start(filepath.Base(p.dir)+"-"+role, p.binary, "run", "agent", "--data", data, "--log-level", "warn"); err != nil {
 		return err
 	}
 	err = process.Until(ctx, "agent "+role, 20*time.Second, func() error {
-		return r.command(ctx, "join", "bench", "--as", role, "--permit", own, "--data", data)
+		return p.command(ctx, "join", "bench", "--as", role, "--permit", own, "--data", data)
 	})
 	if err != nil {
 		return err
 	}
 	return process.Until(ctx, role+" is connected", 20*time.Second, func() error {
-		out, err := exec.CommandContext(ctx, r.ztm, "get", "mesh", "--data", data).Output()
+		out, err := exec.CommandContext(ctx, p.binary, "get", "mesh", "--data", data).Output()
 		if err == nil && !bytes.Contains(out, []byte("Connected")) {
 			err = fmt.Errorf("%s", out)
 		}
@@ -120,16 +160,15 @@ func (r *run) agent(ctx context.Context, p *path, role, address string) error {
 
 // tunnel opens a tunnel from an address at the entrance, through an exit, to the load server.
 func (r *run) tunnel(ctx context.Context, p *path, name, exit, listen string) error {
-	dir := filepath.Join(r.Dir, p.name)
-	err := r.command(ctx, "tunnel", "open", "outbound", "tcp/"+name, "--targets", r.server, "--data", filepath.Join(dir, exit))
+	err := p.command(ctx, "tunnel", "open", "outbound", "tcp/"+name, "--targets", r.server, "--data", filepath.Join(p.dir, exit))
 	if err != nil {
 		return err
 	}
-	return r.command(ctx, "tunnel", "open", "inbound", "tcp/"+name, "--listen", listen, "--exits", exit, "--data", filepath.Join(dir, "entrance"))
+	return p.command(ctx, "tunnel", "open", "inbound", "tcp/"+name, "--listen", listen, "--exits", exit, "--data", filepath.Join(p.dir, "entrance"))
 }
 
-func (r *run) command(ctx context.Context, args ...string) error {
-	out, err := exec.CommandContext(ctx, r.ztm, args...).CombinedOutput()
+func (p *path) command(ctx context.Context, args ...string) error {
+	out, err := exec.CommandContext(ctx, p.binary, args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("ztm %s: %v: %s", strings.Join(args, " "), err, out)
 	}

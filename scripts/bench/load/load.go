@@ -239,7 +239,11 @@ func FirstByte(ctx context.Context, address string) (time.Duration, error) {
 }
 
 // Latency is what a row of round trips comes to.
-type Latency struct{ P50, P99 time.Duration }
+type Latency struct {
+	First time.Duration // p50 of the first 100
+	P50   time.Duration
+	P99   time.Duration
+}
 
 // PingPong sends one byte back and forth on one connection for so long.
 func PingPong(ctx context.Context, address string, length time.Duration) (Latency, error) {
@@ -249,15 +253,63 @@ func PingPong(ctx context.Context, address string, length time.Duration) (Latenc
 	}
 	defer c.Close()
 	var all []time.Duration
-	for end := time.Now().Add(length); time.Now().Before(end); {
+	for end := time.Now().Add(length); len(all) == 0 || time.Now().Before(end); {
 		d, err := echo(c)
 		if err != nil {
 			return Latency{}, err
 		}
 		all = append(all, d)
 	}
+	first := slices.Sorted(slices.Values(all[:min(len(all), 100)]))
 	slices.Sort(all)
-	return Latency{all[len(all)/2], all[len(all)*99/100]}, nil
+	return Latency{first[len(first)/2], all[len(all)/2], all[len(all)*99/100]}, nil
+}
+
+// Together sends one byte back and forth on so many connections at the same time, so often on each, and returns the median.
+func Together(ctx context.Context, address string, flows, trips int) (time.Duration, error) {
+	var mu sync.Mutex
+	var all []time.Duration // guarded by mu
+	err := parallel(flows, func() error {
+		c, err := dial(ctx, address, 'P', 0)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(time.Minute))
+		for range trips {
+			d, err := echo(c)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			all = append(all, d)
+			mu.Unlock()
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	slices.Sort(all)
+	return all[len(all)/2], nil
+}
+
+// Answers fetches so many answers of a size, each by a connection of its own, so many at a time.
+func Answers(ctx context.Context, address string, n, workers int, size int64) error {
+	var left atomic.Int64
+	left.Store(int64(n))
+	return parallel(workers, func() error {
+		for left.Add(-1) >= 0 {
+			got, err := transfer(ctx, address, size, false)
+			if err == nil && got != size {
+				err = fmt.Errorf("%d bytes of %d arrived", got, size)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // Bulk downloads until stop is called: as fast as it goes, or so many bytes a second.
@@ -280,28 +332,22 @@ func Bulk(ctx context.Context, address string, perSecond uint64) (stop func() (b
 
 // Idle opens so many connections and leaves them alone.
 func Idle(ctx context.Context, address string, n int) (closeAll func(), err error) {
-	var conns []net.Conn
-	closeAll = func() {
-		for _, c := range conns {
-			c.Close()
-		}
-	}
-	for range n {
+	return hold(n, func() (net.Conn, error) {
 		c, err := dial(ctx, address, 'P', 0)
 		if err == nil {
 			_, err = echo(c)
-			conns = append(conns, c)
 		}
-		if err != nil {
-			closeAll()
-			return nil, err
-		}
-	}
-	return closeAll, nil
+		return c, err
+	})
 }
 
 // Stalled opens downloads whose client never reads.
 func Stalled(ctx context.Context, address string, n int) (closeAll func(), err error) {
+	return hold(n, func() (net.Conn, error) { return dial(ctx, address, 'D', 0) })
+}
+
+// hold opens so many connections.
+func hold(n int, open func() (net.Conn, error)) (closeAll func(), err error) {
 	var conns []net.Conn
 	closeAll = func() {
 		for _, c := range conns {
@@ -309,7 +355,7 @@ func Stalled(ctx context.Context, address string, n int) (closeAll func(), err e
 		}
 	}
 	for range n {
-		c, err := dial(ctx, address, 'D', 0)
+		c, err := open()
 		if err != nil {
 			closeAll()
 			return nil, err
