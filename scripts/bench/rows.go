@@ -132,7 +132,7 @@ func (r *run) pingPong(ctx context.Context, p *path, bulk bool, rate uint64) (lo
 }
 
 // filled is how long it takes until downloads that nobody reads have filled what can be filled.
-const filled = time.Second
+const filled = 2 * time.Second
 
 // stalled is 100 flows that go back and forth, alone and beside 40 downloads that nobody reads.
 func (r *run) stalled(ctx context.Context, paths []*path) error {
