@@ -79,6 +79,7 @@ type Control struct {
 	Config
 	poked     chan struct{}  // plan is to look again, capacity 1
 	attempts  sync.WaitGroup // links
+	begin     func(*link)    // runs an attempt in attempts; constant but in tests
 	fallbacks atomic.Int64   // paths that are streams of a session
 
 	dialBacks   *limit.Share[string] // at work, by user, as the hub has it
@@ -107,6 +108,7 @@ func New(c Config) *Control {
 		dialBacks: limit.NewShare[string](max(c.Limits.DialBacks, 1)), status: api.Connecting, lost: time.Now(),
 		statusChanged: make(chan struct{}), offersOf: map[string][]string{},
 	}
+	made.begin = made.run
 	made.recall(c.Kept)
 	return made
 }

@@ -48,6 +48,14 @@ func newLink(c *Control, p *place, now time.Time) *link {
 	return l
 }
 
+// rtt is the round trip to the hub; 0 if it is unknown.
+func (l *link) rtt() time.Duration {
+	if l.session == nil {
+		return 0
+	}
+	return l.session.RTT()
+}
+
 // end ends the session, or the attempt.
 func (l *link) end(why error) { l.stop(why) }
 
@@ -155,11 +163,11 @@ func (c *Control) isReady(l *link) {
 // needs it, and the others less often.
 func (c *Control) leadLocked() {
 	for i, l := range c.readyLocked() {
+		idle := tunnel.SpareIdle
 		if i == 0 {
-			l.session.SetIdle(tunnel.LeadIdle)
-		} else {
-			l.session.SetIdle(tunnel.SpareIdle)
+			idle = tunnel.LeadIdle
 		}
+		l.session.SetIdle(idle)
 	}
 }
 

@@ -60,7 +60,7 @@ func (c *Control) plan(now time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, l := range c.readyLocked() {
-		l.place.measured(l.session.RTT(), now)
+		l.place.measured(l.rtt(), now)
 	}
 	ranked := c.rankedLocked(false)
 	want := c.wantLocked(len(ranked))
@@ -191,6 +191,11 @@ func (c *Control) startLocked(p *place, now time.Time) {
 	}
 	l := newLink(c, p, now)
 	c.links = append(c.links, l)
+	c.begin(l)
+}
+
+// run runs an attempt, and the session that comes of it.
+func (c *Control) run(l *link) {
 	c.attempts.Go(func() {
 		err := l.hold(c.Life)
 		c.ended(l, err)

@@ -3,6 +3,7 @@ package race
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,9 +20,9 @@ type way struct {
 // run has ways race, and returns which won, after how long, what was discarded and what was begun.
 func run(t *testing.T, delay time.Duration, ways ...way) (winner int, took time.Duration, discarded []int, begun int, errs []error) {
 	t.Helper()
-	began := time.Now()
+	began, count := time.Now(), atomic.Int32{}
 	_, winner, errs = First(t.Context(), len(ways), delay, func(ctx context.Context, i int) (int, error) {
-		begun = i + 1
+		count.Add(1)
 		done := ctx.Done()
 		if ways[i].deaf {
 			done = nil
@@ -33,7 +34,7 @@ func run(t *testing.T, delay time.Duration, ways ...way) (winner int, took time.
 			return i, ctx.Err()
 		}
 	}, func(i int) { discarded = append(discarded, i) })
-	return winner, time.Since(began), discarded, begun, errs
+	return winner, time.Since(began), discarded, int(count.Load()), errs
 }
 
 func TestTheFirstSuccessWinsAndNobodyWaitsForSilence(t *testing.T) {

@@ -1,0 +1,180 @@
+package control
+
+import (
+	"crypto/ed25519"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"ztm/tunnel"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
+)
+
+// hubMaker makes hubs of a mesh.
+type hubMaker struct {
+	t  *testing.T
+	ca *identity.CA
+}
+
+type madeHub struct {
+	t    *testing.T
+	key  ed25519.PrivateKey
+	cert []byte
+	id   identity.ID
+}
+
+func newHubMaker(t *testing.T) hubMaker {
+	t.Helper()
+	ca, err := identity.NewCA(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hubMaker{t, ca}
+}
+
+func (m hubMaker) hub() madeHub {
+	m.t.Helper()
+	key, err := identity.NewKey()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	public := key.Public().(ed25519.PublicKey)
+	cert, err := m.ca.SignHub(public, time.Now())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return madeHub{m.t, key, cert, identity.IDOf(public)}
+}
+
+// says is what the hub says of itself, as of a time.
+func (h madeHub) says(at int64, names ...string) tunnel.HubEntry {
+	h.t.Helper()
+	doc, err := identity.SignHubRecord(identity.HubRecord{ID: h.id, Names: names, Time: at, Certificate: h.cert}, h.key)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return tunnel.HubEntry{Record: doc, Online: true}
+}
+
+// learner is a Control that learns of hubs of a mesh, and counts what it keeps.
+func (m hubMaker) learner(kept [][]byte) (c *Control, saved *[][][]byte) {
+	m.t.Helper()
+	trust, err := identity.NewTrust(m.ca.CertificatePEM())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	saved = new([][][]byte)
+	return New(Config{
+		Self: "me", Slots: 2, Hubs: func() []string { return []string{"floor:1"} }, Verifier: identity.NewVerifier(trust, identity.NewClock()),
+		Kept: kept, Keep: func(docs [][]byte) { *saved = append(*saved, docs) }, Log: log, PeerLog: limit.NewLog(log), Life: m.t.Context(),
+	}), saved
+}
+
+func TestHubsThatSignedWhereTheyAreAreKnownAndKept(t *testing.T) {
+	m := newHubMaker(t)
+	a, b := m.hub(), m.hub()
+	c, saved := m.learner(nil)
+	c.learn([]tunnel.HubEntry{a.says(1, "a:1"), b.says(1, "b:1", "b:2")})
+	if got := c.Addresses(); len(got) != 4 || !slices.Contains(got, "b:2") || got[3] != "floor:1" {
+		t.Errorf("addresses are %v", got)
+	}
+	if len(*saved) != 1 || len((*saved)[0]) != 2 {
+		t.Fatalf("kept %d times", len(*saved))
+	}
+	again, _ := m.learner((*saved)[0])
+	if got := again.Addresses(); len(got) != 4 {
+		t.Errorf("after a start addresses are %v", got)
+	}
+}
+
+func TestARecordThatSaysNothingNewIsNotWritten(t *testing.T) {
+	m := newHubMaker(t)
+	a := m.hub()
+	c, saved := m.learner(nil)
+	c.learn([]tunnel.HubEntry{a.says(1, "a:1")})
+	for at := range int64(5) {
+		c.learn([]tunnel.HubEntry{a.says(at, "a:1")})
+	}
+	if len(*saved) != 1 {
+		t.Errorf("written %d times", len(*saved))
+	}
+	c.learn([]tunnel.HubEntry{a.says(9, "a:2")})
+	c.learn([]tunnel.HubEntry{a.says(8, "a:3")}) // older
+	if got := c.Addresses(); len(*saved) != 2 || !slices.Equal(got, []string{"a:2", "floor:1"}) {
+		t.Errorf("written %d times, addresses are %v", len(*saved), got)
+	}
+}
+
+func TestARecordThatItsHubDidNotSignIsRefused(t *testing.T) {
+	m := newHubMaker(t)
+	a, stranger := m.hub(), newHubMaker(t).hub()
+	forged := a.says(1, "a:1")
+	forged.Record = slices.Clone(forged.Record)
+	forged.Record[slices.Index(forged.Record, ':')+30] ^= 1
+	asAnother := m.hub()
+	asAnother.key, asAnother.id = stranger.key, stranger.id
+	for what, e := range map[string]tunnel.HubEntry{
+		"a changed one": forged, "of another mesh": stranger.says(1, "x:1"), "with another's certificate": asAnother.says(1, "y:1"),
+		"nothing": {}, "too long": {Record: make([]byte, identity.MaxHubRecord+1)},
+	} {
+		c, saved := m.learner(nil)
+		c.learn([]tunnel.HubEntry{e})
+		if got := c.Addresses(); len(*saved) != 0 || !slices.Equal(got, []string{"floor:1"}) {
+			t.Errorf("%s: written %d times, addresses are %v", what, len(*saved), got)
+		}
+	}
+}
+
+func TestMoreHubsThanMayBeAreNotRemembered(t *testing.T) {
+	m := newHubMaker(t)
+	c, _ := m.learner(nil)
+	for range 3 {
+		var list []tunnel.HubEntry
+		for range tunnel.MaxHubs + 5 {
+			list = append(list, m.hub().says(1, "a:1"))
+		}
+		c.learn(list)
+	}
+	if len(c.places) > 2*tunnel.MaxHubs+1 {
+		t.Errorf("%d hubs are remembered", len(c.places))
+	}
+}
+
+func TestAHubThatNobodyKnowsAndThatDoesNotAnswerIsForgotten(t *testing.T) {
+	m := newHubMaker(t)
+	a, b := m.hub(), m.hub()
+	c, saved := m.learner(nil)
+	c.learn([]tunnel.HubEntry{a.says(1, "a:1"), b.says(1, "b:1")})
+	c.learn([]tunnel.HubEntry{a.says(1, "a:1")})
+	if c.places[string(b.id)] == nil {
+		t.Fatal("it is forgotten at one hub's word")
+	}
+	c.places[string(b.id)].failed = true
+	c.learn([]tunnel.HubEntry{a.says(1, "a:1")})
+	if c.places[string(b.id)] != nil || len(*saved) != 2 || len((*saved)[1]) != 1 {
+		t.Errorf("it is there; kept %d times", len(*saved))
+	}
+}
+
+func TestPermitsHaveTheAddressesOfAllHubsInDifferentOrders(t *testing.T) {
+	m := newHubMaker(t)
+	c, _ := m.learner(nil)
+	if got := c.Bootstraps(); !slices.Equal(got, []string{"floor:1"}) {
+		t.Errorf("with one hub: %v", got)
+	}
+	c.learn([]tunnel.HubEntry{m.hub().says(1, "a:1", "a:2"), m.hub().says(1, "b:1", "b:2"), m.hub().says(1, "floor:1")})
+	first := map[string]int{}
+	for range 100 {
+		got := c.Bootstraps()
+		if len(got) != 5 || !slices.Contains(got, "a:2") || slices.Contains(got[:3], "a:2") || slices.Contains(got[:3], "b:2") {
+			t.Fatalf("%v", got)
+		}
+		first[got[0]]++
+	}
+	if len(first) != 3 {
+		t.Errorf("first are %v", first)
+	}
+}
