@@ -32,6 +32,7 @@ func TestThePageOfTheWireNamesWhatIsOnIt(t *testing.T) {
 		strings.ToLower(seal.FieldFlow), strings.ToLower(seal.FieldTrust),
 		string(tunnel.EventReady), string(tunnel.EventDialBack), string(tunnel.EventTrust), string(tunnel.EventSign), string(tunnel.EventPing),
 		string(tunnel.EventHubs), string(tunnel.EventMove), tunnel.PathHubs, "`" + tunnel.FieldAttach + "`", "`" + tunnel.FieldIdle + "`",
+		tunnel.HubProto, tunnel.HopProto, tunnel.PathLinkEvents, tunnel.PathLinkTrust, tunnel.PathLinkEndpoints, tunnel.PathLinkSign,
 	} {
 		if !strings.Contains(page, name) {
 			t.Errorf("docs/protocol.md does not have %s", name)
@@ -70,6 +71,7 @@ func TestThePageOfTheWireHasEveryMember(t *testing.T) {
 	page := protocolPage(t)
 	for _, v := range []any{
 		tunnel.HubStatus{}, tunnel.Entry{}, tunnel.Page{}, tunnel.Event{}, tunnel.SignRequest{}, tunnel.JoinRequest{}, tunnel.SignAnswer{}, answer.Error{}, tunnel.Hubs{}, tunnel.HubEntry{}, identity.HubRecord{}, identity.Attach{},
+		tunnel.LinkEvent{}, tunnel.Wanted{}, tunnel.Records{},
 	} {
 		typ := reflect.TypeOf(v)
 		for i := range typ.NumField() {

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"maps"
 	"time"
 
 	"ztm/tunnel/identity"
@@ -9,7 +10,9 @@ import (
 // A device that vanishes in the middle of a transfer leaves a path whose bytes no one reads. The
 // kernel holds it for a quarter of an hour, and a slow reader looks the same to it. The control
 // session tells the two apart: it finds a dead device within a minute. The hub cuts the paths of an
-// endpoint that has had no control session for abandonedAfter.
+// endpoint that has had no control session for abandonedAfter. Paths from other hubs follow the links to those. An endpoint whose
+// control session is on another hub has not vanished, and as long as a hub does not hear all others,
+// it does not know.
 const (
 	abandonedAfter = time.Minute
 	abandonedEvery = 15 * time.Second
@@ -45,7 +48,7 @@ func (ps *peers) absent() map[identity.ID]struct{} {
 	defer ps.mu.Unlock()
 	ids := map[identity.ID]struct{}{}
 	for p := range ps.all {
-		if len(ps.control[p.ID]) == 0 {
+		if p.Role == identity.RoleMember && len(ps.control[p.ID]) == 0 {
 			ids[p.ID] = struct{}{}
 		}
 	}
@@ -54,7 +57,12 @@ func (ps *peers) absent() map[identity.ID]struct{} {
 
 // cutAbandoned cuts the connections of endpoints that have vanished.
 func (s *server) cutAbandoned(a absences, now time.Time) {
-	long := a.note(now, s.peers.absent())
+	absent := s.peers.absent()
+	complete := s.links.Complete()
+	maps.DeleteFunc(absent, func(id identity.ID, _ struct{}) bool {
+		return !complete || len(s.links.Where(id)) > 0
+	})
+	long := a.note(now, absent)
 	if len(long) == 0 {
 		return
 	}

@@ -13,6 +13,7 @@ import (
 	"ztm/hub/admission"
 	"ztm/hub/directory"
 	"ztm/hub/limits"
+	"ztm/hub/link"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
@@ -48,6 +49,7 @@ var routes = []route{
 	{"set trust", "POST", tunnel.PathTrust, admission.Staying, (*server).postTrust},
 	{"sign", "POST", tunnel.PathSign + "/", admission.Staying, (*server).postSign},
 	{"delete ticket", "DELETE", tunnel.PathTickets + "/", admission.Answering, (*server).deleteTicket},
+	{"hubs", "GET", tunnel.PathHubs, admission.Staying, (*server).getHubs},
 	{"renew", "POST", tunnel.PathRenew, admission.Staying, (*server).postRenew},
 }
 
@@ -82,6 +84,10 @@ func (s *server) handler(paths context.Context) http.Handler {
 		p := h2.Tag(r).(*peer)
 		if !s.welcomes(p) {
 			p.cut()
+			return
+		}
+		if p.Role == identity.RoleHub {
+			s.serveHub(w, r, p)
 			return
 		}
 		route, arg, err := find(r.Method, r.URL.Path)
@@ -183,7 +189,7 @@ func (s *server) getHub(w http.ResponseWriter, r *http.Request, p *peer, _ strin
 		Since:      s.since,
 		Names:      s.names,
 		Agents:     online,
-		Relays:     int(s.metrics.paths.open.Load()),
+		Relays:     int(s.relay.Metrics().Open.Load()),
 		MaxAgents:  s.config.Limits.Agents,
 		KeepsCA:    s.ca != nil,
 		Trust:      s.verifier.Trust().Version(),
@@ -280,6 +286,7 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 	if p.User == rootUser && s.sessions.of(p.ID) != nil {
 		s.signers.wake() // it may have another CA key now
 	}
+	s.links.Endpoint(id)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -305,10 +312,15 @@ func (s *server) deleteEndpoint(w http.ResponseWriter, _ *http.Request, p *peer,
 
 // forget removes an endpoint from the directory, and keeps its name for its user if keep says so.
 func (s *server) forget(id identity.ID, keep bool) error {
+	recorded := int64(0)
+	if book, ok := s.directory.(link.Book); ok {
+		_, recorded = book.Record(id)
+	}
 	gone, err := s.directory.Remove(keep, func(sub identity.Subject) bool { return sub.ID == id })
 	if gone == 0 {
 		return answer.Errorf(answer.NotFound, "there is no endpoint %s", id)
 	}
+	s.links.Left(id, recorded, keep)
 	return err
 }
 

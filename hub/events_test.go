@@ -104,7 +104,7 @@ func TestAnAgentThatDoesNotReadHoldsUpNobody(t *testing.T) {
 func TestDialBacksLeaveRoomInTheQueueOfEvents(t *testing.T) {
 	s := newSession(nil)
 	fill := func(most int) (n int) {
-		for s.offer(most, &tunnel.Event{}) {
+		for s.Offer(most, &tunnel.Event{}) {
 			n++
 		}
 		return n

@@ -52,7 +52,7 @@ func startIn(t testing.TB, dir string, options ...func(*Config)) *testHub {
 	t.Helper()
 	h := &testHub{t: t, log: &appstest.Buffer{}}
 	h.config = Config{
-		Data: dir, Listen: "127.0.0.1:0", Names: []string{"hub.test:8888"}, Version: "test",
+		Data: dir, Listen: "127.0.0.1:0", Names: []string{"hub.test:8888"}, Version: "test", Drain: time.Second,
 		Log: slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, o := range options {

@@ -75,7 +75,7 @@ func (s *server) fork(doc []byte) {
 	s.log.Warn("two trust lists of this mesh differ; an endpoint that holds the CA key unites them", "own", s.verifier.Trust().Version())
 	s.sessions.each(func(session *session) {
 		if session.peer.User == rootUser {
-			session.offer(limits.SignQueue, &tunnel.Event{Type: tunnel.EventFork, Sum: sum})
+			session.Offer(limits.SignQueue, &tunnel.Event{Type: tunnel.EventFork, Sum: sum})
 		}
 	})
 }

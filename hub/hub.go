@@ -1,9 +1,9 @@
-// Package hub is the one process of a mesh with a public address. It introduces agents to each
+// Package hub is the process of a mesh with a public address. A mesh has one, or several. It introduces agents to each
 // other and carries bytes that it cannot read.
 //
 //	listen.go: TCP, TLS 1.3, who is it?
 //	 ├─ ALPN ztm-control/1  api.go            requests, as JSON
-//	 ├─ ALPN ztm-relay/1    leg.go, relay.go  relayed paths
+//	 ├─ ALPN ztm-relay/1    leg.go, relay/    relayed paths
 //	 └─ ALPN ztm-join/1     join.go           devices without a certificate
 //
 //	directory/     signed endpoint records, names, and who is online
@@ -12,6 +12,8 @@
 //	peers.go       connections of known peers, so that those of an evicted user can be cut
 //	admission/     connections of unknown peers, which of them gives way, and rates of requests
 //	limits/        all limits on what others can take of the hub, and quotas.go what they have taken
+//	links.go       links to other hubs of the mesh, which package link keeps
+//	drain.go       how a hub ends
 //	trust.go       the signed trust list
 //	sign.go        requests that need the CA key, which is not here
 //	renew.go       the hub's own certificate
@@ -32,6 +34,7 @@ import (
 	"time"
 
 	"ztm/hub/limits"
+	"ztm/hub/relay"
 	"ztm/hub/state"
 	"ztm/store/private"
 	"ztm/tunnel/identity"
@@ -47,14 +50,18 @@ type Limits = limits.Limits
 
 // Config says how a hub runs.
 type Config struct {
-	Data    string   // directory of the state; made if there is none. Required
-	Listen  string   // address:port; "" means [DefaultListen]
-	Names   []string // host:port under which agents reach the hub; required for a new mesh, kept from then on
-	Permit  string   // where a new mesh's root permit goes; "" means root.json in Data
-	KeepCA  bool     // keep the CA key in the hub's database, to sign without a root endpoint
-	Metrics string   // loopback address:port for /metrics and /healthz; "" means none
-	Limits  Limits   // zero fields have the defaults of [Limits]
-	Version string   // the version that the hub reports
+	Data    string        // directory of the state; made if there is none. Required
+	Listen  string        // address:port; "" means [DefaultListen]
+	Names   []string      // host:port under which agents reach the hub; required for a new mesh, kept from then on
+	Permit  string        // where a new mesh's root permit goes; "" means root.json in Data
+	KeepCA  bool          // keep the CA key in the hub's database, to sign without a root endpoint
+	Metrics string        // loopback address:port for /metrics and /healthz; "" means none
+	Limits  Limits        // zero fields have the defaults of [Limits]
+	Peers   []string      // host:port of other hubs of the mesh; kept from then on
+	Zone    string        // where the hub runs, see [identity.HubRecord]; kept from then on
+	Weight  int           // its share of the agents, see [identity.HubRecord]; 0: as it was
+	Drain   time.Duration // how long agents have to move to another hub at the end; 0 means [DefaultDrain]
+	Version string        // the version that the hub reports
 	Log     *slog.Logger
 
 	// Started, if not nil, is called once when the hub listens, before it accepts.
@@ -64,7 +71,8 @@ type Config struct {
 
 	// Tests alone set these.
 	ticket         time.Duration // how long a ticket is good
-	drain          time.Duration // how long running paths have when the hub shuts down
+	drain          time.Duration // how long running paths have when a hub that is alone shuts down
+	ping, silent   time.Duration // of links, see [link.Config]
 	connectionRate limit.Rate    // connections from one address
 	joinRate       limit.Rate    // requests to join from one address
 	requestRate    limit.Rate    // control requests of one endpoint, of each kind
@@ -111,6 +119,9 @@ func New(c Config) (*Hub, error) {
 	if err := c.Limits.Check(); err != nil {
 		return nil, err
 	}
+	if err := checkPlace(c); err != nil {
+		return nil, err
+	}
 	c.Limits = c.Limits.WithDefaults()
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -119,8 +130,9 @@ func New(c Config) (*Hub, error) {
 	if !c.permitGiven {
 		c.Permit = filepath.Join(c.Data, "root.json")
 	}
-	c.ticket = cmp.Or(c.ticket, ticketLife)
+	c.ticket = cmp.Or(c.ticket, relay.TicketLife)
 	c.drain = cmp.Or(c.drain, drainTimeout)
+	c.Drain = cmp.Or(c.Drain, DefaultDrain)
 	c.tidy = cmp.Or(c.tidy, time.Hour)
 	c.connectionRate = cmp.Or(c.connectionRate, limits.ConnectionRate)
 	c.joinRate = cmp.Or(c.joinRate, limits.JoinRate)
@@ -128,6 +140,22 @@ func New(c Config) (*Hub, error) {
 	c.pageRate = cmp.Or(c.pageRate, limits.PageRate)
 	c.changeRate = cmp.Or(c.changeRate, limits.ChangeRate)
 	return &Hub{config: c}, nil
+}
+
+// checkPlace checks what a hub says of itself to other hubs, and which of them it is told of.
+func checkPlace(c Config) error {
+	for _, peer := range c.Peers {
+		if err := identity.CheckHostPort(peer); err != nil {
+			return fmt.Errorf("peer %w", err)
+		}
+	}
+	if c.Weight < 0 || c.Weight > identity.MaxHubWeight {
+		return fmt.Errorf("weight %d is not from 1 to %d", c.Weight, identity.MaxHubWeight)
+	}
+	if c.Drain < 0 {
+		return fmt.Errorf("drain time %v is negative", c.Drain)
+	}
+	return identity.CheckZone(c.Zone)
 }
 
 // checkMetrics refuses an address that other machines can reach.
@@ -142,7 +170,7 @@ func checkMetrics(address string) error {
 }
 
 // Run runs the hub until ctx ends, then shuts it down: no new connections, up to 5 s for running
-// paths, and then it closes everything. It returns when all that it started has ended. It is called
+// paths, or Config.Drain where agents have another hub to go to, and then it closes everything. It returns when all that it started has ended. It is called
 // once.
 func (h *Hub) Run(ctx context.Context) error {
 	c := h.config
@@ -151,6 +179,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	o := state.Options{
 		Data: c.Data, Names: c.Names, Permit: c.Permit, PermitGiven: c.permitGiven, KeepCA: c.KeepCA, Clock: c.clock, Log: c.Log,
+		Peers: c.Peers, Zone: c.Zone, Weight: c.Weight,
 	}
 	if err := state.CheckFirst(o); err != nil {
 		return err

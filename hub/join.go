@@ -23,8 +23,8 @@ import (
 //  1. It shows, in the handshake, that it holds a key, and in a header block, that it holds a
 //     token. (readJoin) Until then it has a place among the handshakes, and from then on one among
 //     those that join.
-//  2. The token names who redeems it: a root endpoint, which is asked over its events stream, or
-//     this hub, if it keeps the CA key. (redeem)
+//  2. The token names who redeems it: a root endpoint, which is asked over its events stream, by
+//     this hub or by the one that it is attached to, or this hub, if it keeps the CA key. (redeem)
 //  3. The certificate, or a refusal, goes back in a header block.
 
 // signTimeout is how long the hub waits for the redeemer: shorter than the device does, so that the
@@ -71,6 +71,15 @@ func (s *server) admit(ctx context.Context, c *tls.Conn, below *admission.Socket
 		return s.redeem(req)
 	}
 	name, session, err := s.sessions.find(redeemer)
+	what := tunnel.SignRequest{Join: req, Name: s.directory.Check(req.Name, identity.IDOf(req.Key))}
+	if err != nil {
+		below.SetDeadline(time.Time{})
+		asking, cancel := context.WithTimeout(ctx, signTimeout)
+		defer cancel()
+		if der, asked, err := s.links.Sign(asking, redeemer, what); asked {
+			return der, err
+		}
+	}
 	switch {
 	case name == "":
 		return nil, answer.Errorf(answer.Unavailable, "the endpoint that issued this token (%s) is not in the mesh", redeemer)
@@ -78,7 +87,7 @@ func (s *server) admit(ctx context.Context, c *tls.Conn, below *admission.Socket
 		return nil, answer.Errorf(answer.Unavailable, "the endpoint that issued this token (%s) is offline", name)
 	}
 	below.SetDeadline(time.Time{})
-	return s.signers.ask(ctx, session, tunnel.SignRequest{Join: req, Name: s.directory.Check(req.Name, identity.IDOf(req.Key))})
+	return s.signers.ask(ctx, session, what)
 }
 
 // mayJoin acquires a place among the joining devices, once the request of the device is read.

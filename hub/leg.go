@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/hub/limits"
+	"ztm/hub/relay"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
@@ -16,34 +17,24 @@ import (
 	"ztm/tunnel/limit"
 )
 
-// leg is one end of a relayed path: an agent that waits for the hub's answer. It is answered once,
-// by accept or refuse, and finished once.
-type leg struct {
-	peer   *peer
-	accept func() (net.Conn, error) // answers 200; from then on the path owns the connection
-	refuse func(*answer.Error)      // answers "no"
-	finish func()                   // closes the leg; safe to call in any state
-	gone   <-chan struct{}          // closed when the agent has gone; nil where that cannot be seen
-}
-
 // carry serves a connection that speaks tunnel.RelayProto and is in peers already.
 func (s *server) carry(ctx context.Context, c *tls.Conn, p *peer) {
 	l := s.connLeg(c, p)
-	if !s.welcomes(p) || !s.relay.undecided.acquire(p, s.config.Limits) {
-		l.finish()
+	if !s.welcomes(p) || !s.undecided.acquire(p, s.config.Limits) {
+		l.Finish()
 		return
 	}
 	h, err := s.await(c, p)
-	s.relay.undecided.release(p)
+	s.undecided.release(p)
 	if err == nil && !s.welcomes(p) { // it may have been evicted meanwhile
 		err = errGone
 	}
 	if err != nil {
 		s.log.Debug("relayed path", "endpoint", p.ID, "addr", p.addr, "err", err)
-		l.finish()
+		l.Finish()
 		return
 	}
-	s.relay.serve(ctx, l, h)
+	s.relay.Serve(ctx, l, h)
 }
 
 // undecided counts the legs without a header block yet: of an endpoint, and of all endpoints of a
@@ -73,8 +64,8 @@ func (u *undecided) release(p *peer) {
 // are few of them.
 func (s *server) await(c *tls.Conn, p *peer) (tunnel.Header, error) {
 	timeout := tunnel.HandshakeTimeout
-	if s.relay.standby.Acquire(struct{}{}, s.config.Limits.Paths/4) {
-		defer s.relay.standby.Release(struct{}{})
+	if s.standby.Acquire(struct{}{}, s.config.Limits.Paths/4) {
+		defer s.standby.Release(struct{}{})
 		timeout = tunnel.StandbyTime
 	}
 	p.raw.SetDeadline(time.Now().Add(timeout))
@@ -83,23 +74,23 @@ func (s *server) await(c *tls.Conn, p *peer) (tunnel.Header, error) {
 
 // connLeg is a leg that is a connection. While it waits, the hub does not read from it: what it
 // read would be missing from the path. A waiting leg ends by an answer or by its timeout.
-func (s *server) connLeg(c *tls.Conn, p *peer) *leg {
-	l := &leg{peer: p}
-	l.finish = sync.OnceFunc(func() {
+func (s *server) connLeg(c *tls.Conn, p *peer) *relay.Leg {
+	l := &relay.Leg{ID: p.ID, User: p.User}
+	l.Finish = sync.OnceFunc(func() {
 		s.peers.remove(p)
 		p.raw.Close()
 	})
-	l.accept = func() (net.Conn, error) {
+	l.Accept = func() (net.Conn, error) {
 		p.raw.SetDeadline(time.Now().Add(limits.WriteTimeout))
 		if err := tunnel.WriteHeader(c, tunnel.FieldStatus, "200"); err != nil {
 			return nil, err
 		}
 		tunnel.Unhurried(p.raw)
 		// Neither side uses TLS again, so its buffers can go.
-		l.accept, l.refuse = nil, nil
+		l.Accept, l.Refuse = nil, nil
 		return p.raw, p.raw.SetDeadline(time.Time{})
 	}
-	l.refuse = func(r *answer.Error) {
+	l.Refuse = func(r *answer.Error) {
 		p.raw.SetDeadline(time.Now().Add(limits.WriteTimeout))
 		if tunnel.WriteError(c, r) == nil {
 			c.Close()
@@ -112,17 +103,26 @@ func (s *server) connLeg(c *tls.Conn, p *peer) *leg {
 // connection.
 func (s *server) carryStream(ctx context.Context, w http.ResponseWriter, r *http.Request, p *peer) {
 	finished := make(chan struct{})
-	l := &leg{
-		peer:   p,
-		accept: func() (net.Conn, error) { return h2.Accept(r) },
-		refuse: func(no *answer.Error) { s.fail(w, no) },
-		finish: sync.OnceFunc(func() { close(finished) }),
-		gone:   r.Context().Done(),
+	l := &relay.Leg{
+		ID: p.ID, User: p.User,
+		Accept: func() (net.Conn, error) { return h2.Accept(r) },
+		Refuse: func(no *answer.Error) { s.fail(w, no) },
+		Finish: sync.OnceFunc(func() { close(finished) }),
+		Gone:   r.Context().Done(),
 	}
 	h := tunnel.Header{tunnel.FieldMethod: r.Method, tunnel.FieldAuthority: r.Host}
 	if ticket := r.Header.Get(tunnel.FieldTicket); ticket != "" {
 		h[tunnel.FieldTicket] = ticket
 	}
-	s.relay.serve(ctx, l, h)
+	s.relay.Serve(ctx, l, h)
 	<-finished
+}
+
+// deleteTicket is DELETE /v1/tickets/TICKET: an endpoint will not answer a dial-back.
+func (s *server) deleteTicket(w http.ResponseWriter, _ *http.Request, p *peer, arg string) error {
+	if err := s.relay.Settle(p.ID, arg, nil); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }

@@ -124,21 +124,22 @@ func (s *server) greet(ctx, paths context.Context, below *admission.Socket) {
 	s.pass(paths, c, below, records.Meter.RTT())
 }
 
-// pass gives the connection of a member to its owner: a control session or the relay.
+// pass gives the connection of a member or hub to its owner: a control session, a link, or the relay.
 func (s *server) pass(paths context.Context, c *tls.Conn, below *admission.Socket, rtt time.Duration) {
 	// The handshake has verified the certificate. This verifies it again, which yields who it is.
 	cs := c.ConnectionState()
-	subject, err := s.verifier.Subject(cs, identity.RoleMember)
+	subject, err := s.verifier.Subject(cs, identity.RoleIn(cs.NegotiatedProtocol))
 	if err != nil {
 		below.TCPConn.Close()
 		return
 	}
 	s.handshakes.Member(below.From, time.Now())
 	p := newPeer(subject, below.TCPConn)
-	if cs.NegotiatedProtocol == tunnel.RelayProto {
+	carry := map[string]func(context.Context, *tls.Conn, *peer){tunnel.RelayProto: s.carry, tunnel.HopProto: s.carryHop}
+	if serve := carry[cs.NegotiatedProtocol]; serve != nil {
 		below.Known(nil)
 		s.peers.add(p) // here, so that the shutdown finds it
-		s.legs.Go(func() { s.carry(paths, c, p) })
+		s.legs.Go(func() { serve(paths, c, p) })
 		return
 	}
 	below.Known(func() { s.peers.remove(p) })

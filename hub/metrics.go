@@ -24,35 +24,14 @@ type metrics struct {
 	handshakes struct{ ok, failed atomic.Int64 }
 	refused    struct{ rate, handshakes atomic.Int64 } // connections, before their handshake
 	joins      struct{ ok, refused atomic.Int64 }
-	events     struct{ dropped, cut atomic.Int64 } // dial-backs without room; agents cut off because they did not read
-	paths      pathMetrics
+	cut        atomic.Int64 // agents cut off because they did not read
+	loops      atomic.Int64 // hops that were to go further
 
 	mu       sync.Mutex
 	requests map[request]int64
 }
 
 type request struct{ route, result string }
-
-type pathMetrics struct {
-	open, started, bytes                      atomic.Int64
-	limited, offline, unknown, timeout, other atomic.Int64
-}
-
-// refused counts a path that was refused or failed, by the reason.
-func (m *pathMetrics) refused(err error) {
-	switch answer.CodeOf(err) {
-	case answer.Limit:
-		m.limited.Add(1)
-	case answer.Unavailable:
-		m.offline.Add(1)
-	case answer.NotFound:
-		m.unknown.Add(1)
-	case answer.Timeout:
-		m.timeout.Add(1)
-	default:
-		m.other.Add(1)
-	}
-}
 
 func newMetrics() *metrics { return &metrics{requests: map[request]int64{}} }
 
@@ -95,36 +74,44 @@ func (s *server) serveMetrics(ctx context.Context, ln net.Listener) {
 
 // addMetrics adds the counters.
 func (s *server) addMetrics(w *metric.Writer) {
-	m := s.metrics
+	m, l, p := s.metrics, s.links.Metrics(), s.relay.Metrics()
 	size, online := s.directory.Size()
 	w.Gauge("ztm_hub_endpoints", "Endpoints in the directory.", int64(size))
 	w.Gauge("ztm_hub_agents_online", "Agents with an events stream.", int64(online))
 	w.Gauge("ztm_hub_trust_version", "Version of the trust list in force.", int64(s.verifier.Trust().Version()))
-	w.Gauge("ztm_hub_carriers_open", "Paths that stand.", m.paths.open.Load())
+	w.Gauge("ztm_hub_carriers_open", "Paths that stand.", p.Open.Load())
+	w.Gauge("ztm_hub_links", "Hubs that this one is linked with.", int64(s.links.Linked()))
 	w.Gauge("ztm_hub_goroutines", "Goroutines.", int64(runtime.NumGoroutine()))
 	if rss, fds, ok := process(); ok {
 		w.Gauge("ztm_hub_resident_memory_bytes", "Resident memory.", rss)
 		w.Gauge("ztm_hub_open_fds", "Open file descriptors.", fds)
 	}
-	w.Counter("ztm_hub_carriers_total", "Paths that were joined.", m.paths.started.Load())
-	w.Counter("ztm_hub_relayed_bytes_total", "Bytes of paths that have ended, both directions.", m.paths.bytes.Load())
+	w.Counter("ztm_hub_carriers_total", "Paths that were joined.", p.Started.Load())
+	w.Counter("ztm_hub_links_lost_total", "Hubs that were silent.", l.Lost.Load())
+	w.Counter("ztm_hub_relayed_bytes_total", "Bytes of paths that have ended, both directions.", p.Bytes.Load())
 	for _, c := range []struct {
 		name, help, label, value string
 		n                        *atomic.Int64
 	}{
-		{"ztm_hub_carriers_refused_total", "Paths that did not come about.", "reason", "limit", &m.paths.limited},
-		{"ztm_hub_carriers_refused_total", "", "reason", "offline", &m.paths.offline},
-		{"ztm_hub_carriers_refused_total", "", "reason", "unknown", &m.paths.unknown},
-		{"ztm_hub_carriers_refused_total", "", "reason", "timeout", &m.paths.timeout},
-		{"ztm_hub_carriers_refused_total", "", "reason", "other", &m.paths.other},
-		{"ztm_hub_events_dropped_total", "Events for which there was no room, because an agent did not read.", "result", "refused", &m.events.dropped},
-		{"ztm_hub_events_dropped_total", "", "result", "cut", &m.events.cut},
+		{"ztm_hub_carriers_refused_total", "Paths that did not come about.", "reason", "limit", &p.Limited},
+		{"ztm_hub_carriers_refused_total", "", "reason", "offline", &p.Offline},
+		{"ztm_hub_carriers_refused_total", "", "reason", "unknown", &p.Unknown},
+		{"ztm_hub_carriers_refused_total", "", "reason", "timeout", &p.Timeout},
+		{"ztm_hub_carriers_refused_total", "", "reason", "other", &p.Other},
+		{"ztm_hub_events_dropped_total", "Events for which there was no room, because an agent did not read.", "result", "refused", &p.Dropped},
+		{"ztm_hub_events_dropped_total", "", "result", "cut", &m.cut},
 		{"ztm_hub_handshakes_total", "TLS handshakes.", "result", "ok", &m.handshakes.ok},
 		{"ztm_hub_handshakes_total", "", "result", "failed", &m.handshakes.failed},
 		{"ztm_hub_connections_refused_total", "Connections that were closed before their handshake.", "reason", "rate", &m.refused.rate},
 		{"ztm_hub_connections_refused_total", "", "reason", "strangers", &m.refused.handshakes},
 		{"ztm_hub_joins_total", "Requests to join by a token.", "result", "ok", &m.joins.ok},
 		{"ztm_hub_joins_total", "", "result", "refused", &m.joins.refused},
+		{"ztm_hub_hops_total", "Paths to agents of other hubs.", "result", "ok", &l.Hops},
+		{"ztm_hub_hops_total", "", "result", "moved", &l.NotHere},
+		{"ztm_hub_hops_total", "", "result", "limit", &l.Limited},
+		{"ztm_hub_hops_total", "", "result", "failed", &l.Failed},
+		{"ztm_hub_links_refused_total", "What other hubs said or did that they must not.", "reason", "attach", &l.Forged},
+		{"ztm_hub_links_refused_total", "", "reason", "loop", &m.loops},
 	} {
 		w.Counter(c.name, c.help, c.n.Load(), c.label, c.value)
 	}

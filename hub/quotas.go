@@ -17,6 +17,8 @@ type quotas struct {
 	handshakes  *admission.Handshakes
 	connections *limit.Buckets[netip.Addr]  // by source
 	joins       *limit.Buckets[netip.Addr]  // requests to join, by source
+	undecided   undecided                   // legs without a header block yet
+	standby     limit.Counts[struct{}]      // those of them that are standby connections
 	joining     limit.Counts[struct{}]      // devices that wait for a holder of the CA key
 	joiningFrom limit.Counts[netip.Addr]    // the same by source
 	requests    *admission.Budgets          // of endpoints

@@ -97,6 +97,7 @@ func (s *server) renew(ctx context.Context) {
 		return
 	}
 	s.setCertificate(me)
+	s.links.Renewed()
 	s.log.Info("the hub's certificate was renewed")
 }
 

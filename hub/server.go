@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"ztm/hub/directory"
+	"ztm/hub/link"
+	"ztm/hub/relay"
 	"ztm/hub/state"
 	"ztm/tunnel"
 	"ztm/tunnel/h2"
@@ -42,8 +44,9 @@ type server struct {
 	verifier  *identity.Verifier
 	directory directory.Directory
 	sessions  *sessions
+	links     *link.Links
 	peers     *peers
-	relay     *relay
+	relay     *relay.Relay
 	signers   *signers
 	forks     forks
 	metrics   *metrics
@@ -52,6 +55,7 @@ type server struct {
 	*quotas
 
 	tls         *tls.Config
+	hubsChanged chan struct{} // holds a token when agents are to be told of other hubs; never closed
 	certificate atomic.Pointer[certificates]
 	trusting    sync.Mutex       // held while a new trust list is put in force
 	handlers    inflight.Tracker // running HTTP handlers
@@ -70,11 +74,12 @@ func newServer(c Config, st *state.State, me state.Self) (*server, error) {
 	s := &server{
 		config: c, log: c.Log, state: st,
 		mesh: trust.Mesh(), id: identity.IDOf(publicKey(key)), key: key, names: me.Names,
-		since:    time.Now(),
-		verifier: identity.NewVerifier(trust, identity.NewClock(time.Unix(me.Seen, 0), c.clock)),
-		past:     time.Unix(me.Seen, 0),
-		peers:    newPeers(),
-		metrics:  newMetrics(),
+		since:       time.Now(),
+		verifier:    identity.NewVerifier(trust, identity.NewClock(time.Unix(me.Seen, 0), c.clock)),
+		past:        time.Unix(me.Seen, 0),
+		peers:       newPeers(),
+		hubsChanged: make(chan struct{}, 1),
+		metrics:     newMetrics(),
 	}
 	s.quotas = newQuotas(c, s.metrics)
 	if me.Another {
@@ -89,10 +94,13 @@ func newServer(c Config, st *state.State, me state.Self) (*server, error) {
 		return nil, err
 	}
 	s.sessions = newSessions(s.directory)
-	s.relay = newRelay(c.Limits, c.ticket, s.sessions, s.metrics, s.log)
 	s.signers = newSigners(signTimeout)
 	s.setCertificate(me)
-	s.tls = s.verifier.ServerConfig(s.presented, tunnel.ControlProto, tunnel.RelayProto, identity.JoinProto)
+	if err := s.newLinks(me); err != nil {
+		return nil, err
+	}
+	s.relay = relay.New(relay.Config{Limits: c.Limits, Ticket: c.ticket, Sessions: s.sessions, Links: s.links, Log: s.log})
+	s.tls = s.verifier.ServerConfig(s.presented, tunnel.ControlProto, tunnel.RelayProto, identity.JoinProto, tunnel.HubProto, tunnel.HopProto)
 	return s, nil
 }
 
@@ -113,13 +121,16 @@ func (s *server) run(ctx context.Context, ln *net.TCPListener, metrics net.Liste
 	var background sync.WaitGroup
 	background.Go(func() { s.directory.Run(stop) })
 	background.Go(func() { s.tidy(ctx) })
+	linked, unlink := context.WithCancel(context.WithoutCancel(ctx)) // links outlive ctx as well
+	defer unlink()
+	background.Go(func() { s.links.Run(linked) })
 	if metrics != nil {
 		background.Go(func() { s.serveMetrics(ctx, metrics) })
 	}
 
 	s.accept(ctx, paths, ln) // returns when ctx has ended and so has all that it started, except relayed paths
-	s.sessions.each(func(session *session) { session.end() })
-	s.relay.drain(s.config.drain)
+	s.drain()
+	unlink()
 	cut()
 	s.h2.Close()
 	s.peers.cut(func(*peer) bool { return true })
@@ -152,6 +163,8 @@ func (s *server) tidy(ctx context.Context) {
 		case <-tick.C:
 			s.expire()
 			s.renew(ctx)
+		case <-s.hubsChanged:
+			s.tellHubs()
 		case now := <-often.C:
 			s.cutAbandoned(missing, now)
 			s.sweep(now, s.peers.sources())

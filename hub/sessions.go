@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"ztm/hub/directory"
+	"ztm/hub/relay"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
@@ -57,8 +58,13 @@ func (ss *sessions) find(id identity.ID) (name string, s *session, err error) {
 	return name, s, nil
 }
 
-// name returns the name of an endpoint, or its ID if it has none.
-func (ss *sessions) name(id identity.ID) string { return cmp.Or(ss.directory.Name(id), string(id)) }
+// Find implements [relay.Sessions].
+func (ss *sessions) Find(id identity.ID) (name string, s relay.Session, err error) {
+	return ss.find(id)
+}
+
+// Name implements [relay.Sessions].
+func (ss *sessions) Name(id identity.ID) string { return cmp.Or(ss.directory.Name(id), string(id)) }
 
 // of returns the session of an endpoint; nil if it is not attached here.
 func (ss *sessions) of(id identity.ID) *session {

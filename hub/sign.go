@@ -55,7 +55,7 @@ func (g *signers) ask(ctx context.Context, signer *session, what tunnel.SignRequ
 
 	timer := time.NewTimer(g.timeout)
 	defer timer.Stop()
-	if !signer.offer(limits.SignQueue, &tunnel.Event{Type: tunnel.EventSign, Request: id, Sign: &what}) {
+	if !signer.Offer(limits.SignQueue, &tunnel.Event{Type: tunnel.EventSign, Request: id, Sign: &what}) {
 		return nil, answer.Errorf(answer.Unavailable, "the endpoint that holds the CA key is busy")
 	}
 	select {

@@ -86,10 +86,11 @@ func (s *server) setTrust(doc []byte, from *peer) error {
 	gone, failed := s.directory.Remove(true, func(sub identity.Subject) bool { return sub.ID != spared && s.outdated(sub, next) })
 	s.log.Info("a new trust list is in force", "version", next.Version(), "connections cut", cut, "endpoints removed", gone)
 	s.forks.settle(next)
+	s.links.Recheck()
 	event := &tunnel.Event{Type: tunnel.EventTrust, Version: next.Version(), Sum: next.Head().Sum}
 	s.sessions.each(func(session *session) {
 		if session.peer.ID != spared && !session.send(event) {
-			s.metrics.events.cut.Add(1)
+			s.metrics.cut.Add(1)
 		}
 	})
 	return errors.Join(s.state.SetTrust(next.Document()), failed)

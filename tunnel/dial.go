@@ -70,7 +70,7 @@ func dialTLS(ctx context.Context, d *Dialer, address string, config *tls.Config)
 		return nil, nil, err
 	}
 	below := &RecordConn{Conn: raw}
-	c := tls.Client(below, config)
+	c := tls.Client(below, named(config, address))
 	ctx, cancel := context.WithTimeout(ctx, HandshakeTimeout)
 	defer cancel()
 	if err := c.HandshakeContext(ctx); err != nil {
@@ -85,6 +85,19 @@ func dialTLS(ctx context.Context, d *Dialer, address string, config *tls.Config)
 	}
 	below.Meter.Over()
 	return c, below, nil
+}
+
+// named returns a configuration that says in its handshake for which host it is, unless it says so
+// already: a proxy before several hubs chooses by that (RFC 6066 section 3). Who the hub is, its
+// certificate says alone.
+func named(config *tls.Config, address string) *tls.Config {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil || config.ServerName != "" {
+		return config
+	}
+	config = config.Clone()
+	config.ServerName = host // crypto/tls leaves an address out
+	return config
 }
 
 // ErrVersion is returned when a hub speaks none of the protocols that it was offered: one of the

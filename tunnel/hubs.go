@@ -1,6 +1,14 @@
 package tunnel
 
-import "ztm/tunnel/identity"
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+)
 
 // Several hubs serve one mesh. They are linked, tell each other who is attached to them, and pass a
 // path on in one hop:
@@ -24,7 +32,7 @@ const PathHubs = "/v1/hubs"
 
 // Paths of a link.
 const (
-	PathLinkEvents    = "/v1/link/events"    // GET: a stream of LinkEvent
+	PathLinkEvents    = "/v1/link/events"    // POST: the asking hub's SignHubRecord; answers a stream of LinkEvent
 	PathLinkTrust     = "/v1/link/trust"     // GET, POST: the signed trust list
 	PathLinkEndpoints = "/v1/link/endpoints" // POST: Wanted; answers Records
 	PathLinkSign      = "/v1/link/sign"      // POST /{id}: a SignRequest for an endpoint that is attached there; answers SignAnswer
@@ -80,6 +88,7 @@ type LinkEvent struct {
 	Keep     bool        `json:"keep,omitempty"`     // left: its name is kept for its user
 
 	Version uint64 `json:"version,omitempty"` // trust: there is a list of this version; fetch it
+	Sum     string `json:"sum,omitempty"`     // trust: of the list, see identity.Head
 	Links   int    `json:"links,omitempty"`   // ping: hubs that the sender is linked with
 	Hub     []byte `json:"hub,omitempty"`     // hub: identity.SignHubRecord, of the sender or one it knows
 }
@@ -90,13 +99,14 @@ type LinkEventType string
 // The events of a link.
 const (
 	LinkSnapshot LinkEventType = "snapshot"
-	LinkUp       LinkEventType = "up"    // an endpoint is attached, or its record has changed
-	LinkDown     LinkEventType = "down"  // it is not attached any more
-	LinkLeft     LinkEventType = "left"  // it was removed from the directory
-	LinkEnd      LinkEventType = "end"   // of the snapshot
-	LinkTrust    LinkEventType = "trust" // the trust list changed
-	LinkHub      LinkEventType = "hub"   // the signed record of a hub
-	LinkPing     LinkEventType = "ping"  // each second
+	LinkUp       LinkEventType = "up"     // an endpoint is attached, or its record has changed
+	LinkDown     LinkEventType = "down"   // it is not attached any more
+	LinkLeft     LinkEventType = "left"   // it was removed from the directory
+	LinkEnd      LinkEventType = "end"    // of the snapshot
+	LinkTrust    LinkEventType = "trust"  // the trust list changed
+	LinkHub      LinkEventType = "hub"    // the signed record of a hub
+	LinkRecord   LinkEventType = "record" // an endpoint that is not attached has a record, which counts more than one that was told
+	LinkPing     LinkEventType = "ping"   // each second
 )
 
 // Wanted are endpoints whose records a hub asks another for, at most PageSize of them.
@@ -107,4 +117,30 @@ type Wanted struct {
 // Records are records of endpoints as they signed them. Those that are not there are left out.
 type Records struct {
 	Records [][]byte `json:"records"`
+}
+
+// LinkEvents opens the events of a link, on a session with a hub, and gives each event to handle,
+// one after the other, until the stream or ctx ends. own is the asking hub's signed record. It never
+// returns nil.
+func (s *Session) LinkEvents(ctx context.Context, own []byte, handle func(LinkEvent)) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.address+PathLinkEvents, bytes.NewReader(own))
+	if err != nil {
+		return err
+	}
+	resp, err := s.h2.RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("hub %s: %w", s.address, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		b, _ := answer.Limited(resp.Body, MaxEvent)
+		return answer.Parse(resp.StatusCode, b)
+	}
+	return scanEvents(resp.Body, handle)
+}
+
+// Ask is [Session.Call] for a request that waits for somebody behind the hub: it takes as long as
+// ctx lets it, and a hub that does not answer keeps its session.
+func (s *Session) Ask(ctx context.Context, method, path string, in, out any) error {
+	return s.call(ctx, method, path, nil, in, out)
 }

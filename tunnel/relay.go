@@ -73,10 +73,25 @@ func (r *Relay) Close() error { return r.raw.Close() }
 // the answer to a dial-back (peer is then the endpoint's own ID). A hub's "no" is an
 // *[answer.Error].
 func (r *Relay) Connect(ctx context.Context, peer identity.ID, ticket string) (net.Conn, error) {
+	fields := []string{FieldMethod, "CONNECT", FieldAuthority, string(peer)}
+	if ticket != "" {
+		fields = append(fields, FieldTicket, ticket)
+	}
+	return r.connect(ctx, fields)
+}
+
+// Hop makes a path of a connection that was dialled with [HopProto]: to an endpoint that is
+// attached to the other hub. A hub's "no" is an *[answer.Error].
+func (r *Relay) Hop(ctx context.Context, target, origin identity.ID, user string) (net.Conn, error) {
+	return r.connect(ctx, []string{FieldMethod, "CONNECT", FieldAuthority, string(target),
+		FieldOrigin, string(origin), FieldUser, user, FieldHop, "1"})
+}
+
+func (r *Relay) connect(ctx context.Context, fields []string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, RelayTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { r.raw.SetDeadline(time.Unix(1, 0)) })
-	err := connect(r.c, peer, ticket)
+	err := connect(r.c, fields)
 	if !stop() {
 		err = errors.Join(context.Cause(ctx), err)
 	}
@@ -89,11 +104,7 @@ func (r *Relay) Connect(ctx context.Context, peer identity.ID, ticket string) (n
 	return r.raw, nil // TLS is dropped, without a close_notify: the hub dropped it too
 }
 
-func connect(c *tls.Conn, peer identity.ID, ticket string) error {
-	fields := []string{FieldMethod, "CONNECT", FieldAuthority, string(peer)}
-	if ticket != "" {
-		fields = append(fields, FieldTicket, ticket)
-	}
+func connect(c *tls.Conn, fields []string) error {
 	if err := WriteHeader(c, fields...); err != nil {
 		return fmt.Errorf("ask the hub for a path: %w", err)
 	}

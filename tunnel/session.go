@@ -163,11 +163,11 @@ func (s *Session) Events(ctx context.Context, handle func(Event), fields ...stri
 }
 
 // scanEvents reads JSON objects, each of at most MaxEvent bytes.
-func scanEvents(r io.Reader, handle func(Event)) error {
+func scanEvents[T any](r io.Reader, handle func(T)) error {
 	limited := &io.LimitedReader{R: r, N: MaxEvent}
 	dec := json.NewDecoder(limited)
 	for {
-		var e Event
+		var e T
 		if err := dec.Decode(&e); err != nil {
 			if limited.N <= 0 {
 				return fmt.Errorf("events: more than %d bytes in one", MaxEvent)

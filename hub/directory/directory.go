@@ -5,14 +5,16 @@
 //	local.go       the directory of a single hub: in memory, and in its database
 //	names.go       names that became free are kept for their users
 //	listing.go     pages
+//	copies.go      records that came from other hubs
 //	saver.go       brings changed rows to disk
 //
 // A hub is trusted with availability alone, and so is a directory: each record is signed by its
 // endpoint, and each reader verifies it again. The directory itself adds, and could lie about,
 // which record is newest, which endpoints are online, and who has a name.
 //
-// Several hubs of one mesh will share a directory. That is another implementation of [Directory],
-// which passes the suite of package directorytest.
+// Several hubs of one mesh tell each other the records of endpoints that are attached to them, or
+// they share a directory. That is another implementation of [Directory], which passes the suite of
+// package directorytest.
 package directory
 
 import (
@@ -65,10 +67,18 @@ type Directory interface {
 	// Size returns how many endpoints there are, and how many of them are online.
 	Size() (all, online int)
 
+	// Elsewhere makes the directory show what other hubs see of endpoints. It is called once, before
+	// the directory is used. seen must not block and not call the directory.
+	Elsewhere(self identity.ID, seen Seen)
+
 	// Run brings changes to disk until stop is closed, and then the changes made before that. Put
 	// and Remove fail after that.
 	Run(stop <-chan struct{})
 }
+
+// Seen returns where other hubs see an endpoint: an address, the hubs, and whether it is online at
+// any of them.
+type Seen func(id identity.ID) (address string, hubs []identity.ID, online bool)
 
 // Filter narrows a listing. The zero value matches every endpoint.
 type Filter struct {

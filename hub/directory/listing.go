@@ -13,8 +13,6 @@ import (
 
 func (f *Filter) match(e *endpoint) bool {
 	switch {
-	case f.Online && e.attached == nil:
-		return false
 	case f.User != "" && f.User != e.Subject.User:
 		return false
 	case f.Offer != "" && !slices.Contains(e.Record.Offers, f.Offer):
@@ -41,7 +39,7 @@ func (d *Local) List(f Filter) tunnel.Page {
 	page := tunnel.Page{Entries: []tunnel.Entry{}}
 	size := 0
 	for _, e := range d.byName[from:to] {
-		if !f.match(e) {
+		if !f.match(e) || f.Online && !d.onlineLocked(e) {
 			continue
 		}
 		if f.Offset > 0 {
@@ -52,7 +50,7 @@ func (d *Local) List(f Filter) tunnel.Page {
 			page.More = true
 			break
 		}
-		page.Entries = append(page.Entries, e.entryLocked(now))
+		page.Entries = append(page.Entries, d.entryLocked(e, now))
 	}
 	return page
 }
@@ -65,11 +63,18 @@ func (d *Local) Entry(id identity.ID) (tunnel.Entry, error) {
 	if e == nil {
 		return tunnel.Entry{}, answer.Errorf(answer.NotFound, "there is no endpoint %s", id)
 	}
-	return e.entryLocked(time.Now().Unix()), nil
+	return d.entryLocked(e, time.Now().Unix()), nil
 }
 
-func (e *endpoint) entryLocked(now int64) tunnel.Entry {
+func (d *Local) entryLocked(e *endpoint, now int64) tunnel.Entry {
 	t := tunnel.Entry{Record: e.Doc, Address: e.address, Online: e.attached != nil, Seen: e.seen}
+	address, hubs, online := d.seen(e.Subject.ID)
+	t.Hubs = hubs
+	if e.attached != nil {
+		t.Hubs = append(hubs, d.self)
+	} else if online {
+		t.Address, t.Online = address, true
+	}
 	if t.Online {
 		t.Seen = now
 	}

@@ -20,6 +20,8 @@ type Local struct {
 	limits Limits
 	now    func() time.Time
 	saver  *saver
+	self   identity.ID // the hub; set by Elsewhere
+	seen   Seen
 
 	mu      sync.RWMutex
 	byID    map[identity.ID]*endpoint
@@ -50,6 +52,7 @@ func Open(db *store.DB, limits Limits, now func() time.Time) (*Local, error) {
 	d := &Local{
 		limits: limits, now: now, byID: map[identity.ID]*endpoint{}, byUser: map[string]int{},
 		keptBy: map[string]int{}, changed: map[string]struct{}{},
+		seen: func(identity.ID) (string, []identity.ID, bool) { return "", nil, false },
 	}
 	disk := table{db}
 	d.saver = newSaver(d.rows, func(rows map[identity.ID]*row) error { return disk.set(rows, d.changedNames()) })
@@ -146,7 +149,7 @@ func same(a, b *row) bool {
 	x, y := a.Record, b.Record
 	x.Time, y.Time = 0, 0
 	s, t := a.Subject, b.Subject
-	return reflect.DeepEqual(x, y) && s.User == t.User && s.Admitted.Equal(t.Admitted) &&
+	return a.Copy == b.Copy && reflect.DeepEqual(x, y) && s.User == t.User && s.Admitted.Equal(t.Admitted) &&
 		s.NotBefore.Equal(t.NotBefore) && s.NotAfter.Equal(t.NotAfter)
 }
 
@@ -169,7 +172,7 @@ func (d *Local) takenLocked(name string, id identity.ID) *answer.Error {
 	}
 	by := d.byName[i]
 	seen := "online now"
-	if by.attached == nil {
+	if !d.onlineLocked(by) {
 		seen = "last seen " + date(by.seen*1000)
 	}
 	return answer.Errorf(answer.Conflict, "endpoint name %s is taken by endpoint %s of user %s (%s)",

@@ -16,7 +16,8 @@ var (
 type row struct {
 	Doc     []byte           `json:"doc"` // as the endpoint signed it
 	Subject identity.Subject `json:"subject"`
-	Record  identity.Record  `json:"record"` // without the certificate, which Doc holds
+	Record  identity.Record  `json:"record"`         // without the certificate, which Doc holds
+	Copy    bool             `json:"copy,omitempty"` // it came from another hub, never from the endpoint itself
 }
 
 // table is the directory's part of a hub's database.

@@ -28,6 +28,8 @@ type Limits struct {
 	// PathsPerUser is paths that the endpoints of one user have opened: 2,000. So it takes ten
 	// users to fill a hub, not two endpoints. Test: TestLimitsOfPaths.
 	PathsPerUser int
+	// Hops is paths to one other hub, and from it: half of Paths. Test: TestHopsOfAHubAreLimited.
+	Hops int
 	// Pending is paths that one endpoint has asked for and that are being set up: 128, more than a
 	// browser opens. Test: TestLimitsOfPaths.
 	Pending int
@@ -55,7 +57,7 @@ type Limits struct {
 }
 
 func (l Limits) fields() []*int {
-	return []*int{&l.Agents, &l.EndpointsPerUser, &l.Paths, &l.PathsPerUser, &l.Pending, &l.PendingAt,
+	return []*int{&l.Agents, &l.EndpointsPerUser, &l.Paths, &l.PathsPerUser, &l.Hops, &l.Pending, &l.PendingAt,
 		&l.Legs, &l.Control, &l.Handshakes, &l.HandshakesPerSource, &l.Joins, &l.JoinsPerSource}
 }
 
@@ -176,6 +178,7 @@ func (l Limits) within(m memory.Limit) Limits {
 	l.EndpointsPerUser = cmp.Or(l.EndpointsPerUser, max(m.Fit(1000, 4, agentSize), min(l.Agents, 1000)))
 	l.Paths = cmp.Or(l.Paths, m.Fit(20_000, 4, pathSize))
 	l.PathsPerUser = cmp.Or(l.PathsPerUser, max(m.Fit(2000, 8, pathSize), min(l.Paths/2, 2000)))
+	l.Hops = cmp.Or(l.Hops, max(l.Paths/2, 1))
 	l.Pending = cmp.Or(l.Pending, 128)
 	l.PendingAt = cmp.Or(l.PendingAt, 256)
 	l.Legs = cmp.Or(l.Legs, m.Fit(128, 16, HandshakeSize))

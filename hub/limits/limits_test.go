@@ -14,7 +14,7 @@ import (
 )
 
 func TestLimitsFollowTheMemory(t *testing.T) {
-	large := Limits{Agents: 10_000, EndpointsPerUser: 1000, Paths: 20_000, PathsPerUser: 2000, Pending: 128, PendingAt: 256,
+	large := Limits{Agents: 10_000, EndpointsPerUser: 1000, Paths: 20_000, PathsPerUser: 2000, Hops: 10_000, Pending: 128, PendingAt: 256,
 		Legs: 128, Control: 4, Handshakes: 1024, HandshakesPerSource: 256, Joins: 256, JoinsPerSource: 64}
 	for _, tt := range []struct {
 		name   string
@@ -24,11 +24,11 @@ func TestLimitsFollowTheMemory(t *testing.T) {
 	}{
 		{"unknown", 0, Limits{}, large},
 		{"a server", 4 << 30, Limits{}, large},
-		{"a router", 64 << 20, Limits{}, Limits{Agents: 256, EndpointsPerUser: 256, Paths: 512, PathsPerUser: 256, Pending: 128,
+		{"a router", 64 << 20, Limits{}, Limits{Agents: 256, EndpointsPerUser: 256, Paths: 512, PathsPerUser: 256, Hops: 256, Pending: 128,
 			PendingAt: 256, Legs: 64, Control: 4, Handshakes: 64, HandshakesPerSource: 32, Joins: 64, JoinsPerSource: 16}},
 		{"a router whose owner knows better", 64 << 20, Limits{Agents: 5000, Paths: 3000}, Limits{Agents: 5000, EndpointsPerUser: 1000,
-			Paths: 3000, PathsPerUser: 1500, Pending: 128, PendingAt: 256, Legs: 64, Control: 4, Handshakes: 64, HandshakesPerSource: 32, Joins: 64, JoinsPerSource: 16}},
-		{"a container of nearly nothing", 4 << 20, Limits{}, Limits{Agents: 16, EndpointsPerUser: 16, Paths: 32, PathsPerUser: 16,
+			Paths: 3000, PathsPerUser: 1500, Hops: 1500, Pending: 128, PendingAt: 256, Legs: 64, Control: 4, Handshakes: 64, HandshakesPerSource: 32, Joins: 64, JoinsPerSource: 16}},
+		{"a container of nearly nothing", 4 << 20, Limits{}, Limits{Agents: 16, EndpointsPerUser: 16, Paths: 32, PathsPerUser: 16, Hops: 16,
 			Pending: 128, PendingAt: 256, Legs: 16, Control: 4, Handshakes: 64, HandshakesPerSource: 16, Joins: 16, JoinsPerSource: 4}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

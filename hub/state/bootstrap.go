@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -32,6 +33,9 @@ type Options struct {
 	Permit      string       // path of the root permit
 	PermitGiven bool         // somebody named that path
 	KeepCA      bool         // keep the CA key in the database
+	Peers       []string     // host:port of other hubs; none: as they were
+	Zone        string       // of the hub; "": as it was
+	Weight      int          // of the hub; 0: as it was
 	Clock       time.Time    // the earliest time that the clock shows; for tests
 	Log         *slog.Logger // not nil
 }
@@ -56,9 +60,7 @@ func Bootstrap(st *State, o Options) (me Self, permit string, err error) {
 		}
 	}
 	next := me
-	if len(o.Names) > 0 {
-		next.Names = o.Names
-	}
+	o.place(&next)
 	if o.KeepCA {
 		if next.Signer, err = keptNewest(me.Signer, trust, o); err != nil {
 			return Self{}, "", err
@@ -77,6 +79,17 @@ func Bootstrap(st *State, o Options) (me Self, permit string, err error) {
 		permit, err = reWritePermit(o, next)
 	}
 	return next, permit, err
+}
+
+// place sets what a hub says of itself, and what it is told of others, where a start says so.
+func (o *Options) place(me *Self) {
+	if len(o.Names) > 0 {
+		me.Names = o.Names
+	}
+	if len(o.Peers) > 0 {
+		me.Peers = o.Peers
+	}
+	me.Zone, me.Weight = cmp.Or(o.Zone, me.Zone), cmp.Or(o.Weight, me.Weight)
 }
 
 // newerTrust takes the trust list of a root permit, if it is newer than the hub's: after a rotation
@@ -241,9 +254,9 @@ func newSelf(ca *identity.CA, o Options, now time.Time) (Self, error) {
 		CA:          string(ca.CertificatePEM()),
 		Key:         string(identity.MarshalPrivateKey(key)),
 		Certificate: der,
-		Names:       o.Names,
 		Seen:        now.Unix(),
 	}
+	o.place(&me)
 	if o.KeepCA {
 		me.Signer = keep(ca)
 	}

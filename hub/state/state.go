@@ -42,7 +42,11 @@ type Self struct {
 	Names       []string `json:"names"`
 	Signer      *KeptCA  `json:"signer,omitempty"`  // only ever with --keep-ca
 	Another     bool     `json:"another,omitempty"` // it was made with the root permit of an existing mesh: there may be another hub
-	Seen        int64    `json:"seen,omitempty"`    // Unix seconds: a time that is past, written at most daily
+	Peers       []string `json:"peers,omitempty"`   // host:port of other hubs, as --peers said last
+	Zone        string   `json:"zone,omitempty"`
+	Weight      int      `json:"weight,omitempty"`
+	Hubs        [][]byte `json:"hubs,omitempty"` // signed records of the other hubs that are known
+	Seen        int64    `json:"seen,omitempty"` // Unix seconds: a time that is past, written at most daily
 }
 
 // Next is a certificate that waits for its time.

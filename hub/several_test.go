@@ -1,0 +1,505 @@
+package hub
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"ztm/apps/appstest"
+	"ztm/tunnel"
+	"ztm/tunnel/identity"
+)
+
+// several starts hubs of one mesh that know of each other: each is told the address of the first.
+func several(t testing.TB, n int, options ...func(*Config)) []*testHub {
+	t.Helper()
+	first := start(t, append(options, atAddress(t))...)
+	hubs := []*testHub{first}
+	for len(hubs) < n {
+		hubs = append(hubs, first.another(options...))
+	}
+	for _, h := range hubs {
+		h.knows(hubs)
+	}
+	return hubs
+}
+
+// another starts one more hub of the mesh, that is told the address of h.
+func (h *testHub) another(options ...func(*Config)) *testHub {
+	h.t.Helper()
+	more := []func(*Config){atAddress(h.t), founded(h.t, h.ca), func(c *Config) { c.Peers = []string{h.address()} }}
+	return start(h.t, slices.Concat(more, options)...)
+}
+
+// atAddress is an option: the hub's name is its address, so that other hubs find it by its record.
+func atAddress(t testing.TB) func(*Config) {
+	address := appstest.FreeAddress(t)
+	return func(c *Config) { c.Listen, c.Names = address, []string{address} }
+}
+
+// hubs returns what a hub says of all hubs.
+func (h *testHub) hubs() tunnel.Hubs {
+	h.t.Helper()
+	var all tunnel.Hubs
+	if err := h.device("looker").session().Call(h.t.Context(), "GET", tunnel.PathHubs, nil, nil, &all); err != nil {
+		h.t.Fatal(err)
+	}
+	return all
+}
+
+// knows waits until a hub is linked with all others.
+func (h *testHub) knows(hubs []*testHub) {
+	h.t.Helper()
+	looker := h.device("looker").session()
+	eventually(h.t, "all hubs are linked", func() bool {
+		var all tunnel.Hubs
+		if err := looker.Call(h.t.Context(), "GET", tunnel.PathHubs, nil, nil, &all); err != nil {
+			h.t.Fatal(err)
+		}
+		online := 0
+		for _, e := range all.Hubs {
+			if e.Online {
+				online++
+			}
+		}
+		return online == len(hubs)
+	})
+}
+
+// sees waits until an endpoint is online or offline in the listing of a hub.
+func (h *testHub) sees(id identity.ID, online bool) tunnel.Entry {
+	h.t.Helper()
+	looker := h.device("looker").session()
+	var e tunnel.Entry
+	eventually(h.t, "the hub sees the endpoint", func() bool {
+		e = tunnel.Entry{}
+		looker.Call(h.t.Context(), "GET", tunnel.PathEndpoints+"/"+string(id), nil, nil, &e)
+		return e.Online == online && (!online || len(e.Record) > 0)
+	})
+	return e
+}
+
+// exchange sends bytes through a path to an echo.
+func exchange(t testing.TB, from *device, to identity.ID) error {
+	t.Helper()
+	c, err := from.carry(to, "")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	if _, err := c.Write([]byte("hello")); err != nil {
+		return err
+	}
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(c, b); err != nil {
+		return err
+	}
+	if string(b) != "hello" {
+		t.Errorf("got %q", b)
+	}
+	return nil
+}
+
+func TestAgentsOfThreeHubsReachEachOther(t *testing.T) {
+	hubs := several(t, 3)
+	var agents []*online
+	for i, h := range hubs {
+		o := h.device("bob").online("ep" + string(rune('1'+i)))
+		o.answer(echo)
+		agents = append(agents, o)
+	}
+	for _, from := range agents {
+		for _, to := range agents {
+			e := from.hub.sees(to.id, true)
+			if len(e.Hubs) != 1 || e.Hubs[0] != to.hub.started.ID {
+				t.Errorf("%s is said to be on %v", to.id, e.Hubs)
+			}
+			if err := exchange(t, from.device, to.id); err != nil {
+				t.Errorf("from hub %s to hub %s: %v", from.hub.started.ID, to.hub.started.ID, err)
+			}
+		}
+	}
+}
+
+func TestAHubRemembersTheOthers(t *testing.T) {
+	hubs := several(t, 2)
+	second := hubs[1]
+	if err := second.stop(); err != nil {
+		t.Fatal(err)
+	}
+	again := startIn(t, second.config.Data, func(c *Config) {
+		c.Listen, c.Names, c.Permit = second.config.Listen, nil, second.config.Permit
+	})
+	again.knows(hubs)
+	hubs[0].knows(hubs)
+}
+
+// road is a way to a hub that can be blocked.
+type road struct {
+	t       testing.TB
+	ln      net.Listener
+	to      atomic.Pointer[string] // nil: closed
+	frozen  chan struct{}          // closed by freeze
+	running sync.WaitGroup
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func newRoad(t testing.TB) *road {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &road{t: t, ln: ln, frozen: make(chan struct{})}
+	r.running.Go(r.accept)
+	t.Cleanup(r.end)
+	return r
+}
+
+// end closes the road and all that is on it.
+func (r *road) end() {
+	r.ln.Close()
+	r.mu.Lock()
+	for _, c := range r.conns {
+		c.Close()
+	}
+	r.mu.Unlock()
+	r.running.Wait()
+}
+
+func (r *road) address() string { return r.ln.Addr().String() }
+
+// open lets the road lead to a hub.
+func (r *road) open(h *testHub) {
+	to := h.address()
+	r.to.Store(&to)
+}
+
+// freeze lets nothing through any more, and closes nothing.
+func (r *road) freeze() { close(r.frozen) }
+
+func (r *road) accept() {
+	for {
+		near, err := r.ln.Accept()
+		if err != nil {
+			return
+		}
+		to := r.to.Load()
+		if to == nil {
+			near.Close()
+			continue
+		}
+		far, err := net.Dial("tcp", *to)
+		if err != nil {
+			near.Close()
+			continue
+		}
+		r.mu.Lock()
+		r.conns = append(r.conns, near, far)
+		r.mu.Unlock()
+		r.running.Go(func() { r.copy(far, near) })
+		r.running.Go(func() { r.copy(near, far) })
+	}
+}
+
+func (r *road) copy(to, from net.Conn) {
+	b := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(b)
+		select {
+		case <-r.frozen:
+			return
+		default:
+		}
+		if err != nil {
+			to.Close()
+			return
+		}
+		to.Write(b[:n])
+	}
+}
+
+func TestASilentHubIsForgottenAndOnlyWhatGoesThroughItIsCut(t *testing.T) {
+	r := newRoad(t)
+	defer r.end()
+	behind := func(c *Config) { c.Names = []string{r.address()} } // all that others send to this hub takes the road
+	first := start(t, atAddress(t))
+	second := first.another(behind)
+	third := first.another()
+	r.open(second)
+	first.knows([]*testHub{first, second, third})
+	second.knows([]*testHub{first, second, third})
+
+	alice, bob, carol := first.device("alice").online("alice"), second.device("bob").online("bob"), third.device("carol").online("carol")
+	bob.answer(echo)
+	carol.answer(echo)
+	first.sees(bob.id, true)
+	first.sees(carol.id, true)
+	lost, kept := path(t, alice.device, bob.id), path(t, alice.device, carol.id)
+
+	r.freeze()
+	lost.SetReadDeadline(time.Now().Add(patience))
+	if _, err := lost.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the path through the silent hub: %v", err)
+	}
+	pingPong(t, kept)
+	if err := exchange(t, alice.device, carol.id); err != nil {
+		t.Errorf("a new path to another hub: %v", err)
+	}
+	first.sees(bob.id, false)
+	wantRefusal(t, exchange(t, alice.device, bob.id), 503, "offline")
+}
+
+// path opens a path to an echo and sees that it works.
+func path(t testing.TB, from *device, to identity.ID) net.Conn {
+	t.Helper()
+	c, err := from.carry(to, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	pingPong(t, c)
+	return c
+}
+
+func pingPong(t testing.TB, c net.Conn) {
+	t.Helper()
+	c.SetDeadline(time.Now().Add(patience))
+	defer c.SetDeadline(time.Time{})
+	if _, err := c.Write([]byte("ping")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// impostor is a hub of the mesh by its certificate, and nothing else.
+func (h *testHub) impostor() *device {
+	h.t.Helper()
+	d := h.unjoined("")
+	der, err := h.ca.SignHub(publicKey(d.key), time.Now())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	d.cert = identity.TLSCertificate(der, d.key)
+	return d
+}
+
+// hop asks for a hop with a header block.
+func (d *device) hop(fields ...string) tunnel.Header {
+	d.hub.t.Helper()
+	c, err := tls.Dial("tcp", d.hub.address(), d.config(tunnel.HopProto))
+	if err != nil {
+		d.hub.t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	if err := tunnel.WriteHeader(c, fields...); err != nil {
+		d.hub.t.Fatal(err)
+	}
+	h, err := tunnel.ReadHeader(c)
+	if err != nil {
+		d.hub.t.Fatal(err)
+	}
+	return h
+}
+
+func TestAHopGoesNoFurther(t *testing.T) {
+	hubs := several(t, 2)
+	first, second := hubs[0], hubs[1]
+	bob := second.device("bob").online("bob")
+	first.sees(bob.id, true)
+	other, origin := first.impostor(), first.device("alice").id
+	fields := func(hop, to, from, user string) []string {
+		return []string{tunnel.FieldMethod, "CONNECT", tunnel.FieldAuthority, to, tunnel.FieldOrigin, from, tunnel.FieldUser, user, tunnel.FieldHop, hop}
+	}
+	for _, tt := range []struct {
+		name   string
+		fields []string
+		status string
+	}{
+		{"to an endpoint of another hub", fields("1", string(bob.id), string(origin), "alice"), "421"},
+		{"that has gone over a hub before", fields("2", string(bob.id), string(origin), "alice"), "508"},
+		{"without a count", fields("", string(bob.id), string(origin), "alice"), "508"},
+		{"to nobody", fields("1", "x", string(origin), "alice"), "400"},
+		{"from nobody", fields("1", string(bob.id), "x", "alice"), "400"},
+		{"of a user that cannot be", fields("1", string(bob.id), string(origin), "a b"), "400"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if h := other.hop(tt.fields...); h[tunnel.FieldStatus] != tt.status {
+				t.Errorf("status %s, %s", h[tunnel.FieldStatus], h[tunnel.FieldMessage])
+			}
+		})
+	}
+}
+
+func TestHopsOfAHubAreLimited(t *testing.T) {
+	h := start(t, func(c *Config) { c.Limits.Hops = 1 })
+	bob := h.device("bob").online("bob")
+	bob.answer(echo)
+	ask := func() (net.Conn, error) {
+		relay, err := tunnel.DialRelay(t.Context(), &tunnel.Dialer{}, h.address(), h.impostor().config(tunnel.HopProto))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return relay.Hop(t.Context(), bob.id, h.device("alice").id, "alice")
+	}
+	other := h.impostor()
+	again := func() (net.Conn, error) {
+		relay, err := tunnel.DialRelay(t.Context(), &tunnel.Dialer{}, h.address(), other.config(tunnel.HopProto))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return relay.Hop(t.Context(), bob.id, h.device("alice").id, "alice")
+	}
+	one, err := again()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer one.Close()
+	pingPong(t, one)
+	_, err = again()
+	wantRefusal(t, err, 429, "which is the limit")
+	two, err := ask() // another hub has a limit of its own
+	if err != nil {
+		t.Fatal(err)
+	}
+	two.Close()
+}
+
+func TestAHubOfAnotherMeshIsNotLinkedWith(t *testing.T) {
+	first, foreign := start(t, atAddress(t)), start(t, atAddress(t))
+	second := start(t, atAddress(t), founded(t, first.ca), func(c *Config) { c.Peers = []string{foreign.address(), first.address()} })
+	second.knows([]*testHub{first, second})
+	for _, h := range []*testHub{second, foreign} {
+		for _, e := range h.hubs().Hubs {
+			if _, _, err := first.device("x").verifier.HubRecord(e.Record); h == second && err != nil {
+				t.Errorf("it knows a hub that is none: %v", err)
+			}
+		}
+	}
+	if n := len(foreign.hubs().Hubs); n != 1 {
+		t.Errorf("the foreign hub knows %d hubs", n)
+	}
+}
+
+func TestOfTwoEndpointsThatGotOneNameTheOneAdmittedFirstHasIt(t *testing.T) {
+	r := newRoad(t)
+	first := start(t, atAddress(t))
+	second := start(t, atAddress(t), founded(t, first.ca), func(c *Config) { c.Peers = []string{r.address()} })
+	older := first.deviceAt("alice", time.Now().Add(-time.Hour), time.Now())
+	newer := second.device("bob")
+	a, b := older.online("nas"), newer.online("nas")
+	r.open(first)
+	first.knows([]*testHub{first, second})
+	wait(t, "the endpoint that was admitted later is cut off", b.ended)
+	wantRefusal(t, newer.put(newer.session(), newer.record("nas")), 409, "taken")
+	for _, h := range []*testHub{first, second} {
+		h.sees(older.id, true)
+	}
+	if err := newer.put(newer.session(), newer.record("nas2")); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-a.ended:
+		t.Error("the other one was cut off, too")
+	default:
+	}
+}
+
+func TestAnEndpointThatLeavesIsGoneAtAllHubs(t *testing.T) {
+	hubs := several(t, 2)
+	bob := hubs[0].device("bob").online("bob")
+	hubs[1].sees(bob.id, true)
+	if err := bob.Call(t.Context(), "DELETE", tunnel.PathEndpoints+"/"+string(bob.id), nil, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	looker := hubs[1].device("looker").session()
+	eventually(t, "the other hub has forgotten the endpoint", func() bool { return len(names(t, looker)) == 0 })
+}
+
+func TestAnEvictionAtOneHubHoldsAtAll(t *testing.T) {
+	hubs := several(t, 3)
+	root := hubs[0].device("root").session()
+	eve := hubs[2].device("eve").online("eve")
+	trust, err := identity.NewTrust(hubs[0].ca.CertificatePEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := trust.Evict(hubs[0].ca, "eve", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := root.Call(t.Context(), "POST", tunnel.PathTrust, nil, next.Document(), nil); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the evicted user is cut off at another hub", eve.ended)
+	for _, h := range hubs {
+		looker := h.device("looker").session()
+		eventually(t, "the list is in force", func() bool {
+			var status tunnel.HubStatus
+			return looker.Call(t.Context(), "GET", tunnel.PathHub, nil, nil, &status) == nil && status.Trust == 1
+		})
+	}
+}
+
+func TestATokenIsRedeemedAtWhateverHubItsIssuerIs(t *testing.T) {
+	hubs := several(t, 2)
+	root := hubs[1].device("root").online("root")
+	root.sign(hubs[1].signer(root.id))
+	hubs[0].sees(root.id, true)
+	bob := hubs[0].unjoined("bob")
+	if err := bob.join("laptop", hubs[0].token("bob", root.id)); err != nil {
+		t.Fatal(err)
+	}
+	bob.online("laptop")
+	hubs[1].sees(bob.id, true)
+}
+
+func TestAHubThatDrainsSendsItsAgentsAwayAndKeepsTheirPaths(t *testing.T) {
+	hubs := several(t, 2, func(c *Config) { c.Drain = patience })
+	first, second := hubs[0], hubs[1]
+	alice, bob := first.device("alice").online("alice"), first.device("bob").online("bob")
+	bob.answerTo(func(identity.ID) bool { return true }, echo)
+	c := path(t, alice.device, bob.id)
+	ended := make(chan error, 1)
+	go func() { ended <- first.stop() }()
+	if e := alice.next(tunnel.EventMove); e.Within <= 0 {
+		t.Errorf("the event is %+v", e)
+	}
+	pingPong(t, c)
+	if err := exchange(t, alice.device, bob.id); err == nil {
+		t.Error("a hub that drains made a new path")
+	}
+	var all tunnel.Hubs
+	looker := second.device("looker").session()
+	eventually(t, "the other hub knows that it drains", func() bool {
+		if err := looker.Call(t.Context(), "GET", tunnel.PathHubs, nil, nil, &all); err != nil {
+			t.Fatal(err)
+		}
+		return len(all.Hubs) == 2 && all.Hubs[1].Draining
+	})
+	alice.Session.Close()
+	bob.Session.Close()
+	pingPong(t, c)
+	c.Close()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("the hub waits, and nobody is left")
+	}
+}
