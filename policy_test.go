@@ -30,6 +30,7 @@ type arrow struct {
 var arrows = []arrow{
 	{".", []string{"agent/...", "apps/...", "hub", "store", "tunnel/..."}, "main puts everything together"},
 	{"hub/directory", []string{"store", "tunnel", "tunnel/answer", "tunnel/identity"}, "who there is in a mesh depends on no hub"},
+	{"hub/directory/cluster", []string{"hub/directory", "store", "store/etcd", "tunnel", "tunnel/answer", "tunnel/identity"}, "a directory that hubs share knows no hub"},
 	{"hub/directory/directorytest", []string{"hub/directory", "tunnel", "tunnel/answer", "tunnel/identity"}, "the suite knows the contract, and no directory"},
 	{"hub/admission", []string{"tunnel/identity", "tunnel/limit"}, "who may come in depends on nothing that is inside"},
 	{"hub/state", []string{"store", "store/private", "tunnel/answer", "tunnel/identity"}, "what a hub keeps depends on nothing that it does"},

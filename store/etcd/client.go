@@ -118,12 +118,25 @@ func (c *Client) known() int64 {
 func (c *Client) observe(before int64, h header) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	restored := h.Revision < before || c.cluster != 0 && h.Cluster != c.cluster
-	c.cluster = h.Cluster
-	if !restored {
-		c.revision = max(c.revision, h.Revision)
-		return
+	if h.Revision < before || c.strangeLocked(h) {
+		c.restoredLocked(h)
 	}
+	c.cluster, c.revision = h.Cluster, max(c.revision, h.Revision)
+}
+
+// recognize is observe for an answer whose revision may be an old one.
+func (c *Client) recognize(h header) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.strangeLocked(h) {
+		c.restoredLocked(h)
+	}
+	c.cluster = h.Cluster
+}
+
+func (c *Client) strangeLocked(h header) bool { return c.cluster != 0 && h.Cluster != c.cluster }
+
+func (c *Client) restoredLocked(h header) {
 	c.revision = h.Revision
 	old := c.seat
 	c.seat = newSeat(old.number, old.url)

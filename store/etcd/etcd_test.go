@@ -144,6 +144,9 @@ func conditions(t *testing.T, c *etcd.Client, _ string) {
 	if kv, err := c.Get(t.Context(), "a"); err != nil || kv.Revision != 0 {
 		t.Errorf("%+v, %v", kv, err)
 	}
+	if got, err := c.Read(t.Context(), "a", "b"); err != nil || got["a"].Revision != 0 || string(got["b"].Value) != "2" {
+		t.Errorf("%+v, %v", got, err)
+	}
 	if _, err := c.Txn(t.Context(), etcd.Txn{Then: []etcd.Op{etcd.Delete("a")}}); err == nil {
 		t.Error("a transaction without conditions was sent: nobody could say what a second one does")
 	}
@@ -174,7 +177,7 @@ func pages(t *testing.T, c *etcd.Client, _ string) {
 	fill(t, c, 1201)
 	create(t, c, "q", "not asked for")
 	var keys []string
-	at, err := c.List(t.Context(), "p/", func(kv etcd.KV) {
+	at, err := c.List(t.Context(), "p/", 0, func(kv etcd.KV) {
 		if len(keys) == 0 {
 			create(t, c, "p/99999", "later")
 		}

@@ -17,7 +17,7 @@ func FuzzMessages(f *testing.F) {
 		f.Add([]byte(s), int64(2))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, after int64) {
-		if err := messages(bytes.NewReader(b), after, func() {}, func([]Event, int64) {}); err == nil {
+		if err := messages(bytes.NewReader(b), after, func(header) {}, func([]Event, int64) {}); err == nil {
 			t.Error("it has ended without an error")
 		}
 	})

@@ -75,10 +75,20 @@ func (c *Client) Get(ctx context.Context, key string) (KV, error) {
 	return a.KVs[0].kv(), nil
 }
 
-// List calls f for all keys with a prefix in their order, as they were at one revision, which it
-// returns. It reads them in pages.
-func (c *Client) List(ctx context.Context, prefix string, f func(KV)) (revision int64, err error) {
-	r := rangeRequest{Key: []byte(prefix), End: end(prefix), Limit: pageSize}
+// Read reads some keys at one revision. Those that are not there have revision 0.
+func (c *Client) Read(ctx context.Context, keys ...string) (map[string]KV, error) {
+	var t Txn
+	for _, key := range keys {
+		t.If = append(t.If, Condition{key, -1}) // which no key has
+	}
+	r, err := c.Txn(ctx, t)
+	return r.Found, err
+}
+
+// List calls f for all keys with a prefix in their order, as they were at a revision, which it
+// returns; 0 is that of now. It reads them in pages.
+func (c *Client) List(ctx context.Context, prefix string, at int64, f func(KV)) (revision int64, err error) {
+	r := rangeRequest{Key: []byte(prefix), End: end(prefix), Limit: pageSize, Revision: at}
 	for {
 		a, err := c.read(ctx, r)
 		if err != nil {
@@ -121,6 +131,14 @@ type Condition struct {
 type Op struct {
 	put    *wirePut
 	delete *wireKey
+}
+
+// Change returns what the operation does: it puts a value, or deletes the key.
+func (o Op) Change() (key string, value []byte, put bool) {
+	if o.put != nil {
+		return string(o.put.Key), o.put.Value, true
+	}
+	return string(o.delete.Key), nil, false
 }
 
 type wirePut struct {

@@ -24,8 +24,11 @@ func (c *Client) Grant(ctx context.Context, ttl time.Duration) (id int64, err er
 func (c *Client) KeepAlive(ctx context.Context, id int64) (alive bool, err error) {
 	at := c.at()
 	var a struct {
-		Result leaseAnswer `json:"result"`
-		Error  *wireError  `json:"error"`
+		Result struct {
+			leaseAnswer
+			Header header `json:"header"`
+		} `json:"result"`
+		Error *wireError `json:"error"`
 	}
 	if _, err := c.post(ctx, "/v3/lease/keepalive", leaseAnswer{ID: id}, &a); err != nil {
 		return false, err
@@ -34,6 +37,7 @@ func (c *Client) KeepAlive(ctx context.Context, id int64) (alive bool, err error
 		c.move(at, ErrMoved)
 		return false, a.Error.err()
 	}
+	c.recognize(a.Result.Header)
 	return a.Result.TTL > 0, nil
 }
 

@@ -83,11 +83,14 @@ func (c *Client) watch(ctx context.Context, at *seat, cancel context.CancelCause
 		return err
 	}
 	defer resp.Body.Close()
-	return messages(resp.Body, after, func() { begin.Stop() }, f)
+	return messages(resp.Body, after, func(h header) {
+		begin.Stop()
+		c.recognize(h)
+	}, f)
 }
 
 // messages reads what a watch says until it ends. created is called when etcd has begun.
-func messages(r io.Reader, after int64, created func(), f func([]Event, int64)) error {
+func messages(r io.Reader, after int64, created func(header), f func([]Event, int64)) error {
 	b := &bounded{r: r}
 	for dec := json.NewDecoder(b); ; {
 		b.left = maxAnswer
@@ -99,7 +102,7 @@ func messages(r io.Reader, after int64, created func(), f func([]Event, int64)) 
 			return err
 		}
 		if m.Result.Created {
-			created()
+			created(m.Result.Header)
 		}
 		if events, until := m.events(); len(events) > 0 {
 			f(events, until)

@@ -25,6 +25,9 @@ type Mesh struct {
 	// another hub, or the same if the mesh can have only one.
 	Hub func() directory.Directory
 
+	// Unlinked says that hubs share what there is, and do not tell each other who is online.
+	Unlinked bool
+
 	// Restart ends all hubs and starts them again. The directories from before fail then.
 	Restart func()
 }
@@ -67,6 +70,14 @@ type suite struct {
 func (s *suite) start(l directory.Limits) (a, b directory.Directory, m Mesh) {
 	m = s.open(s.T, l, time.Now)
 	return m.Hub(), m.Hub(), m
+}
+
+// linked is start for what hubs know of each other by their links.
+func (s *suite) linked() (a, b directory.Directory, m Mesh) {
+	if a, b, m = s.start(limits); m.Unlinked {
+		b = a
+	}
+	return a, b, m
 }
 
 // device is who puts a record.
@@ -212,7 +223,7 @@ func (s *suite) limited() {
 }
 
 func (s *suite) online() {
-	a, b, _ := s.start(limits)
+	a, b, _ := s.linked()
 	root := device("root", "r")
 	_, err := a.Attach(root.ID, "10.0.0.1:1", func() {})
 	s.want(err, answer.Conflict)
@@ -239,7 +250,7 @@ func (s *suite) online() {
 }
 
 func (s *suite) takenOver() {
-	a, b, _ := s.start(limits)
+	a, b, _ := s.linked()
 	bob := device("bob", "b")
 	s.must(put(a, bob, "web", 1))
 	ended := make(chan struct{})
@@ -267,6 +278,7 @@ func (s *suite) removed() {
 	ended := make(chan struct{})
 	detach, err := a.Attach(bob.ID, "10.0.0.1:1", func() { close(ended) })
 	s.must(err)
+	s.eventually("both hubs have both", func() bool { all, _ := b.Size(); return all == 2 })
 	n, err := b.Remove(true, func(sub identity.Subject) bool { return sub.User == "bob" })
 	if n != 1 || err != nil {
 		s.Errorf("%d removed, %v", n, err)

@@ -253,3 +253,11 @@ type header struct {
 	Cluster  uint64 `json:"cluster_id,string"`
 	Revision int64  `json:"revision,string"`
 }
+
+// Compact makes the cluster forget changes up to now.
+func (c *Cluster) Compact() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.compacted = c.revision
+	c.tellLocked()
+}

@@ -93,7 +93,7 @@ func (c *Cluster) grantLocked(ttl int64) any {
 	id := int64(len(c.leases) + 1)
 	d := time.Duration(ttl) * time.Second
 	c.leases[id] = &lease{d, c.now().Add(d)}
-	return map[string]any{"ID": itoa(int(id)), "TTL": itoa(int(ttl))}
+	return map[string]any{"header": c.headerLocked(), "ID": itoa(int(id)), "TTL": itoa(int(ttl))}
 }
 
 // keepLocked answers without a TTL for a lease that is gone, as the real one does.
