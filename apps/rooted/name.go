@@ -172,3 +172,11 @@ func (p Path) names(yield func(Name) bool) {
 		}
 	}
 }
+
+// Depth returns how many segments p has.
+func (p Path) Depth() int {
+	if p.s == "" {
+		return 0
+	}
+	return 1 + strings.Count(p.s, "/")
+}

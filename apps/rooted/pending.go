@@ -68,6 +68,9 @@ func (d *Dir) Create(n Name, key string, replace bool) (*Pending, error) {
 	}
 }
 
+// Replaces reports whether a file stood under the name at Create.
+func (p *Pending) Replaces() bool { return p.before != nil }
+
 // look notes what stands under the name, and refuses what cannot be replaced.
 func (p *Pending) look() error {
 	seen, err := p.dir.Stat(p.name)

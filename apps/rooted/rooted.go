@@ -257,3 +257,18 @@ func (d *Dir) sync() error {
 	defer f.Close()
 	return f.Sync()
 }
+
+// reserve is what is left free on a disk, in bytes.
+const reserve = 64 << 20
+
+// Free returns how many bytes may be written to the file system of d; false says that it is not
+// known.
+func (d *Dir) Free() (uint64, bool) {
+	f, err := d.r.Open(".")
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	n, ok := free(f.Fd())
+	return n - min(n, reserve), ok
+}
