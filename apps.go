@@ -3,6 +3,7 @@ package main
 import (
 	"ztm/agent/feature"
 	"ztm/apps"
+	file "ztm/apps/file/cli"
 	proxy "ztm/apps/proxy/cli"
 	"ztm/apps/script"
 	"ztm/apps/terminal"
@@ -18,6 +19,9 @@ func kinds() []apps.Kind {
 	}
 	if feature.Terminal {
 		list = append(list, terminal.Kind())
+	}
+	if feature.File {
+		list = append(list, file.Kind())
 	}
 	if feature.Script {
 		list = append(list, script.Kind())

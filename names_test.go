@@ -14,6 +14,8 @@ var giving = []string{
 	"script config --add-user",
 	"proxy rules --targets * --action allow --users",
 	"proxy config --trust",
+	"file allow /srv --users",
+	"file inbox --add-user",
 }
 
 // TestANameThatNobodyCanHaveIsWrongUsage holds that a grant to nobody is not mistaken for one to a

@@ -67,6 +67,8 @@ var arrows = []arrow{
 	{"apps/proxy/route", []string{"apps", "apps/balance", "apps/proxy/dns", "apps/proxy/exit", "apps/proxy/policy", "apps/reach", "tunnel/answer", "tunnel/identity", "tunnel/limit"}, "a way is chosen without knowing what a client speaks"},
 	{"apps/proxy/httpguard", []string{"apps/listen"}, "what a request is does not depend on where it goes"},
 	{"apps/proxy/policy", []string{"apps/reach", "tunnel/answer", "tunnel/identity", "tunnel/limit"}, "who may reach what is decided without touching a network"},
+	{"apps/file", []string{"apps", "apps/file/transfer", "apps/rooted", "apps/settings", "tunnel/answer", "tunnel/identity", "tunnel/limit"}, "who may have a file is decided apart from how it travels"},
+	{"apps/file/cli", []string{"apps", "apps/file", "apps/file/transfer"}, "a command line is a client of an app; main alone has it"},
 	{"apps/file/transfer", []string{"apps", "apps/rooted", "tunnel/answer"}, "a copy knows neither who asked for it nor who may"},
 	{"apps/tunnel/proxyproto", nil, "a header knows nothing of tunnels"},
 	{"apps/tunnel/spec", []string{"apps", "apps/balance", "apps/listen", "apps/reach", "apps/tunnel/proxyproto", "tunnel/answer", "tunnel/identity"}, "what a tunnel is depends on nothing that it does"},

@@ -156,7 +156,7 @@ func (r runnable) arguments(t *testing.T, prefix string) []string {
 	}[r.String()]
 	values := map[string]string{
 		"USER": "bob", "NAME": "office", "HUB": "hub.example.com:8888", "FILE": file, "DIR": t.TempDir(), "tcp/NAME": "tcp/web",
-		"HOST:PORT": "127.0.0.1:1", "[IP:]PORT:HOST:PORT": "1:127.0.0.1:1", "MESH": "demo", "EP": "phone",
+		"HOST:PORT": "127.0.0.1:1", "[IP:]PORT:HOST:PORT": "1:127.0.0.1:1", "MESH": "demo", "EP": "phone", "FROM": "/x", "TO": "/tmp/",
 	}
 	var names []string
 	before, _, _ := strings.Cut(r.ArgsUsage, "[--")
@@ -174,6 +174,10 @@ func (r runnable) arguments(t *testing.T, prefix string) []string {
 	switch r.String() {
 	case "forward": // it would go on until it is interrupted
 		names[0] = "nobody"
+	case "file cp", "file get": // without an endpoint everything would be here
+		if prefix == "mesh" {
+			names[0] = "phone:/x"
+		}
 	case "terminal open", "terminal attach": // one way or the other it needs an endpoint
 		if prefix == "mesh" {
 			names = append(names, "phone")

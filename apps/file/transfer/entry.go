@@ -123,6 +123,9 @@ type Options struct {
 	Keep      bool // receiver: never replace a file
 	Number    bool // receiver: a name that is taken at the top gets a number
 	Hidden    bool // receiver: names at the top may begin with a dot
+
+	// Admit, of a receiver, decides about each file by its path as the sender has it. nil admits all.
+	Admit func(path string, size int64) error
 }
 
 func (o *Options) meter() *Meter {

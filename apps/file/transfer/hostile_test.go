@@ -62,7 +62,9 @@ func play(t *testing.T, s script, to string, o Options) (Report, error) {
 }
 
 func TestAHostileSenderMakesNothingButItsOwnFiles(t *testing.T) {
-	file := func(name string, size int64) frame { return announce(entry{Name: apps.Bytes(name), Type: typeFile, Size: size, Mode: 0o644}) }
+	file := func(name string, size int64) frame {
+		return announce(entry{Name: apps.Bytes(name), Type: typeFile, Size: size, Mode: 0o644})
+	}
 	dir := announce(entry{Name: "d", Type: typeDir, Mode: 0o755})
 	for _, tt := range []struct {
 		name string
@@ -93,7 +95,7 @@ func TestAHostileSenderMakesNothingButItsOwnFiles(t *testing.T) {
 		{"a beginning below zero", script{file("x", 3*block), frame{kindFrom, num(1 << 63)}}},
 		{"a hole that is too large", script{file("x", 5), frame{kindHole, []byte{255, 255, 255, 255}}}},
 		{"zeros below zero", script{file("x", 5), frame{kindZeros, num(1 << 63)}}},
-		{"zeros within a block", script{file("x", 3 * block), frame{kindFrom, num(0)}, frame{kindData, []byte("x")}, frame{kindZeros, num(block)}}},
+		{"zeros within a block", script{file("x", 3*block), frame{kindFrom, num(0)}, frame{kindData, []byte("x")}, frame{kindZeros, num(block)}}},
 		{"the end in the middle", script{file("x", 5), frame{kindDone, nil}}},
 		{"nothing", script{}},
 		{"no frame", script{[]byte{1, 0}}},

@@ -58,6 +58,7 @@ type level struct {
 	dir   *rooted.Dir // nil if it could not be made: all in it fails
 	name  rooted.Name
 	path  string // for the report
+	sent  string // the path as the sender has it
 	entry entry
 }
 
@@ -150,6 +151,9 @@ func (r *receiver) entry(p []byte) error {
 	case e.Type == typeDir:
 		return r.directory(at, n, path, e, refusal)
 	}
+	if refusal == nil && r.o.Admit != nil {
+		refusal = r.o.Admit(strings.TrimPrefix(at.sent+"/"+string(e.Name), "/"), e.Size)
+	}
 	w := &writing{receiver: r, id: id, entry: e, dir: at.dir, name: n, path: path}
 	if at.dir == nil {
 		refusal = errNoDirectory
@@ -165,6 +169,9 @@ var errNoDirectory = errors.New("its directory is not there")
 // listOf returns where something that the sender left out belongs: links are never copied; what it
 // could not read is a failure.
 func (r *receiver) listOf(e entry) *[]Failure {
+	if e.Depth == 0 {
+		return &r.report.Failures // it was asked for by its name
+	}
 	switch e.Why {
 	case "a symbolic link", "a pipe", "a socket", "a device":
 		return &r.report.Left
@@ -210,7 +217,7 @@ func free(d *rooted.Dir, n rooted.Name) (rooted.Name, error) {
 
 // directory makes one, and goes into it.
 func (r *receiver) directory(at *level, n rooted.Name, path string, e entry, refusal error) error {
-	l := &level{in: at.dir, name: n, path: path, entry: e}
+	l := &level{in: at.dir, name: n, path: path, sent: strings.TrimPrefix(at.sent+"/"+string(e.Name), "/"), entry: e}
 	if len(r.levels) > maxDepth {
 		return fmt.Errorf("%w: deeper than %d directories", errProtocol, maxDepth)
 	}

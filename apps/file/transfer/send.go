@@ -9,6 +9,7 @@ import (
 	"iter"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -198,6 +199,22 @@ func each(src Source, call func(depth int, in *rooted.Dir, n rooted.Name, info f
 	defer sub.Close()
 	return sub.Walk(func(in *rooted.Dir, n rooted.Name, p rooted.Path, info fs.FileInfo, err error) error {
 		return call(p.Depth(), in, n, info, err)
+	})
+}
+
+// Files calls a function for each regular file that a source has, with its path below the directory
+// of the source.
+func (src Source) Files(call func(path string, size int64) error) error {
+	at := []string{}
+	return each(src, func(depth int, _ *rooted.Dir, n rooted.Name, info fs.FileInfo, err error) error {
+		if err != nil {
+			return err
+		}
+		at = append(at[:depth], string(n.Bytes()))
+		if !info.Mode().IsRegular() {
+			return nil
+		}
+		return call(strings.Join(at, "/"), info.Size())
 	})
 }
 

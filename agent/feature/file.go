@@ -1,0 +1,6 @@
+//go:build !ztm_omit_file
+
+package feature
+
+// File is the app of that name: copies between endpoints.
+const File = true

@@ -1,0 +1,161 @@
+package file
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"ztm/apps"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+)
+
+// Config states what users other than the endpoint's own may do. The zero value is nothing.
+type Config struct {
+	Allow []Grant `json:"allow,omitempty"` // sorted by path
+	Inbox Inbox   `json:"inbox,omitzero"`
+}
+
+// Grant lets users at a directory with all below it, or at a file.
+type Grant struct {
+	Path  apps.Bytes `json:"path"`  // absolute, without links
+	Users []string   `json:"users"` // "*" is everybody in the mesh; sorted
+	Write bool       `json:"write,omitempty"`
+}
+
+// Inbox is where `ztm file send` puts what comes, in a directory of the sender's name.
+type Inbox struct {
+	Dir   apps.Bytes `json:"dir,omitempty"`   // absolute; "" is the default
+	Users []string   `json:"users,omitempty"` // who may offer something, beside the endpoint's own user
+}
+
+// Change changes a [Config]; what is nil or empty stays as it is.
+type Change struct {
+	Allow       *Grant      `json:"allow,omitempty"`  // replaces the grant of that path
+	Remove      *apps.Bytes `json:"remove,omitempty"` // removes the grant of that path
+	InboxDir    *apps.Bytes `json:"inboxDir,omitempty"`
+	AddUsers    []string    `json:"addUsers,omitempty"` // to the inbox
+	RemoveUsers []string    `json:"removeUsers,omitempty"`
+}
+
+const maxGrants = 256
+
+// checked returns the configuration as it is saved.
+func (c Config) checked() (Config, error) {
+	for i, g := range c.Allow {
+		if !filepath.IsAbs(string(g.Path)) || filepath.Clean(string(g.Path)) != string(g.Path) {
+			return c, answer.Errorf(answer.BadRequest, "the path is not absolute: %v", g.Path)
+		}
+		var err error
+		if c.Allow[i].Users, err = users(g.Users); err != nil {
+			return c, err
+		}
+		if len(c.Allow[i].Users) == 0 {
+			return c, answer.Errorf(answer.BadRequest, "no user for %v", g.Path)
+		}
+	}
+	if len(c.Allow) > maxGrants {
+		return c, answer.Errorf(answer.BadRequest, "more than %d paths", maxGrants)
+	}
+	if c.Inbox.Dir != "" && !filepath.IsAbs(string(c.Inbox.Dir)) {
+		return c, answer.Errorf(answer.BadRequest, "the directory of the inbox is not absolute: %v", c.Inbox.Dir)
+	}
+	var err error
+	c.Inbox.Users, err = users(c.Inbox.Users)
+	return c, err
+}
+
+// users checks and sorts names.
+func users(names []string) ([]string, error) {
+	for _, u := range names {
+		if err := identity.CheckName(u); err != nil && u != "*" {
+			return nil, answer.Errorf(answer.BadRequest, "user %v", err)
+		}
+	}
+	names = slices.Clone(names)
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// apply makes a change.
+func (c *Config) apply(change Change) error {
+	if change.Allow != nil {
+		g := *change.Allow
+		real, err := filepath.EvalSymlinks(expand(string(g.Path)))
+		if err != nil {
+			return answer.Errorf(answer.NotFound, "%v: not found", g.Path)
+		}
+		g.Path = apps.Bytes(real)
+		c.remove(g.Path)
+		c.Allow = append(c.Allow, g)
+		slices.SortFunc(c.Allow, func(a, b Grant) int { return strings.Compare(string(a.Path), string(b.Path)) })
+	}
+	if change.Remove != nil {
+		before := len(c.Allow)
+		c.remove(apps.Bytes(expand(string(*change.Remove))))
+		if real, err := filepath.EvalSymlinks(expand(string(*change.Remove))); err == nil {
+			c.remove(apps.Bytes(real))
+		}
+		if len(c.Allow) == before {
+			return answer.Errorf(answer.NotFound, "nobody was allowed at %v", *change.Remove)
+		}
+	}
+	if change.InboxDir != nil {
+		if c.Inbox.Dir = *change.InboxDir; c.Inbox.Dir != "" {
+			c.Inbox.Dir = apps.Bytes(expand(string(c.Inbox.Dir)))
+		}
+	}
+	c.Inbox.Users = slices.DeleteFunc(slices.Concat(c.Inbox.Users, change.AddUsers), func(u string) bool { return slices.Contains(change.RemoveUsers, u) })
+	return nil
+}
+
+func (c *Config) remove(path apps.Bytes) {
+	c.Allow = slices.DeleteFunc(c.Allow, func(g Grant) bool { return g.Path == path })
+}
+
+// grant returns the grant by which a user may reach a clean absolute path, and what of the path is
+// below it. The longest path counts, and no other: a grant within another one narrows it.
+func (c Config) grant(user, path string, write bool) (g Grant, below string, ok bool) {
+	for _, one := range c.Allow {
+		root := string(one.Path)
+		rest, under := strings.CutPrefix(path, strings.TrimSuffix(root, string(filepath.Separator))+string(filepath.Separator))
+		if path == root {
+			rest, under = "", true
+		}
+		if under && len(root) >= len(g.Path) {
+			g, below = one, rest
+		}
+	}
+	ok = g.Path != "" && user != "" && (slices.Contains(g.Users, user) || slices.Contains(g.Users, "*")) && (g.Write || !write)
+	return g, below, ok
+}
+
+// admits reports whether a user may offer something to the inbox.
+func (i Inbox) admits(user string) bool {
+	return user != "" && (slices.Contains(i.Users, user) || slices.Contains(i.Users, "*"))
+}
+
+// dir returns the directory of the inbox.
+func (i Inbox) dir() string {
+	if i.Dir != "" {
+		return string(i.Dir)
+	}
+	return expand("~/ztm-inbox")
+}
+
+// expand makes a path absolute: one that is not is below the home directory, and so is "~".
+func expand(path string) string {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = string(filepath.Separator)
+	}
+	rest, ok := strings.CutPrefix(path, "~")
+	switch {
+	case ok && (rest == "" || os.IsPathSeparator(rest[0])):
+		return filepath.Join(home, rest)
+	case filepath.IsAbs(path):
+		return filepath.Clean(path)
+	}
+	return filepath.Join(home, path)
+}
