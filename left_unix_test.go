@@ -54,6 +54,12 @@ var begun = map[string]func(w *world) (runs func() bool){
 		w.runs("eve", "terminal", "open", "-t", "--keep", "--", "ep-bob", "sh", "-c", "echo $$ > "+w.path("terminal.pid")+"; exec sleep 1000")
 		return w.process("terminal.pid")
 	},
+	"file": func(w *world) func() bool {
+		w.ztm("bob", "file", "inbox", "--add-user", "eve")
+		w.write("gift", "x")
+		w.runs("eve", "file", "send", w.path("gift"), "ep-bob")
+		return func() bool { return strings.Contains(w.ztm("bob", "file", "inbox"), "gift") }
+	},
 	"script": func(w *world) func() bool {
 		w.ztm("bob", "script", "config", "--add-user", "eve")
 		w.write("script.sh", "echo $$ > "+w.path("script.pid")+"; exec sleep 1000\n")
