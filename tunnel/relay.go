@@ -66,6 +66,16 @@ func DialRelay(ctx context.Context, d *Dialer, address string, config *tls.Confi
 	return &Relay{c, below.Conn}, nil
 }
 
+// DialRelay is [DialRelay] to the hub of the session: behind one name there may be several.
+func (s *Session) DialRelay(ctx context.Context, d *Dialer, config *tls.Config) (*Relay, error) {
+	if s.at == "" {
+		return DialRelay(ctx, d, s.address, config)
+	}
+	config = config.Clone()
+	config.ServerName, _, _ = net.SplitHostPort(s.address) // for a proxy that several hubs are behind
+	return DialRelay(ctx, &Dialer{}, s.at, config)
+}
+
 // Close ends a connection that is not wanted.
 func (r *Relay) Close() error { return r.raw.Close() }
 

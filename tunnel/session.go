@@ -25,6 +25,7 @@ type Session struct {
 	watch   *watched // conn, as HTTP/2 has it
 	h2      *h2.Conn
 	address string
+	at      string        // the machine that address led to; "" if a proxy knows it
 	done    chan struct{} // closed when the connection is gone
 	once    sync.Once
 }
@@ -40,6 +41,9 @@ func Open(ctx context.Context, d *Dialer, address string, config *tls.Config) (*
 		return nil, err
 	}
 	s := &Session{conn: c, address: address, done: make(chan struct{})}
+	if d.Proxy == nil || d.Proxy.direct(address) {
+		s.at = below.RemoteAddr().String()
+	}
 	s.watch = &watched{Conn: c, closed: s.gone}
 	s.h2 = h2.Client(s.watch, h2.Control(below.Meter.RTT()))
 	return s, nil

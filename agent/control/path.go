@@ -85,7 +85,7 @@ func (c *Control) relay(ctx context.Context, l *link, peer identity.ID, ticket s
 func (c *Control) dedicated(ctx context.Context, l *link, peer identity.ID, ticket string) (net.Conn, error) {
 	open := func(ctx context.Context) (*tunnel.Relay, error) {
 		config := c.Verifier.ClientConfig(c.Certificate(), identity.RoleHub, l.hub.ID, tunnel.RelayProto)
-		return tunnel.DialRelay(ctx, c.Dialer, l.session.Address(), config)
+		return l.session.DialRelay(ctx, c.Dialer, config)
 	}
 	path, err := c.connectRelay(ctx, l, open, peer, ticket)
 	if err == nil {

@@ -29,10 +29,17 @@ type Table struct {
 	// Dial-backs of one peer: 32, and half of all at most. One that starts many and finishes none
 	// does not need more. (TestHandshakesThatStallLeaveRoomForOthers)
 	DialBacksPeer int
+
+	// Flow IDs that are remembered of a peer: 1024, or a sixty-fourth of the memory for all peers.
+	// As many flows as a peer opens in the seconds until a broken session, or a hub that hangs, is
+	// noticed: it opens those again that had no answer.
+	// (TestFlowIDsOfOnePeerDoNotDisplaceThoseOfAnother)
+	FlowIDs int
 }
 
 const (
 	sessionSize   = 64 << 10 // bytes of a session at rest, with its share of windows
+	flowIDSize    = 96       // bytes of a flow ID that is remembered, with its place
 	handshakeSize = 64 << 10 // bytes of a handshake: 16 KiB that were read (see package seal), and what TLS makes of them
 )
 
@@ -42,6 +49,7 @@ func Within(m memory.Limit) Table {
 	l.Sessions = m.Fit(1024, 8, sessionSize)
 	l.DialBacks = m.Fit(128, 16, handshakeSize)
 	l.DialBacksPeer = min(32, l.DialBacks/2)
+	l.FlowIDs = m.Fit(1024, 64, flowIDSize*FlowPeers)
 	return l
 }
 
@@ -71,10 +79,6 @@ const (
 	// How long a peer may take to send the body of a management request.
 	// (TestManagementBodiesThatStallAreLimited)
 	ManageTime = 30 * time.Second
-
-	// Flow IDs that are remembered of a peer: more than it opens while a broken session is noticed.
-	// (TestFlowIDsOfOnePeerDoNotDisplaceThoseOfAnother)
-	FlowIDs = 64
 
 	// Peers whose flow IDs are remembered: those that opened flows last.
 	// (TestRecentFlowsAreBounded)

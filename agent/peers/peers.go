@@ -80,7 +80,7 @@ func New(c Config) *Peers {
 	p := &Peers{
 		Config: c, sessions: limit.NewShare[string](c.Limits.Sessions),
 		inbound: map[*inbound]struct{}{}, flows: map[*inFlow]struct{}{}, named: map[flowKey]*inFlow{},
-		outFlows: map[*outFlow]struct{}{}, totals: map[identity.ID]*Traffic{},
+		recent: recent{most: max(c.Limits.FlowIDs, 1)}, outFlows: map[*outFlow]struct{}{}, totals: map[identity.ID]*Traffic{},
 	}
 	p.pool = newPool(p.dial, func(c *carrier) bool { return c.doubtful(p.Hubs) })
 	p.server = h2.NewServer(http.HandlerFunc(p.serve), h2.Sealed)

@@ -1,25 +1,25 @@
 package peers
 
 import (
-	"slices"
-
 	"ztm/agent/limits"
 	"ztm/tunnel/identity"
 )
 
 // recent remembers the IDs of the flows that peers opened last and that were accepted. A peer whose
 // session broke opens its flow once more; if the first request arrived after all, the second must
-// not run the app again. The zero value is empty. It is not safe for concurrent use.
+// not run the app again. It is empty at first. It is not safe for concurrent use.
 type recent struct {
+	most  int                      // flow IDs of a peer
 	peers map[identity.ID]*flowIDs // at most limits.FlowPeers
 	turn  uint64                   // counts additions
 }
 
 // flowIDs are the last flow IDs of one peer.
 type flowIDs struct {
-	ring []string // at most limits.FlowIDs
-	next int      // where the oldest is, once the ring is full
-	used uint64   // turn of the last addition
+	ring []string            // at most recent.most
+	all  map[string]struct{} // those in ring
+	next int                 // where the oldest is, once the ring is full
+	used uint64              // turn of the last addition
 }
 
 // maxFlowID is the length of a flow ID, in bytes; ours have 26.
@@ -28,7 +28,11 @@ const maxFlowID = 64
 // has reports whether a peer opened a flow with this ID. A flow without an ID is always new.
 func (r *recent) has(peer identity.ID, id string) bool {
 	p := r.peers[peer]
-	return id != "" && p != nil && slices.Contains(p.ring, id)
+	if id == "" || p == nil {
+		return false
+	}
+	_, ok := p.all[id]
+	return ok
 }
 
 // add remembers a flow ID. Each peer has its own ring, so that one that opens many flows does not
@@ -43,12 +47,17 @@ func (r *recent) add(peer identity.ID, id string) {
 		p = r.place(peer)
 	}
 	p.used = r.turn
-	if len(p.ring) < limits.FlowIDs {
+	if r.has(peer, id) {
+		return
+	}
+	p.all[id] = struct{}{}
+	if len(p.ring) < r.most {
 		p.ring = append(p.ring, id)
 		return
 	}
+	delete(p.all, p.ring[p.next])
 	p.ring[p.next] = id
-	p.next = (p.next + 1) % limits.FlowIDs
+	p.next = (p.next + 1) % r.most
 }
 
 // place makes a ring for a peer, in place of the one that was not used for longest if there are
@@ -66,7 +75,7 @@ func (r *recent) place(peer identity.ID) *flowIDs {
 		}
 		delete(r.peers, oldest)
 	}
-	p := &flowIDs{}
+	p := &flowIDs{all: map[string]struct{}{}}
 	r.peers[peer] = p
 	return p
 }

@@ -15,6 +15,7 @@ type line struct {
 	from, to time.Duration // it hangs; to 0 is for ever
 	rtt      time.Duration
 	keep     bool // it is not given up
+	busy     bool // other things come, but no PONG
 
 	mu    sync.Mutex
 	pings int
@@ -56,7 +57,7 @@ func (l *line) ping(ctx context.Context) error {
 }
 
 func (l *line) heard() time.Time {
-	if !l.hangs() {
+	if !l.hangs() || l.busy {
 		return time.Now()
 	}
 	return l.began.Add(l.from)
@@ -158,6 +159,18 @@ func TestWhoIsNotGivenUpIsAskedOn(t *testing.T) {
 		l.wg.Wait()
 		if s.Suspect() || len(l.lost) < 2 {
 			t.Errorf("suspect: %v, given up %d times", s.Suspect(), len(l.lost))
+		}
+	})
+}
+
+func TestAnythingThatComesIsASignOfLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, s := newLine(0, 0)
+		l.busy = true
+		s.Overdue()
+		l.wg.Wait()
+		if s.Suspect() || len(l.lost) != 0 {
+			t.Errorf("suspect: %v, lost at %v", s.Suspect(), l.lost)
 		}
 	})
 }
