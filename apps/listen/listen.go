@@ -30,28 +30,29 @@ const (
 // KeepAlive finds clients and targets that are gone without a word within about a minute.
 var KeepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
 
-// TCP listens on an address as [net.Listen] does. Its connections have [KeepAlive] and
-// [InlineUrgent].
+// TCP listens on an address as [net.Listen] does, without Multipath TCP. Its connections have
+// [KeepAlive] and [InlineUrgent].
 func TCP(ctx context.Context, network, address string) (net.Listener, error) {
-	config := net.ListenConfig{KeepAliveConfig: KeepAlive}
+	config := net.ListenConfig{KeepAlive: -1, Control: InlineUrgent} // which connections inherit
+	config.SetMultipathTCP(false)                                    // or they would not, and Accept takes longer
 	ln, err := config.Listen(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	return inline{ln}, nil
+	return keptAlive{ln}, nil
 }
 
-// inline is a listener whose connections have [InlineUrgent]. They do not inherit it: the listener
-// is one of Multipath TCP where the system has that, and most of its connections are of TCP.
-type inline struct{ net.Listener }
+// keptAlive is a listener whose connections have [KeepAlive], but for those of this machine: the
+// system says when their other end is gone, and an option less is a system call less.
+type keptAlive struct{ net.Listener }
 
-func (l inline) Accept() (net.Conn, error) {
+func (l keptAlive) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	if raw, err := c.(syscall.Conn).SyscallConn(); err == nil {
-		InlineUrgent("", "", raw) // fails only when the connection is gone
+	if tcp, ok := c.(*net.TCPConn); ok && !tcp.RemoteAddr().(*net.TCPAddr).IP.IsLoopback() {
+		tcp.SetKeepAliveConfig(KeepAlive) // fails only when the connection is gone
 	}
 	return c, nil
 }

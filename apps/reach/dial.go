@@ -90,6 +90,9 @@ func (d Dialer) one(ctx context.Context, network, address string) (net.Conn, err
 // System connects to one address as the system does, with the options of accepted connections: see package listen.
 func System(ctx context.Context, network, address string) (net.Conn, error) {
 	d := net.Dialer{KeepAliveConfig: listen.KeepAlive, Control: listen.InlineUrgent}
+	if to, err := netip.ParseAddrPort(address); err == nil && to.Addr().IsLoopback() {
+		d.KeepAliveConfig.Enable, d.KeepAlive = false, -1 // as at listeners
+	}
 	return d.DialContext(ctx, network, address)
 }
 

@@ -9,7 +9,8 @@
 //
 //	1. transfer moves bytes until the source ends: inside the kernel where both ends are sockets it can splice,
 //	   by the connection's own WriteTo or ReadFrom where it has one, through a pooled buffer otherwise.
-//	2. The end of one direction is passed on (half-close) and leaves the other direction alone.
+//	2. The end of one direction is passed on (half-close) and leaves the other direction alone. Where the other has ended before, the
+//	   close of a TCP connection says the same.
 //	3. A failure of one direction, or the end of the context, resets both connections, so that no peer mistakes
 //	   a broken transfer for a finished one.
 //
@@ -23,6 +24,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // Join copies a to b and b to a until both directions have ended, and returns how many bytes b took
@@ -68,6 +70,7 @@ func Join(ctx context.Context, a, b net.Conn) (aToB, bToA int64, err error) {
 type joint struct {
 	a, b net.Conn
 
+	ended  atomic.Bool // one direction has ended without a failure
 	failed sync.Once
 	err    error // written inside failed, read after both directions have ended
 }
@@ -82,7 +85,7 @@ func (j *joint) forward(dst, src net.Conn) int64 {
 
 // passOn passes the end of a direction on, or its failure.
 func (j *joint) passOn(dst net.Conn, err error) {
-	if err == nil {
+	if err == nil && !(j.ended.Swap(true) && EndsByClose(dst)) {
 		err = closeWrite(dst)
 	}
 	if err != nil {
@@ -108,6 +111,20 @@ func (j *joint) fail(err error) {
 		Abort(j.a)
 		Abort(j.b)
 	})
+}
+
+// EndsByClose reports whether closing c tells its peer no less than CloseWrite would, once all that
+// the peer has said was read: so it is with TCP. A wrapper has a method of this name.
+func EndsByClose(c net.Conn) bool {
+	switch c := c.(type) {
+	case interface{ EndsByClose() bool }:
+		return c.EndsByClose()
+	case interface{ WritesTo() net.Conn }:
+		return EndsByClose(c.WritesTo())
+	case *net.TCPConn:
+		return true
+	}
+	return false
 }
 
 // closeWrite tells c that no more bytes follow. A connection that cannot be told is closed by Join

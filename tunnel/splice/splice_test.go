@@ -426,3 +426,21 @@ func TestFailedHalfCloseIsAFailure(t *testing.T) {
 	reads(t, r.a, "", syscall.ECONNRESET)
 	r.wait(t, 0, 0, broken)
 }
+
+// final is a connection whose Close is enough of an end.
+type final struct{ stubborn }
+
+func (final) EndsByClose() bool { return true }
+
+func TestTheLastEndIsSaidByCloseWhereThatIsEnough(t *testing.T) {
+	r := start(t, t.Context(), tcp, func(t testing.TB) (outer, inner net.Conn) {
+		outer, inner = tcp(t)
+		return outer, final{stubborn{plain{inner}, errors.New("CloseWrite was called")}}
+	})
+	closeWrite(t, r.b)
+	reads(t, r.a, "", nil)
+	write(t, r.a, "last words")
+	closeWrite(t, r.a)
+	reads(t, r.b, "last words", nil)
+	r.wait(t, 10, 0, nil)
+}

@@ -53,7 +53,7 @@ func (x *core) carry(ctx context.Context, f apps.Flow, protocol string, target r
 	if protocol == spec.UDP {
 		err = x.carryDatagrams(ctx, flow, target, tally, idle)
 	} else {
-		_, _, err = splice.Join(ctx, flow, traffic.Meter(target, &x.limits.Down, &x.limits.Up, tally.Down, tally.Up))
+		_, _, err = splice.Join(ctx, flow, traffic.Meter(target.Conn, &x.limits.Down, &x.limits.Up, tally.Down, tally.Up))
 	}
 	if err != nil {
 		x.log.Debug("flow ended", "peer", f.Peer().ID, "err", err)

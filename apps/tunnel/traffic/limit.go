@@ -188,6 +188,9 @@ func (m *metered) Direct() func(p []byte) int {
 	}
 }
 
+// EndsByClose is for [splice.Join].
+func (m *metered) EndsByClose() bool { return splice.EndsByClose(m.Conn) }
+
 // CloseWrite passes a half-close on to a connection that can.
 func (m *metered) CloseWrite() error { return CloseWrite(m.Conn) }
 
