@@ -226,6 +226,33 @@ func (s *appState) Save(key string, v any) error {
 	return s.db.Update(func(tx *store.Tx) error { return appTable.Put(tx, s.prefix+key, raw) })
 }
 
+func (s *appState) SaveAll(values map[string]any) error {
+	raw := make(map[string]json.RawMessage, len(values))
+	for key, v := range values {
+		if v == nil {
+			raw[key] = nil
+			continue
+		}
+		b, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		raw[key] = b
+	}
+	return s.db.Update(func(tx *store.Tx) error {
+		for key, b := range raw {
+			if b == nil {
+				if err := appTable.Delete(tx, s.prefix+key); err != nil {
+					return err
+				}
+			} else if err := appTable.Put(tx, s.prefix+key, b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 func (s *appState) Delete(key string) error {
 	return s.db.Update(func(tx *store.Tx) error { return appTable.Delete(tx, s.prefix+key) })
 }

@@ -147,7 +147,11 @@ type App interface {
 type Host struct {
 	Mesh  Mesh
 	State State
-	Log   *slog.Logger // keys: peer, user, flow, err; never a secret, never payload
+
+	// Notary signs what this app tells of itself, and verifies what the app told elsewhere.
+	Notary Notary
+
+	Log *slog.Logger // keys: peer, user, flow, err; never a secret, never payload
 
 	// Offer publishes what this app offers, replacing what it offered before: names without the
 	// app's own, for example "tcp/web". They become "tunnel/tcp/web" in Endpoint.Offers.
@@ -165,7 +169,23 @@ type State interface {
 	// Load reads key into v and reports whether it was there.
 	Load(key string, v any) (bool, error)
 	Save(key string, v any) error
+	// SaveAll saves many values at once: all of them or, on an error, none. A nil value deletes.
+	SaveAll(values map[string]any) error
 	Delete(key string) error
 	// Keys lists all keys with the prefix, sorted.
 	Keys(prefix string) ([]string, error)
+}
+
+// Notary signs statements that outlive the session that they are told in, and that others pass on.
+// kind is a word of the app: what was signed as one kind is valid as no other, nor for another app.
+// Its methods may be called from any goroutine.
+type Notary interface {
+	// Sign returns a signed document of what json.Marshal makes of payload, of at most
+	// [identity.MaxStatement] bytes, and the certificate that goes beside it. Each later certificate
+	// of this endpoint does as well.
+	Sign(kind string, payload any) (doc, certificate []byte, err error)
+
+	// Verify reads a document into payload, a pointer, and returns which endpoint signed it. It
+	// refuses documents of evicted users. That the certificate has expired is no reason to.
+	Verify(kind string, doc, certificate []byte, payload any) (Peer, error)
 }

@@ -70,7 +70,7 @@ func (p *Peers) begin(w http.ResponseWriter, r *http.Request, in *inbound) (*inF
 		answer.Fail(w, p.Log, answer.Errorf(answer.Unavailable, "endpoint %s is leaving", p.Name()))
 		return nil, nil
 	}
-	return &inFlow{p: p, peer: peerOf(in.peer), app: name, path: path, query: r.URL.Query(), w: w, r: r,
+	return &inFlow{p: p, peer: PeerOf(in.peer), app: name, path: path, query: r.URL.Query(), w: w, r: r,
 		id: r.Header.Get(seal.FieldFlow)}, app
 }
 

@@ -48,7 +48,7 @@ func (ms *members) arrived(s identity.Subject) (replaced bool) {
 		}
 	}
 	ms.peers[s.ID] = s
-	return known && peerOf(old) != peerOf(s)
+	return known && PeerOf(old) != PeerOf(s)
 }
 
 // gone returns a function that reports whether a peer is no member any more.
@@ -60,7 +60,7 @@ func (ms *members) gone(t *identity.Trust, now time.Time) func(apps.Peer) bool {
 		if !known {
 			return t.Evicted(identity.Subject{Role: identity.RoleMember, User: p.User, ID: p.ID, Admitted: time.Unix(p.Admitted, 0)})
 		}
-		return peerOf(last) != p || t.Reverify(last, now) != nil
+		return PeerOf(last) != p || t.Reverify(last, now) != nil
 	}
 }
 
@@ -107,7 +107,7 @@ func (p *Peers) arrived(peer identity.Subject) {
 	if p.members.arrived(peer) {
 		p.PeerLog.Info("member "+string(peer.ID), "an endpoint is another member now", "peer", peer.ID, "user", peer.User)
 		for _, in := range p.inbounds() {
-			if in.peer.ID == peer.ID && peerOf(in.peer) != peerOf(peer) {
+			if in.peer.ID == peer.ID && PeerOf(in.peer) != PeerOf(peer) {
 				in.conn.Close()
 			}
 		}

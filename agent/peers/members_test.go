@@ -70,16 +70,16 @@ func TestAPeerIsGone(t *testing.T) {
 		now   time.Time
 		gone  bool
 	}{
-		"a member stays":                               {[]identity.Subject{bob}, peerOf(bob), a.trust, a.now, false},
-		"whose user was evicted":                       {[]identity.Subject{bob}, peerOf(bob), evicted, a.now, true},
-		"who was forgotten and evicted":                {nil, peerOf(bob), evicted, a.now, true},
-		"the next user of the name stays":              {[]identity.Subject{bob, invited}, peerOf(invited), evicted, a.now, false},
-		"whose certificate expired":                    {[]identity.Subject{bob}, peerOf(bob), a.trust, expired, true},
-		"a member who renewed stays":                   {[]identity.Subject{bob, renewed}, peerOf(bob), a.trust, expired, false},
-		"an old session does not hide the renewal":     {[]identity.Subject{renewed, bob}, peerOf(bob), a.trust, expired, false},
-		"whose endpoint joined as another user":        {[]identity.Subject{bob, a.member(bob.Key, "eve", a.now.Add(time.Second), a.now)}, peerOf(bob), a.trust, a.now, true},
-		"whose endpoint was invited anew":              {[]identity.Subject{bob, a.member(bob.Key, "bob", a.now.Add(time.Second), a.now)}, peerOf(bob), a.trust, a.now, true},
-		"somebody else's new certificate changes none": {[]identity.Subject{bob, a.member(nil, "bob", a.now.Add(time.Second), a.now)}, peerOf(bob), a.trust, a.now, false},
+		"a member stays":                               {[]identity.Subject{bob}, PeerOf(bob), a.trust, a.now, false},
+		"whose user was evicted":                       {[]identity.Subject{bob}, PeerOf(bob), evicted, a.now, true},
+		"who was forgotten and evicted":                {nil, PeerOf(bob), evicted, a.now, true},
+		"the next user of the name stays":              {[]identity.Subject{bob, invited}, PeerOf(invited), evicted, a.now, false},
+		"whose certificate expired":                    {[]identity.Subject{bob}, PeerOf(bob), a.trust, expired, true},
+		"a member who renewed stays":                   {[]identity.Subject{bob, renewed}, PeerOf(bob), a.trust, expired, false},
+		"an old session does not hide the renewal":     {[]identity.Subject{renewed, bob}, PeerOf(bob), a.trust, expired, false},
+		"whose endpoint joined as another user":        {[]identity.Subject{bob, a.member(bob.Key, "eve", a.now.Add(time.Second), a.now)}, PeerOf(bob), a.trust, a.now, true},
+		"whose endpoint was invited anew":              {[]identity.Subject{bob, a.member(bob.Key, "bob", a.now.Add(time.Second), a.now)}, PeerOf(bob), a.trust, a.now, true},
+		"somebody else's new certificate changes none": {[]identity.Subject{bob, a.member(nil, "bob", a.now.Add(time.Second), a.now)}, PeerOf(bob), a.trust, a.now, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var ms members

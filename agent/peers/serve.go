@@ -81,8 +81,8 @@ func (p *Peers) addInbound(in *inbound) error {
 	return nil
 }
 
-// peerOf is a member as apps know it.
-func peerOf(s identity.Subject) apps.Peer {
+// PeerOf is a member as apps know it.
+func PeerOf(s identity.Subject) apps.Peer {
 	return apps.Peer{ID: s.ID, User: s.User, Admitted: s.Admitted.Unix()}
 }
 

@@ -5,6 +5,7 @@ package appstest
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -33,6 +34,7 @@ type Net struct {
 // Host is one endpoint of a [Net]. It implements [apps.Mesh].
 type Host struct {
 	net   *Net                // static
+	key   ed25519.PrivateKey  // static
 	apps  map[string]apps.App // guarded by net.mu
 	self  apps.Endpoint       // guarded by net.mu
 	since int64               // when the endpoint was admitted, in evictions; guarded by net.mu
@@ -47,10 +49,11 @@ var (
 	_ apps.State = (*state)(nil)
 )
 
-// Join adds an endpoint. Its ID is made from the name.
+// Join adds an endpoint. Its key is made from the name.
 func (n *Net) Join(name, user string) *Host {
 	h := &Host{net: n, since: 1, apps: map[string]apps.App{}, flows: map[*flow]struct{}{}, state: map[string][]byte{}}
-	h.self = apps.Endpoint{ID: identity.IDOf([]byte(name)), Name: name, User: user, Online: true}
+	h.key = keyOf(name)
+	h.self = apps.Endpoint{ID: identity.IDOf(h.key.Public().(ed25519.PublicKey)), Name: name, User: user, Online: true}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.endpoints = append(n.endpoints, h)
@@ -65,7 +68,7 @@ func (h *Host) New(name string, construct func(apps.Host) apps.App) apps.App {
 		w = io.Discard
 	}
 	app := construct(apps.Host{
-		Mesh: h, State: &state{h, name + "/"}, Log: slog.New(slog.NewTextHandler(w, nil)),
+		Mesh: h, State: &state{h, name + "/"}, Notary: notary{h, name}, Log: slog.New(slog.NewTextHandler(w, nil)),
 		Offer: func(names []string) { h.offer(name, names) },
 		Cut:   func(match func(apps.Peer, string) bool) { h.cut(name, match) },
 	})
@@ -276,6 +279,21 @@ func (s *state) Save(key string, v any) error {
 	s.h.net.mu.Lock()
 	defer s.h.net.mu.Unlock()
 	s.h.state[s.prefix+key] = b
+	return nil
+}
+
+func (s *state) SaveAll(values map[string]any) error {
+	for key, v := range values {
+		var err error
+		if v == nil {
+			err = s.Delete(key)
+		} else {
+			err = s.Save(key, v)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

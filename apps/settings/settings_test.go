@@ -46,6 +46,8 @@ func (m *memory) Save(key string, v any) error {
 	return err
 }
 
+func (m *memory) SaveAll(values map[string]any) error { panic("settings are saved one by one") }
+
 func (m *memory) Delete(key string) error { delete(m.values, key); return nil }
 
 func (m *memory) Keys(prefix string) (keys []string, err error) {

@@ -26,6 +26,7 @@ var (
 	ErrTokenExpired = errors.New("join token expired")                 // by the clock that was passed
 	ErrPermit       = errors.New("invalid permit")                     // malformed or contradicts itself
 	ErrRecord       = errors.New("invalid endpoint record")            // malformed, too large, badly signed
+	ErrStatement    = errors.New("invalid statement")                  // malformed, too large, badly signed
 	ErrProtocol     = errors.New("wrong protocol")                     // TLS version or ALPN is not the one wanted
 )
 
