@@ -1,0 +1,66 @@
+package progress
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"ztm/apps/appstest"
+)
+
+func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
+
+func TestALineSaysHowFarHowFastAndHowLongStill(t *testing.T) {
+	var out bytes.Buffer
+	b := &Bar{w: &out, live: true}
+	now := time.Unix(1000, 0)
+	b.Show(State{Step: "fetching", Total: 100 << 20}, now)
+	b.Show(State{Step: "fetching", Done: 50 << 20, Total: 100 << 20, Files: 3, Of: 7, Sources: 2}, now.Add(5*time.Second))
+	lines := strings.Split(out.String(), "\r")
+	got := strings.TrimSpace(lines[len(lines)-1])
+	want := "fetching  [==========          ]  50%  50.0 MiB of 100.0 MiB  10.0 MiB/s  0:05 left  3 of 7 files  2 sources"
+	if got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if r := b.Rate(now.Add(5 * time.Second)); r != 10<<20 {
+		t.Errorf("the rate is %v", r)
+	}
+}
+
+func TestANameCannotMoveTheCursorAndALineIsRemovedWhole(t *testing.T) {
+	var out bytes.Buffer
+	b := &Bar{w: &out, live: true}
+	b.Show(State{Step: "fetching", Name: "x\x1b[2J\r\u202ey"}, time.Unix(1000, 0))
+	if strings.ContainsAny(out.String(), "\x1b\u202e") || strings.Count(out.String(), "\r") != 1 {
+		t.Errorf("%q", out.String())
+	}
+	b.End()
+	if !strings.HasSuffix(out.String(), "\r") {
+		t.Errorf("%q", out.String())
+	}
+	out.Reset()
+	b.Say("%s", "a\x1bb")
+	if out.String() != "a?b\n" {
+		t.Errorf("%q", out.String())
+	}
+}
+
+func TestWhereNoTerminalIsThereIsNoBar(t *testing.T) {
+	var out bytes.Buffer
+	b := New(&out)
+	b.Show(State{Total: 5}, time.Unix(1000, 0))
+	b.End()
+	if out.Len() > 0 {
+		t.Errorf("%q", out.String())
+	}
+}
+
+func TestBytesAreWrittenForPeople(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1<<20 - 1: "1.0 MiB", 5 << 40: "5.0 TiB"} {
+		if got := Bytes(n); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+}
