@@ -3,6 +3,7 @@ package main
 import (
 	"ztm/agent/feature"
 	"ztm/apps"
+	cloud "ztm/apps/cloud/cli"
 	file "ztm/apps/file/cli"
 	proxy "ztm/apps/proxy/cli"
 	"ztm/apps/script"
@@ -25,6 +26,9 @@ func kinds() []apps.Kind {
 	}
 	if feature.Script {
 		list = append(list, script.Kind())
+	}
+	if feature.Cloud {
+		list = append(list, cloud.Kind())
 	}
 	return list
 }

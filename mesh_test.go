@@ -63,7 +63,10 @@ func emptyWorld(t testing.TB) *world {
 // startHub starts the hub, again if it was stopped.
 func (w *world) startHub(c hub.Config) {
 	w.t.Helper()
-	c.Data, c.Listen, c.Names = w.path("hub"), w.address, []string{w.address}
+	c.Data, c.Names = w.path("hub"), []string{w.address}
+	if c.Listen == "" {
+		c.Listen = w.address
+	}
 	if c.Permit == "" {
 		c.Permit = w.path("root.json")
 	}

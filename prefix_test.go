@@ -150,13 +150,14 @@ func (r runnable) arguments(t *testing.T, prefix string) []string {
 		"proxy config":         {"--add-target", "*"},
 		"terminal config":      {"--add-user", "bob"},
 		"script config":        {"--add-user", "bob"},
+		"cloud share":          {"--add-user", "bob"},
 		"label":                {"--add", "x"},
 		"apply":                {"--file", file},
 		"rotate root":          {"--permit", file + ".new"},
 	}[r.String()]
 	values := map[string]string{
 		"USER": "bob", "NAME": "office", "HUB": "hub.example.com:8888", "FILE": file, "DIR": t.TempDir(), "tcp/NAME": "tcp/web",
-		"HOST:PORT": "127.0.0.1:1", "[IP:]PORT:HOST:PORT": "1:127.0.0.1:1", "MESH": "demo", "EP": "phone", "FROM": "/x", "TO": "/tmp/",
+		"HOST:PORT": "127.0.0.1:1", "[IP:]PORT:HOST:PORT": "1:127.0.0.1:1", "MESH": "demo", "EP": "phone", "FROM": "/x", "TO": "/tmp/", "PATH": "x", "SRC": file,
 	}
 	var names []string
 	before, _, _ := strings.Cut(r.ArgsUsage, "[--")

@@ -1,0 +1,253 @@
+package cloud
+
+import (
+	"net/http"
+	"time"
+
+	"ztm/apps/cloud/entry"
+	"ztm/apps/cloud/index"
+	"ztm/apps/settings"
+	"ztm/tunnel/answer"
+)
+
+// maxBody is the longest body of a request, in bytes.
+const maxBody = 64 << 10
+
+// Named is a request about what is at or below a path.
+type Named struct {
+	Path   string   `json:"path"`
+	Share  []string `json:"share,omitempty"` // publish: users; "*" is all
+	Force  bool     `json:"force,omitempty"`
+	DryRun bool     `json:"dryRun,omitempty"`
+}
+
+// routes is the API:
+//
+//	GET   /files?path=P[&offline=1]   []File          GET, PATCH /config   Config, ConfigChange
+//	GET   /file?path=P                Described       GET   /status        Status
+//	POST  /publish, /unpublish, /erase  Named -> []Result
+//	POST  /share                      ShareChange -> []Result
+//	POST  /verify                     Named -> []File
+//	POST  /downloads                  Named -> Progress
+//	GET   /downloads                  []Progress
+//	GET   /downloads/ID[?wait=1]      Progress; with wait, when it has ended or after a second
+//	DELETE /downloads/ID              ends it; what has come stays
+func (a *App) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/config", settings.API(&a.settings, a.log(), (*Config).Apply, func(before, after Config) (settings.Prepared, error) {
+		return settings.Prepared{Commit: func() { a.moved(before, after) }}, nil
+	}))
+	for pattern, f := range map[string]func(*http.Request) (any, error){
+		"GET /files":             a.getFiles,
+		"GET /file":              func(r *http.Request) (any, error) { return a.describe(r.URL.Query().Get("path")) },
+		"GET /status":            func(*http.Request) (any, error) { return a.status() },
+		"POST /publish":          a.postPublish,
+		"POST /unpublish":        a.postUnpublish,
+		"POST /erase":            a.postErase,
+		"POST /share":            a.postShare,
+		"POST /verify":           a.postVerify,
+		"POST /downloads":        a.postDownload,
+		"GET /downloads":         a.getDownloads,
+		"GET /downloads/{id}":    a.getDownload,
+		"DELETE /downloads/{id}": a.deleteDownload,
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if a.broken != nil {
+				answer.Fail(w, a.log(), a.broken)
+				return
+			}
+			v, err := f(r)
+			answer.Reply(w, a.log(), v, err)
+		})
+	}
+	return mux
+}
+
+// look asks the other endpoints for news first, unless that is not wanted.
+func (a *App) look(r *http.Request, user string) {
+	if r.URL.Query().Get("offline") != "" {
+		return
+	}
+	if err := a.refresh(r.Context(), user); err != nil {
+		a.log().Info("not all endpoints told what they have", "err", err)
+	}
+}
+
+func (a *App) getFiles(r *http.Request) (any, error) {
+	user, path, err := a.split(r.URL.Query().Get("path"))
+	if err != nil {
+		return nil, err
+	}
+	a.look(r, user)
+	list, err := a.files(user, path)
+	if err == nil && list == nil {
+		list = []File{}
+	}
+	return list, err
+}
+
+// named reads the body of a request.
+func named(r *http.Request) (n Named, err error) { return n, answer.Decode(r, maxBody, &n) }
+
+func (a *App) postPublish(r *http.Request) (any, error) {
+	n, err := named(r)
+	if err != nil {
+		return nil, err
+	}
+	path, err := a.own(n.Path)
+	if err != nil {
+		return nil, err
+	}
+	paths, err := a.below(path)
+	if err != nil {
+		return nil, err
+	}
+	var readers *entry.Readers
+	if len(n.Share) > 0 {
+		readers = a.readers(nil, Upload{Share: n.Share})
+	}
+	results, err := a.publish(r.Context(), paths, readers)
+	return results, err
+}
+
+// below lists the files of the local directory at or below a path of the user's own tree.
+func (a *App) below(path string) ([]string, error) {
+	files, err := a.files(a.author().User, path)
+	var paths []string
+	for _, f := range files {
+		if f.State != Missing {
+			_, p, _ := a.split(f.Path)
+			paths = append(paths, p)
+		}
+	}
+	if err == nil && len(paths) == 0 {
+		err = answer.Errorf(answer.NotFound, "there is no file %s in the local directory", NameOf(a.author().User, path))
+	}
+	return paths, err
+}
+
+func (a *App) postUnpublish(r *http.Request) (any, error) {
+	n, err := named(r)
+	if err != nil {
+		return nil, err
+	}
+	path, err := a.own(n.Path)
+	if err != nil {
+		return nil, err
+	}
+	return a.unpublish(path, n.DryRun)
+}
+
+func (a *App) postErase(r *http.Request) (any, error) {
+	n, err := named(r)
+	if err != nil {
+		return nil, err
+	}
+	a.look(r, "")
+	return a.erase(n.Path, n.Force, n.DryRun)
+}
+
+func (a *App) postShare(r *http.Request) (any, error) {
+	var c ShareChange
+	if err := answer.Decode(r, maxBody, &c); err != nil {
+		return nil, err
+	}
+	results, err := a.share(c)
+	if err == nil && results == nil {
+		results = []Result{}
+	}
+	return results, err
+}
+
+func (a *App) postVerify(r *http.Request) (any, error) {
+	n, err := named(r)
+	if err != nil {
+		return nil, err
+	}
+	user, path, err := a.split(n.Path)
+	if err != nil {
+		return nil, err
+	}
+	list, err := a.verifyAll(r.Context(), user, path)
+	if err == nil && list == nil {
+		list = []File{}
+	}
+	return list, err
+}
+
+func (a *App) postDownload(r *http.Request) (any, error) {
+	n, err := named(r)
+	if err != nil {
+		return nil, err
+	}
+	user, path, err := a.split(n.Path)
+	if err != nil {
+		return nil, err
+	}
+	a.look(r, user)
+	var rows []index.Row
+	a.each(user, path, func(row index.Row) {
+		if !row.Deleted {
+			rows = append(rows, row)
+		}
+	})
+	if len(rows) == 0 {
+		return nil, answer.Errorf(answer.NotFound, "%s is not published, or not for you", n.Path)
+	}
+	d, err := a.fetchAll(rows)
+	if err != nil {
+		return nil, err
+	}
+	return d.Progress(), nil
+}
+
+func (a *App) getDownloads(*http.Request) (any, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	list := []Progress{}
+	for _, d := range a.downloads {
+		list = append(list, d.Progress())
+	}
+	byBeginning(list)
+	return list, nil
+}
+
+func (a *App) download(r *http.Request) (*Download, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	d := a.downloads[r.PathValue("id")]
+	if d == nil {
+		return nil, answer.Errorf(answer.NotFound, "there is no download %.40q", r.PathValue("id"))
+	}
+	return d, nil
+}
+
+// patience is how long a request for a download's progress waits for its end.
+const patience = 500 * time.Millisecond
+
+func (a *App) getDownload(r *http.Request) (any, error) {
+	d, err := a.download(r)
+	if err != nil {
+		return nil, err
+	}
+	if r.URL.Query().Get("wait") != "" {
+		late := time.NewTimer(patience)
+		defer late.Stop()
+		select {
+		case <-d.ended:
+		case <-late.C:
+		case <-r.Context().Done():
+		}
+	}
+	return d.Progress(), nil
+}
+
+func (a *App) deleteDownload(r *http.Request) (any, error) {
+	d, err := a.download(r)
+	if err != nil {
+		return nil, err
+	}
+	d.cancel()
+	<-d.ended
+	return d.Progress(), nil
+}

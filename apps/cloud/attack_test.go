@@ -1,0 +1,310 @@
+package cloud
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ztm/apps"
+	"ztm/apps/appstest"
+	"ztm/apps/cloud/blocks"
+	"ztm/apps/cloud/entry"
+	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/wire"
+)
+
+// member is a hostile member: it says what it likes.
+type member struct {
+	apps.Host
+	page  func(q url.Values) []byte                  // what it tells of its index
+	block func(r wire.Request) (wire.Answer, []byte) // what it gives
+}
+
+func (m *member) Name() string                  { return Name }
+func (m *member) Run(ctx context.Context) error { m.Offer([]string{"1"}); <-ctx.Done(); return nil }
+func (m *member) Left(func(apps.Peer) bool)     {}
+func (m *member) API() http.Handler             { return http.NotFoundHandler() }
+
+func (m *member) Serve(_ context.Context, f apps.Flow) {
+	c, err := f.Accept()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	switch f.Path() {
+	case "index":
+		c.Write(m.page(f.Query()))
+	case "blocks":
+		for {
+			r, err := wire.ReadRequest(c)
+			if err != nil {
+				return
+			}
+			a, b := m.block(r)
+			c.Write(append(a.Append(nil), b...))
+		}
+	}
+}
+
+// join adds a hostile member.
+func join(t *testing.T, n *appstest.Net, user string) *member {
+	m := &member{}
+	h := n.Join("hostile", user)
+	h.Start(t, Name, func(host apps.Host) apps.App { m.Host = host; return m })
+	appstest.Eventually(t, "it is seen", func() bool { return offered(h.Self()) != "" })
+	return m
+}
+
+// told makes a page of entries, signed whatever is in them.
+func (m *member) told(entries ...*entry.Entry) []byte {
+	p := index.Page{Epoch: "x", Next: 1}
+	for _, e := range entries {
+		doc, cert, err := m.Notary.Sign("entry", e)
+		if err != nil {
+			panic(err)
+		}
+		p.Entries = append(p.Entries, index.Told{Doc: doc, Held: index.All})
+		p.Certificates = [][]byte{cert}
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		panic(err)
+	}
+	return append(b, '\n')
+}
+
+func (m *member) entry(path string, text string) *entry.Entry {
+	self := m.Mesh.Self()
+	e := &entry.Entry{User: self.User, Path: path, By: self.ID, Vector: entry.Vector{}.Next(self.ID), Readers: entry.Readers{All: true}}
+	c, _, _ := blocks.Sum(strings.NewReader(text), int64(len(text)))
+	e.SetContent(c)
+	return e
+}
+
+func TestAPathThatLeadsElsewhereIsRefusedAndNothingIsMade(t *testing.T) {
+	var n appstest.Net
+	bob, m := newPlace(t, &n, "b", "bob"), join(t, &n, "eve")
+	var list []*entry.Entry
+	for _, path := range []string{"../x", "/x", "a/../../x", "a//x", "a/./x", `..\x`, "C:x", "a\x00b", "%2e%2e%2fx", "%252e%252e/x", ".ztm-lock", "a/.ztm/x"} {
+		list = append(list, m.entry(path, "evil"))
+	}
+	good := m.entry("good", "evil")
+	m.page = func(url.Values) []byte { return m.told(append(slices.Clone(list), good)...) }
+	m.block = func(wire.Request) (wire.Answer, []byte) {
+		return wire.Answer{Status: wire.OK, Length: 4}, []byte("evil")
+	}
+	if d, err := bob.download("/"); err != nil || d.Files != 1 || d.Done != 1 {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	filepath.WalkDir(filepath.Dir(bob.dir), func(path string, d os.DirEntry, err error) error {
+		if d.Type().IsRegular() && d.Name() != ".ztm-lock" && path != bob.file("eve", "good") {
+			t.Errorf("%s was made", path)
+		}
+		return err
+	})
+}
+
+func TestAnIndexThatLiesTakesNeitherMemoryNorTime(t *testing.T) {
+	var n appstest.Net
+	bob, m := newPlace(t, &n, "b", "bob"), join(t, &n, "eve")
+	good := func() *entry.Entry { return m.entry("x", "text") }
+	asked := 0
+	lie := func(f func(*entry.Entry)) func(url.Values) []byte {
+		return func(url.Values) []byte { e := good(); f(e); return m.told(e) }
+	}
+	for name, page := range map[string]func(url.Values) []byte{
+		"2^31 blocks":          lie(func(e *entry.Entry) { e.Size, e.Block = blocks.MinBlock<<31, blocks.MinBlock }),
+		"blocks of no size":    lie(func(e *entry.Entry) { e.Block = 0 }),
+		"blocks of 3":          lie(func(e *entry.Entry) { e.Block = 3 }),
+		"a negative size":      lie(func(e *entry.Entry) { e.Size = -5 }),
+		"deleted with blocks":  lie(func(e *entry.Entry) { e.Deleted = true }),
+		"another user's tree":  lie(func(e *entry.Entry) { e.User = "alice" }),
+		"another's tree of us": lie(func(e *entry.Entry) { e.User = "bob" }),
+		"a line without end":   func(url.Values) []byte { return bytes.Repeat([]byte(" "), 8<<20) },
+		"no JSON":              func(url.Values) []byte { return []byte("<html>\n") },
+		"pages without end": func(q url.Values) []byte {
+			asked++
+			b, _ := json.Marshal(index.Page{Epoch: "x", Next: uint64(asked), More: true})
+			return append(b, '\n')
+		},
+		"pages that go back": func(url.Values) []byte {
+			b, _ := json.Marshal(index.Page{Epoch: "x", Next: 1, More: true})
+			return append(b, '\n')
+		},
+		"too many entries": func(url.Values) []byte {
+			return []byte(`{"epoch":"x","certificates":[""],"entries":[` + strings.Repeat(`{"doc":1},`, 1000) + `{"doc":1}]}` + "\n")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m.page = page
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			if got := bob.files("/"); len(got) > 0 {
+				t.Errorf("it was taken: %v", got)
+			}
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 16<<20 {
+				t.Errorf("%d bytes are held", grown)
+			}
+		})
+	}
+}
+
+func TestAHashAloneGivesNothing(t *testing.T) {
+	var n appstest.Net
+	alice, eve := newPlace(t, &n, "a", "alice"), n.Join("e", "eve")
+	alice.publish("priv/x", random(300_000))
+	alice.publish("pub/y", random(200_000), "eve")
+	k, err := alice.app.index.Get("alice", "priv/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := eve.Open(t.Context(), alice.host.Self().ID, "cloud/blocks", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	nothing := blocks.Hash{1}
+	for _, h := range []blocks.Hash{k.Content().Hash, nothing} { // what is there is answered as what is not
+		for _, op := range []wire.Op{wire.Have, wire.List, wire.Block} {
+			c.Write(wire.Request{Op: op, Content: h}.Append(nil))
+			if a, err := wire.ReadAnswer(c, 1<<20); err != nil || a.Status != wire.NotFound {
+				t.Errorf("%c: %+v, %v", op, a, err)
+			}
+		}
+	}
+	k, _ = alice.app.index.Get("alice", "pub/y")
+	for _, number := range []uint32{2, 1 << 31, 1<<32 - 1} {
+		c.Write(wire.Request{Op: wire.Block, Content: k.Content().Hash, N: number}.Append(nil))
+		if a, err := wire.ReadAnswer(c, 1<<20); err != nil || a.Status != wire.NotFound {
+			t.Errorf("block %d: %+v, %v", number, a, err)
+		}
+	}
+	c.Write([]byte("no request at all, and longer than one of them is"))
+	if _, err := io.ReadAll(c); err != nil {
+		t.Logf("the flow ended with %v", err)
+	}
+}
+
+func TestWhatIsNoFileIsNeitherPublishedNorServedNorWrittenThrough(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("links need rights there")
+	}
+	var n appstest.Net
+	alice, bob := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "bob")
+	outside := filepath.Join(t.TempDir(), "outside")
+	os.Mkdir(outside, 0o700)
+	os.WriteFile(filepath.Join(outside, "x"), []byte("secret"), 0o600)
+	alice.publish("private/x", []byte("inside"))
+	os.MkdirAll(alice.file("alice", "public"), 0o700)
+	os.Symlink(filepath.Join(outside, "x"), alice.file("alice", "public/out"))
+	os.Symlink("../private/x", alice.file("alice", "public/in"))
+	os.Symlink("nowhere", alice.file("alice", "public/dangling"))
+	os.Symlink(outside, alice.file("alice", "public/dir"))
+	for _, path := range []string{"public/out", "public/in", "public/dangling", "public/dir/x", "public/dir/"} {
+		var results []Result
+		err := alice.call("POST", "publish", Named{Path: path, Share: []string{"bob"}}, &results)
+		if err == nil && slices.ContainsFunc(results, func(r Result) bool { return r.Error == "" }) {
+			t.Errorf("%s was published", path)
+		}
+	}
+	if got := bob.files("/users/alice"); len(got) != 0 {
+		t.Errorf("bob sees %v", got)
+	}
+
+	alice.publish("shared/deep/x", []byte("new content"), "bob")
+	os.MkdirAll(bob.file("alice", "shared"), 0o700)
+	os.Symlink(outside, bob.file("alice", "shared/deep"))
+	if d, err := bob.download("/users/alice/shared"); err != nil || d.Done > 0 {
+		t.Errorf("a file went through a link: %+v, %v", d, err)
+	}
+	os.Remove(bob.file("alice", "shared/deep"))
+	os.Mkdir(bob.file("alice", "shared/deep"), 0o700)
+	os.Symlink(filepath.Join(outside, "x"), bob.file("alice", "shared/deep/x"))
+	if d, err := bob.download("/users/alice/shared"); err != nil || d.Done > 0 {
+		t.Errorf("a link was replaced or written through: %+v, %v", d, err)
+	}
+	if b, _ := os.ReadFile(filepath.Join(outside, "x")); string(b) != "secret" {
+		t.Errorf("outside is %q", b)
+	}
+}
+
+func TestAFileIsExecutableOnlyIfPublishedSoAndAllowedHere(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("there is no such mode")
+	}
+	var n appstest.Net
+	alice, bob := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "bob")
+	yes := true
+	for i, tt := range []struct {
+		mode  os.FileMode
+		allow bool
+		want  os.FileMode
+	}{{0o755 | os.ModeSetuid, false, 0o600}, {0o755 | os.ModeSetuid, true, 0o700}, {0o666, true, 0o600}} {
+		path := fmt.Sprint("x", i)
+		alice.write(path, random(10+i))
+		os.Chmod(alice.file("alice", path), tt.mode)
+		alice.must("POST", "publish", Named{Path: path, Share: []string{"bob"}}, nil)
+		if tt.allow {
+			bob.must("PATCH", "config", ConfigChange{Exec: &yes}, nil)
+		}
+		bob.wants("/users/alice/"+path, random(10+i))
+		if st, err := os.Stat(bob.file("alice", path)); err != nil || st.Mode() != tt.want {
+			t.Errorf("%v, allowed %v: %v, %v", tt.mode, tt.allow, st.Mode(), err)
+		}
+	}
+}
+
+func TestATransferEndsWhenAccessIsTakenAway(t *testing.T) {
+	var n appstest.Net
+	alice, bob := newPlace(t, &n, "a", "alice"), n.Join("b", "bob")
+	alice.publish("x", random(3<<20), "bob")
+	k, _ := alice.app.index.Get("alice", "x")
+	for name, end := range map[string]func(){
+		"share": func() { alice.must("POST", "share", ShareChange{Path: "x", Remove: []string{"bob"}}, nil) },
+		"evict": func() { n.Evict("bob") },
+	} {
+		alice.must("POST", "share", ShareChange{Path: "x", Add: []string{"bob"}}, nil)
+		c, err := bob.Open(t.Context(), alice.host.Self().ID, "cloud/blocks", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Write(wire.Request{Op: wire.Block, Content: k.Content().Hash}.Append(nil))
+		if a, err := wire.ReadAnswer(c, 1<<24); err != nil || a.Status != wire.OK {
+			t.Fatal(a, err)
+		}
+		began := time.Now()
+		end()
+		if _, err := io.Copy(io.Discard, c); err == nil || time.Since(began) > 5*time.Second {
+			t.Errorf("%s: after %v: %v", name, time.Since(began), err)
+		}
+		c.Close()
+	}
+}
+
+func TestErrorsForPeersNameNoPlaceOfThisMachine(t *testing.T) {
+	var n appstest.Net
+	alice, eve := newPlace(t, &n, "a", "alice"), n.Join("e", "eve")
+	alice.publish("x", random(10))
+	os.RemoveAll(alice.dir)
+	for _, path := range []string{"index", "index?since=x", "put", "get", "../x", "blocks/x", "%2e%2e"} {
+		c, err := eve.Open(t.Context(), alice.host.Self().ID, "cloud/"+path, nil)
+		if err == nil {
+			c.Close()
+		} else if strings.Contains(err.Error(), alice.dir) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}

@@ -1,0 +1,285 @@
+// Package cli is the command line of the cloud: `ztm cloud`, and `ztm get file` and `ztm describe
+// file`. It is a client of the app's API. Files are read and written by the account that types the
+// command: the agent gets and gives their content by a flow.
+package cli
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"ztm/apps"
+	"ztm/apps/cloud"
+)
+
+// Kind is this app as a program that has it sees it.
+func Kind() apps.Kind { return apps.Kind{Name: cloud.Name, New: cloud.New, Commands: commands} }
+
+func commands(c apps.Console) apps.Commands {
+	k := &client{c}
+	return apps.Commands{
+		Top: []*cli.Command{{
+			Name:  cloud.Name,
+			Usage: "Publish files, and find and fetch those of others",
+			Description: "Each user has a tree of files, /users/USER/. A path without a slash in front is in your own. The files of it that\n" +
+				"are on this endpoint are in the local directory: see ztm cloud config.\n\n" + apps.Example(
+				"ztm cloud upload report.pdf --share alice",
+				"ztm cloud download /users/bob/report.pdf",
+				"ztm cloud status"),
+			Subcommands: []*cli.Command{k.list("ls", "ztm cloud ls"), k.uploadCommand(), k.publishCommand(), k.unpublishCommand(),
+				k.downloadCommand(), k.shareCommand(), k.eraseCommand(), k.verifyCommand(), k.statusCommand(), k.configCommand()},
+		}},
+		Get:      []*cli.Command{k.list("file", "ztm get file")},
+		Describe: []*cli.Command{k.describeCommand()},
+	}
+}
+
+// path returns the one argument of a command, or what stands for a missing one.
+func path(x *cli.Context, missing string) (string, error) {
+	switch {
+	case x.Args().Len() > 1:
+		return "", apps.Usagef("unexpected %q", x.Args().Get(1))
+	case !x.Args().Present() && missing == "":
+		return "", apps.Usagef("missing PATH")
+	case !x.Args().Present():
+		return missing, nil
+	}
+	return x.Args().First(), nil
+}
+
+func (k *client) list(name, line string) *cli.Command {
+	return &cli.Command{
+		Name: name, Category: apps.AtEndpoint, Usage: "List the files that you may read, and those that are here",
+		ArgsUsage: "[PATH]", UsageText: line + " [PATH] [--hash]",
+		Description: apps.Example(line, line+" /users/bob/photos --hash"),
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "hash", Usage: "also show the SHA-256 of each file"},
+			&cli.BoolFlag{Name: "offline", Usage: "do not ask other endpoints first"},
+		},
+		Action: func(x *cli.Context) error {
+			p, err := path(x, "/")
+			if err != nil {
+				return err
+			}
+			return k.ls(x.Context, p, x.Bool("hash"), x.Bool("offline"))
+		},
+	}
+}
+
+func (k *client) describeCommand() *cli.Command {
+	return &cli.Command{
+		Name: "file", Category: apps.AtEndpoint, Usage: "Show a published file in detail",
+		ArgsUsage: "PATH", UsageText: "ztm describe file PATH",
+		Description: apps.Example("ztm describe file /users/bob/report.pdf"),
+		Action: func(x *cli.Context) error {
+			p, err := path(x, "")
+			if err != nil {
+				return err
+			}
+			return k.describe(x.Context, p)
+		},
+	}
+}
+
+var shareFlag = &cli.StringSliceFlag{Name: "share", Usage: "let `USER` read it; * for all members"}
+
+func (k *client) uploadCommand() *cli.Command {
+	return &cli.Command{
+		Name: "upload", Category: apps.AtEndpoint, Usage: "Copy a file or directory into the local directory and publish it",
+		ArgsUsage: "SRC [PATH]", UsageText: "ztm cloud upload SRC [PATH] [--share USER ...]",
+		Description: "PATH is in your own tree; without it, the name of SRC is. A directory is taken with all that is in it; links and\n" +
+			"devices are left out, and named.\n\n" + apps.Example(
+			"ztm cloud upload report.pdf --share alice",
+			"ztm cloud upload ./photos albums/2026",
+			"ztm ep nas cloud upload backup.tar"),
+		Flags: []cli.Flag{shareFlag},
+		Action: func(x *cli.Context) error {
+			if n := x.Args().Len(); n < 1 || n > 2 {
+				return apps.Usagef("want SRC and at most one PATH")
+			}
+			return k.upload(x.Context, x.Args().Get(0), x.Args().Get(1), x.StringSlice("share"))
+		},
+	}
+}
+
+func (k *client) publishCommand() *cli.Command {
+	return &cli.Command{
+		Name: "publish", Category: apps.AtEndpoint, Usage: "Publish what is in the local directory, as it is now",
+		ArgsUsage: "PATH", UsageText: "ztm cloud publish PATH [--share USER ...]",
+		Description: apps.Example("ztm cloud publish report.pdf", "ztm cloud publish albums/2026 --share alice"),
+		Flags:       []cli.Flag{shareFlag},
+		Action: func(x *cli.Context) error {
+			p, err := path(x, "")
+			if err != nil {
+				return err
+			}
+			return k.publish(x.Context, p, x.StringSlice("share"))
+		},
+	}
+}
+
+var dryRunFlag = &cli.BoolFlag{Name: "dry-run", Usage: "print what would be done, and do nothing"}
+
+func (k *client) unpublishCommand() *cli.Command {
+	return &cli.Command{
+		Name: "unpublish", Category: apps.AtEndpoint, Usage: "Publish a file or directory no longer; copies stay where they are",
+		ArgsUsage: "PATH", UsageText: "ztm cloud unpublish PATH [--dry-run]",
+		Description: apps.Example("ztm cloud unpublish albums --dry-run", "ztm cloud unpublish report.pdf"),
+		Flags:       []cli.Flag{dryRunFlag},
+		Action: func(x *cli.Context) error {
+			p, err := path(x, "")
+			if err != nil {
+				return err
+			}
+			return k.change(x.Context, "unpublish", cloud.Named{Path: p, DryRun: x.Bool("dry-run")})
+		},
+	}
+}
+
+func (k *client) eraseCommand() *cli.Command {
+	return &cli.Command{
+		Name: "erase", Category: apps.AtEndpoint, Usage: "Remove this endpoint's copy of a file or directory",
+		ArgsUsage: "PATH", UsageText: "ztm cloud erase PATH [--force] [--dry-run]",
+		Description: "It stays published, and can be fetched from other endpoints that have it.\n\n" + apps.Example(
+			"ztm cloud erase /users/bob/video.mp4", "ztm ep nas cloud erase albums --dry-run"),
+		Flags: []cli.Flag{dryRunFlag, &cli.BoolFlag{Name: "force", Usage: "remove it even if no other endpoint is known to have it"}},
+		Action: func(x *cli.Context) error {
+			p, err := path(x, "")
+			if err != nil {
+				return err
+			}
+			return k.change(x.Context, "erase", cloud.Named{Path: p, Force: x.Bool("force"), DryRun: x.Bool("dry-run")})
+		},
+	}
+}
+
+func (k *client) downloadCommand() *cli.Command {
+	return &cli.Command{
+		Name: "download", Category: apps.AtEndpoint, Usage: "Fetch a file or directory from all endpoints that have it",
+		ArgsUsage: "PATH", UsageText: "ztm cloud download PATH [-o FILE] [-d] | --list | --cancel ID",
+		Description: "What is fetched is in the local directory, under the same path. The exit status is 0 if all of it is there, complete\n" +
+			"and checked. Interrupted, the download ends; what has come stays, and the next one goes on from there.\n" +
+			"With -d it goes on in the background.\n\n" + apps.Example(
+			"ztm cloud download /users/bob/report.pdf",
+			"ztm cloud download /users/bob/report.pdf -o ~/report.pdf",
+			"ztm cloud download /users/bob/photos -d",
+			"ztm cloud download --list"),
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "to", Aliases: []string{"o"}, Usage: "also write the file to `FILE`; - for standard output"},
+			&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "go on in the background"},
+			&cli.BoolFlag{Name: "list", Aliases: []string{"l"}, Usage: "list the downloads"},
+			&cli.StringFlag{Name: "cancel", Usage: "end the download `ID`"},
+		},
+		Action: func(x *cli.Context) error {
+			switch {
+			case x.Bool("list"):
+				return k.downloads(x.Context)
+			case x.IsSet("cancel"):
+				return k.cancel(x.Context, x.String("cancel"))
+			}
+			p, err := path(x, "")
+			if err != nil {
+				return err
+			}
+			return k.download(x.Context, p, x.String("to"), x.Bool("detach"))
+		},
+	}
+}
+
+func (k *client) shareCommand() *cli.Command {
+	return &cli.Command{
+		Name: "share", Category: apps.AtEndpoint, Usage: "Let users read a file or directory of yours, or no longer",
+		ArgsUsage: "PATH", UsageText: "ztm cloud share PATH [--add-user USER ...] [--remove-user USER ...] [--all on|off]",
+		Description: "For a directory it also holds for what is published there later. Access that is taken away ends at once, running\n" +
+			"transfers included. Copies that were made stay with those who have them.\n\n" + apps.Example(
+			"ztm cloud share report.pdf --add-user alice",
+			"ztm cloud share albums --all on",
+			"ztm cloud share report.pdf --remove-user alice"),
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "add-user", Aliases: []string{"set-readonly"}, Usage: "let `USER` read it"},
+			&cli.StringSliceFlag{Name: "remove-user", Aliases: []string{"set-block", "set-default"}, Usage: "remove the access of `USER`"},
+			&cli.StringFlag{Name: "all", Usage: "let all members read it, or no longer: `on|off`"},
+		},
+		Action: func(x *cli.Context) error {
+			p, err := path(x, "")
+			if err != nil {
+				return err
+			}
+			change := cloud.ShareChange{Path: p, Add: x.StringSlice("add-user"), Remove: x.StringSlice("remove-user")}
+			if change.All, err = onOff(x, "all"); err != nil {
+				return err
+			}
+			if x.NumFlags() == 0 {
+				return apps.Usagef("missing --add-user, --remove-user or --all")
+			}
+			return k.share(x.Context, change)
+		},
+	}
+}
+
+// onOff reads an option that is on or off; nil where it was not given.
+func onOff(x *cli.Context, name string) (*bool, error) {
+	if !x.IsSet(name) {
+		return nil, nil
+	}
+	on := x.String(name) == "on"
+	if !on && x.String(name) != "off" {
+		return nil, apps.Usagef("--%s is on or off", name)
+	}
+	return &on, nil
+}
+
+func (k *client) verifyCommand() *cli.Command {
+	return &cli.Command{
+		Name: "verify", Category: apps.AtEndpoint, Usage: "Read what is here and check that it is still what was published",
+		ArgsUsage: "[PATH]", UsageText: "ztm cloud verify [PATH]",
+		Description: "What the disk has damaged is fetched again from another endpoint. The exit status is 1 if a file is not as it was\n" +
+			"published.\n\n" + apps.Example("ztm cloud verify", "ztm cloud verify /users/bob/photos"),
+		Action: func(x *cli.Context) error {
+			p, err := path(x, "/")
+			if err != nil {
+				return err
+			}
+			return k.verify(x.Context, p)
+		},
+	}
+}
+
+func (k *client) statusCommand() *cli.Command {
+	return &cli.Command{
+		Name: "status", Category: apps.AtEndpoint, Usage: "Show what is running, and each file that is not done, with what helps",
+		UsageText: "ztm cloud status", Description: apps.Example("ztm cloud status", "ztm ep nas cloud status -o json"),
+		Action: func(x *cli.Context) error {
+			if err := apps.NoArguments(x); err != nil {
+				return err
+			}
+			return k.status(x.Context)
+		},
+	}
+}
+
+func (k *client) configCommand() *cli.Command {
+	return &cli.Command{
+		Name: "config", Category: apps.AtEndpoint, Usage: "Show or set where files are kept",
+		UsageText: "ztm cloud config [--local-dir DIR] [--exec on|off]",
+		Description: "Files do not move when the directory is changed. Without --exec on, no file that was fetched can be executed.\n\n" + apps.Example(
+			"ztm cloud config", "ztm cloud config --local-dir /mnt/disk/cloud"),
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "local-dir", Usage: "keep files in `DIR`; empty for the default"},
+			&cli.StringFlag{Name: "exec", Usage: "let files be executable that were published so: `on|off`"},
+		},
+		Action: func(x *cli.Context) error {
+			if err := apps.NoArguments(x); err != nil {
+				return err
+			}
+			var change cloud.ConfigChange
+			if x.IsSet("local-dir") {
+				dir := x.String("local-dir")
+				change.LocalDir = &dir
+			}
+			var err error
+			if change.Exec, err = onOff(x, "exec"); err != nil {
+				return err
+			}
+			return k.config(x.Context, change, x.NumFlags() > 0)
+		},
+	}
+}

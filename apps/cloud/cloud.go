@@ -1,0 +1,219 @@
+// Package cloud shares files in the mesh: published on one endpoint, found and fetched on others,
+// from all that have them.
+//
+//	here:  file -> blocks.Sum -> entry, signed -> index ── "cloud/N" in the endpoint's record ──> hub
+//	there: N is new -> flow "cloud/index": entries that this user may read -> verified -> index
+//	       -> flow "cloud/blocks" to each holder -> fetch -> tree: temporary file -> its name
+//
+// The hub learns one number, and no name, size or hash. Who may read a file stands in its signed
+// entry, and each holder checks it for each block against the peer of the sealed session.
+package cloud
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"ztm/apps"
+	"ztm/apps/cloud/fetch"
+	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/tree"
+	"ztm/apps/settings"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
+)
+
+// Name is the name of the app: the first segment of its paths.
+const Name = "cloud"
+
+// App is the cloud of one mesh. Make it with [New].
+type App struct {
+	host     apps.Host
+	settings settings.Value[Config]
+	rules    settings.Table[Shared]
+	index    *index.Index // nil where it could not be read; static
+	broken   error        // why
+	fetcher  *fetch.Fetcher
+	life     context.Context // ends with the app; static
+	end      context.CancelFunc
+	work     sync.WaitGroup // what requests have started
+
+	flows  limit.Counts[identity.ID]   // of one peer
+	pokes  *limit.Buckets[identity.ID] // of one peer
+	noting noter
+
+	treeMu sync.Mutex // held while the directory is opened
+	tree   *tree.Tree // nil until it is needed; guarded by treeMu
+
+	mu        sync.Mutex
+	holders   index.Holders          // has the lock of index
+	peers     map[identity.ID]*known // guarded by mu
+	downloads map[string]*Download   // by ID; guarded by mu
+	problems  map[string]Problem     // by name; guarded by mu
+	slots     chan struct{}          // files that are fetched at a time
+	published chan struct{}          // has one where readers are to be told; capacity 1
+	told      map[identity.ID]uint64 // up to which number peers were told that there is news; guarded by mu
+}
+
+// known is what is known of a peer's index.
+type known struct {
+	offer string // when it was asked last
+	epoch string
+	next  uint64
+
+	asking sync.Mutex // held while it is asked
+}
+
+var _ apps.App = (*App)(nil)
+
+// New makes the app.
+func New(h apps.Host) apps.App {
+	a := &App{host: h, settings: settings.Value[Config]{State: h.State, Check: checkConfig},
+		rules: settings.Table[Shared]{State: h.State, Prefix: "share/"},
+		peers: map[identity.ID]*known{}, downloads: map[string]*Download{}, problems: map[string]Problem{},
+		slots: make(chan struct{}, filesAtATime), published: make(chan struct{}, 1), told: map[identity.ID]uint64{},
+		pokes: limit.NewBuckets[identity.ID](limit.Rate{Burst: 10, PerSecond: 1}, 1024)}
+	a.life, a.end = context.WithCancel(context.Background())
+	a.index, a.broken = index.Load(h.State, h.Notary)
+	a.fetcher = fetch.New(fetch.Config{Open: a.openBlocks, Blocks: blocksAtATime})
+	a.noting.a = a
+	return a
+}
+
+// Name implements [apps.App].
+func (a *App) Name() string { return Name }
+
+// Run implements [apps.App]. At the end of ctx all transfers end, and what has come stays.
+func (a *App) Run(ctx context.Context) error {
+	defer a.shut()
+	if a.broken != nil {
+		a.host.Log.Error("the index of files cannot be read", "err", a.broken)
+		<-ctx.Done()
+		return nil
+	}
+	a.announce(ctx)
+	return nil
+}
+
+// shut ends all that the app has started.
+func (a *App) shut() {
+	a.end()
+	a.work.Wait()
+	a.fetcher.Wait()
+	a.treeMu.Lock()
+	defer a.treeMu.Unlock()
+	if a.tree != nil {
+		a.tree.Close()
+		a.tree = nil
+	}
+}
+
+// busy is how long changes are collected before peers hear of them.
+const busy = 200 * time.Millisecond
+
+// announce offers the number of the index, and tells peers when there is something for them.
+func (a *App) announce(ctx context.Context) {
+	for {
+		changed := a.index.Changed()
+		_, seq := a.index.Position()
+		a.host.Offer([]string{strconv.FormatUint(seq, 10)})
+		select {
+		case <-a.published:
+			a.tell(ctx)
+		default:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-a.published:
+			a.again()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(busy):
+		}
+	}
+}
+
+// again has readers told of news.
+func (a *App) again() {
+	select {
+	case a.published <- struct{}{}:
+	default:
+	}
+}
+
+// Left implements [apps.App]. The mesh has ended their flows.
+func (a *App) Left(gone func(apps.Peer) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.peers) // who is asked again tells what it holds again
+}
+
+// Serve implements [apps.App].
+func (a *App) Serve(ctx context.Context, f apps.Flow) {
+	own := f.Peer().User == a.host.Mesh.Self().User
+	var serve func(context.Context, apps.Flow)
+	switch path := f.Path(); {
+	case a.broken != nil:
+		f.Refuse(a.broken)
+		return
+	case path == "index":
+		serve = a.serveIndex
+	case path == "blocks":
+		serve = a.serveBlocks
+	case path == "changed":
+		serve = a.serveChanged
+	case path == "put" && own:
+		serve = a.servePut
+	case path == "get" && own:
+		serve = a.serveGet
+	default:
+		f.Refuse(answer.Errorf(answer.NotFound, "%s has no %.40q", Name, path))
+		return
+	}
+	if !a.flows.Acquire(f.Peer().ID, flowsOfPeer) {
+		f.Refuse(answer.Errorf(answer.Limit, "endpoint %s has %d flows here already", f.Peer().ID, flowsOfPeer))
+		return
+	}
+	defer a.flows.Release(f.Peer().ID)
+	serve(ctx, f)
+}
+
+// flowsOfPeer is how many flows one peer has here at a time.
+const flowsOfPeer = 16
+
+// local returns the local directory, and opens it if need be.
+func (a *App) local() (*tree.Tree, error) {
+	a.treeMu.Lock()
+	defer a.treeMu.Unlock()
+	if a.tree != nil {
+		return a.tree, nil
+	}
+	if a.life.Err() != nil {
+		return nil, errors.New("the app has ended")
+	}
+	dir, err := a.directory()
+	if err != nil {
+		return nil, err
+	}
+	t, err := tree.Open(dir)
+	if err != nil {
+		return nil, answer.Errorf(answer.CodeOf(err), "%v", err)
+	}
+	a.tree = t
+	return t, nil
+}
+
+// log is for what has no other place.
+func (a *App) log() *slog.Logger { return a.host.Log }
+
+// API implements [apps.App].
+func (a *App) API() http.Handler { return a.routes() }

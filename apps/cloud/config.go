@@ -1,0 +1,88 @@
+package cloud
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"ztm/apps/cloud/entry"
+	"ztm/tunnel/answer"
+)
+
+// Config is the configuration of the app.
+type Config struct {
+	LocalDir string `json:"localDir,omitempty"` // absolute; "" is ztmCloud/MESH in the home directory
+	Exec     bool   `json:"exec,omitempty"`     // files that were published so become executable here
+}
+
+// ConfigChange is a change of a [Config]: what is nil stays.
+type ConfigChange struct {
+	LocalDir *string `json:"localDir,omitempty"`
+	Exec     *bool   `json:"exec,omitempty"`
+}
+
+// Apply makes the change.
+func (c *Config) Apply(change ConfigChange) error {
+	if change.LocalDir != nil {
+		c.LocalDir = *change.LocalDir
+	}
+	if change.Exec != nil {
+		c.Exec = *change.Exec
+	}
+	return nil
+}
+
+func checkConfig(c Config) (Config, error) {
+	if c.LocalDir != "" && !filepath.IsAbs(c.LocalDir) {
+		return c, answer.Errorf(answer.BadRequest, "the local directory %q is not absolute", c.LocalDir)
+	}
+	return c, nil
+}
+
+// directory returns where the local directory is.
+func (a *App) directory() (string, error) {
+	c, err := a.settings.Get()
+	if err != nil || c.LocalDir != "" {
+		return c.LocalDir, err
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", answer.Errorf(answer.NotFound, "this account has no home directory; name one: ztm cloud config --local-dir DIR")
+	}
+	return filepath.Join(home, "ztmCloud", a.host.Mesh.Name()), nil
+}
+
+// moved closes the local directory where the configuration has another one.
+func (a *App) moved(before, after Config) {
+	if before.LocalDir == after.LocalDir {
+		return
+	}
+	a.treeMu.Lock()
+	defer a.treeMu.Unlock()
+	if a.tree != nil {
+		a.tree.Close() // work on it fails, and is done again in the new one
+		a.tree = nil
+	}
+}
+
+// Shared says who may read what is below a path, from the next version on.
+type Shared struct {
+	Readers entry.Readers `json:"readers"`
+}
+
+// readersOf returns whom a new file is shared with: by the rule of the nearest directory above it.
+func (a *App) readersOf(path string) (r entry.Readers, err error) {
+	longest := -1
+	err = a.rules.Each(func(rule string, s Shared) {
+		rule = strings.TrimPrefix(rule, "/") // "/" is that of the whole tree
+		if Below(path, rule) && len(rule) > longest {
+			longest, r = len(rule), s.Readers
+		}
+	})
+	return r, err
+}
+
+// Below reports whether a path is a directory, or below it. "" is above all.
+func Below(path, dir string) bool {
+	return dir == "" || path == dir || len(path) > len(dir) && path[len(dir)] == '/' && path[:len(dir)] == dir
+}

@@ -1,0 +1,367 @@
+package cloud
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"ztm/apps/cloud/fetch"
+	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/tree"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+)
+
+// The way of a file that is fetched:
+//
+//	what is in the local directory: the same already? adopt it
+//	-> temporary file, with what an earlier attempt left -> fetch from all holders -> verified
+//	-> what somebody edited here goes aside -> its name, on disk -> the index says that it is here
+
+// Download is one request to fetch files.
+type Download struct {
+	a      *App
+	id     string
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when all files are done
+
+	mu      sync.Mutex
+	began   time.Time
+	files   int
+	bytes   int64 // of all files
+	done    int
+	there   int64 // bytes that are there, of files that are done
+	current map[string]*fetching
+	failed  []Result
+	aside   []string
+	over    bool
+}
+
+// fetching is a file that is being fetched.
+type fetching struct{ fetch.Progress }
+
+// Progress is how far a download is.
+type Progress struct {
+	ID      string    `json:"id"`
+	Files   int       `json:"files"`
+	Done    int       `json:"done"`
+	Bytes   int64     `json:"bytes"`
+	Fetched int64     `json:"fetched"`
+	Sources int       `json:"sources"`
+	Step    string    `json:"step,omitempty"`
+	Current []string  `json:"current,omitempty"`
+	Failed  []Result  `json:"failed,omitempty"`
+	Aside   []string  `json:"aside,omitempty"` // what somebody had edited here, under its new name
+	Ended   bool      `json:"ended"`
+	Began   time.Time `json:"began"`
+}
+
+// Progress returns how far the download is.
+func (d *Download) Progress() Progress {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := Progress{ID: d.id, Files: d.files, Done: d.done, Bytes: d.bytes, Fetched: d.there, Failed: slices.Clone(d.failed),
+		Aside: slices.Clone(d.aside), Ended: d.over, Began: d.began}
+	for name, f := range d.current {
+		p.Fetched += f.Bytes
+		if p.Sources = max(p.Sources, f.Sources); len(p.Current) < 8 {
+			p.Current = append(p.Current, name)
+		}
+		if p.Step == "" || f.Step == fetch.Fetching {
+			p.Step = f.Step
+		}
+	}
+	slices.Sort(p.Current)
+	return p
+}
+
+// mostDownloads is how many downloads are remembered, those that have ended among them.
+const mostDownloads = 64
+
+// fetchAll begins to fetch files.
+func (a *App) fetchAll(rows []index.Row) (*Download, error) {
+	d := &Download{a: a, id: rand.Text()[:8], ended: make(chan struct{}), current: map[string]*fetching{}, files: len(rows), began: time.Now()}
+	for _, r := range rows {
+		d.bytes += r.Size
+	}
+	a.mu.Lock()
+	for id, old := range a.downloads {
+		if len(a.downloads) >= mostDownloads && old.Progress().Ended {
+			delete(a.downloads, id)
+		}
+	}
+	if len(a.downloads) >= mostDownloads {
+		a.mu.Unlock()
+		return nil, answer.Errorf(answer.Limit, "%d downloads are running already", mostDownloads)
+	}
+	ctx, cancel := context.WithCancel(a.life)
+	d.cancel = cancel
+	a.downloads[d.id] = d
+	a.mu.Unlock()
+	a.work.Go(func() { d.run(ctx, rows) })
+	return d, nil
+}
+
+// run fetches all files, some at a time.
+func (d *Download) run(ctx context.Context, rows []index.Row) {
+	defer d.cancel()
+	online := d.a.online(ctx)
+	var files sync.WaitGroup
+	for _, row := range rows {
+		d.a.slots <- struct{}{}
+		if ctx.Err() != nil {
+			<-d.a.slots
+			break
+		}
+		files.Go(func() {
+			defer func() { <-d.a.slots }()
+			d.one(ctx, row, online)
+		})
+	}
+	files.Wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.over = true
+	close(d.ended)
+}
+
+// online returns the endpoints that are online.
+func (a *App) online(ctx context.Context) map[identity.ID]bool {
+	list, err := a.others(ctx)
+	if err != nil {
+		a.log().Debug("it is not known who is online", "err", err)
+	}
+	on := map[identity.ID]bool{}
+	for _, e := range list {
+		on[e.ID] = true
+	}
+	return on
+}
+
+// one fetches one file and notes how that went.
+func (d *Download) one(ctx context.Context, row index.Row, online map[identity.ID]bool) {
+	f := &fetching{}
+	d.mu.Lock()
+	d.current[row.Name()] = f
+	d.mu.Unlock()
+	aside, err := d.a.fetchFile(ctx, row, online, func(p fetch.Progress) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		f.Progress = p
+	})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.current, row.Name())
+	if aside != "" {
+		d.aside = append(d.aside, aside)
+	}
+	if err == nil {
+		d.done++
+		d.there += row.Size
+		return
+	}
+	if len(d.failed) < mostFailures {
+		d.failed = append(d.failed, Result{Path: row.Name(), Error: explain(err)})
+	}
+}
+
+// mostFailures is how many files that failed a download names.
+const mostFailures = 1000
+
+// fetchFile fetches one file, unless it is there. aside is the name that an edited file got that
+// stood in its place.
+func (a *App) fetchFile(ctx context.Context, row index.Row, online map[identity.ID]bool, progress func(fetch.Progress)) (aside string, err error) {
+	known, err := a.index.Get(row.User, row.Path)
+	if err != nil {
+		return "", err
+	}
+	if known == nil || known.Deleted {
+		return "", answer.Errorf(answer.NotFound, "%s is not published any longer", row.Name())
+	}
+	t, err := a.local()
+	if err != nil {
+		return "", err
+	}
+	defer func() { a.note(row.Name(), err) }()
+	edited, there, err := a.here(t, known)
+	if err != nil || there {
+		return "", err
+	}
+	sources := a.sources(row, online)
+	if len(sources) == 0 {
+		return "", answer.Errorf(answer.Unavailable, "no endpoint that is online has %s", row.Name())
+	}
+	if err := t.Room(row.Name(), row.Size); err != nil {
+		return "", err
+	}
+	p, err := t.Create(row.User, row.Path, hex.EncodeToString(known.Hash))
+	if err != nil {
+		return "", err
+	}
+	defer p.Keep()
+	if err := a.fill(ctx, t, p, known, sources, progress); err != nil {
+		return "", a.diskFull(t, row, err)
+	}
+	if edited {
+		if aside, err = p.SetAside(a.host.Mesh.Self().Name, time.Now()); err != nil {
+			return "", err
+		}
+	}
+	return aside, a.commit(t, p, known)
+}
+
+// sources returns the endpoints that have told that they hold a file, and are online.
+func (a *App) sources(row index.Row, online map[identity.ID]bool) (ids []identity.ID) {
+	for _, id := range a.index.Holders(&a.holders, row.User, row.Path) {
+		if online[id] {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// diskFull says of an error of writing how much room there is.
+func (a *App) diskFull(t *tree.Tree, row index.Row, err error) error {
+	if errors.As(err, new(*fs.PathError)) {
+		if full := t.Room(row.Name(), row.Size); full != nil {
+			return full
+		}
+	}
+	return err
+}
+
+// here looks at what stands where a file belongs. there: it has the content already, and the index
+// says so now. edited: it is somebody's work, and no version that was ever published.
+func (a *App) here(t *tree.Tree, k *index.Known) (edited, there bool, err error) {
+	info, err := t.Stat(k.User, k.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, err
+	}
+	ours := k.Local != nil && k.Local.Size == info.Size() && k.Local.Changed == info.ModTime().UnixNano()
+	if ours && k.Held == index.All && slices.Equal(k.Local.Hash, k.Hash) {
+		return false, true, nil
+	}
+	c, list, info, err := a.sum(t, k.User, k.Path)
+	if err != nil {
+		return false, false, err
+	}
+	if c == k.Content() {
+		return false, true, a.keepHere(k, localOf(info, c), list)
+	}
+	// What has another hash than when it was written here, at the same time and size, is damaged.
+	return !ours, false, nil
+}
+
+// fill fetches the content of a file into its temporary file.
+func (a *App) fill(ctx context.Context, t *tree.Tree, p *tree.Pending, k *index.Known, sources []identity.ID, progress func(fetch.Progress)) error {
+	st, err := p.Stat()
+	if err != nil {
+		return err
+	}
+	w := fetch.Want{Content: k.Content(), File: p.Pending.File, Left: st.Size(), Sources: sources, Progress: progress}
+	if old, info, err := t.Open(k.User, k.Path); err == nil {
+		defer old.Close()
+		w.Old, w.OldSize = old, info.Size()
+	}
+	list, err := a.fetcher.Fetch(ctx, w)
+	if errors.Is(err, fetch.ErrNoSource) {
+		return answer.Errorf(answer.Unavailable, "%s: no source that is online has the rest of it", k.Name())
+	}
+	if err != nil {
+		return err
+	}
+	return a.saveList(k, list)
+}
+
+// commit gives a complete file its name, and says in the index that it is here.
+func (a *App) commit(t *tree.Tree, p *tree.Pending, k *index.Known) error {
+	c, err := a.settings.Get()
+	if err != nil {
+		return err
+	}
+	if err := p.Commit(perm(k.Exec && c.Exec), time.UnixMilli(k.Time), true); err != nil {
+		return err
+	}
+	info, err := t.Stat(k.User, k.Path)
+	if err != nil {
+		return err
+	}
+	return a.noting.note(index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.All, Local: localOf(info, k.Content())})
+}
+
+// noter saves what is here now in one transaction for all that wait for it.
+type noter struct {
+	a *App
+
+	mu      sync.Mutex
+	waiting []noted
+	busy    bool
+}
+
+type noted struct {
+	index.Here
+	saved chan error // capacity 1
+}
+
+// note returns when the database has it.
+func (n *noter) note(h index.Here) error {
+	w := noted{h, make(chan error, 1)}
+	n.mu.Lock()
+	n.waiting = append(n.waiting, w)
+	lead := !n.busy
+	n.busy = true
+	n.mu.Unlock()
+	for lead {
+		lead = n.save()
+	}
+	return <-w.saved
+}
+
+// save saves what waits, and reports whether there was anything.
+func (n *noter) save() bool {
+	n.mu.Lock()
+	batch := n.waiting
+	n.waiting = nil
+	n.busy = len(batch) > 0
+	n.mu.Unlock()
+	if len(batch) == 0 {
+		return false
+	}
+	list := make([]index.Here, len(batch))
+	for i, w := range batch {
+		list[i] = w.Here
+	}
+	err := n.a.index.Note(list)
+	for _, w := range batch {
+		w.saved <- err
+	}
+	return true
+}
+
+// open opens a file that is here.
+func (a *App) open(name string) (*os.File, error) {
+	user, path, err := a.split(name)
+	if err != nil {
+		return nil, err
+	}
+	t, err := a.local()
+	if err != nil {
+		return nil, err
+	}
+	f, _, err := t.Open(user, path)
+	if err != nil {
+		return nil, answer.Errorf(answer.NotFound, "%s: %s", name, explain(err))
+	}
+	return f, nil
+}
+
+var _ fetch.File = (*os.File)(nil)

@@ -1,0 +1,294 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"ztm/apps/cloud/blocks"
+	"ztm/apps/cloud/entry"
+	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/tree"
+	"ztm/tunnel/answer"
+)
+
+// The way of a file that is published:
+//
+//	open -> look at it -> hash -> look again: the same? -> entry of one state in time -> sign, save
+//	             \------------- no: again, a few times -----/
+
+// readings is how often a file that changes meanwhile is read again.
+const readings = 3
+
+// batchFiles is how many files are saved in one transaction.
+const batchFiles = 256
+
+func (a *App) author() entry.Author {
+	self := a.host.Mesh.Self()
+	return entry.Author{ID: self.ID, User: self.User}
+}
+
+// Result is what became of one file.
+type Result struct {
+	Path  string `json:"path"` // "/users/USER/PATH"
+	Error string `json:"error,omitempty"`
+}
+
+// publish publishes files of the local directory. readers nil leaves them as they were, or as the
+// rule of a directory has it.
+func (a *App) publish(ctx context.Context, paths []string, readers *entry.Readers) (results []Result, err error) {
+	t, err := a.local()
+	if err != nil {
+		return nil, err
+	}
+	user := a.author().User
+	for batch := range slices.Chunk(paths, batchFiles) {
+		var list []index.Published
+		for _, path := range batch {
+			if ctx.Err() != nil {
+				return results, context.Cause(ctx)
+			}
+			p, err := a.read(t, user, path, readers)
+			if err != nil {
+				results = append(results, Result{Path: NameOf(user, path), Error: explain(err)})
+				continue
+			}
+			results = append(results, Result{Path: NameOf(user, path)})
+			if p != nil {
+				list = append(list, *p)
+			}
+		}
+		if err := a.index.Publish(a.author(), list); err != nil {
+			return results, err
+		}
+		a.done(user, list)
+	}
+	a.again()
+	return results, nil
+}
+
+// done forgets the problems of files that were published.
+func (a *App) done(user string, list []index.Published) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range list {
+		delete(a.problems, NameOf(user, p.Entry.Path))
+	}
+}
+
+// NameOf returns a path in the form that people use.
+func NameOf(user, path string) string { return "/users/" + user + "/" + path }
+
+// read makes the next version of a file, or nil where there is nothing new to say.
+func (a *App) read(t *tree.Tree, user, path string, readers *entry.Readers) (*index.Published, error) {
+	known, err := a.index.Get(user, path)
+	if err != nil {
+		return nil, err
+	}
+	c, list, info, err := a.sum(t, user, path)
+	if err != nil {
+		return nil, err
+	}
+	return a.version(known, path, c, list, info, readers)
+}
+
+// version makes the version of a file with a content.
+func (a *App) version(known *index.Known, path string, c blocks.Content, list blocks.List, info fs.FileInfo, readers *entry.Readers) (*index.Published, error) {
+	e := entry.Entry{Path: path, Time: between(info.ModTime().UnixMilli()), Exec: info.Mode()&0o100 != 0}
+	e.SetContent(c)
+	var err error
+	switch {
+	case readers != nil:
+		e.Readers = *readers
+	case known != nil && !known.Deleted:
+		e.Readers = known.Readers
+	default:
+		if e.Readers, err = a.readersOf(path); err != nil {
+			return nil, err
+		}
+	}
+	local := localOf(info, c)
+	if known != nil && !known.Deleted && known.Content() == c && known.Exec == e.Exec && equal(known.Readers, e.Readers) &&
+		known.Held == index.All && known.Local != nil && known.Local.Changed == local.Changed {
+		return nil, nil
+	}
+	if blocks.Count(c.Size) > 1 {
+		if err := a.host.State.Save(listKey(c.Hash), []byte(list)); err != nil {
+			return nil, err
+		}
+	}
+	return &index.Published{Entry: e, Local: local, Held: index.All}, nil
+}
+
+// between moves a time into the range that an entry can have.
+func between(ms int64) int64 { return max(0, min(ms, entry.MaxTime)) }
+
+func equal(a, b entry.Readers) bool { return a.All == b.All && slices.Equal(a.Users, b.Users) }
+
+func localOf(info fs.FileInfo, c blocks.Content) *index.Local {
+	return &index.Local{Size: info.Size(), Changed: info.ModTime().UnixNano(), Hash: slices.Clone(c.Hash[:])}
+}
+
+// errChanging is that a file did not stand still.
+var errChanging = answer.Errorf(answer.Conflict, "the file is changing; try again when it is complete")
+
+// sum reads a file until it has read one state of it.
+func (a *App) sum(t *tree.Tree, user, path string) (c blocks.Content, list blocks.List, info fs.FileInfo, err error) {
+	for range readings {
+		if c, list, info, err = sumOnce(t, user, path); !errors.Is(err, blocks.ErrSize) {
+			return c, list, info, err
+		}
+	}
+	return c, nil, nil, errChanging
+}
+
+// sumOnce reads a file once. One that has changed meanwhile is [blocks.ErrSize].
+func sumOnce(t *tree.Tree, user, path string) (c blocks.Content, list blocks.List, info fs.FileInfo, err error) {
+	f, info, err := t.Open(user, path)
+	if err != nil {
+		return c, nil, nil, err
+	}
+	defer f.Close()
+	if info.Size() > blocks.MaxSize {
+		return c, nil, nil, answer.Errorf(answer.BadRequest, "%s has more than %d bytes", path, int64(blocks.MaxSize))
+	}
+	if c, list, err = blocks.Sum(f, info.Size()); err != nil {
+		return c, nil, nil, err
+	}
+	after, err := t.Stat(user, path)
+	if err == nil && (!os.SameFile(info, after) || after.Size() != info.Size() || !after.ModTime().Equal(info.ModTime())) {
+		err = blocks.ErrSize
+	}
+	return c, list, info, err
+}
+
+// explain returns what a person gets to read of an error: without the places of this machine.
+func explain(err error) string {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	var l *os.LinkError
+	if errors.As(err, &l) {
+		err = l.Err
+	}
+	return err.Error()
+}
+
+// own cuts a name that must be in this user's own tree.
+func (a *App) own(name string) (path string, err error) {
+	user, path, err := a.split(name)
+	if err != nil {
+		return "", err
+	}
+	if self := a.author().User; user != self {
+		return "", answer.Errorf(answer.Denied, "%s belongs to user %s, and only %s can change it", name, user, user)
+	}
+	return path, nil
+}
+
+// split takes a name apart: "/users/USER/PATH", or PATH in this user's own tree. "" is the whole of
+// it.
+func (a *App) split(name string) (user, path string, err error) {
+	rest, absolute := strings.CutPrefix(name, "/users/")
+	switch {
+	case absolute:
+		user, path, _ = strings.Cut(strings.TrimSuffix(rest, "/"), "/")
+	case name == "/" || name == "/users":
+		return "", "", nil
+	case strings.HasPrefix(name, "/"):
+		return "", "", answer.Errorf(answer.BadRequest, "the path %q does not begin with /users/", name)
+	default:
+		user, path = a.author().User, strings.TrimSuffix(name, "/")
+	}
+	if _, err := tree.Path(user, path); err != nil && path != "" {
+		return "", "", answer.Errorf(answer.BadRequest, "%v", err)
+	}
+	return user, path, nil
+}
+
+// unpublish says of files that they are no longer published. Copies stay where they are.
+func (a *App) unpublish(path string, dry bool) (results []Result, err error) {
+	user := a.author().User
+	var list []index.Published
+	a.each(user, path, func(r index.Row) {
+		if !r.Deleted {
+			results = append(results, Result{Path: r.Name()})
+			readers := entry.Readers{}
+			if r.Readers != nil {
+				readers = *r.Readers
+			}
+			list = append(list, index.Published{Entry: entry.Entry{Path: r.Path, Deleted: true, Time: between(time.Now().UnixMilli()), Readers: readers}})
+		}
+	})
+	if len(list) == 0 {
+		return nil, answer.Errorf(answer.NotFound, "nothing is published as %s", NameOf(user, path))
+	}
+	if dry {
+		return results, nil
+	}
+	err = a.index.Publish(a.author(), list)
+	a.again()
+	return results, err
+}
+
+// each calls a function for each row at or below a path of a user; of all users where that is "".
+func (a *App) each(user, path string, each func(index.Row)) {
+	a.index.Each(func(r *index.Row) bool {
+		return user == "" || r.User == user && Below(r.Path, path)
+	}, func(r index.Row) bool {
+		each(r)
+		return true
+	})
+}
+
+// withdraw is what a file's readers lose when it gets new ones.
+func withdraw(before, after entry.Readers) (lost entry.Readers) {
+	switch {
+	case before.All && !after.All:
+		return entry.Readers{All: true}
+	case after.All:
+		return lost
+	}
+	for _, u := range before.Users {
+		if !after.May(u) {
+			lost.Users = append(lost.Users, u)
+		}
+	}
+	return lost
+}
+
+// write writes the content of a file that is streamed here, and gives it its name.
+func (a *App) write(t *tree.Tree, path string, size int64, changed time.Time, exec bool, from io.Reader) (blocks.Content, blocks.List, error) {
+	user := a.author().User
+	if err := t.Room(NameOf(user, path), size); err != nil {
+		return blocks.Content{}, nil, err
+	}
+	p, err := t.Create(user, path, "")
+	if err != nil {
+		return blocks.Content{}, nil, err
+	}
+	defer p.Discard()
+	s := blocks.NewSummer(size)
+	if _, err := io.Copy(struct{ io.Writer }{io.MultiWriter(s, p.Pending.File)}, io.LimitReader(from, size)); err != nil {
+		return blocks.Content{}, nil, err
+	}
+	c, list, err := s.End()
+	if err != nil {
+		return c, nil, err
+	}
+	return c, list, p.Commit(perm(exec), changed, true)
+}
+
+// perm is the mode of a file here: nobody else's, and never more than what was published.
+func perm(exec bool) fs.FileMode {
+	if exec {
+		return 0o700
+	}
+	return 0o600
+}

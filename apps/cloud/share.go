@@ -1,0 +1,105 @@
+package cloud
+
+import (
+	"slices"
+
+	"ztm/apps"
+	"ztm/apps/cloud/entry"
+	"ztm/apps/cloud/index"
+	"ztm/tunnel/answer"
+)
+
+// ShareChange is a change of who may read what is at or below a path.
+type ShareChange struct {
+	Path   string   `json:"path"`
+	All    *bool    `json:"all,omitempty"`    // each member of the mesh
+	Add    []string `json:"add,omitempty"`    // users
+	Remove []string `json:"remove,omitempty"` // users
+}
+
+// Apply returns the readers after the change.
+func (c ShareChange) Apply(r entry.Readers) entry.Readers {
+	if c.All != nil {
+		r.All = *c.All
+	}
+	r.Users = slices.DeleteFunc(append(slices.Clone(r.Users), c.Add...), func(u string) bool { return slices.Contains(c.Remove, u) })
+	slices.Sort(r.Users)
+	r.Users = slices.Compact(r.Users)
+	return r
+}
+
+// share changes who may read files, from their next version on, which it makes. Access that is taken
+// away ends at once here, and as soon as they hear of it at other holders. Copies that were made
+// stay.
+func (a *App) share(c ShareChange) (results []Result, err error) {
+	path, err := a.own(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	self := a.author()
+	var list []index.Published
+	a.each(self.User, path, func(r index.Row) {
+		if r.Deleted || err != nil {
+			return
+		}
+		var p *index.Published
+		if p, err = a.shared(r, c); p != nil {
+			list = append(list, *p)
+		}
+		results = append(results, Result{Path: r.Name()})
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := a.keepRule(path, c, len(results) == 1 && results[0].Path == NameOf(self.User, path)); err != nil {
+		return nil, err
+	}
+	for batch := range slices.Chunk(list, batchFiles) {
+		if err := a.index.Publish(self, batch); err != nil {
+			return nil, err
+		}
+	}
+	a.host.Cut(func(p apps.Peer, path string) bool {
+		return path == "blocks" && p.User != self.User && lostAny(list, p.User)
+	})
+	a.again()
+	return results, nil
+}
+
+// shared makes the next version of a file, with other readers; nil where they are those that it has.
+func (a *App) shared(r index.Row, c ShareChange) (*index.Published, error) {
+	known, err := a.index.Get(r.User, r.Path)
+	if err != nil || known == nil {
+		return nil, err
+	}
+	e := known.Entry
+	e.Readers = c.Apply(e.Readers)
+	if equal(e.Readers, known.Readers) {
+		return nil, nil
+	}
+	return &index.Published{Entry: e, Local: known.Local, Held: known.Held, Lost: withdraw(known.Readers, e.Readers)}, nil
+}
+
+func lostAny(list []index.Published, user string) bool {
+	return slices.ContainsFunc(list, func(p index.Published) bool { return p.Lost.May(user) })
+}
+
+// keepRule keeps the rule of a directory, for files that are to come. A file has none.
+func (a *App) keepRule(path string, c ShareChange, file bool) error {
+	if file {
+		return nil
+	}
+	before, err := a.readersOf(path)
+	if err != nil {
+		return err
+	}
+	s := Shared{Readers: c.Apply(before)}
+	key := path
+	if key == "" {
+		key = "/"
+	}
+	if err := a.rules.Set(key, s, nil); err != nil {
+		return answer.Errorf(answer.BadRequest, "%v", err)
+	}
+	return nil
+}

@@ -1,0 +1,294 @@
+package cloud
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"ztm/apps/cloud/blocks"
+	"ztm/apps/cloud/entry"
+	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/tree"
+	"ztm/apps/rooted"
+	"ztm/tunnel/answer"
+)
+
+// State says how a file here stands to what is published.
+type State string
+
+// The states.
+const (
+	Unpublished      State = "new"      // here, and not published
+	Changed          State = "changed"  // edited here since it was published
+	Synced           State = "synced"   // the published version is here
+	Outdated         State = "outdated" // an older version is here
+	Missing          State = "missing"  // published, and not here
+	Downloading      State = "downloading"
+	Conflict         State = "conflict"          // one side of two that were edited apart
+	Damaged          State = "damaged"           // its content is not what was written here
+	NotRepresentable State = "not representable" // this system cannot have a file of the name
+	Unreadable       State = "unreadable"        // here, and it cannot be published
+)
+
+// File is a file as listings show it.
+type File struct {
+	Path    string    `json:"path"` // "/users/USER/PATH"
+	State   State     `json:"state"`
+	Size    int64     `json:"size"`
+	Time    time.Time `json:"time"`
+	Sources int       `json:"sources"` // endpoints that hold it, this one among them
+	Shared  string    `json:"shared,omitempty"`
+	Hash    string    `json:"hash,omitempty"`
+	Error   string    `json:"error,omitempty"`
+}
+
+// Problem is a file that is not done.
+type Problem struct {
+	Path   string    `json:"path"`
+	State  State     `json:"state"`
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
+	Help   string    `json:"help"` // the command that helps
+}
+
+// Files lists what is published, and what is here, at or below a path.
+func (a *App) files(user, path string) ([]File, error) {
+	var list []File
+	known := map[string]bool{}
+	t, err := a.local()
+	if err != nil {
+		return nil, err
+	}
+	a.each(user, path, func(r index.Row) {
+		known[r.Path] = known[r.Path] || r.User == a.author().User && !r.Deleted
+		if !r.Deleted {
+			list = append(list, a.file(t, r))
+		}
+	})
+	self := a.author().User
+	if user != "" && user != self {
+		return list, nil
+	}
+	err = t.Walk(self, func(p string, info fs.FileInfo, err error) error {
+		if known[p] || !Below(p, path) || len(list) > index.MaxOfUser {
+			return nil
+		}
+		f := File{Path: NameOf(self, p), State: Unpublished}
+		if err != nil {
+			f.State, f.Error = Unreadable, explain(err)
+		} else {
+			f.Size, f.Time = info.Size(), info.ModTime()
+		}
+		if strings.Contains(p, ".conflict-") {
+			f.State = Conflict
+		}
+		list = append(list, f)
+		return nil
+	})
+	sort.Slice(list, func(i, j int) bool { return list[i].Path < list[j].Path })
+	return list, err
+}
+
+// file describes a published file.
+func (a *App) file(t *tree.Tree, r index.Row) File {
+	f := File{Path: r.Name(), Size: r.Size, Time: time.UnixMilli(r.Time), Hash: hex.EncodeToString(r.Content[:]), Shared: sharedText(r.Readers)}
+	f.Sources = len(a.index.Holders(&a.holders, r.User, r.Path))
+	if r.Held == index.All {
+		f.Sources++
+	}
+	f.State, f.Error = a.state(t, r)
+	return f
+}
+
+// state says how the file here stands to the published one, as far as can be seen without reading
+// it.
+func (a *App) state(t *tree.Tree, r index.Row) (State, string) {
+	a.mu.Lock()
+	problem, has := a.problems[r.Name()]
+	loading := a.loadingLocked(r.Name())
+	a.mu.Unlock()
+	info, err := t.Stat(r.User, r.Path)
+	switch {
+	case loading:
+		return Downloading, ""
+	case has && problem.State == Damaged:
+		return Damaged, problem.Reason
+	case errors.Is(err, rooted.ErrNotHere):
+		return NotRepresentable, explain(err)
+	case errors.Is(err, fs.ErrNotExist):
+		return Missing, problem.Reason
+	case err != nil:
+		return Unreadable, explain(err)
+	}
+	k, err := a.index.Get(r.User, r.Path)
+	if err != nil || k == nil || k.Local == nil {
+		return Changed, ""
+	}
+	switch ours := k.Local.Size == info.Size() && k.Local.Changed == info.ModTime().UnixNano(); {
+	case !ours:
+		return Changed, ""
+	case slices.Equal(k.Local.Hash, k.Hash) && k.Held == index.All:
+		return Synced, ""
+	}
+	return Outdated, problem.Reason
+}
+
+func (a *App) loadingLocked(name string) bool {
+	for _, d := range a.downloads {
+		d.mu.Lock()
+		_, loading := d.current[name]
+		d.mu.Unlock()
+		if loading {
+			return true
+		}
+	}
+	return false
+}
+
+func sharedText(r *entry.Readers) string {
+	switch {
+	case r == nil:
+		return ""
+	case r.All:
+		return "all"
+	}
+	return strings.Join(r.Users, ",")
+}
+
+// Described is all that is known of one file.
+type Described struct {
+	File
+	By      string       `json:"by"`      // the endpoint that published this version
+	Version entry.Vector `json:"version"` // how many versions each endpoint has made
+	Readers []string     `json:"readers,omitempty"`
+	All     bool         `json:"all,omitempty"` // each member may read it
+	Holders []string     `json:"holders,omitempty"`
+	Block   int64        `json:"block"`  // bytes of a block
+	Blocks  int          `json:"blocks"` // how many it has
+	Here    int          `json:"here"`   // how many of them are here
+}
+
+// describe describes one file.
+func (a *App) describe(name string) (*Described, error) {
+	user, path, err := a.split(name)
+	if err != nil {
+		return nil, err
+	}
+	k, err := a.index.Get(user, path)
+	if err != nil {
+		return nil, err
+	}
+	if k == nil || k.Deleted {
+		return nil, answer.Errorf(answer.NotFound, "%s is not published, or not for you", NameOf(user, path))
+	}
+	t, err := a.local()
+	if err != nil {
+		return nil, err
+	}
+	d := &Described{By: string(k.By), Version: k.Vector, Readers: k.Readers.Users, All: k.Readers.All, Block: k.Block, Blocks: blocks.Count(k.Size)}
+	a.each(user, path, func(r index.Row) {
+		if r.Path == path {
+			d.File = a.file(t, r)
+		}
+	})
+	if k.Held == index.All {
+		d.Here = d.Blocks
+	} else if _, have, _, _ := a.fetcher.Serve(blocks.Hash(k.Hash)); have != nil {
+		d.Here = have.Count()
+	}
+	for _, id := range a.index.Holders(&a.holders, user, path) {
+		d.Holders = append(d.Holders, string(id))
+	}
+	return d, nil
+}
+
+// Status is what goes on, and what is not done.
+type Status struct {
+	Dir       string     `json:"dir"`
+	Downloads []Progress `json:"downloads,omitempty"`
+	Problems  []Problem  `json:"problems,omitempty"`
+}
+
+// status says of each file that is not done why, since when, and what helps.
+func (a *App) status() (s Status, err error) {
+	if s.Dir, err = a.directory(); err != nil {
+		return s, err
+	}
+	a.mu.Lock()
+	for _, d := range a.downloads {
+		if p := d.Progress(); !p.Ended {
+			s.Downloads = append(s.Downloads, p)
+		}
+	}
+	for _, p := range a.problems {
+		s.Problems = append(s.Problems, p)
+	}
+	a.mu.Unlock()
+	byBeginning(s.Downloads)
+	list, err := a.files(a.author().User, "")
+	for _, f := range list {
+		if p, ok := pending(f); ok && !slices.ContainsFunc(s.Problems, func(o Problem) bool { return o.Path == p.Path }) {
+			s.Problems = append(s.Problems, p)
+		}
+	}
+	sort.Slice(s.Problems, func(i, j int) bool { return s.Problems[i].Path < s.Problems[j].Path })
+	return s, err
+}
+
+// byBeginning sorts downloads. Here and elsewhere in the app [sort.Slice] does it: each use of
+// slices.SortFunc is another 9 KB on MIPS.
+func byBeginning(list []Progress) {
+	sort.Slice(list, func(i, j int) bool { return list[i].Began.Before(list[j].Began) })
+}
+
+// pending says of a file of this user's own tree what is not done about it.
+func pending(f File) (p Problem, ok bool) {
+	p = Problem{Path: f.Path, State: f.State, Since: f.Time, Reason: f.Error}
+	switch f.State {
+	case Changed:
+		p.Reason, p.Help = "it was edited here and not published", "ztm cloud publish "+f.Path
+	case Conflict:
+		p.Reason, p.Help = "it was edited here while another version was published", "compare it with the file beside it, then remove it"
+	case NotRepresentable, Unreadable:
+		p.Help = "rename it where it was published"
+	default:
+		return p, false
+	}
+	return p, true
+}
+
+// mostProblems is how many files with problems are remembered.
+const mostProblems = 10_000
+
+// note keeps, or forgets, why a file is not here. That a person has ended it is no problem.
+func (a *App) note(name string, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	old, had := a.problems[name]
+	switch {
+	case err == nil:
+		delete(a.problems, name)
+	case errors.Is(err, context.Canceled) || !had && len(a.problems) >= mostProblems:
+	default:
+		p := Problem{Path: name, State: Missing, Reason: explain(err), Since: time.Now(), Help: "ztm cloud download " + name}
+		if had {
+			p.State, p.Since = old.State, old.Since
+		}
+		a.problems[name] = p
+	}
+}
+
+// damaged notes a file whose content is not what was written here.
+func (a *App) damaged(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, had := a.problems[name]; had || len(a.problems) < mostProblems {
+		a.problems[name] = Problem{Path: name, State: Damaged, Since: time.Now(),
+			Reason: "its content changed without its time: the disk has lost it", Help: "ztm cloud download " + name}
+	}
+}

@@ -1,0 +1,236 @@
+// Package tree is the local directory of the cloud: users/USER/PATH below it is the file that is
+// published as /users/USER/PATH.
+//
+//	a name that a peer signed -> package rooted -> a file, or a refusal
+//	Create -> write -> [what stands there goes to the trash, or aside if somebody edited it] -> Commit
+//
+// Another process that has the same directory keeps this one out.
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"ztm/apps/rooted"
+	"ztm/tunnel/answer"
+)
+
+// Tree is an open local directory. Its methods may be called from any goroutine; none after Close.
+type Tree struct {
+	dir  string
+	root *rooted.Dir
+	lock *os.File
+}
+
+// lockName is the file that says that a directory is in use. No path of a file can name it.
+const lockName = ".ztm-lock"
+
+// Open opens a directory, and makes it where there is none.
+func Open(dir string) (*Tree, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := rooted.Lock(lock); err != nil {
+		who, _ := os.ReadFile(lock.Name())
+		lock.Close()
+		return nil, answer.Errorf(answer.Conflict, "the directory %s is in use by another agent (process %.20s)", dir, strings.TrimSpace(string(who)))
+	}
+	lock.Truncate(0)
+	fmt.Fprintln(lock, os.Getpid()) // for the text above alone
+	root, err := rooted.Open(dir)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return &Tree{dir: dir, root: root, lock: lock}, nil
+}
+
+// Close gives the directory back.
+func (t *Tree) Close() error { return errors.Join(t.root.Close(), t.lock.Close()) }
+
+// Path returns where a file of a user is below the directory.
+func Path(user, path string) (rooted.Path, error) {
+	return rooted.ParsePath("users/" + user + "/" + path)
+}
+
+// at returns the directory of a file, which the caller closes, and its name there.
+func (t *Tree) at(user, path string, create bool) (*rooted.Dir, rooted.Name, error) {
+	p, err := Path(user, path)
+	if err != nil {
+		return nil, rooted.Name{}, err
+	}
+	dir, name := p.Split()
+	open := t.root.At
+	if create {
+		open = func(p rooted.Path) (*rooted.Dir, error) { return t.root.MkdirAt(p, 0o700) }
+	}
+	d, err := open(dir)
+	return d, name, err
+}
+
+// Open opens a file for reading.
+func (t *Tree) Open(user, path string) (*os.File, fs.FileInfo, error) {
+	d, name, err := t.at(user, path, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer d.Close()
+	f, err := d.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+	}
+	return f, info, err
+}
+
+// Stat looks at a file. What is not there is [fs.ErrNotExist]; what is no file is an error.
+func (t *Tree) Stat(user, path string) (fs.FileInfo, error) {
+	d, name, err := t.at(user, path, false)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	info, err := d.Stat(name)
+	if err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%v is not a file", name)
+	}
+	return info, err
+}
+
+// Pending is a file on its way to its name.
+type Pending struct {
+	*rooted.Pending
+	t    *Tree
+	dir  *rooted.Dir
+	name rooted.Name
+	key  string
+}
+
+// Create begins a file. What an earlier attempt with the same key has left is in it again.
+func (t *Tree) Create(user, path, key string) (*Pending, error) {
+	d, name, err := t.at(user, path, true)
+	if err != nil {
+		return nil, err
+	}
+	p, err := d.Create(name, key, true)
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	return &Pending{Pending: p, t: t, dir: d, name: name, key: key}, nil
+}
+
+// Keep ends the work on the file and leaves what has come for the next attempt.
+func (p *Pending) Keep() error { return errors.Join(p.Pending.Keep(), p.dir.Close()) }
+
+// Discard removes the file, unless it has its name.
+func (p *Pending) Discard() error { return errors.Join(p.Pending.Discard(), p.dir.Close()) }
+
+// SetAside gives what stands under the name another name, which says that it is one side of a
+// conflict, and returns that. Then the file is written as if nothing had stood there.
+func (p *Pending) SetAside(endpoint string, now time.Time) (as string, err error) {
+	if err := p.Pending.Keep(); err != nil {
+		return "", err
+	}
+	for n := range mostConflicts {
+		as = ConflictName(string(p.name.Bytes()), endpoint, now.Add(time.Duration(n)*time.Second))
+		var name rooted.Name
+		if name, err = rooted.LocalName(as); err != nil {
+			return "", err
+		}
+		if err = p.dir.Rename(p.name, name); !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	return as, p.again()
+}
+
+// Again begins the file once more, after what stood under its name was moved.
+func (p *Pending) again() (err error) {
+	p.Pending, err = p.dir.Create(p.name, p.key, true)
+	return err
+}
+
+// mostConflicts is how many names are tried for one side of a conflict.
+const mostConflicts = 10
+
+// ConflictName returns the name of the side of a conflict that loses:
+// NAME.conflict-YYYYMMDD-HHMMSS-ENDPOINT.EXT.
+func ConflictName(name, endpoint string, now time.Time) string {
+	ext := filepath.Ext(name)
+	if ext == name || len(ext) > 32 {
+		ext = ""
+	}
+	mark := ".conflict-" + now.UTC().Format("20060102-150405") + "-" + endpoint
+	base := strings.TrimSuffix(name, ext)
+	for len(base)+len(mark)+len(ext) > rooted.MaxName {
+		base = base[:len(base)-1]
+	}
+	return strings.ToValidUTF8(base, "") + mark + ext
+}
+
+// Remove removes a file.
+func (t *Tree) Remove(user, path string) error {
+	d, name, err := t.at(user, path, false)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if info, err := d.Stat(name); err != nil || !info.Mode().IsRegular() {
+		return errors.Join(err, fmt.Errorf("%v is not a file", name))
+	}
+	return d.Remove(name)
+}
+
+// Walk calls a function for each file of a user, path by path. What is neither file nor directory,
+// and what cannot be read or published, comes with an error.
+func (t *Tree) Walk(user string, each func(path string, info fs.FileInfo, err error) error) error {
+	p, err := rooted.ParsePath("users/" + user)
+	if err != nil {
+		return err
+	}
+	d, err := t.root.At(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Walk(func(_ *rooted.Dir, _ rooted.Name, p rooted.Path, info fs.FileInfo, err error) error {
+		path := string(p.Bytes())
+		switch _, bad := rooted.ParsePath(path); {
+		case err != nil:
+		case bad != nil:
+			err = bad
+		case info.IsDir():
+			return nil
+		case !info.Mode().IsRegular():
+			err = fmt.Errorf("%v is not published: it is no file", p)
+		}
+		return each(path, info, err)
+	})
+}
+
+// Room checks that a file of a size fits, and leaves some of the disk free.
+func (t *Tree) Room(name string, size int64) error {
+	if free, known := t.root.Free(); known && free < uint64(size) {
+		return answer.Errorf(answer.Limit, "%s needs %d bytes, and the disk of %s has room for %d", name, size, t.dir, free)
+	}
+	return nil
+}

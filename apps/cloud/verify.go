@@ -1,0 +1,157 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"ztm/apps/cloud/blocks"
+	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/tree"
+	"ztm/tunnel/answer"
+)
+
+// saveList keeps the hashes of a file's blocks, so that it can be given to others.
+func (a *App) saveList(k *index.Known, list blocks.List) error {
+	if blocks.Count(k.Size) < 2 {
+		return nil
+	}
+	return a.host.State.Save(listKey(blocks.Hash(k.Hash)), []byte(list))
+}
+
+// keepHere notes that a file with the content of a version stands here already.
+func (a *App) keepHere(k *index.Known, local *index.Local, list blocks.List) error {
+	if err := a.saveList(k, list); err != nil {
+		return err
+	}
+	return a.noting.note(index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.All, Local: local})
+}
+
+// suspect looks into a file that is not what the index says, in the background: from now on it is
+// not given to others.
+func (a *App) suspect(row index.Row) {
+	a.work.Go(func() {
+		if a.life.Err() != nil {
+			return
+		}
+		if _, err := a.verify(a.life, row); err != nil {
+			a.log().Debug("a file cannot be verified", "err", err)
+		}
+	})
+}
+
+// verify reads a file that is here, and says what it is: still the version that was written or
+// published, edited since, or damaged. What is not the version is not offered any longer.
+func (a *App) verify(ctx context.Context, row index.Row) (State, error) {
+	k, err := a.index.Get(row.User, row.Path)
+	if err != nil || k == nil || k.Deleted || k.Held != index.All {
+		return Missing, err
+	}
+	t, err := a.local()
+	if err != nil {
+		return Missing, err
+	}
+	if err := ctx.Err(); err != nil {
+		return Missing, err
+	}
+	c, list, info, err := a.sum(t, k.User, k.Path)
+	state := Synced
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		state = Missing
+	case errors.Is(err, errChanging):
+		state = Changed
+	case err != nil:
+		return Unreadable, err
+	case c == k.Content():
+		a.note(row.Name(), nil)
+		if k.Local != nil && k.Local.Changed == info.ModTime().UnixNano() {
+			return Synced, nil
+		}
+		return Synced, a.keepHere(k, localOf(info, c), list)
+	case k.Local != nil && k.Local.Changed == info.ModTime().UnixNano():
+		state = Damaged
+		a.damaged(row.Name())
+	default:
+		state = Changed
+	}
+	return state, a.noting.note(index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.None, Local: k.Local})
+}
+
+// verifyAll verifies all files that are here at or below a path. Those that are damaged are fetched
+// again where somebody has them.
+func (a *App) verifyAll(ctx context.Context, user, path string) (list []File, err error) {
+	t, err := a.local()
+	if err != nil {
+		return nil, err
+	}
+	var repair []index.Row
+	a.each(user, path, func(r index.Row) {
+		if err != nil || r.Deleted || r.Held != index.All {
+			return
+		}
+		var state State
+		if state, err = a.verify(ctx, r); state == Damaged {
+			repair = append(repair, r)
+		}
+		if state != Synced {
+			f := a.file(t, r)
+			f.State = state
+			list = append(list, f)
+		}
+	})
+	if err == nil && len(repair) > 0 {
+		_, err = a.fetchAll(repair)
+	}
+	return list, err
+}
+
+// erase removes this endpoint's copies of files. The last copy of what is published is removed only
+// where that is forced.
+func (a *App) erase(name string, force, dry bool) (results []Result, err error) {
+	user, path, err := a.split(name)
+	if err != nil {
+		return nil, err
+	}
+	t, err := a.local()
+	if err != nil {
+		return nil, err
+	}
+	var rows []index.Row
+	last := ""
+	a.each(user, path, func(r index.Row) {
+		if _, err := t.Stat(r.User, r.Path); err != nil {
+			return
+		}
+		rows = append(rows, r)
+		if !r.Deleted && r.Held == index.All && len(a.index.Holders(&a.holders, r.User, r.Path)) == 0 {
+			last = r.Name()
+		}
+		results = append(results, Result{Path: r.Name()})
+	})
+	switch {
+	case len(rows) == 0:
+		return nil, answer.Errorf(answer.NotFound, "there is no copy of %s here", name)
+	case last != "" && !force:
+		return nil, answer.Errorf(answer.Conflict, "no other endpoint is known to have %s: this is the last copy", last)
+	case dry:
+		return results, nil
+	}
+	for i, r := range rows {
+		if err := a.eraseFile(t, r); err != nil {
+			results[i].Error = explain(err)
+		}
+	}
+	return results, nil
+}
+
+func (a *App) eraseFile(t *tree.Tree, r index.Row) error {
+	k, err := a.index.Get(r.User, r.Path)
+	if err != nil || k == nil {
+		return err
+	}
+	if err := a.noting.note(index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.None}); err != nil {
+		return err
+	}
+	return t.Remove(r.User, r.Path)
+}
