@@ -67,8 +67,23 @@ func NewServer(s Source, sys *System, log *slog.Logger) *Server {
 	return &Server{source: s, sys: sys, log: log, slots: limit.NewShare[netip.Addr](MaxQuestions)}
 }
 
-// Listen opens both sockets on one address; network is "tcp" or "tcp4".
+// Listen opens both sockets on one address; network is "tcp" or "tcp4". Where the system chooses the port, it does so
+// for UDP, and the port may be taken for TCP: then it chooses again.
 func (r *Server) Listen(ctx context.Context, network, address string) (*Listener, error) {
+	tries := 1
+	if _, port, _ := net.SplitHostPort(address); port == "0" {
+		tries = 10
+	}
+	for {
+		tries--
+		d, err := r.listen(ctx, network, address)
+		if err == nil || tries == 0 {
+			return d, err
+		}
+	}
+}
+
+func (r *Server) listen(ctx context.Context, network, address string) (*Listener, error) {
 	socket, err := udp.Listen(ctx, "udp"+strings.TrimPrefix(network, "tcp"), address)
 	if err != nil {
 		return nil, err
