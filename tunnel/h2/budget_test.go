@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"ztm/tunnel/h2/budget"
 )
 
 // endlessOrEcho sends without an end where it is asked to, and otherwise says what it hears.
@@ -77,17 +78,17 @@ func TestReadersThatStopHoldUpNobodyAndStayBelowTheBudget(t *testing.T) {
 		"hundreds of flows": {32 << 20, 1 << 20, 1, 200},
 	} {
 		t.Run(name, func(t *testing.T) {
-			budget := &Budget{Limit: c.limit}
+			b := &budget.Budget{Limit: c.limit}
 			var most atomic.Int64
 			var wg sync.WaitGroup
 			for range c.sessions {
-				client, _ := pair(t, endlessOrEcho, func(o *Options) { o.Budget, o.Window = budget, c.window })
+				client, _ := pair(t, endlessOrEcho, func(o *Options) { o.Budget, o.Window = b, c.window })
 				wg.Go(func() {
 					for _, s := range stall(t, client, c.stalls) {
 						defer s.Reset()
 					}
 					goesBackAndForth(t, client, 300)
-					if held := budget.Held(); held > most.Load() {
+					if held := b.Held(); held > most.Load() {
 						most.Store(held)
 					}
 				})
@@ -102,8 +103,8 @@ func TestReadersThatStopHoldUpNobodyAndStayBelowTheBudget(t *testing.T) {
 
 func TestWindowsAreLargeAgainWhenReadersHaveGone(t *testing.T) {
 	const window = 1 << 20
-	budget := &Budget{Limit: 8 << 20}
-	c, _ := pair(t, endlessOrEcho, func(o *Options) { o.Budget, o.Window = budget, window })
+	b := &budget.Budget{Limit: 8 << 20}
+	c, _ := pair(t, endlessOrEcho, func(o *Options) { o.Budget, o.Window = b, window })
 	stalled := stall(t, c, 20)
 	goesBackAndForth(t, c, 10)
 	announced := func() int {
@@ -111,7 +112,7 @@ func TestWindowsAreLargeAgainWhenReadersHaveGone(t *testing.T) {
 		defer c.mu.Unlock()
 		return c.announced
 	}
-	if n := announced(); n > mostPressed {
+	if n := announced(); n > budget.MostPressed {
 		t.Errorf("streams begin with a window of %d bytes", n)
 	}
 	for _, s := range stalled {
@@ -123,21 +124,7 @@ func TestWindowsAreLargeAgainWhenReadersHaveGone(t *testing.T) {
 	if n := announced(); n < window {
 		t.Errorf("streams begin with a window of %d bytes", n)
 	}
-	if held := budget.Held(); held != 0 {
+	if held := b.Held(); held != 0 {
 		t.Errorf("%d bytes are held", held)
-	}
-}
-
-func TestTheWindowsOfAllConnectionsGrowWithinHalfTheBudget(t *testing.T) {
-	b := &Budget{Limit: 100}
-	if !b.grow(30) || b.grow(30) || !b.grow(20) {
-		t.Error("more or less than half can be reserved")
-	}
-	if b.shrink(20); !b.grow(20) {
-		t.Error("what was given back cannot be reserved")
-	}
-	var none *Budget
-	if !none.grow(1<<30) || none.press() != 0 || none.spent(1<<30) || !none.enough() {
-		t.Error("without a budget there is a limit")
 	}
 }

@@ -24,6 +24,7 @@ import (
 
 	"golang.org/x/net/http2/hpack"
 
+	"ztm/tunnel/h2/budget"
 	"ztm/tunnel/h2/wire"
 )
 
@@ -33,15 +34,15 @@ type Options struct {
 	// peer may open none.
 	Handler func(*Stream)
 
-	MaxStreams int           // that the peer may have open; 0 is 1024
-	Window     int           // bytes: the first window of a stream; 0 is 256 KiB
-	MaxWindow  int           // bytes: what it may grow to; 0 is 16 MiB
-	RTT        time.Duration // round trip to the peer as far as it is known
-	Budget     *Budget       // what all connections hold together; nil: no limit
-	Idle       time.Duration // a PING is sent after so much silence; 0: never
-	PingWait   time.Duration // and the connection ends if nothing comes for so long after it; 0 is 15 s
-	WriteWait  time.Duration // a write to the connection that takes longer ends it; 0 is 60 s
-	Tag        any           // for the handler: see [Tag]
+	MaxStreams int            // that the peer may have open; 0 is 1024
+	Window     int            // bytes: the first window of a stream; 0 is 256 KiB
+	MaxWindow  int            // bytes: what it may grow to; 0 is 16 MiB
+	RTT        time.Duration  // round trip to the peer as far as it is known
+	Budget     *budget.Budget // what all connections hold together; nil: no limit
+	Idle       time.Duration  // a PING is sent after so much silence; 0: never
+	PingWait   time.Duration  // and the connection ends if nothing comes for so long after it; 0 is 15 s
+	WriteWait  time.Duration  // a write to the connection that takes longer ends it; 0 is 60 s
+	Tag        any            // for the handler: see [Tag]
 
 	over func() // called when the connection is over and its handlers have returned; may be nil
 }
@@ -107,7 +108,7 @@ func newConn(rw net.Conn, client bool, o Options) *Conn {
 	c.writer.init()
 	c.receiver.init(c.o)
 	c.flood.init()
-	c.o.Budget.connected(1)
+	c.o.Budget.Connected(1)
 	c.mu.Lock()
 	if client {
 		c.nextID = 1
@@ -228,8 +229,8 @@ func (c *Conn) failLocked(err error, code Code) {
 		go (*f)() // the owner of the function knows its end
 	}
 	c.onClose = nil
-	c.o.Budget.shrink(c.grown)
-	c.o.Budget.connected(-1)
+	c.o.Budget.Shrink(c.grown)
+	c.o.Budget.Connected(-1)
 	c.wakeAllLocked()
 	c.pending = nil
 	if !c.dead(err) {

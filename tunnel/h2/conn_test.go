@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ztm/apps/appstest"
+	"ztm/tunnel/h2/budget"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -337,12 +338,12 @@ func TestAPeerThatVanishesIsFoundDead(t *testing.T) {
 }
 
 func TestTheBudgetIsReturned(t *testing.T) {
-	budget := &Budget{Limit: 1 << 20}
+	b := &budget.Budget{Limit: 1 << 20}
 	c, _ := pair(t, func(s *Stream) {
 		s.Respond(ok, false)
 		s.Write(make([]byte, 8<<20))
 		s.Close()
-	}, func(o *Options) { o.Budget, o.Window = budget, 512<<10 })
+	}, func(o *Options) { o.Budget, o.Window = b, 512<<10 })
 	var wg sync.WaitGroup
 	for range 8 {
 		s := open(t, c)
@@ -355,7 +356,7 @@ func TestTheBudgetIsReturned(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if held := budget.Held(); held != 0 {
+	if held := b.Held(); held != 0 {
 		t.Errorf("%d bytes are held", held)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"testing"
 
+	"ztm/tunnel/h2/budget"
 	"ztm/tunnel/h2/wire"
 )
 
@@ -30,9 +31,9 @@ func FuzzServer(f *testing.F) {
 		f.Add(all)
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		budget := &Budget{}
+		b := &budget.Budget{}
 		near, far := net.Pipe()
-		c := ServerConn(far, Options{Budget: budget, Handler: func(s *Stream) {
+		c := ServerConn(far, Options{Budget: b, Handler: func(s *Stream) {
 			s.Respond(ok, false)
 			io.Copy(s, struct{ io.Reader }{s})
 			s.Close()
@@ -41,7 +42,7 @@ func FuzzServer(f *testing.F) {
 		near.Write(append([]byte(wire.Preface), in...))
 		near.Close()
 		c.Wait()
-		if held := budget.Held(); held != 0 {
+		if held := b.Held(); held != 0 {
 			t.Errorf("%d bytes are held", held)
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"ztm/tunnel/h2/budget"
 	"ztm/tunnel/memory"
 )
 
@@ -37,7 +38,7 @@ func sealed(l memory.Limit, rtt time.Duration) Options {
 // windowsOf chooses the windows by the memory there is. A large first window brings the first answer of a session on a long way in one round
 // trip; what it could cost is bounded by the budget.
 func windowsOf(l memory.Limit, rtt time.Duration) Options {
-	o := Options{Window: 1 << 20, MaxWindow: int(budgetOf(l) / 4), Budget: budget(), RTT: rtt}
+	o := Options{Window: 1 << 20, MaxWindow: int(budgetOf(l) / 4), Budget: shared(), RTT: rtt}
 	switch {
 	case l.Small():
 		o.Window = 64 << 10
@@ -47,8 +48,8 @@ func windowsOf(l memory.Limit, rtt time.Duration) Options {
 	return o
 }
 
-// budget is what all sessions of this process hold together, at most: see [Budget].
-var budget = sync.OnceValue(func() *Budget { return &Budget{Limit: budgetOf(memory.Here())} })
+// shared is what all sessions of this process hold together, at most.
+var shared = sync.OnceValue(func() *budget.Budget { return &budget.Budget{Limit: budgetOf(memory.Here())} })
 
 // budgetOf is a thirty-second of the memory, within bounds. At 256 MiB a stream may have a window of 64 MiB: 5 Gbit/s at 100 ms.
 func budgetOf(l memory.Limit) int64 {

@@ -59,7 +59,7 @@ func (c *Conn) newStream(id uint32) *Stream {
 	s := &Stream{conn: c, id: id}
 	s.writable.L, s.readable.L = &c.mu, &c.mu
 	s.length = -1
-	c.o.Budget.opened(1)
+	c.o.Budget.Opened(1)
 	return s
 }
 
@@ -233,7 +233,7 @@ func (s *Stream) removeLocked() {
 		return
 	}
 	s.over = true
-	c.o.Budget.opened(-1)
+	c.o.Budget.Opened(-1)
 	if s.id != 0 {
 		delete(c.streams, s.id)
 	}

@@ -14,7 +14,7 @@ import (
 //	connection  twice what the largest stream has grown to, given back when bytes come, not when they are taken: a reader that stops keeps
 //	            back its own stream and no other
 //	round trip  the least of PINGs, one a second while data comes
-//	budget      one for the process: where it becomes short all windows shrink, new ones begin small, and none grows (budget.go)
+//	budget      one for the process: where it becomes short all windows shrink, new ones begin small, and none grows (package budget)
 type windows struct {
 	connWindow int   // bytes that the peer may send without hearing from us; it only grows
 	recv       int64 // what of it is left to the peer
@@ -83,7 +83,7 @@ func (s *Stream) mostLocked() int64 {
 // holdLocked counts bytes of chunks.
 func (c *Conn) holdLocked(n int) {
 	c.held += n
-	c.o.Budget.hold(n)
+	c.o.Budget.Hold(n)
 }
 
 // receivedLocked gives back what came to the window of the connection, if the budget allows. What comes for a request that was not answered, and may
@@ -91,7 +91,7 @@ func (c *Conn) holdLocked(n int) {
 func (c *Conn) receivedLocked(s *Stream, length int) {
 	c.pressLocked()
 	c.measureLocked()
-	if c.o.Budget.spent(c.held) || !c.client && !s.answered {
+	if c.o.Budget.Spent(c.held) || !c.client && !s.answered {
 		s.owed += length
 		return
 	}
@@ -156,7 +156,7 @@ func (s *Stream) growLocked() {
 		return
 	}
 	if grow := 2*window - c.connWindow; grow > 0 {
-		if !c.o.Budget.grow(grow) {
+		if !c.o.Budget.Grow(grow) {
 			return
 		}
 		c.grown += grow
@@ -208,7 +208,7 @@ func (c *Conn) settledLocked() {
 
 // pressLocked makes windows small where the budget becomes short.
 func (c *Conn) pressLocked() {
-	want := c.o.Budget.press()
+	want := c.o.Budget.Press()
 	if want == 0 || want >= c.announced || c.shrunk > 0 && want > c.shrunk/2 || len(c.unacked) > 0 {
 		return
 	}
@@ -218,7 +218,7 @@ func (c *Conn) pressLocked() {
 
 // recoverLocked gives back what pressLocked took.
 func (c *Conn) recoverLocked() {
-	if c.shrunk > 0 && len(c.unacked) == 0 && c.o.Budget.enough() {
+	if c.shrunk > 0 && len(c.unacked) == 0 && c.o.Budget.Enough() {
 		c.shrunk = 0
 		c.announceLocked(c.learned)
 	}

@@ -1,4 +1,5 @@
-package h2
+// Package budget bounds what all HTTP/2 connections of a process hold for readers that have not come yet.
+package budget
 
 import "sync/atomic"
 
@@ -21,7 +22,7 @@ type Budget struct {
 
 // The windows of streams while the budget is short, in bytes.
 const (
-	mostPressed  = 64 << 10
+	MostPressed  = 64 << 10
 	leastPressed = 4 << 10
 )
 
@@ -35,20 +36,22 @@ func (b *Budget) Held() int64 {
 	return b.held.Load()
 }
 
-// hold, connected and opened count bytes, connections and streams: n may be negative.
-func (b *Budget) hold(n int) {
+// Hold counts bytes that are held, Connected connections, and Opened streams that are open: n may be negative.
+func (b *Budget) Hold(n int) {
 	if b != nil {
 		b.held.Add(int64(n))
 	}
 }
 
-func (b *Budget) connected(n int) {
+// Connected: see Hold.
+func (b *Budget) Connected(n int) {
 	if b != nil {
 		b.conns.Add(int64(n))
 	}
 }
 
-func (b *Budget) opened(n int) {
+// Opened: see Hold.
+func (b *Budget) Opened(n int) {
 	if b != nil {
 		b.streams.Add(int64(n))
 	}
@@ -57,26 +60,26 @@ func (b *Budget) opened(n int) {
 // left returns how much may be held before connections are held to their shares.
 func (b *Budget) left() int64 { return b.Limit/4*3 - b.held.Load() }
 
-// spent reports whether a connection that holds so much may hold no more.
-func (b *Budget) spent(held int) bool {
+// Spent reports whether a connection that holds so much may hold no more.
+func (b *Budget) Spent(held int) bool {
 	return b.limited() && b.left() <= 0 && int64(held) >= b.Limit/4/max(b.conns.Load(), 1)
 }
 
-// press returns how small the windows of streams have to be; 0 if there is enough. If every stream used such a window, half of what is left would be
+// Press returns how small the windows of streams have to be; 0 if there is enough. If every stream used such a window, half of what is left would be
 // left.
-func (b *Budget) press() int {
+func (b *Budget) Press() int {
 	if !b.limited() || b.left() > b.Limit/2 {
 		return 0
 	}
 	each := b.left() / max(b.streams.Load(), 1) / 2
-	return int(min(max(each, leastPressed), mostPressed))
+	return int(min(max(each, leastPressed), MostPressed))
 }
 
-// enough reports whether windows may be large again.
-func (b *Budget) enough() bool { return !b.limited() || b.left() > b.Limit/8*5 }
+// Enough reports whether windows may be large again.
+func (b *Budget) Enough() bool { return !b.limited() || b.left() > b.Limit/8*5 }
 
-// grow reserves n bytes for the window of a connection, if it may grow. Half of the limit can be reserved.
-func (b *Budget) grow(n int) bool {
+// Grow reserves n bytes for the window of a connection, if it may grow. Half of the limit can be reserved.
+func (b *Budget) Grow(n int) bool {
 	if !b.limited() {
 		return true
 	}
@@ -87,8 +90,8 @@ func (b *Budget) grow(n int) bool {
 	return true
 }
 
-// shrink gives back what grow has reserved.
-func (b *Budget) shrink(n int) {
+// Shrink gives back what Grow has reserved.
+func (b *Budget) Shrink(n int) {
 	if b != nil {
 		b.grown.Add(int64(-n))
 	}
