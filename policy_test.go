@@ -67,6 +67,8 @@ var arrows = []arrow{
 	{"apps/proxy/route", []string{"apps", "apps/balance", "apps/proxy/dns", "apps/proxy/exit", "apps/proxy/policy", "apps/reach", "tunnel/answer", "tunnel/identity", "tunnel/limit"}, "a way is chosen without knowing what a client speaks"},
 	{"apps/proxy/httpguard", []string{"apps/listen"}, "what a request is does not depend on where it goes"},
 	{"apps/proxy/policy", []string{"apps/reach", "tunnel/answer", "tunnel/identity", "tunnel/limit"}, "who may reach what is decided without touching a network"},
+	{"apps/cloud/mirror", []string{"apps/rooted"}, "what is done about a file is decided by looking, and without touching it"},
+	{"apps/cloud/trash", []string{"apps/rooted"}, "a way back depends on nothing that takes files away"},
 	{"apps/file", []string{"apps", "apps/file/transfer", "apps/rooted", "apps/settings", "tunnel/answer", "tunnel/identity", "tunnel/limit"}, "who may have a file is decided apart from how it travels"},
 	{"apps/file/cli", []string{"apps", "apps/file", "apps/file/transfer"}, "a command line is a client of an app; main alone has it"},
 	{"apps/file/transfer", []string{"apps", "apps/rooted", "tunnel/answer"}, "a copy knows neither who asked for it nor who may"},

@@ -124,6 +124,10 @@ func prefixFold(s, prefix string) bool {
 // own begins the names that are ours.
 const own = ".ztm"
 
+// Own returns a name that is ours, and that nobody else can make: ".ztm-" with a word of the program.
+// [Dir.Names] and [Dir.Walk] leave it out.
+func Own(word string) Name { return Name{own + "-" + word} }
+
 // String returns the name for people: see [apps.Bytes].
 func (n Name) String() string { return apps.Bytes(n.s).String() }
 

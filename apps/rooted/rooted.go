@@ -196,6 +196,26 @@ func (d *Dir) Rename(from, to Name) error {
 	return d.r.Rename(from.s, to.s)
 }
 
+// Move moves a file, a directory or a link to another directory of the same file system, under a name
+// that is not taken there.
+func (d *Dir) Move(from Name, to *Dir, as Name) error {
+	if err := errors.Join(representable(runtime.GOOS, from), representable(runtime.GOOS, as)); err != nil {
+		return err
+	}
+	if _, err := to.r.Lstat(as.s); err == nil {
+		return fmt.Errorf("%v: %w", as, fs.ErrExist)
+	}
+	return move(d.r, from.s, to.r, as.s)
+}
+
+// RemoveAll removes a name with all that is below it. Links are removed, and not followed.
+func (d *Dir) RemoveAll(n Name) error {
+	if err := representable(runtime.GOOS, n); err != nil {
+		return err
+	}
+	return d.r.RemoveAll(n.s)
+}
+
 // SetAttributes gives a file or directory a mode and a time of change. Of the mode only the
 // permissions are taken: nobody gets setuid from a peer. A zero time leaves the time.
 func (d *Dir) SetAttributes(n Name, perm fs.FileMode, changed time.Time) error {
@@ -272,3 +292,7 @@ func (d *Dir) Free() (uint64, bool) {
 	n, ok := free(f.Fd())
 	return n - min(n, reserve), ok
 }
+
+// Handle returns the directory as an open file, for what the system does with one. The caller closes
+// it.
+func (d *Dir) Handle() (*os.File, error) { return d.r.Open(".") }
