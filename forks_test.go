@@ -141,7 +141,7 @@ func TestOneEndpointIsEvictedAndTheOthersOfItsUserGoOn(t *testing.T) {
 	w.connected("phone")
 }
 
-func mustRead(t *testing.T, path string) string {
+func mustRead(t testing.TB, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {

@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/authority"
 	"ztm/agent/local"
 	"ztm/apps"
 	"ztm/store"
@@ -227,38 +228,49 @@ func (a *Agent) reserve(name string) (release func(), err error) {
 // nothing when it fails. An endpoint that the mesh does not let in any more can join again, as can
 // one of root with a newer root permit; it keeps what its apps have.
 func (a *Agent) Join(ctx context.Context, name, endpoint string, permit []byte) error {
+	_, err := a.join(ctx, name, api.Join{Name: endpoint, Permit: permit})
+	return err
+}
+
+// join does what Join does, and returns the endpoint whose place this one has taken; "" if none.
+func (a *Agent) join(ctx context.Context, name string, in api.Join) (replaced identity.ID, err error) {
 	release, err := a.reserve(name)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer release()
-	row, err := a.admit(ctx, name, endpoint, permit)
+	row, err := a.admit(ctx, name, in)
 	if err != nil {
-		return err
+		return "", err
 	}
 	old, _ := a.mesh(name)
 	if old != nil {
 		if row, err = old.inherit(row); err != nil {
-			return err
+			return "", err
 		}
 	}
 	hub, err := a.registration(name, row)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if err := introduce(ctx, hub); err != nil {
-		return err
+	if replaced, err = a.introduce(ctx, hub, row, in.Replace); err != nil {
+		return "", err
 	}
 	if old == nil {
 		if err := saveMesh(a.db, name, row); err != nil {
-			return errors.Join(err, hub.Withdraw(ctx))
+			return "", errors.Join(err, hub.Withdraw(ctx))
 		}
 	} else {
 		if err := old.replaceRow(row); err != nil {
-			return err
+			return "", err
 		}
 		old.stop()
 	}
+	return replaced, a.begin(name, row)
+}
+
+// begin runs the mesh of a row that is on disk.
+func (a *Agent) begin(name string, row authority.Row) error {
 	// Not earlier: apps read what they keep when they are made, and those of the old mesh may have
 	// written until now.
 	m, err := newMesh(a, name, row)
@@ -273,7 +285,7 @@ func (a *Agent) Join(ctx context.Context, name, endpoint string, permit []byte) 
 	}
 	a.meshes[name] = m
 	a.startLocked(m)
-	a.log.Info("joined", "mesh", name, "as", endpoint)
+	a.log.Info("joined", "mesh", name, "as", row.Name)
 	return nil
 }
 

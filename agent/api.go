@@ -111,7 +111,8 @@ func (a *Agent) postMesh(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name := r.PathValue("mesh")
-	if err := a.Join(r.Context(), name, in.Name, in.Permit); err != nil {
+	replaced, err := a.join(r.Context(), name, in)
+	if err != nil {
 		answer.Fail(w, a.log, err)
 		return
 	}
@@ -124,7 +125,9 @@ func (a *Agent) postMesh(w http.ResponseWriter, r *http.Request) {
 	if _, _, err := m.control.Session(r.Context()); err != nil {
 		api.AddWarning(w.Header(), "joined, but not connected yet: "+err.Error())
 	}
-	answer.Created(w, m.describe())
+	out := m.describe()
+	out.Replaced = replaced
+	answer.Created(w, out)
 }
 
 func (m *mesh) postPermit(w http.ResponseWriter, r *http.Request) {
@@ -142,7 +145,7 @@ func (m *mesh) postPermit(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	user := r.PathValue("user")
-	p, err := m.authority.Invite(user, key, time.Duration(in.Expires))
+	p, err := m.authority.Invite(r.Context(), user, key, in)
 	if m.verifier.Trust().Voids(user, time.Unix(0, 0)) {
 		api.AddWarning(w.Header(), "user "+user+" was evicted before. All that endpoints grant to "+user+
 			" (tunnels, terminals, scripts, proxies) goes to the one who joins with this permit. For another person choose another name.")
@@ -175,9 +178,7 @@ func (m *mesh) getEvictions(w http.ResponseWriter, r *http.Request) {
 	}
 	for _, e := range m.verifier.Trust().Evictions() {
 		v := api.Eviction{User: e.User, ID: e.ID, Hub: e.Hub, Name: e.Name, Owner: e.Owner, At: e.At, By: e.By, Reason: e.Reason, Admitted: e.Admitted}
-		if v.ByName = m.known.nameOf(e.By); e.By == m.agent.self {
-			v.ByName = m.Self().Name
-		}
+		v.ByName = m.nameOf(e.By)
 		out = append(out, v)
 	}
 	answer.JSON(w, out)
@@ -290,6 +291,8 @@ func (m *mesh) serveEndpoint(w http.ResponseWriter, r *http.Request, path string
 			err = m.setLabels(labels)
 		}
 		answer.Reply(w, m.log, append([]string{}, m.Self().Labels...), err)
+	case name == "tokens" || name == "approvals":
+		m.serveTokens(w, r, name, rest)
 	case path == "log" && r.Method == http.MethodGet:
 		answer.JSON(w, m.ring.entries())
 	case path == "stats" && r.Method == http.MethodGet:

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"ztm/agent/authority"
+	"ztm/agent/tokens"
 	"ztm/store"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -12,8 +13,9 @@ import (
 
 // book is a membership as it is on disk.
 type book struct {
-	db   *store.DB // static
-	name string    // of the mesh; static
+	db           *store.DB // static
+	name         string    // of the mesh; static
+	tokens.Store           // of this mesh; static
 
 	mu   sync.Mutex
 	row  authority.Row // replaced, and what it points to never changed; guarded by mu
@@ -60,11 +62,6 @@ func (b *book) forget() error {
 	err := deleteMesh(b.db, b.name)
 	b.left = err == nil
 	return err
-}
-
-// Redeem implements [authority.Book].
-func (b *book) Redeem(nonce string, key identity.ID, expires, now time.Time) error {
-	return redeem(b.db, nonce, key, expires, now)
 }
 
 // NoteInvited implements [authority.Book].

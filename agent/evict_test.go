@@ -206,7 +206,7 @@ func TestAUserThatNeverWasIsNotEvictedByMistake(t *testing.T) {
 	if out, err := m.authority.Evict(t.Context(), "carol", false, ""); err != nil || out.Already || out.Version != 1 {
 		t.Errorf("one whose endpoint this device has met: %+v, %v", out, err)
 	}
-	if _, err := m.authority.Invite("bob", nil, 0); err != nil {
+	if _, err := m.authority.Invite(t.Context(), "bob", nil, api.Invite{}); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := m.authority.Evict(t.Context(), "bob", false, ""); err != nil || out.Already || out.Version != 2 {
@@ -215,7 +215,7 @@ func TestAUserThatNeverWasIsNotEvictedByMistake(t *testing.T) {
 	if out, err := m.authority.Evict(t.Context(), "bob", false, ""); err != nil || !out.Already || out.Version != 2 {
 		t.Errorf("once more: %+v, %v", out, err)
 	}
-	if _, err := m.authority.Invite("bob", nil, 0); err != nil {
+	if _, err := m.authority.Invite(t.Context(), "bob", nil, api.Invite{}); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := m.authority.Evict(t.Context(), "bob", false, ""); err != nil || out.Already || out.Version != 3 {
@@ -266,5 +266,19 @@ func TestAnInvitationOfAnEvictedUserSaysThatGrantsArePassedOn(t *testing.T) {
 	evict(t, m, "bob")
 	if got := warnings(); len(got) != 1 {
 		t.Errorf("one who was evicted: %q", got)
+	}
+}
+
+func TestAnInvitationThatMakesNoSenseIsRefused(t *testing.T) {
+	m, _, _ := rootMesh(t, 1)
+	for what, in := range map[string]api.Invite{
+		"too short":                   {Expires: 1},
+		"too many uses":               {Uses: identity.MaxUses + 1},
+		"a hub that keeps no CA":      {Redeemer: api.RedeemerHub},
+		"an endpoint that is not one": {Redeemer: strings.Repeat("a", 32)},
+	} {
+		if _, err := m.authority.Invite(t.Context(), "bob", nil, in); err == nil {
+			t.Errorf("%s is taken", what)
+		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -19,20 +21,20 @@ import (
 )
 
 // admit checks a permit and makes the membership it stands for. Nothing is kept.
-func (a *Agent) admit(ctx context.Context, mesh, endpoint string, permit []byte) (row authority.Row, err error) {
-	for _, n := range []string{mesh, endpoint} {
+func (a *Agent) admit(ctx context.Context, mesh string, in api.Join) (row authority.Row, err error) {
+	for _, n := range []string{mesh, in.Name} {
 		if err := identity.CheckName(n); err != nil {
 			return row, answer.Errorf(answer.BadRequest, "%v", err)
 		}
 	}
-	p, err := identity.ParsePermit(permit)
+	p, err := identity.ParsePermit(in.Permit)
 	if err != nil {
 		return row, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	if err := a.checkNew(mesh, p); err != nil {
 		return row, err
 	}
-	row = authority.Row{CA: p.CA, CAKey: p.CAKey, Trust: p.Trust, Name: endpoint, Hubs: p.Bootstraps}
+	row = authority.Row{CA: p.CA, CAKey: p.CAKey, Trust: p.Trust, Name: in.Name, Hubs: p.Bootstraps}
 	public := a.key.Public().(ed25519.PublicKey)
 	switch {
 	case p.CAKey != "":
@@ -42,7 +44,8 @@ func (a *Agent) admit(ctx context.Context, mesh, endpoint string, permit []byte)
 			row.Certificate, err = certificateDER(p.Agent.Certificate)
 		}
 	case p.Token != nil:
-		row.Certificate, err = a.redeemToken(ctx, p, endpoint)
+		row.Ephemeral = p.Token.Ephemeral()
+		row.Certificate, err = a.redeemToken(ctx, p, in)
 	default:
 		err = errors.New("the permit holds neither a certificate nor a token")
 	}
@@ -127,12 +130,12 @@ func signRoot(p *identity.Permit, key ed25519.PublicKey, now time.Time) ([]byte,
 }
 
 // redeemToken has a holder of the CA key make a certificate, through the hub, for a one-time token.
-func (a *Agent) redeemToken(ctx context.Context, p *identity.Permit, endpoint string) ([]byte, error) {
+func (a *Agent) redeemToken(ctx context.Context, p *identity.Permit, in api.Join) ([]byte, error) {
 	public := a.key.Public().(ed25519.PublicKey)
 	if p.Token.Expires().Before(a.clock.Now()) {
 		return nil, fmt.Errorf("the join token expired at %s", p.Token.Expires().UTC().Format(time.RFC3339))
 	}
-	proof, err := p.Token.Prove(public, endpoint)
+	proof, err := p.Token.Prove(public, in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +152,7 @@ func (a *Agent) redeemToken(ctx context.Context, p *identity.Permit, endpoint st
 	config := v.ClientConfig(cert, identity.RoleHub, "", identity.JoinProto)
 	var errs []error
 	for _, address := range p.Bootstraps {
-		der, err := tunnel.Join(ctx, a.dialer, address, config, tunnel.JoinRequest{Key: public, Name: endpoint, Proof: proof})
+		der, err := tunnel.Join(ctx, a.dialer, address, config, tunnel.JoinRequest{Key: public, Name: in.Name, Proof: proof, Replace: in.Replace})
 		var r *answer.Error
 		if errors.As(err, &r) && r.Code != answer.Unavailable && r.Code != answer.Broken {
 			return nil, answer.Lost(err)
@@ -197,16 +200,34 @@ func (a *Agent) registration(name string, row authority.Row) (*control.Control, 
 }
 
 // introduce registers with a hub, so that a name that is taken or a certificate that is refused
-// shows now.
-func introduce(ctx context.Context, c *control.Control) error {
-	err := c.Register(ctx)
-	if errors.As(err, new(*answer.Error)) {
-		return err
+// shows now. It returns the endpoint of the same user that had the name until then; "" if none had.
+func (a *Agent) introduce(ctx context.Context, c *control.Control, row authority.Row, replace bool) (replaced identity.ID, err error) {
+	err = c.Visit(ctx, func(s *tunnel.Session) error {
+		var page tunnel.Page
+		if err := s.Call(ctx, http.MethodGet, tunnel.PathEndpoints, url.Values{"name": {row.Name}}, nil, &page); err != nil {
+			return err
+		}
+		for _, e := range page.Entries {
+			if r, _, err := c.Verifier.InspectRecord(e.Record); err == nil && r.Name == row.Name && r.ID != a.self {
+				replaced = r.ID
+			}
+		}
+		if !replace || replaced == "" {
+			return nil
+		}
+		doc, err := a.signRecord(row, false, a.clock.Now().UnixMilli(), nil)
+		if err != nil {
+			return err
+		}
+		return s.Call(ctx, http.MethodPut, tunnel.PathEndpoints+"/"+string(a.self), url.Values{"replace": {"true"}}, doc, nil)
+	})
+	if err == nil {
+		err = c.Register(ctx)
 	}
-	if err != nil {
-		return answer.Errorf(answer.Unavailable, "%v", err)
+	if err != nil && !errors.As(err, new(*answer.Error)) {
+		err = answer.Errorf(answer.Unavailable, "%v", err)
 	}
-	return nil
+	return replaced, err
 }
 
 // setLabels replaces the labels of this endpoint.

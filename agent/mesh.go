@@ -12,6 +12,7 @@ import (
 	"ztm/agent/control"
 	"ztm/agent/limits"
 	"ztm/agent/peers"
+	"ztm/agent/tokens"
 	"ztm/apps"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/inflight"
@@ -60,7 +61,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	m.ring = newRing(ringSize)
 	m.log = slog.New(naming{tee(a.log.Handler(), m.ring), &m.known}).With("mesh", name)
 	m.peerLog = limit.NewLog(m.log)
-	m.book.db, m.book.name, m.book.row = a.db, name, row
+	m.book.db, m.book.name, m.book.row, m.book.Store = a.db, name, row, tokens.Store{DB: a.db, Mesh: name}
 	m.life, m.cancel = context.WithCancel(context.Background())
 	m.authority, err = authority.New(authority.Config{
 		Self: a.self, Key: a.key, Log: m.log, PeerLog: m.peerLog, Verifier: m.verifier, Book: &m.book, Work: &m.work, Life: m.life,
@@ -137,7 +138,7 @@ func (m *mesh) record(ms int64, offers []string) ([]byte, error) {
 // signRecord signs the record of this device in a mesh.
 func (a *Agent) signRecord(row authority.Row, signer bool, ms int64, offers []string) ([]byte, error) {
 	return identity.SignRecord(identity.Record{
-		ID: a.self, Name: row.Name, Labels: row.Labels, Version: a.config.Version.Tag, Signer: signer, Time: ms, Certificate: row.Certificate, Offers: offers,
+		ID: a.self, Name: row.Name, Labels: row.Labels, Version: a.config.Version.Tag, Signer: signer, Ephemeral: row.Ephemeral, Time: ms, Certificate: row.Certificate, Offers: offers,
 	}, a.key)
 }
 

@@ -8,31 +8,25 @@ import (
 
 	"ztm/agent/api"
 	"ztm/agent/authority"
+	"ztm/agent/tokens"
 	"ztm/apps"
 	"ztm/store"
-	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
 // The tables of agent.db.
 var (
-	deviceTable = store.NewTable[deviceRow]("device")       // key "self"
-	meshTable   = store.NewTable[authority.Row]("meshes")   // key: name of the mesh
-	appTable    = store.NewTable[json.RawMessage]("apps")   // key: mesh/app/key
-	tokenTable  = store.NewTable[redeemedRow]("joinTokens") // key: nonce of a token that was redeemed here
-	inviteTable = store.NewTable[int64]("invited")          // key: mesh/user; latest admission time (Unix seconds) that was given here
-	admitTable  = store.NewTable[admittedRow]("admitted")   // key: mesh/ID of an endpoint that was admitted here
-	nameTable   = store.NewTable[api.KnownName]("names")    // key: mesh/name of an endpoint, see names.go
+	deviceTable = store.NewTable[deviceRow]("device")     // key "self"
+	meshTable   = store.NewTable[authority.Row]("meshes") // key: name of the mesh
+	appTable    = store.NewTable[json.RawMessage]("apps") // key: mesh/app/key
+	inviteTable = store.NewTable[int64]("invited")        // key: mesh/user; latest admission time (Unix seconds) that was given here
+	admitTable  = store.NewTable[admittedRow]("admitted") // key: mesh/ID of an endpoint that was admitted here
+	nameTable   = store.NewTable[api.KnownName]("names")  // key: mesh/name of an endpoint, see names.go
 )
 
 type deviceRow struct {
 	Key      []byte `json:"key"`      // PKCS#8 PEM
 	LastSeen int64  `json:"lastSeen"` // Unix seconds; it is at least so late
-}
-
-type redeemedRow struct {
-	Key     identity.ID `json:"key"` // who redeemed it
-	Expires int64       `json:"expires"`
 }
 
 // admittedRow is an endpoint that this one has admitted.
@@ -102,6 +96,9 @@ func deleteMesh(db *store.DB, name string) error {
 		if err := deleteAll(tx, admitTable.Keys, admitTable.Delete, name+"/"); err != nil {
 			return err
 		}
+		if err := tokens.Forget(tx, name); err != nil {
+			return err
+		}
 		return meshTable.Delete(tx, name)
 	})
 }
@@ -164,36 +161,6 @@ func lastInvited(db *store.DB, mesh, user string) (admitted time.Time, found boo
 		return err
 	})
 	return admitted, found, err
-}
-
-// redeem remembers that a key redeemed a token. It is the one place that decides, in one
-// transaction, so of many at once one succeeds. The same key may come again: the first answer may
-// have been lost on the way.
-func redeem(db *store.DB, nonce string, key identity.ID, expires, now time.Time) error {
-	return db.Update(func(tx *store.Tx) error {
-		row, found, err := tokenTable.Get(tx, nonce)
-		if err != nil {
-			return err
-		}
-		if found && row.Key != key {
-			return answer.Errorf(answer.Denied, "this join token was used already")
-		}
-		var old []string
-		if err := tokenTable.ForEach(tx, "", func(n string, r redeemedRow) error {
-			if r.Expires < now.Unix() {
-				old = append(old, n)
-			}
-			return nil
-		}); err != nil {
-			return err
-		}
-		for _, n := range old {
-			if err := tokenTable.Delete(tx, n); err != nil {
-				return err
-			}
-		}
-		return tokenTable.Put(tx, nonce, redeemedRow{Key: key, Expires: expires.Unix()})
-	})
 }
 
 // appState is the apps.State of one app in one mesh.

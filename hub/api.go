@@ -48,6 +48,8 @@ var routes = []route{
 	{"fork", "GET", tunnel.PathTrust + "/", admission.Staying, (*server).getFork},
 	{"set trust", "POST", tunnel.PathTrust, admission.Staying, (*server).postTrust},
 	{"sign", "POST", tunnel.PathSign + "/", admission.Staying, (*server).postSign},
+	{"token", "GET", tunnel.PathTokens + "/", admission.Staying, (*server).getToken},
+	{"revoke token", "DELETE", tunnel.PathTokens + "/", admission.Staying, (*server).deleteToken},
 	{"delete ticket", "DELETE", tunnel.PathTickets + "/", admission.Answering, (*server).deleteTicket},
 	{"hubs", "GET", tunnel.PathHubs, admission.Staying, (*server).getHubs},
 	{"renew", "POST", tunnel.PathRenew, admission.Staying, (*server).postRenew},
@@ -273,6 +275,9 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 		return answer.Errorf(answer.BadRequest, "%v", err)
 	case subject.ID != p.ID:
 		return answer.Errorf(answer.Denied, "this is the record of endpoint %s, and it comes from endpoint %s", subject.ID, p.ID)
+	}
+	if err := s.makeRoom(rec.Name, subject, r.URL.Query().Get("replace") == "true"); err != nil {
+		return err
 	}
 	if err := s.directory.Put(doc, rec, subject); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -32,6 +33,7 @@ Examples:
 			&cli.StringSliceFlag{Name: "names", Aliases: []string{"n"}, Usage: "tell agents to reach this hub at `HOST:PORT`; a new mesh needs one or more"},
 			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "write the root permit of a new mesh to `FILE`; an existing mesh reads a newer permit from it", DefaultText: "root.json in the data directory"},
 			&cli.BoolFlag{Name: "keep-ca", Usage: "keep the CA key, so that devices can join without a root endpoint; whoever takes over this hub then has the mesh"},
+			&cli.IntFlag{Name: "forget-after", Usage: "forget endpoints that were away for `DAYS`; their names are kept for their users for 30 days more", DefaultText: "never"},
 			&cli.IntFlag{Name: "max-agents", Usage: "list at most `N` endpoints in the directory", DefaultText: "10000, fewer where memory is scarce"},
 			&cli.IntFlag{Name: "max-sessions", Usage: "relay at most `N` connections at a time", DefaultText: "20000, fewer where memory is scarce"},
 			&cli.StringFlag{Name: "metrics", Usage: "serve /metrics and /healthz on loopback address `IP:PORT`"},
@@ -40,6 +42,9 @@ Examples:
 		Action: func(c *cli.Context) error { return runCommand(c, version, wrong) },
 	}
 }
+
+// maxForgetDays is ten years.
+const maxForgetDays = 3650
 
 func runCommand(c *cli.Context, version string, wrong func(error) error) error {
 	if c.Args().Present() {
@@ -54,6 +59,9 @@ func runCommand(c *cli.Context, version string, wrong func(error) error) error {
 			return wrong(fmt.Errorf("--%s %d: want at least 1", name, c.Int(name)))
 		}
 	}
+	if c.IsSet("forget-after") && (c.Int("forget-after") < 1 || c.Int("forget-after") > maxForgetDays) {
+		return wrong(fmt.Errorf("--forget-after %d: want 1 to %d days", c.Int("forget-after"), maxForgetDays))
+	}
 	data := c.String("data")
 	if data == "" {
 		home, err := os.UserHomeDir()
@@ -63,16 +71,17 @@ func runCommand(c *cli.Context, version string, wrong func(error) error) error {
 		data = filepath.Join(home, ".ztm")
 	}
 	h, err := New(Config{
-		Data:    data,
-		Listen:  withHost(c.String("listen")),
-		Names:   c.StringSlice("names"),
-		Permit:  c.String("permit"),
-		KeepCA:  c.Bool("keep-ca"),
-		Metrics: c.String("metrics"),
-		Limits:  Limits{Agents: c.Int("max-agents"), Paths: c.Int("max-sessions")},
-		Version: version,
-		Log:     slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: level})),
-		Started: func(s Started) { tell(c.App.Writer, s) },
+		Data:        data,
+		Listen:      withHost(c.String("listen")),
+		Names:       c.StringSlice("names"),
+		Permit:      c.String("permit"),
+		KeepCA:      c.Bool("keep-ca"),
+		Metrics:     c.String("metrics"),
+		ForgetAfter: time.Duration(c.Int("forget-after")) * 24 * time.Hour,
+		Limits:      Limits{Agents: c.Int("max-agents"), Paths: c.Int("max-sessions")},
+		Version:     version,
+		Log:         slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: level})),
+		Started:     func(s Started) { tell(c.App.Writer, s) },
 	})
 	if err != nil {
 		return wrong(err)

@@ -92,6 +92,7 @@ func (s *server) getEvents(w http.ResponseWriter, r *http.Request, p *peer, _ st
 	defer func() {
 		detach()
 		s.links.Endpoint(p.ID)
+		s.away.Left(p.ID, time.Now())
 	}()
 	s.log.Debug("online", "endpoint", p.ID, "user", p.User, "addr", p.addr)
 	if idle, err := strconv.Atoi(r.Header.Get(tunnel.FieldIdle)); err == nil {

@@ -14,9 +14,12 @@
 //	limits/        all limits on what others can take of the hub, and quotas.go what they have taken
 //	links.go       links to other hubs of the mesh, which package link keeps
 //	drain.go       how a hub ends
-//	trust.go       the signed trust list
+//	trust.go       the signed trust list, and forks.go others that differ from it
+//	replace.go     names that a device takes back from another of its user
+//	tokens.go      join tokens that this hub redeems, for endpoints of root
 //	sign.go        requests that need the CA key, which is not here
 //	renew.go       the hub's own certificate
+//	away/          endpoints that went, and are forgotten
 //	state/         what survives a restart, and how a mesh begins
 //
 // A hub is trusted with availability alone. It holds neither the mesh's CA key (except with
@@ -33,6 +36,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"ztm/hub/away"
 	"ztm/hub/limits"
 	"ztm/hub/relay"
 	"ztm/hub/state"
@@ -50,19 +54,20 @@ type Limits = limits.Limits
 
 // Config says how a hub runs.
 type Config struct {
-	Data    string        // directory of the state; made if there is none. Required
-	Listen  string        // address:port; "" means [DefaultListen]
-	Names   []string      // host:port under which agents reach the hub; required for a new mesh, kept from then on
-	Permit  string        // where a new mesh's root permit goes; "" means root.json in Data
-	KeepCA  bool          // keep the CA key in the hub's database, to sign without a root endpoint
-	Metrics string        // loopback address:port for /metrics and /healthz; "" means none
-	Limits  Limits        // zero fields have the defaults of [Limits]
-	Peers   []string      // host:port of other hubs of the mesh; kept from then on
-	Zone    string        // where the hub runs, see [identity.HubRecord]; kept from then on
-	Weight  int           // its share of the agents, see [identity.HubRecord]; 0: as it was
-	Drain   time.Duration // how long agents have to move to another hub at the end; 0 means [DefaultDrain]
-	Version string        // the version that the hub reports
-	Log     *slog.Logger
+	Data        string        // directory of the state; made if there is none. Required
+	Listen      string        // address:port; "" means [DefaultListen]
+	Names       []string      // host:port under which agents reach the hub; required for a new mesh, kept from then on
+	Permit      string        // where a new mesh's root permit goes; "" means root.json in Data
+	KeepCA      bool          // keep the CA key in the hub's database, to sign without a root endpoint
+	Metrics     string        // loopback address:port for /metrics and /healthz; "" means none
+	ForgetAfter time.Duration // endpoints that were away for so long leave the directory; 0: never
+	Limits      Limits        // zero fields have the defaults of [Limits]
+	Peers       []string      // host:port of other hubs of the mesh; kept from then on
+	Zone        string        // where the hub runs, see [identity.HubRecord]; kept from then on
+	Weight      int           // its share of the agents, see [identity.HubRecord]; 0: as it was
+	Drain       time.Duration // how long agents have to move to another hub at the end; 0 means [DefaultDrain]
+	Version     string        // the version that the hub reports
+	Log         *slog.Logger
 
 	// Started, if not nil, is called once when the hub listens, before it accepts.
 	Started func(Started)
@@ -78,6 +83,7 @@ type Config struct {
 	requestRate    limit.Rate    // control requests of one endpoint, of each kind
 	pageRate       limit.Rate    // pages of the directory for one endpoint
 	changeRate     limit.Rate    // requests of one endpoint that may write to disk
+	ephemeral      time.Duration // the pause in which an ephemeral endpoint may connect again
 	tidy           time.Duration // how often the hub runs its periodic work
 	clock          time.Time     // the earliest time that the clock shows
 }
@@ -134,6 +140,7 @@ func New(c Config) (*Hub, error) {
 	c.drain = cmp.Or(c.drain, drainTimeout)
 	c.Drain = cmp.Or(c.Drain, DefaultDrain)
 	c.tidy = cmp.Or(c.tidy, time.Hour)
+	c.ephemeral = cmp.Or(c.ephemeral, away.EphemeralAfter)
 	c.connectionRate = cmp.Or(c.connectionRate, limits.ConnectionRate)
 	c.joinRate = cmp.Or(c.joinRate, limits.JoinRate)
 	c.requestRate = cmp.Or(c.requestRate, limits.RequestRate)

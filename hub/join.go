@@ -11,7 +11,6 @@ import (
 
 	"ztm/hub/admission"
 	"ztm/hub/limits"
-	"ztm/hub/state"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -71,7 +70,7 @@ func (s *server) admit(ctx context.Context, c *tls.Conn, below *admission.Socket
 		return s.redeem(req)
 	}
 	name, session, err := s.sessions.find(redeemer)
-	what := tunnel.SignRequest{Join: req, Name: s.directory.Check(req.Name, identity.IDOf(req.Key))}
+	what := tunnel.SignRequest{Join: req, Name: s.checkName(req)}
 	if err != nil {
 		below.SetDeadline(time.Time{})
 		asking, cancel := context.WithTimeout(ctx, signTimeout)
@@ -152,7 +151,10 @@ func (s *server) redeem(req *tunnel.JoinRequest) ([]byte, error) {
 	if err != nil {
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
-	if err := s.directory.Check(req.Name, identity.IDOf(req.Key)).Check(req.Name, invitation.User); err != nil {
+	if invitation.Approve {
+		return nil, answer.Errorf(answer.Denied, "a hub asks nobody: a token with approval is redeemed by an endpoint of user %s", rootUser)
+	}
+	if err := s.checkName(req).Check(req.Name, invitation.User); err != nil {
 		return nil, err
 	}
 	der, err := s.ca.SignMember(req.Key, invitation.User, invitation.Admitted, now)
@@ -162,7 +164,7 @@ func (s *server) redeem(req *tunnel.JoinRequest) ([]byte, error) {
 	if err := s.verifyNew(der, identity.RoleMember, identity.IDOf(req.Key)); err != nil {
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
-	err = s.state.Redeem(invitation.Nonce, state.Redeemed{Key: req.Key, Expires: invitation.Expires.Unix()}, now.Unix())
+	err = s.state.Redeem(invitation, req.Key, now.Unix())
 	if errors.Is(err, identity.ErrToken) {
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}

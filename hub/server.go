@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ztm/hub/away"
 	"ztm/hub/directory"
 	"ztm/hub/link"
 	"ztm/hub/relay"
@@ -49,6 +50,7 @@ type server struct {
 	relay     *relay.Relay
 	signers   *signers
 	forks     forks
+	away      *away.Watch
 	metrics   *metrics
 	h2        *h2.Server
 
@@ -93,6 +95,7 @@ func newServer(c Config, st *state.State, me state.Self) (*server, error) {
 	if s.directory, err = directory.Open(st.DB(), c.Limits.Directory(), s.verifier.Clock().Now); err != nil {
 		return nil, err
 	}
+	s.away = &away.Watch{Directory: s.directory, Verifier: s.verifier, Log: s.log, Since: s.since, Pause: c.ephemeral, After: c.ForgetAfter}
 	s.sessions = newSessions(s.directory)
 	s.signers = newSigners(signTimeout)
 	s.setCertificate(me)
@@ -149,6 +152,7 @@ func (s *server) tidy(ctx context.Context) {
 	defer often.Stop()
 	missing := absences{}
 	s.expire() // a root permit may have brought a new trust list
+	s.away.Find(time.Now())
 	s.renew(ctx)
 	for {
 		retired := time.NewTimer(s.untilRetirement())
@@ -160,13 +164,15 @@ func (s *server) tidy(ctx context.Context) {
 			s.expire()
 		case <-s.signers.woken: // a root endpoint came online and may sign
 			s.renew(ctx)
-		case <-tick.C:
+		case now := <-tick.C:
 			s.expire()
 			s.renew(ctx)
+			s.away.Forget(now)
 		case <-s.hubsChanged:
 			s.tellHubs()
 		case now := <-often.C:
 			s.cutAbandoned(missing, now)
+			s.away.ForgetLeavers(now)
 			s.sweep(now, s.peers.sources())
 		}
 		retired.Stop()

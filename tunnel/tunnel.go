@@ -33,6 +33,7 @@ const (
 	PathTickets   = "/v1/tickets"   // DELETE /{ticket}: the endpoint that a dial-back is for will not answer it
 	PathHub       = "/v1/hub"       // GET: HubStatus; also the liveness probe
 	PathSign      = "/v1/sign"      // POST /{request}: a CA holder's answer to a sign event
+	PathTokens    = "/v1/tokens"    // GET, DELETE /{nonce}: for root, how often this hub has redeemed a token; revokes it
 	PathRenew     = "/v1/renew"     // POST: a hub that keeps the CA key renews the caller's certificate
 )
 
@@ -142,12 +143,13 @@ type SignRequest struct {
 type NameCheck struct {
 	Taken   *answer.Error `json:"taken,omitempty"`   // another endpoint has the name
 	KeptFor string        `json:"keptFor,omitempty"` // the user for whom it is kept; "": nobody
+	FreeFor string        `json:"freeFor,omitempty"` // with Taken: the user whose device has it, and may be replaced
 }
 
 // Check returns the error for a device of a user: nil if it may have the name.
 func (c *NameCheck) Check(name, user string) error {
 	switch {
-	case c.Taken != nil:
+	case c.Taken != nil && (c.FreeFor == "" || c.FreeFor != user):
 		return c.Taken
 	case c.KeptFor != "" && c.KeptFor != user:
 		return answer.Errorf(answer.Conflict, "endpoint name %s was one of user %s, and is kept for them", name, c.KeptFor)
@@ -160,6 +162,16 @@ type JoinRequest struct {
 	Key   []byte         `json:"key"` // raw Ed25519 public key
 	Name  string         `json:"name"`
 	Proof identity.Proof `json:"proof"`
+
+	// Replace takes the name from another device of the same user that is online.
+	Replace bool `json:"replace,omitempty"`
+}
+
+// TokenUse is what a hub that redeems tokens knows of one.
+type TokenUse struct {
+	Used    int   `json:"used"`
+	Revoked bool  `json:"revoked,omitempty"`
+	Expires int64 `json:"expires,omitempty"` // Unix seconds; in a request to revoke it
 }
 
 // SignAnswer is a CA holder's answer: a certificate (DER) or a refusal.

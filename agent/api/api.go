@@ -65,6 +65,10 @@ type Mesh struct {
 	Signer bool        `json:"signer"`          // the agent holds the mesh's CA key
 	Trust  uint64      `json:"trust"`           // version of the trust list
 	CA     identity.ID `json:"ca"`              // of the CA that signs; certificates of others are to be renewed
+
+	// Replaced is the ID of the endpoint of the same user that had the name until a join a moment
+	// ago.
+	Replaced identity.ID `json:"replaced,omitempty"`
 }
 
 // Agent is the agent as an endpoint of one mesh.
@@ -91,12 +95,60 @@ const (
 type Join struct {
 	Name   string          `json:"name"`   // of the endpoint
 	Permit json.RawMessage `json:"permit"` // as the hub or `ztm invite` wrote it
+
+	// Replace takes the name from another device of the same user that is online. From one that is
+	// offline it is taken anyway.
+	Replace bool `json:"replace,omitempty"`
 }
 
 // Invite is the request for a permit: POST [PermitPath]. Exactly one of the two is given.
 type Invite struct {
 	PublicKey string        `json:"publicKey,omitempty"` // PEM; the permit is for this key alone
-	Expires   apps.Duration `json:"expires,omitempty"`   // the permit carries a one-time token that lives so long
+	Expires   apps.Duration `json:"expires,omitempty"`   // the permit carries a token that lives so long
+
+	// For a token.
+	Uses      int    `json:"uses,omitempty"`      // how many devices may join with it; 0 is 1
+	Ephemeral bool   `json:"ephemeral,omitempty"` // they go when they disconnect
+	Approve   bool   `json:"approve,omitempty"`   // a person at the redeemer decides
+	Redeemer  string `json:"redeemer,omitempty"`  // the ID of an endpoint of root, or RedeemerHub; "" chooses
+}
+
+// RedeemerHub is the redeemer of a token that the hub redeems, which keeps the CA key.
+const RedeemerHub = "hub"
+
+// Token is an open join token: GET [TokensPath]. It has no secret.
+type Token struct {
+	ID        string      `json:"id"`
+	User      string      `json:"user"`
+	Made      time.Time   `json:"made"`
+	Until     time.Time   `json:"until"`
+	Uses      int         `json:"uses"`
+	Left      int         `json:"left"`                // of Uses
+	Elsewhere bool        `json:"elsewhere,omitempty"` // Left is not known here: another endpoint redeems it
+	Ephemeral bool        `json:"ephemeral,omitempty"`
+	Approve   bool        `json:"approve,omitempty"`
+	By        identity.ID `json:"by,omitempty"` // the endpoint that made it
+	Redeemer  identity.ID `json:"redeemer"`     // the endpoint or hub that must be online when it is used
+
+	ByName       string `json:"byName,omitempty"`
+	RedeemerName string `json:"redeemerName,omitempty"`
+}
+
+// Approval is a device that waits until a person approves it: GET [ApprovalsPath]. Its answer is
+// "approved" or "denied" once there is one.
+type Approval struct {
+	ID     identity.ID `json:"id"` // the hash of its key: compare it with what the device shows
+	Name   string      `json:"name"`
+	User   string      `json:"user"`
+	Since  time.Time   `json:"since"`
+	Until  time.Time   `json:"until"`
+	Answer string      `json:"answer,omitempty"`
+}
+
+// Approve is the request that answers a device that waits: POST [ApprovalsPath].
+type Approve struct {
+	Name string `json:"name"` // or ID
+	Deny bool   `json:"deny,omitempty"`
 }
 
 // Evicted is the answer to an eviction: DELETE [EvictPath] or [EvictDevicePath]. A user that neither the directory nor this

@@ -77,8 +77,21 @@ type Book interface {
 	// Save changes the row. It is on disk when Save returns.
 	Save(change func(*Row)) error
 
-	// Redeem remembers that a key redeemed a token. Of many keys at once one succeeds.
-	Redeem(nonce string, key identity.ID, expires, now time.Time) error
+	// Redeem remembers that a key redeemed a token. Of many keys at once no more succeed than the
+	// token has uses.
+	Redeem(inv identity.Invitation, key identity.ID, now time.Time) error
+
+	// NoteIssued remembers a token that was made here, Issued lists those that have not expired,
+	// and Revoke ends one.
+	NoteIssued(inv identity.Invitation, now time.Time) error
+	Issued(now time.Time) ([]Issued, error)
+	Revoke(nonce string, expires time.Time) error
+
+	// Ask notes that a device waits for a person, and returns the answer if there is one. Asking
+	// lists such devices, and Answer answers one.
+	Ask(inv identity.Invitation, id identity.ID, name string, now time.Time) (Nod, error)
+	Asking(now time.Time) ([]Asking, error)
+	Answer(id identity.ID, nod Nod) error
 
 	// NoteAdmitted remembers that an endpoint was admitted here.
 	NoteAdmitted(id identity.ID, user string, now time.Time) error
@@ -119,6 +132,7 @@ type Row struct {
 	Labels      []string `json:"labels,omitempty"`
 	Hubs        []string `json:"hubs"`                 // host:port, of the permit or as a person set them
 	HubRecords  [][]byte `json:"hubRecords,omitempty"` // what hubs said of themselves, signed
+	Ephemeral   bool     `json:"ephemeral,omitempty"`  // hubs forget this endpoint when it has disconnected
 }
 
 // NextCA is a CA with its key.

@@ -3,62 +3,14 @@ package authority
 import (
 	"context"
 	"crypto/ed25519"
-	"encoding/pem"
 	"net/http"
 	"net/url"
-	"time"
+
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
-
-// Token lifetimes.
-const (
-	defaultTokenLife = 24 * time.Hour
-	maxTokenLife     = 30 * 24 * time.Hour
-)
-
-// Invite makes a permit for a user: for a key, or with a one-time token where key is nil. It needs
-// the CA key and no hub.
-func (a *Authority) Invite(user string, key ed25519.PublicKey, life time.Duration) (*identity.Permit, error) {
-	ca, err := a.Signer()
-	if err != nil {
-		return nil, answer.Errorf(answer.Denied, "only an endpoint of user %s can invite: %v", RootUser, err)
-	}
-	if err := identity.CheckName(user); err != nil {
-		return nil, answer.Errorf(answer.BadRequest, "%v", err)
-	}
-	trust, now := a.Verifier.Trust(), a.Verifier.Clock().Now()
-	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), Bootstraps: a.Control.Bootstraps(), Trust: trust.Document()}
-	admitted := trust.Admission(user, now, invitedDevices(trust, user, key)...)
-	if err := a.Book.NoteInvited(user, admitted); err != nil {
-		return nil, err
-	}
-	if key == nil {
-		if life == 0 {
-			life = defaultTokenLife
-		}
-		if life < time.Minute || life > maxTokenLife {
-			return nil, answer.Errorf(answer.BadRequest, "a token lives between 1 minute and %d days", maxTokenLife/(24*time.Hour))
-		}
-		token, err := ca.NewToken(user, a.Self, admitted, now.Add(life))
-		if err != nil {
-			return nil, err
-		}
-		p.Token = &token
-		return p, nil
-	}
-	der, err := ca.SignMember(key, user, admitted, now)
-	if err != nil {
-		return nil, err
-	}
-	if err := a.Book.NoteAdmitted(identity.IDOf(key), user, now); err != nil {
-		return nil, err
-	}
-	p.Agent = &identity.PermitAgent{Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
-	return p, nil
-}
 
 // invitedDevices are the devices that an invitation of a user may be for: the one of a key, or where
 // it is not known yet, those of the user that were evicted. A device that was evicted a moment ago
@@ -124,7 +76,10 @@ func (a *Authority) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, e
 	if err := a.mayHaveName(r, identity.IDOf(key), inv.User); err != nil {
 		return nil, err // the token is not spent
 	}
-	if err := a.Book.Redeem(inv.Nonce, identity.IDOf(key), inv.Expires, now); err != nil {
+	if err := a.approved(inv, identity.IDOf(key), r.Join.Name, now); err != nil {
+		return nil, err
+	}
+	if err := a.Book.Redeem(inv, identity.IDOf(key), now); err != nil {
 		return nil, err
 	}
 	if err := a.Book.NoteAdmitted(identity.IDOf(key), inv.User, now); err != nil {
@@ -140,20 +95,20 @@ func (a *Authority) mayHaveName(r *tunnel.SignRequest, id identity.ID, user stri
 	if r.Name != nil {
 		return r.Name.Check(r.Join.Name, user)
 	}
-	return a.nameIsFree(r.Join.Name, id)
+	return a.nameIsFree(r.Join, id, user)
 }
 
 // nameIsFree asks the directory. The hub has the last word when the endpoint registers.
-func (a *Authority) nameIsFree(name string, id identity.ID) error {
+func (a *Authority) nameIsFree(join *tunnel.JoinRequest, id identity.ID, user string) error {
 	ctx, cancel := context.WithTimeout(a.Life, tunnel.ProbeTimeout)
 	defer cancel()
-	holders, err := a.Directory.Endpoints(ctx, apps.Filter{Name: name})
+	holders, err := a.Directory.Endpoints(ctx, apps.Filter{Name: join.Name})
 	if err != nil {
 		return err
 	}
 	for _, h := range holders {
-		if h.ID != id {
-			return answer.Errorf(answer.Conflict, "endpoint name %s is taken by an endpoint of user %s", name, h.User)
+		if h.ID != id && (h.User != user || h.Online && !join.Replace) {
+			return answer.Errorf(answer.Conflict, "endpoint name %s is taken by an endpoint of user %s", join.Name, h.User)
 		}
 	}
 	return nil

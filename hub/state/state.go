@@ -1,6 +1,7 @@
 // Package state is what a hub keeps over a restart, and how it comes to be.
 //
 //	state.go      the hub's database, beside the directory
+//	tokens.go     join tokens that the hub has redeemed
 //	bootstrap.go  the first start, which makes a mesh or joins one by its root permit, and later ones
 //
 // It holds secrets, and none of it is for logs.
@@ -45,20 +46,15 @@ type Self struct {
 	Peers       []string `json:"peers,omitempty"`   // host:port of other hubs, as --peers said last
 	Zone        string   `json:"zone,omitempty"`
 	Weight      int      `json:"weight,omitempty"`
-	Hubs        [][]byte `json:"hubs,omitempty"` // signed records of the other hubs that are known
-	Seen        int64    `json:"seen,omitempty"` // Unix seconds: a time that is past, written at most daily
+	Hubs        [][]byte `json:"hubs,omitempty"`     // signed records of the other hubs that are known
+	Restored    int64    `json:"restored,omitempty"` // Unix seconds; when this database was restored from a backup
+	Seen        int64    `json:"seen,omitempty"`     // Unix seconds: a time that is past, written at most daily
 }
 
 // Next is a certificate that waits for its time.
 type Next struct {
 	Certificate []byte `json:"certificate"` // DER
 	From        int64  `json:"from"`        // Unix seconds
-}
-
-// Redeemed is a join token that was used.
-type Redeemed struct {
-	Key     []byte `json:"key"`     // the device that got a certificate for it, and gets one again
-	Expires int64  `json:"expires"` // Unix seconds after which the token is refused for its age
 }
 
 // State is the hub's database.
@@ -127,40 +123,6 @@ func (s *State) Trust(me Self) (*identity.Trust, error) {
 // SetTrust stores a trust document.
 func (s *State) SetTrust(doc []byte) error {
 	return s.db.Update(func(tx *store.Tx) error { return trustTable.Put(tx, trustKey, doc) })
-}
-
-// Redeem remembers that a token was used for a key. The same key may use it again; for another it
-// is an error of identity.ErrToken. Tokens that have expired are forgotten on the way.
-func (s *State) Redeem(nonce string, r Redeemed, now int64) error {
-	return s.db.Update(func(tx *store.Tx) error {
-		old, used, err := tokenTable.Get(tx, nonce)
-		if err != nil {
-			return err
-		}
-		if used && string(old.Key) != string(r.Key) {
-			return fmt.Errorf("%w: it was used before", identity.ErrToken)
-		}
-		if err := forgetTokens(tx, now); err != nil {
-			return err
-		}
-		return tokenTable.Put(tx, nonce, r)
-	})
-}
-
-func forgetTokens(tx *store.Tx, now int64) error {
-	var old []string
-	err := tokenTable.ForEach(tx, "", func(nonce string, r Redeemed) error {
-		if r.Expires < now {
-			old = append(old, nonce)
-		}
-		return nil
-	})
-	for _, nonce := range old {
-		if err == nil {
-			err = tokenTable.Delete(tx, nonce)
-		}
-	}
-	return err
 }
 
 // Seen keeps a time that is past, as the floor for a clock that is reset. It writes at most once a

@@ -3,8 +3,10 @@ package state
 import (
 	"log/slog"
 	"testing"
+	"time"
 
 	"ztm/store"
+	"ztm/tunnel/identity"
 )
 
 func TestExpiredTokensAreForgottenAndStayRefused(t *testing.T) {
@@ -29,7 +31,8 @@ func TestExpiredTokensAreForgottenAndStayRefused(t *testing.T) {
 		{"after it has expired, another token", "n3", b, 999, true},
 	}
 	for _, s := range steps {
-		err := st.Redeem(s.nonce, Redeemed{Key: s.key, Expires: s.now + 100}, s.now)
+		inv := identity.Invitation{Nonce: s.nonce, Uses: 1, Expires: time.Unix(s.now+100, 0)}
+		err := st.Redeem(inv, s.key, s.now)
 		if (err == nil) != s.ok {
 			t.Errorf("%s: %v", s.name, err)
 		}

@@ -48,6 +48,12 @@ type Invitation struct {
 	Admitted time.Time // goes into the certificate: with the time of now instead, the token would outlive an eviction
 	Nonce    string    // of the token; the caller sees to it that it is redeemed once
 	Expires  time.Time // after which the nonce need not be remembered
+	Redeemer ID
+
+	Uses      int  // how many keys may redeem the token: 1 at least
+	Ephemeral bool // the endpoint goes when it disconnects
+	Approve   bool // a person decides before the token is redeemed
+	By        ID   // the endpoint that made the token; "" if it does not say
 }
 
 // CheckProof checks that the holder of a token of this CA asks for a certificate for key and for
@@ -86,6 +92,8 @@ func (ca *CA) CheckProof(p Proof, key ed25519.PublicKey, name string, self ID, n
 		Admitted: time.Unix(s.Admitted, 0),
 		Nonce:    hex.EncodeToString(s.Nonce),
 		Expires:  time.Unix(s.Expires, 0),
+		Redeemer: s.Redeemer,
+		Uses:     max(s.Uses, 1), Ephemeral: s.Ephemeral, Approve: s.Approve, By: s.By,
 	}
 	if now.After(invitation.Expires) {
 		return Invitation{}, failf(ErrTokenExpired, "join token expired on %s", date(invitation.Expires))

@@ -29,9 +29,10 @@ type Record struct {
 	Labels      []string `json:"labels,omitempty"`
 	Offers      []string `json:"offers,omitempty"` // for example "tunnel/tcp/web"
 	Version     string   `json:"version,omitempty"`
-	Signer      bool     `json:"signer,omitempty"` // holds the mesh's CA key
-	Time        int64    `json:"time"`             // Unix milliseconds; of two records the later one counts
-	Certificate []byte   `json:"certificate"`      // DER of the endpoint's certificate
+	Signer      bool     `json:"signer,omitempty"`    // holds the mesh's CA key
+	Ephemeral   bool     `json:"ephemeral,omitempty"` // a hub forgets it some time after it has disconnected
+	Time        int64    `json:"time"`                // Unix milliseconds; of two records the later one counts
+	Certificate []byte   `json:"certificate"`         // DER of the endpoint's certificate
 }
 
 // SignRecord returns the signed form of a record, of at most [MaxRecord] bytes. The record's ID

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -37,7 +38,15 @@ type statement struct {
 	Expires  int64  `json:"expires"`  // Unix seconds
 	Nonce    []byte `json:"nonce"`
 	Redeemer ID     `json:"redeemer"` // the one endpoint or hub that redeems it, and so can tell a second use
+
+	Uses      int  `json:"uses,omitempty"`      // how many keys may redeem it; 0 is 1
+	Ephemeral bool `json:"ephemeral,omitempty"` // its endpoints go when they disconnect
+	Approve   bool `json:"approve,omitempty"`   // a person at the redeemer decides
+	By        ID   `json:"by,omitempty"`        // the endpoint that made it
 }
+
+// MaxUses is how many keys may redeem one token, at most.
+const MaxUses = 1_000_000
 
 func parseStatement(b []byte) (*statement, error) {
 	if len(b) > maxStatement {
@@ -49,7 +58,11 @@ func parseStatement(b []byte) (*statement, error) {
 	}
 	_, badMesh := ParseID(string(s.Mesh))
 	_, badRedeemer := ParseID(string(s.Redeemer))
-	badForm := CheckName(s.User) != nil || len(s.Nonce) != nonceBytes || s.Admitted <= 0 || s.Expires <= 0
+	_, badBy := ParseID(string(s.By))
+	if s.By == "" {
+		badBy = nil
+	}
+	badForm := CheckName(s.User) != nil || s.Uses < 0 || s.Uses == 1 || s.Uses > MaxUses || badBy != nil || len(s.Nonce) != nonceBytes || s.Admitted <= 0 || s.Expires <= 0
 	if badMesh != nil || badRedeemer != nil || badForm {
 		return nil, failf(ErrToken, "join token: statement is malformed")
 	}
@@ -74,16 +87,26 @@ type token struct {
 // certificate to come, see [Trust.Admission]: the token carries it so that evicting the user voids
 // tokens that were not redeemed yet, too. Times count to the second.
 func (ca *CA) NewToken(user string, redeemer ID, admitted, expires time.Time) (Token, error) {
+	return ca.IssueToken(Invitation{User: user, Redeemer: redeemer, Admitted: admitted, Expires: expires})
+}
+
+// IssueToken makes a token as [CA.NewToken] does, for what an invitation says. Its nonce is made
+// here.
+func (ca *CA) IssueToken(i Invitation) (Token, error) {
 	if ca == nil {
 		return Token{}, ErrNoCA
 	}
-	if err := CheckName(user); err != nil {
+	if err := CheckName(i.User); err != nil {
 		return Token{}, fmt.Errorf("user: %w", err)
 	}
 	nonce := make([]byte, nonceBytes)
 	rand.Read(nonce) // does not fail
 	s := statement{
-		Mesh: ca.mesh, User: user, Admitted: admitted.Unix(), Expires: expires.Unix(), Nonce: nonce, Redeemer: redeemer,
+		Mesh: ca.mesh, User: i.User, Admitted: i.Admitted.Unix(), Expires: i.Expires.Unix(), Nonce: nonce, Redeemer: i.Redeemer,
+		Ephemeral: i.Ephemeral, Approve: i.Approve, By: i.By,
+	}
+	if i.Uses > 1 {
+		s.Uses = i.Uses
 	}
 	raw, err := json.Marshal(s)
 	if err != nil {
@@ -124,6 +147,15 @@ func (t Token) Expires() time.Time { return time.Unix(t.get().Expires, 0) }
 
 // Redeemer returns the endpoint or hub that redeems the token.
 func (t Token) Redeemer() ID { return t.get().Redeemer }
+
+// Ephemeral reports whether the endpoint that joins goes when it disconnects.
+func (t Token) Ephemeral() bool { return t.get().Ephemeral }
+
+// Approve reports whether a person at the redeemer decides.
+func (t Token) Approve() bool { return t.get().Approve }
+
+// ID is the token's nonce, in hex. It is no secret.
+func (t Token) ID() string { return hex.EncodeToString(t.get().Nonce) }
 
 func (t Token) get() *token {
 	if t.t == nil {

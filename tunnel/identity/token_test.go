@@ -31,6 +31,29 @@ func (j joining) prove(t testing.TB) Proof {
 	return must(j.token.Prove(j.joiner.public(), "laptop"))(t)
 }
 
+func TestTokenSaysWhatItsInvitationSays(t *testing.T) {
+	j := newJoining(t)
+	want := Invitation{User: "bob", Admitted: start, Expires: start.Add(day), Redeemer: j.root.id, Uses: 7, Ephemeral: true, Approve: true, By: j.joiner.id}
+	token := must(j.ca.IssueToken(want))(t)
+	want.Nonce = token.ID()
+	proof := must(token.Prove(j.joiner.public(), "pod"))(t)
+	got := must(j.ca.CheckProof(proof, j.joiner.public(), "pod", j.root.id, start))(t)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("invitation (-want +got):\n%s", diff)
+	}
+	if !token.Ephemeral() || !token.Approve() {
+		t.Error("its holder does not see that")
+	}
+	for name, bad := range map[string]Invitation{
+		"too many uses": {User: "bob", Admitted: start, Expires: start, Redeemer: j.root.id, Uses: MaxUses + 1},
+		"by nobody":     {User: "bob", Admitted: start, Expires: start, Redeemer: j.root.id, By: "x"},
+	} {
+		if _, err := j.ca.IssueToken(bad); err == nil {
+			t.Errorf("%s: a token was made", name)
+		}
+	}
+}
+
 func TestTokenAdmitsItsHolder(t *testing.T) {
 	j := newJoining(t)
 	if j.token.User() != "bob" || j.token.Redeemer() != j.root.id || j.token.Mesh() != j.ca.Mesh() || !j.token.Expires().Equal(start.Add(day)) {
@@ -45,7 +68,7 @@ func TestTokenAdmitsItsHolder(t *testing.T) {
 		t.Errorf("redeemer %s, %v", to, err)
 	}
 	got := must(j.ca.CheckProof(p, j.joiner.public(), "laptop", j.root.id, start.Add(day)))(t)
-	want := Invitation{User: "bob", Admitted: start, Nonce: got.Nonce, Expires: start.Add(day)}
+	want := Invitation{User: "bob", Admitted: start, Nonce: got.Nonce, Expires: start.Add(day), Redeemer: j.root.id, Uses: 1}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("invitation (-want +got):\n%s", diff)
 	}

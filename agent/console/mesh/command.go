@@ -3,12 +3,14 @@ package mesh
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"ztm/agent/console"
 	"ztm/apps"
+	"ztm/tunnel/identity"
 )
 
 // Commands returns the commands that are about the mesh itself. What the apps have to list, to
@@ -28,9 +30,15 @@ func (c commands) members() []*cli.Command {
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "as", Required: true, Usage: "join as `NAME`"},
 				&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Required: true, Usage: "read the permit from `FILE`; - for standard input"},
+				&cli.DurationFlag{Name: "wait", Usage: "wait up to `TIME` for the endpoint that redeems the token, and for approval"},
+				&cli.BoolFlag{Name: "replace", Usage: "take the place of another device of the same user that has the name, also while it is online"},
 			},
 			Action: func(x *cli.Context) error {
-				return c.join(x.Context, x.Args().First(), x.String("as"), x.String("permit"))
+				if x.Duration("wait") < 0 {
+					return &apps.UsageError{Err: errors.New("option --wait: want a time such as 10m")}
+				}
+				return c.join(x.Context, x.Args().First(), x.String("as"), x.String("permit"),
+					joinWait{time: x.Duration("wait"), given: x.IsSet("wait"), replace: x.Bool("replace")})
 			},
 		},
 		{
@@ -49,22 +57,54 @@ func (c commands) members() []*cli.Command {
 			Name: "invite", Category: apps.InMesh, ArgsUsage: "USER", Usage: "write a permit that lets a user join the mesh",
 			Description: "With --identity the permit works for one device and is no secret. Without it the permit holds a token:\n" +
 				"the first device that presents it can join, once, until the token expires.\n\n" +
-				"Example:\n  ztm invite bob --identity bob.pub --permit bob.json\n  ztm invite bob --permit bob.json --expires 1h",
+				"\n" +
+				"A token is redeemed by one endpoint of root, or by a hub that keeps the CA key, which must be online then: --redeemer\n" +
+				"chooses it. With --approve the device waits until somebody runs `ztm approve` there. An --ephemeral endpoint goes, with\n" +
+				"its name, five minutes after it has disconnected: put such a permit with many --uses into the Secret of pods.\n\n" +
+				"Example:\n  ztm invite bob --identity bob.pub --permit bob.json\n  ztm invite bob --permit bob.json --expires 1h\n" +
+				"  ztm invite pods --permit pods.json --uses 1000 --ephemeral --expires 2160h",
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "identity", Aliases: []string{"i"}, Usage: "read the public key of the device from `FILE`; - for standard input"},
 				&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "write the permit to `FILE` (default: standard output)"},
 				&cli.DurationFlag{Name: "expires", Value: 24 * time.Hour, DefaultText: "24h", Usage: "let the token expire after `TIME`"},
+				&cli.IntFlag{Name: "uses", Value: 1, DefaultText: "1", Usage: "let `COUNT` devices join with the token"},
+				&cli.BoolFlag{Name: "ephemeral", Usage: "let the endpoint go when it has disconnected"},
+				&cli.BoolFlag{Name: "approve", Usage: "let the device wait until somebody approves it"},
+				&cli.StringFlag{Name: "redeemer", Usage: "let `EP` of root redeem the token, or: hub"},
 			},
 			Action: func(x *cli.Context) error {
-				if x.IsSet("expires") && x.IsSet("identity") {
-					return &apps.UsageError{Err: errors.New("option --expires is for a token: it cannot be given with --identity")}
+				for _, name := range []string{"expires", "uses", "ephemeral", "approve", "redeemer"} {
+					if x.IsSet(name) && x.IsSet("identity") {
+						return &apps.UsageError{Err: fmt.Errorf("option --%s is for a token: it cannot be given with --identity", name)}
+					}
+				}
+				if x.Int("uses") < 1 || x.Int("uses") > identity.MaxUses {
+					return &apps.UsageError{Err: fmt.Errorf("option --uses: want a number from 1 to %d", identity.MaxUses)}
 				}
 				return c.invite(x.Context, invitation{
 					user: x.Args().First(), identity: x.String("identity"), permit: x.String("permit"), expires: x.Duration("expires"),
+					uses: x.Int("uses"), ephemeral: x.Bool("ephemeral"), approve: x.Bool("approve"), redeemer: x.String("redeemer"),
 				})
 			},
 		},
 		c.evictCommand(),
+		{
+			Name: "revoke", Usage: "void what was given out",
+			Description: "Example:\n  ztm revoke token 5f0c",
+			Subcommands: []*cli.Command{{
+				Name: "token", Category: apps.AtEndpoint, ArgsUsage: "ID", Usage: "void a join token that was not used up",
+				Description: "ID is what `ztm get token` shows, or its beginning.\n\nExample:\n  ztm revoke token 5f0c",
+				Action:      func(x *cli.Context) error { return c.revokeToken(x.Context, x.Args().First()) },
+			}},
+		},
+		{
+			Name: "approve", Category: apps.AtEndpoint, ArgsUsage: "NAME", Usage: "let in a device that waits for approval",
+			Description: "NAME is that of the device, or its ID. Compare the ID with the one that the device shows. Run it at the endpoint that\n" +
+				"redeems the token: `ztm get approval` there lists who waits.\n\n" +
+				"Example:\n  ztm approve laptop\n  ztm ep root-1 approve laptop --deny",
+			Flags:  []cli.Flag{&cli.BoolFlag{Name: "deny", Usage: "refuse the device"}},
+			Action: func(x *cli.Context) error { return c.approve(x.Context, x.Args().First(), x.Bool("deny")) },
+		},
 		{
 			Name: "forget", Category: apps.InMesh, ArgsUsage: "NAME", Usage: "forget the user behind the name of an endpoint",
 			Description: "The first use of a name by `ztm terminal`, `ztm script` or `ztm forward` remembers its user. The name is refused when\n" +
@@ -135,6 +175,8 @@ func (c commands) views(more apps.Commands) []*cli.Command {
 				c.getEndpoint(),
 				view{"hub", []string{"hubs"}, apps.AtEndpoint, "[HUB]", "list the hubs of the mesh", "ztm get hub", c.getHubs}.command(),
 				c.getUser(),
+				view{"token", []string{"tokens"}, apps.AtEndpoint, "", "list the join tokens of an endpoint that are open", "ztm get token", c.getTokens}.command(),
+				view{"approval", []string{"approvals"}, apps.AtEndpoint, "", "list the devices that wait for approval at an endpoint", "ztm get approval", c.getApprovals}.command(),
 			}, more.Get...),
 		},
 		{

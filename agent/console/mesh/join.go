@@ -45,7 +45,7 @@ func (c commands) identity(ctx context.Context) error {
 	return err
 }
 
-func (c commands) join(ctx context.Context, mesh, name, permit string) error {
+func (c commands) join(ctx context.Context, mesh, name, permit string, wait joinWait) error {
 	if err := identity.CheckName(mesh); err != nil {
 		return &apps.UsageError{Err: fmt.Errorf("mesh: %w", err)}
 	}
@@ -62,9 +62,12 @@ func (c commands) join(ctx context.Context, mesh, name, permit string) error {
 			Hint: "a permit comes from: ztm run hub --permit FILE, or: ztm invite USER --permit FILE",
 		}
 	}
-	var m api.Mesh
-	if err := c.Do(ctx, http.MethodPost, api.MeshPath(mesh), api.Join{Name: name, Permit: b}, &m); err != nil {
+	m, err := c.joinWhen(ctx, mesh, api.Join{Name: name, Permit: b, Replace: wait.replace}, wait)
+	if err != nil {
 		return err
+	}
+	if m.Replaced != "" {
+		c.Warn("this endpoint has taken the place of %s; if that device is still in use, it needs another name", m.Replaced)
 	}
 	c.Note("joined %s as %s, user %s", mesh, name, m.Agent.User)
 	return nil
@@ -84,6 +87,11 @@ type invitation struct {
 	identity string        // file with a public key; empty makes a token
 	permit   string        // file to write; empty and "-" print
 	expires  time.Duration // of a token
+
+	uses      int
+	ephemeral bool
+	approve   bool
+	redeemer  string // name or ID of an endpoint, or "hub"
 }
 
 func (c commands) invite(ctx context.Context, i invitation) error {
@@ -96,6 +104,12 @@ func (c commands) invite(ctx context.Context, i invitation) error {
 		if i.expires < time.Second {
 			return &apps.UsageError{Err: errors.New("option --expires: want at least a second, for example 24h")}
 		}
+		in.Uses, in.Ephemeral, in.Approve = i.uses, i.ephemeral, i.approve
+		redeemer, err := c.redeemer(ctx, i.redeemer)
+		if err != nil {
+			return err
+		}
+		in.Redeemer = redeemer
 	} else {
 		pem, err := c.read(i.identity)
 		if err != nil {
@@ -139,6 +153,7 @@ func (c commands) invite(ctx context.Context, i invitation) error {
 		return err
 	}
 	c.Note("permit for %s written to %s", i.user, i.permit)
+	c.noteRedeemer(ctx, permit)
 	return nil
 }
 

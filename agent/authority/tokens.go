@@ -1,0 +1,278 @@
+package authority
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/pem"
+	"net/http"
+	"strings"
+	"time"
+
+	"ztm/agent/api"
+	"ztm/tunnel"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+)
+
+// The life of a join token:
+//
+//	Invite      makes it: for whom, until when, for how many devices, and who redeems it: this endpoint, another of root, or
+//	            a hub that keeps the CA key. Its redeemer alone decides, in its database, so it is redeemed as often as it says.
+//	sign        redeems it here, see sign.go; with Approve a person decides first (approved, Answer)
+//	Tokens      lists those made or redeemed here that are open
+//	Revoke      ends one before its time
+
+// Token lifetimes.
+const (
+	defaultTokenLife = 24 * time.Hour
+	maxTokenLife     = 30 * 24 * time.Hour
+	maxPodLife       = 400 * 24 * time.Hour // of a token for ephemeral endpoints, which lies in a Secret
+)
+
+// Issued is a token that was made or redeemed here.
+type Issued struct {
+	identity.Invitation
+	Used    int // by how many keys, at this redeemer
+	Revoked bool
+}
+
+// Asking is a device that waits for a person.
+type Asking struct {
+	ID             identity.ID
+	Name, User     string
+	Since, Expires time.Time
+	Nod            Nod
+}
+
+// Nod is the answer of a person.
+type Nod string
+
+// The answers.
+const (
+	NoNod    Nod = ""
+	Approved Nod = "approved"
+	Refused  Nod = "denied"
+)
+
+// Invite makes a permit for a user: for a key, or with a token where key is nil. It needs the CA
+// key, and no hub but to find another redeemer.
+func (a *Authority) Invite(ctx context.Context, user string, key ed25519.PublicKey, in api.Invite) (*identity.Permit, error) {
+	ca, err := a.Signer()
+	if err != nil {
+		return nil, answer.Errorf(answer.Denied, "only an endpoint of user %s can invite: %v", RootUser, err)
+	}
+	if err := identity.CheckName(user); err != nil {
+		return nil, answer.Errorf(answer.BadRequest, "%v", err)
+	}
+	trust, now := a.Verifier.Trust(), a.Verifier.Clock().Now()
+	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), Bootstraps: a.Control.Bootstraps(), Trust: trust.Document()}
+	admitted := trust.Admission(user, now, invitedDevices(trust, user, key)...)
+	if err := a.Book.NoteInvited(user, admitted); err != nil {
+		return nil, err
+	}
+	if key == nil {
+		token, err := a.issue(ctx, ca, identity.Invitation{User: user, Admitted: admitted}, in, now)
+		p.Token = &token
+		return p, err
+	}
+	der, err := ca.SignMember(key, user, admitted, now)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.Book.NoteAdmitted(identity.IDOf(key), user, now); err != nil {
+		return nil, err
+	}
+	p.Agent = &identity.PermitAgent{Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
+	return p, nil
+}
+
+// issue makes a token.
+func (a *Authority) issue(ctx context.Context, ca *identity.CA, inv identity.Invitation, in api.Invite, now time.Time) (identity.Token, error) {
+	life, longest := time.Duration(in.Expires), maxTokenLife
+	if in.Ephemeral {
+		longest = maxPodLife
+	}
+	if life == 0 {
+		life = defaultTokenLife
+	}
+	if life < time.Minute || life > longest {
+		return identity.Token{}, answer.Errorf(answer.BadRequest, "a token lives between 1 minute and %d days", longest/(24*time.Hour))
+	}
+	if in.Uses < 0 || in.Uses > identity.MaxUses {
+		return identity.Token{}, answer.Errorf(answer.BadRequest, "a token has between 1 and %d uses", identity.MaxUses)
+	}
+	redeemer, err := a.redeemer(ctx, in)
+	if err != nil {
+		return identity.Token{}, err
+	}
+	inv.Expires, inv.Uses, inv.Ephemeral, inv.Approve, inv.By, inv.Redeemer = now.Add(life), max(in.Uses, 1), in.Ephemeral, in.Approve, a.Self, redeemer
+	token, err := ca.IssueToken(inv)
+	if err != nil {
+		return token, err
+	}
+	inv.Nonce = token.ID()
+	return token, a.Book.NoteIssued(inv, now)
+}
+
+// redeemer returns who redeems a token: whom the caller names, else the attached hub if it keeps
+// the CA key, as a hub is online when a device joins, else this endpoint.
+func (a *Authority) redeemer(ctx context.Context, in api.Invite) (identity.ID, error) {
+	if in.Redeemer != "" && in.Redeemer != api.RedeemerHub {
+		id := identity.ID(in.Redeemer)
+		if id == a.Self {
+			return id, nil
+		}
+		e, err := a.Directory.Find(ctx, id)
+		if err != nil {
+			return "", err
+		}
+		if e.User != RootUser {
+			return "", answer.Errorf(answer.BadRequest, "endpoint %s is not one of user %s, and redeems no tokens", e.Name, RootUser)
+		}
+		return id, nil
+	}
+	if in.Redeemer == "" && in.Approve {
+		return a.Self, nil
+	}
+	var status tunnel.HubStatus
+	s, _ := a.Control.Now()
+	if s != nil && s.Call(ctx, http.MethodGet, tunnel.PathHub, nil, nil, &status) == nil && status.KeepsCA {
+		if in.Approve {
+			return "", answer.Errorf(answer.BadRequest, "a hub asks nobody: a token with approval is redeemed by an endpoint of user %s", RootUser)
+		}
+		return status.ID, nil
+	}
+	if in.Redeemer == api.RedeemerHub {
+		return "", answer.Errorf(answer.BadRequest, "the hub does not keep the CA key (--keep-ca), and redeems no tokens")
+	}
+	return a.Self, nil
+}
+
+// Tokens lists the tokens that were made or redeemed here and are open.
+func (a *Authority) Tokens(ctx context.Context) ([]api.Token, error) {
+	all, err := a.Book.Issued(a.Verifier.Clock().Now())
+	out := []api.Token{}
+	for _, i := range all {
+		t := api.Token{ID: i.Nonce, User: i.User, Made: i.Admitted, Until: i.Expires, Uses: i.Uses, Left: i.Uses - i.Used,
+			Ephemeral: i.Ephemeral, Approve: i.Approve, By: i.By, Redeemer: i.Redeemer}
+		if i.Redeemer != a.Self {
+			t.Elsewhere = true
+			if used, err := a.usedAtHub(ctx, i.Nonce); err == nil {
+				t.Left, t.Elsewhere = i.Uses-used.Used, false
+				i.Revoked = i.Revoked || used.Revoked
+			}
+		}
+		if t.Left > 0 && !i.Revoked {
+			out = append(out, t)
+		}
+	}
+	return out, err
+}
+
+func (a *Authority) usedAtHub(ctx context.Context, nonce string) (used tunnel.TokenUse, err error) {
+	s, _ := a.Control.Now()
+	if s == nil {
+		return used, answer.Errorf(answer.Unavailable, "no hub is there")
+	}
+	return used, s.Call(ctx, http.MethodGet, tunnel.PathTokens+"/"+nonce, nil, nil, &used)
+}
+
+// Revoke ends the token of an ID, or of the one ID that begins like that.
+func (a *Authority) Revoke(ctx context.Context, id string) error {
+	all, err := a.Book.Issued(a.Verifier.Clock().Now())
+	if err != nil {
+		return err
+	}
+	var found []Issued
+	for _, i := range all {
+		if id != "" && strings.HasPrefix(i.Nonce, id) {
+			found = append(found, i)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return answer.Errorf(answer.NotFound, "no token of ID %q was made or redeemed here", id)
+	case len(found) > 1:
+		return answer.Errorf(answer.Conflict, "the IDs of several tokens begin with %q", id)
+	}
+	i := found[0]
+	switch {
+	case i.Redeemer == a.Self:
+	case a.isHub(ctx, i.Redeemer):
+		s, _ := a.Control.Now()
+		if s == nil {
+			return answer.Errorf(answer.Unavailable, "the hub that redeems this token cannot be reached")
+		}
+		body := tunnel.TokenUse{Expires: i.Expires.Unix()}
+		if err := s.Call(ctx, http.MethodDelete, tunnel.PathTokens+"/"+i.Nonce, nil, body, nil); err != nil {
+			return answer.Lost(err)
+		}
+	default:
+		return answer.Errorf(answer.Conflict, "this token is redeemed by endpoint %s: revoke it there, once it has been used there", i.Redeemer)
+	}
+	return a.Book.Revoke(i.Nonce, i.Expires)
+}
+
+// isHub reports whether an ID is that of the hub that this agent is attached to.
+func (a *Authority) isHub(ctx context.Context, id identity.ID) bool {
+	_, hub := a.Control.Now()
+	if hub.ID == id {
+		return true
+	}
+	_, err := a.Directory.Find(ctx, id)
+	return answer.CodeOf(err) == answer.NotFound // no endpoint
+}
+
+// approved reports whether a person has approved a device, where the token asks for that. Until
+// then the device asks again and again.
+func (a *Authority) approved(inv identity.Invitation, id identity.ID, name string, now time.Time) error {
+	if !inv.Approve {
+		return nil
+	}
+	nod, err := a.Book.Ask(inv, id, name, now)
+	switch {
+	case err != nil:
+		return err
+	case nod == Approved:
+		return nil
+	case nod == Refused:
+		return answer.Errorf(answer.Denied, "endpoint %s was not approved", name)
+	}
+	return answer.Errorf(answer.Unavailable, "%s of user %s waits for approval: at an endpoint of %s run: ztm ep %s approve %s (its ID is %s)",
+		name, inv.User, RootUser, a.Book.Membership().Name, name, id)
+}
+
+// Approvals lists the devices that wait for a person.
+func (a *Authority) Approvals() ([]api.Approval, error) {
+	all, err := a.Book.Asking(a.Verifier.Clock().Now())
+	out := []api.Approval{}
+	for _, d := range all {
+		out = append(out, api.Approval{ID: d.ID, Name: d.Name, User: d.User, Since: d.Since, Until: d.Expires, Answer: string(d.Nod)})
+	}
+	return out, err
+}
+
+// Approve answers a device that waits, by its name or ID.
+func (a *Authority) Approve(name string, nod Nod) (api.Approval, error) {
+	if _, err := a.Signer(); err != nil {
+		return api.Approval{}, answer.Errorf(answer.Denied, "only an endpoint of user %s can approve: %v", RootUser, err)
+	}
+	all, err := a.Approvals()
+	if err != nil {
+		return api.Approval{}, err
+	}
+	var found []api.Approval
+	for _, d := range all {
+		if d.Name == name || string(d.ID) == name {
+			found = append(found, d)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return api.Approval{}, answer.Errorf(answer.NotFound, "no device %q waits for approval here", name)
+	case 1:
+		found[0].Answer = string(nod)
+		return found[0], a.Book.Answer(found[0].ID, nod)
+	}
+	return api.Approval{}, answer.Errorf(answer.Conflict, "several devices that wait are named %q: give the ID of one", name)
+}

@@ -1,0 +1,57 @@
+package hub
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+
+	"ztm/hub/limits"
+	"ztm/tunnel"
+	"ztm/tunnel/answer"
+)
+
+// nonceBytes is how many bytes the nonce of a token has, which is its name here.
+const nonceBytes = 16
+
+// getToken is GET /v1/tokens/NONCE, for user root: how often this hub has redeemed a token.
+func (s *server) getToken(w http.ResponseWriter, _ *http.Request, p *peer, nonce string) error {
+	if err := s.mayRevoke(p, nonce); err != nil {
+		return err
+	}
+	use, err := s.state.Token(nonce)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, use)
+}
+
+// deleteToken is DELETE /v1/tokens/NONCE, for user root: the token is no longer good.
+func (s *server) deleteToken(w http.ResponseWriter, r *http.Request, p *peer, nonce string) error {
+	if err := s.mayRevoke(p, nonce); err != nil {
+		return err
+	}
+	b, err := s.readBody(s.bodies, w, r, p, limits.MaxAnswer)
+	if err != nil {
+		return err
+	}
+	var use tunnel.TokenUse
+	if err := json.Unmarshal(b, &use); err != nil {
+		return answer.Errorf(answer.BadRequest, "token: %v", err)
+	}
+	if err := s.state.Revoke(nonce, use.Expires, s.verifier.Clock().Now().Unix()); err != nil {
+		return err
+	}
+	s.log.Info("a join token was revoked", "token", nonce, "by", p.ID)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *server) mayRevoke(p *peer, nonce string) error {
+	if p.User != rootUser {
+		return answer.Errorf(answer.Denied, "only endpoints of user %s see tokens", rootUser)
+	}
+	if b, err := hex.DecodeString(nonce); err != nil || len(b) != nonceBytes {
+		return answer.Errorf(answer.BadRequest, "%.40q is not the ID of a token", nonce)
+	}
+	return s.maySign()
+}
