@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +25,7 @@ import (
 type gate struct {
 	address string
 	passed  atomic.Int64 // bytes
+	delay   atomic.Int64 // nanoseconds, in each direction
 
 	mu     sync.Mutex
 	to     string
@@ -57,18 +60,39 @@ func (g *gate) serve(c *net.TCPConn) {
 	wg.Wait()
 }
 
+// chunk is what was read, and when it is to be written.
+type chunk struct {
+	bytes []byte
+	due   time.Time
+}
+
 func (g *gate) pass(to, from net.Conn) {
 	defer to.Close()
 	defer from.Close()
-	buf := make([]byte, 64<<10)
+	under := make(chan chunk, 1024)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for c := range under {
+			<-time.After(time.Until(c.due))
+			g.mu.Lock()
+			shut := g.shut
+			g.mu.Unlock()
+			<-shut
+			g.passed.Add(int64(len(c.bytes)))
+			if _, err := to.Write(c.bytes); err != nil {
+				from.Close()
+			}
+		}
+	})
+	defer wg.Wait()
+	defer close(under)
 	for {
+		buf := make([]byte, 64<<10)
 		n, err := from.Read(buf)
-		g.mu.Lock()
-		shut := g.shut
-		g.mu.Unlock()
-		<-shut
-		g.passed.Add(int64(n))
-		if _, werr := to.Write(buf[:n]); err != nil || werr != nil {
+		if n > 0 {
+			under <- chunk{buf[:n], time.Now().Add(time.Duration(g.delay.Load()))}
+		}
+		if err != nil {
 			return
 		}
 	}
@@ -110,22 +134,35 @@ func (g *gate) cut() {
 // several is a mesh with several hubs, each behind a gate.
 type several struct {
 	*world
-	gates []*gate
-	stops []func()
+	gates  []*gate
+	linked bool // hubs know of each other
+	stops  []func()
 }
 
-// newSeveral starts hubs. They have the same root permit, and need not know of each other.
-func newSeveral(t testing.TB, hubs int) *several {
+// newSeveral starts hubs. They have the same root permit, and do not know of each other.
+func newSeveral(t testing.TB, hubs int) *several { return startSeveral(t, hubs, false) }
+
+// newLinked starts hubs that are linked.
+func newLinked(t testing.TB, hubs int) *several { return startSeveral(t, hubs, true) }
+
+func startSeveral(t testing.TB, hubs int, linked bool) *several {
 	t.Helper()
-	s := &several{world: emptyWorld(t)}
-	for i := range hubs {
+	s := &several{world: emptyWorld(t), linked: linked}
+	for range hubs {
 		s.gates = append(s.gates, newGate(t, appstest.FreeAddress(t)))
+	}
+	for i := range s.gates {
 		s.stops = append(s.stops, s.startHubAt(i))
 	}
-	for _, g := range s.gates {
-		t.Cleanup(g.end) // before the hubs, which wait for paths
-	}
+	t.Cleanup(s.end) // before the hubs, which wait for paths
 	return s
+}
+
+// end ends what goes through the gates. A device on whose paths nothing comes takes a while to notice.
+func (s *several) end() {
+	for _, g := range s.gates {
+		g.end()
+	}
 }
 
 // startHubAt starts hub i, again if it was stopped.
@@ -134,7 +171,10 @@ func (s *several) startHubAt(i int) (stop func()) {
 	started := make(chan struct{})
 	c := hub.Config{
 		Data: s.path(fmt.Sprint("hub", i)), Listen: s.gates[i].to, Names: []string{s.gates[i].address}, Permit: s.path("root.json"),
-		Log: slog.New(slog.NewTextHandler(s.hubLog, nil)), Started: func(hub.Started) { close(started) },
+		Log: slog.New(slog.NewTextHandler(s.hubLog, nil)), Started: func(hub.Started) { close(started) }, Drain: drainTime,
+	}
+	if s.linked {
+		c.Peers = slices.DeleteFunc(s.addresses(), func(a string) bool { return a == s.gates[i].address })
 	}
 	h, err := hub.New(c)
 	if err != nil {
@@ -148,6 +188,9 @@ func (s *several) startHubAt(i int) (stop func()) {
 	}
 	return stop
 }
+
+// drainTime is how long agents have to go elsewhere when a hub ends.
+const drainTime = 6 * time.Second
 
 // addresses are where the hubs are reached.
 func (s *several) addresses() (out []string) {
@@ -252,6 +295,7 @@ func TestAnAgentHasSessionsWithTwoHubsAndIsReachedThroughBoth(t *testing.T) {
 			s.attach("root", "root", 2)
 			s.attach("bob", "bob", 2)
 			listen := s.tunnelTo("root", "bob", "web", echoServer(t), "--users", "root")
+			defer s.end()
 			first := dialTalk(t, listen)
 			lost := s.carries(first)
 			lose(s, lost)
@@ -260,8 +304,8 @@ func TestAnAgentHasSessionsWithTwoHubsAndIsReachedThroughBoth(t *testing.T) {
 					t.Fatalf("a new flow: %v", err)
 				}
 			}
-			if err := first.says(1, soon); err == nil {
-				t.Error("the flow through the hub that was lost goes on")
+			if err := first.says(1, soon); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("the flow through the hub that was lost does not end: %v", err)
 			}
 			if now := s.carries(dialTalk(t, listen)); now == lost {
 				t.Error("a new flow passes the hub that was lost")
@@ -321,4 +365,120 @@ func TestAnAgentThatLostItsWayIsRepairedByHand(t *testing.T) {
 		}
 		return errors.New("not yet")
 	})
+}
+
+func TestAgentsLearnOfOtherHubsAndFindThemAgain(t *testing.T) {
+	s := newLinked(t, 3)
+	s.join("root", "root") // whose permit names the first hub alone
+	s.attached("root", 2)
+	s.until("all hubs are known", func() error {
+		if hubs := s.hubs("root"); len(hubs) != 3 {
+			return fmt.Errorf("%+v", hubs)
+		}
+		return nil
+	})
+	stop := s.join("bob", "bob")
+	s.attached("bob", 2)
+	stop()
+	s.gates[0].cut() // the one that the permit names
+	s.startAgent("bob")
+	s.connected("bob")
+	s.attached("bob", 2)
+	s.attached("root", 2)
+	wantEcho(t, s.tunnelTo("root", "bob", "web", echoServer(t), "--users", "root"))
+}
+
+func TestAHubThatDrainsIsLeftAndItsFlowsGoOn(t *testing.T) {
+	s := newLinked(t, 3)
+	s.attach("root", "root", 2)
+	s.attach("bob", "bob", 2)
+	listen := s.tunnelTo("root", "bob", "web", echoServer(t), "--users", "root")
+	c := dialTalk(t, listen)
+	draining := s.carries(c)
+	ended := make(chan struct{})
+	go func() { // awaited below
+		defer close(ended)
+		s.stops[draining]()
+	}()
+	for _, name := range []string{"root", "bob"} {
+		s.until(name+" has left the hub that drains", func() error {
+			n := 0
+			for _, h := range s.hubs(name) {
+				if h.Connected && h.Address != s.gates[draining].address {
+					n++
+				}
+			}
+			if n != 2 {
+				return fmt.Errorf("%+v", s.hubs(name))
+			}
+			return nil
+		})
+	}
+	select {
+	case <-ended:
+	default:
+		if err := c.says(100, soon); err != nil {
+			t.Errorf("a flow through the hub that drains: %v", err)
+		}
+	}
+	if err := dialTalk(t, listen).says(1, soon); err != nil {
+		t.Errorf("a new flow: %v", err)
+	}
+	<-ended
+}
+
+func TestEndpointsThatShareNoHubReachEachOther(t *testing.T) {
+	s := newLinked(t, 2)
+	s.options.Hubs = 1
+	with := func(name string) (address string) {
+		s.until(name+" is with a hub", func() error {
+			for _, h := range s.hubs(name) {
+				if h.Connected {
+					address = h.Address
+					return nil
+				}
+			}
+			return errors.New("with none")
+		})
+		return address
+	}
+	s.join("root", "root")
+	for i := range 20 { // each is with either hub, by its ID
+		name := fmt.Sprint("bob", i)
+		s.join(name, name)
+		if with(name) == with("root") {
+			continue
+		}
+		wantEcho(t, s.tunnelTo("root", name, "web", echoServer(t), "--users", "root"))
+		return
+	}
+	t.Error("all are with the same hub")
+}
+
+// What new flows take while a hub hangs, on ways of so many milliseconds to each hub and back. The
+// flow that finds it out is the slow one.
+func BenchmarkANewFlowWhileAHubHangs(b *testing.B) {
+	for _, rtt := range []time.Duration{0, 50 * time.Millisecond, 100 * time.Millisecond} {
+		b.Run(rtt.String(), func(b *testing.B) {
+			var worst time.Duration
+			for range b.N {
+				s := newSeveral(b, 2)
+				s.attach("root", "root", 2)
+				s.attach("bob", "bob", 2)
+				listen := s.tunnelTo("root", "bob", "web", echoServer(b), "--users", "root")
+				defer s.end()
+				for _, g := range s.gates {
+					g.delay.Store(int64(rtt / 2))
+				}
+				hangs := s.carries(dialTalk(b, listen))
+				s.gates[hangs].close()
+				began := time.Now()
+				if err := dialTalk(b, listen).says(1, soon); err != nil {
+					b.Fatal(err)
+				}
+				worst = max(worst, time.Since(began))
+			}
+			b.ReportMetric(float64(worst.Milliseconds()), "ms-worst")
+		})
+	}
 }

@@ -40,13 +40,6 @@ func (c *Control) Suspect(hub identity.ID) bool {
 	return l != nil && l.suspicion.Suspect() && c.Another(hub)
 }
 
-// Overdue says that an answer through a hub is late.
-func (c *Control) Overdue(hub identity.ID) {
-	if l := c.with(hub); l != nil && c.Another(hub) {
-		l.suspicion.Overdue()
-	}
-}
-
 // with returns the session with a hub; nil if there is none.
 func (c *Control) with(hub identity.ID) *link {
 	c.mu.Lock()

@@ -33,11 +33,8 @@ type Hubs interface {
 	// Suspect reports whether a hub is suspected to hang while another does not.
 	Suspect(hub identity.ID) bool
 
-	// Overdue says that an answer through a hub is late.
-	Overdue(hub identity.ID)
-
-	// Watch is for what waits for a hub: the context ends with [suspicion.Err] when the hub is
-	// suspect. stop is called when the wait is over.
+	// Watch is for what waits for an answer through a hub: the context ends with [suspicion.Err] when
+	// the hub is suspect. stop is called when the wait is over.
 	Watch(ctx context.Context, hub identity.ID) (watched context.Context, stop func())
 }
 
@@ -52,11 +49,7 @@ type carrier struct {
 func (p *Peers) newCarrier(s *seal.Session, hub identity.ID) *carrier {
 	c := &carrier{Session: s, hub: hub}
 	c.doubt = suspicion.New(suspicion.Config{
-		Ping: func(ctx context.Context) error {
-			p.Hubs.Overdue(hub)
-			return s.Ping(ctx)
-		},
-		Heard: s.Heard, RTT: s.RTT, Go: p.Work.Go,
+		Ping: s.Ping, Heard: s.Heard, RTT: s.RTT, Go: p.Work.Go,
 		Lost: func() bool {
 			if !p.Hubs.Another(hub) {
 				return false
@@ -80,7 +73,12 @@ func (p *Peers) watch(ctx context.Context, c *carrier) (watched context.Context,
 	if c.hub == "" || !p.Hubs.Another(c.hub) {
 		return ctx, func() {}
 	}
-	return c.doubt.Watch(ctx)
+	byHub, stopHub := p.Hubs.Watch(ctx, c.hub) // the hub is nearer, and so found out sooner
+	watched, stopEnd := c.doubt.Watch(byHub)
+	return watched, func() {
+		stopEnd()
+		stopHub()
+	}
 }
 
 // gaveUp reports whether a request was given up because its carrier hangs.
