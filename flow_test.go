@@ -217,6 +217,7 @@ func TestRefusedStaysRefusedWhateverTheClientHasSaid(t *testing.T) {
 }
 
 func TestAFlowBesideABulkOneDoesNotWaitForAnotherSession(t *testing.T) {
+	appstest.Long(t)
 	w := newWorld(t)
 	w.join("root", "root")
 	l := newLine(t, w.address)

@@ -351,6 +351,7 @@ func TestAFlowThatMovesMuchGetsAConnectionOfItsOwn(t *testing.T) {
 }
 
 func TestEverythingComesBackAfterRestarts(t *testing.T) {
+	appstest.Long(t)
 	w := newWorld(t)
 	w.join("root", "root")
 	stopBob := w.join("bob", "bob")

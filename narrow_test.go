@@ -9,12 +9,14 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"ztm/apps/appstest"
 	"ztm/tunnel"
 )
 
 // Where a firewall lets a device have a single connection, its flows share that with what it hears
 // the hub through.
 func TestReadersThatStopDoNotStopADeviceWithASingleConnection(t *testing.T) {
+	appstest.Long(t)
 	for _, narrow := range [][]string{{"root"}, {"bob"}, {"root", "bob"}} {
 		t.Run(strings.Join(narrow, " and "), func(t *testing.T) {
 			w := newWorld(t)

@@ -19,6 +19,7 @@ import (
 
 	"ztm/agent/api"
 	"ztm/apps"
+	"ztm/apps/appstest"
 	"ztm/hub"
 	"ztm/tunnel/identity"
 )
@@ -101,6 +102,7 @@ func (w *world) liveFlow(listen string) (say func() error) {
 }
 
 func TestARotationOfTheCAIsNoticedByNobody(t *testing.T) {
+	appstest.Long(t)
 	t.Parallel() // they wait more than they work
 	w := newWorld(t)
 	w.join("root", "root")
@@ -157,6 +159,7 @@ func TestARotationOfTheCAIsNoticedByNobody(t *testing.T) {
 }
 
 func TestWhatTheOldCASignedIsRefusedWhenItRetires(t *testing.T) {
+	appstest.Long(t)
 	t.Parallel() // they wait more than they work
 	const grace = 20 * time.Second
 	w := newWorld(t)
@@ -221,6 +224,7 @@ func TestWhatTheOldCASignedIsRefusedWhenItRetires(t *testing.T) {
 }
 
 func TestAStolenRootKeyIsVoidAtOnce(t *testing.T) {
+	appstest.Long(t)
 	t.Parallel() // they wait more than they work
 	w := newWorld(t)
 	w.join("root", "root")
@@ -252,6 +256,7 @@ func TestAStolenRootKeyIsVoidAtOnce(t *testing.T) {
 }
 
 func TestAnotherRootEndpointTakesTheNewKeyFromThePermit(t *testing.T) {
+	appstest.Long(t)
 	t.Parallel() // they wait more than they work
 	w := newWorld(t)
 	w.join("root", "root")
@@ -288,6 +293,7 @@ func TestAnotherRootEndpointTakesTheNewKeyFromThePermit(t *testing.T) {
 }
 
 func TestARotationThatFailedIsTakenUpAgain(t *testing.T) {
+	appstest.Long(t)
 	t.Parallel() // they wait more than they work
 	w := newWorld(t)
 	stop := w.join("root", "root")

@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"ztm/apps/appstest"
 	"ztm/hub/state"
 	"ztm/store"
 	"ztm/store/private"
@@ -408,6 +409,7 @@ func memberPermit(t testing.TB) string {
 }
 
 func TestADatabaseThatIsLockedOrDamagedIsAnErrorThatNamesIt(t *testing.T) {
+	appstest.Long(t)
 	dir := t.TempDir()
 	h := startIn(t, dir)
 	path := filepath.Join(dir, "hub.db")

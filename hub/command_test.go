@@ -187,6 +187,7 @@ func TestAHubThatIsKilledComesBack(t *testing.T) {
 
 // The claim of the relay: what it carries does not come into its process.
 func TestTheKernelMovesTheBytes(t *testing.T) {
+	appstest.Long(t)
 	counted := func(pid int) (int64, bool) {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
 		if err != nil {

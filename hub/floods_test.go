@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"ztm/apps/appstest"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -21,6 +22,7 @@ import (
 // A member may send the hub anything. Whatever it is, the hub goes on serving the others, and does
 // not grow.
 func TestAFloodOfFramesHarmsNobodyElse(t *testing.T) {
+	appstest.Long(t)
 	window := make([]byte, 4)
 	binary.BigEndian.PutUint32(window, 1)
 	status := block("GET", tunnel.PathHub)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"ztm/apps/appstest"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
 )
@@ -178,6 +179,7 @@ func TestConnectionsThatSayNothingDoNotKeepOthersOut(t *testing.T) {
 
 // A peer stays connected only as long as its certificate is good.
 func TestACertificateThatExpiresEndsWhatItOpened(t *testing.T) {
+	appstest.Long(t)
 	now := time.Now()
 	ca, err := identity.NewCA(now.Add(-2 * identity.MemberLifetime))
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"ztm/apps/appstest"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -281,6 +282,7 @@ func TestLimitsOfPaths(t *testing.T) {
 
 // The hub holds no more than the kernel does while a reader stands still.
 func TestAReaderThatStandsStillHoldsItsWriterBack(t *testing.T) {
+	appstest.Long(t)
 	h := start(t)
 	a, b := h.device("alice").online("a"), h.device("bob").online("b")
 	near, far := pair(t, a, b, openers["connection"], openers["connection"])

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"ztm/apps/appstest"
 )
 
 // The test binary is the other process, too: these variables tell it what to do.
@@ -137,6 +138,7 @@ func TestFileStaysLockedWhileItIsReplaced(t *testing.T) {
 // A process killed in the middle of its updates leaves the state of the last one that returned, or
 // of the next.
 func TestKilledWriterLeavesAWholeState(t *testing.T) {
+	appstest.Long(t)
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "agent.db")

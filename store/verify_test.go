@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+	"ztm/apps/appstest"
 
 	"go.etcd.io/bbolt"
 )
@@ -140,6 +141,7 @@ func damage(r *rand.Rand, b []byte) []byte {
 
 // What is damaged is either refused, or bbolt can work with it; it never panics, faults or hangs.
 func TestNoDamageBringsTheProcessDown(t *testing.T) {
+	appstest.Long(t)
 	patience := 5 * time.Second
 	if testing.Short() {
 		patience = time.Second

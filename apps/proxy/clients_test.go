@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"ztm/apps/appstest"
 )
 
 // Programs that people use with a proxy.
@@ -50,6 +51,7 @@ func command(t *testing.T, env []string, path string, args ...string) (string, e
 }
 
 func TestCurl(t *testing.T) {
+	appstest.Long(t)
 	curl := program(t, "curl", "curl")
 	large := make([]byte, 4<<20)
 	rand.Read(large)
@@ -145,6 +147,7 @@ func TestCurlSaysWhatWentWrong(t *testing.T) {
 }
 
 func TestGit(t *testing.T) {
+	appstest.Long(t)
 	git := program(t, "git", "git")
 	dir := t.TempDir()
 	repo := filepath.Join(dir, "repo")
@@ -191,6 +194,7 @@ func TestGit(t *testing.T) {
 }
 
 func TestSSH(t *testing.T) {
+	appstest.Long(t)
 	ssh, sshd := program(t, "openssh-client", "ssh"), program(t, "openssh-server", "sshd", "/usr/sbin/sshd")
 	nc, keygen := program(t, "netcat-openbsd", "nc.openbsd", "nc"), program(t, "openssh-client", "ssh-keygen")
 	if os.Getuid() == 0 {
@@ -248,6 +252,7 @@ func serveInetd(t *testing.T, path string, args ...string) string {
 }
 
 func TestABrowserLoadsAPageWithFiftyResources(t *testing.T) {
+	appstest.Long(t)
 	chromium := program(t, "chromium", "chromium", "chromium-browser", "google-chrome")
 	const resources = 50
 	var served sync.Map

@@ -263,6 +263,7 @@ func (m *silentMesh) Open(ctx context.Context, to identity.ID, path string, q ur
 }
 
 func TestASilentExitIsWaitedForOnce(t *testing.T) {
+	appstest.Long(t)
 	var n appstest.Net
 	join(t, &n, "good", "alice", Options{Resolver: names("a.example.com"), Dial: says(t, "good")}).change(t, Change{AddTargets: []string{"*.example.com"}})
 	sick := join(t, &n, "sick", "alice", Options{})

@@ -22,6 +22,7 @@ import (
 )
 
 func TestChecksFindTargetsThatAreDown(t *testing.T) {
+	appstest.Long(t)
 	var healthy atomic.Bool
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/health" || !healthy.Load() {
@@ -116,6 +117,7 @@ func pingPong(c net.Conn, stop <-chan struct{}, rounds *atomic.Int64) error {
 }
 
 func TestTargetThatDiesTakesOnlyItsOwnFlowsWithIt(t *testing.T) {
+	appstest.Long(t)
 	const flows = 200
 	var n appstest.Net
 	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
@@ -207,6 +209,7 @@ func numbered(c net.Conn, stop <-chan struct{}, heard func(target string)) error
 }
 
 func TestUDPTargetThatDiesLeavesItsClientsToTheOthers(t *testing.T) {
+	appstest.Long(t)
 	const clients = 20
 	var n appstest.Net
 	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")

@@ -95,6 +95,7 @@ func TestResetOfTheTargetReachesTheClient(t *testing.T) {
 }
 
 func TestTargetsTakeTurnsAndDeadOnesAreSkipped(t *testing.T) {
+	appstest.Long(t)
 	var n appstest.Net
 	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
 	dead := appstest.FreeAddress(t)

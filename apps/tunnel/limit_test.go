@@ -111,6 +111,7 @@ func TestConnectionsOverTheLimitAreReset(t *testing.T) {
 }
 
 func TestLimitedDatagramsAreDroppedAndCounted(t *testing.T) {
+	appstest.Long(t)
 	var n appstest.Net
 	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
 	b.Offer(t, "udp/echo", tunneltest.UdpServer(t, ""))

@@ -74,6 +74,7 @@ func program(t *testing.T, debian, name string, args ...string) *exec.Cmd {
 }
 
 func TestCurlFetchesALargeFile(t *testing.T) {
+	appstest.Long(t)
 	program(t, "curl", "curl")
 	file := bytes.Repeat([]byte("All the world's a stage,\n"), 4<<20)
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(file) }))
@@ -115,6 +116,7 @@ func TestDigAsksADNSServer(t *testing.T) {
 }
 
 func TestIperfMeasuresBothWaysOverTCPAndUDP(t *testing.T) {
+	appstest.Long(t)
 	program(t, "iperf3", "iperf3")
 	var n appstest.Net
 	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")

@@ -108,6 +108,7 @@ func TestDatagramsAreNotReordered(t *testing.T) {
 }
 
 func TestIdleFlowOfDatagramsEnds(t *testing.T) {
+	appstest.Long(t)
 	var n appstest.Net
 	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
 	b.Offer(t, "udp/echo", tunneltest.UdpServer(t, ""))

@@ -23,6 +23,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
 
 func TestWithoutABetterServerTheFailureIsTold(t *testing.T) {
+	appstest.Long(t)
 	bad, _ := dnstest.Serve(t, dnstest.Failing(dnsmessage.RCodeRefused))
 	mute, _ := dnstest.Serve(t, dnstest.Silent)
 	var s servers
@@ -48,6 +49,7 @@ func txtQuestion(t *testing.T) []byte {
 }
 
 func TestAMuteServerIsAskedLastForAWhile(t *testing.T) {
+	appstest.Long(t)
 	mute, asked := dnstest.Serve(t, dnstest.Silent)
 	good, _ := dnstest.Serve(t, dnstest.Zone)
 	var s servers
@@ -72,6 +74,7 @@ func TestAMuteServerIsAskedLastForAWhile(t *testing.T) {
 // The resolver of the Go library is asked for addresses; it would wait for a mute server for as long as a question may
 // take.
 func TestAMuteServerDoesNotMakeEveryQuestionFail(t *testing.T) {
+	appstest.Long(t)
 	mute, asked := dnstest.Serve(t, dnstest.Silent)
 	good, _ := dnstest.Serve(t, dnstest.Address([4]byte{192, 0, 2, 80}))
 	conf := filepath.Join(t.TempDir(), "resolv.conf")
