@@ -42,6 +42,7 @@ type Options struct {
 	Idle       time.Duration  // a PING is sent after so much silence; 0: never
 	PingWait   time.Duration  // and the connection ends if nothing comes for so long after it; 0 is 15 s
 	WriteWait  time.Duration  // a write to the connection that takes longer ends it; 0 is 60 s
+	Busy       bool           // streams come and go: what serves them stays for a while
 	Tag        any            // for the handler: see [Tag]
 
 	over func() // called when the connection is over and its handlers have returned; may be nil
@@ -88,6 +89,7 @@ type Conn struct {
 
 	writer
 	receiver
+	servers
 	flood
 }
 
@@ -107,6 +109,7 @@ func newConn(rw net.Conn, client bool, o Options) *Conn {
 	c := &Conn{rw: rw, client: client, o: o.withDefaults(), done: make(chan struct{}), streams: map[uint32]*Stream{}, nextID: 2, peerMax: 100}
 	c.writer.init()
 	c.receiver.init(c.o)
+	c.idle = make(chan *Stream, mostKept) // nobody waits to send: each has a goroutine that takes it
 	c.flood.init()
 	c.o.Budget.Connected(1)
 	c.mu.Lock()
@@ -232,6 +235,7 @@ func (c *Conn) failLocked(err error, code Code) {
 	c.o.Budget.Shrink(c.grown)
 	c.o.Budget.Connected(-1)
 	c.wakeAllLocked()
+	c.dismissLocked()
 	c.pending = nil
 	if !c.dead(err) {
 		c.farewell = wire.AppendGoAway(nil, c.last, code)

@@ -28,7 +28,7 @@ func Sealed(rtt time.Duration) Options { return sealed(memory.Here(), rtt) }
 
 func sealed(l memory.Limit, rtt time.Duration) Options {
 	o := windowsOf(l, rtt)
-	o.MaxStreams, o.Idle, o.PingWait = 1024, 10*time.Second, 5*time.Second
+	o.MaxStreams, o.Idle, o.PingWait, o.Busy = 1024, 10*time.Second, 5*time.Second, true
 	if l.Small() {
 		o.MaxStreams /= 8
 	}

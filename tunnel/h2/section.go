@@ -3,7 +3,6 @@ package h2
 import (
 	"encoding/binary"
 	"io"
-	"net"
 	"strconv"
 
 	"ztm/tunnel/h2/wire"
@@ -198,27 +197,4 @@ func (c *Conn) section(b block, list Fields) error {
 		c.serveLocked(s)
 	}
 	return nil
-}
-
-// serveLocked runs the handler.
-func (c *Conn) serveLocked(s *Stream) {
-	s.serving = true
-	c.served.Go(func() {
-		c.o.Handler(s)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		s.serving = false
-		if s.over {
-			c.theirs-- // a handler counts as long as it runs, also after a reset
-			return
-		}
-		if s.ended && !s.closed { // the answer is whole; what the peer still sends nobody wants
-			c.pending = wire.AppendReset(c.pending, s.id, wire.NoError)
-			c.rememberResetLocked(s.id)
-			s.failLocked(net.ErrClosed)
-			c.flushSoonLocked()
-			return
-		}
-		s.resetLocked(wire.InternalError, errReset)
-	})
 }

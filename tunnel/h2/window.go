@@ -304,6 +304,7 @@ func (c *Conn) check() {
 		c.failLocked(errDead, wire.NoError)
 		return
 	case c.o.Idle > 0 && silent >= c.o.Idle:
+		c.dismissLocked()
 		c.pingLocked()
 	}
 	c.timer.Reset(c.untilCheckLocked())
