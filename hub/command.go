@@ -8,10 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"ztm/hub/shared"
 	"ztm/hub/state"
 )
 
@@ -34,6 +36,11 @@ Examples:
 			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "write the root permit of a new mesh to `FILE`; an existing mesh reads a newer permit from it", DefaultText: "root.json in the data directory"},
 			&cli.BoolFlag{Name: "keep-ca", Usage: "keep the CA key, so that devices can join without a root endpoint; whoever takes over this hub then has the mesh"},
 			&cli.IntFlag{Name: "forget-after", Usage: "forget endpoints that were away for `DAYS`; their names are kept for their users for 30 days more", DefaultText: "never"},
+			&cli.StringFlag{Name: "store", Usage: "decide names and trust with other hubs in the etcd at `URLS`: https://HOST:PORT, with commas between"},
+			&cli.StringFlag{Name: "store-ca", Usage: "trust certificates of etcd that are signed by the CA in `FILE`"},
+			&cli.StringFlag{Name: "store-cert", Usage: "show etcd the certificate in `FILE`"},
+			&cli.StringFlag{Name: "store-key", Usage: "the key of that certificate is in `FILE`"},
+			&cli.StringFlag{Name: "store-user", Usage: "log in to etcd with USER:PASSWORD from `FILE`"},
 			&cli.IntFlag{Name: "max-agents", Usage: "list at most `N` endpoints in the directory", DefaultText: "10000, fewer where memory is scarce"},
 			&cli.IntFlag{Name: "max-sessions", Usage: "relay at most `N` connections at a time", DefaultText: "20000, fewer where memory is scarce"},
 			&cli.StringFlag{Name: "metrics", Usage: "serve /metrics and /healthz on loopback address `IP:PORT`"},
@@ -77,6 +84,7 @@ func runCommand(c *cli.Context, version string, wrong func(error) error) error {
 		Permit:      c.String("permit"),
 		KeepCA:      c.Bool("keep-ca"),
 		Metrics:     c.String("metrics"),
+		Store:       storeOf(c),
 		ForgetAfter: time.Duration(c.Int("forget-after")) * 24 * time.Hour,
 		Limits:      Limits{Agents: c.Int("max-agents"), Paths: c.Int("max-sessions")},
 		Version:     version,
@@ -94,6 +102,15 @@ func runCommand(c *cli.Context, version string, wrong func(error) error) error {
 		return wrong(fmt.Errorf("%w: --names HOST:PORT", err))
 	}
 	return needsPlace(data, err)
+}
+
+// storeOf returns what the command line says of a store.
+func storeOf(c *cli.Context) shared.Store {
+	s := shared.Store{CA: c.String("store-ca"), Cert: c.String("store-cert"), Key: c.String("store-key"), User: c.String("store-user")}
+	if urls := c.String("store"); urls != "" {
+		s.Endpoints = strings.Split(urls, ",")
+	}
+	return s
 }
 
 // withHost turns a bare port into an address: that port on all addresses.

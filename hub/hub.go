@@ -20,6 +20,7 @@
 //	sign.go        requests that need the CA key, which is not here
 //	renew.go       the hub's own certificate
 //	away/          endpoints that went, and are forgotten
+//	shared/        what hubs decide together, where they have a store
 //	state/         what survives a restart, and how a mesh begins
 //
 // A hub is trusted with availability alone. It holds neither the mesh's CA key (except with
@@ -39,6 +40,7 @@ import (
 	"ztm/hub/away"
 	"ztm/hub/limits"
 	"ztm/hub/relay"
+	"ztm/hub/shared"
 	"ztm/hub/state"
 	"ztm/store/private"
 	"ztm/tunnel/identity"
@@ -63,6 +65,7 @@ type Config struct {
 	ForgetAfter time.Duration // endpoints that were away for so long leave the directory; 0: never
 	Limits      Limits        // zero fields have the defaults of [Limits]
 	Peers       []string      // host:port of other hubs of the mesh; kept from then on
+	Store       shared.Store  // where hubs decide together; the zero value is nowhere
 	Zone        string        // where the hub runs, see [identity.HubRecord]; kept from then on
 	Weight      int           // its share of the agents, see [identity.HubRecord]; 0: as it was
 	Drain       time.Duration // how long agents have to move to another hub at the end; 0 means [DefaultDrain]
@@ -126,6 +129,9 @@ func New(c Config) (*Hub, error) {
 		return nil, err
 	}
 	if err := checkPlace(c); err != nil {
+		return nil, err
+	}
+	if err := c.Store.Check(); err != nil {
 		return nil, err
 	}
 	c.Limits = c.Limits.WithDefaults()

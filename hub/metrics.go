@@ -116,6 +116,9 @@ func (s *server) addMetrics(w *metric.Writer) {
 		w.Counter(c.name, c.help, c.n.Load(), c.label, c.value)
 	}
 	m.addRequests(w)
+	if s.shared != nil {
+		s.shared.AddMetrics(w)
+	}
 }
 
 func (m *metrics) addRequests(w *metric.Writer) {

@@ -15,6 +15,7 @@ import (
 	"ztm/hub/directory"
 	"ztm/hub/link"
 	"ztm/hub/relay"
+	"ztm/hub/shared"
 	"ztm/hub/state"
 	"ztm/tunnel"
 	"ztm/tunnel/h2"
@@ -44,6 +45,7 @@ type server struct {
 	past      time.Time // a time that is known to be past, kept by an earlier run
 	verifier  *identity.Verifier
 	directory directory.Directory
+	shared    shared.Directory // the directory too, where hubs have a store; else nil
 	sessions  *sessions
 	links     *link.Links
 	peers     *peers
@@ -92,7 +94,11 @@ func newServer(c Config, st *state.State, me state.Self) (*server, error) {
 			return nil, fmt.Errorf("hub.db: %w", err)
 		}
 	}
-	if s.directory, err = directory.Open(st.DB(), c.Limits.Directory(), s.verifier.Clock().Now); err != nil {
+	s.directory, s.shared, err = shared.Open(shared.Config{
+		Store: c.Store, DB: st.DB(), Mesh: s.mesh, Hub: s.id, CA: me.CA, Verifier: s.verifier, Take: host{s}.SetTrust,
+		Limits: c.Limits.Directory(), Log: s.log,
+	})
+	if err != nil {
 		return nil, err
 	}
 	s.away = &away.Watch{Directory: s.directory, Verifier: s.verifier, Log: s.log, Since: s.since, Pause: c.ephemeral, After: c.ForgetAfter}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"ztm/hub/shared"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -27,6 +28,10 @@ func (s *server) postTrust(w http.ResponseWriter, r *http.Request, p *peer, _ st
 	if err := s.takeList(w, r, p); err != nil {
 		return err
 	}
+	if !shared.Agree(r.Context(), s.shared, s.log) {
+		w.WriteHeader(http.StatusAccepted) // in force on hubs that can be reached
+		return nil
+	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -48,6 +53,9 @@ func (s *server) takeList(w http.ResponseWriter, r *http.Request, p *peer) error
 	}
 	doc, err := s.readBody(places, w, r, p, tunnel.MaxTrust)
 	if err != nil {
+		return err
+	}
+	if err := shared.AgreeFirst(r.Context(), s.shared, s.verifier.Trust(), doc); err != nil {
 		return err
 	}
 	return s.setTrust(doc, p)
@@ -87,6 +95,9 @@ func (s *server) setTrust(doc []byte, from *peer) error {
 	s.log.Info("a new trust list is in force", "version", next.Version(), "connections cut", cut, "endpoints removed", gone)
 	s.forks.settle(next)
 	s.links.Recheck()
+	if s.shared != nil {
+		s.shared.Changed()
+	}
 	event := &tunnel.Event{Type: tunnel.EventTrust, Version: next.Version(), Sum: next.Head().Sum}
 	s.sessions.each(func(session *session) {
 		if session.peer.ID != spared && !session.send(event) {

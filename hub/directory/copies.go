@@ -93,8 +93,7 @@ func (d *Local) yieldsLocked(e *endpoint, to identity.Subject) bool {
 
 // dropLocked removes an endpoint and frees its name.
 func (d *Local) dropLocked(e *endpoint) {
-	i, _ := d.searchLocked(e.Record.Name)
-	d.byName = append(d.byName[:i:i], d.byName[i+1:]...)
+	d.unlistLocked(e)
 	delete(d.byID, e.Subject.ID)
 	d.leaveUserLocked(e.Subject.User)
 	d.endLocked(e)

@@ -50,7 +50,7 @@ func (d *Local) decide(x Decision) (changed []identity.ID) {
 	defer d.mu.Unlock()
 	for _, id := range x.Gone {
 		if e := d.byID[id]; e != nil {
-			d.outLocked(e)
+			d.dropLocked(e)
 			changed = append(changed, id)
 		}
 	}
@@ -77,7 +77,7 @@ func (d *Local) decidePutLocked(p Endpoint) (changed []identity.ID) {
 	old := d.byID[p.Subject.ID]
 	if i, there := d.searchLocked(p.Record.Name); there && d.byName[i] != old {
 		changed = append(changed, d.byName[i].Subject.ID)
-		d.outLocked(d.byName[i])
+		d.dropLocked(d.byName[i])
 	}
 	d.freeLocked(p.Record.Name)
 	switch {
@@ -96,14 +96,6 @@ func (d *Local) decidePutLocked(p Endpoint) (changed []identity.ID) {
 		d.insertLocked(old)
 	}
 	return append(changed, p.Subject.ID)
-}
-
-// outLocked removes an endpoint, and ends its attachment.
-func (d *Local) outLocked(e *endpoint) {
-	d.unlistLocked(e)
-	delete(d.byID, e.Subject.ID)
-	d.leaveUserLocked(e.Subject.User)
-	d.endLocked(e)
 }
 
 func (d *Local) unlistLocked(e *endpoint) {

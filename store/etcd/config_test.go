@@ -2,17 +2,7 @@ package etcd_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
-	"io"
-	"log"
-	"math/big"
-	"net"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -22,30 +12,13 @@ import (
 	"ztm/store/etcd/etcdtest"
 )
 
-// certificate writes a CA that is its own certificate, for both ends.
-func certificate(t *testing.T) (cert, key string, pair tls.Certificate) {
+func certificate(t *testing.T) (cert, key string) {
 	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	cert, key, err := etcdtest.Certificate(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, key = file(t, "cert", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), file(t, "key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
-	if pair, err = tls.LoadX509KeyPair(cert, key); err != nil {
-		t.Fatal(err)
-	}
-	return cert, key, pair
+	return cert, key
 }
 
 func file(t *testing.T, name string, content []byte) string {
@@ -58,15 +31,13 @@ func file(t *testing.T, name string, content []byte) string {
 }
 
 func TestBothEndsShowCertificates(t *testing.T) {
-	cert, key, pair := certificate(t)
-	pool := x509.NewCertPool()
-	pool.AddCert(pair.Leaf)
-	server := httptest.NewUnstartedServer(etcdtest.New().Handler())
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert}
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	server.StartTLS()
-	defer server.Close()
-	config, err := etcd.Files{CA: cert, Cert: cert, Key: key, User: file(t, "user", []byte("ztm:se:cret\n"))}.Load([]string{server.URL + "/"})
+	cert, key := certificate(t)
+	m, err := etcdtest.New().StartTLS(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	config, err := etcd.Files{CA: cert, Cert: cert, Key: key, User: file(t, "user", []byte("ztm:se:cret\n"))}.Load([]string{m.URL + "/"})
 	if err != nil || config.User != "ztm" || config.Password != "se:cret" {
 		t.Fatal(config, err)
 	}
@@ -74,7 +45,7 @@ func TestBothEndsShowCertificates(t *testing.T) {
 	if r := create(t, client(t, config), "k", "v"); !r.Done {
 		t.Errorf("%+v", r)
 	}
-	config.TLS = &tls.Config{RootCAs: pool}
+	config.TLS = &tls.Config{RootCAs: config.TLS.RootCAs}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if _, err := client(t, config).Get(ctx, "k"); err == nil {
@@ -83,7 +54,7 @@ func TestBothEndsShowCertificates(t *testing.T) {
 }
 
 func TestFilesOfTheStoreAreChecked(t *testing.T) {
-	cert, key, _ := certificate(t)
+	cert, key := certificate(t)
 	nothing := file(t, "nothing", nil)
 	for name, tt := range map[string]struct {
 		files     etcd.Files

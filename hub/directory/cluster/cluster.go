@@ -30,6 +30,7 @@ import (
 	"ztm/store/etcd"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/metric"
 )
 
 // decideTime is how long an endpoint waits for what etcd decides.
@@ -55,9 +56,10 @@ type Config struct {
 // Directory is a directory that several hubs share. Make it with [Open].
 type Directory struct {
 	*directory.Local
-	c      Config
-	db     *store.DB
-	prefix string
+	c       Config
+	db      *store.DB
+	changed chan struct{} // holds a token when there is another trust list; never closed
+	prefix  string
 
 	mu     sync.Mutex
 	known  memory
@@ -91,7 +93,7 @@ func Open(db *store.DB, c Config) (*Directory, error) {
 		return nil, err
 	}
 	d := &Directory{
-		Local: local, c: c, db: db, prefix: prefixOf(c.Mesh), known: newMemory(), owed: map[identity.ID]debt{},
+		Local: local, c: c, db: db, changed: make(chan struct{}, 1), prefix: prefixOf(c.Mesh), known: newMemory(), owed: map[identity.ID]debt{},
 	}
 	err = db.View(func(tx *store.Tx) error {
 		_, d.joined, err = joinedTable.Get(tx, string(c.Mesh))
@@ -109,7 +111,21 @@ func (d *Directory) Status() Status {
 	return s
 }
 
-// Run implements [directory.Directory]: it follows etcd, too.
+// AddMetrics adds what there is to say of the store.
+func (d *Directory) AddMetrics(w *metric.Writer) {
+	s := d.Status()
+	up := int64(0)
+	if s.Up {
+		up = 1
+	}
+	w.Gauge("ztm_hub_store_up", "Whether the store of the hubs answers.", up)
+	w.Gauge("ztm_hub_store_silent_seconds", "Time since the store answered.", int64(time.Since(s.Answer).Seconds()))
+	w.Gauge("ztm_hub_store_owed", "Changes that the store has not got.", int64(s.Owed))
+	w.Counter("ztm_hub_store_relists_total", "How often all of the store was read.", int64(s.Relists))
+	w.Counter("ztm_hub_store_refused_total", "Keys of the store with values that are not good.", int64(s.Refused))
+}
+
+// Run implements [directory.Directory]: it follows etcd, too, and closes the client in the end.
 func (d *Directory) Run(stop <-chan struct{}) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var following sync.WaitGroup
@@ -121,6 +137,7 @@ func (d *Directory) Run(stop <-chan struct{}) {
 	})
 	d.Local.Run(stop)
 	following.Wait()
+	d.c.Client.Close()
 }
 
 func (d *Directory) close() {

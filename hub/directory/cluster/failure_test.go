@@ -325,13 +325,13 @@ func TestATrustListGoesFromHubToHub(t *testing.T) {
 	a, b := m.add(), m.add()
 	first := append([]byte("list:"), bytes.Repeat([]byte("x"), pieceSize)...) // two pieces
 	must(t, a.trust.Take(first))
-	must(t, a.Agree(t.Context()))
+	must(t, a.Agree(t.Context(), nil))
 	appstest.Eventually(t, "the other hub has it", func() bool { return bytes.Equal(b.trust.Document(), first) })
 	second := append(bytes.Clone(first), 'y')
 	must(t, b.trust.Take(second))
-	must(t, b.Agree(t.Context()))
+	must(t, b.Agree(t.Context(), nil))
 	appstest.Eventually(t, "the first hub has the next", func() bool { return bytes.Equal(a.trust.Document(), second) })
-	must(t, a.Agree(t.Context()))
+	must(t, a.Agree(t.Context(), nil))
 	if n := len(m.etcd.Keys(m.key("trust/doc/"))); n != 2 {
 		t.Errorf("%d pieces", n)
 	}
@@ -342,19 +342,19 @@ func TestATrustListThatForgetsIsNotTaken(t *testing.T) {
 	m := newMesh(t, limits, time.Now)
 	a, b := m.add(), m.add()
 	must(t, a.trust.Take([]byte("list: bob is out")))
-	must(t, a.Agree(t.Context()))
+	must(t, a.Agree(t.Context(), nil))
 	appstest.Eventually(t, "the other hub has it", func() bool { return b.trust.Document() != nil })
 	m.fault(etcdtest.Alone)
 	must(t, a.trust.Take([]byte("list: bob is out, and eve")))
 	must(t, b.trust.Take([]byte("list: bob is out, and mallory")))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if err := a.Agree(ctx); err == nil {
+	if err := a.Agree(ctx, nil); err == nil {
 		t.Error("all agree without etcd")
 	}
 	m.fault(etcdtest.Well)
-	must(t, a.Agree(t.Context()))
-	if err := b.Agree(t.Context()); !errors.Is(err, errFork) {
+	must(t, a.Agree(t.Context(), nil))
+	if err := b.Agree(t.Context(), nil); !errors.Is(err, errFork) {
 		t.Errorf("%v", err)
 	}
 	if !strings.HasSuffix(string(a.trust.Document()), "eve") || !strings.HasSuffix(string(b.trust.Document()), "mallory") {

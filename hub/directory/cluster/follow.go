@@ -242,6 +242,8 @@ func (d *Directory) beat(ctx context.Context) error {
 		case <-ctx.Done():
 			d.leave(lease)
 			return context.Cause(ctx)
+		case <-d.changed:
+			d.syncTrust(ctx) // what fails is done by compare
 		case <-tick.C:
 		}
 	}

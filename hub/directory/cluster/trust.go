@@ -86,7 +86,15 @@ func (d *Directory) syncTrust(ctx context.Context) error {
 			d.c.Log.Warn("the trust list of the store is not taken", "err", err)
 		}
 	}
-	return d.Agree(ctx)
+	return d.Agree(ctx, nil)
+}
+
+// Changed says that another list is in force here. Etcd hears of it at the next sign of life.
+func (d *Directory) Changed() {
+	select {
+	case d.changed <- struct{}{}:
+	default:
+	}
 }
 
 func (d *Directory) refuse() {
@@ -95,12 +103,17 @@ func (d *Directory) refuse() {
 	d.status.Refused++
 }
 
-// Agree makes the list in force here the one that counts, if it follows that one. It returns nil when
-// the list in etcd is the own one or a later one, and an error if that is not known: other hubs that
+// Agree makes a list the one that counts, if it follows that one; nil is the list in force here. It
+// returns nil when the list in etcd is that one or a later one, and an error if that is not known: other hubs that
 // can be reached have the list all the same, by their links.
-func (d *Directory) Agree(ctx context.Context) error {
+func (d *Directory) Agree(ctx context.Context, own []byte) error {
+	if !d.isReady() {
+		return errNotReady
+	}
+	if own == nil {
+		own = d.c.Trust.Document()
+	}
 	for range mostTries {
-		own := d.c.Trust.Document()
 		if own == nil {
 			return nil
 		}

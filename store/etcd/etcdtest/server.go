@@ -4,6 +4,7 @@
 //	server.go   members, and what they do wrong
 //	keys.go     keys, their history, and transactions
 //	watch.go    watches and leases
+//	tls.go      certificates
 package etcdtest
 
 import (
@@ -68,9 +69,6 @@ func (c *Cluster) Start() *Member {
 }
 
 func (c *Cluster) member() *Member { return &Member{cluster: c, ended: make(chan struct{})} }
-
-// Handler returns a member that is well, for a server of the caller.
-func (c *Cluster) Handler() http.Handler { return c.member() }
 
 // Close ends the member, and its connections.
 func (m *Member) Close() {

@@ -1,0 +1,118 @@
+// Package shared opens what the hubs of a mesh decide together, where they have a store.
+//
+//	shared.go    what a hub asks of it
+//	cluster.go   etcd
+//	omitted.go   builds without it
+package shared
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"ztm/hub/directory"
+	"ztm/store"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/metric"
+)
+
+// Store says where hubs decide together who has a name: an etcd. The zero value is no store: the hub
+// decides alone, or with the hubs that it is linked to.
+type Store struct {
+	Endpoints []string // https://HOST:PORT
+	CA        string   // file with the CA of etcd's certificates
+	Cert, Key string   // files of this hub's certificate for etcd
+	User      string   // file with USER:PASSWORD; "" for none
+}
+
+func (s *Store) given() bool { return len(s.Endpoints) > 0 }
+
+// Config is what a hub brings.
+type Config struct {
+	Store     Store
+	DB        *store.DB // of the hub
+	Mesh, Hub identity.ID
+	CA        string // PEM of the CA that the trust list is read by
+	Verifier  *identity.Verifier
+
+	// Take takes a trust list as if a hub had brought it.
+	Take func(doc []byte, from identity.Subject) error
+
+	Limits directory.Limits
+	Log    *slog.Logger
+}
+
+// Directory is a directory that hubs share, and what else they decide.
+type Directory interface {
+	directory.Directory
+
+	// Agree makes a trust list the one that counts; nil is the one in force. An error says that it is
+	// not known to be.
+	Agree(ctx context.Context, doc []byte) error
+
+	// Changed says that another list is in force here.
+	Changed()
+
+	// Spend uses a join token for a key. For another key it is an error of [identity.ErrToken]. After
+	// any other error the same key may ask again.
+	Spend(ctx context.Context, nonce string, key []byte, expires time.Time) error
+
+	// AddMetrics adds what there is to say of the store.
+	AddMetrics(w *metric.Writer)
+}
+
+// agreeTime is how long an endpoint waits until hubs agree on a trust list.
+const agreeTime = 2 * time.Second
+
+// Open opens the directory of a hub. Shared is nil if there is no store.
+func Open(c Config) (_ directory.Directory, shared Directory, err error) {
+	if c.Store.given() {
+		if shared, err = open(c); err != nil {
+			return nil, nil, err
+		}
+		return shared, shared, nil
+	}
+	was, err := leave(c.DB, c.Mesh)
+	if err != nil {
+		return nil, nil, err
+	}
+	if was {
+		c.Log.Warn("this hub had a store (--store), and goes on with its copy of it: other hubs with that store do not hear of what changes here")
+	}
+	local, err := directory.Open(c.DB, c.Limits, c.Verifier.Clock().Now)
+	return local, nil, err
+}
+
+// Agree makes the list in force the one that counts, and reports whether it is. shared may be nil.
+func Agree(ctx context.Context, shared Directory, log *slog.Logger) bool {
+	if shared == nil {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, agreeTime)
+	defer cancel()
+	err := shared.Agree(ctx, nil)
+	if err != nil {
+		log.Warn("hubs do not agree on a trust list yet", "err", err)
+	}
+	return err == nil
+}
+
+// AgreeFirst is for a list with another CA: two successors of one CA would make two meshes, so it is
+// in force nowhere before the store has decided for it. Evictions do not wait. What is wrong with a
+// list is said by whoever takes it. shared may be nil.
+func AgreeFirst(ctx context.Context, shared Directory, now *identity.Trust, doc []byte) error {
+	if shared == nil {
+		return nil
+	}
+	next, err := now.Update(doc)
+	if err != nil || next.Newest() == now.Newest() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, agreeTime)
+	defer cancel()
+	if err := shared.Agree(ctx, doc); err != nil {
+		return answer.Errorf(answer.Unavailable, "the CA cannot be replaced now: the store of the hubs does not answer")
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package hub
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"ztm/hub/shared"
+	"ztm/store/etcd/etcdtest"
+	"ztm/tunnel"
+)
+
+// withStore starts hubs of a mesh that share an etcd of the tests, and have no links.
+func withStore(t *testing.T, n int) (*etcdtest.Member, []*testHub) {
+	t.Helper()
+	cert, key, err := etcdtest.Certificate(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := etcdtest.New().StartTLS(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	store := func(c *Config) {
+		c.Store, c.Metrics = shared.Store{Endpoints: []string{m.URL}, CA: cert, Cert: cert, Key: key}, "127.0.0.1:0"
+	}
+	hubs := []*testHub{start(t, store)}
+	for len(hubs) < n {
+		hubs = append(hubs, start(t, store, founded(t, hubs[0].ca)))
+	}
+	for _, h := range hubs {
+		eventually(t, "the hub follows the store", func() bool { return h.metric("ztm_hub_store_relists_total") > 0 })
+	}
+	return m, hubs
+}
+
+// out reports whether a hub does not let a device in.
+func out(t *testing.T, d *device) bool {
+	s, err := d.dial()
+	if err != nil {
+		return true
+	}
+	defer s.Close()
+	return s.Call(t.Context(), "GET", tunnel.PathEndpoints, nil, nil, nil) != nil
+}
+
+func TestHubsWithAStoreGiveANameOnce(t *testing.T) {
+	_, hubs := withStore(t, 2)
+	bob, alice := hubs[0].device("bob"), hubs[1].device("alice")
+	bob.online("web")
+	wantRefusal(t, alice.put(alice.session(), alice.record("web")), 409, "bob")
+	alice.online("box")
+	for _, h := range hubs {
+		looker := h.device("looker").session()
+		eventually(t, "all are listed", func() bool { return strings.Join(names(t, looker), " ") == "box web" })
+	}
+}
+
+func TestAnEvictionReachesHubsByTheStore(t *testing.T) {
+	m, hubs := withStore(t, 2)
+	root, bob := hubs[0].device("root").online("admin"), hubs[1].device("bob")
+	o := bob.online("web")
+	hubs[0].evict(root, "bob")
+	select {
+	case <-o.ended:
+	case <-time.After(patience):
+		t.Error("the session of an evicted user goes on")
+	}
+	eventually(t, "the user is out", func() bool { return out(t, bob) })
+
+	m.Set(etcdtest.Alone)
+	eventually(t, "the hubs notice", func() bool { return hubs[0].metric("ztm_hub_store_up") == 0 })
+	eve, elsewhere := hubs[0].device("eve"), hubs[1].device("eve")
+	hubs[0].evict(root, "eve") // is in force, and answered, all the same
+	if !out(t, eve) {
+		t.Error("an eviction waits for the store")
+	}
+	m.Set(etcdtest.Well)
+	eventually(t, "the other hub hears of it", func() bool { return out(t, elsewhere) })
+}
+
+func TestAStoreThatDoesNotAnswerStopsNothing(t *testing.T) {
+	m, hubs := withStore(t, 1)
+	bob := hubs[0].device("bob")
+	bob.online("web")
+	m.Set(etcdtest.Alone)
+	eventually(t, "the hub notices", func() bool { return hubs[0].metric("ztm_hub_store_up") == 0 })
+	bob.online("web")
+	carol := hubs[0].device("carol")
+	wantRefusal(t, carol.put(carol.session(), carol.record("new")), 503, "store")
+}
+
+func TestAStoreIsCheckedBeforeAnythingBegins(t *testing.T) {
+	for _, s := range []shared.Store{
+		{Endpoints: []string{"http://127.0.0.1:2379"}},
+		{Endpoints: []string{"https://127.0.0.1:2379"}, CA: "nowhere"},
+	} {
+		if _, err := New(Config{Data: t.TempDir(), Store: s}); err == nil {
+			t.Errorf("%+v is taken", s)
+		}
+	}
+}
