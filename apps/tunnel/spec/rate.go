@@ -14,6 +14,10 @@ type Rate int64
 // second.
 const minRate = 1000
 
+// maxRate is more than any line carries, in bytes per second. Above 2^53 not every number of bytes
+// would be read as it is written.
+const maxRate = 1e15
+
 // units are what rates are written in, the largest first. Those of bits are read, never written.
 var units = []struct {
 	name  string
@@ -34,7 +38,7 @@ func ParseRate(s string) (Rate, error) {
 		}
 	}
 	f, err := strconv.ParseFloat(number, 64)
-	if err != nil || math.IsNaN(f) || f < 0 || f*per > math.MaxInt64/2 || strings.ContainsAny(number, "xXpP_+iIn") {
+	if err != nil || math.IsNaN(f) || f < 0 || f*per > maxRate || strings.ContainsAny(number, "xXpP_+iIn") {
 		return 0, fmt.Errorf("%q is not a rate such as 10MB/s", s)
 	}
 	r := Rate(math.Round(f * per))
