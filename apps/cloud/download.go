@@ -255,7 +255,7 @@ func (a *App) here(t *tree.Tree, k *index.Known) (edited, there bool, err error)
 		return false, false, err
 	}
 	if c == k.Content() {
-		return false, true, a.keepHere(k, localOf(info, c), list)
+		return false, true, a.keepHere(t, k, localOf(info, c), list)
 	}
 	// What has another hash than when it was written here, at the same time and size, is damaged.
 	return !ours, false, nil
@@ -288,17 +288,13 @@ func (a *App) commit(t *tree.Tree, p *tree.Pending, k *index.Known) error {
 	if err != nil {
 		return err
 	}
-	if err := p.Commit(perm(k.Exec && c.Exec), time.UnixMilli(k.Time), true); err != nil {
-		return err
-	}
-	info, err := t.Stat(k.User, k.Path)
-	if err != nil {
-		return err
-	}
-	return a.noting.note(index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.All, Local: localOf(info, k.Content())})
+	return a.noting.note(t, noted{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.All}, size: k.Size,
+		commit: func(durable bool) error {
+			return p.Commit(perm(k.Exec && c.Exec), time.UnixMilli(k.Time), durable)
+		}})
 }
 
-// noter saves what is here now in one transaction for all that wait for it.
+// noter gives files their names and saves what is here now, for all that wait at a time together.
 type noter struct {
 	a *App
 
@@ -307,27 +303,30 @@ type noter struct {
 	busy    bool
 }
 
+// noted is one that waits.
 type noted struct {
 	index.Here
-	saved chan error // capacity 1
+	size   int64
+	commit func(durable bool) error // gives the file its name; nil: it has it
+	saved  chan error               // capacity 1
 }
 
-// note returns when the database has it.
-func (n *noter) note(h index.Here) error {
-	w := noted{h, make(chan error, 1)}
+// note returns when the file has its name and the database says so.
+func (n *noter) note(t *tree.Tree, w noted) error {
+	w.saved = make(chan error, 1)
 	n.mu.Lock()
 	n.waiting = append(n.waiting, w)
 	lead := !n.busy
 	n.busy = true
 	n.mu.Unlock()
 	for lead {
-		lead = n.save()
+		lead = n.save(t)
 	}
 	return <-w.saved
 }
 
 // save saves what waits, and reports whether there was anything.
-func (n *noter) save() bool {
+func (n *noter) save(t *tree.Tree) bool {
 	n.mu.Lock()
 	batch := n.waiting
 	n.waiting = nil
@@ -336,15 +335,46 @@ func (n *noter) save() bool {
 	if len(batch) == 0 {
 		return false
 	}
-	list := make([]index.Here, len(batch))
+	errs := n.name(t, batch)
+	var list []index.Here
 	for i, w := range batch {
-		list[i] = w.Here
+		if errs[i] == nil {
+			list = append(list, w.Here)
+		}
 	}
 	err := n.a.index.Note(list)
-	for _, w := range batch {
-		w.saved <- err
+	for i, w := range batch {
+		w.saved <- errors.Join(errs[i], err)
 	}
 	return true
+}
+
+// name gives the files of a batch their names.
+func (n *noter) name(t *tree.Tree, batch []noted) []error {
+	errs := make([]error, len(batch))
+	var sizes []int64
+	var which []int
+	for i, w := range batch {
+		if w.commit != nil {
+			sizes, which = append(sizes, w.size), append(which, i)
+		}
+	}
+	err := t.Batch(sizes, func(i int, durable bool) {
+		w := &batch[which[i]]
+		if errs[which[i]] = w.commit(durable); errs[which[i]] != nil {
+			return
+		}
+		info, err := t.Stat(w.User, w.Path)
+		if errs[which[i]] = err; err == nil {
+			w.Local = localOf(info, w.Content)
+		}
+	})
+	for _, i := range which {
+		if errs[i] == nil {
+			errs[i] = err
+		}
+	}
+	return errs
 }
 
 // open opens a file that is here.

@@ -263,26 +263,27 @@ func withdraw(before, after entry.Readers) (lost entry.Readers) {
 	return lost
 }
 
-// write writes the content of a file that is streamed here, and gives it its name.
-func (a *App) write(t *tree.Tree, path string, size int64, changed time.Time, exec bool, from io.Reader) (blocks.Content, blocks.List, error) {
+// write writes the content of a file that is streamed here. It has no name yet.
+func (a *App) write(t *tree.Tree, path string, size int64, from io.Reader) (*tree.Pending, blocks.Content, blocks.List, error) {
 	user := a.author().User
 	if err := t.Room(NameOf(user, path), size); err != nil {
-		return blocks.Content{}, nil, err
+		return nil, blocks.Content{}, nil, err
 	}
 	p, err := t.Create(user, path, "")
 	if err != nil {
-		return blocks.Content{}, nil, err
+		return nil, blocks.Content{}, nil, err
 	}
-	defer p.Discard()
 	s := blocks.NewSummer(size)
-	if _, err := io.Copy(struct{ io.Writer }{io.MultiWriter(s, p.Pending.File)}, io.LimitReader(from, size)); err != nil {
-		return blocks.Content{}, nil, err
+	_, err = io.Copy(struct{ io.Writer }{io.MultiWriter(s, p.Pending.File)}, io.LimitReader(from, size))
+	c, list, short := s.End()
+	if err == nil {
+		err = short
 	}
-	c, list, err := s.End()
 	if err != nil {
-		return c, nil, err
+		p.Discard()
+		return nil, c, nil, err
 	}
-	return c, list, p.Commit(perm(exec), changed, true)
+	return p, c, list, nil
 }
 
 // perm is the mode of a file here: nobody else's, and never more than what was published.

@@ -55,25 +55,46 @@ func (a *App) servePut(_ context.Context, f apps.Flow) {
 	for err == nil {
 		err = put.file()
 	}
+	defer put.drop()
 	if flushed := put.flush(); flushed != nil || !errors.Is(err, io.EOF) {
 		reset(conn)
 	}
 	a.again()
 }
 
-// putting is one stream of files. What has been written is published some at a time.
+// drop removes what was written and got no name.
+func (p *putting) drop() {
+	for _, w := range p.ready {
+		w.p.Discard()
+	}
+}
+
+// putting is one stream of files. What has been written gets its name and is published some at a
+// time.
 type putting struct {
 	a     *App
 	t     *tree.Tree
 	conn  net.Conn
 	r     *bufio.Reader
-	ready []index.Published
+	ready []written
 	told  []Result
 }
 
+// written is a file that is complete and has no name yet.
+type written struct {
+	Upload
+	p    *tree.Pending
+	c    blocks.Content
+	list blocks.List
+	told int // its result
+}
+
+// written files are open: so many at a time.
+const openFiles = 128
+
 // file takes one file. io.EOF says that there are no more.
 func (p *putting) file() error {
-	if p.r.Buffered() == 0 || len(p.told) >= batchFiles {
+	if p.r.Buffered() == 0 && len(p.ready) > 0 || len(p.ready) >= openFiles || len(p.told) >= batchFiles {
 		if err := p.flush(); err != nil {
 			return err
 		}
@@ -91,11 +112,14 @@ func (p *putting) file() error {
 		err = answer.Errorf(answer.BadRequest, "the file has no name")
 	}
 	left := &io.LimitedReader{R: p.r, N: u.Size}
-	if err == nil {
-		u.Path = path
-		err = p.take(u, left)
-	}
 	r := Result{Path: NameOf(p.a.author().User, path)}
+	if err == nil {
+		w := written{Upload: u, told: len(p.told)}
+		w.Path = path
+		if w.p, w.c, w.list, err = p.a.write(p.t, path, u.Size, left); err == nil {
+			p.ready = append(p.ready, w)
+		}
+	}
 	if err != nil {
 		r.Error = explain(err)
 	}
@@ -107,27 +131,22 @@ func (p *putting) file() error {
 	return err
 }
 
-// take writes a file and makes a version of it.
-func (p *putting) take(u Upload, from io.Reader) error {
-	c, list, err := p.a.write(p.t, u.Path, u.Size, time.UnixMilli(u.Time), u.Exec, from)
-	if err != nil {
-		return err
-	}
+// version makes the version of a file that has its name; nil where there is nothing new to say.
+func (p *putting) version(w written) (*index.Published, error) {
 	user := p.a.author().User
-	info, err := p.t.Stat(user, u.Path)
+	info, err := p.t.Stat(user, w.Path)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	known, err := p.a.index.Get(user, u.Path)
+	known, err := p.a.index.Get(user, w.Path)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	v, err := p.a.version(known, u.Path, c, list, info, p.a.readers(known, u))
+	v, err := p.a.version(known, w.Path, w.c, w.list, info, p.a.readers(known, w.Upload))
 	if v != nil {
-		v.Entry.Exec = u.Exec
-		p.ready = append(p.ready, *v)
+		v.Entry.Exec = w.Exec
 	}
-	return err
+	return v, err
 }
 
 // readers returns whom a file is shared with that was uploaded with some readers; nil leaves it.
@@ -152,12 +171,39 @@ func (a *App) readers(known *index.Known, u Upload) *entry.Readers {
 	return &after
 }
 
+// name gives all that was written its name, and returns what is to be published.
+func (p *putting) name() (list []index.Published, err error) {
+	sizes := make([]int64, len(p.ready))
+	for i, w := range p.ready {
+		sizes[i] = w.Size
+	}
+	err = p.t.Batch(sizes, func(i int, durable bool) {
+		w := p.ready[i]
+		err := w.p.Commit(perm(w.Exec), time.UnixMilli(w.Time), durable)
+		w.p.Discard()
+		var v *index.Published
+		if err == nil {
+			v, err = p.version(w)
+		}
+		if err != nil {
+			p.told[w.told].Error = explain(err)
+		} else if v != nil {
+			list = append(list, *v)
+		}
+	})
+	p.ready = nil
+	return list, err
+}
+
 // flush publishes what has been written, and says so.
 func (p *putting) flush() error {
 	if len(p.told) == 0 {
 		return nil
 	}
-	err := p.a.index.Publish(p.a.author(), p.ready)
+	list, err := p.name()
+	if err == nil {
+		err = p.a.index.Publish(p.a.author(), list)
+	}
 	var out []byte
 	for _, r := range p.told {
 		if err != nil && r.Error == "" {
@@ -169,7 +215,7 @@ func (p *putting) flush() error {
 		}
 		out = append(append(out, b...), '\n')
 	}
-	p.ready, p.told = nil, nil
+	p.told = nil
 	_, err = p.conn.Write(out)
 	return err
 }

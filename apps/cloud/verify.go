@@ -20,11 +20,11 @@ func (a *App) saveList(k *index.Known, list blocks.List) error {
 }
 
 // keepHere notes that a file with the content of a version stands here already.
-func (a *App) keepHere(k *index.Known, local *index.Local, list blocks.List) error {
+func (a *App) keepHere(t *tree.Tree, k *index.Known, local *index.Local, list blocks.List) error {
 	if err := a.saveList(k, list); err != nil {
 		return err
 	}
-	return a.noting.note(index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.All, Local: local})
+	return a.noting.note(t, noted{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.All, Local: local}})
 }
 
 // suspect looks into a file that is not what the index says, in the background: from now on it is
@@ -68,14 +68,14 @@ func (a *App) verify(ctx context.Context, row index.Row) (State, error) {
 		if k.Local != nil && k.Local.Changed == info.ModTime().UnixNano() {
 			return Synced, nil
 		}
-		return Synced, a.keepHere(k, localOf(info, c), list)
+		return Synced, a.keepHere(t, k, localOf(info, c), list)
 	case k.Local != nil && k.Local.Changed == info.ModTime().UnixNano():
 		state = Damaged
 		a.damaged(row.Name())
 	default:
 		state = Changed
 	}
-	return state, a.noting.note(index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.None, Local: k.Local})
+	return state, a.noting.note(t, noted{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.None, Local: k.Local}})
 }
 
 // verifyAll verifies all files that are here at or below a path. Those that are damaged are fetched
@@ -150,7 +150,7 @@ func (a *App) eraseFile(t *tree.Tree, r index.Row) error {
 	if err != nil || k == nil {
 		return err
 	}
-	if err := a.noting.note(index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.None}); err != nil {
+	if err := a.noting.note(t, noted{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.None}}); err != nil {
 		return err
 	}
 	return t.Remove(r.User, r.Path)

@@ -132,6 +132,39 @@ func (t *Tree) Create(user, path, key string) (*Pending, error) {
 	return &Pending{Pending: p, t: t, dir: d, name: name, key: key}, nil
 }
 
+// small is the size from which on a file is made durable by itself, in bytes.
+const small = 1 << 20
+
+// Batch gives files their names, for many small ones with two waits for the disk in all:
+//
+//	content is on the disk -> names -> names are on the disk
+//
+// commit gives one file its name, durable or not. It is called once for each, in order; what it
+// returns is up to the caller to keep.
+func (t *Tree) Batch(sizes []int64, commit func(i int, durable bool)) error {
+	many := 0
+	for _, size := range sizes {
+		if size < small {
+			many++
+		}
+	}
+	flushed := false
+	if many > 1 {
+		var err error
+		if flushed, err = t.root.Flush(); err != nil {
+			return err
+		}
+	}
+	for i, size := range sizes {
+		commit(i, !flushed || size >= small)
+	}
+	if flushed {
+		_, err := t.root.Flush()
+		return err
+	}
+	return nil
+}
+
 // Keep ends the work on the file and leaves what has come for the next attempt.
 func (p *Pending) Keep() error { return errors.Join(p.Pending.Keep(), p.dir.Close()) }
 
