@@ -41,7 +41,10 @@ func (p place) inside() (*rooted.Dir, error) {
 // own finds a path with the rights of this account, and follows links on the way. What is at its end
 // need not exist.
 func own(path string) (place, error) {
-	path = filepath.Clean(path)
+	path, err := filepath.Abs(path) // so that the directory that it is in has a name
+	if err != nil {
+		return place{}, err
+	}
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	} else if !errors.Is(err, fs.ErrNotExist) {

@@ -63,6 +63,9 @@ func (a *App) may(c Config, p apps.Peer, path string, write bool) error {
 			return nil
 		}
 	}
+	if path == "" {
+		path = "~"
+	}
 	verb, option := "read", ""
 	if write {
 		verb, option = "write", " --write"

@@ -125,6 +125,39 @@ func TestACopyGoesWhereCpWouldPutIt(t *testing.T) {
 	}
 }
 
+func TestPathsOfThisMachineAreReadFromHere(t *testing.T) {
+	m := newMesh(t)
+	m.write("far/file", "text")
+	m.write("here/own", "own")
+	t.Chdir(m.path("here"))
+	if err := os.Mkdir("sub", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args       []string
+		made, text string
+	}{
+		{[]string{"cp", "home:" + m.path("far/file"), "."}, "here/file", "text"},
+		{[]string{"cp", "home:" + m.path("far/file"), "sub"}, "here/sub/file", "text"},
+		{[]string{"cp", "home:" + m.path("far/file"), "new"}, "here/new", "text"},
+		{[]string{"cp", "home:" + m.path("far/file"), "../up"}, "up", "text"},
+		{[]string{"cp", "own", "home:" + m.path("far")}, "far/own", "own"},
+		{[]string{"cp", "-r", "sub", "home:" + m.path("far")}, "far/sub/file", "text"},
+	} {
+		m.good(m.office, tt.args...)
+		if got := m.read(tt.made); got != tt.text {
+			t.Errorf("%v: %s is %q", tt.args, tt.made, got)
+		}
+	}
+	if err := os.Remove("file"); err != nil {
+		t.Fatal(err)
+	}
+	m.good(m.office, "get", "home:"+m.path("far/file"))
+	if got := m.read("here/file"); got != "text" {
+		t.Errorf("get: %q", got)
+	}
+}
+
 func TestTheSessionOfOldLists(t *testing.T) {
 	m := newMesh(t)
 	m.write("d/b", "bb")
