@@ -49,6 +49,7 @@ func (a *Agent) routes() http.Handler {
 	}
 	inMesh("GET /api/meshes/{mesh}", func(m *mesh, w http.ResponseWriter, _ *http.Request) { answer.JSON(w, m.describe()) })
 	inMesh("POST /api/meshes/{mesh}/permits/{user}", (*mesh).postPermit)
+	inMesh("POST /api/meshes/{mesh}/permits", (*mesh).postHubPermit)
 	inMesh("GET /api/meshes/{mesh}/users", (*mesh).getUsers)
 	inMesh("DELETE /api/meshes/{mesh}/users/{user}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
@@ -150,6 +151,21 @@ func (m *mesh) postPermit(w http.ResponseWriter, r *http.Request) {
 		api.AddWarning(w.Header(), "user "+user+" was evicted before. All that endpoints grant to "+user+
 			" (tunnels, terminals, scripts, proxies) goes to the one who joins with this permit. For another person choose another name.")
 	}
+	writePermit(w, m.log, p, err)
+}
+
+func (m *mesh) postHubPermit(w http.ResponseWriter, r *http.Request) {
+	var in api.InviteHub
+	if err := answer.Decode(r, limits.Body, &in); err != nil {
+		answer.Fail(w, m.log, err)
+		return
+	}
+	key, err := identity.ParsePublicKey([]byte(in.PublicKey))
+	if err != nil {
+		answer.Fail(w, m.log, answer.Errorf(answer.BadRequest, "%v", err))
+		return
+	}
+	p, err := m.authority.InviteHub(key, in.Names)
 	writePermit(w, m.log, p, err)
 }
 

@@ -14,6 +14,7 @@ import (
 	"ztm/hub/directory"
 	"ztm/hub/limits"
 	"ztm/hub/link"
+	"ztm/hub/state"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
@@ -197,8 +198,16 @@ func (s *server) getHub(w http.ResponseWriter, r *http.Request, p *peer, _ strin
 		Trust:      s.verifier.Trust().Version(),
 		ClientAddr: p.addr.String(),
 		Time:       s.verifier.Clock().Now().Unix(),
-		Note:       s.note,
+		Note:       s.note(),
 	})
+}
+
+// note is what people should know of this hub; may be empty.
+func (s *server) note() string {
+	if s.another && s.links.Linked() == 0 {
+		return state.InsteadOfRoot
+	}
+	return ""
 }
 
 // listEndpoints is GET /v1/endpoints.

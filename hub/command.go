@@ -15,6 +15,7 @@ import (
 
 	"ztm/hub/shared"
 	"ztm/hub/state"
+	"ztm/store/private"
 )
 
 // Command returns `ztm run hub`. version is the version that the hub reports; wrong marks an error
@@ -23,17 +24,27 @@ func Command(version string, wrong func(error) error) *cli.Command {
 	return &cli.Command{
 		Name:  "hub",
 		Usage: "run a hub in the foreground",
-		Description: `The one process of a mesh with a public address. The first start makes the mesh and writes its root permit, the
+		Description: `The process of a mesh with a public address. The first start makes the mesh and writes its root permit, the
 file that makes a device root. Later starts need no options.
+
+Another hub of the same mesh has a permit of its own. It makes its key (--identity), an endpoint of root answers with a
+permit (ztm invite --hub), and it starts with that. Hubs that know of each other serve as one: each of them may fail.
 
 Examples:
   ztm run hub --names hub.example.com:8888 --permit root.json
-  ztm run hub --data /var/lib/ztm --listen 443 --metrics 127.0.0.1:9100`,
+  ztm run hub --data /var/lib/ztm --listen 443 --metrics 127.0.0.1:9100
+  ztm run hub --identity hub2.pub
+  ztm run hub --permit hub2.json --names hub2.example.com:8888`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "keep the state in `DIR`", EnvVars: []string{"ZTM_DATA"}, DefaultText: "~/.ztm"},
 			&cli.StringFlag{Name: "listen", Aliases: []string{"l"}, Usage: "listen on `[IP:]PORT`", Value: DefaultListen, DefaultText: "8888 on all addresses"},
 			&cli.StringSliceFlag{Name: "names", Aliases: []string{"n"}, Usage: "tell agents to reach this hub at `HOST:PORT`; a new mesh needs one or more"},
-			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "write the root permit of a new mesh to `FILE`; an existing mesh reads a newer permit from it", DefaultText: "root.json in the data directory"},
+			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "write the root permit of a new mesh to `FILE`, or join a mesh with the hub permit there; an existing hub reads a newer permit from it", DefaultText: "root.json in the data directory"},
+			&cli.StringFlag{Name: "identity", Aliases: []string{"i"}, Usage: "write the public key of this hub to `FILE`, for ztm invite --hub, and end; - for standard output"},
+			&cli.StringSliceFlag{Name: "peers", Usage: "find other hubs of the mesh at `HOST:PORT`; kept from then on", DefaultText: "where the permit says"},
+			&cli.StringFlag{Name: "zone", Usage: "say that this hub runs in `ZONE`: agents prefer two hubs of different zones"},
+			&cli.IntFlag{Name: "weight", Usage: "take a share `N` of the agents, 1 to 1000", DefaultText: "1"},
+			&cli.DurationFlag{Name: "drain", Usage: "at the end, give agents `TIME` to move to another hub; a second signal ends at once", DefaultText: "30s"},
 			&cli.BoolFlag{Name: "keep-ca", Usage: "keep the CA key, so that devices can join without a root endpoint; whoever takes over this hub then has the mesh"},
 			&cli.IntFlag{Name: "forget-after", Usage: "forget endpoints that were away for `DAYS`; their names are kept for their users for 30 days more", DefaultText: "never"},
 			&cli.StringFlag{Name: "store", Usage: "decide names and trust with other hubs in the etcd at `URLS`: https://HOST:PORT, with commas between"},
@@ -61,7 +72,7 @@ func runCommand(c *cli.Context, version string, wrong func(error) error) error {
 	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
 		return wrong(fmt.Errorf("log level %q: want debug, info, warn or error", c.String("log-level")))
 	}
-	for _, name := range []string{"max-agents", "max-sessions"} {
+	for _, name := range []string{"max-agents", "max-sessions", "weight"} {
 		if c.IsSet(name) && c.Int(name) < 1 {
 			return wrong(fmt.Errorf("--%s %d: want at least 1", name, c.Int(name)))
 		}
@@ -77,8 +88,15 @@ func runCommand(c *cli.Context, version string, wrong func(error) error) error {
 		}
 		data = filepath.Join(home, ".ztm")
 	}
+	if to := c.String("identity"); to != "" {
+		return printIdentity(c.App.Writer, data, to)
+	}
 	h, err := New(Config{
 		Data:        data,
+		Peers:       c.StringSlice("peers"),
+		Zone:        c.String("zone"),
+		Weight:      c.Int("weight"),
+		Drain:       c.Duration("drain"),
 		Listen:      withHost(c.String("listen")),
 		Names:       c.StringSlice("names"),
 		Permit:      c.String("permit"),
@@ -111,6 +129,26 @@ func storeOf(c *cli.Context) shared.Store {
 		s.Endpoints = strings.Split(urls, ",")
 	}
 	return s
+}
+
+// printIdentity writes the public key of the hub in a directory, and makes the key if there is none.
+func printIdentity(stdout io.Writer, data, to string) error {
+	if err := private.Dir(data); err != nil {
+		return needsPlace(data, fmt.Errorf("data directory: %w", err))
+	}
+	st, err := state.Open(data, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return needsPlace(data, err)
+	}
+	pem, err := st.Identity()
+	if err = errors.Join(err, st.Close()); err != nil {
+		return err
+	}
+	if to == "-" {
+		_, err = stdout.Write(pem)
+		return err
+	}
+	return os.WriteFile(to, pem, 0o644)
 }
 
 // withHost turns a bare port into an address: that port on all addresses.

@@ -50,6 +50,12 @@ func start(t testing.TB, options ...func(*Config)) *testHub {
 // startIn runs a hub in a directory.
 func startIn(t testing.TB, dir string, options ...func(*Config)) *testHub {
 	t.Helper()
+	return startWith(t, nil, dir, options...)
+}
+
+// startWith runs a hub of the mesh of a CA, or if that is nil, of the mesh whose root permit it has.
+func startWith(t testing.TB, ca *identity.CA, dir string, options ...func(*Config)) *testHub {
+	t.Helper()
 	h := &testHub{t: t, log: &appstest.Buffer{}}
 	h.config = Config{
 		Data: dir, Listen: "127.0.0.1:0", Names: []string{"hub.test:8888"}, Version: "test", Drain: time.Second,
@@ -88,6 +94,9 @@ func startIn(t testing.TB, dir string, options ...func(*Config)) *testHub {
 			t.Error(err)
 		}
 	})
+	if h.ca = ca; ca != nil {
+		return h
+	}
 	_, h.ca, err = state.ReadRoot(hub.config.Permit)
 	if err != nil {
 		t.Fatal(err)

@@ -241,7 +241,4 @@ func (s *server) announce(ln, metrics net.Listener, permit string) {
 	size, _ := s.directory.Size()
 	s.log.Info("hub is running", "mesh", s.mesh, "id", s.id, "listen", ln.Addr().String(), "names", s.names,
 		"endpoints", size, "trust", s.verifier.Trust().Version())
-	if s.note != "" {
-		s.log.Warn(s.note)
-	}
 }

@@ -41,7 +41,7 @@ type server struct {
 	names     []string
 	ca        *identity.CA // nil unless the hub keeps the CA key
 	since     time.Time
-	note      string    // a note about this hub for people; may be empty
+	another   bool      // it was made with the root permit of a mesh that was there already
 	past      time.Time // a time that is known to be past, kept by an earlier run
 	verifier  *identity.Verifier
 	directory directory.Directory
@@ -86,9 +86,7 @@ func newServer(c Config, st *state.State, me state.Self) (*server, error) {
 		metrics:     newMetrics(),
 	}
 	s.quotas = newQuotas(c, s.metrics)
-	if me.Another {
-		s.note = anotherHub
-	}
+	s.another = me.Another
 	if c.KeepCA && me.Signer != nil {
 		if s.ca, err = me.Signer.CA(); err != nil {
 			return nil, fmt.Errorf("hub.db: %w", err)
@@ -112,10 +110,6 @@ func newServer(c Config, st *state.State, me state.Self) (*server, error) {
 	s.tls = s.verifier.ServerConfig(s.presented, tunnel.ControlProto, tunnel.RelayProto, identity.JoinProto, tunnel.HubProto, tunnel.HopProto)
 	return s, nil
 }
-
-// anotherHub is the note of a hub that was made with the root permit of an existing mesh.
-const anotherHub = "this hub was made for a mesh that was there already. Hubs of a mesh do not know of each other: if another one runs, " +
-	"the endpoints that are attached to it are offline here, and cannot be reached from here. Run one hub at a time"
 
 func publicKey(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(ed25519.PublicKey) }
 

@@ -1,18 +1,24 @@
 package hub
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"crypto/tls"
+	"encoding/pem"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"ztm/apps/appstest"
+	"ztm/hub/state"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
 )
@@ -34,8 +40,44 @@ func several(t testing.TB, n int, options ...func(*Config)) []*testHub {
 // another starts one more hub of the mesh, that is told the address of h.
 func (h *testHub) another(options ...func(*Config)) *testHub {
 	h.t.Helper()
-	more := []func(*Config){atAddress(h.t), founded(h.t, h.ca), func(c *Config) { c.Peers = []string{h.address()} }}
-	return start(h.t, slices.Concat(more, options)...)
+	return h.anotherIn(h.t.TempDir(), options...)
+}
+
+func (h *testHub) anotherIn(dir string, options ...func(*Config)) *testHub {
+	h.t.Helper()
+	permit := h.hubPermit(dir, h.address())
+	more := []func(*Config){atAddress(h.t), func(c *Config) { c.Permit = permit }}
+	return startWith(h.t, h.ca, dir, slices.Concat(more, options)...)
+}
+
+// hubPermit makes a permit for the hub in a directory, which is told where to find another one.
+func (h *testHub) hubPermit(dir string, peers ...string) (path string) {
+	h.t.Helper()
+	st, err := state.Open(dir, testLog(h.t))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	key := mustKey(h.t, st)
+	if err := st.Close(); err != nil {
+		h.t.Fatal(err)
+	}
+	der, err := h.ca.SignHub(key, time.Now())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	p := identity.Permit{
+		Mesh: h.ca.Mesh(), CA: string(h.ca.CertificatePEM()), Bootstraps: peers,
+		Hub: &identity.PermitHub{Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))},
+	}
+	b, err := p.Marshal()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	path = filepath.Join(h.t.TempDir(), "hub.json")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+	return path
 }
 
 // atAddress is an option: the hub's name is its address, so that other hubs find it by its record.
@@ -129,14 +171,91 @@ func TestAgentsOfThreeHubsReachEachOther(t *testing.T) {
 	}
 }
 
+func TestAHubPermitIsForOneHubAndHoldsNoCAKey(t *testing.T) {
+	first := start(t, atAddress(t))
+	dir := t.TempDir()
+	second := first.anotherIn(dir)
+	second.knows([]*testHub{first, second})
+	if err := second.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if key := first.ca.KeyPEM(); bytes.Contains(read(t, dir, "hub.db"), bytes.Split(key, []byte("\n"))[1]) {
+		t.Error("the CA key is in the database of another hub")
+	}
+	for name, c := range map[string]Config{
+		"is for another hub": {Permit: first.hubPermit(t.TempDir(), first.address()), Names: []string{"h:1"}},
+		"no CA key to keep":  {Permit: first.hubPermit(dir, first.address()), Names: []string{"h:1"}, KeepCA: true},
+	} {
+		c.Data, c.Listen = t.TempDir(), "127.0.0.1:0"
+		if c.KeepCA {
+			c.Permit = first.hubPermit(c.Data, first.address())
+		}
+		h, err := New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Run(t.Context()); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestANewPermitOfAHubBringsACertificateAfterTheOldOneExpired(t *testing.T) {
+	first := start(t, atAddress(t))
+	dir := t.TempDir()
+	second := first.anotherIn(dir)
+	if err := second.stop(); err != nil {
+		t.Fatal(err)
+	}
+	st, err := state.Open(dir, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := first.ca.SignHub(mustKey(t, st), time.Now().Add(-10*time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = st.Change(func(me *state.Self) { me.Certificate = old })
+	if err = errors.Join(err, st.Close()); err != nil {
+		t.Fatal(err)
+	}
+	permit := first.hubPermit(dir, first.address())
+	again := startWith(t, first.ca, dir, func(c *Config) { c.Listen, c.Permit = second.config.Listen, permit })
+	again.knows([]*testHub{first, again})
+	if err := again.stop(); err != nil {
+		t.Fatal(err)
+	}
+	st, err = state.Open(dir, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	if me, _, err := st.Self(); err != nil || bytes.Equal(me.Certificate, old) {
+		t.Errorf("it has the old certificate, %v", err)
+	}
+}
+
+func mustKey(t testing.TB, st *state.State) ed25519.PublicKey {
+	t.Helper()
+	text, err := st.Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := identity.ParsePublicKey(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
 func TestAHubRemembersTheOthers(t *testing.T) {
 	hubs := several(t, 2)
 	second := hubs[1]
 	if err := second.stop(); err != nil {
 		t.Fatal(err)
 	}
-	again := startIn(t, second.config.Data, func(c *Config) {
-		c.Listen, c.Names, c.Permit = second.config.Listen, nil, second.config.Permit
+	again := startWith(t, second.ca, second.config.Data, func(c *Config) {
+		c.Listen, c.Names, c.Permit = second.config.Listen, nil, ""
 	})
 	again.knows(hubs)
 	hubs[0].knows(hubs)
@@ -380,7 +499,7 @@ func TestHopsOfAHubAreLimited(t *testing.T) {
 
 func TestAHubOfAnotherMeshIsNotLinkedWith(t *testing.T) {
 	first, foreign := start(t, atAddress(t)), start(t, atAddress(t))
-	second := start(t, atAddress(t), founded(t, first.ca), func(c *Config) { c.Peers = []string{foreign.address(), first.address()} })
+	second := first.another(func(c *Config) { c.Peers = []string{foreign.address(), first.address()} })
 	second.knows([]*testHub{first, second})
 	for _, h := range []*testHub{second, foreign} {
 		for _, e := range h.hubs().Hubs {
@@ -397,7 +516,7 @@ func TestAHubOfAnotherMeshIsNotLinkedWith(t *testing.T) {
 func TestOfTwoEndpointsThatGotOneNameTheOneAdmittedFirstHasIt(t *testing.T) {
 	r := newRoad(t)
 	first := start(t, atAddress(t))
-	second := start(t, atAddress(t), founded(t, first.ca), func(c *Config) { c.Peers = []string{r.address()} })
+	second := first.another(func(c *Config) { c.Peers = []string{r.address()} })
 	older := first.deviceAt("alice", time.Now().Add(-time.Hour), time.Now())
 	newer := second.device("bob")
 	a, b := older.online("nas"), newer.online("nas")

@@ -151,6 +151,12 @@ type Approve struct {
 	Deny bool   `json:"deny,omitempty"`
 }
 
+// InviteHub is the request for the permit of a hub: POST [HubPermitPath].
+type InviteHub struct {
+	PublicKey string   `json:"publicKey"`       // PEM, as ztm run hub --identity writes it
+	Names     []string `json:"names,omitempty"` // host:port under which agents are to reach it
+}
+
 // Evicted is the answer to an eviction: DELETE [EvictPath] or [EvictDevicePath]. A user that neither the directory nor this
 // agent knows is not found, unless the query has force=true.
 type Evicted struct {

@@ -20,6 +20,9 @@ const (
 // MeshPath is the path of a mesh.
 func MeshPath(mesh string) string { return join(MeshesPath, mesh) }
 
+// HubPermitPath is where a permit for another hub of the mesh is made.
+func HubPermitPath(mesh string) string { return MeshPath(mesh) + "/permits" }
+
 // PermitPath is where a permit for a user is made.
 func PermitPath(mesh, user string) string { return join(MeshPath(mesh)+"/permits", user) }
 

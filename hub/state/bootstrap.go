@@ -11,12 +11,10 @@ import (
 	"path/filepath"
 	"time"
 
-	"ztm/store/private"
-	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
-// How a hub bootstraps a mesh:
+// How a hub bootstraps a mesh. Another hub of a mesh has a permit of its own: permit.go. The first one:
 //
 //  1. The CA is made, or taken from a root permit that lies where the new one would go: the permit
 //     of a start that was interrupted, or of a hub that was lost.
@@ -60,6 +58,11 @@ func Bootstrap(st *State, o Options) (me Self, permit string, err error) {
 		}
 	}
 	next := me
+	if o.PermitGiven {
+		if trust, err = newPermit(st, &next, trust, o); err != nil {
+			return Self{}, "", err
+		}
+	}
 	o.place(&next)
 	if o.KeepCA {
 		if next.Signer, err = keptNewest(me.Signer, trust, o); err != nil {
@@ -150,7 +153,7 @@ func renewExpired(me *Self, trust *identity.Trust, o Options) error {
 	}
 	ca, err := newestCA(o.Permit, trust)
 	if err != nil {
-		return fmt.Errorf("the hub's %w, and to renew it takes the root permit: %w", why, err)
+		return fmt.Errorf("the hub's %w, and to renew it takes the root permit, or a new permit of this hub: %w", why, err)
 	}
 	key, err := identity.ParsePrivateKey([]byte(me.Key))
 	if err != nil {
@@ -202,6 +205,10 @@ func reWritePermit(o Options, me Self) (permit string, err error) {
 // firstStart is the first start.
 func firstStart(st *State, o Options) (me Self, permit string, err error) {
 	now := identity.NewClock().Now()
+	if p, err := readPermit(o.Permit); err == nil && p.Hub != nil {
+		me, err := joinAsHub(st, p, o)
+		return me, "", err
+	}
 	root, ca, err := ReadRoot(o.Permit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -212,6 +219,9 @@ func firstStart(st *State, o Options) (me Self, permit string, err error) {
 		return Self{}, "", fmt.Errorf("%w: move it away, or name another file for the permit of the new mesh", err)
 	default:
 		o.Log.Info("joining the mesh of the root permit that was found, as a hub", "permit", o.Permit, "mesh", ca.Mesh())
+		if o.PermitGiven {
+			o.Log.Warn(InsteadOfRoot)
+		}
 		if len(o.Names) == 0 {
 			o.Names = root.Bootstraps
 		}
@@ -236,6 +246,11 @@ func firstStart(st *State, o Options) (me Self, permit string, err error) {
 	}
 	return me, permit, st.Change(func(s *Self) { *s = me })
 }
+
+// InsteadOfRoot says how a second hub of a mesh is made.
+const InsteadOfRoot = "this hub was made with the root permit, which brings the CA key to its machine: that is for a mesh whose hub was lost. " +
+	"Where another hub runs, make this one with a permit of its own: ztm run hub --identity hub.pub, then on an endpoint of root " +
+	"ztm invite --hub --identity hub.pub --permit hub.json, then ztm run hub --permit hub.json --names HOST:PORT"
 
 // ErrNoNames is returned for a new mesh without names of its hub.
 var ErrNoNames = errors.New("a new mesh needs the names (host:port) under which agents will reach its hub")
@@ -278,31 +293,11 @@ func (k *KeptCA) CA() (*identity.CA, error) {
 	return identity.ParseCA([]byte(k.Certificate), []byte(k.Key))
 }
 
-// ReadRoot reads a root permit. Its error is fs.ErrNotExist if there is no file. A file of another
-// user of this machine is refused: it would make them root of the mesh.
+// ReadRoot reads a root permit. Its error is fs.ErrNotExist if there is no file.
 func ReadRoot(path string) (*identity.Permit, *identity.CA, error) {
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("root permit %s: not a file", path) // opening a pipe would wait for its writer
-	}
-	f, err := os.Open(path)
+	p, err := readPermit(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("root permit: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, nil, fmt.Errorf("root permit: %w", err)
-	}
-	if err := private.CheckOwner(info); err != nil && private.KeepsOwners(filepath.Dir(path)) {
-		return nil, nil, fmt.Errorf("root permit %s %w", path, err)
-	}
-	b, err := answer.Limited(f, identity.MaxPermit)
-	if err != nil {
-		return nil, nil, fmt.Errorf("root permit %s: %w", path, err)
-	}
-	p, err := identity.ParsePermit(b)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
+		return nil, nil, err
 	}
 	if p.CAKey == "" {
 		return nil, nil, fmt.Errorf("%s is not a root permit: it holds no CA key", path)

@@ -2,6 +2,7 @@
 //
 //	state.go      the hub's database, beside the directory
 //	tokens.go     join tokens that the hub has redeemed
+//	permit.go     the first start of another hub of a mesh, which has a permit of its own
 //	bootstrap.go  the first start, which makes a mesh or joins one by its root permit, and later ones
 //
 // It holds secrets, and none of it is for logs.

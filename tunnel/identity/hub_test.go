@@ -146,6 +146,40 @@ func TestProtocolsBetweenHubsAreForHubsAlone(t *testing.T) {
 	}
 }
 
+func TestAHubPermitGivesAHubItsCertificate(t *testing.T) {
+	m, other := newMesh(t), newMesh(t)
+	hub, second, bob := m.hub(t, start), m.hub(t, start), m.member(t, "bob", start)
+	permit := func(d device, names ...string) Permit {
+		return Permit{Mesh: m.ca.Mesh(), CA: string(m.ca.CertificatePEM()), Bootstraps: []string{"hub:1"},
+			Hub: &PermitHub{Certificate: string(marshalCertificate(d.der)), Names: names}}
+	}
+	p := permit(hub, "hub2:1")
+	read := must(ParsePermit(must(p.Marshal())(t)))(t)
+	if der, err := read.CheckHub(hub.public(), start); err != nil || !bytes.Equal(der, hub.der) {
+		t.Errorf("%x, %v", der, err)
+	}
+	_, err := read.CheckHub(second.public(), start)
+	wantError(t, err, ErrWrongID, "is for another hub")
+	_, err = read.CheckHub(hub.public(), start.Add(6*year))
+	wantError(t, err, ErrExpired, "")
+	_, err = read.CheckCertificate(bob.public(), start)
+	wantError(t, err, ErrPermit, "ztm run hub")
+	_, err = (&Permit{}).CheckHub(hub.public(), start)
+	wantError(t, err, ErrPermit, "not for a hub")
+
+	for text, bad := range map[string]Permit{
+		"this is a member's certificate": permit(bob),
+		"of another mesh":                permit(other.hub(t, start)),
+		"permit: name":                   permit(hub, "hub2"),
+		"9 names":                        permit(hub, strings.Split(strings.Repeat("h:1 ", 9), " ")[:9]...),
+		"not PEM":                        {Mesh: m.ca.Mesh(), CA: p.CA, Bootstraps: p.Bootstraps, Hub: &PermitHub{}},
+	} {
+		if _, err := bad.Marshal(); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 // FuzzHubRecordPayload signs what it is given, so that what lies behind the signature is reached,
 // too.
 func FuzzHubRecordPayload(f *testing.F) {

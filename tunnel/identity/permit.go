@@ -25,8 +25,8 @@ const (
 )
 
 // Permit is the file with which a device joins a mesh. It holds what the device must trust and one
-// or more of: the certificate of an endpoint, the CA's key (the root permit), a join token. The
-// last two are secrets.
+// or more of: the certificate of an endpoint, the certificate of a hub, the CA's key (the root
+// permit), a join token. The last two are secrets.
 type Permit struct {
 	Version    int          `json:"version"`
 	Mesh       ID           `json:"mesh"`
@@ -34,6 +34,7 @@ type Permit struct {
 	Bootstraps []string     `json:"bootstraps"`      // host:port of the hub, in the order to try
 	Trust      []byte       `json:"trust,omitempty"` // the trust list when the permit was made, if there was one
 	Agent      *PermitAgent `json:"agent,omitempty"`
+	Hub        *PermitHub   `json:"hub,omitempty"`
 	CAKey      string       `json:"caKey,omitempty"` // PEM
 	Token      *Token       `json:"token,omitempty"`
 }
@@ -125,6 +126,9 @@ func (p *Permit) CheckMesh(want ID) error {
 // returns who the device becomes. Errors match [ErrWrongID], [ErrPermit] where there is no
 // certificate, or what [Trust.Verify] returns.
 func (p *Permit) CheckCertificate(key ed25519.PublicKey, now time.Time) (Subject, error) {
+	if p.Hub != nil {
+		return Subject{}, failf(ErrPermit, "permit is for a hub, which starts with: ztm run hub --permit FILE")
+	}
 	if p.Agent == nil {
 		return Subject{}, failf(ErrPermit, "permit has no certificate")
 	}
@@ -170,7 +174,7 @@ func (p *Permit) check() error {
 			return failf(ErrPermit, "permit: bootstrap %v", err)
 		}
 	}
-	if p.Agent == nil && p.CAKey == "" && p.Token == nil {
+	if p.Agent == nil && p.Hub == nil && p.CAKey == "" && p.Token == nil {
 		return failf(ErrPermit, "permit has neither a certificate nor a CA key nor a join token")
 	}
 	return p.checkGrants(t)
@@ -185,6 +189,11 @@ func (p *Permit) checkGrants(t *Trust) error {
 		}
 		if _, err := t.inspect(cert, RoleMember); err != nil {
 			return failf(ErrPermit, "permit: %v", err)
+		}
+	}
+	if p.Hub != nil {
+		if err := p.Hub.check(t); err != nil {
+			return err
 		}
 	}
 	if p.CAKey != "" {

@@ -44,6 +44,7 @@ func Demo() map[string]any {
 		"GET " + api.MeshPath(m):            mesh,
 		"POST " + api.MeshPath(m):           mesh,
 		"DELETE " + api.MeshPath(m):         nil,
+		"POST " + api.HubPermitPath(m):      map[string]string{"ca": "..."},
 		"POST " + api.PermitPath(m, "bob"):  map[string]string{"ca": "..."},
 		"POST " + api.PermitPath(m, "root"): answer.Errorf(answer.Denied, "only root may invite root"),
 		"DELETE " + api.UserPath(m, "bob"):  api.Evicted{User: "bob", Version: 4, Endpoints: 1},

@@ -54,18 +54,21 @@ func (c commands) members() []*cli.Command {
 			Action: func(x *cli.Context) error { return c.identity(x.Context) },
 		},
 		{
-			Name: "invite", Category: apps.InMesh, ArgsUsage: "USER", Usage: "write a permit that lets a user join the mesh",
+			Name: "invite", Category: apps.InMesh, ArgsUsage: "[USER]", Usage: "write a permit that lets a user join the mesh, or that makes another hub",
 			Description: "With --identity the permit works for one device and is no secret. Without it the permit holds a token:\n" +
 				"the first device that presents it can join, once, until the token expires.\n\n" +
-				"\n" +
 				"A token is redeemed by one endpoint of root, or by a hub that keeps the CA key, which must be online then: --redeemer\n" +
 				"chooses it. With --approve the device waits until somebody runs `ztm approve` there. An --ephemeral endpoint goes, with\n" +
 				"its name, five minutes after it has disconnected: put such a permit with many --uses into the Secret of pods.\n\n" +
+				"With --hub it is for another hub of the mesh, which has made its key with: ztm run hub --identity FILE\n\n" +
 				"Example:\n  ztm invite bob --identity bob.pub --permit bob.json\n  ztm invite bob --permit bob.json --expires 1h\n" +
-				"  ztm invite pods --permit pods.json --uses 1000 --ephemeral --expires 2160h",
+				"  ztm invite pods --permit pods.json --uses 1000 --ephemeral --expires 2160h\n" +
+				"  ztm invite --hub --identity hub2.pub --name hub2.example.com:8888 --permit hub2.json",
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "identity", Aliases: []string{"i"}, Usage: "read the public key of the device from `FILE`; - for standard input"},
 				&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "write the permit to `FILE` (default: standard output)"},
+				&cli.BoolFlag{Name: "hub", Usage: "write the permit of a hub"},
+				&cli.StringSliceFlag{Name: "name", Usage: "with --hub: tell agents to reach it at `HOST:PORT`"},
 				&cli.DurationFlag{Name: "expires", Value: 24 * time.Hour, DefaultText: "24h", Usage: "let the token expire after `TIME`"},
 				&cli.IntFlag{Name: "uses", Value: 1, DefaultText: "1", Usage: "let `COUNT` devices join with the token"},
 				&cli.BoolFlag{Name: "ephemeral", Usage: "let the endpoint go when it has disconnected"},
@@ -73,6 +76,12 @@ func (c commands) members() []*cli.Command {
 				&cli.StringFlag{Name: "redeemer", Usage: "let `EP` of root redeem the token, or: hub"},
 			},
 			Action: func(x *cli.Context) error {
+				if x.Bool("hub") {
+					return c.inviteHubCommand(x)
+				}
+				if x.IsSet("name") {
+					return &apps.UsageError{Err: errors.New("option --name is for a hub: give it with --hub")}
+				}
 				for _, name := range []string{"expires", "uses", "ephemeral", "approve", "redeemer"} {
 					if x.IsSet(name) && x.IsSet("identity") {
 						return &apps.UsageError{Err: fmt.Errorf("option --%s is for a token: it cannot be given with --identity", name)}
@@ -161,6 +170,22 @@ func (c commands) members() []*cli.Command {
 			},
 		},
 	}
+}
+
+func (c commands) inviteHubCommand(x *cli.Context) error {
+	for _, name := range []string{"expires", "uses", "ephemeral", "approve", "redeemer"} {
+		if x.IsSet(name) {
+			return &apps.UsageError{Err: fmt.Errorf("option --%s is for a token: it cannot be given with --hub", name)}
+		}
+	}
+	switch {
+	case x.Args().Present():
+		return &apps.UsageError{Err: fmt.Errorf("a hub is of no user: %q cannot be given with --hub", x.Args().First())}
+	case x.String("identity") == "":
+		return &apps.UsageError{Err: errors.New("option --identity is missing: the hub writes its public key with ztm run hub --identity FILE")}
+	}
+	i := invitation{identity: x.String("identity"), permit: x.String("permit")}
+	return c.inviteHub(x.Context, i, x.StringSlice("name"))
 }
 
 // views are the commands that show the mesh.

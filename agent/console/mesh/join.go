@@ -94,6 +94,39 @@ type invitation struct {
 	redeemer  string // name or ID of an endpoint, or "hub"
 }
 
+// inviteHub writes a permit for another hub of the mesh.
+func (c commands) inviteHub(ctx context.Context, i invitation, names []string) error {
+	for _, n := range names {
+		if err := identity.CheckHostPort(n); err != nil {
+			return &apps.UsageError{Err: fmt.Errorf("option --name: %w", err)}
+		}
+	}
+	pem, err := c.publicKey(i.identity, "the hub writes its own with: ztm run hub --identity FILE")
+	if err != nil {
+		return err
+	}
+	m, err := c.Mesh(ctx)
+	if err != nil {
+		return err
+	}
+	var permit json.RawMessage
+	in := api.InviteHub{PublicKey: pem, Names: names}
+	ask := func() error { return c.Do(ctx, http.MethodPost, api.HubPermitPath(m.Name), in, &permit) }
+	return c.keepPermit(i.permit, "a hub", &permit, ask)
+}
+
+// publicKey reads a public key from a file.
+func (c commands) publicKey(path, hint string) (string, error) {
+	pem, err := c.read(path)
+	if err != nil {
+		return "", fmt.Errorf("identity: %w", err)
+	}
+	if !strings.HasPrefix(strings.TrimSpace(string(pem)), "-----BEGIN PUBLIC KEY-----") {
+		return "", &apps.HintError{Err: fmt.Errorf("identity: %s is not a public key", path), Hint: hint}
+	}
+	return string(pem), nil
+}
+
 func (c commands) invite(ctx context.Context, i invitation) error {
 	if err := identity.CheckName(i.user); err != nil {
 		return &apps.UsageError{Err: fmt.Errorf("user: %w", err)}
@@ -111,17 +144,11 @@ func (c commands) invite(ctx context.Context, i invitation) error {
 		}
 		in.Redeemer = redeemer
 	} else {
-		pem, err := c.read(i.identity)
+		pem, err := c.publicKey(i.identity, "the device that is to join prints its own with: ztm identity")
 		if err != nil {
-			return fmt.Errorf("identity: %w", err)
+			return err
 		}
-		if !strings.HasPrefix(strings.TrimSpace(string(pem)), "-----BEGIN PUBLIC KEY-----") {
-			return &apps.HintError{
-				Err:  fmt.Errorf("identity: %s is not a public key", i.identity),
-				Hint: "the device that is to join prints its own with: ztm identity",
-			}
-		}
-		in.PublicKey = string(pem)
+		in.PublicKey = pem
 	}
 	m, err := c.Mesh(ctx)
 	if err != nil {
@@ -129,19 +156,31 @@ func (c commands) invite(ctx context.Context, i invitation) error {
 	}
 	var permit json.RawMessage
 	ask := func() error { return c.Do(ctx, http.MethodPost, api.PermitPath(m.Name, i.user), in, &permit) }
-	if i.permit == "" || i.permit == "-" {
+	if err := c.keepPermit(i.permit, i.user, &permit, ask); err != nil {
+		return err
+	}
+	if i.permit != "" && i.permit != "-" {
+		c.noteRedeemer(ctx, permit)
+	}
+	return nil
+}
+
+// keepPermit writes the permit that ask asks for to a file, or prints it. Nothing is asked for that
+// cannot be kept.
+func (c commands) keepPermit(path, whom string, permit *json.RawMessage, ask func() error) error {
+	if path == "" || path == "-" {
 		if err := ask(); err != nil {
 			return err
 		}
-		return c.printPermit(permit)
+		return c.printPermit(*permit)
 	}
-	if holdsCAKey(i.permit) {
+	if holdsCAKey(path) {
 		return &apps.HintError{
-			Err:  fmt.Errorf("%s is a root permit: it holds the key of a mesh, which would be lost", i.permit),
+			Err:  fmt.Errorf("%s is a root permit: it holds the key of a mesh, which would be lost", path),
 			Hint: "choose another file",
 		}
 	}
-	f, err := console.CreatePrivate(i.permit)
+	f, err := console.CreatePrivate(path)
 	if err != nil {
 		return err
 	}
@@ -149,11 +188,10 @@ func (c commands) invite(ctx context.Context, i invitation) error {
 	if err := ask(); err != nil {
 		return err
 	}
-	if err := f.Commit(append(permit, '\n')); err != nil {
+	if err := f.Commit(append(*permit, '\n')); err != nil {
 		return err
 	}
-	c.Note("permit for %s written to %s", i.user, i.permit)
-	c.noteRedeemer(ctx, permit)
+	c.Note("permit for %s written to %s", whom, path)
 	return nil
 }
 

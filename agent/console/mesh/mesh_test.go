@@ -216,6 +216,30 @@ func TestRotateChangesNothingWhenThePermitCannotBeKept(t *testing.T) {
 	}
 }
 
+func TestThePermitOfAHubIsForItsKey(t *testing.T) {
+	a := apitest.New(t, apitest.Demo())
+	key := filepath.Join(t.TempDir(), "hub.pub")
+	if err := os.WriteFile(key, []byte("-----BEGIN PUBLIC KEY-----\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := ztm(t, a, "", "invite", "--hub", "--identity", key, "--name", "hub2.example.com:8888")
+	if r.status != 0 || !strings.Contains(r.stdout, `"ca"`) {
+		t.Fatalf("%+v", r)
+	}
+	want := []string{`POST /api/meshes/demo/permits {"publicKey":"-----BEGIN PUBLIC KEY-----\n","names":["hub2.example.com:8888"]}`}
+	if diff := cmp.Diff(want, a.Changes()); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
+	}
+	for _, args := range [][]string{
+		{"invite", "--hub"}, {"invite", "--hub", "bob", "--identity", key}, {"invite", "bob", "--name", "h:1"},
+		{"invite", "--hub", "--identity", key, "--name", "h"}, {"invite", "--hub", "--identity", key, "--expires", "1h"},
+	} {
+		if r := ztm(t, a, "", args...); r.status != 2 {
+			t.Errorf("%q: status %d, %s", args, r.status, r.stderr)
+		}
+	}
+}
+
 func TestInviteChangesNothingWhenThePermitCannotBeKept(t *testing.T) {
 	dir := t.TempDir()
 	link := filepath.Join(dir, "link")
