@@ -80,55 +80,81 @@ func (r *rig) names(ctx context.Context) {
 		fighters = append(fighters, m)
 	}
 	for n := 0; ctx.Err() == nil; n++ {
-		name := fmt.Sprint("prize-", n)
-		start, ended := time.Now(), r.fight(ctx, fighters, name)
-		if r.world.calm(start, time.Now()) {
-			r.log.check("I2", len(ended[ok]) <= 1, "%s was given to %v", name, ended[ok])
-		}
-		for _, h := range r.hubs {
-			holder, err := r.holder(ctx, fighters[0], h, name)
-			if err == nil {
-				r.log.check("I12", !slices.Contains(ended[failed], holder), "%s was refused the name %s, and has it at %s", holder, name, h.name)
-			}
-		}
-		pause(ctx, 2*time.Second)
+		r.fight(ctx, fighters, fmt.Sprint("prize-", n))
 	}
 }
 
-// fight returns the members by how their claim to a name ended.
-func (r *rig) fight(ctx context.Context, fighters []*member, name string) map[outcome][]identity.ID {
+// fight has each member claim a name, and stay where it is for a while. Hubs that share a store give it to one. Hubs that have links
+// alone may give it to several, and come to the same end once they have told each other.
+func (r *rig) fight(ctx context.Context, fighters []*member, name string) {
+	ctx, cancel := context.WithTimeout(ctx, r.slack(4*time.Second))
+	defer cancel()
+	start := time.Now()
 	var mu sync.Mutex
 	ended := map[outcome][]identity.ID{}
-	var all sync.WaitGroup
+	var claims, stays sync.WaitGroup
 	for i, m := range fighters {
 		hub := r.hubs[i%len(r.hubs)]
-		all.Go(func() {
-			start := time.Now()
-			s, err := m.control(ctx, r.address(hub, hubPort))
-			if err == nil {
-				defer s.Close()
-				err = m.register(ctx, s, name)
-			}
-			o := meant(err)
-			r.log.add("claim", name+" at "+hub.name, start, o, text(err))
+		claims.Add(1)
+		stays.Go(func() {
+			o, s := r.contend(ctx, m, hub, name)
 			mu.Lock()
-			defer mu.Unlock()
 			ended[o] = append(ended[o], m.id)
+			mu.Unlock()
+			claims.Done()
+			if s != nil {
+				s.Events(ctx, func(tunnel.Event) {})
+				s.Close()
+			}
 		})
 	}
-	all.Wait()
-	return ended
+	claims.Wait()
+	calm := r.world.calm(start, time.Now())
+	if calm && len(r.etcds) > 0 {
+		r.log.check("I2", len(ended[ok]) <= 1, "%s was given to %v", name, ended[ok])
+	}
+	pause(ctx, r.slack(3*time.Second))
+	r.compareHolders(ctx, fighters[0], name, ended[failed], calm && r.world.calm(start, time.Now()))
+	stays.Wait()
+}
+
+// contend claims a name at a hub. The session is nil if there is none.
+func (r *rig) contend(ctx context.Context, m *member, hub *node, name string) (outcome, *tunnel.Session) {
+	start := time.Now()
+	s, err := m.control(ctx, r.address(hub, hubPort))
+	if err == nil {
+		err = m.register(ctx, s, name)
+	}
+	o := meant(err)
+	r.log.add("claim", name+" at "+hub.name, start, o, text(err))
+	return o, s
+}
+
+// compareHolders asks all hubs who has a name: the same everywhere, if all was calm, and nobody who was refused it.
+func (r *rig) compareHolders(ctx context.Context, m *member, name string, refused []identity.ID, calm bool) {
+	holders := map[identity.ID]string{}
+	for _, h := range r.hubs {
+		holder, err := r.holder(ctx, m, h, name)
+		if err != nil {
+			continue // it is away
+		}
+		r.log.check("I12", !slices.Contains(refused, holder), "%s was refused the name %s, and has it at %s", holder, name, h.name)
+		holders[holder] = h.name
+	}
+	if calm {
+		r.log.check("I2", len(holders) <= 1, "%s is held by %v", name, holders)
+	}
 }
 
 // holder returns who has a name at a hub; "" for nobody.
 func (r *rig) holder(ctx context.Context, m *member, h *node, name string) (identity.ID, error) {
-	s, err := m.control(ctx, r.address(h, hubPort))
+	s, err := m.control(context.WithoutCancel(ctx), r.address(h, hubPort))
 	if err != nil {
 		return "", err
 	}
 	defer s.Close()
 	var page tunnel.Page
-	if err := s.Call(ctx, http.MethodGet, tunnel.PathEndpoints, url.Values{"name": {name}}, nil, &page); err != nil || len(page.Entries) == 0 {
+	if err := s.Call(context.WithoutCancel(ctx), http.MethodGet, tunnel.PathEndpoints, url.Values{"name": {name}}, nil, &page); err != nil || len(page.Entries) == 0 {
 		return "", err
 	}
 	rec, _, err := m.verifier.Record(page.Entries[0].Record)

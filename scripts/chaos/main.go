@@ -1,7 +1,7 @@
 // Command chaos runs a mesh of several hubs in network namespaces, breaks it in every way that is known, and says whether the mesh
 // has kept what it promises.
 //
-//	scripts/chaos/run [-short] [-for 10m] [-seed N] [-hubs 1] [-etcds 0] [-agents 20] [-slack 1] [-ztm BINARY] [-etcd PROGRAM]
+//	scripts/chaos/run [-short] [-for 10m] [-seed N] [-hubs 3] [-etcds 3] [-agents 20] [-slack 1] [-ztm BINARY] [-etcd PROGRAM]
 //
 // Hubs, members of etcd and agents are processes, each in a namespace of its own behind one bridge. This program is on the bridge too: it
 // is the users of all tunnels, their targets, devices that fight for names and tokens, and who breaks things. It needs root, and leaves
@@ -55,6 +55,9 @@ func main() {
 }
 
 func command(ctx context.Context, args []string) error {
+	if len(args) == 2 && args[0] == "get" {
+		return get(ctx, args[1])
+	}
 	inside := len(args) > 0 && args[0] == "inside"
 	if inside {
 		args = args[1:]
@@ -75,8 +78,8 @@ func parse(args []string) (*settings, error) {
 	flags.BoolVar(&s.short, "short", false, "few processes for a minute")
 	flags.DurationVar(&s.length, "for", 10*time.Minute, "so long")
 	flags.Uint64Var(&s.seed, "seed", rand.Uint64(), "of what is broken, and when")
-	flags.IntVar(&s.hubs, "hubs", 1, "how many hubs")
-	flags.IntVar(&s.etcds, "etcds", 0, "how many members of etcd; 0: hubs have links alone")
+	flags.IntVar(&s.hubs, "hubs", 3, "how many hubs")
+	flags.IntVar(&s.etcds, "etcds", 3, "how many members of etcd; 0: hubs have links alone")
 	flags.IntVar(&s.agents, "agents", 20, "how many agents")
 	flags.Float64Var(&s.slack, "slack", 1, "times that may pass are longer by this `FACTOR`")
 	flags.StringVar(&s.ztm, "ztm", "", "the ztm `BINARY` to test; empty: build it")
@@ -89,7 +92,7 @@ func parse(args []string) (*settings, error) {
 	if s.short {
 		set := map[string]bool{}
 		flags.Visit(func(f *flag.Flag) { set[f.Name] = true })
-		for name, value := range map[string]string{"for": "30s", "hubs": "1", "etcds": "0", "agents": "5", "slack": "2"} {
+		for name, value := range map[string]string{"for": "30s", "hubs": "2", "etcds": "0", "agents": "6", "slack": "2"} {
 			if !set[name] {
 				flags.Set(name, value)
 			}

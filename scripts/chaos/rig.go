@@ -90,7 +90,7 @@ func newRig(ctx context.Context, s *settings) (_ *rig, err error) {
 	if r.target, err = newTarget(r.log); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context) error{r.startEtcds, r.startHubs, r.startAgents, r.openTunnels} {
+	for _, step := range []func(context.Context) error{r.startEtcds, r.startFirst, r.startAgents, r.startOthers, r.openTunnels} {
 		if err := step(ctx); err != nil {
 			r.end()
 			return nil, err
@@ -125,37 +125,65 @@ func (r *rig) address(n *node, port int) string {
 
 const hubPort, metricsPort = 8888, 9100
 
-// startHubs starts the hubs. The first makes the mesh.
-func (r *rig) startHubs(ctx context.Context) error {
+// startFirst gives each hub its place, and starts the first, which makes the mesh.
+func (r *rig) startFirst(ctx context.Context) error {
 	permit := filepath.Join(r.settings.dir, "root.json")
 	for i := range r.settings.hubs {
 		n := &node{name: fmt.Sprint("hub", i+1)}
 		if err := r.world.add(n.name, fmt.Sprintf("10.77.0.%d", 11+i)); err != nil {
 			return err
 		}
-		data := filepath.Join(r.settings.dir, n.name)
-		if err := small(data); err != nil {
+		if err := small(r.data(n.name)); err != nil {
 			return err
 		}
-		n.args = []string{r.settings.ztm, "run", "hub", "--data", data, "--listen", r.address(n, hubPort), "--names", r.address(n, hubPort),
-			"--permit", permit, "--metrics", fmt.Sprint("127.0.0.1:", metricsPort)}
 		r.hubs = append(r.hubs, n)
-		if err := r.start(n); err != nil {
+	}
+	first := r.hubs[0]
+	if err := r.startHub(ctx, first, permit); err != nil {
+		return err
+	}
+	if err := process.Until(ctx, "the mesh", patience, func() error { return first.proc.Says("hub is running") }); err != nil {
+		return err
+	}
+	return r.own(permit)
+}
+
+// startOthers makes the other hubs, each with a permit of its own, once there is an endpoint that
+// holds the CA key.
+func (r *rig) startOthers(ctx context.Context) error {
+	for _, n := range r.hubs[1:] {
+		public, permit := r.data(n.name+".pub"), r.data(n.name+".json")
+		if out, err := exec.CommandContext(ctx, r.settings.ztm, "run", "hub", "--data", r.data(n.name), "--identity", public).CombinedOutput(); err != nil {
+			return fmt.Errorf("%w\n%s", err, out)
+		}
+		err := r.command(ctx, r.agents[0].name, "invite", "--hub", "--identity", public, "--name", r.address(n, hubPort), "--permit", permit)
+		if err != nil {
 			return err
 		}
-		if err := process.Until(ctx, n.name, patience, func() error { return answers(r.address(n, hubPort)) }); err != nil {
+		if err := r.startHub(ctx, n, permit); err != nil {
 			return err
-		}
-		if i == 0 {
-			if err := process.Until(ctx, "the mesh", patience, func() error { return n.proc.Says("hub is running") }); err != nil {
-				return err
-			}
-			if err := r.own(permit); err != nil {
-				return err
-			}
 		}
 	}
-	return nil
+	m, err := r.newMember("reader")
+	if err != nil {
+		return err
+	}
+	return process.Until(ctx, "all hubs know all agents", patience, func() error { return r.agreeNow(ctx, m) })
+}
+
+func (r *rig) startHub(ctx context.Context, n *node, permit string) error {
+	n.args = []string{r.settings.ztm, "run", "hub", "--data", r.data(n.name), "--listen", r.address(n, hubPort), "--names", r.address(n, hubPort),
+		"--permit", permit, "--metrics", fmt.Sprint("127.0.0.1:", metricsPort)}
+	if n != r.hubs[0] {
+		n.args = append(n.args, "--peers", r.address(r.hubs[0], hubPort))
+	}
+	if len(r.etcds) > 0 {
+		n.args = append(n.args, "--store", strings.Join(r.endpoints(), ","), "--store-ca", r.data(caFile), "--store-cert", r.data(certFile), "--store-key", r.data(keyFile))
+	}
+	if err := r.start(n); err != nil {
+		return err
+	}
+	return process.Until(ctx, n.name, patience, func() error { return answers(r.address(n, hubPort)) })
 }
 
 // small makes a directory on a file system of its own, which can be filled.
