@@ -177,7 +177,7 @@ func (r *rig) accident(ctx context.Context, rnd *rand.Rand, kinds []string) erro
 		return nil
 	}
 	grace := r.slack(lossGrace)
-	if len(mends) > 1 {
+	if len(mends) > 1 || len(r.hubs) == 1 || strings.Contains(what, "kill agent") {
 		grace = r.slack(healed)
 	}
 	touch := func(d time.Duration) {
@@ -190,16 +190,17 @@ func (r *rig) accident(ctx context.Context, rnd *rand.Rand, kinds []string) erro
 	length := broken[rnd.IntN(len(broken))]
 	fmt.Printf("chaos: %v: %s for %v\n", time.Now().Format(time.TimeOnly), what, length)
 	err := pause(ctx, length)
-	touch(r.slack(healed))
+	touch(grace)
 	for _, mend := range mends {
 		if failed := mend(); err == nil {
 			err = failed
 		}
 	}
-	touch(r.slack(healed))
+	touch(grace)
 	r.log.add("accident", what, start, ok, "")
 	return err
 }
 
-// lossGrace is how long after the loss of one hub new flows may fail.
+// lossGrace is how long after the loss of one hub, or its return, new flows may fail. Of two things at once, or without another hub, it
+// takes until all is healed.
 const lossGrace = 2 * time.Second
