@@ -205,6 +205,9 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		if !strings.HasPrefix(text, "Usage: ztm ") {
 			t.Errorf("%s: no usage:\n%s", path, text)
 		}
+		if strings.Contains(text, "\n\n\n") || strings.HasSuffix(text, "\n\n") {
+			t.Errorf("ztm %s --help has empty lines that part nothing", path)
+		}
 		if path != "" && !regexp.MustCompile(`(?m)^Examples?:`).MatchString(text) {
 			t.Errorf("%s: no example:\n%s", path, text)
 		}
