@@ -482,3 +482,16 @@ func BenchmarkANewFlowWhileAHubHangs(b *testing.B) {
 		})
 	}
 }
+
+func TestAJoinGoesOnAtTheNextHub(t *testing.T) {
+	s := newSeveral(t, 2)
+	s.options.Hubs = 1
+	s.join("root", "root") // with one of the two, which do not know of each other
+	silent := newGate(t, s.gates[0].to)
+	silent.close()
+	s.startAgent("bob")
+	s.ztm("root", append([]string{"set", "hubs", silent.address}, s.addresses()...)...)
+	s.ztm("root", "invite", "bob", "--permit", s.path("bob.json"))
+	s.ztm("bob", "join", "demo", "--as", "ep-bob", "--permit", s.path("bob.json"))
+	s.connected("bob")
+}

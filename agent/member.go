@@ -18,6 +18,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/race"
 )
 
 // admit checks a permit and makes the membership it stands for. Nothing is kept.
@@ -150,25 +151,42 @@ func (a *Agent) redeemToken(ctx context.Context, p *identity.Permit, in api.Join
 		return nil, err
 	}
 	config := v.ClientConfig(cert, identity.RoleHub, "", identity.JoinProto)
+	der, err := a.askMembership(ctx, p.Bootstraps, config, tunnel.JoinRequest{Key: public, Name: in.Name, Proof: proof, Replace: in.Replace})
+	if err != nil {
+		return nil, err
+	}
+	s, err := v.Certificate(der, identity.RoleMember)
+	if err != nil {
+		return nil, err
+	}
+	if s.ID != a.self || s.User != p.Token.User() {
+		return nil, fmt.Errorf("the certificate is for endpoint %s of user %s", s.ID, s.User)
+	}
+	return der, nil
+}
+
+// askMembership asks the hub that answers first, and where that one cannot say now, the others.
+func (a *Agent) askMembership(ctx context.Context, addresses []string, config *tls.Config, req tunnel.JoinRequest) ([]byte, error) {
 	var errs []error
-	for _, address := range p.Bootstraps {
-		der, err := tunnel.Join(ctx, a.dialer, address, config, tunnel.JoinRequest{Key: public, Name: in.Name, Proof: proof, Replace: in.Replace})
+	for left := slices.Clone(addresses); len(left) > 0; {
+		j, i, failed := race.First(ctx, len(left), control.RaceDelay, func(ctx context.Context, i int) (*tunnel.Joining, error) {
+			j, err := tunnel.DialJoin(ctx, a.dialer, left[i], config)
+			if err != nil {
+				err = control.HubError(left[i], err)
+			}
+			return j, err
+		}, func(late *tunnel.Joining) { late.Close() })
+		if i < 0 {
+			errs = append(errs, failed...)
+			break
+		}
+		der, err := j.Ask(ctx, req)
 		var r *answer.Error
-		if errors.As(err, &r) && r.Code != answer.Unavailable && r.Code != answer.Broken {
-			return nil, answer.Lost(err)
+		if err == nil || errors.As(err, &r) && r.Code != answer.Unavailable && r.Code != answer.Broken {
+			return der, answer.Lost(err)
 		}
-		if err != nil { // or that hub cannot say now: the next one may
-			errs = append(errs, control.HubError(address, err))
-			continue
-		}
-		s, err := v.Certificate(der, identity.RoleMember)
-		if err != nil {
-			return nil, err
-		}
-		if s.ID != a.self || s.User != p.Token.User() {
-			return nil, fmt.Errorf("the certificate is for endpoint %s of user %s", s.ID, s.User)
-		}
-		return der, nil
+		errs = append(errs, control.HubError(left[i], err))
+		left = slices.Delete(left, i, i+1)
 	}
 	return nil, answer.Errorf(answer.Unavailable, "%v", errors.Join(errs...))
 }

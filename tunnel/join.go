@@ -16,12 +16,36 @@ const JoinTimeout = 30 * time.Second
 // self-signed certificate of the key in req, and verify the hub's certificate. It returns the new
 // certificate in DER, which the caller verifies.
 func Join(ctx context.Context, d *Dialer, address string, config *tls.Config, req JoinRequest) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, JoinTimeout)
-	defer cancel()
+	j, err := DialJoin(ctx, d, address, config)
+	if err != nil {
+		return nil, err
+	}
+	return j.Ask(ctx, req)
+}
+
+// Joining is a connection with a hub on which a device is about to ask for membership.
+type Joining struct {
+	c   *tls.Conn
+	raw *RecordConn
+}
+
+// DialJoin is the first half of [Join]. The caller calls Ask or Close.
+func DialJoin(ctx context.Context, d *Dialer, address string, config *tls.Config) (*Joining, error) {
 	c, raw, err := dialTLS(ctx, d, address, config)
 	if err != nil {
 		return nil, err
 	}
+	return &Joining{c, raw}, nil
+}
+
+// Close ends a connection that is not wanted.
+func (j *Joining) Close() error { return j.raw.Close() }
+
+// Ask is the second half of [Join]. It ends the connection.
+func (j *Joining) Ask(ctx context.Context, req JoinRequest) ([]byte, error) {
+	c, raw := j.c, j.raw
+	ctx, cancel := context.WithTimeout(ctx, JoinTimeout)
+	defer cancel()
 	defer raw.Close()
 	defer context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })()
 	b, err := json.Marshal(req)

@@ -42,14 +42,14 @@ func (c *Control) Visit(ctx context.Context, use func(s *tunnel.Session) error) 
 	return errs[0]
 }
 
-// dialOne opens a session at the first of some addresses that answers, raceDelay apart; with the hub
+// dialOne opens a session at the first of some addresses that answers, RaceDelay apart; with the hub
 // of an ID, or with any where that is "".
 func (c *Control) dialOne(ctx context.Context, id identity.ID, addresses []string) (*tunnel.Session, identity.Subject, error) {
 	type met struct {
 		s   *tunnel.Session
 		hub identity.Subject
 	}
-	got, i, errs := race.First(ctx, len(addresses), raceDelay, func(ctx context.Context, i int) (met, error) {
+	got, i, errs := race.First(ctx, len(addresses), RaceDelay, func(ctx context.Context, i int) (met, error) {
 		s, hub, err := c.dialHub(ctx, id, addresses[i])
 		return met{s, hub}, err
 	}, func(late met) { late.s.Close() })

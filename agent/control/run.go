@@ -16,7 +16,7 @@ import (
 // something changes and when it said, and does no more than one step:
 //
 //  1. too few sessions    the hub that rank wants most and that may be tried now gets an attempt. One that is
-//     silent for raceDelay does not count, so that the next one is tried as well (RFC 8305)
+//     silent for RaceDelay does not count, so that the next one is tried as well (RFC 8305)
 //  2. a hub is better     at a time within homeWithin it is tried, too: make before break
 //  3. too many sessions   the one that rank wants least ends
 //
@@ -28,7 +28,7 @@ const (
 	maxDelay      = 30 * time.Second
 	strangerDelay = 5 * time.Minute // for an address that may be an old one, while there is a session
 
-	raceDelay  = 300 * time.Millisecond
+	RaceDelay  = 300 * time.Millisecond // so long one address is waited for before the next is tried as well
 	homeWithin = 5 * time.Minute
 	planEvery  = 5 * time.Minute // round trips change and say nothing
 )
@@ -88,7 +88,7 @@ func (c *Control) plan(now time.Time) time.Duration {
 			continue
 		}
 		c.startLocked(p, now)
-		at(now.Add(raceDelay))
+		at(now.Add(RaceDelay))
 		held++
 	}
 	if held >= want {
@@ -111,7 +111,7 @@ func (l *link) counts(now time.Time) bool {
 // countsUntil is until when it does; zero: for good.
 func (l *link) countsUntil() time.Time {
 	if !l.ready {
-		return l.began.Add(raceDelay)
+		return l.began.Add(RaceDelay)
 	}
 	return l.leave
 }
