@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -169,18 +170,18 @@ func (a *Agent) redeemToken(ctx context.Context, p *identity.Permit, in api.Join
 func (a *Agent) askMembership(ctx context.Context, addresses []string, config *tls.Config, req tunnel.JoinRequest) ([]byte, error) {
 	var errs []error
 	for left := slices.Clone(addresses); len(left) > 0; {
-		j, i, failed := race.First(ctx, len(left), control.RaceDelay, func(ctx context.Context, i int) (*tunnel.Joining, error) {
+		j, i, failed := race.First(ctx, len(left), control.RaceDelay, func(ctx context.Context, i int) (io.Closer, error) {
 			j, err := tunnel.DialJoin(ctx, a.dialer, left[i], config)
 			if err != nil {
 				err = control.HubError(left[i], err)
 			}
 			return j, err
-		}, func(late *tunnel.Joining) { late.Close() })
+		})
 		if i < 0 {
 			errs = append(errs, failed...)
 			break
 		}
-		der, err := j.Ask(ctx, req)
+		der, err := j.(*tunnel.Joining).Ask(ctx, req)
 		var r *answer.Error
 		if err == nil || errors.As(err, &r) && r.Code != answer.Unavailable && r.Code != answer.Broken {
 			return der, answer.Lost(err)

@@ -19,6 +19,10 @@ type candidate struct {
 	stranger bool // no record of it is known, only an address
 	draining bool
 	failed   bool // the last attempt to reach it failed, or it was lost
+
+	place *place // where it is
+	near  bool   // set by order
+	score float64
 }
 
 // rank orders hubs by how much the endpoint self wants to be with them. The first n that can be
@@ -34,24 +38,38 @@ type candidate struct {
 //     near follow by their round trip.
 //  4. The second is moved up: it is the best by 1 to 3 of the hubs of another zone than the first, if
 //     one of those is usable and neither failed nor drains. Hubs of one zone may fail together.
-func rank(self string, all []candidate) []candidate {
-	out := byWish(self, all)
-	if len(out) < 3 {
-		return out
+func rank(self string, all []*candidate) []*candidate {
+	for _, c := range all {
+		c.score = c.hash(self)
 	}
-	first := out[0]
-	elsewhere := func(c candidate) bool { return c.zone != first.zone && c.class() == first.class() }
-	others := byWish(self, slices.DeleteFunc(slices.Clone(all), func(c candidate) bool { return !elsewhere(c) }))
-	if len(others) == 0 || first.class() != 0 {
-		return out
+	order(all)
+	if len(all) < 3 || all[0].class() != 0 {
+		return all
 	}
-	at := slices.IndexFunc(out, func(c candidate) bool { return c.key == others[0].key })
-	second := out[at]
-	return slices.Insert(slices.Delete(out, at, at+1), 1, second)
+	var others []*candidate
+	for _, c := range all {
+		if c.zone != all[0].zone && c.class() == 0 {
+			others = append(others, c)
+		}
+	}
+	if len(others) > 0 {
+		order(others)
+		moveUp(all, 1, others[0])
+	}
+	return all
+}
+
+// moveUp moves one of a list to a place before it.
+func moveUp[T comparable](list []T, to int, one T) {
+	at := slices.Index(list, one)
+	if at > to {
+		copy(list[to+1:at+1], list[to:at])
+		list[to] = one
+	}
 }
 
 // class is what comes before all else: see rank, 1.
-func (c candidate) class() int {
+func (c *candidate) class() int {
 	switch {
 	case c.failed:
 		return 3
@@ -63,31 +81,35 @@ func (c candidate) class() int {
 	return 0
 }
 
-// byWish is rank without its last rule.
-func byWish(self string, all []candidate) []candidate {
-	least := map[int]time.Duration{}
+// order is rank without its last rule.
+func order(all []*candidate) {
+	var least [4]time.Duration
 	for _, c := range all {
-		if l, ok := least[c.class()]; c.rtt > 0 && (!ok || c.rtt < l) {
-			least[c.class()] = c.rtt
+		if l := &least[c.class()]; c.rtt > 0 && (*l == 0 || c.rtt < *l) {
+			*l = c.rtt
 		}
 	}
-	near := func(c candidate) bool { return c.rtt == 0 || nearly(c.rtt, least[c.class()]) }
-	out := slices.Clone(all)
-	slices.SortFunc(out, func(a, b candidate) int {
-		if order := cmp.Compare(a.class(), b.class()); order != 0 {
-			return order
-		}
-		switch nearA, nearB := near(a), near(b); {
-		case nearA && nearB:
-			return cmp.Or(cmp.Compare(b.score(self), a.score(self)), cmp.Compare(a.key, b.key))
-		case nearA:
-			return -1
-		case nearB:
-			return 1
-		}
-		return cmp.Or(cmp.Compare(a.rtt, b.rtt), cmp.Compare(a.key, b.key))
-	})
-	return out
+	for _, c := range all {
+		c.near = c.rtt == 0 || nearly(c.rtt, least[c.class()])
+	}
+	slices.SortFunc(all, compare)
+}
+
+// compare is negative if a comes before b.
+func compare(a, b *candidate) int {
+	if by := cmp.Compare(a.class(), b.class()); by != 0 {
+		return by
+	}
+	by := last(!a.near, !b.near)
+	if by == 0 && a.near {
+		by = cmp.Compare(b.score, a.score)
+	} else if by == 0 {
+		by = cmp.Compare(a.rtt, b.rtt)
+	}
+	if by == 0 {
+		by = cmp.Compare(a.key, b.key)
+	}
+	return by
 }
 
 // nearly reports whether a round trip is about as good as the least.
@@ -95,9 +117,9 @@ func nearly(rtt, least time.Duration) bool {
 	return rtt <= max(least+10*time.Millisecond, least*3/2)
 }
 
-// score is the rendezvous hash of an endpoint and a hub: of all hubs each has the highest score for
-// its share, by weight, of all endpoints (Schindelhauer and Schomaker: -w / ln h).
-func (c candidate) score(self string) float64 {
+// hash is the rendezvous hash of an endpoint and a hub: of all hubs each has the highest for its
+// share, by weight, of all endpoints (Schindelhauer and Schomaker: -w / ln h).
+func (c *candidate) hash(self string) float64 {
 	sum := sha256.Sum256([]byte(self + "\x00" + c.key))
 	h := (float64(binary.BigEndian.Uint64(sum[:])>>11) + 0.5) / (1 << 53) // between 0 and 1, without them
 	return float64(max(c.weight, 1)) / -math.Log(h)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func keys(list []candidate) (out []string) {
+func keys(list []*candidate) (out []string) {
 	for _, c := range list {
 		out = append(out, c.key)
 	}
@@ -16,29 +16,29 @@ func keys(list []candidate) (out []string) {
 }
 
 // chosen are the hubs that get the two sessions of an endpoint.
-func chosen(self string, all []candidate) []string {
-	return keys(rank(self, all))[:min(2, len(all))]
+func chosen(self string, all []*candidate) []string {
+	return keys(rank(self, slices.Clone(all)))[:min(2, len(all))]
 }
 
 func TestWhichHubsAreWantedFirst(t *testing.T) {
 	const ms = time.Millisecond
 	for name, tt := range map[string]struct {
-		all  []candidate
+		all  []*candidate
 		want []string // those whose order the hash does not decide
 	}{
 		"none":                                {nil, nil},
-		"one":                                 {[]candidate{{key: "a", failed: true}}, []string{"a"}},
-		"a failed one is last":                {[]candidate{{key: "a", failed: true}, {key: "b", rtt: time.Second}}, []string{"b", "a"}},
-		"a draining one before a failed one":  {[]candidate{{key: "a", failed: true}, {key: "b", draining: true}, {key: "c"}}, []string{"c", "b", "a"}},
-		"an address after a hub":              {[]candidate{{key: "x:1", stranger: true}, {key: "b", rtt: time.Second}}, []string{"b", "x:1"}},
-		"a far one after a near one":          {[]candidate{{key: "a", rtt: 40 * ms}, {key: "b", rtt: 20 * ms}}, []string{"b", "a"}},
-		"far ones by their round trip":        {[]candidate{{key: "a", rtt: 90 * ms}, {key: "b", rtt: 1 * ms}, {key: "c", rtt: 50 * ms}}, []string{"b", "c", "a"}},
-		"another zone, though it is far":      {[]candidate{{key: "a", rtt: 1 * ms, zone: "x", weight: 1000}, {key: "b", rtt: 2 * ms, zone: "x"}, {key: "c", rtt: 99 * ms, zone: "y"}}, []string{"a|b", "c", "a|b"}},
-		"not another zone that failed":        {[]candidate{{key: "a", rtt: 1 * ms, zone: "x"}, {key: "b", rtt: 99 * ms, zone: "x"}, {key: "c", zone: "y", failed: true}}, []string{"a", "b", "c"}},
-		"the nearer of those in another zone": {[]candidate{{key: "a", rtt: 1 * ms, zone: "x"}, {key: "b", rtt: 99 * ms, zone: "y"}, {key: "c", rtt: 30 * ms, zone: "z"}}, []string{"a", "c", "b"}},
+		"one":                                 {[]*candidate{{key: "a", failed: true}}, []string{"a"}},
+		"a failed one is last":                {[]*candidate{{key: "a", failed: true}, {key: "b", rtt: time.Second}}, []string{"b", "a"}},
+		"a draining one before a failed one":  {[]*candidate{{key: "a", failed: true}, {key: "b", draining: true}, {key: "c"}}, []string{"c", "b", "a"}},
+		"an address after a hub":              {[]*candidate{{key: "x:1", stranger: true}, {key: "b", rtt: time.Second}}, []string{"b", "x:1"}},
+		"a far one after a near one":          {[]*candidate{{key: "a", rtt: 40 * ms}, {key: "b", rtt: 20 * ms}}, []string{"b", "a"}},
+		"far ones by their round trip":        {[]*candidate{{key: "a", rtt: 90 * ms}, {key: "b", rtt: 1 * ms}, {key: "c", rtt: 50 * ms}}, []string{"b", "c", "a"}},
+		"another zone, though it is far":      {[]*candidate{{key: "a", rtt: 1 * ms, zone: "x", weight: 1000}, {key: "b", rtt: 2 * ms, zone: "x"}, {key: "c", rtt: 99 * ms, zone: "y"}}, []string{"a|b", "c", "a|b"}},
+		"not another zone that failed":        {[]*candidate{{key: "a", rtt: 1 * ms, zone: "x"}, {key: "b", rtt: 99 * ms, zone: "x"}, {key: "c", zone: "y", failed: true}}, []string{"a", "b", "c"}},
+		"the nearer of those in another zone": {[]*candidate{{key: "a", rtt: 1 * ms, zone: "x"}, {key: "b", rtt: 99 * ms, zone: "y"}, {key: "c", rtt: 30 * ms, zone: "z"}}, []string{"a", "c", "b"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := keys(rank("self", tt.all))
+			got := keys(rank("self", slices.Clone(tt.all)))
 			if len(got) != len(tt.want) {
 				t.Fatalf("%v", got)
 			}
@@ -65,9 +65,9 @@ func TestHubsWithinReachOfTheBestAreAsGoodAsIt(t *testing.T) {
 const endpoints = 3000
 
 // someHubs are n hubs in zones.
-func someHubs(n, zones int) (out []candidate) {
+func someHubs(n, zones int) (out []*candidate) {
 	for i := range n {
-		out = append(out, candidate{key: fmt.Sprintf("hub-%d", i), zone: fmt.Sprintf("zone-%d", i%zones), rtt: time.Duration(1+i%5) * time.Millisecond})
+		out = append(out, &candidate{key: fmt.Sprintf("hub-%d", i), zone: fmt.Sprintf("zone-%d", i%zones), rtt: time.Duration(1+i%5) * time.Millisecond})
 	}
 	return out
 }
@@ -98,7 +98,7 @@ func TestEndpointsDivideThemselvesEvenly(t *testing.T) {
 func TestAHubGetsItsShareByWeight(t *testing.T) {
 	count := map[string]int{}
 	for i := range endpoints {
-		count[chosen(fmt.Sprint("ep", i), []candidate{{key: "small", weight: 1}, {key: "large", weight: 3}})[0]]++
+		count[chosen(fmt.Sprint("ep", i), []*candidate{{key: "small", weight: 1}, {key: "large", weight: 3}})[0]]++
 	}
 	if share := float64(count["large"]) / endpoints; share < 0.70 || share > 0.80 {
 		t.Errorf("a hub of three quarters of the weight is first for %.2f of all", share)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"syscall"
 
 	"ztm/tunnel"
@@ -45,18 +46,19 @@ func (c *Control) Visit(ctx context.Context, use func(s *tunnel.Session) error) 
 // dialOne opens a session at the first of some addresses that answers, RaceDelay apart; with the hub
 // of an ID, or with any where that is "".
 func (c *Control) dialOne(ctx context.Context, id identity.ID, addresses []string) (*tunnel.Session, identity.Subject, error) {
-	type met struct {
-		s   *tunnel.Session
-		hub identity.Subject
-	}
-	got, i, errs := race.First(ctx, len(addresses), RaceDelay, func(ctx context.Context, i int) (met, error) {
-		s, hub, err := c.dialHub(ctx, id, addresses[i])
-		return met{s, hub}, err
-	}, func(late met) { late.s.Close() })
+	got, i, errs := race.First(ctx, len(addresses), RaceDelay, func(ctx context.Context, i int) (io.Closer, error) {
+		s, _, err := c.dialHub(ctx, id, addresses[i])
+		return s, err
+	})
 	if i < 0 {
 		return nil, identity.Subject{}, errors.Join(errs...)
 	}
-	return got.s, got.hub, nil
+	s := got.(*tunnel.Session)
+	hub, err := c.Verifier.Subject(s.TLS(), identity.RoleHub)
+	if err != nil {
+		s.Close()
+	}
+	return s, hub, err
 }
 
 // DialAt opens a session with the hub at an address.

@@ -57,16 +57,8 @@ func (p *place) stranger() bool { return p.record.ID == "" && slices.Equal(p.fou
 // addresses are where the hub may be, the best guess first.
 func (p *place) addresses() []string {
 	all := slices.Concat(p.record.Names, p.found)
-	if i := slices.Index(all, p.good); i > 0 {
-		all = slices.Insert(slices.Delete(all, i, i+1), 0, p.good)
-	}
-	var out []string
-	for _, a := range all {
-		if !slices.Contains(out, a) {
-			out = append(out, a)
-		}
-	}
-	return out
+	moveUp(all, 0, p.good)
+	return unique(all)
 }
 
 // Round trips that differ by less than both of these, or for less than long, move nobody.
@@ -96,9 +88,9 @@ func (p *place) measured(rtt time.Duration, now time.Time) {
 }
 
 // candidate is the place as rank sees it.
-func (p *place) candidate() candidate {
-	return candidate{
-		key: p.key, zone: p.record.Zone, weight: p.record.Weight, rtt: p.judged,
+func (p *place) candidate() *candidate {
+	return &candidate{
+		place: p, key: p.key, zone: p.record.Zone, weight: p.record.Weight, rtt: p.judged,
 		stranger: p.stranger(), draining: p.drains || p.record.Draining, failed: p.failed,
 	}
 }
@@ -106,7 +98,7 @@ func (p *place) candidate() candidate {
 // rankedLocked lists the places at which a hub may be, as rank orders them: hubs, and those addresses
 // of the floor that are none of theirs. ideal takes a hub that failed for one that did not.
 func (c *Control) rankedLocked(ideal bool) []*place {
-	var all []candidate
+	var all []*candidate
 	for _, p := range c.placesLocked() {
 		one := p.candidate()
 		one.failed = one.failed && (!ideal || p.absent)
@@ -114,7 +106,7 @@ func (c *Control) rankedLocked(ideal bool) []*place {
 	}
 	var out []*place
 	for _, one := range rank(string(c.Self), all) {
-		out = append(out, c.places[one.key])
+		out = append(out, one.place)
 	}
 	return out
 }
@@ -315,22 +307,20 @@ func (c *Control) Bootstraps() []string {
 	defer c.mu.Unlock()
 	var of [][]string
 	for _, p := range c.placesLocked() {
-		if names := p.addresses(); p.record.ID != "" {
-			of = append(of, p.record.Names)
-		} else {
-			of = append(of, names)
+		names := p.record.Names
+		if len(names) == 0 {
+			names = p.found
 		}
+		of = append(of, names)
 	}
-	rand.Shuffle(len(of), func(i, j int) { of[i], of[j] = of[j], of[i] })
-	if len(of) == 1 || !slices.ContainsFunc(of, func(names []string) bool { return len(names) > 0 }) {
+	if len(of) < 2 {
 		return slices.Clone(c.Hubs())
 	}
+	rand.Shuffle(len(of), func(i, j int) { of[i], of[j] = of[j], of[i] })
 	var out []string
 	for i := range maxBootstraps {
 		for _, names := range of {
-			if i < len(names) {
-				out = append(out, names[i])
-			}
+			out = append(out, names[min(i, len(names)-1)])
 		}
 	}
 	out = unique(out)

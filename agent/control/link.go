@@ -36,6 +36,7 @@ type link struct {
 	hub         identity.Subject // of session; guarded by c.mu
 	ready       bool             // the endpoint is online there; guarded by c.mu
 	leave       time.Time        // when another one is to be looked for, as this hub is about to end; zero: never; guarded by c.mu
+	rank        int              // of the last sort: less is better; guarded by c.mu
 	inDirectory int              // offered, as of the last record that the hub took; guarded by c.mu
 }
 

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"time"
 
@@ -25,18 +26,18 @@ func (c *Control) Path(ctx context.Context, to identity.ID, dedicated bool, avoi
 		return nil, "", err
 	}
 	c.sort(links, c.HubsOf(to), avoid)
-	path, i, errs := race.First(ctx, len(links), hedgeDelay, func(ctx context.Context, i int) (net.Conn, error) {
+	path, i, errs := race.First(ctx, len(links), hedgeDelay, func(ctx context.Context, i int) (io.Closer, error) {
 		watched, stop := c.watch(ctx, links[i])
 		defer stop()
 		if dedicated {
 			return c.dedicated(watched, links[i], to, "")
 		}
 		return c.relay(watched, links[i], to, "")
-	}, func(late net.Conn) { late.Close() })
+	})
 	if i < 0 {
 		return nil, "", firstAnswer(errs)
 	}
-	return path, links[i].hub.ID, nil
+	return path.(net.Conn), links[i].hub.ID, nil
 }
 
 // firstAnswer is what a hub said, if one said anything.

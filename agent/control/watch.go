@@ -114,15 +114,23 @@ func (c *Control) await(ctx context.Context) ([]*link, error) {
 func (c *Control) sort(links []*link, peers []identity.ID, avoid identity.ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	slices.SortStableFunc(links, func(a, b *link) int {
-		near := 0
-		if rttA, rttB := a.session.RTT(), b.session.RTT(); !nearly(rttA, rttB) || !nearly(rttB, rttA) {
-			near = cmp.Compare(rttA, rttB)
+	for _, l := range links {
+		l.rank = 0
+		for _, bad := range []bool{l.suspicion.Suspect(), l.hub.ID == avoid, !l.leave.IsZero(), !slices.Contains(peers, l.hub.ID)} {
+			l.rank *= 2
+			if bad {
+				l.rank++
+			}
 		}
-		return cmp.Or(
-			last(a.suspicion.Suspect(), b.suspicion.Suspect()), last(a.hub.ID == avoid, b.hub.ID == avoid),
-			last(!a.leave.IsZero(), !b.leave.IsZero()),
-			last(slices.Contains(peers, b.hub.ID), slices.Contains(peers, a.hub.ID)), near)
+	}
+	slices.SortFunc(links, func(a, b *link) int {
+		if a.rank != b.rank {
+			return a.rank - b.rank
+		}
+		if rttA, rttB := a.rtt(), b.rtt(); !nearly(rttA, rttB) || !nearly(rttB, rttA) {
+			return cmp.Compare(rttA, rttB)
+		}
+		return a.began.Compare(b.began)
 	})
 }
 

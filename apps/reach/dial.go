@@ -2,6 +2,7 @@ package reach
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -38,11 +39,11 @@ func (d Dialer) Any(ctx context.Context, network string, addrs []netip.Addr, por
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	all := interleave(addrs)
-	c, i, errs := race.First(ctx, len(all), AttemptDelay, func(ctx context.Context, i int) (net.Conn, error) {
+	c, i, errs := race.First(ctx, len(all), AttemptDelay, func(ctx context.Context, i int) (io.Closer, error) {
 		return d.one(ctx, network, netip.AddrPortFrom(all[i], port).String())
-	}, func(late net.Conn) { late.Close() })
+	})
 	if i >= 0 {
-		return c, all[i], nil
+		return c.(net.Conn), all[i], nil
 	}
 	return nil, netip.Addr{}, telling(errs)
 }

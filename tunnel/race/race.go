@@ -7,30 +7,31 @@ package race
 
 import (
 	"context"
+	"io"
 	"time"
 )
 
 // attempt is what became of one way.
-type attempt[R any] struct {
+type attempt struct {
 	n   int
-	got R
+	got io.Closer
 	err error
 }
 
 // First tries n ways, numbered from 0: each after delay, or at once when one has failed. It returns
 // the first success and its number. The context of the others ends then; a success that comes too
-// late all the same is given to discard. Without a success it returns what each way said, in the
+// late all the same is closed. Without a success it returns nil, -1 and what each way said, in the
 // order in which they failed. It returns when no attempt runs any more.
-func First[R any](ctx context.Context, n int, delay time.Duration, try func(ctx context.Context, i int) (R, error), discard func(R)) (R, int, []error) {
+func First(ctx context.Context, n int, delay time.Duration, try func(ctx context.Context, i int) (io.Closer, error)) (io.Closer, int, []error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var (
-		won     R
+		won     io.Closer
 		winner  = -1
 		errs    []error
 		begun   int
 		running int
-		results = make(chan attempt[R]) // unbuffered: every attempt is waited for
+		results = make(chan attempt) // unbuffered: every attempt is waited for
 		next    = time.NewTimer(0)
 	)
 	defer next.Stop()
@@ -47,7 +48,7 @@ func First[R any](ctx context.Context, n int, delay time.Duration, try func(ctx 
 			begun, running = begun+1, running+1
 			go func() { // awaited by the receive below
 				got, err := try(ctx, i)
-				results <- attempt[R]{i, got, err}
+				results <- attempt{i, got, err}
 			}()
 			next.Reset(delay)
 		case a := <-results:
@@ -60,7 +61,7 @@ func First[R any](ctx context.Context, n int, delay time.Duration, try func(ctx 
 				won, winner = a.got, a.n
 				cancel()
 			default:
-				discard(a.got)
+				a.got.Close()
 			}
 		}
 	}

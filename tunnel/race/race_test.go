@@ -3,6 +3,7 @@ package race
 import (
 	"context"
 	"errors"
+	"io"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,11 +18,16 @@ type way struct {
 	deaf  bool
 }
 
+// closing is a success that says when it is closed.
+type closing func()
+
+func (c closing) Close() error { c(); return nil }
+
 // run has ways race, and returns which won, after how long, what was discarded and what was begun.
 func run(t *testing.T, delay time.Duration, ways ...way) (winner int, took time.Duration, discarded []int, begun int, errs []error) {
 	t.Helper()
 	began, count := time.Now(), atomic.Int32{}
-	_, winner, errs = First(t.Context(), len(ways), delay, func(ctx context.Context, i int) (int, error) {
+	_, winner, errs = First(t.Context(), len(ways), delay, func(ctx context.Context, i int) (io.Closer, error) {
 		count.Add(1)
 		done := ctx.Done()
 		if ways[i].deaf {
@@ -29,11 +35,11 @@ func run(t *testing.T, delay time.Duration, ways ...way) (winner int, took time.
 		}
 		select {
 		case <-time.After(ways[i].after):
-			return i, ways[i].err
+			return closing(func() { discarded = append(discarded, i) }), ways[i].err
 		case <-done:
-			return i, ctx.Err()
+			return nil, ctx.Err()
 		}
-	}, func(i int) { discarded = append(discarded, i) })
+	})
 	return winner, time.Since(began), discarded, int(count.Load()), errs
 }
 
@@ -71,10 +77,10 @@ func TestARaceThatIsGivenUpEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 25)
 		defer cancel()
-		_, winner, errs := First(ctx, 2, 10, func(ctx context.Context, _ int) (int, error) {
+		_, winner, errs := First(ctx, 2, 10, func(ctx context.Context, _ int) (io.Closer, error) {
 			<-ctx.Done()
-			return 0, ctx.Err()
-		}, func(int) {})
+			return nil, ctx.Err()
+		})
 		if winner != -1 || len(errs) != 2 {
 			t.Errorf("%d won: %v", winner, errs)
 		}
