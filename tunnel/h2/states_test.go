@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -217,5 +218,14 @@ func TestMuchIsSaidOnceOfAStream(t *testing.T) {
 	<-said
 	if len(said) > 0 {
 		t.Error("it was said twice")
+	}
+}
+
+func TestAnAnswerOfTheFirstWindowNeedsNoOtherAlsoAfterASmallOne(t *testing.T) {
+	const window = 256 << 10
+	_, peer := rawServer(t, Options{Window: window})
+	given := wire.FirstWindow + int(binary.BigEndian.Uint32(peer.next(wire.FrameWindow).payload))
+	if given < window+10_000 {
+		t.Errorf("the window of the connection is %d bytes, that of a stream %d", given, window)
 	}
 }

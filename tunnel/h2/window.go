@@ -40,7 +40,7 @@ type windows struct {
 func (w *windows) init(o Options) {
 	w.learned, w.announced, w.base = o.Window, o.Window, wire.FirstWindow
 	w.unacked = []int{o.Window}
-	w.connWindow = max(o.Window, wire.FirstWindow)
+	w.connWindow = max(o.Window+o.Window/4, wire.FirstWindow) // what came before in other streams takes nothing from the first large one
 	w.recv = int64(w.connWindow)
 	w.rtt = o.RTT
 	w.heard = time.Now()
