@@ -30,6 +30,7 @@ import (
 	"ztm/apps"
 	"ztm/hub"
 	"ztm/store"
+	"ztm/store/backup"
 	"ztm/tunnel/memory"
 	"ztm/tunnel/resolver"
 )
@@ -74,7 +75,7 @@ func commands(c *console.Console) []*cli.Command {
 	c.Know(more.Values)
 	run := roles(c)
 	out := append(mesh.Commands(c, more), more.Top...)
-	out = append(out, run)
+	out = append(append(out, run), backups(c)...)
 	return append(out, service.Commands(service.Host{Console: c, Getenv: os.Getenv, Data: c.DataDir, Roles: run.Subcommands,
 		Runs: func(role, data string) bool { return store.InUse(filepath.Join(data, role+".db")) }})...)
 }
@@ -118,6 +119,15 @@ func roles(c *console.Console) *cli.Command {
 		Description: "Example:\n  ztm run hub --names hub.example.com:8888 --permit root.json\n  ztm run agent",
 		Subcommands: roles,
 	}
+}
+
+// backups are the commands `ztm backup` and `ztm restore`.
+func backups(c *console.Console) []*cli.Command {
+	kinds := []backup.Kind{agent.Backup()}
+	if feature.Hub {
+		kinds = append(kinds, hub.Backup())
+	}
+	return backup.Commands(kinds, func(x *cli.Context) (string, error) { return cmp.Or(x.String("data"), c.DataDir()), nil }, c.Note)
 }
 
 // settle prepares this process to be the hub or the agent.

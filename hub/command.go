@@ -15,6 +15,7 @@ import (
 
 	"ztm/hub/shared"
 	"ztm/hub/state"
+	"ztm/store/backup"
 	"ztm/store/private"
 )
 
@@ -60,6 +61,9 @@ Examples:
 		Action: func(c *cli.Context) error { return runCommand(c, version, wrong) },
 	}
 }
+
+// Backup is the hub's database, for package backup.
+func Backup() backup.Kind { return state.Backup() }
 
 // maxForgetDays is ten years.
 const maxForgetDays = 3650

@@ -105,7 +105,7 @@ func (s *server) getEvents(w http.ResponseWriter, r *http.Request, p *peer, _ st
 	ok = ok && stream(w, &tunnel.Event{Type: tunnel.EventHubs})
 	if ok && p.User == rootUser {
 		s.signers.wake()
-		for _, sum := range s.forks.sums() {
+		for _, sum := range s.forks.Sums() {
 			ok = ok && stream(w, &tunnel.Event{Type: tunnel.EventFork, Sum: sum})
 		}
 	}

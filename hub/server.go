@@ -13,6 +13,7 @@ import (
 
 	"ztm/hub/away"
 	"ztm/hub/directory"
+	"ztm/hub/forks"
 	"ztm/hub/link"
 	"ztm/hub/relay"
 	"ztm/hub/shared"
@@ -51,7 +52,7 @@ type server struct {
 	peers     *peers
 	relay     *relay.Relay
 	signers   *signers
-	forks     forks
+	forks     forks.Forks
 	away      *away.Watch
 	metrics   *metrics
 	h2        *h2.Server

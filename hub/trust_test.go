@@ -188,15 +188,6 @@ func TestListsThatDifferAreShownToHoldersOfTheCAKey(t *testing.T) {
 	wantRefusal(t, err, 404, "no trust list")
 }
 
-func TestListsThatDifferAreKeptInSmallNumber(t *testing.T) {
-	f := forks{}
-	for i := range maxForks + 3 {
-		if f.add(string(rune('a'+i)), []byte("x")) != (i < maxForks) {
-			t.Errorf("list %d", i)
-		}
-	}
-}
-
 // A lock held while a large list is read would let any member keep an eviction out.
 func TestASlowTrustListDoesNotHoldUpAnother(t *testing.T) {
 	h := start(t)

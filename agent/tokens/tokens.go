@@ -313,3 +313,30 @@ func (b Store) Answer(id identity.ID, nod authority.Nod) error {
 func MarkRestored(db *store.DB, now time.Time) error {
 	return db.Update(func(tx *store.Tx) error { return restoredTable.Put(tx, restoredKey, now.Unix()) })
 }
+
+// Keep adds to a database the tokens that were used or revoked according to another.
+func Keep(db, other *store.DB) error {
+	used := map[string]redeemedRow{}
+	err := other.View(func(tx *store.Tx) error {
+		return tokenTable.ForEach(tx, "", func(nonce string, r redeemedRow) error {
+			used[nonce] = r
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return db.Update(func(tx *store.Tx) error {
+		for nonce, r := range used {
+			old, _, err := tokenTable.Get(tx, nonce)
+			if err == nil && old.used() <= r.used() {
+				r.Revoked = r.Revoked || old.Revoked
+				err = tokenTable.Put(tx, nonce, r)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,82 @@
+package state
+
+import (
+	"errors"
+	"time"
+
+	"ztm/store"
+	"ztm/store/backup"
+	"ztm/tunnel/identity"
+)
+
+// Backup is the hub's database, for package backup.
+func Backup() backup.Kind {
+	return backup.Kind{Name: "hub", Schema: schema, Merge: mergeRestored}
+}
+
+// mergeRestored keeps what must not be lost when an older database takes the place of another: the
+// evictions that are known there, and which tokens were used.
+func mergeRestored(restored, old *store.DB, now time.Time) error {
+	to := &State{db: restored}
+	if old != nil {
+		from := &State{db: old}
+		if err := to.keepTrust(from); err != nil {
+			return err
+		}
+		if err := to.keepTokens(from); err != nil {
+			return err
+		}
+	}
+	return to.Change(func(me *Self) { me.Restored = now.Unix() })
+}
+
+// keepTrust takes the trust list of another database, if it is of the same mesh and not older.
+func (s *State) keepTrust(from *State) error {
+	me, found, err := s.Self()
+	if err != nil || !found {
+		return err
+	}
+	trust, err := s.Trust(me)
+	if err != nil {
+		return err
+	}
+	doc, err := from.document()
+	if err != nil {
+		return err
+	}
+	next, err := trust.Update(doc)
+	if errors.Is(err, identity.ErrFork) {
+		next, err = identity.ParseTrust([]byte(me.CA), doc)
+	}
+	if err != nil || next == trust {
+		return nil // of another mesh, or older
+	}
+	return s.SetTrust(next.Document())
+}
+
+// keepTokens adds the tokens that were used or revoked according to another database.
+func (s *State) keepTokens(from *State) error {
+	used := map[string]Redeemed{}
+	err := from.db.View(func(tx *store.Tx) error {
+		return tokenTable.ForEach(tx, "", func(nonce string, r Redeemed) error {
+			used[nonce] = r
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return s.db.Update(func(tx *store.Tx) error {
+		for nonce, r := range used {
+			old, _, err := tokenTable.Get(tx, nonce)
+			if err == nil && old.used() <= r.used() {
+				r.Revoked = r.Revoked || old.Revoked
+				err = tokenTable.Put(tx, nonce, r)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
