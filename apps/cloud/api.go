@@ -32,6 +32,8 @@ type Named struct {
 //	GET   /downloads                  []Progress
 //	GET   /downloads/ID[?wait=1]      Progress; with wait, when it has ended or after a second
 //	DELETE /downloads/ID              ends it; what has come stays
+//	GET   /mirrors                    []MirrorState
+//	POST  /mirrors                    MirrorChange -> MirrorState
 func (a *App) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/config", settings.API(&a.settings, a.log(), (*Config).Apply, func(before, after Config) (settings.Prepared, error) {
@@ -46,6 +48,8 @@ func (a *App) routes() http.Handler {
 		"POST /erase":            a.postErase,
 		"POST /share":            a.postShare,
 		"POST /verify":           a.postVerify,
+		"GET /mirrors":           func(*http.Request) (any, error) { return a.mirrorStates(), nil },
+		"POST /mirrors":          a.postMirror,
 		"POST /downloads":        a.postDownload,
 		"GET /downloads":         a.getDownloads,
 		"GET /downloads/{id}":    a.getDownload,

@@ -36,6 +36,7 @@ type App struct {
 	host     apps.Host
 	settings settings.Value[Config]
 	rules    settings.Table[Shared]
+	mirrored settings.Table[Mirror]
 	index    *index.Index // nil where it could not be read; static
 	broken   error        // why
 	fetcher  *fetch.Fetcher
@@ -57,6 +58,8 @@ type App struct {
 	problems  map[string]Problem     // by name; guarded by mu
 	slots     chan struct{}          // files that are fetched at a time
 	published chan struct{}          // has one where readers are to be told; capacity 1
+	mirrors   map[string]*mirroring  // by name; guarded by mu
+	still     time.Duration          // how long a change has to stand still; 0 is mirror.StandStill
 	told      map[identity.ID]uint64 // up to which number peers were told that there is news; guarded by mu
 }
 
@@ -74,7 +77,8 @@ var _ apps.App = (*App)(nil)
 // New makes the app.
 func New(h apps.Host) apps.App {
 	a := &App{host: h, settings: settings.Value[Config]{State: h.State, Check: checkConfig},
-		rules: settings.Table[Shared]{State: h.State, Prefix: "share/"},
+		rules:    settings.Table[Shared]{State: h.State, Prefix: "share/"},
+		mirrored: settings.Table[Mirror]{State: h.State, Prefix: "mirror/", Check: checkMirror}, mirrors: map[string]*mirroring{},
 		peers: map[identity.ID]*known{}, downloads: map[string]*Download{}, problems: map[string]Problem{},
 		slots: make(chan struct{}, filesAtATime), published: make(chan struct{}, 1), told: map[identity.ID]uint64{},
 		pokes: limit.NewBuckets[identity.ID](limit.Rate{Burst: 10, PerSecond: 1}, 1024)}
@@ -96,6 +100,7 @@ func (a *App) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
+	a.startMirrors()
 	a.announce(ctx)
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/fetch"
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/tree"
@@ -208,10 +209,17 @@ func (a *App) fetchFile(ctx context.Context, row index.Row, online map[identity.
 	if err := a.fill(ctx, t, p, known, sources, progress); err != nil {
 		return "", a.diskFull(t, row, err)
 	}
-	if edited {
-		if aside, err = p.SetAside(a.host.Mesh.Self().Name, time.Now()); err != nil {
-			return "", err
-		}
+	switch {
+	case edited:
+		aside, err = p.SetAside(a.host.Mesh.Self().Name, time.Now())
+	case known.Local != nil && len(known.Local.Vector) > 0 && entry.Compare(known.Local.Vector, known.Vector) == entry.Concurrent:
+		// All who have the version that lost give it the same name.
+		aside, err = p.SetAside(hex.EncodeToString(known.Local.Hash[:4]), time.Unix(0, known.Local.Changed))
+	default:
+		err = p.Trash(known.User, known.Path, time.Now())
+	}
+	if err != nil {
+		return "", err
 	}
 	return aside, a.commit(t, p, known)
 }
@@ -289,8 +297,9 @@ func (a *App) commit(t *tree.Tree, p *tree.Pending, k *index.Known) error {
 		return err
 	}
 	return a.noting.note(t, noted{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.All}, size: k.Size,
-		commit: func(durable bool) error {
-			return p.Commit(perm(k.Exec && c.Exec), time.UnixMilli(k.Time), durable)
+		commit: func(durable bool) (fs.FileInfo, error) {
+			err := p.Commit(perm(k.Exec && c.Exec), time.UnixMilli(k.Time), durable)
+			return p.Written(), err
 		}})
 }
 
@@ -307,8 +316,11 @@ type noter struct {
 type noted struct {
 	index.Here
 	size   int64
-	commit func(durable bool) error // gives the file its name; nil: it has it
-	saved  chan error               // capacity 1
+	saved  chan error // capacity 1
+
+	// commit gives the file its name, and returns what was written: what stands there by now may be
+	// an edit already, and must look like one. nil: it has its name.
+	commit func(durable bool) (fs.FileInfo, error)
 }
 
 // note returns when the file has its name and the database says so.
@@ -361,10 +373,7 @@ func (n *noter) name(t *tree.Tree, batch []noted) []error {
 	}
 	err := t.Batch(sizes, func(i int, durable bool) {
 		w := &batch[which[i]]
-		if errs[which[i]] = w.commit(durable); errs[which[i]] != nil {
-			return
-		}
-		info, err := t.Stat(w.User, w.Path)
+		info, err := w.commit(durable)
 		if errs[which[i]] = err; err == nil {
 			w.Local = localOf(info, w.Content)
 		}

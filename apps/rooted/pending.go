@@ -28,6 +28,7 @@ type Pending struct {
 	temp     string
 	before   fs.FileInfo // what stood under the name at Create; nil for nothing
 	replaces bool        // whether Commit may replace that
+	written  fs.FileInfo // what it was just before it got its name
 	ended    bool
 }
 
@@ -109,6 +110,20 @@ func (d *Dir) exact(n Name, seen fs.FileInfo) (bool, error) {
 		}
 	}
 	return false, err
+}
+
+// Folds reports whether d finds a file that it has under that name with the case of letters changed,
+// too.
+func (d *Dir) Folds(n Name) (bool, error) {
+	seen, err := d.r.Lstat(n.s)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	other, err := d.r.Lstat(swapCase(n.s))
+	return err == nil && os.SameFile(seen, other), nil
 }
 
 func swapCase(s string) string {
@@ -205,10 +220,18 @@ func (p *Pending) settle(perm fs.FileMode, changed time.Time, durable bool) erro
 		}
 	}
 	if durable {
-		return p.Sync()
+		if err := p.Sync(); err != nil {
+			return err
+		}
 	}
-	return nil
+	var err error
+	p.written, err = p.Stat()
+	return err
 }
+
+// Written returns what the file was just before Commit gave it its name; somebody may have changed
+// it since. It is nil before that.
+func (p *Pending) Written() fs.FileInfo { return p.written }
 
 // unchanged reports whether a file is the one that it was, with the same content as far as one can
 // see from outside.

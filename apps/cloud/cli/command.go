@@ -4,10 +4,13 @@
 package cli
 
 import (
+	"slices"
+
 	"github.com/urfave/cli/v2"
 
 	"ztm/apps"
 	"ztm/apps/cloud"
+	"ztm/apps/cloud/mirror"
 )
 
 // Kind is this app as a program that has it sees it.
@@ -25,7 +28,7 @@ func commands(c apps.Console) apps.Commands {
 				"ztm cloud download /users/bob/report.pdf",
 				"ztm cloud status"),
 			Subcommands: []*cli.Command{k.list("ls", "ztm cloud ls"), k.uploadCommand(), k.publishCommand(), k.unpublishCommand(),
-				k.downloadCommand(), k.shareCommand(), k.eraseCommand(), k.verifyCommand(), k.statusCommand(), k.configCommand()},
+				k.downloadCommand(), k.shareCommand(), k.eraseCommand(), k.mirrorCommand(), k.verifyCommand(), k.statusCommand(), k.configCommand()},
 		}},
 		Get:      []*cli.Command{k.list("file", "ztm get file")},
 		Describe: []*cli.Command{k.describeCommand()},
@@ -239,6 +242,50 @@ func (k *client) verifyCommand() *cli.Command {
 				return err
 			}
 			return k.verify(x.Context, p)
+		},
+	}
+}
+
+func (k *client) mirrorCommand() *cli.Command {
+	return &cli.Command{
+		Name: "mirror", Category: apps.AtEndpoint, Usage: "Keep a directory in step with what is published",
+		ArgsUsage: "[PATH]", UsageText: "ztm cloud mirror\n       ztm cloud mirror PATH [--download on|off] [--upload on|off] [--exclude PATTERN ...] [--dry-run]\n       ztm cloud mirror PATH --confirm",
+		Description: "Without PATH it lists the mirrors here. What another endpoint replaces or deletes goes to .ztm-trash in the local\n" +
+			"directory for 30 days. Files that were edited apart are both kept. More deletions than a thousand, or than half of\n" +
+			"all files, wait for --confirm. A pattern leaves files out: * and ? within a name, ** for directories, ! brings back.\n\n" + apps.Example(
+			"ztm cloud mirror docs --upload on --download on",
+			"ztm cloud mirror /users/bob/photos --download on --exclude '*.raw'",
+			"ztm cloud mirror docs --confirm"),
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "download", Usage: "fetch what is published: `on|off`"},
+			&cli.StringFlag{Name: "upload", Usage: "publish what is here: `on|off`"},
+			&cli.StringSliceFlag{Name: "exclude", Usage: "leave out what matches `[PATTERN]`"},
+			&cli.BoolFlag{Name: "confirm", Usage: "make the deletions that wait"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "only tell what would be done"},
+		},
+		Action: func(x *cli.Context) error {
+			if !x.Args().Present() {
+				if x.NumFlags() > 0 {
+					return apps.Usagef("missing PATH")
+				}
+				return k.mirrors(x.Context)
+			}
+			p, err := path(x, "")
+			if err != nil {
+				return err
+			}
+			c := cloud.MirrorChange{Path: p, Confirm: x.Bool("confirm"), DryRun: x.Bool("dry-run")}
+			if c.Download, err = onOff(x, "download"); err == nil {
+				c.Upload, err = onOff(x, "upload")
+			}
+			if err != nil {
+				return err
+			}
+			if x.IsSet("exclude") {
+				patterns := mirror.Patterns(slices.DeleteFunc(x.StringSlice("exclude"), func(s string) bool { return s == "" }))
+				c.Exclude = &patterns
+			}
+			return k.mirror(x.Context, c)
 		},
 	}
 }

@@ -117,6 +117,7 @@ func (b *batch) publish(self entry.Author, p Published) error {
 		}
 	}
 	e.Vector = before.Next(self.ID)
+	next.Local = next.Local.of(&e)
 	s, err := entry.Sign(b.x.notary, &e)
 	if err != nil {
 		return answer.Errorf(answer.BadRequest, "%v", err)
@@ -161,7 +162,7 @@ func (x *Index) Note(list []Here) error {
 		if r == nil || known.Content() != h.Content {
 			continue
 		}
-		r.Held, r.Local = h.Held, h.Local
+		r.Held, r.Local = h.Held, h.Local.of(known)
 		b.set(known, r)
 	}
 	return b.save()

@@ -47,6 +47,19 @@ type Local struct {
 	Size    int64  `json:"size"`
 	Changed int64  `json:"changed"` // time of change, in Unix nanoseconds
 	Hash    []byte `json:"hash"`
+
+	// Vector is that of the version which this content is. Newer versions are compared with it.
+	Vector entry.Vector `json:"vector,omitempty"`
+}
+
+// of returns l as that of a version, if it has the version's content.
+func (l *Local) of(e *entry.Entry) *Local {
+	if l == nil || !slices.Equal(l.Hash, e.Hash) {
+		return l
+	}
+	one := *l
+	one.Vector = e.Vector
+	return &one
 }
 
 // Row is what is in memory of one file.

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -90,6 +91,8 @@ const StandStill = 10 * time.Second
 // Settler knows since when files are as they are. The zero value knows none. It belongs to one
 // goroutine.
 type Settler struct {
+	Still time.Duration // 0 is [StandStill]
+
 	seen map[string]sighting
 }
 
@@ -103,6 +106,7 @@ type sighting struct {
 // among them (here is false), and reports which of them have stood still. wait is when to look again
 // for the others; 0 if there are none.
 func (s *Settler) Settled(changed map[string]Stat, gone []string, now time.Time) (still map[string]bool, wait time.Duration) {
+	stand := cmp.Or(s.Still, StandStill)
 	next := map[string]sighting{}
 	still = map[string]bool{}
 	look := func(path string, is sighting) {
@@ -111,7 +115,7 @@ func (s *Settler) Settled(changed map[string]Stat, gone []string, now time.Time)
 			is.since = was.since
 		}
 		next[path] = is
-		if left := StandStill - now.Sub(is.since); left <= 0 {
+		if left := stand - now.Sub(is.since); left <= 0 {
 			still[path] = true
 		} else if wait == 0 || left > wait {
 			wait = left
@@ -125,6 +129,12 @@ func (s *Settler) Settled(changed map[string]Stat, gone []string, now time.Time)
 	}
 	s.seen = next
 	return still, wait
+}
+
+// Folds reports whether a directory takes names for one that differ in case alone. It makes nothing:
+// the mark is asked for by another name. Without a mark it does not know.
+func Folds(root *rooted.Dir) (bool, error) {
+	return root.Folds(markName)
 }
 
 // ErrGone says that the directory of a mirror is not the one that it was: its disk is not mounted, or

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"ztm/apps/cloud/trash"
 	"ztm/apps/rooted"
 	"ztm/tunnel/answer"
 )
@@ -191,6 +192,46 @@ func (p *Pending) SetAside(endpoint string, now time.Time) (as string, err error
 		return "", err
 	}
 	return as, p.again()
+}
+
+// Trash moves what stands under the name to the trash, and then the file is written as if nothing had
+// stood there.
+func (p *Pending) Trash(user, path string, now time.Time) error {
+	if err := p.Pending.Keep(); err != nil {
+		return err
+	}
+	if err := p.t.Trash(user, path, now); err != nil {
+		return err
+	}
+	return p.again()
+}
+
+// Trash moves a file to the trash. One that is not there is no error.
+func (t *Tree) Trash(user, path string, now time.Time) error {
+	p, err := Path(user, path)
+	if err == nil {
+		err = trash.Keep(t.root, p, now)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	free, known := t.root.Free()
+	if err == nil && known {
+		err = trash.Prune(t.root, now, int64(min(free, 1<<62))/trash.MaxShare)
+	}
+	return err
+}
+
+// Root opens the directory of what a user has at or below a path. The caller closes it.
+func (t *Tree) Root(user, path string, create bool) (*rooted.Dir, error) {
+	p, err := rooted.ParsePath(strings.TrimSuffix("users/"+user+"/"+path, "/"))
+	if err != nil {
+		return nil, err
+	}
+	if create {
+		return t.root.MkdirAt(p, 0o700)
+	}
+	return t.root.At(p)
 }
 
 // Again begins the file once more, after what stood under its name was moved.

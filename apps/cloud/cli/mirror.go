@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"ztm/apps"
+	"ztm/apps/cloud"
+)
+
+// mirrors lists the mirrors of an endpoint.
+func (k *client) mirrors(ctx context.Context) error {
+	var list []cloud.MirrorState
+	if err := k.ask(ctx, http.MethodGet, "mirrors", nil, &list); err != nil {
+		return err
+	}
+	return k.showMirrors(list)
+}
+
+func (k *client) showMirrors(list []cloud.MirrorState) error {
+	t := &apps.Table{Header: []string{"PATH", "DOWNLOAD", "UPLOAD", "FILES", "STATE"}}
+	for _, m := range list {
+		state := "in step"
+		switch {
+		case m.Error != "":
+			state = m.Error
+		case len(m.Held) > 0:
+			state = fmt.Sprintf("%d deletions wait: ztm cloud mirror %s --confirm", len(m.Held), quoted(m.Path))
+		}
+		t.Add(apps.Bytes(m.Path).String(), onOffText(m.Download), onOffText(m.Upload), fmt.Sprint(m.Files), apps.Printable(state))
+	}
+	return k.Print(list, t)
+}
+
+// mirror changes a mirror, or tells what it would do.
+func (k *client) mirror(ctx context.Context, c cloud.MirrorChange) error {
+	var m cloud.MirrorState
+	if err := k.ask(ctx, http.MethodPost, "mirrors", c, &m); err != nil {
+		return err
+	}
+	if !c.DryRun {
+		return k.showMirrors([]cloud.MirrorState{m})
+	}
+	t := &apps.Table{Header: []string{"WOULD"}}
+	for _, line := range m.Plan {
+		t.Add(apps.Printable(line))
+	}
+	for _, path := range m.Held {
+		t.Add(apps.Printable("ask before it deletes " + path))
+	}
+	return k.Print(m, t)
+}

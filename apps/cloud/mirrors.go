@@ -1,0 +1,232 @@
+package cloud
+
+import (
+	"context"
+	"crypto/rand"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"ztm/apps/cloud/mirror"
+	"ztm/tunnel/answer"
+)
+
+// Mirror is a path that is kept in step with what is published.
+type Mirror struct {
+	Download bool            `json:"download"`
+	Upload   bool            `json:"upload"` // of this user's own tree alone
+	Exclude  mirror.Patterns `json:"exclude,omitempty"`
+	Mark     mirror.Mark     `json:"mark"`
+}
+
+// MirrorChange changes a [Mirror], and makes it if there is none; nil stays. Without a direction the
+// mirror ends, and all files stay.
+type MirrorChange struct {
+	Path     string           `json:"path"`
+	Download *bool            `json:"download,omitempty"`
+	Upload   *bool            `json:"upload,omitempty"`
+	Exclude  *mirror.Patterns `json:"exclude,omitempty"`
+	Confirm  bool             `json:"confirm,omitempty"` // the deletions that are held
+	DryRun   bool             `json:"dryRun,omitempty"`  // tell what would be done
+}
+
+// MirrorState is how a mirror does.
+type MirrorState struct {
+	Path     string          `json:"path"`
+	Download bool            `json:"download"`
+	Upload   bool            `json:"upload"`
+	Exclude  mirror.Patterns `json:"exclude,omitempty"`
+	Files    int             `json:"files"`
+	Held     []string        `json:"held,omitempty"`  // deletions that wait for a person
+	Plan     []string        `json:"plan,omitempty"`  // of a dry run: "fetch PATH"
+	Error    string          `json:"error,omitempty"` // why nothing is done
+	Watched  bool            `json:"watched"`         // changes are told of by the system
+}
+
+func checkMirror(m Mirror) (Mirror, error) { return m, m.Exclude.Check() }
+
+const maxMirrors = 64
+
+// startMirrors begins with all mirrors that are saved.
+func (a *App) startMirrors() {
+	err := a.mirrored.Each(func(name string, m Mirror) { a.startMirror(name, m) })
+	if err != nil {
+		a.log().Error("mirrors cannot be read", "err", err)
+	}
+}
+
+// startMirror begins with one mirror, in place of one of the same name.
+func (a *App) startMirror(name string, m Mirror) *mirroring {
+	user, path, _ := a.split(name)
+	one := &mirroring{name: name, Mirror: m, ended: make(chan struct{}), Keeper: a.keeper(user, path, m, false)}
+	ctx, cancel := context.WithCancel(a.life)
+	one.cancel = cancel
+	a.mu.Lock()
+	old := a.mirrors[name]
+	a.mirrors[name] = one
+	a.mu.Unlock()
+	if old != nil {
+		old.stop()
+	}
+	a.work.Go(func() {
+		defer close(one.ended)
+		one.Run(ctx)
+	})
+	return one
+}
+
+func (a *App) keeper(user, path string, m Mirror, dry bool) *mirror.Keeper {
+	return mirror.New(mirror.Config{Cloud: mirrored{a}, User: user, Path: path, Mode: mirror.Mode{Up: m.Upload, Down: m.Download}, Exclude: m.Exclude, Mark: m.Mark,
+		Dry: dry, Still: a.still, Log: a.log()})
+}
+
+// mirroring is a mirror at work.
+type mirroring struct {
+	*mirror.Keeper
+	name string
+	Mirror
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+func (m *mirroring) state() MirrorState {
+	now := m.State()
+	s := MirrorState{Path: m.name, Download: m.Download, Upload: m.Upload, Exclude: m.Mirror.Exclude, Files: now.Files, Watched: now.Watched}
+	for _, path := range now.Held {
+		s.Held = append(s.Held, NameOf(m.User, path))
+	}
+	if now.Err != nil {
+		s.Error = explain(now.Err)
+	}
+	return s
+}
+
+// stop ends a mirror, and waits for it.
+func (m *mirroring) stop() {
+	m.cancel()
+	<-m.ended
+}
+
+func (a *App) mirrorStates() []MirrorState {
+	a.mu.Lock()
+	var all []*mirroring
+	for _, m := range a.mirrors {
+		all = append(all, m)
+	}
+	a.mu.Unlock()
+	list := []MirrorState{}
+	for _, m := range all {
+		list = append(list, m.state())
+	}
+	slices.SortFunc(list, func(x, y MirrorState) int { return strings.Compare(x.Path, y.Path) })
+	return list
+}
+
+// postMirror changes a mirror.
+func (a *App) postMirror(r *http.Request) (any, error) {
+	var c MirrorChange
+	if err := answer.Decode(r, maxBody, &c); err != nil {
+		return nil, err
+	}
+	user, path, err := a.split(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	if user == "" {
+		return nil, answer.Errorf(answer.BadRequest, "a mirror is of one user's files: /users/USER")
+	}
+	name := strings.TrimSuffix(NameOf(user, path), "/")
+	a.mu.Lock()
+	now := a.mirrors[name]
+	others := len(a.mirrors)
+	overlaps := ""
+	for other := range a.mirrors {
+		if other != name && (Below(other, name) || Below(name, other)) {
+			overlaps = other
+		}
+	}
+	a.mu.Unlock()
+	m := Mirror{}
+	if now != nil {
+		m = now.Mirror
+	}
+	if c.Download != nil {
+		m.Download = *c.Download
+	}
+	if c.Upload != nil {
+		m.Upload = *c.Upload
+	}
+	if c.Exclude != nil {
+		m.Exclude = *c.Exclude
+	}
+	switch {
+	case overlaps != "":
+		return nil, answer.Errorf(answer.Conflict, "%s is a mirror already", overlaps)
+	case now == nil && others >= maxMirrors:
+		return nil, answer.Errorf(answer.Limit, "%d mirrors are the most", maxMirrors)
+	case m.Upload && user != a.author().User:
+		return nil, answer.Errorf(answer.Denied, "%s belongs to user %s: it can be downloaded, not uploaded", name, user)
+	case !m.Download && !m.Upload && now == nil:
+		return nil, answer.Errorf(answer.BadRequest, "%s is no mirror; say which way: --download on, --upload on", name)
+	case c.DryRun:
+		return a.wouldMirror(name, user, path, m)
+	case !m.Download && !m.Upload:
+		return a.endMirror(name, now)
+	}
+	return a.setMirror(name, user, path, m, c.Confirm)
+}
+
+func (a *App) endMirror(name string, now *mirroring) (any, error) {
+	if err := a.mirrored.Delete(name); err != nil {
+		return nil, err
+	}
+	now.stop()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.mirrors, name)
+	return MirrorState{Path: name}, nil
+}
+
+// setMirror saves a mirror and begins with it.
+func (a *App) setMirror(name, user, path string, m Mirror, confirm bool) (any, error) {
+	t, err := a.local()
+	if err != nil {
+		return nil, err
+	}
+	if m.Mark.ID == "" {
+		dir, err := t.Root(user, path, true)
+		if err != nil {
+			return nil, err
+		}
+		defer dir.Close()
+		if m.Mark, err = mirror.SetMark(dir, rand.Text()); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.mirrored.Set(name, m, nil); err != nil {
+		return nil, err
+	}
+	one := a.startMirror(name, m)
+	if confirm {
+		one.Confirm()
+	}
+	return one.state(), nil
+}
+
+// wouldMirror tells what a mirror would do now.
+func (a *App) wouldMirror(name, user, path string, m Mirror) (any, error) {
+	one := a.keeper(user, path, m, true)
+	plan, _, err := one.Plan(time.Now())
+	if err != nil {
+		return nil, answer.Errorf(answer.CodeOf(err), "%v", explain(err))
+	}
+	s := MirrorState{Path: name, Download: m.Download, Upload: m.Upload, Exclude: m.Exclude, Files: one.State().Files}
+	for _, action := range plan.Actions {
+		s.Plan = append(s.Plan, action.Step.String()+" "+NameOf(user, action.Path))
+	}
+	for _, action := range plan.Held {
+		s.Held = append(s.Held, NameOf(user, action.Path))
+	}
+	return s, nil
+}

@@ -1,0 +1,253 @@
+package cloud
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"ztm/apps/appstest"
+	"ztm/apps/cloud/mirror"
+)
+
+var yes = true
+
+// newMirror is a place that mirrors docs, where changes stand still soon.
+func newMirror(t *testing.T, n *appstest.Net, name string, c MirrorChange) *place {
+	t.Helper()
+	p := newPlace(t, n, name, "alice")
+	p.app.still = 20 * time.Millisecond
+	c.Path = "docs"
+	p.must("POST", "mirrors", c, nil)
+	return p
+}
+
+var bothWays = MirrorChange{Download: &yes, Upload: &yes}
+
+// has waits until a file is at a place with a content; "" is no file.
+func (p *place) has(path, content string) {
+	p.t.Helper()
+	appstest.Eventually(p.t, p.host.Self().Name+" has "+path, func() bool { return p.text(path) == content })
+}
+
+func (p *place) text(path string) string {
+	b, err := os.ReadFile(p.file("alice", path))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// contents lists what is below docs: names and contents. Names of conflicts are cut.
+func (p *place) contents() map[string]int {
+	all := map[string]int{}
+	filepath.WalkDir(p.file("alice", "docs"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && !strings.HasPrefix(d.Name(), ".ztm") {
+			b, _ := os.ReadFile(path)
+			all[d.Name()+": "+string(b)]++
+		}
+		return nil
+	})
+	return all
+}
+
+// inTrash reports whether the trash has a file with a content.
+func (p *place) inTrash(content string) bool {
+	found := false
+	filepath.WalkDir(filepath.Join(p.dir, ".ztm-trash"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			b, _ := os.ReadFile(path)
+			found = found || string(b) == content
+		}
+		return nil
+	})
+	return found
+}
+
+func (p *place) mirror() MirrorState {
+	p.t.Helper()
+	var list []MirrorState
+	p.must("GET", "mirrors", nil, &list)
+	if len(list) != 1 {
+		p.t.Fatalf("mirrors: %+v", list)
+	}
+	return list[0]
+}
+
+func TestMirrorsGetInStepAndKeepWhatTheyReplace(t *testing.T) {
+	var n appstest.Net
+	a, b := newMirror(t, &n, "a", bothWays), newMirror(t, &n, "b", bothWays)
+	a.write("docs/deep/x", []byte("one"))
+	a.write("elsewhere", []byte("private"))
+	b.has("docs/deep/x", "one")
+	b.write("docs/deep/x", []byte("two"))
+	a.has("docs/deep/x", "two")
+	if !a.inTrash("one") || b.inTrash("one") {
+		t.Error("the old version is not in the trash of the endpoint that got the new one")
+	}
+	if err := os.Remove(a.file("alice", "docs/deep/x")); err != nil {
+		t.Fatal(err)
+	}
+	b.has("docs/deep/x", "")
+	if !b.inTrash("two") {
+		t.Error("what was deleted elsewhere is not in the trash")
+	}
+	if b.text("elsewhere") != "" {
+		t.Error("a file outside of the mirror was published")
+	}
+}
+
+func TestFilesThatWereEditedApartAreBothKeptEverywhere(t *testing.T) {
+	var n appstest.Net
+	a, b := newMirror(t, &n, "a", bothWays), newMirror(t, &n, "b", bothWays)
+	a.write("docs/x.txt", []byte("before"))
+	b.has("docs/x.txt", "before")
+	a.host.SetOnline(false)
+	a.write("docs/x.txt", []byte("from a"))
+	b.write("docs/x.txt", []byte("from b"))
+	for _, p := range []*place{a, b} {
+		appstest.Eventually(t, "it is published", func() bool { return p.files("docs&offline=1")["/users/alice/docs/x.txt"].State == Synced })
+	}
+	a.host.SetOnline(true)
+	for _, p := range []*place{a, b} {
+		p.must("GET", "files?path=docs", nil, nil)
+	}
+	appstest.Eventually(t, "both have both", func() bool {
+		x, y := a.contents(), b.contents()
+		both := ""
+		for name := range x {
+			both += name
+		}
+		return len(x) == 2 && fmt.Sprint(x) == fmt.Sprint(y) && strings.Contains(both, "from a") && strings.Contains(both, "from b")
+	})
+}
+
+func TestADownloadMirrorKeepsWhatWasEditedHere(t *testing.T) {
+	var n appstest.Net
+	a, b := newMirror(t, &n, "a", bothWays), newMirror(t, &n, "b", MirrorChange{Download: &yes})
+	a.write("docs/x.txt", []byte("one"))
+	b.has("docs/x.txt", "one")
+	b.write("docs/x.txt", []byte("mine"))
+	appstest.Eventually(t, "the edit is seen", func() bool { return b.files("docs")["/users/alice/docs/x.txt"].State == Changed })
+	a.write("docs/x.txt", []byte("three"))
+	b.has("docs/x.txt", "three")
+	kept := false
+	for name := range b.contents() {
+		kept = kept || strings.Contains(name, ".conflict-") && strings.HasSuffix(name, ": mine")
+	}
+	if !kept || a.text("docs/x.txt") != "three" {
+		t.Errorf("b has %v, a %q", b.contents(), a.text("docs/x.txt"))
+	}
+}
+
+func TestADirectoryThatIsNotTheMirrorsDeletesNothing(t *testing.T) {
+	var n appstest.Net
+	a, b := newMirror(t, &n, "a", bothWays), newMirror(t, &n, "b", bothWays)
+	a.write("docs/x", []byte("one"))
+	b.has("docs/x", "one")
+	docs := a.file("alice", "docs")
+	if err := errors.Join(os.Rename(docs, docs+"-away"), os.Mkdir(docs, 0o755)); err != nil { // as where a disk is not mounted
+		t.Fatal(err)
+	}
+	a.app.mu.Lock()
+	m := a.app.mirrors["/users/alice/docs"]
+	a.app.mu.Unlock()
+	m.Look()
+	appstest.Eventually(t, "it says so", func() bool { return strings.Contains(a.mirror().Error, mirror.ErrGone.Error()) })
+	if s := a.files("docs")["/users/alice/docs/x"]; s.State != Missing || b.text("docs/x") != "one" {
+		t.Errorf("the file is %+v, and there %q", s, b.text("docs/x"))
+	}
+	if err := errors.Join(os.Remove(docs), os.Rename(docs+"-away", docs)); err != nil {
+		t.Fatal(err)
+	}
+	m.Look()
+	appstest.Eventually(t, "it goes on", func() bool { return a.mirror().Error == "" })
+	if a.inTrash("one") || b.inTrash("one") {
+		t.Error("something was replaced")
+	}
+}
+
+func TestManyDeletionsWaitForAPerson(t *testing.T) {
+	var n appstest.Net
+	a, b := newMirror(t, &n, "a", bothWays), newMirror(t, &n, "b", bothWays)
+	for i := range 20 {
+		a.write(fmt.Sprintf("docs/%d", i), []byte(fmt.Sprint(i)))
+	}
+	for i := range 20 {
+		b.has(fmt.Sprintf("docs/%d", i), fmt.Sprint(i))
+	}
+	for i := range 15 {
+		if err := os.Remove(a.file("alice", fmt.Sprintf("docs/%d", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	appstest.Eventually(t, "they are held", func() bool { return len(a.mirror().Held) == 15 })
+	if len(b.contents()) != 20 {
+		t.Errorf("the other has %d", len(b.contents()))
+	}
+	a.must("POST", "mirrors", MirrorChange{Path: "docs", Confirm: true}, nil)
+	appstest.Eventually(t, "the other asks, too", func() bool { return len(b.mirror().Held) == 15 && len(a.mirror().Held) == 0 })
+	if len(b.contents()) != 20 {
+		t.Errorf("the other has %d", len(b.contents()))
+	}
+	b.must("POST", "mirrors", MirrorChange{Path: "docs", Confirm: true}, nil)
+	appstest.Eventually(t, "they are deleted", func() bool { return len(b.contents()) == 5 })
+	if !b.inTrash("3") {
+		t.Error("they are not in the trash")
+	}
+}
+
+func TestALostIndexIsMadeAnewWithoutConflicts(t *testing.T) {
+	var n appstest.Net
+	a, b := newMirror(t, &n, "a", bothWays), newMirror(t, &n, "b", bothWays)
+	a.write("docs/x", []byte("one"))
+	b.has("docs/x", "one")
+	c := newPlace(t, &n, "c", "alice") // the files of b, and nothing else of it
+	if err := os.CopyFS(filepath.Join(c.dir, "users"), os.DirFS(filepath.Join(b.dir, "users"))); err != nil {
+		t.Fatal(err)
+	}
+	c.app.still = 20 * time.Millisecond
+	c.must("POST", "mirrors", MirrorChange{Path: "docs", Download: &yes, Upload: &yes}, nil)
+	appstest.Eventually(t, "it is in step", func() bool { return c.files("docs")["/users/alice/docs/x"].State == Synced })
+	for _, p := range []*place{a, b, c} {
+		if got := p.contents(); len(got) != 1 || p.inTrash("one") {
+			t.Errorf("%s has %v", p.host.Self().Name, got)
+		}
+	}
+}
+
+func TestAMirrorIsMadeAndEndedAndSaysWhatItWouldDo(t *testing.T) {
+	var n appstest.Net
+	a := newPlace(t, &n, "a", "alice")
+	a.write("docs/x", []byte("x"))
+	a.write("docs/x.tmp", []byte("x"))
+	exclude := mirror.Patterns{"*.tmp"}
+	var s MirrorState
+	a.must("POST", "mirrors", MirrorChange{Path: "docs", Upload: &yes, Exclude: &exclude, DryRun: true}, &s)
+	if len(s.Plan) != 1 || s.Plan[0] != "publish /users/alice/docs/x" || len(a.files("docs&offline=1")) != 2 {
+		t.Errorf("%+v", s)
+	}
+	for _, c := range []MirrorChange{
+		{Path: "docs"}, {Path: "/", Upload: &yes}, {Path: "/users/bob/x", Upload: &yes}, {Path: "docs", Upload: &yes, Exclude: &mirror.Patterns{"a//b"}},
+	} {
+		if err := a.call("POST", "mirrors", c, nil); err == nil {
+			t.Errorf("%+v was taken", c)
+		}
+	}
+	a.must("POST", "mirrors", MirrorChange{Path: "docs", Upload: &yes}, nil)
+	for _, path := range []string{"docs/below", ""} {
+		if err := a.call("POST", "mirrors", MirrorChange{Path: path, Upload: &yes}, nil); err == nil {
+			t.Errorf("a mirror %q beside another one was taken", path)
+		}
+	}
+	no := false
+	a.must("POST", "mirrors", MirrorChange{Path: "docs", Upload: &no}, nil)
+	var list []MirrorState
+	if a.must("GET", "mirrors", nil, &list); len(list) != 0 {
+		t.Errorf("%+v", list)
+	}
+}
