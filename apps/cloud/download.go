@@ -315,8 +315,8 @@ type noter struct {
 // noted is one that waits.
 type noted struct {
 	index.Here
-	size   int64
-	saved  chan error // capacity 1
+	size  int64
+	saved chan error // capacity 1
 
 	// commit gives the file its name, and returns what was written: what stands there by now may be
 	// an edit already, and must look like one. nil: it has its name.

@@ -296,6 +296,8 @@ func (m *Keeper) compare(found Found, now time.Time) (files []File, wait time.Du
 	}
 	changed, gone := m.differ(found, known)
 	still, wait := m.settler.Settled(changed, gone, now)
+	// Whoever deletes many files takes a while: they are counted together, or some would pass.
+	over := m.Dry || !slices.ContainsFunc(gone, func(rel string) bool { return !still[rel] })
 	if m.Dry {
 		wait = 0
 	}
@@ -317,7 +319,7 @@ func (m *Keeper) compare(found Found, now time.Time) (files []File, wait time.Du
 	}
 	for rel, k := range known {
 		f := File{Path: m.below(rel), Ignored: m.Exclude.Leaves(rel, false) || !found.Gone(rel)}
-		if k.Local && !k.Deleted && !still[rel] && !m.Dry && found.Gone(rel) {
+		if k.Local && !k.Deleted && !over && found.Gone(rel) {
 			continue
 		}
 		files = append(files, against(f, k))
