@@ -48,6 +48,8 @@ type App struct {
 	pokes  *limit.Buckets[identity.ID] // of one peer
 	noting noter
 
+	remembered sync.Once // see remember
+
 	treeMu sync.Mutex // held while the directory is opened
 	tree   *tree.Tree // nil until it is needed; guarded by treeMu
 

@@ -393,3 +393,88 @@ func TestTwoAgentsDoNotShareADirectory(t *testing.T) {
 		t.Errorf("err is %v", err)
 	}
 }
+
+func TestAPublisherThatLostItsDatabaseGoesOnWhereItWas(t *testing.T) {
+	var n appstest.Net
+	alice, bob := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "bob")
+	for i := range 5 {
+		alice.publish("x", random(100+i), "bob")
+	}
+	alice.publish("y", random(50), "bob")
+	bob.wants("/users/alice/x", random(104))
+	alice.stop()
+	keys, _ := alice.app.host.State.Keys("")
+	for _, k := range keys {
+		alice.app.host.State.Delete(k)
+	}
+	alice.start()
+	alice.must("PATCH", "config", ConfigChange{LocalDir: &alice.dir}, nil)
+	if got := alice.files("/users/alice&offline=1"); got["/users/alice/x"].State != Unpublished || len(got) != 2 {
+		t.Fatalf("without a database: %v", got)
+	}
+	if got := bob.files("/users/alice"); len(got) != 2 {
+		t.Errorf("bob knows %v: something was deleted", got)
+	}
+	alice.publish("x", random(200))
+	bob.wants("/users/alice/x", random(200))
+	for _, f := range bob.files("/users/alice") {
+		if f.State == Conflict {
+			t.Errorf("there is a conflict: %v", f)
+		}
+	}
+}
+
+func TestAFileThatGrowsIsPublishedInOneStateOrNotAtAll(t *testing.T) {
+	var n appstest.Net
+	alice, bob := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "bob")
+	alice.write("log", random(1000))
+	f, err := os.OpenFile(alice.file("alice", "log"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() { // ends with stop
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				f.Write(random(5000))
+			}
+		}
+	}()
+	for range 5 {
+		var results []Result
+		alice.must("POST", "publish", Named{Path: "log", Share: []string{"bob"}}, &results)
+		if len(results) != 1 || results[0].Error != "" && !strings.Contains(results[0].Error, "changing") {
+			t.Errorf("publish says %+v", results)
+		}
+	}
+	close(stop)
+	<-stopped
+	f.Close()
+	whole, _ := os.ReadFile(alice.file("alice", "log"))
+	alice.publish("log", whole, "bob")
+	bob.wants("/users/alice/log", whole)
+}
+
+func TestTimesNameThingsAndDecideNothing(t *testing.T) {
+	var n appstest.Net
+	alice, second, bob := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "c", "alice"), newPlace(t, &n, "b", "bob")
+	for i, at := range []time.Time{time.Unix(1<<31+5, 0), time.Now(), time.Unix(0, 0)} { // each version is older than the one before
+		from := []*place{alice, second, alice}[i]
+		if i > 0 {
+			from.files("/users/alice") // it knows the version before
+			from.download("/users/alice/x")
+		}
+		from.write("x", random(10+i))
+		os.Chtimes(from.file("alice", "x"), at, at)
+		var results []Result
+		from.must("POST", "publish", Named{Path: "x", Share: []string{"bob"}}, &results)
+		bob.wants("/users/alice/x", random(10+i))
+		if st, err := os.Stat(bob.file("alice", "x")); err != nil || st.ModTime().Unix() != at.Unix() {
+			t.Errorf("the time %v arrived as %v, %v", at, st.ModTime(), err)
+		}
+	}
+}

@@ -46,6 +46,7 @@ func (a *App) publish(ctx context.Context, paths []string, readers *entry.Reader
 	if err != nil {
 		return nil, err
 	}
+	a.remember(ctx)
 	user := a.author().User
 	for batch := range slices.Chunk(paths, batchFiles) {
 		var list []index.Published
@@ -70,6 +71,19 @@ func (a *App) publish(ctx context.Context, paths []string, readers *entry.Reader
 	}
 	a.again()
 	return results, nil
+}
+
+// remember asks the other endpoints once what they know of this one's files, if its own index was
+// lost: a version that did not know the ones before it would be taken for an old one.
+func (a *App) remember(ctx context.Context) {
+	if !a.index.Fresh() {
+		return
+	}
+	a.remembered.Do(func() {
+		if err := a.refresh(ctx, a.author().User); err != nil {
+			a.log().Info("not all endpoints told what they know of the files here", "err", err)
+		}
+	})
 }
 
 // done forgets the problems of files that were published.

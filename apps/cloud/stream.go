@@ -40,7 +40,7 @@ type Upload struct {
 const maxHead = 64 << 10
 
 // servePut takes files and publishes them.
-func (a *App) servePut(_ context.Context, f apps.Flow) {
+func (a *App) servePut(ctx context.Context, f apps.Flow) {
 	t, err := a.local()
 	if err != nil {
 		f.Refuse(err)
@@ -51,6 +51,7 @@ func (a *App) servePut(_ context.Context, f apps.Flow) {
 		return
 	}
 	defer conn.Close()
+	a.remember(ctx)
 	put := &putting{a: a, t: t, conn: conn, r: bufio.NewReaderSize(conn, 64<<10)}
 	for err == nil {
 		err = put.file()

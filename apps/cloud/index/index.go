@@ -127,6 +127,7 @@ type Index struct {
 	state  apps.State
 	notary apps.Notary
 	epoch  string
+	fresh  bool // there was none in the database
 
 	changing sync.Mutex // held through a change, the saving included
 
@@ -166,7 +167,7 @@ func Load(s apps.State, n apps.Notary) (*Index, error) {
 			return nil, err
 		}
 	}
-	x.epoch, x.seq = m.Epoch, m.First
+	x.epoch, x.seq, x.fresh = m.Epoch, m.First, !found
 	return x, errors.Join(x.loadCertificates(), x.loadRows())
 }
 
@@ -256,6 +257,10 @@ func (x *Index) sharedLocked(r entry.Readers) *entry.Readers {
 	}
 	return x.readers[k]
 }
+
+// Fresh reports whether the index began anew when it was loaded. Others may know more of this
+// endpoint's own files than it does itself.
+func (x *Index) Fresh() bool { return x.fresh }
 
 // Position returns the epoch of the index and the number of its last change.
 func (x *Index) Position() (epoch string, seq uint64) {
