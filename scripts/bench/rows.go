@@ -20,7 +20,7 @@ func groups() []group {
 	return []group{
 		{"throughput", (*run).throughput}, {"connections", (*run).connections}, {"latency", (*run).latency}, {"stalled", (*run).stalled},
 		{"far", (*run).far}, {"loss", (*run).loss}, {"firstbyte", (*run).firstByte}, {"cpu", (*run).cpu}, {"memory", (*run).memory},
-		{"hub", (*run).hub}, {"idle", (*run).idle},
+		{"hub", (*run).hub}, {"idle", (*run).idle}, {"files", (*run).files},
 	}
 }
 

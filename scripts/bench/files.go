@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"ztm/scripts/process"
+)
+
+// rsync is the name of its rows, where it and an SSH server are installed.
+const rsync = "rsync"
+
+// files measures the cloud beside rsync over SSH: one large file, the same with one byte changed, and ten thousand small ones.
+//
+//	exit: ztm cloud upload -> entrance: ztm cloud download        what is timed is the download: complete, checked, on the disk
+//	rsync -a source/ target/ over ssh -> sshd on this machine
+func (r *run) files(ctx context.Context, _ []*path) error {
+	p, err := r.ztmPath(ctx, ztm, r.ztm, line{})
+	if err != nil {
+		return err
+	}
+	ways := []*way{{p, func(what string) error { return r.cloud(ctx, p, what) }, func(what string) error { return r.publish(ctx, p, what) }}}
+	for _, role := range []string{"entrance", "exit"} {
+		if err := p.command(ctx, "cloud", "config", "--local-dir", filepath.Join(p.dir, role+"-files"), "--data", filepath.Join(p.dir, role)); err != nil {
+			return err
+		}
+	}
+	if w, err := r.rsyncWay(ctx, p.dir); err != nil {
+		fmt.Println("rsync is left out:", err)
+	} else {
+		ways = append(ways, w)
+	}
+	before := resident(p)
+	for _, c := range []struct {
+		name, goal string
+		make       func(dir string) error
+	}{
+		{"one file of 10 MB", "", func(dir string) error { return randomFile(filepath.Join(dir, "ten"), 10*mb) }},
+		{"10,000 files of 1 KB", "twice the time of 10 MB and 10 s", manyFiles},
+		{"one large file", "that of a tunnel less 5 %", func(dir string) error { return randomFile(filepath.Join(dir, "large"), r.scale(1<<30, 64<<20)) }},
+		{"one byte of it changed", "", func(dir string) error { return changeByte(filepath.Join(dir, "large")) }},
+	} {
+		dir := filepath.Join(p.dir, "source")
+		if c.name != "one byte of it changed" {
+			os.RemoveAll(dir)
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		if err := c.make(dir); err != nil {
+			return err
+		}
+		r.add("files: "+c.name, "ms", c.goal, times(ways, dir))
+	}
+	r.add("files: RSS grown by all that, both agents", "MB", "", ours(float64(resident(p)-before)/mb))
+	return nil
+}
+
+// way is a way to copy what is in a directory.
+type way struct {
+	*path
+	copy    func(dir string) error
+	prepare func(dir string) error // not timed; nil: nothing
+}
+
+// times measures each way once: the files are there afterwards.
+func times(ways []*way, dir string) figures {
+	out := newFigures()
+	for _, w := range ways {
+		if w.prepare != nil {
+			if err := w.prepare(dir); err != nil {
+				out.fail(w.path, err)
+				continue
+			}
+		}
+		began := time.Now()
+		if err := w.copy(dir); err != nil {
+			out.fail(w.path, err)
+			continue
+		}
+		out.keep(w.path, milliseconds(time.Since(began)))
+	}
+	return out
+}
+
+func (r *run) publish(ctx context.Context, p *path, dir string) error {
+	return p.command(ctx, "cloud", "upload", dir, "--data", filepath.Join(p.dir, "exit"))
+}
+
+func (r *run) cloud(ctx context.Context, p *path, dir string) error {
+	return p.command(ctx, "cloud", "download", "/users/root/"+filepath.Base(dir), "--data", filepath.Join(p.dir, "entrance"))
+}
+
+// rsyncWay starts an SSH server and is rsync through it.
+func (r *run) rsyncWay(ctx context.Context, dir string) (*way, error) {
+	for _, program := range []string{"rsync", "ssh", "ssh-keygen"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return nil, err
+		}
+	}
+	sshd, err := exec.LookPath("sshd")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // where the server locks its children in
+		return nil, err
+	}
+	in := func(f string) string { return filepath.Join(dir, f) }
+	for _, key := range []string{"hostkey", "key"} {
+		if out, err := exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", in(key)).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("ssh-keygen: %w: %s", err, out)
+		}
+	}
+	host, port, _ := net.SplitHostPort(process.FreeAddress())
+	p := &path{name: rsync, procs: map[string]*process.Process{}, dir: dir}
+	p.procs["sshd"], err = r.Start("sshd", sshd, "-D", "-e", "-f", "/dev/null", "-h", in("hostkey"), "-o", "ListenAddress="+host, "-o", "Port="+port,
+		"-o", "AuthorizedKeysFile="+in("key.pub"), "-o", "StrictModes=no", "-o", "UsePAM=no", "-o", "PidFile=none", "-o", "PermitRootLogin=yes")
+	if err != nil {
+		return nil, err
+	}
+	if err := process.Until(ctx, "sshd", 10*time.Second, listens(net.JoinHostPort(host, port))); err != nil {
+		return nil, err
+	}
+	shell := fmt.Sprintf("ssh -p %s -i %s -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR", port, in("key"))
+	return &way{path: p, copy: func(from string) error {
+		out, err := exec.CommandContext(ctx, "rsync", "-a", "--inplace", "--fsync", "-e", shell, from, host+":"+in("rsync-files/")).CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("rsync: %w: %s", err, out)
+		}
+		return err
+	}}, nil
+}
+
+func randomFile(name string, size int64) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b := make([]byte, mb)
+	for ; size > 0; size -= mb {
+		rand.Read(b)
+		if _, err := f.Write(b[:min(mb, size)]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func manyFiles(dir string) error {
+	b := make([]byte, 1024)
+	for i := range 10_000 {
+		in := filepath.Join(dir, fmt.Sprint(i/500))
+		if err := os.MkdirAll(in, 0o700); err != nil {
+			return err
+		}
+		rand.Read(b)
+		if err := os.WriteFile(filepath.Join(in, fmt.Sprint(i)), b, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changeByte changes one byte in the middle of a file.
+func changeByte(name string) error {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], st.Size()/2); err != nil {
+		return err
+	}
+	b[0] ^= 1
+	_, err = f.WriteAt(b[:], st.Size()/2)
+	return err
+}
