@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"crypto/ed25519"
 	"net/http"
 
 	"ztm/hub/directory"
@@ -57,6 +58,19 @@ func (h host) Attachment(id identity.ID) (link.Attachment, bool) {
 func (h host) Attached() (ids []identity.ID) {
 	h.sessions.each(func(s *session) { ids = append(ids, s.peer.ID) })
 	return ids
+}
+
+// Key implements [link.Host].
+func (h host) Key(id identity.ID) ed25519.PublicKey {
+	e, err := h.directory.Entry(id)
+	if err != nil {
+		return nil
+	}
+	_, subject, err := h.verifier.InspectRecord(e.Record)
+	if err != nil || subject.ID != id {
+		return nil
+	}
+	return subject.Key
 }
 
 // Replace implements [link.Host].

@@ -191,6 +191,8 @@ func (h *hub) rouse() {
 func (f *follower) work(ctx context.Context) {
 	again := time.NewTimer(compareTime)
 	defer again.Stop()
+	unsure := time.NewTicker(unsureTime)
+	defer unsure.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -198,6 +200,10 @@ func (f *follower) work(ctx context.Context) {
 		case <-f.s.Done():
 			return
 		case <-f.h.some:
+		case <-unsure.C:
+			if !f.isUnsure() {
+				continue
+			}
 		case <-again.C:
 			f.l.mu.Lock()
 			f.compare = true
@@ -208,6 +214,12 @@ func (f *follower) work(ctx context.Context) {
 			f.l.fault("fetch "+string(f.h.id), "cannot fetch from a hub", "hub", f.h.id, "err", err)
 		}
 	}
+}
+
+func (f *follower) isUnsure() bool {
+	f.l.mu.Lock()
+	defer f.l.mu.Unlock()
+	return len(f.unsure) > 0
 }
 
 func (f *follower) fetch(ctx context.Context) error {
@@ -290,6 +302,9 @@ func (f *follower) batch(ctx context.Context, ids []identity.ID) error {
 			faults = append(faults, err)
 			continue
 		}
+		if f.l.Gone(subject.ID, r.Time) {
+			continue
+		}
 		holder, err := f.l.c.Book.Learn(doc, r, subject)
 		if holder != "" {
 			f.l.Holds(f.h.id, holder)
@@ -301,8 +316,13 @@ func (f *follower) batch(ctx context.Context, ids []identity.ID) error {
 
 // verify verifies the signatures of attachments, by the keys that the directory has for the
 // endpoints.
+// Those whose record is not there yet are verified later.
 func (f *follower) verify(unsure map[identity.ID]struct{}) {
 	for id := range unsure {
-		f.l.judge(f.h, id)
+		if !f.l.judge(f.h, id) {
+			f.l.mu.Lock()
+			f.unsure[id] = struct{}{}
+			f.l.mu.Unlock()
+		}
 	}
 }

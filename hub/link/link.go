@@ -45,6 +45,8 @@ type Host interface {
 	Attachment(id identity.ID) (Attachment, bool)
 	// Attached returns the endpoints that are attached to this hub.
 	Attached() []identity.ID
+	// Key returns the key of an endpoint, by its record in the directory; nil if it is not there.
+	Key(id identity.ID) ed25519.PublicKey
 	// Replace ends the attachment of an endpoint to this hub if it is of another process than
 	// instance, and older.
 	Replace(id identity.ID, instance string, since int64)
@@ -97,10 +99,11 @@ type Config struct {
 const (
 	pingTime     = time.Second
 	silentTime   = 2 * time.Second
-	lingerTime   = 5 * time.Second  // for which a listing shows what a lost hub said
-	compareTime  = time.Minute      // between two comparisons of trust lists, with jitter
-	seekTime     = 30 * time.Second // between two looks behind a name whose hubs are known
-	refusedTime  = time.Minute      // before a hub that is refused, or too old, is tried again
+	lingerTime   = 5 * time.Second        // for which a listing shows what a lost hub said
+	unsureTime   = 500 * time.Millisecond // between two looks for a record that is not there yet
+	compareTime  = time.Minute            // between two comparisons of trust lists, with jitter
+	seekTime     = 30 * time.Second       // between two looks behind a name whose hubs are known
+	refusedTime  = time.Minute            // before a hub that is refused, or too old, is tried again
 	firstBackoff = 200 * time.Millisecond
 	lastBackoff  = 5 * time.Second
 	askTimeout   = 10 * time.Second // for a request over a link that the hub itself answers

@@ -26,19 +26,19 @@ const (
 )
 
 // judge verifies the attachment of an endpoint to another hub. One that the endpoint has not signed
-// is dropped.
-func (l *Links) judge(h *hub, id identity.ID) {
+// is dropped. It reports false if the record of the endpoint, which has its key, is not there yet.
+func (l *Links) judge(h *hub, id identity.ID) bool {
 	l.mu.Lock()
 	a := h.attached[id]
 	l.mu.Unlock()
 	if a == nil {
-		return
+		return true
 	}
 	result := weak
 	if a.Attach != nil {
-		key := l.key(id)
+		key := l.c.Host.Key(id)
 		if key == nil {
-			return // its record comes, or is refused; then it is told again
+			return false
 		}
 		said, err := identity.OpenAttach(a.Attach, key, h.id)
 		if err != nil || said.ID != id || said.Instance != a.Instance || said.Since != a.Since {
@@ -59,22 +59,7 @@ func (l *Links) judge(h *hub, id identity.ID) {
 	if result == signed {
 		l.c.Host.Replace(id, a.Instance, a.Since)
 	}
-}
-
-// key returns the key of an endpoint, by its record; nil if there is none that is good.
-func (l *Links) key(id identity.ID) []byte {
-	if l.c.Book == nil {
-		return nil
-	}
-	doc, _ := l.c.Book.Record(id)
-	if doc == nil {
-		return nil
-	}
-	_, subject, err := l.c.Verifier.InspectRecord(doc)
-	if err != nil || subject.ID != id {
-		return nil
-	}
-	return subject.Key
+	return true
 }
 
 // Where returns the hubs to which an endpoint is attached, as they say, in the order in which to

@@ -66,28 +66,6 @@ func (l *Links) hubLocked(id identity.ID) (*hub, error) {
 	return h, nil
 }
 
-// Forget removes a hub that is gone for good. One that runs comes back by itself.
-func (l *Links) Forget(id identity.ID) error {
-	l.mu.Lock()
-	h := l.hubs[id]
-	linked := h != nil && (h.session != nil || l.feeds[id] != nil)
-	if h != nil && !linked {
-		delete(l.hubs, id)
-		if h.forget != nil {
-			h.forget()
-		}
-	}
-	l.mu.Unlock()
-	switch {
-	case h == nil:
-		return answer.Errorf(answer.NotFound, "there is no hub %s", id)
-	case linked:
-		return answer.Errorf(answer.Conflict, "hub %s is linked: end it first", id)
-	}
-	l.c.Host.Changed()
-	return nil
-}
-
 // Known returns the records of all other hubs, to be kept for the next run.
 func (l *Links) Known() (docs [][]byte) {
 	l.mu.Lock()
