@@ -11,6 +11,7 @@ import (
 
 	"ztm/hub/admission"
 	"ztm/hub/limits"
+	"ztm/hub/shared"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -164,7 +165,9 @@ func (s *server) redeem(req *tunnel.JoinRequest) ([]byte, error) {
 	if err := s.verifyNew(der, identity.RoleMember, identity.IDOf(req.Key)); err != nil {
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
-	err = s.state.Redeem(invitation, req.Key, now.Unix())
+	if err = s.state.Redeem(invitation, req.Key, now.Unix()); err == nil {
+		err = shared.Spend(context.Background(), s.shared, invitation, req.Key)
+	}
 	if errors.Is(err, identity.ErrToken) {
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // withStore starts hubs of a mesh that share an etcd of the tests, and have no links.
-func withStore(t *testing.T, n int) (*etcdtest.Member, []*testHub) {
+func withStore(t *testing.T, n int, options ...func(*Config)) (*etcdtest.Member, []*testHub) {
 	t.Helper()
 	cert, key, err := etcdtest.Certificate(t.TempDir())
 	if err != nil {
@@ -23,6 +23,9 @@ func withStore(t *testing.T, n int) (*etcdtest.Member, []*testHub) {
 	}
 	t.Cleanup(m.Close)
 	store := func(c *Config) {
+		for _, o := range options {
+			o(c)
+		}
 		c.Store, c.Metrics = shared.Store{Endpoints: []string{m.URL}, CA: cert, Cert: cert, Key: key}, "127.0.0.1:0"
 	}
 	hubs := []*testHub{start(t, store)}
@@ -100,4 +103,20 @@ func TestAStoreIsCheckedBeforeAnythingBegins(t *testing.T) {
 			t.Errorf("%+v is taken", s)
 		}
 	}
+}
+
+func TestAHubWithAStoreRedeemsATokenOnceWhateverItsDatabaseSays(t *testing.T) {
+	m, hubs := withStore(t, 1, keepCA)
+	h := hubs[0]
+	token := h.token("bob", h.started.ID)
+	if err := h.unjoined("bob").join("box", token); err != nil {
+		t.Fatal(err)
+	}
+	wantRefusal(t, h.unjoined("bob").join("web", token), 403, "used")
+	m.Set(etcdtest.Alone)
+	late, next := h.unjoined("bob"), h.token("bob", h.started.ID)
+	wantRefusal(t, late.join("web", next), 503, "store")
+	m.Set(etcdtest.Well)
+	eventually(t, "the same device gets in when the store is back", func() bool { return late.join("web", next) == nil })
+	wantRefusal(t, h.unjoined("bob").join("www", next), 403, "used")
 }

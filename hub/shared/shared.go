@@ -7,6 +7,7 @@ package shared
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -54,9 +55,9 @@ type Directory interface {
 	// Changed says that another list is in force here.
 	Changed()
 
-	// Spend uses a join token for a key. For another key it is an error of [identity.ErrToken]. After
-	// any other error the same key may ask again.
-	Spend(ctx context.Context, nonce string, key []byte, expires time.Time) error
+	// Spend uses a join token that is good for so many keys for one of them. For one more it is an
+	// error of [identity.ErrToken]. After any other error the same key may ask again.
+	Spend(ctx context.Context, nonce string, key []byte, uses int, expires time.Time) error
 
 	// AddMetrics adds what there is to say of the store.
 	AddMetrics(w *metric.Writer)
@@ -82,6 +83,21 @@ func Open(c Config) (_ directory.Directory, shared Directory, err error) {
 	}
 	local, err := directory.Open(c.DB, c.Limits, c.Verifier.Clock().Now)
 	return local, nil, err
+}
+
+// Spend uses a join token for a key, where there is a store: a hub that comes back from a backup does
+// not redeem it a second time. shared may be nil.
+func Spend(ctx context.Context, shared Directory, i identity.Invitation, key []byte) error {
+	if shared == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, agreeTime)
+	defer cancel()
+	err := shared.Spend(ctx, i.Nonce, key, i.Uses, i.Expires)
+	if err == nil || errors.Is(err, identity.ErrToken) {
+		return err
+	}
+	return answer.Errorf(answer.Unavailable, "tokens cannot be redeemed now: the store of the hubs does not answer")
 }
 
 // Agree makes the list in force the one that counts, and reports whether it is. shared may be nil.

@@ -293,27 +293,33 @@ func TestATokenIsUsedByOneKey(t *testing.T) {
 	m := newMesh(t, limits, time.Now)
 	a, b := m.add(), m.add()
 	ends := time.Now().Add(time.Hour)
-	must(t, a.Spend(t.Context(), "n1", []byte("one"), ends))
-	must(t, b.Spend(t.Context(), "n1", []byte("one"), ends))
-	if err := b.Spend(t.Context(), "n1", []byte("two"), ends); !errors.Is(err, identity.ErrToken) {
+	must(t, a.Spend(t.Context(), "n1", []byte("one"), 1, ends))
+	must(t, b.Spend(t.Context(), "n1", []byte("one"), 1, ends))
+	if err := b.Spend(t.Context(), "n1", []byte("two"), 1, ends); !errors.Is(err, identity.ErrToken) {
 		t.Errorf("%v", err)
+	}
+	for _, key := range []string{"1", "2", "1"} {
+		must(t, b.Spend(t.Context(), "n3", []byte(key), 2, ends))
+	}
+	if err := a.Spend(t.Context(), "n3", []byte("3"), 2, ends); !errors.Is(err, identity.ErrToken) {
+		t.Errorf("a third of two: %v", err)
 	}
 	m.fault(etcdtest.Loses)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if err := a.Spend(ctx, "n2", []byte("one"), ends); err == nil || errors.Is(err, identity.ErrToken) {
+	if err := a.Spend(ctx, "n2", []byte("one"), 1, ends); err == nil || errors.Is(err, identity.ErrToken) {
 		t.Errorf("%v: nobody knows", err)
 	}
 	m.fault(etcdtest.Well)
-	must(t, b.Spend(t.Context(), "n2", []byte("one"), ends))
+	must(t, b.Spend(t.Context(), "n2", []byte("one"), 1, ends))
 }
 
 func TestTokensAreForgottenADayAfterTheirEnd(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, limits, time.Now)
 	a := m.add()
-	must(t, a.Spend(t.Context(), "old", []byte("k"), time.Now().Add(-25*time.Hour)))
-	must(t, a.Spend(t.Context(), "new", []byte("k"), time.Now().Add(-23*time.Hour)))
+	must(t, a.Spend(t.Context(), "old", []byte("k"), 1, time.Now().Add(-25*time.Hour)))
+	must(t, a.Spend(t.Context(), "new", []byte("k"), 1, time.Now().Add(-23*time.Hour)))
 	a.sweep(t.Context())
 	if left := m.etcd.Keys(m.key("token/")); len(left) != 1 || left[m.key("token/new")] == "" {
 		t.Errorf("%v", left)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"ztm/store/etcd"
@@ -13,31 +14,45 @@ import (
 
 // spent is the value of a token that was used.
 type spent struct {
-	Key     []byte `json:"key"`     // of the device that used it
-	Expires int64  `json:"expires"` // Unix seconds after which the token is refused for its age
+	Keys    [][]byte `json:"keys"`    // of the devices that used it
+	Expires int64    `json:"expires"` // Unix seconds after which the token is refused for its age
 }
 
-// Spend uses a join token for a key, for which it may be used again. For another key it is an error
-// of [identity.ErrToken]. Any other error says that it is not known whether it was used: the same key
-// may ask again.
-func (d *Directory) Spend(ctx context.Context, nonce string, key []byte, expires time.Time) error {
+// mostKeys is the most devices that a token is good for here: a value has a limit.
+const mostKeys = 4096
+
+// Spend uses a join token that is good for so many devices for one of them, which may use it again.
+// For one more it is an error of [identity.ErrToken]. Any other error says that it is not known
+// whether it was used: the same device may ask again.
+func (d *Directory) Spend(ctx context.Context, nonce string, key []byte, uses int, expires time.Time) error {
 	if !d.isReady() {
 		return errNotReady
 	}
 	at := d.prefix + tokPart + nonce
-	value, err := json.Marshal(spent{key, expires.Unix()})
-	if err != nil {
-		return err
+	var was etcd.KV
+	for range mostTries {
+		s := spent{Expires: expires.Unix()}
+		if was.Revision > 0 && json.Unmarshal(was.Value, &s) != nil {
+			return fmt.Errorf("%w: what the store says of it is not understood", identity.ErrToken)
+		}
+		if slices.ContainsFunc(s.Keys, func(k []byte) bool { return bytes.Equal(k, key) }) {
+			return nil
+		}
+		if len(s.Keys) >= min(uses, mostKeys) {
+			return fmt.Errorf("%w: it was used before", identity.ErrToken)
+		}
+		s.Keys = append(s.Keys, key)
+		value, err := json.Marshal(s)
+		if err != nil {
+			return err
+		}
+		r, err := d.c.Client.Txn(ctx, etcd.Txn{If: []etcd.Condition{{Key: at, Revision: was.Revision}}, Then: []etcd.Op{etcd.Put(at, value, 0)}})
+		if err != nil || r.Done {
+			return err
+		}
+		was = r.Found[at]
 	}
-	r, err := d.c.Client.Txn(ctx, etcd.Txn{If: []etcd.Condition{{Key: at}}, Then: []etcd.Op{etcd.Put(at, value, 0)}})
-	if err != nil || r.Done {
-		return err
-	}
-	var was spent
-	if err := json.Unmarshal(r.Found[at].Value, &was); err != nil || !bytes.Equal(was.Key, key) {
-		return fmt.Errorf("%w: it was used before", identity.ErrToken)
-	}
-	return nil
+	return errNotReady
 }
 
 // forgetAfter is how long after its end a token is remembered: clocks of hubs differ.
