@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// A chart has a group of bars for each row that has plain hops: how good each path is as a part of what plain hops are, 1 being as good. A
-// path that is better than the edge of the chart ends there with its figure.
+// A chart has a group of bars for each row that has plain hops: how good each path is as a part of
+// what plain hops are, 1 being as good. A path that is better than the edge of the chart ends there
+// with its figure.
 
 // Sizes in the chart, in its units.
 const (
@@ -21,7 +22,8 @@ const (
 	mostCharted = 1.6 // of plain hops
 )
 
-// charted are the paths that have bars, and their colours, which can be told apart on white and on black.
+// charted are the paths that have bars, and their colours, which can be told apart on white and on
+// black.
 var charted = []struct{ path, colour string }{
 	{sealedHops, "#8a8f98"}, {ztm, "#2f81f7"}, {before, "#79b8ff"}, {single, "#0e9f8e"}, {peers[0], "#d08700"}, {peers[1], "#c2410c"},
 }

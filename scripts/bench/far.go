@@ -9,11 +9,13 @@ import (
 	"ztm/scripts/process"
 )
 
-// lineDelay is each way, on both sides of the hub: a round trip from end to end takes four times as long.
+// lineDelay is each way, on both sides of the hub: a round trip from end to end takes four times as
+// long.
 const lineDelay = 25 * time.Millisecond
 
-// away makes paths with a line between each agent and the hub. In the last ones a firewall lets each agent have a single connection with the
-// hub, so that what goes between agents is a stream of the control session.
+// away makes paths with a line between each agent and the hub. In the last ones a firewall lets
+// each agent have a single connection with the hub, so that what goes between agents is a stream of
+// the control session.
 func (r *run) away(ctx context.Context, l line) ([]*path, error) {
 	hops, err := r.hopsPath(ctx, plainHops, false, l)
 	if err != nil {

@@ -7,8 +7,9 @@ import (
 	"sync"
 )
 
-// hop is one relay, a process of its own. A plain one is the kernel's splice and nothing else: three of them in a row are the limit that
-// anything with an entrance, a hub and an exit is measured by. there and back copy until their source ends.
+// hop is one relay, a process of its own. A plain one is the kernel's splice and nothing else:
+// three of them in a row are the limit that anything with an entrance, a hub and an exit is
+// measured by. there and back copy until their source ends.
 func hop(ln net.Listener, target string, there, back func(dst io.Writer, src io.Reader)) error {
 	return acceptAll(ln, func(in *net.TCPConn) {
 		up, err := net.Dial("tcp", target)

@@ -27,8 +27,9 @@ func (l line) lost(n int) bool {
 	return l.loss > 0 && rand.Float64() > math.Pow(1-l.loss, float64(packets))
 }
 
-// relay is a line where the kernel has no netem: it holds every byte for a time and counts it. What a lost packet does to a connection of TCP
-// it does, too: all that comes after waits for a round trip, until the packet has been sent again. Only the congestion window does not shrink.
+// relay is a line where the kernel has no netem: it holds every byte for a time and counts it. What
+// a lost packet does to a connection of TCP it does, too: all that comes after waits for a round
+// trip, until the packet has been sent again. Only the congestion window does not shrink.
 type relay struct {
 	line
 	ln    net.Listener

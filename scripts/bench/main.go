@@ -1,11 +1,13 @@
-// Command bench measures ztm beside the limit of the machine, in one run: three plain splice hops, the same with the outer two
-// sealing, a direct connection, and frp and chisel where they are installed. Ratios are the result; absolute figures depend on the machine.
+// Command bench measures ztm beside the limit of the machine, in one run: three plain splice hops,
+// the same with the outer two sealing, a direct connection, and frp and chisel where they are
+// installed. Ratios are the result; absolute figures depend on the machine.
 //
 //	scripts/bench/run [-quick] [-rows throughput,latency,...] [-before BINARY] [-json FILE] [-svg FILE]
 //
 //	paths (path.go, hops.go, sealed.go) -> rounds, the paths take turns (rows.go, far.go, memory.go) -> table.go -> JSON, chart.go
 //
-// Each figure is the median of the rounds, with the least and the most behind it and the ratio to plain hops.
+// Each figure is the median of the rounds, with the least and the most behind it and the ratio to
+// plain hops.
 package main
 
 import (

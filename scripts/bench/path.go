@@ -47,8 +47,8 @@ func closeLines(paths []*path) {
 	}
 }
 
-// hopsPath is three hops. Plain ones are the limit of the machine; of sealed ones the outer two seal and open. The outer two reach the middle one
-// through lines.
+// hopsPath is three hops. Plain ones are the limit of the machine; of sealed ones the outer two
+// seal and open. The outer two reach the middle one through lines.
 func (r *run) hopsPath(ctx context.Context, name string, sealed bool, l line) (*path, error) {
 	p := &path{name: name, address: r.server, procs: map[string]*process.Process{}}
 	for _, role := range []string{"exit", "hub", "entrance"} {
@@ -74,8 +74,8 @@ func (r *run) hopsPath(ctx context.Context, name string, sealed bool, l line) (*
 	return p, nil
 }
 
-// ztmPaths are a path of ztm and, if there is one, of the binary to compare it with. Where narrow is set, no connections are possible beyond those of
-// the control sessions.
+// ztmPaths are a path of ztm and, if there is one, of the binary to compare it with. Where narrow
+// is set, no connections are possible beyond those of the control sessions.
 func (r *run) ztmPaths(ctx context.Context, name string, l line, narrow bool) (all []*path, err error) {
 	names := map[string]string{name: r.ztm}
 	order := []string{name}
@@ -216,7 +216,8 @@ func (r *run) frpPath(ctx context.Context) (*path, error) {
 	return p, r.works(ctx, p)
 }
 
-// chiselPath is chisel: a server, a client that offers the service on the server's loopback, and a client that reaches it there.
+// chiselPath is chisel: a server, a client that offers the service on the server's loopback, and a
+// client that reaches it there.
 func (r *run) chiselPath(ctx context.Context) (*path, error) {
 	chisel, err := exec.LookPath("chisel")
 	if err != nil {

@@ -114,7 +114,8 @@ func (r *run) latency(ctx context.Context, paths []*path) error {
 	return nil
 }
 
-// warmUp is what a bulk flow moves before the ping-pong beside it begins: enough for it to be known as bulk.
+// warmUp is what a bulk flow moves before the ping-pong beside it begins: enough for it to be known
+// as bulk.
 const warmUp = 300 * time.Millisecond
 
 func (r *run) pingPong(ctx context.Context, p *path, bulk bool, rate uint64) (load.Latency, error) {
@@ -186,7 +187,8 @@ func (r *run) cpu(ctx context.Context, paths []*path) error {
 // roles of the processes of a path, in the order in which a connection meets them.
 var roles = []string{"entrance", "hub", "exit"}
 
-// cost adds rows for the processor time that each process of each path uses, in seconds for each unit of the work that f returns.
+// cost adds rows for the processor time that each process of each path uses, in seconds for each
+// unit of the work that f returns.
 func (r *run) cost(name, unit string, paths []*path, f func(*path) (work float64, err error)) {
 	user, all := map[string]figures{}, map[string]figures{}
 	for _, role := range roles {

@@ -9,7 +9,8 @@ import (
 	"ztm/scripts/bench/load"
 )
 
-// loses is a peer that loses the end of every upload: it takes what comes and closes without an answer.
+// loses is a peer that loses the end of every upload: it takes what comes and closes without an
+// answer.
 func loses(t *testing.T) *path {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -8,13 +8,15 @@ import (
 	"sync"
 )
 
-// The outer two of sealed hops are the least that a sealed path can be made of with the standard library: they read, seal or open with
-// AES-GCM, and write. There is one key for all, no handshake, no session and no second flow: what ztm takes above it is what ztm is, what it
-// takes above plain hops is the copy out of the kernel, the cipher and the copy back.
+// The outer two of sealed hops are the least that a sealed path can be made of with the standard
+// library: they read, seal or open with AES-GCM, and write. There is one key for all, no handshake,
+// no session and no second flow: what ztm takes above it is what ztm is, what it takes above plain
+// hops is the copy out of the kernel, the cipher and the copy back.
 //
 //	client -> plain in, sealed out -> plain hop -> sealed in, plain out -> server
 
-// A record is its length in two bytes and the sealed text: as much as TLS puts into one, and as many at once as ztm takes.
+// A record is its length in two bytes and the sealed text: as much as TLS puts into one, and as
+// many at once as ztm takes.
 const (
 	recordText = 16 << 10
 	recordAll  = 2 + recordText + 16

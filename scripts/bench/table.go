@@ -86,7 +86,8 @@ func newRow(name, unit, goal string, f figures) row {
 	return out
 }
 
-// String is the row as it is printed: medians, the spread of the rounds, and the ratio to plain hops.
+// String is the row as it is printed: medians, the spread of the rounds, and the ratio to plain
+// hops.
 func (w row) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, %s", w.Name, w.Unit)
@@ -136,8 +137,8 @@ func (r *run) save(file string) error {
 	return os.WriteFile(file, append(b, '\n'), 0o644)
 }
 
-// rounds has f measured on each path, so many times, and the paths take turns: what changes on the machine meets them all. A path that fails
-// is not tried again for this row, and the others go on.
+// rounds has f measured on each path, so many times, and the paths take turns: what changes on the
+// machine meets them all. A path that fails is not tried again for this row, and the others go on.
 func rounds(n int, paths []*path, f func(*path) (float64, error)) figures {
 	out := newFigures()
 	for range n {

@@ -68,7 +68,8 @@ func (c *Conn) Received() int64 {
 	return c.received.Load() + c.stream.Received()
 }
 
-// OnEnd sets what is called, once, when the flow is closed or reset at this side. It is set before the first use.
+// OnEnd sets what is called, once, when the flow is closed or reset at this side. It is set before
+// the first use.
 func (c *Conn) OnEnd(f func()) { c.ended = f }
 
 // Read implements net.Conn.
@@ -91,7 +92,8 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// Wait waits for the next datagram of a flow of datagrams, without a buffer for it: Read then has its beginning.
+// Wait waits for the next datagram of a flow of datagrams, without a buffer for it: Read then has
+// its beginning.
 func (c *Conn) Wait() error { return c.packets.Wait() }
 
 // WriteTo implements io.WriterTo.
@@ -105,9 +107,10 @@ func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 	return n, err
 }
 
-// Deliver has all that comes from now on written to w, until the peer's direction ends or something fails; then it calls
-// done, once, in a goroutine of its own, with how many bytes w took. It returns at once, and while nothing comes no
-// goroutine waits. Nobody else may read the flow or write to w.
+// Deliver has all that comes from now on written to w, until the peer's direction ends or something
+// fails; then it calls done, once, in a goroutine of its own, with how many bytes w took. It
+// returns at once, and while nothing comes no goroutine waits. Nobody else may read the flow or
+// write to w.
 func (c *Conn) Deliver(w io.Writer, done func(n int64, err error)) {
 	if c.packets != nil || c.offload.reading != nil {
 		go func() { // ends with the flow
@@ -175,7 +178,8 @@ func (c *Conn) writeDatagram(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// minBuffer is the minimum size of what a source is read into, in bytes: a request or a keystroke fits.
+// minBuffer is the minimum size of what a source is read into, in bytes: a request or a keystroke
+// fits.
 const minBuffer = 1 << 10
 
 // What a source is read into, in the session and in a dedicated connection.
@@ -214,7 +218,8 @@ func (c *Conn) ReadFrom(src io.Reader) (total int64, err error) {
 	}
 }
 
-// pieceLocked reads src once and sends what comes, without what Open has sent already. c.wmu is held.
+// pieceLocked reads src once and sends what comes, without what Open has sent already. c.wmu is
+// held.
 func (c *Conn) pieceLocked(in *buffer.Buffer, src io.Reader) (int64, error) {
 	b := in.Next(nil)
 	if c.early > 0 {
@@ -256,8 +261,9 @@ func (c *Conn) CloseWrite() error {
 	return c.stream.CloseWrite()
 }
 
-// Close ends both directions. What was written before reaches the peer, which then reads io.EOF; what the peer
-// still sends is lost. If another goroutine is in the middle of a Write, Close resets instead of waiting for it.
+// Close ends both directions. What was written before reaches the peer, which then reads io.EOF;
+// what the peer still sends is lost. If another goroutine is in the middle of a Write, Close resets
+// instead of waiting for it.
 func (c *Conn) Close() error {
 	c.once.Do(func() {
 		clean := c.wmu.TryLock()
@@ -275,7 +281,8 @@ func (c *Conn) Close() error {
 // closeTimeout bounds how long Close waits for a peer that takes nothing, or sends on.
 const closeTimeout = 5 * time.Second
 
-// closeWriteSoon is CloseWrite within closeTimeout: a peer that reads nothing must not hold up Close.
+// closeWriteSoon is CloseWrite within closeTimeout: a peer that reads nothing must not hold up
+// Close.
 func closeWriteSoon(d Dedicated) bool {
 	done := make(chan error, 1)
 	go func() { done <- d.CloseWrite() }() // ends by itself, or when d is reset
@@ -317,14 +324,16 @@ func (c *Conn) finish(reset bool) {
 	}
 }
 
-// Finish closes the flow at the exit, after the app is done with it, and reports whether it was reset.
+// Finish closes the flow at the exit, after the app is done with it, and reports whether it was
+// reset.
 func (c *Conn) Finish() (reset bool) {
 	c.Close()
 	return c.reset.Load()
 }
 
-// lingeringClose lets the end that was written last be sent, which closing body at once would cut off, and throws away
-// what still comes. It ends with the peer's end, and after closeTimeout in any case.
+// lingeringClose lets the end that was written last be sent, which closing body at once would cut
+// off, and throws away what still comes. It ends with the peer's end, and after closeTimeout in any
+// case.
 func lingeringClose(body io.ReadCloser, cancel func()) {
 	timer := time.AfterFunc(closeTimeout, cancel)
 	io.Copy(io.Discard, body)

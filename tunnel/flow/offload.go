@@ -10,17 +10,20 @@ import (
 	"ztm/tunnel/h2"
 )
 
-// Dedicated is a sealed connection that carries one flow and nothing else. One goroutine may read while another writes.
+// Dedicated is a sealed connection that carries one flow and nothing else. One goroutine may read
+// while another writes.
 //
-// A direction ends there with its close_notify (RFC 8446 section 6.1); a connection that breaks off without one was cut.
+// A direction ends there with its close_notify (RFC 8446 section 6.1); a connection that breaks off
+// without one was cut.
 type Dedicated interface {
 	net.Conn
 	CloseWrite() error
 	Reset() error // ends the connection at once, without a close_notify
 }
 
-// offload is where the bytes of a flow travel. A flow that moves much leaves the HTTP/2 session it shares for a
-// dedicated connection, which needs no frames and is read by another processor, and so does not delay its neighbours.
+// offload is where the bytes of a flow travel. A flow that moves much leaves the HTTP/2 session it
+// shares for a dedicated connection, which needs no frames and is read by another processor, and so
+// does not delay its neighbours.
 //
 //	            much has moved             the entrance             both directions
 //	                                       has dialled              have switched
@@ -63,8 +66,8 @@ const (
 // BulkBytes is how many bytes a flow has moved when it asks for a dedicated connection.
 const BulkBytes = 1 << 20
 
-// OnOffload sets what is called, once and in a goroutine of its own, when the flow wants a dedicated connection. It is
-// set before the first use.
+// OnOffload sets what is called, once and in a goroutine of its own, when the flow wants a
+// dedicated connection. It is set before the first use.
 func (c *Conn) OnOffload(f func()) {
 	if c.packets == nil {
 		c.offload.ask = f // the owner of the function waits for it
@@ -88,14 +91,15 @@ func (c *Conn) askOffload() {
 	}
 }
 
-// Offload gives the flow its dedicated connection, which it owns from now on, at each end. A second one, or one that
-// comes after the end of the flow, is reset.
+// Offload gives the flow its dedicated connection, which it owns from now on, at each end. A second
+// one, or one that comes after the end of the flow, is reset.
 func (c *Conn) Offload(d Dedicated) {
 	if !c.offload.begin(d) {
 		d.Reset()
 		return
 	}
-	// The session asks whether the peer lives; a dedicated connection whose window is shut cannot. So it ends with its session.
+	// The session asks whether the peer lives; a dedicated connection whose window is shut cannot.
+	// So it ends with its session.
 	stop := c.stream.Conn().OnClose(func() { c.Reset() })
 	c.offload.mu.Lock()
 	defer c.offload.mu.Unlock()
@@ -141,8 +145,8 @@ func (o *offload) end() Dedicated {
 	return o.conn
 }
 
-// switchReading is called by the reading goroutine when it has read that the direction goes on elsewhere. session is closed with
-// the session, without which no dedicated connection comes.
+// switchReading is called by the reading goroutine when it has read that the direction goes on
+// elsewhere. session is closed with the session, without which no dedicated connection comes.
 func (o *offload) switchReading(session <-chan struct{}) error {
 	select {
 	case <-o.here: // our end of the connection may come after the peer's first use of it
@@ -156,8 +160,8 @@ func (o *offload) switchReading(session <-chan struct{}) error {
 	return nil
 }
 
-// switchWritingLocked switches the writing side if it is time to. It returns nil while that is the session. c.wmu is
-// held.
+// switchWritingLocked switches the writing side if it is time to. It returns nil while that is the
+// session. c.wmu is held.
 func (c *Conn) switchWritingLocked() (Dedicated, error) {
 	o := &c.offload
 	if o.writing == nil && o.has() {

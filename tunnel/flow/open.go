@@ -12,11 +12,13 @@ import (
 	"ztm/tunnel/h2"
 )
 
-// fieldCapsules marks a request or an answer whose body is capsules (RFC 9297 section 3.4): a flow of datagrams.
+// fieldCapsules marks a request or an answer whose body is capsules (RFC 9297 section 3.4): a flow
+// of datagrams.
 const fieldCapsules = "capsule-protocol"
 
-// How long a client has to say its first bytes, so that they go with the request in one packet, and how long an exit waits
-// for the first bytes of the target where the client has said something, so that they go with the answer.
+// How long a client has to say its first bytes, so that they go with the request in one packet, and
+// how long an exit waits for the first bytes of the target where the client has said something, so
+// that they go with the answer.
 const (
 	earlyWait  = 2 * time.Millisecond
 	answerWait = 2 * time.Millisecond
@@ -27,12 +29,12 @@ const maxEarly = 16 << 10
 
 var earlyBuffers = buffer.NewClasses(maxEarly)
 
-// Open sends a request, whose body becomes the writing direction, and waits for the exit's answer. An exit that says no
-// gives a *[Refused]; any other error means that there was no answer. ctx governs the opening; the flow lives until it is
-// closed.
+// Open sends a request, whose body becomes the writing direction, and waits for the exit's answer.
+// An exit that says no gives a *[Refused]; any other error means that there was no answer. ctx
+// governs the opening; the flow lives until it is closed.
 //
-// What early gives at once, if it is not nil, goes with the request. Open has stopped it when it returns. The Conn leaves
-// out as many of the bytes that are written to it: they are the same ones.
+// What early gives at once, if it is not nil, goes with the request. Open has stopped it when it
+// returns. The Conn leaves out as many of the bytes that are written to it: they are the same ones.
 func Open(ctx context.Context, session *h2.Conn, f h2.Fields, datagrams bool, early Early) (*Conn, error) {
 	if datagrams {
 		f.Add(fieldCapsules, "?1")
@@ -91,8 +93,8 @@ func refused(ctx context.Context, s *h2.Stream, status string) error {
 
 // Accept answers a request with 200. The handler calls [Conn.Finish] before it returns.
 //
-// Where the client has said something already, the answer waits a moment for what the target says to that: then both go in
-// one packet.
+// Where the client has said something already, the answer waits a moment for what the target says
+// to that: then both go in one packet.
 func Accept(r *http.Request, datagrams bool) (*Conn, error) {
 	s := h2.StreamOf(r)
 	f := h2.Fields{{Name: ":status", Value: "200"}}

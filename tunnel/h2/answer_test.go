@@ -9,7 +9,8 @@ import (
 	"ztm/tunnel/h2/wire"
 )
 
-// An answer that has come whole counts, whatever becomes of the request or of the connection (RFC 9113 section 8.1).
+// An answer that has come whole counts, whatever becomes of the request or of the connection (RFC
+// 9113 section 8.1).
 
 // lateBody is a body of a request whose bytes come when the test says so.
 type lateBody struct {

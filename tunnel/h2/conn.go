@@ -1,4 +1,5 @@
-// Package h2 is HTTP/2 (RFC 9113) made for tunnels: sessions of many byte streams over one connection that is already authenticated.
+// Package h2 is HTTP/2 (RFC 9113) made for tunnels: sessions of many byte streams over one
+// connection that is already authenticated.
 //
 //	Write  -> pending frames -> one write of the connection below       (writer.go: whoever writes flushes, once)
 //	Read   <- chunks, or straight to a socket <- reader, one goroutine  (reader.go, receive.go, deliver.go)
@@ -6,11 +7,13 @@
 //	what a hostile peer can make us do is counted                       (flood.go)
 //	http.Handler and http.RoundTripper, for requests that are no streams (http.go)
 //
-// It differs from net/http's in what tunnels need: both directions of a stream end by themselves, a stream at rest holds no buffer, a reader
-// that stops holds up its own stream and no other, and a window grows to what the path wants.
+// It differs from net/http's in what tunnels need: both directions of a stream end by themselves, a
+// stream at rest holds no buffer, a reader that stops holds up its own stream and no other, and a
+// window grows to what the path wants.
 //
-// It knows no certificate: who the peer is, is settled before and handed in. HPACK is of golang.org/x/net/http2/hpack. What we send uses no dynamic
-// table: fields of tunnels do not repeat enough to pay for 4 KiB in each of 10,000 sessions.
+// It knows no certificate: who the peer is, is settled before and handed in. HPACK is of
+// golang.org/x/net/http2/hpack. What we send uses no dynamic table: fields of tunnels do not repeat
+// enough to pay for 4 KiB in each of 10,000 sessions.
 package h2
 
 import (
@@ -30,8 +33,8 @@ import (
 
 // Options of a connection. The zero value is useful, without a handler.
 type Options struct {
-	// Handler serves a stream that the peer has opened, in a goroutine of its own. The stream is reset when it returns and has not ended. nil: a
-	// peer may open none.
+	// Handler serves a stream that the peer has opened, in a goroutine of its own. The stream is
+	// reset when it returns and has not ended. nil: a peer may open none.
 	Handler func(*Stream)
 
 	MaxStreams int            // that the peer may have open; 0 is 1024
@@ -67,7 +70,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Conn is one connection, either end. It is safe for concurrent use. Make it with [Client] or [ServerConn].
+// Conn is one connection, either end. It is safe for concurrent use. Make it with [Client] or
+// [ServerConn].
 type Conn struct {
 	rw     net.Conn
 	client bool
@@ -146,7 +150,8 @@ func (c *Conn) Err() error {
 	return c.takesLocked()
 }
 
-// Reserve makes sure that one [Conn.Open] that follows is not refused as [ErrBusy]; [Conn.Release] gives the place back where none follows.
+// Reserve makes sure that one [Conn.Open] that follows is not refused as [ErrBusy]; [Conn.Release]
+// gives the place back where none follows.
 func (c *Conn) Reserve() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -185,7 +190,8 @@ func (c *Conn) takesLocked() error {
 	return nil
 }
 
-// OnClose has f called once, in a goroutine of its own, when the connection is over. stop takes that back.
+// OnClose has f called once, in a goroutine of its own, when the connection is over. stop takes
+// that back.
 func (c *Conn) OnClose(f func()) (stop func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -204,7 +210,8 @@ func (c *Conn) OnClose(f func()) (stop func()) {
 	}
 }
 
-// Close ends the connection and all its streams at once. It says GOAWAY if that can be said without waiting.
+// Close ends the connection and all its streams at once. It says GOAWAY if that can be said without
+// waiting.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	c.failLocked(ErrClosed, wire.NoError)
@@ -259,7 +266,8 @@ func (c *Conn) part(farewell []byte) {
 		c.rw.Write(farewell)
 		var fault *Error
 		if errors.As(c.err, &fault) && !fault.Remote { // static by now; the reader has ended with it
-			// Closing with bytes unread would have the system send a reset, and the peer would not hear why.
+			// Closing with bytes unread would have the system send a reset, and the peer would not
+			// hear why.
 			io.CopyN(io.Discard, c.rw, mostLinger)
 		}
 	}
@@ -314,8 +322,9 @@ func (c *Conn) begin() error {
 	return nil
 }
 
-// Open opens a stream with a request. end says that the writing direction is over: there is no body. The request is sent with the first
-// bytes that are written, or by [Stream.Flush], [Stream.Response] or [Stream.Read], whichever comes first: then it needs no packet of its own.
+// Open opens a stream with a request. end says that the writing direction is over: there is no
+// body. The request is sent with the first bytes that are written, or by [Stream.Flush],
+// [Stream.Response] or [Stream.Read], whichever comes first: then it needs no packet of its own.
 func (c *Conn) Open(f Fields, end bool) (*Stream, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -184,7 +184,8 @@ func (c *Conn) settingLocked(id uint16, value uint32) error {
 	return nil
 }
 
-// goAway reads GOAWAY: the peer takes no more streams, and those above its last one it has not seen.
+// goAway reads GOAWAY: the peer takes no more streams, and those above its last one it has not
+// seen.
 func (c *Conn) goAway(f wire.Frame) error {
 	if f.Stream != 0 || f.Length < 8 {
 		return wire.ConnError(wire.ProtocolError, "GOAWAY on stream %d with %d bytes", f.Stream, f.Length)

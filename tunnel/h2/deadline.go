@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// deadlines are those of one stream. Most streams have none, and then they cost nothing but two pointers.
+// deadlines are those of one stream. Most streams have none, and then they cost nothing but two
+// pointers.
 type deadlines struct {
 	read, write *deadline // guarded by Conn.mu
 }

@@ -23,9 +23,10 @@ type sink struct {
 // mostDirect is what the reader writes itself, in bytes. More is better left to another processor.
 const mostDirect = 4 << 10
 
-// Deliver has all that comes from now on written to w, until the peer's direction ends or something fails; then it calls done, once, in a
-// goroutine of its own, with how many bytes w took. It returns at once, and no goroutine waits meanwhile. Nobody else may read the stream or write
-// to w. If w fails, the stream is left to the caller, who resets it.
+// Deliver has all that comes from now on written to w, until the peer's direction ends or something
+// fails; then it calls done, once, in a goroutine of its own, with how many bytes w took. It
+// returns at once, and no goroutine waits meanwhile. Nobody else may read the stream or write to w.
+// If w fails, the stream is left to the caller, who resets it.
 func (s *Stream) Deliver(w io.Writer, done func(n int64, err error)) {
 	k := &sink{w: w, try: splice.Direct(w), done: done}
 	c := s.conn
@@ -112,8 +113,9 @@ func (s *Stream) endSinkLocked(err error) {
 	s.conn.mu.Lock()
 }
 
-// direct writes a chunk to the socket of the sink, as far as that takes it now, and returns how much it took. It may release the lock meanwhile. A
-// failure is left to the pump, which meets it again.
+// direct writes a chunk to the socket of the sink, as far as that takes it now, and returns how
+// much it took. It may release the lock meanwhile. A failure is left to the pump, which meets it
+// again.
 func (s *Stream) direct(b chunk) int {
 	k := s.sink
 	if k == nil || k.try == nil || k.pumping || b.w > mostDirect || len(s.chunks) > 0 || s.overLocked() {

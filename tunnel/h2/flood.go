@@ -6,7 +6,8 @@ import (
 	"ztm/tunnel/h2/wire"
 )
 
-// What a peer can make us do without giving us anything for it is counted, and a peer that does much of it loses its connection:
+// What a peer can make us do without giving us anything for it is counted, and a peer that does
+// much of it loses its connection:
 //
 //	a control frame, an empty DATA, a frame of an unknown type costs 1
 //	a WINDOW_UPDATE costs 1 beyond one for each KiB that we have sent

@@ -133,7 +133,8 @@ func TestAPeerMayReadManySmallAnswersAndGiveTheWindowBack(t *testing.T) {
 	}
 }
 
-// entry is a field section that puts one field of so many bytes into the table of the decoder, and begins a request with it.
+// entry is a field section that puts one field of so many bytes into the table of the decoder, and
+// begins a request with it.
 func entry(size int) []byte {
 	var block bytes.Buffer
 	e := hpack.NewEncoder(&block)

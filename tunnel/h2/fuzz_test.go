@@ -9,7 +9,8 @@ import (
 	"ztm/tunnel/h2/wire"
 )
 
-// FuzzServer: whatever a client sends after its preface, the server ends with the connection, and holds nothing of it.
+// FuzzServer: whatever a client sends after its preface, the server ends with the connection, and
+// holds nothing of it.
 func FuzzServer(f *testing.F) {
 	settings := wire.AppendSettings(nil)
 	head := func(id uint32, flags byte) []byte {

@@ -15,15 +15,15 @@ import (
 // streamKey is the key of a request's stream in its context.
 type streamKey struct{}
 
-// StreamOf returns the stream on which a request came, for a handler that wants it as a stream: it answers by [Stream.Respond] then, and not by its
-// ResponseWriter.
+// StreamOf returns the stream on which a request came, for a handler that wants it as a stream: it
+// answers by [Stream.Respond] then, and not by its ResponseWriter.
 func StreamOf(r *http.Request) *Stream {
 	s, _ := r.Context().Value(streamKey{}).(*Stream)
 	return s
 }
 
-// Handler makes a handler of streams from one of requests. base is the parent of the contexts of requests; such a context ends when the handler returns
-// and when the stream fails.
+// Handler makes a handler of streams from one of requests. base is the parent of the contexts of
+// requests; such a context ends when the handler returns and when the stream fails.
 func Handler(base context.Context, h http.Handler) func(*Stream) {
 	return func(s *Stream) {
 		ctx, cancel := context.WithCancel(context.WithValue(base, streamKey{}, s))
@@ -84,7 +84,8 @@ type requestBody struct{ s *Stream }
 func (b requestBody) Read(p []byte) (int, error) { return b.s.Read(p) }
 func (b requestBody) Close() error               { return nil }
 
-// responseWriter is the writing direction of a stream. Like that of net/http it is for one goroutine.
+// responseWriter is the writing direction of a stream. Like that of net/http it is for one
+// goroutine.
 type responseWriter struct {
 	s      *Stream
 	header http.Header
@@ -156,8 +157,9 @@ func (w *responseWriter) finish() {
 	}
 }
 
-// RoundTrip implements http.RoundTripper at the client. The body of the answer is the reading direction of the stream; closing it resets what has not
-// ended. The context of the request governs all of it.
+// RoundTrip implements http.RoundTripper at the client. The body of the answer is the reading
+// direction of the stream; closing it resets what has not ended. The context of the request governs
+// all of it.
 func (c *Conn) RoundTrip(r *http.Request) (*http.Response, error) {
 	s, err := c.Open(RequestFields(r), r.Body == nil || r.Body == http.NoBody)
 	if err != nil {
@@ -200,8 +202,9 @@ func (s *Stream) response(r *http.Request, f Fields) *http.Response {
 	return resp
 }
 
-// Open opens a stream with a request without a body, and waits for the answer. A status other than 200 is returned with its response, whose body
-// the caller closes, and no stream. ctx governs the opening; the stream lives until Close.
+// Open opens a stream with a request without a body, and waits for the answer. A status other than
+// 200 is returned with its response, whose body the caller closes, and no stream. ctx governs the
+// opening; the stream lives until Close.
 func Open(ctx context.Context, c *Conn, r *http.Request) (*Stream, *http.Response, error) {
 	s, err := c.Open(RequestFields(r), false)
 	if err != nil {
@@ -218,8 +221,8 @@ func Open(ctx context.Context, c *Conn, r *http.Request) (*Stream, *http.Respons
 	return s, nil, nil
 }
 
-// Accept answers a request with status 200 and makes a stream of it. The handler must not return before it is done with the stream; returning
-// ends it.
+// Accept answers a request with status 200 and makes a stream of it. The handler must not return
+// before it is done with the stream; returning ends it.
 func Accept(r *http.Request) (*Stream, error) {
 	s := StreamOf(r)
 	if err := s.Respond(Fields{{Name: ":status", Value: "200"}}, false); err != nil {
@@ -257,8 +260,9 @@ func RequestFields(r *http.Request) Fields {
 	return f
 }
 
-// send is the writing direction of a request. A body that breaks off resets the stream: the peer must not take it for a whole one. A stream that takes no
-// more of the body is left alone: an answer may be there.
+// send is the writing direction of a request. A body that breaks off resets the stream: the peer
+// must not take it for a whole one. A stream that takes no more of the body is left alone: an
+// answer may be there.
 func (s *Stream) send(body io.ReadCloser) {
 	defer body.Close()
 	_, err := s.ReadFrom(body)

@@ -8,8 +8,9 @@ import (
 	"ztm/tunnel/memory"
 )
 
-// Control are the options of an agent's end of the session with its hub, at such a round trip; 0 is unknown. There is little data, and at
-// rest under 1 MB a day: one PING of 17 bytes every 45 s and its answer.
+// Control are the options of an agent's end of the session with its hub, at such a round trip; 0 is
+// unknown. There is little data, and at rest under 1 MB a day: one PING of 17 bytes every 45 s and
+// its answer.
 func Control(rtt time.Duration) Options { return control(memory.Here(), rtt) }
 
 // Hub are those of the other end.
@@ -22,8 +23,9 @@ func control(l memory.Limit, rtt time.Duration) Options {
 	return o
 }
 
-// Sealed are those of the session between two agents at such a round trip. It carries the flows, and a dead peer is found within 15 s. A
-// write that makes no progress is not an error there: it is a slow line, and PING tells whether the peer lives.
+// Sealed are those of the session between two agents at such a round trip. It carries the flows,
+// and a dead peer is found within 15 s. A write that makes no progress is not an error there: it is
+// a slow line, and PING tells whether the peer lives.
 func Sealed(rtt time.Duration) Options { return sealed(memory.Here(), rtt) }
 
 func sealed(l memory.Limit, rtt time.Duration) Options {
@@ -35,8 +37,8 @@ func sealed(l memory.Limit, rtt time.Duration) Options {
 	return o
 }
 
-// windowsOf chooses the windows by the memory there is. A large first window brings the first answer of a session on a long way in one round
-// trip; what it could cost is bounded by the budget.
+// windowsOf chooses the windows by the memory there is. A large first window brings the first
+// answer of a session on a long way in one round trip; what it could cost is bounded by the budget.
 func windowsOf(l memory.Limit, rtt time.Duration) Options {
 	o := Options{Window: 1 << 20, MaxWindow: int(budgetOf(l) / 4), Budget: shared(), RTT: rtt}
 	switch {
@@ -51,7 +53,8 @@ func windowsOf(l memory.Limit, rtt time.Duration) Options {
 // shared is what all sessions of this process hold together, at most.
 var shared = sync.OnceValue(func() *budget.Budget { return &budget.Budget{Limit: budgetOf(memory.Here())} })
 
-// budgetOf is a thirty-second of the memory, within bounds. At 256 MiB a stream may have a window of 64 MiB: 5 Gbit/s at 100 ms.
+// budgetOf is a thirty-second of the memory, within bounds. At 256 MiB a stream may have a window
+// of 64 MiB: 5 Gbit/s at 100 ms.
 func budgetOf(l memory.Limit) int64 {
 	if l.Bytes == 0 {
 		return 64 << 20

@@ -12,8 +12,8 @@ import (
 	"ztm/tunnel/h2/wire"
 )
 
-// rawPeer is the other end of a connection, which says what a test wants, frame by frame. It answers SETTINGS and PING by itself; what
-// else comes is in frames.
+// rawPeer is the other end of a connection, which says what a test wants, frame by frame. It
+// answers SETTINGS and PING by itself; what else comes is in frames.
 type rawPeer struct {
 	t      testing.TB
 	conn   net.Conn
@@ -82,7 +82,8 @@ func (p *rawPeer) read() {
 	}
 }
 
-// say writes frames. A connection that has ended meanwhile takes no more of them, which is no failure.
+// say writes frames. A connection that has ended meanwhile takes no more of them, which is no
+// failure.
 func (p *rawPeer) say(frames ...[]byte) { p.conn.Write(bytes.Join(frames, nil)) }
 
 // next returns the next frame of a kind and skips others.

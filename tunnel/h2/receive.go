@@ -182,7 +182,8 @@ func (c *Conn) data(f wire.Frame) error {
 	return c.take(s, f, b)
 }
 
-// admitData checks a DATA frame against the state of its stream and the windows. Without a stream and an error the frame is to be skipped.
+// admitData checks a DATA frame against the state of its stream and the windows. Without a stream
+// and an error the frame is to be skipped.
 func (c *Conn) admitData(f wire.Frame) (*Stream, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -270,7 +271,8 @@ func (s *Stream) endOfDataLocked(f wire.Frame) error {
 	return nil
 }
 
-// keepLocked appends a chunk. A small one is copied to the end of the last, so that many small frames do not hold many chunks.
+// keepLocked appends a chunk. A small one is copied to the end of the last, so that many small
+// frames do not hold many chunks.
 func (s *Stream) keepLocked(b chunk) {
 	s.unread += b.w - b.r
 	if n := len(s.chunks); n > 0 && b.r == 0 {

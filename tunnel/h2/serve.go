@@ -10,7 +10,8 @@ import (
 //
 //	request -> an idle goroutine, else a new one -> Handler -> what the stream still owes -> idle, or the end
 //
-// Goroutines stay for a while because their stacks have grown to what handlers need: growing takes a tenth of a short flow's time.
+// Goroutines stay for a while because their stacks have grown to what handlers need: growing takes
+// a tenth of a short flow's time.
 type servers struct {
 	idle chan *Stream // to a goroutine that waits for the next stream; nil ends it
 	kept int          // how many wait; guarded by Conn.mu
@@ -40,7 +41,8 @@ func (c *Conn) serve(s *Stream) {
 	}
 }
 
-// servedOne ends what a handler has left, and reports whether its goroutine is to wait for another stream.
+// servedOne ends what a handler has left, and reports whether its goroutine is to wait for another
+// stream.
 func (c *Conn) servedOne(s *Stream) (stay bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Server serves requests on connections that are handed to it. Make it with [NewServer]. It is safe for concurrent use.
+// Server serves requests on connections that are handed to it. Make it with [NewServer]. It is safe
+// for concurrent use.
 type Server struct {
 	handler http.Handler
 	options func(rtt time.Duration) Options
@@ -30,14 +31,16 @@ type Tagged struct {
 // Tag returns the Tag of the connection that r came on.
 func Tag(r *http.Request) any { return StreamOf(r).conn.o.Tag }
 
-// NewServer makes a server; it runs until Close. options are those of a connection to a peer at such a round trip.
+// NewServer makes a server; it runs until Close. options are those of a connection to a peer at
+// such a round trip.
 func NewServer(handler http.Handler, options func(rtt time.Duration) Options) *Server {
 	s := &Server{handler: handler, options: options, conns: map[*Conn]struct{}{}}
 	s.life, s.stop = context.WithCancel(context.Background())
 	return s
 }
 
-// Serve hands a connection to the server, which owns it from then on. It returns at once; a closed server closes conn.
+// Serve hands a connection to the server, which owns it from then on. It returns at once; a closed
+// server closes conn.
 func (s *Server) Serve(conn *Tagged) {
 	o := s.options(conn.RTT)
 	o.RTT, o.Tag = conn.RTT, conn.Tag

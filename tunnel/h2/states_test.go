@@ -12,7 +12,8 @@ import (
 	"ztm/tunnel/h2/wire"
 )
 
-// What RFC 9113 says of streams and connections, one sentence each. scripts/h2server has the rest tried by h2spec.
+// What RFC 9113 says of streams and connections, one sentence each. scripts/h2server has the rest
+// tried by h2spec.
 
 func TestAFrameThatItsStreamCannotHaveIsAFault(t *testing.T) {
 	head, end := section(1, 0, get), section(1, wire.FlagEndStream, get)

@@ -10,8 +10,8 @@ import (
 	"ztm/tunnel/h2/wire"
 )
 
-// Stream is one stream. It is a net.Conn with CloseWrite and Reset. One goroutine may read while another writes. Make it
-// with [Conn.Open]; [Options.Handler] gets those of the peer.
+// Stream is one stream. It is a net.Conn with CloseWrite and Reset. One goroutine may read while
+// another writes. Make it with [Conn.Open]; [Options.Handler] gets those of the peer.
 //
 // Its states are those of RFC 9113 section 5.1, as two halves:
 //
@@ -72,7 +72,8 @@ var (
 // Conn returns the connection of the stream.
 func (s *Stream) Conn() *Conn { return s.conn }
 
-// Sent and Received return how many bytes have gone and come. Buffered returns how many have come and were not read.
+// Sent and Received return how many bytes have gone and come. Buffered returns how many have come
+// and were not read.
 func (s *Stream) Sent() int64 {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
@@ -100,15 +101,17 @@ func (s *Stream) Trailers() Fields {
 	return s.trailer
 }
 
-// Fields returns what the peer has sent first: at the server the request, at the client the answer or nil if it has not come.
+// Fields returns what the peer has sent first: at the server the request, at the client the answer
+// or nil if it has not come.
 func (s *Stream) Fields() Fields {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
 	return s.fields
 }
 
-// OnFailure sets what is called once when the stream ends before its time, at once if it has: either side has reset it, or its connection is over. f
-// must not wait, nor call a method of the stream or its connection. OnFailure is called once at most.
+// OnFailure sets what is called once when the stream ends before its time, at once if it has:
+// either side has reset it, or its connection is over. f must not wait, nor call a method of the
+// stream or its connection. OnFailure is called once at most.
 func (s *Stream) OnFailure(f func()) {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
@@ -130,8 +133,8 @@ func (s *Stream) streamErrLocked() error {
 	return s.conn.err
 }
 
-// wholeLocked reports whether all that the peer says has come. That counts whatever becomes of the connection, and of our direction (RFC 9113
-// section 8.1); a reset with an error takes it back.
+// wholeLocked reports whether all that the peer says has come. That counts whatever becomes of the
+// connection, and of our direction (RFC 9113 section 8.1); a reset with an error takes it back.
 func (s *Stream) wholeLocked() bool {
 	var reset *Error
 	return s.remoteEnd && !s.closed && !asStreamError(s.err, &reset)
@@ -168,7 +171,8 @@ func (s *Stream) writeErr() error {
 	return s.writeErrLocked()
 }
 
-// Response sends the request if it was not sent, and waits for the answer. It is the client's. ctx governs the waiting alone.
+// Response sends the request if it was not sent, and waits for the answer. It is the client's. ctx
+// governs the waiting alone.
 func (s *Stream) Response(ctx context.Context) (Fields, error) {
 	if err := s.Flush(); err != nil && s.Fields() == nil { // an answer may have come before a reset
 		return nil, err
@@ -194,8 +198,9 @@ func (s *Stream) Response(ctx context.Context) (Fields, error) {
 	return s.fields, nil
 }
 
-// Respond answers a request. It is the server's, and is called once. The answer goes with the first bytes that are written or by [Stream.Flush];
-// end says that there are none, and then it goes at once.
+// Respond answers a request. It is the server's, and is called once. The answer goes with the first
+// bytes that are written or by [Stream.Flush]; end says that there are none, and then it goes at
+// once.
 func (s *Stream) Respond(f Fields, end bool) error {
 	c := s.conn
 	c.mu.Lock()
@@ -292,8 +297,8 @@ func (s *Stream) resetLocked(code Code, why error) {
 	s.failLocked(why)
 }
 
-// Close ends both directions. What was written before reaches the peer, which then reads io.EOF; what the peer still sends is lost. It never
-// waits for the peer.
+// Close ends both directions. What was written before reaches the peer, which then reads io.EOF;
+// what the peer still sends is lost. It never waits for the peer.
 func (s *Stream) Close() error {
 	c := s.conn
 	clean := s.writing.TryLock() // somebody in the middle of a Write is cut off

@@ -56,8 +56,9 @@ type recvWindow struct {
 	since  time.Time // when the last update was sent
 }
 
-// beginLocked sets the window that the peer begins with: for a stream of ours, that of the last SETTINGS, which it reads before; for one of its own, that of
-// the last SETTINGS that it has acknowledged.
+// beginLocked sets the window that the peer begins with: for a stream of ours, that of the last
+// SETTINGS, which it reads before; for one of its own, that of the last SETTINGS that it has
+// acknowledged.
 func (r *recvWindow) beginLocked(c *Conn, ours bool) {
 	r.window, r.epoch = c.base, c.epoch
 	if ours {
@@ -66,7 +67,8 @@ func (r *recvWindow) beginLocked(c *Conn, ours bool) {
 	r.recv = int64(r.window)
 }
 
-// mostLocked is what the peer may send at the most: it may count with SETTINGS whose acknowledgement we have not read.
+// mostLocked is what the peer may send at the most: it may count with SETTINGS whose
+// acknowledgement we have not read.
 func (s *Stream) mostLocked() int64 {
 	most := s.recv
 	recv, before := s.recv, s.conn.base
@@ -86,8 +88,9 @@ func (c *Conn) holdLocked(n int) {
 	c.o.Budget.Hold(n)
 }
 
-// receivedLocked gives back what came to the window of the connection, if the budget allows. What comes for a request that was not answered, and may
-// yet be refused, is given back when it is taken.
+// receivedLocked gives back what came to the window of the connection, if the budget allows. What
+// comes for a request that was not answered, and may yet be refused, is given back when it is
+// taken.
 func (c *Conn) receivedLocked(s *Stream, length int) {
 	c.pressLocked()
 	c.measureLocked()
@@ -110,7 +113,8 @@ func (c *Conn) creditConnLocked(n int) {
 	c.flushSoonLocked()
 }
 
-// takenLocked notes that a reader has taken n bytes of a stream. What it appends is flushed by the caller, or with the next frame.
+// takenLocked notes that a reader has taken n bytes of a stream. What it appends is flushed by the
+// caller, or with the next frame.
 func (s *Stream) takenLocked(n int) {
 	c := s.conn
 	if n == 0 || c.err != nil {
@@ -140,7 +144,8 @@ func (s *Stream) updateLocked() {
 	c.flushSoonLocked()
 }
 
-// growLocked makes the window larger if the path would take more. credit bytes were taken since the last update.
+// growLocked makes the window larger if the path would take more. credit bytes were taken since the
+// last update.
 func (s *Stream) growLocked() {
 	c := s.conn
 	now := time.Now()
@@ -171,8 +176,8 @@ func (s *Stream) growLocked() {
 	}
 }
 
-// announceLocked changes the window that streams begin with, and that of those which are open by the difference, from the acknowledgement on (RFC 9113
-// section 6.9.2).
+// announceLocked changes the window that streams begin with, and that of those which are open by
+// the difference, from the acknowledgement on (RFC 9113 section 6.9.2).
 func (c *Conn) announceLocked(window int) {
 	if window == c.announced || len(c.unacked) > 0 {
 		return
@@ -267,7 +272,8 @@ func (c *Conn) RTT() time.Duration {
 	return c.rtt
 }
 
-// arm starts the one timer of the connection: for PING, for a dead peer, and for a write that takes too long.
+// arm starts the one timer of the connection: for PING, for a dead peer, and for a write that takes
+// too long.
 func (c *Conn) arm() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -11,9 +11,10 @@ import (
 //	Stream.Write -> appends frames to pending -> nobody flushes: it flushes itself, once;
 //	                                             what came meanwhile is left to a goroutine that ends when nothing is pending
 //
-// So a small answer needs no other goroutine, and the frames of many streams that write at the same time share a TLS record and a system call.
-// More than a few frames may not be pending: a stream that has more waits in a queue, and each flush grants those in front one frame each.
-// A small write passes the queue, so a keystroke does not wait for a bulk flow.
+// So a small answer needs no other goroutine, and the frames of many streams that write at the same
+// time share a TLS record and a system call. More than a few frames may not be pending: a stream
+// that has more waits in a queue, and each flush grants those in front one frame each. A small
+// write passes the queue, so a keystroke does not wait for a bulk flow.
 type writer struct {
 	pending    []byte
 	spare      []byte    // for the next pending
@@ -39,7 +40,8 @@ func (w *writer) init() {
 	w.sendWindow, w.initial, w.maxFrame = wire.FirstWindow, wire.FirstWindow, wire.LeastFrame
 }
 
-// flushLocked writes what is pending unless somebody is about it. It may release the lock meanwhile. It is not for the reader.
+// flushLocked writes what is pending unless somebody is about it. It may release the lock
+// meanwhile. It is not for the reader.
 func (c *Conn) flushLocked() {
 	if c.flushing || c.broken || len(c.pending) == 0 || c.err != nil {
 		return
@@ -153,7 +155,8 @@ func (c *Conn) wakeAllLocked() {
 	c.feedLocked()
 }
 
-// Write implements net.Conn. It returns when all of p is on its way or in memory of the connection, within the windows.
+// Write implements net.Conn. It returns when all of p is on its way or in memory of the connection,
+// within the windows.
 func (s *Stream) Write(p []byte) (n int, err error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -183,7 +186,8 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// allowedLocked returns how much of n bytes may be sent as one frame now. If that is nothing it waits until something has changed, and returns 0.
+// allowedLocked returns how much of n bytes may be sent as one frame now. If that is nothing it
+// waits until something has changed, and returns 0.
 func (s *Stream) allowedLocked(n int) int {
 	c := s.conn
 	m := int(min(int64(n), int64(min(c.maxFrame, wire.MaxFrame)), s.sendWindow, c.sendWindow))
@@ -259,7 +263,8 @@ func (s *Stream) Flush() error {
 	return s.streamErrLocked()
 }
 
-// openLocked appends the HEADERS that have not been sent. end says that END_STREAM may go with them.
+// openLocked appends the HEADERS that have not been sent. end says that END_STREAM may go with
+// them.
 func (s *Stream) openLocked(end bool) {
 	if s.head == nil {
 		return

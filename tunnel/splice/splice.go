@@ -93,7 +93,8 @@ func (j *joint) passOn(dst net.Conn, err error) {
 	}
 }
 
-// deliver is forward for a source that needs no goroutine. It returns at once; wait is done with the direction.
+// deliver is forward for a source that needs no goroutine. It returns at once; wait is done with
+// the direction.
 func (j *joint) deliver(wait *sync.WaitGroup, total *int64, dst net.Conn, src deliverer) {
 	wait.Add(1)
 	src.Deliver(dst, func(n int64, err error) {

@@ -1,5 +1,5 @@
-// Package load makes and measures traffic. It knows TCP and nothing of what carries it: the same client and server measure a
-// direct connection, plain hops and any tunnel.
+// Package load makes and measures traffic. It knows TCP and nothing of what carries it: the same
+// client and server measure a direct connection, plain hops and any tunnel.
 //
 // A connection begins with a request of nine bytes: a kind and a number.
 //
@@ -189,7 +189,8 @@ func parallel(n int, f func() error) error {
 	return errors.Join(errs...)
 }
 
-// Connections opens, uses for one byte each way, and closes connections for so long, workers at a time, and returns how many a second.
+// Connections opens, uses for one byte each way, and closes connections for so long, workers at a
+// time, and returns how many a second.
 func Connections(ctx context.Context, address string, workers int, length time.Duration) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, length)
 	defer cancel()
@@ -265,7 +266,8 @@ func PingPong(ctx context.Context, address string, length time.Duration) (Latenc
 	return Latency{first[len(first)/2], all[len(all)/2], all[len(all)*99/100]}, nil
 }
 
-// Together sends one byte back and forth on so many connections at the same time, so often on each, and returns the median.
+// Together sends one byte back and forth on so many connections at the same time, so often on each,
+// and returns the median.
 func Together(ctx context.Context, address string, flows, trips int) (time.Duration, error) {
 	var mu sync.Mutex
 	var all []time.Duration // guarded by mu

@@ -1,17 +1,20 @@
-// Package budget bounds what all HTTP/2 connections of a process hold for readers that have not come yet.
+// Package budget bounds what all HTTP/2 connections of a process hold for readers that have not
+// come yet.
 package budget
 
 import "sync/atomic"
 
-// Budget bounds what all connections of a process hold for readers that have not come yet. What they hold of it together:
+// Budget bounds what all connections of a process hold for readers that have not come yet. What
+// they hold of it together:
 //
 //	below a quarter  windows are as large as the path wants
 //	above            the windows of all streams become small, by the number of streams: what a reader that has stopped has not got yet, it does not get
 //	three quarters   a connection that holds more than its share gives its own window back when bytes are taken, not when they come
 //	the last         is for shares: a quarter of the limit, divided by the number of connections
 //
-// So hundreds of readers may stop, and who reads goes on, in the same connection and in others. Below an eighth all windows are again what they were.
-// The zero value has no limit. It is safe for concurrent use.
+// So hundreds of readers may stop, and who reads goes on, in the same connection and in others.
+// Below an eighth all windows are again what they were. The zero value has no limit. It is safe for
+// concurrent use.
 type Budget struct {
 	Limit   int64 // bytes; set before the first use
 	held    atomic.Int64
@@ -36,7 +39,8 @@ func (b *Budget) Held() int64 {
 	return b.held.Load()
 }
 
-// Hold counts bytes that are held, Connected connections, and Opened streams that are open: n may be negative.
+// Hold counts bytes that are held, Connected connections, and Opened streams that are open: n may
+// be negative.
 func (b *Budget) Hold(n int) {
 	if b != nil {
 		b.held.Add(int64(n))
@@ -65,8 +69,8 @@ func (b *Budget) Spent(held int) bool {
 	return b.limited() && b.left() <= 0 && int64(held) >= b.Limit/4/max(b.conns.Load(), 1)
 }
 
-// Press returns how small the windows of streams have to be; 0 if there is enough. If every stream used such a window, half of what is left would be
-// left.
+// Press returns how small the windows of streams have to be; 0 if there is enough. If every stream
+// used such a window, half of what is left would be left.
 func (b *Budget) Press() int {
 	if !b.limited() || b.left() > b.Limit/2 {
 		return 0
@@ -78,7 +82,8 @@ func (b *Budget) Press() int {
 // Enough reports whether windows may be large again.
 func (b *Budget) Enough() bool { return !b.limited() || b.left() > b.Limit/8*5 }
 
-// Grow reserves n bytes for the window of a connection, if it may grow. Half of the limit can be reserved.
+// Grow reserves n bytes for the window of a connection, if it may grow. Half of the limit can be
+// reserved.
 func (b *Budget) Grow(n int) bool {
 	if !b.limited() {
 		return true

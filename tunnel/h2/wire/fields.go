@@ -136,7 +136,8 @@ func (d *Decoder) Write(b []byte) error {
 	return nil
 }
 
-// Finish returns the section. tooLarge says that it has more than we take; its fields are then not all there.
+// Finish returns the section. tooLarge says that it has more than we take; its fields are then not
+// all there.
 func (d *Decoder) Finish() (list Fields, tooLarge bool, err error) {
 	if err := d.hpack.Close(); err != nil {
 		return nil, false, ConnError(CompressionError, "%v", err)

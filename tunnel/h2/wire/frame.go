@@ -1,5 +1,5 @@
-// Package wire is what HTTP/2 looks like on the wire: frames, error codes, and field sections with their rules (RFC 9113 sections 4, 6, 7
-// and 8.2). It keeps no state but that of a decoder.
+// Package wire is what HTTP/2 looks like on the wire: frames, error codes, and field sections with
+// their rules (RFC 9113 sections 4, 6, 7 and 8.2). It keeps no state but that of a decoder.
 package wire
 
 import (

@@ -122,7 +122,8 @@ func TestASectionThatBreaksOffIsAFaultOfTheConnection(t *testing.T) {
 	}
 }
 
-// FuzzDecoder: no section makes more fields than its limit, whatever table it builds, and a section that passes the check is what a request may be.
+// FuzzDecoder: no section makes more fields than its limit, whatever table it builds, and a section
+// that passes the check is what a request may be.
 func FuzzDecoder(f *testing.F) {
 	f.Add(block(fields(":method", "GET", ":scheme", "https", ":path", "/")), 3)
 	f.Add(append(block(fields("x", strings.Repeat("v", 2000))), bytes.Repeat([]byte{0xbe}, 100)...), 7)
