@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"syscall"
@@ -238,6 +239,7 @@ func (c *Control) failedLocked(l *link, err error, now time.Time) {
 	if p.stranger() && len(c.readyLocked()) > 0 {
 		longest = strangerDelay
 	}
+	again := p.failed
 	p.failed, p.err = true, err
 	p.delay = nextDelay(p.delay, l.ready, err, longest)
 	wait := rand.N(p.delay) + time.Millisecond // full jitter
@@ -245,7 +247,11 @@ func (c *Control) failedLocked(l *link, err error, now time.Time) {
 	if l.ready {
 		c.notBefore = p.next // who shared this hub with us looks for another one as well
 	}
-	c.Log.Warn("no connection to a hub", "hub", p.addresses(), "err", err, "retry", wait.Round(time.Millisecond))
+	level := slog.LevelWarn
+	if again && len(c.readyLocked()) > 0 {
+		level = slog.LevelDebug // it may be away for days, and there is another
+	}
+	c.Log.Log(c.Life, level, "no connection to a hub", "hub", p.addresses(), "err", err, "retry", wait.Round(time.Millisecond))
 }
 
 // troubleLocked says of all places why there is no session; err is the last reason.

@@ -337,3 +337,49 @@ func TestAQuestionThatHasNoAnswerIsAskedThroughAnotherHub(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatWasOffloadedThroughAHubEndsWithIt(t *testing.T) {
+	for what, hangs := range map[string]bool{"the hub hangs": true, "its control session alone broke": false} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, h, end := pairOf(t, &counting{}, "one", "two")
+				defer end()
+				c, err := a.Open(t.Context(), Opening{To: h.to.Self, Path: "count/x"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				echo := func(n int) error {
+					sent := make(chan error, 1)
+					go func() { // awaited below
+						_, err := c.Write(make([]byte, n))
+						sent <- err
+					}()
+					_, err := io.ReadFull(c, make([]byte, n))
+					return errors.Join(err, <-sent)
+				}
+				for a.Traffic()[h.to.Self].Offloaded == 0 {
+					if err := echo(1 << 20); err != nil {
+						t.Fatal(err)
+					}
+					<-time.After(time.Second)
+				}
+				letGo := func() {}
+				if hangs {
+					letGo = h.halt("one", true)
+				}
+				defer letGo()
+				began := time.Now()
+				a.Lost("one")
+				err = nil
+				for err == nil && time.Since(began) < time.Minute {
+					err = echo(1)
+					<-time.After(time.Second)
+				}
+				if took := time.Since(began); (err != nil) != hangs || hangs && took > 5*time.Second {
+					t.Errorf("after %v the flow says %v", took, err)
+				}
+			})
+		})
+	}
+}
