@@ -282,3 +282,34 @@ func TestAnInvitationThatMakesNoSenseIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestARotationTakesAllHubs(t *testing.T) {
+	m, _, hubs := rootMesh(t, 2)
+	until(t, "both hubs are met", func() bool {
+		met := 0
+		for _, h := range m.control.Known() {
+			if h.ID != "" {
+				met++
+			}
+		}
+		return met == 2
+	})
+	status := func(s tunnel.HubStatus) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { answer.JSON(w, s) }
+	}
+	hubs[1].on("GET "+tunnel.PathHub, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	if _, err := m.authority.Rotate(t.Context(), time.Hour); answer.CodeOf(err) != answer.Unavailable {
+		t.Errorf("with a hub that does not answer: %v", err)
+	}
+	hubs[1].on("GET "+tunnel.PathHub, status(tunnel.HubStatus{Trust: 7}))
+	if _, err := m.authority.Rotate(t.Context(), time.Hour); answer.CodeOf(err) != answer.Conflict {
+		t.Errorf("with a hub that has another list: %v", err)
+	}
+	if v := m.verifier.Trust().Version(); v != 0 {
+		t.Errorf("version %d is in force", v)
+	}
+	hubs[1].on("GET "+tunnel.PathHub, status(tunnel.HubStatus{}))
+	if _, err := m.authority.Rotate(t.Context(), time.Hour); err != nil {
+		t.Errorf("with both: %v", err)
+	}
+}

@@ -194,12 +194,18 @@ func (a *Authority) issueTrust(ctx context.Context,
 			return list, a.UpdateTrust(list.Document())
 		}
 		// The hub decides which of two lists of one version is the list: it goes there first.
-		s, err := a.offerTrust(ctx, list)
+		var s *tunnel.Session
+		if err = a.arbitrate(ctx, list); err == nil {
+			s, err = a.offerTrust(ctx, list)
+		}
 		if err == nil {
 			return list, a.UpdateTrust(list.Document())
 		}
 		if answer.CodeOf(err) != answer.Conflict {
 			return nil, &untaken{list, answer.Lost(err)}
+		}
+		if s == nil {
+			continue // arbitrate has learned
 		}
 		if err := a.learnTrust(ctx, s); err != nil {
 			return nil, answer.Lost(err)

@@ -3,8 +3,11 @@ package authority
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
+	"ztm/agent/control"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
@@ -13,10 +16,11 @@ import (
 //
 //  1. rotate       makes the next CA, on an endpoint that holds the present one, and keeps it in the database before anybody hears of it:
 //     whatever happens from here on, its key is not lost
-//  2. issueTrust   takes the list that the old CA signed for the new one to the hub, and so to everyone
-//  3. updateTrust  puts it in force, here as everywhere; here the CA that was made comes into use
-//  4. renewIfDue   gets everybody a certificate of the new CA
-//  5. cutStale     refuses and cuts, when the old CA retires, what still rests on it
+//  2. hubsAgree    all hubs that are known have the same list; arbitrate: the first of them decides between two rotations
+//  3. issueTrust   takes the list that the old CA signed for the new one to the hub, and so to everyone
+//  4. updateTrust  puts it in force, here as everywhere; here the CA that was made comes into use
+//  5. renewIfDue   gets everybody a certificate of the new CA
+//  6. cutStale     refuses and cuts, when the old CA retires, what still rests on it
 
 const maxGrace = 365 * 24 * time.Hour
 
@@ -81,6 +85,9 @@ func (a *Authority) Rotate(ctx context.Context, grace time.Duration) (*identity.
 	}
 	a.rotateMu.Lock()
 	defer a.rotateMu.Unlock()
+	if err := a.hubsAgree(ctx); err != nil {
+		return nil, err
+	}
 	next, err := a.nextCA()
 	if err != nil {
 		return nil, err
@@ -99,6 +106,53 @@ func (a *Authority) Rotate(ctx context.Context, grace time.Duration) (*identity.
 		return nil, err
 	}
 	return a.RootPermit()
+}
+
+// hubsAgree reports whether all hubs that are known can be asked, and have the list in force here:
+// hubs that take two rotations make two meshes, which nobody can unite.
+func (a *Authority) hubsAgree(ctx context.Context) error {
+	hubs := a.hubs()
+	if len(hubs) < 2 {
+		return nil
+	}
+	own := a.Verifier.Trust().Version()
+	for _, h := range hubs {
+		status, _, _, err := a.Control.Measure(ctx, h)
+		if err != nil {
+			return answer.Errorf(answer.Unavailable, "hub %s cannot be reached, and a new key takes all hubs: wait for it or, if it is gone for good, evict it (%v)", h.ID, err)
+		}
+		if status.Trust != own {
+			return answer.Errorf(answer.Conflict, "hub %s has version %d of the trust list and this endpoint version %d: try again in a moment", h.ID, status.Trust, own)
+		}
+	}
+	return nil
+}
+
+// hubs are the hubs whose IDs are known and that are not evicted, in the order of their IDs.
+func (a *Authority) hubs() []control.Hub {
+	trust := a.Verifier.Trust()
+	out := slices.DeleteFunc(a.Control.Known(), func(h control.Hub) bool { return h.ID == "" || trust.VoidsID(h.ID, time.Time{}) })
+	slices.SortFunc(out, func(x, y control.Hub) int { return strings.Compare(string(x.ID), string(y.ID)) })
+	return out
+}
+
+// arbitrate offers a rotation to the hub that decides between two of them: the first of all, which
+// every endpoint of root asks first. Where it has another, that one is learned.
+func (a *Authority) arbitrate(ctx context.Context, list *identity.Trust) error {
+	hubs := a.hubs()
+	if len(hubs) < 2 || list.Newest() == a.Verifier.Trust().Newest() {
+		return nil
+	}
+	s, _, err := a.Control.DialAt(ctx, hubs[0].Addresses[0])
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	err = postTrust(ctx, s, list)
+	if answer.CodeOf(err) == answer.Conflict {
+		err = errors.Join(err, a.learnTrust(ctx, s))
+	}
+	return err
 }
 
 // nextCA returns the CA that follows: the one of an earlier attempt, or a new one that is on disk
