@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"ztm/agent/api"
 	"ztm/hub"
@@ -176,11 +177,24 @@ func TestAJoinWaitsForTheRedeemerAndSaysSo(t *testing.T) {
 	}
 }
 
+// nextSecond waits until another second has begun: admissions count in seconds.
+func (w *world) nextSecond() {
+	w.t.Helper()
+	began := time.Now().Unix()
+	w.until("another second begins", func() error {
+		if time.Now().Unix() == began {
+			return errors.New("the same")
+		}
+		return nil
+	})
+}
+
 func TestADeviceTakesItsNameBackAndTheOldOneIsTold(t *testing.T) {
 	w := newWorld(t)
 	w.join("root", "root")
 	stop := w.join("old", "bob")
 	old := w.endpoint("ep-old").ID
+	w.nextSecond()
 	w.startAgent("new")
 	w.ztm("root", "invite", "bob", "--permit", w.path("new.json"))
 	w.startAgent("eve")

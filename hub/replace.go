@@ -10,7 +10,7 @@ import (
 // A device that was lost or set up anew has another key, and so another ID. It may take its name
 // back from the old one:
 //
-//   - the same user, admitted later, or by a certificate that was made later: the old one cannot take it back
+//   - the same user, and not admitted earlier, nor by a certificate that was made earlier: the old one cannot take it back
 //   - the old one is offline, or the device asks for it (replace)
 //
 // The old one is forgotten, and told so when it comes again.
@@ -49,7 +49,7 @@ func (s *server) makeRoom(name string, by identity.Subject, replace bool) error 
 		return answer.Errorf(answer.Conflict, "endpoint %s of user %s has taken the place of this one as %s: leave the mesh here, or join again with a new permit",
 			old.ID, old.User, name)
 	}
-	if online && !replace || !later(by, old) {
+	if online && !replace {
 		return nil
 	}
 	s.log.Info("an endpoint is replaced by another of its user", "name", name, "user", by.User, "old", old.ID, "endpoint", by.ID)
