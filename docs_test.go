@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net"
 	"net/http"
@@ -208,6 +209,7 @@ type session struct {
 	t       *testing.T
 	dir     string
 	bin     string
+	hubs    map[string]string // addresses of hubs by what the page names; a hub is the device of that name
 	replace *strings.Replacer // what the page names, and what it is here
 	restore *strings.Replacer
 }
@@ -245,16 +247,17 @@ func newSession(t *testing.T) *session {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	hub, web, listen := appstest.FreeAddress(t), webServer(t), appstest.FreeAddress(t)
+	hub, hub2, web, listen := appstest.FreeAddress(t), appstest.FreeAddress(t), webServer(t), appstest.FreeAddress(t)
 	_, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &session{
 		t: t, dir: dir, bin: program(t),
-		replace: strings.NewReplacer("ztm run hub ", "ztm run hub --listen "+hub+" ", "hub.example.com:8888", hub,
+		hubs: map[string]string{"hub.example.com:8888": hub, "hub2.example.com:8888": hub2},
+		replace: strings.NewReplacer("hub.example.com:8888", hub, "hub2.example.com:8888", hub2,
 			"127.0.0.1:8080", web, "18081", port),
-		restore: strings.NewReplacer(hub, "hub.example.com:8888", web, "127.0.0.1:8080", port, "18081"),
+		restore: strings.NewReplacer(hub, "hub.example.com:8888", hub2, "hub2.example.com:8888", web, "127.0.0.1:8080", port, "18081"),
 	}
 }
 
@@ -288,18 +291,29 @@ func (s *session) play(path string, b block) {
 			want = append(want, b.lines[i])
 		}
 		where := fmt.Sprintf("%s:%d: %s", path, b.at+at, line)
-		if strings.HasPrefix(line, "ztm run ") {
+		if strings.HasPrefix(line, "ztm run ") && !strings.Contains(line, "--identity") { // that prints and ends
 			s.serve(where, host, strings.TrimSuffix(strings.TrimSpace(line), "&"), want)
 			continue
 		}
 		var out, errs bytes.Buffer
-		cmd := s.command(host, s.replace.Replace(line))
+		cmd := s.command(host, s.here(host, line))
 		cmd.Stdout, cmd.Stderr = &out, &errs
 		if err := cmd.Run(); err != nil {
 			s.t.Fatalf("%s: %v\n%s%s", where, err, &out, &errs)
 		}
 		s.compare(where, want, out.String())
 	}
+}
+
+// here is a line of a page as it is typed on a device.
+func (s *session) here(host, line string) string {
+	line = s.replace.Replace(line)
+	return strings.Replace(line, "ztm run hub ", "ztm run hub --listen "+s.hubOf(host)+" ", 1)
+}
+
+// hubOf is where the hub on a device listens.
+func (s *session) hubOf(host string) string {
+	return cmp.Or(s.hubs[host+".example.com:8888"], s.hubs["hub.example.com:8888"])
 }
 
 // command is a shell on a device.
@@ -318,13 +332,16 @@ func (s *session) command(host, line string) *exec.Cmd {
 func (s *session) serve(where, host, line string, want []string) {
 	s.t.Helper()
 	log := &appstest.Buffer{}
-	cmd := s.command(host, "exec "+s.replace.Replace(line))
+	cmd := s.command(host, "exec "+s.here(host, line))
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		s.t.Fatalf("%s: %v", where, err)
 	}
 	s.t.Cleanup(func() {
 		cmd.Process.Signal(syscall.SIGTERM)
+		if host == "hub2" {
+			cmd.Process.Kill() // it would wait until its agents have gone to the other hub
+		}
 		cmd.Wait()
 		if s.t.Failed() {
 			s.t.Logf("%s\n%s", where, log)
@@ -333,7 +350,7 @@ func (s *session) serve(where, host, line string, want []string) {
 	w := world{t: s.t}
 	w.until(where+" serves", func() error {
 		if strings.Contains(line, "run hub") {
-			c, err := net.Dial("tcp", s.replace.Replace("hub.example.com:8888"))
+			c, err := net.Dial("tcp", s.hubOf(host))
 			if err != nil {
 				return err
 			}
