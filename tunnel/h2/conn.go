@@ -28,6 +28,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"ztm/tunnel/h2/budget"
+	"ztm/tunnel/h2/flood"
 	"ztm/tunnel/h2/wire"
 )
 
@@ -94,7 +95,7 @@ type Conn struct {
 	writer
 	receiver
 	servers
-	flood
+	flood flood.Counter
 }
 
 // ErrClosed is the error of a connection, or of a stream on it, after Close.
@@ -114,7 +115,7 @@ func newConn(rw net.Conn, client bool, o Options) *Conn {
 	c.writer.init()
 	c.receiver.init(c.o)
 	c.idle = make(chan *Stream, mostKept) // nobody waits to send: each has a goroutine that takes it
-	c.flood.init()
+	c.flood = flood.New()
 	c.o.Budget.Connected(1)
 	c.mu.Lock()
 	if client {

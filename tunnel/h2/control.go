@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 
+	"ztm/tunnel/h2/flood"
 	"ztm/tunnel/h2/wire"
 )
 
@@ -78,8 +79,10 @@ func (c *Conn) peerResetLocked(id uint32, code Code) error {
 	if s == nil {
 		return nil
 	}
-	if err := c.peerResetsLocked(s); err != nil {
-		return err
+	if s.serving {
+		if err := c.spendLocked(flood.Reset); err != nil {
+			return err
+		}
 	}
 	if code == wire.NoError && s.remoteEnd { // the peer has said all and wants no more (RFC 9113 section 8.1)
 		s.ended, s.unwanted = true, true

@@ -4,9 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/url"
-	"strconv"
-	"strings"
 	"time"
 
 	"ztm/tunnel/h2/wire"
@@ -42,29 +39,9 @@ func Handler(base context.Context, h http.Handler) func(*Stream) {
 
 // request is the request of a stream as net/http has it.
 func (s *Stream) request(ctx context.Context) (*http.Request, error) {
-	r := &http.Request{Proto: "HTTP/2.0", ProtoMajor: 2, Header: http.Header{}, Body: http.NoBody}
-	path := ""
-	for _, f := range s.Fields() {
-		switch f.Name {
-		case ":method":
-			r.Method = f.Value
-		case ":authority":
-			r.Host = f.Value
-		case ":path":
-			path = f.Value
-		case ":scheme":
-		default:
-			r.Header.Add(f.Name, f.Value)
-		}
-	}
-	var err error
-	if r.Method == http.MethodConnect {
-		r.URL, r.RequestURI = &url.URL{Host: r.Host}, r.Host
-	} else if r.URL, err = url.ParseRequestURI(path); err != nil {
+	r, err := s.Fields().Request()
+	if err != nil {
 		return nil, err
-	}
-	if r.RequestURI == "" {
-		r.RequestURI = path
 	}
 	s.conn.mu.Lock()
 	r.ContentLength = s.length
@@ -101,20 +78,7 @@ func (w *responseWriter) WriteHeader(status int) {
 		return
 	}
 	w.wrote = true
-	w.failed = w.s.Respond(w.fields(status), w.head || status == http.StatusNoContent || status == http.StatusNotModified)
-}
-
-func (w *responseWriter) fields(status int) Fields {
-	f := Fields{{Name: ":status", Value: strconv.Itoa(status)}}
-	for name, values := range w.header {
-		name = strings.ToLower(name)
-		for _, v := range values {
-			if v = strings.Trim(v, " \t"); wire.CheckField(name, v) == nil && name[0] != ':' {
-				f.Add(name, v)
-			}
-		}
-	}
-	return f
+	w.failed = w.s.Respond(wire.OfAnswer(status, w.header), w.head || status == http.StatusNoContent || status == http.StatusNotModified)
 }
 
 func (w *responseWriter) Write(p []byte) (int, error) {
@@ -161,7 +125,7 @@ func (w *responseWriter) finish() {
 // direction of the stream; closing it resets what has not ended. The context of the request governs
 // all of it.
 func (c *Conn) RoundTrip(r *http.Request) (*http.Response, error) {
-	s, err := c.Open(RequestFields(r), r.Body == nil || r.Body == http.NoBody)
+	s, err := c.Open(wire.OfRequest(r), r.Body == nil || r.Body == http.NoBody)
 	if err != nil {
 		if r.Body != nil {
 			r.Body.Close()
@@ -188,25 +152,16 @@ func (c *Conn) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // response is the answer f as net/http has it.
 func (s *Stream) response(r *http.Request, f Fields) *http.Response {
-	resp := &http.Response{Proto: "HTTP/2.0", ProtoMajor: 2, Header: http.Header{}, Request: r, Body: &responseBody{s: s, ctx: r.Context()}, ContentLength: -1}
-	for _, field := range f {
-		if field.Name != ":status" {
-			resp.Header.Add(field.Name, field.Value)
-		}
-	}
-	resp.StatusCode, _ = strconv.Atoi(f.Get(":status"))
-	resp.Status = f.Get(":status") + " " + http.StatusText(resp.StatusCode)
-	if n, err := strconv.ParseInt(f.Get("content-length"), 10, 64); err == nil {
-		resp.ContentLength = n
-	}
-	return resp
+	a := f.Answer()
+	a.Request, a.Body = r, &responseBody{s: s, ctx: r.Context()}
+	return a
 }
 
 // Open opens a stream with a request without a body, and waits for the answer. A status other than
 // 200 is returned with its response, whose body the caller closes, and no stream. ctx governs the
 // opening; the stream lives until Close.
 func Open(ctx context.Context, c *Conn, r *http.Request) (*Stream, *http.Response, error) {
-	s, err := c.Open(RequestFields(r), false)
+	s, err := c.Open(wire.OfRequest(r), false)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -233,32 +188,6 @@ func Accept(r *http.Request) (*Stream, error) {
 
 // Abort resets the stream of a request: the peer must see that the answer is not whole.
 func Abort(r *http.Request) { StreamOf(r).ResetWith(wire.InternalError) }
-
-// RequestFields are the fields of a request.
-func RequestFields(r *http.Request) Fields {
-	host := r.Host
-	if host == "" {
-		host = r.URL.Host
-	}
-	f := Fields{{Name: ":method", Value: r.Method}}
-	if r.Method == "" {
-		f[0].Value = http.MethodGet
-	}
-	f.Add(":authority", host)
-	if r.Method != http.MethodConnect {
-		f.Add(":scheme", "https")
-		f.Add(":path", r.URL.RequestURI())
-	}
-	for name, values := range r.Header {
-		for _, v := range values {
-			f.Add(strings.ToLower(name), v)
-		}
-	}
-	if r.ContentLength > 0 {
-		f.Add("content-length", strconv.FormatInt(r.ContentLength, 10))
-	}
-	return f
-}
 
 // send is the writing direction of a request. A body that breaks off resets the stream: the peer
 // must not take it for a whole one. A stream that takes no more of the body is left alone: an

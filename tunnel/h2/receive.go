@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"ztm/tunnel/buffer"
+	"ztm/tunnel/h2/flood"
 	"ztm/tunnel/h2/wire"
 )
 
@@ -99,7 +100,7 @@ func asStreamError(err error, e **Error) bool {
 
 // refuseLocked resets a stream on which the peer has made a fault.
 func (c *Conn) refuseLocked(id uint32, e *Error) error {
-	if err := c.faultLocked(); err != nil {
+	if err := c.spendLocked(flood.Fault); err != nil {
 		return err
 	}
 	if s := c.streams[id]; s != nil {
@@ -149,7 +150,9 @@ func (c *Conn) data(f wire.Frame) error {
 	}
 	payload, err := c.padding(f)
 	if err == nil && payload == 0 && f.Length > 0 {
-		err = c.uselessFrame()
+		c.mu.Lock()
+		err = c.spendLocked(flood.Useless) // padding alone
+		c.mu.Unlock()
 	}
 	if err != nil {
 		return err

@@ -176,7 +176,7 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 		c.pending = append(wire.AppendHeader(c.pending, m, wire.FrameData, 0, s.id), p[:m]...)
 		s.sendWindow -= int64(m)
 		c.sendWindow -= int64(m)
-		c.sentLocked(m)
+		c.flood.Sent(m)
 		s.sent += int64(m)
 		s.bulk.addLocked(m)
 		p = p[m:]

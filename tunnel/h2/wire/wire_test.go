@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -151,4 +152,29 @@ func FuzzDecoder(f *testing.F) {
 			t.Error("a request without a method")
 		}
 	})
+}
+
+func TestRequestsAndAnswersBecomeSectionsAndComeBack(t *testing.T) {
+	for _, target := range []string{"https://peer/a/b?c=d", "https://peer"} {
+		r, _ := http.NewRequest("PUT", target, nil)
+		r.Header.Set("X-Name", "value")
+		back, err := OfRequest(r).Request()
+		if err != nil || back.Method != "PUT" || back.Host != "peer" || back.URL.RequestURI() != r.URL.RequestURI() || back.Header.Get("X-Name") != "value" {
+			t.Errorf("%s became %v %v %v, %v", target, back.Method, back.URL, back.Header, err)
+		}
+		if err := OfRequest(r).Check(Request); err != nil {
+			t.Error(err)
+		}
+	}
+	h := http.Header{"Content-Length": {"5"}, "X-Bad": {"line\nbreak"}, "Connection": {"close"}, "X-Good": {" trimmed "}}
+	f := OfAnswer(404, h)
+	if err := f.Check(Response); err != nil {
+		t.Error(err)
+	}
+	if a := f.Answer(); a.StatusCode != 404 || a.ContentLength != 5 || a.Header.Get("X-Good") != "trimmed" || len(a.Header) != 2 {
+		t.Errorf("the answer became %v %v", a.Status, a.Header)
+	}
+	if _, err := fields(":method", "GET", ":path", "no path").Request(); err == nil {
+		t.Error("a request without a path was made")
+	}
 }
