@@ -13,7 +13,8 @@ import (
 //
 // Two hubs may have given one name to two endpoints. Then both hubs come to the same result: the
 // endpoint whose user was admitted first has it, and of two that were admitted in the same second
-// the one with the smaller ID.
+// the one with the smaller ID. Of two endpoints of one user it is the later one: a hub has let it
+// take the place of the other.
 
 // Elsewhere implements [Directory].
 func (d *Local) Elsewhere(self identity.ID, seen Seen) {
@@ -87,6 +88,11 @@ func (d *Local) learn(next *row) (holder identity.ID, changed []identity.ID, err
 func (d *Local) yieldsLocked(e *endpoint, to identity.Subject) bool {
 	if e.Copy && !d.onlineLocked(e) {
 		return true
+	}
+	if e.Subject.User == to.User {
+		if c := cmp.Or(to.Admitted.Compare(e.Subject.Admitted), to.NotBefore.Compare(e.Subject.NotBefore)); c != 0 {
+			return c > 0
+		}
 	}
 	return cmp.Or(to.Admitted.Compare(e.Subject.Admitted), cmp.Compare(to.ID, e.Subject.ID)) < 0
 }
