@@ -170,7 +170,7 @@ func TestAHubThatDrainsIsLeftWhenThereIsAnother(t *testing.T) {
 	p.succeed(o[0])
 	l := p.links[0]
 	p.move(l, 20*time.Second)
-	if wait := l.leave.Sub(time.Now()); wait > 10*time.Second {
+	if wait := time.Until(l.leave); wait > 10*time.Second {
 		t.Errorf("it is left in %v", wait)
 	}
 	p.want("before the time", p.after(0))

@@ -71,7 +71,7 @@ func (l *line) isLost() bool {
 }
 
 // request is answered after some time unless the line hangs then; it reports how it ended and when.
-func (l *line) request(s *Suspicion, takes time.Duration) (error, time.Duration) {
+func (l *line) request(s *Suspicion, takes time.Duration) (took time.Duration, err error) {
 	ctx, stop := s.Watch(context.Background())
 	defer stop()
 	began := time.Now()
@@ -81,16 +81,16 @@ func (l *line) request(s *Suspicion, takes time.Duration) (error, time.Duration)
 	}
 	select {
 	case <-answer:
-		return nil, time.Since(began)
+		return time.Since(began), nil
 	case <-ctx.Done():
-		return context.Cause(ctx), time.Since(began)
+		return time.Since(began), context.Cause(ctx)
 	}
 }
 
 func TestAnAnswerInTimeCostsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, s := newLine(time.Hour, 2*time.Hour)
-		if err, _ := l.request(s, leastPatience-1); err != nil {
+		if _, err := l.request(s, leastPatience-1); err != nil {
 			t.Error(err)
 		}
 		<-time.After(time.Minute)
@@ -103,7 +103,7 @@ func TestAnAnswerInTimeCostsNothing(t *testing.T) {
 func TestALateAnswerOfSomebodyWhoLivesIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, s := newLine(time.Hour, 2*time.Hour)
-		if err, took := l.request(s, time.Minute); err != nil || took != time.Minute {
+		if took, err := l.request(s, time.Minute); err != nil || took != time.Minute {
 			t.Errorf("after %v: %v", took, err)
 		}
 		if l.pings != 1 || s.Suspect() {
@@ -121,7 +121,7 @@ func TestWhoHangsIsSuspectSoonAndThenLost(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l, s := newLine(0, 0)
 				l.rtt = tt.rtt
-				err, took := l.request(s, time.Hour)
+				took, err := l.request(s, time.Hour)
 				if !errors.Is(err, Err) || took != tt.suspect || !s.Suspect() {
 					t.Errorf("after %v: %v", took, err)
 				}
@@ -137,14 +137,14 @@ func TestWhoHangsIsSuspectSoonAndThenLost(t *testing.T) {
 func TestASignOfLifeClears(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, s := newLine(0, 2*time.Second)
-		if err, took := l.request(s, time.Hour); !errors.Is(err, Err) || took != 2*leastPatience {
+		if took, err := l.request(s, time.Hour); !errors.Is(err, Err) || took != 2*leastPatience {
 			t.Errorf("after %v: %v", took, err)
 		}
 		l.wg.Wait()
 		if s.Suspect() || len(l.lost) != 0 {
 			t.Errorf("suspect: %v, lost at %v", s.Suspect(), l.lost)
 		}
-		if err, _ := l.request(s, time.Minute); err != nil {
+		if _, err := l.request(s, time.Minute); err != nil {
 			t.Errorf("a later request: %v", err)
 		}
 	})
