@@ -88,11 +88,11 @@ func Decode(file []byte, passphrase string) (h Header, database []byte, err erro
 	if !ok {
 		return h, nil, ErrNoBackup
 	}
-	head, body, ok := bytes.Cut(rest[:min(len(rest), maxHeader)], []byte("\n"))
+	head, _, ok := bytes.Cut(rest[:min(len(rest), maxHeader)], []byte("\n"))
 	if !ok {
 		return h, nil, ErrDamaged
 	}
-	body = rest[len(head)+1:]
+	body := rest[len(head)+1:]
 	if err := json.Unmarshal(head, &h); err != nil {
 		return h, nil, fmt.Errorf("%w: %v", ErrDamaged, err)
 	}

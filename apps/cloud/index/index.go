@@ -106,9 +106,6 @@ type document []byte
 func (d document) MarshalJSON() ([]byte, error)  { return d, nil }
 func (d *document) UnmarshalJSON(b []byte) error { *d = slices.Clone(b); return nil }
 func key(user, path string) string               { return prefix + user + "/" + path }
-func (r *record) signed(certificate []byte) entry.Signed {
-	return entry.Signed{Doc: r.Doc, Certificate: certificate}
-}
 
 const (
 	prefix     = "entry/"
