@@ -161,30 +161,34 @@ func (r *rig) holder(ctx context.Context, m *member, h *node, name string) (iden
 	return rec.ID, err
 }
 
-// evictions evicts one user after the other, by both root endpoints in turn, and then looks that no hub lets the user in.
+// evictions evicts users, two at once by the two root endpoints, so that there are two lists, and then looks that no hub lets them in.
 func (r *rig) evictions(ctx context.Context) {
 	for n := 0; pause(ctx, 5*time.Second) == nil; n++ {
-		user, by := fmt.Sprint("suspect-", n), r.agents[n%2].name
-		m, err := r.newMember(user)
-		if err != nil {
-			r.log.check("I3", false, "no member: %v", err)
-			return
+		var both sync.WaitGroup
+		for i, by := range r.agents[:2] {
+			both.Go(func() { r.evict(ctx, fmt.Sprintf("suspect-%d-%d", n, i), by.name) })
 		}
-		start := time.Now()
-		err = r.command(ctx, by, "evict", user, "--force")
-		o := ok
-		if err != nil {
-			o = unknown
-		}
-		r.log.add("evict", user+" by "+by, start, o, text(err))
-		if err != nil {
-			continue
-		}
-		r.mu.Lock()
-		r.evicted = append(r.evicted, user)
-		r.mu.Unlock()
-		r.stayOut(ctx, m, user, by)
+		both.Wait()
 	}
+}
+
+// evict evicts a user. A command that has failed may have evicted all the same.
+func (r *rig) evict(ctx context.Context, user, by string) {
+	m, err := r.newMember(user)
+	if err != nil {
+		r.log.check("I3", false, "no member: %v", err)
+		return
+	}
+	start := time.Now()
+	if err := r.command(ctx, by, "evict", user, "--force"); err != nil {
+		r.log.add("evict", user+" by "+by, start, unknown, text(err))
+		return
+	}
+	r.log.add("evict", user+" by "+by, start, ok, "")
+	r.mu.Lock()
+	r.evicted = append(r.evicted, user)
+	r.mu.Unlock()
+	r.stayOut(ctx, m, user, by)
 }
 
 // stayOut looks, some seconds later, that hubs which could hear of an eviction refuse its user.

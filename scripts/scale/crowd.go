@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,8 @@ import (
 
 // crowd is the simulated agents.
 type crowd struct {
-	address  string
+	hubs     []string // addresses; each agent has sessions with slots of them
+	slots    int
 	verifier *identity.Verifier
 	agents   []*agent
 	atOnce   chan struct{} // a token for each agent that connects for the first time
@@ -41,6 +43,10 @@ type agent struct {
 	cert tls.Certificate
 
 	session atomic.Pointer[tunnel.Session] // nil while it is not online
+
+	mu    sync.Mutex
+	order []string // of hubs, another one for each agent; one that failed goes to the end
+	at    []string // the hub of each slot
 }
 
 // usersOf is how many agents a user has: the hub allows so many, and more.
@@ -64,7 +70,7 @@ func newCrowd(permit string, n int) (*crowd, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &crowd{address: p.Bootstraps[0], verifier: identity.NewVerifier(trust, identity.NewClock()), atOnce: make(chan struct{}, 64)}
+	c := &crowd{hubs: p.Bootstraps[:1], slots: 1, verifier: identity.NewVerifier(trust, identity.NewClock()), atOnce: make(chan struct{}, 64)}
 	now := time.Now()
 	for i := range n {
 		key, err := identity.NewKey()
@@ -100,23 +106,47 @@ func (c *crowd) connect(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		first.Add(1)
-		ready := sync.OnceFunc(func() { <-c.atOnce; first.Done() })
-		c.wg.Go(func() {
-			defer ready()
-			c.live(life, a, ready)
-		})
+		a.order, a.at = slices.Clone(c.hubs), make([]string, c.slots)
+		rand.Shuffle(len(a.order), func(i, j int) { a.order[i], a.order[j] = a.order[j], a.order[i] })
+		var slots sync.WaitGroup
+		for slot := range c.slots {
+			slots.Add(1)
+			ready := sync.OnceFunc(slots.Done)
+			c.wg.Go(func() {
+				defer ready()
+				c.live(life, a, slot, ready)
+			})
+		}
+		first.Go(func() { slots.Wait(); <-c.atOnce })
 	}
 	first.Wait()
 	return ctx.Err()
 }
 
-// live keeps an agent online as the real one does: see connectForever in package agent.
-func (c *crowd) live(ctx context.Context, a *agent, ready func()) {
+// choose returns the hub for a slot: the first that no other slot has. One that failed is asked last.
+func (a *agent) choose(slot int, failed string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if i := slices.Index(a.order, failed); i >= 0 {
+		a.order = append(slices.Delete(a.order, i, i+1), failed)
+	}
+	a.at[slot] = ""
+	for _, hub := range a.order {
+		if !slices.Contains(a.at, hub) {
+			a.at[slot] = hub
+			break
+		}
+	}
+	return a.at[slot]
+}
+
+// live keeps a slot of an agent online as the real one does: see package agent/control.
+func (c *crowd) live(ctx context.Context, a *agent, slot int, ready func()) {
 	const first, refused, most = 500 * time.Millisecond, 4 * time.Second, 30 * time.Second
-	delay := time.Duration(0)
+	delay, hub := time.Duration(0), ""
 	for {
-		online, err := c.session(ctx, a, ready)
+		hub = a.choose(slot, hub)
+		online, err := c.session(ctx, a, hub, ready)
 		if ctx.Err() != nil {
 			return
 		}
@@ -139,8 +169,8 @@ func (c *crowd) live(ctx context.Context, a *agent, ready func()) {
 }
 
 // session is one control session from its beginning to its end.
-func (c *crowd) session(ctx context.Context, a *agent, ready func()) (online bool, err error) {
-	s, err := tunnel.Open(ctx, &tunnel.Dialer{}, c.address, c.verifier.ClientConfig(a.cert, identity.RoleHub, "", tunnel.ControlProto))
+func (c *crowd) session(ctx context.Context, a *agent, hub string, ready func()) (online bool, err error) {
+	s, err := tunnel.Open(ctx, &tunnel.Dialer{}, hub, c.verifier.ClientConfig(a.cert, identity.RoleHub, "", tunnel.ControlProto))
 	if err != nil {
 		return false, err
 	}
@@ -163,7 +193,7 @@ func (c *crowd) session(ctx context.Context, a *agent, ready func()) (online boo
 		}
 	})
 	if online {
-		a.session.Store(nil)
+		a.session.CompareAndSwap(s, nil)
 		c.online.Add(-1)
 	}
 	return online, err

@@ -1,6 +1,6 @@
 // Command scale connects thousands of agents to one hub and says what each costs it.
 //
-//	scripts/scale/run [-n 1000,10000] [-rest 1m] [-ztm BINARY] [-json FILE]
+//	scripts/scale/run [-n 1000,10000] [-hubs 1] [-rest 1m] [-ztm BINARY] [-json FILE]
 //
 // The hub is the real program. The agents are simulated, all in this process, by what the real agent is made of: TLS with a certificate
 // and a key of their own, HTTP/2, a signed record, the events stream, the same way back after a loss. For each size it prints
@@ -10,6 +10,9 @@
 //	rest      what the hub uses of one core while nobody does anything
 //	lookups   how many endpoints are found by name in a second
 //	return    how long after the start of a new hub process half of them and all of them are back
+//
+// With several hubs it prints what each of them costs, and how long after the loss of one all agents have two again: see several.go. It fails
+// if an agent costs more of a hub the more of them there are.
 //
 // What grows faster than the number of agents shows as a column that grows downwards.
 package main
@@ -43,6 +46,7 @@ func command(ctx context.Context, args []string) error {
 	sizes := flags.String("n", "1000,10000", "how many agents: a list")
 	rest := flags.Duration("rest", time.Minute, "how long to watch the hub at rest")
 	binary := flags.String("ztm", "", "the ztm `BINARY` to measure; empty: build it")
+	hubs := flags.Int("hubs", 1, "how many hubs; of several, each agent has sessions with two, and one is lost")
 	out := flags.String("json", "", "write the rows to `FILE`, too")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -55,6 +59,9 @@ func command(ctx context.Context, args []string) error {
 	ztm, err := process.Ztm(ctx, *binary, dir)
 	if err != nil {
 		return err
+	}
+	if *hubs > 1 {
+		return several(ctx, dir, *binary, *hubs, *sizes, *rest)
 	}
 	var rows []row
 	fmt.Println(header)
