@@ -20,7 +20,6 @@ func (s *sender) content(it item) error {
 		return nil
 	}
 	s.meter.Step.Store(Copying)
-	s.meter.name.Store(&it.name)
 	c := &reading{sender: s, item: it, hash: sha256.New()}
 	defer s.pass(it.id)
 	if it.large(s.o) {

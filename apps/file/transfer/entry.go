@@ -102,15 +102,6 @@ type Meter struct {
 	Files, Bytes atomic.Int64 // done
 	TotalFiles   atomic.Int64 // 0 where it is not known
 	TotalBytes   atomic.Int64
-	name         atomic.Pointer[rooted.Name]
-}
-
-// Name returns the file that is copied now, for people.
-func (m *Meter) Name() string {
-	if n := m.name.Load(); n != nil {
-		return n.String()
-	}
-	return ""
 }
 
 // Options are those of both sides. The zero value is good.

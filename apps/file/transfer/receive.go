@@ -273,7 +273,6 @@ func (r *receiver) advance() {
 		r.queue = r.queue[1:]
 		if p.file != nil {
 			r.now = p.file
-			r.meter.name.Store(&r.now.name)
 			if r.now.skipped {
 				r.now = nil
 			}

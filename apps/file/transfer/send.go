@@ -78,7 +78,6 @@ type reply struct {
 // item is an entry whose content is to be sent.
 type item struct {
 	id   uint32
-	name rooted.Name
 	file *os.File // nil for what has no content
 	entry
 	seen fs.FileInfo
@@ -237,7 +236,7 @@ func (s *sender) walk(sources []Source) iter.Seq[item] {
 
 // look makes an entry of what the walk found.
 func (s *sender) look(depth int, in *rooted.Dir, n rooted.Name, info fs.FileInfo, err error) item {
-	it := item{name: n, entry: entry{Depth: depth, Name: n.Bytes(), Type: typeLeft}}
+	it := item{entry: entry{Depth: depth, Name: n.Bytes(), Type: typeLeft}}
 	switch {
 	case err != nil:
 		it.Why = Reason(err)
