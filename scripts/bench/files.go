@@ -31,11 +31,13 @@ func (r *run) files(ctx context.Context, _ []*path) error {
 			return err
 		}
 	}
-	if w, err := r.rsyncWay(ctx, p.dir); err != nil {
+	ssh, err := r.rsyncWay(ctx, p.dir)
+	if err != nil {
 		fmt.Println("rsync is left out:", err)
 	} else {
-		ways = append(ways, w)
+		ways = append(ways, ssh)
 	}
+	ways = append(ways, r.copyWays(ctx, p, ssh)...)
 	before := resident(p)
 	for _, c := range []struct {
 		name, goal string
@@ -118,9 +120,9 @@ func (r *run) rsyncWay(ctx context.Context, dir string) (*way, error) {
 		}
 	}
 	host, port, _ := net.SplitHostPort(process.FreeAddress())
-	p := &path{name: rsync, procs: map[string]*process.Process{}, dir: dir}
+	p := &path{name: rsync, address: net.JoinHostPort(host, port), procs: map[string]*process.Process{}, dir: dir}
 	p.procs["sshd"], err = r.Start("sshd", sshd, "-D", "-e", "-f", "/dev/null", "-h", in("hostkey"), "-o", "ListenAddress="+host, "-o", "Port="+port,
-		"-o", "AuthorizedKeysFile="+in("key.pub"), "-o", "StrictModes=no", "-o", "UsePAM=no", "-o", "PidFile=none", "-o", "PermitRootLogin=yes")
+		"-o", "AuthorizedKeysFile="+in("key.pub"), "-o", "StrictModes=no", "-o", "UsePAM=no", "-o", "PidFile=none", "-o", "PermitRootLogin=yes", "-o", "Subsystem=sftp internal-sftp")
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// The copies beside the cloud's: `ztm file cp`, and scp through the same mesh.
+const (
+	fileCp     = "ztm file cp"
+	scpThrough = "scp through ztm"
+)
+
+// copyWays copy what is at the exit to the entrance: by the file app, and by scp through `ztm nc` to an SSH server beside the exit.
+// All of them are sealed from end to end by ztm, and scp seals once more.
+func (r *run) copyWays(ctx context.Context, p *path, ssh *way) []*way {
+	data := filepath.Join(p.dir, "entrance")
+	ways := []*way{{path: &path{name: fileCp, procs: p.procs, dir: p.dir}, copy: func(dir string) error {
+		return p.command(ctx, "file", "cp", "-r", "-q", "exit:"+dir, filepath.Join(p.dir, "copied"), "--data", data)
+	}, prepare: r.fresh(p.dir, "copied")}}
+	if _, err := exec.LookPath("scp"); err != nil || ssh == nil {
+		return ways
+	}
+	return append(ways, &way{path: &path{name: scpThrough, procs: p.procs, dir: p.dir}, copy: func(dir string) error {
+		out, err := exec.CommandContext(ctx, "scp", "-r", "-q", "-p", "-i", filepath.Join(p.dir, "key"), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+			"-o", "LogLevel=ERROR", "-o", fmt.Sprintf("ProxyCommand=%s nc exit %s --data %s", p.binary, ssh.address, data),
+			"bench:"+dir, filepath.Join(p.dir, "scp-copied")).CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("scp: %w: %s", err, out)
+		}
+		return err
+	}, prepare: r.fresh(p.dir, "scp-copied")})
+}
+
+// fresh removes what the last row has copied.
+func (r *run) fresh(dir, name string) func(string) error {
+	return func(string) error { return os.RemoveAll(filepath.Join(dir, name)) }
+}
