@@ -34,6 +34,8 @@ type Named struct {
 //	DELETE /downloads/ID              ends it; what has come stays
 //	GET   /mirrors                    []MirrorState
 //	POST  /mirrors                    MirrorChange -> MirrorState
+//	GET   /versions?path=P            []Version
+//	POST  /restore                    Restoring -> Version
 func (a *App) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/config", settings.API(&a.settings, a.log(), (*Config).Apply, func(before, after Config) (settings.Prepared, error) {
@@ -47,6 +49,8 @@ func (a *App) routes() http.Handler {
 		"POST /unpublish":        a.postUnpublish,
 		"POST /erase":            a.postErase,
 		"POST /share":            a.postShare,
+		"POST /restore":          a.postRestore,
+		"GET /versions":          func(r *http.Request) (any, error) { return a.versions(r.URL.Query().Get("path")) },
 		"POST /verify":           a.postVerify,
 		"GET /mirrors":           func(*http.Request) (any, error) { return a.mirrorStates(), nil },
 		"POST /mirrors":          a.postMirror,

@@ -308,3 +308,20 @@ func TestErrorsForPeersNameNoPlaceOfThisMachine(t *testing.T) {
 		}
 	}
 }
+
+func TestAPeerThatHasNewsAllTheTimeIsNotAskedAllTheTime(t *testing.T) {
+	var n appstest.Net
+	bob, eve := newPlace(t, &n, "b", "bob"), n.Join("e", "eve")
+	refused := 0
+	for range 30 {
+		c, err := eve.Open(t.Context(), bob.host.Self().ID, "cloud/changed", nil)
+		if err != nil {
+			refused++
+			continue
+		}
+		c.Close()
+	}
+	if refused < 15 {
+		t.Errorf("%d of 30 were refused", refused)
+	}
+}

@@ -478,3 +478,29 @@ func TestTimesNameThingsAndDecideNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatARemoteChangeReplacedCanBeRestored(t *testing.T) {
+	var n appstest.Net
+	alice, second := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "c", "alice")
+	alice.publish("x", []byte("one"))
+	second.wants("/users/alice/x", []byte("one"))
+	alice.publish("x", []byte("two, longer"))
+	second.wants("/users/alice/x", []byte("two, longer"))
+	var list []Version
+	second.must("GET", "versions?path=x", nil, &list)
+	if len(list) != 1 || list[0].Path != "/users/alice/x" || list[0].Size != 3 {
+		t.Fatalf("versions are %+v", list)
+	}
+	second.must("POST", "restore", Restoring{Path: "x", Version: list[0].Version}, nil)
+	if b, err := os.ReadFile(second.file("alice", "x")); string(b) != "one" {
+		t.Errorf("restored is %q, %v", b, err)
+	}
+	alice.wants("/users/alice/x", []byte("one"))
+	second.must("GET", "versions?path=x", nil, &list)
+	if len(list) != 1 || list[0].Size != 11 {
+		t.Errorf("what it replaced is not kept: %+v", list)
+	}
+	if err := second.call("POST", "restore", Restoring{Path: "y"}, nil); err == nil {
+		t.Error("something was restored that never was")
+	}
+}

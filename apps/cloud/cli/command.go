@@ -28,7 +28,7 @@ func commands(c apps.Console) apps.Commands {
 				"ztm cloud download /users/bob/report.pdf",
 				"ztm cloud status"),
 			Subcommands: []*cli.Command{k.list("ls", "ztm cloud ls"), k.uploadCommand(), k.publishCommand(), k.unpublishCommand(),
-				k.downloadCommand(), k.shareCommand(), k.eraseCommand(), k.mirrorCommand(), k.verifyCommand(), k.statusCommand(), k.configCommand()},
+				k.downloadCommand(), k.shareCommand(), k.eraseCommand(), k.mirrorCommand(), k.verifyCommand(), k.statusCommand(), k.versionsCommand(), k.restoreCommand(), k.configCommand()},
 		}},
 		Get:      []*cli.Command{k.list("file", "ztm get file")},
 		Describe: []*cli.Command{k.describeCommand()},
@@ -327,6 +327,38 @@ func (k *client) configCommand() *cli.Command {
 				return err
 			}
 			return k.config(x.Context, change, x.NumFlags() > 0)
+		},
+	}
+}
+
+func (k *client) versionsCommand() *cli.Command {
+	return &cli.Command{
+		Name: "versions", Category: apps.AtEndpoint, Usage: "List earlier contents of files that this endpoint has kept",
+		ArgsUsage: "[PATH]", UsageText: "ztm cloud versions [PATH]",
+		Description: "What others' changes replace or delete here is kept for 30 days, in a tenth of the disk at most.\n\n" + apps.Example(
+			"ztm cloud versions /users/bob/report.pdf"),
+		Action: func(x *cli.Context) error {
+			p, err := path(x, "/")
+			if err != nil {
+				return err
+			}
+			return k.versions(x.Context, p)
+		},
+	}
+}
+
+func (k *client) restoreCommand() *cli.Command {
+	return &cli.Command{
+		Name: "restore", Category: apps.AtEndpoint, Usage: "Put an earlier content of a file back",
+		ArgsUsage: "PATH[@VERSION]", UsageText: "ztm cloud restore PATH[@VERSION]",
+		Description: "Without a version it is the newest that is kept. What stands there is kept in turn. In your own tree it is published.\n\n" + apps.Example(
+			"ztm cloud restore report.pdf", "ztm cloud restore report.pdf@20261129-093000"),
+		Action: func(x *cli.Context) error {
+			p, err := path(x, "")
+			if err != nil {
+				return err
+			}
+			return k.restore(x.Context, p)
 		},
 	}
 }

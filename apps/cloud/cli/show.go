@@ -191,3 +191,30 @@ func (k *client) share(ctx context.Context, c cloud.ShareChange) error {
 	}
 	return k.results(results, false)
 }
+
+func (k *client) versions(ctx context.Context, path string) error {
+	var list []cloud.Version
+	if err := k.ask(ctx, http.MethodGet, "versions?"+url.Values{"path": {path}}.Encode(), nil, &list); err != nil {
+		return err
+	}
+	t := &apps.Table{Header: []string{"NAME", "VERSION", "SIZE"}}
+	for _, v := range list {
+		t.Add(v.Path, v.Version, progress.Bytes(v.Size))
+	}
+	return k.Print(list, t)
+}
+
+// restore asks for what is written as PATH or PATH@VERSION. A path may have the sign itself.
+func (k *client) restore(ctx context.Context, what string) error {
+	r := cloud.Restoring{Path: what}
+	if i := strings.LastIndexByte(what, '@'); i > 0 {
+		if _, err := time.Parse("20060102-150405", what[i+1:]); err == nil {
+			r = cloud.Restoring{Path: what[:i], Version: what[i+1:]}
+		}
+	}
+	var v cloud.Version
+	if err := k.ask(ctx, http.MethodPost, "restore", r, &v); err != nil {
+		return err
+	}
+	return k.Print(v, &apps.Table{Rows: [][]string{{v.Path, "is what it was before " + date(v.Since)}}})
+}

@@ -197,6 +197,7 @@ func TestWhoLosesAccessIsToldThatTheFileIsGoneAndNothingElse(t *testing.T) {
 		t.Errorf("bob still knows %v", got)
 	}
 	// Bob cannot use what he was told to hide the file from others.
+	c.Put(list)
 	c.learn(a)
 	c.Put(list)
 	if k, _ := c.Get("alice", "x"); k.Deleted {

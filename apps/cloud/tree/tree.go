@@ -308,3 +308,11 @@ func (t *Tree) Room(name string, size int64) error {
 	}
 	return nil
 }
+
+// Trashed lists what is in the trash, the newest first. Paths are below the directory:
+// "users/USER/PATH".
+func (t *Tree) Trashed() ([]trash.Item, error) { return trash.List(t.root) }
+
+// Restore puts a file from the trash back where it was. Where something else is by now it is an
+// error.
+func (t *Tree) Restore(i trash.Item) error { return trash.Restore(t.root, i) }
