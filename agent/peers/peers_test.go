@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -214,4 +215,54 @@ func TestSessionsOfOneUserLeaveRoomForOthers(t *testing.T) {
 		t.Errorf("the session that made room is not closed: %v", err)
 	}
 	<-work.Close()
+}
+
+// Counted, not timed: all flows of one peer are answered while none of the others has an end.
+func TestPeersThatDoNotAnswerHoldUpNobodyElse(t *testing.T) {
+	const streams, flows = 10, 60
+	silent := newFarPeer(t, streams, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	good := newFarPeer(t, streams, untilGone)
+	unreachable := identity.IDOf([]byte("nowhere"))
+	p := newPool(func(ctx context.Context, want, avoid identity.ID) (*carrier, error) {
+		switch want {
+		case good.id:
+			return good.dial(ctx, want, avoid)
+		case silent.id:
+			return silent.dial(ctx, want, avoid)
+		}
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}, trusting)
+	defer p.close()
+	ctx, cancel := context.WithCancel(t.Context())
+	open := func(to identity.ID) error {
+		o := Opening{To: to, Path: "x/y"}
+		s, err := p.get(ctx, o.To)
+		if err == nil {
+			_, _, err = o.attempt(ctx, s)
+		}
+		return err
+	}
+	var waiting sync.WaitGroup
+	var ended atomic.Int32
+	for _, to := range []identity.ID{silent.id, unreachable} {
+		for range flows {
+			waiting.Go(func() { open(to); ended.Add(1) })
+		}
+	}
+	appstest.Eventually(t, "the silent peer has what it does not answer", func() bool { return silent.opened() > 1 })
+	answered := make(chan error, flows)
+	for range flows {
+		go func() { answered <- open(good.id) }() // awaited below
+	}
+	for range flows {
+		if err := <-answered; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := ended.Load(); n != 0 {
+		t.Errorf("%d flows that have no answer ended", n)
+	}
+	cancel()
+	waiting.Wait()
 }
