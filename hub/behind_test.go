@@ -6,58 +6,37 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
 
-	"golang.org/x/net/dns/dnsmessage"
-
 	"ztm/apps/appstest"
-	"ztm/apps/proxy/dns/dnstest"
 	"ztm/tunnel"
 )
 
-// zone is what the name server of a test knows: the addresses of names that end in a dot.
+// zone is what is known of the addresses of hosts.
 type zone struct {
 	mu    sync.Mutex
-	names map[string][][4]byte
+	names map[string][]string
 }
 
-// serveZone makes this process ask a name server of the test.
-func serveZone(t *testing.T, names map[string][][4]byte) *zone {
-	t.Helper()
-	z := &zone{names: names}
-	server, _ := dnstest.Serve(t, z.respond)
-	old := net.DefaultResolver
-	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, server)
-	}}
-	t.Cleanup(func() { net.DefaultResolver = old })
-	return z
-}
-
-func (z *zone) set(name string, to ...[4]byte) {
+func (z *zone) set(name string, to ...string) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	z.names[name] = to
 }
 
-func (z *zone) respond(q dnsmessage.Question) *dnsmessage.Message {
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	m := &dnsmessage.Message{}
-	addresses, known := z.names[q.Name.String()]
-	if !known {
-		m.RCode = dnsmessage.RCodeNameError
-	}
-	for _, a := range addresses {
-		if q.Type == dnsmessage.TypeA {
-			m.Answers = append(m.Answers, dnsmessage.Resource{
-				Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1}, Body: &dnsmessage.AResource{A: a},
-			})
+// asked is an option: the hub asks the zone.
+func (z *zone) asked(c *Config) {
+	c.lookup = func(_ context.Context, _, host string) (out []netip.Addr, err error) {
+		z.mu.Lock()
+		defer z.mu.Unlock()
+		for _, a := range z.names[host] {
+			out = append(out, netip.MustParseAddr(a))
 		}
+		return out, nil
 	}
-	return m
 }
 
 // listensAt is an option: the hub listens on an address and has names.
@@ -76,10 +55,10 @@ func TestHubsBehindOneNameFindEachOther(t *testing.T) {
 	} else {
 		ln.Close()
 	}
-	z := serveZone(t, map[string][][4]byte{"mesh.test.": {{127, 0, 0, 7}, {127, 0, 0, 8}}})
+	z := &zone{names: map[string][]string{"mesh.test": {"127.0.0.7", "127.0.0.8"}}}
 	name := at("mesh.test")
-	first := start(t, listensAt(at("127.0.0.7"), name))
-	second := first.another(listensAt(at("127.0.0.8"), name))
+	first := start(t, listensAt(at("127.0.0.7"), name), z.asked)
+	second := first.another(listensAt(at("127.0.0.8"), name), z.asked)
 	both := []*testHub{first, second}
 	first.knows(both)
 	second.knows(both)
@@ -88,10 +67,10 @@ func TestHubsBehindOneNameFindEachOther(t *testing.T) {
 	if err := second.stop(); err != nil {
 		t.Fatal(err)
 	}
-	z.set("mesh.test.", [4]byte{127, 0, 0, 7}, [4]byte{127, 0, 0, 9})
+	z.set("mesh.test", "127.0.0.7", "127.0.0.9")
 	moved := startWith(t, first.ca, second.config.Data, func(c *Config) {
 		c.Listen, c.Names, c.Permit = at("127.0.0.9"), nil, ""
-	})
+	}, z.asked)
 	first.knows(both)
 	moved.knows(both)
 	alice, bob := first.device("alice").online("alice"), moved.device("bob").online("bob")
@@ -164,17 +143,17 @@ func (c readOnly) Read(b []byte) (int, error)  { return c.r.Read(b) }
 func (c readOnly) Write(b []byte) (int, error) { return len(b), nil }
 
 func TestHubsBehindAProxyThatChoosesByNameAreReachedByTheirs(t *testing.T) {
-	serveZone(t, map[string][][4]byte{"hub1.test.": {{127, 0, 0, 1}}, "hub2.test.": {{127, 0, 0, 1}}})
+	z := &zone{names: map[string][]string{"hub1.test": {"127.0.0.1"}, "hub2.test": {"127.0.0.1"}}}
 	one, two := appstest.FreeAddress(t), appstest.FreeAddress(t)
 	proxy := bySNI(t, map[string]string{"hub1.test": one, "hub2.test": two})
 	_, port, err := net.SplitHostPort(proxy)
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := start(t, func(c *Config) { c.Listen, c.Names = one, []string{"hub1.test:" + port} })
+	first := start(t, func(c *Config) { c.Listen, c.Names = one, []string{"hub1.test:" + port} }, z.asked)
 	second := first.another(func(c *Config) {
 		c.Listen, c.Names, c.Peers = two, []string{"hub2.test:" + port}, []string{"hub1.test:" + port}
-	})
+	}, z.asked)
 	both := []*testHub{first, second}
 	first.knows(both)
 	second.knows(both)
@@ -182,7 +161,9 @@ func TestHubsBehindAProxyThatChoosesByNameAreReachedByTheirs(t *testing.T) {
 	// An agent dials the proxy, and is at the hub that it named.
 	for _, h := range both {
 		d := h.device("bob")
-		s, err := tunnel.Open(t.Context(), &tunnel.Dialer{}, h.started.Names[0], d.config(tunnel.ControlProto))
+		config := d.config(tunnel.ControlProto)
+		config.ServerName, _, _ = net.SplitHostPort(h.started.Names[0]) // as if the proxy had been found by that name
+		s, err := tunnel.Open(t.Context(), &tunnel.Dialer{}, proxy, config)
 		if err != nil {
 			t.Fatal(err)
 		}

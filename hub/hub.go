@@ -34,6 +34,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"time"
 
@@ -78,17 +79,18 @@ type Config struct {
 	permitGiven bool // Permit was not left to New
 
 	// Tests alone set these.
-	ticket         time.Duration // how long a ticket is good
-	drain          time.Duration // how long running paths have when a hub that is alone shuts down
-	ping, silent   time.Duration // of links, see [link.Config]
-	connectionRate limit.Rate    // connections from one address
-	joinRate       limit.Rate    // requests to join from one address
-	requestRate    limit.Rate    // control requests of one endpoint, of each kind
-	pageRate       limit.Rate    // pages of the directory for one endpoint
-	changeRate     limit.Rate    // requests of one endpoint that may write to disk
-	ephemeral      time.Duration // the pause in which an ephemeral endpoint may connect again
-	tidy           time.Duration // how often the hub runs its periodic work
-	clock          time.Time     // the earliest time that the clock shows
+	ticket         time.Duration                                                         // how long a ticket is good
+	drain          time.Duration                                                         // how long running paths have when a hub that is alone shuts down
+	ping, silent   time.Duration                                                         // of links, see [link.Config]
+	lookup         func(ctx context.Context, network, host string) ([]netip.Addr, error) // the same
+	connectionRate limit.Rate                                                            // connections from one address
+	joinRate       limit.Rate                                                            // requests to join from one address
+	requestRate    limit.Rate                                                            // control requests of one endpoint, of each kind
+	pageRate       limit.Rate                                                            // pages of the directory for one endpoint
+	changeRate     limit.Rate                                                            // requests of one endpoint that may write to disk
+	ephemeral      time.Duration                                                         // the pause in which an ephemeral endpoint may connect again
+	tidy           time.Duration                                                         // how often the hub runs its periodic work
+	clock          time.Time                                                             // the earliest time that the clock shows
 }
 
 // Started tells how a hub has started.

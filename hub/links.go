@@ -31,7 +31,7 @@ func (s *server) newLinks(me state.Self) (err error) {
 		Own: identity.HubRecord{ID: s.id, Names: s.names, Zone: me.Zone, Version: s.config.Version, Weight: me.Weight},
 		Key: s.key, Certificate: s.presented, Verifier: s.verifier, Peers: me.Peers, Known: me.Hubs,
 		Host: host{s}, Asked: host{s}, Most: s.config.Limits.Agents, Hops: s.config.Limits.Hops, Log: s.log,
-		Ping: s.config.ping, Silent: s.config.silent,
+		Ping: s.config.ping, Silent: s.config.silent, Lookup: s.config.lookup,
 	}
 	c.Book, _ = s.directory.(link.Book) // a directory that all hubs share needs no copies
 	if s.links, err = link.New(c); err != nil {

@@ -29,14 +29,14 @@ type place struct {
 }
 
 // places returns the addresses of a name.
-func places(ctx context.Context, name string) ([]place, error) {
+func (l *Links) places(ctx context.Context, name string) ([]place, error) {
 	host, port, err := net.SplitHostPort(name)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, tunnel.DialTimeout)
 	defer cancel()
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	addrs, err := l.c.Lookup(ctx, "ip", host)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (l *Links) seek(ctx context.Context, name string) {
 	wait := firstBackoff
 	for pause(ctx, wait, nil) {
 		wait = min(2*wait, lastBackoff)
-		all, err := places(ctx, name)
+		all, err := l.places(ctx, name)
 		if err != nil {
 			l.fault("name "+name, "a hub cannot be found", "name", name, "err", err)
 			continue
@@ -158,7 +158,7 @@ func (l *Links) reach(ctx context.Context, h *hub) (*tunnel.Session, place) {
 	names := slices.Clone(h.record.Names)
 	l.mu.Unlock()
 	for _, name := range names {
-		all, err := places(ctx, name)
+		all, err := l.places(ctx, name)
 		if err != nil {
 			l.fault("name "+name, "a hub cannot be found", "name", name, "err", err)
 			continue

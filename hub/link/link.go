@@ -21,6 +21,8 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"math/rand/v2"
+	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -89,6 +91,9 @@ type Config struct {
 	Most        int // endpoints of another hub
 	Hops        int // paths to another hub, and from it
 	Log         *slog.Logger
+
+	// Lookup returns the addresses of a host; nil asks the system.
+	Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
 	// Zero means the default.
 	Ping   time.Duration // between two pings to another hub: 1 s
@@ -162,6 +167,9 @@ type hub struct {
 func New(c Config) (*Links, error) {
 	c.Ping = cmp.Or(c.Ping, pingTime)
 	c.Silent = cmp.Or(c.Silent, silentTime)
+	if c.Lookup == nil {
+		c.Lookup = net.DefaultResolver.LookupNetIP
+	}
 	l := &Links{
 		c: c, poked: make(chan struct{}, 1), own: c.Own, said: map[string]string{},
 		hubs: map[identity.ID]*hub{}, feeds: map[identity.ID]*feed{}, left: map[identity.ID]left{},
