@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"net"
-	"path/filepath"
 	"time"
 
 	"ztm/apps"
@@ -39,7 +38,7 @@ func (a *App) find(c Config, p apps.Peer, path string, write bool) (place, error
 		at, err := own(expand(path))
 		return at, named(path, err)
 	}
-	g, rest, _ := c.grant(p.User, filepath.Clean(path), write)
+	g, rest, _ := c.grant(p.User, expand(path), write)
 	at, err := below(g, rest)
 	return at, named(path, err)
 }
@@ -58,10 +57,8 @@ func (a *App) may(c Config, p apps.Peer, path string, write bool) error {
 	if p.User == self.User && p.User != "" {
 		return nil
 	}
-	if filepath.IsAbs(path) {
-		if _, _, ok := c.grant(p.User, filepath.Clean(path), write); ok {
-			return nil
-		}
+	if _, _, ok := c.grant(p.User, expand(path), write); ok {
+		return nil
 	}
 	if path == "" {
 		path = "~"
