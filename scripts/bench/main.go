@@ -2,7 +2,7 @@
 // the same with the outer two sealing, a direct connection, and frp and chisel where they are
 // installed. Ratios are the result; absolute figures depend on the machine.
 //
-//	scripts/bench/run [-quick] [-rows throughput,latency,...] [-before BINARY] [-json FILE] [-svg FILE]
+//	scripts/bench/run [-quick] [-rows throughput,latency,...] [-before BINARY] [-json FILE] [-table FILE] [-svg FILE]
 //
 //	paths (path.go, hops.go, sealed.go) -> rounds, the paths take turns (rows.go, far.go, memory.go) -> table.go -> JSON, chart.go
 //
@@ -59,6 +59,7 @@ func command(ctx context.Context, args []string) error {
 	flags.IntVar(&r.rounds, "rounds", 5, "how often each path is measured for a row")
 	out := flags.String("json", "bench.json", "write the rows to `FILE`; empty: nowhere")
 	chart := flags.String("svg", "", "draw the rows into `FILE`")
+	table := flags.String("table", "", "write the rows to `FILE` as a table of Markdown")
 	rows := flags.String("rows", "", "only these `GROUPS`: "+strings.Join(groupNames(), ", "))
 	flags.StringVar(&r.ztm, "ztm", "", "the ztm `BINARY` to measure; empty: build it")
 	flags.StringVar(&r.before, "before", "", "another `BINARY` of ztm to measure in turns with it")
@@ -71,7 +72,7 @@ func command(ctx context.Context, args []string) error {
 	if err := r.measure(ctx); err != nil {
 		return err
 	}
-	return errors.Join(append(r.errs, r.save(*out), r.draw(*chart))...)
+	return errors.Join(append(r.errs, r.save(*out), r.table(*table), r.draw(*chart))...)
 }
 
 // beHop is what this program is as one of the processes of a path: ROLE LISTEN [TARGET].

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/xml"
 	"io"
 	"net"
+	"strings"
 	"testing"
 
 	"ztm/scripts/bench/load"
@@ -63,5 +65,26 @@ func TestAPeerThatFailsARowIsNamedAndTheOthersAreMeasured(t *testing.T) {
 	r.add("throughput up, 1 flow", "MB/s", "", f)
 	if len(r.errs) != 1 {
 		t.Errorf("the failure of what is ours is not reported: %v", r.errs)
+	}
+}
+
+func TestARowIsItsMedianWithSpreadAndRatios(t *testing.T) {
+	f := newFigures()
+	f.samples[plainHops] = []float64{10, 30, 20}
+	f.samples[sealedHops] = []float64{16}
+	f.samples[ztm] = []float64{8, 2, 8, 10}
+	w := newRow("ping-pong", "ms", "", f)
+	if v := w.Values[ztm]; v != (value{8, 2, 10}) {
+		t.Errorf("%+v", v)
+	}
+	if got := w.cell(ztm); got != " 8 (0.40, 0.50 of sealed)" {
+		t.Errorf("the cell is %q", got)
+	}
+	drawn := chart([]row{w, newRow("only ours", "MB", "", ours(3))})
+	if err := xml.Unmarshal([]byte(drawn), new(struct{})); err != nil {
+		t.Errorf("the chart is no XML: %v", err)
+	}
+	if !strings.Contains(drawn, ">2.50<") || strings.Contains(drawn, "only ours") {
+		t.Errorf("of a time less is better, and what has no plain hops has no bar: %s", drawn)
 	}
 }

@@ -155,3 +155,38 @@ func rounds(n int, paths []*path, f func(*path) (float64, error)) figures {
 	}
 	return out
 }
+
+// table writes the rows as docs/performance.md has them to a file, if there is one to write to.
+func (r *run) table(file string) error {
+	if file == "" {
+		return nil
+	}
+	shown := []string{plainHops, sealedHops, ztm, single}
+	var b strings.Builder
+	fmt.Fprintf(&b, "| what | unit | goal | %s |\n|---|---|---|%s\n", strings.Join(shown, " | "), strings.Repeat("---|", len(shown)))
+	for _, w := range r.result {
+		fmt.Fprintf(&b, "| %s | %s | %s |", w.Name, w.Unit, w.Goal)
+		for _, p := range shown {
+			b.WriteString(w.cell(p) + " |")
+		}
+		b.WriteString("\n")
+	}
+	return os.WriteFile(file, []byte(b.String()), 0o644)
+}
+
+// cell is the median of a path, with its ratio to plain hops and to sealed hops.
+func (w row) cell(p string) string {
+	v, ok := w.Values[p]
+	if !ok {
+		return ""
+	}
+	text := fmt.Sprintf(" %.4g", v.Median)
+	if ratio, ok := w.Ratios[p]; ok {
+		text += fmt.Sprintf(" (%.2f", ratio)
+		if s := w.Values[sealedHops].Median; s > 0 && p != sealedHops {
+			text += fmt.Sprintf(", %.2f of sealed", v.Median/s)
+		}
+		text += ")"
+	}
+	return text
+}
