@@ -132,37 +132,49 @@ func (r *run) pingPong(ctx context.Context, p *path, bulk bool, rate uint64) (lo
 	return load.PingPong(ctx, p.address, r.length())
 }
 
-// filled is how long it takes until downloads that nobody reads have filled what can be filled.
-const filled = 2 * time.Second
+// filled is how long it takes until downloads that nobody reads have filled what can be filled: the
+// kernel has megabytes for each at every hop.
+const filled = 8 * time.Second
 
 // stalled is 100 flows that go back and forth, alone and beside 40 downloads that nobody reads.
 func (r *run) stalled(ctx context.Context, paths []*path) error {
-	const stalls, flows, trips = 40, 100, 20
-	measure := func(p *path) (float64, error) {
-		d, err := load.Together(ctx, p.address, flows, trips)
-		return milliseconds(d), err
-	}
+	alone := rounds(r.rounds, paths, together(ctx))
 	beside := newFigures()
-	alone := rounds(r.rounds, paths, func(p *path) (float64, error) {
-		v, err := measure(p)
-		if err != nil {
-			return 0, err
+	for _, p := range paths { // one after the other: filling takes long
+		if err := r.besideStalled(ctx, p, beside); err != nil {
+			beside.fail(p, err)
 		}
-		stop, err := load.Stalled(ctx, p.address, stalls)
-		if err != nil {
-			return 0, err
-		}
-		defer stop()
-		if _, err := load.PingPong(ctx, p.address, filled); err != nil {
-			return 0, err
-		}
-		with, err := measure(p)
-		beside.keep(p, with)
-		return v, err
-	})
+	}
 	r.add("100 ping-pongs, p50", "ms", "", alone)
 	r.add("the same beside 40 stalled readers", "ms", "1.2 of the same alone", beside)
 	return nil
+}
+
+func (r *run) besideStalled(ctx context.Context, p *path, beside figures) error {
+	stop, err := load.Stalled(ctx, p.address, 40)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if _, err := load.PingPong(ctx, p.address, filled); err != nil {
+		return err
+	}
+	for range r.rounds {
+		v, err := together(ctx)(p)
+		if err != nil {
+			return err
+		}
+		beside.keep(p, v)
+	}
+	return nil
+}
+
+// together is how long a round trip takes on each of 100 flows at the same time.
+func together(ctx context.Context) func(*path) (float64, error) {
+	return func(p *path) (float64, error) {
+		d, err := load.Together(ctx, p.address, 100, 20)
+		return milliseconds(d), err
+	}
 }
 
 // cpu is what each process of a path uses: it shows where the rest of a throughput goes.
