@@ -35,6 +35,10 @@ func (r *rig) settle(ctx context.Context) {
 	err = process.Until(ctx, "all hubs say the same", r.slack(inTheEnd), func() error { return r.agreeNow(ctx, m) })
 	r.log.check("I5", err == nil, "%v", err)
 	for _, h := range r.hubs {
+		err := process.Until(ctx, "all evictions are in the list", r.slack(inTheEnd), func() error { return r.holdsAll(ctx, m, h) })
+		r.log.check("I3", err == nil, "%v", err)
+	}
+	for _, h := range r.hubs {
 		loops, err := r.metric(ctx, h, `ztm_hub_links_refused_total{reason="loop"}`)
 		r.log.check("I9", err == nil && loops == 0, "%s was asked %d times for a second hop (%v)", h.name, loops, err)
 		open, err := r.metric(ctx, h, "ztm_hub_links")
@@ -110,15 +114,13 @@ func (r *rig) agree(ctx context.Context, m *member) error {
 				return fmt.Errorf("at %s %s is not online", h.name, a.name)
 			}
 		}
-		if err := r.holdsAll(ctx, m, h); err != nil {
-			return err
-		}
 	}
 	return nil
 }
 
 // holdsAll returns nil if the list of a hub has all evictions that have succeeded.
 func (r *rig) holdsAll(ctx context.Context, m *member, h *node) error {
+	defer pause(ctx, 500*time.Millisecond) // hubs do not like to be asked more often
 	list, err := r.list(ctx, m, h)
 	if err != nil {
 		return err
