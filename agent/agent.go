@@ -101,7 +101,7 @@ func (a *Agent) load() error {
 	}
 	a.self = identity.IDOf(a.key.Public().(ed25519.PublicKey))
 	a.clock = identity.NewClock(a.config.Built, time.Unix(d.LastSeen, 0))
-	a.instance = newInstance(a.clock.Now())
+	a.instance = newInstance()
 	rows, err := loadMeshes(a.db)
 	if err != nil {
 		return err

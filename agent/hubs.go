@@ -34,14 +34,18 @@ func (a *Agent) slots() int {
 // instance is what this process is called beside others with the same key.
 type instance struct {
 	name  string
-	since int64 // Unix milliseconds
+	began time.Time // by the machine's clock
 }
 
-func newInstance(now time.Time) instance { return instance{rand.Text(), now.UnixMilli()} }
+func newInstance() instance { return instance{rand.Text(), time.Now()} }
+
+// since is when the process began, as of a time. A device without a clock learns the time later: what
+// it took for the time when it began would make it older than what ran before it.
+func (i instance) since(now time.Time) time.Time { return now.Add(-time.Since(i.began)) }
 
 // signAttach signs that this process attaches to a hub; nil if it cannot.
 func (a *Agent) signAttach(hub identity.ID) []byte {
-	doc, err := identity.SignAttach(identity.Attach{ID: a.self, Hub: hub, Instance: a.instance.name, Since: a.instance.since}, a.key)
+	doc, err := identity.SignAttach(identity.Attach{ID: a.self, Hub: hub, Instance: a.instance.name, Since: a.instance.since(a.clock.Now()).UnixMilli()}, a.key)
 	if err != nil {
 		a.log.Error("cannot sign for a hub", "hub", hub, "err", err)
 	}
