@@ -92,7 +92,7 @@ func parse(args []string) (*settings, error) {
 	if s.short {
 		set := map[string]bool{}
 		flags.Visit(func(f *flag.Flag) { set[f.Name] = true })
-		for name, value := range map[string]string{"for": "30s", "hubs": "2", "etcds": "0", "agents": "6", "slack": "2"} {
+		for name, value := range map[string]string{"for": "22s", "hubs": "2", "etcds": "0", "agents": "6", "slack": "2"} {
 			if !set[name] {
 				flags.Set(name, value)
 			}
