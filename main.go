@@ -75,7 +75,10 @@ func commands(c *console.Console) []*cli.Command {
 	c.Know(more.Values)
 	run := roles(c)
 	out := append(mesh.Commands(c, more), more.Top...)
-	out = append(append(out, run), backups(c)...)
+	out = append(out, run)
+	if feature.Backup {
+		out = append(out, backups(c)...)
+	}
 	return append(out, service.Commands(service.Host{Console: c, Getenv: os.Getenv, Data: c.DataDir, Roles: run.Subcommands,
 		Runs: func(role, data string) bool { return store.InUse(filepath.Join(data, role+".db")) }})...)
 }

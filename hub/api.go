@@ -285,7 +285,7 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 	case subject.ID != p.ID:
 		return answer.Errorf(answer.Denied, "this is the record of endpoint %s, and it comes from endpoint %s", subject.ID, p.ID)
 	}
-	if err := s.makeRoom(rec.Name, subject, r.URL.Query().Get("replace") == "true"); err != nil {
+	if err := s.claims.MakeRoom(rec.Name, subject, r.URL.Query().Get("replace") == "true"); err != nil {
 		return err
 	}
 	if err := s.directory.Put(doc, rec, subject); err != nil {

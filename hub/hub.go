@@ -15,7 +15,7 @@
 //	links.go       links to other hubs of the mesh, which package link keeps
 //	drain.go       how a hub ends
 //	trust.go       the signed trust list, and forks.go others that differ from it
-//	replace.go     names that a device takes back from another of its user
+//	takeover/      whose a name is, when a device takes it back from another of its user
 //	tokens.go      join tokens that this hub redeems, for endpoints of root
 //	sign.go        requests that need the CA key, which is not here
 //	renew.go       the hub's own certificate

@@ -71,7 +71,7 @@ func (s *server) admit(ctx context.Context, c *tls.Conn, below *admission.Socket
 		return s.redeem(req)
 	}
 	name, session, err := s.sessions.find(redeemer)
-	what := tunnel.SignRequest{Join: req, Name: s.checkName(req)}
+	what := tunnel.SignRequest{Join: req, Name: s.claims.Check(req)}
 	if err != nil {
 		below.SetDeadline(time.Time{})
 		asking, cancel := context.WithTimeout(ctx, signTimeout)
@@ -155,7 +155,7 @@ func (s *server) redeem(req *tunnel.JoinRequest) ([]byte, error) {
 	if invitation.Approve {
 		return nil, answer.Errorf(answer.Denied, "a hub asks nobody: a token with approval is redeemed by an endpoint of user %s", rootUser)
 	}
-	if err := s.checkName(req).Check(req.Name, invitation.User); err != nil {
+	if err := s.claims.Check(req).Check(req.Name, invitation.User); err != nil {
 		return nil, err
 	}
 	der, err := s.ca.SignMember(req.Key, invitation.User, invitation.Admitted, now)

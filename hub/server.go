@@ -18,6 +18,7 @@ import (
 	"ztm/hub/relay"
 	"ztm/hub/shared"
 	"ztm/hub/state"
+	"ztm/hub/takeover"
 	"ztm/tunnel"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
@@ -54,6 +55,7 @@ type server struct {
 	signers   *signers
 	forks     forks.Forks
 	away      *away.Watch
+	claims    *takeover.Claims
 	metrics   *metrics
 	h2        *h2.Server
 
@@ -100,6 +102,7 @@ func newServer(c Config, st *state.State, me state.Self) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.claims = &takeover.Claims{Directory: s.directory, Verifier: s.verifier, Log: s.log}
 	s.away = &away.Watch{Directory: s.directory, Verifier: s.verifier, Log: s.log, Since: s.since, Pause: c.ephemeral, After: c.ForgetAfter}
 	s.sessions = newSessions(s.directory)
 	s.signers = newSigners(signTimeout)

@@ -14,7 +14,7 @@ func Names() []string {
 	for _, f := range []struct {
 		name string
 		in   bool
-	}{{"hub", Hub}, {"cluster", Hub && Cluster}, {"proxy", Proxy}, {"terminal", Terminal}, {"script", Script}, {"cloud", Cloud}, {"file", File}, {"javascript", Script && JavaScript}, {"yaml", YAML}} {
+	}{{"backup", Backup}, {"hub", Hub}, {"cluster", Hub && Cluster}, {"proxy", Proxy}, {"terminal", Terminal}, {"script", Script}, {"cloud", Cloud}, {"file", File}, {"javascript", Script && JavaScript}, {"yaml", YAML}} {
 		if f.in {
 			names = append(names, f.name)
 		}
