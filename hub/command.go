@@ -16,7 +16,6 @@ import (
 	"ztm/hub/shared"
 	"ztm/hub/state"
 	"ztm/store/backup"
-	"ztm/store/private"
 )
 
 // Command returns `ztm run hub`. version is the version that the hub reports; wrong marks an error
@@ -93,7 +92,7 @@ func runCommand(c *cli.Context, version string, wrong func(error) error) error {
 		data = filepath.Join(home, ".ztm")
 	}
 	if to := c.String("identity"); to != "" {
-		return printIdentity(c.App.Writer, data, to)
+		return state.WriteIdentity(c.App.Writer, data, to)
 	}
 	h, err := New(Config{
 		Data:        data,
@@ -123,7 +122,7 @@ func runCommand(c *cli.Context, version string, wrong func(error) error) error {
 	if err = h.Run(c.Context); errors.Is(err, state.ErrNoNames) {
 		return wrong(fmt.Errorf("%w: --names HOST:PORT", err))
 	}
-	return needsPlace(data, err)
+	return state.NeedsPlace(data, err)
 }
 
 // storeOf returns what the command line says of a store.
@@ -133,26 +132,6 @@ func storeOf(c *cli.Context) shared.Store {
 		s.Endpoints = strings.Split(urls, ",")
 	}
 	return s
-}
-
-// printIdentity writes the public key of the hub in a directory, and makes the key if there is none.
-func printIdentity(stdout io.Writer, data, to string) error {
-	if err := private.Dir(data); err != nil {
-		return needsPlace(data, fmt.Errorf("data directory: %w", err))
-	}
-	st, err := state.Open(data, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return needsPlace(data, err)
-	}
-	pem, err := st.Identity()
-	if err = errors.Join(err, st.Close()); err != nil {
-		return err
-	}
-	if to == "-" {
-		_, err = stdout.Write(pem)
-		return err
-	}
-	return os.WriteFile(to, pem, 0o644)
 }
 
 // withHost turns a bare port into an address: that port on all addresses.

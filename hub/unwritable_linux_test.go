@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"ztm/hub/state"
 )
 
 func TestAHubOnAReadOnlyRootSaysWhatToDo(t *testing.T) {
@@ -65,7 +67,7 @@ func TestOnlyErrorsOfTheDataDirectorySpeakOfIt(t *testing.T) {
 		{"none", nil, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := needsPlace("/data", tt.err)
+			got := state.NeedsPlace("/data", tt.err)
 			if !errors.Is(got, tt.err) {
 				t.Errorf("%v has become %v", tt.err, got)
 			}

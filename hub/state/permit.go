@@ -4,6 +4,8 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -30,6 +32,27 @@ func (s *State) Identity() (pem []byte, err error) {
 		return nil, err
 	}
 	return identity.MarshalPublicKey(key.Public().(ed25519.PublicKey)), nil
+}
+
+// WriteIdentity writes the public key of the hub in a directory to a file, or to stdout where that is
+// "-". It makes the key if there is none.
+func WriteIdentity(stdout io.Writer, data, to string) error {
+	if err := private.Dir(data); err != nil {
+		return NeedsPlace(data, fmt.Errorf("data directory: %w", err))
+	}
+	st, err := Open(data, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return NeedsPlace(data, err)
+	}
+	pem, err := st.Identity()
+	if err = errors.Join(err, st.Close()); err != nil {
+		return err
+	}
+	if to == "-" {
+		_, err = stdout.Write(pem)
+		return err
+	}
+	return os.WriteFile(to, pem, 0o644)
 }
 
 // key returns the hub's key, and makes it if there is none.

@@ -1,4 +1,4 @@
-package hub
+package state
 
 import (
 	"errors"
@@ -8,10 +8,10 @@ import (
 	"syscall"
 )
 
-// needsPlace adds a hint to the error for a data directory that cannot be written. An agent runs
+// NeedsPlace adds a hint to the error for a data directory that cannot be written. An agent runs
 // from RAM there, with a warning. A hub does not: after the next boot it would have another key,
 // and it would have forgotten who was evicted.
-func needsPlace(data string, err error) error {
+func NeedsPlace(data string, err error) error {
 	var at *fs.PathError
 	if !errors.As(err, &at) || !errors.Is(err, syscall.EROFS) && !errors.Is(err, fs.ErrPermission) {
 		return err
