@@ -82,6 +82,22 @@ func (a *Authority) rotated(t *testing.T, ca *identity.CA, grace time.Duration) 
 	return next
 }
 
+func TestAnEvictionThatALaterListHoldsIsDone(t *testing.T) {
+	a, ca := newTestAuthority(t, RootUser, time.Now())
+	first, err := a.Verifier.Trust().Evict(ca, "bob", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	later, err := first.Evict(ca, "eve", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Verifier.Set(later)
+	if err := a.enforce(first); err != nil || a.Verifier.Trust() != later {
+		t.Errorf("%v, version %d is in force", err, a.Verifier.Trust().Version())
+	}
+}
+
 func TestARenewalWaitsForItsTime(t *testing.T) {
 	a, ca := newTestAuthority(t, "bob", time.Now())
 	if got := a.renewIfDue(); got != renewEvery {
