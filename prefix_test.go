@@ -175,6 +175,8 @@ func (r runnable) arguments(t *testing.T, prefix string) []string {
 	switch r.String() {
 	case "forward": // it would go on until it is interrupted
 		names[0] = "nobody"
+	case "invite": // a user or --hub
+		names = append(names, values["USER"])
 	case "file cp", "file get": // without an endpoint everything would be here
 		if prefix == "mesh" {
 			names[0] = "phone:/x"

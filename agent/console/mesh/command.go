@@ -79,6 +79,9 @@ func (c commands) members() []*cli.Command {
 				if x.Bool("hub") {
 					return c.inviteHubCommand(x)
 				}
+				if x.Args().First() == "" {
+					return &apps.UsageError{Err: errors.New("missing USER")}
+				}
 				if x.IsSet("name") {
 					return &apps.UsageError{Err: errors.New("option --name is for a hub: give it with --hub")}
 				}
