@@ -80,7 +80,7 @@ func (c commands) members() []*cli.Command {
 					return c.inviteHubCommand(x)
 				}
 				if x.Args().First() == "" {
-					return &apps.UsageError{Err: errors.New("missing USER")}
+					return &apps.HintError{Err: apps.Usagef("missing USER"), Hint: "usage: ztm invite USER [OPTIONS]"}
 				}
 				if x.IsSet("name") {
 					return &apps.UsageError{Err: errors.New("option --name is for a hub: give it with --hub")}
