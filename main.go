@@ -31,6 +31,7 @@ import (
 	"ztm/hub"
 	"ztm/store"
 	"ztm/store/backup"
+	backupcli "ztm/store/backup/cli"
 	"ztm/tunnel/memory"
 	"ztm/tunnel/resolver"
 )
@@ -130,7 +131,7 @@ func backups(c *console.Console) []*cli.Command {
 	if feature.Hub {
 		kinds = append(kinds, hub.Backup())
 	}
-	return backup.Commands(kinds, func(x *cli.Context) (string, error) { return cmp.Or(x.String("data"), c.DataDir()), nil }, c.Note)
+	return backupcli.Commands(kinds, func(x *cli.Context) (string, error) { return cmp.Or(x.String("data"), c.DataDir()), nil }, c.Note)
 }
 
 // settle prepares this process to be the hub or the agent.

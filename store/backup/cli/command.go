@@ -1,4 +1,5 @@
-package backup
+// Package cli is the commands `ztm backup` and `ztm restore`.
+package cli
 
 import (
 	"bytes"
@@ -12,10 +13,11 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"ztm/apps"
+	"ztm/store/backup"
 )
 
 // Commands are `ztm backup` and `ztm restore`, for these kinds. note tells a person something.
-func Commands(kinds []Kind, dataDir func(*cli.Context) (string, error), note func(format string, args ...any)) []*cli.Command {
+func Commands(kinds []backup.Kind, dataDir func(*cli.Context) (string, error), note func(format string, args ...any)) []*cli.Command {
 	c := commands{kinds, dataDir, note}
 	passphrase := &cli.StringFlag{Name: "passphrase-file", Usage: "read the passphrase from the first line of `FILE`; - for standard input"}
 	data := &cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "data directory `DIR` (default: ~/.ztm)"}
@@ -41,7 +43,7 @@ func Commands(kinds []Kind, dataDir func(*cli.Context) (string, error), note fun
 }
 
 type commands struct {
-	kinds   []Kind
+	kinds   []backup.Kind
 	dataDir func(*cli.Context) (string, error)
 	note    func(format string, args ...any)
 }
@@ -81,8 +83,8 @@ func (c commands) restore(x *cli.Context) error {
 		return err
 	}
 	file := x.Args().First()
-	h, database, err := Read(file, passphrase)
-	if errors.Is(err, ErrSealed) {
+	h, database, err := backup.Read(file, passphrase)
+	if errors.Is(err, backup.ErrSealed) {
 		return &apps.HintError{Err: fmt.Errorf("%s: %w", file, err), Hint: "give it with --passphrase-file FILE"}
 	}
 	if err != nil {
@@ -93,7 +95,7 @@ func (c commands) restore(x *cli.Context) error {
 		return err
 	}
 	err = k.Restore(data, database, x.Bool("force"), slog.New(slog.NewTextHandler(x.App.ErrWriter, nil)), time.Now())
-	if errors.Is(err, ErrExists) {
+	if errors.Is(err, backup.ErrExists) {
 		return &apps.HintError{Err: err, Hint: "--force replaces it; its evictions and used tokens are kept"}
 	}
 	if err != nil {
@@ -103,13 +105,13 @@ func (c commands) restore(x *cli.Context) error {
 	return nil
 }
 
-func (c commands) kind(name string) (Kind, error) {
+func (c commands) kind(name string) (backup.Kind, error) {
 	for _, k := range c.kinds {
 		if k.Name == name {
 			return k, nil
 		}
 	}
-	return Kind{}, fmt.Errorf("this binary has no %.20q to back up or restore", name)
+	return backup.Kind{}, fmt.Errorf("this binary has no %.20q to back up or restore", name)
 }
 
 // options are the data directory and the passphrase; none is "".
