@@ -60,6 +60,18 @@ var begun = map[string]func(w *world) (runs func() bool){
 		w.runs("eve", "file", "send", w.path("gift"), "ep-bob")
 		return func() bool { return strings.Contains(w.ztm("bob", "file", "inbox"), "gift") }
 	},
+	"cloud": func(w *world) func() bool {
+		for _, name := range []string{"bob", "eve"} {
+			w.ztm(name, "cloud", "config", "--local-dir", w.path(name+"-files"))
+		}
+		w.write("plan", "x")
+		w.ztm("bob", "cloud", "upload", w.path("plan"), "--share", "eve")
+		return func() bool { // each copy comes from bob: the one before is gone
+			_, _, status := w.try("eve", "cloud", "download", "/users/bob/plan")
+			w.try("eve", "cloud", "erase", "/users/bob/plan")
+			return status == 0
+		}
+	},
 	"script": func(w *world) func() bool {
 		w.ztm("bob", "script", "config", "--add-user", "eve")
 		w.write("script.sh", "echo $$ > "+w.path("script.pid")+"; exec sleep 1000\n")
