@@ -115,6 +115,8 @@ type EarlyAttempt struct {
 	sent    int  // of e.kept; guarded by e.mu
 	reading bool // guarded by e.mu
 	over    bool // guarded by e.mu
+
+	interrupted bool // a deadline in the past is to be taken back; guarded by e.mu
 }
 
 // Read returns the bytes that are kept, then those that come. io.EOF says that the attempt has no
@@ -152,17 +154,21 @@ func (a *EarlyAttempt) Read(p []byte) (n int, err error) {
 }
 
 // Stop ends the attempt, also a Read that waits for the client, and returns how many bytes it has
-// given.
+// given. It may be called by several goroutines: after each call the client can be read again.
 func (a *EarlyAttempt) Stop() int {
 	e := a.e
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a.over = true
 	if a.reading {
+		a.interrupted = true
 		e.SetReadDeadline(time.Unix(1, 0))
 		for a.reading {
 			e.left.Wait()
 		}
+	}
+	if a.interrupted { // by this call, or by one that has not come to it yet
+		a.interrupted = false
 		e.SetReadDeadline(time.Time{})
 	}
 	return a.sent

@@ -137,3 +137,24 @@ func TestBytesReadBeforeTheOpeningAreNotSent(t *testing.T) {
 	a.Stop()
 	want(t, e, "hello")
 }
+
+// An opening stops an attempt that a timer has just stopped. The timer's call may be behind.
+func TestAfterEachOfTwoStopsTheClientCanBeRead(t *testing.T) {
+	far, e := client(t)
+	for range 3000 {
+		a := e.Attempt()
+		begun := make(chan struct{})
+		timer := make(chan struct{})
+		go func() { // awaited below
+			defer close(timer)
+			<-begun
+			a.Stop()
+		}()
+		close(begun)
+		a.Read(make([]byte, 1)) // until it is stopped
+		a.Stop()
+		say(t, far, "x")
+		want(t, e, "x")
+		<-timer
+	}
+}
