@@ -95,7 +95,7 @@ type askRow struct {
 // been lost on the way.
 func (b Store) Redeem(inv identity.Invitation, key identity.ID, now time.Time) error {
 	return b.DB.Update(func(tx *store.Tx) error {
-		row, found, err := tokenTable.Get(tx, inv.Nonce)
+		row, _, err := tokenTable.Get(tx, inv.Nonce)
 		if err != nil {
 			return err
 		}
@@ -107,7 +107,7 @@ func (b Store) Redeem(inv identity.Invitation, key identity.ID, now time.Time) e
 		case row.used() >= inv.Uses:
 			return answer.Errorf(answer.Denied, "this join token was used already")
 		}
-		if err := checkRestored(tx, found, inv); err != nil {
+		if err := checkRestored(tx, inv); err != nil {
 			return err
 		}
 		if err := forgetTokens(tx, now); err != nil {
@@ -131,11 +131,11 @@ func (b Store) Redeem(inv identity.Invitation, key identity.ID, now time.Time) e
 	})
 }
 
-// checkRestored refuses a token of before a restore: it may have been used since the backup was
-// made.
-func checkRestored(tx *store.Tx, known bool, inv identity.Invitation) error {
+// checkRestored refuses a token of before a restore: since the backup was made it may have been
+// used, used once more, or revoked.
+func checkRestored(tx *store.Tx, inv identity.Invitation) error {
 	at, found, err := restoredTable.Get(tx, restoredKey)
-	if err == nil && found && !known && inv.Admitted.Unix() <= at {
+	if err == nil && found && inv.Admitted.Unix() <= at {
 		return answer.Errorf(answer.Denied, "this join token is older than the backup from which the endpoint that redeems it was restored, and may have been used: make a new one")
 	}
 	return err
@@ -329,8 +329,10 @@ func Keep(db, other *store.DB) error {
 	return db.Update(func(tx *store.Tx) error {
 		for nonce, r := range used {
 			old, _, err := tokenTable.Get(tx, nonce)
-			if err == nil && old.used() <= r.used() {
-				r.Revoked = r.Revoked || old.Revoked
+			if old.used() > r.used() {
+				r, old = old, r
+			}
+			if r.Revoked = r.Revoked || old.Revoked; err == nil {
 				err = tokenTable.Put(tx, nonce, r)
 			}
 			if err != nil {

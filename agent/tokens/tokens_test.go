@@ -81,11 +81,35 @@ func TestATokenOfBeforeARestoreIsNotRedeemed(t *testing.T) {
 	if err := m.Redeem(invitation("old", 1, now), "device2", now); answer.CodeOf(err) != answer.Denied {
 		t.Errorf("one that may have been used since the backup: %v", err)
 	}
+	if err := m.Redeem(known, "device2", now); answer.CodeOf(err) != answer.Denied {
+		t.Errorf("one with a use left, which may have been used or revoked since the backup: %v", err)
+	}
 	if err := m.Redeem(known, "device1", now); err != nil {
 		t.Errorf("the device that had it asks again: %v", err)
 	}
 	if err := m.Redeem(invitation("new", 1, now.Add(time.Hour)), "device2", now); err != nil {
 		t.Errorf("one that was made since: %v", err)
+	}
+}
+
+func TestWhatWasRevokedStaysRevokedUnderABackupThatKnowsMoreUses(t *testing.T) {
+	current, restored := open(t), open(t)
+	now := time.Now()
+	inv := invitation("nonce", 2, now)
+	if err := current.Revoke(inv.Nonce, inv.Expires); err != nil {
+		t.Fatal(err)
+	}
+	if err := restored.Redeem(inv, "device1", now); err != nil {
+		t.Fatal(err)
+	}
+	if err := Keep(restored.DB, current.DB); err != nil {
+		t.Fatal(err)
+	}
+	if err := restored.Redeem(inv, "device2", now); answer.CodeOf(err) != answer.Denied {
+		t.Errorf("it is redeemed: %v", err)
+	}
+	if err := restored.Redeem(inv, "device1", now); err != nil {
+		t.Errorf("the device that had it asks again: %v", err)
 	}
 }
 

@@ -69,8 +69,10 @@ func (s *State) keepTokens(from *State) error {
 	return s.db.Update(func(tx *store.Tx) error {
 		for nonce, r := range used {
 			old, _, err := tokenTable.Get(tx, nonce)
-			if err == nil && old.used() <= r.used() {
-				r.Revoked = r.Revoked || old.Revoked
+			if old.used() > r.used() {
+				r, old = old, r
+			}
+			if r.Revoked = r.Revoked || old.Revoked; err == nil {
 				err = tokenTable.Put(tx, nonce, r)
 			}
 			if err != nil {

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
@@ -39,6 +40,44 @@ func TestExpiredTokensAreForgottenAndStayRefused(t *testing.T) {
 	}
 	if got := st.tokens(t); len(got) != 1 || got[0] != "n3" {
 		t.Errorf("remembered %q", got)
+	}
+}
+
+func TestATokenOfBeforeARestoreHasNoUsesLeftAndStaysRevoked(t *testing.T) {
+	var st [2]*State // what is restored, and what it takes the place of
+	for i := range st {
+		var err error
+		if st[i], err = Open(t.TempDir(), slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+		defer st[i].Close()
+	}
+	now := time.Now()
+	inv := identity.Invitation{Nonce: "n", Uses: 3, Admitted: now, Expires: now.Add(time.Hour)}
+	if err := st[0].Redeem(inv, []byte("key a"), now.Unix()); err != nil {
+		t.Fatal(err)
+	}
+	if err := st[1].Revoke(inv.Nonce, inv.Expires.Unix(), now.Unix()); err != nil {
+		t.Fatal(err)
+	}
+	if err := mergeRestored(st[0].db, st[1].db, now); err != nil {
+		t.Fatal(err)
+	}
+	if use, err := st[0].Token(inv.Nonce); err != nil || !use.Revoked || use.Used != 1 {
+		t.Errorf("after the restore it is %+v, %v", use, err)
+	}
+	other := identity.Invitation{Nonce: "m", Uses: 3, Admitted: now, Expires: now.Add(time.Hour)}
+	if err := st[1].Redeem(other, []byte("key a"), now.Unix()); err != nil {
+		t.Fatal(err)
+	}
+	if err := mergeRestored(st[1].db, nil, now); err != nil {
+		t.Fatal(err)
+	}
+	if err := st[1].Redeem(other, []byte("key b"), now.Unix()); !errors.Is(err, identity.ErrToken) {
+		t.Errorf("one that may have been used since the backup is redeemed: %v", err)
+	}
+	if err := st[1].Redeem(other, []byte("key a"), now.Unix()); err != nil {
+		t.Errorf("the device that had it asks again: %v", err)
 	}
 }
 

@@ -35,7 +35,7 @@ func (r Redeemed) used() int {
 // expired are forgotten on the way.
 func (s *State) Redeem(inv identity.Invitation, key []byte, now int64) error {
 	return s.db.Update(func(tx *store.Tx) error {
-		row, known, err := tokenTable.Get(tx, inv.Nonce)
+		row, _, err := tokenTable.Get(tx, inv.Nonce)
 		if err != nil {
 			return err
 		}
@@ -52,7 +52,7 @@ func (s *State) Redeem(inv identity.Invitation, key []byte, now int64) error {
 		if err != nil {
 			return err
 		}
-		if !known && me.Restored > 0 && inv.Admitted.Unix() <= me.Restored {
+		if me.Restored > 0 && inv.Admitted.Unix() <= me.Restored {
 			return fmt.Errorf("%w: it is older than the backup from which this hub was restored, and may have been used: make a new one", identity.ErrToken)
 		}
 		if err := forgetTokens(tx, now); err != nil {
