@@ -3,6 +3,7 @@ package authority
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/pem"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -11,8 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"ztm/agent/control"
 	"ztm/agent/limits"
 	"ztm/apps/appstest"
+	"ztm/tunnel"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
@@ -95,6 +98,61 @@ func TestAnEvictionThatALaterListHoldsIsDone(t *testing.T) {
 	a.Verifier.Set(later)
 	if err := a.enforce(first); err != nil || a.Verifier.Trust() != later {
 		t.Errorf("%v, version %d is in force", err, a.Verifier.Trust().Version())
+	}
+}
+
+func TestARenewalOfAHubDoesNotOutliveAnEvictionOfIt(t *testing.T) {
+	now := time.Now()
+	a, ca := newTestAuthority(t, RootUser, now.Add(-48*time.Hour))
+	key, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := key.Public().(ed25519.PublicKey)
+	first, err := ca.SignHub(public, now.Add(-48*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub, err := a.Verifier.Certificate(first, identity.RoleHub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	evicted, err := a.Verifier.Trust().EvictAll(ca, now.Add(-24*time.Hour), identity.Eviction{ID: hub.ID, Hub: true, Admitted: hub.Admitted})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The hub keeps the eviction from this endpoint, and asks as after a rotation of the key.
+	hub.Issuer = "another"
+	renewed, err := a.sign(hub, &tunnel.SignRequest{Hub: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Verifier.Set(evicted)
+	if _, err := a.Verifier.Certificate(renewed, identity.RoleHub); !errors.Is(err, identity.ErrEvicted) {
+		t.Errorf("what it was given is good: %v", err)
+	}
+}
+
+func TestAHubThatWasEvictedIsInvitedAgain(t *testing.T) {
+	a, ca := newTestAuthority(t, RootUser, time.Now())
+	a.Control = control.New(control.Config{Hubs: func() []string { return []string{"hub:1"} }})
+	key, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := key.Public().(ed25519.PublicKey)
+	evicted, err := a.Verifier.Trust().EvictAll(ca, time.Now(), identity.Eviction{ID: identity.IDOf(public), Hub: true, Admitted: time.Now().Add(evictionMargin)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Verifier.Set(evicted)
+	permit, err := a.InviteHub(public, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode([]byte(permit.Hub.Certificate))
+	if _, err := a.Verifier.Certificate(block.Bytes, identity.RoleHub); err != nil {
+		t.Errorf("its permit: %v", err)
 	}
 }
 

@@ -16,8 +16,8 @@ func (a *Authority) InviteHub(key ed25519.PublicKey, names []string) (*identity.
 	if err != nil {
 		return nil, answer.Errorf(answer.Denied, "only an endpoint of user %s can invite: %v", RootUser, err)
 	}
-	trust := a.Verifier.Trust()
-	der, err := ca.SignHub(key, a.Verifier.Clock().Now())
+	trust, now := a.Verifier.Trust(), a.Verifier.Clock().Now()
+	der, err := ca.AdmitHub(key, trust.Admission("", now, identity.IDOf(key)), now)
 	if err != nil {
 		return nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}

@@ -59,7 +59,7 @@ func (a *Authority) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, e
 		if !r.Hub || !mayRenew(hub, ca, now) {
 			return nil, answer.Errorf(answer.Denied, "the hub's certificate is not due for renewal")
 		}
-		return ca.SignHub(hub.Key, now)
+		return ca.AdmitHub(hub.Key, hub.Admitted, now)
 	}
 	key := ed25519.PublicKey(r.Join.Key)
 	inv, err := ca.CheckProof(r.Join.Proof, key, r.Join.Name, a.Self, now)

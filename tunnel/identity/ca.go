@@ -143,9 +143,15 @@ func (ca *CA) SignMember(key ed25519.PublicKey, user string, admitted, now time.
 	return ca.sign(s, x509.ExtKeyUsageClientAuth, now, MemberLifetime)
 }
 
-// SignHub signs the certificate of a hub, valid for [HubLifetime].
+// SignHub signs the certificate of a hub that is admitted now, valid for [HubLifetime].
 func (ca *CA) SignHub(key ed25519.PublicKey, now time.Time) (der []byte, err error) {
-	s := Subject{Role: RoleHub, Key: key, Admitted: now}
+	return ca.AdmitHub(key, now, now)
+}
+
+// AdmitHub is [CA.SignHub] for a hub that is admitted at another time: a renewal keeps it, so that
+// an eviction which the signer has not heard of voids what it signs, too.
+func (ca *CA) AdmitHub(key ed25519.PublicKey, admitted, now time.Time) (der []byte, err error) {
+	s := Subject{Role: RoleHub, Key: key, Admitted: admitted}
 	return ca.sign(s, x509.ExtKeyUsageServerAuth, now, HubLifetime)
 }
 
