@@ -162,6 +162,10 @@ func (f *follower) end() {
 	first := f.h.attached == nil
 	if f.fresh != nil {
 		f.h.attached, f.h.ghosts, f.fresh, f.h.trouble = f.fresh, nil, nil, ""
+		for id := range f.h.attached { // looked at before, they were not there yet
+			f.unsure[id] = struct{}{}
+		}
+		f.wake()
 	}
 	n := len(f.h.attached)
 	l.mu.Unlock()

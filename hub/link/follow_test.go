@@ -1,0 +1,129 @@
+package link
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"ztm/tunnel"
+	"ztm/tunnel/identity"
+)
+
+// followed is a link from another hub, of which a test says what it tells.
+type followed struct {
+	*follower
+	t     *testing.T
+	ca    *identity.CA
+	other identity.ID // the hub that tells
+}
+
+// fakeHost is a hub that knows the keys of all endpoints, and to which none is attached.
+type fakeHost struct {
+	keys map[identity.ID]ed25519.PublicKey
+}
+
+func (h fakeHost) Attachment(identity.ID) (Attachment, bool) { return Attachment{}, false }
+func (h fakeHost) Attached() []identity.ID                   { return nil }
+func (h fakeHost) Key(id identity.ID) ed25519.PublicKey      { return h.keys[id] }
+func (h fakeHost) Replace(identity.ID, string, int64)        {}
+func (h fakeHost) Lost(identity.ID)                          {}
+func (h fakeHost) Changed()                                  {}
+func (h fakeHost) key(t *testing.T) (ed25519.PrivateKey, identity.ID) {
+	public, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.keys[identity.IDOf(public)] = public
+	return key, identity.IDOf(public)
+}
+
+// hub makes the key, the certificate and the signed record of a hub.
+func (f *followed) hub(key ed25519.PrivateKey, id identity.ID) (cert tls.Certificate, doc []byte) {
+	f.t.Helper()
+	der, err := f.ca.SignHub(key.Public().(ed25519.PublicKey), time.Now())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	doc, err = identity.SignHubRecord(identity.HubRecord{ID: id, Names: []string{"hub.test:1"}, Time: 1, Certificate: der}, key)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return identity.TLSCertificate(der, key), doc
+}
+
+// newFollowed makes the links of a hub that knows another, and one link to that.
+func newFollowed(t *testing.T, most int) *followed {
+	t.Helper()
+	ca, err := identity.NewCA(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := identity.NewTrust(ca.CertificatePEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &followed{t: t, ca: ca}
+	host := fakeHost{map[identity.ID]ed25519.PublicKey{}}
+	ownKey, own := host.key(t)
+	cert, _ := f.hub(ownKey, own)
+	key, other := host.key(t)
+	_, doc := f.hub(key, other)
+	l, err := New(Config{
+		Own: identity.HubRecord{ID: own, Names: []string{"own.test:1"}}, Key: ownKey, Certificate: func() tls.Certificate { return cert },
+		Verifier: identity.NewVerifier(trust, identity.NewClock()), Known: [][]byte{doc}, Host: host, Most: most, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.other = other
+	f.follower = &follower{l: l, h: l.hubs[other], wanted: map[identity.ID]struct{}{}, unsure: map[identity.ID]struct{}{}, gone: map[identity.ID]left{}}
+	return f
+}
+
+// endpoint makes an endpoint, and the event that says that it is attached to the other hub.
+func (f *followed) endpoint() (identity.ID, tunnel.LinkEvent) {
+	f.t.Helper()
+	key, id := f.l.c.Host.(fakeHost).key(f.t)
+	doc, err := identity.SignAttach(identity.Attach{ID: id, Hub: f.other, Instance: "x", Since: 1}, key)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return id, tunnel.LinkEvent{Type: tunnel.LinkUp, ID: id, Instance: "x", Since: 1, Address: "192.0.2.1:1", Attach: doc}
+}
+
+// tell has the other hub say something.
+func (f *followed) tell(events ...tunnel.LinkEvent) {
+	f.t.Helper()
+	for _, e := range events {
+		if err := f.handle(e); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+// look does what events have made necessary.
+func (f *followed) look() {
+	f.t.Helper()
+	if err := f.fetch(context.Background()); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func TestAnEndpointOfASnapshotThatIsLookedAtBeforeItsEndIsReached(t *testing.T) {
+	f := newFollowed(t, 10)
+	id, up := f.endpoint()
+	f.tell(tunnel.LinkEvent{Type: tunnel.LinkSnapshot, N: 1}, up)
+	f.look()
+	if got := f.l.Where(id); len(got) > 0 {
+		t.Errorf("before the end of the snapshot the endpoint is at %v", got)
+	}
+	f.tell(tunnel.LinkEvent{Type: tunnel.LinkEnd})
+	f.look()
+	if got := f.l.Where(id); !slices.Equal(got, []identity.ID{f.other}) {
+		t.Errorf("the endpoint is at %v, want at the other hub", got)
+	}
+}
