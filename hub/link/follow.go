@@ -141,12 +141,14 @@ func (f *follower) up(e tunnel.LinkEvent) error {
 	if to == nil {
 		to = f.h.attached
 	}
-	if len(to) >= l.c.Most {
+	_, again := to[e.ID]
+	switch {
+	case to == nil: // there was no snapshot, or the hub was lost
+		return nil
+	case !again && len(to) >= l.c.Most, len(f.wanted) >= 2*l.c.Most, len(f.unsure) >= 2*l.c.Most:
 		return errMany
 	}
-	if to != nil {
-		to[e.ID] = a
-	}
+	to[e.ID] = a
 	if l.c.Book != nil && have < e.Time {
 		f.wanted[e.ID] = struct{}{}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"slices"
 	"testing"
@@ -125,5 +126,47 @@ func TestAnEndpointOfASnapshotThatIsLookedAtBeforeItsEndIsReached(t *testing.T) 
 	f.look()
 	if got := f.l.Where(id); !slices.Equal(got, []identity.ID{f.other}) {
 		t.Errorf("the endpoint is at %v, want at the other hub", got)
+	}
+}
+
+func TestWhatIsToBeLookedAtOfAHubHasALimit(t *testing.T) {
+	const most = 3
+	flood := func(f *followed, each func(up tunnel.LinkEvent) error) (err error) {
+		for range 3*most + 1 {
+			_, up := f.endpoint()
+			if err = errors.Join(err, each(up)); err != nil {
+				break
+			}
+		}
+		if len(f.unsure) > 2*most {
+			t.Errorf("%d attachments wait, want at most %d", len(f.unsure), 2*most)
+		}
+		return err
+	}
+	f := newFollowed(t, most)
+	if err := flood(f, f.handle); err != nil || len(f.unsure) > 0 {
+		t.Errorf("without a snapshot: %v, %d attachments wait, want none", err, len(f.unsure))
+	}
+	f.tell(tunnel.LinkEvent{Type: tunnel.LinkSnapshot}, tunnel.LinkEvent{Type: tunnel.LinkEnd})
+	err := flood(f, func(up tunnel.LinkEvent) error {
+		return errors.Join(f.handle(up), f.handle(tunnel.LinkEvent{Type: tunnel.LinkDown, ID: up.ID}))
+	})
+	if !errors.Is(err, errMany) {
+		t.Errorf("endpoints that come and go while nothing is looked at: %v, want %v", err, errMany)
+	}
+}
+
+func TestAHubThatIsFullMayTellAnewOfAnEndpoint(t *testing.T) {
+	f := newFollowed(t, 1)
+	id, up := f.endpoint()
+	f.tell(tunnel.LinkEvent{Type: tunnel.LinkSnapshot}, up, tunnel.LinkEvent{Type: tunnel.LinkEnd})
+	f.look()
+	f.tell(up)
+	f.look()
+	if len(f.l.Where(id)) == 0 {
+		t.Error("the endpoint is not reached, want at the other hub")
+	}
+	if _, another := f.endpoint(); !errors.Is(f.handle(another), errMany) {
+		t.Error("one more endpoint than there may be is taken, want refused")
 	}
 }
