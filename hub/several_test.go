@@ -580,6 +580,29 @@ func TestAnEvictionAtOneHubHoldsAtAll(t *testing.T) {
 	}
 }
 
+func TestAnEvictedHubIsForgottenByTheOthers(t *testing.T) {
+	hubs := several(t, 3)
+	trust, err := identity.NewTrust(hubs[0].ca.CertificatePEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := trust.EvictAll(hubs[0].ca, time.Now(), identity.Eviction{ID: hubs[2].started.ID, Hub: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := hubs[0].device("root").session().Call(t.Context(), "POST", tunnel.PathTrust, nil, next.Document(), nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range hubs[:2] {
+		looker := h.device("looker").session()
+		eventually(t, "the hub knows the one that is left, and no other", func() bool {
+			var all tunnel.Hubs
+			err := looker.Call(t.Context(), "GET", tunnel.PathHubs, nil, nil, &all)
+			return err == nil && len(all.Hubs) == 2 && all.Hubs[1].Online
+		})
+	}
+}
+
 func TestATokenIsRedeemedAtWhateverHubItsIssuerIs(t *testing.T) {
 	hubs := several(t, 2)
 	root := hubs[1].device("root").online("root")

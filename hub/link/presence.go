@@ -120,18 +120,22 @@ func (l *Links) Newest(id identity.ID) (instance string, since int64) {
 	return instance, since
 }
 
-// Recheck ends the links to hubs that are not let in any longer, after a new trust list.
+// Recheck ends the links to hubs that are not let in any longer, after a new trust list, and forgets
+// those hubs.
 func (l *Links) Recheck() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for id, h := range l.hubs {
-		if h.session != nil {
+		linked := h.session != nil
+		if linked {
 			if _, err := l.c.Verifier.Subject(h.session.TLS(), identity.RoleHub); err != nil {
 				h.session.Close()
 				l.cutLocked(h)
+				linked = false
 			}
 		}
-		if h.doc != nil && !l.goodLocked(h) && h.session == nil {
+		if h.doc != nil && !linked && !l.goodLocked(h) {
+			l.cutLocked(h)
 			delete(l.hubs, id)
 			if h.forget != nil {
 				h.forget()
