@@ -347,3 +347,34 @@ type memory struct{}
 func (*memory) ReadAt([]byte, int64) (int, error)      { return 0, io.EOF }
 func (*memory) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 func (*memory) Truncate(int64) error                   { return nil }
+
+func TestASourceThatDoesNotEndTheFlowIsNotWaitedForForever(t *testing.T) {
+	h := newHolder("a", bytesOf(blocks.MinBlock))
+	var serving sync.WaitGroup
+	over := make(chan struct{})
+	f := New(Config{Stall: 100 * time.Millisecond, Open: func(context.Context, identity.ID) (net.Conn, error) {
+		near, far, err := appstest.Pair("tcp")
+		if err != nil {
+			return nil, err
+		}
+		serving.Go(func() { h.serve(unended{far, over}) })
+		return near, nil
+	}})
+	if _, err := f.Fetch(t.Context(), Want{Content: h.c, File: temp(t), Sources: []identity.ID{h.id}}); err != nil {
+		t.Error(err)
+	}
+	f.Wait()
+	close(over)
+	serving.Wait()
+}
+
+// unended is a flow that is closed when the test is over.
+type unended struct {
+	net.Conn
+	over chan struct{}
+}
+
+func (c unended) Close() error {
+	<-c.over
+	return c.Conn.Close()
+}

@@ -143,7 +143,9 @@ func (l *link) ask(out []byte) []byte {
 			}
 		}
 		if len(out) > 0 || !needed || l.lost {
-			l.over = len(out) == 0
+			if l.over = len(out) == 0; l.over {
+				l.watchLocked()
+			}
 			return out
 		}
 		f.wake.Wait()
@@ -216,7 +218,8 @@ func (p *paced) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// watch gives the source more time, or all time where it owes nothing.
+// watch gives the source more time, or all time where it owes nothing: neither an answer nor, once
+// all was asked, the end of the flow.
 func (l *link) watch() {
 	l.f.mu.Lock()
 	defer l.f.mu.Unlock()
@@ -224,7 +227,7 @@ func (l *link) watch() {
 }
 
 func (l *link) watchLocked() {
-	if len(l.sent) > 0 {
+	if len(l.sent) > 0 || l.over {
 		l.slow.Reset(l.f.Stall)
 	} else {
 		l.slow.Stop()
