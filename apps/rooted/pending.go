@@ -26,6 +26,7 @@ type Pending struct {
 	dir      *Dir
 	name     Name
 	temp     string
+	stray    bool        // no later Create would find it
 	before   fs.FileInfo // what stood under the name at Create; nil for nothing
 	replaces bool        // whether Commit may replace that
 	written  fs.FileInfo // what it was just before it got its name
@@ -50,7 +51,7 @@ func (d *Dir) Create(n Name, key string, replace bool) (*Pending, error) {
 	}
 	for {
 		if p.temp == "" {
-			p.temp = own + "-" + strings.ToLower(rand.Text()) + ".part"
+			p.temp, p.stray = own+"-"+strings.ToLower(rand.Text())+".part", true
 		}
 		f, err := d.r.OpenFile(p.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL|nonblock, 0o600)
 		if errors.Is(err, fs.ErrExist) {
@@ -72,8 +73,13 @@ func (d *Dir) Create(n Name, key string, replace bool) (*Pending, error) {
 // Replaces reports whether a file stood under the name at Create.
 func (p *Pending) Replaces() bool { return p.before != nil }
 
+// Again looks once more at what stands under the name: that is what Commit may replace, and nothing
+// that comes later. It is for who has moved away what stood there.
+func (p *Pending) Again() error { return p.look() }
+
 // look notes what stands under the name, and refuses what cannot be replaced.
 func (p *Pending) look() error {
+	p.before = nil
 	seen, err := p.dir.Stat(p.name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -257,11 +263,14 @@ func (p *Pending) rename() error {
 	return fmt.Errorf("%v: cannot close", p.name)
 }
 
-// Keep closes the file, and leaves what has come for the next Create with the same key. It may be
-// called after Commit, and again.
+// Keep closes the file, and leaves what has come for the next Create with the same key. What that
+// would not find goes: it had no key, or two were at it. It may be called after Commit, and again.
 func (p *Pending) Keep() error {
 	if p.ended {
 		return nil
+	}
+	if p.stray && p.same(p.File) == nil {
+		p.dir.r.Remove(p.temp) // otherwise it is lost room, and no more
 	}
 	p.ended = true
 	return p.Close()

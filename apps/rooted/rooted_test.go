@@ -182,3 +182,20 @@ func TestOnlyDirectoriesAreRoots(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatNobodyWouldFindAgainIsNotKept(t *testing.T) {
+	d, dir := root(t)
+	first, second := create(t, d, "key", true, "one"), create(t, d, "key", true, "two")
+	if err := second.Keep(); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Keep(); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
+		t.Errorf("there are %v, %v", list, err)
+	}
+	if w, err := d.Create(Name{"f"}, "key", true); err != nil || w.Discard() != nil {
+		t.Fatal(err)
+	}
+}

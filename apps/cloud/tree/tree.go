@@ -116,7 +116,6 @@ type Pending struct {
 	t    *Tree
 	dir  *rooted.Dir
 	name rooted.Name
-	key  string
 }
 
 // Create begins a file. What an earlier attempt with the same key has left is in it again.
@@ -130,7 +129,7 @@ func (t *Tree) Create(user, path, key string) (*Pending, error) {
 		d.Close()
 		return nil, err
 	}
-	return &Pending{Pending: p, t: t, dir: d, name: name, key: key}, nil
+	return &Pending{Pending: p, t: t, dir: d, name: name}, nil
 }
 
 // small is the size from which on a file is made durable by itself, in bytes.
@@ -175,9 +174,6 @@ func (p *Pending) Discard() error { return errors.Join(p.Pending.Discard(), p.di
 // SetAside gives what stands under the name another name, which says that it is one side of a
 // conflict, and returns that. Then the file is written as if nothing had stood there.
 func (p *Pending) SetAside(endpoint string, now time.Time) (as string, err error) {
-	if err := p.Pending.Keep(); err != nil {
-		return "", err
-	}
 	for n := range mostConflicts {
 		as = ConflictName(string(p.name.Bytes()), endpoint, now.Add(time.Duration(n)*time.Second))
 		var name rooted.Name
@@ -191,19 +187,16 @@ func (p *Pending) SetAside(endpoint string, now time.Time) (as string, err error
 	if err != nil {
 		return "", err
 	}
-	return as, p.again()
+	return as, p.Again()
 }
 
 // Trash moves what stands under the name to the trash, and then the file is written as if nothing had
 // stood there.
 func (p *Pending) Trash(user, path string, now time.Time) error {
-	if err := p.Pending.Keep(); err != nil {
-		return err
-	}
 	if err := p.t.Trash(user, path, now); err != nil {
 		return err
 	}
-	return p.again()
+	return p.Again()
 }
 
 // Trash moves a file to the trash. One that is not there is no error.
@@ -232,12 +225,6 @@ func (t *Tree) Root(user, path string, create bool) (*rooted.Dir, error) {
 		return t.root.MkdirAt(p, 0o700)
 	}
 	return t.root.At(p)
-}
-
-// Again begins the file once more, after what stood under its name was moved.
-func (p *Pending) again() (err error) {
-	p.Pending, err = p.dir.Create(p.name, p.key, true)
-	return err
 }
 
 // mostConflicts is how many names are tried for one side of a conflict.
