@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"net/http"
+	"time"
 
 	"ztm/hub/directory"
 	"ztm/hub/link"
@@ -95,6 +96,10 @@ func (h host) Changed() {
 	default:
 	}
 }
+
+// tellHubsEvery is how often agents are told of other hubs at most. Each of them asks then, and a
+// hub may have another record each moment.
+const tellHubsEvery = time.Second
 
 // tellHubs tells agents of other hubs, and keeps them for the next start.
 func (s *server) tellHubs() {

@@ -158,6 +158,7 @@ func (s *server) tidy(ctx context.Context) {
 	s.expire() // a root permit may have brought a new trust list
 	s.away.Find(time.Now())
 	s.renew(ctx)
+	changed, rested := s.hubsChanged, (<-chan time.Time)(nil)
 	for {
 		retired := time.NewTimer(s.untilRetirement())
 		select {
@@ -172,8 +173,11 @@ func (s *server) tidy(ctx context.Context) {
 			s.expire()
 			s.renew(ctx)
 			s.away.Forget(now)
-		case <-s.hubsChanged:
+		case <-changed:
 			s.tellHubs()
+			changed, rested = nil, time.After(tellHubsEvery)
+		case <-rested:
+			changed, rested = s.hubsChanged, nil
 		case now := <-often.C:
 			s.cutAbandoned(missing, now)
 			s.away.ForgetLeavers(now)

@@ -603,6 +603,43 @@ func TestAnEvictedHubIsForgottenByTheOthers(t *testing.T) {
 	}
 }
 
+func TestAgentsAreToldNowAndThenOfAHubThatChangesAllTheTime(t *testing.T) {
+	h := start(t)
+	agent, restless := h.device("bob").online("bob"), h.impostor()
+	began := time.Now()
+	link, err := tunnel.Open(t.Context(), &tunnel.Dialer{}, h.address(), restless.config(tunnel.HubProto))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer link.Close()
+	for i := range 200 {
+		doc, err := identity.SignHubRecord(identity.HubRecord{
+			ID: restless.id, Names: []string{"127.0.0.1:1"}, Weight: 1 + i%2, Time: int64(i + 1), Certificate: restless.cert.Certificate[0],
+		}, restless.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		link.LinkEvents(ctx, doc, func(tunnel.LinkEvent) { cancel() })
+		cancel()
+	}
+	h.sees(agent.id, true) // what was to be told before has been sent
+	told := 0
+	for more := true; more; {
+		select {
+		case e := <-agent.events:
+			if e.Type == tunnel.EventHubs {
+				told++
+			}
+		default:
+			more = false
+		}
+	}
+	if most := 2 + int(time.Since(began)/tellHubsEvery); told < 1 || told > most { // one as it attached
+		t.Errorf("the agent was told %d times, want 1 to %d", told, most)
+	}
+}
+
 func TestATokenIsRedeemedAtWhateverHubItsIssuerIs(t *testing.T) {
 	hubs := several(t, 2)
 	root := hubs[1].device("root").online("root")
