@@ -208,11 +208,19 @@ func (t *Tree) Trash(user, path string, now time.Time) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	free, known := t.root.Free()
-	if err == nil && known {
-		err = trash.Prune(t.root, now, int64(min(free, 1<<62))/trash.MaxShare)
+	if err == nil {
+		err = t.prune(now)
 	}
 	return err
+}
+
+// prune removes from the trash what is old, or too much.
+func (t *Tree) prune(now time.Time) error {
+	free, known := t.root.Free()
+	if !known {
+		return nil
+	}
+	return trash.Prune(t.root, now, int64(min(free, 1<<62))/trash.MaxShare)
 }
 
 // Root opens the directory of what a user has at or below a path. The caller closes it.
@@ -300,6 +308,26 @@ func (t *Tree) Room(name string, size int64) error {
 // "users/USER/PATH".
 func (t *Tree) Trashed() ([]trash.Item, error) { return trash.List(t.root) }
 
-// Restore puts a file from the trash back where it was. Where something else is by now it is an
-// error.
-func (t *Tree) Restore(i trash.Item) error { return trash.Restore(t.root, i) }
+// Restore puts a file from the trash back where it was. A file that stands there goes to the trash in
+// turn; of that nothing is removed before the file is back: it could be the one.
+func (t *Tree) Restore(i trash.Item, now time.Time) error {
+	dir, name := i.Path.Split()
+	in, err := t.root.At(dir)
+	if err == nil {
+		defer in.Close()
+		var info fs.FileInfo
+		if info, err = in.Stat(name); err == nil {
+			if !info.Mode().IsRegular() {
+				return answer.Errorf(answer.Conflict, "%v is not a file", name)
+			}
+			err = trash.Keep(t.root, i.Path, now)
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := trash.Restore(t.root, i); err != nil {
+		return err
+	}
+	return t.prune(now)
+}

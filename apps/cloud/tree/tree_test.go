@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"ztm/apps/appstest"
+	"ztm/apps/cloud/trash"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -55,5 +57,46 @@ func TestTwoThatWriteTheSameContentBothCommitAllOfIt(t *testing.T) {
 				t.Errorf("%s: after commit %d it is %q: %v, %v", name, i, b, err, rerr)
 			}
 		}
+	}
+}
+
+func TestWhatIsRestoredIsNotRemovedBefore(t *testing.T) {
+	tr, dir := newTree(t)
+	file := filepath.Join(dir, "users/u/f")
+	put := func(text string) {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("old")
+	now := time.Now()
+	if err := tr.Trash("u", "f", now.Add(-trash.MaxAge-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	// The first change after that time would remove it.
+	bin := filepath.Join(dir, ".ztm-trash")
+	if list, err := os.ReadDir(bin); err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	put("new")
+	items, err := tr.Trashed()
+	if err != nil || len(items) != 1 {
+		t.Fatal(items, err)
+	}
+	if err := tr.Restore(items[0], now); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(file); string(b) != "old" {
+		t.Errorf("restored is %q, %v", b, err)
+	}
+	if items, err = tr.Trashed(); err != nil || len(items) != 1 || items[0].Size != 3 {
+		t.Errorf("the trash has %+v, %v", items, err)
+	}
+	// A directory that stands there by now is no earlier content of the file.
+	if err := errors.Join(os.Remove(file), os.Mkdir(file, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Restore(items[0], now); err == nil {
+		t.Error("a directory was moved away")
 	}
 }
