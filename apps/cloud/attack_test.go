@@ -325,3 +325,27 @@ func TestAPeerThatHasNewsAllTheTimeIsNotAskedAllTheTime(t *testing.T) {
 		t.Errorf("%d of 30 were refused", refused)
 	}
 }
+
+func TestAFileThatIsNotRightIsReadOnceHoweverOftenItIsAskedFor(t *testing.T) {
+	var n appstest.Net
+	alice := newPlace(t, &n, "a", "alice")
+	alice.publish("x", []byte("one"))
+	k, _ := alice.app.index.Get("alice", "x")
+	rows := alice.app.index.ByContent(k.Content().Hash, "alice")
+	before := runtime.NumGoroutine()
+	alice.app.treeMu.Lock() // so that reading takes long
+	for range 1000 {
+		alice.app.suspect(rows[0])
+	}
+	after := runtime.NumGoroutine()
+	alice.app.treeMu.Unlock()
+	if after > before+100 {
+		t.Errorf("%d goroutines more", after-before)
+	}
+	alice.write("x", []byte("another"))
+	appstest.Eventually(t, "it is looked into once more", func() bool {
+		alice.app.suspect(rows[0])
+		k, err := alice.app.index.Get("alice", "x")
+		return err == nil && k.Held == index.None
+	})
+}

@@ -58,6 +58,7 @@ type App struct {
 	peers     map[identity.ID]*known // guarded by mu
 	downloads map[string]*Download   // by ID; guarded by mu
 	problems  map[string]Problem     // by name; guarded by mu
+	suspects  map[string]bool        // files that are looked into, by name; guarded by mu
 	slots     chan struct{}          // files that are fetched at a time
 	published chan struct{}          // has one where readers are to be told; capacity 1
 	mirrors   map[string]*mirroring  // by name; guarded by mu
@@ -81,7 +82,7 @@ func New(h apps.Host) apps.App {
 	a := &App{host: h, settings: settings.Value[Config]{State: h.State, Check: checkConfig},
 		rules:    settings.Table[Shared]{State: h.State, Prefix: "share/"},
 		mirrored: settings.Table[Mirror]{State: h.State, Prefix: "mirror/", Check: checkMirror}, mirrors: map[string]*mirroring{},
-		peers: map[identity.ID]*known{}, downloads: map[string]*Download{}, problems: map[string]Problem{},
+		peers: map[identity.ID]*known{}, downloads: map[string]*Download{}, problems: map[string]Problem{}, suspects: map[string]bool{},
 		slots: make(chan struct{}, filesAtATime), published: make(chan struct{}, 1), told: map[identity.ID]uint64{},
 		pokes: limit.NewBuckets[identity.ID](limit.Rate{Burst: 10, PerSecond: 1}, 1024)}
 	a.life, a.end = context.WithCancel(context.Background())

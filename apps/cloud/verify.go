@@ -27,10 +27,20 @@ func (a *App) keepHere(t *tree.Tree, k *index.Known, local *index.Local, list bl
 	return a.noting.note(t, noted{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.All, Local: local}})
 }
 
-// suspect looks into a file that is not what the index says, in the background: from now on it is
-// not given to others.
+// mostSuspects is how many files are looked into at a time. Others are when they are asked for again.
+const mostSuspects = 4
+
+// suspect looks into a file that is not what the index says, in the background: from then on it is
+// not given to others. Until then a peer may ask for it as often as it likes: it is read once.
 func (a *App) suspect(row index.Row) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.suspects[row.Name()] || len(a.suspects) >= mostSuspects {
+		return
+	}
+	a.suspects[row.Name()] = true
 	a.work.Go(func() {
+		defer a.trust(row)
 		if a.life.Err() != nil {
 			return
 		}
@@ -38,6 +48,13 @@ func (a *App) suspect(row index.Row) {
 			a.log().Debug("a file cannot be verified", "err", err)
 		}
 	})
+}
+
+// trust notes that a file was looked into.
+func (a *App) trust(row index.Row) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.suspects, row.Name())
 }
 
 // verify reads a file that is here, and says what it is: still the version that was written or
