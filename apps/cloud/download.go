@@ -115,15 +115,17 @@ func (d *Download) run(ctx context.Context, rows []index.Row) {
 	online := d.a.online(ctx)
 	var files sync.WaitGroup
 	for _, row := range rows {
-		d.a.slots <- struct{}{}
 		if ctx.Err() != nil {
-			<-d.a.slots
 			break
 		}
-		files.Go(func() {
-			defer func() { <-d.a.slots }()
-			d.one(ctx, row, online)
-		})
+		select {
+		case <-ctx.Done(): // others may have all slots for long
+		case d.a.slots <- struct{}{}:
+			files.Go(func() {
+				defer func() { <-d.a.slots }()
+				d.one(ctx, row, online)
+			})
+		}
 	}
 	files.Wait()
 	d.mu.Lock()
