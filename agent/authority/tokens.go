@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/control"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -157,7 +158,7 @@ func (a *Authority) Tokens(ctx context.Context) ([]api.Token, error) {
 			Ephemeral: i.Ephemeral, Approve: i.Approve, By: i.By, Redeemer: i.Redeemer}
 		if i.Redeemer != a.Self {
 			t.Elsewhere = true
-			if used, err := a.usedAtHub(ctx, i.Nonce); err == nil {
+			if used, err := a.usedAtHub(ctx, i.Redeemer, i.Nonce); err == nil {
 				t.Left, t.Elsewhere = i.Uses-used.Used, false
 				i.Revoked = i.Revoked || used.Revoked
 			}
@@ -169,12 +170,49 @@ func (a *Authority) Tokens(ctx context.Context) ([]api.Token, error) {
 	return out, err
 }
 
-func (a *Authority) usedAtHub(ctx context.Context, nonce string) (used tunnel.TokenUse, err error) {
-	s, _ := a.Control.Now()
-	if s == nil {
-		return used, answer.Errorf(answer.Unavailable, "no hub is there")
+// usedAtHub asks the hub that redeems a token, if there is a session with it: another that keeps the
+// CA key knows nothing of it.
+func (a *Authority) usedAtHub(ctx context.Context, hub identity.ID, nonce string) (used tunnel.TokenUse, err error) {
+	h, _ := a.knownHub(hub)
+	if h.Session == nil {
+		return used, answer.Errorf(answer.Unavailable, "there is no session with hub %s", hub)
 	}
-	return used, s.Call(ctx, http.MethodGet, tunnel.PathTokens+"/"+nonce, nil, nil, &used)
+	return used, h.Session.Call(ctx, http.MethodGet, tunnel.PathTokens+"/"+nonce, nil, nil, &used)
+}
+
+// revokeAtHub voids a token at the hub that redeems it.
+func (a *Authority) revokeAtHub(ctx context.Context, i Issued) error {
+	revoke := func(s *tunnel.Session) error {
+		body := tunnel.TokenUse{Expires: i.Expires.Unix()}
+		return answer.Lost(s.Call(ctx, http.MethodDelete, tunnel.PathTokens+"/"+i.Nonce, nil, body, nil))
+	}
+	h, _ := a.knownHub(i.Redeemer)
+	if h.Session != nil {
+		return revoke(h.Session)
+	}
+	for _, address := range h.Addresses {
+		s, hub, err := a.Control.DialAt(ctx, address)
+		if err != nil {
+			continue
+		}
+		if hub.ID == i.Redeemer {
+			err = revoke(s)
+			s.Close()
+			return err
+		}
+		s.Close()
+	}
+	return answer.Errorf(answer.Unavailable, "%s, which redeems this token, cannot be reached: the token is not void yet", i.Redeemer)
+}
+
+// knownHub returns the hub of an ID, if this endpoint knows it.
+func (a *Authority) knownHub(id identity.ID) (control.Hub, bool) {
+	for _, h := range a.Control.Known() {
+		if h.ID == id {
+			return h, true
+		}
+	}
+	return control.Hub{}, false
 }
 
 // Revoke ends the token of an ID, or of the one ID that begins like that.
@@ -199,13 +237,8 @@ func (a *Authority) Revoke(ctx context.Context, id string) error {
 	switch {
 	case i.Redeemer == a.Self:
 	case a.isHub(ctx, i.Redeemer):
-		s, _ := a.Control.Now()
-		if s == nil {
-			return answer.Errorf(answer.Unavailable, "the hub that redeems this token cannot be reached")
-		}
-		body := tunnel.TokenUse{Expires: i.Expires.Unix()}
-		if err := s.Call(ctx, http.MethodDelete, tunnel.PathTokens+"/"+i.Nonce, nil, body, nil); err != nil {
-			return answer.Lost(err)
+		if err := a.revokeAtHub(ctx, i); err != nil {
+			return err
 		}
 	default:
 		return answer.Errorf(answer.Conflict, "this token is redeemed by endpoint %s: revoke it there, once it has been used there", i.Redeemer)
@@ -213,10 +246,9 @@ func (a *Authority) Revoke(ctx context.Context, id string) error {
 	return a.Book.Revoke(i.Nonce, i.Expires)
 }
 
-// isHub reports whether an ID is that of the hub that this agent is attached to.
+// isHub reports whether an ID is that of a hub.
 func (a *Authority) isHub(ctx context.Context, id identity.ID) bool {
-	_, hub := a.Control.Now()
-	if hub.ID == id {
+	if _, known := a.knownHub(id); known {
 		return true
 	}
 	_, err := a.Directory.Find(ctx, id)
