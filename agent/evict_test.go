@@ -1,11 +1,15 @@
 package agent
 
 import (
+	"bytes"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -280,6 +284,52 @@ func TestAnInvitationThatMakesNoSenseIsRefused(t *testing.T) {
 		if _, err := m.authority.Invite(t.Context(), "bob", nil, in); err == nil {
 			t.Errorf("%s is taken", what)
 		}
+	}
+}
+
+func TestAnEvictionThatNoHubHasTakenIsShownToTheHubAfterARotationElsewhere(t *testing.T) {
+	m, ca, hubs := rootMesh(t, 1)
+	hub := hubs[0]
+	before := m.verifier.Trust()
+	hub.refuse(errNo)
+	evict(t, m, "bob")
+	own := m.verifier.Trust()
+
+	next, err := ca.Successor(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotated, err := before.Rotate(ca, next, time.Now().Add(time.Hour), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	shown := false
+	hub.on("GET "+tunnel.PathTrust, func(w http.ResponseWriter, _ *http.Request) { w.Write(rotated.Document()) })
+	hub.on("POST "+tunnel.PathTrust, func(w http.ResponseWriter, r *http.Request) {
+		doc, err := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		shown = shown || err == nil && bytes.Equal(doc, own.Document())
+		answer.Fail(w, slog.New(slog.DiscardHandler), answer.Errorf(answer.Conflict, "it is kept for the holder of the key"))
+	})
+	m.authority.SyncTrust(hubSession(m), tunnel.Event{Version: rotated.Version(), Sum: rotated.Head().Sum})
+	until(t, "the hub is shown the eviction", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return shown
+	})
+
+	// The holder of the new key has united the two.
+	united, err := rotated.Unite(next, time.Now(), own.Document())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub.on("GET "+tunnel.PathTrust, func(w http.ResponseWriter, _ *http.Request) { w.Write(united.Document()) })
+	hub.on("POST "+tunnel.PathTrust, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	m.authority.SyncTrust(hubSession(m), tunnel.Event{Version: united.Version(), Sum: united.Head().Sum})
+	if now := m.verifier.Trust(); now.Newest() != next.ID() || !now.Holds(own) || len(m.authority.Unsettled()) != 0 {
+		t.Errorf("version %d is in force, and %q are not settled", now.Version(), m.authority.Unsettled())
 	}
 }
 

@@ -29,19 +29,30 @@ func (a *Authority) takeList(doc []byte) error {
 		return err
 	}
 	if a.Signs() {
-		return a.unite(a.Life, doc)
+		// Where the key that this endpoint holds was replaced in that list, the holder of the new one
+		// unites them.
+		if err := a.unite(a.Life, doc); !errors.Is(err, identity.ErrNoCA) {
+			return err
+		}
 	}
-	a.Log.Warn("two trust lists of this mesh differ: this endpoint keeps its own until one that holds the CA key has united them", "err", err)
+	a.PeerLog.Warn("fork", "two trust lists of this mesh differ: this endpoint keeps its own until one that holds the CA key has united them", "err", err)
 	a.Work.Go(func() { a.passOn(a.Life, doc) })
 	return err
 }
 
 // unite puts a list in force that holds the evictions of the one in force and of another, and
-// brings it to a hub. If no hub takes it, it goes from peer to peer.
+// brings it to a hub. If no hub takes it, it goes from peer to peer. The error is
+// [identity.ErrNoCA] if the mesh has another CA by now, whose key is elsewhere.
 func (a *Authority) unite(ctx context.Context, doc []byte) error {
+	replaced := false
 	list, err := a.issueTrust(ctx, func(t *identity.Trust, ca *identity.CA, now time.Time) (*identity.Trust, error) {
-		return t.Unite(ca, a.hubTime(ctx, now), doc)
+		list, err := t.Unite(ca, a.hubTime(ctx, now), doc)
+		replaced = errors.Is(err, identity.ErrNoCA)
+		return list, err
 	})
+	if replaced {
+		return identity.ErrNoCA
+	}
 	var no *untaken
 	if errors.As(err, &no) {
 		list, err = no.list, a.UpdateTrust(no.list.Document())

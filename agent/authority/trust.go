@@ -67,10 +67,14 @@ func (a *Authority) UpdateTrust(doc []byte) error {
 func (a *Authority) SyncTrust(s *tunnel.Session, e tunnel.Event) {
 	hub := identity.Head{Version: e.Version, Sum: e.Sum}
 	if len(a.Unsettled()) > 0 {
-		if err := a.Settle(a.Life, s); err != nil {
+		err := a.Settle(a.Life, s)
+		if err != nil {
 			a.PeerLog.Warn("hub trust", "the hub does not take an eviction that is in force here", "users", a.Unsettled(), "err", err)
 		}
-		return
+		if !errors.Is(err, identity.ErrNoCA) {
+			return
+		}
+		// The mesh has a new key, and its holder has to unite the two lists, see takeList.
 	}
 	own := a.Verifier.Trust()
 	if own.Head().Same(hub) {
