@@ -114,40 +114,50 @@ func (p *Peers) dial(ctx context.Context, to, avoid identity.ID) (*carrier, erro
 // are as silent, and what was offloaded once it has been silent for as long.
 func (p *Peers) Lost(hub identity.ID) {
 	p.pool.lost(hub, time.Now().Add(-suspicion.MaxSilence))
+	moved := p.movedThrough(hub)
 	p.Work.Go(func() {
-		moved := p.movedThrough(hub)
-		timer := time.NewTimer(suspicion.MaxSilence)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-p.Life.Done():
-			return
-		}
-		for _, c := range moved {
-			if c.moved() == c.bytes {
-				c.reset()
+		for range offloadChecks {
+			timer := time.NewTimer(suspicion.MaxSilence)
+			select {
+			case <-timer.C:
+			case <-p.Life.Done():
+				timer.Stop()
+				return
 			}
+			moved = slices.DeleteFunc(moved, (*offloaded).settled)
 		}
 	})
 }
 
+// offloadChecks is how often an offloaded flow is looked at that sends and receives nothing.
+const offloadChecks = 4
+
 // offloaded is a flow with a connection of its own through a hub, and what it had moved.
 type offloaded struct {
 	*flow.Conn
-	bytes int64
-	reset func() error
+	sent, received int64
+	reset          func() error
 }
 
-func (o offloaded) moved() int64 { return o.Sent() + o.Received() }
+// settled reports whether it is known if the connection works, and resets the flow if it does not.
+// What was received came over it. What was sent may lie in a buffer of this machine: that is looked
+// at again.
+func (o *offloaded) settled() bool {
+	sent, received := o.Sent(), o.Received()
+	if sent == o.sent && received == o.received {
+		o.reset()
+		return true
+	}
+	o.sent = sent
+	return received != o.received
+}
 
 // movedThrough lists the flows that were offloaded through a hub.
-func (p *Peers) movedThrough(hub identity.ID) (out []offloaded) {
+func (p *Peers) movedThrough(hub identity.ID) (out []*offloaded) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	add := func(c *flow.Conn, reset func() error) {
-		o := offloaded{Conn: c, reset: reset}
-		o.bytes = o.moved()
-		out = append(out, o)
+		out = append(out, &offloaded{c, c.Sent(), c.Received(), reset})
 	}
 	for f := range p.outFlows {
 		if f.hub == hub {
