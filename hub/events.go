@@ -96,7 +96,7 @@ func (s *server) getEvents(w http.ResponseWriter, r *http.Request, p *peer, _ st
 	}()
 	s.log.Debug("online", "endpoint", p.ID, "user", p.User, "addr", p.addr)
 	if idle, err := strconv.Atoi(r.Header.Get(tunnel.FieldIdle)); err == nil {
-		h2.SetIdle(r, max(tunnel.LeadIdle, min(time.Duration(idle)*time.Second, tunnel.SpareIdle)))
+		h2.SetIdle(r, h2.HubLater+max(tunnel.LeadIdle, min(time.Duration(idle)*time.Second, tunnel.SpareIdle)))
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	trust := s.verifier.Trust()

@@ -52,7 +52,7 @@ func restingSession(idle time.Duration) (w *wire, end func()) {
 	agent := h2.Client(countedConn{near, w}, h2.Control(50*time.Millisecond))
 	hub := h2.ServerConn(countedConn{far, w}, h2.Hub(50*time.Millisecond))
 	agent.SetIdle(idle)
-	hub.SetIdle(idle)
+	hub.SetIdle(idle + h2.HubLater)
 	return w, func() { agent.Close(); hub.Close(); agent.Wait(); hub.Wait() }
 }
 

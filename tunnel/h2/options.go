@@ -14,7 +14,15 @@ import (
 func Control(rtt time.Duration) Options { return control(memory.Here(), rtt) }
 
 // Hub are those of the other end.
-func Hub(rtt time.Duration) Options { return control(memory.Here(), rtt) }
+func Hub(rtt time.Duration) Options {
+	o := control(memory.Here(), rtt)
+	o.Idle += HubLater
+	return o
+}
+
+// HubLater is how much longer than the agent a hub waits before it asks for a sign of life. So the
+// agent asks and the hub does not: with equal patience both do, most of the time.
+const HubLater = 2 * time.Second
 
 func control(l memory.Limit, rtt time.Duration) Options {
 	o := windowsOf(l, rtt)
