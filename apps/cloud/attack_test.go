@@ -349,3 +349,31 @@ func TestAFileThatIsNotRightIsReadOnceHoweverOftenItIsAskedFor(t *testing.T) {
 		return err == nil && k.Held == index.None
 	})
 }
+
+func TestWhatIsEditedWhileAFileIsFetchedGoesAside(t *testing.T) {
+	var n appstest.Net
+	bob, m := newPlace(t, &n, "b", "bob"), join(t, &n, "eve")
+	for i, text := range []string{"first", "second"} {
+		e := m.entry("x", text)
+		e.Vector[0].N = uint64(i + 1)
+		m.page = func(url.Values) []byte { return m.told(e) }
+		m.block = func(wire.Request) (wire.Answer, []byte) {
+			if text == "second" {
+				os.WriteFile(bob.file("eve", "x"), []byte("edited meanwhile"), 0o600)
+			}
+			return wire.Answer{Status: wire.OK, Length: int64(len(text))}, []byte(text)
+		}
+		d, err := bob.download("/users/eve/x")
+		if err != nil || d.Done != 1 || len(d.Aside) != i {
+			t.Fatalf("%s: %+v, %v", text, d, err)
+		}
+		for _, aside := range d.Aside {
+			if b, err := os.ReadFile(filepath.Join(filepath.Dir(bob.file("eve", "x")), aside)); string(b) != "edited meanwhile" {
+				t.Errorf("aside is %q, %v", b, err)
+			}
+		}
+		if b, err := os.ReadFile(bob.file("eve", "x")); string(b) != text {
+			t.Errorf("it is %q, %v", b, err)
+		}
+	}
+}

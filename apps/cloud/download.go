@@ -211,6 +211,12 @@ func (a *App) fetchFile(ctx context.Context, row index.Row, online map[identity.
 	if err := a.fill(ctx, t, p, known, sources, progress); err != nil {
 		return "", a.diskFull(t, row, err)
 	}
+	if info, err := t.Stat(row.User, row.Path); err == nil && !edited && !ours(known, info) { // meanwhile
+		if edited, there, err = a.here(t, known); err != nil || there {
+			p.Discard()
+			return "", err
+		}
+	}
 	switch {
 	case edited:
 		aside, err = p.SetAside(a.host.Mesh.Self().Name, time.Now())
@@ -256,7 +262,7 @@ func (a *App) here(t *tree.Tree, k *index.Known) (edited, there bool, err error)
 	if err != nil {
 		return false, false, err
 	}
-	ours := k.Local != nil && k.Local.Size == info.Size() && k.Local.Changed == info.ModTime().UnixNano()
+	ours := ours(k, info)
 	if ours && k.Held == index.All && slices.Equal(k.Local.Hash, k.Hash) {
 		return false, true, nil
 	}
@@ -269,6 +275,11 @@ func (a *App) here(t *tree.Tree, k *index.Known) (edited, there bool, err error)
 	}
 	// What has another hash than when it was written here, at the same time and size, is damaged.
 	return !ours, false, nil
+}
+
+// ours reports whether a file looks as it did when it was last written or published here.
+func ours(k *index.Known, info fs.FileInfo) bool {
+	return k.Local != nil && k.Local.Size == info.Size() && k.Local.Changed == info.ModTime().UnixNano()
 }
 
 // fill fetches the content of a file into its temporary file.
