@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"net"
@@ -296,4 +297,23 @@ func FuzzReceive(f *testing.F) {
 			t.Errorf("there is %v, %v", l, err)
 		}
 	})
+}
+
+func TestANameThatIsTakenMeanwhileIsNotReplaced(t *testing.T) {
+	s := script{}
+	for range 2 {
+		s = append(s, announce(entry{Name: "x", Type: typeFile, Size: 5, Mode: 0o644}))
+	}
+	for _, text := range []string{"first", "other"} {
+		sum := sha256.Sum256([]byte(text))
+		s = append(s, frame{kindData, []byte(text)}, frame{kindSum, sum[:]})
+	}
+	to := t.TempDir()
+	r, err := play(t, append(s, frame{kindDone, nil}), to, Options{Keep: true})
+	if err != nil || r.Files != 1 || len(r.Failures) != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(to, "x")); string(b) != "first" {
+		t.Errorf("it is %q, %v", b, err)
+	}
 }

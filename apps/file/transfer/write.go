@@ -144,7 +144,7 @@ func (w *writing) candidate() (f *os.File, have int64, whole bool, err error) {
 	if w.Size <= block { // is asked about because of its time alone
 		return nil, 0, false, nil
 	}
-	if w.out, err = w.dir.Create(w.name, w.key(), true); err != nil {
+	if w.out, err = w.dir.Create(w.name, w.key(), !w.o.Keep); err != nil {
 		return nil, 0, false, err
 	}
 	if have, err = w.out.Seek(0, io.SeekEnd); err != nil {
@@ -261,7 +261,7 @@ func (w *writing) complete() {
 // open begins to write, where that has not happened.
 func (w *writing) open() (err error) {
 	if w.out == nil {
-		w.out, err = w.dir.Create(w.name, w.key(), true)
+		w.out, err = w.dir.Create(w.name, w.key(), !w.o.Keep)
 	}
 	return err
 }
