@@ -131,6 +131,20 @@ func (c Config) grant(user, path string, write bool) (g Grant, below string, ok 
 	return g, below, ok
 }
 
+// whole reports whether a user may reach a path with all that is below it: no grant there narrows it.
+func (c Config) whole(user, path string, write bool) bool {
+	for _, one := range c.Allow {
+		if rest, err := filepath.Rel(path, string(one.Path)); err != nil || !filepath.IsLocal(rest) {
+			continue
+		}
+		if _, _, ok := c.grant(user, string(one.Path), write); !ok {
+			return false
+		}
+	}
+	_, _, ok := c.grant(user, path, write)
+	return ok
+}
+
 // admits reports whether a user may offer something to the inbox.
 func (i Inbox) admits(user string) bool {
 	return user != "" && (slices.Contains(i.Users, user) || slices.Contains(i.Users, "*"))

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"net"
+	"net/url"
+	"path/filepath"
 	"time"
 
 	"ztm/apps"
@@ -29,11 +31,8 @@ func (a *App) Serve(ctx context.Context, f apps.Flow) {
 	}
 }
 
-// find returns what a peer means by a path, if the peer may have it.
+// find returns what a peer means by a path that it may have.
 func (a *App) find(c Config, p apps.Peer, path string, write bool) (place, error) {
-	if err := a.may(c, p, path, write); err != nil {
-		return place{}, err
-	}
 	if p.User == a.host.Mesh.Self().User {
 		at, err := own(expand(path))
 		return at, named(path, err)
@@ -50,14 +49,25 @@ func named(path string, err error) error {
 	return outward(path, err)
 }
 
-// may returns nil if a peer may have a path. What is there, and whether anything is, makes no
-// difference to the answer.
-func (a *App) may(c Config, p apps.Peer, path string, write bool) error {
+// deep returns the path that a flow reaches with all that is below it; "" is none.
+func deep(q url.Values, write bool) string {
+	switch {
+	case write:
+		return filepath.Join(expand(q.Get("path")), q.Get("name"))
+	case q.Has("recursive"):
+		return expand(q.Get("path"))
+	}
+	return ""
+}
+
+// may returns nil if a peer may have a path, and another one with all that is below it. What is there,
+// and whether anything is, makes no difference to the answer.
+func (a *App) may(c Config, p apps.Peer, path, deep string, write bool) error {
 	self := a.host.Mesh.Self()
 	if p.User == self.User && p.User != "" {
 		return nil
 	}
-	if _, _, ok := c.grant(p.User, expand(path), write); ok {
+	if _, _, ok := c.grant(p.User, expand(path), write); ok && (deep == "" || c.whole(p.User, deep, write)) {
 		return nil
 	}
 	if path == "" {
@@ -73,10 +83,13 @@ func (a *App) may(c Config, p apps.Peer, path string, write bool) error {
 
 // visit checks a peer, and has a function handle its flow.
 func (a *App) visit(f apps.Flow, write bool, handle func(apps.Flow, place, *visit) error) {
-	path := f.Query().Get("path")
+	path, below := f.Query().Get("path"), deep(f.Query(), write)
 	c, err := a.settings.Get()
-	v := &visit{peer: f.Peer(), stop: func() {}, may: func(c Config) error { return a.may(c, f.Peer(), path, write) }}
+	v := &visit{peer: f.Peer(), stop: func() {}, may: func(c Config) error { return a.may(c, f.Peer(), path, below, write) }}
 	var at place
+	if err == nil {
+		err = v.may(c)
+	}
 	if err == nil {
 		at, err = a.find(c, f.Peer(), path, write)
 	}

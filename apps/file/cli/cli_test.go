@@ -195,6 +195,7 @@ func TestOthersReachWhatIsAllowedAndNothingElse(t *testing.T) {
 	m.write("pub/closed/y", "closed")
 	m.write("pub2/x", "secret")
 	m.write("drop/.keep", "")
+	m.write("drop/closed/.keep", "")
 	m.write("secret", "secret")
 	for link, to := range map[string]string{"pub/out": "../secret", "pub/dir": "..", "pub/in": "x"} {
 		if err := os.Symlink(to, m.path(link)); err != nil {
@@ -237,6 +238,19 @@ func TestOthersReachWhatIsAllowedAndNothingElse(t *testing.T) {
 		if (r.Failure == "") != ok {
 			t.Errorf("%s was written: %+v", path, r)
 		}
+	}
+	// What is narrowed within is not reached by way of what is around it.
+	m.good(m.office, "allow", "--users", "carol", "--write", m.path("drop/closed"))
+	if r := m.run(m.phone, "cp", "-r", "office:"+m.path("pub"), m.path("all")); r.Failure == "" || m.read("all/closed/y") != "(nothing)" {
+		t.Errorf("it was read with all around it: %+v", r)
+	}
+	for _, to := range []string{"drop", "drop/"} {
+		if r := m.run(m.phone, "cp", "-r", m.path("pub/closed"), "office:"+m.dir+"/"+to); r.Failure == "" || m.read("drop/closed/y") != "(nothing)" {
+			t.Errorf("it was written by the name of a copy: %+v", r)
+		}
+	}
+	if r := m.run(m.phone, "cp", m.path("pub/x"), "office:"+m.path("drop")); r.Failure != "" || m.read("drop/x") != "public" {
+		t.Errorf("beside it: %+v", r)
 	}
 	if m.read("new") != "(nothing)" || m.read("pub/new") != "(nothing)" || m.read("pub/x") != "public" {
 		t.Error("something was written")
