@@ -697,12 +697,19 @@ type claims struct {
 	tells   []tunnel.LinkEvent
 	given   chan struct{} // closed when a hub has ended its link
 	once    sync.Once
+	records func(tunnel.Wanted) tunnel.Records // nil: it has none
 }
 
 // claims starts an impostor that is linked with the hub, and tells it events and then pings.
 func (h *testHub) claims(tells ...func(*device) tunnel.LinkEvent) *claims {
 	h.t.Helper()
-	c := &claims{device: h.impostor(), given: make(chan struct{})}
+	return h.claimsWith(nil, tells...)
+}
+
+// claimsWith is claims for an impostor that has records of endpoints.
+func (h *testHub) claimsWith(records func(tunnel.Wanted) tunnel.Records, tells ...func(*device) tunnel.LinkEvent) *claims {
+	h.t.Helper()
+	c := &claims{device: h.impostor(), given: make(chan struct{}), records: records}
 	for _, f := range tells {
 		c.tells = append(c.tells, f(c.device))
 	}
@@ -751,6 +758,13 @@ func (c *claims) accept(ln net.Listener, server *h2.Server) {
 }
 
 func (c *claims) serve(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == tunnel.PathLinkEndpoints && c.records != nil {
+		var wanted tunnel.Wanted
+		if err := json.NewDecoder(r.Body).Decode(&wanted); err == nil {
+			json.NewEncoder(w).Encode(c.records(wanted))
+		}
+		return
+	}
 	if r.URL.Path != tunnel.PathLinkEvents {
 		http.NotFound(w, r)
 		return
@@ -890,4 +904,32 @@ func TestHubsWhoseClocksDifferAreLinked(t *testing.T) {
 	if err := exchange(t, alice.device, bob.id); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestARecordThatIsRefusedKeepsNoOtherFromBeingTaken(t *testing.T) {
+	h := start(t, atAddress(t), func(c *Config) { c.Metrics = "127.0.0.1:0" })
+	const n = 2*tunnel.PageSize + 2 // more than two pages, whenever the first are asked for
+	docs := map[identity.ID][]byte{}
+	tells := []func(*device) tunnel.LinkEvent{says(tunnel.LinkEvent{Type: tunnel.LinkSnapshot})}
+	for i := range n {
+		d := h.device("bob")
+		docs[d.id] = d.record(fmt.Sprint("ep", i))
+		tells = append(tells, says(tunnel.LinkEvent{Type: tunnel.LinkUp, ID: d.id, Time: d.clock}))
+	}
+	told := make(chan struct{})
+	release := sync.OnceFunc(func() { close(told) })
+	defer release()
+	h.claimsWith(func(wanted tunnel.Wanted) tunnel.Records {
+		<-told
+		got := tunnel.Records{Records: [][]byte{[]byte("no record")}}
+		for _, id := range wanted.IDs {
+			got.Records = append(got.Records, docs[id])
+		}
+		return got
+	}, append(tells, says(tunnel.LinkEvent{Type: tunnel.LinkEnd}))...)
+	eventually(t, "all endpoints are told", func() bool {
+		return slices.ContainsFunc(h.hubs().Hubs, func(e tunnel.HubEntry) bool { return !e.Self && e.Online })
+	})
+	release()
+	eventually(t, "the records of all endpoints are there", func() bool { return h.metric("ztm_hub_endpoints") == n })
 }

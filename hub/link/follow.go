@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"slices"
 	"time"
 
 	"ztm/tunnel"
@@ -280,27 +279,40 @@ func (f *follower) trust(ctx context.Context) error {
 	return nil
 }
 
-// records fetches the records of endpoints.
+// records fetches the records of endpoints. One that is not taken keeps no other from being so, and
+// those that the other hub did not answer for are fetched with what is wanted next.
 func (f *follower) records(ctx context.Context, wanted map[identity.ID]struct{}) error {
 	ids := make([]identity.ID, 0, len(wanted))
 	for id := range wanted {
 		ids = append(ids, id)
 	}
-	for batch := range slices.Chunk(ids, tunnel.PageSize) {
-		if err := f.batch(ctx, batch); err != nil {
-			return err
+	var faults []error
+	for len(ids) > 0 {
+		batch := ids[:min(len(ids), tunnel.PageSize)]
+		got, err := f.batch(ctx, batch)
+		if err != nil {
+			f.l.mu.Lock()
+			for _, id := range ids {
+				f.wanted[id] = struct{}{}
+			}
+			f.l.mu.Unlock()
+			return errors.Join(append(faults, err)...)
 		}
+		faults = append(faults, f.learn(got))
+		ids = ids[len(batch):]
 	}
-	return nil
+	return errors.Join(faults...)
 }
 
-func (f *follower) batch(ctx context.Context, ids []identity.ID) error {
+func (f *follower) batch(ctx context.Context, ids []identity.ID) (got tunnel.Records, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	var got tunnel.Records
-	if err := f.s.Ask(ctx, "POST", tunnel.PathLinkEndpoints, tunnel.Wanted{IDs: ids}, &got); err != nil {
-		return err
-	}
+	err = f.s.Ask(ctx, "POST", tunnel.PathLinkEndpoints, tunnel.Wanted{IDs: ids}, &got)
+	return got, err
+}
+
+// learn gives records to the directory.
+func (f *follower) learn(got tunnel.Records) error {
 	var faults []error
 	for _, doc := range got.Records {
 		r, subject, err := f.l.c.Verifier.Record(doc)
