@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"net/url"
 	"testing"
 
 	"ztm/hub/limits"
@@ -63,6 +64,24 @@ func TestAKeptNameGoesBackToItsUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRefusal(t, h.device("alice").register("laptop"), 409, "is taken by endpoint "+string(fresh.id))
+}
+
+func TestANameThatIsTakenBackIsAtNoTimeThatOfAnotherUser(t *testing.T) {
+	h := start(t)
+	h.device("bob").online("laptop")
+	fresh := h.device("bob")
+	late := fresh.record("laptop")
+	s := fresh.session()
+	if err := fresh.put(s, fresh.record("desktop")); err != nil {
+		t.Fatal(err)
+	}
+	// The old one makes room for a record that then is refused.
+	err := s.Call(t.Context(), "PUT", tunnel.PathEndpoints+"/"+string(fresh.id), url.Values{"replace": {"true"}}, late, nil)
+	wantRefusal(t, err, 409, "is older")
+	wantRefusal(t, h.device("alice").register("laptop"), 409, "of user bob")
+	if err := fresh.put(s, fresh.record("laptop")); err != nil {
+		t.Errorf("its user has it back: %v", err)
+	}
 }
 
 func TestAHolderOfTheCAKeyHearsWhatIsKnownOfAName(t *testing.T) {

@@ -64,7 +64,8 @@ func (n *Claims) MakeRoom(name string, by identity.Subject, replace bool) error 
 		return nil
 	}
 	n.Log.Info("an endpoint is replaced by another of its user", "name", name, "user", by.User, "old", old.ID, "endpoint", by.ID)
-	_, err := n.Directory.Remove(false, func(sub identity.Subject) bool { return sub.ID == old.ID })
+	// Until the other one is in its place the name is kept for their user.
+	_, err := n.Directory.Remove(true, func(sub identity.Subject) bool { return sub.ID == old.ID })
 	return err
 }
 
