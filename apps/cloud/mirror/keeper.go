@@ -253,13 +253,13 @@ func (m *Keeper) Plan(now time.Time) (p Plan, wait time.Duration, err error) {
 		return p, 0, err
 	}
 	m.damaged = nil
-	files, wait, err := m.compare(found, now)
+	files, over, wait, err := m.compare(found, now)
 	if err != nil {
 		return p, 0, err
 	}
 	m.mu.Lock()
 	confirmed := m.confirmed
-	m.confirmed = confirmed && wait > 0 // what has not stood still is meant, too
+	m.confirmed = confirmed && !over // what is gone and has not stood still is meant, too
 	m.files = len(found.Files)
 	m.mu.Unlock()
 	return Make(m.Mode, files, folds, confirmed), wait, nil
@@ -284,11 +284,12 @@ func (m *Keeper) scan() (found Found, folds bool, err error) {
 // below returns a path of the mirror as one of the user's tree.
 func (m *Keeper) below(rel string) string { return strings.TrimPrefix(m.Path+"/"+rel, "/") }
 
-// compare says of each file what is here, what was, and what is published.
-func (m *Keeper) compare(found Found, now time.Time) (files []File, wait time.Duration, err error) {
+// compare says of each file what is here, what was, and what is published. over: all that is gone has
+// stood still.
+func (m *Keeper) compare(found Found, now time.Time) (files []File, over bool, wait time.Duration, err error) {
 	list, err := m.Cloud.Known(m.User, m.Path)
 	if err != nil {
-		return nil, 0, err
+		return nil, false, 0, err
 	}
 	known := map[string]*Published{}
 	for i, k := range list {
@@ -297,7 +298,7 @@ func (m *Keeper) compare(found Found, now time.Time) (files []File, wait time.Du
 	changed, gone := m.differ(found, known)
 	still, wait := m.settler.Settled(changed, gone, now)
 	// Whoever deletes many files takes a while: they are counted together, or some would pass.
-	over := m.Dry || !slices.ContainsFunc(gone, func(rel string) bool { return !still[rel] })
+	over = m.Dry || !slices.ContainsFunc(gone, func(rel string) bool { return !still[rel] })
 	if m.Dry {
 		wait = 0
 	}
@@ -325,7 +326,7 @@ func (m *Keeper) compare(found Found, now time.Time) (files []File, wait time.Du
 		files = append(files, against(f, k))
 	}
 	m.seen = found.Files
-	return files, wait, nil
+	return files, over, wait, nil
 }
 
 // differ lists what looks otherwise than when it was last in step.
