@@ -121,12 +121,12 @@ func (b *Bar) line(s State, now time.Time) string {
 	if s.Of > 1 {
 		fmt.Fprintf(&out, "  %d of %d files", s.Files, s.Of)
 	} else if s.Name != "" {
-		fmt.Fprintf(&out, "  %s", apps.Printable(s.Name))
+		fmt.Fprintf(&out, "  %s", s.Name)
 	}
 	if s.Sources > 0 {
 		fmt.Fprintf(&out, "  %d source%s", s.Sources, map[bool]string{true: "s"}[s.Sources != 1])
 	}
-	return cut(out.String(), 110)
+	return cut(apps.Printable(out.String()), 110)
 }
 
 func cut(s string, most int) string {

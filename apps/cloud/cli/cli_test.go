@@ -146,3 +146,15 @@ func TestAPathIsQuotedForTheShell(t *testing.T) {
 		}
 	}
 }
+
+func TestPathsThatAnAgentMakesUpHaveSomethingInCommonOrNothing(t *testing.T) {
+	for want, paths := range map[string][]string{"": {"a", "b"}, "/users/a": {"/users/a/x", "/users/a/y"}} {
+		var results []cloud.Result
+		for _, p := range paths {
+			results = append(results, cloud.Result{Path: p})
+		}
+		if got := common(results); got != want {
+			t.Errorf("%v: %q", paths, got)
+		}
+	}
+}

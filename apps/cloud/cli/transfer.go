@@ -213,7 +213,7 @@ func common(results []cloud.Result) string {
 	path := results[0].Path
 	for _, r := range results[1:] {
 		for path != "" && !cloud.Below(r.Path, path) {
-			path = path[:strings.LastIndexByte(path, '/')]
+			path = path[:max(0, strings.LastIndexByte(path, '/'))]
 		}
 	}
 	return path
@@ -238,7 +238,7 @@ func (k *client) download(ctx context.Context, path, to string, detach bool) err
 		return err
 	}
 	if detach {
-		fmt.Fprintf(k.Stderr(), "Download %s runs in the background. See: ztm cloud status\n", d.ID)
+		fmt.Fprintf(k.Stderr(), "Download %s runs in the background. See: ztm cloud status\n", apps.Printable(d.ID))
 		return k.Print(d, nil)
 	}
 	d, err := k.follow(ctx, d)
