@@ -175,3 +175,34 @@ func TestTheHubLearnsNoNameSizeOrHashOfAFile(t *testing.T) {
 		}
 	}
 }
+
+func TestNamesOfOthersFilesCannotMoveTheCursor(t *testing.T) {
+	w := newWorld(t)
+	stop := w.cloudAt("root", "root")
+	w.cloudAt("bob", "bob")
+	name := "a\u202egpj.exe" // shown backwards it would be another one
+	w.write(name, "x")
+	w.ztm("root", "cloud", "upload", w.path(name), "--share", "bob")
+	w.until("bob sees the file", func() error {
+		if out := w.ztm("bob", "cloud", "ls"); !strings.Contains(out, "a?gpj.exe") || strings.Contains(out, "\u202e") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	stop()
+	out, errs, status := w.try("bob", "cloud", "download", "/users/root/"+name)
+	if status == 0 || !strings.Contains(errs, "a?gpj.exe") || strings.Contains(out+errs, "\u202e") {
+		t.Errorf("status %d: %q", status, errs)
+	}
+	if out := w.ztm("bob", "cloud", "status"); !strings.Contains(out, "a?gpj.exe") || strings.Contains(out, "\u202e") {
+		t.Errorf("status prints %q", out)
+	}
+	// What no peer can publish stands in the local directory, by whatever way.
+	dir := filepath.Join(w.path("bob-files"), "users", "bob")
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "b\x1b[2J\nc"), nil, 0o600)); err != nil {
+		t.Skip("the file system does not have the name:", err)
+	}
+	if out := w.ztm("bob", "cloud", "ls"); !strings.Contains(out, "b?[2J?c") || strings.Contains(out, "\x1b") {
+		t.Errorf("ls prints %q", out)
+	}
+}
