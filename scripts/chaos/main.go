@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command chaos runs a mesh of several hubs in network namespaces, breaks it in every way that is known, and says whether the mesh
 // has kept what it promises.
 //
