@@ -105,6 +105,11 @@ func (c *Console) Note(format string, args ...any) {
 	}
 }
 
+// Waits tells on standard error, whoever reads it, what the command waits for.
+func (c *Console) Waits(format string, args ...any) {
+	fmt.Fprintln(c.cfg.Stderr, apps.Printable(fmt.Sprintf(format, args...)))
+}
+
 // Warn tells on standard error, whoever reads it, that what succeeded may not be what was meant.
 func (c *Console) Warn(format string, args ...any) {
 	fmt.Fprintln(c.cfg.Stderr, "warning:", apps.Printable(fmt.Sprintf(format, args...)))

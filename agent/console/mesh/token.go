@@ -53,7 +53,7 @@ func (c commands) joinWhen(ctx context.Context, mesh string, in api.Join, wait j
 		}
 		if err.Error() != said {
 			said = err.Error()
-			c.Note("waiting up to %v: %s", left.Round(time.Second), said)
+			c.Waits("waiting up to %v: %s", left.Round(time.Second), said)
 		}
 		timer := time.NewTimer(min(pause, left))
 		select {

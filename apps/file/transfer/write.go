@@ -66,7 +66,7 @@ func (w *writing) prepare(refusal error) error {
 // look decides by what stands under the name.
 func (w *writing) look() error {
 	if free, ok := w.dir.Free(); ok && !w.Sparse && w.Size > chunk && uint64(w.Size) > free {
-		return answer.Errorf(answer.Limit, "there is no room for %d bytes: %d are free", w.Size, free)
+		return answer.Errorf(answer.Limit, "there is no room for %d bytes: %d are free beside what is kept for others", w.Size, free)
 	}
 	info, err := w.dir.Stat(w.name)
 	switch {
