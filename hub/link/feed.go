@@ -131,10 +131,8 @@ func (l *Links) subscribe(id identity.ID) (f *feed, end func()) {
 	}
 	l.feeds[id] = f
 	f.trust = true
-	for other := range l.hubs {
-		if other != id {
-			f.hubs[other] = struct{}{}
-		}
+	for other := range l.hubs { // also its own record: see outdo
+		f.hubs[other] = struct{}{}
 	}
 	for gone := range l.left {
 		f.changed[gone] = struct{}{}

@@ -170,3 +170,27 @@ func TestAHubThatIsFullMayTellAnewOfAnEndpoint(t *testing.T) {
 		t.Error("one more endpoint than there may be is taken, want refused")
 	}
 }
+
+func TestAHubWhoseClockWasAheadIsHeardAgain(t *testing.T) {
+	f := newFollowed(t, 1)
+	l := f.l
+	_, end := l.subscribe(f.other)
+	defer end()
+	if _, told := l.feeds[f.other].take().hubs[f.other]; !told {
+		t.Error("a hub is not told which record of it is known, want told")
+	}
+	ahead := l.own
+	ahead.Time = time.Now().Add(1000 * time.Hour).UnixMilli()
+	doc, err := identity.SignHubRecord(ahead, l.c.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.tell(tunnel.LinkEvent{Type: tunnel.LinkHub, Hub: doc})
+	now, _, err := l.c.Verifier.HubRecord(l.record(l.own.ID))
+	if err != nil || now.Time <= ahead.Time {
+		t.Errorf("the record of the hub is of %d (%v), want after %d", now.Time, err, ahead.Time)
+	}
+	if _, told := l.feeds[f.other].take().hubs[l.own.ID]; !told {
+		t.Error("other hubs are not told of the new record, want told")
+	}
+}

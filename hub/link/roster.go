@@ -19,6 +19,7 @@ func (l *Links) learn(doc []byte) (news bool, err error) {
 		return false, err
 	}
 	if subject.ID == l.own.ID {
+		l.outdo(r.Time)
 		return false, nil
 	}
 	news, err = l.note(r, doc)
@@ -26,6 +27,20 @@ func (l *Links) learn(doc []byte) (news bool, err error) {
 		l.c.Host.Changed()
 	}
 	return news, err
+}
+
+// outdo signs the hub's own record anew if others have one of a later time: the hub's clock was ahead
+// in an earlier run.
+func (l *Links) outdo(time int64) {
+	l.mu.Lock()
+	behind := l.own.Time < time
+	if behind {
+		l.own.Time = time
+	}
+	l.mu.Unlock()
+	if behind {
+		l.Renewed()
+	}
 }
 
 func (l *Links) note(r identity.HubRecord, doc []byte) (news bool, err error) {
