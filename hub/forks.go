@@ -11,11 +11,12 @@ import (
 
 // fork keeps a list that differs from the hub's, and tells holders of the CA key who are online.
 func (s *server) fork(doc []byte) {
-	sum := identity.SumOf(doc)
-	if !s.forks.Add(sum, doc) {
+	own := s.verifier.Trust()
+	if !s.forks.Add(own, doc, s.verifier.Clock().Now()) {
 		return
 	}
-	s.log.Warn("two trust lists of this mesh differ; an endpoint that holds the CA key unites them", "own", s.verifier.Trust().Version())
+	sum := identity.SumOf(doc)
+	s.log.Warn("two trust lists of this mesh differ; an endpoint that holds the CA key unites them", "own", own.Version())
 	s.sessions.each(func(session *session) {
 		if session.peer.User == rootUser {
 			session.Offer(limits.SignQueue, &tunnel.Event{Type: tunnel.EventFork, Sum: sum})

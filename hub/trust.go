@@ -93,7 +93,7 @@ func (s *server) setTrust(doc []byte, from *peer) error {
 	cut := s.peers.cut(func(p *peer) bool { return stale(p.Subject) })
 	gone, failed := s.directory.Remove(true, func(sub identity.Subject) bool { return sub.ID != spared && s.outdated(sub, next) })
 	s.log.Info("a new trust list is in force", "version", next.Version(), "connections cut", cut, "endpoints removed", gone)
-	s.forks.Settle(next)
+	s.forks.Settle(next, now)
 	s.links.Recheck()
 	if s.shared != nil {
 		s.shared.Changed()

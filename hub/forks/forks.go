@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"sync"
+	"time"
 
 	"ztm/tunnel/identity"
 )
@@ -22,8 +23,13 @@ type Forks struct {
 	docs map[string][]byte // by sum
 }
 
-// Add keeps a list, and reports whether it is new and there was room.
-func (f *Forks) Add(sum string, doc []byte) bool {
+// Add keeps a list, and reports whether it is new and there was room. A list that nobody may unite
+// with the hub's takes no room: who has the key of a CA that has retired can make many of them.
+func (f *Forks) Add(own *identity.Trust, doc []byte, now time.Time) bool {
+	if !own.Unites(doc, now) {
+		return false
+	}
+	sum := identity.SumOf(doc)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.docs[sum] != nil || len(f.docs) >= Max {
@@ -53,12 +59,12 @@ func (f *Forks) Sums() (all []string) {
 	return all
 }
 
-// Settle forgets the lists that a newer one holds.
-func (f *Forks) Settle(now *identity.Trust) {
+// Settle forgets the lists that a newer one of the hub holds, or that nobody may unite with it.
+func (f *Forks) Settle(own *identity.Trust, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for sum, doc := range f.docs {
-		if _, err := now.Update(doc); !errors.Is(err, identity.ErrFork) {
+		if _, err := own.Update(doc); !errors.Is(err, identity.ErrFork) || !own.Unites(doc, now) {
 			delete(f.docs, sum)
 		}
 	}

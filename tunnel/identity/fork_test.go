@@ -126,6 +126,9 @@ func TestListsOfARotationAndOfAnEvictionAreUnited(t *testing.T) {
 	}
 	_, err = rotated.Unite(ca2, retire, bob.Document())
 	wantError(t, err, ErrExpired, "replaced") // its key may be in other hands since
+	if !rotated.Unites(bob.Document(), start) || rotated.Unites(bob.Document(), retire) {
+		t.Error("the list of a CA is one to unite until the CA retires")
+	}
 }
 
 func TestTwoRotationsAreRefusedLoudly(t *testing.T) {

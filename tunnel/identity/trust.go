@@ -321,6 +321,12 @@ func (t *Trust) Unite(ca *CA, now time.Time, docs ...[]byte) (*Trust, error) {
 	return base.issue(l, ca, ca, now)
 }
 
+// Unites reports whether the list of a document is one that [Trust.Unite] takes now.
+func (t *Trust) Unites(doc []byte, now time.Time) bool {
+	other, err := t.open(doc)
+	return err == nil && t.mayUnite(other, now) == nil
+}
+
 // mayUnite refuses the list of a CA that has retired: its key may have been stolen.
 func (t *Trust) mayUnite(other *Trust, now time.Time) error {
 	if other.follows(t) {
