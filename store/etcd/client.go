@@ -175,6 +175,9 @@ func (c *Client) post(ctx context.Context, path string, in, out any) (again bool
 			continue
 		}
 		again = again || mayHaveWorked(err)
+		if errors.Is(ctx.Err(), context.Canceled) { // by the caller, which says nothing of the endpoint
+			return again, noAnswer(again, err)
+		}
 		c.move(at, ErrMoved)
 		if n%len(c.config.Endpoints) == 0 {
 			rest(ctx, rand.N(pause))

@@ -52,6 +52,18 @@ func TestTheNextEndpointIsAskedInAMoment(t *testing.T) {
 	})
 }
 
+func TestACallerThatGivesUpMovesNobody(t *testing.T) {
+	_, c, m := two(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Get(ctx, "k"); !errors.Is(err, etcd.ErrUnknown) && !errors.Is(err, etcd.ErrUnavailable) {
+		t.Errorf("%v, want no answer", err)
+	}
+	if c.Endpoint() != m[0].URL {
+		t.Error("it has left an endpoint that did nothing wrong, and watches with it")
+	}
+}
+
 func TestAChangeWhoseAnswerGotLostIsReadBack(t *testing.T) {
 	t.Parallel()
 	cluster, c, m := two(t)
