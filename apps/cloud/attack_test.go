@@ -377,3 +377,21 @@ func TestWhatIsEditedWhileAFileIsFetchedGoesAside(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatNobodyElseHasIsErasedOnlyWhereThatIsForced(t *testing.T) {
+	var n appstest.Net
+	alice, bob := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "bob")
+	alice.publish("x", []byte("one"), "bob")
+	bob.wants("/users/alice/x", []byte("one"))
+	if err := os.WriteFile(bob.file("alice", "x"), []byte("edited"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := bob.call("POST", "erase", Named{Path: "/users/alice/x"}, nil); err == nil {
+		t.Error("what was edited here was erased")
+	}
+	alice.must("POST", "unpublish", Named{Path: "x"}, nil)
+	if err := alice.call("POST", "erase", Named{Path: "x"}, nil); err == nil {
+		t.Error("what is published no longer was erased")
+	}
+	alice.must("POST", "erase", Named{Path: "x", Force: true}, nil)
+}

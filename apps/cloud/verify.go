@@ -123,8 +123,8 @@ func (a *App) verifyAll(ctx context.Context, user, path string) (list []File, er
 	return list, err
 }
 
-// erase removes this endpoint's copies of files. The last copy of what is published is removed only
-// where that is forced.
+// erase removes this endpoint's copies of files. The last copy of a content is removed only where that
+// is forced.
 func (a *App) erase(name string, force, dry bool) (results []Result, err error) {
 	user, path, err := a.split(name)
 	if err != nil {
@@ -141,7 +141,7 @@ func (a *App) erase(name string, force, dry bool) (results []Result, err error) 
 			return
 		}
 		rows = append(rows, r)
-		if !r.Deleted && r.Held == index.All && len(a.index.Holders(&a.holders, r.User, r.Path)) == 0 {
+		if a.only(t, r) {
 			last = r.Name()
 		}
 		results = append(results, Result{Path: r.Name()})
@@ -160,6 +160,15 @@ func (a *App) erase(name string, force, dry bool) (results []Result, err error) 
 		}
 	}
 	return results, nil
+}
+
+// only reports whether nobody else is known to have what is here of a file: it was edited since, it is
+// published no longer, or there is no other holder.
+func (a *App) only(t *tree.Tree, r index.Row) bool {
+	if state, _ := a.state(t, r); r.Deleted || state == Changed {
+		return true
+	}
+	return r.Held == index.All && len(a.index.Holders(&a.holders, r.User, r.Path)) == 0
 }
 
 func (a *App) eraseFile(t *tree.Tree, r index.Row) error {
