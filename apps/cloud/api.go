@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"time"
 
-	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/index"
 	"ztm/apps/settings"
 	"ztm/tunnel/answer"
@@ -110,12 +109,7 @@ func (a *App) postPublish(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var readers *entry.Readers
-	if len(n.Share) > 0 {
-		readers = a.readers(nil, Upload{Share: n.Share})
-	}
-	results, err := a.publish(r.Context(), paths, readers)
-	return results, err
+	return a.publish(r.Context(), paths, n.Share)
 }
 
 // below lists the files of the local directory at or below a path of the user's own tree.

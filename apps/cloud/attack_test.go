@@ -395,3 +395,13 @@ func TestWhatNobodyElseHasIsErasedOnlyWhereThatIsForced(t *testing.T) {
 	}
 	alice.must("POST", "erase", Named{Path: "x", Force: true}, nil)
 }
+
+func TestASecondReaderDoesNotTakeThePlaceOfTheFirst(t *testing.T) {
+	var n appstest.Net
+	alice := newPlace(t, &n, "a", "alice")
+	alice.publish("x", []byte("one"), "bob")
+	alice.publish("x", []byte("two"), "carol")
+	if got := alice.files("x")["/users/alice/x"].Shared; got != "bob,carol" {
+		t.Errorf("it is shared with %s", got)
+	}
+}

@@ -39,9 +39,9 @@ type Result struct {
 	Error string `json:"error,omitempty"`
 }
 
-// publish publishes files of the local directory. readers nil leaves them as they were, or as the
-// rule of a directory has it.
-func (a *App) publish(ctx context.Context, paths []string, readers *entry.Readers) (results []Result, err error) {
+// publish publishes files of the local directory, and shares them with some more users. Without any,
+// readers are as they were, or as the rule of a directory has it.
+func (a *App) publish(ctx context.Context, paths, share []string) (results []Result, err error) {
 	t, err := a.local()
 	if err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (a *App) publish(ctx context.Context, paths []string, readers *entry.Reader
 			if ctx.Err() != nil {
 				return results, context.Cause(ctx)
 			}
-			p, err := a.read(t, user, path, readers)
+			p, err := a.read(t, user, path, share)
 			if err != nil {
 				results = append(results, Result{Path: NameOf(user, path), Error: explain(err)})
 				continue
@@ -99,7 +99,7 @@ func (a *App) done(user string, list []index.Published) {
 func NameOf(user, path string) string { return "/users/" + user + "/" + path }
 
 // read makes the next version of a file, or nil where there is nothing new to say.
-func (a *App) read(t *tree.Tree, user, path string, readers *entry.Readers) (*index.Published, error) {
+func (a *App) read(t *tree.Tree, user, path string, share []string) (*index.Published, error) {
 	known, err := a.index.Get(user, path)
 	if err != nil {
 		return nil, err
@@ -108,7 +108,7 @@ func (a *App) read(t *tree.Tree, user, path string, readers *entry.Readers) (*in
 	if err != nil {
 		return nil, err
 	}
-	return a.version(known, path, c, list, info, readers)
+	return a.version(known, path, c, list, info, a.readers(known, share))
 }
 
 // version makes the version of a file with a content.

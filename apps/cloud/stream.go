@@ -143,21 +143,21 @@ func (p *putting) version(w written) (*index.Published, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := p.a.version(known, w.Path, w.c, w.list, info, p.a.readers(known, w.Upload))
+	v, err := p.a.version(known, w.Path, w.c, w.list, info, p.a.readers(known, w.Share))
 	if v != nil {
 		v.Entry.Exec = w.Exec
 	}
 	return v, err
 }
 
-// readers returns whom a file is shared with that was uploaded with some readers; nil leaves it.
-func (a *App) readers(known *index.Known, u Upload) *entry.Readers {
-	if len(u.Share) == 0 {
+// readers returns whom a file is shared with that some more users may read; nil leaves it.
+func (a *App) readers(known *index.Known, share []string) *entry.Readers {
+	if len(share) == 0 {
 		return nil
 	}
 	c := ShareChange{}
 	yes := true
-	for _, name := range u.Share {
+	for _, name := range share {
 		if name == "*" {
 			c.All = &yes
 		} else {
