@@ -3,12 +3,16 @@ package cloud
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"io/fs"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
+	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/mirror"
+	"ztm/apps/cloud/tree"
 	"ztm/tunnel/answer"
 )
 
@@ -195,6 +199,9 @@ func (a *App) setMirror(name, user, path string, m Mirror, confirm bool) (any, e
 		return nil, err
 	}
 	if m.Mark.ID == "" {
+		if err := a.forgetMissing(t, user, path); err != nil {
+			return nil, err
+		}
 		dir, err := t.Root(user, path, true)
 		if err != nil {
 			return nil, err
@@ -212,6 +219,25 @@ func (a *App) setMirror(name, user, path string, m Mirror, confirm bool) (any, e
 		one.Confirm()
 	}
 	return one.state(), nil
+}
+
+// forgetMissing forgets that files were here which are not. That they went before there was a mirror
+// says nothing: the local directory may be another one.
+func (a *App) forgetMissing(t *tree.Tree, user, path string) (err error) {
+	var list []index.Here
+	a.each(user, path, func(r index.Row) {
+		if _, serr := t.Stat(r.User, r.Path); !errors.Is(serr, fs.ErrNotExist) || err != nil {
+			return
+		}
+		var k *index.Known
+		if k, err = a.index.Get(r.User, r.Path); k != nil && k.Local != nil {
+			list = append(list, index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.None})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return a.index.Note(list)
 }
 
 // wouldMirror tells what a mirror would do now.

@@ -251,3 +251,29 @@ func TestAMirrorIsMadeAndEndedAndSaysWhatItWouldDo(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 }
+
+func TestWhatIsNotHereWhenAMirrorIsMadeWasNotDeleted(t *testing.T) {
+	var n appstest.Net
+	a := newPlace(t, &n, "a", "alice")
+	a.app.still = 20 * time.Millisecond
+	b := newMirror(t, &n, "b", bothWays)
+	a.publish("docs/x", []byte("one"))
+	b.has("docs/x", "one")
+	appstest.Eventually(t, "the other copy is known", func() bool { return a.files("docs")["/users/alice/docs/x"].Sources == 2 })
+	other := a.dir + "-other"
+	a.must("PATCH", "config", ConfigChange{LocalDir: &other}, nil)
+	a.dir = other
+	c := bothWays
+	c.Path, c.DryRun = "docs", true
+	var would MirrorState
+	a.must("POST", "mirrors", c, &would)
+	if len(would.Plan) != 1 || would.Plan[0] != "fetch /users/alice/docs/x" {
+		t.Errorf("a dry run says %v", would.Plan)
+	}
+	c.DryRun = false
+	a.must("POST", "mirrors", c, nil)
+	a.has("docs/x", "one")
+	if b.text("docs/x") != "one" {
+		t.Error("it was deleted at the other")
+	}
+}

@@ -295,6 +295,11 @@ func (m *Keeper) compare(found Found, now time.Time) (files []File, over bool, w
 	for i, k := range list {
 		known[strings.TrimPrefix(strings.TrimPrefix(k.Path, m.Path), "/")] = &list[i]
 	}
+	for rel, k := range known {
+		if m.Mark.ID == "" && found.Gone(rel) {
+			k.Local, k.Last = false, "" // there is no mirror yet: it was not deleted from one
+		}
+	}
 	changed, gone := m.differ(found, known)
 	still, wait := m.settler.Settled(changed, gone, now)
 	// Whoever deletes many files takes a while: they are counted together, or some would pass.
