@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -127,6 +128,27 @@ func TestJoinSendsThePermitAsItIs(t *testing.T) {
 				t.Errorf("permit (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestAJoinWaitsForARedeemerThatIsAwayOrDoesNotAnswer(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "bob.json")
+	if err := os.WriteFile(file, []byte(`{"ca": "PEM"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, code := range []answer.Code{answer.Unavailable, answer.Timeout} {
+		tries := 0
+		a := apitest.New(t, map[string]any{"POST /api/meshes/demo": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if tries++; tries == 1 {
+				answer.Fail(w, slog.New(slog.DiscardHandler), answer.Errorf(code, "the redeemer is not there"))
+				return
+			}
+			answer.JSON(w, api.Mesh{Name: "demo"})
+		})})
+		r := ztm(t, a, "", "join", "demo", "--as", "ep-bob", "--permit", file, "--wait", "1m")
+		if r.status != 0 || tries != 2 {
+			t.Errorf("%s: %+v after %d tries", code, r, tries)
+		}
 	}
 }
 

@@ -41,7 +41,8 @@ func (c commands) joinWhen(ctx context.Context, mesh string, in api.Join, wait j
 	said := ""
 	for pause := firstTry; ; pause = min(2*pause, lastTry) {
 		err = c.Do(ctx, http.MethodPost, api.MeshPath(mesh), in, &m)
-		if answer.CodeOf(err) != answer.Unavailable {
+		// A redeemer that sleeps is not known to be away for a while: it does not answer.
+		if code := answer.CodeOf(err); code != answer.Unavailable && code != answer.Timeout {
 			return m, err
 		}
 		left := time.Until(deadline)
