@@ -137,7 +137,7 @@ func (a *App) postUnpublish(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.unpublish(path, n.DryRun)
+	return a.unpublish(path, true, n.DryRun)
 }
 
 func (a *App) postErase(r *http.Request) (any, error) {

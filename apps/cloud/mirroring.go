@@ -89,7 +89,7 @@ func (a mirrored) Publish(ctx context.Context, paths []string) error {
 }
 
 func (a mirrored) Unpublish(path string) error {
-	_, err := a.unpublish(path, false)
+	_, err := a.unpublish(path, false, false)
 	return err
 }
 

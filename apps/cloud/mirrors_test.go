@@ -277,3 +277,21 @@ func TestWhatIsNotHereWhenAMirrorIsMadeWasNotDeleted(t *testing.T) {
 		t.Error("it was deleted at the other")
 	}
 }
+
+func TestADirectoryInPlaceOfAFileIsNotWithdrawnWithIt(t *testing.T) {
+	var n appstest.Net
+	a := newPlace(t, &n, "a", "alice")
+	a.publish("x", []byte("file"))
+	if err := os.Remove(a.file("alice", "x")); err != nil {
+		t.Fatal(err)
+	}
+	a.publish("x/y", []byte("below"))
+	if err := (mirrored{a.app}).Unpublish("x"); err != nil {
+		t.Fatal(err)
+	}
+	for path, gone := range map[string]bool{"x": true, "x/y": false} {
+		if k, err := a.app.index.Get("alice", path); err != nil || k.Deleted != gone {
+			t.Errorf("%s: %+v, %v", path, k, err)
+		}
+	}
+}

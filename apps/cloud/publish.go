@@ -226,12 +226,13 @@ func (a *App) split(name string) (user, path string, err error) {
 	return user, path, nil
 }
 
-// unpublish says of files that they are no longer published. Copies stay where they are.
-func (a *App) unpublish(path string, dry bool) (results []Result, err error) {
+// unpublish says of a file, or of all below a path as well, that it is no longer published. Copies stay
+// where they are.
+func (a *App) unpublish(path string, below, dry bool) (results []Result, err error) {
 	user := a.author().User
 	var list []index.Published
 	a.each(user, path, func(r index.Row) {
-		if !r.Deleted {
+		if !r.Deleted && (below || r.Path == path) {
 			results = append(results, Result{Path: r.Name()})
 			readers := entry.Readers{}
 			if r.Readers != nil {
