@@ -147,6 +147,9 @@ func (f *follower) up(e tunnel.LinkEvent) error {
 	case !again && len(to) >= l.c.Most, len(f.wanted) >= 2*l.c.Most, len(f.unsure) >= 2*l.c.Most:
 		return errMany
 	}
+	if old := f.h.attached[e.ID]; old != nil && old.same(a) {
+		a.state = old.state // another record changes nothing about where the endpoint is
+	}
 	to[e.ID] = a
 	if l.c.Book != nil && have < e.Time {
 		f.wanted[e.ID] = struct{}{}

@@ -194,3 +194,29 @@ func TestAHubWhoseClockWasAheadIsHeardAgain(t *testing.T) {
 		t.Error("other hubs are not told of the new record, want told")
 	}
 }
+
+func TestAnEndpointIsReachedWhileAnotherRecordOfItIsFetched(t *testing.T) {
+	f := newFollowed(t, 10)
+	id, up := f.endpoint()
+	all := []tunnel.LinkEvent{{Type: tunnel.LinkSnapshot}, up, {Type: tunnel.LinkEnd}}
+	f.tell(all...)
+	f.look()
+	up.Time = 2
+	f.tell(up)
+	if len(f.l.Where(id)) == 0 {
+		t.Error("after another record the endpoint is not reached, want reached")
+	}
+	f.tell(all...)
+	if len(f.l.Where(id)) == 0 {
+		t.Error("after another link the endpoint is not reached, want reached")
+	}
+	up.Instance = "y"
+	f.tell(up)
+	if got := f.l.Where(id); len(got) > 0 {
+		t.Errorf("with another attachment that was not looked at the endpoint is at %v", got)
+	}
+	f.look()
+	if got := f.l.Where(id); len(got) > 0 {
+		t.Errorf("with an attachment that is not what was signed the endpoint is at %v", got)
+	}
+}

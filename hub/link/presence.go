@@ -25,6 +25,11 @@ const (
 	signed              // by the endpoint
 )
 
+// same reports whether two attachments are one: what was signed is the same.
+func (a *attachment) same(b *attachment) bool {
+	return a.Instance == b.Instance && a.Since == b.Since && bytes.Equal(a.Attach, b.Attach)
+}
+
 // judge verifies the attachment of an endpoint to another hub. One that the endpoint has not signed
 // is dropped. It reports false if the record of the endpoint, which has its key, is not there yet.
 func (l *Links) judge(h *hub, id identity.ID) bool {
