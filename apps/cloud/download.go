@@ -311,7 +311,7 @@ func (a *App) commit(t *tree.Tree, p *tree.Pending, k *index.Known) error {
 	}
 	return a.noting.note(t, noted{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.All}, size: k.Size,
 		commit: func(durable bool) (fs.FileInfo, error) {
-			err := p.Commit(perm(k.Exec && c.Exec), time.UnixMilli(k.Time), durable)
+			err := p.Commit(tree.Perm(k.Exec && c.Exec), time.UnixMilli(k.Time), durable)
 			return p.Written(), err
 		}})
 }

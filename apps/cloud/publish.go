@@ -262,22 +262,6 @@ func (a *App) each(user, path string, each func(index.Row)) {
 	})
 }
 
-// withdraw is what a file's readers lose when it gets new ones.
-func withdraw(before, after entry.Readers) (lost entry.Readers) {
-	switch {
-	case before.All && !after.All:
-		return entry.Readers{All: true}
-	case after.All:
-		return lost
-	}
-	for _, u := range before.Users {
-		if !after.May(u) {
-			lost.Users = append(lost.Users, u)
-		}
-	}
-	return lost
-}
-
 // write writes the content of a file that is streamed here. It has no name yet.
 func (a *App) write(t *tree.Tree, path string, size int64, from io.Reader) (*tree.Pending, blocks.Content, blocks.List, error) {
 	user := a.author().User
@@ -299,12 +283,4 @@ func (a *App) write(t *tree.Tree, path string, size int64, from io.Reader) (*tre
 		return nil, c, nil, err
 	}
 	return p, c, list, nil
-}
-
-// perm is the mode of a file here: nobody else's, and never more than what was published.
-func perm(exec bool) fs.FileMode {
-	if exec {
-		return 0o700
-	}
-	return 0o600
 }

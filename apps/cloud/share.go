@@ -77,7 +77,7 @@ func (a *App) shared(r index.Row, c ShareChange) (*index.Published, error) {
 	if equal(e.Readers, known.Readers) {
 		return nil, nil
 	}
-	return &index.Published{Entry: e, Local: known.Local, Held: known.Held, Lost: withdraw(known.Readers, e.Readers)}, nil
+	return &index.Published{Entry: e, Local: known.Local, Held: known.Held, Lost: entry.Lost(known.Readers, e.Readers)}, nil
 }
 
 func lostAny(list []index.Published, user string) bool {

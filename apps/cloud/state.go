@@ -96,7 +96,7 @@ func (a *App) files(user, path string) ([]File, error) {
 
 // file describes a published file.
 func (a *App) file(t *tree.Tree, r index.Row) File {
-	f := File{Path: r.Name(), Size: r.Size, Time: time.UnixMilli(r.Time), Hash: hex.EncodeToString(r.Content[:]), Shared: sharedText(r.Readers)}
+	f := File{Path: r.Name(), Size: r.Size, Time: time.UnixMilli(r.Time), Hash: hex.EncodeToString(r.Content[:]), Shared: r.Readers.Text()}
 	f.Sources = len(a.index.Holders(&a.holders, r.User, r.Path))
 	if r.Held == index.All {
 		f.Sources++
@@ -148,16 +148,6 @@ func (a *App) loadingLocked(name string) bool {
 		}
 	}
 	return false
-}
-
-func sharedText(r *entry.Readers) string {
-	switch {
-	case r == nil:
-		return ""
-	case r.All:
-		return "all"
-	}
-	return strings.Join(r.Users, ",")
 }
 
 // Described is all that is known of one file.

@@ -100,7 +100,7 @@ func (p *putting) file() error {
 			return err
 		}
 	}
-	line, err := readLine(p.r, maxHead)
+	line, err := index.ReadLine(p.r, maxHead)
 	if err != nil {
 		return err
 	}
@@ -180,7 +180,7 @@ func (p *putting) name() (list []index.Published, err error) {
 	}
 	err = p.t.Batch(sizes, func(i int, durable bool) {
 		w := p.ready[i]
-		err := w.p.Commit(perm(w.Exec), time.UnixMilli(w.Time), durable)
+		err := w.p.Commit(tree.Perm(w.Exec), time.UnixMilli(w.Time), durable)
 		w.p.Discard()
 		var v *index.Published
 		if err == nil {

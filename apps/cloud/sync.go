@@ -121,7 +121,7 @@ func (a *App) ask(ctx context.Context, id identity.ID, k *known) (more bool, err
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	r := bufio.NewReaderSize(conn, 64<<10)
 	for total := 0; ; {
-		line, err := readLine(r, index.MaxPage)
+		line, err := index.ReadLine(r, index.MaxPage)
 		if err == io.EOF && total > 0 {
 			return more, nil
 		}
@@ -139,26 +139,6 @@ func (a *App) ask(ctx context.Context, id identity.ID, k *known) (more bool, err
 			return false, err
 		}
 		more = page.More
-	}
-}
-
-// readLine reads a line of at most so many bytes, without its end.
-func readLine(r *bufio.Reader, most int) ([]byte, error) {
-	var line []byte
-	for {
-		part, err := r.ReadSlice('\n')
-		if len(line)+len(part) > most {
-			return nil, errors.New("a line that is too long")
-		}
-		line = append(line, part...)
-		switch {
-		case err == nil:
-			return line[:len(line)-1], nil
-		case err == io.EOF && len(line) > 0:
-			return nil, io.ErrUnexpectedEOF
-		case err != bufio.ErrBufferFull:
-			return nil, err
-		}
 	}
 }
 

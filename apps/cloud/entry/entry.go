@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"ztm/apps"
 	"ztm/apps/cloud/blocks"
@@ -223,4 +224,31 @@ func Read(doc []byte) (*Entry, error) {
 		return nil, err
 	}
 	return &d.Payload, nil
+}
+
+// Lost is what a file's readers lose when it gets new ones.
+func Lost(before, after Readers) (lost Readers) {
+	switch {
+	case before.All && !after.All:
+		return Readers{All: true}
+	case after.All:
+		return lost
+	}
+	for _, u := range before.Users {
+		if !after.May(u) {
+			lost.Users = append(lost.Users, u)
+		}
+	}
+	return lost
+}
+
+// Text writes readers for people: "" is nobody, and nil.
+func (r *Readers) Text() string {
+	switch {
+	case r == nil:
+		return ""
+	case r.All:
+		return "all"
+	}
+	return strings.Join(r.Users, ",")
 }

@@ -331,3 +331,11 @@ func (t *Tree) Restore(i trash.Item, now time.Time) error {
 	}
 	return t.prune(now)
 }
+
+// Perm is the mode of a file here: nobody else's, and never more than what was published.
+func Perm(exec bool) fs.FileMode {
+	if exec {
+		return 0o700
+	}
+	return 0o600
+}
