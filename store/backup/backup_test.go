@@ -59,7 +59,7 @@ func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
 
 func TestAKeyTakesNoLongerThanItMay(t *testing.T) {
 	for name, s := range map[string]Seal{
-		"rounds without end": {Salt: make([]byte, saltBytes), Iterations: 1 << 40},
+		"rounds without end": {Salt: make([]byte, saltBytes), Iterations: 1 << 30},
 		"none":               {Salt: make([]byte, saltBytes)},
 		"no salt":            {Iterations: 1},
 	} {
