@@ -219,7 +219,7 @@ func TestAHubThatKeepsTheCARedeemsATokenOnce(t *testing.T) {
 			t.Fatal("the token was good twice")
 		case err == nil:
 			winner = devices[i]
-		case !errors.As(err, &r) || r.Status() != 403 || !strings.Contains(r.Message, "used before"):
+		case !errors.As(err, &r) || r.Status() != 403 || !strings.Contains(r.Message, "used already"):
 			t.Errorf("got %v", err)
 		}
 	}
@@ -236,7 +236,7 @@ func TestAHubThatKeepsTheCARedeemsATokenOnce(t *testing.T) {
 	h.stop()
 	h = startIn(t, dir, keepCA)
 	late := h.unjoined("bob")
-	wantRefusal(t, late.join("late", token), 403, "used before")
+	wantRefusal(t, late.join("late", token), 403, "used already")
 }
 
 func TestAHubThatKeepsTheCAChecksBeforeItSpendsAToken(t *testing.T) {

@@ -100,10 +100,6 @@ const (
 	// Join tokens of this endpoint that are open. (TestOpenTokensAreBounded)
 	Tokens = 4096
 
-	// Keys of one token that are remembered: each may ask again for a certificate whose answer was
-	// lost, and those before them ask at the cost of another use.
-	TokenKeys = 256
-
 	// Devices that wait for a person: in all, and of one token.
 	// (TestDevicesThatWaitForAPersonAreBounded)
 	Approvals, ApprovalsOfToken = 256, 16

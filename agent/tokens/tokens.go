@@ -1,9 +1,10 @@
 // Package tokens keeps join tokens in an endpoint's database: which were made or redeemed here, and
-// which devices wait for a person. It is the one place that decides how often a token is good.
+// which devices wait for a person. How often a token is good is decided by package redeemed.
 package tokens
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -11,16 +12,17 @@ import (
 	"ztm/agent/authority"
 	"ztm/agent/limits"
 	"ztm/store"
+	"ztm/store/redeemed"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
 // The tables of agent.db.
 var (
-	tokenTable    = store.NewTable[redeemedRow]("joinTokens") // key: nonce of a token that was redeemed or revoked here
-	issuedTable   = store.NewTable[issuedRow]("issued")       // key: mesh/nonce of a token that was made or redeemed here
-	askTable      = store.NewTable[askRow]("approvals")       // key: mesh/ID of a device that waits for a person
-	restoredTable = store.NewTable[int64]("restored")         // key restoredKey: Unix seconds
+	tokenTable    = redeemed.NewTable("joinTokens")     // what was redeemed or revoked here
+	issuedTable   = store.NewTable[issuedRow]("issued") // key: mesh/nonce of a token that was made or redeemed here
+	askTable      = store.NewTable[askRow]("approvals") // key: mesh/ID of a device that waits for a person
+	restoredTable = store.NewTable[int64]("restored")   // key restoredKey: Unix seconds
 )
 
 const restoredKey = "at"
@@ -51,23 +53,6 @@ func Forget(tx *store.Tx, mesh string) error {
 	return err
 }
 
-// redeemedRow says which keys redeemed a token.
-type redeemedRow struct {
-	Key     identity.ID   `json:"key,omitempty"`  // the first that redeemed it
-	More    []identity.ID `json:"more,omitempty"` // the last of the others, at most limits.TokenKeys
-	Used    int           `json:"used,omitempty"` // by how many keys; 0 with a Key is 1
-	Revoked bool          `json:"revoked,omitempty"`
-	Expires int64         `json:"expires"`
-}
-
-// used is by how many keys a token was redeemed.
-func (r redeemedRow) used() int {
-	if r.Key != "" {
-		return max(r.Used, 1)
-	}
-	return r.Used
-}
-
 // issuedRow is a token that was made or redeemed here.
 type issuedRow struct {
 	User      string      `json:"user"`
@@ -90,38 +75,14 @@ type askRow struct {
 	Answer  authority.Nod `json:"answer,omitempty"`
 }
 
-// Redeem implements [authority.Book]. It is the one place that decides, in one transaction, so of
-// many at once no more succeed than may. The same key may come again: the first answer may have
-// been lost on the way.
+// Redeem implements [authority.Book].
 func (b Store) Redeem(inv identity.Invitation, key identity.ID, now time.Time) error {
-	return b.DB.Update(func(tx *store.Tx) error {
-		row, _, err := tokenTable.Get(tx, inv.Nonce)
+	err := b.DB.Update(func(tx *store.Tx) error {
+		restored, _, err := restoredTable.Get(tx, restoredKey)
 		if err != nil {
 			return err
 		}
-		switch {
-		case row.Key == key || slices.Contains(row.More, key):
-			return nil
-		case row.Revoked:
-			return answer.Errorf(answer.Denied, "this join token was revoked")
-		case row.used() >= inv.Uses:
-			return answer.Errorf(answer.Denied, "this join token was used already")
-		}
-		if err := checkRestored(tx, inv); err != nil {
-			return err
-		}
-		if err := forgetTokens(tx, now); err != nil {
-			return err
-		}
-		row.Used = row.used() + 1
-		if row.Key == "" {
-			row.Key = key
-		} else {
-			row.More = append(row.More, key)
-			row.More = row.More[max(0, len(row.More)-limits.TokenKeys):]
-		}
-		row.Expires = inv.Expires.Unix()
-		if err := tokenTable.Put(tx, inv.Nonce, row); err != nil {
+		if err := tokenTable.Redeem(tx, inv, key, restored, now.Unix()); err != nil {
 			return err
 		}
 		if err := askTable.Delete(tx, b.Mesh+"/"+string(key)); err != nil {
@@ -129,35 +90,10 @@ func (b Store) Redeem(inv identity.Invitation, key identity.ID, now time.Time) e
 		}
 		return b.putIssued(tx, inv)
 	})
-}
-
-// checkRestored refuses a token of before a restore: since the backup was made it may have been
-// used, used once more, or revoked.
-func checkRestored(tx *store.Tx, inv identity.Invitation) error {
-	at, found, err := restoredTable.Get(tx, restoredKey)
-	if err == nil && found && inv.Admitted.Unix() <= at {
-		return answer.Errorf(answer.Denied, "this join token is older than the backup from which the endpoint that redeems it was restored, and may have been used: make a new one")
+	if errors.Is(err, identity.ErrToken) {
+		return answer.Errorf(answer.Denied, "%v", err)
 	}
 	return err
-}
-
-// forgetTokens forgets tokens that are refused for their age.
-func forgetTokens(tx *store.Tx, now time.Time) error {
-	var old []string
-	if err := tokenTable.ForEach(tx, "", func(n string, r redeemedRow) error {
-		if r.Expires < now.Unix() {
-			old = append(old, n)
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
-	for _, n := range old {
-		if err := tokenTable.Delete(tx, n); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // NoteIssued implements [authority.Book].
@@ -198,12 +134,12 @@ func (b Store) Issued(now time.Time) (all []authority.Issued, err error) {
 	err = b.DB.View(func(tx *store.Tx) error {
 		return issuedTable.ForEach(tx, b.Mesh+"/", func(key string, r issuedRow) error {
 			nonce := strings.TrimPrefix(key, b.Mesh+"/")
-			row, _, err := tokenTable.Get(tx, nonce)
+			use, err := tokenTable.Get(tx, nonce)
 			if err == nil && r.Expires >= now.Unix() {
 				all = append(all, authority.Issued{
 					Invitation: identity.Invitation{User: r.User, Admitted: time.Unix(r.Made, 0), Expires: time.Unix(r.Expires, 0), Nonce: nonce,
 						Uses: max(r.Uses, 1), Ephemeral: r.Ephemeral, Approve: r.Approve, By: r.By, Redeemer: r.Redeemer},
-					Used: row.used(), Revoked: row.Revoked,
+					Used: use.Used, Revoked: use.Revoked,
 				})
 			}
 			return err
@@ -217,14 +153,7 @@ func (b Store) Issued(now time.Time) (all []authority.Issued, err error) {
 
 // Revoke implements [authority.Book].
 func (b Store) Revoke(nonce string, expires time.Time) error {
-	return b.DB.Update(func(tx *store.Tx) error {
-		row, _, err := tokenTable.Get(tx, nonce)
-		if err != nil {
-			return err
-		}
-		row.Revoked, row.Expires = true, expires.Unix()
-		return tokenTable.Put(tx, nonce, row)
-	})
+	return b.DB.Update(func(tx *store.Tx) error { return tokenTable.Revoke(tx, nonce, expires.Unix()) })
 }
 
 // Ask implements [authority.Book].
@@ -232,7 +161,7 @@ func (b Store) Ask(inv identity.Invitation, id identity.ID, name string, now tim
 	key := b.Mesh + "/" + string(id)
 	err = b.DB.Update(func(tx *store.Tx) error {
 		// The answer to the device that was approved may have been lost.
-		if token, _, err := tokenTable.Get(tx, inv.Nonce); err != nil || token.Key == id || slices.Contains(token.More, id) {
+		if use, err := tokenTable.Get(tx, inv.Nonce); err != nil || use.By(id) {
 			nod = authority.Approved
 			return err
 		}
@@ -315,30 +244,4 @@ func MarkRestored(db *store.DB, now time.Time) error {
 }
 
 // Keep adds to a database the tokens that were used or revoked according to another.
-func Keep(db, other *store.DB) error {
-	used := map[string]redeemedRow{}
-	err := other.View(func(tx *store.Tx) error {
-		return tokenTable.ForEach(tx, "", func(nonce string, r redeemedRow) error {
-			used[nonce] = r
-			return nil
-		})
-	})
-	if err != nil {
-		return err
-	}
-	return db.Update(func(tx *store.Tx) error {
-		for nonce, r := range used {
-			old, _, err := tokenTable.Get(tx, nonce)
-			if old.used() > r.used() {
-				r, old = old, r
-			}
-			if r.Revoked = r.Revoked || old.Revoked; err == nil {
-				err = tokenTable.Put(tx, nonce, r)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
+func Keep(db, other *store.DB) error { return tokenTable.Keep(db, other) }

@@ -23,7 +23,7 @@ func mergeRestored(restored, old *store.DB, now time.Time) error {
 		if err := to.keepTrust(from); err != nil {
 			return err
 		}
-		if err := to.keepTokens(from); err != nil {
+		if err := tokenTable.Keep(restored, old); err != nil {
 			return err
 		}
 	}
@@ -52,33 +52,4 @@ func (s *State) keepTrust(from *State) error {
 		return nil // of another mesh, or older
 	}
 	return s.SetTrust(next.Document())
-}
-
-// keepTokens adds the tokens that were used or revoked according to another database.
-func (s *State) keepTokens(from *State) error {
-	used := map[string]Redeemed{}
-	err := from.db.View(func(tx *store.Tx) error {
-		return tokenTable.ForEach(tx, "", func(nonce string, r Redeemed) error {
-			used[nonce] = r
-			return nil
-		})
-	})
-	if err != nil {
-		return err
-	}
-	return s.db.Update(func(tx *store.Tx) error {
-		for nonce, r := range used {
-			old, _, err := tokenTable.Get(tx, nonce)
-			if old.used() > r.used() {
-				r, old = old, r
-			}
-			if r.Revoked = r.Revoked || old.Revoked; err == nil {
-				err = tokenTable.Put(tx, nonce, r)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }

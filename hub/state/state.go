@@ -15,15 +15,16 @@ import (
 	"time"
 
 	"ztm/store"
+	"ztm/store/redeemed"
 	"ztm/tunnel/identity"
 )
 
 // The hub's database, beside the directory. Nothing is written on a timer: the trust list when
 // there is a newer one, the hub's own certificate every few years.
 var (
-	selfTable  = store.NewTable[Self]("hub")       // one row, under selfKey
-	trustTable = store.NewTable[[]byte]("trust")   // one row, under trustKey: the signed document
-	tokenTable = store.NewTable[Redeemed]("token") // by nonce; used by a hub that keeps the CA key
+	selfTable  = store.NewTable[Self]("hub")     // one row, under selfKey
+	trustTable = store.NewTable[[]byte]("trust") // one row, under trustKey: the signed document
+	tokenTable = redeemed.NewTable("token")      // used by a hub that keeps the CA key
 )
 
 const (

@@ -39,7 +39,7 @@ func (d *Directory) Spend(ctx context.Context, nonce string, key []byte, uses in
 			return nil
 		}
 		if len(s.Keys) >= min(uses, mostKeys) {
-			return fmt.Errorf("%w: it was used before", identity.ErrToken)
+			return fmt.Errorf("%w: it was used already", identity.ErrToken)
 		}
 		s.Keys = append(s.Keys, key)
 		value, err := json.Marshal(s)
