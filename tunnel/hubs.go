@@ -3,10 +3,8 @@ package tunnel
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"net/http"
 
-	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -127,16 +125,7 @@ func (s *Session) LinkEvents(ctx context.Context, own []byte, handle func(LinkEv
 	if err != nil {
 		return err
 	}
-	resp, err := s.h2.RoundTrip(req)
-	if err != nil {
-		return fmt.Errorf("hub %s: %w", s.address, err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		b, _ := answer.Limited(resp.Body, MaxEvent)
-		return answer.Parse(resp.StatusCode, b)
-	}
-	return scanEvents(resp.Body, handle)
+	return follow(s, req, handle)
 }
 
 // Ask is [Session.Call] for a request that waits for somebody behind the hub: it takes as long as

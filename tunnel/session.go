@@ -154,6 +154,11 @@ func (s *Session) Events(ctx context.Context, handle func(Event), fields ...stri
 	for i := 0; i < len(fields); i += 2 {
 		req.Header.Set(fields[i], fields[i+1])
 	}
+	return follow(s, req, handle)
+}
+
+// follow sends a request and gives each event of the answer to handle. It never returns nil.
+func follow[T any](s *Session, req *http.Request, handle func(T)) error {
 	resp, err := s.h2.RoundTrip(req)
 	if err != nil {
 		return fmt.Errorf("hub %s: %w", s.address, err)
