@@ -96,6 +96,14 @@ func (a *App) getFiles(r *http.Request) (any, error) {
 // named reads the body of a request.
 func named(r *http.Request) (n Named, err error) { return n, answer.Decode(r, maxBody, &n) }
 
+// place reads the body of a request, and where its path leads.
+func (a *App) place(r *http.Request) (n Named, user, path string, err error) {
+	if n, err = named(r); err == nil {
+		user, path, err = a.split(n.Path)
+	}
+	return n, user, path, err
+}
+
 func (a *App) postPublish(r *http.Request) (any, error) {
 	n, err := named(r)
 	if err != nil {
@@ -162,11 +170,7 @@ func (a *App) postShare(r *http.Request) (any, error) {
 }
 
 func (a *App) postVerify(r *http.Request) (any, error) {
-	n, err := named(r)
-	if err != nil {
-		return nil, err
-	}
-	user, path, err := a.split(n.Path)
+	_, user, path, err := a.place(r)
 	if err != nil {
 		return nil, err
 	}
@@ -178,11 +182,7 @@ func (a *App) postVerify(r *http.Request) (any, error) {
 }
 
 func (a *App) postDownload(r *http.Request) (any, error) {
-	n, err := named(r)
-	if err != nil {
-		return nil, err
-	}
-	user, path, err := a.split(n.Path)
+	n, user, path, err := a.place(r)
 	if err != nil {
 		return nil, err
 	}
