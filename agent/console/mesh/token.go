@@ -35,7 +35,7 @@ func (c commands) joinWhen(ctx context.Context, mesh string, in api.Join, wait j
 	if p, err := identity.ParsePermit(in.Permit); err == nil && p.Token != nil && p.Token.Approve() && !wait.given {
 		wait.time = approvalWait
 	}
-	ctx, cancel := context.WithTimeout(ctx, max(wait.time, time.Hour)) // each try has an end of its own
+	ctx, cancel := context.WithTimeout(ctx, wait.time+time.Hour) // each try has an end of its own, and the last may begin late
 	defer cancel()
 	deadline := time.Now().Add(wait.time)
 	said := ""
