@@ -91,21 +91,10 @@ func TestTwoCommandsShareAFileAndItOutlivesItsPublisher(t *testing.T) {
 	}
 }
 
-// tap forwards connections and keeps all that passes.
-type tap struct {
-	mu   sync.Mutex
-	seen bytes.Buffer
-}
-
-func (r *tap) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.seen.Write(p)
-}
-
-// tapped forwards connections from one address to another until the test ends.
-func tapped(t *testing.T, from, to string) *tap {
-	r := &tap{}
+// tapped forwards connections from one address to another until the test ends, and keeps all that
+// passes.
+func tapped(t *testing.T, from, to string) *appstest.Buffer {
+	r := &appstest.Buffer{}
 	ln, err := net.Listen("tcp", from)
 	if err != nil {
 		t.Fatal(err)
@@ -152,9 +141,7 @@ func TestTheHubLearnsNoNameSizeOrHashOfAFile(t *testing.T) {
 		return nil
 	})
 	sum := sha256.Sum256(secret)
-	seen.mu.Lock()
-	recorded := bytes.Clone(seen.seen.Bytes())
-	seen.mu.Unlock()
+	recorded := []byte(seen.String())
 	known := [][]byte{recorded, []byte(w.hubLog.String()), []byte(w.ztm("root", "get", "ep", "-o", "json"))}
 	filepath.WalkDir(w.path("hub"), func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
