@@ -226,7 +226,6 @@ func TestADeviceTakesItsNameBackAndTheOldOneIsTold(t *testing.T) {
 	if got := w.endpoint("ep-old").ID; got == old {
 		t.Error("the old one has the name again")
 	}
-	w.nextSecond()
 	w.startAgent("third") // and once more, though the second is online
 	w.ztm("root", "invite", "bob", "--permit", w.path("third.json"))
 	w.ztm("third", "join", "demo", "--as", "ep-old", "--permit", w.path("third.json"), "--replace")

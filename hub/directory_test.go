@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -115,7 +116,7 @@ func TestAPageStaysBelowTheLimitOfAnAnswer(t *testing.T) {
 
 func TestANameBelongsToOneEndpoint(t *testing.T) {
 	h := start(t)
-	first := h.device("bob").online("web")
+	first := h.deviceAt("bob", time.Now().Add(-time.Hour), time.Now()).online("web")
 	second := h.device("bob") // another user waits for 30 days
 	s := second.session()
 	err := second.put(s, second.record("web"))

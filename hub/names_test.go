@@ -3,6 +3,7 @@ package hub
 import (
 	"net/url"
 	"testing"
+	"time"
 
 	"ztm/hub/limits"
 	"ztm/tunnel"
@@ -82,6 +83,23 @@ func TestANameThatIsTakenBackIsAtNoTimeThatOfAnotherUser(t *testing.T) {
 	if err := fresh.put(s, fresh.record("laptop")); err != nil {
 		t.Errorf("its user has it back: %v", err)
 	}
+}
+
+func TestOfTwoDevicesThatWereAdmittedTogetherTheHolderKeepsTheName(t *testing.T) {
+	h := start(t)
+	now := time.Now()
+	old := h.deviceAt("bob", now, now)
+	s := old.session()
+	if err := old.put(s, old.record("laptop")); err != nil {
+		t.Fatal(err)
+	}
+	fresh := h.deviceAt("bob", now, now)
+	err := fresh.session().Call(t.Context(), "PUT", tunnel.PathEndpoints+"/"+string(fresh.id), url.Values{"replace": {"true"}}, fresh.record("laptop"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Neither is online.
+	wantRefusal(t, old.put(old.session(), old.record("laptop")), 409, "is taken by endpoint "+string(fresh.id))
 }
 
 func TestAHolderOfTheCAKeyHearsWhatIsKnownOfAName(t *testing.T) {

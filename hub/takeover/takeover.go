@@ -4,7 +4,7 @@
 // back from the old one:
 //
 //   - the same user, and not admitted earlier, nor by a certificate that was made earlier: the old one cannot take it back
-//   - the old one is offline, or the device asks for it (replace)
+//   - the old one is offline and was admitted earlier, or the device asks for it (replace)
 //
 // The old one is forgotten, and told so when it comes again.
 package takeover
@@ -60,7 +60,9 @@ func (n *Claims) MakeRoom(name string, by identity.Subject, replace bool) error 
 		return answer.Errorf(answer.Conflict, "endpoint %s of user %s has taken the place of this one as %s: leave the mesh here, or join again with a new permit",
 			old.ID, old.User, name)
 	}
-	if online && !replace {
+	// Of two that were admitted in the same second neither is later: the one that has the name keeps
+	// it, or each would take it back from the other.
+	if !replace && (online || !later(by, old)) {
 		return nil
 	}
 	n.Log.Info("an endpoint is replaced by another of its user", "name", name, "user", by.User, "old", old.ID, "endpoint", by.ID)
