@@ -19,6 +19,7 @@ const maxBody = 1 << 20
 //	GET              /inbound          /outbound        those of one kind
 //	GET POST DELETE  /inbound/tcp/web  /outbound/tcp/web
 //
+//	PUT              /derived/OWNER                     all outbounds that an owner derives, see [Derived]
 //	GET POST         /allow                             who may reach what without an outbound
 //
 // POST replaces what was there and answers, as GET does, with the state. A POST of a rule to /allow
@@ -61,6 +62,15 @@ func (a *App) API() http.Handler {
 	})
 	mux.HandleFunc("DELETE /outbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
 		answer.Reply(w, a.host.Log, nil, a.deleteOutbound(pathKey(r)))
+	})
+	mux.HandleFunc("PUT /derived/{owner}", func(w http.ResponseWriter, r *http.Request) {
+		var set Derived
+		var out DerivedAnswer
+		err := answer.Decode(r, maxBody, &set)
+		if err == nil {
+			out, err = a.setDerived(r.PathValue("owner"), set)
+		}
+		answer.Reply(w, a.host.Log, out, err)
 	})
 	mux.HandleFunc("GET /allow", func(w http.ResponseWriter, _ *http.Request) { answer.Reply(w, a.host.Log, a.forwards.List(), nil) })
 	mux.HandleFunc("POST /allow", func(w http.ResponseWriter, r *http.Request) {

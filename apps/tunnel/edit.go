@@ -8,7 +8,6 @@ import (
 	"ztm/apps"
 	"ztm/apps/settings"
 	"ztm/apps/tunnel/entrance"
-	"ztm/apps/tunnel/exit"
 	"ztm/apps/tunnel/spec"
 	"ztm/tunnel/answer"
 )
@@ -119,6 +118,9 @@ func (a *App) setOutbound(config spec.Outbound) error {
 	if a.stopped {
 		return errStopped
 	}
+	if err := a.byHand(config.Key); err != nil {
+		return err
+	}
 	return a.savedOutbounds.Set(config.Key.String(), config, func(config spec.Outbound) (settings.Prepared, error) {
 		return settings.Prepared{Commit: func() { a.commitOutbound(config) }}, nil
 	})
@@ -126,17 +128,7 @@ func (a *App) setOutbound(config spec.Outbound) error {
 
 // commitOutbound puts a configuration in force. The caller holds editing.
 func (a *App) commitOutbound(config spec.Outbound) {
-	a.mu.Lock()
-	o := a.outbounds[config.Key]
-	if o == nil {
-		o = exit.New(a.host, config)
-		a.outbounds[config.Key] = o
-	}
-	a.mu.Unlock()
-	o.Change(config)
-	if a.running {
-		o.Watch()
-	}
+	a.place(config)
 	self := a.host.Mesh.Self()
 	a.host.Cut(func(p apps.Peer, path string) bool {
 		return path == config.Key.String() && config.Allows(self, p) != nil
@@ -148,6 +140,9 @@ func (a *App) commitOutbound(config spec.Outbound) {
 func (a *App) deleteOutbound(k spec.Key) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
+	if err := a.byHand(k); err != nil {
+		return err
+	}
 	o, err := remove(a, spec.OutboundKind, &a.savedOutbounds, a.outbounds, k)
 	if err != nil {
 		return err

@@ -53,6 +53,9 @@ func (o *Outbound) Change(config spec.Outbound) {
 	o.pool.Keep(config.TargetNames())
 }
 
+// Settings returns the present configuration. Its slices are shared: read them.
+func (o *Outbound) Settings() spec.Outbound { return *o.config.Load() }
+
 // End ends the checks. Flows are the mesh's to cut.
 func (o *Outbound) End() { o.group.End() }
 

@@ -263,6 +263,9 @@ func ValidateUsers(list []string) error {
 	return nil
 }
 
+// ValidateOwner returns an error unless a name can be that of who derives outbounds.
+func ValidateOwner(name string) error { return identity.CheckName(name) }
+
 // Allows returns nil if a peer may use the tunnel at endpoint self, and otherwise the answer that
 // it gets.
 func (o *Outbound) Allows(self apps.Endpoint, p apps.Peer) error {

@@ -1,0 +1,155 @@
+package tunnel
+
+import (
+	"reflect"
+
+	"ztm/apps"
+	"ztm/apps/tunnel/exit"
+	"ztm/apps/tunnel/spec"
+	"ztm/tunnel/answer"
+)
+
+const (
+	// maxDerived bounds the derived outbounds of an endpoint. Each is offered, and a record has room
+	// for 256 offers of all apps.
+	maxDerived = 192
+	// maxDerivedNames bounds the names of derived outbounds together, in bytes: half of a record.
+	maxDerivedNames = 8 << 10
+)
+
+// Derived is a set of outbounds that an owner, such as "kubernetes", works out from what it
+// watches. They are kept in memory alone: their owner says them again after a restart.
+type Derived struct {
+	Outbound []spec.Outbound `json:"outbound"`
+}
+
+// DerivedAnswer says which outbounds of a [Derived] are not in force, and why, by key.
+type DerivedAnswer struct {
+	Refused map[string]string `json:"refused"`
+}
+
+// setDerived makes a set the whole of what an owner has. Outbounds that are as they were keep their
+// flows, those that are gone lose them. One that cannot be is left out, and the rest goes on.
+func (a *App) setDerived(owner string, set Derived) (DerivedAnswer, error) {
+	if err := spec.ValidateOwner(owner); err != nil {
+		return DerivedAnswer{}, answer.Errorf(answer.BadRequest, "owner: %v", err)
+	}
+	a.editing.Lock()
+	defer a.editing.Unlock()
+	if a.stopped {
+		return DerivedAnswer{}, errStopped
+	}
+	d := derivation{app: a, owner: owner, kept: map[spec.Key]bool{}}
+	out := DerivedAnswer{Refused: map[string]string{}}
+	for _, c := range set.Outbound {
+		if err := d.admit(c); err != nil {
+			out.Refused[c.Key.String()] = err.Error()
+		}
+	}
+	d.commit(set.Outbound)
+	return out, nil
+}
+
+// derivation is one change of what an owner has. The caller holds App.editing.
+type derivation struct {
+	app   *App
+	owner string
+	kept  map[spec.Key]bool // what is to be in force
+	names int               // bytes of the names of those
+}
+
+// admit takes an outbound into the set, or says why it cannot be in it.
+func (d *derivation) admit(c spec.Outbound) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	owner, derived := d.app.derived[c.Key]
+	switch {
+	case d.kept[c.Key]:
+		return answer.Errorf(answer.Conflict, "outbound %s is there twice", c.Key)
+	case d.app.outbound(c.Key) != nil && !derived:
+		return answer.Errorf(answer.Conflict, "outbound %s was set by hand: delete it first", c.Key)
+	case derived && owner != d.owner:
+		return answer.Errorf(answer.Conflict, "outbound %s belongs to %s", c.Key, owner)
+	case d.full(len(c.Key.String())):
+		return answer.Errorf(answer.Limit, "outbound %s: an endpoint offers %d derived outbounds, with %d bytes of names, at most",
+			c.Key, maxDerived, maxDerivedNames)
+	}
+	d.kept[c.Key] = true
+	d.names += len(c.Key.String())
+	return nil
+}
+
+// full reports whether there is no room for one more name. What other owners have counts too.
+func (d *derivation) full(more int) bool {
+	count, names := len(d.kept), d.names
+	for k, owner := range d.app.derived {
+		if owner != d.owner {
+			count++
+			names += len(k.String())
+		}
+	}
+	return count >= maxDerived || names+more > maxDerivedNames
+}
+
+// commit puts the set in force: removes what is gone, then places what is new or was changed.
+func (d *derivation) commit(set []spec.Outbound) {
+	a, gone, changed := d.app, map[string]bool{}, map[string]*spec.Outbound{}
+	for k, owner := range a.derived {
+		if owner == d.owner && !d.kept[k] {
+			d.remove(k)
+			gone[k.String()] = true
+		}
+	}
+	for i := range set {
+		c := &set[i]
+		if !d.kept[c.Key] || changed[c.Key.String()] != nil {
+			continue // refused, or a second one of its name
+		}
+		if o := a.outbound(c.Key); o == nil || !reflect.DeepEqual(o.Settings(), *c) {
+			a.place(*c)
+			a.derived[c.Key] = d.owner
+		}
+		changed[c.Key.String()] = c
+	}
+	self := a.host.Mesh.Self()
+	a.host.Cut(func(p apps.Peer, path string) bool {
+		c := changed[path]
+		return gone[path] || c != nil && c.Allows(self, p) != nil
+	})
+	a.offer()
+}
+
+func (d *derivation) remove(k spec.Key) {
+	d.app.mu.Lock()
+	o := d.app.outbounds[k]
+	delete(d.app.outbounds, k)
+	d.app.mu.Unlock()
+	delete(d.app.derived, k)
+	o.End()
+}
+
+// place makes an outbound of a configuration, or changes the one there is. The caller holds
+// editing.
+func (a *App) place(config spec.Outbound) {
+	a.mu.Lock()
+	o := a.outbounds[config.Key]
+	if o == nil {
+		o = exit.New(a.host, config)
+		a.outbounds[config.Key] = o
+	}
+	a.mu.Unlock()
+	o.Change(config)
+	if a.running {
+		o.Watch()
+	}
+}
+
+// byHand returns nil unless an outbound is derived: what derives it would bring it back. The caller
+// holds editing.
+func (a *App) byHand(k spec.Key) error {
+	if owner, ok := a.derived[k]; ok {
+		return answer.Errorf(answer.Conflict, "outbound %s comes from %s: change it there", k, owner)
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+package tunnel_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"ztm/apps/appstest"
+	"ztm/apps/tunnel"
+	"ztm/apps/tunnel/tunneltest"
+	"ztm/tunnel/answer"
+)
+
+// derive makes the outbounds the whole set of owner kubernetes, and returns which were refused.
+func derive(t *testing.T, e *tunneltest.Endpoint, outbounds ...string) map[string]string {
+	t.Helper()
+	var out tunnel.DerivedAnswer
+	e.MustCall(t, "PUT", "/derived/kubernetes", `{"outbound":[`+strings.Join(outbounds, ",")+`]}`, &out)
+	return out.Refused
+}
+
+func derived(name, target string) string {
+	return fmt.Sprintf(`{"protocol":"tcp","name":%q,"targets":[%q]}`, name, target)
+}
+
+func TestADerivedOutboundKeepsItsFlowsUntilItIsGone(t *testing.T) {
+	var n appstest.Net
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
+	web, db := tunneltest.Server(t, "web"), tunneltest.Server(t, "db")
+	if refused := derive(t, b, derived("shop.web", web), derived("shop.db", db)); len(refused) != 0 {
+		t.Fatal(refused)
+	}
+	c := tunneltest.Dial(t, a.Listen(t, "tcp/shop.web"))
+	if got, err := tunneltest.ReadLine(c); got != "web" || err != nil {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	derive(t, b, derived("shop.web", web))
+	io.WriteString(c, "still here\n")
+	if got, err := tunneltest.ReadLine(c); got != "still here" || err != nil {
+		t.Fatalf("the flow of an outbound that stays: %q, %v", got, err)
+	}
+	if keys, err := b.State.Keys("outbound/"); len(keys) != 0 || err != nil {
+		t.Errorf("saved: %q, %v", keys, err)
+	}
+	derive(t, b)
+	if got, err := tunneltest.ReadLine(c); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the flow of an outbound that is gone: %q, %v", got, err)
+	}
+	if got := b.Self().Offers; len(got) != 0 {
+		t.Errorf("offered: %q", got)
+	}
+}
+
+func TestWhatIsDerivedAndWhatIsSetByHandLeaveEachOtherAlone(t *testing.T) {
+	var n appstest.Net
+	b := tunneltest.Join(t, &n, "b", "alice")
+	b.Offer(t, "tcp/mine", "127.0.0.1:1")
+	refused := derive(t, b, derived("mine", "127.0.0.1:2"), derived("theirs", "127.0.0.1:3"), derived("..", "127.0.0.1:4"))
+	if len(refused) != 2 || refused["tcp/mine"] == "" || refused["tcp/.."] == "" {
+		t.Errorf("refused: %q", refused)
+	}
+	if got := b.OutboundStatus(t, "tcp/mine").Targets[0].String(); got != "127.0.0.1:1" {
+		t.Errorf("the outbound that was set by hand has target %s", got)
+	}
+	for _, call := range [][2]string{{"POST", `{"targets":["127.0.0.1:9"]}`}, {"DELETE", ""}} {
+		if err := b.Call(call[0], "/outbound/tcp/theirs", call[1], nil); answer.CodeOf(err) != answer.Conflict {
+			t.Errorf("%s of a derived outbound: %v", call[0], err)
+		}
+	}
+	var other tunnel.DerivedAnswer
+	b.MustCall(t, "PUT", "/derived/other", `{"outbound":[`+derived("theirs", "127.0.0.1:5")+`]}`, &other)
+	if other.Refused["tcp/theirs"] == "" {
+		t.Error("another owner took the name")
+	}
+	if err := b.Call("PUT", "/derived/a%20b", `{"outbound":[]}`, nil); answer.CodeOf(err) != answer.BadRequest {
+		t.Errorf("an owner whose name has a space: %v", err)
+	}
+}
+
+func TestDerivedOutboundsFitIntoARecord(t *testing.T) {
+	var n appstest.Net
+	b := tunneltest.Join(t, &n, "b", "alice")
+	var many []string
+	for i := range 1000 {
+		many = append(many, derived(fmt.Sprint("s", i), "127.0.0.1:1"))
+	}
+	refused := derive(t, b, many...)
+	if got := len(b.Self().Offers); got != 192 || len(refused) != 1000-got {
+		t.Errorf("%d are offered and %d refused", got, len(refused))
+	}
+}
