@@ -17,6 +17,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/offer"
 )
 
 // Endpoints implements apps.Mesh. A record that does not verify is left out: the hub may have made
@@ -89,8 +90,9 @@ func (m *mesh) Entries(ctx context.Context, q url.Values, use func(e tunnel.Entr
 // matches checks again what the hub was asked for: a hub that answers with other records must not
 // change what an app picks.
 func matches(e apps.Endpoint, f apps.Filter) bool {
+	named, perhaps := offer.Has(e.Offers, f.Offer)
 	return (f.Name == "" || e.Name == f.Name) && (f.User == "" || e.User == f.User) &&
-		(f.Offer == "" || slices.Contains(e.Offers, f.Offer)) && (!f.Online || e.Online)
+		(f.Offer == "" || named || perhaps) && (!f.Online || e.Online)
 }
 
 // lookup finds one endpoint by ID.

@@ -57,7 +57,7 @@ type Peer struct {
 type Filter struct {
 	Name    string // exact name
 	User    string // exact user
-	Offer   string // exact entry of Endpoint.Offers
+	Offer   string // entry of Endpoint.Offers, or a name that one of them stands for, see [offer.Has]
 	Keyword string // substring of the name or of a label
 	Online  bool   // only endpoints that are online
 	Limit   int    // at most so many; zero means all

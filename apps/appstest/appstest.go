@@ -22,6 +22,7 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/offer"
 )
 
 // Net is a mesh in memory. The zero value is empty and ready.
@@ -192,10 +193,11 @@ func (h *Host) Endpoints(_ context.Context, f apps.Filter) ([]apps.Endpoint, err
 }
 
 func matches(f apps.Filter, e apps.Endpoint) bool {
+	named, perhaps := offer.Has(e.Offers, f.Offer)
 	keyword := strings.Contains(e.Name, f.Keyword) ||
 		slices.ContainsFunc(e.Labels, func(l string) bool { return strings.Contains(l, f.Keyword) })
 	return keyword && (f.Name == "" || f.Name == e.Name) && (f.User == "" || f.User == e.User) &&
-		(f.Offer == "" || slices.Contains(e.Offers, f.Offer)) && (!f.Online || e.Online)
+		(f.Offer == "" || named || perhaps) && (!f.Online || e.Online)
 }
 
 // Open opens a flow to an app of another endpoint, or of this one.

@@ -2,19 +2,22 @@ package tunnel
 
 import (
 	"reflect"
+	"slices"
 
 	"ztm/apps"
 	"ztm/apps/tunnel/exit"
 	"ztm/apps/tunnel/spec"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/offer"
 )
 
 const (
-	// maxDerived bounds the derived outbounds of an endpoint. Each is offered, and a record has room
-	// for 256 offers of all apps.
-	maxDerived = 192
-	// maxDerivedNames bounds the names of derived outbounds together, in bytes: half of a record.
-	maxDerivedNames = 8 << 10
+	// maxDerived bounds the derived outbounds of an endpoint: each takes some kilobytes.
+	maxDerived = 4096
+	// maxNamed and maxNamedBytes bound those that are offered by their names: most of a record,
+	// which has room for 256 offers and 16 KiB.
+	maxNamed      = 192
+	maxNamedBytes = 8 << 10
 )
 
 // Derived is a set of outbounds that an owner, such as "kubernetes", works out from what it
@@ -55,7 +58,6 @@ type derivation struct {
 	app   *App
 	owner string
 	kept  map[spec.Key]bool // what is to be in force
-	names int               // bytes of the names of those
 }
 
 // admit takes an outbound into the set, or says why it cannot be in it.
@@ -71,25 +73,22 @@ func (d *derivation) admit(c spec.Outbound) error {
 		return answer.Errorf(answer.Conflict, "outbound %s was set by hand: delete it first", c.Key)
 	case derived && owner != d.owner:
 		return answer.Errorf(answer.Conflict, "outbound %s belongs to %s", c.Key, owner)
-	case d.full(len(c.Key.String())):
-		return answer.Errorf(answer.Limit, "outbound %s: an endpoint offers %d derived outbounds, with %d bytes of names, at most",
-			c.Key, maxDerived, maxDerivedNames)
+	case d.full():
+		return answer.Errorf(answer.Limit, "outbound %s: an endpoint has %d derived outbounds at most", c.Key, maxDerived)
 	}
 	d.kept[c.Key] = true
-	d.names += len(c.Key.String())
 	return nil
 }
 
-// full reports whether there is no room for one more name. What other owners have counts too.
-func (d *derivation) full(more int) bool {
-	count, names := len(d.kept), d.names
-	for k, owner := range d.app.derived {
+// full reports whether there is no room for one more. What other owners have counts too.
+func (d *derivation) full() bool {
+	count := len(d.kept)
+	for _, owner := range d.app.derived {
 		if owner != d.owner {
 			count++
-			names += len(k.String())
 		}
 	}
-	return count >= maxDerived || names+more > maxDerivedNames
+	return count >= maxDerived
 }
 
 // commit puts the set in force: removes what is gone, then places what is new or was changed.
@@ -152,4 +151,22 @@ func (a *App) byHand(k spec.Key) error {
 		return answer.Errorf(answer.Conflict, "outbound %s comes from %s: change it there", k, owner)
 	}
 	return nil
+}
+
+// offersOf returns how derived outbounds are offered: by name or, those of a protocol that do not
+// fit into a record together with all others, as every name of the protocol.
+func offersOf(keys []spec.Key) []string {
+	names, size := make([]string, len(keys)), 0
+	for i, k := range keys {
+		names[i] = k.String()
+		size += len(names[i])
+	}
+	if len(names) <= maxNamed && size <= maxNamedBytes {
+		return names
+	}
+	for i, k := range keys {
+		names[i] = spec.Key{Protocol: k.Protocol, Name: offer.All}.String()
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }

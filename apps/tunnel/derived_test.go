@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,15 +81,43 @@ func TestWhatIsDerivedAndWhatIsSetByHandLeaveEachOtherAlone(t *testing.T) {
 	}
 }
 
-func TestDerivedOutboundsFitIntoARecord(t *testing.T) {
+func TestMoreOutboundsThanARecordHoldsAreFoundByName(t *testing.T) {
 	var n appstest.Net
-	b := tunneltest.Join(t, &n, "b", "alice")
-	var many []string
-	for i := range 1000 {
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
+	c := tunneltest.Join(t, &n, "c", "alice")
+	many := []string{derived("web", tunneltest.Server(t, "web of b"))}
+	for i := range 999 {
 		many = append(many, derived(fmt.Sprint("s", i), "127.0.0.1:1"))
 	}
-	refused := derive(t, b, many...)
-	if got := len(b.Self().Offers); got != 192 || len(refused) != 1000-got {
-		t.Errorf("%d are offered and %d refused", got, len(refused))
+	if refused := derive(t, b, many...); len(refused) != 0 {
+		t.Fatalf("%d are refused", len(refused))
+	}
+	if got := b.Self().Offers; !slices.Equal(got, []string{"tunnel/tcp/*"}) {
+		t.Errorf("offered: %q", got)
+	}
+	derive(t, c, append(many[1:], derived("other", "127.0.0.1:1"))...) // it has no tcp/web
+	for range 4 {
+		conn := tunneltest.Dial(t, a.Listen(t, "tcp/web"))
+		if got, err := tunneltest.ReadLine(conn); got != "web of b" || err != nil {
+			t.Fatalf("got %q, %v", got, err)
+		}
+		a.MustCall(t, "DELETE", "/inbound/tcp/web", "", nil)
+	}
+}
+
+func TestAnOfferOfEverythingGetsInNobodysWay(t *testing.T) {
+	var n appstest.Net
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "bob")
+	m := tunneltest.Join(t, &n, "m", "mallory")
+	b.MustCall(t, "POST", "/outbound/tcp/web", fmt.Sprintf(`{"targets":[%q],"users":["alice"]}`, tunneltest.Server(t, "bob's")), nil)
+	var many []string
+	for i := range 300 {
+		many = append(many, derived(fmt.Sprint("s", i), "127.0.0.1:1"))
+	}
+	many = append(many, fmt.Sprintf(`{"protocol":"tcp","name":"web","targets":[%q],"users":["alice"]}`, tunneltest.Server(t, "mallory's")))
+	derive(t, m, many...)
+	conn := tunneltest.Dial(t, a.Listen(t, "tcp/web"))
+	if got, err := tunneltest.ReadLine(conn); got != "bob's" || err != nil {
+		t.Errorf("got %q, %v", got, err)
 	}
 }

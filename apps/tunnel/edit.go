@@ -160,10 +160,15 @@ func (a *App) missing(kind string, k spec.Key) error {
 // offer publishes the names of the outbounds. The caller holds editing.
 func (a *App) offer() {
 	var names []string
+	var derived []spec.Key
 	for _, o := range a.allOutbounds() {
-		names = append(names, o.Key.String())
+		if _, ok := a.derived[o.Key]; ok {
+			derived = append(derived, o.Key)
+		} else {
+			names = append(names, o.Key.String())
+		}
 	}
-	a.host.Offer(names)
+	a.host.Offer(append(names, offersOf(derived)...))
 }
 
 // maxRules bounds the rules: each flow looks at all of them.

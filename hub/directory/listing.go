@@ -9,13 +9,15 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/offer"
 )
 
 func (f *Filter) match(e *endpoint) bool {
+	named, perhaps := offer.Has(e.Record.Offers, f.Offer)
 	switch {
 	case f.User != "" && f.User != e.Subject.User:
 		return false
-	case f.Offer != "" && !slices.Contains(e.Record.Offers, f.Offer):
+	case f.Offer != "" && !named && !perhaps:
 		return false
 	case f.Keyword == "" || strings.Contains(e.Record.Name, f.Keyword):
 		return true

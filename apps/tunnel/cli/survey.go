@@ -226,7 +226,8 @@ func (c *client) known(ctx context.Context) []string {
 	eps, _ := c.Endpoints(ctx, apps.Filter{}) // nothing is known of what cannot be asked
 	for _, ep := range eps {
 		for _, o := range ep.Offers {
-			if name, ok := strings.CutPrefix(o, spec.AppName+"/"); ok {
+			name, ok := strings.CutPrefix(o, spec.AppName+"/")
+			if _, err := spec.ParseKey(name); ok && err == nil {
 				out = append(out, name)
 			}
 		}

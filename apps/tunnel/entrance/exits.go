@@ -13,6 +13,7 @@ import (
 	"ztm/apps/tunnel/spec"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/offer"
 )
 
 const (
@@ -120,11 +121,12 @@ func (e *exits) search(ctx context.Context) ([]apps.Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	offered, err := e.mesh.Endpoints(ctx, apps.Filter{Offer: spec.AppName + "/" + e.key.String(), User: user})
+	offered, err := e.mesh.Endpoints(ctx, apps.Filter{Offer: e.offer(), User: user})
 	if err != nil {
 		return nil, err
 	}
 	self := e.mesh.Self().User
+	offered = e.having(ctx, offered, user, self)
 	if user == "" && slices.ContainsFunc(offered, func(ep apps.Endpoint) bool { return ep.User == self }) {
 		user = self // own endpoints need no permission, and no offer of others puts that in question
 	}
@@ -150,6 +152,34 @@ func (e *exits) search(ctx context.Context) ([]apps.Endpoint, error) {
 	return online, nil
 }
 
+// having returns the endpoints that have the tunnel. Those that offer every name are asked. One of
+// another user is asked if that user is meant, or if nobody offers the tunnel by its name: so its
+// offer of everything gets in nobody's way.
+func (e *exits) having(ctx context.Context, offered []apps.Endpoint, user, self string) []apps.Endpoint {
+	var named, vague []apps.Endpoint
+	for _, ep := range offered {
+		if by, _ := offer.Has(ep.Offers, e.offer()); by {
+			named = append(named, ep)
+		} else if ep.Online {
+			vague = append(vague, ep)
+		}
+	}
+	users := append(usersOf(named), user, self)
+	if len(named) > 0 {
+		vague = slices.DeleteFunc(vague, func(ep apps.Endpoint) bool { return !slices.Contains(users, ep.User) })
+	}
+	answers := e.probeAll(ctx, vague)
+	for i, ep := range vague {
+		if answers[i] == nil || answer.CodeOf(answers[i]) == answer.Denied {
+			named = append(named, ep)
+		}
+	}
+	return named
+}
+
+// offer is how endpoints offer the tunnel.
+func (e *exits) offer() string { return spec.AppName + "/" + e.key.String() }
+
 func idList(list []apps.Endpoint) []string {
 	var ids []string
 	for _, ep := range list {
@@ -170,17 +200,7 @@ func usersOf(list []apps.Endpoint) []string {
 
 // allowing returns those of the endpoints that allow this one to use the tunnel, or why none does.
 func (e *exits) allowing(ctx context.Context, offered []apps.Endpoint) ([]apps.Endpoint, error) {
-	answers := make([]error, len(offered))
-	slots := make(chan struct{}, probesAtOnce) // one element for each probe under way
-	var probes sync.WaitGroup
-	for i, ep := range offered {
-		slots <- struct{}{}
-		probes.Go(func() {
-			answers[i] = e.probe(ctx, ep.ID)
-			<-slots
-		})
-	}
-	probes.Wait()
+	answers := e.probeAll(ctx, offered)
 	var allowed []apps.Endpoint
 	var refusal error
 	for i, err := range answers {
@@ -196,11 +216,27 @@ func (e *exits) allowing(ctx context.Context, offered []apps.Endpoint) ([]apps.E
 	return allowed, nil
 }
 
+// probeAll asks endpoints, and returns the answer of each.
+func (e *exits) probeAll(ctx context.Context, list []apps.Endpoint) []error {
+	answers := make([]error, len(list))
+	slots := make(chan struct{}, probesAtOnce) // one element for each probe under way
+	var probes sync.WaitGroup
+	for i, ep := range list {
+		slots <- struct{}{}
+		probes.Go(func() {
+			answers[i] = e.probe(ctx, ep.ID)
+			<-slots
+		})
+	}
+	probes.Wait()
+	return answers
+}
+
 // probe asks an endpoint whether it would accept a flow of the tunnel.
 func (e *exits) probe(ctx context.Context, id identity.ID) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	c, err := e.mesh.Open(ctx, id, spec.AppName+"/"+e.key.String(), url.Values{spec.ProbeParam: {"1"}})
+	c, err := e.mesh.Open(ctx, id, e.offer(), url.Values{spec.ProbeParam: {"1"}})
 	if err != nil {
 		return err
 	}
