@@ -53,7 +53,7 @@ var arrows = []arrow{
 	{"agent/local", []string{"agent/api", "tunnel/answer", "tunnel/loopback", "tunnel/metric"}, "who is let in at this machine knows no mesh"},
 	{"agent/feature", nil, "what was built in depends on nothing that was"},
 	{"agent/...", []string{"agent/api", "agent/console/...", "apps", "tunnel/answer", "tunnel/identity"}, "the command line is a client: it holds no state and no key"},
-	{"apps", []string{"tunnel/identity", "tunnel/metric"}, "what an app is depends on no app"},
+	{"apps", []string{"tunnel/answer", "tunnel/identity", "tunnel/metric"}, "what an app is depends on no app"},
 	{"apps/udp", nil, "a socket knows no app"},
 	{"apps/listen", []string{"tunnel/answer"}, "a listener knows no app"},
 	{"apps/settings", []string{"apps", "tunnel/answer"}, "settings are kept in one way, whatever they are"},

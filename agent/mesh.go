@@ -77,7 +77,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 		Accept: func(ctx context.Context, path net.Conn, from, hub identity.ID) { m.peers.Accept(ctx, path, from, hub) },
 	})
 	m.peers = peers.New(peers.Config{
-		Self: a.self, Name: func() string { return m.Self().Name }, Verifier: m.verifier, Certificate: m.authority.Certificate, Log: m.log, PeerLog: m.peerLog,
+		Self: a.self, Endpoint: m.Self, Verifier: m.verifier, Certificate: m.authority.Certificate, Log: m.log, PeerLog: m.peerLog,
 		Limits: m.limits, Work: &m.work, Life: m.life, Hubs: m.control, Answer: m.answer, Answered: m.authority.CompareTrust,
 	})
 	m.authority.Connect(m, m.control, m.peers)

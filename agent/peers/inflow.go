@@ -3,6 +3,8 @@ package peers
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/maphash"
 	"maps"
 	"net"
 	"net/http"
@@ -63,11 +65,11 @@ func (p *Peers) begin(w http.ResponseWriter, r *http.Request, in *inbound) (*inF
 	name, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, seal.PathApps), "/")
 	app := p.apps[name]
 	if app == nil || r.Method != http.MethodPost {
-		answer.Fail(w, p.Log, answer.Errorf(answer.NotFound, "endpoint %s has no app %q", p.Name(), name))
+		answer.Fail(w, p.Log, answer.Errorf(answer.NotFound, "endpoint %s has no app %q", p.Endpoint().Name, name))
 		return nil, nil
 	}
 	if !p.Work.Enter() {
-		answer.Fail(w, p.Log, answer.Errorf(answer.Unavailable, "endpoint %s is leaving", p.Name()))
+		answer.Fail(w, p.Log, answer.Errorf(answer.Unavailable, "endpoint %s is leaving", p.Endpoint().Name))
 		return nil, nil
 	}
 	return &inFlow{p: p, peer: PeerOf(in.peer), app: name, path: path, query: r.URL.Query(), w: w, r: r,
@@ -157,12 +159,31 @@ func (f *inFlow) isCut() bool {
 
 func (f *inFlow) Refuse(err error) {
 	f.once.Do(func() {
-		e := answer.Public(err)
+		ref := f.ref()
 		if !errors.As(err, new(*answer.Error)) {
 			f.p.PeerLog.Warn("flow "+string(f.peer.ID), "a flow failed", "app", f.app, "flow", f.path, "peer", f.peer.ID, "err", err)
+		} else if apps.IsDenial(err) {
+			f.p.PeerLog.Info("flow "+string(f.peer.ID)+ref, "a flow was not allowed", "ref", ref, "user", f.peer.User, "peer", f.peer.ID, "app", f.app, "flow", f.target(), "err", err)
 		}
-		answer.Fail(f.w, f.p.Log, e)
+		answer.Fail(f.w, f.p.Log, apps.Refusal(f.p.Endpoint(), f.peer, ref, err))
 	})
+}
+
+// target names what the flow asks for, below its app. It is the peer's word.
+func (f *inFlow) target() string {
+	if to := f.query.Get(targetParam); to != "" {
+		return f.path + "/" + to
+	}
+	return f.path
+}
+
+// targetParam is the parameter in which a flow of the proxy and of `ztm forward` names an address.
+const targetParam = "target"
+
+// ref is what a peer is told in place of the reason why a flow was refused. What the same peer asks
+// for again has the same ref, whatever the reason is now.
+func (f *inFlow) ref() string {
+	return fmt.Sprintf("%06x", maphash.Comparable(f.p.refs, [3]string{string(f.peer.ID), f.app, f.target()})&0xffffff)
 }
 
 // Cut ends the running flows of an app for which match says so.

@@ -14,6 +14,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"maps"
 	"net"
@@ -35,7 +36,7 @@ import (
 // Config is what Peers need of the membership that they belong to. All of it is set.
 type Config struct {
 	Self        identity.ID
-	Name        func() string // of this endpoint, for messages
+	Endpoint    func() apps.Endpoint // this endpoint
 	Verifier    *identity.Verifier
 	Certificate func() tls.Certificate
 	Log         *slog.Logger
@@ -59,6 +60,7 @@ type Peers struct {
 	apps   map[string]apps.App // set by Serve, constant from then on
 	pool   *pool
 	server *h2.Server
+	refs   maphash.Seed // of what peers are told in place of reasons
 
 	members members
 
@@ -78,7 +80,7 @@ type Peers struct {
 // New makes the Peers of a membership.
 func New(c Config) *Peers {
 	p := &Peers{
-		Config: c, sessions: limit.NewShare[string](c.Limits.Sessions),
+		Config: c, refs: maphash.MakeSeed(), sessions: limit.NewShare[string](c.Limits.Sessions),
 		inbound: map[*inbound]struct{}{}, flows: map[*inFlow]struct{}{}, named: map[flowKey]*inFlow{},
 		recent: recent{most: max(c.Limits.FlowIDs, 1)}, outFlows: map[*outFlow]struct{}{}, totals: map[identity.ID]*Traffic{},
 	}

@@ -241,7 +241,7 @@ func (h *Host) ask(to identity.ID, path string, q url.Values, datagrams bool) (*
 	if app == nil {
 		return nil, nil, nil, answer.Errorf(answer.NotFound, "endpoint %s has no app %q", exit.self.Name, name)
 	}
-	f := &flow{app: name, path: rest, query: q, datagrams: datagrams,
+	f := &flow{app: name, path: rest, query: q, datagrams: datagrams, exit: exit.self,
 		peer: apps.Peer{ID: h.self.ID, User: h.self.User, Admitted: h.since}, answer: make(chan outcome, 1)}
 	exit.flows[f] = struct{}{}
 	return f, app, exit, nil

@@ -17,6 +17,7 @@ type flow struct {
 	app, path string
 	query     url.Values
 	peer      apps.Peer
+	exit      apps.Endpoint
 	datagrams bool
 	answer    chan outcome // capacity 1, never closed; gets exactly one answer
 
@@ -41,7 +42,7 @@ func (f *flow) Query() url.Values { return f.query }
 func (f *flow) Refuse(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.answerLocked(outcome{err: answer.Public(err)})
+	f.answerLocked(outcome{err: apps.Refusal(f.exit, f.peer, "000000", err)})
 }
 
 func (f *flow) answerLocked(a outcome) {

@@ -315,8 +315,7 @@ func suiteRefusal(t *testing.T, n *suiteNet) {
 		code answer.Code
 		text string
 	}{
-		{"denied", answer.Errorf(answer.Denied, "not you, ünd not \"now\""), answer.Denied, "not you, ünd not \"now\""},
-		{"busy", answer.Errorf(answer.Limit, "later"), answer.Limit, "later"},
+		{"busy", answer.Errorf(answer.Limit, "later, ünd not \"now\""), answer.Limit, "later, ünd not \"now\""},
 		{"fault", errors.New("a secret of the exit"), answer.Internal, ""},
 	} {
 		n.b.on(t, test.path, func(_ context.Context, f apps.Flow) { f.Refuse(test.err) })

@@ -175,7 +175,7 @@ func TestStrangerIsRefusedBeforeAnythingStarts(t *testing.T) {
 	m := newMesh(t)
 	mark := filepath.Join(t.TempDir(), "mark")
 	script := file(t, "x", "touch "+mark)
-	want := appstest.Result{Failure: `user "bob" may not run programs on office; its owner can allow it with: ztm ep office script config --add-user bob`}
+	want := appstest.Result{Failure: "not allowed (ref 000000): ask the owner of office"}
 	if diff := cmp.Diff(want, m.at(m.phone, "", "--", script)); diff != "" {
 		t.Errorf("refusal (-want +got):\n%s", diff)
 	}

@@ -180,7 +180,7 @@ func TestTarStreamArrivesBothWays(t *testing.T) {
 func TestStrangerIsRefusedBeforeAnythingStarts(t *testing.T) {
 	m := testMesh(t)
 	mark := filepath.Join(t.TempDir(), "mark")
-	want := `user "bob" may not run programs on office; its owner can allow it with: ztm ep office terminal config --add-user bob`
+	want := "not allowed (ref 000000): ask the owner of office"
 	for _, args := range [][]string{
 		{"open", "--", "office", "touch", mark}, {"open", "-t", "--", "office"}, {"attach", "office"},
 		{"sessions", "office"}, {"sessions", "--end=x", "office"},

@@ -27,6 +27,7 @@ func TestExitAnswersWithTheRealReason(t *testing.T) {
 	b.Offer(t, "tcp/private", refusing)
 	b.Offer(t, "tcp/elsewhere", refusing, `"users":["alice"]`, fmt.Sprintf(`"entrances":[%q]`, b.Self().ID))
 	b.Offer(t, "tcp/range", "127.0.0.1:7000-7001", `"users":["alice"]`)
+	const never = "not allowed (ref 000000): ask the owner of b" // whatever the reason
 	tests := []struct {
 		path  string
 		query url.Values
@@ -36,13 +37,13 @@ func TestExitAnswersWithTheRealReason(t *testing.T) {
 		{"tcp/refused", nil, answer.Refused, "target " + refusing + " refused the connection"},
 		{"tcp/nohost", nil, answer.DNS, "target no-such-host.invalid:80"},
 		{"tcp/nosocket", nil, answer.Refused, "no such socket"},
-		{"tcp/private", nil, answer.Denied, "endpoint b does not allow user alice to use tunnel tcp/private"},
-		{"tcp/private", url.Values{spec.ProbeParam: {"1"}}, answer.Denied, "endpoint b does not allow user alice to use tunnel tcp/private"},
-		{"tcp/private", url.Values{"user": {"bob"}}, answer.Denied, "endpoint b does not allow user alice"},
-		{"tcp/elsewhere", nil, answer.Denied, "as an entrance of tunnel tcp/elsewhere"},
-		{"tcp/unknown", nil, answer.NotFound, "endpoint b has no tunnel tcp/unknown"},
-		{"nonsense", nil, answer.NotFound, "has no tunnel nonsense"},
-		{"", nil, answer.NotFound, "has no tunnel"},
+		{"tcp/private", nil, answer.Denied, never},
+		{"tcp/private", url.Values{spec.ProbeParam: {"1"}}, answer.Denied, never},
+		{"tcp/private", url.Values{"user": {"bob"}}, answer.Denied, never},
+		{"tcp/elsewhere", nil, answer.Denied, never},
+		{"tcp/unknown", nil, answer.Denied, never},
+		{"nonsense", nil, answer.Denied, never},
+		{"", nil, answer.Denied, never},
 		{"tcp/range", nil, answer.BadRequest, "2 ports at its exit and 1 at its entrance"},
 		{"tcp/range", url.Values{spec.PortsParam: {"2"}, spec.PortParam: {"2"}}, answer.BadRequest, "names no port"},
 		{"tcp/range", url.Values{spec.PortsParam: {"2"}, spec.PortParam: {"-1"}}, answer.BadRequest, "names no port"},

@@ -24,15 +24,15 @@ func TestExitsAreTheEndpointsOfMyUserAndThoseThatAllowMe(t *testing.T) {
 	}{
 		{"my own", []offer{{"alice", ""}}, "", "service0", ""},
 		{"another user's that allows me", []offer{{"bob", "alice"}}, "", "service0", ""},
-		{"another user's that does not allow me", []offer{{"bob", ""}}, "", "", "does not allow user alice to use tunnel tcp/web"},
-		{"another user's that allows somebody else", []offer{{"bob", "carol"}}, "", "", "does not allow user alice"},
+		{"another user's that does not allow me", []offer{{"bob", ""}}, "", "", "not allowed"},
+		{"another user's that allows somebody else", []offer{{"bob", "carol"}}, "", "", "not allowed"},
 		{"mine beside one that does not allow me", []offer{{"bob", ""}, {"alice", ""}}, "", "service1", ""},
 		{"mine, which is offline, beside one that tries to capture me", []offer{{"mallory", "alice"}, {"alice", "offline"}}, "", "",
 			"no endpoint of user alice that is online offers tunnel tcp/web"},
 		{"mine beside one that tries to capture me", []offer{{"mallory", "alice"}, {"alice", ""}}, "", "service1", ""},
 		{"two users that both allow me", []offer{{"carol", "alice"}, {"bob", "alice"}}, "", "", "tunnel tcp/web is offered by the users bob and carol: choose with --exits-of"},
 		{"an explicit one of two users", []offer{{"carol", "alice"}, {"bob", "alice"}}, "exit1", "service1", ""},
-		{"an explicit one that does not allow me", []offer{{"bob", ""}, {"alice", ""}}, "exit0", "", "does not allow user alice"},
+		{"an explicit one that does not allow me", []offer{{"bob", ""}, {"alice", ""}}, "exit0", "", "not allowed"},
 		{"nobody offers it", nil, "", "", "no endpoint that is online offers tunnel tcp/web"},
 	}
 	for _, test := range tests {

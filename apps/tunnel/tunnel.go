@@ -116,7 +116,11 @@ func (a *App) serveTunnel(ctx context.Context, f apps.Flow) {
 	protocol, name, _ := strings.Cut(f.Path(), "/")
 	o := a.outbound(spec.Key{Protocol: protocol, Name: name})
 	if o == nil {
-		f.Refuse(answer.Errorf(answer.NotFound, "endpoint %s has no tunnel %s", a.host.Mesh.Self().Name, f.Path()))
+		self, code := a.host.Mesh.Self(), answer.NotFound
+		if f.Peer().User != self.User { // what is not there and what is not theirs, others cannot tell apart
+			code = answer.Denied
+		}
+		f.Refuse(answer.Errorf(code, "endpoint %s has no tunnel %s", self.Name, f.Path()))
 		return
 	}
 	o.Answer(f, o.Serve(ctx, f))

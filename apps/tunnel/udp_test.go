@@ -149,7 +149,7 @@ func TestDatagramsObeyTheSameAccessAsConnections(t *testing.T) {
 	c := tunneltest.DialUDP(t, address)
 	c.Write([]byte("x"))
 	appstest.Eventually(t, "the refusal is noted", func() bool {
-		return strings.Contains(a.InboundStatus(t, "udp/echo").Stats.LastError, "endpoint b does not allow user alice to use tunnel udp/echo")
+		return strings.Contains(a.InboundStatus(t, "udp/echo").Stats.LastError, "ask the owner of b")
 	})
 	b.Offer(t, "udp/echo", service, `"users":["alice"]`)
 	tunneltest.Exchange(t, c, []byte("x"))

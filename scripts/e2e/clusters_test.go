@@ -69,7 +69,7 @@ func TestClusters(t *testing.T) {
 	check("socks5h", theirs, "(2)")
 	west.ztm("proxy", "rules", "--users", "root", "--targets", "*.west.svc.cluster.local:8080", "--action", "allow")
 	check("socks5h", theirs, "svc-a of west")
-	check("http", "http://svc-a.west.svc.cluster.local:8081/", "may not reach")
+	check("http", "http://svc-a.west.svc.cluster.local:8081/", "ask the owner of ep-west")
 	m.root.ztm("proxy", "config", "--remove-via", "*.west.svc.cluster.local")
 	await(t, "the refusal says what would help", func() bool { return strings.Contains(curl("http", theirs), "--add-trust bob") })
 	m.root.ztm("proxy", "config", "--trust", "bob")

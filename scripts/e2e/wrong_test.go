@@ -111,7 +111,7 @@ func TestWrongCommands(t *testing.T) {
 		{"check of too many ports", "tunnel open outbound tcp/new --targets a:1-200 --check tcp", failed, []string{"200 ports", "leave the check out"}},
 		{"statistics of an unknown tunnel", "stats tunnel tcp/nothing", failed, []string{"tcp/nothing", "ztm get tunnel"}},
 		{"target that refuses", "nc ep-root 127.0.0.1:1", failed, []string{"127.0.0.1:1 refused the connection"}},
-		{"target that is not allowed", "nc ep-bob 127.0.0.1:1", failed, []string{"ep-bob does not allow user root", "ztm tunnel allow"}},
+		{"target that is not allowed", "nc ep-bob 127.0.0.1:1", failed, []string{"ask the owner of ep-bob", "ztm tunnel allow"}},
 		{"mesh joined already", "join demo --as again --permit root.json", failed, []string{"joined", "already"}},
 		{"mesh joined under another name", "join other --as again --permit root.json", failed, []string{"joined", "already", "demo"}},
 		{"user name that is none", "invite a/b --permit new.json", usage, []string{`"a/b"`}},

@@ -292,7 +292,7 @@ func TestAnInboxTakesWhatItsOwnerHasSeen(t *testing.T) {
 	m.write("more/gift", "second")
 	m.write("dir/a/b", "b")
 	m.good(m.office, "inbox", "--dir", m.path("inbox"))
-	if r := m.run(m.phone, "send", m.path("gift"), "office"); !strings.Contains(r.Failure, "may not send") {
+	if r := m.run(m.phone, "send", m.path("gift"), "office"); !strings.Contains(r.Failure, "ask the owner of office") {
 		t.Errorf("by default: %+v", r)
 	}
 	m.good(m.home, "send", m.path("gift"), "office")

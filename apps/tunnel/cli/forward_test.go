@@ -139,10 +139,10 @@ func TestForwardFailsAtOnceWhenItCannotWork(t *testing.T) {
 		{"forward shop", "missing [IP:]PORT"},
 		{"forward shop a:b:c:d:e", "want [IP:]PORT:HOST:PORT"},
 		{"forward nobody 1:2", `endpoint "nobody" not found`},
-		{"forward shop 0:10.0.0.1:80", "endpoint shop does not allow user alice to reach 10.0.0.1:80"},
-		{"forward --reverse shop 0:10.0.0.1:80", "endpoint shop does not listen for user alice"},
+		{"forward shop 0:10.0.0.1:80", "not allowed (ref 000000): ask the owner of shop"},
+		{"forward --reverse shop 0:10.0.0.1:80", "not allowed (ref 000000): ask the owner of shop"},
 		{"forward . " + tunneltest.Server(t, "x") + ":127.0.0.1:80", "the address is in use"},
-		{"nc shop 10.0.0.1:80", "endpoint shop does not allow user alice to reach 10.0.0.1:80"},
+		{"nc shop 10.0.0.1:80", "not allowed (ref 000000): ask the owner of shop"},
 		{"nc . " + appstest.FreeAddress(t), "refused the connection"},
 		{"nc shop", "want EP and HOST:PORT"},
 	}
