@@ -97,6 +97,8 @@ var arrows = []arrow{
 	{"apps/tunnel/cli", []string{"apps", "apps/balance", "apps/reach", "apps/tunnel", "apps/tunnel/...", "tunnel/answer", "tunnel/identity", "tunnel/splice"}, "a command line is a client of an app; main alone has it"},
 	{"apps/process", []string{"apps", "tunnel/answer", "tunnel/identity", "tunnel/limit", "tunnel/splice"}, "a program runs without knowing for which app"},
 	{"apps/*", []string{"apps", "apps/process", "apps/settings", "tunnel/answer", "tunnel/identity", "tunnel/offer"}, "an app sees a Mesh, not what carries it, and no other app"},
+	{"apps/external/manifest", []string{"tunnel/identity"}, "what an app says of itself is checked without running it"},
+	{"apps/*", []string{"apps", "apps/process", "apps/settings", "tunnel/answer", "tunnel/identity"}, "an app sees a Mesh, not what carries it, and no other app"},
 	{"tunnel", []string{"tunnel/answer", "tunnel/h2", "tunnel/handshake", "tunnel/identity"}, "the transport knows neither what it carries nor for whom"},
 	{"tunnel/answer", nil, "everybody answers in one way, whoever they are"},
 	{"tunnel/handshake", nil, "a handshake is watched from below, before anybody knows who it is with"},
