@@ -5,14 +5,12 @@ import (
 	"cmp"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -228,7 +226,7 @@ func TestSessionsOfThePagesWork(t *testing.T) {
 			continue
 		}
 		t.Run(p.path, func(t *testing.T) {
-			s := newSession(t)
+			s := newSession(t, p)
 			for _, b := range p.blocks {
 				s.play(p.path, b)
 			}
@@ -240,45 +238,44 @@ func TestSessionsOfThePagesWork(t *testing.T) {
 	}
 }
 
-func newSession(t *testing.T) *session {
+func newSession(t *testing.T, p page) *session {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ztm-docs-") // t.TempDir is often too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	hub, hub2, web, listen := appstest.FreeAddress(t), appstest.FreeAddress(t), webServer(t), appstest.FreeAddress(t)
-	_, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		t.Fatal(err)
+	s := &session{t: t, dir: dir, bin: program(t), hubs: map[string]string{}}
+	var there, here []string // what the page names and what it is here, and the other way
+	names := func(word, is string) {
+		there, here = append(there, word, is), append(here, is, word)
 	}
-	return &session{
-		t: t, dir: dir, bin: program(t),
-		hubs: map[string]string{"hub.example.com:8888": hub, "hub2.example.com:8888": hub2},
-		replace: strings.NewReplacer("hub.example.com:8888", hub, "hub2.example.com:8888", hub2,
-			"127.0.0.1:8080", web, "18081", port),
-		restore: strings.NewReplacer(hub, "hub.example.com:8888", hub2, "hub2.example.com:8888", web, "127.0.0.1:8080", port, "18081"),
+	for _, hub := range []string{"hub.example.com:8888", "hub2.example.com:8888"} {
+		s.hubs[hub] = appstest.FreeAddress(t)
+		names(hub, s.hubs[hub])
 	}
-}
-
-// webServer is the service of the sessions.
-func webServer(t *testing.T) string {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for _, v := range places {
+		if p.has(v.address) && v.missing() == "" {
+			names(v.address, v.start(s))
+		}
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "Hello from the office: the hub carried this and could not read it.")
-	})}
-	var done sync.WaitGroup
-	done.Go(func() { server.Serve(ln) })
-	t.Cleanup(func() { server.Close(); done.Wait() })
-	return ln.Addr().String()
+	for _, port := range p.ports() {
+		names(port, appstest.Port(appstest.FreeAddress(t)))
+	}
+	for name, text := range standIns {
+		s.wrapper(name, text)
+	}
+	s.replace, s.restore = strings.NewReplacer(there...), strings.NewReplacer(here...)
+	return s
 }
 
 // play types the commands of a block, one after the other.
 func (s *session) play(path string, b block) {
 	s.t.Helper()
+	if name := b.missing(); name != "" {
+		s.t.Logf("%s:%d is left out: it needs the program %s", path, b.at, name)
+		return
+	}
 	for i := 0; i < len(b.lines); i++ {
 		m := prompt.FindStringSubmatch(b.lines[i])
 		if m == nil {
@@ -291,8 +288,12 @@ func (s *session) play(path string, b block) {
 			want = append(want, b.lines[i])
 		}
 		where := fmt.Sprintf("%s:%d: %s", path, b.at+at, line)
+		alone, stays := strings.CutSuffix(strings.TrimSpace(line), "&")
 		if strings.HasPrefix(line, "ztm run ") && !strings.Contains(line, "--identity") { // that prints and ends
-			s.serve(where, host, strings.TrimSuffix(strings.TrimSpace(line), "&"), want)
+			stays = true
+		}
+		if stays {
+			s.serve(where, host, alone, want)
 			continue
 		}
 		var out, errs bytes.Buffer
@@ -328,7 +329,8 @@ func (s *session) command(host, line string) *exec.Cmd {
 	return cmd
 }
 
-// serve starts a hub or an agent, which runs until the end of the test, and waits until it serves.
+// serve starts what runs until the end of the page: a hub or an agent, and waits until it serves;
+// or what the page leaves in the background, and waits until that says what the page shows.
 func (s *session) serve(where, host, line string, want []string) {
 	s.t.Helper()
 	log := &appstest.Buffer{}
@@ -349,13 +351,7 @@ func (s *session) serve(where, host, line string, want []string) {
 	})
 	w := world{t: s.t}
 	w.until(where+" serves", func() error {
-		if strings.Contains(line, "run hub") {
-			c, err := net.Dial("tcp", s.hubOf(host))
-			if err != nil {
-				return err
-			}
-			c.Close()
-		} else if _, _, err := api.Dial(s.t.Context(), filepath.Join(s.dir, host+".home", ".ztm")); err != nil {
+		if err := s.serves(host, line); err != nil {
 			return err
 		}
 		if !strings.Contains(s.normal(log.String()), s.normal(strings.Join(want, "\n"))) {
@@ -363,6 +359,22 @@ func (s *session) serve(where, host, line string, want []string) {
 		}
 		return nil
 	})
+}
+
+// serves reports whether what a line started is there, as far as one can ask it.
+func (s *session) serves(host, line string) error {
+	switch {
+	case strings.HasPrefix(line, "ztm run hub "):
+		c, err := net.Dial("tcp", s.hubOf(host))
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	case strings.HasPrefix(line, "ztm run agent"):
+		_, _, err := api.Dial(s.t.Context(), filepath.Join(s.dir, host+".home", ".ztm"))
+		return err
+	}
+	return nil
 }
 
 // compare checks what was printed against what the page shows, if it shows anything.
