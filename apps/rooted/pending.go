@@ -193,7 +193,7 @@ func (p *Pending) Commit(perm fs.FileMode, changed time.Time, durable bool) erro
 		return err
 	}
 	if durable {
-		return p.dir.sync()
+		return p.dir.Sync()
 	}
 	return nil
 }

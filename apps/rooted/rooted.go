@@ -265,8 +265,8 @@ func (d *Dir) Names() ([]Name, error) {
 // maxNames is how many names a directory may have: they are in memory, one directory at a time.
 const maxNames = 1 << 20
 
-// sync makes what happened to names in d last.
-func (d *Dir) sync() error {
+// Sync waits until the disk has what happened to names in d.
+func (d *Dir) Sync() error {
 	if !syncsDirectories {
 		return nil
 	}
