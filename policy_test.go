@@ -105,6 +105,7 @@ var arrows = []arrow{
 	{"tunnel/handshake", nil, "a handshake is watched from below, before anybody knows who it is with"},
 	{"tunnel/identity", nil, "who a peer is depends on nobody else"},
 	{"tunnel/offer", nil, "an offer is read in one way, by hubs and by who looks for it"},
+	{"tunnel/identity/policy", []string{"tunnel/identity"}, "what is granted is written down without knowing an app"},
 	{"tunnel/splice", nil, "any two connections can be joined"},
 	{"tunnel/limit", nil, "a limit knows nothing of what it limits"},
 	{"tunnel/inflight", []string{"tunnel/limit"}, "what runs is tracked in one way, whatever it is"},
