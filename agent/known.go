@@ -68,12 +68,12 @@ func (k *known) labels(label, value string) []string {
 	return []string{"endpoint", k.nameOf(identity.ID(value))}
 }
 
-// endpoint returns what is known of an endpoint, as offline, and since when.
+// endpoint returns what is known of an endpoint, and since when: whether it is online is not.
 func (k *known) endpoint(id identity.ID) (e apps.Endpoint, at time.Time, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	kept, ok := k.eps[id]
-	kept.Online = false
+	kept.Online, kept.Unknown = false, true
 	return kept.Endpoint, k.at, ok
 }
 
@@ -103,13 +103,14 @@ func (k *known) admitted(user string) (out []time.Time) {
 	return out
 }
 
-// list returns the endpoints that match a filter, as offline and by name, and when that was so.
+// list returns the endpoints that match a filter, by name, and when that was so: whether they are
+// online is not known.
 // good says whether one is still a member.
 func (k *known) list(f apps.Filter, good func(identity.Subject) bool) ([]apps.Endpoint, time.Time) {
 	k.mu.Lock()
 	out := []apps.Endpoint{}
 	for _, e := range k.eps {
-		e.Online = false
+		e.Online, e.Unknown = false, true
 		if good(e.subject) && matches(e.Endpoint, f) && hasKeyword(e.Endpoint, f.Keyword) {
 			out = append(out, e.Endpoint)
 		}

@@ -32,7 +32,7 @@ func TestTheLastKnownDirectoryIsShownWhileTheHubIsAway(t *testing.T) {
 	})
 	w := httptest.NewRecorder()
 	all, err := m.shown(t.Context(), w, apps.Filter{Keyword: "alice"})
-	if err != nil || len(all) != 1 || all[0].Name != "ep-alice" || all[0].Online {
+	if err != nil || len(all) != 1 || all[0].Name != "ep-alice" || all[0].Online || !all[0].Unknown {
 		t.Errorf("without the hub: %v, %v", all, err)
 	}
 	if len(w.Header().Values(api.WarningHeader)) != 1 {

@@ -33,6 +33,7 @@ type Endpoint struct {
 	Signer  bool        `json:"signer,omitempty"`  // holds the mesh's CA key
 	Address string      `json:"address,omitempty"` // where the hub sees it; the hub's word, not the endpoint's
 	Online  bool        `json:"online"`            // the hub's word, not the endpoint's
+	Unknown bool        `json:"unknown,omitempty"` // no hub answers: nobody can say whether it is online
 	Local   bool        `json:"local,omitempty"`   // is the endpoint of this agent
 	Seen    time.Time   `json:"seen,omitzero"`     // the last contact with the hub; the hub's word
 

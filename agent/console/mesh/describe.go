@@ -65,7 +65,7 @@ func (c commands) describeEndpoint(ctx context.Context, name string) error {
 		{"IP:", ip},
 		{"Port:", port},
 		{"Ping:", milliseconds(ep.RTT)},
-		{"Status:", online(ep.Online)},
+		{"Status:", online(ep.Endpoint)},
 		{"Last seen:", when(ep.Seen)},
 		{"Sessions:", strconv.Itoa(ep.Sessions)},
 		{"Labels:", orNone(ep.Labels)},

@@ -100,7 +100,7 @@ func (c commands) getEndpoints(ctx context.Context, f apps.Filter) error {
 	}
 	for _, ep := range eps {
 		ip, port := split(ep.Address)
-		t.Add(title(ep), ep.User, ip, port, online(ep.Online), string(ep.ID), dash(ep.Version), c.labels(ep.Labels),
+		t.Add(title(ep), ep.User, ip, port, online(ep), string(ep.ID), dash(ep.Version), c.labels(ep.Labels),
 			orNone(ep.Offers), when(ep.Seen))
 	}
 	return c.Print(eps, t)
@@ -123,9 +123,12 @@ func (c commands) labels(labels []string) string {
 	return strings.Join(labels, " ")
 }
 
-func online(on bool) string {
-	if on {
+func online(ep apps.Endpoint) string {
+	switch {
+	case ep.Online:
 		return "Online"
+	case ep.Unknown:
+		return "Unknown"
 	}
 	return "Offline"
 }
