@@ -21,6 +21,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/cloud/fetch"
 	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/note"
 	"ztm/apps/cloud/tree"
 	"ztm/apps/settings"
 	"ztm/tunnel/answer"
@@ -44,9 +45,9 @@ type App struct {
 	end      context.CancelFunc
 	work     sync.WaitGroup // what requests have started
 
-	flows  limit.Counts[identity.ID]   // of one peer
-	pokes  *limit.Buckets[identity.ID] // of one peer
-	noting noter
+	flows limit.Counts[identity.ID]   // of one peer
+	pokes *limit.Buckets[identity.ID] // of one peer
+	noter note.Noter
 
 	remembered sync.Once // see remember
 
@@ -88,7 +89,7 @@ func New(h apps.Host) apps.App {
 	a.life, a.end = context.WithCancel(context.Background())
 	a.index, a.broken = index.Load(h.State, h.Notary)
 	a.fetcher = fetch.New(fetch.Config{Open: a.openBlocks, Blocks: blocksAtATime})
-	a.noting.a = a
+	a.noter.Index = a.index
 	return a
 }
 

@@ -14,6 +14,7 @@ import (
 	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/fetch"
 	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/note"
 	"ztm/apps/cloud/tree"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -309,94 +310,14 @@ func (a *App) commit(t *tree.Tree, p *tree.Pending, k *index.Known) error {
 	if err != nil {
 		return err
 	}
-	return a.noting.note(t, noted{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.All}, size: k.Size,
-		commit: func(durable bool) (fs.FileInfo, error) {
+	return a.noter.Note(t, note.Entry{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.All}, Size: k.Size,
+		Commit: func(durable bool) (*index.Local, error) {
 			err := p.Commit(tree.Perm(k.Exec && c.Exec), time.UnixMilli(k.Time), durable)
-			return p.Written(), err
+			if err != nil {
+				return nil, err
+			}
+			return localOf(p.Written(), k.Content()), nil
 		}})
-}
-
-// noter gives files their names and saves what is here now, for all that wait at a time together.
-type noter struct {
-	a *App
-
-	mu      sync.Mutex
-	waiting []noted
-	busy    bool
-}
-
-// noted is one that waits.
-type noted struct {
-	index.Here
-	size  int64
-	saved chan error // capacity 1
-
-	// commit gives the file its name, and returns what was written: what stands there by now may be
-	// an edit already, and must look like one. nil: it has its name.
-	commit func(durable bool) (fs.FileInfo, error)
-}
-
-// note returns when the file has its name and the database says so.
-func (n *noter) note(t *tree.Tree, w noted) error {
-	w.saved = make(chan error, 1)
-	n.mu.Lock()
-	n.waiting = append(n.waiting, w)
-	lead := !n.busy
-	n.busy = true
-	n.mu.Unlock()
-	for lead {
-		lead = n.save(t)
-	}
-	return <-w.saved
-}
-
-// save saves what waits, and reports whether there was anything.
-func (n *noter) save(t *tree.Tree) bool {
-	n.mu.Lock()
-	batch := n.waiting
-	n.waiting = nil
-	n.busy = len(batch) > 0
-	n.mu.Unlock()
-	if len(batch) == 0 {
-		return false
-	}
-	errs := n.name(t, batch)
-	var list []index.Here
-	for i, w := range batch {
-		if errs[i] == nil {
-			list = append(list, w.Here)
-		}
-	}
-	err := n.a.index.Note(list)
-	for i, w := range batch {
-		w.saved <- errors.Join(errs[i], err)
-	}
-	return true
-}
-
-// name gives the files of a batch their names.
-func (n *noter) name(t *tree.Tree, batch []noted) []error {
-	errs := make([]error, len(batch))
-	var sizes []int64
-	var which []int
-	for i, w := range batch {
-		if w.commit != nil {
-			sizes, which = append(sizes, w.size), append(which, i)
-		}
-	}
-	err := t.Batch(sizes, func(i int, durable bool) {
-		w := &batch[which[i]]
-		info, err := w.commit(durable)
-		if errs[which[i]] = err; err == nil {
-			w.Local = localOf(info, w.Content)
-		}
-	})
-	for _, i := range which {
-		if errs[i] == nil {
-			errs[i] = err
-		}
-	}
-	return errs
 }
 
 // open opens a file that is here.

@@ -10,6 +10,7 @@ import (
 	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/mirror"
+	"ztm/apps/cloud/note"
 	"ztm/apps/cloud/tree"
 	"ztm/apps/rooted"
 )
@@ -132,14 +133,14 @@ func (a mirrored) Adopt(user, path string) error {
 	}
 	_, _, err = a.here(t, k)
 	if err == nil && k.Local != nil && slices.Equal(k.Local.Hash, k.Hash) {
-		err = a.noting.note(t, noted{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: k.Held, Local: k.Local}})
+		err = a.noter.Note(t, note.Entry{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: k.Held, Local: k.Local}})
 	}
 	return err
 }
 
 // forget notes that nothing of a file is here.
 func (a mirrored) forget(t *tree.Tree, k *index.Known) error {
-	return a.noting.note(t, noted{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.None}})
+	return a.noter.Note(t, note.Entry{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.None}})
 }
 
 func (a mirrored) Discard(user, path string) error {

@@ -7,6 +7,7 @@ import (
 
 	"ztm/apps/cloud/blocks"
 	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/note"
 	"ztm/apps/cloud/tree"
 	"ztm/tunnel/answer"
 )
@@ -24,7 +25,7 @@ func (a *App) keepHere(t *tree.Tree, k *index.Known, local *index.Local, list bl
 	if err := a.saveList(k, list); err != nil {
 		return err
 	}
-	return a.noting.note(t, noted{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.All, Local: local}})
+	return a.noter.Note(t, note.Entry{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.All, Local: local}})
 }
 
 // mostSuspects is how many files are looked into at a time. Others are when they are asked for again.
@@ -92,7 +93,7 @@ func (a *App) verify(ctx context.Context, row index.Row) (State, error) {
 	default:
 		state = Changed
 	}
-	return state, a.noting.note(t, noted{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.None, Local: k.Local}})
+	return state, a.noter.Note(t, note.Entry{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.None, Local: k.Local}})
 }
 
 // verifyAll verifies all files that are here at or below a path. Those that are damaged are fetched
@@ -176,7 +177,7 @@ func (a *App) eraseFile(t *tree.Tree, r index.Row) error {
 	if err != nil || k == nil {
 		return err
 	}
-	if err := a.noting.note(t, noted{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.None}}); err != nil {
+	if err := a.noter.Note(t, note.Entry{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.None}}); err != nil {
 		return err
 	}
 	return t.Remove(r.User, r.Path)
