@@ -38,7 +38,7 @@ type Named struct {
 func (a *App) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/config", settings.API(&a.settings, a.log(), (*Config).Apply, func(before, after Config) (settings.Prepared, error) {
-		return settings.Prepared{Commit: func() { a.moved(before, after) }}, nil
+		return settings.Prepared{Commit: func() { a.configured(before, after) }}, nil
 	}))
 	for pattern, f := range map[string]func(*http.Request) (any, error){
 		"GET /files":             a.getFiles,

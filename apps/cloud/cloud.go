@@ -49,6 +49,8 @@ type App struct {
 	pokes *limit.Buckets[identity.ID] // of one peer
 	noter note.Noter
 
+	down, up limit.Pace // of contents
+
 	remembered sync.Once // see remember
 
 	treeMu sync.Mutex // held while the directory is opened
@@ -88,6 +90,9 @@ func New(h apps.Host) apps.App {
 		pokes: limit.NewBuckets[identity.ID](limit.Rate{Burst: 10, PerSecond: 1}, 1024)}
 	a.life, a.end = context.WithCancel(context.Background())
 	a.index, a.broken = index.Load(h.State, h.Notary)
+	if c, err := a.settings.Get(); err == nil { // otherwise each use of it says why
+		a.configured(c, c)
+	}
 	a.fetcher = fetch.New(fetch.Config{Open: a.openBlocks, Blocks: blocksAtATime})
 	a.noter.Index = a.index
 	return a

@@ -13,12 +13,19 @@ import (
 type Config struct {
 	LocalDir string `json:"localDir,omitempty"` // absolute; "" is ztmCloud/MESH in the home directory
 	Exec     bool   `json:"exec,omitempty"`     // files that were published so become executable here
+
+	// How fast contents come and go, over all transfers, in bytes a second; zero is no limit.
+	LimitDown int64 `json:"limitDown,omitempty"`
+	LimitUp   int64 `json:"limitUp,omitempty"`
 }
 
 // ConfigChange is a change of a [Config]: what is nil stays.
 type ConfigChange struct {
 	LocalDir *string `json:"localDir,omitempty"`
 	Exec     *bool   `json:"exec,omitempty"`
+
+	LimitDown *int64 `json:"limitDown,omitempty"`
+	LimitUp   *int64 `json:"limitUp,omitempty"`
 }
 
 // Apply makes the change.
@@ -29,10 +36,24 @@ func (c *Config) Apply(change ConfigChange) error {
 	if change.Exec != nil {
 		c.Exec = *change.Exec
 	}
+	if change.LimitDown != nil {
+		c.LimitDown = *change.LimitDown
+	}
+	if change.LimitUp != nil {
+		c.LimitUp = *change.LimitUp
+	}
 	return nil
 }
 
+// minLimit is the lowest speed: below it the other end would take this one for stalled.
+const minLimit = 16 << 10
+
 func checkConfig(c Config) (Config, error) {
+	for _, limit := range []int64{c.LimitDown, c.LimitUp} {
+		if limit != 0 && limit < minLimit {
+			return c, answer.Errorf(answer.BadRequest, "a limit is %d bytes a second or more", minLimit)
+		}
+	}
 	if c.LocalDir != "" && !filepath.IsAbs(c.LocalDir) {
 		return c, answer.Errorf(answer.BadRequest, "the local directory %q is not absolute", c.LocalDir)
 	}
@@ -50,6 +71,13 @@ func (a *App) directory() (string, error) {
 		return "", answer.Errorf(answer.NotFound, "this account has no home directory; name one: ztm cloud config --local-dir DIR")
 	}
 	return filepath.Join(home, "ztmCloud", a.host.Mesh.Name()), nil
+}
+
+// configured puts a change of the configuration in force.
+func (a *App) configured(before, after Config) {
+	a.down.Set(after.LimitDown)
+	a.up.Set(after.LimitUp)
+	a.moved(before, after)
 }
 
 // moved closes the local directory where the configuration has another one.

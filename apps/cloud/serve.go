@@ -72,7 +72,7 @@ func (a *App) serveBlocks(_ context.Context, f apps.Flow) {
 		return
 	}
 	defer conn.Close()
-	give.Serve(conn, toPeer{a, f.Peer().User})
+	give.Serve(a.up.Conn(conn), toPeer{a, f.Peer().User})
 }
 
 // toPeer is what a user may have of what is here.

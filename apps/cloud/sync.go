@@ -203,5 +203,9 @@ const tellTime = 4 * time.Second
 
 // openBlocks opens a flow for blocks.
 func (a *App) openBlocks(ctx context.Context, id identity.ID) (net.Conn, error) {
-	return a.host.Mesh.Open(ctx, id, Name+"/blocks", nil)
+	conn, err := a.host.Mesh.Open(ctx, id, Name+"/blocks", nil)
+	if err != nil {
+		return nil, err
+	}
+	return a.down.Conn(conn), nil
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"ztm/apps/appstest"
 	"ztm/apps/cloud"
@@ -156,5 +157,30 @@ func TestPathsThatAnAgentMakesUpHaveSomethingInCommonOrNothing(t *testing.T) {
 		if got := common(results); got != want {
 			t.Errorf("%v: %q", paths, got)
 		}
+	}
+}
+
+func TestALimitHoldsForWhatIsFetchedAndIsShown(t *testing.T) {
+	var n appstest.Net
+	bob, phone := newPlace(t, &n, "desk", "bob"), newPlace(t, &n, "phone", "bob")
+	bob.want("upload", write(t, filepath.Join(t.TempDir(), "big"), strings.Repeat("x", 256<<10)))
+	if out := phone.want("config", "--limit-down", "512K").Out; !strings.Contains(out, "512.0 KiB/s") {
+		t.Error(out)
+	}
+	began := time.Now()
+	phone.want("download", "big")
+	if d := time.Since(began); d < 400*time.Millisecond {
+		t.Errorf("256 KiB at 512 KiB/s took %v", d)
+	}
+	phone.want("config", "--limit-down", "off")
+	bob.want("config", "--limit-up", "512K")
+	phone.want("erase", "big")
+	began = time.Now()
+	phone.want("download", "big")
+	if d := time.Since(began); d < 400*time.Millisecond {
+		t.Errorf("256 KiB from an endpoint that gives 512 KiB/s took %v", d)
+	}
+	if r := bob.run("config", "--limit-up", "10"); r.Failure == "" {
+		t.Error("a limit was taken at which all would stall")
 	}
 }

@@ -230,6 +230,17 @@ func onOff(x *cli.Context, name string) (*bool, error) {
 	return &on, nil
 }
 
+func rate(x *cli.Context, name string) (*int64, error) {
+	if !x.IsSet(name) {
+		return nil, nil
+	}
+	r, err := apps.ParseRate(x.String(name))
+	if err != nil {
+		return nil, apps.Usagef("--%s: %v", name, err)
+	}
+	return &r, nil
+}
+
 func (k *client) verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "verify", Category: apps.AtEndpoint, Usage: "Read what is here and check that it is still what was published",
@@ -305,13 +316,16 @@ func (k *client) statusCommand() *cli.Command {
 
 func (k *client) configCommand() *cli.Command {
 	return &cli.Command{
-		Name: "config", Category: apps.AtEndpoint, Usage: "Show or set where files are kept",
-		UsageText: "ztm cloud config [--local-dir DIR] [--exec on|off]",
-		Description: "Files do not move when the directory is changed. Without --exec on, no file that was fetched can be executed.\n\n" + apps.Example(
-			"ztm cloud config", "ztm cloud config --local-dir /mnt/disk/cloud"),
+		Name: "config", Category: apps.AtEndpoint, Usage: "Show or set where files are kept, and how fast they come and go",
+		UsageText: "ztm cloud config [--local-dir DIR] [--exec on|off] [--limit-down RATE] [--limit-up RATE]",
+		Description: "Files do not move when the directory is changed. Without --exec on, no file that was fetched can be executed.\n" +
+			"A limit holds at once, for all downloads, or all that others fetch from here, together.\n\n" + apps.Example(
+			"ztm cloud config", "ztm cloud config --local-dir /mnt/disk/cloud", "ztm cloud config --limit-down 2M --limit-up 500K"),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "local-dir", Usage: "keep files in `DIR`; empty for the default"},
 			&cli.StringFlag{Name: "exec", Usage: "let files be executable that were published so: `on|off`"},
+			&cli.StringFlag{Name: "limit-down", Usage: "fetch at most `RATE` bytes a second, such as 500K or 2M, or off"},
+			&cli.StringFlag{Name: "limit-up", Usage: "give others at most `RATE` bytes a second, or off"},
 		},
 		Action: func(x *cli.Context) error {
 			if err := apps.NoArguments(x); err != nil {
@@ -324,6 +338,12 @@ func (k *client) configCommand() *cli.Command {
 			}
 			var err error
 			if change.Exec, err = onOff(x, "exec"); err != nil {
+				return err
+			}
+			if change.LimitDown, err = rate(x, "limit-down"); err != nil {
+				return err
+			}
+			if change.LimitUp, err = rate(x, "limit-up"); err != nil {
 				return err
 			}
 			return k.config(x.Context, change, x.NumFlags() > 0)

@@ -118,7 +118,15 @@ func (k *client) config(ctx context.Context, change cloud.ConfigChange, set bool
 	if err := k.ask(ctx, http.MethodGet, "status", nil, &s); err != nil {
 		s.Dir = "unknown: " + err.Error()
 	}
-	return k.Print(c, &apps.Table{Rows: [][]string{{"Endpoint", ep.Name}, {"Local directory", s.Dir}, {"Executable files", onOffText(c.Exec)}}})
+	return k.Print(c, &apps.Table{Rows: [][]string{{"Endpoint", ep.Name}, {"Local directory", s.Dir}, {"Executable files", onOffText(c.Exec)},
+		{"Limit down", rateText(c.LimitDown)}, {"Limit up", rateText(c.LimitUp)}}})
+}
+
+func rateText(perSecond int64) string {
+	if perSecond == 0 {
+		return "off"
+	}
+	return progress.Bytes(perSecond) + "/s"
 }
 
 func onOffText(on bool) string {

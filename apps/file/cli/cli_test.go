@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -362,5 +363,26 @@ func TestACopyIsContinued(t *testing.T) {
 	}
 	if diff := cmp.Diff(m.read("big"), m.read("copy")); diff != "" {
 		t.Error("they differ")
+	}
+}
+
+func TestACopyKeepsToItsLimit(t *testing.T) {
+	m := newMesh(t)
+	m.write("big", strings.Repeat("x", 128<<10))
+	if err := os.Mkdir(m.path("out"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"cp", "--limit", "256K", m.path("big"), "home:" + m.path("there")},
+		{"get", "--limit", "256k", "--to", m.path("out"), "home:" + m.path("big")},
+	} {
+		began := time.Now()
+		m.good(m.office, args...)
+		if d := time.Since(began); d < 400*time.Millisecond {
+			t.Errorf("%s: 128 KiB at 256 KiB/s took %v", args[0], d)
+		}
+	}
+	if r := m.run(m.office, "cp", "--limit", "fast", m.path("big"), "home:"+m.path("again")); !strings.Contains(r.Failure, "--limit") {
+		t.Errorf("%+v", r)
 	}
 }

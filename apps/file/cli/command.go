@@ -64,13 +64,26 @@ func copyFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "recursive", Aliases: []string{"r"}, Usage: "copy directories with all that is in them"},
 		&cli.BoolFlag{Name: "update", Aliases: []string{"u"}, Usage: "leave out files that are there with the same size and time"},
 		&cli.BoolFlag{Name: "no-replace", Aliases: []string{"n"}, Usage: "replace no file"},
+		limitFlag(),
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "show no progress"},
 	}
 }
 
-func newCopier(x *cli.Context, c apps.Console) *copier {
-	return &copier{Console: c, quiet: x.Bool("quiet"),
+func limitFlag() cli.Flag {
+	return &cli.StringFlag{Name: "limit", Usage: "copy at most `RATE` bytes a second, such as 500K or 2M"}
+}
+
+func newCopier(x *cli.Context, c apps.Console) (*copier, error) {
+	k := &copier{Console: c, quiet: x.Bool("quiet"),
 		o: transfer.Options{Recursive: x.Bool("recursive"), Update: x.Bool("update"), Keep: x.Bool("no-replace")}}
+	if x.IsSet("limit") {
+		rate, err := apps.ParseRate(x.String("limit"))
+		if err != nil {
+			return nil, apps.Usagef("--limit: %v", err)
+		}
+		k.pace.Set(rate)
+	}
+	return k, nil
 }
 
 const verified = "Modes and times are kept; links, devices and owners are not. Every block is checked by its SHA-256, and a file gets its\n" +
@@ -91,7 +104,11 @@ func cpCommand(c apps.Console) *cli.Command {
 			if len(names) < 2 {
 				return apps.Usagef("missing FROM or TO")
 			}
-			return newCopier(x, c).all(x.Context, names[:len(names)-1], names[len(names)-1])
+			k, err := newCopier(x, c)
+			if err != nil {
+				return err
+			}
+			return k.all(x.Context, names[:len(names)-1], names[len(names)-1])
 		},
 	}
 }
@@ -109,7 +126,11 @@ func getCommand(c apps.Console) *cli.Command {
 			if !x.Args().Present() {
 				return apps.Usagef("missing EP:PATH")
 			}
-			return newCopier(x, c).all(x.Context, x.Args().Slice(), strings.TrimSuffix(x.String("to"), "/")+"/")
+			k, err := newCopier(x, c)
+			if err != nil {
+				return err
+			}
+			return k.all(x.Context, x.Args().Slice(), strings.TrimSuffix(x.String("to"), "/")+"/")
 		},
 	}
 }
@@ -120,12 +141,13 @@ func sendCommand(c apps.Console) *cli.Command {
 		Category:  apps.InMesh,
 		Usage:     "Send files to the inbox of an endpoint",
 		ArgsUsage: "FILE ... EP",
-		UsageText: "ztm file send [-r] FILE ... EP",
+		UsageText: "ztm file send [-r] [OPTIONS] FILE ... EP",
 		Description: "Endpoints of your own take what you send. On an endpoint of another user you must be allowed to offer something\n" +
 			"(`ztm file inbox --add-user`), and its owner accepts each offer after seeing all names. Nothing is replaced there.\n\n" +
 			apps.Example("ztm file send photo.jpg ep-phone"),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "recursive", Aliases: []string{"r"}, Usage: "send directories with all that is in them"},
+			limitFlag(),
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "show no progress"},
 		},
 		Action: func(x *cli.Context) error {
@@ -133,7 +155,11 @@ func sendCommand(c apps.Console) *cli.Command {
 			if len(names) < 2 {
 				return apps.Usagef("missing FILE or EP")
 			}
-			return newCopier(x, c).send(x.Context, names[:len(names)-1], names[len(names)-1])
+			k, err := newCopier(x, c)
+			if err != nil {
+				return err
+			}
+			return k.send(x.Context, names[:len(names)-1], names[len(names)-1])
 		},
 	}
 }

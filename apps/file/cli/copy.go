@@ -11,6 +11,7 @@ import (
 	"ztm/apps/file"
 	"ztm/apps/file/transfer"
 	"ztm/apps/progress"
+	"ztm/tunnel/limit"
 )
 
 // copier is one command that copies.
@@ -18,6 +19,7 @@ type copier struct {
 	apps.Console
 	o     transfer.Options
 	quiet bool
+	pace  limit.Pace
 	sum   transfer.Report
 }
 
@@ -64,7 +66,7 @@ func (k *copier) copy(ctx context.Context, from, to place, into bool) error {
 		if err != nil {
 			return err
 		}
-		return k.drive(ctx, name, func() (transfer.Report, error) { return transfer.Send(conn, []transfer.Source{src}, k.o) }, conn)
+		return k.drive(ctx, name, func() (transfer.Report, error) { return transfer.Send(k.pace.Conn(conn), []transfer.Source{src}, k.o) }, conn)
 	case to.here:
 		target, err := file.Destination(to.path, name, into)
 		if err != nil {
@@ -75,7 +77,7 @@ func (k *copier) copy(ctx context.Context, from, to place, into bool) error {
 		if err != nil {
 			return err
 		}
-		return k.drive(ctx, name, func() (transfer.Report, error) { return transfer.Receive(conn, target, k.o) }, conn)
+		return k.drive(ctx, name, func() (transfer.Report, error) { return transfer.Receive(k.pace.Conn(conn), target, k.o) }, conn)
 	}
 	near, err := k.openRead(ctx, from)
 	if err != nil {
@@ -86,7 +88,7 @@ func (k *copier) copy(ctx context.Context, from, to place, into bool) error {
 		near.Close()
 		return err
 	}
-	return k.drive(ctx, name, func() (transfer.Report, error) { return transfer.Join(near, far, k.o) }, near, far)
+	return k.drive(ctx, name, func() (transfer.Report, error) { return transfer.Join(k.pace.Conn(near), far, k.o) }, near, far)
 }
 
 func (k *copier) openRead(ctx context.Context, from place) (net.Conn, error) {
@@ -181,7 +183,7 @@ func (k *copier) send(ctx context.Context, names []string, to string) error {
 	if self, err := k.Resolve(ctx, ""); err == nil && self.User != ep.User {
 		fmt.Fprintf(k.Stderr(), "ztm: waiting for the owner of %s to accept: ztm file inbox\n", apps.Printable(ep.Name))
 	}
-	err = k.drive(ctx, base(names[0]), func() (transfer.Report, error) { return file.Propose(conn, sources, k.o) }, conn)
+	err = k.drive(ctx, base(names[0]), func() (transfer.Report, error) { return file.Propose(k.pace.Conn(conn), sources, k.o) }, conn)
 	if err != nil {
 		return err
 	}
