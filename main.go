@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -27,6 +28,8 @@ import (
 	"ztm/agent/daemon"
 	"ztm/agent/feature"
 	"ztm/agent/service"
+	browser "ztm/agent/web"
+	webcli "ztm/agent/web/cli"
 	"ztm/apps"
 	"ztm/hub"
 	"ztm/store"
@@ -80,6 +83,9 @@ func commands(c *console.Console) []*cli.Command {
 	if feature.Backup {
 		out = append(out, backups(c)...)
 	}
+	if feature.Console {
+		out = append(out, webcli.Command(c, os.Getenv))
+	}
 	return append(out, service.Commands(service.Host{Console: c, Getenv: os.Getenv, Data: c.DataDir, Roles: run.Subcommands,
 		Runs: func(role, data string) bool { return store.InUse(filepath.Join(data, role+".db")) }})...)
 }
@@ -113,7 +119,11 @@ func roles(c *console.Console) *cli.Command {
 	if feature.Hub {
 		roles = append(roles, hub.Command(v.Tag, wrongUsage))
 	}
-	roles = append(roles, agent.Command(agent.Config{Version: v, Built: buildTime(v), Apps: kinds()}, dataDir))
+	config := agent.Config{Version: v, Built: buildTime(v), Apps: kinds()}
+	if feature.Console {
+		config.Console = func(h browser.Host) http.Handler { return browser.New(h) }
+	}
+	roles = append(roles, agent.Command(config, dataDir))
 	for _, role := range roles {
 		role.Before = func(x *cli.Context) error { return settle(x, dataDir) }
 		role.Category = apps.Device

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,6 +30,7 @@ import (
 	"ztm/agent/api"
 	"ztm/agent/authority"
 	"ztm/agent/local"
+	"ztm/agent/web"
 	"ztm/apps"
 	"ztm/store"
 	"ztm/tunnel"
@@ -45,7 +47,10 @@ type Config struct {
 	Metrics string      // loopback address:port for counters; "": none
 	Built   time.Time   // when the binary was built, a floor for the clock; zero: none
 	Apps    []apps.Kind // what each mesh runs
-	Hubs    int         // with how many hubs of a mesh there are sessions; 0: two, or one where memory is scarce
+
+	// Console makes what serves [api.ConsolePath]; nil: this binary has no console for browsers.
+	Console func(web.Host) http.Handler
+	Hubs    int // with how many hubs of a mesh there are sessions; 0: two, or one where memory is scarce
 }
 
 // Agent is one agent. Make it with [New], then [Agent.Run] it once.

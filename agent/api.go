@@ -94,6 +94,7 @@ func (a *Agent) routes() http.Handler {
 	inMesh("GET /api/meshes/{mesh}/endpoints/{ep}/ping", (*mesh).getPing)
 	inMesh("POST /api/meshes/{mesh}/endpoints/{ep}/flows/{path...}", (*mesh).postFlow)
 	inMesh("/api/meshes/{mesh}/endpoints/{ep}/{path...}", (*mesh).anyEndpoint)
+	mux.Handle("/api/console", a.console(mux))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		answer.Fail(w, a.log, answer.Errorf(answer.NotFound, "there is no such request: %s %s", r.Method, r.URL.Path))
 	})

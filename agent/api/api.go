@@ -303,3 +303,18 @@ type Hop struct {
 	RTT   float64     `json:"rtt"` // milliseconds from the agent; meaningless with an Error
 	Error string      `json:"error,omitempty"`
 }
+
+// Console is the request that lets a browser of this machine in: POST [ConsolePath]. DELETE shuts the
+// console: all browsers are out, and its listener is closed.
+type Console struct {
+	ReadOnly bool `json:"readOnly,omitempty"` // it only looks
+	Port     int  `json:"port,omitempty"`     // to listen on; 0 is the usual one, or the one that is open
+}
+
+// ConsoleState is the answer, and that to GET [ConsolePath].
+type ConsoleState struct {
+	URL      string `json:"url,omitempty"` // with a code that is good once, within a minute
+	Port     int    `json:"port"`          // 0: it is shut
+	Browsers int    `json:"browsers"`      // that were let in
+	Waiting  int    `json:"waiting"`       // codes that are still good
+}

@@ -15,6 +15,7 @@ const (
 	VersionPath  = "/api/version"
 	IdentityPath = "/api/identity"
 	MeshesPath   = "/api/meshes"
+	ConsolePath  = "/api/console"
 )
 
 // MeshPath is the path of a mesh.

@@ -1,0 +1,90 @@
+package web
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"io"
+	"io/fs"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+)
+
+// ours are the pages of the console: modules, a style sheet, nothing that is generated.
+//
+//go:embed pages
+var ours embed.FS
+
+// types are the kinds of files that are served. Another kind is not found.
+var types = map[string]string{
+	".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".html": "text/html; charset=utf-8",
+	".svg": "image/svg+xml",
+}
+
+// index is the one page. It gets the nonce, with which the styles that a terminal makes are let in.
+func (o *opening) index(w http.ResponseWriter, r *http.Request) {
+	b, err := ours.ReadFile("pages/index.html")
+	if err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	nonce, _ := r.Context().Value(nonceKey{}).(string)
+	w.Header().Set("Content-Type", types[".html"])
+	w.Write(bytes.ReplaceAll(b, []byte("NONCE"), []byte(nonce)))
+}
+
+func servePage(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("file")
+	b, err := fs.ReadFile(ours, "pages/"+path.Base(name))
+	if kind := types[path.Ext(name)]; err != nil || kind == "" || name == "index.html" {
+		http.NotFound(w, r)
+	} else {
+		send(w, r, kind, b)
+	}
+}
+
+// serveFetched serves the files of others, which are kept compressed.
+func serveFetched(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("file")
+	b, err := fs.ReadFile(fetched(), path.Base(name)+".gz")
+	kind := types[path.Ext(name)]
+	if err != nil || kind == "" {
+		http.NotFound(w, r)
+		return
+	}
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		w.Header().Set("Content-Encoding", "gzip")
+	} else if b, err = plain(b); err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	send(w, r, kind, b)
+}
+
+func plain(packed []byte) ([]byte, error) {
+	z, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(z)
+}
+
+// send serves a file of the binary. A browser may keep it, and asks whether it is still the same.
+func send(w http.ResponseWriter, r *http.Request, kind string, b []byte) {
+	sum := sha256.Sum256(b)
+	h := w.Header()
+	h.Set("Content-Type", kind)
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Etag", `"`+hex.EncodeToString(sum[:12])+`"`)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b))
+}
+
+// hasTerminal reports whether the files of the terminal are in this binary.
+func hasTerminal() bool {
+	names, err := fs.Glob(fetched(), "*.js.gz")
+	return err == nil && len(names) > 0
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"strings"
+	"testing"
+
+	browser "ztm/agent/web"
+	"ztm/apps"
+	"ztm/apps/appstest"
+)
+
+// signIn asks for a console as a person does and returns its origin, and the key of a page of it.
+func (w *world) signIn(name string, options ...string) (origin, key string) {
+	w.t.Helper()
+	printed := w.ztm(name, append([]string{"console", "--no-open"}, options...)...)
+	origin, code, ok := strings.Cut(strings.TrimSpace(printed), "/#")
+	if !ok {
+		w.t.Fatalf("printed %q", printed)
+	}
+	var in struct{ Key string }
+	status, body := browse(w.t, "POST", origin+"/session", "", `{"code":"`+code+`"}`)
+	if status != 200 || json.Unmarshal([]byte(body), &in) != nil {
+		w.t.Fatalf("signing in: %d %s", status, body)
+	}
+	return origin, in.Key
+}
+
+// browse sends a request as a page with the key.
+func browse(t testing.TB, method, url, key, body string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set(browser.KeyHeader, key)
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+func TestTheConsoleShowsWhatTheCommandLineShowsAndIsShutBeforeAndAfter(t *testing.T) {
+	w := newWorld(t)
+	w.options.Console = func(h browser.Host) http.Handler { return browser.New(h) }
+	w.join("laptop", "root")
+	w.options.Console = nil
+	w.join("nas", "root")
+	address := appstest.FreeAddress(t)
+	listens := func() bool {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	}
+	if listens() {
+		t.Fatal("something listens before anybody has asked")
+	}
+	_, port, _ := strings.Cut(address, ":")
+	origin, key := w.signIn("laptop", "--port", port)
+	if origin != "http://"+address || !listens() {
+		t.Errorf("the console is at %s", origin)
+	}
+	status, body := browse(t, "GET", origin+"/api/meshes/demo/endpoints", key, "")
+	var all []apps.Endpoint
+	if err := json.Unmarshal([]byte(body), &all); status != 200 || err != nil || len(all) != 2 {
+		t.Errorf("endpoints: %d %s", status, body)
+	}
+	for _, ep := range all { // one's other endpoint shows the same from here
+		if status, body := browse(t, "GET", origin+"/api/meshes/demo/endpoints/"+string(ep.ID)+"/apps/tunnel/tunnels", key, ""); status != 200 {
+			t.Errorf("tunnels of %s: %d %s", ep.Name, status, body)
+		}
+	}
+	if status, body := browse(t, "GET", origin+"/api/meshes/demo/ca", key, ""); status != 404 || strings.Contains(body, "PRIVATE") {
+		t.Errorf("the key of the mesh: %d %s", status, body)
+	}
+	if _, stderr, status := w.try("nas", "console", "--no-open"); status != 1 || !strings.Contains(stderr, "built without") {
+		t.Errorf("an agent without a console: %d %s", status, stderr)
+	}
+	w.ztm("laptop", "console", "--lock")
+	if listens() {
+		t.Error("something listens after --lock")
+	}
+	if log := w.logs["laptop"].String(); strings.Contains(log, key) {
+		t.Error("the key is in the log")
+	}
+}
+
+// TestNothingHereMakesPages holds what keeps two megabytes out of the binary: a template calls
+// methods by name, so that the linker keeps all of them.
+func TestNothingHereMakesPages(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := "\n" + string(out)
+	for _, never := range []string{"html/template", "net/http/pprof"} {
+		if strings.Contains(all, "\n"+never+"\n") {
+			t.Errorf("the program is made with %s", never)
+		}
+	}
+	if !strings.Contains(all, "\nztm/agent/web\n") {
+		t.Error("the packages were not listed")
+	}
+}
