@@ -102,7 +102,6 @@ var arrows = []arrow{
 	{"apps/*", []string{"apps", "apps/process", "apps/settings", "tunnel/answer", "tunnel/identity", "tunnel/offer"}, "an app sees a Mesh, not what carries it, and no other app"},
 	{"apps/external/manifest", []string{"tunnel/identity"}, "what an app says of itself is checked without running it"},
 	{"apps/external/bundle", []string{"apps", "apps/external/manifest", "apps/rooted"}, "a version of an app is written and checked without knowing who delivers it"},
-	{"apps/*", []string{"apps", "apps/process", "apps/settings", "tunnel/answer", "tunnel/identity"}, "an app sees a Mesh, not what carries it, and no other app"},
 	{"tunnel", []string{"tunnel/answer", "tunnel/h2", "tunnel/handshake", "tunnel/identity"}, "the transport knows neither what it carries nor for whom"},
 	{"tunnel/answer", nil, "everybody answers in one way, whoever they are"},
 	{"tunnel/handshake", nil, "a handshake is watched from below, before anybody knows who it is with"},

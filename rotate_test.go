@@ -50,7 +50,7 @@ func (w *world) renewed(ca identity.ID, names ...string) {
 // rotateFor rotates with a grace that is shorter than the command line has it.
 func (w *world) rotateFor(name string, grace time.Duration) {
 	w.t.Helper()
-	c, _, err := api.Dial(w.t.Context(), w.path(name))
+	c, token, err := api.Dial(w.t.Context(), w.path(name))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -67,6 +67,7 @@ func (w *world) rotateFor(name string, grace time.Duration) {
 		w.t.Fatal(err)
 	}
 	req.Header.Set(api.ClientHeader, "1")
+	req.Header.Set(api.TokenHeader, token)
 	resp, err := client.Do(req)
 	if err != nil {
 		w.t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"ztm/agent/api"
 	"ztm/apps/appstest"
 )
 
@@ -53,6 +55,34 @@ func (d *started) listens() bool {
 		c.Close()
 	}
 	return err == nil
+}
+
+func TestWhoCanConnectToTheAgentAndHasNoTokenIsNotTheUser(t *testing.T) {
+	d := startDaemon(t, "sh", "-c", `exec "$@"`)
+	for name, want := range map[string]int{"": http.StatusUnauthorized, "agent.token": http.StatusOK} {
+		c, err := net.Dial("unix", filepath.Join(d.data, "agent.sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/api/version", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token, err := os.ReadFile(filepath.Join(d.data, name)); err == nil {
+			req.Header.Set(api.TokenHeader, strings.TrimSpace(string(token)))
+		}
+		if err := req.Write(c); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != want {
+			t.Errorf("with the token of the file %q: %s, want %d", name, resp.Status, want)
+		}
+	}
 }
 
 // stop ends it with SIGTERM and returns how it ended.

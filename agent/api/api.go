@@ -3,10 +3,12 @@
 // nothing and asks nothing.
 //
 //	ztm (agent/console) -- Dial --> <data>/agent.sock -- HTTP/1.1, JSON --> agent
+//	                         |----> <data>/agent.token, in each request
 //
-// Only the user who runs the agent can connect. On unix the socket and its directory are private to
-// them; on Windows the agent asks for a token that lies in a private file. Every request that
-// changes something carries [ClientHeader], which a form in a browser cannot send. A failed answer
+// Only the user who runs the agent gets an answer. Each request needs the token that the agent made
+// when it started, which lies in a private file; on unix the socket is private as well. Who can
+// connect is not the user yet: an app that runs as their account and may not read the file. Every
+// request that changes something carries [ClientHeader], which a form in a browser cannot send. A failed answer
 // has the status of its code and an [answer.Error] as its body. Times are RFC 3339, and missing
 // where they are unknown or never; spans of time are milliseconds unless a field says otherwise.
 package api
@@ -24,7 +26,7 @@ import (
 // Headers of a request.
 const (
 	ClientHeader = "Ztm-Client" // "1" on every request that changes something
-	TokenHeader  = "Ztm-Token"  // the token of [Dial], where there is one
+	TokenHeader  = "Ztm-Token"  // the token of [Dial]
 )
 
 // WarningHeader is in an answer for each sentence that a person should read beside it.

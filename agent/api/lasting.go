@@ -2,8 +2,11 @@ package api
 
 import (
 	"errors"
+	"io/fs"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -112,12 +115,38 @@ func (l *lasting) Addr() net.Addr {
 	return inner.Addr()
 }
 
+// there reports whether something is at a path, or that this cannot be told.
+func there(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// listener removes the file that says how to use it when it is closed, unless another has taken its
+// place.
+type listener struct {
+	net.Listener
+	path string
+	once sync.Once
+	kept atomic.Bool
+}
+
+// Close closes the listener.
+func (l *listener) Close() error {
+	l.once.Do(func() {
+		if !l.kept.Load() {
+			os.Remove(l.path)
+		}
+	})
+	return l.Listener.Close()
+}
+
 // keepFile has a listener leave its place alone when it is closed: another has taken it.
 func keepFile(l net.Listener) {
 	switch l := l.(type) {
 	case *net.UnixListener:
 		l.SetUnlinkOnClose(false)
-	case interface{ keepFile() }:
-		l.keepFile()
+	case *listener:
+		l.kept.Store(true)
+		keepFile(l.Listener)
 	}
 }

@@ -4,21 +4,27 @@ package api
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	listenunix "ztm/apps/listen"
 )
+
+// maxTokenFile is the longest agent.token that makes sense, in bytes.
+const maxTokenFile = 1024
 
 // maxSocketPath is what sun_path holds on every system, in bytes: 104 with the closing zero on the
 // BSDs, less a reserve.
@@ -67,7 +73,54 @@ func dial(ctx context.Context, dir string) (net.Conn, string, error) {
 		}
 	}
 	c, err := new(net.Dialer).DialContext(ctx, "unix", path)
-	return c, "", err
+	if err != nil {
+		return nil, "", err
+	}
+	// Only now: an agent that starts writes the token before it listens.
+	token, err := readToken(tokenPath(path))
+	if err != nil {
+		c.Close()
+		return nil, "", err
+	}
+	return c, token, nil
+}
+
+// tokenPath is the file beside a socket that holds the token, for this user alone. Who can connect
+// and cannot read, an app of this user that is confined, is not the user.
+func tokenPath(socket string) string { return filepath.Join(filepath.Dir(socket), "agent.token") }
+
+// readToken reads a token. Where there is no file the agent asks for none: it is of an older
+// version.
+func readToken(path string) (string, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxTokenFile))
+	return strings.TrimSpace(string(b)), err
+}
+
+// writeToken puts a token where the user alone can read it. The file is whole as soon as it is
+// there.
+func writeToken(path, token string) error {
+	temporary := path + ".new"
+	os.Remove(temporary) // a leftover
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(token + "\n")
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(temporary, path)
+	}
+	if err != nil {
+		os.Remove(temporary)
+	}
+	return err
 }
 
 func listen(dir string) (net.Listener, string, error) {
@@ -75,21 +128,29 @@ func listen(dir string) (net.Listener, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	l, err := newLasting(func() (net.Listener, error) { return open(path, fallback) }, func() bool { return there(path) }, lookEvery)
+	token := rand.Text()
+	l, err := newLasting(func() (net.Listener, error) { return open(path, token, fallback) },
+		func() bool { return whole(path, token) }, lookEvery)
 	if err != nil {
 		return nil, "", err
 	}
-	return l, "", nil
+	return l, token, nil
 }
 
-// there reports whether something is at a path, or that this cannot be told.
-func there(path string) bool {
-	_, err := os.Lstat(path)
-	return !errors.Is(err, fs.ErrNotExist)
+// whole reports whether the socket is there. A token that has gone from beside it is written again.
+func whole(path, token string) bool {
+	if !there(path) {
+		return false
+	}
+	if !there(tokenPath(path)) {
+		_ = writeToken(tokenPath(path), token) // tried again later
+	}
+	return true
 }
 
-// open makes the socket, and the private directory around it where it is not in the data directory.
-func open(path string, fallback bool) (net.Listener, error) {
+// open writes the token and makes the socket beside it, and the private directory around both where
+// that is not the data directory.
+func open(path, token string, fallback bool) (net.Listener, error) {
 	if fallback {
 		if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
@@ -98,7 +159,15 @@ func open(path string, fallback bool) (net.Listener, error) {
 			return nil, err
 		}
 	}
-	return listenunix.Unix(context.Background(), path)
+	if err := writeToken(tokenPath(path), token); err != nil {
+		return nil, err
+	}
+	l, err := listenunix.Unix(context.Background(), path)
+	if err != nil {
+		os.Remove(tokenPath(path))
+		return nil, err
+	}
+	return &listener{Listener: l, path: tokenPath(path)}, nil
 }
 
 // private checks a directory whose name anybody could have taken in the common temporary directory:

@@ -74,6 +74,78 @@ func TestTheAgentIsFoundByItsDataDirectory(t *testing.T) {
 	}
 }
 
+func TestTheTokenIsNewAtEachStartAndForTheUserAlone(t *testing.T) {
+	for name, dir := range map[string]func(*testing.T) string{"in the data directory": short, "in the common directory": long} {
+		t.Run(name, func(t *testing.T) {
+			dir, seen := dir(t), map[string]bool{}
+			for range 2 {
+				l, token, err := Listen(dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				path := tokenPath(Location(dir))
+				if fi, err := os.Lstat(path); err != nil || fi.Mode() != 0o600 {
+					t.Errorf("%s: %v, %v; want a file of mode 0600", path, fi, err)
+				}
+				c, read, err := Dial(t.Context(), dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.Close()
+				if read != token || len(token) < 26 || seen[token] {
+					t.Errorf("the token is %q, it reads as %q", token, read)
+				}
+				seen[token] = true
+				l.Close()
+				if there(path) {
+					t.Error("the token is left behind")
+				}
+			}
+		})
+	}
+}
+
+func TestATokenThatWasRemovedIsWrittenAgain(t *testing.T) {
+	dir := short(t)
+	l, token, err := Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := os.Remove(tokenPath(Location(dir))); err != nil {
+		t.Fatal(err)
+	}
+	if !whole(Location(dir), token) {
+		t.Error("the socket seems to be gone")
+	}
+	c, read, err := Dial(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if read != token {
+		t.Errorf("the token reads as %q, want %q", read, token)
+	}
+}
+
+func TestALinkInPlaceOfTheTokenIsReplacedAndNotFollowed(t *testing.T) {
+	dir := short(t)
+	precious := filepath.Join(dir, "precious")
+	for _, name := range []string{tokenPath(Location(dir)), tokenPath(Location(dir)) + ".new"} {
+		if err := errors.Join(os.WriteFile(precious, []byte("precious"), 0o600), os.Symlink(precious, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, _, err := Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if b, err := os.ReadFile(precious); string(b) != "precious" {
+		t.Errorf("the file holds %q, %v", b, err)
+	}
+}
+
 func TestASocketThatWasLeftBehindIsReplaced(t *testing.T) {
 	dir := short(t)
 	l, _, err := Listen(dir)
@@ -101,7 +173,8 @@ func TestASocketThatWasRemovedIsMadeAgain(t *testing.T) {
 			if fallback {
 				gone = filepath.Dir(path) // cleaners take the directory as well
 			}
-			l, err := newLasting(func() (net.Listener, error) { return open(path, fallback) }, func() bool { return there(path) }, time.Millisecond)
+			l, err := newLasting(func() (net.Listener, error) { return open(path, "token", fallback) },
+				func() bool { return whole(path, "token") }, time.Millisecond)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,15 +3,11 @@ package api
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"ztm/store/private"
 )
@@ -50,12 +46,6 @@ func listen(dir string) (net.Listener, string, error) {
 	return l, token, nil
 }
 
-// there reports whether something is at a path, or that this cannot be told.
-func there(path string) bool {
-	_, err := os.Lstat(path)
-	return !errors.Is(err, fs.ErrNotExist)
-}
-
 // open listens on a port and writes the file that says which. The file is for this user alone
 // before the token is in it.
 func open(path, token string) (net.Listener, error) {
@@ -84,23 +74,4 @@ func writePrivate(path string, b []byte) error {
 		err = os.Rename(temporary, path)
 	}
 	return err
-}
-
-// listener removes the file with the address when it is closed, unless another has taken its place.
-type listener struct {
-	net.Listener
-	path string
-	once sync.Once
-	kept atomic.Bool
-}
-
-func (l *listener) keepFile() { l.kept.Store(true) }
-
-func (l *listener) Close() error {
-	l.once.Do(func() {
-		if !l.kept.Load() {
-			os.Remove(l.path)
-		}
-	})
-	return l.Listener.Close()
 }

@@ -1,7 +1,7 @@
 // Package local is how an agent is asked by the machine it runs on: the door of the local API, for
 // the user who runs the agent, and the counters, for those who watch the machine.
 //
-//	api.Listen (socket, or port and token)  -> Serve    -> guard -> the agent's handler
+//	api.Listen (socket or port, and token)  -> Serve    -> guard -> the agent's handler
 //	loopback.Listen (only if asked for)     -> Counters -> loopback.Guard -> /healthz, /metrics
 //
 // It knows no mesh: the agent gives it a handler and a [Source].
@@ -51,11 +51,12 @@ func Serve(ctx context.Context, ln net.Listener, token string, h http.Handler, l
 }
 
 // guard refuses requests without the token, and those that change something without a header that a
-// form in a browser cannot send. On unix there is no token: the socket is private.
+// form in a browser cannot send. An empty token lets nobody in.
 func guard(token string, next http.Handler, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if subtle.ConstantTimeCompare([]byte(r.Header.Get(api.TokenHeader)), []byte(token)) != 1 {
-			answer.Fail(w, log, answer.Errorf(answer.Denied, "the token is missing or wrong"))
+		if token == "" || subtle.ConstantTimeCompare([]byte(r.Header.Get(api.TokenHeader)), []byte(token)) != 1 {
+			w.Header().Set("WWW-Authenticate", api.TokenHeader)
+			http.Error(w, "the header "+api.TokenHeader+" is missing or wrong: it is the token in the agent's directory", http.StatusUnauthorized)
 			return
 		}
 		if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Header.Get(api.ClientHeader) != "1" {

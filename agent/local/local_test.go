@@ -77,8 +77,8 @@ func TestTheDoorOfTheLocalAPI(t *testing.T) {
 		want               int
 	}{
 		{"a question with the token", "GET", "", header(api.TokenHeader, token), 200},
-		{"without the token", "GET", "", header(), 403},
-		{"with another token", "GET", "", header(api.TokenHeader, token+"x"), 403},
+		{"without the token", "GET", "", header(), 401},
+		{"with another token", "GET", "", header(api.TokenHeader, token+"x"), 401},
 		{"a change", "POST", "", header(api.TokenHeader, token, api.ClientHeader, "1"), 200},
 		{"a change that a form could send", "POST", "", header(api.TokenHeader, token), 403},
 		{"by the name of a web page", "GET", "evil.example", header(api.TokenHeader, token), 403},
