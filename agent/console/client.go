@@ -222,10 +222,6 @@ func (f *flow) exchange(req *http.Request, token string) (*http.Response, error)
 	case err != nil:
 		return nil, fmt.Errorf("answer of the agent: %w", err)
 	}
-	if resp.StatusCode == http.StatusUnauthorized {
-		return nil, &apps.HintError{Err: errors.New("the agent does not accept the token of its own directory"),
-			Hint: "it was started a moment ago, or by another user: try again"}
-	}
 	if resp.StatusCode/100 != 2 && resp.StatusCode != http.StatusSwitchingProtocols {
 		return nil, failure(resp)
 	}

@@ -56,7 +56,7 @@ func guard(token string, next http.Handler, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if token == "" || subtle.ConstantTimeCompare([]byte(r.Header.Get(api.TokenHeader)), []byte(token)) != 1 {
 			w.Header().Set("WWW-Authenticate", api.TokenHeader)
-			http.Error(w, "the header "+api.TokenHeader+" is missing or wrong: it is the token in the agent's directory", http.StatusUnauthorized)
+			answer.Fail(w, log, answer.Errorf(answer.NoToken, "the header %s is missing or wrong: the token is in the agent's directory", api.TokenHeader))
 			return
 		}
 		if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Header.Get(api.ClientHeader) != "1" {

@@ -132,6 +132,8 @@ func byStatus(status int) Code {
 	switch status {
 	case http.StatusBadRequest:
 		return BadRequest
+	case http.StatusUnauthorized:
+		return NoToken
 	case http.StatusForbidden:
 		return Denied
 	case http.StatusNotFound:

@@ -15,6 +15,7 @@ type Code string
 // The codes, with the HTTP status they travel with.
 const (
 	BadRequest  Code = "http_request_error"        // 400: the request makes no sense
+	NoToken     Code = "token_missing"             // 401: whoever asks did not show who they are
 	Denied      Code = "http_request_denied"       // 403: the peer may not
 	NotFound    Code = "destination_not_found"     // 404: no such endpoint, app, tunnel
 	Conflict    Code = "conflict"                  // 409: the name is taken
@@ -30,7 +31,7 @@ const (
 )
 
 var statuses = map[Code]int{
-	BadRequest: 400, Denied: 403, NotFound: 404, Conflict: 409, Limit: 429, Internal: 500, Refused: 502,
+	BadRequest: 400, NoToken: 401, Denied: 403, NotFound: 404, Conflict: 409, Limit: 429, Internal: 500, Refused: 502,
 	Unreachable: 502, DNS: 502, Prohibited: 403, Unavailable: 503, Timeout: 504, Broken: 502,
 }
 
