@@ -53,6 +53,8 @@ var arrows = []arrow{
 	{"agent/web", []string{"agent/api", "agent/web/websocket", "apps/listen", "tunnel/answer", "tunnel/identity"}, "a browser asks the agent's own API, and knows no mesh"},
 	{"agent/web/websocket", nil, "messages know nothing of what they carry"},
 	{"agent/local", []string{"agent/api", "tunnel/answer", "tunnel/loopback", "tunnel/metric"}, "who is let in at this machine knows no mesh"},
+	{"agent/kube/cluster", nil, "an API server is spoken to without knowing what for"},
+	{"agent/kube/kubetest", nil, "it is for tests"},
 	{"agent/feature", nil, "what was built in depends on nothing that was"},
 	{"agent/...", []string{"agent/api", "agent/console/...", "apps", "tunnel/answer", "tunnel/identity"}, "the command line is a client: it holds no state and no key"},
 	{"apps", []string{"tunnel/answer", "tunnel/identity", "tunnel/metric"}, "what an app is depends on no app"},
