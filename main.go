@@ -23,10 +23,12 @@ import (
 
 	"ztm/agent"
 	"ztm/agent/api"
+	"ztm/agent/beside"
 	"ztm/agent/console"
 	"ztm/agent/console/mesh"
 	"ztm/agent/daemon"
 	"ztm/agent/feature"
+	"ztm/agent/kube"
 	"ztm/agent/service"
 	browser "ztm/agent/web"
 	webcli "ztm/agent/web/cli"
@@ -123,7 +125,11 @@ func roles(c *console.Console) *cli.Command {
 	if feature.Console {
 		config.Console = func(h browser.Host) http.Handler { return browser.New(h) }
 	}
-	roles = append(roles, agent.Command(config, dataDir))
+	var companions []beside.Companion
+	if feature.Kubernetes {
+		companions = append(companions, kube.Companion(os.Getenv))
+	}
+	roles = append(roles, agent.Command(config, dataDir, companions...))
 	for _, role := range roles {
 		role.Before = func(x *cli.Context) error { return settle(x, dataDir) }
 		role.Category = apps.Device

@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"ztm/agent/beside"
 	"ztm/agent/control"
 	"ztm/agent/local"
 	"ztm/apps"
@@ -23,8 +24,8 @@ import (
 // Command is `ztm run agent`. c has what the program knows by itself: Version, Built and Apps.
 // dataDir is the data directory where
 // --data is not given.
-func Command(c Config, dataDir func(*cli.Context) (string, error)) *cli.Command {
-	return &cli.Command{
+func Command(c Config, dataDir func(*cli.Context) (string, error), companions ...beside.Companion) *cli.Command {
+	command := &cli.Command{
 		Name:  "agent",
 		Usage: "run an agent in the foreground",
 		Description: `The agent keeps this device in the meshes it has joined. It opens no port and dials out to the hub.
@@ -43,11 +44,13 @@ Examples:
 			&cli.StringFlag{Name: "metrics", Usage: "serve /metrics and /healthz on loopback address `IP:PORT`"},
 			&cli.StringFlag{Name: "log-level", Value: "info", Usage: "log from `LEVEL` on: debug, info, warn or error"},
 		},
-		Action: func(x *cli.Context) error { return runCommand(x, c, dataDir) },
+		Action: func(x *cli.Context) error { return runCommand(x, c, dataDir, companions) },
 	}
+	command.Flags = append(command.Flags, beside.Flags(companions)...)
+	return command
 }
 
-func runCommand(x *cli.Context, c Config, dataDir func(*cli.Context) (string, error)) error {
+func runCommand(x *cli.Context, c Config, dataDir func(*cli.Context) (string, error), companions []beside.Companion) error {
 	if x.Args().Present() {
 		return &apps.UsageError{Err: fmt.Errorf("unexpected argument %q", x.Args().First())}
 	}
@@ -79,7 +82,11 @@ func runCommand(x *cli.Context, c Config, dataDir func(*cli.Context) (string, er
 	if err != nil {
 		return err
 	}
-	return join.run(x.Context, a)
+	others, err := beside.Start(companions, x, join.mesh, c.Log, beside.Agent{API: a.routes()})
+	if err != nil {
+		return errors.Join(err, a.Close())
+	}
+	return beside.With(func(ctx context.Context) error { return join.run(ctx, a) }, others)(x.Context)
 }
 
 // proxyOf returns the proxy of the option, or else that of the environment. It refuses a password

@@ -3,8 +3,8 @@
 //
 //	go build -tags ztm_omit_hub,ztm_omit_script
 //
-// The tag ztm_router is the profile of devices with little flash: it leaves out what [JavaScript], [YAML], [Cluster] and
-// [Console] stand for.
+// The tag ztm_router is the profile of devices with little flash: it leaves out what [JavaScript], [YAML], [Cluster],
+// [Console] and [Kubernetes] stand for.
 package feature
 
 import "slices"
@@ -15,7 +15,7 @@ func Names() []string {
 	for _, f := range []struct {
 		name string
 		in   bool
-	}{{"backup", Backup}, {"hub", Hub}, {"cluster", Hub && Cluster}, {"proxy", Proxy}, {"terminal", Terminal}, {"script", Script}, {"cloud", Cloud}, {"console", Console}, {"file", File}, {"javascript", Script && JavaScript}, {"yaml", YAML}} {
+	}{{"backup", Backup}, {"hub", Hub}, {"cluster", Hub && Cluster}, {"kubernetes", Kubernetes}, {"proxy", Proxy}, {"terminal", Terminal}, {"script", Script}, {"cloud", Cloud}, {"console", Console}, {"file", File}, {"javascript", Script && JavaScript}, {"yaml", YAML}} {
 		if f.in {
 			names = append(names, f.name)
 		}

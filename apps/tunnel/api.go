@@ -13,6 +13,9 @@ import (
 // maxBody bounds what the API reads of a request, in bytes: a thousand long addresses fit.
 const maxBody = 1 << 20
 
+// maxDerivedBody bounds what a set of derived outbounds may be, in bytes: 4096 with 128 targets each.
+const maxDerivedBody = 16 << 20
+
 // API manages the tunnels of this endpoint:
 //
 //	GET              /tunnels                           all inbounds and outbounds
@@ -66,7 +69,7 @@ func (a *App) API() http.Handler {
 	mux.HandleFunc("PUT /derived/{owner}", func(w http.ResponseWriter, r *http.Request) {
 		var set Derived
 		var out DerivedAnswer
-		err := answer.Decode(r, maxBody, &set)
+		err := answer.Decode(r, maxDerivedBody, &set)
 		if err == nil {
 			out, err = a.setDerived(r.PathValue("owner"), set)
 		}

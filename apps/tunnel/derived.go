@@ -62,7 +62,7 @@ type derivation struct {
 
 // admit takes an outbound into the set, or says why it cannot be in it.
 func (d *derivation) admit(c spec.Outbound) error {
-	if err := c.Validate(); err != nil {
+	if err := c.ValidateDerived(); err != nil {
 		return err
 	}
 	owner, derived := d.app.derived[c.Key]

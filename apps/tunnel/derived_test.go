@@ -55,6 +55,27 @@ func TestADerivedOutboundKeepsItsFlowsUntilItIsGone(t *testing.T) {
 	}
 }
 
+func TestADerivedOutboundWithoutTargetsRefusesAndKeepsItsFlows(t *testing.T) {
+	var n appstest.Net
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
+	derive(t, b, derived("web", tunneltest.Server(t, "web")))
+	entrance := a.Listen(t, "tcp/web")
+	c := tunneltest.Dial(t, entrance)
+	if got, err := tunneltest.ReadLine(c); got != "web" || err != nil {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	if refused := derive(t, b, `{"protocol":"tcp","name":"web"}`); len(refused) != 0 {
+		t.Fatal(refused)
+	}
+	if got, err := tunneltest.ReadLine(tunneltest.Dial(t, entrance)); err == nil {
+		t.Errorf("a new flow got %q", got)
+	}
+	io.WriteString(c, "still here\n")
+	if got, err := tunneltest.ReadLine(c); got != "still here" || err != nil {
+		t.Errorf("the flow that was there: %q, %v", got, err)
+	}
+}
+
 func TestWhatIsDerivedAndWhatIsSetByHandLeaveEachOtherAlone(t *testing.T) {
 	var n appstest.Net
 	b := tunneltest.Join(t, &n, "b", "alice")

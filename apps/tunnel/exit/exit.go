@@ -127,6 +127,9 @@ func answerProbe(f apps.Flow, denied error) {
 // targetsOf returns the addresses that a flow may go to: the targets, or the one port that it asks
 // for of each of them.
 func targetsOf(o *spec.Outbound, q url.Values) ([]spec.Address, error) {
+	if len(o.Targets) == 0 {
+		return nil, answer.Errorf(answer.Refused, "tunnel %s has no target that is ready", o.Key)
+	}
 	size := o.Targets[0].Size()
 	ports, index := 1, 0
 	if q.Has(spec.PortsParam) || q.Has(spec.PortParam) {

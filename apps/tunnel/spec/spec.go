@@ -263,6 +263,17 @@ func ValidateUsers(list []string) error {
 	return nil
 }
 
+// ValidateDerived returns an error if a derived outbound cannot be one. It may have no targets: what
+// it is derived from is there, and cannot be reached now.
+func (o *Outbound) ValidateDerived() error {
+	if len(o.Targets) > 0 {
+		return o.Validate()
+	}
+	reached := *o
+	reached.Targets = []Address{{Host: "127.0.0.1", First: 1, Last: 1}} // any one
+	return reached.Validate()
+}
+
 // ValidateOwner returns an error unless a name can be that of who derives outbounds.
 func ValidateOwner(name string) error { return identity.CheckName(name) }
 

@@ -1,0 +1,173 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"ztm/agent/api"
+	"ztm/agent/beside"
+	"ztm/agent/kube/cluster"
+	"ztm/agent/kube/expose"
+	"ztm/apps"
+)
+
+// owner is whose the outbounds are.
+const owner = "kubernetes"
+
+// Companion is `ztm run agent --kubernetes`. getenv is os.Getenv.
+func Companion(getenv func(string) string) beside.Companion {
+	return beside.Companion{
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "kubernetes", Usage: "watch the cluster that this pod is in: Services with the annotation ztm.dev/expose become outbounds"},
+			&cli.StringFlag{Name: "kube-server", Usage: "watch the API server at `URL` instead of that of this pod"},
+			&cli.StringFlag{Name: "kube-token", Usage: "show the API server the token in `FILE`"},
+			&cli.StringFlag{Name: "kube-ca", Usage: "trust the API server's certificate if one in `FILE` signed it"},
+			&cli.StringFlag{Name: "kube-namespaces", Usage: "watch the namespaces `LIST` alone, with commas between them"},
+			&cli.StringFlag{Name: "kube-prefix", Value: "ztm.dev", Usage: "read annotations that begin with `PREFIX`/"},
+			&cli.StringFlag{Name: "kube-users", Usage: "let every Service name the users `LIST`, or * for all, in its annotation users"},
+			&cli.StringFlag{Name: "kube-exclude", Usage: "never connect to the addresses `LIST`, such as 10.0.0.0/8"},
+			&cli.BoolFlag{Name: "kube-foreign-slices", Usage: "trust EndpointSlices that the cluster's controller has not made"},
+			&cli.StringFlag{Name: "health", Usage: "serve /healthz and /readyz for the kubelet at `ADDRESS`, such as :8081"},
+		},
+		Start: func(x *cli.Context, mesh string, log *slog.Logger, a beside.Agent) (beside.Work, error) {
+			if !x.Bool("kubernetes") {
+				return nil, unused(x)
+			}
+			if mesh == "" {
+				return nil, apps.Usagef("--kubernetes wants to know the mesh: give --join MESH, --join-as NAME and --permit FILE")
+			}
+			return start(x, getenv, mesh, log, a)
+		},
+	}
+}
+
+// unused is wrong usage if an option means nothing without --kubernetes.
+func unused(x *cli.Context) error {
+	for _, name := range []string{"kube-server", "kube-token", "kube-ca", "kube-namespaces", "kube-users", "kube-exclude", "kube-foreign-slices", "health"} {
+		if x.IsSet(name) {
+			return apps.Usagef("--%s goes with --kubernetes", name)
+		}
+	}
+	return nil
+}
+
+func start(x *cli.Context, getenv func(string) string, mesh string, log *slog.Logger, a beside.Agent) (beside.Work, error) {
+	at, err := serverOf(x, getenv)
+	if err != nil {
+		return nil, err
+	}
+	client, err := cluster.New(at)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := rulesOf(x, client, getenv)
+	if err != nil {
+		return nil, err
+	}
+	log = log.With("mesh", mesh, "app", owner)
+	m := member{mesh, a}
+	k := New(Config{Client: client, Namespaces: list(x.String("kube-namespaces")), Rules: rules, Derive: m.derive, Log: log})
+	if x.String("health") == "" {
+		return k.Run, nil
+	}
+	ready := func() error {
+		if err := m.connected(); err != nil {
+			return err
+		}
+		return k.Ready()
+	}
+	return beside.With(k.Run, []beside.Work{Health{x.String("health"), ready, log}.Run}), nil
+}
+
+// serverOf returns the API server of the command line, or else that of the pod.
+func serverOf(x *cli.Context, getenv func(string) string) (at cluster.Config, err error) {
+	if server := x.String("kube-server"); server != "" {
+		if x.String("kube-token") == "" {
+			return at, apps.Usagef("--kube-server goes with --kube-token FILE")
+		}
+		at = cluster.Config{Server: server, Token: cluster.TokenFile(x.String("kube-token"))}
+		if ca := x.String("kube-ca"); ca != "" {
+			at.CA, err = os.ReadFile(ca)
+		}
+		return at, err
+	}
+	if at, err = cluster.InPod(getenv); err != nil {
+		return at, &apps.HintError{Err: err, Hint: "run it in a pod, or name the API server with --kube-server and --kube-token"}
+	}
+	return at, nil
+}
+
+// list splits an option: commas are between its elements.
+func list(s string) (out []string) {
+	for _, word := range strings.Split(s, ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			out = append(out, word)
+		}
+	}
+	return out
+}
+
+// rulesOf returns the rules of the command line. The API server and this pod are never targets.
+func rulesOf(x *cli.Context, client *cluster.Client, getenv func(string) string) (expose.Rules, error) {
+	r := expose.Rules{Prefix: x.String("kube-prefix"), Users: list(x.String("kube-users")), ForeignSlices: x.Bool("kube-foreign-slices")}
+	never := append(list(x.String("kube-exclude")), client.Base().Hostname())
+	never = append(never, list(getenv("POD_IPS"))...)
+	for _, text := range never {
+		prefix, err := netip.ParsePrefix(text)
+		if a, aerr := netip.ParseAddr(text); aerr == nil {
+			prefix, err = a.Prefix(a.BitLen())
+		}
+		if err != nil && text != client.Base().Hostname() {
+			return r, apps.Usagef("--kube-exclude %q: want an address, or a prefix such as 10.0.0.0/8", text)
+		}
+		r.Exclude = append(r.Exclude, prefix)
+	}
+	return r, nil
+}
+
+// member is the agent as an endpoint of one mesh.
+type member struct {
+	mesh  string
+	agent beside.Agent
+}
+
+func (m member) self(ctx context.Context) (out api.Mesh, err error) {
+	err = m.agent.Call(ctx, http.MethodGet, api.MeshPath(m.mesh), nil, &out)
+	return out, err
+}
+
+// connected returns nil if the agent is connected to the mesh.
+func (m member) connected() error {
+	self, err := m.self(context.Background())
+	switch {
+	case err != nil:
+		return err
+	case self.Status == api.Connected:
+		return nil
+	case self.Error != "":
+		return errors.New(self.Error)
+	}
+	return fmt.Errorf("mesh %s: %s", m.mesh, self.Status)
+}
+
+// derive hands a set of outbounds to the tunnel app.
+func (m member) derive(ctx context.Context, set []expose.Outbound) (map[string]string, error) {
+	self, err := m.self(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out struct {
+		Refused map[string]string `json:"refused"`
+	}
+	in := map[string]any{"outbound": set}
+	err = m.agent.Call(ctx, http.MethodPut, api.AppPath(m.mesh, self.Agent.ID, "tunnel/derived/"+owner), in, &out)
+	return out.Refused, err
+}

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"ztm/agent/kube/kubetest"
+	"ztm/apps/appstest"
+)
+
+// podAddress returns an address of this machine at which a pod can be: loopback is never a target.
+func podAddress(t *testing.T) string {
+	t.Helper()
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addresses {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() && n.IP.To4() != nil {
+			return n.IP.String()
+		}
+	}
+	t.Skip("this machine has loopback alone")
+	return ""
+}
+
+// pod is a process `ztm run agent --kubernetes`.
+type pod struct {
+	w      *world
+	name   string
+	health string
+	stop   func() error
+}
+
+// startPod starts an agent in a pod, as endpoint "kube-NAME" of root.
+func (w *world) startPod(t *testing.T, name string, server *httptest.Server, more ...string) *pod {
+	t.Helper()
+	p := &pod{w: w, name: name, health: appstest.FreeAddress(t)}
+	w.write("token", "secret\n")
+	bin, data := program(t), w.path(name)
+	args := append([]string{"run", "agent", "--data", data, "--join", "demo", "--join-as", "kube-" + name, "--permit", w.path("root.json"),
+		"--kubernetes", "--kube-server", server.URL, "--kube-token", w.path("token"), "--health", p.health}, more...)
+	cmd := command(t, bin, data, filepath.Join(bin, "ztm"), args...)
+	var log appstest.Buffer
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	p.stop = func() error {
+		cmd.Process.Signal(syscall.SIGTERM)
+		err := <-ended
+		ended <- err
+		return err
+	}
+	t.Cleanup(func() {
+		p.stop()
+		if t.Failed() {
+			t.Logf("log of pod %s:\n%s", name, &log)
+		}
+	})
+	return p
+}
+
+// ready waits until the kubelet would send connections.
+func (p *pod) ready() {
+	p.w.t.Helper()
+	p.w.until("pod "+p.name+" is ready", func() error {
+		if code, body := fetch(p.health, "/readyz"); code != 200 {
+			return fmt.Errorf("%d %s", code, body)
+		}
+		return nil
+	})
+}
+
+const clusterService = `{"spec":{"type":"ClusterIP","clusterIP":"10.43.0.9","ports":[{"port":80,"protocol":"TCP"}],"selector":{"app":"web"}}%s}`
+
+// putService makes a Service of a cluster, with an annotation, and one pod behind it.
+func putService(c *kubetest.Server, name, annotation, address string) {
+	c.PutJSON("/api/v1/namespaces/shop/services/"+name, fmt.Sprintf(clusterService, `,"metadata":{"annotations":{`+annotation+`}}`))
+	host, port, _ := net.SplitHostPort(address)
+	c.PutJSON("/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/"+name+"-1", fmt.Sprintf(`{"addressType":"IPv4",
+		"metadata":{"labels":{"kubernetes.io/service-name":%q,"endpointslice.kubernetes.io/managed-by":"endpointslice-controller.k8s.io"}},
+		"endpoints":[{"addresses":[%q],"targetRef":{"kind":"Pod","namespace":"shop","name":"p"}}],"ports":[{"name":"","port":%s,"protocol":"TCP"}]}`, name, host, port))
+}
+
+func TestAServiceOfAClusterIsReachedByItsName(t *testing.T) {
+	address := podAddress(t)
+	ln, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveOn(t, ln, "hello from the pod\n")
+	w := newWorld(t)
+	w.join("root", "root")
+	c := &kubetest.Server{}
+	server := httptest.NewServer(c)
+	t.Cleanup(server.Close)
+	putService(c, "web", `"ztm.dev/expose":"true"`, ln.Addr().String())
+	putService(c, "hidden", "", ln.Addr().String())
+	p := w.startPod(t, "pod", server)
+	p.ready()
+
+	listen := appstest.FreeAddress(t)
+	w.ztm("root", "tunnel", "open", "inbound", "tcp/shop.web", "--listen", listen)
+	w.until("the Service answers", func() error {
+		if got, err := echo(listen, ""); err != nil || got != "hello from the pod\n" {
+			return fmt.Errorf("%q, %v", got, err)
+		}
+		return nil
+	})
+	if out := w.ztm("root", "tunnel", "get"); strings.Contains(out, "hidden") {
+		t.Errorf("what nobody asked to expose is:\n%s", out)
+	}
+	w.until("an event says so", func() error {
+		for _, e := range c.Below("/api/v1/namespaces/shop/events") {
+			if e["reason"] == "Exposed" {
+				return nil
+			}
+		}
+		return errors.New("there is none")
+	})
+
+	c.Delete("/api/v1/namespaces/shop/services/web")
+	w.until("the Service is gone", func() error {
+		if out := w.ztm("root", "get", "ep", "-o", "json"); strings.Contains(out, "shop.web") {
+			return errors.New(out)
+		}
+		return nil
+	})
+}
+
+func TestAThousandServicesAreExposedWithFewRequests(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	c := &kubetest.Server{}
+	server := httptest.NewServer(c)
+	t.Cleanup(server.Close)
+	for i := range 1000 {
+		putService(c, fmt.Sprint("s", i), `"ztm.dev/expose":"true"`, "10.42.0.1:80")
+	}
+	p := w.startPod(t, "pod", server)
+	p.ready()
+	if out := w.ztm("root", "ep", "kube-pod", "get", "tunnel", "-o", "json"); strings.Count(out, "tcp/shop.s") < 1000 {
+		t.Errorf("%d tunnels are listed", strings.Count(out, "tcp/shop.s"))
+	}
+	asked := 0
+	for _, r := range c.Requests() {
+		if !strings.HasPrefix(r, "POST") {
+			asked++
+		}
+	}
+	if asked > 10 {
+		t.Errorf("%d requests besides events", asked)
+	}
+}
+
+// serveOn answers every connection with a text.
+func serveOn(t *testing.T, ln net.Listener, text string) {
+	t.Helper()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(c, text)
+			c.Close()
+		}
+	})
+	t.Cleanup(func() { ln.Close(); wg.Wait() })
+}
+
+// fetch asks an HTTP server of a test. It returns status 0 where nobody answers.
+func fetch(address, path string) (status int, body string) {
+	resp, err := http.Get("http://" + address + path)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b)
+}
