@@ -259,3 +259,9 @@ func (ca *CA) String() string { return "CA of mesh " + string(ca.Mesh()) }
 
 // LogValue names the CA without its key.
 func (ca *CA) LogValue() slog.Value { return slog.StringValue(ca.String()) }
+
+// secret is bytes that formatting cannot reach. The types that hold one redact themselves, but fmt
+// does not ask an unexported field to, and then follows pointers: it never calls functions.
+type secret func() []byte
+
+func hide(b []byte) secret { return func() []byte { return b } }
