@@ -39,6 +39,26 @@ func signDocument(context string, payload any, key ed25519.PrivateKey) ([]byte, 
 	return json.Marshal(signed{Payload: body, Signature: ed25519.Sign(key, message(context, body))})
 }
 
+// Sign returns a document of the mesh, which its CA signs. context names the kind of document.
+func (ca *CA) Sign(context string, payload any) ([]byte, error) {
+	return signDocument(context, payload, ca.private())
+}
+
+// Signed reads a document of the mesh into payload, a pointer, and returns which CA has signed it;
+// see [Trust.Newest]. The caller has checked the document's length. Errors match [ErrUntrusted].
+func (t *Trust) Signed(context string, doc []byte, payload any) (by ID, err error) {
+	body, signature, err := openDocument(doc)
+	for i, ca := range t.cas {
+		if err == nil && (&signed{body, signature}).verify(context, publicKey(ca)) {
+			if _, err := parseDocument(doc, payload); err != nil {
+				return "", failf(ErrUntrusted, "%s: %v", context, err)
+			}
+			return t.ids[i], nil
+		}
+	}
+	return "", failf(ErrUntrusted, "%s has no valid signature", context)
+}
+
 // parseDocument reads a document into payload, a pointer. Nothing in it is to be believed before
 // verify says so with the key that the payload leads to. The caller has checked the document's
 // length.

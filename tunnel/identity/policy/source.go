@@ -1,7 +1,9 @@
 // Package policy has the documents that say who may reach what in a mesh. The whole of it is a
 // [Source], which only holders of the CA key have:
 //
-//	Source -> Check (names, lists, ends) -> Marshal: one form, of which the hash can be signed
+//	Source -> Check (names, lists, ends) -> Marshal: one form, whose hash the head has
+//	Head     signed by the mesh's CA: which source is in force. It names nobody, and goes everywhere
+//	Slice    signed by the mesh's CA: what of the source concerns one endpoint
 //
 // The package knows no file format and no app. What a grant means for one peer at one endpoint is
 // decided in package agent/policy.
@@ -49,11 +51,19 @@ var ErrSource = errors.New("invalid policy")
 // anything. Times are Unix seconds, and a time of zero is none. A Source that others read must not
 // change any more.
 type Source struct {
-	Users     map[string]User     `json:"users"`     // known names, invited or not
-	Groups    map[string]Group    `json:"groups"`    // by name, without the prefix
-	Endpoints map[string]Endpoint `json:"endpoints"` // by name
-	Grants    []Grant             `json:"grants"`    // in no order: each adds to the others
+	Mode      string              `json:"mode,omitempty"` // what the grants do, see [Enforce]
+	Users     map[string]User     `json:"users"`          // known names, invited or not
+	Groups    map[string]Group    `json:"groups"`         // by name, without the prefix
+	Endpoints map[string]Endpoint `json:"endpoints"`      // by name
+	Grants    []Grant             `json:"grants"`         // in no order: each adds to the others
 }
+
+// What the grants of a policy do. Groups and labels are good for the rules of endpoints in each mode.
+const (
+	GroupsOnly = ""        // there are no grants: rules of endpoints decide alone
+	Observe    = "observe" // grants decide nothing; endpoints note what they would refuse
+	Enforce    = "enforce" // nobody reaches what no grant gives them; rules of endpoints narrow it further
+)
 
 // User is a user that the policy knows.
 type User struct {
@@ -152,6 +162,9 @@ func (s *Source) Check() error {
 	}
 	if s.Users == nil || s.Groups == nil || s.Endpoints == nil || s.Grants == nil {
 		return failf("users, groups, endpoints or grants are missing: one that is empty is written as such")
+	}
+	if s.Mode != Observe && s.Mode != Enforce && (s.Mode != GroupsOnly || len(s.Grants) > 0) {
+		return failf("the mode %q is not observe or enforce: grants need one", clip(s.Mode))
 	}
 	for _, check := range []func() error{s.checkUsers, s.checkGroups, s.checkEndpoints, s.checkGrants} {
 		if err := check(); err != nil {

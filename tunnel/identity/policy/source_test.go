@@ -13,6 +13,7 @@ import (
 
 func example() *Source {
 	return &Source{
+		Mode:  Enforce,
 		Users: map[string]User{"bob": {}, "carol": {Until: 5000}},
 		Groups: map[string]Group{
 			"ops":   {Members: []Member{{User: "bob", Added: 1000}, {User: "gil", Added: 1000, Until: 2000}}},
@@ -41,7 +42,7 @@ func TestASourceHasOneForm(t *testing.T) {
 	if err != nil || !bytes.Equal(again, doc) {
 		t.Errorf("%s\nbecame\n%s (%v)", doc, again, err)
 	}
-	other := bytes.Replace(doc, []byte(`{"users":`), []byte(`{ "users":`), 1)
+	other := bytes.Replace(doc, []byte(`"users":`), []byte(` "users":`), 1)
 	if _, err := Parse(other); !errors.Is(err, ErrSource) {
 		t.Errorf("another form of it: %v", err)
 	}

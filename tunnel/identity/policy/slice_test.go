@@ -1,0 +1,133 @@
+package policy
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"ztm/tunnel/identity"
+)
+
+const db = identity.ID("abcdefghijklmnopqrstuvwxyz234567")
+const other = identity.ID("bbcdefghijklmnopqrstuvwxyz234567")
+
+// signed is the example under a head of a mesh of its own.
+func signed(t *testing.T, s *Source) (*identity.CA, *identity.Trust, *Signed) {
+	t.Helper()
+	now := time.Now()
+	ca, err := identity.NewCA(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := identity.NewTrust(ca.CertificatePEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := s.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := Head{Mesh: ca.Mesh(), Version: 1, Issued: now.Unix(), Source: Sum(doc)}.Sign(ca, trust)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca, trust, head
+}
+
+func TestASliceHasNothingThatDoesNotConcernItsEndpoint(t *testing.T) {
+	s := example()
+	s.Groups["staff"] = Group{Members: []Member{}}
+	s.Groups["hidden"] = Group{Members: []Member{}, Visible: "root"}
+	_, _, head := signed(t, s)
+	for id, want := range map[identity.ID][]string{db: {"ops"}, other: nil} {
+		got := s.Slice(head, id, nil)
+		if !slices.Equal(slices.Sorted(maps.Keys(got.Groups)), want) || len(got.Grants) != len(want) {
+			t.Errorf("%s has groups %v and %d grants", id, got.Groups, len(got.Grants))
+		}
+	}
+	got := s.Slice(head, other, []string{"group:staff", "group:hidden", "group:unknown", "label:role=db"})
+	if !slices.Equal(slices.Sorted(maps.Keys(got.Groups)), []string{"staff"}) {
+		t.Errorf("who asked for groups got %v", got.Groups)
+	}
+	if !slices.Equal(got.Places["label:role=db"], []identity.ID{db}) {
+		t.Errorf("who asked for a label got %v", got.Places)
+	}
+}
+
+func TestASliceIsGoodForItsHeadItsEndpointAndItsCAAlone(t *testing.T) {
+	s := example()
+	ca, trust, head := signed(t, s)
+	doc, err := s.Slice(head, db, nil).Sign(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenSlice(trust, head, db, doc); err != nil {
+		t.Fatal(err)
+	}
+	next := head.Head
+	next.Version, next.Previous = 2, head.Sum
+	newer, err := next.Sign(ca, trust)
+	if err != nil {
+		t.Fatal(err)
+	}
+	strangerCA, strangers, strange := signed(t, s)
+	forged, err := s.Slice(head, db, nil).Sign(strangerCA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, open := range map[string]func() (*Slice, error){
+		"under a newer head":   func() (*Slice, error) { return OpenSlice(trust, newer, db, doc) },
+		"for another endpoint": func() (*Slice, error) { return OpenSlice(trust, head, other, doc) },
+		"signed by a stranger": func() (*Slice, error) { return OpenSlice(trust, head, db, forged) },
+		"in a mesh of others":  func() (*Slice, error) { return OpenSlice(strangers, strange, db, doc) },
+		"with one byte changed": func() (*Slice, error) {
+			return OpenSlice(trust, head, db, bytes.Replace(doc, []byte("9000"), []byte("9001"), 1))
+		},
+		"with a space": func() (*Slice, error) {
+			return OpenSlice(trust, head, db, bytes.Replace(doc, []byte(":"), []byte(": "), 1))
+		},
+		"cut":                func() (*Slice, error) { return OpenSlice(trust, head, db, doc[:len(doc)-1]) },
+		"as large as a disk": func() (*Slice, error) { return OpenSlice(trust, head, db, make([]byte, MaxSlice+1)) },
+	} {
+		if _, err := open(); !errors.Is(err, identity.ErrUntrusted) && !errors.Is(err, ErrSource) {
+			t.Errorf("a slice %s: %v", what, err)
+		}
+	}
+	if _, err := OpenHead(strangers, head.Document); !errors.Is(err, identity.ErrUntrusted) {
+		t.Errorf("a head of another mesh: %v", err)
+	}
+	if _, err := OpenHead(trust, bytes.Replace(head.Document, []byte(`"version":1`), []byte(`"version":9`), 1)); !errors.Is(err, identity.ErrUntrusted) {
+		t.Errorf("a head with another version: %v", err)
+	}
+	if !newer.Newer(head) || head.Newer(newer) || head.Newer(head) || !head.Newer(nil) {
+		t.Error("a higher version does not count as newer")
+	}
+}
+
+func FuzzSlice(f *testing.F) {
+	now := time.Unix(1_800_000_000, 0)
+	ca, err := identity.NewCA(now)
+	if err != nil {
+		f.Fatal(err)
+	}
+	trust, err := identity.NewTrust(ca.CertificatePEM())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(`{"head":"","endpoint":"","mode":"","labels":[],"asked":[],"groups":{},"places":{},"ends":{},"grants":[]}`))
+	head := &Signed{By: ca.ID()}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		// The key of the holder is used, so that what is behind the signature is read as well.
+		doc, err := ca.Sign(sliceContext, json.RawMessage(payload))
+		if err != nil {
+			return
+		}
+		if s, err := OpenSlice(trust, head, "", doc); err == nil && s.Head != "" {
+			t.Errorf("%s was taken", payload)
+		}
+	})
+}
