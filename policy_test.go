@@ -106,6 +106,7 @@ var arrows = []arrow{
 	{"apps/process", []string{"apps", "tunnel/answer", "tunnel/identity", "tunnel/limit", "tunnel/splice"}, "a program runs without knowing for which app"},
 	{"apps/*", []string{"apps", "apps/process", "apps/settings", "tunnel/answer", "tunnel/identity", "tunnel/offer"}, "an app sees a Mesh, not what carries it, and no other app"},
 	{"apps/external/manifest", []string{"tunnel/identity"}, "what an app says of itself is checked without running it"},
+	{"apps/external/install", []string{"apps", "apps/external/bundle", "apps/external/manifest", "apps/rooted", "tunnel/answer", "tunnel/identity"}, "what is installed is kept without running it, or knowing where it came from"},
 	{"apps/external/bundle", []string{"apps", "apps/external/manifest", "apps/rooted"}, "a version of an app is written and checked without knowing who delivers it"},
 	{"tunnel", []string{"tunnel/answer", "tunnel/h2", "tunnel/handshake", "tunnel/identity"}, "the transport knows neither what it carries nor for whom"},
 	{"tunnel/answer", nil, "everybody answers in one way, whoever they are"},

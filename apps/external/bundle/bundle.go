@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"ztm/apps"
@@ -51,6 +52,10 @@ type Signed struct {
 	Doc         []byte `json:"doc"`
 	Certificate []byte `json:"certificate"` // of the endpoint that signed
 }
+
+// reserved are names that an app cannot have: those of the apps that ztm brings, and the words that
+// stand before a name.
+var reserved = []string{"app", "cloud", "ep", "file", "hub", "mesh", "proxy", "script", "terminal", "tunnel", "ztm"}
 
 // kind is the kind of statement that a bundle is. The app that signs is called "app", so its context
 // is "ztm app manifest v1".
@@ -121,6 +126,9 @@ func (b *Bundle) Bytes() (n int64) {
 func (b *Bundle) check() error {
 	if err := b.Manifest.Check(); err != nil {
 		return err
+	}
+	if slices.Contains(reserved, b.Manifest.Name) {
+		return failf("the name %s means something else on the command line", b.Manifest.Name)
 	}
 	if len(b.Files) == 0 || len(b.Files) > MaxFiles {
 		return failf("%d files, not 1 to %d", len(b.Files), MaxFiles)

@@ -182,6 +182,7 @@ func TestABundleThatLiesIsNeitherSignedNorTaken(t *testing.T) {
 		"more files than are allowed":     func(b *Bundle) { b.Files = make([]File, MaxFiles+1) },
 		"a program that is not there":     func(b *Bundle) { b.Manifest.Exec = map[string][]string{"any": {"bin/other"}} },
 		"a program that is a page":        func(b *Bundle) { b.Manifest.Exec = map[string][]string{"any": {"page/y.html"}} },
+		"the name of an app of ours":      func(b *Bundle) { b.Manifest.Name = "tunnel" },
 		"a manifest that is none":         func(b *Bundle) { b.Manifest.Name = ".." },
 	} {
 		b := scan(t, project(t, guests()))

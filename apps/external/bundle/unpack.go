@@ -274,3 +274,12 @@ func Tidy(app *rooted.Dir, keep ...uint64) error {
 	}
 	return nil
 }
+
+// Drop removes a version.
+func Drop(app *rooted.Dir, sequence uint64) error {
+	name, err := nameOf(sequence)
+	if err != nil {
+		return err
+	}
+	return app.RemoveAll(name)
+}

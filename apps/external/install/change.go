@@ -1,0 +1,61 @@
+package install
+
+import (
+	"slices"
+
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+)
+
+// Change is what the owner changes of an app: what is nil stays.
+type Change struct {
+	Disabled   *bool    `json:"disabled,omitempty"`
+	Unconfined *bool    `json:"unconfined,omitempty"`
+	Grant      []string `json:"grant,omitempty"`  // users; "*" is all
+	Revoke     []string `json:"revoke,omitempty"` // users
+}
+
+// Change changes who may use an app, and whether it is started.
+func (s *Store) Change(id string, c Change) (App, error) {
+	if err := s.acquire(id); err != nil {
+		return App{}, err
+	}
+	defer s.release(id)
+	a, err := s.Get(id)
+	if err != nil {
+		return a, err
+	}
+	if c.Disabled != nil {
+		a.Disabled = *c.Disabled
+	}
+	if c.Unconfined != nil {
+		a.Unconfined = *c.Unconfined
+	}
+	if a.Users, err = users(a.Users, c); err != nil {
+		return a, err
+	}
+	if err := s.config.State.Save(key(id), a); err != nil {
+		return a, err
+	}
+	s.config.Changed(id)
+	return s.Get(id)
+}
+
+// users returns who may use an app after a change, sorted.
+func users(before []string, c Change) ([]string, error) {
+	for _, u := range c.Grant {
+		if u == "*" {
+			continue
+		}
+		if err := identity.CheckName(u); err != nil {
+			return nil, answer.Errorf(answer.BadRequest, "%v", err)
+		}
+	}
+	after := slices.DeleteFunc(slices.Concat(before, c.Grant), func(u string) bool { return slices.Contains(c.Revoke, u) })
+	slices.Sort(after)
+	after = slices.Compact(after)
+	if len(after) > maxUsers {
+		return nil, answer.Errorf(answer.Limit, "more than %d users", maxUsers)
+	}
+	return after, nil
+}
