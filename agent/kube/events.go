@@ -65,7 +65,7 @@ func (e *events) tell(notes []expose.Note) {
 
 // run writes what is pending, until ctx ends.
 func (e *events) run(ctx context.Context) {
-	credit, since := eventBurst, time.Now()
+	pace := bucket{credit: eventBurst, since: time.Now()}
 	for {
 		select {
 		case <-e.wake:
@@ -73,14 +73,31 @@ func (e *events) run(ctx context.Context) {
 			return
 		}
 		for n, ok := e.next(); ok; n, ok = e.next() {
-			if earned := int(time.Since(since) / eventEvery); earned > 0 {
-				credit, since = min(credit+earned, eventBurst), since.Add(time.Duration(earned)*eventEvery)
-			}
-			if credit == 0 && !pause(ctx, eventEvery) {
+			if !pace.take(ctx) {
 				return
 			}
-			credit = max(credit-1, 0)
 			e.write(ctx, n)
+		}
+	}
+}
+
+// bucket lets [eventBurst] pass at once, and one more each [eventEvery].
+type bucket struct {
+	credit int
+	since  time.Time // when the credit was counted
+}
+
+// take waits until one may pass, and reports whether that came before the end of ctx.
+func (b *bucket) take(ctx context.Context) bool {
+	for {
+		earned := int(time.Since(b.since) / eventEvery)
+		b.credit, b.since = min(b.credit+earned, eventBurst), b.since.Add(time.Duration(earned)*eventEvery)
+		if b.credit > 0 {
+			b.credit--
+			return true
+		}
+		if !pause(ctx, eventEvery-time.Since(b.since)) {
+			return false
 		}
 	}
 }

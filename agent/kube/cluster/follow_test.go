@@ -2,9 +2,7 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,36 +14,6 @@ import (
 
 	"ztm/agent/kube/kubetest"
 )
-
-// pipes is a network in memory: time in it is that of the test's bubble.
-type pipes struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
-
-func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	near, far := net.Pipe()
-	select {
-	case p.conns <- far:
-		return near, nil
-	case <-p.closed:
-		return nil, errors.New("connection refused")
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
 
 // lab is an API server, and a cache that follows its Services.
 type lab struct {
@@ -63,10 +31,8 @@ func inLab(t *testing.T, test func(t *testing.T, l *lab)) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &lab{Server: &kubetest.Server{}}
 		l.token.Store(new("first"))
-		p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-		server := &http.Server{Handler: l}
-		go server.Serve(p)
-		client, err := New(Config{Server: "http://cluster", Dial: p.dial, Token: func() (string, error) { return *l.token.Load(), nil }})
+		wire := kubetest.Start(l)
+		client, err := New(Config{Server: "http://cluster", Dial: wire.Dial, Token: func() (string, error) { return *l.token.Load(), nil }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +46,7 @@ func inLab(t *testing.T, test func(t *testing.T, l *lab)) {
 		cancel()
 		done.Wait()
 		client.Close()
-		server.Close()
+		wire.Stop()
 	})
 }
 

@@ -1,0 +1,10 @@
+package kube
+
+import (
+	"os"
+	"testing"
+
+	"ztm/apps/appstest"
+)
+
+func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
