@@ -311,7 +311,7 @@ func (m *mesh) serveEndpoint(w http.ResponseWriter, r *http.Request, path string
 	case name == "tokens" || name == "approvals":
 		m.serveTokens(w, r, name, rest)
 	case path == "log" && r.Method == http.MethodGet:
-		answer.JSON(w, m.ring.entries())
+		answer.JSON(w, m.recent.Entries())
 	case path == "stats" && r.Method == http.MethodGet:
 		answer.JSON(w, m.stats())
 	case name == "apps":

@@ -12,6 +12,7 @@ import (
 	"ztm/agent/control"
 	"ztm/agent/limits"
 	"ztm/agent/peers"
+	"ztm/agent/recent"
 	"ztm/agent/tokens"
 	"ztm/apps"
 	"ztm/tunnel/identity"
@@ -20,6 +21,9 @@ import (
 	"ztm/tunnel/memory"
 )
 
+// recentLines is how many lines `ztm log ep` can show.
+const recentLines = 200
+
 // mesh is one membership of this agent. It implements apps.Mesh.
 type mesh struct {
 	// static after construction
@@ -27,7 +31,7 @@ type mesh struct {
 	name     string
 	log      *slog.Logger
 	peerLog  *limit.Log // of what peers can cause
-	ring     *ring
+	recent   *recent.Lines
 	verifier *identity.Verifier
 	peers    *peers.Peers
 	control  *control.Control
@@ -58,8 +62,8 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 		verifier: identity.NewVerifier(trust, a.clock),
 		ended:    make(chan struct{}), limits: limits.Within(memory.Here()),
 	}
-	m.ring = newRing(ringSize)
-	m.log = slog.New(naming{tee(a.log.Handler(), m.ring), &m.known}).With("mesh", name)
+	m.recent = recent.Keep(recentLines)
+	m.log = slog.New(naming{recent.Tee(a.log.Handler(), m.recent), &m.known}).With("mesh", name)
 	m.peerLog = limit.NewLog(m.log)
 	m.book.db, m.book.name, m.book.row, m.book.Store = a.db, name, row, tokens.Store{DB: a.db, Mesh: name}
 	m.life, m.cancel = context.WithCancel(context.Background())

@@ -1,4 +1,5 @@
-package agent
+// Package recent keeps the last lines of a log in memory, for `ztm log ep`.
+package recent
 
 import (
 	"context"
@@ -9,20 +10,19 @@ import (
 	"ztm/agent/api"
 )
 
-// ringSize is how many lines `ztm log ep` can show.
-const ringSize = 200
-
-// ring keeps the last lines of a mesh's log in memory.
-type ring struct {
+// Lines keeps the last lines of a mesh's log in memory. Make it with [Keep]. Its methods may be
+// called from any goroutine.
+type Lines struct {
 	mu    sync.Mutex
 	lines []api.LogEntry // guarded by mu
 	next  int            // guarded by mu
 	size  int
 }
 
-func newRing(size int) *ring { return &ring{size: size} }
+// Keep makes a Lines of so many.
+func Keep(size int) *Lines { return &Lines{size: size} }
 
-func (r *ring) add(e api.LogEntry) {
+func (r *Lines) add(e api.LogEntry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.lines) < r.size {
@@ -34,19 +34,20 @@ func (r *ring) add(e api.LogEntry) {
 }
 
 // Entries returns the lines, oldest first.
-func (r *ring) entries() []api.LogEntry {
+func (r *Lines) Entries() []api.LogEntry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append(append([]api.LogEntry{}, r.lines[r.next:]...), r.lines[:r.next]...)
 }
 
-// teeHandler logs to the process's log and, from level Info on, to the ring.
+// teeHandler logs to the process's log and, from level Info on, to the lines.
 type teeHandler struct {
 	slog.Handler
 	sink sinkHandler
 }
 
-func tee(h slog.Handler, r *ring) slog.Handler { return teeHandler{h, sinkHandler{ring: r}} }
+// Tee returns a handler that logs to h and keeps what is of level Info and above.
+func Tee(h slog.Handler, r *Lines) slog.Handler { return teeHandler{h, sinkHandler{ring: r}} }
 
 func (t teeHandler) Enabled(ctx context.Context, l slog.Level) bool {
 	return l >= slog.LevelInfo || t.Handler.Enabled(ctx, l)
@@ -70,16 +71,16 @@ func (t teeHandler) WithGroup(name string) slog.Handler {
 	return teeHandler{t.Handler.WithGroup(name), t.sink}
 }
 
-// sinkHandler keeps messages and their attributes in the ring.
+// sinkHandler keeps messages and their attributes in memory.
 type sinkHandler struct {
-	ring  *ring
+	ring  *Lines
 	attrs map[string]string // set by With; not changed
 }
 
 func (s sinkHandler) with(attrs []slog.Attr) sinkHandler {
 	all := maps.Clone(s.attrs)
 	for _, a := range attrs {
-		if a.Key != "mesh" { // the ring is of one mesh
+		if a.Key != "mesh" { // the lines are of one mesh
 			all = withAttr(all, a)
 		}
 	}
