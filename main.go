@@ -23,6 +23,7 @@ import (
 
 	"ztm/agent"
 	"ztm/agent/api"
+	auditcli "ztm/agent/audit/cli"
 	"ztm/agent/beside"
 	"ztm/agent/console"
 	"ztm/agent/console/mesh"
@@ -81,7 +82,7 @@ func commands(c *console.Console) []*cli.Command {
 	c.Know(more.Values)
 	run := roles(c)
 	out := append(mesh.Commands(c, more), more.Top...)
-	out = append(out, run)
+	out = append(out, auditcli.Command(c), run)
 	if feature.Backup {
 		out = append(out, backups(c)...)
 	}

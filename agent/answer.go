@@ -49,5 +49,5 @@ func (m *mesh) serveManagement(w http.ResponseWriter, r *http.Request, peer iden
 		defer m.managing.Release(peer.ID)
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(limits.ManageTime))
 	}
-	m.serveEndpoint(w, r, strings.TrimPrefix(r.URL.Path, seal.PathAPI))
+	m.serveEndpoint(w, r, strings.TrimPrefix(r.URL.Path, seal.PathAPI), peer.ID)
 }

@@ -47,16 +47,23 @@ func (a *Agent) routes() http.Handler {
 			h(m, w, r)
 		})
 	}
+	// What belongs to an endpoint is recorded there.
+	change := func(pattern string, h func(*mesh, http.ResponseWriter, *http.Request)) {
+		inMesh(pattern, func(m *mesh, w http.ResponseWriter, r *http.Request) {
+			_, what, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, api.MeshesPath+"/"), "/")
+			m.audited(w, r, "", what, func(w http.ResponseWriter, r *http.Request) { h(m, w, r) })
+		})
+	}
 	inMesh("GET /api/meshes/{mesh}", func(m *mesh, w http.ResponseWriter, _ *http.Request) { answer.JSON(w, m.describe()) })
-	inMesh("POST /api/meshes/{mesh}/permits/{user}", (*mesh).postPermit)
-	inMesh("POST /api/meshes/{mesh}/permits", (*mesh).postHubPermit)
+	change("POST /api/meshes/{mesh}/permits/{user}", (*mesh).postPermit)
+	change("POST /api/meshes/{mesh}/permits", (*mesh).postHubPermit)
 	inMesh("GET /api/meshes/{mesh}/users", (*mesh).getUsers)
-	inMesh("DELETE /api/meshes/{mesh}/users/{user}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
+	change("DELETE /api/meshes/{mesh}/users/{user}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		out, err := m.authority.Evict(r.Context(), r.PathValue("user"), q.Get("force") == "true", q.Get("reason"))
 		answer.Reply(w, a.log, out, err)
 	})
-	inMesh("DELETE /api/meshes/{mesh}/devices/{ep}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
+	change("DELETE /api/meshes/{mesh}/devices/{ep}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		id, err := endpointID(r)
 		if err != nil {
 			answer.Fail(w, a.log, err)
@@ -71,7 +78,7 @@ func (a *Agent) routes() http.Handler {
 		p, err := m.authority.RootPermit()
 		writePermit(w, m.log, p, err)
 	})
-	inMesh("POST /api/meshes/{mesh}/ca", func(m *mesh, w http.ResponseWriter, r *http.Request) {
+	change("POST /api/meshes/{mesh}/ca", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		var in api.Rotate
 		if err := answer.Decode(r, limits.Body, &in); err != nil {
 			answer.Fail(w, a.log, err)
@@ -81,13 +88,13 @@ func (a *Agent) routes() http.Handler {
 		writePermit(w, m.log, p, err)
 	})
 	inMesh("GET /api/meshes/{mesh}/hubs", (*mesh).getHubs)
-	inMesh("PUT /api/meshes/{mesh}/hubs", (*mesh).putHubs)
+	change("PUT /api/meshes/{mesh}/hubs", (*mesh).putHubs)
 	inMesh("GET /api/meshes/{mesh}/endpoints", (*mesh).getEndpoints)
 	inMesh("POST /api/meshes/{mesh}/names/{name}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		out, err := m.resolve(r.Context(), r.PathValue("name"))
 		answer.Reply(w, a.log, out, err)
 	})
-	inMesh("DELETE /api/meshes/{mesh}/names/{name}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
+	change("DELETE /api/meshes/{mesh}/names/{name}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		answer.Reply(w, a.log, nil, m.forgetName(r.PathValue("name")))
 	})
 	inMesh("GET /api/meshes/{mesh}/endpoints/{ep}", (*mesh).getEndpoint)
@@ -288,7 +295,7 @@ func (m *mesh) anyEndpoint(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if id == m.agent.self {
-		m.serveEndpoint(w, r, r.PathValue("path"))
+		m.serveEndpoint(w, r, r.PathValue("path"), "")
 		return
 	}
 	if err := m.forward(w, r, id); err != nil {
@@ -296,8 +303,13 @@ func (m *mesh) anyEndpoint(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveEndpoint manages this endpoint. Requests come from its own user, here or through the mesh.
-func (m *mesh) serveEndpoint(w http.ResponseWriter, r *http.Request, path string) {
+// serveEndpoint manages this endpoint. Requests come from its own user, here or, if by is the ID of
+// an endpoint, through the mesh.
+func (m *mesh) serveEndpoint(w http.ResponseWriter, r *http.Request, path string, by identity.ID) {
+	m.audited(w, r, by, path, func(w http.ResponseWriter, r *http.Request) { m.manage(w, r, path) })
+}
+
+func (m *mesh) manage(w http.ResponseWriter, r *http.Request, path string) {
 	switch name, rest, _ := strings.Cut(path, "/"); {
 	case path == "labels" && r.Method == http.MethodGet:
 		answer.JSON(w, append([]string{}, m.Self().Labels...))
@@ -312,6 +324,10 @@ func (m *mesh) serveEndpoint(w http.ResponseWriter, r *http.Request, path string
 		m.serveTokens(w, r, name, rest)
 	case path == "log" && r.Method == http.MethodGet:
 		answer.JSON(w, m.recent.Entries())
+	case name == "audit":
+		if err := m.audit.Serve(w, r, rest); err != nil {
+			answer.Fail(w, m.log, err)
+		}
 	case path == "stats" && r.Method == http.MethodGet:
 		answer.JSON(w, m.stats())
 	case name == "apps":

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"ztm/agent/api"
+	"ztm/agent/audit"
 	"ztm/agent/authority"
 	"ztm/agent/control"
 	"ztm/agent/limits"
@@ -35,6 +36,7 @@ type mesh struct {
 	verifier *identity.Verifier
 	peers    *peers.Peers
 	control  *control.Control
+	audit    *audit.Log
 	apps     map[string]apps.App
 	life     context.Context // ends when the mesh is left or the agent stops
 	cancel   context.CancelFunc
@@ -80,9 +82,10 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 		Event: m.authority.Event, Trust: m.authority.SyncTrust, HubsOf: m.known.hubsOf, Lost: func(hub identity.ID) { m.peers.Lost(hub) },
 		Accept: func(ctx context.Context, path net.Conn, from, hub identity.ID) { m.peers.Accept(ctx, path, from, hub) },
 	})
+	m.audit = m.newAudit()
 	m.peers = peers.New(peers.Config{
 		Self: a.self, Endpoint: m.Self, Verifier: m.verifier, Certificate: m.authority.Certificate, Log: m.log, PeerLog: m.peerLog,
-		Limits: m.limits, Work: &m.work, Life: m.life, Hubs: m.control, Answer: m.answer, Answered: m.authority.CompareTrust,
+		Limits: m.limits, Work: &m.work, Life: m.life, Hubs: m.control, Answer: m.answer, Audit: m.auditFlow, Answered: m.authority.CompareTrust,
 	})
 	m.authority.Connect(m, m.control, m.peers)
 	m.apps = map[string]apps.App{}
@@ -112,6 +115,7 @@ func (m *mesh) runApps() {
 func (m *mesh) run(ctx context.Context) {
 	defer close(m.ended)
 	defer context.AfterFunc(ctx, m.cancel)()
+	defer context.AfterFunc(m.life, m.audit.Close)()
 	m.runApps()
 	m.work.Go(func() { m.peers.Run(m.life) })
 	m.work.Go(m.authority.KeepCertificate)

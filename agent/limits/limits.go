@@ -35,10 +35,15 @@ type Table struct {
 	// noticed: it opens those again that had no answer.
 	// (TestFlowIDsOfOnePeerDoNotDisplaceThoseOfAnother)
 	FlowIDs int
+
+	// Lines of the audit log that are in memory: 10,000, or a 256th of the memory. A user who fills it
+	// loses lines of their own. (TestWhoFloodsTheLogPushesOutTheirOwnLines)
+	AuditLines int
 }
 
 const (
 	sessionSize   = 64 << 10 // bytes of a session at rest, with its share of windows
+	lineSize      = 512      // bytes of a line of the audit log
 	flowIDSize    = 96       // bytes of a flow ID that is remembered, with its place
 	handshakeSize = 64 << 10 // bytes of a handshake: 16 KiB that were read (see package seal), and what TLS makes of them
 )
@@ -49,6 +54,7 @@ func Within(m memory.Limit) Table {
 	l.Sessions = m.Fit(1024, 8, sessionSize)
 	l.DialBacks = m.Fit(128, 16, handshakeSize)
 	l.DialBacksPeer = min(32, l.DialBacks/2)
+	l.AuditLines = m.Fit(10_000, 256, lineSize)
 	l.FlowIDs = m.Fit(1024, 64, flowIDSize*FlowPeers)
 	return l
 }

@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ztm/agent/audit"
 	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/tunnel/answer"
@@ -194,7 +195,7 @@ func pairOf(t *testing.T, app *counting, hubs ...identity.ID) (a *Peers, h *twoH
 		return New(Config{
 			Self: identity.IDOf(key.Public().(ed25519.PublicKey)), Endpoint: func() apps.Endpoint { return apps.Endpoint{Name: user, User: user} }, Certificate: func() tls.Certificate { return cert },
 			Verifier: identity.NewVerifier(authority.trust, identity.NewClock()), Log: log, PeerLog: limit.NewLog(log), Limits: limits.Within(memory.Limit{}),
-			Work: &inflight.Tracker{}, Life: life, Hubs: through, Answered: func(flow.Session, *http.Response) {},
+			Work: &inflight.Tracker{}, Life: life, Hubs: through, Audit: func(audit.Line) {}, Answered: func(flow.Session, *http.Response) {},
 			Answer: func(w http.ResponseWriter, _ *http.Request, _ identity.Subject) { w.WriteHeader(http.StatusNoContent) },
 		})
 	}

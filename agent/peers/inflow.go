@@ -3,8 +3,6 @@ package peers
 import (
 	"context"
 	"errors"
-	"fmt"
-	"hash/maphash"
 	"maps"
 	"net"
 	"net/http"
@@ -12,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"ztm/apps"
 	"ztm/tunnel/answer"
@@ -32,12 +31,16 @@ type inFlow struct {
 	r      *http.Request
 	id     string // the flow ID, by which the peer knows it
 	cancel context.CancelFunc
+	began  time.Time
+
+	why error // with which it was refused; guarded by once
 
 	once  sync.Once
 	conn  *flow.Conn  // nil until accepted; guarded by p.mu
 	moved bool        // its dedicated connection came already; guarded by p.mu
 	hub   identity.ID // through which that came; guarded by p.mu
 	cut   bool        // guarded by p.mu
+	noted time.Time   // when the audit log had a line of it that it runs; guarded by p.mu
 }
 
 var _ apps.Flow = (*inFlow)(nil)
@@ -64,16 +67,23 @@ func (p *Peers) serveFlow(w http.ResponseWriter, r *http.Request, in *inbound) {
 func (p *Peers) begin(w http.ResponseWriter, r *http.Request, in *inbound) (*inFlow, apps.App) {
 	name, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, seal.PathApps), "/")
 	app := p.apps[name]
+	f := &inFlow{p: p, peer: PeerOf(in.peer), app: name, path: path, query: r.URL.Query(), w: w, r: r,
+		id: r.Header.Get(seal.FieldFlow), began: time.Now()}
 	if app == nil || r.Method != http.MethodPost {
-		answer.Fail(w, p.Log, answer.Errorf(answer.NotFound, "endpoint %s has no app %q", p.Endpoint().Name, name))
+		f.turnAway(answer.Errorf(answer.NotFound, "endpoint %s has no app %q", p.Endpoint().Name, name))
 		return nil, nil
 	}
 	if !p.Work.Enter() {
-		answer.Fail(w, p.Log, answer.Errorf(answer.Unavailable, "endpoint %s is leaving", p.Endpoint().Name))
+		f.turnAway(answer.Errorf(answer.Unavailable, "endpoint %s is leaving", p.Endpoint().Name))
 		return nil, nil
 	}
-	return &inFlow{p: p, peer: PeerOf(in.peer), app: name, path: path, query: r.URL.Query(), w: w, r: r,
-		id: r.Header.Get(seal.FieldFlow)}, app
+	return f, app
+}
+
+// turnAway refuses a flow that no app has seen.
+func (f *inFlow) turnAway(err error) {
+	f.Refuse(err)
+	f.audit(nil, false)
 }
 
 // flowKey is what a peer calls a flow.
@@ -101,7 +111,10 @@ func (p *Peers) enlist(f *inFlow) bool {
 
 // end closes what the app left open, counts, and reports whether the stream must be reset.
 func (f *inFlow) end() (reset bool) {
-	f.once.Do(func() { answer.Fail(f.w, f.p.Log, answer.Errorf(answer.Internal, "app %s did not answer", f.app)) })
+	f.once.Do(func() {
+		f.why = answer.Errorf(answer.Internal, "app %s did not answer", f.app)
+		answer.Fail(f.w, f.p.Log, f.why)
+	})
 	f.p.mu.Lock()
 	conn, cut := f.conn, f.cut
 	delete(f.p.flows, f)
@@ -110,9 +123,11 @@ func (f *inFlow) end() (reset bool) {
 	}
 	f.p.mu.Unlock()
 	if conn == nil {
+		f.audit(nil, cut)
 		return cut
 	}
 	reset = conn.Finish() || cut
+	f.audit(conn, cut)
 	f.p.mu.Lock()
 	defer f.p.mu.Unlock()
 	f.p.addTotalLocked(f.peer.ID, conn)
@@ -159,6 +174,7 @@ func (f *inFlow) isCut() bool {
 
 func (f *inFlow) Refuse(err error) {
 	f.once.Do(func() {
+		f.why = err
 		ref := f.ref()
 		if !errors.As(err, new(*answer.Error)) {
 			f.p.PeerLog.Warn("flow "+string(f.peer.ID), "a flow failed", "app", f.app, "flow", f.path, "peer", f.peer.ID, "err", err)
@@ -167,23 +183,6 @@ func (f *inFlow) Refuse(err error) {
 		}
 		answer.Fail(f.w, f.p.Log, apps.Refusal(f.p.Endpoint(), f.peer, ref, err))
 	})
-}
-
-// target names what the flow asks for, below its app. It is the peer's word.
-func (f *inFlow) target() string {
-	if to := f.query.Get(targetParam); to != "" {
-		return f.path + "/" + to
-	}
-	return f.path
-}
-
-// targetParam is the parameter in which a flow of the proxy and of `ztm forward` names an address.
-const targetParam = "target"
-
-// ref is what a peer is told in place of the reason why a flow was refused. What the same peer asks
-// for again has the same ref, whatever the reason is now.
-func (f *inFlow) ref() string {
-	return fmt.Sprintf("%06x", maphash.Comparable(f.p.refs, [3]string{string(f.peer.ID), f.app, f.target()})&0xffffff)
 }
 
 // Cut ends the running flows of an app for which match says so.

@@ -21,7 +21,9 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 
+	"ztm/agent/audit"
 	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/tunnel/answer"
@@ -49,6 +51,9 @@ type Config struct {
 
 	// Answer answers a request of a peer that is no flow.
 	Answer func(w http.ResponseWriter, r *http.Request, peer identity.Subject)
+
+	// Audit writes a line of the audit log, and does not wait.
+	Audit func(audit.Line)
 
 	// Answered is called with each answer of a peer, before its body is read.
 	Answered func(s flow.Session, resp *http.Response)
@@ -92,8 +97,20 @@ func New(c Config) *Peers {
 // Serve sets the apps that flows of peers reach. It is called once, before any of them can come.
 func (p *Peers) Serve(byName map[string]apps.App) { p.apps = byName }
 
-// Run closes sessions that are idle, until ctx ends.
-func (p *Peers) Run(ctx context.Context) { p.pool.run(ctx) }
+// Run closes sessions that are idle, and records flows that go on, until ctx ends.
+func (p *Peers) Run(ctx context.Context) {
+	ticker := time.NewTicker(reapEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case now := <-ticker.C:
+			p.pool.reap(now)
+			p.noteRunning(now)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
 
 // Close ends all sessions and flows, and opens no more.
 func (p *Peers) Close() {

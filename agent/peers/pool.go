@@ -177,20 +177,6 @@ func (p *pool) open(to, avoid identity.ID, ps *peerSessions, d *dialing) {
 	close(d.done)
 }
 
-// run closes sessions that are idle, until ctx ends.
-func (p *pool) run(ctx context.Context) {
-	ticker := time.NewTicker(reapEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			p.reap(time.Now())
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 func (p *pool) reap(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"ztm/agent/audit"
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
@@ -47,6 +48,7 @@ func (p *Peers) Accept(ctx context.Context, path net.Conn, from, hub identity.ID
 	in := &inbound{conn: conn, peer: peer}
 	if err := p.addInbound(in); err != nil {
 		p.PeerLog.Warn("session "+string(peer.ID), "a peer's session was refused", "peer", peer.ID, "user", peer.User, "err", err)
+		p.turnedAway(peer, audit.Limited, err)
 		conn.Close()
 		return
 	}
@@ -124,6 +126,7 @@ func (p *Peers) admits(w http.ResponseWriter, in *inbound) bool {
 	w.Header().Set(seal.FieldTrust, p.Verifier.Trust().Head().String())
 	err := p.reverify(in.peer)
 	if err != nil {
+		p.turnedAway(in.peer, audit.Evicted, err)
 		answer.Fail(w, p.Log, answer.Errorf(answer.Denied, "%v", err))
 	}
 	return err == nil
