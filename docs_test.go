@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"ztm/agent/api"
 	"ztm/agent/console"
@@ -296,14 +299,22 @@ func (s *session) play(path string, b block) {
 			s.serve(where, host, alone, want)
 			continue
 		}
-		var out, errs bytes.Buffer
-		cmd := s.command(host, s.here(host, line))
-		cmd.Stdout, cmd.Stderr = &out, &errs
-		if err := cmd.Run(); err != nil {
-			s.t.Fatalf("%s: %v\n%s%s", where, err, &out, &errs)
-		}
-		s.compare(where, want, out.String())
+		s.compare(where, want, s.run(where, host, line))
 	}
+}
+
+// run types a command that ends by itself, and returns what it prints.
+func (s *session) run(where, host, line string) string {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	var out, errs bytes.Buffer
+	cmd := s.command(ctx, host, s.here(host, line))
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		s.t.Fatalf("%s: %v\n%s%s", where, cmp.Or(ctx.Err(), err), &out, &errs)
+	}
+	return out.String()
 }
 
 // here is a line of a page as it is typed on a device.
@@ -318,13 +329,13 @@ func (s *session) hubOf(host string) string {
 }
 
 // command is a shell on a device.
-func (s *session) command(host, line string) *exec.Cmd {
+func (s *session) command(ctx context.Context, host, line string) *exec.Cmd {
 	home := filepath.Join(s.dir, host+".home")
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		s.t.Fatal(err)
 	}
-	cmd := exec.CommandContext(s.t.Context(), "sh", "-c", line)
-	cmd.Dir = s.dir
+	cmd := exec.CommandContext(ctx, "sh", "-c", line)
+	cmd.Dir, cmd.WaitDelay = s.dir, time.Second // for what the shell has started
 	cmd.Env = []string{asProgram + "=1", "PATH=" + s.bin + ":" + os.Getenv("PATH"), "HOME=" + home}
 	return cmd
 }
@@ -334,7 +345,7 @@ func (s *session) command(host, line string) *exec.Cmd {
 func (s *session) serve(where, host, line string, want []string) {
 	s.t.Helper()
 	log := &appstest.Buffer{}
-	cmd := s.command(host, "exec "+s.here(host, line))
+	cmd := s.command(s.t.Context(), host, "exec "+s.here(host, line))
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		s.t.Fatalf("%s: %v", where, err)
@@ -351,6 +362,9 @@ func (s *session) serve(where, host, line string, want []string) {
 	})
 	w := world{t: s.t}
 	w.until(where+" serves", func() error {
+		if log.String() == "" {
+			return errors.New("it says nothing") // at a hub's address there may be somebody else until then
+		}
 		if err := s.serves(host, line); err != nil {
 			return err
 		}

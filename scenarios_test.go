@@ -72,6 +72,9 @@ var standIns = map[string]string{
 od -An -tx1 | grep -q "03 00 00 0b 06 d0"`,
 }
 
+// plainWord is what names a program, and no assignment and the like.
+var plainWord = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
+
 // missing is a program that the session needs and that is not here.
 func (b block) missing() string {
 	for _, v := range places {
@@ -82,7 +85,7 @@ func (b block) missing() string {
 	for _, line := range b.lines {
 		m := prompt.FindString(line)
 		words := shellWords(strings.TrimPrefix(line, m))
-		if m == "" || len(words) == 0 || words[0] == "ztm" || standIns[words[0]] != "" {
+		if m == "" || len(words) == 0 || !plainWord.MatchString(words[0]) || words[0] == "ztm" || standIns[words[0]] != "" {
 			continue
 		}
 		if exec.Command("sh", "-c", `command -v "$0"`, words[0]).Run() != nil {

@@ -33,8 +33,8 @@ var places = []place{
 	{"127.0.0.1:%p", "sshd", (*session).sshServer},
 	{"db.internal:5432", "postgres", (*session).postgres},
 	{"cache.internal:6379", "redis-server", (*session).redis},
-
 	{"web.shop.svc.cluster.local:80", "", web("The shop of the east")},
+	{"127.0.0.1:3000", "", web("The hook was called")},
 	{"10.43.0.10:80", "", web("The stock of the east")},
 	{"192.168.8.50:80", "", web("pump 1: 61 °C")},
 	{"127.0.0.1:8123", "", web("The lights are off")},
@@ -222,5 +222,5 @@ func (s *session) lesser(dir string) []string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return []string{"runuser", "-u", "postgres", "--"}
+	return []string{"setpriv", "--reuid", account.Uid, "--clear-groups"}
 }
