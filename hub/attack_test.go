@@ -208,6 +208,7 @@ func (d *device) joining(ip string) *tls.Conn {
 }
 
 func TestDevicesThatAskNothingTakeNoPlaceOfThoseThatJoin(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	appstest.Long(t)
 	h := start(t, keepCA, func(c *Config) { c.Limits.Joins, c.joinRate.Burst, c.joinRate.PerSecond = 4, 2, 2 })
 	p := newHonest(t, h)

@@ -41,6 +41,7 @@ func TestAnEphemeralEndpointThatComesBackStays(t *testing.T) {
 }
 
 func TestEndpointsThatWereAwayForLongAreForgottenIfTheHubIsToldTo(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	h := start(t, func(c *Config) { c.tidy, c.ForgetAfter = 10*time.Millisecond, 3*time.Second }, patient)
 	alice := h.device("alice").online("a")
 	bob := h.device("bob").online("b")

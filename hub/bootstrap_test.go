@@ -409,6 +409,7 @@ func memberPermit(t testing.TB) string {
 }
 
 func TestADatabaseThatIsLockedOrDamagedIsAnErrorThatNamesIt(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	appstest.Long(t)
 	dir := t.TempDir()
 	h := startIn(t, dir)

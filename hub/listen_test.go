@@ -179,6 +179,7 @@ func TestConnectionsThatSayNothingDoNotKeepOthersOut(t *testing.T) {
 
 // A peer stays connected only as long as its certificate is good.
 func TestACertificateThatExpiresEndsWhatItOpened(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	appstest.Long(t)
 	now := time.Now()
 	ca, err := identity.NewCA(now.Add(-2 * identity.MemberLifetime))

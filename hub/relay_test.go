@@ -282,6 +282,7 @@ func TestLimitsOfPaths(t *testing.T) {
 
 // The hub holds no more than the kernel does while a reader stands still.
 func TestAReaderThatStandsStillHoldsItsWriterBack(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	appstest.Long(t)
 	h := start(t)
 	a, b := h.device("alice").online("a"), h.device("bob").online("b")

@@ -356,6 +356,7 @@ func (r *road) copy(to, from net.Conn) {
 }
 
 func TestASilentHubIsForgottenAndOnlyWhatGoesThroughItIsCut(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	r := newRoad(t)
 	defer r.end()
 	behind := func(c *Config) { c.Names = []string{r.address()} } // all that others send to this hub takes the road
@@ -874,6 +875,7 @@ func TestOfTwoProcessesWithOneKeyTheNewerIsHeard(t *testing.T) {
 }
 
 func TestAHubThatTellsOfTooMuchIsNotHeard(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	h := start(t, atAddress(t), func(c *Config) { c.Limits.Agents = 3 })
 	one := h.device("bob")
 	if err := one.put(one.session(), one.record("one")); err != nil {
@@ -892,6 +894,7 @@ func TestAHubThatTellsOfTooMuchIsNotHeard(t *testing.T) {
 }
 
 func TestHubsWhoseClocksDifferAreLinked(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	first := start(t, atAddress(t))
 	second := first.another(func(c *Config) { c.clock = time.Now().Add(100 * 24 * time.Hour) })
 	both := []*testHub{first, second}
@@ -907,6 +910,7 @@ func TestHubsWhoseClocksDifferAreLinked(t *testing.T) {
 }
 
 func TestARecordThatIsRefusedKeepsNoOtherFromBeingTaken(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	h := start(t, atAddress(t), func(c *Config) { c.Metrics = "127.0.0.1:0" })
 	const n = 2*tunnel.PageSize + 2 // more than two pages, whenever the first are asked for
 	docs := map[identity.ID][]byte{}

@@ -61,6 +61,7 @@ func TestHubsWithAStoreGiveANameOnce(t *testing.T) {
 }
 
 func TestAnEvictionReachesHubsByTheStore(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	m, hubs := withStore(t, 2)
 	root, bob := hubs[0].device("root").online("admin"), hubs[1].device("bob")
 	o := bob.online("web")
@@ -84,6 +85,7 @@ func TestAnEvictionReachesHubsByTheStore(t *testing.T) {
 }
 
 func TestAStoreThatDoesNotAnswerStopsNothing(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	m, hubs := withStore(t, 1)
 	bob := hubs[0].device("bob")
 	bob.online("web")
@@ -106,6 +108,7 @@ func TestAStoreIsCheckedBeforeAnythingBegins(t *testing.T) {
 }
 
 func TestAHubWithAStoreRedeemsATokenOnceWhateverItsDatabaseSays(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	m, hubs := withStore(t, 1, keepCA)
 	h := hubs[0]
 	token := h.token("bob", h.started.ID)
