@@ -316,16 +316,21 @@ func (s *Source) checkWho(w Who) error {
 
 // checkPlace checks a term of at or from.
 func (s *Source) checkPlace(t string) error {
-	if labels, ok := strings.CutPrefix(t, LabelPrefix); ok {
-		for l := range strings.SplitSeq(labels, "+") {
-			if !isLabel(l) {
-				return failf("label %q may hold letters, digits and ._=- only", clip(l))
-			}
-		}
-		return nil
+	if strings.HasPrefix(t, LabelPrefix) {
+		return CheckLabels(t)
 	}
 	if _, known := s.Endpoints[t]; !known && t != Anybody {
 		return failf("there is no endpoint %q", clip(t))
+	}
+	return nil
+}
+
+// CheckLabels checks the form of a term of labels, with its prefix. Errors match [ErrSource].
+func CheckLabels(term string) error {
+	for l := range strings.SplitSeq(strings.TrimPrefix(term, LabelPrefix), "+") {
+		if !isLabel(l) {
+			return failf("label %q may hold letters, digits and ._=- only", clip(l))
+		}
 	}
 	return nil
 }
