@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ztm/apps/process/session"
 )
 
 // child is a started program, the leader of its own session. It stays a zombie until reap, so that
@@ -173,7 +175,7 @@ func (c *child) kill() {
 
 // members returns the processes of the session, or its first group if they cannot be listed.
 func (c *child) members() []int {
-	pids, err := session(c.process.Pid)
+	pids, err := session.Members(c.process.Pid)
 	if err != nil && unix.Kill(-c.process.Pid, 0) == nil {
 		return []int{-c.process.Pid}
 	}

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ztm/apps/appstest"
+	"ztm/apps/process/session"
 )
 
 // begin starts a shell command in a session, attached to the far end of the connection that it
@@ -232,7 +233,7 @@ func TestNothingIsLeftWhenTheFlowIsLost(t *testing.T) {
 		t.Run(map[bool]string{true: "terminal", false: "pipes"}[tty != nil], func(t *testing.T) {
 			s, conn := begin(t, family, func(c *Config) { c.Program.TTY = tty; c.Program.Path = "/bin/bash" })
 			awaitText(t, conn, "ready")
-			if !eventually(func() bool { pids, _ := session(s.child.process.Pid); return len(pids) >= 9 }) {
+			if !eventually(func() bool { pids, _ := session.Members(s.child.process.Pid); return len(pids) >= 9 }) {
 				t.Fatal("the family is not complete")
 			}
 			conn.(interface{ Reset() error }).Reset()
@@ -262,7 +263,7 @@ func awaitText(t *testing.T, conn net.Conn, text string) {
 
 func checkGone(t *testing.T, s *Session) {
 	t.Helper()
-	if pids, err := session(s.child.process.Pid); err != nil || len(pids) > 0 {
+	if pids, err := session.Members(s.child.process.Pid); err != nil || len(pids) > 0 {
 		t.Errorf("still running: %v, %v", pids, err)
 	}
 }
