@@ -110,6 +110,7 @@ var arrows = []arrow{
 	{"apps/process/session", nil, "what runs is found without knowing why"},
 	{"apps/process", []string{"apps", "apps/process/session", "tunnel/answer", "tunnel/identity", "tunnel/limit", "tunnel/splice"}, "a program runs without knowing for which app"},
 	{"apps/*", []string{"apps", "apps/process", "apps/settings", "tunnel/answer", "tunnel/identity", "tunnel/offer"}, "an app sees a Mesh, not what carries it, and no other app"},
+	{"apps/external/confine", nil, "what holds a program knows nothing of what it is for"},
 	{"apps/external/manifest", []string{"tunnel/identity"}, "what an app says of itself is checked without running it"},
 	{"apps/external/install", []string{"apps", "apps/external/bundle", "apps/external/manifest", "apps/rooted", "tunnel/answer", "tunnel/identity"}, "what is installed is kept without running it, or knowing where it came from"},
 	{"apps/external/bundle", []string{"apps", "apps/external/manifest", "apps/rooted"}, "a version of an app is written and checked without knowing who delivers it"},
@@ -170,7 +171,7 @@ var powers = []struct {
 	{"github.com/google/go-cmp", nil, "it is for tests"},
 	{"os/exec", []string{"agent/service", "agent/web/cli", "apps/process", "apps/script", "apps/terminal", "cross/...", "scripts/..."}, "one place runs programs"},
 	{"testing", []string{"apps/appstest", "apps/proxy/dns/dnstest", "apps/tunnel/tunneltest", "agent/api/apitest", "hub/directory/directorytest", "tunnel/flow/flowtest"}, "it is for tests"},
-	{"unsafe", []string{"apps/process", "store"}, "the kernel's structures are read in few places"},
+	{"unsafe", []string{"apps/external/confine", "apps/process", "store"}, "the kernel's structures are read in few places"},
 }
 
 // matches reports whether a pattern of the tables above covers a package.

@@ -1,0 +1,159 @@
+package confine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// statusFailed is the status of a launcher that failed. Its last line of output says why.
+const statusFailed = 125
+
+// launch takes the steps of an order and becomes its program.
+func launch(args []string) int {
+	runtime.LockOSThread() // the steps are of this thread, and it becomes the program
+	err := errors.New("no order")
+	if len(args) == 1 {
+		var o Order
+		if err = json.Unmarshal([]byte(args[0]), &o); err == nil {
+			err = o.become()
+		}
+	}
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, "not started:", err)
+	return statusFailed
+}
+
+// become takes all steps. It returns nil after a try alone.
+func (o *Order) become() error {
+	for _, step := range []struct {
+		what string
+		do   func(*Order) error
+	}{
+		{"file system", (*Order).ownRoot},
+		{"limits", (*Order).limit},
+		{"account", (*Order).dropAccount},
+		{"end with the agent", (*Order).follow},
+		{"no new privileges", (*Order).noNewPrivileges},
+		{"Landlock", (*Order).landlock},
+		{"system calls", (*Order).filter},
+	} {
+		if err := step.do(o); err != nil {
+			return fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	if o.Try {
+		return nil
+	}
+	env := append(o.Env, "LISTEN_PID="+strconv.Itoa(os.Getpid()))
+	return &os.PathError{Op: "exec", Path: o.Path, Err: syscall.Exec(o.Path, o.Args, env)}
+}
+
+// firstFree is the first descriptor that the program does not get: 0 to 2 and the listener.
+const firstFree = 4
+
+// limit sets what a process may use, and keeps from it what was inherited.
+func (o *Order) limit() error {
+	for fd := firstFree; fd < 1024; fd++ {
+		unix.CloseOnExec(fd)
+	}
+	for limit, value := range map[int]uint64{
+		unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: 1024, unix.RLIMIT_DATA: uint64(o.Memory),
+	} {
+		if err := setLimit(limit, value); err != nil {
+			return err
+		}
+	}
+	return unix.Setpriority(unix.PRIO_PROCESS, 0, 10)
+}
+
+// setLimit sets both limits, or leaves one that is lower already.
+func setLimit(limit int, value uint64) error {
+	var now unix.Rlimit
+	if err := unix.Getrlimit(limit, &now); err != nil {
+		return err
+	}
+	value = min(value, now.Max)
+	return unix.Setrlimit(limit, &unix.Rlimit{Cur: value, Max: value})
+}
+
+// dropAccount becomes the account of the app, without any capability. The number of processes is
+// limited for the account it has then: tasks are counted by account.
+func (o *Order) dropAccount() error {
+	if o.UID == 0 || o.Means.Root != "root" {
+		if err := setLimit(unix.RLIMIT_NPROC, uint64(o.Processes)+countTasks(os.Getuid())); err != nil {
+			return err
+		}
+		return dropCapabilities()
+	}
+	if err := setLimit(unix.RLIMIT_NPROC, uint64(o.Processes)); err != nil {
+		return err
+	}
+	id := int(o.UID)
+	return errors.Join(syscall.Setgroups(nil), syscall.Setresgid(id, id, id), syscall.Setresuid(id, id, id), dropCapabilities())
+}
+
+// lastCapability is the highest number that a capability can have.
+const lastCapability = 63
+
+// dropCapabilities takes all capabilities from this thread, and from what it becomes.
+func dropCapabilities() error {
+	for c := range uintptr(lastCapability + 1) {
+		// EINVAL is one that the kernel does not have, EPERM that there is nothing to drop them with.
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil && err != unix.EINVAL && err != unix.EPERM {
+			return err
+		}
+	}
+	_ = unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) // Linux before 4.3 has none
+	// Root gets all of them back with exec, but for this.
+	const noRoot, noRootLocked = 1, 2
+	_ = unix.Prctl(unix.PR_SET_SECUREBITS, noRoot|noRootLocked, 0, 0, 0)
+	var none [2]unix.CapUserData
+	return unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0])
+}
+
+// follow makes the process end with the agent. A change of the account had cleared that.
+func (o *Order) follow() error {
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return err
+	}
+	if os.Getppid() != o.Parent {
+		return errors.New("the agent has ended")
+	}
+	return nil
+}
+
+func (o *Order) noNewPrivileges() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }
+
+// countTasks counts the processes and threads of an account, as the kernel does for its limit.
+func countTasks(uid int) (n uint64) {
+	names, err := os.ReadDir("/proc")
+	if err != nil {
+		return 0
+	}
+	for _, name := range names {
+		if _, err := strconv.Atoi(name.Name()); err != nil {
+			continue
+		}
+		info, err := name.Info()
+		if err != nil {
+			continue
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); !ok || int(st.Uid) != uid {
+			continue
+		}
+		tasks, err := os.ReadDir("/proc/" + name.Name() + "/task")
+		if err == nil {
+			n += uint64(len(tasks))
+		}
+	}
+	return n
+}
