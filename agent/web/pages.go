@@ -22,7 +22,7 @@ var ours embed.FS
 // types are the kinds of files that are served. Another kind is not found.
 var types = map[string]string{
 	".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".html": "text/html; charset=utf-8",
-	".svg": "image/svg+xml",
+	".svg": "image/svg+xml", ".txt": "text/plain; charset=utf-8",
 }
 
 // index is the one page. It gets the nonce, with which the styles that a terminal makes are let in.

@@ -1,0 +1,213 @@
+// Terminals. A session is kept at its endpoint: a reload of the page, or a connection that is lost,
+// returns to it. What a program writes is drawn and never obeyed: no clipboard, no links that open by
+// themselves.
+
+import { agent, api, open, redraw } from './agent.js'
+import { h } from './dom.js'
+import { mesh, meshPath, self, trusted, ztm } from './mesh.js'
+import { button, command, confirm, dialog, line, state } from './parts.js'
+import { Program } from './process.js'
+import { t } from './words.js'
+
+const KEY = 'ztm-terminals'
+const tabs = [] // { mesh, id, name, user, session, title, place, term, program, over }
+let current = null, restored = false, kind = null, asked = ''
+
+export function terminals(query) {
+  if (!agent.terminal) {
+    return h('section', { class: 'welcome' }, h('h1', null, t('This binary has no terminal for browsers')),
+      h('p', null, t('It was built without the files of xterm.js. Releases have them; for a binary of your own run:')), line('go run ./scripts/web && go build -tags ztm_xterm -o ztm .'),
+      h('p', null, t('In a window of your own:')), line(command(ztm(), 'terminal', 'open', 'EP')))
+  }
+  restore()
+  const wanted = query.get('ep')
+  if (wanted && asked !== wanted) {
+    asked = wanted
+    queueMicrotask(() => begin(wanted))
+  }
+  return [
+    h('div', { class: 'bar', role: 'tablist' }, tabs.map(x => h('span', { class: 'tab', key: x.place.id },
+      h('button', { type: 'button', role: 'tab', 'aria-selected': x === current ? 'true' : 'false', onclick: () => show(x) }, x.title || x.name),
+      h('button', { type: 'button', 'aria-label': t('Close {name}', x), onclick: () => leave(x) }, '✕'))),
+      button(t('Open a terminal'), choose, { class: 'main' })),
+    current ? h('div', { class: 'frame' + (current.account === 'root' ? ' root' : '') },
+      h('div', { class: 'who' }, `${current.user}@${current.name}`, ' ', current.over ? state('quiet', current.over) : state('good', t('open')),
+        current.over && current.session ? button(t('Return to it'), () => run(current, true)) : null),
+      h('div', { class: 'place', own: true, key: 'place', ref: e => { frameOf = e; mount() } }),
+      h('div', { class: 'keys', 'aria-label': t('Keys') }, keys.map(([name, sequence]) => h('button', { type: 'button', onclick: () => { send(current, sequence); current.term?.focus() } }, name))))
+      : h('p', { class: 'quiet' }, t('No terminal is open.')),
+    current ? line(command(ztm(), 'terminal', 'open', current.name)) : line(command(ztm(), 'terminal', 'open', 'EP')),
+  ]
+}
+
+let frameOf = null
+
+// mount shows the current terminal in the page.
+function mount() {
+  if (!frameOf || !current) return
+  if (current.place.parentNode !== frameOf) frameOf.replaceChildren(current.place)
+  requestAnimationFrame(() => current?.fit?.fit())
+}
+
+const keys = [['Esc', '\x1b'], ['Tab', '\t'], ['Ctrl-C', '\x03'], ['Ctrl-D', '\x04'], ['↑', '\x1b[A'], ['↓', '\x1b[B'], ['←', '\x1b[D'], ['→', '\x1b[C']]
+
+function send(x, text) { x.program?.type(new TextEncoder().encode(text)) }
+
+function show(x) {
+  current = x
+  redraw()
+  queueMicrotask(() => { mount(); x.term?.focus() })
+}
+
+function save() {
+  sessionStorage.setItem(KEY, JSON.stringify(tabs.filter(x => x.session).map(({ mesh, id, name, user, session }) => ({ mesh, id, name, user, session }))))
+}
+
+// restore returns to the sessions that this tab had before it was loaded again.
+function restore() {
+  if (restored) return
+  restored = true
+  for (const x of JSON.parse(sessionStorage.getItem(KEY) ?? '[]')) queueMicrotask(() => add(x, true))
+}
+
+function choose() {
+  dialog({
+    title: t('Open a terminal'), action: t('Open'), fields: [{ name: 'ep', label: t('Endpoint'), required: true, value: self().name, hint: t('A name, or an ID.') }],
+    command: v => command(ztm(), 'terminal', 'open', v.ep || 'EP'), submit: v => begin(v.ep).then(() => null),
+  })
+}
+
+async function begin(name) {
+  let e
+  if (/^[a-z2-7]{32}$/.test(name)) {
+    const found = await api('GET', meshPath('endpoints', name))
+    name = found.name
+  }
+  e = name === self().name ? self() : await trusted(name)
+  await add({ mesh: mesh().name, id: e.id, name: e.name, user: e.user }, false)
+}
+
+async function add(x, again) {
+  x.place = document.createElement('div')
+  x.place.id = 'terminal' + tabs.length + Date.now()
+  tabs.push(x)
+  await run(x, again)
+}
+
+// load gets the terminal when it is first needed. Styles that it makes get the nonce of this page,
+// without which the policy drops them, and nothing would be seen.
+async function load() {
+  if (kind) return kind
+  const nonce = document.querySelector('script[nonce]').nonce
+  const make = document.createElement.bind(document)
+  document.createElement = (tag, options) => {
+    const e = make(tag, options)
+    if (String(tag).toLowerCase() === 'style') e.nonce = nonce
+    return e
+  }
+  const link = make('link')
+  link.rel = 'stylesheet'
+  link.href = '/xterm/xterm.css'
+  document.head.append(link)
+  const [xterm, fit, unicode] = await Promise.all([import('/xterm/xterm.js'), import('/xterm/addon-fit.js'), import('/xterm/addon-unicode11.js')])
+  kind = { ...xterm, ...fit, ...unicode }
+  return kind
+}
+
+async function screen(x) {
+  const { Terminal, FitAddon, Unicode11Addon } = await load()
+  const term = new Terminal({
+    allowProposedApi: true, fontSize: 14, scrollback: 5000, cursorBlink: false, screenReaderMode: localStorage.getItem('ztm-reader') === '1',
+    linkHandler: { activate: (e, address) => follow(address) },
+    theme: { background: '#10151a', foreground: '#e4e8ec' },
+  })
+  x.fit = new FitAddon()
+  term.loadAddon(x.fit)
+  term.loadAddon(new Unicode11Addon())
+  term.unicode.activeVersion = '11'
+  term.parser.registerOscHandler(52, () => true) // a program gets no clipboard
+  term.attachCustomKeyEventHandler(e => composed(e, x))
+  term.open(x.place)
+  term.onData(text => paste(x, text))
+  term.onBinary(text => x.program?.type(Uint8Array.from(text, c => c.charCodeAt(0))))
+  term.onTitleChange(title => { x.title = [...title].slice(0, 64).join(''); redraw() })
+  term.onResize(({ cols, rows }) => {
+    clearTimeout(x.timer)
+    x.timer = setTimeout(() => x.program?.resize(cols, rows), 100)
+  })
+  new ResizeObserver(() => x.fit.fit()).observe(x.place)
+  x.term = term
+}
+
+// composed gives what a key means while an input method is on and composes nothing: the terminal
+// would drop it.
+function composed(e, x) {
+  if (e.type !== 'keydown' || e.keyCode !== 229 || e.isComposing) return true
+  if (e.code === 'Escape') send(x, '\x1b')
+  else if (e.ctrlKey && /^Key[A-Z]$/.test(e.code)) send(x, String.fromCharCode(e.code.charCodeAt(3) - 64))
+  else return true
+  e.preventDefault()
+  return false
+}
+
+// paste asks before lines go to a shell that would run each of them.
+function paste(x, text) {
+  if (text.length > 1 && /[\r\n]./.test(text) && !x.term.modes.bracketedPasteMode) {
+    confirm(t('Paste several lines'), t('The shell runs each line at once: {text}', { text: text.slice(0, 400).replaceAll('\r', '\n') }), '', async () => { send(x, text) })
+    return
+  }
+  send(x, text)
+}
+
+// follow opens a link that a program has made, after a person has seen where it leads.
+function follow(address) {
+  let to
+  try { to = new URL(address) } catch { return }
+  if (to.protocol !== 'http:' && to.protocol !== 'https:') return
+  confirm(t('Open a link'), t('A program in the terminal leads to: {address}', { address: to.href }), '', async () => { window.open(to.href, '_blank', 'noopener,noreferrer') })
+}
+
+async function run(x, again) {
+  x.over = ''
+  show(x)
+  try {
+    if (!x.term) await screen(x)
+    mount()
+    x.fit.fit()
+    const size = { cols: x.term.cols, rows: x.term.rows }
+    const start = again ? null : { tty: size, keep: true, env: ['TERM=xterm-256color', 'COLORTERM=truecolor', 'LANG=C.UTF-8'] }
+    if (again) x.term.reset()
+    x.program = await Program.begin(x.mesh, x.id, again ? 'terminal/attach' : 'terminal/shell', again ? { id: x.session } : {}, start, new Uint8Array(0), {
+      started: s => { x.session = s.session; save(); if (again) x.program?.resize(size.cols, size.rows); redraw() },
+      stdout: p => new Promise(r => x.term.write(p, r)),
+    })
+    x.term.focus()
+    redraw()
+    const exit = await x.program.run()
+    x.session = ''
+    x.over = exit.reason || t('ended with status {status}', { status: exit.status })
+  } catch (e) {
+    x.over = e.message
+    if (again && e.code === 'destination_not_found') x.session = ''
+  }
+  x.program = null
+  save()
+  redraw()
+}
+
+// leave closes a tab, and ends its session.
+async function leave(x) {
+  const i = tabs.indexOf(x)
+  tabs.splice(i, 1)
+  current = tabs[Math.max(0, i - 1)] ?? null
+  const session = x.session
+  x.session = ''
+  save()
+  x.program?.close()
+  x.term?.dispose()
+  x.place.remove()
+  redraw()
+  queueMicrotask(mount)
+  if (session) await open(x.mesh, x.id, 'terminal/end', { id: session }).then(f => f.close(), () => {})
+}
+
