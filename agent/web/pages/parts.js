@@ -19,7 +19,8 @@ export function line(text) {
   return h('div', { class: 'line' }, h('code', null, text), h('button', {
     type: 'button', title: t('Copy'), 'aria-label': t('Copy the command'),
     onclick: e => copy(text, e.currentTarget),
-  }, '⧉'))
+  }, h('svg', { viewBox: '0 0 16 16', width: 16, height: 16, 'aria-hidden': 'true' },
+    h('path', { class: 'icon', d: 'M5 3h8v9H5zM3 5v9h8' }))))
 }
 
 export async function copy(text, button) {
