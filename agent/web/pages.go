@@ -2,11 +2,9 @@ package web
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
-	"io"
 	"io/fs"
 	"net/http"
 	"path"
@@ -63,14 +61,6 @@ func serveFetched(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	send(w, r, kind, b)
-}
-
-func plain(packed []byte) ([]byte, error) {
-	z, err := gzip.NewReader(bytes.NewReader(packed))
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(z)
 }
 
 // send serves a file of the binary. A browser may keep it, and asks whether it is still the same.
