@@ -82,7 +82,7 @@ func (s *server) connLeg(c *tls.Conn, p *peer) *relay.Leg {
 	})
 	l.Accept = func() (net.Conn, error) {
 		p.raw.SetDeadline(time.Now().Add(limits.WriteTimeout))
-		if err := tunnel.WriteHeader(c, tunnel.FieldStatus, "200"); err != nil {
+		if err := tunnel.WriteHeader(c, tunnel.FieldStatus, "200", tunnel.FieldSeen, p.addr.String()); err != nil {
 			return nil, err
 		}
 		tunnel.Unhurried(p.raw)

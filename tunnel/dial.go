@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"ztm/tunnel/direct"
 )
 
 // Timeouts for setting up a connection, and for the acknowledgement of data by a peer.
@@ -35,7 +37,10 @@ func (d *Dialer) Dial(ctx context.Context, address string) (net.Conn, error) {
 	return d.Proxy.dial(ctx, nd, address)
 }
 
-func controlDial(_, _ string, rc syscall.RawConn) error { return setUserTimeout(rc, DeadPeerTimeout) }
+// controlDial prepares a connection with a hub. A direct path is dialled from the port of one.
+func controlDial(_, _ string, rc syscall.RawConn) error {
+	return errors.Join(direct.Reuse(rc), setUserTimeout(rc, DeadPeerTimeout))
+}
 
 // TuneAccepted sets on an accepted connection what Dial sets on its own.
 func TuneAccepted(c *net.TCPConn) {

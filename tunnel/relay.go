@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -35,6 +36,7 @@ const (
 	FieldPath      = ":path"
 	FieldStatus    = ":status"
 	FieldTicket    = "ticket"
+	FieldSeen      = "seen" // of a 200: the address and port at which the hub sees this end
 	FieldError     = "error"
 	FieldMessage   = "message"
 	FieldRequest   = "request"     // a join request, JSON in base64
@@ -101,7 +103,7 @@ func (r *Relay) connect(ctx context.Context, fields []string) (net.Conn, error) 
 	ctx, cancel := context.WithTimeout(ctx, RelayTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { r.raw.SetDeadline(time.Unix(1, 0)) })
-	err := connect(r.c, fields)
+	seen, err := connect(r.c, fields)
 	if !stop() {
 		err = errors.Join(context.Cause(ctx), err)
 	}
@@ -111,18 +113,31 @@ func (r *Relay) connect(ctx context.Context, fields []string) (net.Conn, error) 
 	}
 	r.raw.SetDeadline(time.Time{})
 	Unhurried(r.raw)
-	return r.raw, nil // TLS is dropped, without a close_notify: the hub dropped it too
+	// TLS is dropped, without a close_notify: the hub dropped it too.
+	if tcp, ok := r.raw.(*net.TCPConn); ok && seen.IsValid() {
+		return &Leg{tcp, seen}, nil
+	}
+	return r.raw, nil
 }
 
-func connect(c *tls.Conn, fields []string) error {
+// Leg is an end of a relayed path that is a TCP connection of which the hub has said where it sees
+// it.
+type Leg struct {
+	*net.TCPConn
+	Seen netip.AddrPort // what the hub says; it may lie
+}
+
+// connect returns where the hub sees the connection; the zero value if it does not say.
+func connect(c *tls.Conn, fields []string) (seen netip.AddrPort, err error) {
 	if err := WriteHeader(c, fields...); err != nil {
-		return fmt.Errorf("ask the hub for a path: %w", err)
+		return seen, fmt.Errorf("ask the hub for a path: %w", err)
 	}
 	h, err := ReadHeader(c)
 	if err != nil {
-		return fmt.Errorf("ask the hub for a path: %w", err)
+		return seen, fmt.Errorf("ask the hub for a path: %w", err)
 	}
-	return h.Err()
+	seen, _ = netip.ParseAddrPort(h[FieldSeen])
+	return seen, h.Err()
 }
 
 // Err returns nil for an answer with status 200, and an *[answer.Error] for any other.

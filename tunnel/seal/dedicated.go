@@ -1,10 +1,6 @@
 package seal
 
-import (
-	"net"
-
-	"ztm/tunnel/flow"
-)
+import "ztm/tunnel/flow"
 
 // Dedicated is a sealed connection that carries one flow and nothing else: see [flow.Dedicated].
 type Dedicated struct{ *sealed }
@@ -31,7 +27,7 @@ func (d *Dedicated) Close() error { return d.sealed.Close() }
 // Reset ends the connection at once. The peer reads an error, for there is no close_notify.
 func (d *Dedicated) Reset() error {
 	path := d.batch.Conn
-	if tcp, ok := path.(*net.TCPConn); ok {
+	if tcp, ok := path.(interface{ SetLinger(int) error }); ok {
 		tcp.SetLinger(0)
 	}
 	return path.Close()

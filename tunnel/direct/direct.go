@@ -1,0 +1,165 @@
+// Package direct makes a TCP connection between two devices that both dial at the same time, from
+// the ports of their connections with a hub (simultaneous open, RFC 9293 section 3.5). It listens
+// nowhere: only the very pair of addresses that was dialled can connect. It knows no mesh.
+//
+//	Places   what a device says of itself: where the hub sees it, and its own addresses
+//	Order    which of the peer's places are dialled, and in which order
+//	Dial     the attempts, their pace and their end
+package direct
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+)
+
+// Limits of what a peer may say.
+const (
+	MaxPlaces = 8       // own addresses
+	MaxBytes  = 1 << 10 // of an encoded Places
+)
+
+// Places is where a device may be reached from the port of its connection with a hub.
+type Places struct {
+	Seen  netip.AddrPort   `json:"seen,omitzero"`   // where the hub sees it; zero: the hub does not say
+	Local []netip.AddrPort `json:"local,omitempty"` // addresses of its interfaces, at most MaxPlaces
+}
+
+var errTooMuch = errors.New("too many places")
+
+// Parse decodes what a peer says.
+func Parse(b []byte) (Places, error) {
+	var p Places
+	if len(b) > MaxBytes {
+		return p, errTooMuch
+	}
+	if err := json.Unmarshal(b, &p); err != nil {
+		return p, fmt.Errorf("places: %v", err)
+	}
+	if len(p.Local) > MaxPlaces {
+		return p, errTooMuch
+	}
+	return p, nil
+}
+
+// Kind says what kind of way a place is.
+type Kind string
+
+// The kinds, the shortest way first.
+const (
+	LAN     Kind = "LAN"
+	IPv6    Kind = "IPv6"
+	Punched Kind = "punched"
+)
+
+// Candidate is a place of the peer that is dialled.
+type Candidate struct {
+	Kind Kind
+	To   netip.AddrPort
+}
+
+// leastPort keeps dials away from the ports of services.
+const leastPort = 1024
+
+// Order returns which places of a peer are dialled:
+//
+//  1. LAN: its private addresses that are in a network of ours; all of them where the hub sees both
+//     devices at the same address
+//  2. IPv6: its global addresses
+//  3. punched: where the hub sees it, and its global IPv4 addresses
+//
+// Within one rank the order is the peer's. Left out are addresses that are nobody's or everybody's
+// (loopback, link-local, multicast, unspecified, reserved), our own, those of ports below 1024, and
+// repeated ones. A peer that lies so makes us dial few places, and no service.
+func Order(own []netip.Prefix, seen netip.AddrPort, peer Places) []Candidate {
+	neighbours := seen.IsValid() && seen.Addr() == peer.Seen.Addr()
+	var ranks [3][]Candidate
+	known := map[netip.AddrPort]bool{}
+	add := func(to netip.AddrPort, fromHub bool) {
+		to = netip.AddrPortFrom(to.Addr().Unmap().WithZone(""), to.Port())
+		if known[to] || !dialable(own, to) {
+			return
+		}
+		known[to] = true
+		near := slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Contains(to.Addr()) })
+		switch {
+		case inside(to.Addr()) && !fromHub && (near || neighbours):
+			ranks[0] = append(ranks[0], Candidate{LAN, to})
+		case inside(to.Addr()):
+		case to.Addr().Is6():
+			ranks[1] = append(ranks[1], Candidate{IPv6, to})
+		default:
+			ranks[2] = append(ranks[2], Candidate{Punched, to})
+		}
+	}
+	for _, to := range peer.Local[:min(len(peer.Local), MaxPlaces)] {
+		add(to, false)
+	}
+	add(peer.Seen, true)
+	all := slices.Concat(ranks[:]...)
+	return all[:min(len(all), MaxPlaces)]
+}
+
+// carrierGrade are the addresses between a provider's NAT and its customers (RFC 6598).
+var carrierGrade = netip.MustParsePrefix("100.64.0.0/10")
+
+// inside reports whether an address means something within one network alone.
+func inside(a netip.Addr) bool { return a.IsPrivate() || carrierGrade.Contains(a) }
+
+func dialable(own []netip.Prefix, to netip.AddrPort) bool {
+	a := to.Addr()
+	if !a.IsValid() || to.Port() < leastPort || !a.IsGlobalUnicast() {
+		return false
+	}
+	if a.Is4() && (a.As4()[0] == 0 || a.As4()[0] >= 240) {
+		return false
+	}
+	return !slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Addr() == a })
+}
+
+// Own returns the Places of this device at a port. Addresses that mean something within one network
+// alone are left out unless private says that the peer may know them.
+func Own(addresses []netip.Prefix, seen netip.AddrPort, port uint16, private bool) Places {
+	p := Places{Seen: seen}
+	for _, a := range addresses {
+		if len(p.Local) < MaxPlaces && (private || !inside(a.Addr())) {
+			p.Local = append(p.Local, netip.AddrPortFrom(a.Addr(), port))
+		}
+	}
+	return p
+}
+
+// virtual begins the names of interfaces behind which there is no other device, or which lead
+// through another mesh.
+var virtual = []string{"docker", "br-", "veth", "virbr", "cni", "flannel", "tun", "wg", "utun", "tailscale", "zt"}
+
+// Addresses lists the global and private addresses of this device's interfaces that are up.
+func Addresses() ([]netip.Prefix, error) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Prefix
+	for _, i := range interfaces {
+		if i.Flags&net.FlagUp == 0 || i.Flags&(net.FlagLoopback|net.FlagPointToPoint) != 0 || isVirtual(i.Name) {
+			continue
+		}
+		addrs, err := i.Addrs()
+		if err != nil {
+			continue // it went away meanwhile
+		}
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().IsGlobalUnicast() {
+				out = append(out, p)
+			}
+		}
+	}
+	return out, nil
+}
+
+func isVirtual(name string) bool {
+	return slices.ContainsFunc(virtual, func(v string) bool { return len(name) >= len(v) && name[:len(v)] == v })
+}
