@@ -35,6 +35,7 @@ import (
 	"ztm/store"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/direct"
 	"ztm/tunnel/identity"
 )
 
@@ -47,10 +48,13 @@ type Config struct {
 	Metrics string      // loopback address:port for counters; "": none
 	Built   time.Time   // when the binary was built, a floor for the clock; zero: none
 	Apps    []apps.Kind // what each mesh runs
+	Hubs    int         // with how many hubs of a mesh there are sessions; 0: two, or one where memory is scarce
 
 	// Console makes what serves [api.ConsolePath]; nil: this binary has no console for browsers.
 	Console func(web.Host) http.Handler
-	Hubs    int // with how many hubs of a mesh there are sessions; 0: two, or one where memory is scarce
+
+	// Network is where this device meets others without a hub; nil: that of the system.
+	Network *direct.Network
 }
 
 // Agent is one agent. Make it with [New], then [Agent.Run] it once.
@@ -81,6 +85,9 @@ func New(c Config) (*Agent, error) {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Network == nil {
+		c.Network = direct.System()
 	}
 	db, err := openState(c)
 	if err != nil {

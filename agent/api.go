@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/direct"
 	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/tunnel"
@@ -214,9 +215,16 @@ func (m *mesh) getEndpoints(w http.ResponseWriter, r *http.Request) {
 		answer.Fail(w, m.log, err)
 		return
 	}
-	out, err := m.shown(r.Context(), w, f)
+	list, err := m.shown(r.Context(), w, f)
+	out := make([]api.Endpoint, len(list))
+	for i, e := range list {
+		out[i] = api.Endpoint{Endpoint: e, Sessions: m.peers.Warm(e.ID), Route: m.route(e.ID)}
+	}
 	answer.Reply(w, m.log, out, err)
 }
+
+// route is how flows with an endpoint go.
+func (m *mesh) route(id identity.ID) api.Route { return api.Route(m.peers.Route(id)) }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
@@ -246,6 +254,7 @@ func (m *mesh) getEndpoint(w http.ResponseWriter, r *http.Request) {
 			out.RTT = ms(rtt)
 		}
 	}
+	out.Route = m.route(id)
 	answer.JSON(w, out)
 }
 
@@ -274,12 +283,18 @@ func (m *mesh) getPing(w http.ResponseWriter, r *http.Request) {
 		e, err := m.lookup(r.Context(), id)
 		if err == nil {
 			hop.Name = e.Name
+			if e.User == m.authority.User() && !e.Local {
+				m.peers.Meet(r.Context(), id) // a person who asks for it is an occasion
+			}
 			var rtt time.Duration
 			rtt, err = m.peers.Ping(r.Context(), id)
 			hop.RTT = ms(rtt)
 		}
 		if err != nil {
 			hop.Error = err.Error()
+		} else if !e.Local {
+			route := m.route(id)
+			hop.Route = &route
 		}
 		hops = append(hops, hop)
 	}
@@ -320,6 +335,8 @@ func (m *mesh) manage(w http.ResponseWriter, r *http.Request, path string) {
 			err = m.setLabels(labels)
 		}
 		answer.Reply(w, m.log, append([]string{}, m.Self().Labels...), err)
+	case path == "direct":
+		direct.ServeMode(w, r, m.log, m.mode, m.setMode)
 	case name == "tokens" || name == "approvals":
 		m.serveTokens(w, r, name, rest)
 	case path == "log" && r.Method == http.MethodGet:

@@ -86,6 +86,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	m.peers = peers.New(peers.Config{
 		Self: a.self, Endpoint: m.Self, Verifier: m.verifier, Certificate: m.authority.Certificate, Log: m.log, PeerLog: m.peerLog,
 		Limits: m.limits, Work: &m.work, Life: m.life, Hubs: m.control, Answer: m.answer, Audit: m.auditFlow, Answered: m.authority.CompareTrust,
+		User: m.authority.User, Mode: m.mode, Network: a.config.Network,
 	})
 	m.authority.Connect(m, m.control, m.peers)
 	m.apps = map[string]apps.App{}

@@ -59,6 +59,7 @@ func (m *mesh) metrics(w *metric.Writer) {
 	w.Counter("ztm_mesh_sent_bytes_total", "Payload sent to peers.", int64(s.Sent))
 	w.Counter("ztm_mesh_received_bytes_total", "Payload received from peers.", int64(s.Received))
 	w.Gauge("ztm_mesh_trust_version", "Version of the trust list.", int64(d.Trust))
+	m.peers.Metrics(w)
 	for _, app := range m.apps {
 		if app, ok := app.(apps.Measured); ok {
 			app.Metrics(w)

@@ -53,8 +53,9 @@ const StandbyTime = time.Minute
 // Relay is a connection to a hub that is to become a path to a peer: the handshake is over, nothing
 // was asked yet. It is used once, by Connect or Close, by one goroutine.
 type Relay struct {
-	c   *tls.Conn
-	raw net.Conn // below c
+	c       *tls.Conn
+	raw     net.Conn // below c
+	proxied bool     // the hub sees a proxy
 }
 
 // DialRelay connects to a hub. config must offer [RelayProto] alone.
@@ -65,7 +66,7 @@ func DialRelay(ctx context.Context, d *Dialer, address string, config *tls.Confi
 	if err != nil {
 		return nil, err
 	}
-	return &Relay{c, below.Conn}, nil
+	return &Relay{c, below.Conn, d.Proxy != nil && !d.Proxy.direct(address)}, nil
 }
 
 // DialRelay is [DialRelay] to the hub of the session: behind one name there may be several.
@@ -83,49 +84,60 @@ func (r *Relay) Close() error { return r.raw.Close() }
 
 // Connect makes a path of the connection: to the endpoint peer, or, where ticket is not empty, as
 // the answer to a dial-back (peer is then the endpoint's own ID). A hub's "no" is an
-// *[answer.Error].
+// *[answer.Error]. The path is a *[Leg] where it can be.
 func (r *Relay) Connect(ctx context.Context, peer identity.ID, ticket string) (net.Conn, error) {
 	fields := []string{FieldMethod, "CONNECT", FieldAuthority, string(peer)}
 	if ticket != "" {
 		fields = append(fields, FieldTicket, ticket)
 	}
-	return r.connect(ctx, fields)
+	raw, seen, err := r.connect(ctx, fields)
+	tcp, ok := raw.(*net.TCPConn)
+	if err != nil || !ok {
+		return raw, err
+	}
+	if r.proxied {
+		seen = netip.AddrPort{}
+	}
+	return &Leg{tcp, seen}, nil
 }
 
 // Hop makes a path of a connection that was dialled with [HopProto]: to an endpoint that is
 // attached to the other hub. A hub's "no" is an *[answer.Error].
 func (r *Relay) Hop(ctx context.Context, target, origin identity.ID, user string) (net.Conn, error) {
-	return r.connect(ctx, []string{FieldMethod, "CONNECT", FieldAuthority, string(target),
+	raw, _, err := r.connect(ctx, []string{FieldMethod, "CONNECT", FieldAuthority, string(target),
 		FieldOrigin, string(origin), FieldUser, user, FieldHop, "1"})
+	return raw, err
 }
 
-func (r *Relay) connect(ctx context.Context, fields []string) (net.Conn, error) {
+// connect makes a path of the connection, and returns where the hub sees it.
+func (r *Relay) connect(ctx context.Context, fields []string) (raw net.Conn, seen netip.AddrPort, err error) {
 	ctx, cancel := context.WithTimeout(ctx, RelayTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { r.raw.SetDeadline(time.Unix(1, 0)) })
-	seen, err := connect(r.c, fields)
+	seen, err = connect(r.c, fields)
 	if !stop() {
 		err = errors.Join(context.Cause(ctx), err)
 	}
 	if err != nil {
 		r.raw.Close()
-		return nil, err
+		return nil, seen, err
 	}
 	r.raw.SetDeadline(time.Time{})
 	Unhurried(r.raw)
-	// TLS is dropped, without a close_notify: the hub dropped it too.
-	if tcp, ok := r.raw.(*net.TCPConn); ok && seen.IsValid() {
-		return &Leg{tcp, seen}, nil
-	}
-	return r.raw, nil
+	return r.raw, seen, nil // TLS is dropped, without a close_notify: the hub dropped it too
 }
 
-// Leg is an end of a relayed path that is a TCP connection of which the hub has said where it sees
-// it.
+// Leg is an end of a relayed path that is a TCP connection.
 type Leg struct {
 	*net.TCPConn
-	Seen netip.AddrPort // what the hub says; it may lie
+
+	// Seen is where the hub says that it sees the connection: it may lie. It is the zero value where
+	// the hub does not say, and behind a proxy.
+	Seen netip.AddrPort
 }
+
+// Port is the port of this end.
+func (l *Leg) Port() uint16 { return uint16(l.LocalAddr().(*net.TCPAddr).Port) }
 
 // connect returns where the hub sees the connection; the zero value if it does not say.
 func connect(c *tls.Conn, fields []string) (seen netip.AddrPort, err error) {

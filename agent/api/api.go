@@ -248,6 +248,27 @@ type Endpoint struct {
 	apps.Endpoint
 	Sessions int     `json:"sessions"`      // sealed sessions between the agent and it
 	RTT      float64 `json:"rtt,omitempty"` // milliseconds
+	Route    Route   `json:"route,omitzero"`
+}
+
+// Route is how flows with an endpoint go from where the agent is. The zero value is through a hub,
+// with nothing that failed.
+type Route struct {
+	Direct  string    `json:"direct,omitempty"`  // LAN, IPv6 or punched; "": through a hub
+	Address string    `json:"address,omitempty"` // of the endpoint, host:port
+	Since   time.Time `json:"since,omitzero"`
+	Why     string    `json:"why,omitempty"` // it is not direct
+}
+
+// String is a route for people.
+func (r Route) String() string {
+	switch {
+	case r.Direct != "":
+		return "direct (" + r.Direct + " " + r.Address + ")"
+	case r.Why != "":
+		return "relayed: " + r.Why
+	}
+	return "relayed"
 }
 
 // Resolved is the answer to POST [NamePath]: the one endpoint that has the name. The agent
@@ -304,6 +325,7 @@ type Hop struct {
 	Name  string      `json:"name"`
 	RTT   float64     `json:"rtt"` // milliseconds from the agent; meaningless with an Error
 	Error string      `json:"error,omitempty"`
+	Route *Route      `json:"route,omitempty"` // of the last step
 }
 
 // Console is the request that lets a browser of this machine in: POST [ConsolePath]. DELETE shuts the

@@ -133,6 +133,7 @@ type Row struct {
 	Hubs        []string `json:"hubs"`                 // host:port, of the permit or as a person set them
 	HubRecords  [][]byte `json:"hubRecords,omitempty"` // what hubs said of themselves, signed
 	Ephemeral   bool     `json:"ephemeral,omitempty"`  // hubs forget this endpoint when it has disconnected
+	Direct      string   `json:"direct,omitempty"`     // with whom this device meets without a hub: see package direct
 }
 
 // NextCA is a CA with its key.

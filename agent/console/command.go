@@ -275,6 +275,7 @@ func (c *Console) Commands() []*cli.Command {
 				}
 				return c.save(setting(x, "data"), setting(x, "mesh"))
 			},
+			Subcommands: []*cli.Command{c.directCommand()},
 		},
 		{
 			Name: "completion", Category: apps.Device, ArgsUsage: "bash|zsh|fish|powershell", Usage: "print the completion script of a shell",
@@ -326,4 +327,20 @@ func (c *Console) showVersion() error {
 		{"Tag:", v.Tag}, {"Commit:", cmp.Or(v.Commit, "-")}, {"Date:", cmp.Or(v.Date, "-")}, {"Go:", v.Go},
 		{"Platform:", v.OS + "/" + v.Arch}, {"Features:", strings.Join(v.Features, ", ")},
 	}})
+}
+
+// directCommand shows or sets with whom an endpoint meets without a hub.
+func (c *Console) directCommand() *cli.Command {
+	return &cli.Command{
+		Name: "direct", Category: apps.AtEndpoint, ArgsUsage: "[auto|lan|off]", Usage: "show or set with whom an endpoint opens direct paths",
+		Description: "Flows begin on the relay of a hub. When it is worth it, the two endpoints open a direct path. Neither listens on a\n" +
+			"port: both dial at the same moment. The other endpoint learns the public address of this one. Endpoints of the same\n" +
+			"user, and those in the same network, learn its local addresses as well.\n\n" +
+			"auto  with endpoints of the same user, and with those of which a flow was accepted\n" +
+			"lan   the same, in the local network only\n" +
+			"off   with none; other endpoints cannot tell this from an old version\n\n" +
+			"The setting is for one mesh. `ztm ping ep NAME` shows the path.\n\n" +
+			"Example:\n  ztm config direct lan\n  ztm ep nas config direct off",
+		Action: func(x *cli.Context) error { return c.direct(x.Context, x.Args().First()) },
+	}
 }

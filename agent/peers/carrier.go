@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"ztm/tunnel/answer"
@@ -41,8 +42,10 @@ type Hubs interface {
 // carrier is a session that this agent opened, with what it goes through.
 type carrier struct {
 	flow.Session
-	hub   identity.ID // "": none, it is with ourselves
-	doubt *suspicion.Suspicion
+	directly
+	hub     identity.ID // "": none, it is direct or with ourselves
+	doubt   *suspicion.Suspicion
+	retired *atomic.Bool // a direct session gets no new flows, or has none; nil: it is not direct
 }
 
 // newCarrier makes the carrier of a session through a hub.
@@ -64,12 +67,18 @@ func (p *Peers) newCarrier(s *seal.Session, hub identity.ID) *carrier {
 
 // doubtful reports whether new flows are to avoid it.
 func (c *carrier) doubtful(hubs Hubs) bool {
+	if c.is() {
+		return c.doubt.Suspect()
+	}
 	return c.hub != "" && (c.doubt.Suspect() && hubs.Another(c.hub) || hubs.Suspect(c.hub))
 }
 
 // watch is for a request that waits for an answer on a carrier. The context ends with
 // [suspicion.Err] when the answer is no longer expected, and may be had elsewhere.
 func (p *Peers) watch(ctx context.Context, c *carrier) (watched context.Context, stop func()) {
+	if c.is() {
+		return c.doubt.Watch(ctx) // there is the relay
+	}
 	if c.hub == "" || !p.Hubs.Another(c.hub) {
 		return ctx, func() {}
 	}

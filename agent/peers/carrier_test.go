@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"ztm/agent/audit"
+	"ztm/agent/direct"
 	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/tunnel/answer"
@@ -197,6 +198,7 @@ func pairOf(t *testing.T, app *counting, hubs ...identity.ID) (a *Peers, h *twoH
 			Verifier: identity.NewVerifier(authority.trust, identity.NewClock()), Log: log, PeerLog: limit.NewLog(log), Limits: limits.Within(memory.Limit{}),
 			Work: &inflight.Tracker{}, Life: life, Hubs: through, Audit: func(audit.Line) {}, Answered: func(flow.Session, *http.Response) {},
 			Answer: func(w http.ResponseWriter, _ *http.Request, _ identity.Subject) { w.WriteHeader(http.StatusNoContent) },
+			Mode:   func() direct.Mode { return direct.Off },
 		})
 	}
 	h = &twoHubs{hubs: hubs, conns: map[identity.ID][]*line{}}

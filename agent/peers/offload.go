@@ -32,7 +32,7 @@ func (p *Peers) offload(f *outFlow, id string) {
 	peer := f.peer.ID
 	ctx, cancel := context.WithTimeout(p.Life, dialTimeout)
 	defer cancel()
-	d, hub, err := p.dialDedicated(ctx, peer)
+	d, hub, err := p.dialDedicated(ctx, peer, f.direct)
 	if err == nil {
 		if err = askOffload(d, id); err == nil {
 			f.Offload(d)
@@ -47,7 +47,12 @@ func (p *Peers) offload(f *outFlow, id string) {
 	p.Log.Debug("a flow is not offloaded", "peer", peer, "err", err)
 }
 
-func (p *Peers) dialDedicated(ctx context.Context, peer identity.ID) (*seal.Dedicated, identity.ID, error) {
+// dialDedicated opens a direct connection, and where there is none, one through a hub. A flow that
+// is direct stays where it is instead.
+func (p *Peers) dialDedicated(ctx context.Context, peer identity.ID, isDirect bool) (*seal.Dedicated, identity.ID, error) {
+	if d, err := p.dialDirect(ctx, peer); err == nil || isDirect {
+		return d, "", err
+	}
 	path, hub, err := p.Hubs.Path(ctx, peer, true, "")
 	if err != nil {
 		return nil, "", err
@@ -72,8 +77,9 @@ func askOffload(d *seal.Dedicated, id string) error {
 }
 
 var (
-	errNoFlow = errors.New("the peer has no such flow")
-	errShared = errors.New("the path is a stream of the control session")
+	errNoFlow    = errors.New("the peer has no such flow")
+	errNotDirect = errors.New("there is no direct session with the peer")
+	errShared    = errors.New("the path is a stream of the control session")
 )
 
 // acceptOffload offloads a flow that a peer opened.

@@ -58,7 +58,7 @@ func (p *Peers) Open(ctx context.Context, o Opening) (net.Conn, error) {
 		stop()
 		switch {
 		case err == nil:
-			return p.track(session.Peer(), c, o.id), nil
+			return p.track(session, c, o.id), nil
 		case answered:
 			return nil, o.failed(err)
 		case ctx.Err() != nil:
@@ -109,12 +109,19 @@ type outFlow struct {
 	peer identity.Subject
 	hub  identity.ID // through which it was offloaded; "": it was not; guarded by p.mu
 	once sync.Once
+
+	direct bool        // static: it was opened on a direct session
+	lasts  *time.Timer // wishes for a direct path; nil: it has one. Static
 }
 
 // track counts the flow until it is closed.
-func (p *Peers) track(peer identity.Subject, c *flow.Conn, id string) net.Conn {
-	f := &outFlow{Conn: c, p: p, peer: peer}
+func (p *Peers) track(s *carrier, c *flow.Conn, id string) net.Conn {
+	peer := s.Peer()
+	f := &outFlow{Conn: c, p: p, peer: peer, direct: s.is()}
 	if peer.ID != p.Self {
+		if !f.direct {
+			f.lasts = time.AfterFunc(p.direct.Patience(peer.ID, lasting), func() { p.wish(peer.ID) })
+		}
 		c.OnOffload(func() { p.Work.GoUpTo(&p.offloads, limits.Offloads, func() { p.offload(f, id) }) })
 	}
 	p.mu.Lock()
@@ -137,6 +144,9 @@ func (f *outFlow) Reset() error {
 
 func (f *outFlow) done() {
 	f.once.Do(func() {
+		if f.lasts != nil && f.lasts.Stop() && f.Sent()+f.Received() > wishBytes {
+			f.p.wish(f.peer.ID)
+		}
 		f.p.mu.Lock()
 		defer f.p.mu.Unlock()
 		delete(f.p.outFlows, f)

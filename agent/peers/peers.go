@@ -7,7 +7,8 @@
 //	                                 question -> Config.Answer
 //
 // A flow that moves much, out or in, gets a connection of its own: offload.go. Whatever a peer has
-// here ends with its membership: members.go. What is done where a hub hangs: carrier.go.
+// here ends with its membership: members.go. What is done where a hub hangs: carrier.go. How flows
+// come to go without a hub: direct.go.
 package peers
 
 import (
@@ -24,9 +25,11 @@ import (
 	"time"
 
 	"ztm/agent/audit"
+	"ztm/agent/direct"
 	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/tunnel/answer"
+	meeting "ztm/tunnel/direct"
 	"ztm/tunnel/flow"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
@@ -47,7 +50,10 @@ type Config struct {
 	Work        *inflight.Tracker // what the membership waits for at its end
 	Life        context.Context   // of the membership
 
-	Hubs Hubs // what paths go through
+	Hubs    Hubs // what paths go through
+	User    func() string
+	Mode    func() direct.Mode
+	Network *meeting.Network // where this device meets others directly
 
 	// Answer answers a request of a peer that is no flow.
 	Answer func(w http.ResponseWriter, r *http.Request, peer identity.Subject)
@@ -64,6 +70,7 @@ type Peers struct {
 	Config
 	apps   map[string]apps.App // set by Serve, constant from then on
 	pool   *pool
+	direct *direct.Direct
 	server *h2.Server
 	refs   maphash.Seed // of what peers are told in place of reasons
 
@@ -89,6 +96,10 @@ func New(c Config) *Peers {
 		inbound: map[*inbound]struct{}{}, flows: map[*inFlow]struct{}{}, named: map[flowKey]*inFlow{},
 		recent: recent{most: max(c.Limits.FlowIDs, 1)}, outFlows: map[*outFlow]struct{}{}, totals: map[identity.ID]*Traffic{},
 	}
+	p.direct = direct.New(direct.Config{
+		User: c.User, Mode: c.Mode, Network: c.Network, Verifier: c.Verifier, Certificate: c.Certificate, Log: c.Log, PeerLog: c.PeerLog,
+		Work: c.Work, Life: c.Life, Known: p.acceptedOf, Met: p.met,
+	})
 	p.pool = newPool(p.dial, func(c *carrier) bool { return c.doubtful(p.Hubs) })
 	p.server = h2.NewServer(http.HandlerFunc(p.serve), h2.Sealed)
 	return p

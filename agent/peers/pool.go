@@ -88,11 +88,7 @@ func (p *pool) reserve(to identity.ID) (*carrier, *dialing, error) {
 	if p.life.Err() != nil {
 		return nil, nil, answer.Errorf(answer.Unavailable, "the mesh was left")
 	}
-	ps := p.peers[to]
-	if ps == nil {
-		ps = &peerSessions{}
-		p.peers[to] = ps
-	}
+	ps := p.ofLocked(to)
 	best, loaded := ps.pick(p.doubtful)
 	if best != nil && best.Reserve() != nil {
 		best = nil
@@ -109,6 +105,15 @@ func (p *pool) reserve(to identity.ID) (*carrier, *dialing, error) {
 	return best, ps.dialing, nil
 }
 
+func (p *pool) ofLocked(to identity.ID) *peerSessions {
+	ps := p.peers[to]
+	if ps == nil {
+		ps = &peerSessions{}
+		p.peers[to] = ps
+	}
+	return ps
+}
+
 // lowStreams is how many free streams of the best session have another opened: as many flows as
 // begin while that takes.
 const lowStreams = 32
@@ -119,7 +124,7 @@ func (ps *peerSessions) wanted(best *carrier, loaded bool) bool {
 	case best == nil || best.Free() < lowStreams:
 		return n < limits.FullSessions
 	default:
-		return loaded && n < limits.LoadedSessions
+		return loaded && !best.is() && n < limits.LoadedSessions // what would be opened is relayed
 	}
 }
 
@@ -133,11 +138,10 @@ func (ps *peerSessions) avoid(doubtful func(*carrier) bool) identity.ID {
 	return ""
 }
 
-// pick drops dead sessions and returns the one with the fewest flows that is not doubtful,
-// preferring those that are not loaded.
+// pick drops dead sessions and returns the one that is not doubtful which new flows use: see better.
 func (ps *peerSessions) pick(doubtful func(*carrier) bool) (best *carrier, loaded bool) {
 	alive := ps.sessions[:0]
-	least := 0
+	var of rank
 	for _, s := range ps.sessions {
 		select {
 		case <-s.Done():
@@ -149,13 +153,31 @@ func (ps *peerSessions) pick(doubtful func(*carrier) bool) (best *carrier, loade
 			continue // full, closing, or hanging
 		}
 		flows, isLoaded := s.Load()
-		if best == nil || loaded && !isLoaded || loaded == isLoaded && flows < least {
-			best, loaded, least = s, isLoaded, flows
+		if r := (rank{s.is(), isLoaded, flows}); best == nil || r.better(of) {
+			best, of = s, r
 		}
 	}
 	clear(ps.sessions[len(alive):])
 	ps.sessions = alive
-	return best, loaded
+	return best, of.loaded
+}
+
+// rank is what decides between sessions.
+type rank struct {
+	direct, loaded bool
+	flows          int
+}
+
+// better reports whether new flows use r before o: a direct session before any that is relayed, then
+// one that is not loaded, then the one with the fewest flows.
+func (r rank) better(o rank) bool {
+	switch {
+	case r.direct != o.direct:
+		return r.direct
+	case r.loaded != o.loaded:
+		return o.loaded
+	}
+	return r.flows < o.flows
 }
 
 // open dials in the pool's own time: a flow that gives up must not take the session from the others
@@ -191,6 +213,9 @@ func (p *pool) reap(now time.Time) {
 		})
 		for _, s := range ps.sessions {
 			if since, idle := s.IdleSince(); idle && now.Sub(since) > maxIdle {
+				if s.is() {
+					s.retired.Store(true)
+				}
 				go s.Close() // may wait a second for the peer; pick drops it next time
 			}
 		}
@@ -206,6 +231,11 @@ func (p *pool) supersede() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, ps := range p.peers {
+		for _, s := range ps.sessions {
+			if s.is() {
+				s.retired.Store(true)
+			}
+		}
 		ps.old = append(ps.old, ps.sessions...)
 		ps.sessions = nil
 	}

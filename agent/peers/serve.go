@@ -9,6 +9,7 @@ import (
 
 	"ztm/agent/audit"
 	"ztm/apps"
+	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
@@ -22,11 +23,14 @@ import (
 //	GET  /v1/ping            204
 //	GET, POST /v1/trust      the trust list: a hub may withhold it, peers pass it on
 //	POST /v1/renew           a new certificate for the caller's own key, from a holder of the CA key
+//	POST /v1/direct...       a round of a direct path, see package direct
 //
 // The peer is known from the leaf certificate of the session, and verified again for every request.
 
 // inbound is a sealed session that a peer opened.
 type inbound struct {
+	directly
+	leg     *tunnel.Leg // what carries it; nil: something else does
 	conn    net.Conn
 	peer    identity.Subject
 	release func() // gives back its place; set by addInbound
@@ -40,12 +44,18 @@ func (p *Peers) Accept(ctx context.Context, path net.Conn, from, hub identity.ID
 		p.PeerLog.Info("handshake "+string(from), "a peer's session was refused", "asked by", from, "err", err)
 		return
 	}
+	p.admit(accepted, path, hub, directly{})
+}
+
+// admit serves what was sealed: on a path through a hub, or on a direct one.
+func (p *Peers) admit(accepted seal.Accepted, path net.Conn, hub identity.ID, how directly) {
 	if accepted.Dedicated != nil {
 		p.acceptOffload(accepted, path, hub)
 		return
 	}
 	conn, peer := accepted.Session, accepted.Peer
-	in := &inbound{conn: conn, peer: peer}
+	leg, _ := path.(*tunnel.Leg)
+	in := &inbound{directly: how, leg: leg, conn: conn, peer: peer}
 	if err := p.addInbound(in); err != nil {
 		p.PeerLog.Warn("session "+string(peer.ID), "a peer's session was refused", "peer", peer.ID, "user", peer.User, "err", err)
 		p.turnedAway(peer, audit.Limited, err)
@@ -116,6 +126,7 @@ func (p *Peers) serve(w http.ResponseWriter, r *http.Request) {
 		in.conn.Close()
 	case strings.HasPrefix(r.URL.Path, seal.PathApps):
 		p.serveFlow(w, r, in)
+	case strings.HasPrefix(r.URL.Path, seal.PathDirect) && p.direct.Serve(w, r, p.opens(in)):
 	default:
 		p.Answer(w, r, in.peer)
 	}

@@ -3,6 +3,7 @@ package direct
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -49,39 +50,55 @@ var ErrNone = errors.New("no attempt got through")
 // a pair of addresses, so that closing one cannot reset another.
 func Dial[T io.Closer](
 	ctx context.Context, n *Network, from uint16, candidates []Candidate, seal func(context.Context, net.Conn) (T, error),
-) (won T, kind Kind, err error) {
+) (won T, by Candidate, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var (
-		wg  sync.WaitGroup
-		mu  sync.Mutex
-		end = time.Now().Add(RoundTime) // monotonic: a step of the wall clock does not move it
-	)
+	err = ErrNone
+	var mu sync.Mutex
+	n.each(ctx, from, candidates, func(c Candidate, conn net.Conn) {
+		got, sealed := seal(ctx, conn)
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case sealed == nil && err == nil:
+			got.Close()
+		case sealed == nil:
+			won, by, err = got, c, nil
+			cancel()
+		case err == ErrNone:
+			err = fmt.Errorf("%w: %w", ErrNone, sealed)
+		}
+	})
+	return won, by, err
+}
+
+// Answer dials all candidates at once from one port, for [RoundTime]. serve owns the connections
+// that come of it, and may be called from several goroutines. When it reports that one is what was
+// waited for, no more are dialled. Those that are connected go on: which of them is used, the peer
+// decides.
+func Answer(ctx context.Context, n *Network, from uint16, candidates []Candidate, serve func(context.Context, Candidate, net.Conn) bool) {
+	dialling, enough := context.WithCancel(ctx)
+	defer enough()
+	n.each(dialling, from, candidates, func(c Candidate, conn net.Conn) {
+		if serve(ctx, c, conn) {
+			enough()
+		}
+	})
+}
+
+// each dials all candidates, and uses each connection in a goroutine of its own. It returns when all
+// are used.
+func (n *Network) each(ctx context.Context, from uint16, candidates []Candidate, use func(Candidate, net.Conn)) {
+	var wg sync.WaitGroup
+	end := time.Now().Add(RoundTime) // monotonic: a step of the wall clock does not move it
 	for _, c := range candidates {
 		wg.Go(func() {
-			conn := n.meet(ctx, from, c.To, end)
-			if conn == nil {
-				return
+			if conn := n.meet(ctx, from, c.To, end); conn != nil {
+				use(c, conn)
 			}
-			got, err := seal(ctx, conn)
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if kind != "" {
-				got.Close()
-				return
-			}
-			won, kind = got, c.Kind
-			cancel()
 		})
 	}
 	wg.Wait()
-	if kind == "" {
-		return won, "", ErrNone
-	}
-	return won, kind, nil
 }
 
 // meet dials one candidate until it connects; nil if it does not.

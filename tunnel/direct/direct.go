@@ -4,7 +4,8 @@
 //
 //	Places   what a device says of itself: where the hub sees it, and its own addresses
 //	Order    which of the peer's places are dialled, and in which order
-//	Dial     the attempts, their pace and their end
+//	Dial     the attempts of the one that chooses: the first connection that is sealed wins
+//	Answer   the attempts of the other one, which takes what comes
 package direct
 
 import (
@@ -18,14 +19,16 @@ import (
 
 // Limits of what a peer may say.
 const (
-	MaxPlaces = 8       // own addresses
+	MaxPlaces = 8       // addresses
 	MaxBytes  = 1 << 10 // of an encoded Places
 )
 
-// Places is where a device may be reached from the port of its connection with a hub.
+// Places is where a device may be reached from the port of its connection with a hub. All of its
+// addresses have that one port, so that a peer cannot make another device look for open ports.
 type Places struct {
-	Seen  netip.AddrPort   `json:"seen,omitzero"`   // where the hub sees it; zero: the hub does not say
-	Local []netip.AddrPort `json:"local,omitempty"` // addresses of its interfaces, at most MaxPlaces
+	Seen  netip.AddrPort `json:"seen,omitzero"`   // where the hub sees it; zero: the hub does not say
+	Port  uint16         `json:"port,omitempty"`  // of Local
+	Local []netip.Addr   `json:"local,omitempty"` // of its interfaces, at most MaxPlaces
 }
 
 var errTooMuch = errors.New("too many places")
@@ -39,10 +42,15 @@ func Parse(b []byte) (Places, error) {
 	if err := json.Unmarshal(b, &p); err != nil {
 		return p, fmt.Errorf("places: %v", err)
 	}
+	return p, p.Check()
+}
+
+// Check reports what is wrong with decoded Places.
+func (p Places) Check() error {
 	if len(p.Local) > MaxPlaces {
-		return p, errTooMuch
+		return errTooMuch
 	}
-	return p, nil
+	return nil
 }
 
 // Kind says what kind of way a place is.
@@ -86,17 +94,17 @@ func Order(own []netip.Prefix, seen netip.AddrPort, peer Places) []Candidate {
 		known[to] = true
 		near := slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Contains(to.Addr()) })
 		switch {
-		case inside(to.Addr()) && !fromHub && (near || neighbours):
+		case Inside(to.Addr()) && !fromHub && (near || neighbours):
 			ranks[0] = append(ranks[0], Candidate{LAN, to})
-		case inside(to.Addr()):
+		case Inside(to.Addr()):
 		case to.Addr().Is6():
 			ranks[1] = append(ranks[1], Candidate{IPv6, to})
 		default:
 			ranks[2] = append(ranks[2], Candidate{Punched, to})
 		}
 	}
-	for _, to := range peer.Local[:min(len(peer.Local), MaxPlaces)] {
-		add(to, false)
+	for _, a := range peer.Local[:min(len(peer.Local), MaxPlaces)] {
+		add(netip.AddrPortFrom(a, peer.Port), false)
 	}
 	add(peer.Seen, true)
 	all := slices.Concat(ranks[:]...)
@@ -106,8 +114,8 @@ func Order(own []netip.Prefix, seen netip.AddrPort, peer Places) []Candidate {
 // carrierGrade are the addresses between a provider's NAT and its customers (RFC 6598).
 var carrierGrade = netip.MustParsePrefix("100.64.0.0/10")
 
-// inside reports whether an address means something within one network alone.
-func inside(a netip.Addr) bool { return a.IsPrivate() || carrierGrade.Contains(a) }
+// Inside reports whether an address means something within one network alone.
+func Inside(a netip.Addr) bool { return a.IsPrivate() || carrierGrade.Contains(a) }
 
 func dialable(own []netip.Prefix, to netip.AddrPort) bool {
 	a := to.Addr()
@@ -123,10 +131,10 @@ func dialable(own []netip.Prefix, to netip.AddrPort) bool {
 // Own returns the Places of this device at a port. Addresses that mean something within one network
 // alone are left out unless private says that the peer may know them.
 func Own(addresses []netip.Prefix, seen netip.AddrPort, port uint16, private bool) Places {
-	p := Places{Seen: seen}
+	p := Places{Seen: seen, Port: port}
 	for _, a := range addresses {
-		if len(p.Local) < MaxPlaces && (private || !inside(a.Addr())) {
-			p.Local = append(p.Local, netip.AddrPortFrom(a.Addr(), port))
+		if len(p.Local) < MaxPlaces && (private || !Inside(a.Addr())) {
+			p.Local = append(p.Local, a.Addr())
 		}
 	}
 	return p

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -20,11 +21,16 @@ func prefixes(ss ...string) (out []netip.Prefix) {
 	return out
 }
 
-func places(ss ...string) (out []netip.AddrPort) {
-	for _, s := range ss {
-		out = append(out, netip.MustParseAddrPort(s))
+// at is what a peer says that has one port.
+func at(seen string, port uint16, addresses ...string) Places {
+	p := Places{Port: port}
+	if seen != "" {
+		p.Seen = netip.MustParseAddrPort(seen)
 	}
-	return out
+	for _, a := range addresses {
+		p.Local = append(p.Local, netip.MustParseAddr(a))
+	}
+	return p
 }
 
 func TestTheShortestWayComesFirstAndNoServiceIsDialled(t *testing.T) {
@@ -34,17 +40,21 @@ func TestTheShortestWayComesFirstAndNoServiceIsDialled(t *testing.T) {
 		peer Places
 		want []string
 	}{
-		"a neighbour": {Places{netip.MustParseAddrPort("203.0.113.9:5000"), places("[2001:db8:1::1]:5000", "192.168.1.3:5000")},
-			[]string{"LAN 192.168.1.3:5000", "IPv6 [2001:db8:1::1]:5000", "punched 203.0.113.9:5000"}},
-		"a private address of another network": {Places{netip.MustParseAddrPort("203.0.113.9:5000"), places("10.0.0.1:5000", "100.64.0.1:5000")},
+		"a neighbour": {at("203.0.113.9:5000", 5001, "2001:db8:1::1", "192.168.1.3"),
+			[]string{"LAN 192.168.1.3:5001", "IPv6 [2001:db8:1::1]:5001", "punched 203.0.113.9:5000"}},
+		"a private address of another network": {at("203.0.113.9:5000", 5000, "10.0.0.1", "100.64.0.1"),
 			[]string{"punched 203.0.113.9:5000"}},
-		"another network behind the same NAT": {Places{netip.MustParseAddrPort("203.0.113.1:5000"), places("10.0.0.1:5000")},
+		"another network behind the same NAT": {at("203.0.113.1:5000", 5000, "10.0.0.1"),
 			[]string{"LAN 10.0.0.1:5000", "punched 203.0.113.1:5000"}},
-		"what is nobody's, everybody's or ours": {Places{netip.MustParseAddrPort("127.0.0.1:5000"),
-			places("169.254.169.254:5000", "224.0.0.1:5000", "0.0.0.0:5000", "192.168.1.2:5000", "[::1]:5000", "[::ffff:127.0.0.1]:5000", "[fe80::1]:5000", "0.1.2.3:5000")}, nil},
-		"a service":                         {Places{Local: places("192.168.1.3:22", "192.168.1.3:0")}, nil},
-		"one place twice":                   {Places{netip.MustParseAddrPort("198.51.100.1:5000"), places("198.51.100.1:5000", "[::ffff:198.51.100.1]:5000")}, []string{"punched 198.51.100.1:5000"}},
-		"a hub that says a private address": {Places{Seen: netip.MustParseAddrPort("192.168.1.9:5000")}, nil},
+		"what is nobody's, everybody's or ours": {at("127.0.0.1:5000", 5000,
+			"169.254.169.254", "224.0.0.1", "0.0.0.0", "192.168.1.2", "::1", "::ffff:127.0.0.1", "fe80::1", "0.1.2.3"), nil},
+		"a service":                         {at("203.0.113.9:443", 22, "192.168.1.3"), nil},
+		"no port":                           {at("203.0.113.9:0", 0, "192.168.1.3"), nil},
+		"one place twice":                   {at("198.51.100.1:5000", 5000, "198.51.100.1", "::ffff:198.51.100.1"), []string{"punched 198.51.100.1:5000"}},
+		"a hub that says a private address": {at("192.168.1.9:5000", 0), nil},
+		"more than a peer may say": {at("", 5000, "198.51.100.1", "198.51.100.2", "198.51.100.3", "198.51.100.4", "198.51.100.5", "198.51.100.6", "198.51.100.7", "198.51.100.8", "192.168.1.3"),
+			[]string{"punched 198.51.100.1:5000", "punched 198.51.100.2:5000", "punched 198.51.100.3:5000", "punched 198.51.100.4:5000",
+				"punched 198.51.100.5:5000", "punched 198.51.100.6:5000", "punched 198.51.100.7:5000", "punched 198.51.100.8:5000"}},
 	} {
 		var got []string
 		for _, c := range Order(own, seen, tt.peer) {
@@ -58,7 +68,7 @@ func TestTheShortestWayComesFirstAndNoServiceIsDialled(t *testing.T) {
 
 func TestAStrangerIsToldNoPrivateAddress(t *testing.T) {
 	addresses := prefixes("10.0.0.1/8", "2001:db8::1/64", "100.64.0.1/10")
-	if got := Own(addresses, netip.AddrPort{}, 5000, false).Local; !cmp.Equal(got, places("[2001:db8::1]:5000"), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })) {
+	if got := Own(addresses, netip.AddrPort{}, 5000, false).Local; len(got) != 1 || got[0] != addresses[1].Addr() {
 		t.Errorf("a stranger is told %v", got)
 	}
 	if got := Own(addresses, netip.AddrPort{}, 5000, true).Local; len(got) != 3 {
@@ -85,7 +95,7 @@ func TestARoundEndsInTimeWhateverAnswers(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
-			_, _, err := Dial(t.Context(), &Network{Dial: dial}, 5000, []Candidate{{LAN, places("10.0.0.1:5000")[0]}},
+			_, _, err := Dial(t.Context(), &Network{Dial: dial}, 5000, two[:1],
 				func(context.Context, net.Conn) (nothing, error) { return nothing{}, nil })
 			if err != ErrNone || time.Since(began) > RoundTime {
 				t.Errorf("%s: %v after %v", name, err, time.Since(began))
@@ -97,19 +107,59 @@ func TestARoundEndsInTimeWhateverAnswers(t *testing.T) {
 	}
 }
 
+// connected connects at once, whatever is dialled.
+func connected(context.Context, uint16, netip.AddrPort) (net.Conn, error) {
+	near, _ := net.Pipe()
+	return near, nil
+}
+
+var two = []Candidate{{LAN, netip.MustParseAddrPort("10.0.0.1:5000")}, {Punched, netip.MustParseAddrPort("198.51.100.1:5000")}}
+
 func TestTheFirstThatIsSealedWinsAndOthersAreClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dial := func(ctx context.Context, _ uint16, to netip.AddrPort) (net.Conn, error) {
-			near, _ := net.Pipe()
-			return near, nil
-		}
 		closed := make(chan struct{}, 2)
-		_, kind, err := Dial(t.Context(), &Network{Dial: dial}, 5000, []Candidate{{LAN, places("10.0.0.1:5000")[0]}, {Punched, places("198.51.100.1:5000")[0]}},
-			func(context.Context, net.Conn) (closing, error) {
-				return closing{closed}, nil
-			})
-		if err != nil || kind == "" || len(closed) != 1 {
-			t.Errorf("%q, %v, %d closed", kind, err, len(closed))
+		_, by, err := Dial(t.Context(), &Network{Dial: connected}, 5000, two, func(context.Context, net.Conn) (closing, error) {
+			return closing{closed}, nil
+		})
+		if err != nil || by.Kind == "" || len(closed) != 1 {
+			t.Errorf("%v, %v, %d closed", by, err, len(closed))
+		}
+	})
+}
+
+func TestWhyNothingWasSealedIsSaid(t *testing.T) {
+	no := errors.New("another certificate")
+	_, _, err := Dial(t.Context(), &Network{Dial: connected}, 5000, two[:1], func(context.Context, net.Conn) (nothing, error) { return nothing{}, no })
+	if !errors.Is(err, no) || !errors.Is(err, ErrNone) {
+		t.Error(err)
+	}
+}
+
+// The peer may choose another connection than the first one here.
+func TestTheOneThatAnswersEndsDialsAndNoConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		third := append(slices.Clone(two), Candidate{Punched, netip.MustParseAddrPort("198.51.100.2:5000")})
+		n := &Network{Dial: func(ctx context.Context, from uint16, to netip.AddrPort) (net.Conn, error) {
+			if to == third[2].To {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return connected(ctx, from, to)
+		}}
+		began := time.Now()
+		var served atomic.Int32
+		Answer(t.Context(), n, 5000, third, func(ctx context.Context, c Candidate, _ net.Conn) bool {
+			if c == third[0] {
+				return true
+			}
+			<-time.After(time.Second) // the other one has been waited for by then
+			if ctx.Err() == nil {
+				served.Add(1)
+			}
+			return false
+		})
+		if served.Load() != 1 || time.Since(began) != time.Second {
+			t.Errorf("%d served in %v", served.Load(), time.Since(began))
 		}
 	})
 }
@@ -119,8 +169,8 @@ type closing struct{ closed chan struct{} }
 func (c closing) Close() error { c.closed <- struct{}{}; return nil }
 
 func FuzzPlaces(f *testing.F) {
-	f.Add([]byte(`{"seen":"203.0.113.1:5000","local":["10.0.0.1:5000"]}`))
-	f.Add([]byte(`{"local":["[fe80::1%eth0]:5000"]}`))
+	f.Add([]byte(`{"seen":"203.0.113.1:5000","port":5000,"local":["10.0.0.1"]}`))
+	f.Add([]byte(`{"port":5000,"local":["fe80::1%eth0"]}`))
 	own := prefixes("10.0.0.2/8")
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := Parse(b)

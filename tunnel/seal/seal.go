@@ -39,6 +39,10 @@ const (
 	PathPing  = "/v1/ping"
 	PathTrust = "/v1/trust"
 	PathRenew = "/v1/renew"
+
+	PathDirect     = "/v1/direct" // POST: a round of a direct path: docs/protocol.md, section 6a
+	PathDirectGo   = "/v1/direct/go"
+	PathDirectEcho = "/v1/direct/echo"
 )
 
 // Fields of requests and answers.

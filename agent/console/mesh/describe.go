@@ -68,11 +68,20 @@ func (c commands) describeEndpoint(ctx context.Context, name string) error {
 		{"Status:", online(ep.Endpoint)},
 		{"Last seen:", when(ep.Seen)},
 		{"Sessions:", strconv.Itoa(ep.Sessions)},
+		{"Path:", ep.Route.String() + sinceOf(ep.Route)},
 		{"Labels:", orNone(ep.Labels)},
 		{"Offers:", orNone(ep.Offers)},
 		{"Can sign:", yesNo(ep.Signer)},
 		{"Version:", dash(ep.Version)},
 	}})
+}
+
+// sinceOf says since when a route is what it is.
+func sinceOf(r api.Route) string {
+	if r.Since.IsZero() {
+		return ""
+	}
+	return ", since " + when(r.Since)
 }
 
 func (c commands) describeHub(ctx context.Context, name string) error {

@@ -58,7 +58,7 @@ func (c commands) meshSeen(ctx context.Context, name string) (api.Mesh, error) {
 }
 
 // endpoints lists what the chosen endpoint sees.
-func (c commands) endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint, error) {
+func (c commands) endpoints(ctx context.Context, f apps.Filter) ([]api.Endpoint, error) {
 	m, err := c.Mesh(ctx)
 	if err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func (c commands) endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint
 		}
 		path = api.ViewPath(m.Name, ep.ID, f)
 	}
-	eps := []apps.Endpoint{}
+	eps := []api.Endpoint{}
 	return eps, c.Do(ctx, http.MethodGet, path, nil, &eps)
 }
 
@@ -95,13 +95,17 @@ func (c commands) getEndpoints(ctx context.Context, f apps.Filter) error {
 		return err
 	}
 	t := &apps.Table{
-		Header: []string{"NAME", "USER", "IP", "PORT", "STATUS", "ID", "VERSION", "LABELS", "OFFERS", "SEEN"},
-		Wide:   2,
+		Header: []string{"NAME", "USER", "IP", "PORT", "STATUS", "ID", "VERSION", "LABELS", "OFFERS", "SEEN", "PATH"},
+		Wide:   3,
 	}
 	for _, ep := range eps {
 		ip, port := split(ep.Address)
-		t.Add(title(ep), ep.User, ip, port, online(ep), string(ep.ID), dash(ep.Version), c.labels(ep.Labels),
-			orNone(ep.Offers), when(ep.Seen))
+		path := ep.Route.String()
+		if ep.Local {
+			path = "-"
+		}
+		t.Add(title(ep.Endpoint), ep.User, ip, port, online(ep.Endpoint), string(ep.ID), dash(ep.Version), c.labels(ep.Labels),
+			orNone(ep.Offers), when(ep.Seen), path)
 	}
 	return c.Print(eps, t)
 }

@@ -39,14 +39,18 @@ func (c commands) ping(ctx context.Context, name string) error {
 	if err := c.Do(ctx, http.MethodGet, path, nil, &hops); err != nil {
 		return err
 	}
-	t := &apps.Table{Header: []string{"TYPE", "NAME", "DURATION", "ERROR", "ID"}, Wide: 1}
+	t := &apps.Table{Header: []string{"TYPE", "NAME", "DURATION", "PATH", "ERROR", "ID"}, Wide: 1}
 	failed := false
 	for _, h := range hops {
 		duration := milliseconds(h.RTT)
 		if h.Error != "" {
 			duration, failed = "-", true
 		}
-		t.Add(h.Type, h.Name, duration, h.Error, string(h.ID))
+		path := ""
+		if h.Route != nil {
+			path = h.Route.String()
+		}
+		t.Add(h.Type, h.Name, duration, path, h.Error, string(h.ID))
 	}
 	if err := c.Print(hops, t); err != nil {
 		return err

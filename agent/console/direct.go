@@ -1,0 +1,29 @@
+package console
+
+import (
+	"context"
+	"net/http"
+
+	"ztm/agent/api"
+	"ztm/apps"
+)
+
+// direct shows or sets with whom an endpoint meets without a hub.
+func (c *Console) direct(ctx context.Context, mode string) error {
+	ep, err := c.Endpoint(ctx)
+	if err != nil {
+		return err
+	}
+	m, err := c.Mesh(ctx)
+	if err != nil {
+		return err
+	}
+	path := api.EndpointPath(m.Name, ep.ID, "direct")
+	if mode != "" {
+		return c.Do(ctx, http.MethodPut, path, mode, nil)
+	}
+	if err := c.Do(ctx, http.MethodGet, path, nil, &mode); err != nil {
+		return err
+	}
+	return c.Print(mode, &apps.Table{Rows: [][]string{{mode}}})
+}

@@ -1,0 +1,123 @@
+// Package direct has this device and a peer meet without the hub in between. It decides when, with
+// whom, and whether what came of it may be used.
+//
+//	A, which opens flows                                     B
+//	Begin: is it time?
+//	a fresh relayed session, whose two legs have the ports
+//	POST /v1/direct     round, seen              ->  Serve: may A? The round is kept for half a minute
+//	                                            <-   seen, port, own addresses
+//	three PINGs
+//	POST /v1/direct/go  round, port, addresses   ->  dials at once
+//	dials when that is there                         (package tunnel/direct)
+//	the round, then TLS as on any path          <->  the round compared, then TLS
+//	probation: echoes, the last one large        ->  POST /v1/direct/echo
+//
+// A round is good once. What a peer may have this device dial is one pure function, see
+// [direct.Order]. A stranger who connects at the right moment from the right address reads nothing
+// and is shown no certificate, for it does not know the round. That the peer is the peer, its
+// certificate says alone.
+package direct
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"ztm/tunnel"
+	"ztm/tunnel/direct"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/inflight"
+	"ztm/tunnel/limit"
+	"ztm/tunnel/seal"
+)
+
+// Config is what Direct needs of the membership that it belongs to. All of it is set.
+type Config struct {
+	User        func() string // of this device
+	Mode        func() Mode
+	Network     *direct.Network
+	Verifier    *identity.Verifier
+	Certificate func() tls.Certificate
+	Log         *slog.Logger
+	PeerLog     *limit.Log // of what peers can cause
+	Work        *inflight.Tracker
+	Life        context.Context
+
+	// Known reports whether a flow of a peer was accepted here.
+	Known func(peer identity.ID) bool
+
+	// Met serves what a peer has sealed. It returns at once.
+	Met func(a seal.Accepted, at direct.Candidate)
+}
+
+// Limits of what peers and flows may cause.
+const (
+	roundsAtOnce  = 4 // that this device begins
+	answersAtOnce = 8 // that it takes part in
+	roundsPeer    = 6 // that a peer may begin in a minute
+	offloadsPeer  = 60
+	waitingRounds = 64 // rounds between their two requests, of all peers
+	waitingOfPeer = 8
+	remembered    = 1024 // peers
+	roundLife     = 30 * time.Second
+	echoBytes     = 64 << 10
+	probationTime = 5 * time.Second
+	roundTimeout  = 15 * time.Second // of all of a round
+	answerTimeout = direct.RoundTime + 15*time.Second
+	roundLength   = 16 // bytes
+)
+
+// Direct is made with [New]. It is safe for concurrent use.
+type Direct struct {
+	Config
+	asked    *limit.Buckets[identity.ID] // rounds that a peer began
+	offloads *limit.Buckets[identity.ID] // those for one flow on a way that is proven
+	running  limit.Counts[struct{}]
+	answers  limit.Counts[struct{}]
+
+	mu      sync.Mutex
+	states  map[identity.ID]*state // guarded by mu
+	waiting map[string]*waiting    // by round; guarded by mu
+	network string                 // own addresses, as they were at the last round; guarded by mu
+	counts  map[string]int64       // rounds that this device began, by result; guarded by mu
+}
+
+// New makes the Direct of a membership.
+func New(c Config) *Direct {
+	return &Direct{
+		Config:   c,
+		asked:    limit.NewBuckets[identity.ID](limit.Rate{Burst: roundsPeer, PerSecond: roundsPeer / 60.0}, remembered),
+		offloads: limit.NewBuckets[identity.ID](limit.Rate{Burst: offloadsPeer, PerSecond: offloadsPeer / 60.0}, remembered),
+		states:   map[identity.ID]*state{}, waiting: map[string]*waiting{}, counts: map[string]int64{},
+	}
+}
+
+// seen is where the hub sees a leg, as far as a peer is told. On its own networks alone this device
+// tells the address, by which two that are behind one NAT know it, and no port.
+func (d *Direct) seen(leg *tunnel.Leg) netip.AddrPort {
+	if d.Mode() == LAN {
+		return netip.AddrPortFrom(leg.Seen.Addr(), 0)
+	}
+	return leg.Seen
+}
+
+// own is what a peer is told. Addresses that mean something within one network alone are for
+// devices of the same user, and for those that the hub sees at the same address.
+func (d *Direct) own(addresses []netip.Prefix, leg *tunnel.Leg, user string, theirs netip.AddrPort) direct.Places {
+	neighbours := leg.Seen.IsValid() && leg.Seen.Addr() == theirs.Addr()
+	if d.Mode() == LAN {
+		addresses = slices.DeleteFunc(slices.Clone(addresses), func(p netip.Prefix) bool { return !direct.Inside(p.Addr()) })
+	}
+	return direct.Own(addresses, d.seen(leg), leg.Port(), neighbours || user == d.User())
+}
+
+// candidates are where a peer is dialled, within the mode; where only is valid, at that address.
+func (d *Direct) candidates(addresses []netip.Prefix, seen netip.AddrPort, theirs direct.Places, only netip.Addr) []direct.Candidate {
+	return slices.DeleteFunc(direct.Order(addresses, seen, theirs), func(c direct.Candidate) bool {
+		return d.Mode() == LAN && c.Kind != direct.LAN || only.IsValid() && c.To.Addr() != only
+	})
+}

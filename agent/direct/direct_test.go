@@ -1,0 +1,281 @@
+package direct
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ztm/apps/appstest"
+	"ztm/tunnel"
+	"ztm/tunnel/direct"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/inflight"
+	"ztm/tunnel/limit"
+	"ztm/tunnel/seal"
+)
+
+func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
+
+// fixture is a Direct of user alice at 10.0.0.1, which notes what it dials and reaches nobody.
+type fixture struct {
+	*Direct
+	mode Mode
+	leg  *tunnel.Leg
+
+	first chan struct{} // gets one when something is dialled
+	end   func()
+
+	mu    sync.Mutex
+	dials []netip.AddrPort // guarded by mu
+}
+
+// dialled lists what was dialled in the one round that there was.
+func (f *fixture) dialled() []netip.AddrPort {
+	<-f.first
+	f.end()
+	<-f.Work.Close()
+	return f.dials
+}
+
+func newFixture(t *testing.T) *fixture {
+	f := &fixture{mode: Auto, first: make(chan struct{}, 1)}
+	life, end := context.WithCancel(t.Context())
+	f.end = end
+	t.Cleanup(end)
+	log := slog.New(slog.DiscardHandler)
+	f.Direct = New(Config{
+		User: func() string { return "alice" }, Mode: func() Mode { return f.mode }, Log: log, PeerLog: limit.NewLog(log), Work: &inflight.Tracker{}, Life: life,
+		Known: func(peer identity.ID) bool { return peer == "friend" },
+		Network: &direct.Network{
+			Addresses: func() ([]netip.Prefix, error) { return []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}, nil },
+			Dial: func(ctx context.Context, _ uint16, to netip.AddrPort) (net.Conn, error) {
+				f.mu.Lock()
+				f.dials = append(f.dials, to)
+				f.mu.Unlock()
+				select {
+				case f.first <- struct{}{}:
+				default:
+				}
+				<-ctx.Done()
+				return nil, ctx.Err()
+			},
+		},
+	})
+	return f
+}
+
+// connect gives the fixture a leg.
+func (f *fixture) connect(t *testing.T, seen string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	f.leg = &tunnel.Leg{TCPConn: c.(*net.TCPConn), Seen: netip.MustParseAddrPort(seen)}
+}
+
+var wordOf = func(n byte) string { return hex.EncodeToString([]byte(strings.Repeat(string('a'+n), roundLength))) }
+
+// ask has a peer send a request, and returns the answer; nil if there is none.
+func (f *fixture) ask(path, user string, id identity.ID, o offer) *httptest.ResponseRecorder {
+	b, err := json.Marshal(o)
+	if err != nil {
+		panic(err)
+	}
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(string(b)))
+	if !f.Serve(w, r, Session{Peer: identity.Subject{ID: id, User: user}, Leg: f.leg}) {
+		return nil
+	}
+	return w
+}
+
+func TestWhoIsNeitherOfTheUserNorKnownFindsNothing(t *testing.T) {
+	f := newFixture(t)
+	f.connect(t, "203.0.113.1:40000")
+	o := offer{Round: wordOf(0)}
+	if f.ask(seal.PathDirect, "bob", "stranger", o) != nil {
+		t.Error("a stranger was answered")
+	}
+	if w := f.ask(seal.PathDirect, "bob", "friend", o); w == nil || w.Code != http.StatusOK || strings.Contains(w.Body.String(), "10.0.0.1") {
+		t.Errorf("a peer of another user: %v", w)
+	}
+	o.Round = wordOf(1)
+	if w := f.ask(seal.PathDirect, "alice", "own", o); w == nil || w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "10.0.0.1") {
+		t.Errorf("a device of the same user: %v", w)
+	}
+	f.mode = Off
+	o.Round = wordOf(2)
+	if f.ask(seal.PathDirect, "alice", "own", o) != nil {
+		t.Error("there was an answer although it is turned off")
+	}
+}
+
+func TestARoundIsGoodOnceAndForThePeerThatBeganIt(t *testing.T) {
+	f := newFixture(t)
+	f.connect(t, "203.0.113.1:40000")
+	o := offer{Round: wordOf(0), Places: direct.Places{Seen: netip.MustParseAddrPort("198.51.100.1:5000")}}
+	if w := f.ask(seal.PathDirect, "alice", "own", o); w.Code != http.StatusOK {
+		t.Fatal(w)
+	}
+	o.Seen = netip.MustParseAddrPort("198.51.100.66:5000") // another than before
+	if w := f.ask(seal.PathDirectGo, "alice", "other", o); w.Code != http.StatusNotFound {
+		t.Errorf("of another peer: %d", w.Code)
+	}
+	if w := f.ask(seal.PathDirectGo, "alice", "own", o); w.Code != http.StatusNoContent {
+		t.Errorf("first: %d", w.Code)
+	}
+	if w := f.ask(seal.PathDirectGo, "alice", "own", o); w.Code != http.StatusNotFound {
+		t.Errorf("again: %d", w.Code)
+	}
+	if d := f.dialled(); len(d) != 1 || d[0].Addr() != netip.MustParseAddr("198.51.100.1") {
+		t.Errorf("dialled: %v", d)
+	}
+}
+
+func TestAPeerBeginsFewRounds(t *testing.T) {
+	f := newFixture(t)
+	f.connect(t, "203.0.113.1:40000")
+	for i := range byte(roundsPeer + 4) {
+		w := f.ask(seal.PathDirect, "alice", "own", offer{Round: wordOf(i)})
+		if want := map[bool]int{true: http.StatusOK, false: http.StatusTooManyRequests}[i < roundsPeer]; w.Code != want {
+			t.Errorf("round %d: %d", i, w.Code)
+		}
+	}
+	if w := f.ask(seal.PathDirect, "alice", "second", offer{Round: wordOf(20)}); w.Code != http.StatusOK {
+		t.Errorf("another peer: %d", w.Code)
+	}
+}
+
+func TestAFlowOfItsOwnWaitsForAWayThatIsProven(t *testing.T) {
+	f := newFixture(t)
+	f.connect(t, "203.0.113.1:40000")
+	if w := f.ask(seal.PathDirect, "alice", "own", offer{Round: wordOf(0), Offload: true}); w.Code != http.StatusConflict {
+		t.Errorf("%d", w.Code)
+	}
+}
+
+func TestInTheLocalNetworkAloneNothingElseIsToldOrDialled(t *testing.T) {
+	f := newFixture(t)
+	f.connect(t, "203.0.113.1:40000")
+	f.mode = LAN
+	global := netip.MustParsePrefix("2001:db8::1/64")
+	f.Network.Addresses = func() ([]netip.Prefix, error) {
+		return []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), global}, nil
+	}
+	theirs := direct.Places{Seen: netip.MustParseAddrPort("198.51.100.1:5000"), Port: 5000, Local: []netip.Addr{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("2001:db8::2")}}
+	o := offer{Round: wordOf(0), Places: theirs}
+	w := f.ask(seal.PathDirect, "alice", "own", o)
+	if strings.Contains(w.Body.String(), "40000") || strings.Contains(w.Body.String(), "2001:db8") {
+		t.Errorf("told: %s", w.Body)
+	}
+	f.ask(seal.PathDirectGo, "alice", "own", o)
+	if d := f.dialled(); len(d) != 1 || d[0] != netip.MustParseAddrPort("10.0.0.2:5000") {
+		t.Errorf("dialled: %v", d)
+	}
+}
+
+// pipes is a connection in memory, and the far end of it.
+func pipes(t *testing.T) (near, far net.Conn) {
+	near, far = net.Pipe()
+	t.Cleanup(func() { near.Close(); far.Close() })
+	return near, far
+}
+
+func TestWhoDoesNotKnowTheRoundReadsNothing(t *testing.T) {
+	for name, says := range map[string]string{"nothing": "", "another round": strings.Repeat("x", roundLength), "TLS at once": "\x16\x03\x01\x00\xff" + strings.Repeat("y", 300)} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t)
+			near, far := pipes(t)
+			go io.WriteString(far, says) // ends with far
+			done := make(chan error, 1)
+			go func() { // awaited below
+				_, err := f.receive(t.Context(), &waiting{peer: identity.Subject{ID: "own"}, round: []byte(strings.Repeat("a", roundLength))}, near)
+				done <- err
+			}()
+			if got, err := io.ReadAll(far); err != nil || len(got) > 0 {
+				t.Errorf("%s: %q came back, %v", name, got, err)
+			}
+			if err := <-done; !errors.Is(err, errGreeting) {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+}
+
+func TestAPathThatComesAndGoesIsTriedLessAndLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		ups := 0
+		for began := time.Now(); time.Since(began) < time.Hour; {
+			if f.Begin("peer") {
+				ups++
+				f.End("peer", direct.LAN, nil)
+				<-time.After(10 * time.Second)
+				f.Ended("peer", true)
+			}
+			<-time.After(time.Second)
+		}
+		if ups < 3 || ups > 6 {
+			t.Errorf("%d times in an hour", ups)
+		}
+	})
+}
+
+func TestWhatFailedInAnotherNetworkSaysNothing(t *testing.T) {
+	f := newFixture(t)
+	if !f.Begin("peer") || f.Begin("peer") {
+		t.Fatal("not one round at a time")
+	}
+	f.End("peer", "", &failure{cause: NoWay})
+	if f.Begin("peer") || f.Why("peer") != NoWay {
+		t.Errorf("at once again; %q", f.Why("peer"))
+	}
+	f.Network.Addresses = func() ([]netip.Prefix, error) { return []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24")}, nil }
+	if !f.Begin("peer") {
+		t.Error("not in another network")
+	}
+	f.End("peer", direct.LAN, nil)
+	if f.counts["no_way"] != 1 || f.counts["LAN"] != 1 || f.Why("peer") != "" {
+		t.Errorf("counted: %v", f.counts)
+	}
+}
+
+func TestFewRoundsRunAtOnce(t *testing.T) {
+	f := newFixture(t)
+	for i := range roundsAtOnce + 2 {
+		if got := f.Begin(identity.ID(rune('a' + i))); got != (i < roundsAtOnce) {
+			t.Errorf("round %d: %v", i, got)
+		}
+	}
+}
+
+func FuzzOffer(f *testing.F) {
+	f.Add([]byte(`{"round":"00112233445566778899aabbccddeeff","seen":"203.0.113.1:5000","port":5000,"local":["10.0.0.1"]}`))
+	f.Add([]byte(`{"round":"","local":["::1%lo"]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		o, err := parseOffer(b)
+		if err == nil && (len(o.Round) != 2*roundLength || len(o.Local) > direct.MaxPlaces) {
+			t.Errorf("taken: %+v", o)
+		}
+	})
+}

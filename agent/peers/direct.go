@@ -1,0 +1,251 @@
+package peers
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"ztm/agent/direct"
+	"ztm/tunnel"
+	meeting "ztm/tunnel/direct"
+	"ztm/tunnel/flow"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/metric"
+	"ztm/tunnel/seal"
+	"ztm/tunnel/suspicion"
+)
+
+// How flows come to go without the hub. The relay is first, and is there at any time:
+//
+//	a flow on a relayed session lasts, has moved much, or is to be offloaded
+//	  -> wish -> upgrade: a round of package direct, on a fresh relayed session -> the pool prefers what came of it
+//	  flows that run stay where they are, or are offloaded to a direct connection
+//	a direct session hangs, or its mode is turned off -> new flows are relayed
+const (
+	lasting      = 2 * time.Second // a flow that is open for so long wants a direct path
+	wishBytes    = 256 << 10       // and so does one that has moved so much
+	maxRounds    = 3               // in a row, each with fresh ports
+	upgradeTime  = time.Minute     // of all of them
+	offloadWait  = 6 * time.Second // a flow that moves much waits so long for a direct path
+	meetingTrial = 6 * time.Second // and a person who asks for it
+)
+
+// directly is how a session goes that does not go through a hub. The zero value is one that does.
+type directly struct {
+	at    meeting.Candidate
+	since time.Time
+}
+
+func (d directly) is() bool { return d.at.Kind != "" }
+
+// newDirect makes the carrier of a session with a peer at a place.
+func (p *Peers) newDirect(s *seal.Session, at meeting.Candidate) *carrier {
+	c := &carrier{Session: s, directly: directly{at, time.Now()}, retired: new(atomic.Bool)}
+	c.doubt = suspicion.New(suspicion.Config{
+		Ping: s.Ping, Heard: s.Heard, RTT: s.RTT, Go: p.Work.Go,
+		Lost: func() bool {
+			p.Log.Info("a direct session ends: nothing comes", "peer", s.Peer().ID)
+			s.Close()
+			return true
+		},
+	})
+	p.Work.Go(func() {
+		<-s.Done()
+		p.direct.Ended(s.Peer().ID, !c.retired.Load() && p.Life.Err() == nil)
+	})
+	return c
+}
+
+// wish has a direct path made to a peer, unless there is one or it is not time for it.
+func (p *Peers) wish(to identity.ID) {
+	if p.pool.directTo(to) != nil || !p.direct.Begin(to) {
+		return
+	}
+	if !p.Work.Go(func() { p.upgrade(to) }) {
+		p.direct.End(to, "", context.Canceled)
+	}
+}
+
+// await waits for a round with a peer, if there is one.
+func (p *Peers) await(ctx context.Context, to identity.ID, most time.Duration) {
+	round := p.direct.Round(to)
+	if round == nil {
+		return
+	}
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-round:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// Meet has a direct path made to an endpoint of this device's user, and waits a moment for it.
+func (p *Peers) Meet(ctx context.Context, to identity.ID) {
+	p.wish(to)
+	p.await(ctx, to, meetingTrial)
+}
+
+// upgrade makes a direct path to a peer, in as many rounds as it may take.
+func (p *Peers) upgrade(to identity.ID) {
+	ctx, cancel := context.WithTimeout(p.Life, upgradeTime)
+	defer cancel()
+	var at meeting.Candidate
+	err := error(nil)
+	for range maxRounds {
+		var s *seal.Session
+		err = p.round(ctx, to, func(relayed flow.Session, leg *tunnel.Leg) error {
+			s, at, err = p.direct.Session(ctx, relayed, leg)
+			return err
+		})
+		if err == nil {
+			p.pool.add(to, p.newDirect(s, at))
+			p.Log.Info("a session with a peer is direct", "peer", to, "kind", at.Kind, "at", at.To)
+		}
+		if direct.CauseOf(err) != direct.NoWay {
+			break
+		}
+	}
+	if err != nil {
+		p.Log.Info("no direct session with a peer", "peer", to, "err", err)
+	}
+	p.direct.End(to, at.Kind, err)
+}
+
+// round opens a relayed session, and closes it when use is over. Its ends have ports that nothing
+// has been dialled from.
+func (p *Peers) round(ctx context.Context, to identity.ID, use func(flow.Session, *tunnel.Leg) error) error {
+	path, _, err := p.Hubs.Path(ctx, to, true, "")
+	if err != nil {
+		return err
+	}
+	leg, _ := path.(*tunnel.Leg)
+	s, err := seal.Client(ctx, path, p.Verifier, p.Certificate(), to)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if !p.Work.Go(func() { s.Close() }) { // may wait a second for the peer
+			s.Close()
+		}
+	}()
+	return use(s, leg)
+}
+
+// dialDirect opens a direct connection for one flow, where there is a direct session with the peer or
+// one can be had.
+func (p *Peers) dialDirect(ctx context.Context, to identity.ID) (*seal.Dedicated, error) {
+	p.wish(to)
+	p.await(ctx, to, offloadWait)
+	c := p.pool.directTo(to)
+	if c == nil {
+		return nil, errNotDirect
+	}
+	var d *seal.Dedicated
+	err := p.round(ctx, to, func(relayed flow.Session, leg *tunnel.Leg) (err error) {
+		d, err = p.direct.Dedicated(ctx, relayed, leg, c.at.To.Addr())
+		return err
+	})
+	return d, err
+}
+
+// met serves what a peer has sealed on a direct path.
+func (p *Peers) met(a seal.Accepted, at meeting.Candidate) {
+	p.Work.Go(func() { p.admit(a, nil, "", directly{at, time.Now()}) })
+}
+
+// acceptedOf reports whether a flow of a peer was accepted here, not long ago.
+func (p *Peers) acceptedOf(peer identity.ID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.recent.peers[peer] != nil
+}
+
+// opens is a session that a peer opened, as rounds see it.
+func (p *Peers) opens(in *inbound) direct.Session {
+	s := direct.Session{Peer: in.peer, Leg: in.leg, Met: in.is()}
+	for _, other := range p.inbounds() {
+		if other.peer.ID == in.peer.ID && other.is() {
+			s.At = other.at.To.Addr()
+		}
+	}
+	return s
+}
+
+// Route is how flows with a peer go.
+type Route struct {
+	Direct  string // the kind of path; "": through a hub
+	Address string // of the peer, host:port
+	Since   time.Time
+	Why     string // it is not direct; "": nothing has failed
+}
+
+func (d directly) route() Route { return Route{string(d.at.Kind), d.at.To.String(), d.since, ""} }
+
+// Route returns how flows with a peer go, those that were opened here before those that it opened.
+func (p *Peers) Route(to identity.ID) Route {
+	if c := p.pool.directTo(to); c != nil {
+		return c.route()
+	}
+	for _, in := range p.inbounds() {
+		if in.peer.ID == to && in.is() {
+			return in.route()
+		}
+	}
+	return Route{Why: string(p.direct.Why(to))}
+}
+
+// Metrics adds counters.
+func (p *Peers) Metrics(w *metric.Writer) { p.direct.Metrics(w) }
+
+// ModeChanged has what is direct end with its flows, and the next flow begin anew.
+func (p *Peers) ModeChanged() {
+	p.pool.retireDirect()
+	p.direct.Forget()
+}
+
+// directTo returns a direct session with a peer that takes flows; nil if there is none.
+func (p *pool) directTo(to identity.ID) *carrier {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ps := p.peers[to]
+	if ps == nil {
+		return nil
+	}
+	if best, _ := ps.pick(p.doubtful); best != nil && best.is() {
+		return best
+	}
+	return nil
+}
+
+// add has new flows use a session.
+func (p *pool) add(to identity.ID, c *carrier) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.life.Err() != nil {
+		go c.Close() // may wait a second for the peer
+		return
+	}
+	ps := p.ofLocked(to)
+	ps.sessions = append(ps.sessions, c)
+}
+
+// retireDirect has new flows use relayed sessions.
+func (p *pool) retireDirect() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, ps := range p.peers {
+		relayed := ps.sessions[:0]
+		for _, s := range ps.sessions {
+			if !s.is() {
+				relayed = append(relayed, s)
+				continue
+			}
+			s.retired.Store(true)
+			ps.old = append(ps.old, s)
+		}
+		clear(ps.sessions[len(relayed):])
+		ps.sessions = relayed
+	}
+}

@@ -1,0 +1,279 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"ztm/agent/api"
+	"ztm/tunnel/direct"
+)
+
+// lan is a network in which two devices meet that dial each other at the same time, as they do by
+// the simultaneous open of TCP. The addresses are made up: a device dials no loopback address, and
+// on loopback two SYNs hardly ever cross.
+type lan struct {
+	t *testing.T
+
+	mu      sync.Mutex
+	dials   []netip.AddrPort              // all there were; guarded by mu
+	waiting map[[2]netip.AddrPort]*dialer // by the dialler and what it dials; guarded by mu
+	conns   []*net.TCPConn                // that came of it; guarded by mu
+	blocked bool                          // nothing gets through; guarded by mu
+}
+
+// dialer is one that waits for its peer.
+type dialer struct{ met chan net.Conn }
+
+func newLAN(t *testing.T) *lan { return &lan{t: t, waiting: map[[2]netip.AddrPort]*dialer{}} }
+
+// host is the network as a device of an address sees it.
+func (l *lan) host(address string) *direct.Network {
+	a := netip.MustParsePrefix(address)
+	return &direct.Network{
+		Addresses: func() ([]netip.Prefix, error) { return []netip.Prefix{a}, nil },
+		Dial: func(ctx context.Context, from uint16, to netip.AddrPort) (net.Conn, error) {
+			return l.dial(ctx, netip.AddrPortFrom(a.Addr(), from), to)
+		},
+	}
+}
+
+func (l *lan) dial(ctx context.Context, from, to netip.AddrPort) (net.Conn, error) {
+	l.mu.Lock()
+	l.dials = append(l.dials, to)
+	if l.blocked {
+		l.mu.Unlock()
+		return nil, syscall.ECONNREFUSED
+	}
+	if other := l.waiting[[2]netip.AddrPort{to, from}]; other != nil {
+		delete(l.waiting, [2]netip.AddrPort{to, from})
+		defer l.mu.Unlock()
+		near, far := l.pair()
+		other.met <- far
+		return near, nil
+	}
+	d := &dialer{make(chan net.Conn, 1)}
+	l.waiting[[2]netip.AddrPort{from, to}] = d
+	l.mu.Unlock()
+	select {
+	case c := <-d.met:
+		return c, nil
+	case <-ctx.Done():
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case c := <-d.met:
+		return c, nil
+	default:
+		delete(l.waiting, [2]netip.AddrPort{from, to})
+		return nil, ctx.Err()
+	}
+}
+
+// pair is a connection and its other end. l.mu is held.
+func (l *lan) pair() (near, far net.Conn) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		l.t.Error(err)
+		return
+	}
+	defer ln.Close()
+	near, err = net.Dial("tcp", ln.Addr().String())
+	if err == nil {
+		far, err = ln.Accept()
+	}
+	if err != nil {
+		l.t.Error(err)
+		return
+	}
+	l.conns = append(l.conns, near.(*net.TCPConn), far.(*net.TCPConn))
+	return near, far
+}
+
+// block has nothing get through from now on, or again.
+func (l *lan) block(on bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.blocked = on
+}
+
+// dialled lists what was dialled until now.
+func (l *lan) dialled() []netip.AddrPort {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]netip.AddrPort{}, l.dials...)
+}
+
+// breakAll ends all direct connections.
+func (l *lan) breakAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.conns {
+		c.SetLinger(0)
+		c.Close()
+	}
+}
+
+// neighbours are root and bob in one network, and a tunnel from root to bob's service.
+func (w *world) neighbours(l *lan, target string) (listen string) {
+	w.t.Helper()
+	w.options.Network = l.host("10.1.0.1/24")
+	w.join("root", "root")
+	w.options.Network = l.host("10.1.0.2/24")
+	w.join("bob", "bob")
+	return w.tunnelTo("root", "bob", "web", target, "--users", "root")
+}
+
+// route is how flows of an agent go to an endpoint.
+func (w *world) route(agent, to string) api.Route {
+	w.t.Helper()
+	var ep api.Endpoint
+	if err := json.Unmarshal([]byte(w.ztm(agent, "describe", "ep", to, "-o", "json")), &ep); err != nil {
+		w.t.Fatal(err)
+	}
+	return ep.Route
+}
+
+func (w *world) untilDirect(agent, to string) {
+	w.t.Helper()
+	w.until("flows from "+agent+" to "+to+" are direct", func() error {
+		if r := w.route(agent, to); r.Direct != "LAN" {
+			return errors.New(r.String())
+		}
+		return nil
+	})
+}
+
+// keptFlow is a flow that is open and moves bytes when it is asked to.
+func keptFlow(t *testing.T, address string) (say func(string) error) {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return func(text string) error {
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		if _, err := io.WriteString(c, text); err != nil {
+			return err
+		}
+		got := make([]byte, len(text))
+		if _, err := io.ReadFull(c, got); err != nil || string(got) != text {
+			return fmt.Errorf("%q came back, %v", got, err)
+		}
+		return nil
+	}
+}
+
+func TestAFlowThatLastsMakesAWayWithoutTheHub(t *testing.T) {
+	w := newWorld(t)
+	listen := w.neighbours(newLAN(t), echoServer(t))
+	say := keptFlow(t, listen)
+	if err := say("relayed at first"); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.route("root", "ep-bob"); r.Direct != "" {
+		t.Errorf("at once: %v", r)
+	}
+	w.untilDirect("root", "ep-bob")
+	if err := say("and it goes on"); err != nil {
+		t.Error(err)
+	}
+	wantEcho(t, listen)
+	if out := w.ztm("root", "ping", "ep", "ep-bob"); !strings.Contains(out, "direct (LAN 10.1.0.2:") {
+		t.Errorf("ping says:\n%s", out)
+	}
+	if out := w.ztm("bob", "get", "ep", "-o", "wide"); !strings.Contains(out, "direct (LAN 10.1.0.1:") {
+		t.Errorf("the other side says:\n%s", out)
+	}
+}
+
+// To begin with a flow the directory is asked, which the hub has.
+func TestFlowsThatAreDirectGoOnWithoutTheHub(t *testing.T) {
+	w := newWorld(t)
+	listen := w.neighbours(newLAN(t), echoServer(t))
+	say := keptFlow(t, listen)
+	w.untilDirect("root", "ep-bob")
+	again := keptFlow(t, listen)
+	if err := again("direct"); err != nil {
+		t.Fatal(err)
+	}
+	w.stopHub()
+	if err := say("relayed"); err == nil {
+		t.Error("a relayed flow goes on without the hub: the test shows nothing")
+	}
+	if err := again("direct still"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFlowsAreRelayedAgainWhereTheDirectWayBreaks(t *testing.T) {
+	w := newWorld(t)
+	l := newLAN(t)
+	listen := w.neighbours(l, echoServer(t))
+	keptFlow(t, listen)
+	w.untilDirect("root", "ep-bob")
+	wantEcho(t, listen)
+	l.block(true)
+	l.breakAll()
+	wantEcho(t, listen)
+	w.until("it is said why", func() error {
+		if r := w.route("root", "ep-bob"); r.Direct != "" || r.Why == "" {
+			return errors.New(r.String())
+		}
+		return nil
+	})
+}
+
+func TestNoDeviceMeetsAnotherWhereThatIsTurnedOff(t *testing.T) {
+	for name, side := range map[string]string{"by the one that would begin": "root", "by the other one": "bob"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			l := newLAN(t)
+			listen := w.neighbours(l, echoServer(t))
+			w.ztm(side, "config", "direct", "off")
+			keptFlow(t, listen)
+			want := map[string]string{"root": "turned off at this endpoint", "bob": "the other side does not take part"}[side]
+			w.until("it is said why", func() error {
+				if r := w.route("root", "ep-bob"); r.Why != want {
+					return errors.New(r.String())
+				}
+				return nil
+			})
+			wantEcho(t, listen)
+			if d := l.dialled(); len(d) > 0 {
+				t.Errorf("dialled: %v", d)
+			}
+			w.ztm(side, "config", "direct", "auto")
+		})
+	}
+}
+
+func TestWhatIsDirectEndsWithItsFlowsWhereThatIsTurnedOff(t *testing.T) {
+	w := newWorld(t)
+	listen := w.neighbours(newLAN(t), echoServer(t))
+	keptFlow(t, listen)
+	w.untilDirect("root", "ep-bob")
+	say := keptFlow(t, listen)
+	if err := say("direct"); err != nil {
+		t.Fatal(err)
+	}
+	w.ztm("root", "config", "direct", "off")
+	if err := say("still whole"); err != nil {
+		t.Error(err)
+	}
+	if r := w.route("root", "ep-bob"); r.Direct != "" {
+		t.Errorf("new flows are %v", r)
+	}
+	wantEcho(t, listen)
+}
