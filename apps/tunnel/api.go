@@ -22,7 +22,7 @@ const maxDerivedBody = 16 << 20
 //	GET              /inbound          /outbound        those of one kind
 //	GET POST DELETE  /inbound/tcp/web  /outbound/tcp/web
 //
-//	PUT              /derived/OWNER                     all outbounds that an owner derives, see [Derived]
+//	PUT              /derived/OWNER                     all that an owner derives, see [Derived]
 //	GET POST         /allow                             who may reach what without an outbound
 //
 // POST replaces what was there and answers, as GET does, with the state. A POST of a rule to /allow

@@ -20,15 +20,17 @@ const (
 	maxNamedBytes = 8 << 10
 )
 
-// Derived is a set of outbounds that an owner, such as "kubernetes", works out from what it
-// watches. They are kept in memory alone: their owner says them again after a restart.
+// Derived is a set of ends that an owner, such as "kubernetes", works out from what it watches. They
+// are kept in memory alone: their owner says them again after a restart.
 type Derived struct {
 	Outbound []spec.Outbound `json:"outbound"`
+	Inbound  []spec.Inbound  `json:"inbound,omitempty"`
 }
 
-// DerivedAnswer says which outbounds of a [Derived] are not in force, and why, by key.
+// DerivedAnswer says which ends of a [Derived] are not in force, and why, by key.
 type DerivedAnswer struct {
-	Refused map[string]string `json:"refused"`
+	Refused        map[string]string `json:"refused"` // of the outbounds
+	RefusedInbound map[string]string `json:"refusedInbound,omitempty"`
 }
 
 // setDerived makes a set the whole of what an owner has. Outbounds that are as they were keep their
@@ -50,6 +52,7 @@ func (a *App) setDerived(owner string, set Derived) (DerivedAnswer, error) {
 		}
 	}
 	d.commit(set.Outbound)
+	out.RefusedInbound = a.setDerivedInbounds(owner, set.Inbound)
 	return out, nil
 }
 
@@ -144,11 +147,13 @@ func (a *App) place(config spec.Outbound) {
 	}
 }
 
-// byHand returns nil unless an outbound is derived: what derives it would bring it back. The caller
-// holds editing.
-func (a *App) byHand(k spec.Key) error {
-	if owner, ok := a.derived[k]; ok {
-		return answer.Errorf(answer.Conflict, "outbound %s comes from %s: change it there", k, owner)
+// outboundByHand returns nil unless an outbound is derived. The caller holds editing.
+func (a *App) outboundByHand(k spec.Key) error { return byHand(spec.OutboundKind, a.derived, k) }
+
+// byHand returns nil unless an end is derived: what derives it would bring it back.
+func byHand(kind string, derived map[spec.Key]string, k spec.Key) error {
+	if owner, ok := derived[k]; ok {
+		return answer.Errorf(answer.Conflict, "%s %s comes from %s: change it there", kind, k, owner)
 	}
 	return nil
 }

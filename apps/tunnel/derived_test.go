@@ -142,3 +142,41 @@ func TestAnOfferOfEverythingGetsInNobodysWay(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
+
+func TestADerivedInboundListensUntilItIsGone(t *testing.T) {
+	var n appstest.Net
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
+	b.Offer(t, "tcp/web", tunneltest.Server(t, "web"))
+	a.Listen(t, "tcp/mine")
+	listen := appstest.FreeAddress(t)
+	put := func(inbounds ...string) map[string]string {
+		var out tunnel.DerivedAnswer
+		a.MustCall(t, "PUT", "/derived/kubernetes", `{"inbound":[`+strings.Join(inbounds, ",")+`]}`, &out)
+		return out.RefusedInbound
+	}
+	web := fmt.Sprintf(`{"protocol":"tcp","name":"web","listens":[%q]}`, listen)
+	refused := put(web, web, fmt.Sprintf(`{"protocol":"tcp","name":"mine","listens":[%q]}`, appstest.FreeAddress(t)),
+		fmt.Sprintf(`{"protocol":"tcp","name":"other","listens":[%q]}`, listen))
+	if len(refused) != 3 {
+		t.Errorf("refused: %q", refused)
+	}
+	c := tunneltest.Dial(t, listen)
+	if got, err := tunneltest.ReadLine(c); got != "web" || err != nil {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	put(web)
+	io.WriteString(c, "still here\n")
+	if got, err := tunneltest.ReadLine(c); got != "still here" || err != nil {
+		t.Errorf("the flow of an inbound that stays: %q, %v", got, err)
+	}
+	if keys, err := a.State.Keys("inbound/"); len(keys) != 1 || err != nil {
+		t.Errorf("saved: %q, %v", keys, err)
+	}
+	if err := a.Call("DELETE", "/inbound/tcp/web", "", nil); answer.CodeOf(err) != answer.Conflict {
+		t.Errorf("a derived inbound was deleted: %v", err)
+	}
+	put()
+	if got, err := tunneltest.ReadLine(c); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the flow of an inbound that is gone: %q, %v", got, err)
+	}
+}

@@ -22,6 +22,9 @@ func (a *App) setInbound(config spec.Inbound) error {
 	if a.stopped {
 		return errStopped
 	}
+	if err := a.inboundByHand(config.Key); err != nil {
+		return err
+	}
 	var before spec.Inbound
 	in := a.inbound(config.Key)
 	if in != nil {
@@ -102,6 +105,9 @@ func (a *App) vacant(config spec.Inbound) error {
 func (a *App) deleteInbound(k spec.Key) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
+	if err := a.inboundByHand(k); err != nil {
+		return err
+	}
 	in, err := remove(a, spec.InboundKind, &a.savedInbounds, a.inbounds, k)
 	if err != nil {
 		return err
@@ -118,7 +124,7 @@ func (a *App) setOutbound(config spec.Outbound) error {
 	if a.stopped {
 		return errStopped
 	}
-	if err := a.byHand(config.Key); err != nil {
+	if err := a.outboundByHand(config.Key); err != nil {
 		return err
 	}
 	return a.savedOutbounds.Set(config.Key.String(), config, func(config spec.Outbound) (settings.Prepared, error) {
@@ -140,7 +146,7 @@ func (a *App) commitOutbound(config spec.Outbound) {
 func (a *App) deleteOutbound(k spec.Key) error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
-	if err := a.byHand(k); err != nil {
+	if err := a.outboundByHand(k); err != nil {
 		return err
 	}
 	o, err := remove(a, spec.OutboundKind, &a.savedOutbounds, a.outbounds, k)

@@ -37,7 +37,8 @@ type App struct {
 	running bool       // guarded by editing
 	stopped bool       // guarded by editing
 
-	derived map[spec.Key]string // owners of the outbounds that are not saved; guarded by editing
+	derived   map[spec.Key]string // owners of the outbounds that are not saved; guarded by editing
+	derivedIn map[spec.Key]string // the same of inbounds
 
 	mu        sync.Mutex
 	inbounds  map[spec.Key]*entrance.Inbound
@@ -54,7 +55,7 @@ type App struct {
 // left alone.
 func New(h apps.Host) apps.App {
 	a := &App{
-		host: h, inbounds: map[spec.Key]*entrance.Inbound{}, outbounds: map[spec.Key]*exit.Outbound{}, derived: map[spec.Key]string{},
+		host: h, inbounds: map[spec.Key]*entrance.Inbound{}, outbounds: map[spec.Key]*exit.Outbound{}, derived: map[spec.Key]string{}, derivedIn: map[spec.Key]string{},
 		savedInbounds:  settings.Table[spec.Inbound]{State: h.State, Prefix: spec.InboundKind + "/", Check: checkInbound},
 		savedOutbounds: settings.Table[spec.Outbound]{State: h.State, Prefix: spec.OutboundKind + "/", Check: checkOutbound},
 		savedRules:     settings.Value[[]spec.Allow]{State: h.State, Key: "allow", Check: checkRules},
