@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -50,6 +51,9 @@ func (w *world) startPod(t *testing.T, name string, server *httptest.Server, mor
 	args := append([]string{"run", "agent", "--data", data, "--join", "demo", "--join-as", "kube-" + name, "--permit", w.path("root.json"),
 		"--kubernetes", "--kube-server", server.URL, "--kube-token", w.path("token"), "--health", p.health}, more...)
 	cmd := command(t, bin, data, filepath.Join(bin, "ztm"), args...)
+	if slices.Contains(more, "--kube-import-ports") {
+		cmd.Env = append(cmd.Env, "POD_NAME=ztm-"+name, "POD_NAMESPACE=ztm", "POD_UID=uid-of-"+name, "POD_IPS="+podAddress(t))
+	}
 	var log appstest.Buffer
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
@@ -138,6 +142,39 @@ func TestAServiceOfAClusterIsReachedByItsName(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+func TestAServiceOfAClusterStandsForATunnel(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.ztm("root", "tunnel", "open", "outbound", "tcp/prod.db", "--targets", echoServer(t))
+	c := &kubetest.Server{}
+	server := httptest.NewServer(c)
+	t.Cleanup(server.Close)
+	c.PutJSON("/api/v1/namespaces/shop", `{"metadata":{"annotations":{"ztm.dev/allow-import":"prod.*"}}}`)
+	c.PutJSON("/api/v1/namespaces/shop/services/db", `{"metadata":{"annotations":{"ztm.dev/import":"prod.db@ep-root"}},
+		"spec":{"clusterIP":"10.43.0.5","ports":[{"port":5432,"protocol":"TCP"}]}}`)
+	p := w.startPod(t, "pod", server, "--kube-import-ports", "21000-29999")
+	p.ready()
+	collection := "/apis/discovery.k8s.io/v1/endpointslices"
+	w.until("the Service leads through the tunnel", func() error {
+		for _, s := range c.Below(collection) {
+			address := s["endpoints"].([]any)[0].(kubetest.Object)["addresses"].([]any)[0]
+			port := s["ports"].([]any)[0].(kubetest.Object)["port"]
+			got, err := echo(fmt.Sprint(address, ":", port), "hello")
+			if err != nil || got != "hello" {
+				return fmt.Errorf("%q, %v", got, err)
+			}
+			return nil
+		}
+		return errors.New("there is no slice")
+	})
+	if err := p.stop(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if left := c.Below(collection); len(left) != 0 {
+		t.Errorf("it left %v", left)
+	}
 }
 
 func TestAThousandServicesAreExposedWithFewRequests(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"ztm/agent/beside"
 	"ztm/agent/kube/cluster"
 	"ztm/agent/kube/expose"
+	"ztm/agent/kube/imports"
 	"ztm/apps"
 )
 
@@ -35,6 +36,9 @@ func Companion(getenv func(string) string) beside.Companion {
 			&cli.StringFlag{Name: "kube-users", Usage: "let every Service name the users `LIST`, or * for all, in its annotation users"},
 			&cli.StringFlag{Name: "kube-exclude", Usage: "never connect to the addresses `LIST`, such as 10.0.0.0/8"},
 			&cli.BoolFlag{Name: "kube-foreign-slices", Usage: "trust EndpointSlices that the cluster's controller has not made"},
+			&cli.StringFlag{Name: "kube-import-ports", Usage: "let Services import tunnels, for which this pod listens at the ports `FIRST-LAST`"},
+			&cli.StringFlag{Name: "kube-import", Usage: "let every namespace import the tunnels `LIST`; a star at the end of a name stands for any rest"},
+			&cli.StringFlag{Name: "kube-replicas", Usage: "take away what other pods of `NAMESPACE/SERVICE` leave behind"},
 			&cli.StringFlag{Name: "health", Usage: "serve /healthz and /readyz for the kubelet at `ADDRESS`, such as :8081"},
 		},
 		Start: func(x *cli.Context, mesh string, log *slog.Logger, a beside.Agent) (beside.Work, error) {
@@ -51,7 +55,7 @@ func Companion(getenv func(string) string) beside.Companion {
 
 // unused is wrong usage if an option means nothing without --kubernetes.
 func unused(x *cli.Context) error {
-	for _, name := range []string{"kube-server", "kube-token", "kube-ca", "kube-namespaces", "kube-users", "kube-exclude", "kube-foreign-slices", "health"} {
+	for _, name := range []string{"kube-server", "kube-token", "kube-ca", "kube-namespaces", "kube-users", "kube-exclude", "kube-foreign-slices", "kube-import-ports", "kube-import", "kube-replicas", "health"} {
 		if x.IsSet(name) {
 			return apps.Usagef("--%s goes with --kubernetes", name)
 		}
@@ -74,7 +78,11 @@ func start(x *cli.Context, getenv func(string) string, mesh string, log *slog.Lo
 	}
 	log = log.With("mesh", mesh, "app", owner)
 	m := member{mesh, a}
-	k := New(Config{Client: client, Namespaces: list(x.String("kube-namespaces")), Rules: rules, Derive: m.derive, Log: log})
+	in, err := importing(x, getenv, m)
+	if err != nil {
+		return nil, err
+	}
+	k := New(Config{Client: client, Namespaces: list(x.String("kube-namespaces")), Rules: rules, Importing: in, Derive: m.derive, Log: log})
 	if x.String("health") == "" {
 		return k.Run, nil
 	}
@@ -158,16 +166,44 @@ func (m member) connected() error {
 	return fmt.Errorf("mesh %s: %s", m.mesh, self.Status)
 }
 
-// derive hands a set of outbounds to the tunnel app.
-func (m member) derive(ctx context.Context, set []expose.Outbound) (map[string]string, error) {
+// derive hands a set to the tunnel app.
+func (m member) derive(ctx context.Context, set Set) (out Refusals, err error) {
 	self, err := m.self(ctx)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	var out struct {
-		Refused map[string]string `json:"refused"`
+	err = m.agent.Call(ctx, http.MethodPut, api.AppPath(m.mesh, self.Agent.ID, "tunnel/derived/"+owner), set, &out)
+	return out, err
+}
+
+// resolve returns the ID of the endpoint that has a name. The agent remembers whose it was.
+func (m member) resolve(ctx context.Context, name string) (string, error) {
+	var out api.Resolved
+	err := m.agent.Call(ctx, http.MethodPost, api.NamePath(m.mesh, name), nil, &out)
+	return string(out.ID), err
+}
+
+// importing returns what the command line and the pod say about imports.
+func importing(x *cli.Context, getenv func(string) string, m member) (i Importing, err error) {
+	i.Resolve, i.Replicas = m.resolve, x.String("kube-replicas")
+	if x.String("kube-import-ports") == "" {
+		return i, nil
 	}
-	in := map[string]any{"outbound": set}
-	err = m.agent.Call(ctx, http.MethodPut, api.AppPath(m.mesh, self.Agent.ID, "tunnel/derived/"+owner), in, &out)
-	return out.Refused, err
+	if i.First, i.Last, err = Ports(x.String("kube-import-ports")); err != nil {
+		return i, apps.Usagef("--kube-import-ports %q: %w", x.String("kube-import-ports"), err)
+	}
+	pod := imports.Pod{Name: getenv("POD_NAME"), Namespace: getenv("POD_NAMESPACE"), UID: getenv("POD_UID"), Node: getenv("NODE_NAME")}
+	for _, text := range list(getenv("POD_IPS")) {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return i, fmt.Errorf("POD_IPS: %w", err)
+		}
+		pod.Addresses = append(pod.Addresses, a)
+	}
+	if pod.Name == "" || pod.Namespace == "" || pod.UID == "" || len(pod.Addresses) == 0 {
+		return i, &apps.HintError{Err: errors.New("imports need to know the pod: POD_NAME, POD_NAMESPACE, POD_UID and POD_IPS are to be set"),
+			Hint: "see the manifest in docs/kubernetes.md"}
+	}
+	i.Rules = imports.Rules{Prefix: x.String("kube-prefix"), Allow: list(x.String("kube-import")), Pod: pod}
+	return i, nil
 }

@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"ztm/agent/kube/asked"
 	"ztm/agent/kube/cluster"
-	"ztm/agent/kube/expose"
 )
 
 const (
@@ -30,7 +30,7 @@ type events struct {
 
 	mu      sync.Mutex
 	known   map[string]bool // names of the notes that hold now
-	pending []expose.Note
+	pending []asked.Note
 	wake    chan struct{}
 }
 
@@ -39,7 +39,7 @@ func newEvents(c *cluster.Client, log *slog.Logger) *events {
 }
 
 // tell makes notes those that hold now. New ones are written.
-func (e *events) tell(notes []expose.Note) {
+func (e *events) tell(notes []asked.Note) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := make(map[string]bool, len(notes))
@@ -102,7 +102,7 @@ func (b *bucket) take(ctx context.Context) bool {
 	}
 }
 
-func (e *events) next() (n expose.Note, ok bool) {
+func (e *events) next() (n asked.Note, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.pending) == 0 {
@@ -127,7 +127,7 @@ type event struct {
 	Source     map[string]string `json:"source"`
 }
 
-func (e *events) write(ctx context.Context, n expose.Note) {
+func (e *events) write(ctx context.Context, n asked.Note) {
 	s, now := n.Service, time.Now().UTC().Truncate(time.Second)
 	in := event{
 		Kind: "Event", APIVersion: "v1", Metadata: map[string]string{"name": eventName(n), "namespace": s.Namespace},
@@ -135,7 +135,7 @@ func (e *events) write(ctx context.Context, n expose.Note) {
 		Reason: n.Reason, Message: short(n.Message), Type: "Normal", First: now, Last: now, Count: 1,
 		Source: map[string]string{"component": kubeMessage},
 	}
-	if n.Reason == expose.Refused {
+	if n.Warns() {
 		in.Type = "Warning"
 	}
 	err := e.client.Do(ctx, http.MethodPost, "/api/v1/namespaces/"+s.Namespace+"/events", nil, "application/json", in, nil)
@@ -149,7 +149,7 @@ func short(s string) string {
 }
 
 // eventName is the same for the same words about the same object.
-func eventName(n expose.Note) string {
+func eventName(n asked.Note) string {
 	sum := sha256.Sum256([]byte(n.Service.UID + "\x00" + n.Reason + "\x00" + n.Message))
 	return n.Service.Name + "." + hex.EncodeToString(sum[:8])
 }

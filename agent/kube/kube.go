@@ -1,9 +1,10 @@
 // Package kube is an agent in a Kubernetes cluster: what Services ask for becomes outbounds of the
-// tunnel app.
+// tunnel app, and what they import becomes inbounds and EndpointSlices.
 //
 //	cluster.Follow  Services, EndpointSlices, Namespaces, into caches
-//	-> expose.Compute  which outbounds they ask for
+//	-> expose.Compute, imports.Compute  which outbounds and inbounds they ask for
 //	-> publish  the whole set, in one call of the agent's API   kube.go
+//	-> importer  slices that lead to the inbounds               importer.go
 //	-> events   what happened, on each Service                  events.go
 //	health.go   what the kubelet asks: alive, and ready
 //
@@ -20,8 +21,10 @@ import (
 	"sync"
 	"time"
 
+	"ztm/agent/kube/asked"
 	"ztm/agent/kube/cluster"
 	"ztm/agent/kube/expose"
+	"ztm/agent/kube/imports"
 )
 
 const (
@@ -43,10 +46,22 @@ type Config struct {
 	Client     *cluster.Client
 	Namespaces []string // empty: all
 	Rules      expose.Rules
-	// Derive makes a set the whole of what this cluster exposes. It returns why outbounds are not
-	// in force, by key.
-	Derive func(ctx context.Context, set []expose.Outbound) (refused map[string]string, err error)
+	Importing  Importing
+	// Derive makes a set the whole of what is derived from this cluster.
+	Derive func(ctx context.Context, set Set) (Refusals, error)
 	Log    *slog.Logger
+}
+
+// Set is what is derived from a cluster, as the tunnel app's API has it.
+type Set struct {
+	Outbound []expose.Outbound `json:"outbound"`
+	Inbound  []Inbound         `json:"inbound,omitempty"`
+}
+
+// Refusals say which ends of a [Set] are not in force, and why, by key.
+type Refusals struct {
+	Outbound map[string]string `json:"refused"`
+	Inbound  map[string]string `json:"refusedInbound"`
 }
 
 // Controller watches one cluster. Make it with [New], then [Controller.Run] it once.
@@ -58,9 +73,10 @@ type Controller struct {
 	change chan struct{} // has an element when something changed
 
 	// Of the goroutine that runs step.
-	said     []expose.Outbound // what the agent was told last; nil if it was not
+	said     *Set // what the agent was told last; nil if it was not
 	saidAt   time.Time
-	problems map[string]string // what it does not take of that, by key
+	problems Refusals // what it does not take of that
+	importer *importer
 
 	mu  sync.Mutex
 	err error // why what is exposed is not as it should be; guarded by mu
@@ -75,7 +91,8 @@ type scope struct {
 
 // New makes a controller.
 func New(c Config) *Controller {
-	k := &Controller{Config: c, change: make(chan struct{}, 1), err: errors.New("the API server has not answered yet"), events: newEvents(c.Client, c.Log)}
+	k := &Controller{Config: c, change: make(chan struct{}, 1), err: errors.New("the API server has not answered yet"), events: newEvents(c.Client, c.Log),
+		importer: newImporter(c.Importing, c.Client, c.Log)}
 	paths := []string{""}
 	if len(c.Namespaces) > 0 {
 		paths = nil
@@ -111,6 +128,9 @@ func (k *Controller) Run(ctx context.Context) error {
 	}
 	work.Go(func() { k.events.run(ctx) })
 	k.keep(ctx)
+	if objects, err := k.objects(); err == nil {
+		k.importer.leave(objects.Slices)
+	}
 	work.Wait()
 	k.Client.Close()
 	return nil
@@ -158,7 +178,7 @@ func (k *Controller) note(err error) {
 		k.Log.Warn("the cluster's Services are not exposed as they should be", "err", err)
 	}
 	if err == nil && k.err != nil {
-		k.Log.Info("the cluster's Services are exposed", "outbounds", len(k.said))
+		k.Log.Info("the cluster's Services are exposed", "outbounds", len(k.said.Outbound), "inbounds", len(k.said.Inbound))
 	}
 	k.err = err
 }
@@ -181,25 +201,44 @@ func (k *Controller) step(ctx context.Context) error {
 		objects = expose.Objects{}
 	}
 	result := expose.Compute(objects, k.Rules)
-	if k.said == nil || time.Since(k.saidAt) > again || !reflect.DeepEqual(k.said, result.Outbounds) {
-		if err := k.publish(ctx, result.Outbounds); err != nil {
+	var wanted imports.Result
+	if k.Importing.Last > 0 {
+		wanted = imports.Compute(objects.Services, objects.Slices, objects.Namespaces, k.Importing.Rules)
+	}
+	inbounds, notes := k.importer.inbounds(ctx, wanted)
+	set := &Set{result.Outbounds, inbounds}
+	if k.said == nil || time.Since(k.saidAt) > again || !reflect.DeepEqual(k.said, set) {
+		if err := k.publish(ctx, set); err != nil {
 			return err
 		}
 	}
-	for key, why := range k.problems {
-		result.Notes = append(result.Notes, expose.Note{Service: result.Of[key], Reason: expose.Refused, Message: why})
-	}
-	k.events.tell(result.Notes)
+	notes = append(append(notes, result.Notes...), wanted.Notes...)
+	k.events.tell(append(notes, k.refusals(result, wanted)...))
 	if !denied.IsZero() {
 		return fmt.Errorf("the API server has refused this account since %s", denied.UTC().Format(time.RFC3339))
 	}
-	return nil
+	return k.importer.keep(ctx, wanted, func(key string) bool { return k.problems.Inbound[key] == "" }, objects.Slices)
 }
 
-func (k *Controller) publish(ctx context.Context, set []expose.Outbound) (err error) {
+// refusals are notes about what the agent does not take.
+func (k *Controller) refusals(result expose.Result, wanted imports.Result) (notes []asked.Note) {
+	for key, why := range k.problems.Outbound {
+		notes = append(notes, asked.Note{Service: result.Of[key], Reason: asked.ExposeRefused, Message: why})
+	}
+	for _, i := range wanted.Imports {
+		for _, p := range i.Ports {
+			if why := k.problems.Inbound[p.Key()]; why != "" {
+				notes = append(notes, asked.Note{Service: i.Service, Reason: asked.ImportRefused, Message: why})
+			}
+		}
+	}
+	return notes
+}
+
+func (k *Controller) publish(ctx context.Context, set *Set) (err error) {
 	k.said = nil
-	if k.problems, err = k.Derive(ctx, set); err != nil {
-		return fmt.Errorf("the agent does not take the outbounds: %w", err)
+	if k.problems, err = k.Derive(ctx, *set); err != nil {
+		return fmt.Errorf("the agent does not take the tunnels: %w", err)
 	}
 	k.said, k.saidAt = set, time.Now()
 	return nil

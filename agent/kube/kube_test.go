@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -15,48 +16,56 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ztm/agent/kube/asked"
 	"ztm/agent/kube/cluster"
 	"ztm/agent/kube/expose"
+	"ztm/agent/kube/imports"
 	"ztm/agent/kube/kubetest"
 )
 
 // lab is an API server, and a controller that watches it.
 type lab struct {
 	*kubetest.Server
-	kube *Controller
+	kube      *Controller
+	importing Importing
 
 	mu      sync.Mutex
 	set     []string // keys of what the agent was told last
 	told    int      // how often
 	refused map[string]string
-	err     error
+
+	inbound   []Inbound
+	refusedIn map[string]string
+	err       error
 }
 
-func (l *lab) derive(_ context.Context, set []expose.Outbound) (map[string]string, error) {
+func (l *lab) derive(_ context.Context, set Set) (Refusals, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
-		return nil, l.err
+		return Refusals{}, l.err
 	}
 	l.told++
 	l.set = []string{}
-	for _, o := range set {
+	for _, o := range set.Outbound {
 		l.set = append(l.set, o.Key())
 	}
-	return l.refused, nil
+	l.inbound = set.Inbound
+	return Refusals{l.refused, l.refusedIn}, nil
 }
 
 // inLab runs a test in a bubble of its own.
 func inLab(t *testing.T, namespaces []string, test func(t *testing.T, l *lab)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		l := &lab{Server: &kubetest.Server{}}
+		l := &lab{Server: &kubetest.Server{}, importing: Importing{First: 20000, Last: 20009, Replicas: "ztm/ztm", Resolve: func(_ context.Context, name string) (string, error) { return "id-of-" + name, nil },
+			Rules: imports.Rules{Prefix: "ztm.dev", Allow: []string{"prod.*"}, Pod: imports.Pod{Name: "ztm-0", Namespace: "ztm", UID: "own-uid-0001", Addresses: []netip.Addr{netip.MustParseAddr("10.42.0.7")}}}}}
 		wire := kubetest.Start(l)
 		client, err := cluster.New(cluster.Config{Server: "http://cluster", Dial: wire.Dial, Token: func() (string, error) { return "secret", nil }})
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.kube = New(Config{Client: client, Namespaces: namespaces, Rules: expose.Rules{Prefix: "ztm.dev"}, Derive: l.derive, Log: slog.New(slog.DiscardHandler)})
+		l.kube = New(Config{Client: client, Namespaces: namespaces, Rules: expose.Rules{Prefix: "ztm.dev"}, Importing: l.importing, Derive: l.derive, Log: slog.New(slog.DiscardHandler)})
 		ctx, cancel := context.WithCancel(t.Context())
 		var done sync.WaitGroup
 		done.Go(func() { l.kube.Run(ctx) })
@@ -167,7 +176,7 @@ func TestEachThingIsSaidOnce(t *testing.T) {
 		l.service("shop", "web", exposed)
 		l.service("shop", "bad", `"ztm.dev/expose":"no name"`)
 		pass(5 * time.Minute)
-		if a, b := l.events(expose.Exposed), l.events(expose.Refused); a != 1 || b != 2 {
+		if a, b := l.events(asked.Exposed), l.events(asked.ExposeRefused); a != 1 || b != 2 {
 			t.Errorf("%d events of success, %d of refusals", a, b)
 		}
 		if n := len(slices.DeleteFunc(l.Requests(), func(r string) bool { return !strings.HasPrefix(r, "POST") })); n != 3 {
@@ -213,6 +222,145 @@ func TestReadinessSaysWhy(t *testing.T) {
 		h.ServeHTTP(w, r)
 		if w.Code != want || path == "/readyz" && !strings.Contains(w.Body.String(), "no hub") {
 			t.Errorf("%s: %d %q", path, w.Code, w.Body.String())
+		}
+	}
+}
+
+const importingService = `{"metadata":{"annotations":{"ztm.dev/import":%q}},"spec":{"clusterIP":"10.43.0.5","ports":[{"port":80,"protocol":"TCP"}]%s}}`
+
+func (l *lab) importer(name, tunnel, selector string) {
+	l.PutJSON("/api/v1/namespaces/shop/services/"+name, fmt.Sprintf(importingService, tunnel, selector))
+}
+
+// slicesOf returns the slices of a Service, "NAME ADDRESS:PORT".
+func (l *lab) slicesOf(service string) (list []string) {
+	for path, o := range l.Below("/apis/discovery.k8s.io/v1/endpointslices") {
+		meta := o["metadata"].(kubetest.Object)
+		if labels, _ := meta["labels"].(kubetest.Object); labels[cluster.LabelService] == service {
+			endpoint := o["endpoints"].([]any)[0].(kubetest.Object)
+			port := o["ports"].([]any)[0].(kubetest.Object)
+			list = append(list, fmt.Sprintf("%s %v:%v", path[strings.LastIndex(path, "/")+1:], endpoint["addresses"].([]any)[0], port["port"]))
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+func TestAServiceThatImportsLeadsToThisPod(t *testing.T) {
+	inLab(t, nil, func(t *testing.T, l *lab) {
+		l.importer("remote", "prod.web@far", "")
+		pass(time.Second)
+		got := l.slicesOf("remote")
+		if len(l.inbound) != 1 || l.inbound[0].Name != "prod.web" || !slices.Equal(l.inbound[0].Exits, []string{"id-of-far"}) {
+			t.Fatalf("%+v", l.inbound)
+		}
+		if want := "remote-ztm-own-uid--4 " + l.inbound[0].Listens[0]; len(got) != 1 || got[0] != want || !strings.HasPrefix(l.inbound[0].Listens[0], "10.42.0.7:2000") {
+			t.Errorf("slices %q, want %q", got, want)
+		}
+		before := len(l.Requests())
+		pass(3 * time.Minute)
+		if n := len(l.Requests()) - before; n > 0 {
+			t.Errorf("%d requests while nothing changes", n)
+		}
+		if l.events(asked.Imported) != 1 {
+			t.Error("the Service has heard nothing")
+		}
+
+		l.importer("remote", "prod.web@far", `,"selector":{"app":"x"}`) // its own pods are behind it now
+		pass(time.Second)
+		if got := l.slicesOf("remote"); len(got) != 0 || len(l.inbound) != 1 {
+			t.Errorf("slices %q, and it listens %d times: the slice goes first", got, len(l.inbound))
+		}
+		pass(12 * time.Second)
+		if len(l.inbound) != 0 {
+			t.Errorf("it still listens: %+v", l.inbound)
+		}
+	})
+}
+
+func TestASliceThatWasSpoiledIsMadeGood(t *testing.T) {
+	inLab(t, nil, func(t *testing.T, l *lab) {
+		l.importer("remote", "prod.web", "")
+		pass(time.Minute)
+		path := "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/remote-ztm-own-uid--4"
+		l.Delete(path)
+		pass(time.Second)
+		if l.Get(path) == nil {
+			t.Error("it was deleted and is not there again")
+		}
+	})
+}
+
+func TestNoSliceLeadsToAPortAtWhichNobodyListens(t *testing.T) {
+	inLab(t, nil, func(t *testing.T, l *lab) {
+		l.refusedIn = map[string]string{"tcp/prod.web": "the port is taken"}
+		l.importer("remote", "prod.web", "")
+		pass(time.Minute)
+		if got := l.slicesOf("remote"); len(got) != 0 || l.events(asked.ImportRefused) != 1 {
+			t.Errorf("slices %q, %d events", got, l.events(asked.ImportRefused))
+		}
+	})
+}
+
+func TestAPodThatEndsTakesItsSlicesAlong(t *testing.T) {
+	var l *lab
+	inLab(t, nil, func(t *testing.T, in *lab) {
+		l = in
+		l.importer("remote", "prod.web", "")
+		pass(time.Second)
+	})
+	if got := l.slicesOf("remote"); len(got) != 0 {
+		t.Errorf("%q", got)
+	}
+}
+
+// left is a slice of another pod of the agent.
+func (l *lab) left(name, uid string) {
+	l.PutJSON("/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/"+name, fmt.Sprintf(`{"metadata":{"labels":{"kubernetes.io/service-name":"remote",
+		"endpointslice.kubernetes.io/managed-by":"ztm.dev"}},"addressType":"IPv4","endpoints":[{"addresses":["10.42.0.8"],"targetRef":{"kind":"Pod","uid":%q}}],"ports":[{"port":1}]}`, uid))
+}
+
+func (l *lab) replicas(uids ...string) {
+	endpoints := []string{}
+	for _, u := range uids {
+		endpoints = append(endpoints, fmt.Sprintf(`{"addresses":["10.42.0.9"],"conditions":{"ready":false},"targetRef":{"kind":"Pod","namespace":"ztm","uid":%q}}`, u))
+	}
+	l.PutJSON("/apis/discovery.k8s.io/v1/namespaces/ztm/endpointslices/ztm-1", `{"metadata":{"labels":{"kubernetes.io/service-name":"ztm",
+		"endpointslice.kubernetes.io/managed-by":"endpointslice-controller.k8s.io"}},"endpoints":[`+strings.Join(endpoints, ",")+`]}`)
+}
+
+func TestWhatADeadPodLeftIsTakenAway(t *testing.T) {
+	inLab(t, nil, func(t *testing.T, l *lab) {
+		l.left("of-the-living", "other")
+		l.left("of-the-dead", "gone")
+		pass(time.Minute)
+		if got := l.slicesOf("remote"); len(got) != 2 {
+			t.Errorf("judged without knowing who lives: %q", got)
+		}
+		l.replicas("other") // this pod is not among them: the list is not about us
+		pass(time.Minute)
+		if got := l.slicesOf("remote"); len(got) != 2 {
+			t.Errorf("judged by a list without this pod: %q", got)
+		}
+		l.replicas("other", "own-uid-0001")
+		pass(5 * time.Second)
+		if got := l.slicesOf("remote"); len(got) != 2 {
+			t.Errorf("judged at once: %q", got)
+		}
+		pass(12 * time.Second)
+		if got := l.slicesOf("remote"); len(got) != 1 || !strings.HasPrefix(got[0], "of-the-living") {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+func TestPortsAreARange(t *testing.T) {
+	if a, b, err := Ports("20000-29999"); a != 20000 || b != 29999 || err != nil {
+		t.Errorf("%d %d %v", a, b, err)
+	}
+	for _, s := range []string{"", "1", "5-4", "0-1", "1-65536", "a-b", "-"} {
+		if _, _, err := Ports(s); err == nil {
+			t.Errorf("%q is a range", s)
 		}
 	}
 }

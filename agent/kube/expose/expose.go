@@ -12,12 +12,12 @@
 package expose
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"ztm/agent/kube/asked"
 	"ztm/agent/kube/cluster"
 )
 
@@ -52,23 +52,10 @@ type Outbound struct {
 // Key is how the outbound is written: "tcp/shop.web".
 func (o *Outbound) Key() string { return o.Protocol + "/" + o.Name }
 
-// Reasons of notes, as events of Kubernetes have them.
-const (
-	Exposed = "Exposed"
-	Refused = "ExposeRefused"
-)
-
-// Note is what a Service is to hear.
-type Note struct {
-	Service cluster.Meta
-	Reason  string // Exposed or Refused
-	Message string // a sentence or more
-}
-
 // Result is what objects ask for.
 type Result struct {
-	Outbounds []Outbound // sorted by key
-	Notes     []Note     // sorted by namespace and name of the Service
+	Outbounds []Outbound   // sorted by key
+	Notes     []asked.Note // sorted by namespace and name of the Service
 	// Of is the Service of each outbound, by key.
 	Of map[string]cluster.Meta
 }
@@ -76,7 +63,7 @@ type Result struct {
 // Compute works out what objects ask for.
 func Compute(objects Objects, rules Rules) Result {
 	w := newWorld(objects, rules)
-	slices.SortFunc(objects.Services, func(a, b cluster.Service) int { return older(a.Meta, b.Meta) })
+	slices.SortFunc(objects.Services, func(a, b cluster.Service) int { return asked.Older(a.Meta, b.Meta) })
 	c := claims{taken: map[string]string{}}
 	var wishes []*wish
 	for i := range objects.Services {
@@ -90,15 +77,8 @@ func Compute(objects Objects, rules Rules) Result {
 		w.grant(wish, &c, &result)
 	}
 	slices.SortFunc(result.Outbounds, func(a, b Outbound) int { return strings.Compare(a.Key(), b.Key()) })
-	slices.SortFunc(result.Notes, func(a, b Note) int {
-		return cmp.Or(strings.Compare(a.Service.Namespace, b.Service.Namespace), strings.Compare(a.Service.Name, b.Service.Name), strings.Compare(a.Message, b.Message))
-	})
+	asked.SortNotes(result.Notes)
 	return result
-}
-
-// older orders objects by age; of two of one second the smaller ID comes first.
-func older(a, b cluster.Meta) int {
-	return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.UID, b.UID))
 }
 
 // world is the objects by what they are looked up with.
@@ -144,7 +124,7 @@ func (w *world) forbid(addresses []string) {
 func (w *world) grant(wish *wish, c *claims, result *Result) {
 	var got []string
 	refuse := func(format string, args ...any) {
-		result.Notes = append(result.Notes, Note{wish.service.Meta, Refused, fmt.Sprintf(format, args...)})
+		result.Notes = append(result.Notes, asked.Note{Service: wish.service.Meta, Reason: asked.ExposeRefused, Message: fmt.Sprintf(format, args...)})
 	}
 	for _, text := range wish.refused {
 		refuse("%s", text)
@@ -157,8 +137,8 @@ func (w *world) grant(wish *wish, c *claims, result *Result) {
 		}
 		for _, name := range p.names {
 			o := Outbound{Protocol: p.protocol, Name: name, Targets: targets, Users: wish.users}
-			if len(name) > maxName {
-				refuse("the name %q is longer than %d bytes: name it by %s/expose: NAME", name, maxName, w.rules.Prefix)
+			if len(name) > asked.MaxName {
+				refuse("the name %q is longer than %d bytes: name it by %s/expose: NAME", name, asked.MaxName, w.rules.Prefix)
 			} else if holder := c.take(o.Key(), wish); holder != "" {
 				refuse("the name %s is taken by Service %s", o.Key(), holder)
 			} else {
@@ -169,7 +149,7 @@ func (w *world) grant(wish *wish, c *claims, result *Result) {
 		}
 	}
 	if len(got) > 0 {
-		result.Notes = append(result.Notes, Note{wish.service.Meta, Exposed, "exposed as " + listed(got) + audience(wish.users)})
+		result.Notes = append(result.Notes, asked.Note{Service: wish.service.Meta, Reason: asked.Exposed, Message: "exposed as " + asked.Listed(got) + audience(wish.users)})
 	}
 }
 
@@ -178,14 +158,5 @@ func audience(users []string) string {
 	if len(users) == 0 {
 		return ""
 	}
-	return " to " + listed(users)
-}
-
-// listed writes some words in a row: the first ones, if they are many.
-func listed(words []string) string {
-	const most = 8
-	if len(words) > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(words[:most], ", "), len(words)-most)
-	}
-	return strings.Join(words, ", ")
+	return " to " + asked.Listed(users)
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"ztm/agent/kube/asked"
 	"ztm/agent/kube/cluster"
 )
 
@@ -83,7 +84,7 @@ func (o *town) want(t *testing.T, want ...string) Result {
 // refusals counts the notes of refusals.
 func refusals(r Result) (n int) {
 	for _, note := range r.Notes {
-		if note.Reason == Refused {
+		if note.Warns() {
 			n++
 		}
 	}
@@ -255,7 +256,7 @@ func FuzzAnnotations(f *testing.F) {
 		s := o.service("shop", "web", twoPorts)
 		s.Annotations = cluster.Notes{"ztm.dev/expose": expose, "ztm.dev/users": users, "ztm.dev/ports": ports, "ztm.dev/via": via}
 		for _, out := range Compute(o.Objects, o.rules).Outbounds {
-			if !valid(out.Name) || len(out.Name) > maxName || len(out.Users) > maxUsers {
+			if !asked.Valid(out.Name) || len(out.Name) > asked.MaxName || len(out.Users) > maxUsers {
 				t.Errorf("%+v", out)
 			}
 		}

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
+	"ztm/agent/kube/asked"
 	"ztm/agent/kube/cluster"
 )
 
@@ -19,9 +19,6 @@ const (
 	viaEndpoint = "endpoints"
 	maxUsers    = 64 // of one Service
 )
-
-// maxName is the longest name of a tunnel, in bytes.
-const maxName = 63
 
 // wish is what a Service asks for, as far as it may.
 type wish struct {
@@ -50,8 +47,8 @@ func (p *port) label() string {
 
 // wish reads the annotations of a Service. It returns nil if the Service asks for nothing.
 func (w *world) wish(s *cluster.Service) *wish {
-	value, asked := w.note(s.Annotations, "expose")
-	if !asked {
+	value, wanted := w.note(s.Annotations, "expose")
+	if !wanted {
 		if by, _ := w.note(w.namespaces[s.Namespace].Labels, "expose"); by != all || s.Namespace == "default" && s.Name == "kubernetes" {
 			return nil
 		}
@@ -86,8 +83,7 @@ func (w *wish) refuse(format string, args ...any) {
 
 // note returns one of our annotations or labels.
 func (w *world) note(notes cluster.Notes, name string) (string, bool) {
-	v, ok := notes[w.rules.Prefix+"/"+name]
-	return strings.TrimSpace(v), ok
+	return asked.Value(notes, w.rules.Prefix, name)
 }
 
 func (w *world) tooLong(s *cluster.Service, wish *wish) bool {
@@ -105,12 +101,12 @@ func (w *world) readName(wish *wish, value string) {
 	if value == yes || value == own(wish.service) {
 		return
 	}
-	if !valid(value) {
+	if !asked.Valid(value) {
 		wish.refuse("%s/expose is %.80q: want \"true\" or a name of letters, digits, '.', '_' and '-'", w.rules.Prefix, value)
 		return
 	}
 	allowed, _ := w.note(w.namespaces[wish.service.Namespace].Annotations, "allow-names")
-	if !covers(words(allowed), value) {
+	if !asked.Covers(asked.Words(allowed), value) {
 		wish.refuse("namespace %s does not allow the name %s: its administrators allow names by %s/allow-names",
 			wish.service.Namespace, value, w.rules.Prefix)
 		return
@@ -121,32 +117,12 @@ func (w *world) readName(wish *wish, value string) {
 // own is the name of a Service that nobody can take from it.
 func own(s *cluster.Service) string { return s.Namespace + "." + s.Name }
 
-// valid reports whether a name can be that of a tunnel. The names here are ASCII.
-func valid(name string) bool {
-	return strings.Trim(name, ".") != "" && !strings.ContainsFunc(name, func(r rune) bool {
-		return r >= unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._-", r)
-	})
-}
-
-// covers reports whether a list has a name, or the beginning of it with a star behind.
-func covers(list []string, name string) bool {
-	return slices.ContainsFunc(list, func(allowed string) bool {
-		prefix, open := strings.CutSuffix(allowed, "*")
-		return allowed == name || open && strings.HasPrefix(name, prefix)
-	})
-}
-
-// words splits a list: commas and spaces are between its elements.
-func words(s string) []string {
-	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
-}
-
 // readUsers reads who may use the tunnels besides the agent's own user.
 func (w *world) readUsers(wish *wish) {
 	text, _ := w.note(wish.service.Annotations, "users")
 	byNamespace, _ := w.note(w.namespaces[wish.service.Namespace].Annotations, "allow-users")
-	allowed := append(words(byNamespace), w.rules.Users...)
-	list := words(text)
+	allowed := append(asked.Words(byNamespace), w.rules.Users...)
+	list := asked.Words(text)
 	if len(list) > maxUsers {
 		wish.refuse("%s/users has %d names, more than %d", w.rules.Prefix, len(list), maxUsers)
 		return
@@ -154,7 +130,7 @@ func (w *world) readUsers(wish *wish) {
 	slices.Sort(list)
 	for _, user := range slices.Compact(list) {
 		switch {
-		case !valid(user) || len(user) > maxName:
+		case !asked.Valid(user) || len(user) > asked.MaxName:
 			wish.refuse("%s/users: %.80q is not the name of a user", w.rules.Prefix, user)
 		case !slices.Contains(allowed, user) && !slices.Contains(allowed, "*"):
 			wish.refuse("user %s may not be named here: the namespace's administrators allow users by %s/allow-users", user, w.rules.Prefix)
@@ -182,7 +158,7 @@ func (w *world) readVia(wish *wish) {
 // takes no name away.
 func (w *world) readPorts(wish *wish) {
 	text, _ := w.note(wish.service.Annotations, "ports")
-	wanted := words(text)
+	wanted := asked.Words(text)
 	used := map[string]bool{}
 	first := map[string]bool{}
 	base := wish.name
