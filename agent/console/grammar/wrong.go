@@ -29,7 +29,11 @@ func unknownCommand(path []*Command, name string) error {
 	for _, s := range c.visible() {
 		known = append(append(known, s.Name), s.Aliases...)
 	}
-	err := fmt.Errorf("unknown command %q", words(append(path[1:len(path):len(path)], &Command{Name: name})))
+	given := words(append(path[1:len(path):len(path)], &Command{Name: name}))
+	err := fmt.Errorf("unknown command %q", given)
+	if now := replacement(given); now != "" {
+		return hinted(err, now)
+	}
 	if near := nearest(name, known); near != "" {
 		return hinted(err, fmt.Sprintf("did you mean %q?", near))
 	}
@@ -47,6 +51,9 @@ func unknownOption(path []*Command, given string) error {
 		}
 	}
 	err := fmt.Errorf("unknown option %q", name)
+	if now := replacement(words(path[1:]) + " " + name); now != "" {
+		return hinted(err, now)
+	}
 	if near := nearest(strings.TrimLeft(name, "-"), known); near != "" {
 		return hinted(err, fmt.Sprintf("did you mean %q?", dashed(near)))
 	}
