@@ -2,7 +2,6 @@ package apps
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 )
@@ -16,7 +15,7 @@ func ParseRate(s string) (int64, error) {
 	unit, number := 1.0, s
 	if i := len(s) - 1; i > 0 {
 		if power := strings.IndexByte("KMG", s[i]&^0x20); power >= 0 {
-			unit, number = math.Pow(1024, float64(power+1)), s[:i]
+			unit, number = float64(uint64(1024)<<(10*power)), s[:i]
 		}
 	}
 	v, err := strconv.ParseFloat(number, 64)
