@@ -1,0 +1,334 @@
+package run
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ztm/apps/appstest"
+	"ztm/apps/external/confine"
+	"ztm/apps/external/manifest"
+	"ztm/apps/process/session"
+)
+
+// asAgent makes the test binary an agent that runs one app and waits to be killed.
+const asAgent = "ZTM_TEST_AGENT"
+
+func TestMain(m *testing.M) {
+	switch {
+	case os.Args[0] == confine.Applet:
+		os.Exit(confine.Main(os.Args[1:]))
+	case os.Args[0] == WardenApplet:
+		os.Exit(Warden(os.Stdin))
+	case os.Getenv("LISTEN_FDNAMES") == "ztm":
+		os.Exit(app(os.Args[1]))
+	}
+	os.Exit(appstest.Run(m))
+}
+
+// app is what the test binary does as an app.
+func app(what string) int {
+	switch what {
+	case "crash":
+		fmt.Println("a first word\nthe last word \x1b[2J")
+		return 3
+	case "flood":
+		go func() { // ends with the process
+			line := strings.Repeat("x", 4000) + "\n"
+			for {
+				fmt.Print(line)
+			}
+		}()
+	case "allocate":
+		go func() { // ends with the process
+			var all [][]byte
+			for range 4 << 10 {
+				b := make([]byte, 1<<20)
+				for i := range b {
+					b[i] = 1
+				}
+				all = append(all, b)
+			}
+			fmt.Println(len(all))
+		}()
+	case "bomb":
+		go func() { // ends with the process
+			for {
+				exec.Command(program(), "deaf").Start()
+			}
+		}()
+	case "stubborn":
+		signal.Ignore(syscall.SIGTERM)
+		exec.Command(program(), "deaf").Start()
+	case "family":
+		cmd := exec.Command(program(), "deaf")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		if err := cmd.Start(); err != nil {
+			fmt.Println(err)
+			return 4
+		}
+	case "deaf":
+		unix.Pause()
+	}
+	return echo()
+}
+
+// program is the app's own program: its directory is where it starts.
+func program() string {
+	dir, _ := os.Getwd()
+	return filepath.Join(dir, "program")
+}
+
+// echo accepts on descriptor 3 and echoes.
+func echo() int {
+	l, err := net.FileListener(os.NewFile(3, "listener"))
+	if err != nil {
+		fmt.Println(err)
+		return 5
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return 6
+		}
+		go func() { // ends with the connection
+			io.Copy(c, c)
+			c.(*net.UnixConn).CloseWrite()
+		}()
+	}
+}
+
+// fixture is a runner of the test binary.
+type fixture struct {
+	*Runner
+	spec Spec
+}
+
+func newRunner(t testing.TB, what string, change func(*Spec, *Config)) fixture {
+	t.Helper()
+	g := NewGroup("mesh")
+	g.grace = 100 * time.Millisecond
+	if _, err := g.Means(); err != nil {
+		t.Skip(err)
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "ztm-run-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := place(t, dir, what)
+	config := Config{API: http.NotFoundHandler(), Log: slog.New(slog.DiscardHandler)}
+	if change != nil {
+		change(&spec, &config)
+	}
+	config.Spec = func() (Spec, error) { return spec, nil }
+	r := g.New("alice/app", config)
+	t.Cleanup(func() { r.Close(); g.Close(); os.RemoveAll(dir) })
+	return fixture{r, spec}
+}
+
+// place makes an app of the test binary.
+func place(t testing.TB, dir, what string) Spec {
+	t.Helper()
+	program, err := os.ReadFile("/proc/self/exe")
+	err = errors.Join(err, os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "1"), 0o755),
+		os.WriteFile(filepath.Join(dir, "1", "program"), program, 0o755), os.Chmod(filepath.Join(dir, "1", "program"), 0o755))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Spec{Dir: filepath.Join(dir, "1"), Data: filepath.Join(dir, "data"), Manifest: manifest.Manifest{Provider: "alice", Name: "app", Version: "1",
+		Sequence: 1, Exec: map[string][]string{"any": {"program", what}}, Rights: manifest.Rights{Memory: 1 << 30, Processes: 64}}}
+}
+
+// echoes checks that a connection comes back.
+func (f fixture) echoes(t testing.TB) {
+	t.Helper()
+	c, err := f.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	c.(*conn).CloseWrite()
+	c.SetDeadline(time.Now().Add(appstest.Patience))
+	if b, err := io.ReadAll(c); err != nil || string(b) != "hello" {
+		t.Fatalf("it answers %q, %v", b, err)
+	}
+}
+
+func TestAnAppStartsWhenItIsAskedForAndRunsOn(t *testing.T) {
+	f := newRunner(t, "echo", nil)
+	if s := f.Status(); s.State != Stopped {
+		t.Errorf("before: %+v", s)
+	}
+	f.echoes(t)
+	first := f.Status()
+	f.echoes(t)
+	if s := f.Status(); s.State != Running || s.PID != first.PID || s.Confined == "" || s.Memory == 0 || s.Flows != 0 {
+		t.Errorf("then %+v, before %+v", s, first)
+	}
+	f.Stop("the owner wants it")
+	if s := f.Status(); s.State != Stopped || s.Error != "the owner wants it" || s.Restarts != 0 {
+		t.Errorf("at the end: %+v", s)
+	}
+}
+
+func TestNothingOfAnAppIsOpenToOthers(t *testing.T) {
+	f := newRunner(t, "echo", nil)
+	f.echoes(t)
+	dir := f.proc.dir
+	if fi, err := os.Stat(dir); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("the directory of its sockets: %v, %v", fi, err)
+	}
+	tcp, err := os.ReadFile("/proc/" + strconv.Itoa(f.Status().PID) + "/net/tcp")
+	if f.proc.means.Network && (err != nil || strings.Count(string(tcp), "\n") > 1) {
+		t.Errorf("it listens: %s, %v", tcp, err)
+	}
+	f.Stop("")
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its sockets are left: %v", err)
+	}
+}
+
+func TestAnAppThatNobodyUsesStops(t *testing.T) {
+	f := newRunner(t, "echo", func(_ *Spec, c *Config) { c.Idle = time.Millisecond })
+	c, err := f.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.echoes(t)
+	if s := f.Status(); s.State != Running || s.Flows != 1 {
+		t.Errorf("with a connection: %+v", s)
+	}
+	c.Close()
+	appstest.Eventually(t, "it stops", func() bool { return f.Status().State == Stopped })
+	f.echoes(t)
+}
+
+func TestAnAppThatFailsIsGivenUpAfterTenTimesWithTheReason(t *testing.T) {
+	f := newRunner(t, "crash", nil)
+	for range giveUp {
+		if s := f.Status(); s.State == Failed {
+			t.Fatalf("too early: %+v", s)
+		}
+		f.Dial(t.Context()) // it may have ended before it is connected to
+		appstest.Eventually(t, "it ends", func() bool { return f.Status().PID == 0 })
+		if _, err := f.Dial(t.Context()); err == nil {
+			t.Fatal("it is started again at once")
+		}
+		f.mu.Lock()
+		f.until = time.Time{}
+		f.mu.Unlock()
+	}
+	s := f.Status()
+	if s.State != Failed || s.Restarts != giveUp || !strings.Contains(s.Error, "exit status 3") || !strings.HasSuffix(s.Error, "the last word ?[2J") {
+		t.Errorf("at the end: %+v", s)
+	}
+	if _, err := f.Dial(t.Context()); err == nil {
+		t.Error("it is started again")
+	}
+	if err := f.Start(t.Context()); err != nil {
+		t.Errorf("a person starts it: %v", err)
+	}
+}
+
+func TestAllOfAnAppEndsWithIt(t *testing.T) {
+	for _, what := range []string{"stubborn", "family"} {
+		t.Run(what, func(t *testing.T) {
+			f := newRunner(t, what, nil)
+			f.echoes(t)
+			pid := f.Status().PID
+			f.Stop("")
+			if pids, err := session.Members(pid); err != nil || len(pids) > 0 {
+				t.Errorf("it left %v, %v", pids, err)
+			}
+		})
+	}
+}
+
+func TestWhatAnAppTakesIsItsOwnLoss(t *testing.T) {
+	good := newRunner(t, "echo", nil)
+	good.echoes(t)
+	pid := good.Status().PID
+	t.Run("memory", func(t *testing.T) {
+		f := newRunner(t, "allocate", nil)
+		if err := f.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		appstest.Eventually(t, "it ends", func() bool { return f.Status().State == Waiting })
+	})
+	t.Run("processes", func(t *testing.T) {
+		f := newRunner(t, "bomb", func(s *Spec, _ *Config) { s.Manifest.Rights.Processes = 16 })
+		if err := f.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		appstest.Eventually(t, "it has some", func() bool { return count(f.Status().PID) > 2 })
+		for range 50 {
+			if n := count(f.Status().PID); n > 16 {
+				t.Fatalf("it has %d processes", n)
+			}
+		}
+	})
+	t.Run("log", func(t *testing.T) {
+		f := newRunner(t, "flood", nil)
+		f.echoes(t)
+		next := int64(0)
+		for next < 4*ringSize {
+			var text []byte
+			if text, next = f.Log(t.Context(), next, true); len(text) > ringSize {
+				t.Fatalf("%d bytes are kept", len(text))
+			}
+		}
+	})
+	if good.echoes(t); good.Status().PID != pid {
+		t.Error("another app was started anew")
+	}
+}
+
+// TestAKilledAgentLeavesNoProcess kills an agent, which is the test binary once more.
+func TestAKilledAgentLeavesNoProcess(t *testing.T) {
+	if os.Getenv(asAgent) != "" {
+		f := newRunner(t, "family", nil)
+		f.echoes(t)
+		fmt.Printf("pid %d\n", f.Status().PID)
+		unix.Pause()
+	}
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestAKilledAgentLeavesNoProcess$")
+	cmd.Env = append(os.Environ(), asAgent+"=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := 0
+	for lines := bufio.NewScanner(out); pid == 0; {
+		if !lines.Scan() {
+			t.Fatal("the agent did not start its app")
+		}
+		fmt.Sscanf(lines.Text(), "pid %d", &pid)
+	}
+	if n := count(pid); n != 2 {
+		t.Errorf("the app has %d processes", n)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	appstest.Eventually(t, "nothing runs", func() bool { return count(pid) == 0 })
+}
