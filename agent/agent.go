@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -319,6 +320,9 @@ func (a *Agent) Leave(ctx context.Context, name string) error {
 	delete(a.meshes, name)
 	a.mu.Unlock()
 	m.stop() // first, or it would register again
+	if err := os.RemoveAll(apps.Dir(a.config.Data, name, "")); err != nil {
+		a.log.Warn("files of apps stay", "mesh", name, "err", err)
+	}
 	if err := m.control.Withdraw(ctx); err != nil {
 		a.log.Warn("cannot tell the hub that this endpoint leaves", "mesh", name, "err", err)
 	}

@@ -92,7 +92,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	m.apps = map[string]apps.App{}
 	for _, c := range a.config.Apps {
 		m.apps[c.Name] = c.New(apps.Host{
-			Mesh: m, State: &appState{a.db, name + "/" + c.Name + "/"}, Notary: notary{m, c.Name}, Log: m.log.With("app", c.Name),
+			Mesh: m, State: &appState{a.db, name + "/" + c.Name + "/"}, Notary: notary{m, c.Name}, Dir: apps.Dir(a.config.Data, name, c.Name), Log: m.log.With("app", c.Name),
 			Offer: func(names []string) { m.control.Offer(c.Name, names) },
 			Cut:   func(match func(apps.Peer, string) bool) { m.peers.Cut(c.Name, match) },
 		})

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"time"
 
 	"ztm/tunnel/identity"
@@ -152,6 +153,10 @@ type Host struct {
 	// Notary signs what this app tells of itself, and verifies what the app told elsewhere.
 	Notary Notary
 
+	// Dir is where this app may keep files, absolute. It is made by whoever writes to it first. "" is
+	// nowhere.
+	Dir string
+
 	Log *slog.Logger // keys: peer, user, flow, err; never a secret, never payload
 
 	// Offer publishes what this app offers, replacing what it offered before: names without the
@@ -161,6 +166,16 @@ type Host struct {
 	// Cut ends all running flows, at this endpoint, of this app's peers for which the function says
 	// so. Apps call it after access was taken away.
 	Cut func(func(p Peer, path string) bool)
+}
+
+// Dir returns where an app of a mesh may keep files, below the data directory of an agent; where
+// app is "", where all apps of the mesh do.
+func Dir(data, mesh, app string) string {
+	dir := filepath.Join(data, "apps", mesh, app)
+	if abs, err := filepath.Abs(dir); err == nil {
+		return abs
+	}
+	return dir // the directory that this process is in is gone
 }
 
 // State keeps what an app must remember, per app and mesh, in the agent's database. Values are

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"sort"
 	"strings"
@@ -43,6 +44,7 @@ type Host struct {
 	state map[string][]byte   // guarded by net.mu
 
 	Log io.Writer // where apps log; nil discards; set before New
+	Dir string    // where apps keep files; "" is nowhere; set before New
 }
 
 var (
@@ -69,7 +71,7 @@ func (h *Host) New(name string, construct func(apps.Host) apps.App) apps.App {
 		w = io.Discard
 	}
 	app := construct(apps.Host{
-		Mesh: h, State: &state{h, name + "/"}, Notary: notary{h, name}, Log: slog.New(slog.NewTextHandler(w, nil)),
+		Mesh: h, State: &state{h, name + "/"}, Notary: notary{h, name}, Dir: h.dir(name), Log: slog.New(slog.NewTextHandler(w, nil)),
 		Offer: func(names []string) { h.offer(name, names) },
 		Cut:   func(match func(apps.Peer, string) bool) { h.cut(name, match) },
 	})
@@ -77,6 +79,14 @@ func (h *Host) New(name string, construct func(apps.Host) apps.App) apps.App {
 	defer h.net.mu.Unlock()
 	h.apps[name] = app
 	return app
+}
+
+// dir returns where an app keeps files.
+func (h *Host) dir(app string) string {
+	if h.Dir == "" {
+		return ""
+	}
+	return filepath.Join(h.Dir, app)
 }
 
 // Start makes an app at this endpoint, as [Host.New] does, and runs it until stop is called or the
