@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -156,4 +159,33 @@ func TestTheAuditLogIsFollowed(t *testing.T) {
 	}
 	stop()
 	<-ended
+}
+
+func TestAnAuditLogInAFileOutlivesTheAgentAndIsVerified(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	stop := w.join("bob", "bob")
+	w.ztm("bob", "audit", "config", "--file", "on", "--own", "on")
+	w.try("root", "nc", "ep-bob", "127.0.0.1:1")
+	w.audited("bob", "the refusal", func(l audit.Line) bool { return l.Event == audit.Refused })
+	stop()
+	stop = w.startAgent("bob")
+	w.connected("bob")
+	if out := w.ztm("bob", "audit", "config"); !strings.Contains(out, "on, 5 of 10 MB") {
+		t.Errorf("after a restart:\n%s", out)
+	}
+	w.ztm("bob", "audit", "config", "--own", "off")
+	stop()
+	path := filepath.Join(w.path("bob"), "audit", "demo.jsonl")
+	b, err := os.ReadFile(path)
+	if err != nil || !bytes.Contains(b, []byte(`"event":"refused"`)) {
+		t.Fatalf("%v: %s", err, b)
+	}
+	if out := w.ztm("bob", "audit", "verify", path); strings.Contains(out, "Problem") {
+		t.Error(out)
+	}
+	w.write("changed.jsonl", strings.Replace(string(b), `"user":"root"`, `"user":"eve"`, 1))
+	if out, errs, status := w.try("bob", "audit", "verify", w.path("changed.jsonl")); status == 0 || !strings.Contains(out, "Problem") || !strings.Contains(errs, "not what the endpoint has written") {
+		t.Errorf("a changed file: status %d, %s%s", status, out, errs)
+	}
 }

@@ -342,9 +342,7 @@ func (m *mesh) manage(w http.ResponseWriter, r *http.Request, path string) {
 	case path == "log" && r.Method == http.MethodGet:
 		answer.JSON(w, m.recent.Entries())
 	case name == "audit":
-		if err := m.audit.Serve(w, r, rest); err != nil {
-			answer.Fail(w, m.log, err)
-		}
+		m.serveAudit(w, r, rest)
 	case path == "stats" && r.Method == http.MethodGet:
 		answer.JSON(w, m.stats())
 	case name == "apps":

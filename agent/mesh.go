@@ -9,6 +9,7 @@ import (
 
 	"ztm/agent/api"
 	"ztm/agent/audit"
+	"ztm/agent/audit/sink"
 	"ztm/agent/authority"
 	"ztm/agent/control"
 	"ztm/agent/limits"
@@ -37,6 +38,7 @@ type mesh struct {
 	peers    *peers.Peers
 	control  *control.Control
 	audit    *audit.Log
+	sinks    *sink.Sinks // of audit
 	apps     map[string]apps.App
 	life     context.Context // ends when the mesh is left or the agent stops
 	cancel   context.CancelFunc
@@ -82,7 +84,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 		Event: m.authority.Event, Trust: m.authority.SyncTrust, HubsOf: m.known.hubsOf, Lost: func(hub identity.ID) { m.peers.Lost(hub) },
 		Accept: func(ctx context.Context, path net.Conn, from, hub identity.ID) { m.peers.Accept(ctx, path, from, hub) },
 	})
-	m.audit = m.newAudit()
+	m.newAudit()
 	m.peers = peers.New(peers.Config{
 		Self: a.self, Endpoint: m.Self, Verifier: m.verifier, Certificate: m.authority.Certificate, Log: m.log, PeerLog: m.peerLog,
 		Limits: m.limits, Work: &m.work, Life: m.life, Hubs: m.control, Answer: m.answer, Audit: m.auditFlow, Answered: m.authority.CompareTrust,
@@ -117,6 +119,7 @@ func (m *mesh) run(ctx context.Context) {
 	defer close(m.ended)
 	defer context.AfterFunc(ctx, m.cancel)()
 	defer context.AfterFunc(m.life, m.audit.Close)()
+	m.startAudit()
 	m.runApps()
 	m.work.Go(func() { m.peers.Run(m.life) })
 	m.work.Go(m.authority.KeepCertificate)
@@ -124,6 +127,7 @@ func (m *mesh) run(ctx context.Context) {
 	m.control.Run()
 	m.peers.Close()
 	<-m.work.Close()
+	m.sinks.Close()
 	m.control.DropStandby()
 }
 

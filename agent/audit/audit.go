@@ -30,6 +30,8 @@ const (
 	Merged   Event = "merged"   // Count lines like an earlier one were left out
 	Settings Event = "settings" // the endpoint's own user changed something
 	Forgot   Event = "forgot"   // lines about a user were dropped
+	Dropped  Event = "dropped"  // Count lines did not reach the output Target
+	Alive    Event = "alive"    // nothing else happened for an hour: silence has a reason
 )
 
 // Reason says why a flow was refused or ended early. The list is closed: programs read it.
@@ -107,7 +109,9 @@ type Line struct {
 }
 
 // administrative reports whether a line is no flow: such lines have a part of the ring of their own.
-func (l *Line) administrative() bool { return l.Event == Settings || l.Event == Forgot }
+func (l *Line) administrative() bool {
+	return l.Event != Flow && l.Event != Running && l.Event != Refused && l.Event != Merged
+}
 
 const (
 	maxText = 256 // bytes of one value: names, targets

@@ -1,8 +1,6 @@
 package audit
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"sync"
 	"time"
 
@@ -28,6 +26,8 @@ type Log struct {
 	merge   merge         // guarded by mu
 	timer   *time.Timer   // writes what was merged; nil while nothing can be; guarded by mu
 	seq     uint64        // of the last line; guarded by mu
+	signed  uint64        // of the last checkpoint; guarded by mu
+	out     func(Entry)   // guarded by mu
 	prev    string        // the hash of the last line; guarded by mu
 	changed chan struct{} // closed with the next line; nil while nobody waits; guarded by mu
 }
@@ -95,24 +95,36 @@ func (l *Log) settle() {
 	l.wakeLocked(now)
 }
 
+// Last returns the number of the last line.
+func (l *Log) Last() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seq
+}
+
 // writeLocked gives a line its place in the log.
 func (l *Log) writeLocked(line Line) {
 	l.seq++
 	line.at = l.config.Now().UTC()
-	line.V, line.Seq, line.Prev, line.Time = Version, l.seq, l.prev, line.at.Format("2006-01-02T15:04:05.000Z")
+	line.V, line.Seq, line.Prev, line.Time = Version, l.seq, l.prev, stamp(line.at)
 	line.Endpoint, line.EndpointID = l.config.Self()
 	if line.Peer == "" && line.PeerID != "" {
 		line.Peer = l.config.Name(line.PeerID)
 	}
 	line.bound()
-	sum := sha256.Sum256(line.Encode())
-	l.prev = hex.EncodeToString(sum[:])
+	text := line.Encode()
+	l.prev = hashOf(text)
 	l.ring.add(&line)
+	if l.out != nil {
+		l.out(Entry{&line, text})
+	}
 	if l.changed != nil {
 		close(l.changed)
 		l.changed = nil
 	}
 }
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // Filter narrows what [Log.Lines] returns. The zero value matches every line.
 type Filter struct {

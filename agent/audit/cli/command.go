@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"ztm/agent/audit"
+	"ztm/agent/audit/sink"
 	"ztm/agent/console"
 	"ztm/apps"
 )
@@ -34,7 +35,12 @@ func Command(c *console.Console) *cli.Command {
 			}
 			return a.show(x.Context, f, x.Bool("follow"))
 		},
-		Subcommands: []*cli.Command{{
+		Subcommands: []*cli.Command{configCommand(a), {
+			Name: "verify", Category: apps.Device, ArgsUsage: "FILE...", Usage: "check files of an audit log, the oldest first",
+			Description: "Each line names the hash of the line before, and the endpoint's key signs a checkpoint each minute: what was changed,\n" +
+				"left out or put in shows. Against who has the device itself only copies help that are kept elsewhere.\n\n" + apps.Example("ztm audit verify demo.jsonl.1 demo.jsonl"),
+			Action: func(x *cli.Context) error { return a.verify(x.Args().Slice()) },
+		}, {
 			Name: "forget", Category: apps.AtEndpoint, ArgsUsage: "USER", Usage: "drop the lines about a user",
 			Description: "That lines were dropped is recorded, and how many; whose they were is not.\n\n" + apps.Example("ztm audit forget bob"),
 			Action:      func(x *cli.Context) error { return a.forget(x.Context, x.Args().First()) },
@@ -59,4 +65,44 @@ func filter(x *cli.Context) (audit.Filter, error) {
 	}
 	f.Since = at
 	return f, nil
+}
+
+func configCommand(a commands) *cli.Command {
+	return &cli.Command{
+		Name: "config", Category: apps.AtEndpoint, Usage: "show or set where the audit log goes",
+		Description: "Without options it shows what is set. The file is audit/MESH.jsonl in the data directory of the agent, with one JSON\n" +
+			"object a line. It is not written while less than 64 MB are free.\n\n" + apps.Example(
+			"ztm audit config --file on", "ztm ep nas audit config --own on"),
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "own", Usage: "also flows of the endpoint's own user: `on|off`"},
+			&cli.StringFlag{Name: "file", Usage: "keep lines in a file: `on|off`"},
+			&cli.IntFlag{Name: "file-size", Usage: "begin a new file at `MB`"},
+			&cli.IntFlag{Name: "file-count", Usage: "keep `NUMBER` files"},
+		},
+		Action: func(x *cli.Context) error {
+			return a.config(x.Context, x.NumFlags() > 0, func(s *sink.Settings) error { return change(s, x) })
+		},
+	}
+}
+
+// change does to settings what the options of a command line say.
+func change(s *sink.Settings, x *cli.Context) error {
+	for name, to := range map[string]*bool{"own": &s.Own, "file": &s.File.On} {
+		switch v := x.String(name); {
+		case v == "on" || v == "off":
+			*to = v == "on"
+		case x.IsSet(name):
+			return apps.Usagef("--%s %q: want on or off", name, v)
+		}
+	}
+	if x.IsSet("file-size") {
+		s.File.Size = int64(x.Int("file-size")) * 1_000_000
+	}
+	if x.IsSet("file-count") {
+		s.File.Keep = x.Int("file-count")
+	}
+	if err := s.Check(); err != nil {
+		return &apps.UsageError{Err: err}
+	}
+	return nil
 }
