@@ -12,12 +12,12 @@ import (
 
 	"ztm/agent/api"
 	"ztm/agent/authority"
+	"ztm/agent/known"
 	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
-	"ztm/tunnel/offer"
 )
 
 // Endpoints implements apps.Mesh. A record that does not verify is left out: the hub may have made
@@ -41,7 +41,7 @@ func (m *mesh) Endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint, e
 		e, err := m.endpoint(entry)
 		if err != nil {
 			m.log.Debug("a record of the directory is left out", "err", err)
-		} else if fresh(e.ID) && matches(e, f) {
+		} else if fresh(e.ID) && known.Matches(e, f) {
 			out = append(out, e)
 		}
 		return f.Limit == 0 || len(out) < f.Limit
@@ -87,14 +87,6 @@ func (m *mesh) Entries(ctx context.Context, q url.Values, use func(e tunnel.Entr
 	return nil
 }
 
-// matches checks again what the hub was asked for: a hub that answers with other records must not
-// change what an app picks.
-func matches(e apps.Endpoint, f apps.Filter) bool {
-	named, perhaps := offer.Has(e.Offers, f.Offer)
-	return (f.Name == "" || e.Name == f.Name) && (f.User == "" || e.User == f.User) &&
-		(f.Offer == "" || named || perhaps) && (!f.Online || e.Online)
-}
-
 // lookup finds one endpoint by ID.
 func (m *mesh) lookup(ctx context.Context, id identity.ID) (apps.Endpoint, error) {
 	if id == m.agent.self {
@@ -125,7 +117,7 @@ func (m *mesh) endpoint(entry tunnel.Entry) (apps.Endpoint, error) {
 		Address: entry.Address, Online: entry.Online, Seen: moment(entry.Seen), Local: r.ID == m.agent.self,
 		Admitted: subject.Admitted,
 	}
-	m.known.remember(e, subject, entry.Hubs, m.agent.clock.Now())
+	m.known.Remember(e, subject, entry.Hubs, m.agent.clock.Now())
 	return e, nil
 }
 
@@ -146,7 +138,7 @@ func away(err error) bool {
 // lastKnown is the directory as it was when the hub was there last, and a word on that; false if
 // nothing is known.
 func (m *mesh) lastKnown(f apps.Filter, why error) (list []apps.Endpoint, warning string, ok bool) {
-	list, at := m.known.list(f, func(s identity.Subject) bool { return m.authority.Reverify(s) == nil })
+	list, at := m.known.List(f, func(s identity.Subject) bool { return m.authority.Reverify(s) == nil })
 	return list, staleWarning(at, why), !at.IsZero()
 }
 
@@ -162,7 +154,7 @@ const knownSoon = 300 * time.Millisecond
 // soon bounds a question of people that can be answered by what is known, while the hub is away.
 func (m *mesh) soon(ctx context.Context) (context.Context, context.CancelFunc) {
 	status, err := m.control.Status()
-	if status == api.Connected || m.known.asOf().IsZero() {
+	if status == api.Connected || m.known.AsOf().IsZero() {
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeoutCause(ctx, knownSoon, answer.Errorf(answer.Unavailable, "mesh %s is not connected: %v", m.name, err))
@@ -193,7 +185,7 @@ func (m *mesh) shownOne(ctx context.Context, w http.ResponseWriter, id identity.
 	if err == nil || !away(err) {
 		return e, err
 	}
-	e, at, ok := m.known.endpoint(id)
+	e, at, ok := m.known.Endpoint(id)
 	if !ok {
 		return e, err
 	}
@@ -210,7 +202,7 @@ func (m *mesh) users(all []apps.Endpoint) []api.User {
 			u = &api.User{Name: e.User}
 			by[e.User] = u
 		}
-		d := api.Device{ID: e.ID, Name: e.Name, Admitted: e.Admitted, Until: m.known.until(e.ID), By: m.admittedBy(e.ID)}
+		d := api.Device{ID: e.ID, Name: e.Name, Admitted: e.Admitted, Until: m.known.Until(e.ID), By: m.admittedBy(e.ID)}
 		if e.Local {
 			d.Admitted, d.Until = m.authority.Own().Admitted, m.authority.Own().NotAfter
 		}
@@ -251,11 +243,11 @@ func (m *mesh) Find(ctx context.Context, id identity.ID) (apps.Endpoint, error) 
 		}
 		return apps.Endpoint{ID: r.ID, Name: r.Name, User: s.User, Online: entry.Online, Seen: moment(entry.Seen), Admitted: s.Admitted}, nil
 	}
-	if e, _, ok := m.known.endpoint(id); ok {
+	if e, _, ok := m.known.Endpoint(id); ok {
 		return e, nil
 	}
 	return apps.Endpoint{}, err
 }
 
 // Admitted implements [authority.Directory].
-func (m *mesh) Admitted(user string) []time.Time { return m.known.admitted(user) }
+func (m *mesh) Admitted(user string) []time.Time { return m.known.Admitted(user) }

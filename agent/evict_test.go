@@ -206,7 +206,7 @@ func TestAUserThatNeverWasIsNotEvictedByMistake(t *testing.T) {
 	carol := someone(t, "ep-carol", "carol") // whom the hub hides
 	met := subjectOf(carol)
 	met.Admitted = time.Now()
-	m.known.remember(carol, met, nil, time.Now())
+	m.known.Remember(carol, met, nil, time.Now())
 	if out, err := m.authority.Evict(t.Context(), "carol", false, ""); err != nil || out.Already || out.Version != 1 {
 		t.Errorf("one whose endpoint this device has met: %+v, %v", out, err)
 	}

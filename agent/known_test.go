@@ -1,21 +1,16 @@
 package agent
 
 import (
-	"bytes"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 	"time"
 
 	"ztm/agent/api"
-	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
-	"ztm/tunnel/identity"
-	"ztm/tunnel/metric"
 )
 
 func TestTheLastKnownDirectoryIsShownWhileTheHubIsAway(t *testing.T) {
@@ -51,7 +46,7 @@ func TestTheLastKnownDirectoryIsShownWhileTheHubIsAway(t *testing.T) {
 func TestWhatIsKnownIsShownWithoutAWaitForTheHub(t *testing.T) {
 	m, _ := newTestMesh(t, "bob", time.Now()) // it does not run, so no hub comes
 	alice := someone(t, "ep-alice", "alice")
-	m.known.remember(alice, subjectOf(alice), nil, time.Now())
+	m.known.Remember(alice, subjectOf(alice), nil, time.Now())
 	ctx, cancel := m.soon(t.Context())
 	defer cancel()
 	if _, limited := ctx.Deadline(); !limited {
@@ -80,50 +75,6 @@ func TestAnUnknownDirectoryIsAnError(t *testing.T) {
 	}
 }
 
-func TestLogLinesNameThePeer(t *testing.T) {
-	var k known
-	bob := someone(t, "ep-bob", "bob")
-	k.remember(bob, subjectOf(bob), nil, time.Now())
-	var out bytes.Buffer
-	log := slog.New(naming{slog.NewTextHandler(&out, nil), &k})
-	for name, write := range map[string]func(){
-		"in the line":       func() { log.Info("x", "peer", bob.ID) },
-		"in the logger":     func() { log.With("peer", bob.ID).Info("x") },
-		"beside other ones": func() { log.Info("x", "user", "bob", "peer", bob.ID, "err", "y") },
-	} {
-		out.Reset()
-		write()
-		if line := out.String(); !strings.Contains(line, string(bob.ID)) || strings.Count(line, "name=ep-bob") != 1 {
-			t.Errorf("%s: %s", name, line)
-		}
-	}
-	out.Reset()
-	log.Info("x", "peer", someone(t, "", "").ID)
-	if strings.Contains(out.String(), "name=") {
-		t.Errorf("an unknown peer: %s", out.String())
-	}
-}
-
-func TestCountersNameThePeer(t *testing.T) {
-	var k known
-	bob := someone(t, "ep-bob", "bob")
-	k.remember(bob, subjectOf(bob), nil, time.Now())
-	var set metric.Set
-	w := set.With("mesh", "demo").Beside(k.labels)
-	w.With("peer", string(bob.ID)).Counter("known_total", "Known.", 1, "peers", "x")
-	w.Counter("unknown_total", "Unknown.", 1, "peer", "nobody")
-	var out strings.Builder
-	set.WriteTo(&out)
-	for _, want := range []string{
-		`known_total{mesh="demo",peer="` + string(bob.ID) + `",peers="x",endpoint="ep-bob"} 1`,
-		`unknown_total{mesh="demo",peer="nobody",endpoint=""} 1`,
-	} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("no line %s in:\n%s", want, out.String())
-		}
-	}
-}
-
 func TestAHubThatIsNotNeededIsNotCalledUnreachable(t *testing.T) {
 	m, _, hubs := rootMesh(t, 3)
 	status := func() map[string]api.HubStatus {
@@ -145,15 +96,5 @@ func TestAHubThatIsNotNeededIsNotCalledUnreachable(t *testing.T) {
 	m.row.Hubs = append(m.row.Hubs, "127.0.0.1:1")
 	if got := status()["127.0.0.1:1"]; got != api.Unreachable {
 		t.Errorf("one that did not answer is %q", got)
-	}
-}
-
-func TestTheLastKnownDirectoryIsKeptInBounds(t *testing.T) {
-	var k known
-	for i := range limits.Known + 10 {
-		k.remember(apps.Endpoint{ID: identity.IDOf([]byte{byte(i), byte(i >> 8)})}, identity.Subject{}, nil, time.Now())
-	}
-	if len(k.eps) != limits.Known {
-		t.Errorf("%d endpoints are kept, want %d", len(k.eps), limits.Known)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"ztm/agent/audit/sink"
 	"ztm/agent/authority"
 	"ztm/agent/control"
+	"ztm/agent/known"
 	"ztm/agent/limits"
 	"ztm/agent/peers"
 	"ztm/agent/recent"
@@ -45,7 +46,7 @@ type mesh struct {
 	ended    chan struct{}    // closed when run has returned
 	work     inflight.Tracker // goroutines and handlers of this mesh
 
-	known known // what the directory said last
+	known known.Directory // what the directory said last
 
 	limits   limits.Table              // static
 	managing limit.Counts[identity.ID] // requests to manage this endpoint that have a body
@@ -67,7 +68,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 		ended:    make(chan struct{}), limits: limits.Within(memory.Here()),
 	}
 	m.recent = recent.Keep(recentLines)
-	m.log = slog.New(naming{recent.Tee(a.log.Handler(), m.recent), &m.known}).With("mesh", name)
+	m.log = slog.New(m.known.Naming(recent.Tee(a.log.Handler(), m.recent))).With("mesh", name)
 	m.peerLog = limit.NewLog(m.log)
 	m.book.db, m.book.name, m.book.row, m.book.Store = a.db, name, row, tokens.Store{DB: a.db, Mesh: name}
 	m.life, m.cancel = context.WithCancel(context.Background())
@@ -81,7 +82,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	m.control = control.New(control.Config{
 		Mesh: name, Self: a.self, Dialer: a.dialer, Verifier: m.verifier, Certificate: m.authority.Certificate, Hubs: func() []string { return m.Membership().Hubs }, Record: m.record,
 		Slots: a.slots(), Kept: row.HubRecords, Keep: m.keepHubs, Sign: a.signAttach, Log: m.log, PeerLog: m.peerLog, Limits: m.limits, Work: &m.work, Life: m.life,
-		Event: m.authority.Event, Trust: m.authority.SyncTrust, HubsOf: m.known.hubsOf, Lost: func(hub identity.ID) { m.peers.Lost(hub) },
+		Event: m.authority.Event, Trust: m.authority.SyncTrust, HubsOf: m.known.HubsOf, Lost: func(hub identity.ID) { m.peers.Lost(hub) },
 		Accept: func(ctx context.Context, path net.Conn, from, hub identity.ID) { m.peers.Accept(ctx, path, from, hub) },
 	})
 	m.newAudit()

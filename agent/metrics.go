@@ -43,7 +43,7 @@ func (c counters) Counters(set *metric.Set, name string) error {
 		meshes = []*mesh{m}
 	}
 	for _, m := range meshes {
-		m.metrics(set.With("mesh", m.name).Beside(m.known.labels))
+		m.metrics(set.With("mesh", m.name).Beside(m.known.Labels))
 	}
 	return nil
 }

@@ -53,5 +53,5 @@ func (m *mesh) nameOf(id identity.ID) string {
 	case s != nil && hub.ID == id:
 		return "hub " + s.Address()
 	}
-	return m.known.nameOf(id)
+	return m.known.NameOf(id)
 }

@@ -1,4 +1,6 @@
-package agent
+// Package known is what the directory of a mesh said last, for people: while the hub is away they want
+// to see names, and who was there. Nothing is decided by it.
+package known
 
 import (
 	"cmp"
@@ -12,11 +14,12 @@ import (
 	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/offer"
 )
 
-// known is what the directory said last, for people: while the hub is away they want to see names,
-// and who was there. Nothing is decided by it. The zero value is empty.
-type known struct {
+// Directory is what the directory said last. The zero value is empty and ready. Its methods may be
+// called from any goroutine.
+type Directory struct {
 	mu  sync.Mutex
 	eps map[identity.ID]knownEndpoint // guarded by mu; at most limits.Known
 	at  time.Time                     // of the last answer of the hub; guarded by mu
@@ -28,8 +31,8 @@ type knownEndpoint struct {
 	hubs    []identity.ID // that it is with, as a hub said: a hint where to ask for a path
 }
 
-// remember keeps what a verified record says.
-func (k *known) remember(e apps.Endpoint, s identity.Subject, hubs []identity.ID, now time.Time) {
+// Remember keeps what a verified record says.
+func (k *Directory) Remember(e apps.Endpoint, s identity.Subject, hubs []identity.ID, now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.at = now
@@ -45,31 +48,31 @@ func (k *known) remember(e apps.Endpoint, s identity.Subject, hubs []identity.ID
 // maxKnownHubs is how many hubs of an endpoint are remembered: it is with two, as a rule.
 const maxKnownHubs = 4
 
-// hubsOf returns the hubs that an endpoint is said to be with.
-func (k *known) hubsOf(id identity.ID) []identity.ID {
+// HubsOf returns the hubs that an endpoint is said to be with.
+func (k *Directory) HubsOf(id identity.ID) []identity.ID {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.eps[id].hubs
 }
 
-// nameOf returns the last name of an endpoint; "" if none is known.
-func (k *known) nameOf(id identity.ID) string {
+// NameOf returns the last name of an endpoint; "" if none is known.
+func (k *Directory) NameOf(id identity.ID) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.eps[id].Name
 }
 
-// labels gives the name of a peer beside its ID, in a sample of a counter. It is empty where none is
+// Labels gives the name of a peer beside its ID, in a sample of a counter. It is empty where none is
 // known, which is no label to those who read it.
-func (k *known) labels(label, value string) []string {
+func (k *Directory) Labels(label, value string) []string {
 	if label != "peer" {
 		return nil
 	}
-	return []string{"endpoint", k.nameOf(identity.ID(value))}
+	return []string{"endpoint", k.NameOf(identity.ID(value))}
 }
 
-// endpoint returns what is known of an endpoint, and since when: whether it is online is not.
-func (k *known) endpoint(id identity.ID) (e apps.Endpoint, at time.Time, ok bool) {
+// Endpoint returns what is known of an endpoint, and since when: whether it is online is not.
+func (k *Directory) Endpoint(id identity.ID) (e apps.Endpoint, at time.Time, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	kept, ok := k.eps[id]
@@ -77,22 +80,22 @@ func (k *known) endpoint(id identity.ID) (e apps.Endpoint, at time.Time, ok bool
 	return kept.Endpoint, k.at, ok
 }
 
-// asOf returns when the hub answered last; the zero time if it never did.
-func (k *known) asOf() time.Time {
+// AsOf returns when the hub answered last; the zero time if it never did.
+func (k *Directory) AsOf() time.Time {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.at
 }
 
-// until returns when the certificate of an endpoint ends; the zero time if that is not known.
-func (k *known) until(id identity.ID) time.Time {
+// Until returns when the certificate of an endpoint ends; the zero time if that is not known.
+func (k *Directory) Until(id identity.ID) time.Time {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.eps[id].subject.NotAfter
 }
 
-// admitted lists when the endpoints of a user were admitted.
-func (k *known) admitted(user string) (out []time.Time) {
+// Admitted lists when the endpoints of a user were admitted.
+func (k *Directory) Admitted(user string) (out []time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, e := range k.eps {
@@ -103,15 +106,15 @@ func (k *known) admitted(user string) (out []time.Time) {
 	return out
 }
 
-// list returns the endpoints that match a filter, by name, and when that was so: whether they are
+// List returns the endpoints that match a filter, by name, and when that was so: whether they are
 // online is not known.
 // good says whether one is still a member.
-func (k *known) list(f apps.Filter, good func(identity.Subject) bool) ([]apps.Endpoint, time.Time) {
+func (k *Directory) List(f apps.Filter, good func(identity.Subject) bool) ([]apps.Endpoint, time.Time) {
 	k.mu.Lock()
 	out := []apps.Endpoint{}
 	for _, e := range k.eps {
 		e.Online, e.Unknown = false, true
-		if good(e.subject) && matches(e.Endpoint, f) && hasKeyword(e.Endpoint, f.Keyword) {
+		if good(e.subject) && Matches(e.Endpoint, f) && hasKeyword(e.Endpoint, f.Keyword) {
 			out = append(out, e.Endpoint)
 		}
 	}
@@ -129,11 +132,13 @@ func hasKeyword(e apps.Endpoint, word string) bool {
 	return strings.Contains(e.Name, word) || slices.ContainsFunc(e.Labels, func(l string) bool { return strings.Contains(l, word) })
 }
 
-// naming is a log handler that gives the name of a peer beside its ID, where the directory has said
-// one.
+// Naming returns a log handler that gives the name of a peer beside its ID, where the directory has
+// said one.
+func (k *Directory) Naming(h slog.Handler) slog.Handler { return naming{h, k} }
+
 type naming struct {
 	slog.Handler
-	known *known
+	known *Directory
 }
 
 func (n naming) Handle(ctx context.Context, rec slog.Record) error {
@@ -167,8 +172,16 @@ func (n naming) name(attrs []slog.Attr, a slog.Attr) []slog.Attr {
 	if !ok || a.Key != "peer" {
 		return attrs
 	}
-	if name := n.known.nameOf(id); name != "" {
+	if name := n.known.NameOf(id); name != "" {
 		attrs = append(attrs, slog.String("name", name))
 	}
 	return attrs
+}
+
+// Matches checks again what the hub was asked for: a hub that answers with other records must not
+// change what an app picks.
+func Matches(e apps.Endpoint, f apps.Filter) bool {
+	named, perhaps := offer.Has(e.Offers, f.Offer)
+	return (f.Name == "" || e.Name == f.Name) && (f.User == "" || e.User == f.User) &&
+		(f.Offer == "" || named || perhaps) && (!f.Online || e.Online)
 }
