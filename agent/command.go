@@ -4,21 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"math/rand/v2"
-	"os"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"ztm/agent/beside"
-	"ztm/agent/control"
 	"ztm/agent/local"
 	"ztm/apps"
 	"ztm/tunnel"
-	"ztm/tunnel/answer"
 )
 
 // Command is `ztm run agent`. c has what the program knows by itself: Version, Built and Apps.
@@ -68,8 +62,8 @@ func runCommand(x *cli.Context, c Config, dataDir func(*cli.Context) (string, er
 	if n := x.Int("hubs"); x.IsSet("hubs") && n != 1 && n != 2 {
 		return &apps.UsageError{Err: fmt.Errorf("--hubs %d: want 1 or 2", n)}
 	}
-	join := startJoin{mesh: x.String("join"), name: x.String("join-as"), permit: x.String("permit")}
-	if err := join.check(); err != nil {
+	join := beside.StartJoin{Mesh: x.String("join"), Name: x.String("join-as"), Permit: x.String("permit")}
+	if err := join.Check(); err != nil {
 		return &apps.UsageError{Err: err}
 	}
 	data, err := dataDir(x)
@@ -78,15 +72,16 @@ func runCommand(x *cli.Context, c Config, dataDir func(*cli.Context) (string, er
 	}
 	c.Data, c.Proxy, c.Metrics, c.Hubs = data, proxy, x.String("metrics"), x.Int("hubs")
 	c.Log = slog.New(slog.NewTextHandler(x.App.ErrWriter, &slog.HandlerOptions{Level: level}))
+	join.Log = c.Log
 	a, err := New(c)
 	if err != nil {
 		return err
 	}
-	others, err := beside.Start(companions, x, join.mesh, c.Log, beside.Agent{API: a.routes()})
+	others, err := beside.Start(companions, x, join.Mesh, c.Log, beside.Agent{API: a.routes()})
 	if err != nil {
 		return errors.Join(err, a.Close())
 	}
-	return beside.With(func(ctx context.Context) error { return join.run(ctx, a) }, others)(x.Context)
+	return beside.With(func(ctx context.Context) error { return join.Run(ctx, a) }, others)(x.Context)
 }
 
 // proxyOf returns the proxy of the option, or else that of the environment. It refuses a password
@@ -105,75 +100,3 @@ func proxyOf(option string) (*tunnel.Proxy, error) {
 	}
 	return p, nil
 }
-
-// startJoin is the wish to join a mesh before the agent serves, for containers.
-type startJoin struct{ mesh, name, permit string }
-
-func (j startJoin) check() error {
-	if j.mesh == "" && j.name == "" && j.permit == "" {
-		return nil
-	}
-	if j.mesh == "" || j.name == "" || j.permit == "" {
-		return errors.New("--join, --join-as and --permit belong together")
-	}
-	return nil
-}
-
-// run runs the agent and meanwhile joins, unless that was done at an earlier start. A hub that is
-// not up yet is waited for; a hub that refuses ends the agent.
-func (j startJoin) run(ctx context.Context, a *Agent) error {
-	if j.mesh == "" || a.Joined(j.mesh) {
-		return a.Run(ctx)
-	}
-	permit, err := readPermit(j.permit)
-	if err != nil {
-		return errors.Join(err, a.Close())
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	joined := make(chan error, 1)
-	go func() { // ends with ctx; awaited below
-		err := j.join(ctx, a, permit)
-		if err != nil {
-			cancel(err)
-		}
-		joined <- err
-	}()
-	err = a.Run(ctx)
-	cancel(nil)
-	if jerr := <-joined; jerr != nil && !errors.Is(jerr, context.Canceled) {
-		return jerr
-	}
-	return err
-}
-
-func (j startJoin) join(ctx context.Context, a *Agent, permit []byte) error {
-	for {
-		err := a.Join(ctx, j.mesh, j.name, permit)
-		if answer.CodeOf(err) != answer.Unavailable {
-			return err
-		}
-		a.log.Warn("cannot join yet", "mesh", j.mesh, "err", err)
-		timer := time.NewTimer(rand.N(control.RefusedDelay) + time.Second)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		}
-	}
-}
-
-func readPermit(path string) ([]byte, error) {
-	if path == "-" {
-		return io.ReadAll(io.LimitReader(os.Stdin, maxPermit))
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("permit: %w", err)
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxPermit))
-}
-
-const maxPermit = 8 << 20
