@@ -177,6 +177,45 @@ func TestAServiceOfAClusterStandsForATunnel(t *testing.T) {
 	}
 }
 
+func TestAnAgentThatDrainsEndsWithItsLastFlow(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	server := httptest.NewServer(&kubetest.Server{})
+	t.Cleanup(server.Close)
+	p := w.startPod(t, "pod", server, "--drain", "1m")
+	p.ready()
+	w.ztm("root", "ep", "kube-pod", "tunnel", "open", "outbound", "tcp/echo", "--targets", echoServer(t))
+	listen := appstest.FreeAddress(t)
+	w.ztm("root", "tunnel", "open", "inbound", "tcp/echo", "--listen", listen)
+	c, err := net.Dial("tcp", listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	answers := func(text string) {
+		t.Helper()
+		io.WriteString(c, text)
+		got := make([]byte, len(text))
+		if _, err := io.ReadFull(c, got); err != nil || string(got) != text {
+			t.Fatalf("the flow answers %q, %v", got, err)
+		}
+	}
+	answers("before")
+	ended := make(chan error, 1)
+	go func() { ended <- p.stop() }()
+	w.until("nothing is offered", func() error {
+		if out := w.ztm("root", "get", "ep", "-o", "json"); strings.Contains(out, "tunnel/tcp/echo") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	answers("while it drains")
+	c.Close()
+	if err := <-ended; err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
 func TestAThousandServicesAreExposedWithFewRequests(t *testing.T) {
 	w := newWorld(t)
 	w.join("root", "root")

@@ -35,6 +35,7 @@ Examples:
 			&cli.StringFlag{Name: "join-as", Usage: "join as `NAME`"},
 			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "join with the permit in `FILE`"},
 			&cli.IntFlag{Name: "hubs", Usage: "keep sessions with `COUNT` hubs of each mesh, 1 or 2 (default: 2, or 1 where memory is scarce)"},
+			&cli.DurationFlag{Name: "drain", Usage: "at the end, give running flows `TIME` to end; a second signal ends at once", DefaultText: "0s"},
 			&cli.StringFlag{Name: "metrics", Usage: "serve /metrics and /healthz on loopback address `IP:PORT`"},
 			&cli.StringFlag{Name: "log-level", Value: "info", Usage: "log from `LEVEL` on: debug, info, warn or error"},
 		},
@@ -59,6 +60,9 @@ func runCommand(x *cli.Context, c Config, dataDir func(*cli.Context) (string, er
 	if err := local.CheckCounters(x.String("metrics")); err != nil {
 		return &apps.UsageError{Err: err}
 	}
+	if x.Duration("drain") < 0 {
+		return &apps.UsageError{Err: fmt.Errorf("drain time %v is negative", x.Duration("drain"))}
+	}
 	if n := x.Int("hubs"); x.IsSet("hubs") && n != 1 && n != 2 {
 		return &apps.UsageError{Err: fmt.Errorf("--hubs %d: want 1 or 2", n)}
 	}
@@ -81,7 +85,8 @@ func runCommand(x *cli.Context, c Config, dataDir func(*cli.Context) (string, er
 	if err != nil {
 		return errors.Join(err, a.Close())
 	}
-	return beside.With(func(ctx context.Context) error { return join.Run(ctx, a) }, others)(x.Context)
+	work := beside.Drain(func(ctx context.Context) error { return join.Run(ctx, a) }, a, x.Duration("drain"))
+	return beside.With(work, others)(x.Context)
 }
 
 // proxyOf returns the proxy of the option, or else that of the environment. It refuses a password

@@ -96,6 +96,7 @@ type Control struct {
 	statusErr     error               // guarded by mu
 	statusChanged chan struct{}       // closed and replaced at each change; guarded by mu
 	offersOf      map[string][]string // per app; guarded by mu
+	retracted     bool                // nothing is offered any longer; guarded by mu
 	offers        []string            // all of them, "APP/NAME", sorted; replaced, never changed; guarded by mu
 	offered       int                 // how often offers changed; guarded by mu
 	recordTime    int64               // Unix ms of the last record; guarded by mu

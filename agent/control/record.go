@@ -122,7 +122,7 @@ func (c *Control) published() {
 // hub to take it.
 func (c *Control) Offer(app string, names []string) {
 	c.mu.Lock()
-	same := slices.Equal(c.offersOf[app], names)
+	same := slices.Equal(c.offersOf[app], names) || c.retracted
 	if !same {
 		c.offersOf[app] = slices.Clone(names)
 		c.offers = nil
@@ -139,6 +139,16 @@ func (c *Control) Offer(app string, names []string) {
 		c.Publish()
 		c.published()
 	}
+}
+
+// Retract takes back what all apps offer, for good, and waits a little for the hub to know.
+func (c *Control) Retract() {
+	c.mu.Lock()
+	c.retracted, c.offers = true, nil
+	c.offered++
+	c.mu.Unlock()
+	c.Publish()
+	c.published()
 }
 
 // Offers returns what all apps offer, "APP/NAME", sorted. The caller must not change it.
