@@ -15,11 +15,12 @@ type entry struct {
 	path string
 	mode fs.FileMode // with fs.ModeDir or fs.ModeSymlink
 	data []byte      // of a link: where it leads
+	user int         // whose it is; 0 is root
 }
 
-func file(path string, mode fs.FileMode, data []byte) entry { return entry{path, mode, data} }
-func dir(path string) entry                                 { return entry{path + "/", fs.ModeDir | 0o755, nil} }
-func link(path, to string) entry                            { return entry{path, fs.ModeSymlink | 0o777, []byte(to)} }
+func file(path string, mode fs.FileMode, data []byte) entry { return entry{path, mode, data, 0} }
+func dir(path string) entry                                 { return entry{path + "/", fs.ModeDir | 0o755, nil, 0} }
+func link(path, to string) entry                            { return entry{path, fs.ModeSymlink | 0o777, []byte(to), 0} }
 
 // tarball makes a tar archive of the entries, in their order.
 func tarball(entries []entry, at time.Time) ([]byte, error) {
@@ -27,6 +28,9 @@ func tarball(entries []entry, at time.Time) ([]byte, error) {
 	w := tar.NewWriter(&out)
 	for _, e := range entries {
 		h := &tar.Header{Name: e.path, Mode: int64(e.mode.Perm()), ModTime: at, Format: tar.FormatUSTAR, Uname: "root", Gname: "root"}
+		if e.user != 0 {
+			h.Uid, h.Gid, h.Uname, h.Gname = e.user, e.user, "", ""
+		}
 		switch e.mode.Type() {
 		case fs.ModeDir:
 			h.Typeflag = tar.TypeDir

@@ -53,6 +53,7 @@ type imageConfig struct {
 }
 
 type imageRun struct {
+	User         string              `json:"User"`
 	Env          []string            `json:"Env"`
 	Entrypoint   []string            `json:"Entrypoint"`
 	Cmd          []string            `json:"Cmd"`
@@ -76,6 +77,10 @@ const (
 	mediaConfig   = "application/vnd.oci.image.config.v1+json"
 	mediaLayer    = "application/vnd.oci.image.layer.v1.tar+gzip"
 )
+
+// imageUser is the account that the program has in a container. It is a number: a kubelet that must
+// not run root cannot tell who a name is.
+const imageUser = 65532
 
 // image collects an image for several architectures in the directory root, in the OCI image layout.
 // Nothing is in it but the program and the directory for its data.
@@ -111,7 +116,8 @@ func (m *image) add(r Release, t Target, program []byte) error {
 	}
 	p := platform{OS: "linux"}
 	p.Architecture, p.Variant, _ = strings.Cut(t.Image, "/")
-	layer, err := tarball(append([]entry{dir("usr"), dir("usr/bin"), dir("var"), dir("var/lib"), dir("var/lib/ztm"), {"tmp/", 0o777 | os.ModeDir, nil}},
+	layer, err := tarball(append([]entry{dir("usr"), dir("usr/bin"), dir("var"), dir("var/lib"), {"var/lib/ztm/", 0o700 | os.ModeDir, nil, imageUser},
+		{"tmp/", 0o777 | os.ModeDir, nil, 0}},
 		binaries("usr/bin", program)...), r.Built)
 	if err != nil {
 		return err
@@ -127,6 +133,7 @@ func (m *image) add(r Release, t Target, program []byte) error {
 	config, err := m.document(mediaConfig, imageConfig{
 		platform: p, Created: r.Built,
 		Config: imageRun{
+			User:       fmt.Sprintf("%d:%d", imageUser, imageUser),
 			Env:        []string{"PATH=/usr/bin", "ZTM_DATA=/var/lib/ztm", "HOME=/var/lib/ztm"},
 			Entrypoint: []string{"/usr/bin/ztm"}, Cmd: []string{"run", "agent"},
 			Volumes: map[string]struct{}{"/var/lib/ztm": {}}, ExposedPorts: map[string]struct{}{"8888/tcp": {}},

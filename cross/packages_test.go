@@ -62,7 +62,7 @@ func untar(t *testing.T, data []byte) map[string]string {
 		if h.Typeflag == tar.TypeSymlink {
 			content = []byte("-> " + h.Linkname)
 		}
-		if !h.ModTime.Equal(sample.Built) || h.Uid != 0 || h.Gid != 0 {
+		if owned := h.Uid == 0 && h.Gid == 0 || h.Name == "var/lib/ztm/" && h.Uid == h.Gid; !h.ModTime.Equal(sample.Built) || !owned {
 			t.Errorf("%s: %v, owner %d:%d", h.Name, h.ModTime, h.Uid, h.Gid)
 		}
 		out[fmt.Sprintf("%04o %s", h.Mode, h.Name)] = string(content)
@@ -208,6 +208,9 @@ func TestTheImageIsOneOfEveryArchitecture(t *testing.T) {
 			t.Errorf("%v: config %+v", d.Platform, config)
 		}
 		layer := blob(t, m.root, one.Layers[0], nil)
+		if owner := owners(t, layer)["var/lib/ztm/"]; config.Config.User != "65532:65532" || owner != 65532 {
+			t.Errorf("%v: the user is %q, and its data are of %d", d.Platform, config.Config.User, owner)
+		}
 		if got := untar(t, layer)["0755 usr/bin/ztm"]; got != string(program) {
 			t.Errorf("%v: the program is %q", d.Platform, got)
 		}
@@ -226,6 +229,25 @@ func TestTheImageIsOneOfEveryArchitecture(t *testing.T) {
 	want := []string{"amd64", "386", "arm64/v8", "arm/v7", "arm/v5", "mips64le", "riscv64", "loong64"}
 	if diff := cmp.Diff(want, platforms); diff != "" {
 		t.Errorf("platforms (-want +got):\n%s", diff)
+	}
+}
+
+// owners returns whose the entries of a compressed archive are.
+func owners(t *testing.T, packed []byte) map[string]int {
+	t.Helper()
+	z, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]int{}
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return out
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		out[h.Name] = h.Uid
 	}
 }
 
