@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"ztm/agent/console"
 	"ztm/agent/kube/kubetest"
 	"ztm/apps/appstest"
 )
@@ -213,6 +215,37 @@ func TestAnAgentThatDrainsEndsWithItsLastFlow(t *testing.T) {
 	c.Close()
 	if err := <-ended; err != nil {
 		t.Errorf("it ended with %v", err)
+	}
+}
+
+// manifest returns the arguments of the container in a manifest.
+func manifest(t *testing.T, path string) (args []string) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "        args:\n")
+	for line := range strings.Lines(rest) {
+		arg, ok := strings.CutPrefix(line, "        - ")
+		if !ok {
+			break
+		}
+		args = append(args, strings.TrimSpace(arg))
+	}
+	return args
+}
+
+func TestManifestsHaveCommandLinesThatAreRight(t *testing.T) {
+	c := console.New(console.Config{Getenv: func(string) string { return "" }})
+	for _, path := range []string{"deploy/kubernetes/agent/deployment.yaml", "deploy/kubernetes/hub/hub.yaml"} {
+		args := manifest(t, path)
+		if len(args) < 4 || args[0] != "run" {
+			t.Fatalf("%s: %q", path, args)
+		}
+		if err := c.Check(args, commands(c), false); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }
 
