@@ -41,25 +41,35 @@ var sources = []source{
 		map[string]string{"package/lib/addon-unicode11.mjs": "addon-unicode11.js"}},
 }
 
+// testSources are for the tests in scripts/webtest, and in no binary.
+var testSources = []source{
+	{"axe-core", "4.11.0", "39bed7d72308f6d620789c169d699bfd7e8da80f65b545821a6b2215c3e83107", map[string]string{"package/axe.min.js": "axe.min.js"}},
+}
+
 const maxFile = 4 << 20 // bytes of one file
 
 func main() {
-	to := flag.String("to", "agent/web/fetched", "directory to put the files in")
+	tests := flag.Bool("tests", false, "fetch what the tests of the console need, too")
 	flag.Parse()
-	if err := run(context.Background(), *to); err != nil {
+	err := run(context.Background(), sources, "agent/web/fetched")
+	if err == nil && *tests {
+		err = run(context.Background(), testSources, "scripts/webtest/fetched")
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "web:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, to string) error {
+// run puts the files of packages into a directory.
+func run(ctx context.Context, from []source, to string) error {
 	if _, err := os.Stat("go.mod"); err != nil {
 		return errors.New("run it in the root of a clone")
 	}
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return err
 	}
-	for _, s := range sources {
+	for _, s := range from {
 		packed, err := s.fetch(ctx)
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", s.name, s.version, err)

@@ -26,8 +26,8 @@ export function terminals(query) {
     queueMicrotask(() => begin(wanted))
   }
   return [
-    h('div', { class: 'bar', role: 'tablist' }, tabs.map(x => h('span', { class: 'tab', key: x.place.id },
-      h('button', { type: 'button', role: 'tab', 'aria-selected': x === current ? 'true' : 'false', onclick: () => show(x) }, x.title || x.name),
+    h('div', { class: 'bar' }, tabs.map(x => h('span', { class: 'tab', key: x.place.id },
+      h('button', { type: 'button', 'aria-pressed': x === current ? 'true' : 'false', onclick: () => show(x) }, x.title || x.name),
       h('button', { type: 'button', 'aria-label': t('Close {name}', x), onclick: () => leave(x) }, '✕'))),
       button(t('Open a terminal'), choose, { class: 'main' })),
     current ? h('div', { class: 'frame' + (current.account === 'root' ? ' root' : '') },
@@ -51,7 +51,12 @@ function mount() {
 
 const keys = [['Esc', '\x1b'], ['Tab', '\t'], ['Ctrl-C', '\x03'], ['Ctrl-D', '\x04'], ['↑', '\x1b[A'], ['↓', '\x1b[B'], ['←', '\x1b[D'], ['→', '\x1b[C']]
 
-function send(x, text) { x.program?.type(new TextEncoder().encode(text)) }
+// send types. What is typed while the session is being opened waits for it.
+function send(x, text) {
+  const bytes = new TextEncoder().encode(text)
+  if (x.program) x.program.type(bytes)
+  else if (!x.over && x.early.length < 1000) x.early.push(bytes)
+}
 
 function show(x) {
   current = x
@@ -78,20 +83,19 @@ function choose() {
 }
 
 async function begin(name) {
-  let e
   if (/^[a-z2-7]{32}$/.test(name)) {
     const found = await api('GET', meshPath('endpoints', name))
     name = found.name
   }
-  e = name === self().name ? self() : await trusted(name)
-  await add({ mesh: mesh().name, id: e.id, name: e.name, user: e.user }, false)
+  const e = name === self().name ? self() : await trusted(name)
+  add({ mesh: mesh().name, id: e.id, name: e.name, user: e.user }, false)
 }
 
-async function add(x, again) {
+function add(x, again) {
   x.place = document.createElement('div')
   x.place.id = 'terminal' + tabs.length + Date.now()
   tabs.push(x)
-  await run(x, again)
+  run(x, again) // for as long as the session lasts
 }
 
 // load gets the terminal when it is first needed. Styles that it makes get the nonce of this page,
@@ -140,8 +144,14 @@ async function screen(x) {
 }
 
 // composed gives what a key means while an input method is on and composes nothing: the terminal
-// would drop it.
+// would drop it. A space is given without passing the hidden field of the terminal: left there, it
+// costs the next composition its first character.
 function composed(e, x) {
+  if (e.type === 'keydown' && e.key === ' ' && e.keyCode === 32 && !e.ctrlKey && !e.altKey && !e.metaKey && !e.isComposing) {
+    x.term.input(' ', true)
+    e.preventDefault()
+    return false
+  }
   if (e.type !== 'keydown' || e.keyCode !== 229 || e.isComposing) return true
   if (e.code === 'Escape') send(x, '\x1b')
   else if (e.ctrlKey && /^Key[A-Z]$/.test(e.code)) send(x, String.fromCharCode(e.code.charCodeAt(3) - 64))
@@ -168,7 +178,7 @@ function follow(address) {
 }
 
 async function run(x, again) {
-  x.over = ''
+  Object.assign(x, { over: '', early: [] })
   show(x)
   try {
     if (!x.term) await screen(x)
@@ -181,7 +191,7 @@ async function run(x, again) {
       started: s => { x.session = s.session; save(); if (again) x.program?.resize(size.cols, size.rows); redraw() },
       stdout: p => new Promise(r => x.term.write(p, r)),
     })
-    x.term.focus()
+    for (const bytes of x.early.splice(0)) x.program.type(bytes)
     redraw()
     const exit = await x.program.run()
     x.session = ''
