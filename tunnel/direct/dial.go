@@ -33,12 +33,23 @@ func System() *Network { return &Network{Addresses, dial} }
 
 // dial opens one connection from a port that other connections have as well.
 func dial(ctx context.Context, from uint16, to netip.AddrPort) (net.Conn, error) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{Port: int(from)}, Control: func(_, _ string, rc syscall.RawConn) error { return Reuse(rc) }}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{Port: int(from)}, Control: func(_, _ string, rc syscall.RawConn) error {
+		deafen(rc)
+		return Reuse(rc)
+	}}
 	network := "tcp6"
 	if to.Addr().Is4() {
 		network = "tcp4"
 	}
-	return d.DialContext(ctx, network, to.String())
+	c, err := d.DialContext(ctx, network, to.String())
+	if err != nil {
+		return nil, err
+	}
+	if err := hear(c); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 // ErrNone is returned when no candidate led anywhere.

@@ -1,0 +1,237 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"ztm/scripts/process"
+)
+
+// patience is how long anything may take.
+const patience = 30 * time.Second
+
+// rig is a mesh of two agents in a world.
+type rig struct {
+	ctx   context.Context
+	world *world
+	group process.Group
+	ztm   string
+	self  string // this program
+	dir   string
+}
+
+// try sets up a pair of routers and measures it.
+func try(ctx context.Context, ztm, dir, prefix string, p pair) (r row, err error) {
+	w := newWorld(prefix, p.a, p.b, p.neighbours)
+	defer func() { err = errors.Join(err, w.end()) }()
+	if w.err != nil {
+		return r, w.err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return r, err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return r, err
+	}
+	g := &rig{ctx: ctx, world: w, group: process.Group{Dir: dir}, ztm: ztm, self: self, dir: dir}
+	defer g.group.End(5 * time.Second)
+	if err := g.start(); err != nil {
+		return r, err
+	}
+	return g.measure(p)
+}
+
+// start makes the mesh, and a tunnel from a to a target at b.
+func (g *rig) start() error {
+	steps := []func() error{
+		func() error {
+			return g.run("public", "hub", g.ztm, "run", "hub", "--data", "hub-data", "--listen", hubIP+":8888", "--names", hubIP+":8888", "--permit", "root.json")
+		},
+		func() error { return g.exists("root.json") },
+		func() error { return g.run("a", "a", g.ztm, "run", "agent", "--data", "a-data") },
+		func() error { return g.run("b", "b", g.ztm, "run", "agent", "--data", "b-data") },
+		func() error { return g.run("b", "target", g.self, "-serve", "127.0.0.1:9000") },
+		func() error { return g.until("a", "join", "demo", "--as", "a", "--permit", "root.json") },
+		func() error { return g.until("b", "join", "demo", "--as", "b", "--permit", "root.json") },
+		func() error {
+			return g.until("b", "tunnel", "open", "outbound", "tcp/x", "--targets", "127.0.0.1:9000")
+		},
+		func() error { return g.until("a", "tunnel", "open", "inbound", "tcp/x", "--listen", "127.0.0.1:9001") },
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measure has flows begin, and looks at what becomes of them.
+func (g *rig) measure(p pair) (r row, err error) {
+	began := time.Now()
+	if _, err := g.world.output("a", g.self, "-pull", "127.0.0.1:9001,1000"); err != nil {
+		return r, err
+	}
+	if err := g.run("a", "kept", g.self, "-pull", "127.0.0.1:9001,-1"); err != nil { // a flow that lasts
+		return r, err
+	}
+	why := regexp.MustCompile(`relayed: `)
+	err = process.Until(g.ctx, "a path", patience, func() error {
+		out, err := g.command("a", "describe", "ep", "b")
+		if err != nil {
+			return err
+		}
+		_, path, _ := strings.Cut(out, "Path:")
+		r.path, _, _ = strings.Cut(strings.TrimSpace(path), "\n")
+		if !strings.HasPrefix(r.path, "direct") && !why.MatchString(r.path) {
+			return errors.New(out)
+		}
+		return nil
+	})
+	if err != nil {
+		return r, err
+	}
+	if r.path, _, _ = strings.Cut(r.path, ", since"); strings.HasPrefix(r.path, "direct") {
+		r.after = time.Since(began)
+	}
+	before, err := g.hubBytes()
+	if err != nil {
+		return r, err
+	}
+	start := time.Now()
+	if out, err := g.world.output("a", g.self, "-pull", fmt.Sprintf("127.0.0.1:9001,%d", moved)); err != nil {
+		return r, fmt.Errorf("%v: %s", err, out)
+	}
+	r.rate = moved / 1e6 / time.Since(start).Seconds()
+	after, err := g.hubBytes()
+	r.hub = after - before
+	if err != nil {
+		return r, err
+	}
+	r.listen, err = g.listening()
+	return r, err
+}
+
+var bytesOf = regexp.MustCompile(`bytes (\d+)`)
+
+// hubBytes is what came to the hub until now.
+func (g *rig) hubBytes() (int64, error) {
+	out, err := g.world.output("public", "nft", "list", "table", "inet", "count")
+	if err != nil {
+		return 0, fmt.Errorf("%v: %s", err, out)
+	}
+	m := bytesOf.FindStringSubmatch(out)
+	if m == nil {
+		return 0, fmt.Errorf("no counter: %s", out)
+	}
+	return strconv.ParseInt(m[1], 10, 64)
+}
+
+// listening counts what listens at the agents, but for the target and the tunnel's own entrance.
+func (g *rig) listening() (n int, err error) {
+	for _, side := range []string{"a", "b"} {
+		out, err := g.world.output(side, "ss", "-Hltnu")
+		if err != nil {
+			return 0, err
+		}
+		for line := range strings.Lines(out) {
+			if !strings.Contains(line, "127.0.0.1:900") {
+				n++
+			}
+		}
+	}
+	return n, nil
+}
+
+// run starts a program at a place.
+func (g *rig) run(place, name string, words ...string) error {
+	all := append(g.world.in(place), words...)
+	_, err := g.group.Start(name, all[0], all[1:]...)
+	return err
+}
+
+func (g *rig) exists(name string) error {
+	return process.Until(g.ctx, name, patience, func() error {
+		_, err := os.Stat(filepath.Join(g.dir, name))
+		return err
+	})
+}
+
+// command runs a command of ztm against the agent of a place.
+func (g *rig) command(agent string, words ...string) (string, error) {
+	c := exec.CommandContext(g.ctx, g.ztm, append([]string{"--data", agent + "-data"}, words...)...)
+	c.Dir = g.dir
+	out, err := c.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("ztm %s: %v: %s", strings.Join(words, " "), err, out)
+	}
+	return string(out), nil
+}
+
+func (g *rig) until(agent string, words ...string) error {
+	return process.Until(g.ctx, words[0], patience, func() error {
+		_, err := g.command(agent, words...)
+		return err
+	})
+}
+
+// target sends as many bytes as it is asked for, and keeps a connection open that asks for less than
+// none.
+func target(address string) error {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		go func() { // ends with its connection
+			defer c.Close()
+			var n int64
+			if binary.Read(c, binary.BigEndian, &n) != nil {
+				return
+			}
+			if n < 0 {
+				io.Copy(io.Discard, c)
+			}
+			io.CopyN(c, zeros{}, n)
+		}()
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// client asks a target for bytes, and reads them.
+func client(address string, size int64) error {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := binary.Write(c, binary.BigEndian, size); err != nil {
+		return err
+	}
+	n, err := io.Copy(io.Discard, c)
+	if err == nil && n != max(size, 0) {
+		err = fmt.Errorf("%d of %d bytes came", n, size)
+	}
+	return err
+}

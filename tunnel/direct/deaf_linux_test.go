@@ -1,0 +1,72 @@
+package direct
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// freePort is a port that nobody has.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).AddrPort().Port()
+}
+
+// meetOnLoopback has two dial each other, the second one after the first was refused. Nobody
+// listens.
+func meetOnLoopback(t *testing.T) (a, b net.Conn) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	loopback := netip.MustParseAddr("127.0.0.1")
+	one, other := freePort(t), freePort(t)
+	type result struct {
+		c   net.Conn
+		err error
+	}
+	first := make(chan result, 1)
+	go func() { // awaited below
+		c, err := dial(ctx, one, netip.AddrPortFrom(loopback, other))
+		first <- result{c, err}
+	}()
+	b, err := dial(ctx, other, netip.AddrPortFrom(loopback, one))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	r := <-first
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	t.Cleanup(func() { r.c.Close() })
+	return r.c, b
+}
+
+func TestTwoThatDialEachOtherConnectThoughNobodyListens(t *testing.T) {
+	for range 20 {
+		a, b := meetOnLoopback(t)
+		go a.Write([]byte("hello")) // ends with a
+		got := make([]byte, 5)
+		if _, err := io.ReadFull(b, got); err != nil || string(got) != "hello" {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+}
+
+func TestAConnectionHearsResetsOnceItStands(t *testing.T) {
+	a, b := meetOnLoopback(t)
+	a.(*net.TCPConn).SetLinger(0)
+	a.Close()
+	b.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := b.Read(make([]byte, 1)); err == nil || err == io.EOF || err.(net.Error).Timeout() {
+		t.Errorf("got %v", err)
+	}
+}
