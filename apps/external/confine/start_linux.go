@@ -67,6 +67,10 @@ func find() (Means, error) {
 	return Means{}, fmt.Errorf("%w: %w", ErrUnable, why)
 }
 
+// manyTasks is more than all tries of the machine's agents can have at the same time: they have one
+// account.
+const manyTasks = 4096
+
 // try takes all steps with some means.
 func try(m Means) error {
 	dir, err := os.MkdirTemp("", "ztm-try-")
@@ -81,7 +85,7 @@ func try(m Means) error {
 	defer r.Close()
 	defer w.Close()
 	o := Order{Path: "/", Args: []string{"/"}, Dir: "/usr", Data: filepath.Join(dir, "data"), Sockets: filepath.Join(dir, "sockets"),
-		Scratch: filepath.Join(dir, "scratch"), Memory: 1 << 30, Processes: 32, Means: m, Try: true}
+		Scratch: filepath.Join(dir, "scratch"), Memory: 1 << 30, Processes: manyTasks, Means: m, Try: true}
 	if err := errors.Join(os.Mkdir(o.Data, 0o700), os.Mkdir(o.Sockets, 0o700), os.Mkdir(o.Scratch, 0o700)); err != nil {
 		return err
 	}
