@@ -116,6 +116,7 @@ var arrows = []arrow{
 	{"apps/process", []string{"apps", "apps/process/session", "tunnel/answer", "tunnel/identity", "tunnel/limit", "tunnel/splice"}, "a program runs without knowing for which app"},
 	{"apps/*", []string{"apps", "apps/process", "apps/settings", "tunnel/answer", "tunnel/identity", "tunnel/offer"}, "an app sees a Mesh, not what carries it, and no other app"},
 	{"apps/external/confine", nil, "what holds a program knows nothing of what it is for"},
+	{"apps/external/contract", []string{"tunnel/answer", "tunnel/identity"}, "a request is cleaned without knowing for which app"},
 	{"apps/external/run", []string{"apps", "apps/external/confine", "apps/external/manifest", "apps/process/session", "tunnel/answer"}, "a process is kept without knowing who asks it"},
 	{"apps/external/manifest", []string{"tunnel/identity"}, "what an app says of itself is checked without running it"},
 	{"apps/external/install", []string{"apps", "apps/external/bundle", "apps/external/manifest", "apps/rooted", "tunnel/answer", "tunnel/identity"}, "what is installed is kept without running it, or knowing where it came from"},
