@@ -2,6 +2,8 @@
 package cli
 
 import (
+	"os"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -72,12 +74,16 @@ func configCommand(a commands) *cli.Command {
 		Name: "config", Category: apps.AtEndpoint, Usage: "show or set where the audit log goes",
 		Description: "Without options it shows what is set. The file is audit/MESH.jsonl in the data directory of the agent, with one JSON\n" +
 			"object a line. It is not written while less than 64 MB are free.\n\n" + apps.Example(
-			"ztm audit config --file on", "ztm ep nas audit config --own on"),
+			"ztm audit config --file on", "ztm ep nas audit config --own on",
+			"ztm audit config --syslog tcp://log.example.com:601", "ztm audit config --webhook https://siem.example.com/ztm --secret-file secret.txt"),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "own", Usage: "also flows of the endpoint's own user: `on|off`"},
 			&cli.StringFlag{Name: "file", Usage: "keep lines in a file: `on|off`"},
 			&cli.IntFlag{Name: "file-size", Usage: "begin a new file at `MB`"},
 			&cli.IntFlag{Name: "file-count", Usage: "keep `NUMBER` files"},
+			&cli.StringFlag{Name: "syslog", Usage: "send lines to syslog at `ADDRESS`, udp://HOST:PORT, tcp://HOST:PORT or unix:///dev/log; empty for none"},
+			&cli.StringFlag{Name: "webhook", Usage: "send lines to `URL`; empty for none"},
+			&cli.StringFlag{Name: "secret-file", Usage: "sign what is sent there with the first line of `FILE`"},
 		},
 		Action: func(x *cli.Context) error {
 			return a.config(x.Context, x.NumFlags() > 0, func(s *sink.Settings) error { return change(s, x) })
@@ -101,8 +107,16 @@ func change(s *sink.Settings, x *cli.Context) error {
 	if x.IsSet("file-count") {
 		s.File.Keep = x.Int("file-count")
 	}
-	if err := s.Check(); err != nil {
-		return &apps.UsageError{Err: err}
+	for name, to := range map[string]*string{"syslog": &s.Syslog, "webhook": &s.Webhook} {
+		if x.IsSet(name) {
+			*to = x.String(name)
+		}
 	}
-	return nil
+	if !x.IsSet("secret-file") {
+		return nil
+	}
+	b, err := os.ReadFile(x.String("secret-file"))
+	first, _, _ := strings.Cut(string(b), "\n")
+	s.Secret = strings.TrimSpace(first)
+	return err
 }

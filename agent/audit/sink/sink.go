@@ -10,6 +10,7 @@ package sink
 import (
 	"cmp"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -17,12 +18,18 @@ import (
 	"time"
 
 	"ztm/agent/audit"
+	"ztm/agent/feature"
+	"ztm/agent/webhook"
 )
 
 // Settings say where lines go. The zero value is nowhere.
 type Settings struct {
 	Own  bool `json:"own,omitempty"` // flows of the endpoint's own user are in the log as well
 	File File `json:"file,omitzero"`
+
+	Syslog  string `json:"syslog,omitempty"`  // "udp://HOST:PORT", "tcp://HOST:PORT" or "unix:///dev/log"
+	Webhook string `json:"webhook,omitempty"` // a URL, which gets lines of JSON
+	Secret  string `json:"secret,omitempty"`  // of the webhook; shown to nobody
 }
 
 // File is a file in the data directory. It is written while there are 64 MB free.
@@ -51,6 +58,17 @@ func (s Settings) Check() error {
 	}
 	if s.File.Keep < 0 || s.File.Keep > maxKeep {
 		return fmt.Errorf("%d files: want between 1 and %d", s.File.Keep, maxKeep)
+	}
+	if (s.Syslog != "" || s.Webhook != "") && !feature.Audit {
+		return errors.New("this ztm was built without syslog and webhook: it keeps the audit log in memory and in a file")
+	}
+	if s.Syslog != "" {
+		if _, err := parseSyslog(s.Syslog); err != nil {
+			return err
+		}
+	}
+	if s.Webhook != "" {
+		return webhook.Hook{URL: s.Webhook, Secret: s.Secret}.Check()
 	}
 	return nil
 }
@@ -104,6 +122,16 @@ func (s *Sinks) Use(next Settings) {
 		s.placeLocked("file", next.File.On, func() writer {
 			return &file{path: filepath.Join(s.Dir, s.Name+".jsonl"), size: cmp.Or(next.File.Size, DefaultSize), keep: cmp.Or(next.File.Keep, DefaultKeep)}
 		})
+	}
+	if !feature.Audit {
+		return
+	}
+	if next.Syslog != old.Syslog {
+		to, err := parseSyslog(next.Syslog)
+		s.placeLocked("syslog", next.Syslog != "" && err == nil, func() writer { return to })
+	}
+	if next.Webhook != old.Webhook || next.Secret != old.Secret {
+		s.placeLocked("webhook", next.Webhook != "", func() writer { return hook{webhook.Hook{URL: next.Webhook, Secret: next.Secret}} })
 	}
 }
 

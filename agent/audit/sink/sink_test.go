@@ -2,15 +2,20 @@ package sink
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +23,7 @@ import (
 	"time"
 
 	"ztm/agent/audit"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -310,4 +316,124 @@ func FuzzVerify(f *testing.F) {
 			t.Errorf("%+v", r)
 		}
 	})
+}
+
+func TestSyslogGetsEachLineInItsForm(t *testing.T) {
+	long := line(1)
+	long.Target, long.Rule, long.App = strings.Repeat("ü", 100), strings.Repeat("ü", 200), "tunnel"
+	s := newSinks(t, newKey(t), "")
+	var all []audit.Entry
+	s.Audit.Out(func(e audit.Entry) { all = append(all, e) })
+	s.Audit.Add(line(0))
+	s.Audit.Add(audit.Line{Event: audit.Flow, Result: audit.OK, User: "ann"})
+	s.Audit.Add(long)
+	s.Audit.Checkpoint(s.Key)
+
+	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	w, err := parseSyslog("udp://" + udp.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.write(t.Context(), all); err != nil {
+		t.Fatal(err)
+	}
+	w.close()
+	buf := make([]byte, 4096)
+	for i, want := range []string{`<108>1 TIME srv-7 ztm - refused - {"v":1,`, `<110>1 TIME srv-7 ztm - flow - {"v":1,`, `<108>1 TIME srv-7 ztm - refused - {"v":1,`, `<110>1 - - ztm - checkpoint - {"v":1,`} {
+		n, _, err := udp.ReadFrom(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all[i].Line != nil {
+			want = strings.Replace(want, "TIME", all[i].Line.Time, 1)
+		}
+		if got := string(buf[:n]); !strings.HasPrefix(got, want) || n > maxDatagram || !strings.HasSuffix(got, "}") {
+			t.Errorf("message %d of %d bytes: %s", i, n, got)
+		}
+	}
+
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	got := make(chan string, 1)
+	go func() { // ends with the connection
+		c, err := tcp.Accept()
+		if err != nil {
+			got <- err.Error()
+			return
+		}
+		defer c.Close()
+		b, _ := io.ReadAll(c)
+		got <- string(b)
+	}()
+	if w, err = parseSyslog("tcp://" + tcp.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.write(t.Context(), all); err != nil {
+		t.Fatal(err)
+	}
+	w.close()
+	rest := <-got
+	for i := range all {
+		size, after, _ := strings.Cut(rest, " ")
+		n, err := strconv.Atoi(size)
+		if err != nil || n > len(after) || !strings.HasSuffix(after[:n], string(all[i].Text)) {
+			t.Fatalf("message %d: %q of %s", i, size, rest)
+		}
+		rest = after[n:]
+	}
+	if rest != "" {
+		t.Errorf("more than was sent: %q", rest)
+	}
+	for _, wrong := range []string{"", "log.example.com", "udp://h", "tcp://:1", "tcp://h:1/x", "unix://h/x", "unix://", "udp://u@h:1", "ftp://h:1"} {
+		if _, err := parseSyslog(wrong); err == nil {
+			t.Errorf("%q is taken", wrong)
+		}
+	}
+}
+
+func TestAWebhookGetsLinesAndItsSecretIsShownToNobody(t *testing.T) {
+	got := make(chan string, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		z, err := gzip.NewReader(r.Body)
+		if err != nil {
+			got <- err.Error()
+			return
+		}
+		b, _ := io.ReadAll(z)
+		got <- string(b)
+	}))
+	defer server.Close()
+	s := newSinks(t, newKey(t), t.TempDir())
+	saved := 0
+	ask := func(method, body string) (string, error) {
+		w := httptest.NewRecorder()
+		err := s.Serve(w, httptest.NewRequestWithContext(t.Context(), method, "/", strings.NewReader(body)), func(Settings) error { saved++; return nil })
+		return w.Body.String(), err
+	}
+	const secret = "sixteen bytes or more"
+	for _, body := range []string{fmt.Sprintf(`{"webhook":%q,"secret":%q}`, server.URL, secret), fmt.Sprintf(`{"webhook":%q,"own":true}`, server.URL)} {
+		if out, err := ask(http.MethodPost, body); err != nil || strings.Contains(out, secret) {
+			t.Errorf("%s: %s %v", body, out, err)
+		}
+	}
+	if out, err := ask(http.MethodGet, ""); err != nil || strings.Contains(out, secret) || s.Settings().Secret != secret || saved != 2 {
+		t.Errorf("it shows %s, has %+v, saved %d: %v", out, s.Settings(), saved, err)
+	}
+	for _, body := range []string{`{"webhook":"http://siem.example.com/"}`, `{"webhook":"https://siem.example.com/"}`, `{"syslog":"x"}`, `{"file":{"size":1}}`, `{"other":1}`} {
+		if _, err := ask(http.MethodPost, body); answer.CodeOf(err) != answer.BadRequest {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+	s.Audit.Add(line(7))
+	s.Close()
+	if text := <-got; !strings.Contains(text, `"target":"t7"`) || !strings.Contains(text, `"checkpoint":1`) || !strings.HasSuffix(text, "}\n") {
+		t.Errorf("the server got %s", text)
+	}
 }

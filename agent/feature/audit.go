@@ -1,0 +1,6 @@
+//go:build !ztm_router && !ztm_omit_audit
+
+package feature
+
+// Audit is sending the audit log elsewhere: to syslog and to a web server. A router has its log in memory, and in a file.
+const Audit = true
