@@ -270,7 +270,7 @@ func items[T interface{ Head() cluster.Meta }](c *cluster.Cache[T], what string)
 	if ok {
 		return list, nil
 	}
-	if err, _ := c.Health(); err != nil {
+	if _, err := c.Health(); err != nil {
 		return nil, fmt.Errorf("%s were not listed yet: %w", what, err)
 	}
 	return nil, fmt.Errorf("%s were not listed yet", what)
@@ -279,8 +279,8 @@ func items[T interface{ Head() cluster.Meta }](c *cluster.Cache[T], what string)
 // deniedSince returns since when the API server refuses what exposing needs; zero if it does not.
 func (k *Controller) deniedSince() (since time.Time) {
 	for _, s := range k.scopes {
-		_, a := s.services.Health()
-		_, b := s.slices.Health()
+		a, _ := s.services.Health()
+		b, _ := s.slices.Health()
 		for _, t := range []time.Time{a, b} {
 			if !t.IsZero() && (since.IsZero() || t.Before(since)) {
 				since = t

@@ -115,9 +115,8 @@ func (b *bridge) run() {
 	tell(b.ws, signal{Open: true})
 	var out sync.WaitGroup
 	out.Go(b.down)
-	if err := b.up(); err != nil {
-		b.cut()
-	}
+	b.up()
+	b.cut()
 	out.Wait()
 }
 
@@ -169,24 +168,23 @@ func (b *bridge) widen(n int) {
 	b.room.Broadcast()
 }
 
-// up sends the flow what the browser has. It returns nil at the goodbye of the browser after the end
-// of its direction; the flow is cut off if the page goes before that.
-func (b *bridge) up() error {
+// up sends the flow what the browser has, until the browser has gone or says what makes no sense.
+func (b *bridge) up() {
 	for {
 		kind, p, err := b.ws.Read()
 		if err != nil {
-			return err
+			return
 		}
 		b.used()
 		if kind == websocket.Binary {
 			if _, err := b.conn.Write(p); err != nil {
-				return err
+				return
 			}
 			continue
 		}
 		var s signal
 		if err := json.Unmarshal(p, &s); err != nil {
-			return err
+			return
 		}
 		b.widen(s.Took)
 		if w, ok := b.conn.(interface{ CloseWrite() error }); ok && s.End {

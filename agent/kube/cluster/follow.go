@@ -50,10 +50,10 @@ func (c *Cache[T]) Items() ([]T, bool) {
 
 // Health returns why the last request failed, and since when the server has refused this account:
 // zero if it does not.
-func (c *Cache[T]) Health() (err error, denied time.Time) {
+func (c *Cache[T]) Health() (denied time.Time, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.err, c.denied
+	return c.denied, c.err
 }
 
 func (c *Cache[T]) replace(items []T) {

@@ -160,7 +160,7 @@ func TestFailuresEndInTheRightCache(t *testing.T) {
 				l.put("b", 81)
 				l.want(t, 40*time.Second, "a:80")
 				before := len(l.Requests())
-				if err, _ := l.cache.Health(); err == nil {
+				if _, err := l.cache.Health(); err == nil {
 					t.Error("nothing is said of the failure")
 				}
 				if before > 20 {
@@ -213,13 +213,13 @@ func TestARefusedAccountIsNoticedAndANewTokenIsRead(t *testing.T) {
 		})
 		l.Break()
 		l.want(t, time.Minute, "a:80")
-		if _, denied := l.cache.Health(); denied.IsZero() || time.Since(denied) < 50*time.Second {
+		if denied, _ := l.cache.Health(); denied.IsZero() || time.Since(denied) < 50*time.Second {
 			t.Errorf("denied since %v", denied)
 		}
 		l.token.Store(new("second"))
 		l.put("b", 81)
 		l.want(t, 2*maxBackoff+time.Second, "a:80", "b:81")
-		if err, denied := l.cache.Health(); err != nil || !denied.IsZero() {
+		if denied, err := l.cache.Health(); err != nil || !denied.IsZero() {
 			t.Errorf("%v, denied since %v", err, denied)
 		}
 	})
