@@ -2,6 +2,7 @@ package main
 
 import (
 	"ztm/agent/feature"
+	kube "ztm/agent/kube/cli"
 	"ztm/apps"
 	cloud "ztm/apps/cloud/cli"
 	file "ztm/apps/file/cli"
@@ -29,6 +30,9 @@ func kinds() []apps.Kind {
 	}
 	if feature.Cloud {
 		list = append(list, cloud.Kind())
+	}
+	if feature.Kubernetes {
+		list = append(list, kube.Kind())
 	}
 	return list
 }

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -218,6 +221,84 @@ func TestAnAgentThatDrainsEndsWithItsLastFlow(t *testing.T) {
 	}
 }
 
+// kubectl asks for a path as kubectl does that has a kubeconfig. It returns what waits for the answer;
+// nil is none.
+func (w *world) kubectl(agent, cluster, kubeconfig, path string) (answer func() *http.Response) {
+	w.t.Helper()
+	var config struct {
+		Clusters []struct {
+			Cluster struct {
+				Server string
+				CA     []byte `json:"certificate-authority-data"`
+			}
+		}
+	}
+	b, err := os.ReadFile(kubeconfig)
+	if err == nil {
+		err = json.Unmarshal(b, &config)
+	}
+	if err != nil || len(config.Clusters) != 1 {
+		w.t.Fatal(config, err)
+	}
+	var credential struct{ Status struct{ Token string } }
+	if err := json.Unmarshal([]byte(w.ztm(agent, "kube", "token", cluster)), &credential); err != nil {
+		w.t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(config.Clusters[0].Cluster.CA)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true}
+	r, err := http.NewRequestWithContext(w.t.Context(), "GET", config.Clusters[0].Cluster.Server+path, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+credential.Status.Token)
+	done := make(chan *http.Response, 1)
+	go func() { // ends with the test
+		resp, err := transport.RoundTrip(r)
+		if err != nil {
+			resp = nil
+		} else {
+			resp.Body.Close()
+		}
+		done <- resp
+	}()
+	return func() *http.Response { return <-done }
+}
+
+func TestAMemberAsksTheAPIServerAsItself(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("alice", "alice")
+	c := &kubetest.Server{}
+	server := httptest.NewServer(c)
+	t.Cleanup(server.Close)
+	as := make(chan string, 100)
+	c.Fail(func(r *http.Request) *kubetest.Failure {
+		if r.URL.Path == "/version" {
+			as <- r.Header.Get("Impersonate-User")
+			return &kubetest.Failure{Code: 200, Body: "{}"}
+		}
+		return nil
+	})
+	p := w.startPod(t, "pod", server, "--kube-access")
+	p.ready()
+	w.until("the cluster is listed", func() error {
+		if out := w.ztm("alice", "kube", "ls"); !strings.Contains(out, "kube-pod") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	w.ztm("alice", "kube", "login", "kube-pod", "--kubeconfig", w.path("kubeconfig"))
+	resp := w.kubectl("alice", "kube-pod", w.path("kubeconfig"), "/version")()
+	if got := <-as; resp == nil || resp.StatusCode != 200 || got != "ztm:alice" {
+		t.Errorf("%v, as %q", resp, got)
+	}
+	w.ztm("alice", "kube", "logout", "kube-pod")
+	if _, _, status := w.try("alice", "kube", "token", "kube-pod"); status == 0 {
+		t.Error("there is a token after the logout")
+	}
+}
+
 // manifest returns the arguments of the container in a manifest.
 func manifest(t *testing.T, path string) (args []string) {
 	t.Helper()
@@ -238,7 +319,7 @@ func manifest(t *testing.T, path string) (args []string) {
 
 func TestManifestsHaveCommandLinesThatAreRight(t *testing.T) {
 	c := console.New(console.Config{Getenv: func(string) string { return "" }})
-	for _, path := range []string{"deploy/kubernetes/agent/deployment.yaml", "deploy/kubernetes/hub/hub.yaml"} {
+	for _, path := range []string{"deploy/kubernetes/agent/deployment.yaml", "deploy/kubernetes/access/access.yaml", "deploy/kubernetes/hub/hub.yaml"} {
 		args := manifest(t, path)
 		if len(args) < 4 || args[0] != "run" {
 			t.Fatalf("%s: %q", path, args)

@@ -3,8 +3,10 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -12,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 
+	"ztm/agent/api"
+	"ztm/agent/kube/access"
 	"ztm/apps/appstest"
 )
 
@@ -53,6 +57,20 @@ var begun = map[string]func(w *world) (runs func() bool){
 		w.ztm("bob", "terminal", "config", "--add-user", "eve")
 		w.runs("eve", "terminal", "open", "-t", "--keep", "--", "ep-bob", "sh", "-c", "echo $$ > "+w.path("terminal.pid")+"; exec sleep 1000")
 		return w.process("terminal.pid")
+	},
+	"kube": func(w *world) func() bool {
+		target, open := holdingServer(w.t)
+		w.write("token", "secret")
+		w.call("bob", http.MethodPut, api.AppPath("demo", w.membership("bob").Agent.ID, "kube/server"), access.Server{URL: "http://" + target, TokenFile: w.path("token")})
+		w.until("the cluster is there", func() error {
+			if out := w.ztm("eve", "kube", "ls"); !strings.Contains(out, "ep-bob") {
+				return errors.New(out)
+			}
+			return nil
+		})
+		w.ztm("eve", "kube", "login", "ep-bob", "--kubeconfig", w.path("kubeconfig"))
+		w.kubectl("eve", "ep-bob", w.path("kubeconfig"), "/watch")
+		return func() bool { return open() > 0 }
 	},
 	"file": func(w *world) func() bool {
 		w.ztm("bob", "file", "inbox", "--add-user", "eve")

@@ -63,6 +63,8 @@ var arrows = []arrow{
 	{"agent/local", []string{"agent/api", "tunnel/answer", "tunnel/loopback", "tunnel/metric"}, "who is let in at this machine knows no mesh"},
 	{"agent/beside", []string{"tunnel/answer"}, "what runs beside an agent is a client of its API"},
 	{"agent/kube", []string{"agent/api", "agent/beside", "agent/kube/asked", "agent/kube/cluster", "agent/kube/expose", "agent/kube/imports", "apps"}, "a cluster is watched by a client of the agent's API"},
+	{"agent/kube/access", []string{"agent/kube/cluster", "apps", "apps/settings", "tunnel/answer", "tunnel/identity"}, "an app that leads to an API server, and watches none"},
+	{"agent/kube/cli", []string{"agent/kube/access", "apps"}, "a command line asks an API: nobody but main has it"},
 	{"agent/kube/asked", []string{"agent/kube/cluster"}, "annotations are read in one way"},
 	{"agent/kube/expose", []string{"agent/kube/asked", "agent/kube/cluster"}, "what is exposed is worked out from objects alone"},
 	{"agent/kube/imports", []string{"agent/kube/asked", "agent/kube/cluster"}, "what is imported is worked out from objects alone"},

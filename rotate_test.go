@@ -50,6 +50,12 @@ func (w *world) renewed(ca identity.ID, names ...string) {
 // rotateFor rotates with a grace that is shorter than the command line has it.
 func (w *world) rotateFor(name string, grace time.Duration) {
 	w.t.Helper()
+	w.write("new.json", string(w.call(name, http.MethodPost, api.CAPath("demo"), api.Rotate{Grace: apps.Duration(grace)})))
+}
+
+// call sends a request to the API of an agent, and returns the answer, which is no failure.
+func (w *world) call(name, method, path string, in any) []byte {
+	w.t.Helper()
 	c, token, err := api.Dial(w.t.Context(), w.path(name))
 	if err != nil {
 		w.t.Fatal(err)
@@ -58,11 +64,11 @@ func (w *world) rotateFor(name string, grace time.Duration) {
 		DisableKeepAlives: true,
 		DialContext:       func(context.Context, string, string) (net.Conn, error) { return c, nil },
 	}}
-	body, err := json.Marshal(api.Rotate{Grace: apps.Duration(grace)})
+	body, err := json.Marshal(in)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	req, err := http.NewRequest(http.MethodPost, "http://localhost"+api.CAPath("demo"), bytes.NewReader(body))
+	req, err := http.NewRequest(method, "http://localhost"+path, bytes.NewReader(body))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -74,10 +80,10 @@ func (w *world) rotateFor(name string, grace time.Duration) {
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		w.t.Fatalf("status %d, %v", resp.StatusCode, err)
+	if err != nil || resp.StatusCode/100 != 2 {
+		w.t.Fatalf("%s %s: status %d, %v", method, path, resp.StatusCode, err)
 	}
-	w.write("new.json", string(b))
+	return b
 }
 
 // liveFlow opens a flow through an echo tunnel. say sends on it and waits for the echo.

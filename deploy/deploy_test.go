@@ -155,7 +155,7 @@ func at(o any, path ...any) any {
 }
 
 func TestEveryManifestIsListed(t *testing.T) {
-	for _, dir := range []string{"kubernetes/agent", "kubernetes/import", "kubernetes/hub"} {
+	for _, dir := range []string{"kubernetes/agent", "kubernetes/import", "kubernetes/access", "kubernetes/hub"} {
 		var k struct{ Resources []string }
 		if err := yaml.Unmarshal([]byte(read(t, dir+"/kustomization.yaml")), &k); err != nil {
 			t.Fatal(err)
@@ -175,7 +175,7 @@ func TestEveryManifestIsListed(t *testing.T) {
 // The standard "restricted" of Kubernetes, as far as our pods touch it.
 func TestPodsAreRestricted(t *testing.T) {
 	pods := 0
-	for _, o := range append(objects(t, "kubernetes/agent"), objects(t, "kubernetes/hub")...) {
+	for _, o := range slices.Concat(objects(t, "kubernetes/agent"), objects(t, "kubernetes/access"), objects(t, "kubernetes/hub")) {
 		if o["kind"] != "Deployment" {
 			continue
 		}
@@ -197,7 +197,7 @@ func TestPodsAreRestricted(t *testing.T) {
 			}
 		}
 	}
-	if pods != 2 {
+	if pods != 3 {
 		t.Errorf("%d Deployments", pods)
 	}
 }
@@ -205,7 +205,7 @@ func TestPodsAreRestricted(t *testing.T) {
 // The rights of the agent's account are these and no others.
 func TestTheAccountHasTheLeastRights(t *testing.T) {
 	var got []string
-	for _, o := range append(objects(t, "kubernetes/agent"), objects(t, "kubernetes/import")...) {
+	for _, o := range slices.Concat(objects(t, "kubernetes/agent"), objects(t, "kubernetes/import"), objects(t, "kubernetes/access")) {
 		if kind := o["kind"]; kind != "ClusterRole" && kind != "Role" {
 			continue
 		}

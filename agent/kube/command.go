@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ func Companion(getenv func(string) string) beside.Companion {
 	return beside.Companion{
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "kubernetes", Usage: "watch the cluster that this pod is in: Services with the annotation ztm.dev/expose become outbounds"},
+			&cli.BoolFlag{Name: "kube-access", Usage: "be the way to the cluster's API server: members of the mesh act there as ztm:USER"},
 			&cli.StringFlag{Name: "kube-server", Usage: "watch the API server at `URL` instead of that of this pod"},
 			&cli.StringFlag{Name: "kube-token", Usage: "show the API server the token in `FILE`"},
 			&cli.StringFlag{Name: "kube-ca", Usage: "trust the API server's certificate if one in `FILE` signed it"},
@@ -42,11 +44,11 @@ func Companion(getenv func(string) string) beside.Companion {
 			&cli.StringFlag{Name: "health", Usage: "serve /healthz and /readyz for the kubelet at `ADDRESS`, such as :8081"},
 		},
 		Start: func(x *cli.Context, mesh string, log *slog.Logger, a beside.Agent) (beside.Work, error) {
-			if !x.Bool("kubernetes") {
+			if !x.Bool("kubernetes") && !x.Bool("kube-access") {
 				return nil, unused(x)
 			}
 			if mesh == "" {
-				return nil, apps.Usagef("--kubernetes wants to know the mesh: give --join MESH, --join-as NAME and --permit FILE")
+				return nil, apps.Usagef("an agent in a cluster wants to know the mesh: give --join MESH, --join-as NAME and --permit FILE")
 			}
 			return start(x, getenv, mesh, log, a)
 		},
@@ -68,6 +70,29 @@ func start(x *cli.Context, getenv func(string) string, mesh string, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
+	log = log.With("mesh", mesh, "app", owner)
+	m := member{mesh, a}
+	var works []beside.Work
+	ready := m.connected
+	if x.Bool("kube-access") {
+		works = append(works, m.gives(at, cmp.Or(x.String("kube-token"), cluster.PodToken), log))
+	}
+	if x.Bool("kubernetes") {
+		k, err := watcher(x, getenv, at, m, log)
+		if err != nil {
+			return nil, err
+		}
+		works = append(works, k.Run)
+		ready = func() error { return cmp.Or(m.connected(), k.Ready()) }
+	}
+	if x.String("health") != "" {
+		works = append(works, Health{x.String("health"), ready, log}.Run)
+	}
+	return beside.With(works[0], works[1:]), nil
+}
+
+// watcher makes the controller that the command line asks for.
+func watcher(x *cli.Context, getenv func(string) string, at cluster.Config, m member, log *slog.Logger) (*Controller, error) {
 	client, err := cluster.New(at)
 	if err != nil {
 		return nil, err
@@ -76,23 +101,11 @@ func start(x *cli.Context, getenv func(string) string, mesh string, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
-	log = log.With("mesh", mesh, "app", owner)
-	m := member{mesh, a}
 	in, err := importing(x, getenv, m)
 	if err != nil {
 		return nil, err
 	}
-	k := New(Config{Client: client, Namespaces: list(x.String("kube-namespaces")), Rules: rules, Importing: in, Derive: m.derive, Log: log})
-	if x.String("health") == "" {
-		return k.Run, nil
-	}
-	ready := func() error {
-		if err := m.connected(); err != nil {
-			return err
-		}
-		return k.Ready()
-	}
-	return beside.With(k.Run, []beside.Work{Health{x.String("health"), ready, log}.Run}), nil
+	return New(Config{Client: client, Namespaces: list(x.String("kube-namespaces")), Rules: rules, Importing: in, Derive: m.derive, Log: log}), nil
 }
 
 // serverOf returns the API server of the command line, or else that of the pod.
@@ -164,6 +177,28 @@ func (m member) connected() error {
 		return errors.New(self.Error)
 	}
 	return fmt.Errorf("mesh %s: %s", m.mesh, self.Status)
+}
+
+// gives is the work that makes this endpoint the way to an API server: the app keeps that in memory,
+// and is told again.
+func (m member) gives(at cluster.Config, token string, log *slog.Logger) beside.Work {
+	return func(ctx context.Context) error {
+		in := map[string]any{"url": at.Server, "tokenFile": token, "ca": at.CA}
+		for wait := retry; ; {
+			self, err := m.self(ctx)
+			if err == nil {
+				err = m.agent.Call(ctx, http.MethodPut, api.AppPath(m.mesh, self.Agent.ID, "kube/server"), in, nil)
+			}
+			if err != nil {
+				log.Debug("the agent is not the way to the cluster yet", "err", err)
+			} else {
+				wait = again
+			}
+			if !pause(ctx, wait) {
+				return nil
+			}
+		}
+	}
 }
 
 // derive hands a set to the tunnel app.

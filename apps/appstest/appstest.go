@@ -107,6 +107,13 @@ func (h *Host) Start(t testing.TB, name string, construct func(apps.Host) apps.A
 	return app, stop
 }
 
+// Rename gives the endpoint another name: its key, which is made of the first one, stays.
+func (h *Host) Rename(name string) {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	h.self.Name = name
+}
+
 // SetOnline takes the endpoint off the mesh, which breaks its flows, or brings it back.
 func (h *Host) SetOnline(on bool) {
 	h.net.mu.Lock()

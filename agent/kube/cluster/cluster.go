@@ -37,11 +37,17 @@ const (
 	maxRetryAfter = time.Minute
 )
 
+// PodToken is the token of a pod's account.
+const PodToken = serviceAccount + "/token"
+
 // Config says where an API server is. Server and Token are required.
 type Config struct {
 	Server string                 // https://host:port
 	CA     []byte                 // certificates, PEM, of those who sign the server's; empty: those of the system
 	Token  func() (string, error) // returns the present token; it is called now and then, from one goroutine at a time
+
+	// Others says that requests of others are carried: many at once, whose answers may begin late.
+	Others bool
 
 	// Dial replaces how the server is connected to, if it is not nil.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -60,7 +66,7 @@ func InPod(getenv func(string) string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("the pod's account: %w", err)
 	}
-	return Config{Server: "https://" + net.JoinHostPort(host, port), CA: ca, Token: TokenFile(serviceAccount + "/token")}, nil
+	return Config{Server: "https://" + net.JoinHostPort(host, port), CA: ca, Token: TokenFile(PodToken)}, nil
 }
 
 // TokenFile returns the token in a file.
@@ -101,6 +107,9 @@ func New(c Config) (*Client, error) {
 		TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: headerTimeout, IdleConnTimeout: time.Minute,
 		MaxConnsPerHost: 64, DisableCompression: true,
 		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+	}
+	if c.Others {
+		t.MaxConnsPerHost, t.ResponseHeaderTimeout = 0, 0
 	}
 	if c.Dial != nil {
 		t.DialContext = c.Dial

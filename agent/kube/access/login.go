@@ -1,0 +1,291 @@
+package access
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/pem"
+	"errors"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"ztm/apps"
+	"ztm/apps/settings"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+)
+
+const (
+	tokenLife = 10 * time.Minute
+	certLife  = 10 * 365 * 24 * time.Hour
+	maxLogins = 64
+)
+
+// Login is a way to a cluster from this machine: a listener on loopback that takes the requests of
+// whoever has a token of it. Another user of the machine has none.
+type Login struct {
+	Endpoint    string `json:"endpoint"`    // its name: a pod that is made anew is another endpoint with the same name
+	User        string `json:"user"`        // whose endpoint it is; nobody else who has the name is asked
+	Listen      string `json:"listen"`      // 127.0.0.1:port
+	Certificate string `json:"certificate"` // PEM; the listener has this and no other
+}
+
+// Token is good for the requests of [tokenLife].
+type Token struct {
+	Token   string    `json:"token"`
+	Expires time.Time `json:"expires"`
+}
+
+// saved is a login as it is kept.
+type saved struct {
+	Login
+	Key string `json:"key"` // PEM, of the certificate
+}
+
+// logins are the logins of an agent.
+type logins struct {
+	host   apps.Host             // static
+	table  settings.Table[saved] // by endpoint; changed under mu
+	secret [32]byte              // static; signs tokens, until the agent ends
+
+	mu   sync.Mutex
+	all  map[string]*login // guarded by mu
+	ctx  context.Context   // of run; nil before and after; guarded by mu
+	work sync.WaitGroup
+}
+
+// login is a login at work.
+type login struct {
+	saved
+	stop context.CancelFunc // nil before it runs
+}
+
+func newLogins(h apps.Host) *logins {
+	l := &logins{host: h, all: map[string]*login{}, table: settings.Table[saved]{State: h.State, Prefix: "login/"}}
+	rand.Read(l.secret[:])
+	if err := l.table.Each(func(ep string, s saved) { l.all[ep] = &login{saved: s} }); err != nil {
+		h.Log.Error("some logins were not loaded", "err", err)
+	}
+	return l
+}
+
+func (l *logins) run(ctx context.Context) {
+	l.mu.Lock()
+	l.ctx = ctx
+	for _, one := range l.all {
+		if err := l.startLocked(one); err != nil {
+			l.host.Log.Warn("a login does not listen", "endpoint", one.Endpoint, "listen", one.Listen, "err", err)
+		}
+	}
+	l.mu.Unlock()
+	<-ctx.Done()
+	l.mu.Lock()
+	l.ctx = nil
+	l.mu.Unlock()
+	l.work.Wait()
+}
+
+func (l *logins) list() []Login {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := []Login{}
+	for _, one := range l.all {
+		out = append(out, one.Login)
+	}
+	slices.SortFunc(out, func(a, b Login) int { return strings.Compare(a.Endpoint, b.Endpoint) })
+	return out
+}
+
+// add makes a login for an endpoint of a user, or returns the one there is.
+func (l *logins) add(ep, user string) (Login, error) {
+	if err := errors.Join(identity.CheckName(ep), identity.CheckName(user)); err != nil {
+		return Login{}, answer.Errorf(answer.BadRequest, "%v", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if one := l.all[ep]; one != nil {
+		if one.User != user {
+			return Login{}, answer.Errorf(answer.Conflict, "the login at %s is for the endpoint of user %s: remove it first", ep, one.User)
+		}
+		return one.Login, nil
+	}
+	if len(l.all) >= maxLogins {
+		return Login{}, answer.Errorf(answer.Limit, "there are %d logins already", maxLogins)
+	}
+	certificate, key, err := selfSigned()
+	if err != nil {
+		return Login{}, err
+	}
+	one := &login{saved: saved{Login{ep, user, "127.0.0.1:0", certificate}, key}}
+	if err := l.startLocked(one); err != nil {
+		return Login{}, err
+	}
+	if err := l.table.Set(ep, one.saved, nil); err != nil {
+		one.end()
+		return Login{}, err
+	}
+	l.all[ep] = one
+	return one.Login, nil
+}
+
+func (o *login) end() {
+	if o.stop != nil {
+		o.stop()
+	}
+}
+
+func (l *logins) remove(ep string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	one := l.all[ep]
+	if one == nil {
+		return answer.Errorf(answer.NotFound, "there is no login at endpoint %s", ep)
+	}
+	if err := l.table.Delete(ep); err != nil {
+		return err
+	}
+	delete(l.all, ep)
+	one.end()
+	return nil
+}
+
+// startLocked opens the listener of a login. It keeps the port that it got first.
+func (l *logins) startLocked(one *login) error {
+	if l.ctx == nil {
+		return answer.Errorf(answer.Unavailable, "the app kube is stopping")
+	}
+	pair, err := tls.X509KeyPair([]byte(one.Certificate), []byte(one.Key))
+	if err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", one.Listen)
+	if err != nil {
+		return answer.Errorf(answer.Conflict, "listen: %v", err)
+	}
+	one.Listen = ln.Addr().String()
+	ctx, cancel := context.WithCancel(l.ctx)
+	one.stop = cancel
+	way := l.transport(one.Login)
+	server := &http.Server{Handler: l.handler(one.Endpoint, way), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}},
+		ErrorLog:  slog.NewLogLogger(l.host.Log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return ctx }}
+	l.work.Go(func() {
+		defer context.AfterFunc(ctx, func() { server.Close() })()
+		server.ServeTLS(ln, "", "")
+		ln.Close()
+		way.CloseIdleConnections()
+	})
+	return nil
+}
+
+// transport carries requests in flows to an endpoint.
+func (l *logins) transport(to Login) *http.Transport {
+	return &http.Transport{DisableCompression: true, MaxIdleConns: 4, IdleConnTimeout: time.Minute,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.open(ctx, to) }}
+}
+
+// open opens a flow to the endpoint that has the name now.
+func (l *logins) open(ctx context.Context, to Login) (net.Conn, error) {
+	list, err := l.host.Mesh.Endpoints(ctx, apps.Filter{Name: to.Endpoint, User: to.User, Offer: Name + "/" + API})
+	if err != nil {
+		return nil, err
+	}
+	for _, ep := range list {
+		if ep.Online {
+			return l.host.Mesh.Open(ctx, ep.ID, Name+"/"+API, nil)
+		}
+	}
+	return nil, answer.Errorf(answer.Unavailable, "no endpoint %s of user %s that leads to a cluster is online", to.Endpoint, to.User)
+}
+
+// handler takes the requests of whoever has a token to the endpoint.
+func (l *logins) handler(ep string, way http.RoundTripper) http.Handler {
+	proxy := &httputil.ReverseProxy{
+		Transport: way, FlushInterval: -1, ErrorLog: slog.NewLogLogger(l.host.Log.Handler(), slog.LevelDebug),
+		Rewrite: func(pr *httputil.ProxyRequest) {
+			pr.Out.URL.Scheme, pr.Out.URL.Host, pr.Out.Host = "http", "kube", "kube"
+			pr.Out.Header.Del("Authorization") // it was for this listener
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			fail(w, http.StatusBadGateway, answer.Public(err).Message)
+		},
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if !l.valid(ep, token) {
+			fail(w, http.StatusUnauthorized, "the token is missing, wrong or expired: use ztm kube token")
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	})
+}
+
+// token makes a token for the login at an endpoint.
+func (l *logins) token(ep string) (Token, error) {
+	l.mu.Lock()
+	one := l.all[ep]
+	l.mu.Unlock()
+	if one == nil {
+		return Token{}, answer.Errorf(answer.NotFound, "there is no login at endpoint %s: make one with ztm kube login", ep)
+	}
+	until := time.Now().Add(tokenLife).Truncate(time.Second)
+	b := binary.BigEndian.AppendUint64(nil, uint64(until.Unix()))
+	return Token{base64.RawURLEncoding.EncodeToString(append(b, l.sign(ep, b)...)), until}, nil
+}
+
+func (l *logins) sign(ep string, until []byte) []byte {
+	mac := hmac.New(sha256.New, l.secret[:])
+	mac.Write(until)
+	mac.Write([]byte(ep))
+	return mac.Sum(nil)
+}
+
+// valid reports whether a token is good for an endpoint now.
+func (l *logins) valid(ep, token string) bool {
+	b, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || len(b) != 8+sha256.Size || !hmac.Equal(b[8:], l.sign(ep, b[:8])) {
+		return false
+	}
+	return time.Now().Before(time.Unix(int64(binary.BigEndian.Uint64(b)), 0))
+}
+
+// selfSigned makes a certificate for loopback, and its key.
+func selfSigned() (certificate, key string, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return "", "", err
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return "", "", err
+	}
+	template := x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "ztm kube login"}, NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(certLife),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, BasicConstraintsValid: true, IsCA: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, private.Public(), private)
+	if err != nil {
+		return "", "", err
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return "", "", err
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})), nil
+}

@@ -1,0 +1,10 @@
+package access
+
+import (
+	"os"
+	"testing"
+
+	"ztm/apps/appstest"
+)
+
+func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }

@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"ztm/agent/kube/access"
+)
+
+func TestTheTokenIsAskedForWhereTheLoginWasMade(t *testing.T) {
+	for line, want := range map[string]string{
+		"ztm kube login a": "", "ztm --data /d mesh m kube login a": "--data /d mesh m", "ztm ep kube kube login a": "ep kube", "ztm kube ls": "",
+	} {
+		if got := strings.Join(before(strings.Fields(line)), " "); got != want {
+			t.Errorf("%s: %q", line, got)
+		}
+	}
+}
+
+func TestAKubeconfigHasNoSecret(t *testing.T) {
+	b, err := kubeconfig(access.Login{Endpoint: "id", Listen: "127.0.0.1:7", Certificate: "PEM"}, "office", []string{"/bin/ztm", "--data", "/d"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c struct {
+		Context string `json:"current-context"`
+		Users   []struct {
+			User struct {
+				Exec struct {
+					Command string
+					Args    []string
+				}
+			}
+		}
+		Clusters []struct {
+			Cluster struct {
+				Server string
+				CA     []byte `json:"certificate-authority-data"`
+			}
+		}
+	}
+	if err := json.Unmarshal(b, &c); err != nil || c.Context != "ztm-office" || c.Clusters[0].Cluster.Server != "https://127.0.0.1:7" || string(c.Clusters[0].Cluster.CA) != "PEM" {
+		t.Errorf("%s, %v", b, err)
+	}
+	if exec := c.Users[0].User.Exec; exec.Command != "/bin/ztm" || !slices.Equal(exec.Args, []string{"--data", "/d", "kube", "token", "id"}) {
+		t.Errorf("%+v", exec)
+	}
+}
+
+func TestAFileOfSomebodyElseIsNotReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config")
+	if _, err := write(path, "x", []byte("first")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := write(path, "x", []byte("second")); err == nil {
+		t.Error("it was replaced")
+	}
+	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm()&0o077 != 0 {
+		t.Errorf("%v, %v", fi, err)
+	}
+}
+
+func TestTheRulesNameEachUser(t *testing.T) {
+	d := yaml.NewDecoder(strings.NewReader(string(rules(map[string]bool{"bob": true, "alice@x": true}))))
+	var role struct {
+		Kind  string
+		Rules []struct {
+			Names []string `yaml:"resourceNames"`
+			Verbs []string
+		}
+	}
+	if err := d.Decode(&role); err != nil || role.Kind != "ClusterRole" || len(role.Rules) != 1 || !slices.Equal(role.Rules[0].Names, []string{"ztm:alice@x", "ztm:bob"}) ||
+		!slices.Equal(role.Rules[0].Verbs, []string{"impersonate"}) {
+		t.Errorf("%+v, %v", role, err)
+	}
+}

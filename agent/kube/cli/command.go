@@ -1,0 +1,99 @@
+// Package cli is the command line of clusters: who offers one, what is exposed, and kubectl through
+// the mesh.
+package cli
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"ztm/agent/kube/access"
+	"ztm/apps"
+)
+
+// Kind is the app as a program that has it sees it.
+func Kind() apps.Kind {
+	return apps.Kind{Name: access.Name, New: access.New, Commands: func(c apps.Console) apps.Commands {
+		return apps.Commands{Top: []*cli.Command{commands(&client{c})}}
+	}}
+}
+
+// commands returns the command `ztm kube`.
+func commands(c *client) *cli.Command {
+	return &cli.Command{
+		Name:  access.Name,
+		Usage: "Reach Kubernetes clusters: Services by name, and the API server as yourself",
+		Description: apps.Example(
+			"ztm kube ls",
+			"ztm kube ls kube-office",
+			"ztm kube login kube-office",
+			"kubectl --context ztm-kube-office get pods"),
+		Subcommands: []*cli.Command{
+			{
+				Name: "ls", Category: apps.InMesh, Usage: "List the clusters whose API server can be reached, or what a cluster exposes", ArgsUsage: "[EP]",
+				Description: "An endpoint of your own shows its Services and their targets.\n\n" + apps.Example("ztm kube ls", "ztm kube ls kube-office"),
+				Action: func(x *cli.Context) error {
+					if x.NArg() > 1 {
+						return apps.Usagef("unexpected %q", x.Args().Get(1))
+					}
+					return c.ls(x.Context, x.Args().First())
+				},
+			},
+			{
+				Name: "login", Category: apps.InMesh, Usage: "Write a kubeconfig for the cluster behind an endpoint", ArgsUsage: "EP",
+				Description: "kubectl then goes through the mesh, to the API server, as the user ztm:NAME of your name in the mesh. What that\n" +
+					"user may do is for the cluster's administrators to say. The kubeconfig has no secret: kubectl asks this agent\n" +
+					"for a token of ten minutes, which only your account can get.\n\n" +
+					apps.Example("ztm kube login kube-office", "ztm kube login kube-office --kubeconfig office.yaml", "kubectl --context ztm-kube-office get pods"),
+				Flags: []cli.Flag{&cli.StringFlag{Name: "kubeconfig", Usage: "write to `FILE`, which is new, or - for standard output (default: ~/.kube/ztm-EP.json)"}},
+				Action: func(x *cli.Context) error {
+					ep, err := only(x)
+					if err != nil {
+						return err
+					}
+					return c.login(x.Context, ep, x.String("kubeconfig"))
+				},
+			},
+			{
+				Name: "logout", Category: apps.InMesh, Usage: "Close the way to the cluster behind an endpoint", ArgsUsage: "EP", Description: apps.Example("ztm kube logout kube-office"),
+				Action: func(x *cli.Context) error {
+					ep, err := only(x)
+					if err != nil {
+						return err
+					}
+					return c.logout(x.Context, ep)
+				},
+			},
+			{
+				Name: "token", Category: apps.InMesh, Usage: "Print a token for kubectl, as its credential plugin", ArgsUsage: "EP", Description: apps.Example("ztm kube token kube-office"),
+				Action: func(x *cli.Context) error {
+					ep, err := only(x)
+					if err != nil {
+						return err
+					}
+					return c.token(x.Context, ep)
+				},
+			},
+			{
+				Name: "rbac", Category: apps.InMesh, Usage: "Print the cluster's rules that let its endpoint act as today's users of the mesh",
+				Description: "A rule has to name each user: what names nobody would be the right to be anybody, an administrator too.\n\n" +
+					apps.Example("ztm kube rbac | kubectl apply -f -"),
+				Action: func(x *cli.Context) error {
+					if err := apps.NoArguments(x); err != nil {
+						return err
+					}
+					return c.rbac(x.Context)
+				},
+			},
+		},
+	}
+}
+
+// only returns the one argument of a command, the name of an endpoint.
+func only(x *cli.Context) (string, error) {
+	switch {
+	case x.NArg() == 0:
+		return "", apps.Usagef("name the endpoint")
+	case x.NArg() > 1:
+		return "", apps.Usagef("unexpected %q", x.Args().Get(1))
+	}
+	return x.Args().First(), nil
+}
