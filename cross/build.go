@@ -90,12 +90,20 @@ func (r Release) build(ctx context.Context, t Target, out string) error {
 // command is what builds the target. Extra flags go to the linker.
 func (r Release) command(ctx context.Context, t Target, out string, linker ...string) *exec.Cmd {
 	flags := append([]string{"-s", "-w", "-buildid=", "-X main.version=" + r.Version, "-X main.commit=" + r.Commit, "-X main.built=" + r.Built.Format(time.RFC3339)}, linker...)
-	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-overlay", r.Overlays[t.Profile], "-tags", t.Tags(),
+	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-overlay", r.Overlays[t.Profile], "-tags", t.Tags() + r.terminal(t),
 		"-ldflags", strings.Join(flags, " "), "-o", out}, t.CompilerFlags()...)
 	cmd := exec.CommandContext(ctx, "go", append(args, ".")...)
 	cmd.Dir = r.Root
 	cmd.Env = append(os.Environ(), t.Env()...)
 	return cmd
+}
+
+// terminal is the tag of the console's terminal, where its files were fetched: see scripts/web.
+func (r Release) terminal(t Target) string {
+	if _, err := os.Stat(filepath.Join(r.Root, "agent/web/fetched/xterm.js.gz")); err != nil || t.Profile != Full {
+		return ""
+	}
+	return ",ztm_xterm"
 }
 
 // output returns what a command prints, without the last line end.
