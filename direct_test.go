@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,7 +32,26 @@ type lan struct {
 	dials   []netip.AddrPort              // all there were; guarded by mu
 	waiting map[[2]netip.AddrPort]*dialer // by the dialler and what it dials; guarded by mu
 	conns   []*net.TCPConn                // that came of it; guarded by mu
-	blocked bool                          // nothing gets through; guarded by mu
+	blocked bool                          // no dial gets through; guarded by mu
+	longest int                           // what gets through of what is written at once, in bytes; 0: all; guarded by mu
+	black   bool                          // nothing that is written gets through; guarded by mu
+}
+
+// wire is an end of a connection in a lan.
+type wire struct {
+	*net.TCPConn
+	l *lan
+}
+
+// Write drops what does not get through, and says nothing of it.
+func (w wire) Write(b []byte) (int, error) {
+	w.l.mu.Lock()
+	lost := w.l.black || w.l.longest > 0 && len(b) > w.l.longest
+	w.l.mu.Unlock()
+	if lost {
+		return len(b), nil
+	}
+	return w.TCPConn.Write(b)
 }
 
 // dialer is one that waits for its peer.
@@ -97,14 +120,14 @@ func (l *lan) pair() (near, far net.Conn) {
 		return
 	}
 	l.conns = append(l.conns, near.(*net.TCPConn), far.(*net.TCPConn))
-	return near, far
+	return wire{near.(*net.TCPConn), l}, wire{far.(*net.TCPConn), l}
 }
 
-// block has nothing get through from now on, or again.
-func (l *lan) block(on bool) {
+// set changes what gets through.
+func (l *lan) set(change func(*lan)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.blocked = on
+	change(l)
 }
 
 // dialled lists what was dialled until now.
@@ -224,7 +247,7 @@ func TestFlowsAreRelayedAgainWhereTheDirectWayBreaks(t *testing.T) {
 	keptFlow(t, listen)
 	w.untilDirect("root", "ep-bob")
 	wantEcho(t, listen)
-	l.block(true)
+	l.set(func(l *lan) { l.blocked = true })
 	l.breakAll()
 	wantEcho(t, listen)
 	w.until("it is said why", func() error {
@@ -260,20 +283,178 @@ func TestNoDeviceMeetsAnotherWhereThatIsTurnedOff(t *testing.T) {
 }
 
 func TestWhatIsDirectEndsWithItsFlowsWhereThatIsTurnedOff(t *testing.T) {
+	for name, side := range map[string]string{"by the one that began": "root", "by the other one": "bob"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			listen := w.neighbours(newLAN(t), echoServer(t))
+			keptFlow(t, listen)
+			w.untilDirect("root", "ep-bob")
+			say := keptFlow(t, listen)
+			if err := say("direct"); err != nil {
+				t.Fatal(err)
+			}
+			w.ztm(side, "config", "direct", "off")
+			if err := say("still whole"); err != nil {
+				t.Error(err)
+			}
+			wantEcho(t, listen)
+			w.until("new flows are relayed", func() error {
+				if r := w.route("root", "ep-bob"); r.Direct != "" {
+					return errors.New(r.String())
+				}
+				return nil
+			})
+			wantEcho(t, listen)
+			if err := say("whole to the end"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// whyRelayed waits until flows are relayed for a reason.
+func (w *world) whyRelayed(agent, to, why string) {
+	w.t.Helper()
+	w.until("it is said why", func() error {
+		if r := w.route(agent, to); r.Direct != "" || !strings.Contains(r.Why, why) {
+			return errors.New(r.String())
+		}
+		return nil
+	})
+}
+
+// Small packets pass, large ones are lost without a word, as where a router drops what is too long
+// for the next network.
+func TestAWayThatDropsLargePacketsIsNotUsed(t *testing.T) {
 	w := newWorld(t)
-	listen := w.neighbours(newLAN(t), echoServer(t))
+	l := newLAN(t)
+	l.set(func(l *lan) { l.longest = 8 << 10 })
+	listen := w.neighbours(l, echoServer(t))
+	keptFlow(t, listen)
+	w.whyRelayed("root", "ep-bob", "does not pass")
+	wantEcho(t, listen)
+}
+
+func TestFlowsThatBeginAreRelayedWhereTheDirectWayIsSilent(t *testing.T) {
+	w := newWorld(t)
+	l := newLAN(t)
+	listen := w.neighbours(l, echoServer(t))
 	keptFlow(t, listen)
 	w.untilDirect("root", "ep-bob")
+	wantEcho(t, listen)
+	l.set(func(l *lan) { l.black, l.blocked = true, true })
+	wantEcho(t, listen)
+	w.whyRelayed("root", "ep-bob", "broke")
+	wantEcho(t, listen)
+}
+
+func TestAFlowThatMovesMuchGetsADirectConnectionOfItsOwn(t *testing.T) {
+	w := newWorld(t)
+	l := newLAN(t)
+	listen := w.neighbours(l, echoServer(t))
+	keptFlow(t, listen)
+	w.untilDirect("root", "ep-bob")
+	c, err := net.Dial("tcp", listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(60 * time.Second))
+	part := bytes.Repeat([]byte("0123456789abcdef"), 16<<10)
+	move := func() {
+		t.Helper()
+		wrote := make(chan error, 1)
+		go func() { // awaited below
+			_, err := c.Write(part)
+			wrote <- err
+		}()
+		got := make([]byte, len(part))
+		if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, part) {
+			t.Fatalf("other bytes came back, %v", err)
+		}
+		if err := <-wrote; err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.until("the flow has a connection of its own", func() error {
+		move()
+		var s api.Stats
+		if err := json.Unmarshal([]byte(w.ztm("bob", "stats", "ep", "-o", "json")), &s); err != nil {
+			return err
+		}
+		if s.Offloaded != 1 {
+			return fmt.Errorf("%d flows are offloaded", s.Offloaded)
+		}
+		return nil
+	})
+	w.stopHub() // what goes through it ends
+	move()
+	move()
+}
+
+func TestAnEvictedUserIsCutOffOnADirectPath(t *testing.T) {
+	w := newWorld(t)
+	l := newLAN(t)
+	w.options.Network = l.host("10.1.0.1/24")
+	w.join("root", "root")
+	w.options.Network = l.host("10.1.0.2/24")
+	w.join("bob", "bob")
+	w.options.Network = l.host("10.1.0.3/24")
+	w.join("eve", "eve")
+	listen := w.tunnelTo("eve", "bob", "web", echoServer(t), "--users", "eve", "root")
+	keptFlow(t, listen)
+	w.untilDirect("eve", "ep-bob")
 	say := keptFlow(t, listen)
 	if err := say("direct"); err != nil {
 		t.Fatal(err)
 	}
-	w.ztm("root", "config", "direct", "off")
-	if err := say("still whole"); err != nil {
-		t.Error(err)
+	w.ztm("root", "evict", "eve")
+	if err := say("and now"); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the direct flow of an evicted user lives on: %v", err)
 	}
-	if r := w.route("root", "ep-bob"); r.Direct != "" {
-		t.Errorf("new flows are %v", r)
+}
+
+// Flows of before and after each change are whole: those that began stay where they are.
+func TestFlowsAreWholeOverManyChangesOfThePath(t *testing.T) {
+	const changes = 10 // a peer begins six rounds in a minute at most
+	w := newWorld(t)
+	listen := w.neighbours(newLAN(t), echoServer(t))
+	says := []func(string) error{keptFlow(t, listen)}
+	w.untilDirect("root", "ep-bob")
+	for i := range changes {
+		mode := []string{"off", "auto"}[i%2]
+		w.ztm("root", "config", "direct", mode)
+		says = append(says, keptFlow(t, listen))
+		if mode == "auto" {
+			w.untilDirect("root", "ep-bob")
+		} else if r := w.route("root", "ep-bob"); r.Direct != "" {
+			t.Errorf("turned off, and %v", r)
+		}
+		for j, say := range says {
+			if err := say(strings.Repeat(fmt.Sprintf("change %d, flow %d. ", i, j), 500)); err != nil {
+				t.Fatalf("after change %d flow %d is not whole: %v", i, j, err)
+			}
+		}
 	}
-	wantEcho(t, listen)
+}
+
+func TestTheHubLearnsNoLocalAddress(t *testing.T) {
+	w := newWorld(t)
+	listen := w.neighbours(newLAN(t), echoServer(t))
+	keptFlow(t, listen)
+	w.untilDirect("root", "ep-bob")
+	known := w.hubLog.String()
+	filepath.WalkDir(w.path("hub"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			b, _ := os.ReadFile(path)
+			known += string(b)
+		}
+		return nil
+	})
+	if !strings.Contains(known, "ep-bob") {
+		t.Fatal("the hub's database was not read")
+	}
+	if strings.Contains(known, "10.1.0.") {
+		t.Error("the hub knows a local address")
+	}
 }

@@ -2,6 +2,8 @@ package direct
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -222,6 +224,69 @@ func TestWhoDoesNotKnowTheRoundReadsNothing(t *testing.T) {
 	}
 }
 
+// member is a device with a certificate of a mesh.
+type member struct {
+	id   identity.ID
+	v    *identity.Verifier
+	cert tls.Certificate
+}
+
+// members are devices of one mesh.
+func members(t *testing.T, n int) (out []member) {
+	t.Helper()
+	now := time.Now()
+	ca, err := identity.NewCA(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := identity.NewTrust(ca.CertificatePEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range n {
+		key, err := identity.NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		public := key.Public().(ed25519.PublicKey)
+		der, err := ca.SignMember(public, "alice", now, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, member{identity.IDOf(public), identity.NewVerifier(trust, identity.NewClock()), identity.TLSCertificate(der, key)})
+	}
+	return out
+}
+
+func TestAMemberThatLearnsARoundIsNotThePeer(t *testing.T) {
+	all := members(t, 3)
+	b, peer, third := all[0], all[1], all[2]
+	round := []byte(strings.Repeat("a", roundLength))
+	for name, tt := range map[string]struct {
+		comes member
+		want  error
+	}{"the peer": {peer, nil}, "a third one": {third, errPeer}} {
+		f := newFixture(t)
+		f.Verifier, f.Certificate = b.v, func() tls.Certificate { return b.cert }
+		near, far := pipes(t)
+		done := make(chan error, 1)
+		go func() { // awaited below
+			_, err := f.receive(t.Context(), &waiting{peer: identity.Subject{ID: peer.id}, round: round}, near)
+			done <- err
+		}()
+		if _, err := far.Write(round); err != nil {
+			t.Fatal(err)
+		}
+		c, err := seal.ClientDedicated(t.Context(), far, tt.comes.v, tt.comes.cert, b.id)
+		if err == nil {
+			defer c.Reset()
+		}
+		if err := <-done; !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestAPathThatComesAndGoesIsTriedLessAndLess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -258,6 +323,20 @@ func TestWhatFailedInAnotherNetworkSaysNothing(t *testing.T) {
 	if f.counts["no_way"] != 1 || f.counts["LAN"] != 1 || f.Why("peer") != "" {
 		t.Errorf("counted: %v", f.counts)
 	}
+}
+
+func TestAPathEndsWhereTheDeviceLeavesItsNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		own := netip.MustParsePrefix("10.0.0.1/24")
+		f.Network.Addresses = func() ([]netip.Prefix, error) { return []netip.Prefix{own}, nil }
+		done, began := make(chan struct{}), time.Now()
+		time.AfterFunc(time.Minute, func() { own = netip.MustParsePrefix("10.9.0.1/24") })
+		f.Watch(netip.MustParseAddr("10.0.0.1"), done, func() { close(done) })
+		if after := time.Since(began); after < time.Minute || after > time.Minute+lookEvery {
+			t.Errorf("it ended after %v", after)
+		}
+	})
 }
 
 func TestFewRoundsRunAtOnce(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -134,6 +135,39 @@ func (d *Direct) fingerprint() string {
 		return ""
 	}
 	return fmt.Sprint(addresses)
+}
+
+// lookEvery is how often it is looked whether this device is still where a direct path began.
+const lookEvery = 3 * time.Second
+
+// Watch returns when done is closed, or calls gone once when the address that a direct path begins
+// at is no longer one of this device: it is in another network, and nothing comes any more. Where
+// no path is direct nothing is looked at.
+func (d *Direct) Watch(from netip.Addr, done <-chan struct{}, gone func()) {
+	if !d.has(from) {
+		<-done
+		return
+	}
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-ticker.C:
+			if !d.has(from) {
+				gone()
+				<-done
+				return
+			}
+		}
+	}
+}
+
+// has reports whether an address is this device's. If that cannot be found out, it is.
+func (d *Direct) has(a netip.Addr) bool {
+	own, err := d.Network.Addresses()
+	return err != nil || slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Addr() == a })
 }
 
 // stateLocked returns the state of a peer, in place of any other's that is at rest if there are

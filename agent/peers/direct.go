@@ -50,7 +50,10 @@ func (p *Peers) newDirect(s *seal.Session, at meeting.Candidate) *carrier {
 		},
 	})
 	p.Work.Go(func() {
-		<-s.Done()
+		p.direct.Watch(at.From, s.Done(), func() {
+			p.Log.Info("a direct session ends: this device is in another network", "peer", s.Peer().ID)
+			s.Close()
+		})
 		p.direct.Ended(s.Peer().ID, !c.retired.Load() && p.Life.Err() == nil)
 	})
 	return c
@@ -199,9 +202,10 @@ func (p *Peers) Route(to identity.ID) Route {
 // Metrics adds counters.
 func (p *Peers) Metrics(w *metric.Writer) { p.direct.Metrics(w) }
 
-// ModeChanged has what is direct end with its flows, and the next flow begin anew.
+// ModeChanged has what is direct end with its flows, at both ends, and the next flow begin anew.
 func (p *Peers) ModeChanged() {
 	p.pool.retireDirect()
+	p.server.Retire(func(tag any) bool { return tag.(*inbound).is() })
 	p.direct.Forget()
 }
 

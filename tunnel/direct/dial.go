@@ -105,6 +105,9 @@ func (n *Network) each(ctx context.Context, from uint16, candidates []Candidate,
 	for _, c := range candidates {
 		wg.Go(func() {
 			if conn := n.meet(ctx, from, c.To, end); conn != nil {
+				if a, ok := conn.LocalAddr().(*net.TCPAddr); ok {
+					c.From = a.AddrPort().Addr().Unmap()
+				}
 				use(c, conn)
 			}
 		})

@@ -67,6 +67,7 @@ const (
 type Candidate struct {
 	Kind Kind
 	To   netip.AddrPort
+	From netip.Addr // the own address of what came of it
 }
 
 // leastPort keeps dials away from the ports of services.
@@ -95,12 +96,12 @@ func Order(own []netip.Prefix, seen netip.AddrPort, peer Places) []Candidate {
 		near := slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Contains(to.Addr()) })
 		switch {
 		case Inside(to.Addr()) && !fromHub && (near || neighbours):
-			ranks[0] = append(ranks[0], Candidate{LAN, to})
+			ranks[0] = append(ranks[0], Candidate{Kind: LAN, To: to})
 		case Inside(to.Addr()):
 		case to.Addr().Is6():
-			ranks[1] = append(ranks[1], Candidate{IPv6, to})
+			ranks[1] = append(ranks[1], Candidate{Kind: IPv6, To: to})
 		default:
-			ranks[2] = append(ranks[2], Candidate{Punched, to})
+			ranks[2] = append(ranks[2], Candidate{Kind: Punched, To: to})
 		}
 	}
 	for _, a := range peer.Local[:min(len(peer.Local), MaxPlaces)] {

@@ -113,7 +113,7 @@ func connected(context.Context, uint16, netip.AddrPort) (net.Conn, error) {
 	return near, nil
 }
 
-var two = []Candidate{{LAN, netip.MustParseAddrPort("10.0.0.1:5000")}, {Punched, netip.MustParseAddrPort("198.51.100.1:5000")}}
+var two = []Candidate{{Kind: LAN, To: netip.MustParseAddrPort("10.0.0.1:5000")}, {Kind: Punched, To: netip.MustParseAddrPort("198.51.100.1:5000")}}
 
 func TestTheFirstThatIsSealedWinsAndOthersAreClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -138,7 +138,7 @@ func TestWhyNothingWasSealedIsSaid(t *testing.T) {
 // The peer may choose another connection than the first one here.
 func TestTheOneThatAnswersEndsDialsAndNoConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		third := append(slices.Clone(two), Candidate{Punched, netip.MustParseAddrPort("198.51.100.2:5000")})
+		third := append(slices.Clone(two), Candidate{Kind: Punched, To: netip.MustParseAddrPort("198.51.100.2:5000")})
 		n := &Network{Dial: func(ctx context.Context, from uint16, to netip.AddrPort) (net.Conn, error) {
 			if to == third[2].To {
 				<-ctx.Done()

@@ -191,6 +191,16 @@ func (c *Conn) takesLocked() error {
 	return nil
 }
 
+// retire tells the peer to open no more streams.
+func (c *Conn) retire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.pending = wire.AppendGoAway(c.pending, wire.MaxWindow, wire.NoError)
+		c.flushSoonLocked()
+	}
+}
+
 // OnClose has f called once, in a goroutine of its own, when the connection is over. stop takes
 // that back.
 func (c *Conn) OnClose(f func()) (stop func()) {

@@ -61,6 +61,18 @@ func (s *Server) Serve(conn *Tagged) {
 	s.conns[c] = struct{}{}
 }
 
+// Retire tells the peers of connections whose Tag matches to open no more streams there. Those that
+// are open go on (RFC 9113 section 6.8).
+func (s *Server) Retire(match func(tag any) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if match(c.o.Tag) {
+			c.retire()
+		}
+	}
+}
+
 // Close closes every connection, and returns when the handlers have ended with them.
 func (s *Server) Close() {
 	s.mu.Lock()

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -105,6 +107,43 @@ func TestAfterGoAwayStreamsInFlightEndAsTheyWouldAndNoNewOnesBegin(t *testing.T)
 	}
 	if err := seen.CloseWrite(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestWhereAServerRetiresAConnectionStreamsGoOnAndNoNewOnesBegin(t *testing.T) {
+	server := NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		http.NewResponseController(w).Flush()
+		io.Copy(w, r.Body)
+	}), func(time.Duration) Options { return Options{} })
+	defer server.Close()
+	near, far := net.Pipe()
+	server.Serve(&Tagged{Conn: far, Tag: "this"})
+	c := Client(near, Options{})
+	defer c.Close()
+	s := open(t, c)
+	if _, err := s.Response(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	server.Retire(func(tag any) bool { return tag == "other" })
+	if _, err := c.Ping(t.Context()); err != nil || c.Err() != nil {
+		t.Fatalf("another one was meant: %v, %v", err, c.Err())
+	}
+	server.Retire(func(tag any) bool { return tag == "this" })
+	if _, err := c.Ping(t.Context()); err != nil { // its answer comes behind
+		t.Fatal(err)
+	}
+	if _, err := c.Open(get, true); !errors.Is(err, ErrClosed) {
+		t.Errorf("a new stream: %v", err)
+	}
+	if _, err := s.Write([]byte("goes on")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(s); string(got) != "goes on" || err != nil {
+		t.Errorf("the stream that is open: %q, %v", got, err)
 	}
 }
 
