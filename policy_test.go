@@ -109,6 +109,7 @@ var arrows = []arrow{
 	{"apps/cloud/cli", []string{"apps", "apps/cloud", "apps/cloud/mirror", "apps/progress"}, "a command line asks an API: nobody but main has it"},
 	{"apps/tunnel/proxyproto", nil, "a header knows nothing of tunnels"},
 	{"apps/tunnel/spec", []string{"apps", "apps/balance", "apps/listen", "apps/reach", "apps/tunnel/proxyproto", "tunnel/answer", "tunnel/identity"}, "what a tunnel is depends on nothing that it does"},
+	{"apps/tunnel/frpc", []string{"apps/tunnel/spec", "tunnel/identity"}, "what another program's file means is found out before anything is done"},
 	{"apps/tunnel/traffic", []string{"apps/tunnel/spec", "apps/udp", "tunnel/answer", "tunnel/identity", "tunnel/splice"}, "what passes is the same at both ends"},
 	{"apps/tunnel/entrance", []string{"apps", "apps/balance", "apps/listen", "apps/reach", "apps/tunnel/proxyproto", "apps/tunnel/spec", "apps/tunnel/traffic", "apps/udp", "tunnel/answer", "tunnel/identity", "tunnel/limit", "tunnel/offer", "tunnel/splice"}, "an entrance reaches an exit through the mesh alone"},
 	{"apps/tunnel/exit", []string{"apps", "apps/balance", "apps/listen", "apps/reach", "apps/tunnel/proxyproto", "apps/tunnel/spec", "apps/tunnel/traffic", "apps/udp", "tunnel/answer", "tunnel/limit", "tunnel/splice"}, "an exit knows no entrance, only peers"},

@@ -154,6 +154,7 @@ func (r runnable) arguments(t *testing.T, prefix string) []string {
 		"label":                {"--add", "x"},
 		"apply":                {"--file", file},
 		"rotate root":          {"--permit", file + ".new"},
+		"import":               {"--apply"},
 	}[r.String()]
 	values := map[string]string{
 		"USER": "bob", "NAME": "office", "HUB": "hub.example.com:8888", "FILE": file, "DIR": t.TempDir(), "tcp/NAME": "tcp/web",
@@ -177,6 +178,10 @@ func (r runnable) arguments(t *testing.T, prefix string) []string {
 		names[0] = "nobody"
 	case "invite": // a user or --hub
 		names = append(names, values["USER"])
+	case "import": // a file of another program
+		if err := os.WriteFile(file, []byte("[[proxies]]\nname = \"web\"\ntype = \"tcp\"\nlocalPort = 80\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	case "file cp", "file get": // without an endpoint everything would be here
 		if prefix == "mesh" {
 			names[0] = "phone:/x"

@@ -36,6 +36,9 @@ var places = []place{
 	{"web.shop.svc.cluster.local:80", "", web("The shop of the east")},
 	{"127.0.0.1:3000", "", web("The hook was called")},
 	{"10.43.0.10:80", "", web("The stock of the east")},
+	{"localPort = 8080", "", func(s *session) string {
+		return "localPort = " + appstest.Port(web("The shop of the office")(s))
+	}},
 	{"192.168.8.50:80", "", web("pump 1: 61 °C")},
 	{"127.0.0.1:8123", "", web("The lights are off")},
 }

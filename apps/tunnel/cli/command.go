@@ -18,8 +18,12 @@ import (
 func Kind() apps.Kind { return apps.Kind{Name: spec.AppName, New: tunnel.New, Commands: commands} }
 
 func commands(c apps.Console) apps.Commands {
+	top := []*cli.Command{tunnelCommand(c), forwardCommand(c), netcatCommand(c), applyCommand(c)}
+	if imports {
+		top = append(top, importCommand(c))
+	}
 	return apps.Commands{
-		Top: []*cli.Command{tunnelCommand(c), forwardCommand(c), netcatCommand(c), applyCommand(c)},
+		Top: top,
 		Get: getCommands(c), Describe: describeCommands(c),
 		Stats:  []*cli.Command{statsCommand(c, "tunnel", "ztm stats tunnel")},
 		Values: map[string]func(context.Context) []string{"tcp/NAME": newClient(c).known},
@@ -48,6 +52,29 @@ func applyCommand(c apps.Console) *cli.Command {
 			}
 			return none(x, func(ctx context.Context) error {
 				return newClient(c).apply(ctx, x.String("file"), x.Bool("prune"), x.Bool("dry-run"))
+			})
+		},
+	}
+}
+
+func importCommand(c apps.Console) *cli.Command {
+	return &cli.Command{
+		Name:      "import",
+		Category:  apps.AtEndpoint,
+		Usage:     "Show, or open, the tunnels that a configuration of frp's client means",
+		ArgsUsage: "FILE",
+		UsageText: "ztm import FILE [--server EP] [--apply]",
+		Description: "FILE is frpc.toml, or - for standard input. Without --apply, the commands are printed and nothing is changed. What\n" +
+			"cannot be a tunnel is named, with the reason. Ports of frp's server are opened at the endpoint --server.\n\n" + apps.Example(
+			"ztm import frpc.toml",
+			"ztm import frpc.toml --server gate --apply"),
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "server", Usage: "listen on the remote ports at `EP`"},
+			&cli.BoolFlag{Name: "apply", Usage: "open the tunnels"},
+		},
+		Action: func(x *cli.Context) error {
+			return one(x, func(ctx context.Context, file string) error {
+				return newClient(c).importFrp(ctx, file, x.String("server"), x.Bool("apply"))
 			})
 		},
 	}
