@@ -1,0 +1,293 @@
+// Package door is the two doors of an app of others: the one at which peers ask it, and the one at
+// which it asks the agent.
+//
+//	flow of a peer -> In.Serve: a request with the name of who asks -> the program -> its answer, or bytes both ways
+//	the program, at the socket ZTM_API -> Out: what it may know and reach -> Mesh.Open -> the same app elsewhere
+//
+// A flow is of one kind: "stream" carries bytes, with half-close, after the program agreed to
+// `Upgrade: ztm`; "datagram" carries datagrams, which the program has as capsules after `Upgrade:
+// ztm-datagram`; "http" carries one request and its answer.
+package door
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"ztm/apps"
+	"ztm/apps/external/contract"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/capsule"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
+	"ztm/tunnel/splice"
+)
+
+// Limits of the flows to one app.
+const (
+	maxFlows   = 512
+	maxOfPeer  = 64
+	headWithin = 10 * time.Second // for the head of a request to arrive
+	maxText    = 1024             // bytes of an answer that refuses, as they are passed on
+)
+
+// In is the door at which peers ask. The zero value is ready. Its methods may be called from any
+// goroutine.
+type In struct {
+	all    limit.Counts[string]      // by app
+	ofPeer limit.Counts[flowsOfPeer] //
+}
+
+type flowsOfPeer struct {
+	app  string
+	peer identity.ID
+}
+
+// Request is a flow for an app. Whether the peer may use the app was decided before.
+type Request struct {
+	ID     string // of the app
+	Kind   string // "stream", "datagram" or "http"
+	Path   string // below the app's, not escaped
+	Caller contract.Caller
+	Dial   func(context.Context) (net.Conn, error) // to the program
+}
+
+// Serve gives a flow to the program. It returns when the flow is over.
+func (in *In) Serve(ctx context.Context, f apps.Flow, r Request) {
+	release, err := in.enter(r)
+	if err != nil {
+		f.Refuse(err)
+		return
+	}
+	defer release()
+	c, err := r.Dial(ctx)
+	if err != nil {
+		f.Refuse(err)
+		return
+	}
+	defer c.Close()
+	x := &exchange{ctx: ctx, flow: f, request: r, app: c, in: bufio.NewReader(c)}
+	switch r.Kind {
+	case "http":
+		x.http()
+	case "stream":
+		x.upgrade(contract.Stream, x.stream)
+	case "datagram":
+		x.upgrade(contract.Datagrams, x.datagrams)
+	default:
+		f.Refuse(answer.Errorf(answer.NotFound, "an app takes no %.40q", r.Kind))
+	}
+}
+
+// enter takes a place for a flow.
+func (in *In) enter(r Request) (release func(), err error) {
+	if !in.all.Acquire(r.ID, maxFlows) {
+		return nil, answer.Errorf(answer.Limit, "the app %s has %d flows, which is its limit", r.ID, maxFlows)
+	}
+	key := flowsOfPeer{r.ID, r.Caller.ID}
+	if !in.ofPeer.Acquire(key, maxOfPeer) {
+		in.all.Release(r.ID)
+		return nil, answer.Errorf(answer.Limit, "this endpoint has %d flows to the app %s, which is its limit", maxOfPeer, r.ID)
+	}
+	return func() { in.ofPeer.Release(key); in.all.Release(r.ID) }, nil
+}
+
+// exchange is one flow.
+type exchange struct {
+	ctx     context.Context
+	flow    apps.Flow
+	request Request
+	app     net.Conn
+	in      *bufio.Reader // of app
+}
+
+// upgrade asks the program for bytes or datagrams, and goes on with next if it agrees.
+func (x *exchange) upgrade(protocol string, next func()) {
+	target, err := contract.Target(x.request.Path, x.flow.Query())
+	if err != nil {
+		x.flow.Refuse(err)
+		return
+	}
+	u, err := url.ParseRequestURI(target)
+	if err != nil {
+		x.flow.Refuse(err)
+		return
+	}
+	out := &http.Request{Method: http.MethodGet, URL: u, Host: "ztm", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{"Connection": {"Upgrade"}, "Upgrade": {protocol}, "User-Agent": nil}}
+	x.request.Caller.Sign(out.Header)
+	resp, err := contract.Exchange(x.ctx, x.app, x.in, out)
+	if err != nil {
+		x.flow.Refuse(err)
+		return
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		x.flow.Refuse(refusal(resp))
+		return
+	}
+	next()
+}
+
+// refusal is what a program said instead of yes.
+func refusal(resp *http.Response) error {
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxText))
+	e := answer.Parse(resp.StatusCode, text)
+	if err == nil && len(text) > 0 && e.Message != "" {
+		e.Message = "the app answers " + resp.Status + ": " + apps.Printable(string(text))
+	}
+	return e
+}
+
+// stream joins the flow and the program.
+func (x *exchange) stream() {
+	c, err := x.flow.Accept()
+	if err != nil {
+		return
+	}
+	splice.Join(x.ctx, c, buffered(x.app, x.in))
+}
+
+// datagrams passes datagrams on, which the program has as capsules.
+func (x *exchange) datagrams() {
+	c, err := x.flow.AcceptDatagrams()
+	if err != nil {
+		return
+	}
+	relayDatagrams(x.ctx, c, x.app, x.in)
+}
+
+// relayDatagrams carries datagrams between a flow and a connection of capsules, until either ends.
+func relayDatagrams(ctx context.Context, flow, capsules net.Conn, in io.Reader) {
+	end := sync.OnceFunc(func() { flow.Close(); capsules.Close() })
+	defer end()
+	defer context.AfterFunc(ctx, end)()
+	var back sync.WaitGroup
+	back.Go(func() {
+		defer end()
+		buf, out := make([]byte, apps.MaxDatagram), []byte(nil)
+		for {
+			n, err := flow.Read(buf)
+			if err != nil {
+				return
+			}
+			out = capsule.AppendDatagram(out[:0], buf[:n])
+			if _, err := capsules.Write(out); err != nil {
+				return
+			}
+		}
+	})
+	buf, from := make([]byte, apps.MaxDatagram), capsule.NewDatagrams(in)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			break
+		}
+		if _, err := flow.Write(buf[:n]); err != nil {
+			break
+		}
+	}
+	end()
+	back.Wait()
+}
+
+// http answers the one request of a flow.
+func (x *exchange) http() {
+	c, err := x.flow.Accept()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	late := time.AfterFunc(headWithin, func() { splice.Abort(c) })
+	in, head := contract.Limited(c)
+	r, err := contract.Read(in, head)
+	if !late.Stop() || err != nil {
+		sendFailure(c, err)
+		return
+	}
+	out := contract.Clean(r)
+	x.request.Caller.Sign(out.Header)
+	resp, err := contract.Exchange(x.ctx, x.app, x.in, out)
+	if err != nil {
+		sendFailure(c, err)
+		return
+	}
+	defer resp.Body.Close()
+	x.pass(c, in, resp)
+}
+
+// pass gives an answer to the peer.
+func (x *exchange) pass(c net.Conn, in *bufio.Reader, resp *http.Response) {
+	protocol := resp.Header.Get("Upgrade")
+	resp.Header = contract.CleanHeader(resp.Header)
+	resp.Trailer = nil
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		resp.Header.Set("Connection", "Upgrade")
+		resp.Header.Set("Upgrade", protocol)
+		resp.Body = http.NoBody
+		if resp.Write(c) == nil {
+			splice.Join(x.ctx, buffered(c, in), buffered(x.app, x.in))
+		}
+		return
+	}
+	resp.Close = true
+	if resp.Write(c) != nil {
+		splice.Abort(c) // an answer that was cut is no whole one
+		return
+	}
+	closeWrite(c)
+}
+
+// sendFailure answers a request that no program saw, or that none answered.
+func sendFailure(c net.Conn, err error) {
+	e := answer.Public(err)
+	text, err := json.Marshal(e)
+	if err != nil {
+		return
+	}
+	resp := &http.Response{StatusCode: e.Status(), ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Content-Type": {"application/json"}},
+		Body: io.NopCloser(bytes.NewReader(text)), ContentLength: int64(len(text)), Close: true}
+	if resp.Write(c) == nil {
+		closeWrite(c)
+	}
+}
+
+func closeWrite(c net.Conn) {
+	if w, ok := c.(interface{ CloseWrite() error }); ok {
+		w.CloseWrite()
+	}
+}
+
+// buffered is a connection whose first bytes have been read already.
+func buffered(c net.Conn, in *bufio.Reader) net.Conn {
+	if in.Buffered() == 0 {
+		return c
+	}
+	return &bufferedConn{Conn: c, in: in}
+}
+
+type bufferedConn struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+func (c *bufferedConn) Read(p []byte) (int, error) { return c.in.Read(p) }
+
+// CloseWrite ends what is sent.
+func (c *bufferedConn) CloseWrite() error {
+	closeWrite(c.Conn)
+	return nil
+}
+
+// Reset ends the connection as a failure.
+func (c *bufferedConn) Reset() error {
+	splice.Abort(c.Conn)
+	return nil
+}
