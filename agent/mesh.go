@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"ztm/agent/api"
 	"ztm/agent/audit"
@@ -15,6 +16,7 @@ import (
 	"ztm/agent/known"
 	"ztm/agent/limits"
 	"ztm/agent/peers"
+	"ztm/agent/policy"
 	"ztm/agent/recent"
 	"ztm/agent/tokens"
 	"ztm/apps"
@@ -53,6 +55,8 @@ type mesh struct {
 
 	book
 	authority *authority.Authority
+
+	rights atomic.Pointer[policy.Rights] // what the policy of the mesh gives here
 }
 
 var _ apps.Mesh = (*mesh)(nil)
@@ -97,6 +101,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 		m.apps[c.Name] = c.New(apps.Host{
 			Mesh: m, State: &appState{a.db, name + "/" + c.Name + "/"}, Notary: notary{m, c.Name}, Dir: apps.Dir(a.config.Data, name, c.Name), Log: m.log.With("app", c.Name),
 			Offer: func(names []string) { m.control.Offer(c.Name, names) },
+			Names: m.names,
 			Cut:   func(match func(apps.Peer, string) bool) { m.peers.Cut(c.Name, match) },
 		})
 	}

@@ -163,6 +163,9 @@ type Host struct {
 	// app's own, for example "tcp/web". They become "tunnel/tcp/web" in Endpoint.Offers.
 	Offer func(names []string)
 
+	// Names decides which peers a rule of this app means, see [CheckWho].
+	Names Names
+
 	// Cut ends all running flows, at this endpoint, of this app's peers for which the function says
 	// so. Apps call it after access was taken away.
 	Cut func(func(p Peer, path string) bool)

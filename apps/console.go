@@ -46,9 +46,9 @@ type Console interface {
 	// member may have taken it.
 	Trusted(ctx context.Context, name string) (Endpoint, error)
 
-	// CheckUsers checks names of users that get access. One that no user can have is a
-	// [UsageError]; one that nobody in the mesh has is told to the person: it may be a slip, or a
-	// user who is still to come. "*" is skipped.
+	// CheckUsers checks whom a rule is for, see [CheckWho]. What is malformed is a [UsageError]; a
+	// user who is nobody in the mesh is told to the person: it may be a slip, or a user who is still
+	// to come.
 	CheckUsers(ctx context.Context, names []string) error
 
 	// Endpoints lists the endpoints of the chosen mesh.

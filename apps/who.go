@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"slices"
 	"strings"
 
 	"ztm/tunnel/answer"
@@ -16,13 +17,22 @@ import (
 //	@policy           whoever the policy of the mesh lets; without one, nobody
 //	*                 every member of the mesh
 //
-// [Host.Names] decides whether a list of such terms means a peer. An empty list means nobody.
+// [Names] decides whether a list of such terms means a peer. An empty list means nobody.
+
+// Names reports whether a list of terms means a peer, now. It is asked for each flow: who is in a
+// group changes, and ends.
+type Names func(p Peer, who []string) bool
+
+// Judge is an app that lets something run for peers by rules of who they are. Judge looks at all of
+// it again, since the policy of the mesh has changed or something of it has ended, and ends what the
+// app's rules do not allow any more. It may be called at any time, from any goroutine.
+type Judge interface{ Judge() }
 
 // ByPolicy is the term of a rule that leaves it to the policy.
 const ByPolicy = "@policy"
 
 // CheckWho returns nil if all of the terms are well-formed, and an *[answer.Error] otherwise.
-// Whether there are such users, groups and labels is not known here: see [Host.Unknown].
+// Whether there are such users, groups and labels is not known here.
 func CheckWho(terms []string) error {
 	for _, t := range terms {
 		if err := checkTerm(t); err != nil {
@@ -30,6 +40,14 @@ func CheckWho(terms []string) error {
 		}
 	}
 	return nil
+}
+
+// CheckNamed is CheckWho for what is not given to every member of the mesh: "*" is refused.
+func CheckNamed(terms []string) error {
+	if slices.Contains(terms, policy.Anybody) {
+		return answer.Errorf(answer.BadRequest, "%q is everybody: name users or groups, or leave it to the policy with %s", policy.Anybody, ByPolicy)
+	}
+	return CheckWho(terms)
 }
 
 func checkTerm(t string) error {

@@ -13,6 +13,9 @@ func TestARuleNamesUsersGroupsLabelsThePolicyOrAll(t *testing.T) {
 		"group:*": false, "groups:ops": false, "Group:ops": false, "group:ops ": false, "!bob": false, "user:bob": false, "bob\n": false,
 	} {
 		err := CheckWho([]string{"ann", term})
+		if named := CheckNamed([]string{term}) == nil; named != (good && term != "*") {
+			t.Errorf("%q may be named: %v", term, named)
+		}
 		if good != (err == nil) || !good && answer.CodeOf(err) != answer.BadRequest {
 			t.Errorf("%q: %v", term, err)
 		}

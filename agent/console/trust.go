@@ -50,15 +50,14 @@ func (c *Console) Trusted(ctx context.Context, name string) (apps.Endpoint, erro
 	return found.Endpoint, nil
 }
 
-// CheckUsers checks names of users that get access, and warns of those that nobody in the mesh has.
-// That is not asked where the hub cannot be reached.
+// CheckUsers checks whom a rule is for, see [apps.CheckWho], and warns of users that nobody in
+// the mesh is. That is not asked where the hub cannot be reached.
 func (c *Console) CheckUsers(ctx context.Context, names []string) error {
-	names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == "*" || n == "" })
-	for _, name := range names {
-		if err := identity.CheckName(name); err != nil {
-			return &apps.UsageError{Err: fmt.Errorf("user: %w", err)}
-		}
+	names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == "" })
+	if err := apps.CheckWho(names); err != nil {
+		return &apps.UsageError{Err: fmt.Errorf("user: %w", err)}
 	}
+	names = slices.DeleteFunc(names, func(n string) bool { return !apps.IsUser(n) })
 	if len(names) == 0 {
 		return nil
 	}

@@ -30,7 +30,8 @@ import (
 type Net struct {
 	mu        sync.Mutex
 	endpoints []*Host
-	evictions int64 // guarded by mu
+	evictions int64               // guarded by mu
+	groups    map[string][]string // the users of "group:NAME"; guarded by mu
 }
 
 // Host is one endpoint of a [Net]. It implements [apps.Mesh].
@@ -73,6 +74,7 @@ func (h *Host) New(name string, construct func(apps.Host) apps.App) apps.App {
 	app := construct(apps.Host{
 		Mesh: h, State: &state{h, name + "/"}, Notary: notary{h, name}, Dir: h.dir(name), Log: slog.New(slog.NewTextHandler(w, nil)),
 		Offer: func(names []string) { h.offer(name, names) },
+		Names: h.net.names,
 		Cut:   func(match func(apps.Peer, string) bool) { h.cut(name, match) },
 	})
 	h.net.mu.Lock()
@@ -129,6 +131,36 @@ func (h *Host) SetOnline(on bool) {
 			}
 		}
 	}
+}
+
+// SetGroup says who is in a group, and has all apps look again at what runs for whom.
+func (n *Net) SetGroup(name string, users ...string) {
+	n.mu.Lock()
+	if n.groups == nil {
+		n.groups = map[string][]string{}
+	}
+	n.groups["group:"+name] = users
+	var judges []apps.Judge
+	for _, h := range n.endpoints {
+		for _, app := range h.apps {
+			if j, ok := app.(apps.Judge); ok {
+				judges = append(judges, j)
+			}
+		}
+	}
+	n.mu.Unlock()
+	for _, j := range judges { // without the lock: an app may ask the mesh
+		j.Judge()
+	}
+}
+
+// names is the [apps.Names] of all endpoints. There are no labels, and no policy.
+func (n *Net) names(p apps.Peer, who []string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return p.User != "" && slices.ContainsFunc(who, func(term string) bool {
+		return term == p.User || term == "*" || slices.Contains(n.groups[term], p.User)
+	})
 }
 
 // Evict evicts a user, whose endpoints are invited again at once: their flows end, and all apps

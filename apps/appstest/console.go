@@ -137,10 +137,8 @@ func (c *Console) Trusted(ctx context.Context, name string) (apps.Endpoint, erro
 
 // CheckUsers implements [apps.Console]. It checks how names are written, not whose they are.
 func (c *Console) CheckUsers(_ context.Context, names []string) error {
-	for _, name := range names {
-		if err := identity.CheckName(name); err != nil && name != "*" {
-			return &apps.UsageError{Err: err}
-		}
+	if err := apps.CheckWho(names); err != nil {
+		return &apps.UsageError{Err: err}
 	}
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 
 	"ztm/apps"
 	"ztm/tunnel/answer"
-	"ztm/tunnel/identity"
 )
 
 // Config states what users other than the endpoint's own may do. The zero value is nothing.
@@ -20,14 +19,14 @@ type Config struct {
 // Grant lets users at a directory with all below it, or at a file.
 type Grant struct {
 	Path  apps.Bytes `json:"path"`  // absolute, without links
-	Users []string   `json:"users"` // "*" is everybody in the mesh; sorted
+	Users []string   `json:"users"` // see [apps.CheckWho]; sorted
 	Write bool       `json:"write,omitempty"`
 }
 
 // Inbox is where `ztm file send` puts what comes, in a directory of the sender's name.
 type Inbox struct {
 	Dir   apps.Bytes `json:"dir,omitempty"`   // absolute; "" is the default
-	Users []string   `json:"users,omitempty"` // who may offer something, beside the endpoint's own user
+	Users []string   `json:"users,omitempty"` // who may offer something, beside the endpoint's own user, see [apps.CheckWho]
 }
 
 // Change changes a [Config]; what is nil or empty stays as it is.
@@ -66,12 +65,10 @@ func (c Config) checked() (Config, error) {
 	return c, err
 }
 
-// users checks and sorts names.
+// users checks and sorts the terms of a rule.
 func users(names []string) ([]string, error) {
-	for _, u := range names {
-		if err := identity.CheckName(u); err != nil && u != "*" {
-			return nil, answer.Errorf(answer.BadRequest, "user %v", err)
-		}
+	if err := apps.CheckWho(names); err != nil {
+		return nil, err
 	}
 	names = slices.Clone(names)
 	slices.Sort(names)
@@ -114,9 +111,9 @@ func (c *Config) remove(path apps.Bytes) {
 	c.Allow = slices.DeleteFunc(c.Allow, func(g Grant) bool { return g.Path == path })
 }
 
-// grant returns the grant by which a user may reach a clean absolute path, and what of the path is
-// below it. The longest path counts, and no other: a grant within another one narrows it.
-func (c Config) grant(user, path string, write bool) (g Grant, below string, ok bool) {
+// grant returns the grant by which somebody may reach a clean absolute path, and what of the path is
+// below it. named says whether a list of users means them. The longest path counts, and no other: a grant within another one narrows it.
+func (c Config) grant(named func([]string) bool, path string, write bool) (g Grant, below string, ok bool) {
 	for _, one := range c.Allow {
 		root := string(one.Path)
 		rest, under := strings.CutPrefix(path, strings.TrimSuffix(root, string(filepath.Separator))+string(filepath.Separator))
@@ -127,27 +124,22 @@ func (c Config) grant(user, path string, write bool) (g Grant, below string, ok 
 			g, below = one, rest
 		}
 	}
-	ok = g.Path != "" && user != "" && (slices.Contains(g.Users, user) || slices.Contains(g.Users, "*")) && (g.Write || !write)
+	ok = g.Path != "" && named(g.Users) && (g.Write || !write)
 	return g, below, ok
 }
 
-// whole reports whether a user may reach a path with all that is below it: no grant there narrows it.
-func (c Config) whole(user, path string, write bool) bool {
+// whole reports whether somebody may reach a path with all that is below it: no grant there narrows it.
+func (c Config) whole(named func([]string) bool, path string, write bool) bool {
 	for _, one := range c.Allow {
 		if rest, err := filepath.Rel(path, string(one.Path)); err != nil || !filepath.IsLocal(rest) {
 			continue
 		}
-		if _, _, ok := c.grant(user, string(one.Path), write); !ok {
+		if _, _, ok := c.grant(named, string(one.Path), write); !ok {
 			return false
 		}
 	}
-	_, _, ok := c.grant(user, path, write)
+	_, _, ok := c.grant(named, path, write)
 	return ok
-}
-
-// admits reports whether a user may offer something to the inbox.
-func (i Inbox) admits(user string) bool {
-	return user != "" && (slices.Contains(i.Users, user) || slices.Contains(i.Users, "*"))
 }
 
 // dir returns the directory of the inbox.

@@ -139,5 +139,12 @@ func (a *App) end(match func(*visit) bool) {
 	}
 }
 
+// Judge implements [apps.Judge].
+func (a *App) Judge() {
+	if c, err := a.settings.Get(); err == nil {
+		a.enforce(c)
+	}
+}
+
 // enforce ends what a configuration does not allow any longer.
 func (a *App) enforce(c Config) { a.end(func(v *visit) bool { return v.may(c) != nil }) }

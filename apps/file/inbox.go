@@ -145,7 +145,7 @@ func (a *App) inbox(ctx context.Context, f apps.Flow) {
 
 func (a *App) mayOffer(c Config, p apps.Peer) error {
 	self := a.host.Mesh.Self()
-	if p.User == self.User && p.User != "" || c.Inbox.admits(p.User) {
+	if p.User == self.User && p.User != "" || a.host.Names(p, c.Inbox.Users) {
 		return nil
 	}
 	return answer.Errorf(answer.Denied, "user %q may not send files to %s; its owner can allow it with: ztm ep %s file inbox --add-user %s",

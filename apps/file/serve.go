@@ -37,9 +37,14 @@ func (a *App) find(c Config, p apps.Peer, path string, write bool) (place, error
 		at, err := own(expand(path))
 		return at, named(path, err)
 	}
-	g, rest, _ := c.grant(p.User, expand(path), write)
+	g, rest, _ := c.grant(a.named(p), expand(path), write)
 	at, err := below(g, rest)
 	return at, named(path, err)
+}
+
+// named says whether a list of users means a peer.
+func (a *App) named(p apps.Peer) func([]string) bool {
+	return func(who []string) bool { return a.host.Names(p, who) }
 }
 
 func named(path string, err error) error {
@@ -67,7 +72,7 @@ func (a *App) may(c Config, p apps.Peer, path, deep string, write bool) error {
 	if p.User == self.User && p.User != "" {
 		return nil
 	}
-	if _, _, ok := c.grant(p.User, expand(path), write); ok && (deep == "" || c.whole(p.User, deep, write)) {
+	if _, _, ok := c.grant(a.named(p), expand(path), write); ok && (deep == "" || c.whole(a.named(p), deep, write)) {
 		return nil
 	}
 	if path == "" {

@@ -65,7 +65,7 @@ type Info struct {
 // Admit checks a peer against the rules and reserves a place for its program. It must be called
 // before anything is started or read. A refusal is an *[answer.Error], and an audit line.
 func (r *Register) Admit(p apps.Peer, rules Rules) (*Entry, error) {
-	err := rules.Admit(r.host.Mesh.Self(), r.app, p)
+	err := rules.Admit(r.host.Mesh.Self(), r.app, p, r.host.Names)
 	if err == nil {
 		var e *Entry
 		if e, err = r.reserve(p, rules.Limit()); err == nil {
@@ -227,7 +227,7 @@ func (r *Register) List(p apps.Peer) []Info {
 // Enforce ends the flows and programs of peers that the rules no longer admit.
 func (r *Register) Enforce(rules Rules) {
 	self := r.host.Mesh.Self()
-	banned := func(p apps.Peer) bool { return rules.Admit(self, r.app, p) != nil }
+	banned := func(p apps.Peer) bool { return rules.Admit(self, r.app, p, r.host.Names) != nil }
 	r.host.Cut(func(p apps.Peer, _ string) bool { return banned(p) })
 	r.End("access was taken away", banned)
 }

@@ -7,13 +7,12 @@ import (
 
 	"ztm/apps"
 	"ztm/tunnel/answer"
-	"ztm/tunnel/identity"
 )
 
 // Rules states which peers may run programs on an endpoint, and as which account. The zero value
 // admits the owner alone, as the agent's own account.
 type Rules struct {
-	Users       []string   `json:"users,omitempty"`       // who may, beside the endpoint's own user; sorted
+	Users       []string   `json:"users,omitempty"`       // who may, beside the endpoint's own user, see [apps.CheckNamed]; sorted
 	RunAs       apps.Bytes `json:"runAs,omitempty"`       // the account that programs run as
 	MaxSessions int        `json:"maxSessions,omitempty"` // at the same time; 0 is [DefaultMaxSessions]
 }
@@ -31,10 +30,8 @@ type RulesChange struct {
 
 // Apply makes the change, or returns an *[answer.Error] and leaves r in an undefined state.
 func (r *Rules) Apply(c RulesChange) error {
-	for _, u := range c.AddUsers {
-		if err := identity.CheckName(u); err != nil {
-			return answer.Errorf(answer.BadRequest, "user %v", err)
-		}
+	if err := apps.CheckNamed(c.AddUsers); err != nil {
+		return err
 	}
 	users := slices.DeleteFunc(slices.Concat(r.Users, c.AddUsers), func(u string) bool { return slices.Contains(c.RemoveUsers, u) })
 	slices.Sort(users)
@@ -64,8 +61,8 @@ func (r Rules) Limit() int {
 
 // Admit returns nil if the peer may run programs by the named app, and an *[answer.Error]
 // otherwise.
-func (r Rules) Admit(self apps.Endpoint, app string, p apps.Peer) error {
-	if p.User != "" && (p.User == self.User || slices.Contains(r.Users, p.User)) {
+func (r Rules) Admit(self apps.Endpoint, app string, p apps.Peer, names apps.Names) error {
+	if p.User != "" && (p.User == self.User || names(p, r.Users)) {
 		return nil
 	}
 	return answer.Errorf(answer.Denied, "user %q may not run programs on %s; its owner can allow it with: ztm ep %s %s config --add-user %s",

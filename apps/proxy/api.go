@@ -199,7 +199,7 @@ func (a *App) addRule(r *http.Request) (any, error) {
 	if err := answer.Decode(r, maxRequest, &rule); err != nil {
 		return nil, err
 	}
-	if err := policy.CheckUsers(rule.Users); err != nil {
+	if err := apps.CheckWho(rule.Users); err != nil {
 		return nil, err
 	}
 	at := r.URL.Query().Get("at")
@@ -220,7 +220,7 @@ func (a *App) setRule(r *http.Request) (any, error) {
 	if err := answer.Decode(r, maxRequest, &set); err != nil {
 		return nil, err
 	}
-	if err := policy.CheckUsers(set.Users); err != nil {
+	if err := apps.CheckWho(set.Users); err != nil {
 		return nil, err
 	}
 	return a.editRules(func(all []policy.Rule) ([]policy.Rule, error) {

@@ -103,9 +103,9 @@ func NewWith(h apps.Host, o Options) *App {
 	a.config.State, a.config.Key = h.State, configKey
 	a.users.State, a.users.Key = h.State, credentialsKey
 	a.sys = dns.NewSystem(o, a.bound)
-	a.exit = exit.New(func() *policy.Policy { return a.settings.Load().exit }, a.sys, h.Log)
-	here := exit.New(func() *policy.Policy { return a.settings.Load().direct }, a.sys, h.Log)
-	a.exits = route.NewExits(h.Mesh, func() (exit.Advertised, error) { return a.exit.Advertise(h.Mesh.Self().User) })
+	a.exit = exit.New(func() *policy.Policy { return a.settings.Load().exit }, h.Names, a.sys, h.Log)
+	here := exit.New(func() *policy.Policy { return a.settings.Load().direct }, h.Names, a.sys, h.Log)
+	a.exits = route.NewExits(h.Mesh, func() (exit.Advertised, error) { return a.exit.Advertise(policy.User(h.Mesh.Self().User)) })
 	a.router = route.NewRouter(h.Mesh, func() *route.Table { return a.settings.Load().routing }, a.exits, a.exit, here)
 	a.entrance = newEntrance(a.router, a.credentials, h.Log)
 	a.resolver = dns.NewServer(a.router, a.sys, h.Log)
@@ -156,6 +156,9 @@ func (a *App) Run(ctx context.Context) error {
 
 // Serve handles a flow of a peer: this endpoint is its exit.
 func (a *App) Serve(ctx context.Context, f apps.Flow) { a.exit.Serve(ctx, f) }
+
+// Judge implements [apps.Judge].
+func (a *App) Judge() { a.exit.Revoke() }
 
 // Left ends the flows of peers that have left, and forgets what their exits offered.
 func (a *App) Left(gone func(apps.Peer) bool) {

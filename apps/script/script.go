@@ -58,6 +58,13 @@ func (a *App) Run(ctx context.Context) error {
 	return nil
 }
 
+// Judge implements [apps.Judge].
+func (a *App) Judge() {
+	if r, err := a.settings.Get(); err == nil {
+		a.register.Enforce(r)
+	}
+}
+
 // Left implements [apps.App].
 func (a *App) Left(gone func(apps.Peer) bool) { a.register.End("the user is no longer a member", gone) }
 

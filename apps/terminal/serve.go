@@ -155,7 +155,7 @@ func carried(name string) bool {
 func (a *App) admit(f apps.Flow) bool {
 	cfg, err := a.settings.Get()
 	if err == nil {
-		err = cfg.Admit(a.host.Mesh.Self(), name, f.Peer())
+		err = cfg.Admit(a.host.Mesh.Self(), name, f.Peer(), a.host.Names)
 	}
 	if err != nil {
 		a.register.Refused(f.Peer(), err)

@@ -55,6 +55,13 @@ func (a *App) Run(ctx context.Context) error {
 	return nil
 }
 
+// Judge implements [apps.Judge].
+func (a *App) Judge() {
+	if c, err := a.settings.Get(); err == nil {
+		a.register.Enforce(c.Rules)
+	}
+}
+
 // Left implements [apps.App].
 func (a *App) Left(gone func(apps.Peer) bool) { a.register.End("the user is no longer a member", gone) }
 

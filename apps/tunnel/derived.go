@@ -117,7 +117,7 @@ func (d *derivation) commit(set []spec.Outbound) {
 	self := a.host.Mesh.Self()
 	a.host.Cut(func(p apps.Peer, path string) bool {
 		c := changed[path]
-		return gone[path] || c != nil && c.Allows(self, p) != nil
+		return gone[path] || c != nil && c.Allows(self, p, a.host.Names) != nil
 	})
 	a.offer()
 }

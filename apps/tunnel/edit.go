@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"ztm/apps"
 	"ztm/apps/settings"
@@ -137,9 +138,24 @@ func (a *App) commitOutbound(config spec.Outbound) {
 	a.place(config)
 	self := a.host.Mesh.Self()
 	a.host.Cut(func(p apps.Peer, path string) bool {
-		return path == config.Key.String() && config.Allows(self, p) != nil
+		return path == config.Key.String() && config.Allows(self, p, a.host.Names) != nil
 	})
 	a.offer()
+}
+
+// Judge implements [apps.Judge].
+func (a *App) Judge() {
+	self := a.host.Mesh.Self()
+	a.host.Cut(func(p apps.Peer, path string) bool {
+		protocol, name, _ := strings.Cut(path, "/")
+		o := a.outbound(spec.Key{Protocol: protocol, Name: name})
+		if o == nil {
+			return false
+		}
+		config := o.Settings()
+		return config.Allows(self, p, a.host.Names) != nil
+	})
+	a.forwards.SetRules(a.forwards.List(), self.User)
 }
 
 // deleteOutbound closes an outbound and its flows.

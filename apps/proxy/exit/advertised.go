@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"ztm/apps/proxy/dns"
+	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 )
@@ -22,11 +23,11 @@ type Advertised struct {
 }
 
 // Advertise returns what the user may reach from here. A user who may reach nothing learns nothing.
-func (e *Exit) Advertise(user string) (Advertised, error) {
+func (e *Exit) Advertise(who policy.Asker) (Advertised, error) {
 	p := e.policy()
-	targets := p.Visible(user)
+	targets := p.Visible(who)
 	if len(targets) == 0 {
-		return Advertised{}, answer.Errorf(answer.Denied, "nothing here is for user %q", user)
+		return Advertised{}, answer.Errorf(answer.Denied, "nothing here is for user %q", who.User)
 	}
 	o := Advertised{Targets: reach.Texts(targets), Exclusions: reach.Texts(p.Exclusions)}
 	for _, domain := range dns.ReadConf(e.sys.ResolvConf).Search {

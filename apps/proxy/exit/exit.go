@@ -32,6 +32,7 @@ import (
 // Exit lets peers reach what this endpoint's policy permits them.
 type Exit struct {
 	policy func() *policy.Policy // the policy in force
+	names  apps.Names            // static
 	sys    *dns.System
 	log    *slog.Logger
 
@@ -40,8 +41,13 @@ type Exit struct {
 	count map[identity.ID]int   // flows of each peer, connecting ones included; guarded by mu
 }
 
-func New(p func() *policy.Policy, sys *dns.System, log *slog.Logger) *Exit {
-	return &Exit{policy: p, sys: sys, log: log, flows: map[*granted]struct{}{}, count: map[identity.ID]int{}}
+func New(p func() *policy.Policy, names apps.Names, sys *dns.System, log *slog.Logger) *Exit {
+	return &Exit{policy: p, names: names, sys: sys, log: log, flows: map[*granted]struct{}{}, count: map[identity.ID]int{}}
+}
+
+// asker is a peer as the policy knows it.
+func (e *Exit) asker(p apps.Peer) policy.Asker {
+	return policy.Asker{User: p.User, Names: func(who []string) bool { return e.names(p, who) }}
 }
 
 // granted is a running flow and why it is: what the policy is asked again when it changes.
@@ -134,7 +140,7 @@ func (e *Exit) dialFor(ctx context.Context, f apps.Flow, network string) (net.Co
 
 // Dial connects to d on behalf of a peer's user. It is also how this endpoint's own clients leave through it.
 func (e *Exit) Dial(ctx context.Context, peer apps.Peer, network string, d reach.Dest) (net.Conn, *granted, error) {
-	full, addrs, err := e.resolve(ctx, peer.User, d)
+	full, addrs, err := e.resolve(ctx, e.asker(peer), d)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -153,7 +159,7 @@ func (e *Exit) hold(ctx context.Context, g *granted) (_ context.Context, release
 	e.mu.Lock()
 	e.flows[g] = struct{}{}
 	e.mu.Unlock()
-	if e.policy().Permit(g.peer.User, g.dest, g.addr) != nil { // it changed while we connected
+	if e.policy().Permit(e.asker(g.peer), g.dest, g.addr) != nil { // it changed while we connected
 		g.cancel()
 	}
 	return ctx, func() {
@@ -170,7 +176,7 @@ func (e *Exit) Revoke() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for g := range e.flows {
-		if p.Permit(g.peer.User, g.dest, g.addr) != nil {
+		if p.Permit(e.asker(g.peer), g.dest, g.addr) != nil {
 			g.cancel()
 		}
 	}
@@ -203,7 +209,7 @@ func (e *Exit) Running() int {
 
 // serveTargets answers "targets": one JSON object, then the end.
 func (e *Exit) serveTargets(f apps.Flow) error {
-	o, err := e.Advertise(f.Peer().User)
+	o, err := e.Advertise(e.asker(f.Peer()))
 	if err != nil {
 		return err
 	}
@@ -215,7 +221,7 @@ func (e *Exit) serveResolve(ctx context.Context, f apps.Flow) error {
 	ctx, cancel := context.WithTimeout(ctx, dns.Timeout)
 	defer cancel()
 	q := f.Query()
-	a, err := e.Records(ctx, f.Peer().User, q.Get("name"), q.Get("type"))
+	a, err := e.Records(ctx, e.asker(f.Peer()), q.Get("name"), q.Get("type"))
 	if err != nil {
 		return err
 	}

@@ -146,12 +146,12 @@ func TestPermit(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := testPolicy(t, tt.config)
-			e := New(func() *policy.Policy { return p }, &dns.System{Options: dns.Options{Resolver: names, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
+			e := New(func() *policy.Policy { return p }, nil, &dns.System{Options: dns.Options{Resolver: names, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
 			d, err := reach.ParseDest(tt.dest)
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, addrs, err := e.resolve(context.Background(), tt.user, d)
+			_, addrs, err := e.resolve(context.Background(), policy.User(tt.user), d)
 			if got := answer.CodeOf(err); got != tt.want {
 				t.Errorf("%s for %s: %q (%v, %v), want %q", tt.dest, tt.user, got, err, addrs, tt.want)
 			}
@@ -174,10 +174,10 @@ func addrTexts(addrs []netip.Addr) []string {
 
 func TestNothingIsResolvedForAUserWhoMayNothing(t *testing.T) {
 	p := testPolicy(t, config{Targets: []string{"*"}, Rules: []policy.Rule{allow("carol", "db.corp"), deny("eve", "*"), allow("eve", "10.0.0.0/8")}})
-	e := New(func() *policy.Policy { return p }, &dns.System{Options: dns.Options{Resolver: untouchable{t}, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
+	e := New(func() *policy.Policy { return p }, nil, &dns.System{Options: dns.Options{Resolver: untouchable{t}, ResolvConf: os.DevNull}}, slog.New(slog.DiscardHandler))
 	for _, user := range []string{"bob", "eve", "carol"} {
 		d, _ := reach.ParseDest("other.corp:80")
-		if _, _, err := e.resolve(context.Background(), user, d); answer.CodeOf(err) != answer.Denied {
+		if _, _, err := e.resolve(context.Background(), policy.User(user), d); answer.CodeOf(err) != answer.Denied {
 			t.Errorf("%s: %v", user, err)
 		}
 	}
@@ -206,7 +206,7 @@ func TestAnExitTellsAUserWhatHeMayReach(t *testing.T) {
 		Exclusions: []string{"10.43.0.1"},
 		Rules:      []policy.Rule{deny("bob", "10.43.0.0/16"), allow("bob", "*:443"), allow("carol", "10.43.7.0/24")},
 	})
-	e := New(func() *policy.Policy { return p }, &dns.System{Options: dns.Options{ResolvConf: conf}}, slog.New(slog.DiscardHandler))
+	e := New(func() *policy.Policy { return p }, nil, &dns.System{Options: dns.Options{ResolvConf: conf}}, slog.New(slog.DiscardHandler))
 	search := []string{"ns.svc.cluster.local", "svc.cluster.local", "cluster.local"}
 	for _, tt := range []struct {
 		user string
@@ -216,7 +216,7 @@ func TestAnExitTellsAUserWhatHeMayReach(t *testing.T) {
 		{"bob", Advertised{[]string{"*.svc.cluster.local:443", "secret.example.com:443"}, []string{"10.43.0.1"}, search}},
 		{"carol", Advertised{[]string{"*.svc.cluster.local", "10.43.7.0/24", "secret.example.com"}, []string{"10.43.0.1"}, search}},
 	} {
-		got, err := e.Advertise(tt.user)
+		got, err := e.Advertise(policy.User(tt.user))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -224,7 +224,7 @@ func TestAnExitTellsAUserWhatHeMayReach(t *testing.T) {
 			t.Errorf("to %s (-want +got):\n%s", tt.user, diff)
 		}
 	}
-	if got, err := e.Advertise("eve"); answer.CodeOf(err) != answer.Denied {
+	if got, err := e.Advertise(policy.User("eve")); answer.CodeOf(err) != answer.Denied {
 		t.Errorf("to eve: %v, %v; want a refusal", got, err)
 	}
 }

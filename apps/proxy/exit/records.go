@@ -17,20 +17,20 @@ import (
 
 // Records resolves a full name for a user: type A, AAAA, CNAME, SRV or TYPEn. Of the addresses, only those are told that the
 // user may be connected to, at whatever port.
-func (e *Exit) Records(ctx context.Context, user, name, qtype string) (dns.Records, error) {
+func (e *Exit) Records(ctx context.Context, who policy.Asker, name, qtype string) (dns.Records, error) {
 	d, err := reach.NewDest(name, 0)
 	if err != nil || d.Name == "" {
 		return dns.Records{}, answer.Errorf(answer.BadRequest, "%q is not a name", limit.Clip(name))
 	}
 	d.Full = true
 	p := e.policy()
-	if err := p.Screen(user, d); err != nil {
+	if err := p.Screen(who, d); err != nil {
 		return dns.Records{}, err
 	}
 	if qtype == "A" || qtype == "AAAA" {
-		return e.addresses(ctx, p, user, d, qtype)
+		return e.addresses(ctx, p, who, d, qtype)
 	}
-	if err := p.PermitName(user, d); err != nil {
+	if err := p.PermitName(who, d); err != nil {
 		return dns.Records{}, err
 	}
 	switch qtype {
@@ -45,7 +45,7 @@ func (e *Exit) Records(ctx context.Context, user, name, qtype string) (dns.Recor
 	return dns.Records{}, answer.Errorf(answer.BadRequest, "type %q: want A, AAAA, CNAME, SRV or TYPEn", limit.Clip(qtype))
 }
 
-func (e *Exit) addresses(ctx context.Context, p *policy.Policy, user string, d reach.Dest, qtype string) (dns.Records, error) {
+func (e *Exit) addresses(ctx context.Context, p *policy.Policy, who policy.Asker, d reach.Dest, qtype string) (dns.Records, error) {
 	found, err := e.sys.Resolver.LookupNetIP(ctx, "ip", d.Host())
 	if dns.NotFound(err) {
 		return dns.Records{Missing: e.sys.IsMissing(ctx, d)}, nil
@@ -56,7 +56,7 @@ func (e *Exit) addresses(ctx context.Context, p *policy.Policy, user string, d r
 	var out dns.Records
 	for _, a := range found[:min(len(found), dns.MaxAddresses)] {
 		a = a.Unmap()
-		if a.Is4() == (qtype == "A") && p.Permit(user, d, a) == nil {
+		if a.Is4() == (qtype == "A") && p.Permit(who, d, a) == nil {
 			out.Addrs = append(out.Addrs, a)
 		}
 	}

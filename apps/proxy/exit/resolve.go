@@ -13,17 +13,17 @@ import (
 )
 
 // resolve finds the addresses that the user may reach as d. For a name it also returns the spelling that had them.
-func (e *Exit) resolve(ctx context.Context, user string, d reach.Dest) (reach.Dest, []netip.Addr, error) {
+func (e *Exit) resolve(ctx context.Context, who policy.Asker, d reach.Dest) (reach.Dest, []netip.Addr, error) {
 	p := e.policy()
 	if d.Name == "" {
-		if err := p.Permit(user, d, d.Addr); err != nil {
+		if err := p.Permit(who, d, d.Addr); err != nil {
 			return d, nil, err
 		}
 		return d, []netip.Addr{d.Addr}, nil
 	}
 	var firstErr error
 	for _, full := range dns.ReadConf(e.sys.ResolvConf).Spellings(d) {
-		addrs, err := e.lookup(ctx, p, user, full)
+		addrs, err := e.lookup(ctx, p, who, full)
 		if err == nil {
 			return full, addrs, nil
 		}
@@ -38,8 +38,8 @@ func (e *Exit) resolve(ctx context.Context, user string, d reach.Dest) (reach.De
 }
 
 // lookup resolves one full name and keeps the addresses that the user may reach.
-func (e *Exit) lookup(ctx context.Context, p *policy.Policy, user string, full reach.Dest) ([]netip.Addr, error) {
-	if err := p.Screen(user, full); err != nil {
+func (e *Exit) lookup(ctx context.Context, p *policy.Policy, who policy.Asker, full reach.Dest) ([]netip.Addr, error) {
+	if err := p.Screen(who, full); err != nil {
 		return nil, err
 	}
 	found, err := e.sys.Resolver.LookupNetIP(ctx, "ip", full.Host())
@@ -49,7 +49,7 @@ func (e *Exit) lookup(ctx context.Context, p *policy.Policy, user string, full r
 	var addrs []netip.Addr
 	var refusal *answer.Error
 	for _, a := range found[:min(len(found), dns.MaxAddresses)] {
-		if err := p.Permit(user, full, a); err != nil {
+		if err := p.Permit(who, full, a); err != nil {
 			refusal = err
 			continue
 		}

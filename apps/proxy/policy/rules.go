@@ -24,7 +24,7 @@ import (
 // Rule says which users may, or may not, reach which of the endpoint's targets. The first rule that is about the user
 // and the destination decides. If none is, the endpoint's own user may and everybody else may not.
 type Rule struct {
-	Users   []string `json:"users"`   // names; "*" is every user of the mesh
+	Users   []string `json:"users"`   // whom it is about; "*" is every user of the mesh
 	Targets []string `json:"targets"` // patterns; "*" is every target of the endpoint
 	Action  string   `json:"action"`  // "allow" or "deny"
 }
@@ -64,6 +64,17 @@ func New(owner string, targets, exclusions []string, rules []Rule) (*Policy, err
 	return p, nil
 }
 
+// Asker is somebody who wants to reach something.
+type Asker struct {
+	User  string
+	Names func(who []string) bool // whether the users of a rule mean them
+}
+
+// User is an asker whom a rule means by the name of the user alone.
+func User(name string) Asker {
+	return Asker{name, func(who []string) bool { return slices.Contains(who, name) || slices.Contains(who, Everyone) }}
+}
+
 // Rules returns the rules as [New] reads them, in canonical form.
 func (p *Policy) Rules() []Rule {
 	var out []Rule
@@ -90,6 +101,9 @@ func parseRule(r Rule) (rule, error) {
 	}
 	if slices.Contains(out.users, "") {
 		return rule{}, errors.New("a rule names a user without a name")
+	}
+	if err := CheckUsers(out.users); err != nil && !out.allow {
+		return rule{}, fmt.Errorf("a deny rule names users or '*': who is in a group changes, and whoever leaves it would be allowed (%w)", err)
 	}
 	targets := r.Targets
 	if len(targets) == 0 {
@@ -122,14 +136,12 @@ func CheckUsers(names []string) error {
 	return nil
 }
 
-func (r rule) about(user string) bool {
-	return slices.Contains(r.users, user) || slices.Contains(r.users, Everyone)
-}
+func (r rule) about(a Asker) bool { return a.Names(r.users) }
 
 // Screen refuses what no address could make right, before anything is resolved for the user.
-func (p *Policy) Screen(user string, d reach.Dest) *answer.Error {
-	if !p.mightAllow(user, d) {
-		return denied(user, d)
+func (p *Policy) Screen(who Asker, d reach.Dest) *answer.Error {
+	if !p.mightAllow(who, d) {
+		return denied(who.User, d)
 	}
 	if reach.Excludes(p.Exclusions, d) {
 		return answer.Errorf(answer.Prohibited, "%s is excluded at the exit", d)
@@ -141,9 +153,9 @@ func (p *Policy) Screen(user string, d reach.Dest) *answer.Error {
 }
 
 // mightAllow reports whether the rules let the user reach d, or could, depending on the address of the name.
-func (p *Policy) mightAllow(user string, d reach.Dest) bool {
+func (p *Policy) mightAllow(who Asker, d reach.Dest) bool {
 	for _, r := range p.rules {
-		if !r.about(user) {
+		if !r.about(who) {
 			continue
 		}
 		if !r.allow && reach.Excludes(r.targets, d) {
@@ -153,16 +165,16 @@ func (p *Policy) mightAllow(user string, d reach.Dest) bool {
 			return true
 		}
 	}
-	return user == p.Owner
+	return who.User == p.Owner
 }
 
 // Permit decides whether the user who asked for d may be connected to addr, which is d's address or one of the
 // addresses of its name.
-func (p *Policy) Permit(user string, d reach.Dest, addr netip.Addr) *answer.Error {
+func (p *Policy) Permit(who Asker, d reach.Dest, addr netip.Addr) *answer.Error {
 	at := reach.Dest{Addr: addr.Unmap(), Port: d.Port}
 	inner := embedded(at.Addr)
-	if !p.allows(user, d, at, inner) {
-		return denied(user, d)
+	if !p.allows(who, d, at, inner) {
+		return denied(who.User, d)
 	}
 	if never(at.Addr) || reach.Excludes(p.Exclusions, d) || reach.Excludes(p.Exclusions, at) {
 		return answer.Errorf(answer.Prohibited, "%s is excluded at the exit", via(d, at))
@@ -185,19 +197,19 @@ func (p *Policy) Permit(user string, d reach.Dest, addr netip.Addr) *answer.Erro
 }
 
 // PermitName decides whether the user may know what the name d stands for. No address will decide, so the name has to.
-func (p *Policy) PermitName(user string, d reach.Dest) *answer.Error {
+func (p *Policy) PermitName(who Asker, d reach.Dest) *answer.Error {
 	if reach.Heaviest(p.Targets, d) < 0 {
 		return notTarget(d)
 	}
-	if !p.allows(user, d, d, nil) {
-		return denied(user, d)
+	if !p.allows(who, d, d, nil) {
+		return denied(who.User, d)
 	}
 	return nil
 }
 
 // allows is the decision of the rules alone. inner are the addresses that at stands for: who may not reach one of them
 // may not reach it by another name either.
-func (p *Policy) allows(user string, d, at reach.Dest, inner []netip.Addr) bool {
+func (p *Policy) allows(who Asker, d, at reach.Dest, inner []netip.Addr) bool {
 	denies := func(r rule) bool {
 		return reach.Excludes(r.targets, d) || reach.Excludes(r.targets, at) || slices.ContainsFunc(inner, func(a netip.Addr) bool {
 			return reach.Excludes(r.targets, reach.Dest{Addr: a, Port: d.Port})
@@ -205,14 +217,14 @@ func (p *Policy) allows(user string, d, at reach.Dest, inner []netip.Addr) bool 
 	}
 	for _, r := range p.rules {
 		switch {
-		case !r.about(user):
+		case !r.about(who):
 		case r.allow && (reach.Heaviest(r.targets, d) >= 0 || reach.Heaviest(r.targets, at) >= 0):
 			return true
 		case !r.allow && denies(r):
 			return false
 		}
 	}
-	return user == p.Owner
+	return who.User == p.Owner
 }
 
 // namesPrivate reports whether a target names the private destination: by a network that has nothing but such

@@ -6,18 +6,18 @@ import (
 
 // Visible returns the targets of which the user may reach anything, narrowed to what the rules let them reach. It may
 // be wider than what [Policy.Permit] says in the end, where that depends on an address.
-func (p *Policy) Visible(user string) []reach.Pattern {
+func (p *Policy) Visible(who Asker) []reach.Pattern {
 	var out []reach.Pattern
 	for _, t := range p.Targets {
-		out = append(out, p.narrowed(user, t)...)
+		out = append(out, p.narrowed(who, t)...)
 	}
 	return reach.Distinct(out)
 }
 
-func (p *Policy) narrowed(user string, t reach.Pattern) []reach.Pattern {
+func (p *Policy) narrowed(who Asker, t reach.Pattern) []reach.Pattern {
 	var out []reach.Pattern
 	for _, r := range p.rules {
-		if !r.about(user) {
+		if !r.about(who) {
 			continue
 		}
 		for _, about := range r.targets {
@@ -31,7 +31,7 @@ func (p *Policy) narrowed(user string, t reach.Pattern) []reach.Pattern {
 			}
 		}
 	}
-	if user == p.Owner {
+	if who.User == p.Owner {
 		out = append(out, t)
 	}
 	return out

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"ztm/apps/proxy/dns"
+	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
 	"ztm/tunnel/identity"
 )
@@ -37,7 +38,7 @@ func (r *Router) recordsAt(ctx context.Context, id identity.ID, name string, t d
 		return dns.Records{}, err
 	}
 	if self := r.mesh.Self(); id == self.ID {
-		return r.own.Records(ctx, self.User, name, kind)
+		return r.own.Records(ctx, policy.User(self.User), name, kind)
 	}
 	err = ask(ctx, r.mesh, id, "proxy/resolve", url.Values{"name": {name}, "type": {kind}}, &rec, nil)
 	return rec, err

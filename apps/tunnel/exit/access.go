@@ -21,6 +21,7 @@ const (
 
 // access is who may reach what without an outbound. The zero value allows nothing.
 type access struct {
+	names apps.Names // static
 	mu    sync.Mutex
 	rules []spec.Allow
 	flows map[*forward]struct{}
@@ -46,7 +47,7 @@ func (a *access) SetRules(rules []spec.Allow, user string) {
 	defer a.mu.Unlock()
 	a.rules = rules
 	for f := range a.flows {
-		if !allowed(rules, user, f.peer, f.asked, f.reached) {
+		if !a.allowed(rules, user, f.peer, f.asked, f.reached) {
 			f.cut()
 		}
 	}
@@ -67,7 +68,7 @@ func (a *access) Cut(match func(apps.Peer) bool) {
 func (a *access) enter(f *forward, user string) (leave func(), ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !allowed(a.rules, user, f.peer, f.asked, f.reached) {
+	if !a.allowed(a.rules, user, f.peer, f.asked, f.reached) {
 		return nil, false
 	}
 	if a.flows == nil {
@@ -83,12 +84,12 @@ func (a *access) enter(f *forward, user string) (leave func(), ok bool) {
 
 // allowed reports whether a peer may reach a destination, which may be known by its name and by its
 // address.
-func allowed(rules []spec.Allow, user string, p apps.Peer, by ...reach.Dest) bool {
+func (a *access) allowed(rules []spec.Allow, user string, p apps.Peer, by ...reach.Dest) bool {
 	if p.User == user {
 		return true
 	}
 	return slices.ContainsFunc(rules, func(r spec.Allow) bool {
-		return slices.Contains(r.Users, p.User) && slices.ContainsFunc(by, r.Target.Match)
+		return a.names(p, r.Users) && slices.ContainsFunc(by, r.Target.Match)
 	})
 }
 
@@ -108,11 +109,11 @@ func (a *access) permit(ctx context.Context, self apps.Endpoint, p apps.Peer, ta
 		return nil, answer.Errorf(answer.BadRequest, "target: %v", err)
 	}
 	rules := a.List()
-	if allowed(rules, self.User, p, asked) {
+	if a.allowed(rules, self.User, p, asked) {
 		return nil, nil
 	}
 	mayLookUp := slices.ContainsFunc(rules, func(r spec.Allow) bool {
-		return slices.Contains(r.Users, p.User) && r.Target.Prefix.IsValid() && r.Target.Ports.Has(target.First)
+		return a.names(p, r.Users) && r.Target.Prefix.IsValid() && r.Target.Ports.Has(target.First)
 	})
 	if asked.Name == "" || !mayLookUp {
 		return nil, denied
@@ -125,7 +126,7 @@ func (a *access) permit(ctx context.Context, self apps.Endpoint, p apps.Peer, ta
 	}
 	var addrs []netip.Addr
 	for _, ip := range found {
-		if d := (reach.Dest{Addr: ip.Unmap(), Port: target.First}); allowed(rules, self.User, p, d) {
+		if d := (reach.Dest{Addr: ip.Unmap(), Port: target.First}); a.allowed(rules, self.User, p, d) {
 			addrs = append(addrs, d.Addr)
 		}
 	}

@@ -32,6 +32,7 @@ type Outbound struct {
 	core
 	Key    spec.Key                      // static
 	mesh   apps.Mesh                     // static
+	names  apps.Names                    // static
 	config atomic.Pointer[spec.Outbound] // replaced, never changed
 	pool   balance.Pool
 
@@ -41,7 +42,7 @@ type Outbound struct {
 
 // New makes an outbound of a valid configuration.
 func New(h apps.Host, config spec.Outbound) *Outbound {
-	o := &Outbound{core: newCore(h.Log.With("tunnel", config.Key.String())), Key: config.Key, mesh: h.Mesh}
+	o := &Outbound{core: newCore(h.Log.With("tunnel", config.Key.String())), Key: config.Key, mesh: h.Mesh, names: h.Names}
 	o.Change(config)
 	return o
 }
@@ -71,7 +72,7 @@ func (x *core) Answer(f apps.Flow, err error) {
 // Serve handles a flow until it is over. An error means that it was not accepted.
 func (o *Outbound) Serve(ctx context.Context, f apps.Flow) error {
 	config := o.config.Load()
-	denied := config.Allows(o.mesh.Self(), f.Peer())
+	denied := config.Allows(o.mesh.Self(), f.Peer(), o.names)
 	if f.Query().Has(spec.ProbeParam) {
 		answerProbe(f, denied)
 		return nil

@@ -99,7 +99,7 @@ func TestARuleIsForItsUsersAndItsDestinations(t *testing.T) {
 		{"a socket", "bob", "unix:/run/x", rules("* bob"), answer.Denied, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			a := &access{rules: test.rules}
+			a := &access{names: plain, rules: test.rules}
 			got, err := a.permit(t.Context(), self, apps.Peer{User: test.user}, addresses(t, test.target)[0])
 			if answer.CodeOf(err) != test.code || len(got) < test.addrs || test.addrs == 0 && len(got) > 0 {
 				t.Errorf("got %v, %v, want %q", got, err, test.code)
@@ -170,3 +170,6 @@ func TestAPeerThatIsRefusedAgainAndAgainWritesFewShortLines(t *testing.T) {
 		t.Errorf("%d were counted", got)
 	}
 }
+
+// plain is the [apps.Names] of a mesh without groups.
+func plain(p apps.Peer, who []string) bool { return slices.Contains(who, p.User) }

@@ -33,7 +33,7 @@ type Forwards struct {
 // NewForwards makes the exit. Rules are what was saved.
 func NewForwards(h apps.Host, rules []spec.Allow) *Forwards {
 	x := &Forwards{core: newCore(h.Log.With("tunnel", spec.ForwardPath)), mesh: h.Mesh}
-	x.access.rules = rules
+	x.access.rules, x.access.names = rules, h.Names
 	return x
 }
 

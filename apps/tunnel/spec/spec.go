@@ -250,11 +250,12 @@ func validateIDs(list []identity.ID) error {
 	return nil
 }
 
-// ValidateUsers returns an error unless all names are those that users can have, each there once.
+// ValidateUsers returns an error unless all terms are well-formed, see [apps.CheckNamed], and each is
+// there once.
 func ValidateUsers(list []string) error {
 	for i, u := range list {
-		if err := identity.CheckName(u); err != nil {
-			return fmt.Errorf("%q is not the name of a user: %w", u, err)
+		if err := apps.CheckNamed([]string{u}); err != nil {
+			return fmt.Errorf("%q is neither a user nor a group: %v", u, err)
 		}
 		if slices.Contains(list[:i], u) {
 			return fmt.Errorf("%s is there twice", u)
@@ -279,8 +280,8 @@ func ValidateOwner(name string) error { return identity.CheckName(name) }
 
 // Allows returns nil if a peer may use the tunnel at endpoint self, and otherwise the answer that
 // it gets.
-func (o *Outbound) Allows(self apps.Endpoint, p apps.Peer) error {
-	if p.User != self.User && !slices.Contains(o.Users, p.User) {
+func (o *Outbound) Allows(self apps.Endpoint, p apps.Peer, names apps.Names) error {
+	if p.User != self.User && !names(p, o.Users) {
 		return answer.Errorf(answer.Denied, "endpoint %s does not allow user %s to use tunnel %s", self.Name, p.User, o.Key)
 	}
 	if len(o.Entrances) > 0 && !slices.Contains(o.Entrances, p.ID) {
