@@ -32,7 +32,7 @@ func TestNamesOfUsersAreThoseThatAUserCanHave(t *testing.T) {
 		}
 	}
 	e.allow(t, "bob@example.com", "*")
-	if err := e.call("PUT", "/rules/0", policy.Rule{Users: []string{"group:x"}}, nil); answer.CodeOf(err) != answer.BadRequest {
+	if err := e.call("PUT", "/rules/0", policy.Rule{Users: []string{"group:"}}, nil); answer.CodeOf(err) != answer.BadRequest {
 		t.Errorf("a changed rule: %v", err)
 	}
 	e.change(t, Change{Trust: []string{"bob@example.com", "*"}})
