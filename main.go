@@ -30,6 +30,7 @@ import (
 	"ztm/agent/daemon"
 	"ztm/agent/feature"
 	"ztm/agent/kube"
+	policycli "ztm/agent/policy/cli"
 	"ztm/agent/service"
 	browser "ztm/agent/web"
 	webcli "ztm/agent/web/cli"
@@ -83,6 +84,7 @@ func commands(c *console.Console) []*cli.Command {
 	run := roles(c)
 	out := append(mesh.Commands(c, more), more.Top...)
 	out = append(out, auditcli.Command(c), run)
+	out = append(out, policycli.Commands(c)...)
 	if feature.Backup {
 		out = append(out, backups(c)...)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ztm/agent/limits"
+	"ztm/agent/policy/keep"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
@@ -16,6 +17,7 @@ import (
 //	ANY  /v1/api/...     management, for the same user's endpoints alone
 //	GET  /v1/ping        204
 //	GET, POST /v1/trust  the trust list: a hub may withhold it, peers pass it on
+//	.../v1/policy...     the policy of the mesh, see package keep
 //	POST /v1/renew       a new certificate for the caller's own key, from a holder of the CA key
 
 // answer answers a request of a peer that is no flow.
@@ -30,6 +32,8 @@ func (m *mesh) answer(w http.ResponseWriter, r *http.Request, peer identity.Subj
 		m.serveManagement(w, r, peer)
 	case path == seal.PathPing:
 		w.WriteHeader(http.StatusNoContent)
+	case strings.HasPrefix(path, keep.PathHead):
+		m.policy.Serve(w, r, peer, peer.User == rootUser)
 	case path == seal.PathTrust:
 		m.authority.ServeTrust(w, r, peer)
 	case path == seal.PathRenew && r.Method == http.MethodPost:

@@ -341,6 +341,8 @@ func (m *mesh) manage(w http.ResponseWriter, r *http.Request, path string) {
 		m.serveTokens(w, r, name, rest)
 	case path == "log" && r.Method == http.MethodGet:
 		answer.JSON(w, m.recent.Entries())
+	case name == "policy":
+		m.policy.Manage(w, r, rest)
 	case name == "audit":
 		m.serveAudit(w, r, rest)
 	case path == "stats" && r.Method == http.MethodGet:

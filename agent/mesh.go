@@ -6,7 +6,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"ztm/agent/api"
 	"ztm/agent/audit"
@@ -16,7 +15,7 @@ import (
 	"ztm/agent/known"
 	"ztm/agent/limits"
 	"ztm/agent/peers"
-	"ztm/agent/policy"
+	"ztm/agent/policy/keep"
 	"ztm/agent/recent"
 	"ztm/agent/tokens"
 	"ztm/apps"
@@ -55,8 +54,7 @@ type mesh struct {
 
 	book
 	authority *authority.Authority
-
-	rights atomic.Pointer[policy.Rights] // what the policy of the mesh gives here
+	policy    *keep.Keeper
 }
 
 var _ apps.Mesh = (*mesh)(nil)
@@ -78,6 +76,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	m.life, m.cancel = context.WithCancel(context.Background())
 	m.authority, err = authority.New(authority.Config{
 		Self: a.self, Key: a.key, Log: m.log, PeerLog: m.peerLog, Verifier: m.verifier, Book: &m.book, Work: &m.work, Life: m.life,
+		TrustChanged: func() { m.policy.TrustChanged() },
 	})
 	if err != nil {
 		m.cancel()
@@ -86,13 +85,15 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	m.control = control.New(control.Config{
 		Mesh: name, Self: a.self, Dialer: a.dialer, Verifier: m.verifier, Certificate: m.authority.Certificate, Hubs: func() []string { return m.Membership().Hubs }, Record: m.record,
 		Slots: a.slots(), Kept: row.HubRecords, Keep: m.keepHubs, Sign: a.signAttach, Log: m.log, PeerLog: m.peerLog, Limits: m.limits, Work: &m.work, Life: m.life,
-		Event: m.authority.Event, Trust: m.authority.SyncTrust, HubsOf: m.known.HubsOf, Lost: func(hub identity.ID) { m.peers.Lost(hub) },
+		Event: m.authority.Event, Trust: m.syncTrust, HubsOf: m.known.HubsOf, Lost: func(hub identity.ID) { m.peers.Lost(hub) },
 		Accept: func(ctx context.Context, path net.Conn, from, hub identity.ID) { m.peers.Accept(ctx, path, from, hub) },
 	})
 	m.newAudit()
+	m.policy = m.newKeeper()
 	m.peers = peers.New(peers.Config{
 		Self: a.self, Endpoint: m.Self, Verifier: m.verifier, Certificate: m.authority.Certificate, Log: m.log, PeerLog: m.peerLog,
-		Limits: m.limits, Work: &m.work, Life: m.life, Hubs: m.control, Answer: m.answer, Audit: m.auditFlow, Answered: m.authority.CompareTrust,
+		Limits: m.limits, Work: &m.work, Life: m.life, Hubs: m.control, Answer: m.answer, Audit: m.auditFlow, Answered: m.answered,
+		Await: m.awaitRule, Judge: m.judge, Mark: m.policy.Mark,
 		User: m.authority.User, Mode: m.mode, Network: a.config.Network,
 	})
 	m.authority.Connect(m, m.control, m.peers)
@@ -101,7 +102,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 		m.apps[c.Name] = c.New(apps.Host{
 			Mesh: m, State: &appState{a.db, name + "/" + c.Name + "/"}, Notary: notary{m, c.Name}, Dir: apps.Dir(a.config.Data, name, c.Name), Log: m.log.With("app", c.Name),
 			Offer: func(names []string) { m.control.Offer(c.Name, names) },
-			Names: m.names,
+			Names: m.policy.Names,
 			Cut:   func(match func(apps.Peer, string) bool) { m.peers.Cut(c.Name, match) },
 		})
 	}
@@ -130,6 +131,7 @@ func (m *mesh) run(ctx context.Context) {
 	m.work.Go(func() { m.peers.Run(m.life) })
 	m.work.Go(m.authority.KeepCertificate)
 	m.work.Go(m.authority.KeepSettling)
+	m.work.Go(m.policy.Run)
 	m.control.Run()
 	m.peers.Close()
 	<-m.work.Close()

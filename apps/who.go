@@ -28,6 +28,12 @@ type Names func(p Peer, who []string) bool
 // app's rules do not allow any more. It may be called at any time, from any goroutine.
 type Judge interface{ Judge() }
 
+// Ruled is an app that says whom its rule for something names. name is what the policy calls it:
+// "tcp/db". What is not there is an *[answer.Error].
+type Ruled interface {
+	Rule(name string) ([]string, error)
+}
+
 // ByPolicy is the term of a rule that leaves it to the policy.
 const ByPolicy = "@policy"
 

@@ -40,6 +40,8 @@ type Config struct {
 	Book     Book
 	Work     *inflight.Tracker // what the membership waits for at its end
 	Life     context.Context   // of the membership
+
+	TrustChanged func() // is called when another trust list is in force
 }
 
 // Authority is made with [New] and completed by Connect. Its methods may be called from any

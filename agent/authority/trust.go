@@ -45,6 +45,7 @@ func (a *Authority) UpdateTrust(doc []byte) error {
 		return err
 	}
 	a.Verifier.Set(next)
+	a.TrustChanged() // before the user who was evicted can be somebody else
 	if own != nil {
 		a.setCA(own)
 	}

@@ -55,7 +55,12 @@ func (p *Peers) serveFlow(w http.ResponseWriter, r *http.Request, in *inbound) {
 	defer cancel()
 	f.cancel = cancel
 	if p.enlist(f) {
-		app.Serve(ctx, f)
+		p.Await(ctx, f.app, f.path, f.query.Get(targetParam))
+		if err := f.judge(); err != nil { // once it is enlisted: what the policy takes away from now on cuts it
+			f.Refuse(err)
+		} else {
+			app.Serve(ctx, f)
+		}
 		p.departed(f.peer, app)
 	}
 	if f.end() {
@@ -107,6 +112,22 @@ func (p *Peers) enlist(f *inFlow) bool {
 		f.Refuse(answer.Errorf(answer.Conflict, "this flow was opened before"))
 	}
 	return !again
+}
+
+// judge returns nil if the policy of the mesh gives the peer what the flow asks for.
+func (f *inFlow) judge() error {
+	return f.p.Judge(f.peer, f.app, f.path, f.query.Get(targetParam))
+}
+
+// Rejudge ends the flows that the policy of the mesh does not give their peers any more, and has the
+// apps look at what runs by their own rules.
+func (p *Peers) Rejudge() {
+	p.cutFlows(func(f *inFlow) bool { return f.judge() != nil })
+	for _, app := range p.apps {
+		if j, ok := app.(apps.Judge); ok {
+			j.Judge()
+		}
+	}
 }
 
 // end closes what the app left open, counts, and reports whether the stream must be reset.

@@ -61,6 +61,17 @@ type Config struct {
 	// Audit writes a line of the audit log, and does not wait.
 	Audit func(audit.Line)
 
+	// Judge returns nil if the policy of the mesh gives a peer what it asks of an app: path is what
+	// stands below the app's name, address what the flow names of its own. It is asked before the app
+	// is, for each flow, so that no app can forget to.
+	Judge func(p apps.Peer, app, path, address string) error
+
+	// Await gets ready to judge a flow that has come, and takes no longer than ctx.
+	Await func(ctx context.Context, app, path, address string)
+
+	// Mark adds to the headers of each answer to a peer.
+	Mark func(http.Header)
+
 	// Answered is called with each answer of a peer, before its body is read.
 	Answered func(s flow.Session, resp *http.Response)
 }

@@ -22,6 +22,7 @@ import (
 //	ANY  /v1/api/...         management, for the same user's endpoints alone
 //	GET  /v1/ping            204
 //	GET, POST /v1/trust      the trust list: a hub may withhold it, peers pass it on
+//	.../v1/policy...         the policy of the mesh, see package keep
 //	POST /v1/renew           a new certificate for the caller's own key, from a holder of the CA key
 //	POST /v1/direct...       a round of a direct path, see package direct
 //
@@ -135,6 +136,7 @@ func (p *Peers) serve(w http.ResponseWriter, r *http.Request) {
 // admits verifies the peer again, for this request, and answers it if it may not ask any more.
 func (p *Peers) admits(w http.ResponseWriter, in *inbound) bool {
 	w.Header().Set(seal.FieldTrust, p.Verifier.Trust().Head().String())
+	p.Mark(w.Header())
 	err := p.reverify(in.peer)
 	if err != nil {
 		p.turnedAway(in.peer, audit.Evicted, err)

@@ -58,6 +58,12 @@ func (a *App) Run(ctx context.Context) error {
 	return nil
 }
 
+// Rule implements [apps.Ruled].
+func (a *App) Rule(string) ([]string, error) {
+	r, err := a.settings.Get()
+	return r.Users, err
+}
+
 // Judge implements [apps.Judge].
 func (a *App) Judge() {
 	if r, err := a.settings.Get(); err == nil {

@@ -55,6 +55,12 @@ func (a *App) Run(ctx context.Context) error {
 	return nil
 }
 
+// Rule implements [apps.Ruled].
+func (a *App) Rule(string) ([]string, error) {
+	c, err := a.settings.Get()
+	return c.Users, err
+}
+
 // Judge implements [apps.Judge].
 func (a *App) Judge() {
 	if c, err := a.settings.Get(); err == nil {

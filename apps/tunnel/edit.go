@@ -143,6 +143,20 @@ func (a *App) commitOutbound(config spec.Outbound) {
 	a.offer()
 }
 
+// Rule implements [apps.Ruled].
+func (a *App) Rule(name string) ([]string, error) {
+	protocol, tunnel, _ := strings.Cut(name, "/")
+	if protocol == spec.ForwardPath {
+		return a.forwards.Rule(tunnel)
+	}
+	k := spec.Key{Protocol: protocol, Name: tunnel}
+	o := a.outbound(k)
+	if o == nil {
+		return nil, a.missing(spec.OutboundKind, k)
+	}
+	return o.Settings().Users, nil
+}
+
 // Judge implements [apps.Judge].
 func (a *App) Judge() {
 	self := a.host.Mesh.Self()

@@ -41,6 +41,21 @@ func (a *access) List() []spec.Allow {
 	return append([]spec.Allow{}, a.rules...)
 }
 
+// Rule returns whom rules let reach an address.
+func (a *access) Rule(address string) ([]string, error) {
+	target, err := reach.ParseDest(address)
+	if err != nil {
+		return nil, answer.Errorf(answer.BadRequest, "%v", err)
+	}
+	var who []string
+	for _, r := range a.List() {
+		if r.Target.Match(target) {
+			who = append(who, r.Users...)
+		}
+	}
+	return who, nil
+}
+
 // SetRules replaces the rules, and cuts the flows that they do not allow.
 func (a *access) SetRules(rules []spec.Allow, user string) {
 	a.mu.Lock()

@@ -23,6 +23,7 @@ type Head struct {
 	Trust    uint64      `json:"trust"`    // the version of the trust list that its maker had
 	Previous string      `json:"previous"` // sum of the head before, "" of the first
 	Source   string      `json:"source"`   // sum of the source's document
+	Mode     string      `json:"mode"`     // that of the source: who has no slice knows whether it may let anybody in
 }
 
 // Sum is the SHA-256 of a document, in hex.
@@ -71,6 +72,8 @@ func OpenHead(trust *identity.Trust, doc []byte) (*Signed, error) {
 		return nil, failf("the head is of another mesh")
 	case s.Version == 0 || s.Version > maxSeconds || s.Issued <= 0 || s.Issued > maxSeconds:
 		return nil, failf("the head has no version or time")
+	case s.Mode != GroupsOnly && s.Mode != Observe && s.Mode != Enforce:
+		return nil, failf("the head has no mode")
 	case !isSum(s.Source) || s.Previous != "" && !isSum(s.Previous):
 		return nil, failf("the head has no sums")
 	}

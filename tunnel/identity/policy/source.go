@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -146,6 +147,23 @@ func Parse(doc []byte) (*Source, error) {
 		return nil, failf("is not in canonical form")
 	}
 	return s, nil
+}
+
+// Clone returns a source that can be changed: nothing of it is shared.
+func (s *Source) Clone() *Source {
+	c := &Source{Mode: s.Mode, Users: maps.Clone(s.Users), Groups: maps.Clone(s.Groups), Endpoints: maps.Clone(s.Endpoints), Grants: slices.Clone(s.Grants)}
+	for name, g := range c.Groups {
+		g.Members = slices.Clone(g.Members)
+		c.Groups[name] = g
+	}
+	for name, e := range c.Endpoints {
+		e.Labels = slices.Clone(e.Labels)
+		c.Endpoints[name] = e
+	}
+	for i, g := range c.Grants {
+		c.Grants[i].Who, c.Grants[i].To, c.Grants[i].At, c.Grants[i].From = slices.Clone(g.Who), slices.Clone(g.To), slices.Clone(g.At), slices.Clone(g.From)
+	}
+	return c
 }
 
 // Check returns what is wrong with a source, by name: the first thing found, in a fixed order. It

@@ -1,0 +1,71 @@
+package api
+
+import (
+	"time"
+
+	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/policy"
+)
+
+// Policy is what an endpoint knows of the policy of its mesh: GET [EndpointPath] below "policy".
+// Version is 0 where it knows of none.
+type Policy struct {
+	Version uint64      `json:"version"`
+	Mode    string      `json:"mode"` // see [policy.Enforce]
+	Issued  time.Time   `json:"issued,omitzero"`
+	By      identity.ID `json:"by,omitempty"` // the CA that has signed it
+	InForce bool        `json:"inForce"`      // else the endpoint has yet to get what concerns it
+	Stale   bool        `json:"stale"`        // for so long that it lets nobody in by what it has
+	Labels  []string    `json:"labels"`       // of the endpoint, those that give rights
+	Unknown []string    `json:"unknown"`      // what rules here name and the policy has not
+}
+
+// PolicySource is the whole policy with its version, at an endpoint that holds the CA key: GET below
+// "policy/source", and PUT to replace it.
+type PolicySource struct {
+	Version uint64         `json:"version"` // 0: there is none; of a PUT, the version that it was made from
+	Source  *policy.Source `json:"source"`
+}
+
+// Group is a group of users.
+type Group struct {
+	Name string `json:"name"`
+	policy.Group
+}
+
+// GroupChange changes a group, and makes it if there is none: POST below "policy/groups".
+type GroupChange struct {
+	Add     []string `json:"add,omitempty"`
+	Remove  []string `json:"remove,omitempty"`
+	Until   int64    `json:"until,omitempty"`   // of those that are added, Unix seconds; 0: without end
+	Max     *int64   `json:"max,omitempty"`     // seconds that a membership may last; 0: no limit
+	Visible *string  `json:"visible,omitempty"` // see [policy.Group]
+	Delete  bool     `json:"delete,omitempty"`
+	Reason  string   `json:"reason,omitempty"` // for the record
+}
+
+// LabelChange sets the labels of an endpoint that give rights: POST below "policy/labels".
+type LabelChange struct {
+	Name   string      `json:"name"` // of the endpoint, which the policy pins to the ID
+	ID     identity.ID `json:"id"`
+	Add    []string    `json:"add,omitempty"`
+	Remove []string    `json:"remove,omitempty"`
+	Repin  bool        `json:"repin,omitempty"` // another endpoint has the name now, and that is right
+}
+
+// Access is one row of who can reach what: GET below "policy/who-can".
+type Access struct {
+	User   string    `json:"user"`
+	App    string    `json:"app"`
+	Target string    `json:"target,omitempty"`
+	Allow  bool      `json:"allow"`
+	Rule   string    `json:"rule"` // what lets them, or does not
+	Until  time.Time `json:"until,omitzero"`
+}
+
+// WhoCan is the answer of an endpoint that was asked who can reach something there.
+type WhoCan struct {
+	Policy uint64   `json:"policy"` // the version in force
+	Trust  uint64   `json:"trust"`
+	Rows   []Access `json:"rows"`
+}

@@ -1,0 +1,108 @@
+// Package cli is the command line of groups and of the policy: `ztm group`, `ztm policy`,
+// `ztm who-can`.
+package cli
+
+import (
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"ztm/agent/console"
+	"ztm/apps"
+)
+
+// Commands are the commands of the policy.
+func Commands(c *console.Console) []*cli.Command {
+	p := commands{c}
+	return []*cli.Command{p.groupCommand(), p.policyCommand(), p.whoCanCommand()}
+}
+
+func (p commands) groupCommand() *cli.Command {
+	reason := &cli.StringFlag{Name: "reason", Usage: "put `TEXT` into the log of the endpoint"}
+	return &cli.Command{
+		Name: "group", Usage: "change and show groups of users, which rules name as group:NAME",
+		Description: "Groups are signed with the mesh's CA key: they are changed at an endpoint of root that holds it.\n\n" +
+			apps.Example("ztm group add ops bob carol", "ztm ep nas tunnel open outbound tcp/db --targets 5432 --users group:ops"),
+		Subcommands: []*cli.Command{
+			{
+				Name: "add", Category: apps.AtEndpoint, ArgsUsage: "GROUP [USER...]", Usage: "put users into a group, and make it if there is none",
+				Description: "A membership with an end is over then by itself: what runs is cut within seconds.\n\n" +
+					apps.Example("ztm group add ops bob carol", "ztm group add guests gil --until 2026-12-24", "ztm group add breakglass --max 1h",
+						"ztm group add breakglass bob --until 1h --reason 'disk full'"),
+				Flags: []cli.Flag{
+					&cli.StringFlag{Name: "until", Usage: "end the membership in `TIME`, such as 8h, or at 2026-12-24T18:00:00Z, or after 2026-12-24 (UTC)"},
+					&cli.DurationFlag{Name: "max", Usage: "let no membership last longer than `TIME`: each has an end then"},
+					reason,
+				},
+				Action: func(x *cli.Context) error {
+					var longest *time.Duration
+					if x.IsSet("max") {
+						d := x.Duration("max")
+						longest = &d
+					}
+					return p.add(x.Context, x.Args().First(), x.Args().Tail(), x.String("until"), longest, x.String("reason"))
+				},
+			},
+			{
+				Name: "remove", Category: apps.AtEndpoint, ArgsUsage: "GROUP [USER...]", Usage: "take users out of a group, or the group away",
+				Description: "What they have open by it is cut within seconds. Without users the group itself goes.\n\n" +
+					apps.Example("ztm group remove ops carol", "ztm group remove ops"),
+				Flags: []cli.Flag{reason},
+				Action: func(x *cli.Context) error {
+					return p.remove(x.Context, x.Args().First(), x.Args().Tail(), x.String("reason"))
+				},
+			},
+			{
+				Name: "get", Category: apps.AtEndpoint, Usage: "list groups",
+				Description: "An endpoint that does not hold the CA key knows those that matter there.\n\n" + apps.Example("ztm group get"),
+				Action:      func(x *cli.Context) error { return p.list(x.Context) },
+			},
+			{
+				Name: "describe", Category: apps.AtEndpoint, ArgsUsage: "GROUP", Usage: "show who is in a group, and until when",
+				Description: apps.Example("ztm group describe ops"),
+				Action:      func(x *cli.Context) error { return p.describe(x.Context, x.Args().First()) },
+			},
+		},
+	}
+}
+
+func (p commands) policyCommand() *cli.Command {
+	return &cli.Command{
+		Name: "policy", Usage: "show the policy of the mesh, and give endpoints the labels that it goes by",
+		Description: apps.Example("ztm policy get", "ztm policy label till-7 kind=till"),
+		Subcommands: []*cli.Command{
+			{
+				Name: "get", Category: apps.AtEndpoint, Usage: "show which policy an endpoint has",
+				Description: apps.Example("ztm policy get", "ztm ep nas policy get"),
+				Action:      func(x *cli.Context) error { return p.status(x.Context) },
+			},
+			{
+				Name: "label", Category: apps.AtEndpoint, ArgsUsage: "NAME LABEL...", Usage: "give an endpoint labels that rules and grants go by",
+				Description: "An endpoint's own labels are for searching: they give no rights. These are signed with the CA key, and belong to\n" +
+					"the device that has the name now.\n\n" +
+					apps.Example("ztm policy label till-7 kind=till site=12", "ztm policy label --remove till-7 site=12"),
+				Flags: []cli.Flag{
+					&cli.BoolFlag{Name: "remove", Usage: "take the labels away"},
+					&cli.BoolFlag{Name: "repin", Usage: "another device has the name by now, and that is right"},
+				},
+				Action: func(x *cli.Context) error {
+					return p.label(x.Context, x.Args().First(), x.Args().Tail(), x.Bool("remove"), x.Bool("repin"))
+				},
+			},
+		},
+	}
+}
+
+func (p commands) whoCanCommand() *cli.Command {
+	return &cli.Command{
+		Name: "who-can", Usage: "list who can reach something, and by which rule",
+		Description: apps.Example("ztm who-can reach nas tunnel/tcp/db"),
+		Subcommands: []*cli.Command{{
+			Name: "reach", Category: apps.AtEndpoint, ArgsUsage: "EP TARGET", Usage: "list who can reach a target of an app at an endpoint",
+			Description: "The endpoint answers, by what it decides by: its owner's rule and the policy that it has. Who is not in the list cannot.\n" +
+				"TARGET is an app and what of it, as grants name it; tcp/NAME is short for tunnel/tcp/NAME.\n\n" +
+				apps.Example("ztm who-can reach nas tcp/db", "ztm who-can reach nas terminal"),
+			Action: func(x *cli.Context) error { return p.whoCan(x.Context, x.Args().Get(0), x.Args().Get(1)) },
+		}},
+	}
+}

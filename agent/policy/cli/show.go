@@ -1,0 +1,239 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"ztm/agent/api"
+	"ztm/agent/console"
+	"ztm/apps"
+	"ztm/tunnel/answer"
+)
+
+// commands holds the Actions of the commands.
+type commands struct{ *console.Console }
+
+// at is where the chosen endpoint, or another, has its policy.
+func (p commands) at(ctx context.Context, ep apps.Endpoint, below ...string) (string, error) {
+	m, err := p.Mesh(ctx)
+	return api.EndpointPath(m.Name, ep.ID, append([]string{"policy"}, below...)...), err
+}
+
+func (p commands) do(ctx context.Context, method string, in, out any, below ...string) error {
+	ep, err := p.Endpoint(ctx)
+	if err != nil {
+		return err
+	}
+	path, err := p.at(ctx, ep, below...)
+	if err != nil {
+		return err
+	}
+	err = p.Do(ctx, method, path, in, out)
+	if method != http.MethodGet && answer.CodeOf(err) == answer.Denied {
+		return &apps.HintError{Err: err, Hint: "do it at an endpoint of root that holds the key, or from another of root's: ztm ep NAME group add ..."}
+	}
+	return err
+}
+
+func (p commands) add(ctx context.Context, group string, users []string, until string, longest *time.Duration, reason string) error {
+	if group == "" {
+		return apps.Usagef("missing GROUP")
+	}
+	in := api.GroupChange{Add: users, Reason: reason}
+	if longest != nil {
+		seconds := int64(longest.Seconds())
+		in.Max = &seconds
+	}
+	if until != "" {
+		end, err := parseUntil(until, time.Now())
+		if err != nil {
+			return &apps.UsageError{Err: fmt.Errorf("--until: %w", err)}
+		}
+		in.Until = end.Unix()
+		p.Note("until %s, in %s", end.UTC().Format("2006-01-02 15:04 MST"), time.Until(end).Round(time.Minute))
+	}
+	if err := p.CheckUsers(ctx, users); err != nil {
+		return err
+	}
+	return p.change(ctx, group, in)
+}
+
+// parseUntil reads an end: a span of time from now, a time with its zone, or a day, which ends at
+// midnight UTC.
+func parseUntil(s string, now time.Time) (time.Time, error) {
+	if d, err := apps.ParseDuration(s); err == nil && d > 0 {
+		return now.Add(time.Duration(d)), nil
+	}
+	end, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		if end, err = time.Parse(time.DateOnly, s); err == nil {
+			end = end.AddDate(0, 0, 1)
+		}
+	}
+	switch {
+	case err != nil:
+		return end, fmt.Errorf("%q is neither a span of time such as 8h nor a time such as 2026-12-24T18:00:00Z", s)
+	case !end.After(now):
+		return end, fmt.Errorf("%s has passed", s)
+	}
+	return end, nil
+}
+
+func (p commands) remove(ctx context.Context, group string, users []string, reason string) error {
+	if group == "" {
+		return apps.Usagef("missing GROUP")
+	}
+	return p.change(ctx, group, api.GroupChange{Remove: users, Delete: len(users) == 0, Reason: reason})
+}
+
+func (p commands) change(ctx context.Context, group string, in api.GroupChange) error {
+	var out api.Group
+	if err := p.do(ctx, http.MethodPost, in, &out, "groups", group); err != nil {
+		return err
+	}
+	return p.Print(out, nil)
+}
+
+func (p commands) groups(ctx context.Context) (all []api.Group, err error) {
+	return all, p.do(ctx, http.MethodGet, nil, &all, "groups")
+}
+
+func (p commands) list(ctx context.Context) error {
+	all, err := p.groups(ctx)
+	if err != nil {
+		return err
+	}
+	t := &apps.Table{Header: []string{"GROUP", "MEMBERS", "USERS"}}
+	for _, g := range all {
+		var users []string
+		for _, m := range g.Members {
+			users = append(users, m.User)
+		}
+		t.Add(g.Name, fmt.Sprint(len(users)), clip(strings.Join(users, " ")))
+	}
+	return p.Print(all, t)
+}
+
+// clip is a list for a table.
+func clip(s string) string {
+	const most = 60
+	if len(s) > most {
+		return s[:most] + "..."
+	}
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func (p commands) describe(ctx context.Context, name string) error {
+	all, err := p.groups(ctx)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(all, func(g api.Group) bool { return g.Name == name })
+	if i < 0 {
+		return &apps.HintError{Err: answer.Errorf(answer.NotFound, "there is no group %s", name), Hint: "list them with: ztm group get"}
+	}
+	t := &apps.Table{Header: []string{"USER", "SINCE", "UNTIL"}}
+	for _, m := range all[i].Members {
+		t.Add(m.User, moment(time.Unix(m.Added, 0)), end(m.Until))
+	}
+	return p.Print(all[i], t)
+}
+
+func end(seconds int64) string {
+	if seconds == 0 {
+		return "-"
+	}
+	return moment(time.Unix(seconds, 0))
+}
+
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func (p commands) status(ctx context.Context) error {
+	var s api.Policy
+	if err := p.do(ctx, http.MethodGet, nil, &s); err != nil {
+		return err
+	}
+	t := &apps.Table{}
+	mode := map[string]string{"": "groups: the rules of endpoints decide", "observe": "observe: grants decide nothing yet", "enforce": "enforce: grants decide, and rules of endpoints narrow them"}[s.Mode]
+	state := "in force"
+	switch {
+	case s.Version == 0:
+		mode, state = "-", "there is none"
+	case s.Stale:
+		state = "a newer version is in force in the mesh, and not here: nobody is let in by what is here"
+	case !s.InForce:
+		state = "is being fetched"
+	}
+	for _, row := range [][]string{{"Version", fmt.Sprint(s.Version)}, {"Mode", mode}, {"State", state}, {"Issued", moment(s.Issued)},
+		{"Labels", clip(strings.Join(s.Labels, " "))}, {"Unknown", clip(strings.Join(s.Unknown, " "))}} {
+		t.Add(row...)
+	}
+	return p.Print(s, t)
+}
+
+func (p commands) label(ctx context.Context, name string, labels []string, remove, repin bool) error {
+	if name == "" || len(labels) == 0 {
+		return apps.Usagef("missing NAME or LABEL")
+	}
+	ep, err := p.EndpointNamed(ctx, name)
+	if err != nil {
+		return err
+	}
+	in := api.LabelChange{Name: ep.Name, ID: ep.ID, Add: labels, Repin: repin}
+	if remove {
+		in.Add, in.Remove = nil, labels
+	}
+	var out any
+	err = p.do(ctx, http.MethodPost, in, &out, "labels")
+	if answer.CodeOf(err) == answer.Conflict {
+		return &apps.HintError{Err: err, Hint: "if its owner says that this is right: --repin"}
+	}
+	if err != nil {
+		return err
+	}
+	return p.Print(out, nil)
+}
+
+func (p commands) whoCan(ctx context.Context, name, target string) error {
+	if name == "" || target == "" {
+		return apps.Usagef("missing EP or TARGET")
+	}
+	ep, err := p.Resolve(ctx, name)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(target, "tcp/") || strings.HasPrefix(target, "udp/") {
+		target = "tunnel/" + target
+	}
+	path, err := p.at(ctx, ep, "who-can")
+	if err != nil {
+		return err
+	}
+	var out api.WhoCan
+	if err := p.Do(ctx, http.MethodGet, path+"?"+url.Values{"target": {target}}.Encode(), nil, &out); err != nil {
+		return err
+	}
+	t := &apps.Table{Header: []string{"USER", "CAN", "UNTIL", "BY"}}
+	for _, r := range out.Rows {
+		can := "no"
+		if r.Allow {
+			can = "yes"
+		}
+		t.Add(r.User, can, moment(r.Until), r.Rule)
+	}
+	p.Note("asked %s, which has version %d of the policy and %d of the trust list", ep.Name, out.Policy, out.Trust)
+	return p.Print(out, t)
+}

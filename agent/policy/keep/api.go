@@ -1,0 +1,260 @@
+package keep
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"ztm/agent/api"
+	"ztm/apps"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+	signed "ztm/tunnel/identity/policy"
+)
+
+// Manage answers a request of the endpoint's own user, below "policy". Package api says what its
+// paths and answers are.
+func (k *Keeper) Manage(w http.ResponseWriter, r *http.Request, path string) {
+	name, below, _ := strings.Cut(path, "/")
+	var out any
+	var err error
+	switch at := r.Method + " " + name; {
+	case at == "GET ":
+		out = k.status()
+	case at == "GET source":
+		out, err = k.getSource()
+	case at == "PUT source":
+		out, err = k.putSource(r)
+	case at == "GET groups":
+		out, err = k.groups()
+	case at == "POST groups":
+		out, err = k.changeGroup(r, below)
+	case at == "POST labels":
+		out, err = k.changeLabels(r)
+	case at == "GET who-can":
+		out, err = k.whoCan(r.Context(), r.URL.Query().Get("target"))
+	default:
+		err = answer.Errorf(answer.NotFound, "the policy has no %s %q", r.Method, path)
+	}
+	answer.Reply(w, k.Log, out, err)
+}
+
+// maxChange is how much is read of a change, in bytes; a source is larger.
+const maxChange = 1 << 20
+
+func (k *Keeper) status() api.Policy {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := api.Policy{Labels: []string{}, Unknown: []string{}}
+	if k.head == nil {
+		return out
+	}
+	out.Version, out.Mode, out.Issued, out.By = k.head.Version, k.head.Mode, time.Unix(k.head.Issued, 0).UTC(), k.head.By
+	r := k.rights.Load()
+	out.Stale = r.IsStale()
+	if k.slice != nil {
+		out.InForce, out.Labels = k.slice.Head == k.head.Sum, append(out.Labels, k.slice.Labels...)
+	}
+	for _, t := range k.askedLocked() {
+		if !r.Knows(t) {
+			out.Unknown = append(out.Unknown, t)
+		}
+	}
+	return out
+}
+
+func (k *Keeper) getSource() (api.PolicySource, error) {
+	source, version, err := k.Source()
+	return api.PolicySource{Version: version, Source: source}, err
+}
+
+// putSource replaces the source, if it was made from the version in force.
+func (k *Keeper) putSource(r *http.Request) (out api.PolicySource, err error) {
+	var in api.PolicySource
+	if err := answer.Decode(r, 2*signed.MaxSource, &in); err != nil {
+		return out, err
+	}
+	if in.Source == nil {
+		return out, answer.Errorf(answer.BadRequest, "the source is missing")
+	}
+	version, err := k.Propose(r.Context(), func(s *signed.Source) error {
+		if _, now, err := k.Source(); err != nil || now != in.Version {
+			return cmp.Or(err, error(answer.Errorf(answer.Conflict, "version %d of the policy is in force by now, and this was made from %d", now, in.Version)))
+		}
+		*s = *in.Source.Clone()
+		return nil
+	})
+	if err != nil {
+		return out, err
+	}
+	source, _, err := k.Source()
+	return api.PolicySource{Version: version, Source: source}, err
+}
+
+// groups lists the groups that are known here: all of them to a holder of the CA key, and else those
+// that matter at this endpoint.
+func (k *Keeper) groups() ([]api.Group, error) {
+	known := map[string]signed.Group{}
+	if source, _, err := k.Source(); err == nil {
+		known = source.Groups
+	} else {
+		k.mu.Lock()
+		if k.slice != nil {
+			known = k.slice.Groups
+		}
+		k.mu.Unlock()
+	}
+	out := []api.Group{}
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		out = append(out, api.Group{Name: name, Group: known[name]})
+	}
+	return out, nil
+}
+
+func (k *Keeper) changeGroup(r *http.Request, name string) (out api.Group, err error) {
+	var in api.GroupChange
+	if err := answer.Decode(r, maxChange, &in); err != nil {
+		return out, err
+	}
+	if err := identity.CheckName(name); err != nil {
+		return out, answer.Errorf(answer.BadRequest, "group: %v", err)
+	}
+	_, err = k.Propose(r.Context(), func(s *signed.Source) error {
+		g, known := s.Groups[name]
+		if in.Delete {
+			delete(s.Groups, name)
+			return missing(known, name)
+		}
+		if !known && len(in.Add) == 0 && len(in.Remove) > 0 {
+			return missing(false, name)
+		}
+		if err := k.edit(&g, name, in); err != nil {
+			return err
+		}
+		s.Groups[name], out = g, api.Group{Name: name, Group: g}
+		return nil
+	})
+	return out, err
+}
+
+func missing(known bool, group string) error {
+	if known {
+		return nil
+	}
+	return answer.Errorf(answer.NotFound, "there is no group %s", group)
+}
+
+// edit makes a change of a group.
+func (k *Keeper) edit(g *signed.Group, name string, in api.GroupChange) error {
+	now := k.Verifier.Clock().Now()
+	if in.Until != 0 && in.Until <= now.Unix() {
+		return answer.Errorf(answer.BadRequest, "the end of the membership has passed")
+	}
+	if in.Max != nil {
+		g.Max = *in.Max
+	}
+	if in.Visible != nil {
+		g.Visible = *in.Visible
+	}
+	g.Members = slices.Concat([]signed.Member{}, g.Members)
+	for _, u := range in.Remove {
+		i := slices.IndexFunc(g.Members, func(m signed.Member) bool { return m.User == u })
+		if i < 0 {
+			return answer.Errorf(answer.NotFound, "user %s is not in group %s", u, name)
+		}
+		g.Members = slices.Delete(g.Members, i, i+1)
+	}
+	for _, u := range in.Add {
+		if err := identity.CheckName(u); err != nil {
+			return answer.Errorf(answer.BadRequest, "user: %v", err)
+		}
+		g.Members = slices.DeleteFunc(g.Members, func(m signed.Member) bool { return m.User == u })
+		g.Members = append(g.Members, signed.Member{User: u, Added: k.Added(u), Until: in.Until})
+	}
+	slices.SortFunc(g.Members, func(a, b signed.Member) int { return strings.Compare(a.User, b.User) })
+	return nil
+}
+
+// Added is the time to write beside a user who is put somewhere now, in Unix seconds: after the last
+// eviction of that name.
+func (k *Keeper) Added(user string) int64 {
+	return k.Verifier.Trust().Admission(user, k.Verifier.Clock().Now()).Unix()
+}
+
+// changeLabels changes the labels of an endpoint, and pins its name.
+func (k *Keeper) changeLabels(r *http.Request) (out signed.Endpoint, err error) {
+	var in api.LabelChange
+	if err := answer.Decode(r, maxChange, &in); err != nil {
+		return out, err
+	}
+	_, err = k.Propose(r.Context(), func(s *signed.Source) error {
+		e, known := s.Endpoints[in.Name]
+		if known && e.ID != in.ID && !in.Repin {
+			return answer.Errorf(answer.Conflict, "endpoint %s is %s by the policy, and another device by that name is %s now", in.Name, e.ID, in.ID)
+		}
+		e.ID = in.ID
+		labels := slices.DeleteFunc(slices.Concat(e.Labels, in.Add), func(l string) bool { return slices.Contains(in.Remove, l) })
+		slices.Sort(labels)
+		e.Labels = slices.Compact(labels)
+		s.Endpoints[in.Name], out = e, e
+		return nil
+	})
+	return out, err
+}
+
+// whoCan lists who can reach a target here, of all that the rule and the policy name: who is not in
+// the list cannot.
+func (k *Keeper) whoCan(ctx context.Context, target string) (api.WhoCan, error) {
+	app, name, _ := strings.Cut(target, "/")
+	who, err := k.Rule(app, name)
+	if err != nil {
+		return api.WhoCan{}, err
+	}
+	k.Await(ctx, who)
+	r, now := k.rights.Load(), k.now()
+	out := api.WhoCan{Trust: k.Verifier.Trust().Version(), Rows: []api.Access{{User: k.User(), App: app, Target: name, Allow: true, Rule: "the endpoint's own user"}}}
+	k.mu.Lock()
+	if k.slice != nil && k.head != nil {
+		out.Policy = k.head.Version
+	}
+	k.mu.Unlock()
+	users := slices.Concat(r.Users(), slices.DeleteFunc(slices.Clone(who), func(t string) bool { return !apps.IsUser(t) }))
+	slices.Sort(users)
+	for _, u := range slices.Compact(users) {
+		if u != k.User() {
+			out.Rows = append(out.Rows, k.access(u, who, app, name, now))
+		}
+	}
+	if slices.Contains(who, signed.Anybody) {
+		out.Rows = append(out.Rows, k.access(signed.Anybody, who, app, name, now))
+	}
+	return out, nil
+}
+
+// access is one row. A peer of the user is thought of that is no endpoint which a label or a grant
+// names.
+func (k *Keeper) access(user string, who []string, app, name string, now int64) api.Access {
+	r, p := k.rights.Load(), apps.Peer{User: user}
+	out := api.Access{User: user, App: app, Target: name}
+	named := k.rights.Load().Names(p, who, now) || user == signed.Anybody
+	d := r.Decide(p, app, name, now)
+	out.Allow = named && d.Allow
+	if d.Until != 0 {
+		out.Until = time.Unix(d.Until, 0).UTC()
+	}
+	switch {
+	case !named:
+		out.Rule = "no: the owner's rule does not name them"
+	case d.Grant != "":
+		out.Rule = string(d.Reason) + ": grant " + d.Grant
+	case d.Allow:
+		out.Rule = "the owner's rule: " + strings.Join(who, " ")
+	default:
+		out.Rule = string(d.Reason)
+	}
+	return out
+}

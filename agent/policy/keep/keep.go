@@ -1,0 +1,319 @@
+// Package keep has the policy of a mesh at an endpoint: what was signed, and what is in force.
+//
+//	a peer says that it has a newer head ─┐
+//	a holder of the CA key tells of one  ─┼> take: signed by the newest CA, newer -> on disk -> refresh
+//	a new session with a hub: ask holders ┘                                                        │
+//	     refresh: the slice of that head, from a holder (who cuts it from the source) <────────────┘
+//	        -> in force: compiled, on disk, and what runs is judged again
+//
+// Head and slice are in force together. Who knows of a newer head and has no slice of it for ten
+// minutes lets nobody in by the policy that it has: what that gives may have been taken away. The
+// hub has no part in this. It carries sealed sessions, and can withhold, but not forge.
+package keep
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ztm/agent/policy"
+	"ztm/apps"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+	signed "ztm/tunnel/identity/policy"
+	"ztm/tunnel/inflight"
+	"ztm/tunnel/limit"
+)
+
+// Config is what a Keeper needs of the membership that it belongs to. All of it is set.
+type Config struct {
+	Self     identity.ID
+	Log      *slog.Logger
+	PeerLog  *limit.Log // of what peers can cause
+	Verifier *identity.Verifier
+	Signer   func() (*identity.CA, error) // the CA key, where it is
+	State    apps.State
+	Work     *inflight.Tracker
+	Life     context.Context
+
+	// Ask sends a request to a peer, see package peers.
+	Ask func(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error)
+
+	// Holders lists other endpoints that hold the CA key and are online.
+	Holders func(ctx context.Context) ([]apps.Endpoint, error)
+
+	// Online lists the endpoints that are online.
+	Online func(ctx context.Context) ([]apps.Endpoint, error)
+
+	// Hint gives a device without a clock the time at which a head was signed: what has ended by then
+	// does not come back.
+	Hint func(time.Time)
+
+	// User is the user of this endpoint.
+	User func() string
+
+	// Rule returns whom the rule of an app at this endpoint names, for what a grant calls name.
+	Rule func(app, name string) ([]string, error)
+
+	// Judge looks again at all that runs for peers.
+	Judge func()
+}
+
+// Keeper is made with [New]. Its methods may be called from any goroutine.
+type Keeper struct {
+	Config
+	rights atomic.Pointer[policy.Rights] // in force; nil without a policy
+	wake   chan struct{}                 // there is something to do, capacity 1
+	asks   *limit.Buckets[identity.ID]   // slices that peers ask for
+
+	proposing sync.Mutex // held while a new version is made
+
+	mu      sync.Mutex
+	head    *signed.Signed      // the newest that was seen; guarded by mu
+	known   time.Time           // since when the head is known; guarded by mu
+	slice   *signed.Slice       // what is in force, perhaps of an older head; guarded by mu
+	source  *signed.Source      // of head, at holders that have it; guarded by mu
+	wanted  map[string]struct{} // terms that rules here name and the slice has not; guarded by mu
+	judged  int64               // up to when ends were looked at, Unix seconds; guarded by mu
+	applied chan struct{}       // closed when a slice is put in force, and made anew; guarded by mu
+	mine    *proposal           // the last version that was made here; guarded by mu
+
+	comparing map[identity.ID]struct{} // peers whose heads are being compared with ours; guarded by mu
+}
+
+const (
+	maxStale  = 10 * time.Minute // how long what is in force is good once a newer head is known
+	tick      = 4 * time.Second  // how often ends are looked at, while there are any
+	askTime   = 20 * time.Second // for one request to a peer
+	askAgain  = 10 * time.Minute // how often holders are asked, where there is a policy
+	askBurst  = 10               // slices that a peer may ask for at once
+	askRate   = 0.2              // and in a second from then on
+	askPeers  = 4096             // whose requests are counted
+	stateHead = "head"
+	stateOwn  = "slice"
+	stateAll  = "source"
+)
+
+// New makes the Keeper of a membership, from what is on disk.
+func New(c Config) *Keeper {
+	k := &Keeper{Config: c, wake: make(chan struct{}, 1), wanted: map[string]struct{}{}, comparing: map[identity.ID]struct{}{}, applied: make(chan struct{}),
+		asks: limit.NewBuckets[identity.ID](limit.Rate{Burst: askBurst, PerSecond: askRate}, askPeers)}
+	if err := k.load(); err != nil {
+		c.Log.Error("the policy that was saved is unusable", "err", err)
+	}
+	return k
+}
+
+// load reads what was saved. It was verified before, and the CA may have been replaced since.
+func (k *Keeper) load() error {
+	var head, slice []byte
+	if found, err := k.State.Load(stateHead, &head); err != nil || !found {
+		return err
+	}
+	trust := k.Verifier.Trust()
+	h, err := signed.OpenHead(trust, head)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.head, k.known = h, time.Now()
+	if found, err := k.State.Load(stateOwn, &slice); err == nil && found {
+		k.slice, err = signed.OpenSlice(trust, h, k.Self, slice)
+		if err != nil {
+			k.Log.Info("the slice of the policy that was saved is of another version", "err", err)
+		}
+	}
+	k.compileLocked()
+	return nil
+}
+
+// compileLocked puts in force what head and slice say.
+func (k *Keeper) compileLocked() {
+	if k.head == nil {
+		return
+	}
+	slice := k.slice
+	if slice == nil { // nothing is known of whom the policy lets in
+		slice = &signed.Slice{Mode: k.head.Mode}
+	}
+	trust := k.Verifier.Trust()
+	r := policy.Compile(slice, func(user string, added int64) bool { return trust.Voids(user, time.Unix(added, 0)) })
+	if k.staleLocked(time.Now()) {
+		r = r.Stale()
+	}
+	k.rights.Store(r)
+}
+
+// staleLocked reports whether a newer head is known for so long that what is in force is not to be
+// used. The wall clock counts: a laptop sleeps.
+func (k *Keeper) staleLocked(now time.Time) bool {
+	behind := k.head != nil && (k.slice == nil || k.slice.Head != k.head.Sum)
+	return behind && now.Round(0).Sub(k.known.Round(0)) > maxStale
+}
+
+// Rights returns what is in force; nil without a policy.
+func (k *Keeper) Rights() *policy.Rights { return k.rights.Load() }
+
+// Head returns the newest head that is known; nil without a policy.
+func (k *Keeper) Head() *signed.Signed {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.head
+}
+
+// Names implements [apps.Names]. A group that is not known here is asked for.
+func (k *Keeper) Names(p apps.Peer, who []string) bool {
+	r := k.rights.Load()
+	if r.Names(p, who, k.now()) {
+		return true
+	}
+	for _, term := range who {
+		if !r.Knows(term) {
+			k.want(term)
+		}
+	}
+	return false
+}
+
+func (k *Keeper) now() int64 { return k.Verifier.Clock().Now().Unix() }
+
+// want notes a term that the slice has not, and reports whether that is new and will be asked for.
+func (k *Keeper) want(term string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, noted := k.wanted[term]; noted || len(k.wanted) >= signed.MaxAsked || k.slice != nil && slices.Contains(k.slice.Asked, term) {
+		return false
+	}
+	k.wanted[term] = struct{}{}
+	k.Kick()
+	return k.head != nil
+}
+
+// awaitTime is how long somebody waits for a group that is asked for the first time.
+const awaitTime = 3 * time.Second
+
+// Await asks for what a rule names and is not known here, and waits a little for it the first time:
+// whoever comes first need not be refused.
+func (k *Keeper) Await(ctx context.Context, who []string) {
+	k.mu.Lock()
+	put := k.applied
+	k.mu.Unlock()
+	r, asked := k.rights.Load(), false
+	for _, term := range who {
+		asked = !r.Knows(term) && k.want(term) || asked
+	}
+	if !asked {
+		return
+	}
+	late := time.NewTimer(awaitTime)
+	defer late.Stop()
+	select {
+	case <-put:
+	case <-late.C:
+	case <-ctx.Done():
+	}
+}
+
+// askedLocked lists the terms that rules here name, sorted.
+func (k *Keeper) askedLocked() []string {
+	var out []string
+	if k.slice != nil {
+		out = slices.Clone(k.slice.Asked)
+	}
+	for t := range k.wanted {
+		out = append(out, t)
+	}
+	slices.Sort(out)
+	out = slices.Compact(out)
+	return out[:min(len(out), signed.MaxAsked)]
+}
+
+// Kick has the Keeper look whether there is something to do.
+func (k *Keeper) Kick() {
+	select {
+	case k.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// TrustChanged is called when another trust list is in force: an eviction ends memberships, and
+// another CA has to sign.
+func (k *Keeper) TrustChanged() {
+	k.mu.Lock()
+	k.compileLocked()
+	k.mu.Unlock()
+	k.Kick()
+}
+
+// Take takes a head that a peer or a holder has. Errors match [identity.ErrRollback] where a newer
+// one, or the same, is known.
+func (k *Keeper) Take(doc []byte) error {
+	trust := k.Verifier.Trust()
+	h, err := signed.OpenHead(trust, doc)
+	switch {
+	case err != nil:
+		return err
+	case h.By != trust.Newest():
+		return answer.Errorf(answer.Denied, "version %d of the policy is signed by a CA that the mesh replaced", h.Version)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !h.Newer(k.head) {
+		return identity.ErrRollback
+	}
+	if err := k.State.Save(stateHead, h.Document); err != nil {
+		return err
+	}
+	k.adoptLocked(h)
+	return nil
+}
+
+// adoptLocked makes a head that is on disk the newest that is known.
+func (k *Keeper) adoptLocked(h *signed.Signed) {
+	if k.head == nil || k.slice != nil && k.slice.Head == k.head.Sum {
+		k.known = time.Now() // else it is behind since before
+	}
+	k.head, k.source = h, nil
+	if k.mine != nil && k.mine.head != h {
+		k.mine.lost = h.Previous != k.mine.head.Sum
+	}
+	k.Hint(time.Unix(h.Issued, 0))
+	if k.slice == nil {
+		k.compileLocked()
+	}
+	k.Kick()
+}
+
+// put puts a slice in force.
+func (k *Keeper) put(h *signed.Signed, doc []byte) error {
+	s, err := signed.OpenSlice(k.Verifier.Trust(), h, k.Self, doc)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	if k.head.Sum != h.Sum {
+		k.mu.Unlock()
+		return identity.ErrRollback
+	}
+	if err := k.State.SaveAll(map[string]any{stateHead: h.Document, stateOwn: doc}); err != nil {
+		k.mu.Unlock()
+		return err
+	}
+	k.slice = s
+	for _, t := range s.Asked {
+		delete(k.wanted, t)
+	}
+	k.compileLocked()
+	k.judged = k.now()
+	close(k.applied)
+	k.applied = make(chan struct{})
+	k.mu.Unlock()
+	k.Log.Info("the policy is in force", "version", h.Version, "mode", h.Mode)
+	k.Judge()
+	return nil
+}

@@ -1,0 +1,285 @@
+package keep
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"ztm/apps"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+	signed "ztm/tunnel/identity/policy"
+)
+
+// Run keeps the policy up to date until the membership ends.
+func (k *Keeper) Run() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-k.wake:
+		case <-timer.C:
+		case <-k.Life.Done():
+			return
+		}
+		k.resign()
+		if k.behind() {
+			if err := k.refresh(); err != nil && k.Life.Err() == nil {
+				k.PeerLog.Warn("policy", "the policy is known and cannot be had: it is asked for again", "err", err)
+			}
+		}
+		timer.Reset(k.look())
+	}
+}
+
+// behind reports whether a slice is missing, or one with more in it.
+func (k *Keeper) behind() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.head != nil && (k.slice == nil || k.slice.Head != k.head.Sum || len(k.wanted) > 0)
+}
+
+// look ends what has come to its end, and returns when to look again.
+func (k *Keeper) look() time.Duration {
+	now := k.now()
+	k.mu.Lock()
+	r := k.rights.Load()
+	end := r.Next(k.judged)
+	stale := k.staleLocked(time.Now()) && !r.IsStale()
+	if stale {
+		k.compileLocked()
+	}
+	ended := end != 0 && end <= now
+	k.judged = now
+	behind := k.head != nil && (k.slice == nil || k.slice.Head != k.head.Sum || len(k.wanted) > 0)
+	k.mu.Unlock()
+	if stale || ended {
+		k.Judge()
+	}
+	if behind || r.Next(now) != 0 {
+		return tick
+	}
+	return askAgain
+}
+
+// refresh gets the slice of the newest head.
+func (k *Keeper) refresh() error {
+	if ca, err := k.Signer(); err == nil {
+		return k.cut(ca)
+	}
+	ctx, cancel := context.WithTimeout(k.Life, 2*askTime)
+	defer cancel()
+	return k.ofHolders(ctx, k.askSlice)
+}
+
+// ofHolders asks other holders of the CA key in turn, in any order, until one has given what is
+// asked for.
+func (k *Keeper) ofHolders(ctx context.Context, ask func(context.Context, identity.ID) error) error {
+	holders, err := k.Holders(ctx)
+	if err != nil {
+		return err
+	}
+	err = answer.Errorf(answer.Unavailable, "no endpoint that holds the CA key is online")
+	for _, i := range rand.Perm(len(holders)) {
+		if err = ask(ctx, holders[i].ID); err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// cut makes the slice of this endpoint, which holds the CA key, from the source.
+func (k *Keeper) cut(ca *identity.CA) error {
+	source, head, err := k.whole()
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	asked := k.askedLocked()
+	k.mu.Unlock()
+	doc, err := source.Slice(head, k.Self, asked).Sign(ca)
+	if err != nil {
+		return err
+	}
+	return k.put(head, doc)
+}
+
+// whole returns the source of the newest head, from the disk or from another holder.
+func (k *Keeper) whole() (*signed.Source, *signed.Signed, error) {
+	k.mu.Lock()
+	source, head := k.source, k.head
+	k.mu.Unlock()
+	if source != nil || head == nil {
+		return source, head, nil
+	}
+	var doc []byte
+	if _, err := k.State.Load(stateAll, &doc); err != nil {
+		return nil, nil, err
+	}
+	if signed.Sum(doc) != head.Source {
+		ctx, cancel := context.WithTimeout(k.Life, 2*askTime)
+		defer cancel()
+		err := k.ofHolders(ctx, func(ctx context.Context, id identity.ID) (err error) {
+			doc, err = k.askSource(ctx, id, head)
+			return err
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := k.State.Save(stateAll, doc); err != nil {
+			return nil, nil, err
+		}
+	}
+	source, err := signed.Parse(doc)
+	if err != nil {
+		return nil, nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.head == head {
+		k.source = source
+	}
+	return source, head, nil
+}
+
+// given is what a holder answers: a document with the head that it is of.
+type given struct {
+	Head []byte `json:"head"`
+	Body []byte `json:"body"`
+}
+
+// request is what an endpoint asks a holder for its slice with.
+type request struct {
+	Asked []string `json:"asked"` // the terms that its rules name
+}
+
+// askSlice asks a holder for the slice of this endpoint.
+func (k *Keeper) askSlice(ctx context.Context, id identity.ID) error {
+	k.mu.Lock()
+	asked := k.askedLocked()
+	k.mu.Unlock()
+	body, err := json.Marshal(request{asked})
+	if err != nil {
+		return err
+	}
+	var out given
+	if err := k.ask(ctx, id, http.MethodPost, PathSlice, body, 2*signed.MaxSlice, &out); err != nil {
+		return err
+	}
+	if err := k.Take(out.Head); err != nil && !errors.Is(err, identity.ErrRollback) {
+		return err
+	}
+	h := k.Head()
+	if h.Sum != signed.Sum(out.Head) {
+		return answer.Errorf(answer.Conflict, "endpoint %s has an older policy", id)
+	}
+	return k.put(h, out.Body)
+}
+
+// askSource asks another holder for the source of a head.
+func (k *Keeper) askSource(ctx context.Context, id identity.ID, head *signed.Signed) ([]byte, error) {
+	var out given
+	if err := k.ask(ctx, id, http.MethodGet, PathSource, nil, 2*signed.MaxSource, &out); err != nil {
+		return nil, err
+	}
+	if signed.Sum(out.Body) != head.Source {
+		return nil, answer.Errorf(answer.Conflict, "endpoint %s has another policy", id)
+	}
+	return out.Body, nil
+}
+
+// ask asks a peer, and reads an answer of at most limit bytes.
+func (k *Keeper) ask(ctx context.Context, id identity.ID, method, path string, body []byte, limit int64, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	resp, err := k.Ask(ctx, id, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := answer.Limited(resp.Body, limit)
+	if err != nil || out == nil {
+		return err
+	}
+	if raw, ok := out.(*[]byte); ok {
+		*raw = b
+		return nil
+	}
+	return json.Unmarshal(b, out)
+}
+
+// askHead asks a peer for its head.
+func (k *Keeper) askHead(ctx context.Context, id identity.ID) error {
+	var doc []byte
+	if err := k.ask(ctx, id, http.MethodGet, PathHead, nil, signed.MaxHead, &doc); err != nil || len(doc) == 0 {
+		return err
+	}
+	err := k.Take(doc)
+	if errors.Is(err, identity.ErrRollback) {
+		return nil
+	}
+	return err
+}
+
+// Connected asks a holder for its head, once for each session with a hub: what was made while this
+// endpoint was away is not told again.
+func (k *Keeper) Connected() {
+	k.Work.Go(func() {
+		ctx, cancel := context.WithTimeout(k.Life, 2*askTime)
+		defer cancel()
+		if err := k.ofHolders(ctx, k.askHead); err != nil {
+			k.Log.Debug("no endpoint that holds the CA key says which policy there is", "err", err)
+		}
+	})
+}
+
+// handOn tells all endpoints that are online of the head: those that hold the CA key first.
+func (k *Keeper) handOn() {
+	head := k.Head()
+	online, err := k.Online(k.Life)
+	if err != nil {
+		k.PeerLog.Warn("policy", "cannot ask who is online: endpoints hear of the policy from others", "err", err)
+		return
+	}
+	var holders, others []apps.Endpoint
+	for _, e := range online {
+		switch {
+		case e.ID == k.Self:
+		case e.Signer:
+			holders = append(holders, e)
+		default:
+			others = append(others, e)
+		}
+	}
+	for _, list := range [][]apps.Endpoint{holders, others} {
+		k.tell(list, head.Document)
+	}
+}
+
+// tellers is how many endpoints are told of a head at a time.
+const tellers = 16
+
+func (k *Keeper) tell(list []apps.Endpoint, head []byte) {
+	next := make(chan identity.ID)
+	done := make(chan struct{})
+	for range min(tellers, len(list)) {
+		go func() {
+			for id := range next {
+				if err := k.ask(k.Life, id, http.MethodPost, PathHead, head, signed.MaxHead, nil); err != nil {
+					k.Log.Debug("an endpoint was not told of the policy", "peer", id, "err", err)
+				}
+			}
+			done <- struct{}{}
+		}()
+	}
+	for _, e := range list {
+		next <- e.ID
+	}
+	close(next)
+	for range min(tellers, len(list)) {
+		<-done
+	}
+}

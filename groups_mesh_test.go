@@ -1,0 +1,144 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"ztm/agent/api"
+)
+
+// policyOf is what an agent knows of the policy.
+func (w *world) policyOf(name string) (p api.Policy) {
+	w.t.Helper()
+	if err := json.Unmarshal([]byte(w.ztm(name, "policy", "get", "-o", "json")), &p); err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+// reaches waits until an echo through a tunnel works, or is refused.
+func (w *world) reaches(listen string, want bool) {
+	w.t.Helper()
+	w.until(fmt.Sprintf("reached through %s: %v", listen, want), func() error {
+		got, err := echo(listen, "hello")
+		if ok := err == nil && got == "hello"; ok != want {
+			return fmt.Errorf("got %q, %v", got, err)
+		}
+		return nil
+	})
+}
+
+// ends waits until a live flow is cut.
+func (w *world) ends(say func() error) {
+	w.t.Helper()
+	w.until("the flow is cut", func() error {
+		if say() == nil {
+			return errors.New("it is not")
+		}
+		return nil
+	})
+}
+
+func TestAGroupLetsItsMembersInUntilTheyLeaveOrTheirTimeEnds(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("office", "alice")
+	w.join("bob", "bob")
+	listen := w.tunnelTo("bob", "office", "web", echoServer(t), "--users", "group:ops")
+	w.reaches(listen, false)
+	w.ztm("root", "group", "add", "ops", "bob", "--reason", "on call")
+	w.reaches(listen, true)
+	say := w.liveFlow(listen)
+	w.ztm("root", "group", "add", "ops", "carol")
+	if err := say(); err != nil {
+		t.Errorf("somebody else is put into the group, and the flow ends: %v", err)
+	}
+	w.ztm("root", "group", "remove", "ops", "bob")
+	w.ends(say)
+	w.reaches(listen, false)
+
+	w.ztm("root", "group", "add", "ops", "bob", "--until", "3s")
+	w.reaches(listen, true)
+	w.ends(w.liveFlow(listen))
+	w.reaches(listen, false)
+
+	w.ztm("root", "group", "add", "ops", "bob")
+	w.reaches(listen, true)
+	say = w.liveFlow(listen)
+	w.ztm("root", "evict", "bob")
+	w.ends(say)
+	w.write("bob.pub", w.ztm("bob", "identity"))
+	w.ztm("root", "invite", "bob", "--identity", w.path("bob.pub"), "--permit", w.path("again.json"))
+	w.ztm("bob", "join", "demo", "--as", "ep-bob", "--permit", w.path("again.json"))
+	w.connected("bob")
+	w.reaches(listen, false) // whoever is invited under the name is in no group
+	w.ztm("root", "group", "add", "ops", "bob")
+	w.reaches(listen, true)
+}
+
+func TestWhoCanSaysWhoAndWhyWhereItIsDecided(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("office", "alice")
+	w.tunnelTo("root", "office", "web", echoServer(t), "--users", "group:ops", "--users", "carol")
+	w.ztm("root", "group", "add", "ops", "bob")
+	w.until("the group is known at the office", func() error {
+		var out api.WhoCan
+		if err := json.Unmarshal([]byte(w.ztm("office", "who-can", "reach", ".", "tcp/web", "-o", "json")), &out); err != nil {
+			return err
+		}
+		var who []string
+		for _, r := range out.Rows {
+			if r.Allow {
+				who = append(who, r.User)
+			}
+		}
+		if got := strings.Join(who, " "); got != "alice bob carol" {
+			return fmt.Errorf("%s can reach it", got)
+		}
+		return nil
+	})
+	if _, stderr, status := w.try("office", "who-can", "reach", ".", "tcp/wob"); status == 0 {
+		t.Errorf("who can reach what is not there was answered: %s", stderr)
+	}
+}
+
+func TestAnEndpointThatWasAwayHearsOfThePolicyWhenItIsBack(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	stop := w.join("office", "alice")
+	w.ztm("root", "group", "add", "ops", "bob")
+	w.until("the office has it", func() error { return atVersion(w.policyOf("office"), 1) })
+	stop()
+	w.ztm("root", "group", "add", "ops", "carol")
+	w.startAgent("office")
+	w.until("the office has the next", func() error { return atVersion(w.policyOf("office"), 2) })
+}
+
+func atVersion(p api.Policy, want uint64) error {
+	if p.Version != want || !p.InForce {
+		return fmt.Errorf("version %d, in force: %v", p.Version, p.InForce)
+	}
+	return nil
+}
+
+func TestOnlyWhoHoldsTheCAKeyChangesThePolicyAndOnlyRootHasAllOfIt(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("office", "alice")
+	for _, args := range [][]string{{"group", "add", "ops", "alice"}, {"group", "remove", "ops"}, {"policy", "label", "ep-office", "x=1"}} {
+		if _, stderr, status := w.try("office", args...); status == 0 || !strings.Contains(stderr, "CA key") {
+			t.Errorf("ztm %s: %d %s", strings.Join(args, " "), status, stderr)
+		}
+	}
+	w.ztm("root", "policy", "label", "ep-office", "kind=till")
+	w.until("the office has its label", func() error {
+		if p := w.policyOf("office"); len(p.Labels) != 1 || p.Labels[0] != "kind=till" {
+			return fmt.Errorf("it has %v", p.Labels)
+		}
+		return nil
+	})
+}
