@@ -24,7 +24,7 @@ func TestANameThatNobodyCanHaveIsWrongUsage(t *testing.T) {
 	agent := newRecorder(t)
 	lines := append(giving, "invite", "evict")
 	for _, line := range lines {
-		for _, name := range []string{"label:grp", "group:x", "@grp", "no such user"} {
+		for _, name := range []string{"label:", "group:", "group:a b", "@grp", "no such user"} {
 			status, stderr, requests := agent.run(append(strings.Fields(line), name)...)
 			for _, request := range requests {
 				if !strings.HasPrefix(request, "GET ") {

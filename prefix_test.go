@@ -157,7 +157,7 @@ func (r runnable) arguments(t *testing.T, prefix string) []string {
 		"import":               {"--apply"},
 	}[r.String()]
 	values := map[string]string{
-		"USER": "bob", "NAME": "office", "HUB": "hub.example.com:8888", "FILE": file, "DIR": t.TempDir(), "tcp/NAME": "tcp/web",
+		"USER": "bob", "GROUP": "ops", "LABEL...": "kind=till", "TARGET": "tcp/web", "NAME": "office", "HUB": "hub.example.com:8888", "FILE": file, "DIR": t.TempDir(), "tcp/NAME": "tcp/web",
 		"HOST:PORT": "127.0.0.1:1", "[IP:]PORT:HOST:PORT": "1:127.0.0.1:1", "MESH": "demo", "EP": "phone", "ID": "5f0c", "FROM": "/x", "TO": "/tmp/", "PATH": "x", "PATH[@VERSION]": "x", "SRC": file,
 	}
 	var names []string
@@ -174,6 +174,8 @@ func (r runnable) arguments(t *testing.T, prefix string) []string {
 		}
 	}
 	switch r.String() {
+	case "policy label": // whose ID it asks for first
+		names[0] = "phone"
 	case "forward": // it would go on until it is interrupted
 		names[0] = "nobody"
 	case "invite": // a user or --hub

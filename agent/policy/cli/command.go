@@ -98,7 +98,7 @@ func (p commands) whoCanCommand() *cli.Command {
 		Name: "who-can", Usage: "list who can reach something, and by which rule",
 		Description: apps.Example("ztm who-can reach nas tunnel/tcp/db"),
 		Subcommands: []*cli.Command{{
-			Name: "reach", Category: apps.AtEndpoint, ArgsUsage: "EP TARGET", Usage: "list who can reach a target of an app at an endpoint",
+			Name: "reach", Category: apps.InMesh, ArgsUsage: "EP TARGET", Usage: "list who can reach a target of an app at an endpoint",
 			Description: "The endpoint answers, by what it decides by: its owner's rule and the policy that it has. Who is not in the list cannot.\n" +
 				"TARGET is an app and what of it, as grants name it; tcp/NAME is short for tunnel/tcp/NAME.\n\n" +
 				apps.Example("ztm who-can reach nas tcp/db", "ztm who-can reach nas terminal"),

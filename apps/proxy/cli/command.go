@@ -2,6 +2,7 @@
 package cli
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -72,6 +73,9 @@ func configCommand(m manager) *cli.Command {
 		Action: func(x *cli.Context) error {
 			ch, err := changeOf(x)
 			if err == nil && ch != nil {
+				if i := slices.IndexFunc(ch.Trust, func(u string) bool { return !apps.IsUser(u) && u != policy.Everyone }); i >= 0 {
+					return apps.Usagef("--add-trust %q is not the name of a user", ch.Trust[i])
+				}
 				err = m.CheckUsers(x.Context, ch.Trust)
 			}
 			if err != nil {
