@@ -334,3 +334,23 @@ func TestAKilledAgentLeavesNoProcess(t *testing.T) {
 	cmd.Wait()
 	appstest.Eventually(t, "nothing runs", func() bool { return count(pid) == 0 })
 }
+
+// BenchmarkFirst is a first request to an app that is stopped; 50 ms is the budget.
+func BenchmarkFirst(b *testing.B) {
+	f := newRunner(b, "echo", nil)
+	for b.Loop() {
+		f.echoes(b)
+		b.StopTimer()
+		f.Stop("")
+		b.StartTimer()
+	}
+}
+
+// BenchmarkNext is a request to an app that runs.
+func BenchmarkNext(b *testing.B) {
+	f := newRunner(b, "echo", nil)
+	f.echoes(b)
+	for b.Loop() {
+		f.echoes(b)
+	}
+}
