@@ -11,7 +11,7 @@ import (
 )
 
 // machine are the places of the machine that a program needs to run: it may read them.
-var machine = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt/homebrew",
+var machine = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
 	"/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld-musl-x86_64.path", "/etc/alternatives", "/etc/localtime", "/etc/timezone",
 	"/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/nsswitch.conf", "/etc/mime.types", "/etc/protocols", "/etc/services",
 	"/nix/store", "/gnu/store",
