@@ -30,7 +30,7 @@ type events struct {
 
 	mu      sync.Mutex
 	known   map[string]bool // names of the notes that hold now
-	pending []asked.Note
+	pending []*asked.Note
 	wake    chan struct{}
 }
 
@@ -39,7 +39,7 @@ func newEvents(c *cluster.Client, log *slog.Logger) *events {
 }
 
 // tell makes notes those that hold now. New ones are written.
-func (e *events) tell(notes []asked.Note) {
+func (e *events) tell(notes []*asked.Note) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := make(map[string]bool, len(notes))
@@ -102,7 +102,7 @@ func (b *bucket) take(ctx context.Context) bool {
 	}
 }
 
-func (e *events) next() (n asked.Note, ok bool) {
+func (e *events) next() (n *asked.Note, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.pending) == 0 {
@@ -127,7 +127,7 @@ type event struct {
 	Source     map[string]string `json:"source"`
 }
 
-func (e *events) write(ctx context.Context, n asked.Note) {
+func (e *events) write(ctx context.Context, n *asked.Note) {
 	s, now := n.Service, time.Now().UTC().Truncate(time.Second)
 	in := event{
 		Kind: "Event", APIVersion: "v1", Metadata: map[string]string{"name": eventName(n), "namespace": s.Namespace},
@@ -149,7 +149,7 @@ func short(s string) string {
 }
 
 // eventName is the same for the same words about the same object.
-func eventName(n asked.Note) string {
+func eventName(n *asked.Note) string {
 	sum := sha256.Sum256([]byte(n.Service.UID + "\x00" + n.Reason + "\x00" + n.Message))
 	return n.Service.Name + "." + hex.EncodeToString(sum[:8])
 }

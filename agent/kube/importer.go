@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -80,7 +81,7 @@ func newImporter(i Importing, c *cluster.Client, log *slog.Logger) *importer {
 }
 
 // inbounds returns where to listen for imports, and notes about what cannot be.
-func (i *importer) inbounds(ctx context.Context, r imports.Result) (list []Inbound, notes []asked.Note) {
+func (i *importer) inbounds(ctx context.Context, r imports.Result) (list []Inbound, notes []*asked.Note) {
 	for _, im := range r.Imports {
 		for _, p := range im.Ports {
 			ids, err := i.exit(ctx, p.Exit)
@@ -88,11 +89,12 @@ func (i *importer) inbounds(ctx context.Context, r imports.Result) (list []Inbou
 				err = i.listen(p.Key(), ids)
 			}
 			if err != nil {
-				notes = append(notes, asked.Note{Service: im.Service, Reason: asked.ImportRefused, Message: fmt.Sprintf("tunnel %s: %v", p.Key(), err)})
+				notes = append(notes, &asked.Note{Service: im.Service, Reason: asked.ImportRefused, Message: fmt.Sprintf("tunnel %s: %v", p.Key(), err)})
 			}
 		}
 	}
-	for key, l := range i.listening {
+	for _, key := range slices.Sorted(maps.Keys(i.listening)) {
+		l := i.listening[key]
 		if time.Since(l.wanted) > linger {
 			delete(i.listening, key)
 			continue
@@ -104,7 +106,6 @@ func (i *importer) inbounds(ctx context.Context, r imports.Result) (list []Inbou
 		}
 		list = append(list, in)
 	}
-	slices.SortFunc(list, func(a, b Inbound) int { return strings.Compare(a.Protocol+"/"+a.Name, b.Protocol+"/"+b.Name) })
 	return list, notes
 }
 

@@ -221,14 +221,14 @@ func (k *Controller) step(ctx context.Context) error {
 }
 
 // refusals are notes about what the agent does not take.
-func (k *Controller) refusals(result expose.Result, wanted imports.Result) (notes []asked.Note) {
+func (k *Controller) refusals(result expose.Result, wanted imports.Result) (notes []*asked.Note) {
 	for key, why := range k.problems.Outbound {
-		notes = append(notes, asked.Note{Service: result.Of[key], Reason: asked.ExposeRefused, Message: why})
+		notes = append(notes, &asked.Note{Service: result.Of[key], Reason: asked.ExposeRefused, Message: why})
 	}
 	for _, i := range wanted.Imports {
 		for _, p := range i.Ports {
 			if why := k.problems.Inbound[p.Key()]; why != "" {
-				notes = append(notes, asked.Note{Service: i.Service, Reason: asked.ImportRefused, Message: why})
+				notes = append(notes, &asked.Note{Service: i.Service, Reason: asked.ImportRefused, Message: why})
 			}
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -104,10 +105,9 @@ func (l *logins) list() []Login {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out := []Login{}
-	for _, one := range l.all {
-		out = append(out, one.Login)
+	for _, ep := range slices.Sorted(maps.Keys(l.all)) {
+		out = append(out, l.all[ep].Login)
 	}
-	slices.SortFunc(out, func(a, b Login) int { return strings.Compare(a.Endpoint, b.Endpoint) })
 	return out
 }
 

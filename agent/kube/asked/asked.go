@@ -34,15 +34,23 @@ type Note struct {
 func (n *Note) Warns() bool { return n.Reason == ExposeRefused || n.Reason == ImportRefused }
 
 // SortNotes sorts notes by namespace and name of the Service.
-func SortNotes(notes []Note) {
-	slices.SortFunc(notes, func(a, b Note) int {
+func SortNotes(notes []*Note) {
+	slices.SortFunc(notes, func(a, b *Note) int {
 		return cmp.Or(strings.Compare(a.Service.Namespace, b.Service.Namespace), strings.Compare(a.Service.Name, b.Service.Name), strings.Compare(a.Message, b.Message))
 	})
 }
 
-// Older orders objects by age; of two of one second the smaller ID comes first.
-func Older(a, b cluster.Meta) int {
-	return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.UID, b.UID))
+// ByAge returns Services in the order of their age; of two of one second the one with the smaller ID
+// comes first.
+func ByAge(list []cluster.Service) []*cluster.Service {
+	sorted := make([]*cluster.Service, len(list))
+	for i := range list {
+		sorted[i] = &list[i]
+	}
+	slices.SortFunc(sorted, func(a, b *cluster.Service) int {
+		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.UID, b.UID))
+	})
+	return sorted
 }
 
 // Value returns one of our annotations or labels.

@@ -13,9 +13,9 @@ package expose
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"ztm/agent/kube/asked"
 	"ztm/agent/kube/cluster"
@@ -54,8 +54,8 @@ func (o *Outbound) Key() string { return o.Protocol + "/" + o.Name }
 
 // Result is what objects ask for.
 type Result struct {
-	Outbounds []Outbound   // sorted by key
-	Notes     []asked.Note // sorted by namespace and name of the Service
+	Outbounds []Outbound    // sorted by key
+	Notes     []*asked.Note // sorted by namespace and name of the Service
 	// Of is the Service of each outbound, by key.
 	Of map[string]cluster.Meta
 }
@@ -63,11 +63,10 @@ type Result struct {
 // Compute works out what objects ask for.
 func Compute(objects Objects, rules Rules) Result {
 	w := newWorld(objects, rules)
-	slices.SortFunc(objects.Services, func(a, b cluster.Service) int { return asked.Older(a.Meta, b.Meta) })
 	c := claims{taken: map[string]string{}}
 	var wishes []*wish
-	for i := range objects.Services {
-		if wish := w.wish(&objects.Services[i]); wish != nil {
+	for _, s := range asked.ByAge(objects.Services) {
+		if wish := w.wish(s); wish != nil {
 			wishes = append(wishes, wish)
 			c.reserve(wish)
 		}
@@ -76,7 +75,9 @@ func Compute(objects Objects, rules Rules) Result {
 	for _, wish := range wishes {
 		w.grant(wish, &c, &result)
 	}
-	slices.SortFunc(result.Outbounds, func(a, b Outbound) int { return strings.Compare(a.Key(), b.Key()) })
+	for _, key := range slices.Sorted(maps.Keys(w.got)) {
+		result.Outbounds = append(result.Outbounds, w.got[key])
+	}
 	asked.SortNotes(result.Notes)
 	return result
 }
@@ -87,10 +88,11 @@ type world struct {
 	namespaces map[string]cluster.Namespace
 	slices     map[string][]cluster.Slice // by namespace and Service
 	never      map[netip.Addr]bool        // addresses of the API server
+	got        map[string]Outbound        // what is granted, by key
 }
 
 func newWorld(o Objects, rules Rules) *world {
-	w := &world{rules: rules, namespaces: map[string]cluster.Namespace{}, slices: map[string][]cluster.Slice{}, never: map[netip.Addr]bool{}}
+	w := &world{rules: rules, namespaces: map[string]cluster.Namespace{}, slices: map[string][]cluster.Slice{}, never: map[netip.Addr]bool{}, got: map[string]Outbound{}}
 	for _, n := range o.Namespaces {
 		w.namespaces[n.Name] = n
 	}
@@ -124,7 +126,7 @@ func (w *world) forbid(addresses []string) {
 func (w *world) grant(wish *wish, c *claims, result *Result) {
 	var got []string
 	refuse := func(format string, args ...any) {
-		result.Notes = append(result.Notes, asked.Note{Service: wish.service.Meta, Reason: asked.ExposeRefused, Message: fmt.Sprintf(format, args...)})
+		result.Notes = append(result.Notes, &asked.Note{Service: wish.service.Meta, Reason: asked.ExposeRefused, Message: fmt.Sprintf(format, args...)})
 	}
 	for _, text := range wish.refused {
 		refuse("%s", text)
@@ -142,14 +144,14 @@ func (w *world) grant(wish *wish, c *claims, result *Result) {
 			} else if holder := c.take(o.Key(), wish); holder != "" {
 				refuse("the name %s is taken by Service %s", o.Key(), holder)
 			} else {
-				result.Outbounds = append(result.Outbounds, o)
+				w.got[o.Key()] = o
 				result.Of[o.Key()] = wish.service.Meta
 				got = append(got, o.Key())
 			}
 		}
 	}
 	if len(got) > 0 {
-		result.Notes = append(result.Notes, asked.Note{Service: wish.service.Meta, Reason: asked.Exposed, Message: "exposed as " + asked.Listed(got) + audience(wish.users)})
+		result.Notes = append(result.Notes, &asked.Note{Service: wish.service.Meta, Reason: asked.Exposed, Message: "exposed as " + asked.Listed(got) + audience(wish.users)})
 	}
 }
 

@@ -57,7 +57,7 @@ func (p *Port) Key() string { return p.Protocol + "/" + p.Tunnel }
 // Result is what objects ask for.
 type Result struct {
 	Imports []Import // by age of the Service
-	Notes   []asked.Note
+	Notes   []*asked.Note
 }
 
 // Compute works out what objects ask for.
@@ -72,17 +72,15 @@ func Compute(services []cluster.Service, list []cluster.Slice, namespaces []clus
 			w.foreign[s.Namespace+"/"+s.Labels[cluster.LabelService]] = s.Name
 		}
 	}
-	services = slices.Clone(services)
-	slices.SortFunc(services, func(a, b cluster.Service) int { return asked.Older(a.Meta, b.Meta) })
 	var r Result
-	for _, s := range services {
+	for _, s := range asked.ByAge(services) {
 		value, ok := asked.Value(s.Annotations, rules.Prefix, "import")
 		if !ok || value == "" {
 			continue
 		}
 		i := Import{Service: s.Meta}
-		note := asked.Note{Service: s.Meta, Reason: asked.Imported}
-		if err := w.read(&s, value, &i); err != nil {
+		note := &asked.Note{Service: s.Meta, Reason: asked.Imported}
+		if err := w.read(s, value, &i); err != nil {
 			note.Reason, note.Message = asked.ImportRefused, err.Error()
 		} else {
 			note.Message = "imports " + asked.Listed(i.tunnels())
