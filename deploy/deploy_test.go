@@ -188,6 +188,7 @@ func TestPodsAreRestricted(t *testing.T) {
 			"privileges may grow":          at(c, "allowPrivilegeEscalation") == false,
 			"the root can be written":      at(c, "readOnlyRootFilesystem") == true,
 			"capabilities are kept":        at(c, "capabilities", "drop", 0) == "ALL",
+			"its data are not its own":     at(pod, "containers", 0, "env", 0, "value") == "/var/lib/ztm/data" && at(pod, "containers", 0, "volumeMounts", 0, "mountPath") == "/var/lib/ztm",
 			"it uses the node's network":   at(pod, "hostNetwork") == nil,
 			"memory has no limit":          at(pod, "containers", 0, "resources", "limits", "memory") != nil,
 			"the grace is shorter than 60": at(pod, "terminationGracePeriodSeconds") == 60,
