@@ -2,7 +2,7 @@ import { api, data, redraw, use } from './agent.js'
 import { h } from './dom.js'
 import { endpointPath, mesh, meshPath, ztm } from './mesh.js'
 import { invite } from './users.js'
-import { answerOf, button, command, confirm, dialog, failure, line, list, state, table } from './parts.js'
+import { answerOf, button, command, confirm, dialog, failure, line, list, state, table, way } from './parts.js'
 import { ago, date, milliseconds, number, size, t } from './words.js'
 
 const PAGE = 100
@@ -27,6 +27,7 @@ export function endpoints(query) {
         { head: t('Name'), cell: e => h('a', { href: '#/endpoints/' + e.id }, e.name) },
         { head: t('User'), cell: e => e.user },
         { head: t('State'), cell: e => e.online ? state('good', e.local ? t('this one') : t('online')) : state('quiet', e.seen ? t('seen {when}', { when: ago(e.seen) }) : t('offline')) },
+        { head: t('Way'), cell: e => e.online ? way(e) : '–' },
         { head: t('Labels'), cell: e => (e.labels ?? []).join(', ') },
         { head: t('Version'), cell: e => e.version ?? '–' },
       ], rows.slice(0, PAGE), { label: t('Endpoints'), key: e => e.id, empty: t('No endpoint matches.') }),
@@ -54,7 +55,7 @@ export function endpointPage(id) {
       h('p', null, h('a', { href: '#/endpoints' }, '← ', t('All endpoints'))),
       h('h1', null, e.name, ' ', e.online ? state('good', t('online')) : state('quiet', t('offline'))),
       h('dl', null, fact(t('ID'), h('code', null, e.id)), fact(t('User'), e.user), fact(t('Labels'), (e.labels ?? []).join(', ') || '–'),
-        fact(t('Version'), e.version ?? '–'), fact(t('Address, as the hub sees it'), e.address ?? '–'), fact(t('Round trip'), milliseconds(e.rtt)),
+        fact(t('Version'), e.version ?? '–'), fact(t('Address, as the hub sees it'), e.address ?? '–'), fact(t('Round trip'), milliseconds(e.rtt)), fact(t('Way'), [way(e), e.route?.address ? ' ' + e.route.address : '']),
         fact(t('Sealed sessions with it'), number(e.sessions ?? 0)), fact(t('Last contact'), e.online ? t('now') : date(e.seen)),
         fact(t('Offers'), (e.offers ?? []).join(', ') || '–')),
       h('div', { class: 'bar' },
@@ -82,7 +83,7 @@ function hops(id) {
   if (!p) return null
   if (p === 'busy') return h('p', { role: 'status' }, t('Working…'))
   if (!Array.isArray(p)) return failure(p)
-  return h('ol', { class: 'hops', 'aria-label': t('Ping') }, p.map(x => h('li', null, x.name || x.id, ' ', x.error ? state('bad', x.error) : x.rtt ? milliseconds(x.rtt) : t('this one'))))
+  return h('ol', { class: 'hops', 'aria-label': t('Ping') }, p.map(x => h('li', null, x.name || x.id, ' ', x.route ? [way(x), ' '] : null, x.error ? state('bad', x.error) : x.rtt ? milliseconds(x.rtt) : t('this one'))))
 }
 
 function labels(e) {

@@ -1,6 +1,7 @@
 // The frame of all pages: the way in, the navigation, and which page is shown.
 
 import { agent, drawn, onChange, redraw, signIn, use } from './agent.js'
+import { audit } from './audit.js'
 import { draw, h } from './dom.js'
 import { endpointPage, endpoints } from './endpoints.js'
 import { files } from './files.js'
@@ -25,6 +26,7 @@ const pages = [
   ['script', () => t('Script'), script],
   ['files', () => t('Files'), files],
   ['users', () => t('Users'), users],
+  ['audit', () => t('Audit'), audit],
   ['settings', () => t('Settings'), settings],
 ]
 

@@ -1,7 +1,7 @@
 import { api, data, redraw, use } from './agent.js'
 import { h } from './dom.js'
 import { mesh, meshPath, endpointPath, ztm } from './mesh.js'
-import { answerOf, button, command, dialog, line, state, table } from './parts.js'
+import { answerOf, button, command, dialog, line, state, table, way } from './parts.js'
 import { picture } from './topology.js'
 import { ago, milliseconds, number, size, t } from './words.js'
 
@@ -29,6 +29,7 @@ export function overview() {
         { head: t('Name'), cell: e => h('a', { href: '#/endpoints/' + e.id }, e.name) },
         { head: t('User'), cell: e => e.user },
         { head: t('State'), cell: e => e.online ? state('good', e.local ? t('this one') : t('online')) : state('quiet', t('offline')) },
+        { head: t('Way'), cell: e => e.online ? way(e) : '–' },
         { head: t('Flows'), cell: e => number(flows(stats)[e.id] ?? 0), number: true },
       ], all.slice(0, 50), { label: t('Endpoints'), key: e => e.id })),
     h('section', null, h('h2', null, t('Hubs')), answerOf(hubs, list => table([

@@ -70,6 +70,13 @@ export function state(kind, text) {
   return h('span', { class: 'state ' + kind }, h('span', { 'aria-hidden': 'true' }, mark), ' ', text)
 }
 
+// way shows how flows with an endpoint go: directly, or through a hub, and why.
+export function way(e) {
+  if (e.local) return '–'
+  if (e.route?.direct) return state('good', t('direct ({kind})', { kind: e.route.direct }))
+  return state('quiet', e.route?.why ? t('relayed: {why}', { why: e.route.why }) : t('relayed'))
+}
+
 let shown = null, sequence = 0
 
 // dialog asks. fields: { name, label, kind: text | password | area | check | choice | file, value, hint,

@@ -36,7 +36,8 @@ export function positions(list) {
   })
 }
 
-// picture draws the mesh. active is, by ID, how many flows there are with a peer.
+// picture draws the mesh. active is, by ID, how many flows there are with a peer. A bow leads from
+// this endpoint to each with which it has a session: whole if it is direct, dashed through a hub.
 export function picture(hubs, endpoints, active, open) {
   const list = positions(nodes(endpoints))
   const me = list.find(n => n.local)
@@ -49,8 +50,8 @@ export function picture(hubs, endpoints, active, open) {
       key: 'line' + n.id, x1: WIDTH / 2, y1: HEIGHT / 2, x2: n.x.toFixed(1), y2: n.y.toFixed(1),
       class: n.online ? 'way' : 'way off', 'stroke-width': width(active[n.id]),
     })),
-    me ? list.filter(n => active[n.id] && n !== me).map(n => h('path', {
-      key: 'chord' + n.id, class: 'chord', 'stroke-width': width(active[n.id]),
+    me ? list.filter(n => n !== me && (active[n.id] || n.sessions || n.route?.direct)).map(n => h('path', {
+      key: 'chord' + n.id, class: n.route?.direct ? 'chord' : 'chord relayed', 'stroke-width': width(active[n.id]),
       d: `M${me.x.toFixed(1)} ${me.y.toFixed(1)} Q${WIDTH / 2} ${HEIGHT / 2 + 40} ${n.x.toFixed(1)} ${n.y.toFixed(1)}`,
     })) : null,
     h('g', { key: 'hub', class: up ? 'hub' : 'hub off' },
@@ -58,7 +59,7 @@ export function picture(hubs, endpoints, active, open) {
       h('text', { x: WIDTH / 2, y: HEIGHT / 2 + 5 }, hubs.length > 1 ? t('{up} of {all} hubs', { up, all: hubs.length }) : t('hub'))),
     list.map(n => h('g', {
       key: 'node' + n.id, class: 'node' + (n.online ? '' : ' off') + (n.local ? ' local' : ''), tabindex: '0', role: 'link',
-      'aria-label': `${n.label}, ${n.user}, ${n.online ? t('online') : t('offline')}`,
+      'aria-label': `${n.label}, ${n.user}, ${n.online ? t('online') : t('offline')}` + (n.route?.direct ? ', ' + t('direct ({kind})', { kind: n.route.direct }) : ''),
       onclick: () => open(n), onkeydown: e => { if (e.key === 'Enter') open(n) },
     },
       h('circle', { cx: n.x.toFixed(1), cy: n.y.toFixed(1), r: n.local ? 11 : 8 }),
