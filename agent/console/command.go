@@ -53,6 +53,9 @@ func (c *Console) run(ctx context.Context, args []string, commands []*cli.Comman
 		c.complete(ctx, root, toComplete(args[1:]))
 		return nil
 	}
+	if args[0] == "__man" {
+		return writePages(root, args[1:])
+	}
 	line, err := grammar.Parse(root, args)
 	if err != nil {
 		return err
