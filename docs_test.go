@@ -272,9 +272,18 @@ func newSession(t *testing.T, p page) *session {
 	return s
 }
 
-// play types the commands of a block, one after the other.
+// fileName is the first line of a block that is a file.
+var fileName = regexp.MustCompile(`^# ([a-z0-9-]+\.yaml)$`)
+
+// play types the commands of a block, one after the other. A block that begins with the name of a
+// file in a comment is that file.
 func (s *session) play(path string, b block) {
 	s.t.Helper()
+	if m := fileName.FindStringSubmatch(b.lines[0]); m != nil {
+		if err := os.WriteFile(filepath.Join(s.dir, m[1]), []byte(strings.Join(b.lines, "\n")), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+	}
 	if name := b.missing(); name != "" {
 		s.t.Logf("%s:%d is left out: it needs the program %s", path, b.at, name)
 		return

@@ -31,6 +31,7 @@ import (
 	"ztm/agent/feature"
 	"ztm/agent/kube"
 	policycli "ztm/agent/policy/cli"
+	policyfile "ztm/agent/policy/file/cli"
 	"ztm/agent/service"
 	browser "ztm/agent/web"
 	webcli "ztm/agent/web/cli"
@@ -84,7 +85,7 @@ func commands(c *console.Console) []*cli.Command {
 	run := roles(c)
 	out := append(mesh.Commands(c, more), more.Top...)
 	out = append(out, auditcli.Command(c), run)
-	out = append(out, policycli.Commands(c)...)
+	out = append(out, policies(c)...)
 	if feature.Backup {
 		out = append(out, backups(c)...)
 	}
@@ -93,6 +94,17 @@ func commands(c *console.Console) []*cli.Command {
 	}
 	return append(out, service.Commands(service.Host{Console: c, Getenv: os.Getenv, Data: c.DataDir, Roles: run.Subcommands,
 		Runs: func(role, data string) bool { return store.InUse(filepath.Join(data, role+".db")) }})...)
+}
+
+// policies are the commands of the policy, and of files of it.
+func policies(c *console.Console) []*cli.Command {
+	all := policycli.Commands(c)
+	for _, command := range all {
+		if command.Name == "policy" && feature.YAML {
+			command.Subcommands = append(command.Subcommands, policyfile.Commands(c)...)
+		}
+	}
+	return all
 }
 
 // words returns the command line without the program's name. The names ztm-hub and ztm-agent stand

@@ -1,0 +1,231 @@
+package file
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"ztm/tunnel/identity/policy"
+)
+
+// Right is that a user may reach something at an endpoint. [policy.Anybody] stands for all.
+type Right struct {
+	User string `json:"user"`
+	To   string `json:"to"`
+	At   string `json:"at"`
+	From string `json:"from,omitempty"` // terms, if not from everywhere
+}
+
+func (r Right) String() string {
+	out := fmt.Sprintf("%s to %s at %s", r.User, r.To, r.At)
+	if r.From != "" {
+		out += " from " + r.From
+	}
+	return out
+}
+
+// Change is a right that one policy gives and another does not, or gives for another time.
+type Change struct {
+	Right
+	Grant string `json:"grant"`
+	Was   string `json:"was,omitempty"` // the end before, if there was one
+	Until string `json:"until,omitempty"`
+}
+
+// Difference is what a new policy gives and takes.
+type Difference struct {
+	Gains  []Change `json:"gains"`
+	Losses []Change `json:"losses"`
+	Warns  []string `json:"warnings"` // what a person should look at before it is applied
+}
+
+// maxRights is how many rights of one policy are compared.
+const maxRights = 1_000_000
+
+// held is by which grant a right is held, and until when; 0 is for good.
+type held struct {
+	grant string
+	until int64
+}
+
+// lasting is the order of ends: no end is the latest.
+func lasting(until int64) int64 {
+	if until == 0 {
+		return 1<<63 - 1
+	}
+	return until
+}
+
+// Diff compares what two policies give at a time, in Unix seconds. What is over is given to nobody.
+func Diff(old, next *policy.Source, now int64) (Difference, error) {
+	d := Difference{Gains: []Change{}, Losses: []Change{}}
+	before, err := expand(old, now)
+	if err != nil {
+		return d, err
+	}
+	after, err := expand(next, now)
+	if err != nil {
+		return d, err
+	}
+	d.Gains = changes(after, before)
+	for _, c := range changes(before, after) {
+		c.Was, c.Until = c.Until, c.Was
+		d.Losses = append(d.Losses, c)
+	}
+	d.Warns = warnings(next, after)
+	if n := len(users(d.Gains)); n > max(10, len(next.Users)/10) {
+		d.Warns = append(d.Warns, fmt.Sprintf("%d users gain something", n))
+	}
+	return d, nil
+}
+
+// changes lists the rights of a that b does not give, or gives for a shorter time.
+func changes(a, b map[Right]held) []Change {
+	out := []Change{}
+	for r, h := range a {
+		other, covered := longest(b, r)
+		if covered && lasting(other.until) >= lasting(h.until) {
+			continue
+		}
+		c := Change{Right: r, Grant: h.grant, Until: end(h.until)}
+		if covered {
+			c.Was = end(other.until)
+		}
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(x, y Change) int {
+		return cmp.Or(cmp.Compare(x.User, y.User), cmp.Compare(x.To, y.To), cmp.Compare(x.At, y.At), cmp.Compare(x.From, y.From))
+	})
+	return out
+}
+
+// longest returns by what a right is held longest: as it is, or as a part of one that is wider.
+func longest(all map[Right]held, r Right) (best held, found bool) {
+	app, _, _ := strings.Cut(r.To, "/")
+	for _, user := range []string{r.User, policy.Anybody} {
+		for _, at := range []string{r.At, policy.Anybody} {
+			for _, to := range []string{r.To, app} {
+				for _, from := range []string{r.From, ""} {
+					if h, ok := all[Right{user, to, at, from}]; ok && (!found || lasting(h.until) > lasting(best.until)) {
+						best, found = h, true
+					}
+				}
+			}
+		}
+	}
+	return best, found
+}
+
+// expand lists all rights that a policy gives.
+func expand(s *policy.Source, now int64) (map[Right]held, error) {
+	out := map[Right]held{}
+	for i := range s.Grants {
+		g := &s.Grants[i]
+		who, at, from := whoOf(s, g, now), atOf(s, g), strings.Join(slices.Sorted(slices.Values(g.From)), ", ")
+		if slices.Contains(g.From, policy.Anybody) {
+			from = ""
+		}
+		if len(out)+len(who)*len(at)*len(g.To) > maxRights {
+			return nil, fmt.Errorf("the policy gives more than %d rights: too many to compare", maxRights)
+		}
+		for user, until := range who {
+			for _, ep := range at {
+				for _, to := range g.To {
+					r := Right{user, to, ep, from}
+					if h, ok := out[r]; !ok || lasting(until) > lasting(h.until) {
+						out[r] = held{g.Name, until}
+					}
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// whoOf lists the users of a grant and until when each has it.
+func whoOf(s *policy.Source, g *policy.Grant, now int64) map[string]int64 {
+	out := map[string]int64{}
+	add := func(user string, ends ...int64) {
+		until := int64(0)
+		for _, e := range append(ends, g.Until, s.Users[user].Until) {
+			if lasting(e) < lasting(until) {
+				until = e
+			}
+		}
+		if h, ok := out[user]; lasting(until) > now && (!ok || lasting(until) > lasting(h)) {
+			out[user] = until
+		}
+	}
+	for _, w := range g.Who {
+		group, isGroup := strings.CutPrefix(w.Name, policy.GroupPrefix)
+		if !isGroup {
+			add(w.Name)
+			continue
+		}
+		for _, m := range s.Groups[group].Members {
+			add(m.User, m.Until)
+		}
+	}
+	return out
+}
+
+// atOf lists the endpoints of a grant.
+func atOf(s *policy.Source, g *policy.Grant) []string {
+	set := map[string]bool{}
+	for _, t := range g.At {
+		labels, isLabel := strings.CutPrefix(t, policy.LabelPrefix)
+		if !isLabel {
+			set[t] = true
+			continue
+		}
+		for name, e := range s.Endpoints {
+			if hasAll(e.Labels, strings.Split(labels, "+")) {
+				set[name] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+func hasAll(have, want []string) bool {
+	return !slices.ContainsFunc(want, func(l string) bool { return !slices.Contains(have, l) })
+}
+
+func end(until int64) string {
+	if until == 0 {
+		return "for good"
+	}
+	return time.Unix(until, 0).UTC().Format(time.RFC3339)
+}
+
+func users(all []Change) map[string]bool {
+	out := map[string]bool{}
+	for _, c := range all {
+		out[c.User] = true
+	}
+	return out
+}
+
+// warnings are what is right to write, and seldom meant.
+func warnings(s *policy.Source, all map[Right]held) []string {
+	out := []string{}
+	used := map[string]bool{}
+	for _, h := range all {
+		used[h.grant] = true
+	}
+	for _, g := range s.Grants {
+		if slices.ContainsFunc(g.Who, func(w policy.Who) bool { return w.Name == policy.Anybody }) {
+			out = append(out, fmt.Sprintf("the grant %s is for every user of the mesh", g.Name))
+		}
+		if slices.Contains(g.At, policy.Anybody) {
+			out = append(out, fmt.Sprintf("the grant %s is for every endpoint", g.Name))
+		}
+		if !used[g.Name] {
+			out = append(out, fmt.Sprintf("the grant %s gives nobody anything that no other grant does", g.Name))
+		}
+	}
+	return out
+}
