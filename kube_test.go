@@ -221,6 +221,67 @@ func TestAnAgentThatDrainsEndsWithItsLastFlow(t *testing.T) {
 	}
 }
 
+// A rolling update of the agents must not be seen by those who connect.
+func TestAReplicaThatEndsIsMissedByNobody(t *testing.T) {
+	address := podAddress(t)
+	ln, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveOn(t, ln, "hello\n")
+	w := newWorld(t)
+	w.join("root", "root")
+	c := &kubetest.Server{}
+	server := httptest.NewServer(c)
+	t.Cleanup(server.Close)
+	putService(c, "web", `"ztm.dev/expose":"true"`, ln.Addr().String())
+	first, second := w.startPod(t, "first", server, "--drain", "1m"), w.startPod(t, "second", server)
+	first.ready()
+	second.ready()
+	listen := appstest.FreeAddress(t)
+	w.ztm("root", "tunnel", "open", "inbound", "tcp/shop.web", "--listen", listen)
+	ask := func() error {
+		got, err := echo(listen, "")
+		if err != nil || got != "hello\n" {
+			return fmt.Errorf("%q, %v", got, err)
+		}
+		return nil
+	}
+	w.until("the Service answers", ask)
+	ended := make(chan error, 1)
+	go func() { ended <- first.stop() }()
+	asked := 0
+	for {
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("it ended with %v", err)
+			}
+			if err := ask(); err != nil {
+				t.Errorf("after the end: %v", err)
+			}
+			if asked < 10 {
+				t.Errorf("only %d connections were made meanwhile", asked)
+			}
+			exposed := 0
+			for _, e := range c.Below("/api/v1/namespaces/shop/events") {
+				if e["reason"] == "Exposed" {
+					exposed++
+				}
+			}
+			if exposed != 1 {
+				t.Errorf("two replicas wrote %d events", exposed)
+			}
+			return
+		default:
+			if err := ask(); err != nil {
+				t.Fatalf("connection %d while a replica ends: %v", asked, err)
+			}
+			asked++
+		}
+	}
+}
+
 // kubectl asks for a path as kubectl does that has a kubeconfig. It returns what waits for the answer;
 // nil is none.
 func (w *world) kubectl(agent, cluster, kubeconfig, path string) (answer func() *http.Response) {

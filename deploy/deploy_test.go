@@ -155,7 +155,7 @@ func at(o any, path ...any) any {
 }
 
 func TestEveryManifestIsListed(t *testing.T) {
-	for _, dir := range []string{"kubernetes/agent", "kubernetes/import", "kubernetes/access", "kubernetes/hub"} {
+	for _, dir := range []string{"kubernetes/agent", "kubernetes/import", "kubernetes/access", "kubernetes/network", "kubernetes/hub"} {
 		var k struct{ Resources []string }
 		if err := yaml.Unmarshal([]byte(read(t, dir+"/kustomization.yaml")), &k); err != nil {
 			t.Fatal(err)
