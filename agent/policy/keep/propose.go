@@ -43,6 +43,9 @@ func (k *Keeper) Source() (*signed.Source, uint64, error) {
 	return source, head.Version, nil
 }
 
+// attempts is how often it is tried to learn what others have made, before a change gives up.
+const attempts = 10
+
 func empty() *signed.Source {
 	return &signed.Source{Users: map[string]signed.User{}, Groups: map[string]signed.Group{}, Endpoints: map[string]signed.Endpoint{}, Grants: []signed.Grant{}}
 }
@@ -58,7 +61,12 @@ func (k *Keeper) Propose(ctx context.Context, change func(*signed.Source) error)
 	k.proposing.Lock()
 	defer k.proposing.Unlock()
 	k.learn(ctx)
-	for {
+	for attempt := 0; ; attempt++ {
+		if _, _, err := k.whole(); answer.CodeOf(err) == answer.Conflict && attempt < attempts {
+			k.learn(ctx) // whoever made the head that is known here has another by now
+			continue
+		}
+		change = k.withLost(change)
 		head, doc, err := k.next(ca, change)
 		if err != nil {
 			return 0, err
@@ -70,11 +78,29 @@ func (k *Keeper) Propose(ctx context.Context, change func(*signed.Source) error)
 		if err != nil {
 			return 0, err
 		}
-		if err := k.cut(ca); err != nil {
+		if err := k.cut(ca); err != nil && !errors.Is(err, identity.ErrRollback) { // else Run goes on from another head
 			return 0, err
 		}
 		k.Work.Go(k.handOn)
 		return head.Version, nil
+	}
+}
+
+// withLost adds to a change the one before it, if that was lost to another holder.
+func (k *Keeper) withLost(change func(*signed.Source) error) func(*signed.Source) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.mine == nil || !k.mine.lost {
+		return change
+	}
+	lost := k.mine.change
+	k.mine = nil
+	return func(s *signed.Source) error {
+		before := s.Clone()
+		if lost(before) == nil { // what is impossible by now is not this caller's matter
+			*s = *before
+		}
+		return change(s)
 	}
 }
 
@@ -150,9 +176,6 @@ func (k *Keeper) resign() {
 	k.mu.Lock()
 	head, change := k.head, func(*signed.Source) error { return nil }
 	lost := k.mine != nil && k.mine.lost
-	if lost {
-		change = k.mine.change
-	}
 	k.mu.Unlock()
 	switch {
 	case lost:
@@ -161,8 +184,5 @@ func (k *Keeper) resign() {
 	}
 	if _, err := k.Propose(k.Life, change); err != nil {
 		k.PeerLog.Warn("policy sign", "a change of the policy was lost to another, or the policy is not signed by the mesh's new CA", "err", err)
-		k.mu.Lock()
-		k.mine = nil
-		k.mu.Unlock()
 	}
 }

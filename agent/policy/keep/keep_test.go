@@ -1,0 +1,484 @@
+package keep
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ztm/agent/api"
+	"ztm/agent/policy"
+	"ztm/apps"
+	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+	signed "ztm/tunnel/identity/policy"
+	"ztm/tunnel/inflight"
+	"ztm/tunnel/limit"
+)
+
+// mesh is keepers that ask each other without a network.
+type mesh struct {
+	t     *testing.T
+	ca    *identity.CA
+	trust *identity.Trust
+
+	mu    sync.Mutex
+	nodes map[identity.ID]*node // guarded by mu
+}
+
+// node is one endpoint.
+type node struct {
+	*Keeper
+	m      *mesh
+	peer   identity.Subject
+	signs  bool
+	online bool // guarded by m.mu
+	judged int  // guarded by m.mu
+	saving error
+	stop   func()
+}
+
+func newMesh(t *testing.T) *mesh {
+	t.Helper()
+	ca, err := identity.NewCA(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := identity.NewTrust(ca.CertificatePEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &mesh{t: t, ca: ca, trust: trust, nodes: map[identity.ID]*node{}}
+}
+
+// failing is a state that fails when it is told to.
+type failing struct {
+	apps.State
+	n *node
+}
+
+func (f failing) Save(key string, v any) error {
+	return errors.Join(f.n.saving, f.State.Save(key, v))
+}
+
+func (f failing) SaveAll(values map[string]any) error {
+	if f.n.saving != nil {
+		return f.n.saving
+	}
+	return f.State.SaveAll(values)
+}
+
+// state is the state of an app of an endpoint.
+func state(name, user string) (s apps.State) {
+	new(appstest.Net).Join(name, user).New("policy", func(h apps.Host) apps.App { s = h.State; return nil })
+	return s
+}
+
+// join adds an endpoint, which holds the CA key if it is of root.
+func (m *mesh) join(name, user string) *node {
+	m.t.Helper()
+	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte(name[:1]), ed25519.SeedSize))
+	n := &node{m: m, signs: user == "root", online: true, peer: identity.Subject{Role: identity.RoleMember, User: user, ID: identity.IDOf(key.Public().(ed25519.PublicKey))}}
+	n.start(failing{state(name, user), n})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.nodes[n.peer.ID] = n
+	return n
+}
+
+func (n *node) start(s apps.State) {
+	log := slog.New(slog.DiscardHandler)
+	life, stop := context.WithCancel(context.Background())
+	n.Keeper = New(Config{
+		Self: n.peer.ID, Log: log, PeerLog: limit.NewLog(log), Verifier: identity.NewVerifier(n.m.trust, identity.NewClock()), State: s,
+		Work: new(inflight.Tracker), Life: life, Ask: n.ask, Holders: n.holders, Online: n.others, Hint: func(time.Time) {},
+		User: func() string { return n.peer.User }, Rule: func(string, string) ([]string, error) { return []string{"group:ops"}, nil },
+		Signer: func() (*identity.CA, error) {
+			if !n.signs {
+				return nil, errors.New("no CA key")
+			}
+			return n.m.ca, nil
+		},
+		Judge: func() {
+			n.m.mu.Lock()
+			defer n.m.mu.Unlock()
+			n.judged++
+		},
+	})
+	done := make(chan struct{})
+	go func() { defer close(done); n.Run() }()
+	n.stop = func() {
+		stop()
+		<-done
+		<-n.Work.Close()
+	}
+	n.m.t.Cleanup(n.stop)
+}
+
+func (n *node) ask(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error) {
+	n.m.mu.Lock()
+	other := n.m.nodes[to]
+	reached := other != nil && other.online && n.online
+	n.m.mu.Unlock()
+	if !reached {
+		return nil, answer.Errorf(answer.Unavailable, "offline")
+	}
+	w := httptest.NewRecorder()
+	other.Serve(w, httptest.NewRequest(method, path, bytes.NewReader(body)), n.peer, n.peer.User == "root")
+	if resp := w.Result(); resp.StatusCode < 300 {
+		return resp, nil
+	}
+	return nil, answer.Parse(w.Code, w.Body.Bytes())
+}
+
+func (n *node) holders(ctx context.Context) ([]apps.Endpoint, error) {
+	all, err := n.others(ctx)
+	return slices.DeleteFunc(all, func(e apps.Endpoint) bool { return !e.Signer }), err
+}
+
+func (n *node) others(context.Context) (out []apps.Endpoint, _ error) {
+	n.m.mu.Lock()
+	defer n.m.mu.Unlock()
+	for id, o := range n.m.nodes {
+		if id != n.peer.ID && o.online {
+			out = append(out, apps.Endpoint{ID: id, Signer: o.signs})
+		}
+	}
+	return out, nil
+}
+
+// put puts users into group ops until a time.
+func put(until int64, users ...string) func(*signed.Source) error {
+	return func(s *signed.Source) error {
+		g := s.Groups["ops"]
+		for _, u := range users {
+			g.Members = append(slices.DeleteFunc(g.Members, func(m signed.Member) bool { return m.User == u }), signed.Member{User: u, Added: 1, Until: until})
+		}
+		s.Groups["ops"] = g
+		return nil
+	}
+}
+
+func (n *node) propose(change func(*signed.Source) error) uint64 {
+	n.m.t.Helper()
+	v, err := n.Propose(n.m.t.Context(), change)
+	if err != nil {
+		n.m.t.Fatal(err)
+	}
+	return v
+}
+
+// lets reports whether a rule for group ops means a user.
+func (n *node) lets(user string) bool {
+	return n.Names(apps.Peer{User: user}, []string{"group:ops"})
+}
+
+// eventually waits for a condition, in the time of a bubble.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for range 1000 {
+		synctest.Wait()
+		if is() {
+			return
+		}
+		tick := time.NewTimer(100 * time.Millisecond)
+		<-tick.C
+	}
+	t.Fatalf("never true: %s", what)
+}
+
+// bubble runs a test in the time of its own.
+func bubble(t *testing.T, test func(t *testing.T, m *mesh)) {
+	synctest.Test(t, func(t *testing.T) { test(t, newMesh(t)) })
+}
+
+func TestAChangeReachesWhoIsOnlineAndIsAskedForByWhoWasNot(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, office, away := m.join("root", "root"), m.join("office", "alice"), m.join("away", "alice")
+		office.lets("bob") // a rule there names the group
+		away.lets("bob")
+		m.mu.Lock()
+		away.online = false
+		m.mu.Unlock()
+		root.propose(put(0, "bob"))
+		eventually(t, "the office lets bob in", func() bool { return office.lets("bob") })
+		if away.lets("bob") || office.lets("carol") {
+			t.Error("somebody else is let in, or who is away knows of it")
+		}
+		m.mu.Lock()
+		away.online = true
+		m.mu.Unlock()
+		away.Connected()
+		eventually(t, "who was away lets bob in", func() bool { return away.lets("bob") })
+		root.propose(func(s *signed.Source) error { delete(s.Groups, "ops"); return nil })
+		eventually(t, "bob is let in no more", func() bool { return !office.lets("bob") && !away.lets("bob") })
+	})
+}
+
+func TestAnEndOrARemovalIsLookedAtWithinFiveSeconds(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, office := m.join("root", "root"), m.join("office", "alice")
+		office.lets("bob")
+		end := time.Now().Add(time.Hour)
+		root.propose(put(end.Unix(), "bob"))
+		eventually(t, "bob is let in", func() bool { return office.lets("bob") })
+		m.mu.Lock()
+		before := office.judged
+		m.mu.Unlock()
+		timer := time.NewTimer(time.Until(end) - time.Second)
+		<-timer.C
+		if !office.lets("bob") {
+			t.Error("bob is put out before the end")
+		}
+		timer.Reset(6 * time.Second)
+		<-timer.C
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if office.judged == before {
+			t.Error("nobody has looked at what runs")
+		}
+	})
+}
+
+func TestWhoCannotGetAPolicyItKnowsOfLetsNobodyInByTheOldOneAfterTenMinutes(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, office := m.join("root", "root"), m.join("office", "alice")
+		office.lets("bob")
+		root.propose(put(0, "bob"))
+		eventually(t, "bob is let in", func() bool { return office.lets("bob") })
+		m.mu.Lock()
+		root.online = false // what follows comes by others: a head without its slice
+		m.mu.Unlock()
+		root.propose(put(0, "carol"))
+		if err := office.Take(root.Head().Document); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.NewTimer(9 * time.Minute)
+		<-timer.C
+		if !office.lets("bob") {
+			t.Error("the old policy is not in force for ten minutes")
+		}
+		timer.Reset(2 * time.Minute)
+		<-timer.C
+		if office.lets("bob") || !office.Rights().IsStale() {
+			t.Error("the old policy lets somebody in after ten minutes")
+		}
+		m.mu.Lock()
+		root.online = true
+		m.mu.Unlock()
+		eventually(t, "the new policy is in force", func() bool { return office.lets("carol") && office.lets("bob") })
+	})
+}
+
+func TestTwoHoldersThatChangeThePolicyAtOnceLoseNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		one, two, office := m.join("root", "root"), m.join("spare", "root"), m.join("office", "alice")
+		office.lets("x")
+		var users []string
+		var both sync.WaitGroup
+		for i, n := range []*node{one, two} {
+			for j := range 8 {
+				user := fmt.Sprintf("user%d-%d", i, j)
+				users = append(users, user)
+				both.Go(func() {
+					if _, err := n.Propose(t.Context(), put(0, user)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}
+		both.Wait()
+		for _, n := range []*node{one, two, office} {
+			eventually(t, "all are in the group", func() bool {
+				return !slices.ContainsFunc(users, func(u string) bool { return !n.lets(u) })
+			})
+		}
+	})
+}
+
+func TestNothingOldForeignOrForgedTakesThePlaceOfAPolicy(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, office := m.join("root", "root"), m.join("office", "alice")
+		office.lets("bob")
+		root.propose(put(0, "bob"))
+		old := root.Head()
+		root.propose(func(s *signed.Source) error { s.Groups["ops"] = signed.Group{Members: []signed.Member{}}; return nil })
+		eventually(t, "the second version is in force", func() bool { h := office.Head(); return h != nil && h.Version == 2 && !office.lets("bob") })
+		if err := office.Take(old.Document); !errors.Is(err, identity.ErrRollback) {
+			t.Errorf("an old head: %v", err)
+		}
+		slice, err := m.sliceOf(old, office, "bob")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := office.put(old, slice); err == nil {
+			t.Error("an old head with its old slice is taken")
+		}
+		if err := office.put(office.Head(), slice); err == nil {
+			t.Error("an old slice is taken under the new head")
+		}
+		other := newMesh(t)
+		stranger := other.join("root", "root")
+		for range 3 {
+			stranger.propose(put(0, "eve"))
+		}
+		if err := office.Take(stranger.Head().Document); !errors.Is(err, identity.ErrUntrusted) {
+			t.Errorf("a head of another mesh: %v", err)
+		}
+		if office.lets("bob") || office.lets("eve") || office.Head().Version != 2 {
+			t.Error("something of it is in force")
+		}
+	})
+}
+
+// sliceOf is what a holder once signed for an endpoint.
+func (m *mesh) sliceOf(h *signed.Signed, n *node, user string) ([]byte, error) {
+	s := empty()
+	if err := put(0, user)(s); err != nil {
+		return nil, err
+	}
+	return s.Slice(h, n.peer.ID, []string{"group:ops"}).Sign(m.ca)
+}
+
+func TestAMemberGetsItsOwnSliceAndNoMore(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, office := m.join("root", "root"), m.join("office", "alice")
+		root.propose(put(0, "bob"))
+		if _, err := office.ask(t.Context(), root.peer.ID, http.MethodGet, PathSource, nil); answer.CodeOf(err) != answer.Denied {
+			t.Errorf("the whole policy: %v", err)
+		}
+		limited := 0
+		for range 2 * askBurst {
+			resp, err := office.ask(t.Context(), root.peer.ID, http.MethodPost, PathSlice, []byte(`{"asked":["group:ops"]}`))
+			if answer.CodeOf(err) == answer.Limit {
+				limited++
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out given
+			b, _ := io.ReadAll(resp.Body)
+			if err := json.Unmarshal(b, &out); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := signed.OpenSlice(m.trust, root.Head(), office.peer.ID, out.Body); err != nil {
+				t.Error(err)
+			}
+		}
+		if limited == 0 {
+			t.Error("it may ask without end")
+		}
+		for _, body := range []string{``, `{`, `{"asked":["bo b"]}`, `[]`} {
+			if _, err := m.join("x", "eve").ask(t.Context(), root.peer.ID, http.MethodPost, PathSlice, []byte(body)); answer.CodeOf(err) != answer.BadRequest {
+				t.Errorf("%q: %v", body, err)
+			}
+		}
+	})
+}
+
+func TestAChangeThatCannotBeSavedIsNotInForceAndNothingIsLost(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root := m.join("root", "root")
+		root.propose(put(0, "bob"))
+		root.saving = errors.New("the disk is full")
+		if _, err := root.Propose(t.Context(), put(0, "carol")); !errors.Is(err, root.saving) {
+			t.Errorf("no place to save: %v", err)
+		}
+		root.saving = nil
+		if root.Head().Version != 1 || root.lets("carol") {
+			t.Error("what was not saved is in force")
+		}
+		s := root.State
+		root.stop()
+		root.start(s)
+		eventually(t, "bob is let in as before", func() bool { return root.lets("bob") })
+		if v := root.propose(put(0, "carol")); v != 2 {
+			t.Errorf("the next version is %d", v)
+		}
+		eventually(t, "carol is let in", func() bool { return root.lets("carol") })
+	})
+}
+
+func TestAPolicyIsSignedAgainWhenTheMeshHasAnotherCA(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, office := m.join("root", "root"), m.join("office", "alice")
+		office.lets("bob")
+		root.propose(put(0, "bob"))
+		eventually(t, "bob is let in", func() bool { return office.lets("bob") })
+		next, err := m.ca.Successor(time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		trust, err := m.trust.Rotate(m.ca, next, time.Now().Add(time.Hour), time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := m.ca
+		m.mu.Lock()
+		m.ca, m.trust = next, trust
+		m.mu.Unlock()
+		for _, n := range []*node{root, office} {
+			n.Verifier.Set(trust)
+			n.TrustChanged()
+		}
+		if !office.lets("bob") {
+			t.Error("what is in force ends with the CA that signed it")
+		}
+		eventually(t, "the new CA has signed it", func() bool { h := office.Head(); return h.By == next.ID() && h.Version == 2 })
+		stolen, err := signed.Head{Mesh: trust.Mesh(), Version: 9, Issued: time.Now().Unix(), Source: signed.Sum(nil)}.Sign(old, trust)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := office.Take(stolen.Document); err == nil || office.Head().Version == 9 {
+			t.Error("a head of the CA before is taken")
+		}
+	})
+}
+
+func TestWithoutASliceAnEnforcedPolicyLetsNobodyIn(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, office := m.join("root", "root"), m.join("office", "alice")
+		m.mu.Lock()
+		root.online = false
+		m.mu.Unlock()
+		root.propose(func(s *signed.Source) error { s.Mode = signed.Enforce; return nil })
+		if err := office.Take(root.Head().Document); err != nil {
+			t.Fatal(err)
+		}
+		if d := office.Rights().Decide(apps.Peer{User: "bob"}, "terminal", "shell", office.now()); d.Allow || d.Reason != policy.NoGrant {
+			t.Errorf("%+v", d)
+		}
+	})
+}
+
+func TestASourceIsReplacedOnlyFromTheVersionThatItWasMadeFrom(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root := m.join("root", "root")
+		for base, want := range []int{http.StatusOK, http.StatusOK} {
+			body, err := json.Marshal(api.PolicySource{Version: uint64(base), Source: empty()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range 2 { // the second time it was made from a version that is old
+				w := httptest.NewRecorder()
+				root.Manage(w, httptest.NewRequest(http.MethodPut, "/", bytes.NewReader(body)), "source")
+				if ok := w.Code == want; ok != (i == 0) {
+					t.Errorf("from version %d, attempt %d: %d %s", base, i, w.Code, w.Body)
+				}
+			}
+		}
+	})
+}
