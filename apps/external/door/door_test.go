@@ -236,6 +236,35 @@ func TestAPeerHasNoMoreThanItsPlaces(t *testing.T) {
 	})
 }
 
+func TestAFlowThatIsCutEndsAtTheProgram(t *testing.T) {
+	begun, ended := make(chan bool, 2), make(chan error, 2)
+	m := newMesh(t, func(c net.Conn) {
+		in := bufio.NewReader(c)
+		r, err := http.ReadRequest(in)
+		if err != nil {
+			return
+		}
+		if r.Header.Get("Upgrade") != "" {
+			io.WriteString(c, agreed)
+		}
+		begun <- true
+		_, err = io.Copy(io.Discard, in)
+		ended <- err
+	})
+	flow := m.open(t, "app/stream/"+appID+"/", nil)
+	defer flow.Close()
+	request := m.open(t, "app/http/"+appID, nil)
+	defer request.Close()
+	io.WriteString(request, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	for range 2 {
+		<-begun
+	}
+	m.exit.host.Cut(func(p apps.Peer, path string) bool { return p.User == "bob" && strings.Contains(path, appID) })
+	for range 2 {
+		<-ended
+	}
+}
+
 func TestTheProgramIsNotThereAndThePeerHearsWhy(t *testing.T) {
 	m := newMesh(t, func(net.Conn) {})
 	m.exit.dial = func(context.Context) (net.Conn, error) {
