@@ -153,7 +153,11 @@ func (d *Direct) begin(w http.ResponseWriter, o offer, s Session) error {
 		return answer.Errorf(answer.NotFound, "there is no such round")
 	}
 	o.Seen = waits.seen // what this device has told of itself rests on that
-	if !d.Work.GoUpTo(&d.answers, answersAtOnce, func() { d.answer(waits, o.Places) }) {
+	running, most := &d.answers[0], answersAtOnce
+	if waits.only.IsValid() {
+		running, most = &d.answers[1], offloadsAtOnce
+	}
+	if !d.Work.GoUpTo(running, most, func() { d.answer(waits, o.Places) }) {
 		return answer.Errorf(answer.Limit, "too many rounds are in progress")
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -56,19 +56,20 @@ type Config struct {
 
 // Limits of what peers and flows may cause.
 const (
-	roundsAtOnce  = 4 // that this device begins
-	answersAtOnce = 8 // that it takes part in
-	roundsPeer    = 6 // that a peer may begin in a minute
-	offloadsPeer  = 60
-	waitingRounds = 64 // rounds between their two requests, of all peers
-	waitingOfPeer = 8
-	remembered    = 1024 // peers
-	roundLife     = 30 * time.Second
-	echoBytes     = 64 << 10
-	probationTime = 5 * time.Second
-	roundTimeout  = 15 * time.Second // of all of a round
-	answerTimeout = direct.RoundTime + 15*time.Second
-	roundLength   = 16 // bytes
+	roundsAtOnce   = 4  // that this device begins
+	answersAtOnce  = 8  // that it takes part in, each of which may have 8 sockets
+	offloadsAtOnce = 32 // the same for one flow, with one socket each
+	roundsPeer     = 6  // that a peer may begin in a minute
+	offloadsPeer   = 60
+	waitingRounds  = 64 // rounds between their two requests, of all peers
+	waitingOfPeer  = 8
+	remembered     = 1024 // peers
+	roundLife      = 30 * time.Second
+	echoBytes      = 64 << 10
+	probationTime  = 5 * time.Second
+	roundTimeout   = 15 * time.Second // of all of a round
+	answerTimeout  = direct.RoundTime + 15*time.Second
+	roundLength    = 16 // bytes
 )
 
 // Direct is made with [New]. It is safe for concurrent use.
@@ -77,12 +78,13 @@ type Direct struct {
 	asked    *limit.Buckets[identity.ID] // rounds that a peer began
 	offloads *limit.Buckets[identity.ID] // those for one flow on a way that is proven
 	running  limit.Counts[struct{}]
-	answers  limit.Counts[struct{}]
+	answers  [2]limit.Counts[struct{}] // for sessions, and for single flows
 
 	mu      sync.Mutex
 	states  map[identity.ID]*state // guarded by mu
 	waiting map[string]*waiting    // by round; guarded by mu
-	network string                 // own addresses, as they were at the last round; guarded by mu
+	network string                 // own addresses; guarded by mu
+	located time.Time              // when those were looked at last; guarded by mu
 	counts  map[string]int64       // rounds that this device began, by result; guarded by mu
 }
 

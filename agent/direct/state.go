@@ -90,15 +90,9 @@ func (d *Direct) Begin(peer identity.ID) bool {
 		return false
 	}
 	now := time.Now()
-	network := d.fingerprint()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if network != d.network { // what failed elsewhere says nothing
-		d.network = network
-		for _, s := range d.states {
-			s.failures, s.later = 0, time.Time{}
-		}
-	}
+	d.locateLocked(now)
 	s := d.stateLocked(peer)
 	if s.round != nil || now.Before(s.later) || !d.running.Acquire(struct{}{}, roundsAtOnce) {
 		return false
@@ -128,13 +122,20 @@ func (d *Direct) Patience(peer identity.ID, usual time.Duration) time.Duration {
 	return usual
 }
 
-// fingerprint is the network where this device is.
-func (d *Direct) fingerprint() string {
-	addresses, err := d.Network.Addresses()
-	if err != nil {
-		return ""
+// locateLocked looks in which network this device is, now and then: each flow that lasts comes here.
+// What failed in another network says nothing.
+func (d *Direct) locateLocked(now time.Time) {
+	if now.Sub(d.located) < lookEvery {
+		return
 	}
-	return fmt.Sprint(addresses)
+	d.located = now
+	addresses, err := d.Network.Addresses()
+	if network := fmt.Sprint(addresses); err == nil && network != d.network {
+		d.network = network
+		for _, s := range d.states {
+			s.failures, s.later = 0, time.Time{}
+		}
+	}
 }
 
 // lookEvery is how often it is looked whether this device is still where a direct path began.

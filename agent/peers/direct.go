@@ -102,6 +102,10 @@ func (p *Peers) upgrade(to identity.ID) {
 			s, at, err = p.direct.Session(ctx, relayed, leg)
 			return err
 		})
+		if err == nil && p.Mode() == direct.Off { // meanwhile
+			s.Close()
+			err = context.Canceled
+		}
 		if err == nil {
 			p.pool.add(to, p.newDirect(s, at))
 			p.Log.Info("a session with a peer is direct", "peer", to, "kind", at.Kind, "at", at.To)
@@ -155,7 +159,14 @@ func (p *Peers) dialDirect(ctx context.Context, to identity.ID) (*seal.Dedicated
 
 // met serves what a peer has sealed on a direct path.
 func (p *Peers) met(a seal.Accepted, at meeting.Candidate) {
-	p.Work.Go(func() { p.admit(a, nil, "", directly{at, time.Now()}) })
+	if p.Work.Go(func() { p.admit(a, nil, "", directly{at, time.Now()}) }) {
+		return
+	}
+	if a.Dedicated != nil {
+		a.Dedicated.Reset()
+	} else {
+		a.Session.Close()
+	}
 }
 
 // acceptedOf reports whether a flow of a peer was accepted here, not long ago.

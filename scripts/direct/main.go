@@ -4,12 +4,12 @@
 // with the NATs of nftables live in network namespaces: what is measured is the product. It needs
 // root.
 //
-//	scripts/direct/run [-only WORDS] [-ztm BINARY]
+//	scripts/direct/run [-only WORDS] [-size MB] [-ztm BINARY]
 //
 //	for each pair of routers
 //	  world.go   namespaces, cables, rules
 //	  mesh.go    a hub, two agents, a tunnel between them
-//	  a flow begins -> the path that it finds, and when -> 64 MB over it, of which the hub gets none
+//	  a flow begins -> the path that it finds, and when -> bytes over it, of which the hub gets none
 //	  -> no socket listens at either agent
 //
 // It fails where a path is not the one that is expected.
@@ -69,18 +69,19 @@ type row struct {
 	path   string
 	after  time.Duration // from the first flow to the path; 0: there was none
 	rate   float64       // MB/s
-	hub    int64         // bytes that the hub got while 64 MB moved
+	plain  float64       // MB/s of two relays that only copy, between the same devices; 0: not measured
+	hub    int64         // bytes that the hub got meanwhile
+	cpu    time.Duration // of the hub meanwhile
 	listen int           // sockets that listen at both agents
 }
 
-// moved is how much is moved over each path, in bytes.
-const moved = 64 << 20
-
 func main() {
 	binary := flag.String("ztm", "", "the program; it is built where none is named")
+	size := flag.Int64("size", 64, "megabytes that are moved over each path")
 	only := flag.String("only", "", "pairs whose name has this")
 	serve := flag.String("serve", "", "be the target of the tunnel, at an address")
 	pull := flag.String("pull", "", "be its client: ADDRESS,BYTES")
+	forward := flag.String("forward", "", "be a relay that only copies: ADDRESS,TARGET")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -88,12 +89,14 @@ func main() {
 	switch {
 	case *serve != "":
 		err = target(*serve)
+	case *forward != "":
+		err = relay(*forward)
 	case *pull != "":
 		address, size, _ := strings.Cut(*pull, ",")
 		n, _ := strconv.ParseInt(size, 10, 64)
 		err = client(address, n)
 	default:
-		err = run(ctx, *binary, *only)
+		err = run(ctx, *binary, *only, *size<<20)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "direct:", err)
@@ -101,7 +104,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, binary, only string) error {
+func run(ctx context.Context, binary, only string, size int64) error {
 	dir, err := os.MkdirTemp("", "ztm-direct-")
 	if err != nil {
 		return err
@@ -113,22 +116,26 @@ func run(ctx context.Context, binary, only string) error {
 	}
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	defer table.Flush()
-	fmt.Fprintln(table, "ROUTERS\tPATH\tAFTER\tMB/s\tBYTES AT THE HUB\tLISTENING")
+	fmt.Fprintln(table, "ROUTERS\tPATH\tAFTER\tMB/s\tOF PLAIN\tBYTES AT THE HUB\tITS CPU\tLISTENING")
 	failed := 0
 	for i, p := range pairs {
 		if !strings.Contains(p.String(), only) || ctx.Err() != nil {
 			continue
 		}
-		r, err := try(ctx, ztm, fmt.Sprintf("%s/%d", dir, i), fmt.Sprintf("zd%d-%d", os.Getpid()%10000, i), p)
+		r, err := try(ctx, ztm, fmt.Sprintf("%s/%d", dir, i), fmt.Sprintf("zd%d-%d", os.Getpid()%10000, i), p, size)
 		if err != nil {
 			return fmt.Errorf("%v: %w", p, err)
 		}
 		verdict := ""
-		if wrong := r.wrong(p); wrong != "" {
+		if wrong := r.wrong(p, size); wrong != "" {
 			verdict = "\tWRONG: " + wrong
 			failed++
 		}
-		fmt.Fprintf(table, "%v\t%s\t%v\t%.0f\t%d\t%d%s\n", p, r.path, r.after.Round(time.Millisecond), r.rate, r.hub, r.listen, verdict)
+		ratio := "-"
+		if r.plain > 0 {
+			ratio = fmt.Sprintf("%.2f", r.rate/r.plain)
+		}
+		fmt.Fprintf(table, "%v\t%s\t%v\t%.0f\t%s\t%d\t%v\t%d%s\n", p, r.path, r.after.Round(time.Millisecond), r.rate, ratio, r.hub, r.cpu, r.listen, verdict)
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d pairs found another path than they should", failed)
@@ -137,7 +144,7 @@ func run(ctx context.Context, binary, only string) error {
 }
 
 // wrong says what is not as it should be; "" if nothing is.
-func (r row) wrong(p pair) string {
+func (r row) wrong(p pair, moved int64) string {
 	direct := strings.HasPrefix(r.path, "direct ("+p.want+" ")
 	switch {
 	case p.want != "" && !direct:

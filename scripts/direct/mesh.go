@@ -31,10 +31,11 @@ type rig struct {
 	ztm   string
 	self  string // this program
 	dir   string
+	hub   *process.Process
 }
 
 // try sets up a pair of routers and measures it.
-func try(ctx context.Context, ztm, dir, prefix string, p pair) (r row, err error) {
+func try(ctx context.Context, ztm, dir, prefix string, p pair, size int64) (r row, err error) {
 	w := newWorld(prefix, p.a, p.b, p.neighbours)
 	defer func() { err = errors.Join(err, w.end()) }()
 	if w.err != nil {
@@ -52,19 +53,20 @@ func try(ctx context.Context, ztm, dir, prefix string, p pair) (r row, err error
 	if err := g.start(); err != nil {
 		return r, err
 	}
-	return g.measure(p)
+	return g.measure(p, size)
 }
 
 // start makes the mesh, and a tunnel from a to a target at b.
 func (g *rig) start() error {
 	steps := []func() error{
-		func() error {
-			return g.run("public", "hub", g.ztm, "run", "hub", "--data", "hub-data", "--listen", hubIP+":8888", "--names", hubIP+":8888", "--permit", "root.json")
+		func() (err error) {
+			g.hub, err = g.run("public", "hub", g.ztm, "run", "hub", "--data", "hub-data", "--listen", hubIP+":8888", "--names", hubIP+":8888", "--permit", "root.json")
+			return err
 		},
 		func() error { return g.exists("root.json") },
-		func() error { return g.run("a", "a", g.ztm, "run", "agent", "--data", "a-data") },
-		func() error { return g.run("b", "b", g.ztm, "run", "agent", "--data", "b-data") },
-		func() error { return g.run("b", "target", g.self, "-serve", "127.0.0.1:9000") },
+		func() error { return g.keep("a", "a", g.ztm, "run", "agent", "--data", "a-data") },
+		func() error { return g.keep("b", "b", g.ztm, "run", "agent", "--data", "b-data") },
+		func() error { return g.keep("b", "target", g.self, "-serve", "127.0.0.1:9000") },
 		func() error { return g.until("a", "join", "demo", "--as", "a", "--permit", "root.json") },
 		func() error { return g.until("b", "join", "demo", "--as", "b", "--permit", "root.json") },
 		func() error {
@@ -81,12 +83,12 @@ func (g *rig) start() error {
 }
 
 // measure has flows begin, and looks at what becomes of them.
-func (g *rig) measure(p pair) (r row, err error) {
+func (g *rig) measure(p pair, size int64) (r row, err error) {
 	began := time.Now()
 	if _, err := g.world.output("a", g.self, "-pull", "127.0.0.1:9001,1000"); err != nil {
 		return r, err
 	}
-	if err := g.run("a", "kept", g.self, "-pull", "127.0.0.1:9001,-1"); err != nil { // a flow that lasts
+	if err := g.keep("a", "kept", g.self, "-pull", "127.0.0.1:9001,-1"); err != nil { // a flow that lasts
 		return r, err
 	}
 	why := regexp.MustCompile(`relayed: `)
@@ -112,18 +114,40 @@ func (g *rig) measure(p pair) (r row, err error) {
 	if err != nil {
 		return r, err
 	}
-	start := time.Now()
-	if out, err := g.world.output("a", g.self, "-pull", fmt.Sprintf("127.0.0.1:9001,%d", moved)); err != nil {
-		return r, fmt.Errorf("%v: %s", err, out)
+	used := g.hub.CPU()
+	if r.rate, err = g.rate("127.0.0.1:9001", size); err != nil {
+		return r, err
 	}
-	r.rate = moved / 1e6 / time.Since(start).Seconds()
 	after, err := g.hubBytes()
-	r.hub = after - before
 	if err != nil {
 		return r, err
 	}
-	r.listen, err = g.listening()
+	r.hub, r.cpu = after-before, g.hub.CPU().Minus(used).All
+	if r.listen, err = g.listening(); err != nil || !p.neighbours {
+		return r, err
+	}
+	for _, f := range [][2]string{{"b", "10.1.0.3:9003,127.0.0.1:9000"}, {"a", "127.0.0.1:9002,10.1.0.3:9003"}} {
+		if err := g.keep(f[0], "plain-"+f[0], g.self, "-forward", f[1]); err != nil {
+			return r, err
+		}
+	}
+	err = process.Until(g.ctx, "plain relays", patience, func() error {
+		_, err := g.rate("127.0.0.1:9002", 1)
+		return err
+	})
+	if err == nil {
+		r.plain, err = g.rate("127.0.0.1:9002", size)
+	}
 	return r, err
+}
+
+// rate moves bytes from the target to a, and returns megabytes in a second.
+func (g *rig) rate(through string, size int64) (float64, error) {
+	start := time.Now()
+	if out, err := g.world.output("a", g.self, "-pull", fmt.Sprintf("%s,%d", through, size)); err != nil {
+		return 0, fmt.Errorf("%v: %s", err, out)
+	}
+	return float64(size) / 1e6 / time.Since(start).Seconds(), nil
 }
 
 var bytesOf = regexp.MustCompile(`bytes (\d+)`)
@@ -158,9 +182,14 @@ func (g *rig) listening() (n int, err error) {
 }
 
 // run starts a program at a place.
-func (g *rig) run(place, name string, words ...string) error {
+func (g *rig) run(place, name string, words ...string) (*process.Process, error) {
 	all := append(g.world.in(place), words...)
-	_, err := g.group.Start(name, all[0], all[1:]...)
+	return g.group.Start(name, all[0], all[1:]...)
+}
+
+// keep is run for what is not asked again.
+func (g *rig) keep(place, name string, words ...string) error {
+	_, err := g.run(place, name, words...)
 	return err
 }
 
@@ -234,4 +263,30 @@ func client(address string, size int64) error {
 		err = fmt.Errorf("%d of %d bytes came", n, size)
 	}
 	return err
+}
+
+// relay copies between connections to an address and connections to a target, and does nothing else.
+func relay(words string) error {
+	address, to, _ := strings.Cut(words, ",")
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		d, err := net.Dial("tcp", to)
+		if err != nil {
+			c.Close()
+			continue
+		}
+		copyTo := func(dst, src net.Conn) { // ends with its connections
+			io.Copy(dst, src)
+			dst.(*net.TCPConn).CloseWrite()
+		}
+		go copyTo(d, c)
+		go copyTo(c, d)
+	}
 }

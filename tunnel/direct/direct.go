@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // Limits of what a peer may say.
@@ -143,7 +144,10 @@ func Own(addresses []netip.Prefix, seen netip.AddrPort, port uint16, private boo
 
 // virtual begins the names of interfaces behind which there is no other device, or which lead
 // through another mesh.
-var virtual = []string{"docker", "br-", "veth", "virbr", "cni", "flannel", "tun", "wg", "utun", "tailscale", "zt"}
+var virtual = []string{
+	"docker", "br-", "veth", "virbr", "cni", "flannel", "cali", "podman", "lxc", "vmnet", "vboxnet", "vethernet", // of this machine
+	"tun", "wg", "utun", "tailscale", "zt", // of another mesh
+}
 
 // Addresses lists the global and private addresses of this device's interfaces that are up.
 func Addresses() ([]netip.Prefix, error) {
@@ -170,5 +174,6 @@ func Addresses() ([]netip.Prefix, error) {
 }
 
 func isVirtual(name string) bool {
-	return slices.ContainsFunc(virtual, func(v string) bool { return len(name) >= len(v) && name[:len(v)] == v })
+	name = strings.ToLower(name)
+	return slices.ContainsFunc(virtual, func(v string) bool { return strings.HasPrefix(name, v) })
 }
