@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"ztm/agent/audit"
 )
 
 func TestAPolicyFileIsTestedAndComparedWithoutAnAgent(t *testing.T) {
@@ -60,5 +62,58 @@ func TestAPolicyFileIsTestedAndComparedWithoutAnAgent(t *testing.T) {
 				t.Errorf("ztm policy test %s says no %q:\n%s", test.args, want, errs.String())
 			}
 		}
+	}
+}
+
+// TestAPolicyThatIsAppliedIsEnforced is the way of one: the file is written by hand, refused, applied,
+// exported, and applied again with less.
+func TestAPolicyThatIsAppliedIsEnforced(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("bob", "bob")
+	w.join("srv", "alice")
+	listen := w.tunnelTo("bob", "srv", "ssh", echoServer(t), "--users", "bob")
+	w.reaches(listen, true)
+	file := w.path("policy.yaml")
+	grant := func(user, more string) {
+		w.write("policy.yaml", "ztm: policy/1\n"+more+"users: {bob: {}, carol: {}}\nendpoints: {ep-srv: {id: "+string(w.endpoint("ep-srv").ID)+"}}\n"+
+			"grants:\n- {name: work, who: ["+user+"], to: [tunnel/tcp/ssh], at: [ep-srv]}\n"+
+			"tests:\n- {can: "+user+", to: tunnel/tcp/ssh, at: ep-srv}\n- {cannot: "+user+", to: terminal, at: '*'}\n")
+	}
+
+	grant("carol", "")
+	if out := w.ztm("root", "policy", "diff", "-f", file); !strings.Contains(out, "carol") || !strings.Contains(out, "+") {
+		t.Errorf("the difference:\n%s", out)
+	}
+	w.ztm("root", "policy", "apply", "-f", file, "--dry-run")
+	if p := w.policyOf("root"); p.Version != 0 {
+		t.Fatalf("a dry run has made %+v", p)
+	}
+	say := w.liveFlow(listen)
+	w.ztm("root", "policy", "apply", "-f", file)
+	w.ends(say) // the owner's rule names bob, and no grant does
+	w.reaches(listen, false)
+	if l := w.audited("srv", "the refusal", func(l audit.Line) bool { return l.Event == audit.Refused }); l.User != "bob" || !strings.Contains(l.Rule, "no grant") {
+		t.Errorf("the audit log: %+v", l)
+	}
+
+	grant("bob", "base: 17\n")
+	if out, errs, status := w.try("root", "policy", "apply", "-f", file); status == 0 || !strings.Contains(errs, "base") || !strings.Contains(out, "bob") {
+		t.Errorf("another base: status %d, %s%s", status, out, errs)
+	}
+	grant("bob", "base: 1\n")
+	w.ztm("root", "policy", "apply", "-f", file)
+	w.reaches(listen, true)
+	w.write("exported.yaml", w.ztm("root", "policy", "export"))
+	if out := w.ztm("root", "policy", "diff", "-f", w.path("exported.yaml")); !strings.Contains(out, "nobody gains or loses anything") {
+		t.Errorf("what was exported is another policy:\n%s", out)
+	}
+
+	w.write("wrong.yaml", strings.Replace(w.ztm("root", "policy", "export"), string(w.endpoint("ep-srv").ID), string(w.endpoint("ep-bob").ID), 1))
+	if _, errs, status := w.try("root", "policy", "apply", "-f", w.path("wrong.yaml")); status == 0 || !strings.Contains(errs, "ep-srv") {
+		t.Errorf("a name with the ID of another device: status %d, %s", status, errs)
+	}
+	if _, errs, status := w.try("bob", "policy", "apply", "-f", file); status == 0 {
+		t.Errorf("who has no key has applied it: %s", errs)
 	}
 }

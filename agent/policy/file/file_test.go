@@ -262,3 +262,24 @@ func FuzzRead(f *testing.F) {
 		file.Run(s, now)
 	})
 }
+
+func TestWhatIsExportedIsReadAgain(t *testing.T) {
+	for _, text := range []string{six(t), "ztm: policy/1", "ztm: policy/1\nusers: {'no': {}, '17': {}}\ngroups: {'yes': {members: ['no', '17'], visible: root}}\nmode: observe"} {
+		_, s := read(t, text)
+		b, err := Write(s, 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := Read(b)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, b)
+		}
+		again, err := f.Source(s, now+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(s, again); diff != "" || f.Base != 7 {
+			t.Errorf("base %d (-before +after):\n%s", f.Base, diff)
+		}
+	}
+}

@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"ztm/tunnel/identity/policy"
 )
 
 // maxDepth is deeper than a policy is.
@@ -86,3 +89,82 @@ func convert(y *yaml.Node, depth int) (*node, error) {
 	}
 	return n, nil
 }
+
+// Write returns a policy of a version as a file, without tests, which are in no policy. [Read] reads
+// it.
+func Write(s *policy.Source, version uint64) ([]byte, error) {
+	out := document{Kind: Kind, Base: version, Mode: s.Mode, Users: map[string]ending{}, Groups: map[string]group{}, Endpoints: map[string]endpoint{}, Grants: []grant{}}
+	for name, u := range s.Users {
+		out.Users[name] = ending{timeOf(u.Until)}
+	}
+	for name, g := range s.Groups {
+		w := group{Members: []any{}, Notify: g.Notify, Visible: g.Visible}
+		if g.Max > 0 {
+			w.Max = (time.Duration(g.Max) * time.Second).String()
+		}
+		for _, m := range g.Members {
+			if m.Until == 0 {
+				w.Members = append(w.Members, m.User)
+			} else {
+				w.Members = append(w.Members, member{m.User, timeOf(m.Until)})
+			}
+		}
+		out.Groups[name] = w
+	}
+	for name, e := range s.Endpoints {
+		out.Endpoints[name] = endpoint{string(e.ID), e.Labels}
+	}
+	for _, g := range s.Grants {
+		w := grant{Name: g.Name, To: g.To, At: g.At, From: g.From, Until: timeOf(g.Until)}
+		for _, who := range g.Who {
+			w.Who = append(w.Who, who.Name)
+		}
+		out.Grants = append(out.Grants, w)
+	}
+	return yaml.Marshal(out)
+}
+
+func timeOf(seconds int64) string {
+	if seconds == 0 {
+		return ""
+	}
+	return time.Unix(seconds, 0).UTC().Format(time.RFC3339)
+}
+
+// The parts of a file as they are written.
+type (
+	document struct {
+		Kind      string              `yaml:"ztm"`
+		Base      uint64              `yaml:"base"`
+		Mode      string              `yaml:"mode,omitempty"`
+		Users     map[string]ending   `yaml:"users"`
+		Groups    map[string]group    `yaml:"groups"`
+		Endpoints map[string]endpoint `yaml:"endpoints"`
+		Grants    []grant             `yaml:"grants"`
+	}
+	ending struct {
+		Until string `yaml:"until,omitempty"`
+	}
+	group struct {
+		Members []any  `yaml:"members,flow"`
+		Max     string `yaml:"max,omitempty"`
+		Notify  bool   `yaml:"notify,omitempty"`
+		Visible string `yaml:"visible,omitempty"`
+	}
+	member struct {
+		User  string `yaml:"user"`
+		Until string `yaml:"until"`
+	}
+	endpoint struct {
+		ID     string   `yaml:"id"`
+		Labels []string `yaml:"labels,omitempty,flow"`
+	}
+	grant struct {
+		Name  string   `yaml:"name"`
+		Who   []string `yaml:"who,flow"`
+		To    []string `yaml:"to,flow"`
+		At    []string `yaml:"at,flow"`
+		From  []string `yaml:"from,flow"`
+		Until string   `yaml:"until,omitempty"`
+	}
+)

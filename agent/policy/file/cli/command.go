@@ -21,5 +21,24 @@ func Commands(c *console.Console) []*cli.Command {
 			Flags:  []cli.Flag{file, &cli.StringFlag{Name: "from", Usage: "compare with the file `OLD`"}},
 			Action: func(x *cli.Context) error { return p.test(x.String("file"), x.String("from")) },
 		},
+		{
+			Name: "apply", Category: apps.AtEndpoint, Usage: "make the policy of the mesh what a file says",
+			Description: "The tests of the file must hold. It shows who gains and loses what. What loses its right is cut within seconds. It is done\n" +
+				"at an endpoint of root that holds the CA key.\n\n" + apps.Example(
+				"ztm policy apply -f policy.yaml --dry-run", "ztm policy apply -f policy.yaml"),
+			Flags:  []cli.Flag{file, &cli.BoolFlag{Name: "dry-run", Usage: "show the difference and change nothing"}},
+			Action: func(x *cli.Context) error { return p.apply(x.Context, x.String("file"), x.Bool("dry-run")) },
+		},
+		{
+			Name: "diff", Category: apps.AtEndpoint, Usage: "show who would gain and lose what by a file",
+			Description: "The same as ztm policy apply --dry-run.\n\n" + apps.Example("ztm policy diff -f policy.yaml"),
+			Flags:       []cli.Flag{file},
+			Action:      func(x *cli.Context) error { return p.apply(x.Context, x.String("file"), true) },
+		},
+		{
+			Name: "export", Category: apps.AtEndpoint, Usage: "print the policy of the mesh as a file",
+			Description: "Tests are in no policy: keep them with the file.\n\n" + apps.Example("ztm policy export > policy.yaml"),
+			Action:      func(x *cli.Context) error { return p.export(x.Context) },
+		},
 	}
 }

@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"ztm/agent/api"
+	"ztm/agent/policy/file"
+	"ztm/apps"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity/policy"
+)
+
+// source is the policy in force, and where it is.
+func (c commands) source(ctx context.Context) (now api.PolicySource, path string, err error) {
+	ep, err := c.Endpoint(ctx)
+	if err != nil {
+		return now, "", err
+	}
+	m, err := c.Mesh(ctx)
+	if err != nil {
+		return now, "", err
+	}
+	path = api.EndpointPath(m.Name, ep.ID, "policy", "source")
+	err = c.Do(ctx, http.MethodGet, path, nil, &now)
+	if answer.CodeOf(err) == answer.Denied {
+		err = &apps.HintError{Err: err, Hint: "do it at an endpoint of root that holds the key, or from another of root's: ztm ep NAME policy ..."}
+	}
+	return now, path, err
+}
+
+// apply makes the policy what a file says, and shows what that changes.
+func (c commands) apply(ctx context.Context, name string, dry bool) error {
+	in, path, err := c.source(ctx)
+	if err != nil {
+		return err
+	}
+	at := time.Now().Unix()
+	f, next, err := c.checked(name, in.Source, at)
+	if err != nil {
+		return err
+	}
+	if err := c.pinned(ctx, next); err != nil {
+		return err
+	}
+	if err := c.compare(in.Source, next, at); err != nil {
+		return err
+	}
+	if err := f.CheckBase(in.Version); errors.Is(err, file.ErrBase) {
+		return &apps.HintError{Err: err, Hint: fmt.Sprintf("above is what the file would change now: merge it with what ztm policy export prints, and write base: %d", in.Version)}
+	}
+	if in.Source.Mode != policy.Enforce && next.Mode == policy.Enforce {
+		c.Warn("grants are enforced with this policy: a rule of an owner lets nobody in any longer whom no grant lets")
+	}
+	if dry {
+		return nil
+	}
+	in.Source = next
+	if err := c.Do(ctx, http.MethodPut, path, in, &in); err != nil {
+		return err
+	}
+	c.Note("version %d of the policy is in force", in.Version)
+	return nil
+}
+
+// pinned refuses a file that has another ID for a name than the mesh: one of the two is not the device
+// that is meant.
+func (c commands) pinned(ctx context.Context, s *policy.Source) error {
+	eps, err := c.Endpoints(ctx, apps.Filter{})
+	if err != nil {
+		return err
+	}
+	for _, ep := range eps {
+		if e, named := s.Endpoints[ep.Name]; named && e.ID != ep.ID {
+			return fmt.Errorf("endpoint %s has the ID %s in the mesh, and %s in the file: see which one is meant", ep.Name, ep.ID, e.ID)
+		}
+	}
+	return nil
+}
+
+// export prints the policy in force as a file.
+func (c commands) export(ctx context.Context) error {
+	in, _, err := c.source(ctx)
+	if err != nil {
+		return err
+	}
+	b, err := file.Write(in.Source, in.Version)
+	if err != nil {
+		return err
+	}
+	_, err = c.Stdout().Write(b)
+	return err
+}
