@@ -6,10 +6,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
+	"ztm/agent/console"
 	browser "ztm/agent/web"
 	"ztm/apps"
 	"ztm/apps/appstest"
@@ -114,5 +116,25 @@ func TestNothingHereMakesPages(t *testing.T) {
 	}
 	if !strings.Contains(all, "\nztm/agent/web\n") {
 		t.Error("the packages were not listed")
+	}
+}
+
+// TestTheCommandsThatTheConsoleShowsAreUnderstood reads what the browser suite has seen on all pages.
+func TestTheCommandsThatTheConsoleShowsAreUnderstood(t *testing.T) {
+	text, err := os.ReadFile("scripts/webtest/commands.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := console.New(console.Config{})
+	seen := 0
+	for line := range strings.Lines(string(text)) {
+		words := shellWords(strings.TrimSpace(line))
+		if err := c.Check(words[1:], commands(c), false); err != nil {
+			t.Errorf("%s: %v", strings.TrimSpace(line), err)
+		}
+		seen++
+	}
+	if seen < 20 {
+		t.Errorf("only %d commands", seen)
 	}
 }

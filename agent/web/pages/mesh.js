@@ -58,7 +58,7 @@ export function chooser() {
 
 // nameOf is the name of an endpoint by its ID.
 export function nameOf(id) {
-  const all = data(meshPath('endpoints') + '?limit=500') ?? []
+  const all = data(meshPath('endpoints') + '?limit=1000') ?? []
   return all.find(e => e.id === id)?.name ?? String(id).slice(0, 8) + '…'
 }
 

@@ -9,7 +9,7 @@ const rates = [] // bytes per second that were measured last
 
 export function overview() {
   const m = mesh()
-  const endpoints = use(meshPath('endpoints') + '?limit=500')
+  const endpoints = use(meshPath('endpoints') + '?limit=1000')
   const hubs = use(meshPath('hubs'))
   const stats = use(endpointPath(m.agent.id, 'stats'))
   const all = endpoints?.status === 200 ? endpoints.body : []
@@ -19,7 +19,7 @@ export function overview() {
       card(t('Connection'), m.status === 'connected' ? state('good', t('connected')) : state(m.status === 'error' ? 'bad' : 'busy', m.status === 'error' ? t('not connected') : t('connecting')),
         t('as {name}, user {user}', { name: m.agent.name, user: m.agent.user })),
       card(t('Endpoints'), t('{online} of {all} online', { online: number(all.filter(e => e.online).length), all: number(all.length) }),
-        all.length >= 500 ? t('the first 500') : ''),
+        all.length >= 1000 ? t('the first 1,000') : ''),
       card(t('Traffic of this endpoint'), rates.length ? t('{rate} per second', { rate: size(rates.at(-1)) }) : '–', spark(),
         stats?.body?.active !== undefined ? t('{n} flows now', { n: number(stats.body.active) }) : '')),
     problems(m, hubs?.body, all),

@@ -6,7 +6,7 @@ import { t } from './words.js'
 
 // quote writes a word as a shell has it.
 export function quote(word) {
-  return /^[\w@%+=:,./*~-]+$/.test(word) ? word : `'${String(word).replaceAll("'", `'\\''`)}'`
+  return /^[\w@%+=:,./~-]+$/.test(word) ? word : `'${String(word).replaceAll("'", `'\\''`)}'`
 }
 
 // command joins the words of a command; lists are joined, false and '' are left out.
@@ -162,6 +162,12 @@ function field(d, f) {
       control = h('input', { ...common, type: f.kind ?? 'text', value: d.values[f.name], oninput: put, placeholder: f.example })
   }
   return h('div', { class: 'field' }, h('label', { for: id }, f.label), control, f.hint ? h('small', { id: hint }, f.hint) : null)
+}
+
+// some is a list for a command, or the word that stands for what is to be written yet.
+export function some(text, word) {
+  const all = list(text)
+  return all.length ? all : word
 }
 
 // list reads what a person wrote with commas or spaces between.

@@ -1,7 +1,7 @@
 import { api, use } from './agent.js'
 import { h } from './dom.js'
 import { appPath, chooser, endpoint, ztm } from './mesh.js'
-import { answerOf, button, command, confirm, dialog, line, list, state, table } from './parts.js'
+import { answerOf, button, command, confirm, dialog, line, list, some, state, table } from './parts.js'
 import { milliseconds, number, t } from './words.js'
 
 export function proxy() {
@@ -111,7 +111,7 @@ function rule() {
     title: t('Add a rule'),
     fields: [{ name: 'users', label: t('Users'), required: true, hint: t('* is every user of the mesh.') }, { name: 'targets', label: t('Targets'), required: true, example: '*.corp.example.com:443' },
       { name: 'action', label: t('Decision'), kind: 'choice', value: 'allow', options: [['allow', t('allow')], ['deny', t('deny')]] }],
-    command: v => command(ztm(true), 'proxy', 'rules', '--users', list(v.users), '--targets', list(v.targets), '--action', v.action),
+    command: v => command(ztm(true), 'proxy', 'rules', '--users', some(v.users, 'USER'), '--targets', some(v.targets, 'PATTERN'), '--action', v.action),
     submit: v => api('POST', appPath('proxy/rules'), { users: list(v.users), targets: list(v.targets), action: v.action }).then(() => null),
   })
 }

@@ -1,7 +1,7 @@
 import { api, redraw, use } from './agent.js'
 import { h } from './dom.js'
 import { mesh, meshPath, ztm } from './mesh.js'
-import { answerOf, button, command, line, state } from './parts.js'
+import { answerOf, button, command, line, some, state } from './parts.js'
 import { Program } from './process.js'
 import { t } from './words.js'
 
@@ -28,16 +28,19 @@ export function script() {
     h('div', { 'aria-live': 'polite' }, form.results.map(r => h('section', { key: r.id, class: 'card' },
       h('h2', null, r.name, ' ', r.error ? state('bad', r.error) : r.exit ? state(r.exit.status ? 'bad' : 'good', t('ended with status {status}', { status: r.exit.status })) : state('busy', t('running'))),
       r.text ? h('pre', { tabindex: '0' }, r.text) : null))),
-    line(command(ztm(), 'script', 'FILE', '--with', form.with, form.label ? ['--label', form.label] : ['--ep', (all?.body ?? []).filter?.(takes).map(e => e.name) ?? []])),
+    line(command(ztm(), 'script', 'FILE', '--with', form.with, form.label ? ['--label', form.label] : ['--ep', some(chosen(all).join(' '), 'EP')])),
   ]
 }
+
+// chosen are the names of the endpoints that the script goes to.
+function chosen(all) { return all?.status === 200 ? all.body.filter(takes).map(e => e.name) : [] }
 
 function takes(e) { return form.label ? (e.labels ?? []).includes(form.label) : form.chosen.has(e.id) }
 
 async function run(all) {
   if (form.running) return
-  const chosen = all.filter(takes)
-  Object.assign(form, { running: true, results: chosen.map(e => ({ id: e.id, name: e.name, text: '' })) })
+  const list = all.filter(takes)
+  Object.assign(form, { running: true, results: list.map(e => ({ id: e.id, name: e.name, text: '' })) })
   redraw()
   const queue = [...form.results]
   await Promise.all(Array.from({ length: PARALLEL }, async () => {

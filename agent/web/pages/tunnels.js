@@ -1,7 +1,7 @@
 import { api, open, redraw, use } from './agent.js'
 import { h } from './dom.js'
 import { appPath, chooser, endpoint, mesh, meshPath, nameOf, ztm } from './mesh.js'
-import { answerOf, button, command, confirm, dialog, failure, line, list, state, table } from './parts.js'
+import { answerOf, button, command, confirm, dialog, failure, line, list, some, state, table } from './parts.js'
 import { key } from './overview.js'
 import { number, size, t } from './words.js'
 
@@ -115,7 +115,7 @@ function inbound(x, name) {
       { name: 'listens', label: t('Listen on'), required: true, value: (x?.listens ?? []).join(', '), example: '8080', hint: t('A port of 127.0.0.1, or ADDRESS:PORT, with commas between several.') },
       { name: 'exitsOf', label: t('Exits of user'), value: x?.exitsOf ?? '', hint: t('Empty: one’s own, or those of the one user who offers it.') },
       { name: 'maxConns', label: t('At most so many connections'), kind: 'number', value: x?.maxConns ?? '', hint: t('Empty: no limit.') }],
-    command: v => command(ztm(true), 'tunnel', x ? 'set' : 'open', 'inbound', x ? key(x) : `${v.protocol}/${v.name || 'NAME'}`, '--listen', list(v.listens), v.exitsOf && ['--exits-of', v.exitsOf], v.maxConns && ['--max-conns', v.maxConns]),
+    command: v => command(ztm(true), 'tunnel', x ? 'set' : 'open', 'inbound', x ? key(x) : `${v.protocol}/${v.name || 'NAME'}`, '--listen', some(v.listens, 'PORT'), v.exitsOf && ['--exits-of', v.exitsOf], v.maxConns && ['--max-conns', v.maxConns]),
     submit: v => api('POST', appPath('tunnel/inbound/' + (x ? key(x) : `${v.protocol}/${encodeURIComponent(v.name)}`)), {
       ...x ? spec(x) : {}, listens: list(v.listens), exitsOf: v.exitsOf, maxConns: Number(v.maxConns) || 0,
     }).then(() => null),
@@ -129,7 +129,7 @@ function outbound(x) {
       { name: 'targets', label: t('Connect to'), required: true, value: (x?.targets ?? []).join(', '), example: '127.0.0.1:8080', hint: t('HOST:PORT, with commas between several.') },
       { name: 'users', label: t('Also for users'), value: (x?.users ?? []).join(', '), hint: t('Nobody but {user} gets in otherwise.', { user: mesh().agent.user }) },
       { name: 'maxConns', label: t('At most so many connections'), kind: 'number', value: x?.maxConns ?? '', hint: t('Empty: no limit.') }],
-    command: v => command(ztm(true), 'tunnel', x ? 'set' : 'open', 'outbound', x ? key(x) : `${v.protocol}/${v.name || 'NAME'}`, '--targets', list(v.targets), v.users && ['--users', list(v.users)], v.maxConns && ['--max-conns', v.maxConns]),
+    command: v => command(ztm(true), 'tunnel', x ? 'set' : 'open', 'outbound', x ? key(x) : `${v.protocol}/${v.name || 'NAME'}`, '--targets', some(v.targets, 'HOST:PORT'), v.users && ['--users', list(v.users)], v.maxConns && ['--max-conns', v.maxConns]),
     submit: v => api('POST', appPath('tunnel/outbound/' + (x ? key(x) : `${v.protocol}/${encodeURIComponent(v.name)}`)), {
       ...x ? spec(x) : {}, targets: list(v.targets), users: list(v.users), maxConns: Number(v.maxConns) || 0,
     }).then(() => null),

@@ -260,7 +260,7 @@ export const zh = {
   'seen {when}': '{when}在线',
   'standby': '备用',
   'switched off': '已停用',
-  'the first 500': '前 500 个',
+  'the first 1,000': '前 1000 个',
   'this one': '本端点',
   'those of {user}': '{user} 的出口',
   'unreachable': '无法连接',
