@@ -79,6 +79,28 @@ func TestAGroupLetsItsMembersInUntilTheyLeaveOrTheirTimeEnds(t *testing.T) {
 	w.reaches(listen, true)
 }
 
+func TestTheAccessOfAUserWhoIsInvitedForSomeTimeEndsByItself(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("office", "alice")
+	w.join("bob", "bob")
+	listen := w.tunnelTo("bob", "office", "web", echoServer(t), "--users", "bob")
+	w.reaches(listen, true)
+	say := w.liveFlow(listen)
+	w.write("more.pub", w.ztm("bob", "identity"))
+	w.ztm("root", "invite", "bob", "--identity", w.path("more.pub"), "--permit", w.path("more.json"), "--valid", "1m")
+	w.until("the office knows of it", func() error { return w.enforced("office", 1) })
+	if err := say(); err != nil {
+		t.Errorf("before the end: %v", err)
+	}
+	if _, stderr, status := w.try("office", "invite", "gil", "--permit", w.path("gil.json"), "--valid", "1h"); status == 0 {
+		t.Errorf("who does not hold the CA key limits a user: %s", stderr)
+	}
+	if _, stderr, status := w.try("root", "invite", "gil", "--permit", w.path("gil.json"), "--valid", "1s"); status != 2 {
+		t.Errorf("an end that is no end: %d %s", status, stderr)
+	}
+}
+
 func TestWhoCanSaysWhoAndWhyWhereItIsDecided(t *testing.T) {
 	w := newWorld(t)
 	w.join("root", "root")

@@ -76,7 +76,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	m.life, m.cancel = context.WithCancel(context.Background())
 	m.authority, err = authority.New(authority.Config{
 		Self: a.self, Key: a.key, Log: m.log, PeerLog: m.peerLog, Verifier: m.verifier, Book: &m.book, Work: &m.work, Life: m.life,
-		TrustChanged: func() { m.policy.TrustChanged() },
+		Ended: func(user string) bool { return m.policy.Ended(user) }, TrustChanged: func() { m.policy.TrustChanged() },
 	})
 	if err != nil {
 		m.cancel()

@@ -63,6 +63,8 @@ func (m *mesh) judge(p apps.Peer, app, path, address string) error {
 	switch {
 	case d.Allow:
 		return nil
+	case d.Reason == policy.Ended && d.Grant == "":
+		return answer.Errorf(answer.Denied, "policy: the access of user %s ended %s", p.User, time.Unix(d.Until, 0).UTC().Format(time.RFC3339))
 	case d.Reason == policy.Ended:
 		return answer.Errorf(answer.Denied, "policy: grant %s gave user %s %s %s until %s", d.Grant, p.User, app, name, time.Unix(d.Until, 0).UTC().Format(time.RFC3339))
 	case d.Reason == policy.WrongDevice:

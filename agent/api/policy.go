@@ -53,6 +53,17 @@ type LabelChange struct {
 	Repin  bool        `json:"repin,omitempty"` // another endpoint has the name now, and that is right
 }
 
+// UserChange sets when the access of a user ends, on all of their devices: POST below
+// "policy/users".
+type UserChange struct {
+	Until int64 `json:"until"` // Unix seconds; 0: it does not
+}
+
+// PolicyPath is where an endpoint has its policy.
+func PolicyPath(mesh string, id identity.ID, below ...string) string {
+	return EndpointPath(mesh, id, append([]string{"policy"}, below...)...)
+}
+
 // Access is one row of who can reach what: GET below "policy/who-can".
 type Access struct {
 	User   string    `json:"user"`

@@ -31,6 +31,10 @@ func (a *Authority) ServeRenew(w http.ResponseWriter, peer identity.Subject) {
 		answer.Fail(w, a.Log, answer.Errorf(answer.Denied, "the certificate is not due for renewal"))
 		return
 	}
+	if a.Ended(peer.User) {
+		answer.Fail(w, a.Log, answer.Errorf(answer.Denied, "the access of user %s has ended", peer.User))
+		return
+	}
 	if !a.renewals.Take(peer.ID, time.Now()) {
 		answer.Fail(w, a.Log, answer.Errorf(answer.Limit, "endpoint %s asks for certificates too often", peer.ID))
 		return

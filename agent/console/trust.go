@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 
 	"ztm/agent/api"
@@ -57,6 +58,7 @@ func (c *Console) CheckUsers(ctx context.Context, names []string) error {
 	if err := apps.CheckWho(names); err != nil {
 		return &apps.UsageError{Err: fmt.Errorf("user: %w", err)}
 	}
+	c.checkGroups(ctx, names)
 	names = slices.DeleteFunc(names, func(n string) bool { return !apps.IsUser(n) })
 	if len(names) == 0 {
 		return nil
@@ -71,6 +73,29 @@ func (c *Console) CheckUsers(ctx context.Context, names []string) error {
 		}
 	}
 	return nil
+}
+
+// checkGroups warns of groups and labels that the policy has not: a rule for them means nobody.
+func (c *Console) checkGroups(ctx context.Context, terms []string) {
+	terms = slices.DeleteFunc(slices.Clone(terms), func(t string) bool { return apps.IsUser(t) || t == "*" || t == apps.ByPolicy })
+	if len(terms) == 0 {
+		return
+	}
+	m, err := c.Mesh(ctx)
+	if err != nil {
+		return
+	}
+	ep, err := c.Endpoint(ctx)
+	if err != nil {
+		return
+	}
+	var unknown []string
+	if c.Do(ctx, http.MethodGet, api.PolicyPath(m.Name, ep.ID, "unknown")+"?"+url.Values{"term": terms}.Encode(), nil, &unknown) != nil {
+		return
+	}
+	for _, t := range unknown {
+		c.Warn("the policy of the mesh has no %s now, as far as endpoint %s knows: the rule means nobody by it until it has", t, ep.Name)
+	}
 }
 
 // Users lists the users of whom an endpoint is in the directory of the mesh.

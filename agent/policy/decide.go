@@ -11,7 +11,7 @@ import (
 // Decision is what the policy says of one target. It says nothing of the rules of the endpoint.
 type Decision struct {
 	Allow  bool
-	Grant  string // the grant that allows it, or that did until it ended
+	Grant  string // the grant that allows it, or that did until it ended; "": no grant has to do with it
 	Until  int64  // when that ends or has ended, Unix seconds; 0: not
 	Reason Reason
 }
@@ -34,6 +34,8 @@ const (
 // is "". now is in Unix seconds.
 func (r *Rights) Decide(p apps.Peer, app, name string, now int64) Decision {
 	switch {
+	case r != nil && r.ended(p.User, now): // in each mode
+		return Decision{Until: r.ends[p.User], Reason: Ended}
 	case r == nil || r.mode == policy.GroupsOnly:
 		return Decision{Allow: true, Reason: NoPolicy}
 	case r.stale && r.mode == policy.Enforce:

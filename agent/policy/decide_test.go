@@ -312,6 +312,12 @@ func TestWithoutAPolicyAllIsLeftToTheOwnersAndWithAnEmptyOneNothingIs(t *testing
 			t.Errorf("an empty policy of mode %q: %+v", mode, d)
 		}
 	}
+	for _, mode := range []string{policy.GroupsOnly, policy.Observe, policy.Enforce} {
+		r := Compile(&policy.Slice{Mode: mode, Ends: map[string]int64{"bob": 100}}, nothing)
+		if d := r.Decide(p, "terminal", "shell", 100); d.Allow || d.Reason != Ended || !r.Ended("bob", 100) || r.Ended("bob", 99) {
+			t.Errorf("whose access has ended, in mode %q: %+v", mode, d)
+		}
+	}
 	if d := Compile(&policy.Slice{Mode: policy.Enforce}, nothing).Stale().Decide(p, "terminal", "shell", 1); d.Allow || d.Reason != StalePolicy {
 		t.Errorf("a policy that may be old: %+v", d)
 	}

@@ -230,6 +230,9 @@ func (r *Rights) Next(now int64) int64 {
 	return r.times[i]
 }
 
+// Ended reports whether the access of a user has ended as a whole.
+func (r *Rights) Ended(user string, now int64) bool { return r != nil && r.ended(user, now) }
+
 func (r *Rights) ended(user string, now int64) bool { return !lasts(r.ends[user], now) }
 
 // lasts reports whether an end has not come yet; 0 is no end.

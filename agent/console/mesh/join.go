@@ -92,6 +92,22 @@ type invitation struct {
 	ephemeral bool
 	approve   bool
 	redeemer  string // name or ID of an endpoint, or "hub"
+
+	valid time.Duration // how long the user's access lasts; 0: without end
+}
+
+// limitUser sets the end of the access of a user who is invited for some time. It is before the
+// permit is made: nobody gets in without it.
+func (c commands) limitUser(ctx context.Context, m api.Mesh, i invitation) error {
+	if i.valid == 0 {
+		return nil
+	}
+	end := time.Now().Add(i.valid)
+	if err := c.Do(ctx, http.MethodPost, api.PolicyPath(m.Name, m.Agent.ID, "users", i.user), api.UserChange{Until: end.Unix()}, nil); err != nil {
+		return err
+	}
+	c.Note("the access of user %s ends %s", i.user, when(end))
+	return nil
 }
 
 // inviteHub writes a permit for another hub of the mesh.
@@ -152,6 +168,9 @@ func (c commands) invite(ctx context.Context, i invitation) error {
 	}
 	m, err := c.Mesh(ctx)
 	if err != nil {
+		return err
+	}
+	if err := c.limitUser(ctx, m, i); err != nil {
 		return err
 	}
 	var permit json.RawMessage

@@ -21,7 +21,7 @@ type commands struct{ *console.Console }
 // at is where the chosen endpoint, or another, has its policy.
 func (p commands) at(ctx context.Context, ep apps.Endpoint, below ...string) (string, error) {
 	m, err := p.Mesh(ctx)
-	return api.EndpointPath(m.Name, ep.ID, append([]string{"policy"}, below...)...), err
+	return api.PolicyPath(m.Name, ep.ID, below...), err
 }
 
 func (p commands) do(ctx context.Context, method string, in, out any, below ...string) error {

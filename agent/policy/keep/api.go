@@ -33,6 +33,10 @@ func (k *Keeper) Manage(w http.ResponseWriter, r *http.Request, path string) {
 		out, err = k.groups()
 	case at == "POST groups":
 		out, err = k.changeGroup(r, below)
+	case at == "POST users":
+		err = k.changeUser(r, below)
+	case at == "GET unknown":
+		out = k.unknown(r.Context(), r.URL.Query()["term"])
 	case at == "POST labels":
 		out, err = k.changeLabels(r)
 	case at == "GET who-can":
@@ -184,6 +188,41 @@ func (k *Keeper) edit(g *signed.Group, name string, in api.GroupChange) error {
 func (k *Keeper) Added(user string) int64 {
 	return k.Verifier.Trust().Admission(user, k.Verifier.Clock().Now()).Unix()
 }
+
+// changeUser sets when the access of a user ends.
+func (k *Keeper) changeUser(r *http.Request, name string) error {
+	var in api.UserChange
+	if err := answer.Decode(r, maxChange, &in); err != nil {
+		return err
+	}
+	if err := identity.CheckName(name); err != nil {
+		return answer.Errorf(answer.BadRequest, "user: %v", err)
+	}
+	if now := k.now(); in.Until != 0 && in.Until <= now {
+		return answer.Errorf(answer.BadRequest, "the end of the access has passed")
+	}
+	_, err := k.Propose(r.Context(), func(s *signed.Source) error {
+		s.Users[name] = signed.User{Until: in.Until}
+		return nil
+	})
+	return err
+}
+
+// unknown lists those terms of a rule that the policy has not.
+func (k *Keeper) unknown(ctx context.Context, terms []string) []string {
+	terms = terms[:min(len(terms), signed.MaxAsked)]
+	k.Await(ctx, terms)
+	out, r := []string{}, k.rights.Load()
+	for _, t := range terms {
+		if !r.Knows(t) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// Ended reports whether the access of a user has ended by the policy.
+func (k *Keeper) Ended(user string) bool { return k.rights.Load().Ended(user, k.now()) }
 
 // changeLabels changes the labels of an endpoint, and pins its name.
 func (k *Keeper) changeLabels(r *http.Request) (out signed.Endpoint, err error) {
