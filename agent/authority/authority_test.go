@@ -63,6 +63,7 @@ func newTestAuthority(t *testing.T, user string, made time.Time) (*Authority, *i
 	a, err := New(Config{
 		Self: identity.IDOf(public), Key: key, Log: log, PeerLog: limit.NewLog(log), Verifier: identity.NewVerifier(trust, identity.NewClock()),
 		Book: &memoryBook{row: row}, Work: &inflight.Tracker{}, Life: life,
+		Ended: func(user string) bool { return user == "ended" }, TrustChanged: func() {},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -249,5 +250,16 @@ func TestAPeerGetsFewCertificates(t *testing.T) {
 	}
 	if last != http.StatusTooManyRequests {
 		t.Errorf("after %d certificates the answer is %d", limits.RenewalBurst, last)
+	}
+}
+
+func TestWhoseAccessHasEndedGetsNoNewCertificate(t *testing.T) {
+	a, _ := newTestAuthority(t, RootUser, time.Now())
+	for user, want := range map[string]int{"bob": http.StatusOK, "ended": http.StatusForbidden} {
+		w := httptest.NewRecorder()
+		a.ServeRenew(w, identity.Subject{Role: identity.RoleMember, User: user, ID: a.Self, Key: a.Own().Key, Admitted: time.Now()})
+		if w.Code != want {
+			t.Errorf("%s is answered with %d, want %d", user, w.Code, want)
+		}
 	}
 }
