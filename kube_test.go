@@ -128,9 +128,14 @@ func TestAServiceOfAClusterIsReachedByItsName(t *testing.T) {
 		}
 		return nil
 	})
-	if out := w.ztm("root", "tunnel", "get"); strings.Contains(out, "hidden") {
-		t.Errorf("what nobody asked to expose is:\n%s", out)
+	if out := w.ztm("root", "get", "tunnel"); strings.Contains(out, "hidden") || !strings.Contains(out, "kube-pod") {
+		t.Errorf("tunnels are:\n%s", out)
 	}
+	w.write("tunnels.json", w.ztm("root", "get", "tunnel", "-o", "json"))
+	if out := w.ztm("root", "get", "tunnel", "-o", "json"); strings.Contains(out, ln.Addr().String()) {
+		t.Errorf("what the cluster asks for is in a file of what people set:\n%s", out)
+	}
+	w.ztm("root", "apply", "-f", w.path("tunnels.json"))
 	w.until("an event says so", func() error {
 		for _, e := range c.Below("/api/v1/namespaces/shop/events") {
 			if e["reason"] == "Exposed" {
@@ -402,8 +407,10 @@ func TestAThousandServicesAreExposedWithFewRequests(t *testing.T) {
 	}
 	p := w.startPod(t, "pod", server)
 	p.ready()
-	if out := w.ztm("root", "ep", "kube-pod", "get", "tunnel", "-o", "json"); strings.Count(out, "tcp/shop.s") < 1000 {
-		t.Errorf("%d tunnels are listed", strings.Count(out, "tcp/shop.s"))
+	for _, args := range [][]string{{"ep", "kube-pod", "get", "tunnel"}, {"kube", "ls", "kube-pod"}} {
+		if out := w.ztm("root", args...); strings.Count(out, "tcp/shop.s") != 1000 {
+			t.Errorf("%s lists %d", args, strings.Count(out, "tcp/shop.s"))
+		}
 	}
 	asked := 0
 	for _, r := range c.Requests() {

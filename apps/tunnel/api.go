@@ -96,6 +96,7 @@ type Status struct {
 	Outbound []exit.Status     `json:"outbound"`
 	Allow    []spec.Allow      `json:"allow"`
 	Forward  traffic.Stats     `json:"forward"` // of the flows that needed no outbound
+	Derived  Owners            `json:"derived"` // whose the ends are that nobody set by hand
 }
 
 // Status returns the tunnels and all counters. It may be called at any time.
@@ -105,6 +106,7 @@ func (a *App) Status() Status {
 		Outbound: []exit.Status{},
 		Allow:    a.forwards.List(),
 		Forward:  a.forwards.Stats.Snapshot(),
+		Derived:  a.owners(),
 	}
 	for _, in := range a.allInbounds() {
 		s.Inbound = append(s.Inbound, in.Status())

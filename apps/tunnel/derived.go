@@ -110,7 +110,7 @@ func (d *derivation) commit(set []spec.Outbound) {
 		}
 		if o := a.outbound(c.Key); o == nil || !reflect.DeepEqual(o.Settings(), *c) {
 			a.place(*c)
-			a.derived[c.Key] = d.owner
+			a.own(a.derived, c.Key, d.owner)
 		}
 		changed[c.Key.String()] = c
 	}
@@ -126,8 +126,8 @@ func (d *derivation) remove(k spec.Key) {
 	d.app.mu.Lock()
 	o := d.app.outbounds[k]
 	delete(d.app.outbounds, k)
-	d.app.mu.Unlock()
 	delete(d.app.derived, k)
+	d.app.mu.Unlock()
 	o.End()
 }
 
@@ -145,6 +145,32 @@ func (a *App) place(config spec.Outbound) {
 	if a.running {
 		o.Watch()
 	}
+}
+
+// own notes whose a derived end is. The caller holds editing.
+func (a *App) own(owners map[spec.Key]string, k spec.Key, owner string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	owners[k] = owner
+}
+
+// Owners say whose the ends are that are derived, by key.
+type Owners struct {
+	Outbound map[string]string `json:"outbound,omitempty"`
+	Inbound  map[string]string `json:"inbound,omitempty"`
+}
+
+func (a *App) owners() Owners {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	byText := func(owners map[spec.Key]string) map[string]string {
+		out := make(map[string]string, len(owners))
+		for k, owner := range owners {
+			out[k.String()] = owner
+		}
+		return out
+	}
+	return Owners{byText(a.derived), byText(a.derivedIn)}
 }
 
 // outboundByHand returns nil unless an outbound is derived. The caller holds editing.

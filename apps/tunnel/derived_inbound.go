@@ -57,7 +57,7 @@ func (a *App) deriveInbound(owner string, c spec.Inbound, twice bool) error {
 		return err
 	}
 	prepared.Commit()
-	a.derivedIn[c.Key] = owner
+	a.own(a.derivedIn, c.Key, owner)
 	in = a.inbound(c.Key)
 	if err := in.Choose(c.ExitsOf); err != nil {
 		return err
@@ -73,8 +73,8 @@ func (a *App) dropInbound(k spec.Key) {
 	a.mu.Lock()
 	in := a.inbounds[k]
 	delete(a.inbounds, k)
-	a.mu.Unlock()
 	delete(a.derivedIn, k)
+	a.mu.Unlock()
 	in.End()
 	if err := in.Choose(""); err != nil {
 		a.host.Log.Warn("whose exits an inbound used is not forgotten", "tunnel", k, "err", err)

@@ -37,7 +37,7 @@ type App struct {
 	running bool       // guarded by editing
 	stopped bool       // guarded by editing
 
-	derived   map[spec.Key]string // owners of the outbounds that are not saved; guarded by editing
+	derived   map[spec.Key]string // owners of the outbounds that are not saved; guarded by editing, and written under mu too
 	derivedIn map[spec.Key]string // the same of inbounds
 
 	mu        sync.Mutex

@@ -121,12 +121,21 @@ func (s *survey) addStatus(ep apps.Endpoint, status tunnel.Status) {
 	for _, in := range status.Inbound {
 		e := s.tunnel(in.Key)
 		e.inbound = append(e.inbound, ep)
+		if status.Derived.Inbound[in.Key.String()] != "" {
+			continue // a manifest is what people set
+		}
 		set := in.InboundSpec
 		set.Exits = renamed(set.Exits, s.name)
 		e.manifest.Inbound = append(e.manifest.Inbound, ManifestInbound{name, set})
 	}
 	for _, o := range status.Outbound {
 		e := s.tunnel(o.Key)
+		if !slices.ContainsFunc(e.outbound, func(has apps.Endpoint) bool { return has.ID == ep.ID }) {
+			e.outbound = append(e.outbound, ep) // it is not offered by its name
+		}
+		if status.Derived.Outbound[o.Key.String()] != "" {
+			continue
+		}
 		set := o.OutboundSpec
 		set.Entrances = renamed(set.Entrances, s.name)
 		e.manifest.Outbound = append(e.manifest.Outbound, ManifestOutbound{name, set})
