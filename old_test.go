@@ -17,6 +17,7 @@ func TestOldWordsLeadToNew(t *testing.T) {
 	for _, tt := range []struct{ line, hint string }{
 		{"port set port --listen 1 --via ep --target h:1", "ztm forward"},
 		{"users list", "ztm get user"},
+		{"users group ops --add-users bob", "ztm group add"},
 		{"attach hub", "ztm get hub"},
 		{"enable mesh demo", "ztm join"},
 		{"disable mesh demo", "ztm leave"},
@@ -38,6 +39,7 @@ func TestOldWordsLeadToNew(t *testing.T) {
 		{"log hub", "ztm log ep"},
 		{"llm get svc", "ztm tunnel open"},
 		{"chat", "ztm tunnel open"},
+		{"proxy rules --groups ops", "group:"},
 		{"proxy ca", "TLS"},
 		{"proxy config --gen-cert on", "TLS"},
 		{"proxy config --set-log splunk", "ztm proxy status"},

@@ -10,7 +10,7 @@ func replacement(path string) string {
 	case "port":
 		return "ports are tunnels: ztm forward EP PORT:HOST:PORT, or for ever: ztm tunnel open"
 	case "users":
-		return "see who is in the mesh with: ztm get user"
+		return "see who is in the mesh with: ztm get user; groups are changed by: ztm group add"
 	case "attach":
 		return "an agent chooses its hubs itself; see them with: ztm get hub"
 	case "enable", "disable":
@@ -29,6 +29,8 @@ func replacement(path string) string {
 		return "a hub logs where it runs; what an endpoint has seen of it: ztm log ep"
 	case "chat", "llm":
 		return "there is no such command; a service of that kind is reached by: ztm tunnel open"
+	case "proxy rules --groups":
+		return "a group is named among the users: --users group:NAME"
 	case "proxy ca", "proxy config --gen-cert":
 		return "the proxy does not look into TLS, and has no certificates"
 	case "proxy config --set-log", "proxy config --log-address", "proxy config --log-token":
