@@ -38,6 +38,7 @@ func (o *Order) become() error {
 		what string
 		do   func(*Order) error
 	}{
+		{"memory", (*Order).goFirst},
 		{"file system", (*Order).ownRoot},
 		{"limits", (*Order).limit},
 		{"account", (*Order).dropAccount},
@@ -55,6 +56,13 @@ func (o *Order) become() error {
 	}
 	env := append(o.Env, "LISTEN_PID="+strconv.Itoa(os.Getpid()))
 	return &os.PathError{Op: "exec", Path: o.Path, Err: syscall.Exec(o.Path, o.Args, env)}
+}
+
+// goFirst has the kernel end this program before all others where the machine has no memory left:
+// the limit is for each process, and an app may have many.
+func (o *Order) goFirst() error {
+	const first = "1000"
+	return os.WriteFile("/proc/self/oom_score_adj", []byte(first), 0)
 }
 
 // firstFree is the first descriptor that the program does not get: 0 to 2 and the listener.

@@ -190,6 +190,15 @@ func TestAnAppStartsWhenItIsAskedForAndRunsOn(t *testing.T) {
 	}
 }
 
+func TestAnAppIsWhatEndsWhereMemoryDoes(t *testing.T) {
+	f := newRunner(t, "echo", nil)
+	f.echoes(t)
+	score, err := os.ReadFile("/proc/" + strconv.Itoa(f.Status().PID) + "/oom_score_adj")
+	if strings.TrimSpace(string(score)) != "1000" {
+		t.Errorf("%q, %v", score, err)
+	}
+}
+
 func TestNothingOfAnAppIsOpenToOthers(t *testing.T) {
 	f := newRunner(t, "echo", nil)
 	f.echoes(t)
