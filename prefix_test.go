@@ -153,6 +153,8 @@ func (r runnable) arguments(t *testing.T, prefix string) []string {
 		"cloud share":          {"--add-user", "bob"},
 		"label":                {"--add", "x"},
 		"apply":                {"--file", file},
+		"policy apply":         {"--file", file},
+		"policy diff":          {"--file", file},
 		"rotate root":          {"--permit", file + ".new"},
 		"import":               {"--apply"},
 	}[r.String()]
