@@ -189,3 +189,33 @@ func TestAnAuditLogInAFileOutlivesTheAgentAndIsVerified(t *testing.T) {
 		t.Errorf("a changed file: status %d, %s%s", status, out, errs)
 	}
 }
+
+func TestANoticeIsToldToACommandThatIsSetHere(t *testing.T) {
+	if _, err := os.Stat("/bin/sh"); err != nil {
+		t.Skip("needs /bin/sh")
+	}
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("eve", "eve")
+	out := w.path("told")
+	w.write("tell.sh", "#!/bin/sh\necho \"$ZTM_NOTICE\" >> "+out+"\n")
+	if err := os.Chmod(w.path("tell.sh"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.ztm("root", "notice", "config", "--command", w.path("tell.sh"))
+	w.ztm("root", "notice", "test")
+	w.until("the test is told", func() error {
+		b, err := os.ReadFile(out)
+		if err != nil || string(b) != "test\n" {
+			return fmt.Errorf("%q, %v", b, err)
+		}
+		return nil
+	})
+	w.join("root2", "root")
+	if _, errs, status := w.try("root2", "ep", "ep-root", "notice", "config", "--command", "/bin/true"); status == 0 || !strings.Contains(errs, "set at that endpoint") {
+		t.Errorf("a command is set from elsewhere: status %d, %s", status, errs)
+	}
+	if out := w.ztm("root", "notice", "config"); !strings.Contains(out, "tell.sh") {
+		t.Error(out)
+	}
+}

@@ -30,6 +30,7 @@ import (
 	"ztm/agent/daemon"
 	"ztm/agent/feature"
 	"ztm/agent/kube"
+	noticecli "ztm/agent/notice/cli"
 	policycli "ztm/agent/policy/cli"
 	policyfile "ztm/agent/policy/file/cli"
 	"ztm/agent/service"
@@ -84,7 +85,7 @@ func commands(c *console.Console) []*cli.Command {
 	c.Know(more.Values)
 	run := roles(c)
 	out := append(mesh.Commands(c, more), more.Top...)
-	out = append(out, auditcli.Command(c), run)
+	out = append(out, auditcli.Command(c), noticecli.Command(c), run)
 	out = append(out, policies(c)...)
 	if feature.Backup {
 		out = append(out, backups(c)...)

@@ -321,10 +321,10 @@ func (m *mesh) anyEndpoint(w http.ResponseWriter, r *http.Request) {
 // serveEndpoint manages this endpoint. Requests come from its own user, here or, if by is the ID of
 // an endpoint, through the mesh.
 func (m *mesh) serveEndpoint(w http.ResponseWriter, r *http.Request, path string, by identity.ID) {
-	m.audited(w, r, by, path, func(w http.ResponseWriter, r *http.Request) { m.manage(w, r, path) })
+	m.audited(w, r, by, path, func(w http.ResponseWriter, r *http.Request) { m.manage(w, r, path, by == "") })
 }
 
-func (m *mesh) manage(w http.ResponseWriter, r *http.Request, path string) {
+func (m *mesh) manage(w http.ResponseWriter, r *http.Request, path string, here bool) {
 	switch name, rest, _ := strings.Cut(path, "/"); {
 	case path == "labels" && r.Method == http.MethodGet:
 		answer.JSON(w, append([]string{}, m.Self().Labels...))
@@ -343,6 +343,8 @@ func (m *mesh) manage(w http.ResponseWriter, r *http.Request, path string) {
 		answer.JSON(w, m.recent.Entries())
 	case name == "policy":
 		m.policy.Manage(w, r, rest)
+	case path == "notice":
+		m.serveNotices(w, r, here)
 	case name == "audit":
 		m.serveAudit(w, r, rest)
 	case path == "stats" && r.Method == http.MethodGet:

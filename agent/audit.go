@@ -1,11 +1,15 @@
 package agent
 
 import (
+	"context"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	"ztm/agent/audit"
 	"ztm/agent/audit/sink"
+	"ztm/agent/notice"
+	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
@@ -21,6 +25,34 @@ func (m *mesh) newAudit() {
 
 // auditState keeps the settings of the audit log.
 func (m *mesh) auditState() *appState { return &appState{m.agent.db, m.name + "/audit/"} }
+
+// newNotices makes what tells the owner of what happens.
+func (m *mesh) newNotices() {
+	m.notices = notice.New(notice.Config{
+		Log: m.log, Self: m.Self, Mesh: m.name, Now: m.agent.clock.Now, Ends: func() time.Time { return m.authority.Own().NotAfter },
+		Evictions: func() []identity.Eviction { return m.verifier.Trust().Evictions() },
+		Endpoints: func(ctx context.Context) ([]apps.Endpoint, error) {
+			return m.Endpoints(ctx, apps.Filter{User: m.authority.User()})
+		},
+	})
+}
+
+// startNotices puts the saved settings of notices in force, and looks until the mesh ends.
+func (m *mesh) startNotices() {
+	var s notice.Settings
+	if _, err := m.auditState().Load("notices", &s); err != nil {
+		m.log.Error("nobody is told anything: the settings of notices cannot be read", "err", err)
+	} else if err := s.Check(); err == nil {
+		m.notices.Use(s)
+	}
+	m.work.Go(func() { m.notices.Run(m.life) })
+}
+
+func (m *mesh) serveNotices(w http.ResponseWriter, r *http.Request, here bool) {
+	if err := m.notices.Serve(w, r, here, func(s notice.Settings) error { return m.auditState().Save("notices", s) }); err != nil {
+		answer.Fail(w, m.log, err)
+	}
+}
 
 // startAudit puts the saved settings of the audit log in force.
 func (m *mesh) startAudit() {
@@ -43,6 +75,7 @@ func (m *mesh) auditFlow(l audit.Line) {
 	}
 	l.Trust = m.verifier.Trust().Version()
 	m.audit.Add(l)
+	m.notices.Seen(l)
 }
 
 // audited answers a request to change something, and adds what came of it to the audit log. by is the

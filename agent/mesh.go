@@ -14,6 +14,7 @@ import (
 	"ztm/agent/control"
 	"ztm/agent/known"
 	"ztm/agent/limits"
+	"ztm/agent/notice"
 	"ztm/agent/peers"
 	"ztm/agent/policy/keep"
 	"ztm/agent/recent"
@@ -41,6 +42,7 @@ type mesh struct {
 	control  *control.Control
 	audit    *audit.Log
 	sinks    *sink.Sinks // of audit
+	notices  *notice.Teller
 	apps     map[string]apps.App
 	life     context.Context // ends when the mesh is left or the agent stops
 	cancel   context.CancelFunc
@@ -89,6 +91,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 		Accept: func(ctx context.Context, path net.Conn, from, hub identity.ID) { m.peers.Accept(ctx, path, from, hub) },
 	})
 	m.newAudit()
+	m.newNotices()
 	m.policy = m.newKeeper()
 	m.peers = peers.New(peers.Config{
 		Self: a.self, Endpoint: m.Self, Verifier: m.verifier, Certificate: m.authority.Certificate, Log: m.log, PeerLog: m.peerLog,
@@ -127,6 +130,7 @@ func (m *mesh) run(ctx context.Context) {
 	defer context.AfterFunc(ctx, m.cancel)()
 	defer context.AfterFunc(m.life, m.audit.Close)()
 	m.startAudit()
+	m.startNotices()
 	m.runApps()
 	m.work.Go(func() { m.peers.Run(m.life) })
 	m.work.Go(m.authority.KeepCertificate)
