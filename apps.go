@@ -5,6 +5,7 @@ import (
 	kube "ztm/agent/kube/cli"
 	"ztm/apps"
 	cloud "ztm/apps/cloud/cli"
+	external "ztm/apps/external/cli"
 	file "ztm/apps/file/cli"
 	proxy "ztm/apps/proxy/cli"
 	"ztm/apps/script"
@@ -33,6 +34,9 @@ func kinds() []apps.Kind {
 	}
 	if feature.Kubernetes {
 		list = append(list, kube.Kind())
+	}
+	if feature.Apps {
+		list = append(list, external.Kind())
 	}
 	return list
 }

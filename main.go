@@ -37,6 +37,7 @@ import (
 	browser "ztm/agent/web"
 	webcli "ztm/agent/web/cli"
 	"ztm/apps"
+	"ztm/apps/external"
 	"ztm/hub"
 	"ztm/store"
 	"ztm/store/backup"
@@ -51,6 +52,11 @@ import (
 var version, commit, built string
 
 func main() {
+	if feature.Apps {
+		if status, is := external.Applet(os.Args, os.Stdin); is {
+			os.Exit(status)
+		}
+	}
 	// The parser never prints help. Replacing its printers keeps their templates out of the binary.
 	cli.HelpPrinter = func(w io.Writer, _ string, _ any) { fmt.Fprintln(w, "see: ztm help") }
 	cli.HelpPrinterCustom = func(w io.Writer, _ string, _ any, _ map[string]any) { fmt.Fprintln(w, "see: ztm help") }

@@ -21,12 +21,16 @@ import (
 	"ztm/agent/api/apitest"
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/apps/external"
 )
 
 // asProgram makes the test binary the program: tests run it under the names that users call it by.
 const asProgram = "ZTM_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
+	if status, is := external.Applet(os.Args, os.Stdin); is {
+		os.Exit(status)
+	}
 	if os.Getenv(asProgram) != "" {
 		main()
 		return

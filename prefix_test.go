@@ -160,6 +160,7 @@ func (r runnable) arguments(t *testing.T, prefix string) []string {
 	}[r.String()]
 	values := map[string]string{
 		"USER": "bob", "GROUP": "ops", "LABEL...": "kind=till", "TARGET": "tcp/web", "NAME": "office", "HUB": "hub.example.com:8888", "FILE": file, "DIR": t.TempDir(), "tcp/NAME": "tcp/web",
+		"[PROVIDER/]NAME": "bob/web", "PROVIDER/NAME[@VERSION]": "bob/web", "PROVIDER/NAME[@VERSION]|DIR": "bob/web", "NAME[@SEQUENCE]": "web",
 		"HOST:PORT": "127.0.0.1:1", "[IP:]PORT:HOST:PORT": "1:127.0.0.1:1", "MESH": "demo", "EP": "phone", "ID": "5f0c", "FROM": "/x", "TO": "/tmp/", "PATH": "x", "PATH[@VERSION]": "x", "SRC": file,
 	}
 	var names []string
@@ -180,6 +181,12 @@ func (r runnable) arguments(t *testing.T, prefix string) []string {
 		names[0] = "phone"
 	case "forward": // it would go on until it is interrupted
 		names[0] = "nobody"
+	case "app run", "app publish": // it looks at the directory first
+		for name, text := range map[string]string{"app.json": `{"name": "web", "version": "1", "exec": {"any": ["web"]}}`, "web": "#!/bin/sh\n"} {
+			if err := os.WriteFile(filepath.Join(values["DIR"], name), []byte(text), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
 	case "invite": // a user or --hub
 		names = append(names, values["USER"])
 	case "import": // a file of another program

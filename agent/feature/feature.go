@@ -15,7 +15,7 @@ func Names() []string {
 	for _, f := range []struct {
 		name string
 		in   bool
-	}{{"audit", Audit}, {"backup", Backup}, {"hub", Hub}, {"cluster", Hub && Cluster}, {"kubernetes", Kubernetes}, {"proxy", Proxy}, {"terminal", Terminal}, {"script", Script}, {"cloud", Cloud}, {"console", Console}, {"file", File}, {"javascript", Script && JavaScript}, {"yaml", YAML}} {
+	}{{"apps", Apps}, {"audit", Audit}, {"backup", Backup}, {"hub", Hub}, {"cluster", Hub && Cluster}, {"kubernetes", Kubernetes}, {"proxy", Proxy}, {"terminal", Terminal}, {"script", Script}, {"cloud", Cloud}, {"console", Console}, {"file", File}, {"javascript", Script && JavaScript}, {"yaml", YAML}} {
 		if f.in {
 			names = append(names, f.name)
 		}

@@ -1,0 +1,300 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"ztm/apps"
+	"ztm/apps/external/bundle"
+	"ztm/apps/external/manifest"
+	"ztm/apps/progress"
+)
+
+// A version of an app is in the tree of its provider in the cloud:
+//
+//	/users/PROVIDER/apps/NAME/SEQUENCE/manifest.json   the signed bundle
+//	/users/PROVIDER/apps/NAME/SEQUENCE/files/...       its files
+//
+// The cloud carries them from all endpoints that have them, and lets those read them who may. What
+// comes is verified where it is installed, and not before.
+
+const (
+	cloud        = "cloud" // the app; only its API is known here
+	manifestFile = "manifest.json"
+	unpublished  = "new" // what the cloud says of a file that is here and not published
+)
+
+// tree returns where the versions of an app are.
+func tree(provider, name string) string { return "/users/" + provider + "/apps/" + name }
+
+// sequences lists the numbers of all versions that are published and that this user may read, the
+// newest first.
+func (k *client) sequences(ctx context.Context, at string) (list []uint64, err error) {
+	var files []struct{ Path, State string }
+	if err := k.Call(ctx, http.MethodGet, cloud+"/files?"+url.Values{"path": {at}}.Encode(), nil, &files); err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		rest, _ := strings.CutPrefix(f.Path, at+"/")
+		number, isManifest := strings.CutSuffix(rest, "/"+manifestFile)
+		if n, err := strconv.ParseUint(number, 10, 64); isManifest && err == nil && f.State != unpublished {
+			list = append(list, n)
+		}
+	}
+	slices.SortFunc(list, func(a, b uint64) int { return cmp.Compare(b, a) })
+	return list, nil
+}
+
+// mostSearched is how many versions are looked at for one that its provider calls by a name.
+const mostSearched = 32
+
+// find returns the directory of a version of a published app, and its signed bundle.
+func (k *client) find(ctx context.Context, what string) (string, bundle.Signed, error) {
+	id, version, _ := strings.Cut(what, "@")
+	if err := manifest.CheckID(id); err != nil {
+		return "", bundle.Signed{}, apps.Usagef("%v; a directory begins with . or /", err)
+	}
+	provider, name, _ := strings.Cut(id, "/")
+	at := tree(provider, name)
+	list, err := k.sequences(ctx, at)
+	if err != nil {
+		return "", bundle.Signed{}, err
+	}
+	if len(list) == 0 {
+		return "", bundle.Signed{}, &apps.HintError{Err: fmt.Errorf("the app %s is not published, or not for you", id), Hint: "its provider can share it: ztm app publish DIR --share USER"}
+	}
+	for _, n := range list[:min(len(list), mostSearched)] {
+		number := strconv.FormatUint(n, 10)
+		if exact, err := strconv.ParseUint(version, 10, 64); err == nil && exact != n {
+			continue
+		}
+		dir := at + "/" + number
+		s, b, err := k.manifestOf(ctx, dir)
+		if err != nil {
+			return "", s, err
+		}
+		if version == "" || version == number || version == b.Manifest.Version {
+			return dir, s, nil
+		}
+	}
+	return "", bundle.Signed{}, fmt.Errorf("the app %s has no published version %.40q", id, version)
+}
+
+// manifestOf fetches the signed bundle of a version.
+func (k *client) manifestOf(ctx context.Context, dir string) (s bundle.Signed, b *bundle.Bundle, err error) {
+	file := dir + "/" + manifestFile
+	if err := k.fetch(ctx, file); err != nil {
+		return s, nil, err
+	}
+	r, err := k.read(ctx, file)
+	if err != nil {
+		return s, nil, err
+	}
+	defer r.Close()
+	if s, err = bundle.Decode(r); err != nil {
+		return s, nil, err
+	}
+	b, err = bundle.Read(s)
+	return s, b, err
+}
+
+// fetched fetches a published app, and returns it as it is to be delivered.
+func (k *client) fetched(ctx context.Context, what string) (*parcel, error) {
+	dir, s, err := k.find(ctx, what)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.fetch(ctx, dir); err != nil {
+		return nil, err
+	}
+	p := &parcel{signed: s, open: func(f bundle.File) (io.ReadCloser, error) { return k.read(ctx, dir+"/files/"+f.Path) }}
+	p.Bundle, err = bundle.Read(s)
+	return p, err
+}
+
+// download fetches a published app, to be installed later.
+func (k *client) download(ctx context.Context, what string) error {
+	p, err := k.fetched(ctx, what)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(k.Stderr(), "%s %s is here. To install it:\n  ztm app install %s@%d\n", p.Manifest.ID(), apps.Printable(p.Manifest.Version), p.Manifest.ID(), p.Manifest.Sequence)
+	return k.Print(p.Bundle, nil)
+}
+
+// fetching is how far the cloud is with what it was asked for.
+type fetching struct {
+	ID                   string
+	Files, Done, Sources int
+	Bytes, Fetched       int64
+	Step                 string
+	Failed               []struct{ Path, Error string }
+	Ended                bool
+}
+
+// fetch has the cloud of the chosen endpoint fetch what is at or below a path.
+func (k *client) fetch(ctx context.Context, path string) error {
+	var d fetching
+	if err := k.Call(ctx, http.MethodPost, cloud+"/downloads", map[string]string{"path": path}, &d); err != nil {
+		return err
+	}
+	bar := progress.New(k.Stderr())
+	defer bar.End()
+	for !d.Ended {
+		bar.Show(progress.State{Step: d.Step, Done: d.Fetched, Total: d.Bytes, Files: d.Done, Of: d.Files, Sources: d.Sources}, time.Now())
+		if err := k.Call(ctx, http.MethodGet, cloud+"/downloads/"+url.PathEscape(d.ID)+"?wait=1", nil, &d); err != nil {
+			return err
+		}
+	}
+	if len(d.Failed) > 0 {
+		return fmt.Errorf("%s: %s", apps.Printable(d.Failed[0].Path), apps.Printable(d.Failed[0].Error))
+	}
+	return nil
+}
+
+// read opens a file that the cloud of the chosen endpoint has.
+func (k *client) read(ctx context.Context, path string) (io.ReadCloser, error) {
+	ep, err := k.Endpoint(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return k.Open(ctx, ep.ID, cloud+"/get", url.Values{"path": {path}})
+}
+
+// publish signs the app in a directory, and puts it into the cloud of the chosen endpoint.
+func (k *client) publish(ctx context.Context, dir string, share []string) error {
+	if err := k.CheckUsers(ctx, share); err != nil {
+		return err
+	}
+	ep, err := k.Endpoint(ctx)
+	if err != nil {
+		return err
+	}
+	b, err := bundle.Scan(dir, ep.User, 1)
+	if err != nil {
+		return err
+	}
+	known, err := k.sequences(ctx, tree(ep.User, b.Manifest.Name))
+	if err != nil {
+		return err
+	}
+	p, err := k.packed(ctx, dir, slices.Max(append(known, 0)))
+	if err != nil {
+		return err
+	}
+	if err := k.put(ctx, p, share); err != nil {
+		return err
+	}
+	who := "On another endpoint of yours"
+	switch {
+	case slices.Contains(share, "*"):
+		who = "On any endpoint of the mesh"
+	case len(share) > 0:
+		who = "On an endpoint of " + strings.Join(share, ", ")
+	}
+	m := &p.Manifest
+	fmt.Fprintf(k.Stderr(), "Published %s %s (sequence %d). %s:\n  ztm app install %s\n", m.ID(), apps.Printable(m.Version), m.Sequence, who, m.ID())
+	return k.Print(p.Bundle, nil)
+}
+
+// head stands before the bytes of a file that the cloud gets.
+type head struct {
+	Path  string   `json:"path"`
+	Size  int64    `json:"size"`
+	Time  int64    `json:"time"`
+	Exec  bool     `json:"exec,omitempty"`
+	Share []string `json:"share,omitempty"`
+}
+
+// put puts a bundle into the cloud, its manifest last: who sees that sees all of it.
+func (k *client) put(ctx context.Context, p *parcel, share []string) error {
+	ep, err := k.Endpoint(ctx)
+	if err != nil {
+		return err
+	}
+	conn, err := k.Open(ctx, ep.ID, cloud+"/put", nil)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	sent := make(chan error, 1)
+	go func() { sent <- putAll(conn, p, share) }() // ends with the flow
+	results := json.NewDecoder(conn)
+	for range len(p.Files) + 1 {
+		var r struct{ Path, Error string }
+		if err := results.Decode(&r); err != nil {
+			conn.Close()
+			return errors.Join(fmt.Errorf("the cloud ended the upload: %w", err), <-sent)
+		}
+		if r.Error != "" {
+			return fmt.Errorf("%s: %s", apps.Printable(r.Path), apps.Printable(r.Error))
+		}
+	}
+	return <-sent
+}
+
+// putAll writes all files of a bundle to a flow of the cloud.
+func putAll(w io.Writer, p *parcel, share []string) error {
+	dir := fmt.Sprintf("apps/%s/%d/", p.Manifest.Name, p.Manifest.Sequence)
+	for _, f := range p.Files {
+		r, err := p.open(f)
+		if err != nil {
+			return err
+		}
+		err = putOne(w, head{dir + "files/" + f.Path, f.Size, p.Time, f.Exec, share}, r)
+		r.Close()
+		if err != nil {
+			return err
+		}
+	}
+	body, err := json.Marshal(p.signed)
+	if err != nil {
+		return err
+	}
+	if err := putOne(w, head{dir + manifestFile, int64(len(body)), p.Time, false, share}, strings.NewReader(string(body))); err != nil {
+		return err
+	}
+	if c, ok := w.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return nil
+}
+
+// putOne writes one file to a flow of the cloud.
+func putOne(w io.Writer, h head, r io.Reader) error {
+	line, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(append(line, '\n')); err != nil {
+		return err
+	}
+	_, err = io.CopyN(w, r, h.Size)
+	return err
+}
+
+// unpublish has the cloud publish an app, or one version of it, no longer.
+func (k *client) unpublish(ctx context.Context, what string) error {
+	name, sequence, one := strings.Cut(what, "@")
+	path := "apps/" + name
+	if one {
+		if _, err := strconv.ParseUint(sequence, 10, 64); err != nil {
+			return apps.Usagef("%q is no sequence number", sequence)
+		}
+		path += "/" + sequence
+	}
+	if strings.Contains(name, "/") || name == "" {
+		return apps.Usagef("want the NAME of an app of yours")
+	}
+	return k.Call(ctx, http.MethodPost, cloud+"/unpublish", map[string]string{"path": path}, nil)
+}

@@ -1,0 +1,221 @@
+// Package external is the apps of others as one app of ours, called "app".
+//
+//	a peer's flow   app/stream/PROVIDER/NAME/... -> is it allowed? -> run.Runner -> the program
+//	the owner's     app/install: signed bundle -> offer -> consent, files -> install.Store
+//	the owner's API /apps/PROVIDER/NAME -> install.Store, run.Runner
+//
+// What an app is, where it lies and how it runs are rooms of their own; this one puts them together.
+package external
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"ztm/apps"
+	"ztm/apps/external/install"
+	"ztm/apps/external/manifest"
+	"ztm/apps/external/run"
+	"ztm/tunnel/answer"
+)
+
+// Name is the name of this app: the first segment of the paths of all apps of others.
+const Name = "app"
+
+// idle is how long a program runs that nobody uses.
+const idle = 10 * time.Minute
+
+// App is the apps of others in one mesh. Make it with [New].
+type App struct {
+	host  apps.Host
+	store *install.Store
+	group *run.Group
+
+	mu      sync.Mutex
+	runners map[string]*run.Runner        // by "PROVIDER/NAME"; guarded by mu
+	trials  map[string]manifest.Installed // of `ztm app run`; guarded by mu
+	closed  bool                          // guarded by mu
+}
+
+var _ apps.App = (*App)(nil)
+
+// New makes the app.
+func New(h apps.Host) apps.App {
+	a := &App{host: h, group: run.NewGroup(h.Mesh.Name()), runners: map[string]*run.Runner{}, trials: map[string]manifest.Installed{}}
+	a.store = install.New(install.Config{State: h.State, Notary: h.Notary, Dir: h.Dir, OS: runtime.GOOS, Arch: runtime.GOARCH, Changed: a.changed})
+	return a
+}
+
+// Name implements [apps.App].
+func (a *App) Name() string { return Name }
+
+// Run implements [apps.App]. All programs end with ctx.
+func (a *App) Run(ctx context.Context) error {
+	if err := a.store.Tidy(); err != nil {
+		a.host.Log.Error("what interrupted installations left cannot be removed", "err", err)
+	}
+	list, err := a.store.List()
+	if err != nil {
+		return err
+	}
+	for _, one := range list {
+		a.autostart(one.Manifest.ID())
+	}
+	<-ctx.Done()
+	a.close()
+	return nil
+}
+
+// close ends all programs.
+func (a *App) close() {
+	a.mu.Lock()
+	a.closed = true
+	runners := a.runners
+	a.runners = map[string]*run.Runner{}
+	a.mu.Unlock()
+	var all sync.WaitGroup
+	for _, r := range runners {
+		all.Go(r.Close)
+	}
+	all.Wait()
+	a.group.Close()
+}
+
+// lookup returns an app that is installed, or tried out at this moment.
+func (a *App) lookup(id string) (manifest.Installed, error) {
+	a.mu.Lock()
+	trial, ok := a.trials[id]
+	a.mu.Unlock()
+	if ok {
+		return trial, nil
+	}
+	one, err := a.store.Get(id)
+	switch {
+	case err != nil:
+		return manifest.Installed{}, err
+	case one.Problem != "":
+		return manifest.Installed{}, answer.Errorf(answer.Unavailable, "the app %s: %s", id, one.Problem)
+	case one.Disabled:
+		return manifest.Installed{}, answer.Errorf(answer.Unavailable, "the app %s is disabled", id)
+	}
+	return one.Installed, nil
+}
+
+// runner returns what runs an app. It is made when it is needed first.
+func (a *App) runner(id string) (*run.Runner, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return nil, errors.New("the app has ended")
+	}
+	r := a.runners[id]
+	if r == nil {
+		r = a.group.New(id, run.Config{Spec: func() (run.Spec, error) { return a.spec(id) }, API: http.NotFoundHandler(), Log: a.host.Log, Idle: idle})
+		a.runners[id] = r
+	}
+	return r, nil
+}
+
+// spec returns what an app is started from.
+func (a *App) spec(id string) (run.Spec, error) {
+	one, err := a.lookup(id)
+	return run.Spec{Manifest: one.Manifest, Dir: one.Dir, Data: a.store.DataDir(id), Unconfined: one.Unconfined}, err
+}
+
+// changed has an app run as it is installed now: another version, other rights, or not at all. Flows
+// of users who may not use it any longer end.
+func (a *App) changed(id string) {
+	a.host.Cut(func(p apps.Peer, path string) bool {
+		_, of, _, ok := split(path)
+		return ok && of == id && a.may(p, id) != nil
+	})
+	a.mu.Lock()
+	r := a.runners[id]
+	a.mu.Unlock()
+	if r != nil {
+		r.Stop("it was changed")
+	}
+	a.autostart(id)
+}
+
+// autostart starts an app that runs whenever the agent does.
+func (a *App) autostart(id string) {
+	one, err := a.lookup(id)
+	if err != nil || !one.Manifest.Rights.Autostart {
+		return
+	}
+	r, err := a.runner(id)
+	if err == nil {
+		err = r.Start(context.Background())
+	}
+	if err != nil {
+		a.host.Log.Warn("app was not started", "app", id, "err", err)
+	}
+}
+
+// may says why a peer may not use an app.
+func (a *App) may(p apps.Peer, id string) error {
+	self := a.host.Mesh.Self()
+	if p.User == self.User {
+		return nil
+	}
+	one, err := a.lookup(id)
+	if err == nil && (slices.Contains(one.Users, p.User) || slices.Contains(one.Users, "*")) {
+		return nil
+	}
+	// Whether there is such an app is not for those who may not use it.
+	return answer.Errorf(answer.Denied, "user %s may not use the app %s at endpoint %s; its owner can allow it: ztm app grant %s %s", p.User, id, self.Name, id, p.User)
+}
+
+// split reads the path of a flow: "stream/PROVIDER/NAME/REST".
+func split(path string) (kind, id, rest string, ok bool) {
+	part := strings.SplitN(path, "/", 4)
+	if len(part) < 3 || part[0] != "stream" && part[0] != "datagram" && part[0] != "http" {
+		return "", "", "", false
+	}
+	if len(part) == 4 {
+		rest = part[3]
+	}
+	return part[0], part[1] + "/" + part[2], rest, manifest.CheckID(part[1]+"/"+part[2]) == nil
+}
+
+// Left implements [apps.App]. The mesh has ended their flows, and nothing else is kept for a peer.
+func (a *App) Left(func(apps.Peer) bool) {}
+
+// Serve implements [apps.App].
+func (a *App) Serve(ctx context.Context, f apps.Flow) {
+	self, path := a.host.Mesh.Self(), f.Path()
+	if kind, id, rest, ok := split(path); ok {
+		a.serveApp(ctx, f, kind, id, rest)
+		return
+	}
+	switch own := f.Peer().User == self.User; {
+	case path == "install" && own:
+		a.serveInstall(f)
+	case path == "sign" && own:
+		a.serveSign(f)
+	case path == "log" && own:
+		a.serveLog(ctx, f)
+	case path == "run" && f.Peer().ID == self.ID:
+		a.serveRun(ctx, f)
+	default:
+		f.Refuse(answer.Errorf(answer.NotFound, "%s has no %.40q", Name, path))
+	}
+}
+
+// serveApp gives a flow to the program that it is for.
+func (a *App) serveApp(_ context.Context, f apps.Flow, kind, id, rest string) {
+	if err := a.may(f.Peer(), id); err != nil {
+		f.Refuse(err)
+		return
+	}
+	f.Refuse(answer.Errorf(answer.NotFound, "the app %s takes no %s %.40q", id, kind, rest))
+}
+
+// API implements [apps.App].
+func (a *App) API() http.Handler { return a.routes() }
