@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/external/contract"
+	"ztm/apps/external/door"
 	"ztm/apps/external/install"
 	"ztm/apps/external/manifest"
 	"ztm/apps/external/run"
@@ -36,9 +38,12 @@ type App struct {
 	store *install.Store
 	group *run.Group
 
+	in    door.In
+
 	mu      sync.Mutex
 	runners map[string]*run.Runner        // by "PROVIDER/NAME"; guarded by mu
 	trials  map[string]manifest.Installed // of `ztm app run`; guarded by mu
+	offers  map[string][]string           // what apps offer beside themselves; guarded by mu
 	closed  bool                          // guarded by mu
 }
 
@@ -46,7 +51,7 @@ var _ apps.App = (*App)(nil)
 
 // New makes the app.
 func New(h apps.Host) apps.App {
-	a := &App{host: h, group: run.NewGroup(h.Mesh.Name()), runners: map[string]*run.Runner{}, trials: map[string]manifest.Installed{}}
+	a := &App{host: h, group: run.NewGroup(h.Mesh.Name()), runners: map[string]*run.Runner{}, trials: map[string]manifest.Installed{}, offers: map[string][]string{}}
 	a.store = install.New(install.Config{State: h.State, Notary: h.Notary, Dir: h.Dir, OS: runtime.GOOS, Arch: runtime.GOARCH, Changed: a.changed})
 	return a
 }
@@ -66,6 +71,7 @@ func (a *App) Run(ctx context.Context) error {
 	for _, one := range list {
 		a.autostart(one.Manifest.ID())
 	}
+	a.offer()
 	<-ctx.Done()
 	a.close()
 	return nil
@@ -115,10 +121,48 @@ func (a *App) runner(id string) (*run.Runner, error) {
 	}
 	r := a.runners[id]
 	if r == nil {
-		r = a.group.New(id, run.Config{Spec: func() (run.Spec, error) { return a.spec(id) }, API: http.NotFoundHandler(), Log: a.host.Log, Idle: idle})
+		r = a.group.New(id, run.Config{Spec: func() (run.Spec, error) { return a.spec(id) }, API: a.out(id), Log: a.host.Log, Idle: idle})
 		a.runners[id] = r
 	}
 	return r, nil
+}
+
+// out returns the door at which a program asks the agent.
+func (a *App) out(id string) http.Handler {
+	return door.Out(door.Config{ID: id, Mesh: a.host.Mesh, State: a.host.State, Log: a.host.Log,
+		Manifest: func() (manifest.Manifest, error) {
+			one, err := a.lookup(id)
+			return one.Manifest, err
+		},
+		Offer: func(names []string) {
+			a.mu.Lock()
+			a.offers[id] = names
+			a.mu.Unlock()
+			a.offer()
+		}})
+}
+
+// offer tells the mesh which apps are here, and what they offer.
+func (a *App) offer() {
+	list, err := a.list()
+	if err != nil {
+		a.host.Log.Error("it is not known what to offer", "err", err)
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var names []string
+	for _, one := range list {
+		id := one.Manifest.ID()
+		if one.Disabled || slices.Contains(names, id) {
+			continue
+		}
+		names = append(names, id)
+		for _, more := range a.offers[id] {
+			names = append(names, id+"/"+more)
+		}
+	}
+	a.host.Offer(names)
 }
 
 // spec returns what an app is started from.
@@ -140,6 +184,7 @@ func (a *App) changed(id string) {
 	if r != nil {
 		r.Stop("it was changed")
 	}
+	a.offer()
 	a.autostart(id)
 }
 
@@ -209,12 +254,33 @@ func (a *App) Serve(ctx context.Context, f apps.Flow) {
 }
 
 // serveApp gives a flow to the program that it is for.
-func (a *App) serveApp(_ context.Context, f apps.Flow, kind, id, rest string) {
+func (a *App) serveApp(ctx context.Context, f apps.Flow, kind, id, rest string) {
 	if err := a.may(f.Peer(), id); err != nil {
 		f.Refuse(err)
 		return
 	}
-	f.Refuse(answer.Errorf(answer.NotFound, "the app %s takes no %s %.40q", id, kind, rest))
+	if _, err := a.lookup(id); err != nil {
+		f.Refuse(err)
+		return
+	}
+	r, err := a.runner(id)
+	if err != nil {
+		f.Refuse(err)
+		return
+	}
+	a.in.Serve(ctx, f, door.Request{ID: id, Kind: kind, Path: rest, Caller: a.caller(f.Peer()), Dial: r.Dial})
+}
+
+// caller is a peer as a program learns of it.
+func (a *App) caller(p apps.Peer) contract.Caller {
+	c := contract.Caller{ID: p.ID, User: p.User, Source: contract.Peer}
+	switch self := a.host.Mesh.Self(); {
+	case p.ID == self.ID:
+		c.Source = contract.Self
+	case p.User == self.User:
+		c.Source = contract.User
+	}
+	return c
 }
 
 // API implements [apps.App].

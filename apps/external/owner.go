@@ -235,6 +235,7 @@ func (a *App) try(ctx context.Context, l *Lines, t Trial) error {
 		return answer.Errorf(answer.Conflict, "the app %s is being tried out already", id)
 	}
 	defer a.end(id)
+	a.offer()
 	r.Stop("it is tried out from another directory")
 	ctx, cancel := until(ctx, l.r)
 	defer cancel()
