@@ -119,7 +119,7 @@ func TestAnAppIsInstalledFromADirectoryAndManagedByItsName(t *testing.T) {
 			t.Errorf("describe shows no %q:\n%s", want, shown)
 		}
 	}
-	m.good("erase", "--data", "guests")
+	m.good("erase", "--with-data", "guests")
 	if list = m.apps(); len(list) != 0 {
 		t.Errorf("after it was erased: %+v", list)
 	}

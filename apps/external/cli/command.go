@@ -29,7 +29,7 @@ func commands(c apps.Console) apps.Commands {
 				"ztm app publish hello --share bob",
 				"ztm app install alice/hello"),
 			Subcommands: slices.Concat([]*cli.Command{initCommand(c), k.runCommand(), k.publishCommand(), k.unpublishCommand(), k.downloadCommand(),
-				k.installCommand("install"), k.installCommand("upgrade"), k.eraseCommand(), k.logCommand(), k.usersCommand("grant"), k.usersCommand("revoke")}, k.verbs()),
+				k.installCommand("install"), k.installCommand("upgrade"), k.eraseCommand(), k.logCommand(), k.callCommand(), k.openCommand(), k.usersCommand("grant"), k.usersCommand("revoke")}, k.verbs()),
 		}},
 		Get:      []*cli.Command{k.getCommand()},
 		Describe: []*cli.Command{k.describeCommand()},
@@ -168,15 +168,15 @@ func (k *client) installCommand(name string) *cli.Command {
 func (k *client) eraseCommand() *cli.Command {
 	return &cli.Command{
 		Name: "erase", Category: apps.AtEndpoint, Usage: "Remove an app",
-		ArgsUsage: "[PROVIDER/]NAME", UsageText: "ztm app erase [PROVIDER/]NAME [--data]",
-		Description: apps.Example("ztm app erase hello", "ztm app erase alice/hello --data"),
-		Flags:       []cli.Flag{&cli.BoolFlag{Name: "data", Usage: "also remove what the app has written"}},
+		ArgsUsage: "[PROVIDER/]NAME", UsageText: "ztm app erase [PROVIDER/]NAME [--with-data]",
+		Description: apps.Example("ztm app erase hello", "ztm app erase alice/hello --with-data"),
+		Flags:       []cli.Flag{&cli.BoolFlag{Name: "with-data", Usage: "also remove what the app has written"}},
 		Action: func(x *cli.Context) error {
 			name, err := one(x, "NAME")
 			if err != nil {
 				return err
 			}
-			return k.erase(x.Context, name, x.Bool("data"))
+			return k.erase(x.Context, name, x.Bool("with-data"))
 		},
 	}
 }
