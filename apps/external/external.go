@@ -38,7 +38,7 @@ type App struct {
 	store *install.Store
 	group *run.Group
 
-	in    door.In
+	in door.In
 
 	mu      sync.Mutex
 	runners map[string]*run.Runner        // by "PROVIDER/NAME"; guarded by mu

@@ -15,8 +15,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/urfave/cli/v2"
-
 	"ztm/apps"
 	"ztm/apps/external"
 	"ztm/tunnel/loopback"
@@ -24,52 +22,6 @@ import (
 
 // An app is asked by a flow that carries one request of HTTP/1.1 and its answer. The agent there
 // puts into it who asks.
-
-func (k *client) callCommand() *cli.Command {
-	return &cli.Command{
-		Name: "call", Category: apps.AtEndpoint, Usage: "Send a request to an app, as its own command line",
-		ArgsUsage: "[PROVIDER/]NAME [PATH]", UsageText: "ztm app call [PROVIDER/]NAME [PATH] [-X METHOD] [-d TEXT]",
-		Description: "At an endpoint of another user, PROVIDER is needed. The exit status is 1 if the app answers with an error.\n\n" + apps.Example(
-			"ztm app call hello", "ztm ep office app call alice/guests /entries -d 'I was here'"),
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "method", Aliases: []string{"X"}, Usage: "`METHOD`: GET, or POST with -d"},
-			&cli.StringFlag{Name: "body", Aliases: []string{"d"}, Usage: "send `TEXT`; - for standard input"},
-		},
-		Action: func(x *cli.Context) error {
-			if n := x.NArg(); n < 1 || n > 2 {
-				return apps.Usagef("want NAME and at most one PATH")
-			}
-			body, method := io.Reader(http.NoBody), http.MethodGet
-			switch text := x.String("body"); {
-			case text == "-":
-				body, method = k.Stdin(), http.MethodPost
-			case x.IsSet("body"):
-				body, method = strings.NewReader(text), http.MethodPost
-			}
-			if x.IsSet("method") {
-				method = x.String("method")
-			}
-			return k.call(x.Context, x.Args().First(), method, x.Args().Get(1), body)
-		},
-	}
-}
-
-func (k *client) openCommand() *cli.Command {
-	return &cli.Command{
-		Name: "open", Category: apps.AtEndpoint, Usage: "Show the pages of an app to a browser of this machine",
-		ArgsUsage: "[PROVIDER/]NAME", UsageText: "ztm app open [PROVIDER/]NAME [--listen ADDRESS:PORT]",
-		Description: "It prints an address that works once, in one browser, and serves until it is interrupted.\n\n" + apps.Example(
-			"ztm app open hello", "ztm ep office app open alice/chat"),
-		Flags: []cli.Flag{&cli.StringFlag{Name: "listen", Value: "127.0.0.1:0", Usage: "listen on `ADDRESS:PORT` of this machine"}},
-		Action: func(x *cli.Context) error {
-			name, err := one(x, "NAME")
-			if err != nil {
-				return err
-			}
-			return k.show(x.Context, name, x.String("listen"))
-		},
-	}
-}
 
 // reach returns what opens flows to an app.
 func (k *client) reach(ctx context.Context, name string) (func(context.Context) (net.Conn, error), error) {
@@ -185,7 +137,7 @@ func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !p.known(r) {
-		http.Error(w, "Open the address that ztm app open has printed. It works once.", http.StatusForbidden)
+		refuse(w, http.StatusForbidden, "Open the address that ztm app open has printed. It works once.")
 		return
 	}
 	out := r.Clone(r.Context())
@@ -194,7 +146,7 @@ func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out.RequestURI, out.Close = "", true
 	resp, err := roundTrip(p.open, out)
 	if err != nil {
-		http.Error(w, "The app does not answer: "+apps.Printable(err.Error()), http.StatusBadGateway)
+		refuse(w, http.StatusBadGateway, "The app does not answer: "+apps.Printable(err.Error()))
 		return
 	}
 	defer resp.Body.Close()
@@ -206,6 +158,13 @@ func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(resp.StatusCode)
 	copyFlushed(w, resp.Body)
+}
+
+// refuse says in the browser why there is no page.
+func refuse(w http.ResponseWriter, status int, why string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	io.WriteString(w, why+"\n")
 }
 
 // copyFlushed passes an answer on as it comes: it may be one of events.
@@ -232,7 +191,7 @@ func (p *pages) enter(w http.ResponseWriter, r *http.Request, code string) {
 	}
 	p.mu.Unlock()
 	if !ok {
-		http.Error(w, "This address was used already. For another one: ztm app open", http.StatusForbidden)
+		refuse(w, http.StatusForbidden, "This address was used already. For another one: ztm app open")
 		return
 	}
 	http.SetCookie(w, &http.Cookie{Name: cookieName, Value: p.cookie, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})

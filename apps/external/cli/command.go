@@ -4,6 +4,8 @@
 package cli
 
 import (
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -193,6 +195,52 @@ func (k *client) logCommand() *cli.Command {
 				return err
 			}
 			return k.log(x.Context, name, x.Bool("follow"))
+		},
+	}
+}
+
+func (k *client) callCommand() *cli.Command {
+	return &cli.Command{
+		Name: "call", Category: apps.AtEndpoint, Usage: "Send a request to an app, as its own command line",
+		ArgsUsage: "[PROVIDER/]NAME [PATH]", UsageText: "ztm app call [PROVIDER/]NAME [PATH] [-X METHOD] [-d TEXT]",
+		Description: "At an endpoint of another user, PROVIDER is needed. The exit status is 1 if the app answers with an error.\n\n" + apps.Example(
+			"ztm app call hello", "ztm ep office app call alice/guests /entries -d 'I was here'"),
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "method", Aliases: []string{"X"}, Usage: "`METHOD`: GET, or POST with -d"},
+			&cli.StringFlag{Name: "body", Aliases: []string{"d"}, Usage: "send `TEXT`; - for standard input"},
+		},
+		Action: func(x *cli.Context) error {
+			if n := x.NArg(); n < 1 || n > 2 {
+				return apps.Usagef("want NAME and at most one PATH")
+			}
+			body, method := io.Reader(http.NoBody), http.MethodGet
+			switch text := x.String("body"); {
+			case text == "-":
+				body, method = k.Stdin(), http.MethodPost
+			case x.IsSet("body"):
+				body, method = strings.NewReader(text), http.MethodPost
+			}
+			if x.IsSet("method") {
+				method = x.String("method")
+			}
+			return k.call(x.Context, x.Args().First(), method, x.Args().Get(1), body)
+		},
+	}
+}
+
+func (k *client) openCommand() *cli.Command {
+	return &cli.Command{
+		Name: "open", Category: apps.AtEndpoint, Usage: "Show the pages of an app to a browser of this machine",
+		ArgsUsage: "[PROVIDER/]NAME", UsageText: "ztm app open [PROVIDER/]NAME [--listen ADDRESS:PORT]",
+		Description: "It prints an address that works once, in one browser, and serves until it is interrupted.\n\n" + apps.Example(
+			"ztm app open hello", "ztm ep office app open alice/chat"),
+		Flags: []cli.Flag{&cli.StringFlag{Name: "listen", Value: "127.0.0.1:0", Usage: "listen on `ADDRESS:PORT` of this machine"}},
+		Action: func(x *cli.Context) error {
+			name, err := one(x, "NAME")
+			if err != nil {
+				return err
+			}
+			return k.show(x.Context, name, x.String("listen"))
 		},
 	}
 }
