@@ -50,3 +50,16 @@ func FuzzEvent(f *testing.F) {
 		}
 	})
 }
+
+func FuzzList(f *testing.F) {
+	f.Add(`{"kind":"List","metadata":{"resourceVersion":"7","continue":""},"items":[{"metadata":{"name":"web"}}]}`)
+	f.Add(`{"items":null,"metadata":{"resourceVersion":"7"}}`)
+	f.Add(`{"items":[{}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		body := &capped{r: strings.NewReader(text), left: maxObject}
+		var p page[Service]
+		if err := p.read(json.NewDecoder(body), body); err == nil && len(p.items) > len(text) {
+			t.Errorf("%d items of %d bytes", len(p.items), len(text))
+		}
+	})
+}
