@@ -123,6 +123,12 @@ func TestWhoCanSaysWhoAndWhyWhereItIsDecided(t *testing.T) {
 		}
 		return nil
 	})
+	if out := w.ztm("root", "can", "bob"); !strings.Contains(out, "group:ops") {
+		t.Errorf("bob can: %s", out)
+	}
+	if _, stderr, status := w.try("root", "can", "bbo"); status == 0 {
+		t.Errorf("what a user can whom nobody knows was answered: %s", stderr)
+	}
 	if _, stderr, status := w.try("office", "who-can", "reach", ".", "tcp/wob"); status == 0 {
 		t.Errorf("who can reach what is not there was answered: %s", stderr)
 	}

@@ -53,7 +53,7 @@ var arrows = []arrow{
 	{"agent/authority", []string{"agent/api", "agent/control", "agent/limits", "agent/peers", "apps", "tunnel", "tunnel/answer", "tunnel/flow", "tunnel/identity", "tunnel/inflight", "tunnel/limit", "tunnel/seal"}, "what makes members asks hubs and peers, and keeps its book elsewhere"},
 	{"agent/control", []string{"agent/api", "agent/limits", "tunnel", "tunnel/answer", "tunnel/identity", "tunnel/inflight", "tunnel/limit", "tunnel/memory", "tunnel/race", "tunnel/suspicion"}, "the session with a hub carries what it does not understand"},
 	{"agent/audit", []string{"tunnel/answer", "tunnel/identity"}, "what is recorded depends on nothing that is"},
-	{"agent/policy/cli", []string{"agent/api", "agent/console", "apps", "tunnel/answer"}, "a command line is a client of the agent; main alone has it"},
+	{"agent/policy/cli", []string{"agent/api", "agent/console", "apps", "tunnel/answer", "tunnel/identity/policy"}, "a command line is a client of the agent; main alone has it"},
 	{"agent/audit/cli", []string{"agent/api", "agent/audit", "agent/audit/sink", "agent/console", "apps", "tunnel/identity"}, "a command line is a client of the agent; main alone has it"},
 	{"agent/direct", []string{"tunnel/..."}, "who meets, and when, does not depend on what they do then"},
 	{"agent/peers", []string{"agent/audit", "agent/direct", "agent/limits", "apps", "tunnel/..."}, "what peers have with each other does not depend on what keeps them members"},

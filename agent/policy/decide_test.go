@@ -154,7 +154,7 @@ func someSource(r *rand.Rand) *policy.Source {
 	places := []string{"*", "ep0", "ep1", "ep2", "label:x", "label:x+y", "label:k=1"}
 	for i := range r.IntN(6) {
 		g := policy.Grant{Name: fmt.Sprint("grant", i), To: some(r, theTargets), At: some(r, places), From: some(r, places), Until: end()}
-		for _, w := range some(r, []string{"*", "ann", "bob", "a.b", "group:g0", "group:g1", "group:g2"}) {
+		for _, w := range some(r, []string{"*", "ann", "bob", "carol", "a.b", "group:g0", "group:g1", "group:g2"}) {
 			who := policy.Who{Name: w}
 			if apps.IsUser(w) {
 				who.Added = 1 + r.Int64N(100)
@@ -294,6 +294,9 @@ func TestARuleMeansWhomItsTermsMean(t *testing.T) {
 	}
 	if r.IsStale() || !r.Stale().IsStale() || (*Rights)(nil).Stale().IsStale() {
 		t.Error("it is not known which rights may be old")
+	}
+	if Compile(&policy.Slice{Mode: policy.Observe}, nothing).Names(apps.Peer{User: "ann"}, []string{apps.ByPolicy}, 1) {
+		t.Error("a rule leaves it to the policy, which enforces nothing, and means somebody")
 	}
 	if r.Next(1) != 100 || r.Next(100) != 0 {
 		t.Errorf("the next ends are %d and %d", r.Next(1), r.Next(100))

@@ -15,6 +15,7 @@ package file
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 
 	"ztm/apps"
@@ -137,6 +138,28 @@ func (a *App) end(match func(*visit) bool) {
 	for _, stop := range stops {
 		stop()
 	}
+}
+
+// Rule implements [apps.Ruled]. A grant of the policy names no paths: whom the rule of any path names
+// may read or write something.
+func (a *App) Rule(name string) ([]string, error) {
+	c, err := a.settings.Get()
+	switch {
+	case err != nil:
+		return nil, err
+	case name == "inbox":
+		return c.Inbox.Users, nil
+	case name != "read" && name != "write":
+		return nil, answer.Errorf(answer.NotFound, "%s has no %q: read, write or inbox", Name, name)
+	}
+	var who []string
+	for _, g := range c.Allow {
+		if g.Write || name == "read" {
+			who = append(who, g.Users...)
+		}
+	}
+	slices.Sort(who)
+	return slices.Compact(who), nil
 }
 
 // Judge implements [apps.Judge].

@@ -14,7 +14,7 @@ import (
 // Commands are the commands of the policy.
 func Commands(c *console.Console) []*cli.Command {
 	p := commands{c}
-	return []*cli.Command{p.groupCommand(), p.policyCommand(), p.whoCanCommand()}
+	return []*cli.Command{p.groupCommand(), p.policyCommand(), p.whoCanCommand(), p.canCommand()}
 }
 
 func (p commands) groupCommand() *cli.Command {
@@ -90,6 +90,15 @@ func (p commands) policyCommand() *cli.Command {
 				},
 			},
 		},
+	}
+}
+
+func (p commands) canCommand() *cli.Command {
+	return &cli.Command{
+		Name: "can", Category: apps.AtEndpoint, ArgsUsage: "USER", Usage: "list what the policy gives a user",
+		Description: "It is asked at an endpoint of root that holds the CA key. What the rules of endpoints let the user do beside that, or\n" +
+			"keep from them, only those endpoints know: ask them with `ztm who-can reach`.\n\n" + apps.Example("ztm can bob"),
+		Action: func(x *cli.Context) error { return p.can(x.Context, x.Args().First()) },
 	}
 }
 

@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"ztm/agent/api"
+	"ztm/apps"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity/policy"
+)
+
+// right is one thing that the policy gives a user.
+type right struct {
+	To    string    `json:"to"` // an app and what of it, or a group
+	At    string    `json:"at,omitempty"`
+	From  string    `json:"from,omitempty"`
+	Until time.Time `json:"until,omitzero"`
+	By    string    `json:"by"`
+}
+
+// can lists the groups of a user and the grants that mean them.
+func (p commands) can(ctx context.Context, user string) error {
+	if !apps.IsUser(user) {
+		return apps.Usagef("%q is not the name of a user", user)
+	}
+	var s api.PolicySource
+	if err := p.do(ctx, http.MethodGet, nil, &s, "source"); err != nil {
+		return err
+	}
+	rights, known := rightsOf(s.Source, user)
+	if !known {
+		return &apps.HintError{Err: answer.Errorf(answer.NotFound, "the policy does not know user %s", user), Hint: "see its groups with: ztm group get"}
+	}
+	t := &apps.Table{Header: []string{"GIVES", "AT", "FROM", "UNTIL", "BY"}}
+	for _, r := range rights {
+		t.Add(r.To, clip(r.At), clip(r.From), moment(r.Until), r.By)
+	}
+	if s.Source.Mode != policy.Enforce {
+		p.Note("grants are not enforced in this mesh: the rules of endpoints decide")
+	}
+	return p.Print(rights, t)
+}
+
+// rightsOf lists what a source gives a user, and reports whether it knows them. What has ended is in
+// the list, with its end.
+func rightsOf(s *policy.Source, user string) (out []right, known bool) {
+	end, known := s.Users[user]
+	out = []right{}
+	ends := map[string]int64{user: 0, policy.Anybody: 0}
+	for name, g := range s.Groups {
+		if i := slices.IndexFunc(g.Members, func(m policy.Member) bool { return m.User == user }); i >= 0 {
+			ends[policy.GroupPrefix+name], known = g.Members[i].Until, true
+			out = append(out, right{To: policy.GroupPrefix + name, Until: first(g.Members[i].Until, end.Until), By: "membership"})
+		}
+	}
+	for _, g := range s.Grants {
+		for _, w := range g.Who {
+			until, means := ends[w.Name]
+			if !means {
+				continue
+			}
+			for _, to := range g.To {
+				out = append(out, right{to, strings.Join(g.At, " "), strings.Join(g.From, " "), first(until, g.Until, end.Until), fmt.Sprintf("grant %s, who: %s", g.Name, w.Name)})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b right) int { return strings.Compare(a.By+a.To, b.By+b.To) })
+	return out, known
+}
+
+// first is the earliest of some ends, of which 0 is none.
+func first(ends ...int64) (t time.Time) {
+	for _, e := range ends {
+		if at := time.Unix(e, 0).UTC(); e != 0 && (t.IsZero() || at.Before(t)) {
+			t = at
+		}
+	}
+	return t
+}
