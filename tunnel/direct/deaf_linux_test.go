@@ -70,3 +70,40 @@ func TestAConnectionHearsResetsOnceItStands(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Where one candidate leads to the peer and the others lead nowhere, the end of those does not
+// reset the connection that was made.
+func TestTheConnectionThatWinsSurvivesTheEndOfTheOthers(t *testing.T) {
+	n := &Network{Dial: dial}
+	candidates := func(port uint16) (out []Candidate) {
+		for _, a := range []string{"127.0.0.2", "127.0.0.3", "127.0.0.1", "127.0.0.4"} {
+			out = append(out, Candidate{Kind: LAN, To: netip.AddrPortFrom(netip.MustParseAddr(a), port)})
+		}
+		return out
+	}
+	for range 50 {
+		one, other := freePort(t), freePort(t)
+		served := make(chan net.Conn, 4)
+		done := make(chan struct{})
+		go func() { // awaited below
+			defer close(done)
+			Answer(t.Context(), n, other, candidates(one), func(_ context.Context, _ Candidate, c net.Conn) bool {
+				served <- c
+				return true
+			})
+		}()
+		won, by, err := Dial(t.Context(), n, one, candidates(other), func(_ context.Context, c net.Conn) (net.Conn, error) { return c, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-done
+		b := <-served
+		go won.Write([]byte("hello")) // ends with won
+		b.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if _, err := io.ReadFull(b, make([]byte, 5)); err != nil || by.To.Addr().String() != "127.0.0.1" {
+			t.Errorf("by %v: %v", by.To, err)
+		}
+		won.Close()
+		b.Close()
+	}
+}
