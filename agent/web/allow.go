@@ -31,6 +31,7 @@ var requests = []string{
 	"POST /api/meshes/{mesh}/endpoints/{ep}/tokens/{path...}",
 	"DELETE /api/meshes/{mesh}/endpoints/{ep}/tokens/{path...}",
 	"POST /api/meshes/{mesh}/endpoints/{ep}/approvals",
+	"POST /api/meshes/{mesh}/endpoints/{ep}/policy/groups/{name}",
 	"POST /api/meshes/{mesh}/endpoints/{ep}/apps/{path...}",
 	"PUT /api/meshes/{mesh}/endpoints/{ep}/apps/{path...}",
 	"PATCH /api/meshes/{mesh}/endpoints/{ep}/apps/{path...}",

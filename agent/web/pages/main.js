@@ -8,6 +8,7 @@ import { files } from './files.js'
 import { chosen, mesh, meshes } from './mesh.js'
 import { overview, welcome } from './overview.js'
 import { answerOf, dialogs, line, state } from './parts.js'
+import { policy } from './policy.js'
 import { proxy } from './proxy.js'
 import { script } from './script.js'
 import { applyTheme, settings } from './settings.js'
@@ -26,6 +27,7 @@ const pages = [
   ['script', () => t('Script'), script],
   ['files', () => t('Files'), files],
   ['users', () => t('Users'), users],
+  ['policy', () => t('Policy'), policy],
   ['audit', () => t('Audit'), audit],
   ['settings', () => t('Settings'), settings],
 ]

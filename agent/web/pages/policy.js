@@ -1,0 +1,78 @@
+import { api, redraw, use } from './agent.js'
+import { h } from './dom.js'
+import { chooser, endpoint, endpointPath, mesh, ztm } from './mesh.js'
+import { answerOf, button, command, confirm, dialog, failure, line, list, some, state, table } from './parts.js'
+import { date, number, t } from './words.js'
+
+const asked = { target: '', answer: null, error: null }
+
+// policyPath is the policy as an endpoint has it. Groups are changed at one that holds the key.
+function policyPath(id, below) { return endpointPath(id, 'policy', ...below ?? []) }
+
+export function policy() {
+  const me = mesh().agent.id
+  return [
+    h('div', { class: 'bar' }, chooser()),
+    answerOf(use(policyPath(endpoint().id)), p => p.version ? h('div', null,
+      p.inForce ? state('good', t('Version {n} is in force.', { n: number(p.version) })) : state('busy', t('Version {n} is known, and not in force here yet.', { n: number(p.version) })),
+      p.stale ? h('p', null, state('bad', t('It is too old: nobody gets in by it.'))) : null,
+      p.labels?.length ? h('p', null, t('Labels that give rights: {labels}', { labels: p.labels.join(', ') })) : null,
+      p.unknown?.length ? h('p', null, state('busy', t('Rules here name what the policy has not: {names}', { names: p.unknown.join(', ') }))) : null,
+    ) : h('p', { class: 'quiet' }, t('The mesh has no policy: each endpoint goes by its own rules.'))),
+    line(command(ztm(true), 'policy', 'get')),
+    h('h2', null, t('Groups')),
+    answerOf(use(policyPath(me, ['groups'])), groups => table([
+      { head: t('Group'), cell: g => g.name },
+      { head: t('Members'), cell: g => (g.members ?? []).map(m => h('div', null, m.user, m.until ? ' – ' + date(new Date(m.until * 1000).toISOString()) : '')) },
+      { head: '', cell: g => h('div', { class: 'actions' }, button(t('Add members'), () => grow(g.name)), button(t('Remove members'), () => shrink(g)), button(t('Delete'), () => destroy(g), { class: 'danger' })) },
+    ], groups, { label: t('Groups'), key: g => g.name, empty: t('There is no group that this endpoint knows of.') })),
+    button(t('New group'), () => grow('')), line(command(ztm(), 'group', 'get')),
+    h('h2', null, t('Who can reach')),
+    h('form', { class: 'bar', onsubmit: ask },
+      h('label', { class: 'grow' }, t('Target'), ' ', h('input', { name: 'target', placeholder: 'tunnel/tcp/web', spellcheck: 'false', oninput: e => { asked.target = e.target.value.trim(); redraw() } })),
+      h('button', { type: 'submit' }, t('Ask'))),
+    asked.error ? failure(asked.error) : null,
+    asked.answer ? table([
+      { head: t('Who'), cell: r => r.user },
+      { head: t('Decision'), cell: r => r.allow ? state('good', t('allow')) : state('bad', t('deny')) },
+      { head: t('Rule'), cell: r => r.rule || '–' },
+      { head: t('Until'), cell: r => date(r.until) },
+    ], asked.answer.rows ?? [], { label: t('Who can reach'), empty: t('Nobody.') }) : null,
+    line(command(ztm(), 'who-can', 'reach', endpoint().name, asked.target || 'TARGET')),
+  ]
+}
+
+async function ask(e) {
+  e.preventDefault()
+  Object.assign(asked, { answer: null, error: null })
+  try {
+    asked.answer = await api('GET', policyPath(endpoint().id, ['who-can']) + '?' + new URLSearchParams({ target: asked.target }))
+  } catch (error) {
+    asked.error = error
+  }
+  redraw()
+}
+
+function change(name, body) { return api('POST', policyPath(mesh().agent.id, ['groups', name]), body).then(() => null) }
+
+function grow(name) {
+  dialog({
+    title: name ? t('Add members') : t('New group'), action: t('Save'),
+    fields: [...name ? [] : [{ name: 'name', label: t('Group'), required: true, example: 'ops' }],
+      { name: 'users', label: t('Users'), required: true }, { name: 'reason', label: t('Reason') }],
+    command: v => command(ztm(), 'group', 'add', name || v.name || 'GROUP', some(v.users, 'USER'), v.reason && ['--reason', v.reason]),
+    submit: v => change(name || v.name, { add: list(v.users), reason: v.reason }),
+  })
+}
+
+function shrink(g) {
+  dialog({
+    title: t('Remove members'), action: t('Save'), text: (g.members ?? []).map(m => m.user).join(', '),
+    fields: [{ name: 'users', label: t('Users'), required: true }],
+    command: v => command(ztm(), 'group', 'remove', g.name, some(v.users, 'USER')), submit: v => change(g.name, { remove: list(v.users) }),
+  })
+}
+
+function destroy(g) {
+  confirm(t('Delete'), t('Group {name} goes, and what its members reach by it is cut.', g), command(ztm(), 'group', 'remove', g.name), () => change(g.name, { delete: true }))
+}
