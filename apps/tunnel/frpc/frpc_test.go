@@ -1,6 +1,7 @@
 package frpc
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -112,6 +113,22 @@ func TestTOMLIsReadAsItIsWritten(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestALongFileTakesNoLongerThanItsLength holds that thousands of proxies are a moment's work. Were
+// each compared with all before it, this would not end within the time that tests have.
+func TestALongFileTakesNoLongerThanItsLength(t *testing.T) {
+	var text strings.Builder
+	for i := range 9000 {
+		fmt.Fprintf(&text, "[[proxies]]\nname=\"n%d\"\ntype=\"tcp\"\nlocalPort=1\nremotePort=%d\n", i, i+1)
+	}
+	c, err := Read(strings.NewReader(text.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if steps := c.Plan("gate").Steps; len(steps) != 18000 {
+		t.Errorf("%d steps", len(steps))
 	}
 }
 

@@ -19,6 +19,8 @@ import (
 type Plan struct {
 	Steps []Step   `json:"steps"`
 	Left  []string `json:"left,omitempty"` // what is left out, and why
+
+	seen map[string]int // where in Steps an end of a tunnel is, by its kind, name and place
 }
 
 // Step opens one end of a tunnel: it is one command.
@@ -54,7 +56,7 @@ var plain = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=,\[\]-]+$`)
 // Plan returns the commands. server is the endpoint that listens in place of frp's server; "" leaves
 // open which one that is.
 func (c *Config) Plan(server string) Plan {
-	var p Plan
+	p := Plan{seen: map[string]int{}}
 	for i, x := range c.Proxies {
 		if err := p.proxy(x, server); err != nil {
 			p.leave("proxy", cmp.Or(x.Name, strconv.Itoa(i+1)), err)
@@ -104,30 +106,37 @@ func (p *Plan) proxy(x proxy, server string) error {
 	if server == "" {
 		listen = strconv.Itoa(x.RemotePort)
 	}
-	p.add(Step{At: server, Kind: spec.InboundKind, Tunnel: key.String(), Options: map[string][]string{"listen": {listen}}, Wanted: server == ""})
+	p.inbound(Step{At: server, Tunnel: key.String(), Options: map[string][]string{"listen": {listen}}, Wanted: server == ""})
 	return nil
 }
 
 // outbound adds an outbound, or a target to one of the same name: a group.
 func (p *Plan) outbound(tunnel string, options map[string][]string) error {
-	for _, s := range p.Steps {
-		if s.Kind == spec.OutboundKind && s.Tunnel == tunnel {
-			if slices.Contains(s.Options["targets"], options["targets"][0]) {
-				return errors.New("it is there twice")
-			}
-			s.Options["targets"] = append(s.Options["targets"], options["targets"]...)
-			return nil
-		}
+	first, there := p.seen[spec.OutboundKind+tunnel]
+	if !there {
+		p.add(spec.OutboundKind+tunnel, Step{Kind: spec.OutboundKind, Tunnel: tunnel, Options: options})
+		return nil
 	}
-	p.add(Step{Kind: spec.OutboundKind, Tunnel: tunnel, Options: options})
+	old, target := p.Steps[first].Options, options["targets"]
+	if slices.Contains(old["targets"], target[0]) {
+		return errors.New("it is there twice")
+	}
+	old["targets"] = append(old["targets"], target...)
 	return nil
 }
 
-// add appends a step; an entrance of a group is one.
-func (p *Plan) add(s Step) {
-	if !slices.ContainsFunc(p.Steps, func(old Step) bool { return old.String() == s.String() }) {
-		p.Steps = append(p.Steps, s)
+// inbound adds an inbound. That of a group is there once.
+func (p *Plan) inbound(s Step) {
+	s.Kind = spec.InboundKind
+	key := s.String()
+	if _, there := p.seen[key]; !there {
+		p.add(key, s)
 	}
+}
+
+func (p *Plan) add(key string, s Step) {
+	p.seen[key] = len(p.Steps)
+	p.Steps = append(p.Steps, s)
 }
 
 // protocol is what the proxy carries, or why it cannot be a tunnel.
@@ -228,13 +237,13 @@ func (p *Plan) visitor(v visitor) error {
 	if _, err := spec.ParseAddress(listen); err != nil {
 		return err
 	}
-	s := Step{Kind: spec.InboundKind, Tunnel: key.String(), Options: map[string][]string{"listen": {listen}}}
+	s := Step{Tunnel: key.String(), Options: map[string][]string{"listen": {listen}}}
 	if v.ServerUser != "" {
 		if err := identity.CheckName(v.ServerUser); err != nil {
 			return err
 		}
 		s.Options["exits-of"] = []string{v.ServerUser}
 	}
-	p.add(s)
+	p.inbound(s)
 	return nil
 }
