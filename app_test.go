@@ -13,7 +13,7 @@ import (
 
 // needsApps skips a test where apps of others cannot be held, or what they are written in is not
 // there.
-func needsApps(t *testing.T, interpreter string) {
+func needsApps(t testing.TB, interpreter string) {
 	t.Helper()
 	if _, err := exec.LookPath(interpreter); err != nil {
 		t.Skip(err)

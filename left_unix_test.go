@@ -72,6 +72,23 @@ var begun = map[string]func(w *world) (runs func() bool){
 		w.kubectl("eve", "ep-bob", w.path("kubeconfig"), "/watch")
 		return func() bool { return open() > 0 }
 	},
+	"app": func(w *world) func() bool {
+		needsApps(w.t, "python3")
+		w.ztm("bob", "cloud", "config", "--local-dir", w.path("bob-files"))
+		w.ztm("bob", "app", "init", w.path("hello"))
+		w.ztm("bob", "app", "publish", w.path("hello"))
+		w.until("the app is installed", func() error {
+			if _, errs, status := w.try("bob", "app", "install", "--yes", "bob/hello"); status != 0 {
+				return errors.New(errs)
+			}
+			return nil
+		})
+		w.ztm("bob", "app", "grant", "hello", "eve")
+		return func() bool {
+			_, _, status := w.try("eve", "ep", "ep-bob", "app", "call", "bob/hello")
+			return status == 0
+		}
+	},
 	"file": func(w *world) func() bool {
 		w.ztm("bob", "file", "inbox", "--add-user", "eve")
 		w.write("gift", "x")

@@ -1,6 +1,7 @@
 package external
 
 import (
+	"maps"
 	"net/http"
 
 	"ztm/apps/external/install"
@@ -54,9 +55,10 @@ func (a *App) list() ([]Shown, error) {
 		all = append(all, Shown{App: one, Status: a.status(one.Manifest.ID())})
 	}
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	for id, one := range a.trials {
-		all = append(all, Shown{App: install.App{Installed: one, Granted: one.Manifest.Rights}, Trial: true, Status: a.runners[id].Status()})
+	trials := maps.Clone(a.trials)
+	a.mu.Unlock() // a runner that starts asks for its app
+	for id, one := range trials {
+		all = append(all, Shown{App: install.App{Installed: one, Granted: one.Manifest.Rights}, Trial: true, Status: a.status(id)})
 	}
 	return all, nil
 }

@@ -182,7 +182,7 @@ func (a *App) changed(id string) {
 	r := a.runners[id]
 	a.mu.Unlock()
 	if r != nil {
-		r.Stop("it was changed")
+		r.Renew("it was changed")
 	}
 	a.offer()
 	a.autostart(id)

@@ -33,6 +33,7 @@ type proc struct {
 	pid       int
 	since     time.Time
 	means     confine.Means
+	from      Spec
 	autostart bool
 	socket    string // where it accepts
 	dir       string // of its sockets
@@ -102,7 +103,7 @@ func (r *Runner) launch() (*proc, error) {
 	if means.Root == "root" {
 		o.UID = confine.Account(r.group.mesh, r.id)
 	}
-	p := &proc{means: means, grace: r.group.grace, autostart: spec.Manifest.Rights.Autostart, ended: make(chan string, 1), done: make(chan struct{})}
+	p := &proc{means: means, from: spec, grace: r.group.grace, autostart: spec.Manifest.Rights.Autostart, ended: make(chan string, 1), done: make(chan struct{})}
 	if err := r.begin(p, &o); err != nil {
 		os.RemoveAll(p.dir)
 		return nil, answer.Errorf(answer.Unavailable, "the app %s cannot be started: %v", r.id, err)

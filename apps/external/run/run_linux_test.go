@@ -199,6 +199,21 @@ func TestAnAppIsWhatEndsWhereMemoryDoes(t *testing.T) {
 	}
 }
 
+func TestAnAppEndsWhereItWouldBeAnotherByNow(t *testing.T) {
+	unconfined := false
+	f := newRunner(t, "echo", nil)
+	f.config.Spec = func() (Spec, error) { s := f.spec; s.Unconfined = unconfined; return s, nil }
+	f.echoes(t)
+	pid := f.Status().PID
+	if f.Renew(""); f.Status().PID != pid {
+		t.Error("it ended, and nothing had changed")
+	}
+	unconfined = true
+	if f.Renew("it was changed"); f.Status().State != Stopped {
+		t.Errorf("it goes on: %+v", f.Status())
+	}
+}
+
 func TestNothingOfAnAppIsOpenToOthers(t *testing.T) {
 	f := newRunner(t, "echo", nil)
 	f.echoes(t)

@@ -218,6 +218,18 @@ func (r *Runner) Stop(why string) {
 	}
 }
 
+// Renew ends a program that would be started from something else by now, or not at all, and waits.
+// Whose flows may go on is not its matter.
+func (r *Runner) Renew(why string) {
+	spec, err := r.config.Spec()
+	r.mu.Lock()
+	p := r.proc
+	r.mu.Unlock()
+	if p != nil && (err != nil || spec.Dir != p.from.Dir || spec.Unconfined != p.from.Unconfined) {
+		r.Stop(why)
+	}
+}
+
 // stopIf ends a program if a condition holds. ok runs with r.mu locked.
 func (r *Runner) stopIf(p *proc, why string, ok func() bool) {
 	r.mu.Lock()
