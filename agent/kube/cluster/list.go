@@ -20,7 +20,7 @@ const (
 )
 
 // errTooLarge ends the reading of an object that is larger than [maxObject].
-var errTooLarge = fmt.Errorf("an object of the API server is larger than %d MiB", maxObject>>20)
+var errTooLarge = errors.New("an object of the API server is larger than 2 MiB")
 
 // capped reads until left bytes were read. Whoever reads objects sets left again for each.
 type capped struct {
