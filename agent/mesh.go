@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"ztm/agent/api"
 	"ztm/agent/audit"
@@ -20,6 +21,7 @@ import (
 	"ztm/agent/recent"
 	"ztm/agent/tokens"
 	"ztm/apps"
+	"ztm/tunnel"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
@@ -57,6 +59,7 @@ type mesh struct {
 	book
 	authority *authority.Authority
 	policy    *keep.Keeper
+	asked     atomic.Pointer[tunnel.Session] // the session with a hub in which it was last asked which policy there is
 }
 
 var _ apps.Mesh = (*mesh)(nil)

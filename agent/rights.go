@@ -33,10 +33,13 @@ func (m *mesh) newKeeper() *keep.Keeper {
 	})
 }
 
-// syncTrust brings hub and agent to the same trust list, and asks which policy there is.
+// syncTrust brings hub and agent to the same trust list and, in each new session, asks which policy
+// there is.
 func (m *mesh) syncTrust(s *tunnel.Session, e tunnel.Event) {
 	m.authority.SyncTrust(s, e)
-	m.policy.Connected()
+	if m.asked.Swap(s) != s {
+		m.policy.Connected()
+	}
 }
 
 // answered compares with a peer what both know of the mesh.

@@ -226,8 +226,17 @@ func (k *Keeper) askHead(ctx context.Context, id identity.ID) error {
 
 // Connected asks a holder for its head, once for each session with a hub: what was made while this
 // endpoint was away is not told again.
+//
+// When a hub comes back all endpoints do: they do not ask at once.
 func (k *Keeper) Connected() {
 	k.Work.Go(func() {
+		late := time.NewTimer(rand.N(askSpread))
+		defer late.Stop()
+		select {
+		case <-late.C:
+		case <-k.Life.Done():
+			return
+		}
 		ctx, cancel := context.WithTimeout(k.Life, 2*askTime)
 		defer cancel()
 		if err := k.ofHolders(ctx, k.askHead); err != nil {
@@ -235,6 +244,9 @@ func (k *Keeper) Connected() {
 		}
 	})
 }
+
+// askSpread is the time within which endpoints ask that connect at once.
+const askSpread = 5 * time.Second
 
 // handOn tells all endpoints that are online of the head: those that hold the CA key first.
 func (k *Keeper) handOn() {
