@@ -26,7 +26,7 @@ func TestFilesTravelThroughTheMesh(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, errs, status := w.try("root", "file", "ls", "ep-office:"+w.path("tree")); status != 1 || !strings.Contains(errs, "file allow PATH --users root") {
+	if _, errs, status := w.try("root", "file", "ls", "ep-office:"+w.path("tree")); status != 1 || !strings.Contains(errs, "ask the owner of ep-office") {
 		t.Errorf("before it is allowed: status %d, %s", status, errs)
 	}
 	w.ztm("office", "file", "allow", w.path("tree"), "--users", "root")
@@ -35,7 +35,7 @@ func TestFilesTravelThroughTheMesh(t *testing.T) {
 			t.Errorf("%v: %s", args, out)
 		}
 	}
-	if _, errs, status := w.try("root", "file", "cp", w.path("tree/"+secret), "ep-office:"+w.path("tree/new")); status != 1 || !strings.Contains(errs, "--write") {
+	if _, errs, status := w.try("root", "file", "cp", w.path("tree/"+secret), "ep-office:"+w.path("tree/new")); status != 1 || !strings.Contains(errs, "ask the owner of ep-office") {
 		t.Errorf("without the right to write: status %d, %s", status, errs)
 	}
 	w.ztm("root", "file", "cp", "-r", "ep-office:"+w.path("tree"), w.path("copy"))

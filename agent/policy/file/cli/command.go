@@ -23,8 +23,8 @@ func Commands(c *console.Console) []*cli.Command {
 		},
 		{
 			Name: "apply", Category: apps.AtEndpoint, Usage: "make the policy of the mesh what a file says",
-			Description: "The tests of the file must hold. It shows who gains and loses what. What loses its right is cut within seconds. It is done\n" +
-				"at an endpoint of root that holds the CA key.\n\n" + apps.Example(
+			Description: "The tests of the file must hold. It shows who gains and loses what. What loses its right is cut within seconds.\n" +
+				"It is done at an endpoint of root that holds the CA key.\n\n" + apps.Example(
 				"ztm policy apply -f policy.yaml --dry-run", "ztm policy apply -f policy.yaml"),
 			Flags:  []cli.Flag{file, &cli.BoolFlag{Name: "dry-run", Usage: "show the difference and change nothing"}},
 			Action: func(x *cli.Context) error { return p.apply(x.Context, x.String("file"), x.Bool("dry-run")) },
