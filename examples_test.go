@@ -1,0 +1,113 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestTheGuestBookOfTheExamplesKeepsWhoWrote(t *testing.T) {
+	needsApps(t, "python3")
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("bob", "bob")
+	w.ztm("root", "app", "install", "--yes", example(t, "guestbook"))
+	w.ztm("root", "app", "grant", "guestbook", "bob")
+	w.ztm("bob", "ep", "ep-root", "app", "call", "root/guestbook", "/", "-d", "I was\nhere <b>")
+	if book := w.ztm("root", "app", "call", "guestbook"); !strings.HasSuffix(book, " bob: I was here <b>\n") {
+		t.Errorf("the book says %q", book)
+	}
+	w.ztm("root", "app", "restart", "guestbook")
+	if book := w.ztm("root", "app", "call", "guestbook"); !strings.Contains(book, "bob") {
+		t.Errorf("after a restart the book says %q", book)
+	}
+}
+
+func TestTheChatOfTheExamplesHasAPageAndSaysWhoSpoke(t *testing.T) {
+	needsApps(t, "python3")
+	w := newWorld(t)
+	w.join("root", "root")
+	w.ztm("root", "app", "install", "--yes", example(t, "chat"))
+	if page := w.ztm("root", "app", "call", "chat"); !strings.Contains(page, "<h1>Chat</h1>") {
+		t.Errorf("the page is %q", page)
+	}
+	w.ztm("root", "app", "call", "chat", "/say", "-d", "hello all")
+	var said []struct{ User, Text string }
+	if err := json.Unmarshal([]byte(w.ztm("root", "app", "call", "chat", "/last")), &said); err != nil {
+		t.Fatal(err)
+	}
+	if len(said) != 1 || said[0].User != "root" || said[0].Text != "hello all" {
+		t.Errorf("said was %+v", said)
+	}
+}
+
+func TestWhatIsOpenEndsWhenTheGrantIsTakenBack(t *testing.T) {
+	needsApps(t, "python3")
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("bob", "bob")
+	w.ztm("root", "app", "install", "--yes", example(t, "chat"))
+	w.ztm("root", "app", "grant", "chat", "bob")
+	ended := w.running("bob", "ep", "ep-root", "app", "call", "root/chat", "/events")
+	w.until("bob listens", func() error {
+		var a struct{ Status struct{ Flows int } }
+		if err := json.Unmarshal([]byte(w.ztm("root", "describe", "app", "chat", "-o", "json")), &a); err != nil {
+			return err
+		}
+		if a.Status.Flows != 1 {
+			return fmt.Errorf("%d flows", a.Status.Flows)
+		}
+		return nil
+	})
+	w.ztm("root", "app", "revoke", "chat", "bob")
+	<-ended
+}
+
+func TestTheCollectorOfTheExamplesAsksAllEndpointsOfItsUser(t *testing.T) {
+	needsApps(t, "go")
+	w := newWorld(t)
+	dir := w.path("metrics")
+	if err := os.CopyFS(dir, os.DirFS(example(t, "metrics"))); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", "metrics", ".")
+	build.Dir, build.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-trimpath")
+	if text, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	w.join("root", "root")
+	w.startAgent("second")
+	w.ztm("second", "join", "demo", "--as", "ep-second", "--permit", w.path("root.json"))
+	w.connected("second")
+	for _, name := range []string{"root", "second"} {
+		w.ztm(name, "app", "install", "--yes", dir)
+	}
+	w.until("both endpoints are measured", func() error {
+		text, errs, status := w.try("root", "app", "call", "metrics")
+		var all map[string]struct{ Load, Error string }
+		if status != 0 || json.Unmarshal([]byte(text), &all) != nil {
+			return errors.New(text + errs)
+		}
+		for _, name := range []string{"ep-root", "ep-second"} {
+			if s, ok := all[name]; !ok || s.Error != "" {
+				return fmt.Errorf("%s: %s", name, text)
+			}
+		}
+		return nil
+	})
+}
+
+// example returns the directory of an app of the examples.
+func example(t *testing.T, name string) string {
+	t.Helper()
+	dir, err := filepath.Abs(filepath.Join("docs", "examples", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
