@@ -119,16 +119,16 @@ func (s *session) answering(reads int, says string) string {
 // daemon starts a server, waits until it says that it serves, and ends it with the test.
 func (s *session) daemon(cmd *exec.Cmd, says string) {
 	s.t.Helper()
-	log := &appstest.Buffer{}
-	cmd.Stdout, cmd.Stderr = log, log
+	out := &appstest.Buffer{}
+	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { cmd.Process.Signal(syscall.SIGINT); cmd.Wait() })
 	w := world{t: s.t}
 	w.until(cmd.Path+" serves", func() error {
-		if !strings.Contains(log.String(), says) {
-			return fmt.Errorf("it says %s", log)
+		if !strings.Contains(out.String(), says) {
+			return fmt.Errorf("it says %s", out)
 		}
 		return nil
 	})
