@@ -127,7 +127,10 @@ func (k *Keeper) changeGroup(r *http.Request, name string) (out api.Group, err e
 	if err := identity.CheckName(name); err != nil {
 		return out, answer.Errorf(answer.BadRequest, "group: %v", err)
 	}
-	_, err = k.Propose(r.Context(), func(s *signed.Source) error {
+	if !identity.Printable(in.Reason, 0, identity.MaxReason) {
+		return out, answer.Errorf(answer.BadRequest, "the reason has at most %d bytes of printable text", identity.MaxReason)
+	}
+	version, err := k.Propose(r.Context(), func(s *signed.Source) error {
 		g, known := s.Groups[name]
 		if in.Delete {
 			delete(s.Groups, name)
@@ -142,6 +145,9 @@ func (k *Keeper) changeGroup(r *http.Request, name string) (out api.Group, err e
 		s.Groups[name], out = g, api.Group{Name: name, Group: g}
 		return nil
 	})
+	if err == nil {
+		k.Log.Info("a group was changed", "group", name, "add", in.Add, "remove", in.Remove, "reason", in.Reason, "version", version)
+	}
 	return out, err
 }
 
