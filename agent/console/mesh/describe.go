@@ -70,7 +70,7 @@ func (c commands) describeEndpoint(ctx context.Context, name string) error {
 		{"Sessions:", strconv.Itoa(ep.Sessions)},
 		{"Path:", ep.Route.String() + sinceOf(ep.Route)},
 		{"Labels:", orNone(ep.Labels)},
-		{"Offers:", orNone(ep.Offers)},
+		{"Offers:", offers(ep.Offers)},
 		{"Can sign:", yesNo(ep.Signer)},
 		{"Version:", dash(ep.Version)},
 	}})

@@ -105,7 +105,7 @@ func (c commands) getEndpoints(ctx context.Context, f apps.Filter) error {
 			path = "-"
 		}
 		t.Add(title(ep.Endpoint), ep.User, ip, port, online(ep.Endpoint), string(ep.ID), dash(ep.Version), c.labels(ep.Labels),
-			orNone(ep.Offers), when(ep.Seen), path)
+			offers(ep.Offers), when(ep.Seen), path)
 	}
 	return c.Print(eps, t)
 }

@@ -63,6 +63,19 @@ func orNone(list []string) string {
 	return strings.Join(list, ", ")
 }
 
+// offers shows what an endpoint offers. An offer APP/NUMBER counts the changes of an app: people see
+// that the app is there.
+func offers(list []string) string {
+	shown := make([]string, len(list))
+	for i, offer := range list {
+		shown[i] = offer
+		if app, rest, _ := strings.Cut(offer, "/"); rest != "" && strings.Trim(rest, "0123456789") == "" {
+			shown[i] = app
+		}
+	}
+	return orNone(shown)
+}
+
 // dash shows a text that may be missing.
 func dash(s string) string {
 	if s == "" {
