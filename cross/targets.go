@@ -29,7 +29,7 @@ const (
 )
 
 // features are what can be left out of a binary, one by one.
-var features = []string{"backup", "cloud", "cluster", "console", "file", "hub", "js", "kubernetes", "proxy", "script", "terminal", "yaml"}
+var features = []string{"apps", "audit", "backup", "cloud", "cluster", "console", "file", "hub", "js", "kubernetes", "proxy", "script", "terminal", "yaml"}
 
 // Targets are the binaries of a release. None needs a C compiler. 64-bit ARM is enough of a
 // computer for the full profile also where it is a router. MIPS is built for software floating

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"path"
 	"strings"
-	"time"
 )
 
 // ours are the pages of the console: modules, a style sheet, nothing that is generated.
@@ -69,8 +68,13 @@ func send(w http.ResponseWriter, r *http.Request, kind string, b []byte) {
 	h := w.Header()
 	h.Set("Content-Type", kind)
 	h.Set("Cache-Control", "no-cache")
-	h.Set("Etag", `"`+hex.EncodeToString(sum[:12])+`"`)
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b))
+	tag := `"` + hex.EncodeToString(sum[:12]) + `"`
+	h.Set("Etag", tag)
+	if r.Header.Get("If-None-Match") == tag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	w.Write(b)
 }
 
 // hasTerminal reports whether the files of the terminal are in this binary.

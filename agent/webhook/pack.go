@@ -5,6 +5,7 @@ package webhook
 import (
 	"bytes"
 	"compress/gzip"
+	"net/http"
 )
 
 // pack returns a body as it is sent, and the name of that form.
@@ -15,3 +16,6 @@ func pack(body []byte) (packed []byte, encoding string) {
 	z.Close()
 	return b.Bytes(), "gzip"
 }
+
+// throughProxy has a transport use the proxy that the environment names.
+func throughProxy(t *http.Transport) { t.Proxy = http.ProxyFromEnvironment }

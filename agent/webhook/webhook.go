@@ -76,7 +76,8 @@ func (h Hook) Send(ctx context.Context, kind string, body []byte) error {
 	req.Header.Set("Content-Type", kind)
 	req.Header.Set("Content-Encoding", encoding)
 	req.Header.Set(SignatureHeader, Sign(h.Secret, time.Now().Unix(), packed))
-	t := &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10}
+	t := &http.Transport{DisableCompression: true, DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10}
+	throughProxy(t)
 	resp, err := t.RoundTrip(req) // which follows nobody elsewhere
 	if err != nil {
 		return err
