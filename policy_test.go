@@ -132,7 +132,7 @@ var arrows = []arrow{
 	{"apps/external/cli", []string{"apps", "apps/external", "apps/external/bundle", "apps/external/install", "apps/external/manifest", "apps/progress", "tunnel/identity", "tunnel/loopback"}, "a command line is a client of an app; main alone has it"},
 	{"apps/external/run", []string{"apps", "apps/external/confine", "apps/external/manifest", "apps/process/session", "tunnel/answer"}, "a process is kept without knowing who asks it"},
 	{"apps/external/manifest", []string{"tunnel/identity"}, "what an app says of itself is checked without running it"},
-	{"apps/external/install", []string{"apps", "apps/external/bundle", "apps/external/manifest", "apps/rooted", "tunnel/answer", "tunnel/identity"}, "what is installed is kept without running it, or knowing where it came from"},
+	{"apps/external/install", []string{"apps", "apps/external/bundle", "apps/external/manifest", "apps/rooted", "tunnel/answer"}, "what is installed is kept without running it, or knowing where it came from"},
 	{"apps/external/bundle", []string{"apps", "apps/external/manifest", "apps/rooted"}, "a version of an app is written and checked without knowing who delivers it"},
 	{"tunnel/direct", nil, "two devices meet without knowing a mesh"},
 	{"tunnel", []string{"tunnel/answer", "tunnel/direct", "tunnel/h2", "tunnel/handshake", "tunnel/identity"}, "the transport knows neither what it carries nor for whom"},

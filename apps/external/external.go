@@ -174,10 +174,7 @@ func (a *App) spec(id string) (run.Spec, error) {
 // changed has an app run as it is installed now: another version, other rights, or not at all. Flows
 // of users who may not use it any longer end.
 func (a *App) changed(id string) {
-	a.host.Cut(func(p apps.Peer, path string) bool {
-		_, of, _, ok := split(path)
-		return ok && of == id && a.may(p, id) != nil
-	})
+	a.cut(func(of string) bool { return of == id })
 	a.mu.Lock()
 	r := a.runners[id]
 	a.mu.Unlock()
@@ -187,6 +184,27 @@ func (a *App) changed(id string) {
 	a.offer()
 	a.autostart(id)
 }
+
+// cut ends the flows of those who may not use an app, of all apps for which of says so.
+func (a *App) cut(of func(id string) bool) {
+	a.host.Cut(func(p apps.Peer, path string) bool {
+		_, id, _, ok := split(path)
+		return ok && of(id) && a.may(p, id) != nil
+	})
+}
+
+// Rule implements [apps.Ruled].
+func (a *App) Rule(name string) ([]string, error) {
+	_, id, _, ok := split(name)
+	if !ok {
+		return nil, answer.Errorf(answer.NotFound, "%.130q is not stream/PROVIDER/NAME, nor the same with datagram or http", name)
+	}
+	one, err := a.lookup(id)
+	return one.Users, err
+}
+
+// Judge implements [apps.Judge].
+func (a *App) Judge() { a.cut(func(string) bool { return true }) }
 
 // autostart starts an app that runs whenever the agent does.
 func (a *App) autostart(id string) {
@@ -210,7 +228,7 @@ func (a *App) may(p apps.Peer, id string) error {
 		return nil
 	}
 	one, err := a.lookup(id)
-	if err == nil && (slices.Contains(one.Users, p.User) || slices.Contains(one.Users, "*")) {
+	if err == nil && a.host.Names(p, one.Users) {
 		return nil
 	}
 	// Whether there is such an app is not for those who may not use it.

@@ -251,7 +251,7 @@ func (k *client) usersCommand(name string) *cli.Command {
 	return &cli.Command{
 		Name: name, Category: apps.AtEndpoint, Usage: usage[name],
 		ArgsUsage: "[PROVIDER/]NAME USER ...", UsageText: "ztm app " + name + " [PROVIDER/]NAME USER ...",
-		Description: "* is all members. Your own endpoints need no grant.\n\n" + apps.Example("ztm app "+name+" hello bob carol"),
+		Description: "* is all members, group:NAME those who are in a group at the moment. Your own endpoints need no grant.\n\n" + apps.Example("ztm app "+name+" hello bob carol"),
 		Action: func(x *cli.Context) error {
 			users := x.Args().Tail()
 			if len(users) == 0 {

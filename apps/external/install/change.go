@@ -3,16 +3,16 @@ package install
 import (
 	"slices"
 
+	"ztm/apps"
 	"ztm/tunnel/answer"
-	"ztm/tunnel/identity"
 )
 
 // Change is what the owner changes of an app: what is nil stays.
 type Change struct {
 	Disabled   *bool    `json:"disabled,omitempty"`
 	Unconfined *bool    `json:"unconfined,omitempty"`
-	Grant      []string `json:"grant,omitempty"`  // users; "*" is all
-	Revoke     []string `json:"revoke,omitempty"` // users
+	Grant      []string `json:"grant,omitempty"`  // users and groups, see [apps.CheckWho]
+	Revoke     []string `json:"revoke,omitempty"` // the same
 }
 
 // Change changes who may use an app, and whether it is started.
@@ -43,13 +43,8 @@ func (s *Store) Change(id string, c Change) (App, error) {
 
 // users returns who may use an app after a change, sorted.
 func users(before []string, c Change) ([]string, error) {
-	for _, u := range c.Grant {
-		if u == "*" {
-			continue
-		}
-		if err := identity.CheckName(u); err != nil {
-			return nil, answer.Errorf(answer.BadRequest, "%v", err)
-		}
+	if err := apps.CheckWho(c.Grant); err != nil {
+		return nil, err
 	}
 	after := slices.DeleteFunc(slices.Concat(before, c.Grant), func(u string) bool { return slices.Contains(c.Revoke, u) })
 	slices.Sort(after)
