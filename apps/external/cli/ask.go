@@ -70,6 +70,9 @@ func (k *client) call(ctx context.Context, name, method, path string, body io.Re
 	return nil
 }
 
+// maxHead is the longest head of an answer, in bytes.
+const maxHead = 64 << 10
+
 // roundTrip sends a request over a flow of its own. Closing the body of the answer ends the flow.
 func roundTrip(open func(context.Context) (net.Conn, error), r *http.Request) (*http.Response, error) {
 	conn, err := open(r.Context())
@@ -78,7 +81,9 @@ func roundTrip(open func(context.Context) (net.Conn, error), r *http.Request) (*
 	}
 	stop := context.AfterFunc(r.Context(), func() { conn.Close() })
 	go r.Write(conn) // ends with the flow
-	resp, err := http.ReadResponse(bufio.NewReader(conn), r)
+	head := &io.LimitedReader{R: conn, N: maxHead}
+	resp, err := http.ReadResponse(bufio.NewReader(head), r)
+	head.N = 1 << 62 // the body may be as long as it is
 	if err != nil {
 		stop()
 		conn.Close()

@@ -6,7 +6,7 @@
 //
 // A peer chooses the app by the path of its flow, never by what is in the request: whatever the
 // target of a request is, it goes to that app. Fields that begin with "Ztm-" are the agent's, in any
-// case and with "_" for "-", which gateways of scripts do not tell apart; trailers are dropped.
+// case and with any sign for "-", as gateways of scripts do not tell them apart; trailers are dropped.
 package contract
 
 import (
@@ -111,7 +111,7 @@ func Read(in *bufio.Reader, head *io.LimitedReader) (*http.Request, error) {
 	if err != nil {
 		return nil, answer.Errorf(answer.BadRequest, "this is no request: %v", err)
 	}
-	head.N = 1 << 62 // the body may be as long as it is
+	head.N = noLimit // the body may be as long as it is
 	if r.Method == http.MethodConnect || r.ProtoMajor != 1 {
 		return nil, answer.Errorf(answer.BadRequest, "a request is of HTTP/1.1, and connects to nothing")
 	}
@@ -121,7 +121,16 @@ func Read(in *bufio.Reader, head *io.LimitedReader) (*http.Request, error) {
 	return r, nil
 }
 
-// Limited is the reader that [Read] reads the head of a request through.
+// Answer reads the head of the answer to a request. What comes behind it is its body.
+func Answer(in *bufio.Reader, head *io.LimitedReader, r *http.Request) (*http.Response, error) {
+	resp, err := http.ReadResponse(in, r)
+	head.N = noLimit
+	return resp, err
+}
+
+const noLimit = 1 << 62
+
+// Limited is the reader that [Read] and [Answer] read a head through.
 func Limited(r io.Reader) (*bufio.Reader, *io.LimitedReader) {
 	head := &io.LimitedReader{R: r, N: maxHead}
 	return bufio.NewReader(head), head
@@ -164,7 +173,12 @@ func CleanHeader(h http.Header) http.Header {
 
 // reserved reports whether the agent alone may set a field.
 func reserved(name string) bool {
-	name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
+	name = strings.Map(func(r rune) rune {
+		if 'a' <= r && r <= 'z' || '0' <= r && r <= '9' {
+			return r
+		}
+		return r
+	}, strings.ToLower(name))
 	return strings.HasPrefix(name, "ztm-") || name == "ztm" || name == "host"
 }
 
@@ -183,7 +197,7 @@ func upgrade(h http.Header) string {
 // Exchange sends a request to an app and returns the head of its answer. What comes behind it is to
 // be read from in. An app that does not read or answer for [Patience] gives an *[answer.Error]; ctx
 // ends the exchange.
-func Exchange(ctx context.Context, app net.Conn, in *bufio.Reader, out *http.Request) (*http.Response, error) {
+func Exchange(ctx context.Context, app net.Conn, in *bufio.Reader, head *io.LimitedReader, out *http.Request) (*http.Response, error) {
 	t := &timer{conn: app}
 	t.move()
 	defer context.AfterFunc(ctx, func() { t.end() })()
@@ -192,7 +206,7 @@ func Exchange(ctx context.Context, app net.Conn, in *bufio.Reader, out *http.Req
 	}
 	written := make(chan error, 1)
 	go func() { written <- out.Write(app) }() // ends with the connection
-	resp, err := http.ReadResponse(in, out)
+	resp, err := Answer(in, head, out)
 	if err != nil {
 		late := time.Now().UnixNano() >= t.until.Load()
 		t.end()

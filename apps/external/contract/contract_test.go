@@ -44,7 +44,7 @@ func asTheAppSeesIt(t testing.TB, text string) (*http.Request, error) {
 func TestNobodyButTheAgentSaysWhoAsks(t *testing.T) {
 	for name, field := range map[string]string{
 		"as it is": "Ztm-Peer-User: root", "in lower case": "ztm-peer-user: root", "twice": "Ztm-Peer-User: root\r\nZtm-Peer-User: root",
-		"with an underscore": "Ztm_Peer_User: root", "mixed": "zTM-peer_USER: root", "one that is to come": "Ztm-Admin: yes",
+		"with an underscore": "Ztm_Peer_User: root", "with dots": "Ztm.Peer.User: root", "with other signs": "Ztm~Peer+User: root", "mixed": "zTM-peer_USER: root", "one that is to come": "Ztm-Admin: yes",
 		"as if it were of the connection": "Connection: Ztm-Peer-User\r\nZtm-Peer-User: root",
 		"dropped by name":                 "Connection: close, Ztm-Peer-Id",
 	} {
@@ -54,7 +54,7 @@ func TestNobodyButTheAgentSaysWhoAsks(t *testing.T) {
 				t.Fatal(err)
 			}
 			for name, values := range r.Header {
-				plain := strings.ReplaceAll(strings.ToLower(name), "_", "-")
+				plain := strings.NewReplacer("_", "-", ".", "-", "~", "-", "+", "-").Replace(strings.ToLower(name))
 				want := map[string]string{"ztm-peer-user": "alice", "ztm-peer-id": "the-id", "ztm-source": "peer"}[plain]
 				if strings.HasPrefix(plain, "ztm") && (len(values) != 1 || values[0] != want) {
 					t.Errorf("%s: %q", name, values)
@@ -134,7 +134,8 @@ func TestAnAppThatDoesNotAnswerIsGivenUp(t *testing.T) {
 				go far(app)
 				began := time.Now()
 				r := &http.Request{Method: "POST", URL: &url.URL{Path: "/"}, Host: "ztm", Header: http.Header{}, Body: io.NopCloser(strings.NewReader("body"))}
-				_, err := Exchange(t.Context(), near, bufio.NewReader(near), r)
+				in, head := Limited(near)
+				_, err := Exchange(t.Context(), near, in, head, r)
 				if answer.CodeOf(err) != answer.Timeout || time.Since(began) > 2*Patience {
 					t.Errorf("after %v: %v", time.Since(began), err)
 				}
@@ -145,6 +146,54 @@ func TestAnAppThatDoesNotAnswerIsGivenUp(t *testing.T) {
 	}
 }
 
+// TestAHeadWithoutAnEndIsNotKept: what a program, or a peer, sends before its answer begins is not
+// held in memory without a limit.
+func TestAHeadWithoutAnEndIsNotKept(t *testing.T) {
+	near, app := net.Pipe()
+	defer near.Close()
+	go io.Copy(io.Discard, app)
+	sent := make(chan int, 1)
+	go func() {
+		defer app.Close()
+		n, line := 0, []byte("X: "+strings.Repeat("x", 1000)+"\r\n")
+		io.WriteString(app, "HTTP/1.1 200 OK\r\n")
+		for n < 4*maxHead {
+			m, err := app.Write(line)
+			if n += m; err != nil {
+				break
+			}
+		}
+		sent <- n
+	}()
+	in, head := Limited(near)
+	r := &http.Request{Method: "GET", URL: &url.URL{Path: "/"}, Host: "ztm", Header: http.Header{}}
+	_, err := Exchange(t.Context(), near, in, head, r)
+	near.Close()
+	if n := <-sent; answer.CodeOf(err) != answer.Broken || n > 2*maxHead {
+		t.Errorf("%d bytes of a head were taken: %v", n, err)
+	}
+}
+
+// TestABodyMayBeLongerThanAHead: the limit is one of heads.
+func TestABodyMayBeLongerThanAHead(t *testing.T) {
+	near, app := net.Pipe()
+	defer near.Close()
+	go io.Copy(io.Discard, app)
+	go func() {
+		defer app.Close()
+		io.WriteString(app, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+strings.Repeat("x", 4*maxHead))
+	}()
+	in, head := Limited(near)
+	r := &http.Request{Method: "GET", URL: &url.URL{Path: "/"}, Host: "ztm", Header: http.Header{}}
+	resp, err := Exchange(t.Context(), near, in, head, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(resp.Body); err != nil || len(b) != 4*maxHead {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+}
+
 func TestAnExchangeEndsWithItsCaller(t *testing.T) {
 	near, app := net.Pipe()
 	defer near.Close()
@@ -152,7 +201,8 @@ func TestAnExchangeEndsWithItsCaller(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	r := &http.Request{Method: "GET", URL: &url.URL{Path: "/"}, Host: "ztm", Header: http.Header{}}
-	if _, err := Exchange(ctx, near, bufio.NewReader(near), r); answer.CodeOf(err) != answer.Broken {
+	in, head := Limited(near)
+	if _, err := Exchange(ctx, near, in, head, r); answer.CodeOf(err) != answer.Broken {
 		t.Errorf("%v", err)
 	}
 }

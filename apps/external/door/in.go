@@ -73,7 +73,8 @@ func (in *In) Serve(ctx context.Context, f apps.Flow, r Request) {
 		return
 	}
 	defer c.Close()
-	x := &exchange{ctx: ctx, flow: f, request: r, app: c, in: bufio.NewReader(c)}
+	x := &exchange{ctx: ctx, flow: f, request: r, app: c}
+	x.in, x.head = contract.Limited(c)
 	switch r.Kind {
 	case "http":
 		x.http()
@@ -105,7 +106,8 @@ type exchange struct {
 	flow    apps.Flow
 	request Request
 	app     net.Conn
-	in      *bufio.Reader // of app
+	in      *bufio.Reader     // of app
+	head    *io.LimitedReader // below in
 }
 
 // upgrade asks the program for bytes or datagrams, and goes on with next if it agrees.
@@ -123,7 +125,7 @@ func (x *exchange) upgrade(protocol string, next func()) {
 	out := &http.Request{Method: http.MethodGet, URL: u, Host: "ztm", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"Connection": {"Upgrade"}, "Upgrade": {protocol}, "User-Agent": nil}}
 	x.request.Caller.Sign(out.Header)
-	resp, err := contract.Exchange(x.ctx, x.app, x.in, out)
+	resp, err := contract.Exchange(x.ctx, x.app, x.in, x.head, out)
 	if err != nil {
 		x.flow.Refuse(err)
 		return
@@ -214,7 +216,7 @@ func (x *exchange) http() {
 	}
 	out := contract.Clean(r)
 	x.request.Caller.Sign(out.Header)
-	resp, err := contract.Exchange(x.ctx, x.app, x.in, out)
+	resp, err := contract.Exchange(x.ctx, x.app, x.in, x.head, out)
 	if err != nil {
 		sendFailure(c, err)
 		return

@@ -289,7 +289,8 @@ func ask(w http.ResponseWriter, ctx context.Context, c net.Conn, r *http.Request
 	defer late.Stop()
 	r.Body = &touching{ReadCloser: r.Body, touch: func() { late.Reset(patience) }}
 	go r.Write(c) // ends with the flow
-	resp, err := http.ReadResponse(bufio.NewReader(c), r)
+	in, head := contract.Limited(c)
+	resp, err := contract.Answer(in, head, r)
 	if err != nil {
 		return answer.Errorf(answer.Broken, "the app there does not answer")
 	}
