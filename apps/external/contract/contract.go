@@ -177,7 +177,7 @@ func reserved(name string) bool {
 		if 'a' <= r && r <= 'z' || '0' <= r && r <= '9' {
 			return r
 		}
-		return r
+		return '-'
 	}, strings.ToLower(name))
 	return strings.HasPrefix(name, "ztm-") || name == "ztm" || name == "host"
 }
