@@ -79,6 +79,7 @@ type Keeper struct {
 	source  *signed.Source      // of head, at holders that have it; guarded by mu
 	wanted  map[string]struct{} // terms that rules here name and the slice has not; guarded by mu
 	judged  int64               // up to when ends were looked at, Unix seconds; guarded by mu
+	again   bool                // what runs is to be judged again; guarded by mu
 	applied chan struct{}       // closed when a slice is put in force, and made anew; guarded by mu
 	mine    *proposal           // the last version that was made here; guarded by mu
 
@@ -141,9 +142,15 @@ func (k *Keeper) compileLocked() {
 	if slice == nil { // nothing is known of whom the policy lets in
 		slice = &signed.Slice{Mode: k.head.Mode}
 	}
+	stale := k.staleLocked(time.Now())
+	if stale && k.head.Mode == signed.Enforce { // whatever the older policy did
+		enforced := *slice
+		enforced.Mode = signed.Enforce
+		slice = &enforced
+	}
 	trust := k.Verifier.Trust()
 	r := policy.Compile(slice, func(user string, added int64) bool { return trust.Voids(user, time.Unix(added, 0)) })
-	if k.staleLocked(time.Now()) {
+	if stale {
 		r = r.Stale()
 	}
 	k.rights.Store(r)
@@ -246,6 +253,7 @@ func (k *Keeper) Kick() {
 func (k *Keeper) TrustChanged() {
 	k.mu.Lock()
 	k.compileLocked()
+	k.again = true
 	k.mu.Unlock()
 	k.Kick()
 }
@@ -283,9 +291,11 @@ func (k *Keeper) adoptLocked(h *signed.Signed) {
 		k.mine.lost = h.Previous != k.mine.head.Sum
 	}
 	k.Hint(time.Unix(h.Issued, 0))
-	if k.slice == nil {
+	stale := k.rights.Load().IsStale()
+	if k.slice == nil || stale { // the head alone says something
 		k.compileLocked()
 	}
+	k.again = k.again || stale
 	k.Kick()
 }
 

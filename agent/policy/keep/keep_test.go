@@ -282,6 +282,52 @@ func TestWhoCannotGetAPolicyItKnowsOfLetsNobodyInByTheOldOneAfterTenMinutes(t *t
 	})
 }
 
+func TestWhoCannotGetThePolicyThatBeginsToEnforceEnforcesAfterTenMinutes(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, office := m.join("root", "root"), m.join("office", "alice")
+		root.propose(put(0, "bob")) // groups alone
+		eventually(t, "the policy is in force", func() bool { return office.Rights() != nil && office.status().InForce })
+		m.mu.Lock()
+		root.online = false
+		m.mu.Unlock()
+		root.propose(func(s *signed.Source) error { s.Mode = signed.Enforce; return nil })
+		if err := office.Take(root.Head().Document); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.NewTimer(11 * time.Minute)
+		<-timer.C
+		if d := office.Rights().Decide(apps.Peer{User: "bob"}, "terminal", "shell", office.now()); d.Allow {
+			t.Errorf("somebody is let in without a grant, where the head says that grants are enforced: %+v", d)
+		}
+	})
+}
+
+func TestWhatRunsIsJudgedAgainWhenAnEvictionEndsMemberships(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, office := m.join("root", "root"), m.join("office", "alice")
+		office.lets("bob")
+		root.propose(put(0, "bob"))
+		eventually(t, "bob is let in", func() bool { return office.lets("bob") })
+		m.mu.Lock()
+		before := office.judged
+		m.mu.Unlock()
+		evicted, err := m.trust.Evict(m.ca, "bob", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		office.Verifier.Set(evicted)
+		office.TrustChanged()
+		if office.lets("bob") {
+			t.Error("the membership of the one who was evicted is good for the next of that name")
+		}
+		eventually(t, "what runs by it is looked at", func() bool {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return office.judged > before
+		})
+	})
+}
+
 func TestTwoHoldersThatChangeThePolicyAtOnceLoseNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		one, two, office := m.join("root", "root"), m.join("spare", "root"), m.join("office", "alice")

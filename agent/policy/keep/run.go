@@ -52,11 +52,11 @@ func (k *Keeper) look() time.Duration {
 	if stale {
 		k.compileLocked()
 	}
-	ended := end != 0 && end <= now
-	k.judged = now
+	again := k.again || stale || end != 0 && end <= now
+	k.judged, k.again = now, false
 	behind := k.head != nil && (k.slice == nil || k.slice.Head != k.head.Sum || len(k.wanted) > 0)
 	k.mu.Unlock()
-	if stale || ended {
+	if again {
 		k.Judge()
 	}
 	if behind || r.Next(now) != 0 {
