@@ -398,6 +398,29 @@ func TestSyslogGetsEachLineInItsForm(t *testing.T) {
 	}
 }
 
+// failing is a connection whose write fails as the time for it ends.
+type failing struct {
+	net.Conn
+	end context.CancelFunc
+}
+
+func (c failing) SetDeadline(time.Time) error { return nil }
+func (c failing) Close() error                { return nil }
+func (c failing) Write([]byte) (int, error) {
+	c.end()
+	return 0, io.ErrClosedPipe
+}
+
+func TestSyslogThatFailsAsItsTimeEndsIsAFailure(t *testing.T) {
+	for range 5000 {
+		ctx, end := context.WithCancel(t.Context())
+		w := &syslog{network: "tcp", conn: failing{end: end}}
+		if err := w.write(ctx, []audit.Entry{{Text: []byte("{}")}}); !errors.Is(err, io.ErrClosedPipe) {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestAWebhookGetsLinesAndItsSecretIsShownToNobody(t *testing.T) {
 	got := make(chan string, 10)
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

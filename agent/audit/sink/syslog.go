@@ -46,9 +46,10 @@ func (w *syslog) write(ctx context.Context, batch []audit.Entry) error {
 		}
 		w.conn = c
 	}
-	defer context.AfterFunc(ctx, func() { w.conn.SetDeadline(time.Unix(1, 0)) })()
+	conn := w.conn // the field changes when a write fails
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	for _, e := range batch {
-		if _, err := w.conn.Write(w.frame(e)); err != nil {
+		if _, err := conn.Write(w.frame(e)); err != nil {
 			return errors.Join(err, w.close())
 		}
 	}
