@@ -169,7 +169,7 @@ func (a *App) Judge() {
 		config := o.Settings()
 		return config.Allows(self, p, a.host.Names) != nil
 	})
-	a.forwards.SetRules(a.forwards.List(), self.User)
+	a.forwards.Judge(self.User)
 }
 
 // deleteOutbound closes an outbound and its flows.

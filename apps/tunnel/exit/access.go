@@ -61,8 +61,19 @@ func (a *access) SetRules(rules []spec.Allow, user string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.rules = rules
+	a.judgeLocked(user)
+}
+
+// Judge cuts the flows that the rules do not allow any more.
+func (a *access) Judge(user string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.judgeLocked(user)
+}
+
+func (a *access) judgeLocked(user string) {
 	for f := range a.flows {
-		if !a.allowed(rules, user, f.peer, f.asked, f.reached) {
+		if !a.allowed(a.rules, user, f.peer, f.asked, f.reached) {
 			f.cut()
 		}
 	}

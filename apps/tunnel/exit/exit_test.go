@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -108,6 +109,26 @@ func TestARuleIsForItsUsersAndItsDestinations(t *testing.T) {
 				t.Errorf("%v are not all what was allowed", got)
 			}
 		})
+	}
+}
+
+func TestARuleThatIsTakenAwayWhileFlowsAreJudgedDoesNotComeBack(t *testing.T) {
+	rules := make([]spec.Allow, 1000)
+	a := &access{names: func(apps.Peer, []string) bool { return true }}
+	for range 300 {
+		a.SetRules(rules, "alice")
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				if a.Judge("alice"); i == 4 {
+					a.SetRules(nil, "alice")
+				}
+			})
+		}
+		all.Wait()
+		if len(a.List()) > 0 {
+			t.Fatal("the rule is in force again")
+		}
 	}
 }
 
