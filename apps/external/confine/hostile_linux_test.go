@@ -104,6 +104,7 @@ func attempts() map[string]func() error {
 	base := os.Getenv("ZTM_TEST_BASE")
 	return map[string]func() error{
 		"read the agent's database": read(filepath.Join(base, "agent.db")), "read /etc/shadow": read("/etc/shadow"),
+		"read a key of the machine":  read("/etc/ssl/private/ssl-cert-snakeoil.key"),
 		"read another app's data":    read(filepath.Join(base, "other", "secret")),
 		"read the agent's variables": read(fmt.Sprintf("/proc/%d/environ", parent)),
 		"read the agent's memory":    read(fmt.Sprintf("/proc/%d/mem", parent)),

@@ -10,10 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machine are the places of the machine that a program needs to run: it may read them.
+// machine are the places of the machine that a program needs to run: it may read them. The private
+// keys beside the certificates are not among them: without namespaces it may have the account of root.
 var machine = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
 	"/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld-musl-x86_64.path", "/etc/alternatives", "/etc/localtime", "/etc/timezone",
-	"/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/nsswitch.conf", "/etc/mime.types", "/etc/protocols", "/etc/services",
+	"/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem", "/etc/ssl/openssl.cnf", "/etc/ca-certificates",
+	"/etc/pki/ca-trust", "/etc/pki/tls/certs", "/etc/pki/tls/cert.pem", "/etc/pki/tls/openssl.cnf", "/etc/nsswitch.conf", "/etc/mime.types", "/etc/protocols", "/etc/services",
 	"/nix/store", "/gnu/store",
 	"/proc/cpuinfo", "/proc/loadavg", "/proc/meminfo", "/proc/stat", "/proc/uptime", "/proc/version"}
 
@@ -110,7 +112,16 @@ func copyLink(from, to string) error {
 	if err != nil || strings.HasPrefix(target, "/usr/") {
 		return errors.Join(err, os.Symlink(link, to))
 	}
-	if err := os.WriteFile(to, nil, 0o644); err != nil {
+	info, err := os.Stat(target)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		err = os.Mkdir(to, 0o755)
+	} else {
+		err = os.WriteFile(to, nil, 0o644)
+	}
+	if err != nil {
 		return err
 	}
 	return mountOver(target, to, true)
