@@ -64,6 +64,7 @@ func (a *App) Run(ctx context.Context) error {
 	if err := a.store.Tidy(); err != nil {
 		a.host.Log.Error("what interrupted installations left cannot be removed", "err", err)
 	}
+	run.Sweep()
 	list, err := a.store.List()
 	if err != nil {
 		return err

@@ -140,7 +140,7 @@ func (r *Runner) begin(p *proc, o *confine.Order) error {
 
 // place makes the directories of a program and its environment.
 func (p *proc) place(o *confine.Order) error {
-	p.dir = filepath.Join(os.TempDir(), "ztm-app-"+rand.Text())
+	p.dir = filepath.Join(os.TempDir(), socketsPrefix+rand.Text())
 	p.socket = filepath.Join(p.dir, "in")
 	o.Sockets, o.Scratch = filepath.Join(p.dir, "api"), filepath.Join(p.dir, "root")
 	err := errors.Join(os.Mkdir(p.dir, 0o700), os.Mkdir(o.Sockets, 0o711), os.Mkdir(o.Scratch, 0o700), os.MkdirAll(o.Data, 0o700))
@@ -148,13 +148,13 @@ func (p *proc) place(o *confine.Order) error {
 		err = own(o.Data, int(o.UID))
 	}
 	o.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", "LANG=C.UTF-8", "HOME=" + o.Data, "TMPDIR=" + o.Data,
-		"LISTEN_FDS=1", "LISTEN_FDNAMES=ztm", "ZTM_DATA=" + o.Data, "ZTM_API=" + filepath.Join(o.Sockets, "ztm")}
+		"LISTEN_FDS=1", "LISTEN_FDNAMES=ztm", "ZTM_DATA=" + o.Data, "ZTM_API=" + apiSocket(p.dir)}
 	return err
 }
 
 // listenAPI opens the socket that the program asks at.
 func listenAPI(o *confine.Order) (net.Listener, error) {
-	path := filepath.Join(o.Sockets, "ztm")
+	path := apiSocket(filepath.Dir(o.Sockets))
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		return nil, err
