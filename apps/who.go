@@ -25,8 +25,12 @@ type Names func(p Peer, who []string) bool
 
 // Judge is an app that lets something run for peers by rules of who they are. Judge looks at all of
 // it again, since the policy of the mesh has changed or something of it has ended, and ends what the
-// app's rules do not allow any more. It may be called at any time, from any goroutine.
-type Judge interface{ Judge() }
+// app's rules do not allow any more. The mesh has ended the flows already that the policy does not
+// give their peers: lets says whether it gives a peer flows of a path, for what outlives its flow. It
+// may be called at any time, from any goroutine.
+type Judge interface {
+	Judge(lets func(p Peer, path string) bool)
+}
 
 // Ruled is an app that says whom its rule for something names. name is what the policy calls it:
 // "tcp/db". What is not there is an *[answer.Error].

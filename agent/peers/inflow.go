@@ -123,9 +123,9 @@ func (f *inFlow) judge() error {
 // apps look at what runs by their own rules.
 func (p *Peers) Rejudge() {
 	p.cutFlows(func(f *inFlow) bool { return f.judge() != nil })
-	for _, app := range p.apps {
+	for name, app := range p.apps {
 		if j, ok := app.(apps.Judge); ok {
-			j.Judge()
+			j.Judge(func(peer apps.Peer, path string) bool { return p.Judge(peer, name, path, "") == nil })
 		}
 	}
 }

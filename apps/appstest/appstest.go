@@ -140,6 +140,14 @@ func (n *Net) SetGroup(name string, users ...string) {
 		n.groups = map[string][]string{}
 	}
 	n.groups["group:"+name] = users
+	n.mu.Unlock()
+	n.Judge(func(apps.Peer, string) bool { return true })
+}
+
+// Judge has all apps look again at what runs for whom, where the policy lets peers do what lets says.
+// Their flows stay.
+func (n *Net) Judge(lets func(p apps.Peer, path string) bool) {
+	n.mu.Lock()
 	var judges []apps.Judge
 	for _, h := range n.endpoints {
 		for _, app := range h.apps {
@@ -150,7 +158,7 @@ func (n *Net) SetGroup(name string, users ...string) {
 	}
 	n.mu.Unlock()
 	for _, j := range judges { // without the lock: an app may ask the mesh
-		j.Judge()
+		j.Judge(lets)
 	}
 }
 

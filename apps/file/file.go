@@ -163,7 +163,7 @@ func (a *App) Rule(name string) ([]string, error) {
 }
 
 // Judge implements [apps.Judge].
-func (a *App) Judge() {
+func (a *App) Judge(func(apps.Peer, string) bool) {
 	if c, err := a.settings.Get(); err == nil {
 		a.enforce(c)
 	}

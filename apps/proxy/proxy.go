@@ -158,7 +158,7 @@ func (a *App) Run(ctx context.Context) error {
 func (a *App) Serve(ctx context.Context, f apps.Flow) { a.exit.Serve(ctx, f) }
 
 // Judge implements [apps.Judge].
-func (a *App) Judge() { a.exit.Revoke() }
+func (a *App) Judge(func(apps.Peer, string) bool) { a.exit.Revoke() }
 
 // Left ends the flows of peers that have left, and forgets what their exits offered.
 func (a *App) Left(gone func(apps.Peer) bool) {

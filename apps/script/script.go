@@ -65,7 +65,7 @@ func (a *App) Rule(string) ([]string, error) {
 }
 
 // Judge implements [apps.Judge].
-func (a *App) Judge() {
+func (a *App) Judge(func(apps.Peer, string) bool) {
 	if r, err := a.settings.Get(); err == nil {
 		a.register.Enforce(r)
 	}

@@ -70,6 +70,22 @@ func TestKeptSessionOfARemovedUserEnds(t *testing.T) {
 	appstest.Eventually(t, "no session", func() bool { return len(m.list(t)) == 0 })
 }
 
+func TestKeptSessionEndsWithWhatThePolicyGives(t *testing.T) {
+	m := testMesh(t)
+	m.must(t, "config", "--add-user=bob")
+	m.keep(t, m.phone)
+	mine := m.keep(t, m.laptop)
+	m.net.Judge(func(apps.Peer, string) bool { return true })
+	if l := m.list(t); len(l) != 2 {
+		t.Errorf("sessions ended that the policy gives: %+v", l)
+	}
+	m.net.Judge(func(p apps.Peer, path string) bool { return p.User == "alice" || path != "shell" })
+	appstest.Eventually(t, "the session that no grant gives any more is gone", func() bool {
+		l := m.list(t)
+		return len(l) == 1 && l[0].ID == mine
+	})
+}
+
 func TestLostConnectionIsTold(t *testing.T) {
 	m := testMesh(t)
 	in, type_ := io.Pipe()

@@ -25,10 +25,13 @@ const (
 	maxEnvValue = 256 // bytes
 )
 
+// pathShell is the path of flows that begin a program.
+const pathShell = "shell"
+
 // Serve implements [apps.App].
 func (a *App) Serve(ctx context.Context, f apps.Flow) {
 	switch f.Path() {
-	case "shell":
+	case pathShell:
 		a.open(f)
 	case "attach":
 		a.attach(f)

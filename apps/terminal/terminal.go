@@ -61,11 +61,12 @@ func (a *App) Rule(string) ([]string, error) {
 	return c.Users, err
 }
 
-// Judge implements [apps.Judge].
-func (a *App) Judge() {
+// Judge implements [apps.Judge]. A session that is kept ends with what its program was begun by.
+func (a *App) Judge(lets func(apps.Peer, string) bool) {
 	if c, err := a.settings.Get(); err == nil {
 		a.register.Enforce(c.Rules)
 	}
+	a.register.End("the policy of the mesh does not give it any more", func(p apps.Peer) bool { return !lets(p, pathShell) })
 }
 
 // Left implements [apps.App].

@@ -158,7 +158,7 @@ func (a *App) Rule(name string) ([]string, error) {
 }
 
 // Judge implements [apps.Judge].
-func (a *App) Judge() {
+func (a *App) Judge(func(apps.Peer, string) bool) {
 	self := a.host.Mesh.Self()
 	a.host.Cut(func(p apps.Peer, path string) bool {
 		protocol, name, _ := strings.Cut(path, "/")
