@@ -10,6 +10,7 @@ package external
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"runtime"
 	"slices"
@@ -39,6 +40,8 @@ type App struct {
 	group *run.Group
 
 	in door.In
+
+	offering sync.Mutex // held while the mesh is told what is offered; taken before mu
 
 	mu      sync.Mutex
 	runners map[string]*run.Runner        // by "PROVIDER/NAME"; guarded by mu
@@ -143,27 +146,53 @@ func (a *App) out(id string) http.Handler {
 		}})
 }
 
-// offer tells the mesh which apps are here, and what they offer.
+// offer tells the mesh which apps are here, and what they offer. That waits for the hub.
 func (a *App) offer() {
+	a.offering.Lock()
+	defer a.offering.Unlock()
 	list, err := a.list()
 	if err != nil {
 		a.host.Log.Error("it is not known what to offer", "err", err)
 		return
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var names []string
+	var ids []string
 	for _, one := range list {
-		id := one.Manifest.ID()
-		if one.Disabled || slices.Contains(names, id) {
-			continue
-		}
-		names = append(names, id)
-		for _, more := range a.offers[id] {
-			names = append(names, id+"/"+more)
+		if id := one.Manifest.ID(); !one.Disabled && !slices.Contains(ids, id) {
+			ids = append(ids, id)
 		}
 	}
-	a.host.Offer(names)
+	a.mu.Lock()
+	more := maps.Clone(a.offers)
+	a.mu.Unlock()
+	a.host.Offer(offered(ids, more))
+}
+
+// What apps offer in the endpoint's record, which all of its apps share: one that does not fit is
+// refused, and the endpoint is not in the mesh.
+const (
+	maxOffer        = 128 - len(Name+"/") // bytes of one name
+	maxOffered      = 64                  // names
+	maxOfferedBytes = 3 << 10
+)
+
+// offered lists what fits of the apps that are here, and after them of what they offer.
+func offered(ids []string, more map[string][]string) (names []string) {
+	left := maxOfferedBytes
+	add := func(name string) {
+		if len(name) <= min(maxOffer, left) && len(names) < maxOffered {
+			names = append(names, name)
+			left -= len(name)
+		}
+	}
+	for _, id := range ids {
+		add(id)
+	}
+	for _, id := range ids {
+		for _, name := range more[id] {
+			add(id + "/" + name)
+		}
+	}
+	return names
 }
 
 // spec returns what an app is started from.
