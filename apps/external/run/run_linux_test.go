@@ -408,6 +408,31 @@ func TestWhatAKilledAgentLeftIsRemovedAndNothingOfOneThatLives(t *testing.T) {
 	}
 }
 
+// TestAProgramHasNoMoreThanItsConnections: each is a descriptor of the agent.
+func TestAProgramHasNoMoreThanItsConnections(t *testing.T) {
+	f := newRunner(t, "echo", nil)
+	f.echoes(t)
+	f.mu.Lock()
+	socket := apiSocket(f.proc.dir)
+	f.mu.Unlock()
+	answered := 0
+	for range maxConnections + 50 {
+		c, err := net.Dial("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(appstest.Patience))
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		if n, _ := c.Read(make([]byte, 1)); n == 1 {
+			answered++
+		}
+	}
+	if answered != maxConnections {
+		t.Errorf("%d connections are answered at the same time, the limit is %d", answered, maxConnections)
+	}
+}
+
 // BenchmarkFirst is a first request to an app that is stopped; 50 ms is the budget.
 func BenchmarkFirst(b *testing.B) {
 	f := newRunner(b, "echo", nil)
