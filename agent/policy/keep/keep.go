@@ -189,8 +189,12 @@ func (k *Keeper) Names(p apps.Peer, who []string) bool {
 
 func (k *Keeper) now() int64 { return k.Verifier.Clock().Now().Unix() }
 
-// want notes a term that the slice has not, and reports whether that is new and will be asked for.
+// want notes a term that the slice has not, and reports whether that is new and will be asked for. One
+// that cannot be is not: a holder would refuse all that is asked for with it.
 func (k *Keeper) want(term string) bool {
+	if apps.CheckWho([]string{term}) != nil {
+		return false
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if _, noted := k.wanted[term]; noted || len(k.wanted) >= signed.MaxAsked || k.slice != nil && slices.Contains(k.slice.Asked, term) {

@@ -328,6 +328,18 @@ func TestWhatRunsIsJudgedAgainWhenAnEvictionEndsMemberships(t *testing.T) {
 	})
 }
 
+func TestATermThatCannotBeIsNotAskedFor(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, office := m.join("root", "root"), m.join("office", "alice")
+		if got := office.unknown(t.Context(), []string{"group:a b"}); len(got) != 1 {
+			t.Errorf("it is known: %q", got)
+		}
+		office.lets("bob")
+		root.propose(put(0, "bob"))
+		eventually(t, "bob is let in", func() bool { return office.lets("bob") })
+	})
+}
+
 func TestTwoHoldersThatChangeThePolicyAtOnceLoseNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		one, two, office := m.join("root", "root"), m.join("spare", "root"), m.join("office", "alice")
