@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -27,7 +26,12 @@ type Slice struct {
 	Places   map[string][]identity.ID `json:"places"` // who is meant by a term of From, or a label of the rules
 	Ends     map[string]int64         `json:"ends"`   // of users whose access ends, Unix seconds
 	Grants   []Given                  `json:"grants"`
+
+	ids int // in Places; with more than maxIDs no more are added
 }
+
+// maxIDs is the most that a slice could have, of 32 characters each.
+const maxIDs = MaxSlice / 32
 
 // Given is a grant as an endpoint has it: whether it is meant is decided already.
 type Given struct {
@@ -94,16 +98,22 @@ func (s *Source) addGroup(to *Slice, term string, granted bool) {
 }
 
 func (s *Source) addPlace(to *Slice, term string) {
-	if _, there := to.Places[term]; there || term == Anybody {
+	if _, there := to.Places[term]; there || term == Anybody || to.ids > maxIDs {
 		return
 	}
-	ids := []identity.ID{}
-	for _, name := range slices.Sorted(maps.Keys(s.Endpoints)) {
-		if e := s.Endpoints[name]; means(term, name, e) {
-			ids = append(ids, e.ID)
+	var names []string
+	for name, e := range s.Endpoints {
+		if means(term, name, e) {
+			names = append(names, name)
 		}
 	}
+	slices.Sort(names)
+	ids := make([]identity.ID, len(names))
+	for i, name := range names {
+		ids[i] = s.Endpoints[name].ID
+	}
 	to.Places[term] = ids
+	to.ids += len(ids)
 }
 
 // means reports whether a term of At or From is about an endpoint; one that is not pinned has no
@@ -123,8 +133,12 @@ func means(term, name string, e Endpoint) bool {
 
 // Sign signs a slice, as the holder of the CA key. Errors match [ErrSource] where it is too large.
 func (s *Slice) Sign(ca *identity.CA) ([]byte, error) {
-	doc, err := ca.Sign(sliceContext, s)
-	if err == nil && len(doc) > MaxSlice {
+	var doc []byte
+	var err error
+	if s.ids <= maxIDs {
+		doc, err = ca.Sign(sliceContext, s)
+	}
+	if err == nil && (s.ids > maxIDs || len(doc) > MaxSlice) {
 		err = failf("what concerns endpoint %s is larger than %d bytes", s.Endpoint, MaxSlice)
 	}
 	return doc, err

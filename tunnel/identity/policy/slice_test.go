@@ -2,10 +2,13 @@ package policy
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,6 +39,28 @@ func signed(t *testing.T, s *Source) (*identity.CA, *identity.Trust, *Signed) {
 		t.Fatal(err)
 	}
 	return ca, trust, head
+}
+
+func TestAMemberThatAsksForEverythingCostsNoMoreThanASlice(t *testing.T) {
+	s := example()
+	for i := range 2000 {
+		s.Endpoints[fmt.Sprint("e", i)] = Endpoint{ID: identity.IDOf(ed25519.PublicKey(fmt.Sprintf("%032d", i))), Labels: []string{"x"}}
+	}
+	ca, _, head := signed(t, s)
+	var asked []string
+	for i := range MaxAsked {
+		asked = append(asked, "label:x"+strings.Repeat("+x", i))
+	}
+	out, ids := s.Slice(head, other, asked), 0
+	for _, p := range out.Places {
+		ids += len(p)
+	}
+	if most := MaxSlice/len(db) + len(s.Endpoints); ids > most {
+		t.Errorf("the slice has %d IDs, more than the %d with which it is too large", ids, most)
+	}
+	if _, err := out.Sign(ca); !errors.Is(err, ErrSource) {
+		t.Errorf("it is signed: %v", err)
+	}
 }
 
 func TestASliceHasNothingThatDoesNotConcernItsEndpoint(t *testing.T) {
