@@ -186,8 +186,12 @@ func rules(users map[string]bool) []byte {
 	}
 	slices.Sort(names)
 	var b bytes.Buffer
-	b.WriteString("apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: ztm-access\nrules:\n" +
-		"- apiGroups: [\"\"]\n  resources: [users]\n  verbs: [impersonate]\n  resourceNames:\n")
+	b.WriteString("apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: ztm-access\n")
+	if len(names) == 0 { // a rule without names is the right to be anybody
+		b.WriteString("rules: []\n")
+	} else {
+		b.WriteString("rules:\n- apiGroups: [\"\"]\n  resources: [users]\n  verbs: [impersonate]\n  resourceNames:\n")
+	}
 	for _, n := range names {
 		b.WriteString("  - " + strconv.QuoteToASCII("ztm:"+n) + "\n")
 	}

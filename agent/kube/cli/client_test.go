@@ -80,3 +80,11 @@ func TestTheRulesNameEachUser(t *testing.T) {
 		t.Errorf("%+v, %v", role, err)
 	}
 }
+
+// TestWithoutUsersThereIsNoRule: one that names nobody would be the right to be anybody.
+func TestWithoutUsersThereIsNoRule(t *testing.T) {
+	var role struct{ Rules []any }
+	if err := yaml.NewDecoder(strings.NewReader(string(rules(nil)))).Decode(&role); err != nil || len(role.Rules) != 0 {
+		t.Errorf("%+v, %v", role, err)
+	}
+}
