@@ -233,8 +233,10 @@ func (a *App) Rule(name string) ([]string, error) {
 	return one.Users, err
 }
 
+var _ apps.Judge = (*App)(nil)
+
 // Judge implements [apps.Judge].
-func (a *App) Judge() { a.cut(func(string) bool { return true }) }
+func (a *App) Judge(func(apps.Peer, string) bool) { a.cut(func(string) bool { return true }) }
 
 // autostart starts an app that runs whenever the agent does.
 func (a *App) autostart(id string) {

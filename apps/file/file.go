@@ -162,6 +162,8 @@ func (a *App) Rule(name string) ([]string, error) {
 	return slices.Compact(who), nil
 }
 
+var _ apps.Judge = (*App)(nil)
+
 // Judge implements [apps.Judge].
 func (a *App) Judge(func(apps.Peer, string) bool) {
 	if c, err := a.settings.Get(); err == nil {

@@ -157,6 +157,8 @@ func (a *App) Run(ctx context.Context) error {
 // Serve handles a flow of a peer: this endpoint is its exit.
 func (a *App) Serve(ctx context.Context, f apps.Flow) { a.exit.Serve(ctx, f) }
 
+var _ apps.Judge = (*App)(nil)
+
 // Judge implements [apps.Judge].
 func (a *App) Judge(func(apps.Peer, string) bool) { a.exit.Revoke() }
 

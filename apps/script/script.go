@@ -64,6 +64,8 @@ func (a *App) Rule(string) ([]string, error) {
 	return r.Users, err
 }
 
+var _ apps.Judge = (*App)(nil)
+
 // Judge implements [apps.Judge].
 func (a *App) Judge(func(apps.Peer, string) bool) {
 	if r, err := a.settings.Get(); err == nil {

@@ -61,6 +61,8 @@ func (a *App) Rule(string) ([]string, error) {
 	return c.Users, err
 }
 
+var _ apps.Judge = (*App)(nil)
+
 // Judge implements [apps.Judge]. A session that is kept ends with what its program was begun by.
 func (a *App) Judge(lets func(apps.Peer, string) bool) {
 	if c, err := a.settings.Get(); err == nil {

@@ -157,6 +157,8 @@ func (a *App) Rule(name string) ([]string, error) {
 	return o.Settings().Users, nil
 }
 
+var _ apps.Judge = (*App)(nil)
+
 // Judge implements [apps.Judge].
 func (a *App) Judge(func(apps.Peer, string) bool) {
 	self := a.host.Mesh.Self()
