@@ -104,7 +104,9 @@ func New(c Config) *Keeper {
 	k := &Keeper{Config: c, wake: make(chan struct{}, 1), wanted: map[string]struct{}{}, comparing: map[identity.ID]struct{}{}, applied: make(chan struct{}),
 		asks: limit.NewBuckets[identity.ID](limit.Rate{Burst: askBurst, PerSecond: askRate}, askPeers)}
 	if err := k.load(); err != nil {
-		c.Log.Error("the policy that was saved is unusable", "err", err)
+		c.Log.Error("the policy that was saved is unusable: nobody is let in until there is another", "err", err)
+		nothing := policy.Compile(&signed.Slice{Mode: signed.Enforce}, func(string, int64) bool { return true })
+		k.rights.Store(nothing.Stale())
 	}
 	return k
 }

@@ -328,6 +328,31 @@ func TestWhatRunsIsJudgedAgainWhenAnEvictionEndsMemberships(t *testing.T) {
 	})
 }
 
+func TestAPolicyThatCannotBeReadLetsNobodyInUntilItIsHadAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, office := m.join("root", "root"), m.join("office", "alice")
+		root.propose(func(s *signed.Source) error {
+			s.Mode, s.Users["bob"] = signed.Enforce, signed.User{}
+			s.Grants = []signed.Grant{{Name: "bob", Who: []signed.Who{{Name: "bob", Added: 1}}, To: []string{"terminal"}, At: []string{"*"}, From: []string{"*"}}}
+			return nil
+		})
+		gets := func(user string) bool {
+			return office.Rights().Decide(apps.Peer{User: user}, "terminal", "shell", office.now()).Allow
+		}
+		eventually(t, "the policy is in force", func() bool { return office.Rights() != nil && gets("bob") && !gets("eve") })
+		office.stop()
+		if err := office.State.Save(stateHead, []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+		office.start(office.State)
+		if gets("eve") || gets("bob") {
+			t.Error("somebody is let in by a policy that is not known")
+		}
+		office.Connected()
+		eventually(t, "the policy is in force again", func() bool { return gets("bob") && !gets("eve") })
+	})
+}
+
 func TestATermThatCannotBeIsNotAskedFor(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		root, office := m.join("root", "root"), m.join("office", "alice")
