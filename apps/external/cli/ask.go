@@ -110,6 +110,11 @@ func (k *client) show(ctx context.Context, name, address string) error {
 	if err != nil {
 		return err
 	}
+	if conn, err := open(ctx); err != nil { // better here than in the browser
+		return err
+	} else {
+		conn.Close()
+	}
 	ln, err := loopback.Listen(address)
 	if err != nil {
 		return err

@@ -176,7 +176,7 @@ func TestStatusCommand(t *testing.T) {
 	got := strings.Join(strings.Fields(out), " ")
 	for _, want := range []string{
 		"Listen " + address + " open", "Clients 0 0 in all", "Exit mine of user alice, ", "*.example.com",
-		"Exit bobs of user bob, ", "10.0.0.0/8, (used by --add-via alone: its user is not trusted)", `Exit carols of user carol, nothing here is for user "alice"`,
+		"Exit bobs of user bob, ", "10.0.0.0/8, (used by --add-via alone: its user is not trusted)", "Exit carols of user carol, not allowed (ref ",
 	} {
 		if err != nil || !strings.Contains(got, want) {
 			t.Errorf("%v, no %q in\n%s", err, want, got)
