@@ -109,6 +109,7 @@ func attempts() map[string]func() error {
 		"read the agent's variables": read(fmt.Sprintf("/proc/%d/environ", parent)),
 		"read the agent's memory":    read(fmt.Sprintf("/proc/%d/mem", parent)),
 		"read its own files":         read(filepath.Join(base, "app", "file")),
+		"read where it starts":       read("file"),
 		"write its own files":        write(filepath.Join(base, "app", "file")),
 		"write its data":             write(filepath.Join(os.Getenv("ZTM_DATA"), "note")),
 		"write to the common place":  write(filepath.Join(os.TempDir(), "ztm-hostile")),
@@ -281,7 +282,7 @@ func TestAnAppDoesWhatItWasAllowedAndNothingElse(t *testing.T) {
 // asItShould reports whether an attempt went as it should under some means.
 func asItShould(m Means, name, got string) bool {
 	switch name {
-	case "read its own files", "write its data", "connect to its own socket":
+	case "read its own files", "read where it starts", "write its data", "connect to its own socket":
 		return got == "done"
 	case "connect to the agent": // before version 9 of Landlock: the agent asks for a token
 		return got != "done" || m.Root == "" && m.Landlock < 9

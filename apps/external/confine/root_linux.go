@@ -37,7 +37,7 @@ func (o *Order) readable() []string {
 // use and nothing else: neither the agent's files nor a socket of anybody. Names stay what they are.
 func (o *Order) ownRoot() error {
 	if o.Means.Root == "" {
-		return nil
+		return unix.Chdir(o.Dir)
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err

@@ -25,7 +25,7 @@ func shebang(path string, env []string) []string {
 	line, _, _ := strings.Cut(string(head), "\n")
 	line, ok := strings.CutPrefix(line, "#!")
 	words := strings.Fields(line)
-	if !ok || len(words) == 0 || !filepath.IsAbs(words[0]) {
+	if !ok || len(words) == 0 || !filepath.IsAbs(words[0]) || !isFile(words[0]) {
 		return nil
 	}
 	list := []string{words[0]}
@@ -46,12 +46,17 @@ func inPath(name string, env []string) (found []string) {
 			continue
 		}
 		for _, dir := range filepath.SplitList(dirs) {
-			if p := filepath.Join(dir, name); filepath.IsAbs(p) {
-				if _, err := os.Stat(p); err == nil {
-					found = append(found, p)
-				}
+			if p := filepath.Join(dir, name); filepath.IsAbs(p) && isFile(p) {
+				found = append(found, p)
 			}
 		}
 	}
 	return found
+}
+
+// isFile reports whether there is a file. What may be read of a directory is all below it: ".." in
+// the first line of a script would be the machine.
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }
