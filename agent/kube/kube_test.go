@@ -30,13 +30,11 @@ type lab struct {
 	importing Importing
 
 	mu      sync.Mutex
-	set     []string // keys of what the agent was told last
-	told    int      // how often
-	refused map[string]string
-
-	inbound   []Inbound
-	refusedIn map[string]string
-	err       error
+	set     []string  // keys of what the agent was told last; guarded by mu
+	inbound []Inbound // and what to listen for; guarded by mu
+	told    int       // how often; guarded by mu
+	refused Refusals  // guarded by mu
+	err     error     // guarded by mu
 }
 
 func (l *lab) derive(_ context.Context, set Set) (Refusals, error) {
@@ -51,7 +49,28 @@ func (l *lab) derive(_ context.Context, set Set) (Refusals, error) {
 		l.set = append(l.set, o.Key())
 	}
 	l.inbound = set.Inbound
-	return Refusals{l.refused, l.refusedIn}, nil
+	return l.refused, nil
+}
+
+// listening returns what the agent was told to listen for last.
+func (l *lab) listening() []Inbound {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.inbound
+}
+
+// times returns how often the agent was told.
+func (l *lab) times() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.told
+}
+
+// answers has the agent refuse some of what it is told, or all of it.
+func (l *lab) answers(r Refusals, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refused, l.err = r, err
 }
 
 // inLab runs a test in a bubble of its own.
@@ -150,29 +169,27 @@ func TestAnOutageChangesNothingAndARefusalWithdraws(t *testing.T) {
 
 func TestAnAgentThatDoesNotAnswerIsToldAgain(t *testing.T) {
 	inLab(t, nil, func(t *testing.T, l *lab) {
-		l.err = errors.New("not joined yet")
+		l.answers(Refusals{}, errors.New("not joined yet"))
 		l.service("shop", "web", exposed)
 		l.want(t, 10*time.Second)
 		if l.kube.Ready() == nil {
 			t.Error("it is ready")
 		}
-		l.mu.Lock()
-		l.err = nil
-		l.mu.Unlock()
+		l.answers(Refusals{}, nil)
 		l.want(t, 3*time.Second, "tcp/shop.web")
 		l.mu.Lock()
 		l.set, l.told = nil, 0 // the app starts anew
 		l.mu.Unlock()
 		l.want(t, time.Minute, "tcp/shop.web")
-		if l.told > 3 {
-			t.Errorf("told %d times in a minute without a change", l.told)
+		if n := l.times(); n > 3 {
+			t.Errorf("told %d times in a minute without a change", n)
 		}
 	})
 }
 
 func TestEachThingIsSaidOnce(t *testing.T) {
 	inLab(t, nil, func(t *testing.T, l *lab) {
-		l.refused = map[string]string{"tcp/shop.web": "it was set by hand"}
+		l.answers(Refusals{Outbound: map[string]string{"tcp/shop.web": "it was set by hand"}}, nil)
 		l.service("shop", "web", exposed)
 		l.service("shop", "bad", `"ztm.dev/expose":"no name"`)
 		pass(5 * time.Minute)
@@ -195,8 +212,8 @@ func TestAnAnnotationThatFlipsCostsLittle(t *testing.T) {
 		if n := len(l.Requests()); n > 70 {
 			t.Errorf("%d requests in half a minute", n)
 		}
-		if l.told > 350 {
-			t.Errorf("the agent was told %d times", l.told)
+		if n := l.times(); n > 350 {
+			t.Errorf("the agent was told %d times", n)
 		}
 	})
 }
@@ -250,11 +267,11 @@ func TestAServiceThatImportsLeadsToThisPod(t *testing.T) {
 	inLab(t, nil, func(t *testing.T, l *lab) {
 		l.importer("remote", "prod.web@far", "")
 		pass(time.Second)
-		got := l.slicesOf("remote")
-		if len(l.inbound) != 1 || l.inbound[0].Name != "prod.web" || !slices.Equal(l.inbound[0].Exits, []string{"id-of-far"}) {
-			t.Fatalf("%+v", l.inbound)
+		got, inbound := l.slicesOf("remote"), l.listening()
+		if len(inbound) != 1 || inbound[0].Name != "prod.web" || !slices.Equal(inbound[0].Exits, []string{"id-of-far"}) {
+			t.Fatalf("%+v", inbound)
 		}
-		if want := "remote-ztm-own-uid--4 " + l.inbound[0].Listens[0]; len(got) != 1 || got[0] != want || !strings.HasPrefix(l.inbound[0].Listens[0], "10.42.0.7:2000") {
+		if want := "remote-ztm-own-uid--4 " + inbound[0].Listens[0]; len(got) != 1 || got[0] != want || !strings.HasPrefix(inbound[0].Listens[0], "10.42.0.7:2000") {
 			t.Errorf("slices %q, want %q", got, want)
 		}
 		before := len(l.Requests())
@@ -268,12 +285,12 @@ func TestAServiceThatImportsLeadsToThisPod(t *testing.T) {
 
 		l.importer("remote", "prod.web@far", `,"selector":{"app":"x"}`) // its own pods are behind it now
 		pass(time.Second)
-		if got := l.slicesOf("remote"); len(got) != 0 || len(l.inbound) != 1 {
-			t.Errorf("slices %q, and it listens %d times: the slice goes first", got, len(l.inbound))
+		if got, inbound := l.slicesOf("remote"), l.listening(); len(got) != 0 || len(inbound) != 1 {
+			t.Errorf("slices %q, and it listens %d times: the slice goes first", got, len(inbound))
 		}
 		pass(12 * time.Second)
-		if len(l.inbound) != 0 {
-			t.Errorf("it still listens: %+v", l.inbound)
+		if inbound := l.listening(); len(inbound) != 0 {
+			t.Errorf("it still listens: %+v", inbound)
 		}
 	})
 }
@@ -293,7 +310,7 @@ func TestASliceThatWasSpoiledIsMadeGood(t *testing.T) {
 
 func TestNoSliceLeadsToAPortAtWhichNobodyListens(t *testing.T) {
 	inLab(t, nil, func(t *testing.T, l *lab) {
-		l.refusedIn = map[string]string{"tcp/prod.web": "the port is taken"}
+		l.answers(Refusals{Inbound: map[string]string{"tcp/prod.web": "the port is taken"}}, nil)
 		l.importer("remote", "prod.web", "")
 		pass(time.Minute)
 		if got := l.slicesOf("remote"); len(got) != 0 || l.events(asked.ImportRefused) != 1 {
