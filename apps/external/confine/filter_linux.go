@@ -16,7 +16,7 @@ import (
 //	socket                                             by family; without the network that is AF_UNIX alone
 //	clone                                              without new namespaces
 //	clone3, numbers that this list does not know yet   ENOSYS: programs fall back
-//	what is in denied                                  EPERM
+//	what is in denied, and in changesMode              EPERM
 //	all else                                           allowed
 
 // denied are the calls that reach into the machine, other processes or parts of the kernel that no
@@ -32,6 +32,11 @@ var denied = append([]uint32{
 	unix.SYS_KEXEC_LOAD, unix.SYS_INIT_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_DELETE_MODULE, unix.SYS_REBOOT, unix.SYS_SWAPON, unix.SYS_SWAPOFF,
 	unix.SYS_ACCT, unix.SYS_SYSLOG, unix.SYS_SETHOSTNAME, unix.SYS_SETDOMAINNAME, unix.SYS_SETTIMEOFDAY, unix.SYS_CLOCK_SETTIME, unix.SYS_NFSSERVCTL,
 }, deniedHere...)
+
+// changesMode are the calls that say who may use a file. Landlock does not know them, so that without
+// a file system of its own a program could open all files of its account to others.
+var changesMode = append([]uint32{unix.SYS_FCHMOD, unix.SYS_FCHMODAT, unix.SYS_FCHMODAT2,
+	unix.SYS_SETXATTR, unix.SYS_LSETXATTR, unix.SYS_FSETXATTR, unix.SYS_SETXATTRAT}, changesModeHere...)
 
 // architectures are the words by which the kernel tells of what architecture a call is.
 var architectures = map[string]uint32{
@@ -92,7 +97,7 @@ func (p *program) is(number uint32, then program) {
 func ends(with uint32) (p program) { p.end(with); return p }
 
 // newFilter writes the filter of this architecture.
-func newFilter(net bool) (p program) {
+func (o *Order) newFilter() (p program) {
 	p.load(atArchitecture)
 	p.unless(unix.BPF_JEQ, architectures[runtime.GOARCH], 1)
 	p = append(p, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: 1})
@@ -105,7 +110,7 @@ func newFilter(net bool) (p program) {
 	p.unless(unix.BPF_JGT, newest, 1)
 	p.end(unknown)
 	p.is(unix.SYS_CLONE3, ends(unknown))
-	p.is(unix.SYS_SOCKET, families(net))
+	p.is(unix.SYS_SOCKET, families(o.Net))
 	var clone program
 	clone.load(argument(0))
 	clone.unless(unix.BPF_JSET, namespaces, 1)
@@ -114,6 +119,11 @@ func newFilter(net bool) (p program) {
 	p.is(unix.SYS_CLONE, clone)
 	for _, number := range denied {
 		p.is(number, ends(refused))
+	}
+	if o.Means.Root == "" {
+		for _, number := range changesMode {
+			p.is(number, ends(refused))
+		}
 	}
 	p.end(allowed)
 	return p
@@ -152,7 +162,7 @@ func (o *Order) filter() error {
 	if architectures[runtime.GOARCH] == 0 {
 		return unix.ENOTSUP
 	}
-	p := newFilter(o.Net)
+	p := o.newFilter()
 	prog := unix.SockFprog{Len: uint16(len(p)), Filter: &p[0]}
 	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0)
 }

@@ -110,37 +110,47 @@ func attempts() map[string]func() error {
 		"read the agent's memory":    read(fmt.Sprintf("/proc/%d/mem", parent)),
 		"read its own files":         read(filepath.Join(base, "app", "file")),
 		"read where it starts":       read("file"),
-		"write its own files":        write(filepath.Join(base, "app", "file")),
-		"write its data":             write(filepath.Join(os.Getenv("ZTM_DATA"), "note")),
-		"write to the common place":  write(filepath.Join(os.TempDir(), "ztm-hostile")),
-		"write to the machine":       write("/usr/ztm-hostile"),
-		"connect to its own socket":  dial("unix", filepath.Join(base, "sockets", "api")),
-		"connect to the agent":       dial("unix", filepath.Join(base, "agent.sock")),
-		"connect to a name":          dial("unix", "@ztm-hostile-"+strconv.Itoa(parent)),
-		"connect to a port":          dial("tcp", os.Getenv("ZTM_TEST_PORT")),
-		"TCP":                        socket(unix.AF_INET, unix.SOCK_STREAM, 0),
-		"UDP":                        socket(unix.AF_INET6, unix.SOCK_DGRAM, 0),
-		"raw":                        socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP),
-		"packet":                     socket(unix.AF_PACKET, unix.SOCK_RAW, 0),
-		"netlink":                    socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE),
-		"vsock":                      socket(unix.AF_VSOCK, unix.SOCK_STREAM, 0),
-		"io_uring":                   call(unix.SYS_IO_URING_SETUP, 1, 0),
-		"signal the agent":           func() error { return unix.Kill(parent, 0) },
-		"trace the agent":            func() error { return unix.PtraceAttach(parent) },
-		"read the agent by process":  call(unix.SYS_PROCESS_VM_READV, uintptr(parent)),
-		"bpf":                        call(unix.SYS_BPF),
-		"keys":                       call(unix.SYS_KEYCTL),
-		"a namespace of users":       func() error { return unix.Unshare(unix.CLONE_NEWUSER) },
-		"clone into a namespace":     call(unix.SYS_CLONE, unix.CLONE_NEWUSER|uintptr(unix.SIGCHLD)),
-		"mount":                      func() error { return unix.Mount("none", "/", "tmpfs", 0, "") },
-		"chroot":                     func() error { return unix.Chroot("/usr") },
-		"leave the session":          func() error { _, err := unix.Setsid(); return err },
-		"change the clock":           func() error { return unix.Settimeofday(&unix.Timeval{Sec: 1}) },
-		"become root":                func() error { return unix.Setuid(0) },
-		"run a program":              func() error { return exec.Command("/bin/true").Run() },
-		"a call of tomorrow":         call(4000 + 900),
-		"a call in the form of x32":  call(x32|unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM),
-		"fork without end":           forks,
+		"open the agent to others":   func() error { return os.Chmod(filepath.Join(base, "agent.db"), 0o666) },
+		"open itself to others": func() error {
+			f, err := os.Open(filepath.Join(base, "app", "file"))
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			return f.Chmod(0o666)
+		},
+		"open the agent by a list":  func() error { return unix.Setxattr(filepath.Join(base, "agent.db"), "user.x", []byte("x"), 0) },
+		"write its own files":       write(filepath.Join(base, "app", "file")),
+		"write its data":            write(filepath.Join(os.Getenv("ZTM_DATA"), "note")),
+		"write to the common place": write(filepath.Join(os.TempDir(), "ztm-hostile")),
+		"write to the machine":      write("/usr/ztm-hostile"),
+		"connect to its own socket": dial("unix", filepath.Join(base, "sockets", "api")),
+		"connect to the agent":      dial("unix", filepath.Join(base, "agent.sock")),
+		"connect to a name":         dial("unix", "@ztm-hostile-"+strconv.Itoa(parent)),
+		"connect to a port":         dial("tcp", os.Getenv("ZTM_TEST_PORT")),
+		"TCP":                       socket(unix.AF_INET, unix.SOCK_STREAM, 0),
+		"UDP":                       socket(unix.AF_INET6, unix.SOCK_DGRAM, 0),
+		"raw":                       socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP),
+		"packet":                    socket(unix.AF_PACKET, unix.SOCK_RAW, 0),
+		"netlink":                   socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE),
+		"vsock":                     socket(unix.AF_VSOCK, unix.SOCK_STREAM, 0),
+		"io_uring":                  call(unix.SYS_IO_URING_SETUP, 1, 0),
+		"signal the agent":          func() error { return unix.Kill(parent, 0) },
+		"trace the agent":           func() error { return unix.PtraceAttach(parent) },
+		"read the agent by process": call(unix.SYS_PROCESS_VM_READV, uintptr(parent)),
+		"bpf":                       call(unix.SYS_BPF),
+		"keys":                      call(unix.SYS_KEYCTL),
+		"a namespace of users":      func() error { return unix.Unshare(unix.CLONE_NEWUSER) },
+		"clone into a namespace":    call(unix.SYS_CLONE, unix.CLONE_NEWUSER|uintptr(unix.SIGCHLD)),
+		"mount":                     func() error { return unix.Mount("none", "/", "tmpfs", 0, "") },
+		"chroot":                    func() error { return unix.Chroot("/usr") },
+		"leave the session":         func() error { _, err := unix.Setsid(); return err },
+		"change the clock":          func() error { return unix.Settimeofday(&unix.Timeval{Sec: 1}) },
+		"become root":               func() error { return unix.Setuid(0) },
+		"run a program":             func() error { return exec.Command("/bin/true").Run() },
+		"a call of tomorrow":        call(4000 + 900),
+		"a call in the form of x32": call(x32|unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM),
+		"fork without end":          forks,
 		"take a gigabyte and a half": func() error {
 			_, err := unix.Mmap(-1, 0, 3<<29, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 			return err
@@ -350,7 +360,7 @@ func TestTheFilterKnowsTheArchitectureOfThisBinary(t *testing.T) {
 	if architectures[runtime.GOARCH] == 0 {
 		t.Skip("apps are not confined on " + runtime.GOARCH)
 	}
-	if n := len(newFilter(true)); n > 4096 {
+	if n := len((&Order{Net: true}).newFilter()); n > 4096 {
 		t.Errorf("the filter has %d instructions", n)
 	}
 }
