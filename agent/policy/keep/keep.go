@@ -81,7 +81,8 @@ type Keeper struct {
 	judged  int64               // up to when ends were looked at, Unix seconds; guarded by mu
 	again   bool                // what runs is to be judged again; guarded by mu
 	applied chan struct{}       // closed when a slice is put in force, and made anew; guarded by mu
-	mine    *proposal           // the last version that was made here; guarded by mu
+	line    []string            // sums of the heads that head rests on, as far as they are known, the newest first; guarded by mu
+	made    []*proposal         // versions that were made here, the last ones; guarded by mu
 
 	comparing map[identity.ID]struct{} // peers whose heads are being compared with ours; guarded by mu
 }
@@ -124,7 +125,7 @@ func (k *Keeper) load() error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.head, k.known = h, time.Now()
+	k.head, k.known, k.line = h, time.Now(), lineOf(h, nil)
 	if found, err := k.State.Load(stateOwn, &slice); err == nil && found {
 		k.slice, err = signed.OpenSlice(trust, h, k.Self, slice)
 		if err != nil {
@@ -292,10 +293,10 @@ func (k *Keeper) adoptLocked(h *signed.Signed) {
 	if k.head == nil || k.slice != nil && k.slice.Head == k.head.Sum {
 		k.known = time.Now() // else it is behind since before
 	}
-	k.head, k.source = h, nil
-	if k.mine != nil && k.mine.head != h {
-		k.mine.lost = h.Previous != k.mine.head.Sum
+	if k.head != nil {
+		k.line = slices.Insert(k.line, 0, k.head.Sum)
 	}
+	k.head, k.source, k.line = h, nil, lineOf(h, k.line)
 	k.Hint(time.Unix(h.Issued, 0))
 	stale := k.rights.Load().IsStale()
 	if k.slice == nil || stale { // the head alone says something

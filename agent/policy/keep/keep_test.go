@@ -391,6 +391,58 @@ func TestTwoHoldersThatChangeThePolicyAtOnceLoseNothing(t *testing.T) {
 	})
 }
 
+// reached changes whether an endpoint is reached.
+func (n *node) reached(is bool) {
+	n.m.mu.Lock()
+	defer n.m.mu.Unlock()
+	n.online = is
+}
+
+func TestSeveralChangesOfAHolderThatWasApartAreNotLost(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		one, two := m.join("root", "root"), m.join("spare", "root")
+		one.lets("x")
+		one.propose(put(0, "first"))
+		eventually(t, "both have the first version", func() bool { return two.Head() != nil })
+		one.reached(false)
+		for _, u := range []string{"a", "b", "c"} {
+			one.propose(put(0, u))
+		}
+		for _, u := range []string{"d", "e", "f", "g"} {
+			two.propose(put(0, u))
+		}
+		one.reached(true)
+		one.Connected()
+		eventually(t, "all are in the group", func() bool {
+			return !slices.ContainsFunc([]string{"first", "a", "b", "c", "d", "e", "f", "g"}, func(u string) bool { return !one.lets(u) })
+		})
+	})
+}
+
+func TestWhatAnotherHolderTakesBackIsNotChangedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		one, two := m.join("root", "root"), m.join("spare", "root")
+		one.lets("x")
+		two.lets("x")
+		for _, apart := range []bool{false, true} { // told of each version, and of the last one alone
+			one.propose(put(0, "bob"))
+			eventually(t, "bob is let in", func() bool { return one.lets("bob") && two.lets("bob") })
+			one.reached(!apart)
+			two.propose(func(s *signed.Source) error { delete(s.Groups, "ops"); return nil })
+			two.propose(put(0, "carol"))
+			two.propose(put(0, "dave"))
+			one.reached(true)
+			one.Connected()
+			eventually(t, "dave is let in and bob is not", func() bool { return one.lets("dave") && !one.lets("bob") })
+			timer := time.NewTimer(time.Minute)
+			<-timer.C
+			if one.lets("bob") || two.lets("bob") || one.Head().Sum != two.Head().Sum {
+				t.Errorf("bob is back, at version %d (apart: %v)", one.Head().Version, apart)
+			}
+		}
+	})
+}
+
 func TestNothingOldForeignOrForgedTakesThePlaceOfAPolicy(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		root, office := m.join("root", "root"), m.join("office", "alice")
@@ -514,9 +566,10 @@ func TestAPolicyIsSignedAgainWhenTheMeshHasAnotherCA(t *testing.T) {
 		m.ca, m.trust = next, trust
 		m.mu.Unlock()
 		for _, n := range []*node{root, office} {
-			n.Verifier.Set(trust)
-			n.TrustChanged()
+			n.Verifier.Set(trust) // the office may be told of the new head at once
 		}
+		root.TrustChanged()
+		office.TrustChanged()
 		if !office.lets("bob") {
 			t.Error("what is in force ends with the CA that signed it")
 		}

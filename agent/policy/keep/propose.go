@@ -3,6 +3,7 @@ package keep
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"ztm/tunnel/answer"
@@ -18,13 +19,43 @@ import (
 //  4. put      source, head and one's own slice on disk and in force, and tell the others
 //
 // Two holders that do this at once make two heads of one version. All endpoints end at the same one,
-// see [signed.Signed.Newer], and the holder of the other runs its function once more.
+// see [signed.Signed.Newer], and the holder of the other runs its function once more. By then it may
+// have made several versions, and so may the other: a holder remembers its last ones, and which heads
+// the one in force rests on. Holders tell each other that with the source.
 
 // proposal is a version that was made here.
 type proposal struct {
 	head   *signed.Signed
 	change func(*signed.Source) error
-	lost   bool // another version took its place and does not rest on it; guarded by Keeper.mu
+	lost   []*proposal // which change runs again
+}
+
+const (
+	maxMade = 16 // versions that were made here and are remembered
+	maxLine = 64 // sums of heads that are remembered
+)
+
+// lineOf returns what a head rests on, by what is known of others, the newest first.
+func lineOf(h *signed.Signed, known []string) []string {
+	if h.Previous == "" {
+		return nil
+	}
+	at := slices.Index(known, h.Previous)
+	if at < 0 {
+		return []string{h.Previous}
+	}
+	return slices.Clone(known[at:min(len(known), at+maxLine)])
+}
+
+// lostLocked lists the versions that were made here and that the newest head does not rest on, or not
+// for all that is known.
+func (k *Keeper) lostLocked() (lost []*proposal) {
+	for _, p := range k.made {
+		if p.head.Sum != k.head.Sum && k.head.Version-p.head.Version <= maxLine && !slices.Contains(k.line, p.head.Sum) {
+			lost = append(lost, p)
+		}
+	}
+	return lost
 }
 
 // Source returns the policy in force as a whole, and its version; an empty one and 0 without a
@@ -66,12 +97,10 @@ func (k *Keeper) Propose(ctx context.Context, change func(*signed.Source) error)
 			k.learn(ctx) // whoever made the head that is known here has another by now
 			continue
 		}
-		change = k.withLost(change)
-		head, doc, err := k.next(ca, change)
-		if err != nil {
-			return 0, err
+		p, doc, err := k.next(ca, change)
+		if err == nil {
+			err = k.commit(p, doc)
 		}
-		err = k.commit(&proposal{head: head, change: change}, doc)
 		if errors.Is(err, identity.ErrRollback) {
 			continue // another holder was faster
 		}
@@ -82,23 +111,21 @@ func (k *Keeper) Propose(ctx context.Context, change func(*signed.Source) error)
 			return 0, err
 		}
 		k.Work.Go(k.handOn)
-		return head.Version, nil
+		return p.head.Version, nil
 	}
 }
 
-// withLost adds to a change the one before it, if that was lost to another holder.
-func (k *Keeper) withLost(change func(*signed.Source) error) func(*signed.Source) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.mine == nil || !k.mine.lost {
+// withLost adds to a change those before it that were lost to another holder.
+func withLost(lost []*proposal, change func(*signed.Source) error) func(*signed.Source) error {
+	if len(lost) == 0 {
 		return change
 	}
-	lost := k.mine.change
-	k.mine = nil
 	return func(s *signed.Source) error {
-		before := s.Clone()
-		if lost(before) == nil { // what is impossible by now is not this caller's matter
-			*s = *before
+		for _, p := range lost {
+			before := s.Clone()
+			if p.change(before) == nil { // what is impossible by now is not this caller's matter
+				*s = *before
+			}
 		}
 		return change(s)
 	}
@@ -121,8 +148,9 @@ func (k *Keeper) learn(ctx context.Context) {
 	wg.Wait()
 }
 
-// next makes the next head and the document of its source.
-func (k *Keeper) next(ca *identity.CA, change func(*signed.Source) error) (*signed.Signed, []byte, error) {
+// next makes the next version and the document of its source. Errors match [identity.ErrRollback] where
+// there is another head by now.
+func (k *Keeper) next(ca *identity.CA, change func(*signed.Source) error) (*proposal, []byte, error) {
 	old, head, err := k.whole()
 	if err != nil {
 		return nil, nil, err
@@ -130,6 +158,16 @@ func (k *Keeper) next(ca *identity.CA, change func(*signed.Source) error) (*sign
 	if head == nil {
 		old = empty()
 	}
+	k.mu.Lock()
+	newest, lost := k.head == head, []*proposal(nil)
+	if head != nil && newest {
+		lost = k.lostLocked()
+	}
+	k.mu.Unlock()
+	if !newest {
+		return nil, nil, identity.ErrRollback
+	}
+	change = withLost(slices.Clone(lost), change)
 	source := old.Clone()
 	if err := change(source); err != nil {
 		return nil, nil, err
@@ -144,7 +182,7 @@ func (k *Keeper) next(ca *identity.CA, change func(*signed.Source) error) (*sign
 		h.Version, h.Issued, h.Previous = head.Version+1, max(h.Issued, head.Issued), head.Sum
 	}
 	made, err := h.Sign(ca, trust)
-	return made, doc, err
+	return &proposal{made, change, lost}, doc, err
 }
 
 // commit takes a head that was made here, with its source: both are on disk, or none is.
@@ -161,10 +199,20 @@ func (k *Keeper) commit(p *proposal, doc []byte) error {
 	if err := k.State.SaveAll(map[string]any{stateAll: doc, stateHead: p.head.Document}); err != nil {
 		return err
 	}
-	k.mine = p
+	k.made = append(slices.DeleteFunc(k.made, func(o *proposal) bool { return slices.Contains(p.lost, o) }), p)
+	k.made = slices.Delete(k.made, 0, max(0, len(k.made)-maxMade))
+	p.lost = nil // its change has them
 	k.adoptLocked(p.head)
 	k.source = source
 	return nil
+}
+
+// lost returns the newest head, and whether something that was changed here is not in it for all that
+// is known.
+func (k *Keeper) lost() (*signed.Signed, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.head, k.head != nil && len(k.lostLocked()) > 0
 }
 
 // resign runs again what was changed here and lost to another holder, and signs what is in force once
@@ -173,10 +221,12 @@ func (k *Keeper) resign() {
 	if _, err := k.Signer(); err != nil {
 		return
 	}
-	k.mu.Lock()
-	head, change := k.head, func(*signed.Source) error { return nil }
-	lost := k.mine != nil && k.mine.lost
-	k.mu.Unlock()
+	change := func(*signed.Source) error { return nil }
+	head, lost := k.lost()
+	if lost {
+		k.whole() // whoever has it may know that nothing was lost
+		head, lost = k.lost()
+	}
 	switch {
 	case lost:
 	case head == nil || head.By == k.Verifier.Trust().Newest():

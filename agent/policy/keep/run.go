@@ -116,6 +116,7 @@ func (k *Keeper) whole() (*signed.Source, *signed.Signed, error) {
 		return source, head, nil
 	}
 	var doc []byte
+	var line []string
 	if _, err := k.State.Load(stateAll, &doc); err != nil {
 		return nil, nil, err
 	}
@@ -123,7 +124,7 @@ func (k *Keeper) whole() (*signed.Source, *signed.Signed, error) {
 		ctx, cancel := context.WithTimeout(k.Life, 2*askTime)
 		defer cancel()
 		err := k.ofHolders(ctx, func(ctx context.Context, id identity.ID) (err error) {
-			doc, err = k.askSource(ctx, id, head)
+			doc, line, err = k.askSource(ctx, id, head)
 			return err
 		})
 		if err != nil {
@@ -141,6 +142,9 @@ func (k *Keeper) whole() (*signed.Source, *signed.Signed, error) {
 	defer k.mu.Unlock()
 	if k.head == head {
 		k.source = source
+		if len(line) > len(k.line) {
+			k.line = line
+		}
 	}
 	return source, head, nil
 }
@@ -149,6 +153,8 @@ func (k *Keeper) whole() (*signed.Source, *signed.Signed, error) {
 type given struct {
 	Head []byte `json:"head"`
 	Body []byte `json:"body"`
+
+	Line []string `json:"line,omitempty"` // with a source: sums of the heads that Head rests on, the newest first
 }
 
 // request is what an endpoint asks a holder for its slice with.
@@ -179,16 +185,19 @@ func (k *Keeper) askSlice(ctx context.Context, id identity.ID) error {
 	return k.put(h, out.Body)
 }
 
-// askSource asks another holder for the source of a head.
-func (k *Keeper) askSource(ctx context.Context, id identity.ID, head *signed.Signed) ([]byte, error) {
+// askSource asks another holder for the source of a head, and for what the head rests on.
+func (k *Keeper) askSource(ctx context.Context, id identity.ID, head *signed.Signed) (doc []byte, line []string, _ error) {
 	var out given
 	if err := k.ask(ctx, id, http.MethodGet, PathSource, nil, 2*signed.MaxSource, &out); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if signed.Sum(out.Body) != head.Source {
-		return nil, answer.Errorf(answer.Conflict, "endpoint %s has another policy", id)
+		return nil, nil, answer.Errorf(answer.Conflict, "endpoint %s has another policy", id)
 	}
-	return out.Body, nil
+	if signed.Sum(out.Head) == head.Sum { // else another head of the same source
+		line = out.Line[:min(len(out.Line), maxLine)]
+	}
+	return out.Body, line, nil
 }
 
 // ask asks a peer, and reads an answer of at most limit bytes.

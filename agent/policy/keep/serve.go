@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"ztm/apps"
@@ -107,7 +108,7 @@ func (k *Keeper) serveSlice(w http.ResponseWriter, r *http.Request, peer identit
 	if err != nil {
 		return answer.Errorf(answer.Limit, "%v", err)
 	}
-	answer.JSON(w, given{head.Document, doc})
+	answer.JSON(w, given{Head: head.Document, Body: doc})
 	return nil
 }
 
@@ -123,7 +124,13 @@ func (k *Keeper) serveSource(w http.ResponseWriter) error {
 	if err != nil {
 		return err
 	}
-	answer.JSON(w, given{head.Document, doc})
+	out := given{Head: head.Document, Body: doc}
+	k.mu.Lock()
+	if k.head == head {
+		out.Line = slices.Clone(k.line)
+	}
+	k.mu.Unlock()
+	answer.JSON(w, out)
 	return nil
 }
 
