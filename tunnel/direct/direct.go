@@ -116,6 +116,9 @@ func Order(own []netip.Prefix, seen netip.AddrPort, peer Places) []Candidate {
 // carrierGrade are the addresses between a provider's NAT and its customers (RFC 6598).
 var carrierGrade = netip.MustParsePrefix("100.64.0.0/10")
 
+// globalIPv6 are the addresses of the Internet (RFC 4291 section 2.4; IANA gives out no others).
+var globalIPv6 = netip.MustParsePrefix("2000::/3")
+
 // Inside reports whether an address means something within one network alone.
 func Inside(a netip.Addr) bool { return a.IsPrivate() || carrierGrade.Contains(a) }
 
@@ -125,6 +128,9 @@ func dialable(own []netip.Prefix, to netip.AddrPort) bool {
 		return false
 	}
 	if a.Is4() && (a.As4()[0] == 0 || a.As4()[0] >= 240) {
+		return false
+	}
+	if a.Is6() && !a.IsPrivate() && !globalIPv6.Contains(a) { // addresses that lead to ones of IPv4 among them
 		return false
 	}
 	return !slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Addr() == a })
