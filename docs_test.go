@@ -229,6 +229,9 @@ func TestSessionsOfThePagesWork(t *testing.T) {
 			continue
 		}
 		t.Run(p.path, func(t *testing.T) {
+			if p.path == "docs/apps.md" {
+				needsApps(t, "python3")
+			}
 			s := newSession(t, p)
 			for _, b := range p.blocks {
 				s.play(p.path, b)

@@ -3,7 +3,7 @@
 //
 //	agent: Find, once -> Means -> Start(Order): this binary again, in namespaces of its own where there are some
 //	the new process: Main -> a file system with little in it -> limits -> an account of its own, no capabilities
-//	    -> dies with the agent -> no new privileges -> Landlock -> seccomp -> exec of the program
+//	    -> dies with the agent -> no new privileges -> Landlock -> seccomp -> the limit of memory -> exec of the program
 //
 // Go cannot run code between fork and exec, so this binary starts itself under the name [Applet] and
 // takes the steps there, on one thread, until it becomes the program. A step that fails ends the

@@ -46,6 +46,7 @@ func (o *Order) become() error {
 		{"no new privileges", (*Order).noNewPrivileges},
 		{"Landlock", (*Order).landlock},
 		{"system calls", (*Order).filter},
+		{"limit of memory", (*Order).limitMemory}, // the last: this program may hold more than its successor may
 	} {
 		if err := step.do(o); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)
@@ -73,15 +74,15 @@ func (o *Order) limit() error {
 	for fd := firstFree; fd < 1024; fd++ {
 		unix.CloseOnExec(fd)
 	}
-	for limit, value := range map[int]uint64{
-		unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: 1024, unix.RLIMIT_DATA: uint64(o.Memory),
-	} {
+	for limit, value := range map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: 1024} {
 		if err := setLimit(limit, value); err != nil {
 			return err
 		}
 	}
 	return unix.Setpriority(unix.PRIO_PROCESS, 0, 10)
 }
+
+func (o *Order) limitMemory() error { return setLimit(unix.RLIMIT_DATA, uint64(o.Memory)) }
 
 // setLimit sets both limits, or leaves one that is lower already.
 func setLimit(limit int, value uint64) error {

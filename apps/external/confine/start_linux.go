@@ -19,7 +19,7 @@ func start(o Order, files []*os.File) (*os.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	attr := &os.ProcAttr{Dir: "/", Env: []string{"GOMAXPROCS=1"}, Files: files, Sys: &syscall.SysProcAttr{
+	attr := &os.ProcAttr{Dir: "/", Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Files: files, Sys: &syscall.SysProcAttr{
 		Setsid: true, Pdeathsig: syscall.SIGKILL,
 	}}
 	if o.Means.Root != "" {
