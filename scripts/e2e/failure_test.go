@@ -93,6 +93,9 @@ type ending struct {
 func newBreakage(t testing.TB) *breakage {
 	b := &breakage{t: t, mesh: newMesh(t, options{binary: racing}), endings: make(chan ending, 100)}
 	b.exit = b.addAgent("ep-bob", "bob")
+	for _, a := range b.agents {
+		a.ztm("config", "direct", "off") // what breaks here are flows through the hub
+	}
 	source := serve(t, func(c *net.TCPConn) { b.endings <- ending{true, pour(c, new(atomic.Int64))} })
 	sink := serve(t, func(c *net.TCPConn) { b.endings <- ending{true, drain(c, b.begun)} })
 	loop := echoes(t)
@@ -239,7 +242,8 @@ func (b *breakage) noFileIsLeft(who string) {
 	})
 }
 
-// noGoroutineIsLeft ends all processes. The hub carries one warm session still; the agents have no flow.
+// noGoroutineIsLeft ends all processes. The hub carries a warm session still, and the one in whose
+// place it came where that did not end; the agents have no flow.
 func (b *breakage) noGoroutineIsLeft() {
 	b.t.Helper()
 	const flow = "ztm/tunnel/splice."
@@ -251,7 +255,7 @@ func (b *breakage) noGoroutineIsLeft() {
 				n++
 			}
 		}
-		if who == "hub" && n > 2 || who != "hub" && n > 0 {
+		if who == "hub" && n > 4 || who != "hub" && n > 0 {
 			b.t.Errorf("the %s has %d goroutines that move data\n%s", who, n, p.output())
 		}
 	}

@@ -36,6 +36,9 @@ func TestNAT(t *testing.T) {
 		wrap:   func(who string) []string { return w.in(places[who]) },
 	})
 	bob := m.addAgent("ep-bob", "bob")
+	for _, a := range m.agents {
+		a.ztm("config", "direct", "off") // a direct path would outlive the hub
+	}
 	entrance := m.root.tunnel("redis", bob, redisServer(t, "127.0.0.1", w.in("b")...))
 	_, entrancePort, err := net.SplitHostPort(entrance)
 	if err != nil {

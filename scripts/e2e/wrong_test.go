@@ -115,7 +115,7 @@ func TestWrongCommands(t *testing.T) {
 		{"mesh joined already", "join demo --as again --permit root.json", failed, []string{"joined", "already"}},
 		{"mesh joined under another name", "join other --as again --permit root.json", failed, []string{"joined", "already", "demo"}},
 		{"user name that is none", "invite a/b --permit new.json", usage, []string{`"a/b"`}},
-		{"user name that is none in a list", "tunnel set outbound tcp/web --users group:x", usage, []string{`"group:x"`}},
+		{"user name that is none in a list", "tunnel set outbound tcp/web --users alice b/d", usage, []string{`"b/d"`}},
 		{"leaving at another endpoint", "ep ep-bob leave demo", usage, []string{"ztm leave", "ep ep-bob"}},
 		{"joining at another endpoint", "ep ep-bob join x --as y --permit root.json", usage, []string{"ztm join", "ep ep-bob"}},
 		{"evicting at another endpoint", "ep ep-bob evict bob", usage, []string{"ztm evict", "ep ep-bob"}},
