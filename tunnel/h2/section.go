@@ -166,6 +166,9 @@ func (c *Conn) fragment(n int, end bool) error {
 func (c *Conn) section(b block, list Fields) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.err != nil {
+		return c.err // no handler begins once the connection is over: Wait may count them already
+	}
 	if b.refuse == nil {
 		b.refuse = list.Check(b.kind)
 	}
