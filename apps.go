@@ -4,6 +4,7 @@ import (
 	"ztm/agent/feature"
 	kube "ztm/agent/kube/cli"
 	"ztm/apps"
+	"ztm/apps/builtin"
 	cloud "ztm/apps/cloud/cli"
 	external "ztm/apps/external/cli"
 	file "ztm/apps/file/cli"
@@ -17,25 +18,25 @@ import (
 // name.
 func kinds() []apps.Kind {
 	list := []apps.Kind{tunnel.Kind()}
-	if feature.Proxy {
+	if builtin.Proxy {
 		list = append(list, proxy.Kind())
 	}
-	if feature.Terminal {
+	if builtin.Terminal {
 		list = append(list, terminal.Kind())
 	}
-	if feature.File {
+	if builtin.File {
 		list = append(list, file.Kind())
 	}
-	if feature.Script {
+	if builtin.Script {
 		list = append(list, script.Kind())
 	}
-	if feature.Cloud {
+	if builtin.Cloud {
 		list = append(list, cloud.Kind())
 	}
 	if feature.Kubernetes {
 		list = append(list, kube.Kind())
 	}
-	if feature.Apps {
+	if builtin.Apps {
 		list = append(list, external.Kind())
 	}
 	return list

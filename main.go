@@ -37,6 +37,7 @@ import (
 	browser "ztm/agent/web"
 	webcli "ztm/agent/web/cli"
 	"ztm/apps"
+	"ztm/apps/builtin"
 	"ztm/apps/external"
 	"ztm/hub"
 	"ztm/store"
@@ -52,7 +53,7 @@ import (
 var version, commit, built string
 
 func main() {
-	if feature.Apps {
+	if builtin.Apps {
 		if status, is := external.Applet(os.Args, os.Stdin); is {
 			os.Exit(status)
 		}

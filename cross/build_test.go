@@ -185,14 +185,17 @@ func TestWhateverIsLeftOutTheRestIsThere(t *testing.T) {
 }
 
 func TestFeaturesAreThoseThatHaveATag(t *testing.T) {
-	files, err := filepath.Glob("../agent/feature/*_omitted.go")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var names []string
-	for _, f := range files {
-		names = append(names, strings.TrimSuffix(filepath.Base(f), "_omitted.go"))
+	for _, dir := range []string{"../agent/feature", "../apps/builtin"} {
+		files, err := filepath.Glob(dir + "/*_omitted.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			names = append(names, strings.TrimSuffix(filepath.Base(f), "_omitted.go"))
+		}
 	}
+	slices.Sort(names)
 	if diff := cmp.Diff(features, names); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

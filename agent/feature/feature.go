@@ -3,11 +3,15 @@
 //
 //	go build -tags ztm_omit_hub,ztm_omit_script
 //
-// The tag ztm_router is the profile of devices with little flash: it leaves out what [JavaScript], [YAML], [Cluster],
-// [Console] and [Kubernetes] stand for.
+// The tag ztm_router is the profile of devices with little flash: it leaves out what [builtin.JavaScript], [YAML],
+// [Cluster], [Console] and [Kubernetes] stand for. The apps are in package builtin.
 package feature
 
-import "slices"
+import (
+	"slices"
+
+	"ztm/apps/builtin"
+)
 
 // Names lists what is in, as `ztm version` shows it.
 func Names() []string {
@@ -15,7 +19,11 @@ func Names() []string {
 	for _, f := range []struct {
 		name string
 		in   bool
-	}{{"apps", Apps}, {"audit", Audit}, {"backup", Backup}, {"hub", Hub}, {"cluster", Hub && Cluster}, {"kubernetes", Kubernetes}, {"proxy", Proxy}, {"terminal", Terminal}, {"script", Script}, {"cloud", Cloud}, {"console", Console}, {"file", File}, {"javascript", Script && JavaScript}, {"yaml", YAML}} {
+	}{
+		{"apps", builtin.Apps}, {"audit", Audit}, {"backup", Backup}, {"cloud", builtin.Cloud}, {"cluster", Hub && Cluster},
+		{"console", Console}, {"file", builtin.File}, {"hub", Hub}, {"javascript", builtin.Script && builtin.JavaScript},
+		{"kubernetes", Kubernetes}, {"proxy", builtin.Proxy}, {"script", builtin.Script}, {"terminal", builtin.Terminal}, {"yaml", YAML},
+	} {
 		if f.in {
 			names = append(names, f.name)
 		}

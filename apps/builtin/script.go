@@ -1,6 +1,6 @@
 //go:build !ztm_omit_script
 
-package feature
+package builtin
 
 // Script is the app of that name: programs that run there.
 const Script = true

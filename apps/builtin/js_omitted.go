@@ -1,6 +1,6 @@
 //go:build ztm_router || ztm_omit_js
 
-package feature
+package builtin
 
 // JavaScript is left out.
 const JavaScript = false

@@ -1,6 +1,6 @@
 //go:build ztm_omit_proxy
 
-package feature
+package builtin
 
 // Proxy is left out.
 const Proxy = false

@@ -1,6 +1,6 @@
 //go:build ztm_omit_terminal
 
-package feature
+package builtin
 
 // Terminal is left out.
 const Terminal = false

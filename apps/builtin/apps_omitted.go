@@ -1,6 +1,6 @@
 //go:build ztm_omit_apps
 
-package feature
+package builtin
 
 // Apps is left out.
 const Apps = false

@@ -1,6 +1,6 @@
 //go:build ztm_omit_file
 
-package feature
+package builtin
 
 // File is left out.
 const File = false

@@ -1,6 +1,6 @@
 //go:build ztm_omit_cloud
 
-package feature
+package builtin
 
 // Cloud is left out.
 const Cloud = false

@@ -1,6 +1,6 @@
 //go:build !ztm_omit_file
 
-package feature
+package builtin
 
 // File is the app of that name: copies between endpoints.
 const File = true

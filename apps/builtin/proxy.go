@@ -1,6 +1,6 @@
 //go:build !ztm_omit_proxy
 
-package feature
+package builtin
 
 // Proxy is the app of that name: SOCKS and HTTP.
 const Proxy = true

@@ -1,6 +1,6 @@
 //go:build ztm_omit_script
 
-package feature
+package builtin
 
 // Script is left out.
 const Script = false
