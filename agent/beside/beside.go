@@ -26,30 +26,19 @@ func (a Agent) Call(ctx context.Context, method, path string, in, out any) error
 	if err != nil {
 		return fmt.Errorf("request to the agent: %v", err)
 	}
-	w := &reply{head: http.Header{}, status: http.StatusOK}
+	w := answer.NewKept(0)
 	a.API.ServeHTTP(w, req)
 	switch {
-	case w.status/100 != 2:
-		return answer.Parse(w.status, w.body.Bytes())
+	case w.Status/100 != 2:
+		return answer.Parse(w.Status, w.Body.Bytes())
 	case out == nil:
 		return nil
 	}
-	if err := json.Unmarshal(w.body.Bytes(), out); err != nil {
+	if err := json.Unmarshal(w.Body.Bytes(), out); err != nil {
 		return fmt.Errorf("answer of the agent: %v", err)
 	}
 	return nil
 }
-
-// reply is the answer to a call.
-type reply struct {
-	head   http.Header
-	status int
-	body   bytes.Buffer
-}
-
-func (w *reply) Header() http.Header         { return w.head }
-func (w *reply) WriteHeader(status int)      { w.status = status }
-func (w *reply) Write(p []byte) (int, error) { return w.body.Write(p) }
 
 // Work runs until its context ends.
 type Work func(ctx context.Context) error

@@ -133,33 +133,16 @@ func (w *watch) look(ctx context.Context) {
 func (o *opening) ask(ctx context.Context, path string) seen {
 	ctx, cancel := context.WithTimeout(ctx, lookWithin)
 	defer cancel()
-	out := &page{header: http.Header{}, status: http.StatusOK}
+	out := answer.NewKept(maxAnswer)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, path, http.NoBody)
 	if err != nil || !strings.HasPrefix(path, "/api/") {
 		answer.Fail(out, o.host.Log, answer.Errorf(answer.BadRequest, "there is no such path"))
 	} else {
 		o.allowed.ServeHTTP(out, r)
 	}
-	s := seen{Path: path, Status: out.status}
-	if body := bytes.TrimSpace(out.body.Bytes()); json.Valid(body) {
+	s := seen{Path: path, Status: out.Status}
+	if body := bytes.TrimSpace(out.Body.Bytes()); json.Valid(body) {
 		s.Body = body
 	}
 	return s
-}
-
-// page is an answer that is kept in memory.
-type page struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-func (p *page) Header() http.Header    { return p.header }
-func (p *page) WriteHeader(status int) { p.status = status }
-
-func (p *page) Write(b []byte) (int, error) {
-	if p.body.Len()+len(b) > maxAnswer {
-		return 0, errors.New("the answer is too long for a page")
-	}
-	return p.body.Write(b)
 }
