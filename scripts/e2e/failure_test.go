@@ -242,8 +242,8 @@ func (b *breakage) noFileIsLeft(who string) {
 	})
 }
 
-// noGoroutineIsLeft ends all processes. The hub carries a warm session still, and the one in whose
-// place it came where that did not end; the agents have no flow.
+// noGoroutineIsLeft ends all processes. The hub carries two warm sessions still, that of the tunnels
+// and that in which the exit asked the holder of the CA key for its policy; the agents have no flow.
 func (b *breakage) noGoroutineIsLeft() {
 	b.t.Helper()
 	const flow = "ztm/tunnel/splice."
