@@ -8,11 +8,11 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"ztm/agent/web/websocket"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/limit"
 )
 
 // Limits of the door.
@@ -32,7 +32,6 @@ const KeyHeader = "Ztm-Console"
 
 // server is the HTTP server of an opening.
 func (o *opening) server() *http.Server {
-	var open atomic.Int64
 	return &http.Server{
 		Handler:           o.guard(o.routes()),
 		ReadHeaderTimeout: headerTimeout,
@@ -41,16 +40,7 @@ func (o *opening) server() *http.Server {
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(o.host.Log.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return o.ctx },
-		ConnState: func(c net.Conn, state http.ConnState) {
-			switch state {
-			case http.StateNew:
-				if open.Add(1) > maxConnections {
-					c.Close()
-				}
-			case http.StateClosed, http.StateHijacked:
-				open.Add(-1)
-			}
-		},
+		ConnState:         limit.Connections(maxConnections),
 	}
 }
 
@@ -129,9 +119,10 @@ func (o *opening) routes() http.Handler {
 		})
 	}
 	keyed("DELETE /session", func(w http.ResponseWriter, _ *http.Request, s *session) {
+		o.sessions.drop(s)
 		w.WriteHeader(http.StatusNoContent)
 		http.NewResponseController(w).Flush() // the door may be shut by what follows
-		o.sessions.drop(s)
+		o.sessions.leave()
 	})
 	keyed("POST /tickets", o.postTicket)
 	keyed("/api/", o.api)

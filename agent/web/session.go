@@ -130,6 +130,12 @@ func (s *sessions) drop(n *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.keys, n.key)
+}
+
+// leave shuts the door if no page is left, and none is about to come.
+func (s *sessions) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.sweepLocked()
 	if len(s.keys) == 0 && len(s.codes) == 0 {
 		s.last()

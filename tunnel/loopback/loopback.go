@@ -17,8 +17,9 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
+
+	"ztm/tunnel/limit"
 )
 
 // Limits of [Serve].
@@ -51,7 +52,6 @@ func Listen(address string) (net.Listener, error) {
 // an error if it cannot accept connections before. Slow and idle clients are cut off; log gets what
 // goes wrong with one, at level DEBUG.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
-	var open atomic.Int64
 	s := &http.Server{
 		Handler:           Guard(h),
 		ReadHeaderTimeout: headerTimeout,
@@ -60,16 +60,7 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logge
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ConnState: func(c net.Conn, state http.ConnState) {
-			switch state {
-			case http.StateNew:
-				if open.Add(1) > maxConnections {
-					c.Close()
-				}
-			case http.StateClosed, http.StateHijacked:
-				open.Add(-1)
-			}
-		},
+		ConnState:         limit.Connections(maxConnections),
 	}
 	defer context.AfterFunc(ctx, func() { s.Close() })()
 	if err := s.Serve(ln); !errors.Is(err, http.ErrServerClosed) {

@@ -12,12 +12,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"ztm/apps"
 	"ztm/apps/external/confine"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/limit"
 )
 
 // defaultGrace is what a program has to end after SIGTERM.
@@ -42,7 +42,6 @@ type proc struct {
 	dir       string // of its sockets
 	grace     time.Duration
 	server    *http.Server
-	open      atomic.Int64  // connections to it
 	ended     chan string   // gets how it ended, once all of it has
 	done      chan struct{} // closed when the runner has let it go
 	killed    string        // why the agent killed it; written before its end
@@ -59,19 +58,6 @@ func (p *proc) enterLocked() {
 	if p.idle != nil {
 		p.idle.Stop()
 		p.idle = nil
-	}
-}
-
-// connected counts the connections to the door of the agent, and closes those that are too many.
-// Those that have become flows have a limit of their own.
-func (p *proc) connected(c net.Conn, state http.ConnState) {
-	switch state {
-	case http.StateNew:
-		if p.open.Add(1) > maxConnections {
-			c.Close()
-		}
-	case http.StateClosed, http.StateHijacked:
-		p.open.Add(-1)
 	}
 }
 
@@ -146,7 +132,7 @@ func (r *Runner) begin(p *proc, o *confine.Order) error {
 		return err
 	}
 	p.server = &http.Server{Handler: r.config.API, ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(r.config.Log.Handler(), slog.LevelDebug), ConnState: p.connected}
+		ErrorLog: slog.NewLogLogger(r.config.Log.Handler(), slog.LevelDebug), ConnState: limit.Connections(maxConnections)}
 	go p.server.Serve(api) // ends when the server is closed
 	if err := r.execute(p, o, accept); err != nil {
 		p.server.Close()
