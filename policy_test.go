@@ -126,6 +126,7 @@ var arrows = []arrow{
 	{"apps/process/session", nil, "what runs is found without knowing why"},
 	{"apps/process", []string{"apps", "apps/process/session", "tunnel/answer", "tunnel/identity", "tunnel/limit", "tunnel/splice"}, "a program runs without knowing for which app"},
 	{"apps/external", []string{"apps", "apps/external/...", "tunnel/answer"}, "the app puts its rooms together"},
+	{"apps/appstest", []string{"apps", "apps/settings", "tunnel/answer", "tunnel/freeport", "tunnel/identity", "tunnel/offer"}, "it is for tests, and sees what an app sees"},
 	{"apps/*", []string{"apps", "apps/process", "apps/settings", "tunnel/answer", "tunnel/identity", "tunnel/offer"}, "an app sees a Mesh, not what carries it, and no other app"},
 	{"apps/external/confine", nil, "what holds a program knows nothing of what it is for"},
 	{"apps/external/contract", []string{"tunnel/answer", "tunnel/identity"}, "a request is cleaned without knowing for which app"},
@@ -158,6 +159,7 @@ var arrows = []arrow{
 	{"tunnel/flow/flowtest", []string{"tunnel/answer", "tunnel/flow"}, "it is for tests"},
 	{"tunnel/seal", []string{"tunnel/buffer", "tunnel/flow", "tunnel/h2", "tunnel/handshake", "tunnel/identity"}, "a session knows no app, and no path from another"},
 	{"tunnel/relaytest", []string{"tunnel", "tunnel/h2", "tunnel/identity"}, "it is for tests and attackers, and made of what they talk to"},
+	{"tunnel/freeport", nil, "a port for a test is found without knowing the test"},
 	{"tunnel/race", nil, "ways are tried in one manner, wherever they lead"},
 	{"tunnel/suspicion", nil, "who hangs is found out in one way, whoever it is"},
 	{"tunnel/resolver", nil, "a name is looked up for anybody"},
@@ -173,6 +175,7 @@ var arrows = []arrow{
 	{"scripts/scale", []string{"scripts/process", "tunnel", "tunnel/identity"}, "simulated agents are made of what the real one is"},
 	{"scripts/h2server", []string{"tunnel/h2"}, "the engine alone, for the tools of others"},
 	{"scripts/hostile", []string{"scripts/bench/load", "scripts/process", "tunnel", "tunnel/h2", "tunnel/identity", "tunnel/relaytest", "tunnel/seal"}, "attackers are made of what a real agent is"},
+	{"scripts/process", []string{"tunnel/freeport"}, "whatever is run, it is run in one way"},
 	{"scripts/...", []string{"scripts/..."}, "tools are no part of the product"},
 }
 

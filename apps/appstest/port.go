@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"syscall"
 	"testing"
+
+	"ztm/tunnel/freeport"
 )
 
 // FreeAddress returns a loopback address on which nothing listens.
@@ -19,35 +20,16 @@ func FreeAddress(t testing.TB) string {
 // Loopback is the address of a port on this machine.
 func Loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
-// FreePorts returns the first of consecutive ports on which nothing listens. They are below those
-// that the kernel gives to connections that go out (32768 and above on Linux): no other test's
-// client can take them meanwhile.
+// FreePorts returns the first of consecutive ports on which nothing listens. No other test gets
+// them before this one ends.
 func FreePorts(t testing.TB, size int) (first int) {
 	t.Helper()
-	for range 1000 {
-		first = 10240 + rand.IntN(32768-10240-size)
-		if allFree(first, size) {
-			return first
-		}
+	first, release, err := freeport.Lease(size)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("no %d free ports", size)
-	return 0
-}
-
-func allFree(first, size int) bool {
-	for i := range size {
-		tcp, err := net.Listen("tcp", Loopback(first+i))
-		if err != nil {
-			return false
-		}
-		defer tcp.Close()
-		udp, err := net.ListenPacket("udp", Loopback(first+i))
-		if err != nil {
-			return false
-		}
-		defer udp.Close()
-	}
-	return true
+	t.Cleanup(release)
+	return first
 }
 
 // Port returns the port of an address.

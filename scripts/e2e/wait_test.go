@@ -4,13 +4,14 @@ package e2e
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"ztm/tunnel/freeport"
 )
 
 // patience is how long a test waits for what must happen, on a machine that has much else to do.
@@ -62,26 +63,15 @@ func throughout(t testing.TB, limit time.Duration, what string, ok func() bool) 
 	}
 }
 
-// freePort returns a TCP port that nobody listens on. It lies outside the range that the kernel takes the ports of
-// outgoing connections from, so that it stays free.
+// freePort returns a port that nobody listens on. Nobody else gets it before the test ends.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 1000 {
-		port := 12000 + rand.IntN(18000)
-		if portFree(port) {
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return 0
-}
-
-func portFree(port int) bool {
-	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	port, release, err := freeport.Lease(1)
 	if err != nil {
-		return false
+		t.Fatal(err)
 	}
-	return ln.Close() == nil
+	t.Cleanup(release)
+	return port
 }
 
 // loopback is the address of a port on this machine.

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"ztm/tunnel/freeport"
 )
 
 var (
@@ -195,7 +197,7 @@ func (d *device) answers(data string) func() bool {
 func (d *device) scenario() {
 	t, began := d.t, time.Now()
 	t.Logf("%s", strings.Join(strings.Fields(d.ztm("version")), " "))
-	hub, tcpIn, udpIn := freePort(t), freePort(t), freePort(t)
+	hub, tcpIn, udpIn := freeAddress(t), freeAddress(t), freeAddress(t)
 	d.start("hub", "run", "hub", "--data", "hub", "--listen", hub, "--names", hub, "--permit", "root.json")
 	d.await("the hub writes its permit", func() bool { return exists(filepath.Join(d.dir, "root.json")) })
 	d.start("a", "run", "agent", "--data", "a")
@@ -285,14 +287,15 @@ func (d *device) datagram(address string) {
 	})
 }
 
-func freePort(t *testing.T) string {
+// freeAddress is an address that nobody listens on. Nobody else gets it before the test ends.
+func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, release, err := freeport.Lease(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(release)
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
 // echoTCP is a service that sends back what it gets.

@@ -7,8 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"ztm/tunnel/freeport"
 )
 
 // Group is the programs of one run. The zero value is not useful: Dir must be set. It is for one goroutine.
@@ -196,13 +196,11 @@ func Until(ctx context.Context, what string, patience time.Duration, f func() er
 	}
 }
 
-// FreeAddress is a loopback address on which nobody listens, outside of the ports that outgoing connections get.
+// FreeAddress is a loopback address on which nobody listens. It is leased until this process ends.
 func FreeAddress() string {
-	for {
-		address := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(18000))
-		if ln, err := net.Listen("tcp", address); err == nil {
-			ln.Close()
-			return address
-		}
+	port, _, err := freeport.Lease(1)
+	if err != nil {
+		panic(err) // thousands of ports are taken: nothing that is measured here would be true
 	}
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }

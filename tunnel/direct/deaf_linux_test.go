@@ -7,17 +7,19 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"ztm/tunnel/freeport"
 )
 
 // freePort is a port that nobody has.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	port, release, err := freeport.Lease(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).AddrPort().Port()
+	t.Cleanup(release)
+	return uint16(port)
 }
 
 // meetOnLoopback has two dial each other, the second one after the first was refused. Nobody
