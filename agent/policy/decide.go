@@ -3,8 +3,10 @@ package policy
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"ztm/apps"
+	"ztm/apps/reach"
 	"ztm/tunnel/identity/policy"
 )
 
@@ -51,50 +53,30 @@ func (r *Rights) Decide(p apps.Peer, app, name string, now int64) Decision {
 	return d
 }
 
-// search tries all grants of the target, by what they give and whom.
+// search tries all grants of the target.
 func (r *Rights) search(d *Decision, p apps.Peer, app, name string, now int64) {
+	of, end := r.of[p.User], r.ends[p.User]
 	if name == "" {
-		for _, g := range r.all[app] {
-			r.tryAny(d, g, p, now)
-		}
+		r.all[app].search(d, p, of, end, now)
 		return
 	}
-	r.tryTerms(d, r.exact[target{app, name}], p, now)
-	r.tryTerms(d, r.exact[target{app, ""}], p, now)
-	for _, v := range r.vague[app] {
-		if v.matches(name) {
-			r.tryAny(d, v.grant, p, now)
+	r.exact[target{app, name}].search(d, p, of, end, now)
+	r.exact[target{app, ""}].search(d, p, of, end, now)
+	for i := range len(name) {
+		if name[i] == '/' {
+			r.below[target{app, name[:i]}].search(d, p, of, end, now)
 		}
 	}
-}
-
-// tryTerms tries the grants of one target by the terms that mean the peer.
-func (r *Rights) tryTerms(d *Decision, terms map[string][]*grant, p apps.Peer, now int64) {
-	if len(terms) == 0 {
+	if len(r.ranges[app]) == 0 {
 		return
 	}
-	end := r.ends[p.User]
-	for _, g := range terms[p.User] {
-		d.add(g, p, end, now)
+	dest, err := reach.ParseDest(strings.TrimPrefix(name, forward))
+	if err != nil {
+		return
 	}
-	for _, g := range terms[policy.Anybody] {
-		d.add(g, p, end, now)
-	}
-	for _, m := range r.of[p.User] {
-		for _, g := range terms[m.group] {
-			d.add(g, p, earlier(m.until, end), now)
-		}
-	}
-}
-
-// tryAny tries all terms of a grant.
-func (r *Rights) tryAny(d *Decision, g *grant, p apps.Peer, now int64) {
-	end := r.ends[p.User]
-	for _, w := range g.Who {
-		if w.Name == p.User || w.Name == policy.Anybody {
-			d.add(g, p, end, now)
-		} else if until, member := r.groups[w.Name][p.User]; member {
-			d.add(g, p, earlier(until, end), now)
+	for _, v := range r.ranges[app] {
+		if v.dest.Match(dest) {
+			v.search(d, p, of, end, now)
 		}
 	}
 }
@@ -112,7 +94,7 @@ func (d *Decision) add(g *grant, p apps.Peer, until, now int64) {
 		if !d.Allow && (d.Reason != Ended || until > d.Until) {
 			*d = Decision{Grant: g.Name, Until: until, Reason: Ended}
 		}
-	case !d.Allow || d.Until != 0 && (until == 0 || until > d.Until):
+	case !d.Allow || outlasts(until, d.Until):
 		*d = Decision{Allow: true, Grant: g.Name, Until: until, Reason: Granted}
 	}
 }
@@ -145,12 +127,10 @@ func (r *Rights) Users() []string {
 	for u := range r.of {
 		users[u] = struct{}{}
 	}
-	for _, list := range r.all {
-		for _, g := range list {
-			for _, w := range g.Who {
-				if apps.IsUser(w.Name) {
-					users[w.Name] = struct{}{}
-				}
+	for _, ix := range r.all {
+		for term := range ix.users {
+			if apps.IsUser(term) {
+				users[term] = struct{}{}
 			}
 		}
 	}

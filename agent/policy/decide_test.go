@@ -115,9 +115,9 @@ func some[T any](r *rand.Rand, all []T) []T {
 
 var (
 	theUsers   = []string{"ann", "bob", "carol", "a.b", "axb"}
-	theTargets = []string{"tunnel/tcp/ssh", "tunnel/tcp/db", "tunnel", "tunnel/udp/*", "terminal", "file/read", "proxy/*.demo:443"}
+	theTargets = []string{"tunnel/tcp/ssh", "tunnel/tcp/db", "tunnel", "tunnel/udp/*", "terminal", "terminal/*", "tunnel/forward/*", "file/read", "proxy/*.demo:443"}
 	asked      = [][2]string{{"tunnel", "tcp/ssh"}, {"tunnel", "tcp/db"}, {"tunnel", "udp/dns"}, {"tunnel", ""}, {"terminal", "shell"},
-		{"file", "read"}, {"file", "write"}, {"proxy", "a.demo:443"}, {"proxy", "a.demo:80"}, {"proxy", ""}, {"term", "inal"}, {"", ""}}
+		{"file", "read"}, {"file", "write"}, {"proxy", "a.demo:443"}, {"proxy", "a.demo:80"}, {"proxy", ""}, {"term", "inal"}, {"tunnel", "forward/a:1"}, {"", ""}}
 )
 
 // someSource makes a source that Check accepts.
@@ -343,15 +343,20 @@ func large() *policy.Slice {
 	return s
 }
 
-func BenchmarkDecide(b *testing.B) {
-	r := Compile(large(), nothing)
-	everywhere := &policy.Slice{Mode: policy.Enforce, Groups: map[string]policy.Group{}}
+// inAllGroups is the longest decision: bob is in 1,000 groups, and each has had a grant for the target.
+func inAllGroups() *Rights {
+	s := &policy.Slice{Mode: policy.Enforce, Groups: map[string]policy.Group{}}
 	for i := range 1000 {
-		everywhere.Groups[fmt.Sprint("group", i)] = policy.Group{Members: []policy.Member{{User: "bob", Added: 1}}}
-		everywhere.Grants = append(everywhere.Grants, policy.Given{Name: fmt.Sprint("grant", i), Who: []policy.Who{{Name: fmt.Sprint("group:group", i)}},
+		s.Groups[fmt.Sprint("group", i)] = policy.Group{Members: []policy.Member{{User: "bob", Added: 1}}}
+		s.Grants = append(s.Grants, policy.Given{Name: fmt.Sprint("grant", i), Who: []policy.Who{{Name: fmt.Sprint("group:group", i)}},
 			To: []string{"tunnel/tcp/t0"}, From: []string{"*"}, Until: 5})
 	}
-	worst := Compile(everywhere, nothing)
+	return Compile(s, nothing)
+}
+
+func BenchmarkDecide(b *testing.B) {
+	r := Compile(large(), nothing)
+	worst := inAllGroups()
 	for _, c := range []struct {
 		name string
 		r    *Rights
@@ -371,10 +376,51 @@ func BenchmarkDecide(b *testing.B) {
 }
 
 func TestADecisionTakesNoMemory(t *testing.T) {
-	r := Compile(large(), nothing)
-	p := apps.Peer{User: "user7"}
-	if n := testing.AllocsPerRun(100, func() { r.Decide(p, "tunnel", "tcp/t0", 1) }); n != 0 {
-		t.Errorf("%v allocations", n)
+	r, worst := Compile(large(), nothing), inAllGroups()
+	ranges := Compile(&policy.Slice{Mode: policy.Enforce, Grants: []policy.Given{{Name: "demo", Who: []policy.Who{{Name: "bob", Added: 1}},
+		To: []string{"proxy/*.demo:443", "proxy/10.0.0.0/8", "tunnel/udp/*"}, From: []string{"*"}}}}, nothing)
+	for _, c := range []struct {
+		r               *Rights
+		user, app, name string
+		want            bool
+	}{{r, "user7", "tunnel", "tcp/t0", true}, {worst, "bob", "tunnel", "tcp/t0", false},
+		{ranges, "bob", "proxy", "10.1.2.3:22", true}, {ranges, "bob", "tunnel", "udp/dns", true}, {ranges, "bob", "proxy", "11.1.2.3:22", false}} {
+		allow := false
+		if n := testing.AllocsPerRun(100, func() { allow = c.r.Decide(apps.Peer{User: c.user}, c.app, c.name, 10).Allow }); n != 0 || allow != c.want {
+			t.Errorf("%s at %s %s: %v, with %v allocations", c.user, c.app, c.name, allow, n)
+		}
+	}
+}
+
+func TestOfManyGrantsTheOneThatLastsLongestIsToldWhomeverItMeans(t *testing.T) {
+	grant := func(name, who string, until int64) policy.Given {
+		return policy.Given{Name: name, Who: []policy.Who{{Name: who}}, To: []string{"terminal"}, From: []string{"*"}, Until: until}
+	}
+	s := &policy.Slice{Mode: policy.Enforce,
+		Groups: map[string]policy.Group{"a": {Members: []policy.Member{{User: "bob", Added: 1, Until: 60}}}, "b": {Members: []policy.Member{{User: "bob", Added: 1}}}},
+		Grants: []policy.Given{grant("one", "group:a", 90), grant("two", "group:a", 0), grant("three", "group:b", 50), grant("four", "group:b", 40)}}
+	r := Compile(s, nothing)
+	for _, c := range []struct {
+		now  int64
+		want Decision
+	}{
+		{1, Decision{true, "two", 60, Granted}}, {59, Decision{true, "two", 60, Granted}}, {60, Decision{false, "two", 60, Ended}},
+	} {
+		if d := r.Decide(apps.Peer{User: "bob"}, "terminal", "shell", c.now); d != c.want {
+			t.Errorf("at %d: %+v, want %+v", c.now, d, c.want)
+		}
+	}
+}
+
+func TestATargetThatNothingAsksForIsRefused(t *testing.T) {
+	for to, ok := range map[string]bool{
+		"tunnel": true, "tunnel/*": true, "tunnel/tcp/*": true, "tunnel/tcp/db": true, "proxy/*.demo:443": true, "proxy/*": true, "proxy/10.0.0.0/8:*": true,
+		"tunnel/forward/*": true, "tunnel/forward/127.0.0.0/8:22": true, "file/read": true,
+		"tunnel/tcp/db*": false, "tunnel/*/db": false, "terminal/*x": false, "proxy/a*b": false, "tunnel/forward/10.0.0.0/99": false,
+	} {
+		if err := CheckTarget(to); (err == nil) != ok {
+			t.Errorf("%s: %v", to, err)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@
 package policy
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -24,22 +25,18 @@ import (
 type Rights struct {
 	mode   string
 	stale  bool
-	groups map[string]map[string]int64 // users of a group and when their membership ends, by "group:NAME"
-	of     map[string][]membership     // the same by user
+	groups map[string]int32        // numbers of the groups, by "group:NAME"
+	of     map[string][]membership // the groups of a user, sorted
 	places map[string]map[identity.ID]struct{}
-	ends   map[string]int64               // of users
-	exact  map[target]map[string][]*grant // grants by what they give, and whom
-	vague  map[string][]*pattern          // grants that give more than one thing, by app
-	all    map[string][]*grant            // grants by app
-	times  []int64                        // all ends, sorted
+	ends   map[string]int64      // of users
+	exact  map[target]*index     // grants by what they give
+	below  map[target]*index     // grants of all below a name: "udp" of "udp/*"
+	ranges map[string][]*pattern // grants of ranges of addresses, by app
+	all    map[string]*index     // grants by app
+	times  []int64               // all ends, sorted
 }
 
-type membership struct {
-	group string // with its prefix
-	until int64
-}
-
-// target is one thing that is given; without a name it is all of an app.
+// target is what is given; without a name it is all of an app.
 type target struct{ app, name string }
 
 type grant struct {
@@ -47,22 +44,22 @@ type grant struct {
 	from []map[identity.ID]struct{} // nil: from everywhere
 }
 
-// pattern is a target of a grant that stands for more than one.
+// pattern is a range of addresses that is given.
 type pattern struct {
-	*grant
-	below string        // all that begins so
-	dest  reach.Pattern // else: all that matches
+	*index
+	name string
+	dest reach.Pattern
 }
 
 // Compile makes the rights of a slice. voids says whether an eviction has ended what a user got at
 // a time, in Unix seconds.
 func Compile(s *policy.Slice, voids func(user string, added int64) bool) *Rights {
 	r := &Rights{
-		mode: s.Mode, groups: map[string]map[string]int64{}, of: map[string][]membership{}, places: map[string]map[identity.ID]struct{}{},
-		ends: s.Ends, exact: map[target]map[string][]*grant{}, vague: map[string][]*pattern{}, all: map[string][]*grant{},
+		mode: s.Mode, groups: make(map[string]int32, len(s.Groups)), of: map[string][]membership{}, places: map[string]map[identity.ID]struct{}{},
+		ends: s.Ends, exact: map[target]*index{}, below: map[target]*index{}, ranges: map[string][]*pattern{}, all: map[string]*index{},
 	}
-	for name, g := range s.Groups {
-		r.addGroup(policy.GroupPrefix+name, g, voids)
+	for i, name := range slices.Sorted(maps.Keys(s.Groups)) {
+		r.addGroup(policy.GroupPrefix+name, int32(i), s.Groups[name], voids)
 	}
 	for term, ids := range s.Places {
 		set := make(map[identity.ID]struct{}, len(ids))
@@ -74,6 +71,7 @@ func Compile(s *policy.Slice, voids func(user string, added int64) bool) *Rights
 	for i := range s.Grants {
 		r.addGrant(&s.Grants[i], voids)
 	}
+	r.settle()
 	for _, end := range s.Ends {
 		r.times = append(r.times, end)
 	}
@@ -82,17 +80,14 @@ func Compile(s *policy.Slice, voids func(user string, added int64) bool) *Rights
 	return r
 }
 
-func (r *Rights) addGroup(term string, g policy.Group, voids func(string, int64) bool) {
-	set := make(map[string]int64, len(g.Members))
+func (r *Rights) addGroup(term string, number int32, g policy.Group, voids func(string, int64) bool) {
+	r.groups[term] = number
 	for _, m := range g.Members {
-		if voids(m.User, m.Added) {
-			continue
+		if !voids(m.User, m.Added) {
+			r.of[m.User] = append(r.of[m.User], membership{number, m.Until})
+			r.addTime(m.Until)
 		}
-		set[m.User] = m.Until
-		r.of[m.User] = append(r.of[m.User], membership{term, m.Until})
-		r.addTime(m.Until)
 	}
-	r.groups[term] = set
 }
 
 func (r *Rights) addTime(end int64) {
@@ -114,40 +109,74 @@ func (r *Rights) addGrant(given *policy.Given, voids func(string, int64) bool) {
 	r.addTime(g.Until)
 	for _, to := range g.To {
 		app, name, _ := strings.Cut(to, "/")
-		r.all[app] = append(r.all[app], g)
-		if p := patternOf(app, name); p != nil {
-			p.grant = g
-			r.vague[app] = append(r.vague[app], p)
-			continue
+		indexOf(r.all, app).add(g, r.groups)
+		r.indexFor(app, name).add(g, r.groups)
+	}
+}
+
+// indexFor returns the index of what a grant gives: one thing, all of an app or below a name, or a
+// range of addresses.
+func (r *Rights) indexFor(app, name string) *index {
+	if dest, isRange := rangeOf(app, name); isRange {
+		return r.indexOfRange(app, name, dest)
+	}
+	if name == "*" {
+		return indexOf(r.exact, target{app, ""})
+	}
+	if above, all := strings.CutSuffix(name, "/*"); all {
+		return indexOf(r.below, target{app, above})
+	}
+	return indexOf(r.exact, target{app, name})
+}
+
+func (r *Rights) indexOfRange(app, name string, dest reach.Pattern) *index {
+	for _, p := range r.ranges[app] {
+		if p.name == name {
+			return p.index
 		}
-		terms := r.exact[target{app, name}]
-		if terms == nil {
-			terms = map[string][]*grant{}
-			r.exact[target{app, name}] = terms
-		}
-		for _, w := range g.Who {
-			terms[w.Name] = append(terms[w.Name], g)
+	}
+	p := &pattern{newIndex(), name, dest}
+	r.ranges[app] = append(r.ranges[app], p)
+	return p.index
+}
+
+func newIndex() *index { return &index{users: map[string][]*grant{}} }
+
+// indexOf returns the index of a key, and makes it if there is none.
+func indexOf[K comparable](all map[K]*index, key K) *index {
+	if all[key] == nil {
+		all[key] = newIndex()
+	}
+	return all[key]
+}
+
+// settle makes all indexes ready.
+func (r *Rights) settle() {
+	for _, ix := range r.exact {
+		ix.settle()
+	}
+	for _, ix := range r.below {
+		ix.settle()
+	}
+	for _, ix := range r.all {
+		ix.settle()
+	}
+	for _, list := range r.ranges {
+		for _, p := range list {
+			p.settle()
 		}
 	}
 }
 
-// patternOf returns what a target stands for, nil if it is one thing: "tcp/*" is all below tcp, and
-// where addresses are reached it is a pattern as the rules of the proxy have them.
-func patternOf(app, name string) *pattern {
-	if below, ok := strings.CutSuffix(name, "/*"); ok {
-		return &pattern{below: below + "/"}
+// rangeOf returns the range of addresses that a target stands for, if it is one: where addresses are
+// reached it is written as in the rules of the proxy.
+func rangeOf(app, name string) (dest reach.Pattern, isRange bool) {
+	address, isRange := addressOf(app, name)
+	if !isRange {
+		return dest, false
 	}
-	address, ok := strings.CutPrefix(name, forward)
-	if app == proxy {
-		address, ok = name, name != ""
-	}
-	if !ok {
-		return nil
-	}
-	if p, err := reach.ParsePattern(address); err == nil {
-		return &pattern{dest: p}
-	}
-	return nil
+	dest, err := reach.ParsePattern(address)
+	return dest, err == nil
 }
 
 // The targets that are addresses: those of the proxy, and of the tunnel below forward.
@@ -155,15 +184,6 @@ const (
 	proxy   = "proxy"
 	forward = "forward/"
 )
-
-// matches reports whether a target is one of the pattern's.
-func (p *pattern) matches(name string) bool {
-	if p.below != "" {
-		return strings.HasPrefix(name, p.below)
-	}
-	d, err := reach.ParseDest(strings.TrimPrefix(name, forward))
-	return err == nil && p.dest.Match(d)
-}
 
 // Stale returns the rights of an endpoint that knows that a newer policy is in force and has not got
 // it: what this one gives may have been taken away.
@@ -198,7 +218,7 @@ func (r *Rights) Names(p apps.Peer, who []string, now int64) bool {
 func (r *Rights) means(term string, p apps.Peer, now int64) bool {
 	switch {
 	case strings.HasPrefix(term, policy.GroupPrefix):
-		until, member := r.groups[term][p.User]
+		until, member := r.member(p.User, term)
 		return member && lasts(until, now)
 	case strings.HasPrefix(term, policy.LabelPrefix):
 		_, there := r.places[term][p.ID]
@@ -207,11 +227,28 @@ func (r *Rights) means(term string, p apps.Peer, now int64) bool {
 	return term == apps.ByPolicy && r.mode == policy.Enforce
 }
 
+// member returns until when a user is in a group, by its term.
+func (r *Rights) member(user, term string) (until int64, member bool) {
+	group, known := r.groups[term]
+	if !known {
+		return 0, false
+	}
+	i, member := slices.BinarySearchFunc(r.of[user], group, byGroup)
+	if !member {
+		return 0, false
+	}
+	return r.of[user][i].until, true
+}
+
 // Knows reports whether the policy has what a term of a rule names.
 func (r *Rights) Knows(term string) bool {
 	switch {
 	case strings.HasPrefix(term, policy.GroupPrefix):
-		return r != nil && r.groups[term] != nil
+		if r == nil {
+			return false
+		}
+		_, known := r.groups[term]
+		return known
 	case strings.HasPrefix(term, policy.LabelPrefix):
 		return r != nil && len(r.places[term]) > 0
 	}
@@ -234,6 +271,9 @@ func (r *Rights) Next(now int64) int64 {
 func (r *Rights) Ended(user string, now int64) bool { return r != nil && r.ended(user, now) }
 
 func (r *Rights) ended(user string, now int64) bool { return !lasts(r.ends[user], now) }
+
+// outlasts reports whether one end is later than another; none is the latest.
+func outlasts(until, other int64) bool { return other != 0 && (until == 0 || until > other) }
 
 // lasts reports whether an end has not come yet; 0 is no end.
 func lasts(until, now int64) bool { return until == 0 || now < until }

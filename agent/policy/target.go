@@ -1,6 +1,11 @@
 package policy
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+
+	"ztm/apps/reach"
+)
 
 // Target returns what a grant calls what a flow asks for: path is the flow's, below its app, and
 // address is what the flow names of its own, if it does. It is "" where a flow is about the app as a
@@ -20,4 +25,29 @@ func Target(app, path, address string) string {
 		return "read"
 	}
 	return path
+}
+
+// CheckTarget refuses an entry of a grant's list of targets that would mean nothing that an app ever
+// asks for: patterns are for addresses, and elsewhere "*" is all of an app or all below a name.
+func CheckTarget(to string) error {
+	app, name, _ := strings.Cut(to, "/")
+	address, isRange := addressOf(app, name)
+	switch {
+	case isRange:
+		if _, err := reach.ParsePattern(address); err != nil {
+			return fmt.Errorf("%s: %w", to, err)
+		}
+	case strings.Contains(strings.TrimSuffix("/"+name, "/*"), "*"):
+		return fmt.Errorf("%s: a pattern is for addresses; elsewhere * stands behind the last slash and is all below it", to)
+	}
+	return nil
+}
+
+// addressOf returns the range of addresses that an entry names, if it names one.
+func addressOf(app, name string) (address string, isRange bool) {
+	address, isRange = strings.CutPrefix(name, forward)
+	if app == proxy {
+		address, isRange = name, name != ""
+	}
+	return address, isRange && name != forward+"*"
 }

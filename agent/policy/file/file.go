@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	decide "ztm/agent/policy"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/policy"
 )
@@ -138,7 +139,14 @@ func (r *reader) grant(n *node) (g policy.Grant) {
 				g.Who = append(g.Who, policy.Who{Name: name})
 			}
 		},
-		"to":    func(v *node) { g.To = r.strings(v, "to", false) },
+		"to": func(v *node) {
+			g.To = r.strings(v, "to", false)
+			for i, to := range g.To {
+				if err := decide.CheckTarget(to); err != nil {
+					r.fail(v.items[i], "to: %v", err)
+				}
+			}
+		},
 		"at":    func(v *node) { g.At = r.strings(v, "at", false) },
 		"from":  func(v *node) { g.From = r.strings(v, "from", false) },
 		"until": func(v *node) { g.Until = r.time(v) },
