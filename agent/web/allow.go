@@ -55,5 +55,5 @@ func allowed(api http.Handler, log *slog.Logger) http.Handler {
 var flows = map[string]bool{
 	"terminal/shell": false, "terminal/attach": false, "terminal/end": false, "terminal/sessions": true,
 	"script/run": false,
-	"file/list":  false, "file/read": false, "file/write": false,
+	"file/list":  true, "file/read": false, "file/write": false,
 }

@@ -39,6 +39,11 @@ func TestTheSessionOfTheREADMEByClicking(t *testing.T) {
 	laptop.click("Invite")
 	laptop.sees("It is secret until it is used.")
 	permit := eval[string](laptop, `document.querySelector('dialog textarea').value`)
+	eval[bool](laptop, `(document.querySelector('.qr').scrollIntoView({block: 'center'}), true)`)
+	if got := laptop.scan(); got != strings.TrimSpace(permit) {
+		t.Errorf("a camera reads %q, and not the invitation", got)
+	}
+	laptop.shot("invitation")
 	laptop.click("Close")
 	office.join("office", permit)
 	office.sees("as office, user bob")
@@ -222,6 +227,60 @@ func (b *tab) key229(code, key string, modifiers int64) {
 	}
 }
 
+// TestARecordingIsReplayedAsItWasShown records a terminal, saves that, and plays it.
+func TestARecordingIsReplayedAsItWasShown(t *testing.T) {
+	w, b := one(t)
+	b.open("terminal")
+	b.click("Open a terminal")
+	b.click("Open")
+	b.types("echo before-$((1+1))\r")
+	b.screen("before-2")
+	b.click("Record")
+	b.sees("recording")
+	b.types("echo within-$((2+2)); read -s x; echo got\r")
+	b.screen("within-4")
+	b.types("secret-word\r")
+	b.screen("got")
+	eval[bool](b, `URL.createObjectURL = blob => { blob.text().then(x => { window.saved = x }); return 'about:blank' }, HTMLAnchorElement.prototype.click = () => {}, true`)
+	b.click("Save the recording")
+	waitFor(t, "it is saved", func() bool { return eval[bool](b, `Boolean(window.saved)`) })
+	cast := eval[string](b, `window.saved`)
+	if !strings.HasPrefix(cast, `{"version":2,`) || strings.Contains(cast, "secret-word") {
+		t.Errorf("the recording: %.300s", cast)
+	}
+	b.types("clear\r")
+	b.gone("within-4")
+	for name, text := range map[string]string{"demo.cast": cast, "broken.cast": "{\"version\":2}\n[1,\"o\"]\n"} {
+		if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.open("files")
+	b.inRow("broken.cast", "Play")
+	b.sees("This is no recording of a terminal.")
+	b.inRow("demo.cast", "Play")
+	b.sees("a recording", "Speed")
+	b.screen("before-2")
+	b.screen("within-4")
+	b.screen("got")
+	b.sees("Play") // it has ended
+	b.shot("replay")
+	b.clean("about:blank")
+}
+
+// inRow clicks a button in the row of a table that begins with a name.
+func (b *tab) inRow(name, button string) {
+	b.t.Helper()
+	waitFor(b.t, "there is "+button+" for "+name, func() bool {
+		return eval[bool](b, `(() => {
+			const r = [...document.querySelectorAll('tr')].find(r => r.cells[0].textContent === %s)
+			const e = [...r?.querySelectorAll('button') ?? []].find(e => e.textContent === %s)
+			e?.click()
+			return Boolean(e)
+		})()`, name, button)
+	})
+}
+
 func TestWhatATerminalIsSentIsDrawnAndNotObeyed(t *testing.T) {
 	_, b := one(t)
 	b.open("terminal")
@@ -261,9 +320,7 @@ func TestFilesGoBothWaysAndAreNeverShown(t *testing.T) {
 	b.sees("big.bin", "a.html")
 	for _, name := range []string{"big.bin", "a.html", "a.svg", "empty"} {
 		before := eval[int](b, `(window.names ?? []).length`)
-		waitFor(t, "there is a button for "+name, func() bool {
-			return eval[bool](b, `(() => { const r = [...document.querySelectorAll('tr')].find(r => r.cells[0].textContent === %s); const e = r?.querySelector('button'); e?.click(); return Boolean(e) })()`, name)
-		})
+		b.inRow(name, "Save")
 		waitFor(t, name+" is saved", func() bool { return eval[int](b, `(window.names ?? []).length`) > before })
 		if name == "big.bin" {
 			waitFor(t, "the content is there", func() bool { return eval[int](b, `window.last?.length ?? 0`) == len(big) })
@@ -317,16 +374,15 @@ func TestAPageThatOnlyLooksHasNothingToChange(t *testing.T) {
 	b.sees("only looks")
 	for _, p := range pages {
 		b.open(p.path)
-		if p.path == "terminal" || p.path == "files" {
-			continue
-		}
 		b.sees(p.title)
-		for _, word := range []string{"Invite", "Evict", "Offer a service", "Open an entrance", "Change", "Add a rule", "Add a route", "Run", "Leave", "Join a mesh"} {
+		for _, word := range []string{"Invite", "Evict", "Offer a service", "Open an entrance", "Change", "Add a rule", "Add a route", "Run", "Leave", "Join a mesh", "Open a terminal", "Upload", "Save"} {
 			if eval[bool](b, `[...document.querySelectorAll('button')].some(e => e.textContent.trim() === %s)`, word) {
 				t.Errorf("page %q has a button %s", p.path, word)
 			}
 		}
 	}
+	b.open("files")
+	b.sees("root.json")
 	if out := w.ztm("laptop", "get", "tunnel"); strings.Contains(out, "web") {
 		t.Error(out)
 	}

@@ -1,10 +1,11 @@
 // Files of an endpoint. What is fetched is saved, and never shown: a page that a peer wrote does not
 // run here.
 
-import { open, redraw, use } from './agent.js'
+import { agent, open, redraw, use } from './agent.js'
 import { h } from './dom.js'
 import { mesh, meshPath, ztm } from './mesh.js'
 import { answerOf, button, command, failure, line, save, table } from './parts.js'
+import { play } from './terminal.js'
 import { fetchFile, sendFile } from './transfer.js'
 import { date, size, t } from './words.js'
 
@@ -30,7 +31,7 @@ export function files(query) {
       { head: t('Name'), cell: f => f.type === 'directory' ? h('button', { type: 'button', class: 'link', onclick: () => go(join(at.path, f.name)) }, f.name + '/') : label(f) },
       { head: t('Size'), cell: f => f.type === 'directory' ? '–' : size(f.size), number: true },
       { head: t('Date'), cell: f => date(f.time) },
-      { head: '', cell: f => f.type === 'file' && typeof f.name === 'string' ? h('button', { type: 'button', onclick: () => download(ep, f) }, t('Save')) : null },
+      { head: '', cell: f => f.type === 'file' && typeof f.name === 'string' ? h('div', { class: 'actions' }, button(t('Save'), () => download(ep, f)), f.name.endsWith('.cast') && agent.terminal ? button(t('Play'), () => replay(ep, f)) : null) : null },
     ], at.rows, { label: t('Files'), key: f => JSON.stringify(f.name), empty: t('This directory is empty.') }) : at.error ? null : h('p', { role: 'status' }, t('Loading…')),
     line(command(ztm(), 'file', 'ls', `${name}:${at.path}`)),
   ]
@@ -98,6 +99,15 @@ async function transfer(name, f) {
 
 function download(ep, f) {
   return transfer(f.name, async progress => save(f.name, await fetchFile(mesh().name, ep, join(at.path, f.name), progress)))
+}
+
+// replay plays a recording of a terminal: the one kind of file that is shown.
+function replay(ep, f) {
+  return transfer(f.name, async progress => {
+    const blobs = await fetchFile(mesh().name, ep, join(at.path, f.name), progress)
+    await play(f.name, await new Blob(blobs).text())
+    location.hash = '#/terminal'
+  })
 }
 
 function upload() {

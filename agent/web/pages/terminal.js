@@ -1,16 +1,17 @@
 // Terminals. A session is kept at its endpoint: a reload of the page, or a connection that is lost,
 // returns to it. What a program writes is drawn and never obeyed: no clipboard, no links that open by
-// themselves.
+// themselves. A recording is made and replayed here: see recording.js.
 
 import { agent, api, open, redraw } from './agent.js'
 import { h } from './dom.js'
 import { mesh, meshPath, self, trusted, ztm } from './mesh.js'
-import { button, command, confirm, dialog, line, state } from './parts.js'
+import { button, command, confirm, dialog, line, save, state } from './parts.js'
 import { Program } from './process.js'
-import { t } from './words.js'
+import { parse, Player, Tape } from './recording.js'
+import { number, t } from './words.js'
 
 const KEY = 'ztm-terminals'
-const tabs = [] // { mesh, id, name, user, session, title, place, term, program, over }
+const tabs = [] // { mesh, id, name, user, session, title, place, term, program, over, tape, player }
 let current = null, restored = false, kind = null, asked = ''
 
 export function terminals(query) {
@@ -29,15 +30,61 @@ export function terminals(query) {
     h('div', { class: 'bar' }, tabs.map(x => h('span', { class: 'tab', key: x.place.id },
       h('button', { type: 'button', 'aria-pressed': x === current ? 'true' : 'false', onclick: () => show(x) }, x.title || x.name),
       h('button', { type: 'button', 'aria-label': t('Close {name}', x), onclick: () => leave(x) }, '✕'))),
-      button(t('Open a terminal'), choose, { class: 'main' })),
-    current ? h('div', { class: 'frame' + (current.account === 'root' ? ' root' : '') },
+      button(t('Open a terminal'), choose, { class: 'main' }), button(t('Play a recording'), playFile, { looks: true })),
+    current?.player ? stage(current) : current ? h('div', { class: 'frame' + (current.account === 'root' ? ' root' : '') },
       h('div', { class: 'who' }, `${current.user}@${current.name}`, ' ', current.over ? state('quiet', current.over) : state('good', t('open')),
-        current.over && current.session ? button(t('Return to it'), () => run(current, true)) : null),
-      h('div', { class: 'place', own: true, key: 'place', ref: e => { frameOf = e; mount() } }),
+        current.over && current.session ? button(t('Return to it'), () => run(current, true)) : null,
+        h('span', { class: 'space' }), recorder(current)),
+      place(),
       h('div', { class: 'keys', 'aria-label': t('Keys') }, keys.map(([name, sequence]) => h('button', { type: 'button', onclick: () => { send(current, sequence); current.term?.focus() } }, name))))
       : h('p', { class: 'quiet' }, t('No terminal is open.')),
-    current ? line(command(ztm(), 'terminal', 'open', current.name)) : line(command(ztm(), 'terminal', 'open', 'EP')),
+    current?.player ? null : line(command(ztm(), 'terminal', 'open', current?.name ?? 'EP')),
+    current?.tape ? [h('p', { class: 'quiet' }, t('What is shown is recorded in this page, what is typed is not. The endpoint itself records all sessions after:')), line(command(current.id === self().id ? ztm() : ['ztm', 'ep', current.name], 'terminal', 'config', '--record', 'DIR'))] : null,
   ]
+}
+
+function place() { return h('div', { class: 'place', own: true, key: 'place', ref: e => { frameOf = e; mount() } }) }
+
+// recorder begins a recording of a terminal, or ends it and saves it.
+function recorder(x) {
+  if (!x.term || x.over && !x.tape) return null
+  if (!x.tape) return h('button', { type: 'button', onclick: () => { x.tape = new Tape(x.term, `${x.user}@${x.name}`); redraw() } }, t('Record'))
+  return [x.tape.full ? state('busy', t('The recording is full.')) : state('bad', t('recording')), ' ', h('button', { type: 'button', onclick: () => {
+    save(`${x.name}.cast`, [x.tape.text()])
+    x.tape = null
+    redraw()
+  } }, t('Save the recording'))]
+}
+
+// stage shows a recording.
+function stage(x) {
+  const p = x.player
+  return h('div', { class: 'frame' },
+    h('div', { class: 'who' }, x.name, ' ', state('quiet', t('a recording')), ' ', `${number(Math.floor(p.at))} / ${t('{n} s', { n: number(Math.ceil(p.cast.seconds)) })}`, h('span', { class: 'space' }),
+      h('button', { type: 'button', onclick: () => p.playing ? p.pause() : p.play() }, p.playing ? t('Pause') : t('Play')), ' ',
+      h('label', null, t('Speed'), ' ', h('select', { value: String(p.speed), onchange: e => { p.speed = Number(e.target.value); redraw() } }, [1, 2, 4, 8].map(n => h('option', { value: String(n) }, `${n} ×`))))),
+    place())
+}
+
+function playFile() {
+  dialog({
+    title: t('Play a recording'), text: t('A file in the format asciicast v2, such as one that an endpoint has made. It is shown here and sent nowhere.'), action: t('Play'),
+    fields: [{ name: 'file', label: t('File'), kind: 'file', required: true }],
+    submit: async v => { await play(v.file.name, await v.file.text()) },
+  })
+}
+
+// play opens a tab that replays a recording.
+export async function play(name, text) {
+  let cast
+  try { cast = parse(text) } catch { throw new Error(t('This is no recording of a terminal.')) }
+  const x = { name, user: '', over: t('a recording'), early: [], place: document.createElement('div') }
+  x.place.id = 'terminal' + tabs.length + Date.now()
+  await screen(x)
+  x.player = new Player(x.term, cast, redraw)
+  tabs.push(x)
+  show(x)
+  x.player.play()
 }
 
 let frameOf = null
@@ -46,7 +93,7 @@ let frameOf = null
 function mount() {
   if (!frameOf || !current) return
   if (current.place.parentNode !== frameOf) frameOf.replaceChildren(current.place)
-  requestAnimationFrame(() => current?.fit?.fit())
+  requestAnimationFrame(() => { if (!current?.player) current?.fit?.fit() })
 }
 
 const keys = [['Esc', '\x1b'], ['Tab', '\t'], ['Ctrl-C', '\x03'], ['Ctrl-D', '\x04'], ['↑', '\x1b[A'], ['↓', '\x1b[B'], ['←', '\x1b[D'], ['→', '\x1b[C']]
@@ -64,7 +111,7 @@ function show(x) {
   queueMicrotask(() => { mount(); x.term?.focus() })
 }
 
-function save() {
+function remember() {
   sessionStorage.setItem(KEY, JSON.stringify(tabs.filter(x => x.session).map(({ mesh, id, name, user, session }) => ({ mesh, id, name, user, session }))))
 }
 
@@ -138,8 +185,9 @@ async function screen(x) {
   term.onResize(({ cols, rows }) => {
     clearTimeout(x.timer)
     x.timer = setTimeout(() => x.program?.resize(cols, rows), 100)
+    x.tape?.resize(cols, rows)
   })
-  new ResizeObserver(() => x.fit.fit()).observe(x.place)
+  new ResizeObserver(() => { if (!x.player) x.fit.fit() }).observe(x.place)
   x.term = term
 }
 
@@ -188,8 +236,8 @@ async function run(x, again) {
     const start = again ? null : { tty: size, keep: true, env: ['TERM=xterm-256color', 'COLORTERM=truecolor', 'LANG=C.UTF-8'] }
     if (again) x.term.reset()
     x.program = await Program.begin(x.mesh, x.id, again ? 'terminal/attach' : 'terminal/shell', again ? { id: x.session } : {}, start, new Uint8Array(0), {
-      started: s => { x.session = s.session; save(); if (again) x.program?.resize(size.cols, size.rows); redraw() },
-      stdout: p => new Promise(r => x.term.write(p, r)),
+      started: s => { x.session = s.session; remember(); if (again) x.program?.resize(size.cols, size.rows); redraw() },
+      stdout: p => { x.tape?.output(p); return new Promise(r => x.term.write(p, r)) },
     })
     for (const bytes of x.early.splice(0)) x.program.type(bytes)
     redraw()
@@ -201,7 +249,7 @@ async function run(x, again) {
     if (again && e.code === 'destination_not_found') x.session = ''
   }
   x.program = null
-  save()
+  remember()
   redraw()
 }
 
@@ -212,7 +260,8 @@ async function leave(x) {
   current = tabs[Math.max(0, i - 1)] ?? null
   const session = x.session
   x.session = ''
-  save()
+  remember()
+  x.player?.pause()
   x.program?.close()
   x.term?.dispose()
   x.place.remove()

@@ -2,6 +2,7 @@ import { api, redraw, signed, use } from './agent.js'
 import { h } from './dom.js'
 import { endpointPath, mesh, meshPath, ztm } from './mesh.js'
 import { answerOf, button, command, confirm, copy, dialog, line, save, state, table } from './parts.js'
+import { picture } from './qr.js'
 import { ago, date, number, t } from './words.js'
 
 export function users() {
@@ -81,6 +82,7 @@ export function invite() {
 
 // invitation shows a permit once. It is secret until it is used.
 function invitation(user, text, warnings) {
+  const qr = picture(text.trim(), t('The invitation as a QR code'))
   return h('div', null,
     warnings.map(w => h('p', null, state('busy', w))),
     h('p', null, t('Give this to {user}. It is secret until it is used.', { user })),
@@ -88,5 +90,6 @@ function invitation(user, text, warnings) {
     h('div', { class: 'bar' },
       h('button', { type: 'button', class: 'main', onclick: () => save(user + '.json', [text], 'application/json') }, t('Save as a file')),
       h('button', { type: 'button', onclick: e => copy(text, e.currentTarget) }, t('Copy'))),
+    qr ? [qr, h('small', null, t('A camera reads the same text: paste it into the file on the other device.'))] : null,
     h('p', null, t('On the other device:')), line(command('ztm', 'join', mesh().name, '--as', 'NAME', '--permit', user + '.json')))
 }
