@@ -9,12 +9,12 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"ztm/agent/api"
 	"ztm/agent/beside"
+	"ztm/agent/kube/asked"
 	"ztm/agent/kube/cluster"
 	"ztm/agent/kube/expose"
 	"ztm/agent/kube/imports"
@@ -30,6 +30,7 @@ func Companion(getenv func(string) string) beside.Companion {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "kubernetes", Usage: "watch the cluster that this pod is in: Services with the annotation ztm.dev/expose become outbounds"},
 			&cli.BoolFlag{Name: "kube-access", Usage: "be the way to the cluster's API server: members of the mesh act there as ztm:USER"},
+			&cli.StringFlag{Name: "kube-groups", Usage: "with --kube-access: who is in one of the groups `LIST` of the mesh is in ztm:GROUP there"},
 			&cli.StringFlag{Name: "kube-server", Usage: "watch the API server at `URL` instead of that of this pod"},
 			&cli.StringFlag{Name: "kube-token", Usage: "show the API server the token in `FILE`"},
 			&cli.StringFlag{Name: "kube-ca", Usage: "trust the API server's certificate if one in `FILE` signed it"},
@@ -57,7 +58,7 @@ func Companion(getenv func(string) string) beside.Companion {
 
 // unused is wrong usage if an option means nothing without --kubernetes.
 func unused(x *cli.Context) error {
-	for _, name := range []string{"kube-server", "kube-token", "kube-ca", "kube-namespaces", "kube-users", "kube-exclude", "kube-foreign-slices", "kube-import-ports", "kube-import", "kube-replicas", "health"} {
+	for _, name := range []string{"kube-groups", "kube-server", "kube-token", "kube-ca", "kube-namespaces", "kube-users", "kube-exclude", "kube-foreign-slices", "kube-import-ports", "kube-import", "kube-replicas", "health"} {
 		if x.IsSet(name) {
 			return apps.Usagef("--%s goes with --kubernetes", name)
 		}
@@ -75,7 +76,8 @@ func start(x *cli.Context, getenv func(string) string, mesh string, log *slog.Lo
 	var works []beside.Work
 	ready := m.connected
 	if x.Bool("kube-access") {
-		works = append(works, m.gives(at, cmp.Or(x.String("kube-token"), cluster.PodToken), log))
+		in := map[string]any{"url": at.Server, "tokenFile": cmp.Or(x.String("kube-token"), cluster.PodToken), "ca": at.CA, "groups": asked.Words(x.String("kube-groups"))}
+		works = append(works, m.gives(in, log))
 	}
 	if x.Bool("kubernetes") {
 		k, err := watcher(x, getenv, at, m, log)
@@ -105,7 +107,7 @@ func watcher(x *cli.Context, getenv func(string) string, at cluster.Config, m me
 	if err != nil {
 		return nil, err
 	}
-	return New(Config{Client: client, Namespaces: list(x.String("kube-namespaces")), Rules: rules, Importing: in, Derive: m.derive, Log: log}), nil
+	return New(Config{Client: client, Namespaces: asked.Words(x.String("kube-namespaces")), Rules: rules, Importing: in, Derive: m.derive, Log: log}), nil
 }
 
 // serverOf returns the API server of the command line, or else that of the pod.
@@ -126,21 +128,11 @@ func serverOf(x *cli.Context, getenv func(string) string) (at cluster.Config, er
 	return at, nil
 }
 
-// list splits an option: commas are between its elements.
-func list(s string) (out []string) {
-	for _, word := range strings.Split(s, ",") {
-		if word = strings.TrimSpace(word); word != "" {
-			out = append(out, word)
-		}
-	}
-	return out
-}
-
 // rulesOf returns the rules of the command line. The API server and this pod are never targets.
 func rulesOf(x *cli.Context, client *cluster.Client, getenv func(string) string) (expose.Rules, error) {
-	r := expose.Rules{Prefix: x.String("kube-prefix"), Users: list(x.String("kube-users")), ForeignSlices: x.Bool("kube-foreign-slices")}
-	never := append(list(x.String("kube-exclude")), client.Base().Hostname())
-	never = append(never, list(getenv("POD_IPS"))...)
+	r := expose.Rules{Prefix: x.String("kube-prefix"), Users: asked.Words(x.String("kube-users")), ForeignSlices: x.Bool("kube-foreign-slices")}
+	never := append(asked.Words(x.String("kube-exclude")), client.Base().Hostname())
+	never = append(never, asked.Words(getenv("POD_IPS"))...)
 	for _, text := range never {
 		prefix, err := netip.ParsePrefix(text)
 		if a, aerr := netip.ParseAddr(text); aerr == nil {
@@ -179,11 +171,10 @@ func (m member) connected() error {
 	return fmt.Errorf("mesh %s: %s", m.mesh, self.Status)
 }
 
-// gives is the work that makes this endpoint the way to an API server: the app keeps that in memory,
-// and is told again.
-func (m member) gives(at cluster.Config, token string, log *slog.Logger) beside.Work {
+// gives is the work that makes this endpoint the way to the API server that in says: the app keeps
+// that in memory, and is told again.
+func (m member) gives(in map[string]any, log *slog.Logger) beside.Work {
 	return func(ctx context.Context) error {
-		in := map[string]any{"url": at.Server, "tokenFile": token, "ca": at.CA}
 		for wait := retry; ; {
 			self, err := m.self(ctx)
 			if err == nil {
@@ -228,7 +219,7 @@ func importing(x *cli.Context, getenv func(string) string, m member) (i Importin
 		return i, apps.Usagef("--kube-import-ports %q: %w", x.String("kube-import-ports"), err)
 	}
 	pod := imports.Pod{Name: getenv("POD_NAME"), Namespace: getenv("POD_NAMESPACE"), UID: getenv("POD_UID"), Node: getenv("NODE_NAME")}
-	for _, text := range list(getenv("POD_IPS")) {
+	for _, text := range asked.Words(getenv("POD_IPS")) {
 		a, err := netip.ParseAddr(text)
 		if err != nil {
 			return i, fmt.Errorf("POD_IPS: %w", err)
@@ -239,6 +230,6 @@ func importing(x *cli.Context, getenv func(string) string, m member) (i Importin
 		return i, &apps.HintError{Err: errors.New("imports need to know the pod: POD_NAME, POD_NAMESPACE, POD_UID and POD_IPS are to be set"),
 			Hint: "see the manifest in docs/kubernetes.md"}
 	}
-	i.Rules = imports.Rules{Prefix: x.String("kube-prefix"), Allow: list(x.String("kube-import")), Pod: pod}
+	i.Rules = imports.Rules{Prefix: x.String("kube-prefix"), Allow: asked.Words(x.String("kube-import")), Pod: pod}
 	return i, nil
 }

@@ -50,6 +50,16 @@ func (a *App) Run(ctx context.Context) error {
 // Left does nothing: all that runs for a peer is a flow.
 func (a *App) Left(func(apps.Peer) bool) {}
 
+// Judge ends what runs with the rights of a group that its user is not in any more.
+func (a *App) Judge(func(apps.Peer, string) bool) {
+	a.mu.Lock()
+	x := a.server
+	a.mu.Unlock()
+	if x != nil {
+		x.judge()
+	}
+}
+
 // Serve carries the requests of a peer to the API server.
 func (a *App) Serve(ctx context.Context, f apps.Flow) {
 	a.mu.Lock()
@@ -71,6 +81,9 @@ type Server struct {
 	URL       string `json:"url"`       // https://host:port; "" takes it back
 	TokenFile string `json:"tokenFile"` // of the account that may impersonate
 	CA        []byte `json:"ca"`        // PEM
+
+	// Groups of the mesh's policy that a user may be in at the cluster, as "ztm:GROUP".
+	Groups []string `json:"groups,omitempty"`
 }
 
 func (a *App) setServer(s Server) error {
@@ -80,13 +93,18 @@ func (a *App) setServer(s Server) error {
 	if same {
 		return nil
 	}
+	for _, g := range s.Groups {
+		if !fits(g) {
+			return answer.Errorf(answer.BadRequest, "%.80q cannot be the name of a group in the cluster", g)
+		}
+	}
 	var x *exit
 	if s.URL != "" {
 		client, err := cluster.New(cluster.Config{Server: s.URL, CA: s.CA, Token: cluster.TokenFile(s.TokenFile), Others: true})
 		if err != nil {
 			return answer.Errorf(answer.BadRequest, "%v", err)
 		}
-		x = newExit(client, a.host.Log)
+		x = newExit(client, s.Groups, a.host)
 	}
 	a.mu.Lock()
 	old := a.server

@@ -52,10 +52,10 @@ func upstream(t *testing.T) (s *httptest.Server, asked func() []http.Header) {
 
 // way is a mesh in which b is the way to an API server, and a asks.
 type way struct {
-	net   appstest.Net
-	a, b  *appstest.Host
-	asked func() []http.Header
-	token string // a path
+	net           appstest.Net
+	a, b          *appstest.Host
+	asked         func() []http.Header
+	server, token string // its address, and a path
 }
 
 func newWay(t *testing.T, user string) *way {
@@ -68,10 +68,17 @@ func newWay(t *testing.T, user string) *way {
 	w.a, w.b = w.net.Join("a", user), w.net.Join("b", "root")
 	w.a.Start(t, Name, New)
 	w.b.Start(t, Name, New)
-	if err := w.b.API("PUT", "kube/server", Server{URL: s.URL, TokenFile: w.token}, nil); err != nil {
+	w.server = s.URL
+	w.gives(t)
+	return w
+}
+
+// gives has b know groups.
+func (w *way) gives(t *testing.T, groups ...string) {
+	t.Helper()
+	if err := w.b.API("PUT", "kube/server", Server{URL: w.server, TokenFile: w.token, Groups: groups}, nil); err != nil {
 		t.Fatal(err)
 	}
-	return w
 }
 
 // raw sends text in a flow, and returns the status and what stands in the body.
@@ -348,6 +355,60 @@ func TestALoginFollowsTheNameOfItsUser(t *testing.T) {
 		status, body := get(t, client, login, token)
 		if user == "mallory" && (status != http.StatusBadGateway || len(asked()) != 0) || user == "root" && status != 200 {
 			t.Errorf("with the endpoint of %s: %d %s", user, status, body)
+		}
+	}
+}
+
+// TestAUserIsInTheGroupsThatTheExitMayName: in no others, whatever else the mesh's policy has.
+func TestAUserIsInTheGroupsThatTheExitMayName(t *testing.T) {
+	w := newWay(t, "alice")
+	w.net.SetGroup("dev", "alice", "bob")
+	w.net.SetGroup("ops", "bob")
+	w.net.SetGroup("hr", "alice")
+	w.gives(t, "dev", "ops")
+	if status, body := w.raw(t, "GET /api HTTP/1.1\r\nHost: kube\r\n\r\n"); status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	for _, h := range w.asked() {
+		if got := h.Values("Impersonate-Group"); !slices.Equal(got, []string{"ztm:dev"}) {
+			t.Errorf("it was asked as one of %q", got)
+		}
+	}
+}
+
+// TestWhoLeavesAGroupLosesWhatRunsWithIt: a terminal has been let in by the group's rights.
+func TestWhoLeavesAGroupLosesWhatRunsWithIt(t *testing.T) {
+	w := newWay(t, "alice")
+	w.net.SetGroup("dev", "alice")
+	w.net.SetGroup("ops", "alice")
+	w.gives(t, "dev")
+	c, err := w.a.Open(t.Context(), w.b.Self().ID, Name+"/"+API, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, "POST /exec HTTP/1.1\r\nHost: kube\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n")
+	in := bufio.NewReader(c)
+	if resp, err := http.ReadResponse(in, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	w.net.SetGroup("ops") // not one of those that the cluster knows
+	io.WriteString(c, "x")
+	if b, err := in.ReadByte(); b != 'x' || err != nil {
+		t.Fatalf("the terminal has ended: %q, %v", b, err)
+	}
+	w.net.SetGroup("dev", "bob")
+	io.WriteString(c, "y")
+	if b, err := in.ReadByte(); err == nil {
+		t.Errorf("the terminal goes on: %q", b)
+	}
+}
+
+func TestAGroupThatFitsNoHeaderIsRefused(t *testing.T) {
+	w := newWay(t, "alice")
+	for _, g := range []string{"", "a b", "a:b", "a,b", "a\nb", "é"} {
+		if err := w.b.API("PUT", "kube/server", Server{URL: "https://other", TokenFile: w.token, Groups: []string{g}}, nil); err == nil {
+			t.Errorf("%q is a group", g)
 		}
 	}
 }

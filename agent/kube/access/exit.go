@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,22 +16,78 @@ import (
 
 	"ztm/agent/kube/cluster"
 	"ztm/apps"
+	"ztm/tunnel/identity/policy"
 )
 
 const (
 	headerTime = 30 * time.Second // for the header of a request to arrive
 	idleTime   = 5 * time.Minute  // between two requests
 	maxHeader  = 64 << 10         // bytes
-	userPrefix = "ztm:"           // of users, as the cluster's rules name them
+	prefix     = "ztm:"           // of users and groups, as the cluster's rules name them
 )
 
 // exit takes requests to an API server, each as the user it comes from.
 type exit struct {
-	client *cluster.Client
-	log    *slog.Logger
+	client *cluster.Client // static
+	groups []string        // of the mesh, that a user may be in at the cluster; static
+	names  apps.Names      // static
+	log    *slog.Logger    // static
+
+	mu    sync.Mutex
+	flows map[*flow]struct{} // those that run; guarded by mu
 }
 
-func newExit(c *cluster.Client, log *slog.Logger) *exit { return &exit{c, log} }
+func newExit(c *cluster.Client, groups []string, h apps.Host) *exit {
+	return &exit{client: c, groups: groups, names: h.Names, log: h.Log, flows: map[*flow]struct{}{}}
+}
+
+// flow is a flow of requests of one peer.
+type flow struct {
+	peer apps.Peer
+	end  func()
+
+	mu   sync.Mutex
+	used map[string]bool // the groups that requests were sent with; guarded by mu
+}
+
+// groupsOf returns the groups that a peer is in now, of those that the cluster is to know.
+func (x *exit) groupsOf(p apps.Peer) (in []string) {
+	for _, g := range x.groups {
+		if x.names(p, []string{policy.GroupPrefix + g}) {
+			in = append(in, g)
+		}
+	}
+	return in
+}
+
+// asks notes the groups with which a request of the flow goes on, and returns them.
+func (x *exit) asks(f *flow) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	groups := x.groupsOf(f.peer)
+	for _, g := range groups {
+		f.used[g] = true
+	}
+	return groups
+}
+
+// judge ends the flows whose requests had a group that their peer is not in any more: a watch and a
+// terminal would go on with its rights.
+func (x *exit) judge() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for f := range x.flows {
+		f.mu.Lock()
+		now := x.groupsOf(f.peer)
+		for g := range f.used {
+			if !slices.Contains(now, g) {
+				f.end()
+				break
+			}
+		}
+		f.mu.Unlock()
+	}
+}
 
 // passed are the headers of a request that go on. What is not here stays behind: whatever would say
 // who asks, and all that nobody thought of.
@@ -43,7 +100,7 @@ var passed = []string{
 
 // onward makes the header of a request that goes on. from is what the proxy has left of the
 // client's, without those that are for one hop.
-func onward(from http.Header, user, token string) http.Header {
+func onward(from http.Header, user string, groups []string, token string) http.Header {
 	h := http.Header{}
 	for _, name := range passed {
 		if v := from.Values(name); len(v) > 0 {
@@ -63,24 +120,29 @@ func onward(from http.Header, user, token string) http.Header {
 	}
 	h.Set("Authorization", "Bearer "+token)
 	h.Set("Impersonate-User", user)
+	for _, g := range groups {
+		h.Add("Impersonate-Group", prefix+g)
+	}
 	return h
 }
 
 // subject returns the user of the cluster that a peer is, and false if there can be none. An empty
 // header would be the exit's own account.
 func subject(p apps.Peer) (string, bool) {
-	if p.User == "" || len(p.User) > 200 || strings.ContainsFunc(p.User, func(r rune) bool {
-		return r <= ' ' || r > '~' || r == ':' || r == ','
-	}) {
-		return "", false
-	}
-	return userPrefix + p.User, true
+	return prefix + p.User, fits(p.User)
 }
 
-// handler answers the requests of one peer.
-func (x *exit) handler(peer apps.Peer) http.Handler {
+// fits reports whether a name of the mesh can be one in the cluster.
+func fits(name string) bool {
+	return name != "" && len(name) <= 200 && !strings.ContainsFunc(name, func(r rune) bool {
+		return r <= ' ' || r > '~' || r == ':' || r == ','
+	})
+}
+
+// handler answers the requests in a flow.
+func (x *exit) handler(f *flow) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		user, ok := subject(peer)
+		user, ok := subject(f.peer)
 		if !ok {
 			fail(w, http.StatusInternalServerError, "the name of your user cannot be a name in this cluster")
 			return
@@ -101,18 +163,18 @@ func (x *exit) handler(peer apps.Peer) http.Handler {
 			fail(w, http.StatusBadGateway, "the endpoint has no token for its cluster")
 			return
 		}
-		x.forward(w, r, user, token)
+		x.forward(w, r, user, x.asks(f), token)
 	})
 }
 
-func (x *exit) forward(w http.ResponseWriter, r *http.Request, user, token string) {
+func (x *exit) forward(w http.ResponseWriter, r *http.Request, user string, groups []string, token string) {
 	seen := &status{ResponseWriter: w, code: http.StatusOK}
 	proxy := httputil.ReverseProxy{
 		Transport: x.client.Transport(), FlushInterval: -1, ErrorLog: slog.NewLogLogger(x.log.Handler(), slog.LevelDebug),
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			base := x.client.Base()
 			pr.Out.URL.Scheme, pr.Out.URL.Host, pr.Out.Host = base.Scheme, base.Host, base.Host
-			pr.Out.Header = onward(pr.Out.Header, user, token)
+			pr.Out.Header = onward(pr.Out.Header, user, groups, token)
 			pr.Out.Trailer = nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
@@ -162,14 +224,29 @@ func (x *exit) serve(ctx context.Context, f apps.Flow) {
 	done := make(chan struct{})
 	end := func() { c.Close(); near.Close() }
 	defer context.AfterFunc(ctx, end)()
+	one := &flow{peer: f.Peer(), end: end, used: map[string]bool{}}
+	x.add(one)
+	defer x.remove(one)
 	var copies sync.WaitGroup
 	copies.Go(func() { defer near.Close(); io.Copy(near, c) })
 	copies.Go(func() { defer end(); io.Copy(c, near) }) // the last answer is through when this ends
-	server := &http.Server{Handler: x.handler(f.Peer()), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, DisableGeneralOptionsHandler: true,
+	server := &http.Server{Handler: x.handler(one), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, DisableGeneralOptionsHandler: true,
 		ErrorLog: slog.NewLogLogger(x.log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return ctx }}
 	server.Serve(&single{conn: &ending{Conn: far, end: sync.OnceFunc(func() { close(done) })}, done: done})
 	server.Close()
 	copies.Wait()
+}
+
+func (x *exit) add(f *flow) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.flows[f] = struct{}{}
+}
+
+func (x *exit) remove(f *flow) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.flows, f)
 }
 
 // single is a listener that accepts one connection and ends with it.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -164,8 +165,8 @@ func (c *client) token(ctx context.Context, name string) error {
 	})
 }
 
-// rbac prints the rules for the users that the mesh has.
-func (c *client) rbac(ctx context.Context) error {
+// rbac prints the rules for the users that the mesh has, and for some groups.
+func (c *client) rbac(ctx context.Context, groups []string) error {
 	list, err := c.Endpoints(ctx, apps.Filter{})
 	if err != nil {
 		return err
@@ -174,29 +175,35 @@ func (c *client) rbac(ctx context.Context) error {
 	for _, ep := range list {
 		users[ep.User] = true
 	}
-	_, err = c.Stdout().Write(rules(users))
+	_, err = c.Stdout().Write(rules(slices.Sorted(maps.Keys(users)), groups))
 	return err
 }
 
 // rules are a ClusterRole and its binding.
-func rules(users map[string]bool) []byte {
-	var names []string
-	for u := range users {
-		names = append(names, u)
-	}
-	slices.Sort(names)
+func rules(users, groups []string) []byte {
 	var b bytes.Buffer
 	b.WriteString("apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: ztm-access\n")
-	if len(names) == 0 { // a rule without names is the right to be anybody
+	if len(users)+len(groups) == 0 {
 		b.WriteString("rules: []\n")
 	} else {
-		b.WriteString("rules:\n- apiGroups: [\"\"]\n  resources: [users]\n  verbs: [impersonate]\n  resourceNames:\n")
+		b.WriteString("rules:\n")
 	}
-	for _, n := range names {
-		b.WriteString("  - " + strconv.QuoteToASCII("ztm:"+n) + "\n")
-	}
+	writeRule(&b, "users", users)
+	writeRule(&b, "groups", groups)
 	b.WriteString("---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata:\n  name: ztm-access\n" +
 		"roleRef:\n  apiGroup: rbac.authorization.k8s.io\n  kind: ClusterRole\n  name: ztm-access\n" +
 		"subjects:\n- kind: ServiceAccount\n  name: ztm-access\n  namespace: ztm\n")
 	return b.Bytes()
+}
+
+// writeRule writes the right to be some users, or in some groups. A rule without names would be the
+// right to be anybody, so there is none.
+func writeRule(b *bytes.Buffer, resource string, names []string) {
+	if len(names) == 0 {
+		return
+	}
+	b.WriteString("- apiGroups: [\"\"]\n  resources: [" + resource + "]\n  verbs: [impersonate]\n  resourceNames:\n")
+	for _, n := range names {
+		b.WriteString("  - " + strconv.QuoteToASCII("ztm:"+n) + "\n")
+	}
 }

@@ -66,17 +66,17 @@ func TestAFileOfSomebodyElseIsNotReplaced(t *testing.T) {
 	}
 }
 
-func TestTheRulesNameEachUser(t *testing.T) {
-	d := yaml.NewDecoder(strings.NewReader(string(rules(map[string]bool{"bob": true, "alice@x": true}))))
+func TestTheRulesNameEachUserAndGroup(t *testing.T) {
+	d := yaml.NewDecoder(strings.NewReader(string(rules([]string{"alice@x", "bob"}, []string{"ops"}))))
 	var role struct {
 		Kind  string
 		Rules []struct {
-			Names []string `yaml:"resourceNames"`
-			Verbs []string
+			Resources, Verbs []string
+			Names            []string `yaml:"resourceNames"`
 		}
 	}
-	if err := d.Decode(&role); err != nil || role.Kind != "ClusterRole" || len(role.Rules) != 1 || !slices.Equal(role.Rules[0].Names, []string{"ztm:alice@x", "ztm:bob"}) ||
-		!slices.Equal(role.Rules[0].Verbs, []string{"impersonate"}) {
+	if err := d.Decode(&role); err != nil || role.Kind != "ClusterRole" || len(role.Rules) != 2 || !slices.Equal(role.Rules[0].Names, []string{"ztm:alice@x", "ztm:bob"}) ||
+		!slices.Equal(role.Rules[0].Verbs, []string{"impersonate"}) || !slices.Equal(role.Rules[1].Resources, []string{"groups"}) || !slices.Equal(role.Rules[1].Names, []string{"ztm:ops"}) {
 		t.Errorf("%+v, %v", role, err)
 	}
 }
@@ -84,7 +84,7 @@ func TestTheRulesNameEachUser(t *testing.T) {
 // TestWithoutUsersThereIsNoRule: one that names nobody would be the right to be anybody.
 func TestWithoutUsersThereIsNoRule(t *testing.T) {
 	var role struct{ Rules []any }
-	if err := yaml.NewDecoder(strings.NewReader(string(rules(nil)))).Decode(&role); err != nil || len(role.Rules) != 0 {
+	if err := yaml.NewDecoder(strings.NewReader(string(rules(nil, nil)))).Decode(&role); err != nil || len(role.Rules) != 0 {
 		t.Errorf("%+v, %v", role, err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"ztm/agent/kube/access"
+	"ztm/agent/kube/asked"
 	"ztm/apps"
 )
 
@@ -74,13 +75,15 @@ func commands(c *client) *cli.Command {
 			},
 			{
 				Name: "rbac", Category: apps.InMesh, Usage: "Print the cluster's rules that let its endpoint act as today's users of the mesh",
-				Description: "A rule has to name each user: what names nobody would be the right to be anybody, an administrator too.\n\n" +
-					apps.Example("ztm kube rbac | kubectl apply -f -"),
+				Description: "A rule has to name each user: what names nobody would be the right to be anybody, an administrator too.\n" +
+					"So has one for groups: name those of the endpoint's option --kube-groups.\n\n" +
+					apps.Example("ztm kube rbac | kubectl apply -f -", "ztm kube rbac --groups dev,ops | kubectl apply -f -"),
+				Flags: []cli.Flag{&cli.StringFlag{Name: "groups", Usage: "let it be in the groups `LIST` of the mesh, too, with commas between them"}},
 				Action: func(x *cli.Context) error {
 					if err := apps.NoArguments(x); err != nil {
 						return err
 					}
-					return c.rbac(x.Context)
+					return c.rbac(x.Context, asked.Words(x.String("groups")))
 				},
 			},
 		},
