@@ -21,7 +21,7 @@ import (
 //
 //  1. accept: a place among the handshakes, which are limited in all and by source
 //  2. greet: the TLS handshake, within tunnel.HandshakeTimeout; both certificates are verified in
-//     it
+//     it, and it leaves half of the processors to paths that stand
 //  3. the ALPN protocol decides who owns the connection from here on
 
 // listen opens the hub's port.
@@ -66,7 +66,7 @@ func (s *server) accept(ctx, paths context.Context, ln *net.TCPListener) {
 			continue
 		}
 		wait = 0
-		c := admission.NewSocket(raw, admission.Source(addrOf(raw).Addr()))
+		c := admission.NewSocket(raw, admission.Source(addrOf(raw).Addr()), s.turns)
 		if !s.welcome(ctx, c) {
 			c.Abort()
 			continue
@@ -107,6 +107,7 @@ func (s *server) greet(ctx, paths context.Context, below *admission.Socket) {
 	tunnel.TuneAccepted(below.TCPConn)
 	records := &tunnel.RecordConn{Conn: below}
 	c, err := s.handshake(ctx, records)
+	below.Rest()
 	if err != nil {
 		s.metrics.handshakes.failed.Add(1)
 		s.log.Debug("handshake failed", "addr", below.RemoteAddr(), "err", err)

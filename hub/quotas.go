@@ -15,12 +15,14 @@ import (
 // limits are those of limits.go.
 type quotas struct {
 	handshakes  *admission.Handshakes
+	turns       *admission.Turns            // of handshakes that compute
 	connections *limit.Buckets[netip.Addr]  // by source
 	joins       *limit.Buckets[netip.Addr]  // requests to join, by source
 	undecided   undecided                   // legs without a header block yet
 	standby     limit.Counts[struct{}]      // those of them that are standby connections
 	joining     limit.Counts[struct{}]      // devices that wait for a holder of the CA key
 	joiningFrom limit.Counts[netip.Addr]    // the same by source
+	openings    *limit.Buckets[string]      // paths that are opened, by user
 	requests    *admission.Budgets          // of endpoints
 	changes     *limit.Buckets[identity.ID] // requests that may write to disk
 	lists       *limit.Share[string]        // trust lists that are being read, by user
@@ -34,6 +36,8 @@ func newQuotas(c Config, m *metrics) *quotas {
 	return &quotas{
 		handshakes:  admission.NewHandshakes(c.Limits.Handshakes, c.Limits.HandshakesPerSource, limits.MaxMemberSources(), &m.refused.handshakes),
 		connections: limit.NewBuckets[netip.Addr](c.connectionRate, most),
+		turns:       admission.NewTurns(),
+		openings:    limit.NewBuckets[string](limits.PathRate, most),
 		joins:       limit.NewBuckets[netip.Addr](c.joinRate, most),
 		requests:    admission.NewBudgets(admission.Rates{Request: c.requestRate, Page: c.pageRate, OfUser: limits.PagesOfUser, GoalShare: limits.GoalShare}, most),
 		changes:     limit.NewBuckets[identity.ID](c.changeRate, most),
@@ -49,6 +53,7 @@ func newQuotas(c Config, m *metrics) *quotas {
 func (q *quotas) sweep(now time.Time, members map[netip.Addr]struct{}) {
 	q.connections.Sweep(now)
 	q.joins.Sweep(now)
+	q.openings.Sweep(now)
 	q.requests.Sweep(now)
 	q.changes.Sweep(now)
 	for from := range members {

@@ -72,7 +72,8 @@ type waiter struct {
 // Config is what a relay is made with. All fields are set.
 type Config struct {
 	Limits   limits.Limits
-	Ticket   time.Duration // how long a ticket is good
+	Ticket   time.Duration          // how long a ticket is good
+	Openings *limit.Buckets[string] // paths that users open
 	Sessions Sessions
 	Links    *link.Links
 	Log      *slog.Logger
@@ -177,6 +178,9 @@ func (r *Relay) connect(ctx context.Context, a *Leg, target identity.ID) error {
 		return err
 	}
 	defer release()
+	if err := r.pace(ctx, a); err != nil {
+		return err
+	}
 	b, err := r.rendezvous(ctx, a, target)
 	if err != nil {
 		return err
@@ -198,6 +202,32 @@ func (r *Relay) admit(user string) (release func(), err error) {
 		r.byUser.Release(user)
 		r.all.Release(struct{}{})
 	}, nil
+}
+
+// pace waits until the user of a leg may open another path. It holds what it refuses, too, so that a
+// user who asks again and again does not cost the hub a handshake each time.
+func (r *Relay) pace(ctx context.Context, a *Leg) error {
+	wait, ok := r.c.Openings.Reserve(a.User, limits.PathPatience, time.Now())
+	if !ok {
+		wait = limits.PathPatience
+	}
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-r.open.Done():
+			return errShutdown
+		case <-a.Gone:
+			return errGone
+		case <-ctx.Done():
+			return errShutdown
+		}
+	}
+	if !ok {
+		return limited("user %s opens connections too often", a.User)
+	}
+	return nil
 }
 
 // rendezvous asks the target to dial back and waits for its leg.

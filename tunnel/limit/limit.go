@@ -29,7 +29,7 @@ type Buckets[K comparable] struct {
 }
 
 type bucket struct {
-	tokens float64
+	tokens float64 // below 0: that many are reserved
 	at     time.Time
 }
 
@@ -42,6 +42,14 @@ func NewBuckets[K comparable](r Rate, most int) *Buckets[K] {
 
 // Take takes one token of key's bucket and reports whether there was one.
 func (b *Buckets[K]) Take(key K, now time.Time) bool {
+	_, ok := b.Reserve(key, 0, now)
+	return ok
+}
+
+// Reserve takes one token of key's bucket: one that is there, or the next that no other has
+// reserved, and returns how long it takes to flow in. Where that is longer than patience, nothing is
+// taken and ok is false.
+func (b *Buckets[K]) Reserve(key K, patience time.Duration, now time.Time) (wait time.Duration, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	k, known := b.all[key]
@@ -50,12 +58,15 @@ func (b *Buckets[K]) Take(key K, now time.Time) bool {
 		k = bucket{tokens: b.rate.Burst, at: now}
 	}
 	k = bucket{b.filled(k, now), now}
-	ok := k.tokens >= 1
+	if k.tokens < 1 {
+		wait = time.Duration((1 - k.tokens) / b.rate.PerSecond * float64(time.Second))
+	}
+	ok = k.tokens >= 1 || b.rate.PerSecond > 0 && wait <= patience
 	if ok {
 		k.tokens--
 	}
 	b.all[key] = k
-	return ok
+	return wait, ok
 }
 
 // filled returns the tokens of a bucket at a time.

@@ -42,6 +42,36 @@ func TestRatesAreBucketsThatFillAgain(t *testing.T) {
 	}
 }
 
+func TestTokensThatAreReservedAreWaitedForInTurn(t *testing.T) {
+	b := NewBuckets[string](Rate{Burst: 1, PerSecond: 10}, 100)
+	now := time.Unix(1000, 0)
+	const ms = time.Millisecond
+	for i, want := range []time.Duration{0, 100 * ms, 200 * ms} {
+		if wait, ok := b.Reserve("a", 200*ms, now); !ok || wait != want {
+			t.Errorf("the %d. waits %v, want %v (%v)", i+1, wait, want, ok)
+		}
+	}
+	for range 2 { // who is refused takes nothing
+		if _, ok := b.Reserve("a", 200*ms, now); ok {
+			t.Error("a token beyond the patience was reserved")
+		}
+	}
+	if _, ok := b.Reserve("b", 0, now); !ok {
+		t.Error("another key has no token")
+	}
+	if b.Take("a", now.Add(200*ms)) {
+		t.Error("a token was taken that is another's")
+	}
+	if wait, ok := b.Reserve("a", 200*ms, now.Add(100*ms)); !ok || wait > 200*ms {
+		t.Errorf("after a token flowed in: %v, %v", wait, ok)
+	}
+	never := NewBuckets[string](Rate{Burst: 1}, 100)
+	never.Take("a", now)
+	if _, ok := never.Reserve("a", time.Hour, now); ok {
+		t.Error("a bucket without a rate has another token")
+	}
+}
+
 func TestATableOfBucketsHasABoundAndForgetsNoMoreThanItMust(t *testing.T) {
 	const most = 50
 	b := NewBuckets[int](Rate{Burst: 1}, most)

@@ -1,0 +1,85 @@
+package relay
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ztm/hub/limits"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
+)
+
+// nobody are the sessions of a hub without agents. It counts who is looked for.
+type nobody struct{ asked *atomic.Int64 }
+
+func (n nobody) Find(identity.ID) (string, Session, error) {
+	n.asked.Add(1)
+	return "", nil, answer.Errorf(answer.NotFound, "there is nobody")
+}
+
+func (nobody) Name(id identity.ID) string { return string(id) }
+
+// A path costs four handshakes. A user in a loop gets so many in a second, and waits for each "no"; the
+// others do not wait.
+func TestPathsOfOneUserTakeTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const burst, rate, loops = 5, 10, 40
+		var asked atomic.Int64
+		r := New(Config{
+			Limits: limits.Limits{}.WithDefaults(), Ticket: time.Second, Sessions: nobody{&asked}, Log: slog.New(slog.DiscardHandler),
+			Openings: limit.NewBuckets[string](limit.Rate{Burst: burst, PerSecond: rate}, 100),
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var refused atomic.Int64
+		var wg sync.WaitGroup
+		for range loops {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					err := r.Hop(ctx, &Leg{ID: "a", User: "mallory", Hop: true}, "b", "hub")
+					if answer.CodeOf(err) == answer.Limit {
+						refused.Add(1)
+					}
+					<-time.After(time.Millisecond)
+				}
+			})
+		}
+		<-time.After(10*time.Second - time.Millisecond)
+		if got := asked.Load(); got > burst+10*rate {
+			t.Errorf("a user in a loop opened %d paths in 10 s, want at most %d", got, burst+10*rate)
+		}
+		// Of 40 loops the wait for a path holds 20, and the wait for a "no" the others: 10 a second.
+		if got := refused.Load(); got == 0 || got > 10*loops/2 {
+			t.Errorf("a user in a loop was refused %d times in 10 s", got)
+		}
+		before, start := asked.Load(), time.Now()
+		r.Hop(ctx, &Leg{ID: "c", User: "carol", Hop: true}, "b", "hub")
+		if asked.Load() == before || time.Since(start) != 0 {
+			t.Errorf("another user waited %v", time.Since(start))
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
+func TestAHubThatEndsDoesNotWaitForSlowUsers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{
+			Limits: limits.Limits{}.WithDefaults(), Ticket: time.Second, Sessions: nobody{new(atomic.Int64)}, Log: slog.New(slog.DiscardHandler),
+			Openings: limit.NewBuckets[string](limit.Rate{}, 100),
+		})
+		got := make(chan error, 1)
+		go func() { got <- r.Hop(t.Context(), &Leg{ID: "a", User: "alice", Hop: true}, "b", "hub") }()
+		synctest.Wait()
+		start := time.Now()
+		<-r.Drain()
+		if err := <-got; err != errShutdown || time.Since(start) != 0 {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+	})
+}
