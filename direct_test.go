@@ -312,6 +312,26 @@ func TestWhatIsDirectEndsWithItsFlowsWhereThatIsTurnedOff(t *testing.T) {
 	}
 }
 
+// The mesh says it once, and an endpoint that would like to is held as well as one that is asked.
+func TestThePolicySaysHowFarAllDevicesGoWithoutAHub(t *testing.T) {
+	w := newWorld(t)
+	listen := w.neighbours(newLAN(t), echoServer(t))
+	keptFlow(t, listen)
+	w.untilDirect("root", "ep-bob")
+	w.ztm("root", "policy", "direct", "off")
+	for agent, to := range map[string]string{"root": "ep-bob", "bob": "ep-root"} {
+		w.whyRelayed(agent, to, "turned off at this endpoint")
+	}
+	w.ztm("bob", "config", "direct", "auto") // which is what it wants, and not what it may
+	if out := w.ztm("bob", "config", "direct"); strings.TrimSpace(out) != "off" {
+		t.Errorf("an endpoint takes itself out of the policy: %s", out)
+	}
+	wantEcho(t, listen)
+	w.ztm("root", "policy", "direct", "auto")
+	keptFlow(t, listen)
+	w.untilDirect("root", "ep-bob")
+}
+
 // whyRelayed waits until flows are relayed for a reason.
 func (w *world) whyRelayed(agent, to, why string) {
 	w.t.Helper()

@@ -336,7 +336,7 @@ func (m *mesh) manage(w http.ResponseWriter, r *http.Request, path string, here 
 		}
 		answer.Reply(w, m.log, append([]string{}, m.Self().Labels...), err)
 	case path == "direct":
-		direct.ServeMode(w, r, m.log, m.mode, m.setMode)
+		direct.ServeMode(w, r, m.log, m.mode, m.ownMode, m.setMode)
 	case name == "tokens" || name == "approvals":
 		m.serveTokens(w, r, name, rest)
 	case path == "log" && r.Method == http.MethodGet:

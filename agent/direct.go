@@ -7,9 +7,23 @@ import (
 	"ztm/agent/direct"
 )
 
-// mode says with whom this endpoint meets without a hub.
+// mode says with whom this endpoint meets without a hub: no further than it wants, and no further
+// than the policy of the mesh lets it.
 func (m *mesh) mode() direct.Mode {
+	return direct.Narrower(m.ownMode(), direct.Mode(m.policy.Direct()))
+}
+
+// ownMode is what this endpoint wants.
+func (m *mesh) ownMode() direct.Mode {
 	return direct.Mode(cmp.Or(m.Membership().Direct, string(direct.Auto)))
+}
+
+// rejudge looks again at all that peers have open here, once another policy is in force.
+func (m *mesh) rejudge() {
+	m.peers.Rejudge()
+	if mode := m.mode(); m.meets.Swap(mode) != mode {
+		m.peers.ModeChanged()
+	}
 }
 
 // setMode sets the mode. What is direct ends with its flows.
@@ -17,6 +31,7 @@ func (m *mesh) setMode(mode direct.Mode) error {
 	if err := m.Save(func(row *authority.Row) { row.Direct = string(mode) }); err != nil {
 		return err
 	}
+	m.meets.Store(m.mode())
 	m.peers.ModeChanged()
 	return nil
 }

@@ -59,6 +59,7 @@ type mesh struct {
 	book
 	authority *authority.Authority
 	policy    *keep.Keeper
+	meets     atomic.Value                   // a [direct.Mode]: the one that paths were last judged by
 	asked     atomic.Pointer[tunnel.Session] // the session with a hub in which it was last asked which policy there is
 }
 
@@ -96,6 +97,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	m.newAudit()
 	m.newNotices()
 	m.policy = m.newKeeper()
+	m.meets.Store(m.mode())
 	m.peers = peers.New(peers.Config{
 		Self: a.self, Endpoint: m.Self, Verifier: m.verifier, Certificate: m.authority.Certificate, Log: m.log, PeerLog: m.peerLog,
 		Limits: m.limits, Work: &m.work, Life: m.life, Hubs: m.control, Answer: m.answer, Audit: m.auditFlow, Answered: m.answered,

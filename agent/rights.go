@@ -29,7 +29,7 @@ func (m *mesh) newKeeper() *keep.Keeper {
 		Hint:  func(t time.Time) { m.verifier.Clock().Hint(t, m.authority.Own().NotAfter) },
 		User:  m.authority.User,
 		Rule:  m.rule,
-		Judge: func() { m.peers.Rejudge() },
+		Judge: m.rejudge,
 	})
 }
 

@@ -11,7 +11,8 @@ import (
 // Version is 0 where it knows of none.
 type Policy struct {
 	Version uint64      `json:"version"`
-	Mode    string      `json:"mode"` // see [policy.Enforce]
+	Mode    string      `json:"mode"`             // see [policy.Enforce]
+	Direct  string      `json:"direct,omitempty"` // how far devices may go without a hub, see [DirectChange]
 	Issued  time.Time   `json:"issued,omitzero"`
 	By      identity.ID `json:"by,omitempty"` // the CA that has signed it
 	InForce bool        `json:"inForce"`      // else the endpoint has yet to get what concerns it
@@ -42,6 +43,11 @@ type GroupChange struct {
 	Visible *string  `json:"visible,omitempty"` // see [policy.Group]
 	Delete  bool     `json:"delete,omitempty"`
 	Reason  string   `json:"reason,omitempty"` // for the record
+}
+
+// DirectChange sets how far all devices may go without a hub: POST below "policy/direct".
+type DirectChange struct {
+	Direct string `json:"direct"` // lan, off, or "" for as far as each wants
 }
 
 // LabelChange sets the labels of an endpoint that give rights: POST below "policy/labels".

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 
 	"ztm/tunnel/answer"
 )
@@ -18,6 +19,12 @@ const (
 	Off  Mode = "off"  // with nobody; to peers it looks as if it could not
 )
 
+// Narrower returns the mode of two that goes less far. "" goes as far as any.
+func Narrower(a, b Mode) Mode {
+	far := []Mode{Off, LAN, Auto, ""}
+	return far[min(slices.Index(far, a), slices.Index(far, b))]
+}
+
 // parseMode returns the mode of a word.
 func parseMode(word string) (Mode, error) {
 	switch m := Mode(word); m {
@@ -30,8 +37,8 @@ func parseMode(word string) (Mode, error) {
 // maxWord is the size of a request that sets a mode, in bytes.
 const maxWord = 64
 
-// ServeMode shows or sets a mode: a word in JSON.
-func ServeMode(w http.ResponseWriter, r *http.Request, log *slog.Logger, mode func() Mode, set func(Mode) error) {
+// ServeMode shows the mode, or sets what the endpoint wants: a word in JSON.
+func ServeMode(w http.ResponseWriter, r *http.Request, log *slog.Logger, mode, own func() Mode, set func(Mode) error) {
 	switch r.Method {
 	case http.MethodGet:
 		answer.JSON(w, mode())
@@ -46,10 +53,10 @@ func ServeMode(w http.ResponseWriter, r *http.Request, log *slog.Logger, mode fu
 			answer.Fail(w, log, answer.Errorf(answer.BadRequest, "direct: %v", err))
 			return
 		}
-		if m != mode() {
+		if m != own() {
 			err = set(m)
 		}
-		answer.Reply(w, log, m, err)
+		answer.Reply(w, log, mode(), err)
 	default:
 		answer.Fail(w, log, answer.Errorf(answer.NotFound, "an endpoint does not serve %s direct", r.Method))
 	}

@@ -77,6 +77,12 @@ func (p commands) policyCommand() *cli.Command {
 				Action:      func(x *cli.Context) error { return p.status(x.Context) },
 			},
 			{
+				Name: "direct", Category: apps.AtEndpoint, ArgsUsage: "auto|lan|off", Usage: "set how far all endpoints go without a hub",
+				Description: "With lan they meet in their own networks alone, and with off every byte passes a hub. An endpoint that goes less far\n" +
+					"by `ztm config direct` stays there.\n\n" + apps.Example("ztm policy direct off"),
+				Action: func(x *cli.Context) error { return p.direct(x.Context, x.Args().First()) },
+			},
+			{
 				Name: "label", Category: apps.AtEndpoint, ArgsUsage: "NAME LABEL...", Usage: "give an endpoint labels that rules and grants go by",
 				Description: "An endpoint's own labels are for searching: they give no rights. These are signed with the CA key, and belong to\n" +
 					"the device that has the name now.\n\n" +

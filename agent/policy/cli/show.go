@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -177,11 +178,23 @@ func (p commands) status(ctx context.Context) error {
 	case !s.InForce:
 		state = "is being fetched"
 	}
-	for _, row := range [][]string{{"Version", fmt.Sprint(s.Version)}, {"Mode", mode}, {"State", state}, {"Issued", moment(s.Issued)},
+	for _, row := range [][]string{{"Version", fmt.Sprint(s.Version)}, {"Mode", mode}, {"Direct", cmp.Or(s.Direct, "auto")}, {"State", state}, {"Issued", moment(s.Issued)},
 		{"Labels", clip(strings.Join(s.Labels, " "))}, {"Unknown", clip(strings.Join(s.Unknown, " "))}} {
 		t.Add(row...)
 	}
 	return p.Print(s, t)
+}
+
+// direct sets how far all endpoints may go without a hub.
+func (p commands) direct(ctx context.Context, word string) error {
+	switch word {
+	case "auto":
+		word = ""
+	case "lan", "off":
+	default:
+		return apps.Usagef("missing auto, lan or off")
+	}
+	return p.do(ctx, http.MethodPost, api.DirectChange{Direct: word}, nil, "direct")
 }
 
 func (p commands) label(ctx context.Context, name string, labels []string, remove, repin bool) error {

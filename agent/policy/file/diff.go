@@ -76,6 +76,9 @@ func Diff(old, next *policy.Source, now int64) (Difference, error) {
 		d.Losses = append(d.Losses, c)
 	}
 	d.Warns = warnings(next, after)
+	if old.Direct != next.Direct {
+		d.Warns = append(d.Warns, fmt.Sprintf("direct paths: %s, and %s before", cmp.Or(next.Direct, "auto"), cmp.Or(old.Direct, "auto")))
+	}
 	if n := len(users(d.Gains)); n > max(10, len(next.Users)/10) {
 		d.Warns = append(d.Warns, fmt.Sprintf("%d users gain something", n))
 	}

@@ -61,6 +61,7 @@ func Read(b []byte) (*File, error) {
 		},
 		"base":   func(v *node) { f.Base = r.number(v) },
 		"mode":   func(v *node) { mode = r.string(v) },
+		"direct": func(v *node) { s.Direct = r.string(v) },
 		"users":  func(v *node) { r.each(v, "users", func(name string, _ int, v *node) { s.Users[name] = r.user(v) }) },
 		"groups": func(v *node) { r.each(v, "groups", func(name string, _ int, v *node) { s.Groups[name] = r.group(v) }) },
 		"endpoints": func(v *node) {
@@ -218,7 +219,7 @@ func (f *File) Source(old *policy.Source, now int64) (*policy.Source, error) {
 	if old == nil {
 		old = &policy.Source{}
 	}
-	s := &policy.Source{Mode: f.source.Mode, Users: f.source.Users, Groups: map[string]policy.Group{}, Endpoints: f.source.Endpoints, Grants: []policy.Grant{}}
+	s := &policy.Source{Mode: f.source.Mode, Direct: f.source.Direct, Users: f.source.Users, Groups: map[string]policy.Group{}, Endpoints: f.source.Endpoints, Grants: []policy.Grant{}}
 	for name, g := range f.source.Groups {
 		g.Members = slices.Clone(g.Members)
 		for i, m := range g.Members {

@@ -93,7 +93,7 @@ func convert(y *yaml.Node, depth int) (*node, error) {
 // Write returns a policy of a version as a file, without tests, which are in no policy. [Read] reads
 // it.
 func Write(s *policy.Source, version uint64) ([]byte, error) {
-	out := document{Kind: Kind, Base: version, Mode: s.Mode, Users: map[string]ending{}, Groups: map[string]group{}, Endpoints: map[string]endpoint{}, Grants: []grant{}}
+	out := document{Kind: Kind, Base: version, Mode: s.Mode, Direct: s.Direct, Users: map[string]ending{}, Groups: map[string]group{}, Endpoints: map[string]endpoint{}, Grants: []grant{}}
 	for name, u := range s.Users {
 		out.Users[name] = ending{timeOf(u.Until)}
 	}
@@ -137,6 +137,7 @@ type (
 		Kind      string              `yaml:"ztm"`
 		Base      uint64              `yaml:"base"`
 		Mode      string              `yaml:"mode,omitempty"`
+		Direct    string              `yaml:"direct,omitempty"`
 		Users     map[string]ending   `yaml:"users"`
 		Groups    map[string]group    `yaml:"groups"`
 		Endpoints map[string]endpoint `yaml:"endpoints"`

@@ -39,6 +39,8 @@ func (k *Keeper) Manage(w http.ResponseWriter, r *http.Request, path string) {
 		out = k.unknown(r.Context(), r.URL.Query()["term"])
 	case at == "POST labels":
 		out, err = k.changeLabels(r)
+	case at == "POST direct":
+		err = k.changeDirect(r)
 	case at == "GET who-can":
 		out, err = k.whoCan(r.Context(), r.URL.Query().Get("target"))
 	default:
@@ -57,7 +59,7 @@ func (k *Keeper) status() api.Policy {
 	if k.head == nil {
 		return out
 	}
-	out.Version, out.Mode, out.Issued, out.By = k.head.Version, k.head.Mode, time.Unix(k.head.Issued, 0).UTC(), k.head.By
+	out.Version, out.Mode, out.Direct, out.Issued, out.By = k.head.Version, k.head.Mode, k.head.Direct, time.Unix(k.head.Issued, 0).UTC(), k.head.By
 	r := k.rights.Load()
 	out.Stale = r.IsStale()
 	if k.slice != nil {
@@ -97,6 +99,19 @@ func (k *Keeper) putSource(r *http.Request) (out api.PolicySource, err error) {
 	}
 	source, _, err := k.Source()
 	return api.PolicySource{Version: version, Source: source}, err
+}
+
+// changeDirect sets how far all devices may go without a hub.
+func (k *Keeper) changeDirect(r *http.Request) error {
+	var in api.DirectChange
+	if err := answer.Decode(r, maxChange, &in); err != nil {
+		return err
+	}
+	_, err := k.Propose(r.Context(), func(s *signed.Source) error {
+		s.Direct = in.Direct
+		return nil
+	})
+	return err
 }
 
 // groups lists the groups that are known here: all of them to a holder of the CA key, and else those

@@ -176,6 +176,14 @@ func (k *Keeper) Head() *signed.Signed {
 	return k.head
 }
 
+// Direct is how far the policy lets devices go without a hub; "" is as far as they want.
+func (k *Keeper) Direct() string {
+	if h := k.Head(); h != nil {
+		return h.Direct
+	}
+	return ""
+}
+
 // Names implements [apps.Names]. A group that is not known here is asked for.
 func (k *Keeper) Names(p apps.Peer, who []string) bool {
 	r := k.rights.Load()

@@ -177,7 +177,7 @@ func (k *Keeper) next(ca *identity.CA, change func(*signed.Source) error) (*prop
 		return nil, nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	trust := k.Verifier.Trust()
-	h := signed.Head{Mesh: trust.Mesh(), Version: 1, Issued: k.now(), Trust: trust.Version(), Source: signed.Sum(doc), Mode: source.Mode}
+	h := signed.Head{Mesh: trust.Mesh(), Version: 1, Issued: k.now(), Trust: trust.Version(), Source: signed.Sum(doc), Mode: source.Mode, Direct: source.Direct}
 	if head != nil {
 		h.Version, h.Issued, h.Previous = head.Version+1, max(h.Issued, head.Issued), head.Sum
 	}

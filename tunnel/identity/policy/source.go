@@ -52,11 +52,12 @@ var ErrSource = errors.New("invalid policy")
 // anything. Times are Unix seconds, and a time of zero is none. A Source that others read must not
 // change any more.
 type Source struct {
-	Mode      string              `json:"mode,omitempty"` // what the grants do, see [Enforce]
-	Users     map[string]User     `json:"users"`          // known names, invited or not
-	Groups    map[string]Group    `json:"groups"`         // by name, without the prefix
-	Endpoints map[string]Endpoint `json:"endpoints"`      // by name
-	Grants    []Grant             `json:"grants"`         // in no order: each adds to the others
+	Mode      string              `json:"mode,omitempty"`   // what the grants do, see [Enforce]
+	Users     map[string]User     `json:"users"`            // known names, invited or not
+	Groups    map[string]Group    `json:"groups"`           // by name, without the prefix
+	Endpoints map[string]Endpoint `json:"endpoints"`        // by name
+	Grants    []Grant             `json:"grants"`           // in no order: each adds to the others
+	Direct    string              `json:"direct,omitempty"` // how far devices may go without a hub, see [DirectLAN]
 }
 
 // What the grants of a policy do. Groups and labels are good for the rules of endpoints in each mode.
@@ -65,6 +66,21 @@ const (
 	Observe    = "observe" // grants decide nothing; endpoints note what they would refuse
 	Enforce    = "enforce" // nobody reaches what no grant gives them; rules of endpoints narrow it further
 )
+
+// How far all devices of a mesh may go without a hub. A device that goes less far by itself stays
+// there. Without a word each device decides.
+const (
+	DirectLAN = "lan" // they meet in their own networks alone
+	DirectOff = "off" // every byte passes a hub
+)
+
+// checkDirect returns what is wrong with such a word.
+func checkDirect(word string) error {
+	if word != "" && word != DirectLAN && word != DirectOff {
+		return failf("direct: %q is not lan or off", clip(word))
+	}
+	return nil
+}
 
 // User is a user that the policy knows.
 type User struct {
@@ -151,7 +167,7 @@ func Parse(doc []byte) (*Source, error) {
 
 // Clone returns a source that can be changed: nothing of it is shared.
 func (s *Source) Clone() *Source {
-	c := &Source{Mode: s.Mode, Users: maps.Clone(s.Users), Groups: maps.Clone(s.Groups), Endpoints: maps.Clone(s.Endpoints), Grants: slices.Clone(s.Grants)}
+	c := &Source{Mode: s.Mode, Users: maps.Clone(s.Users), Groups: maps.Clone(s.Groups), Endpoints: maps.Clone(s.Endpoints), Grants: slices.Clone(s.Grants), Direct: s.Direct}
 	for name, g := range c.Groups {
 		g.Members = slices.Clone(g.Members)
 		c.Groups[name] = g
@@ -183,6 +199,9 @@ func (s *Source) Check() error {
 	}
 	if s.Mode != Observe && s.Mode != Enforce && (s.Mode != GroupsOnly || len(s.Grants) > 0) {
 		return failf("the mode %q is not observe or enforce: grants need one", clip(s.Mode))
+	}
+	if err := checkDirect(s.Direct); err != nil {
+		return err
 	}
 	for _, check := range []func() error{s.checkUsers, s.checkGroups, s.checkEndpoints, s.checkGrants} {
 		if err := check(); err != nil {
