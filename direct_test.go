@@ -186,7 +186,7 @@ func keptFlow(t *testing.T, address string) (say func(string) error) {
 	}
 	t.Cleanup(func() { c.Close() })
 	return func(text string) error {
-		c.SetDeadline(time.Now().Add(20 * time.Second))
+		c.SetDeadline(time.Now().Add(60 * time.Second))
 		if _, err := io.WriteString(c, text); err != nil {
 			return err
 		}

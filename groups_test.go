@@ -87,7 +87,7 @@ func TestARuleOfEachAppMeansAGroupWhileSomebodyIsInIt(t *testing.T) {
 				go func() { io.Copy(io.Discard, one); close(ended) }()
 				select {
 				case <-ended:
-				case <-time.After(30 * time.Second):
+				case <-time.After(90 * time.Second):
 					t.Fatal("what runs has not ended")
 				}
 			}

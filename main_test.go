@@ -394,7 +394,7 @@ func (term *typist) send(text string) {
 // expect waits until text was printed.
 func (term *typist) expect(text string) {
 	term.t.Helper()
-	late := time.After(30 * time.Second)
+	late := time.After(90 * time.Second)
 	for {
 		if _, rest, ok := strings.Cut(term.seen, text); ok {
 			term.seen = rest

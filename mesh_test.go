@@ -186,7 +186,7 @@ func (w *world) write(name, content string) {
 // until waits for a condition, for half a minute at most.
 func (w *world) until(what string, f func() error) {
 	w.t.Helper()
-	deadline := time.NewTimer(30 * time.Second)
+	deadline := time.NewTimer(90 * time.Second)
 	defer deadline.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -243,7 +243,7 @@ func echo(address, text string) (string, error) {
 		return "", err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(60 * time.Second))
 	if _, err := io.WriteString(c, text); err != nil {
 		return "", err
 	}
@@ -387,7 +387,7 @@ func TestEvictionCutsLiveSessionsAndReinvitationWorks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(60 * time.Second))
 	io.WriteString(c, "live")
 	if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
 		t.Fatal(err)

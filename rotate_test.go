@@ -95,7 +95,7 @@ func (w *world) liveFlow(listen string) (say func() error) {
 	}
 	w.t.Cleanup(func() { c.Close() })
 	say = func() error {
-		c.SetDeadline(time.Now().Add(20 * time.Second))
+		c.SetDeadline(time.Now().Add(60 * time.Second))
 		if _, err := io.WriteString(c, "live"); err != nil {
 			return err
 		}

@@ -162,7 +162,7 @@ func runMesh(t *testing.T, m *mesh, hubs ...*fakeHub) {
 // until waits for a condition, for half a minute at most.
 func until(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(30 * time.Second)
+	deadline := time.NewTimer(90 * time.Second)
 	defer deadline.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

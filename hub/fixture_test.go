@@ -29,7 +29,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // testHub is a hub that runs, and the mesh it founded.
 type testHub struct {

@@ -10,7 +10,7 @@ import (
 )
 
 // Patience is how long a test waits for what must happen, on a machine that has much else to do.
-const Patience = 30 * time.Second
+const Patience = 90 * time.Second
 
 // Eventually waits until something holds, and fails the test if that takes longer than [Patience].
 func Eventually(t testing.TB, what string, holds func() bool) {

@@ -14,7 +14,7 @@ func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
 func eventually(condition func() bool) bool {
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
-	late := time.After(20 * time.Second)
+	late := time.After(60 * time.Second)
 	for !condition() {
 		select {
 		case <-look.C:

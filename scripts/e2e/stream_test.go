@@ -165,7 +165,7 @@ var errTruncated = errors.New("the stream ended as if it were complete")
 // drain reads from a service that sends without end until the connection fails, and returns how. It calls underway when
 // so much has come that the flow has been given a connection of its own through the hub.
 func drain(c net.Conn, underway func()) error {
-	if _, err := io.CopyN(io.Discard, c, 32<<20); err != nil {
+	if _, err := io.CopyN(io.Discard, c, 8<<20); err != nil {
 		return err
 	}
 	underway()

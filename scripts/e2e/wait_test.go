@@ -15,7 +15,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen, on a machine that has much else to do.
-const patience = 45 * time.Second
+const patience = 90 * time.Second
 
 // await looks until ok says yes, and fails the test if that takes longer than patience.
 func await(t testing.TB, what string, ok func() bool) time.Duration {

@@ -260,7 +260,7 @@ func want(t *testing.T, ended chan error, why error) {
 		if !errors.Is(err, why) {
 			t.Errorf("it has ended with %v, want %v", err, why)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(90 * time.Second):
 		t.Fatalf("it goes on; want %v", why)
 	}
 }

@@ -67,7 +67,7 @@ func TestAConnectionHearsResetsOnceItStands(t *testing.T) {
 	a, b := meetOnLoopback(t)
 	a.(*net.TCPConn).SetLinger(0)
 	a.Close()
-	b.SetReadDeadline(time.Now().Add(20 * time.Second))
+	b.SetReadDeadline(time.Now().Add(60 * time.Second))
 	if _, err := b.Read(make([]byte, 1)); err == nil || err == io.EOF || err.(net.Error).Timeout() {
 		t.Errorf("got %v", err)
 	}
@@ -101,7 +101,7 @@ func TestTheConnectionThatWinsSurvivesTheEndOfTheOthers(t *testing.T) {
 		<-done
 		b := <-served
 		go won.Write([]byte("hello")) // ends with won
-		b.SetReadDeadline(time.Now().Add(20 * time.Second))
+		b.SetReadDeadline(time.Now().Add(60 * time.Second))
 		if _, err := io.ReadFull(b, make([]byte, 5)); err != nil || by.To.Addr().String() != "127.0.0.1" {
 			t.Errorf("by %v: %v", by.To, err)
 		}

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
 
-const patience = 10 * time.Second
+const patience = 60 * time.Second
 
 // sockets returns both ends of a loopback connection.
 func sockets(t testing.TB) (net.Conn, net.Conn) {

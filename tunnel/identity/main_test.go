@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 
 // leaked returns the stacks of goroutines that still run the package's code after some patience.
 func leaked() string {
-	patience := time.After(5 * time.Second)
+	patience := time.After(60 * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {

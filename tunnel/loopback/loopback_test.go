@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // serve serves "ok" until the test ends.
 func serve(t *testing.T) (address string) {

@@ -152,7 +152,7 @@ func TestIdleJoinsHoldNoPipes(t *testing.T) {
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	patience := time.After(10 * time.Second)
+	patience := time.After(60 * time.Second)
 	for descriptors(t, "pipe:")-before > keptEnds {
 		select {
 		case <-tick.C:
