@@ -49,6 +49,8 @@ type App struct {
 	pokes *limit.Buckets[identity.ID] // of one peer
 	noter note.Noter
 
+	giving giving
+
 	down, up limit.Pace // of contents
 
 	remembered sync.Once // see remember
@@ -66,7 +68,7 @@ type App struct {
 	published chan struct{}          // has one where readers are to be told; capacity 1
 	mirrors   map[string]*mirroring  // by name; guarded by mu
 	still     time.Duration          // how long a change has to stand still; 0 is mirror.StandStill
-	told      map[identity.ID]uint64 // up to which number peers were told that there is news; guarded by mu
+	told      map[identity.ID]told   // guarded by mu
 }
 
 // known is what is known of a peer's index.
@@ -86,7 +88,7 @@ func New(h apps.Host) apps.App {
 		rules:    settings.Table[Shared]{State: h.State, Prefix: "share/"},
 		mirrored: settings.Table[Mirror]{State: h.State, Prefix: "mirror/", Check: checkMirror}, mirrors: map[string]*mirroring{},
 		peers: map[identity.ID]*known{}, downloads: map[string]*Download{}, problems: map[string]Problem{}, suspects: map[string]bool{},
-		slots: make(chan struct{}, filesAtATime), published: make(chan struct{}, 1), told: map[identity.ID]uint64{},
+		slots: make(chan struct{}, filesAtATime), published: make(chan struct{}, 1), told: map[identity.ID]told{},
 		pokes: limit.NewBuckets[identity.ID](limit.Rate{Burst: 10, PerSecond: 1}, 1024)}
 	a.life, a.end = context.WithCancel(context.Background())
 	a.index, a.broken = index.Load(h.State, h.Notary)

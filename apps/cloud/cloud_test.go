@@ -162,6 +162,29 @@ func TestOnlyTheUserAndReadersLearnOfAFile(t *testing.T) {
 	}
 }
 
+func TestAGroupReadsWhatIsSharedWithItWhileOneIsInIt(t *testing.T) {
+	var n appstest.Net
+	alice, holder, bob := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "h", "carol"), newPlace(t, &n, "b", "bob")
+	n.SetGroup("ops", "carol")
+	alice.publish("x", random(300_000), "group:ops")
+	holder.wants("/users/alice/x", random(300_000))
+	if f := holder.files("/users/alice")["/users/alice/x"]; f.Shared != "group:ops" {
+		t.Errorf("it is %+v", f)
+	}
+	if got := bob.files("/users/alice"); len(got) != 0 {
+		t.Errorf("somebody who is in no group sees %v", got)
+	}
+	n.SetGroup("ops", "carol", "bob")
+	appstest.Eventually(t, "who joins hears of the older file", func() bool { return len(bob.files("/users/alice&offline=1")) == 1 })
+	alice.host.SetOnline(false)
+	bob.wants("/users/alice/x", random(300_000))
+	bob.must("POST", "erase", Named{Path: "/users/alice/x", Force: true}, nil)
+	n.SetGroup("ops", "carol")
+	if d, err := bob.download("/users/alice/x"); err != nil || d.Done > 0 {
+		t.Errorf("who has left gets it from the holder: %+v, %v", d, err)
+	}
+}
+
 func TestAccessThatIsTakenAwayEndsAtAllHolders(t *testing.T) {
 	var n appstest.Net
 	alice, holder := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "h", "carol")

@@ -127,7 +127,7 @@ func (a *App) version(known *index.Known, path string, c blocks.Content, list bl
 		}
 	}
 	local := localOf(info, c)
-	if known != nil && !known.Deleted && known.Content() == c && known.Exec == e.Exec && equal(known.Readers, e.Readers) &&
+	if known != nil && !known.Deleted && known.Content() == c && known.Exec == e.Exec && known.Readers.Equal(e.Readers) &&
 		known.Held == index.All && known.Local != nil && known.Local.Changed == local.Changed {
 		return nil, nil
 	}
@@ -141,8 +141,6 @@ func (a *App) version(known *index.Known, path string, c blocks.Content, list bl
 
 // between moves a time into the range that an entry can have.
 func between(ms int64) int64 { return max(0, min(ms, entry.MaxTime)) }
-
-func equal(a, b entry.Readers) bool { return a.All == b.All && slices.Equal(a.Users, b.Users) }
 
 func localOf(info fs.FileInfo, c blocks.Content) *index.Local {
 	return &index.Local{Size: info.Size(), Changed: info.ModTime().UnixNano(), Hash: slices.Clone(c.Hash[:])}

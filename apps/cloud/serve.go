@@ -8,10 +8,12 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"ztm/apps"
 	"ztm/apps/cloud/blocks"
+	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/give"
 	"ztm/apps/cloud/index"
 	"ztm/tunnel/answer"
@@ -37,9 +39,10 @@ func (a *App) serveIndex(ctx context.Context, f apps.Flow) {
 		return
 	}
 	defer conn.Close()
+	who := a.reader(f.Peer())
 	epoch, entries, size := f.Query().Get("epoch"), 0, 0
 	for ctx.Err() == nil {
-		page, err := a.index.Since(f.Peer().User, epoch, since)
+		page, err := a.index.Since(who, epoch, since)
 		if err != nil {
 			a.log().Error("the index cannot be read", "err", err)
 			reset(conn)
@@ -72,19 +75,51 @@ func (a *App) serveBlocks(_ context.Context, f apps.Flow) {
 		return
 	}
 	defer conn.Close()
-	give.Serve(a.up.Conn(conn), toPeer{a, f.Peer().User})
+	p := &toPeer{a: a, peer: f.Peer()}
+	a.giving.add(p)
+	defer a.giving.remove(p)
+	give.Serve(a.up.Conn(conn), p)
 }
 
-// toPeer is what a user may have of what is here.
+// toPeer is what a peer may have of what is here.
 type toPeer struct {
 	a    *App
-	user string
+	peer apps.Peer
+
+	mu sync.Mutex
+	by map[string]bool // groups that it was in when it asked for something; guarded by mu
 }
 
-func (p toPeer) ByContent(h blocks.Hash) []index.Row { return p.a.index.ByContent(h, p.user) }
-func (p toPeer) Suspect(row index.Row)               { p.a.suspect(row) }
+func (p *toPeer) ByContent(h blocks.Hash) []index.Row {
+	return p.a.index.ByContent(h, entry.Reader{User: p.peer.User, In: func(group string) bool {
+		in := p.a.in(p.peer, group)
+		if in {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.by == nil {
+				p.by = map[string]bool{}
+			}
+			p.by[group] = true
+		}
+		return in
+	}})
+}
 
-func (p toPeer) Open(row index.Row) (*os.File, blocks.List, error) {
+// lost reports whether the peer has left a group since.
+func (p *toPeer) lost() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for group := range p.by {
+		if !p.a.in(p.peer, group) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *toPeer) Suspect(row index.Row) { p.a.suspect(row) }
+
+func (p *toPeer) Open(row index.Row) (*os.File, blocks.List, error) {
 	t, err := p.a.local()
 	if err != nil {
 		return nil, nil, err
@@ -97,7 +132,7 @@ func (p toPeer) Open(row index.Row) (*os.File, blocks.List, error) {
 	return f, list, err
 }
 
-func (p toPeer) Fetched(h blocks.Hash) (int64, blocks.Bitmap, blocks.List, io.ReaderAt) {
+func (p *toPeer) Fetched(h blocks.Hash) (int64, blocks.Bitmap, blocks.List, io.ReaderAt) {
 	return p.a.fetcher.Serve(h)
 }
 

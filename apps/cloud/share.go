@@ -13,8 +13,8 @@ import (
 type ShareChange struct {
 	Path   string   `json:"path"`
 	All    *bool    `json:"all,omitempty"`    // each member of the mesh
-	Add    []string `json:"add,omitempty"`    // users
-	Remove []string `json:"remove,omitempty"` // users
+	Add    []string `json:"add,omitempty"`    // users, and groups as "group:NAME"
+	Remove []string `json:"remove,omitempty"` // the same
 }
 
 // Apply returns the readers after the change.
@@ -22,10 +22,7 @@ func (c ShareChange) Apply(r entry.Readers) entry.Readers {
 	if c.All != nil {
 		r.All = *c.All
 	}
-	r.Users = slices.DeleteFunc(append(slices.Clone(r.Users), c.Add...), func(u string) bool { return slices.Contains(c.Remove, u) })
-	slices.Sort(r.Users)
-	r.Users = slices.Compact(r.Users)
-	return r
+	return r.With(c.Add, c.Remove)
 }
 
 // share changes who may read files, from their next version on, which it makes. Access that is taken
@@ -60,7 +57,7 @@ func (a *App) share(c ShareChange) (results []Result, err error) {
 		}
 	}
 	a.host.Cut(func(p apps.Peer, path string) bool {
-		return path == "blocks" && p.User != self.User && lostAny(list, p.User)
+		return path == "blocks" && p.User != self.User && lostAny(list, a.reader(p))
 	})
 	a.again()
 	return results, nil
@@ -74,14 +71,14 @@ func (a *App) shared(r index.Row, c ShareChange) (*index.Published, error) {
 	}
 	e := known.Entry
 	e.Readers = c.Apply(e.Readers)
-	if equal(e.Readers, known.Readers) {
+	if e.Readers.Equal(known.Readers) {
 		return nil, nil
 	}
 	return &index.Published{Entry: e, Local: known.Local, Held: known.Held, Lost: entry.Lost(known.Readers, e.Readers)}, nil
 }
 
-func lostAny(list []index.Published, user string) bool {
-	return slices.ContainsFunc(list, func(p index.Published) bool { return p.Lost.May(user) })
+func lostAny(list []index.Published, who entry.Reader) bool {
+	return slices.ContainsFunc(list, func(p index.Published) bool { return p.Lost.May(who) })
 }
 
 // keepRule keeps the rule of a directory, for files that are to come. A file has none.

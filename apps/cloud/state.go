@@ -180,7 +180,7 @@ func (a *App) describe(name string) (*Described, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Described{By: string(k.By), Version: k.Vector, Readers: k.Readers.Users, All: k.Readers.All, Block: k.Block, Blocks: blocks.Count(k.Size)}
+	d := &Described{By: string(k.By), Version: k.Vector, Readers: k.Readers.Terms(), All: k.Readers.All, Block: k.Block, Blocks: blocks.Count(k.Size)}
 	a.each(user, path, func(r index.Row) {
 		if r.Path == path {
 			d.File = a.file(t, r)

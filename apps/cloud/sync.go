@@ -178,11 +178,7 @@ func (a *App) tell(ctx context.Context) {
 	var telling sync.WaitGroup
 	places := make(chan struct{}, asking)
 	for _, e := range list {
-		a.mu.Lock()
-		since := a.told[e.ID]
-		a.told[e.ID] = now
-		a.mu.Unlock()
-		if !a.index.News(e.User, since) {
+		if !a.news(e, now) {
 			continue
 		}
 		telling.Go(func() {
@@ -196,6 +192,27 @@ func (a *App) tell(ctx context.Context) {
 		})
 	}
 	telling.Wait()
+}
+
+// told is up to where a peer was told that there is news, and what it could read then.
+type told struct {
+	seq  uint64
+	view string
+}
+
+// news reports whether an endpoint may read something that it was not told of, and notes that it is
+// told now.
+func (a *App) news(e apps.Endpoint, now uint64) bool {
+	who := a.reader(apps.Peer{ID: e.ID, User: e.User})
+	view := a.index.View(who)
+	a.mu.Lock()
+	before := a.told[e.ID]
+	a.told[e.ID] = told{now, view}
+	a.mu.Unlock()
+	if before.view != view {
+		before.seq = 0
+	}
+	return a.index.News(who, before.seq)
 }
 
 // tellTime is how long a peer may take to hear that there is news.

@@ -82,7 +82,7 @@ func (k *client) describeCommand() *cli.Command {
 	}
 }
 
-var shareFlag = &cli.StringSliceFlag{Name: "share", Usage: "let `USER` read it; * for all members"}
+var shareFlag = &cli.StringSliceFlag{Name: "share", Usage: "let `USER` read it, or group:NAME; * for all members"}
 
 func (k *client) uploadCommand() *cli.Command {
 	return &cli.Command{
@@ -194,10 +194,11 @@ func (k *client) shareCommand() *cli.Command {
 		Description: "For a directory it also holds for what is published there later. Access that is taken away ends at once, running\n" +
 			"transfers included. Copies that were made stay with those who have them.\n\n" + apps.Example(
 			"ztm cloud share report.pdf --add-user alice",
+			"ztm cloud share handbook --add-user group:ops",
 			"ztm cloud share albums --all on",
 			"ztm cloud share report.pdf --remove-user alice"),
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "add-user", Aliases: []string{"set-readonly"}, Usage: "let `USER` read it"},
+			&cli.StringSliceFlag{Name: "add-user", Aliases: []string{"set-readonly"}, Usage: "let `USER` read it, or group:NAME"},
 			&cli.StringSliceFlag{Name: "remove-user", Aliases: []string{"set-block", "set-default"}, Usage: "remove the access of `USER`"},
 			&cli.StringFlag{Name: "all", Usage: "let all members read it, or no longer: `on|off`"},
 		},

@@ -13,8 +13,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"ztm/apps"
 	"ztm/apps/cloud/blocks"
@@ -38,30 +36,14 @@ type Entry struct {
 	Deleted bool        `json:"deleted,omitempty"` // there is no file any longer
 }
 
-// Readers says who may read a file beside the user that it belongs to. A later version may know
-// more kinds of them, which readers of today refuse. The zero value is nobody.
-type Readers struct {
-	All   bool     `json:"all,omitempty"`   // each member of the mesh
-	Users []string `json:"users,omitempty"` // sorted, each once
-}
-
-// maxReaders is how many users a file can be shared with by name.
-const maxReaders = 256
-
 // MaxTime is the latest time of a file, in Unix milliseconds: the year 9999.
 const MaxTime = 253402300799999
 
 // Name returns the path in the form that people use: "/users/USER/PATH".
 func (e *Entry) Name() string { return "/users/" + e.User + "/" + e.Path }
 
-// May reports whether a user may read the file.
-func (e *Entry) May(user string) bool { return user == e.User || e.Readers.May(user) }
-
-// May reports whether a user is among the readers.
-func (r Readers) May(user string) bool {
-	_, found := slices.BinarySearch(r.Users, user)
-	return r.All || found
-}
+// May reports whether somebody may read the file.
+func (e *Entry) May(who Reader) bool { return who.User == e.User || e.Readers.May(who) }
 
 // Content returns which content the file has.
 func (e *Entry) Content() blocks.Content {
@@ -74,13 +56,6 @@ func (e *Entry) Content() blocks.Content {
 // SetContent makes c the content of the file.
 func (e *Entry) SetContent(c blocks.Content) {
 	e.Size, e.Block, e.Hash, e.List = c.Size, blocks.Size(c.Size), bytes.Clone(c.Hash[:]), bytes.Clone(c.List[:])
-}
-
-// Union returns the readers that are among one or the other.
-func Union(a, b Readers) Readers {
-	users := slices.Concat(a.Users, b.Users)
-	slices.Sort(users)
-	return Readers{All: a.All || b.All, Users: slices.Compact(users)}
 }
 
 // kind is the kind of statement that an entry is: its context is "ztm cloud entry v1".
@@ -166,21 +141,6 @@ func (e *Entry) checkContent() error {
 	return e.Content().Check()
 }
 
-func (r Readers) check() error {
-	if len(r.Users) > maxReaders {
-		return fmt.Errorf("%d readers, the limit is %d", len(r.Users), maxReaders)
-	}
-	for i, u := range r.Users {
-		if err := identity.CheckName(u); err != nil {
-			return err
-		}
-		if i > 0 && r.Users[i-1] >= u {
-			return errors.New("the readers are not in order")
-		}
-	}
-	return nil
-}
-
 // Newer reports whether version a of a file takes the place of version b. Where neither knows the
 // other, all endpoints decide alike: a file wins over its deletion, then the version with more
 // changes behind it, then the larger hash, then the larger endpoint.
@@ -224,31 +184,4 @@ func Read(doc []byte) (*Entry, error) {
 		return nil, err
 	}
 	return &d.Payload, nil
-}
-
-// Lost is what a file's readers lose when it gets new ones.
-func Lost(before, after Readers) (lost Readers) {
-	switch {
-	case before.All && !after.All:
-		return Readers{All: true}
-	case after.All:
-		return lost
-	}
-	for _, u := range before.Users {
-		if !after.May(u) {
-			lost.Users = append(lost.Users, u)
-		}
-	}
-	return lost
-}
-
-// Text writes readers for people: "" is nobody, and nil.
-func (r *Readers) Text() string {
-	switch {
-	case r == nil:
-		return ""
-	case r.All:
-		return "all"
-	}
-	return strings.Join(r.Users, ",")
 }

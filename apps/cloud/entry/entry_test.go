@@ -101,7 +101,7 @@ func TestAnEntryIsRefusedUnlessAnEndpointOfItsUserSignedAllOfIt(t *testing.T) {
 	}
 	good := file(alice, "a/b.txt", "hello")
 	good.Readers.Users = []string{"bob", "carol"}
-	if e, err := Open(bob.Notary("cloud"), sign(alice, good)); err != nil || e.Name() != "/users/alice/a/b.txt" || !e.May("bob") || e.May("dave") {
+	if e, err := Open(bob.Notary("cloud"), sign(alice, good)); err != nil || e.Name() != "/users/alice/a/b.txt" || !e.May(Reader{User: "bob"}) || e.May(Reader{User: "dave"}) {
 		t.Fatalf("%+v, %v", e, err)
 	}
 	changed := sign(alice, good)
@@ -148,6 +148,9 @@ func TestAnEntryWhoseNumbersLieIsNeitherSignedNorTaken(t *testing.T) {
 		"a version that is none":         func(e *Entry) { e.Vector = Vector{{e.By, 0}} },
 		"readers out of order":           func(e *Entry) { e.Readers.Users = []string{"b", "a"} },
 		"too many readers":               func(e *Entry) { e.Readers.Users = make([]string, maxReaders+1) },
+		"groups out of order":            func(e *Entry) { e.Readers.Groups = []string{"b", "a"} },
+		"too many groups":                func(e *Entry) { e.Readers.Groups = make([]string, maxGroups+1) },
+		"a group that can be none":       func(e *Entry) { e.Readers.Groups = []string{"group:a"} },
 		"a reader who can be nobody":     func(e *Entry) { e.Readers.Users = []string{"a b"} },
 		"a time before 1970":             func(e *Entry) { e.Time = -1 },
 		"a time that no calendar has":    func(e *Entry) { e.Time = MaxTime + 1 },
@@ -207,7 +210,7 @@ func FuzzEntry(f *testing.F) {
 		if !e.Deleted && (blocks.Count(e.Size) > 1<<16 || e.Size < 0) {
 			t.Errorf("%d bytes were taken", e.Size)
 		}
-		if !e.Readers.All && e.May("") {
+		if !e.Readers.All && e.May(Reader{}) {
 			t.Error("nobody may read it")
 		}
 	})

@@ -36,6 +36,9 @@ func (x *Index) Put(list []entry.Signed) (news []*entry.Entry, refused []error, 
 // offer takes a verified entry, if it is news.
 func (b *batch) offer(e *entry.Entry, s entry.Signed) (took bool, err error) {
 	r, known, err := b.get(e.User, e.Path)
+	if err == nil {
+		err = b.groups(e)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -111,7 +114,10 @@ func (b *batch) publish(self entry.Author, p Published) error {
 		next.Lost, next.Farewell = r.Lost, r.Farewell
 	}
 	e.User, e.By = self.User, self.ID
-	if p.Lost.All || len(p.Lost.Users) > 0 {
+	if err := b.groups(&e); err != nil {
+		return err
+	}
+	if !p.Lost.IsNobody() {
 		if before, err = b.farewell(next, e, before, p.Lost); err != nil {
 			return err
 		}

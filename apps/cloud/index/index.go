@@ -80,8 +80,10 @@ type Row struct {
 // Name returns the path as people write it.
 func (r *Row) Name() string { return "/users/" + r.User + "/" + r.Path }
 
-// May reports whether a user may read the file.
-func (r *Row) May(user string) bool { return user == r.User || r.Readers != nil && r.Readers.May(user) }
+// May reports whether somebody may read the file.
+func (r *Row) May(who entry.Reader) bool {
+	return who.User == r.User || r.Readers != nil && r.Readers.May(who)
+}
 
 // record is what the database has of a file.
 type record struct {
@@ -97,8 +99,8 @@ type record struct {
 	Farewell document      `json:"farewell,omitzero"`
 }
 
-// lostTo reports whether a user could read the file once and cannot any longer.
-func (r *Row) lostTo(user string) bool { return !r.May(user) && r.lost != nil && r.lost.May(user) }
+// lostTo reports whether somebody could read the file once and cannot any longer.
+func (r *Row) lostTo(who entry.Reader) bool { return !r.May(who) && r.lost != nil && r.lost.May(who) }
 
 // document is JSON as it is.
 type document []byte
@@ -136,6 +138,7 @@ type Index struct {
 	contents int                       // that rows had; guarded by mu
 	users    map[string]int            // rows of each; guarded by mu
 	readers  map[string]*entry.Readers // guarded by mu
+	groups   groups                    // that files are shared with; guarded by mu
 	certs    map[identity.ID][]byte    // guarded by mu
 	changed  chan struct{}             // closed at the next change; guarded by mu
 }
@@ -149,7 +152,7 @@ type turn struct {
 // Load reads the index from the database.
 func Load(s apps.State, n apps.Notary) (*Index, error) {
 	x := &Index{state: s, notary: n, rows: map[string]*Row{}, content: map[blocks.Hash]*Row{}, users: map[string]int{},
-		readers: map[string]*entry.Readers{}, certs: map[identity.ID][]byte{}, changed: make(chan struct{})}
+		readers: map[string]*entry.Readers{}, groups: groups{}, certs: map[identity.ID][]byte{}, changed: make(chan struct{})}
 	var m meta
 	found, err := s.Load(metaKey, &m)
 	if err != nil {
@@ -210,6 +213,7 @@ func (x *Index) setLocked(e *entry.Entry, r *record) {
 		x.users[e.User]++
 	} else {
 		x.unlinkLocked(row)
+		x.groups.count(row, -1)
 	}
 	if h := e.Content().Hash; h != row.Content || row.number == 0 {
 		x.contents++
@@ -217,6 +221,7 @@ func (x *Index) setLocked(e *entry.Entry, r *record) {
 	}
 	row.Seq, row.Size, row.Time, row.Deleted, row.Held = r.Seq, e.Size, e.Time, e.Deleted, r.Held
 	row.Content, row.Readers, row.lost = e.Content().Hash, x.sharedLocked(e.Readers), x.sharedLocked(r.Lost)
+	x.groups.count(row, 1)
 	if !e.Deleted {
 		row.next = x.content[row.Content]
 		x.content[row.Content] = row
@@ -245,10 +250,10 @@ func (x *Index) unlinkLocked(row *Row) {
 
 // sharedLocked returns readers that rows with the same ones share.
 func (x *Index) sharedLocked(r entry.Readers) *entry.Readers {
-	if !r.All && len(r.Users) == 0 {
+	if r.IsNobody() {
 		return nil
 	}
-	k := fmt.Sprint(r.All, r.Users)
+	k := fmt.Sprint(r.All, r.Users, r.Groups)
 	if x.readers[k] == nil {
 		x.readers[k] = &r
 	}
@@ -321,12 +326,12 @@ func (x *Index) Each(below func(*Row) bool, each func(Row) bool) {
 	}
 }
 
-// ByContent returns the rows of files with a content that a user may read.
-func (x *Index) ByContent(h blocks.Hash, user string) (rows []Row) {
+// ByContent returns the rows of files with a content that somebody may read.
+func (x *Index) ByContent(h blocks.Hash, who entry.Reader) (rows []Row) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for row := x.content[h]; row != nil; row = row.next {
-		if row.May(user) {
+		if row.May(who) {
 			rows = append(rows, *row)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"ztm/apps/appstest"
 	"ztm/apps/cloud/blocks"
 	"ztm/apps/cloud/entry"
+	"ztm/tunnel/answer"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -62,7 +63,7 @@ func (m *made) publish(list ...Published) {
 func (m *made) all(user string) (list []entry.Signed, told []Told) {
 	m.t.Helper()
 	for epoch, since := "", uint64(0); ; {
-		p, err := m.Since(user, epoch, since)
+		p, err := m.Since(entry.Reader{User: user}, epoch, since)
 		if err != nil {
 			m.t.Fatal(err)
 		}
@@ -102,15 +103,15 @@ func TestAPeerIsToldOfWhatHasChangedAndOfWhatItMayRead(t *testing.T) {
 	if got := b.names(); !slices.Equal(got, []string{"/users/alice/x", "/users/alice/z"}) {
 		t.Errorf("bob knows %v", got)
 	}
-	p, _ := a.Since("bob", "", 0)
+	p, _ := a.Since(entry.Reader{User: "bob"}, "", 0)
 	a.publish(version("z", "4", "bob"))
-	if p, _ = a.Since("bob", p.Epoch, p.Next); len(p.Entries) != 1 {
+	if p, _ = a.Since(entry.Reader{User: "bob"}, p.Epoch, p.Next); len(p.Entries) != 1 {
 		t.Errorf("then %d files have changed", len(p.Entries))
 	}
-	if p, _ = a.Since("bob", p.Epoch, p.Next); len(p.Entries) != 0 {
+	if p, _ = a.Since(entry.Reader{User: "bob"}, p.Epoch, p.Next); len(p.Entries) != 0 {
 		t.Errorf("then still %d", len(p.Entries))
 	}
-	if p, _ = a.Since("bob", "another", p.Next); len(p.Entries) != 2 {
+	if p, _ = a.Since(entry.Reader{User: "bob"}, "another", p.Next); len(p.Entries) != 2 {
 		t.Errorf("of another epoch %d are told", len(p.Entries))
 	}
 }
@@ -119,7 +120,7 @@ func TestAnIndexChangeOfOneFileIsSmall(t *testing.T) {
 	var n appstest.Net
 	a := newIndex(t, &n, "a", "alice")
 	a.publish(version(strings.Repeat("directory/", 5)+"a-file-of-some-name.jpeg", "1", "bob"))
-	p, _ := a.Since("bob", "", 0)
+	p, _ := a.Since(entry.Reader{User: "bob"}, "", 0)
 	p.Certificates = nil // one for all changes of an endpoint
 	if b, _ := json.Marshal(p); len(b) > 1024 {
 		t.Errorf("%d bytes: %s", len(b), b)
@@ -189,7 +190,7 @@ func TestWhoLosesAccessIsToldThatTheFileIsGoneAndNothingElse(t *testing.T) {
 	next.Lost = entry.Readers{Users: []string{"bob"}}
 	a.publish(next)
 	list, told := a.all("bob")
-	if e, err := entry.Read(list[0].Doc); err != nil || !e.Deleted || e.Size != 0 || len(e.Hash) > 0 || e.May("carol") || told[0].Held != None {
+	if e, err := entry.Read(list[0].Doc); err != nil || !e.Deleted || e.Size != 0 || len(e.Hash) > 0 || e.May(entry.Reader{User: "carol"}) || told[0].Held != None {
 		t.Errorf("bob is told %+v, %v", e, err)
 	}
 	b.learn(a)
@@ -226,10 +227,10 @@ func TestAnIndexIsTheSameAfterItWasLoaded(t *testing.T) {
 	}
 	sum := a.Index.content
 	for h := range sum {
-		if rows := a.ByContent(h, "bob"); len(rows) != 70 {
+		if rows := a.ByContent(h, entry.Reader{User: "bob"}); len(rows) != 70 {
 			t.Errorf("%d files have a content of seventy", len(rows))
 		}
-		if rows := a.ByContent(h, "eve"); len(rows) != 0 {
+		if rows := a.ByContent(h, entry.Reader{User: "eve"}); len(rows) != 0 {
 			t.Error("a user who knows a hash alone is given a file")
 		}
 	}
@@ -296,7 +297,7 @@ func FuzzPage(f *testing.F) {
 	var n appstest.Net
 	a := newIndex(f, &n, "a", "alice")
 	a.publish(version("x", "1", "bob"))
-	p, _ := a.Since("bob", "", 0)
+	p, _ := a.Since(entry.Reader{User: "bob"}, "", 0)
 	b, _ := json.Marshal(p)
 	f.Add(b)
 	f.Add([]byte(`{"entries":[{"cert":-1}]}`))
@@ -314,4 +315,31 @@ func FuzzPage(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestOneUsersFilesAreSharedWithSomeGroupsAndNoMore(t *testing.T) {
+	var n appstest.Net
+	m := newIndex(t, &n, "a", "alice")
+	var list []Published
+	for i := range MaxGroups + 1 {
+		p := version(fmt.Sprint(i), "x")
+		p.Entry.Readers.Groups = []string{fmt.Sprintf("group%d", i)}
+		list = append(list, p)
+	}
+	if err := m.Publish(m.self, list); answer.CodeOf(err) != answer.Limit {
+		t.Errorf("all at once: %v", err)
+	}
+	if err := m.Publish(m.self, list[1:]); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Publish(m.self, list[:1]); answer.CodeOf(err) != answer.Limit {
+		t.Errorf("one more: %v", err)
+	}
+	list[1].Entry.Readers.Groups = nil
+	if err := m.Publish(m.self, list[1:2]); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Publish(m.self, list[:1]); err != nil {
+		t.Errorf("in place of another one: %v", err)
+	}
 }

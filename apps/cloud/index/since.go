@@ -37,14 +37,17 @@ type Told struct {
 	Held        Held            `json:"held,omitempty"` // at the endpoint that tells
 }
 
-// Since returns the first page of what has changed since a number of an epoch, as far as a user may
-// read it. A number of another epoch is none: all is new.
-func (x *Index) Since(user, epoch string, since uint64) (*Page, error) {
+// Since returns the first page of what has changed since a number of an epoch, as far as somebody may
+// read it. A number of another epoch is none: all is new. Each view of the index has its own epoch.
+func (x *Index) Since(who entry.Reader, epoch string, since uint64) (*Page, error) {
 	p := &Page{Epoch: x.epoch}
-	if epoch != x.epoch {
+	if view := x.View(who); view != "" {
+		p.Epoch += "." + view
+	}
+	if epoch != p.Epoch {
 		since = 0
 	}
-	rows, next, more := x.since(user, since)
+	rows, next, more := x.since(who, since)
 	p.Next, p.More = next, more
 	at := map[identity.ID]int{}
 	size := 0
@@ -64,7 +67,7 @@ func (x *Index) Since(user, epoch string, since uint64) (*Page, error) {
 			size += len(p.Certificates[n]) * 4 / 3
 		}
 		told := Told{Doc: json.RawMessage(r.Doc), Certificate: n, Held: r.Held}
-		if row.lostTo(user) {
+		if row.lostTo(who) {
 			told.Doc, told.Held = json.RawMessage(r.Farewell), None
 		}
 		p.Entries = append(p.Entries, told)
@@ -83,13 +86,13 @@ func (x *Index) certificate(by identity.ID) []byte {
 }
 
 // since returns at most a page of rows.
-func (x *Index) since(user string, since uint64) (rows []Row, next uint64, more bool) {
+func (x *Index) since(who entry.Reader, since uint64) (rows []Row, next uint64, more bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	i := sort.Search(len(x.order), func(i int) bool { return x.order[i].seq > since })
 	for ; i < len(x.order); i++ {
 		t := x.order[i]
-		if t.seq != t.row.Seq || !t.row.May(user) && !t.row.lostTo(user) {
+		if t.seq != t.row.Seq || !t.row.May(who) && !t.row.lostTo(who) {
 			continue
 		}
 		if len(rows) == pageEntries {
@@ -100,9 +103,9 @@ func (x *Index) since(user string, since uint64) (rows []Row, next uint64, more 
 	return rows, x.seq, false
 }
 
-// News reports whether a user may read something that has changed since a number.
-func (x *Index) News(user string, since uint64) bool {
-	rows, _, _ := x.since(user, since)
+// News reports whether somebody may read something that has changed since a number.
+func (x *Index) News(who entry.Reader, since uint64) bool {
+	rows, _, _ := x.since(who, since)
 	return len(rows) > 0
 }
 
