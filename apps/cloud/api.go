@@ -54,7 +54,7 @@ func (a *App) routes() http.Handler {
 		"GET /mirrors":           func(*http.Request) (any, error) { return a.mirrorStates(), nil },
 		"POST /mirrors":          a.postMirror,
 		"POST /downloads":        a.postDownload,
-		"GET /downloads":         a.getDownloads,
+		"GET /downloads":         func(*http.Request) (any, error) { return a.loads.List(), nil },
 		"GET /downloads/{id}":    a.getDownload,
 		"DELETE /downloads/{id}": a.deleteDownload,
 	} {
@@ -196,39 +196,18 @@ func (a *App) postDownload(r *http.Request) (any, error) {
 	if len(rows) == 0 {
 		return nil, answer.Errorf(answer.NotFound, "%s is not published, or not for you", n.Path)
 	}
-	d, err := a.fetchAll(rows)
+	d, err := a.loads.Start(rows)
 	if err != nil {
 		return nil, err
 	}
 	return d.Progress(), nil
 }
 
-func (a *App) getDownloads(*http.Request) (any, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	list := []Progress{}
-	for _, d := range a.downloads {
-		list = append(list, d.Progress())
-	}
-	byBeginning(list)
-	return list, nil
-}
-
-func (a *App) download(r *http.Request) (*Download, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	d := a.downloads[r.PathValue("id")]
-	if d == nil {
-		return nil, answer.Errorf(answer.NotFound, "there is no download %.40q", r.PathValue("id"))
-	}
-	return d, nil
-}
-
 // patience is how long a request for a download's progress waits for its end.
 const patience = 500 * time.Millisecond
 
 func (a *App) getDownload(r *http.Request) (any, error) {
-	d, err := a.download(r)
+	d, err := a.loads.Get(r.PathValue("id"))
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +215,7 @@ func (a *App) getDownload(r *http.Request) (any, error) {
 		late := time.NewTimer(patience)
 		defer late.Stop()
 		select {
-		case <-d.ended:
+		case <-d.Ended():
 		case <-late.C:
 		case <-r.Context().Done():
 		}
@@ -245,11 +224,10 @@ func (a *App) getDownload(r *http.Request) (any, error) {
 }
 
 func (a *App) deleteDownload(r *http.Request) (any, error) {
-	d, err := a.download(r)
+	d, err := a.loads.Get(r.PathValue("id"))
 	if err != nil {
 		return nil, err
 	}
-	d.cancel()
-	<-d.ended
+	d.Stop()
 	return d.Progress(), nil
 }

@@ -21,6 +21,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/cloud/fetch"
 	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/load"
 	"ztm/apps/cloud/note"
 	"ztm/apps/cloud/tree"
 	"ztm/apps/settings"
@@ -41,6 +42,7 @@ type App struct {
 	index    *index.Index // nil where it could not be read; static
 	broken   error        // why
 	fetcher  *fetch.Fetcher
+	loads    *load.Loads
 	life     context.Context // ends with the app; static
 	end      context.CancelFunc
 	work     sync.WaitGroup // what requests have started
@@ -61,10 +63,8 @@ type App struct {
 	mu        sync.Mutex
 	holders   index.Holders          // has the lock of index
 	peers     map[identity.ID]*known // guarded by mu
-	downloads map[string]*Download   // by ID; guarded by mu
 	problems  map[string]Problem     // by name; guarded by mu
 	suspects  map[string]bool        // files that are looked into, by name; guarded by mu
-	slots     chan struct{}          // files that are fetched at a time
 	published chan struct{}          // has one where readers are to be told; capacity 1
 	mirrors   map[string]*mirroring  // by name; guarded by mu
 	still     time.Duration          // how long a change has to stand still; 0 is mirror.StandStill
@@ -87,8 +87,8 @@ func New(h apps.Host) apps.App {
 	a := &App{host: h, settings: settings.Value[Config]{State: h.State, Check: checkConfig},
 		rules:    settings.Table[Shared]{State: h.State, Prefix: "share/"},
 		mirrored: settings.Table[Mirror]{State: h.State, Prefix: "mirror/", Check: checkMirror}, mirrors: map[string]*mirroring{},
-		peers: map[identity.ID]*known{}, downloads: map[string]*Download{}, problems: map[string]Problem{}, suspects: map[string]bool{},
-		slots: make(chan struct{}, filesAtATime), published: make(chan struct{}, 1), told: map[identity.ID]told{},
+		peers: map[identity.ID]*known{}, problems: map[string]Problem{}, suspects: map[string]bool{},
+		published: make(chan struct{}, 1), told: map[identity.ID]told{},
 		pokes: limit.NewBuckets[identity.ID](limit.Rate{Burst: 10, PerSecond: 1}, 1024)}
 	a.life, a.end = context.WithCancel(context.Background())
 	a.index, a.broken = index.Load(h.State, h.Notary)
@@ -96,6 +96,7 @@ func New(h apps.Host) apps.App {
 		a.configured(c, c)
 	}
 	a.fetcher = fetch.New(fetch.Config{Open: a.openBlocks, Blocks: blocksAtATime})
+	a.loads = load.New(load.Config{Life: a.life, Begin: a.begin, Files: filesAtATime, Text: explain})
 	a.noter.Index = a.index
 	return a
 }
@@ -120,6 +121,7 @@ func (a *App) Run(ctx context.Context) error {
 func (a *App) shut() {
 	a.end()
 	a.work.Wait()
+	a.loads.Wait()
 	a.fetcher.Wait()
 	a.treeMu.Lock()
 	defer a.treeMu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ztm/apps/appstest"
+	"ztm/apps/cloud/load"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -84,8 +85,8 @@ func (p *place) publish(path string, content []byte, share ...string) {
 }
 
 // download fetches what is at or below a name and returns how that ended.
-func (p *place) download(name string) (Progress, error) {
-	var d Progress
+func (p *place) download(name string) (load.Progress, error) {
+	var d load.Progress
 	if err := p.call("POST", "downloads", Named{Path: name}, &d); err != nil {
 		return d, err
 	}

@@ -2,18 +2,17 @@ package cloud
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"io/fs"
 	"os"
 	"slices"
-	"sync"
 	"time"
 
 	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/fetch"
 	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/load"
 	"ztm/apps/cloud/note"
 	"ztm/apps/cloud/tree"
 	"ztm/tunnel/answer"
@@ -26,113 +25,12 @@ import (
 //	-> temporary file, with what an earlier attempt left -> fetch from all holders -> verified
 //	-> what somebody edited here goes aside -> its name, on disk -> the index says that it is here
 
-// Download is one request to fetch files.
-type Download struct {
-	a      *App
-	id     string
-	cancel context.CancelFunc
-	ended  chan struct{} // closed when all files are done
-
-	mu      sync.Mutex
-	began   time.Time
-	files   int
-	bytes   int64 // of all files
-	done    int
-	there   int64 // bytes that are there, of files that are done
-	current map[string]*fetching
-	failed  []Result
-	aside   []string
-	over    bool
-}
-
-// fetching is a file that is being fetched.
-type fetching struct{ fetch.Progress }
-
-// Progress is how far a download is.
-type Progress struct {
-	ID      string    `json:"id"`
-	Files   int       `json:"files"`
-	Done    int       `json:"done"`
-	Bytes   int64     `json:"bytes"`
-	Fetched int64     `json:"fetched"`
-	Sources int       `json:"sources"`
-	Step    string    `json:"step,omitempty"`
-	Current []string  `json:"current,omitempty"`
-	Failed  []Result  `json:"failed,omitempty"`
-	Aside   []string  `json:"aside,omitempty"` // what somebody had edited here, under its new name
-	Ended   bool      `json:"ended"`
-	Began   time.Time `json:"began"`
-}
-
-// Progress returns how far the download is.
-func (d *Download) Progress() Progress {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	p := Progress{ID: d.id, Files: d.files, Done: d.done, Bytes: d.bytes, Fetched: d.there, Failed: slices.Clone(d.failed),
-		Aside: slices.Clone(d.aside), Ended: d.over, Began: d.began}
-	for name, f := range d.current {
-		p.Fetched += f.Bytes
-		if p.Sources = max(p.Sources, f.Sources); len(p.Current) < 8 {
-			p.Current = append(p.Current, name)
-		}
-		if p.Step == "" || f.Step == fetch.Fetching {
-			p.Step = f.Step
-		}
+// begin begins a download, for which it is asked once who is online.
+func (a *App) begin(ctx context.Context) load.Fetch {
+	online := a.online(ctx)
+	return func(ctx context.Context, row index.Row, progress func(fetch.Progress)) (string, error) {
+		return a.fetchFile(ctx, row, online, progress)
 	}
-	slices.Sort(p.Current)
-	return p
-}
-
-// mostDownloads is how many downloads are remembered, those that have ended among them.
-const mostDownloads = 64
-
-// fetchAll begins to fetch files.
-func (a *App) fetchAll(rows []index.Row) (*Download, error) {
-	d := &Download{a: a, id: rand.Text()[:8], ended: make(chan struct{}), current: map[string]*fetching{}, files: len(rows), began: time.Now()}
-	for _, r := range rows {
-		d.bytes += r.Size
-	}
-	a.mu.Lock()
-	for id, old := range a.downloads {
-		if len(a.downloads) >= mostDownloads && old.Progress().Ended {
-			delete(a.downloads, id)
-		}
-	}
-	if len(a.downloads) >= mostDownloads {
-		a.mu.Unlock()
-		return nil, answer.Errorf(answer.Limit, "%d downloads are running already", mostDownloads)
-	}
-	ctx, cancel := context.WithCancel(a.life)
-	d.cancel = cancel
-	a.downloads[d.id] = d
-	a.mu.Unlock()
-	a.work.Go(func() { d.run(ctx, rows) })
-	return d, nil
-}
-
-// run fetches all files, some at a time.
-func (d *Download) run(ctx context.Context, rows []index.Row) {
-	defer d.cancel()
-	online := d.a.online(ctx)
-	var files sync.WaitGroup
-	for _, row := range rows {
-		if ctx.Err() != nil {
-			break
-		}
-		select {
-		case <-ctx.Done(): // others may have all slots for long
-		case d.a.slots <- struct{}{}:
-			files.Go(func() {
-				defer func() { <-d.a.slots }()
-				d.one(ctx, row, online)
-			})
-		}
-	}
-	files.Wait()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.over = true
-	close(d.ended)
 }
 
 // online returns the endpoints that are online.
@@ -147,36 +45,6 @@ func (a *App) online(ctx context.Context) map[identity.ID]bool {
 	}
 	return on
 }
-
-// one fetches one file and notes how that went.
-func (d *Download) one(ctx context.Context, row index.Row, online map[identity.ID]bool) {
-	f := &fetching{}
-	d.mu.Lock()
-	d.current[row.Name()] = f
-	d.mu.Unlock()
-	aside, err := d.a.fetchFile(ctx, row, online, func(p fetch.Progress) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		f.Progress = p
-	})
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.current, row.Name())
-	if aside != "" {
-		d.aside = append(d.aside, aside)
-	}
-	if err == nil {
-		d.done++
-		d.there += row.Size
-		return
-	}
-	if len(d.failed) < mostFailures {
-		d.failed = append(d.failed, Result{Path: row.Name(), Error: explain(err)})
-	}
-}
-
-// mostFailures is how many files that failed a download names.
-const mostFailures = 1000
 
 // fetchFile fetches one file, unless it is there. aside is the name that an edited file got that
 // stood in its place.

@@ -103,15 +103,14 @@ func (a mirrored) Fetch(ctx context.Context, user string, paths []string) error 
 			}
 		})
 	}
-	d, err := a.fetchAll(rows)
+	d, err := a.loads.Start(rows)
 	if err != nil {
 		return err
 	}
 	select {
-	case <-d.ended:
+	case <-d.Ended():
 	case <-ctx.Done():
-		d.cancel()
-		<-d.ended
+		d.Stop()
 	}
 	if p := d.Progress(); len(p.Failed) > 0 && ctx.Err() == nil {
 		return errors.New(p.Failed[0].Error) // each is among the problems

@@ -13,6 +13,7 @@ import (
 	"ztm/apps/cloud/blocks"
 	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/load"
 	"ztm/apps/cloud/tree"
 	"ztm/apps/rooted"
 	"ztm/tunnel/answer"
@@ -110,8 +111,8 @@ func (a *App) file(t *tree.Tree, r index.Row) File {
 func (a *App) state(t *tree.Tree, r index.Row) (State, string) {
 	a.mu.Lock()
 	problem, has := a.problems[r.Name()]
-	loading := a.loadingLocked(r.Name())
 	a.mu.Unlock()
+	loading := a.loads.Fetches(r.Name())
 	info, err := t.Stat(r.User, r.Path)
 	switch {
 	case loading:
@@ -136,18 +137,6 @@ func (a *App) state(t *tree.Tree, r index.Row) (State, string) {
 		return Synced, ""
 	}
 	return Outdated, problem.Reason
-}
-
-func (a *App) loadingLocked(name string) bool {
-	for _, d := range a.downloads {
-		d.mu.Lock()
-		_, loading := d.current[name]
-		d.mu.Unlock()
-		if loading {
-			return true
-		}
-	}
-	return false
 }
 
 // Described is all that is known of one file.
@@ -199,9 +188,9 @@ func (a *App) describe(name string) (*Described, error) {
 
 // Status is what goes on, and what is not done.
 type Status struct {
-	Dir       string     `json:"dir"`
-	Downloads []Progress `json:"downloads,omitempty"`
-	Problems  []Problem  `json:"problems,omitempty"`
+	Dir       string          `json:"dir"`
+	Downloads []load.Progress `json:"downloads,omitempty"`
+	Problems  []Problem       `json:"problems,omitempty"`
 }
 
 // status says of each file that is not done why, since when, and what helps.
@@ -209,17 +198,16 @@ func (a *App) status() (s Status, err error) {
 	if s.Dir, err = a.directory(); err != nil {
 		return s, err
 	}
-	a.mu.Lock()
-	for _, d := range a.downloads {
-		if p := d.Progress(); !p.Ended {
+	for _, p := range a.loads.List() {
+		if !p.Ended {
 			s.Downloads = append(s.Downloads, p)
 		}
 	}
+	a.mu.Lock()
 	for _, p := range a.problems {
 		s.Problems = append(s.Problems, p)
 	}
 	a.mu.Unlock()
-	byBeginning(s.Downloads)
 	list, err := a.files(a.author().User, "")
 	for _, f := range list {
 		if p, ok := pending(f); ok && !slices.ContainsFunc(s.Problems, func(o Problem) bool { return o.Path == p.Path }) {
@@ -228,12 +216,6 @@ func (a *App) status() (s Status, err error) {
 	}
 	sort.Slice(s.Problems, func(i, j int) bool { return s.Problems[i].Path < s.Problems[j].Path })
 	return s, err
-}
-
-// byBeginning sorts downloads. Here and elsewhere in the app [sort.Slice] does it: each use of
-// slices.SortFunc is another 9 KB on MIPS.
-func byBeginning(list []Progress) {
-	sort.Slice(list, func(i, j int) bool { return list[i].Began.Before(list[j].Began) })
 }
 
 // pending says of a file of this user's own tree what is not done about it.

@@ -11,6 +11,7 @@ import (
 
 	"ztm/apps/appstest"
 	"ztm/apps/cloud"
+	"ztm/apps/cloud/load"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -129,7 +130,7 @@ func TestAnInterruptedDownloadSaysHowToGoOn(t *testing.T) {
 	alice, bob := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "bob")
 	alice.want("upload", "--share", "bob", write(t, filepath.Join(t.TempDir(), "x"), "1"))
 	ctx, cancel := context.WithCancel(t.Context())
-	var d cloud.Progress
+	var d load.Progress
 	k := &client{bob.c}
 	if err := k.ask(ctx, "POST", "downloads", cloud.Named{Path: "/users/alice/x"}, &d); err != nil {
 		t.Fatal(err)

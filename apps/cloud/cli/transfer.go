@@ -18,6 +18,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/cloud"
+	"ztm/apps/cloud/load"
 	"ztm/apps/progress"
 )
 
@@ -233,7 +234,7 @@ func quoted(path string) string {
 
 // download fetches what is at or below a path, and shows how that goes.
 func (k *client) download(ctx context.Context, path, to string, detach bool) error {
-	var d cloud.Progress
+	var d load.Progress
 	if err := k.ask(ctx, http.MethodPost, "downloads", cloud.Named{Path: path}, &d); err != nil {
 		return err
 	}
@@ -267,7 +268,7 @@ func (k *client) download(ctx context.Context, path, to string, detach bool) err
 }
 
 // follow shows a download until it ends.
-func (k *client) follow(ctx context.Context, d cloud.Progress) (cloud.Progress, error) {
+func (k *client) follow(ctx context.Context, d load.Progress) (load.Progress, error) {
 	bar := progress.New(k.Stderr())
 	defer bar.End()
 	for !d.Ended {
@@ -284,7 +285,7 @@ func (k *client) follow(ctx context.Context, d cloud.Progress) (cloud.Progress, 
 }
 
 // interrupted ends a download that a person has interrupted, and says how to go on.
-func (k *client) interrupted(d cloud.Progress, path string) error {
+func (k *client) interrupted(d load.Progress, path string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := k.ask(ctx, http.MethodDelete, "downloads/"+d.ID, nil, &d); err != nil {
@@ -294,7 +295,7 @@ func (k *client) interrupted(d cloud.Progress, path string) error {
 }
 
 func (k *client) downloads(ctx context.Context) error {
-	var list []cloud.Progress
+	var list []load.Progress
 	if err := k.ask(ctx, http.MethodGet, "downloads", nil, &list); err != nil {
 		return err
 	}
@@ -310,7 +311,7 @@ func (k *client) downloads(ctx context.Context) error {
 }
 
 func (k *client) cancel(ctx context.Context, id string) error {
-	var d cloud.Progress
+	var d load.Progress
 	return k.ask(ctx, http.MethodDelete, "downloads/"+url.PathEscape(id), nil, &d)
 }
 
