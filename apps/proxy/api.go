@@ -26,6 +26,7 @@ import (
 //	PUT    /credentials/USER     {"password": ...}
 //	DELETE /credentials/USER
 //	GET    /status               Status
+//	GET    /where?target=HOST    Where: HOST:PORT, or HOST for any port
 
 const maxRequest = 1 << 20 // bytes of a request's body
 
@@ -106,6 +107,7 @@ func (a *App) API() http.Handler {
 	handle("PUT /credentials/{user}", a.setCredential)
 	handle("DELETE /credentials/{user}", a.deleteCredential)
 	handle("GET /status", func(r *http.Request) (any, error) { return a.status(r.Context()) })
+	handle("GET /where", a.where)
 	handle("/", func(r *http.Request) (any, error) {
 		return nil, answer.Errorf(answer.NotFound, "the proxy has no %s %s", r.Method, limit.Clip(r.URL.Path))
 	})

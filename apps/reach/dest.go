@@ -68,6 +68,14 @@ func (d Dest) String() string {
 	return net.JoinHostPort(d.Host(), strconv.Itoa(int(d.Port)))
 }
 
+// Text returns the destination for people: without a port if any port is meant.
+func (d Dest) Text() string {
+	if d.Port == 0 {
+		return d.Host()
+	}
+	return d.String()
+}
+
 // Within returns the destination with a search domain appended to its name.
 func (d Dest) Within(domain string) Dest {
 	return Dest{Name: d.Name + "." + domain, Short: d.Name, Full: true, Port: d.Port}

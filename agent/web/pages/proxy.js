@@ -1,8 +1,10 @@
-import { api, use } from './agent.js'
+import { api, redraw, use } from './agent.js'
 import { h } from './dom.js'
 import { appPath, chooser, endpoint, ztm } from './mesh.js'
-import { answerOf, button, command, confirm, dialog, line, list, some, state, table } from './parts.js'
+import { answerOf, button, command, confirm, dialog, failure, line, list, some, state, table } from './parts.js'
 import { milliseconds, number, t } from './words.js'
+
+const asked = { target: '', answer: null, error: null } // where a connection would go
 
 export function proxy() {
   return [
@@ -21,6 +23,7 @@ export function proxy() {
       ], c.routes ?? [], { label: t('Routes'), empty: t('Everything goes to whichever exit serves it, otherwise: {default}.', { default: c.default }) }),
       button(t('Add a route'), route),
     ]),
+    question(),
     h('h2', null, t('Rules of this exit, in order')),
     answerOf(use(appPath('proxy/rules')), rules => [
       table([
@@ -49,6 +52,44 @@ export function proxy() {
 
 function part(title, text, name, values, edit) {
   return h('div', { class: 'card' }, h('h2', null, title), h('p', { class: 'quiet' }, text), h('div', null, name, ': ', (values ?? []).join(', ') || '–'), button(t('Change'), edit))
+}
+
+// question asks where a connection would go. None is opened.
+function question() {
+  const w = asked.answer
+  return h('section', null, h('h2', null, t('Where would a connection go?')),
+    h('form', { class: 'bar', onsubmit: ask },
+      h('label', { class: 'grow' }, t('Host'), ' ', h('input', { name: 'target', required: true, placeholder: 'svc-a.svc:8080', spellcheck: 'false', autocapitalize: 'off', oninput: e => { asked.target = e.target.value.trim(); redraw() } })),
+      h('button', { type: 'submit' }, t('Ask'))),
+    asked.error ? failure(asked.error) : null,
+    h('div', { 'aria-live': 'polite' }, !w ? null : w.steps.length ? h('ol', { class: 'hops' }, w.steps.map(step)) : state('bad', t('Nowhere: {reason}', w))),
+    line(command(ztm(true), 'proxy', 'where', asked.target || 'HOST')))
+}
+
+function step(s) {
+  return h('li', null, s.exits.length ? s.exits.map(e => h('div', null, e.error ? state('bad', `${e.name}: ${e.error}`) : state('good', e.user ? `${e.name} (${e.user})` : e.name), ' ', e.rtt ? milliseconds(e.rtt) : null))
+    : state('good', t('from {name} itself', endpoint())), h('small', null, reason(s)))
+}
+
+function reason(s) {
+  switch (s.by) {
+    case 'route': return t('by the route {pattern}', s)
+    case 'target': return t('as the most specific target')
+    case 'search': return t('as a short name there')
+    case 'catch-all': return t('as an exit for everything')
+    default: return t('because no exit serves it')
+  }
+}
+
+async function ask(e) {
+  e.preventDefault()
+  Object.assign(asked, { answer: null, error: null })
+  try {
+    asked.answer = await api('GET', appPath('proxy/where') + '?' + new URLSearchParams({ target: asked.target }))
+  } catch (error) {
+    asked.error = error
+  }
+  redraw()
 }
 
 function patch(body) { return api('PATCH', appPath('proxy/config'), body).then(() => null) }

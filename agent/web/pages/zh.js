@@ -310,4 +310,13 @@ export const zh = {
   'What is shown is recorded in this page, what is typed is not. The endpoint itself records all sessions after:': '本页只录制显示的内容，不录制输入的内容。要让端点自己录制所有会话，请运行：',
   'A file in the format asciicast v2, such as one that an endpoint has made. It is shown here and sent nowhere.': 'asciicast v2 格式的文件，例如端点录制的文件。它只在此显示，不会发送到任何地方。',
   'This is no recording of a terminal.': '这不是终端录像。',
+  'Where would a connection go?': '连接会从哪里出去？',
+  'Host': '主机',
+  'Nowhere: {reason}': '无处可去：{reason}',
+  'from {name} itself': '从 {name} 本身',
+  'by the route {pattern}': '依据路由 {pattern}',
+  'as the most specific target': '作为最具体的目标',
+  'as a short name there': '作为那里的短名称',
+  'as an exit for everything': '作为通往一切的出口',
+  'because no exit serves it': '因为没有出口提供它',
 }

@@ -182,3 +182,25 @@ func describe(e proxy.ExitStatus) string {
 	}
 	return strings.Join(words, ", ")
 }
+
+// where shows where a connection would go.
+func (m manager) where(ctx context.Context, target string) error {
+	var w proxy.Where
+	if err := m.Call(ctx, http.MethodGet, "proxy/where?"+url.Values{"target": {target}}.Encode(), nil, &w); err != nil {
+		return err
+	}
+	t := &apps.Table{}
+	for _, s := range w.Steps {
+		by := cmp.Or(strings.TrimSpace(s.By+" "+s.Pattern), "-")
+		if len(s.Exits) == 0 {
+			t.Add("from here", by, "")
+		}
+		for _, e := range s.Exits {
+			t.Add("at "+e.Name, by, cmp.Or(e.Error, "of user "+e.User))
+		}
+	}
+	if len(w.Steps) == 0 {
+		t.Add("nowhere", w.Reason, "")
+	}
+	return m.Print(w, t)
+}

@@ -31,7 +31,7 @@ func commands(c apps.Console) *cli.Command {
 			"ztm proxy config --add-target '*.svc.cluster.local'    # where the services are",
 			"ztm proxy config --set-listen 0.0.0.0:1080             # where they are wanted",
 			"curl -x http://127.0.0.1:1080 http://svc-a.svc:8080"),
-		Subcommands: []*cli.Command{configCommand(m), rulesCommand(m), statusCommand(m)},
+		Subcommands: []*cli.Command{configCommand(m), rulesCommand(m), statusCommand(m), whereCommand(m)},
 	}
 }
 
@@ -212,6 +212,24 @@ func statusCommand(m manager) *cli.Command {
 				return err
 			}
 			return m.status(x.Context)
+		},
+	}
+}
+
+func whereCommand(m manager) *cli.Command {
+	return &cli.Command{
+		Name:      "where",
+		Category:  apps.AtEndpoint,
+		Usage:     "Show where a connection through a proxy would go",
+		UsageText: "ztm proxy where HOST[:PORT]",
+		Description: "It opens no connection. What the endpoint knows of the exits decides, and an exit may still refuse. The second\n" +
+			"and later lines count if the exits of the line before do not know the name.\n\n" +
+			apps.Example("ztm proxy where svc-a.svc:8080", "ztm ep laptop proxy where 10.43.0.7"),
+		Action: func(x *cli.Context) error {
+			if x.NArg() != 1 {
+				return apps.Usagef("want one HOST or HOST:PORT")
+			}
+			return m.where(x.Context, x.Args().First())
 		},
 	}
 }

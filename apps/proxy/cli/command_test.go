@@ -184,6 +184,24 @@ func TestStatusCommand(t *testing.T) {
 	}
 }
 
+func TestWhereCommand(t *testing.T) {
+	var n appstest.Net
+	in := join(t, &n, "in", "alice")
+	join(t, &n, "mine", "alice").change(t, proxy.Change{AddTargets: []string{"*.example.com"}})
+	in.change(t, proxy.Change{Direct: []string{"here.test"}})
+	for target, want := range map[string]string{
+		"a.example.com": "at mine target of user alice", "here.test:80": "from here route here.test", "other.net": "nowhere no exit serves other.net",
+	} {
+		out, _, err := run(in, nil, "", "where", target)
+		if got := strings.Join(strings.Fields(out), " "); err != nil || !strings.Contains(got, want) {
+			t.Errorf("%s: %v, no %q in\n%s", target, err, want, got)
+		}
+	}
+	if _, _, err := run(in, nil, "", "where"); err == nil {
+		t.Error("nothing was asked, and it was answered")
+	}
+}
+
 func TestOptionsThatMayBeEmptySaySo(t *testing.T) {
 	var n appstest.Net
 	e := join(t, &n, "in", "alice")

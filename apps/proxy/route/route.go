@@ -81,18 +81,18 @@ func (r *Router) explain(ctx context.Context, s *Table, d reach.Dest) error {
 	all, _ := r.exits.look(ctx, func(string) bool { return true }, answerFresh, true)
 	for _, c := range all {
 		if s.Trusted(c.User) && c.Serves != nil && reach.Heaviest(c.Serves.Targets, d) >= 0 {
-			return answer.Errorf(answer.Prohibited, "%s is excluded at endpoint %s", d, c.Name)
+			return answer.Errorf(answer.Prohibited, "%s is excluded at endpoint %s", d.Text(), c.Name)
 		}
 	}
 	for _, g := range groups(all, d) {
 		for _, c := range all {
 			if c.ID == g.exits[0] {
 				return answer.Errorf(answer.NotFound, "no exit of yours serves %s; endpoint %s of user %s does, and can be used "+
-					"after 'ztm proxy config --add-trust %s' or --add-via", d, c.Name, c.User, c.User)
+					"after 'ztm proxy config --add-trust %s' or --add-via", d.Text(), c.Name, c.User, c.User)
 			}
 		}
 	}
-	return answer.Errorf(answer.NotFound, "no exit serves %s", d)
+	return answer.Errorf(answer.NotFound, "no exit serves %s", d.Text())
 }
 
 // along opens a connection on a configured route.
@@ -196,11 +196,11 @@ func (r *Router) chooseAmong(ctx context.Context, s *Table, d reach.Dest, fresh 
 	none := &noExit{}
 	for _, g := range groups(all, d) {
 		passed := passes
-		if g.short {
+		if g.by == BySearch {
 			passed = unknown
 		}
 		err := r.tryEach(g.exits, use, passed)
-		if !g.short || !unknown(err) {
+		if g.by != BySearch || !unknown(err) {
 			return err
 		}
 		none.short = err
@@ -240,22 +240,22 @@ func unknown(err error) bool {
 // group is a number of exits, in the order in which they are tried.
 type group struct {
 	exits []identity.ID
-	short bool // they serve the destination only with a search domain appended
+	by    string // ByTarget, BySearch or ByCatchAll
 }
 
-// groups sorts the exits that serve d. A later group counts only if the earlier one is short.
+// groups sorts the exits that serve d. A later group counts only if the earlier one is BySearch.
 func groups(all []Candidate, d reach.Dest) []group {
 	literal := ranked(all, func(m *Advertised) int { return m.weigh(d, false) })
 	if len(literal) > 0 {
-		return []group{{exits: heaviestOf(literal)}}
+		return []group{{heaviestOf(literal), ByTarget}}
 	}
 	var out []group
 	if short := ranked(all, func(m *Advertised) int { return m.weighShort(d) }); len(short) > 0 {
 		// What the name is short for is not known before an exit resolves it: all of them are asked.
-		out = append(out, group{exits: idsOf(short), short: true})
+		out = append(out, group{idsOf(short), BySearch})
 	}
 	if rest := ranked(all, func(m *Advertised) int { return m.weigh(d, true) }); len(rest) > 0 {
-		out = append(out, group{exits: heaviestOf(rest)})
+		out = append(out, group{heaviestOf(rest), ByCatchAll})
 	}
 	return out
 }
