@@ -89,7 +89,7 @@ func commands(c *console.Console) []*cli.Command {
 			more.Add(k.Commands(c))
 		}
 	}
-	c.Know(more.Values)
+	c.Know(more)
 	run := roles(c)
 	out := append(mesh.Commands(c, more), more.Top...)
 	out = append(out, auditcli.Command(c), noticecli.Command(c), run)

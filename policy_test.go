@@ -132,7 +132,7 @@ var arrows = []arrow{
 	{"apps/external/confine", nil, "what holds a program knows nothing of what it is for"},
 	{"apps/external/contract", []string{"tunnel/answer", "tunnel/identity"}, "a request is cleaned without knowing for which app"},
 	{"apps/external/door", []string{"apps", "apps/external/contract", "apps/external/manifest", "tunnel/answer", "tunnel/capsule", "tunnel/identity", "tunnel/limit", "tunnel/splice"}, "what passes between peers and a program does not depend on how it runs"},
-	{"apps/external/cli", []string{"apps", "apps/external", "apps/external/bundle", "apps/external/install", "apps/external/manifest", "apps/progress", "tunnel/identity", "tunnel/loopback"}, "a command line is a client of an app; main alone has it"},
+	{"apps/external/cli", []string{"apps", "apps/external", "apps/external/bundle", "apps/external/contract", "apps/external/install", "apps/external/manifest", "apps/progress", "tunnel/answer", "tunnel/identity", "tunnel/loopback", "tunnel/splice"}, "a command line is a client of an app; main alone has it"},
 	{"apps/external/run", []string{"apps", "apps/external/confine", "apps/external/manifest", "apps/process/session", "tunnel/answer", "tunnel/limit"}, "a process is kept without knowing who asks it"},
 	{"apps/external/manifest", []string{"tunnel/identity"}, "what an app says of itself is checked without running it"},
 	{"apps/external/install", []string{"apps", "apps/external/bundle", "apps/external/manifest", "apps/rooted", "tunnel/answer"}, "what is installed is kept without running it, or knowing where it came from"},

@@ -34,6 +34,26 @@ type Commands struct {
 	// Values lists what a name in capitals in the usage of its commands can stand for, for
 	// completion: "tcp/NAME". A function that cannot find out returns nothing.
 	Values map[string]func(context.Context) []string
+
+	// Brought are commands that are not of this binary; nil is none. One app has them.
+	Brought Brought
+}
+
+// Brought are the commands of programs that are installed at an endpoint. They are asked about where
+// this binary has no command of a name: `ztm NAME ARG...`.
+type Brought interface {
+	// List returns what there is at the chosen endpoint, for help and completion. An error is an
+	// empty list.
+	List(ctx context.Context) []BroughtCommand
+
+	// Run runs the command of that name with all that follows it, or reports that there is none.
+	Run(ctx context.Context, name string, args []string) (known bool, err error)
+}
+
+// BroughtCommand is a command of an installed program, as its author describes it.
+type BroughtCommand struct {
+	Name  string
+	Usage string // one line
 }
 
 // Add adds the commands of another app.
@@ -46,6 +66,9 @@ func (c *Commands) Add(more Commands) {
 		c.Values = map[string]func(context.Context) []string{}
 	}
 	maps.Copy(c.Values, more.Values)
+	if more.Brought != nil {
+		c.Brought = more.Brought
+	}
 }
 
 // Measured is an [App] that has counters. They are asked for from any goroutine.

@@ -44,7 +44,7 @@ func (c *Console) run(ctx context.Context, args []string, commands []*cli.Comman
 	app := c.app(append(commands, c.Commands()...))
 	root := tree(app)
 	if len(args) == 0 {
-		return grammar.Help(c.cfg.Stdout, []*grammar.Command{root})
+		args = []string{"help"}
 	}
 	if args[0] == "--version" { // as of most programs
 		args = append([]string{"version"}, args[1:]...)
@@ -58,9 +58,12 @@ func (c *Console) run(ctx context.Context, args []string, commands []*cli.Comman
 	}
 	line, err := grammar.Parse(root, args)
 	if err != nil {
-		return err
+		return c.foreign(ctx, root, args, err)
 	}
 	if line.Help {
+		if len(line.Path) == 1 {
+			c.bring(ctx, root, line)
+		}
 		return grammar.Help(c.cfg.Stdout, line.Path)
 	}
 	c.prefixes(line.Prefixes)

@@ -57,6 +57,9 @@ func (c *Console) complete(ctx context.Context, root *grammar.Command, words []s
 	for _, w := range next.Words {
 		fmt.Fprintf(c.cfg.Stdout, "%s\t%s\n", w.Word, w.Usage)
 	}
+	if next.First {
+		c.completeBrought(ctx, root, next)
+	}
 	switch next.Value {
 	case "":
 		return
@@ -105,7 +108,7 @@ func (c *Console) values(ctx context.Context, kind, typed string) []string {
 			add(u.Name)
 		}
 	default:
-		if list := c.known[kind]; list != nil {
+		if list := c.known.Values[kind]; list != nil {
 			out = list(ctx)
 		}
 	}

@@ -10,7 +10,6 @@
 package console
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -34,7 +33,7 @@ type Config struct {
 // any goroutine, by the command that runs.
 type Console struct {
 	cfg   Config
-	known map[string]func(context.Context) []string // see Know
+	known apps.Commands // see Know
 
 	// Chosen by the command line before its command runs.
 	data     string // directory of the agent
@@ -69,9 +68,9 @@ func New(cfg Config) *Console {
 	return &Console{cfg: cfg}
 }
 
-// Know tells what names in capitals in the usage of commands can stand for, for completion: see
-// [apps.Commands.Values]. It is called before Run.
-func (c *Console) Know(values map[string]func(context.Context) []string) { c.known = values }
+// Know tells what the apps know beside their commands: what names in capitals can stand for, and
+// which commands installed programs bring. It is called before Run.
+func (c *Console) Know(more apps.Commands) { c.known = more }
 
 // forget makes ready for another command line.
 func (c *Console) forget() {

@@ -286,9 +286,9 @@ func TestCompletionOffersWhatTheAgentKnows(t *testing.T) {
 	answers["GET "+api.EndpointsPath("demo", apps.Filter{})] = eps
 	a := apitest.New(t, answers)
 	s := newShell(map[string]string{"HOME": a.Dir, "ZTM_DATA": a.Dir})
-	s.Know(map[string]func(context.Context) []string{
+	s.Know(apps.Commands{Values: map[string]func(context.Context) []string{
 		"tcp/NAME": func(context.Context) []string { return []string{"tcp/web", "tcp/$(reboot)", "tcp/db", "tcp/web"} },
-	})
+	}})
 	takes := &cli.Command{
 		Name: "take", ArgsUsage: "EP", Action: func(*cli.Context) error { return nil },
 		Flags: []cli.Flag{

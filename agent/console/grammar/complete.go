@@ -15,6 +15,7 @@ type Next struct {
 	Glue  string      // what is already typed of the word before the value: "--exits="
 	Typed string      // what is typed of the word or value; Words all begin with it
 	Line  *Line       // what was read so far; it was not checked
+	First bool        // a command of the program itself comes next
 }
 
 // Complete says what the last word, which may be empty, could become. A line that is wrong has no
@@ -47,6 +48,7 @@ func Complete(root *Command, typed []string) Next {
 	case w.prefix != nil:
 		n.Value = w.prefix.argument(0)
 	default:
+		n.First = len(w.line.Path) == 1 && len(w.line.Names) == 0
 		n.commands(w, c)
 	}
 	n.alternatives()

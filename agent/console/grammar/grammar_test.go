@@ -402,3 +402,31 @@ func TestDistance(t *testing.T) {
 		}
 	}
 }
+
+func TestALineOfAForeignCommandIsReadUpToItsName(t *testing.T) {
+	for _, tt := range []struct {
+		line, word, rest string
+		ok               bool
+	}{
+		{"guests", "guests", "", true},
+		{"-d x ep nas guests --all -d y -- z", "guests", "--all -d y -- z", true},
+		{"help guests", "guests", "--help", true},
+		{"help help guests", "guests", "--help", true},
+		{"join guests", "", "", false},
+		{"tunnel guests", "", "", false},
+		{"-d guests", "", "", false},
+		{"ep guests", "", "", false},
+		{"--nothing guests", "", "", false},
+		{"-- guests", "", "", false},
+		{"hidden guests", "", "", false},
+		{"", "", "", false},
+	} {
+		line, word, rest, ok := Foreign(program(), strings.Fields(tt.line))
+		if word != tt.word || strings.Join(rest, " ") != tt.rest || ok != tt.ok {
+			t.Errorf("%q: %q, %q, %t", tt.line, word, rest, ok)
+		}
+		if ok && strings.HasPrefix(tt.line, "-d x") && (line.Prefixes["ep"] != "nas" || line.options[0][0] != "--data=x") {
+			t.Errorf("%q: %v, %v", tt.line, line.Prefixes, line.options)
+		}
+	}
+}

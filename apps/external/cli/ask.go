@@ -29,6 +29,11 @@ func (k *client) reach(ctx context.Context, name string) (func(context.Context) 
 	if err != nil {
 		return nil, err
 	}
+	return k.opens(ctx, id)
+}
+
+// opens returns what opens flows to an app of the chosen endpoint.
+func (k *client) opens(ctx context.Context, id string) (func(context.Context) (net.Conn, error), error) {
 	ep, err := k.Trusted(ctx, "")
 	if err != nil {
 		return nil, err

@@ -35,6 +35,7 @@ func commands(c apps.Console) apps.Commands {
 		}},
 		Get:      []*cli.Command{k.getCommand()},
 		Describe: []*cli.Command{k.describeCommand()},
+		Brought:  brought{k},
 	}
 }
 

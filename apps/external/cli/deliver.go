@@ -109,6 +109,9 @@ func (k *client) install(ctx context.Context, what string, yes bool, c install.C
 func (k *client) agree(o install.Offer) error {
 	m := &o.Manifest
 	fmt.Fprintf(k.Stderr(), "%s %s (sequence %d), %s in %d files\n", m.ID(), apps.Printable(m.Version), m.Sequence, progress.Bytes(o.Bytes), o.Files)
+	if m.Command != "" {
+		fmt.Fprintf(k.Stderr(), "It brings the command ztm %s: %s\n", m.Name, apps.Printable(m.Command))
+	}
 	switch {
 	case o.Installed != 0 && len(o.Asks) == 0:
 		fmt.Fprintf(k.Stderr(), "It may do no more than sequence %d, which is installed.\n", o.Installed)

@@ -24,6 +24,12 @@ func (k *client) ask(ctx context.Context, method, path string, in, out any) erro
 	return k.Call(ctx, method, external.Name+"/apps"+path, in, out)
 }
 
+// installed lists what is installed at the chosen endpoint, or tried out.
+func (k *client) installed(ctx context.Context) (list []external.Shown, err error) {
+	err = k.ask(ctx, http.MethodGet, "", nil, &list)
+	return list, err
+}
+
 // resolve returns "PROVIDER/NAME" for a name that is installed once.
 func (k *client) resolve(ctx context.Context, name string) (string, error) {
 	if strings.Contains(name, "/") {
@@ -32,8 +38,8 @@ func (k *client) resolve(ctx context.Context, name string) (string, error) {
 		}
 		return name, nil
 	}
-	var list []external.Shown
-	if err := k.ask(ctx, http.MethodGet, "", nil, &list); err != nil {
+	list, err := k.installed(ctx)
+	if err != nil {
 		return "", err
 	}
 	var found []string
@@ -52,8 +58,8 @@ func (k *client) resolve(ctx context.Context, name string) (string, error) {
 }
 
 func (k *client) list(ctx context.Context) error {
-	var list []external.Shown
-	if err := k.ask(ctx, http.MethodGet, "", nil, &list); err != nil {
+	list, err := k.installed(ctx)
+	if err != nil {
 		return err
 	}
 	t := &apps.Table{Header: []string{"APP", "VERSION", "STATE", "USERS", "PROBLEM"}}

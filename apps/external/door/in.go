@@ -234,7 +234,11 @@ func (x *exchange) pass(c net.Conn, in *bufio.Reader, resp *http.Response) {
 		resp.Header.Set("Connection", "Upgrade")
 		resp.Header.Set("Upgrade", protocol)
 		resp.Body = http.NoBody
-		if resp.Write(c) == nil {
+		switch {
+		case resp.Write(c) != nil:
+		case protocol == contract.Command:
+			x.command(c, in)
+		default:
 			splice.Join(x.ctx, buffered(c, in), buffered(x.app, x.in))
 		}
 		return
@@ -245,6 +249,25 @@ func (x *exchange) pass(c net.Conn, in *bufio.Reader, resp *http.Response) {
 		return
 	}
 	closeWrite(c)
+}
+
+// command passes the input of a command on, and its frames back. The frames say by themselves that
+// they are whole, so a program may end before it has read its input: for a unix socket that is an
+// error, and here it is the end.
+func (x *exchange) command(c net.Conn, in *bufio.Reader) {
+	defer context.AfterFunc(x.ctx, func() { splice.Abort(c); x.app.Close() })()
+	var input sync.WaitGroup
+	input.Go(func() {
+		io.Copy(x.app, in)
+		closeWrite(x.app)
+		io.Copy(io.Discard, in)
+	})
+	io.Copy(c, x.in)
+	closeWrite(c)
+	// The other side closes when it has the status.
+	late := time.AfterFunc(headWithin, func() { splice.Abort(c) })
+	defer late.Stop()
+	input.Wait()
 }
 
 // sendFailure answers a request that no program saw, or that none answered.

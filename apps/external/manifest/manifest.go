@@ -20,6 +20,7 @@ import (
 // Limits of a manifest.
 const (
 	maxVersion   = 64        // bytes
+	maxLine      = 128       // bytes of a line for people, and of the path of a page
 	maxTargets   = 32        // programs for different systems
 	maxWords     = 64        // of one program, with its arguments
 	maxWord      = 1024      // bytes
@@ -42,6 +43,11 @@ type Manifest struct {
 	// Exec says what to run: a program, a path below the directory of the app with "/", and its
 	// arguments. The key is the system, as Go names it: "linux/mipsle", else "linux", else "any".
 	Exec map[string][]string `json:"exec"`
+
+	// Command says, in one line, what `ztm NAME` does; "" brings no command.
+	Command string `json:"command,omitempty"`
+	// Page is the path of the page that a browser is shown first, "/"; "" has no page.
+	Page string `json:"page,omitempty"`
 
 	Rights Rights `json:"rights,omitzero"`
 }
@@ -109,12 +115,30 @@ func (m *Manifest) Check() error {
 	if len(m.Exec) == 0 || len(m.Exec) > maxTargets {
 		return failf("exec names %d systems, not 1 to %d", len(m.Exec), maxTargets)
 	}
+	if err := m.checkShown(); err != nil {
+		return err
+	}
 	for system, words := range m.Exec {
 		if err := checkProgram(system, words); err != nil {
 			return err
 		}
 	}
 	return m.Rights.check()
+}
+
+// checkShown checks what people are shown first.
+func (m *Manifest) checkShown() error {
+	if err := checkText("command", m.Command, maxLine); err != nil {
+		return err
+	}
+	if err := checkText("page", m.Page, maxLine); err != nil {
+		return err
+	}
+	// A browser takes "//host" and "/\host" for another server.
+	if m.Page != "" && (m.Page[0] != '/' || strings.HasPrefix(m.Page, "//") || strings.Contains(m.Page, `\`)) {
+		return failf("page %q is no path that begins with one slash", m.Page)
+	}
+	return nil
 }
 
 // checkProgram checks what is run on a system.

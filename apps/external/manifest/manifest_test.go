@@ -17,6 +17,7 @@ func sample() Manifest {
 func TestAManifestThatIsRightIsAccepted(t *testing.T) {
 	m := sample()
 	m.Rights = Rights{Net: AnyNet, Exec: true, Apps: []string{"bob/chat"}, Autostart: true, Memory: 64 << 20, Processes: 8}
+	m.Command, m.Page = "sign the book", "/book"
 	if err := m.Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -34,6 +35,11 @@ func TestWhatIsWrongWithAManifestIsRefused(t *testing.T) {
 		"no sequence":              func(m *Manifest) { m.Sequence = 0 },
 		"no program":               func(m *Manifest) { m.Exec = nil },
 		"an empty program":         func(m *Manifest) { m.Exec = map[string][]string{"any": {""}} },
+		"a page elsewhere":         func(m *Manifest) { m.Page = "//evil.example" },
+		"a page by a backslash":    func(m *Manifest) { m.Page = `/\evil.example` },
+		"a page without a slash":   func(m *Manifest) { m.Page = "javascript:x" },
+		"a command of two lines":   func(m *Manifest) { m.Command = "says\nmore" },
+		"a command that is long":   func(m *Manifest) { m.Command = strings.Repeat("a", 129) },
 		"no words":                 func(m *Manifest) { m.Exec = map[string][]string{"any": {}} },
 		"a program elsewhere":      func(m *Manifest) { m.Exec = map[string][]string{"any": {"/bin/sh"}} },
 		"a program that climbs":    func(m *Manifest) { m.Exec = map[string][]string{"any": {"../sh"}} },

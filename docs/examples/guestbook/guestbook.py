@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""A guest book: GET / shows it, POST / writes a line. Who writes is known from the mesh."""
+"""A guest book: GET / shows it, POST / writes a line, `ztm guestbook` does both. Who writes is known from the mesh."""
 import html
 import http.server
 import os
 import socket
+import struct
 import threading
 import time
+import urllib.parse
 
 BOOK = os.path.join(os.environ["ZTM_DATA"], "book.txt")
 LIMIT = 500  # characters of an entry
@@ -35,6 +37,12 @@ def entries():
         return ""
 
 
+def write(user, text):
+    line = " ".join(text.split())[:LIMIT]
+    with writing, open(BOOK, "a", encoding="utf-8") as book:
+        book.write(f"{time.strftime('%Y-%m-%d %H:%M')} {user}: {line}\n")
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -47,10 +55,34 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self):
+        if self.headers.get("Upgrade") == "ztm-command":
+            return self.typed()
         if "text/html" not in self.headers.get("Accept", ""):
             return self.answer(200, "text/plain", entries())
         form = '<form method="post"><input name="text" maxlength="500" autofocus><button>Write</button></form>'
         self.answer(200, "text/html", f"<!doctype html><title>Guest book</title><h1>Guest book</h1>{form}<pre>{html.escape(entries())}</pre>")
+
+    def typed(self):
+        """`ztm guestbook [sign [TEXT...]]`: the input comes as it is, the output goes as frames."""
+        args = urllib.parse.parse_qs(self.path.partition("?")[2], keep_blank_values=True).get("arg", [])
+        self.close_connection = True
+        self.send_response(101)
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Upgrade", "ztm-command")
+        self.end_headers()
+        if not args:
+            self.frame(1, entries().encode())
+        elif args[0] == "sign":
+            text = " ".join(args[1:]) or self.rfile.read(4 * LIMIT).decode(errors="replace")
+            write(self.headers["Ztm-Peer-User"], text)
+        else:
+            self.frame(2, b"usage: ztm guestbook [sign [TEXT...]]\n")
+            return self.frame(3, bytes([2]))
+        self.frame(3, bytes([0]))
+
+    def frame(self, kind, data):
+        """1 is output, 2 is for errors, 3 is the exit status and the last."""
+        self.wfile.write(struct.pack(">BI", kind, len(data)) + data)
 
     def do_POST(self):
         length = int(self.headers.get("Content-Length") or 0)
@@ -58,10 +90,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return self.answer(413, "text/plain", "too long\n")
         text = self.rfile.read(length).decode(errors="replace").removeprefix("text=")
-        line = " ".join(text.split())[:LIMIT]
-        user = self.headers["Ztm-Peer-User"]  # set by the agent; nobody else can set it
-        with writing, open(BOOK, "a", encoding="utf-8") as book:
-            book.write(f"{time.strftime('%Y-%m-%d %H:%M')} {user}: {line}\n")
+        write(self.headers["Ztm-Peer-User"], text)  # set by the agent; nobody else can set it
         self.answer(201, "text/plain", "written\n")
 
 
