@@ -176,6 +176,7 @@ var arrows = []arrow{
 	{"scripts/scale", []string{"scripts/process", "tunnel", "tunnel/identity"}, "simulated agents are made of what the real one is"},
 	{"scripts/h2server", []string{"tunnel/h2"}, "the engine alone, for the tools of others"},
 	{"scripts/hostile", []string{"scripts/bench/load", "scripts/process", "tunnel", "tunnel/h2", "tunnel/identity", "tunnel/relaytest", "tunnel/seal"}, "attackers are made of what a real agent is"},
+	{"scripts/netns", nil, "networks of this machine's own, whoever is in them"},
 	{"scripts/process", []string{"tunnel/freeport"}, "whatever is run, it is run in one way"},
 	{"scripts/...", []string{"scripts/..."}, "tools are no part of the product"},
 }

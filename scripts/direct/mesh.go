@@ -37,9 +37,9 @@ type rig struct {
 // try sets up a pair of routers and measures it.
 func try(ctx context.Context, ztm, dir, prefix string, p pair, size int64) (r row, err error) {
 	w := newWorld(prefix, p.a, p.b, p.neighbours)
-	defer func() { err = errors.Join(err, w.end()) }()
-	if w.err != nil {
-		return r, w.err
+	defer func() { err = errors.Join(err, w.End()) }()
+	if w.Err() != nil {
+		return r, w.Err()
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -85,7 +85,7 @@ func (g *rig) start() error {
 // measure has flows begin, and looks at what becomes of them.
 func (g *rig) measure(p pair, size int64) (r row, err error) {
 	began := time.Now()
-	if _, err := g.world.output("a", g.self, "-pull", "127.0.0.1:9001,1000"); err != nil {
+	if _, err := g.world.Output("a", g.self, "-pull", "127.0.0.1:9001,1000"); err != nil {
 		return r, err
 	}
 	if err := g.keep("a", "kept", g.self, "-pull", "127.0.0.1:9001,-1"); err != nil { // a flow that lasts
@@ -144,7 +144,7 @@ func (g *rig) measure(p pair, size int64) (r row, err error) {
 // rate moves bytes from the target to a, and returns megabytes in a second.
 func (g *rig) rate(through string, size int64) (float64, error) {
 	start := time.Now()
-	if out, err := g.world.output("a", g.self, "-pull", fmt.Sprintf("%s,%d", through, size)); err != nil {
+	if out, err := g.world.Output("a", g.self, "-pull", fmt.Sprintf("%s,%d", through, size)); err != nil {
 		return 0, fmt.Errorf("%v: %s", err, out)
 	}
 	return float64(size) / 1e6 / time.Since(start).Seconds(), nil
@@ -154,7 +154,7 @@ var bytesOf = regexp.MustCompile(`bytes (\d+)`)
 
 // hubBytes is what came to the hub until now.
 func (g *rig) hubBytes() (int64, error) {
-	out, err := g.world.output("public", "nft", "list", "table", "inet", "count")
+	out, err := g.world.Output("public", "nft", "list", "table", "inet", "count")
 	if err != nil {
 		return 0, fmt.Errorf("%v: %s", err, out)
 	}
@@ -168,7 +168,7 @@ func (g *rig) hubBytes() (int64, error) {
 // listening counts what listens at the agents, but for the target and the tunnel's own entrance.
 func (g *rig) listening() (n int, err error) {
 	for _, side := range []string{"a", "b"} {
-		out, err := g.world.output(side, "ss", "-Hltnu")
+		out, err := g.world.Output(side, "ss", "-Hltnu")
 		if err != nil {
 			return 0, err
 		}
@@ -183,7 +183,7 @@ func (g *rig) listening() (n int, err error) {
 
 // run starts a program at a place.
 func (g *rig) run(place, name string, words ...string) (*process.Process, error) {
-	all := append(g.world.in(place), words...)
+	all := append(g.world.In(place), words...)
 	return g.group.Start(name, all[0], all[1:]...)
 }
 
