@@ -182,14 +182,23 @@ func (a *App) receive(ctx context.Context, p apps.Peer, conn net.Conn, dir strin
 	for _, i := range items {
 		offered[string(i.Path)] = i.Size
 	}
-	return transfer.Receive(conn, transfer.Target{Dir: to}, transfer.Options{Keep: true, Number: true, Hidden: true, Admit: func(path string, size int64) error {
-		most, ok := offered[path]
-		if delete(offered, path); !ok || size > most {
-			return answer.Errorf(answer.Denied, "it was not offered")
-		}
-		return nil
-	}})
+	return transfer.Receive(conn, transfer.Target{Dir: to}, transfer.Options{Keep: true, Number: true, Hidden: true,
+		Admit: func(path string, size int64) error {
+			most, ok := offered[path]
+			if delete(offered, path); !ok || size > most {
+				return errNotOffered
+			}
+			return nil
+		},
+		AdmitDir: func(path string) error {
+			if !slices.ContainsFunc(items, func(i Item) bool { return strings.HasPrefix(string(i.Path), path+"/") }) {
+				return errNotOffered // who consented saw no such name
+			}
+			return nil
+		}})
 }
+
+var errNotOffered = answer.Errorf(answer.Denied, "it was not offered")
 
 // hear reads an offer: a line of JSON.
 func hear(conn net.Conn) ([]Item, error) {

@@ -297,7 +297,13 @@ func TestAnInboxTakesWhatItsOwnerHasSeen(t *testing.T) {
 		t.Errorf("by default: %+v", r)
 	}
 	m.good(m.home, "send", m.path("gift"), "office")
+	if err := os.Mkdir(m.path("dir/unseen"), 0o755); err != nil { // an offer has no such name: nobody consents to it
+		t.Fatal(err)
+	}
 	m.good(m.home, "send", "-r", m.path("more/gift"), m.path("dir"), "office")
+	if _, err := os.Stat(m.path("inbox/alice/dir/unseen")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a directory was made that was not offered: %v", err)
+	}
 	for name, want := range map[string]string{"gift": "first", "gift-2": "second", "dir/a/b": "b"} {
 		if got := m.read("inbox/alice/" + name); got != want {
 			t.Errorf("%s is %q", name, got)

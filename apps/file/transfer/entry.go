@@ -115,8 +115,10 @@ type Options struct {
 	Number    bool // receiver: a name that is taken at the top gets a number
 	Hidden    bool // receiver: names at the top may begin with a dot
 
-	// Admit, of a receiver, decides about each file by its path as the sender has it. nil admits all.
-	Admit func(path string, size int64) error
+	// Admit, of a receiver, decides about each file by its path as the sender has it, and AdmitDir
+	// about each directory: what it does not admit is left out. nil admits all.
+	Admit    func(path string, size int64) error
+	AdmitDir func(path string) error
 }
 
 func (o *Options) meter() *Meter {

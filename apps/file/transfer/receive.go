@@ -225,6 +225,12 @@ func (r *receiver) directory(at *level, n rooted.Name, path string, e entry, ref
 	if err == nil && at.dir == nil {
 		err = errNoDirectory
 	}
+	if err == nil && r.o.AdmitDir != nil {
+		if why := r.o.AdmitDir(l.sent); why != nil {
+			r.report.add(&r.report.Left, path, Reason(why))
+			err = errNoDirectory
+		}
+	}
 	if err == nil {
 		// Writable until all is in it.
 		if err = at.dir.Mkdir(n, fs.FileMode(e.Mode)|0o700); errors.Is(err, fs.ErrExist) {
