@@ -1,6 +1,7 @@
 package file
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -140,6 +141,63 @@ func (c Config) whole(named func([]string) bool, path string, write bool) bool {
 	}
 	_, _, ok := c.grant(named, path, write)
 	return ok
+}
+
+// alias reports whether a path has another spelling by which a grant within it, or above it, denies
+// it: file systems that fold case know a directory by many names. deep asks for all below the path.
+func (c Config) alias(named func([]string) bool, path string, write, deep bool) bool {
+	if len(c.Allow) < 2 {
+		return false
+	}
+	above := lineage(path)
+	for _, one := range c.Allow {
+		if named(one.Users) && (one.Write || !write) {
+			continue
+		}
+		info, err := os.Lstat(string(one.Path))
+		if err != nil {
+			continue // nothing has that name, in any spelling
+		}
+		// A grant that is above in these letters, too, was judged by them.
+		if at := position(above, info); at >= 0 && len(above[at].path) > len(c.nearest(path)) {
+			return true
+		}
+		if deep && len(above) > 0 && above[0].path == path && position(lineage(string(one.Path)), above[0].info) >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// nearest returns the path of the grant that counts for a path, by its letters.
+func (c Config) nearest(path string) string {
+	g, _, _ := c.grant(func([]string) bool { return true }, path, false)
+	return string(g.Path)
+}
+
+// step is a directory on the way to a path.
+type step struct {
+	path string
+	info fs.FileInfo
+}
+
+// lineage lists what there is of a path and the directories above it, the nearest first.
+func lineage(path string) (steps []step) {
+	for {
+		if info, err := os.Lstat(path); err == nil {
+			steps = append(steps, step{path, info})
+		}
+		up := filepath.Dir(path)
+		if up == path {
+			return steps
+		}
+		path = up
+	}
+}
+
+// position returns which of the steps is a file; -1 is none.
+func position(steps []step, info fs.FileInfo) int {
+	return slices.IndexFunc(steps, func(s step) bool { return os.SameFile(s.info, info) })
 }
 
 // dir returns the directory of the inbox.

@@ -72,7 +72,7 @@ func (a *App) may(c Config, p apps.Peer, path, deep string, write bool) error {
 	if p.User == self.User && p.User != "" {
 		return nil
 	}
-	if _, _, ok := c.grant(a.named(p), expand(path), write); ok && (deep == "" || c.whole(a.named(p), deep, write)) {
+	if c.gives(a.named(p), expand(path), deep, write) {
 		return nil
 	}
 	if path == "" {
@@ -84,6 +84,14 @@ func (a *App) may(c Config, p apps.Peer, path, deep string, write bool) error {
 	}
 	return answer.Errorf(answer.Denied, "user %q may not %s %v on %s; its owner can allow it with: ztm ep %s file allow PATH --users %s%s",
 		p.User, verb, apps.Bytes(path), self.Name, self.Name, p.User, option)
+}
+
+// gives reports whether a configuration gives somebody a path, and another one with all below it.
+func (c Config) gives(named func([]string) bool, path, deep string, write bool) bool {
+	if _, _, ok := c.grant(named, path, write); !ok || c.alias(named, path, write, false) {
+		return false
+	}
+	return deep == "" || c.whole(named, deep, write) && !c.alias(named, deep, write, true)
 }
 
 // visit checks a peer, and has a function handle its flow.
