@@ -79,6 +79,20 @@ func TestAnEvictionThatNoHubTakesGoesFromPeerToPeer(t *testing.T) {
 	until(t, "alice knows of the eviction", func() bool { return alice.verifier.Trust().Voids("bob", time.Now()) })
 }
 
+// A hub that was taken over says that it has taken an eviction, and tells nobody.
+func TestAnEvictionThatTheHubKeepsToItselfGoesFromPeerToPeer(t *testing.T) {
+	m, ca, hubs := rootMesh(t, 1)
+	alice := meshOf(t, ca, "alice")
+	runMesh(t, alice, hubs[0])
+	if _, err := m.peers.Ping(t.Context(), alice.agent.self); err != nil {
+		t.Fatal(err)
+	}
+	if out := evict(t, m, "bob"); out.Refused != "" || len(hubs[0].list()) == 0 {
+		t.Fatalf("the hub has not taken the eviction: %+v", out)
+	}
+	until(t, "alice knows of the eviction", func() bool { return alice.verifier.Trust().Voids("bob", time.Now()) })
+}
+
 func TestAnEvictionThatOneHubRefusesIsTakenToTheOthers(t *testing.T) {
 	m, _, hubs := rootMesh(t, 2)
 	hubs[0].refuse(errNo)

@@ -23,10 +23,11 @@ import (
 //  1. Evict       covers every admission of the user that the directory, this device or a clock ahead may have made
 //  2. issueTrust  signs the next trust list and offers it to the hub, which decides between two lists of one version
 //  3. offer       a hub that does not take it has no veto: the other hubs are asked
-//  4. keep        if no hub takes it, it is in force here at once and handed to peers, which hand it on (compareTrust)
-//  5. settle      it is brought to the hub again, on each connection and every few minutes, until a hub has it
+//  4. keep        if no hub takes it, it is in force here at once
+//  5. handOn      peers get it, which hand it on (compareTrust): a hub that takes it may keep it to itself
+//  6. settle      where no hub has it, it is brought to one again and again, until a hub has it
 //
-// A rotation of the CA takes the same way but for 4 and 5: the mesh has one CA only if the hubs
+// A rotation of the CA takes the same way but for 4 to 6: the mesh has one CA only if the hubs
 // agree to it.
 
 const (
@@ -43,8 +44,7 @@ const (
 	// settleEvery is how often a list that no hub has taken is offered again.
 	settleEvery = 2 * time.Minute
 
-	// maxHandOn is how many endpoints of the directory get a list that no hub has taken; they hand
-	// it on.
+	// maxHandOn is how many endpoints of the directory get a list from who signed it; they hand it on.
 	maxHandOn = 64
 )
 
@@ -159,6 +159,7 @@ func (a *Authority) evictAll(ctx context.Context, out api.Evicted, e identity.Ev
 		return out, err
 	}
 	out.Version = list.Version()
+	a.Work.Go(a.handOn)
 	return out, nil
 }
 
@@ -299,7 +300,7 @@ func postTrust(ctx context.Context, s *tunnel.Session, list *identity.Trust) err
 	return s.Call(ctx, http.MethodPost, tunnel.PathTrust, nil, list.Document(), nil)
 }
 
-// keep puts an eviction in force here that no hub has taken, and hands it to peers.
+// keep puts an eviction in force here that no hub has taken.
 func (a *Authority) keep(list *identity.Trust, whom string) error {
 	// First that it is not settled: if the list is on disk then, it is brought to a hub at some
 	// time, whatever happens here.
@@ -315,12 +316,11 @@ func (a *Authority) keep(list *identity.Trust, whom string) error {
 		return err
 	}
 	a.Log.Warn("no hub has taken this eviction: it is in force here and goes from endpoint to endpoint", "whom", whom, "version", list.Version())
-	a.Work.Go(a.handOn)
 	return nil
 }
 
 // handOn gives the trust list to peers: those that we have sessions with, and some of those that
-// are online.
+// are online. It does so also where a hub has taken the list, which may keep it to itself.
 func (a *Authority) handOn() {
 	ids := a.Peers.IDs()
 	if online, err := a.Directory.Endpoints(a.Life, apps.Filter{Online: true, Limit: maxHandOn}); err == nil {
