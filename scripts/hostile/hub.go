@@ -22,7 +22,6 @@ import (
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/relaytest"
-	"ztm/tunnel/seal"
 )
 
 // hubs are attacks of a hub that was taken over: it has its key and its certificate, and everything passes through it. The victim is an
@@ -32,6 +31,10 @@ var hubs = []attack{
 	{"hub", "records that nobody signed", forgedRecords},
 	{"hub", "events as fast as they go", floodEvents},
 	{"hub", "does not take an eviction", vetoEviction},
+	{"hub", "takes an eviction and tells nobody", withholdEviction},
+	{"hub", "shows a trust list from before an eviction", replayTrust},
+	{"hub", "joins carriers with another endpoint than asked for", swapCarriers},
+	{"hub", "answers without an end", endlessBodies},
 	{"hub", "takes requests and does not answer", mute},
 }
 
@@ -47,11 +50,15 @@ type falseHub struct {
 	server   *h2.Server
 	victim   *process.Process
 	data     string // directory of the victim
+	friends  []*process.Process
 
 	list  func(w http.ResponseWriter)                        // answers a listing; nil: who is here
 	event func(ctx context.Context, send func(tunnel.Event)) // after ready; nil: nothing
 	trust int                                                // status for POST of a trust list
+	lists func(w http.ResponseWriter)                        // answers GET of the trust list; nil: there is none
+	swap  func(identity.ID) identity.ID                      // whom who asks for an endpoint gets; nil: that one
 	mute  atomic.Bool
+	flood atomic.Bool // all answers are without an end
 
 	streams *relaytest.Streams
 	mu      sync.Mutex
@@ -86,29 +93,36 @@ func newFalseHub(ctx context.Context, m *mesh, change func(*falseHub)) (*falseHu
 }
 
 func (h *falseHub) close() {
-	if h.victim != nil {
-		h.victim.End(10 * time.Second)
+	for _, p := range append(h.friends, h.victim) {
+		if p != nil {
+			p.End(10 * time.Second)
+		}
 	}
 	h.ln.Close()
 	h.server.Close()
 }
 
-// startVictim starts an agent that has joined with the root permit of the mesh, and knows this hub alone.
 func (h *falseHub) startVictim(ctx context.Context) (err error) {
+	h.victim, h.data, err = h.startAgent(ctx, "victim")
+	return err
+}
+
+// startAgent starts an agent of user root that has joined, and knows this hub alone.
+func (h *falseHub) startAgent(ctx context.Context, name string) (p *process.Process, data string, err error) {
 	b, err := os.ReadFile(filepath.Join(h.m.Dir, "root.json"))
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	permit := filepath.Join(h.m.Dir, "victim.json")
+	permit := filepath.Join(h.m.Dir, name+".json")
 	if err := os.WriteFile(permit, []byte(strings.ReplaceAll(string(b), h.m.hub, h.address)), 0o600); err != nil {
-		return err
+		return nil, "", err
 	}
-	h.data = filepath.Join(h.m.Dir, "victim")
-	if h.victim, err = h.m.Start("victim", h.m.ztm, "run", "agent", "--data", h.data); err != nil {
-		return err
+	data = filepath.Join(h.m.Dir, name)
+	if p, err = h.m.Start(name, h.m.ztm, "run", "agent", "--data", data); err != nil {
+		return nil, "", err
 	}
-	return process.Until(ctx, "the victim joins", 20*time.Second, func() error {
-		return h.m.command(ctx, "join", "demo", "--as", "victim", "--permit", permit, "--data", h.data)
+	return p, data, process.Until(ctx, name+" joins", 20*time.Second, func() error {
+		return h.m.command(ctx, "join", "demo", "--as", name, "--permit", permit, "--data", data)
 	})
 }
 
@@ -143,8 +157,15 @@ func (h *falseHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()
 		return
 	}
+	if h.flood.Load() && r.Method != http.MethodConnect && r.URL.Path != tunnel.PathEvents {
+		h.answerForever(w)
+		return
+	}
 	switch path := r.URL.Path; {
 	case r.Method == http.MethodConnect:
+		if h.swap != nil && r.Header.Get(tunnel.FieldTicket) == "" {
+			r.Host = string(h.swap(identity.ID(r.Host)))
+		}
 		h.streams.Connect(w, r)
 	case path == tunnel.PathHub:
 		json.NewEncoder(w).Encode(tunnel.HubStatus{ID: h.id, Version: "hostile", Since: time.Now(), Names: []string{h.address}})
@@ -152,6 +173,8 @@ func (h *falseHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.streams.Events(w, r, h.event)
 	case path == tunnel.PathTrust && r.Method == http.MethodPost:
 		w.WriteHeader(h.trust)
+	case path == tunnel.PathTrust && h.lists != nil:
+		h.lists(w)
 	case path == tunnel.PathTrust:
 		w.WriteHeader(http.StatusNoContent)
 	case path == tunnel.PathEndpoints && h.list != nil:
@@ -333,70 +356,6 @@ func floodEvents(ctx context.Context, m *mesh) (t tally, err error) {
 	}
 	t.Note += fmt.Sprintf("victim %+.1f MB, log %d KB", mb(grown), log.Size()>>10)
 	return t, nil
-}
-
-// vetoEviction answers 500 to the trust list with which bob is evicted. Bob must be out all the same.
-func vetoEviction(ctx context.Context, m *mesh) (t tally, err error) {
-	h, err := newFalseHub(ctx, m, func(h *falseHub) { h.trust = http.StatusInternalServerError })
-	if err != nil {
-		return t, err
-	}
-	defer h.close()
-	bob, err := m.newMember(exitUser)
-	if err != nil {
-		return t, err
-	}
-	if bob.session, err = tunnel.Open(ctx, &tunnel.Dialer{}, h.address, bob.verifier.ClientConfig(bob.cert, identity.RoleHub, "", tunnel.ControlProto)); err != nil {
-		return t, err
-	}
-	victim, err := h.victimID()
-	if err != nil {
-		return t, err
-	}
-	contact := func() error {
-		once, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		c, err := bob.session.Relay(once, victim, "")
-		if err != nil {
-			return err
-		}
-		s, err := seal.Client(once, c, bob.verifier, bob.cert, victim)
-		if err != nil {
-			return err
-		}
-		defer s.Close()
-		req, err := http.NewRequestWithContext(once, http.MethodGet, "http://peer"+seal.PathPing, nil)
-		if err != nil {
-			return err
-		}
-		resp, err := s.RoundTrip(req)
-		if err == nil {
-			resp.Body.Close()
-		}
-		return err
-	}
-	if err := contact(); err != nil {
-		return t, fmt.Errorf("before the eviction: %w", err)
-	}
-	m.output(ctx, "evict", exitUser, "--data", h.data)
-	for ctx.Err() == nil {
-		t.Tried++
-		if contact() == nil && ctx.Err() == nil {
-			t.LetIn++
-		}
-		pause(ctx, 200*time.Millisecond)
-	}
-	return t, nil
-}
-
-// victimID is the one endpoint that has put a record.
-func (h *falseHub) victimID() (identity.ID, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for id := range h.records {
-		return identity.ID(id), nil
-	}
-	return "", fmt.Errorf("the victim has put no record")
 }
 
 // mute answers nothing any more. The command line of the victim must come to an end.

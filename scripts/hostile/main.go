@@ -10,12 +10,13 @@
 //	attacker starts a process for an attack, and is that process                               (attacker.go)
 //	honest   during each attack: a ping-pong on a tunnel, new connections of the tunnel, and
 //	         carriers of a member that connects for the first time                            (honest.go)
-//	attacks  strangers (stranger.go), members (member.go, flows.go), a hub (hub.go)
+//	attacks  strangers (stranger.go), members (member.go, flows.go), a hub (hub.go, liar.go)
 //	table    a row for each attack: what was tried and let in, latency, memory, processor
 //	         time of the hub and the exit, bytes of log                                       (table.go)
 //
 // It exits with status 1 if an attacker was let in, if an honest new carrier or connection failed or took more than a second, if the
-// ping-pong took more than twice its usual time, or if a process grew by more than its bound; also if an attacker did not come to it. Everything is on loopback and ends by itself.
+// ping-pong took more than twice its usual time (by medians, in one run or the middle of three), or if a process grew by more than its
+// bound; also if an attacker did not come to it. Everything is on loopback and ends by itself.
 package main
 
 import (
@@ -109,7 +110,7 @@ func attackAll(ctx context.Context, dir, binary string, attacks []attack, length
 	var rows []row
 	printHead()
 	for i, a := range attacks {
-		r, err := one(ctx, filepath.Join(dir, fmt.Sprint("mesh-", i)), binary, a, length)
+		r, err := sure(ctx, filepath.Join(dir, fmt.Sprint("mesh-", i)), binary, a, length)
 		if err != nil {
 			return rows, fmt.Errorf("%s: %w", a.name, err)
 		}
@@ -117,6 +118,24 @@ func attackAll(ctx context.Context, dir, binary string, attacks []attack, length
 		rows = append(rows, r)
 	}
 	return rows, nil
+}
+
+// sure is one, or the middle of three where the ping-pong alone breaks its bound: a machine that others use has slow moments.
+func sure(ctx context.Context, dir, binary string, a attack, length time.Duration) (row, error) {
+	var rows []row
+	for len(rows) < 3 {
+		r, err := one(ctx, fmt.Sprint(dir, "-", len(rows)), binary, a, length)
+		if err != nil {
+			return r, err
+		}
+		rows = append(rows, r)
+		if faults := r.faults(); len(rows) == 1 && (len(faults) != 1 || !r.slow()) {
+			return r, nil
+		}
+	}
+	r := middle(rows)
+	r.Note = strings.TrimPrefix(r.Note+", the middle of three", ", ")
+	return r, nil
 }
 
 // one makes a mesh, watches the honest pair at rest, then during an attack, and then what is left of it.
