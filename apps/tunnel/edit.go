@@ -200,6 +200,9 @@ func (a *App) offer() {
 	var names []string
 	var derived []spec.Key
 	for _, o := range a.allOutbounds() {
+		if o.Settings().Off {
+			continue
+		}
 		if _, ok := a.derived[o.Key]; ok {
 			derived = append(derived, o.Key)
 		} else {

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"ztm/apps"
 	"ztm/apps/appstest"
 	"ztm/apps/balance"
 	"ztm/apps/tunnel/spec"
@@ -172,6 +173,55 @@ func TestTakingAccessAwayCutsThoseWhoLostItAndNobodyElse(t *testing.T) {
 	}
 	delete(kept, "bob")
 	wantKept()
+}
+
+func TestATunnelThatIsSwitchedOffIsNotOfferedAndKeepsItsSettings(t *testing.T) {
+	var n appstest.Net
+	b, a := tunneltest.Join(t, &n, "b", "bob"), tunneltest.Join(t, &n, "a", "alice")
+	service := tunneltest.Server(t, "web")
+	b.Offer(t, "tcp/web", service, `"users":["alice"]`)
+	entrance := a.Listen(t, "tcp/web")
+	c := tunneltest.Dial(t, entrance)
+	if _, err := tunneltest.ReadLine(c); err != nil {
+		t.Fatal(err)
+	}
+	open := func(who *tunneltest.Endpoint) error {
+		flow, err := who.Open(t.Context(), b.Self().ID, "tunnel/tcp/web", url.Values{spec.ProbeParam: {"1"}})
+		if err == nil {
+			flow.Close()
+		}
+		return err
+	}
+	offering := func() int {
+		all, err := a.Endpoints(t.Context(), apps.Filter{Offer: "tunnel/tcp/web"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+
+	b.Offer(t, "tcp/web", service, `"users":["alice"]`, `"off":true`)
+	if _, err := tunneltest.ReadLine(c); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("a flow that ran: %v, want a reset", err)
+	}
+	if err := open(a); answer.CodeOf(err) != answer.Unavailable || !strings.Contains(err.Error(), "switched tunnel tcp/web off") {
+		t.Errorf("a new flow: %v", err)
+	}
+	if err := open(tunneltest.Join(t, &n, "c", "carol")); answer.CodeOf(err) != answer.Denied {
+		t.Errorf("somebody who had no access learns of it: %v", err)
+	}
+	if n := offering(); n != 0 {
+		t.Errorf("%d endpoints offer it", n)
+	}
+	if s := b.OutboundStatus(t, "tcp/web"); !s.Off || len(s.Users) != 1 {
+		t.Errorf("settings: %+v", s.Outbound)
+	}
+
+	b.Offer(t, "tcp/web", service, `"users":["alice"]`)
+	tunneltest.WantGreeting(t, entrance, "web")
+	if n := offering(); n != 1 {
+		t.Errorf("%d endpoints offer it", n)
+	}
 }
 
 func TestUnixSocketsServeBothEnds(t *testing.T) {

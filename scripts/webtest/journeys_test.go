@@ -1,6 +1,29 @@
 package webtest
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
+
+func TestATunnelIsSwitchedOffAndOnAgain(t *testing.T) {
+	w, b := one(t)
+	w.ztm("laptop", "tunnel", "open", "outbound", "tcp/web", "--targets", "127.0.0.1:1")
+	b.open("tunnels")
+	b.click("Switch off")
+	b.sees("The settings stay.", "ztm tunnel set outbound tcp/web --off")
+	b.click("Switch off tcp/web")
+	b.sees("switched off", "Switch on")
+	if out := w.ztm("laptop", "get", "outbound"); !strings.Contains(out, " off") {
+		t.Error(out)
+	}
+	b.click("Switch on")
+	b.click("Switch on tcp/web")
+	b.sees("Switch off")
+	if out := w.ztm("laptop", "get", "outbound"); strings.Contains(out, " off") {
+		t.Error(out)
+	}
+	b.clean()
+}
 
 func TestTheProxyPageSaysWhereAConnectionWouldGo(t *testing.T) {
 	w, b := one(t)

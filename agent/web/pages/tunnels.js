@@ -50,6 +50,7 @@ function listeners(i) {
 }
 
 function health(x) {
+  if (x.off) return state('quiet', t('switched off'))
   const bad = (x.health ?? []).filter(c => c.error)
   const shown = tests[key(x)]
   return [
@@ -63,7 +64,9 @@ function actions(kind, x) {
   return h('div', { class: 'actions' },
     kind === 'inbound' ? h('button', { type: 'button', onclick: () => probe(x) }, t('Test')) : null,
     button(t('Change'), () => kind === 'inbound' ? inbound(x) : outbound(x)),
-    kind === 'inbound' && x.listeners?.length ? button(t('Switch off'), () => put('inbound', x, { listens: [] })) : null,
+    kind === 'outbound' && x.off ? button(t('Switch on'), () => switched(kind, x, t('Switch on {name}', { name: key(x) }), '', '--off=false', { off: false })) : null,
+    kind === 'outbound' && !x.off ? button(t('Switch off'), () => switched(kind, x, t('Switch off {name}', { name: key(x) }), t('Its connections end at once. The settings stay.'), '--off', { off: true })) : null,
+    kind === 'inbound' && x.listeners?.length ? button(t('Switch off'), () => switched(kind, x, t('Switch off {name}', { name: key(x) }), t('Its ports are closed. Connections that are open go on.'), '--listen', { listens: [] })) : null,
     button(t('Close'), () => confirm(t('Close {name}', { name: key(x) }), t('Its connections end at once.'), command(ztm(true), 'tunnel', 'close', kind, key(x)),
       () => api('DELETE', appPath(`tunnel/${kind}/${key(x)}`)).then(() => null)), { class: 'danger' }))
 }
@@ -74,9 +77,9 @@ function spec(x) {
   return rest
 }
 
-async function put(kind, x, change) {
-  await api('POST', appPath(`tunnel/${kind}/${key(x)}`), { ...spec(x), ...change }).catch(e => { tests[key(x)] = failure(e) })
-  redraw()
+function switched(kind, x, title, text, option, change) {
+  confirm(title, text, command(ztm(true), 'tunnel', 'set', kind, key(x), option),
+    () => api('POST', appPath(`tunnel/${kind}/${key(x)}`), { ...spec(x), ...change }).then(() => null))
 }
 
 // probe asks each exit whether a flow would be allowed. No target is touched.

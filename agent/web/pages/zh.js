@@ -319,4 +319,9 @@ export const zh = {
   'as a short name there': '作为那里的短名称',
   'as an exit for everything': '作为通往一切的出口',
   'because no exit serves it': '因为没有出口提供它',
+  'Switch on': '启用',
+  'Switch on {name}': '启用 {name}',
+  'Its ports are closed. Connections that are open go on.': '它的端口会关闭，已建立的连接不受影响。',
+  'Switch off {name}': '停用 {name}',
+  'Its connections end at once. The settings stay.': '它的连接会立即断开，设置保留。',
 }

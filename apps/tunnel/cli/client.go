@@ -158,6 +158,9 @@ func inboundState(s *entrance.Status) string {
 
 // outboundState sums up in a word or a sentence how the targets do.
 func outboundState(s *exit.Status) string {
+	if s.Off {
+		return "off"
+	}
 	count := map[balance.State]int{}
 	problem := ""
 	for _, h := range s.Health {
@@ -247,6 +250,9 @@ func (c *client) outboundDetail(ctx context.Context, s *exit.Status, t *apps.Tab
 	}
 	t.Add("Entrances:", c.nameList(ctx, s.Entrances, "(all endpoints of the users)"))
 	t.Add("Users:", userList(s.Users))
+	if s.Off {
+		t.Add("State:", "off, refuses all connections")
+	}
 	addSettings(t, s.Limits, string(s.Balance), s.Idle)
 	if s.Check != "" {
 		t.Add("Check:", string(s.Check))

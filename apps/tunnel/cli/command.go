@@ -190,7 +190,7 @@ func tunnelCommand(c apps.Console) *cli.Command {
 			{
 				Name:        "set",
 				Usage:       "Change settings of an inbound or an outbound",
-				Description: apps.Example("ztm tunnel set outbound tcp/web --users bob carol"),
+				Description: apps.Example("ztm tunnel set outbound tcp/web --users bob carol", "ztm tunnel set outbound tcp/web --off"),
 				Subcommands: []*cli.Command{setInboundCommand(c), setOutboundCommand(c)},
 			},
 			{
@@ -319,7 +319,7 @@ func setOutboundCommand(c apps.Console) *cli.Command {
 		Usage:     "Change settings of an outbound",
 		ArgsUsage: "tcp/NAME",
 		UsageText: "ztm tunnel set outbound tcp/NAME [--targets ADDRESS ...] [--users USER ...] ...",
-		Description: "Open connections stay open, except those of users and entrances that are no longer allowed.\n\n" +
+		Description: "Open connections stay open, except those of users and entrances that are no longer allowed, and all with --off.\n\n" +
 			apps.Example("ztm tunnel set outbound tcp/web --users bob carol"),
 		Flags: outboundFlags(),
 		Action: func(x *cli.Context) error {
@@ -340,6 +340,7 @@ func outboundFlags() []cli.Flag {
 		&cli.StringFlag{Name: "check", Usage: "check targets by `HOW`: tcp, http:/PATH (default: by connections)"},
 		&cli.StringFlag{Name: "proxy-protocol", Usage: "send targets a PROXY header of `VERSION`: v1, v2"},
 		&cli.StringFlag{Name: "idle-timeout", Usage: "end a UDP flow after `TIME` without a datagram (default: 1m)"},
+		&cli.BoolFlag{Name: "off", Usage: "refuse all connections and keep the settings; --off=false serves again"},
 	}, limitFlags()...)
 }
 

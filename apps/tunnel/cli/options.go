@@ -52,6 +52,9 @@ func applyOutbound(o *spec.Outbound, opts options, resolve resolver) error {
 	text(p, "check", &o.Check)
 	text(p, "proxy-protocol", &o.Proxy)
 	p.duration("idle-timeout", &o.Idle)
+	if opts.IsSet("off") {
+		o.Off = opts.Bool("off")
+	}
 	return p.err
 }
 

@@ -107,6 +107,7 @@ type OutboundSpec struct {
 	// entrance states it.
 	Proxy proxyproto.Version `json:"proxyProtocol,omitempty"`
 	Idle  apps.Duration      `json:"idleTimeout,omitempty"` // after which a flow of datagrams ends; 0 means a minute
+	Off   bool               `json:"off,omitempty"`         // refuses all flows, and is not advertised
 }
 
 // Validate returns an error if the inbound cannot be one.
@@ -287,6 +288,9 @@ func (o *Outbound) Allows(self apps.Endpoint, p apps.Peer, names apps.Names) err
 	if len(o.Entrances) > 0 && !slices.Contains(o.Entrances, p.ID) {
 		return answer.Errorf(answer.Denied, "endpoint %s does not allow endpoint %s as an entrance of tunnel %s",
 			self.Name, p.ID, o.Key)
+	}
+	if o.Off {
+		return answer.Errorf(answer.Unavailable, "endpoint %s has switched tunnel %s off", self.Name, o.Key)
 	}
 	return nil
 }
