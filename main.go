@@ -75,7 +75,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 	return daemon.Main(ctx, line, stderr, func(ctx context.Context, stderr io.Writer) int {
 		c := console.New(console.Config{
-			Stdin: stdin, Stdout: stdout, Stderr: stderr, Getenv: os.Getenv, Version: about(),
+			Stdin: stdin, Stdout: stdout, Stderr: stderr, Getenv: os.Getenv, Version: about(), Missing: feature.Missing,
 		})
 		return c.Run(ctx, line, commands(c))
 	})

@@ -155,7 +155,7 @@ func TestWhateverIsLeftOutTheRestIsThere(t *testing.T) {
 		t.Run(left, func(t *testing.T) {
 			exe := filepath.Join(t.TempDir(), "ztm")
 			one := []Target{target}
-			if err := leaveOut(one, left); err != nil {
+			if err := adjust(one, left, ""); err != nil {
 				t.Fatal(err)
 			}
 			if err := r.build(t.Context(), one[0], exe); err != nil {
@@ -180,7 +180,35 @@ func TestWhateverIsLeftOutTheRestIsThere(t *testing.T) {
 			if line := "Features:  " + strings.Join(want, ", ") + "\n"; !strings.HasSuffix(string(out), line) {
 				t.Errorf("want %sgot:\n%s", line, out)
 			}
+			if !slices.Contains(one[0].Omit, "backup") {
+				return
+			}
+			if out, err := exec.Command(exe, "backup", "file").CombinedOutput(); err == nil || !strings.Contains(string(out), `"backup" is not in this build`) {
+				t.Errorf("a command that was left out: %v, %s", err, out)
+			}
 		})
+	}
+}
+
+func TestTheRouterProfileHasAppsOfOthersOnlyWhereTheyAreAdded(t *testing.T) {
+	r := release(t)
+	for add, want := range map[string]bool{"": false, strings.Join(extras, ","): true} {
+		one := []Target{here(t, Router)}
+		if err := adjust(one, "", add); err != nil {
+			t.Fatal(err)
+		}
+		exe := filepath.Join(t.TempDir(), "ztm")
+		if err := r.build(t.Context(), one[0], exe); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(exe, "version").Output()
+		if got := strings.Contains(string(out), "Features:  agent, apps, "); err != nil || got != want {
+			t.Errorf("added %q: %v, %s", add, err, out)
+		}
+		out, err = exec.Command(exe, "app", "log", "--follow", "x").CombinedOutput()
+		if got := !strings.Contains(string(out), `"app" is not in this build of ztm`); err == nil || got != want {
+			t.Errorf("added %q: ztm app: %v, %s", add, err, out)
+		}
 	}
 }
 
@@ -199,7 +227,10 @@ func TestFeaturesAreThoseThatHaveATag(t *testing.T) {
 	if diff := cmp.Diff(features, names); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if err := leaveOut(Targets(), "hub,web"); err == nil || !strings.Contains(err.Error(), `unknown feature "web"`) {
+	if err := adjust(Targets(), "hub,web", ""); err == nil || !strings.Contains(err.Error(), `unknown feature "web"`) {
+		t.Errorf("got %v", err)
+	}
+	if err := adjust(Targets(), "", "apps,js"); err == nil || !strings.Contains(err.Error(), `cannot have "js"`) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -4,6 +4,7 @@
 //	go run ./cross                                  everything, into dist/
 //	go run ./cross -only linux/mipsle,linux/arm5    some targets
 //	go run ./cross -only linux/amd64 -profile router -omit terminal,script
+//	go run ./cross -only linux/mipsle -add apps
 //	go run ./cross -check                           the sizes that have budgets, against budgets.txt
 //	go run ./cross -link                            that every target links, and nothing else; with -check the sizes as well
 //	go run ./cross -bare                            binaries and checksums, without packages
@@ -55,6 +56,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	only := flags.String("only", "", "build these `targets`, with commas between them")
 	profile := flags.String("profile", "", "build with this `profile` instead of each target's own: full or router")
 	omit := flags.String("omit", "", "leave these `features` out: "+strings.Join(features, ", "))
+	add := flags.String("add", "", "put these `features` in that the router profile leaves out: "+strings.Join(extras, ", "))
 	out := flags.String("out", "dist", "write to this `directory`")
 	version := flags.String("version", "", "call it this `version` instead of what git says")
 	check := flags.Bool("check", false, "build what has a budget and fail if it is exceeded; write nothing")
@@ -72,7 +74,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if j.targets, err = choose(*only, Profile(*profile), *check && !*link, budgets); err != nil {
 		return err
 	}
-	if err := leaveOut(j.targets, *omit); err != nil {
+	if err := adjust(j.targets, *omit, *add); err != nil {
 		return err
 	}
 	if *list {
@@ -132,15 +134,20 @@ func choose(only string, profile Profile, check bool, budgets []budget) ([]Targe
 	return out, nil
 }
 
-// leaveOut leaves features out of all targets.
-func leaveOut(targets []Target, omit string) error {
+// adjust leaves features out of all targets, and puts others in.
+func adjust(targets []Target, omit, add string) error {
 	for _, f := range words(omit) {
 		if !slices.Contains(features, f) {
-			return fmt.Errorf("unknown feature %q: there are %s", f, strings.Join(features, ", "))
+			return fmt.Errorf("-omit: unknown feature %q: there are %s", f, strings.Join(features, ", "))
+		}
+	}
+	for _, f := range words(add) {
+		if !slices.Contains(extras, f) {
+			return fmt.Errorf("-add: the router profile cannot have %q: there are %s", f, strings.Join(extras, ", "))
 		}
 	}
 	for i := range targets {
-		targets[i].Omit = words(omit)
+		targets[i].Omit, targets[i].Add = words(omit), append(slices.Clip(targets[i].Add), words(add)...)
 	}
 	return nil
 }

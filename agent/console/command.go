@@ -43,6 +43,7 @@ func (c *Console) run(ctx context.Context, args []string, commands []*cli.Comman
 	c.forget()
 	app := c.app(append(commands, c.Commands()...))
 	root := tree(app)
+	root.Missing = c.cfg.Missing
 	if len(args) == 0 {
 		args = []string{"help"}
 	}

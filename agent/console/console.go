@@ -27,6 +27,10 @@ type Config struct {
 	Stdout, Stderr io.Writer
 	Getenv         func(string) string // HOME, ZTM_DATA, ZTM_MESH
 	Version        api.Version         // of this binary
+
+	// Missing names the feature that a command comes with and that this binary was built without;
+	// "" is no such command. nil knows none.
+	Missing func(command string) string
 }
 
 // Console runs command lines, one at a time. Its methods that talk to the agent may be called from

@@ -3,8 +3,9 @@
 //
 //	go build -tags ztm_omit_hub,ztm_omit_script
 //
-// The tag ztm_router is the profile of devices with little flash: it leaves out what [builtin.JavaScript], [YAML],
-// [Cluster], [Console] and [Kubernetes] stand for. The apps are in package builtin.
+// The tag ztm_router is the profile of devices with little flash: it leaves out what [builtin.Apps], [builtin.JavaScript], [Audit],
+// [Backup], [Cluster], [Console], [Kubernetes] and [YAML] stand for. With ztm_add_apps it has the apps of others all the same. The
+// apps are in package builtin.
 package feature
 
 import (
@@ -13,21 +14,52 @@ import (
 	"ztm/apps/builtin"
 )
 
+// Part is one feature.
+type Part struct {
+	Name     string   // as `ztm version` shows it
+	In       bool     // it was built into this binary
+	Commands []string // that are there with it alone, as they are typed: "get app"
+}
+
+// Parts returns all that can be left out, by name.
+func Parts() []Part {
+	return []Part{
+		{"apps", builtin.Apps, []string{"app", "get app", "describe app"}},
+		{"audit", Audit, nil},
+		{"backup", Backup, []string{"backup", "restore"}},
+		{"cloud", builtin.Cloud, []string{"cloud", "get file", "describe file"}},
+		{"cluster", Hub && Cluster, nil},
+		{"console", Console, []string{"console"}},
+		{"file", builtin.File, []string{"file"}},
+		{"hub", Hub, []string{"run hub", "start hub", "stop hub", "status hub"}},
+		{"javascript", builtin.Script && builtin.JavaScript, nil},
+		{"kubernetes", Kubernetes, []string{"kube"}},
+		{"proxy", builtin.Proxy, []string{"proxy"}},
+		{"script", builtin.Script, []string{"script"}},
+		{"terminal", builtin.Terminal, []string{"terminal"}},
+		{"yaml", YAML, []string{"import", "policy test", "policy diff", "policy apply", "policy export"}},
+	}
+}
+
 // Names lists what is in, as `ztm version` shows it.
 func Names() []string {
 	names := []string{"agent", "tunnel"}
-	for _, f := range []struct {
-		name string
-		in   bool
-	}{
-		{"apps", builtin.Apps}, {"audit", Audit}, {"backup", Backup}, {"cloud", builtin.Cloud}, {"cluster", Hub && Cluster},
-		{"console", Console}, {"file", builtin.File}, {"hub", Hub}, {"javascript", builtin.Script && builtin.JavaScript},
-		{"kubernetes", Kubernetes}, {"proxy", builtin.Proxy}, {"script", builtin.Script}, {"terminal", builtin.Terminal}, {"yaml", YAML},
-	} {
-		if f.in {
-			names = append(names, f.name)
+	for _, p := range Parts() {
+		if p.In {
+			names = append(names, p.Name)
 		}
 	}
 	slices.Sort(names)
 	return names
+}
+
+// Missing returns the feature that a command comes with, if this binary was built without it, and
+// "" otherwise.
+func Missing(command string) string {
+	for _, p := range Parts() {
+		if !p.In && slices.Contains(p.Commands, command) {
+			return p.Name
+		}
+	}
+	return ""
 }

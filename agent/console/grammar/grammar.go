@@ -33,6 +33,10 @@ type Command struct {
 	// About says what the command is about and so which prefixes it takes: [apps.InMesh] and its
 	// like. With none of them it takes no prefix.
 	About string
+
+	// Missing names the feature that a command comes with and that this binary was built without;
+	// "" is no such command. The root has it; nil knows none.
+	Missing func(command string) string
 }
 
 // Option is an option of a command. Those of the root are options of all commands that have no own

@@ -30,6 +30,10 @@ func unknownCommand(path []*Command, name string) error {
 		known = append(append(known, s.Name), s.Aliases...)
 	}
 	given := words(append(path[1:len(path):len(path)], &Command{Name: name}))
+	if f := path[0].Missing; f != nil && f(given) != "" {
+		return hinted(fmt.Errorf("%q is not in this build of ztm: it comes with the feature %q", given, f(given)),
+			"other builds have it; this one: ztm version")
+	}
 	err := fmt.Errorf("unknown command %q", given)
 	if now := replacement(given); now != "" {
 		return hinted(err, now)
