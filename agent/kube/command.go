@@ -209,9 +209,26 @@ func (m member) resolve(ctx context.Context, name string) (string, error) {
 	return string(out.ID), err
 }
 
+// offered reports whether an endpoint that is online offers a tunnel. One that offers all names may.
+func (m member) offered(ctx context.Context, tunnel, exit string) (bool, error) {
+	var list []apps.Endpoint
+	if err := m.agent.Call(ctx, http.MethodGet, api.EndpointsPath(m.mesh, apps.Filter{Name: exit, Offer: "tunnel/" + tunnel}), nil, &list); err != nil {
+		return false, err
+	}
+	for _, ep := range list {
+		switch {
+		case ep.Unknown:
+			return false, errUnknown
+		case ep.Online:
+			return true, nil
+		}
+	}
+	return false, m.connected()
+}
+
 // importing returns what the command line and the pod say about imports.
 func importing(x *cli.Context, getenv func(string) string, m member) (i Importing, err error) {
-	i.Resolve, i.Replicas = m.resolve, x.String("kube-replicas")
+	i.Resolve, i.Offered, i.Replicas = m.resolve, m.offered, x.String("kube-replicas")
 	if x.String("kube-import-ports") == "" {
 		return i, nil
 	}

@@ -51,6 +51,9 @@ type Importing struct {
 	Replicas string
 	// Resolve returns the ID of the endpoint that has a name.
 	Resolve func(ctx context.Context, name string) (string, error)
+	// Offered reports whether an endpoint that is online offers a tunnel: the one of a name, or any if
+	// exit is "". An error says that nobody can tell. Nil: whoever asks finds out.
+	Offered func(ctx context.Context, tunnel, exit string) (bool, error)
 }
 
 // importer keeps this pod's listeners and slices. One goroutine uses it.
@@ -61,6 +64,7 @@ type importer struct {
 
 	listening map[string]*listener // by key
 	exits     map[string]exit      // by name
+	offers    offers
 	written   map[string]time.Time // when a slice was written, by path
 	missing   map[string]time.Time // since when a pod is not there, by UID
 }
@@ -69,6 +73,7 @@ type listener struct {
 	port   int
 	exits  []string
 	wanted time.Time // the last time
+	exit   bool      // somebody offers the tunnel
 }
 
 type exit struct {
@@ -77,7 +82,7 @@ type exit struct {
 }
 
 func newImporter(i Importing, c *cluster.Client, log *slog.Logger) *importer {
-	return &importer{Importing: i, client: c, log: log, listening: map[string]*listener{}, exits: map[string]exit{}, written: map[string]time.Time{}, missing: map[string]time.Time{}}
+	return &importer{Importing: i, client: c, log: log, offers: offers{i.Offered, map[string]sight{}}, listening: map[string]*listener{}, exits: map[string]exit{}, written: map[string]time.Time{}, missing: map[string]time.Time{}}
 }
 
 // inbounds returns where to listen for imports, and notes about what cannot be.
@@ -90,6 +95,11 @@ func (i *importer) inbounds(ctx context.Context, r imports.Result) (list []Inbou
 			}
 			if err != nil {
 				notes = append(notes, &asked.Note{Service: im.Service, Reason: asked.ImportRefused, Message: fmt.Sprintf("tunnel %s: %v", p.Key(), err)})
+				continue
+			}
+			l := i.listening[p.Key()]
+			if l.exit = i.offers.has(ctx, p.Key(), p.Exit); !l.exit {
+				notes = append(notes, &asked.Note{Service: im.Service, Reason: asked.NoExit, Message: fmt.Sprintf("tunnel %s: no endpoint that is online offers it", p.Key())})
 			}
 		}
 	}
@@ -97,6 +107,7 @@ func (i *importer) inbounds(ctx context.Context, r imports.Result) (list []Inbou
 		l := i.listening[key]
 		if time.Since(l.wanted) > linger {
 			delete(i.listening, key)
+			delete(i.offers.seen, key)
 			continue
 		}
 		protocol, name, _ := strings.Cut(key, "/")
@@ -145,7 +156,7 @@ func (i *importer) listen(key string, exits []string) error {
 	for n := range size {
 		port := i.First + (int(hash.Sum32()%uint32(size))+n)%size
 		if !used[port] {
-			i.listening[key] = &listener{port, exits, time.Now()}
+			i.listening[key] = &listener{port: port, exits: exits, wanted: time.Now()}
 			return nil
 		}
 	}
@@ -156,7 +167,8 @@ func slicePath(namespace, name string) string {
 	return "/apis/discovery.k8s.io/v1/namespaces/" + namespace + "/endpointslices/" + name
 }
 
-// keep makes this pod's slices those that lead to listeners. in reports whether the agent listens
+// keep makes this pod's slices those that lead to listeners. A tunnel that nobody offers is left out,
+// so that the cluster refuses its clients at once. in reports whether the agent listens
 // for a tunnel; there are the slices of the cluster.
 func (i *importer) keep(ctx context.Context, r imports.Result, in func(key string) bool, there []cluster.Slice) error {
 	present := map[string]cluster.Slice{}
@@ -168,7 +180,7 @@ func (i *importer) keep(ctx context.Context, r imports.Result, in func(key strin
 	wanted := map[string]bool{}
 	for _, im := range r.Imports {
 		for _, s := range imports.Slices(im, i.Rules.Pod, func(key string) int {
-			if l := i.listening[key]; l != nil && in(key) {
+			if l := i.listening[key]; l != nil && l.exit && in(key) {
 				return l.port
 			}
 			return 0

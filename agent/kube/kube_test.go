@@ -35,6 +35,8 @@ type lab struct {
 	told    int       // how often; guarded by mu
 	refused Refusals  // guarded by mu
 	err     error     // guarded by mu
+	offered bool      // what the mesh says of every tunnel, or why it says nothing; guarded by mu
+	unknown error     // guarded by mu
 }
 
 func (l *lab) derive(_ context.Context, set Set) (Refusals, error) {
@@ -50,6 +52,13 @@ func (l *lab) derive(_ context.Context, set Set) (Refusals, error) {
 	}
 	l.inbound = set.Inbound
 	return l.refused, nil
+}
+
+// offers has the mesh say whether tunnels are offered.
+func (l *lab) offers(yes bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.offered, l.unknown = yes, err
 }
 
 // listening returns what the agent was told to listen for last.
@@ -77,8 +86,14 @@ func (l *lab) answers(r Refusals, err error) {
 func inLab(t *testing.T, namespaces []string, test func(t *testing.T, l *lab)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		l := &lab{Server: &kubetest.Server{}, importing: Importing{First: 20000, Last: 20009, Replicas: "ztm/ztm", Resolve: func(_ context.Context, name string) (string, error) { return "id-of-" + name, nil },
-			Rules: imports.Rules{Prefix: "ztm.dev", Allow: []string{"prod.*"}, Pod: imports.Pod{Name: "ztm-0", Namespace: "ztm", UID: "own-uid-0001", Addresses: []netip.Addr{netip.MustParseAddr("10.42.0.7")}}}}}
+		l := &lab{Server: &kubetest.Server{}, offered: true}
+		l.importing = Importing{First: 20000, Last: 20009, Replicas: "ztm/ztm", Resolve: func(_ context.Context, name string) (string, error) { return "id-of-" + name, nil },
+			Offered: func(context.Context, string, string) (bool, error) {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				return l.offered, l.unknown
+			},
+			Rules: imports.Rules{Prefix: "ztm.dev", Allow: []string{"prod.*"}, Pod: imports.Pod{Name: "ztm-0", Namespace: "ztm", UID: "own-uid-0001", Addresses: []netip.Addr{netip.MustParseAddr("10.42.0.7")}}}}
 		wire := kubetest.Start(l)
 		client, err := cluster.New(cluster.Config{Server: "http://cluster", Dial: wire.Dial, Token: func() (string, error) { return "secret", nil }})
 		if err != nil {
@@ -315,6 +330,36 @@ func TestNoSliceLeadsToAPortAtWhichNobodyListens(t *testing.T) {
 		pass(time.Minute)
 		if got := l.slicesOf("remote"); len(got) != 0 || l.events(asked.ImportRefused) != 1 {
 			t.Errorf("slices %q, %d events", got, l.events(asked.ImportRefused))
+		}
+	})
+}
+
+func TestATunnelThatNobodyOffersRefusesItsClients(t *testing.T) {
+	inLab(t, nil, func(t *testing.T, l *lab) {
+		l.offers(true, nil)
+		l.importer("remote", "prod.web", "")
+		pass(10 * time.Second)
+		l.offers(false, errors.New("no hub answers"))
+		pass(time.Minute)
+		if got := l.slicesOf("remote"); len(got) != 1 {
+			t.Fatalf("judged while nobody can tell: %q", got)
+		}
+		l.offers(false, nil)
+		pass(look)
+		if got := l.slicesOf("remote"); len(got) != 1 {
+			t.Errorf("judged at once: %q", got)
+		}
+		pass(unoffered + 2*look)
+		if got := l.slicesOf("remote"); len(got) != 0 || l.events(asked.NoExit) != 1 {
+			t.Errorf("%q, %d events", got, l.events(asked.NoExit))
+		}
+		if got := l.listening(); len(got) != 1 {
+			t.Errorf("the listener has gone, too: %v", got)
+		}
+		l.offers(true, nil)
+		pass(2 * look)
+		if got := l.slicesOf("remote"); len(got) != 1 {
+			t.Errorf("it is offered again: %q", got)
 		}
 	})
 }

@@ -21,6 +21,7 @@ const (
 	ExposeRefused = "ExposeRefused"
 	Imported      = "Imported"
 	ImportRefused = "ImportRefused"
+	NoExit        = "NoExit"
 )
 
 // Note is what a Service is to hear.
@@ -31,7 +32,7 @@ type Note struct {
 }
 
 // Warns reports whether the note says that something is not as it was asked for.
-func (n *Note) Warns() bool { return n.Reason == ExposeRefused || n.Reason == ImportRefused }
+func (n *Note) Warns() bool { return n.Reason != Exposed && n.Reason != Imported }
 
 // SortNotes sorts notes by namespace and name of the Service.
 func SortNotes(notes []*Note) {
