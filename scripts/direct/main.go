@@ -35,31 +35,54 @@ var (
 	reset    = router{name: "cone, resets", nat: "masquerade", in: "reject with tcp reset"}
 	random   = router{name: "random ports", nat: "masquerade random", in: "drop"}
 	firewall = router{name: "IPv6 firewall", nat: "masquerade random", in: "drop", ipv6: true}
-	strict   = router{name: "hub only", nat: "masquerade", in: "drop", more: `oifname "public" tcp dport != 8888 drop`}
+	strict   = router{name: "hub only", nat: "masquerade", in: "drop", more: `oifname @out tcp dport != 8888 drop`}
+	noUDP    = router{name: "no UDP", nat: "masquerade", in: "drop", more: `meta l4proto udp drop`}
+	none     = router{name: "no NAT", in: "accept", open: true}
+	carrier  = router{name: "cone behind a carrier's NAT", nat: "masquerade", in: "drop", carrier: true}
+	hairpin  = router{name: "cone that turns round", nat: "masquerade", in: "drop", hairpin: true}
+)
+
+// place is how the two devices lie to each other.
+type place int
+
+const (
+	apart      place = iota // each behind a router of its own
+	oneNetwork              // both in the network of a's router
+	oneRouter               // in two networks of a's router, which do not see each other
 )
 
 // pair is two routers, and the path that is expected.
 type pair struct {
-	a, b       router
-	neighbours bool
-	want       string // the kind; "": relayed
+	a, b router
+	lie  place
+	want string // the kind; "": relayed
 }
 
 var pairs = []pair{
-	{cone, cone, true, "LAN"},
-	{strict, strict, true, "LAN"},
-	{cone, cone, false, "punched"},
-	{cone, reset, false, "punched"},
-	{reset, reset, false, "punched"},
-	{firewall, firewall, false, "IPv6"},
-	{cone, random, false, ""},
-	{random, random, false, ""},
-	{cone, strict, false, ""},
+	{cone, cone, oneNetwork, "LAN"},
+	{strict, strict, oneNetwork, "LAN"},
+	{none, none, apart, "punched"},
+	{cone, cone, apart, "punched"},
+	{cone, reset, apart, "punched"},
+	{reset, reset, apart, "punched"},
+	{noUDP, noUDP, apart, "punched"},
+	{carrier, cone, apart, "punched"},
+	{carrier, carrier, apart, "punched"},
+	{firewall, firewall, apart, "IPv6"},
+	{hairpin, hairpin, oneRouter, "punched"},
+	{cone, cone, oneRouter, ""},
+	{none, random, apart, ""}, // nothing listens: a dial from another port meets nobody
+	{cone, random, apart, ""},
+	{random, random, apart, ""},
+	{cone, strict, apart, ""},
 }
 
 func (p pair) String() string {
-	if p.neighbours {
+	switch p.lie {
+	case oneNetwork:
 		return "one network behind " + p.a.name
+	case oneRouter:
+		return "two networks behind one " + p.a.name
 	}
 	return p.a.name + " / " + p.b.name
 }

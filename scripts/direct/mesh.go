@@ -36,7 +36,7 @@ type rig struct {
 
 // try sets up a pair of routers and measures it.
 func try(ctx context.Context, ztm, dir, prefix string, p pair, size int64) (r row, err error) {
-	w := newWorld(prefix, p.a, p.b, p.neighbours)
+	w := newWorld(prefix, p.a, p.b, p.lie)
 	defer func() { err = errors.Join(err, w.End()) }()
 	if w.Err() != nil {
 		return r, w.Err()
@@ -123,7 +123,7 @@ func (g *rig) measure(p pair, size int64) (r row, err error) {
 		return r, err
 	}
 	r.hub, r.cpu = after-before, g.hub.CPU().Minus(used).All
-	if r.listen, err = g.listening(); err != nil || !p.neighbours {
+	if r.listen, err = g.listening(); err != nil || p.lie != oneNetwork {
 		return r, err
 	}
 	for _, f := range [][2]string{{"b", "10.1.0.3:9003,127.0.0.1:9000"}, {"a", "127.0.0.1:9002,10.1.0.3:9003"}} {
