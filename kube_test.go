@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -449,4 +450,44 @@ func fetch(address, path string) (status int, body string) {
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(resp.Body)
 	return resp.StatusCode, string(b)
+}
+
+// TestNamesOfAClusterAreOneCommandAway: the endpoint becomes their exit, and this one leads them there.
+func TestNamesOfAClusterAreOneCommandAway(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("east", "root")
+	w.join("west", "root")
+	listen := appstest.FreeAddress(t)
+	if out := w.ztm("root", "kube", "proxy", "ep-east", "--listen", listen); !strings.Contains(out, "socks5h://"+listen) {
+		t.Errorf("it does not say how to use it:\n%s", out)
+	}
+	w.ztm("root", "kube", "proxy", "ep-west", "--namespaces", "shop,stock")
+	type config struct {
+		Listens, Targets []string
+		Routes           []struct{ Pattern, Name string }
+	}
+	look := func(words ...string) (c config) {
+		if err := json.Unmarshal([]byte(w.ztm("root", append(words, "proxy", "config", "-o", "json")...)), &c); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	here := look()
+	routes := map[string]string{}
+	for _, r := range here.Routes {
+		routes[r.Pattern] = r.Name
+	}
+	want := map[string]string{"*.svc.cluster.local": "ep-east", "*.shop.svc.cluster.local": "ep-west", "*.stock.svc.cluster.local": "ep-west"}
+	if !slices.Equal(here.Listens, []string{listen}) || !maps.Equal(routes, want) {
+		t.Errorf("%+v", here)
+	}
+	for ep, targets := range map[string][]string{"ep-east": {"*.svc.cluster.local"}, "ep-west": {"*.shop.svc.cluster.local", "*.stock.svc.cluster.local"}} {
+		if got := look("ep", ep); !slices.Equal(got.Targets, targets) {
+			t.Errorf("%s: %+v", ep, got)
+		}
+	}
+	if _, stderr, status := w.try("root", "kube", "proxy", "ep-east", "--domain", "a b"); status != 2 {
+		t.Errorf("it takes any domain: %d %s", status, stderr)
+	}
 }

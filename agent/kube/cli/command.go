@@ -25,6 +25,7 @@ func commands(c *client) *cli.Command {
 		Description: apps.Example(
 			"ztm kube ls",
 			"ztm kube ls kube-office",
+			"ztm kube proxy kube-office",
 			"ztm kube login kube-office",
 			"kubectl --context ztm-kube-office get pods"),
 		Subcommands: []*cli.Command{
@@ -51,6 +52,29 @@ func commands(c *client) *cli.Command {
 						return err
 					}
 					return c.login(x.Context, ep, x.String("kubeconfig"))
+				},
+			},
+			{
+				Name: "proxy", Category: apps.InMesh, Usage: "Reach all names of the cluster behind an endpoint, through the proxy of this one", ArgsUsage: "EP",
+				Description: "Names of the cluster then leave the mesh at EP, whatever other exits serve. Where EP is of your own user, it becomes\n" +
+					"an exit for them. Of two clusters with the same names the one that was named last is meant: with --namespaces\n" +
+					"each can have its own. Undo it with: ztm proxy config --remove-via PATTERN\n\n" +
+					apps.Example("ztm kube proxy kube-office", "ztm kube proxy kube-east --namespaces shop,stock", "curl -x socks5h://127.0.0.1:1080 http://web.shop.svc.cluster.local/"),
+				Flags: []cli.Flag{
+					&cli.StringFlag{Name: "listen", Value: "127.0.0.1:1080", Usage: "where no proxy listens yet: listen on `ADDRESS`"},
+					&cli.StringFlag{Name: "namespaces", Usage: "only the names of the namespaces `LIST`, with commas between them"},
+					&cli.StringFlag{Name: "domain", Value: "cluster.local", Usage: "the names of the cluster end in `DOMAIN`"},
+				},
+				Action: func(x *cli.Context) error {
+					ep, err := only(x)
+					if err != nil {
+						return err
+					}
+					n := names{x.String("domain"), asked.Words(x.String("namespaces"))}
+					if err := n.check(); err != nil {
+						return err
+					}
+					return c.proxy(x.Context, ep, x.String("listen"), n)
 				},
 			},
 			{
