@@ -14,6 +14,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -113,8 +114,30 @@ func (a *App) Run(ctx context.Context) error {
 		return nil
 	}
 	a.startMirrors()
+	a.work.Go(a.sweep)
 	a.announce(ctx)
 	return nil
+}
+
+// leftTime is how long what an interrupted download has left waits for the next attempt.
+const leftTime = 30 * 24 * time.Hour
+
+// sweep removes, once in a run, what interrupted downloads have left for too long.
+func (a *App) sweep() {
+	dir, err := a.directory()
+	if err == nil {
+		_, err = os.Stat(dir) // there may never have been one
+	}
+	if err != nil {
+		return
+	}
+	t, err := a.local()
+	if err == nil {
+		err = t.Sweep(time.Now().Add(-leftTime))
+	}
+	if err != nil {
+		a.log().Info("what old downloads have left is not removed", "err", err)
+	}
 }
 
 // shut ends all that the app has started.

@@ -408,6 +408,29 @@ func TestWhatIsKnownIsKnownAfterARestart(t *testing.T) {
 	}
 }
 
+func TestWhatOldDownloadsHaveLeftIsRemovedAtTheNextStart(t *testing.T) {
+	var n appstest.Net
+	alice := newPlace(t, &n, "a", "alice")
+	alice.publish("d/x", random(10))
+	alice.write("d/.ztm-old.part", random(10))
+	alice.write("d/.ztm-new.part", random(10))
+	old := time.Now().Add(-leftTime - time.Hour)
+	if err := os.Chtimes(alice.file("alice", "d/.ztm-old.part"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	alice.stop()
+	alice.start()
+	appstest.Eventually(t, "it is gone", func() bool {
+		_, err := os.Stat(alice.file("alice", "d/.ztm-old.part"))
+		return os.IsNotExist(err)
+	})
+	for _, name := range []string{"d/x", "d/.ztm-new.part"} {
+		if _, err := os.Stat(alice.file("alice", name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestTwoAgentsDoNotShareADirectory(t *testing.T) {
 	var n appstest.Net
 	alice, bob := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "bob")

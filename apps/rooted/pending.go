@@ -44,7 +44,7 @@ func (d *Dir) Create(n Name, key string, replace bool) (*Pending, error) {
 	}
 	if key != "" {
 		sum := sha256.Sum256([]byte(n.s + "\x00" + key))
-		p.temp = own + "-" + hex.EncodeToString(sum[:12]) + ".part"
+		p.temp = own + "-" + hex.EncodeToString(sum[:12]) + part
 		if err := p.reuse(); err == nil {
 			return p, nil
 		}

@@ -199,3 +199,36 @@ func TestWhatNobodyWouldFindAgainIsNotKept(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestWhatNobodyCameBackToIsSwept(t *testing.T) {
+	d, dir := root(t)
+	long := time.Now().Add(-time.Hour)
+	age := func(p *Pending) *Pending {
+		if err := os.Chtimes(filepath.Join(dir, p.temp), long, long); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	left, busy, fresh := create(t, d, "left", true, "x"), age(create(t, d, "busy", true, "x")), create(t, d, "fresh", true, "x")
+	if err := errors.Join(age(left).Keep(), fresh.Keep()); err != nil {
+		t.Fatal(err)
+	}
+	others := []string{".ztm-link.part", "x.part", ".ztm-lock"}
+	if err := os.Symlink("x.part", filepath.Join(dir, others[0])); err != nil {
+		t.Skip(err)
+	}
+	for _, name := range others[1:] {
+		if err := errors.Join(os.WriteFile(filepath.Join(dir, name), nil, 0o600), os.Chtimes(filepath.Join(dir, name), long, long)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Sweep(time.Now().Add(-time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	for name, stays := range map[string]bool{left.temp: false, busy.temp: true, fresh.temp: true, others[0]: true, others[1]: true, others[2]: true} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); (err == nil) != stays {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	busy.Discard()
+}

@@ -308,6 +308,24 @@ func (t *Tree) Room(name string, size int64) error {
 // "users/USER/PATH".
 func (t *Tree) Trashed() ([]trash.Item, error) { return trash.List(t.root) }
 
+// Sweep removes what downloads that nobody came back to since a time have left.
+func (t *Tree) Sweep(before time.Time) error {
+	if err := t.root.Sweep(before); err != nil {
+		return err
+	}
+	return t.root.Walk(func(in *rooted.Dir, n rooted.Name, _ rooted.Path, info fs.FileInfo, err error) error {
+		if err != nil || !info.IsDir() {
+			return nil // others may be readable
+		}
+		sub, err := in.Sub(n)
+		if err != nil {
+			return nil
+		}
+		defer sub.Close()
+		return sub.Sweep(before)
+	})
+}
+
 // Restore puts a file from the trash back where it was. A file that stands there goes to the trash in
 // turn; of that nothing is removed before the file is back: it could be the one.
 func (t *Tree) Restore(i trash.Item, now time.Time) error {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"strings"
+	"time"
 
 	"ztm/apps/rooted"
 	"ztm/tunnel/answer"
@@ -75,6 +76,7 @@ const maxQueue = 2*ahead + 300
 // run takes frames until the sender has no more.
 func (r *receiver) run() error {
 	r.levels = []*level{{dir: r.to.Dir}}
+	sweep(r.to.Dir)
 	for {
 		k, p, err := r.next()
 		if err != nil {
@@ -233,12 +235,12 @@ func (r *receiver) directory(at *level, n rooted.Name, path string, e entry, ref
 	}
 	if err == nil {
 		// Writable until all is in it.
-		if err = at.dir.Mkdir(n, fs.FileMode(e.Mode)|0o700); errors.Is(err, fs.ErrExist) {
-			err = nil
-		}
+		err = at.dir.Mkdir(n, fs.FileMode(e.Mode)|0o700)
 	}
-	if err == nil {
-		l.dir, err = at.dir.Sub(n)
+	if old := errors.Is(err, fs.ErrExist); err == nil || old {
+		if l.dir, err = at.dir.Sub(n); err == nil && old {
+			sweep(l.dir)
+		}
 	}
 	if err != nil && !errors.Is(err, errNoDirectory) {
 		r.report.add(&r.report.Failures, path, Reason(err))
@@ -246,6 +248,13 @@ func (r *receiver) directory(at *level, n rooted.Name, path string, e entry, ref
 	r.levels = append(r.levels, l)
 	return nil
 }
+
+// leftTime is how long what an interrupted copy has left waits for the next one.
+const leftTime = 30 * 24 * time.Hour
+
+// sweep removes from a directory what copies have left that nobody went on with. What cannot be
+// removed is lost room, and no more.
+func sweep(d *rooted.Dir) { d.Sweep(time.Now().Add(-leftTime)) }
 
 // maxDepth is how deep a tree may be: a handle of each level is open.
 const maxDepth = 300

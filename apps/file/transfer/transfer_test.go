@@ -212,6 +212,25 @@ func TestAnInterruptedCopyGoesOnWhereItWas(t *testing.T) {
 	}
 }
 
+func TestWhatNobodyWentOnWithIsRemovedByALaterCopy(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	put(t, filepath.Join(from, "top", "x"), []byte("x"))
+	for _, name := range []string{".ztm-a.part", "top/.ztm-b.part", "top/fresh/.ztm-c.part"} {
+		put(t, filepath.Join(to, name), []byte("left"))
+		old := time.Now().Add(-leftTime - time.Hour)
+		if err := os.Chtimes(filepath.Join(to, name), old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, filepath.Join(to, "top", ".ztm-d.part"), []byte("of today"))
+	clean(t, from, "top", to, Options{})
+	for name, stays := range map[string]bool{".ztm-a.part": false, "top/.ztm-b.part": false, "top/fresh/.ztm-c.part": true, "top/.ztm-d.part": true} {
+		if _, err := os.Stat(filepath.Join(to, name)); (err == nil) != stays {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestWhatWasKeptIsNotTrusted(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
