@@ -56,4 +56,5 @@ var flows = map[string]bool{
 	"terminal/shell": false, "terminal/attach": false, "terminal/end": false, "terminal/sessions": true,
 	"script/run": false,
 	"file/list":  true, "file/read": false, "file/write": false,
+	"cloud/put": false, "cloud/get": false,
 }

@@ -3,6 +3,7 @@ package webtest
 import (
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -26,6 +27,10 @@ func TestTheCommandsThatPagesShowAreThoseThatAreChecked(t *testing.T) {
 	w.ztm("laptop", "tunnel", "open", "outbound", "tcp/ssh", "--targets", "127.0.0.1:22")
 	w.ztm("laptop", "proxy", "config", "--add-target", "10.0.0.0/8", "--add-via", "*.corp.example.com=office")
 	w.ztm("laptop", "proxy", "rules", "--users", "bob", "--targets", "10.0.0.1", "--action", "allow")
+	w.write("nas/pub.txt", "published")
+	w.ztm("laptop", "cloud", "config", "--local-dir", filepath.Join(w.dir, "cloud"))
+	w.ztm("laptop", "cloud", "upload", filepath.Join(w.dir, "nas/pub.txt"))
+	w.ztm("laptop", "cloud", "mirror", "photos", "--upload", "on")
 	id := strings.Fields(w.ztm("laptop", "get", "ep", "-o", "json"))
 	office := ""
 	for i, word := range id {
@@ -42,8 +47,8 @@ func TestTheCommandsThatPagesShowAreThoseThatAreChecked(t *testing.T) {
 		}
 	}
 	// What acts at once, or leaves the page.
-	const skipped = `['Run', 'Upload', 'Save', 'Go', 'Up', 'Test', 'Ping', 'Ask', 'Sign this page out', 'Next', 'Previous']`
-	for _, path := range []string{"", "endpoints", "endpoints/" + office, "tunnels", "proxy", "terminal", "script", "files", "users", "policy", "audit", "settings"} {
+	const skipped = `['Run', 'Upload', 'Save', 'Go', 'Up', 'Test', 'Ping', 'Ask', 'Sign this page out', 'Next', 'Previous', 'Ask the other endpoints']`
+	for _, path := range []string{"", "endpoints", "endpoints/" + office, "tunnels", "proxy", "terminal", "script", "files", "cloud", "apps", "users", "policy", "audit", "settings"} {
 		b.open(path)
 		waitFor(t, path+" shows a command", func() bool {
 			return eval[bool](b, `document.querySelectorAll('main .line code').length > 0 && !document.querySelector('main').innerText.includes('Loading…')`)

@@ -1,6 +1,8 @@
 package webtest
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -40,4 +42,59 @@ func TestTheProxyPageSaysWhereAConnectionWouldGo(t *testing.T) {
 	}
 	b.shot("where")
 	b.clean("400")
+}
+
+func TestFilesArePublishedFetchedAndSaved(t *testing.T) {
+	w := newWorld(t, program)
+	for _, name := range []string{"laptop", "nas"} {
+		w.agent(name)
+		w.ztm(name, "join", "demo", "--as", name, "--permit", "root.json")
+		w.ztm(name, "cloud", "config", "--local-dir", filepath.Join(w.dir, "cloud-"+name))
+	}
+	laptop, nas := newTab(t, w.console("laptop")), newTab(t, w.console("nas"))
+	laptop.open("cloud")
+	laptop.click("Publish a file")
+	laptop.sees("ztm cloud upload FILE")
+	laptop.choose("report.txt", "a report")
+	laptop.fill("Path", "papers/report.txt")
+	laptop.sees("ztm cloud upload report.txt papers/report.txt")
+	laptop.click("Publish")
+	laptop.sees("/users/root/papers/report.txt", "in step")
+
+	nas.open("cloud")
+	nas.sees("/users/root/papers/report.txt", "not here")
+	nas.click("Fetch")
+	nas.sees("ztm cloud download /users/root/papers/report.txt -d")
+	nas.click("Fetch")
+	nas.sees("in step")
+	if b, err := os.ReadFile(filepath.Join(w.dir, "cloud-nas", "users", "root", "papers", "report.txt")); err != nil || string(b) != "a report" {
+		t.Errorf("%q, %v", b, err)
+	}
+	eval[bool](nas, `URL.createObjectURL = blob => { blob.text().then(x => { window.saved = x }); return 'about:blank' }, HTMLAnchorElement.prototype.click = () => {}, true`)
+	nas.inRow("/users/root/papers/report.txt", "Save")
+	waitFor(t, "it is saved", func() bool { return eval[string](nas, `window.saved ?? ''`) == "a report" })
+
+	nas.click("Keep a directory in step")
+	nas.sees("ztm cloud mirror PATH")
+	nas.fill("Path", "/users/root/papers")
+	nas.click("Save")
+	nas.sees("fetches", "no fault")
+	laptop.inRow("/users/root/papers/report.txt", "Unpublish")
+	laptop.click("Unpublish /users/root/papers/report.txt")
+	laptop.sees("not published")
+	nas.shot("cloud")
+	laptop.clean()
+	nas.clean("about:blank")
+}
+
+// choose gives the dialog a file.
+func (b *tab) choose(name, content string) {
+	b.t.Helper()
+	eval[bool](b, `(() => {
+		const e = document.querySelector('dialog[open] input[type=file]'), d = new DataTransfer()
+		d.items.add(new File([%s], %s))
+		e.files = d.files
+		e.dispatchEvent(new Event('change', { bubbles: true }))
+		return true
+	})()`, content, name)
 }

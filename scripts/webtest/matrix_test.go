@@ -17,7 +17,7 @@ func sha(b []byte) []byte { s := sha256.Sum256(b); return s[:] }
 // pages are all pages of the console, and what each shows.
 var pages = []struct{ path, title, chinese string }{
 	{"", "Topology", "拓扑"}, {"endpoints", "Labels", "标签"}, {"tunnels", "Entrances", "入口"}, {"proxy", "Routes", "路由"}, {"terminal", "No terminal is open.", "没有打开的终端"},
-	{"script", "Run by", "解释器"}, {"files", "Path", "路径"}, {"users", "Open invitations", "未使用的邀请"}, {"policy", "Groups", "谁可以访问"}, {"audit", "only what was refused or cut", "仅被拒绝或切断的"}, {"settings", "Appearance", "外观"},
+	{"script", "Run by", "解释器"}, {"files", "Path", "路径"}, {"cloud", "Mirrors", "同步目录"}, {"apps", "To install one:", "安装应用"}, {"users", "Open invitations", "未使用的邀请"}, {"policy", "Groups", "谁可以访问"}, {"audit", "only what was refused or cut", "仅被拒绝或切断的"}, {"settings", "Appearance", "外观"},
 }
 
 // TestEveryPageInBothLanguagesThemesAndWidths looks at each page as people do: no complaint of the

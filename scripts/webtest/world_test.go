@@ -112,6 +112,18 @@ func (w *world) try(agent string, args ...string) (string, error) {
 	return out.String(), err
 }
 
+// write writes a file below the directory of the world.
+func (w *world) write(name, content string) {
+	w.t.Helper()
+	path := filepath.Join(w.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // until waits until something holds.
 func (w *world) until(what string, holds func() bool) {
 	w.t.Helper()

@@ -1,7 +1,9 @@
 // The frame of all pages: the way in, the navigation, and which page is shown.
 
 import { agent, drawn, onChange, redraw, signIn, use } from './agent.js'
+import { apps } from './apps.js'
 import { audit } from './audit.js'
+import { cloud } from './cloud.js'
 import { draw, h } from './dom.js'
 import { endpointPage, endpoints } from './endpoints.js'
 import { files } from './files.js'
@@ -26,6 +28,8 @@ const pages = [
   ['terminal', () => t('Terminal'), terminals],
   ['script', () => t('Script'), script],
   ['files', () => t('Files'), files],
+  ['cloud', () => t('Cloud'), cloud],
+  ['apps', () => t('Apps'), apps],
   ['users', () => t('Users'), users],
   ['policy', () => t('Policy'), policy],
   ['audit', () => t('Audit'), audit],
