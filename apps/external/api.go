@@ -27,6 +27,7 @@ type Shown struct {
 //	DELETE /apps/P/N[?data=1]                   what it wrote goes, too
 //	POST   /apps/P/N/start, stop, restart       Shown
 //	POST   /apps/P/N/rollback                   Shown
+//	POST   /open                                Opening -> Opened
 func (a *App) routes() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, f := range map[string]func(*http.Request, string) (any, error){
@@ -35,6 +36,7 @@ func (a *App) routes() http.Handler {
 		"PATCH /apps/{p}/{n}":       a.patch,
 		"DELETE /apps/{p}/{n}":      a.erase,
 		"POST /apps/{p}/{n}/{verb}": a.command,
+		"POST /open":                a.open,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			v, err := f(r, r.PathValue("p")+"/"+r.PathValue("n"))

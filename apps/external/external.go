@@ -39,7 +39,8 @@ type App struct {
 	store *install.Store
 	group *run.Group
 
-	in door.In
+	in        door.In
+	listeners listeners
 
 	offering sync.Mutex // held while the mesh is told what is offered; taken before mu
 
@@ -88,6 +89,7 @@ func (a *App) close() {
 	runners := a.runners
 	a.runners = map[string]*run.Runner{}
 	a.mu.Unlock()
+	a.listeners.close()
 	var all sync.WaitGroup
 	for _, r := range runners {
 		all.Go(r.Close)

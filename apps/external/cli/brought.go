@@ -131,10 +131,11 @@ func input(conn net.Conn, stdin io.Reader) {
 		splice.Abort(conn)
 		return
 	}
-	if c, ok := conn.(interface{ CloseWrite() error }); ok {
-		c.CloseWrite()
-	}
+	contract.CloseWrite(conn)
 }
+
+// maxError is how much is shown of an answer that is an error, in bytes.
+const maxError = 64 << 10
 
 // page is the answer of an app that reads no input, or of the agent that did not reach it.
 func page(stdout, stderr io.Writer, resp *http.Response) error {
@@ -142,7 +143,7 @@ func page(stdout, stderr io.Writer, resp *http.Response) error {
 		_, err := io.Copy(stdout, resp.Body)
 		return err
 	}
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxHead))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxError))
 	if err != nil {
 		return err
 	}

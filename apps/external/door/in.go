@@ -154,7 +154,7 @@ func (x *exchange) stream() {
 	if err != nil {
 		return
 	}
-	splice.Join(x.ctx, c, buffered(x.app, x.in))
+	splice.Join(x.ctx, c, contract.Buffered(x.app, x.in))
 }
 
 // datagrams passes datagrams on, which the program has as capsules.
@@ -239,7 +239,7 @@ func (x *exchange) pass(c net.Conn, in *bufio.Reader, resp *http.Response) {
 		case protocol == contract.Command:
 			x.command(c, in)
 		default:
-			splice.Join(x.ctx, buffered(c, in), buffered(x.app, x.in))
+			splice.Join(x.ctx, contract.Buffered(c, in), contract.Buffered(x.app, x.in))
 		}
 		return
 	}
@@ -248,7 +248,7 @@ func (x *exchange) pass(c net.Conn, in *bufio.Reader, resp *http.Response) {
 		splice.Abort(c) // an answer that was cut is no whole one
 		return
 	}
-	closeWrite(c)
+	contract.CloseWrite(c)
 }
 
 // command passes the input of a command on, and its frames back. The frames say by themselves that
@@ -259,11 +259,11 @@ func (x *exchange) command(c net.Conn, in *bufio.Reader) {
 	var input sync.WaitGroup
 	input.Go(func() {
 		io.Copy(x.app, in)
-		closeWrite(x.app)
+		contract.CloseWrite(x.app)
 		io.Copy(io.Discard, in)
 	})
 	io.Copy(c, x.in)
-	closeWrite(c)
+	contract.CloseWrite(c)
 	// The other side closes when it has the status.
 	late := time.AfterFunc(headWithin, func() { splice.Abort(c) })
 	defer late.Stop()
@@ -280,39 +280,6 @@ func sendFailure(c net.Conn, err error) {
 	resp := &http.Response{StatusCode: e.Status(), ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Content-Type": {"application/json"}},
 		Body: io.NopCloser(bytes.NewReader(text)), ContentLength: int64(len(text)), Close: true}
 	if resp.Write(c) == nil {
-		closeWrite(c)
+		contract.CloseWrite(c)
 	}
-}
-
-func closeWrite(c net.Conn) {
-	if w, ok := c.(interface{ CloseWrite() error }); ok {
-		w.CloseWrite()
-	}
-}
-
-// buffered is a connection whose first bytes have been read already.
-func buffered(c net.Conn, in *bufio.Reader) net.Conn {
-	if in.Buffered() == 0 {
-		return c
-	}
-	return &bufferedConn{Conn: c, in: in}
-}
-
-type bufferedConn struct {
-	net.Conn
-	in *bufio.Reader
-}
-
-func (c *bufferedConn) Read(p []byte) (int, error) { return c.in.Read(p) }
-
-// CloseWrite ends what is sent.
-func (c *bufferedConn) CloseWrite() error {
-	closeWrite(c.Conn)
-	return nil
-}
-
-// Reset ends the connection as a failure.
-func (c *bufferedConn) Reset() error {
-	splice.Abort(c.Conn)
-	return nil
 }

@@ -220,7 +220,7 @@ func (o *out) open(w http.ResponseWriter, r *http.Request) error {
 	case contract.Stream:
 		c, err := o.Mesh.Open(ctx, to, "app/stream/"+id+"/"+path, rest)
 		return join(w, r, c, err, protocol, func(ctx context.Context, flow, own net.Conn, in *bufio.Reader) {
-			splice.Join(ctx, flow, buffered(own, in))
+			splice.Join(ctx, flow, contract.Buffered(own, in))
 		})
 	case contract.Datagrams:
 		c, err := o.Mesh.OpenDatagrams(ctx, to, "app/datagram/"+id+"/"+path, rest)
@@ -300,7 +300,8 @@ func ask(w http.ResponseWriter, ctx context.Context, c net.Conn, r *http.Request
 		w.Header()[name] = values
 	}
 	w.WriteHeader(resp.StatusCode)
-	return copyFlushed(w, resp.Body)
+	contract.CopyAnswer(w, resp.Body)
+	return nil
 }
 
 // touching is a body that says when it is read.
@@ -315,26 +316,4 @@ func (t *touching) Read(p []byte) (int, error) {
 		t.touch()
 	}
 	return n, err
-}
-
-// copyFlushed passes each piece of an answer on as soon as it comes. What was begun cannot be
-// refused: a failure cuts it.
-func copyFlushed(w http.ResponseWriter, from io.Reader) error {
-	buf, flush := make([]byte, 32<<10), http.NewResponseController(w)
-	for {
-		n, err := from.Read(buf)
-		if n > 0 {
-			if _, failed := w.Write(buf[:n]); failed != nil {
-				return nil
-			}
-			flush.Flush()
-		}
-		if err == nil {
-			continue
-		}
-		if err != io.EOF {
-			panic(http.ErrAbortHandler)
-		}
-		return nil
-	}
 }
