@@ -120,6 +120,6 @@ func (d *Direct) own(addresses []netip.Prefix, leg *tunnel.Leg, user string, the
 // candidates are where a peer is dialled, within the mode; where only is valid, at that address.
 func (d *Direct) candidates(addresses []netip.Prefix, seen netip.AddrPort, theirs direct.Places, only netip.Addr) []direct.Candidate {
 	return slices.DeleteFunc(direct.Order(addresses, seen, theirs), func(c direct.Candidate) bool {
-		return d.Mode() == LAN && c.Kind != direct.LAN || only.IsValid() && c.To.Addr() != only
+		return !d.Mode().Allows(c.Kind) || only.IsValid() && c.To.Addr() != only
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"ztm/tunnel/answer"
+	"ztm/tunnel/direct"
 )
 
 // Mode says with whom this device meets.
@@ -24,6 +25,9 @@ func Narrower(a, b Mode) Mode {
 	far := []Mode{Off, LAN, Auto, ""}
 	return far[min(slices.Index(far, a), slices.Index(far, b))]
 }
+
+// Allows reports whether a path of a kind may be used.
+func (m Mode) Allows(kind direct.Kind) bool { return m != Off && (m != LAN || kind == direct.LAN) }
 
 // parseMode returns the mode of a word.
 func parseMode(word string) (Mode, error) {

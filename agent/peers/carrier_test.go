@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,12 +20,16 @@ import (
 	"ztm/agent/direct"
 	"ztm/agent/limits"
 	"ztm/apps"
+	"ztm/apps/appstest"
 	"ztm/tunnel/answer"
+	meeting "ztm/tunnel/direct"
 	"ztm/tunnel/flow"
+	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/memory"
+	"ztm/tunnel/seal"
 	"ztm/tunnel/suspicion"
 )
 
@@ -384,6 +389,45 @@ func TestWhatWasOffloadedThroughAHubEndsWithIt(t *testing.T) {
 				if took := time.Since(began); (err != nil) != hangs || hangs && took > 3*suspicion.MaxSilence {
 					t.Errorf("after %v the flow says %v", took, err)
 				}
+			})
+		})
+	}
+}
+
+// A round may end at the moment in which the mode changes: either the change finds its session, or the
+// session finds the change.
+func TestASessionThatBecomesDirectTooLateTakesNoFlows(t *testing.T) {
+	a, h, end := pairOf(t, &counting{}, "one")
+	defer end()
+	for name, modes := range map[string][]direct.Mode{
+		"allowed":                          {direct.Auto},
+		"turned off before it came":        {direct.Off},
+		"turned off as it came":            {direct.Auto, direct.Off},
+		"its own network only, as it came": {direct.Auto, direct.LAN},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked atomic.Int64
+			h.to.Mode = func() direct.Mode { return modes[min(int(asked.Add(1)), len(modes))-1] }
+			near, far := newLine()
+			client := h2.Client(far, h2.Sealed(0))
+			defer client.Close()
+			peer, err := h.to.Verifier.Certificate(a.Certificate().Certificate[0], identity.RoleMember)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.to.met(seal.Accepted{Peer: peer, Session: near}, meeting.Candidate{Kind: meeting.Punched})
+			if len(modes) == 1 && modes[0] == direct.Auto {
+				if _, err := client.Ping(t.Context()); err != nil || client.Reserve() != nil {
+					t.Errorf("it takes no flows: %v", err)
+				}
+				return
+			}
+			appstest.Eventually(t, "it takes no flows", func() bool {
+				if client.Reserve() != nil {
+					return true
+				}
+				client.Release()
+				return false
 			})
 		})
 	}

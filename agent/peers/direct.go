@@ -102,12 +102,15 @@ func (p *Peers) upgrade(to identity.ID) {
 			s, at, err = p.direct.Session(ctx, relayed, leg)
 			return err
 		})
-		if err == nil && p.Mode() == direct.Off { // meanwhile
+		if err == nil && !p.Mode().Allows(at.Kind) { // meanwhile
 			s.Close()
 			err = context.Canceled
 		}
 		if err == nil {
 			p.pool.add(to, p.newDirect(s, at))
+			if !p.Mode().Allows(at.Kind) { // changed before it was there to be retired
+				p.pool.retireDirect()
+			}
 			p.Log.Info("a session with a peer is direct", "peer", to, "kind", at.Kind, "at", at.To)
 		}
 		if direct.CauseOf(err) != direct.NoWay {
@@ -157,9 +160,14 @@ func (p *Peers) dialDirect(ctx context.Context, to identity.ID) (*seal.Dedicated
 	return d, err
 }
 
-// met serves what a peer has sealed on a direct path.
+// met serves what a peer has sealed on a direct path, if the mode still allows that.
 func (p *Peers) met(a seal.Accepted, at meeting.Candidate) {
-	if p.Work.Go(func() { p.admit(a, nil, "", directly{at, time.Now()}) }) {
+	if p.Mode().Allows(at.Kind) && p.Work.Go(func() {
+		p.admit(a, nil, "", directly{at, time.Now()})
+		if !p.Mode().Allows(at.Kind) { // changed before the session was there to be retired
+			p.retireInbound()
+		}
+	}) {
 		return
 	}
 	if a.Dedicated != nil {
@@ -216,8 +224,13 @@ func (p *Peers) Metrics(w *metric.Writer) { p.direct.Metrics(w) }
 // ModeChanged has what is direct end with its flows, at both ends, and the next flow begin anew.
 func (p *Peers) ModeChanged() {
 	p.pool.retireDirect()
-	p.server.Retire(func(tag any) bool { return tag.(*inbound).is() })
+	p.retireInbound()
 	p.direct.Forget()
+}
+
+// retireInbound has peers open no more flows on direct sessions.
+func (p *Peers) retireInbound() {
+	p.server.Retire(func(tag any) bool { return tag.(*inbound).is() })
 }
 
 // directTo returns a direct session with a peer that takes flows; nil if there is none.
