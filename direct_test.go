@@ -63,7 +63,7 @@ func newLAN(t *testing.T) *lan { return &lan{t: t, waiting: map[[2]netip.AddrPor
 func (l *lan) host(address string) *direct.Network {
 	a := netip.MustParsePrefix(address)
 	return &direct.Network{
-		Addresses: func() ([]netip.Prefix, error) { return []netip.Prefix{a}, nil },
+		Addresses: func() (direct.Interfaces, error) { return direct.Interfaces{Own: []netip.Prefix{a}}, nil },
 		Dial: func(ctx context.Context, from uint16, to netip.AddrPort) (net.Conn, error) {
 			return l.dial(ctx, netip.AddrPortFrom(a.Addr(), from), to)
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -57,7 +58,7 @@ func hopOf(h tunnel.Header, l *relay.Leg) (target identity.ID, err error) {
 	if err != nil {
 		return "", answer.Errorf(answer.BadRequest, "hop: %v", err)
 	}
-	l.ID, l.User, l.Hop = origin, h[tunnel.FieldUser], true
+	l.ID, l.User, l.At, l.Hop = origin, h[tunnel.FieldUser], netip.Addr{}, true
 	return target, nil
 }
 

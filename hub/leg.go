@@ -75,14 +75,18 @@ func (s *server) await(c *tls.Conn, p *peer) (tunnel.Header, error) {
 // connLeg is a leg that is a connection. While it waits, the hub does not read from it: what it
 // read would be missing from the path. A waiting leg ends by an answer or by its timeout.
 func (s *server) connLeg(c *tls.Conn, p *peer) *relay.Leg {
-	l := &relay.Leg{ID: p.ID, User: p.User}
+	l := &relay.Leg{ID: p.ID, User: p.User, At: p.addr.Addr()}
 	l.Finish = sync.OnceFunc(func() {
 		s.peers.remove(p)
 		p.raw.Close()
 	})
-	l.Accept = func() (net.Conn, error) {
+	l.Accept = func(near bool) (net.Conn, error) {
 		p.raw.SetDeadline(time.Now().Add(limits.WriteTimeout))
-		if err := tunnel.WriteHeader(c, tunnel.FieldStatus, "200", tunnel.FieldSeen, p.addr.String()); err != nil {
+		h := []string{tunnel.FieldStatus, "200", tunnel.FieldSeen, p.addr.String()}
+		if near {
+			h = append(h, tunnel.FieldNear, "1")
+		}
+		if err := tunnel.WriteHeader(c, h...); err != nil {
 			return nil, err
 		}
 		tunnel.Unhurried(p.raw)
@@ -105,7 +109,7 @@ func (s *server) carryStream(ctx context.Context, w http.ResponseWriter, r *http
 	finished := make(chan struct{})
 	l := &relay.Leg{
 		ID: p.ID, User: p.User,
-		Accept: func() (net.Conn, error) { return h2.Accept(r) },
+		Accept: func(bool) (net.Conn, error) { return h2.Accept(r) },
 		Refuse: func(no *answer.Error) { s.fail(w, no) },
 		Finish: sync.OnceFunc(func() { close(finished) }),
 		Gone:   r.Context().Done(),

@@ -37,6 +37,7 @@ const (
 	FieldStatus    = ":status"
 	FieldTicket    = "ticket"
 	FieldSeen      = "seen" // of a 200: the address and port at which the hub sees this end
+	FieldNear      = "near" // of a 200: "1" if the hub sees both ends at one address
 	FieldError     = "error"
 	FieldMessage   = "message"
 	FieldRequest   = "request"     // a join request, JSON in base64
@@ -90,15 +91,17 @@ func (r *Relay) Connect(ctx context.Context, peer identity.ID, ticket string) (n
 	if ticket != "" {
 		fields = append(fields, FieldTicket, ticket)
 	}
-	raw, seen, err := r.connect(ctx, fields)
+	raw, h, err := r.connect(ctx, fields)
 	tcp, ok := raw.(*net.TCPConn)
 	if err != nil || !ok {
 		return raw, err
 	}
-	if r.proxied {
-		seen = netip.AddrPort{}
+	l := &Leg{TCPConn: tcp}
+	if !r.proxied {
+		l.Seen, _ = netip.ParseAddrPort(h[FieldSeen])
+		l.Near = h[FieldNear] == "1"
 	}
-	return &Leg{tcp, seen}, nil
+	return l, nil
 }
 
 // Hop makes a path of a connection that was dialled with [HopProto]: to an endpoint that is
@@ -109,22 +112,22 @@ func (r *Relay) Hop(ctx context.Context, target, origin identity.ID, user string
 	return raw, err
 }
 
-// connect makes a path of the connection, and returns where the hub sees it.
-func (r *Relay) connect(ctx context.Context, fields []string) (raw net.Conn, seen netip.AddrPort, err error) {
+// connect makes a path of the connection, and returns what the hub says of it.
+func (r *Relay) connect(ctx context.Context, fields []string) (raw net.Conn, h Header, err error) {
 	ctx, cancel := context.WithTimeout(ctx, RelayTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { r.raw.SetDeadline(time.Unix(1, 0)) })
-	seen, err = connect(r.c, fields)
+	h, err = connect(r.c, fields)
 	if !stop() {
 		err = errors.Join(context.Cause(ctx), err)
 	}
 	if err != nil {
 		r.raw.Close()
-		return nil, seen, err
+		return nil, nil, err
 	}
 	r.raw.SetDeadline(time.Time{})
 	Unhurried(r.raw)
-	return r.raw, seen, nil // TLS is dropped, without a close_notify: the hub dropped it too
+	return r.raw, h, nil // TLS is dropped, without a close_notify: the hub dropped it too
 }
 
 // Leg is an end of a relayed path that is a TCP connection.
@@ -134,22 +137,25 @@ type Leg struct {
 	// Seen is where the hub says that it sees the connection: it may lie. It is the zero value where
 	// the hub does not say, and behind a proxy.
 	Seen netip.AddrPort
+
+	// Near is that the hub sees both ends of the path at one address: the two are behind one NAT. It
+	// is false where one hub does not see both, and behind a proxy.
+	Near bool
 }
 
 // Port is the port of this end.
 func (l *Leg) Port() uint16 { return uint16(l.LocalAddr().(*net.TCPAddr).Port) }
 
-// connect returns where the hub sees the connection; the zero value if it does not say.
-func connect(c *tls.Conn, fields []string) (seen netip.AddrPort, err error) {
+// connect asks the hub for a path, and returns its answer.
+func connect(c *tls.Conn, fields []string) (Header, error) {
 	if err := WriteHeader(c, fields...); err != nil {
-		return seen, fmt.Errorf("ask the hub for a path: %w", err)
+		return nil, fmt.Errorf("ask the hub for a path: %w", err)
 	}
 	h, err := ReadHeader(c)
 	if err != nil {
-		return seen, fmt.Errorf("ask the hub for a path: %w", err)
+		return nil, fmt.Errorf("ask the hub for a path: %w", err)
 	}
-	seen, _ = netip.ParseAddrPort(h[FieldSeen])
-	return seen, h.Err()
+	return h, h.Err()
 }
 
 // Err returns nil for an answer with status 200, and an *[answer.Error] for any other.

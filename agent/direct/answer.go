@@ -113,7 +113,7 @@ func (d *Direct) keep(w http.ResponseWriter, o offer, s Session) error {
 	if err != nil {
 		return err
 	}
-	answer.JSON(w, d.own(addresses, s.Leg, s.Peer.User, o.Seen))
+	answer.JSON(w, d.own(addresses.Own, s.Leg, s.Peer.User))
 	return nil
 }
 
@@ -152,7 +152,7 @@ func (d *Direct) begin(w http.ResponseWriter, o offer, s Session) error {
 	if waits == nil || time.Now().After(waits.expires) {
 		return answer.Errorf(answer.NotFound, "there is no such round")
 	}
-	o.Seen = waits.seen // what this device has told of itself rests on that
+	o.Seen = waits.seen // it is said once
 	running, most := &d.answers[0], answersAtOnce
 	if waits.only.IsValid() {
 		running, most = &d.answers[1], offloadsAtOnce
@@ -172,7 +172,7 @@ func (d *Direct) answer(w *waiting, theirs direct.Places) {
 	if err != nil {
 		return
 	}
-	candidates := d.candidates(addresses, d.seen(w.leg), theirs, w.only)
+	candidates := d.candidates(addresses, w.leg, theirs, w.only)
 	direct.Answer(ctx, d.Network, w.leg.Port(), candidates, func(ctx context.Context, at direct.Candidate, c net.Conn) bool {
 		a, err := d.receive(ctx, w, c)
 		if err != nil {

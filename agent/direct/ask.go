@@ -74,8 +74,8 @@ func meet[T io.Closer](
 	if err != nil {
 		return met, at, err
 	}
-	o.Places = d.own(addresses, leg, relayed.Peer().User, theirs.Seen)
-	candidates := d.candidates(addresses, o.Seen, theirs, only)
+	o.Places = d.own(addresses.Own, leg, relayed.Peer().User)
+	candidates := d.candidates(addresses, leg, theirs, only)
 	if len(candidates) == 0 {
 		return met, at, &failure{cause: NoPlace}
 	}

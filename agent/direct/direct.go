@@ -98,28 +98,28 @@ func New(c Config) *Direct {
 	}
 }
 
-// seen is where the hub sees a leg, as far as a peer is told. On its own networks alone this device
-// tells the address, by which two that are behind one NAT know it, and no port.
+// seen is where the hub sees a leg, as far as a peer is told: on its own networks alone this device
+// does not say.
 func (d *Direct) seen(leg *tunnel.Leg) netip.AddrPort {
 	if d.Mode() == LAN {
-		return netip.AddrPortFrom(leg.Seen.Addr(), 0)
+		return netip.AddrPort{}
 	}
 	return leg.Seen
 }
 
 // own is what a peer is told. Addresses that mean something within one network alone are for
 // devices of the same user, and for those that the hub sees at the same address.
-func (d *Direct) own(addresses []netip.Prefix, leg *tunnel.Leg, user string, theirs netip.AddrPort) direct.Places {
-	neighbours := leg.Seen.IsValid() && leg.Seen.Addr() == theirs.Addr()
+func (d *Direct) own(addresses []netip.Prefix, leg *tunnel.Leg, user string) direct.Places {
 	if d.Mode() == LAN {
 		addresses = slices.DeleteFunc(slices.Clone(addresses), func(p netip.Prefix) bool { return !direct.Inside(p.Addr()) })
 	}
-	return direct.Own(addresses, d.seen(leg), leg.Port(), neighbours || user == d.User())
+	return direct.Own(addresses, d.seen(leg), leg.Port(), leg.Near || user == d.User())
 }
 
-// candidates are where a peer is dialled, within the mode; where only is valid, at that address.
-func (d *Direct) candidates(addresses []netip.Prefix, seen netip.AddrPort, theirs direct.Places, only netip.Addr) []direct.Candidate {
-	return slices.DeleteFunc(direct.Order(addresses, seen, theirs), func(c direct.Candidate) bool {
+// candidates are where a peer is dialled, within the mode; where only is valid, at that address. leg
+// is this end of the way to it.
+func (d *Direct) candidates(here direct.Interfaces, leg *tunnel.Leg, theirs direct.Places, only netip.Addr) []direct.Candidate {
+	return slices.DeleteFunc(direct.Order(here, leg.Near, theirs), func(c direct.Candidate) bool {
 		return !d.Mode().Allows(c.Kind) || only.IsValid() && c.To.Addr() != only
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -52,6 +53,14 @@ func (f *fixture) dialled() []netip.AddrPort {
 	return f.dials
 }
 
+// at are the addresses of a device.
+func at(prefixes ...string) (i direct.Interfaces) {
+	for _, p := range prefixes {
+		i.Own = append(i.Own, netip.MustParsePrefix(p))
+	}
+	return i
+}
+
 func newFixture(t *testing.T) *fixture {
 	f := &fixture{mode: Auto, first: make(chan struct{}, 1)}
 	life, end := context.WithCancel(t.Context())
@@ -62,7 +71,7 @@ func newFixture(t *testing.T) *fixture {
 		User: func() string { return "alice" }, Mode: func() Mode { return f.mode }, Log: log, PeerLog: limit.NewLog(log), Work: &inflight.Tracker{}, Life: life,
 		Known: func(peer identity.ID) bool { return peer == "friend" },
 		Network: &direct.Network{
-			Addresses: func() ([]netip.Prefix, error) { return []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}, nil },
+			Addresses: func() (direct.Interfaces, error) { return at("10.0.0.1/24"), nil },
 			Dial: func(ctx context.Context, _ uint16, to netip.AddrPort) (net.Conn, error) {
 				f.mu.Lock()
 				f.dials = append(f.dials, to)
@@ -180,19 +189,36 @@ func TestInTheLocalNetworkAloneNothingElseIsToldOrDialled(t *testing.T) {
 	f := newFixture(t)
 	f.connect(t, "203.0.113.1:40000")
 	f.mode = LAN
-	global := netip.MustParsePrefix("2001:db8::1/64")
-	f.Network.Addresses = func() ([]netip.Prefix, error) {
-		return []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), global}, nil
-	}
+	f.Network.Addresses = func() (direct.Interfaces, error) { return at("10.0.0.1/24", "2001:db8::1/64"), nil }
 	theirs := direct.Places{Seen: netip.MustParseAddrPort("198.51.100.1:5000"), Port: 5000, Local: []netip.Addr{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("2001:db8::2")}}
 	o := offer{Round: wordOf(0), Places: theirs}
 	w := f.ask(seal.PathDirect, "alice", "own", o)
-	if strings.Contains(w.Body.String(), "40000") || strings.Contains(w.Body.String(), "2001:db8") {
+	if strings.Contains(w.Body.String(), "203.0.113.1") || strings.Contains(w.Body.String(), "2001:db8") {
 		t.Errorf("told: %s", w.Body)
 	}
 	f.ask(seal.PathDirectGo, "alice", "own", o)
 	if d := f.dialled(); len(d) != 1 || d[0] != netip.MustParseAddrPort("10.0.0.2:5000") {
 		t.Errorf("dialled: %v", d)
+	}
+}
+
+// A peer may say that it is behind the same NAT. What counts is what the hub says of both.
+func TestWhetherAPeerIsNearTheHubSaysAndNotThePeer(t *testing.T) {
+	for _, near := range []bool{false, true} {
+		f := newFixture(t)
+		f.connect(t, "203.0.113.1:40000")
+		f.leg.Near = near
+		o := offer{Round: wordOf(0), Places: direct.Places{Seen: netip.MustParseAddrPort("203.0.113.1:5000"), Port: 5000,
+			Local: []netip.Addr{netip.MustParseAddr("192.168.7.7")}}}
+		w := f.ask(seal.PathDirect, "bob", "friend", o)
+		if told := strings.Contains(w.Body.String(), "10.0.0.1"); told != near {
+			t.Errorf("near: %v, and the peer is told %s", near, w.Body)
+		}
+		f.ask(seal.PathDirectGo, "bob", "friend", o)
+		inside := slices.ContainsFunc(f.dialled(), func(a netip.AddrPort) bool { return a.Addr().IsPrivate() })
+		if inside && !near {
+			t.Errorf("a private address of another network was dialled: %v", f.dials)
+		}
 	}
 }
 
@@ -319,7 +345,7 @@ func testWhatFailedElsewhere(t *testing.T) {
 	if f.Begin("peer") || f.Why("peer") != NoWay {
 		t.Errorf("at once again; %q", f.Why("peer"))
 	}
-	f.Network.Addresses = func() ([]netip.Prefix, error) { return []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24")}, nil }
+	f.Network.Addresses = func() (direct.Interfaces, error) { return at("10.9.0.1/24"), nil }
 	<-time.After(lookEvery)
 	if !f.Begin("peer") {
 		t.Error("not in another network")
@@ -334,11 +360,11 @@ func TestAPathEndsWhereTheDeviceLeavesItsNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		done, began := make(chan struct{}), time.Now()
-		f.Network.Addresses = func() ([]netip.Prefix, error) {
+		f.Network.Addresses = func() (direct.Interfaces, error) {
 			if time.Since(began) < time.Minute {
-				return []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}, nil
+				return at("10.0.0.1/24"), nil
 			}
-			return []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24")}, nil
+			return at("10.9.0.1/24"), nil
 		}
 		f.Watch(netip.MustParseAddr("10.0.0.1"), done, func() { close(done) })
 		if after := time.Since(began); after < time.Minute || after > time.Minute+lookEvery {

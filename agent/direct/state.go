@@ -130,7 +130,7 @@ func (d *Direct) locateLocked(now time.Time) {
 	}
 	d.located = now
 	addresses, err := d.Network.Addresses()
-	if network := fmt.Sprint(addresses); err == nil && network != d.network {
+	if network := fmt.Sprint(addresses.Own); err == nil && network != d.network {
 		d.network = network
 		for _, s := range d.states {
 			s.failures, s.later = 0, time.Time{}
@@ -167,8 +167,8 @@ func (d *Direct) Watch(from netip.Addr, done <-chan struct{}, gone func()) {
 
 // has reports whether an address is this device's. If that cannot be found out, it is.
 func (d *Direct) has(a netip.Addr) bool {
-	own, err := d.Network.Addresses()
-	return err != nil || slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Addr() == a })
+	here, err := d.Network.Addresses()
+	return err != nil || slices.ContainsFunc(here.Own, func(p netip.Prefix) bool { return p.Addr() == a })
 }
 
 // stateLocked returns the state of a peer, in place of any other's that is at rest if there are

@@ -44,7 +44,7 @@ func (r *Relay) elsewhere(ctx context.Context, a *Leg, target identity.ID, refus
 	g, err := r.c.Links.Hop(ctx, target, a.ID, a.User)
 	switch {
 	case g != nil:
-		return &Leg{ID: target, Accept: func() (net.Conn, error) { return g.Conn, nil }, Finish: g.Finish}, nil
+		return &Leg{ID: target, Accept: func(bool) (net.Conn, error) { return g.Conn, nil }, Finish: g.Finish}, nil
 	case err == nil:
 		return nil, refused
 	case answer.CodeOf(err) == answer.NotFound: // it has just left that hub

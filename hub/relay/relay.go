@@ -12,6 +12,7 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -99,13 +100,14 @@ type Session interface {
 // Leg is one end of a path: a connection that waits for the hub's answer. It is answered once, by
 // Accept or Refuse, and finished once.
 type Leg struct {
-	ID     identity.ID              // the agent at its end
-	User   string                   // of the agent; empty for a second leg
-	Hop    bool                     // another hub is between; it says who the agent is
-	Accept func() (net.Conn, error) // answers 200; from then on the path owns the connection
-	Refuse func(*answer.Error)      // answers "no"
-	Finish func()                   // closes the leg; safe to call in any state
-	Gone   <-chan struct{}          // closed when the agent has gone; nil where that cannot be seen
+	ID     identity.ID                       // the agent at its end
+	User   string                            // of the agent; empty for a second leg
+	Hop    bool                              // another hub is between; it says who the agent is
+	At     netip.Addr                        // where the hub sees the agent; zero: it does not, or there is no connection of its own
+	Accept func(near bool) (net.Conn, error) // answers 200, and whether both ends are seen at one address; from then on the path owns the connection
+	Refuse func(*answer.Error)               // answers "no"
+	Finish func()                            // closes the leg; safe to call in any state
+	Gone   <-chan struct{}                   // closed when the agent has gone; nil where that cannot be seen
 }
 
 // Metrics count paths.
@@ -333,11 +335,12 @@ func (r *Relay) Settle(by identity.ID, ticket string, l *Leg) error {
 
 // join answers both legs and moves bytes between them until both directions have ended.
 func (r *Relay) join(ctx context.Context, a, b *Leg) error {
-	second, err := b.Accept()
+	near := a.At.IsValid() && a.At == b.At
+	second, err := b.Accept(near)
 	if err != nil {
 		return answer.Errorf(answer.Broken, "endpoint %s went away", r.c.Sessions.Name(b.ID))
 	}
-	first, err := a.Accept()
+	first, err := a.Accept(near)
 	if err != nil {
 		return errGone
 	}

@@ -24,7 +24,7 @@ const (
 
 // Network is what this package needs of the system.
 type Network struct {
-	Addresses func() ([]netip.Prefix, error)
+	Addresses func() (Interfaces, error)
 	Dial      func(ctx context.Context, from uint16, to netip.AddrPort) (net.Conn, error)
 }
 

@@ -74,29 +74,34 @@ type Candidate struct {
 // leastPort keeps dials away from the ports of services.
 const leastPort = 1024
 
-// Order returns which places of a peer are dialled:
+// Interfaces are the addresses of this device, each with its network.
+type Interfaces struct {
+	Own     []netip.Prefix // of interfaces behind which there are other devices
+	Virtual []netip.Prefix // of those that lead to this machine alone, or through another mesh
+}
+
+// Order returns which places of a peer are dialled. near is that the hub sees both devices at one
+// address; what the peer says of that does not count.
 //
-//  1. LAN: its private addresses that are in a network of ours; all of them where the hub sees both
-//     devices at the same address
+//  1. LAN: its private addresses that are in a network of ours; all of them where near
 //  2. IPv6: its global addresses
 //  3. punched: where the hub sees it, and its global IPv4 addresses
 //
 // Within one rank the order is the peer's. Left out are addresses that are nobody's or everybody's
-// (loopback, link-local, multicast, unspecified, reserved), our own, those of ports below 1024, and
-// repeated ones. A peer that lies so makes us dial few places, and no service.
-func Order(own []netip.Prefix, seen netip.AddrPort, peer Places) []Candidate {
-	neighbours := seen.IsValid() && seen.Addr() == peer.Seen.Addr()
+// (loopback, link-local, multicast, unspecified, reserved), our own, those behind virtual interfaces,
+// those of ports below 1024, and repeated ones. A peer that lies so makes us dial few places, and no
+// service.
+func Order(here Interfaces, near bool, peer Places) []Candidate {
 	var ranks [3][]Candidate
 	known := map[netip.AddrPort]bool{}
 	add := func(to netip.AddrPort, fromHub bool) {
 		to = netip.AddrPortFrom(to.Addr().Unmap().WithZone(""), to.Port())
-		if known[to] || !dialable(own, to) {
+		if known[to] || !here.dialable(to) {
 			return
 		}
 		known[to] = true
-		near := slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Contains(to.Addr()) })
 		switch {
-		case Inside(to.Addr()) && !fromHub && (near || neighbours):
+		case Inside(to.Addr()) && !fromHub && (near || longest(here.Own, to.Addr()) >= 0):
 			ranks[0] = append(ranks[0], Candidate{Kind: LAN, To: to})
 		case Inside(to.Addr()):
 		case to.Addr().Is6():
@@ -122,7 +127,18 @@ var globalIPv6 = netip.MustParsePrefix("2000::/3")
 // Inside reports whether an address means something within one network alone.
 func Inside(a netip.Addr) bool { return a.IsPrivate() || carrierGrade.Contains(a) }
 
-func dialable(own []netip.Prefix, to netip.AddrPort) bool {
+// longest returns the length of the longest of some networks that have an address; -1 if none has.
+func longest(networks []netip.Prefix, a netip.Addr) int {
+	n := -1
+	for _, p := range networks {
+		if p.Contains(a) {
+			n = max(n, p.Bits())
+		}
+	}
+	return n
+}
+
+func (i Interfaces) dialable(to netip.AddrPort) bool {
 	a := to.Addr()
 	if !a.IsValid() || to.Port() < leastPort || !a.IsGlobalUnicast() {
 		return false
@@ -133,7 +149,10 @@ func dialable(own []netip.Prefix, to netip.AddrPort) bool {
 	if a.Is6() && !a.IsPrivate() && !globalIPv6.Contains(a) { // addresses that lead to ones of IPv4 among them
 		return false
 	}
-	return !slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Addr() == a })
+	if v := longest(i.Virtual, a); v >= 0 && v >= longest(i.Own, a) {
+		return false
+	}
+	return !slices.ContainsFunc(i.Own, func(p netip.Prefix) bool { return p.Addr() == a })
 }
 
 // Own returns the Places of this device at a port. Addresses that mean something within one network
@@ -156,15 +175,18 @@ var virtual = []string{
 }
 
 // Addresses lists the global and private addresses of this device's interfaces that are up.
-func Addresses() ([]netip.Prefix, error) {
+func Addresses() (out Interfaces, err error) {
 	interfaces, err := net.Interfaces()
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	var out []netip.Prefix
 	for _, i := range interfaces {
-		if i.Flags&net.FlagUp == 0 || i.Flags&(net.FlagLoopback|net.FlagPointToPoint) != 0 || isVirtual(i.Name) {
+		if i.Flags&net.FlagUp == 0 || i.Flags&net.FlagLoopback != 0 {
 			continue
+		}
+		list := &out.Own
+		if i.Flags&net.FlagPointToPoint != 0 || isVirtual(i.Name) {
+			list = &out.Virtual
 		}
 		addrs, err := i.Addrs()
 		if err != nil {
@@ -172,7 +194,7 @@ func Addresses() ([]netip.Prefix, error) {
 		}
 		for _, a := range addrs {
 			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().IsGlobalUnicast() {
-				out = append(out, p)
+				*list = append(*list, p)
 			}
 		}
 	}

@@ -34,30 +34,34 @@ func at(seen string, port uint16, addresses ...string) Places {
 }
 
 func TestTheShortestWayComesFirstAndNoServiceIsDialled(t *testing.T) {
-	own := prefixes("192.168.1.2/24", "2001:db8::2/64")
-	seen := netip.MustParseAddrPort("203.0.113.1:40000")
+	here := Interfaces{Own: prefixes("192.168.1.2/24", "2001:db8::2/64", "10.8.1.2/24"), Virtual: prefixes("172.17.0.1/16", "10.8.0.1/16")}
 	for name, tt := range map[string]struct {
 		peer Places
+		near bool
 		want []string
 	}{
-		"a neighbour": {at("203.0.113.9:5000", 5001, "2001:db8:1::1", "192.168.1.3"),
+		"a neighbour": {at("203.0.113.9:5000", 5001, "2001:db8:1::1", "192.168.1.3"), false,
 			[]string{"LAN 192.168.1.3:5001", "IPv6 [2001:db8:1::1]:5001", "punched 203.0.113.9:5000"}},
-		"a private address of another network": {at("203.0.113.9:5000", 5000, "10.0.0.1", "100.64.0.1"),
+		"a private address of another network": {at("203.0.113.9:5000", 5000, "10.0.0.1", "100.64.0.1"), false,
 			[]string{"punched 203.0.113.9:5000"}},
-		"another network behind the same NAT": {at("203.0.113.1:5000", 5000, "10.0.0.1"),
+		"another network behind the same NAT": {at("203.0.113.1:5000", 5000, "10.0.0.1"), true,
 			[]string{"LAN 10.0.0.1:5000", "punched 203.0.113.1:5000"}},
+		"containers of this machine": {at("203.0.113.1:5000", 5000, "172.17.0.2", "172.17.0.1", "10.8.2.1"), true,
+			[]string{"punched 203.0.113.1:5000"}},
+		"a network of ours within that of another mesh": {at("203.0.113.1:5000", 5000, "10.8.1.3"), false,
+			[]string{"LAN 10.8.1.3:5000", "punched 203.0.113.1:5000"}},
 		"what is nobody's, everybody's or ours": {at("127.0.0.1:5000", 5000,
-			"169.254.169.254", "224.0.0.1", "0.0.0.0", "192.168.1.2", "::1", "::ffff:127.0.0.1", "fe80::1", "64:ff9b::7f00:1", "::7f00:1", "fec0::1", "0.1.2.3"), nil},
-		"a service":                         {at("203.0.113.9:443", 22, "192.168.1.3"), nil},
-		"no port":                           {at("203.0.113.9:0", 0, "192.168.1.3"), nil},
-		"one place twice":                   {at("198.51.100.1:5000", 5000, "198.51.100.1", "::ffff:198.51.100.1"), []string{"punched 198.51.100.1:5000"}},
-		"a hub that says a private address": {at("192.168.1.9:5000", 0), nil},
-		"more than a peer may say": {at("", 5000, "198.51.100.1", "198.51.100.2", "198.51.100.3", "198.51.100.4", "198.51.100.5", "198.51.100.6", "198.51.100.7", "198.51.100.8", "192.168.1.3"),
+			"169.254.169.254", "224.0.0.1", "0.0.0.0", "192.168.1.2", "::1", "::ffff:127.0.0.1", "fe80::1", "64:ff9b::7f00:1", "::7f00:1", "fec0::1", "0.1.2.3"), true, nil},
+		"a service":                         {at("203.0.113.9:443", 22, "192.168.1.3"), false, nil},
+		"no port":                           {at("203.0.113.9:0", 0, "192.168.1.3"), false, nil},
+		"one place twice":                   {at("198.51.100.1:5000", 5000, "198.51.100.1", "::ffff:198.51.100.1"), false, []string{"punched 198.51.100.1:5000"}},
+		"a hub that says a private address": {at("192.168.1.9:5000", 0), false, nil},
+		"more than a peer may say": {at("", 5000, "198.51.100.1", "198.51.100.2", "198.51.100.3", "198.51.100.4", "198.51.100.5", "198.51.100.6", "198.51.100.7", "198.51.100.8", "192.168.1.3"), false,
 			[]string{"punched 198.51.100.1:5000", "punched 198.51.100.2:5000", "punched 198.51.100.3:5000", "punched 198.51.100.4:5000",
 				"punched 198.51.100.5:5000", "punched 198.51.100.6:5000", "punched 198.51.100.7:5000", "punched 198.51.100.8:5000"}},
 	} {
 		var got []string
-		for _, c := range Order(own, seen, tt.peer) {
+		for _, c := range Order(here, tt.near, tt.peer) {
 			got = append(got, string(c.Kind)+" "+c.To.String())
 		}
 		if diff := cmp.Diff(tt.want, got); diff != "" {
@@ -171,14 +175,14 @@ func (c closing) Close() error { c.closed <- struct{}{}; return nil }
 func FuzzPlaces(f *testing.F) {
 	f.Add([]byte(`{"seen":"203.0.113.1:5000","port":5000,"local":["10.0.0.1"]}`))
 	f.Add([]byte(`{"port":5000,"local":["fe80::1%eth0"]}`))
-	own := prefixes("10.0.0.2/8")
+	here := Interfaces{Own: prefixes("10.0.0.2/8"), Virtual: prefixes("172.17.0.1/16")}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := Parse(b)
 		if err != nil {
 			return
 		}
-		for _, c := range Order(own, netip.AddrPort{}, p) {
-			if a := c.To.Addr(); a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsUnspecified() || c.To.Port() < leastPort {
+		for _, c := range Order(here, len(b)%2 == 0, p) {
+			if a := c.To.Addr(); here.Virtual[0].Contains(a) || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsUnspecified() || c.To.Port() < leastPort {
 				t.Errorf("%v would be dialled", c.To)
 			}
 		}
