@@ -13,10 +13,12 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"reflect"
 	"sync"
 	"time"
@@ -45,6 +47,7 @@ const (
 type Config struct {
 	Client     *cluster.Client
 	Namespaces []string // empty: all
+	Exports    bool     // Services that a ServiceExport of the multi-cluster API names are exposed
 	Rules      expose.Rules
 	Importing  Importing
 	// Derive makes a set the whole of what is derived from this cluster.
@@ -87,6 +90,7 @@ type scope struct {
 	path     string
 	services *cluster.Cache[cluster.Service]
 	slices   *cluster.Cache[cluster.Slice]
+	exports  *cluster.Cache[cluster.Export] // nil: nobody asked for them
 }
 
 // New makes a controller.
@@ -103,7 +107,11 @@ func New(c Config) *Controller {
 		k.spaces = cluster.NewCache[cluster.Namespace](k.changed)
 	}
 	for _, p := range paths {
-		k.scopes = append(k.scopes, &scope{p, cluster.NewCache[cluster.Service](k.changed), cluster.NewCache[cluster.Slice](k.changed)})
+		s := &scope{path: p, services: cluster.NewCache[cluster.Service](k.changed), slices: cluster.NewCache[cluster.Slice](k.changed)}
+		if c.Exports {
+			s.exports = cluster.NewCache[cluster.Export](k.changed)
+		}
+		k.scopes = append(k.scopes, s)
 	}
 	return k
 }
@@ -122,6 +130,11 @@ func (k *Controller) Run(ctx context.Context) error {
 	for _, s := range k.scopes {
 		work.Go(func() { cluster.Follow(ctx, k.Client, "/api/v1"+s.path+"/services", s.services) })
 		work.Go(func() { cluster.Follow(ctx, k.Client, "/apis/discovery.k8s.io/v1"+s.path+"/endpointslices", s.slices) })
+		if s.exports != nil {
+			work.Go(func() {
+				cluster.Follow(ctx, k.Client, "/apis/multicluster.x-k8s.io/v1alpha1"+s.path+"/serviceexports", s.exports)
+			})
+		}
 	}
 	if k.spaces != nil {
 		work.Go(func() { cluster.Follow(ctx, k.Client, "/api/v1/namespaces", k.spaces) })
@@ -217,7 +230,21 @@ func (k *Controller) step(ctx context.Context) error {
 	if !denied.IsZero() {
 		return fmt.Errorf("the API server has refused this account since %s", denied.UTC().Format(time.RFC3339))
 	}
-	return k.importer.keep(ctx, wanted, func(key string) bool { return k.problems.Inbound[key] == "" }, objects.Slices)
+	err = k.importer.keep(ctx, wanted, func(key string) bool { return k.problems.Inbound[key] == "" }, objects.Slices)
+	return cmp.Or(err, k.hidden())
+}
+
+// hidden returns an error if the API server does not show the ServiceExports: the rest goes on.
+func (k *Controller) hidden() error {
+	for _, s := range k.scopes {
+		if s.exports == nil {
+			continue
+		}
+		if _, err := s.exports.Health(); cluster.Denied(err) {
+			return fmt.Errorf("ServiceExports: %w", err)
+		}
+	}
+	return nil
 }
 
 // refusals are notes about what the agent does not take.
@@ -260,9 +287,25 @@ func (k *Controller) objects() (o expose.Objects, err error) {
 		if err != nil {
 			return o, err
 		}
-		o.Services, o.Slices = append(o.Services, services...), append(o.Slices, slices...)
+		exports, err := exported(s.exports)
+		if err != nil {
+			return o, err
+		}
+		o.Services, o.Slices, o.Exports = append(o.Services, services...), append(o.Slices, slices...), append(o.Exports, exports...)
 	}
 	return o, nil
+}
+
+// exported returns the ServiceExports: none where the cluster does not know what that is, or does not
+// show them.
+func exported(c *cluster.Cache[cluster.Export]) ([]cluster.Export, error) {
+	if c == nil {
+		return nil, nil
+	}
+	if _, err := c.Health(); cluster.CodeOf(err) == http.StatusNotFound || cluster.Denied(err) {
+		return nil, nil
+	}
+	return items(c, "ServiceExports")
 }
 
 func items[T interface{ Head() cluster.Meta }](c *cluster.Cache[T], what string) ([]T, error) {

@@ -99,7 +99,7 @@ func inLab(t *testing.T, namespaces []string, test func(t *testing.T, l *lab)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.kube = New(Config{Client: client, Namespaces: namespaces, Rules: expose.Rules{Prefix: "ztm.dev"}, Importing: l.importing, Derive: l.derive, Log: slog.New(slog.DiscardHandler)})
+		l.kube = New(Config{Client: client, Namespaces: namespaces, Exports: true, Rules: expose.Rules{Prefix: "ztm.dev"}, Importing: l.importing, Derive: l.derive, Log: slog.New(slog.DiscardHandler)})
 		ctx, cancel := context.WithCancel(t.Context())
 		var done sync.WaitGroup
 		done.Go(func() { l.kube.Run(ctx) })
@@ -331,6 +331,39 @@ func TestNoSliceLeadsToAPortAtWhichNobodyListens(t *testing.T) {
 		if got := l.slicesOf("remote"); len(got) != 0 || l.events(asked.ImportRefused) != 1 {
 			t.Errorf("slices %q, %d events", got, l.events(asked.ImportRefused))
 		}
+	})
+}
+
+// TestServiceExportsAreFollowedWhereTheyAre: a cluster without the multi-cluster API is as any other.
+func TestServiceExportsAreFollowedWhereTheyAre(t *testing.T) {
+	inLab(t, nil, func(t *testing.T, l *lab) {
+		l.service("shop", "web", `"ztm.dev/expose":"true"`)
+		l.service("shop", "api", "")
+		l.want(t, time.Second, "tcp/shop.web")
+		l.Fail(func(r *http.Request) *kubetest.Failure {
+			if strings.HasSuffix(r.URL.Path, "/serviceexports") {
+				return &kubetest.Failure{Code: http.StatusNotFound, Body: "404 page not found"}
+			}
+			return nil
+		})
+		l.Break()
+		l.service("shop", "more", `"ztm.dev/expose":"true"`)
+		l.want(t, time.Minute, "tcp/shop.more", "tcp/shop.web")
+		l.Fail(func(r *http.Request) *kubetest.Failure {
+			if strings.HasSuffix(r.URL.Path, "/serviceexports") {
+				return &kubetest.Failure{Code: http.StatusForbidden}
+			}
+			return nil
+		})
+		l.service("shop", "other", `"ztm.dev/expose":"true"`)
+		l.want(t, time.Minute, "tcp/shop.more", "tcp/shop.other", "tcp/shop.web")
+		if err := l.kube.Ready(); err == nil || !strings.Contains(err.Error(), "ServiceExports") {
+			t.Errorf("it does not say that the right is missing: %v", err)
+		}
+		l.Fail(nil)
+		l.Delete("/api/v1/namespaces/shop/services/other")
+		l.PutJSON("/apis/multicluster.x-k8s.io/v1alpha1/namespaces/shop/serviceexports/api", `{}`)
+		l.want(t, 2*time.Minute, "tcp/shop.api", "tcp/shop.more", "tcp/shop.web")
 	})
 }
 

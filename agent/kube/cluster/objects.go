@@ -151,6 +151,11 @@ type SlicePort struct {
 	Port     int    `json:"port"`
 }
 
+// Export is a ServiceExport of the multi-cluster API: the Service of its name is for other clusters.
+type Export struct {
+	Meta `json:"metadata"`
+}
+
 // Namespace is a Namespace.
 type Namespace struct {
 	Meta `json:"metadata"`

@@ -38,6 +38,7 @@ type Objects struct {
 	Services   []cluster.Service
 	Slices     []cluster.Slice
 	Namespaces []cluster.Namespace
+	Exports    []cluster.Export
 }
 
 // Outbound is an outbound of the tunnel app, as its API has it. One without targets is there, and
@@ -86,15 +87,19 @@ func Compute(objects Objects, rules Rules) Result {
 type world struct {
 	rules      Rules
 	namespaces map[string]cluster.Namespace
+	exported   map[string]bool            // Services that a ServiceExport names
 	slices     map[string][]cluster.Slice // by namespace and Service
 	never      map[netip.Addr]bool        // addresses of the API server
 	got        map[string]Outbound        // what is granted, by key
 }
 
 func newWorld(o Objects, rules Rules) *world {
-	w := &world{rules: rules, namespaces: map[string]cluster.Namespace{}, slices: map[string][]cluster.Slice{}, never: map[netip.Addr]bool{}, got: map[string]Outbound{}}
+	w := &world{rules: rules, namespaces: map[string]cluster.Namespace{}, exported: map[string]bool{}, slices: map[string][]cluster.Slice{}, never: map[netip.Addr]bool{}, got: map[string]Outbound{}}
 	for _, n := range o.Namespaces {
 		w.namespaces[n.Name] = n
+	}
+	for _, e := range o.Exports {
+		w.exported[e.Namespace+"/"+e.Name] = true
 	}
 	for _, s := range o.Slices {
 		key := s.Namespace + "/" + s.Labels[cluster.LabelService]

@@ -262,3 +262,21 @@ func FuzzAnnotations(f *testing.F) {
 		}
 	})
 }
+
+func TestAServiceExportExposesTheServiceOfItsName(t *testing.T) {
+	o := newTown()
+	o.service("shop", "web", http80)
+	o.service("shop", "quiet", http80, "expose=false")
+	o.service("stock", "web", http80)
+	o.service("default", "kubernetes", http80)
+	for _, e := range []string{`"shop","name":"web"`, `"shop","name":"quiet"`, `"shop","name":"missing"`, `"default","name":"kubernetes"`} {
+		o.Exports = append(o.Exports, parse[cluster.Export](`{"metadata":{"namespace":`+e+`}}`))
+	}
+	var got []string
+	for _, out := range Compute(o.Objects, o.rules).Outbounds {
+		got = append(got, out.Key())
+	}
+	if !slices.Equal(got, []string{"tcp/shop.web"}) {
+		t.Errorf("%q", got)
+	}
+}

@@ -49,7 +49,8 @@ func (p *port) label() string {
 func (w *world) wish(s *cluster.Service) *wish {
 	value, wanted := w.note(s.Annotations, "expose")
 	if !wanted {
-		if by, _ := w.note(w.namespaces[s.Namespace].Labels, "expose"); by != all || s.Namespace == "default" && s.Name == "kubernetes" {
+		by, _ := w.note(w.namespaces[s.Namespace].Labels, "expose")
+		if by != all && !w.exported[s.Namespace+"/"+s.Name] || s.Namespace == "default" && s.Name == "kubernetes" {
 			return nil
 		}
 		value = yes
