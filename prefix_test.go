@@ -50,6 +50,32 @@ func allCommands(t *testing.T) []runnable {
 	return out
 }
 
+// TestUsageBeginsInLowerCase holds one form for the lines of help: the help of a command makes the
+// first letter large where a sentence begins, and completion takes the line as it is.
+func TestUsageBeginsInLowerCase(t *testing.T) {
+	check := func(words []string, usage string) {
+		first, _, _ := strings.Cut(usage, " ")
+		if usage == "" || first != strings.ToLower(first) && first != strings.ToUpper(first) && first[0] != '`' || strings.HasSuffix(strings.TrimSuffix(usage, "..."), ".") {
+			t.Errorf("ztm %s: %q is no line of help: it begins in lower case and ends without a full stop", strings.Join(words, " "), usage)
+		}
+	}
+	c := console.New(console.Config{})
+	var walk func(words []string, commands []*cli.Command)
+	walk = func(words []string, commands []*cli.Command) {
+		for _, cmd := range commands {
+			words := append(slices.Clone(words), cmd.Name)
+			check(words, cmd.Usage)
+			for _, f := range cmd.Flags {
+				if d, ok := f.(cli.DocGenerationFlag); ok {
+					check(append(words, "--"+f.Names()[0]), d.GetUsage())
+				}
+			}
+			walk(words, cmd.Subcommands)
+		}
+	}
+	walk(nil, append(commands(c), c.Commands()...))
+}
+
 func TestEveryCommandSaysWhatItIsAbout(t *testing.T) {
 	for _, cmd := range allCommands(t) {
 		if !slices.Contains([]string{apps.Device, apps.InMesh, apps.AtEndpoint, apps.FromEndpoint}, cmd.Category) {

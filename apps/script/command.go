@@ -27,7 +27,7 @@ func commands(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      name,
 		Category:  apps.AtEndpoint,
-		Usage:     "Run a script on one endpoint or on many",
+		Usage:     "run a script on one endpoint or on many",
 		ArgsUsage: "FILE [-- ARGUMENT ...]",
 		UsageText: "ztm script FILE|- [--ep EP ...] [--label LABEL ...] [OPTIONS] [-- ARGUMENT ...]",
 		Description: "--with names the interpreter, or else the #! line does, or else the ending of FILE: .js runs in the built-in engine\n" +
@@ -65,7 +65,7 @@ func engineCommands() []*cli.Command {
 	return []*cli.Command{{
 		Name:        engineName,
 		Category:    apps.Device,
-		Usage:       "Run a JavaScript program here",
+		Usage:       "run a JavaScript program here",
 		ArgsUsage:   "FILE [-- ARGUMENT ...]",
 		UsageText:   "ztm script js FILE [-- ARGUMENT ...]",
 		Description: js.help + "\n\n" + apps.Example("ztm script js report.js -- --verbose"),
@@ -205,7 +205,7 @@ func configCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "config",
 		Category:  apps.AtEndpoint,
-		Usage:     "Show or set who may run scripts at an endpoint",
+		Usage:     "show or set who may run scripts at an endpoint",
 		UsageText: "ztm [ep EP] script config [OPTIONS]",
 		Description: "Your own user is always allowed. A user whom you add is as powerful as the account that scripts run as.\n" +
 			"An option without a value restores the default.\n\n" + apps.Example(

@@ -26,7 +26,7 @@ func Kind() apps.Kind {
 func commands(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:  name,
-		Usage: "Open a shell or run a command on another endpoint",
+		Usage: "open a shell or run a command on another endpoint",
 		Description: apps.Example(
 			"ztm terminal open ep-office",
 			"ztm terminal open ep-office -- uname -a",
@@ -39,7 +39,7 @@ func openCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "open",
 		Category:  apps.AtEndpoint,
-		Usage:     "Open a shell, or run a command",
+		Usage:     "open a shell, or run a command",
 		ArgsUsage: "[EP] [-- COMMAND ...]",
 		UsageText: "ztm terminal open EP [OPTIONS] [-- COMMAND [ARGUMENT ...]]\n       ztm ep EP terminal open [OPTIONS] [-- COMMAND [ARGUMENT ...]]",
 		Description: "Without COMMAND it opens the login shell of the endpoint in this window. At the beginning of a line, ~. leaves a\n" +
@@ -117,7 +117,7 @@ func attachCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:        "attach",
 		Category:    apps.AtEndpoint,
-		Usage:       "Return to a kept session",
+		Usage:       "return to a kept session",
 		ArgsUsage:   "[EP] [SESSION]",
 		UsageText:   "ztm terminal attach EP [SESSION]",
 		Description: "It shows the last output of the session again. If the session is attached to another window, that window loses it.\n\n" + apps.Example("ztm terminal attach ep-office"),
@@ -144,7 +144,7 @@ func sessionsCommand(c apps.Console) *cli.Command {
 		Name:      "sessions",
 		Category:  apps.AtEndpoint,
 		Aliases:   []string{"ls"},
-		Usage:     "List the sessions at an endpoint, or end one",
+		Usage:     "list the sessions at an endpoint, or end one",
 		ArgsUsage: "[EP]",
 		UsageText: "ztm terminal sessions [EP] [--end SESSION]",
 		Description: "It lists your own sessions, or all sessions if the endpoint is yours.\n\n" + apps.Example(
@@ -201,7 +201,7 @@ func configCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "config",
 		Category:  apps.AtEndpoint,
-		Usage:     "Show or set who may open terminals at an endpoint, and how",
+		Usage:     "show or set who may open terminals at an endpoint, and how",
 		UsageText: "ztm [ep EP] terminal config [OPTIONS]",
 		Description: "Your own user is always allowed. A user whom you add is as powerful as the account that the shell runs as.\n" +
 			"An option without a value restores the default.\n\n" + apps.Example(

@@ -21,7 +21,7 @@ func Kind() apps.Kind {
 func commands(c *client) *cli.Command {
 	return &cli.Command{
 		Name:  access.Name,
-		Usage: "Reach Kubernetes clusters: Services by name, and the API server as yourself",
+		Usage: "reach Kubernetes clusters: Services by name, and the API server as yourself",
 		Description: apps.Example(
 			"ztm kube ls",
 			"ztm kube ls kube-office",
@@ -30,7 +30,7 @@ func commands(c *client) *cli.Command {
 			"kubectl --context ztm-kube-office get pods"),
 		Subcommands: []*cli.Command{
 			{
-				Name: "ls", Category: apps.InMesh, Usage: "List the clusters whose API server can be reached, or what a cluster exposes", ArgsUsage: "[EP]",
+				Name: "ls", Category: apps.InMesh, Usage: "list the clusters whose API server can be reached, or what a cluster exposes", ArgsUsage: "[EP]",
 				Description: "An endpoint of your own shows its Services and their targets.\n\n" + apps.Example("ztm kube ls", "ztm kube ls kube-office"),
 				Action: func(x *cli.Context) error {
 					if x.NArg() > 1 {
@@ -40,7 +40,7 @@ func commands(c *client) *cli.Command {
 				},
 			},
 			{
-				Name: "login", Category: apps.InMesh, Usage: "Write a kubeconfig for the cluster behind an endpoint", ArgsUsage: "EP",
+				Name: "login", Category: apps.InMesh, Usage: "write a kubeconfig for the cluster behind an endpoint", ArgsUsage: "EP",
 				Description: "kubectl then goes through the mesh, to the API server, as the user ztm:NAME of your name in the mesh. What that\n" +
 					"user may do is for the cluster's administrators to say. The kubeconfig has no secret: kubectl asks this agent\n" +
 					"for a token of ten minutes, which only your account can get.\n\n" +
@@ -55,7 +55,7 @@ func commands(c *client) *cli.Command {
 				},
 			},
 			{
-				Name: "proxy", Category: apps.InMesh, Usage: "Reach all names of the cluster behind an endpoint, through the proxy of this one", ArgsUsage: "EP",
+				Name: "proxy", Category: apps.InMesh, Usage: "reach all names of the cluster behind an endpoint, through the proxy of this one", ArgsUsage: "EP",
 				Description: "Names of the cluster then leave the mesh at EP, whatever other exits serve. Where EP is of your own user, it becomes\n" +
 					"an exit for them. Of two clusters with the same names the one that was named last is meant: with --namespaces\n" +
 					"each can have its own. Undo it with: ztm proxy config --remove-via PATTERN\n\n" +
@@ -78,7 +78,7 @@ func commands(c *client) *cli.Command {
 				},
 			},
 			{
-				Name: "logout", Category: apps.InMesh, Usage: "Close the way to the cluster behind an endpoint", ArgsUsage: "EP", Description: apps.Example("ztm kube logout kube-office"),
+				Name: "logout", Category: apps.InMesh, Usage: "close the way to the cluster behind an endpoint", ArgsUsage: "EP", Description: apps.Example("ztm kube logout kube-office"),
 				Action: func(x *cli.Context) error {
 					ep, err := only(x)
 					if err != nil {
@@ -88,7 +88,7 @@ func commands(c *client) *cli.Command {
 				},
 			},
 			{
-				Name: "token", Category: apps.InMesh, Usage: "Print a token for kubectl, as its credential plugin", ArgsUsage: "EP", Description: apps.Example("ztm kube token kube-office"),
+				Name: "token", Category: apps.InMesh, Usage: "print a token for kubectl, as its credential plugin", ArgsUsage: "EP", Description: apps.Example("ztm kube token kube-office"),
 				Action: func(x *cli.Context) error {
 					ep, err := only(x)
 					if err != nil {
@@ -98,7 +98,7 @@ func commands(c *client) *cli.Command {
 				},
 			},
 			{
-				Name: "rbac", Category: apps.InMesh, Usage: "Print the cluster's rules that let its endpoint act as today's users of the mesh",
+				Name: "rbac", Category: apps.InMesh, Usage: "print the cluster's rules that let its endpoint act as today's users of the mesh",
 				Description: "A rule has to name each user: what names nobody would be the right to be anybody, an administrator too.\n" +
 					"So has one for groups: name those of the endpoint's option --kube-groups.\n\n" +
 					apps.Example("ztm kube rbac | kubectl apply -f -", "ztm kube rbac --groups dev,ops | kubectl apply -f -"),

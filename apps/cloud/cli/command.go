@@ -21,7 +21,7 @@ func commands(c apps.Console) apps.Commands {
 	return apps.Commands{
 		Top: []*cli.Command{{
 			Name:  cloud.Name,
-			Usage: "Publish files, and find and fetch those of others",
+			Usage: "publish files, and find and fetch those of others",
 			Description: "Each user has a tree of files, /users/USER/. A path without a slash in front is in your own. The files of it that\n" +
 				"are on this endpoint are in the local directory: see ztm cloud config.\n\n" + apps.Example(
 				"ztm cloud upload report.pdf --share alice",
@@ -50,7 +50,7 @@ func path(x *cli.Context, missing string) (string, error) {
 
 func (k *client) list(name, line string) *cli.Command {
 	return &cli.Command{
-		Name: name, Category: apps.AtEndpoint, Usage: "List the files that you may read, and those that are here",
+		Name: name, Category: apps.AtEndpoint, Usage: "list the files that you may read, and those that are here",
 		ArgsUsage: "[PATH]", UsageText: line + " [PATH] [--hash]",
 		Description: apps.Example(line, line+" /users/bob/photos --hash"),
 		Flags: []cli.Flag{
@@ -69,7 +69,7 @@ func (k *client) list(name, line string) *cli.Command {
 
 func (k *client) describeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "file", Category: apps.AtEndpoint, Usage: "Show a published file in detail",
+		Name: "file", Category: apps.AtEndpoint, Usage: "show a published file in detail",
 		ArgsUsage: "PATH", UsageText: "ztm describe file PATH",
 		Description: apps.Example("ztm describe file /users/bob/report.pdf"),
 		Action: func(x *cli.Context) error {
@@ -86,7 +86,7 @@ var shareFlag = &cli.StringSliceFlag{Name: "share", Usage: "let `USER` read it, 
 
 func (k *client) uploadCommand() *cli.Command {
 	return &cli.Command{
-		Name: "upload", Category: apps.AtEndpoint, Usage: "Copy a file or directory into the local directory and publish it",
+		Name: "upload", Category: apps.AtEndpoint, Usage: "copy a file or directory into the local directory and publish it",
 		ArgsUsage: "SRC [PATH]", UsageText: "ztm cloud upload SRC [PATH] [--share USER ...]",
 		Description: "PATH is in your own tree; without it, the name of SRC is. A directory is taken with all that is in it; links and\n" +
 			"devices are left out, and named.\n\n" + apps.Example(
@@ -105,7 +105,7 @@ func (k *client) uploadCommand() *cli.Command {
 
 func (k *client) publishCommand() *cli.Command {
 	return &cli.Command{
-		Name: "publish", Category: apps.AtEndpoint, Usage: "Publish what is in the local directory, as it is now",
+		Name: "publish", Category: apps.AtEndpoint, Usage: "publish what is in the local directory, as it is now",
 		ArgsUsage: "PATH", UsageText: "ztm cloud publish PATH [--share USER ...]",
 		Description: apps.Example("ztm cloud publish report.pdf", "ztm cloud publish albums/2026 --share alice"),
 		Flags:       []cli.Flag{shareFlag},
@@ -123,7 +123,7 @@ var dryRunFlag = &cli.BoolFlag{Name: "dry-run", Usage: "print what would be done
 
 func (k *client) unpublishCommand() *cli.Command {
 	return &cli.Command{
-		Name: "unpublish", Category: apps.AtEndpoint, Usage: "Publish a file or directory no longer; copies stay where they are",
+		Name: "unpublish", Category: apps.AtEndpoint, Usage: "publish a file or directory no longer; copies stay where they are",
 		ArgsUsage: "PATH", UsageText: "ztm cloud unpublish PATH [--dry-run]",
 		Description: apps.Example("ztm cloud unpublish albums --dry-run", "ztm cloud unpublish report.pdf"),
 		Flags:       []cli.Flag{dryRunFlag},
@@ -139,7 +139,7 @@ func (k *client) unpublishCommand() *cli.Command {
 
 func (k *client) eraseCommand() *cli.Command {
 	return &cli.Command{
-		Name: "erase", Category: apps.AtEndpoint, Usage: "Remove this endpoint's copy of a file or directory",
+		Name: "erase", Category: apps.AtEndpoint, Usage: "remove this endpoint's copy of a file or directory",
 		ArgsUsage: "PATH", UsageText: "ztm cloud erase PATH [--force] [--dry-run]",
 		Description: "It stays published, and can be fetched from other endpoints that have it.\n\n" + apps.Example(
 			"ztm cloud erase /users/bob/video.mp4", "ztm ep nas cloud erase albums --dry-run"),
@@ -156,7 +156,7 @@ func (k *client) eraseCommand() *cli.Command {
 
 func (k *client) downloadCommand() *cli.Command {
 	return &cli.Command{
-		Name: "download", Category: apps.AtEndpoint, Usage: "Fetch a file or directory from all endpoints that have it",
+		Name: "download", Category: apps.AtEndpoint, Usage: "fetch a file or directory from all endpoints that have it",
 		ArgsUsage: "PATH", UsageText: "ztm cloud download PATH [-o FILE] [-d] | --list | --cancel ID",
 		Description: "What is fetched is in the local directory, under the same path. The exit status is 0 if all of it is there, complete\n" +
 			"and checked. Interrupted, the download ends; what has come stays, and the next one goes on from there.\n" +
@@ -189,7 +189,7 @@ func (k *client) downloadCommand() *cli.Command {
 
 func (k *client) shareCommand() *cli.Command {
 	return &cli.Command{
-		Name: "share", Category: apps.AtEndpoint, Usage: "Let users read a file or directory of yours, or no longer",
+		Name: "share", Category: apps.AtEndpoint, Usage: "let users read a file or directory of yours, or no longer",
 		ArgsUsage: "PATH", UsageText: "ztm cloud share PATH [--add-user USER ...] [--remove-user USER ...] [--all on|off]",
 		Description: "For a directory it also holds for what is published there later. Access that is taken away ends at once, running\n" +
 			"transfers included. Copies that were made stay with those who have them.\n\n" + apps.Example(
@@ -244,7 +244,7 @@ func rate(x *cli.Context, name string) (*int64, error) {
 
 func (k *client) verifyCommand() *cli.Command {
 	return &cli.Command{
-		Name: "verify", Category: apps.AtEndpoint, Usage: "Read what is here and check that it is still what was published",
+		Name: "verify", Category: apps.AtEndpoint, Usage: "read what is here and check that it is still what was published",
 		ArgsUsage: "[PATH]", UsageText: "ztm cloud verify [PATH]",
 		Description: "What the disk has damaged is fetched again from another endpoint. The exit status is 1 if a file is not as it was\n" +
 			"published.\n\n" + apps.Example("ztm cloud verify", "ztm cloud verify /users/bob/photos"),
@@ -260,7 +260,7 @@ func (k *client) verifyCommand() *cli.Command {
 
 func (k *client) mirrorCommand() *cli.Command {
 	return &cli.Command{
-		Name: "mirror", Category: apps.AtEndpoint, Usage: "Keep a directory in step with what is published",
+		Name: "mirror", Category: apps.AtEndpoint, Usage: "keep a directory in step with what is published",
 		ArgsUsage: "[PATH]", UsageText: "ztm cloud mirror\n       ztm cloud mirror PATH [--download on|off] [--upload on|off] [--exclude PATTERN ...] [--dry-run]\n       ztm cloud mirror PATH --confirm",
 		Description: "Without PATH it lists the mirrors here. What another endpoint replaces or deletes goes to .ztm-trash in the local\n" +
 			"directory for 30 days. Files that were edited apart are both kept. More deletions than a thousand, or than half of\n" +
@@ -304,7 +304,7 @@ func (k *client) mirrorCommand() *cli.Command {
 
 func (k *client) statusCommand() *cli.Command {
 	return &cli.Command{
-		Name: "status", Category: apps.AtEndpoint, Usage: "Show what is running, and each file that is not done, with what helps",
+		Name: "status", Category: apps.AtEndpoint, Usage: "show what is running, and each file that is not done, with what helps",
 		UsageText: "ztm cloud status", Description: apps.Example("ztm cloud status", "ztm ep nas cloud status -o json"),
 		Action: func(x *cli.Context) error {
 			if err := apps.NoArguments(x); err != nil {
@@ -317,7 +317,7 @@ func (k *client) statusCommand() *cli.Command {
 
 func (k *client) configCommand() *cli.Command {
 	return &cli.Command{
-		Name: "config", Category: apps.AtEndpoint, Usage: "Show or set where files are kept, and how fast they come and go",
+		Name: "config", Category: apps.AtEndpoint, Usage: "show or set where files are kept, and how fast they come and go",
 		UsageText: "ztm cloud config [--local-dir DIR] [--exec on|off] [--limit-down RATE] [--limit-up RATE]",
 		Description: "Files do not move when the directory is changed. Without --exec on, no file that was fetched can be executed.\n" +
 			"A limit holds at once, for all downloads, or all that others fetch from here, together.\n\n" + apps.Example(
@@ -354,7 +354,7 @@ func (k *client) configCommand() *cli.Command {
 
 func (k *client) versionsCommand() *cli.Command {
 	return &cli.Command{
-		Name: "versions", Category: apps.AtEndpoint, Usage: "List earlier contents of files that this endpoint has kept",
+		Name: "versions", Category: apps.AtEndpoint, Usage: "list earlier contents of files that this endpoint has kept",
 		ArgsUsage: "[PATH]", UsageText: "ztm cloud versions [PATH]",
 		Description: "What others' changes replace or delete here is kept for 30 days, in a tenth of the disk at most.\n\n" + apps.Example(
 			"ztm cloud versions /users/bob/report.pdf"),
@@ -370,7 +370,7 @@ func (k *client) versionsCommand() *cli.Command {
 
 func (k *client) restoreCommand() *cli.Command {
 	return &cli.Command{
-		Name: "restore", Category: apps.AtEndpoint, Usage: "Put an earlier content of a file back",
+		Name: "restore", Category: apps.AtEndpoint, Usage: "put an earlier content of a file back",
 		ArgsUsage: "PATH[@VERSION]", UsageText: "ztm cloud restore PATH[@VERSION]",
 		Description: "Without a version it is the newest that is kept. What stands there is kept in turn. In your own tree it is published.\n\n" + apps.Example(
 			"ztm cloud restore report.pdf", "ztm cloud restore report.pdf@20261129-093000"),

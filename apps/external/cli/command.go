@@ -24,7 +24,7 @@ func commands(c apps.Console) apps.Commands {
 	return apps.Commands{
 		Top: []*cli.Command{{
 			Name:  external.Name,
-			Usage: "Write, publish, install and run apps of your own and of others",
+			Usage: "write, publish, install and run apps of your own and of others",
 			Description: "An app is a program that serves HTTP on a socket that it is handed. It is known as PROVIDER/NAME; where one name is\n" +
 				"installed once, NAME does. See docs/apps.md.\n\n" + apps.Example(
 				"ztm app init hello && ztm app run hello",
@@ -53,7 +53,7 @@ func one(x *cli.Context, what string) (string, error) {
 // initCommand is done on this device alone.
 func initCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
-		Name: "init", Category: apps.Device, Usage: "Make the directory of a new app that works",
+		Name: "init", Category: apps.Device, Usage: "make the directory of a new app that works",
 		ArgsUsage: "DIR", UsageText: "ztm app init DIR [--lang python|go]",
 		Description: "The name of the directory is that of the app.\n\n" + apps.Example("ztm app init hello", "ztm app run hello"),
 		Flags:       []cli.Flag{&cli.StringFlag{Name: "lang", Value: "python", Usage: "write it in `LANGUAGE`: python or go"}},
@@ -73,7 +73,7 @@ func unconfinedFlag() cli.Flag {
 
 func (k *client) runCommand() *cli.Command {
 	return &cli.Command{
-		Name: "run", Category: apps.InMesh, Usage: "Try out the app in a directory here, and show what it writes",
+		Name: "run", Category: apps.InMesh, Usage: "try out the app in a directory here, and show what it writes",
 		ArgsUsage: "DIR", UsageText: "ztm app run DIR [--unconfined]",
 		Description: "It is not signed and not installed. Until this command ends it takes the place of an installed app of its name.\n\n" + apps.Example(
 			"ztm app run hello"),
@@ -90,7 +90,7 @@ func (k *client) runCommand() *cli.Command {
 
 func (k *client) publishCommand() *cli.Command {
 	return &cli.Command{
-		Name: "publish", Category: apps.AtEndpoint, Usage: "Sign the app in a directory here and publish it in the cloud",
+		Name: "publish", Category: apps.AtEndpoint, Usage: "sign the app in a directory here and publish it in the cloud",
 		ArgsUsage: "DIR", UsageText: "ztm app publish DIR [--share USER ...]",
 		Description: "Each time is a version of its own, with the next sequence number. Without --share it is for your own endpoints.\n\n" + apps.Example(
 			"ztm app publish hello", "ztm app publish hello --share bob", "ztm app publish hello --share '*'"),
@@ -107,7 +107,7 @@ func (k *client) publishCommand() *cli.Command {
 
 func (k *client) unpublishCommand() *cli.Command {
 	return &cli.Command{
-		Name: "unpublish", Category: apps.AtEndpoint, Usage: "Publish an app of yours no longer; where it is installed it stays",
+		Name: "unpublish", Category: apps.AtEndpoint, Usage: "publish an app of yours no longer; where it is installed it stays",
 		ArgsUsage: "NAME[@SEQUENCE]", UsageText: "ztm app unpublish NAME[@SEQUENCE]",
 		Description: apps.Example("ztm app unpublish hello", "ztm app unpublish hello@3"),
 		Action: func(x *cli.Context) error {
@@ -122,7 +122,7 @@ func (k *client) unpublishCommand() *cli.Command {
 
 func (k *client) downloadCommand() *cli.Command {
 	return &cli.Command{
-		Name: "download", Category: apps.AtEndpoint, Usage: "Fetch a published app into the local directory of the cloud, to install it later",
+		Name: "download", Category: apps.AtEndpoint, Usage: "fetch a published app into the local directory of the cloud, to install it later",
 		ArgsUsage: "PROVIDER/NAME[@VERSION]", UsageText: "ztm app download PROVIDER/NAME[@VERSION]",
 		Description: apps.Example("ztm app download alice/hello", "ztm app download alice/hello@2"),
 		Action: func(x *cli.Context) error {
@@ -138,7 +138,7 @@ func (k *client) downloadCommand() *cli.Command {
 // installCommand is the command `install`, and `upgrade`, which wants something to be there.
 func (k *client) installCommand(name string) *cli.Command {
 	c := &cli.Command{
-		Name: name, Category: apps.AtEndpoint, Usage: "Install a published app, or one in a directory here",
+		Name: name, Category: apps.AtEndpoint, Usage: "install a published app, or one in a directory here",
 		ArgsUsage: "PROVIDER/NAME[@VERSION]|DIR", UsageText: "ztm app install PROVIDER/NAME[@VERSION] [--yes]\n       ztm app install ./DIR [--yes]",
 		Description: "It shows what the app may do, and asks. A directory begins with . or /; it is signed as an app of yours. VERSION is a\n" +
 			"sequence number, or the provider's own name of a version.\n\n" + apps.Example(
@@ -162,7 +162,7 @@ func (k *client) installCommand(name string) *cli.Command {
 		},
 	}
 	if name == "upgrade" {
-		c.Usage, c.ArgsUsage, c.UsageText = "Install the newest version of an app that is here", "[PROVIDER/]NAME", "ztm app upgrade [PROVIDER/]NAME [--yes]"
+		c.Usage, c.ArgsUsage, c.UsageText = "install the newest version of an app that is here", "[PROVIDER/]NAME", "ztm app upgrade [PROVIDER/]NAME [--yes]"
 		c.Description = "It asks again where the new version may do more. The old one is kept: see ztm app rollback.\n\n" + apps.Example("ztm app upgrade hello", "ztm app upgrade alice/hello --yes")
 	}
 	return c
@@ -170,7 +170,7 @@ func (k *client) installCommand(name string) *cli.Command {
 
 func (k *client) eraseCommand() *cli.Command {
 	return &cli.Command{
-		Name: "erase", Category: apps.AtEndpoint, Usage: "Remove an app",
+		Name: "erase", Category: apps.AtEndpoint, Usage: "remove an app",
 		ArgsUsage: "[PROVIDER/]NAME", UsageText: "ztm app erase [PROVIDER/]NAME [--with-data]",
 		Description: apps.Example("ztm app erase hello", "ztm app erase alice/hello --with-data"),
 		Flags:       []cli.Flag{&cli.BoolFlag{Name: "with-data", Usage: "also remove what the app has written"}},
@@ -186,7 +186,7 @@ func (k *client) eraseCommand() *cli.Command {
 
 func (k *client) logCommand() *cli.Command {
 	return &cli.Command{
-		Name: "log", Category: apps.AtEndpoint, Usage: "Show the last lines that an app wrote",
+		Name: "log", Category: apps.AtEndpoint, Usage: "show the last lines that an app wrote",
 		ArgsUsage: "[PROVIDER/]NAME", UsageText: "ztm app log [PROVIDER/]NAME [-f]",
 		Description: apps.Example("ztm app log hello", "ztm app log hello -f"),
 		Flags:       []cli.Flag{&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with what it writes"}},
@@ -202,7 +202,7 @@ func (k *client) logCommand() *cli.Command {
 
 func (k *client) callCommand() *cli.Command {
 	return &cli.Command{
-		Name: "call", Category: apps.AtEndpoint, Usage: "Send a request to an app, as its own command line",
+		Name: "call", Category: apps.AtEndpoint, Usage: "send a request to an app, as its own command line",
 		ArgsUsage: "[PROVIDER/]NAME [PATH]", UsageText: "ztm app call [PROVIDER/]NAME [PATH] [-X METHOD] [-d TEXT]",
 		Description: "At an endpoint of another user, PROVIDER is needed. The exit status is 1 if the app answers with an error.\n\n" + apps.Example(
 			"ztm app call hello", "ztm ep office app call alice/guests /entries -d 'I was here'"),
@@ -231,7 +231,7 @@ func (k *client) callCommand() *cli.Command {
 
 func (k *client) openCommand() *cli.Command {
 	return &cli.Command{
-		Name: "open", Category: apps.AtEndpoint, Usage: "Show the pages of an app to a browser of this machine",
+		Name: "open", Category: apps.AtEndpoint, Usage: "show the pages of an app to a browser of this machine",
 		ArgsUsage: "[PROVIDER/]NAME", UsageText: "ztm app open [PROVIDER/]NAME [--listen ADDRESS:PORT]",
 		Description: "It prints an address that works once, in one browser, and serves until it is interrupted.\n\n" + apps.Example(
 			"ztm app open hello", "ztm ep office app open alice/chat"),
@@ -248,7 +248,7 @@ func (k *client) openCommand() *cli.Command {
 
 // usersCommand is `grant` or `revoke`.
 func (k *client) usersCommand(name string) *cli.Command {
-	usage := map[string]string{"grant": "Let users use an app", "revoke": "Remove the access of users to an app, and end what they have open"}
+	usage := map[string]string{"grant": "let users use an app", "revoke": "remove the access of users to an app, and end what they have open"}
 	return &cli.Command{
 		Name: name, Category: apps.AtEndpoint, Usage: usage[name],
 		ArgsUsage: "[PROVIDER/]NAME USER ...", UsageText: "ztm app " + name + " [PROVIDER/]NAME USER ...",
@@ -277,12 +277,12 @@ func (k *client) verbs() (list []*cli.Command) {
 		name, usage string
 		change      *install.Change
 	}{
-		{"start", "Start an app, also one that failed too often", nil},
-		{"stop", "Stop an app until somebody asks for it", nil},
-		{"restart", "Stop an app and start it again", nil},
-		{"rollback", "Bring the version before the current one back", nil},
-		{"enable", "Let an app be started again", &install.Change{Disabled: &on}},
-		{"disable", "Stop an app and let nobody start it", &install.Change{Disabled: &off}},
+		{"start", "start an app, also one that failed too often", nil},
+		{"stop", "stop an app until somebody asks for it", nil},
+		{"restart", "stop an app and start it again", nil},
+		{"rollback", "bring the version before the current one back", nil},
+		{"enable", "let an app be started again", &install.Change{Disabled: &on}},
+		{"disable", "stop an app and let nobody start it", &install.Change{Disabled: &off}},
 	} {
 		list = append(list, &cli.Command{
 			Name: v.name, Category: apps.AtEndpoint, Usage: v.usage,
@@ -305,7 +305,7 @@ func (k *client) verbs() (list []*cli.Command) {
 
 func (k *client) getCommand() *cli.Command {
 	return &cli.Command{
-		Name: "app", Category: apps.AtEndpoint, Usage: "List the apps of others that are installed",
+		Name: "app", Category: apps.AtEndpoint, Usage: "list the apps of others that are installed",
 		UsageText: "ztm get app", Description: apps.Example("ztm get app", "ztm ep office get app -o json"),
 		Action: func(x *cli.Context) error {
 			if err := apps.NoArguments(x); err != nil {
@@ -318,7 +318,7 @@ func (k *client) getCommand() *cli.Command {
 
 func (k *client) describeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "app", Category: apps.AtEndpoint, Usage: "Show an installed app: what it may do, who may use it, how it does",
+		Name: "app", Category: apps.AtEndpoint, Usage: "show an installed app: what it may do, who may use it, how it does",
 		ArgsUsage: "[PROVIDER/]NAME", UsageText: "ztm describe app [PROVIDER/]NAME",
 		Description: apps.Example("ztm describe app hello", "ztm describe app alice/hello"),
 		Action: func(x *cli.Context) error {

@@ -27,7 +27,7 @@ func Kind() apps.Kind {
 func commands(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:  file.Name,
-		Usage: "List, copy and send files between endpoints",
+		Usage: "list, copy and send files between endpoints",
 		Description: apps.Example(
 			"ztm file ls ep-office:/etc",
 			"ztm file cp report.pdf ep-office:/srv/docs",
@@ -45,7 +45,7 @@ func lsCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:        "ls",
 		Category:    apps.AtEndpoint,
-		Usage:       "List a directory",
+		Usage:       "list a directory",
 		ArgsUsage:   "[PATH]",
 		UsageText:   "ztm file ls [-l] [EP:]PATH",
 		Description: places + apps.Example("ztm file ls ep-office:/etc", "ztm ep ep-office file ls -l /etc"),
@@ -94,7 +94,7 @@ func cpCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:        "cp",
 		Category:    apps.FromEndpoint,
-		Usage:       "Copy files and directories",
+		Usage:       "copy files and directories",
 		ArgsUsage:   "FROM ... TO",
 		UsageText:   "ztm file cp [-r] [OPTIONS] [EP:]PATH ... [EP:]PATH",
 		Description: places + verified + apps.Example("ztm file cp -r www ep-office:/srv", "ztm file cp ep-office:/var/log/syslog .", "ztm file cp ep-1:a ep-2:b"),
@@ -117,7 +117,7 @@ func getCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:        "get",
 		Category:    apps.FromEndpoint,
-		Usage:       "Fetch files and directories into a directory here",
+		Usage:       "fetch files and directories into a directory here",
 		ArgsUsage:   "FROM ...",
 		UsageText:   "ztm file get [-r] [OPTIONS] EP:PATH ... [--to DIR]",
 		Description: verified + apps.Example("ztm file get ep-office:/var/log/syslog", "ztm file get -r ep-office:/srv/www --to /tmp"),
@@ -139,7 +139,7 @@ func sendCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "send",
 		Category:  apps.InMesh,
-		Usage:     "Send files to the inbox of an endpoint",
+		Usage:     "send files to the inbox of an endpoint",
 		ArgsUsage: "FILE ... EP",
 		UsageText: "ztm file send [-r] [OPTIONS] FILE ... EP",
 		Description: "Endpoints of your own take what you send. On an endpoint of another user you must be allowed to offer something\n" +
@@ -168,7 +168,7 @@ func allowCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "allow",
 		Category:  apps.AtEndpoint,
-		Usage:     "Let other users read or write below a path",
+		Usage:     "let other users read or write below a path",
 		ArgsUsage: "[PATH]",
 		UsageText: "ztm file allow\n       ztm file allow PATH --users USER ... [--write]\n       ztm file allow PATH --remove",
 		Description: "Without PATH it lists what is allowed. Other users reach nothing else, and no link leads them out of it. Your own\n" +
@@ -240,7 +240,7 @@ func inboxCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "inbox",
 		Category:  apps.AtEndpoint,
-		Usage:     "List what others offer, accept or refuse it, or set who may offer something",
+		Usage:     "list what others offer, accept or refuse it, or set who may offer something",
 		ArgsUsage: "[ID]",
 		UsageText: "ztm file inbox\n       ztm file inbox ID --accept|--refuse\n       ztm file inbox [--add-user USER ...] [--remove-user USER ...] [--dir DIR]",
 		Description: "Nothing of an offer is here before it is accepted. What is accepted goes to a directory of the sender's name below\n" +

@@ -26,7 +26,7 @@ func commands(c apps.Console) *cli.Command {
 	m := manager{c}
 	return &cli.Command{
 		Name:  "proxy",
-		Usage: "Reach networks through other endpoints by SOCKS and HTTP",
+		Usage: "reach networks through other endpoints by SOCKS and HTTP",
 		Description: apps.Example(
 			"ztm proxy config --add-target '*.svc.cluster.local'    # where the services are",
 			"ztm proxy config --set-listen 0.0.0.0:1080             # where they are wanted",
@@ -39,7 +39,7 @@ func configCommand(m manager) *cli.Command {
 	return &cli.Command{
 		Name:      "config",
 		Category:  apps.AtEndpoint,
-		Usage:     "Show or change the proxy of an endpoint",
+		Usage:     "show or change the proxy of an endpoint",
 		UsageText: "ztm proxy config [OPTIONS]",
 		Description: "A PATTERN is a name, *.SUFFIX, an address, a network such as 10.43.0.0/16, or *. Ports may follow it:\n" +
 			"*.example.com:443,8000-8100. Names are resolved where the connection leaves the mesh, and the addresses are\n" +
@@ -143,7 +143,7 @@ func rulesCommand(m manager) *cli.Command {
 	return &cli.Command{
 		Name:      "rules",
 		Category:  apps.AtEndpoint,
-		Usage:     "Show or change who may reach what through an exit",
+		Usage:     "show or change who may reach what through an exit",
 		UsageText: "ztm proxy rules [--index N] [--insert | --remove] [--users USER ...] [--targets PATTERN ...] [--action allow|deny]",
 		Description: "The first rule that matches the user and the destination decides. If none matches, your own user may and others\n" +
 			"may not. Without --index, a rule is appended. With it, rule N is changed, removed (--remove), or one is inserted\n" +
@@ -204,7 +204,7 @@ func statusCommand(m manager) *cli.Command {
 	return &cli.Command{
 		Name:        "status",
 		Category:    apps.AtEndpoint,
-		Usage:       "Show the listeners, connections and exits of a proxy",
+		Usage:       "show the listeners, connections and exits of a proxy",
 		UsageText:   "ztm proxy status",
 		Description: apps.Example("ztm proxy status", "ztm ep office proxy status -o json"),
 		Action: func(x *cli.Context) error {
@@ -220,7 +220,7 @@ func whereCommand(m manager) *cli.Command {
 	return &cli.Command{
 		Name:      "where",
 		Category:  apps.AtEndpoint,
-		Usage:     "Show where a connection through a proxy would go",
+		Usage:     "show where a connection through a proxy would go",
 		UsageText: "ztm proxy where HOST[:PORT]",
 		Description: "It opens no connection. What the endpoint knows of the exits decides, and an exit may still refuse. The second\n" +
 			"and later lines count if the exits of the line before do not know the name.\n\n" +

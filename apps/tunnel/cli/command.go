@@ -34,7 +34,7 @@ func applyCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "apply",
 		Category:  apps.InMesh,
-		Usage:     "Apply tunnel configuration from a file",
+		Usage:     "apply tunnel configuration from a file",
 		UsageText: "ztm apply -f FILE [--prune] [--dry-run]",
 		Description: "The file has the form that `ztm get tunnel -o yaml` prints. Open connections stay open, except those of users who\n" +
 			"are no longer allowed.\n\n" + apps.Example(
@@ -61,7 +61,7 @@ func importCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "import",
 		Category:  apps.AtEndpoint,
-		Usage:     "Show, or open, the tunnels that a configuration of frp's client means",
+		Usage:     "show, or open, the tunnels that a configuration of frp's client means",
 		ArgsUsage: "FILE",
 		UsageText: "ztm import FILE [--server EP] [--apply]",
 		Description: "FILE is frpc.toml, or - for standard input. Without --apply, the commands are printed and nothing is changed. What\n" +
@@ -84,7 +84,7 @@ func forwardCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "forward",
 		Category:  apps.InMesh,
-		Usage:     "Forward local ports to an endpoint until interrupted",
+		Usage:     "forward local ports to an endpoint until interrupted",
 		ArgsUsage: "EP [IP:]PORT:HOST:PORT ...",
 		UsageText: "ztm forward [--reverse] EP [IP:]PORT:HOST:PORT[/udp] ...",
 		Description: "EP connects to HOST:PORT. PORT:PORT and PORT mean ports of EP itself. An address can be unix:PATH, and a port can\n" +
@@ -107,7 +107,7 @@ func netcatCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "nc",
 		Category:  apps.InMesh,
-		Usage:     "Connect standard input and output to a port of an endpoint",
+		Usage:     "connect standard input and output to a port of an endpoint",
 		ArgsUsage: "EP HOST:PORT",
 		UsageText: "ztm nc [--udp] EP HOST:PORT",
 		Description: "It can be the ProxyCommand of OpenSSH:\n   ssh -o 'ProxyCommand ztm nc home %h:%p' db.local\n\n" +
@@ -130,7 +130,7 @@ func allowCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:      "allow",
 		Category:  apps.AtEndpoint,
-		Usage:     "Let users reach addresses through this endpoint without an outbound",
+		Usage:     "let users reach addresses through this endpoint without an outbound",
 		UsageText: "ztm tunnel allow --target CIDR:PORTS|NAME:PORTS ... --users USER ...",
 		Description: "It applies to `ztm forward` and `ztm nc`. PORTS is a list such as 22,8000-8999, or * for all. NAME matches the name\n" +
 			"that is asked for, and CIDR the address that it resolves to.\n\n" + apps.Example(
@@ -159,7 +159,7 @@ func disallowCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:        "disallow",
 		Category:    apps.AtEndpoint,
-		Usage:       "Remove what `ztm tunnel allow` has allowed, and cut its connections",
+		Usage:       "remove what `ztm tunnel allow` has allowed, and cut its connections",
 		UsageText:   "ztm tunnel disallow --target TARGET ...",
 		Description: apps.Example("ztm tunnel disallow --target 192.168.1.0/24:22,80"),
 		Flags:       []cli.Flag{&cli.StringSliceFlag{Name: "target", Usage: "remove `TARGET`, written as it was allowed"}},
@@ -174,14 +174,14 @@ func disallowCommand(c apps.Console) *cli.Command {
 func tunnelCommand(c apps.Console) *cli.Command {
 	return &cli.Command{
 		Name:  "tunnel",
-		Usage: "Forward local ports to services on other endpoints",
+		Usage: "forward local ports to services on other endpoints",
 		Description: apps.Example(
 			"ztm tunnel open outbound tcp/web --targets 127.0.0.1:80    # where the service is",
 			"ztm tunnel open inbound tcp/web --listen 8080              # where it is wanted"),
 		Subcommands: []*cli.Command{
 			{
 				Name:  "open",
-				Usage: "Open an inbound or an outbound",
+				Usage: "open an inbound or an outbound",
 				Description: apps.Example(
 					"ztm tunnel open outbound tcp/web --targets 127.0.0.1:80",
 					"ztm ep laptop tunnel open inbound tcp/web --listen 8080"),
@@ -189,13 +189,13 @@ func tunnelCommand(c apps.Console) *cli.Command {
 			},
 			{
 				Name:        "set",
-				Usage:       "Change settings of an inbound or an outbound",
+				Usage:       "change settings of an inbound or an outbound",
 				Description: apps.Example("ztm tunnel set outbound tcp/web --users bob carol", "ztm tunnel set outbound tcp/web --off"),
 				Subcommands: []*cli.Command{setInboundCommand(c), setOutboundCommand(c)},
 			},
 			{
 				Name:        "close",
-				Usage:       "Close an inbound or an outbound and its connections",
+				Usage:       "close an inbound or an outbound and its connections",
 				Description: apps.Example("ztm tunnel close inbound tcp/web"),
 				Subcommands: []*cli.Command{
 					closeCommand("inbound", "in", newClient(c).inbounds().close),
@@ -208,14 +208,14 @@ func tunnelCommand(c apps.Console) *cli.Command {
 			{
 				Name:        "get",
 				Category:    apps.AtEndpoint,
-				Usage:       "List tunnels, inbounds or outbounds",
+				Usage:       "list tunnels, inbounds or outbounds",
 				Description: apps.Example("ztm tunnel get inbound"),
 				Subcommands: getCommands(c),
 				Action:      func(x *cli.Context) error { return none(x, newClient(c).getTunnel) },
 			},
 			{
 				Name:        "describe",
-				Usage:       "Show a tunnel, an inbound or an outbound in detail",
+				Usage:       "show a tunnel, an inbound or an outbound in detail",
 				Description: apps.Example("ztm tunnel describe outbound tcp/web"),
 				Subcommands: describeCommands(c),
 			},
@@ -228,7 +228,7 @@ func statsCommand(c apps.Console, name, line string) *cli.Command {
 	return &cli.Command{
 		Name:        name,
 		Category:    apps.AtEndpoint,
-		Usage:       "Show the traffic of the tunnels of an endpoint by peer",
+		Usage:       "show the traffic of the tunnels of an endpoint by peer",
 		ArgsUsage:   "[tcp/NAME]",
 		UsageText:   line + " [tcp/NAME]",
 		Description: apps.Example(line, line+" tcp/web", "ztm ep home"+strings.TrimPrefix(line, "ztm")+" -o json"),
@@ -246,7 +246,7 @@ func openInboundCommand(c apps.Console) *cli.Command {
 		Name:      "inbound",
 		Category:  apps.AtEndpoint,
 		Aliases:   []string{"in"},
-		Usage:     "Listen on local ports for a service of another endpoint",
+		Usage:     "listen on local ports for a service of another endpoint",
 		ArgsUsage: "tcp/NAME",
 		UsageText: "ztm tunnel open inbound tcp/NAME|udp/NAME --listen [IP:]PORT ... [--exits EP ...]",
 		Description: "Without --exits, connections go to your own endpoints that offer the tunnel. If there are none, they go to those of\n" +
@@ -266,7 +266,7 @@ func setInboundCommand(c apps.Console) *cli.Command {
 		Name:        "inbound",
 		Category:    apps.AtEndpoint,
 		Aliases:     []string{"in"},
-		Usage:       "Change settings of an inbound",
+		Usage:       "change settings of an inbound",
 		ArgsUsage:   "tcp/NAME",
 		UsageText:   "ztm tunnel set inbound tcp/NAME [--listen ADDRESS ...] [--exits EP ...] ...",
 		Description: "Open connections stay open.\n\n" + apps.Example("ztm tunnel set inbound tcp/web --listen 8080 9090"),
@@ -293,7 +293,7 @@ func openOutboundCommand(c apps.Console) *cli.Command {
 		Name:      "outbound",
 		Category:  apps.AtEndpoint,
 		Aliases:   []string{"out"},
-		Usage:     "Offer a service that this endpoint can reach",
+		Usage:     "offer a service that this endpoint can reach",
 		ArgsUsage: "tcp/NAME",
 		UsageText: "ztm tunnel open outbound tcp/NAME|udp/NAME --targets HOST:PORT ... [--entrances EP ...] [--users USER ...]",
 		Description: "Only your own endpoints and those of the named users may use it. Several targets take turns, and a target that\n" +
@@ -316,7 +316,7 @@ func setOutboundCommand(c apps.Console) *cli.Command {
 		Name:      "outbound",
 		Category:  apps.AtEndpoint,
 		Aliases:   []string{"out"},
-		Usage:     "Change settings of an outbound",
+		Usage:     "change settings of an outbound",
 		ArgsUsage: "tcp/NAME",
 		UsageText: "ztm tunnel set outbound tcp/NAME [--targets ADDRESS ...] [--users USER ...] ...",
 		Description: "Open connections stay open, except those of users and entrances that are no longer allowed, and all with --off.\n\n" +
@@ -358,7 +358,7 @@ func closeCommand(kind, alias string, action func(context.Context, string) error
 		Name:        kind,
 		Category:    apps.AtEndpoint,
 		Aliases:     []string{alias},
-		Usage:       "Close an " + kind,
+		Usage:       "close an " + kind,
 		ArgsUsage:   "tcp/NAME",
 		UsageText:   "ztm tunnel close " + kind + " tcp/NAME",
 		Description: apps.Example("ztm tunnel close " + kind + " tcp/web"),
@@ -377,10 +377,10 @@ func getCommands(c apps.Console) []*cli.Command {
 	}
 	client := newClient(c)
 	return []*cli.Command{
-		command("tunnel", "tun", "List the tunnels of the mesh", client.getTunnel),
-		command("inbound", "in", "List the inbounds of an endpoint", client.inbounds().list),
-		command("outbound", "out", "List the outbounds of an endpoint", client.outbounds().list),
-		command("allowed", "allow", "List what users may reach through an endpoint without an outbound", client.getAllow),
+		command("tunnel", "tun", "list the tunnels of the mesh", client.getTunnel),
+		command("inbound", "in", "list the inbounds of an endpoint", client.inbounds().list),
+		command("outbound", "out", "list the outbounds of an endpoint", client.outbounds().list),
+		command("allowed", "allow", "list what users may reach through an endpoint without an outbound", client.getAllow),
 	}
 }
 
@@ -396,9 +396,9 @@ func describeCommands(c apps.Console) []*cli.Command {
 	}
 	client := newClient(c)
 	return []*cli.Command{
-		command("tunnel", "tun", "Show which endpoints have an inbound or an outbound of a tunnel", client.describeTunnel),
-		command("inbound", "in", "Show an inbound: listeners, exits, traffic", client.inbounds().describe),
-		command("outbound", "out", "Show an outbound: targets, access, traffic", client.outbounds().describe),
+		command("tunnel", "tun", "show which endpoints have an inbound or an outbound of a tunnel", client.describeTunnel),
+		command("inbound", "in", "show an inbound: listeners, exits, traffic", client.inbounds().describe),
+		command("outbound", "out", "show an outbound: targets, access, traffic", client.outbounds().describe),
 	}
 }
 
