@@ -104,6 +104,7 @@ func TestTheConsoleShowsWhatTheCommandLineShowsAndIsShutBeforeAndAfter(t *testin
 // TestNothingHereMakesPages holds what keeps two megabytes out of the binary: a template calls
 // methods by name, so that the linker keeps all of them.
 func TestNothingHereMakesPages(t *testing.T) {
+	appstest.Long(t)
 	out, err := exec.Command("go", "list", "-deps", ".").Output()
 	if err != nil {
 		t.Fatal(err)

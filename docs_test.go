@@ -218,6 +218,7 @@ type session struct {
 // TestSessionsOfThePagesWork types what the pages show after a prompt, page by page, as written:
 // only addresses are others. Where a page shows what is printed, that is printed.
 func TestSessionsOfThePagesWork(t *testing.T) {
+	appstest.Long(t)
 	for _, program := range []string{"sh", "curl"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skip("needs the program " + program)

@@ -246,6 +246,7 @@ func hostile(t *testing.T) *apitest.Agent {
 // TestShellsComplete types command lines into real shells. What was typed and completed is printed
 // by a stand-in for the program, which asks the program for what could come next.
 func TestShellsComplete(t *testing.T) {
+	appstest.Long(t)
 	for _, shell := range []struct{ name, start, prepare string }{
 		{"bash", "bash --norc --noprofile -i", "source <(ztm completion bash); PS1='READY''> '"},
 		{"zsh", "zsh -f -i", "autoload -U compinit; compinit -u -D; source <(ztm completion zsh); PS1='READY''> '"},

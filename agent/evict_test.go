@@ -17,6 +17,7 @@ import (
 	"ztm/agent/authority"
 	"ztm/agent/limits"
 	"ztm/apps"
+	"ztm/apps/appstest"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -108,6 +109,7 @@ func TestAnEvictionThatOneHubRefusesIsTakenToTheOthers(t *testing.T) {
 }
 
 func TestAnEvictionWithoutAHubIsInForceHere(t *testing.T) {
+	appstest.Long(t)
 	t.Parallel() // it waits more than it works
 	m, _ := newTestMesh(t, rootUser, time.Now())
 	if out := evict(t, m, "bob"); out.Refused == "" {
@@ -242,6 +244,7 @@ func TestAUserThatNeverWasIsNotEvictedByMistake(t *testing.T) {
 }
 
 func TestADirectoryWithoutEndIsNotFollowed(t *testing.T) {
+	appstest.Long(t)
 	m, ca, hubs := rootMesh(t, 1)
 	record := memberRecord(t, ca, "alice")
 	asked := 0

@@ -116,6 +116,7 @@ func (h *testHub) crowd(t *testing.T, ip string, n int) {
 }
 
 func TestSilentConnectionsKeepNoMemberOut(t *testing.T) {
+	appstest.Long(t)
 	for _, tt := range []struct {
 		name      string
 		limits    Limits

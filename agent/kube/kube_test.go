@@ -21,6 +21,7 @@ import (
 	"ztm/agent/kube/expose"
 	"ztm/agent/kube/imports"
 	"ztm/agent/kube/kubetest"
+	"ztm/apps/appstest"
 )
 
 // lab is an API server, and a controller that watches it.
@@ -219,6 +220,7 @@ func TestEachThingIsSaidOnce(t *testing.T) {
 
 // Whoever may change an annotation could make us write for ever.
 func TestAnAnnotationThatFlipsCostsLittle(t *testing.T) {
+	appstest.Long(t)
 	inLab(t, nil, func(t *testing.T, l *lab) {
 		for i := range 3000 {
 			l.service("shop", "web", fmt.Sprintf(`"ztm.dev/expose":"x y %d"`, i))

@@ -18,6 +18,7 @@ import (
 	"ztm/agent/kube/cluster"
 	"ztm/agent/kube/expose"
 	"ztm/agent/kube/imports"
+	"ztm/apps/appstest"
 )
 
 // suitePatience is how long anything may take. It ends only what fails.
@@ -156,6 +157,7 @@ const (
 // TestAnAPIServerIsFollowed is one sentence for each part: what is written in the cluster is so in
 // the mesh, whatever becomes of connections, tokens and rights meanwhile.
 func TestAnAPIServerIsFollowed(t *testing.T) {
+	appstest.Long(t)
 	s := newSuite(t)
 	t.Run("a Service is annotated, changed and deleted", s.changes)
 	t.Run("a namespace exposes all, and no longer", s.labels)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"ztm/apps"
+	"ztm/apps/appstest"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/policy"
 )
@@ -212,6 +213,7 @@ func TestAnEndpointDecidesByItsSliceAsTheSourceSays(t *testing.T) {
 }
 
 func TestMoreOfAPolicyNeverTakesAwayAndLessNeverGives(t *testing.T) {
+	appstest.Long(t)
 	random(t, func(t *testing.T, r *rand.Rand, s *policy.Source, ep int, p apps.Peer, q [2]string, now int64) {
 		before := at(s, ep, nothing).Decide(p, q[0], q[1], now).Allow
 		more := *s
@@ -241,6 +243,7 @@ func TestMoreOfAPolicyNeverTakesAwayAndLessNeverGives(t *testing.T) {
 }
 
 func TestOrderAndRepetitionOfListsDoNotMatter(t *testing.T) {
+	appstest.Long(t)
 	random(t, func(t *testing.T, r *rand.Rand, s *policy.Source, ep int, p apps.Peer, q [2]string, now int64) {
 		before := at(s, ep, carol50).Decide(p, q[0], q[1], now)
 		other := *s

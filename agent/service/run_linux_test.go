@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ztm/apps/appstest"
 )
 
 // openWrt is as much of OpenWrt's shell library as the script uses: it prints what procd would be
@@ -41,6 +43,7 @@ func shells() [][]string {
 }
 
 func TestShellsUnderstandTheScripts(t *testing.T) {
+	appstest.Long(t)
 	for _, tt := range []struct{ system, pattern string }{
 		{"procd", "init.d/*"}, {"openrc", "init.d/*"}, {"sysv", "init.d/*"}, {"rc.d", "rc.d/*"}, {"termux", "*/run"}, {"termux", "boot/*"},
 	} {
@@ -137,6 +140,7 @@ func TestNoPlanNamesTheEnvironmentFile(t *testing.T) {
 // TestTheScriptOfSysVStartsAgain runs the real script with real processes, below a directory: with
 // Debian's start-stop-daemon, and with that of busybox, which small systems have.
 func TestTheScriptOfSysVStartsAgain(t *testing.T) {
+	appstest.Long(t)
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}

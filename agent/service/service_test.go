@@ -125,6 +125,7 @@ func files(t *testing.T, system, pattern string) []string {
 }
 
 func TestSystemdUnderstandsTheUnits(t *testing.T) {
+	appstest.Long(t)
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		t.Skip("systemd-analyze is not installed")
@@ -176,6 +177,7 @@ func TestPropertyListsAreXML(t *testing.T) {
 
 // TestPropertyListsSayWhatTheSpecSays has them read by a program that knows the format.
 func TestPropertyListsSayWhatTheSpecSays(t *testing.T) {
+	appstest.Long(t)
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		t.Skip("python3 is not installed")

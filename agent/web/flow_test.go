@@ -96,6 +96,7 @@ func TestAPageThatUsesNothingIsSentNoMoreThanItsWindow(t *testing.T) {
 }
 
 func TestATabGetsAnAnswerWhenItHasChanged(t *testing.T) {
+	appstest.Long(t)
 	p := newBench(t).enter(api.Console{})
 	s := p.dial("/live")
 	s.write(1, `{"watch":["/api/meshes","/api/meshes/demo/ca","/session","nonsense"]}`)
@@ -112,6 +113,7 @@ func TestATabGetsAnAnswerWhenItHasChanged(t *testing.T) {
 }
 
 func TestATabThatIsHiddenCostsNothing(t *testing.T) {
+	appstest.Long(t)
 	p := newBench(t).enter(api.Console{})
 	s := p.dial("/live")
 	s.write(1, `{"watch":["/api/meshes"]}`)

@@ -69,8 +69,8 @@ func (w *Watched) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Long leaves a test out of `go test -short`: one that takes more than a second however fast the
-// machine is, because it waits for time to pass, or moves much through other programs.
+// Long leaves a test out of `go test -short`: one that makes a whole mesh, computes much, moves much
+// through other programs, or waits for time to pass.
 func Long(t testing.TB) {
 	t.Helper()
 	if testing.Short() {

@@ -123,6 +123,7 @@ func TestPipesKeepStdoutAndStderrApart(t *testing.T) {
 }
 
 func TestHundredMegabytesArriveBothWays(t *testing.T) {
+	appstest.Long(t)
 	const size = 100 << 20
 	_, conn := begin(t, "cat", nil)
 	sent, got := sha256.New(), sha256.New()
@@ -229,6 +230,7 @@ trap '' HUP
 while :; do sleep 1007; done`
 
 func TestNothingIsLeftWhenTheFlowIsLost(t *testing.T) {
+	appstest.Long(t)
 	for _, tty := range []*Size{nil, {80, 24}} {
 		t.Run(map[bool]string{true: "terminal", false: "pipes"}[tty != nil], func(t *testing.T) {
 			s, conn := begin(t, family, func(c *Config) { c.Program.TTY = tty; c.Program.Path = "/bin/bash" })
@@ -365,6 +367,7 @@ func must(t *testing.T, err error) {
 }
 
 func TestFiveHundredSessionsLeaveNothing(t *testing.T) {
+	appstest.Long(t)
 	fds := func() int {
 		list, err := os.ReadDir("/proc/self/fd")
 		must(t, err)

@@ -58,6 +58,7 @@ func dig(t *testing.T, address string, args ...string) (answer []string, status 
 }
 
 func TestDigResolvesTheNamesOfACluster(t *testing.T) {
+	appstest.Long(t)
 	address, _, _ := cluster(t)
 	const a1, a2 = "svc-a.ns.svc.cluster.local. 5 IN A 10.43.0.1", "svc-a.ns.svc.cluster.local. 5 IN A 10.43.0.2"
 	for _, tt := range []struct {

@@ -587,6 +587,7 @@ func TestAClientThatGoesWhileTheTargetThinksLetsItGo(t *testing.T) {
 }
 
 func TestAThousandConnections(t *testing.T) {
+	appstest.Long(t)
 	const many = 1000
 	here := make(chan struct{}, many)
 	open := make(chan struct{})

@@ -33,6 +33,7 @@ func resolving(t *testing.T, addresses ...string) (dns string, out *endpoint) {
 }
 
 func TestRecordsOfAllTypesComeFromTheExit(t *testing.T) {
+	appstest.Long(t)
 	server, _ := dnstest.Serve(t, dnstest.Zone)
 	dns, _ := resolving(t, server)
 	const soa = "example.com. 300 IN SOA ns.example.com. root.example.com. 1 0 0 0 60"

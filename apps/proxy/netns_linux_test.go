@@ -130,6 +130,7 @@ func (ns namespace) join(t *testing.T, n *appstest.Net, name string) *endpoint {
 }
 
 func TestTwoIsolatedClusters(t *testing.T) {
+	appstest.Long(t)
 	curl := program(t, "curl", "curl")
 	var n appstest.Net
 	in := join(t, &n, "in", "alice", Options{})

@@ -283,6 +283,7 @@ func TestCtrlCInterruptsTheGroupThere(t *testing.T) {
 }
 
 func TestScriptTreeIsGoneWhenTheFlowIsLost(t *testing.T) {
+	appstest.Long(t)
 	m := newMesh(t)
 	script := file(t, "x", "trap '' HUP\nsleep 7654321 &\nsleep 7654322 | cat &\necho ready\nwait")
 	out := &appstest.Watched{Text: "ready", Do: func() { m.eps[0].SetOnline(false) }}

@@ -133,6 +133,7 @@ func TestAgentStopsThoughACallerDoesNotRead(t *testing.T) {
 }
 
 func TestTarStreamArrivesBothWays(t *testing.T) {
+	appstest.Long(t)
 	if _, err := exec.LookPath("tar"); err != nil {
 		t.Skip("tar is missing")
 	}

@@ -132,6 +132,7 @@ func TestJoinSendsThePermitAsItIs(t *testing.T) {
 }
 
 func TestAJoinWaitsForARedeemerThatIsAwayOrDoesNotAnswer(t *testing.T) {
+	appstest.Long(t)
 	file := filepath.Join(t.TempDir(), "bob.json")
 	if err := os.WriteFile(file, []byte(`{"ca": "PEM"}`), 0o600); err != nil {
 		t.Fatal(err)

@@ -259,6 +259,7 @@ func TestAFileThatIsHeldByAPeerCountsWhileItHasThatContent(t *testing.T) {
 }
 
 func TestTenThousandFilesTakeFourMegabytesAtMost(t *testing.T) {
+	appstest.Long(t)
 	var n appstest.Net
 	m := newIndex(t, &n, "a", "alice")
 	m.from.State = discard{}

@@ -300,6 +300,7 @@ func (w *world) check(step int) {
 }
 
 func TestNothingIsEverLost(t *testing.T) {
+	appstest.Long(t)
 	for seed := range uint64(300) {
 		w := &world{t: t, r: rand.New(rand.NewPCG(seed, 1)), alive: map[Content]bool{}}
 		for i := range 3 {

@@ -289,6 +289,7 @@ func TestAllOfAnAppEndsWithIt(t *testing.T) {
 }
 
 func TestWhatAnAppTakesIsItsOwnLoss(t *testing.T) {
+	appstest.Long(t)
 	good := newRunner(t, "echo", nil)
 	good.echoes(t)
 	pid := good.Status().PID

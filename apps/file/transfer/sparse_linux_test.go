@@ -6,10 +6,12 @@ import (
 	"syscall"
 	"testing"
 
+	"ztm/apps/appstest"
 	"ztm/apps/rooted"
 )
 
 func TestHolesStayHoles(t *testing.T) {
+	appstest.Long(t)
 	from, to := t.TempDir(), t.TempDir()
 	path := filepath.Join(from, "f")
 	f, err := os.Create(path)

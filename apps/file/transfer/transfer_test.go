@@ -232,6 +232,7 @@ func TestWhatNobodyWentOnWithIsRemovedByALaterCopy(t *testing.T) {
 }
 
 func TestWhatWasKeptIsNotTrusted(t *testing.T) {
+	appstest.Long(t)
 	for _, tt := range []struct {
 		name  string
 		spoil func(t *testing.T, from, part string)
@@ -327,6 +328,7 @@ func TestTheReceiverChoosesTheNameOfWhatItAskedFor(t *testing.T) {
 }
 
 func TestThousandsOfSmallFilesAreOneStream(t *testing.T) {
+	appstest.Long(t)
 	from, to := t.TempDir(), t.TempDir()
 	const files = 2000
 	for i := range files {

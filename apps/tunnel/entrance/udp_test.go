@@ -24,6 +24,7 @@ func (muteMesh) OpenDatagrams(ctx context.Context, _ identity.ID, _ string, _ ur
 
 // Forged addresses are never answered.
 func TestForgedClientsKeepNobodyOut(t *testing.T) {
+	appstest.Long(t)
 	var n appstest.Net
 	_, h := joinExit(t, &n, "b", "alice", nil)
 	h.Mesh = muteMesh{h.Mesh}
