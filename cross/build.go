@@ -20,6 +20,7 @@ type Release struct {
 	Commit   string             // empty where there is no git repository
 	Built    time.Time          // of the commit, or $SOURCE_DATE_EPOCH
 	Overlays map[Profile]string // see writeOverlays
+	Manual   []artifact         // pages for man; none where nothing is packed
 }
 
 // newRelease finds out what is being released. scratch is a directory for the overlays. An empty

@@ -102,6 +102,11 @@ func (j job) run(ctx context.Context, version string, stdout, stderr io.Writer) 
 	if j.release, err = newRelease(ctx, version, scratch); err != nil {
 		return err
 	}
+	if j.out != "" && !j.bare {
+		if j.release.Manual, err = manual(ctx, j.release.Root, scratch); err != nil {
+			return err
+		}
+	}
 	sizes, err := j.build(ctx, scratch, stderr)
 	if err := errors.Join(printSizes(stdout, sizes), err); err != nil {
 		return err

@@ -139,6 +139,7 @@ func (r Release) deb(t Target, program, licence []byte) ([]artifact, error) {
 		return nil, nil
 	}
 	entries := append(binaries("./usr/bin", program), file("./usr/share/doc/ztm/copyright", 0o644, licence))
+	entries = append(entries, r.manualEntries("./usr/share/man")...)
 	data, err := r.debFile(t.Debian, entries, len(program), "", map[string]string{"postinst": debPostinst, "prerm": debPrerm})
 	return []artifact{{"ztm_" + r.packageVersion() + "_" + t.Debian + ".deb", data}}, err
 }
@@ -168,6 +169,7 @@ func (r Release) termux(t Target, program, licence []byte) ([]artifact, error) {
 		return nil, nil
 	}
 	entries := append(binaries(termuxPrefix+"/bin", program), file(termuxPrefix+"/share/doc/ztm/copyright", 0o644, licence))
+	entries = append(entries, r.manualEntries(termuxPrefix+"/share/man")...)
 	data, err := r.debFile(t.Termux, entries, len(program), "Recommends: termux-services\n", nil)
 	return []artifact{{"ztm_" + r.packageVersion() + "_termux_" + t.Termux + ".deb", data}}, err
 }

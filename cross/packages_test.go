@@ -22,7 +22,7 @@ import (
 
 // sample is a release whose program is a few bytes.
 var (
-	sample  = Release{Version: "v1.2.3-rc.1", Built: time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)}
+	sample  = Release{Version: "v1.2.3-rc.1", Built: time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC), Manual: []artifact{{"ztm.1.gz", []byte("a page")}}}
 	program = []byte("\x7fELF and so on.")
 	licence = []byte("Apache\n")
 )
@@ -145,14 +145,14 @@ func TestPackagesForDebian(t *testing.T) {
 		if err != nil || len(all) != 1 || all[0].name != want {
 			t.Fatalf("%v, %v", all, err)
 		}
-		inspectDeb(t, all[0], "./usr/bin/ztm")
+		inspectDeb(t, all[0], "./usr/bin/ztm", "./usr/share/man/man1/ztm.1.gz")
 	}
 	for _, name := range []string{"android/arm64", "linux/arm5"} {
 		all, err := sample.termux(target(t, name), program, licence)
 		if err != nil || len(all) != 1 {
 			t.Fatalf("%v, %v", all, err)
 		}
-		inspectDeb(t, all[0], "./data/data/com.termux/files/usr/bin/ztm")
+		inspectDeb(t, all[0], "./data/data/com.termux/files/usr/bin/ztm", "./data/data/com.termux/files/usr/share/man/man1/ztm.1.gz")
 	}
 	if all, err := sample.deb(target(t, "darwin/arm64"), program, licence); err != nil || len(all) != 0 {
 		t.Errorf("a Mac gets %v, %v", all, err)
@@ -160,7 +160,7 @@ func TestPackagesForDebian(t *testing.T) {
 }
 
 // inspectDeb lets dpkg judge the package.
-func inspectDeb(t *testing.T, a artifact, binary string) {
+func inspectDeb(t *testing.T, a artifact, binary, page string) {
 	t.Helper()
 	tool, err := exec.LookPath("dpkg-deb")
 	if err != nil {
@@ -175,9 +175,33 @@ func inspectDeb(t *testing.T, a artifact, binary string) {
 		t.Errorf("%s: %v: %s", a.name, err, out)
 	}
 	out, err = exec.Command(tool, "--contents", path).CombinedOutput()
-	if err != nil || !strings.Contains(string(out), " "+binary+"\n") || !strings.Contains(string(out), binary+"-hub -> ztm\n") {
+	if err != nil || !strings.Contains(string(out), " "+binary+"\n") || !strings.Contains(string(out), binary+"-hub -> ztm\n") || !strings.Contains(string(out), " "+page+"\n") {
 		t.Errorf("%s: %v: %s", a.name, err, out)
 	}
+}
+
+// TestTheProgramWritesItsManual runs the program of this machine, as a release does.
+func TestTheProgramWritesItsManual(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it links the program")
+	}
+	pages, err := manual(t.Context(), "..", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pages {
+		if p.name == "ztm-tunnel-open-inbound.1.gz" {
+			z, err := gzip.NewReader(bytes.NewReader(p.data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text, err := io.ReadAll(z); err != nil || !bytes.HasPrefix(text, []byte(".TH")) {
+				t.Errorf("%.80q, %v", text, err)
+			}
+			return
+		}
+	}
+	t.Errorf("%d pages, and none of ztm tunnel open inbound", len(pages))
 }
 
 func TestTheImageIsOneOfEveryArchitecture(t *testing.T) {
