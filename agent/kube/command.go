@@ -39,6 +39,7 @@ func Companion(getenv func(string) string) beside.Companion {
 			&cli.StringFlag{Name: "kube-users", Usage: "let every Service name the users `LIST`, or * for all, in its annotation users"},
 			&cli.StringFlag{Name: "kube-exclude", Usage: "never connect to the addresses `LIST`, such as 10.0.0.0/8"},
 			&cli.BoolFlag{Name: "kube-foreign-slices", Usage: "trust EndpointSlices that the cluster's controller has not made"},
+			&cli.BoolFlag{Name: "kube-conditions", Usage: "say in the status of each Service what became of it"},
 			&cli.BoolFlag{Name: "kube-exports", Usage: "expose what a ServiceExport of the multi-cluster API names, too"},
 			&cli.StringFlag{Name: "kube-import-ports", Usage: "let Services import tunnels, for which this pod listens at the ports `FIRST-LAST`"},
 			&cli.StringFlag{Name: "kube-import", Usage: "let every namespace import the tunnels `LIST`; a star at the end of a name stands for any rest"},
@@ -59,7 +60,7 @@ func Companion(getenv func(string) string) beside.Companion {
 
 // unused is wrong usage if an option means nothing without --kubernetes.
 func unused(x *cli.Context) error {
-	for _, name := range []string{"kube-groups", "kube-server", "kube-token", "kube-ca", "kube-namespaces", "kube-users", "kube-exclude", "kube-foreign-slices", "kube-exports", "kube-import-ports", "kube-import", "kube-replicas", "health"} {
+	for _, name := range []string{"kube-groups", "kube-server", "kube-token", "kube-ca", "kube-namespaces", "kube-users", "kube-exclude", "kube-foreign-slices", "kube-conditions", "kube-exports", "kube-import-ports", "kube-import", "kube-replicas", "health"} {
 		if x.IsSet(name) {
 			return apps.Usagef("--%s goes with --kubernetes", name)
 		}
@@ -108,7 +109,7 @@ func watcher(x *cli.Context, getenv func(string) string, at cluster.Config, m me
 	if err != nil {
 		return nil, err
 	}
-	return New(Config{Client: client, Namespaces: asked.Words(x.String("kube-namespaces")), Exports: x.Bool("kube-exports"), Rules: rules, Importing: in, Derive: m.derive, Log: log}), nil
+	return New(Config{Client: client, Namespaces: asked.Words(x.String("kube-namespaces")), Exports: x.Bool("kube-exports"), Conditions: x.Bool("kube-conditions"), Rules: rules, Importing: in, Derive: m.derive, Log: log}), nil
 }
 
 // serverOf returns the API server of the command line, or else that of the pod.

@@ -47,6 +47,7 @@ const (
 type Config struct {
 	Client     *cluster.Client
 	Namespaces []string // empty: all
+	Conditions bool     // the status of a Service says what became of it
 	Exports    bool     // Services that a ServiceExport of the multi-cluster API names are exposed
 	Rules      expose.Rules
 	Importing  Importing
@@ -73,6 +74,7 @@ type Controller struct {
 	scopes []*scope
 	spaces *cluster.Cache[cluster.Namespace] // nil if namespaces are named
 	events *events
+	status *conditions   // nil: nobody asked for them
 	change chan struct{} // has an element when something changed
 
 	// Of the goroutine that runs step.
@@ -97,6 +99,9 @@ type scope struct {
 func New(c Config) *Controller {
 	k := &Controller{Config: c, change: make(chan struct{}, 1), err: errors.New("the API server has not answered yet"), events: newEvents(c.Client, c.Log),
 		importer: newImporter(c.Importing, c.Client, c.Log)}
+	if c.Conditions {
+		k.status = newConditions(c.Client, c.Log)
+	}
 	paths := []string{""}
 	if len(c.Namespaces) > 0 {
 		paths = nil
@@ -140,6 +145,9 @@ func (k *Controller) Run(ctx context.Context) error {
 		work.Go(func() { cluster.Follow(ctx, k.Client, "/api/v1/namespaces", k.spaces) })
 	}
 	work.Go(func() { k.events.run(ctx) })
+	if k.status != nil {
+		work.Go(func() { k.status.run(ctx) })
+	}
 	k.keep(ctx)
 	if objects, err := k.objects(); err == nil {
 		k.importer.leave(objects.Slices)
@@ -226,7 +234,11 @@ func (k *Controller) step(ctx context.Context) error {
 		}
 	}
 	notes = append(append(notes, result.Notes...), wanted.Notes...)
-	k.events.tell(append(notes, k.refusals(result, wanted)...))
+	notes = append(notes, k.refusals(result, wanted)...)
+	k.events.tell(notes)
+	if k.status != nil {
+		k.status.tell(notes, objects.Services)
+	}
 	if !denied.IsZero() {
 		return fmt.Errorf("the API server has refused this account since %s", denied.UTC().Format(time.RFC3339))
 	}

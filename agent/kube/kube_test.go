@@ -86,6 +86,12 @@ func (l *lab) answers(r Refusals, err error) {
 // inLab runs a test in a bubble of its own.
 func inLab(t *testing.T, namespaces []string, test func(t *testing.T, l *lab)) {
 	t.Helper()
+	inLabWith(t, func(c *Config) { c.Namespaces = namespaces }, test)
+}
+
+// inLabWith is inLab with a change of the configuration.
+func inLabWith(t *testing.T, change func(*Config), test func(t *testing.T, l *lab)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		l := &lab{Server: &kubetest.Server{}, offered: true}
 		l.importing = Importing{First: 20000, Last: 20009, Replicas: "ztm/ztm", Resolve: func(_ context.Context, name string) (string, error) { return "id-of-" + name, nil },
@@ -100,7 +106,9 @@ func inLab(t *testing.T, namespaces []string, test func(t *testing.T, l *lab)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.kube = New(Config{Client: client, Namespaces: namespaces, Exports: true, Rules: expose.Rules{Prefix: "ztm.dev"}, Importing: l.importing, Derive: l.derive, Log: slog.New(slog.DiscardHandler)})
+		config := Config{Client: client, Exports: true, Rules: expose.Rules{Prefix: "ztm.dev"}, Importing: l.importing, Derive: l.derive, Log: slog.New(slog.DiscardHandler)}
+		change(&config)
+		l.kube = New(config)
 		ctx, cancel := context.WithCancel(t.Context())
 		var done sync.WaitGroup
 		done.Go(func() { l.kube.Run(ctx) })

@@ -72,8 +72,37 @@ func (n *Notes) UnmarshalJSON(b []byte) error {
 
 // Service is a Service.
 type Service struct {
-	Meta `json:"metadata"`
-	Spec ServiceSpec `json:"spec"`
+	Meta   `json:"metadata"`
+	Spec   ServiceSpec   `json:"spec"`
+	Status ServiceStatus `json:"status"`
+}
+
+// ServiceStatus is what others say of a Service.
+type ServiceStatus struct {
+	Conditions []Condition `json:"conditions"`
+}
+
+// Condition is a statement about an object.
+type Condition struct {
+	Type    string `json:"type"`
+	Status  string `json:"status"` // True, False or Unknown
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+}
+
+// Ours returns the condition of a type, nil if there is none.
+func (s *ServiceStatus) Ours(kind string) *Condition {
+	for i := range s.Conditions {
+		if s.Conditions[i].Type == kind {
+			return &s.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// Same reports whether two conditions say the same. Nil says nothing.
+func (c *Condition) Same(d *Condition) bool {
+	return c == d || c != nil && d != nil && *c == *d
 }
 
 // ServiceSpec is what a Service is.

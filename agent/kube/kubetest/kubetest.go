@@ -4,7 +4,7 @@
 //
 //	GET     a collection, with watch=1 or without; an object
 //	POST    creates: 409 if it is there
-//	PATCH   server-side apply: what is the same changes nothing
+//	PATCH   server-side apply: what is the same changes nothing; of an object, or of its status
 //	DELETE  with preconditions
 //
 // Tests change it by Put and Delete, and make it fail by Fail, Compact and Break.
@@ -92,6 +92,9 @@ func (s *Server) putLocked(path string, o Object) Object {
 		}
 	}
 	o["metadata"] = meta
+	if status := old["status"]; status != nil && o["status"] == nil {
+		o["status"] = status // it is written by others
+	}
 	if old != nil && reflect.DeepEqual(old, o) {
 		return old
 	}
@@ -247,6 +250,11 @@ func (s *Server) one(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPost {
 		meta, _ := in["metadata"].(Object)
 		path = fmt.Sprint(path, "/", meta["name"])
+	}
+	if of, ok := strings.CutSuffix(path, "/status"); ok && r.Method == http.MethodPatch && s.objects[of] != nil {
+		changed := maps.Clone(s.objects[of])
+		changed["status"] = in["status"]
+		path, in = of, changed
 	}
 	old := s.objects[path]
 	switch {
