@@ -3,6 +3,7 @@ package cloud
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -428,6 +429,39 @@ func TestWhatOldDownloadsHaveLeftIsRemovedAtTheNextStart(t *testing.T) {
 		if _, err := os.Stat(alice.file("alice", name)); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestAUsersFilesAreKeptHereWithinTheQuota(t *testing.T) {
+	var n appstest.Net
+	alice, bob, carol := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "bob"), newPlace(t, &n, "c", "carol")
+	for i := range 4 {
+		alice.publish(fmt.Sprintf("d/%d", i), random(100+i), "bob")
+	}
+	carol.publish("x", random(300), "bob")
+	quota := int64(320)
+	bob.must("PATCH", "config", ConfigChange{Quota: &quota}, nil)
+	d, err := bob.download("/users/alice/d")
+	if err != nil || d.Done != 3 || len(d.Failed) != 1 {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	if !strings.Contains(d.Failed[0].Error, "the quota is 320 bytes") {
+		t.Errorf("%+v, %v", d, err)
+	}
+	bob.wants("/users/carol/x", random(300)) // each user has their own
+	bob.publish("mine", random(1000))
+	gone := "/users/alice/d/0"
+	if d.Failed[0].Path == gone {
+		gone = "/users/alice/d/1"
+	}
+	bob.must("POST", "erase", Named{Path: gone, Force: true}, nil)
+	if d, err := bob.download("/users/alice/d"); err != nil || d.Done != 3 {
+		t.Errorf("in place of another one: %+v, %v", d, err)
+	}
+	quota = 0
+	bob.must("PATCH", "config", ConfigChange{Quota: &quota}, nil)
+	if d, err := bob.download("/users/alice/d"); err != nil || d.Done != 4 {
+		t.Errorf("without a quota: %+v, %v", d, err)
 	}
 }
 

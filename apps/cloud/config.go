@@ -17,6 +17,9 @@ type Config struct {
 	// How fast contents come and go, over all transfers, in bytes a second; zero is no limit.
 	LimitDown int64 `json:"limitDown,omitempty"`
 	LimitUp   int64 `json:"limitUp,omitempty"`
+
+	// Quota is how many bytes of each other user's files are kept here; zero is no limit.
+	Quota int64 `json:"quota,omitempty"`
 }
 
 // ConfigChange is a change of a [Config]: what is nil stays.
@@ -26,6 +29,7 @@ type ConfigChange struct {
 
 	LimitDown *int64 `json:"limitDown,omitempty"`
 	LimitUp   *int64 `json:"limitUp,omitempty"`
+	Quota     *int64 `json:"quota,omitempty"`
 }
 
 // Apply makes the change.
@@ -42,6 +46,9 @@ func (c *Config) Apply(change ConfigChange) error {
 	if change.LimitUp != nil {
 		c.LimitUp = *change.LimitUp
 	}
+	if change.Quota != nil {
+		c.Quota = *change.Quota
+	}
 	return nil
 }
 
@@ -53,6 +60,9 @@ func checkConfig(c Config) (Config, error) {
 		if limit != 0 && limit < minLimit {
 			return c, answer.Errorf(answer.BadRequest, "a limit is %d bytes a second or more", minLimit)
 		}
+	}
+	if c.Quota < 0 {
+		return c, answer.Errorf(answer.BadRequest, "a quota of %d bytes", c.Quota)
 	}
 	if c.LocalDir != "" && !filepath.IsAbs(c.LocalDir) {
 		return c, answer.Errorf(answer.BadRequest, "the local directory %q is not absolute", c.LocalDir)

@@ -72,6 +72,11 @@ func (a *App) fetchFile(ctx context.Context, row index.Row, online map[identity.
 	if err := t.Room(row.Name(), row.Size); err != nil {
 		return "", err
 	}
+	release, err := a.claim(row)
+	if err != nil {
+		return "", err
+	}
+	defer release()
 	p, err := t.Create(row.User, row.Path, hex.EncodeToString(known.Hash))
 	if err != nil {
 		return "", err
@@ -99,6 +104,15 @@ func (a *App) fetchFile(ctx context.Context, row index.Row, online map[identity.
 		return "", err
 	}
 	return aside, a.commit(t, p, known)
+}
+
+// claim keeps room for a file in what its user may have here.
+func (a *App) claim(row index.Row) (release func(), err error) {
+	c, err := a.settings.Get()
+	if err != nil || c.Quota == 0 || row.User == a.author().User {
+		return func() {}, err
+	}
+	return a.index.Claim(row, c.Quota)
 }
 
 // sources returns the endpoints that have told that they hold a file, and are online.

@@ -317,16 +317,18 @@ func (k *client) statusCommand() *cli.Command {
 
 func (k *client) configCommand() *cli.Command {
 	return &cli.Command{
-		Name: "config", Category: apps.AtEndpoint, Usage: "show or set where files are kept, and how fast they come and go",
-		UsageText: "ztm cloud config [--local-dir DIR] [--exec on|off] [--limit-down RATE] [--limit-up RATE]",
+		Name: "config", Category: apps.AtEndpoint, Usage: "show or set where files are kept, how many, and how fast they come and go",
+		UsageText: "ztm cloud config [--local-dir DIR] [--exec on|off] [--limit-down RATE] [--limit-up RATE] [--quota SIZE]",
 		Description: "Files do not move when the directory is changed. Without --exec on, no file that was fetched can be executed.\n" +
-			"A limit holds at once, for all downloads, or all that others fetch from here, together.\n\n" + apps.Example(
-			"ztm cloud config", "ztm cloud config --local-dir /mnt/disk/cloud", "ztm cloud config --limit-down 2M --limit-up 500K"),
+			"A limit holds at once, for all downloads, or all that others fetch from here, together.\n" +
+			"A quota bounds how much of each other user's files is kept here; what is here already stays.\n\n" + apps.Example(
+			"ztm cloud config", "ztm cloud config --local-dir /mnt/disk/cloud", "ztm cloud config --limit-down 2M --limit-up 500K", "ztm cloud config --quota 10G"),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "local-dir", Usage: "keep files in `DIR`; empty for the default"},
 			&cli.StringFlag{Name: "exec", Usage: "let files be executable that were published so: `on|off`"},
 			&cli.StringFlag{Name: "limit-down", Usage: "fetch at most `RATE` bytes a second, such as 500K or 2M, or off"},
 			&cli.StringFlag{Name: "limit-up", Usage: "give others at most `RATE` bytes a second, or off"},
+			&cli.StringFlag{Name: "quota", Usage: "keep at most `SIZE` bytes of each other user's files, such as 500M or 10G, or off"},
 		},
 		Action: func(x *cli.Context) error {
 			if err := apps.NoArguments(x); err != nil {
@@ -346,6 +348,9 @@ func (k *client) configCommand() *cli.Command {
 			}
 			if change.LimitUp, err = rate(x, "limit-up"); err != nil {
 				return err
+			}
+			if change.Quota, err = rate(x, "quota"); err != nil {
+				return apps.Usagef("--quota: %q is no size such as 500M or 10G, nor off", x.String("quota"))
 			}
 			return k.config(x.Context, change, x.NumFlags() > 0)
 		},

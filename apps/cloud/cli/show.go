@@ -119,7 +119,14 @@ func (k *client) config(ctx context.Context, change cloud.ConfigChange, set bool
 		s.Dir = "unknown: " + err.Error()
 	}
 	return k.Print(c, &apps.Table{Rows: [][]string{{"Endpoint", ep.Name}, {"Local directory", s.Dir}, {"Executable files", onOffText(c.Exec)},
-		{"Limit down", rateText(c.LimitDown)}, {"Limit up", rateText(c.LimitUp)}}})
+		{"Limit down", rateText(c.LimitDown)}, {"Limit up", rateText(c.LimitUp)}, {"Quota of each user", quotaText(c.Quota)}}})
+}
+
+func quotaText(size int64) string {
+	if size == 0 {
+		return "off"
+	}
+	return progress.Bytes(size)
 }
 
 func rateText(perSecond int64) string {

@@ -139,6 +139,8 @@ type Index struct {
 	users    map[string]int            // rows of each; guarded by mu
 	readers  map[string]*entry.Readers // guarded by mu
 	groups   groups                    // that files are shared with; guarded by mu
+	kept     map[string]int64          // bytes of each user that are here; guarded by mu
+	claims   map[string]int64          // bytes of files that are on their way, by key without prefix; guarded by mu
 	certs    map[identity.ID][]byte    // guarded by mu
 	changed  chan struct{}             // closed at the next change; guarded by mu
 }
@@ -152,7 +154,7 @@ type turn struct {
 // Load reads the index from the database.
 func Load(s apps.State, n apps.Notary) (*Index, error) {
 	x := &Index{state: s, notary: n, rows: map[string]*Row{}, content: map[blocks.Hash]*Row{}, users: map[string]int{},
-		readers: map[string]*entry.Readers{}, groups: groups{}, certs: map[identity.ID][]byte{}, changed: make(chan struct{})}
+		readers: map[string]*entry.Readers{}, groups: groups{}, kept: map[string]int64{}, claims: map[string]int64{}, certs: map[identity.ID][]byte{}, changed: make(chan struct{})}
 	var m meta
 	found, err := s.Load(metaKey, &m)
 	if err != nil {
@@ -214,6 +216,7 @@ func (x *Index) setLocked(e *entry.Entry, r *record) {
 	} else {
 		x.unlinkLocked(row)
 		x.groups.count(row, -1)
+		x.kept[e.User] -= row.bytes()
 	}
 	if h := e.Content().Hash; h != row.Content || row.number == 0 {
 		x.contents++
@@ -222,6 +225,10 @@ func (x *Index) setLocked(e *entry.Entry, r *record) {
 	row.Seq, row.Size, row.Time, row.Deleted, row.Held = r.Seq, e.Size, e.Time, e.Deleted, r.Held
 	row.Content, row.Readers, row.lost = e.Content().Hash, x.sharedLocked(e.Readers), x.sharedLocked(r.Lost)
 	x.groups.count(row, 1)
+	x.kept[e.User] += row.bytes()
+	if row.Held == All {
+		delete(x.claims, id) // it counts as kept from now on
+	}
 	if !e.Deleted {
 		row.next = x.content[row.Content]
 		x.content[row.Content] = row
