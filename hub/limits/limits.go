@@ -87,9 +87,9 @@ const (
 // are those of [limit.Log]: TestRefusedDevicesDoNotFillTheLog.
 const (
 	// JoinRequestTimeout is how long a device has to send its request to join after the handshake.
-	// An honest device has sent it by then. Test:
-	// TestDevicesThatAskNothingTakeNoPlaceOfThoseThatJoin.
-	JoinRequestTimeout = 2 * time.Second
+	// On a line that loses packets that takes seconds. Until then it has a place among the handshakes,
+	// and gives way as they do. Test: TestDevicesThatAskNothingTakeNoPlaceOfThoseThatJoin.
+	JoinRequestTimeout = tunnel.HandshakeTimeout
 
 	// BodyTimeout is how long the body of a request may take to arrive. Test:
 	// TestBodiesThatDoNotArriveKeepNoOtherUserOut.
