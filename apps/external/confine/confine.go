@@ -56,8 +56,18 @@ type Means struct {
 // ErrUnable is matched by errors that say why a program cannot be held on this machine.
 var ErrUnable = errors.New("programs of others cannot be confined here")
 
-// Holds reports whether these means keep a program from the files and the network of the machine.
-func (m Means) Holds() bool { return (m.Root != "" || m.Landlock > 0) && m.Filter }
+// socketsHeld is the version of Landlock that keeps a program from sockets with a name.
+const socketsHeld = 9
+
+// Holds reports whether these means keep a program from the files and the network of the machine. A
+// program that stays root can connect to every socket with a name, such as that of a container
+// engine, which makes it master of the machine: then Landlock has to know of sockets.
+func (m Means) Holds() bool {
+	if m.Unbounded && m.Root == "" && m.Landlock < socketsHeld {
+		return false
+	}
+	return (m.Root != "" || m.Landlock > 0) && m.Filter
+}
 
 // String says for people what holds a program.
 func (m Means) String() string {

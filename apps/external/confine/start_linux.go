@@ -62,7 +62,7 @@ func find() (Means, error) {
 		why = errors.Join(why, fmt.Errorf("%v: %w", m, err))
 	}
 	if why == nil {
-		why = errors.New("the kernel has neither Landlock nor namespaces that this account may use")
+		why = errors.New("the kernel has neither namespaces that this account may use nor a Landlock that holds it")
 	}
 	return Means{}, fmt.Errorf("%w: %w", ErrUnable, why)
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -338,6 +339,25 @@ func TestAProgramKnowsItselfAndWhereElseItIs(t *testing.T) {
 	}
 	if status, _ := call(t, "PUT", base+"/v1/offers", `["../tunnel"]`, nil); status != 400 {
 		t.Errorf("an offer that is none: %d", status)
+	}
+}
+
+func TestAProgramInALoopChangesWhatItOffersAFewTimes(t *testing.T) {
+	base, offered := newMesh(t, func(net.Conn) {}).door(t, manifest.Rights{})
+	const loops = 50
+	taken := 0
+	for i := range loops {
+		status, text := call(t, "PUT", base+"/v1/offers", fmt.Sprintf(`["room%d"]`, i), nil)
+		switch status {
+		case http.StatusNoContent:
+			taken++
+		case http.StatusTooManyRequests:
+		default:
+			t.Fatalf("%d %s", status, text)
+		}
+	}
+	if taken < int(offerRate.Burst) || taken > loops/2 || len(offered()) == 0 {
+		t.Errorf("%d of %d changes were taken; offered: %v", taken, loops, offered())
 	}
 }
 

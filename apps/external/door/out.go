@@ -18,6 +18,7 @@ import (
 	"ztm/apps/external/manifest"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 	"ztm/tunnel/splice"
 )
 
@@ -30,6 +31,10 @@ const (
 	maxOffers = 16
 	maxAsked  = 64 // flows that it has opened
 )
+
+// offerRate is how often a program may change what it offers: each change is a new record of the
+// endpoint, of which a hub takes few, and which goes to all who look.
+var offerRate = limit.Rate{Burst: 10, PerSecond: 0.1}
 
 // Config is what the door of a program to the agent needs. All fields have to be set.
 type Config struct {
@@ -62,7 +67,8 @@ type Self struct {
 // out is the door of a program to the agent.
 type out struct {
 	Config
-	asked chan struct{} // a place for each flow
+	asked   chan struct{}            // a place for each flow
+	changes *limit.Buckets[struct{}] // of what it offers
 }
 
 // Out returns the door of a program to the agent:
@@ -78,7 +84,7 @@ type out struct {
 // It is this app that is reached at another endpoint; the field [AppField] names another one, which
 // the manifest has to name too. Others see this endpoint ask, as any request of it.
 func Out(c Config) http.Handler {
-	o := &out{Config: c, asked: make(chan struct{}, maxAsked)}
+	o := &out{Config: c, asked: make(chan struct{}, maxAsked), changes: limit.NewBuckets[struct{}](offerRate, 1)}
 	mux := http.NewServeMux()
 	for pattern, f := range map[string]func(*http.Request) (any, error){
 		"GET /v1/self": o.self, "GET /v1/endpoints": o.endpoints, "GET /v1/users": o.users,
@@ -176,6 +182,9 @@ func (o *out) setOffers(r *http.Request) (any, error) {
 		if err := identity.CheckName(name); err != nil {
 			return nil, answer.Errorf(answer.BadRequest, "%v", err)
 		}
+	}
+	if !o.changes.Take(struct{}{}, time.Now()) {
+		return nil, answer.Errorf(answer.Limit, "the app changes what it offers too often: ten times at once, and then every 10 s")
 	}
 	o.Offer(names)
 	return nil, nil
