@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/audit"
 	"ztm/agent/direct"
 	"ztm/agent/limits"
 	"ztm/apps"
@@ -62,6 +63,7 @@ func (a *Agent) routes() http.Handler {
 	change("DELETE /api/meshes/{mesh}/users/{user}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		out, err := m.authority.Evict(r.Context(), r.PathValue("user"), q.Get("force") == "true", q.Get("reason"))
+		audit.Explain(w, "reason: %s", q.Get("reason"))
 		answer.Reply(w, a.log, out, err)
 	})
 	change("DELETE /api/meshes/{mesh}/devices/{ep}", func(m *mesh, w http.ResponseWriter, r *http.Request) {

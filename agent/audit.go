@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"time"
@@ -73,15 +75,31 @@ func (m *mesh) auditFlow(l audit.Line) {
 	if l.User == m.authority.User() && !m.sinks.Settings().Own {
 		return
 	}
-	l.Trust = m.verifier.Trust().Version()
+	l.Policy, l.Trust = m.policy.Version(), m.verifier.Trust().Version()
 	m.audit.Add(l)
 	m.notices.Seen(l)
+}
+
+// recordedAtOnce reports whether a line is written when a flow of an app begins: by what runs in it a
+// peer may change the endpoint, and the end of it may be days away.
+func recordedAtOnce(app string) bool { return app == "terminal" || app == "script" }
+
+// policyApplied records that a version of the policy is in force here.
+func (m *mesh) policyApplied(version uint64, mode string) {
+	m.audit.Add(audit.Line{Event: audit.Policy, Result: audit.OK, Target: fmt.Sprintf("version %d", version), Detail: cmp.Or(mode, "groups"), Policy: version, Trust: m.verifier.Trust().Version()})
+}
+
+// trustChanged is called when another trust list is in force.
+func (m *mesh) trustChanged() {
+	version := m.verifier.Trust().Version()
+	m.audit.Add(audit.Line{Event: audit.Trust, Result: audit.OK, Target: fmt.Sprintf("version %d", version), Policy: m.policy.Version(), Trust: version})
+	m.policy.TrustChanged()
 }
 
 // audited answers a request to change something, and adds what came of it to the audit log. by is the
 // endpoint that asks, of this endpoint's own user; "" is this one.
 func (m *mesh) audited(w http.ResponseWriter, r *http.Request, by identity.ID, what string, serve http.HandlerFunc) {
-	m.audit.Change(w, r, audit.Line{User: m.authority.User(), PeerID: by, Target: what, Trust: m.verifier.Trust().Version()}, serve)
+	m.audit.Change(w, r, audit.Line{User: m.authority.User(), PeerID: by, Target: what, Policy: m.policy.Version(), Trust: m.verifier.Trust().Version()}, serve)
 }
 
 func (m *mesh) serveAudit(w http.ResponseWriter, r *http.Request, path string) {

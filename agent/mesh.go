@@ -82,7 +82,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	m.life, m.cancel = context.WithCancel(context.Background())
 	m.authority, err = authority.New(authority.Config{
 		Self: a.self, Key: a.key, Log: m.log, PeerLog: m.peerLog, Verifier: m.verifier, Book: &m.book, Work: &m.work, Life: m.life,
-		Ended: func(user string) bool { return m.policy.Ended(user) }, TrustChanged: func() { m.policy.TrustChanged() },
+		Ended: func(user string) bool { return m.policy.Ended(user) }, TrustChanged: m.trustChanged,
 	})
 	if err != nil {
 		m.cancel()
@@ -101,7 +101,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	m.peers = peers.New(peers.Config{
 		Self: a.self, Endpoint: m.Self, Verifier: m.verifier, Certificate: m.authority.Certificate, Log: m.log, PeerLog: m.peerLog,
 		Limits: m.limits, Work: &m.work, Life: m.life, Hubs: m.control, Answer: m.answer, Audit: m.auditFlow, Answered: m.answered,
-		Await: m.awaitRule, Judge: m.judge, Mark: m.policy.Mark,
+		Await: m.awaitRule, Judge: m.judge, Rule: m.ruleOf, AtOnce: recordedAtOnce, Mark: m.policy.Mark,
 		User: m.authority.User, Mode: m.mode, Network: a.config.Network,
 	})
 	m.authority.Connect(m, m.control, m.peers)

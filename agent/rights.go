@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"ztm/agent/policy"
@@ -30,6 +32,8 @@ func (m *mesh) newKeeper() *keep.Keeper {
 		User:  m.authority.User,
 		Rule:  m.rule,
 		Judge: m.rejudge,
+
+		Applied: m.policyApplied,
 	})
 }
 
@@ -66,16 +70,39 @@ func (m *mesh) judge(p apps.Peer, app, path, address string) error {
 	switch {
 	case d.Allow:
 		return nil
-	case d.Reason == policy.Ended && d.Grant == "":
-		return answer.Errorf(answer.Denied, "policy: the access of user %s ended %s", p.User, time.Unix(d.Until, 0).UTC().Format(time.RFC3339))
 	case d.Reason == policy.Ended:
-		return answer.Errorf(answer.Denied, "policy: grant %s gave user %s %s %s until %s", d.Grant, p.User, app, name, time.Unix(d.Until, 0).UTC().Format(time.RFC3339))
+		what, end := strings.TrimSpace(app+" "+name), time.Unix(d.Until, 0).UTC()
+		err := answer.Errorf(answer.Denied, "policy: the access of user %s ended %s", p.User, end.Format(time.RFC3339))
+		if d.Grant != "" {
+			err = answer.Errorf(answer.Denied, "policy: grant %s gave user %s %s until %s", d.Grant, p.User, what, end.Format(time.RFC3339))
+		}
+		return &apps.Ended{What: what, At: end, Err: err}
 	case d.Reason == policy.WrongDevice:
 		return answer.Errorf(answer.Denied, "policy: grant %s is not for endpoint %s of user %s", d.Grant, p.ID, p.User)
 	case d.Reason == policy.StalePolicy:
 		return answer.Errorf(answer.Denied, "policy: a newer version is in force in the mesh, and this endpoint has not got it: no endpoint that holds the CA key answers")
 	}
 	return answer.Errorf(answer.Denied, "policy: no grant gives user %s %s %s here", p.User, app, name)
+}
+
+// ruleOf says what lets a peer have what it asks for: a grant of the policy, the term of the owner's
+// rule that names it, or both.
+func (m *mesh) ruleOf(p apps.Peer, app, path, address string) string {
+	if p.User == m.authority.User() {
+		return "the endpoint's own user"
+	}
+	var out []string
+	name := policy.Target(app, path, address)
+	if d := m.policy.Rights().Decide(p, app, name, m.verifier.Clock().Now().Unix()); d.Grant != "" {
+		out = append(out, "grant "+d.Grant)
+	} else if d.Reason == policy.WouldRefuse {
+		out = append(out, "no grant: refused once grants are enforced")
+	}
+	who, err := m.rule(app, name)
+	if i := slices.IndexFunc(who, func(term string) bool { return m.policy.Names(p, []string{term}) }); err == nil && i >= 0 {
+		out = append(out, "users "+who[i])
+	}
+	return strings.Join(out, "; ")
 }
 
 // rule returns whom the rule of an app here names, for what a grant calls name.

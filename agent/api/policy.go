@@ -1,6 +1,8 @@
 package api
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"ztm/tunnel/identity"
@@ -48,6 +50,35 @@ type GroupChange struct {
 // DirectChange sets how far all devices may go without a hub: POST below "policy/direct".
 type DirectChange struct {
 	Direct string `json:"direct"` // lan, off, or "" for as far as each wants
+}
+
+// String says what is changed, for the audit log.
+func (c GroupChange) String() string {
+	var out []string
+	if c.Delete {
+		out = append(out, "the group goes")
+	}
+	if len(c.Add) > 0 {
+		out = append(out, "add "+strings.Join(c.Add, " ")+" until "+End(c.Until))
+	}
+	if len(c.Remove) > 0 {
+		out = append(out, "remove "+strings.Join(c.Remove, " "))
+	}
+	if c.Max != nil {
+		out = append(out, fmt.Sprintf("at most %v", time.Duration(*c.Max)*time.Second))
+	}
+	if c.Reason != "" {
+		out = append(out, "reason: "+c.Reason)
+	}
+	return strings.Join(out, "; ")
+}
+
+// End is an end in Unix seconds for people; 0 is none.
+func End(seconds int64) string {
+	if seconds == 0 {
+		return "further notice"
+	}
+	return time.Unix(seconds, 0).UTC().Format(time.RFC3339)
 }
 
 // LabelChange sets the labels of an endpoint that give rights: POST below "policy/labels".

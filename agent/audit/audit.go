@@ -25,10 +25,13 @@ type Event string
 // The events. Those of flows come first; the others are administrative.
 const (
 	Flow     Event = "flow"     // a flow that was accepted has ended
+	Opened   Event = "opened"   // a terminal or a script was started; its end has a line as well
 	Running  Event = "running"  // one that was accepted still runs: after a minute, then each hour
 	Refused  Event = "refused"  // a flow or a session was not accepted
 	Merged   Event = "merged"   // Count lines like an earlier one were left out
 	Settings Event = "settings" // the endpoint's own user changed something
+	Policy   Event = "policy"   // another version of the policy of the mesh is in force here
+	Trust    Event = "trust"    // another trust list is: somebody was evicted, or the mesh has another CA
 	Forgot   Event = "forgot"   // lines about a user were dropped
 	Dropped  Event = "dropped"  // Count lines did not reach the output Target
 	Alive    Event = "alive"    // nothing else happened for an hour: silence has a reason
@@ -95,27 +98,29 @@ type Line struct {
 	PeerID     identity.ID `json:"peerId,omitempty"`
 	App        string      `json:"app,omitempty"`
 	Target     string      `json:"target,omitempty"`
-	Rule       string      `json:"rule,omitempty"`  // why it was denied, for the owner
-	Ref        string      `json:"ref,omitempty"`   // what the peer was told in place of Rule
-	Trust      uint64      `json:"trust,omitempty"` // version of the trust list in force
-	Flow       string      `json:"flow,omitempty"`  // the flow's ID, which both ends know
-	Count      int         `json:"count,omitempty"` // of Merged, and of lines that were forgotten
-	In         int64       `json:"in,omitempty"`    // bytes from the peer
-	Out        int64       `json:"out,omitempty"`   // bytes to the peer
-	Millis     int64       `json:"ms,omitempty"`    // how long the flow was open
-	Prev       string      `json:"prev,omitempty"`  // hex SHA-256 of the line before, as it was written
+	Rule       string      `json:"rule,omitempty"`   // what let the peer in, or why it was denied: for the owner
+	Detail     string      `json:"detail,omitempty"` // of a change: what it was, and the reason that was given
+	Ref        string      `json:"ref,omitempty"`    // what the peer was told in place of Rule
+	Policy     uint64      `json:"policy,omitempty"` // version of the policy in force
+	Trust      uint64      `json:"trust,omitempty"`  // version of the trust list in force
+	Flow       string      `json:"flow,omitempty"`   // the flow's ID, which both ends know
+	Count      int         `json:"count,omitempty"`  // of Merged, and of lines that were forgotten
+	In         int64       `json:"in,omitempty"`     // bytes from the peer
+	Out        int64       `json:"out,omitempty"`    // bytes to the peer
+	Millis     int64       `json:"ms,omitempty"`     // how long the flow was open
+	Prev       string      `json:"prev,omitempty"`   // hex SHA-256 of the line before, as it was written
 
 	at time.Time // Time
 }
 
 // administrative reports whether a line is no flow: such lines have a part of the ring of their own.
 func (l *Line) administrative() bool {
-	return l.Event != Flow && l.Event != Running && l.Event != Refused && l.Event != Merged
+	return l.Event != Flow && l.Event != Opened && l.Event != Running && l.Event != Refused && l.Event != Merged
 }
 
 const (
 	maxText = 256 // bytes of one value: names, targets
-	maxRule = 512 // bytes of Rule
+	maxRule = 512 // bytes of Rule, and of Detail
 )
 
 // bound cuts what peers can make long.
@@ -123,7 +128,7 @@ func (l *Line) bound() {
 	for _, s := range []*string{&l.User, &l.Peer, &l.App, &l.Target, &l.Flow, &l.Endpoint} {
 		*s = cut(*s, maxText)
 	}
-	l.Rule = cut(l.Rule, maxRule)
+	l.Rule, l.Detail = cut(l.Rule, maxRule), cut(l.Detail, maxRule)
 }
 
 // cut shortens s to at most max bytes, at the end of a rune.

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -15,27 +16,36 @@ func (l *Log) Change(w http.ResponseWriter, r *http.Request, about Line, serve h
 		serve(w, r)
 		return
 	}
-	seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	seen := &changeWriter{ResponseWriter: w, status: http.StatusOK}
 	serve(seen, r)
 	about.Event, about.Result = Settings, OK
 	if rest, ok := strings.CutPrefix(about.Target, "apps/"); ok {
 		about.App, _, _ = strings.Cut(rest, "/")
 	}
-	about.Target = r.Method + " " + about.Target
+	about.Target, about.Detail = r.Method+" "+about.Target, seen.detail
 	if seen.status >= http.StatusBadRequest {
 		about.Result, about.Reason = No, ReasonOf(answer.Parse(seen.status, nil))
 	}
 	l.Add(about)
 }
 
-// statusWriter remembers the status of an answer.
-type statusWriter struct {
+// Explain says what a request has changed, for its line. w is what [Log.Change] has called with; any
+// other is left alone.
+func Explain(w http.ResponseWriter, format string, args ...any) {
+	if c, ok := w.(*changeWriter); ok {
+		c.detail = fmt.Sprintf(format, args...)
+	}
+}
+
+// changeWriter remembers the status of an answer, and what was changed.
+type changeWriter struct {
 	http.ResponseWriter
 	status int
+	detail string
 }
 
 // WriteHeader implements [http.ResponseWriter].
-func (w *statusWriter) WriteHeader(status int) {
+func (w *changeWriter) WriteHeader(status int) {
 	if status >= http.StatusOK {
 		w.status = status
 	}
@@ -43,4 +53,4 @@ func (w *statusWriter) WriteHeader(status int) {
 }
 
 // Unwrap gives [http.ResponseController] what is below.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *changeWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -21,6 +21,7 @@ type kind struct {
 	event       Event
 	result      string
 	reason      Reason
+	rule        string // what has let it in; why something was refused is in reason
 }
 
 // repeats are the lines of a kind that were left out since the first.
@@ -43,7 +44,10 @@ func newMerge() merge { return merge{kinds: map[kind]*repeats{}, users: map[stri
 
 // repeated counts a line that is like one of a moment ago, and reports whether it is.
 func (m *merge) repeated(line *Line, now time.Time) bool {
-	k := kind{line.User, line.PeerID, line.App, line.Target, line.Event, line.Result, line.Reason}
+	k := kind{line.User, line.PeerID, line.App, line.Target, line.Event, line.Result, line.Reason, ""}
+	if line.Result == OK {
+		k.rule = line.Rule
+	}
 	r := m.kinds[k]
 	if r == nil {
 		if len(m.queue) < maxKinds && m.users[k.user] < maxKindsUser {

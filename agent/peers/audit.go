@@ -53,10 +53,21 @@ func (f *inFlow) audit(conn *flow.Conn, cut bool) {
 		l.Result, l.Reason = audit.End, audit.Cut
 	}
 	if conn != nil {
+		l.Rule = f.rule
 		l.In, l.Out = conn.Received(), conn.Sent()
 	}
 	l.Millis = time.Since(f.began).Milliseconds()
 	f.p.Audit(l)
+}
+
+// auditOpened writes the line of a flow that was accepted, where the end of it is too late to hear of
+// it first.
+func (f *inFlow) auditOpened() {
+	if f.p.AtOnce(f.app) {
+		l := f.line(audit.Opened, audit.OK)
+		l.Rule = f.rule
+		f.p.Audit(l)
+	}
 }
 
 // refusal makes a line one of a flow that was not accepted.
@@ -94,6 +105,7 @@ func (p *Peers) noteRunning(now time.Time) {
 		}
 		f.noted = now
 		l := f.line(audit.Running, audit.OK)
+		l.Rule = f.rule
 		l.In, l.Out, l.Millis = f.conn.Received(), f.conn.Sent(), now.Sub(f.began).Milliseconds()
 		lines = append(lines, l)
 	}

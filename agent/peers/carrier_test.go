@@ -202,7 +202,8 @@ func pairOf(t *testing.T, app *counting, hubs ...identity.ID) (a *Peers, h *twoH
 			Self: identity.IDOf(key.Public().(ed25519.PublicKey)), Endpoint: func() apps.Endpoint { return apps.Endpoint{Name: user, User: user} }, Certificate: func() tls.Certificate { return cert },
 			Verifier: identity.NewVerifier(authority.trust, identity.NewClock()), Log: log, PeerLog: limit.NewLog(log), Limits: limits.Within(memory.Limit{}),
 			Work: &inflight.Tracker{}, Life: life, Hubs: through, Audit: func(audit.Line) {}, Answered: func(flow.Session, *http.Response) {},
-			Await: func(context.Context, string, string, string) {}, Judge: func(apps.Peer, string, string, string) error { return nil }, Mark: func(http.Header) {},
+			Await: func(context.Context, string, string, string) {}, Judge: func(apps.Peer, string, string, string) error { return nil },
+			Rule: func(apps.Peer, string, string, string) string { return "" }, AtOnce: func(string) bool { return false }, Mark: func(http.Header) {},
 			Answer: func(w http.ResponseWriter, _ *http.Request, _ identity.Subject) { w.WriteHeader(http.StatusNoContent) },
 			Mode:   func() direct.Mode { return direct.Off },
 		})

@@ -32,6 +32,7 @@ type inFlow struct {
 	id     string // the flow ID, by which the peer knows it
 	cancel context.CancelFunc
 	began  time.Time
+	rule   string // what lets the peer; set before the app has the flow
 
 	why error // with which it was refused; guarded by once
 
@@ -59,6 +60,7 @@ func (p *Peers) serveFlow(w http.ResponseWriter, r *http.Request, in *inbound) {
 		if err := f.judge(); err != nil { // once it is enlisted: what the policy takes away from now on cuts it
 			f.Refuse(err)
 		} else {
+			f.rule = p.Rule(f.peer, f.app, f.path, f.query.Get(targetParam))
 			app.Serve(ctx, f)
 		}
 		p.departed(f.peer, app)
@@ -184,6 +186,7 @@ func (f *inFlow) accept(datagrams bool) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.auditOpened()
 	return conn, nil
 }
 

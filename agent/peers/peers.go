@@ -66,6 +66,12 @@ type Config struct {
 	// is, for each flow, so that no app can forget to.
 	Judge func(p apps.Peer, app, path, address string) error
 
+	// Rule says what lets a peer that was judged have what it asks for, for the audit log.
+	Rule func(p apps.Peer, app, path, address string) string
+
+	// AtOnce reports whether the audit log has a line of a flow of an app when it is accepted, too.
+	AtOnce func(app string) bool
+
 	// Await gets ready to judge a flow that has come, and takes no longer than ctx.
 	Await func(ctx context.Context, app, path, address string)
 

@@ -145,6 +145,9 @@ func details(l audit.Line) (out []string) {
 	if l.Rule != "" {
 		out = append(out, l.Rule)
 	}
+	if l.Detail != "" {
+		out = append(out, l.Detail)
+	}
 	if l.Ref != "" {
 		out = append(out, "ref "+l.Ref)
 	}

@@ -18,7 +18,7 @@ func Commands(c *console.Console) []*cli.Command {
 }
 
 func (p commands) groupCommand() *cli.Command {
-	reason := &cli.StringFlag{Name: "reason", Usage: "put `TEXT` into the log of the endpoint"}
+	reason := &cli.StringFlag{Name: "reason", Usage: "put `TEXT` into the audit log of the endpoint"}
 	return &cli.Command{
 		Name: "group", Usage: "change and show groups of users, which rules name as group:NAME",
 		Description: "Groups are signed with the mesh's CA key: they are changed at an endpoint of root that holds it.\n\n" +

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/audit"
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -28,19 +29,19 @@ func (k *Keeper) Manage(w http.ResponseWriter, r *http.Request, path string) {
 	case at == "GET source":
 		out, err = k.getSource()
 	case at == "PUT source":
-		out, err = k.putSource(r)
+		out, err = k.putSource(w, r)
 	case at == "GET groups":
 		out, err = k.groups()
 	case at == "POST groups":
-		out, err = k.changeGroup(r, below)
+		out, err = k.changeGroup(w, r, below)
 	case at == "POST users":
-		err = k.changeUser(r, below)
+		err = k.changeUser(w, r, below)
 	case at == "GET unknown":
 		out = k.unknown(r.Context(), r.URL.Query()["term"])
 	case at == "POST labels":
-		out, err = k.changeLabels(r)
+		out, err = k.changeLabels(w, r)
 	case at == "POST direct":
-		err = k.changeDirect(r)
+		err = k.changeDirect(w, r)
 	case at == "GET who-can":
 		out, err = k.whoCan(r.Context(), r.URL.Query().Get("target"))
 	default:
@@ -79,11 +80,12 @@ func (k *Keeper) getSource() (api.PolicySource, error) {
 }
 
 // putSource replaces the source, if it was made from the version in force.
-func (k *Keeper) putSource(r *http.Request) (out api.PolicySource, err error) {
+func (k *Keeper) putSource(w http.ResponseWriter, r *http.Request) (out api.PolicySource, err error) {
 	var in api.PolicySource
 	if err := answer.Decode(r, 2*signed.MaxSource, &in); err != nil {
 		return out, err
 	}
+	audit.Explain(w, "made from version %d", in.Version)
 	if in.Source == nil {
 		return out, answer.Errorf(answer.BadRequest, "the source is missing")
 	}
@@ -102,11 +104,12 @@ func (k *Keeper) putSource(r *http.Request) (out api.PolicySource, err error) {
 }
 
 // changeDirect sets how far all devices may go without a hub.
-func (k *Keeper) changeDirect(r *http.Request) error {
+func (k *Keeper) changeDirect(w http.ResponseWriter, r *http.Request) error {
 	var in api.DirectChange
 	if err := answer.Decode(r, maxChange, &in); err != nil {
 		return err
 	}
+	audit.Explain(w, "direct: %q", in.Direct)
 	_, err := k.Propose(r.Context(), func(s *signed.Source) error {
 		s.Direct = in.Direct
 		return nil
@@ -134,7 +137,7 @@ func (k *Keeper) groups() ([]api.Group, error) {
 	return out, nil
 }
 
-func (k *Keeper) changeGroup(r *http.Request, name string) (out api.Group, err error) {
+func (k *Keeper) changeGroup(w http.ResponseWriter, r *http.Request, name string) (out api.Group, err error) {
 	var in api.GroupChange
 	if err := answer.Decode(r, maxChange, &in); err != nil {
 		return out, err
@@ -160,6 +163,7 @@ func (k *Keeper) changeGroup(r *http.Request, name string) (out api.Group, err e
 		s.Groups[name], out = g, api.Group{Name: name, Group: g}
 		return nil
 	})
+	audit.Explain(w, "%s", in)
 	if err == nil {
 		k.Log.Info("a group was changed", "group", name, "add", in.Add, "remove", in.Remove, "reason", in.Reason, "version", version)
 	}
@@ -211,7 +215,7 @@ func (k *Keeper) Added(user string) int64 {
 }
 
 // changeUser sets when the access of a user ends.
-func (k *Keeper) changeUser(r *http.Request, name string) error {
+func (k *Keeper) changeUser(w http.ResponseWriter, r *http.Request, name string) error {
 	var in api.UserChange
 	if err := answer.Decode(r, maxChange, &in); err != nil {
 		return err
@@ -222,6 +226,7 @@ func (k *Keeper) changeUser(r *http.Request, name string) error {
 	if now := k.now(); in.Until != 0 && in.Until <= now {
 		return answer.Errorf(answer.BadRequest, "the end of the access has passed")
 	}
+	audit.Explain(w, "until %s", api.End(in.Until))
 	_, err := k.Propose(r.Context(), func(s *signed.Source) error {
 		s.Users[name] = signed.User{Until: in.Until}
 		return nil
@@ -246,11 +251,12 @@ func (k *Keeper) unknown(ctx context.Context, terms []string) []string {
 func (k *Keeper) Ended(user string) bool { return k.rights.Load().Ended(user, k.now()) }
 
 // changeLabels changes the labels of an endpoint, and pins its name.
-func (k *Keeper) changeLabels(r *http.Request) (out signed.Endpoint, err error) {
+func (k *Keeper) changeLabels(w http.ResponseWriter, r *http.Request) (out signed.Endpoint, err error) {
 	var in api.LabelChange
 	if err := answer.Decode(r, maxChange, &in); err != nil {
 		return out, err
 	}
+	audit.Explain(w, "endpoint %s, %s: add %v, remove %v", in.Name, in.ID, in.Add, in.Remove)
 	_, err = k.Propose(r.Context(), func(s *signed.Source) error {
 		e, known := s.Endpoints[in.Name]
 		if known && e.ID != in.ID && !in.Repin {

@@ -61,6 +61,9 @@ type Config struct {
 
 	// Judge looks again at all that runs for peers.
 	Judge func()
+
+	// Applied is called when another version is in force here.
+	Applied func(version uint64, mode string)
 }
 
 // Keeper is made with [New]. Its methods may be called from any goroutine.
@@ -182,6 +185,14 @@ func (k *Keeper) Direct() string {
 		return h.Direct
 	}
 	return ""
+}
+
+// Version is that of the newest policy that is known; 0 without one.
+func (k *Keeper) Version() uint64 {
+	if h := k.Head(); h != nil {
+		return h.Version
+	}
+	return 0
 }
 
 // Names implements [apps.Names]. A group that is not known here is asked for.
@@ -321,6 +332,7 @@ func (k *Keeper) put(h *signed.Signed, doc []byte) error {
 		return err
 	}
 	k.mu.Lock()
+	another := k.slice == nil || k.slice.Head != h.Sum // else more of the same
 	if k.head.Sum != h.Sum {
 		k.mu.Unlock()
 		return identity.ErrRollback
@@ -338,7 +350,10 @@ func (k *Keeper) put(h *signed.Signed, doc []byte) error {
 	close(k.applied)
 	k.applied = make(chan struct{})
 	k.mu.Unlock()
-	k.Log.Info("the policy is in force", "version", h.Version, "mode", h.Mode)
+	if another {
+		k.Log.Info("the policy is in force", "version", h.Version, "mode", h.Mode)
+		k.Applied(h.Version, h.Mode)
+	}
 	k.Judge()
 	return nil
 }

@@ -111,6 +111,7 @@ func (n *node) start(s apps.State) {
 			}
 			return n.m.ca, nil
 		},
+		Applied: func(uint64, string) {},
 		Judge: func() {
 			n.m.mu.Lock()
 			defer n.m.mu.Unlock()

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"ztm/agent/audit"
+	"ztm/tunnel/identity/policy"
+)
+
+func TestTheAuditLogTellsWhatLetSomebodyInAndWhatWasChangedAndWhy(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("office", "alice")
+	w.join("bob", "bob")
+	listen := w.tunnelTo("bob", "office", "web", echoServer(t), "--users", "group:ops")
+	w.ztm("root", "group", "add", "ops", "bob", "--reason", "on call")
+	act := w.audited("root", "the group", func(l audit.Line) bool { return l.Target == "POST policy/groups/ops" })
+	if act.User != "root" || !strings.Contains(act.Detail, "add bob") || !strings.Contains(act.Detail, "on call") {
+		t.Errorf("the change of the group: %+v", act)
+	}
+	w.audited("office", "the policy that came", func(l audit.Line) bool { return l.Event == audit.Policy && l.Policy == 1 })
+	w.reaches(listen, true)
+	if l := w.audited("office", "a flow by the group", func(l audit.Line) bool { return l.Event == audit.Flow && l.In > 0 }); l.Rule != "users group:ops" || l.Policy != 1 {
+		t.Errorf("what let bob in: %+v", l)
+	}
+	w.setPolicy("root", func(s *policy.Source) {
+		s.Mode, s.Users["bob"] = policy.Enforce, policy.User{}
+		s.Grants = []policy.Grant{{Name: "work", Who: []policy.Who{{Name: "bob", Added: 1}}, To: []string{"tunnel", "terminal"}, At: []string{"*"}, From: []string{"*"}}}
+	})
+	w.until("the grants are in force", func() error { return w.enforced("office", 2) })
+	w.reaches(listen, true)
+	w.audited("office", "a flow by a grant", func(l audit.Line) bool {
+		return l.Event == audit.Flow && l.Policy == 2 && l.Rule == "grant work; users group:ops"
+	})
+	w.ztm("root", "evict", "bob", "--reason", "left the company")
+	w.audited("root", "the eviction and why", func(l audit.Line) bool {
+		return l.Target == "DELETE users/bob" && strings.Contains(l.Detail, "left the company")
+	})
+	w.audited("office", "the trust list that came", func(l audit.Line) bool { return l.Event == audit.Trust && l.Trust > 0 })
+}
+
+func TestATerminalIsInTheAuditLogWhileItRuns(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("office", "alice")
+	w.ztm("office", "terminal", "config", "--add-user", "bob")
+	session := w.intruder("bob").session(t, w.endpointOf("office"))
+	status, ended := open(t, session, way{path: "terminal/shell", stays: true})
+	if status != http.StatusOK {
+		t.Fatalf("status %d", status)
+	}
+	l := w.audited("office", "a terminal runs", func(l audit.Line) bool { return l.Event == audit.Opened })
+	if l.User != "bob" || l.App != "terminal" || l.Rule != "users bob" {
+		t.Errorf("the line: %+v", l)
+	}
+	select {
+	case <-ended:
+		t.Error("it has ended by itself")
+	default:
+	}
+}
+
+func TestWhoseAccessHasEndedReadsThatAndNobodyElseDoes(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("office", "alice")
+	w.join("bob", "bob")
+	target := echoServer(t)
+	w.ztm("office", "tunnel", "allow", "--target", target, "--users", "bob")
+	w.setPolicy("root", func(s *policy.Source) {
+		s.Mode, s.Users["bob"], s.Users["carol"] = policy.Enforce, policy.User{}, policy.User{}
+		s.Grants = []policy.Grant{{Name: "work", Who: []policy.Who{{Name: "bob", Added: 1}}, To: []string{"tunnel"}, At: []string{"*"}, From: []string{"*"}, Until: time.Now().Add(-time.Hour).Unix()}}
+	})
+	w.until("the grants are in force", func() error { return w.enforced("office", 1) })
+	refused := func(target string) string {
+		_, errs, status := w.try("bob", "nc", "ep-office", target)
+		if status == 0 {
+			t.Fatalf("bob is let in: %s", errs)
+		}
+		return errs
+	}
+	w.until("bob reads that it has ended", func() error {
+		if errs := refused(target); !strings.Contains(errs, "ended") || strings.Contains(errs, "work") {
+			return fmt.Errorf("%s", errs)
+		}
+		return nil
+	})
+	w.setPolicy("root", func(s *policy.Source) { s.Grants[0].Who[0].Name = "carol" })
+	w.until("the next is in force", func() error { return w.enforced("office", 2) })
+	if errs := refused(target); !strings.Contains(errs, "not allowed (ref") || strings.Contains(errs, "ended") {
+		t.Errorf("of what others had: %s", errs)
+	}
+}
+
+func TestThePageOfThePolicyHasEachFieldOfTheAuditLog(t *testing.T) {
+	page, err := os.ReadFile("docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := reflect.TypeFor[audit.Line]()
+	for i := range line.NumField() {
+		name, _, _ := strings.Cut(line.Field(i).Tag.Get("json"), ",")
+		if name != "" && !regexp.MustCompile("(?m)^\\| .*`"+name+"`").Match(page) {
+			t.Errorf("docs/policy.md has no row of the field %s", name)
+		}
+	}
+	events := []audit.Event{audit.Flow, audit.Opened, audit.Running, audit.Refused, audit.Merged, audit.Settings, audit.Policy, audit.Trust, audit.Forgot, audit.Dropped, audit.Alive}
+	reasons := []audit.Reason{audit.Denied, audit.NotFound, audit.Limited, audit.Unavailable, audit.BadRequest, audit.Evicted, audit.Gone, audit.Cut, audit.Failed}
+	for _, e := range events {
+		if !strings.Contains(string(page), "`"+string(e)+"`") {
+			t.Errorf("docs/policy.md does not name the event %s", e)
+		}
+	}
+	for _, r := range reasons {
+		if !strings.Contains(string(page), "`"+string(r)+"`") {
+			t.Errorf("docs/policy.md does not name the reason %s", r)
+		}
+	}
+}
