@@ -47,7 +47,7 @@ var arrows = []arrow{
 	{"agent/api", []string{"apps", "apps/listen", "store/private", "tunnel/answer", "tunnel/identity", "tunnel/identity/policy"}, "the door of the local API is a private place"},
 	{"agent/policy/keep", []string{"agent/api", "agent/audit", "agent/policy", "apps", "tunnel/answer", "tunnel/flow", "tunnel/identity", "tunnel/identity/policy", "tunnel/inflight", "tunnel/limit"}, "what is in force is kept apart from what it gives"},
 	{"agent/policy/file", []string{"agent/policy", "apps", "tunnel/identity", "tunnel/identity/policy"}, "what a file says is worked out without a mesh"},
-	{"agent/policy/file/cli", []string{"agent/api", "agent/console", "agent/policy/file", "apps", "tunnel/answer", "tunnel/identity/policy"}, "a command line is a client of the agent; main alone has it"},
+	{"agent/policy/file/cli", []string{"agent/api", "agent/audit", "agent/console", "agent/policy/file", "apps", "tunnel/answer", "tunnel/identity/policy"}, "a command line is a client of the agent; main alone has it"},
 	{"agent/policy", []string{"apps", "apps/reach", "tunnel/identity", "tunnel/identity/policy"}, "what a policy gives is decided without a clock, a disk or a network"},
 	{"agent/limits", []string{"tunnel/identity", "tunnel/memory"}, "what others can take of a device is one table"},
 	{"agent/authority", []string{"agent/api", "agent/control", "agent/limits", "agent/peers", "apps", "tunnel", "tunnel/answer", "tunnel/flow", "tunnel/identity", "tunnel/inflight", "tunnel/limit", "tunnel/seal"}, "what makes members asks hubs and peers, and keeps its book elsewhere"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,5 +116,40 @@ func TestAPolicyThatIsAppliedIsEnforced(t *testing.T) {
 	}
 	if _, errs, status := w.try("bob", "policy", "apply", "-f", file); status == 0 {
 		t.Errorf("who has no key has applied it: %s", errs)
+	}
+}
+
+// TestAPolicyIsObservedBeforeItIsEnforcedAndTakenAwayAgain is the way from lists of users to grants.
+func TestAPolicyIsObservedBeforeItIsEnforcedAndTakenAwayAgain(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("bob", "bob")
+	w.join("srv", "alice")
+	listen := w.tunnelTo("bob", "srv", "ssh", echoServer(t), "--users", "bob")
+	w.reaches(listen, true)
+	w.write("policy.yaml", "ztm: policy/1\nusers: {carol: {}}\ngrants:\n- {name: work, who: [carol], to: [tunnel], at: ['*']}\n")
+	file := w.path("policy.yaml")
+	w.ztm("root", "policy", "apply", "-f", file, "--observe")
+	w.until("it is observed", func() error { return w.enforced("srv", 1) })
+	say := w.liveFlow(listen)
+	w.until("the flow is in the report", func() error {
+		if _, err := echo(listen, "hello"); err != nil {
+			t.Fatal(err)
+		}
+		if out := w.ztm("srv", "policy", "report"); !strings.Contains(out, "bob") || !strings.Contains(out, "tcp/ssh") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	if err := say(); err != nil {
+		t.Errorf("a policy that is observed cuts: %v", err)
+	}
+	w.ztm("root", "policy", "apply", "-f", file)
+	w.ends(say)
+	w.reaches(listen, false)
+	w.ztm("root", "policy", "remove")
+	w.reaches(listen, true)
+	if _, _, status := w.try("root", "policy", "remove"); status == 0 {
+		t.Error("what is not there is taken away")
 	}
 }

@@ -112,7 +112,7 @@ func TestThePageOfThePolicyHasEachFieldOfTheAuditLog(t *testing.T) {
 		}
 	}
 	events := []audit.Event{audit.Flow, audit.Opened, audit.Running, audit.Refused, audit.Merged, audit.Settings, audit.Policy, audit.Trust, audit.Forgot, audit.Dropped, audit.Alive}
-	reasons := []audit.Reason{audit.Denied, audit.NotFound, audit.Limited, audit.Unavailable, audit.BadRequest, audit.Evicted, audit.Gone, audit.Cut, audit.Failed}
+	reasons := []audit.Reason{audit.Denied, audit.NotFound, audit.Limited, audit.Unavailable, audit.BadRequest, audit.Evicted, audit.Gone, audit.Cut, audit.Failed, audit.WouldRefuse}
 	for _, e := range events {
 		if !strings.Contains(string(page), "`"+string(e)+"`") {
 			t.Errorf("docs/policy.md does not name the event %s", e)

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"ztm/agent/audit"
 	"ztm/agent/audit/sink"
 	"ztm/agent/notice"
+	"ztm/agent/policy/keep"
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -74,6 +76,9 @@ func (m *mesh) startAudit() {
 func (m *mesh) auditFlow(l audit.Line) {
 	if l.User == m.authority.User() && !m.sinks.Settings().Own {
 		return
+	}
+	if l.Result == audit.OK && strings.HasPrefix(l.Rule, keep.NoGrant) {
+		l.Reason = audit.WouldRefuse
 	}
 	l.Policy, l.Trust = m.policy.Version(), m.verifier.Trust().Version()
 	m.audit.Add(l)

@@ -101,7 +101,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	m.peers = peers.New(peers.Config{
 		Self: a.self, Endpoint: m.Self, Verifier: m.verifier, Certificate: m.authority.Certificate, Log: m.log, PeerLog: m.peerLog,
 		Limits: m.limits, Work: &m.work, Life: m.life, Hubs: m.control, Answer: m.answer, Audit: m.auditFlow, Answered: m.answered,
-		Await: m.awaitRule, Judge: m.judge, Rule: m.ruleOf, AtOnce: recordedAtOnce, Mark: m.policy.Mark,
+		Await: m.policy.AwaitRule, Judge: m.policy.Permit, Rule: m.policy.RuleOf, AtOnce: recordedAtOnce, Mark: m.policy.Mark,
 		User: m.authority.User, Mode: m.mode, Network: a.config.Network,
 	})
 	m.authority.Connect(m, m.control, m.peers)

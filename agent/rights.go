@@ -3,11 +3,8 @@ package agent
 import (
 	"context"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
-	"ztm/agent/policy"
 	"ztm/agent/policy/keep"
 	"ztm/apps"
 	"ztm/tunnel"
@@ -50,59 +47,6 @@ func (m *mesh) syncTrust(s *tunnel.Session, e tunnel.Event) {
 func (m *mesh) answered(s flow.Session, resp *http.Response) {
 	m.authority.CompareTrust(s, resp)
 	m.policy.Compare(s, resp)
-}
-
-// awaitRule gets what the rule for a target names and is not known here yet.
-func (m *mesh) awaitRule(ctx context.Context, app, path, address string) {
-	if who, err := m.rule(app, policy.Target(app, path, address)); err == nil {
-		m.policy.Await(ctx, who)
-	}
-}
-
-// judge returns nil if the policy gives a peer what it asks of an app. The endpoint's own user needs
-// no grant.
-func (m *mesh) judge(p apps.Peer, app, path, address string) error {
-	if p.User != "" && p.User == m.authority.User() {
-		return nil
-	}
-	name := policy.Target(app, path, address)
-	d := m.policy.Rights().Decide(p, app, name, m.verifier.Clock().Now().Unix())
-	switch {
-	case d.Allow:
-		return nil
-	case d.Reason == policy.Ended:
-		what, end := strings.TrimSpace(app+" "+name), time.Unix(d.Until, 0).UTC()
-		err := answer.Errorf(answer.Denied, "policy: the access of user %s ended %s", p.User, end.Format(time.RFC3339))
-		if d.Grant != "" {
-			err = answer.Errorf(answer.Denied, "policy: grant %s gave user %s %s until %s", d.Grant, p.User, what, end.Format(time.RFC3339))
-		}
-		return &apps.Ended{What: what, At: end, Err: err}
-	case d.Reason == policy.WrongDevice:
-		return answer.Errorf(answer.Denied, "policy: grant %s is not for endpoint %s of user %s", d.Grant, p.ID, p.User)
-	case d.Reason == policy.StalePolicy:
-		return answer.Errorf(answer.Denied, "policy: a newer version is in force in the mesh, and this endpoint has not got it: no endpoint that holds the CA key answers")
-	}
-	return answer.Errorf(answer.Denied, "policy: no grant gives user %s %s %s here", p.User, app, name)
-}
-
-// ruleOf says what lets a peer have what it asks for: a grant of the policy, the term of the owner's
-// rule that names it, or both.
-func (m *mesh) ruleOf(p apps.Peer, app, path, address string) string {
-	if p.User == m.authority.User() {
-		return "the endpoint's own user"
-	}
-	var out []string
-	name := policy.Target(app, path, address)
-	if d := m.policy.Rights().Decide(p, app, name, m.verifier.Clock().Now().Unix()); d.Grant != "" {
-		out = append(out, "grant "+d.Grant)
-	} else if d.Reason == policy.WouldRefuse {
-		out = append(out, "no grant: refused once grants are enforced")
-	}
-	who, err := m.rule(app, name)
-	if i := slices.IndexFunc(who, func(term string) bool { return m.policy.Names(p, []string{term}) }); err == nil && i >= 0 {
-		out = append(out, "users "+who[i])
-	}
-	return strings.Join(out, "; ")
 }
 
 // rule returns whom the rule of an app here names, for what a grant calls name.

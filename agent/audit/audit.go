@@ -42,15 +42,16 @@ type Reason string
 
 // The reasons. A flow that ended by itself has none.
 const (
-	Denied      Reason = "denied"      // no rule lets the peer
-	NotFound    Reason = "not-found"   // there is no such app or target
-	Limited     Reason = "limit"       // a limit of this endpoint is reached
-	Unavailable Reason = "unavailable" // the target, or this endpoint, cannot now
-	BadRequest  Reason = "bad-request" // the request makes no sense
-	Evicted     Reason = "evicted"     // the peer is no member any more
-	Gone        Reason = "gone"        // the peer went before it had an answer
-	Cut         Reason = "cut"         // access was taken away while the flow ran
-	Failed      Reason = "failed"      // anything else
+	Denied      Reason = "denied"       // no rule lets the peer
+	NotFound    Reason = "not-found"    // there is no such app or target
+	Limited     Reason = "limit"        // a limit of this endpoint is reached
+	Unavailable Reason = "unavailable"  // the target, or this endpoint, cannot now
+	BadRequest  Reason = "bad-request"  // the request makes no sense
+	Evicted     Reason = "evicted"      // the peer is no member any more
+	Gone        Reason = "gone"         // the peer went before it had an answer
+	Cut         Reason = "cut"          // access was taken away while the flow ran
+	Failed      Reason = "failed"       // anything else
+	WouldRefuse Reason = "would-refuse" // it was let in, and once the grants of the policy are enforced it is not
 )
 
 // ReasonOf returns the reason that an error of a flow stands for; none for nil.

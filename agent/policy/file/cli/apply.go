@@ -32,8 +32,14 @@ func (c commands) source(ctx context.Context) (now api.PolicySource, path string
 	return now, path, err
 }
 
+// application says how a file is applied.
+type application struct {
+	dry     bool // not at all: the difference is shown
+	observe bool // the grants decide nothing
+}
+
 // apply makes the policy what a file says, and shows what that changes.
-func (c commands) apply(ctx context.Context, name string, dry bool) error {
+func (c commands) apply(ctx context.Context, name string, how application) error {
 	in, path, err := c.source(ctx)
 	if err != nil {
 		return err
@@ -42,6 +48,9 @@ func (c commands) apply(ctx context.Context, name string, dry bool) error {
 	f, next, err := c.checked(name, in.Source, at)
 	if err != nil {
 		return err
+	}
+	if how.observe {
+		next.Mode = policy.Observe
 	}
 	if err := c.pinned(ctx, next); err != nil {
 		return err
@@ -55,7 +64,7 @@ func (c commands) apply(ctx context.Context, name string, dry bool) error {
 	if in.Source.Mode != policy.Enforce && next.Mode == policy.Enforce {
 		c.Warn("grants are enforced with this policy: a rule of an owner lets nobody in any longer whom no grant lets")
 	}
-	if dry {
+	if how.dry {
 		return nil
 	}
 	in.Source = next
@@ -63,6 +72,23 @@ func (c commands) apply(ctx context.Context, name string, dry bool) error {
 		return err
 	}
 	c.Note("version %d of the policy is in force", in.Version)
+	return nil
+}
+
+// remove takes all grants away.
+func (c commands) remove(ctx context.Context) error {
+	in, path, err := c.source(ctx)
+	if err != nil {
+		return err
+	}
+	if len(in.Source.Grants) == 0 && in.Source.Mode == policy.GroupsOnly {
+		return answer.Errorf(answer.NotFound, "the policy has no grants")
+	}
+	in.Source.Mode, in.Source.Grants = policy.GroupsOnly, []policy.Grant{}
+	if err := c.Do(ctx, http.MethodPut, path, in, &in); err != nil {
+		return err
+	}
+	c.Note("version %d of the policy is in force: it has no grants, and the rules of endpoints decide", in.Version)
 	return nil
 }
 

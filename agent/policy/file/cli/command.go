@@ -25,15 +25,33 @@ func Commands(c *console.Console) []*cli.Command {
 			Name: "apply", Category: apps.AtEndpoint, Usage: "make the policy of the mesh what a file says",
 			Description: "The tests of the file must hold. It shows who gains and loses what. What loses its right is cut within seconds.\n" +
 				"It is done at an endpoint of root that holds the CA key.\n\n" + apps.Example(
-				"ztm policy apply -f policy.yaml --dry-run", "ztm policy apply -f policy.yaml"),
-			Flags:  []cli.Flag{file, &cli.BoolFlag{Name: "dry-run", Usage: "show the difference and change nothing"}},
-			Action: func(x *cli.Context) error { return p.apply(x.Context, x.String("file"), x.Bool("dry-run")) },
+				"ztm policy apply -f policy.yaml --dry-run", "ztm policy apply -f policy.yaml --observe", "ztm policy apply -f policy.yaml"),
+			Flags: []cli.Flag{
+				file, &cli.BoolFlag{Name: "dry-run", Usage: "show the difference and change nothing"},
+				&cli.BoolFlag{Name: "observe", Usage: "let grants decide nothing yet: endpoints note what they would refuse, see ztm policy report"},
+			},
+			Action: func(x *cli.Context) error {
+				return p.apply(x.Context, x.String("file"), application{dry: x.Bool("dry-run"), observe: x.Bool("observe")})
+			},
 		},
 		{
 			Name: "diff", Category: apps.AtEndpoint, Usage: "show who would gain and lose what by a file",
 			Description: "The same as ztm policy apply --dry-run.\n\n" + apps.Example("ztm policy diff -f policy.yaml"),
 			Flags:       []cli.Flag{file},
-			Action:      func(x *cli.Context) error { return p.apply(x.Context, x.String("file"), true) },
+			Action:      func(x *cli.Context) error { return p.apply(x.Context, x.String("file"), application{dry: true}) },
+		},
+		{
+			Name: "report", Category: apps.AtEndpoint, Usage: "show what an endpoint would refuse if the grants were enforced",
+			Description: "It is for a policy that was applied with --observe: the endpoint's audit log says what was let in that no grant gives.\n" +
+				"Look after a week, write the grants that are missing, and apply the file without --observe.\n\n" + apps.Example(
+				"ztm ep nas policy report", "ztm ep nas policy report -o json"),
+			Action: func(x *cli.Context) error { return p.report(x.Context) },
+		},
+		{
+			Name: "remove", Category: apps.AtEndpoint, Usage: "take all grants away: the rules of endpoints decide alone again",
+			Description: "Groups, labels and the ends of users stay. A rule with @policy means nobody then. It is done at an endpoint of root that\n" +
+				"holds the CA key.\n\n" + apps.Example("ztm policy export > policy.yaml", "ztm policy remove"),
+			Action: func(x *cli.Context) error { return p.remove(x.Context) },
 		},
 		{
 			Name: "export", Category: apps.AtEndpoint, Usage: "print the policy of the mesh as a file",
