@@ -64,7 +64,7 @@ var arrows = []arrow{
 	{"agent/known", []string{"agent/limits", "apps", "tunnel/identity", "tunnel/offer"}, "what people see while the hub is away decides nothing"},
 	{"agent/recent", []string{"agent/api"}, "lines are kept without knowing who logs"},
 	{"agent/daemon", nil, "a process that stays owes the system the same, whatever it does"},
-	{"agent/web", []string{"agent/api", "agent/web/websocket", "apps/listen", "tunnel/answer", "tunnel/identity", "tunnel/limit"}, "a browser asks the agent's own API, and knows no mesh"},
+	{"agent/web", []string{"agent/api", "agent/policy/file", "agent/web/websocket", "apps/listen", "tunnel/answer", "tunnel/identity", "tunnel/identity/policy", "tunnel/limit"}, "a browser asks the agent's own API, and knows no mesh"},
 	{"agent/web/websocket", nil, "messages know nothing of what they carry"},
 	{"agent/local", []string{"agent/api", "tunnel/answer", "tunnel/loopback", "tunnel/metric"}, "who is let in at this machine knows no mesh"},
 	{"agent/beside", []string{"tunnel/answer"}, "what runs beside an agent is a client of its API"},

@@ -32,6 +32,7 @@ var requests = []string{
 	"DELETE /api/meshes/{mesh}/endpoints/{ep}/tokens/{path...}",
 	"POST /api/meshes/{mesh}/endpoints/{ep}/approvals",
 	"POST /api/meshes/{mesh}/endpoints/{ep}/policy/groups/{name}",
+	"PUT /api/meshes/{mesh}/endpoints/{ep}/policy/source",
 	"POST /api/meshes/{mesh}/endpoints/{ep}/apps/{path...}",
 	"PUT /api/meshes/{mesh}/endpoints/{ep}/apps/{path...}",
 	"PATCH /api/meshes/{mesh}/endpoints/{ep}/apps/{path...}",

@@ -44,9 +44,9 @@ func (o *opening) server() *http.Server {
 	}
 }
 
-// policy is what a page may do: run our scripts, show our styles, ask this server. N is the nonce.
+// contentPolicy is what a page may do: run our scripts, show our styles, ask this server. N is the nonce.
 // A script that wants to turn text into markup fails.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-N'; img-src 'self' data: blob:; connect-src 'self'; " +
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-N'; img-src 'self' data: blob:; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
 type nonceKey struct{}
@@ -61,7 +61,7 @@ func (o *opening) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		nonce := rand.Text()
 		h := w.Header()
-		h.Set("Content-Security-Policy", strings.ReplaceAll(policy, "-N'", "-"+nonce+"'"))
+		h.Set("Content-Security-Policy", strings.ReplaceAll(contentPolicy, "-N'", "-"+nonce+"'"))
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
@@ -125,6 +125,8 @@ func (o *opening) routes() http.Handler {
 		o.sessions.leave()
 	})
 	keyed("POST /tickets", o.postTicket)
+	keyed("POST /policy/export", o.exportPolicy)
+	keyed("POST /policy/check", o.checkPolicy)
 	keyed("/api/", o.api)
 	return mux
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // everywhere are paths of all kinds that the door answers.
-var everywhere = []string{"/", "/pages/main.js", "/xterm/xterm.js", "/session", "/tickets", "/live", "/flow/demo/x/terminal/shell", "/api/meshes", "/api/nothing", "/nothing"}
+var everywhere = []string{"/", "/pages/main.js", "/xterm/xterm.js", "/session", "/tickets", "/policy/check", "/live", "/flow/demo/x/terminal/shell", "/api/meshes", "/api/nothing", "/nothing"}
 
 func TestTheConsoleAnswersAtItsOwnAddressAlone(t *testing.T) {
 	p := newBench(t).enter(api.Console{})

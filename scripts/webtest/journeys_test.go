@@ -98,3 +98,37 @@ func (b *tab) choose(name, content string) {
 		return true
 	})()`, content, name)
 }
+
+func TestAPolicyIsEditedAfterSeeingWhatItChanges(t *testing.T) {
+	w, b := one(t)
+	b.open("policy")
+	b.sees("The mesh has no policy")
+	b.click("Edit the policy")
+	b.sees("Show what it changes", "ztm policy apply -f FILE --dry-run")
+	grants := func(who string) string {
+		return "ztm: policy/1\nusers: {alice: {}, bob: {}}\ngroups: {}\nendpoints: {office: {id: k5w2yq7n4hq3r6ab5c2d7e4f3g6hxyza}}\n" +
+			"grants:\n- {name: ssh, who: [" + who + "], to: [tunnel/tcp/ssh], at: [office]}\ntests:\n- {can: " + who + ", to: tunnel/tcp/ssh, at: office}\n"
+	}
+	b.fill("The policy as a file", strings.Replace(grants("alice"), "can: ", "cannot: ", 1))
+	b.click("Show what it changes")
+	b.sees("tests do not hold")
+	b.fill("The policy as a file", grants("alice"))
+	b.click("Show what it changes")
+	b.sees("1 tests hold", "gains", "tunnel/tcp/ssh")
+	b.shot("policy-change")
+	b.click("Apply")
+	b.sees("1 rights are given and 0 are taken.")
+	b.click("Apply")
+	b.sees("Version 1 is in force.")
+	if out := w.ztm("laptop", "policy", "export"); !strings.Contains(out, "alice") || !strings.Contains(out, "tunnel/tcp/ssh") {
+		t.Error(out)
+	}
+	b.click("Edit the policy")
+	b.sees("Show what it changes")
+	b.fill("The policy as a file", grants("bob"))
+	b.click("Show what it changes")
+	b.sees("gains", "loses")
+	b.click("Discard")
+	b.gone("Show what it changes")
+	b.clean("400")
+}

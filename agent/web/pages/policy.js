@@ -1,10 +1,11 @@
-import { api, redraw, use } from './agent.js'
+import { api, data, redraw, use } from './agent.js'
 import { h } from './dom.js'
-import { chooser, endpoint, endpointPath, mesh, ztm } from './mesh.js'
+import { chooser, endpoint, endpointPath, mesh, meshPath, ztm } from './mesh.js'
 import { answerOf, button, command, confirm, dialog, failure, line, list, some, state, table } from './parts.js'
 import { date, number, t } from './words.js'
 
 const asked = { target: '', answer: null, error: null }
+const draft = { now: null, text: '', checked: null, error: null, busy: false } // a policy that is being edited; now is what is in force
 
 // policyPath is the policy as an endpoint has it. Groups are changed at one that holds the key.
 function policyPath(id, below) { return endpointPath(id, 'policy', ...below ?? []) }
@@ -20,6 +21,8 @@ export function policy() {
       p.unknown?.length ? h('p', null, state('busy', t('Rules here name what the policy has not: {names}', { names: p.unknown.join(', ') }))) : null,
     ) : h('p', { class: 'quiet' }, t('The mesh has no policy: each endpoint goes by its own rules.'))),
     line(command(ztm(true), 'policy', 'get')),
+    button(t('Edit the policy'), edit),
+    drafted(),
     h('h2', null, t('Groups')),
     answerOf(use(policyPath(me, ['groups'])), groups => table([
       { head: t('Group'), cell: g => g.name },
@@ -75,4 +78,77 @@ function shrink(g) {
 
 function destroy(g) {
   confirm(t('Delete'), t('Group {name} goes, and what its members reach by it is cut.', g), command(ztm(), 'group', 'remove', g.name), () => change(g.name, { delete: true }))
+}
+
+// edit shows the policy in force as the file that `ztm policy export` prints.
+async function edit() {
+  await during(async () => {
+    const now = await api('GET', policyPath(endpoint().id, ['source']))
+    const { file } = await api('POST', '/policy/export', now)
+    Object.assign(draft, { at: endpoint().id, now, text: file, checked: null })
+  })
+}
+
+async function during(f) {
+  Object.assign(draft, { busy: true, error: null })
+  redraw()
+  try { await f() } catch (error) { draft.error = error }
+  draft.busy = false
+  redraw()
+}
+
+function drafted() {
+  if (!draft.now && !draft.error) return null
+  return h('section', { class: 'card' },
+    draft.now ? [
+      h('label', { for: 'policy-file' }, t('The policy as a file')),
+      h('textarea', { id: 'policy-file', rows: 16, spellcheck: 'false', value: draft.text, oninput: e => { Object.assign(draft, { text: e.target.value, checked: null }); redraw() } }),
+    ] : null,
+    draft.error ? failure(draft.error) : null,
+    draft.checked ? difference(draft.checked) : null,
+    h('div', { class: 'bar' },
+      draft.now ? h('button', { type: 'button', disabled: draft.busy, onclick: check }, t('Show what it changes')) : null,
+      draft.checked ? button(t('Apply'), apply, { class: 'main' }) : null,
+      h('button', { type: 'button', onclick: () => { Object.assign(draft, { now: null, text: '', checked: null, error: null }); redraw() } }, t('Discard'))),
+    line(command(ztm(true), 'policy', 'apply', '-f', 'FILE', !draft.checked && '--dry-run')))
+}
+
+function check() {
+  return during(async () => {
+    draft.checked = await api('POST', '/policy/check', { now: draft.now, file: draft.text })
+    for (const e of data(meshPath('endpoints') + '?limit=1000') ?? []) {
+      const named = draft.checked.next.source.endpoints?.[e.name]
+      if (named && named.id !== e.id) draft.checked.difference.warnings.push(t('Endpoint {name} has the ID {is} in the mesh, and {said} in the file.', { name: e.name, is: e.id, said: named.id }))
+    }
+  })
+}
+
+function difference(c) {
+  const d = c.difference
+  const rows = [...d.gains.map(x => ({ ...x, gains: true })), ...d.losses]
+  return [
+    h('p', { role: 'status' }, state('good', t('{n} tests hold', { n: number(c.tests) }))),
+    d.warnings.map(w => h('p', null, state('busy', w))),
+    table([
+      { head: '', cell: x => x.gains ? state('good', t('gains')) : state('bad', t('loses')) },
+      { head: t('Who'), cell: x => x.user },
+      { head: t('Target'), cell: x => x.to },
+      { head: t('At'), cell: x => x.at },
+      { head: t('From'), cell: x => x.from || '–' },
+      { head: t('By'), cell: x => x.grant },
+      { head: t('Until'), cell: x => [end(x.until), x.was && t('{when} before', { when: end(x.was) })].filter(Boolean).join(', ') || '–' },
+    ], rows.slice(0, 100), { label: t('Who gains and loses what'), empty: t('Nobody gains or loses anything.') }),
+    rows.length > 100 ? h('p', { class: 'quiet' }, t('{n} more', { n: number(rows.length - 100) })) : null,
+  ]
+}
+
+// end is when a right ends: a time, or the words for never.
+function end(s) { return s && (isNaN(Date.parse(s)) ? t('for good') : date(s)) }
+
+function apply() {
+  confirm(t('Apply'), t('{gains} rights are given and {losses} are taken. What is taken is cut within seconds.', { gains: number(draft.checked.difference.gains.length), losses: number(draft.checked.difference.losses.length) }),
+    command(ztm(true), 'policy', 'apply', '-f', 'FILE'), async () => {
+      await api('PUT', policyPath(draft.at, ['source']), draft.checked.next)
+      Object.assign(draft, { now: null, text: '', checked: null, error: null })
+    })
 }
