@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -110,12 +111,20 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 		m.apps[c.Name] = c.New(apps.Host{
 			Mesh: m, State: &appState{a.db, name + "/" + c.Name + "/"}, Notary: notary{m, c.Name}, Dir: apps.Dir(a.config.Data, name, c.Name), Log: m.log.With("app", c.Name),
 			Offer: func(names []string) { m.control.Offer(c.Name, names) },
-			Names: m.policy.Names,
-			Cut:   func(match func(apps.Peer, string) bool) { m.peers.Cut(c.Name, match) },
+			Names: m.policy.Names, API: m.apiOf,
+			Cut: func(match func(apps.Peer, string) bool) { m.peers.Cut(c.Name, match) },
 		})
 	}
 	m.peers.Serve(m.apps)
 	return m, nil
+}
+
+// apiOf returns the API of an app, or nil.
+func (m *mesh) apiOf(app string) http.Handler {
+	if a := m.apps[app]; a != nil {
+		return a.API()
+	}
+	return nil
 }
 
 // runApps starts the apps; they end with the mesh.

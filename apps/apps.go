@@ -166,6 +166,10 @@ type Host struct {
 	// Names decides which peers a rule of this app means, see [CheckWho].
 	Names Names
 
+	// API returns the API of another app of the mesh at this endpoint, or nil where there is none; for
+	// an app that stands between others and that one. It may be asked for once all apps are made.
+	API func(app string) http.Handler
+
 	// Cut ends all running flows, at this endpoint, of this app's peers for which the function says
 	// so. Apps call it after access was taken away.
 	Cut func(func(p Peer, path string) bool)

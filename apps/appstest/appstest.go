@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -74,13 +75,23 @@ func (h *Host) New(name string, construct func(apps.Host) apps.App) apps.App {
 	app := construct(apps.Host{
 		Mesh: h, State: &state{h, name + "/"}, Notary: notary{h, name}, Dir: h.dir(name), Log: slog.New(slog.NewTextHandler(w, nil)),
 		Offer: func(names []string) { h.offer(name, names) },
-		Names: h.net.names,
-		Cut:   func(match func(apps.Peer, string) bool) { h.cut(name, match) },
+		Names: h.net.names, API: h.api,
+		Cut: func(match func(apps.Peer, string) bool) { h.cut(name, match) },
 	})
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
 	h.apps[name] = app
 	return app
+}
+
+// api returns the API of an app of this endpoint, or nil.
+func (h *Host) api(name string) http.Handler {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	if app := h.apps[name]; app != nil {
+		return app.API()
+	}
+	return nil
 }
 
 // dir returns where an app keeps files.

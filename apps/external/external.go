@@ -135,7 +135,7 @@ func (a *App) runner(id string) (*run.Runner, error) {
 
 // out returns the door at which a program asks the agent.
 func (a *App) out(id string) http.Handler {
-	return door.Out(door.Config{ID: id, Mesh: a.host.Mesh, State: a.host.State, Log: a.host.Log,
+	return door.Out(door.Config{ID: id, Mesh: a.host.Mesh, State: a.host.State, Log: a.host.Log, Cloud: cloud{a.host},
 		Manifest: func() (manifest.Manifest, error) {
 			one, err := a.lookup(id)
 			return one.Manifest, err

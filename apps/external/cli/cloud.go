@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/external/bundle"
 	"ztm/apps/external/manifest"
+	"ztm/apps/external/shelf"
 	"ztm/apps/progress"
 )
 
@@ -29,7 +31,7 @@ import (
 // comes is verified where it is installed, and not before.
 
 const (
-	cloud        = "cloud" // the app; only its API is known here
+	cloud        = shelf.App
 	manifestFile = "manifest.json"
 	unpublished  = "new" // what the cloud says of a file that is here and not published
 )
@@ -143,43 +145,30 @@ func (k *client) download(ctx context.Context, what string) error {
 	return k.Print(p.Bundle, nil)
 }
 
-// fetching is how far the cloud is with what it was asked for.
-type fetching struct {
-	ID                   string
-	Files, Done, Sources int
-	Bytes, Fetched       int64
-	Step                 string
-	Failed               []struct{ Path, Error string }
-	Ended                bool
+// far is the cloud of the chosen endpoint.
+type far struct{ *client }
+
+// Open implements [shelf.Cloud].
+func (f far) Open(ctx context.Context, path string, query url.Values) (net.Conn, error) {
+	ep, err := f.Endpoint(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return f.client.Open(ctx, ep.ID, path, query)
 }
 
 // fetch has the cloud of the chosen endpoint fetch what is at or below a path.
 func (k *client) fetch(ctx context.Context, path string) error {
-	var d fetching
-	if err := k.Call(ctx, http.MethodPost, cloud+"/downloads", map[string]string{"path": path}, &d); err != nil {
-		return err
-	}
 	bar := progress.New(k.Stderr())
 	defer bar.End()
-	for !d.Ended {
+	return shelf.Fetch(ctx, far{k}, path, func(d shelf.Fetching) {
 		bar.Show(progress.State{Step: d.Step, Done: d.Fetched, Total: d.Bytes, Files: d.Done, Of: d.Files, Sources: d.Sources}, time.Now())
-		if err := k.Call(ctx, http.MethodGet, cloud+"/downloads/"+url.PathEscape(d.ID)+"?wait=1", nil, &d); err != nil {
-			return err
-		}
-	}
-	if len(d.Failed) > 0 {
-		return fmt.Errorf("%s: %s", apps.Printable(d.Failed[0].Path), apps.Printable(d.Failed[0].Error))
-	}
-	return nil
+	})
 }
 
 // read opens a file that the cloud of the chosen endpoint has.
 func (k *client) read(ctx context.Context, path string) (io.ReadCloser, error) {
-	ep, err := k.Endpoint(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return k.Open(ctx, ep.ID, cloud+"/get", url.Values{"path": {path}})
+	return shelf.Read(ctx, far{k}, path)
 }
 
 // publish signs the app in a directory, and puts it into the cloud of the chosen endpoint.
@@ -218,38 +207,18 @@ func (k *client) publish(ctx context.Context, dir string, share []string) error 
 	return k.Print(p.Bundle, nil)
 }
 
-// head stands before the bytes of a file that the cloud gets.
-type head struct {
-	Path  string   `json:"path"`
-	Size  int64    `json:"size"`
-	Time  int64    `json:"time"`
-	Exec  bool     `json:"exec,omitempty"`
-	Share []string `json:"share,omitempty"`
-}
-
 // put puts a bundle into the cloud, its manifest last: who sees that sees all of it.
 func (k *client) put(ctx context.Context, p *parcel, share []string) error {
-	ep, err := k.Endpoint(ctx)
-	if err != nil {
-		return err
-	}
-	conn, err := k.Open(ctx, ep.ID, cloud+"/put", nil)
+	conn, err := far{k}.Open(ctx, cloud+"/put", nil)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	sent := make(chan error, 1)
 	go func() { sent <- putAll(conn, p, share) }() // ends with the flow
-	results := json.NewDecoder(conn)
-	for range len(p.Files) + 1 {
-		var r struct{ Path, Error string }
-		if err := results.Decode(&r); err != nil {
-			conn.Close()
-			return errors.Join(fmt.Errorf("the cloud ended the upload: %w", err), <-sent)
-		}
-		if r.Error != "" {
-			return fmt.Errorf("%s: %s", apps.Printable(r.Path), apps.Printable(r.Error))
-		}
+	if err := shelf.Results(conn, len(p.Files)+1); err != nil {
+		conn.Close()
+		return errors.Join(err, <-sent)
 	}
 	return <-sent
 }
@@ -262,7 +231,7 @@ func putAll(w io.Writer, p *parcel, share []string) error {
 		if err != nil {
 			return err
 		}
-		err = putOne(w, head{dir + "files/" + f.Path, f.Size, p.Time, f.Exec, share}, r)
+		err = shelf.Head{Path: dir + "files/" + f.Path, Size: f.Size, Time: p.Time, Exec: f.Exec, Share: share}.Send(w, r)
 		r.Close()
 		if err != nil {
 			return err
@@ -272,26 +241,13 @@ func putAll(w io.Writer, p *parcel, share []string) error {
 	if err != nil {
 		return err
 	}
-	if err := putOne(w, head{dir + manifestFile, int64(len(body)), p.Time, false, share}, strings.NewReader(string(body))); err != nil {
+	if err := (shelf.Head{Path: dir + manifestFile, Size: int64(len(body)), Time: p.Time, Share: share}).Send(w, strings.NewReader(string(body))); err != nil {
 		return err
 	}
 	if c, ok := w.(interface{ CloseWrite() error }); ok {
 		return c.CloseWrite()
 	}
 	return nil
-}
-
-// putOne writes one file to a flow of the cloud.
-func putOne(w io.Writer, h head, r io.Reader) error {
-	line, err := json.Marshal(h)
-	if err != nil {
-		return err
-	}
-	if _, err := w.Write(append(line, '\n')); err != nil {
-		return err
-	}
-	_, err = io.CopyN(w, r, h.Size)
-	return err
 }
 
 // unpublish has the cloud publish an app, or one version of it, no longer.

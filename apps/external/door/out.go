@@ -16,6 +16,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/external/contract"
 	"ztm/apps/external/manifest"
+	"ztm/apps/external/shelf"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
@@ -29,7 +30,8 @@ const AppField = "Ztm-App"
 const (
 	maxConfig = 64 << 10 // bytes
 	maxOffers = 16
-	maxAsked  = 64 // flows that it has opened
+	maxAsked  = 64  // flows that it has opened
+	maxUsers  = 100 // whose files it is shown
 )
 
 // offerRate is how often a program may change what it offers: each change is a new record of the
@@ -44,6 +46,7 @@ type Config struct {
 	Log      *slog.Logger
 	Manifest func() (manifest.Manifest, error)
 	Offer    func(names []string) // what the app offers from now on, beside itself
+	Cloud    shelf.Cloud
 }
 
 // Endpoint is another endpoint, as a program learns of it.
@@ -80,6 +83,7 @@ type out struct {
 //	any      /v1/at/ID/PATH             a request to the app there
 //	GET, PUT /v1/config                 a JSON value that is kept
 //	PUT      /v1/offers                 names, a JSON list: others see them at this endpoint
+//	         /v1/files, readers, watch  see [shelf.Shelf.Serve]
 //
 // It is this app that is reached at another endpoint; the field [AppField] names another one, which
 // the manifest has to name too. Others see this endpoint ask, as any request of it.
@@ -102,7 +106,46 @@ func Out(c Config) http.Handler {
 			}
 		})
 	}
+	for _, pattern := range []string{"/v1/files/", "/v1/readers/", "GET /v1/watch"} {
+		mux.HandleFunc(pattern, o.files)
+	}
 	return mux
+}
+
+// files answers what is about files in the cloud.
+func (o *out) files(w http.ResponseWriter, r *http.Request) {
+	m, err := o.Manifest()
+	if err == nil && !m.Rights.Files {
+		err = answer.Errorf(answer.Denied, "the manifest of %s does not ask for the right to files in the cloud", o.ID)
+	}
+	if err != nil {
+		answer.Fail(w, o.Log, err)
+		return
+	}
+	s := &shelf.Shelf{Cloud: o.Cloud, ID: o.ID, User: o.Mesh.Self().User, Users: o.usersOf}
+	err = o.place(func() error {
+		v, err := s.Serve(w, r)
+		if v != nil || r.Method != http.MethodGet && err == nil {
+			answer.Reply(w, o.Log, v, err)
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		answer.Fail(w, o.Log, err)
+	}
+}
+
+// usersOf lists who have this app, this user first.
+func (o *out) usersOf(ctx context.Context) ([]string, error) {
+	users := []string{o.Mesh.Self().User}
+	list, err := o.Mesh.Endpoints(ctx, apps.Filter{Offer: "app/" + o.ID})
+	for _, e := range list {
+		if !slices.Contains(users, e.User) && len(users) < maxUsers {
+			users = append(users, e.User)
+		}
+	}
+	return users, err
 }
 
 // place runs something that opens a flow, if there is a place for one more.

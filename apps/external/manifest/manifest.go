@@ -64,6 +64,9 @@ type Rights struct {
 	// Apps lists the apps at other endpoints that it may reach beside itself, as "PROVIDER/NAME".
 	Apps []string `json:"apps,omitempty"`
 
+	// Files lets the app publish files in the cloud, below a directory of its own, and read those that
+	// others published with it.
+	Files bool `json:"files,omitempty"`
 	// Autostart starts the app with the agent, and again when it ends. Else it starts when somebody
 	// asks for it, and stops when nobody does.
 	Autostart bool `json:"autostart,omitempty"`
@@ -250,6 +253,7 @@ func (r Rights) Beyond(old Rights) []string {
 	for _, id := range r.Apps {
 		add(!slices.Contains(old.Apps, id), "reach the app "+id+" at other endpoints")
 	}
+	add(r.Files && !old.Files, "publish files of its own in the cloud, and read those of others who use it")
 	add(r.Autostart && !old.Autostart, "run whenever the agent does")
 	add(r.MemoryLimit() > old.MemoryLimit(), fmt.Sprintf("hold %d MB of memory in each process", r.MemoryLimit()>>20))
 	add(r.ProcessLimit() > old.ProcessLimit(), fmt.Sprintf("run %d processes", r.ProcessLimit()))

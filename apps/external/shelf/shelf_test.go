@@ -1,0 +1,90 @@
+package shelf
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ztm/apps/appstest"
+	"ztm/tunnel/answer"
+)
+
+func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
+
+// fake is a cloud with one directory. It keeps what it was asked.
+type fake struct {
+	asked []string
+	files func() []map[string]any
+}
+
+func (f *fake) Call(_ context.Context, method, path string, _, out any) error {
+	f.asked = append(f.asked, method+" "+path)
+	if list, ok := out.(*[]File); ok && f.files != nil {
+		for _, file := range f.files() {
+			*list = append(*list, File{Path: file["path"].(string), State: "synced"})
+		}
+	}
+	return nil
+}
+
+func (f *fake) Open(context.Context, string, url.Values) (net.Conn, error) {
+	return nil, answer.Errorf(answer.NotFound, "there is nothing to open")
+}
+
+// newShelf is the files of the app bob/notes at an endpoint of alice.
+func newShelf(f *fake) *Shelf {
+	return &Shelf{Cloud: f, ID: "bob/notes", User: "alice", Users: func(context.Context) ([]string, error) { return []string{"alice"}, nil }}
+}
+
+func TestAPathOfAProgramLeadsNowhereButBelowItsOwnDirectory(t *testing.T) {
+	for _, path := range []string{"/v1/files/..", "/v1/files/a/../../../x", "/v1/files//x", "/v1/files/a//b", `/v1/files/a\..\b`, "/v1/files/a/.", "/v1/files/a\x00", "/v1/files/a/"} {
+		for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete, http.MethodPatch} {
+			f := &fake{}
+			r := httptest.NewRequest(method, "/", strings.NewReader("{}"))
+			r.URL.Path = path
+			if method == http.MethodPatch {
+				r.URL.Path = strings.Replace(path, "files", "readers", 1)
+			}
+			if path == "/v1/files/a/" && method == http.MethodPatch {
+				continue // a directory has readers
+			}
+			if _, err := newShelf(f).Serve(httptest.NewRecorder(), r); answer.CodeOf(err) != answer.BadRequest || len(f.asked) > 0 {
+				t.Errorf("%s %q: %v, and the cloud was asked %v", method, path, err, f.asked)
+			}
+		}
+	}
+}
+
+func TestWhoWatchesHearsOfEachChangeOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		names := []string{"a", "b"}
+		f := &fake{}
+		f.files = func() (list []map[string]any) {
+			for _, name := range names {
+				list = append(list, map[string]any{"path": "/users/alice/app-data/bob/notes/" + name})
+			}
+			return list
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 4*watchEvery+watchEvery/2)
+		defer cancel()
+		w := httptest.NewRecorder()
+		go func() {
+			<-time.After(watchEvery / 2)
+			names = []string{"b", "c"}
+		}()
+		if _, err := newShelf(f).Serve(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/watch", nil)); err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(strings.TrimSpace(w.Body.String()), "\n")
+		if len(lines) != 2 || strings.Count(lines[0], "synced") != 2 || !strings.Contains(lines[1], `"path":"c"`) || !strings.Contains(lines[1], `"path":"a","size":0,"time":"","state":"gone"`) {
+			t.Errorf("it hears %q", lines)
+		}
+	})
+}
