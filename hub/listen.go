@@ -15,6 +15,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/pause"
 )
 
 // The way of a connection into the hub:
@@ -60,7 +61,7 @@ func (s *server) accept(ctx, paths context.Context, ln *net.TCPListener) {
 			// Most likely the file descriptors are used up. Some will become free.
 			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
 			s.log.Warn("cannot accept connections", "err", err, "again in", wait)
-			if !pause(ctx, wait) {
+			if !pause.For(ctx, wait) {
 				return
 			}
 			continue
@@ -72,18 +73,6 @@ func (s *server) accept(ctx, paths context.Context, ln *net.TCPListener) {
 			continue
 		}
 		greetings.Go(func() { s.greet(ctx, paths, c) })
-	}
-}
-
-// pause waits for d, and reports false if ctx ended before.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

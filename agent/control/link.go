@@ -13,6 +13,7 @@ import (
 	"ztm/agent/limits"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/pause"
 	"ztm/tunnel/suspicion"
 )
 
@@ -200,7 +201,7 @@ func (l *link) followTrust(ctx context.Context) {
 		select {
 		case last = <-l.newer:
 		case <-l.behind:
-			if last.Type == "" || !wait(ctx, rand.N(passAfter)) {
+			if last.Type == "" || !pause.For(ctx, rand.N(passAfter)) {
 				continue
 			}
 			select {

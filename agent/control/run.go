@@ -1,7 +1,6 @@
 package control
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
@@ -339,16 +338,4 @@ func (c *Control) move(l *link, within time.Duration) {
 		c.Log.Info("a hub is about to end: another one is looked for", "hub", l.place.addresses())
 	}
 	c.Poke()
-}
-
-// wait waits for a time, or for the end of a session; false is the end.
-func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -19,6 +19,7 @@ import (
 	"ztm/agent/kube/expose"
 	"ztm/agent/kube/imports"
 	"ztm/apps"
+	"ztm/tunnel/pause"
 )
 
 // owner is whose the outbounds are.
@@ -187,7 +188,7 @@ func (m member) gives(in map[string]any, log *slog.Logger) beside.Work {
 			} else {
 				wait = again
 			}
-			if !pause(ctx, wait) {
+			if !pause.For(ctx, wait) {
 				return nil
 			}
 		}

@@ -12,6 +12,7 @@ import (
 
 	"ztm/agent/kube/asked"
 	"ztm/agent/kube/cluster"
+	"ztm/tunnel/pause"
 )
 
 const (
@@ -87,7 +88,7 @@ func (c *conditions) run(ctx context.Context) {
 		}
 		for path, condition, ok := c.next(); ok; path, condition, ok = c.next() {
 			c.write(ctx, path, condition)
-			if !pause(ctx, conditionEvery) {
+			if !pause.For(ctx, conditionEvery) {
 				return
 			}
 		}

@@ -12,6 +12,7 @@ import (
 
 	"ztm/agent/kube/asked"
 	"ztm/agent/kube/cluster"
+	"ztm/tunnel/pause"
 )
 
 const (
@@ -96,7 +97,7 @@ func (b *bucket) take(ctx context.Context) bool {
 			b.credit--
 			return true
 		}
-		if !pause(ctx, eventEvery-time.Since(b.since)) {
+		if !pause.For(ctx, eventEvery-time.Since(b.since)) {
 			return false
 		}
 	}

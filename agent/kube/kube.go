@@ -27,6 +27,7 @@ import (
 	"ztm/agent/kube/cluster"
 	"ztm/agent/kube/expose"
 	"ztm/agent/kube/imports"
+	"ztm/tunnel/pause"
 )
 
 const (
@@ -163,7 +164,7 @@ func (k *Controller) keep(ctx context.Context) {
 	for {
 		select {
 		case <-k.change:
-			if !pause(ctx, settle) {
+			if !pause.For(ctx, settle) {
 				return
 			}
 		case <-ticks.C:
@@ -174,20 +175,8 @@ func (k *Controller) keep(ctx context.Context) {
 		k.note(err)
 		if err != nil && ctx.Err() == nil {
 			k.changed()
-			pause(ctx, retry)
+			pause.For(ctx, retry)
 		}
-	}
-}
-
-// pause waits, and reports whether the time is over rather than ctx.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

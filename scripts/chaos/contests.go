@@ -15,6 +15,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/pause"
 )
 
 // contenders is how many want the same token, or name.
@@ -66,7 +67,7 @@ func (r *rig) tokens(ctx context.Context) {
 			}
 		}
 		r.log.check("I1", winners <= 1, "token %d was redeemed by %d keys", n, winners)
-		pause(ctx, time.Second)
+		pause.For(ctx, time.Second)
 	}
 }
 
@@ -115,7 +116,7 @@ func (r *rig) fight(ctx context.Context, fighters []*member, name string) {
 	if calm && len(r.etcds) > 0 {
 		r.log.check("I2", len(ended[ok]) <= 1, "%s was given to %v", name, ended[ok])
 	}
-	pause(ctx, r.slack(3*time.Second))
+	pause.For(ctx, r.slack(3*time.Second))
 	r.compareHolders(ctx, fighters[0], name, ended[failed], calm && r.world.calm(start, time.Now()))
 	stays.Wait()
 }
@@ -165,7 +166,7 @@ func (r *rig) holder(ctx context.Context, m *member, h *node, name string) (iden
 
 // evictions evicts users, two at once by the two root endpoints, so that there are two lists, and then looks that no hub lets them in.
 func (r *rig) evictions(ctx context.Context) {
-	for n := 0; pause(ctx, 5*time.Second) == nil; n++ {
+	for n := 0; pause.For(ctx, 5*time.Second); n++ {
 		var both sync.WaitGroup
 		for i, by := range r.agents[:2] {
 			both.Go(func() { r.evict(ctx, fmt.Sprintf("suspect-%d-%d", n, i), by.name) })
@@ -196,7 +197,7 @@ func (r *rig) evict(ctx context.Context, user, by string) {
 // stayOut looks, some seconds later, that hubs which could hear of an eviction refuse its user.
 func (r *rig) stayOut(ctx context.Context, m *member, user, by string) {
 	begin := time.Now()
-	if pause(ctx, r.slack(5*time.Second)) != nil || !r.world.calm(begin, time.Now()) {
+	if !pause.For(ctx, r.slack(5*time.Second)) || !r.world.calm(begin, time.Now()) {
 		return
 	}
 	for _, h := range r.hubs {
@@ -220,7 +221,7 @@ func (r *rig) lists(ctx context.Context) {
 		return
 	}
 	last := map[string]*identity.Trust{}
-	for pause(ctx, 2*time.Second) == nil {
+	for pause.For(ctx, 2*time.Second) {
 		for _, h := range r.hubs {
 			list, err := r.list(ctx, m, h)
 			if err != nil || list == nil {

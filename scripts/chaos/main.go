@@ -35,6 +35,7 @@ import (
 	"strings"
 	"time"
 	"ztm/scripts/process"
+	"ztm/tunnel/pause"
 )
 
 // settings are what the command line says.
@@ -174,8 +175,8 @@ func (r *rig) load(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	running := r.everything(ctx)
 	err := r.nemesis(ctx)
-	if err == nil {
-		err = pause(ctx, r.slack(healed))
+	if err == nil && !pause.For(ctx, r.slack(healed)) {
+		err = ctx.Err()
 	}
 	stop()
 	running.Wait()
@@ -184,14 +185,3 @@ func (r *rig) load(ctx context.Context) error {
 
 // healed is how long after the last accident everything may take to be as before.
 const healed = 15 * time.Second
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"ztm/tunnel/pause"
 )
 
 // accident breaks something and returns how it is mended, or nil if there is nothing to break. The names are those of the places that are touched.
@@ -151,8 +153,8 @@ func (r *rig) nemesis(ctx context.Context) error {
 	}
 	_, well := r.settings.pace()
 	for until := time.Now().Add(r.settings.length); time.Now().Before(until); {
-		if err := pause(ctx, well); err != nil {
-			return err
+		if !pause.For(ctx, well) {
+			return ctx.Err()
 		}
 		if err := r.accident(ctx, rnd, kinds); err != nil {
 			return err
@@ -191,7 +193,10 @@ func (r *rig) accident(ctx context.Context, rnd *rand.Rand, kinds []string) erro
 	broken, _ := r.settings.pace()
 	length := broken[rnd.IntN(len(broken))]
 	fmt.Printf("chaos: %v: %s for %v\n", time.Now().Format(time.TimeOnly), what, length)
-	err := pause(ctx, length)
+	var err error
+	if !pause.For(ctx, length) {
+		err = ctx.Err()
+	}
 	touch(grace)
 	for _, mend := range mends {
 		if failed := mend(); err == nil {

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"ztm/tunnel/pause"
 )
 
 // Times of flows.
@@ -145,7 +147,7 @@ func (r *rig) long(ctx context.Context, i int) {
 			r.log.check("flows", !r.untouched(p, passed), "the flow from %s to %s broke (%v), and nothing that it passes was touched",
 				r.agents[p.from].name, r.agents[p.to].name, err)
 		}
-		pause(ctx, 500*time.Millisecond)
+		pause.For(ctx, 500*time.Millisecond)
 	}
 }
 
@@ -172,8 +174,8 @@ func (r *rig) beats(ctx context.Context, p pair) (map[string]bool, error) {
 			return through, err
 		}
 		r.log.check("I8", string(buf) == string(sent), "the answer to %s is %s", sent, buf)
-		if err := pause(ctx, beat); err != nil {
-			return through, err
+		if !pause.For(ctx, beat) {
+			return through, ctx.Err()
 		}
 	}
 }
@@ -227,7 +229,7 @@ func (r *rig) large(ctx context.Context) {
 			r.log.check("I8", whole, "what came through %s is not what was sent", p.listen)
 		}
 		r.log.add("large flow", p.listen, start, o, text(err))
-		pause(ctx, time.Second)
+		pause.For(ctx, time.Second)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ztm/scripts/process"
+	"ztm/tunnel/pause"
 )
 
 // inTheEnd is how long after everything was mended hubs may say different things.
@@ -87,7 +88,7 @@ func get(ctx context.Context, url string) error {
 func (r *rig) agreeNow(ctx context.Context, m *member) error {
 	err := r.agree(ctx, m)
 	if err != nil {
-		pause(ctx, 500*time.Millisecond)
+		pause.For(ctx, 500*time.Millisecond)
 	}
 	return err
 }
@@ -122,7 +123,7 @@ func (r *rig) agree(ctx context.Context, m *member) error {
 
 // holdsAll returns nil if the list of a hub has all evictions that have succeeded.
 func (r *rig) holdsAll(ctx context.Context, m *member, h *node) error {
-	defer pause(ctx, 500*time.Millisecond) // hubs do not like to be asked more often
+	defer pause.For(ctx, 500*time.Millisecond) // hubs do not like to be asked more often
 	list, err := r.list(ctx, m, h)
 	if err != nil {
 		return err
@@ -145,7 +146,7 @@ func (r *rig) outcast(ctx context.Context) {
 		return
 	}
 	r.log.add("evict", outcast, start, ok, "")
-	if pause(ctx, r.slack(2*time.Second)) != nil {
+	if !pause.For(ctx, r.slack(2*time.Second)) {
 		return
 	}
 	for _, p := range r.pairs {

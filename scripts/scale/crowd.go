@@ -19,6 +19,7 @@ import (
 
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/pause"
 )
 
 // crowd is the simulated agents.
@@ -162,7 +163,7 @@ func (c *crowd) live(ctx context.Context, a *agent, slot int, ready func()) {
 		default:
 			delay = min(2*delay, most)
 		}
-		if pause(ctx, rand.N(delay)) != nil {
+		if !pause.For(ctx, rand.N(delay)) {
 			return
 		}
 	}

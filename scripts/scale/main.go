@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"ztm/scripts/process"
+	"ztm/tunnel/pause"
 )
 
 func main() {
@@ -160,8 +161,8 @@ func measure(ctx context.Context, dir, binary string, n int, rest time.Duration)
 	r.Memory = perAgent(hub)
 
 	before = hub.CPU()
-	if err := pause(ctx, rest); err != nil {
-		return r, err
+	if !pause.For(ctx, rest) {
+		return r, ctx.Err()
 	}
 	r.Rest = hub.CPU().Minus(before).All.Seconds() / rest.Seconds()
 	r.MemoryRest = perAgent(hub)
@@ -195,15 +196,4 @@ func measure(ctx context.Context, dir, binary string, n int, rest time.Duration)
 	r.ReturnCPU = hub.CPU().All.Seconds() / float64(n)
 	r.MemoryAfter = perAgent(hub)
 	return r, nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

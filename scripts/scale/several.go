@@ -15,6 +15,7 @@ import (
 
 	"ztm/scripts/process"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/pause"
 )
 
 // slotsOf is with how many hubs an agent has sessions.
@@ -163,8 +164,8 @@ func measureSeveral(ctx context.Context, dir, binary string, hubs, n int, rest t
 	}
 	connected, _ := c.use()
 	r.connect = (connected - cpu).Seconds() / each
-	if err := pause(ctx, rest); err != nil {
-		return r, err
+	if !pause.For(ctx, rest) {
+		return r, ctx.Err()
 	}
 	rested, memory := c.use()
 	r.rest, r.memory = (rested-connected).Seconds()/rest.Seconds()/float64(hubs), float64(memory-empty)/each

@@ -23,6 +23,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"ztm/tunnel/pause"
 )
 
 // Times of a request. An answer of a healthy cluster takes milliseconds, an election 2 s.
@@ -155,7 +157,7 @@ func (c *Client) post(ctx context.Context, path string, in, out any) (again bool
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	pause, loggedIn := firstPause, false
+	wait, loggedIn := firstPause, false
 	for n := 1; ; n++ {
 		at := c.at()
 		var text json.RawMessage
@@ -180,22 +182,12 @@ func (c *Client) post(ctx context.Context, path string, in, out any) (again bool
 		}
 		c.move(at, ErrMoved)
 		if n%len(c.config.Endpoints) == 0 {
-			rest(ctx, rand.N(pause))
-			pause = min(2*pause, longPause)
+			pause.For(ctx, rand.N(wait))
+			wait = min(2*wait, longPause)
 		}
 		if ctx.Err() != nil {
 			return again, noAnswer(again, err)
 		}
-	}
-}
-
-// rest waits, or until ctx ends.
-func rest(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"ztm/tunnel/pause"
 )
 
 const (
@@ -110,7 +112,7 @@ func Follow[T object](ctx context.Context, c *Client, path string, cache *Cache[
 		}
 		if err != nil || !progress {
 			cache.heard(err)
-			pause(ctx, wait, err)
+			rest(ctx, wait, err)
 			wait = min(2*wait, maxBackoff)
 		}
 		if progress {
@@ -119,19 +121,14 @@ func Follow[T object](ctx context.Context, c *Client, path string, cache *Cache[
 	}
 }
 
-// pause waits, at least as long as the server asked for.
-func pause(ctx context.Context, wait time.Duration, err error) {
+// rest waits, at least as long as the server asked for.
+func rest(ctx context.Context, wait time.Duration, err error) {
 	wait += rand.N(wait)
 	var f *Failure
 	if errors.As(err, &f) {
 		wait = max(wait, f.After)
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	pause.For(ctx, wait)
 }
 
 // follower is where a Follow stands.

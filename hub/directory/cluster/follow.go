@@ -9,6 +9,7 @@ import (
 	"ztm/hub/directory"
 	"ztm/store/etcd"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/pause"
 )
 
 // Times of following etcd.
@@ -30,16 +31,7 @@ func (d *Directory) follow(ctx context.Context) {
 		}
 		restored = errors.Is(err, etcd.ErrRestored)
 		d.down(err)
-		rest(ctx, retryTime/2+rand.N(retryTime))
-	}
-}
-
-func rest(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
+		pause.For(ctx, retryTime/2+rand.N(retryTime))
 	}
 }
 
@@ -173,7 +165,7 @@ func (d *Directory) stay(ctx context.Context) error {
 
 // watch goes on at another endpoint when one gives no sign of life.
 func (d *Directory) watch(ctx context.Context) error {
-	pause := 50 * time.Millisecond
+	wait := 50 * time.Millisecond
 	for {
 		before := d.until()
 		err := d.c.Client.Watch(ctx, d.prefix, before, func(events []etcd.Event, until int64) { d.told(ctx, events, until) })
@@ -181,10 +173,10 @@ func (d *Directory) watch(ctx context.Context) error {
 			return err
 		}
 		if d.until() > before {
-			pause = 50 * time.Millisecond
+			wait = 50 * time.Millisecond
 		}
-		rest(ctx, pause/2+rand.N(pause))
-		pause = min(2*pause, retryTime)
+		pause.For(ctx, wait/2+rand.N(wait))
+		wait = min(2*wait, retryTime)
 	}
 }
 
@@ -296,7 +288,7 @@ func (d *Directory) compare(ctx context.Context) error {
 		if err != nil || same {
 			return nil
 		}
-		rest(ctx, beatTime)
+		pause.For(ctx, beatTime)
 	}
 	return errMissed
 }

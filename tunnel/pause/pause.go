@@ -1,0 +1,23 @@
+// Package pause waits for time to pass: before something is tried again, or done again.
+package pause
+
+import (
+	"context"
+	"time"
+)
+
+// For waits for d, or until ctx ends, and reports whether the time is over: false is the end of ctx.
+// With a d of zero or less it looks at ctx alone.
+func For(ctx context.Context, d time.Duration) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
