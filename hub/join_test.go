@@ -202,7 +202,7 @@ func TestAHubThatKeepsTheCARedeemsATokenOnce(t *testing.T) {
 	dir := t.TempDir()
 	h := startIn(t, dir, keepCA)
 	token := h.token("bob", h.started.ID)
-	const many = 100
+	const many = 30
 	devices := make([]*device, many)
 	errs := make([]error, many)
 	var wg sync.WaitGroup
