@@ -45,6 +45,7 @@ type node struct {
 	peer   identity.Subject
 	signs  bool
 	online bool // guarded by m.mu
+	silent bool // it takes questions and does not answer; guarded by m.mu
 	judged int  // guarded by m.mu
 	saving error
 	stop   func()
@@ -132,7 +133,12 @@ func (n *node) ask(ctx context.Context, to identity.ID, method, path string, bod
 	n.m.mu.Lock()
 	other := n.m.nodes[to]
 	reached := other != nil && other.online && n.online
+	silent := reached && other.silent
 	n.m.mu.Unlock()
+	if silent {
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}
 	if !reached {
 		return nil, answer.Errorf(answer.Unavailable, "offline")
 	}

@@ -14,24 +14,43 @@ import (
 	signed "ztm/tunnel/identity/policy"
 )
 
-// Run keeps the policy up to date until the membership ends.
+// Run keeps the policy up to date until the membership ends. What has come to its end is looked for
+// while a holder is waited for.
 func (k *Keeper) Run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	caughtUp := make(chan struct{}, 1)
+	busy, woken := false, false
 	for {
+		due := true
 		select {
 		case <-k.wake:
+			woken = true
 		case <-timer.C:
+		case <-caughtUp:
+			busy, due = false, woken
 		case <-k.Life.Done():
 			return
 		}
-		k.resign()
-		if k.behind() {
-			if err := k.refresh(); err != nil && k.Life.Err() == nil {
-				k.PeerLog.Warn("policy", "the policy is known and cannot be had: it is asked for again", "err", err)
-			}
+		if due && !busy {
+			woken = false
+			busy = k.Work.Go(func() {
+				k.catchUp()
+				caughtUp <- struct{}{}
+			})
 		}
 		timer.Reset(k.look())
+	}
+}
+
+// catchUp gets what is known of and missing.
+func (k *Keeper) catchUp() {
+	k.resign()
+	if !k.behind() {
+		return
+	}
+	if err := k.refresh(); err != nil && k.Life.Err() == nil {
+		k.PeerLog.Warn("policy", "the policy is known and cannot be had: it is asked for again", "err", err)
 	}
 }
 
@@ -72,23 +91,57 @@ func (k *Keeper) refresh() error {
 	}
 	ctx, cancel := context.WithTimeout(k.Life, 2*askTime)
 	defer cancel()
-	return k.ofHolders(ctx, k.askSlice)
+	_, err := ofHolders(ctx, k, func(ctx context.Context, id identity.ID) (struct{}, error) { return struct{}{}, k.askSlice(ctx, id) })
+	return err
 }
 
-// ofHolders asks other holders of the CA key in turn, in any order, until one has given what is
-// asked for.
-func (k *Keeper) ofHolders(ctx context.Context, ask func(context.Context, identity.ID) error) error {
+// hedge is how long a holder is waited for until the next one is asked as well: one that is silent
+// must not keep a cut from others.
+const hedge = time.Second
+
+// ofHolders asks other holders of the CA key, in any order, until one has given what is asked for.
+func ofHolders[T any](ctx context.Context, k *Keeper, ask func(context.Context, identity.ID) (T, error)) (got T, err error) {
 	holders, err := k.Holders(ctx)
 	if err != nil {
-		return err
+		return got, err
 	}
+	ctx, cancel := context.WithCancel(ctx) // ends what is still asked
+	defer cancel()
+	type result struct {
+		got T
+		err error
+	}
+	results := make(chan result, len(holders))
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	err = answer.Errorf(answer.Unavailable, "no endpoint that holds the CA key is online")
-	for _, i := range rand.Perm(len(holders)) {
-		if err = ask(ctx, holders[i].ID); err == nil || ctx.Err() != nil {
-			return err
+	order := rand.Perm(len(holders))
+	for asked := 0; len(order) > 0 || asked > 0; {
+		select {
+		case <-timer.C:
+			if len(order) == 0 {
+				continue
+			}
+			id := holders[order[0]].ID
+			order = order[1:]
+			asked++
+			go func() { // ends with ctx
+				got, err := ask(ctx, id)
+				results <- result{got, err}
+			}()
+			timer.Reset(hedge)
+		case r := <-results:
+			asked--
+			if r.err == nil {
+				return r.got, nil
+			}
+			err = r.err
+			timer.Reset(0)
+		case <-ctx.Done():
+			return got, context.Cause(ctx)
 		}
 	}
-	return err
+	return got, err
 }
 
 // cut makes the slice of this endpoint, which holds the CA key, from the source.
@@ -123,13 +176,11 @@ func (k *Keeper) whole() (*signed.Source, *signed.Signed, error) {
 	if signed.Sum(doc) != head.Source {
 		ctx, cancel := context.WithTimeout(k.Life, 2*askTime)
 		defer cancel()
-		err := k.ofHolders(ctx, func(ctx context.Context, id identity.ID) (err error) {
-			doc, line, err = k.askSource(ctx, id, head)
-			return err
-		})
+		got, err := ofHolders(ctx, k, func(ctx context.Context, id identity.ID) (given, error) { return k.askSource(ctx, id, head) })
 		if err != nil {
 			return nil, nil, err
 		}
+		doc, line = got.Body, got.Line
 		if err := k.State.Save(stateAll, doc); err != nil {
 			return nil, nil, err
 		}
@@ -186,18 +237,17 @@ func (k *Keeper) askSlice(ctx context.Context, id identity.ID) error {
 }
 
 // askSource asks another holder for the source of a head, and for what the head rests on.
-func (k *Keeper) askSource(ctx context.Context, id identity.ID, head *signed.Signed) (doc []byte, line []string, _ error) {
-	var out given
+func (k *Keeper) askSource(ctx context.Context, id identity.ID, head *signed.Signed) (out given, _ error) {
 	if err := k.ask(ctx, id, http.MethodGet, PathSource, nil, 2*signed.MaxSource, &out); err != nil {
-		return nil, nil, err
+		return out, err
 	}
 	if signed.Sum(out.Body) != head.Source {
-		return nil, nil, answer.Errorf(answer.Conflict, "endpoint %s has another policy", id)
+		return out, answer.Errorf(answer.Conflict, "endpoint %s has another policy", id)
 	}
-	if signed.Sum(out.Head) == head.Sum { // else another head of the same source
-		line = out.Line[:min(len(out.Line), maxLine)]
+	if out.Line = out.Line[:min(len(out.Line), maxLine)]; signed.Sum(out.Head) != head.Sum { // another head of the same source
+		out.Line = nil
 	}
-	return out.Body, line, nil
+	return out, nil
 }
 
 // ask asks a peer, and reads an answer of at most limit bytes.
@@ -248,7 +298,7 @@ func (k *Keeper) Connected() {
 		}
 		ctx, cancel := context.WithTimeout(k.Life, 2*askTime)
 		defer cancel()
-		if err := k.ofHolders(ctx, k.askHead); err != nil {
+		if _, err := ofHolders(ctx, k, func(ctx context.Context, id identity.ID) (struct{}, error) { return struct{}{}, k.askHead(ctx, id) }); err != nil {
 			k.Log.Debug("no endpoint that holds the CA key says which policy there is", "err", err)
 		}
 	})
@@ -275,13 +325,15 @@ func (k *Keeper) handOn() {
 			others = append(others, e)
 		}
 	}
-	for _, list := range [][]apps.Endpoint{holders, others} {
-		k.tell(list, head.Document)
-	}
+	k.tell(append(holders, others...), head.Document)
 }
 
-// tellers is how many endpoints are told of a head at a time.
-const tellers = 16
+// Endpoints are told of a head, so many at a time and each for so long. Who is not hears of it from
+// others.
+const (
+	tellers  = 16
+	tellTime = 5 * time.Second
+)
 
 func (k *Keeper) tell(list []apps.Endpoint, head []byte) {
 	next := make(chan identity.ID)
@@ -289,9 +341,11 @@ func (k *Keeper) tell(list []apps.Endpoint, head []byte) {
 	for range min(tellers, len(list)) {
 		go func() {
 			for id := range next {
-				if err := k.ask(k.Life, id, http.MethodPost, PathHead, head, signed.MaxHead, nil); err != nil {
+				ctx, cancel := context.WithTimeout(k.Life, tellTime)
+				if err := k.ask(ctx, id, http.MethodPost, PathHead, head, signed.MaxHead, nil); err != nil {
 					k.Log.Debug("an endpoint was not told of the policy", "peer", id, "err", err)
 				}
+				cancel()
 			}
 			done <- struct{}{}
 		}()
