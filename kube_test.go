@@ -463,6 +463,7 @@ func TestNamesOfAClusterAreOneCommandAway(t *testing.T) {
 		t.Errorf("it does not say how to use it:\n%s", out)
 	}
 	w.ztm("root", "kube", "proxy", "ep-west", "--namespaces", "shop,stock")
+	w.ztm("root", "ep", "ep-west", "kube", "proxy", "ep-east", "--listen", appstest.FreeAddress(t), "--namespaces", "far")
 	type config struct {
 		Listens, Targets []string
 		Routes           []struct{ Pattern, Name string }
@@ -482,7 +483,7 @@ func TestNamesOfAClusterAreOneCommandAway(t *testing.T) {
 	if !slices.Equal(here.Listens, []string{listen}) || !maps.Equal(routes, want) {
 		t.Errorf("%+v", here)
 	}
-	for ep, targets := range map[string][]string{"ep-east": {"*.svc.cluster.local"}, "ep-west": {"*.shop.svc.cluster.local", "*.stock.svc.cluster.local"}} {
+	for ep, targets := range map[string][]string{"ep-east": {"*.svc.cluster.local", "*.far.svc.cluster.local"}, "ep-west": {"*.shop.svc.cluster.local", "*.stock.svc.cluster.local"}} {
 		if got := look("ep", ep); !slices.Equal(got.Targets, targets) {
 			t.Errorf("%s: %+v", ep, got)
 		}

@@ -103,14 +103,17 @@ func (b *bucket) take(ctx context.Context) bool {
 	}
 }
 
+// next takes the first event that waits and still holds.
 func (e *events) next() (n *asked.Note, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.pending) == 0 {
-		return n, false
+	for len(e.pending) > 0 {
+		n, e.pending = e.pending[0], e.pending[1:]
+		if e.known[eventName(n)] {
+			return n, true
+		}
 	}
-	n, e.pending = e.pending[0], e.pending[1:]
-	return n, true
+	return nil, false
 }
 
 // event is an Event of the core group.

@@ -55,7 +55,7 @@ func commands(c *client) *cli.Command {
 				},
 			},
 			{
-				Name: "proxy", Category: apps.InMesh, Usage: "reach all names of the cluster behind an endpoint, through the proxy of this one", ArgsUsage: "EP",
+				Name: "proxy", Category: apps.FromEndpoint, Usage: "reach all names of the cluster behind an endpoint, through the proxy of this one", ArgsUsage: "EP",
 				Description: "Names of the cluster then leave the mesh at EP, whatever other exits serve. Where EP is of your own user, it becomes\n" +
 					"an exit for them. Of two clusters with the same names the one that was named last is meant: with --namespaces\n" +
 					"each can have its own. Undo it with: ztm proxy config --remove-via PATTERN\n\n" +

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"ztm/agent/kube/asked"
 	"ztm/agent/kube/kubetest"
 )
 
@@ -50,6 +51,24 @@ func TestTheStatusOfAServiceSaysWhatBecameOfIt(t *testing.T) {
 		pass(10 * time.Second)
 		if got := l.condition("web"); got != "" {
 			t.Errorf("web is not exposed any more: %q", got)
+		}
+	})
+}
+
+// TestWhatDoesNotHoldAnyMoreIsNotTold: many events wait, and meanwhile their Services go.
+func TestWhatDoesNotHoldAnyMoreIsNotTold(t *testing.T) {
+	inLab(t, nil, func(t *testing.T, l *lab) {
+		const many = 100
+		for i := range many {
+			l.service("shop", fmt.Sprint("s", i), `"ztm.dev/expose":"true"`)
+		}
+		pass(time.Second)
+		for i := range many {
+			l.Delete(fmt.Sprint("/api/v1/namespaces/shop/services/s", i))
+		}
+		pass(10 * time.Minute)
+		if got := l.events(asked.Exposed); got > eventBurst+5 {
+			t.Errorf("%d events", got)
 		}
 	})
 }
