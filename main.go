@@ -89,6 +89,7 @@ func commands(c *console.Console) []*cli.Command {
 			more.Add(k.Commands(c))
 		}
 	}
+	more.Add(policycli.Views(c))
 	c.Know(more)
 	run := roles(c)
 	out := append(mesh.Commands(c, more), more.Top...)

@@ -5,7 +5,9 @@ import (
 	"strings"
 	"time"
 
+	"ztm/agent/audit"
 	"ztm/agent/limits"
+	"ztm/agent/peers"
 	"ztm/agent/policy/keep"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -24,7 +26,7 @@ import (
 func (m *mesh) answer(w http.ResponseWriter, r *http.Request, peer identity.Subject) {
 	switch path := r.URL.Path; {
 	case strings.HasPrefix(path, seal.PathAPI):
-		if peer.User != m.authority.User() {
+		if peer.User != m.authority.User() && !m.readsPolicy(r, peer) {
 			answer.Fail(w, m.log, answer.Errorf(answer.Denied, "endpoint %s belongs to user %s: user %s may not manage it",
 				m.Self().Name, m.authority.User(), peer.User))
 			return
@@ -41,6 +43,16 @@ func (m *mesh) answer(w http.ResponseWriter, r *http.Request, peer identity.Subj
 	default:
 		answer.Fail(w, m.log, answer.Errorf(answer.NotFound, "endpoint %s does not serve %s", m.Self().Name, path))
 	}
+}
+
+// readsPolicy reports whether a peer of another user asks who can reach what here, and may. That it
+// did is recorded.
+func (m *mesh) readsPolicy(r *http.Request, peer identity.Subject) bool {
+	if !m.policy.Reads(r, strings.TrimPrefix(r.URL.Path, seal.PathAPI), peers.PeerOf(peer), peer.User == rootUser) {
+		return false
+	}
+	m.auditFlow(audit.Line{Event: audit.Flow, Result: audit.OK, User: peer.User, PeerID: peer.ID, App: "policy", Target: "read " + r.URL.Query().Get("target")})
+	return true
 }
 
 // serveManagement answers a request of an endpoint of this endpoint's own user.

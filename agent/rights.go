@@ -49,15 +49,20 @@ func (m *mesh) answered(s flow.Session, resp *http.Response) {
 	m.policy.Compare(s, resp)
 }
 
-// rule returns whom the rule of an app here names, for what a grant calls name.
-func (m *mesh) rule(app, name string) ([]string, error) {
+// rule returns the rule of an app here, for what a grant calls name.
+func (m *mesh) rule(app, name string) (keep.Rule, error) {
 	a := m.apps[app]
 	if a == nil {
-		return nil, answer.Errorf(answer.NotFound, "endpoint %s has no app %q", m.Self().Name, app)
+		return keep.Rule{}, answer.Errorf(answer.NotFound, "endpoint %s has no app %q", m.Self().Name, app)
 	}
 	r, ok := a.(apps.Ruled)
 	if !ok {
-		return nil, answer.Errorf(answer.NotFound, "app %s does not say whom its rules name", app)
+		return keep.Rule{}, answer.Errorf(answer.NotFound, "app %s does not say whom its rules name", app)
 	}
-	return r.Rule(name)
+	who, err := r.Rule(name)
+	out := keep.Rule{Who: who}
+	if d, ok := a.(apps.Deciding); ok {
+		out.Lets = func(p apps.Peer) bool { return d.Lets(p, name) }
+	}
+	return out, err
 }

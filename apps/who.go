@@ -38,6 +38,13 @@ type Ruled interface {
 	Rule(name string) ([]string, error)
 }
 
+// Deciding is an app whose rules are more than a list of whom they name. Lets reports whether they let
+// a peer reach what the policy calls name; the policy itself is not asked.
+type Deciding interface {
+	Ruled
+	Lets(p Peer, name string) bool
+}
+
 // ByPolicy is the term of a rule that leaves it to the policy.
 const ByPolicy = "@policy"
 

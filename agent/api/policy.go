@@ -116,4 +116,6 @@ type WhoCan struct {
 	Policy uint64   `json:"policy"` // the version in force
 	Trust  uint64   `json:"trust"`
 	Rows   []Access `json:"rows"`
+	Also   []Access `json:"also"`            // who runs what they like at the endpoint, and so reaches what it does
+	Bound  bool     `json:"bound,omitempty"` // the endpoint did not answer: these are whom the policy would let, and its own rules are not known
 }

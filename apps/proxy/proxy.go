@@ -136,6 +136,14 @@ func (a *App) load() {
 	}
 }
 
+var _ apps.Deciding = (*App)(nil)
+
+// Rule implements [apps.Ruled].
+func (a *App) Rule(name string) ([]string, error) { return a.exit.Rule(name) }
+
+// Lets implements [apps.Deciding].
+func (a *App) Lets(p apps.Peer, name string) bool { return a.exit.Lets(p, name) }
+
 // Name returns "proxy".
 func (a *App) Name() string { return "proxy" }
 

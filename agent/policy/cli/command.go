@@ -17,6 +17,24 @@ func Commands(c *console.Console) []*cli.Command {
 	return []*cli.Command{p.groupCommand(), p.policyCommand(), p.whoCanCommand(), p.canCommand()}
 }
 
+// Views are what the policy has to show below the verbs that all share: `ztm get policy` and
+// `ztm describe policy`.
+func Views(c *console.Console) apps.Commands {
+	p := commands{c}
+	return apps.Commands{
+		Get: []*cli.Command{{
+			Name: "policy", Category: apps.AtEndpoint, Usage: "show which policy an endpoint has",
+			Description: apps.Example("ztm get policy", "ztm ep nas get policy"),
+			Action:      func(x *cli.Context) error { return p.status(x.Context) },
+		}},
+		Describe: []*cli.Command{{
+			Name: "policy", Category: apps.AtEndpoint, Usage: "list the grants of the policy that are for an endpoint",
+			Description: "Whom a group means: ztm group describe.\n\n" + apps.Example("ztm describe policy", "ztm ep nas describe policy"),
+			Action:      func(x *cli.Context) error { return p.grants(x.Context) },
+		}},
+	}
+}
+
 func (p commands) groupCommand() *cli.Command {
 	reason := &cli.StringFlag{Name: "reason", Usage: "put `TEXT` into the audit log of the endpoint"}
 	return &cli.Command{
@@ -115,6 +133,8 @@ func (p commands) whoCanCommand() *cli.Command {
 		Subcommands: []*cli.Command{{
 			Name: "reach", Category: apps.InMesh, ArgsUsage: "EP TARGET", Usage: "list who can reach a target of an app at an endpoint",
 			Description: "The endpoint answers, by what it decides by: its owner's rule and the policy that it has. Who is not in the list cannot.\n" +
+				"Its own user may ask, root, and whom a grant gives policy/read there. Of one that is offline this endpoint says whom the\n" +
+				"policy would let, if it holds the CA key.\n" +
 				"TARGET is an app and what of it, as grants name it; tcp/NAME is short for tunnel/tcp/NAME.\n\n" +
 				apps.Example("ztm who-can reach nas tcp/db", "ztm who-can reach nas terminal"),
 			Action: func(x *cli.Context) error { return p.whoCan(x.Context, x.Args().Get(0), x.Args().Get(1)) },

@@ -14,6 +14,7 @@ import (
 	"ztm/agent/console"
 	"ztm/apps"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/identity/policy"
 )
 
 // commands holds the Actions of the commands.
@@ -197,6 +198,27 @@ func (p commands) direct(ctx context.Context, word string) error {
 	return p.do(ctx, http.MethodPost, api.DirectChange{Direct: word}, nil, "direct")
 }
 
+// grants lists the grants that are for an endpoint.
+func (p commands) grants(ctx context.Context) error {
+	var all []policy.Given
+	if err := p.do(ctx, http.MethodGet, nil, &all, "grants"); err != nil {
+		return err
+	}
+	t := &apps.Table{Header: []string{"GRANT", "WHO", "TO", "FROM", "UNTIL"}}
+	for _, g := range all {
+		var who []string
+		for _, w := range g.Who {
+			who = append(who, w.Name)
+		}
+		t.Add(g.Name, clip(strings.Join(who, " ")), clip(strings.Join(g.To, " ")), clip(strings.Join(g.From, " ")), end(g.Until))
+	}
+	if len(all) == 0 {
+		t.Header = nil
+		t.Add("the policy has no grants for this endpoint")
+	}
+	return p.Print(all, t)
+}
+
 func (p commands) label(ctx context.Context, name string, labels []string, remove, repin bool) error {
 	if name == "" || len(labels) == 0 {
 		return apps.Usagef("missing NAME or LABEL")
@@ -231,22 +253,52 @@ func (p commands) whoCan(ctx context.Context, name, target string) error {
 	if strings.HasPrefix(target, "tcp/") || strings.HasPrefix(target, "udp/") {
 		target = "tunnel/" + target
 	}
-	path, err := p.at(ctx, ep, "who-can")
+	out, err := p.askWhoCan(ctx, ep, target)
 	if err != nil {
-		return err
-	}
-	var out api.WhoCan
-	if err := p.Do(ctx, http.MethodGet, path+"?"+url.Values{"target": {target}}.Encode(), nil, &out); err != nil {
 		return err
 	}
 	t := &apps.Table{Header: []string{"USER", "CAN", "UNTIL", "BY"}}
 	for _, r := range out.Rows {
 		can := "no"
-		if r.Allow {
+		switch {
+		case r.Allow && out.Bound:
+			can = "perhaps"
+		case r.Allow:
 			can = "yes"
 		}
 		t.Add(r.User, can, moment(r.Until), r.Rule)
 	}
-	p.Note("asked %s, which has version %d of the policy and %d of the trust list", ep.Name, out.Policy, out.Trust)
+	for _, r := range out.Also {
+		t.Add(r.User, "also", moment(r.Until), "has the "+r.App+" there, and what it reaches: "+r.Rule)
+	}
+	if out.Bound {
+		p.Warn("endpoint %s does not answer: this is whom version %d of the policy would let; the rules of its owner are not known here", ep.Name, out.Policy)
+	} else {
+		p.Note("asked %s, which has version %d of the policy and %d of the trust list", ep.Name, out.Policy, out.Trust)
+	}
 	return p.Print(out, t)
+}
+
+// askWhoCan asks an endpoint. Of one that cannot be asked the chosen endpoint says whom the policy would
+// let, if it holds the CA key.
+func (p commands) askWhoCan(ctx context.Context, ep apps.Endpoint, target string) (out api.WhoCan, err error) {
+	q := url.Values{"target": {target}}
+	path, err := p.at(ctx, ep, "who-can")
+	if err != nil {
+		return out, err
+	}
+	err = p.Do(ctx, http.MethodGet, path+"?"+q.Encode(), nil, &out)
+	switch answer.CodeOf(err) {
+	case "", answer.NotFound, answer.BadRequest, answer.Denied:
+		return out, err
+	}
+	m, err2 := p.Mesh(ctx)
+	if err2 != nil {
+		return out, err
+	}
+	q.Set("of", string(ep.ID))
+	if p.Do(ctx, http.MethodGet, api.PolicyPath(m.Name, m.Agent.ID, "who-can")+"?"+q.Encode(), nil, &out) != nil {
+		return out, err
+	}
+	return out, nil
 }

@@ -11,7 +11,6 @@ import (
 
 	"ztm/agent/api"
 	"ztm/agent/audit"
-	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	signed "ztm/tunnel/identity/policy"
@@ -30,6 +29,8 @@ func (k *Keeper) Manage(w http.ResponseWriter, r *http.Request, path string) {
 		out, err = k.getSource()
 	case at == "PUT source":
 		out, err = k.putSource(w, r)
+	case at == "GET grants":
+		out = k.grants()
 	case at == "GET groups":
 		out, err = k.groups()
 	case at == "POST groups":
@@ -43,7 +44,7 @@ func (k *Keeper) Manage(w http.ResponseWriter, r *http.Request, path string) {
 	case at == "POST direct":
 		err = k.changeDirect(w, r)
 	case at == "GET who-can":
-		out, err = k.whoCan(r.Context(), r.URL.Query().Get("target"))
+		out, err = k.whoCan(r.Context(), r.URL.Query().Get("target"), identity.ID(r.URL.Query().Get("of")))
 	default:
 		err = answer.Errorf(answer.NotFound, "the policy has no %s %q", r.Method, path)
 	}
@@ -115,6 +116,16 @@ func (k *Keeper) changeDirect(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	})
 	return err
+}
+
+// grants lists the grants that are for this endpoint.
+func (k *Keeper) grants() []signed.Given {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.slice == nil {
+		return []signed.Given{}
+	}
+	return append([]signed.Given{}, k.slice.Grants...)
 }
 
 // groups lists the groups that are known here: all of them to a holder of the CA key, and else those
@@ -270,57 +281,4 @@ func (k *Keeper) changeLabels(w http.ResponseWriter, r *http.Request) (out signe
 		return nil
 	})
 	return out, err
-}
-
-// whoCan lists who can reach a target here, of all that the rule and the policy name: who is not in
-// the list cannot.
-func (k *Keeper) whoCan(ctx context.Context, target string) (api.WhoCan, error) {
-	app, name, _ := strings.Cut(target, "/")
-	who, err := k.Rule(app, name)
-	if err != nil {
-		return api.WhoCan{}, err
-	}
-	k.Await(ctx, who)
-	r, now := k.rights.Load(), k.now()
-	out := api.WhoCan{Trust: k.Verifier.Trust().Version(), Rows: []api.Access{{User: k.User(), App: app, Target: name, Allow: true, Rule: "the endpoint's own user"}}}
-	k.mu.Lock()
-	if k.slice != nil && k.head != nil {
-		out.Policy = k.head.Version
-	}
-	k.mu.Unlock()
-	users := slices.Concat(r.Users(), slices.DeleteFunc(slices.Clone(who), func(t string) bool { return !apps.IsUser(t) }))
-	slices.Sort(users)
-	for _, u := range slices.Compact(users) {
-		if u != k.User() {
-			out.Rows = append(out.Rows, k.access(u, who, app, name, now))
-		}
-	}
-	if slices.Contains(who, signed.Anybody) {
-		out.Rows = append(out.Rows, k.access(signed.Anybody, who, app, name, now))
-	}
-	return out, nil
-}
-
-// access is one row. A peer of the user is thought of that is no endpoint which a label or a grant
-// names.
-func (k *Keeper) access(user string, who []string, app, name string, now int64) api.Access {
-	r, p := k.rights.Load(), apps.Peer{User: user}
-	out := api.Access{User: user, App: app, Target: name}
-	named := k.rights.Load().Names(p, who, now) || user == signed.Anybody
-	d := r.Decide(p, app, name, now)
-	out.Allow = named && d.Allow
-	if d.Until != 0 {
-		out.Until = time.Unix(d.Until, 0).UTC()
-	}
-	switch {
-	case !named:
-		out.Rule = "no: the owner's rule does not name them"
-	case d.Grant != "":
-		out.Rule = string(d.Reason) + ": grant " + d.Grant
-	case d.Allow:
-		out.Rule = "the owner's rule: " + strings.Join(who, " ")
-	default:
-		out.Rule = string(d.Reason)
-	}
-	return out
 }

@@ -56,8 +56,8 @@ type Config struct {
 	// User is the user of this endpoint.
 	User func() string
 
-	// Rule returns whom the rule of an app at this endpoint names, for what a grant calls name.
-	Rule func(app, name string) ([]string, error)
+	// Rule returns the rule of an app at this endpoint, for what a grant calls name.
+	Rule func(app, name string) (Rule, error)
 
 	// Judge looks again at all that runs for peers.
 	Judge func()

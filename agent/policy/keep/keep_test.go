@@ -105,7 +105,7 @@ func (n *node) start(s apps.State) {
 	n.Keeper = New(Config{
 		Self: n.peer.ID, Log: log, PeerLog: limit.NewLog(log), Verifier: identity.NewVerifier(n.m.trust, identity.NewClock()), State: s,
 		Work: new(inflight.Tracker), Life: life, Ask: n.ask, Holders: n.holders, Online: n.others, Hint: func(time.Time) {},
-		User: func() string { return n.peer.User }, Rule: func(string, string) ([]string, error) { return []string{"group:ops"}, nil },
+		User: func() string { return n.peer.User }, Rule: func(string, string) (Rule, error) { return Rule{Who: []string{"group:ops"}}, nil },
 		Signer: func() (*identity.CA, error) {
 			if !n.signs {
 				return nil, errors.New("no CA key")
