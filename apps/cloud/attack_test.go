@@ -3,6 +3,8 @@ package cloud
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -300,6 +302,65 @@ func TestATransferEndsWhenAccessIsTakenAway(t *testing.T) {
 		}
 		c.Close()
 		alice.must("POST", "share", ShareChange{Path: "x", Remove: []string{"bob", "group:ops"}}, nil)
+	}
+}
+
+func TestANameOfOursThatIsALinkIsNotWrittenThrough(t *testing.T) {
+	var n appstest.Net
+	alice, bob := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "bob")
+	outside := t.TempDir()
+	if err := os.WriteFile(filepath.Join(outside, "x"), []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	content := random(300_000)
+	alice.publish("x", []byte("one"), "bob")
+	bob.wants("/users/alice/x", []byte("one"))
+	alice.publish("x", content)
+	k, err := alice.app.index.Get("alice", "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte("x\x00" + hex.EncodeToString(k.Hash))) // see rooted.Dir.Create
+	temp := ".ztm-" + hex.EncodeToString(sum[:12]) + ".part"
+	os.RemoveAll(filepath.Join(bob.dir, ".ztm-trash"))
+	for link, to := range map[string]string{bob.file("alice", temp): filepath.Join(outside, "x"), filepath.Join(bob.dir, ".ztm-trash"): outside} {
+		if err := os.Symlink(to, link); err != nil {
+			t.Skip(err)
+		}
+	}
+	bob.download("/users/alice/x") // it may fail: the old version has no place in the trash
+	os.Remove(filepath.Join(bob.dir, ".ztm-trash"))
+	bob.wants("/users/alice/x", content)
+	if b, err := os.ReadFile(filepath.Join(outside, "x")); string(b) != "secret" {
+		t.Errorf("outside is %q, %v", b, err)
+	}
+	if l, err := os.ReadDir(outside); err != nil || len(l) != 1 {
+		t.Errorf("outside has %v, %v", l, err)
+	}
+}
+
+func TestAPeerCannotMakeThisEndpointDelete(t *testing.T) {
+	var n appstest.Net
+	bob := newMirror(t, &n, "b", bothWays)
+	bob.write("docs/x", []byte("one"))
+	appstest.Eventually(t, "it is published", func() bool { return bob.files("docs")["/users/alice/docs/x"].State == Synced })
+	m := join(t, &n, "eve")
+	k, err := bob.app.index.Get("alice", "docs/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := &entry.Entry{User: "alice", Path: "docs/x", By: m.Mesh.Self().ID, Vector: k.Vector.Next(m.Mesh.Self().ID), Deleted: true}
+	m.page = func(url.Values) []byte { return m.told(gone) }
+	m.block = func(wire.Request) (wire.Answer, []byte) { return wire.Answer{Status: wire.NotFound}, nil }
+	bob.files("/") // asks, and is told of it
+	for _, path := range []string{"erase", "unpublish", "mirrors", "downloads", "files/users/alice/docs/x", "put", "share", "trash", "restore", "config"} {
+		if c, err := m.Mesh.Open(t.Context(), bob.host.Self().ID, Name+"/"+path, url.Values{"path": {"docs/x"}}); err == nil {
+			c.Close()
+			t.Errorf("cloud/%s was opened", path)
+		}
+	}
+	if f := bob.files("docs")["/users/alice/docs/x"]; f.State != Synced || bob.text("docs/x") != "one" {
+		t.Errorf("it is %+v, %q", f, bob.text("docs/x"))
 	}
 }
 

@@ -28,6 +28,15 @@ func newMirror(t *testing.T, n *appstest.Net, name string, c MirrorChange) *plac
 
 var bothWays = MirrorChange{Download: &yes, Upload: &yes}
 
+// writeAt writes a file of the mirror as a person would whose clock says so.
+func (p *place) writeAt(path, content string, clock time.Time) {
+	p.t.Helper()
+	name := p.dir + "-edited"
+	if err := errors.Join(os.WriteFile(name, []byte(content), 0o600), os.Chtimes(name, clock, clock), os.Rename(name, p.file("alice", path))); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // has waits until a file is at a place with a content; "" is no file.
 func (p *place) has(path, content string) {
 	p.t.Helper()
@@ -102,13 +111,22 @@ func TestMirrorsGetInStepAndKeepWhatTheyReplace(t *testing.T) {
 }
 
 func TestFilesThatWereEditedApartAreBothKeptEverywhere(t *testing.T) {
+	for name, clocks := range map[string][2]time.Time{
+		"clocks that agree": {time.Now(), time.Now()}, "clocks of 1970 and 2038": {time.Unix(1, 0), time.Unix(1<<31+5, 0)}, "of 2038 and 1970": {time.Unix(1<<31+5, 0), time.Unix(1, 0)},
+	} {
+		t.Run(name, func(t *testing.T) { editedApart(t, clocks) })
+	}
+}
+
+// editedApart has two edit a file apart, and meet, with the times that their clocks give it.
+func editedApart(t *testing.T, clocks [2]time.Time) {
 	var n appstest.Net
 	a, b := newMirror(t, &n, "a", bothWays), newMirror(t, &n, "b", bothWays)
 	a.write("docs/x.txt", []byte("before"))
 	b.has("docs/x.txt", "before")
 	a.host.SetOnline(false)
-	a.write("docs/x.txt", []byte("from a"))
-	b.write("docs/x.txt", []byte("from b"))
+	a.writeAt("docs/x.txt", "from a", clocks[0])
+	b.writeAt("docs/x.txt", "from b", clocks[1])
 	for _, p := range []*place{a, b} {
 		appstest.Eventually(t, "it is published", func() bool { return p.files("docs&offline=1")["/users/alice/docs/x.txt"].State == Synced })
 	}
@@ -141,6 +159,37 @@ func TestADownloadMirrorKeepsWhatWasEditedHere(t *testing.T) {
 	}
 	if !kept || a.text("docs/x.txt") != "three" {
 		t.Errorf("b has %v, a %q", b.contents(), a.text("docs/x.txt"))
+	}
+}
+
+func TestAFileThatALossOfPowerCutIsFetchedAgainAndNeverPublished(t *testing.T) {
+	var n appstest.Net
+	a, b := newMirror(t, &n, "a", bothWays), newMirror(t, &n, "b", bothWays)
+	cut := map[string]string{"docs/empty": "", "docs/short": "on"} // what was on the disk
+	for path := range cut {
+		a.write(path, []byte("one"))
+	}
+	for path := range cut {
+		b.has(path, "one")
+		appstest.Eventually(t, "b knows that it has it", func() bool { return b.files("docs")["/users/alice/"+path].State == Synced })
+	}
+	b.stop()
+	for path, left := range cut {
+		name := b.file("alice", path)
+		st, err := os.Stat(name)
+		if err == nil {
+			err = errors.Join(os.WriteFile(name, []byte(left), 0o600), os.Chtimes(name, time.Time{}, st.ModTime()))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.start()
+	for path := range cut {
+		b.has(path, "one")
+		if f := a.files("docs")["/users/alice/"+path]; f.State != Synced || a.text(path) != "one" || a.inTrash("one") {
+			t.Errorf("at the other it is %+v, %q", f, a.text(path))
+		}
 	}
 }
 

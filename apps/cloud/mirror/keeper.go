@@ -91,6 +91,7 @@ type Keeper struct {
 	settler Settler
 	seen    map[string]Stat // at the last look; owned by run
 	suspect map[string]bool // changed without a new time, and not read yet; owned by run
+	cut     map[string]bool // had another size at the first look, and no new time; owned by run
 	damaged []string        // by the disk, to be fetched anew; owned by run
 
 	mu        sync.Mutex
@@ -316,7 +317,7 @@ func (m *Keeper) compare(found Found, now time.Time) (files []File, over bool, w
 				continue // somebody may be writing it
 			}
 			delete(m.suspect, rel)
-			if f, err = m.hash(f, k, st); err != nil {
+			if f, err = m.hash(f, k, st, m.cut[rel]); err != nil {
 				m.Cloud.Note(m.User, f.Path, err)
 				continue
 			}
@@ -338,13 +339,19 @@ func (m *Keeper) compare(found Found, now time.Time) (files []File, over bool, w
 func (m *Keeper) differ(found Found, known map[string]*Published) (changed map[string]Stat, gone []string) {
 	changed = map[string]Stat{}
 	if m.suspect == nil {
-		m.suspect = map[string]bool{}
+		m.suspect, m.cut = map[string]bool{}, map[string]bool{}
 	}
 	for rel, st := range found.Files {
 		k := known[rel]
 		was, seen := m.seen[rel]
 		if seen && was != st && was.Changed == st.Changed {
 			m.suspect[rel] = true
+		}
+		switch as := k != nil && k.Local && k.Size != st.Size && k.Changed == st.Changed; {
+		case as && m.seen == nil:
+			m.cut[rel] = true // as a loss of power leaves it; it is judged when it has stood still
+		case !as:
+			delete(m.cut, rel)
 		}
 		if k == nil || !k.Local || k.Size != st.Size || k.Changed != st.Changed || m.suspect[rel] {
 			changed[rel] = st
@@ -365,14 +372,14 @@ func lastOf(k *Published) Content {
 	return k.Last
 }
 
-// hash finds out what is in a file that looks otherwise.
-func (m *Keeper) hash(f File, k *Published, st Stat) (File, error) {
+// hash finds out what is in a file that looks otherwise. cut: nobody saw how it came to that.
+func (m *Keeper) hash(f File, k *Published, st Stat, cut bool) (File, error) {
 	here, changed, err := m.Cloud.Sum(m.User, f.Path)
 	if err != nil {
 		return f, err
 	}
 	f.Here = here
-	if k != nil && k.Local && f.Here != k.Last && k.Changed == changed && (st.Status == 0 || m.seen == nil) {
+	if k != nil && k.Local && f.Here != k.Last && k.Changed == changed && (st.Status == 0 || m.seen == nil || cut) {
 		// Nobody edits a file and keeps its time to the nanosecond: the disk has lost what was written.
 		m.Cloud.Damaged(m.User, f.Path)
 		f.Why = "its content changed without its time: the disk has lost it"
