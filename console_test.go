@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"ztm/agent/api"
 	"ztm/agent/console"
 	browser "ztm/agent/web"
 	"ztm/apps"
@@ -137,5 +139,50 @@ func TestTheCommandsThatTheConsoleShowsAreUnderstood(t *testing.T) {
 	}
 	if seen < 20 {
 		t.Errorf("only %d commands", seen)
+	}
+}
+
+// TestTheConsoleOfAnEvictedUserSaysSoAndReachesNobody holds that a page has no more than the command line,
+// whatever it was let in for.
+func TestTheConsoleOfAnEvictedUserSaysSoAndReachesNobody(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("nas", "bob")
+	w.options.Console = func(h browser.Host) http.Handler { return browser.New(h) }
+	w.join("phone", "bob")
+	_, port, _ := strings.Cut(appstest.FreeAddress(t), ":")
+	origin, key := w.signIn("phone", "--port", port)
+	nas := ""
+	var eps []apps.Endpoint
+	if err := json.Unmarshal([]byte(w.ztm("phone", "get", "ep", "-o", "json")), &eps); err != nil {
+		t.Fatal(err)
+	}
+	for _, ep := range eps {
+		if ep.Name == "ep-nas" {
+			nas = string(ep.ID)
+		}
+	}
+	paths := []string{"endpoints/" + nas + "/apps/tunnel/tunnels", "endpoints/" + nas + "/log"}
+	for _, path := range paths {
+		if status, body := browse(t, "GET", origin+"/api/meshes/demo/"+path, key, ""); status != 200 {
+			t.Fatalf("%s before: %d %s", path, status, body)
+		}
+	}
+	w.ztm("root", "evict", "bob")
+	w.until("the page says that it was evicted", func() error {
+		var all []api.Mesh
+		status, body := browse(t, "GET", origin+"/api/meshes", key, "")
+		if err := json.Unmarshal([]byte(body), &all); err != nil || status != 200 || len(all) != 1 || !strings.Contains(all[0].Error, "evicted") {
+			return fmt.Errorf("%d %s", status, body)
+		}
+		return nil
+	})
+	for _, path := range paths {
+		if status, body := browse(t, "GET", origin+"/api/meshes/demo/"+path, key, ""); status < 400 {
+			t.Errorf("%s after: %d %s", path, status, body)
+		}
+	}
+	if _, stderr, status := w.try("phone", "ep", "ep-nas", "get", "outbound"); status == 0 {
+		t.Errorf("the command line reaches what the page does not: %s", stderr)
 	}
 }

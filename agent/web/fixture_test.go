@@ -39,6 +39,7 @@ type bench struct {
 	asked atomic.Int64  // requests that reached the API
 	paths sync.Map      // a path to how often it was asked for, an *atomic.Int64
 	body  atomic.Value  // what the API answers, a string
+	query atomic.Value  // of the last flow, url.Values
 	flows chan net.Conn // the far ends of the flows that were opened
 }
 
@@ -54,7 +55,8 @@ func newBench(t *testing.T) *bench {
 			b.counter(r.URL.Path).Add(1)
 			answer.Document(w, []byte(b.body.Load().(string)))
 		}),
-		Open: func(_ context.Context, mesh string, to identity.ID, path string, _ url.Values) (net.Conn, error) {
+		Open: func(_ context.Context, mesh string, to identity.ID, path string, query url.Values) (net.Conn, error) {
+			b.query.Store(query)
 			if mesh != "demo" {
 				return nil, answer.Errorf(answer.NotFound, "no such mesh")
 			}

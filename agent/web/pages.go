@@ -36,7 +36,7 @@ func (o *opening) index(w http.ResponseWriter, r *http.Request) {
 
 func servePage(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("file")
-	b, err := fs.ReadFile(ours, "pages/"+path.Base(name))
+	b, err := fs.ReadFile(ours, "pages/"+name)
 	if kind := types[path.Ext(name)]; err != nil || kind == "" || name == "index.html" {
 		http.NotFound(w, r)
 	} else {
@@ -47,7 +47,7 @@ func servePage(w http.ResponseWriter, r *http.Request) {
 // serveFetched serves the files of others, which are kept compressed.
 func serveFetched(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("file")
-	b, err := fs.ReadFile(fetched(), path.Base(name)+".gz")
+	b, err := fs.ReadFile(fetched(), name+".gz")
 	kind := types[path.Ext(name)]
 	if err != nil || kind == "" {
 		http.NotFound(w, r)
