@@ -24,6 +24,7 @@ func (l *lab) checks() error {
 	}{
 		{"the suite of agent/kube, at the real API server", a.suite},
 		{"the agent beside the suite's thousand Services", a.memory},
+		{"an event and the status of a Service say what became of it", a.says},
 		{"pods are replaced one by one under load", a.rolled},
 		{"the API server is killed, and what changed is seen", a.killed},
 		{"the API server has forgotten the versions that the agent knows", a.expired},
@@ -96,6 +97,17 @@ func (c *cluster) memory() (string, error) {
 	_, agent := c.agent.Memory()
 	_, server := c.server.Memory()
 	return fmt.Sprintf("%d tunnels: at most %d MB, of the API server %d MB", n, agent>>20, server>>20), nil
+}
+
+// says looks at a Service as people do.
+func (c *cluster) says() (string, error) {
+	if _, err := c.kubectl("", "wait", "--for=condition=ztm.dev/Ready", "--timeout=60s", "-n", "shop", "service/web"); err != nil {
+		return "", err
+	}
+	return "exposed as tcp/shop.web", process.Until(c.lab.ctx, "the event", patience, func() error {
+		out, err := c.kubectl("", "describe", "service", "web", "-n", "shop")
+		return matches(out, "exposed as tcp/shop.web", err)
+	})
 }
 
 // url is how the laptop reaches the Service web of the cluster, see demo.go.
@@ -295,7 +307,7 @@ func (c *cluster) namespaceGone() (string, error) {
 func (c *cluster) rights() (string, error) {
 	for words, want := range map[string]bool{
 		"list services": true, "watch endpointslices.discovery.k8s.io": true, "list namespaces": true, "create events": true,
-		"get secrets": false, "list pods": false, "create services": false, "update services": false, "patch services/status": false, "create endpointslices.discovery.k8s.io": false,
+		"get secrets": false, "list pods": false, "create services": false, "update services": false, "patch services/status": true, "create endpointslices.discovery.k8s.io": false,
 		"impersonate users": false, "create serviceaccounts/token": false, "escalate clusterroles.rbac.authorization.k8s.io": false,
 	} {
 		out, err := c.kubectl("", append([]string{"auth", "can-i", "--as=system:serviceaccount:ztm:ztm-agent", "-n", "stock"}, strings.Fields(words)...)...)

@@ -130,7 +130,10 @@ func (c *cluster) imports(name, tunnel, of string) error {
 // access is kubectl through the mesh.
 func (c *cluster) access() error {
 	text := `{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"ztm-access","namespace":"ztm"}}`
-	rules, err := c.lab.until("laptop", c.lab.command("laptop", "kube", "rbac")...)
+	if _, err := c.lab.until("net", c.lab.command("root", "group", "add", "dev", "kube")...); err != nil {
+		return err
+	}
+	rules, err := c.lab.until("laptop", c.lab.command("laptop", "kube", "rbac", "--groups", "dev")...)
 	if err != nil {
 		return err
 	}
@@ -146,7 +149,7 @@ func (c *cluster) access() error {
 	if err := c.pod("ztm", "access", accessIP, ""); err != nil {
 		return err
 	}
-	args := append([]string{"run", "agent", "--data", c.path("access"), "--join", "demo", "--join-as", "api-" + c.name, "--permit", c.lab.path("kube.json"), "--kube-access"}, c.atAPI("ztm-access")...)
+	args := append([]string{"run", "agent", "--data", c.path("access"), "--join", "demo", "--join-as", "api-" + c.name, "--permit", c.lab.path("kube.json"), "--kube-access", "--kube-groups", "dev"}, c.atAPI("ztm-access")...)
 	if _, err := c.exec("access", "access", c.lab.ztm, args...); err != nil {
 		return err
 	}
@@ -158,6 +161,9 @@ func (c *cluster) access() error {
 	shown := "kubectl --kubeconfig " + filepath.Base(config) + " "
 	kubectl := []string{"kubectl", "--kubeconfig", config, "--cache-dir", c.path("cache")}
 	if err := l.show(line{"laptop", shown + "auth whoami", append(kubectl, "auth", "whoami"), "ztm:kube"}); err != nil {
+		return err
+	}
+	if err := l.show(line{"laptop", shown + "auth whoami", append(kubectl, "auth", "whoami"), "ztm:dev"}); err != nil {
 		return err
 	}
 	if err := l.show(line{"laptop", shown + "-n shop get pods", append(kubectl, "-n", "shop", "get", "pods"), "web-1"}); err != nil {

@@ -76,6 +76,7 @@ func (c *cluster) join() error {
 		},
 		func() error { return c.apply(string(text)) },
 		func() error { _, err := c.kubectl(string(role), "apply", "-n", "shop", "-f", "-"); return err },
+		func() error { _, err := c.kubectl("", "apply", "-k", "deploy/kubernetes/conditions"); return err },
 		func() error { return c.account("ztm-agent") },
 		func() error { return c.pod("shop", "client", clientIP, "") },
 		func() error {
@@ -127,7 +128,7 @@ func (c *cluster) startAgent() error {
 func (c *cluster) runAgent() (err error) {
 	args := append([]string{"POD_NAME=agent", "POD_NAMESPACE=ztm", "NODE_NAME=node-1", "POD_UID=" + c.uid, "POD_IPS=" + agentIP,
 		c.lab.ztm, "run", "agent", "--data", c.path("agent"), "--join", "demo", "--join-as", "kube-" + c.name, "--permit", c.lab.path("kube.json"),
-		"--kubernetes", "--kube-import-ports", "20000-20099", "--health", ":8081"}, c.atAPI("ztm-agent")...)
+		"--kubernetes", "--kube-conditions", "--kube-import-ports", "20000-20099", "--health", ":8081"}, c.atAPI("ztm-agent")...)
 	if c.agent, err = c.exec("agent", "agent", "env", args...); err != nil {
 		return err
 	}

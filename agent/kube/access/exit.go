@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -38,7 +39,9 @@ type exit struct {
 }
 
 func newExit(c *cluster.Client, groups []string, h apps.Host) *exit {
-	return &exit{client: c, groups: groups, names: h.Names, log: h.Log, flows: map[*flow]struct{}{}}
+	x := &exit{client: c, groups: groups, names: h.Names, log: h.Log, flows: map[*flow]struct{}{}}
+	x.groupsOf(apps.Peer{}) // so that the mesh's policy is asked for them before somebody comes
+	return x
 }
 
 // flow is a flow of requests of one peer.
@@ -60,32 +63,51 @@ func (x *exit) groupsOf(p apps.Peer) (in []string) {
 	return in
 }
 
-// asks notes the groups with which a request of the flow goes on, and returns them.
+// asks notes the groups with which a request of the flow goes on, and returns them. Who is in a group
+// may change meanwhile. So it is looked at again once it is noted: whoever takes it away later finds
+// the note.
 func (x *exit) asks(f *flow) []string {
+	groups := x.groupsOf(f.peer)
+	for {
+		f.note(groups)
+		now := x.groupsOf(f.peer)
+		if slices.Equal(now, groups) {
+			return groups
+		}
+		groups = now
+	}
+}
+
+func (f *flow) note(groups []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	groups := x.groupsOf(f.peer)
 	for _, g := range groups {
 		f.used[g] = true
 	}
-	return groups
+}
+
+// lost reports whether a group that was used is none of those that the peer is in now.
+func (f *flow) lost(now []string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for g := range f.used {
+		if !slices.Contains(now, g) {
+			return true
+		}
+	}
+	return false
 }
 
 // judge ends the flows whose requests had a group that their peer is not in any more: a watch and a
 // terminal would go on with its rights.
 func (x *exit) judge() {
 	x.mu.Lock()
-	defer x.mu.Unlock()
-	for f := range x.flows {
-		f.mu.Lock()
-		now := x.groupsOf(f.peer)
-		for g := range f.used {
-			if !slices.Contains(now, g) {
-				f.end()
-				break
-			}
+	flows := slices.Collect(maps.Keys(x.flows))
+	x.mu.Unlock()
+	for _, f := range flows {
+		if f.lost(x.groupsOf(f.peer)) {
+			f.end()
 		}
-		f.mu.Unlock()
 	}
 }
 
