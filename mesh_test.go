@@ -187,7 +187,7 @@ func (w *world) write(name, content string) {
 	}
 }
 
-// until waits for a condition, for half a minute at most.
+// until waits for a condition, for a minute and a half at most.
 func (w *world) until(what string, f func() error) {
 	w.t.Helper()
 	deadline := time.NewTimer(90 * time.Second)
