@@ -102,6 +102,16 @@ func (e *Early) NetConn() net.Conn { return e.Conn }
 // WritesTo returns the connection of the client: what is written goes there as it is.
 func (e *Early) WritesTo() net.Conn { return e.Conn }
 
+// ReadsFrom returns the connection of the client, or nil while Read has bytes that were kept.
+func (e *Early) ReadsFrom() net.Conn {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.kept) > 0 || e.err != nil {
+		return nil
+	}
+	return e.Conn
+}
+
 // Attempt is for one opening: it gives the first bytes from the beginning. It is used by an
 // [EarlyOpener]. A client whose Read cannot be interrupted gives none.
 func (e *Early) Attempt() *EarlyAttempt {

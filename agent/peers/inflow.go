@@ -32,7 +32,10 @@ type inFlow struct {
 	id     string // the flow ID, by which the peer knows it
 	cancel context.CancelFunc
 	began  time.Time
-	rule   string // what lets the peer; set before the app has the flow
+	to     apps.App // whose the flow is
+	rule   string   // what lets the peer; set before the app has the flow
+
+	enlisted bool // owned by serveFlow
 
 	why error // with which it was refused; guarded by once
 
@@ -46,45 +49,61 @@ type inFlow struct {
 
 var _ apps.Flow = (*inFlow)(nil)
 
+// serveFlow serves one flow. It waits in the app for as long as the flow lives: see serve.
 func (p *Peers) serveFlow(w http.ResponseWriter, r *http.Request, in *inbound) {
-	f, app := p.begin(w, r, in)
+	f := p.begin(w, r, in)
 	if f == nil {
 		return
 	}
-	defer p.Work.Leave()
 	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
 	f.cancel = cancel
-	if p.enlist(f) {
-		p.Await(ctx, f.app, f.path, f.query.Get(targetParam))
-		if err := f.judge(); err != nil { // once it is enlisted: what the policy takes away from now on cuts it
-			f.Refuse(err)
-		} else {
-			f.rule = p.Rule(f.peer, f.app, f.path, f.query.Get(targetParam))
-			app.Serve(ctx, f)
-		}
-		p.departed(f.peer, app)
+	if f.enter(ctx) {
+		f.to.Serve(ctx, f)
 	}
-	if f.end() {
-		h2.Abort(r) // returning would end the stream cleanly; the peer must see that it was cut off
-	}
+	f.leave()
 }
 
 // begin finds the app of a flow and counts the flow in, or refuses it and returns nil.
-func (p *Peers) begin(w http.ResponseWriter, r *http.Request, in *inbound) (*inFlow, apps.App) {
+func (p *Peers) begin(w http.ResponseWriter, r *http.Request, in *inbound) *inFlow {
 	name, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, seal.PathApps), "/")
-	app := p.apps[name]
-	f := &inFlow{p: p, peer: PeerOf(in.peer), app: name, path: path, query: r.URL.Query(), w: w, r: r,
+	f := &inFlow{p: p, peer: PeerOf(in.peer), app: name, to: p.apps[name], path: path, query: r.URL.Query(), w: w, r: r,
 		id: r.Header.Get(seal.FieldFlow), began: time.Now()}
-	if app == nil || r.Method != http.MethodPost {
+	if f.to == nil || r.Method != http.MethodPost {
 		f.turnAway(answer.Errorf(answer.NotFound, "endpoint %s has no app %q", p.Endpoint().Name, name))
-		return nil, nil
+		return nil
 	}
 	if !p.Work.Enter() {
 		f.turnAway(answer.Errorf(answer.Unavailable, "endpoint %s is leaving", p.Endpoint().Name))
-		return nil, nil
+		return nil
 	}
-	return f, app
+	return f
+}
+
+// enter enlists the flow and reports whether the policy of the mesh lets it go on; else it refuses
+// it. What the policy takes away from now on cuts it.
+func (f *inFlow) enter(ctx context.Context) bool {
+	if f.enlisted = f.p.enlist(f); !f.enlisted {
+		return false
+	}
+	f.p.Await(ctx, f.app, f.path, f.query.Get(targetParam))
+	if err := f.judge(); err != nil {
+		f.Refuse(err)
+		return false
+	}
+	f.rule = f.p.Rule(f.peer, f.app, f.path, f.query.Get(targetParam))
+	return true
+}
+
+// leave takes back what begin and enter have done.
+func (f *inFlow) leave() {
+	if f.enlisted {
+		f.p.departed(f.peer, f.to)
+	}
+	if f.end() {
+		h2.Abort(f.r) // returning would end the stream cleanly; the peer must see that it was cut off
+	}
+	f.cancel()
+	f.p.Work.Leave()
 }
 
 // turnAway refuses a flow that no app has seen.

@@ -118,7 +118,7 @@ func New(c Config) *Peers {
 		Work: c.Work, Life: c.Life, Known: p.acceptedOf, Met: p.met,
 	})
 	p.pool = newPool(p.dial, func(c *carrier) bool { return c.doubtful(p.Hubs) })
-	p.server = h2.NewServer(http.HandlerFunc(p.serve), h2.Sealed)
+	p.server = h2.NewServer(server{p}, h2.Sealed)
 	return p
 }
 

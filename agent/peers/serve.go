@@ -117,18 +117,29 @@ func (c *inboundConn) Close() error {
 	return c.Conn.Close()
 }
 
-// serve answers one request of a peer. A flow at rest waits below, so that this stack and that of
-// serveFlow are no deeper than they must be: what a goroutine waits on for hours decides how much
-// stack it keeps.
-func (p *Peers) serve(w http.ResponseWriter, r *http.Request) {
+// server is Peers as its peers see it.
+type server struct{ *Peers }
+
+// ServeHTTP answers one request of a peer.
+//
+// A flow at rest waits below, so that this stack and those down to the socket are no deeper than
+// they must be: what a goroutine waits on for hours decides how much stack it keeps. With all that
+// is below 1,100 bytes it keeps 4 KiB, else 8.
+func (p server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	in := h2.Tag(r).(*inbound)
 	switch {
 	case !p.admits(w, in):
 		in.conn.Close()
 	case strings.HasPrefix(r.URL.Path, seal.PathApps):
 		p.serveFlow(w, r, in)
-	case strings.HasPrefix(r.URL.Path, seal.PathDirect) && p.direct.Serve(w, r, p.opens(in)):
 	default:
+		p.serveOther(w, r, in)
+	}
+}
+
+// serveOther answers what is no flow.
+func (p *Peers) serveOther(w http.ResponseWriter, r *http.Request, in *inbound) {
+	if !strings.HasPrefix(r.URL.Path, seal.PathDirect) || !p.direct.Serve(w, r, p.opens(in)) {
 		p.Answer(w, r, in.peer)
 	}
 }

@@ -99,7 +99,9 @@ func (a *App) Serve(ctx context.Context, f apps.Flow) {
 	case spec.ReversePath:
 		a.forwards.Answer(f, a.serveReverse(ctx, f, protocol))
 	default:
-		a.serveTunnel(ctx, f)
+		if o := a.wanted(f); o != nil {
+			o.Answer(f, o.Serve(ctx, f)) // a flow at rest waits here
+		}
 	}
 }
 
@@ -112,8 +114,8 @@ func (a *App) Left(gone func(apps.Peer) bool) {
 	}
 }
 
-// serveTunnel handles a flow to an outbound.
-func (a *App) serveTunnel(ctx context.Context, f apps.Flow) {
+// wanted returns the outbound that a flow wants, or refuses the flow and returns nil.
+func (a *App) wanted(f apps.Flow) *exit.Outbound {
 	protocol, name, _ := strings.Cut(f.Path(), "/")
 	o := a.outbound(spec.Key{Protocol: protocol, Name: name})
 	if o == nil {
@@ -122,9 +124,8 @@ func (a *App) serveTunnel(ctx context.Context, f apps.Flow) {
 			code = answer.Denied
 		}
 		f.Refuse(answer.Errorf(code, "endpoint %s has no tunnel %s", self.Name, f.Path()))
-		return
 	}
-	o.Answer(f, o.Serve(ctx, f))
+	return o
 }
 
 func (a *App) start() {

@@ -11,6 +11,7 @@ import (
 	"ztm/tunnel/buffer"
 	"ztm/tunnel/capsule"
 	"ztm/tunnel/h2"
+	"ztm/tunnel/splice"
 )
 
 // Conn is one flow. It is a net.Conn with CloseWrite and Reset; it has no deadlines.
@@ -26,6 +27,7 @@ type Conn struct {
 	wmu      sync.Mutex // held by one Write, ReadFrom or CloseWrite at a time
 	finished bool       // the end of the writing direction was sent; guarded by wmu
 	early    int        // bytes that Open has sent and that are still to be written; guarded by wmu
+	taking   taking     // guarded by wmu
 
 	sent     atomic.Int64 // payload beside that of the stream
 	received atomic.Int64
@@ -188,49 +190,96 @@ var (
 	dedicatedBuffers = buffer.Bulk(minBuffer)
 )
 
-// ReadFrom implements io.ReaderFrom.
-func (c *Conn) ReadFrom(src io.Reader) (total int64, err error) {
+// ReadFrom implements io.ReaderFrom. While src says nothing a buffer is held only if src cannot be
+// waited for: see [splice.Waiter].
+func (c *Conn) ReadFrom(src io.Reader) (int64, error) {
 	if c.packets != nil {
-		return io.Copy(struct{ io.Writer }{c}, src)
+		return c.packetsFrom(src)
 	}
 	c.wmu.Lock()
-	defer c.wmu.Unlock()
+	n, err := c.taking.runLocked(c, src)
+	c.wmu.Unlock()
+	return n, err
+}
+
+// packetsFrom is ReadFrom for a flow of datagrams.
+func (c *Conn) packetsFrom(src io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{c}, src)
+}
+
+// taking is the run of ReadFrom: of a flow at rest it is the larger part of what its goroutine would
+// have on its stack. It is guarded by Conn.wmu.
+type taking struct {
+	c     *Conn
+	src   io.Reader
+	in    buffer.Buffer
+	total int64
+	err   error
+	wait  func() // until src has something to say; nil: unknown, or that takes a Read
+	full  bool   // there may be more than the last read took
+}
+
+func (t *taking) runLocked(c *Conn, src io.Reader) (int64, error) {
 	if c.finished {
 		return 0, errWriteAfterClose
 	}
-	in := buffer.Buffer{Classes: sessionBuffers}
-	defer in.Release()
-	for {
-		d, err := c.switchWritingLocked()
-		if err != nil {
-			return total, err
-		}
-		if d != nil && c.early == 0 {
-			in.Release()
-			n, err := c.offload.copy(d, src, func(n int64) { c.sent.Add(n) })
-			return total + n, err
-		}
-		n, err := c.pieceLocked(&in, src)
-		total += n
-		if err != nil {
-			return total, ended(err)
-		}
+	t.c, t.src, t.in.Classes = c, src, sessionBuffers
+	t.total, t.err, t.wait, t.full = 0, nil, nil, false
+	for t.pieceLocked() {
+		t.restLocked() // a flow at rest waits here
 	}
+	t.in.Release()
+	return t.total, t.err
 }
 
-// pieceLocked reads src once and sends what comes, without what Open has sent already. c.wmu is
+// restLocked waits without a buffer, unless more is there or nobody can tell.
+func (t *taking) restLocked() {
+	if t.full {
+		return
+	}
+	if t.wait == nil {
+		if t.wait = splice.Waiter(t.src); t.wait == nil {
+			return
+		}
+	}
+	t.in.Release()
+	t.wait()
+}
+
+// pieceLocked moves one piece, and reports whether there may be another. c.wmu is held.
+func (t *taking) pieceLocked() (more bool) {
+	d, err := t.c.switchWritingLocked()
+	if err != nil {
+		t.err = err
+		return false
+	}
+	if d != nil && t.c.early == 0 {
+		t.in.Release()
+		n, err := t.c.offload.copy(d, t.src, func(n int64) { t.c.sent.Add(n) })
+		t.total += n
+		t.err = err
+		return false
+	}
+	n, err := t.readLocked()
+	t.total += n
+	t.err = ended(err)
+	return err == nil
+}
+
+// readLocked reads src once and sends what comes, without what Open has sent already. c.wmu is
 // held.
-func (c *Conn) pieceLocked(in *buffer.Buffer, src io.Reader) (int64, error) {
-	b := in.Next(nil)
+func (t *taking) readLocked() (int64, error) {
+	b, c := t.in.Next(nil), t.c
 	if c.early > 0 {
 		b = b[:min(c.early, len(b))]
 	}
-	n, err := src.Read(b) // a flow at rest waits here
+	n, err := t.src.Read(b)
+	t.full = n == t.in.Size()
 	if c.early > 0 {
 		c.early -= n
 		return int64(n), err
 	}
-	in.Filled(n)
+	t.in.Filled(n)
 	if n > 0 {
 		if _, werr := c.stream.Write(b[:n]); werr != nil {
 			return 0, werr

@@ -23,18 +23,25 @@ func StreamOf(r *http.Request) *Stream {
 // requests; such a context ends when the handler returns and when the stream fails.
 func Handler(base context.Context, h http.Handler) func(*Stream) {
 	return func(s *Stream) {
-		ctx, cancel := context.WithCancel(context.WithValue(base, streamKey{}, s))
-		defer cancel()
-		s.OnFailure(cancel)
-		r, err := s.request(ctx)
-		if err != nil {
-			s.ResetWith(wire.ProtocolError)
-			return
+		if w, r := s.exchange(base); w != nil {
+			h.ServeHTTP(w, r) // what serves a flow waits here for as long as the flow lives
+			w.finish()
+			w.cancel()
 		}
-		w := &responseWriter{s: s, header: http.Header{}, head: r.Method == http.MethodHead}
-		h.ServeHTTP(w, r)
-		w.finish()
 	}
+}
+
+// exchange is the request of a stream, and what answers it; nil where there is none to answer.
+func (s *Stream) exchange(base context.Context) (*responseWriter, *http.Request) {
+	ctx, cancel := context.WithCancel(context.WithValue(base, streamKey{}, s))
+	s.OnFailure(cancel)
+	r, err := s.request(ctx)
+	if err != nil {
+		cancel()
+		s.ResetWith(wire.ProtocolError)
+		return nil, nil
+	}
+	return &responseWriter{s: s, header: http.Header{}, head: r.Method == http.MethodHead, cancel: cancel}, r
 }
 
 // request is the request of a stream as net/http has it.
@@ -69,6 +76,7 @@ type responseWriter struct {
 	head   bool // HEAD: no body
 	wrote  bool
 	failed error
+	cancel context.CancelFunc // ends the context of the request
 }
 
 func (w *responseWriter) Header() http.Header { return w.header }

@@ -28,17 +28,20 @@ func (c *Conn) serveLocked(s *Stream) {
 		c.idle <- s // which one of them is about to take, if it does not wait already
 		return
 	}
-	c.served.Go(func() { c.serve(s) }) // ends with the connection at the latest
+	c.served.Add(1)
+	go c.serve(s) // ends with the connection at the latest
 }
 
+// serve serves one stream, and others after it.
 func (c *Conn) serve(s *Stream) {
 	for s != nil {
 		c.o.Handler(s)
 		if !c.servedOne(s) {
-			return
+			break
 		}
 		s = <-c.idle
 	}
+	c.served.Done()
 }
 
 // servedOne ends what a handler has left, and reports whether its goroutine is to wait for another

@@ -17,29 +17,27 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // transfer moves bytes from src to dst until src ends, and returns how many dst took. The end of
 // src is no error.
-func transfer(dst, src net.Conn) (int64, error) {
+//
+// Most flows wait in here, so there is little on the stack. A *net.TCPConn has WriteTo and ReadFrom,
+// too, but only for what inKernel does; for other partners they allocate a buffer for each
+// connection.
+func transfer(dst, src net.Conn) (moved int64, err error) {
 	moved, done, err := inKernel(dst, src)
 	if done {
 		return moved, err
 	}
-	rest, err := inProcess(dst, src)
+	var rest int64
+	if w, ok := src.(io.WriterTo); ok && !isTCP(src) {
+		rest, err = w.WriteTo(dst)
+	} else if r, ok := dst.(io.ReaderFrom); ok && !isTCP(dst) {
+		rest, err = r.ReadFrom(src)
+	} else {
+		rest, err = inBuffer(dst, src)
+	}
 	return moved + rest, err
 }
 
-// inProcess moves bytes through this process. A *net.TCPConn has WriteTo and ReadFrom, too, but
-// only for what inKernel does; for other partners they allocate a buffer for each connection.
-func inProcess(dst, src net.Conn) (int64, error) {
-	if w, ok := src.(io.WriterTo); ok && !isTCP(src) {
-		return w.WriteTo(dst)
-	}
-	if r, ok := dst.(io.ReaderFrom); ok && !isTCP(dst) {
-		return r.ReadFrom(src)
-	}
-	return inBuffer(dst, src)
-}
-
-// inBuffer is apart from inProcess, in which most flows wait: what waits should have little on its
-// stack.
+// inBuffer moves bytes through a buffer of this process.
 func inBuffer(dst, src net.Conn) (int64, error) {
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)

@@ -250,32 +250,57 @@ func (in *Inbound) serve(ctx context.Context, l *listener, socket io.Closer) {
 	})
 }
 
-// forward carries one connection of a client to an exit.
+// forward carries one connection of a client to an exit. A flow at rest waits in here.
 func (in *Inbound) forward(ctx context.Context, l *listener, client net.Conn) {
 	leave, err := in.limits.Enter(in.Key)
 	if err != nil {
-		in.turnAway(client.RemoteAddr(), "", err)
-		splice.Abort(client)
+		in.refuse(client, "", err)
 		return
 	}
 	defer leave()
+	if c := in.connect(ctx, l, client); c != nil {
+		c.over(splice.Join(ctx, c.outer, c.flow))
+	}
+}
+
+// connect opens the flow of a client, or turns it away and returns nil.
+func (in *Inbound) connect(ctx context.Context, l *listener, client net.Conn) *carried {
 	early := apps.NewEarly(client)
 	flow, exit, err := in.take(ctx, l, early)
 	if err != nil {
-		in.turnAway(client.RemoteAddr(), exit, err)
-		splice.Abort(client)
-		return
+		in.refuse(client, exit, err)
+		return nil
 	}
-	defer in.pool.Took(string(exit))()
-	tally := in.stats.Flow(exit)
-	defer tally.End()
-	outer := traffic.Meter(early, &in.limits.Up, &in.limits.Down, tally.Up, tally.Down)
-	ended := in.began(client.RemoteAddr())
-	up, down, err := splice.Join(ctx, outer, flow)
-	ended(up, down)
+	c := &carried{in: in, exit: exit, flow: flow, took: in.pool.Took(string(exit)), tally: in.stats.Flow(exit)}
+	c.outer = traffic.Meter(early, &in.limits.Up, &in.limits.Down, c.tally.Up, c.tally.Down)
+	c.ended = in.began(client.RemoteAddr())
+	return c
+}
+
+// carried is one connection of a client on its way.
+type carried struct {
+	in          *Inbound
+	exit        identity.ID
+	outer, flow net.Conn
+	took        func()
+	tally       *traffic.Tally
+	ended       func(up, down int64)
+}
+
+// over notes how a connection has ended.
+func (c *carried) over(up, down int64, err error) {
+	c.ended(up, down)
 	if err != nil {
-		in.log.Debug("flow broke", "peer", exit, "err", err)
+		c.in.log.Debug("flow broke", "peer", c.exit, "err", err)
 	}
+	c.tally.End()
+	c.took()
+}
+
+// refuse turns a client away.
+func (in *Inbound) refuse(client net.Conn, exit identity.ID, err error) {
+	in.turnAway(client.RemoteAddr(), exit, err)
+	splice.Abort(client)
 }
 
 // take finds out who the client is and opens its flow.

@@ -70,37 +70,61 @@ func (x *core) Answer(f apps.Flow, err error) {
 }
 
 // Serve handles a flow until it is over. An error means that it was not accepted.
+//
+// A flow at rest waits in here: what leads to its target is in admit, so that its stack is free
+// again.
 func (o *Outbound) Serve(ctx context.Context, f apps.Flow) error {
+	to, err := o.admit(ctx, f)
+	if to == nil {
+		return err
+	}
+	return o.carry(ctx, f, to)
+}
+
+// admit connects a flow that is allowed to its target. It returns nil if there is nothing to carry,
+// because the flow was answered or because of the error.
+func (o *Outbound) admit(ctx context.Context, f apps.Flow) (*reached, error) {
 	config := o.config.Load()
 	denied := config.Allows(o.mesh.Self(), f.Peer(), o.names)
 	if f.Query().Has(spec.ProbeParam) {
 		answerProbe(f, denied)
-		return nil
+		return nil, nil
 	}
 	if denied != nil {
-		return denied
+		return nil, denied
 	}
 	targets, err := targetsOf(config, f.Query())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	leave, err := o.limits.Enter(o.Key)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer leave()
+	to, err := o.connect(ctx, f, config, targets)
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	over := to.leave
+	to.leave = func() { over(); leave() }
+	return to, nil
+}
+
+// connect connects a flow to one of the targets, and says who comes where the target wants that.
+func (o *Outbound) connect(ctx context.Context, f apps.Flow, config *spec.Outbound, targets []spec.Address) (*reached, error) {
 	target, name, over, err := o.dial(ctx, config.Balance, targets, source(f))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer over()
 	header := proxyproto.New(f.Query().Get(spec.ClientParam), f.Query().Get(spec.ServerParam))
 	if err := sendHeader(ctx, config.Proxy, target, header); err != nil {
+		over()
 		target.Close()
-		return err
+		return nil, err
 	}
 	refused := func() { o.pool.Failed(name, answer.Errorf(answer.Refused, "target %s refused the datagrams", name)) }
-	return o.carry(ctx, f, o.Key.Protocol, reached{target, refused}, config.Idle.Or(traffic.DefaultIdle))
+	return &reached{target, o.Key.Protocol, refused, config.Idle.Or(traffic.DefaultIdle), over}, nil
 }
 
 // sendHeader sends a target the PROXY header that it wants, if it wants one.

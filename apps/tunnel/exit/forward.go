@@ -86,8 +86,7 @@ func (x *Forwards) serve(ctx context.Context, f apps.Flow, protocol string) erro
 		c.Close()
 		return answer.Errorf(answer.Denied, "endpoint %s does not allow user %s to reach %s", self.Name, f.Peer().User, target)
 	}
-	defer leave()
-	return x.carry(ctx, f, protocol, reached{c, func() {}}, traffic.DefaultIdle)
+	return x.carry(ctx, f, &reached{c, protocol, func() {}, traffic.DefaultIdle, leave})
 }
 
 // dialPermitted connects to a target, at one of the addresses if there are any.

@@ -188,6 +188,9 @@ func (m *metered) Direct() func(p []byte) int {
 	}
 }
 
+// ReadsFrom is for [splice.Waiter].
+func (m *metered) ReadsFrom() net.Conn { return m.Conn }
+
 // EndsByClose is for [splice.Join].
 func (m *metered) EndsByClose() bool { return splice.EndsByClose(m.Conn) }
 
