@@ -133,8 +133,8 @@ func (s *Stream) direct(b chunk) int {
 // sources are what a stream is fed from.
 var sources = buffer.NewClasses(1<<10, wire.MaxFrame)
 
-// copyFrom reads src and writes what comes.
-func (s *Stream) copyFrom(src io.Reader) (total int64, err error) {
+// ReadFrom implements io.ReaderFrom. A silent source holds a small buffer.
+func (s *Stream) ReadFrom(src io.Reader) (total int64, err error) {
 	in := buffer.Buffer{Classes: sources}
 	defer in.Release()
 	for {

@@ -58,7 +58,7 @@ func (c *Conn) frame() error {
 	}
 	f := wire.Parse(&c.header)
 	c.mu.Lock()
-	c.heardLocked()
+	c.heard = time.Now()
 	err := c.countLocked(f)
 	c.mu.Unlock()
 	switch {
@@ -81,8 +81,7 @@ func (c *Conn) frame() error {
 	default:
 		err = c.control(f)
 	}
-	var e *Error
-	if asStreamError(err, &e) {
+	if e := streamError(err); e != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return c.refuseLocked(f.Stream, e)
@@ -90,12 +89,12 @@ func (c *Conn) frame() error {
 	return err
 }
 
-func asStreamError(err error, e **Error) bool {
-	s, ok := err.(*Error)
-	if ok {
-		*e = s
+// streamError returns the error if it concerns one stream alone.
+func streamError(err error) *Error {
+	if e, ok := err.(*Error); ok && e.Stream {
+		return e
 	}
-	return ok && s.Stream
+	return nil
 }
 
 // refuseLocked resets a stream on which the peer has made a fault.
@@ -345,6 +344,3 @@ func (s *Stream) Read(p []byte) (n int, err error) {
 	c.flushSoonLocked()
 	return n, nil
 }
-
-// heardLocked notes that the peer lives.
-func (c *Conn) heardLocked() { c.heard = time.Now() }

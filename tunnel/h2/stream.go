@@ -136,8 +136,7 @@ func (s *Stream) streamErrLocked() error {
 // wholeLocked reports whether all that the peer says has come. That counts whatever becomes of the
 // connection, and of our direction (RFC 9113 section 8.1); a reset with an error takes it back.
 func (s *Stream) wholeLocked() bool {
-	var reset *Error
-	return s.remoteEnd && !s.closed && !asStreamError(s.err, &reset)
+	return s.remoteEnd && !s.closed && streamError(s.err) == nil
 }
 
 // readErrLocked returns why nothing more comes; nil if something may.
@@ -342,8 +341,3 @@ func (streamAddr) String() string  { return "stream" }
 
 func (s *Stream) LocalAddr() net.Addr  { return streamAddr{} }
 func (s *Stream) RemoteAddr() net.Addr { return streamAddr{} }
-
-// ReadFrom implements io.ReaderFrom. A silent source holds a small buffer.
-func (s *Stream) ReadFrom(src io.Reader) (total int64, err error) {
-	return s.copyFrom(src)
-}
