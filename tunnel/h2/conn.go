@@ -11,9 +11,8 @@
 // stream at rest holds no buffer, a reader that stops holds up its own stream and no other, and a
 // window grows to what the path wants.
 //
-// It knows no certificate: who the peer is, is settled before and handed in. HPACK is of
-// golang.org/x/net/http2/hpack. What we send uses no dynamic table: fields of tunnels do not repeat
-// enough to pay for 4 KiB in each of 10,000 sessions.
+// It knows no certificate: who the peer is, is settled before and handed in. What is received of
+// HPACK is decoded by golang.org/x/net/http2/hpack; what is sent is in package wire.
 package h2
 
 import (
@@ -24,8 +23,6 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"golang.org/x/net/http2/hpack"
 
 	"ztm/tunnel/h2/budget"
 	"ztm/tunnel/h2/flood"
@@ -351,32 +348,6 @@ func (c *Conn) Open(f Fields, end bool) (*Stream, error) {
 	s.head, s.endHead = f, end
 	c.own++
 	return s, nil
-}
-
-// encodeLocked appends HEADERS and CONTINUATION frames.
-func (c *Conn) encodeLocked(id uint32, f Fields, end bool) {
-	var block bytes.Buffer
-	enc := hpack.NewEncoder(&block)
-	enc.SetMaxDynamicTableSizeLimit(0)
-	for _, field := range f {
-		enc.WriteField(field)
-	}
-	b := block.Bytes()
-	kind, flags := byte(wire.FrameHeaders), byte(0)
-	if end {
-		flags = wire.FlagEndStream
-	}
-	for {
-		n := min(len(b), wire.LeastFrame)
-		if n == len(b) {
-			flags |= wire.FlagEndHeaders
-		}
-		c.pending = append(wire.AppendHeader(c.pending, n, kind, flags, id), b[:n]...)
-		if b = b[n:]; len(b) == 0 {
-			return
-		}
-		kind, flags = wire.FrameContinuation, 0
-	}
 }
 
 // Ping measures a round trip. It fails when ctx ends or the connection is over.

@@ -278,7 +278,7 @@ func (s *Stream) openLocked(end bool) {
 		s.recvWindow.beginLocked(c, true)
 	}
 	end = end || s.endHead
-	c.encodeLocked(s.id, s.head, end)
+	c.pending = wire.AppendSection(c.pending, s.id, s.head, end)
 	s.head = nil
 	if end {
 		s.sentEndLocked()
@@ -310,7 +310,7 @@ func (s *Stream) CloseWriteWith(trailers Fields) error {
 func (s *Stream) endLocked(trailers Fields) {
 	if len(trailers) > 0 {
 		s.openLocked(false)
-		s.conn.encodeLocked(s.id, trailers, true)
+		s.conn.pending = wire.AppendSection(s.conn.pending, s.id, trailers, true)
 		s.sentEndLocked()
 		return
 	}

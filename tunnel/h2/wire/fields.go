@@ -58,31 +58,28 @@ func (f Fields) Check(kind Section) error {
 }
 
 func checkPseudo(kind Section, seen map[string]string) error {
-	wrong := StreamError(ProtocolError, "pseudo-fields that do not belong together")
-	has := func(name string) bool { _, ok := seen[name]; return ok }
-	switch {
-	case kind == Trailers:
-		if len(seen) > 0 {
-			return wrong
-		}
-	case kind == Response:
-		if _, err := strconv.Atoi(seen[":status"]); err != nil || len(seen) != 1 || len(seen[":status"]) != 3 {
-			return wrong
-		}
-	case seen[":method"] == "CONNECT":
-		if len(seen) != 2 || seen[":authority"] == "" {
-			return wrong
-		}
-	default:
-		n := 3
-		if has(":authority") {
-			n = 4
-		}
-		if len(seen) != n || seen[":method"] == "" || seen[":scheme"] == "" || seen[":path"] == "" {
-			return wrong
-		}
+	if !together(kind, seen) {
+		return StreamError(ProtocolError, "pseudo-fields that do not belong together")
 	}
 	return nil
+}
+
+// together reports whether pseudo-fields belong together.
+func together(kind Section, seen map[string]string) bool {
+	switch {
+	case kind == Trailers:
+		return len(seen) == 0
+	case kind == Response:
+		_, err := strconv.Atoi(seen[":status"])
+		return err == nil && len(seen) == 1 && len(seen[":status"]) == 3
+	case seen[":method"] == "CONNECT":
+		return len(seen) == 2 && seen[":authority"] != ""
+	}
+	n := 3
+	if _, has := seen[":authority"]; has {
+		n = 4
+	}
+	return len(seen) == n && seen[":method"] != "" && seen[":scheme"] != "" && seen[":path"] != ""
 }
 
 // CheckField checks one field (RFC 9113 section 8.2.1 and 8.2.2).
