@@ -307,8 +307,8 @@ func (c *cluster) namespaceGone() (string, error) {
 func (c *cluster) rights() (string, error) {
 	for words, want := range map[string]bool{
 		"list services": true, "watch endpointslices.discovery.k8s.io": true, "list namespaces": true, "create events": true,
-		"get secrets": false, "list pods": false, "create services": false, "update services": false, "patch services/status": true, "create endpointslices.discovery.k8s.io": false,
-		"impersonate users": false, "create serviceaccounts/token": false, "escalate clusterroles.rbac.authorization.k8s.io": false,
+		"get secrets": false, "list pods": false, "create services": false, "update services": false, "patch services --subresource=status": true, "create endpointslices.discovery.k8s.io": false,
+		"impersonate users": false, "create serviceaccounts --subresource=token": false, "escalate clusterroles.rbac.authorization.k8s.io": false,
 	} {
 		out, err := c.kubectl("", append([]string{"auth", "can-i", "--as=system:serviceaccount:ztm:ztm-agent", "-n", "stock"}, strings.Fields(words)...)...)
 		if may := err == nil && strings.HasSuffix("\n"+strings.TrimSpace(out), "\nyes"); may != want {
