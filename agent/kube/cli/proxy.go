@@ -52,16 +52,16 @@ func (n names) check() error {
 
 // proxy leads names of a cluster through an endpoint in it. listen is where, if nothing listens yet.
 func (c *client) proxy(ctx context.Context, name, listen string, n names) error {
-	exit, err := c.Trusted(ctx, name)
-	if err != nil {
-		return err
-	}
 	here, err := c.Endpoint(ctx)
 	if err != nil {
 		return err
 	}
 	var view proxyView
 	if err := c.Call(ctx, http.MethodGet, "proxy/config", nil, &view); err != nil {
+		return err
+	}
+	exit, err := c.Trusted(ctx, name)
+	if err != nil {
 		return err
 	}
 	if exit.User == here.User { // another user decides alone what leaves there
