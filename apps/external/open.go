@@ -19,9 +19,8 @@ import (
 // loopback, for one browser, and no longer than they are looked at.
 
 const (
-	maxOpened   = 16               // listeners; one more ends the oldest
-	openedTime  = 10 * time.Minute // without a request
-	openAddress = "127.0.0.1:0"
+	maxOpened  = 16               // listeners; one more ends the oldest
+	openedTime = 10 * time.Minute // without a request
 )
 
 // Opening asks for the pages of an app.
@@ -65,7 +64,7 @@ func (a *App) open(r *http.Request, _ string) (any, error) {
 		return nil, err
 	}
 	c.Close()
-	ln, err := loopback.Listen(openAddress)
+	ln, err := loopback.ListenApart()
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ package loopback
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -46,6 +47,20 @@ func Listen(address string) (net.Listener, error) {
 		return nil, err
 	}
 	return net.Listen("tcp", address)
+}
+
+// ListenApart opens a listener for [Serve] at a port and an address that nothing else listens at. A
+// browser sends the cookies of an address to all ports of it, so to other programs of this machine,
+// too, which may be those of other users. Where the system has a single loopback address, it is that
+// one.
+func ListenApart() (net.Listener, error) {
+	a := [4]byte{127}
+	rand.Read(a[1:])
+	a[3] = a[3]%254 + 1 // neither the first nor the last address of a network
+	if ln, err := net.Listen("tcp", netip.AddrPortFrom(netip.AddrFrom4(a), 0).String()); err == nil {
+		return ln, nil
+	}
+	return Listen("127.0.0.1:0")
 }
 
 // Serve serves requests that pass [Guard] until ctx ends, and closes ln. It returns nil then, and

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -139,5 +141,31 @@ func TestOnlyLoopbackAddressesAreListenedOn(t *testing.T) {
 	if ln, err := Listen("0.0.0.0:0"); err == nil {
 		ln.Close()
 		t.Error("it listens on all addresses")
+	}
+}
+
+func TestAPortApartHasAnAddressOfItsOwn(t *testing.T) {
+	seen := map[string]bool{}
+	for range 3 {
+		ln, err := ListenApart()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		if err := Check(ln.Addr().String()); err != nil {
+			t.Error(err)
+		}
+		host, _, _ := net.SplitHostPort(ln.Addr().String())
+		seen[host] = true
+		r := httptest.NewRequest(http.MethodGet, "http://"+ln.Addr().String()+"/", nil)
+		r.Header.Set("Origin", "http://"+ln.Addr().String())
+		w := httptest.NewRecorder()
+		Guard(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, r)
+		if w.Code != http.StatusOK {
+			t.Errorf("a page of %s may not ask it: %d", ln.Addr(), w.Code)
+		}
+	}
+	if runtime.GOOS == "linux" && (len(seen) != 3 || seen["127.0.0.1"]) {
+		t.Errorf("three ports apart have the addresses %v", seen)
 	}
 }

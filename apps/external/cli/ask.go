@@ -71,7 +71,8 @@ func (k *client) call(ctx context.Context, name, method, path string, body io.Re
 	return nil
 }
 
-// show serves the pages of an app to one browser, from an origin of their own.
+// show serves the pages of an app to one browser, from an origin of their own; at an address of this
+// machine, or if it is empty at one that nothing else has.
 func (k *client) show(ctx context.Context, name, address string) error {
 	open, err := k.reach(ctx, name)
 	if err != nil {
@@ -82,7 +83,11 @@ func (k *client) show(ctx context.Context, name, address string) error {
 	} else {
 		conn.Close()
 	}
-	ln, err := loopback.Listen(address)
+	listen := loopback.ListenApart
+	if address != "" {
+		listen = func() (net.Listener, error) { return loopback.Listen(address) }
+	}
+	ln, err := listen()
 	if err != nil {
 		return err
 	}

@@ -235,7 +235,7 @@ func (k *client) openCommand() *cli.Command {
 		ArgsUsage: "[PROVIDER/]NAME", UsageText: "ztm app open [PROVIDER/]NAME [--listen ADDRESS:PORT]",
 		Description: "It prints an address that works once, in one browser, and serves until it is interrupted.\n\n" + apps.Example(
 			"ztm app open hello", "ztm ep office app open alice/chat"),
-		Flags: []cli.Flag{&cli.StringFlag{Name: "listen", Value: "127.0.0.1:0", Usage: "listen on `ADDRESS:PORT` of this machine"}},
+		Flags: []cli.Flag{&cli.StringFlag{Name: "listen", Usage: "listen on `ADDRESS:PORT` of this machine", DefaultText: "a free one"}},
 		Action: func(x *cli.Context) error {
 			name, err := one(x, "NAME")
 			if err != nil {
