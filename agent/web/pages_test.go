@@ -96,7 +96,7 @@ func TestEverySentenceIsInChinese(t *testing.T) {
 func TestEveryModuleIsThere(t *testing.T) {
 	all, used := modules(t), map[string]bool{"main.js": true, "index.html": true, "console.css": true, "icon.svg": true}
 	for name, text := range all {
-		for _, m := range regexp.MustCompile(`(?m)^import .*from '\./([^']+)'$`).FindAllStringSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile(`(?m)(?:^import .*from |import\()'\./([^']+)'\)?`).FindAllStringSubmatch(text, -1) {
 			if _, ok := all[m[1]]; !ok {
 				t.Errorf("%s imports %s, which is not there", name, m[1])
 			}

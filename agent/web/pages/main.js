@@ -1,40 +1,42 @@
 // The frame of all pages: the way in, the navigation, and which page is shown.
 
 import { agent, drawn, onChange, redraw, signIn, use } from './agent.js'
-import { apps } from './apps.js'
-import { audit } from './audit.js'
-import { cloud } from './cloud.js'
 import { draw, h } from './dom.js'
-import { endpointPage, endpoints } from './endpoints.js'
-import { files } from './files.js'
 import { chosen, mesh, meshes } from './mesh.js'
 import { overview, welcome } from './overview.js'
-import { answerOf, dialogs, line, state } from './parts.js'
-import { policy } from './policy.js'
-import { proxy } from './proxy.js'
-import { script } from './script.js'
-import { applyTheme, settings } from './settings.js'
-import { terminals } from './terminal.js'
-import { tunnels } from './tunnels.js'
-import { users } from './users.js'
+import { answerOf, dialogs, failure, line, state } from './parts.js'
+import { applyTheme } from './theme.js'
 import { t } from './words.js'
 
 // pages are the entries of the navigation: path, title, what draws it.
 const pages = [
   ['', () => t('Overview'), overview],
-  ['endpoints', () => t('Endpoints'), (query, rest) => rest ? endpointPage(rest) : endpoints(query)],
-  ['tunnels', () => t('Tunnels'), tunnels],
-  ['proxy', () => t('Proxy'), proxy],
-  ['terminal', () => t('Terminal'), terminals],
-  ['script', () => t('Script'), script],
-  ['files', () => t('Files'), files],
-  ['cloud', () => t('Cloud'), cloud],
-  ['apps', () => t('Apps'), apps],
-  ['users', () => t('Users'), users],
-  ['policy', () => t('Policy'), policy],
-  ['audit', () => t('Audit'), audit],
-  ['settings', () => t('Settings'), settings],
+  ['endpoints', () => t('Endpoints'), later(() => import('./endpoints.js'), (m, query, rest) => rest ? m.endpointPage(rest) : m.endpoints(query))],
+  ['tunnels', () => t('Tunnels'), later(() => import('./tunnels.js'), (m, query) => m.tunnels(query))],
+  ['proxy', () => t('Proxy'), later(() => import('./proxy.js'), m => m.proxy())],
+  ['terminal', () => t('Terminal'), later(() => import('./terminal.js'), (m, query) => m.terminals(query))],
+  ['script', () => t('Script'), later(() => import('./script.js'), m => m.script())],
+  ['files', () => t('Files'), later(() => import('./files.js'), (m, query) => m.files(query))],
+  ['cloud', () => t('Cloud'), later(() => import('./cloud.js'), m => m.cloud())],
+  ['apps', () => t('Apps'), later(() => import('./apps.js'), m => m.apps())],
+  ['users', () => t('Users'), later(() => import('./users.js'), m => m.users())],
+  ['policy', () => t('Policy'), later(() => import('./policy.js'), m => m.policy())],
+  ['audit', () => t('Audit'), later(() => import('./audit.js'), m => m.audit())],
+  ['settings', () => t('Settings'), later(() => import('./settings.js'), m => m.settings())],
 ]
+
+// later draws by a module that is loaded when it is first needed.
+function later(load, show) {
+  let module = null, failed = null, loading = false
+  return (query, rest) => {
+    if (module) return show(module, query, rest)
+    if (!loading) {
+      loading = true
+      load().then(m => { module = m }, e => { failed = e }).then(redraw)
+    }
+    return failed ? failure(failed) : h('p', { class: 'quiet', role: 'status' }, t('Loading…'))
+  }
+}
 
 // route reads the address: #/PAGE/REST?QUERY.
 function route() {

@@ -3,6 +3,7 @@ import { h } from './dom.js'
 import { meshes } from './mesh.js'
 import { join } from './overview.js'
 import { button, command, confirm, line, table } from './parts.js'
+import { chooseTheme, theme } from './theme.js'
 import { chooseLanguage, chosenLanguage, t } from './words.js'
 
 export function settings() {
@@ -10,7 +11,7 @@ export function settings() {
   return [
     h('section', null, h('h2', null, t('Appearance')),
       h('div', { class: 'bar' },
-        h('label', null, 'Language / 语言 ', h('select', { value: chosenLanguage(), onchange: e => { chooseLanguage(e.target.value); redraw() } }, h('option', { value: 'en' }, 'English'), h('option', { value: 'zh' }, '简体中文'))),
+        h('label', null, 'Language / 语言 ', h('select', { value: chosenLanguage(), onchange: e => chooseLanguage(e.target.value).then(redraw) }, h('option', { value: 'en' }, 'English'), h('option', { value: 'zh' }, '简体中文'))),
         h('label', null, t('Colours'), ' ', h('select', { value: theme(), onchange: e => { chooseTheme(e.target.value); redraw() } },
           h('option', { value: '' }, t('as the system')), h('option', { value: 'light' }, t('light')), h('option', { value: 'dark' }, t('dark')))),
         h('label', null, h('input', { type: 'checkbox', checked: localStorage.getItem('ztm-reader') === '1', onchange: e => { localStorage.setItem('ztm-reader', e.target.checked ? '1' : '0') } }), ' ', t('Terminals for screen readers')))),
@@ -29,12 +30,3 @@ export function settings() {
       ...[[t('Version'), v.tag], [t('Commit'), v.commit], [t('Platform'), `${v.os}/${v.arch}`], [t('Features'), (v.features ?? []).join(', ')]].map(([a, b]) => [h('dt', null, a), h('dd', null, b || '–')])) : null, line('ztm version')),
   ]
 }
-
-export function theme() { return localStorage.getItem('ztm-theme') ?? '' }
-
-export function chooseTheme(name) {
-  localStorage.setItem('ztm-theme', name)
-  applyTheme()
-}
-
-export function applyTheme() { document.documentElement.dataset.theme = theme() }

@@ -1,9 +1,8 @@
 // Languages. A key is the English sentence; zh.js has the Chinese one. A test finds keys that a
 // language does not have, and those that nobody uses.
 
-import { zh } from './zh.js'
-
-const languages = { en: {}, zh }
+// sentences of a language; those of another than English are loaded when they are needed.
+const languages = { en: () => ({}), zh: () => import('./zh.js').then(m => m.zh) }
 
 function preferred() {
   const kept = localStorage.getItem('ztm-language')
@@ -12,19 +11,21 @@ function preferred() {
 }
 
 let language = preferred()
+let sentences = await languages[language]()
 document.documentElement.lang = language === 'zh' ? 'zh-Hans' : 'en'
 
 export function chosenLanguage() { return language }
 
-export function chooseLanguage(l) {
+export async function chooseLanguage(l) {
   localStorage.setItem('ztm-language', l)
+  sentences = await languages[l]()
   language = l
   document.documentElement.lang = l === 'zh' ? 'zh-Hans' : 'en'
 }
 
 // t is a sentence in the language of the page. {name} in it stands for a value.
 export function t(sentence, values) {
-  const text = languages[language][sentence] ?? sentence
+  const text = sentences[sentence] ?? sentence
   return values ? text.replace(/\{(\w+)\}/g, (all, name) => name in values ? values[name] : all) : text
 }
 

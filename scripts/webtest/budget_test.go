@@ -1,0 +1,96 @@
+package webtest
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+// The budget of a page, in bytes of gzip.
+const (
+	maxStart    = 45 << 10  // what a browser loads before the first page is there
+	maxTerminal = 150 << 10 // with a terminal
+)
+
+// TestWhatABrowserLoadsIsWithinTheBudget counts what a tab has loaded, in either language, and prints how
+// long the first paint took and what the agent holds.
+func TestWhatABrowserLoadsIsWithinTheBudget(t *testing.T) {
+	w := newWorld(t, program)
+	agent := w.agent("laptop")
+	w.ztm("laptop", "join", "demo", "--as", "laptop", "--permit", "root.json")
+	before := resident(t, agent.Process.Pid)
+	b := newTab(t, w.console("laptop"))
+	b.sees("as laptop, user root")
+	for _, language := range []string{"en", "zh"} {
+		eval[string](b, `localStorage['ztm-language'] = %s`, language)
+		b.open("")
+		b.do(chromedp.Reload())
+		b.sees("ztm get hub")
+		if n := b.loaded(t); n > maxStart {
+			t.Errorf("in %s a browser loads %d bytes before it shows a page; the budget is %d", language, n, maxStart)
+		} else {
+			t.Logf("in %s a browser loads %d bytes before it shows a page", language, n)
+		}
+	}
+	t.Log(eval[string](b, `'first paint ' + Math.round(performance.getEntriesByName('first-contentful-paint')[0].startTime - performance.getEntriesByType('navigation')[0].responseEnd) + ' ms after the page came'`))
+	eval[string](b, `localStorage['ztm-language'] = 'en'`)
+	b.do(chromedp.Reload())
+	b.sees("What is wrong now")
+	b.open("terminal")
+	b.click("Open a terminal")
+	b.click("Open")
+	b.screen("#")
+	if n := b.loaded(t); n > maxTerminal {
+		t.Errorf("with a terminal a browser loads %d bytes; the budget is %d", n, maxTerminal)
+	} else {
+		t.Logf("with a terminal a browser loads %d bytes", n)
+	}
+	during := resident(t, agent.Process.Pid)
+	w.ztm("laptop", "console", "--lock")
+	t.Logf("the agent holds %s before, %s with a console and a terminal, %s after", before, during, resident(t, agent.Process.Pid))
+	b.clean("401", "ERR_CONNECTION_REFUSED", "WebSocket")
+}
+
+// loaded is how many bytes of gzip a tab has loaded.
+func (b *tab) loaded(t *testing.T) (n int) {
+	t.Helper()
+	for _, address := range eval[[]string](b, `[location.origin + '/', ...performance.getEntriesByType('resource').map(e => e.name).filter(n => /\/(pages|xterm)\//.test(n))]`) {
+		resp, err := http.Get(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var packed bytes.Buffer
+		z, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+		if err == nil {
+			_, err = io.Copy(z, resp.Body)
+			z.Close()
+		}
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("%s: %d %v", address, resp.StatusCode, err)
+		}
+		n += packed.Len()
+	}
+	return n
+}
+
+// resident is the memory that a process holds, for people.
+func resident(t *testing.T, pid int) string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return "an unknown amount"
+	}
+	_, rest, _ := strings.Cut(string(text), "VmRSS:")
+	kib, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	n, _ := strconv.Atoi(kib)
+	return fmt.Sprintf("%.1f MB", float64(n)/1000)
+}
