@@ -73,7 +73,7 @@ type tab struct {
 func newTab(t testing.TB, address string) *tab {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(browser)
-	ctx, late := context.WithTimeout(ctx, 5*time.Minute)
+	ctx, late := context.WithTimeout(ctx, 15*time.Minute)
 	t.Cleanup(func() { late(); cancel() })
 	b := &tab{t: t, ctx: ctx}
 	messages := chromedp.Console(ctx)

@@ -66,10 +66,10 @@ func TestFilesArePublishedFetchedAndSaved(t *testing.T) {
 	nas.click("Fetch")
 	nas.sees("ztm cloud download /users/root/papers/report.txt -d")
 	nas.click("Fetch")
-	nas.sees("in step")
-	if b, err := os.ReadFile(filepath.Join(w.dir, "cloud-nas", "users", "root", "papers", "report.txt")); err != nil || string(b) != "a report" {
-		t.Errorf("%q, %v", b, err)
-	}
+	w.until("the file is at nas", func() bool {
+		b, err := os.ReadFile(filepath.Join(w.dir, "cloud-nas", "users", "root", "papers", "report.txt"))
+		return err == nil && string(b) == "a report"
+	})
 	eval[bool](nas, `URL.createObjectURL = blob => { blob.text().then(x => { window.saved = x }); return 'about:blank' }, HTMLAnchorElement.prototype.click = () => {}, true`)
 	nas.inRow("/users/root/papers/report.txt", "Save")
 	waitFor(t, "it is saved", func() bool { return eval[string](nas, `window.saved ?? ''`) == "a report" })

@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-const patience = 30 * time.Second
+const patience = 90 * time.Second
 
 // world is a hub and its agents, as processes, in one directory.
 type world struct {
