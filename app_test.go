@@ -41,6 +41,15 @@ func TestAnAppIsPublishedInstalledByAnotherUserAndUsedByAThird(t *testing.T) {
 	if got := w.ztm("bob", "app", "call", "hello"); got != "Hello bob, this is hello.\n" {
 		t.Errorf("bob is answered %q", got)
 	}
+	if shown := w.ztm("bob", "describe", "app", "hello"); !strings.Contains(shown, "ep-root ("+string(w.endpoint("ep-root").ID)+") of root") {
+		t.Errorf("who signed is not shown:\n%s", shown)
+	}
+	if list := w.ztm("root", "ep", "ep-root", "get", "app"); !strings.Contains(list, "tunnel") || strings.Count(list, "built in") < 3 {
+		t.Errorf("the apps of ztm are not listed:\n%s", list)
+	}
+	if shown := w.ztm("root", "describe", "app", "tunnel"); !strings.Contains(shown, "built in") {
+		t.Errorf("the app tunnel is described as\n%s", shown)
+	}
 	ask := []string{"ep", "ep-bob", "app", "call", "root/hello"}
 	if _, _, status := w.try("carol", ask...); status == 0 {
 		t.Error("before the grant carol was answered")

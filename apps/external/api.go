@@ -3,6 +3,7 @@ package external
 import (
 	"maps"
 	"net/http"
+	"slices"
 
 	"ztm/apps/external/install"
 	"ztm/apps/external/run"
@@ -17,10 +18,21 @@ type Shown struct {
 	install.App
 	Trial  bool       `json:"trial,omitempty"` // it is tried out by `ztm app run`, and not installed
 	Status run.Status `json:"status"`
+	// BuiltIn says that it is one of the binary: only the name, the version and the state mean something.
+	BuiltIn bool `json:"builtIn,omitempty"`
+}
+
+// builtin are the apps that a binary may have itself.
+var builtin = []string{"cloud", "file", "kube", "proxy", "script", "terminal", "tunnel"}
+
+// builtins lists the apps that this endpoint has without an installation.
+func (a *App) builtins(*http.Request, string) (any, error) {
+	return slices.DeleteFunc(slices.Clone(builtin), func(name string) bool { return a.host.API(name) == nil }), nil
 }
 
 // routes is the API:
 //
+//	GET    /builtin                             names of the apps of the binary
 //	GET    /apps                                []Shown
 //	GET    /apps/P/N                            Shown
 //	PATCH  /apps/P/N                            install.Change -> Shown
@@ -37,6 +49,7 @@ func (a *App) routes() http.Handler {
 		"DELETE /apps/{p}/{n}":      a.erase,
 		"POST /apps/{p}/{n}/{verb}": a.command,
 		"POST /open":                a.open,
+		"GET /builtin":              a.builtins,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			v, err := f(r, r.PathValue("p")+"/"+r.PathValue("n"))

@@ -80,18 +80,24 @@ func Sign(n apps.Notary, b *Bundle) (Signed, error) {
 // Open reads a bundle and verifies that an endpoint of its provider signed it. Documents of evicted
 // users are refused.
 func Open(n apps.Notary, s Signed) (*Bundle, error) {
+	b, _, err := OpenBy(n, s)
+	return b, err
+}
+
+// OpenBy is Open, and returns the endpoint that signed.
+func OpenBy(n apps.Notary, s Signed) (*Bundle, apps.Peer, error) {
 	var b Bundle
 	by, err := n.Verify(kind, s.Doc, s.Certificate, &b)
 	if err != nil {
-		return nil, err
+		return nil, by, err
 	}
 	if err := b.check(); err != nil {
-		return nil, err
+		return nil, by, err
 	}
 	if by.User != b.Manifest.Provider {
-		return nil, failf("the app is of %s, and signed by %s", b.Manifest.Provider, by.User)
+		return nil, by, failf("the app is of %s, and signed by %s", b.Manifest.Provider, by.User)
 	}
-	return &b, nil
+	return &b, by, nil
 }
 
 // Read reads a bundle that was verified when it was taken.

@@ -85,7 +85,7 @@ func (k *client) find(ctx context.Context, what string) (string, bundle.Signed, 
 		if err != nil {
 			return "", s, err
 		}
-		if err := called(b, id, n); err != nil {
+		if err := named(b, id, n); err != nil {
 			return "", s, err
 		}
 		if version == "" || version == number || version == b.Manifest.Version {
@@ -95,8 +95,8 @@ func (k *client) find(ctx context.Context, what string) (string, bundle.Signed, 
 	return "", bundle.Signed{}, fmt.Errorf("the app %s has no published version %.40q", id, version)
 }
 
-// called checks that a bundle is what the directory in which it is published says.
-func called(b *bundle.Bundle, id string, sequence uint64) error {
+// named checks that a bundle is what the directory in which it is published says.
+func named(b *bundle.Bundle, id string, sequence uint64) error {
 	if m := b.Manifest; m.ID() != id || m.Sequence != sequence {
 		return fmt.Errorf("what is published as number %d of the app %s is number %d of %s", sequence, id, m.Sequence, m.ID())
 	}

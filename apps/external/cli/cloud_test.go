@@ -14,7 +14,7 @@ func TestWhatIsPublishedUnderANameIsTheAppOfThatName(t *testing.T) {
 		sequence uint64
 		good     bool
 	}{{"alice/hello", 7, true}, {"alice/chat", 7, false}, {"bob/hello", 7, false}, {"alice/hello", 8, false}} {
-		if err := called(b, test.id, test.sequence); (err == nil) != test.good {
+		if err := named(b, test.id, test.sequence); (err == nil) != test.good {
 			t.Errorf("%s, number %d: %v", test.id, test.sequence, err)
 		}
 	}

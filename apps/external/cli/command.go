@@ -305,7 +305,7 @@ func (k *client) verbs() (list []*cli.Command) {
 
 func (k *client) getCommand() *cli.Command {
 	return &cli.Command{
-		Name: "app", Category: apps.AtEndpoint, Usage: "list the apps of others that are installed",
+		Name: "app", Category: apps.AtEndpoint, Usage: "list the apps of an endpoint: those of ztm, and those that are installed",
 		UsageText: "ztm get app", Description: apps.Example("ztm get app", "ztm ep office get app -o json"),
 		Action: func(x *cli.Context) error {
 			if err := apps.NoArguments(x); err != nil {

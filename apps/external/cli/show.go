@@ -7,12 +7,14 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"ztm/apps"
 	"ztm/apps/external"
 	"ztm/apps/external/install"
 	"ztm/apps/external/manifest"
+	"ztm/apps/external/run"
 	"ztm/apps/progress"
 )
 
@@ -62,17 +64,51 @@ func (k *client) list(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	own, err := k.builtins(ctx)
+	if err != nil {
+		return err
+	}
+	list = append(own, list...)
 	t := &apps.Table{Header: []string{"APP", "VERSION", "STATE", "USERS", "PROBLEM"}}
 	for i := range list {
 		a := &list[i]
-		t.Add(a.Manifest.ID(), apps.Printable(a.Manifest.Version), state(a), strings.Join(a.Users, ","), apps.Printable(problem(a)))
+		t.Add(called(a), apps.Printable(a.Manifest.Version), state(a), strings.Join(a.Users, ","), apps.Printable(problem(a)))
 	}
 	return k.Print(list, t)
+}
+
+// builtins lists the apps that the chosen endpoint has without an installation.
+func (k *client) builtins(ctx context.Context) (list []external.Shown, err error) {
+	ep, err := k.Endpoint(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	if err := k.Call(ctx, http.MethodGet, external.Name+"/builtin", nil, &names); err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		a := external.Shown{BuiltIn: true}
+		a.Manifest.Name, a.Manifest.Version = name, ep.Version
+		a.Status.State = run.Running
+		list = append(list, a)
+	}
+	return list, nil
+}
+
+// called is the name of an app: that of one of the binary has no provider.
+func called(a *external.Shown) string {
+	if a.BuiltIn {
+		return a.Manifest.Name
+	}
+	return a.Manifest.ID()
 }
 
 // state is what an app does, in a word or two.
 func state(a *external.Shown) string {
 	switch s := string(a.Status.State); {
+	case a.BuiltIn:
+		return "built in"
 	case a.Trial:
 		return s + " (tried out)"
 	case a.Disabled:
@@ -93,6 +129,12 @@ func problem(a *external.Shown) string {
 }
 
 func (k *client) describe(ctx context.Context, name string) error {
+	if own, err := k.builtins(ctx); err != nil {
+		return err
+	} else if i := slices.IndexFunc(own, func(a external.Shown) bool { return a.Manifest.Name == name }); i >= 0 {
+		return k.Print(own[i], &apps.Table{Header: []string{"FIELD", "VALUE"}, Rows: [][]string{
+			{"app", name}, {"version", apps.Printable(own[i].Manifest.Version)}, {"state", "built in"}, {"commands", "ztm " + name + " --help"}}})
+	}
 	id, err := k.resolve(ctx, name)
 	if err != nil {
 		return err
@@ -109,6 +151,10 @@ func (k *client) describe(ctx context.Context, name string) error {
 	}
 	add("app", a.Manifest.ID())
 	add("version", fmt.Sprintf("%s (sequence %d)", a.Manifest.Version, a.Manifest.Sequence))
+	add("signed by", k.signer(ctx, &a))
+	if a.Manifest.Command != "" {
+		add("command", "ztm "+a.Manifest.Name+": "+a.Manifest.Command)
+	}
 	if a.Previous != 0 {
 		add("previous", fmt.Sprintf("sequence %d", a.Previous))
 	}
@@ -128,6 +174,17 @@ func (k *client) describe(ctx context.Context, name string) error {
 	add("last error", a.Status.Error)
 	add("directory", a.Dir)
 	return k.Print(a, t)
+}
+
+// signer is the endpoint that signed an app, with its name where the mesh still has it.
+func (k *client) signer(ctx context.Context, a *external.Shown) string {
+	if a.Signer == "" {
+		return ""
+	}
+	if ep, err := k.Resolve(ctx, string(a.Signer)); err == nil {
+		return fmt.Sprintf("%s (%s) of %s", ep.Name, a.Signer, a.Manifest.Provider)
+	}
+	return fmt.Sprintf("%s of %s", a.Signer, a.Manifest.Provider)
 }
 
 // command does something with an app that has a name alone.

@@ -28,6 +28,7 @@ import (
 	"ztm/apps/external/manifest"
 	"ztm/apps/rooted"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
 )
 
 // maxApps is how many apps an endpoint has at most.
@@ -69,6 +70,9 @@ type App struct {
 
 	// Problem says why the app cannot run or will not be upgraded; "" is nothing.
 	Problem string `json:"problem,omitempty"`
+
+	// Signer is the endpoint that signed the current version; only [Store.Describe] fills it in.
+	Signer identity.ID `json:"signer,omitempty"`
 
 	// Digests are of all versions that were ever current, by sequence number in decimal.
 	Digests map[string][]byte `json:"digests,omitempty"`
@@ -127,7 +131,7 @@ func (s *Store) Describe(id string) (App, error) {
 	return a, nil
 }
 
-// trusted checks that the signature of what is installed is still one of a member. The name of a
+// trusted finds out who signed, and checks that the signature of what is installed is still one of a member. The name of a
 // user who was evicted may be that of somebody else by now: they get no upgrade in.
 func (s *Store) trusted(a *App) error {
 	d, err := s.open(a.Manifest.ID())
@@ -139,9 +143,11 @@ func (s *Store) trusted(a *App) error {
 	if err != nil {
 		return err
 	}
-	if _, err := bundle.Open(s.config.Notary, signed); err != nil {
+	_, by, err := bundle.OpenBy(s.config.Notary, signed)
+	if err != nil {
 		return answer.Errorf(answer.Denied, "its provider %s was evicted: the app goes on, and is not upgraded any more", a.Manifest.Provider)
 	}
+	a.Signer = by.ID
 	return nil
 }
 
