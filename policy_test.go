@@ -134,6 +134,7 @@ var arrows = []arrow{
 	{"apps/external/door", []string{"apps", "apps/external/contract", "apps/external/manifest", "apps/external/shelf", "tunnel/answer", "tunnel/capsule", "tunnel/identity", "tunnel/limit", "tunnel/splice"}, "what passes between peers and a program does not depend on how it runs"},
 	{"apps/external/cli", []string{"apps", "apps/external", "apps/external/bundle", "apps/external/contract", "apps/external/install", "apps/external/manifest", "apps/external/pages", "apps/external/run", "apps/external/shelf", "apps/progress", "tunnel/answer", "tunnel/identity", "tunnel/loopback", "tunnel/splice"}, "a command line is a client of an app; main alone has it"},
 	{"apps/external/pages", []string{"apps", "apps/external/contract", "tunnel/splice"}, "a browser sees an app, whoever opened it and wherever it runs"},
+	{"apps/external/sdk", nil, "a program of others has nothing of ztm but what it copies"},
 	{"apps/external/shelf", []string{"apps/external/contract", "tunnel/answer"}, "the files of a program are in the cloud, which knows no program"},
 	{"apps/external/run", []string{"apps", "apps/external/confine", "apps/external/manifest", "apps/process/session", "tunnel/answer", "tunnel/limit"}, "a process is kept without knowing who asks it"},
 	{"apps/external/manifest", []string{"tunnel/identity"}, "what an app says of itself is checked without running it"},
