@@ -39,6 +39,7 @@ func (o *Order) become() error {
 		do   func(*Order) error
 	}{
 		{"memory", (*Order).goFirst},
+		{"processor", (*Order).waitForOthers},
 		{"file system", (*Order).ownRoot},
 		{"limits", (*Order).limit},
 		{"account", (*Order).dropAccount},
@@ -66,6 +67,17 @@ func (o *Order) goFirst() error {
 	return os.WriteFile("/proc/self/oom_score_adj", []byte(first), 0)
 }
 
+// waitForOthers has the app wait for the processor where all want it. A nice value counts within a
+// session alone where the kernel groups tasks by session, and the app has one of its own: the group
+// gets the value, too. A kernel that does not group them has no such file.
+func (o *Order) waitForOthers() error {
+	_ = os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(niceness)), 0)
+	return unix.Setpriority(unix.PRIO_PROCESS, 0, niceness)
+}
+
+// niceness gives the app a tenth of the weight of the agent.
+const niceness = 10
+
 // firstFree is the first descriptor that the program does not get: 0 to 2 and the listener.
 const firstFree = 4
 
@@ -79,7 +91,7 @@ func (o *Order) limit() error {
 			return err
 		}
 	}
-	return unix.Setpriority(unix.PRIO_PROCESS, 0, 10)
+	return nil
 }
 
 func (o *Order) limitMemory() error { return setLimit(unix.RLIMIT_DATA, uint64(o.Memory)) }

@@ -8,6 +8,7 @@
 package manifest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -31,6 +32,10 @@ const (
 	anySystem    = "any"     // in Exec: whatever the system is
 	defaultLimit = 256 << 20 // bytes of memory, if the manifest names none
 	defaultCount = 32        // processes, if the manifest names none
+	defaultDisk  = 1 << 30   // bytes in its directory, if the manifest names none
+	defaultFiles = 10_000    // files there, if the manifest names none
+	maxDisk      = 16 << 40  // bytes
+	maxDiskFiles = 1_000_000 // a count of them takes seconds
 )
 
 // Manifest describes one version of an app. The zero value is not valid: see [Manifest.Check].
@@ -73,6 +78,8 @@ type Rights struct {
 
 	Memory    int64 `json:"memory,omitempty"`    // bytes of data of each process; 0 is 256 MB
 	Processes int   `json:"processes,omitempty"` // processes and threads; 0 is 32
+	Disk      int64 `json:"disk,omitempty"`      // bytes of all that it keeps in its directory; 0 is 1 GB
+	DiskFiles int   `json:"diskFiles,omitempty"` // files and directories there; 0 is 10,000
 }
 
 // AnyNet is the value of [Rights.Net] that asks for the network.
@@ -192,6 +199,9 @@ func (r *Rights) check() error {
 	if r.Memory != 0 && (r.Memory < minMemory || r.Memory > maxMemory) {
 		return failf("memory is %d bytes, not %d to %d", r.Memory, minMemory, int64(maxMemory))
 	}
+	if r.Disk < 0 || r.Disk > maxDisk || r.DiskFiles < 0 || r.DiskFiles > maxDiskFiles {
+		return failf("disk is %d bytes in %d files, not at most %d in %d", r.Disk, r.DiskFiles, int64(maxDisk), maxDiskFiles)
+	}
 	if r.Processes < 0 || r.Processes > maxProcesses {
 		return failf("processes are %d, not at most %d", r.Processes, maxProcesses)
 	}
@@ -239,6 +249,12 @@ func (r Rights) ProcessLimit() int {
 	return defaultCount
 }
 
+// DiskLimit returns how much the app may keep in its directory, in bytes.
+func (r Rights) DiskLimit() int64 { return cmp.Or(r.Disk, defaultDisk) }
+
+// FileLimit returns how many files and directories the app may keep there.
+func (r Rights) FileLimit() int { return cmp.Or(r.DiskFiles, defaultFiles) }
+
 // Beyond lists, for people, what these rights allow and the old ones did not. It is empty where an
 // upgrade needs no new consent.
 func (r Rights) Beyond(old Rights) []string {
@@ -257,5 +273,7 @@ func (r Rights) Beyond(old Rights) []string {
 	add(r.Autostart && !old.Autostart, "run whenever the agent does")
 	add(r.MemoryLimit() > old.MemoryLimit(), fmt.Sprintf("hold %d MB of memory in each process", r.MemoryLimit()>>20))
 	add(r.ProcessLimit() > old.ProcessLimit(), fmt.Sprintf("run %d processes", r.ProcessLimit()))
+	add(r.DiskLimit() > old.DiskLimit(), fmt.Sprintf("keep %d MB in its directory", r.DiskLimit()>>20))
+	add(r.FileLimit() > old.FileLimit(), fmt.Sprintf("keep %d files in its directory", r.FileLimit()))
 	return more
 }

@@ -46,12 +46,13 @@ type Group struct {
 	mesh   string
 	find   func() (confine.Means, error)
 	grace  time.Duration // what a program has to end after SIGTERM
+	every  time.Duration // see defaultEvery
 	warden warden
 }
 
 // NewGroup makes a group of the apps of a mesh.
 func NewGroup(mesh string) *Group {
-	return &Group{mesh: mesh, find: sync.OnceValues(confine.Find), grace: defaultGrace}
+	return &Group{mesh: mesh, find: sync.OnceValues(confine.Find), grace: defaultGrace, every: defaultEvery}
 }
 
 // Means says what holds programs on this machine. The first call takes some milliseconds.

@@ -1,7 +1,6 @@
 package run
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -90,6 +89,9 @@ func (r *Runner) launch() (*proc, error) {
 	words, ok := spec.Manifest.Program(runtime.GOOS, runtime.GOARCH)
 	if !ok {
 		return nil, answer.Errorf(answer.Unavailable, "the app %s has nothing for %s/%s", r.id, runtime.GOOS, runtime.GOARCH)
+	}
+	if err := r.within(spec); err != nil {
+		return nil, err
 	}
 	means, err := r.group.find()
 	if err != nil && !spec.Unconfined {
@@ -230,40 +232,6 @@ func (r *Runner) await(p *proc, process *os.Process) string {
 		how += ", it wrote: " + lastLine(text)
 	}
 	return how
-}
-
-// watchEvery is how often processes are counted where the kernel does not.
-const watchEvery = time.Second
-
-// guard counts the processes of a program where the kernel does not, and kills it if there are too
-// many. stop ends that.
-func (r *Runner) guard(p *proc) (stop func()) {
-	if !p.means.Unbounded {
-		return func() {}
-	}
-	spec, err := r.config.Spec()
-	if err != nil {
-		return func() {}
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(watchEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				if n := count(p.pid); n > spec.Manifest.Rights.ProcessLimit() {
-					p.killed = fmt.Sprintf("it had %d processes", n)
-					killAll(p.pid)
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return func() { cancel(); <-done }
 }
 
 // lastLine returns the last line that is not empty, of at most 200 bytes.

@@ -68,6 +68,21 @@ func app(what string) int {
 			}
 			fmt.Println(len(all))
 		}()
+	case "litter":
+		go func() { // ends with the process
+			for i := 0; ; i++ {
+				dir := filepath.Join(os.Getenv("ZTM_DATA"), strconv.Itoa(i/100))
+				os.Mkdir(dir, 0o700)
+				os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), nil, 0o600)
+			}
+		}()
+	case "spin":
+		for range 8 {
+			go func() { // ends with the process
+				for {
+				}
+			}()
+		}
 	case "bomb":
 		go func() { // ends with the process
 			for {
@@ -330,6 +345,59 @@ func TestWhatAnAppTakesIsItsOwnLoss(t *testing.T) {
 }
 
 // TestAKilledAgentLeavesNoProcess kills an agent, which is the test binary once more.
+func TestAnAppThatFillsItsDirectoryIsEndedAndNotStartedBeforeThereIsRoom(t *testing.T) {
+	f := newRunner(t, "litter", func(s *Spec, _ *Config) { s.Manifest.Rights.DiskFiles = 1000 })
+	f.group.every = 10 * time.Millisecond
+	if err := f.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	appstest.Eventually(t, "it ends", func() bool { s := f.Status(); return s.PID == 0 && strings.Contains(s.Error, "more than 1000 files") })
+	if err := f.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "more than 1000 files") {
+		t.Errorf("it is started again: %v", err)
+	}
+	if err := os.RemoveAll(f.spec.Data); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Start(t.Context()); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+}
+
+func TestAllThatAnAppHasWrittenIsCounted(t *testing.T) {
+	dir := t.TempDir()
+	if over := exceeds(filepath.Join(dir, "none"), manifest.Rights{}); over != "" {
+		t.Errorf("of a directory that is not there: %s", over)
+	}
+	deep := filepath.Join(dir, "a", "b")
+	if err := errors.Join(os.MkdirAll(deep, 0o700), os.WriteFile(filepath.Join(deep, "c"), make([]byte, 3<<20), 0o600), os.Symlink("/", filepath.Join(dir, "all"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		rights manifest.Rights
+		over   bool
+	}{{manifest.Rights{}, false}, {manifest.Rights{DiskFiles: 5}, false}, {manifest.Rights{DiskFiles: 4}, true}, {manifest.Rights{Disk: 2 << 20}, true}, {manifest.Rights{Disk: 5 << 20}, false}} {
+		if over := exceeds(dir, tt.rights); (over != "") != tt.over {
+			t.Errorf("%+v: %q", tt.rights, over)
+		}
+	}
+}
+
+func TestAnAppThatSpinsWaitsForOthers(t *testing.T) {
+	f := newRunner(t, "spin", nil)
+	f.echoes(t)
+	pid := f.Status().PID
+	if nice, err := unix.Getpriority(unix.PRIO_PROCESS, pid); 20-nice != 10 || err != nil {
+		t.Errorf("its nice value is %d, %v", 20-nice, err)
+	}
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/autogroup")
+	if errors.Is(err, os.ErrNotExist) {
+		t.Skip("this kernel does not group tasks by session")
+	}
+	if !strings.HasSuffix(strings.TrimSpace(string(text)), "nice 10") || err != nil {
+		t.Errorf("its group has %q, %v", text, err)
+	}
+}
+
 func TestAKilledAgentLeavesNoProcess(t *testing.T) {
 	if os.Getenv(asAgent) != "" {
 		f := newRunner(t, "family", nil)

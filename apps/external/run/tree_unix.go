@@ -47,6 +47,18 @@ func members(sid int) []int {
 	return pids
 }
 
+// held is how much of the disk a file takes, in bytes.
+func held(info fs.FileInfo) int64 {
+	const block = 512 // of the count, whatever the file system's own
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * block
+	}
+	return info.Size()
+}
+
+// gone reports whether an error says that a file is not there any more.
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) }
+
 // own gives a directory and all that is in it to an account, if it is not that of the account yet.
 func own(dir string, id int) error {
 	info, err := os.Lstat(dir)
