@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"ztm/agent"
+	"ztm/apps"
+)
+
+// echoing is an app of a module outside of this one, which has copied the package sdk.
+const echoing = `package main
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+
+	"echoing/sdk"
+)
+
+func main() {
+	listener, err := sdk.Listen()
+	if err != nil {
+		log.Fatal(err)
+	}
+	http.Handle("/ztm-command", sdk.Command(func(from sdk.Caller, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+		fmt.Fprintln(stdout, from.User, args)
+		io.Copy(stdout, stdin)
+		return 3
+	}))
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if c, err := sdk.Stream(w, r); err == nil {
+			defer c.Close()
+			io.Copy(c, c)
+			c.CloseWrite()
+		}
+	})
+	log.Fatal(http.Serve(listener, nil))
+}
+`
+
+// echoingApp builds it, and returns its directory.
+func echoingApp(t testing.TB) string {
+	t.Helper()
+	needsApps(t, "go")
+	dir := filepath.Join(t.TempDir(), "echoing")
+	sdk, err := os.ReadFile(filepath.Join("apps", "external", "sdk", "sdk.go"))
+	err = errors.Join(err, os.MkdirAll(filepath.Join(dir, "sdk"), 0o755))
+	for name, text := range map[string]string{"main.go": echoing, "sdk/sdk.go": string(sdk), "go.mod": "module echoing\n\ngo 1.24\n",
+		"app.json": `{"name": "echoing", "version": "1", "exec": {"any": ["echoing"]}, "command": "say it again"}`} {
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, filepath.FromSlash(name)), []byte(text), 0o644))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", "echoing", ".")
+	build.Dir, build.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-trimpath", "GOWORK=off")
+	if text, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return dir
+}
+
+func TestAModuleOutsideCopiesThePackageForAppsAndWorks(t *testing.T) {
+	dir := echoingApp(t)
+	w := newWorld(t)
+	w.join("root", "root")
+	w.ztm("root", "app", "install", "--yes", dir)
+	if out, errs, status := w.typed("and again", "root", "echoing", "a", "b c"); status != 3 || out != "root [a b c]\nand again" || errs != "" {
+		t.Errorf("status %d, %q, %q", status, out, errs)
+	}
+}
+
+// probe is an app of the binary that gives the mesh away, and echoes.
+type probe struct{ mesh apps.Mesh }
+
+func (*probe) Name() string                  { return "probe" }
+func (*probe) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+func (*probe) Left(func(apps.Peer) bool)     {}
+func (*probe) API() http.Handler             { return http.NotFoundHandler() }
+func (*probe) Serve(_ context.Context, f apps.Flow) {
+	if c, err := f.Accept(); err == nil {
+		defer c.Close()
+		io.Copy(c, c)
+	}
+}
+
+// BenchmarkApps compares an app of somebody else with what the binary does itself, from one endpoint
+// to another: `go test -run '^$' -bench BenchmarkApps -count 5 .` in turns.
+func BenchmarkApps(b *testing.B) {
+	dir := echoingApp(b)
+	w := newWorld(b)
+	probes := map[string]*probe{}
+	w.options = agent.Config{Apps: append(kinds(), apps.Kind{Name: "probe", New: func(h apps.Host) apps.App {
+		probes[h.Mesh.Self().Name] = &probe{h.Mesh}
+		return probes[h.Mesh.Self().Name]
+	}})}
+	w.join("root", "root")
+	w.startAgent("second")
+	w.ztm("second", "join", "demo", "--as", "ep-second", "--permit", w.path("root.json"))
+	w.connected("second")
+	w.ztm("second", "app", "install", "--yes", dir)
+	w.ztm("second", "tunnel", "open", "outbound", "tcp/echo", "--targets", echoServer(b))
+	to := w.endpoint("ep-second").ID
+	open := func(path string) net.Conn {
+		c, err := probes["ep-root"].mesh.Open(b.Context(), to, path, url.Values{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return c
+	}
+	turn := func(path string) {
+		c := open(path)
+		defer c.Close()
+		one := []byte{1}
+		if _, err := c.Write(one); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, one); err != nil {
+			b.Fatal(err)
+		}
+	}
+	const app, own, tunnel = "app/stream/root/echoing/", "probe/echo", "tunnel/tcp/echo"
+	turn(own)
+	b.Run("first", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			w.ztm("second", "app", "stop", "echoing")
+			b.StartTimer()
+			turn(app)
+		}
+	})
+	for name, path := range map[string]string{"next/app": app, "next/binary": own} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				turn(path)
+			}
+		})
+	}
+	for name, path := range map[string]string{"flow/app": app, "flow/tunnel": tunnel} {
+		b.Run(name, func(b *testing.B) { flood(b, open(path)) })
+	}
+}
+
+// flood sends pieces through an echo and reads them back.
+func flood(b *testing.B, c net.Conn) {
+	defer c.Close()
+	piece := make([]byte, 1<<20)
+	b.SetBytes(int64(len(piece)))
+	sent := make(chan error, 1)
+	go func() { // ends with c
+		for range b.N {
+			if _, err := c.Write(piece); err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- nil
+	}()
+	back := make([]byte, len(piece))
+	b.ResetTimer()
+	for range b.N {
+		if _, err := io.ReadFull(c, back); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	if err := <-sent; err != nil {
+		b.Fatal(err)
+	}
+}
