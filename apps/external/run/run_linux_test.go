@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,7 +80,8 @@ func app(what string) int {
 	case "spin":
 		for range 8 {
 			go func() { // ends with the process
-				for {
+				for n := uint(0); ; n++ {
+					runtime.KeepAlive(n)
 				}
 			}()
 		}
@@ -379,6 +381,28 @@ func TestAllThatAnAppHasWrittenIsCounted(t *testing.T) {
 		if over := exceeds(dir, tt.rights); (over != "") != tt.over {
 			t.Errorf("%+v: %q", tt.rights, over)
 		}
+	}
+}
+
+func TestWhereNothingHoldsAnAppItIsNotStartedUnlessItsOwnerSaysSo(t *testing.T) {
+	unconfined := false
+	f := newRunner(t, "echo", nil)
+	f.group.find = func() (confine.Means, error) {
+		return confine.Means{}, fmt.Errorf("%w: the kernel has no Landlock", confine.ErrUnable)
+	}
+	log := &appstest.Buffer{}
+	f.config.Log = slog.New(slog.NewTextHandler(log, nil))
+	f.config.Spec = func() (Spec, error) { s := f.spec; s.Unconfined = unconfined; return s, nil }
+	if err := f.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "no Landlock") || !strings.Contains(err.Error(), "--unconfined") {
+		t.Errorf("it is started: %v", err)
+	}
+	unconfined = true
+	if err := f.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.echoes(t)
+	if s := f.Status(); s.Confined != "nothing" || !strings.Contains(log.String(), "level=WARN") {
+		t.Errorf("it is shown as held by %q, and logged as %s", s.Confined, log)
 	}
 }
 

@@ -48,7 +48,7 @@ func TestACommandHasItsArgumentsItsInputAndAStatus(t *testing.T) {
 			return 1
 		}
 		io.WriteString(stdout, from.User+" "+strings.Join(args, "|"))
-		io.WriteString(stderr, string(text))
+		stderr.Write(text)
 		return 7
 	})
 	u, err := contract.CommandTarget([]string{"a b", ""})
