@@ -62,7 +62,7 @@ func app(what string) int {
 			var all [][]byte
 			for range 4 << 10 {
 				b := make([]byte, 1<<20)
-				for i := range b {
+				for i := 0; i < len(b); i += os.Getpagesize() {
 					b[i] = 1
 				}
 				all = append(all, b)

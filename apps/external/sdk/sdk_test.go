@@ -1,4 +1,4 @@
-package sdk
+package sdk_test
 
 import (
 	"bufio"
@@ -11,15 +11,60 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"ztm/apps/appstest"
 	"ztm/apps/external/contract"
+	"ztm/apps/external/sdk"
 )
 
-func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
+func TestMain(m *testing.M) {
+	if os.Getenv("LISTEN_FDNAMES") == "ztm" {
+		Example() // this is the app of a test
+	}
+	os.Exit(appstest.Run(m))
+}
+
+func TestAProgramServesOnTheSocketThatItIsHanded(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	handed, err := ln.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer handed.Close()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := exec.CommandContext(t.Context(), exe)
+	app.Env, app.ExtraFiles = append(os.Environ(), "LISTEN_FDNAMES=ztm"), []*os.File{handed}
+	if err := app.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer app.Wait()
+	defer app.Process.Kill()
+	r, err := http.NewRequest(http.MethodGet, "http://"+ln.Addr().String(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Ztm-Peer-User", "bob")
+	r.Close = true
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, err := io.ReadAll(resp.Body); string(text) != "Hello bob.\n" || err != nil {
+		t.Errorf("it answers %q, %v", text, err)
+	}
+}
 
 // asks sends a request with an upgrade to a handler, and an input behind it.
 func asks(t *testing.T, h http.Handler, target, protocol, input string) (*http.Response, *bufio.Reader) {
@@ -42,7 +87,7 @@ func asks(t *testing.T, h http.Handler, target, protocol, input string) (*http.R
 }
 
 func TestACommandHasItsArgumentsItsInputAndAStatus(t *testing.T) {
-	h := Command(func(from Caller, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	h := sdk.Command(func(from sdk.Caller, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		text, err := io.ReadAll(stdin)
 		if err != nil {
 			return 1
@@ -65,7 +110,7 @@ func TestACommandHasItsArgumentsItsInputAndAStatus(t *testing.T) {
 
 func TestAStreamHalfCloses(t *testing.T) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if c, err := Stream(w, r); err == nil {
+		if c, err := sdk.Stream(w, r); err == nil {
 			defer c.Close()
 			io.Copy(c, c)
 			c.CloseWrite()
@@ -104,7 +149,7 @@ func TestAProgramAsksItsAgent(t *testing.T) {
 		case r.URL.Path == "/v1/self":
 			json.NewEncoder(w).Encode(map[string]string{"user": "alice"})
 		case r.URL.Query().Get("to") == "nas":
-			if c, err := Stream(w, r); err == nil {
+			if c, err := sdk.Stream(w, r); err == nil {
 				io.WriteString(c, "from "+r.URL.Query().Get("path"))
 				c.Close()
 			}
@@ -112,17 +157,17 @@ func TestAProgramAsksItsAgent(t *testing.T) {
 			http.Error(w, "no such endpoint", http.StatusNotFound)
 		}
 	})
-	client := Client()
+	client := sdk.Client()
 	defer client.CloseIdleConnections()
 	resp, err := client.Get("http://ztm/v1/self")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if text, err := io.ReadAll(resp.Body); !strings.Contains(string(text), "alice") || err != nil || Data() != "/data" {
+	if text, err := io.ReadAll(resp.Body); !strings.Contains(string(text), "alice") || err != nil || sdk.Data() != "/data" {
 		t.Errorf("%s, %v", text, err)
 	}
-	c, err := Open(t.Context(), "nas", "room 1")
+	c, err := sdk.Open(t.Context(), "nas", "room 1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,12 +175,12 @@ func TestAProgramAsksItsAgent(t *testing.T) {
 	if text, err := io.ReadAll(c); string(text) != "from room 1" || err != nil {
 		t.Errorf("%q, %v", text, err)
 	}
-	if _, err := Open(t.Context(), "nowhere", ""); err == nil || !strings.Contains(err.Error(), "no such endpoint") {
+	if _, err := sdk.Open(t.Context(), "nowhere", ""); err == nil || !strings.Contains(err.Error(), "no such endpoint") {
 		t.Errorf("an endpoint that is not there: %v", err)
 	}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Open(over, "nas", ""); !errors.Is(err, context.Canceled) {
+	if _, err := sdk.Open(over, "nas", ""); !errors.Is(err, context.Canceled) {
 		t.Errorf("an opening that was given up: %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,9 +65,12 @@ func TestAPathOfAProgramLeadsNowhereButBelowItsOwnDirectory(t *testing.T) {
 
 func TestWhoWatchesHearsOfEachChangeOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		names := []string{"a", "b"}
 		f := &fake{}
 		f.files = func() (list []map[string]any) {
+			mu.Lock()
+			defer mu.Unlock()
 			for _, name := range names {
 				list = append(list, map[string]any{"path": "/users/alice/app-data/bob/notes/" + name})
 			}
@@ -77,6 +81,8 @@ func TestWhoWatchesHearsOfEachChangeOnce(t *testing.T) {
 		w := httptest.NewRecorder()
 		go func() {
 			<-time.After(watchEvery / 2)
+			mu.Lock()
+			defer mu.Unlock()
 			names = []string{"b", "c"}
 		}()
 		if _, err := newShelf(f).Serve(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/watch", nil)); err != nil {
