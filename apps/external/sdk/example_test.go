@@ -3,7 +3,6 @@ package sdk_test
 import (
 	"fmt"
 	"io"
-	"log"
 	"net/http"
 
 	"ztm/apps/external/sdk"
@@ -13,7 +12,8 @@ import (
 func Example() {
 	listener, err := sdk.Listen()
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "Hello %s.\n", sdk.From(r).User)
@@ -26,5 +26,5 @@ func Example() {
 		fmt.Fprintf(stdout, "Hello %s.\n", from.User)
 		return 0
 	}))
-	log.Fatal(http.Serve(listener, nil))
+	fmt.Println(http.Serve(listener, nil))
 }

@@ -53,7 +53,8 @@ func Stream(w http.ResponseWriter, r *http.Request) (Conn, error) { return agree
 // agree answers 101.
 func agree(w http.ResponseWriter, r *http.Request, protocol string) (Conn, error) {
 	if r.Header.Get("Upgrade") != protocol {
-		http.Error(w, "this is for a request with Upgrade: "+protocol, http.StatusUpgradeRequired)
+		w.WriteHeader(http.StatusUpgradeRequired)
+		io.WriteString(w, "this is for a request with Upgrade: "+protocol+"\n")
 		return nil, fmt.Errorf("sdk: the request does not ask for %s", protocol)
 	}
 	c, rw, err := http.NewResponseController(w).Hijack()
