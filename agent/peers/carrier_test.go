@@ -398,8 +398,6 @@ func TestWhatWasOffloadedThroughAHubEndsWithIt(t *testing.T) {
 // A round may end at the moment in which the mode changes: either the change finds its session, or the
 // session finds the change.
 func TestASessionThatBecomesDirectTooLateTakesNoFlows(t *testing.T) {
-	a, h, end := pairOf(t, &counting{}, "one")
-	defer end()
 	for name, modes := range map[string][]direct.Mode{
 		"allowed":                          {direct.Auto},
 		"turned off before it came":        {direct.Off},
@@ -407,6 +405,8 @@ func TestASessionThatBecomesDirectTooLateTakesNoFlows(t *testing.T) {
 		"its own network only, as it came": {direct.Auto, direct.LAN},
 	} {
 		t.Run(name, func(t *testing.T) {
+			a, h, end := pairOf(t, &counting{}, "one")
+			defer end()
 			var asked atomic.Int64
 			h.to.Mode = func() direct.Mode { return modes[min(int(asked.Add(1)), len(modes))-1] }
 			near, far := newLine()
