@@ -86,6 +86,7 @@ func (a *App) getFiles(r *http.Request) (any, error) {
 		return nil, err
 	}
 	a.look(r, user)
+	path = a.spelled(user, path)
 	list, err := a.files(user, path)
 	if err == nil && list == nil {
 		list = []File{}
@@ -187,6 +188,7 @@ func (a *App) postDownload(r *http.Request) (any, error) {
 		return nil, err
 	}
 	a.look(r, user)
+	path = a.spelled(user, path)
 	var rows []index.Row
 	a.each(user, path, func(row index.Row) {
 		if !row.Deleted {

@@ -104,6 +104,9 @@ func (a *App) read(t *tree.Tree, user, path string, share []string) (*index.Publ
 	if err != nil {
 		return nil, err
 	}
+	if other := a.index.Spelled(user, path); other != path && known == nil {
+		return nil, answer.Errorf(answer.Conflict, "the name is published in another form of Unicode, which looks the same; rename the file to that, or remove it")
+	}
 	c, list, info, err := a.sum(t, user, path)
 	if err != nil {
 		return nil, err
@@ -221,7 +224,25 @@ func (a *App) split(name string) (user, path string, err error) {
 	if _, err := tree.Path(user, path); err != nil && path != "" {
 		return "", "", answer.Errorf(answer.BadRequest, "%v", err)
 	}
-	return user, path, nil
+	return user, a.spelled(user, path), nil
+}
+
+// spelled returns a path as it was published, for whoever types it in another form of Unicode. What
+// is here in exactly these bytes is meant by them.
+func (a *App) spelled(user, path string) string {
+	if a.broken != nil {
+		return path
+	}
+	other := a.index.Spelled(user, path)
+	if other == path {
+		return path
+	}
+	if t, err := a.local(); err == nil {
+		if _, err := t.Stat(user, path); err == nil {
+			return path
+		}
+	}
+	return other
 }
 
 // unpublish says of a file, or of all below a path as well, that it is no longer published. Copies stay

@@ -140,6 +140,7 @@ type Index struct {
 	readers  map[string]*entry.Readers // guarded by mu
 	groups   groups                    // that files are shared with; guarded by mu
 	kept     map[string]int64          // bytes of each user that are here; guarded by mu
+	forms    map[string]string         // keys without prefix that are not ASCII, by their form; guarded by mu
 	claims   map[string]int64          // bytes of files that are on their way, by key without prefix; guarded by mu
 	certs    map[identity.ID][]byte    // guarded by mu
 	changed  chan struct{}             // closed at the next change; guarded by mu
@@ -154,7 +155,7 @@ type turn struct {
 // Load reads the index from the database.
 func Load(s apps.State, n apps.Notary) (*Index, error) {
 	x := &Index{state: s, notary: n, rows: map[string]*Row{}, content: map[blocks.Hash]*Row{}, users: map[string]int{},
-		readers: map[string]*entry.Readers{}, groups: groups{}, kept: map[string]int64{}, claims: map[string]int64{}, certs: map[identity.ID][]byte{}, changed: make(chan struct{})}
+		readers: map[string]*entry.Readers{}, groups: groups{}, kept: map[string]int64{}, claims: map[string]int64{}, forms: map[string]string{}, certs: map[identity.ID][]byte{}, changed: make(chan struct{})}
 	var m meta
 	found, err := s.Load(metaKey, &m)
 	if err != nil {
@@ -212,6 +213,7 @@ func (x *Index) setLocked(e *entry.Entry, r *record) {
 	if row == nil {
 		row = &Row{User: e.User, Path: id[len(e.User)+1:]}
 		x.rows[id] = row
+		x.formLocked(id)
 		x.users[e.User]++
 	} else {
 		x.unlinkLocked(row)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"ztm/apps/rooted"
 )
 
 // Content names what is in a file: its hash. "" is no file.
@@ -235,4 +237,4 @@ func (m Mode) untouched(f File) Step {
 }
 
 // fold returns what names have in common that a file system may take for one.
-func fold(path string) string { return strings.ToLower(strings.ToUpper(path)) }
+func fold(path string) string { return strings.ToLower(strings.ToUpper(rooted.Form(path))) }
