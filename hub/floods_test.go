@@ -276,3 +276,18 @@ func TestListingTheDirectoryInALoopHarmsNobodyElse(t *testing.T) {
 		t.Errorf("another endpoint lists: %v", err)
 	}
 }
+
+// A holder of the CA key that is asked by many devices at once answers on as many streams.
+func TestMoreRequestsThanAHubTakesAtATimeAreAllAnswered(t *testing.T) {
+	h := start(t)
+	s := h.device("bob").session()
+	var wg sync.WaitGroup
+	for range 500 {
+		wg.Go(func() {
+			if err := s.Call(t.Context(), "GET", tunnel.PathHub, nil, nil, nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}

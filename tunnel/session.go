@@ -118,7 +118,7 @@ func (s *Session) call(ctx context.Context, method, path string, query url.Value
 	if err != nil {
 		return err
 	}
-	resp, err := s.h2.RoundTrip(req)
+	resp, err := s.roundTrip(req)
 	if err != nil {
 		return fmt.Errorf("hub %s: %w", s.address, s.watch.reason(err))
 	}
@@ -141,6 +141,32 @@ func (s *Session) call(ctx context.Context, method, path string, query url.Value
 			return fmt.Errorf("hub %s: answer to %s %s: %v", s.address, method, path, err)
 		}
 		return nil
+	}
+}
+
+// busyPause is how long a request waits until it tries again for a place at a hub that has none.
+const busyPause = 20 * time.Millisecond
+
+// roundTrip sends a request, once the hub takes another one on this session: an answer to a hub that
+// asked much at once must not be lost.
+func (s *Session) roundTrip(req *http.Request) (*http.Response, error) {
+	for {
+		resp, err := s.h2.RoundTrip(req)
+		if !h2.IsBusy(err) {
+			return resp, err
+		}
+		timer := time.NewTimer(busyPause)
+		select {
+		case <-timer.C:
+		case <-req.Context().Done():
+			timer.Stop()
+			return nil, err
+		}
+		if req.GetBody != nil {
+			if req.Body, err = req.GetBody(); err != nil {
+				return nil, err
+			}
+		}
 	}
 }
 

@@ -101,6 +101,13 @@ var ErrClosed = errors.New("h2: connection closed")
 // ErrBusy says that the peer takes no more streams on this connection for now.
 var ErrBusy = errors.New("h2: the peer takes no more streams")
 
+// IsBusy reports whether a request was not sent, or not looked at, because the peer has as many as it
+// takes: it may be sent again (RFC 9113 section 8.7).
+func IsBusy(err error) bool {
+	e := new(Error)
+	return errors.Is(err, ErrBusy) || errors.As(err, &e) && e.Stream && e.Remote && e.Code == wire.RefusedStream
+}
+
 // Client begins as the client on rw, which it owns from now on. It returns at once.
 func Client(rw net.Conn, o Options) *Conn { return newConn(rw, true, o) }
 
