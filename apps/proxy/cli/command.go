@@ -221,6 +221,7 @@ func whereCommand(m manager) *cli.Command {
 		Name:      "where",
 		Category:  apps.AtEndpoint,
 		Usage:     "show where a connection through a proxy would go",
+		ArgsUsage: "HOST:PORT", // the port may be left out
 		UsageText: "ztm proxy where HOST[:PORT]",
 		Description: "It opens no connection. What the endpoint knows of the exits decides, and an exit may still refuse. The second\n" +
 			"and later lines count if the exits of the line before do not know the name.\n\n" +
