@@ -12,6 +12,7 @@ import (
 	"ztm/agent/audit"
 	"ztm/agent/audit/sink"
 	"ztm/agent/notice"
+	"ztm/agent/policy"
 	"ztm/agent/policy/keep"
 	"ztm/apps"
 	"ztm/tunnel/answer"
@@ -34,6 +35,7 @@ func (m *mesh) auditState() *appState { return &appState{m.agent.db, m.name + "/
 func (m *mesh) newNotices() {
 	m.notices = notice.New(notice.Config{
 		Log: m.log, Self: m.Self, Mesh: m.name, Now: m.agent.clock.Now, Ends: func() time.Time { return m.authority.Own().NotAfter },
+		Target:    policy.Named,
 		Evictions: func() []identity.Eviction { return m.verifier.Trust().Evictions() },
 		Endpoints: func(ctx context.Context) ([]apps.Endpoint, error) {
 			return m.Endpoints(ctx, apps.Filter{User: m.authority.User()})
@@ -74,6 +76,7 @@ func (m *mesh) startAudit() {
 
 // auditFlow adds a line about a flow of a peer. Those of the endpoint's own user are no news to them.
 func (m *mesh) auditFlow(l audit.Line) {
+	m.notices.Seen(l)
 	if l.User == m.authority.User() && !m.sinks.Settings().Own {
 		return
 	}
@@ -82,12 +85,7 @@ func (m *mesh) auditFlow(l audit.Line) {
 	}
 	l.Policy, l.Trust = m.policy.Version(), m.verifier.Trust().Version()
 	m.audit.Add(l)
-	m.notices.Seen(l)
 }
-
-// recordedAtOnce reports whether a line is written when a flow of an app begins: by what runs in it a
-// peer may change the endpoint, and the end of it may be days away.
-func recordedAtOnce(app string) bool { return app == "terminal" || app == "script" }
 
 // policyApplied records that a version of the policy is in force here.
 func (m *mesh) policyApplied(version uint64, mode string) {

@@ -18,6 +18,7 @@ import (
 	"ztm/agent/limits"
 	"ztm/agent/notice"
 	"ztm/agent/peers"
+	"ztm/agent/policy"
 	"ztm/agent/policy/keep"
 	"ztm/agent/recent"
 	"ztm/agent/tokens"
@@ -102,7 +103,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	m.peers = peers.New(peers.Config{
 		Self: a.self, Endpoint: m.Self, Verifier: m.verifier, Certificate: m.authority.Certificate, Log: m.log, PeerLog: m.peerLog,
 		Limits: m.limits, Work: &m.work, Life: m.life, Hubs: m.control, Answer: m.answer, Audit: m.auditFlow, Answered: m.answered,
-		Await: m.policy.AwaitRule, Judge: m.policy.Permit, Rule: m.policy.RuleOf, AtOnce: recordedAtOnce, Mark: m.policy.Mark,
+		Await: m.policy.AwaitRule, Judge: m.policy.Permit, Rule: m.policy.RuleOf, AtOnce: policy.Runs, Mark: m.policy.Mark,
 		User: m.authority.User, Mode: m.mode, Network: a.config.Network,
 	})
 	m.authority.Connect(m, m.control, m.peers)

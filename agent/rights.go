@@ -2,9 +2,12 @@ package agent
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
+	"ztm/agent/notice"
 	"ztm/agent/policy/keep"
 	"ztm/apps"
 	"ztm/tunnel"
@@ -28,9 +31,11 @@ func (m *mesh) newKeeper() *keep.Keeper {
 		Hint:  func(t time.Time) { m.verifier.Clock().Hint(t, m.authority.Own().NotAfter) },
 		User:  m.authority.User,
 		Rule:  m.rule,
+		Apps:  func() []string { return slices.Sorted(maps.Keys(m.apps)) },
 		Judge: m.rejudge,
 
-		Applied: m.policyApplied,
+		Applied:  m.policyApplied,
+		Announce: func(group, what string) { m.notices.Tell(notice.Group, group, "group %s: %s", group, what) },
 	})
 }
 

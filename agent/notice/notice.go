@@ -1,7 +1,8 @@
 // Package notice tells the owner of an endpoint what they would want to know at once:
 //
 //	look, each minute: endpoints of the owner, certificate, evictions ─┐
-//	the audit log: a peer that is refused again and again ────────────┴> tell: once in ten minutes -> queue -> command, webhook
+//	the audit log: refusals again and again, targets of the owner ─────┤
+//	the policy: a group whose use is announced ───────────────────────┴> tell: once in ten minutes -> queue -> command, webhook
 //
 // A command gets the notice as JSON on its standard input and as variables of its environment: no
 // text of others is ever part of a command line. What is slow costs notices, and nothing waits for
@@ -69,6 +70,9 @@ const (
 	Up          Kind = "endpoint-up"
 	Down        Kind = "endpoint-down"
 	Evicted     Kind = "evicted"
+	TargetUp    Kind = "target-up"
+	TargetDown  Kind = "target-down" // a flow to it has failed
+	Group       Kind = "group"       // one whose use is announced was changed or used
 	Certificate Kind = "certificate" // it ends soon: renewal fails
 	Refused     Kind = "refused"     // a user is refused again and again
 	Test        Kind = "test"
@@ -92,6 +96,7 @@ type Config struct {
 	Endpoints func(context.Context) ([]apps.Endpoint, error) // of the owner
 	Ends      func() time.Time                               // of this endpoint's certificate
 	Evictions func() []identity.Eviction
+	Target    func(app, path string) bool // whether a flow is to something that the owner has named
 	Now       func() time.Time
 }
 
@@ -104,6 +109,7 @@ type Teller struct {
 	mu      sync.Mutex
 	set     Settings                   // guarded by mu
 	told    map[string]time.Time       // by kind and subject; guarded by mu
+	down    map[string]bool            // targets that could not be reached when that was tried last; guarded by mu
 	refused map[string]int             // refusals by user, since the last look; guarded by mu
 	online  map[identity.ID]bool       // of the last look; nil before; guarded by mu
 	evicted map[identity.Eviction]bool // of the last look; nil before; guarded by mu
@@ -111,7 +117,7 @@ type Teller struct {
 
 // New makes a Teller that tells nobody yet.
 func New(c Config) *Teller {
-	return &Teller{Config: c, queue: make(chan Notice, maxQueue), wake: make(chan struct{}, 1), told: map[string]time.Time{}, refused: map[string]int{}}
+	return &Teller{Config: c, queue: make(chan Notice, maxQueue), wake: make(chan struct{}, 1), told: map[string]time.Time{}, refused: map[string]int{}, down: map[string]bool{}}
 }
 
 // Settings returns those in force.
@@ -135,6 +141,9 @@ func (t *Teller) Use(s Settings) {
 
 // Seen takes a line of the audit log into account. It does not wait.
 func (t *Teller) Seen(l audit.Line) {
+	if t.Target(l.App, l.Target) {
+		t.seenTarget(l)
+	}
 	if l.Event != audit.Refused || l.Reason != audit.Denied {
 		return
 	}
@@ -142,6 +151,27 @@ func (t *Teller) Seen(l audit.Line) {
 	defer t.mu.Unlock()
 	if _, known := t.refused[l.User]; known || len(t.refused) < maxKnown {
 		t.refused[l.User]++
+	}
+}
+
+// seenTarget tells that a target has gone, or has come back.
+func (t *Teller) seenTarget(l audit.Line) {
+	about := l.App + " " + l.Target
+	down := l.Result == audit.No && l.Reason == audit.Unavailable
+	t.mu.Lock()
+	was := t.down[about]
+	switch {
+	case down && len(t.down) < maxKnown:
+		t.down[about] = true
+	case l.Result == audit.OK:
+		delete(t.down, about)
+	}
+	t.mu.Unlock()
+	switch {
+	case down && !was:
+		t.Tell(TargetDown, about, "%s cannot be reached", about)
+	case was && l.Result == audit.OK:
+		t.Tell(TargetUp, about, "%s is reached again", about)
 	}
 }
 

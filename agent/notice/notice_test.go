@@ -33,6 +33,7 @@ func newTeller(p *place) *Teller {
 	return New(Config{
 		Log: slog.New(slog.DiscardHandler), Mesh: "demo", Now: time.Now, Self: func() apps.Endpoint { return apps.Endpoint{Name: "me"} },
 		Endpoints: func(context.Context) ([]apps.Endpoint, error) { return slices.Clone(p.eps), nil },
+		Target:    func(app, path string) bool { return app == "tunnel" && strings.HasPrefix(path, "tcp/") },
 		Ends:      func() time.Time { return p.ends }, Evictions: func() []identity.Eviction { return slices.Clone(p.evicted) },
 	})
 }
@@ -88,6 +89,17 @@ func TestWhatHappensIsToldOnce(t *testing.T) {
 			t.Errorf("%d users are remembered", len(n.refused))
 		}
 		want("many are refused once")
+		db := audit.Line{Event: audit.Refused, Result: audit.No, Reason: audit.Unavailable, User: "bob", App: "tunnel", Target: "tcp/db"}
+		forward := db
+		forward.Target = "forward/tcp/10.0.0.1:1"
+		n.Seen(forward)
+		n.Seen(db)
+		n.Seen(db)
+		want("a target cannot be reached", "target-down tunnel tcp/db")
+		db.Event, db.Result, db.Reason = audit.Flow, audit.OK, ""
+		n.Seen(db)
+		n.Seen(db)
+		want("it is reached again", "target-up tunnel tcp/db")
 		p.ends = time.Now().Add(24 * time.Hour)
 		want("the certificate ends", "certificate me")
 		for i := range 10 * maxQueue {

@@ -27,6 +27,16 @@ func Target(app, path, address string) string {
 	return path
 }
 
+// Runs reports whether somebody who is let into an app runs what they like at the endpoint, and so
+// reaches whatever the endpoint does.
+func Runs(app string) bool { return app == "terminal" || app == "script" }
+
+// Named reports whether a flow is to a target that the owner of the endpoint has named, and not to an
+// address that the peer has chosen.
+func Named(app, path string) bool {
+	return app == "tunnel" && (strings.HasPrefix(path, "tcp/") || strings.HasPrefix(path, "udp/")) && !strings.ContainsRune(path, ' ')
+}
+
 // CheckTarget refuses an entry of a grant's list of targets that would mean nothing that an app ever
 // asks for: patterns are for addresses, and elsewhere "*" is all of an app or all below a name.
 func CheckTarget(to string) error {

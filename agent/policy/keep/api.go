@@ -159,6 +159,7 @@ func (k *Keeper) changeGroup(w http.ResponseWriter, r *http.Request, name string
 	if !identity.Printable(in.Reason, 0, identity.MaxReason) {
 		return out, answer.Errorf(answer.BadRequest, "the reason has at most %d bytes of printable text", identity.MaxReason)
 	}
+	loud := false
 	version, err := k.Propose(r.Context(), func(s *signed.Source) error {
 		g, known := s.Groups[name]
 		if in.Delete {
@@ -172,11 +173,15 @@ func (k *Keeper) changeGroup(w http.ResponseWriter, r *http.Request, name string
 			return err
 		}
 		s.Groups[name], out = g, api.Group{Name: name, Group: g}
+		loud = g.Notify
 		return nil
 	})
 	audit.Explain(w, "%s", in)
 	if err == nil {
 		k.Log.Info("a group was changed", "group", name, "add", in.Add, "remove", in.Remove, "reason", in.Reason, "version", version)
+		if loud {
+			k.Announce(name, in.String())
+		}
 	}
 	return out, err
 }

@@ -9,6 +9,7 @@ import (
 	"ztm/agent/policy"
 	"ztm/apps"
 	"ztm/tunnel/answer"
+	signed "ztm/tunnel/identity/policy"
 )
 
 // AwaitRule gets what the rule for a target names and is not known here yet.
@@ -57,6 +58,7 @@ func (k *Keeper) RuleOf(p apps.Peer, app, path, address string) string {
 	name := policy.Target(app, path, address)
 	if d := k.Rights().Decide(p, app, name, k.now()); d.Grant != "" {
 		out = append(out, "grant "+d.Grant)
+		k.announceUse(p, d.Grant, strings.TrimSpace(app+" "+name))
 	} else if d.Reason == policy.WouldRefuse {
 		out = append(out, NoGrant)
 	}
@@ -65,4 +67,34 @@ func (k *Keeper) RuleOf(p apps.Peer, app, path, address string) string {
 		out = append(out, "users "+rule.Who[i])
 	}
 	return strings.Join(out, "; ")
+}
+
+// announceUse tells of a flow by a grant if that is for a group whose use is announced.
+func (k *Keeper) announceUse(p apps.Peer, grant, what string) {
+	k.mu.Lock()
+	slice, loud := k.slice, k.loud
+	k.mu.Unlock()
+	if !loud {
+		return
+	}
+	i := slices.IndexFunc(slice.Grants, func(g signed.Given) bool { return g.Name == grant })
+	if i < 0 {
+		return
+	}
+	for _, w := range slice.Grants[i].Who {
+		group, isGroup := strings.CutPrefix(w.Name, signed.GroupPrefix)
+		if isGroup && slice.Groups[group].Notify && k.Names(p, []string{w.Name}) {
+			k.Announce(group, "user "+p.User+" uses "+what)
+		}
+	}
+}
+
+// isLoud reports whether a slice has a group whose use is announced.
+func isLoud(s *signed.Slice) bool {
+	for _, g := range s.Groups {
+		if g.Notify {
+			return true
+		}
+	}
+	return false
 }

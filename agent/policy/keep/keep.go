@@ -59,8 +59,14 @@ type Config struct {
 	// Rule returns the rule of an app at this endpoint, for what a grant calls name.
 	Rule func(app, name string) (Rule, error)
 
+	// Apps lists the apps of this endpoint, sorted.
+	Apps func() []string
+
 	// Judge looks again at all that runs for peers.
 	Judge func()
+
+	// Announce tells the owner of this endpoint that a group whose use is announced was changed or used.
+	Announce func(group, what string)
 
 	// Applied is called when another version is in force here.
 	Applied func(version uint64, mode string)
@@ -79,6 +85,7 @@ type Keeper struct {
 	head    *signed.Signed      // the newest that was seen; guarded by mu
 	known   time.Time           // since when the head is known; guarded by mu
 	slice   *signed.Slice       // what is in force, perhaps of an older head; guarded by mu
+	loud    bool                // a group of slice has its use announced; guarded by mu
 	source  *signed.Source      // of head, at holders that have it; guarded by mu
 	wanted  map[string]struct{} // terms that rules here name and the slice has not; guarded by mu
 	judged  int64               // up to when ends were looked at, Unix seconds; guarded by mu
@@ -148,6 +155,7 @@ func (k *Keeper) compileLocked() {
 	if slice == nil { // nothing is known of whom the policy lets in
 		slice = &signed.Slice{Mode: k.head.Mode}
 	}
+	k.loud = isLoud(slice)
 	stale := k.staleLocked(time.Now())
 	if stale && k.head.Mode == signed.Enforce { // whatever the older policy did
 		enforced := *slice

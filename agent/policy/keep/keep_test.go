@@ -47,8 +47,10 @@ type node struct {
 	online bool // guarded by m.mu
 	silent bool // it takes questions and does not answer; guarded by m.mu
 	judged int  // guarded by m.mu
-	saving error
-	stop   func()
+
+	announced []string
+	saving    error
+	stop      func()
 }
 
 func newMesh(t *testing.T) *mesh {
@@ -112,7 +114,8 @@ func (n *node) start(s apps.State) {
 			}
 			return n.m.ca, nil
 		},
-		Applied: func(uint64, string) {},
+		Apps:    func() []string { return []string{"terminal"} },
+		Applied: func(uint64, string) {}, Announce: func(group, what string) { n.announced = append(n.announced, group+": "+what) },
 		Judge: func() {
 			n.m.mu.Lock()
 			defer n.m.mu.Unlock()

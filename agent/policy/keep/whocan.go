@@ -75,15 +75,12 @@ func (k *Keeper) rows(rule Rule, app, name string) (rows []api.Access) {
 	return rows
 }
 
-// shells are the ways in by which somebody reaches whatever this endpoint does.
-var shells = [...]string{"terminal", "script"}
-
 // also lists who has another way to what an app reaches from here: by what they run at this endpoint.
 func (k *Keeper) also(app string) []api.Access {
 	out := []api.Access{}
-	for _, shell := range shells {
+	for _, shell := range k.Apps() {
 		rule, err := k.Rule(shell, "")
-		if err != nil || shell == app {
+		if err != nil || shell == app || !policy.Runs(shell) {
 			continue
 		}
 		for _, row := range k.rows(rule, shell, "") {
