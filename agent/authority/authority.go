@@ -41,8 +41,8 @@ type Config struct {
 	Work     *inflight.Tracker // what the membership waits for at its end
 	Life     context.Context   // of the membership
 
-	Ended        func(user string) bool // whether the access of a user has ended, by the policy of the mesh
-	TrustChanged func()                 // is called when another trust list is in force
+	Ends         func(user string) time.Time // when the access of a user ends or has ended, by the policy of the mesh; zero: not
+	TrustChanged func()                      // is called when another trust list is in force
 }
 
 // Authority is made with [New] and completed by Connect. Its methods may be called from any

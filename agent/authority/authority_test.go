@@ -3,6 +3,7 @@ package authority
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"log/slog"
@@ -63,7 +64,7 @@ func newTestAuthority(t *testing.T, user string, made time.Time) (*Authority, *i
 	a, err := New(Config{
 		Self: identity.IDOf(public), Key: key, Log: log, PeerLog: limit.NewLog(log), Verifier: identity.NewVerifier(trust, identity.NewClock()),
 		Book: &memoryBook{row: row}, Work: &inflight.Tracker{}, Life: life,
-		Ended: func(user string) bool { return user == "ended" }, TrustChanged: func() {},
+		Ends: func(user string) time.Time { return ends[user] }, TrustChanged: func() {},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -253,13 +254,21 @@ func TestAPeerGetsFewCertificates(t *testing.T) {
 	}
 }
 
-func TestWhoseAccessHasEndedGetsNoNewCertificate(t *testing.T) {
+// ends are those of users in tests.
+var ends = map[string]time.Time{"ended": time.Now().Add(-time.Second), "guest": time.Now().Add(time.Hour).Truncate(time.Second)}
+
+func TestWhoseAccessHasEndedGetsNoNewCertificateAndWhoseEndsNoneThatLastsLonger(t *testing.T) {
 	a, _ := newTestAuthority(t, RootUser, time.Now())
-	for user, want := range map[string]int{"bob": http.StatusOK, "ended": http.StatusForbidden} {
+	for user, want := range map[string]int{"bob": http.StatusOK, "guest": http.StatusOK, "ended": http.StatusForbidden} {
 		w := httptest.NewRecorder()
 		a.ServeRenew(w, identity.Subject{Role: identity.RoleMember, User: user, ID: a.Self, Key: a.Own().Key, Admitted: time.Now()})
 		if w.Code != want {
 			t.Errorf("%s is answered with %d, want %d", user, w.Code, want)
+		}
+		if end := ends[user]; w.Code == http.StatusOK && !end.IsZero() {
+			if c, err := x509.ParseCertificate(w.Body.Bytes()); err != nil || !c.NotAfter.Equal(end) {
+				t.Errorf("the certificate of %s: %v, lasts until %v, want %v", user, err, c.NotAfter, end)
+			}
 		}
 	}
 }

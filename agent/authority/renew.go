@@ -31,7 +31,8 @@ func (a *Authority) ServeRenew(w http.ResponseWriter, peer identity.Subject) {
 		answer.Fail(w, a.Log, answer.Errorf(answer.Denied, "the certificate is not due for renewal"))
 		return
 	}
-	if a.Ended(peer.User) {
+	end := a.Ends(peer.User)
+	if !end.IsZero() && !now.Before(end) {
 		answer.Fail(w, a.Log, answer.Errorf(answer.Denied, "the access of user %s has ended", peer.User))
 		return
 	}
@@ -39,7 +40,7 @@ func (a *Authority) ServeRenew(w http.ResponseWriter, peer identity.Subject) {
 		answer.Fail(w, a.Log, answer.Errorf(answer.Limit, "endpoint %s asks for certificates too often", peer.ID))
 		return
 	}
-	der, err := ca.SignMember(peer.Key, peer.User, peer.Admitted, now)
+	der, err := ca.LimitMember(peer.Key, peer.User, peer.Admitted, now, end)
 	if err != nil {
 		answer.Fail(w, a.Log, err)
 		return

@@ -66,7 +66,7 @@ func (a *Authority) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	der, err := ca.SignMember(key, inv.User, inv.Admitted, now)
+	der, err := ca.LimitMember(key, inv.User, inv.Admitted, now, a.Ends(inv.User))
 	if err != nil {
 		return nil, err
 	}

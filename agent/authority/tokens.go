@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/pem"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -76,7 +77,10 @@ func (a *Authority) Invite(ctx context.Context, user string, key ed25519.PublicK
 		p.Token = &token
 		return p, err
 	}
-	der, err := ca.SignMember(key, user, admitted, now)
+	der, err := ca.LimitMember(key, user, admitted, now, a.Ends(user))
+	if errors.Is(err, identity.ErrExpired) {
+		return nil, answer.Errorf(answer.BadRequest, "%v: give another end with --valid", err)
+	}
 	if err != nil {
 		return nil, err
 	}

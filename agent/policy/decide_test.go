@@ -320,7 +320,7 @@ func TestWithoutAPolicyAllIsLeftToTheOwnersAndWithAnEmptyOneNothingIs(t *testing
 	}
 	for _, mode := range []string{policy.GroupsOnly, policy.Observe, policy.Enforce} {
 		r := Compile(&policy.Slice{Mode: mode, Ends: map[string]int64{"bob": 100}}, nothing)
-		if d := r.Decide(p, "terminal", "shell", 100); d.Allow || d.Reason != Ended || !r.Ended("bob", 100) || r.Ended("bob", 99) {
+		if d := r.Decide(p, "terminal", "shell", 100); d.Allow || d.Reason != Ended || r.End("bob") != 100 || r.End("ann") != 0 {
 			t.Errorf("whose access has ended, in mode %q: %+v", mode, d)
 		}
 	}

@@ -267,8 +267,13 @@ func (r *Rights) Next(now int64) int64 {
 	return r.times[i]
 }
 
-// Ended reports whether the access of a user has ended as a whole.
-func (r *Rights) Ended(user string, now int64) bool { return r != nil && r.ended(user, now) }
+// End is when the access of a user ends as a whole, in Unix seconds; 0: it does not.
+func (r *Rights) End(user string) int64 {
+	if r == nil {
+		return 0
+	}
+	return r.ends[user]
+}
 
 func (r *Rights) ended(user string, now int64) bool { return !lasts(r.ends[user], now) }
 

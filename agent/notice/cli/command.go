@@ -27,8 +27,9 @@ func Command(c *console.Console) *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "config", Category: apps.AtEndpoint, Usage: "show or set who is told",
-				Description: "Told are: an endpoint of yours that goes or comes, an eviction, a certificate that was not renewed, and a user who is\n" +
-					"refused 20 times within a minute; the same not again for 10 minutes. The command gets a notice as JSON on its standard\n" +
+				Description: "Told are: an endpoint of yours that goes or comes, the target of a tunnel that cannot be reached or is again, an\n" +
+					"eviction, a certificate that was not renewed, a user who is refused 20 times within a minute, and a group with notify\n" +
+					"that is changed or used; the same not again for 10 minutes. The command gets a notice as JSON on its standard\n" +
 					"input, and as ZTM_NOTICE, ZTM_NOTICE_ABOUT, ZTM_NOTICE_TEXT, ZTM_NOTICE_MESH and ZTM_NOTICE_ENDPOINT. It is set on the\n" +
 					"device itself, and is killed after 30 s.\n\n" + apps.Example(
 					"ztm notice config --command /usr/local/bin/tell", "ztm notice config --webhook https://chat.example.com/ztm --secret-file secret.txt",

@@ -263,8 +263,13 @@ func (k *Keeper) unknown(ctx context.Context, terms []string) []string {
 	return out
 }
 
-// Ended reports whether the access of a user has ended by the policy.
-func (k *Keeper) Ended(user string) bool { return k.rights.Load().Ended(user, k.now()) }
+// Ends is when the access of a user ends by the policy, or has ended; zero: not.
+func (k *Keeper) Ends(user string) time.Time {
+	if end := k.rights.Load().End(user); end != 0 {
+		return time.Unix(end, 0)
+	}
+	return time.Time{}
+}
 
 // changeLabels changes the labels of an endpoint, and pins its name.
 func (k *Keeper) changeLabels(w http.ResponseWriter, r *http.Request) (out signed.Endpoint, err error) {
