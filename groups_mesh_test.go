@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"ztm/agent/api"
+	"ztm/tunnel/identity/policy"
 )
 
 // policyOf is what an agent knows of the policy.
@@ -93,11 +95,30 @@ func TestTheAccessOfAUserWhoIsInvitedForSomeTimeEndsByItself(t *testing.T) {
 	if err := say(); err != nil {
 		t.Errorf("before the end: %v", err)
 	}
+	w.setPolicy("root", func(s *policy.Source) { s.Users["bob"] = policy.User{Until: time.Now().Add(3 * time.Second).Unix()} })
+	w.ends(say)
+	w.reaches(listen, false)
 	if _, stderr, status := w.try("office", "invite", "gil", "--permit", w.path("gil.json"), "--valid", "1h"); status == 0 {
 		t.Errorf("who does not hold the CA key limits a user: %s", stderr)
 	}
 	if _, stderr, status := w.try("root", "invite", "gil", "--permit", w.path("gil.json"), "--valid", "1s"); status != 2 {
 		t.Errorf("an end that is no end: %d %s", status, stderr)
+	}
+}
+
+func TestARuleThatNamesAGroupThatIsNotThereIsWarnedAbout(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.ztm("root", "group", "add", "ops", "bob")
+	for _, c := range []struct {
+		who  string
+		warn bool
+	}{{"group:ops", false}, {"group:opps", true}, {"label:kind=till", true}, {"@policy", false}} {
+		_, errs, status := w.try("root", "tunnel", "open", "outbound", "tcp/web", "--targets", "127.0.0.1:1", "--users", c.who)
+		if warned := strings.Contains(errs, c.who); status != 0 || warned != c.warn {
+			t.Errorf("--users %s: status %d, %q", c.who, status, errs)
+		}
+		w.ztm("root", "tunnel", "close", "outbound", "tcp/web")
 	}
 }
 
