@@ -62,16 +62,17 @@ func lasting(until int64) int64 {
 // Diff compares what two policies give at a time, in Unix seconds. What is over is given to nobody.
 func Diff(old, next *policy.Source, now int64) (Difference, error) {
 	d := Difference{Gains: []Change{}, Losses: []Change{}}
-	before, err := expand(old, now)
+	apart := usersApart(old, next)
+	before, err := expand(old, apart, now)
 	if err != nil {
 		return d, err
 	}
-	after, err := expand(next, now)
+	after, err := expand(next, apart, now)
 	if err != nil {
 		return d, err
 	}
-	d.Gains = changes(after, before)
-	for _, c := range changes(before, after) {
+	d.Gains = changes(after, before, apart)
+	for _, c := range changes(before, after, apart) {
 		c.Was, c.Until = c.Until, c.Was
 		d.Losses = append(d.Losses, c)
 	}
@@ -85,12 +86,29 @@ func Diff(old, next *policy.Source, now int64) (Difference, error) {
 	return d, nil
 }
 
+// usersApart are the users whose access ends as a whole by one of two policies. What everybody has, they
+// have until then: they are listed by name beside everybody.
+func usersApart(sources ...*policy.Source) map[string]bool {
+	out := map[string]bool{}
+	for _, s := range sources {
+		for user, u := range s.Users {
+			if u.Until != 0 {
+				out[user] = true
+			}
+		}
+	}
+	return out
+}
+
 // changes lists the rights of a that b does not give, or gives for a shorter time.
-func changes(a, b map[Right]held) []Change {
+func changes(a, b map[Right]held, apart map[string]bool) []Change {
 	out := []Change{}
 	for r, h := range a {
-		other, covered := longest(b, r)
+		other, covered := longest(b, r, apart)
 		if covered && lasting(other.until) >= lasting(h.until) {
+			continue
+		}
+		if apart[r.User] && everybody(a, b, r) {
 			continue
 		}
 		c := Change{Right: r, Grant: h.grant, Until: end(h.until)}
@@ -105,10 +123,22 @@ func changes(a, b map[Right]held) []Change {
 	return out
 }
 
+// everybody reports whether a right is everybody's in a and not in b: it stands in the list as that.
+func everybody(a, b map[Right]held, r Right) bool {
+	r.User = policy.Anybody
+	_, here := a[r]
+	_, there := longest(b, r, nil)
+	return here && !there
+}
+
 // longest returns by what a right is held longest: as it is, or as a part of one that is wider.
-func longest(all map[Right]held, r Right) (best held, found bool) {
+func longest(all map[Right]held, r Right, apart map[string]bool) (best held, found bool) {
 	app, _, _ := strings.Cut(r.To, "/")
-	for _, user := range []string{r.User, policy.Anybody} {
+	users := []string{r.User, policy.Anybody}
+	if apart[r.User] {
+		users = users[:1]
+	}
+	for _, user := range users {
 		for _, at := range []string{r.At, policy.Anybody} {
 			for _, to := range []string{r.To, app} {
 				for _, from := range []string{r.From, ""} {
@@ -123,11 +153,11 @@ func longest(all map[Right]held, r Right) (best held, found bool) {
 }
 
 // expand lists all rights that a policy gives.
-func expand(s *policy.Source, now int64) (map[Right]held, error) {
+func expand(s *policy.Source, apart map[string]bool, now int64) (map[Right]held, error) {
 	out := map[Right]held{}
 	for i := range s.Grants {
 		g := &s.Grants[i]
-		who, at, from := whoOf(s, g, now), atOf(s, g), strings.Join(slices.Sorted(slices.Values(g.From)), ", ")
+		who, at, from := whoOf(s, g, apart, now), atOf(s, g), strings.Join(slices.Sorted(slices.Values(g.From)), ", ")
 		if slices.Contains(g.From, policy.Anybody) {
 			from = ""
 		}
@@ -149,7 +179,7 @@ func expand(s *policy.Source, now int64) (map[Right]held, error) {
 }
 
 // whoOf lists the users of a grant and until when each has it.
-func whoOf(s *policy.Source, g *policy.Grant, now int64) map[string]int64 {
+func whoOf(s *policy.Source, g *policy.Grant, apart map[string]bool, now int64) map[string]int64 {
 	out := map[string]int64{}
 	add := func(user string, ends ...int64) {
 		until := int64(0)
@@ -166,6 +196,11 @@ func whoOf(s *policy.Source, g *policy.Grant, now int64) map[string]int64 {
 		group, isGroup := strings.CutPrefix(w.Name, policy.GroupPrefix)
 		if !isGroup {
 			add(w.Name)
+			for user := range apart {
+				if w.Name == policy.Anybody {
+					add(user)
+				}
+			}
 			continue
 		}
 		for _, m := range s.Groups[group].Members {
