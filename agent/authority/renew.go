@@ -31,22 +31,34 @@ func (a *Authority) ServeRenew(w http.ResponseWriter, peer identity.Subject) {
 		answer.Fail(w, a.Log, answer.Errorf(answer.Denied, "the certificate is not due for renewal"))
 		return
 	}
-	end := a.Ends(peer.User)
-	if !end.IsZero() && !now.Before(end) {
-		answer.Fail(w, a.Log, answer.Errorf(answer.Denied, "the access of user %s has ended", peer.User))
+	life, err := a.life(peer.User, now)
+	if err != nil {
+		answer.Fail(w, a.Log, err)
 		return
 	}
 	if !a.renewals.Take(peer.ID, time.Now()) {
 		answer.Fail(w, a.Log, answer.Errorf(answer.Limit, "endpoint %s asks for certificates too often", peer.ID))
 		return
 	}
-	der, err := ca.LimitMember(peer.Key, peer.User, peer.Admitted, now, end)
+	der, err := ca.LimitMember(peer.Key, peer.User, peer.Admitted, now, life)
 	if err != nil {
 		answer.Fail(w, a.Log, err)
 		return
 	}
 	a.Log.Info("renewed a certificate", "user", peer.User, "peer", peer.ID)
 	w.Write(der)
+}
+
+// life is how long a certificate of a user may last: not beyond the end of their access.
+func (a *Authority) life(user string, now time.Time) (time.Duration, error) {
+	end := a.Ends(user)
+	if end.IsZero() {
+		return identity.MemberLifetime, nil
+	}
+	if !now.Before(end) {
+		return 0, answer.Errorf(answer.Denied, "the access of user %s ended %s: give it another end with ztm invite --valid", user, end.UTC().Format(time.RFC3339))
+	}
+	return end.Sub(now), nil
 }
 
 // mayRenew reports whether a holder of the CA key gives a new certificate to somebody: not before

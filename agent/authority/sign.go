@@ -66,7 +66,11 @@ func (a *Authority) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	der, err := ca.LimitMember(key, inv.User, inv.Admitted, now, a.Ends(inv.User))
+	life, err := a.life(inv.User, now)
+	if err != nil {
+		return nil, err
+	}
+	der, err := ca.LimitMember(key, inv.User, inv.Admitted, now, life)
 	if err != nil {
 		return nil, err
 	}

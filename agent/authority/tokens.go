@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/pem"
-	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -77,10 +76,11 @@ func (a *Authority) Invite(ctx context.Context, user string, key ed25519.PublicK
 		p.Token = &token
 		return p, err
 	}
-	der, err := ca.LimitMember(key, user, admitted, now, a.Ends(user))
-	if errors.Is(err, identity.ErrExpired) {
-		return nil, answer.Errorf(answer.BadRequest, "%v: give another end with --valid", err)
+	life, err := a.life(user, now)
+	if err != nil {
+		return nil, err
 	}
+	der, err := ca.LimitMember(key, user, admitted, now, life)
 	if err != nil {
 		return nil, err
 	}

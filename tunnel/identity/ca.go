@@ -136,24 +136,16 @@ func (ca *CA) private() ed25519.PrivateKey { return ca.key() }
 // SignMember signs the certificate of an endpoint of a user, valid for [MemberLifetime]. admitted
 // is when the user was invited (see [Trust.Admission]), to the second; a renewal keeps it.
 func (ca *CA) SignMember(key ed25519.PublicKey, user string, admitted, now time.Time) (der []byte, err error) {
-	return ca.LimitMember(key, user, admitted, now, time.Time{})
+	return ca.LimitMember(key, user, admitted, now, MemberLifetime)
 }
 
-// LimitMember is [CA.SignMember] for a user whose access ends at a time: the certificate lasts no
-// longer. A zero end is none; one that has passed is an error.
-func (ca *CA) LimitMember(key ed25519.PublicKey, user string, admitted, now, end time.Time) (der []byte, err error) {
+// LimitMember is [CA.SignMember] for at most life.
+func (ca *CA) LimitMember(key ed25519.PublicKey, user string, admitted, now time.Time, life time.Duration) (der []byte, err error) {
 	if err := CheckName(user); err != nil {
 		return nil, fmt.Errorf("user: %w", err)
 	}
-	life := MemberLifetime
-	if !end.IsZero() {
-		life = min(life, end.Sub(now))
-	}
-	if life <= 0 {
-		return nil, failf(ErrExpired, "the access of user %s ended %s", user, end.UTC().Format(time.RFC3339))
-	}
 	s := Subject{Role: RoleMember, User: user, Key: key, Admitted: admitted}
-	return ca.sign(s, x509.ExtKeyUsageClientAuth, now, life)
+	return ca.sign(s, x509.ExtKeyUsageClientAuth, now, min(life, MemberLifetime))
 }
 
 // SignHub signs the certificate of a hub that is admitted now, valid for [HubLifetime].
