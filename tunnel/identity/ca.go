@@ -144,8 +144,7 @@ func (ca *CA) LimitMember(key ed25519.PublicKey, user string, admitted, now time
 	if err := CheckName(user); err != nil {
 		return nil, fmt.Errorf("user: %w", err)
 	}
-	s := Subject{Role: RoleMember, User: user, Key: key, Admitted: admitted}
-	return ca.sign(s, x509.ExtKeyUsageClientAuth, now, min(life, MemberLifetime))
+	return ca.sign(Subject{Role: RoleMember, User: user, Key: key, Admitted: admitted}, x509.ExtKeyUsageClientAuth, now, min(life, MemberLifetime))
 }
 
 // SignHub signs the certificate of a hub that is admitted now, valid for [HubLifetime].
