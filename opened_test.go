@@ -22,6 +22,13 @@ func shownAt(t *testing.T, browser *http.Client, address string) (status int, bo
 	if err != nil {
 		t.Fatal(err)
 	}
+	if first, leads := strings.CutPrefix(resp.Header.Get("Refresh"), "0; url="); leads {
+		next, err := resp.Request.URL.Parse(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return shownAt(t, browser, next.String())
+	}
 	return resp.StatusCode, string(text)
 }
 

@@ -13,6 +13,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"fmt"
+	"html"
 	"io"
 	"net"
 	"net/http"
@@ -104,7 +105,7 @@ func (p *Pages) Address() string { return p.address }
 
 func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if code := r.URL.Query().Get(codeField); code != "" {
-		p.enter(w, r, code)
+		p.enter(w, code)
 		return
 	}
 	if !p.known(r) {
@@ -159,7 +160,7 @@ func refuse(w http.ResponseWriter, status int, why string) {
 }
 
 // enter lets the browser in that has the code, once.
-func (p *Pages) enter(w http.ResponseWriter, r *http.Request, code string) {
+func (p *Pages) enter(w http.ResponseWriter, code string) {
 	p.mu.Lock()
 	ok := p.code != "" && subtle.ConstantTimeCompare([]byte(p.code), []byte(code)) == 1
 	if ok {
@@ -171,8 +172,18 @@ func (p *Pages) enter(w http.ResponseWriter, r *http.Request, code string) {
 		return
 	}
 	http.SetCookie(w, &http.Cookie{Name: p.name, Value: p.cookie, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})
-	http.Redirect(w, r, p.first, http.StatusSeeOther)
+	header := w.Header()
+	header.Set("Content-Type", "text/html; charset=utf-8")
+	header.Set("Cache-Control", "no-store")
+	header.Set("Referrer-Policy", "no-referrer")
+	header.Set("Refresh", "0; url="+p.first)
+	fmt.Fprintf(w, entered, html.EscapeString(p.first))
 }
+
+// entered leads to the first page. A redirect would not do: it is part of the navigation from the
+// console, which is another site, so a browser sends no strict cookie with it. What this page begins
+// is of its own site.
+const entered = "<!DOCTYPE html>\n<title>ztm</title>\n<p><a href=\"%s\">Open the app</a></p>\n"
 
 // known reports whether a request is of the browser that was let in.
 func (p *Pages) known(r *http.Request) bool {

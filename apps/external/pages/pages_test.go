@@ -52,7 +52,7 @@ func TestOnlyTheBrowserWithTheCodeSeesThePagesOfAnApp(t *testing.T) {
 		}
 	}
 	resp := get("/?"+codeField+"="+code, "")
-	if resp.StatusCode != http.StatusSeeOther || resp.Header.Get("Location") != "/first" || len(resp.Cookies()) != 1 || !resp.Cookies()[0].HttpOnly {
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Refresh") != "0; url=/first" || len(resp.Cookies()) != 1 || !resp.Cookies()[0].HttpOnly || resp.Cookies()[0].SameSite != http.SameSiteStrictMode {
 		t.Fatalf("the code: %s, %v", resp.Status, resp.Header)
 	}
 	if again := get("/?"+codeField+"="+code, ""); again.StatusCode != http.StatusForbidden {
