@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -29,7 +30,7 @@ func exceeds(dir string, rights manifest.Rights) string {
 	bytes, files := int64(0), 0
 	over := ""
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if path == dir && err != nil {
+		if path == dir && errors.Is(err, fs.ErrNotExist) {
 			return fs.SkipAll // it has written nothing yet
 		}
 		if err == nil {
@@ -38,7 +39,7 @@ func exceeds(dir string, rights manifest.Rights) string {
 				bytes += held(info)
 			}
 		}
-		if gone(err) {
+		if path != dir && gone(err) {
 			return nil // it removes files while we count
 		}
 		files++

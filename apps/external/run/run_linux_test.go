@@ -370,6 +370,16 @@ func TestAllThatAnAppHasWrittenIsCounted(t *testing.T) {
 	if over := exceeds(filepath.Join(dir, "none"), manifest.Rights{}); over != "" {
 		t.Errorf("of a directory that is not there: %s", over)
 	}
+	plain := filepath.Join(dir, "plain")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if over := exceeds(filepath.Join(plain, "data"), manifest.Rights{}); !strings.Contains(over, "cannot be counted") {
+		t.Errorf("of a directory that cannot be read: %q", over)
+	}
+	if err := os.Remove(plain); err != nil {
+		t.Fatal(err)
+	}
 	deep := filepath.Join(dir, "a", "b")
 	if err := errors.Join(os.MkdirAll(deep, 0o700), os.WriteFile(filepath.Join(deep, "c"), make([]byte, 3<<20), 0o600), os.Symlink("/", filepath.Join(dir, "all"))); err != nil {
 		t.Fatal(err)
