@@ -112,6 +112,11 @@ func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusForbidden, "Open the address that ztm app open has printed. It works once.")
 		return
 	}
+	// The server has few seconds for a request of anybody. This browser may upload what it likes, and
+	// listen to a stream for as long as it likes.
+	server := http.NewResponseController(w)
+	server.SetReadDeadline(time.Time{})
+	server.SetWriteDeadline(time.Time{})
 	out := r.Clone(r.Context())
 	out.Header.Del("Cookie")
 	out.URL.Scheme, out.URL.Host = "", ""

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"ztm/apps/appstest"
 )
@@ -103,5 +104,51 @@ func TestAWebSocketReachesTheApp(t *testing.T) {
 	}
 	if text, err := io.ReadAll(in); string(text) != "first HELLO\n" || err != nil {
 		t.Errorf("%q, %v", text, err)
+	}
+}
+
+func TestAnUploadMayTakeLongerThanTheServerGivesARequest(t *testing.T) {
+	begun := make(chan struct{})
+	app := func(context.Context) (net.Conn, error) {
+		here, there := net.Pipe()
+		go func() {
+			defer there.Close()
+			r, err := http.ReadRequest(bufio.NewReader(there))
+			if err != nil {
+				return
+			}
+			close(begun)
+			if body, err := io.ReadAll(r.Body); string(body) != "late" || err != nil {
+				return
+			}
+			io.WriteString(there, "HTTP/1.1 204 No Content\r\n\r\n")
+		}()
+		return here, nil
+	}
+	s := httptest.NewUnstartedServer(nil)
+	p := New(s.Listener.Addr(), app, "/")
+	s.Config.Handler = p
+	s.Config.ReadHeaderTimeout, s.Config.ReadTimeout, s.Config.WriteTimeout = time.Hour, time.Nanosecond, time.Nanosecond
+	s.Start()
+	defer s.Close()
+	body, upload := io.Pipe()
+	defer body.Close()
+	go func() {
+		<-begun
+		io.WriteString(upload, "late")
+		upload.Close()
+	}()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/upload", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.AddCookie(&http.Cookie{Name: p.name, Value: p.cookie})
+	resp, err := s.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		t.Errorf("the answer is %s", resp.Status)
 	}
 }
