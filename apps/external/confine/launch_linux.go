@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,14 +70,31 @@ func (o *Order) goFirst() error {
 
 // waitForOthers has the app wait for the processor where all want it. A nice value counts within a
 // session alone where the kernel groups tasks by session, and the app has one of its own: the group
-// gets the value, too. A kernel that does not group them has no such file.
+// gets the value, too. A kernel that does not group them has no such file, and one where many set
+// the value at once may refuse it: the app runs without then.
 func (o *Order) waitForOthers() error {
-	_ = os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(niceness)), 0)
+	if o.Try {
+		return nil // it would take the turn of an app
+	}
+	for try := 1; ; try++ {
+		err := os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(niceness)), 0)
+		if !errors.Is(err, unix.EAGAIN) || try == groupTries {
+			break
+		}
+		<-time.After(groupTurn)
+	}
 	return unix.Setpriority(unix.PRIO_PROCESS, 0, niceness)
 }
 
-// niceness gives the app a tenth of the weight of the agent.
-const niceness = 10
+const (
+	// niceness gives the app a tenth of the weight of the agent.
+	niceness = 10
+
+	// groupTurn is how often Linux takes one write to the groups of the whole machine from those
+	// without CAP_SYS_ADMIN. Others are told to try again.
+	groupTurn  = 100 * time.Millisecond
+	groupTries = 5
+)
 
 // firstFree is the first descriptor that the program does not get: 0 to 2 and the listener.
 const firstFree = 4
