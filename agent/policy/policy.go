@@ -199,6 +199,9 @@ func (r *Rights) Stale() *Rights {
 // IsStale reports whether r was made by Stale.
 func (r *Rights) IsStale() bool { return r != nil && r.stale }
 
+// Enforces reports whether who has no grant is refused.
+func (r *Rights) Enforces() bool { return r != nil && r.mode == policy.Enforce }
+
 // Names reports whether a rule of this endpoint, whose users are who, means a peer; now is in Unix
 // seconds. A rule of plain names means the same with and without a policy, but for users whose
 // access has ended.

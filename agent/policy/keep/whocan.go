@@ -28,12 +28,13 @@ const (
 )
 
 // Reads reports whether a request below "policy" of a peer of another user is one that it may make: of
-// root, and of whom a grant gives policy/read here.
+// root, and of whom a grant gives policy/read here. Grants that are not enforced give nothing.
 func (k *Keeper) Reads(r *http.Request, path string, p apps.Peer, root bool) bool {
 	if r.Method != http.MethodGet || path != policyApp && path != policyApp+"/who-can" || r.URL.Query().Has("of") {
 		return false
 	}
-	return root || k.Rights().Decide(p, policyApp, policyRead, k.now()).Reason == policy.Granted
+	rights := k.Rights()
+	return root || rights.Enforces() && rights.Decide(p, policyApp, policyRead, k.now()).Reason == policy.Granted
 }
 
 // whoCan lists who can reach a target here, of all that the rule and the policy name: who is not in
