@@ -62,7 +62,7 @@ func (r *Rights) search(d *Decision, p apps.Peer, app, name string, now int64) {
 	}
 	r.exact[target{app, name}].search(d, p, of, end, now)
 	r.exact[target{app, ""}].search(d, p, of, end, now)
-	for i := range len(name) {
+	for i := range min(len(name), r.deep+1) { // a peer chooses how long its name is
 		if name[i] == '/' {
 			r.below[target{app, name[:i]}].search(d, p, of, end, now)
 		}

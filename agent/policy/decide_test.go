@@ -427,6 +427,19 @@ func TestATargetThatNothingAsksForIsRefused(t *testing.T) {
 	}
 }
 
+func TestATargetIsNotSearchedFurtherThanAnyGrantIsDeep(t *testing.T) {
+	r := Compile(&policy.Slice{Mode: policy.Enforce, Grants: []policy.Given{{Name: "deep", Who: []policy.Who{{Name: "bob", Added: 1}},
+		To: []string{"script/a/b/*", "script/a/*"}, From: []string{"*"}}}}, nothing)
+	if r.deep != len("a/b") {
+		t.Errorf("the longest name is of %d bytes", r.deep)
+	}
+	for name, want := range map[string]bool{"a/b/": true, "a/b/c": true, "a/b/c/d/e": true, "a/c": true, "a": false, "b/a/b/c": false} {
+		if d := r.Decide(apps.Peer{User: "bob"}, "script", name, 10); d.Allow != want {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+}
+
 func TestUsersAreAllThatAPolicyMayMean(t *testing.T) {
 	random(t, func(t *testing.T, r *rand.Rand, s *policy.Source, ep int, p apps.Peer, q [2]string, now int64) {
 		c := at(s, ep, nothing)

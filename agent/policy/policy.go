@@ -31,6 +31,7 @@ type Rights struct {
 	ends   map[string]int64      // of users
 	exact  map[target]*index     // grants by what they give
 	below  map[target]*index     // grants of all below a name: "udp" of "udp/*"
+	deep   int                   // bytes of the longest name in below
 	ranges map[string][]*pattern // grants of ranges of addresses, by app
 	all    map[string]*index     // grants by app
 	times  []int64               // all ends, sorted
@@ -124,6 +125,7 @@ func (r *Rights) indexFor(app, name string) *index {
 		return indexOf(r.exact, target{app, ""})
 	}
 	if above, all := strings.CutSuffix(name, "/*"); all {
+		r.deep = max(r.deep, len(above))
 		return indexOf(r.below, target{app, above})
 	}
 	return indexOf(r.exact, target{app, name})
