@@ -320,7 +320,9 @@ func (k *Keeper) adoptLocked(h *signed.Signed) {
 	if k.head == nil || k.slice != nil && k.slice.Head == k.head.Sum {
 		k.known = time.Now() // else it is behind since before
 	}
+	was := ""
 	if k.head != nil {
+		was = k.head.Direct
 		k.line = slices.Insert(k.line, 0, k.head.Sum)
 	}
 	k.head, k.source, k.line = h, nil, lineOf(h, k.line)
@@ -329,7 +331,7 @@ func (k *Keeper) adoptLocked(h *signed.Signed) {
 	if k.slice == nil || stale { // the head alone says something
 		k.compileLocked()
 	}
-	k.again = k.again || stale
+	k.again = k.again || stale || h.Direct != was // how far devices go without a hub stands in the head
 	k.Kick()
 }
 

@@ -338,6 +338,27 @@ func TestWhatRunsIsJudgedAgainWhenAnEvictionEndsMemberships(t *testing.T) {
 	})
 }
 
+func TestWhatIsDirectIsJudgedByAHeadWhoseSliceCannotBeHad(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, office := m.join("root", "root"), m.join("office", "alice")
+		root.propose(put(0, "bob"))
+		eventually(t, "the policy is in force", func() bool { return office.status().InForce })
+		m.mu.Lock()
+		root.online = false // what follows comes by others: a head without its slice
+		before := office.judged
+		m.mu.Unlock()
+		root.propose(func(s *signed.Source) error { s.Direct = signed.DirectOff; return nil })
+		if err := office.Take(root.Head().Document); err != nil {
+			t.Fatal(err)
+		}
+		within(t, time.Minute, "what runs is looked at", func() bool {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return office.judged > before
+		})
+	})
+}
+
 func TestAPolicyThatCannotBeReadLetsNobodyInUntilItIsHadAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		root, office := m.join("root", "root"), m.join("office", "alice")
