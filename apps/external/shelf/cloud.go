@@ -85,11 +85,14 @@ func Read(ctx context.Context, c Cloud, path string) (net.Conn, error) {
 	return c.Open(ctx, App+"/get", url.Values{"path": {path}})
 }
 
+// result is what became of one file.
+type result struct{ Path, Error string }
+
 // Results reads what became of files that were sent: so many.
 func Results(r io.Reader, many int) error {
 	results := json.NewDecoder(r)
 	for range many {
-		var one struct{ Path, Error string }
+		var one result
 		if err := results.Decode(&one); err != nil {
 			return fmt.Errorf("the cloud ended the upload: %w", err)
 		}

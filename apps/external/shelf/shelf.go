@@ -161,16 +161,27 @@ func (s *Shelf) put(r *http.Request, path string) error {
 	return <-sent
 }
 
-// erase takes a file of this user back, here and for all who have no copy.
+// erase takes a file of this user back, here and for all who have no copy. What failed may be tried
+// again: half of it may be done.
 func (s *Shelf) erase(ctx context.Context, path string) error {
 	if err := within(path); err != nil {
 		return err
 	}
-	file := s.own() + "/" + path
-	if err := s.Cloud.Call(ctx, http.MethodPost, App+"/unpublish", map[string]any{"path": file}, nil); err != nil {
-		return err
+	public := s.Cloud.Call(ctx, http.MethodPost, App+"/unpublish", map[string]any{"path": s.own() + "/" + path}, nil)
+	if public != nil && answer.CodeOf(public) != answer.NotFound {
+		return public
 	}
-	return s.Cloud.Call(ctx, http.MethodPost, App+"/erase", map[string]any{"path": s.tree(s.User) + "/" + path, "force": true}, nil)
+	var results []result
+	err := s.Cloud.Call(ctx, http.MethodPost, App+"/erase", map[string]any{"path": s.tree(s.User) + "/" + path, "force": true}, &results)
+	if answer.CodeOf(err) == answer.NotFound {
+		return public // this endpoint has no copy: nil if it was published
+	}
+	for _, r := range results {
+		if r.Error != "" {
+			return answer.Errorf(answer.Unavailable, "%s is published no longer, but is still here: %s", r.Path, r.Error)
+		}
+	}
+	return err
 }
 
 // share changes who may read files of this user.

@@ -21,8 +21,10 @@ func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
 
 // fake is a cloud with one directory. It keeps what it was asked.
 type fake struct {
-	asked []string
-	files func() []map[string]any
+	asked  []string
+	files  func() []map[string]any
+	errs   map[string]error // by the last word of the path
+	failed string           // of each file that is erased
 }
 
 func (f *fake) Call(_ context.Context, method, path string, _, out any) error {
@@ -32,7 +34,10 @@ func (f *fake) Call(_ context.Context, method, path string, _, out any) error {
 			*list = append(*list, File{Path: file["path"].(string), State: "synced"})
 		}
 	}
-	return nil
+	if results, ok := out.(*[]result); ok {
+		*results = []result{{Path: "x", Error: f.failed}}
+	}
+	return f.errs[strings.TrimPrefix(path, App+"/")]
 }
 
 func (f *fake) Open(context.Context, string, url.Values) (net.Conn, error) {
@@ -93,4 +98,26 @@ func TestWhoWatchesHearsOfEachChangeOnce(t *testing.T) {
 			t.Errorf("it hears %q", lines)
 		}
 	})
+}
+
+func TestAFileThatWasTakenBackIsGoneAndOneThatIsStillHereIsTold(t *testing.T) {
+	none, broken := answer.Errorf(answer.NotFound, "there is none"), answer.Errorf(answer.Unavailable, "it is broken")
+	for name, tt := range map[string]struct {
+		unpublish, erase error
+		failed           string
+		want             answer.Code
+	}{
+		"both":                   {},
+		"no copy here":           {erase: none},
+		"a copy of an old file":  {unpublish: none},
+		"no such file":           {unpublish: none, erase: none, want: answer.NotFound},
+		"not taken back":         {unpublish: broken, want: answer.Unavailable},
+		"the copy is in use":     {failed: "it is in use", want: answer.Unavailable},
+		"the cloud cannot erase": {erase: broken, want: answer.Unavailable},
+	} {
+		f := &fake{errs: map[string]error{"unpublish": tt.unpublish, "erase": tt.erase}, failed: tt.failed}
+		if _, err := newShelf(f).Serve(httptest.NewRecorder(), httptest.NewRequest(http.MethodDelete, "/v1/files/a", nil)); answer.CodeOf(err) != tt.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
