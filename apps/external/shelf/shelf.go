@@ -94,9 +94,13 @@ func (s *Shelf) list(ctx context.Context) ([]File, error) {
 		return nil, err
 	}
 	all := []File{}
-	for _, user := range users {
+	for i, user := range users {
+		q := url.Values{"path": {s.tree(user)}}
+		if i > 0 {
+			q.Set("offline", "1") // for the first the cloud has asked all other endpoints
+		}
 		var files []File
-		if err := s.Cloud.Call(ctx, http.MethodGet, App+"/files?"+url.Values{"path": {s.tree(user)}}.Encode(), nil, &files); err != nil {
+		if err := s.Cloud.Call(ctx, http.MethodGet, App+"/files?"+q.Encode(), nil, &files); err != nil {
 			return nil, err
 		}
 		for _, f := range files {
@@ -172,7 +176,7 @@ func (s *Shelf) erase(ctx context.Context, path string) error {
 		return public
 	}
 	var results []result
-	err := s.Cloud.Call(ctx, http.MethodPost, App+"/erase", map[string]any{"path": s.tree(s.User) + "/" + path, "force": true}, &results)
+	err := s.Cloud.Call(ctx, http.MethodPost, App+"/erase?offline=1", map[string]any{"path": s.tree(s.User) + "/" + path, "force": true}, &results)
 	if answer.CodeOf(err) == answer.NotFound {
 		return public // this endpoint has no copy: nil if it was published
 	}

@@ -115,9 +115,27 @@ func TestAFileThatWasTakenBackIsGoneAndOneThatIsStillHereIsTold(t *testing.T) {
 		"the copy is in use":     {failed: "it is in use", want: answer.Unavailable},
 		"the cloud cannot erase": {erase: broken, want: answer.Unavailable},
 	} {
-		f := &fake{errs: map[string]error{"unpublish": tt.unpublish, "erase": tt.erase}, failed: tt.failed}
+		f := &fake{errs: map[string]error{"unpublish": tt.unpublish, "erase?offline=1": tt.erase}, failed: tt.failed}
 		if _, err := newShelf(f).Serve(httptest.NewRecorder(), httptest.NewRequest(http.MethodDelete, "/v1/files/a", nil)); answer.CodeOf(err) != tt.want {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestOtherEndpointsAreAskedOnceForAListOfAllUsers(t *testing.T) {
+	f := &fake{}
+	s := newShelf(f)
+	s.Users = func(context.Context) ([]string, error) { return []string{"alice", "bob", "carol"}, nil }
+	if _, err := s.Serve(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/v1/files/", nil)); err != nil {
+		t.Fatal(err)
+	}
+	asking := 0
+	for _, request := range f.asked {
+		if !strings.Contains(request, "offline=1") {
+			asking++
+		}
+	}
+	if len(f.asked) != 3 || asking != 1 {
+		t.Errorf("the cloud was asked %v", f.asked)
 	}
 }
