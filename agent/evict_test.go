@@ -149,6 +149,43 @@ func TestTwoEvictionsOfOneVersionAreBothKept(t *testing.T) {
 	}
 }
 
+// A peer brings the list of another endpoint of root while the hub looks at ours.
+func TestAnEvictionHoldsThoughAnotherListComesMeanwhile(t *testing.T) {
+	for name, refusal := range map[string]error{"and the hub takes it": nil, "and the hub refuses it": errNo} {
+		t.Run(name, func(t *testing.T) {
+			began := time.Now()
+			m, ca, hubs := rootMesh(t, 1)
+			zero, err := identity.NewTrust(ca.CertificatePEM())
+			if err != nil {
+				t.Fatal(err)
+			}
+			theirs, err := zero.Evict(ca, "carol", time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			hubs[0].refuse(refusal)
+			var once sync.Once
+			hubs[0].on("POST "+tunnel.PathTrust, func(w http.ResponseWriter, r *http.Request) {
+				once.Do(func() {
+					if err := m.authority.UpdateTrust(theirs.Document()); err != nil {
+						t.Error(err)
+					}
+				})
+				hubs[0].postTrust(w, r)
+			})
+			out := evict(t, m, "bob")
+			if (out.Refused != "") != (refusal != nil) {
+				t.Errorf("the eviction says %+v", out)
+			}
+			for _, user := range []string{"bob", "carol"} {
+				if !m.verifier.Trust().Voids(user, began) {
+					t.Errorf("the eviction of %s is lost", user)
+				}
+			}
+		})
+	}
+}
+
 func TestANewEvictionLosesNoneOfTheHubs(t *testing.T) {
 	began := time.Now()
 	m, ca, hubs := rootMesh(t, 1)

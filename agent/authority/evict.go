@@ -142,6 +142,24 @@ func anyValid(trust *identity.Trust, user string, admissions []time.Time) bool {
 // evictAll puts an eviction into the next list.
 func (a *Authority) evictAll(ctx context.Context, out api.Evicted, e identity.Eviction) (api.Evicted, error) {
 	e.By = a.Self
+	for range issueAttempts {
+		list, err := a.evictOnce(ctx, &out, e)
+		if overtaken(err) {
+			continue
+		}
+		if err != nil {
+			return out, err
+		}
+		out.Version = list.Version()
+		a.Work.Go(a.handOn)
+		return out, nil
+	}
+	return out, errOvertaken
+}
+
+// evictOnce makes the list with an eviction and puts it in force. The error matches
+// [identity.ErrFork] or [identity.ErrRollback] where another list came meanwhile.
+func (a *Authority) evictOnce(ctx context.Context, out *api.Evicted, e identity.Eviction) (*identity.Trust, error) {
 	list, err := a.issueTrust(ctx, func(t *identity.Trust, ca *identity.CA, now time.Time) (*identity.Trust, error) {
 		// The time in the list is a hint for devices without a clock: one that is ahead must not be
 		// in it. The reach of the eviction is by our own clock, which admitted.
@@ -152,15 +170,19 @@ func (a *Authority) evictAll(ctx context.Context, out api.Evicted, e identity.Ev
 	var no *untaken
 	if errors.As(err, &no) {
 		out.Refused = no.why.Error()
-		err = a.keep(no.list, cmp.Or(e.User, string(e.ID)))
-		list = no.list
+		return no.list, a.keep(no.list, cmp.Or(e.User, string(e.ID)))
 	}
-	if err != nil {
-		return out, err
-	}
-	out.Version = list.Version()
-	a.Work.Go(a.handOn)
-	return out, nil
+	out.Refused = ""
+	return list, err
+}
+
+// errOvertaken is that others are at the trust list all the time.
+var errOvertaken = answer.Errorf(answer.Conflict, "other endpoints of %s evict or rotate at the same time: try again", RootUser)
+
+// overtaken reports that a list could not be put in force because another one came while it was made:
+// the next is made from that one.
+func overtaken(err error) bool {
+	return errors.Is(err, identity.ErrFork) || errors.Is(err, identity.ErrRollback)
 }
 
 // untaken is a list that no hub has taken, for another reason than that there is a newer one.
@@ -200,7 +222,10 @@ func (a *Authority) issueTrust(ctx context.Context,
 			s, err = a.offerTrust(ctx, list)
 		}
 		if err == nil {
-			return list, a.enforce(list)
+			if err = a.enforce(list); overtaken(err) {
+				continue // the next is made from both
+			}
+			return list, err
 		}
 		if answer.CodeOf(err) != answer.Conflict {
 			return nil, &untaken{list, answer.Lost(err)}
@@ -212,7 +237,7 @@ func (a *Authority) issueTrust(ctx context.Context,
 			return nil, answer.Lost(err)
 		}
 	}
-	return nil, answer.Errorf(answer.Conflict, "other endpoints of %s evict or rotate at the same time: try again", RootUser)
+	return nil, errOvertaken
 }
 
 // enforce puts a list in force that a hub has taken. A later one that holds all of it may be in force
