@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"ztm/apps/appstest"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
 )
@@ -43,6 +44,7 @@ func TestAnEphemeralEndpointThatComesBackStays(t *testing.T) {
 }
 
 func TestEndpointsThatWereAwayForLongAreForgottenIfTheHubIsToldTo(t *testing.T) {
+	appstest.Long(t)
 	t.Parallel() // it waits, most of the time
 	h := start(t, func(c *Config) { c.tidy, c.ForgetAfter = 10*time.Millisecond, 3*time.Second }, patient)
 	alice := h.device("alice").online("a")

@@ -356,6 +356,7 @@ func (r *road) copy(to, from net.Conn) {
 }
 
 func TestASilentHubIsForgottenAndOnlyWhatGoesThroughItIsCut(t *testing.T) {
+	appstest.Long(t)
 	t.Parallel() // it waits, most of the time
 	r := newRoad(t)
 	defer r.end()

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"ztm/apps/appstest"
 	"ztm/hub/shared"
 	"ztm/store/etcd/etcdtest"
 	"ztm/tunnel"
@@ -61,6 +62,7 @@ func TestHubsWithAStoreGiveANameOnce(t *testing.T) {
 }
 
 func TestAnEvictionReachesHubsByTheStore(t *testing.T) {
+	appstest.Long(t)
 	t.Parallel() // it waits, most of the time
 	m, hubs := withStore(t, 2)
 	root, bob := hubs[0].device("root").online("admin"), hubs[1].device("bob")
@@ -85,6 +87,7 @@ func TestAnEvictionReachesHubsByTheStore(t *testing.T) {
 }
 
 func TestAStoreThatDoesNotAnswerStopsNothing(t *testing.T) {
+	appstest.Long(t)
 	t.Parallel() // it waits, most of the time
 	m, hubs := withStore(t, 1)
 	bob := hubs[0].device("bob")

@@ -111,6 +111,7 @@ func TestMirrorsGetInStepAndKeepWhatTheyReplace(t *testing.T) {
 }
 
 func TestFilesThatWereEditedApartAreBothKeptEverywhere(t *testing.T) {
+	appstest.Long(t)
 	for name, clocks := range map[string][2]time.Time{
 		"clocks that agree": {time.Now(), time.Now()}, "clocks of 1970 and 2038": {time.Unix(1, 0), time.Unix(1<<31+5, 0)}, "of 2038 and 1970": {time.Unix(1<<31+5, 0), time.Unix(1, 0)},
 	} {
@@ -163,6 +164,7 @@ func TestADownloadMirrorKeepsWhatWasEditedHere(t *testing.T) {
 }
 
 func TestAFileThatALossOfPowerCutIsFetchedAgainAndNeverPublished(t *testing.T) {
+	appstest.Long(t)
 	var n appstest.Net
 	a, b := newMirror(t, &n, "a", bothWays), newMirror(t, &n, "b", bothWays)
 	cut := map[string]string{"docs/empty": "", "docs/short": "on"} // what was on the disk

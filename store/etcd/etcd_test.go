@@ -26,6 +26,7 @@ func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
 // TestTheClient runs against the etcd of the tests, and against a real one where there is one: what
 // the former says must be what the latter does.
 func TestTheClient(t *testing.T) {
+	appstest.Long(t)
 	for _, tt := range []struct {
 		name string
 		test func(*testing.T, *etcd.Client, string)

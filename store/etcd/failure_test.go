@@ -78,6 +78,7 @@ func TestAChangeWhoseAnswerGotLostIsReadBack(t *testing.T) {
 }
 
 func TestUnknownIsNotNo(t *testing.T) {
+	appstest.Long(t)
 	t.Parallel()
 	cluster := etcdtest.New()
 	m := member(t, cluster)

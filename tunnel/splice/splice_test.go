@@ -280,6 +280,7 @@ func TestResetAfterHalfCloseReachesTheOtherSide(t *testing.T) {
 }
 
 func TestContextEndResetsBothSides(t *testing.T) {
+	appstest.Long(t)
 	forPairs(t, func(t *testing.T, a, b pair) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		r := start(t, ctx, a, b)
@@ -353,6 +354,7 @@ func small(p pair) pair {
 }
 
 func TestStalledReaderHoldsTheWriterBack(t *testing.T) {
+	appstest.Long(t)
 	// The buffers of two sockets at each of the two hops, and a pipe or a buffer between them.
 	const most = 4*2*socketBuffer + 1<<20
 	forPairs(t, func(t *testing.T, a, b pair) {
@@ -382,6 +384,7 @@ func heap() int64 {
 }
 
 func TestContextEndFreesAStalledWriter(t *testing.T) {
+	appstest.Long(t)
 	forPairs(t, func(t *testing.T, a, b pair) {
 		ctx, cancel := context.WithCancel(t.Context())
 		r := start(t, ctx, small(a), small(b))

@@ -68,6 +68,7 @@ func TestOneOfManyGetsAName(t *testing.T) {
 }
 
 func TestWithoutEtcdKnownNamesGoOnAndNewOnesWait(t *testing.T) {
+	appstest.Long(t)
 	t.Parallel()
 	m := newMesh(t, limits, time.Now)
 	a, b := m.add(), m.add()
@@ -194,6 +195,7 @@ func TestWhatIsNotSignedIsNotBelieved(t *testing.T) {
 }
 
 func TestEtcdThatWasRestoredGetsBackWhatIsAttached(t *testing.T) {
+	appstest.Long(t)
 	t.Parallel()
 	m := newMesh(t, limits, time.Now)
 	a := m.add()
@@ -208,6 +210,7 @@ func TestEtcdThatWasRestoredGetsBackWhatIsAttached(t *testing.T) {
 }
 
 func TestAWatchThatLostItsPlaceIsBegunAnew(t *testing.T) {
+	appstest.Long(t)
 	t.Parallel()
 	m := newMesh(t, limits, time.Now)
 	a, b := m.add(), m.add()
