@@ -303,7 +303,12 @@ func exported(c *cluster.Cache[cluster.Export]) ([]cluster.Export, error) {
 	if c == nil {
 		return nil, nil
 	}
-	if _, err := c.Health(); cluster.CodeOf(err) == http.StatusNotFound || cluster.Denied(err) {
+	denied, err := c.Health()
+	list, listed := c.Items()
+	switch {
+	case listed && (denied.IsZero() || time.Since(denied) <= refused): // an outage, and not a decision
+		return list, nil
+	case listed, cluster.CodeOf(err) == http.StatusNotFound, cluster.Denied(err):
 		return nil, nil
 	}
 	return items(c, "ServiceExports")

@@ -377,6 +377,31 @@ func TestServiceExportsAreFollowedWhereTheyAre(t *testing.T) {
 	})
 }
 
+// Rights that are applied anew are missing for a moment.
+func TestWhatAServiceExportExposesOutlivesAShortRefusal(t *testing.T) {
+	for name, code := range map[string]int{"refused": http.StatusForbidden, "not found": http.StatusNotFound} {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, nil, func(t *testing.T, l *lab) {
+				l.service("shop", "web", `"ztm.dev/expose":"true"`)
+				l.service("shop", "api", "")
+				l.PutJSON("/apis/multicluster.x-k8s.io/v1alpha1/namespaces/shop/serviceexports/api", `{}`)
+				l.want(t, 2*time.Minute, "tcp/shop.api", "tcp/shop.web")
+				l.Fail(func(r *http.Request) *kubetest.Failure {
+					if strings.HasSuffix(r.URL.Path, "/serviceexports") {
+						return &kubetest.Failure{Code: code, Body: "no"}
+					}
+					return nil
+				})
+				l.Break()
+				pass(20 * time.Second)
+				l.service("shop", "more", `"ztm.dev/expose":"true"`)
+				l.want(t, 10*time.Second, "tcp/shop.api", "tcp/shop.more", "tcp/shop.web")
+				l.want(t, 3*time.Minute, "tcp/shop.more", "tcp/shop.web")
+			})
+		})
+	}
+}
+
 func TestATunnelThatNobodyOffersRefusesItsClients(t *testing.T) {
 	inLab(t, nil, func(t *testing.T, l *lab) {
 		l.offers(true, nil)

@@ -33,7 +33,7 @@ type Cache[T object] struct {
 	mu     sync.Mutex
 	items  map[string]T // by key; nil until the first list came
 	err    error        // of the last request; nil if it succeeded
-	denied time.Time    // since when the server has refused; zero if it does not
+	denied time.Time    // since when the server has refused, or knows no such objects; zero if it does not
 }
 
 // NewCache makes a cache that calls changed, which must not block, after each change.
@@ -50,8 +50,8 @@ func (c *Cache[T]) Items() ([]T, bool) {
 	return list, c.items != nil
 }
 
-// Health returns why the last request failed, and since when the server has refused this account:
-// zero if it does not.
+// Health returns why the last request failed, and since when the server has refused this account or
+// has known no such objects: zero if it does not.
 func (c *Cache[T]) Health() (denied time.Time, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -91,7 +91,7 @@ func (c *Cache[T]) heard(err error) {
 	defer c.mu.Unlock()
 	c.err = err
 	switch {
-	case !Denied(err):
+	case !Denied(err) && CodeOf(err) != http.StatusNotFound:
 		if err == nil {
 			c.denied = time.Time{}
 		}
