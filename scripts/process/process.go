@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -196,11 +197,21 @@ func Until(ctx context.Context, what string, patience time.Duration, f func() er
 	}
 }
 
+// leases are those of this process.
+var leases struct {
+	sync.Mutex
+	ends []func()
+}
+
 // FreeAddress is a loopback address on which nobody listens. It is leased until this process ends.
 func FreeAddress() string {
-	port, _, err := freeport.Lease(1)
+	port, release, err := freeport.Lease(1)
 	if err != nil {
 		panic(err) // thousands of ports are taken: nothing that is measured here would be true
 	}
+	// A lease that nobody can end any more ends with the next garbage collection.
+	leases.Lock()
+	defer leases.Unlock()
+	leases.ends = append(leases.ends, release)
 	return fmt.Sprintf("127.0.0.1:%d", port)
 }

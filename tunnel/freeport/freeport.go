@@ -21,7 +21,8 @@ var errNoneFree = errors.New("no free ports")
 
 // Lease returns the first of size consecutive ports on which nothing listens at 127.0.0.1, by TCP
 // or by UDP. Where the system is Linux, no other caller in this network namespace gets them before
-// release, or before this process ends. It may be called at any time from any goroutine.
+// release, or before this process ends; release is kept until then, else the lease goes with the
+// garbage. It may be called at any time from any goroutine.
 func Lease(size int) (first int, release func(), err error) {
 	for range 1000 {
 		first := lowest + rand.IntN(above-lowest-size)
