@@ -6,6 +6,7 @@ import (
 
 	"ztm/hub/admission"
 	"ztm/hub/limits"
+	"ztm/hub/relay"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
@@ -22,7 +23,7 @@ type quotas struct {
 	standby     limit.Counts[struct{}]      // those of them that are standby connections
 	joining     limit.Counts[struct{}]      // devices that wait for a holder of the CA key
 	joiningFrom limit.Counts[netip.Addr]    // the same by source
-	openings    *limit.Buckets[string]      // paths that are opened, by user
+	pace        *relay.Pace                 // of paths that are opened
 	requests    *admission.Budgets          // of endpoints
 	changes     *limit.Buckets[identity.ID] // requests that may write to disk
 	lists       *limit.Share[string]        // trust lists that are being read, by user
@@ -37,7 +38,7 @@ func newQuotas(c Config, m *metrics) *quotas {
 		handshakes:  admission.NewHandshakes(c.Limits.Handshakes, c.Limits.HandshakesPerSource, limits.MaxMemberSources(), &m.refused.handshakes),
 		connections: limit.NewBuckets[netip.Addr](c.connectionRate, most),
 		turns:       admission.NewTurns(),
-		openings:    limit.NewBuckets[string](limits.PathRate, most),
+		pace:        relay.NewPace(limits.PathRate, most),
 		joins:       limit.NewBuckets[netip.Addr](c.joinRate, most),
 		requests:    admission.NewBudgets(admission.Rates{Request: c.requestRate, Page: c.pageRate, OfUser: limits.PagesOfUser, GoalShare: limits.GoalShare}, most),
 		changes:     limit.NewBuckets[identity.ID](c.changeRate, most),
@@ -53,7 +54,7 @@ func newQuotas(c Config, m *metrics) *quotas {
 func (q *quotas) sweep(now time.Time, members map[netip.Addr]struct{}) {
 	q.connections.Sweep(now)
 	q.joins.Sweep(now)
-	q.openings.Sweep(now)
+	q.pace.Sweep(now)
 	q.requests.Sweep(now)
 	q.changes.Sweep(now)
 	for from := range members {

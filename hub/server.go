@@ -110,7 +110,7 @@ func newServer(c Config, st *state.State, me state.Self) (*server, error) {
 	if err := s.newLinks(me); err != nil {
 		return nil, err
 	}
-	s.relay = relay.New(relay.Config{Limits: c.Limits, Ticket: c.ticket, Openings: s.openings, Sessions: s.sessions, Links: s.links, Log: s.log})
+	s.relay = relay.New(relay.Config{Limits: c.Limits, Ticket: c.ticket, Pace: s.pace, Sessions: s.sessions, Links: s.links, Log: s.log})
 	s.tls = s.verifier.ServerConfig(s.presented, tunnel.ControlProto, tunnel.RelayProto, identity.JoinProto, tunnel.HubProto, tunnel.HopProto)
 	return s, nil
 }

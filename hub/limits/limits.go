@@ -153,8 +153,8 @@ var (
 	// JoinRate is requests to join of one source. Each may ask a root endpoint. Test:
 	// TestJoinsAreLimitedForEachAddress.
 	JoinRate = limit.Rate{Burst: 128, PerSecond: 2}
-	// PathRate is paths that the endpoints of one user open. A path costs two handshakes here and two
-	// at its target. What comes faster waits for up to PathPatience. Test:
+	// PathRate is paths that the endpoints of one user open, half of it one endpoint. A path costs two
+	// handshakes here and two at its target. What comes faster waits for up to PathPatience. Test:
 	// TestPathsOfOneUserTakeTime.
 	PathRate = limit.Rate{Burst: 400, PerSecond: 50}
 	// RequestRate is requests of one kind of one endpoint. Test:

@@ -30,6 +30,7 @@ func (r *Relay) Hop(ctx context.Context, a *Leg, target, hub identity.ID) error 
 		return limited("hub %s has %d paths through this one, which is the limit", hub, r.c.Limits.Hops)
 	}
 	defer r.hopsOf.Release(hub)
+	a.Hub = hub
 	return r.connect(ctx, a, target)
 }
 

@@ -33,7 +33,7 @@ func TestPathsOfOneUserTakeTime(t *testing.T) {
 		var asked atomic.Int64
 		r := New(Config{
 			Limits: limits.Limits{}.WithDefaults(), Ticket: time.Second, Sessions: nobody{&asked}, Log: slog.New(slog.DiscardHandler),
-			Openings: limit.NewBuckets[string](limit.Rate{Burst: burst, PerSecond: rate}, 100),
+			Pace: NewPace(limit.Rate{Burst: burst, PerSecond: rate}, 100),
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		var refused atomic.Int64
@@ -67,11 +67,33 @@ func TestPathsOfOneUserTakeTime(t *testing.T) {
 	})
 }
 
+// Half of what a user may open is left to the other endpoints of that user, and a hub that names a
+// user takes nothing from what the user may open here.
+func TestOneEndpointLeavesTheOthersOfItsUserTheirPaths(t *testing.T) {
+	p := NewPace(limit.Rate{Burst: 10, PerSecond: 2}, 100)
+	now := time.Now()
+	loop := func(a *Leg) (n int) {
+		for range 100 {
+			if _, ok := p.reserve(a, now); ok {
+				n++
+			}
+		}
+		return n
+	}
+	if n := loop(&Leg{ID: "phone", User: "bob"}); n < 5 || n > 8 {
+		t.Errorf("one endpoint opened %d paths at once", n)
+	}
+	loop(&Leg{ID: "phone", User: "bob", Hop: true, Hub: "hub"})
+	if wait, ok := p.reserve(&Leg{ID: "laptop", User: "bob"}, now); !ok || wait != 0 {
+		t.Errorf("another endpoint of the same user waits %v, %t", wait, ok)
+	}
+}
+
 func TestAHubThatEndsDoesNotWaitForSlowUsers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New(Config{
 			Limits: limits.Limits{}.WithDefaults(), Ticket: time.Second, Sessions: nobody{new(atomic.Int64)}, Log: slog.New(slog.DiscardHandler),
-			Openings: limit.NewBuckets[string](limit.Rate{}, 100),
+			Pace: NewPace(limit.Rate{}, 100),
 		})
 		got := make(chan error, 1)
 		go func() { got <- r.Hop(t.Context(), &Leg{ID: "a", User: "alice", Hop: true}, "b", "hub") }()

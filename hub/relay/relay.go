@@ -73,8 +73,8 @@ type waiter struct {
 // Config is what a relay is made with. All fields are set.
 type Config struct {
 	Limits   limits.Limits
-	Ticket   time.Duration          // how long a ticket is good
-	Openings *limit.Buckets[string] // paths that users open
+	Ticket   time.Duration // how long a ticket is good
+	Pace     *Pace
 	Sessions Sessions
 	Links    *link.Links
 	Log      *slog.Logger
@@ -103,6 +103,7 @@ type Leg struct {
 	ID     identity.ID                       // the agent at its end
 	User   string                            // of the agent; empty for a second leg
 	Hop    bool                              // another hub is between; it says who the agent is
+	Hub    identity.ID                       // that hub; set by Hop
 	At     netip.Addr                        // where the hub sees the agent; zero: it does not, or there is no connection of its own
 	Accept func(near bool) (net.Conn, error) // answers 200, and whether both ends are seen at one address; from then on the path owns the connection
 	Refuse func(*answer.Error)               // answers "no"
@@ -180,6 +181,11 @@ func (r *Relay) connect(ctx context.Context, a *Leg, target identity.ID) error {
 		return err
 	}
 	defer release()
+	if !r.pendingBy.Acquire(a.ID, r.c.Limits.Pending) {
+		return limited("endpoint %s waits for %d connections already", a.ID, r.c.Limits.Pending)
+	}
+	settled := sync.OnceFunc(func() { r.pendingBy.Release(a.ID) })
+	defer settled()
 	if err := r.pace(ctx, a); err != nil {
 		return err
 	}
@@ -188,6 +194,7 @@ func (r *Relay) connect(ctx context.Context, a *Leg, target identity.ID) error {
 		return err
 	}
 	defer b.Finish()
+	settled()
 	return r.join(ctx, a, b)
 }
 
@@ -206,38 +213,8 @@ func (r *Relay) admit(user string) (release func(), err error) {
 	}, nil
 }
 
-// pace waits until the user of a leg may open another path. It holds what it refuses, too, so that a
-// user who asks again and again does not cost the hub a handshake each time.
-func (r *Relay) pace(ctx context.Context, a *Leg) error {
-	wait, ok := r.c.Openings.Reserve(a.User, limits.PathPatience, time.Now())
-	if !ok {
-		wait = limits.PathPatience
-	}
-	if wait > 0 {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-r.open.Done():
-			return errShutdown
-		case <-a.Gone:
-			return errGone
-		case <-ctx.Done():
-			return errShutdown
-		}
-	}
-	if !ok {
-		return limited("user %s opens connections too often", a.User)
-	}
-	return nil
-}
-
 // rendezvous asks the target to dial back and waits for its leg.
 func (r *Relay) rendezvous(ctx context.Context, a *Leg, target identity.ID) (*Leg, error) {
-	if !r.pendingBy.Acquire(a.ID, r.c.Limits.Pending) {
-		return nil, limited("endpoint %s waits for %d connections already", a.ID, r.c.Limits.Pending)
-	}
-	defer r.pendingBy.Release(a.ID)
 	if !r.pendingAt.acquire(a.User, target, r.c.Limits.PendingAt) {
 		return nil, limited("too many connections of user %s already wait for endpoint %s", a.User, target)
 	}

@@ -1,0 +1,67 @@
+package relay
+
+import (
+	"context"
+	"time"
+
+	"ztm/hub/limits"
+	"ztm/tunnel/limit"
+)
+
+// Pace bounds how often paths are opened: by a user, and by each endpoint half of that, so that one
+// endpoint leaves the others of its user their paths. Make it with [NewPace]. It is safe for
+// concurrent use.
+type Pace struct{ users, endpoints *limit.Buckets[string] }
+
+// NewPace makes a Pace of the rate of a user, for at most so many users and endpoints.
+func NewPace(user limit.Rate, most int) *Pace {
+	half := limit.Rate{Burst: user.Burst / 2, PerSecond: user.PerSecond / 2}
+	return &Pace{limit.NewBuckets[string](user, most), limit.NewBuckets[string](half, most)}
+}
+
+// Sweep forgets who has opened none for a while.
+func (p *Pace) Sweep(now time.Time) {
+	p.users.Sweep(now)
+	p.endpoints.Sweep(now)
+}
+
+// reserve returns how long a leg waits for its turn; ok is false where that would be too long. What a
+// hub says of the endpoints behind it costs nobody else.
+func (p *Pace) reserve(a *Leg, now time.Time) (wait time.Duration, ok bool) {
+	by := ""
+	if a.Hop {
+		by = string(a.Hub) + " "
+	}
+	own, ok := p.endpoints.Reserve(by+string(a.ID), limits.PathPatience, now)
+	if !ok {
+		return limits.PathPatience, false
+	}
+	wait, ok = p.users.Reserve(by+a.User, limits.PathPatience, now)
+	if !ok {
+		return limits.PathPatience, false
+	}
+	return max(wait, own), true
+}
+
+// pace waits until a leg may open its path. It holds what it refuses, too, so that a user who asks
+// again and again does not cost the hub a handshake each time.
+func (r *Relay) pace(ctx context.Context, a *Leg) error {
+	wait, ok := r.c.Pace.reserve(a, time.Now())
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-r.open.Done():
+			return errShutdown
+		case <-a.Gone:
+			return errGone
+		case <-ctx.Done():
+			return errShutdown
+		}
+	}
+	if !ok {
+		return limited("endpoint %s of user %s, or all of that user, open connections too often", a.ID, a.User)
+	}
+	return nil
+}
