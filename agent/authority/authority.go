@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ztm/agent/control"
@@ -61,6 +62,7 @@ type Authority struct {
 	forks    limit.Counts[struct{}] // lists of others that are being united with one's own
 	passed   passedOn               // lists that the hub was shown because they differ
 	renewals *limit.Buckets[identity.ID]
+	handing  atomic.Int64 // rounds of handOn that were asked for, one of which runs; 0: none does
 
 	trustMu  sync.Mutex // held while a trust list is taken: the newest must be the one on disk
 	rotateMu sync.Mutex // held while the CA is replaced: one next CA at a time

@@ -346,7 +346,21 @@ func (a *Authority) keep(list *identity.Trust, whom string) error {
 
 // handOn gives the trust list to peers: those that we have sessions with, and some of those that
 // are online. It does so also where a hub has taken the list, which may keep it to itself.
+//
+// One round runs at a time. What is asked for meanwhile is one more round, with the list of then.
 func (a *Authority) handOn() {
+	if a.handing.Add(1) > 1 {
+		return
+	}
+	for asked := int64(1); ; asked = a.handing.Load() {
+		a.handOnce()
+		if a.handing.CompareAndSwap(asked, 0) {
+			return
+		}
+	}
+}
+
+func (a *Authority) handOnce() {
 	ids := a.Peers.IDs()
 	if online, err := a.Directory.Endpoints(a.Life, apps.Filter{Online: true, Limit: maxHandOn}); err == nil {
 		for _, e := range online {
