@@ -69,11 +69,6 @@ func split(terms []string) (users, groups []string) {
 	return users, groups
 }
 
-// Union returns the readers that are among one or the other.
-func Union(a, b Readers) Readers {
-	return Readers{All: a.All || b.All, Users: union(a.Users, b.Users), Groups: union(a.Groups, b.Groups)}
-}
-
 func union(a, b []string) []string {
 	all := slices.Concat(a, b)
 	slices.Sort(all)
@@ -93,6 +88,30 @@ func Lost(before, after Readers) Readers {
 		return Readers{}
 	}
 	return Readers{Users: without(before.Users, after.Users), Groups: without(before.Groups, after.Groups)}
+}
+
+// AddLost returns who has lost access up to a version of a file: r, which are in the order in which
+// they lost it, and more. Whoever can read it now is not among them. Where they are too many, those
+// that lost it first are left out: they have heard of it.
+func (r Readers) AddLost(more, now Readers) Readers {
+	if now.All {
+		return Readers{}
+	}
+	return Readers{
+		All:    r.All || more.All,
+		Users:  last(r.Users, more.Users, now.Users, maxReaders),
+		Groups: last(r.Groups, more.Groups, now.Groups, maxGroups),
+	}
+}
+
+func last(names, more, now []string, most int) []string {
+	all := without(append(without(names, more), more...), now)
+	return all[max(0, len(all)-most):]
+}
+
+// Sorted returns the readers in the order that an entry has.
+func (r Readers) Sorted() Readers {
+	return Readers{All: r.All, Users: union(r.Users, nil), Groups: union(r.Groups, nil)}
 }
 
 func (r Readers) check() error {

@@ -111,14 +111,14 @@ func (b *batch) publish(self entry.Author, p Published) error {
 	}
 	next := &record{By: self.ID, Local: p.Local, Held: p.Held}
 	if r != nil {
-		next.Lost, next.Farewell = r.Lost, r.Farewell
+		next.Farewell, next.Lost = r.Farewell, r.Lost.AddLost(p.Lost, e.Readers)
 	}
 	e.User, e.By = self.User, self.ID
 	if err := b.groups(&e); err != nil {
 		return err
 	}
 	if !p.Lost.IsNobody() {
-		if before, err = b.farewell(next, e, before, p.Lost); err != nil {
+		if before, err = b.farewell(next, e, before); err != nil {
 			return err
 		}
 	}
@@ -136,9 +136,8 @@ func (b *batch) publish(self entry.Author, p Published) error {
 
 // farewell signs, for those who lose access, a version of the file in which there is no file. It
 // comes before the version that the others get, so that it can hide nothing from them.
-func (b *batch) farewell(r *record, e entry.Entry, before entry.Vector, lost entry.Readers) (entry.Vector, error) {
-	r.Lost = entry.Union(r.Lost, lost)
-	gone := entry.Entry{User: e.User, Path: e.Path, By: e.By, Vector: before.Next(e.By), Time: e.Time, Readers: r.Lost, Deleted: true}
+func (b *batch) farewell(r *record, e entry.Entry, before entry.Vector) (entry.Vector, error) {
+	gone := entry.Entry{User: e.User, Path: e.Path, By: e.By, Vector: before.Next(e.By), Time: e.Time, Readers: r.Lost.Sorted(), Deleted: true}
 	s, err := entry.Sign(b.x.notary, &gone)
 	if err != nil {
 		return nil, answer.Errorf(answer.BadRequest, "%v", err)

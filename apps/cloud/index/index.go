@@ -95,6 +95,7 @@ type record struct {
 	Doc   document     `json:"doc"`
 
 	// What those get to know who could read the file once: that it is gone, in an entry of its own.
+	// They are in the order in which they lost it.
 	Lost     entry.Readers `json:"lost,omitzero"`
 	Farewell document      `json:"farewell,omitzero"`
 }
@@ -225,7 +226,7 @@ func (x *Index) setLocked(e *entry.Entry, r *record) {
 		row.number = x.contents
 	}
 	row.Seq, row.Size, row.Time, row.Deleted, row.Held = r.Seq, e.Size, e.Time, e.Deleted, r.Held
-	row.Content, row.Readers, row.lost = e.Content().Hash, x.sharedLocked(e.Readers), x.sharedLocked(r.Lost)
+	row.Content, row.Readers, row.lost = e.Content().Hash, x.sharedLocked(e.Readers), x.sharedLocked(r.Lost.Sorted())
 	x.groups.count(row, 1)
 	x.kept[e.User] += row.bytes()
 	if row.Held == All {

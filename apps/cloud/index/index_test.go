@@ -344,3 +344,61 @@ func TestOneUsersFilesAreSharedWithSomeGroupsAndNoMore(t *testing.T) {
 		t.Errorf("in place of another one: %v", err)
 	}
 }
+
+func TestAccessCanBeTakenAwayFromAnyNumberOneAfterTheOther(t *testing.T) {
+	var n appstest.Net
+	m := newIndex(t, &n, "a", "alice")
+	m.publish(version("x", "1"))
+	inGroup := func(i int) entry.Reader {
+		return entry.Reader{User: "bob", In: func(group string) bool { return group == fmt.Sprint("group", i) }}
+	}
+	for i := range 2*MaxGroups + 1 {
+		shared, alone := version("x", "1"), version("x", "1")
+		shared.Entry.Readers.Groups = []string{fmt.Sprint("group", i)}
+		alone.Lost = shared.Entry.Readers
+		m.publish(shared)
+		m.publish(alone)
+		if rows := m.ByContent(blocks.Hash(shared.Entry.Hash), inGroup(i)); len(rows) > 0 {
+			t.Fatalf("group %d reads on", i)
+		}
+		if p, err := m.Since(inGroup(i), "", 0); err != nil || len(p.Entries) != 1 {
+			t.Fatalf("group %d does not hear that the file is gone: %v", i, err)
+		}
+	}
+	for _, first := range []string{"a", "b"} { // 400 users, half of them at once
+		many := version("x", "1")
+		for i := range 200 {
+			many.Entry.Readers.Users = append(many.Entry.Readers.Users, fmt.Sprintf("%s%03d", first, i))
+		}
+		m.publish(many)
+		alone := version("x", "1")
+		alone.Lost = many.Entry.Readers
+		m.publish(alone)
+	}
+	if list, _ := m.all("b000"); len(list) != 1 {
+		t.Error("a user of the last ones does not hear that the file is gone")
+	}
+}
+
+func TestWhoCanReadAgainAndLosesItAgainIsToldAsTheLast(t *testing.T) {
+	var n appstest.Net
+	m := newIndex(t, &n, "a", "alice")
+	m.publish(version("x", "1", "bob"))
+	alone := version("x", "1")
+	alone.Lost = entry.Readers{Users: []string{"bob"}}
+	m.publish(alone)
+	m.publish(version("x", "1", "bob"))
+	list, _ := m.all("bob")
+	if e, err := entry.Read(list[0].Doc); err != nil || e.Deleted {
+		t.Fatalf("bob, who can read it again, is told %+v, %v", e, err)
+	}
+	if r, _, _ := m.Index.load("alice", "x"); !r.Lost.IsNobody() {
+		t.Errorf("%v count as those who lost it", r.Lost)
+	}
+	m.load()
+	m.publish(alone)
+	list, _ = m.all("bob")
+	if e, err := entry.Read(list[0].Doc); err != nil || !e.Deleted {
+		t.Errorf("bob is told %+v, %v", e, err)
+	}
+}
