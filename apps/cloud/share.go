@@ -51,10 +51,8 @@ func (a *App) share(c ShareChange) (results []Result, err error) {
 	if err := a.keepRule(path, c, len(results) == 1 && results[0].Path == NameOf(self.User, path)); err != nil {
 		return nil, err
 	}
-	for batch := range slices.Chunk(list, batchFiles) {
-		if err := a.index.Publish(self, batch); err != nil {
-			return nil, err
-		}
+	if err := a.index.Publish(self, list); err != nil {
+		return nil, err
 	}
 	a.host.Cut(func(p apps.Peer, path string) bool {
 		return path == "blocks" && p.User != self.User && lostAny(list, a.reader(p))

@@ -1,6 +1,8 @@
 package index
 
 import (
+	"slices"
+
 	"ztm/apps/cloud/blocks"
 	"ztm/apps/cloud/entry"
 	"ztm/tunnel/answer"
@@ -36,9 +38,6 @@ func (x *Index) Put(list []entry.Signed) (news []*entry.Entry, refused []error, 
 // offer takes a verified entry, if it is news.
 func (b *batch) offer(e *entry.Entry, s entry.Signed) (took bool, err error) {
 	r, known, err := b.get(e.User, e.Path)
-	if err == nil {
-		err = b.groups(e)
-	}
 	if err != nil {
 		return false, err
 	}
@@ -82,17 +81,29 @@ type Published struct {
 	Lost  entry.Readers // who could read the version before, and can read this one no longer
 }
 
-// Publish signs versions of files of this endpoint's user, and keeps them.
+// publishFiles is how many files are saved in one transaction.
+const publishFiles = 256
+
+// Publish signs versions of files of this endpoint's user, and keeps them. Too many
+// groups are refused before any is kept. After another error some of many may be kept.
 func (x *Index) Publish(self entry.Author, list []Published) error {
 	x.changing.Lock()
 	defer x.changing.Unlock()
-	b := x.begin()
-	for _, p := range list {
-		if err := b.publish(self, p); err != nil {
+	if err := x.groupsOf(self.User, list); err != nil {
+		return err
+	}
+	for part := range slices.Chunk(list, publishFiles) {
+		b := x.begin()
+		for _, p := range part {
+			if err := b.publish(self, p); err != nil {
+				return err
+			}
+		}
+		if err := b.save(); err != nil {
 			return err
 		}
 	}
-	return b.save()
+	return nil
 }
 
 func (b *batch) publish(self entry.Author, p Published) error {
@@ -114,9 +125,6 @@ func (b *batch) publish(self entry.Author, p Published) error {
 		next.Farewell, next.Lost = r.Farewell, r.Lost.AddLost(p.Lost, e.Readers)
 	}
 	e.User, e.By = self.User, self.ID
-	if err := b.groups(&e); err != nil {
-		return err
-	}
 	if !p.Lost.IsNobody() {
 		if before, err = b.farewell(next, e, before); err != nil {
 			return err

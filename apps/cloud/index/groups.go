@@ -11,8 +11,12 @@ import (
 )
 
 // MaxGroups is how many groups one user's files can be shared with, all together: whether a peer is
-// in a group is asked of the policy, which has to ask for the group first.
+// in a group is asked of the policy, which has to ask for the group first. Who shares is held to it.
 const MaxGroups = 16
+
+// knownGroups is how many groups of one user count at an endpoint. It is more than MaxGroups, as news
+// come one by one, and from several endpoints of the user.
+const knownGroups = 4 * MaxGroups
 
 // groups counts the files of each user that name a group.
 type groups map[string]map[string]int
@@ -34,32 +38,40 @@ func (g groups) count(row *Row, n int) {
 	}
 }
 
-// groups refuses an entry that makes too many groups of its user.
-func (b *batch) groups(e *entry.Entry) error {
-	if len(e.Readers.Groups) == 0 {
-		return nil
-	}
-	b.x.mu.Lock()
-	all := maps.Clone(b.x.groups[e.User])
-	b.x.mu.Unlock()
-	if all == nil {
-		all = map[string]int{}
-	}
-	for _, c := range b.rows {
-		if c.e.User == e.User {
-			count(all, c.e.Readers.Groups)
+// within returns a user's readers without the groups that are too many: these let nobody in here. A
+// version is never refused for them, as the one before it may be shared with more.
+func (g groups) within(user string, r entry.Readers) entry.Readers {
+	of, room := g[user], knownGroups-len(g[user])
+	r.Groups = slices.DeleteFunc(slices.Clone(r.Groups), func(name string) bool {
+		if of[name] > 0 {
+			return false
 		}
-	}
-	if count(all, e.Readers.Groups); len(all) > MaxGroups {
-		return answer.Errorf(answer.Limit, "the files of user %s are shared with %d groups, the limit is %d", e.User, len(all), MaxGroups)
-	}
-	return nil
+		room--
+		return room < 0
+	})
+	return r
 }
 
-func count(all map[string]int, names []string) {
-	for _, name := range names {
-		all[name]++
+// groupsOf refuses versions that, all together, make too many groups of their user.
+func (x *Index) groupsOf(user string, list []Published) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	before := len(x.groups[user])
+	after := groups{user: maps.Clone(x.groups[user])}
+	next := map[string]*Row{}
+	for _, p := range list {
+		next[p.Entry.Path] = &Row{User: user, Readers: &p.Entry.Readers}
 	}
+	for path, row := range next {
+		if old := x.rows[user+"/"+path]; old != nil {
+			after.count(old, -1)
+		}
+		after.count(row, 1)
+	}
+	if n := len(after[user]); n > MaxGroups && n > before {
+		return answer.Errorf(answer.Limit, "the files of user %s are shared with %d groups, the limit is %d", user, n, MaxGroups)
+	}
+	return nil
 }
 
 // Shared reports whether any file is shared with a group.

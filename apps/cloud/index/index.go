@@ -68,7 +68,7 @@ type Row struct {
 	Seq        uint64 // number of its last change here
 	Size, Time int64  // as in the entry
 	Content    blocks.Hash
-	Readers    *entry.Readers // shared; nil is nobody
+	Readers    *entry.Readers // that count here; shared; nil is nobody
 	Deleted    bool
 	Held       Held // here
 
@@ -226,7 +226,7 @@ func (x *Index) setLocked(e *entry.Entry, r *record) {
 		row.number = x.contents
 	}
 	row.Seq, row.Size, row.Time, row.Deleted, row.Held = r.Seq, e.Size, e.Time, e.Deleted, r.Held
-	row.Content, row.Readers, row.lost = e.Content().Hash, x.sharedLocked(e.Readers), x.sharedLocked(r.Lost.Sorted())
+	row.Content, row.Readers, row.lost = e.Content().Hash, x.sharedLocked(x.groups.within(e.User, e.Readers)), x.sharedLocked(r.Lost.Sorted())
 	x.groups.count(row, 1)
 	x.kept[e.User] += row.bytes()
 	if row.Held == All {
