@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"ztm/agent/audit"
 	"ztm/agent/audit/sink"
@@ -34,7 +33,7 @@ func (m *mesh) auditState() *appState { return &appState{m.agent.db, m.name + "/
 // newNotices makes what tells the owner of what happens.
 func (m *mesh) newNotices() {
 	m.notices = notice.New(notice.Config{
-		Log: m.log, Self: m.Self, Mesh: m.name, Now: m.agent.clock.Now, Ends: func() time.Time { return m.authority.Own().NotAfter },
+		Log: m.log, Self: m.Self, Mesh: m.name, Now: m.agent.clock.Now, Ends: m.authority.RenewBy,
 		Target:    policy.Named,
 		Evictions: func() []identity.Eviction { return m.verifier.Trust().Evictions() },
 		Endpoints: func(ctx context.Context) ([]apps.Endpoint, error) {
@@ -87,9 +86,11 @@ func (m *mesh) auditFlow(l audit.Line) {
 	m.audit.Add(l)
 }
 
-// policyApplied records that a version of the policy is in force here.
+// policyApplied records that a version of the policy is in force here, and has the certificate looked
+// at, which goes by it.
 func (m *mesh) policyApplied(version uint64, mode string) {
 	m.audit.Add(audit.Line{Event: audit.Policy, Result: audit.OK, Target: fmt.Sprintf("version %d", version), Detail: cmp.Or(mode, "groups"), Policy: version, Trust: m.verifier.Trust().Version()})
+	m.authority.PolicyApplied()
 }
 
 // trustChanged is called when another trust list is in force.

@@ -54,7 +54,8 @@ type Authority struct {
 	Control   *control.Control // set by Connect, constant from then on
 	Peers     *peers.Peers     // set by Connect, constant from then on
 
-	trusted chan struct{} // there is a new trust list, capacity 1
+	trusted  chan struct{} // there is a new trust list, capacity 1
+	extended chan struct{} // the policy allows a longer certificate, capacity 1
 
 	lists    *limit.Share[string] // trust lists that are read, by user
 	listsOf  limit.Counts[identity.ID]
@@ -150,7 +151,7 @@ type NextCA struct {
 // New makes the Authority of a membership, from what is on disk.
 func New(c Config) (*Authority, error) {
 	a := &Authority{
-		Config: c, trusted: make(chan struct{}, 1), lists: limit.NewShare[string](limits.Lists),
+		Config: c, trusted: make(chan struct{}, 1), extended: make(chan struct{}, 1), lists: limit.NewShare[string](limits.Lists),
 		renewals: limit.NewBuckets[identity.ID](limit.Rate{Burst: limits.RenewalBurst, PerSecond: limits.RenewalRate}, limits.Renewing),
 	}
 	row := c.Book.Membership()

@@ -237,6 +237,48 @@ func TestACertificateIsDueNearItsEndAndBeforeItBegins(t *testing.T) {
 	}
 }
 
+func TestACertificateThatLastsUntilTheAccessEndsIsRenewedOnlyWhenThatIsLater(t *testing.T) {
+	now := time.Now().Truncate(time.Second)
+	a, ca := newTestAuthority(t, "guest", now.Add(-2*time.Hour))
+	end := now.Add(time.Hour)
+	a.Ends = func(string) time.Time { return end }
+	own := a.Own()
+	der, err := ca.LimitMember(own.Key, own.User, own.Admitted, now.Add(-9*time.Hour), 10*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.setCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	wants := func(when string, want bool) {
+		t.Helper()
+		a.PolicyApplied()
+		select {
+		case <-a.extended:
+			if !want {
+				t.Errorf("%s: it is asked for", when)
+			}
+		default:
+			if want {
+				t.Errorf("%s: it is not asked for", when)
+			}
+		}
+		if until := a.RenewBy(); until.IsZero() == want {
+			t.Errorf("%s: it is to be renewed until %v", when, until)
+		}
+	}
+	wants("the access ends with it", false)
+	if got := a.renewIfDue(); got != renewEvery { // there is nobody to ask here
+		t.Errorf("it is looked at again in %v", got)
+	}
+	end = now.Add(24 * time.Hour)
+	wants("the access ends later", true)
+	end = time.Time{}
+	wants("the access ends no more", true)
+	end = now.Add(time.Minute)
+	wants("the access ends before it", false)
+}
+
 func TestAPeerGetsFewCertificates(t *testing.T) {
 	a, _ := newTestAuthority(t, RootUser, time.Now())
 	now := time.Now()

@@ -17,7 +17,8 @@ import (
 
 // A certificate is renewed from two thirds of its life on, or when the mesh has another CA by now,
 // for the same key, user and admission: by this endpoint itself if it holds the CA key, by another
-// that does, or by a hub that keeps it.
+// that does, or by a hub that keeps it. One that lasts until the access of its user ends is renewed
+// only once the policy gives another end.
 
 // ServeRenew makes a new certificate for the caller's own key, user and admission.
 func (a *Authority) ServeRenew(w http.ResponseWriter, peer identity.Subject) {
@@ -82,6 +83,8 @@ func (a *Authority) KeepCertificate() {
 			wait = a.renewIfDue()
 		case <-a.trusted:
 			wait = a.spread()
+		case <-a.extended:
+			wait = a.renewIfDue()
 		case <-a.Life.Done():
 			timer.Stop()
 			return
@@ -96,7 +99,7 @@ func (a *Authority) KeepCertificate() {
 func (a *Authority) renewIfDue() time.Duration {
 	s := a.Own()
 	replaced := s.Issuer != a.Verifier.Trust().Newest()
-	if !replaced && !due(s, a.Verifier.Clock().Now()) {
+	if !replaced && !a.canBeLonger(s) {
 		return renewEvery
 	}
 	err := a.renew()
@@ -110,6 +113,41 @@ func (a *Authority) renewIfDue() time.Duration {
 		return a.spread() + time.Second
 	}
 	return rand.N(renewEvery) + time.Second
+}
+
+// canBeLonger reports whether a certificate is due, and can be renewed for longer than it lasts.
+func (a *Authority) canBeLonger(s identity.Subject) bool {
+	now := a.Verifier.Clock().Now()
+	return due(s, now) && (now.Before(s.NotBefore) || !a.lastsToEnd(s))
+}
+
+// lastsToEnd reports whether a certificate lasts until the access of its user ends: nobody makes a
+// longer one.
+func (a *Authority) lastsToEnd(s identity.Subject) bool {
+	end := a.Ends(s.User)
+	return !end.IsZero() && !s.NotAfter.Before(end)
+}
+
+// RenewBy is when this endpoint's certificate ends if it is not renewed before; zero: it lasts until the
+// access of its user ends, and is not renewed.
+func (a *Authority) RenewBy() time.Time {
+	s := a.Own()
+	if a.lastsToEnd(s) {
+		return time.Time{}
+	}
+	return s.NotAfter
+}
+
+// PolicyApplied is called when another policy is in force here: the access of this endpoint's user may
+// end later by it. The members of a mesh whose CA was replaced do not come by this, see spread.
+func (a *Authority) PolicyApplied() {
+	if s := a.Own(); s.Issuer != a.Verifier.Trust().Newest() || !a.canBeLonger(s) {
+		return
+	}
+	select {
+	case a.extended <- struct{}{}:
+	default:
+	}
 }
 
 // due reports whether it is time to renew a certificate: after two thirds of its life, or before it

@@ -94,7 +94,7 @@ type Config struct {
 	Self      func() apps.Endpoint
 	Mesh      string
 	Endpoints func(context.Context) ([]apps.Endpoint, error) // of the owner
-	Ends      func() time.Time                               // of this endpoint's certificate
+	Ends      func() time.Time                               // of this endpoint's certificate; zero: it is not to be renewed
 	Evictions func() []identity.Eviction
 	Target    func(app, path string) bool // whether a flow is to something that the owner has named
 	Now       func() time.Time
@@ -221,7 +221,8 @@ func (t *Teller) Run(ctx context.Context) {
 
 // look finds what is new.
 func (t *Teller) look(ctx context.Context) {
-	if left := t.Ends().Sub(t.Now()); left < soon {
+	end := t.Ends()
+	if left := end.Sub(t.Now()); !end.IsZero() && left < soon {
 		t.Tell(Certificate, t.Self().Name, "the certificate of this endpoint ends in %v: it was not renewed", left.Round(time.Hour))
 	}
 	t.lookEvictions()

@@ -100,6 +100,8 @@ func TestWhatHappensIsToldOnce(t *testing.T) {
 		n.Seen(db)
 		n.Seen(db)
 		want("it is reached again", "target-up tunnel tcp/db")
+		p.ends = time.Time{}
+		want("the certificate ends with the access of its user")
 		p.ends = time.Now().Add(24 * time.Hour)
 		want("the certificate ends", "certificate me")
 		for i := range 10 * maxQueue {
