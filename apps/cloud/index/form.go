@@ -7,12 +7,15 @@ import (
 	"ztm/apps/rooted"
 )
 
-// formLocked notes a key that another spelling may mean, too. Load needs no lock.
+// formLocked notes a key that another spelling may mean, too, and the directories that it is in. Each
+// is there as it is, and by its form as the first one of that form. Load needs no lock.
 func (x *Index) formLocked(id string) {
-	if !ascii(id) {
+	for !ascii(id) && x.forms[id] != id {
+		x.forms[id] = id
 		if _, taken := x.forms[rooted.Form(id)]; !taken {
 			x.forms[rooted.Form(id)] = id
 		}
+		id = id[:max(0, strings.LastIndexByte(id, '/'))]
 	}
 }
 
@@ -26,35 +29,14 @@ func (x *Index) Spelled(user, path string) string {
 	if ascii(path) {
 		return path
 	}
-	id, form := user+"/"+path, rooted.Form(user+"/"+path)
+	id := user + "/" + path
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if _, exact := x.rows[id]; exact {
+	if x.forms[id] == id {
 		return path
 	}
-	if known, ok := x.forms[form]; ok {
+	if known, ok := x.forms[rooted.Form(id)]; ok {
 		return strings.TrimPrefix(known, user+"/")
-	}
-	found := path
-	for f, known := range x.forms {
-		if strings.HasPrefix(known, id+"/") {
-			return path
-		}
-		if strings.HasPrefix(f, form+"/") {
-			found = upTo(known, strings.Count(id, "/")+1)[len(user)+1:]
-		}
-	}
-	return found
-}
-
-// upTo returns the first segments of a path.
-func upTo(path string, segments int) string {
-	for i := range len(path) {
-		if path[i] == '/' {
-			if segments--; segments == 0 {
-				return path[:i]
-			}
-		}
 	}
 	return path
 }

@@ -141,7 +141,7 @@ type Index struct {
 	readers  map[string]*entry.Readers // guarded by mu
 	groups   groups                    // that files are shared with; guarded by mu
 	kept     map[string]int64          // bytes of each user that are here; guarded by mu
-	forms    map[string]string         // keys without prefix that are not ASCII, by their form; guarded by mu
+	forms    map[string]string         // keys without prefix, and directories, that are not ASCII; see formLocked; guarded by mu
 	claims   map[string]int64          // bytes of files that are on their way, by key without prefix; guarded by mu
 	certs    map[identity.ID][]byte    // guarded by mu
 	changed  chan struct{}             // closed at the next change; guarded by mu
