@@ -18,7 +18,7 @@ type Config struct {
 	LimitDown int64 `json:"limitDown,omitempty"`
 	LimitUp   int64 `json:"limitUp,omitempty"`
 
-	// Quota is how many bytes of each other user's files are kept here; zero is no limit.
+	// Quota is how many bytes are fetched of what each other user has published now; zero is no limit.
 	Quota int64 `json:"quota,omitempty"`
 }
 

@@ -321,14 +321,14 @@ func (k *client) configCommand() *cli.Command {
 		UsageText: "ztm cloud config [--local-dir DIR] [--exec on|off] [--limit-down RATE] [--limit-up RATE] [--quota SIZE]",
 		Description: "Files do not move when the directory is changed. Without --exec on, no file that was fetched can be executed.\n" +
 			"A limit holds at once, for all downloads, or all that others fetch from here, together.\n" +
-			"A quota bounds how much of each other user's files is kept here; what is here already stays.\n\n" + apps.Example(
+			"A quota bounds how much is fetched of what each other user has published now; what is here already stays.\n\n" + apps.Example(
 			"ztm cloud config", "ztm cloud config --local-dir /mnt/disk/cloud", "ztm cloud config --limit-down 2M --limit-up 500K", "ztm cloud config --quota 10G"),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "local-dir", Usage: "keep files in `DIR`; empty for the default"},
 			&cli.StringFlag{Name: "exec", Usage: "let files be executable that were published so: `on|off`"},
 			&cli.StringFlag{Name: "limit-down", Usage: "fetch at most `RATE` bytes a second, such as 500K or 2M, or off"},
 			&cli.StringFlag{Name: "limit-up", Usage: "give others at most `RATE` bytes a second, or off"},
-			&cli.StringFlag{Name: "quota", Usage: "keep at most `SIZE` bytes of each other user's files, such as 500M or 10G, or off"},
+			&cli.StringFlag{Name: "quota", Usage: "fetch at most `SIZE` bytes of what each other user has published, such as 500M or 10G, or off"},
 		},
 		Action: func(x *cli.Context) error {
 			if err := apps.NoArguments(x); err != nil {
