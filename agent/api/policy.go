@@ -107,7 +107,8 @@ type Access struct {
 	App    string    `json:"app"`
 	Target string    `json:"target,omitempty"`
 	Allow  bool      `json:"allow"`
-	Rule   string    `json:"rule"` // what lets them, or does not
+	From   string    `json:"from,omitempty"` // of which endpoints of theirs Allow speaks, in terms; "": all
+	Rule   string    `json:"rule"`           // what lets them, or does not
 	Until  time.Time `json:"until,omitzero"`
 }
 

@@ -261,15 +261,15 @@ func (p commands) whoCan(ctx context.Context, name, target string) error {
 	for _, r := range out.Rows {
 		can := "no"
 		switch {
-		case r.Allow && out.Bound:
+		case r.Allow && (out.Bound || r.From != ""):
 			can = "perhaps"
 		case r.Allow:
 			can = "yes"
 		}
-		t.Add(r.User, can, moment(r.Until), r.Rule)
+		t.Add(r.User, can, moment(r.Until), r.Rule+from(r))
 	}
 	for _, r := range out.Also {
-		t.Add(r.User, "also", moment(r.Until), "has the "+r.App+" there, and what it reaches: "+r.Rule)
+		t.Add(r.User, "also", moment(r.Until), "has the "+r.App+" there, and what it reaches: "+r.Rule+from(r))
 	}
 	if out.Bound {
 		p.Warn("endpoint %s does not answer: this is whom version %d of the policy would let; the rules of its owner are not known here", ep.Name, out.Policy)
@@ -277,6 +277,14 @@ func (p commands) whoCan(ctx context.Context, name, target string) error {
 		p.Note("asked %s, which has version %d of the policy and %d of the trust list", ep.Name, out.Policy, out.Trust)
 	}
 	return p.Print(out, t)
+}
+
+// from says which endpoints of a user alone can.
+func from(r api.Access) string {
+	if r.From == "" {
+		return ""
+	}
+	return ", from " + r.From
 }
 
 // askWhoCan asks an endpoint. Of one that cannot be asked the chosen endpoint says whom the policy would

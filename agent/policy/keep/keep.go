@@ -162,12 +162,17 @@ func (k *Keeper) compileLocked() {
 		enforced.Mode = signed.Enforce
 		slice = &enforced
 	}
-	trust := k.Verifier.Trust()
-	r := policy.Compile(slice, func(user string, added int64) bool { return trust.Voids(user, time.Unix(added, 0)) })
+	r := k.compile(slice)
 	if stale {
 		r = r.Stale()
 	}
 	k.rights.Store(r)
+}
+
+// compile makes the rights of a slice: evictions end what users were given before.
+func (k *Keeper) compile(s *signed.Slice) *policy.Rights {
+	trust := k.Verifier.Trust()
+	return policy.Compile(s, func(user string, added int64) bool { return trust.Voids(user, time.Unix(added, 0)) })
 }
 
 // staleLocked reports whether a newer head is known for so long that what is in force is not to be

@@ -56,35 +56,101 @@ func (k *Keeper) whoCan(ctx context.Context, target string, of identity.ID) (api
 		out.Policy = k.head.Version
 	}
 	k.mu.Unlock()
-	out.Rows = append(out.Rows, k.rows(rule, app, name)...)
-	out.Also = k.also(app)
+	v := k.view()
+	out.Rows = append(out.Rows, k.rows(v, rule, app, name)...)
+	out.Also = k.also(v, app)
 	return out, nil
 }
 
+// view is what rows are made by.
+type view struct {
+	slice  *signed.Slice // nil: there is none
+	rights *policy.Rights
+	wide   *policy.Rights // rights as if each grant were for all endpoints of whom it means
+	now    int64
+}
+
+// view is of what is in force here.
+func (k *Keeper) view() view {
+	k.mu.Lock()
+	slice, r := k.slice, k.rights.Load()
+	k.mu.Unlock()
+	if slice == nil || r.IsStale() {
+		return view{slice, r, r, k.now()}
+	}
+	return k.viewOf(slice, r)
+}
+
+func (k *Keeper) viewOf(s *signed.Slice, r *policy.Rights) view {
+	all := *s
+	all.Grants = slices.Clone(s.Grants)
+	for i := range all.Grants {
+		all.Grants[i].From = []string{signed.Anybody}
+	}
+	return view{s, r, k.compile(&all), k.now()}
+}
+
+// decide decides for a user at endpoints that nobody knows. from is where they must be; "" is anywhere.
+func (v view) decide(user, app, name string) (d policy.Decision, from string) {
+	p := apps.Peer{User: user}
+	d = v.rights.Decide(p, app, name, v.now)
+	if d.Allow {
+		return d, ""
+	}
+	wide := v.wide.Decide(p, app, name, v.now)
+	if !wide.Allow {
+		return d, ""
+	}
+	i := slices.IndexFunc(v.slice.Grants, func(g signed.Given) bool { return g.Name == wide.Grant })
+	return wide, strings.Join(v.slice.Grants[i].From, " ")
+}
+
+// means reports whether a rule lets a peer.
+func (v view) means(rule Rule, p apps.Peer) bool {
+	if rule.Lets != nil {
+		return rule.Lets(p)
+	}
+	return v.rights.Names(p, rule.Who, v.now)
+}
+
+// labels lists those terms of a rule that name endpoints by which it lets a user.
+func (v view) labels(rule Rule, user string) (out []string) {
+	if v.slice == nil {
+		return nil
+	}
+	for _, t := range rule.Who {
+		if there := v.slice.Places[t]; len(there) > 0 && v.means(rule, apps.Peer{User: user, ID: there[0]}) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
 // rows are those of all but the endpoint's own user.
-func (k *Keeper) rows(rule Rule, app, name string) (rows []api.Access) {
-	users := slices.Concat(k.rights.Load().Users(), slices.DeleteFunc(slices.Clone(rule.Who), func(t string) bool { return !apps.IsUser(t) }))
+func (k *Keeper) rows(v view, rule Rule, app, name string) (rows []api.Access) {
+	users := slices.Concat(v.rights.Users(), slices.DeleteFunc(slices.Clone(rule.Who), func(t string) bool { return !apps.IsUser(t) }))
 	slices.Sort(users)
 	for _, u := range slices.Compact(users) {
 		if u != k.User() {
-			rows = append(rows, k.access(u, rule, app, name))
+			rows = append(rows, v.access(u, rule, app, name))
 		}
 	}
-	if slices.Contains(rule.Who, signed.Anybody) {
-		rows = append(rows, k.access(signed.Anybody, rule, app, name))
+	all := v.access(signed.Anybody, rule, app, name)
+	if all.Allow || slices.Contains(rule.Who, signed.Anybody) {
+		rows = append(rows, all)
 	}
 	return rows
 }
 
 // also lists who has another way to what an app reaches from here: by what they run at this endpoint.
-func (k *Keeper) also(app string) []api.Access {
+func (k *Keeper) also(v view, app string) []api.Access {
 	out := []api.Access{}
 	for _, shell := range k.Apps() {
 		rule, err := k.Rule(shell, "")
 		if err != nil || shell == app || !policy.Runs(shell) {
 			continue
 		}
-		for _, row := range k.rows(rule, shell, "") {
+		for _, row := range k.rows(v, rule, shell, "") {
 			if row.Allow {
 				out = append(out, row)
 			}
@@ -94,16 +160,19 @@ func (k *Keeper) also(app string) []api.Access {
 }
 
 // access is one row. A peer of the user is thought of that is no endpoint which a label or a grant
-// names.
-func (k *Keeper) access(user string, rule Rule, app, name string) api.Access {
-	r, p, now := k.rights.Load(), apps.Peer{User: user}, k.now()
+// names; what it would have to be stands in From.
+func (v view) access(user string, rule Rule, app, name string) api.Access {
 	out := api.Access{User: user, App: app, Target: name}
-	named := r.Names(p, rule.Who, now) || user == signed.Anybody
-	if rule.Lets != nil {
-		named = rule.Lets(p)
+	d, from := v.decide(user, app, name)
+	named := v.means(rule, apps.Peer{User: user})
+	if !named {
+		labels := strings.Join(v.labels(rule, user), " ")
+		named = labels != ""
+		from = strings.TrimPrefix(from+" and "+labels, " and ")
 	}
-	d := r.Decide(p, app, name, now)
-	out.Allow = named && d.Allow
+	if out.Allow = named && d.Allow; out.Allow {
+		out.From = from
+	}
 	if d.Until != 0 {
 		out.Until = time.Unix(d.Until, 0).UTC()
 	}
@@ -131,15 +200,15 @@ func (k *Keeper) bound(target string, of identity.ID) (api.WhoCan, error) {
 	if source.Mode != signed.Enforce {
 		return out, answer.Errorf(answer.NotFound, "the policy enforces no grants: the rules of the endpoint decide, and it does not answer")
 	}
-	trust := k.Verifier.Trust()
-	r := policy.Compile(source.Slice(&signed.Signed{}, of, nil), func(user string, added int64) bool { return trust.Voids(user, time.Unix(added, 0)) })
+	slice := source.Slice(&signed.Signed{}, of, nil)
+	v := k.viewOf(slice, k.compile(slice))
 	app, name, _ := strings.Cut(target, "/")
-	for _, u := range append(r.Users(), signed.Anybody) {
-		d := r.Decide(apps.Peer{User: u}, app, name, k.now())
+	for _, u := range append(v.rights.Users(), signed.Anybody) {
+		d, from := v.decide(u, app, name)
 		if !d.Allow {
 			continue
 		}
-		row := api.Access{User: u, App: app, Target: name, Allow: true, Rule: "by the policy: grant " + d.Grant}
+		row := api.Access{User: u, App: app, Target: name, Allow: true, From: from, Rule: "by the policy: grant " + d.Grant}
 		if d.Until != 0 {
 			row.Until = time.Unix(d.Until, 0).UTC()
 		}

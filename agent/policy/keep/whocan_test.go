@@ -3,9 +3,13 @@ package keep
 import (
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
+	"time"
 
+	"ztm/agent/api"
 	"ztm/apps"
+	"ztm/tunnel/identity"
 	signed "ztm/tunnel/identity/policy"
 )
 
@@ -28,4 +32,56 @@ func TestAGrantToReadThePolicyCountsWhereGrantsAreEnforced(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestWhoCanListsWhoCanFromSomeEndpointsAloneAndEverybody(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, office, till := m.join("root", "root"), m.join("office", "alice"), m.join("till", "bob")
+		until := time.Now().Add(time.Hour).Truncate(time.Second)
+		who := []string{"label:kind=till"}
+		office.Rule = func(string, string) (Rule, error) { return Rule{Who: who}, nil }
+		root.propose(func(s *signed.Source) error {
+			s.Mode, s.Users["bob"], s.Users["carol"] = signed.Enforce, signed.User{}, signed.User{}
+			s.Endpoints["till"] = signed.Endpoint{ID: till.peer.ID, Labels: []string{"kind=till"}}
+			grant := func(name string, who signed.Who, to, from string, until int64) {
+				s.Grants = append(s.Grants, signed.Grant{Name: name, Who: []signed.Who{who}, To: []string{to}, At: []string{"*"}, From: []string{from}, Until: until})
+			}
+			grant("tills", signed.Who{Name: "bob", Added: 1}, "tunnel/tcp/db", "label:kind=till", until.Unix())
+			grant("web", signed.Who{Name: "*"}, "tunnel/tcp/web", "*", 0)
+			grant("dns", signed.Who{Name: "carol", Added: 1}, "tunnel/udp/dns", "*", 0)
+			return nil
+		})
+		eventually(t, "the policy is in force", func() bool { return office.status().InForce })
+		asks := func(target string, of identity.ID, want ...api.Access) {
+			t.Helper()
+			k := office
+			if of != "" {
+				k = root
+			}
+			out, err := k.whoCan(t.Context(), target, of)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []api.Access
+			for _, r := range out.Rows {
+				if r.Allow && r.User != "alice" {
+					got = append(got, api.Access{User: r.User, From: r.From, Until: r.Until})
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s of %q, rule %v: %v, want %v", target, of, who, got, want)
+			}
+		}
+		limited := api.Access{User: "bob", From: "label:kind=till", Until: until.UTC()}
+		asks("tunnel/tcp/db", office.Self, limited)
+		asks("tunnel/udp/dns", "", api.Access{User: "carol", From: "label:kind=till"})
+		asks("tunnel/tcp/web", "", api.Access{User: "bob", From: "label:kind=till"}, api.Access{User: "carol", From: "label:kind=till"}, api.Access{User: "*", From: "label:kind=till"})
+		who = []string{apps.ByPolicy}
+		asks("tunnel/tcp/db", "", limited)
+		asks("tunnel/tcp/web", "", api.Access{User: "bob"}, api.Access{User: "carol"}, api.Access{User: "*"})
+		asks("tunnel/tcp/ssh", "")
+		who = []string{"carol"}
+		asks("tunnel/tcp/db", "")
+		asks("tunnel/tcp/web", "", api.Access{User: "carol"})
+	})
 }
