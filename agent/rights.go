@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"ztm/agent/notice"
 	"ztm/agent/policy/keep"
 	"ztm/apps"
 	"ztm/tunnel"
@@ -35,7 +34,7 @@ func (m *mesh) newKeeper() *keep.Keeper {
 		Judge: m.rejudge,
 
 		Applied:  m.policyApplied,
-		Announce: func(group, what string) { m.notices.Tell(notice.Group, group, "group %s: %s", group, what) },
+		Announce: m.notices.TellGroup,
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -56,6 +57,7 @@ const (
 	maxArgs   = 32
 	again     = 10 * time.Minute // before the same is told again
 	maxKnown  = 1024             // things that are remembered as told
+	maxKey    = 512              // bytes of what is remembered of one
 	maxQueue  = 64
 	lookEvery = time.Minute
 	burst     = 20                 // refusals of one user within lookEvery
@@ -108,7 +110,7 @@ type Teller struct {
 
 	mu      sync.Mutex
 	set     Settings                   // guarded by mu
-	told    map[string]time.Time       // by kind and subject; guarded by mu
+	told    map[string]time.Time       // by kind, subject and what; guarded by mu
 	down    map[string]bool            // targets that could not be reached when that was tried last; guarded by mu
 	refused map[string]int             // refusals by user, since the last look; guarded by mu
 	online  map[identity.ID]bool       // of the last look; nil before; guarded by mu
@@ -175,12 +177,23 @@ func (t *Teller) seenTarget(l audit.Line) {
 	}
 }
 
-// Tell tells something, unless the same was told a short time ago.
+// Tell tells something, unless the same was told a short time ago: something of that kind about that.
 func (t *Teller) Tell(kind Kind, about, format string, args ...any) {
+	t.tell(kind, about, "", fmt.Sprintf(format, args...))
+}
+
+// TellGroup tells what happens to a group whose use is announced, unless that was told a short time
+// ago. more says the same more exactly. It is no part of what is remembered: a peer may choose it.
+func (t *Teller) TellGroup(group, what, more string) {
+	t.tell(Group, group, what[:min(len(what), maxKey)], strings.TrimSpace("group "+group+": "+what+" "+more))
+}
+
+// tell tells a text, unless one was told a short time ago of that kind, about that, and of what.
+func (t *Teller) tell(kind Kind, about, what, text string) {
 	now := t.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	key := string(kind) + " " + about
+	key := string(kind) + " " + about + " " + what
 	if last, told := t.told[key]; t.set.none() || told && now.Sub(last) < again && !now.Before(last) {
 		return
 	}
@@ -194,7 +207,7 @@ func (t *Teller) Tell(kind Kind, about, format string, args ...any) {
 	}
 	t.told[key] = now
 	select {
-	case t.queue <- Notice{now.UTC(), t.Mesh, t.Self().Name, kind, about, fmt.Sprintf(format, args...)}:
+	case t.queue <- Notice{now.UTC(), t.Mesh, t.Self().Name, kind, about, text}:
 	default:
 	}
 }

@@ -113,6 +113,33 @@ func TestWhatHappensIsToldOnce(t *testing.T) {
 	})
 }
 
+func TestTheUseOfAGroupIsToldOnceOfEachUser(t *testing.T) {
+	n := newTeller(&place{})
+	n.Use(Settings{Command: []string{"/bin/true"}})
+	for i := range 10 * maxKnown { // a peer chooses the target
+		n.TellGroup("breakglass", "user bob uses tunnel", fmt.Sprint("tcp/", i))
+	}
+	n.TellGroup("breakglass", "user carol uses tunnel", "tcp/0")
+	n.TellGroup("breakglass", "user carol uses terminal", "")
+	n.TellGroup("breakglass", "remove [bob]"+strings.Repeat(" ", 1<<20), "")
+	var got []string
+	for len(n.queue) > 0 {
+		got = append(got, (<-n.queue).Text)
+	}
+	want := []string{"user bob uses tunnel tcp/0", "user carol uses tunnel tcp/0", "user carol uses terminal", "remove [bob]"}
+	for i := range want {
+		want[i] = "group breakglass: " + want[i]
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("told: %q, want %q", got, want)
+	}
+	for key := range n.told {
+		if len(key) > 2*maxKey {
+			t.Errorf("%d bytes are remembered", len(key))
+		}
+	}
+}
+
 func TestACommandGetsANoticeAndNoShellReadsIt(t *testing.T) {
 	if _, err := os.Stat("/bin/sh"); err != nil {
 		t.Skip("needs /bin/sh")

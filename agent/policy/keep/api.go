@@ -162,6 +162,7 @@ func (k *Keeper) changeGroup(w http.ResponseWriter, r *http.Request, name string
 	loud := false
 	version, err := k.Propose(r.Context(), func(s *signed.Source) error {
 		g, known := s.Groups[name]
+		loud = g.Notify
 		if in.Delete {
 			delete(s.Groups, name)
 			return missing(known, name)
@@ -173,14 +174,13 @@ func (k *Keeper) changeGroup(w http.ResponseWriter, r *http.Request, name string
 			return err
 		}
 		s.Groups[name], out = g, api.Group{Name: name, Group: g}
-		loud = g.Notify
 		return nil
 	})
 	audit.Explain(w, "%s", in)
 	if err == nil {
 		k.Log.Info("a group was changed", "group", name, "add", in.Add, "remove", in.Remove, "reason", in.Reason, "version", version)
 		if loud {
-			k.Announce(name, in.String())
+			k.Announce(name, in.String(), "")
 		}
 	}
 	return out, err

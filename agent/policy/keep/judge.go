@@ -58,7 +58,7 @@ func (k *Keeper) RuleOf(p apps.Peer, app, path, address string) string {
 	name := policy.Target(app, path, address)
 	if d := k.Rights().Decide(p, app, name, k.now()); d.Grant != "" {
 		out = append(out, "grant "+d.Grant)
-		k.announceUse(p, d.Grant, strings.TrimSpace(app+" "+name))
+		k.announceUse(p, d.Grant, app, name)
 	} else if d.Reason == policy.WouldRefuse {
 		out = append(out, NoGrant)
 	}
@@ -70,7 +70,7 @@ func (k *Keeper) RuleOf(p apps.Peer, app, path, address string) string {
 }
 
 // announceUse tells of a flow by a grant if that is for a group whose use is announced.
-func (k *Keeper) announceUse(p apps.Peer, grant, what string) {
+func (k *Keeper) announceUse(p apps.Peer, grant, app, name string) {
 	k.mu.Lock()
 	slice, loud := k.slice, k.loud
 	k.mu.Unlock()
@@ -84,7 +84,7 @@ func (k *Keeper) announceUse(p apps.Peer, grant, what string) {
 	for _, w := range slice.Grants[i].Who {
 		group, isGroup := strings.CutPrefix(w.Name, signed.GroupPrefix)
 		if isGroup && slice.Groups[group].Notify && k.Names(p, []string{w.Name}) {
-			k.Announce(group, "user "+p.User+" uses "+what)
+			k.Announce(group, "user "+p.User+" uses "+app, name)
 		}
 	}
 }

@@ -1,7 +1,10 @@
 package keep
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 
 	"ztm/apps"
@@ -28,6 +31,20 @@ func TestTheUseOfAGroupIsAnnouncedWhereItIsUsed(t *testing.T) {
 		}
 		if want := []string{"breakglass: user bob uses terminal shell"}; !slices.Equal(office.announced, want) {
 			t.Errorf("announced: %q, want %q", office.announced, want)
+		}
+		for _, group := range []string{"breakglass", "ops"} {
+			root.propose(func(s *signed.Source) error {
+				s.Grants = slices.DeleteFunc(s.Grants, func(g signed.Grant) bool { return g.Name == group })
+				return nil
+			})
+			w := httptest.NewRecorder()
+			root.Manage(w, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(`{"delete":true,"reason":"over"}`)), "groups/"+group)
+			if w.Code != http.StatusOK {
+				t.Errorf("group %s is not removed: %s", group, w.Body)
+			}
+		}
+		if len(root.announced) != 1 || !strings.HasPrefix(root.announced[0], "breakglass: ") {
+			t.Errorf("announced where groups are removed: %q", root.announced)
 		}
 	})
 }

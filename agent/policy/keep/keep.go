@@ -65,8 +65,9 @@ type Config struct {
 	// Judge looks again at all that runs for peers.
 	Judge func()
 
-	// Announce tells the owner of this endpoint that a group whose use is announced was changed or used.
-	Announce func(group, what string)
+	// Announce tells the owner of this endpoint that a group whose use is announced was changed or used:
+	// what was done, which is not told again for a while, and more of it, which a peer may choose.
+	Announce func(group, what, more string)
 
 	// Applied is called when another version is in force here.
 	Applied func(version uint64, mode string)

@@ -115,7 +115,7 @@ func (n *node) start(s apps.State) {
 			return n.m.ca, nil
 		},
 		Apps:    func() []string { return []string{"terminal"} },
-		Applied: func(uint64, string) {}, Announce: func(group, what string) { n.announced = append(n.announced, group+": "+what) },
+		Applied: func(uint64, string) {}, Announce: func(group, what, more string) { n.announced = append(n.announced, group+": "+what+" "+more) },
 		Judge: func() {
 			n.m.mu.Lock()
 			defer n.m.mu.Unlock()
