@@ -106,6 +106,7 @@ type Line struct {
 	Trust      uint64      `json:"trust,omitempty"`  // version of the trust list in force
 	Flow       string      `json:"flow,omitempty"`   // the flow's ID, which both ends know
 	Count      int         `json:"count,omitempty"`  // of Merged, and of lines that were forgotten
+	Of         Event       `json:"of,omitempty"`     // of Merged: the event of the lines that were left out
 	In         int64       `json:"in,omitempty"`     // bytes from the peer
 	Out        int64       `json:"out,omitempty"`    // bytes to the peer
 	Millis     int64       `json:"ms,omitempty"`     // how long the flow was open

@@ -132,11 +132,11 @@ func TestRepeatsBecomeOneLine(t *testing.T) {
 		l.Add(flow)
 		var got []Line
 		for _, line := range lines(l, Filter{}) {
-			got = append(got, Line{Seq: line.Seq, Event: line.Event, User: line.User, Count: line.Count, In: line.In})
+			got = append(got, Line{Seq: line.Seq, Event: line.Event, Of: line.Of, User: line.User, Count: line.Count, In: line.In})
 		}
 		want := []Line{
 			{Seq: 1, Event: Flow, User: "ann", In: 10}, {Seq: 2, Event: Refused, User: "eve"},
-			{Seq: 3, Event: Merged, User: "ann", Count: 49, In: 490}, {Seq: 4, Event: Merged, User: "eve", Count: 49},
+			{Seq: 3, Event: Merged, Of: Flow, User: "ann", Count: 49, In: 490}, {Seq: 4, Event: Merged, Of: Refused, User: "eve", Count: 49},
 			{Seq: 5, Event: Flow, User: "ann", In: 10},
 		}
 		if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Line{})); diff != "" {

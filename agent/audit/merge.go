@@ -75,7 +75,7 @@ func (m *merge) due(now time.Time) (lines []Line) {
 		}
 		if r.count > 0 {
 			line := r.last
-			line.Event, line.Count, line.In, line.Out = Merged, r.count, r.in, r.out
+			line.Event, line.Of, line.Count, line.In, line.Out = Merged, r.event, r.count, r.in, r.out
 			lines = append(lines, line)
 		}
 	}

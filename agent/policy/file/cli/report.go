@@ -50,12 +50,13 @@ func (c commands) report(ctx context.Context) error {
 	return c.Print(all, t)
 }
 
-// refusals counts the flows of some lines, by user and target, sorted.
+// refusals counts the flows of some lines, by user and target, sorted. A flow has one line at its end;
+// those of its beginning and on its way are not counted, however many were merged.
 func refusals(lines []audit.Line) []refusal {
 	type key struct{ user, app, target string }
 	seen := map[key]*refusal{}
 	for _, l := range lines {
-		if l.Reason != audit.WouldRefuse || l.Event != audit.Flow && l.Event != audit.Merged {
+		if l.Reason != audit.WouldRefuse || l.Event != audit.Flow && l.Of != audit.Flow {
 			continue
 		}
 		k := key{l.User, l.App, l.Target}
