@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
+	"syscall"
 )
 
 // Ports lie between those of known services and those that systems give to connections that go
@@ -60,7 +61,15 @@ func lease(first, size int) (release func(), err error) {
 }
 
 // free fails if somebody listens on a port.
+//
+// A process that begins has for a moment all that this one has open, and a port is taken as long as
+// anybody has its socket. So none begins meanwhile. (Elsewhere than on Linux package net holds this
+// lock itself.)
 func free(port int) error {
+	if runtime.GOOS == "linux" {
+		syscall.ForkLock.RLock()
+		defer syscall.ForkLock.RUnlock()
+	}
 	address := fmt.Sprintf("127.0.0.1:%d", port)
 	tcp, err := net.Listen("tcp", address)
 	if err != nil {
