@@ -138,6 +138,16 @@ func (c *Console) View(ctx context.Context, what string) (string, error) {
 	return api.EndpointPath(m.Name, ep.ID, what), err
 }
 
+// At returns the path of what an endpoint keeps: the one that [Console.Endpoint] returns.
+func (c *Console) At(ctx context.Context, below ...string) (string, error) {
+	ep, err := c.Endpoint(ctx)
+	if err != nil {
+		return "", err
+	}
+	m, err := c.Mesh(ctx)
+	return api.EndpointPath(m.Name, ep.ID, below...), err
+}
+
 // EndpointNamed returns the endpoint of that name as [Console.Resolve] does, or the chosen one
 // where name is empty.
 func (c *Console) EndpointNamed(ctx context.Context, name string) (apps.Endpoint, error) {

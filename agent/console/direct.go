@@ -4,21 +4,15 @@ import (
 	"context"
 	"net/http"
 
-	"ztm/agent/api"
 	"ztm/apps"
 )
 
 // direct shows or sets with whom an endpoint meets without a hub.
 func (c *Console) direct(ctx context.Context, mode string) error {
-	ep, err := c.Endpoint(ctx)
+	path, err := c.At(ctx, "direct")
 	if err != nil {
 		return err
 	}
-	m, err := c.Mesh(ctx)
-	if err != nil {
-		return err
-	}
-	path := api.EndpointPath(m.Name, ep.ID, "direct")
 	if mode != "" {
 		return c.Do(ctx, http.MethodPut, path, mode, nil)
 	}

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"ztm/agent/api"
 	"ztm/agent/audit"
 	"ztm/agent/console"
 	"ztm/apps"
@@ -21,19 +20,11 @@ type commands struct{ *console.Console }
 
 // path is where the chosen endpoint has its log.
 func (c commands) path(ctx context.Context, q url.Values, below ...string) (string, error) {
-	ep, err := c.Endpoint(ctx)
-	if err != nil {
-		return "", err
-	}
-	m, err := c.Mesh(ctx)
-	if err != nil {
-		return "", err
-	}
-	path := api.EndpointPath(m.Name, ep.ID, append([]string{"audit"}, below...)...)
+	path, err := c.At(ctx, append([]string{"audit"}, below...)...)
 	if len(q) > 0 {
 		path += "?" + q.Encode()
 	}
-	return path, nil
+	return path, err
 }
 
 // show prints the lines that there are, and with follow those that come.

@@ -24,15 +24,10 @@ const maxFile = identity.MaxPermit
 func (c commands) identity(ctx context.Context) error {
 	path := api.IdentityPath
 	if c.Prefixed() {
-		ep, err := c.Endpoint(ctx)
-		if err != nil {
+		var err error
+		if path, err = c.At(ctx, "identity"); err != nil {
 			return err
 		}
-		m, err := c.Mesh(ctx)
-		if err != nil {
-			return err
-		}
-		path = api.EndpointPath(m.Name, ep.ID, "identity")
 	}
 	pem, err := c.Fetch(ctx, path)
 	if err != nil {

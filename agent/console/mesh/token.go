@@ -102,18 +102,8 @@ func redeemerName(t api.Token) string {
 	return string(t.Redeemer)
 }
 
-// at is the path of what an endpoint keeps: the chosen one, or this one.
-func (c commands) at(ctx context.Context, what ...string) (string, error) {
-	ep, err := c.Endpoint(ctx)
-	if err != nil {
-		return "", err
-	}
-	m, err := c.Mesh(ctx)
-	return api.EndpointPath(m.Name, ep.ID, what...), err
-}
-
 func (c commands) tokens(ctx context.Context) ([]api.Token, error) {
-	path, err := c.at(ctx, "tokens")
+	path, err := c.At(ctx, "tokens")
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +146,7 @@ func nameOr(name string, id identity.ID) string {
 }
 
 func (c commands) revokeToken(ctx context.Context, id string) error {
-	path, err := c.at(ctx, "tokens", id)
+	path, err := c.At(ctx, "tokens", id)
 	if err != nil {
 		return err
 	}
@@ -172,7 +162,7 @@ func (c commands) revokeToken(ctx context.Context, id string) error {
 }
 
 func (c commands) getApprovals(ctx context.Context, _ string) error {
-	path, err := c.at(ctx, "approvals")
+	path, err := c.At(ctx, "approvals")
 	if err != nil {
 		return err
 	}
@@ -188,7 +178,7 @@ func (c commands) getApprovals(ctx context.Context, _ string) error {
 }
 
 func (c commands) approve(ctx context.Context, name string, deny bool) error {
-	path, err := c.at(ctx, "approvals")
+	path, err := c.At(ctx, "approvals")
 	if err != nil {
 		return err
 	}

@@ -140,15 +140,10 @@ func attributes(attrs, names map[string]string) string {
 
 // label changes the labels of the chosen endpoint, if there is a change, and shows them.
 func (c commands) label(ctx context.Context, add, remove []string) error {
-	ep, err := c.Endpoint(ctx)
+	path, err := c.At(ctx, "labels")
 	if err != nil {
 		return err
 	}
-	m, err := c.Mesh(ctx)
-	if err != nil {
-		return err
-	}
-	path := api.EndpointPath(m.Name, ep.ID, "labels")
 	labels := []string{}
 	if err := c.Do(ctx, http.MethodGet, path, nil, &labels); err != nil {
 		return err

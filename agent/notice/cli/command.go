@@ -9,7 +9,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"ztm/agent/api"
 	"ztm/agent/console"
 	"ztm/agent/notice"
 	"ztm/apps"
@@ -54,15 +53,11 @@ func Command(c *console.Console) *cli.Command {
 }
 
 func (c commands) ask(ctx context.Context, method string, in, out any) error {
-	ep, err := c.Endpoint(ctx)
+	path, err := c.At(ctx, "notice")
 	if err != nil {
 		return err
 	}
-	m, err := c.Mesh(ctx)
-	if err != nil {
-		return err
-	}
-	return c.Do(ctx, method, api.EndpointPath(m.Name, ep.ID, "notice"), in, out)
+	return c.Do(ctx, method, path, in, out)
 }
 
 func (c commands) config(x *cli.Context) error {

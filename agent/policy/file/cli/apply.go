@@ -16,15 +16,9 @@ import (
 
 // source is the policy in force, and where it is.
 func (c commands) source(ctx context.Context) (now api.PolicySource, path string, err error) {
-	ep, err := c.Endpoint(ctx)
-	if err != nil {
+	if path, err = c.At(ctx, "policy", "source"); err != nil {
 		return now, "", err
 	}
-	m, err := c.Mesh(ctx)
-	if err != nil {
-		return now, "", err
-	}
-	path = api.EndpointPath(m.Name, ep.ID, "policy", "source")
 	err = c.Do(ctx, http.MethodGet, path, nil, &now)
 	if answer.CodeOf(err) == answer.Denied {
 		err = &apps.HintError{Err: err, Hint: "do it at an endpoint of root that holds the key, or from another of root's: ztm ep NAME policy ..."}
