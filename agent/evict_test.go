@@ -120,19 +120,26 @@ func TestAnEvictionWithoutAHubIsInForceHere(t *testing.T) {
 	}
 }
 
+// firstEviction is the first trust list of a mesh, in which a user is evicted.
+func firstEviction(t *testing.T, ca *identity.CA, user string) *identity.Trust {
+	t.Helper()
+	zero, err := identity.NewTrust(ca.CertificatePEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := zero.Evict(ca, user, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
 func TestTwoEvictionsOfOneVersionAreBothKept(t *testing.T) {
 	began := time.Now()
 	m, ca, hubs := rootMesh(t, 1)
 	hubs[0].refuse(errNo)
 	evict(t, m, "bob")
-	zero, err := identity.NewTrust(ca.CertificatePEM())
-	if err != nil {
-		t.Fatal(err)
-	}
-	theirs, err := zero.Evict(ca, "carol", time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	theirs := firstEviction(t, ca, "carol")
 	hubs[0].refuse(nil)
 	hubs[0].on("GET "+tunnel.PathTrust, func(w http.ResponseWriter, _ *http.Request) { w.Write(theirs.Document()) })
 	if err := m.authority.Settle(t.Context(), hubSession(m)); err != nil {
@@ -155,14 +162,7 @@ func TestAnEvictionHoldsThoughAnotherListComesMeanwhile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			began := time.Now()
 			m, ca, hubs := rootMesh(t, 1)
-			zero, err := identity.NewTrust(ca.CertificatePEM())
-			if err != nil {
-				t.Fatal(err)
-			}
-			theirs, err := zero.Evict(ca, "carol", time.Now())
-			if err != nil {
-				t.Fatal(err)
-			}
+			theirs := firstEviction(t, ca, "carol")
 			hubs[0].refuse(refusal)
 			var once sync.Once
 			hubs[0].on("POST "+tunnel.PathTrust, func(w http.ResponseWriter, r *http.Request) {
@@ -189,21 +189,11 @@ func TestAnEvictionHoldsThoughAnotherListComesMeanwhile(t *testing.T) {
 func TestANewEvictionLosesNoneOfTheHubs(t *testing.T) {
 	began := time.Now()
 	m, ca, hubs := rootMesh(t, 1)
-	zero, err := identity.NewTrust(ca.CertificatePEM())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, err := zero.Evict(ca, "bob", time.Now()) // of an endpoint whose list no hub took, by a peer
-	if err != nil {
-		t.Fatal(err)
-	}
+	ours := firstEviction(t, ca, "bob") // of an endpoint whose list no hub took, by a peer
 	if err := m.authority.UpdateTrust(ours.Document()); err != nil {
 		t.Fatal(err)
 	}
-	theirs, err := zero.Evict(ca, "carol", time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	theirs := firstEviction(t, ca, "carol")
 	hubs[0].on("GET "+tunnel.PathTrust, func(w http.ResponseWriter, _ *http.Request) { w.Write(theirs.Document()) })
 	evict(t, m, "dave")
 	for _, user := range []string{"bob", "carol", "dave"} {
