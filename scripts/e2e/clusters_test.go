@@ -27,7 +27,7 @@ func TestClusters(t *testing.T) {
 	m := newMesh(t, options{
 		listen: net.JoinHostPort("0.0.0.0", strconv.Itoa(port)),
 		names:  net.JoinHostPort(hubIP, strconv.Itoa(port)),
-		wrap:   func(who string) []string { return w.in(places[who]) },
+		wrap:   func(who string) []string { return w.In(places[who]) },
 	})
 	east := m.newAgent("ep-east", "root")
 	east.joinBy(m.path("root.json"))
@@ -38,7 +38,7 @@ func TestClusters(t *testing.T) {
 	west.ztm("proxy", "config", "--add-target", "*.west.svc.cluster.local")
 	m.root.ztm("proxy", "config", "--set-listen", proxy, "--dns", dns)
 	curl := func(scheme, url string) string {
-		words := append(w.in("public"), "curl", "-sS", "-m", "30", "-x", scheme+"://"+proxy, url)
+		words := append(w.In("public"), "curl", "-sS", "-m", "30", "-x", scheme+"://"+proxy, url)
 		out, _ := exec.Command(words[0], words[1:]...).CombinedOutput() // what went wrong is in out
 		return strings.TrimSpace(string(out))
 	}
@@ -77,7 +77,7 @@ func TestClusters(t *testing.T) {
 	check("socks5h", "http://svc-b.west.svc:8080/", "svc-b of west")
 
 	for name, want := range map[string]string{"svc-a.east.svc.cluster.local": "10.43.0.1", "svc-b.west.svc.cluster.local": "10.43.0.2"} {
-		words := append(w.in("public"), "dig", "@127.0.0.1", "-p", "5353", "+short", name)
+		words := append(w.In("public"), "dig", "@127.0.0.1", "-p", "5353", "+short", name)
 		if got := strings.TrimSpace(call(t, nil, words[0], words[1:]...)); got != want {
 			t.Errorf("dig %s: %q, want %s", name, got, want)
 		}
@@ -90,11 +90,12 @@ func newCluster(t testing.TB, w *world, place, name string) {
 	t.Helper()
 	dnsmasq, python := program(t, "dnsmasq", "dnsmasq-base"), program(t, "python3", "python3")
 	for _, ip := range []string{"10.43.0.1", "10.43.0.2", "10.43.0.53"} {
-		w.ip(place, "addr add "+ip+"/32 dev lo")
+		w.IP(place, "addr add "+ip+"/32 dev lo")
 	}
+	w.check()
 	domain := name + ".svc.cluster.local"
 	// ip netns exec puts this in the place of /etc/resolv.conf.
-	etc := filepath.Join("/etc/netns", w.name(place))
+	etc := filepath.Join("/etc/netns", w.Name(place))
 	if err := os.MkdirAll(etc, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +105,7 @@ func newCluster(t testing.TB, w *world, place, name string) {
 		t.Fatal(err)
 	}
 	in := func(words ...string) *exec.Cmd {
-		words = append(w.in(place), words...)
+		words = append(w.In(place), words...)
 		return exec.Command(words[0], words[1:]...)
 	}
 	launch(t, "dnsmasq-"+name, in(dnsmasq, "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--pid-file=",

@@ -33,18 +33,18 @@ func TestNAT(t *testing.T) {
 	m := newMesh(t, options{
 		listen: net.JoinHostPort("0.0.0.0", strconv.Itoa(port)),
 		names:  net.JoinHostPort(hubIP, strconv.Itoa(port)),
-		wrap:   func(who string) []string { return w.in(places[who]) },
+		wrap:   func(who string) []string { return w.In(places[who]) },
 	})
 	bob := m.addAgent("ep-bob", "bob")
 	for _, a := range m.agents {
 		a.ztm("config", "direct", "off") // a direct path would outlive the hub
 	}
-	entrance := m.root.tunnel("redis", bob, redisServer(t, "127.0.0.1", w.in("b")...))
+	entrance := m.root.tunnel("redis", bob, redisServer(t, "127.0.0.1", w.In("b")...))
 	_, entrancePort, err := net.SplitHostPort(entrance)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cli := append(w.in("a"), program(t, "redis-cli", "redis-tools"), "-p", entrancePort)
+	cli := append(w.In("a"), program(t, "redis-cli", "redis-tools"), "-p", entrancePort)
 	redis := func(stdin []byte, words ...string) string {
 		t.Helper()
 		return call(t, bytes.NewReader(stdin), cli[0], append(cli[1:], words...)...)

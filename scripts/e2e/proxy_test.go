@@ -63,15 +63,16 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	hubPort, port := freePort(t), freePort(t)
-	w.nft("public", fmt.Sprintf("table ip fence {\nchain in {\ntype filter hook input priority filter; iifname != lo tcp dport %d drop;\n}\n}", hubPort))
-	proxy := startTinyproxy(t, fmt.Sprintf("Listen %s\nPort %d\nConnectPort %d\nBasicAuth user password\n", hubIP, port, hubPort), w.in("public")...)
+	w.Nft("public", fmt.Sprintf("table ip fence {\nchain in {\ntype filter hook input priority filter; iifname != lo tcp dport %d drop;\n}\n}", hubPort))
+	w.check()
+	proxy := startTinyproxy(t, fmt.Sprintf("Listen %s\nPort %d\nConnectPort %d\nBasicAuth user password\n", hubIP, port, hubPort), w.In("public")...)
 	await(t, "tinyproxy listens", func() bool { return strings.Contains(proxy.output(), "Accepting connections") })
 
 	places := map[string]string{"hub": "public", "ep-wrong": "a", "ep-root": "a", "ep-bob": "b"}
 	m := newHub(t, options{
 		listen: net.JoinHostPort("0.0.0.0", strconv.Itoa(hubPort)),
 		names:  net.JoinHostPort(hubIP, strconv.Itoa(hubPort)),
-		wrap:   func(who string) []string { return w.in(places[who]) },
+		wrap:   func(who string) []string { return w.In(places[who]) },
 	})
 	with := func(password string) {
 		m.env = []string{fmt.Sprintf("HTTPS_PROXY=http://user:%s@%s:%d", password, hubIP, port)}
@@ -83,11 +84,11 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 	m.root = m.newAgent("ep-root", "root")
 	m.root.joinBy(m.path("root.json"))
 	bob := m.addAgent("ep-bob", "bob")
-	_, entrance, err := net.SplitHostPort(m.root.tunnel("redis", bob, redisServer(t, "127.0.0.1", w.in("b")...)))
+	_, entrance, err := net.SplitHostPort(m.root.tunnel("redis", bob, redisServer(t, "127.0.0.1", w.In("b")...)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cli := append(w.in("a"), program(t, "redis-cli", "redis-tools"), "-p", entrance, "ping")
+	cli := append(w.In("a"), program(t, "redis-cli", "redis-tools"), "-p", entrance, "ping")
 	if got := call(t, nil, cli[0], cli[1:]...); got != "PONG\n" {
 		t.Errorf("got %q", got)
 	}

@@ -53,7 +53,7 @@ func (n *Net) Link(one, other, oneAddress, otherAddress string) {
 
 // Forward makes a place a router.
 func (n *Net) Forward(place string) {
-	n.Run(append(n.In(place), "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")...)
+	n.Run(append(n.In(place), "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward && { [ ! -e /proc/sys/net/ipv6 ] || echo 1 > /proc/sys/net/ipv6/conf/all/forwarding; }")...)
 }
 
 // In is what makes a command run at a place.
