@@ -121,6 +121,9 @@ func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out.Header.Del("Cookie")
 	out.URL.Scheme, out.URL.Host = "", ""
 	out.RequestURI, out.Close = "", r.Header.Get("Upgrade") == ""
+	if out.Close {
+		out.Header.Del("Connection") // that of the browser is with us
+	}
 	e, err := begin(p.open, out)
 	if err != nil {
 		refuse(w, http.StatusBadGateway, "The app does not answer: "+apps.Printable(err.Error()))
