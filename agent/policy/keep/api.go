@@ -3,6 +3,7 @@ package keep
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -90,18 +91,38 @@ func (k *Keeper) putSource(w http.ResponseWriter, r *http.Request) (out api.Poli
 	if in.Source == nil {
 		return out, answer.Errorf(answer.BadRequest, "the source is missing")
 	}
+	var before map[string]signed.Group
 	version, err := k.Propose(r.Context(), func(s *signed.Source) error {
 		if _, now, err := k.Source(); err != nil || now != in.Version {
 			return cmp.Or(err, error(answer.Errorf(answer.Conflict, "version %d of the policy is in force by now, and this was made from %d", now, in.Version)))
 		}
+		before = s.Groups
 		*s = *in.Source.Clone()
 		return nil
 	})
 	if err != nil {
 		return out, err
 	}
+	k.announceChanges(before, in.Source.Groups)
 	source, _, err := k.Source()
 	return api.PolicySource{Version: version, Source: source}, err
+}
+
+// announceChanges tells of the groups whose use is announced, before or after, and that are others
+// now.
+func (k *Keeper) announceChanges(before, after map[string]signed.Group) {
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if _, known := after[name]; !known && before[name].Notify {
+			k.Announce(name, "the group was removed", "")
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		was, is := before[name], after[name]
+		same := was.Max == is.Max && was.Notify == is.Notify && was.Visible == is.Visible && slices.Equal(was.Members, is.Members)
+		if (was.Notify || is.Notify) && !same {
+			k.Announce(name, fmt.Sprintf("the group has %d members, and %d before", len(is.Members), len(was.Members)), "")
+		}
+	}
 }
 
 // changeDirect sets how far all devices may go without a hub.

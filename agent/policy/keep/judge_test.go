@@ -1,15 +1,56 @@
 package keep
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 
+	"ztm/agent/api"
 	"ztm/apps"
 	signed "ztm/tunnel/identity/policy"
 )
+
+func TestAGroupWhoseUseIsAnnouncedIsChangedByAFileNotInSilence(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root := m.join("root", "root")
+		root.propose(func(s *signed.Source) error {
+			s.Groups["breakglass"] = signed.Group{Members: []signed.Member{}, Notify: true}
+			s.Groups["ops"] = signed.Group{Members: []signed.Member{}}
+			return nil
+		})
+		put := func(change func(*signed.Source)) {
+			source, version, err := root.Source()
+			if err != nil {
+				t.Fatal(err)
+			}
+			next := source.Clone()
+			change(next)
+			body, err := json.Marshal(api.PolicySource{Version: version, Source: next})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := httptest.NewRecorder()
+			root.Manage(w, httptest.NewRequest(http.MethodPut, "/", bytes.NewReader(body)), "source")
+			if w.Code != http.StatusOK {
+				t.Fatalf("the policy is not taken: %s", w.Body)
+			}
+		}
+		added := []signed.Member{{User: "mallory", Added: 1}}
+		put(func(s *signed.Source) {
+			s.Groups["breakglass"] = signed.Group{Members: added, Notify: true}
+			s.Groups["ops"] = signed.Group{Members: added}
+		})
+		put(func(s *signed.Source) { s.Direct = signed.DirectOff })
+		put(func(s *signed.Source) { delete(s.Groups, "breakglass") })
+		if len(root.announced) != 2 || !strings.HasPrefix(root.announced[0], "breakglass: ") || !strings.HasPrefix(root.announced[1], "breakglass: ") {
+			t.Errorf("announced: %q", root.announced)
+		}
+	})
+}
 
 func TestTheUseOfAGroupIsAnnouncedWhereItIsUsed(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
