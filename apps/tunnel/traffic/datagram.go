@@ -1,12 +1,14 @@
 // Datagrams between a flow and a UDP socket, at either end of a tunnel. The way of one datagram:
 //
-//	socket -> queue.put -> (full: the oldest goes) -> queue.get -> flow.Write ~~~ flow.Read -> socket
+//	socket -> queue.Put -> (full: the oldest goes) -> queue.get -> flow.Write ~~~ flow.Read -> socket
 //
 //  1. A flow is as slow as its slowest hop and then makes its writer wait. A socket does not wait:
 //     what it brings meanwhile waits in a queue that is bounded in datagrams and in bytes, for each
 //     flow and for each tunnel.
 //  2. The oldest datagram is the one to drop: who sent it has given it up, or sends it again.
-//  3. Each direction of a flow has one goroutine, so that nothing is reordered.
+//  3. Each direction of a flow has one goroutine, so that nothing is reordered. The one that writes to
+//     the flow is there only while something waits: most flows are at rest, and a stack that has
+//     written once is 8 KB.
 //  4. A flow that carries nothing for a while ends: a UDP client leaves without a word.
 
 package traffic
@@ -48,19 +50,22 @@ type Queue struct {
 	total   *atomic.Int64 // bytes in all queues of the tunnel
 	dropped *atomic.Int64
 
-	ready chan struct{} // capacity 1, never closed: there is something to get, or it was closed
+	drains sync.WaitGroup // the goroutine that drains, while there is one
 
-	mu      sync.Mutex
-	waiting [][]byte
-	bytes   int
-	free    [][]byte
-	closed  bool
+	mu       sync.Mutex
+	waiting  [][]byte
+	bytes    int
+	free     [][]byte
+	closed   bool
+	drain    func() // gets until there is nothing; nil: nobody has come for it yet
+	draining bool
+	over     func() // called when the queue is closed; nil: not
 }
 
 // NewQueue makes a queue. total counts the bytes in all queues that share it, dropped the datagrams
 // that were dropped.
 func NewQueue(total, dropped *atomic.Int64) *Queue {
-	return &Queue{total: total, dropped: dropped, ready: make(chan struct{}, 1)}
+	return &Queue{total: total, dropped: dropped}
 }
 
 // Put queues a copy of p, and drops the oldest datagrams if there are too many.
@@ -86,26 +91,40 @@ func (q *Queue) Put(p []byte) {
 	q.waiting = append(q.waiting, append(b[:0], p...))
 	q.bytes += len(p)
 	q.total.Add(int64(len(p)))
-	q.wake()
+	q.drainLocked()
 }
 
-// get waits for the next datagram. It reports false when the queue was closed. The datagram is the
-// caller's until it is given to release.
-func (q *Queue) get() ([]byte, bool) {
-	for {
-		q.mu.Lock()
-		if q.closed {
-			q.mu.Unlock()
-			return nil, false
-		}
-		if len(q.waiting) > 0 {
-			b := q.takeLocked()
-			q.mu.Unlock()
-			return b, true
-		}
-		q.mu.Unlock()
-		<-q.ready
+// serve has drain called, in one goroutine at a time, whenever datagrams wait: it gets until get
+// reports false, and is not called again if it leaves before. over is called when the queue is closed.
+func (q *Queue) serve(drain, over func()) {
+	q.mu.Lock()
+	q.drain, q.over = drain, over
+	q.drainLocked()
+	closed := q.closed
+	q.mu.Unlock()
+	if closed {
+		over()
 	}
+}
+
+func (q *Queue) drainLocked() {
+	if q.drain == nil || q.draining || q.closed || len(q.waiting) == 0 {
+		return
+	}
+	q.draining = true
+	q.drains.Go(q.drain)
+}
+
+// get returns the next datagram. It reports false when none waits, or the queue was closed. The
+// datagram is the caller's until it is given to release.
+func (q *Queue) get() ([]byte, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
+		q.draining = false
+		return nil, false
+	}
+	return q.takeLocked(), true
 }
 
 // release gives back what get returned.
@@ -115,20 +134,16 @@ func (q *Queue) release(b []byte) {
 	q.freeLocked(b)
 }
 
-// Close ends all gets and drops what waits.
+// Close drops what waits and what is still put.
 func (q *Queue) Close() {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.closed = true
 	q.total.Add(-int64(q.bytes))
 	q.waiting, q.bytes = nil, 0
-	q.wake()
-}
-
-func (q *Queue) wake() {
-	select {
-	case q.ready <- struct{}{}:
-	default:
+	over := q.over
+	q.mu.Unlock()
+	if over != nil {
+		over()
 	}
 }
 
@@ -181,11 +196,14 @@ func (r *Relay) Run(ctx context.Context) error {
 	})
 	defer r.watch(end)()
 
-	var up sync.WaitGroup
-	up.Go(func() { end(r.toFlow(ctx.Done())) })
+	r.Queue.serve(func() {
+		if err := r.toFlow(ctx.Done()); err != nil {
+			end(err)
+		}
+	}, func() { end(net.ErrClosed) })
 	end(r.fromFlow(ctx.Done()))
-	up.Wait()
 	<-closed
+	r.Queue.drains.Wait() // the queue is closed: nobody begins another
 	return context.Cause(ctx)
 }
 
@@ -204,11 +222,12 @@ func (r *Relay) watch(end context.CancelCauseFunc) (stop func() bool) {
 	return t.Stop
 }
 
+// toFlow writes what waits in the queue.
 func (r *Relay) toFlow(done <-chan struct{}) error {
 	for {
 		p, ok := r.Queue.get()
 		if !ok {
-			return net.ErrClosed
+			return nil
 		}
 		r.ToRate.pass(len(p), done)
 		if _, err := r.Flow.Write(p); err != nil {

@@ -52,3 +52,35 @@ func TestQueueDropsTheOldest(t *testing.T) {
 		})
 	}
 }
+
+func TestAQueueAtRestIsDrainedByNobody(t *testing.T) {
+	var total, dropped atomic.Int64
+	q := NewQueue(&total, &dropped)
+	q.Put([]byte{0}) // before there is anybody
+	var got []byte
+	over := 0
+	q.serve(func() {
+		for p, ok := q.get(); ok; p, ok = q.get() {
+			got = append(got, p...)
+			q.release(p)
+		}
+	}, func() { over++ })
+	for i := range 100 {
+		q.drains.Wait() // the goroutine ends where nothing waits
+		if len(got) != i+1 {
+			t.Fatalf("%d datagrams came of %d", len(got), i+1)
+		}
+		q.Put([]byte{byte(i + 1)})
+	}
+	q.drains.Wait()
+	for i, b := range got {
+		if int(b) != i {
+			t.Fatalf("datagram %d came as number %d", b, i)
+		}
+	}
+	q.Close()
+	q.Put([]byte("late"))
+	if q.drains.Wait(); over != 1 || len(got) != 101 || total.Load() != 0 {
+		t.Errorf("after its close: over %d times, %d datagrams, %d bytes are counted", over, len(got), total.Load())
+	}
+}
