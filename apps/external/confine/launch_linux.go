@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"strconv"
@@ -96,15 +97,19 @@ const (
 	groupTries = 5
 )
 
-// firstFree is the first descriptor that the program does not get: 0 to 2 and the listener.
-const firstFree = 4
+const (
+	firstFree      = 4    // the first descriptor that the program does not get: it gets 0 to 2 and the listener
+	maxDescriptors = 1024 // that the program may have
+)
 
 // limit sets what a process may use, and keeps from it what was inherited.
 func (o *Order) limit() error {
-	for fd := firstFree; fd < 1024; fd++ {
-		unix.CloseOnExec(fd)
+	if unix.CloseRange(firstFree, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) != nil { // Linux before 5.11 cannot
+		for fd := firstFree; fd < maxDescriptors; fd++ {
+			unix.CloseOnExec(fd)
+		}
 	}
-	for limit, value := range map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: 1024} {
+	for limit, value := range map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: maxDescriptors} {
 		if err := setLimit(limit, value); err != nil {
 			return err
 		}
