@@ -92,6 +92,29 @@ func TestEverySentenceIsInChinese(t *testing.T) {
 	}
 }
 
+// TestWhatTheFirstPageNeedsIsAskedForAtOnce holds that a browser does not find out module by module what
+// the first page is made of.
+func TestWhatTheFirstPageNeedsIsAskedForAtOnce(t *testing.T) {
+	all, needed := modules(t), map[string]bool{}
+	var follow func(string)
+	follow = func(name string) {
+		for _, m := range regexp.MustCompile(`(?m)^import .* from '\./([^']+)'$`).FindAllStringSubmatch(all[name], -1) {
+			if !needed[m[1]] {
+				needed[m[1]] = true
+				follow(m[1])
+			}
+		}
+	}
+	follow("main.js")
+	asked := map[string]bool{}
+	for _, m := range regexp.MustCompile(`<link rel="modulepreload" href="/pages/([^"]+)">`).FindAllStringSubmatch(all["index.html"], -1) {
+		asked[m[1]] = true
+	}
+	if !maps.Equal(asked, needed) {
+		t.Errorf("index.html asks for %v; the first page needs %v", slices.Sorted(maps.Keys(asked)), slices.Sorted(maps.Keys(needed)))
+	}
+}
+
 // TestEveryModuleIsThere follows the imports of the pages, so that a browser finds them all.
 func TestEveryModuleIsThere(t *testing.T) {
 	all, used := modules(t), map[string]bool{"main.js": true, "index.html": true, "console.css": true, "icon.svg": true}

@@ -30,10 +30,10 @@ type world struct {
 	hub string
 }
 
-// build makes the program with the terminal in it.
-func build(dir string) (string, error) {
+// build makes the program with a tag more, and with options of the linker.
+func build(dir, tag, options string) (string, error) {
 	bin := filepath.Join(dir, "ztm")
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "urfave_cli_no_docs,urfave_cli_no_suggest,ztm_xterm", "-o", bin, ".")
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "urfave_cli_no_docs,urfave_cli_no_suggest,"+tag, "-ldflags", options, "-o", bin, ".")
 	cmd.Dir, cmd.Env = filepath.Join("..", ".."), append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-gcflags=all=-dwarf=false")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%v\n%s", err, out)

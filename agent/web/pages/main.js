@@ -58,7 +58,7 @@ function paint() {
   document.title = `${page[1]()} – ztm`
   draw(document.body, [
     h('a', { class: 'skip', href: '#content', onclick: e => { e.preventDefault(); document.getElementById('content').focus() } }, t('To the content')),
-    agent.state === 'ended' ? ended() : agent.state === 'starting' ? null : [header(page), banner(), h('main', { id: 'content', tabindex: '-1' }, h('div', { key: page[0] + rest }, content(page, rest, query)))],
+    agent.state === 'ended' ? ended() : agent.state === 'starting' ? h('header', null, brand()) : [header(page), banner(), h('main', { id: 'content', tabindex: '-1' }, h('div', { key: page[0] + rest }, content(page, rest, query)))],
     dialogs(),
   ])
   drawn()
@@ -71,10 +71,13 @@ function content(page, rest, query) {
   })
 }
 
+// brand is on the page before anything is loaded: index.html has the same.
+function brand() { return h('a', { class: 'brand', href: '#/' }, 'ztm') }
+
 function header(page) {
   const all = meshes() ?? []
   return h('header', null,
-    h('a', { class: 'brand', href: '#/' }, 'ztm'),
+    brand(),
     all.length > 1 ? h('select', { 'aria-label': t('Mesh'), value: mesh().name, onchange: e => { Object.assign(chosen, { mesh: e.target.value, endpoint: '' }); redraw() } }, all.map(m => h('option', { value: m.name }, m.name)))
       : all.length ? h('span', { class: 'mesh' }, all[0].name) : null,
     h('nav', { 'aria-label': t('Pages') }, pages.map(p => h('a', { href: '#/' + p[0], 'aria-current': p === page ? 'page' : undefined }, p[1]()))),
