@@ -9,7 +9,7 @@ import { play } from './terminal.js'
 import { fetchFile, sendFile } from './transfer.js'
 import { date, size, t } from './words.js'
 
-const at = { ep: '', path: '~', rows: null, error: null, loading: '', progress: null, drop: null }
+const at = { ep: '', path: '~', rows: null, error: null, loading: '', progress: null, rest: null }
 
 export function files(query) {
   if (query.get('ep') && at.asked !== query.get('ep')) Object.assign(at, { asked: query.get('ep'), ep: query.get('ep'), path: '~', rows: null, error: null })
@@ -27,6 +27,7 @@ export function files(query) {
       button(t('Upload'), upload, { class: 'main' })),
     at.progress ? h('p', { role: 'status' }, at.progress.name, ' ', h('progress', { max: at.progress.all || 1, value: at.progress.done, 'aria-label': t('Progress') }), ' ', `${size(at.progress.done)} / ${size(at.progress.all)}`) : null,
     at.error ? failure(at.error) : null,
+    at.error && at.rest ? button(t('Go on where it stopped'), at.rest) : null,
     at.rows ? table([
       { head: t('Name'), cell: f => f.type === 'directory' ? h('button', { type: 'button', class: 'link', onclick: () => go(join(at.path, f.name)) }, f.name + '/') : label(f) },
       { head: t('Size'), cell: f => f.type === 'directory' ? '–' : size(f.size), number: true },
@@ -85,8 +86,7 @@ async function listing(ep, path) {
 }
 
 async function transfer(name, f) {
-  at.progress = { name, done: 0, all: 0 }
-  at.error = null
+  Object.assign(at, { progress: { name, done: 0, all: 0 }, error: null, rest: null })
   redraw()
   try {
     await f((done, all) => { at.progress = { name, done, all }; redraw() })
@@ -114,15 +114,18 @@ function upload() {
   const input = document.createElement('input')
   input.type = 'file'
   input.multiple = true
-  input.onchange = () => uploadAll([...input.files])
+  input.onchange = () => uploadAll([...input.files], at.ep || mesh().agent.id, at.path)
   input.click()
 }
 
-async function uploadAll(list) {
-  const ep = at.ep || mesh().agent.id
-  for (const f of list) {
-    await transfer(f.name, progress => sendFile(mesh().name, ep, at.path, f, progress))
-    if (at.error) return
+// uploadAll sends files one after another. After a failure a button goes on with that one; what was sent
+// of it is not sent again.
+async function uploadAll(list, ep, directory) {
+  for (const [i, f] of list.entries()) {
+    await transfer(f.name, progress => sendFile(mesh().name, ep, directory, f, progress))
+    if (!at.error) continue
+    at.rest = () => uploadAll(list.slice(i), ep, directory)
+    return redraw()
   }
   at.loading = ''
   redraw()

@@ -70,25 +70,49 @@ export async function fetchFile(mesh, ep, path, progress) {
   }
 }
 
-// sendFile writes a file into a directory of an endpoint.
+// agree returns up to where what the other side has is the beginning of the file. It has told the sums
+// of groups of blocks; if it has another file of that size, all of it counts or nothing.
+async function agree(file, want) {
+  const group = new DataView(want.buffer).getUint32(4) * BLOCK, whole = want[8] === 1, sums = want.subarray(9)
+  let at = 0
+  for (let i = 0; i < sums.length && at < file.size; i += 32) {
+    const to = Math.min(at + group, file.size), blocks = []
+    for (let from = at; from < to; from += BLOCK) blocks.push(await sum([file.slice(from, Math.min(from + BLOCK, to))]))
+    if (!equal(await sum(blocks), sums.subarray(i, i + 32))) break
+    at = to
+  }
+  return whole && at < file.size ? 0 : at
+}
+
+function eight(n) {
+  const b = new Uint8Array(8)
+  new DataView(b.buffer).setBigUint64(0, BigInt(n))
+  return b
+}
+
+// sendFile writes a file into a directory of an endpoint. It goes on behind what an upload of the same
+// file, of the same size and date, has left there.
 export async function sendFile(mesh, ep, directory, file, progress) {
   const flow = await open(mesh, ep, 'file/write', { path: directory, name: file.name, into: '1' })
   const beat = watch(flow), bytes = new Bytes(flow)
   try {
     await flow.write(frame(ENTRY, JSON.stringify({ n: file.name, t: 'f', s: file.size, m: 0o644, c: (file.lastModified || Date.now()) * 1e6 })))
+    let at = 0
     if (file.size > BLOCK) {
       const answer = await heard(bytes)
       if (answer.kind === REFUSED) throw fail(text(answer.payload.subarray(4)))
-      if (answer.kind === WANT) await flow.write(frame(FROM, new Uint8Array(8)))
+      if (answer.kind !== WANT) throw fail('unexpected frame')
+      at = await agree(file, answer.payload)
+      await flow.write(frame(FROM, eight(at)))
+      progress(at, file.size)
     }
-    let at = 0
-    do {
+    for (let more = at < file.size || file.size === 0; more; more = at < file.size) {
       const block = new Uint8Array(await file.slice(at, at + BLOCK).arrayBuffer())
       for (let i = 0; i < block.length; i += CHUNK) await flow.write(frame(DATA, block.subarray(i, i + CHUNK)))
       await flow.write(frame(SUM, await sum([block])))
       at += block.length
       progress(at, file.size)
-    } while (at < file.size)
+    }
     await flow.write(frame(DONE))
     for (;;) {
       const answer = await heard(bytes)

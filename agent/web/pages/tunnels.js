@@ -1,5 +1,6 @@
-import { api, open, redraw, use } from './agent.js'
+import { api, data, open, redraw, use } from './agent.js'
 import { h } from './dom.js'
+import { faults, listeners, picture } from './ends.js'
 import { appPath, chooser, endpoint, mesh, meshPath, nameOf, ztm } from './mesh.js'
 import { answerOf, button, command, confirm, dialog, failure, line, list, some, state, table } from './parts.js'
 import { key } from './overview.js'
@@ -17,6 +18,7 @@ export function tunnels(query) {
   return [
     h('div', { class: 'bar' }, chooser(), h('span', { class: 'space' }),
       button(t('Open an entrance'), () => inbound(null)), button(t('Offer a service'), () => outbound(null), { class: 'main' })),
+    answerOf(use(meshPath('endpoints') + '?limit=1000'), all => picture(all, endpoint(), data(appPath('tunnel/tunnels')))),
     answerOf(use(appPath('tunnel/tunnels')), all => [
       h('h2', null, t('Entrances: ports of {name} that lead elsewhere', endpoint())),
       table([
@@ -44,18 +46,12 @@ export function tunnels(query) {
   ]
 }
 
-function listeners(i) {
-  if (!i.listeners?.length) return state('quiet', t('switched off'))
-  return i.listeners.map(l => h('div', null, l.open ? state('good', l.address) : state('bad', `${l.address}: ${l.error ?? ''}`)))
-}
-
 function health(x) {
   if (x.off) return state('quiet', t('switched off'))
-  const bad = (x.health ?? []).filter(c => c.error)
+  const bad = faults(x)
   const shown = tests[key(x)]
   return [
-    bad.length ? bad.map(c => h('div', null, state('bad', `${/^[a-z2-7]{32}$/.test(c.name) ? nameOf(c.name) : c.name}: ${c.error}`)))
-      : x.stats.lastError ? state('busy', x.stats.lastError) : state('good', t('no fault')),
+    bad.length ? bad : x.stats.lastError ? state('busy', x.stats.lastError) : state('good', t('no fault')),
     shown ? h('div', { role: 'status' }, shown) : null,
   ]
 }
