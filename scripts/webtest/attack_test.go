@@ -31,6 +31,22 @@ func TestAPageOfAnotherPortNeitherReadsNorChangesAnything(t *testing.T) {
 	if got := <-cookies; got != "" {
 		t.Errorf("the other port was sent %q", got)
 	}
+	attacker.attacks(origin)
+	if framed := eval[string](attacker, `new Promise(r => { const f = document.createElement('iframe'); f.src = %s; f.onload = () => { try { r(f.contentDocument?.body?.innerText ?? '') } catch { r('') } }; setTimeout(() => r(''), 3000); document.body.append(f) })`, origin); strings.Contains(framed, "ztm") {
+		t.Errorf("a frame shows %q", framed)
+	}
+	if handle := eval[bool](attacker, `new Promise(r => { const x = window.open(%s); setTimeout(() => r(x === null || x.closed), 1500) })`, origin); !handle {
+		t.Error("whoever opens the console has a hold of it")
+	}
+	if out := w.ztm("laptop", "get", "mesh"); !strings.Contains(out, "demo") {
+		t.Errorf("meshes: %s", out)
+	}
+	b.clean()
+}
+
+// attacks tries all that a page may do to a console of another origin.
+func (b *tab) attacks(origin string) {
+	b.t.Helper()
 	for name, attack := range map[string]string{
 		"read":      `fetch(O + '/api/meshes', {credentials: 'include'}).then(r => r.text())`,
 		"read page": `fetch(O + '/').then(r => r.text())`,
@@ -43,21 +59,11 @@ func TestAPageOfAnotherPortNeitherReadsNorChangesAnything(t *testing.T) {
 		"style":     `new Promise((ok, no) => { const s = document.createElement('link'); s.rel = 'stylesheet'; s.href = O + '/pages/console.css'; s.onload = () => ok('loaded'); s.onerror = () => no('refused'); document.head.append(s) })`,
 		"module":    `import(O + '/pages/agent.js').then(m => 'loaded')`,
 	} {
-		got := eval[string](attacker, `(async () => { const O = %s; try { return await (`+strings.ReplaceAll(attack, "%", "%%")+`) } catch (e) { return '' } })()`, origin)
+		got := eval[string](b, `(async () => { const O = %s; try { return await (`+strings.ReplaceAll(attack, "%", "%%")+`) } catch (e) { return '' } })()`, origin)
 		if got != "" {
-			t.Errorf("%s: got %.100q", name, got)
+			b.t.Errorf("%s: got %.100q", name, got)
 		}
 	}
-	if framed := eval[string](attacker, `new Promise(r => { const f = document.createElement('iframe'); f.src = %s; f.onload = () => { try { r(f.contentDocument?.body?.innerText ?? '') } catch { r('') } }; setTimeout(() => r(''), 3000); document.body.append(f) })`, origin); strings.Contains(framed, "ztm") {
-		t.Errorf("a frame shows %q", framed)
-	}
-	if handle := eval[bool](attacker, `new Promise(r => { const x = window.open(%s); setTimeout(() => r(x === null || x.closed), 1500) })`, origin); !handle {
-		t.Error("whoever opens the console has a hold of it")
-	}
-	if out := w.ztm("laptop", "get", "mesh"); !strings.Contains(out, "demo") {
-		t.Errorf("meshes: %s", out)
-	}
-	b.clean()
 }
 
 // TestWhatOthersWroteIsTextOnEveryPage has names and texts that would run, or hide, where a page made
