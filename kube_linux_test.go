@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -16,6 +17,14 @@ func TestAnAgentRunsAsNobodyInAVolumeOfRoot(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can be somebody else")
 	}
+	t.Run("a process of many", func(t *testing.T) { runAsNobody(t, 0) })
+	// The first process of a namespace gets no signal that it has not asked for.
+	t.Run("the first process", func(t *testing.T) { runAsNobody(t, syscall.CLONE_NEWPID) })
+}
+
+// runAsNobody runs an agent with an account of its own, in namespaces of its own, until SIGTERM ends it.
+func runAsNobody(t *testing.T, namespaces uintptr) {
+	t.Helper()
 	const user = 65532
 	bin, volume := t.TempDir(), t.TempDir()
 	for dir := bin; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
@@ -46,10 +55,12 @@ func TestAnAgentRunsAsNobodyInAVolumeOfRoot(t *testing.T) {
 	}
 	data := filepath.Join(volume, "data")
 	cmd := command(t, bin, data, program.Name(), "run", "agent", "--drain", "1s")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}, Cloneflags: namespaces}
 	var log appstest.Buffer
 	cmd.Stderr, cmd.Dir = &log, "/"
-	if err := cmd.Start(); err != nil {
+	if err := cmd.Start(); namespaces != 0 && errors.Is(err, syscall.EPERM) {
+		t.Skip("this machine makes no namespaces for anybody")
+	} else if err != nil {
 		t.Fatal(err)
 	}
 	defer cmd.Process.Kill()

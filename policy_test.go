@@ -67,7 +67,7 @@ var arrows = []arrow{
 	{"agent/web", []string{"agent/api", "agent/policy/file", "agent/web/websocket", "apps/listen", "tunnel/answer", "tunnel/identity", "tunnel/identity/policy", "tunnel/limit"}, "a browser asks the agent's own API, and knows no mesh"},
 	{"agent/web/websocket", nil, "messages know nothing of what they carry"},
 	{"agent/local", []string{"agent/api", "tunnel/answer", "tunnel/loopback", "tunnel/metric"}, "who is let in at this machine knows no mesh"},
-	{"agent/beside", []string{"tunnel/answer"}, "what runs beside an agent is a client of its API"},
+	{"agent/beside", []string{"tunnel/answer", "tunnel/pause"}, "what runs beside an agent is a client of its API"},
 	{"agent/kube", []string{"agent/api", "agent/beside", "agent/kube/asked", "agent/kube/cluster", "agent/kube/expose", "agent/kube/imports", "apps", "tunnel/pause"}, "a cluster is watched by a client of the agent's API"},
 	{"agent/kube/access", []string{"agent/kube/cluster", "apps", "apps/settings", "tunnel/answer", "tunnel/identity", "tunnel/identity/policy"}, "an app that leads to an API server, and watches none"},
 	{"agent/kube/cli", []string{"agent/kube/access", "agent/kube/asked", "apps", "tunnel/identity"}, "a command line asks an API: nobody but main has it"},

@@ -187,7 +187,7 @@ func (r runnable) arguments(t *testing.T, prefix string) []string {
 	values := map[string]string{
 		"USER": "bob", "GROUP": "ops", "auto|lan|off": "off", "LABEL...": "kind=till", "TARGET": "tcp/web", "NAME": "office", "HUB": "hub.example.com:8888", "FILE": file, "DIR": t.TempDir(), "tcp/NAME": "tcp/web",
 		"[PROVIDER/]NAME": "bob/web", "PROVIDER/NAME[@VERSION]": "bob/web", "PROVIDER/NAME[@VERSION]|DIR": "bob/web", "NAME[@SEQUENCE]": "web",
-		"HOST:PORT": "127.0.0.1:1", "[IP:]PORT:HOST:PORT": "1:127.0.0.1:1", "MESH": "demo", "EP": "phone", "ID": "5f0c", "FROM": "/x", "TO": "/tmp/", "PATH": "x", "PATH[@VERSION]": "x", "SRC": file,
+		"HOST:PORT": "127.0.0.1:1", "[IP:]PORT:HOST:PORT": "1:127.0.0.1:1", "MESH": "demo", "CLUSTER": "phone", "EP": "phone", "ID": "5f0c", "FROM": "/x", "TO": "/tmp/", "PATH": "x", "PATH[@VERSION]": "x", "SRC": file,
 	}
 	var names []string
 	before, _, _ := strings.Cut(r.ArgsUsage, "[--")

@@ -66,7 +66,7 @@ func runCommand(x *cli.Context, c Config, dataDir func(*cli.Context) (string, er
 	if n := x.Int("hubs"); x.IsSet("hubs") && n != 1 && n != 2 {
 		return &apps.UsageError{Err: fmt.Errorf("--hubs %d: want 1 or 2", n)}
 	}
-	join := beside.StartJoin{Mesh: x.String("join"), Name: x.String("join-as"), Permit: x.String("permit")}
+	join := &beside.StartJoin{Mesh: x.String("join"), Name: x.String("join-as"), Permit: x.String("permit")}
 	if err := join.Check(); err != nil {
 		return &apps.UsageError{Err: err}
 	}
@@ -81,10 +81,11 @@ func runCommand(x *cli.Context, c Config, dataDir func(*cli.Context) (string, er
 	if err != nil {
 		return err
 	}
-	others, err := beside.Start(companions, x, join.Mesh, c.Log, beside.Agent{API: a.routes()})
+	others, err := beside.Start(companions, x, join.Mesh, c.Log, beside.Agent{API: a.routes(), Unjoined: join.Err})
 	if err != nil {
 		return errors.Join(err, a.Close())
 	}
+	join.Patient = len(others) > 0 && join.Permit != "-" // others say why it has not joined
 	work := beside.Drain(func(ctx context.Context) error { return join.Run(ctx, a) }, a, x.Duration("drain"))
 	return beside.With(work, others)(x.Context)
 }

@@ -12,8 +12,11 @@ import (
 	"ztm/tunnel/answer"
 )
 
-// Agent is the API of the agent in this process: the paths and answers of its socket.
-type Agent struct{ API http.Handler }
+// Agent is the agent in this process.
+type Agent struct {
+	API      http.Handler // the paths and answers of its socket
+	Unjoined func() error // why it has not joined as its command line asks; nil if it has, or is about to
+}
 
 // Call sends a request. in and out are JSON, and may be nil. What the agent refuses is an
 // [*answer.Error].

@@ -11,7 +11,7 @@ import (
 )
 
 func TestACallIsAnsweredAsAtTheSocket(t *testing.T) {
-	a := Agent{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	a := Agent{API: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/refused" {
 			answer.Fail(w, nil, answer.Errorf(answer.Conflict, "taken"))
 			return

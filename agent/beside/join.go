@@ -1,6 +1,7 @@
 package beside
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,9 +9,11 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"sync"
 	"time"
 
 	"ztm/tunnel/answer"
+	"ztm/tunnel/pause"
 )
 
 // maxPermit bounds what is read of a permit, in bytes.
@@ -28,15 +31,24 @@ type Member interface {
 	Close() error
 }
 
+// refusedDelay is after how long a hub that has refused a permit is asked for the same again.
+const refusedDelay = time.Minute
+
 // StartJoin is the wish to join a mesh before the agent serves, for containers. Permit is the path
 // of a file.
 type StartJoin struct {
 	Mesh, Name, Permit string
-	Log                *slog.Logger
+	// Patient: a hub that refuses is asked again, at once if the file has another permit then, as one
+	// that is a Secret of a cluster may. Else a hub that refuses ends the agent.
+	Patient bool
+	Log     *slog.Logger
+
+	mu  sync.Mutex
+	err error // why it has not joined yet; guarded by mu
 }
 
 // Check returns an error unless all or nothing is given.
-func (j StartJoin) Check() error {
+func (j *StartJoin) Check() error {
 	if j.Mesh == "" && j.Name == "" && j.Permit == "" {
 		return nil
 	}
@@ -46,9 +58,17 @@ func (j StartJoin) Check() error {
 	return nil
 }
 
+// Err returns why the agent has not joined; nil if it has, or if there was no answer yet. It may be
+// called from any goroutine.
+func (j *StartJoin) Err() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.err
+}
+
 // Run runs the agent and meanwhile joins, unless that was done at an earlier start. A hub that is
-// not up yet is waited for; a hub that refuses ends the agent.
-func (j StartJoin) Run(ctx context.Context, a Member) error {
+// not up yet is waited for; one that refuses ends the agent, unless it is patient.
+func (j *StartJoin) Run(ctx context.Context, a Member) error {
 	if j.Mesh == "" || a.Joined(j.Mesh) {
 		return a.Run(ctx)
 	}
@@ -74,21 +94,39 @@ func (j StartJoin) Run(ctx context.Context, a Member) error {
 	return err
 }
 
-func (j StartJoin) join(ctx context.Context, a Member, permit []byte) error {
+func (j *StartJoin) join(ctx context.Context, a Member, permit []byte) error {
 	for {
 		err := a.Join(ctx, j.Mesh, j.Name, permit)
-		if answer.CodeOf(err) != answer.Unavailable {
+		j.mu.Lock()
+		j.err = err
+		j.mu.Unlock()
+		absent := answer.CodeOf(err) == answer.Unavailable
+		if err == nil || ctx.Err() != nil || !absent && !j.Patient {
 			return err
 		}
 		j.Log.Warn("cannot join yet", "mesh", j.Mesh, "err", err)
-		timer := time.NewTimer(rand.N(joinDelay) + time.Second)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !absent {
+			permit = j.renewed(ctx, permit)
+		} else {
+			pause.For(ctx, rand.N(joinDelay)+time.Second)
+		}
+		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 	}
+}
+
+// renewed returns another permit as soon as the file has one, or the refused one after some time.
+func (j *StartJoin) renewed(ctx context.Context, refused []byte) []byte {
+	for range refusedDelay / joinDelay {
+		if !pause.For(ctx, joinDelay) {
+			break
+		}
+		if fresh, err := readPermit(j.Permit); err == nil && !bytes.Equal(fresh, refused) {
+			return fresh
+		}
+	}
+	return refused
 }
 
 func readPermit(path string) ([]byte, error) {

@@ -21,6 +21,8 @@ type authority struct {
 	// issue returns a new token of the account, and what ends that token.
 	issue func(t *testing.T) (token string, revoke func())
 	grant func(t *testing.T, may bool) // gives the account its rights, or takes them
+	// dismiss deletes the account and makes it again: what it was given is good for nobody.
+	dismiss func(t *testing.T)
 }
 
 // space is the namespace of the account.
@@ -81,12 +83,20 @@ func (g *guard) issue(*testing.T) (token string, revoke func()) {
 
 func (g *guard) grant(_ *testing.T, may bool) { g.mu.Lock(); defer g.mu.Unlock(); g.may = may }
 
+func (g *guard) dismiss(*testing.T) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for token := range g.tokens {
+		g.tokens[token] = token == "admin"
+	}
+}
+
 func smallAuthority(t *testing.T) *authority {
 	server, g := &kubetest.Server{}, &guard{tokens: map[string]bool{"admin": true}}
 	server.Fail(g.refuse)
 	web := httptest.NewServer(server)
 	t.Cleanup(func() { web.CloseClientConnections(); web.Close() })
-	a := &authority{issue: g.issue, grant: g.grant}
+	a := &authority{issue: g.issue, grant: g.grant, dismiss: g.dismiss}
 	a.connect(t, cluster.Config{Server: web.URL, Token: func() (string, error) { return "admin", nil }})
 	return a
 }
@@ -116,6 +126,10 @@ func realAuthority(t *testing.T, c cluster.Config) *authority {
 			t.Fatal(err)
 		}
 		return out.Status.Token, func() { a.remove(t, path) }
+	}
+	a.dismiss = func(t *testing.T) {
+		a.remove(t, account)
+		a.apply(t, account, `{"apiVersion":"v1","kind":"ServiceAccount"}`)
 	}
 	a.grant = func(t *testing.T, may bool) {
 		if !may {

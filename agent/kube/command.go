@@ -31,6 +31,7 @@ func Companion(getenv func(string) string) beside.Companion {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "kubernetes", Usage: "watch the cluster that this pod is in: Services with the annotation ztm.dev/expose become outbounds"},
 			&cli.BoolFlag{Name: "kube-access", Usage: "be the way to the cluster's API server: members of the mesh act there as ztm:USER"},
+			&cli.StringFlag{Name: "kube-cluster", Usage: "with --kube-access: the cluster is called `NAME` in the mesh; endpoints that say the same share what is asked of it"},
 			&cli.StringFlag{Name: "kube-groups", Usage: "with --kube-access: who is in one of the groups `LIST` of the mesh is in ztm:GROUP there"},
 			&cli.StringFlag{Name: "kube-server", Usage: "watch the API server at `URL` instead of that of this pod"},
 			&cli.StringFlag{Name: "kube-token", Usage: "show the API server the token in `FILE`"},
@@ -61,7 +62,7 @@ func Companion(getenv func(string) string) beside.Companion {
 
 // unused is wrong usage if an option means nothing without --kubernetes.
 func unused(x *cli.Context) error {
-	for _, name := range []string{"kube-groups", "kube-server", "kube-token", "kube-ca", "kube-namespaces", "kube-users", "kube-exclude", "kube-foreign-slices", "kube-conditions", "kube-exports", "kube-import-ports", "kube-import", "kube-replicas", "health"} {
+	for _, name := range []string{"kube-cluster", "kube-groups", "kube-server", "kube-token", "kube-ca", "kube-namespaces", "kube-users", "kube-exclude", "kube-foreign-slices", "kube-conditions", "kube-exports", "kube-import-ports", "kube-import", "kube-replicas", "health"} {
 		if x.IsSet(name) {
 			return apps.Usagef("--%s goes with --kubernetes", name)
 		}
@@ -79,7 +80,7 @@ func start(x *cli.Context, getenv func(string) string, mesh string, log *slog.Lo
 	var works []beside.Work
 	ready := m.connected
 	if x.Bool("kube-access") {
-		in := map[string]any{"url": at.Server, "tokenFile": cmp.Or(x.String("kube-token"), cluster.PodToken), "ca": at.CA, "groups": asked.Words(x.String("kube-groups"))}
+		in := map[string]any{"url": at.Server, "tokenFile": cmp.Or(x.String("kube-token"), cluster.PodToken), "ca": at.CA, "cluster": x.String("kube-cluster"), "groups": asked.Words(x.String("kube-groups"))}
 		works = append(works, m.gives(in, log))
 	}
 	if x.Bool("kubernetes") {
@@ -162,6 +163,9 @@ func (m member) self(ctx context.Context) (out api.Mesh, err error) {
 
 // connected returns nil if the agent is connected to the mesh.
 func (m member) connected() error {
+	if err := m.agent.Unjoined(); err != nil {
+		return fmt.Errorf("cannot join mesh %s: %w", m.mesh, err)
+	}
 	self, err := m.self(context.Background())
 	switch {
 	case err != nil:

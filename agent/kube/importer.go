@@ -24,7 +24,7 @@ const (
 	// linger is how long a listener stays after its slice is gone: nodes learn of that a little
 	// later.
 	linger = 5 * time.Second
-	// absent is how long a pod must be missing until its slices are removed.
+	// absent is how long a pod must be missing, or not ready, until its slices are removed.
 	absent = 10 * time.Second
 	// settled is how long a slice that was written may take to come back in the watch.
 	settled = 5 * time.Second
@@ -66,7 +66,7 @@ type importer struct {
 	exits     map[string]exit      // by name
 	offers    offers
 	written   map[string]time.Time // when a slice was written, by path
-	missing   map[string]time.Time // since when a pod is not there, by UID
+	missing   map[string]time.Time // since when a pod is not there or not ready, by UID
 }
 
 type listener struct {
@@ -178,9 +178,11 @@ func (i *importer) keep(ctx context.Context, r imports.Result, in func(key strin
 		}
 	}
 	wanted := map[string]bool{}
+	ready := i.replicas(there)
+	yields := i.yields(ready)
 	for _, im := range r.Imports {
 		for _, s := range imports.Slices(im, i.Rules.Pod, func(key string) int {
-			if l := i.listening[key]; l != nil && l.exit && in(key) {
+			if l := i.listening[key]; l != nil && l.exit && !yields && in(key) {
 				return l.port
 			}
 			return 0
@@ -205,7 +207,7 @@ func (i *importer) keep(ctx context.Context, r imports.Result, in func(key strin
 			}
 		}
 	}
-	return i.bury(ctx, there)
+	return i.bury(ctx, ready, there)
 }
 
 // own reports whether a slice is this pod's.
@@ -231,44 +233,6 @@ func (i *importer) remove(ctx context.Context, s cluster.Slice) error {
 	}
 	if err != nil {
 		return fmt.Errorf("EndpointSlice %s/%s: %w", s.Namespace, s.Name, err)
-	}
-	return nil
-}
-
-// bury removes slices of pods of this agent that are gone. Who is there shows in the slices of the
-// agent's own Service; if this pod is not among them, that says nothing.
-func (i *importer) bury(ctx context.Context, there []cluster.Slice) error {
-	living := map[string]bool{}
-	for _, s := range there {
-		if s.Namespace+"/"+s.Labels[cluster.LabelService] == i.Replicas && s.Labels[cluster.LabelManagedBy] == cluster.Controller {
-			for _, e := range s.Endpoints {
-				if e.Target != nil {
-					living[e.Target.UID] = true
-				}
-			}
-		}
-	}
-	if !living[i.Rules.Pod.UID] {
-		clear(i.missing)
-		return nil
-	}
-	dead := map[string]time.Time{}
-	defer func() { i.missing = dead }()
-	for _, s := range there {
-		uid := podOf(s)
-		if s.Labels[cluster.LabelManagedBy] != imports.Manager || uid == "" || living[uid] {
-			continue
-		}
-		since, known := i.missing[uid]
-		if !known {
-			since = time.Now()
-		}
-		dead[uid] = since
-		if time.Since(since) >= absent {
-			if err := i.remove(ctx, s); err != nil {
-				return err
-			}
-		}
 	}
 	return nil
 }

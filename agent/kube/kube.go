@@ -235,8 +235,14 @@ func (k *Controller) step(ctx context.Context) error {
 	return cmp.Or(err, k.hidden())
 }
 
-// hidden returns an error if the API server does not show the ServiceExports: the rest goes on.
+// hidden returns an error if the API server does not show the Namespaces or the ServiceExports any
+// longer: the rest goes on.
 func (k *Controller) hidden() error {
+	if k.spaces != nil {
+		if _, err := k.spaces.Health(); cluster.Denied(err) {
+			return fmt.Errorf("Namespaces: %w", err)
+		}
+	}
 	for _, s := range k.scopes {
 		if s.exports == nil {
 			continue

@@ -450,10 +450,13 @@ func (l *lab) left(name, uid string) {
 		"endpointslice.kubernetes.io/managed-by":"ztm.dev"}},"addressType":"IPv4","endpoints":[{"addresses":["10.42.0.8"],"targetRef":{"kind":"Pod","uid":%q}}],"ports":[{"port":1}]}`, uid))
 }
 
+// replicas are the pods of the agent's Service, which publishes all as ready. One that is not ends in
+// an exclamation mark.
 func (l *lab) replicas(uids ...string) {
 	endpoints := []string{}
 	for _, u := range uids {
-		endpoints = append(endpoints, fmt.Sprintf(`{"addresses":["10.42.0.9"],"conditions":{"ready":false},"targetRef":{"kind":"Pod","namespace":"ztm","uid":%q}}`, u))
+		uid, not := strings.CutSuffix(u, "!")
+		endpoints = append(endpoints, fmt.Sprintf(`{"addresses":["10.42.0.9"],"conditions":{"ready":true,"serving":%v},"targetRef":{"kind":"Pod","namespace":"ztm","uid":%q}}`, !not, uid))
 	}
 	l.PutJSON("/apis/discovery.k8s.io/v1/namespaces/ztm/endpointslices/ztm-1", `{"metadata":{"labels":{"kubernetes.io/service-name":"ztm",
 		"endpointslice.kubernetes.io/managed-by":"endpointslice-controller.k8s.io"}},"endpoints":[`+strings.Join(endpoints, ",")+`]}`)

@@ -165,6 +165,7 @@ func TestAnAPIServerIsFollowed(t *testing.T) {
 	t.Run("what changes while the connections are cut is seen", s.gap)
 	t.Run("a token ends and another takes its place", s.rotation)
 	t.Run("the right is taken away and comes back", s.refusal)
+	t.Run("the account is deleted and made again", s.dismissal)
 	t.Run("a thousand Services at once", s.thousand)
 }
 
@@ -191,6 +192,30 @@ func (s *suite) labels(t *testing.T) {
 	s.has(t, "labelled", []string{"tcp/suite-2.web"}, "tcp/suite-2.hidden")
 	s.namespace(t, "suite-2", "")
 	s.has(t, "no label", nil, "tcp/suite-2.web")
+	s.namespace(t, "suite-2", `"ztm.dev/expose":"all"`)
+	s.has(t, "labelled again", []string{"tcp/suite-2.web"})
+	s.remake(t)
+}
+
+// remake deletes a namespace and makes it again: what it was is gone.
+func (s *suite) remake(t *testing.T) {
+	const space = "/api/v1/namespaces/suite-2"
+	for _, name := range []string{"web", "hidden"} {
+		s.remove(t, space+"/services/"+name)
+	}
+	s.remove(t, space)
+	s.has(t, "deleted", nil, "tcp/suite-2.web")
+	eventually(t, "it is gone", func() error {
+		err := s.admin.Do(t.Context(), http.MethodGet, space, nil, "", nil, nil)
+		if cluster.CodeOf(err) == http.StatusNotFound {
+			return nil
+		}
+		return fmt.Errorf("the namespace: %v", err)
+	})
+	s.namespace(t, "suite-2", "")
+	s.service(t, "suite-2", "web", "", onePort)
+	s.service(t, "suite-2", "seen", `"ztm.dev/expose":"true"`, onePort)
+	s.has(t, "made again", []string{"tcp/suite-2.seen"}, "tcp/suite-2.web")
 }
 
 func (s *suite) importing(t *testing.T) {
@@ -240,6 +265,14 @@ func (s *suite) rotation(t *testing.T) {
 
 func (s *suite) refusal(t *testing.T) {
 	s.grant(t, false)
+	s.refused(t)
+	s.grant(t, true)
+	eventually(t, "let in again", s.kube.Ready)
+}
+
+// refused waits until the agent says that it is.
+func (s *suite) refused(t *testing.T) {
+	t.Helper()
 	var cut time.Time
 	eventually(t, "refused", func() error {
 		if time.Since(cut) > 5*time.Second { // a watch outlives the right, which is known to be gone a little later
@@ -251,7 +284,16 @@ func (s *suite) refusal(t *testing.T) {
 		}
 		return nil
 	})
-	s.grant(t, true)
+}
+
+// dismissal ends with a new account of the same name, and a token of that.
+func (s *suite) dismissal(t *testing.T) {
+	s.dismiss(t)
+	s.refused(t)
+	fresh, revoke := s.issue(t)
+	s.mu.Lock()
+	s.token, s.revoke = fresh, revoke
+	s.mu.Unlock()
 	eventually(t, "let in again", s.kube.Ready)
 }
 

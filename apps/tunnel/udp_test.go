@@ -140,6 +140,22 @@ func TestDatagramsFindAnotherTargetWhenOneRefuses(t *testing.T) {
 	appstest.Eventually(t, "the dead target is marked", func() bool { return b.OutboundStatus(t, "udp/echo").Health[0].State == balance.Down })
 }
 
+// TestAClientOfDatagramsGoesOnAtAnotherExit: it keeps its socket, and the exit that it had is gone.
+func TestAClientOfDatagramsGoesOnAtAnotherExit(t *testing.T) {
+	var n appstest.Net
+	a := tunneltest.Join(t, &n, "a", "alice")
+	exits := map[string]*tunneltest.Endpoint{}
+	for _, name := range []string{"b", "c"} {
+		exits[name] = tunneltest.Join(t, &n, name, "alice")
+		exits[name].Offer(t, "udp/echo", tunneltest.UdpServer(t, name+" "))
+	}
+	c := tunneltest.DialUDP(t, a.Listen(t, "udp/echo"))
+	first := string(tunneltest.Exchange(t, c, []byte("x")))
+	exits[first[:1]].SetOnline(false)
+	other := map[string]string{"b x": "c x", "c x": "b x"}[first]
+	tunneltest.ExchangeUntil(t, c, []byte("x"), func(got []byte) bool { return string(got) == other })
+}
+
 func TestDatagramsObeyTheSameAccessAsConnections(t *testing.T) {
 	var n appstest.Net
 	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "bob")

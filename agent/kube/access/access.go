@@ -17,12 +17,14 @@ import (
 	"ztm/agent/kube/cluster"
 	"ztm/apps"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
 )
 
 // Name is the app's name, the first segment of its paths.
 const Name = "kube"
 
-// API is the path of flows that carry requests to the API server, and how an endpoint offers them.
+// API is the path of flows that carry requests to the API server, and how an endpoint offers them. An
+// endpoint whose cluster has a name offers api/NAME, too: several may lead to one cluster.
 const API = "api"
 
 // App is the app of one endpoint in one mesh.
@@ -82,6 +84,9 @@ type Server struct {
 	TokenFile string `json:"tokenFile"` // of the account that may impersonate
 	CA        []byte `json:"ca"`        // PEM
 
+	// Cluster is the name that all endpoints which lead to this cluster share; "" is none.
+	Cluster string `json:"cluster,omitempty"`
+
 	// Groups of the mesh's policy that a user may be in at the cluster, as "ztm:GROUP".
 	Groups []string `json:"groups,omitempty"`
 }
@@ -92,6 +97,11 @@ func (a *App) setServer(s Server) error {
 	a.mu.Unlock()
 	if same {
 		return nil
+	}
+	if s.Cluster != "" {
+		if err := identity.CheckName(s.Cluster); err != nil {
+			return answer.Errorf(answer.BadRequest, "the name of the cluster: %v", err)
+		}
 	}
 	for _, g := range s.Groups {
 		if !fits(g) {
@@ -113,12 +123,19 @@ func (a *App) setServer(s Server) error {
 	if old != nil {
 		old.client.Close()
 	}
-	if x == nil {
-		a.host.Offer(nil)
-	} else {
-		a.host.Offer([]string{API})
-	}
+	a.host.Offer(s.offers())
 	return nil
+}
+
+// offers are the names under which the endpoint is found.
+func (s *Server) offers() []string {
+	switch {
+	case s.URL == "":
+		return nil
+	case s.Cluster == "":
+		return []string{API}
+	}
+	return []string{API, API + "/" + s.Cluster}
 }
 
 // maxBody bounds what the API reads of a request, in bytes.
@@ -126,11 +143,11 @@ const maxBody = 1 << 20
 
 // API manages the app:
 //
-//	PUT     /server          a [Server]
-//	GET     /logins          a list of [Login]
-//	POST    /logins/EP       makes a [Login] for the endpoint of that name and the user in the body, or returns the one there is
-//	DELETE  /logins/EP
-//	POST    /logins/EP/token a [Token]
+//	PUT     /server            a [Server]
+//	GET     /logins            a list of [Login]
+//	POST    /logins/NAME       makes the [Login] of that name that the body says, or returns the one there is
+//	DELETE  /logins/NAME
+//	POST    /logins/NAME/token a [Token]
 func (a *App) API() http.Handler {
 	mux := http.NewServeMux()
 	log := a.host.Log
@@ -143,20 +160,20 @@ func (a *App) API() http.Handler {
 		answer.Reply(w, log, nil, err)
 	})
 	mux.HandleFunc("GET /logins", func(w http.ResponseWriter, _ *http.Request) { answer.Reply(w, log, a.logins.list(), nil) })
-	mux.HandleFunc("POST /logins/{ep}", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("POST /logins/{name}", func(w http.ResponseWriter, r *http.Request) {
 		var in Login
 		var out Login
 		err := answer.Decode(r, maxBody, &in)
 		if err == nil {
-			out, err = a.logins.add(r.PathValue("ep"), in.User)
+			out, err = a.logins.add(Login{Name: r.PathValue("name"), Cluster: in.Cluster, User: in.User})
 		}
 		answer.Reply(w, log, out, err)
 	})
-	mux.HandleFunc("DELETE /logins/{ep}", func(w http.ResponseWriter, r *http.Request) {
-		answer.Reply(w, log, nil, a.logins.remove(r.PathValue("ep")))
+	mux.HandleFunc("DELETE /logins/{name}", func(w http.ResponseWriter, r *http.Request) {
+		answer.Reply(w, log, nil, a.logins.remove(r.PathValue("name")))
 	})
-	mux.HandleFunc("POST /logins/{ep}/token", func(w http.ResponseWriter, r *http.Request) {
-		out, err := a.logins.token(r.PathValue("ep"))
+	mux.HandleFunc("POST /logins/{name}/token", func(w http.ResponseWriter, r *http.Request) {
+		out, err := a.logins.token(r.PathValue("name"))
 		answer.Reply(w, log, out, err)
 	})
 	return mux

@@ -214,13 +214,19 @@ func (w *way) login(t *testing.T) (Login, *http.Client) {
 	t.Helper()
 	var login Login
 	appstest.Eventually(t, "the app runs", func() bool { return w.a.API("POST", "kube/logins/b", Login{User: "root"}, &login) == nil })
+	return login, trusting(t, login)
+}
+
+// trusting returns a client that trusts a login.
+func trusting(t *testing.T, login Login) *http.Client {
+	t.Helper()
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM([]byte(login.Certificate)) {
 		t.Fatal("no certificate")
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return login, &http.Client{Transport: transport}
+	return &http.Client{Transport: transport}
 }
 
 func (w *way) tokenFor(t *testing.T, ep string) string {
@@ -253,7 +259,7 @@ func get(t *testing.T, c *http.Client, login Login, token string) (int, string) 
 func TestALoginTakesThoseWithATokenAlone(t *testing.T) {
 	w := newWay(t, "alice")
 	login, client := w.login(t)
-	token := w.tokenFor(t, login.Endpoint)
+	token := w.tokenFor(t, login.Name)
 	if status, body := get(t, client, login, token); status != 200 || body != "you are ztm:alice\n" {
 		t.Errorf("%d %s", status, body)
 	}
@@ -269,7 +275,7 @@ func TestALoginTakesThoseWithATokenAlone(t *testing.T) {
 	if status, body := get(t, &http.Client{}, login, token); status != 0 {
 		t.Errorf("a client that does not know the certificate: %d %s", status, body)
 	}
-	if err := w.a.API("DELETE", "kube/logins/"+login.Endpoint, nil, nil); err != nil {
+	if err := w.a.API("DELETE", "kube/logins/"+login.Name, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	appstest.Eventually(t, "it is closed", func() bool {
@@ -291,7 +297,7 @@ func TestAnExecSessionRunsThroughALogin(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	fmt.Fprintf(c, "POST /exec HTTP/1.1\r\nHost: kube\r\nAuthorization: Bearer %s\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n\r\n", w.tokenFor(t, login.Endpoint))
+	fmt.Fprintf(c, "POST /exec HTTP/1.1\r\nHost: kube\r\nAuthorization: Bearer %s\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n\r\n", w.tokenFor(t, login.Name))
 	in := bufio.NewReader(c)
 	resp, err := http.ReadResponse(in, nil)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
@@ -342,7 +348,7 @@ func TestALoginStaysAfterARestart(t *testing.T) {
 func TestALoginFollowsTheNameOfItsUser(t *testing.T) {
 	w := newWay(t, "alice")
 	login, client := w.login(t)
-	token := w.tokenFor(t, login.Endpoint)
+	token := w.tokenFor(t, login.Name)
 	w.b.SetOnline(false)
 	s, asked := upstream(t)
 	for i, user := range []string{"mallory", "root"} {

@@ -40,10 +40,13 @@ const (
 // Login is a way to a cluster from this machine: a listener on loopback that takes the requests of
 // whoever has a token of it. Another user of the machine has none.
 type Login struct {
-	Endpoint    string `json:"endpoint"`    // its name: a pod that is made anew is another endpoint with the same name
-	User        string `json:"user"`        // whose endpoint it is; nobody else who has the name is asked
-	Listen      string `json:"listen"`      // 127.0.0.1:port
-	Certificate string `json:"certificate"` // PEM; the listener has this and no other
+	// Name is that of an endpoint, or of a cluster to which several may lead. A pod that is made anew is
+	// another endpoint, with the same name.
+	Name        string `json:"name"`
+	Cluster     bool   `json:"cluster,omitempty"` // the name is that of a cluster
+	User        string `json:"user"`              // whose endpoints they are; nobody else who has the name is asked
+	Listen      string `json:"listen"`            // 127.0.0.1:port
+	Certificate string `json:"certificate"`       // PEM; the listener has this and no other
 }
 
 // Token is good for the requests of [tokenLife].
@@ -61,11 +64,11 @@ type saved struct {
 // logins are the logins of an agent.
 type logins struct {
 	host   apps.Host             // static
-	table  settings.Table[saved] // by endpoint; changed under mu
+	table  settings.Table[saved] // by name; changed under mu
 	secret [32]byte              // static; signs tokens, until the agent ends
 
 	mu   sync.Mutex
-	all  map[string]*login // guarded by mu
+	all  map[string]*login // by name; guarded by mu
 	ctx  context.Context   // of run; nil before and after; guarded by mu
 	work sync.WaitGroup
 }
@@ -79,7 +82,7 @@ type login struct {
 func newLogins(h apps.Host) *logins {
 	l := &logins{host: h, all: map[string]*login{}, table: settings.Table[saved]{State: h.State, Prefix: "login/"}}
 	rand.Read(l.secret[:])
-	if err := l.table.Each(func(ep string, s saved) { l.all[ep] = &login{saved: s} }); err != nil {
+	if err := l.table.Each(func(name string, s saved) { l.all[name] = &login{saved: s} }); err != nil {
 		h.Log.Error("some logins were not loaded", "err", err)
 	}
 	return l
@@ -90,7 +93,7 @@ func (l *logins) run(ctx context.Context) {
 	l.ctx = ctx
 	for _, one := range l.all {
 		if err := l.startLocked(one); err != nil {
-			l.host.Log.Warn("a login does not listen", "endpoint", one.Endpoint, "listen", one.Listen, "err", err)
+			l.host.Log.Warn("a login does not listen", "login", one.Name, "listen", one.Listen, "err", err)
 		}
 	}
 	l.mu.Unlock()
@@ -105,22 +108,22 @@ func (l *logins) list() []Login {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out := []Login{}
-	for _, ep := range slices.Sorted(maps.Keys(l.all)) {
-		out = append(out, l.all[ep].Login)
+	for _, name := range slices.Sorted(maps.Keys(l.all)) {
+		out = append(out, l.all[name].Login)
 	}
 	return out
 }
 
-// add makes a login for an endpoint of a user, or returns the one there is.
-func (l *logins) add(ep, user string) (Login, error) {
-	if err := errors.Join(identity.CheckName(ep), identity.CheckName(user)); err != nil {
+// add makes a login, of which the listener is not known yet, or returns the one there is.
+func (l *logins) add(to Login) (Login, error) {
+	if err := errors.Join(identity.CheckName(to.Name), identity.CheckName(to.User)); err != nil {
 		return Login{}, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if one := l.all[ep]; one != nil {
-		if one.User != user {
-			return Login{}, answer.Errorf(answer.Conflict, "the login at %s is for the endpoint of user %s: remove it first", ep, one.User)
+	if one := l.all[to.Name]; one != nil {
+		if one.User != to.User || one.Cluster != to.Cluster {
+			return Login{}, answer.Errorf(answer.Conflict, "the login at %s is for the %s of user %s: remove it first", to.Name, one.kind(), one.User)
 		}
 		return one.Login, nil
 	}
@@ -131,16 +134,25 @@ func (l *logins) add(ep, user string) (Login, error) {
 	if err != nil {
 		return Login{}, err
 	}
-	one := &login{saved: saved{Login{ep, user, "127.0.0.1:0", certificate}, key}}
+	to.Listen, to.Certificate = "127.0.0.1:0", certificate
+	one := &login{saved: saved{to, key}}
 	if err := l.startLocked(one); err != nil {
 		return Login{}, err
 	}
-	if err := l.table.Set(ep, one.saved, nil); err != nil {
+	if err := l.table.Set(to.Name, one.saved, nil); err != nil {
 		one.end()
 		return Login{}, err
 	}
-	l.all[ep] = one
+	l.all[to.Name] = one
 	return one.Login, nil
+}
+
+// kind says what the name is that of.
+func (o *Login) kind() string {
+	if o.Cluster {
+		return "cluster"
+	}
+	return "endpoint"
 }
 
 func (o *login) end() {
@@ -149,17 +161,17 @@ func (o *login) end() {
 	}
 }
 
-func (l *logins) remove(ep string) error {
+func (l *logins) remove(name string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	one := l.all[ep]
+	one := l.all[name]
 	if one == nil {
-		return answer.Errorf(answer.NotFound, "there is no login at endpoint %s", ep)
+		return answer.Errorf(answer.NotFound, "there is no login at %s", name)
 	}
-	if err := l.table.Delete(ep); err != nil {
+	if err := l.table.Delete(name); err != nil {
 		return err
 	}
-	delete(l.all, ep)
+	delete(l.all, name)
 	one.end()
 	return nil
 }
@@ -181,7 +193,7 @@ func (l *logins) startLocked(one *login) error {
 	ctx, cancel := context.WithCancel(l.ctx)
 	one.stop = cancel
 	way := l.transport(one.Login)
-	server := &http.Server{Handler: l.handler(one.Endpoint, way), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+	server := &http.Server{Handler: l.handler(one.Name, way), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}},
 		ErrorLog:  slog.NewLogLogger(l.host.Log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return ctx }}
 	l.work.Go(func() {
@@ -193,28 +205,8 @@ func (l *logins) startLocked(one *login) error {
 	return nil
 }
 
-// transport carries requests in flows to an endpoint.
-func (l *logins) transport(to Login) *http.Transport {
-	return &http.Transport{DisableCompression: true, MaxIdleConns: 4, IdleConnTimeout: time.Minute,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.open(ctx, to) }}
-}
-
-// open opens a flow to the endpoint that has the name now.
-func (l *logins) open(ctx context.Context, to Login) (net.Conn, error) {
-	list, err := l.host.Mesh.Endpoints(ctx, apps.Filter{Name: to.Endpoint, User: to.User, Offer: Name + "/" + API})
-	if err != nil {
-		return nil, err
-	}
-	for _, ep := range list {
-		if ep.Online {
-			return l.host.Mesh.Open(ctx, ep.ID, Name+"/"+API, nil)
-		}
-	}
-	return nil, answer.Errorf(answer.Unavailable, "no endpoint %s of user %s that leads to a cluster is online", to.Endpoint, to.User)
-}
-
-// handler takes the requests of whoever has a token to the endpoint.
-func (l *logins) handler(ep string, way http.RoundTripper) http.Handler {
+// handler takes the requests of whoever has a token of a login to where that leads.
+func (l *logins) handler(name string, way http.RoundTripper) http.Handler {
 	proxy := &httputil.ReverseProxy{
 		Transport: way, FlushInterval: -1, ErrorLog: slog.NewLogLogger(l.host.Log.Handler(), slog.LevelDebug),
 		Rewrite: func(pr *httputil.ProxyRequest) {
@@ -227,7 +219,7 @@ func (l *logins) handler(ep string, way http.RoundTripper) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if !l.valid(ep, token) {
+		if !l.valid(name, token) {
 			fail(w, http.StatusUnauthorized, "the token is missing, wrong or expired: use ztm kube token")
 			return
 		}
@@ -235,30 +227,30 @@ func (l *logins) handler(ep string, way http.RoundTripper) http.Handler {
 	})
 }
 
-// token makes a token for the login at an endpoint.
-func (l *logins) token(ep string) (Token, error) {
+// token makes a token for a login.
+func (l *logins) token(name string) (Token, error) {
 	l.mu.Lock()
-	one := l.all[ep]
+	one := l.all[name]
 	l.mu.Unlock()
 	if one == nil {
-		return Token{}, answer.Errorf(answer.NotFound, "there is no login at endpoint %s: make one with ztm kube login", ep)
+		return Token{}, answer.Errorf(answer.NotFound, "there is no login at %s: make one with ztm kube login", name)
 	}
 	until := time.Now().Add(tokenLife).Truncate(time.Second)
 	b := binary.BigEndian.AppendUint64(nil, uint64(until.Unix()))
-	return Token{base64.RawURLEncoding.EncodeToString(append(b, l.sign(ep, b)...)), until}, nil
+	return Token{base64.RawURLEncoding.EncodeToString(append(b, l.sign(name, b)...)), until}, nil
 }
 
-func (l *logins) sign(ep string, until []byte) []byte {
+func (l *logins) sign(name string, until []byte) []byte {
 	mac := hmac.New(sha256.New, l.secret[:])
 	mac.Write(until)
-	mac.Write([]byte(ep))
+	mac.Write([]byte(name))
 	return mac.Sum(nil)
 }
 
-// valid reports whether a token is good for an endpoint now.
-func (l *logins) valid(ep, token string) bool {
+// valid reports whether a token is good for a login now.
+func (l *logins) valid(name, token string) bool {
 	b, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil || len(b) != 8+sha256.Size || !hmac.Equal(b[8:], l.sign(ep, b[:8])) {
+	if err != nil || len(b) != 8+sha256.Size || !hmac.Equal(b[8:], l.sign(name, b[:8])) {
 		return false
 	}
 	return time.Now().Before(time.Unix(int64(binary.BigEndian.Uint64(b)), 0))

@@ -22,6 +22,9 @@ import (
 	"ztm/apps"
 )
 
+// offered is what an endpoint offers that leads to a cluster; a cluster's name may follow.
+const offered = access.Name + "/" + access.API
+
 // client asks the app for the commands.
 type client struct{ apps.Console }
 
@@ -29,15 +32,25 @@ func (c *client) ls(ctx context.Context, name string) error {
 	if name != "" {
 		return c.services(ctx, name)
 	}
-	list, err := c.Endpoints(ctx, apps.Filter{Offer: access.Name + "/" + access.API})
+	list, err := c.Endpoints(ctx, apps.Filter{Offer: offered})
 	if err != nil {
 		return err
 	}
-	t := &apps.Table{Header: []string{"ENDPOINT", "USER", "STATUS"}}
+	t := &apps.Table{Header: []string{"CLUSTER", "ENDPOINT", "USER", "STATUS"}}
 	for _, ep := range list {
-		t.Add(apps.Printable(ep.Name), ep.User, map[bool]string{true: "Online", false: "Offline"}[ep.Online])
+		t.Add(cmp.Or(apps.Printable(clusterOf(ep)), "-"), apps.Printable(ep.Name), ep.User, map[bool]string{true: "Online", false: "Offline"}[ep.Online])
 	}
 	return c.Print(list, t)
+}
+
+// clusterOf returns the name of the cluster to which an endpoint leads, "" if it has none.
+func clusterOf(ep apps.Endpoint) string {
+	for _, o := range ep.Offers {
+		if name, ok := strings.CutPrefix(o, offered+"/"); ok {
+			return name
+		}
+	}
+	return ""
 }
 
 // outbound is an outbound of the tunnel app, as its API has it.
@@ -65,24 +78,21 @@ func (c *client) services(ctx context.Context, name string) error {
 	return c.Print(list, t)
 }
 
-// login makes a way to a cluster and writes a kubeconfig for it. file is where, "" the usual place.
-func (c *client) login(ctx context.Context, name, file string) error {
-	ep, err := c.Trusted(ctx, name)
+// login makes a way to a cluster and writes a kubeconfig for it. user is whose endpoints lead there, ""
+// whoever has some; file is where to write, "" the usual place.
+func (c *client) login(ctx context.Context, name, user, file string) error {
+	to, err := c.way(ctx, name, user)
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(ep.Offers, access.Name+"/"+access.API) {
-		return &apps.HintError{Err: fmt.Errorf("endpoint %s is no way to a cluster", apps.Printable(ep.Name)), Hint: "see: ztm kube ls"}
-	}
-	var login access.Login
-	if err := c.Call(ctx, http.MethodPost, access.Name+"/logins/"+url.PathEscape(ep.Name), access.Login{User: ep.User}, &login); err != nil {
+	if err := c.Call(ctx, http.MethodPost, access.Name+"/logins/"+url.PathEscape(to.Name), to, &to); err != nil {
 		return err
 	}
 	exe, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	config, err := kubeconfig(login, ep.Name, append([]string{exe}, before(os.Args)...))
+	config, err := kubeconfig(to, append([]string{exe}, before(os.Args)...))
 	if err != nil {
 		return err
 	}
@@ -90,13 +100,48 @@ func (c *client) login(ctx context.Context, name, file string) error {
 		_, err := c.Stdout().Write(config)
 		return err
 	}
-	path, err := write(file, ep.Name, config)
+	path, err := write(file, to.Name, config)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(c.Stdout(), "wrote %s\nkubectl --kubeconfig %s get pods\n", path, path)
 	return nil
 }
+
+// way finds what has a name: a cluster, or an endpoint that leads to one. A name that endpoints of
+// several users have is refused: which of them is asked decides what is typed into.
+func (c *client) way(ctx context.Context, name, user string) (to access.Login, err error) {
+	clusters, err := c.Endpoints(ctx, apps.Filter{User: user, Offer: offered + "/" + name})
+	if err != nil {
+		return to, err
+	}
+	named, err := c.Endpoints(ctx, apps.Filter{User: user, Name: name, Offer: offered})
+	if err != nil {
+		return to, err
+	}
+	users := map[string]bool{}
+	for _, ep := range append(named, clusters...) {
+		users[ep.User] = true
+	}
+	if len(users) > 1 {
+		return to, &apps.HintError{Err: fmt.Errorf("endpoints of several users lead to a cluster %s: %s", apps.Printable(name), strings.Join(slices.Sorted(maps.Keys(users)), ", ")),
+			Hint: "choose whose are meant with --user USER"}
+	}
+	if len(clusters) > 0 {
+		return access.Login{Name: name, Cluster: true, User: clusters[0].User}, nil
+	}
+	ep, err := c.Trusted(ctx, name)
+	if err != nil {
+		return to, err
+	}
+	if !slices.Contains(ep.Offers, offered) || user != "" && ep.User != user {
+		return to, &apps.HintError{Err: fmt.Errorf("endpoint %s is no way to a cluster", apps.Printable(ep.Name)), Hint: "see: ztm kube ls"}
+	}
+	return access.Login{Name: ep.Name, User: ep.User}, nil
+}
+
+// credentialAPI is how kubectl and its plugins speak: what kubectl 1.11 knows, and each since.
+const credentialAPI = "client.authentication.k8s.io/v1beta1"
 
 // before returns the options and prefixes that stand before `kube login` in a command line, without
 // the program's name: the token has to be asked for at the same agent, in the same mesh.
@@ -110,10 +155,10 @@ func before(args []string) []string {
 }
 
 // kubeconfig makes a kubeconfig. It is JSON, which is YAML. command is how ztm is called.
-func kubeconfig(l access.Login, ep string, command []string) ([]byte, error) {
-	name := "ztm-" + ep
+func kubeconfig(l access.Login, command []string) ([]byte, error) {
+	name := "ztm-" + l.Name
 	exec := map[string]any{
-		"apiVersion": "client.authentication.k8s.io/v1", "command": command[0], "args": append(slices.Clone(command[1:]), access.Name, "token", l.Endpoint),
+		"apiVersion": credentialAPI, "command": command[0], "args": append(slices.Clone(command[1:]), access.Name, "token", l.Name),
 		"interactiveMode": "Never",
 	}
 	named := func(key string, v any) []any { return []any{map[string]any{"name": name, key: v}} }
@@ -160,7 +205,7 @@ func (c *client) token(ctx context.Context, name string) error {
 		return err
 	}
 	return json.NewEncoder(c.Stdout()).Encode(map[string]any{
-		"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
+		"apiVersion": credentialAPI, "kind": "ExecCredential",
 		"status": map[string]any{"token": t.Token, "expirationTimestamp": t.Expires.UTC()},
 	})
 }

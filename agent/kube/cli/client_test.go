@@ -24,7 +24,7 @@ func TestTheTokenIsAskedForWhereTheLoginWasMade(t *testing.T) {
 }
 
 func TestAKubeconfigHasNoSecret(t *testing.T) {
-	b, err := kubeconfig(access.Login{Endpoint: "id", Listen: "127.0.0.1:7", Certificate: "PEM"}, "office", []string{"/bin/ztm", "--data", "/d"})
+	b, err := kubeconfig(access.Login{Name: "office", Listen: "127.0.0.1:7", Certificate: "PEM"}, []string{"/bin/ztm", "--data", "/d"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestAKubeconfigHasNoSecret(t *testing.T) {
 	if err := json.Unmarshal(b, &c); err != nil || c.Context != "ztm-office" || c.Clusters[0].Cluster.Server != "https://127.0.0.1:7" || string(c.Clusters[0].Cluster.CA) != "PEM" {
 		t.Errorf("%s, %v", b, err)
 	}
-	if exec := c.Users[0].User.Exec; exec.Command != "/bin/ztm" || !slices.Equal(exec.Args, []string{"--data", "/d", "kube", "token", "id"}) {
+	if exec := c.Users[0].User.Exec; exec.Command != "/bin/ztm" || !slices.Equal(exec.Args, []string{"--data", "/d", "kube", "token", "office"}) {
 		t.Errorf("%+v", exec)
 	}
 }

@@ -26,8 +26,8 @@ func commands(c *client) *cli.Command {
 			"ztm kube ls",
 			"ztm kube ls kube-office",
 			"ztm kube proxy kube-office",
-			"ztm kube login kube-office",
-			"kubectl --context ztm-kube-office get pods"),
+			"ztm kube login office",
+			"kubectl --kubeconfig ~/.kube/ztm-office.json get pods"),
 		Subcommands: []*cli.Command{
 			{
 				Name: "ls", Category: apps.InMesh, Usage: "list the clusters whose API server can be reached, or what a cluster exposes", ArgsUsage: "[EP]",
@@ -40,18 +40,23 @@ func commands(c *client) *cli.Command {
 				},
 			},
 			{
-				Name: "login", Category: apps.InMesh, Usage: "write a kubeconfig for the cluster behind an endpoint", ArgsUsage: "EP",
-				Description: "kubectl then goes through the mesh, to the API server, as the user ztm:NAME of your name in the mesh. What that\n" +
+				Name: "login", Category: apps.InMesh, Usage: "write a kubeconfig for a cluster", ArgsUsage: "CLUSTER",
+				Description: "CLUSTER is the name of a cluster, see ztm kube ls: of the endpoints that lead there each may take a request.\n" +
+					"EP is one endpoint. Both are those of one user: where several users have the name, say with --user which you mean.\n\n" +
+					"kubectl then goes through the mesh, to the API server, as the user ztm:NAME of your name in the mesh. What that\n" +
 					"user may do is for the cluster's administrators to say. The kubeconfig has no secret: kubectl asks this agent\n" +
 					"for a token of ten minutes, which only your account can get.\n\n" +
-					apps.Example("ztm kube login kube-office", "ztm kube login kube-office --kubeconfig office.yaml", "kubectl --context ztm-kube-office get pods"),
-				Flags: []cli.Flag{&cli.StringFlag{Name: "kubeconfig", Usage: "write to `FILE`, which is new, or - for standard output (default: ~/.kube/ztm-EP.json)"}},
+					apps.Example("ztm kube login office", "ztm kube login office --kubeconfig office.yaml", "kubectl --kubeconfig ~/.kube/ztm-office.json get pods"),
+				Flags: []cli.Flag{
+					&cli.StringFlag{Name: "kubeconfig", Usage: "write to `FILE`, which is new, or - for standard output (default: ~/.kube/ztm-NAME.json)"},
+					&cli.StringFlag{Name: "user", Usage: "the endpoints are those of `USER`"},
+				},
 				Action: func(x *cli.Context) error {
-					ep, err := only(x)
+					name, err := only(x)
 					if err != nil {
 						return err
 					}
-					return c.login(x.Context, ep, x.String("kubeconfig"))
+					return c.login(x.Context, name, x.String("user"), x.String("kubeconfig"))
 				},
 			},
 			{
@@ -78,7 +83,7 @@ func commands(c *client) *cli.Command {
 				},
 			},
 			{
-				Name: "logout", Category: apps.InMesh, Usage: "close the way to the cluster behind an endpoint", ArgsUsage: "EP", Description: apps.Example("ztm kube logout kube-office"),
+				Name: "logout", Category: apps.InMesh, Usage: "close the way to a cluster", ArgsUsage: "CLUSTER", Description: apps.Example("ztm kube logout office"),
 				Action: func(x *cli.Context) error {
 					ep, err := only(x)
 					if err != nil {
@@ -88,7 +93,7 @@ func commands(c *client) *cli.Command {
 				},
 			},
 			{
-				Name: "token", Category: apps.InMesh, Usage: "print a token for kubectl, as its credential plugin", ArgsUsage: "EP", Description: apps.Example("ztm kube token kube-office"),
+				Name: "token", Category: apps.InMesh, Usage: "print a token for kubectl, as its credential plugin", ArgsUsage: "CLUSTER", Description: apps.Example("ztm kube token office"),
 				Action: func(x *cli.Context) error {
 					ep, err := only(x)
 					if err != nil {
@@ -114,7 +119,7 @@ func commands(c *client) *cli.Command {
 	}
 }
 
-// only returns the one argument of a command, the name of an endpoint.
+// only returns the one argument of a command, the name of an endpoint or of a cluster.
 func only(x *cli.Context) (string, error) {
 	switch {
 	case x.NArg() == 0:

@@ -160,6 +160,12 @@ type Conditions struct {
 // IsReady reports whether the endpoint is for new connections.
 func (c Conditions) IsReady() bool { return c.Ready == nil || *c.Ready }
 
+// IsServing reports whether the pod is ready, be it on its way out or not. A Service may publish
+// endpoints as ready whatever their pods are.
+func (c Conditions) IsServing() bool {
+	return c.Serving == nil && c.IsReady() || c.Serving != nil && *c.Serving
+}
+
 // IsLeaving reports whether the endpoint still serves while it ends.
 func (c Conditions) IsLeaving() bool {
 	return c.Serving != nil && *c.Serving && c.Terminating != nil && *c.Terminating

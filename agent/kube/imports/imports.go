@@ -62,7 +62,7 @@ type Result struct {
 
 // Compute works out what objects ask for.
 func Compute(services []cluster.Service, list []cluster.Slice, namespaces []cluster.Namespace, rules Rules) Result {
-	w := world{rules: rules, allow: map[string][]string{}, foreign: map[string]string{}, exits: map[string]string{}}
+	w := world{rules: rules, allow: map[string][]string{}, foreign: map[string]string{}, taken: map[string]bool{}, exits: map[string]string{}}
 	for _, n := range namespaces {
 		v, _ := asked.Value(n.Annotations, rules.Prefix, "allow-import")
 		w.allow[n.Name] = asked.Words(v)
@@ -70,6 +70,7 @@ func Compute(services []cluster.Service, list []cluster.Slice, namespaces []clus
 	for _, s := range list {
 		if by := s.Labels[cluster.LabelManagedBy]; by != Manager {
 			w.foreign[s.Namespace+"/"+s.Labels[cluster.LabelService]] = s.Name
+			w.taken[s.Namespace+"/"+s.Name] = true
 		}
 	}
 	var r Result
@@ -108,6 +109,7 @@ type world struct {
 	rules   Rules
 	allow   map[string][]string // by namespace
 	foreign map[string]string   // slices of others, by Service
+	taken   map[string]bool     // names of these slices, with the namespace
 	exits   map[string]string   // by key, of the tunnels that are imported
 }
 
@@ -127,6 +129,8 @@ func (w *world) read(s *cluster.Service, value string, i *Import) error {
 		return fmt.Errorf("a Service imports or is exposed: not both")
 	case foreign != "":
 		return fmt.Errorf("EndpointSlice %s of somebody else is behind the Service: its endpoints would answer beside the tunnel", foreign)
+	case w.taken[s.Namespace+"/"+s.Name+w.rules.Pod.Suffix()+suffix4] || w.taken[s.Namespace+"/"+s.Name+w.rules.Pod.Suffix()+suffix6]:
+		return fmt.Errorf("an EndpointSlice of somebody else has the name that one of this agent needs")
 	case len(w.rules.Pod.Addresses) == 0:
 		return fmt.Errorf("the agent does not know the addresses of its pod: see POD_IPS in docs/kubernetes.md")
 	}

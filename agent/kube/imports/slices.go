@@ -41,6 +41,9 @@ type Endpoint struct {
 	Target     cluster.Target  `json:"targetRef"`
 }
 
+// The names of slices end in the family of their addresses.
+const suffix4, suffix6 = "-4", "-6"
+
 // Suffix is how the names of the slices of a pod end, but for the family of addresses.
 func (p *Pod) Suffix() string { return "-ztm-" + p.UID[:min(len(p.UID), 8)] }
 
@@ -56,7 +59,7 @@ func Slices(i Import, pod Pod, port func(key string) int) (list []Slice) {
 	if len(ports) == 0 {
 		return nil
 	}
-	for _, family := range []struct{ kind, mark string }{{"IPv4", "-4"}, {"IPv6", "-6"}} {
+	for _, family := range []struct{ kind, mark string }{{"IPv4", suffix4}, {"IPv6", suffix6}} {
 		at := slices.IndexFunc(pod.Addresses, func(a netip.Addr) bool { return a.Is4() == (family.kind == "IPv4") })
 		if at < 0 {
 			continue
