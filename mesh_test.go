@@ -32,6 +32,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 	"ztm/tunnel/seal"
 )
 
@@ -779,10 +780,7 @@ func TestAnEvictionVoidsATokenThatWasNotUsedYet(t *testing.T) {
 func TestACertificateIsRenewedOverTheMesh(t *testing.T) {
 	w := emptyWorld(t)
 	then := time.Now().Add(-300 * 24 * time.Hour)
-	ca, err := identity.NewCA(then)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ca := identitytest.New(t, then).CA
 	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), CAKey: string(ca.KeyPEM()), Bootstraps: []string{w.address}}
 	root, err := p.Marshal()
 	if err != nil {

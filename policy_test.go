@@ -145,6 +145,7 @@ var arrows = []arrow{
 	{"tunnel/answer", nil, "everybody answers in one way, whoever they are"},
 	{"tunnel/handshake", nil, "a handshake is watched from below, before anybody knows who it is with"},
 	{"tunnel/identity", nil, "who a peer is depends on nobody else"},
+	{"tunnel/identity/identitytest", []string{"tunnel/identity"}, "it is for tests"},
 	{"tunnel/offer", nil, "an offer is read in one way, by hubs and by who looks for it"},
 	{"tunnel/identity/policy", []string{"tunnel/identity"}, "what is granted is written down without knowing an app"},
 	{"tunnel/splice", nil, "any two connections can be joined"},
@@ -203,7 +204,7 @@ var powers = []struct {
 	{"golang.org/x/sys", []string{"..."}, "platforms differ"},
 	{"github.com/google/go-cmp", nil, "it is for tests"},
 	{"os/exec", []string{"agent/notice", "agent/service", "agent/web/cli", "apps/process", "apps/script", "apps/terminal", "cross/...", "scripts/..."}, "one place runs programs"},
-	{"testing", []string{"apps/appstest", "apps/proxy/dns/dnstest", "apps/tunnel/tunneltest", "agent/api/apitest", "hub/directory/directorytest", "tunnel/flow/flowtest"}, "it is for tests"},
+	{"testing", []string{"apps/appstest", "apps/proxy/dns/dnstest", "apps/tunnel/tunneltest", "agent/api/apitest", "hub/directory/directorytest", "tunnel/flow/flowtest", "tunnel/identity/identitytest"}, "it is for tests"},
 	{"unsafe", []string{"apps/external/confine", "apps/process", "store"}, "the kernel's structures are read in few places"},
 }
 

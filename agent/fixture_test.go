@@ -11,6 +11,7 @@ import (
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 )
 
 // newTestAgent is an agent without apps that does not run.
@@ -60,10 +61,7 @@ func meshOf(t *testing.T, ca *identity.CA, user string) *mesh {
 // testRow is the membership of an agent's user in a new mesh.
 func testRow(t *testing.T, a *Agent, user string, made time.Time) (authority.Row, *identity.CA) {
 	t.Helper()
-	ca, err := identity.NewCA(made)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ca := identitytest.New(t, made).CA
 	return rowOf(t, a, ca, user, made), ca
 }
 

@@ -23,6 +23,7 @@ import (
 	"ztm/store/private"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 )
 
 // runError runs a hub that must not start and returns its error.
@@ -252,15 +253,9 @@ func TestAFirstStartThatWasInterruptedIsFinished(t *testing.T) {
 }
 
 func TestAnEvictionInTheRootPermitIsInForceFromTheStart(t *testing.T) {
-	ca, err := identity.NewCA(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust, err := identity.NewTrust(ca.CertificatePEM())
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust, err = trust.Evict(ca, "bob", time.Now())
+	m := identitytest.New(t, time.Now())
+	ca := m.CA
+	trust, err := m.Trust.Evict(ca, "bob", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -383,10 +378,7 @@ func TestBadInputIsAnErrorInWordsAndChangesNothing(t *testing.T) {
 // memberPermit writes a permit that is not a root permit.
 func memberPermit(t testing.TB) string {
 	t.Helper()
-	ca, err := identity.NewCA(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	ca := identitytest.New(t, time.Now()).CA
 	key, err := identity.NewKey()
 	if err != nil {
 		t.Fatal(err)
@@ -440,10 +432,7 @@ func TestARootPermitOfAnotherUserIsRefused(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to give a file away")
 	}
-	ca, err := identity.NewCA(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	ca := identitytest.New(t, time.Now()).CA
 	permit := filepath.Join(t.TempDir(), "root.json")
 	if err := state.WritePermit(permit, ca, []string{"hub.test:1"}); err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"ztm/apps/appstest"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 )
 
 // try connects with a TLS configuration and waits for what the hub makes of it: nil if the hub lets
@@ -72,10 +73,7 @@ func TestAllIPv4AddressesAreNotThoseOfIPv6(t *testing.T) {
 
 func TestNobodyIsLetInButMembersOfThisMesh(t *testing.T) {
 	now := time.Now()
-	ca, err := identity.NewCA(now.Add(-3 * identity.MemberLifetime)) // old enough to have signed what has expired
-	if err != nil {
-		t.Fatal(err)
-	}
+	ca := identitytest.New(t, now.Add(-3*identity.MemberLifetime)).CA // old enough to have signed what has expired
 	h := start(t, founded(t, ca))
 	other := start(t)
 	bob := h.device("bob")
@@ -182,10 +180,7 @@ func TestACertificateThatExpiresEndsWhatItOpened(t *testing.T) {
 	t.Parallel() // it waits, most of the time
 	appstest.Long(t)
 	now := time.Now()
-	ca, err := identity.NewCA(now.Add(-2 * identity.MemberLifetime))
-	if err != nil {
-		t.Fatal(err)
-	}
+	ca := identitytest.New(t, now.Add(-2*identity.MemberLifetime)).CA
 	h := start(t, founded(t, ca), func(c *Config) { c.tidy = 100 * time.Millisecond })
 	alice := h.device("alice").online("a")
 	bob := h.deviceAt("bob", now, now.Add(-identity.MemberLifetime+3*time.Second)).online("b")

@@ -10,15 +10,13 @@ import (
 	"ztm/hub/state"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 )
 
 // oldHub founds a mesh whose hub has a certificate that was signed at a time.
 func oldHub(t *testing.T, dir string, signed time.Time, options ...func(*Config)) *testHub {
 	t.Helper()
-	ca, err := identity.NewCA(signed)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ca := identitytest.New(t, signed).CA
 	h := startIn(t, dir, append(options, founded(t, ca))...)
 	h.stop()
 	st, err := state.Open(dir, testLog(t))

@@ -9,6 +9,7 @@ import (
 	"ztm/hub/limits"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 )
 
 // evict evicts a user, by the next version of the hub's list, which any member may bring.
@@ -110,15 +111,8 @@ func TestATrustListThatIsNotNewerIsRefused(t *testing.T) {
 	}
 	v1 := h.evict(alice, "bob")
 	v2 := h.evict(alice, "carol")
-	stranger, err := identity.NewCA(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	foreign, err := identity.NewTrust(stranger.CertificatePEM())
-	if err != nil {
-		t.Fatal(err)
-	}
-	foreign, err = foreign.Evict(stranger, "alice", time.Now())
+	stranger := identitytest.New(t, time.Now())
+	foreign, err := stranger.Trust.Evict(stranger.CA, "alice", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package tunnel
 import (
 	"bufio"
 	"context"
-	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -18,6 +17,7 @@ import (
 
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 	"ztm/tunnel/splice"
 )
 
@@ -30,31 +30,9 @@ type fixture struct {
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
-	now := time.Now()
-	ca, err := identity.NewCA(now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust, err := identity.NewTrust(ca.CertificatePEM())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fixture{verifier: identity.NewVerifier(trust, identity.NewClock())}
-	certificate := func(sign func(ed25519.PublicKey) ([]byte, error)) (tls.Certificate, identity.ID) {
-		key, err := identity.NewKey()
-		if err != nil {
-			t.Fatal(err)
-		}
-		public := key.Public().(ed25519.PublicKey)
-		der, err := sign(public)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return identity.TLSCertificate(der, key), identity.IDOf(public)
-	}
-	f.hub, _ = certificate(func(k ed25519.PublicKey) ([]byte, error) { return ca.SignHub(k, now) })
-	f.member, f.memberID = certificate(func(k ed25519.PublicKey) ([]byte, error) { return ca.SignMember(k, "bob", now, now) })
-	return f
+	m := identitytest.New(t, time.Now())
+	member := m.Member("bob")
+	return &fixture{m.Verifier(), m.Hub().Cert, member.Cert, member.ID}
 }
 
 // relay is a hub's side of a relayed path: handshake, one block, and then the bare connection.

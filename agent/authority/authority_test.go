@@ -18,6 +18,7 @@ import (
 	"ztm/apps/appstest"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
 )
@@ -37,39 +38,24 @@ func (b *memoryBook) Save(change func(*Row)) error { change(&b.row); return nil 
 // There is no hub and no peer.
 func newTestAuthority(t *testing.T, user string, made time.Time) (*Authority, *identity.CA) {
 	t.Helper()
-	ca, err := identity.NewCA(made)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := identity.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	public := key.Public().(ed25519.PublicKey)
-	der, err := ca.SignMember(public, user, made, made)
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust, err := identity.NewTrust(ca.CertificatePEM())
-	if err != nil {
-		t.Fatal(err)
-	}
-	row := Row{CA: string(ca.CertificatePEM()), Certificate: der}
+	m := identitytest.New(t, made)
+	d := m.Member(user)
+	row := Row{CA: string(m.CA.CertificatePEM()), Certificate: d.DER}
 	if user == RootUser {
-		row.CAKey = string(ca.KeyPEM())
+		row.CAKey = string(m.CA.KeyPEM())
 	}
 	life, end := context.WithCancel(context.Background())
 	t.Cleanup(end)
 	log := slog.New(slog.DiscardHandler)
 	a, err := New(Config{
-		Self: identity.IDOf(public), Key: key, Log: log, PeerLog: limit.NewLog(log), Verifier: identity.NewVerifier(trust, identity.NewClock()),
+		Self: d.ID, Key: d.Key, Log: log, PeerLog: limit.NewLog(log), Verifier: m.Verifier(),
 		Book: &memoryBook{row: row}, Work: &inflight.Tracker{}, Life: life,
 		Ends: func(user string) time.Time { return ends[user] }, TrustChanged: func() {},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return a, ca
+	return a, m.CA
 }
 
 // rotated puts the next CA of a mesh in force, which its endpoint with the CA key has made.

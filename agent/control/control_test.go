@@ -15,6 +15,7 @@ import (
 	"ztm/apps/appstest"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -58,7 +59,7 @@ func TestAnAgentComesBackSoonWhereTheHubRestarts(t *testing.T) {
 
 func TestARecordIsNewerThanTheOneBefore(t *testing.T) {
 	var times []int64
-	c := New(Config{Verifier: identity.NewVerifier(anyTrust(t), identity.NewClock()), Record: func(ms int64, _ []string) ([]byte, error) {
+	c := New(Config{Verifier: identity.NewVerifier(identitytest.New(t, time.Now()).Trust, identity.NewClock()), Record: func(ms int64, _ []string) ([]byte, error) {
 		times = append(times, ms)
 		return nil, nil
 	}})
@@ -73,19 +74,6 @@ func TestARecordIsNewerThanTheOneBefore(t *testing.T) {
 	if !slices.IsSorted(times) || len(slices.Compact(slices.Clone(times))) != 4 || times[3] != ahead+1 {
 		t.Errorf("the records are of %v", times)
 	}
-}
-
-func anyTrust(t *testing.T) *identity.Trust {
-	t.Helper()
-	ca, err := identity.NewCA(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust, err := identity.NewTrust(ca.CertificatePEM())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return trust
 }
 
 // fakeRelay is a relay connection that only closes.

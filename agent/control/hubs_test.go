@@ -1,7 +1,6 @@
 package control
 
 import (
-	"crypto/ed25519"
 	"log/slog"
 	"slices"
 	"testing"
@@ -9,49 +8,35 @@ import (
 
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 	"ztm/tunnel/limit"
 )
 
 // hubMaker makes hubs of a mesh.
 type hubMaker struct {
-	t  *testing.T
-	ca *identity.CA
+	t *testing.T
+	*identitytest.Mesh
 }
 
 type madeHub struct {
-	t    *testing.T
-	key  ed25519.PrivateKey
-	cert []byte
-	id   identity.ID
+	t *testing.T
+	identitytest.Device
 }
 
 func newHubMaker(t *testing.T) hubMaker {
 	t.Helper()
-	ca, err := identity.NewCA(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return hubMaker{t, ca}
+	return hubMaker{t, identitytest.New(t, time.Now())}
 }
 
 func (m hubMaker) hub() madeHub {
 	m.t.Helper()
-	key, err := identity.NewKey()
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	public := key.Public().(ed25519.PublicKey)
-	cert, err := m.ca.SignHub(public, time.Now())
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	return madeHub{m.t, key, cert, identity.IDOf(public)}
+	return madeHub{m.t, m.Hub()}
 }
 
 // says is what the hub says of itself, as of a time.
 func (h madeHub) says(at int64, names ...string) tunnel.HubEntry {
 	h.t.Helper()
-	doc, err := identity.SignHubRecord(identity.HubRecord{ID: h.id, Names: names, Time: at, Certificate: h.cert}, h.key)
+	doc, err := identity.SignHubRecord(identity.HubRecord{ID: h.ID, Names: names, Time: at, Certificate: h.DER}, h.Key)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -61,14 +46,10 @@ func (h madeHub) says(at int64, names ...string) tunnel.HubEntry {
 // learner is a Control that learns of hubs of a mesh, and counts what it keeps.
 func (m hubMaker) learner(kept [][]byte) (c *Control, saved *[][][]byte) {
 	m.t.Helper()
-	trust, err := identity.NewTrust(m.ca.CertificatePEM())
-	if err != nil {
-		m.t.Fatal(err)
-	}
 	log := slog.New(slog.DiscardHandler)
 	saved = new([][][]byte)
 	return New(Config{
-		Self: "me", Slots: 2, Hubs: func() []string { return []string{"floor:1"} }, Verifier: identity.NewVerifier(trust, identity.NewClock()),
+		Self: "me", Slots: 2, Hubs: func() []string { return []string{"floor:1"} }, Verifier: m.Verifier(),
 		Kept: kept, Keep: func(docs [][]byte) { *saved = append(*saved, docs) }, Log: log, PeerLog: limit.NewLog(log), Life: m.t.Context(),
 	}), saved
 }
@@ -115,7 +96,7 @@ func TestARecordThatItsHubDidNotSignIsRefused(t *testing.T) {
 	forged.Record = slices.Clone(forged.Record)
 	forged.Record[slices.Index(forged.Record, ':')+30] ^= 1
 	asAnother := m.hub()
-	asAnother.key, asAnother.id = stranger.key, stranger.id
+	asAnother.Key, asAnother.ID = stranger.Key, stranger.ID
 	for what, e := range map[string]tunnel.HubEntry{
 		"a changed one": forged, "of another mesh": stranger.says(1, "x:1"), "with another's certificate": asAnother.says(1, "y:1"),
 		"nothing": {}, "too long": {Record: make([]byte, identity.MaxHubRecord+1)},
@@ -149,12 +130,12 @@ func TestAHubThatNobodyKnowsAndThatDoesNotAnswerIsForgotten(t *testing.T) {
 	c, saved := m.learner(nil)
 	c.learn([]tunnel.HubEntry{a.says(1, "a:1"), b.says(1, "b:1")})
 	c.learn([]tunnel.HubEntry{a.says(1, "a:1")})
-	if c.places[string(b.id)] == nil {
+	if c.places[string(b.ID)] == nil {
 		t.Fatal("it is forgotten at one hub's word")
 	}
-	c.places[string(b.id)].failed = true
+	c.places[string(b.ID)].failed = true
 	c.learn([]tunnel.HubEntry{a.says(1, "a:1")})
-	if c.places[string(b.id)] != nil || len(*saved) != 2 || len((*saved)[1]) != 1 {
+	if c.places[string(b.ID)] != nil || len(*saved) != 2 || len((*saved)[1]) != 1 {
 		t.Errorf("it is there; kept %d times", len(*saved))
 	}
 }

@@ -2,7 +2,6 @@ package direct
 
 import (
 	"context"
-	"crypto/ed25519"
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
@@ -25,6 +24,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/direct"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/seal"
@@ -250,60 +250,26 @@ func TestWhoDoesNotKnowTheRoundReadsNothing(t *testing.T) {
 	}
 }
 
-// member is a device with a certificate of a mesh.
-type member struct {
-	id   identity.ID
-	v    *identity.Verifier
-	cert tls.Certificate
-}
-
-// members are devices of one mesh.
-func members(t *testing.T, n int) (out []member) {
-	t.Helper()
-	now := time.Now()
-	ca, err := identity.NewCA(now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust, err := identity.NewTrust(ca.CertificatePEM())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range n {
-		key, err := identity.NewKey()
-		if err != nil {
-			t.Fatal(err)
-		}
-		public := key.Public().(ed25519.PublicKey)
-		der, err := ca.SignMember(public, "alice", now, now)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, member{identity.IDOf(public), identity.NewVerifier(trust, identity.NewClock()), identity.TLSCertificate(der, key)})
-	}
-	return out
-}
-
 func TestAMemberThatLearnsARoundIsNotThePeer(t *testing.T) {
-	all := members(t, 3)
-	b, peer, third := all[0], all[1], all[2]
+	m := identitytest.New(t, time.Now())
+	b, peer, third := m.Member("alice"), m.Member("alice"), m.Member("alice")
 	round := []byte(strings.Repeat("a", roundLength))
 	for name, tt := range map[string]struct {
-		comes member
+		comes identitytest.Device
 		want  error
 	}{"the peer": {peer, nil}, "a third one": {third, errPeer}} {
 		f := newFixture(t)
-		f.Verifier, f.Certificate = b.v, func() tls.Certificate { return b.cert }
+		f.Verifier, f.Certificate = m.Verifier(), func() tls.Certificate { return b.Cert }
 		near, far := pipes(t)
 		done := make(chan error, 1)
 		go func() { // awaited below
-			_, err := f.receive(t.Context(), &waiting{peer: identity.Subject{ID: peer.id}, round: round}, near)
+			_, err := f.receive(t.Context(), &waiting{peer: identity.Subject{ID: peer.ID}, round: round}, near)
 			done <- err
 		}()
 		if _, err := far.Write(round); err != nil {
 			t.Fatal(err)
 		}
-		c, err := seal.ClientDedicated(t.Context(), far, tt.comes.v, tt.comes.cert, b.id)
+		c, err := seal.ClientDedicated(t.Context(), far, m.Verifier(), tt.comes.Cert, b.ID)
 		if err == nil {
 			defer c.Reset()
 		}

@@ -8,6 +8,7 @@ import (
 	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 )
 
 // authority signs members of a test's mesh.
@@ -20,16 +21,8 @@ type authority struct {
 
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
-	now := time.Now()
-	ca, err := identity.NewCA(now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust, err := identity.NewTrust(ca.CertificatePEM())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authority{t, ca, trust, now}
+	m := identitytest.New(t, time.Now())
+	return &authority{t, m.CA, m.Trust, m.Made}
 }
 
 // member signs a certificate for an endpoint; key nil makes a new one.

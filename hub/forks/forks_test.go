@@ -6,20 +6,14 @@ import (
 	"time"
 
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 )
 
 // mesh is a CA, and the trust that begins with it.
 func mesh(t *testing.T, now time.Time) (*identity.CA, *identity.Trust) {
 	t.Helper()
-	ca, err := identity.NewCA(now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust, err := identity.NewTrust(ca.CertificatePEM())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ca, trust
+	m := identitytest.New(t, now)
+	return m.CA, m.Trust
 }
 
 // evict returns a list that differs from those in which others are evicted.

@@ -12,6 +12,7 @@ import (
 
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 )
 
 // followed is a link from another hub, of which a test says what it tells.
@@ -59,15 +60,8 @@ func (f *followed) hub(key ed25519.PrivateKey, id identity.ID) (cert tls.Certifi
 // newFollowed makes the links of a hub that knows another, and one link to that.
 func newFollowed(t *testing.T, most int) *followed {
 	t.Helper()
-	ca, err := identity.NewCA(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust, err := identity.NewTrust(ca.CertificatePEM())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &followed{t: t, ca: ca}
+	m := identitytest.New(t, time.Now())
+	f := &followed{t: t, ca: m.CA}
 	host := fakeHost{map[identity.ID]ed25519.PublicKey{}}
 	ownKey, own := host.key(t)
 	cert, _ := f.hub(ownKey, own)
@@ -75,7 +69,7 @@ func newFollowed(t *testing.T, most int) *followed {
 	_, doc := f.hub(key, other)
 	l, err := New(Config{
 		Own: identity.HubRecord{ID: own, Names: []string{"own.test:1"}}, Key: ownKey, Certificate: func() tls.Certificate { return cert },
-		Verifier: identity.NewVerifier(trust, identity.NewClock()), Known: [][]byte{doc}, Host: host, Most: most, Log: slog.New(slog.DiscardHandler),
+		Verifier: m.Verifier(), Known: [][]byte{doc}, Host: host, Most: most, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 )
 
 // The exit statuses that scripts rely on.
@@ -235,10 +236,7 @@ func TestWrongPermits(t *testing.T) {
 		t.Fatal(err)
 	}
 	now, years := time.Now(), 2*365*24*time.Hour
-	ancient, err := identity.NewCA(now.Add(-2 * years))
-	if err != nil {
-		t.Fatal(err)
-	}
+	ancient := identitytest.New(t, now.Add(-2*years)).CA
 	// A member's certificate of a given time, by a mesh that its holder takes for the right one.
 	by := func(ca *identity.CA, at time.Time) func(*identity.Permit) {
 		return func(p *identity.Permit) {

@@ -3,7 +3,6 @@ package seal
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -20,6 +19,7 @@ import (
 	"ztm/tunnel/flow"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -33,27 +33,11 @@ type member struct {
 
 func newMembers(t testing.TB, users ...string) []member {
 	t.Helper()
-	now := time.Now()
-	ca, err := identity.NewCA(now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust, err := identity.NewTrust(ca.CertificatePEM())
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := identitytest.New(t, time.Now())
 	var out []member
 	for _, user := range users {
-		key, err := identity.NewKey()
-		if err != nil {
-			t.Fatal(err)
-		}
-		public := key.Public().(ed25519.PublicKey)
-		der, err := ca.SignMember(public, user, now, now)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, member{identity.IDOf(public), identity.TLSCertificate(der, key), identity.NewVerifier(trust, identity.NewClock())})
+		d := m.Member(user)
+		out = append(out, member{d.ID, d.Cert, m.Verifier()})
 	}
 	return out
 }

@@ -23,6 +23,7 @@ import (
 	"ztm/apps/appstest"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 	signed "ztm/tunnel/identity/policy"
 	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
@@ -55,15 +56,8 @@ type node struct {
 
 func newMesh(t *testing.T) *mesh {
 	t.Helper()
-	ca, err := identity.NewCA(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust, err := identity.NewTrust(ca.CertificatePEM())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &mesh{t: t, ca: ca, trust: trust, nodes: map[identity.ID]*node{}}
+	m := identitytest.New(t, time.Now())
+	return &mesh{t: t, ca: m.CA, trust: m.Trust, nodes: map[identity.ID]*node{}}
 }
 
 // failing is a state that fails when it is told to.

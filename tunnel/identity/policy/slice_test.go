@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 )
 
 const db = identity.ID("abcdefghijklmnopqrstuvwxyz234567")
@@ -21,24 +22,16 @@ const other = identity.ID("bbcdefghijklmnopqrstuvwxyz234567")
 // signed is the example under a head of a mesh of its own.
 func signed(t *testing.T, s *Source) (*identity.CA, *identity.Trust, *Signed) {
 	t.Helper()
-	now := time.Now()
-	ca, err := identity.NewCA(now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust, err := identity.NewTrust(ca.CertificatePEM())
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := identitytest.New(t, time.Now())
 	doc, err := s.Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	head, err := Head{Mesh: ca.Mesh(), Version: 1, Issued: now.Unix(), Source: Sum(doc)}.Sign(ca, trust)
+	head, err := Head{Mesh: m.CA.Mesh(), Version: 1, Issued: m.Made.Unix(), Source: Sum(doc)}.Sign(m.CA, m.Trust)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ca, trust, head
+	return m.CA, m.Trust, head
 }
 
 func TestAMemberThatAsksForEverythingCostsNoMoreThanASlice(t *testing.T) {
@@ -134,24 +127,16 @@ func TestASliceIsGoodForItsHeadItsEndpointAndItsCAAlone(t *testing.T) {
 }
 
 func FuzzSlice(f *testing.F) {
-	now := time.Unix(1_800_000_000, 0)
-	ca, err := identity.NewCA(now)
-	if err != nil {
-		f.Fatal(err)
-	}
-	trust, err := identity.NewTrust(ca.CertificatePEM())
-	if err != nil {
-		f.Fatal(err)
-	}
+	m := identitytest.New(f, time.Unix(1_800_000_000, 0))
 	f.Add([]byte(`{"head":"","endpoint":"","mode":"","labels":[],"asked":[],"groups":{},"places":{},"ends":{},"grants":[]}`))
-	head := &Signed{By: ca.ID()}
+	head := &Signed{By: m.CA.ID()}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		// The key of the holder is used, so that what is behind the signature is read as well.
-		doc, err := ca.Sign(sliceContext, json.RawMessage(payload))
+		doc, err := m.CA.Sign(sliceContext, json.RawMessage(payload))
 		if err != nil {
 			return
 		}
-		if s, err := OpenSlice(trust, head, "", doc); err == nil && s.Head != "" {
+		if s, err := OpenSlice(m.Trust, head, "", doc); err == nil && s.Head != "" {
 			t.Errorf("%s was taken", payload)
 		}
 	})
