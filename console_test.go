@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -38,22 +36,7 @@ func (w *world) signIn(name string, options ...string) (origin, key string) {
 // browse sends a request as a page with the key.
 func browse(t testing.TB, method, url, key, body string) (int, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(context.Background(), method, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set(browser.KeyHeader, key)
-	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(b)
+	return appstest.Ask(t, method, url, body, browser.KeyHeader, key)
 }
 
 func TestTheConsoleShowsWhatTheCommandLineShowsAndIsShutBeforeAndAfter(t *testing.T) {

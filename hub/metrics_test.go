@@ -2,10 +2,10 @@ package hub
 
 import (
 	"io"
-	"net/http"
 	"strings"
 	"testing"
 
+	"ztm/apps/appstest"
 	"ztm/tunnel"
 )
 
@@ -13,14 +13,14 @@ func TestMetricsCountWhatTheHubDoes(t *testing.T) {
 	h := start(t, func(c *Config) { c.Metrics = "127.0.0.1:0" })
 	a, b := h.device("alice").online("a"), h.device("bob").online("b")
 	near, far := pair(t, a, b, openers["connection"], openers["connection"])
-	eventually(t, "the path is counted", func() bool { return h.metric("ztm_hub_carriers_open") == 1 })
+	eventually(t, "the path is counted", func() bool { return h.metric("ztm_hub_paths_open") == 1 })
 	io.WriteString(near, "12345")
 	if _, err := io.ReadFull(far, make([]byte, 5)); err != nil {
 		t.Fatal(err)
 	}
 	near.Close()
 	far.Close()
-	eventually(t, "the path has ended", func() bool { return h.metric("ztm_hub_carriers_open") == 0 })
+	eventually(t, "the path has ended", func() bool { return h.metric("ztm_hub_paths_open") == 0 })
 	if _, err := a.carry(h.device("carol").id, ""); err == nil {
 		t.Error("a path to nobody")
 	}
@@ -29,16 +29,16 @@ func TestMetricsCountWhatTheHubDoes(t *testing.T) {
 	for name, want := range map[string]int64{
 		"ztm_hub_endpoints":                                                      2,
 		"ztm_hub_agents_online":                                                  2,
-		"ztm_hub_carriers_total":                                                 1,
+		"ztm_hub_paths_total":                                                    1,
 		"ztm_hub_relayed_bytes_total":                                            5,
-		`ztm_hub_carriers_refused_total{reason="unknown"}`:                       1,
+		`ztm_hub_paths_refused_total{reason="unknown"}`:                          1,
 		`ztm_hub_handshakes_total{result="failed"}`:                              1,
 		`ztm_hub_requests_total{route="put",result="ok"}`:                        2,
 		`ztm_hub_requests_total{route="unknown",result="destination_not_found"}`: 1,
 		"ztm_hub_trust_version":                                                  0,
 		`ztm_hub_connections_refused_total{reason="strangers"}`:                  0,
 		`ztm_hub_joins_total{result="ok"}`:                                       0,
-		`ztm_hub_carriers_refused_total{reason="connection_broken"}`:             -1,
+		`ztm_hub_paths_refused_total{reason="connection_broken"}`:                -1,
 	} {
 		eventually(t, name, func() bool { return h.metric(name) == want })
 	}
@@ -51,17 +51,9 @@ func TestNothingThatPeersSayIsInTheMetrics(t *testing.T) {
 	a := h.device("alice-user").online("alice-endpoint")
 	a.Call(t.Context(), "GET", "/v1/odd-path", nil, nil, nil)
 	a.Call(t.Context(), "ODD", tunnel.PathHub, nil, nil, nil)
-	resp, err := http.Get("http://" + h.started.Metrics.String() + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, text := appstest.Ask(t, "GET", "http://"+h.started.Metrics.String()+"/metrics", "")
 	for _, s := range []string{"alice", "odd", "ODD", string(a.id)} {
-		if strings.Contains(string(b), s) {
+		if strings.Contains(text, s) {
 			t.Errorf("the metrics have %q", s)
 		}
 	}
@@ -83,18 +75,8 @@ func TestMetricsAreForThisMachineAlone(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			req, err := http.NewRequestWithContext(t.Context(), "GET", base+c.path, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			req.Host = c.host
-			resp, err := http.DefaultClient.Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp.Body.Close()
-			if resp.StatusCode != c.status {
-				t.Errorf("status %d, want %d", resp.StatusCode, c.status)
+			if status, _ := appstest.Ask(t, "GET", base+c.path, "", "Host", c.host); status != c.status {
+				t.Errorf("status %d, want %d", status, c.status)
 			}
 		})
 	}

@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -39,52 +38,25 @@ func serving(t *testing.T, serve func(context.Context, net.Listener) error) (add
 	return ln.Addr().String()
 }
 
-// ask sends a request with a header and returns the status and the body.
-func ask(t *testing.T, method, address, path, host string, header http.Header) (int, string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+address+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header, req.Host, req.Close = header, host, true
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(b)
-}
-
 func TestTheDoorOfTheLocalAPI(t *testing.T) {
 	const token = "secret"
 	address := serving(t, func(ctx context.Context, ln net.Listener) error {
 		return Serve(ctx, ln, token, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {}), quiet)
 	})
-	header := func(pairs ...string) http.Header {
-		h := http.Header{}
-		for i := 0; i < len(pairs); i += 2 {
-			h.Set(pairs[i], pairs[i+1])
-		}
-		return h
-	}
 	for _, tt := range []struct {
 		name, method, host string
-		header             http.Header
+		header             []string
 		want               int
 	}{
-		{"a question with the token", "GET", "", header(api.TokenHeader, token), 200},
-		{"without the token", "GET", "", header(), 401},
-		{"with another token", "GET", "", header(api.TokenHeader, token+"x"), 401},
-		{"a change", "POST", "", header(api.TokenHeader, token, api.ClientHeader, "1"), 200},
-		{"a change that a form could send", "POST", "", header(api.TokenHeader, token), 403},
-		{"by the name of a web page", "GET", "evil.example", header(api.TokenHeader, token), 403},
-		{"from a web page", "GET", "", header(api.TokenHeader, token, "Origin", "http://evil.example"), 403},
+		{"a question with the token", "GET", "", []string{api.TokenHeader, token}, 200},
+		{"without the token", "GET", "", nil, 401},
+		{"with another token", "GET", "", []string{api.TokenHeader, token + "x"}, 401},
+		{"a change", "POST", "", []string{api.TokenHeader, token, api.ClientHeader, "1"}, 200},
+		{"a change that a form could send", "POST", "", []string{api.TokenHeader, token}, 403},
+		{"by the name of a web page", "GET", "evil.example", []string{api.TokenHeader, token}, 403},
+		{"from a web page", "GET", "", []string{api.TokenHeader, token, "Origin", "http://evil.example"}, 403},
 	} {
-		if got, _ := ask(t, tt.method, address, "/", tt.host, tt.header); got != tt.want {
+		if got, _ := appstest.Ask(t, tt.method, "http://"+address, "", append(tt.header, "Host", tt.host)...); got != tt.want {
 			t.Errorf("%s: status %d, want %d", tt.name, got, tt.want)
 		}
 	}
@@ -113,7 +85,7 @@ func TestCountersAreForThisMachineAlone(t *testing.T) {
 		{"/metrics/other", "", 404}, {"/", "", 404},
 		{"/metrics", "evil.example", 403}, {"/healthz", "evil.example", 403},
 	} {
-		got, body := ask(t, "GET", address, tt.path, tt.host, http.Header{})
+		got, body := appstest.Ask(t, "GET", "http://"+address+tt.path, "", "Host", tt.host)
 		if got != tt.want {
 			t.Errorf("%s of host %q: status %d, want %d", tt.path, tt.host, got, tt.want)
 		}
@@ -126,7 +98,7 @@ func TestCountersAreForThisMachineAlone(t *testing.T) {
 func TestHealthIsThatOfEveryMesh(t *testing.T) {
 	sick := source{answer.Errorf(answer.Unavailable, "not connected")}
 	address := serving(t, func(ctx context.Context, ln net.Listener) error { return Counters(ctx, ln, sick, quiet) })
-	if got, _ := ask(t, "GET", address, "/healthz", "", http.Header{}); got != http.StatusServiceUnavailable {
+	if got, _ := appstest.Ask(t, "GET", "http://"+address+"/healthz", ""); got != http.StatusServiceUnavailable {
 		t.Errorf("status %d", got)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"ztm/agent/web/websocket"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/limit"
+	"ztm/tunnel/loopback"
 )
 
 // Limits of the door.
@@ -84,12 +85,11 @@ func (o *opening) guard(next http.Handler) http.Handler {
 // browser says so in Sec-Fetch-Site, and in Origin where it matters; other programs say nothing,
 // and have no key. For a WebSocket Origin must be there.
 func fromHere(r *http.Request) bool {
-	origins := r.Header.Values("Origin")
-	if len(origins) > 1 || len(origins) == 1 && origins[0] != "http://"+r.Host {
+	if !loopback.SameOrigin(r) {
 		return false
 	}
 	if websocket.Requested(r) || r.Header.Get("Upgrade") != "" {
-		return len(origins) == 1
+		return r.Header.Get("Origin") != ""
 	}
 	sites := r.Header.Values("Sec-Fetch-Site")
 	if len(sites) == 0 || len(sites) == 1 && (sites[0] == "same-origin" || sites[0] == "none") {

@@ -140,30 +140,10 @@ func (b *bench) enter(in api.Console) *browser {
 // send sends a request as the page does, with more header lines in pairs.
 func (p *browser) send(method, path, body string, header ...string) (status int, answer string) {
 	p.t.Helper()
-	req, err := http.NewRequestWithContext(p.t.Context(), method, p.origin+path, strings.NewReader(body))
-	if err != nil {
-		p.t.Fatal(err)
-	}
 	if p.key != "" {
-		req.Header.Set(KeyHeader, p.key)
+		header = append(header, KeyHeader, p.key)
 	}
-	for i := 0; i < len(header); i += 2 {
-		if header[i] == "Host" {
-			req.Host = header[i+1]
-		} else {
-			req.Header.Add(header[i], header[i+1])
-		}
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return resp.StatusCode, string(b)
+	return appstest.Ask(p.t, method, p.origin+path, body, header...)
 }
 
 // ticket asks for a ticket.

@@ -88,7 +88,7 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logge
 // answers 403 to all others.
 func Guard(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !local(r.Host) || !sameOrigin(r) {
+		if !local(r.Host) || !SameOrigin(r) {
 			http.Error(w, "this server is for programs of its own machine", http.StatusForbidden)
 			return
 		}
@@ -117,10 +117,10 @@ func local(hostport string) bool {
 	return err == nil && a.Zone() == "" && a.IsLoopback()
 }
 
-// sameOrigin reports whether a request comes from a page of this server, or from no page at all. An
+// SameOrigin reports whether a request comes from a page of this server, or from no page at all. An
 // Origin field names scheme, host and port (RFC 6454 section 7); several of them or "null" is
 // another origin.
-func sameOrigin(r *http.Request) bool {
+func SameOrigin(r *http.Request) bool {
 	origins := r.Header.Values("Origin")
 	return len(origins) == 0 || len(origins) == 1 && origins[0] == "http://"+r.Host
 }

@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"ztm/apps/appstest"
 )
 
 const patience = 60 * time.Second
@@ -71,24 +73,10 @@ func TestOnlyRequestsToThisMachineByItsOwnNamePass(t *testing.T) {
 		{"localhost:9100", "https://localhost:9100", 403},
 		{"localhost:9100", "null", 403},
 	} {
-		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+address+"/", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Host = tt.host
-		if tt.origin != "" {
-			req.Header.Set("Origin", tt.origin)
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		if resp.StatusCode != tt.status {
-			t.Errorf("Host %q, Origin %q: status %d, want %d", tt.host, tt.origin, resp.StatusCode, tt.status)
+		if status, _ := appstest.Ask(t, "GET", "http://"+address+"/", "", "Host", tt.host, "Origin", tt.origin); status != tt.status {
+			t.Errorf("Host %q, Origin %q: status %d, want %d", tt.host, tt.origin, status, tt.status)
 		}
 	}
-	http.DefaultClient.CloseIdleConnections()
 }
 
 func TestConnectionsThatSayNothingKeepNobodyOutForLong(t *testing.T) {

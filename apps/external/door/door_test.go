@@ -294,50 +294,27 @@ func (m *mesh) door(t *testing.T, rights manifest.Rights) (base string, offered 
 	return s.URL, func() []string { mu.Lock(); defer mu.Unlock(); return names }
 }
 
-// call asks the agent as a program does.
-func call(t *testing.T, method, url, body string, header http.Header) (int, string) {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if header != nil {
-		r.Header = header
-	}
-	r.Close = true
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(b)
-}
-
 func TestAProgramKnowsItselfAndWhereElseItIs(t *testing.T) {
 	m := newMesh(t, func(net.Conn) {})
 	m.exit.host.Offer([]string{appID, appID + "/room1"})
 	base, offered := m.door(t, manifest.Rights{})
 	var self Self
-	_, text := call(t, "GET", base+"/v1/self", "", nil)
+	_, text := appstest.Ask(t, "GET", base+"/v1/self", "")
 	if err := json.Unmarshal([]byte(text), &self); err != nil || self.User != "bob" || self.App != appID || self.Version != "1.2" || self.Name != "ep-bob" {
 		t.Errorf("%s, %v", text, err)
 	}
 	var list []Endpoint
-	_, text = call(t, "GET", base+"/v1/endpoints", "", nil)
+	_, text = appstest.Ask(t, "GET", base+"/v1/endpoints", "")
 	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list) != 1 || list[0].Name != "ep-alice" || len(list[0].Offers) != 1 || list[0].Offers[0] != "room1" {
 		t.Errorf("%s, %v", text, err)
 	}
-	if _, text = call(t, "GET", base+"/v1/users", "", nil); strings.TrimSpace(text) != `["alice","bob"]` {
+	if _, text = appstest.Ask(t, "GET", base+"/v1/users", ""); strings.TrimSpace(text) != `["alice","bob"]` {
 		t.Errorf("users: %s", text)
 	}
-	if status, text := call(t, "PUT", base+"/v1/offers", `["room2"]`, nil); status != 204 || len(offered()) != 1 {
+	if status, text := appstest.Ask(t, "PUT", base+"/v1/offers", `["room2"]`); status != 204 || len(offered()) != 1 {
 		t.Errorf("%d %s, %v", status, text, offered())
 	}
-	if status, _ := call(t, "PUT", base+"/v1/offers", `["../tunnel"]`, nil); status != 400 {
+	if status, _ := appstest.Ask(t, "PUT", base+"/v1/offers", `["../tunnel"]`); status != 400 {
 		t.Errorf("an offer that is none: %d", status)
 	}
 }
@@ -347,7 +324,7 @@ func TestAProgramInALoopChangesWhatItOffersAFewTimes(t *testing.T) {
 	const loops = 50
 	taken := 0
 	for i := range loops {
-		status, text := call(t, "PUT", base+"/v1/offers", fmt.Sprintf(`["room%d"]`, i), nil)
+		status, text := appstest.Ask(t, "PUT", base+"/v1/offers", fmt.Sprintf(`["room%d"]`, i))
 		switch status {
 		case http.StatusNoContent:
 			taken++
@@ -363,17 +340,17 @@ func TestAProgramInALoopChangesWhatItOffersAFewTimes(t *testing.T) {
 
 func TestAProgramKeepsAConfiguration(t *testing.T) {
 	base, _ := newMesh(t, func(net.Conn) {}).door(t, manifest.Rights{})
-	if _, text := call(t, "GET", base+"/v1/config", "", nil); strings.TrimSpace(text) != "null" {
+	if _, text := appstest.Ask(t, "GET", base+"/v1/config", ""); strings.TrimSpace(text) != "null" {
 		t.Errorf("before: %s", text)
 	}
-	if status, text := call(t, "PUT", base+"/v1/config", `{"colour": "red"}`, nil); status != 204 {
+	if status, text := appstest.Ask(t, "PUT", base+"/v1/config", `{"colour": "red"}`); status != 204 {
 		t.Errorf("%d %s", status, text)
 	}
-	if _, text := call(t, "GET", base+"/v1/config", "", nil); !strings.Contains(text, `"red"`) {
+	if _, text := appstest.Ask(t, "GET", base+"/v1/config", ""); !strings.Contains(text, `"red"`) {
 		t.Errorf("after: %s", text)
 	}
 	for _, body := range []string{"{", `"` + strings.Repeat("x", maxConfig) + `"`} {
-		if status, _ := call(t, "PUT", base+"/v1/config", body, nil); status != 400 {
+		if status, _ := appstest.Ask(t, "PUT", base+"/v1/config", body); status != 400 {
 			t.Errorf("%.10s: %d", body, status)
 		}
 	}
@@ -384,19 +361,19 @@ func TestAProgramReachesItsOwnAppElsewhereAndNoOther(t *testing.T) {
 	m := newMesh(t, answering("HTTP/1.1 203 Fine\r\nX-Own: 1\r\nContent-Length: 2\r\n\r\nok", func(r *http.Request) { seen <- r }))
 	base, _ := m.door(t, manifest.Rights{Apps: []string{"bob/chat"}})
 	at := base + "/v1/at/" + string(m.alice.Self().ID)
-	if status, text := call(t, "POST", at+"/sign?x=1", "hello", http.Header{"Ztm-Peer-User": {"root"}}); status != 203 || text != "ok" {
+	if status, text := appstest.Ask(t, "POST", at+"/sign?x=1", "hello", "Ztm-Peer-User", "root"); status != 203 || text != "ok" {
 		t.Fatalf("%d %s", status, text)
 	}
 	if r := <-seen; r.RequestURI != "/sign?x=1" || r.Method != "POST" || r.Header.Get("Ztm-Peer-User") != "bob" {
 		t.Errorf("%s %s %v", r.Method, r.RequestURI, r.Header)
 	}
-	if status, text := call(t, "GET", at+"/", "", http.Header{AppField: {"eve/spy"}}); status != 403 {
+	if status, text := appstest.Ask(t, "GET", at+"/", "", AppField, "eve/spy"); status != 403 {
 		t.Errorf("another app: %d %s", status, text)
 	}
-	if status, _ := call(t, "GET", at+"/%2e%2e/x", "", nil); status != 400 && status != 307 {
+	if status, _ := appstest.Ask(t, "GET", at+"/%2e%2e/x", ""); status != 400 && status != 307 {
 		t.Errorf("a path that leads elsewhere: %d", status)
 	}
-	if status, _ := call(t, "GET", base+"/v1/at/"+strings.Repeat("0", 64)+"/", "", nil); status != 503 {
+	if status, _ := appstest.Ask(t, "GET", base+"/v1/at/"+strings.Repeat("0", 64)+"/", ""); status != 503 {
 		t.Errorf("an endpoint that is not there: %d", status)
 	}
 }
@@ -419,7 +396,7 @@ func TestAProgramOpensAStreamToItsOwnAppElsewhere(t *testing.T) {
 	if b, err := io.ReadAll(in); string(b) != "hello" || err != nil {
 		t.Errorf("%q, %v", b, err)
 	}
-	if status, text := call(t, "POST", base+"/v1/open?to="+string(m.alice.Self().ID)+"&path=room", "", nil); status != 400 {
+	if status, text := appstest.Ask(t, "POST", base+"/v1/open?to="+string(m.alice.Self().ID)+"&path=room", ""); status != 400 {
 		t.Errorf("without an upgrade: %d %s", status, text)
 	}
 }

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/external/confine"
+	"ztm/apps/listen"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/limit"
 )
@@ -160,15 +162,11 @@ func (p *proc) place(o *confine.Order) error {
 // listenAPI opens the socket that the program asks at.
 func listenAPI(o *confine.Order) (net.Listener, error) {
 	path := apiSocket(filepath.Dir(o.Sockets))
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
+	l, err := listen.Unix(context.Background(), path)
+	if err != nil || o.UID == 0 {
+		return l, err
 	}
-	err = os.Chmod(path, 0o600)
-	if err == nil && o.UID != 0 {
-		err = os.Chown(path, int(o.UID), int(o.UID))
-	}
-	if err != nil {
+	if err := os.Chown(path, int(o.UID), int(o.UID)); err != nil {
 		l.Close()
 		return nil, err
 	}
