@@ -183,7 +183,7 @@ var arrows = []arrow{
 	{"scripts/hostile", []string{"scripts/bench/load", "scripts/process", "tunnel", "tunnel/h2", "tunnel/identity", "tunnel/relaytest", "tunnel/seal"}, "attackers are made of what a real agent is"},
 	{"scripts/clusters", []string{"scripts/netns", "scripts/process"}, "it runs programs, and imports none of them"},
 	{"scripts/netns", nil, "networks of this machine's own, whoever is in them"},
-	{"scripts/process", []string{"tunnel/freeport"}, "whatever is run, it is run in one way"},
+	{"scripts/process", []string{"tunnel/freeport", "tunnel/identity"}, "whatever is run, it is run in one way"},
 	{"scripts/...", []string{"scripts/..."}, "tools are no part of the product"},
 }
 

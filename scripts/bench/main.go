@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"time"
@@ -40,14 +39,7 @@ type run struct {
 	errs   []error // failures of what is ours: the run goes on, and its exit status says so
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := command(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-}
+func main() { os.Exit(process.Main("bench", command)) }
 
 func command(ctx context.Context, args []string) error {
 	if len(args) > 1 && slices.Contains([]string{"serve", "hop", "sealed-entrance", "sealed-exit"}, args[0]) {
@@ -72,7 +64,7 @@ func command(ctx context.Context, args []string) error {
 	if err := r.measure(ctx); err != nil {
 		return err
 	}
-	return errors.Join(append(r.errs, r.save(*out), r.table(*table), r.draw(*chart))...)
+	return errors.Join(append(r.errs, process.WriteJSON(*out, r.result), r.table(*table), r.draw(*chart))...)
 }
 
 // beHop is what this program is as one of the processes of a path: ROLE LISTEN [TARGET].

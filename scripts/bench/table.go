@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -123,18 +122,6 @@ func (r *run) add(name, unit, goal string, f figures) {
 			r.errs = append(r.errs, fmt.Errorf("%s: %s: %s", name, p, why))
 		}
 	}
-}
-
-// save writes the rows to a file, if there is one to write to.
-func (r *run) save(file string) error {
-	if file == "" {
-		return nil
-	}
-	b, err := json.MarshalIndent(r.result, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(file, append(b, '\n'), 0o644)
 }
 
 // rounds has f measured on each path, so many times, and the paths take turns: what changes on the

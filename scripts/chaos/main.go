@@ -30,7 +30,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"time"
@@ -48,14 +47,7 @@ type settings struct {
 	ztm, etcd, only, dir string
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := command(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "chaos:", err)
-		os.Exit(1)
-	}
-}
+func main() { os.Exit(process.Main("chaos", command)) }
 
 func command(ctx context.Context, args []string) error {
 	if len(args) == 2 && args[0] == "get" {

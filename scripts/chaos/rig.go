@@ -251,15 +251,7 @@ func (r *rig) hubAddresses() (all []string) {
 
 func (r *rig) join(ctx context.Context, a *agent) error {
 	permit := filepath.Join(r.settings.dir, "root.json")
-	var public []byte
-	err := process.Until(ctx, "the identity of "+a.name, patience, func() (err error) {
-		public, err = r.output(ctx, a.name, "identity")
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	key, err := identity.ParsePublicKey(public)
+	key, err := process.Identity(ctx, a.name, patience, func() ([]byte, error) { return r.output(ctx, a.name, "identity") })
 	if err != nil {
 		return err
 	}

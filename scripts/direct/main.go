@@ -119,7 +119,7 @@ func main() {
 		n, _ := strconv.ParseInt(size, 10, 64)
 		err = client(address, n)
 	default:
-		err = run(ctx, *binary, *only, *size<<20)
+		err = process.InScratch(ctx, "direct", *binary, func(dir, ztm string) error { return run(ctx, dir, ztm, *only, *size<<20) })
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "direct:", err)
@@ -127,16 +127,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, binary, only string, size int64) error {
-	dir, err := os.MkdirTemp("", "ztm-direct-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	ztm, err := process.Ztm(ctx, binary, dir)
-	if err != nil {
-		return err
-	}
+func run(ctx context.Context, dir, ztm, only string, size int64) error {
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	defer table.Flush()
 	fmt.Fprintln(table, "ROUTERS\tPATH\tAFTER\tMB/s\tOF PLAIN\tBYTES AT THE HUB\tITS CPU\tLISTENING")

@@ -9,23 +9,21 @@
 //	mesh     hub, agents entrance and exit, a tunnel between them, a load server behind it     (mesh.go)
 //	attacker starts a process for an attack, and is that process                               (attacker.go)
 //	honest   during each attack: a ping-pong on a tunnel, new connections of the tunnel, and
-//	         carriers of a member that connects for the first time                            (honest.go)
+//	         paths of a member that connects for the first time                            (honest.go)
 //	attacks  strangers (stranger.go), members (member.go, flows.go), a hub (hub.go, liar.go)
 //	table    a row for each attack: what was tried and let in, latency, memory, processor
 //	         time of the hub and the exit, bytes of log                                       (table.go)
 //
-// It exits with status 1 if an attacker was let in, if an honest new carrier or connection failed or took more than a second, if the
+// It exits with status 1 if an attacker was let in, if an honest new path or connection failed or took more than a second, if the
 // ping-pong took more than twice its usual time (by medians, in one run or the middle of three), or if a process grew by more than its
 // bound; also if an attacker did not come to it. Everything is on loopback and ends by itself.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,14 +31,7 @@ import (
 	"ztm/scripts/process"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := command(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "hostile:", err)
-		os.Exit(1)
-	}
-}
+func main() { os.Exit(process.Main("hostile", command)) }
 
 // attack is one way of misbehaving.
 type attack struct {
@@ -69,29 +60,16 @@ func command(ctx context.Context, args []string) error {
 	if *role != "" {
 		return beAttacker(ctx, *role, *length, os.Stdin, os.Stdout)
 	}
-	dir, err := os.MkdirTemp("", "ztm-hostile-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	ztm, err := process.Ztm(ctx, *binary, dir)
-	if err != nil {
-		return err
-	}
-	rows, err := attackAll(ctx, dir, ztm, chosen(*only), *length)
-	if err != nil {
-		return err
-	}
-	if *out != "" {
-		b, err := json.MarshalIndent(rows, "", "  ")
+	return process.InScratch(ctx, "hostile", *binary, func(dir, ztm string) error {
+		rows, err := attackAll(ctx, dir, ztm, chosen(*only), *length)
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(*out, append(b, '\n'), 0o644); err != nil {
+		if err := process.WriteJSON(*out, rows); err != nil {
 			return err
 		}
-	}
-	return verdict(rows)
+		return verdict(rows)
+	})
 }
 
 // chosen are the attacks whose names contain one of the words of a list; all of them for an empty one.

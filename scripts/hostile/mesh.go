@@ -119,15 +119,9 @@ func (m *mesh) startAgent(ctx context.Context, name, user string) (err error) {
 
 // permitFor writes a permit for the key of an agent, as `ztm invite --identity` does.
 func (m *mesh) permitFor(ctx context.Context, data, user, file string) error {
-	var public []byte
-	err := process.Until(ctx, "the identity of "+data, 20*time.Second, func() (err error) {
-		public, err = exec.CommandContext(ctx, m.ztm, "identity", "--data", data).Output()
-		return err
+	key, err := process.Identity(ctx, data, 20*time.Second, func() ([]byte, error) {
+		return exec.CommandContext(ctx, m.ztm, "identity", "--data", data).Output()
 	})
-	if err != nil {
-		return err
-	}
-	key, err := identity.ParsePublicKey(public)
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,14 @@
 package main
 
-import "testing"
+import (
+	"testing"
+
+	"ztm/scripts/process"
+)
 
 func TestAKilledAgentLeavesOneVersionOrTheOther(t *testing.T) {
-	if err := run(t.Context(), "", 5, 20<<20); err != nil {
+	err := process.InScratch(t.Context(), "kill", "", func(dir, ztm string) error { return run(t.Context(), dir, ztm, 5, 20<<20) })
+	if err != nil {
 		t.Fatal(err)
 	}
 }

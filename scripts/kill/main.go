@@ -28,24 +28,15 @@ func main() {
 	size := flag.Int("size", 50, "with a file of so many `MiB`")
 	binary := flag.String("binary", "", "run this `file` instead of building one")
 	flag.Parse()
-	if err := run(context.Background(), *binary, *rounds, *size<<20); err != nil {
-		fmt.Fprintln(os.Stderr, "kill:", err)
-		os.Exit(1)
-	}
+	os.Exit(process.Main("kill", func(ctx context.Context, _ []string) error {
+		return process.InScratch(ctx, "kill", *binary, func(dir, ztm string) error { return run(ctx, dir, ztm, *rounds, *size<<20) })
+	}))
 }
 
 // run does all rounds.
-func run(ctx context.Context, binary string, rounds, size int) error {
-	dir, err := os.MkdirTemp("", "ztm-kill-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	w := &world{ctx: ctx, dir: dir, size: size, group: process.Group{Dir: dir}, agents: map[string]*process.Process{}}
+func run(ctx context.Context, dir, ztm string, rounds, size int) error {
+	w := &world{ctx: ctx, dir: dir, ztm: ztm, size: size, group: process.Group{Dir: dir}, agents: map[string]*process.Process{}}
 	defer w.group.End(10 * time.Second)
-	if w.ztm, err = process.Ztm(ctx, binary, dir); err != nil {
-		return err
-	}
 	if err := w.start(); err != nil {
 		return err
 	}

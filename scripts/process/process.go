@@ -209,7 +209,7 @@ func FreeAddress() string {
 	if err != nil {
 		panic(err) // thousands of ports are taken: nothing that is measured here would be true
 	}
-	// A lease that nobody can end any more ends with the next garbage collection.
+	// A lease that nobody can end any longer ends with the next garbage collection.
 	leases.Lock()
 	defer leases.Unlock()
 	leases.ends = append(leases.ends, release)

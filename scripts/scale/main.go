@@ -19,11 +19,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -33,14 +31,7 @@ import (
 	"ztm/tunnel/pause"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := command(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "scale:", err)
-		os.Exit(1)
-	}
-}
+func main() { os.Exit(process.Main("scale", command)) }
 
 func command(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("scale", flag.ContinueOnError)
@@ -52,40 +43,34 @@ func command(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "ztm-scale-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	ztm, err := process.Ztm(ctx, *binary, dir)
-	if err != nil {
-		return err
-	}
-	if *hubs > 1 {
-		return several(ctx, dir, *binary, *hubs, *sizes, *rest)
-	}
-	var rows []row
-	fmt.Println(header)
-	for size := range strings.SplitSeq(*sizes, ",") {
-		n, err := strconv.Atoi(size)
-		if err != nil || n < 1 {
-			return fmt.Errorf("-n %q: want numbers with commas between", *sizes)
+	return process.InScratch(ctx, "scale", *binary, func(dir, ztm string) error {
+		if *hubs > 1 {
+			return several(ctx, dir, ztm, *hubs, *sizes, *rest)
 		}
-		r, err := measure(ctx, filepath.Join(dir, size), ztm, n, *rest)
+		rows, err := measureAll(ctx, dir, ztm, *sizes, *rest)
 		if err != nil {
 			return err
+		}
+		return process.WriteJSON(*out, rows)
+	})
+}
+
+// measureAll measures each of the sizes of a list, and prints a row of each.
+func measureAll(ctx context.Context, dir, ztm, sizes string, rest time.Duration) (rows []row, err error) {
+	fmt.Println(header)
+	for size := range strings.SplitSeq(sizes, ",") {
+		n, err := strconv.Atoi(size)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("-n %q: want numbers with commas between", sizes)
+		}
+		r, err := measure(ctx, filepath.Join(dir, size), ztm, n, rest)
+		if err != nil {
+			return nil, err
 		}
 		fmt.Println(r)
 		rows = append(rows, r)
 	}
-	if *out == "" {
-		return nil
-	}
-	b, err := json.MarshalIndent(rows, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(*out, append(b, '\n'), 0o644)
+	return rows, nil
 }
 
 // row is what was measured with one number of agents. Durations are in seconds, sizes in bytes.

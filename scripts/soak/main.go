@@ -16,22 +16,13 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
-	"os/signal"
 	"sync"
 	"time"
 	"ztm/scripts/process"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := command(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "soak:", err)
-		os.Exit(1)
-	}
-}
+func main() { os.Exit(process.Main("soak", command)) }
 
 func command(ctx context.Context, args []string) error {
 	if len(args) == 2 && args[0] == "target" {
@@ -44,22 +35,18 @@ func command(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "ztm-soak-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	ztm, err := process.Ztm(ctx, *binary, dir)
-	if err != nil {
-		return err
-	}
+	return process.InScratch(ctx, "soak", *binary, func(dir, ztm string) error { return soak(ctx, dir, ztm, *flows, *length) })
+}
+
+// soak runs the load through a mesh whose data are below dir, and prints what came of it.
+func soak(ctx context.Context, dir, ztm string, flows int, length time.Duration) error {
 	m := &mesh{Group: process.Group{Dir: dir}, ztm: ztm}
 	defer m.End(patience)
 	if err := m.prepare(ctx); err != nil {
 		return err
 	}
 	before := overflows()
-	r, err := m.load(ctx, *flows, *length)
+	r, err := m.load(ctx, flows, length)
 	if err != nil {
 		return err
 	}
