@@ -233,6 +233,7 @@ func TestSessionsOfThePagesWork(t *testing.T) {
 			continue
 		}
 		t.Run(p.path, func(t *testing.T) {
+			t.Parallel() // most of the time a page waits for its mesh
 			if p.path == "docs/apps.md" {
 				needsApps(t, "python3")
 			}
