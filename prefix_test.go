@@ -31,19 +31,12 @@ func (r runnable) String() string { return strings.Join(r.words, " ") }
 // allCommands lists every command of this binary that can be run.
 func allCommands(t *testing.T) []runnable {
 	t.Helper()
-	c := console.New(console.Config{})
 	var out []runnable
-	var walk func(words []string, commands []*cli.Command)
-	walk = func(words []string, commands []*cli.Command) {
-		for _, cmd := range commands {
-			words := append(slices.Clone(words), cmd.Name)
-			if cmd.Action != nil {
-				out = append(out, runnable{words, cmd})
-			}
-			walk(words, cmd.Subcommands)
+	eachCommand(func(words []string, cmd *cli.Command) {
+		if cmd.Action != nil {
+			out = append(out, runnable{words, cmd})
 		}
-	}
-	walk(nil, append(commands(c), c.Commands()...))
+	})
 	if len(out) < 50 {
 		t.Fatalf("only %d commands were found", len(out))
 	}
@@ -59,17 +52,53 @@ func TestUsageBeginsInLowerCase(t *testing.T) {
 			t.Errorf("ztm %s: %q is no line of help: it begins in lower case and ends without a full stop", strings.Join(words, " "), usage)
 		}
 	}
+	eachCommand(func(words []string, cmd *cli.Command) {
+		check(words, cmd.Usage)
+		for _, f := range cmd.Flags {
+			if d, ok := f.(cli.DocGenerationFlag); ok {
+				check(append(words, "--"+f.Names()[0]), d.GetUsage())
+			}
+		}
+	})
+}
+
+// TestOptionsAddAndRemove holds one pair of words for what is put into a list and taken out of it.
+// Other words may be aliases alone: those of ztm before version 1.
+func TestOptionsAddAndRemove(t *testing.T) {
+	pairs := 0
+	eachCommand(func(words []string, cmd *cli.Command) {
+		has := map[string]bool{}
+		for _, f := range cmd.Flags {
+			has[f.Names()[0]] = true
+		}
+		for name := range has {
+			at := "ztm " + strings.Join(words, " ") + " --" + name
+			for _, word := range []string{"del", "rm", "unset", "drop"} {
+				if strings.HasPrefix(name, word) {
+					t.Errorf("%s: --remove is the word", at)
+				}
+			}
+			what, removes := strings.CutPrefix(name, "remove-")
+			if removes && !has["add-"+what] {
+				t.Errorf("%s has no --add-%s beside it", at, what)
+			} else if removes {
+				pairs++
+			}
+		}
+	})
+	if pairs == 0 {
+		t.Error("no command has such a pair")
+	}
+}
+
+// eachCommand calls f for every command with its words, and for those below it.
+func eachCommand(f func(words []string, cmd *cli.Command)) {
 	c := console.New(console.Config{})
 	var walk func(words []string, commands []*cli.Command)
 	walk = func(words []string, commands []*cli.Command) {
 		for _, cmd := range commands {
 			words := append(slices.Clone(words), cmd.Name)
-			check(words, cmd.Usage)
-			for _, f := range cmd.Flags {
-				if d, ok := f.(cli.DocGenerationFlag); ok {
-					check(append(words, "--"+f.Names()[0]), d.GetUsage())
-				}
-			}
+			f(words, cmd)
 			walk(words, cmd.Subcommands)
 		}
 	}
