@@ -148,7 +148,7 @@ func TestHandshakesThatStallLeaveRoomForOthers(t *testing.T) {
 		device := w.intruder("eve")
 		for range 32 {
 			eve.Go(func() {
-				if c, err := device.carrier(ctx, bob); err == nil {
+				if c, err := device.path(ctx, bob); err == nil {
 					t.Cleanup(func() { c.Close() })
 				}
 			})

@@ -31,8 +31,8 @@ func (w *world) intruder(user string) *intruder {
 	return &intruder{w, identity.IDOf(key.Public().(ed25519.PublicKey)), v, cert, key}
 }
 
-// carrier opens a carrier to an endpoint and says nothing in it.
-func (i *intruder) carrier(ctx context.Context, to identity.ID) (net.Conn, error) {
+// path opens a path to an endpoint and says nothing in it.
+func (i *intruder) path(ctx context.Context, to identity.ID) (net.Conn, error) {
 	leg, err := tunnel.DialRelay(ctx, &tunnel.Dialer{}, i.w.address, i.v.ClientConfig(i.cert, identity.RoleHub, "", tunnel.RelayProto))
 	if err != nil {
 		return nil, err
@@ -42,11 +42,11 @@ func (i *intruder) carrier(ctx context.Context, to identity.ID) (net.Conn, error
 
 // dial opens a sealed session with an endpoint.
 func (i *intruder) dial(ctx context.Context, to identity.ID) (*seal.Session, error) {
-	carrier, err := i.carrier(ctx, to)
+	path, err := i.path(ctx, to)
 	if err != nil {
 		return nil, err
 	}
-	return seal.Client(ctx, carrier, i.v, i.cert, to)
+	return seal.Client(ctx, path, i.v, i.cert, to)
 }
 
 // session is a sealed session with an endpoint until the test ends.

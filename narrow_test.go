@@ -57,7 +57,7 @@ func TestReadersThatStopDoNotStopADeviceWithASingleConnection(t *testing.T) {
 					t.Fatal(err)
 				}
 				last := int64(-1)
-				w.until("nobody takes any more", func() error {
+				w.until("nobody takes any longer", func() error {
 					if now := sent.Load(); now != last {
 						last = now
 						return errors.New("bytes still flow")

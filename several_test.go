@@ -98,7 +98,7 @@ func (g *gate) pass(to, from net.Conn) {
 	}
 }
 
-// close lets nothing pass any more.
+// close lets nothing pass any longer.
 func (g *gate) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

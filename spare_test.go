@@ -59,7 +59,7 @@ func (w *world) hubOf(name string) api.Hub {
 	return hubs[0]
 }
 
-// httpProxy is a proxy by CONNECT that can be told to let nobody through any more.
+// httpProxy is a proxy by CONNECT that can be told to let nobody through any longer.
 type httpProxy struct {
 	url *url.URL
 

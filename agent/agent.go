@@ -238,7 +238,7 @@ func (a *Agent) reserve(name string) (release func(), err error) {
 }
 
 // Join joins a mesh: see member.go. It returns when the hub knows this endpoint, and changes
-// nothing when it fails. An endpoint that the mesh does not let in any more can join again, as can
+// nothing when it fails. An endpoint that the mesh does not let in any longer can join again, as can
 // one of root with a newer root permit; it keeps what its apps have.
 func (a *Agent) Join(ctx context.Context, name, endpoint string, permit []byte) error {
 	_, err := a.join(ctx, name, api.Join{Name: endpoint, Permit: permit})

@@ -46,7 +46,7 @@ func (b *book) Save(change func(*authority.Row)) error {
 }
 
 // replaceRow writes the row of the membership that takes this one's place. From then on this one
-// writes nothing any more.
+// writes nothing any longer.
 func (b *book) replaceRow(row authority.Row) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

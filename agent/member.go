@@ -62,7 +62,7 @@ func (a *Agent) admit(ctx context.Context, mesh string, in api.Join) (row author
 }
 
 // checkNew refuses a mesh that this agent is in already, unless the permit brings something: a way
-// back for an endpoint that the mesh does not let in any more, or the CA key.
+// back for an endpoint that the mesh does not let in any longer, or the CA key.
 func (a *Agent) checkNew(name string, p *identity.Permit) error {
 	for _, m := range a.all() {
 		same := m.verifier.Trust().Mesh() == p.Mesh

@@ -5,7 +5,7 @@
 //
 //	Mesh.Open (entrance) -> sealed session -> App.Serve (exit) -> Flow.Accept -> a net.Conn on both sides
 //
-// An app never sees a certificate, a carrier or the hub. It sees the verified [Peer] of each flow
+// An app never sees a certificate, a path or the hub. It sees the verified [Peer] of each flow
 // and must decide, for every flow, whether that peer may have what it asks for: nothing is allowed
 // unless the app allows it.
 package apps

@@ -51,7 +51,7 @@ const EarlyLimit = 16 << 10
 // one goroutine opens the flow nobody else reads.
 type Early struct {
 	net.Conn
-	passed bool // nothing is kept any more; owned by the reader
+	passed bool // nothing is kept any longer; owned by the reader
 
 	mu   sync.Mutex
 	left sync.Cond // an attempt has left Read

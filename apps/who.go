@@ -25,7 +25,7 @@ type Names func(p Peer, who []string) bool
 
 // Judge is an app that lets something run for peers by rules of who they are. Judge looks at all of
 // it again, since the policy of the mesh has changed or something of it has ended, and ends what the
-// app's rules do not allow any more. The mesh has ended the flows already that the policy does not
+// app's rules do not allow any longer. The mesh has ended the flows already that the policy does not
 // give their peers: lets says whether it gives a peer flows of a path, for what outlives its flow. It
 // may be called at any time, from any goroutine.
 type Judge interface {

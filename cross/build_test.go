@@ -271,7 +271,7 @@ func TestOnlyJavaScriptKeepsMethods(t *testing.T) {
 		}
 	}
 	if !engine {
-		t.Error("nothing keeps methods any more: the full profile could do without the JavaScript engine's price")
+		t.Error("nothing keeps methods any longer: the full profile could do without the JavaScript engine's price")
 	}
 }
 

@@ -79,25 +79,25 @@ func (s *server) addMetrics(w *metric.Writer) {
 	w.Gauge("ztm_hub_endpoints", "Endpoints in the directory.", int64(size))
 	w.Gauge("ztm_hub_agents_online", "Agents with an events stream.", int64(online))
 	w.Gauge("ztm_hub_trust_version", "Version of the trust list in force.", int64(s.verifier.Trust().Version()))
-	w.Gauge("ztm_hub_carriers_open", "Paths that stand.", p.Open.Load())
+	w.Gauge("ztm_hub_paths_open", "Paths that stand.", p.Open.Load())
 	w.Gauge("ztm_hub_links", "Hubs that this one is linked with.", int64(s.links.Linked()))
 	w.Gauge("ztm_hub_goroutines", "Goroutines.", int64(runtime.NumGoroutine()))
 	if rss, fds, ok := process(); ok {
 		w.Gauge("ztm_hub_resident_memory_bytes", "Resident memory.", rss)
 		w.Gauge("ztm_hub_open_fds", "Open file descriptors.", fds)
 	}
-	w.Counter("ztm_hub_carriers_total", "Paths that were joined.", p.Started.Load())
+	w.Counter("ztm_hub_paths_total", "Paths that were joined.", p.Started.Load())
 	w.Counter("ztm_hub_links_lost_total", "Hubs that were silent.", l.Lost.Load())
 	w.Counter("ztm_hub_relayed_bytes_total", "Bytes of paths that have ended, both directions.", p.Bytes.Load())
 	for _, c := range []struct {
 		name, help, label, value string
 		n                        *atomic.Int64
 	}{
-		{"ztm_hub_carriers_refused_total", "Paths that did not come about.", "reason", "limit", &p.Limited},
-		{"ztm_hub_carriers_refused_total", "", "reason", "offline", &p.Offline},
-		{"ztm_hub_carriers_refused_total", "", "reason", "unknown", &p.Unknown},
-		{"ztm_hub_carriers_refused_total", "", "reason", "timeout", &p.Timeout},
-		{"ztm_hub_carriers_refused_total", "", "reason", "other", &p.Other},
+		{"ztm_hub_paths_refused_total", "Paths that did not come about.", "reason", "limit", &p.Limited},
+		{"ztm_hub_paths_refused_total", "", "reason", "offline", &p.Offline},
+		{"ztm_hub_paths_refused_total", "", "reason", "unknown", &p.Unknown},
+		{"ztm_hub_paths_refused_total", "", "reason", "timeout", &p.Timeout},
+		{"ztm_hub_paths_refused_total", "", "reason", "other", &p.Other},
 		{"ztm_hub_events_dropped_total", "Events for which there was no room, because an agent did not read.", "result", "refused", &p.Dropped},
 		{"ztm_hub_events_dropped_total", "", "result", "cut", &m.cut},
 		{"ztm_hub_handshakes_total", "TLS handshakes.", "result", "ok", &m.handshakes.ok},

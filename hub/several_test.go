@@ -311,7 +311,7 @@ func (r *road) open(h *testHub) {
 	r.to.Store(&to)
 }
 
-// freeze lets nothing through any more, and closes nothing.
+// freeze lets nothing through any longer, and closes nothing.
 func (r *road) freeze() { close(r.frozen) }
 
 func (r *road) accept() {

@@ -98,7 +98,7 @@ type LinkEventType string
 const (
 	LinkSnapshot LinkEventType = "snapshot"
 	LinkUp       LinkEventType = "up"     // an endpoint is attached, or its record has changed
-	LinkDown     LinkEventType = "down"   // it is not attached any more
+	LinkDown     LinkEventType = "down"   // it is not attached any longer
 	LinkLeft     LinkEventType = "left"   // it was removed from the directory
 	LinkEnd      LinkEventType = "end"    // of the snapshot
 	LinkTrust    LinkEventType = "trust"  // the trust list changed

@@ -47,7 +47,7 @@ const (
 	Limited     Reason = "limit"        // a limit of this endpoint is reached
 	Unavailable Reason = "unavailable"  // the target, or this endpoint, cannot now
 	BadRequest  Reason = "bad-request"  // the request makes no sense
-	Evicted     Reason = "evicted"      // the peer is no member any more
+	Evicted     Reason = "evicted"      // the peer is no member any longer
 	Gone        Reason = "gone"         // the peer went before it had an answer
 	Cut         Reason = "cut"          // access was taken away while the flow ran
 	Failed      Reason = "failed"       // anything else

@@ -37,7 +37,7 @@ func New(c Config) *Log {
 	return &Log{config: c, done: make(chan struct{}), ring: newRing(c.Lines), merge: newMerge()}
 }
 
-// Close has the log do nothing by itself any more, and ends requests that wait. It stays readable.
+// Close has the log do nothing by itself any longer, and ends requests that wait. It stays readable.
 func (l *Log) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -157,7 +157,7 @@ func (c *Control) hubLocked(id identity.ID, address string) *place {
 }
 
 // forgetLocked forgets a hub of which nothing is known but where it was met, when there is no session
-// with it any more: it may be another hub that is met there next.
+// with it any longer: it may be another hub that is met there next.
 func (c *Control) forgetLocked(p *place) {
 	if p.record.ID != "" || p.stranger() || c.places[p.key] != p {
 		return
@@ -210,7 +210,7 @@ func (c *Control) learn(list []tunnel.HubEntry) {
 	if changed {
 		c.Keep(docs)
 	}
-	c.Poke()
+	c.Wake()
 }
 
 // takeRecord takes a verified record of a hub, and reports whether it says something that is worth
@@ -267,7 +267,7 @@ func (c *Control) Repair() {
 		}
 	}
 	c.mu.Unlock()
-	c.Poke()
+	c.Wake()
 }
 
 // Addresses lists where to look for hubs: where a session stands first, then those that are known,

@@ -158,7 +158,7 @@ func (c *Control) isReady(l *link) {
 	c.leadLocked()
 	c.setStatusLocked(api.Connected, nil)
 	c.Log.Info("connected", "hub", l.session.Address())
-	c.Poke()
+	c.Wake()
 }
 
 // leadLocked has the first session that stands ask its hub for signs of life as often as one hub

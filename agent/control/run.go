@@ -47,8 +47,8 @@ func (c *Control) Run() {
 	c.attempts.Wait()
 }
 
-// Poke has plan look again.
-func (c *Control) Poke() {
+// Wake has plan look again.
+func (c *Control) Wake() {
 	select {
 	case c.poked <- struct{}{}:
 	default: // it will
@@ -199,7 +199,7 @@ func (c *Control) run(l *link) {
 	c.attempts.Go(func() {
 		err := l.hold(c.Life)
 		c.ended(l, err)
-		c.Poke()
+		c.Wake()
 	})
 }
 
@@ -308,7 +308,7 @@ func (c *Control) claim(l *link) error {
 	return nil
 }
 
-// LeaveHubs ends the sessions with hubs that have no place in the mesh any more.
+// LeaveHubs ends the sessions with hubs that have no place in the mesh any longer.
 func (c *Control) LeaveHubs(gone func(identity.Subject) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -337,5 +337,5 @@ func (c *Control) move(l *link, within time.Duration) {
 		l.place.drains = true
 		c.Log.Info("a hub is about to end: another one is looked for", "hub", l.place.addresses())
 	}
-	c.Poke()
+	c.Wake()
 }

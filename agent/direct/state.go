@@ -142,7 +142,7 @@ func (d *Direct) locateLocked(now time.Time) {
 const lookEvery = 3 * time.Second
 
 // Watch returns when done is closed, or calls gone once when the address that a direct path begins
-// at is no longer one of this device: it is in another network, and nothing comes any more. Where
+// at is no longer one of this device: it is in another network, and nothing comes any longer. Where
 // no path is direct nothing is looked at.
 func (d *Direct) Watch(from netip.Addr, done <-chan struct{}, gone func()) {
 	if !d.has(from) {

@@ -50,7 +50,7 @@ func TestTheStatusOfAServiceSaysWhatBecameOfIt(t *testing.T) {
 		l.service("shop", "web", "")
 		pass(10 * time.Second)
 		if got := l.condition("web"); got != "" {
-			t.Errorf("web is not exposed any more: %q", got)
+			t.Errorf("web is not exposed any longer: %q", got)
 		}
 	})
 }

@@ -93,7 +93,7 @@ const (
 	// Peers whose certificates are remembered, see members. (TestPeersThatAreRememberedAreBounded)
 	Members = 4096
 
-	// Sealed sessions with one peer that this agent opens while others of them are burdened by a
+	// Sealed sessions with one peer that this agent opens while others of them are loaded by a
 	// flow, and while others of them have no free stream.
 	// (TestFlowsBeyondTheStreamsOfASessionOpenAnother)
 	LoadedSessions = 8

@@ -74,7 +74,7 @@ func (p *Peers) roundTrip(ctx context.Context, to identity.ID, method, path stri
 }
 
 // ask sends a request on a session. watched governs the wait for the answer, ctx all of it.
-func (p *Peers) ask(ctx, watched context.Context, s *carrier, method, path string, body []byte) (*http.Response, error) {
+func (p *Peers) ask(ctx, watched context.Context, s *outSession, method, path string, body []byte) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	unhook := context.AfterFunc(watched, func() { cancel(context.Cause(watched)) })
 	req, err := http.NewRequestWithContext(ctx, method, "http://peer"+path, bytes.NewReader(body))

@@ -38,9 +38,9 @@ type directly struct {
 
 func (d directly) is() bool { return d.at.Kind != "" }
 
-// newDirect makes the carrier of a session with a peer at a place.
-func (p *Peers) newDirect(s *seal.Session, at meeting.Candidate) *carrier {
-	c := &carrier{Session: s, directly: directly{at, time.Now()}, retired: new(atomic.Bool)}
+// newDirect takes a session with a peer at a place.
+func (p *Peers) newDirect(s *seal.Session, at meeting.Candidate) *outSession {
+	c := &outSession{Session: s, directly: directly{at, time.Now()}, retired: new(atomic.Bool)}
 	c.doubt = suspicion.New(suspicion.Config{
 		Ping: s.Ping, Heard: s.Heard, RTT: s.RTT, Go: p.Work.Go,
 		Lost: func() bool {
@@ -234,7 +234,7 @@ func (p *Peers) retireInbound() {
 }
 
 // directTo returns a direct session with a peer that takes flows; nil if there is none.
-func (p *pool) directTo(to identity.ID) *carrier {
+func (p *pool) directTo(to identity.ID) *outSession {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ps := p.peers[to]
@@ -248,7 +248,7 @@ func (p *pool) directTo(to identity.ID) *carrier {
 }
 
 // add has new flows use a session.
-func (p *pool) add(to identity.ID, c *carrier) {
+func (p *pool) add(to identity.ID, c *outSession) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.life.Err() != nil {

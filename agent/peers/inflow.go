@@ -140,7 +140,7 @@ func (f *inFlow) judge() error {
 	return f.p.Judge(f.peer, f.app, f.path, f.query.Get(targetParam))
 }
 
-// Rejudge ends the flows that the policy of the mesh does not give their peers any more, and has the
+// Rejudge ends the flows that the policy of the mesh does not give their peers any longer, and has the
 // apps look at what runs by their own rules.
 func (p *Peers) Rejudge() {
 	p.cutFlows(func(f *inFlow) bool { return f.judge() != nil })

@@ -51,7 +51,7 @@ func (ms *members) arrived(s identity.Subject) (replaced bool) {
 	return known && PeerOf(old) != PeerOf(s)
 }
 
-// gone returns a function that reports whether a peer is no member any more.
+// gone returns a function that reports whether a peer is no member any longer.
 func (ms *members) gone(t *identity.Trust, now time.Time) func(apps.Peer) bool {
 	return func(p apps.Peer) bool {
 		ms.mu.Lock()
@@ -115,7 +115,7 @@ func (p *Peers) arrived(peer identity.Subject) {
 	}
 }
 
-// CutStale ends all that a peer has here that is not a member any more: evicted, expired, or
+// CutStale ends all that a peer has here that is not a member any longer: evicted, expired, or
 // admitted by a CA that has retired.
 func (p *Peers) CutStale() {
 	stale := func(s identity.Subject) bool { return p.reverify(s) != nil }
@@ -138,7 +138,7 @@ func (p *Peers) CutStale() {
 // does sooner.
 func (p *Peers) UntilExpiry(now time.Time) time.Duration { return p.members.untilExpiry(now) }
 
-// endGone ends the flows of peers that are no members any more, and has the apps end all else that
+// endGone ends the flows of peers that are no members any longer, and has the apps end all else that
 // they hold for them.
 func (p *Peers) endGone() {
 	gone := p.members.gone(p.Verifier.Trust(), p.Verifier.Clock().Now())

@@ -115,7 +115,7 @@ type outFlow struct {
 }
 
 // track counts the flow until it is closed.
-func (p *Peers) track(s *carrier, c *flow.Conn, id string) net.Conn {
+func (p *Peers) track(s *outSession, c *flow.Conn, id string) net.Conn {
 	peer := s.Peer()
 	f := &outFlow{Conn: c, p: p, peer: peer, direct: s.is()}
 	if peer.ID != p.Self {

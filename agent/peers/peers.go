@@ -7,7 +7,7 @@
 //	                                 question -> Config.Answer
 //
 // A flow that moves much, out or in, gets a connection of its own: offload.go. Whatever a peer has
-// here ends with its membership: members.go. What is done where a hub hangs: carrier.go. How flows
+// here ends with its membership: members.go. What is done where a hub hangs: outsession.go. How flows
 // come to go without a hub: direct.go.
 package peers
 
@@ -117,7 +117,7 @@ func New(c Config) *Peers {
 		User: c.User, Mode: c.Mode, Network: c.Network, Verifier: c.Verifier, Certificate: c.Certificate, Log: c.Log, PeerLog: c.PeerLog,
 		Work: c.Work, Life: c.Life, Known: p.acceptedOf, Met: p.met,
 	})
-	p.pool = newPool(p.dial, func(c *carrier) bool { return c.doubtful(p.Hubs) })
+	p.pool = newPool(p.dial, func(c *outSession) bool { return c.doubtful(p.Hubs) })
 	p.server = h2.NewServer(server{p}, h2.Sealed)
 	return p
 }
@@ -148,7 +148,7 @@ func (p *Peers) Close() {
 
 // dialSelf opens a sealed session with ourselves, over a pipe: an app that talks to itself takes
 // the same way.
-func (p *Peers) dialSelf(ctx context.Context) (*carrier, error) {
+func (p *Peers) dialSelf(ctx context.Context) (*outSession, error) {
 	near, far := net.Pipe()
 	if !p.Work.Go(func() { p.Accept(p.Life, far, p.Self, "") }) {
 		return nil, answer.Errorf(answer.Unavailable, "the mesh was left")
@@ -157,7 +157,7 @@ func (p *Peers) dialSelf(ctx context.Context) (*carrier, error) {
 	if err != nil {
 		return nil, answer.Lost(err)
 	}
-	return &carrier{Session: s}, nil
+	return &outSession{Session: s}, nil
 }
 
 // Supersede has new flows open new sessions: those that are open rest on a certificate that was

@@ -66,7 +66,7 @@ func newFarPeer(t *testing.T, streams int, handler http.HandlerFunc) *farPeer {
 
 // dial opens a sealed session, as mesh.dialPeer does. When it returns, the session knows how many
 // streams it may have.
-func (p *farPeer) dial(ctx context.Context, want, _ identity.ID) (*carrier, error) {
+func (p *farPeer) dial(ctx context.Context, want, _ identity.ID) (*outSession, error) {
 	near, far := net.Pipe()
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -87,11 +87,11 @@ func (p *farPeer) dial(ctx context.Context, want, _ identity.ID) (*carrier, erro
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sessions++
-	return &carrier{Session: s}, err
+	return &outSession{Session: s}, err
 }
 
 // trusting takes no session for doubtful.
-func trusting(*carrier) bool { return false }
+func trusting(*outSession) bool { return false }
 
 func (p *farPeer) opened() int {
 	p.mu.Lock()
@@ -223,7 +223,7 @@ func TestPeersThatDoNotAnswerHoldUpNobodyElse(t *testing.T) {
 	silent := newFarPeer(t, streams, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	good := newFarPeer(t, streams, untilGone)
 	unreachable := identity.IDOf([]byte("nowhere"))
-	p := newPool(func(ctx context.Context, want, avoid identity.ID) (*carrier, error) {
+	p := newPool(func(ctx context.Context, want, avoid identity.ID) (*outSession, error) {
 		switch want {
 		case good.id:
 			return good.dial(ctx, want, avoid)

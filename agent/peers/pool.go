@@ -19,8 +19,8 @@ import (
 //
 // A session that is doubtful gets no new flows: it seems to hang, and there is another way.
 type pool struct {
-	dial     func(ctx context.Context, to, avoid identity.ID) (*carrier, error)
-	doubtful func(*carrier) bool
+	dial     func(ctx context.Context, to, avoid identity.ID) (*outSession, error)
+	doubtful func(*outSession) bool
 
 	life context.Context // ends with close
 	stop context.CancelFunc
@@ -31,15 +31,15 @@ type pool struct {
 }
 
 type peerSessions struct {
-	sessions []*carrier
-	old      []*carrier // get no new flows, and end with those that they have
-	dialing  *dialing   // nil: none is being opened
+	sessions []*outSession
+	old      []*outSession // get no new flows, and end with those that they have
+	dialing  *dialing      // nil: none is being opened
 }
 
 // dialing is one attempt that any number of flows wait for.
 type dialing struct {
 	done    chan struct{} // closed when session and err are set
-	session *carrier
+	session *outSession
 	err     error
 }
 
@@ -49,14 +49,14 @@ const (
 	reapEvery   = 30 * time.Second
 )
 
-func newPool(dial func(ctx context.Context, to, avoid identity.ID) (*carrier, error), doubtful func(*carrier) bool) *pool {
+func newPool(dial func(ctx context.Context, to, avoid identity.ID) (*outSession, error), doubtful func(*outSession) bool) *pool {
 	p := &pool{dial: dial, doubtful: doubtful, peers: map[identity.ID]*peerSessions{}}
 	p.life, p.stop = context.WithCancel(context.Background())
 	return p
 }
 
 // get returns a session with a stream that is reserved for the caller, opening one if need be.
-func (p *pool) get(ctx context.Context, to identity.ID) (*carrier, error) {
+func (p *pool) get(ctx context.Context, to identity.ID) (*outSession, error) {
 	for lost := 0; ; {
 		s, d, err := p.reserve(to)
 		if s != nil || err != nil {
@@ -82,7 +82,7 @@ func (p *pool) get(ctx context.Context, to identity.ID) (*carrier, error) {
 
 // reserve reserves a stream of the best session with a peer, or returns the dialing of one that is
 // to be waited for. It also has a session opened before it must be waited for.
-func (p *pool) reserve(to identity.ID) (*carrier, *dialing, error) {
+func (p *pool) reserve(to identity.ID) (*outSession, *dialing, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.life.Err() != nil {
@@ -119,7 +119,7 @@ func (p *pool) ofLocked(to identity.ID) *peerSessions {
 const lowStreams = 32
 
 // wanted reports whether another session is to be opened.
-func (ps *peerSessions) wanted(best *carrier, loaded bool) bool {
+func (ps *peerSessions) wanted(best *outSession, loaded bool) bool {
 	switch n := len(ps.sessions); {
 	case best == nil || best.Free() < lowStreams:
 		return n < limits.FullSessions
@@ -129,7 +129,7 @@ func (ps *peerSessions) wanted(best *carrier, loaded bool) bool {
 }
 
 // avoid is the hub of a session that is doubtful; "" if there is none.
-func (ps *peerSessions) avoid(doubtful func(*carrier) bool) identity.ID {
+func (ps *peerSessions) avoid(doubtful func(*outSession) bool) identity.ID {
 	for _, s := range ps.sessions {
 		if doubtful(s) {
 			return s.hub
@@ -139,7 +139,7 @@ func (ps *peerSessions) avoid(doubtful func(*carrier) bool) identity.ID {
 }
 
 // pick drops dead sessions and returns the one that is not doubtful which new flows use: see better.
-func (ps *peerSessions) pick(doubtful func(*carrier) bool) (best *carrier, loaded bool) {
+func (ps *peerSessions) pick(doubtful func(*outSession) bool) (best *outSession, loaded bool) {
 	alive := ps.sessions[:0]
 	var of rank
 	for _, s := range ps.sessions {
@@ -204,7 +204,7 @@ func (p *pool) reap(now time.Time) {
 	defer p.mu.Unlock()
 	for id, ps := range p.peers {
 		ps.pick(p.doubtful)
-		ps.old = slices.DeleteFunc(ps.old, func(s *carrier) bool {
+		ps.old = slices.DeleteFunc(ps.old, func(s *outSession) bool {
 			_, idle := s.IdleSince()
 			if idle {
 				go s.Close() // may wait a second for the peer
@@ -267,7 +267,7 @@ func (p *pool) ids() (out []identity.ID) {
 // closeIf closes the sessions with the peers that the function names.
 func (p *pool) closeIf(match func(identity.Subject) bool) {
 	p.mu.Lock()
-	var out []*carrier
+	var out []*outSession
 	for _, ps := range p.peers {
 		for _, s := range slices.Concat(ps.sessions, ps.old) {
 			if match(s.Peer()) {

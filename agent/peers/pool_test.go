@@ -53,11 +53,11 @@ func TestAFlowGetsTheSessionWithTheFewestThatIsNotLoaded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ps := &peerSessions{}
 			for _, s := range tt.sessions {
-				ps.sessions = append(ps.sessions, &carrier{Session: s})
+				ps.sessions = append(ps.sessions, &outSession{Session: s})
 			}
 			all := slices.Clone(ps.sessions)
-			best, loaded := ps.pick(func(c *carrier) bool { return c.Session.(*fakeSession).hangs })
-			var want *carrier
+			best, loaded := ps.pick(func(c *outSession) bool { return c.Session.(*fakeSession).hangs })
+			var want *outSession
 			if tt.best >= 0 {
 				want = all[tt.best]
 			}

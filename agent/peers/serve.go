@@ -144,7 +144,7 @@ func (p *Peers) serveOther(w http.ResponseWriter, r *http.Request, in *inbound) 
 	}
 }
 
-// admits verifies the peer again, for this request, and answers it if it may not ask any more.
+// admits verifies the peer again, for this request, and answers it if it may not ask any longer.
 func (p *Peers) admits(w http.ResponseWriter, in *inbound) bool {
 	w.Header().Set(seal.FieldTrust, p.Verifier.Trust().Head().String())
 	p.Mark(w.Header())

@@ -80,7 +80,7 @@ func TestKeptSessionEndsWithWhatThePolicyGives(t *testing.T) {
 		t.Errorf("sessions ended that the policy gives: %+v", l)
 	}
 	m.net.Judge(func(p apps.Peer, path string) bool { return p.User == "alice" || path != "shell" })
-	appstest.Eventually(t, "the session that no grant gives any more is gone", func() bool {
+	appstest.Eventually(t, "the session that no grant gives any longer is gone", func() bool {
 		l := m.list(t)
 		return len(l) == 1 && l[0].ID == mine
 	})

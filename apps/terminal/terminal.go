@@ -68,7 +68,7 @@ func (a *App) Judge(lets func(apps.Peer, string) bool) {
 	if c, err := a.settings.Get(); err == nil {
 		a.register.Enforce(c.Rules)
 	}
-	a.register.End("the policy of the mesh does not give it any more", func(p apps.Peer) bool { return !lets(p, pathShell) })
+	a.register.End("the policy of the mesh does not give it any longer", func(p apps.Peer) bool { return !lets(p, pathShell) })
 }
 
 // Left implements [apps.App].

@@ -147,7 +147,7 @@ func TestAnotherUserDoesNotTakeOverWhileTheRightExitIsGone(t *testing.T) {
 			mallory.Offer(t, "tcp/web", tunneltest.Server(t, "mallory"), `"users":["alice"]`)
 			tunneltest.WantReset(t, address)
 			right.MustCall(t, "DELETE", "/outbound/tcp/web", nil, nil)
-			tunneltest.WantReset(t, address) // nor when it is not even offered any more
+			tunneltest.WantReset(t, address) // nor when it is not even offered any longer
 			a.Stop()
 			a.Run(t)
 			appstest.Eventually(t, "the inbound listens again", func() bool { return a.InboundStatus(t, "tcp/web").Listeners[0].Open })

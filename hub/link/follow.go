@@ -63,9 +63,9 @@ func (l *Links) follow(ctx context.Context, h *hub, s *tunnel.Session, p place) 
 	<-worked
 	l.mu.Lock()
 	h.session = nil
-	if h.spare != nil {
-		h.spare.Close()
-		h.spare = nil
+	if h.standby != nil {
+		h.standby.Close()
+		h.standby = nil
 	}
 	l.mu.Unlock()
 	l.c.Log.Info("a link has ended", "hub", h.id, "address", p.address, "err", err)
@@ -233,8 +233,8 @@ func (f *follower) isUnsure() bool {
 func (f *follower) fetch(ctx context.Context) error {
 	f.l.mu.Lock()
 	compare, wanted, unsure, gone := f.compare, f.wanted, f.unsure, f.gone
-	spare := f.h.wantsSpare
-	f.h.wantsSpare = false
+	standby := f.h.wantsStandby
+	f.h.wantsStandby = false
 	f.compare, f.wanted, f.unsure = false, map[identity.ID]struct{}{}, map[identity.ID]struct{}{}
 	f.gone = map[identity.ID]left{}
 	f.l.mu.Unlock()
@@ -245,7 +245,7 @@ func (f *follower) fetch(ctx context.Context) error {
 	if compare {
 		err = f.trust(ctx)
 	}
-	if spare {
+	if standby {
 		err = errors.Join(err, f.l.prepare(ctx, f.h))
 	}
 	err = errors.Join(err, f.records(ctx, wanted)) // which have the keys for the next step

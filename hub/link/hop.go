@@ -47,9 +47,9 @@ func (l *Links) cutLocked(h *hub) {
 		}
 		g.Conn.Close()
 	}
-	if h.spare != nil {
-		h.spare.Close()
-		h.spare = nil
+	if h.standby != nil {
+		h.standby.Close()
+		h.standby = nil
 	}
 }
 
@@ -156,10 +156,10 @@ func (l *Links) register(h *hub, leg *Leg, conn net.Conn) {
 }
 
 // through opens a path through a hub: on the connection that is kept ready, or else on a new one. A
-// spare one that fails without an answer may have died while it waited.
+// standby one that fails without an answer may have died while it waited.
 func (l *Links) through(ctx context.Context, h *hub, target, origin identity.ID, user string) (net.Conn, error) {
-	if spare := l.takeSpare(h); spare != nil {
-		conn, err := spare.Hop(ctx, target, origin, user)
+	if standby := l.takeStandby(h); standby != nil {
+		conn, err := standby.Hop(ctx, target, origin, user)
 		if err == nil || errors.As(err, new(*answer.Error)) || ctx.Err() != nil {
 			return conn, err
 		}
@@ -191,23 +191,23 @@ func (l *Links) prepare(ctx context.Context, h *hub) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if h.spare != nil {
-		h.spare.Close()
+	if h.standby != nil {
+		h.standby.Close()
 	}
-	h.spare, h.spareAt = relay, time.Now()
+	h.standby, h.standbyAt = relay, time.Now()
 	return nil
 }
 
-// takeSpare takes the connection that is kept ready for a hub; nil if there is none.
-func (l *Links) takeSpare(h *hub) *tunnel.Relay {
+// takeStandby takes the connection that is kept ready for a hub; nil if there is none.
+func (l *Links) takeStandby(h *hub) *tunnel.Relay {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	spare := h.spare
-	h.spare, h.wantsSpare = nil, true
+	standby := h.standby
+	h.standby, h.wantsStandby = nil, true
 	h.rouse()
-	if spare != nil && time.Since(h.spareAt) > spareTime {
-		spare.Close()
-		spare = nil
+	if standby != nil && time.Since(h.standbyAt) > standbyTime {
+		standby.Close()
+		standby = nil
 	}
-	return spare
+	return standby
 }

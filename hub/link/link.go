@@ -114,7 +114,7 @@ const (
 	askTimeout   = 10 * time.Second // for a request over a link that the hub itself answers
 	writeTimeout = 5 * time.Second  // for an event to be taken
 	hedgeTime    = 500 * time.Millisecond
-	spareTime    = tunnel.StandbyTime * 3 / 4
+	standbyTime  = tunnel.StandbyTime * 3 / 4
 	leftTime     = 24 * time.Hour // for which it is told that an endpoint left
 	mostLeft     = 4096
 )
@@ -156,11 +156,11 @@ type hub struct {
 	ghosts   map[identity.ID]*attachment // what it said before it was lost
 	until    time.Time                   // when ghosts are forgotten
 
-	spare      *tunnel.Relay // nil: none
-	spareAt    time.Time
-	wantsSpare bool
-	legs       map[*Leg]struct{}
-	hops       limit.Counts[struct{}]
+	standby      *tunnel.Relay // nil: none
+	standbyAt    time.Time
+	wantsStandby bool
+	legs         map[*Leg]struct{}
+	hops         limit.Counts[struct{}]
 }
 
 // New makes the links of a hub. They need not be run where a hub is alone.
@@ -285,8 +285,8 @@ func (l *Links) end() {
 	}
 }
 
-// poke makes Run look for hubs without a goroutine.
-func (l *Links) poke() {
+// wake makes Run look for hubs without a goroutine.
+func (l *Links) wake() {
 	select {
 	case l.poked <- struct{}{}:
 	default:

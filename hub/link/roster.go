@@ -77,7 +77,7 @@ func (l *Links) hubLocked(id identity.ID) (*hub, error) {
 	}
 	h = &hub{id: id, wake: make(chan struct{}, 1), some: make(chan struct{}, 1), legs: map[*Leg]struct{}{}}
 	l.hubs[id] = h
-	l.poke()
+	l.wake()
 	return h, nil
 }
 

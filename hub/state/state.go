@@ -100,7 +100,7 @@ func (s *State) Change(f func(*Self)) error {
 	})
 }
 
-// document returns the stored trust document; nil if there is none.
+// document returns the stored trust list; nil if there is none.
 func (s *State) document() (doc []byte, err error) {
 	err = s.db.View(func(tx *store.Tx) error {
 		doc, _, err = trustTable.Get(tx, trustKey)
@@ -122,7 +122,7 @@ func (s *State) Trust(me Self) (*identity.Trust, error) {
 	return trust, nil
 }
 
-// SetTrust stores a trust document.
+// SetTrust stores a trust list.
 func (s *State) SetTrust(doc []byte) error {
 	return s.db.Update(func(tx *store.Tx) error { return trustTable.Put(tx, trustKey, doc) })
 }

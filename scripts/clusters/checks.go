@@ -240,7 +240,7 @@ func (c *cluster) answers() error {
 }
 
 // expired compacts etcd while the API server is away, and the agent stopped: it comes back with a
-// version that nobody knows any more.
+// version that nobody knows any longer.
 func (c *cluster) expired() (string, error) {
 	if err := c.exposeNew("old"); err != nil {
 		return "", err

@@ -36,7 +36,7 @@ func TestProxy(t *testing.T) {
 			}
 			for _, a := range m.agents {
 				to := a.connections()
-				if len(to) < 2 { // the control session and a carrier
+				if len(to) < 2 { // the control session and a path
 					t.Errorf("%s has %d connections, want at least 2", a.name, len(to))
 				}
 				for _, address := range to {

@@ -63,8 +63,8 @@ func hold(ctx context.Context, n int, open func(context.Context) (net.Conn, erro
 	return int(opened.Load())
 }
 
-// leaveCarriers asks for carriers to the exit, as many as there may be, and never begins the handshake in them.
-func leaveCarriers(ctx context.Context, m *mesh) (t tally, err error) {
+// leavePaths asks for paths to the exit, as many as there may be, and never begins the handshake in them.
+func leavePaths(ctx context.Context, m *mesh) (t tally, err error) {
 	all, err := m.mallories(2)
 	if err != nil {
 		return t, err

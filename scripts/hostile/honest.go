@@ -18,7 +18,7 @@ import (
 type latency struct {
 	Length     time.Duration `json:"length"`
 	Ping       time.Duration `json:"ping"`       // median round trip on a tunnel connection that stands
-	Carrier    waits         `json:"carrier"`    // a member that had none: TCP, TLS, relay, sealed session, ping
+	Path       waits         `json:"path"`       // a member that had none: TCP, TLS, relay, sealed session, ping
 	Connection waits         `json:"connection"` // a new connection of the tunnel, to its first byte
 }
 
@@ -64,7 +64,7 @@ func (m *mesh) watch(ctx context.Context, length time.Duration, sample func()) (
 	var wg sync.WaitGroup
 	var pingErr error
 	wg.Go(func() { l.Ping, pingErr = m.pings(ctx) })
-	wg.Go(func() { repeat(ctx, &l.Carrier, m.honest.firstContact) })
+	wg.Go(func() { repeat(ctx, &l.Path, m.honest.firstContact) })
 	wg.Go(func() {
 		repeat(ctx, &l.Connection, func(ctx context.Context) error {
 			_, err := load.FirstByte(ctx, m.tunnel)
@@ -86,7 +86,7 @@ func (m *mesh) watch(ctx context.Context, length time.Duration, sample func()) (
 	if pingErr != nil {
 		l.Connection.add(0, fmt.Errorf("a connection that stood broke: %w", pingErr))
 	}
-	l.Carrier.finish()
+	l.Path.finish()
 	l.Connection.finish()
 	return l, nil
 }

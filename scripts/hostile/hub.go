@@ -33,7 +33,7 @@ var hubs = []attack{
 	{"hub", "does not take an eviction", vetoEviction},
 	{"hub", "takes an eviction and tells nobody", withholdEviction},
 	{"hub", "shows a trust list from before an eviction", replayTrust},
-	{"hub", "joins carriers with another endpoint than asked for", swapCarriers},
+	{"hub", "joins paths with another endpoint than asked for", swapPaths},
 	{"hub", "answers without an end", endlessBodies},
 	{"hub", "takes requests and does not answer", mute},
 }
@@ -126,7 +126,7 @@ func (h *falseHub) startAgent(ctx context.Context, name string) (p *process.Proc
 	})
 }
 
-// accept takes control sessions alone: agents then ask for carriers as streams of them.
+// accept takes control sessions alone: agents then ask for paths as streams of them.
 func (h *falseHub) accept() {
 	for {
 		c, err := h.ln.Accept()
@@ -358,7 +358,7 @@ func floodEvents(ctx context.Context, m *mesh) (t tally, err error) {
 	return t, nil
 }
 
-// mute answers nothing any more. The command line of the victim must come to an end.
+// mute answers nothing any longer. The command line of the victim must come to an end.
 func mute(ctx context.Context, m *mesh) (t tally, err error) {
 	h, err := newFalseHub(ctx, m, func(*falseHub) {})
 	if err != nil {

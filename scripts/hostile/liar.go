@@ -73,6 +73,13 @@ func (h *falseHub) endpoint(name string) (identity.ID, error) {
 	return "", fmt.Errorf("%s has put no record", name)
 }
 
+// befriend starts another agent, "friend", that knows no hub but this one.
+func (h *falseHub) befriend(ctx context.Context) error {
+	friend, _, err := h.startAgent(ctx, "friend")
+	h.friends = append(h.friends, friend)
+	return err
+}
+
 // evictBob has the victim evict bob, who must not reach an endpoint from then on.
 func (h *falseHub) evictBob(ctx context.Context, name string, patience time.Duration) (t tally, err error) {
 	bob, err := h.online(ctx, exitUser, nil)
@@ -116,9 +123,7 @@ func withholdEviction(ctx context.Context, m *mesh) (t tally, err error) {
 		return t, err
 	}
 	defer h.close()
-	friend, _, err := h.startAgent(ctx, "friend")
-	h.friends = append(h.friends, friend)
-	if err != nil {
+	if err := h.befriend(ctx); err != nil {
 		return t, err
 	}
 	if err := m.command(ctx, "ping", "ep", "friend", "--data", h.data); err != nil {
@@ -161,9 +166,9 @@ func replayTrust(ctx context.Context, m *mesh) (t tally, err error) {
 	return t, err
 }
 
-// swapCarriers joins everybody who asks for an endpoint with a member of its own, who answers everything. Nobody may take that member for
+// swapPaths joins everybody who asks for an endpoint with a member of its own, who answers everything. Nobody may take that member for
 // the endpoint.
-func swapCarriers(ctx context.Context, m *mesh) (t tally, err error) {
+func swapPaths(ctx context.Context, m *mesh) (t tally, err error) {
 	var impostor atomic.Pointer[member]
 	h, err := newFalseHub(ctx, m, func(h *falseHub) {
 		h.swap = func(asked identity.ID) identity.ID {
@@ -177,9 +182,7 @@ func swapCarriers(ctx context.Context, m *mesh) (t tally, err error) {
 		return t, err
 	}
 	defer h.close()
-	friend, _, err := h.startAgent(ctx, "friend")
-	h.friends = append(h.friends, friend)
-	if err != nil {
+	if err := h.befriend(ctx); err != nil {
 		return t, err
 	}
 	var asked, believed atomic.Int64

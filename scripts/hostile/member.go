@@ -143,7 +143,7 @@ var members = []attack{
 	{"member", "tells the hub an old and a false trust list", falseTrust},
 	{"member", "lists the directory as fast as it can, 8 endpoints", listPages},
 	{"member", "offers the tunnel of another user", offerTunnel},
-	{"member", "asks for carriers and leaves them, 2 endpoints", leaveCarriers},
+	{"member", "asks for paths and leaves them, 2 endpoints", leavePaths},
 	{"member", "begins handshakes of 200 KB with the exit", longSealedHandshakes},
 	{"member", "opens sessions without end, 8 endpoints", manySessions},
 	{"member", "holds back the last byte of trust lists", holdTrust},

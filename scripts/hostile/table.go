@@ -25,7 +25,7 @@ type row struct {
 
 // Bounds on what an honest pair may notice, and on what a process may grow by.
 const (
-	mostCarrier  = time.Second
+	mostPath     = time.Second
 	mostPing     = 2        // times the usual
 	mostHub      = 96 << 20 // bytes: 1024 connections that have not said who they are, and their buffers
 	mostAgent    = 48 << 20 // bytes
@@ -34,7 +34,7 @@ const (
 
 func printHead() {
 	fmt.Printf("%-9s %-50s %8s %6s  %-23s %-23s %-19s %-17s %-17s %-13s %s\n", "who", "attack", "tried", "let in",
-		"new carrier p50/max ms", "connection p50/max ms", "ping p50 ms (usual)", "hub MB peak/left", "exit MB peak/left", "CPU hub/exit", "log KB/s")
+		"new path p50/max ms", "connection p50/max ms", "ping p50 ms (usual)", "hub MB peak/left", "exit MB peak/left", "CPU hub/exit", "log KB/s")
 }
 
 func (r row) print() {
@@ -46,7 +46,7 @@ func (r row) print() {
 	}
 	d := r.During
 	fmt.Printf("%-9s %-50s %8d %6d  %-23s %-23s %-19s %-17s %-17s %-13s %.1f  %s\n", r.Who, r.Name, r.Tried, r.LetIn,
-		fmt.Sprintf("%.0f/%.0f%s", ms(d.Carrier.P50), ms(d.Carrier.Max), failed(d.Carrier.Failed)),
+		fmt.Sprintf("%.0f/%.0f%s", ms(d.Path.P50), ms(d.Path.Max), failed(d.Path.Failed)),
 		fmt.Sprintf("%.0f/%.0f%s", ms(d.Connection.P50), ms(d.Connection.Max), failed(d.Connection.Failed)),
 		fmt.Sprintf("%.2f (%.2f)", ms(d.Ping), ms(r.Usual.Ping)),
 		fmt.Sprintf("%+.1f/%+.1f", mb(r.Grown.Hub), mb(r.Left.Hub)), fmt.Sprintf("%+.1f/%+.1f", mb(r.Grown.Exit), mb(r.Left.Exit)),
@@ -78,10 +78,10 @@ func (r row) faults() []string {
 	d := r.During
 	say(r.Tried == 0, "nothing was tried")
 	say(r.LetIn > 0, "%d were let in", r.LetIn)
-	say(d.Carrier.Failed > 0, "%d new carriers failed: %s", d.Carrier.Failed, d.Carrier.Why)
-	say(d.Carrier.Max > mostCarrier, "a new carrier took %v", d.Carrier.Max.Round(time.Millisecond))
+	say(d.Path.Failed > 0, "%d new paths failed: %s", d.Path.Failed, d.Path.Why)
+	say(d.Path.Max > mostPath, "a new path took %v", d.Path.Max.Round(time.Millisecond))
 	say(d.Connection.Failed > 0, "%d new connections failed: %s", d.Connection.Failed, d.Connection.Why)
-	say(d.Connection.Max > mostCarrier, "a new connection took %v", d.Connection.Max.Round(time.Millisecond))
+	say(d.Connection.Max > mostPath, "a new connection took %v", d.Connection.Max.Round(time.Millisecond))
 	say(r.slow(), "the ping-pong takes %v, usually %v", d.Ping, r.Usual.Ping)
 	say(r.Grown.Hub > mostHub, "the hub grew by %.0f MB", mb(r.Grown.Hub))
 	say(r.Grown.Exit > mostAgent, "the exit grew by %.0f MB", mb(r.Grown.Exit))

@@ -128,7 +128,7 @@ func (f *flow) runIdle(c *net.TCPConn, stop <-chan struct{}) error {
 	if err := f.request(c, bytesOf(content, maxRequest)); err != nil {
 		return err
 	}
-	waiting := make(chan struct{}) // closed when nobody reads any more
+	waiting := make(chan struct{}) // closed when nobody reads any longer
 	go func() {
 		defer close(waiting)
 		select {

@@ -103,7 +103,7 @@ func (s *Stream) pump(k *sink) {
 	s.endSinkLocked(s.streamErrLocked())
 }
 
-// endSinkLocked calls done. pumping stays set: nobody writes any more.
+// endSinkLocked calls done. pumping stays set: nobody writes any longer.
 func (s *Stream) endSinkLocked(err error) {
 	k := s.sink
 	s.dropLocked()

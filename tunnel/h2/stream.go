@@ -36,7 +36,7 @@ type Stream struct {
 	err       error
 	answered  bool // the server's side: an answer was given
 	serving   bool // its handler runs
-	over      bool // it does not count any more
+	over      bool // it does not count any longer
 
 	writing    sync.Mutex // held by one Write or CloseWrite at a time
 	writable   sync.Cond

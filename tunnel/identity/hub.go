@@ -29,7 +29,7 @@ type HubRecord struct {
 	Zone        string   `json:"zone,omitempty"` // where it runs; hubs of one zone may fail together
 	Version     string   `json:"version,omitempty"`
 	Weight      int      `json:"weight,omitempty"`   // its share of the agents, 1 to MaxHubWeight; 0 is 1
-	Draining    bool     `json:"draining,omitempty"` // it is about to end and takes nobody any more
+	Draining    bool     `json:"draining,omitempty"` // it is about to end and takes nobody any longer
 	Time        int64    `json:"time"`               // Unix milliseconds; of two records the later one counts
 	Certificate []byte   `json:"certificate"`        // DER of the hub's certificate
 }

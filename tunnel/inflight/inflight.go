@@ -63,7 +63,7 @@ func (t *Tracker) GoUpTo(kind *limit.Counts[struct{}], most int, f func()) bool 
 	return false
 }
 
-// Close lets nothing new begin, and returns a channel that is closed when nothing runs any more. It
+// Close lets nothing new begin, and returns a channel that is closed when nothing runs any longer. It
 // may be called again.
 func (t *Tracker) Close() <-chan struct{} {
 	t.mu.Lock()

@@ -21,7 +21,7 @@ type attempt struct {
 // First tries n ways, numbered from 0: each after delay, or at once when one has failed. It returns
 // the first success and its number. The context of the others ends then; a success that comes too
 // late all the same is closed. Without a success it returns nil, -1 and what each way said, in the
-// order in which they failed. It returns when no attempt runs any more.
+// order in which they failed. It returns when no attempt runs any longer.
 func First(ctx context.Context, n int, delay time.Duration, try func(ctx context.Context, i int) (io.Closer, error)) (io.Closer, int, []error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

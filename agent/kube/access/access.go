@@ -52,7 +52,7 @@ func (a *App) Run(ctx context.Context) error {
 // Left does nothing: all that runs for a peer is a flow.
 func (a *App) Left(func(apps.Peer) bool) {}
 
-// Judge ends what runs with the rights of a group that its user is not in any more.
+// Judge ends what runs with the rights of a group that its user is not in any longer.
 func (a *App) Judge(func(apps.Peer, string) bool) {
 	a.mu.Lock()
 	x := a.server

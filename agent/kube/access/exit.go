@@ -98,7 +98,7 @@ func (f *flow) lost(now []string) bool {
 	return false
 }
 
-// judge ends the flows whose requests had a group that their peer is not in any more: a watch and a
+// judge ends the flows whose requests had a group that their peer is not in any longer: a watch and a
 // terminal would go on with its rights.
 func (x *exit) judge() {
 	x.mu.Lock()

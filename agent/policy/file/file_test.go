@@ -167,7 +167,7 @@ func TestADifferenceSaysWhoGainsAndLosesWhat(t *testing.T) {
 	}{
 		{"nothing", "", "", nil, nil},
 		{"a member", "[alice, bob]", "[alice, bob, eve]", []string{"eve to file/read at router-12", "eve to tunnel/tcp/status at router-12"}, nil},
-		{"no member any more", "[alice, bob]", "[bob]", nil, []string{"alice to file/read at router-12", "alice to tunnel/tcp/status at router-12"}},
+		{"no member any longer", "[alice, bob]", "[bob]", nil, []string{"alice to file/read at router-12", "alice to tunnel/tcp/status at router-12"}},
 		{"a label", "labels: [role=db]", "labels: [role=db, demo]", []string{"gil to proxy/*.demo:443 at db-1"}, nil},
 		{"everybody", `who: ["group:dba"]`, `who: ["group:dba", "*"]`, []string{"* to tunnel/tcp/db at db-1 from label:managed"}, nil},
 		{"everything of an app", "to: [tunnel/tcp/ssh]", "to: [tunnel]", []string{"carol to tunnel at srv-7"}, nil},

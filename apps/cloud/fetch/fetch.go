@@ -98,7 +98,7 @@ const (
 )
 
 // ErrNoSource is that nobody who can be reached has all of the rest.
-var ErrNoSource = errors.New("no source has it any more")
+var ErrNoSource = errors.New("no source has it any longer")
 
 // Fetch gets a content into its file and returns the list of its blocks. When it returns without an
 // error, the file has the content and nothing else, and its hash was checked. On an error what has

@@ -23,7 +23,7 @@ type link struct {
 	sent []asked // in the order of the answers to come; guarded by f.mu
 	cost int     // of those; guarded by f.mu
 	over bool    // nothing more is asked; guarded by f.mu
-	lost bool    // no answers come any more; guarded by f.mu
+	lost bool    // no answers come any longer; guarded by f.mu
 	slow *time.Timer
 }
 

@@ -145,7 +145,7 @@ func (s *Store) trusted(a *App) error {
 	}
 	_, by, err := bundle.OpenBy(s.config.Notary, signed)
 	if err != nil {
-		return answer.Errorf(answer.Denied, "its provider %s was evicted: the app goes on, and is not upgraded any more", a.Manifest.Provider)
+		return answer.Errorf(answer.Denied, "its provider %s was evicted: the app goes on, and is not upgraded any longer", a.Manifest.Provider)
 	}
 	a.Signer = by.ID
 	return nil

@@ -56,7 +56,7 @@ func held(info fs.FileInfo) int64 {
 	return info.Size()
 }
 
-// gone reports whether an error says that a file is not there any more.
+// gone reports whether an error says that a file is not there any longer.
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) }
 
 // own gives a directory and all that is in it to an account, if it is not that of the account yet.

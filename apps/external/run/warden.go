@@ -61,7 +61,7 @@ func (w *warden) watch(pid int) {
 	}
 }
 
-// forget is called when nothing of a program runs any more.
+// forget is called when nothing of a program runs any longer.
 func (w *warden) forget(pid int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

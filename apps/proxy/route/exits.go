@@ -101,7 +101,7 @@ func (e *Exits) Run(ctx context.Context) {
 }
 
 // look returns the exits that are online and whose user is trusted. Answers older than fresh are asked for again.
-// Exits that did not answer the last time are waited for only if patient: one sick exit must not delay every
+// Exits that did not answer the last time are waited for only if patient: one unhealthy exit must not delay every
 // connection through the others.
 func (e *Exits) look(ctx context.Context, trusted func(user string) bool, fresh time.Duration, patient bool) ([]Candidate, error) {
 	all, err := e.list(ctx, patient)

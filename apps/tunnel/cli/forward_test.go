@@ -117,7 +117,7 @@ func TestReverseForwardTakesConnectionsThereToATargetHere(t *testing.T) {
 	if err := command.stop(); err != nil {
 		t.Errorf("the command ended with %v", err)
 	}
-	appstest.Eventually(t, "nobody listens there any more", func() bool {
+	appstest.Eventually(t, "nobody listens there any longer", func() bool {
 		c, err := net.Dial("tcp", there)
 		if err == nil {
 			c.Close()

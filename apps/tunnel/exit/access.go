@@ -64,7 +64,7 @@ func (a *access) SetRules(rules []spec.Allow, user string) {
 	a.judgeLocked(user)
 }
 
-// Judge cuts the flows that the rules do not allow any more.
+// Judge cuts the flows that the rules do not allow any longer.
 func (a *access) Judge(user string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -50,7 +50,7 @@ var ErrSource = errors.New("invalid policy")
 
 // Source is the whole policy of a mesh. The zero value is an empty policy: it gives nobody
 // anything. Times are Unix seconds, and a time of zero is none. A Source that others read must not
-// change any more.
+// change any longer.
 type Source struct {
 	Mode      string              `json:"mode,omitempty"`   // what the grants do, see [Enforce]
 	Users     map[string]User     `json:"users"`            // known names, invited or not

@@ -19,7 +19,7 @@ import (
 // the peer. Where there is another hub nobody waits for that:
 //
 //	an answer is overdue -> PING end to end, and to the hub -> no PONG: suspect
-//	  a flow that waits opens again elsewhere, with the same word; new flows avoid the session, and the hub
+//	  a flow that waits opens again elsewhere, with the same flow ID; new flows avoid the session, and the hub
 //	  silent for longer: the session ends, and so does what was offloaded through the hub (Lost)
 
 // Hubs is what Peers ask of the sessions with hubs.
@@ -39,8 +39,8 @@ type Hubs interface {
 	Watch(ctx context.Context, hub identity.ID) (watched context.Context, stop func())
 }
 
-// carrier is a session that this agent opened, with what it goes through.
-type carrier struct {
+// outSession is a session that this agent opened, with what it goes through.
+type outSession struct {
 	flow.Session
 	directly
 	hub     identity.ID // "": none, it is direct or with ourselves
@@ -48,9 +48,9 @@ type carrier struct {
 	retired *atomic.Bool // a direct session gets no new flows, or has none; nil: it is not direct
 }
 
-// newCarrier makes the carrier of a session through a hub.
-func (p *Peers) newCarrier(s *seal.Session, hub identity.ID) *carrier {
-	c := &carrier{Session: s, hub: hub}
+// newOutSession takes a session through a hub.
+func (p *Peers) newOutSession(s *seal.Session, hub identity.ID) *outSession {
+	c := &outSession{Session: s, hub: hub}
 	c.doubt = suspicion.New(suspicion.Config{
 		Ping: s.Ping, Heard: s.Heard, RTT: s.RTT, Go: p.Work.Go,
 		Lost: func() bool {
@@ -66,16 +66,16 @@ func (p *Peers) newCarrier(s *seal.Session, hub identity.ID) *carrier {
 }
 
 // doubtful reports whether new flows are to avoid it.
-func (c *carrier) doubtful(hubs Hubs) bool {
+func (c *outSession) doubtful(hubs Hubs) bool {
 	if c.is() {
 		return c.doubt.Suspect()
 	}
 	return c.hub != "" && (c.doubt.Suspect() && hubs.Another(c.hub) || hubs.Suspect(c.hub))
 }
 
-// watch is for a request that waits for an answer on a carrier. The context ends with
+// watch is for a request that waits for an answer on a session. The context ends with
 // [suspicion.Err] when the answer is no longer expected, and may be had elsewhere.
-func (p *Peers) watch(ctx context.Context, c *carrier) (watched context.Context, stop func()) {
+func (p *Peers) watch(ctx context.Context, c *outSession) (watched context.Context, stop func()) {
 	if c.is() {
 		return c.doubt.Watch(ctx) // there is the relay
 	}
@@ -90,13 +90,13 @@ func (p *Peers) watch(ctx context.Context, c *carrier) (watched context.Context,
 	}
 }
 
-// gaveUp reports whether a request was given up because its carrier hangs.
+// gaveUp reports whether a request was given up because its session hangs.
 func gaveUp(ctx, watched context.Context) bool {
 	return ctx.Err() == nil && errors.Is(context.Cause(watched), suspicion.Err)
 }
 
 // dial opens a sealed session with a peer, not through the hub avoid if there is another.
-func (p *Peers) dial(ctx context.Context, to, avoid identity.ID) (*carrier, error) {
+func (p *Peers) dial(ctx context.Context, to, avoid identity.ID) (*outSession, error) {
 	if to == p.Self {
 		return p.dialSelf(ctx)
 	}
@@ -111,7 +111,7 @@ func (p *Peers) dial(ctx context.Context, to, avoid identity.ID) (*carrier, erro
 		stop()
 		switch {
 		case err == nil:
-			return p.newCarrier(s, hub), nil
+			return p.newOutSession(s, hub), nil
 		case !again:
 			return nil, answer.Lost(err)
 		}
