@@ -15,6 +15,7 @@ import (
 //	x32 numbers, socketcall                             refused
 //	socket                                             by family; without the network that is AF_UNIX alone
 //	clone                                              without new namespaces
+//	prctl                                              but what hides a process: the agent counts what it has open
 //	clone3, numbers that this list does not know yet   ENOSYS: programs fall back
 //	what is in denied, and in changesMode              EPERM
 //	all else                                           allowed
@@ -117,6 +118,11 @@ func (o *Order) newFilter() (p program) {
 	clone.end(refused)
 	clone.end(allowed)
 	p.is(unix.SYS_CLONE, clone)
+	var prctl program
+	prctl.load(argument(0))
+	prctl.is(unix.PR_SET_DUMPABLE, ends(refused))
+	prctl.end(allowed)
+	p.is(unix.SYS_PRCTL, prctl)
 	for _, number := range denied {
 		p.is(number, ends(refused))
 	}

@@ -24,10 +24,17 @@ const (
 	together = 4
 )
 
-// exceeds says what is too much in the directory of a program, "" for nothing. It stops at the first
-// thing that is.
-func exceeds(dir string, rights manifest.Rights) string {
-	bytes, files := int64(0), 0
+// nameless is what processes hold open that has no name any more, or never had one.
+type nameless struct {
+	bytes  int64 // on the disk of the program's directory
+	files  int   // there
+	memory int64 // bytes of the rest: files that are memory
+}
+
+// exceeds says what is too much in the directory of a program, and of what it holds without a name; ""
+// for nothing. It stops at the first thing that is.
+func exceeds(dir string, open nameless, rights manifest.Rights) string {
+	bytes, files := open.bytes, open.files
 	over := ""
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if path == dir && errors.Is(err, fs.ErrNotExist) {
@@ -63,7 +70,7 @@ func exceeds(dir string, rights manifest.Rights) string {
 
 // within refuses to start a program that is over its quota.
 func (r *Runner) within(s Spec) error {
-	over := exceeds(s.Data, s.Manifest.Rights)
+	over := exceeds(s.Data, nameless{}, s.Manifest.Rights)
 	if over == "" {
 		return nil
 	}
@@ -107,10 +114,22 @@ func (r *Runner) tooMuch(ctx context.Context, p *proc) string {
 			}
 		case <-files.C:
 			begun := time.Now()
-			if over := exceeds(p.from.Data, rights); over != "" {
+			if over := p.written(rights); over != "" {
 				return over
 			}
 			files.Reset(max(r.group.every, share*time.Since(begun)))
 		}
 	}
+}
+
+// written says what is too much of what a program that runs has written, "" for nothing.
+func (p *proc) written(rights manifest.Rights) string {
+	open, err := openOf(p.pid, p.from.Data)
+	if err != nil && p.means.Holds() {
+		return "what it has open cannot be counted: " + err.Error()
+	}
+	if open.memory > together*rights.MemoryLimit() {
+		return fmt.Sprintf("its files in memory were larger than %d MB", together*rights.MemoryLimit()>>20)
+	}
+	return exceeds(p.from.Data, open, rights)
 }

@@ -77,6 +77,25 @@ func app(what string) int {
 				os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), nil, 0o600)
 			}
 		}()
+	case "unlinked":
+		f, err := os.CreateTemp(os.Getenv("ZTM_DATA"), "")
+		if err != nil {
+			fmt.Println(err)
+			return 4
+		}
+		os.Remove(f.Name())
+		fill(f)
+	case "memfd":
+		fd, err := unix.MemfdCreate("ztm", 0)
+		if err != nil {
+			fmt.Println(err)
+			return 4
+		}
+		fill(os.NewFile(uintptr(fd), "memfd"))
+	case "hide":
+		if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err == nil {
+			return 4
+		}
 	case "spin":
 		for range 8 {
 			go func() { // ends with the process
@@ -105,6 +124,12 @@ func app(what string) int {
 		unix.Pause()
 	}
 	return echo()
+}
+
+// fill writes 8 MB to a file that stays open.
+func fill(f *os.File) {
+	f.Write(make([]byte, 8<<20))
+	unix.Dup(int(f.Fd()))
 }
 
 // program is the app's own program: its directory is where it starts.
@@ -347,53 +372,6 @@ func TestWhatAnAppTakesIsItsOwnLoss(t *testing.T) {
 }
 
 // TestAKilledAgentLeavesNoProcess kills an agent, which is the test binary once more.
-func TestAnAppThatFillsItsDirectoryIsEndedAndNotStartedBeforeThereIsRoom(t *testing.T) {
-	f := newRunner(t, "litter", func(s *Spec, _ *Config) { s.Manifest.Rights.DiskFiles = 1000 })
-	f.group.every = 10 * time.Millisecond
-	if err := f.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	appstest.Eventually(t, "it ends", func() bool { s := f.Status(); return s.PID == 0 && strings.Contains(s.Error, "more than 1000 files") })
-	if err := f.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "more than 1000 files") {
-		t.Errorf("it is started again: %v", err)
-	}
-	if err := os.RemoveAll(f.spec.Data); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Start(t.Context()); err != nil {
-		t.Errorf("with room again: %v", err)
-	}
-}
-
-func TestAllThatAnAppHasWrittenIsCounted(t *testing.T) {
-	dir := t.TempDir()
-	if over := exceeds(filepath.Join(dir, "none"), manifest.Rights{}); over != "" {
-		t.Errorf("of a directory that is not there: %s", over)
-	}
-	plain := filepath.Join(dir, "plain")
-	if err := os.WriteFile(plain, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if over := exceeds(filepath.Join(plain, "data"), manifest.Rights{}); !strings.Contains(over, "cannot be counted") {
-		t.Errorf("of a directory that cannot be read: %q", over)
-	}
-	if err := os.Remove(plain); err != nil {
-		t.Fatal(err)
-	}
-	deep := filepath.Join(dir, "a", "b")
-	if err := errors.Join(os.MkdirAll(deep, 0o700), os.WriteFile(filepath.Join(deep, "c"), make([]byte, 3<<20), 0o600), os.Symlink("/", filepath.Join(dir, "all"))); err != nil {
-		t.Fatal(err)
-	}
-	for _, tt := range []struct {
-		rights manifest.Rights
-		over   bool
-	}{{manifest.Rights{}, false}, {manifest.Rights{DiskFiles: 5}, false}, {manifest.Rights{DiskFiles: 4}, true}, {manifest.Rights{Disk: 2 << 20}, true}, {manifest.Rights{Disk: 5 << 20}, false}} {
-		if over := exceeds(dir, tt.rights); (over != "") != tt.over {
-			t.Errorf("%+v: %q", tt.rights, over)
-		}
-	}
-}
-
 func TestWhereNothingHoldsAnAppItIsNotStartedUnlessItsOwnerSaysSo(t *testing.T) {
 	unconfined := false
 	f := newRunner(t, "echo", nil)

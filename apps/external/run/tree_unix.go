@@ -47,9 +47,11 @@ func members(sid int) []int {
 	return pids
 }
 
+// block is the unit of the count of blocks, in bytes, whatever the file system's own is.
+const block = 512
+
 // held is how much of the disk a file takes, in bytes.
 func held(info fs.FileInfo) int64 {
-	const block = 512 // of the count, whatever the file system's own
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return st.Blocks * block
 	}
