@@ -72,6 +72,7 @@ type out struct {
 	Config
 	asked   chan struct{}            // a place for each flow
 	changes *limit.Buckets[struct{}] // of what it offers
+	room    shelf.Room               // of its files in the cloud
 }
 
 // Out returns the door of a program to the agent:
@@ -122,7 +123,8 @@ func (o *out) files(w http.ResponseWriter, r *http.Request) {
 		answer.Fail(w, o.Log, err)
 		return
 	}
-	s := &shelf.Shelf{Cloud: o.Cloud, ID: o.ID, User: o.Mesh.Self().User, Users: o.usersOf}
+	s := &shelf.Shelf{Cloud: o.Cloud, ID: o.ID, User: o.Mesh.Self().User, Users: o.usersOf,
+		Room: &o.room, Bytes: m.Rights.DiskLimit(), Files: m.Rights.FileLimit()}
 	err = o.place(func() error {
 		v, err := s.Serve(w, r)
 		if v != nil || r.Method != http.MethodGet && err == nil {

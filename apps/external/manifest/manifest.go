@@ -78,8 +78,8 @@ type Rights struct {
 
 	Memory    int64 `json:"memory,omitempty"`    // bytes of data of each process; 0 is 256 MB
 	Processes int   `json:"processes,omitempty"` // processes and threads; 0 is 32
-	Disk      int64 `json:"disk,omitempty"`      // bytes of all that it keeps in its directory; 0 is 1 GB
-	DiskFiles int   `json:"diskFiles,omitempty"` // files and directories there; 0 is 10,000
+	Disk      int64 `json:"disk,omitempty"`      // bytes of all that it keeps in its directory, and as many of its files in the cloud; 0 is 1 GB
+	DiskFiles int   `json:"diskFiles,omitempty"` // files and directories there, and files in the cloud; 0 is 10,000
 }
 
 // AnyNet is the value of [Rights.Net] that asks for the network.

@@ -29,6 +29,9 @@ type Shelf struct {
 	ID    string                                            // of the app, "PROVIDER/NAME"
 	User  string                                            // of this endpoint
 	Users func(context.Context) (names []string, err error) // who have the app, this user among them
+	Room  *Room                                             // of the app at this endpoint
+	Bytes int64                                             // that all of its files that are here may have
+	Files int                                               // that may be here
 }
 
 // File is a file as a program sees it.
@@ -87,8 +90,11 @@ func within(path string) error {
 	return nil
 }
 
-// list lists the files of all users who have the app.
-func (s *Shelf) list(ctx context.Context) ([]File, error) {
+// list lists the files of all users who have the app, after the other endpoints were asked for news.
+func (s *Shelf) list(ctx context.Context) ([]File, error) { return s.listed(ctx, true) }
+
+// listed lists the files of all users who have the app.
+func (s *Shelf) listed(ctx context.Context, ask bool) ([]File, error) {
 	users, err := s.Users(ctx)
 	if err != nil {
 		return nil, err
@@ -96,7 +102,7 @@ func (s *Shelf) list(ctx context.Context) ([]File, error) {
 	all := []File{}
 	for i, user := range users {
 		q := url.Values{"path": {s.tree(user)}}
-		if i > 0 {
+		if i > 0 || !ask {
 			q.Set("offline", "1") // for the first the cloud has asked all other endpoints
 		}
 		var files []File
@@ -120,6 +126,11 @@ func (s *Shelf) get(w http.ResponseWriter, r *http.Request, path string) error {
 		return answer.Errorf(answer.BadRequest, "want /v1/files/USER/PATH: %v", err)
 	}
 	file := s.tree(user) + "/" + path
+	release, err := s.place(r.Context(), user, path, -1)
+	if err != nil {
+		return err
+	}
+	defer release()
 	if err := Fetch(r.Context(), s.Cloud, file, func(Fetching) {}); err != nil {
 		return err
 	}
@@ -142,6 +153,11 @@ func (s *Shelf) put(r *http.Request, path string) error {
 	if r.ContentLength < 0 || r.ContentLength > maxFile {
 		return answer.Errorf(answer.BadRequest, "a file needs a Content-Length of at most %d bytes", int64(maxFile))
 	}
+	release, err := s.place(r.Context(), s.User, path, r.ContentLength)
+	if err != nil {
+		return err
+	}
+	defer release()
 	c, err := s.Cloud.Open(r.Context(), App+"/put", nil)
 	if err != nil {
 		return err

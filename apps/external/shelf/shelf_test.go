@@ -1,6 +1,7 @@
 package shelf
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -31,7 +32,9 @@ func (f *fake) Call(_ context.Context, method, path string, _, out any) error {
 	f.asked = append(f.asked, method+" "+path)
 	if list, ok := out.(*[]File); ok && f.files != nil {
 		for _, file := range f.files() {
-			*list = append(*list, File{Path: file["path"].(string), State: "synced"})
+			size, _ := file["size"].(int)
+			state, _ := file["state"].(string)
+			*list = append(*list, File{Path: file["path"].(string), Size: int64(size), State: cmp.Or(state, "synced")})
 		}
 	}
 	if results, ok := out.(*[]result); ok {
@@ -46,7 +49,8 @@ func (f *fake) Open(context.Context, string, url.Values) (net.Conn, error) {
 
 // newShelf is the files of the app bob/notes at an endpoint of alice.
 func newShelf(f *fake) *Shelf {
-	return &Shelf{Cloud: f, ID: "bob/notes", User: "alice", Users: func(context.Context) ([]string, error) { return []string{"alice"}, nil }}
+	return &Shelf{Cloud: f, ID: "bob/notes", User: "alice", Users: func(context.Context) ([]string, error) { return []string{"alice"}, nil },
+		Room: &Room{}, Bytes: 10 << 20, Files: 3}
 }
 
 func TestAPathOfAProgramLeadsNowhereButBelowItsOwnDirectory(t *testing.T) {
@@ -64,6 +68,44 @@ func TestAPathOfAProgramLeadsNowhereButBelowItsOwnDirectory(t *testing.T) {
 			if _, err := newShelf(f).Serve(httptest.NewRecorder(), r); answer.CodeOf(err) != answer.BadRequest || len(f.asked) > 0 {
 				t.Errorf("%s %q: %v, and the cloud was asked %v", method, path, err, f.asked)
 			}
+		}
+	}
+}
+
+func TestWhatAnAppHasInTheCloudIsLimitedWithWhatIsOnItsWay(t *testing.T) {
+	const mb = 1 << 20
+	at := "/users/alice/app-data/bob/notes/"
+	here := func(list ...map[string]any) func() []map[string]any { return func() []map[string]any { return list } }
+	file := func(name string, size int, state string) map[string]any {
+		return map[string]any{"path": at + name, "size": size, "state": state}
+	}
+	for name, tt := range map[string]struct {
+		files  func() []map[string]any
+		coming int64 // bytes of a file that is on its way
+		size   int64 // -1: as published
+		ok     bool
+	}{
+		"there is room":              {here(file("b", 4*mb, "synced")), 0, 6 * mb, true},
+		"a byte too many":            {here(file("b", 4*mb, "synced")), 0, 6*mb + 1, false},
+		"it takes the place of one":  {here(file("a", 9*mb, "synced")), 0, 10 * mb, true},
+		"one that is not here":       {here(file("b", 9*mb, "missing")), 0, 10 * mb, true},
+		"another is on its way":      {here(), 5 * mb, 6 * mb, false},
+		"three files are here":       {here(file("b", 1, "synced"), file("c", 1, "synced"), file("d", 1, "synced")), 0, 1, false},
+		"it is fetched":              {here(file("a", 6*mb, "missing"), file("b", 4*mb, "synced")), 0, -1, true},
+		"it is fetched and too long": {here(file("a", 7*mb, "missing"), file("b", 4*mb, "synced")), 0, -1, false},
+	} {
+		s := newShelf(&fake{files: tt.files})
+		s.Room.bytes = tt.coming
+		release, err := s.place(t.Context(), "alice", "a", tt.size)
+		if ok := err == nil; ok != tt.ok || !ok && answer.CodeOf(err) != answer.Limit {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if err == nil {
+			release()
+		}
+		if s.Room.bytes != tt.coming || s.Room.files != 0 {
+			t.Errorf("%s: %d files of %d bytes are on their way at the end", name, s.Room.files, s.Room.bytes)
 		}
 	}
 }
