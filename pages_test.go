@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,6 +30,85 @@ func TestTheErrorsOfTheTroubleshootingPageAreTheProgramsOwn(t *testing.T) {
 			t.Errorf("the program does not say %q", row[1])
 		}
 	}
+}
+
+// TestEveryKindOfErrorIsOnTheTroubleshootingPage holds that whatever the program says is of a kind that
+// the page explains.
+func TestEveryKindOfErrorIsOnTheTroubleshootingPage(t *testing.T) {
+	page, err := os.ReadFile("docs/troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := 0
+	for _, s := range sources(t) {
+		if s.path != "tunnel/answer/code.go" {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			v, ok := n.(*ast.ValueSpec)
+			if !ok || len(v.Values) != 1 {
+				return true
+			}
+			if lit, ok := v.Values[0].(*ast.BasicLit); ok {
+				if kinds++; !strings.Contains(string(page), "| `"+strings.Trim(lit.Value, `"`)+"` |") {
+					t.Errorf("the page does not explain errors of the kind %s", lit.Value)
+				}
+			}
+			return true
+		})
+	}
+	if kinds < 14 {
+		t.Errorf("only %d kinds were found", kinds)
+	}
+}
+
+// betweenMachines are the packages whose refusals are for the programs of other machines.
+var betweenMachines = []string{"hub", "apps/appstest"}
+
+// TestEveryRefusalOfAUserIsOnTheTroubleshootingPage holds that whoever is told that they may not finds
+// there who can let them, unless the error says it.
+func TestEveryRefusalOfAUserIsOnTheTroubleshootingPage(t *testing.T) {
+	page, err := os.ReadFile("docs/troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, s := range sources(t) {
+		if s.test || slices.Contains(betweenMachines, s.pkg) {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			text, ok := denial(n)
+			if !ok || !strings.Contains(text, "user %") || strings.Contains(text, "ztm ") {
+				return true
+			}
+			if seen++; !strings.Contains(string(page), "| `"+verb.ReplaceAllString(text, "…")) {
+				t.Errorf("%v: the page does not say what to do about %q", s.at(n.Pos()), text)
+			}
+			return true
+		})
+	}
+	if seen < 15 {
+		t.Errorf("only %d refusals were found", seen)
+	}
+}
+
+// denial returns the text of a call that makes an error of the kind Denied.
+func denial(n ast.Node) (string, bool) {
+	call, ok := n.(*ast.CallExpr)
+	if !ok || len(call.Args) < 2 {
+		return "", false
+	}
+	kind, ok := call.Args[0].(*ast.SelectorExpr)
+	if !ok || kind.Sel.Name != "Denied" {
+		return "", false
+	}
+	lit, ok := call.Args[1].(*ast.BasicLit)
+	if !ok {
+		return "", false
+	}
+	text, err := strconv.Unquote(lit.Value)
+	return text, err == nil
 }
 
 // texts are all strings of the program, with an ellipsis for each word that is put in.
