@@ -16,6 +16,7 @@ import (
 	"ztm/agent/api"
 	"ztm/agent/authority"
 	"ztm/agent/control"
+	"ztm/agent/policy/keep"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -36,7 +37,10 @@ func (a *Agent) admit(ctx context.Context, mesh string, in api.Join) (row author
 	if err := a.checkNew(mesh, p); err != nil {
 		return row, err
 	}
-	row = authority.Row{CA: p.CA, CAKey: p.CAKey, Trust: p.Trust, Name: in.Name, Hubs: p.Bootstraps}
+	if err := keep.CheckPermit(p); err != nil {
+		return row, err
+	}
+	row = authority.Row{CA: p.CA, CAKey: p.CAKey, Trust: p.Trust, Policy: p.Policy, Name: in.Name, Hubs: p.Bootstraps}
 	public := a.key.Public().(ed25519.PublicKey)
 	switch {
 	case p.CAKey != "":

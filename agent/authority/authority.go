@@ -44,6 +44,7 @@ type Config struct {
 
 	Ends         func(user string) time.Time // when the access of a user ends or has ended, by the policy of the mesh; zero: not
 	TrustChanged func()                      // is called when another trust list is in force
+	Policy       func() []byte               // the head of the policy for who joins; nil: there is none
 }
 
 // Authority is made with [New] and completed by Connect. Its methods may be called from any
@@ -133,6 +134,7 @@ type Row struct {
 	Next        *NextCA  `json:"next,omitempty"`      // made here to follow the mesh's CA, until the mesh has it
 	Certificate []byte   `json:"certificate"`         // DER
 	Trust       []byte   `json:"trust,omitempty"`     // the newest trust list seen
+	Policy      []byte   `json:"policy,omitempty"`    // the head of the policy that the permit had: what is known until there is another
 	Unsettled   []string `json:"unsettled,omitempty"` // users and devices evicted here whose eviction no hub has taken yet
 	Name        string   `json:"name"`                // of this endpoint
 	Labels      []string `json:"labels,omitempty"`

@@ -181,6 +181,6 @@ func (a *Authority) RootPermit() (*identity.Permit, error) {
 	}
 	return &identity.Permit{
 		Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), CAKey: string(ca.KeyPEM()), Bootstraps: a.Control.Bootstraps(),
-		Trust: a.Verifier.Trust().Document(),
+		Trust: a.Verifier.Trust().Document(), Policy: a.Policy(),
 	}, nil
 }

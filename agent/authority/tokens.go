@@ -66,7 +66,7 @@ func (a *Authority) Invite(ctx context.Context, user string, key ed25519.PublicK
 		return nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	trust, now := a.Verifier.Trust(), a.Verifier.Clock().Now()
-	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), Bootstraps: a.Control.Bootstraps(), Trust: trust.Document()}
+	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), Bootstraps: a.Control.Bootstraps(), Trust: trust.Document(), Policy: a.Policy()}
 	admitted := trust.Admission(user, now, invitedDevices(trust, user, key)...)
 	if err := a.Book.NoteInvited(user, admitted); err != nil {
 		return nil, err

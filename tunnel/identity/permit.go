@@ -30,9 +30,10 @@ const (
 type Permit struct {
 	Version    int          `json:"version"`
 	Mesh       ID           `json:"mesh"`
-	CA         string       `json:"ca"`              // PEM of the mesh's newest CA
-	Bootstraps []string     `json:"bootstraps"`      // host:port of the hub, in the order to try
-	Trust      []byte       `json:"trust,omitempty"` // the trust list when the permit was made, if there was one
+	CA         string       `json:"ca"`               // PEM of the mesh's newest CA
+	Bootstraps []string     `json:"bootstraps"`       // host:port of the hub, in the order to try
+	Trust      []byte       `json:"trust,omitempty"`  // the trust list when the permit was made, if there was one
+	Policy     []byte       `json:"policy,omitempty"` // the head of the policy then, if there was one; who reads the permit checks it
 	Agent      *PermitAgent `json:"agent,omitempty"`
 	Hub        *PermitHub   `json:"hub,omitempty"`
 	CAKey      string       `json:"caKey,omitempty"` // PEM
@@ -132,17 +133,9 @@ func (p *Permit) CheckCertificate(key ed25519.PublicKey, now time.Time) (Subject
 	if p.Agent == nil {
 		return Subject{}, failf(ErrPermit, "permit has no certificate")
 	}
-	t, err := ParseTrust([]byte(p.CA), p.Trust)
+	_, s, err := p.verify(p.Agent.Certificate, RoleMember, now)
 	if err != nil {
-		return Subject{}, fmt.Errorf("permit: %w", err)
-	}
-	cert, err := parseCertificate([]byte(p.Agent.Certificate))
-	if err != nil {
-		return Subject{}, failf(ErrPermit, "permit: certificate: %v", err)
-	}
-	s, err := t.Verify(cert, RoleMember, now)
-	if err != nil {
-		return Subject{}, fmt.Errorf("permit: %w", err)
+		return Subject{}, err
 	}
 	if !s.Key.Equal(key) {
 		return Subject{}, failf(ErrWrongID, "permit is for another device: its certificate is for ID %s, this device is %s",
@@ -272,20 +265,25 @@ func (p *Permit) CheckHub(key ed25519.PublicKey, now time.Time) (der []byte, err
 	if p.Hub == nil {
 		return nil, failf(ErrPermit, "permit is not for a hub")
 	}
-	t, err := ParseTrust([]byte(p.CA), p.Trust)
-	if err != nil {
-		return nil, fmt.Errorf("permit: %w", err)
-	}
-	cert, err := parseCertificate([]byte(p.Hub.Certificate))
-	if err != nil {
-		return nil, failf(ErrPermit, "permit: certificate: %v", err)
-	}
-	s, err := t.Verify(cert, RoleHub, now)
-	if err != nil {
-		return nil, fmt.Errorf("permit: %w", err)
-	}
-	if !s.Key.Equal(key) {
+	der, s, err := p.verify(p.Hub.Certificate, RoleHub, now)
+	if err == nil && !s.Key.Equal(key) {
 		return nil, failf(ErrWrongID, "permit is for another hub: its certificate is for ID %s, this hub is %s", s.ID, IDOf(key))
 	}
-	return cert.Raw, nil
+	return der, err
+}
+
+// verify checks a certificate of the permit by what else is in it.
+func (p *Permit) verify(text string, role Role, now time.Time) (der []byte, s Subject, err error) {
+	t, err := ParseTrust([]byte(p.CA), p.Trust)
+	if err != nil {
+		return nil, s, fmt.Errorf("permit: %w", err)
+	}
+	cert, err := parseCertificate([]byte(text))
+	if err != nil {
+		return nil, s, failf(ErrPermit, "permit: certificate: %v", err)
+	}
+	if s, err = t.Verify(cert, role, now); err != nil {
+		return nil, s, fmt.Errorf("permit: %w", err)
+	}
+	return cert.Raw, s, nil
 }

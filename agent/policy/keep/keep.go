@@ -37,6 +37,7 @@ type Config struct {
 	Verifier *identity.Verifier
 	Signer   func() (*identity.CA, error) // the CA key, where it is
 	State    apps.State
+	First    []byte // the head that the permit had, with which a membership begins; nil: it had none
 	Work     *inflight.Tracker
 	Life     context.Context
 
@@ -115,7 +116,11 @@ const (
 func New(c Config) *Keeper {
 	k := &Keeper{Config: c, wake: make(chan struct{}, 1), wanted: map[string]struct{}{}, comparing: map[identity.ID]struct{}{}, applied: make(chan struct{}),
 		asks: limit.NewBuckets[identity.ID](limit.Rate{Burst: askBurst, PerSecond: askRate}, askPeers)}
-	if err := k.load(); err != nil {
+	err := k.load()
+	if k.head == nil && err == nil && len(c.First) > 0 {
+		err = k.Take(c.First)
+	}
+	if err != nil {
 		c.Log.Error("the policy that was saved is unusable: nobody is let in until there is another", "err", err)
 		nothing := policy.Compile(&signed.Slice{Mode: signed.Enforce}, func(string, int64) bool { return true })
 		k.rights.Store(nothing.Stale())
@@ -144,6 +149,30 @@ func (k *Keeper) load() error {
 		}
 	}
 	k.compileLocked()
+	return nil
+}
+
+// CheckPermit refuses a permit whose head of the policy is not the mesh's.
+func CheckPermit(p *identity.Permit) error {
+	if len(p.Policy) == 0 {
+		return nil
+	}
+	trust, err := identity.ParseTrust([]byte(p.CA), p.Trust)
+	if err == nil {
+		_, err = signed.OpenHead(trust, p.Policy)
+	}
+	if err != nil {
+		return answer.Errorf(answer.BadRequest, "permit: policy: %v", err)
+	}
+	return nil
+}
+
+// ForPermit is the head with which whoever is invited now begins; nil without a policy, and while the
+// mesh's new CA has not signed it.
+func (k *Keeper) ForPermit() []byte {
+	if h := k.Head(); h != nil && h.By == k.Verifier.Trust().Newest() {
+		return h.Document
+	}
 	return nil
 }
 

@@ -50,6 +50,7 @@ type node struct {
 	judged int  // guarded by m.mu
 
 	announced []string
+	first     []byte // the head that its permit had
 	saving    error
 	stop      func()
 }
@@ -84,10 +85,13 @@ func state(name, user string) (s apps.State) {
 }
 
 // join adds an endpoint, which holds the CA key if it is of root.
-func (m *mesh) join(name, user string) *node {
+func (m *mesh) join(name, user string) *node { return m.joinWith(name, user, nil) }
+
+// joinWith is join with a permit that has a head.
+func (m *mesh) joinWith(name, user string, first []byte) *node {
 	m.t.Helper()
 	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte(name[:1]), ed25519.SeedSize))
-	n := &node{m: m, signs: user == "root", online: true, peer: identity.Subject{Role: identity.RoleMember, User: user, ID: identity.IDOf(key.Public().(ed25519.PublicKey))}}
+	n := &node{m: m, first: first, signs: user == "root", online: true, peer: identity.Subject{Role: identity.RoleMember, User: user, ID: identity.IDOf(key.Public().(ed25519.PublicKey))}}
 	n.start(failing{state(name, user), n})
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -99,7 +103,7 @@ func (n *node) start(s apps.State) {
 	log := slog.New(slog.DiscardHandler)
 	life, stop := context.WithCancel(context.Background())
 	n.Keeper = New(Config{
-		Self: n.peer.ID, Log: log, PeerLog: limit.NewLog(log), Verifier: identity.NewVerifier(n.m.trust, identity.NewClock()), State: s,
+		Self: n.peer.ID, Log: log, PeerLog: limit.NewLog(log), Verifier: identity.NewVerifier(n.m.trust, identity.NewClock()), State: s, First: n.first,
 		Work: new(inflight.Tracker), Life: life, Ask: n.ask, Holders: n.holders, Online: n.others, Hint: func(time.Time) {},
 		User: func() string { return n.peer.User }, Rule: func(string, string) (Rule, error) { return Rule{Who: []string{"group:ops"}}, nil },
 		Signer: func() (*identity.CA, error) {
