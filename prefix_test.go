@@ -242,7 +242,7 @@ func (r runnable) arguments(t *testing.T, prefix string) []string {
 				t.Fatal(err)
 			}
 		}
-	case "invite": // a user or --hub
+	case "invite", "can": // a user, or --hub or --at
 		names = append(names, values["USER"])
 	case "import": // a file of another program
 		if err := os.WriteFile(file, []byte("[[proxies]]\nname = \"web\"\ntype = \"tcp\"\nlocalPort = 80\n"), 0o600); err != nil {

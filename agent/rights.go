@@ -10,7 +10,6 @@ import (
 	"ztm/agent/policy/keep"
 	"ztm/apps"
 	"ztm/tunnel"
-	"ztm/tunnel/answer"
 	"ztm/tunnel/flow"
 	"ztm/tunnel/identity"
 )
@@ -29,7 +28,7 @@ func (m *mesh) newKeeper() *keep.Keeper {
 		},
 		Hint:  func(t time.Time) { m.verifier.Clock().Hint(t, m.authority.Own().NotAfter) },
 		User:  m.authority.User,
-		Rule:  m.rule,
+		App:   func(name string) any { return m.apps[name] },
 		Apps:  func() []string { return slices.Sorted(maps.Keys(m.apps)) },
 		Judge: m.rejudge,
 
@@ -51,22 +50,4 @@ func (m *mesh) syncTrust(s *tunnel.Session, e tunnel.Event) {
 func (m *mesh) answered(s flow.Session, resp *http.Response) {
 	m.authority.CompareTrust(s, resp)
 	m.policy.Compare(s, resp)
-}
-
-// rule returns the rule of an app here, for what a grant calls name.
-func (m *mesh) rule(app, name string) (keep.Rule, error) {
-	a := m.apps[app]
-	if a == nil {
-		return keep.Rule{}, answer.Errorf(answer.NotFound, "endpoint %s has no app %q", m.Self().Name, app)
-	}
-	r, ok := a.(apps.Ruled)
-	if !ok {
-		return keep.Rule{}, answer.Errorf(answer.NotFound, "app %s does not say whom its rules name", app)
-	}
-	who, err := r.Rule(name)
-	out := keep.Rule{Who: who}
-	if d, ok := a.(apps.Deciding); ok {
-		out.Lets = func(p apps.Peer) bool { return d.Lets(p, name) }
-	}
-	return out, err
 }

@@ -45,6 +45,15 @@ type Deciding interface {
 	Lets(p Peer, name string) bool
 }
 
+// Listing is an app that lists all of its rules.
+type Listing interface {
+	Ruled
+
+	// Rules lists whom the rules name, by what a grant would have to give for the same users to get as
+	// far as the rules: "tcp/db", or "forward/*" where rules say more than a grant can.
+	Rules() (map[string][]string, error)
+}
+
 // ByPolicy is the term of a rule that leaves it to the policy.
 const ByPolicy = "@policy"
 

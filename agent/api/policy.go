@@ -112,7 +112,15 @@ type Access struct {
 	Until  time.Time `json:"until,omitzero"`
 }
 
-// WhoCan is the answer of an endpoint that was asked who can reach something there.
+// Rule is whom the rules of an app name for something: GET below "policy/rules". To is what a grant
+// would have to give.
+type Rule struct {
+	To  string   `json:"to"`
+	Who []string `json:"who"` // in terms
+}
+
+// WhoCan is the answer of an endpoint that was asked who can reach something there; GET below
+// "policy/can?of=ID" asks endpoint ID what the one that is asked may reach there.
 type WhoCan struct {
 	Policy uint64   `json:"policy"` // the version in force
 	Trust  uint64   `json:"trust"`

@@ -35,18 +35,31 @@ const (
 // Decide decides whether a grant gives a peer what an app calls name, or anything of the app if name
 // is "". now is in Unix seconds.
 func (r *Rights) Decide(p apps.Peer, app, name string, now int64) Decision {
-	switch {
-	case r != nil && r.ended(p.User, now): // in each mode
-		return Decision{Until: r.ends[p.User], Reason: Ended}
-	case r == nil || r.mode == policy.GroupsOnly:
-		return Decision{Allow: true, Reason: NoPolicy}
-	case r.stale && r.mode == policy.Enforce:
-		return Decision{Reason: StalePolicy}
+	d, decided := r.before(p, now)
+	if decided {
+		return d
 	}
-	d := Decision{Reason: NoGrant}
 	if p.User != "" {
 		r.search(&d, p, app, name, now)
 	}
+	return r.after(d)
+}
+
+// before decides what needs no grant to be decided; else it returns what is the case if there is none.
+func (r *Rights) before(p apps.Peer, now int64) (d Decision, decided bool) {
+	switch {
+	case r != nil && r.ended(p.User, now): // in each mode
+		return Decision{Until: r.ends[p.User], Reason: Ended}, true
+	case r == nil || r.mode == policy.GroupsOnly:
+		return Decision{Allow: true, Reason: NoPolicy}, true
+	case r.stale && r.mode == policy.Enforce:
+		return Decision{Reason: StalePolicy}, true
+	}
+	return Decision{Reason: NoGrant}, false
+}
+
+// after is what a decision by grants comes to in the mode of the policy.
+func (r *Rights) after(d Decision) Decision {
 	if !d.Allow && r.mode == policy.Observe {
 		return Decision{Allow: true, Reason: WouldRefuse}
 	}
@@ -108,6 +121,9 @@ func (g *grant) fits(p apps.Peer) bool {
 	}
 	return g.from == nil
 }
+
+// Outlasts reports whether what is allowed lasts longer than what another decision allows.
+func (d Decision) Outlasts(other Decision) bool { return outlasts(d.Until, other.Until) }
 
 // earlier returns the earlier of two ends.
 func earlier(a, b int64) int64 {

@@ -31,6 +31,18 @@ func Target(app, path, address string) string {
 // reaches whatever the endpoint does.
 func Runs(app string) bool { return app == "terminal" || app == "script" }
 
+// Wide reports whether an app lets whom it lets in reach more than its owner has named one by one: by
+// what they run, or by addresses that they choose. name is what a grant calls that.
+func Wide(app string) (name string, wide bool) {
+	if app == "tunnel" {
+		return forward + "*", true
+	}
+	return "", Runs(app) || app == proxy
+}
+
+// Chosen reports whether a target of an app is an address that the peer has chosen.
+func Chosen(app, name string) bool { return app == "tunnel" && strings.HasPrefix(name, forward) }
+
 // Named reports whether a flow is to a target that the owner of the endpoint has named, and not to an
 // address that the peer has chosen.
 func Named(app, path string) bool {

@@ -235,6 +235,21 @@ func (a *App) Rule(name string) ([]string, error) {
 	return one.Users, err
 }
 
+var _ apps.Listing = (*App)(nil)
+
+// Rules implements [apps.Listing].
+func (a *App) Rules() (map[string][]string, error) {
+	list, err := a.list()
+	out := map[string][]string{}
+	for _, one := range list {
+		for _, kind := range []string{"stream/", "datagram/", "http/"} {
+			name := kind + one.Manifest.ID()
+			out[name], out[name+"/*"] = one.Users, one.Users
+		}
+	}
+	return out, err
+}
+
 var _ apps.Judge = (*App)(nil)
 
 // Judge implements [apps.Judge].

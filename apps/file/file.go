@@ -162,6 +162,21 @@ func (a *App) Rule(name string) ([]string, error) {
 	return slices.Compact(who), nil
 }
 
+var _ apps.Listing = (*App)(nil)
+
+// Rules implements [apps.Listing].
+func (a *App) Rules() (map[string][]string, error) {
+	out := map[string][]string{}
+	for _, name := range []string{"read", "write", "inbox"} {
+		who, err := a.Rule(name)
+		if err != nil {
+			return nil, err
+		}
+		out[name] = who
+	}
+	return out, nil
+}
+
 var _ apps.Judge = (*App)(nil)
 
 // Judge implements [apps.Judge].

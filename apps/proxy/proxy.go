@@ -165,6 +165,14 @@ func (a *App) Run(ctx context.Context) error {
 // Serve handles a flow of a peer: this endpoint is its exit.
 func (a *App) Serve(ctx context.Context, f apps.Flow) { a.exit.Serve(ctx, f) }
 
+var _ apps.Listing = (*App)(nil)
+
+// Rules implements [apps.Listing]. A rule for addresses lets a peer ask by a name as well, which is
+// looked up here.
+func (a *App) Rules() (map[string][]string, error) {
+	return map[string][]string{"": a.exit.Named()}, nil
+}
+
 var _ apps.Judge = (*App)(nil)
 
 // Judge implements [apps.Judge].

@@ -157,6 +157,24 @@ func (a *App) Rule(name string) ([]string, error) {
 	return o.Settings().Users, nil
 }
 
+var _ apps.Listing = (*App)(nil)
+
+// Rules implements [apps.Listing]. A rule for addresses lets a peer ask by a name as well, which is
+// looked up here.
+func (a *App) Rules() (map[string][]string, error) {
+	out := map[string][]string{}
+	for _, o := range a.allOutbounds() {
+		if c := o.Settings(); len(c.Users) > 0 {
+			out[o.Key.String()] = c.Users
+		}
+	}
+	const all = spec.ForwardPath + "/*"
+	for _, r := range a.forwards.List() {
+		out[all] = append(out[all], r.Users...)
+	}
+	return out, nil
+}
+
 var _ apps.Judge = (*App)(nil)
 
 // Judge implements [apps.Judge].

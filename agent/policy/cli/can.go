@@ -25,6 +25,9 @@ type right struct {
 
 // can lists the groups of a user and the grants that mean them.
 func (p commands) can(ctx context.Context, user string) error {
+	if user == "" {
+		return apps.Usagef("missing USER, or --at EP for what you may reach there")
+	}
 	if !apps.IsUser(user) {
 		return apps.Usagef("%q is not the name of a user", user)
 	}
@@ -44,6 +47,38 @@ func (p commands) can(ctx context.Context, user string) error {
 		p.Note("grants are not enforced in this mesh: the rules of endpoints decide")
 	}
 	return p.Print(rights, t)
+}
+
+// mayAt lists what the user of the chosen endpoint may reach at another.
+func (p commands) mayAt(ctx context.Context, name string, user bool) error {
+	if user {
+		return apps.Usagef("--at is for yourself: of others it is told with ztm who-can reach")
+	}
+	ep, err := p.Resolve(ctx, name)
+	if err != nil {
+		return err
+	}
+	self, err := p.Endpoint(ctx)
+	if err != nil {
+		return err
+	}
+	path, err := p.at(ctx, self, "can")
+	if err != nil {
+		return err
+	}
+	var out api.WhoCan
+	if err := p.Do(ctx, http.MethodGet, path+"?of="+string(ep.ID), nil, &out); err != nil {
+		return err
+	}
+	t := &apps.Table{Header: []string{"TARGET", "UNTIL", "BY"}}
+	for _, r := range out.Rows {
+		t.Add(strings.TrimSuffix(r.App+"/"+r.Target, "/"), moment(r.Until), r.Rule)
+	}
+	if len(out.Rows) == 0 {
+		t.Header = nil
+		t.Add("nothing that you may reach there is known by name")
+	}
+	return p.Print(out, t)
 }
 
 // rightsOf lists what a source gives a user, and reports whether it knows them. What has ended is in

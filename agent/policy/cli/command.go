@@ -119,10 +119,18 @@ func (p commands) policyCommand() *cli.Command {
 
 func (p commands) canCommand() *cli.Command {
 	return &cli.Command{
-		Name: "can", Category: apps.AtEndpoint, ArgsUsage: "USER", Usage: "list what the policy gives a user",
-		Description: "It is asked at an endpoint of root that holds the CA key. What the rules of endpoints let the user do beside that, or\n" +
-			"keep from them, only those endpoints know: ask them with `ztm who-can reach`.\n\n" + apps.Example("ztm can bob"),
-		Action: func(x *cli.Context) error { return p.can(x.Context, x.Args().First()) },
+		Name: "can", Category: apps.AtEndpoint, ArgsUsage: "[USER]", Usage: "list what the policy gives a user, or what you may reach at an endpoint",
+		Description: "With USER it is asked at an endpoint of root that holds the CA key, and lists what the policy gives. What the rules of\n" +
+			"endpoints let the user do beside that, or keep from them, only those endpoints know: ask them with `ztm who-can reach`.\n" +
+			"With --at EP endpoint EP is asked what you may reach there, by its owner's rules and the policy. Everybody may ask that of\n" +
+			"themselves.\n\n" + apps.Example("ztm can --at nas", "ztm can bob"),
+		Flags: []cli.Flag{&cli.StringFlag{Name: "at", Usage: "ask endpoint `EP` what you may reach there"}},
+		Action: func(x *cli.Context) error {
+			if ep := x.String("at"); ep != "" {
+				return p.mayAt(x.Context, ep, x.Args().Present())
+			}
+			return p.can(x.Context, x.Args().First())
+		},
 	}
 }
 

@@ -44,6 +44,10 @@ func (k *Keeper) Manage(w http.ResponseWriter, r *http.Request, path string) {
 		out, err = k.changeLabels(w, r)
 	case at == "POST direct":
 		err = k.changeDirect(w, r)
+	case at == "GET rules":
+		out, err = k.rules()
+	case at == "GET can":
+		out, err = k.can(r.Context(), identity.ID(r.URL.Query().Get("of")))
 	case at == "GET who-can":
 		out, err = k.whoCan(r.Context(), r.URL.Query().Get("target"), identity.ID(r.URL.Query().Get("of")))
 	default:

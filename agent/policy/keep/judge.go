@@ -14,8 +14,8 @@ import (
 
 // AwaitRule gets what the rule for a target names and is not known here yet.
 func (k *Keeper) AwaitRule(ctx context.Context, app, path, address string) {
-	if rule, err := k.Rule(app, policy.Target(app, path, address)); err == nil {
-		k.Await(ctx, rule.Who)
+	if rule, err := k.rule(app, policy.Target(app, path, address)); err == nil {
+		k.Await(ctx, rule.who)
 	}
 }
 
@@ -62,9 +62,9 @@ func (k *Keeper) RuleOf(p apps.Peer, app, path, address string) string {
 	} else if d.Reason == policy.WouldRefuse {
 		out = append(out, NoGrant)
 	}
-	rule, err := k.Rule(app, name)
-	if i := slices.IndexFunc(rule.Who, func(term string) bool { return k.Names(p, []string{term}) }); err == nil && i >= 0 {
-		out = append(out, "users "+rule.Who[i])
+	rule, err := k.rule(app, name)
+	if i := slices.IndexFunc(rule.who, func(term string) bool { return k.Names(p, []string{term}) }); err == nil && i >= 0 {
+		out = append(out, "users "+rule.who[i])
 	}
 	return strings.Join(out, "; ")
 }

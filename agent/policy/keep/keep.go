@@ -57,8 +57,8 @@ type Config struct {
 	// User is the user of this endpoint.
 	User func() string
 
-	// Rule returns the rule of an app at this endpoint, for what a grant calls name.
-	Rule func(app, name string) (Rule, error)
+	// App returns an app of this endpoint, to ask for its rules; nil if there is none.
+	App func(name string) any
 
 	// Apps lists the apps of this endpoint, sorted.
 	Apps func() []string
@@ -80,6 +80,7 @@ type Keeper struct {
 	rights atomic.Pointer[policy.Rights] // in force; nil without a policy
 	wake   chan struct{}                 // there is something to do, capacity 1
 	asks   *limit.Buckets[identity.ID]   // slices that peers ask for
+	looks  *limit.Buckets[identity.ID]   // what peers ask of what they may reach
 
 	proposing sync.Mutex // held while a new version is made
 
@@ -104,7 +105,7 @@ const (
 	tick      = 4 * time.Second  // how often ends are looked at, while there are any
 	askTime   = 20 * time.Second // for one request to a peer
 	askAgain  = 10 * time.Minute // how often holders are asked, where there is a policy
-	askBurst  = 10               // slices that a peer may ask for at once
+	askBurst  = 10               // slices that a peer may ask for at once, and as often what it may reach
 	askRate   = 0.2              // and in a second from then on
 	askPeers  = 4096             // whose requests are counted
 	stateHead = "head"
@@ -115,7 +116,8 @@ const (
 // New makes the Keeper of a membership, from what is on disk.
 func New(c Config) *Keeper {
 	k := &Keeper{Config: c, wake: make(chan struct{}, 1), wanted: map[string]struct{}{}, comparing: map[identity.ID]struct{}{}, applied: make(chan struct{}),
-		asks: limit.NewBuckets[identity.ID](limit.Rate{Burst: askBurst, PerSecond: askRate}, askPeers)}
+		asks:  limit.NewBuckets[identity.ID](limit.Rate{Burst: askBurst, PerSecond: askRate}, askPeers),
+		looks: limit.NewBuckets[identity.ID](limit.Rate{Burst: askBurst, PerSecond: askRate}, askPeers)}
 	err := k.load()
 	if k.head == nil && err == nil && len(c.First) > 0 {
 		err = k.Take(c.First)

@@ -61,6 +61,11 @@ func newMesh(t *testing.T) *mesh {
 	return &mesh{t: t, ca: m.CA, trust: m.Trust, nodes: map[identity.ID]*node{}}
 }
 
+// ruled is an app whose rule for something is what the function says.
+type ruled func(name string) []string
+
+func (r ruled) Rule(name string) ([]string, error) { return r(name), nil }
+
 // failing is a state that fails when it is told to.
 type failing struct {
 	apps.State
@@ -105,7 +110,7 @@ func (n *node) start(s apps.State) {
 	n.Keeper = New(Config{
 		Self: n.peer.ID, Log: log, PeerLog: limit.NewLog(log), Verifier: identity.NewVerifier(n.m.trust, identity.NewClock()), State: s, First: n.first,
 		Work: new(inflight.Tracker), Life: life, Ask: n.ask, Holders: n.holders, Online: n.others, Hint: func(time.Time) {},
-		User: func() string { return n.peer.User }, Rule: func(string, string) (Rule, error) { return Rule{Who: []string{"group:ops"}}, nil },
+		User: func() string { return n.peer.User }, App: func(string) any { return ruled(func(string) []string { return []string{"group:ops"} }) },
 		Signer: func() (*identity.CA, error) {
 			if !n.signs {
 				return nil, errors.New("no CA key")

@@ -19,6 +19,7 @@ const (
 	PathHead   = "/v1/policy"        // GET: the head. POST: a newer one
 	PathSlice  = "/v1/policy/slice"  // POST: of a holder of the CA key, the caller's slice
 	PathSource = "/v1/policy/source" // GET: of a holder, by another endpoint of the same user: all
+	PathCan    = "/v1/policy/can"    // GET: what the caller may reach here
 
 	// Field names the head that an endpoint has, in its answers: the version, and after a dash the
 	// beginning of its sum.
@@ -46,6 +47,8 @@ func (k *Keeper) Serve(w http.ResponseWriter, r *http.Request, peer identity.Sub
 		err = k.serveSlice(w, r, peer)
 	case at == "GET "+PathSource && root:
 		err = k.serveSource(w)
+	case at == "GET "+PathCan:
+		err = k.serveCan(w, r, peer)
 	default:
 		err = answer.Errorf(answer.Denied, "the policy as a whole is for those who hold the CA key")
 	}
@@ -110,6 +113,18 @@ func (k *Keeper) serveSlice(w http.ResponseWriter, r *http.Request, peer identit
 	}
 	answer.JSON(w, given{Head: head.Document, Body: doc})
 	return nil
+}
+
+// serveCan tells a peer what it may reach here.
+func (k *Keeper) serveCan(w http.ResponseWriter, r *http.Request, peer identity.Subject) error {
+	if !k.looks.Take(peer.ID, time.Now()) {
+		return answer.Errorf(answer.Limit, "endpoint %s asks what it may reach too often", peer.ID)
+	}
+	out, err := k.may(r.Context(), apps.Peer{ID: peer.ID, User: peer.User})
+	if err == nil {
+		answer.JSON(w, out)
+	}
+	return err
 }
 
 func (k *Keeper) serveSource(w http.ResponseWriter) error {

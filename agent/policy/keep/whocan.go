@@ -15,12 +15,6 @@ import (
 	signed "ztm/tunnel/identity/policy"
 )
 
-// Rule is the rule of an app at this endpoint for one target.
-type Rule struct {
-	Who  []string             // whom it names, in terms
-	Lets func(apps.Peer) bool // what it decides, where there is more to it than Who; nil: that decides
-}
-
 // read is what a grant calls the right to ask an endpoint who can reach what there.
 const (
 	policyApp  = "policy"
@@ -30,7 +24,8 @@ const (
 // Reads reports whether a request below "policy" of a peer of another user is one that it may make: of
 // root, and of whom a grant gives policy/read here. Grants that are not enforced give nothing.
 func (k *Keeper) Reads(r *http.Request, path string, p apps.Peer, root bool) bool {
-	if r.Method != http.MethodGet || path != policyApp && path != policyApp+"/who-can" || r.URL.Query().Has("of") {
+	reads := []string{policyApp, policyApp + "/who-can", policyApp + "/rules"}
+	if r.Method != http.MethodGet || !slices.Contains(reads, path) || r.URL.Query().Has("of") {
 		return false
 	}
 	rights := k.Rights()
@@ -45,11 +40,11 @@ func (k *Keeper) whoCan(ctx context.Context, target string, of identity.ID) (api
 		return k.bound(target, of)
 	}
 	app, name, _ := strings.Cut(target, "/")
-	rule, err := k.Rule(app, name)
+	rule, err := k.rule(app, name)
 	if err != nil {
 		return api.WhoCan{}, err
 	}
-	k.Await(ctx, rule.Who)
+	k.Await(ctx, rule.who)
 	out := api.WhoCan{Trust: k.Verifier.Trust().Version(), Rows: []api.Access{{User: k.User(), App: app, Target: name, Allow: true, Rule: "the endpoint's own user"}}}
 	k.mu.Lock()
 	if k.slice != nil && k.head != nil {
@@ -58,7 +53,7 @@ func (k *Keeper) whoCan(ctx context.Context, target string, of identity.ID) (api
 	k.mu.Unlock()
 	v := k.view()
 	out.Rows = append(out.Rows, k.rows(v, rule, app, name)...)
-	out.Also = k.also(v, app)
+	out.Also = k.also(v, app, name)
 	return out, nil
 }
 
@@ -93,11 +88,11 @@ func (k *Keeper) viewOf(s *signed.Slice, r *policy.Rights) view {
 // decide decides for a user at endpoints that nobody knows. from is where they must be; "" is anywhere.
 func (v view) decide(user, app, name string) (d policy.Decision, from string) {
 	p := apps.Peer{User: user}
-	d = v.rights.Decide(p, app, name, v.now)
+	d = ask(v.rights, p, app, name, v.now)
 	if d.Allow {
 		return d, ""
 	}
-	wide := v.wide.Decide(p, app, name, v.now)
+	wide := ask(v.wide, p, app, name, v.now)
 	if !wide.Allow {
 		return d, ""
 	}
@@ -105,20 +100,28 @@ func (v view) decide(user, app, name string) (d policy.Decision, from string) {
 	return wide, strings.Join(v.slice.Grants[i].From, " ")
 }
 
-// means reports whether a rule lets a peer.
-func (v view) means(rule Rule, p apps.Peer) bool {
-	if rule.Lets != nil {
-		return rule.Lets(p)
+// ask is Decide, and of all below a name whether anything is given of it.
+func ask(r *policy.Rights, p apps.Peer, app, name string, now int64) policy.Decision {
+	if above, all := strings.CutSuffix(name, "/*"); all {
+		return r.Below(p, app, above, now)
 	}
-	return v.rights.Names(p, rule.Who, v.now)
+	return r.Decide(p, app, name, now)
+}
+
+// means reports whether a rule lets a peer.
+func (v view) means(rule rule, p apps.Peer) bool {
+	if rule.lets != nil {
+		return rule.lets(p)
+	}
+	return v.rights.Names(p, rule.who, v.now)
 }
 
 // labels lists those terms of a rule that name endpoints by which it lets a user.
-func (v view) labels(rule Rule, user string) (out []string) {
+func (v view) labels(rule rule, user string) (out []string) {
 	if v.slice == nil {
 		return nil
 	}
-	for _, t := range rule.Who {
+	for _, t := range rule.who {
 		if there := v.slice.Places[t]; len(there) > 0 && v.means(rule, apps.Peer{User: user, ID: there[0]}) {
 			out = append(out, t)
 		}
@@ -127,8 +130,8 @@ func (v view) labels(rule Rule, user string) (out []string) {
 }
 
 // rows are those of all but the endpoint's own user.
-func (k *Keeper) rows(v view, rule Rule, app, name string) (rows []api.Access) {
-	users := slices.Concat(v.rights.Users(), slices.DeleteFunc(slices.Clone(rule.Who), func(t string) bool { return !apps.IsUser(t) }))
+func (k *Keeper) rows(v view, rule rule, app, name string) (rows []api.Access) {
+	users := slices.Concat(v.rights.Users(), slices.DeleteFunc(slices.Clone(rule.who), func(t string) bool { return !apps.IsUser(t) }))
 	slices.Sort(users)
 	for _, u := range slices.Compact(users) {
 		if u != k.User() {
@@ -136,21 +139,26 @@ func (k *Keeper) rows(v view, rule Rule, app, name string) (rows []api.Access) {
 		}
 	}
 	all := v.access(signed.Anybody, rule, app, name)
-	if all.Allow || slices.Contains(rule.Who, signed.Anybody) {
+	if all.Allow || slices.Contains(rule.who, signed.Anybody) {
 		rows = append(rows, all)
 	}
 	return rows
 }
 
-// also lists who has another way to what an app reaches from here: by what they run at this endpoint.
-func (k *Keeper) also(v view, app string) []api.Access {
+// also lists who has another way to what an app reaches from here: by what they run at this endpoint, and
+// by addresses that they choose.
+func (k *Keeper) also(v view, app, name string) []api.Access {
 	out := []api.Access{}
-	for _, shell := range k.Apps() {
-		rule, err := k.Rule(shell, "")
-		if err != nil || shell == app || !policy.Runs(shell) {
+	for _, other := range k.Apps() {
+		way, wide := policy.Wide(other)
+		if !wide || other == app && (way == "" || policy.Chosen(app, name)) {
 			continue
 		}
-		for _, row := range k.rows(v, rule, shell, "") {
+		rules, err := k.rulesOf(other)
+		if err != nil {
+			continue
+		}
+		for _, row := range k.rows(v, rule{who: rules[way]}, other, way) {
 			if row.Allow {
 				out = append(out, row)
 			}
@@ -161,7 +169,7 @@ func (k *Keeper) also(v view, app string) []api.Access {
 
 // access is one row. A peer of the user is thought of that is no endpoint which a label or a grant
 // names; what it would have to be stands in From.
-func (v view) access(user string, rule Rule, app, name string) api.Access {
+func (v view) access(user string, rule rule, app, name string) api.Access {
 	out := api.Access{User: user, App: app, Target: name}
 	d, from := v.decide(user, app, name)
 	named := v.means(rule, apps.Peer{User: user})
@@ -182,7 +190,7 @@ func (v view) access(user string, rule Rule, app, name string) api.Access {
 	case d.Grant != "":
 		out.Rule = string(d.Reason) + ": grant " + d.Grant
 	case d.Allow:
-		out.Rule = "the owner's rule: " + strings.Join(rule.Who, " ")
+		out.Rule = "the owner's rule: " + strings.Join(rule.who, " ")
 	default:
 		out.Rule = string(d.Reason)
 	}

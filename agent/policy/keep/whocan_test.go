@@ -39,7 +39,7 @@ func TestWhoCanListsWhoCanFromSomeEndpointsAloneAndEverybody(t *testing.T) {
 		root, office, till := m.join("root", "root"), m.join("office", "alice"), m.join("till", "bob")
 		until := time.Now().Add(time.Hour).Truncate(time.Second)
 		who := []string{"label:kind=till"}
-		office.Rule = func(string, string) (Rule, error) { return Rule{Who: who}, nil }
+		office.App = func(string) any { return ruled(func(string) []string { return who }) }
 		root.propose(func(s *signed.Source) error {
 			s.Mode, s.Users["bob"], s.Users["carol"] = signed.Enforce, signed.User{}, signed.User{}
 			s.Endpoints["till"] = signed.Endpoint{ID: till.peer.ID, Labels: []string{"kind=till"}}

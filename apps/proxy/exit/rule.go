@@ -14,6 +14,11 @@ func (e *Exit) Rule(dest string) ([]string, error) {
 	if _, err := reach.ParseDest(dest); err != nil {
 		return nil, answer.Errorf(answer.NotFound, "proxy: %v", err)
 	}
+	return e.Named(), nil
+}
+
+// Named lists whom the rules that allow something name, sorted.
+func (e *Exit) Named() []string {
 	var who []string
 	for _, r := range e.policy().Rules() {
 		if r.Action == "allow" {
@@ -21,7 +26,7 @@ func (e *Exit) Rule(dest string) ([]string, error) {
 		}
 	}
 	slices.Sort(who)
-	return slices.Compact(who), nil
+	return slices.Compact(who)
 }
 
 // Lets reports whether the rules let a peer reach a destination. Of a name it is whether they do for
