@@ -37,7 +37,7 @@ func Parts() []Part {
 		{"proxy", builtin.Proxy, []string{"proxy"}},
 		{"script", builtin.Script, []string{"script"}},
 		{"terminal", builtin.Terminal, []string{"terminal"}},
-		{"yaml", YAML, []string{"import", "policy test", "policy diff", "policy apply", "policy export"}},
+		{"yaml", YAML, []string{"import", "policy test", "policy diff", "policy apply", "policy export", "policy adopt", "policy report", "policy remove"}},
 	}
 }
 
