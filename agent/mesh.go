@@ -95,7 +95,9 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 		Mesh: name, Self: a.self, Dialer: a.dialer, Verifier: m.verifier, Certificate: m.authority.Certificate, Hubs: func() []string { return m.Membership().Hubs }, Record: m.record,
 		Slots: a.slots(), Kept: row.HubRecords, Keep: m.keepHubs, Sign: a.signAttach, Log: m.log, PeerLog: m.peerLog, Limits: m.limits, Work: &m.work, Life: m.life,
 		Event: m.authority.Event, Trust: m.syncTrust, HubsOf: m.known.HubsOf, Lost: func(hub identity.ID) { m.peers.Lost(hub) },
-		Accept: func(ctx context.Context, path net.Conn, from, hub identity.ID) { m.peers.Accept(ctx, path, from, hub) },
+		Accept: func(ctx context.Context, path net.Conn, from identity.ID, user string, hub identity.ID) {
+			m.peers.Accept(ctx, path, from, user, hub)
+		},
 	})
 	m.newAudit()
 	m.newNotices()

@@ -67,7 +67,7 @@ func (s *server) accept(ctx, paths context.Context, ln *net.TCPListener) {
 			continue
 		}
 		wait = 0
-		c := admission.NewSocket(raw, admission.Source(addrOf(raw).Addr()), s.turns)
+		c := admission.NewSocket(raw, admission.Source(addrOf(raw).Addr()))
 		if !s.welcome(ctx, c) {
 			c.Abort()
 			continue
@@ -95,8 +95,8 @@ func (s *server) greet(ctx, paths context.Context, below *admission.Socket) {
 	defer s.handshakes.Leave(below) // if nothing below did
 	tunnel.TuneAccepted(below.TCPConn)
 	records := &tunnel.RecordConn{Conn: below}
+	records.Meter.Turn = s.turns.Of(below.From)
 	c, err := s.handshake(ctx, records)
-	below.Rest()
 	if err != nil {
 		s.metrics.handshakes.failed.Add(1)
 		s.log.Debug("handshake failed", "addr", below.RemoteAddr(), "err", err)

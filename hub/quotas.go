@@ -8,6 +8,7 @@ import (
 	"ztm/hub/limits"
 	"ztm/hub/relay"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/handshake"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
 )
@@ -16,20 +17,20 @@ import (
 // limits are those of limits.go.
 type quotas struct {
 	handshakes  *admission.Handshakes
-	turns       *admission.Turns            // of handshakes that compute
-	connections *limit.Buckets[netip.Addr]  // by source
-	joins       *limit.Buckets[netip.Addr]  // requests to join, by source
-	undecided   undecided                   // legs without a header block yet
-	standby     limit.Counts[struct{}]      // those of them that are standby connections
-	joining     limit.Counts[struct{}]      // devices that wait for a holder of the CA key
-	joiningFrom limit.Counts[netip.Addr]    // the same by source
-	pace        *relay.Pace                 // of paths that are opened
-	requests    *admission.Budgets          // of endpoints
-	changes     *limit.Buckets[identity.ID] // requests that may write to disk
-	lists       *limit.Share[string]        // trust lists that are being read, by user
-	rootLists   *limit.Share[string]        // the same of user root
-	bodies      *limit.Share[string]        // other bodies that are being read, by user
-	refusals    *limit.Log                  // log lines that peers can cause
+	turns       *handshake.Turns[netip.Addr] // of handshakes that compute, by source
+	connections *limit.Buckets[netip.Addr]   // by source
+	joins       *limit.Buckets[netip.Addr]   // requests to join, by source
+	undecided   undecided                    // legs without a header block yet
+	standby     limit.Counts[struct{}]       // those of them that are standby connections
+	joining     limit.Counts[struct{}]       // devices that wait for a holder of the CA key
+	joiningFrom limit.Counts[netip.Addr]     // the same by source
+	pace        *relay.Pace                  // of paths that are opened
+	requests    *admission.Budgets           // of endpoints
+	changes     *limit.Buckets[identity.ID]  // requests that may write to disk
+	lists       *limit.Share[string]         // trust lists that are being read, by user
+	rootLists   *limit.Share[string]         // the same of user root
+	bodies      *limit.Share[string]         // other bodies that are being read, by user
+	refusals    *limit.Log                   // log lines that peers can cause
 }
 
 func newQuotas(c Config, m *metrics) *quotas {
@@ -37,7 +38,7 @@ func newQuotas(c Config, m *metrics) *quotas {
 	return &quotas{
 		handshakes:  admission.NewHandshakes(c.Limits.Handshakes, c.Limits.HandshakesPerSource, limits.MaxMemberSources(), &m.refused.handshakes),
 		connections: limit.NewBuckets[netip.Addr](c.connectionRate, most),
-		turns:       admission.NewTurns(),
+		turns:       handshake.NewTurns[netip.Addr](),
 		pace:        relay.NewPace(limits.PathRate, most),
 		joins:       limit.NewBuckets[netip.Addr](c.joinRate, most),
 		requests:    admission.NewBudgets(admission.Rates{Request: c.requestRate, Page: c.pageRate, OfUser: limits.PagesOfUser, GoalShare: limits.GoalShare}, most),

@@ -11,7 +11,8 @@ import (
 // layer can be dropped after a known record and the next byte is still in the socket. crypto/tls
 // reads ahead where the connection lets it.
 //
-// It meters the handshake on the way: who makes a RecordConn calls Meter.Over after the handshake.
+// It meters the handshake on the way: who makes a RecordConn calls Meter.Over after the handshake,
+// also after one that failed.
 // The header of a record is five bytes, the last two its length (RFC 8446 section 5.1).
 type RecordConn struct {
 	net.Conn
@@ -23,6 +24,7 @@ type RecordConn struct {
 
 // Read returns bytes of the current record alone, and during the handshake no more than its limit.
 func (c *RecordConn) Read(p []byte) (int, error) {
+	c.Meter.Waits()
 	most := len(c.header) - c.have
 	if c.body > 0 {
 		most = c.body

@@ -70,8 +70,8 @@ type Config struct {
 	Lost func(hub identity.ID)
 
 	// Accept serves what a peer seals in a path through a hub. It returns when the handshake is
-	// done, which ctx governs.
-	Accept func(ctx context.Context, path net.Conn, from, hub identity.ID)
+	// done, which ctx governs. Who the peer is, and of which user, is the hub's word.
+	Accept func(ctx context.Context, path net.Conn, from identity.ID, user string, hub identity.ID)
 }
 
 // Control is made with [New]. Its methods may be called from any goroutine.

@@ -29,7 +29,7 @@ func (c *Control) dialBack(l *link, e tunnel.Event) {
 	}
 	ctx, cancel := context.WithCancelCause(c.Life)
 	// Whose the peer is, the hub says; the handshake will tell. Here it is for fairness alone.
-	release, ok := c.dialBacks.Acquire(cmp.Or(e.User, string(e.Peer)), func() { cancel(errMadeRoom) })
+	release, ok := c.dialBacks.Acquire(whose(e), func() { cancel(errMadeRoom) })
 	done := func() {
 		cancel(nil)
 		c.dialBacksOf.Release(e.Peer)
@@ -49,11 +49,14 @@ func (c *Control) dialBack(l *link, e tunnel.Event) {
 	}
 }
 
+// whose is who pays for a dial-back: the user, or the endpoint where the hub names none.
+func whose(e tunnel.Event) string { return cmp.Or(e.User, string(e.Peer)) }
+
 func (c *Control) answerDialBack(ctx context.Context, l *link, e tunnel.Event) {
 	path, err := c.relay(ctx, l, c.Self, e.Ticket)
 	switch {
 	case err == nil:
-		c.Accept(ctx, path, e.Peer, l.hub.ID)
+		c.Accept(ctx, path, e.Peer, whose(e), l.hub.ID)
 	case context.Cause(ctx) == errMadeRoom:
 		c.refuse(l, e, errMadeRoom)
 	default:

@@ -200,7 +200,7 @@ func (d *Direct) receive(ctx context.Context, w *waiting, c net.Conn) (seal.Acce
 		return seal.Accepted{}, errGreeting
 	}
 	c.SetReadDeadline(time.Time{})
-	a, err := seal.Server(ctx, c, d.Verifier, d.Certificate)
+	a, err := seal.Server(ctx, c, d.Verifier, d.Certificate, nil)
 	if err == nil && a.Peer.ID != w.peer.ID {
 		c.Close()
 		err = errPeer

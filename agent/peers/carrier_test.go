@@ -124,7 +124,7 @@ func (h *twoHubs) Path(ctx context.Context, _ identity.ID, _ bool, avoid identit
 	h.mu.Lock()
 	h.conns[hub] = append(h.conns[hub], near)
 	h.mu.Unlock()
-	h.wg.Go(func() { h.to.Accept(h.to.Life, far, h.from, hub) })
+	h.wg.Go(func() { h.to.Accept(h.to.Life, far, h.from, "", hub) })
 	return near, hub, nil
 }
 

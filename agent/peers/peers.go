@@ -32,6 +32,7 @@ import (
 	meeting "ztm/tunnel/direct"
 	"ztm/tunnel/flow"
 	"ztm/tunnel/h2"
+	"ztm/tunnel/handshake"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
@@ -95,6 +96,7 @@ type Peers struct {
 
 	sessions   *limit.Share[string] // that peers opened, by user
 	sessionsOf limit.Counts[identity.ID]
+	turns      *handshake.Turns[string] // of handshakes on paths through hubs, by user
 	offloads   limit.Counts[struct{}]
 
 	mu       sync.Mutex
@@ -109,7 +111,7 @@ type Peers struct {
 // New makes the Peers of a membership.
 func New(c Config) *Peers {
 	p := &Peers{
-		Config: c, refs: maphash.MakeSeed(), sessions: limit.NewShare[string](c.Limits.Sessions),
+		Config: c, refs: maphash.MakeSeed(), sessions: limit.NewShare[string](c.Limits.Sessions), turns: handshake.NewTurns[string](),
 		inbound: map[*inbound]struct{}{}, flows: map[*inFlow]struct{}{}, named: map[flowKey]*inFlow{},
 		recent: recent{most: max(c.Limits.FlowIDs, 1)}, outFlows: map[*outFlow]struct{}{}, totals: map[identity.ID]*Traffic{},
 	}
@@ -150,7 +152,7 @@ func (p *Peers) Close() {
 // the same way.
 func (p *Peers) dialSelf(ctx context.Context) (*outSession, error) {
 	near, far := net.Pipe()
-	if !p.Work.Go(func() { p.Accept(p.Life, far, p.Self, "") }) {
+	if !p.Work.Go(func() { p.Accept(p.Life, far, p.Self, p.User(), "") }) {
 		return nil, answer.Errorf(answer.Unavailable, "the mesh was left")
 	}
 	s, err := seal.Client(ctx, near, p.Verifier, p.Certificate(), p.Self)

@@ -70,7 +70,7 @@ func (p *farPeer) dial(ctx context.Context, want, _ identity.ID) (*outSession, e
 	near, far := net.Pipe()
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		a, err := seal.Server(ctx, far, p.v, func() tls.Certificate { return p.cert })
+		a, err := seal.Server(ctx, far, p.v, func() tls.Certificate { return p.cert }, nil)
 		if err == nil {
 			p.server.Serve(&h2.Tagged{Conn: a.Session})
 		}

@@ -38,9 +38,10 @@ type inbound struct {
 }
 
 // Accept seals a path as the server and serves what comes. It returns when the handshake is done,
-// which ctx governs; from is who asked for the path, as the hub has it.
-func (p *Peers) Accept(ctx context.Context, path net.Conn, from, hub identity.ID) {
-	accepted, err := seal.Server(ctx, path, p.Verifier, p.Certificate)
+// which ctx governs; from is who asked for the path, and user whose endpoint that is, as the hub has
+// it.
+func (p *Peers) Accept(ctx context.Context, path net.Conn, from identity.ID, user string, hub identity.ID) {
+	accepted, err := seal.Server(ctx, path, p.Verifier, p.Certificate, p.turns.Of(user))
 	if err != nil {
 		p.PeerLog.Info("handshake "+string(from), "a peer's session was refused", "asked by", from, "err", err)
 		return

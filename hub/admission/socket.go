@@ -1,9 +1,8 @@
 // Package admission decides which connections and requests a hub lets in, so that no peer keeps the
 // others out.
 //
-//	Socket.go      a connection whose peer is not known yet, and how long it keeps the hub waiting
+//	socket.go      a connection whose peer is not known yet, and how long it keeps the hub waiting
 //	handshakes.go  the places of such connections, and which of them gives way
-//	turns.go       how many of them compute at a time
 //	budget.go      rates of requests of peers that are known
 package admission
 
@@ -27,29 +26,12 @@ type Socket struct {
 	waiting atomic.Int64 // nanoseconds after begun at which the Read that runs began; 0: none runs
 	waited  atomic.Int64 // nanoseconds that earlier Reads took
 
-	// Owned by the goroutine that reads, which is one until the peer is known.
-	known bool   // the peer is
-	turns *Turns // nil: the handshake is over
-	turn  bool   // it has one
+	known bool // the peer is; owned by the goroutine that reads, which is one until then
 }
 
-// NewSocket makes a Socket of a connection from a source, see [Source]. Its peer is not known yet,
-// and its handshake computes when it has one of the turns, until [Socket.Rest].
-func NewSocket(raw *net.TCPConn, from netip.Addr, turns *Turns) *Socket {
-	return &Socket{TCPConn: raw, From: from, begun: time.Now(), turns: turns}
-}
-
-// Rest gives back the turn of a handshake that is over. It is called by the goroutine that reads.
-func (s *Socket) Rest() {
-	s.giveTurn()
-	s.turns = nil
-}
-
-func (s *Socket) giveTurn() {
-	if s.turn {
-		s.turn = false
-		s.turns.give()
-	}
+// NewSocket makes a Socket of a connection from a source, see [Source]. Its peer is not known yet.
+func NewSocket(raw *net.TCPConn, from netip.Addr) *Socket {
+	return &Socket{TCPConn: raw, From: from, begun: time.Now()}
 }
 
 // Known ends the measuring. closed is called once, when TLS closes the connection; nil: it is not
@@ -72,16 +54,11 @@ func (s *Socket) Read(p []byte) (int, error) {
 	if s.known {
 		return s.TCPConn.Read(p)
 	}
-	s.giveTurn()
 	now := int64(max(time.Since(s.begun), 1))
 	s.waiting.Store(now)
 	n, err := s.TCPConn.Read(p)
 	s.waited.Add(int64(time.Since(s.begun)) - now)
 	s.waiting.Store(0)
-	if err == nil && s.turns != nil {
-		s.turns.take(s.From)
-		s.turn = true
-	}
 	return n, err
 }
 

@@ -197,7 +197,7 @@ func swapPaths(ctx context.Context, m *mesh) (t tally, err error) {
 		if err != nil {
 			return
 		}
-		if in, err := seal.Server(ctx, c, a.verifier, func() tls.Certificate { return a.cert }); err == nil && in.Session != nil {
+		if in, err := seal.Server(ctx, c, a.verifier, func() tls.Certificate { return a.cert }, nil); err == nil && in.Session != nil {
 			says.Serve(&h2.Tagged{Conn: in.Session, Tag: a.id})
 		}
 	})

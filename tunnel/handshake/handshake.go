@@ -1,5 +1,7 @@
 // Package handshake is what both ends keep of a TLS handshake while it runs: how far away the peer
-// is, and how much the peer has sent.
+// is, how much the peer has sent, and whether the handshake may compute now.
+//
+//	Meter.Waits -> read -> Meter.Allow, Received: counted, timed -> Turn: TLS computes -> Waits
 package handshake
 
 import (
@@ -18,6 +20,10 @@ var ErrTooLong = errors.New("the peer sends more than a handshake takes")
 // Meter watches one handshake from below TLS. The zero value is ready. One goroutine at a time may
 // use it; once the handshake is over, any may ask for the RTT.
 type Meter struct {
+	// Turn is taken when something came, and given back before the next is waited for. nil: the
+	// handshake computes when it wants.
+	Turn *Turn
+
 	sent time.Time
 	rtt  time.Duration
 	got  int // bytes
@@ -43,7 +49,11 @@ func (m *Meter) Allow(n int) (int, error) {
 	return min(n, MaxBytes-m.got), nil
 }
 
-// Received is called when n bytes were read.
+// Waits is called before something is read, which may take long.
+func (m *Meter) Waits() { m.Turn.Give() }
+
+// Received is called when n bytes were read. It waits for the turn of the handshake, which is no
+// part of the round trip.
 func (m *Meter) Received(n int) {
 	if m.over || n == 0 {
 		return
@@ -52,10 +62,15 @@ func (m *Meter) Received(n int) {
 	if m.rtt == 0 && !m.sent.IsZero() {
 		m.rtt = max(time.Since(m.sent), 1)
 	}
+	m.Turn.Take()
 }
 
-// Over ends the watch: the peer has shown who it is.
-func (m *Meter) Over() { m.over = true }
+// Over ends the watch: the peer has shown who it is, or that it is nobody.
+func (m *Meter) Over() {
+	m.over = true
+	m.Turn.Give()
+	m.Turn = nil
+}
 
 // RTT returns the round trip to the peer, from what was written last until something came back; 0
 // before that. The time that the peer thinks is part of it, so it is rather too long than too

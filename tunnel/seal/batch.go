@@ -42,6 +42,7 @@ const recordHeader = 5
 
 // Read is for TLS. The path's end is a failure to it, see errCut.
 func (b *batch) Read(p []byte) (int, error) {
+	b.meter.Waits()
 	if b.left == 0 {
 		head, err := b.in.peek(recordHeader)
 		if err != nil {

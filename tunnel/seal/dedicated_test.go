@@ -21,7 +21,7 @@ func dedicated(t testing.TB) (a, b *Dedicated, path interface{ CloseWrite() erro
 	}
 	served := make(chan error, 1)
 	go func() { // ends with the handshake; awaited below
-		acc, err := Server(context.Background(), far, members[1].v, func() tls.Certificate { return members[1].cert })
+		acc, err := Server(context.Background(), far, members[1].v, func() tls.Certificate { return members[1].cert }, nil)
 		b = acc.Dedicated
 		served <- err
 	}()

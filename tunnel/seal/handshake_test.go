@@ -23,7 +23,7 @@ func TestAHandshakeEndsWhereItIsTooLong(t *testing.T) {
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }}
 	var wg sync.WaitGroup
 	wg.Go(func() { tls.Client(near, config).HandshakeContext(t.Context()) })
-	_, err = Server(t.Context(), far, bob.v, func() tls.Certificate { return bob.cert })
+	_, err = Server(t.Context(), far, bob.v, func() tls.Certificate { return bob.cert }, nil)
 	if !errors.Is(err, handshake.ErrTooLong) {
 		t.Errorf("a certificate message of 200 KiB ended with %v, want %v", err, handshake.ErrTooLong)
 	}

@@ -22,6 +22,7 @@ import (
 
 	"ztm/tunnel/flow"
 	"ztm/tunnel/h2"
+	"ztm/tunnel/handshake"
 	"ztm/tunnel/identity"
 )
 
@@ -107,11 +108,13 @@ type Accepted struct {
 	Dedicated *Dedicated    // of one flow; it begins with a header block
 }
 
-// Server seals path as B. It owns the path from now on, also when it fails.
-func Server(ctx context.Context, path net.Conn, v *identity.Verifier, cert func() tls.Certificate) (Accepted, error) {
+// Server seals path as B. It owns the path from now on, also when it fails. The handshake computes
+// when it has its turn; nil: at once.
+func Server(ctx context.Context, path net.Conn, v *identity.Verifier, cert func() tls.Certificate, turn *handshake.Turn) (Accepted, error) {
 	config := v.ServerConfig(cert, SessionProto, OffloadProto)
 	config.DynamicRecordSizingDisabled = true
 	b := newBatch(path)
+	b.meter.Turn = turn
 	c := tls.Server(b, config)
 	peer, err := shake(ctx, c, b, v)
 	if err != nil {
@@ -129,11 +132,11 @@ func shake(ctx context.Context, c *tls.Conn, b *batch, v *identity.Verifier) (id
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	err := c.HandshakeContext(ctx)
+	b.meter.Over()
 	if err != nil {
 		b.Conn.Close()
 		return identity.Subject{}, fmt.Errorf("sealed handshake: %w", err)
 	}
-	b.meter.Over()
 	peer, err := v.Subject(c.ConnectionState(), identity.RoleMember)
 	if err != nil {
 		b.Conn.Close()

@@ -81,7 +81,7 @@ func connect(t testing.TB, a, b member, want identity.ID, handler http.HandlerFu
 	}
 	done := make(chan accepted, 1)
 	go func() {
-		acc, err := Server(context.Background(), far, b.v, func() tls.Certificate { return b.cert })
+		acc, err := Server(context.Background(), far, b.v, func() tls.Certificate { return b.cert }, nil)
 		if err == nil {
 			server.Serve(&h2.Tagged{Conn: acc.Session, Tag: acc.Peer})
 		}

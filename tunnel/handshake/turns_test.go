@@ -1,9 +1,9 @@
-package admission
+package handshake
 
 import (
-	"net"
-	"net/netip"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // given reports whether a turn that was asked for has come.
@@ -17,8 +17,8 @@ func given(c <-chan struct{}) bool {
 }
 
 func TestHandshakesOfAFloodTakeTurnsWithThoseOfOthers(t *testing.T) {
-	turns := newTurns(1)
-	flood, honest := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	turns := NewSomeTurns[string](1)
+	flood, honest := "10.0.0.1", "10.0.0.2"
 	if turns.ask(flood) != nil {
 		t.Fatal("a free turn was not given")
 	}
@@ -53,41 +53,43 @@ func TestHandshakesOfAFloodTakeTurnsWithThoseOfOthers(t *testing.T) {
 // A handshake computes between what it reads: then it has a turn, and while it waits for its peer it
 // has none.
 func TestAHandshakeThatWaitsForItsPeerHasNoTurn(t *testing.T) {
-	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	far, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer far.Close()
-	near, err := ln.AcceptTCP()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer near.Close()
-	turns := newTurns(1)
-	s := NewSocket(near, netip.MustParseAddr("127.0.0.1"), turns)
-	far.Write([]byte("hello"))
-	if n, err := s.Read(make([]byte, 10)); n != 5 || err != nil {
-		t.Fatal(n, err)
-	}
+	turns := NewSomeTurns[string](1)
+	m := Meter{Turn: turns.Of("somebody")}
+	m.Waits()
+	m.Received(1)
 	if turns.free != 0 {
 		t.Error("a handshake computes without a turn")
 	}
-	far.Close()
-	if _, err := s.Read(make([]byte, 10)); err == nil {
-		t.Fatal("no end")
-	}
-	if turns.free != 1 {
+	m.Waits()
+	if m.Received(0); turns.free != 1 {
 		t.Error("a handshake whose peer has gone keeps its turn")
 	}
-	s.turn, turns.free = true, 0
-	s.Rest()
-	s.Rest()
+	m.Received(1)
+	m.Over()
+	m.Over()
 	if turns.free != 1 {
 		t.Errorf("after the handshake %d turns are free", turns.free)
 	}
+	if m.Received(1); turns.free != 1 {
+		t.Error("what follows a handshake takes a turn")
+	}
+}
+
+func TestTheWaitForATurnIsNoPartOfTheRoundTrip(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := NewSomeTurns[string](1)
+		turns.ask("a flood")
+		m := Meter{Turn: turns.Of("somebody")}
+		m.Sent()
+		<-time.After(30 * time.Millisecond)
+		go func() {
+			<-time.After(time.Minute)
+			turns.give()
+		}()
+		m.Received(1)
+		if m.RTT() != 30*time.Millisecond {
+			t.Errorf("got %v", m.RTT())
+		}
+		m.Over()
+	})
 }

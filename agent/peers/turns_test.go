@@ -1,0 +1,60 @@
+package peers
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+
+	"ztm/agent/limits"
+	"ztm/apps/appstest"
+	"ztm/tunnel/handshake"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/inflight"
+	"ztm/tunnel/limit"
+	"ztm/tunnel/seal"
+)
+
+// Of two users who wait each gets a turn in rotation, see package handshake.
+func TestHandshakesWaitForTheTurnsOfTheirUsers(t *testing.T) {
+	const flood = 50
+	a := newAuthority(t)
+	key, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := a.ca.SignMember(key.Public().(ed25519.PublicKey), "bob", a.now, a.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := identity.TLSCertificate(der, key)
+	var work inflight.Tracker
+	v := identity.NewVerifier(a.trust, identity.NewClock())
+	p := New(Config{
+		Limits: limits.Table{Sessions: 8, SessionsPeer: 3}, Work: &work, PeerLog: limit.NewLog(slog.New(slog.DiscardHandler)),
+		Verifier: v, Certificate: func() tls.Certificate { return cert },
+	})
+	p.turns = handshake.NewSomeTurns[string](1)
+	computing := p.turns.Of("whoever computes")
+	computing.Take()
+	ctx, cancel := context.WithCancel(t.Context())
+	var ends sync.WaitGroup
+	defer ends.Wait()
+	defer cancel()
+	arrive := func(user string) {
+		near, far := net.Pipe()
+		ends.Go(func() { seal.Client(ctx, near, v, cert, "another endpoint") })
+		ends.Go(func() { p.Accept(ctx, far, "", user, "") })
+	}
+	for range flood {
+		arrive("eve")
+	}
+	appstest.Eventually(t, "the flood waits", func() bool { return p.turns.Waiting("eve") == flood })
+	arrive("ann")
+	appstest.Eventually(t, "another user waits", func() bool { return p.turns.Waiting("ann") == 1 })
+	computing.Give()
+	appstest.Eventually(t, "all had a turn", func() bool { return p.turns.Waiting("ann")+p.turns.Waiting("eve") == 0 })
+}
