@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"ztm/agent/limits"
 	"ztm/apps"
@@ -132,8 +133,8 @@ func hasKeyword(e apps.Endpoint, word string) bool {
 	return strings.Contains(e.Name, word) || slices.ContainsFunc(e.Labels, func(l string) bool { return strings.Contains(l, word) })
 }
 
-// Naming returns a log handler that gives the name of a peer beside its ID, where the directory has
-// said one.
+// Naming returns a log handler that gives the names of endpoints beside their IDs, where the directory
+// has said one: that of a peer as an attribute, others in the text: "exit ID (NAME): no answer".
 func (k *Directory) Naming(h slog.Handler) slog.Handler { return naming{h, k} }
 
 type naming struct {
@@ -142,22 +143,18 @@ type naming struct {
 }
 
 func (n naming) Handle(ctx context.Context, rec slog.Record) error {
-	var more []slog.Attr
+	named := slog.NewRecord(rec.Time, rec.Level, rec.Message, rec.PC)
 	rec.Attrs(func(a slog.Attr) bool {
-		more = n.name(more, a)
+		named.AddAttrs(n.name(a)...)
 		return true
 	})
-	if len(more) > 0 {
-		rec = rec.Clone()
-		rec.AddAttrs(more...)
-	}
-	return n.Handler.Handle(ctx, rec)
+	return n.Handler.Handle(ctx, named)
 }
 
 func (n naming) WithAttrs(attrs []slog.Attr) slog.Handler {
-	all := attrs
+	var all []slog.Attr
 	for _, a := range attrs {
-		all = n.name(slices.Clip(all), a)
+		all = append(all, n.name(a)...)
 	}
 	return naming{n.Handler.WithAttrs(all), n.known}
 }
@@ -166,17 +163,50 @@ func (n naming) WithGroup(name string) slog.Handler {
 	return naming{n.Handler.WithGroup(name), n.known}
 }
 
-// name adds the name of a peer to some attributes, if a is a peer that has one.
-func (n naming) name(attrs []slog.Attr, a slog.Attr) []slog.Attr {
-	id, ok := a.Value.Any().(identity.ID)
-	if !ok || a.Key != "peer" {
-		return attrs
+// name returns an attribute with the names of the endpoints in it.
+func (n naming) name(a slog.Attr) []slog.Attr {
+	switch v := a.Value.Any().(type) {
+	case identity.ID:
+		name := n.known.NameOf(v)
+		switch {
+		case name == "":
+		case a.Key == "peer":
+			return []slog.Attr{a, slog.String("name", name)}
+		default:
+			return []slog.Attr{slog.String(a.Key, beside(string(v), name))}
+		}
+	case string:
+		return []slog.Attr{slog.String(a.Key, n.text(v))}
+	case error:
+		if was := v.Error(); n.text(was) != was {
+			return []slog.Attr{slog.String(a.Key, n.text(was))}
+		}
 	}
-	if name := n.known.NameOf(id); name != "" {
-		attrs = append(attrs, slog.String("name", name))
-	}
-	return attrs
+	return []slog.Attr{a}
 }
+
+// text puts names beside the IDs in a text.
+func (n naming) text(s string) string {
+	var out strings.Builder
+	for s != "" {
+		end := strings.IndexFunc(s, func(r rune) bool { return r < '2' || r > 'z' || r > '9' && r < 'a' })
+		switch end {
+		case -1:
+			end = len(s)
+		case 0:
+			_, end = utf8.DecodeRuneInString(s)
+		}
+		word := s[:end]
+		if name := n.known.NameOf(identity.ID(word)); name != "" {
+			word = beside(word, name)
+		}
+		out.WriteString(word)
+		s = s[end:]
+	}
+	return out.String()
+}
+
+func beside(id, name string) string { return id + " (" + name + ")" }
 
 // Matches checks again what the hub was asked for: a hub that answers with other records must not
 // change what an app picks.

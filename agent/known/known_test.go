@@ -2,6 +2,7 @@ package known
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -28,6 +29,22 @@ func TestLogLinesNameThePeer(t *testing.T) {
 		write()
 		if line := out.String(); !strings.Contains(line, string(bob.ID)) || strings.Count(line, "name=ep-bob") != 1 {
 			t.Errorf("%s: %s", name, line)
+		}
+	}
+	named := string(bob.ID) + " (ep-bob)"
+	for name, write := range map[string]func(){
+		"in another attribute": func() { log.Info("x", "asked by", bob.ID) },
+		"in an error":          func() { log.Info("x", "err", fmt.Errorf("exit %s: no answer", bob.ID)) },
+		"in a text":            func() { log.With("why", "exit "+string(bob.ID)).Info("x") },
+	} {
+		out.Reset()
+		if write(); strings.Count(out.String(), named) != 1 {
+			t.Errorf("%s: %s", name, out.String())
+		}
+	}
+	for _, text := range []string{"", "abc", string(bob.ID) + "a", "x" + string(bob.ID), string(identity.IDOf([]byte("nobody")))} {
+		if got := (naming{known: &k}).text(text); got != text {
+			t.Errorf("%q became %q", text, got)
 		}
 	}
 	out.Reset()
