@@ -2,13 +2,16 @@ package agent
 
 import (
 	"crypto/ed25519"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"ztm/agent/limits"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -87,5 +90,17 @@ func TestATokenIsNotVoidWhereItsHubCannotBeReached(t *testing.T) {
 	})
 	if err := m.authority.Revoke(t.Context(), inv.Nonce); answer.CodeOf(err) != answer.Unavailable {
 		t.Errorf("another hub has revoked it: %v", err)
+	}
+}
+
+func TestARequestToJoinIsReadUpToItsLimit(t *testing.T) {
+	a := newTestAgent(t)
+	for _, more := range []int{0, 1} {
+		body := "{}" + strings.Repeat(" ", limits.JoinBody-2+more)
+		w := httptest.NewRecorder()
+		a.postMesh(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body)))
+		if tooLong := strings.Contains(w.Body.String(), fmt.Sprint(limits.JoinBody)); tooLong != (more > 0) {
+			t.Errorf("with %d bytes more than the limit: %d, %s", more, w.Code, w.Body)
+		}
 	}
 }

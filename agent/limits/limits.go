@@ -79,7 +79,7 @@ const (
 	Body = 1 << 20
 
 	// Bytes of a request to join, of the local user alone: a permit holds a trust list, and JSON
-	// makes it longer.
+	// makes it longer. (TestARequestToJoinIsReadUpToItsLimit)
 	JoinBody = identity.MaxPermit + Body
 
 	// How long a peer may take to send the body of a management request.
@@ -94,10 +94,11 @@ const (
 	Members = 4096
 
 	// Sealed sessions with one peer that this agent opens while others of them are loaded by a
-	// flow, and while others of them have no free stream.
-	// (TestFlowsBeyondTheStreamsOfASessionOpenAnother)
+	// flow. (TestFlowsBeyondTheStreamsOfASessionOpenAnother)
 	LoadedSessions = 8
-	FullSessions   = 24
+
+	// The same, while others of them have no free stream. (TestSessionsWithOnePeerAreBounded)
+	FullSessions = 24
 
 	// Requests for a certificate at work: as many as a hub lets devices join at a time, each of
 	// which waits for the answer. Each asks the directory. (TestNoMoreOfAKindRunThanMay)
@@ -122,7 +123,7 @@ const (
 	// months, and another where an answer is lost. (TestAPeerGetsFewCertificates)
 	RenewalBurst, RenewalRate = 3, 0.1
 
-	// Peers whose renewals are counted.
+	// Peers whose renewals are counted. (TestATableOfBucketsHasABoundAndForgetsNoMoreThanItMust)
 	Renewing = 1024
 
 	// Dedicated connections that this agent opens at a time for flows that move much.
