@@ -61,7 +61,7 @@ var arrows = []arrow{
 	{"agent/notice/cli", []string{"agent/console", "agent/notice", "apps"}, "a command line is a client of the agent; main alone has it"},
 	{"agent/webhook", nil, "a web server is told things without knowing what"},
 	{"agent/audit/sink", []string{"agent/audit", "agent/feature", "agent/webhook", "apps/rooted", "store/private", "tunnel/answer"}, "where lines go to is beside what they are"},
-	{"agent/known", []string{"agent/limits", "apps", "tunnel/identity", "tunnel/offer"}, "what people see while the hub is away decides nothing"},
+	{"agent/known", []string{"agent/api", "agent/limits", "apps", "tunnel/identity", "tunnel/offer"}, "what people see while the hub is away decides nothing"},
 	{"agent/recent", []string{"agent/api"}, "lines are kept without knowing who logs"},
 	{"agent/daemon", nil, "a process that stays owes the system the same, whatever it does"},
 	{"agent/web", []string{"agent/api", "agent/policy/file", "agent/web/websocket", "apps/listen", "tunnel/answer", "tunnel/identity", "tunnel/identity/policy", "tunnel/limit", "tunnel/loopback"}, "a browser asks the agent's own API, and knows no mesh"},

@@ -194,7 +194,12 @@ func writePermit(w http.ResponseWriter, log *slog.Logger, p *identity.Permit, er
 
 func (m *mesh) getUsers(w http.ResponseWriter, r *http.Request) {
 	all, err := m.shown(r.Context(), w, apps.Filter{})
-	answer.Reply(w, m.log, m.users(all), err)
+	if err != nil {
+		answer.Fail(w, m.log, err)
+		return
+	}
+	users, err := m.users(all)
+	answer.Reply(w, m.log, users, err)
 }
 
 // getEvictions lists what the trust list holds, with names as far as they are known.

@@ -74,16 +74,8 @@ func (b *book) NoteAdmitted(id identity.ID, user string, now time.Time) error {
 	return noteAdmitted(b.db, b.name, id, user, now)
 }
 
-// admittedBy returns the name of this endpoint if it has admitted another; "" if it has not.
-func (b *book) admittedBy(id identity.ID) (by string) {
-	b.db.View(func(tx *store.Tx) error {
-		if _, found, err := admitTable.Get(tx, b.name+"/"+string(id)); err == nil && found {
-			by = b.Membership().Name
-		}
-		return nil
-	})
-	return by
-}
+// admitted returns the endpoints that were admitted here.
+func (b *book) admitted() (map[identity.ID]admittedRow, error) { return admittedHere(b.db, b.name) }
 
 // LastInvited implements [authority.Book].
 func (b *book) LastInvited(user string) (admitted time.Time, found bool, err error) {

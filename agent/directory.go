@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -193,26 +192,29 @@ func (m *mesh) shownOne(ctx context.Context, w http.ResponseWriter, id identity.
 	return e, nil
 }
 
-// users groups endpoints by user, sorted by name.
-func (m *mesh) users(all []apps.Endpoint) []api.User {
-	by := map[string]*api.User{}
-	for _, e := range all {
-		u := by[e.User]
-		if u == nil {
-			u = &api.User{Name: e.User}
-			by[e.User] = u
-		}
-		d := api.Device{ID: e.ID, Name: e.Name, Admitted: e.Admitted, Until: m.known.Until(e.ID), By: m.admittedBy(e.ID)}
-		if e.Local {
-			d.Admitted, d.Until = m.authority.Own().Admitted, m.authority.Own().NotAfter
-		}
-		u.Endpoints, u.Devices = append(u.Endpoints, e.Name), append(u.Devices, d)
+// users lists who has a right to be in the mesh, see [known.Users].
+func (m *mesh) users(all []apps.Endpoint) ([]api.User, error) {
+	admitted, err := m.admitted()
+	if err != nil {
+		return nil, err
 	}
-	out := []api.User{}
-	for _, name := range slices.Sorted(maps.Keys(by)) {
-		out = append(out, *by[name])
+	issued, err := m.book.Issued(m.verifier.Clock().Now())
+	if err != nil {
+		return nil, err
 	}
-	return out
+	users := m.known.Users(all, m.authority.Own(), m.Membership().Name)
+	trust := m.verifier.Trust()
+	for id, r := range admitted {
+		if at := time.Unix(r.At, 0); !trust.Voids(r.User, at) && !trust.VoidsID(id, at) {
+			users.Admitted(id, r.User, at)
+		}
+	}
+	for _, i := range issued {
+		if i.Used < i.Uses && !i.Revoked && !trust.Voids(i.User, i.Admitted) {
+			users.Invited(i.User, i.Expires)
+		}
+	}
+	return users.List(), nil
 }
 
 // Signers lists other endpoints that hold the CA key and are online: only endpoints of root can,

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +12,8 @@ import (
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
+	"ztm/tunnel/metric"
 )
 
 func TestTheLastKnownDirectoryIsShownWhileTheHubIsAway(t *testing.T) {
@@ -96,5 +99,86 @@ func TestAHubThatIsNotNeededIsNotCalledUnreachable(t *testing.T) {
 	m.row.Hubs = append(m.row.Hubs, "127.0.0.1:1")
 	if got := status()["127.0.0.1:1"]; got != api.Unreachable {
 		t.Errorf("one that did not answer is %q", got)
+	}
+}
+
+// A hub that was set up anew knows no endpoint that is offline. Their certificates are good all the same.
+func TestUsersAreThoseOfCertificatesAndTokensToo(t *testing.T) {
+	m, ca, hubs := rootMesh(t, 1)
+	bob := memberRecord(t, ca, "bob")
+	list := []tunnel.Entry{{Record: bob, Online: true}}
+	hubs[0].on("GET "+tunnel.PathEndpoints, func(w http.ResponseWriter, _ *http.Request) { answer.JSON(w, tunnel.Page{Entries: list}) })
+	frank, gone := identity.IDOf([]byte("frank")), identity.IDOf([]byte("gone"))
+	for id, user := range map[identity.ID]string{frank: "frank", gone: "gone"} {
+		if err := m.book.NoteAdmitted(id, user, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	evict(t, m, "gone")
+	if _, err := m.authority.Invite(t.Context(), "dora", nil, api.Invite{}); err != nil {
+		t.Fatal(err)
+	}
+	users := func() map[string]api.User {
+		w := httptest.NewRecorder()
+		m.getUsers(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+		out := map[string]api.User{}
+		for _, u := range decode[[]api.User](t, w) {
+			out[u.Name] = u
+		}
+		return out
+	}
+	got := users()
+	if u := got["bob"]; len(u.Endpoints) != 1 || len(u.Devices) != 1 || u.Devices[0].Until.IsZero() {
+		t.Errorf("one of the directory: %+v", u)
+	}
+	if u := got["frank"]; len(u.Endpoints) != 0 || len(u.Devices) != 1 || u.Devices[0].ID != frank || u.Devices[0].By != m.Membership().Name {
+		t.Errorf("one who was admitted here: %+v", u)
+	}
+	if u := got["dora"]; len(u.Devices) != 0 || u.Invited.IsZero() {
+		t.Errorf("one who has a token: %+v", u)
+	}
+	if u, listed := got["gone"]; listed {
+		t.Errorf("one who was evicted: %+v", u)
+	}
+	open, err := m.authority.Tokens(t.Context())
+	if err != nil || len(open) != 1 {
+		t.Fatal(open, err)
+	}
+	if err := m.authority.Revoke(t.Context(), open[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if u, listed := users()["dora"]; listed {
+		t.Errorf("one whose token was revoked: %+v", u)
+	}
+}
+
+// counting is an app with a counter of a peer.
+type counting struct {
+	apps.App
+	of identity.ID
+}
+
+func (c counting) Metrics(w *metric.Writer) {
+	w.With("peer", string(c.of)).Counter("x_total", "Of a test.", 1)
+}
+
+func TestTheLogAndTheCountersOfAMeshNameItsPeers(t *testing.T) {
+	m, _ := newTestMesh(t, "bob", time.Now())
+	alice := someone(t, "ep-alice", "alice")
+	m.known.Remember(alice, subjectOf(alice), nil, time.Now())
+	m.log.Info("a line", "peer", alice.ID)
+	lines := m.recent.Entries()
+	if line := lines[len(lines)-1]; line.Attrs["peer"] != string(alice.ID) || line.Attrs["name"] != alice.Name {
+		t.Errorf("the line says %v", line.Attrs)
+	}
+	m.apps = map[string]apps.App{"x": counting{of: alice.ID}}
+	var set metric.Set
+	if err := (counters{m.agent}).Counters(&set, ""); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	set.WriteTo(&out)
+	if want := `peer="` + string(alice.ID) + `",endpoint="ep-alice"`; !strings.Contains(out.String(), want) {
+		t.Errorf("no counter has %s:\n%s", want, out.String())
 	}
 }

@@ -152,6 +152,17 @@ func noteAdmitted(db *store.DB, mesh string, id identity.ID, user string, now ti
 	})
 }
 
+// admittedHere returns the endpoints that were admitted here.
+func admittedHere(db *store.DB, mesh string) (map[identity.ID]admittedRow, error) {
+	all := map[identity.ID]admittedRow{}
+	return all, db.View(func(tx *store.Tx) error {
+		return admitTable.ForEach(tx, mesh+"/", func(key string, r admittedRow) error {
+			all[identity.ID(strings.TrimPrefix(key, mesh+"/"))] = r
+			return nil
+		})
+	})
+}
+
 // lastInvited returns the latest admission time that was given to a user here, and whether there
 // was one.
 func lastInvited(db *store.DB, mesh, user string) (admitted time.Time, found bool, err error) {

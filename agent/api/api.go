@@ -184,15 +184,16 @@ type Rotate struct {
 // User is a user of a mesh and their endpoints.
 type User struct {
 	Name      string    `json:"name"`
-	Endpoints []string  `json:"endpoints"`         // names
-	Devices   []Device  `json:"devices,omitempty"` // the same endpoints, and how they came
+	Endpoints []string  `json:"endpoints"`         // names of those that are in the directory
+	Devices   []Device  `json:"devices,omitempty"` // the same, and those that were admitted by the endpoint that is asked
+	Invited   time.Time `json:"invited,omitzero"`  // until when a token is open that it has made
 	Evicted   *Eviction `json:"evicted,omitempty"` // the last time; `ztm get user` sets it
 }
 
 // Device is how an endpoint came to be a member.
 type Device struct {
 	ID       identity.ID `json:"id"`
-	Name     string      `json:"name"`
+	Name     string      `json:"name"`              // "": not known
 	Admitted time.Time   `json:"admitted,omitzero"` // when its user was invited for it
 	By       string      `json:"by,omitempty"`      // the endpoint that admitted it; only that one knows
 	Until    time.Time   `json:"until,omitzero"`    // end of its certificate, which renews itself

@@ -98,7 +98,7 @@ func (c *Console) checkGroups(ctx context.Context, terms []string) {
 	}
 }
 
-// Users lists the users of whom an endpoint is in the directory of the mesh.
+// Users lists the users of the mesh, as far as this endpoint knows.
 func (c *Console) Users(ctx context.Context) ([]api.User, error) {
 	m, err := c.Mesh(ctx)
 	if err != nil {

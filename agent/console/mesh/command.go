@@ -252,13 +252,13 @@ func of(verb string, v view, more ...*cli.Command) *cli.Command {
 	return &cli.Command{Name: verb, Usage: v.usage, Description: c.Description, Subcommands: append([]*cli.Command{c}, more...)}
 }
 
-// getUser says what the list is: the hub's directory, and no list of all who could come.
+// getUser says what the list is: the hub's directory, and what this endpoint knows of others.
 func (c commands) getUser() *cli.Command {
 	return &cli.Command{
-		Name: "user", Aliases: []string{"users"}, Category: apps.AtEndpoint, ArgsUsage: "[USER]", Usage: "list the users who have an endpoint in the directory, or who were evicted",
-		Description: "The hub's directory lists endpoints that have connected. It does not list users who hold a permit and have not\n" +
-			"joined yet, and it forgets offline endpoints when the hub starts with a new data directory. Which endpoint admitted\n" +
-			"another is known there alone.\n\n" +
+		Name: "user", Aliases: []string{"users"}, Category: apps.AtEndpoint, ArgsUsage: "[USER]", Usage: "list the users who are in the mesh, were admitted or invited, or were evicted",
+		Description: "The hub's directory lists endpoints that have connected, and forgets those that are offline when the hub starts with\n" +
+			"a new data directory. An endpoint of root adds the users of the endpoints that it has admitted itself (Admitted), and\n" +
+			"of the tokens that it has made (Invited). What other endpoints of root did is known there alone.\n\n" +
 			"Example:\n  ztm get user\n  ztm get user --evicted",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "evicted", Usage: "list all evictions: users, endpoints and hubs"}},
 		Action: func(x *cli.Context) error {

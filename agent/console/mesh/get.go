@@ -232,15 +232,20 @@ func membership(devices []api.Device) (admitted time.Time, by string, until time
 	return admitted, by, until
 }
 
-// userStatus says whether a user is in the mesh, and when they were evicted.
+// userStatus says what a user is: in the mesh, admitted and not seen there, invited, or evicted and
+// when.
 func userStatus(u api.User) string {
-	if len(u.Endpoints) > 0 {
+	switch {
+	case len(u.Endpoints) > 0:
 		return "Member"
+	case len(u.Devices) > 0:
+		return "Admitted"
+	case !u.Invited.IsZero():
+		return "Invited until " + when(u.Invited)
+	case u.Evicted != nil:
+		return "Evicted " + when(u.Evicted.At) + " by " + by(*u.Evicted)
 	}
-	if u.Evicted == nil {
-		return "-"
-	}
-	return "Evicted " + when(u.Evicted.At) + " by " + by(*u.Evicted)
+	return "-"
 }
 
 // users lists the users of the mesh, or the one of that name.
