@@ -10,28 +10,24 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"ztm/scripts/process"
 )
 
-// checks change and break the clusters.
-func (l *lab) checks() error {
-	a := l.clusters[0]
-	for _, check := range []struct {
-		what string
-		do   func() (string, error)
-	}{
-		{"the suite of agent/kube, at the real API server", a.suite},
-		{"the agent beside the suite's thousand Services", a.memory},
-		{"an event and the status of a Service say what became of it", a.says},
-		{"pods are replaced one by one under load", a.rolled},
-		{"the API server is killed, and what changed is seen", a.killed},
-		{"the API server has forgotten the versions that the agent knows", a.expired},
-		{"a namespace is deleted", a.namespaceGone},
-		{"the agent's account may do nothing else", a.rights},
-		{"an agent that is killed comes back, and so does what it exposed", a.agentKilled},
-	} {
+// check is something that must hold. do says what was seen.
+type check struct {
+	what string
+	do   func() (string, error)
+}
+
+// each runs checks until one fails.
+func (l *lab) each(checks []check) error {
+	for _, check := range checks {
+		if !strings.Contains(check.what, l.only) {
+			continue
+		}
 		began := time.Now()
 		said, err := check.do()
 		if err != nil {
@@ -40,6 +36,24 @@ func (l *lab) checks() error {
 		fmt.Printf("ok  %s (%v)  %s\n", check.what, time.Since(began).Round(time.Second/10), said)
 	}
 	return nil
+}
+
+// checks change and break the clusters.
+func (l *lab) checks() error {
+	a := l.clusters[0]
+	return l.each([]check{
+		{"the suite of agent/kube, at the real API server", a.suite},
+		{"the agent beside the suite's thousand Services", a.memory},
+		{"an event and the status of a Service say what became of it", a.says},
+		{"pods are replaced one by one under load", a.rolled},
+		{"the API server is killed, and what changed is seen", func() (string, error) { return a.away(a.server.Kill, a.restarted) }},
+		{"the API server ends, and what changed is seen", func() (string, error) { return a.away(a.terminate, a.restarted) }},
+		{"the API server stands still, and what changed is seen", func() (string, error) { return a.away(a.halt, a.resumed) }},
+		{"the API server has forgotten the versions that the agent knows", a.expired},
+		{"a namespace is deleted", a.namespaceGone},
+		{"the agent's account may do nothing else", a.rights},
+		{"an agent that is killed comes back, and so does what it exposed", a.agentKilled},
+	})
 }
 
 // suite runs the tests that the small API server of the tests has to pass, too.
@@ -126,9 +140,7 @@ func (c *cluster) rolled() (string, error) {
 	if err := c.pod("shop", "web-2", web2IP, c.lab.self, "-serve", ":8000", "The shop of cluster "+c.name+", pod 2"); err != nil {
 		return "", err
 	}
-	stop := c.lab.path("stop")
-	loop := fmt.Sprintf(`good=0; while [ ! -e %s ]; do curl -sSf --max-time 30 -o /dev/null %s || exit 1; good=$((good+1)); done; echo $good requests, none failed`, stop, c.url())
-	load, err := c.lab.run("laptop", "load", "sh", "-c", loop)
+	load, err := c.lab.load("rolled", "laptop", curl(c.url()))
 	if err != nil {
 		return "", err
 	}
@@ -149,12 +161,7 @@ func (c *cluster) rolled() (string, error) {
 			}
 		}
 	}
-	if err := os.WriteFile(stop, nil, 0o600); err != nil {
-		return "", err
-	}
-	err = process.Until(c.lab.ctx, "the end of the load", patience, func() error { return load.Says("none failed") })
-	out, _ := load.Output() // a text for people
-	return strings.TrimSpace(string(out)), err
+	return load.end()
 }
 
 // targets waits until the tunnel shop.web has so many targets.
@@ -205,24 +212,30 @@ func (c *cluster) restarted() error {
 	if err := c.startServer(); err != nil {
 		return err
 	}
+	return c.serves()
+}
+
+// serves waits until the API server says that it is ready.
+func (c *cluster) serves() error {
 	return process.Until(c.lab.ctx, "API server "+c.name, patience, func() error {
 		_, err := c.kubectl("", "get", "--raw", "/readyz")
 		return err
 	})
 }
 
-func (c *cluster) killed() (string, error) {
+// away takes the API server away and brings it back. What is exposed answers meanwhile.
+func (c *cluster) away(take func(), back func() error) (string, error) {
 	if err := c.exposeNew("before"); err != nil {
 		return "", err
 	}
-	if _, err := c.seen("before", ""); err != nil {
+	if _, err := c.seen("before", "after"); err != nil {
 		return "", err
 	}
-	c.server.Kill()
+	take()
 	if err := c.answers(); err != nil { // what is exposed stays
 		return "", err
 	}
-	if err := c.restarted(); err != nil {
+	if err := back(); err != nil {
 		return "", err
 	}
 	if _, err := c.kubectl("", "delete", "service", "before", "-n", "shop"); err != nil {
@@ -231,7 +244,19 @@ func (c *cluster) killed() (string, error) {
 	if err := c.exposeNew("after"); err != nil {
 		return "", err
 	}
-	return c.seen("after", "before")
+	said, err := c.seen("after", "before")
+	if err == nil {
+		_, err = c.kubectl("", "delete", "service", "after", "-n", "shop")
+	}
+	return said, err
+}
+
+func (c *cluster) terminate() { c.server.End(patience) }
+func (c *cluster) halt()      { c.server.Signal(syscall.SIGSTOP) }
+
+// resumed has an API server go on that stood still.
+func (c *cluster) resumed() error {
+	return errors.Join(c.server.Signal(syscall.SIGCONT), c.serves())
 }
 
 func (c *cluster) answers() error {

@@ -130,7 +130,7 @@ func (c *cluster) ready() error {
 	admin := c.path("admin.json")
 	return c.start("controllers", filepath.Join(c.lab.programs, "kube-controller-manager"), "--kubeconfig="+admin, "--authentication-kubeconfig="+admin, "--authorization-kubeconfig="+admin,
 		"--leader-elect=false", "--service-account-private-key-file="+c.path("accounts.pem"), "--root-ca-file="+c.path("server/apiserver.crt"), "--cert-dir="+c.path("controllers"),
-		"--controllers=endpointslice-controller,endpointslice-mirroring-controller,garbage-collector-controller,clusterrole-aggregation-controller,serviceaccount-controller,namespace-controller,root-ca-certificate-publisher-controller")
+		"--controllers=endpointslice-controller,endpointslice-mirroring-controller,garbage-collector-controller,clusterrole-aggregation-controller,deployment-controller,replicaset-controller,serviceaccount-controller,namespace-controller,root-ca-certificate-publisher-controller")
 }
 
 // kubeconfigs writes those of the node's programs. They are JSON, which is YAML.
@@ -184,9 +184,10 @@ func (c *cluster) node() error {
 	steps := []func() error{
 		func() error { return c.apply(basics) },
 		func() error {
-			_, err := c.kubectl("", "patch", "node", "node-1", "--subresource=status", "-p", `{"status":{"addresses":[{"type":"InternalIP","address":"`+nodeIP+`"}]}}`)
+			_, err := c.kubectl("", "patch", "node", "node-1", "--subresource=status", "-p", `{"status":{"addresses":[{"type":"InternalIP","address":"`+nodeIP+`"}],"daemonEndpoints":{"kubeletEndpoint":{"Port":10250}}}}`)
 			return err
 		},
+		func() error { return c.start("logs", c.lab.self, "-logs", nodeIP+":10250", c.lab.path(c.name)) },
 		func() error {
 			return c.start("proxy", filepath.Join(c.lab.programs, "kube-proxy"), "--kubeconfig="+c.path("proxy.json"), "--proxy-mode=nftables", "--hostname-override=node-1",
 				"--cluster-cidr=10.42.0.0/16", "--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
@@ -249,6 +250,6 @@ func (c *cluster) exec(pod, log, program string, args ...string) (*process.Proce
 func (c *cluster) setReady(namespace, name, ip string, ready bool) error {
 	status := map[bool]string{true: "True", false: "False"}[ready]
 	_, err := c.kubectl("", "patch", "pod", name, "-n", namespace, "--subresource=status", "-p", fmt.Sprintf(
-		`{"status":{"phase":"Running","podIP":%q,"podIPs":[{"ip":%q}],"conditions":[{"type":"Ready","status":%q}]}}`, ip, ip, status))
+		`{"status":{"phase":"Running","podIP":%q,"podIPs":[{"ip":%q}],"conditions":[{"type":"Ready","status":%q,"lastTransitionTime":%q}]}}`, ip, ip, status, time.Now().UTC().Format(time.RFC3339)))
 	return err
 }

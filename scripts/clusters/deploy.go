@@ -15,7 +15,7 @@ import (
 // restricted.
 func (l *lab) deploy() error {
 	c := l.clusters[0]
-	for _, dir := range []string{"agent", "access", "hub", "import", "network", "conditions"} {
+	for _, dir := range []string{"agent", "access", "hub", "import", "network", "conditions", "guard"} {
 		out, err := c.kubectl("", "apply", "--dry-run=server", "-o", "json", "-k", filepath.Join("deploy/kubernetes", dir))
 		if err != nil {
 			return err

@@ -5,7 +5,8 @@
 // network namespace of its own. It needs root, ip, nft, curl, and etcd and kubectl of the system. The
 // other programs are built from their Go modules, which takes a quarter of an hour, once.
 //
-//	scripts/clusters/run [--test] [--keep] [-ztm BINARY] [-programs DIR]
+//	scripts/clusters/run [--test [--only TEXT]] [--keep] [-ztm BINARY] [-programs DIR]
+//	scripts/clusters/run --docker [--keep]    in clusters of k3d or kind, see elsewhere/
 //
 //	programs.go  the programs of Kubernetes
 //	world.go     two nodes, a hub and a laptop; pods
@@ -15,6 +16,8 @@
 //	--test:
 //	checks.go    what must hold while clusters change and fail
 //	deploy.go    the manifests that we publish, at a real API server
+//	rollout.go   our Deployments: made, rolled under load, cut off
+//	kubelet.go   what a node does for their pods; container.go, logs.go
 package main
 
 import (
@@ -38,18 +41,29 @@ const patience = 2 * time.Minute
 
 func main() {
 	test := flag.Bool("test", false, "then change and break the clusters, and check what must hold")
+	only := flag.String("only", "", "with --test: of the checks, make those whose sentence has this text")
 	keep := flag.Bool("keep", false, "leave all running until it is interrupted")
 	binary := flag.String("ztm", "", "the program; it is built where none is named")
 	programs := flag.String("programs", "", "where the programs of Kubernetes are, or are put (default: a directory of the user's cache)")
 	serve := flag.String("serve", "", "be a web server at an address, whose pages are the rest of the command line")
+	inside := flag.String("contain", "", "run the rest of the command line as a container with a directory as its root")
+	root := flag.String("enter", "", "become the rest of the command line, in a directory as its root")
+	kubelet := flag.String("logs", "", "be the kubelet at an address that tells the logs of pods: the rest of the command line is how their names begin")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
-	if *serve != "" {
+	switch {
+	case *serve != "":
 		err = page(*serve, flag.Arg(0))
-	} else {
-		err = run(ctx, *binary, *programs, *test, *keep)
+	case *inside != "":
+		err = contain(*inside, flag.Args())
+	case *root != "":
+		err = enter(*root, flag.Args())
+	case *kubelet != "":
+		err = serveLogs(*kubelet, flag.Arg(0))
+	default:
+		err = run(ctx, *binary, *programs, *only, *test, *keep)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "clusters:", err)
@@ -59,17 +73,18 @@ func main() {
 
 // page serves one page.
 func page(address, text string) error {
+	fmt.Println("serves", text, "at", address)
 	server := http.Server{Addr: address, ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, text) })}
 	return server.ListenAndServe()
 }
 
-func run(ctx context.Context, binary, programs string, test, keep bool) (err error) {
+func run(ctx context.Context, binary, programs, only string, test, keep bool) (err error) {
 	dir, err := os.MkdirTemp("", "ztm-clusters-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	l := &lab{ctx: ctx, dir: dir, group: process.Group{Dir: dir}, net: &netns.Net{Prefix: fmt.Sprintf("zk%d", os.Getpid()%100000)}}
+	l := &lab{ctx: ctx, dir: dir, only: only, group: process.Group{Dir: dir}, net: &netns.Net{Prefix: fmt.Sprintf("zk%d", os.Getpid()%100000)}}
 	if l.self, err = os.Executable(); err != nil {
 		return err
 	}
@@ -83,7 +98,7 @@ func run(ctx context.Context, binary, programs string, test, keep bool) (err err
 	began := time.Now()
 	steps := []func() error{l.world, l.start, l.mesh, l.demo}
 	if test {
-		steps = append(steps, l.checks, l.deploy)
+		steps = append(steps, l.checks, l.deploy, l.rollouts)
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -103,6 +118,7 @@ type lab struct {
 	ctx      context.Context
 	dir      string
 	self     string // this program
+	only     string // a text in the names of the checks to make
 	ztm      string
 	programs string // a directory
 	net      *netns.Net
