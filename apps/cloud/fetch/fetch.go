@@ -6,7 +6,8 @@
 //	        answers, in order -> hash while writing -> right: have it; wrong: this source is left out
 //	all blocks there -> hash of the whole -> the caller gives the file its name
 //
-// A source that is slow, lies, or goes away loses only itself. What it owed is asked of others.
+// A source that stalls, lies, or goes away loses only itself. What it owed is asked of others, and so
+// is what a source is late with once another one has nothing else to do.
 package fetch
 
 import (
@@ -44,6 +45,8 @@ type Fetcher struct {
 	jobs   []*job                // in the order in which they came; guarded by mu
 	links  map[identity.ID]*link // guarded by mu
 	budget int                   // in shares of a block, see cost; guarded by mu
+	alarm  *time.Timer           // wakes links; nil until the first time; guarded by mu
+	due    time.Time             // when that is; zero: it is not set; guarded by mu
 
 	running sync.WaitGroup // links
 }
@@ -77,6 +80,7 @@ type Want struct {
 	Old     io.ReaderAt   // may hold some of the blocks; nil: there is no such file
 	OldSize int64         // its size
 	Sources []identity.ID // who has it, or a part
+	Rate    *Rate         // how fast it may come; nil: as fast as it can
 
 	// Progress is told how it goes, from any goroutine. It must not wait.
 	Progress func(Progress)

@@ -20,18 +20,24 @@ import (
 type link struct {
 	f    *Fetcher
 	id   identity.ID
-	sent []asked // in the order of the answers to come; guarded by f.mu
-	cost int     // of those; guarded by f.mu
-	over bool    // nothing more is asked; guarded by f.mu
-	lost bool    // no answers come any longer; guarded by f.mu
+	sent []*asked // in the order of the answers to come; guarded by f.mu
+	cost int      // of those; guarded by f.mu
+	over bool     // nothing more is asked; guarded by f.mu
+	void bool     // nobody waits for what it owes; guarded by f.mu
+	lost bool     // no answers come any longer; guarded by f.mu
 	slow *time.Timer
+
+	since time.Time // when the first of those sent became the first; guarded by f.mu
+	speed float64   // of its blocks, in bytes a second; 0: not known yet; guarded by f.mu
 }
 
 // asked is a request that waits for its answer.
 type asked struct {
 	wire.Request
-	j    *job
-	cost int
+	j       *job
+	cost    int
+	lent    bool // another source was asked as well, and what comes here is dropped; guarded by f.mu
+	writing bool // a part of it is being written; guarded by f.mu
 }
 
 // wholeBlock is the share of the budget that a block of the usual size has.
@@ -41,7 +47,7 @@ const wholeBlock = 32
 func cost(length int64) int { return int(max(1, min(wholeBlock, length*wholeBlock/blocks.MinBlock))) }
 
 // most is how long the answer to a request can be.
-func (a asked) most() int64 {
+func (a *asked) most() int64 {
 	count := blocks.Count(a.j.Content.Size)
 	switch a.Op {
 	case wire.List:
@@ -81,8 +87,10 @@ func (l *link) close(err error) {
 	defer f.mu.Unlock()
 	delete(f.links, l.id)
 	for _, a := range l.sent {
-		f.budget += a.cost
-		a.j.returnLocked(a.Request)
+		if !a.lent {
+			f.budget += a.cost
+			a.j.returnLocked(a.Request)
+		}
 	}
 	for _, j := range f.jobs {
 		if err != nil {
@@ -104,6 +112,9 @@ func (l *link) exchange(conn net.Conn) error {
 	err := l.receive(conn)
 	l.f.mu.Lock()
 	l.lost = true
+	if l.void {
+		err = nil
+	}
 	l.f.wake.Broadcast()
 	l.f.mu.Unlock()
 	conn.Close()
@@ -117,7 +128,9 @@ func (l *link) send(conn net.Conn) {
 	for {
 		out = l.ask(out[:0])
 		if len(out) == 0 {
-			if c, ok := conn.(interface{ CloseWrite() error }); ok {
+			if !l.awaited() {
+				conn.Close()
+			} else if c, ok := conn.(interface{ CloseWrite() error }); ok {
 				c.CloseWrite() // the source ends the flow when it has answered all
 			}
 			return
@@ -142,8 +155,12 @@ func (l *link) ask(out []byte) []byte {
 				out = l.askForLocked(j, out)
 			}
 		}
+		if len(out) == 0 && needed && !l.lost {
+			out = l.borrowLocked(out)
+		}
 		if len(out) > 0 || !needed || l.lost {
 			if l.over = len(out) == 0; l.over {
+				l.void = len(l.sent) > 0
 				l.watchLocked()
 			}
 			return out
@@ -156,21 +173,34 @@ func (l *link) askForLocked(j *job, out []byte) []byte {
 	f := l.f
 	share := f.Blocks * wholeBlock / len(f.links) // so that one source does not keep others idle
 	for len(out) < 256*wire.RequestSize && f.budget > 0 && (l.cost < share || len(l.sent) == 0) {
+		if wait := j.Rate.wait(time.Now()); wait > 0 {
+			f.wakeLocked(wait)
+			break
+		}
 		r, ok := j.nextLocked(l.id)
 		if !ok {
 			break
 		}
-		a := asked{Request: r, j: j}
-		a.cost = cost(a.most())
-		f.budget -= a.cost
-		l.cost += a.cost
-		if len(l.sent) == 0 {
-			l.slow.Reset(f.Stall)
-		}
-		l.sent = append(l.sent, a)
-		out = r.Append(out)
+		out = l.sendLocked(&asked{Request: r, j: j}, out)
 	}
 	return out
+}
+
+// sendLocked appends a request, which waits for its answer from now on.
+func (l *link) sendLocked(a *asked, out []byte) []byte {
+	now := time.Now()
+	a.cost = cost(a.most())
+	l.f.budget -= a.cost
+	l.cost += a.cost
+	if a.Op == wire.Block {
+		a.j.Rate.spend(a.most(), now)
+	}
+	if len(l.sent) == 0 {
+		l.slow.Reset(l.f.Stall)
+		l.since = now
+	}
+	l.sent = append(l.sent, a)
+	return a.Append(out)
 }
 
 // receive reads the answers, in the order of the requests.
@@ -242,28 +272,31 @@ func (l *link) finished() bool {
 }
 
 // first returns the request that the next answer is for. It stays among those sent.
-func (l *link) first() (a asked, ok bool) {
+func (l *link) first() (a *asked, ok bool) {
 	l.f.mu.Lock()
 	defer l.f.mu.Unlock()
 	if len(l.sent) == 0 {
-		return a, false
+		return nil, false
 	}
 	return l.sent[0], true
 }
 
 // answered takes a request off those that wait.
-func (l *link) answered(a asked) {
+func (l *link) answered(a *asked) {
 	l.f.mu.Lock()
 	defer l.f.mu.Unlock()
+	l.tookLocked(a, time.Now())
 	l.sent = l.sent[1:]
 	l.cost -= a.cost
-	l.f.budget += a.cost
+	if !a.lent {
+		l.f.budget += a.cost
+	}
 	l.watchLocked()
 	l.f.wake.Broadcast()
 }
 
 // take takes an answer. An error is the source's fault, and its end.
-func (l *link) take(a asked, head wire.Answer, r io.Reader, buf []byte) error {
+func (l *link) take(a *asked, head wire.Answer, r io.Reader, buf []byte) error {
 	if head.Status != wire.OK {
 		l.refused(a)
 		return nil
@@ -302,11 +335,13 @@ func (l *link) takeListLocked(j *job, list blocks.List) error {
 }
 
 // refused leaves the source out for what it said that it does not have.
-func (l *link) refused(a asked) {
+func (l *link) refused(a *asked) {
 	f := l.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	a.j.returnLocked(a.Request)
+	if !a.lent {
+		a.j.returnLocked(a.Request)
+	}
 	s := a.j.sources[l.id]
 	if a.Op != wire.Block || blocks.Count(a.j.Content.Size) < 2 || s == nil {
 		f.dropLocked(a.j, l.id)
@@ -319,57 +354,66 @@ func (l *link) refused(a asked) {
 
 // takeBlock writes a block while it comes, and notes it if it is the right one. What is wrong in the
 // file is written again.
-func (l *link) takeBlock(a asked, r io.Reader, buf []byte) error {
+func (l *link) takeBlock(a *asked, r io.Reader, buf []byte) error {
 	j, n := a.j, int(a.N)
 	at, length := blocks.Bounds(j.Content.Size, n)
 	sum := sha256.New()
-	writes := l.f.begins(j)
+	written := true
 	var failed error // to write
 	for left := length; left > 0; {
 		p := buf[:min(int64(len(buf)), left)]
 		if _, err := io.ReadFull(r, p); err != nil {
-			if writes {
-				j.writing.Done()
-			}
 			return err
 		}
 		sum.Write(p)
-		if writes && failed == nil {
-			_, failed = j.File.WriteAt(p, at+length-left)
+		if written = written && l.f.begins(a); written {
+			if failed == nil {
+				_, failed = j.File.WriteAt(p, at+length-left)
+			}
+			l.f.ends(a)
 		}
 		left -= int64(len(p))
 	}
-	if writes {
-		j.writing.Done()
-		return l.f.wrote(j, n, length, j.list.Is(n, sum.Sum(nil)), failed)
+	if !written {
+		return nil
 	}
-	return nil
+	return l.f.wrote(a, length, j.list.Is(n, sum.Sum(nil)), failed)
 }
 
-// begins reports whether a job still writes, and if so counts the writer.
-func (f *Fetcher) begins(j *job) bool {
+// begins reports whether what comes of a block is still written, and if so holds the file of its job
+// until ends. One source at a time writes a block.
+func (f *Fetcher) begins(a *asked) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if j.ended {
+	if a.j.ended || a.lent || a.j.have.Has(int(a.N)) {
 		return false
 	}
-	j.writing.Add(1)
+	a.writing = true
+	a.j.writing.Add(1)
 	return true
+}
+
+func (f *Fetcher) ends(a *asked) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a.writing = false
+	a.j.writing.Done()
 }
 
 var errWrong = errors.New("a block is not the right one")
 
 // wrote notes a block that was written.
-func (f *Fetcher) wrote(j *job, n int, length int64, right bool, failed error) error {
+func (f *Fetcher) wrote(a *asked, length int64, right bool, failed error) error {
+	j := a.j
 	f.mu.Lock()
-	if !right {
+	switch {
+	case !right:
 		f.mu.Unlock()
 		return errWrong
-	}
-	if failed != nil {
+	case failed != nil:
 		f.endLocked(j, failed)
-	} else {
-		j.got(n, length)
+	case !a.lent: // since the last part of it was written
+		j.got(int(a.N), length)
 		j.step = Fetching
 		f.checkLocked(j)
 	}
