@@ -48,9 +48,12 @@ func (a *App) share(c ShareChange) (results []Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.keepRule(path, c, len(results) == 1 && results[0].Path == NameOf(self.User, path)); err != nil {
+	file := len(results) == 1 && results[0].Path == NameOf(self.User, path)
+	rule, err := a.ruleAfter(path, c)
+	if err != nil {
 		return nil, err
 	}
+	// A change that is refused leaves no rule behind, for files to come.
 	if err := a.index.Publish(self, list); err != nil {
 		return nil, err
 	}
@@ -58,7 +61,10 @@ func (a *App) share(c ShareChange) (results []Result, err error) {
 		return path == "blocks" && p.User != self.User && lostAny(list, a.reader(p))
 	})
 	a.again()
-	return results, nil
+	if file { // it has no rule
+		return results, nil
+	}
+	return results, a.keepRule(path, rule)
 }
 
 // shared makes the next version of a file, with other readers; nil where they are those that it has.
@@ -79,16 +85,21 @@ func lostAny(list []index.Published, who entry.Reader) bool {
 	return slices.ContainsFunc(list, func(p index.Published) bool { return p.Lost.May(who) })
 }
 
-// keepRule keeps the rule of a directory, for files that are to come. A file has none.
-func (a *App) keepRule(path string, c ShareChange, file bool) error {
-	if file {
-		return nil
-	}
+// ruleAfter returns the rule of a directory after a change.
+func (a *App) ruleAfter(path string, c ShareChange) (Shared, error) {
 	before, err := a.readersOf(path)
 	if err != nil {
-		return err
+		return Shared{}, err
 	}
 	s := Shared{Readers: c.Apply(before)}
+	if err := s.Readers.Check(); err != nil {
+		return s, answer.Errorf(answer.BadRequest, "%v", err)
+	}
+	return s, nil
+}
+
+// keepRule keeps the rule of a directory, for files that are to come.
+func (a *App) keepRule(path string, s Shared) error {
 	key := path
 	if key == "" {
 		key = "/"

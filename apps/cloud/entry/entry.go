@@ -116,7 +116,7 @@ func (e *Entry) check() error {
 	if e.Time < 0 || e.Time > MaxTime {
 		return fmt.Errorf("the time %d makes no sense", e.Time)
 	}
-	if err := e.Readers.check(); err != nil {
+	if err := e.Readers.Check(); err != nil {
 		return err
 	}
 	return e.checkContent()

@@ -114,7 +114,8 @@ func (r Readers) Sorted() Readers {
 	return Readers{All: r.All, Users: union(r.Users, nil), Groups: union(r.Groups, nil)}
 }
 
-func (r Readers) check() error {
+// Check returns why no entry can have the readers.
+func (r Readers) Check() error {
 	if len(r.Users) > maxReaders || len(r.Groups) > maxGroups {
 		return fmt.Errorf("%d users and %d groups as readers, the limits are %d and %d", len(r.Users), len(r.Groups), maxReaders, maxGroups)
 	}
