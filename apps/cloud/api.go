@@ -198,7 +198,7 @@ func (a *App) postDownload(r *http.Request) (any, error) {
 	if len(rows) == 0 {
 		return nil, answer.Errorf(answer.NotFound, "%s is not published, or not for you", n.Path)
 	}
-	d, err := a.loads.Start(rows)
+	d, err := a.loads.Start(rows, nil)
 	if err != nil {
 		return nil, err
 	}

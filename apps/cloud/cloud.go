@@ -25,6 +25,7 @@ import (
 	"ztm/apps/cloud/load"
 	"ztm/apps/cloud/note"
 	"ztm/apps/cloud/tree"
+	"ztm/apps/rooted"
 	"ztm/apps/settings"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -70,6 +71,8 @@ type App struct {
 	mirrors   map[string]*mirroring  // by name; guarded by mu
 	still     time.Duration          // how long a change has to stand still; 0 is mirror.StandStill
 	told      map[identity.ID]told   // guarded by mu
+
+	disk *rooted.Disk // that the local directory is on; nil: the one that it is; set before the first use
 }
 
 // known is what is known of a peer's index.
@@ -248,6 +251,9 @@ func (a *App) local() (*tree.Tree, error) {
 	t, err := tree.Open(dir)
 	if err != nil {
 		return nil, answer.Errorf(answer.CodeOf(err), "%v", err)
+	}
+	if a.disk != nil {
+		t.Disk = *a.disk
 	}
 	a.tree = t
 	return t, nil

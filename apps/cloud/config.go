@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,32 +35,27 @@ type ConfigChange struct {
 
 // Apply makes the change.
 func (c *Config) Apply(change ConfigChange) error {
-	if change.LocalDir != nil {
-		c.LocalDir = *change.LocalDir
-	}
-	if change.Exec != nil {
-		c.Exec = *change.Exec
-	}
-	if change.LimitDown != nil {
-		c.LimitDown = *change.LimitDown
-	}
-	if change.LimitUp != nil {
-		c.LimitUp = *change.LimitUp
-	}
-	if change.Quota != nil {
-		c.Quota = *change.Quota
-	}
+	set(&c.LocalDir, change.LocalDir)
+	set(&c.Exec, change.Exec)
+	set(&c.LimitDown, change.LimitDown)
+	set(&c.LimitUp, change.LimitUp)
+	set(&c.Quota, change.Quota)
 	return nil
 }
 
 // minLimit is the lowest speed: below it the other end would take this one for stalled.
 const minLimit = 16 << 10
 
+func checkLimit(limit int64) error {
+	if limit != 0 && limit < minLimit {
+		return answer.Errorf(answer.BadRequest, "a limit is %d bytes a second or more", minLimit)
+	}
+	return nil
+}
+
 func checkConfig(c Config) (Config, error) {
-	for _, limit := range []int64{c.LimitDown, c.LimitUp} {
-		if limit != 0 && limit < minLimit {
-			return c, answer.Errorf(answer.BadRequest, "a limit is %d bytes a second or more", minLimit)
-		}
+	if err := errors.Join(checkLimit(c.LimitDown), checkLimit(c.LimitUp)); err != nil {
+		return c, err
 	}
 	if c.Quota < 0 {
 		return c, answer.Errorf(answer.BadRequest, "a quota of %d bytes", c.Quota)

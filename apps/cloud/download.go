@@ -26,10 +26,10 @@ import (
 //	-> what somebody edited here goes aside -> its name, on disk -> the index says that it is here
 
 // begin begins a download, for which it is asked once who is online.
-func (a *App) begin(ctx context.Context) load.Fetch {
+func (a *App) begin(ctx context.Context, rate *fetch.Rate) load.Fetch {
 	online := a.online(ctx)
 	return func(ctx context.Context, row index.Row, progress func(fetch.Progress)) (string, error) {
-		return a.fetchFile(ctx, row, online, progress)
+		return a.fetchFile(ctx, row, online, fetch.Want{Rate: rate, Progress: progress})
 	}
 }
 
@@ -46,9 +46,9 @@ func (a *App) online(ctx context.Context) map[identity.ID]bool {
 	return on
 }
 
-// fetchFile fetches one file, unless it is there. aside is the name that an edited file got that
-// stood in its place.
-func (a *App) fetchFile(ctx context.Context, row index.Row, online map[identity.ID]bool, progress func(fetch.Progress)) (aside string, err error) {
+// fetchFile fetches one file, unless it is there; w says how. aside is the name that an edited file
+// got that stood in its place.
+func (a *App) fetchFile(ctx context.Context, row index.Row, online map[identity.ID]bool, w fetch.Want) (aside string, err error) {
 	known, err := a.index.Get(row.User, row.Path)
 	if err != nil {
 		return "", err
@@ -65,8 +65,7 @@ func (a *App) fetchFile(ctx context.Context, row index.Row, online map[identity.
 	if err != nil || there {
 		return "", err
 	}
-	sources := a.sources(row, online)
-	if len(sources) == 0 {
+	if w.Sources = a.sources(row, online); len(w.Sources) == 0 {
 		return "", answer.Errorf(answer.Unavailable, "no endpoint that is online has %s", row.Name())
 	}
 	if err := t.Room(row.Name(), row.Size); err != nil {
@@ -82,7 +81,7 @@ func (a *App) fetchFile(ctx context.Context, row index.Row, online map[identity.
 		return "", err
 	}
 	defer p.Keep()
-	if err := a.fill(ctx, t, p, known, sources, progress); err != nil {
+	if err := a.fill(ctx, t, p, known, w); err != nil {
 		return "", a.diskFull(t, row, err)
 	}
 	if info, err := t.Stat(row.User, row.Path); err == nil && !edited && !ours(known, info) { // meanwhile
@@ -166,12 +165,12 @@ func ours(k *index.Known, info fs.FileInfo) bool {
 }
 
 // fill fetches the content of a file into its temporary file.
-func (a *App) fill(ctx context.Context, t *tree.Tree, p *tree.Pending, k *index.Known, sources []identity.ID, progress func(fetch.Progress)) error {
+func (a *App) fill(ctx context.Context, t *tree.Tree, p *tree.Pending, k *index.Known, w fetch.Want) error {
 	st, err := p.Stat()
 	if err != nil {
 		return err
 	}
-	w := fetch.Want{Content: k.Content(), File: p.Pending.File, Left: st.Size(), Sources: sources, Progress: progress}
+	w.Content, w.File, w.Left = k.Content(), p.Pending.File, st.Size()
 	if old, info, err := t.Open(k.User, k.Path); err == nil {
 		defer old.Close()
 		w.Old, w.OldSize = old, info.Size()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ztm/apps/cloud/entry"
+	"ztm/apps/cloud/fetch"
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/mirror"
 	"ztm/apps/cloud/note"
@@ -16,7 +17,10 @@ import (
 )
 
 // mirrored is the app as its mirrors see it.
-type mirrored struct{ *App }
+type mirrored struct {
+	*App
+	rate *fetch.Rate // that it fetches at
+}
 
 var _ mirror.Cloud = mirrored{}
 
@@ -103,7 +107,7 @@ func (a mirrored) Fetch(ctx context.Context, user string, paths []string) error 
 			}
 		})
 	}
-	d, err := a.loads.Start(rows)
+	d, err := a.loads.Start(rows, a.rate)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"ztm/apps/cloud/fetch"
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/mirror"
 	"ztm/apps/cloud/tree"
@@ -19,9 +20,14 @@ import (
 // Mirror is a path that is kept in step with what is published.
 type Mirror struct {
 	Download bool            `json:"download"`
-	Upload   bool            `json:"upload"` // of this user's own tree alone
-	Exclude  mirror.Patterns `json:"exclude,omitempty"`
+	Upload   bool            `json:"upload"`            // of this user's own tree alone
+	Include  mirror.Patterns `json:"include,omitempty"` // empty is all
+	Exclude  mirror.Patterns `json:"exclude,omitempty"` // of those
+	Limit    int64           `json:"limit,omitempty"`   // bytes a second that it fetches; zero is no limit
 	Mark     mirror.Mark     `json:"mark"`
+
+	// Selective mirrors fetch new versions of the files that are here, and no others.
+	Selective bool `json:"selective,omitempty"`
 }
 
 // MirrorChange changes a [Mirror], and makes it if there is none; nil stays. Without a direction the
@@ -30,9 +36,30 @@ type MirrorChange struct {
 	Path     string           `json:"path"`
 	Download *bool            `json:"download,omitempty"`
 	Upload   *bool            `json:"upload,omitempty"`
+	Include  *mirror.Patterns `json:"include,omitempty"`
 	Exclude  *mirror.Patterns `json:"exclude,omitempty"`
+	Limit    *int64           `json:"limit,omitempty"`
 	Confirm  bool             `json:"confirm,omitempty"` // the deletions that are held
 	DryRun   bool             `json:"dryRun,omitempty"`  // tell what would be done
+
+	Selective *bool `json:"selective,omitempty"`
+}
+
+// apply makes the change of a mirror.
+func (c MirrorChange) apply(m *Mirror) {
+	set(&m.Download, c.Download)
+	set(&m.Upload, c.Upload)
+	set(&m.Include, c.Include)
+	set(&m.Exclude, c.Exclude)
+	set(&m.Limit, c.Limit)
+	set(&m.Selective, c.Selective)
+}
+
+// set sets a value that is changed.
+func set[T any](v, to *T) {
+	if to != nil {
+		*v = *to
+	}
 }
 
 // MirrorState is how a mirror does.
@@ -40,15 +67,31 @@ type MirrorState struct {
 	Path     string          `json:"path"`
 	Download bool            `json:"download"`
 	Upload   bool            `json:"upload"`
+	Include  mirror.Patterns `json:"include,omitempty"`
 	Exclude  mirror.Patterns `json:"exclude,omitempty"`
+	Limit    int64           `json:"limit,omitempty"`
 	Files    int             `json:"files"`
 	Held     []string        `json:"held,omitempty"`  // deletions that wait for a person
 	Plan     []string        `json:"plan,omitempty"`  // of a dry run: "fetch PATH"
 	Error    string          `json:"error,omitempty"` // why nothing is done
 	Watched  bool            `json:"watched"`         // changes are told of by the system
+
+	Selective bool `json:"selective,omitempty"`
 }
 
-func checkMirror(m Mirror) (Mirror, error) { return m, m.Exclude.Check() }
+func (m Mirror) state(name string) MirrorState {
+	return MirrorState{Path: name, Download: m.Download, Upload: m.Upload, Include: m.Include, Exclude: m.Exclude, Limit: m.Limit, Selective: m.Selective}
+}
+
+func checkMirror(m Mirror) (Mirror, error) {
+	if err := errors.Join(m.Include.Check(), m.Exclude.Check()); err != nil {
+		return m, err
+	}
+	if slices.ContainsFunc(m.Include, func(p string) bool { return strings.HasPrefix(p, "!") }) {
+		return m, errors.New("a pattern that includes does not begin with !: leave out by --exclude")
+	}
+	return m, checkLimit(m.Limit)
+}
 
 const maxMirrors = 64
 
@@ -81,7 +124,8 @@ func (a *App) startMirror(name string, m Mirror) *mirroring {
 }
 
 func (a *App) keeper(user, path string, m Mirror, dry bool) *mirror.Keeper {
-	return mirror.New(mirror.Config{Cloud: mirrored{a}, User: user, Path: path, Mode: mirror.Mode{Up: m.Upload, Down: m.Download}, Exclude: m.Exclude, Mark: m.Mark,
+	return mirror.New(mirror.Config{Cloud: mirrored{a, fetch.NewRate(m.Limit)}, User: user, Path: path, Mode: mirror.Mode{Up: m.Upload, Down: m.Download, Selective: m.Selective},
+		Leave: mirror.Leaving(m.Include, m.Exclude), Mark: m.Mark,
 		Dry: dry, Still: a.still, Log: a.log()})
 }
 
@@ -96,7 +140,8 @@ type mirroring struct {
 
 func (m *mirroring) state() MirrorState {
 	now := m.State()
-	s := MirrorState{Path: m.name, Download: m.Download, Upload: m.Upload, Exclude: m.Mirror.Exclude, Files: now.Files, Watched: now.Watched}
+	s := m.Mirror.state(m.name)
+	s.Files, s.Watched = now.Files, now.Watched
 	for _, path := range now.Held {
 		s.Held = append(s.Held, NameOf(m.User, path))
 	}
@@ -155,14 +200,9 @@ func (a *App) postMirror(r *http.Request) (any, error) {
 	if now != nil {
 		m = now.Mirror
 	}
-	if c.Download != nil {
-		m.Download = *c.Download
-	}
-	if c.Upload != nil {
-		m.Upload = *c.Upload
-	}
-	if c.Exclude != nil {
-		m.Exclude = *c.Exclude
+	c.apply(&m)
+	if _, err := checkMirror(m); err != nil {
+		return nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	switch {
 	case overlaps != "":
@@ -171,6 +211,8 @@ func (a *App) postMirror(r *http.Request) (any, error) {
 		return nil, answer.Errorf(answer.Limit, "%d mirrors are the most", maxMirrors)
 	case m.Upload && user != a.author().User:
 		return nil, answer.Errorf(answer.Denied, "%s belongs to user %s: it can be downloaded, not uploaded", name, user)
+	case c.Limit != nil && *c.Limit > 0 && !m.Download:
+		return nil, answer.Errorf(answer.BadRequest, "%s fetches nothing; how fast others fetch from here is set with: ztm cloud config --limit-up RATE", name)
 	case !m.Download && !m.Upload && now == nil:
 		return nil, answer.Errorf(answer.BadRequest, "%s is no mirror; say which way: --download on, --upload on", name)
 	case c.DryRun:
@@ -195,6 +237,9 @@ func (a *App) endMirror(name string, now *mirroring) (any, error) {
 // setMirror saves a mirror and begins with it.
 func (a *App) setMirror(name, user, path string, m Mirror, confirm bool) (any, error) {
 	t, err := a.local()
+	if err == nil {
+		err = a.mayMirror(t)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -219,6 +264,15 @@ func (a *App) setMirror(name, user, path string, m Mirror, confirm bool) (any, e
 		one.Confirm()
 	}
 	return one.state(), nil
+}
+
+// mayMirror refuses mirrors on the flash of a router, unless somebody has chosen the directory.
+func (a *App) mayMirror(t *tree.Tree) error {
+	c, err := a.settings.Get()
+	if err != nil || c.LocalDir != "" || !t.Disk.Flash {
+		return err
+	}
+	return answer.Errorf(answer.Denied, "the local directory is on flash of %d MB, which a mirror fills and wears out; choose one on a disk: ztm cloud config --local-dir DIR", t.Disk.Size>>20)
 }
 
 // forgetMissing forgets that files were here which are not. That they went before there was a mirror
@@ -247,7 +301,8 @@ func (a *App) wouldMirror(name, user, path string, m Mirror) (any, error) {
 	if err != nil {
 		return nil, answer.Errorf(answer.CodeOf(err), "%v", explain(err))
 	}
-	s := MirrorState{Path: name, Download: m.Download, Upload: m.Upload, Exclude: m.Exclude, Files: one.State().Files}
+	s := m.state(name)
+	s.Files = one.State().Files
 	for _, action := range plan.Actions {
 		s.Plan = append(s.Plan, action.Step.String()+" "+NameOf(user, action.Path))
 	}

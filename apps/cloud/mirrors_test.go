@@ -12,6 +12,7 @@ import (
 
 	"ztm/apps/appstest"
 	"ztm/apps/cloud/mirror"
+	"ztm/apps/rooted"
 )
 
 var yes = true
@@ -276,7 +277,7 @@ func TestAMirrorIsMadeAndEndedAndSaysWhatItWouldDo(t *testing.T) {
 	a := newPlace(t, &n, "a", "alice")
 	a.write("docs/x", []byte("x"))
 	a.write("docs/x.tmp", []byte("x"))
-	exclude := mirror.Patterns{"*.tmp"}
+	exclude, one, million := mirror.Patterns{"*.tmp"}, int64(1), int64(1e6)
 	var s MirrorState
 	a.must("POST", "mirrors", MirrorChange{Path: "docs", Upload: &yes, Exclude: &exclude, DryRun: true}, &s)
 	if len(s.Plan) != 1 || s.Plan[0] != "publish /users/alice/docs/x" || len(a.files("docs&offline=1")) != 2 {
@@ -284,6 +285,7 @@ func TestAMirrorIsMadeAndEndedAndSaysWhatItWouldDo(t *testing.T) {
 	}
 	for _, c := range []MirrorChange{
 		{Path: "docs"}, {Path: "/", Upload: &yes}, {Path: "/users/bob/x", Upload: &yes}, {Path: "docs", Upload: &yes, Exclude: &mirror.Patterns{"a//b"}},
+		{Path: "docs", Download: &yes, Include: &mirror.Patterns{"!a"}}, {Path: "docs", Download: &yes, Limit: &one}, {Path: "docs", Upload: &yes, Limit: &million},
 	} {
 		if err := a.call("POST", "mirrors", c, nil); err == nil {
 			t.Errorf("%+v was taken", c)
@@ -337,12 +339,115 @@ func TestADirectoryInPlaceOfAFileIsNotWithdrawnWithIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.publish("x/y", []byte("below"))
-	if err := (mirrored{a.app}).Unpublish("x"); err != nil {
+	if err := (mirrored{App: a.app}).Unpublish("x"); err != nil {
 		t.Fatal(err)
 	}
 	for path, gone := range map[string]bool{"x": true, "x/y": false} {
 		if k, err := a.app.index.Get("alice", path); err != nil || k.Deleted != gone {
 			t.Errorf("%s: %+v, %v", path, k, err)
 		}
+	}
+}
+
+func TestAMirrorOnTheFlashOfARouterIsRefusedUnlessItsDirectoryWasChosen(t *testing.T) {
+	var n appstest.Net
+	a := newPlace(t, &n, "a", "alice")
+	none, home := "", t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("USERPROFILE", home)
+	for _, tt := range []struct {
+		disk rooted.Disk
+		dir  *string
+		ok   bool
+	}{
+		{rooted.Disk{Size: 12 << 20}, &none, true},
+		{rooted.Disk{Flash: true, Size: 12 << 20}, &none, false},
+		{rooted.Disk{Flash: true, Size: 12 << 20}, &a.dir, true},
+	} {
+		a.app.disk = &tt.disk
+		nowhere := filepath.Join(t.TempDir(), "other")
+		a.must("PATCH", "config", ConfigChange{LocalDir: &nowhere}, nil) // so that it is opened anew
+		a.must("PATCH", "config", ConfigChange{LocalDir: tt.dir}, nil)
+		err := a.call("POST", "mirrors", MirrorChange{Path: fmt.Sprint("docs", *tt.dir == "", tt.disk.Flash), Upload: &yes}, nil)
+		if (err == nil) != tt.ok || err != nil && !strings.Contains(err.Error(), "--local-dir") {
+			t.Errorf("%+v in %q: %v", tt.disk, *tt.dir, err)
+		}
+	}
+}
+
+func TestSmallFlashHasNoTrash(t *testing.T) {
+	for _, tt := range []struct {
+		disk rooted.Disk
+		kept bool
+	}{{rooted.Disk{Flash: true, Size: 63 << 20}, false}, {rooted.Disk{Flash: true, Size: 64 << 20}, true}, {rooted.Disk{Size: 1 << 20}, true}} {
+		var n appstest.Net
+		a := newPlace(t, &n, "a", "alice")
+		b := n.Join("b", "alice")
+		p := &place{t: t, host: b, dir: filepath.Join(t.TempDir(), "b")}
+		p.start()
+		p.app.disk, p.app.still = &tt.disk, 20*time.Millisecond
+		p.must("PATCH", "config", ConfigChange{LocalDir: &p.dir}, nil)
+		both := bothWays
+		both.Path = "docs"
+		p.must("POST", "mirrors", both, nil)
+		a.publish("docs/x", []byte("one"))
+		p.has("docs/x", "one")
+		a.publish("docs/x", []byte("two"))
+		p.has("docs/x", "two")
+		if p.inTrash("one") != tt.kept {
+			t.Errorf("on %+v the old version is kept: %v", tt.disk, !tt.kept)
+		}
+		a.must("POST", "unpublish", Named{Path: "docs/x"}, nil)
+		p.has("docs/x", "")
+		if p.inTrash("two") != tt.kept {
+			t.Errorf("on %+v what is deleted is kept: %v", tt.disk, !tt.kept)
+		}
+	}
+}
+
+func TestASelectiveMirrorKeepsInStepWhatSomebodyHasFetched(t *testing.T) {
+	var n appstest.Net
+	a := newPlace(t, &n, "a", "alice")
+	a.publish("docs/wanted", []byte("one"))
+	a.publish("docs/other", []byte("one"))
+	b := newMirror(t, &n, "b", MirrorChange{Download: &yes, Selective: &yes})
+	b.wants("/users/alice/docs/wanted", []byte("one"))
+	a.publish("docs/other", []byte("two"))
+	a.publish("docs/wanted", []byte("two"))
+	b.has("docs/wanted", "two")
+	a.publish("docs/more", []byte("two"))
+	a.publish("docs/wanted", []byte("three"))
+	b.has("docs/wanted", "three")
+	for _, path := range []string{"other", "more"} {
+		if f := b.files("docs")["/users/alice/docs/"+path]; f.State != Missing {
+			t.Errorf("%s is %+v", path, f)
+		}
+	}
+	if s := b.mirror(); !s.Selective || s.Error != "" {
+		t.Errorf("the mirror is %+v", s)
+	}
+}
+
+func TestAMirrorFetchesWhatItIncludesAtItsLimit(t *testing.T) {
+	var n appstest.Net
+	a := newPlace(t, &n, "a", "alice")
+	for _, path := range []string{"docs/deep/x.pdf", "docs/deep/x.raw", "docs/keep/all/y", "docs/draft.pdf"} {
+		a.publish(path, []byte(path))
+	}
+	limit, began := int64(64<<10), time.Now()
+	a.publish("docs/large.pdf", random(128<<10))
+	b := newMirror(t, &n, "b", MirrorChange{Download: &yes, Include: &mirror.Patterns{"*.pdf", "/keep/"}, Exclude: &mirror.Patterns{"draft*"}, Limit: &limit})
+	b.has("docs/deep/x.pdf", "docs/deep/x.pdf")
+	b.has("docs/keep/all/y", "docs/keep/all/y")
+	a.publish("docs/later.pdf", []byte("later"))
+	b.has("docs/later.pdf", "later")
+	if took := time.Since(began); took < 1900*time.Millisecond {
+		t.Errorf("128 KiB and more at 64 KiB/s took %v", took)
+	}
+	if got := b.contents(); len(got) != 4 {
+		t.Errorf("it has %d files", len(got))
+	}
+	if s := b.mirror(); s.Limit != limit || len(s.Include) != 2 {
+		t.Errorf("the mirror is %+v", s)
 	}
 }

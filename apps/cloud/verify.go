@@ -119,7 +119,7 @@ func (a *App) verifyAll(ctx context.Context, user, path string) (list []File, er
 		}
 	})
 	if err == nil && len(repair) > 0 {
-		_, err = a.loads.Start(repair)
+		_, err = a.loads.Start(repair, nil)
 	}
 	return list, err
 }

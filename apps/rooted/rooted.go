@@ -293,6 +293,22 @@ func (d *Dir) Free() (uint64, bool) {
 	return n - min(n, reserve), ok
 }
 
+// Disk is what a directory is on. The zero value is something of which nothing is known.
+type Disk struct {
+	Flash bool   // of a router: it has no room to spare, and each write wears it
+	Size  uint64 // of the file system, in bytes
+}
+
+// Disk returns what d is on.
+func (d *Dir) Disk() Disk {
+	f, err := d.r.Open(".")
+	if err != nil {
+		return Disk{}
+	}
+	defer f.Close()
+	return diskOf(f.Fd())
+}
+
 // Handle returns the directory as an open file, for what the system does with one. The caller closes
 // it.
 func (d *Dir) Handle() (*os.File, error) { return d.r.Open(".") }

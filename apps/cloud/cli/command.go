@@ -242,6 +242,15 @@ func rate(x *cli.Context, name string) (*int64, error) {
 	return &r, nil
 }
 
+// patterns reads an option that is patterns; nil where it was not given. An empty one is none.
+func patterns(x *cli.Context, name string) *mirror.Patterns {
+	if !x.IsSet(name) {
+		return nil
+	}
+	ps := mirror.Patterns(slices.DeleteFunc(x.StringSlice(name), func(s string) bool { return s == "" }))
+	return &ps
+}
+
 func (k *client) verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "verify", Category: apps.AtEndpoint, Usage: "read what is here and check that it is still what was published",
@@ -261,17 +270,22 @@ func (k *client) verifyCommand() *cli.Command {
 func (k *client) mirrorCommand() *cli.Command {
 	return &cli.Command{
 		Name: "mirror", Category: apps.AtEndpoint, Usage: "keep a directory in step with what is published",
-		ArgsUsage: "[PATH]", UsageText: "ztm cloud mirror\n       ztm cloud mirror PATH [--download on|off] [--upload on|off] [--exclude PATTERN ...] [--dry-run]\n       ztm cloud mirror PATH --confirm",
+		ArgsUsage: "[PATH]", UsageText: "ztm cloud mirror\n       ztm cloud mirror PATH [--download on|off] [--upload on|off] [--include PATTERN ...] [--exclude PATTERN ...]\n" +
+			"                              [--limit RATE] [--selective on|off] [--dry-run]\n       ztm cloud mirror PATH --confirm",
 		Description: "Without PATH it lists the mirrors here. What another endpoint replaces or deletes goes to .ztm-trash in the local\n" +
 			"directory for 30 days. Files that were edited apart are both kept. More deletions than a thousand, or than half of\n" +
-			"all files, wait for --confirm. A pattern leaves files out: * and ? within a name, ** for directories, ! brings back.\n\n" + apps.Example(
+			"all files, wait for --confirm. In a pattern * and ? are within a name, ** is for directories; ! brings back what an\n" +
+			"earlier --exclude leaves out. A selective mirror fetches new versions of what is here, and nothing else.\n\n" + apps.Example(
 			"ztm cloud mirror docs --upload on --download on",
-			"ztm cloud mirror /users/bob/photos --download on --exclude '*.raw'",
+			"ztm cloud mirror /users/bob/photos --download on --exclude '*.raw' --limit 2M",
 			"ztm cloud mirror docs --confirm"),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "download", Usage: "fetch what is published: `on|off`"},
 			&cli.StringFlag{Name: "upload", Usage: "publish what is here: `on|off`"},
+			&cli.StringSliceFlag{Name: "include", Usage: "leave out all but what matches a `[PATTERN]`"},
 			&cli.StringSliceFlag{Name: "exclude", Usage: "leave out what matches `[PATTERN]`"},
+			&cli.StringFlag{Name: "limit", Usage: "fetch at most `RATE` bytes a second, such as 500K or 2M, or off"},
+			&cli.StringFlag{Name: "selective", Usage: "fetch new versions of what is here, and nothing else: `on|off`"},
 			&cli.BoolFlag{Name: "confirm", Usage: "make the deletions that wait"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "only tell what would be done"},
 		},
@@ -287,16 +301,19 @@ func (k *client) mirrorCommand() *cli.Command {
 				return err
 			}
 			c := cloud.MirrorChange{Path: p, Confirm: x.Bool("confirm"), DryRun: x.Bool("dry-run")}
-			if c.Download, err = onOff(x, "download"); err == nil {
-				c.Upload, err = onOff(x, "upload")
-			}
-			if err != nil {
+			if c.Download, err = onOff(x, "download"); err != nil {
 				return err
 			}
-			if x.IsSet("exclude") {
-				patterns := mirror.Patterns(slices.DeleteFunc(x.StringSlice("exclude"), func(s string) bool { return s == "" }))
-				c.Exclude = &patterns
+			if c.Upload, err = onOff(x, "upload"); err != nil {
+				return err
 			}
+			if c.Selective, err = onOff(x, "selective"); err != nil {
+				return err
+			}
+			if c.Limit, err = rate(x, "limit"); err != nil {
+				return err
+			}
+			c.Include, c.Exclude = patterns(x, "include"), patterns(x, "exclude")
 			return k.mirror(x.Context, c)
 		},
 	}

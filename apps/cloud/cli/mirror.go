@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"ztm/apps"
 	"ztm/apps/cloud"
@@ -19,7 +21,7 @@ func (k *client) mirrors(ctx context.Context) error {
 }
 
 func (k *client) showMirrors(list []cloud.MirrorState) error {
-	t := &apps.Table{Header: []string{"PATH", "DOWNLOAD", "UPLOAD", "FILES", "STATE"}}
+	t := &apps.Table{Header: []string{"PATH", "DOWNLOAD", "UPLOAD", "FILES", "RULES", "STATE"}}
 	for _, m := range list {
 		state := "in step"
 		switch {
@@ -28,9 +30,27 @@ func (k *client) showMirrors(list []cloud.MirrorState) error {
 		case len(m.Held) > 0:
 			state = fmt.Sprintf("%d deletions wait: ztm cloud mirror %s --confirm", len(m.Held), quoted(m.Path))
 		}
-		t.Add(apps.Bytes(m.Path).String(), onOffText(m.Download), onOffText(m.Upload), fmt.Sprint(m.Files), apps.Printable(state))
+		t.Add(apps.Bytes(m.Path).String(), onOffText(m.Download), onOffText(m.Upload), fmt.Sprint(m.Files), apps.Printable(rules(m)), apps.Printable(state))
 	}
 	return k.Print(list, t)
+}
+
+// rules says what of its path a mirror leaves out, and how fast it fetches.
+func rules(m cloud.MirrorState) string {
+	var list []string
+	if m.Selective {
+		list = append(list, "selective")
+	}
+	if len(m.Include) > 0 {
+		list = append(list, "only "+strings.Join(m.Include, " "))
+	}
+	if len(m.Exclude) > 0 {
+		list = append(list, "not "+strings.Join(m.Exclude, " "))
+	}
+	if m.Limit > 0 {
+		list = append(list, rateText(m.Limit))
+	}
+	return cmp.Or(strings.Join(list, ", "), "-")
 }
 
 // mirror changes a mirror, or tells what it would do.

@@ -21,7 +21,13 @@ func TestAMirrorIsMadeListedAndEnded(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
-	p.want("mirror", "--upload", "off", "docs")
+	selective := p.want("mirror", "--download", "on", "--selective", "on", "--limit", "2M", "--include", "*.pdf", "docs")
+	for _, want := range []string{"2.0 MiB/s", "*.pdf", "selective"} {
+		if !strings.Contains(selective.Out, want) {
+			t.Errorf("no %q in %s", want, selective.Out)
+		}
+	}
+	p.want("mirror", "--upload", "off", "--download", "off", "docs")
 	if r := p.want("mirror"); strings.Contains(r.Out, "docs") {
 		t.Errorf("%+v", r)
 	}

@@ -25,7 +25,7 @@ type Fetch func(ctx context.Context, row index.Row, progress func(fetch.Progress
 // Config says what downloads do.
 type Config struct {
 	Life  context.Context // of all downloads
-	Begin func(context.Context) Fetch
+	Begin func(context.Context, *fetch.Rate) Fetch
 	Files int                // that are fetched at a time, by all downloads
 	Text  func(error) string // writes an error for people
 }
@@ -121,8 +121,8 @@ func (d *Load) Stop() {
 // most is how many downloads are remembered, those that have ended among them.
 const most = 64
 
-// Start begins to fetch files.
-func (l *Loads) Start(rows []index.Row) (*Load, error) {
+// Start begins to fetch files, at a rate or, where it is nil, as fast as they come.
+func (l *Loads) Start(rows []index.Row, rate *fetch.Rate) (*Load, error) {
 	d := &Load{of: l, id: rand.Text()[:8], ended: make(chan struct{}), current: map[string]*fetching{}, files: len(rows), began: time.Now()}
 	for _, r := range rows {
 		d.bytes += r.Size
@@ -140,7 +140,7 @@ func (l *Loads) Start(rows []index.Row) (*Load, error) {
 	ctx, cancel := context.WithCancel(l.Life)
 	d.cancel = cancel
 	l.all[d.id] = d
-	l.running.Go(func() { d.run(ctx, rows) })
+	l.running.Go(func() { d.run(ctx, rows, d.of.Begin(ctx, rate)) })
 	return d, nil
 }
 
@@ -186,9 +186,8 @@ func (l *Loads) Fetches(name string) bool {
 }
 
 // run fetches all files, some at a time.
-func (d *Load) run(ctx context.Context, rows []index.Row) {
+func (d *Load) run(ctx context.Context, rows []index.Row, one Fetch) {
 	defer d.cancel()
-	one := d.of.Begin(ctx)
 	var files sync.WaitGroup
 	for _, row := range rows {
 		if ctx.Err() != nil {

@@ -76,7 +76,7 @@ type Config struct {
 	Cloud      Cloud
 	User, Path string // "" is the whole tree of the user
 	Mode       Mode
-	Exclude    Patterns
+	Leave      Patterns // see [Leaving]
 	Mark       Mark
 	Dry        bool          // is only asked for a plan: the directory need not be marked
 	Still      time.Duration // how long a change has to stand still; 0 is [StandStill]
@@ -184,7 +184,7 @@ func (m *Keeper) watch(ctx context.Context) (w *Watcher, blind bool) {
 		return nil, false // pass says why
 	}
 	defer dir.Close()
-	if w, err = Watch(ctx, dir, m.Exclude); err != nil {
+	if w, err = Watch(ctx, dir, m.Leave); err != nil {
 		m.Log.Warn("the system does not tell of changes in a mirror: it is looked at once a minute", "user", m.User, "path", m.Path, "err", err)
 		return nil, true
 	}
@@ -276,7 +276,7 @@ func (m *Keeper) scan() (found Found, folds bool, err error) {
 		return found, false, err
 	}
 	defer dir.Close()
-	if found, err = Scan(dir, m.Exclude); err == nil {
+	if found, err = Scan(dir, m.Leave); err == nil {
 		folds, err = Folds(dir)
 	}
 	return found, folds, err
@@ -325,7 +325,7 @@ func (m *Keeper) compare(found Found, now time.Time) (files []File, over bool, w
 		files = append(files, against(f, k))
 	}
 	for rel, k := range known {
-		f := File{Path: m.below(rel), Ignored: m.Exclude.Leaves(rel, false) || !found.Gone(rel)}
+		f := File{Path: m.below(rel), Ignored: m.Leave.Leaves(rel, false) || !found.Gone(rel)}
 		if k.Local && !k.Deleted && !over && found.Gone(rel) {
 			continue
 		}

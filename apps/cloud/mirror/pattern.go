@@ -17,6 +17,23 @@ import (
 // Where a directory is left out, so is all below it.
 type Patterns []string
 
+// Leaving returns the patterns that leave out all but what is included, and of that what is excluded.
+// Nothing that is included is all. A directory is included with all that is below it.
+func Leaving(include, exclude Patterns) Patterns {
+	if len(include) == 0 {
+		return exclude
+	}
+	all := Patterns{"*", "!*/"} // what is included may be in any directory
+	for _, p := range include {
+		dir := strings.TrimSuffix(p, "/")
+		if !strings.Contains(dir, "/") {
+			dir = "**/" + dir
+		}
+		all = append(all, "!"+p, "!"+dir+"/**")
+	}
+	return append(all, exclude...)
+}
+
 // Limits of patterns: matching takes time.
 const (
 	maxPatterns = 256

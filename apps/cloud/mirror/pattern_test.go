@@ -42,6 +42,29 @@ func TestPatternsLeaveOutWhatTheySay(t *testing.T) {
 	}
 }
 
+func TestWhatIsNotIncludedIsLeftOut(t *testing.T) {
+	for _, tt := range []struct {
+		include, exclude string
+		out, in          string
+	}{
+		{"", "", "", "a b/ b/c"},
+		{"*.pdf", "", "a b/c.txt", "a.pdf b/ b/c.pdf"},
+		{"docs", "", "a x/y", "docs/ docs/a docs/b/c x/docs/a x/"},
+		{"/docs/", "*.tmp", "a x/docs/a docs/x.tmp", "docs/ docs/a docs/b/c"},
+		{"a/b", "", "b a/c", "a/ a/b a/b/c"},
+	} {
+		ps := Leaving(strings.Fields(tt.include), strings.Fields(tt.exclude))
+		for want, paths := range map[bool]string{true: tt.out, false: tt.in} {
+			for path := range strings.FieldsSeq(paths) {
+				name, isDir := strings.CutSuffix(path, "/")
+				if ps.Leaves(name, isDir) != want {
+					t.Errorf("%q without %q leaves %q out: %v", tt.include, tt.exclude, path, !want)
+				}
+			}
+		}
+	}
+}
+
 // FuzzPatterns: matching ends, and a pattern without stars matches itself.
 func FuzzPatterns(f *testing.F) {
 	f.Add("*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaa")

@@ -41,8 +41,9 @@ type File struct {
 // edited reports whether somebody changed the file here since it was last in step.
 func (f File) edited() bool { return f.Here != f.Last }
 
-// Mode is in which directions a mirror works.
-type Mode struct{ Up, Down bool }
+// Mode is in which directions a mirror works. A selective one fetches new versions of what is here,
+// and nothing that is not.
+type Mode struct{ Up, Down, Selective bool }
 
 // Step is what is done about one path.
 type Step int
@@ -102,7 +103,8 @@ const (
 //	any         the same content         adopt         adopt        adopt
 //
 // A file that was never in step is "edited" if it is there. Nothing is done about what is ignored;
-// what cannot be represented is reported. Of names that a file system takes for one, because it
+// what cannot be represented is reported. A selective mirror does nothing in place of a fetch of what
+// is not here. Of names that a file system takes for one, because it
 // folds case, none but the first is fetched.
 //
 // Deletions, of either kind, are held where they are more than a thousand, or more than half of the
@@ -196,7 +198,7 @@ func (m Mode) deleted(f File) Step {
 	switch {
 	case behind && m.Up:
 		return Withdraw
-	case m.Down:
+	case m.Down && !m.Selective:
 		return Fetch
 	}
 	return Nothing

@@ -57,6 +57,18 @@ func TestThePlanIsTheTable(t *testing.T) {
 	}
 }
 
+func TestASelectiveMirrorFetchesNothingThatIsNotHere(t *testing.T) {
+	files := []File{
+		{Path: "a", Shared: "b", Known: true, Order: Unknown},
+		{Path: "b", Last: "a", Shared: "b", Known: true, Order: Newer},
+		{Path: "c", Here: "a", Last: "a", Shared: "b", Known: true, Order: Newer},
+	}
+	p := Make(Mode{Down: true, Selective: true}, files, false, false)
+	if len(p.Actions) != 1 || p.Actions[0].Path != "c" || p.Actions[0].Step != Fetch {
+		t.Errorf("%+v", p.Actions)
+	}
+}
+
 func TestManyDeletionsAreAskedAbout(t *testing.T) {
 	files := func(n, deleted int) (list []File) {
 		for i := range n {

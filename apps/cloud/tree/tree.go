@@ -23,6 +23,8 @@ import (
 
 // Tree is an open local directory. Its methods may be called from any goroutine; none after Close.
 type Tree struct {
+	Disk rooted.Disk // that it is on; set before the first use
+
 	dir  string
 	root *rooted.Dir
 	lock *os.File
@@ -52,7 +54,7 @@ func Open(dir string) (*Tree, error) {
 		lock.Close()
 		return nil, err
 	}
-	return &Tree{dir: dir, root: root, lock: lock}, nil
+	return &Tree{Disk: root.Disk(), dir: dir, root: root, lock: lock}, nil
 }
 
 // Close gives the directory back.
@@ -191,18 +193,32 @@ func (p *Pending) SetAside(endpoint string, now time.Time) (as string, err error
 }
 
 // Trash moves what stands under the name to the trash, and then the file is written as if nothing had
-// stood there.
+// stood there. Where there is no trash, the file takes the place of what stands there.
 func (p *Pending) Trash(user, path string, now time.Time) error {
+	if !p.t.Keeps() {
+		return nil
+	}
 	if err := p.t.Trash(user, path, now); err != nil {
 		return err
 	}
 	return p.Again()
 }
 
-// Trash moves a file to the trash. One that is not there is no error.
+// trashDisk is the size of flash, in bytes, from which on it has a trash.
+const trashDisk = 64 << 20
+
+// Keeps reports whether there is a trash: small flash has no room for it.
+func (t *Tree) Keeps() bool { return !t.Disk.Flash || t.Disk.Size >= trashDisk }
+
+// Trash moves a file to the trash, or removes it where there is none. One that is not there is no
+// error.
 func (t *Tree) Trash(user, path string, now time.Time) error {
 	p, err := Path(user, path)
-	if err == nil {
+	switch {
+	case err != nil:
+	case !t.Keeps():
+		err = t.Remove(user, path)
+	default:
 		err = trash.Keep(t.root, p, now)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
