@@ -28,6 +28,7 @@ type Grant struct {
 type Inbox struct {
 	Dir   apps.Bytes `json:"dir,omitempty"`   // absolute; "" is the default
 	Users []string   `json:"users,omitempty"` // who may offer something, beside the endpoint's own user, see [apps.CheckWho]
+	Quota int64      `json:"quota,omitempty"` // bytes that it has of each of them at most; 0 is the default, less is no limit
 }
 
 // Change changes a [Config]; what is nil or empty stays as it is.
@@ -35,6 +36,7 @@ type Change struct {
 	Allow       *Grant      `json:"allow,omitempty"`  // replaces the grant of that path
 	Remove      *apps.Bytes `json:"remove,omitempty"` // removes the grant of that path
 	InboxDir    *apps.Bytes `json:"inboxDir,omitempty"`
+	InboxQuota  *int64      `json:"inboxQuota,omitempty"`
 	AddUsers    []string    `json:"addUsers,omitempty"` // to the inbox
 	RemoveUsers []string    `json:"removeUsers,omitempty"`
 }
@@ -103,6 +105,9 @@ func (c *Config) apply(change Change) error {
 		if c.Inbox.Dir = *change.InboxDir; c.Inbox.Dir != "" {
 			c.Inbox.Dir = apps.Bytes(expand(string(c.Inbox.Dir)))
 		}
+	}
+	if change.InboxQuota != nil {
+		c.Inbox.Quota = *change.InboxQuota
 	}
 	c.Inbox.Users = slices.DeleteFunc(slices.Concat(c.Inbox.Users, change.AddUsers), func(u string) bool { return slices.Contains(change.RemoveUsers, u) })
 	return nil

@@ -33,6 +33,7 @@ type App struct {
 	settings settings.Value[Config]
 	refusals *limit.Log
 	offers   offers
+	claims   claims
 
 	mu      sync.Mutex
 	running map[*visit]struct{}

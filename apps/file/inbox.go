@@ -136,7 +136,7 @@ func (a *App) inbox(ctx context.Context, f apps.Flow) {
 		return
 	}
 	defer a.leave(v)
-	report, err := a.receive(ctx, f.Peer(), conn, c.Inbox.dir())
+	report, err := a.receive(ctx, f.Peer(), conn, c.Inbox)
 	if err != nil {
 		conn.Close()
 	}
@@ -158,14 +158,20 @@ type reply struct {
 }
 
 // receive hears an offer, asks for consent, and receives what was offered, and nothing else.
-func (a *App) receive(ctx context.Context, p apps.Peer, conn net.Conn, dir string) (transfer.Report, error) {
+func (a *App) receive(ctx context.Context, p apps.Peer, conn net.Conn, in Inbox) (transfer.Report, error) {
 	items, err := hear(conn)
+	if err == nil {
+		var release func()
+		if release, err = a.claim(in, p, items); err == nil {
+			defer release()
+		}
+	}
 	if err == nil && p.User != a.host.Mesh.Self().User {
 		err = a.ask(ctx, p, items)
 	}
 	var to *rooted.Dir
 	if err == nil {
-		to, err = openInbox(dir, p.User)
+		to, err = openInbox(in.dir(), p.User)
 	}
 	var said reply
 	if err != nil {
@@ -265,20 +271,25 @@ func openInbox(dir, user string) (*rooted.Dir, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, outward(filepath.Base(dir), err)
 	}
-	d, err := rooted.Open(dir)
+	in, err := inboxOf(dir, user, func(d *rooted.Dir, p rooted.Path) (*rooted.Dir, error) { return d.MkdirAt(p, 0o700) })
 	if err != nil {
 		return nil, outward(filepath.Base(dir), err)
+	}
+	return in, nil
+}
+
+// inboxOf opens the directory of a user in the inbox.
+func inboxOf(dir, user string, open func(*rooted.Dir, rooted.Path) (*rooted.Dir, error)) (*rooted.Dir, error) {
+	d, err := rooted.Open(dir)
+	if err != nil {
+		return nil, err
 	}
 	defer d.Close()
 	p, err := rooted.ParsePath(user)
 	if err != nil {
 		return nil, err
 	}
-	in, err := d.MkdirAt(p, 0o700)
-	if err != nil {
-		return nil, outward(user, err)
-	}
-	return in, nil
+	return open(d, p)
 }
 
 // Propose offers files to the inbox at the other end of a flow, waits for the answer, and sends

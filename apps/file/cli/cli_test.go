@@ -340,6 +340,63 @@ func TestAnInboxTakesWhatItsOwnerHasSeen(t *testing.T) {
 	}
 }
 
+func TestAnInboxTakesOfAUserWhatItsQuotaHasRoomFor(t *testing.T) {
+	m := newMesh(t)
+	m.write("first", "12345")
+	m.write("second", "123456")
+	if out := m.good(m.office, "inbox", "--dir", m.path("inbox"), "--add-user", "bob", "--quota", "10"); !strings.Contains(out, "10 B") {
+		t.Error(out)
+	}
+	offered := func() (id string) {
+		t.Helper()
+		var offers []file.Offer
+		appstest.Eventually(t, "it is offered", func() bool { return m.office.API("GET", "file/offers", nil, &offers) == nil && len(offers) == 1 })
+		return offers[0].ID
+	}
+	accept := func(id string) { t.Helper(); m.good(m.office, "inbox", "--accept", id) }
+	sends := func(name string) <-chan appstest.Result {
+		sent := make(chan appstest.Result, 1)
+		go func() {
+			r := m.run(m.phone, "send", m.path(name), "office")
+			for strings.Contains(r.Failure, "--quota") { // the end of the last one is not counted yet
+				r = m.run(m.phone, "send", m.path(name), "office")
+			}
+			sent <- r
+		}()
+		return sent
+	}
+	refused := func(when string) {
+		t.Helper()
+		if r := m.run(m.phone, "send", m.path("second"), "office"); !strings.Contains(r.Failure, "--quota") {
+			t.Errorf("%s: %+v", when, r)
+		}
+	}
+	first := sends("first")
+	offer := offered()
+	refused("what waits counts")
+	accept(offer)
+	if r := <-first; r.Failure != "" {
+		t.Fatalf("%+v", r)
+	}
+	refused("what is there counts")
+	m.write("large", "1234567890123")
+	m.good(m.home, "send", m.path("large"), "office") // its own user has no quota
+	if err := os.Remove(m.path("inbox/bob/first")); err != nil {
+		t.Fatal(err)
+	}
+	second := sends("second")
+	accept(offered())
+	if r := <-second; r.Failure != "" || m.read("inbox/bob/second") != "123456" {
+		t.Errorf("there is room again: %+v", r)
+	}
+	m.good(m.office, "inbox", "--quota", "off")
+	third := sends("second")
+	accept(offered())
+	if r := <-third; r.Failure != "" {
+		t.Errorf("without a quota: %+v", r)
+	}
+}
+
 func TestACopyThatIsNotCompleteFails(t *testing.T) {
 	m := newMesh(t)
 	m.write("d/a", "a")

@@ -14,6 +14,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/file"
 	"ztm/apps/file/transfer"
+	"ztm/apps/progress"
 )
 
 // Kind is this app as a program that has it sees it.
@@ -242,16 +243,18 @@ func inboxCommand(c apps.Console) *cli.Command {
 		Category:  apps.AtEndpoint,
 		Usage:     "list what others offer, accept or refuse it, or set who may offer something",
 		ArgsUsage: "[ID]",
-		UsageText: "ztm file inbox\n       ztm file inbox ID --accept|--refuse\n       ztm file inbox [--add-user USER ...] [--remove-user USER ...] [--dir DIR]",
+		UsageText: "ztm file inbox\n       ztm file inbox ID --accept|--refuse\n       ztm file inbox [--add-user USER ...] [--remove-user USER ...] [--dir DIR] [--quota SIZE]",
 		Description: "Nothing of an offer is here before it is accepted. What is accepted goes to a directory of the sender's name below\n" +
-			"the inbox, which is ~/ztm-inbox unless --dir says otherwise. Nothing there is replaced.\n\n" + apps.Example(
-			"ztm file inbox --add-user zt-user1", "ztm file inbox", "ztm file inbox k3v9xq2a --accept"),
+			"the inbox, which is ~/ztm-inbox unless --dir says otherwise. Nothing there is replaced. Of each other user there are\n" +
+			"10 GB at most, unless --quota says otherwise; what you remove from there makes room.\n\n" + apps.Example(
+			"ztm file inbox --add-user zt-user1", "ztm file inbox", "ztm file inbox k3v9xq2a --accept", "ztm file inbox --quota 500M"),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "accept", Usage: "take what is offered"},
 			&cli.BoolFlag{Name: "refuse", Usage: "do not take it"},
 			&cli.StringSliceFlag{Name: "add-user", Usage: "let `USER` offer something"},
 			&cli.StringSliceFlag{Name: "remove-user", Aliases: []string{"del-user"}, Usage: "let `USER` offer nothing any longer"},
 			&cli.StringFlag{Name: "dir", Usage: "put what comes below `[DIR]`"},
+			&cli.StringFlag{Name: "quota", Usage: "keep at most `SIZE` bytes of each other user, such as 500M or 10G, or off"},
 		},
 		Action: func(x *cli.Context) error { return inbox(x, c) },
 	}
@@ -259,7 +262,7 @@ func inboxCommand(c apps.Console) *cli.Command {
 
 func inbox(x *cli.Context, c apps.Console) error {
 	decides := x.Bool("accept") || x.Bool("refuse")
-	changes := x.IsSet("add-user") || x.IsSet("remove-user") || x.IsSet("dir")
+	changes := x.IsSet("add-user") || x.IsSet("remove-user") || x.IsSet("dir") || x.IsSet("quota")
 	switch {
 	case x.NArg() > 1:
 		return apps.Usagef("unexpected %q", x.Args().Get(1))
@@ -295,6 +298,16 @@ func setInbox(x *cli.Context, c apps.Console) error {
 		dir := apps.Bytes(x.String("dir"))
 		change.InboxDir = &dir
 	}
+	if x.IsSet("quota") {
+		quota, err := apps.ParseRate(x.String("quota"))
+		if err != nil {
+			return apps.Usagef("--quota: %q is no size such as 500M or 10G, nor off", x.String("quota"))
+		}
+		if quota == 0 {
+			quota = -1
+		}
+		change.InboxQuota = &quota
+	}
 	if err := c.CheckUsers(x.Context, change.AddUsers); err != nil {
 		return err
 	}
@@ -304,6 +317,17 @@ func setInbox(x *cli.Context, c apps.Console) error {
 	}
 	t := &apps.Table{Rows: [][]string{
 		{"Directory", cmp.Or(got.Inbox.Dir.String(), "~/ztm-inbox")},
-		{"Users", cmp.Or(strings.Join(got.Inbox.Users, ", "), "(owner only)")}}}
+		{"Users", cmp.Or(strings.Join(got.Inbox.Users, ", "), "(owner only)")},
+		{"Quota of each", quotaText(got.Inbox.Quota)}}}
 	return c.Print(got.Inbox, t)
+}
+
+func quotaText(bytes int64) string {
+	switch {
+	case bytes == 0:
+		return "10 GB"
+	case bytes < 0:
+		return "off"
+	}
+	return progress.Bytes(bytes)
 }
