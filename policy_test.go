@@ -110,7 +110,7 @@ var arrows = []arrow{
 	{"apps/cloud/wire", []string{"apps/cloud/blocks"}, "frames know no file"},
 	{"apps/cloud/fetch", []string{"apps/cloud/blocks", "apps/cloud/wire", "tunnel/identity"}, "a content is fetched without knowing its name"},
 	{"apps/cloud/give", []string{"apps/cloud/blocks", "apps/cloud/index", "apps/cloud/wire"}, "what is given knows neither the peer nor the directory"},
-	{"apps/cloud/tree", []string{"apps/cloud/trash", "apps/rooted", "tunnel/answer"}, "a directory knows no peer"},
+	{"apps/cloud/tree", []string{"apps/cloud/blocks", "apps/cloud/trash", "apps/rooted", "tunnel/answer"}, "a directory knows no peer"},
 	{"apps/cloud/note", []string{"apps/cloud/index", "apps/cloud/tree"}, "what the index says follows the disk"},
 	{"apps/cloud/load", []string{"apps/cloud/fetch", "apps/cloud/index", "tunnel/answer"}, "how far a download is does not depend on how a file is fetched"},
 	{"apps/cloud", []string{"apps", "apps/cloud/blocks", "apps/cloud/entry", "apps/cloud/fetch", "apps/cloud/give", "apps/cloud/index", "apps/cloud/load", "apps/cloud/mirror", "apps/cloud/note", "apps/cloud/trash", "apps/cloud/tree", "apps/rooted", "apps/settings", "tunnel/answer", "tunnel/identity", "tunnel/identity/policy", "tunnel/limit"}, "the cloud puts its rooms together"},

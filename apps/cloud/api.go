@@ -32,7 +32,7 @@ type Named struct {
 //	GET   /downloads/ID[?wait=1]      Progress; with wait, when it has ended or after a second
 //	DELETE /downloads/ID              ends it; what has come stays
 //	GET   /mirrors                    []MirrorState
-//	POST  /mirrors                    MirrorChange -> MirrorState
+//	POST  /mirrors                    mirror.Change -> MirrorState
 //	GET   /versions?path=P            []Version
 //	POST  /restore                    Restoring -> Version
 func (a *App) routes() http.Handler {

@@ -23,6 +23,7 @@ import (
 	"ztm/apps/cloud/fetch"
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/load"
+	"ztm/apps/cloud/mirror"
 	"ztm/apps/cloud/note"
 	"ztm/apps/cloud/tree"
 	"ztm/apps/rooted"
@@ -40,7 +41,7 @@ type App struct {
 	host     apps.Host
 	settings settings.Value[Config]
 	rules    settings.Table[Shared]
-	mirrored settings.Table[Mirror]
+	mirrored settings.Table[mirror.Setting]
 	index    *index.Index // nil where it could not be read; static
 	broken   error        // why
 	fetcher  *fetch.Fetcher
@@ -90,7 +91,7 @@ var _ apps.App = (*App)(nil)
 func New(h apps.Host) apps.App {
 	a := &App{host: h, settings: settings.Value[Config]{State: h.State, Check: checkConfig},
 		rules:    settings.Table[Shared]{State: h.State, Prefix: "share/"},
-		mirrored: settings.Table[Mirror]{State: h.State, Prefix: "mirror/", Check: checkMirror}, mirrors: map[string]*mirroring{},
+		mirrored: settings.Table[mirror.Setting]{State: h.State, Prefix: "mirror/", Check: checkMirror}, mirrors: map[string]*mirroring{},
 		peers: map[identity.ID]*known{}, problems: map[string]Problem{}, suspects: map[string]bool{},
 		published: make(chan struct{}, 1), told: map[identity.ID]told{},
 		pokes: limit.NewBuckets[identity.ID](limit.Rate{Burst: 10, PerSecond: 1}, 1024)}

@@ -35,11 +35,21 @@ type ConfigChange struct {
 
 // Apply makes the change.
 func (c *Config) Apply(change ConfigChange) error {
-	set(&c.LocalDir, change.LocalDir)
-	set(&c.Exec, change.Exec)
-	set(&c.LimitDown, change.LimitDown)
-	set(&c.LimitUp, change.LimitUp)
-	set(&c.Quota, change.Quota)
+	if change.LocalDir != nil {
+		c.LocalDir = *change.LocalDir
+	}
+	if change.Exec != nil {
+		c.Exec = *change.Exec
+	}
+	if change.LimitDown != nil {
+		c.LimitDown = *change.LimitDown
+	}
+	if change.LimitUp != nil {
+		c.LimitUp = *change.LimitUp
+	}
+	if change.Quota != nil {
+		c.Quota = *change.Quota
+	}
 	return nil
 }
 

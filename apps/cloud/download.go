@@ -148,7 +148,7 @@ func (a *App) here(t *tree.Tree, k *index.Known) (edited, there bool, err error)
 	if ours && k.Held == index.All && slices.Equal(k.Local.Hash, k.Hash) {
 		return false, true, nil
 	}
-	c, list, info, err := a.sum(t, k.User, k.Path)
+	c, list, info, err := t.Sum(k.User, k.Path)
 	if err != nil {
 		return false, false, err
 	}

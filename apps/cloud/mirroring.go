@@ -76,7 +76,7 @@ func (a mirrored) Sum(user, path string) (mirror.Content, int64, error) {
 	if err != nil {
 		return "", 0, err
 	}
-	c, _, info, err := a.sum(t, user, path)
+	c, _, info, err := t.Sum(user, path)
 	if err != nil {
 		return "", 0, err
 	}

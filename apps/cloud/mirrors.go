@@ -17,51 +17,6 @@ import (
 	"ztm/tunnel/answer"
 )
 
-// Mirror is a path that is kept in step with what is published.
-type Mirror struct {
-	Download bool            `json:"download"`
-	Upload   bool            `json:"upload"`            // of this user's own tree alone
-	Include  mirror.Patterns `json:"include,omitempty"` // empty is all
-	Exclude  mirror.Patterns `json:"exclude,omitempty"` // of those
-	Limit    int64           `json:"limit,omitempty"`   // bytes a second that it fetches; zero is no limit
-	Mark     mirror.Mark     `json:"mark"`
-
-	// Selective mirrors fetch new versions of the files that are here, and no others.
-	Selective bool `json:"selective,omitempty"`
-}
-
-// MirrorChange changes a [Mirror], and makes it if there is none; nil stays. Without a direction the
-// mirror ends, and all files stay.
-type MirrorChange struct {
-	Path     string           `json:"path"`
-	Download *bool            `json:"download,omitempty"`
-	Upload   *bool            `json:"upload,omitempty"`
-	Include  *mirror.Patterns `json:"include,omitempty"`
-	Exclude  *mirror.Patterns `json:"exclude,omitempty"`
-	Limit    *int64           `json:"limit,omitempty"`
-	Confirm  bool             `json:"confirm,omitempty"` // the deletions that are held
-	DryRun   bool             `json:"dryRun,omitempty"`  // tell what would be done
-
-	Selective *bool `json:"selective,omitempty"`
-}
-
-// apply makes the change of a mirror.
-func (c MirrorChange) apply(m *Mirror) {
-	set(&m.Download, c.Download)
-	set(&m.Upload, c.Upload)
-	set(&m.Include, c.Include)
-	set(&m.Exclude, c.Exclude)
-	set(&m.Limit, c.Limit)
-	set(&m.Selective, c.Selective)
-}
-
-// set sets a value that is changed.
-func set[T any](v, to *T) {
-	if to != nil {
-		*v = *to
-	}
-}
-
 // MirrorState is how a mirror does.
 type MirrorState struct {
 	Path     string          `json:"path"`
@@ -79,34 +34,28 @@ type MirrorState struct {
 	Selective bool `json:"selective,omitempty"`
 }
 
-func (m Mirror) state(name string) MirrorState {
+func stateOf(name string, m mirror.Setting) MirrorState {
 	return MirrorState{Path: name, Download: m.Download, Upload: m.Upload, Include: m.Include, Exclude: m.Exclude, Limit: m.Limit, Selective: m.Selective}
 }
 
-func checkMirror(m Mirror) (Mirror, error) {
-	if err := errors.Join(m.Include.Check(), m.Exclude.Check()); err != nil {
-		return m, err
-	}
-	if slices.ContainsFunc(m.Include, func(p string) bool { return strings.HasPrefix(p, "!") }) {
-		return m, errors.New("a pattern that includes does not begin with !: leave out by --exclude")
-	}
-	return m, checkLimit(m.Limit)
+func checkMirror(m mirror.Setting) (mirror.Setting, error) {
+	return m, errors.Join(m.Check(), checkLimit(m.Limit))
 }
 
 const maxMirrors = 64
 
 // startMirrors begins with all mirrors that are saved.
 func (a *App) startMirrors() {
-	err := a.mirrored.Each(func(name string, m Mirror) { a.startMirror(name, m) })
+	err := a.mirrored.Each(func(name string, m mirror.Setting) { a.startMirror(name, m) })
 	if err != nil {
 		a.log().Error("mirrors cannot be read", "err", err)
 	}
 }
 
 // startMirror begins with one mirror, in place of one of the same name.
-func (a *App) startMirror(name string, m Mirror) *mirroring {
+func (a *App) startMirror(name string, m mirror.Setting) *mirroring {
 	user, path, _ := a.split(name)
-	one := &mirroring{name: name, Mirror: m, ended: make(chan struct{}), Keeper: a.keeper(user, path, m, false)}
+	one := &mirroring{name: name, Setting: m, ended: make(chan struct{}), Keeper: a.keeper(user, path, m, false)}
 	ctx, cancel := context.WithCancel(a.life)
 	one.cancel = cancel
 	a.mu.Lock()
@@ -123,7 +72,7 @@ func (a *App) startMirror(name string, m Mirror) *mirroring {
 	return one
 }
 
-func (a *App) keeper(user, path string, m Mirror, dry bool) *mirror.Keeper {
+func (a *App) keeper(user, path string, m mirror.Setting, dry bool) *mirror.Keeper {
 	return mirror.New(mirror.Config{Cloud: mirrored{a, fetch.NewRate(m.Limit)}, User: user, Path: path, Mode: mirror.Mode{Up: m.Upload, Down: m.Download, Selective: m.Selective},
 		Leave: mirror.Leaving(m.Include, m.Exclude), Mark: m.Mark,
 		Dry: dry, Still: a.still, Log: a.log()})
@@ -133,14 +82,14 @@ func (a *App) keeper(user, path string, m Mirror, dry bool) *mirror.Keeper {
 type mirroring struct {
 	*mirror.Keeper
 	name string
-	Mirror
+	mirror.Setting
 	cancel context.CancelFunc
 	ended  chan struct{}
 }
 
 func (m *mirroring) state() MirrorState {
 	now := m.State()
-	s := m.Mirror.state(m.name)
+	s := stateOf(m.name, m.Setting)
 	s.Files, s.Watched = now.Files, now.Watched
 	for _, path := range now.Held {
 		s.Held = append(s.Held, NameOf(m.User, path))
@@ -174,7 +123,7 @@ func (a *App) mirrorStates() []MirrorState {
 
 // postMirror changes a mirror.
 func (a *App) postMirror(r *http.Request) (any, error) {
-	var c MirrorChange
+	var c mirror.Change
 	if err := answer.Decode(r, maxBody, &c); err != nil {
 		return nil, err
 	}
@@ -196,11 +145,11 @@ func (a *App) postMirror(r *http.Request) (any, error) {
 		}
 	}
 	a.mu.Unlock()
-	m := Mirror{}
+	m := mirror.Setting{}
 	if now != nil {
-		m = now.Mirror
+		m = now.Setting
 	}
-	c.apply(&m)
+	c.Apply(&m)
 	if _, err := checkMirror(m); err != nil {
 		return nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
@@ -235,7 +184,7 @@ func (a *App) endMirror(name string, now *mirroring) (any, error) {
 }
 
 // setMirror saves a mirror and begins with it.
-func (a *App) setMirror(name, user, path string, m Mirror, confirm bool) (any, error) {
+func (a *App) setMirror(name, user, path string, m mirror.Setting, confirm bool) (any, error) {
 	t, err := a.local()
 	if err == nil {
 		err = a.mayMirror(t)
@@ -295,13 +244,13 @@ func (a *App) forgetMissing(t *tree.Tree, user, path string) (err error) {
 }
 
 // wouldMirror tells what a mirror would do now.
-func (a *App) wouldMirror(name, user, path string, m Mirror) (any, error) {
+func (a *App) wouldMirror(name, user, path string, m mirror.Setting) (any, error) {
 	one := a.keeper(user, path, m, true)
 	plan, _, err := one.Plan(time.Now())
 	if err != nil {
 		return nil, answer.Errorf(answer.CodeOf(err), "%v", explain(err))
 	}
-	s := m.state(name)
+	s := stateOf(name, m)
 	s.Files = one.State().Files
 	for _, action := range plan.Actions {
 		s.Plan = append(s.Plan, action.Step.String()+" "+NameOf(user, action.Path))

@@ -18,7 +18,7 @@ import (
 var yes = true
 
 // newMirror is a place that mirrors docs, where changes stand still soon.
-func newMirror(t *testing.T, n *appstest.Net, name string, c MirrorChange) *place {
+func newMirror(t *testing.T, n *appstest.Net, name string, c mirror.Change) *place {
 	t.Helper()
 	p := newPlace(t, n, name, "alice")
 	p.app.still = 20 * time.Millisecond
@@ -27,7 +27,7 @@ func newMirror(t *testing.T, n *appstest.Net, name string, c MirrorChange) *plac
 	return p
 }
 
-var bothWays = MirrorChange{Download: &yes, Upload: &yes}
+var bothWays = mirror.Change{Download: &yes, Upload: &yes}
 
 // writeAt writes a file of the mirror as a person would whose clock says so.
 func (p *place) writeAt(path, content string, clock time.Time) {
@@ -148,7 +148,7 @@ func editedApart(t *testing.T, clocks [2]time.Time) {
 
 func TestADownloadMirrorKeepsWhatWasEditedHere(t *testing.T) {
 	var n appstest.Net
-	a, b := newMirror(t, &n, "a", bothWays), newMirror(t, &n, "b", MirrorChange{Download: &yes})
+	a, b := newMirror(t, &n, "a", bothWays), newMirror(t, &n, "b", mirror.Change{Download: &yes})
 	a.write("docs/x.txt", []byte("one"))
 	b.has("docs/x.txt", "one")
 	b.write("docs/x.txt", []byte("mine"))
@@ -241,12 +241,12 @@ func TestManyDeletionsWaitForAPerson(t *testing.T) {
 	if len(b.contents()) != 20 {
 		t.Errorf("the other has %d", len(b.contents()))
 	}
-	a.must("POST", "mirrors", MirrorChange{Path: "docs", Confirm: true}, nil)
+	a.must("POST", "mirrors", mirror.Change{Path: "docs", Confirm: true}, nil)
 	appstest.Eventually(t, "the other asks, too", func() bool { return len(b.mirror().Held) == 15 && len(a.mirror().Held) == 0 })
 	if len(b.contents()) != 20 {
 		t.Errorf("the other has %d", len(b.contents()))
 	}
-	b.must("POST", "mirrors", MirrorChange{Path: "docs", Confirm: true}, nil)
+	b.must("POST", "mirrors", mirror.Change{Path: "docs", Confirm: true}, nil)
 	appstest.Eventually(t, "they are deleted", func() bool { return len(b.contents()) == 5 })
 	if !b.inTrash("3") {
 		t.Error("they are not in the trash")
@@ -263,7 +263,7 @@ func TestALostIndexIsMadeAnewWithoutConflicts(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.app.still = 20 * time.Millisecond
-	c.must("POST", "mirrors", MirrorChange{Path: "docs", Download: &yes, Upload: &yes}, nil)
+	c.must("POST", "mirrors", mirror.Change{Path: "docs", Download: &yes, Upload: &yes}, nil)
 	appstest.Eventually(t, "it is in step", func() bool { return c.files("docs")["/users/alice/docs/x"].State == Synced })
 	for _, p := range []*place{a, b, c} {
 		if got := p.contents(); len(got) != 1 || p.inTrash("one") {
@@ -279,11 +279,11 @@ func TestAMirrorIsMadeAndEndedAndSaysWhatItWouldDo(t *testing.T) {
 	a.write("docs/x.tmp", []byte("x"))
 	exclude, one, million := mirror.Patterns{"*.tmp"}, int64(1), int64(1e6)
 	var s MirrorState
-	a.must("POST", "mirrors", MirrorChange{Path: "docs", Upload: &yes, Exclude: &exclude, DryRun: true}, &s)
+	a.must("POST", "mirrors", mirror.Change{Path: "docs", Upload: &yes, Exclude: &exclude, DryRun: true}, &s)
 	if len(s.Plan) != 1 || s.Plan[0] != "publish /users/alice/docs/x" || len(a.files("docs&offline=1")) != 2 {
 		t.Errorf("%+v", s)
 	}
-	for _, c := range []MirrorChange{
+	for _, c := range []mirror.Change{
 		{Path: "docs"}, {Path: "/", Upload: &yes}, {Path: "/users/bob/x", Upload: &yes}, {Path: "docs", Upload: &yes, Exclude: &mirror.Patterns{"a//b"}},
 		{Path: "docs", Download: &yes, Include: &mirror.Patterns{"!a"}}, {Path: "docs", Download: &yes, Limit: &one}, {Path: "docs", Upload: &yes, Limit: &million},
 	} {
@@ -291,14 +291,14 @@ func TestAMirrorIsMadeAndEndedAndSaysWhatItWouldDo(t *testing.T) {
 			t.Errorf("%+v was taken", c)
 		}
 	}
-	a.must("POST", "mirrors", MirrorChange{Path: "docs", Upload: &yes}, nil)
+	a.must("POST", "mirrors", mirror.Change{Path: "docs", Upload: &yes}, nil)
 	for _, path := range []string{"docs/below", ""} {
-		if err := a.call("POST", "mirrors", MirrorChange{Path: path, Upload: &yes}, nil); err == nil {
+		if err := a.call("POST", "mirrors", mirror.Change{Path: path, Upload: &yes}, nil); err == nil {
 			t.Errorf("a mirror %q beside another one was taken", path)
 		}
 	}
 	no := false
-	a.must("POST", "mirrors", MirrorChange{Path: "docs", Upload: &no}, nil)
+	a.must("POST", "mirrors", mirror.Change{Path: "docs", Upload: &no}, nil)
 	var list []MirrorState
 	if a.must("GET", "mirrors", nil, &list); len(list) != 0 {
 		t.Errorf("%+v", list)
@@ -368,7 +368,7 @@ func TestAMirrorOnTheFlashOfARouterIsRefusedUnlessItsDirectoryWasChosen(t *testi
 		nowhere := filepath.Join(t.TempDir(), "other")
 		a.must("PATCH", "config", ConfigChange{LocalDir: &nowhere}, nil) // so that it is opened anew
 		a.must("PATCH", "config", ConfigChange{LocalDir: tt.dir}, nil)
-		err := a.call("POST", "mirrors", MirrorChange{Path: fmt.Sprint("docs", *tt.dir == "", tt.disk.Flash), Upload: &yes}, nil)
+		err := a.call("POST", "mirrors", mirror.Change{Path: fmt.Sprint("docs", *tt.dir == "", tt.disk.Flash), Upload: &yes}, nil)
 		if (err == nil) != tt.ok || err != nil && !strings.Contains(err.Error(), "--local-dir") {
 			t.Errorf("%+v in %q: %v", tt.disk, *tt.dir, err)
 		}
@@ -410,7 +410,7 @@ func TestASelectiveMirrorKeepsInStepWhatSomebodyHasFetched(t *testing.T) {
 	a := newPlace(t, &n, "a", "alice")
 	a.publish("docs/wanted", []byte("one"))
 	a.publish("docs/other", []byte("one"))
-	b := newMirror(t, &n, "b", MirrorChange{Download: &yes, Selective: &yes})
+	b := newMirror(t, &n, "b", mirror.Change{Download: &yes, Selective: &yes})
 	b.wants("/users/alice/docs/wanted", []byte("one"))
 	a.publish("docs/other", []byte("two"))
 	a.publish("docs/wanted", []byte("two"))
@@ -436,7 +436,7 @@ func TestAMirrorFetchesWhatItIncludesAtItsLimit(t *testing.T) {
 	}
 	limit, began := int64(64<<10), time.Now()
 	a.publish("docs/large.pdf", random(128<<10))
-	b := newMirror(t, &n, "b", MirrorChange{Download: &yes, Include: &mirror.Patterns{"*.pdf", "/keep/"}, Exclude: &mirror.Patterns{"draft*"}, Limit: &limit})
+	b := newMirror(t, &n, "b", mirror.Change{Download: &yes, Include: &mirror.Patterns{"*.pdf", "/keep/"}, Exclude: &mirror.Patterns{"draft*"}, Limit: &limit})
 	b.has("docs/deep/x.pdf", "docs/deep/x.pdf")
 	b.has("docs/keep/all/y", "docs/keep/all/y")
 	a.publish("docs/later.pdf", []byte("later"))

@@ -22,9 +22,6 @@ import (
 //	open -> look at it -> hash -> look again: the same? -> entry of one state in time -> sign, save
 //	             \------------- no: again, a few times -----/
 
-// readings is how often a file that changes meanwhile is read again.
-const readings = 3
-
 // batchFiles is how many files are saved in one transaction.
 const batchFiles = 256
 
@@ -107,7 +104,7 @@ func (a *App) read(t *tree.Tree, user, path string, share []string) (*index.Publ
 	if other := a.index.Spelled(user, path); other != path && known == nil {
 		return nil, answer.Errorf(answer.Conflict, "the name is published in another form of Unicode, which looks the same; rename the file to that, or remove it")
 	}
-	c, list, info, err := a.sum(t, user, path)
+	c, list, info, err := t.Sum(user, path)
 	if err != nil {
 		return nil, err
 	}
@@ -147,39 +144,6 @@ func between(ms int64) int64 { return max(0, min(ms, entry.MaxTime)) }
 
 func localOf(info fs.FileInfo, c blocks.Content) *index.Local {
 	return &index.Local{Size: info.Size(), Changed: info.ModTime().UnixNano(), Hash: slices.Clone(c.Hash[:])}
-}
-
-// errChanging is that a file did not stand still.
-var errChanging = answer.Errorf(answer.Conflict, "the file is changing; try again when it is complete")
-
-// sum reads a file until it has read one state of it.
-func (a *App) sum(t *tree.Tree, user, path string) (c blocks.Content, list blocks.List, info fs.FileInfo, err error) {
-	for range readings {
-		if c, list, info, err = sumOnce(t, user, path); !errors.Is(err, blocks.ErrSize) {
-			return c, list, info, err
-		}
-	}
-	return c, nil, nil, errChanging
-}
-
-// sumOnce reads a file once. One that has changed meanwhile is [blocks.ErrSize].
-func sumOnce(t *tree.Tree, user, path string) (c blocks.Content, list blocks.List, info fs.FileInfo, err error) {
-	f, info, err := t.Open(user, path)
-	if err != nil {
-		return c, nil, nil, err
-	}
-	defer f.Close()
-	if info.Size() > blocks.MaxSize {
-		return c, nil, nil, answer.Errorf(answer.BadRequest, "%s has more than %d bytes", path, int64(blocks.MaxSize))
-	}
-	if c, list, err = blocks.Sum(f, info.Size()); err != nil {
-		return c, nil, nil, err
-	}
-	after, err := t.Stat(user, path)
-	if err == nil && (!os.SameFile(info, after) || after.Size() != info.Size() || !after.ModTime().Equal(info.ModTime())) {
-		err = blocks.ErrSize
-	}
-	return c, list, info, err
 }
 
 // explain returns what a person gets to read of an error: without the places of this machine.

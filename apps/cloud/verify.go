@@ -72,12 +72,12 @@ func (a *App) verify(ctx context.Context, row index.Row) (State, error) {
 	if err := ctx.Err(); err != nil {
 		return Missing, err
 	}
-	c, list, info, err := a.sum(t, k.User, k.Path)
+	c, list, info, err := t.Sum(k.User, k.Path)
 	state := Synced
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		state = Missing
-	case errors.Is(err, errChanging):
+	case errors.Is(err, tree.ErrChanging):
 		state = Changed
 	case err != nil:
 		return Unreadable, err

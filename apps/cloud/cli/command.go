@@ -300,7 +300,7 @@ func (k *client) mirrorCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			c := cloud.MirrorChange{Path: p, Confirm: x.Bool("confirm"), DryRun: x.Bool("dry-run")}
+			c := mirror.Change{Path: p, Confirm: x.Bool("confirm"), DryRun: x.Bool("dry-run")}
 			if c.Download, err = onOff(x, "download"); err != nil {
 				return err
 			}

@@ -9,6 +9,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/cloud"
+	"ztm/apps/cloud/mirror"
 )
 
 // mirrors lists the mirrors of an endpoint.
@@ -54,7 +55,7 @@ func rules(m cloud.MirrorState) string {
 }
 
 // mirror changes a mirror, or tells what it would do.
-func (k *client) mirror(ctx context.Context, c cloud.MirrorChange) error {
+func (k *client) mirror(ctx context.Context, c mirror.Change) error {
 	var m cloud.MirrorState
 	if err := k.ask(ctx, http.MethodPost, "mirrors", c, &m); err != nil {
 		return err
