@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -10,7 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"ztm/agent"
 	"ztm/apps"
@@ -23,12 +27,41 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
+	"os"
+	"runtime"
 
 	"echoing/sdk"
 )
 
+// echo copies as a program does: the kernel can do that by itself between two TCP connections.
+func echo(c sdk.Conn) {
+	defer c.Close()
+	io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c})
+	c.CloseWrite()
+}
+
+// serve echoes at a port, as a target of a tunnel.
+func serve() {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(listener.Addr())
+	for {
+		c, err := listener.Accept()
+		if err != nil {
+			log.Fatal(err)
+		}
+		go echo(c.(*net.TCPConn))
+	}
+}
+
 func main() {
+	if len(os.Args) > 1 {
+		serve()
+	}
 	listener, err := sdk.Listen()
 	if err != nil {
 		log.Fatal(err)
@@ -40,9 +73,15 @@ func main() {
 	}))
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if c, err := sdk.Stream(w, r); err == nil {
-			defer c.Close()
-			io.Copy(c, c)
-			c.CloseWrite()
+			echo(c)
+		}
+	})
+	http.HandleFunc("/spin", func(http.ResponseWriter, *http.Request) {
+		for range runtime.NumCPU() {
+			go func() {
+				for {
+				}
+			}()
 		}
 	})
 	log.Fatal(http.Serve(listener, nil))
@@ -95,30 +134,29 @@ func (*probe) Serve(_ context.Context, f apps.Flow) {
 	}
 }
 
+// ownServer starts the program of an app as what a tunnel leads to, and returns where it listens.
+func ownServer(b *testing.B, dir string) string {
+	b.Helper()
+	cmd := exec.CommandContext(b.Context(), filepath.Join(dir, "echoing"), "serve")
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	return strings.TrimSpace(line)
+}
+
 // BenchmarkApps compares an app of somebody else with what the binary does itself, from one endpoint
 // to another: `go test -run '^$' -bench BenchmarkApps -count 5 .` in turns.
 func BenchmarkApps(b *testing.B) {
-	dir := echoingApp(b)
-	w := newWorld(b)
-	probes := map[string]*probe{}
-	w.options = agent.Config{Apps: append(kinds(), apps.Kind{Name: "probe", New: func(h apps.Host) apps.App {
-		probes[h.Mesh.Self().Name] = &probe{h.Mesh}
-		return probes[h.Mesh.Self().Name]
-	}})}
-	w.join("root", "root")
-	w.startAgent("second")
-	w.ztm("second", "join", "demo", "--as", "ep-second", "--permit", w.path("root.json"))
-	w.connected("second")
-	w.ztm("second", "app", "install", "--yes", dir)
-	w.ztm("second", "tunnel", "open", "outbound", "tcp/echo", "--targets", echoServer(b))
-	to := w.endpoint("ep-second").ID
-	open := func(path string) net.Conn {
-		c, err := probes["ep-root"].mesh.Open(b.Context(), to, path, url.Values{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		return c
-	}
+	w, open := appWorld(b)
 	turn := func(path string) {
 		c := open(path)
 		defer c.Close()
@@ -149,6 +187,62 @@ func BenchmarkApps(b *testing.B) {
 	}
 	for name, path := range map[string]string{"flow/app": app, "flow/tunnel": tunnel} {
 		b.Run(name, func(b *testing.B) { flood(b, open(path)) })
+	}
+}
+
+// BenchmarkSpin is a ping-pong through a tunnel, alone and beside an app that has a thread without end for
+// each processor: `go test -run '^$' -bench Spin .`
+func BenchmarkSpin(b *testing.B) {
+	w, open := appWorld(b)
+	for _, name := range []string{"alone", "beside"} {
+		if name == "beside" {
+			w.ztm("second", "app", "call", "echoing", "/spin")
+		}
+		b.Run(name, func(b *testing.B) {
+			c := open("tunnel/tcp/echo")
+			defer c.Close()
+			var took []time.Duration
+			one := []byte{1}
+			for b.Loop() {
+				begun := time.Now()
+				if _, err := c.Write(one); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.ReadFull(c, one); err != nil {
+					b.Fatal(err)
+				}
+				took = append(took, time.Since(begun))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+		})
+	}
+}
+
+// appWorld is two endpoints. The second has the app echoing, and its program behind a tunnel, too; open opens
+// a flow to it from the first.
+func appWorld(b *testing.B) (w *world, open func(path string) net.Conn) {
+	b.Helper()
+	dir := echoingApp(b)
+	w = newWorld(b)
+	probes := map[string]*probe{}
+	w.options = agent.Config{Apps: append(kinds(), apps.Kind{Name: "probe", New: func(h apps.Host) apps.App {
+		probes[h.Mesh.Self().Name] = &probe{h.Mesh}
+		return probes[h.Mesh.Self().Name]
+	}})}
+	w.join("root", "root")
+	w.startAgent("second")
+	w.ztm("second", "join", "demo", "--as", "ep-second", "--permit", w.path("root.json"))
+	w.connected("second")
+	w.ztm("second", "app", "install", "--yes", dir)
+	w.ztm("second", "tunnel", "open", "outbound", "tcp/echo", "--targets", ownServer(b, dir))
+	to := w.endpoint("ep-second").ID
+	return w, func(path string) net.Conn {
+		c, err := probes["ep-root"].mesh.Open(b.Context(), to, path, url.Values{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return c
 	}
 }
 

@@ -15,7 +15,11 @@ func Direct(w io.Writer) func(p []byte) int {
 	case interface{ Direct() func(p []byte) int }:
 		return w.Direct()
 	case *net.TCPConn:
-		return directTCP(w)
+		return directOf(w)
+	case *net.UnixConn:
+		if w.LocalAddr().Network() == "unix" { // datagrams are taken whole or not at all
+			return directOf(w)
+		}
 	}
 	return nil
 }

@@ -2,13 +2,10 @@
 
 package splice
 
-import (
-	"net"
-	"syscall"
-)
+import "syscall"
 
-// directTCP returns a function that writes what the socket takes now.
-func directTCP(c *net.TCPConn) func(p []byte) int {
+// directOf returns a function that writes what the socket takes now.
+func directOf(c syscall.Conn) func(p []byte) int {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil

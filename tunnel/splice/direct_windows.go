@@ -1,6 +1,6 @@
 package splice
 
-import "net"
+import "syscall"
 
-// directTCP returns nil: a socket of Go on Windows cannot be written to without waiting.
-func directTCP(*net.TCPConn) func(p []byte) int { return nil }
+// directOf returns nil: a socket of Go on Windows cannot be written to without waiting.
+func directOf(syscall.Conn) func(p []byte) int { return nil }

@@ -97,6 +97,12 @@ func (c *conn) Close() error {
 	return c.UnixConn.Close()
 }
 
+// WritesTo is for [splice.Direct]: what came is written without a goroutine that waits for it.
+func (c *conn) WritesTo() net.Conn { return c.UnixConn }
+
+// ReadsFrom is for [splice.Waiter].
+func (c *conn) ReadsFrom() net.Conn { return c.UnixConn }
+
 // Start starts the program if it does not run, also after it was given up.
 func (r *Runner) Start(ctx context.Context) error {
 	r.mu.Lock()
