@@ -58,6 +58,10 @@ type Runner struct {
 	closed   bool
 }
 
+// writeBuffer is what the kernel holds of a connection for a program that has not read it yet, in bytes.
+// With its default, of three writes, one side waits for the other too often.
+const writeBuffer = 512 << 10
+
 // Dial connects to the program, which is started if it does not run. Errors are *[answer.Error]. The
 // connection ends when the program does.
 func (r *Runner) Dial(ctx context.Context) (net.Conn, error) {
@@ -70,7 +74,9 @@ func (r *Runner) Dial(ctx context.Context) (net.Conn, error) {
 		r.leave(p)
 		return nil, r.gone(ctx, p)
 	}
-	return &conn{UnixConn: c.(*net.UnixConn), left: sync.OnceFunc(func() { r.leave(p) })}, nil
+	u := c.(*net.UnixConn)
+	u.SetWriteBuffer(writeBuffer) // as much of it as the system allows
+	return &conn{UnixConn: u, left: sync.OnceFunc(func() { r.leave(p) })}, nil
 }
 
 // gone says why a program takes no connections: it has just ended, or its queue is full.

@@ -61,12 +61,18 @@ func agree(w http.ResponseWriter, r *http.Request, protocol string) (Conn, error
 	if err != nil {
 		return nil, err
 	}
+	if u, ok := c.(*net.UnixConn); ok {
+		u.SetWriteBuffer(writeBuffer) // as much of it as the system allows
+	}
 	if _, err := io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+protocol+"\r\n\r\n"); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return &conn{c, rw.Reader}, nil
 }
+
+// writeBuffer is what the kernel holds of a connection for an agent that has not read it yet, in bytes.
+const writeBuffer = 512 << 10
 
 // conn is a connection of which the first bytes may have been read.
 type conn struct {
