@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"bytes"
+	"runtime"
 	"testing"
 
 	"ztm/hub/limits"
@@ -102,7 +104,7 @@ func TestAnAgentThatDoesNotReadHoldsUpNobody(t *testing.T) {
 }
 
 func TestDialBacksLeaveRoomInTheQueueOfEvents(t *testing.T) {
-	s := newSession(nil)
+	s := newSession(nil, nil)
 	fill := func(most int) (n int) {
 		for s.Offer(most, &tunnel.Event{}) {
 			n++
@@ -117,5 +119,20 @@ func TestDialBacksLeaveRoomInTheQueueOfEvents(t *testing.T) {
 		if got := fill(tt.most); got != tt.want {
 			t.Errorf("room for %d %s, want %d", got, tt.of, tt.want)
 		}
+	}
+}
+
+func TestAnAgentAtRestHasOneGoroutineAtTheHub(t *testing.T) {
+	h := start(t)
+	bob := h.device("bob").online("b")
+	bob.next(tunnel.EventHubs)
+	eventually(t, "nothing of the hub waits but what reads", func() bool {
+		all := make([]byte, 4<<20)
+		all = all[:runtime.Stack(all, true)]
+		return !bytes.Contains(all, []byte("h2.(*Conn).serve(")) && !bytes.Contains(all, []byte("hub.(*session).tell("))
+	})
+	h.evict(h.device("alice").online("a"), "nobody")
+	if e := bob.next(tunnel.EventTrust); e.Version != 1 {
+		t.Errorf("then it is told %+v", e)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ztm/hub/admission"
+	"ztm/hub/quiet"
 	"ztm/tunnel"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
@@ -137,7 +138,7 @@ func (s *server) pass(paths context.Context, c *tls.Conn, below *admission.Socke
 	if !s.welcomes(p) {
 		p.cut()
 	}
-	s.h2.Serve(&h2.Tagged{Conn: c, Tag: p, RTT: rtt}) // which owns the connection from here on
+	s.h2.Serve(&h2.Tagged{Conn: quiet.New(c, below.TCPConn), Tag: p, RTT: rtt}) // which owns the connection from here on
 }
 
 // lingerTimeout bounds a lingering close.

@@ -111,7 +111,8 @@ func IsBusy(err error) bool {
 // Client begins as the client on rw, which it owns from now on. It returns at once.
 func Client(rw net.Conn, o Options) *Conn { return newConn(rw, true, o) }
 
-// ServerConn begins as the server on rw, which it owns from now on. It returns at once.
+// ServerConn begins as the server on rw, which it owns from now on. It returns at once. If rw has a
+// method Await, its reader waits there for more, on little stack, before it calls Read.
 func ServerConn(rw net.Conn, o Options) *Conn { return newConn(rw, false, o) }
 
 func newConn(rw net.Conn, client bool, o Options) *Conn {
@@ -301,7 +302,11 @@ func (c *Conn) dead(err error) bool {
 // run reads until the connection is over.
 func (c *Conn) run() {
 	err := c.begin()
+	below, _ := c.rw.(interface{ Await() })
 	for err == nil {
+		if below != nil {
+			below.Await()
+		}
 		err = c.frame()
 	}
 	code := wire.NoError

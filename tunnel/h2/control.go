@@ -79,7 +79,7 @@ func (c *Conn) peerResetLocked(id uint32, code Code) error {
 	if s == nil {
 		return nil
 	}
-	if s.serving {
+	if s.serving || s.kept {
 		if err := c.spendLocked(flood.Reset); err != nil {
 			return err
 		}

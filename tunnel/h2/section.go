@@ -136,13 +136,14 @@ func (c *Conn) fragment(n int, end bool) error {
 	if c.block.frames > maxBlocks || c.block.bytes > wire.MaxFields {
 		return wire.ConnError(wire.EnhanceYourCalm, "a field section of more than %d bytes or %d frames", wire.MaxFields, maxBlocks)
 	}
-	var piece [512]byte
+	piece := chunks.Get(0)
+	defer chunks.Put(piece)
 	for n > 0 {
-		m, err := io.ReadFull(c.rw, piece[:min(n, len(piece))])
+		m, err := io.ReadFull(c.rw, (*piece)[:min(n, len(*piece))])
 		if err != nil {
 			return err
 		}
-		if err := c.decoder.Write(piece[:m]); err != nil {
+		if err := c.decoder.Write((*piece)[:m]); err != nil {
 			return err
 		}
 		n -= m

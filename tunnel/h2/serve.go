@@ -53,6 +53,7 @@ func (c *Conn) servedOne(s *Stream) (stay bool) {
 	switch {
 	case s.over:
 		c.theirs-- // a handler counts as long as it runs, also after a reset
+	case s.kept:
 	case s.ended && !s.closed: // the answer is whole; what the peer still sends nobody wants
 		c.pending = wire.AppendReset(c.pending, s.id, wire.NoError)
 		c.rememberResetLocked(s.id)

@@ -48,3 +48,55 @@ func TestWhatHasServedStreamsEndsAtRest(t *testing.T) {
 	until(t, "none stays at rest", func() bool { return atRest(server) == 0 })
 	goesBackAndForth(t, client, 3) // and the connection goes on
 }
+
+func TestAKeptStreamOutlivesItsHandlerAndEndsOnce(t *testing.T) {
+	ends := map[string]func(near, far *Stream){
+		"closed here":   func(_, far *Stream) { far.Close() },
+		"reset here":    func(_, far *Stream) { far.Reset() },
+		"reset there":   func(near, _ *Stream) { near.Reset() },
+		"before it was": nil,
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			kept, over := make(chan *Stream, 1), make(chan struct{}, 2)
+			client, server := pair(t, func(s *Stream) {
+				s.Respond(Fields{{Name: ":status", Value: "200"}}, false)
+				if end == nil {
+					s.Reset()
+				}
+				s.Keep(func() { over <- struct{}{} })
+				kept <- s
+			})
+			near, err := client.Open(Fields{{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "https"}, {Name: ":path", Value: "/"}}, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			near.Flush()
+			far := <-kept
+			if end != nil {
+				server.served.Wait() // the handler has returned
+				if _, err := far.Write([]byte("later")); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadFull(near, make([]byte, 5)); err != nil {
+					t.Fatal(err)
+				}
+				end(near, far)
+			}
+			<-over
+			until(t, "the stream counts", func() bool { return places(server) == 0 })
+			server.Close()
+			server.Wait()
+			if len(over) > 0 {
+				t.Error("it ended twice")
+			}
+		})
+	}
+}
+
+// places returns how many streams of the peer count.
+func places(c *Conn) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.theirs
+}

@@ -37,6 +37,7 @@ type Stream struct {
 	answered  bool // the server's side: an answer was given
 	serving   bool // its handler runs
 	over      bool // it does not count any longer
+	kept      bool // see Keep
 
 	writing    sync.Mutex // held by one Write or CloseWrite at a time
 	writable   sync.Cond
@@ -50,7 +51,7 @@ type Stream struct {
 	inbox
 	late      deadlines
 	bulk      bulk
-	onFailure func() // see OnFailure
+	onFailure func() // see OnFailure, Keep
 }
 
 var _ net.Conn = (*Stream)(nil)
@@ -120,6 +121,19 @@ func (s *Stream) OnFailure(f func()) {
 		return
 	}
 	s.onFailure = f
+}
+
+// Keep has the stream of the peer live on after its handler has returned, which costs no goroutine,
+// until either side ends it. Then over is called once, at once if it has ended; it must not wait,
+// nor call a method of the stream or its connection. The request is forgotten, and its context ends
+// with the handler.
+func (s *Stream) Keep(over func()) {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	s.kept, s.onFailure, s.fields = true, over, Fields{}
+	if s.over {
+		over()
+	}
 }
 
 // streamErrLocked returns why the stream is over before its time.
@@ -247,7 +261,7 @@ func (s *Stream) removeLocked() {
 		c.theirs--
 	}
 	s.late.stop()
-	if s.onFailure != nil && s.err != nil {
+	if s.onFailure != nil && (s.err != nil || s.kept) {
 		s.onFailure()
 	}
 }

@@ -1,0 +1,132 @@
+package quiet
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"math/big"
+	"math/rand/v2"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"ztm/apps/appstest"
+	"ztm/tunnel"
+)
+
+func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
+
+func sockets(t testing.TB) (a, b *net.TCPConn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	near, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close() })
+	far, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { far.Close() })
+	return near.(*net.TCPConn), far.(*net.TCPConn)
+}
+
+// pair is a connection whose far end is a Conn. below is what lies under its TLS; nil: what a hub
+// has there.
+func pair(t testing.TB, below func(*net.TCPConn) net.Conn) (near *tls.Conn, far *Conn) {
+	t.Helper()
+	public, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
+	der, err := x509.CreateCertificate(nil, template, template, public, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, socket := sockets(t)
+	under := net.Conn(socket)
+	if below != nil {
+		under = below(socket)
+	}
+	records := &tunnel.RecordConn{Conn: under}
+	server := tls.Server(records, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS13})
+	near = tls.Client(a, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13})
+	shaken := make(chan error, 1)
+	go func() { shaken <- server.HandshakeContext(t.Context()) }()
+	if err := near.HandshakeContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-shaken; err != nil {
+		t.Fatal(err)
+	}
+	records.Meter.Over()
+	return near, New(server, socket)
+}
+
+func TestNothingIsLostAndNobodyWaitsForWhatIsThere(t *testing.T) {
+	near, far := pair(t, nil)
+	chacha := rand.NewChaCha8([32]byte{1})
+	data := make([]byte, 2<<20)
+	chacha.Read(data)
+	sizes := []int{1, 9, 17, size - 1, size, size + 1, 16384, 16385, 40_000}
+	random := rand.New(chacha)
+	go func() {
+		for rest := data; len(rest) > 0; {
+			n := min(sizes[random.IntN(len(sizes))], len(rest))
+			if _, err := near.Write(rest[:n]); err != nil {
+				return // the reader says so
+			}
+			rest = rest[n:]
+		}
+		near.CloseWrite()
+	}()
+	var got []byte
+	for i := 0; ; i++ {
+		p := make([]byte, sizes[i%len(sizes)])
+		far.Await()
+		n, err := far.Read(p)
+		got = append(got, p[:n]...)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(got, data) {
+		t.Errorf("%d bytes came of %d, or others", len(got), len(data))
+	}
+}
+
+func TestAwaitEndsWithTheConnection(t *testing.T) {
+	for name, end := range map[string]func(near *tls.Conn, far *Conn){
+		"the peer's end": func(near *tls.Conn, _ *Conn) { near.Close() },
+		"its own close":  func(_ *tls.Conn, far *Conn) { far.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			near, far := pair(t, nil)
+			near.Write([]byte("x"))
+			far.Read(make([]byte, 2))
+			ended := make(chan error, 1)
+			go func() {
+				far.Await()
+				_, err := far.Read(make([]byte, 2))
+				ended <- err
+			}()
+			end(near, far)
+			if err := <-ended; err == nil {
+				t.Error("there is no end")
+			}
+		})
+	}
+}
