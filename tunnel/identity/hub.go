@@ -40,17 +40,7 @@ func SignHubRecord(r HubRecord, key ed25519.PrivateKey) (doc []byte, err error) 
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	if r.ID != IDOf(key.Public().(ed25519.PublicKey)) {
-		return nil, failf(ErrRecord, "hub record: ID %s is not that of the key", r.ID)
-	}
-	doc, err = signDocument(hubContext, r, key)
-	if err != nil {
-		return nil, failf(ErrRecord, "hub record: %v", err)
-	}
-	if len(doc) > MaxHubRecord {
-		return nil, failf(ErrRecord, "hub record is larger than %d bytes", MaxHubRecord)
-	}
-	return doc, nil
+	return signOwn("hub record", hubContext, r.ID, r, key, MaxHubRecord)
 }
 
 // HubRecord reads the signed record of a hub and verifies its certificate and its signature. Errors
@@ -134,14 +124,7 @@ func SignAttach(a Attach, key ed25519.PrivateKey) (doc []byte, err error) {
 	if err := a.check(); err != nil {
 		return nil, err
 	}
-	if a.ID != IDOf(key.Public().(ed25519.PublicKey)) {
-		return nil, failf(ErrRecord, "attach: ID %s is not that of the key", a.ID)
-	}
-	doc, err = signDocument(attachContext, a, key)
-	if err != nil {
-		return nil, failf(ErrRecord, "attach: %v", err)
-	}
-	return doc, nil
+	return signOwn("attach", attachContext, a.ID, a, key, MaxAttach)
 }
 
 // OpenAttach reads what an endpoint with a key has signed for a hub. The key comes from a verified

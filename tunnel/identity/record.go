@@ -41,15 +41,20 @@ func SignRecord(r Record, key ed25519.PrivateKey) (doc []byte, err error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	if r.ID != IDOf(key.Public().(ed25519.PublicKey)) {
-		return nil, failf(ErrRecord, "endpoint record: ID %s is not that of the key", r.ID)
+	return signOwn("endpoint record", recordContext, r.ID, r, key, MaxRecord)
+}
+
+// signOwn signs what the device of a key says of itself.
+func signOwn(what, context string, id ID, v any, key ed25519.PrivateKey, most int) ([]byte, error) {
+	if id != IDOf(key.Public().(ed25519.PublicKey)) {
+		return nil, failf(ErrRecord, "%s: ID %s is not that of the key", what, id)
 	}
-	doc, err = signDocument(recordContext, r, key)
+	doc, err := signDocument(context, v, key)
 	if err != nil {
-		return nil, failf(ErrRecord, "endpoint record: %v", err)
+		return nil, failf(ErrRecord, "%s: %v", what, err)
 	}
-	if len(doc) > MaxRecord {
-		return nil, failf(ErrRecord, "endpoint record is larger than %d bytes", MaxRecord)
+	if len(doc) > most {
+		return nil, failf(ErrRecord, "%s is larger than %d bytes", what, most)
 	}
 	return doc, nil
 }
