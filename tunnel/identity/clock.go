@@ -8,9 +8,9 @@ import (
 
 // Clock is the time by which certificates are verified: that of the device, but never before a
 // floor. A router without a battery boots in 1970. The floor keeps the mesh's certificates from
-// looking as if they were of the future. It is the latest of three times: when the binary was
-// built, the time that the device kept (see [Floor]), and when the trust list was issued (see
-// [Clock.Hint]). It moves on while the process runs. All methods may be called from any goroutine.
+// looking as if they were of the future. It is the latest of four times: when the binary was
+// built, the time that the device kept (see [Floor]), and when the trust list was issued and a
+// peer's certificate signed (see [Clock.Hint]). It moves on while the process runs. All methods may be called from any goroutine.
 type Clock struct {
 	mu    sync.Mutex
 	floor time.Time // zero: none

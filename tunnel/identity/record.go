@@ -62,13 +62,7 @@ func signOwn(what, context string, id ID, v any, key ed25519.PrivateKey, most in
 // Record reads a signed record and verifies its certificate and its signature. Errors match
 // [ErrRecord] or are what [Trust.Verify] returns.
 func (v *Verifier) Record(doc []byte) (Record, Subject, error) {
-	r, s, err := v.readRecord(doc, func(cert *x509.Certificate) (Subject, error) {
-		return v.Trust().Verify(cert, RoleMember, v.clock.Now())
-	})
-	if err == nil {
-		v.saw(s)
-	}
-	return r, s, err
+	return v.readRecord(doc, func(cert *x509.Certificate) (Subject, error) { return v.judge(cert, RoleMember) })
 }
 
 // InspectRecord does what [Verifier.Record] does and time and evictions do not change, see

@@ -413,6 +413,53 @@ func TestListFromAfterOnesOwnCertificateDoesNotMoveTheClock(t *testing.T) {
 	})
 }
 
+func TestAPeersCertificateMovesTheClockOfADeviceThatHasNone(t *testing.T) {
+	for name, tt := range map[string]struct {
+		age     time.Duration // of the device, made in the year 2000, when the bubble begins
+		floor   time.Time
+		signed  time.Duration // when the peer's certificate was, after one's own
+		own     bool          // the peer is the device itself
+		rotated bool          // the mesh has another CA since
+		good    bool          // the peer is let in, and the clock is not before its certificate was signed
+	}{
+		"a certificate of later":                 {floor: start, signed: 60 * day, good: true},
+		"one that is good as it is":              {floor: start, signed: day / 2, good: true},
+		"one of before":                          {floor: start.Add(60 * day), signed: day, good: true},
+		"one of the CA before":                   {floor: start, signed: 60 * day, rotated: true},
+		"one of after one's own end":             {floor: start, signed: 400 * day},
+		"one's own, of later":                    {floor: start, signed: 60 * day, own: true},
+		"a device that has a clock and no floor": {age: 27 * year, signed: 60 * day},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				<-time.After(tt.age)
+				m := newMesh(t)
+				self := m.member(t, "bob", start)
+				own := m.subject(t, self)
+				peer := m.member(t, "carol", start.Add(tt.signed))
+				if tt.own {
+					peer = self
+					peer.der = must(m.ca.SignMember(self.public(), "bob", start, start.Add(tt.signed)))(t)
+				}
+				if tt.rotated {
+					m.trust = must(m.trust.Rotate(m.ca, must(m.ca.Successor(start))(t), start.Add(30*day), start))(t)
+				}
+				v := NewVerifier(m.trust, NewClock(tt.floor))
+				v.SetOwn(own)
+				before := v.Clock().Now()
+				_, _, err := v.Record(must(SignRecord(Record{ID: peer.id, Name: "carol", Certificate: peer.der}, peer.key))(t))
+				want := before
+				if at := start.Add(tt.signed); tt.good && at.After(before) {
+					want = at
+				}
+				if now := v.Clock().Now(); (err == nil) != tt.good || !now.Equal(want) {
+					t.Errorf("the clock says %v, want %v; the peer: %v", now, want, err)
+				}
+			})
+		})
+	}
+}
+
 func TestFloorNeedsTwoCertificatesThatAreGoodByIt(t *testing.T) {
 	subject := func(from, until time.Duration) Subject {
 		return Subject{NotBefore: start.Add(from), NotAfter: start.Add(until)}
