@@ -103,7 +103,7 @@ func PolicyPath(mesh string, id identity.ID, below ...string) string {
 
 // Access is one row of who can reach what: GET below "policy/who-can".
 type Access struct {
-	User   string    `json:"user"`
+	User   string    `json:"user"` // "*": everybody whose access has not ended
 	App    string    `json:"app"`
 	Target string    `json:"target,omitempty"`
 	Allow  bool      `json:"allow"`

@@ -141,7 +141,7 @@ func (p commands) whoCanCommand() *cli.Command {
 		Subcommands: []*cli.Command{{
 			Name: "reach", Category: apps.InMesh, ArgsUsage: "EP TARGET", Usage: "list who can reach a target of an app at an endpoint",
 			Description: "The endpoint answers, by what it decides by: its owner's rule and the policy that it has. Who is not in the list cannot;\n" +
-				"perhaps is who can from some of their endpoints alone, and the user * is everybody.\n" +
+				"perhaps is who can from some of their endpoints alone, and the user * is everybody whose access has not ended.\n" +
 				"Its own user may ask, root, and whom a grant gives policy/read there. Of one that is offline this endpoint says whom the\n" +
 				"policy would let, if it holds the CA key.\n" +
 				"TARGET is an app and what of it, as grants name it; tcp/NAME is short for tunnel/tcp/NAME.\n\n" +

@@ -1,10 +1,13 @@
 package file
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"ztm/apps"
 	"ztm/tunnel/identity"
@@ -72,6 +75,37 @@ func TestADifferenceIsWhatEndpointsDecideOtherwise(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+func TestAPolicyIsTheSameAfterItWasAFile(t *testing.T) {
+	for seed := range uint64(250) {
+		r := rand.New(rand.NewPCG(seed, 6))
+		s := someSource(r)
+		s.Mode, s.Direct = []string{policy.Enforce, policy.Observe}[r.IntN(2)], []string{"", policy.DirectLAN, policy.DirectOff}[r.IntN(3)]
+		s.Groups["empty"] = policy.Group{Members: []policy.Member{}, Notify: r.IntN(2) == 0, Visible: []string{"", "root"}[r.IntN(2)], Max: int64(r.IntN(3) * 90)}
+		s.Users["no"], s.Users["17"], s.Users["a.b"] = policy.User{}, policy.User{}, policy.User{Until: 1 + r.Int64N(1<<35)}
+		for i := range s.Grants {
+			s.Grants[i].From = [][]string{{"*"}, {"ep0", "label:x+y"}}[r.IntN(2)]
+		}
+		b, err := Write(s, seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := Read(b)
+		if err != nil {
+			t.Fatalf("seed %d: %v\n%s", seed, err, b)
+		}
+		again, err := f.Source(s, 99)
+		if err != nil {
+			t.Fatalf("seed %d: %v\n%s", seed, err, b)
+		}
+		if diff := cmp.Diff(s, again); diff != "" || f.Base != seed {
+			t.Fatalf("seed %d: base %d (-before +after):\n%s", seed, f.Base, diff)
+		}
+		if twice, err := Write(again, seed); err != nil || !bytes.Equal(twice, b) {
+			t.Fatalf("seed %d: written again it is\n%s\nand before\n%s, %v", seed, twice, b, err)
 		}
 	}
 }

@@ -129,7 +129,8 @@ func (v view) labels(rule rule, user string) (out []string) {
 	return out
 }
 
-// rows are those of all but the endpoint's own user.
+// rows are those of all but the endpoint's own user. The row of everybody does not speak of those
+// whose access as a whole has ended.
 func (k *Keeper) rows(v view, rule rule, app, name string) (rows []api.Access) {
 	users := slices.Concat(v.rights.Users(), slices.DeleteFunc(slices.Clone(rule.who), func(t string) bool { return !apps.IsUser(t) }))
 	slices.Sort(users)
