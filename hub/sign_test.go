@@ -130,6 +130,27 @@ func TestAHubThatKeepsTheCARenewsItselfAndMembers(t *testing.T) {
 	}
 }
 
+func TestAHubThatKeepsTheCARenewsNobodyPastTheEndOfTheirAccess(t *testing.T) {
+	dir := t.TempDir()
+	old := oldHub(t, dir, time.Now().Add(-identity.HubLifetime*3/4), keepCA)
+	h := startIn(t, dir, func(c *Config) { c.Permit, c.KeepCA = old.config.Permit, true })
+	for life, refused := range map[time.Duration]bool{30 * 24 * time.Hour: true, identity.MemberLifetime - time.Hour: true, identity.MemberLifetime: false} {
+		gil := h.unjoined("gil")
+		began := time.Now().Add(-life * 3 / 4)
+		der, err := h.ca.LimitMember(publicKey(gil.key), "gil", began, began, life)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gil.cert = identity.TLSCertificate(der, gil.key)
+		err = gil.session().Call(t.Context(), "POST", tunnel.PathRenew, nil, nil, new(tunnel.SignAnswer))
+		if refused {
+			wantRefusal(t, err, 403, "access of user gil ends")
+		} else if err != nil {
+			t.Errorf("a certificate of a whole life: %v", err)
+		}
+	}
+}
+
 func TestAHubWithoutTheCADoesNotRenew(t *testing.T) {
 	h := start(t)
 	bob := h.deviceAt("bob", time.Now(), time.Now())

@@ -147,6 +147,9 @@ func (ca *CA) LimitMember(key ed25519.PublicKey, user string, admitted, now time
 	return ca.sign(Subject{Role: RoleMember, User: user, Key: key, Admitted: admitted}, x509.ExtKeyUsageClientAuth, now, min(life, MemberLifetime))
 }
 
+// Limited reports whether a member's certificate was signed for less than [MemberLifetime].
+func (s Subject) Limited() bool { return s.NotAfter.Sub(s.NotBefore) < setBack+MemberLifetime }
+
 // SignHub signs the certificate of a hub that is admitted now, valid for [HubLifetime].
 func (ca *CA) SignHub(key ed25519.PublicKey, now time.Time) (der []byte, err error) {
 	return ca.AdmitHub(key, now, now)

@@ -99,28 +99,24 @@ func (v *Verifier) Subject(cs tls.ConnectionState, role Role) (Subject, error) {
 	return v.judge(cert, role)
 }
 
-// judge verifies the certificate of a peer as of now, and takes it as a witness of the time.
+// judge verifies the certificate of a peer as of now. A device whose own time is plainly wrong takes
+// the time at which it was signed, see [Clock.Hint]: what has ended by then does not come back, and
+// the peer is not refused as one of the future. Only the newest CA counts, whose key nobody has stolen
+// yet.
 func (v *Verifier) judge(cert *x509.Certificate, role Role) (Subject, error) {
 	trust := v.Trust()
 	s, err := trust.inspect(cert, role)
 	if err != nil {
 		return Subject{}, err
 	}
-	v.witness(s, trust)
+	if own := v.own.Load(); own != nil && own.ID != s.ID && s.Issuer == trust.Newest() {
+		v.clock.Hint(s.NotBefore.Add(setBack), own.NotAfter)
+	}
 	if err := trust.Reverify(s, v.clock.Now()); err != nil {
 		return Subject{}, err
 	}
 	v.saw(s)
 	return s, nil
-}
-
-// witness gives a device whose own time is plainly wrong the time at which a peer's certificate was
-// signed, see [Clock.Hint]: what has ended by then does not come back, and the peer is not refused
-// as one of the future. Only the newest CA counts, whose key nobody has stolen yet.
-func (v *Verifier) witness(s Subject, trust *Trust) {
-	if own := v.own.Load(); own != nil && own.ID != s.ID && s.Issuer == trust.Newest() {
-		v.clock.Hint(s.NotBefore.Add(setBack), own.NotAfter)
-	}
 }
 
 // ClientConfig returns a configuration for dialling a hub or a member. cert is one's own

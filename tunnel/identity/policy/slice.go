@@ -43,48 +43,10 @@ type Given struct {
 }
 
 // Slice returns what of a source that was checked concerns an endpoint. asked are the terms that
-// the endpoint's own rules name; what the policy does not know of them is left out.
+// the endpoint's own rules name; what the policy does not know of them is left out. A holder that cuts
+// many slices of one source uses a [Cutter].
 func (s *Source) Slice(head *Signed, id identity.ID, asked []string) *Slice {
-	asked = slices.Compact(slices.Sorted(slices.Values(asked)))
-	name, self := s.pinned(id)
-	out := &Slice{
-		Head: head.Sum, Endpoint: id, Mode: s.Mode, Labels: slices.Concat([]string{}, self.Labels), Asked: slices.Concat([]string{}, asked),
-		Groups: map[string]Group{}, Places: map[string][]identity.ID{}, Ends: map[string]int64{}, Grants: []Given{},
-	}
-	for user, u := range s.Users {
-		if u.Until != 0 {
-			out.Ends[user] = u.Until
-		}
-	}
-	for _, g := range s.Grants {
-		if !slices.ContainsFunc(g.At, func(t string) bool { return means(t, name, self) }) {
-			continue
-		}
-		out.Grants = append(out.Grants, Given{g.Name, g.Who, g.To, g.From, g.Until})
-		for _, w := range g.Who {
-			s.addGroup(out, w.Name, true)
-		}
-		for _, t := range g.From {
-			s.addPlace(out, t)
-		}
-	}
-	for _, t := range asked {
-		s.addGroup(out, t, false)
-		if strings.HasPrefix(t, LabelPrefix) {
-			s.addPlace(out, t)
-		}
-	}
-	return out
-}
-
-// pinned returns the endpoint of an ID; "" if the source has none.
-func (s *Source) pinned(id identity.ID) (string, Endpoint) {
-	for name, e := range s.Endpoints {
-		if e.ID == id {
-			return name, e
-		}
-	}
-	return "", Endpoint{}
+	return s.Cutter().Slice(head, id, asked)
 }
 
 // addGroup adds the group of a term. One that is for grants alone is not told to an endpoint that
@@ -95,25 +57,6 @@ func (s *Source) addGroup(to *Slice, term string, granted bool) {
 	if isGroup && known && (granted || g.Visible == "") {
 		to.Groups[name] = g
 	}
-}
-
-func (s *Source) addPlace(to *Slice, term string) {
-	if _, there := to.Places[term]; there || term == Anybody || to.ids > maxIDs {
-		return
-	}
-	var names []string
-	for name, e := range s.Endpoints {
-		if means(term, name, e) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	ids := make([]identity.ID, len(names))
-	for i, name := range names {
-		ids[i] = s.Endpoints[name].ID
-	}
-	to.Places[term] = ids
-	to.ids += len(ids)
 }
 
 // means reports whether a term of At or From is about an endpoint; one that is not pinned has no
