@@ -37,7 +37,7 @@ func (p commands) do(ctx context.Context, method string, in, out any, below ...s
 	}
 	err = p.Do(ctx, method, path, in, out)
 	if method != http.MethodGet && answer.CodeOf(err) == answer.Denied {
-		return &apps.HintError{Err: err, Hint: "do it at an endpoint of root that holds the key, or from another of root's: ztm ep NAME group add ..."}
+		return &apps.HintError{Err: err, Hint: "do it at an endpoint of root that holds the key, or from another of root's: ztm ep NAME group add ...; where there is none, join one with the root permit"}
 	}
 	return err
 }

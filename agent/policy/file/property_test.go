@@ -59,7 +59,7 @@ func TestADifferenceIsWhatEndpointsDecideOtherwise(t *testing.T) {
 			t.Fatal(err)
 		}
 		for ep, e := range old.Endpoints {
-			before, after := Rights(old, e.ID), Rights(next, e.ID)
+			before, after := rightsFor(old.Cutter(), e.ID), rightsFor(next.Cutter(), e.ID)
 			for _, user := range []string{"ann", "bob", "carol"} {
 				for _, to := range [][2]string{{"tunnel", "tcp/db"}, {"terminal", "shell"}} {
 					p, target := apps.Peer{User: user}, to[0]

@@ -14,10 +14,10 @@ import (
 // Run runs the tests of a file, at a time in Unix seconds, on the policy that it says. It returns what
 // does not hold, with its line. Each is decided by what an endpoint decides by.
 func (f *File) Run(s *policy.Source, now int64) (wrong []string) {
-	at := map[string]*decide.Rights{}
-	rights := func(ep string) *decide.Rights {
+	at, cuts := map[string]*decide.Rights{}, s.Cutter()
+	rightsAt := func(ep string) *decide.Rights {
 		if at[ep] == nil {
-			at[ep] = Rights(s, s.Endpoints[ep].ID)
+			at[ep] = rightsFor(cuts, s.Endpoints[ep].ID)
 		}
 		return at[ep]
 	}
@@ -27,7 +27,7 @@ func (f *File) Run(s *policy.Source, now int64) (wrong []string) {
 			eps = names(s.Endpoints)
 		}
 		for _, ep := range eps {
-			d := t.ask(rights(ep), s, now)
+			d := t.ask(rightsAt(ep), s, now)
 			if d.Allow != t.Can {
 				wrong = append(wrong, fmt.Sprintf("line %d: %s", t.Line, t.sentence(ep, d)))
 			}
@@ -36,9 +36,9 @@ func (f *File) Run(s *policy.Source, now int64) (wrong []string) {
 	return wrong
 }
 
-// Rights are what an endpoint decides by, were a policy in force and nobody evicted.
-func Rights(s *policy.Source, id identity.ID) *decide.Rights {
-	return decide.Compile(s.Slice(&policy.Signed{}, id, nil), func(string, int64) bool { return false })
+// rightsFor are what an endpoint decides by, were a policy in force and nobody evicted.
+func rightsFor(cuts *policy.Cutter, id identity.ID) *decide.Rights {
+	return decide.Compile(cuts.Slice(&policy.Signed{}, id, nil), func(string, int64) bool { return false })
 }
 
 func (t Test) ask(r *decide.Rights, s *policy.Source, now int64) decide.Decision {

@@ -90,6 +90,7 @@ type Keeper struct {
 	slice   *signed.Slice       // what is in force, perhaps of an older head; guarded by mu
 	loud    bool                // a group of slice has its use announced; guarded by mu
 	source  *signed.Source      // of head, at holders that have it; guarded by mu
+	cuts    *signed.Cutter      // of the source that slices were cut of last; guarded by mu
 	wanted  map[string]struct{} // terms that rules here name and the slice has not; guarded by mu
 	judged  int64               // up to when ends were looked at, Unix seconds; guarded by mu
 	again   bool                // what runs is to be judged again; guarded by mu

@@ -153,11 +153,25 @@ func (k *Keeper) cut(ca *identity.CA) error {
 	k.mu.Lock()
 	asked := k.askedLocked()
 	k.mu.Unlock()
-	doc, err := source.Slice(head, k.Self, asked).Sign(ca)
+	doc, err := k.cutter(source).Slice(head, k.Self, asked).Sign(ca)
 	if err != nil {
 		return err
 	}
 	return k.put(head, doc)
+}
+
+// cutter returns what cuts slices of a source.
+func (k *Keeper) cutter(source *signed.Source) *signed.Cutter {
+	k.mu.Lock()
+	cuts := k.cuts
+	k.mu.Unlock()
+	if cuts == nil || cuts.Source != source {
+		cuts = source.Cutter()
+		k.mu.Lock()
+		k.cuts = cuts
+		k.mu.Unlock()
+	}
+	return cuts
 }
 
 // whole returns the source of the newest head, from the disk or from another holder.

@@ -107,7 +107,7 @@ func (k *Keeper) serveSlice(w http.ResponseWriter, r *http.Request, peer identit
 	if head == nil {
 		return answer.Errorf(answer.NotFound, "the mesh has no policy")
 	}
-	doc, err := source.Slice(head, peer.ID, in.Asked).Sign(ca)
+	doc, err := k.cutter(source).Slice(head, peer.ID, in.Asked).Sign(ca)
 	if err != nil {
 		return answer.Errorf(answer.Limit, "%v", err)
 	}

@@ -21,7 +21,7 @@ func (c commands) source(ctx context.Context) (now api.PolicySource, path string
 	}
 	err = c.Do(ctx, http.MethodGet, path, nil, &now)
 	if answer.CodeOf(err) == answer.Denied {
-		err = &apps.HintError{Err: err, Hint: "do it at an endpoint of root that holds the key, or from another of root's: ztm ep NAME policy ..."}
+		err = &apps.HintError{Err: err, Hint: "do it at an endpoint of root that holds the key, or from another of root's: ztm ep NAME policy ...; where there is none, join one with the root permit"}
 	}
 	return now, path, err
 }
