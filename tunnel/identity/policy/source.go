@@ -211,7 +211,23 @@ func (s *Source) Check() error {
 	return nil
 }
 
+// checkCase refuses names that differ in case alone: people take one for the other.
+func checkCase[V any](what string, all map[string]V) error {
+	seen := make(map[string]string, len(all))
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		low := strings.ToLower(name)
+		if other, twice := seen[low]; twice {
+			return failf("%s: %q and %q differ in case alone", what, clip(other), clip(name))
+		}
+		seen[low] = name
+	}
+	return nil
+}
+
 func (s *Source) checkUsers() error {
+	if err := checkCase("users", s.Users); err != nil {
+		return err
+	}
 	return each(s.Users, func(name string, u User) error {
 		if err := identity.CheckName(name); err != nil {
 			return failf("user: %v", err)
@@ -221,6 +237,9 @@ func (s *Source) checkUsers() error {
 }
 
 func (s *Source) checkGroups() error {
+	if err := checkCase("groups", s.Groups); err != nil {
+		return err
+	}
 	return each(s.Groups, func(name string, g Group) error {
 		switch {
 		case identity.CheckName(name) != nil:

@@ -113,6 +113,8 @@ func TestWhatAPolicyDoesNotKnowIsRefused(t *testing.T) {
 		},
 		"an ID of no form": func(s *Source) { s.Endpoints["db-1"] = Endpoint{ID: "x"} },
 		"an ID twice":      func(s *Source) { s.Endpoints["db-2"] = s.Endpoints["db-1"] },
+		"users alike":      func(s *Source) { s.Users["BOB"] = User{} },
+		"groups alike":     func(s *Source) { s.Groups["Ops"] = Group{Members: []Member{}} },
 		"no list of users": func(s *Source) { s.Users = nil },
 	} {
 		s := example()
