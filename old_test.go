@@ -80,3 +80,22 @@ func TestOldCommandsThatStayed(t *testing.T) {
 		}
 	}
 }
+
+// TestAFileOfFrpChangesNothingUntilItIsApplied holds that what people want to look at first can be
+// looked at.
+func TestAFileOfFrpChangesNothingUntilItIsApplied(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	file := w.path("frpc.toml")
+	w.write("frpc.toml", "serverAddr = \"frp.example.com\"\n[[proxies]]\nname = \"web\"\ntype = \"tcp\"\nlocalIP = \"127.0.0.1\"\nlocalPort = 80\nremotePort = 6000\n")
+	if out := w.ztm("root", "import", file); !strings.Contains(out, "ztm tunnel open outbound tcp/web") {
+		t.Errorf("it does not show what it would do:\n%s", out)
+	}
+	if out := w.ztm("root", "get", "tunnel", "-o", "json"); strings.Contains(out, "web") {
+		t.Errorf("it was done already:\n%s", out)
+	}
+	w.ztm("root", "import", file, "--apply")
+	if out := w.ztm("root", "get", "tunnel", "-o", "json"); !strings.Contains(out, "web") {
+		t.Errorf("it was not done:\n%s", out)
+	}
+}
