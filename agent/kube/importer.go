@@ -177,26 +177,25 @@ func (i *importer) keep(ctx context.Context, r imports.Result, in func(key strin
 			present[slicePath(s.Namespace, s.Name)] = s
 		}
 	}
-	wanted := map[string]bool{}
 	ready := i.replicas(there)
 	yields := i.yields(ready)
+	port := func(key string) int {
+		if l := i.listening[key]; l != nil && l.exit && !yields && in(key) {
+			return l.port
+		}
+		return 0
+	}
+	wanted := map[string]bool{}
 	for _, im := range r.Imports {
-		for _, s := range imports.Slices(im, i.Rules.Pod, func(key string) int {
-			if l := i.listening[key]; l != nil && l.exit && !yields && in(key) {
-				return l.port
-			}
-			return 0
-		}) {
+		for _, s := range imports.Slices(im, i.Rules.Pod, port) {
 			path := slicePath(s.Metadata.Namespace, s.Metadata.Name)
 			wanted[path] = true
-			if old, ok := present[path]; ok && s.Same(old) || time.Since(i.written[path]) < settled {
+			if old, ok := present[path]; ok && s.Same(old) {
 				continue
 			}
-			q := url.Values{"fieldManager": {"ztm"}, "force": {"true"}}
-			if err := i.client.Do(ctx, http.MethodPatch, path, q, "application/apply-patch+yaml", s, nil); err != nil {
-				return fmt.Errorf("EndpointSlice %s/%s: %w", s.Metadata.Namespace, s.Metadata.Name, err)
+			if err := i.write(ctx, path, s); err != nil {
+				return err
 			}
-			i.written[path] = time.Now()
 		}
 	}
 	for path, s := range present {
@@ -208,6 +207,19 @@ func (i *importer) keep(ctx context.Context, r imports.Result, in func(key strin
 		}
 	}
 	return i.bury(ctx, ready, there)
+}
+
+// write writes a slice of this pod, unless it was written a moment ago.
+func (i *importer) write(ctx context.Context, path string, s imports.Slice) error {
+	if time.Since(i.written[path]) < settled {
+		return nil
+	}
+	q := url.Values{"fieldManager": {"ztm"}, "force": {"true"}}
+	if err := i.client.Do(ctx, http.MethodPatch, path, q, "application/apply-patch+yaml", s, nil); err != nil {
+		return fmt.Errorf("EndpointSlice %s/%s: %w", s.Metadata.Namespace, s.Metadata.Name, err)
+	}
+	i.written[path] = time.Now()
+	return nil
 }
 
 // own reports whether a slice is this pod's.

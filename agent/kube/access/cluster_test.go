@@ -46,7 +46,7 @@ func TestEndpointsThatLeadToOneClusterStandInForEachOther(t *testing.T) {
 			one.SetOnline(away != one)
 			two.SetOnline(away != two)
 		}
-		if status := ask(); status != http.StatusOK || len(asked()) != 1 {
+		if status := ask(); status != http.StatusOK || len(asked()) == 0 {
 			t.Errorf("%d", status)
 		}
 	}
