@@ -240,7 +240,7 @@ func (k *Controller) step(ctx context.Context) error {
 func (k *Controller) hidden() error {
 	if k.spaces != nil {
 		if _, err := k.spaces.Health(); cluster.Denied(err) {
-			return fmt.Errorf("Namespaces: %w", err)
+			return fmt.Errorf("list of Namespaces: %w", err)
 		}
 	}
 	for _, s := range k.scopes {

@@ -215,6 +215,9 @@ func notReady(c *container) error {
 // rollsAccess rolls the pods that lead to the API server while kubectl asks through them.
 func (k *kubelet) rollsAccess() (string, error) {
 	l := k.c.lab
+	if err := k.secret(k.good()); err != nil {
+		return "", err
+	}
 	if _, err := k.c.kubectl("", "apply", "-k", "deploy/kubernetes/access"); err != nil {
 		return "", err
 	}
@@ -248,33 +251,47 @@ func (k *kubelet) kubectl(words ...string) []string {
 	return append([]string{"kubectl", "--kubeconfig", k.c.path("office.json"), "--cache-dir", k.c.path("laptop")}, words...)
 }
 
-// people uses kubectl as people do.
+// people use kubectl as people do, and an old one.
 func (k *kubelet) people() (string, error) {
-	l := k.c.lab
-	words := k.kubectl("-n", "stock", "get", "configmaps", "--watch-only")
-	watch, err := l.run("laptop", "watch", words[0], words[1:]...)
-	if err != nil {
-		return "", err
+	for _, program := range []string{"kubectl", filepath.Join(k.c.lab.programs, oldKubectl)} {
+		use := func(words ...string) []string { return append([]string{program}, k.kubectl(words...)[1:]...) }
+		if err := k.uses(filepath.Base(program), use); err != nil {
+			return "", fmt.Errorf("%s: %w", program, err)
+		}
 	}
-	manifest := l.path("greeting.json")
-	n := 0 // what is applied before the watch began is not seen by it
+	return "kubectl and " + oldKubectl, nil
+}
+
+// uses looks at what is there, applies something that a watch tells, and reads a log.
+func (k *kubelet) uses(name string, kubectl func(words ...string) []string) error {
+	l := k.c.lab
+	if _, err := l.prints("web-1", "laptop", kubectl("-n", "stock", "get", "pods")...); err != nil {
+		return err
+	}
+	words := kubectl("-n", "stock", "get", "configmaps", "--watch-only")
+	watch, err := l.run("laptop", "watch-"+name, words[0], words[1:]...)
+	if err != nil {
+		return err
+	}
+	manifest := l.path(name + ".json")
+	n := 0 // what is applied before the watch has begun is not seen by it
 	err = process.Until(l.ctx, "the watch tells what was applied", patience, func() error {
 		n++
-		text := fmt.Sprintf(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"greeting","namespace":"stock"},"data":{"n":"%d"}}`, n)
+		text := fmt.Sprintf(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"from-%s","namespace":"stock"},"data":{"n":"%d"}}`, name, n)
 		if err := os.WriteFile(manifest, []byte(text), 0o600); err != nil {
 			return err
 		}
-		if out, err := l.net.Output("laptop", k.kubectl("apply", "-f", manifest)...); err != nil {
+		if out, err := l.net.Output("laptop", kubectl("apply", "-f", manifest)...); err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
-		return watch.Says("greeting")
+		return watch.Says("from-" + name)
 	})
 	watch.End(10 * time.Second)
 	if err != nil {
-		return "", err
+		return err
 	}
-	_, err = l.prints("serves", "laptop", k.kubectl("-n", "stock", "logs", "web-1")...)
-	return "", err
+	_, err = l.prints("serves", "laptop", kubectl("-n", "stock", "logs", "web-1")...)
+	return err
 }
 
 // hub runs the hub of our manifests, with a name of the cluster, and an agent in a pod that joins there.
