@@ -119,6 +119,8 @@ type Options struct {
 	// about each directory: what it does not admit is left out. nil admits all.
 	Admit    func(path string, size int64) error
 	AdmitDir func(path string) error
+
+	volatile bool // receiver, of tests: nothing waits for the disk
 }
 
 func (o *Options) meter() *Meter {

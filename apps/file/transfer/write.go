@@ -361,7 +361,7 @@ func (w *writing) commit() error {
 	}
 	if err == nil {
 		// Thousands of small files cannot wait for the disk one by one. An old content can.
-		err = w.out.Commit(fs.FileMode(w.Mode), w.changed(), w.Size > block || w.out.Replaces())
+		err = w.out.Commit(fs.FileMode(w.Mode), w.changed(), !w.o.volatile && (w.Size > block || w.out.Replaces()))
 	}
 	if err != nil {
 		w.report.add(&w.report.Failures, w.path, Reason(err))
