@@ -73,7 +73,9 @@ type App struct {
 	still     time.Duration          // how long a change has to stand still; 0 is mirror.StandStill
 	told      map[identity.ID]told   // guarded by mu
 
-	disk *rooted.Disk // that the local directory is on; nil: the one that it is; set before the first use
+	// Of tests:
+	now  func() time.Time // the clock of the trash
+	disk *rooted.Disk     // that the local directory is on; nil: the one that it is; set before the first use
 }
 
 // known is what is known of a peer's index.
@@ -89,7 +91,7 @@ var _ apps.App = (*App)(nil)
 
 // New makes the app.
 func New(h apps.Host) apps.App {
-	a := &App{host: h, settings: settings.Value[Config]{State: h.State, Check: checkConfig},
+	a := &App{now: time.Now, host: h, settings: settings.Value[Config]{State: h.State, Check: checkConfig},
 		rules:    settings.Table[Shared]{State: h.State, Prefix: "share/"},
 		mirrored: settings.Table[mirror.Setting]{State: h.State, Prefix: "mirror/", Check: checkMirror}, mirrors: map[string]*mirroring{},
 		peers: map[identity.ID]*known{}, problems: map[string]Problem{}, suspects: map[string]bool{},

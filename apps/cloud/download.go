@@ -92,12 +92,12 @@ func (a *App) fetchFile(ctx context.Context, row index.Row, online map[identity.
 	}
 	switch {
 	case edited:
-		aside, err = p.SetAside(a.host.Mesh.Self().Name, time.Now())
+		aside, err = p.SetAside(a.host.Mesh.Self().Name, a.now())
 	case known.Local != nil && len(known.Local.Vector) > 0 && entry.Compare(known.Local.Vector, known.Vector) == entry.Concurrent:
 		// All who have the version that lost give it the same name.
 		aside, err = p.SetAside(hex.EncodeToString(known.Local.Hash[:4]), time.Unix(0, known.Local.Changed))
 	default:
-		err = p.Trash(known.User, known.Path, time.Now())
+		err = p.Trash(known.User, known.Path, a.now())
 	}
 	if err != nil {
 		return "", err

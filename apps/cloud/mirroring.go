@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"slices"
-	"time"
 
 	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/fetch"
@@ -89,6 +88,9 @@ func (a mirrored) Publish(ctx context.Context, paths []string) error {
 		if r.Error != "" {
 			a.note(r.Path, errors.New(r.Error))
 		}
+		if r.Warning != "" {
+			a.log().Warn("a file was published", "path", r.Path, "warning", r.Warning)
+		}
 	}
 	return err
 }
@@ -153,7 +155,7 @@ func (a mirrored) Discard(user, path string) error {
 	}
 	t, err := a.local()
 	if err == nil {
-		err = t.Trash(user, path, time.Now())
+		err = t.Trash(user, path, a.now())
 	}
 	if err != nil {
 		return err
@@ -173,7 +175,7 @@ func (a mirrored) Mend(user, path string) error {
 	if err := a.forget(t, k); err != nil { // first: a file that is only gone would be taken for deleted
 		return err
 	}
-	return t.Trash(user, path, time.Now())
+	return t.Trash(user, path, a.now())
 }
 
 func (a mirrored) Note(user, path string, err error) { a.note(NameOf(user, path), err) }

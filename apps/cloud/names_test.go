@@ -28,6 +28,13 @@ func TestANameIsFoundInEachFormOfUnicodeAndKeepsItsOwn(t *testing.T) {
 	if got := bob.files(url.QueryEscape("/users/alice/" + composed)); len(got) != 1 {
 		t.Errorf("below the directory: %v", got)
 	}
+	// A second name of the file itself, as a disk has it that makes its own form of names, is the file.
+	if err := os.Link(alice.file("alice", decomposed+"/"+decomposed), alice.file("alice", decomposed+"/"+composed)); err == nil {
+		if got := alice.files(""); len(got) != 1 {
+			t.Errorf("it is listed as %v", got)
+		}
+		os.Remove(alice.file("alice", decomposed+"/"+composed))
+	}
 	alice.write(decomposed+"/"+composed, random(20))
 	var results []Result
 	alice.must("POST", "publish", Named{Path: decomposed + "/" + composed}, &results)

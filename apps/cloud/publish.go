@@ -8,12 +8,12 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"ztm/apps/cloud/blocks"
 	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/tree"
+	"ztm/apps/rooted"
 	"ztm/tunnel/answer"
 )
 
@@ -34,6 +34,8 @@ func (a *App) author() entry.Author {
 type Result struct {
 	Path  string `json:"path"` // "/users/USER/PATH"
 	Error string `json:"error,omitempty"`
+
+	Warning string `json:"warning,omitempty"` // it is done, and somebody should look at it
 }
 
 // publish publishes files of the local directory, and shares them with some more users. Without any,
@@ -56,7 +58,7 @@ func (a *App) publish(ctx context.Context, paths, share []string) (results []Res
 				results = append(results, Result{Path: NameOf(user, path), Error: explain(err)})
 				continue
 			}
-			results = append(results, Result{Path: NameOf(user, path)})
+			results = append(results, Result{Path: NameOf(user, path), Warning: warning(t, user, path)})
 			if p != nil {
 				list = append(list, *p)
 			}
@@ -68,6 +70,14 @@ func (a *App) publish(ctx context.Context, paths, share []string) (results []Res
 	}
 	a.again()
 	return results, nil
+}
+
+// warning says what is odd about a file that is published.
+func warning(t *tree.Tree, user, path string) string {
+	if info, err := t.Stat(user, path); err == nil && rooted.Foreign(info) {
+		return "it is a hard link to a file of another account: is it meant to be published?"
+	}
+	return ""
 }
 
 // remember asks the other endpoints once what they know of this one's files, if its own index was
@@ -221,7 +231,7 @@ func (a *App) unpublish(path string, below, dry bool) (results []Result, err err
 			if r.Readers != nil {
 				readers = *r.Readers
 			}
-			list = append(list, index.Published{Entry: entry.Entry{Path: r.Path, Deleted: true, Time: between(time.Now().UnixMilli()), Readers: readers}})
+			list = append(list, index.Published{Entry: entry.Entry{Path: r.Path, Deleted: true, Time: between(a.now().UnixMilli()), Readers: readers}})
 		}
 	})
 	if len(list) == 0 {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io/fs"
+	"os"
 	"slices"
 	"sort"
 	"strings"
@@ -76,7 +77,7 @@ func (a *App) files(user, path string) ([]File, error) {
 		return list, nil
 	}
 	err = t.Walk(self, func(p string, info fs.FileInfo, err error) error {
-		if known[p] || !Below(p, path) || len(list) > index.MaxOfUser {
+		if known[p] || !Below(p, path) || len(list) > index.MaxOfUser || err == nil && a.known(t, p, info) {
 			return nil
 		}
 		f := File{Path: NameOf(self, p), State: Unpublished}
@@ -93,6 +94,18 @@ func (a *App) files(user, path string) ([]File, error) {
 	})
 	sort.Slice(list, func(i, j int) bool { return list[i].Path < list[j].Path })
 	return list, err
+}
+
+// known reports whether a file here is a published one, of whose name the disk has made another form
+// of Unicode.
+func (a *App) known(t *tree.Tree, path string, info fs.FileInfo) bool {
+	self := a.author().User
+	other := a.index.Spelled(self, path)
+	if other == path {
+		return false
+	}
+	there, err := t.Stat(self, other)
+	return err == nil && os.SameFile(info, there)
 }
 
 // file describes a published file.

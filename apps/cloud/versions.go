@@ -87,7 +87,7 @@ func (a *App) restore(ctx context.Context, r Restoring) (v Version, err error) {
 	if in == nil {
 		return v, answer.Errorf(answer.NotFound, "the trash has no such version of %s", r.Path)
 	}
-	if err := in.Restore(item, time.Now()); err != nil {
+	if err := in.Restore(item, a.now()); err != nil {
 		return v, err
 	}
 	if user != a.author().User {

@@ -138,3 +138,16 @@ func FuzzPath(f *testing.F) {
 		}
 	})
 }
+
+func TestANameIsFoundInTheFormThatTheDiskHasMadeOfIt(t *testing.T) {
+	composed, apart, upper := Name{"caf\u00e9"}, Name{"cafe\u0301"}, Name{"CAF\u00c9"}
+	for _, tt := range []struct {
+		have Name
+		same bool
+		want bool
+	}{{composed, true, true}, {apart, true, Form(composed.s) == Form(apart.s)}, {apart, false, false}, {upper, true, false}} {
+		if got := amongForms([]Name{{"x"}, tt.have}, composed, func(Name) bool { return tt.same }); got != tt.want {
+			t.Errorf("%q, the same file %v: %v", tt.have.s, tt.same, got)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -99,8 +100,8 @@ func (p *Pending) look() error {
 	return nil
 }
 
-// exact reports whether the directory has a name exactly as it is written. File systems that fold
-// case, or forms of Unicode, find a file under other names as well.
+// exact reports whether the directory has a name as it is written, or in the form of Unicode that the
+// disk has made of it. File systems that fold case find a file under other names as well.
 func (d *Dir) exact(n Name, seen fs.FileInfo) (bool, error) {
 	ascii := strings.IndexFunc(n.s, func(r rune) bool { return r >= 0x80 }) < 0
 	if ascii {
@@ -110,12 +111,17 @@ func (d *Dir) exact(n Name, seen fs.FileInfo) (bool, error) {
 		}
 	}
 	names, err := d.Names()
-	for _, have := range names {
-		if have == n {
-			return true, nil
-		}
-	}
-	return false, err
+	return amongForms(names, n, func(have Name) bool {
+		other, err := d.r.Lstat(have.s)
+		return err == nil && os.SameFile(other, seen)
+	}), err
+}
+
+// amongForms reports whether names have a name, in its own form or in another one for the same file.
+func amongForms(names []Name, n Name, same func(Name) bool) bool {
+	return slices.ContainsFunc(names, func(have Name) bool {
+		return have == n || Form(have.s) == Form(n.s) && same(have)
+	})
 }
 
 // Folds reports whether d finds a file that it has under that name with the case of letters changed,

@@ -293,6 +293,10 @@ func (d *Dir) Free() (uint64, bool) {
 	return n - min(n, reserve), ok
 }
 
+// Foreign reports whether a file is another account's under one more name, a hard link: that account
+// can change it, and nobody need have meant it to be here.
+func Foreign(info fs.FileInfo) bool { return info.Mode().IsRegular() && foreign(info) }
+
 // Disk is what a directory is on. The zero value is something of which nothing is known.
 type Disk struct {
 	Flash bool   // of a router: it has no room to spare, and each write wears it

@@ -4,6 +4,7 @@ package rooted
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -21,6 +22,12 @@ func lock(f *os.File) error {
 		return fmt.Errorf("%v: another process is writing it", f.Name())
 	}
 	return nil
+}
+
+// foreign reports whether a file has other names, and belongs to another account.
+func foreign(info fs.FileInfo) bool {
+	sys, ok := info.Sys().(*syscall.Stat_t)
+	return ok && sys.Nlink > 1 && int(sys.Uid) != os.Geteuid()
 }
 
 // alone reports whether a file has one name and belongs to this account.

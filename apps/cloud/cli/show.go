@@ -170,6 +170,8 @@ func (k *client) results(results []cloud.Result, dry bool) error {
 			text, failed = r.Error, true
 		case dry:
 			text = "would be done"
+		case r.Warning != "":
+			text = "done; " + r.Warning
 		}
 		t.Add(r.Path, text)
 	}

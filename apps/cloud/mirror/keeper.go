@@ -81,6 +81,9 @@ type Config struct {
 	Dry        bool          // is only asked for a plan: the directory need not be marked
 	Still      time.Duration // how long a change has to stand still; 0 is [StandStill]
 	Log        *slog.Logger
+
+	// One reports whether two paths of the mirror are one file; nil asks the disk.
+	One func(a, b string) bool
 }
 
 // Keeper keeps one mirror in step, by one goroutine. State and Confirm may be called from any.
@@ -301,6 +304,7 @@ func (m *Keeper) compare(found Found, now time.Time) (files []File, over bool, w
 			k.Local, k.Last = false, "" // there is no mirror yet: it was not deleted from one
 		}
 	}
+	m.respell(found, known)
 	changed, gone := m.differ(found, known)
 	still, wait := m.settler.Settled(changed, gone, now)
 	// Whoever deletes many files takes a while: they are counted together, or some would pass.

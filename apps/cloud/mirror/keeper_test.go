@@ -50,3 +50,52 @@ func TestAConfirmationIsForTheDeletionsOfThatTimeAlone(t *testing.T) {
 		}
 	}
 }
+
+func TestAFileIsKnownInTheFormThatTheDiskHasMadeOfItsName(t *testing.T) {
+	const published, onDisk = "caf\u00e9/\u00fc", "cafe\u0301/u\u0308"
+	if rooted.Form(published) != rooted.Form(onDisk) {
+		t.Skip("it compares bytes")
+	}
+	for _, folds := range []bool{true, false} { // a disk that knows the file by both names, and one that has two
+		f := fixed{dir: t.TempDir()}
+		name := filepath.Join(f.dir, filepath.FromSlash(onDisk))
+		if err := os.Mkdir(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		st, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := rooted.Open(f.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		mark, err := SetMark(root, "id")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.known = []Published{{Path: published, Shared: "x", Last: "x", Local: true, Order: Same, Size: st.Size(), Changed: st.ModTime().UnixNano()}}
+		m := New(Config{Cloud: f, Mode: Mode{Up: true, Down: true}, Mark: mark})
+		if folds {
+			m.One = func(a, b string) bool { return rooted.Form(a) == rooted.Form(b) }
+		}
+		var steps []string
+		for i := range 2 { // at first it has not stood still
+			p, _, err := m.Plan(time.Now().Add(time.Duration(i) * StandStill))
+			if err != nil {
+				t.Fatal(err)
+			}
+			steps = nil
+			for _, a := range p.Actions {
+				steps = append(steps, a.Step.String())
+			}
+		}
+		if want := map[bool]string{true: "", false: "publish withdraw"}[folds]; strings.Join(steps, " ") != want {
+			t.Errorf("a disk that folds forms %v: %v, want %q", folds, steps, want)
+		}
+	}
+}
