@@ -3,16 +3,41 @@ package main
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"ztm/scripts/bench/load"
 )
 
 // The copies beside the cloud's: `ztm file cp`, and scp through the same mesh.
 const (
 	fileCp     = "ztm file cp"
 	scpThrough = "scp through ztm"
+	inTunnel   = "bytes in a tunnel"
 )
+
+// tunnelWay moves as many bytes through a tunnel of the same mesh, and writes them nowhere: what a copy of large files is compared with.
+func tunnelWay(ctx context.Context, p *path) *way {
+	return &way{path: &path{name: inTunnel, procs: p.procs}, copy: func(dir string) error {
+		var bytes int64
+		err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			info, err := d.Info()
+			if err == nil {
+				bytes += info.Size()
+			}
+			return err
+		})
+		if err == nil {
+			_, err = load.Throughput(ctx, p.address, 1, bytes, false)
+		}
+		return err
+	}}
+}
 
 // copyWays copy what is at the exit to the entrance: by the file app, and by scp through `ztm nc` to an SSH server beside the exit.
 // All of them are sealed from end to end by ztm, and scp seals once more.

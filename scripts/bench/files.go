@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"ztm/scripts/process"
@@ -16,7 +18,7 @@ import (
 // rsync is the name of its rows, where it and an SSH server are installed.
 const rsync = "rsync"
 
-// files measures the cloud beside rsync over SSH: one large file, the same with one byte changed, and ten thousand small ones.
+// files measures the cloud beside rsync over SSH and syncthing: one large file, the same with one byte changed, and ten thousand small ones.
 //
 //	exit: ztm cloud upload -> entrance: ztm cloud download        what is timed is the download: complete, checked, on the disk
 //	rsync -a source/ target/ over ssh -> sshd on this machine
@@ -37,19 +39,23 @@ func (r *run) files(ctx context.Context, _ []*path) error {
 	} else {
 		ways = append(ways, ssh)
 	}
-	ways = append(ways, r.copyWays(ctx, p, ssh)...)
+	synced, err := r.syncthingWay(ctx, p.dir)
+	if err != nil {
+		synced = &way{path: &path{name: syncthing}, copy: func(string) error { return err }}
+	}
+	ways = append(append(ways, synced), r.copyWays(ctx, p, ssh)...)
 	before := resident(p)
 	for _, c := range []struct {
 		name, goal string
 		make       func(dir string) error
 	}{
 		{"one file of 10 MB", "", func(dir string) error { return randomFile(filepath.Join(dir, "ten"), 10*mb) }},
-		{"10,000 files of 1 KB", "twice the time of 10 MB and 10 s", manyFiles},
+		{tenThousand, "twice the time of 10 MB and 10 s", manyFiles},
 		{"one large file", "that of a tunnel less 5 %", func(dir string) error { return randomFile(filepath.Join(dir, "large"), r.scale(1<<30, 64<<20)) }},
-		{"one byte of it changed", "", func(dir string) error { return changeByte(filepath.Join(dir, "large")) }},
+		{oneChanged, "", func(dir string) error { return changeByte(filepath.Join(dir, "large")) }},
 	} {
 		dir := filepath.Join(p.dir, "source")
-		if c.name != "one byte of it changed" {
+		if c.name != oneChanged {
 			os.RemoveAll(dir)
 		}
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -58,10 +64,33 @@ func (r *run) files(ctx context.Context, _ []*path) error {
 		if err := c.make(dir); err != nil {
 			return err
 		}
-		r.add("files: "+c.name, "ms", c.goal, times(ways, dir))
+		of := ways
+		if strings.HasPrefix(c.name, "one") && c.name != oneChanged {
+			of = append(slices.Clone(ways), tunnelWay(ctx, p))
+		}
+		r.add("files: "+c.name, "ms", c.goal, times(of, dir))
+		if c.name == tenThousand {
+			r.add("files: RSS with these, both ends", "MB", "", atRest(p, synced.path))
+		}
 	}
 	r.add("files: RSS grown by all that, both agents", "MB", "", ours(float64(resident(p)-before)/mb))
 	return nil
+}
+
+const (
+	tenThousand = "10,000 files of 1 KB"
+	oneChanged  = "one byte of it changed"
+)
+
+// atRest is what the processes at both ends have in memory.
+func atRest(paths ...*path) figures {
+	out := newFigures()
+	for _, p := range paths {
+		if len(p.procs) > 0 {
+			out.keep(p, float64(resident(p))/mb)
+		}
+	}
+	return out
 }
 
 // way is a way to copy what is in a directory.
