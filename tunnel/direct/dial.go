@@ -26,10 +26,11 @@ const (
 type Network struct {
 	Addresses func() (Interfaces, error)
 	Dial      func(ctx context.Context, from uint16, to netip.AddrPort) (net.Conn, error)
+	Socket    func() (Socket, error) // nil: that of the system, see [OpenSocket]
 }
 
 // System is the network of this device.
-func System() *Network { return &Network{Addresses, dial} }
+func System() *Network { return &Network{Addresses: Addresses, Dial: dial} }
 
 // dial opens one connection from a port that other connections have as well.
 func dial(ctx context.Context, from uint16, to netip.AddrPort) (net.Conn, error) {
