@@ -81,6 +81,9 @@ type Datagrams struct {
 // NewDatagrams reads from r.
 func NewDatagrams(r io.Reader) *Datagrams { return &Datagrams{r: r} }
 
+// Begun reports whether Wait would return at once.
+func (d *Datagrams) Begun() bool { return d.whole || d.err != nil }
+
 // Wait returns when the next capsule has begun, or with the error that Read would return. Until then a reader needs no
 // buffer.
 func (d *Datagrams) Wait() error {

@@ -33,6 +33,7 @@ type Conn struct {
 	received atomic.Int64
 
 	offload offload
+	beside  beside
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -53,6 +54,9 @@ func newConn(s *h2.Stream, datagrams bool) *Conn {
 	c.offload.here = make(chan struct{})
 	return c
 }
+
+// Datagrams reports whether it is a flow of datagrams.
+func (c *Conn) Datagrams() bool { return c.packets != nil }
 
 // Sent and Received return the bytes of payload so far. They may be called at any time.
 func (c *Conn) Sent() int64 {
@@ -77,9 +81,7 @@ func (c *Conn) OnEnd(f func()) { c.ended = f }
 // Read implements net.Conn.
 func (c *Conn) Read(p []byte) (n int, err error) {
 	if c.packets != nil {
-		n, err = c.packets.Read(p)
-		c.received.Add(int64(n))
-		return n, err
+		return c.readDatagram(p)
 	}
 	if c.offload.reading == nil {
 		if n, err = c.stream.Read(p); err != io.EOF || !c.movesOn() {
@@ -96,7 +98,7 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 
 // Wait waits for the next datagram of a flow of datagrams, without a buffer for it: Read then has
 // its beginning.
-func (c *Conn) Wait() error { return c.packets.Wait() }
+func (c *Conn) Wait() error { return c.waitDatagram() }
 
 // WriteTo implements io.WriterTo.
 func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
@@ -170,6 +172,10 @@ var packetBuffers = buffer.NewClasses(2<<10, 66<<10)
 func (c *Conn) writeDatagram(p []byte) (int, error) {
 	if len(p) > capsule.MaxDatagram {
 		return 0, errTooLarge
+	}
+	if c.beside.send(p) {
+		c.sent.Add(int64(len(p)))
+		return len(p), nil
 	}
 	b := packetBuffers.Get(len(p) + capsule.HeaderSize)
 	defer packetBuffers.Put(b)
@@ -355,6 +361,7 @@ func (c *Conn) Reset() error {
 // finish ends the flow at this side.
 func (c *Conn) finish(reset bool) {
 	d := c.offload.end()
+	c.beside.end()
 	if reset {
 		c.reset.Store(true)
 		c.stream.Reset()

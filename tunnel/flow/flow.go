@@ -8,7 +8,7 @@
 //
 // A stream of bytes is the bodies of one HTTP/2 request as they are. A direction that ends with
 // END_STREAM has ended; a stream that is reset was cut off. Datagrams are capsules in those bodies
-// (package capsule).
+// (package capsule); beside the session they may have a way of their own.
 //
 // There is no queue in here: what is not read stays in the window of the flow's own stream, and a
 // reader that stops makes the writer stop.
@@ -16,6 +16,7 @@
 //	open.go      Open and Accept: a request becomes a Conn
 //	conn.go      Conn: what a flow is, whatever carries it
 //	offload.go   when and how it leaves its session
+//	beside.go    how datagrams go beside the session
 //	session.go   Session: what an agent needs of whatever leads to a peer
 package flow
 

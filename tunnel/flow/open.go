@@ -95,19 +95,28 @@ func refused(ctx context.Context, s *h2.Stream, status string) error {
 //
 // Where the client has said something already, the answer waits a moment for what the target says
 // to that: then both go in one packet.
-func Accept(r *http.Request, datagrams bool) (*Conn, error) {
+//
+// way is beside the session, for datagrams; nil: there is none. It is there before the answer is.
+func Accept(r *http.Request, datagrams bool, way Beside) (*Conn, error) {
 	s := h2.StreamOf(r)
+	c := newConn(s, datagrams)
+	c.beside.exit = true
+	if way != nil {
+		c.Beside(way)
+	}
 	f := h2.Fields{{Name: ":status", Value: "200"}}
 	if datagrams {
 		f.Add(fieldCapsules, "?1")
 	}
 	if err := s.Respond(f, false); err != nil {
+		c.beside.end()
 		return nil, err
 	}
 	if s.Buffered() > 0 {
 		time.AfterFunc(answerWait, func() { s.Flush() })
 	} else if err := s.Flush(); err != nil {
+		c.beside.end()
 		return nil, err
 	}
-	return newConn(s, datagrams), nil
+	return c, nil
 }

@@ -40,6 +40,9 @@ type Session interface {
 	// IdleSince returns when the last flow ended; false while there is one.
 	IdleSince() (time.Time, bool)
 
+	// Export returns bytes that both ends alone can know, for a context of theirs: RFC 8446 section 7.5.
+	Export(context []byte, length int) ([]byte, error)
+
 	// Ping waits for a sign of life of the peer, until ctx ends. Heard returns when there was one
 	// last, and RTT the round trip, 0 if it is unknown.
 	Ping(ctx context.Context) error

@@ -344,3 +344,21 @@ func (s *Stream) Read(p []byte) (n int, err error) {
 	c.flushSoonLocked()
 	return n, nil
 }
+
+// Await waits until a Read would return, or woken reports true; it is asked again after each
+// [Stream.Wake]. woken must not call a method of the stream.
+func (s *Stream) Await(woken func() bool) {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(s.chunks) == 0 && s.readErrLocked() == nil && !woken() {
+		s.readable.Wait()
+	}
+}
+
+// Wake has who waits in [Stream.Await] look again.
+func (s *Stream) Wake() {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	s.readable.Broadcast()
+}

@@ -73,6 +73,13 @@ var (
 // Conn returns the connection of the stream.
 func (s *Stream) Conn() *Conn { return s.conn }
 
+// ID returns the number of the stream on its connection; 0 before its request was sent.
+func (s *Stream) ID() uint32 {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return s.id
+}
+
 // Sent and Received return how many bytes have gone and come. Buffered returns how many have come
 // and were not read.
 func (s *Stream) Sent() int64 {

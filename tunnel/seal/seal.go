@@ -44,6 +44,9 @@ const (
 	PathDirect     = "/v1/direct" // POST: a round of a direct path: docs/protocol.md, section 6a
 	PathDirectGo   = "/v1/direct/go"
 	PathDirectEcho = "/v1/direct/echo"
+
+	PathDatagrams   = "/v1/direct/datagrams" // POST: a round of a path for datagrams: section 6b
+	PathDatagramsGo = "/v1/direct/datagrams/go"
 )
 
 // Fields of requests and answers.
@@ -59,7 +62,8 @@ const handshakeTimeout = 15 * time.Second
 type Session struct {
 	peer identity.Subject // whom the handshake proved to be at the other end
 
-	h2 *h2.Conn
+	h2  *h2.Conn
+	tls *tls.Conn
 
 	mu       sync.Mutex
 	flows    map[*flow.Conn]struct{} // guarded by mu
@@ -76,7 +80,7 @@ func Client(ctx context.Context, path net.Conn, v *identity.Verifier, cert tls.C
 	if err != nil {
 		return nil, err
 	}
-	return &Session{peer: peer, h2: h2.Client(c, h2.Sealed(c.batch.meter.RTT())), flows: map[*flow.Conn]struct{}{}, lastUsed: time.Now()}, nil
+	return &Session{peer: peer, tls: c.Conn, h2: h2.Client(c, h2.Sealed(c.batch.meter.RTT())), flows: map[*flow.Conn]struct{}{}, lastUsed: time.Now()}, nil
 }
 
 // ClientDedicated seals path as A for one flow. It owns the path from now on, also when it fails.
@@ -106,6 +110,19 @@ type Accepted struct {
 	Session   net.Conn      // to serve HTTP/2 on
 	RTT       time.Duration // to the peer, as the handshake had it
 	Dedicated *Dedicated    // of one flow; it begins with a header block
+}
+
+// Export implements [flow.Session] for B.
+func (a Accepted) Export(context []byte, length int) ([]byte, error) {
+	return export(a.Session.(*sealed).Conn, context, length)
+}
+
+// exportLabel names what the bytes are for: the keys of a path for datagrams.
+const exportLabel = "EXPORTER-ztm-datagrams-1"
+
+func export(c *tls.Conn, context []byte, length int) ([]byte, error) {
+	state := c.ConnectionState()
+	return state.ExportKeyingMaterial(exportLabel, context, length)
 }
 
 // Server seals path as B. It owns the path from now on, also when it fails. The handshake computes
@@ -152,6 +169,11 @@ func (s *Session) Close() error { return s.h2.Close() }
 
 // Peer implements [flow.Session].
 func (s *Session) Peer() identity.Subject { return s.peer }
+
+// Export implements [flow.Session].
+func (s *Session) Export(context []byte, length int) ([]byte, error) {
+	return export(s.tls, context, length)
+}
 
 // Reserve implements [flow.Session].
 func (s *Session) Reserve() error { return s.h2.Reserve() }

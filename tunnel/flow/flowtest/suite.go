@@ -37,7 +37,7 @@ func Run(t *testing.T, dial Dial) {
 
 // echo returns what comes.
 func echo(_ http.ResponseWriter, r *http.Request) {
-	c, err := flow.Accept(r, r.URL.Query().Has("datagrams"))
+	c, err := flow.Accept(r, r.URL.Query().Has("datagrams"), nil)
 	if err != nil {
 		return
 	}
