@@ -20,13 +20,15 @@ import (
 
 	"ztm/agent/api"
 	"ztm/tunnel/direct"
+	"ztm/tunnel/direct/directtest"
 )
 
 // lan is a network in which two devices meet that dial each other at the same time, as they do by
 // the simultaneous open of TCP. The addresses are made up: a device dials no loopback address, and
 // on loopback two SYNs hardly ever cross.
 type lan struct {
-	t *testing.T
+	t   *testing.T
+	air *directtest.Air // for datagrams
 
 	mu      sync.Mutex
 	dials   []netip.AddrPort              // all there were; guarded by mu
@@ -57,7 +59,9 @@ func (w wire) Write(b []byte) (int, error) {
 // dialer is one that waits for its peer.
 type dialer struct{ met chan net.Conn }
 
-func newLAN(t *testing.T) *lan { return &lan{t: t, waiting: map[[2]netip.AddrPort]*dialer{}} }
+func newLAN(t *testing.T) *lan {
+	return &lan{t: t, air: directtest.NewAir(), waiting: map[[2]netip.AddrPort]*dialer{}}
+}
 
 // host is the network as a device of an address sees it.
 func (l *lan) host(address string) *direct.Network {
@@ -67,6 +71,7 @@ func (l *lan) host(address string) *direct.Network {
 		Dial: func(ctx context.Context, from uint16, to netip.AddrPort) (net.Conn, error) {
 			return l.dial(ctx, netip.AddrPortFrom(a.Addr(), from), to)
 		},
+		Socket: func() (direct.Socket, error) { return l.air.Socket(a.Addr()), nil },
 	}
 }
 

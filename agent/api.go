@@ -230,9 +230,6 @@ func (m *mesh) getEndpoints(w http.ResponseWriter, r *http.Request) {
 	answer.Reply(w, m.log, out, err)
 }
 
-// route is how flows with an endpoint go.
-func (m *mesh) route(id identity.ID) api.Route { return api.Route(m.peers.Route(id)) }
-
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // endpointID is the {ep} of a request.

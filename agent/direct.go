@@ -3,8 +3,11 @@ package agent
 import (
 	"cmp"
 
+	"ztm/agent/api"
 	"ztm/agent/authority"
 	"ztm/agent/direct"
+	"ztm/agent/peers"
+	"ztm/tunnel/identity"
 )
 
 // mode says with whom this endpoint meets without a hub: no further than it wants, and no further
@@ -34,4 +37,16 @@ func (m *mesh) setMode(mode direct.Mode) error {
 	m.meets.Store(m.mode())
 	m.peers.ModeChanged()
 	return nil
+}
+
+// route is how flows with an endpoint go.
+func (m *mesh) route(id identity.ID) api.Route { return routeOf(m.peers.Route(id)) }
+
+func routeOf(r peers.Route) api.Route {
+	out := api.Route{Direct: r.Direct, Address: r.Address, Since: r.Since, Why: r.Why}
+	if r.Datagrams != nil {
+		datagrams := routeOf(*r.Datagrams)
+		out.Datagrams = &datagrams
+	}
+	return out
 }

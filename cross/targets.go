@@ -30,7 +30,7 @@ const (
 )
 
 // features are what can be left out of a binary, one by one.
-var features = []string{"apps", "audit", "backup", "cloud", "cluster", "console", "file", "hub", "js", "kubernetes", "proxy", "script", "terminal", "yaml"}
+var features = []string{"apps", "audit", "backup", "cloud", "cluster", "console", "datagrams", "file", "hub", "js", "kubernetes", "proxy", "script", "terminal", "yaml"}
 
 // extras are features that the router profile leaves out and that can be put into it, one by one. The
 // others need what the profile has no room for at all: packages that its stand-ins are in the place of.

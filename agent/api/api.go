@@ -259,6 +259,10 @@ type Route struct {
 	Address string    `json:"address,omitempty"` // of the endpoint, host:port
 	Since   time.Time `json:"since,omitzero"`
 	Why     string    `json:"why,omitempty"` // it is not direct
+
+	// Datagrams is how datagrams go that have a path of their own, or why they have none; nil: as all
+	// else.
+	Datagrams *Route `json:"datagrams,omitempty"`
 }
 
 // String is a route for people.

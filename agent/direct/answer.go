@@ -10,10 +10,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/datagram"
 	"ztm/tunnel/direct"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
@@ -27,17 +29,27 @@ type waiting struct {
 	seen    netip.AddrPort // where the hub sees the peer, as the peer says
 	only    netip.Addr     // the one address that is dialled; the zero value: any
 	expires time.Time      // monotonic
+
+	// Of a round for datagrams.
+	socket  direct.Socket // nil: it is none
+	keys    datagram.Keys
+	session Session
+	over    func() // gives its place back
 }
 
 // Session is a session that a peer opened, as far as it matters here.
 type Session struct {
+	End
 	Peer identity.Subject
-	Leg  *tunnel.Leg // which carries it; nil: something else does
-	Met  bool        // it is a direct path itself
 
 	// At is where another session of the peer comes from that is a direct path; the zero value:
 	// there is none.
 	At netip.Addr
+
+	// What a path for its datagrams needs: see [flow.Session], and Beside has its flows use one.
+	Export func(context []byte, length int) ([]byte, error)
+	Done   <-chan struct{}
+	Beside func(Path)
 }
 
 // Serve answers a request of a round. It reports false where this device does not take part, and
@@ -46,11 +58,15 @@ func (d *Direct) Serve(w http.ResponseWriter, r *http.Request, s Session) bool {
 	if r.Method != http.MethodPost || d.Mode() == Off {
 		return false
 	}
+	paths := []string{seal.PathDirect, seal.PathDirectGo}
+	if WithDatagrams {
+		paths = append(paths, seal.PathDatagrams, seal.PathDatagramsGo)
+	}
 	switch {
-	case r.URL.Path == seal.PathDirectEcho && s.Met:
+	case r.URL.Path == seal.PathDirectEcho && s.direct():
 		d.echo(w, r)
 		return true
-	case r.URL.Path != seal.PathDirect && r.URL.Path != seal.PathDirectGo:
+	case !slices.Contains(paths, r.URL.Path):
 		return false
 	case s.Peer.User != d.User() && !d.Known(s.Peer.ID):
 		return false
@@ -60,10 +76,15 @@ func (d *Direct) Serve(w http.ResponseWriter, r *http.Request, s Session) bool {
 		answer.Fail(w, d.Log, answer.Errorf(answer.BadRequest, "%v", err))
 		return true
 	}
-	if r.URL.Path == seal.PathDirectGo {
-		err = d.begin(w, o, s)
-	} else {
+	switch {
+	case r.URL.Path == seal.PathDirect:
 		err = d.keep(w, o, s)
+	case r.URL.Path == seal.PathDirectGo:
+		err = d.begin(w, o, s.Peer.ID)
+	case WithDatagrams && r.URL.Path == seal.PathDatagrams:
+		err = d.keepDatagrams(w, o, s)
+	case WithDatagrams:
+		err = d.beginDatagrams(w, o, s.Peer.ID)
 	}
 	if err != nil {
 		answer.Fail(w, d.Log, err)
@@ -106,7 +127,12 @@ func (d *Direct) keep(w http.ResponseWriter, o offer, s Session) error {
 		}
 	}
 	now := time.Now()
-	if !bucket.Take(s.Peer.ID, now) || !d.note(o, s, only, now) {
+	round, err := hex.DecodeString(o.Round)
+	if err != nil {
+		return err
+	}
+	waits := &waiting{peer: s.Peer, round: round, leg: s.Leg, seen: o.Seen, only: only, expires: now.Add(roundLife)}
+	if !bucket.Take(s.Peer.ID, now) || !d.note(o.Round, waits) {
 		return answer.Errorf(answer.Limit, "endpoint %s begins too many rounds", s.Peer.ID)
 	}
 	addresses, err := d.Network.Addresses()
@@ -118,39 +144,46 @@ func (d *Direct) keep(w http.ResponseWriter, o offer, s Session) error {
 }
 
 // note keeps a round, unless there are as many as there may be.
-func (d *Direct) note(o offer, s Session, only netip.Addr, now time.Time) bool {
-	round, _ := hex.DecodeString(o.Round)
+func (d *Direct) note(round string, w *waiting) bool {
+	now := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	ofPeer := 0
-	for key, w := range d.waiting {
+	for key, other := range d.waiting {
 		switch {
-		case now.After(w.expires):
+		case now.After(other.expires) && other.socket == nil: // one with a socket goes with its timer
 			delete(d.waiting, key)
-		case w.peer.ID == s.Peer.ID:
+		case other.peer.ID == w.peer.ID:
 			ofPeer++
 		}
 	}
-	if d.waiting[o.Round] != nil || len(d.waiting) >= waitingRounds || ofPeer >= waitingOfPeer {
+	if d.waiting[round] != nil || len(d.waiting) >= waitingRounds || ofPeer >= waitingOfPeer {
 		return false
 	}
-	d.waiting[o.Round] = &waiting{peer: s.Peer, round: round, leg: s.Leg, seen: o.Seen, only: only, expires: now.Add(roundLife)}
+	d.waiting[round] = w
 	return true
 }
 
+// claim takes a round that waits for its second request; nil if a peer has none of that sort.
+func (d *Direct) claim(round string, peer identity.ID, datagrams bool) *waiting {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	w := d.waiting[round]
+	if w == nil || w.peer.ID != peer || datagrams != (w.socket != nil) {
+		return nil
+	}
+	delete(d.waiting, round)
+	return w
+}
+
+var errNoRound = answer.Errorf(answer.NotFound, "there is no such round")
+
 // begin answers the second request of a round: it dials. The answer does not say what becomes of
 // that, so that a peer does not learn which addresses answer here.
-func (d *Direct) begin(w http.ResponseWriter, o offer, s Session) error {
-	d.mu.Lock()
-	waits := d.waiting[o.Round]
-	if waits != nil && waits.peer.ID == s.Peer.ID {
-		delete(d.waiting, o.Round)
-	} else {
-		waits = nil
-	}
-	d.mu.Unlock()
+func (d *Direct) begin(w http.ResponseWriter, o offer, peer identity.ID) error {
+	waits := d.claim(o.Round, peer, false)
 	if waits == nil || time.Now().After(waits.expires) {
-		return answer.Errorf(answer.NotFound, "there is no such round")
+		return errNoRound
 	}
 	o.Seen = waits.seen // it is said once
 	running, most := &d.answers[0], answersAtOnce
@@ -172,7 +205,7 @@ func (d *Direct) answer(w *waiting, theirs direct.Places) {
 	if err != nil {
 		return
 	}
-	candidates := d.candidates(addresses, w.leg, theirs, w.only)
+	candidates := d.candidates(addresses, w.leg.Near, theirs, w.only)
 	direct.Answer(ctx, d.Network, w.leg.Port(), candidates, func(ctx context.Context, at direct.Candidate, c net.Conn) bool {
 		a, err := d.receive(ctx, w, c)
 		if err != nil {

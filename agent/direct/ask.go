@@ -70,16 +70,16 @@ func meet[T io.Closer](
 	round := make([]byte, roundLength)
 	rand.Read(round)
 	o := offer{Round: hex.EncodeToString(round), Offload: only.IsValid(), Places: direct.Places{Seen: d.seen(leg)}}
-	theirs, err := d.propose(ctx, relayed, o)
+	theirs, err := propose(ctx, relayed, seal.PathDirect, o)
 	if err != nil {
 		return met, at, err
 	}
 	o.Places = d.own(addresses.Own, leg, relayed.Peer().User)
-	candidates := d.candidates(addresses, leg, theirs, only)
+	candidates := d.candidates(addresses, leg.Near, theirs, only)
 	if len(candidates) == 0 {
 		return met, at, &failure{cause: NoPlace}
 	}
-	if err := d.start(ctx, relayed, o); err != nil {
+	if err := d.start(ctx, relayed, seal.PathDirectGo, o); err != nil {
 		return met, at, &failure{Faulty, err}
 	}
 	met, at, err = direct.Dial(ctx, d.Network, leg.Port(), candidates, func(ctx context.Context, c net.Conn) (T, error) {
@@ -111,8 +111,8 @@ func tune(c net.Conn) {
 }
 
 // propose sends the first request of a round, and returns where the peer is.
-func (d *Direct) propose(ctx context.Context, relayed flow.Session, o offer) (direct.Places, error) {
-	resp, err := post(ctx, relayed, seal.PathDirect, o)
+func propose(ctx context.Context, s flow.Session, path string, o offer) (direct.Places, error) {
+	resp, err := post(ctx, s, path, o)
 	if err != nil {
 		return direct.Places{}, &failure{Faulty, err}
 	}
@@ -140,11 +140,11 @@ func (d *Direct) propose(ctx context.Context, relayed flow.Session, o offer) (di
 }
 
 // start sends the second request of a round, and returns when it is with the peer.
-func (d *Direct) start(ctx context.Context, relayed flow.Session, o offer) error {
+func (d *Direct) start(ctx context.Context, s flow.Session, path string, o offer) error {
 	least := time.Duration(0)
 	for range 3 {
 		began := time.Now()
-		if err := relayed.Ping(ctx); err != nil {
+		if err := s.Ping(ctx); err != nil {
 			return err
 		}
 		if took := time.Since(began); least == 0 || took < least {
@@ -153,7 +153,7 @@ func (d *Direct) start(ctx context.Context, relayed flow.Session, o offer) error
 	}
 	// The answer says nothing: whether the peer connects shows.
 	if !d.Work.Go(func() {
-		if resp, err := post(ctx, relayed, seal.PathDirectGo, o); err == nil {
+		if resp, err := post(ctx, s, path, o); err == nil {
 			resp.Body.Close()
 		}
 	}) {

@@ -12,6 +12,8 @@
 //	the round, then TLS as on any path          <->  the round compared, then TLS
 //	probation: echoes, the last one large        ->  POST /v1/direct/echo
 //
+// Flows of datagrams have a UDP path of their session beside, see datagrams.go.
+//
 // A round is good once. What a peer may have this device dial is one pure function, see
 // [direct.Order]. A stranger who connects at the right moment from the right address reads nothing
 // and is shown no certificate, for it does not know the round. That the peer is the peer, its
@@ -59,6 +61,8 @@ const (
 	roundsAtOnce   = 4  // that this device begins
 	answersAtOnce  = 8  // that it takes part in, each of which may have 8 sockets
 	offloadsAtOnce = 32 // the same for one flow, with one socket each
+	pathsAtOnce    = 32 // for datagrams, that peers began, with one socket each
+	pathsPeer      = 4  // of one of them
 	roundsPeer     = 6  // that a peer may begin in a minute
 	offloadsPeer   = 60
 	waitingRounds  = 64 // rounds between their two requests, of all peers
@@ -75,26 +79,30 @@ const (
 // Direct is made with [New]. It is safe for concurrent use.
 type Direct struct {
 	Config
+	*Attempts           // for sessions
+	Datagrams *Attempts // for paths of datagrams
+
 	asked    *limit.Buckets[identity.ID] // rounds that a peer began
 	offloads *limit.Buckets[identity.ID] // those for one flow on a way that is proven
-	running  limit.Counts[struct{}]
-	answers  [2]limit.Counts[struct{}] // for sessions, and for single flows
+	besides  *limit.Buckets[identity.ID] // those for datagrams
+	answers  [2]limit.Counts[struct{}]   // for sessions, and for single flows
+	paths    limit.Counts[identity.ID]   // for datagrams, that a peer began: rounds that wait or run, and what came of them
+	allPaths limit.Counts[struct{}]
 
 	mu      sync.Mutex
-	states  map[identity.ID]*state // guarded by mu
-	waiting map[string]*waiting    // by round; guarded by mu
-	network string                 // own addresses; guarded by mu
-	located time.Time              // when those were looked at last; guarded by mu
-	counts  map[string]int64       // rounds that this device began, by result; guarded by mu
+	waiting map[string]*waiting // by round; guarded by mu
 }
 
 // New makes the Direct of a membership.
 func New(c Config) *Direct {
 	return &Direct{
-		Config:   c,
-		asked:    limit.NewBuckets[identity.ID](limit.Rate{Burst: roundsPeer, PerSecond: roundsPeer / 60.0}, remembered),
-		offloads: limit.NewBuckets[identity.ID](limit.Rate{Burst: offloadsPeer, PerSecond: offloadsPeer / 60.0}, remembered),
-		states:   map[identity.ID]*state{}, waiting: map[string]*waiting{}, counts: map[string]int64{},
+		Config:    c,
+		Attempts:  newAttempts(&c, "ztm_mesh_direct_rounds_total", "Attempts to open a direct path, by result."),
+		Datagrams: newAttempts(&c, "ztm_mesh_datagram_rounds_total", "Attempts to open a direct path for datagrams, by result."),
+		asked:     limit.NewBuckets[identity.ID](limit.Rate{Burst: roundsPeer, PerSecond: roundsPeer / 60.0}, remembered),
+		offloads:  limit.NewBuckets[identity.ID](limit.Rate{Burst: offloadsPeer, PerSecond: offloadsPeer / 60.0}, remembered),
+		besides:   limit.NewBuckets[identity.ID](limit.Rate{Burst: roundsPeer, PerSecond: roundsPeer / 60.0}, remembered),
+		waiting:   map[string]*waiting{},
 	}
 }
 
@@ -116,10 +124,10 @@ func (d *Direct) own(addresses []netip.Prefix, leg *tunnel.Leg, user string) dir
 	return direct.Own(addresses, d.seen(leg), leg.Port(), leg.Near || user == d.User())
 }
 
-// candidates are where a peer is dialled, within the mode; where only is valid, at that address. leg
-// is this end of the way to it.
-func (d *Direct) candidates(here direct.Interfaces, leg *tunnel.Leg, theirs direct.Places, only netip.Addr) []direct.Candidate {
-	return slices.DeleteFunc(direct.Order(here, leg.Near, theirs), func(c direct.Candidate) bool {
+// candidates are where a peer is dialled, within the mode; where only is valid, at that address. near
+// is what the hub says of the two.
+func (d *Direct) candidates(here direct.Interfaces, near bool, theirs direct.Places, only netip.Addr) []direct.Candidate {
+	return slices.DeleteFunc(direct.Order(here, near, theirs), func(c direct.Candidate) bool {
 		return !d.Mode().Allows(c.Kind) || only.IsValid() && c.To.Addr() != only
 	})
 }

@@ -114,7 +114,7 @@ func (f *fixture) ask(path, user string, id identity.ID, o offer) *httptest.Resp
 	}
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(string(b)))
-	if !f.Serve(w, r, Session{Peer: identity.Subject{ID: id, User: user}, Leg: f.leg}) {
+	if !f.Serve(w, r, Session{End: End{Leg: f.leg}, Peer: identity.Subject{ID: id, User: user}}) {
 		return nil
 	}
 	return w

@@ -7,10 +7,12 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"ztm/tunnel/direct"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/limit"
 	"ztm/tunnel/metric"
 )
 
@@ -84,17 +86,36 @@ const comeback = 5 * time.Second
 // proven is how long a direct path lasts until its end is no failure of it.
 const proven = 10 * time.Minute
 
+// Attempts are the rounds of one sort that this device begins: when, and how they went. It is safe for
+// concurrent use.
+type Attempts struct {
+	config  *Config
+	name    string // of their counter
+	help    string
+	running limit.Counts[struct{}]
+
+	mu      sync.Mutex
+	states  map[identity.ID]*state // guarded by mu
+	network string                 // own addresses; guarded by mu
+	located time.Time              // when those were looked at last; guarded by mu
+	counts  map[string]int64       // rounds, by result; guarded by mu
+}
+
+func newAttempts(c *Config, name, help string) *Attempts {
+	return &Attempts{config: c, name: name, help: help, states: map[identity.ID]*state{}, counts: map[string]int64{}}
+}
+
 // Begin reports whether a round with a peer is to begin now. If so, End is called when it is over.
-func (d *Direct) Begin(peer identity.ID) bool {
-	if d.Mode() == Off {
+func (a *Attempts) Begin(peer identity.ID) bool {
+	if a.config.Mode() == Off {
 		return false
 	}
 	now := time.Now()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.locateLocked(now)
-	s := d.stateLocked(peer)
-	if s.round != nil || now.Before(s.later) || !d.running.Acquire(struct{}{}, roundsAtOnce) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.locateLocked(now)
+	s := a.stateLocked(peer)
+	if s.round != nil || now.Before(s.later) || !a.running.Acquire(struct{}{}, roundsAtOnce) {
 		return false
 	}
 	s.round = make(chan struct{})
@@ -102,10 +123,10 @@ func (d *Direct) Begin(peer identity.ID) bool {
 }
 
 // Round is closed when the round in progress with a peer is over; nil if there is none.
-func (d *Direct) Round(peer identity.ID) <-chan struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if s := d.states[peer]; s != nil {
+func (a *Attempts) Round(peer identity.ID) <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s := a.states[peer]; s != nil {
 		return s.round
 	}
 	return nil
@@ -113,10 +134,10 @@ func (d *Direct) Round(peer identity.ID) <-chan struct{} {
 
 // Patience is how long a flow lasts until it is worth a direct path: nothing where one was had
 // before.
-func (d *Direct) Patience(peer identity.ID, usual time.Duration) time.Duration {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if s := d.states[peer]; s != nil && !s.up.IsZero() && s.cause == "" {
+func (a *Attempts) Patience(peer identity.ID, usual time.Duration) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s := a.states[peer]; s != nil && !s.up.IsZero() && s.cause == "" {
 		return 0
 	}
 	return usual
@@ -124,15 +145,15 @@ func (d *Direct) Patience(peer identity.ID, usual time.Duration) time.Duration {
 
 // locateLocked looks in which network this device is, now and then: each flow that lasts comes here.
 // What failed in another network says nothing.
-func (d *Direct) locateLocked(now time.Time) {
-	if now.Sub(d.located) < lookEvery {
+func (a *Attempts) locateLocked(now time.Time) {
+	if now.Sub(a.located) < lookEvery {
 		return
 	}
-	d.located = now
-	addresses, err := d.Network.Addresses()
-	if network := fmt.Sprint(addresses.Own); err == nil && network != d.network {
-		d.network = network
-		for _, s := range d.states {
+	a.located = now
+	addresses, err := a.config.Network.Addresses()
+	if network := fmt.Sprint(addresses.Own); err == nil && network != a.network {
+		a.network = network
+		for _, s := range a.states {
 			s.failures, s.later = 0, time.Time{}
 		}
 	}
@@ -173,38 +194,38 @@ func (d *Direct) has(a netip.Addr) bool {
 
 // stateLocked returns the state of a peer, in place of any other's that is at rest if there are
 // many.
-func (d *Direct) stateLocked(peer identity.ID) *state {
-	s := d.states[peer]
+func (a *Attempts) stateLocked(peer identity.ID) *state {
+	s := a.states[peer]
 	if s != nil {
 		return s
 	}
-	if len(d.states) >= remembered {
-		for id, old := range d.states {
+	if len(a.states) >= remembered {
+		for id, old := range a.states {
 			if old.round == nil {
-				delete(d.states, id)
+				delete(a.states, id)
 				break
 			}
 		}
 	}
 	s = &state{}
-	d.states[peer] = s
+	a.states[peer] = s
 	return s
 }
 
 // End says how a round went that was begun: err is nil where it made a direct path of a kind.
-func (d *Direct) End(peer identity.ID, kind direct.Kind, err error) {
-	d.running.Release(struct{}{})
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	s := d.stateLocked(peer)
+func (a *Attempts) End(peer identity.ID, kind direct.Kind, err error) {
+	a.running.Release(struct{}{})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.stateLocked(peer)
 	close(s.round)
 	s.round = nil
 	if err == nil {
 		s.up, s.cause = time.Now(), ""
-		d.counts[string(kind)]++
+		a.counts[string(kind)]++
 		return
 	}
-	d.counts[words[CauseOf(err)]]++
+	a.counts[words[CauseOf(err)]]++
 	s.failedLocked(CauseOf(err))
 }
 
@@ -217,15 +238,15 @@ func (s *state) failedLocked(cause Cause) {
 
 // Ended says that a direct path with a peer is over; broke, that it was not at rest. A path that
 // breaks soon is tried less and less often, like one that never came.
-func (d *Direct) Ended(peer identity.ID, broke bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	s := d.stateLocked(peer)
+func (a *Attempts) Ended(peer identity.ID, broke bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.stateLocked(peer)
 	if time.Since(s.up) >= proven {
 		s.failures = 0
 	}
 	if broke {
-		d.counts[words[Broke]]++
+		a.counts[words[Broke]]++
 		again := s.failures == 0
 		if s.failedLocked(Broke); again {
 			s.later = time.Now().Add(comeback) // the peer may have another network by now
@@ -234,32 +255,32 @@ func (d *Direct) Ended(peer identity.ID, broke bool) {
 }
 
 // Why says why there is no direct path to a peer; "" if nothing has failed.
-func (d *Direct) Why(peer identity.ID) Cause {
-	if d.Mode() == Off {
+func (a *Attempts) Why(peer identity.ID) Cause {
+	if a.config.Mode() == Off {
 		return TurnedOff
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if s := d.states[peer]; s != nil {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s := a.states[peer]; s != nil {
 		return s.cause
 	}
 	return ""
 }
 
 // Forget has the next flow begin a round, whatever failed before: the mode was changed.
-func (d *Direct) Forget() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, s := range d.states {
+func (a *Attempts) Forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range a.states {
 		s.failures, s.later, s.cause = 0, time.Time{}, ""
 	}
 }
 
 // Metrics adds how many rounds this device began, by result: a kind of path, or why there is none.
-func (d *Direct) Metrics(w *metric.Writer) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, result := range slices.Sorted(maps.Keys(d.counts)) {
-		w.Counter("ztm_mesh_direct_rounds_total", "Attempts to open a direct path, by result.", d.counts[result], "result", result)
+func (a *Attempts) Metrics(w *metric.Writer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, result := range slices.Sorted(maps.Keys(a.counts)) {
+		w.Counter(a.name, a.help, a.counts[result], "result", result)
 	}
 }

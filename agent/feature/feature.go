@@ -4,7 +4,7 @@
 //	go build -tags ztm_omit_hub,ztm_omit_script
 //
 // The tag ztm_router is the profile of devices with little flash: it leaves out what [builtin.Apps], [builtin.JavaScript], [Audit],
-// [Backup], [Cluster], [Console], [Kubernetes] and [YAML] stand for. With ztm_add_apps it has the apps of others all the same. The
+// [Backup], [Cluster], [Console], [Datagrams], [Kubernetes] and [YAML] stand for. With ztm_add_apps it has the apps of others all the same. The
 // apps are in package builtin.
 package feature
 
@@ -30,6 +30,7 @@ func Parts() []Part {
 		{"cloud", builtin.Cloud, []string{"cloud", "get file", "describe file"}},
 		{"cluster", Hub && Cluster, nil},
 		{"console", Console, []string{"console"}},
+		{"datagrams", Datagrams, nil},
 		{"file", builtin.File, []string{"file"}},
 		{"hub", Hub, []string{"run hub", "start hub", "stop hub", "status hub"}},
 		{"javascript", builtin.Script && builtin.JavaScript, nil},

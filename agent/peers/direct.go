@@ -186,7 +186,12 @@ func (p *Peers) acceptedOf(peer identity.ID) bool {
 
 // opens is a session that a peer opened, as rounds see it.
 func (p *Peers) opens(in *inbound) direct.Session {
-	s := direct.Session{Peer: in.peer, Leg: in.leg, Met: in.is()}
+	s := direct.Session{
+		End: direct.End{Leg: in.leg, Path: in.at}, Peer: in.peer, Export: in.export, Done: in.done,
+	}
+	if direct.WithDatagrams {
+		s.Beside = func(path direct.Path) { p.besideInbound(in, path) }
+	}
 	for _, other := range p.inbounds() {
 		if other.peer.ID == in.peer.ID && other.is() {
 			s.At = other.at.To.Addr()
@@ -201,12 +206,22 @@ type Route struct {
 	Address string // of the peer, host:port
 	Since   time.Time
 	Why     string // it is not direct; "": nothing has failed
+
+	Datagrams *Route // how datagrams go that have a path of their own, or why they have none; nil: as all else
 }
 
-func (d directly) route() Route { return Route{string(d.at.Kind), d.at.To.String(), d.since, ""} }
+func (d directly) route() Route {
+	return Route{Direct: string(d.at.Kind), Address: d.at.To.String(), Since: d.since}
+}
 
 // Route returns how flows with a peer go, those that were opened here before those that it opened.
 func (p *Peers) Route(to identity.ID) Route {
+	r := p.routeOfFlows(to)
+	r.Datagrams = p.routeBeside(to)
+	return r
+}
+
+func (p *Peers) routeOfFlows(to identity.ID) Route {
 	if c := p.pool.directTo(to); c != nil {
 		return c.route()
 	}
@@ -219,13 +234,18 @@ func (p *Peers) Route(to identity.ID) Route {
 }
 
 // Metrics adds counters.
-func (p *Peers) Metrics(w *metric.Writer) { p.direct.Metrics(w) }
+func (p *Peers) Metrics(w *metric.Writer) {
+	p.direct.Metrics(w)
+	p.direct.Datagrams.Metrics(w)
+}
 
 // ModeChanged has what is direct end with its flows, at both ends, and the next flow begin anew.
 func (p *Peers) ModeChanged() {
 	p.pool.retireDirect()
 	p.retireInbound()
+	p.endBeside()
 	p.direct.Forget()
+	p.direct.Datagrams.Forget()
 }
 
 // retireInbound has peers open no more flows on direct sessions.

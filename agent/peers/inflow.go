@@ -24,6 +24,7 @@ import (
 type inFlow struct {
 	p      *Peers
 	peer   apps.Peer
+	in     *inbound
 	app    string
 	path   string
 	query  url.Values
@@ -66,7 +67,7 @@ func (p *Peers) serveFlow(w http.ResponseWriter, r *http.Request, in *inbound) {
 // begin finds the app of a flow and counts the flow in, or refuses it and returns nil.
 func (p *Peers) begin(w http.ResponseWriter, r *http.Request, in *inbound) *inFlow {
 	name, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, seal.PathApps), "/")
-	f := &inFlow{p: p, peer: PeerOf(in.peer), app: name, to: p.apps[name], path: path, query: r.URL.Query(), w: w, r: r,
+	f := &inFlow{p: p, peer: PeerOf(in.peer), in: in, app: name, to: p.apps[name], path: path, query: r.URL.Query(), w: w, r: r,
 		id: r.Header.Get(seal.FieldFlow), began: time.Now()}
 	if f.to == nil || r.Method != http.MethodPost {
 		f.turnAway(answer.Errorf(answer.NotFound, "endpoint %s has no app %q", p.Endpoint().Name, name))
@@ -191,7 +192,7 @@ func (f *inFlow) accept(datagrams bool) (net.Conn, error) {
 			err = errors.New("the flow was cut")
 			return
 		}
-		if conn, err = flow.Accept(f.r, datagrams); err != nil {
+		if conn, err = flow.Accept(f.r, datagrams, f.in.beside.way()); err != nil {
 			return
 		}
 		f.p.mu.Lock()
@@ -205,6 +206,7 @@ func (f *inFlow) accept(datagrams bool) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.in.beside.lead(conn) // it may have come meanwhile
 	f.auditOpened()
 	return conn, nil
 }

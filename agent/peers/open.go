@@ -110,14 +110,15 @@ type outFlow struct {
 	hub  identity.ID // through which it was offloaded; "": it was not; guarded by p.mu
 	once sync.Once
 
-	direct bool        // static: it was opened on a direct session
-	lasts  *time.Timer // wishes for a direct path; nil: it has one. Static
+	session *outSession // static
+	direct  bool        // static: it was opened on a direct session
+	lasts   *time.Timer // wishes for a direct path; nil: it has one. Static
 }
 
 // track counts the flow until it is closed.
 func (p *Peers) track(s *outSession, c *flow.Conn, id string) net.Conn {
 	peer := s.Peer()
-	f := &outFlow{Conn: c, p: p, peer: peer, direct: s.is()}
+	f := &outFlow{Conn: c, p: p, peer: peer, session: s, direct: s.is()}
 	if peer.ID != p.Self {
 		if !f.direct {
 			f.lasts = time.AfterFunc(p.direct.Patience(peer.ID, lasting), func() { p.wish(peer.ID) })
@@ -125,8 +126,9 @@ func (p *Peers) track(s *outSession, c *flow.Conn, id string) net.Conn {
 		c.OnOffload(func() { p.Work.GoUpTo(&p.offloads, limits.Offloads, func() { p.offload(f, id) }) })
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.outFlows[f] = struct{}{}
+	p.mu.Unlock()
+	p.goBeside(f)
 	return f
 }
 

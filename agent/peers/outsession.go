@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/flow"
 	"ztm/tunnel/identity"
@@ -44,13 +45,15 @@ type outSession struct {
 	flow.Session
 	directly
 	hub     identity.ID // "": none, it is direct or with ourselves
+	leg     *tunnel.Leg // through the hub; nil: something else carries it
+	beside  beside
 	doubt   *suspicion.Suspicion
 	retired *atomic.Bool // a direct session gets no new flows, or has none; nil: it is not direct
 }
 
 // newOutSession takes a session through a hub.
-func (p *Peers) newOutSession(s *seal.Session, hub identity.ID) *outSession {
-	c := &outSession{Session: s, hub: hub}
+func (p *Peers) newOutSession(s *seal.Session, hub identity.ID, leg *tunnel.Leg) *outSession {
+	c := &outSession{Session: s, hub: hub, leg: leg}
 	c.doubt = suspicion.New(suspicion.Config{
 		Ping: s.Ping, Heard: s.Heard, RTT: s.RTT, Go: p.Work.Go,
 		Lost: func() bool {
@@ -111,7 +114,8 @@ func (p *Peers) dial(ctx context.Context, to, avoid identity.ID) (*outSession, e
 		stop()
 		switch {
 		case err == nil:
-			return p.newOutSession(s, hub), nil
+			leg, _ := path.(*tunnel.Leg)
+			return p.newOutSession(s, hub, leg), nil
 		case !again:
 			return nil, answer.Lost(err)
 		}

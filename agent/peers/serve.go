@@ -35,6 +35,9 @@ type inbound struct {
 	conn    net.Conn
 	peer    identity.Subject
 	release func() // gives back its place; set by addInbound
+	export  func(context []byte, length int) ([]byte, error)
+	beside  beside
+	done    chan struct{} // closed when it is over
 }
 
 // Accept seals a path as the server and serves what comes. It returns when the handshake is done,
@@ -57,7 +60,7 @@ func (p *Peers) admit(accepted seal.Accepted, path net.Conn, hub identity.ID, ho
 	}
 	conn, peer := accepted.Session, accepted.Peer
 	leg, _ := path.(*tunnel.Leg)
-	in := &inbound{directly: how, leg: leg, conn: conn, peer: peer}
+	in := &inbound{directly: how, leg: leg, conn: conn, peer: peer, export: accepted.Export, done: make(chan struct{})}
 	if err := p.addInbound(in); err != nil {
 		p.PeerLog.Warn("session "+string(peer.ID), "a peer's session was refused", "peer", peer.ID, "user", peer.User, "err", err)
 		p.turnedAway(peer, audit.Limited, err)
@@ -114,6 +117,7 @@ func (c *inboundConn) Close() error {
 		delete(c.p.inbound, c.in)
 		c.p.mu.Unlock()
 		c.in.release()
+		close(c.in.done)
 	})
 	return c.Conn.Close()
 }

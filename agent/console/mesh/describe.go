@@ -58,7 +58,7 @@ func (c commands) describeEndpoint(ctx context.Context, name string) error {
 		return err
 	}
 	ip, port := split(ep.Address)
-	return c.Print(ep, &apps.Table{Rows: [][]string{
+	rows := [][]string{
 		{"Endpoint:", title(ep.Endpoint)},
 		{"ID:", string(ep.ID)},
 		{"Username:", ep.User},
@@ -73,7 +73,19 @@ func (c commands) describeEndpoint(ctx context.Context, name string) error {
 		{"Offers:", offers(ep.Offers)},
 		{"Can sign:", yesNo(ep.Signer)},
 		{"Version:", dash(ep.Version)},
-	}})
+	}
+	if d := ep.Route.Datagrams; d != nil {
+		rows = append(rows, []string{"Datagrams:", datagrams(*d)})
+	}
+	return c.Print(ep, &apps.Table{Rows: rows})
+}
+
+// datagrams says how flows of datagrams go that have a path of their own, or why they have none.
+func datagrams(r api.Route) string {
+	if r.Direct == "" {
+		return "in the session: " + r.Why
+	}
+	return r.String() + sinceOf(r)
 }
 
 // sinceOf says since when a route is what it is.
