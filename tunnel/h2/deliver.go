@@ -68,12 +68,6 @@ func (s *Stream) overLocked() bool {
 	return s.remoteEnd || s.closed || s.streamErrLocked() != nil
 }
 
-func (s *Stream) stopSinkLocked() {
-	if s.sink != nil {
-		s.wakeReaderLocked()
-	}
-}
-
 // pump writes what is there.
 func (s *Stream) pump(k *sink) {
 	c := s.conn

@@ -73,49 +73,31 @@ var (
 // Conn returns the connection of the stream.
 func (s *Stream) Conn() *Conn { return s.conn }
 
-// ID returns the number of the stream on its connection; 0 before its request was sent.
-func (s *Stream) ID() uint32 {
+func under[T any](s *Stream, field *T) T {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
-	return s.id
+	return *field
 }
+
+// ID returns the number of the stream on its connection; 0 before its request was sent.
+func (s *Stream) ID() uint32 { return under(s, &s.id) }
 
 // Sent and Received return how many bytes have gone and come. Buffered returns how many have come
 // and were not read.
-func (s *Stream) Sent() int64 {
-	s.conn.mu.Lock()
-	defer s.conn.mu.Unlock()
-	return s.sent
-}
+func (s *Stream) Sent() int64 { return under(s, &s.sent) }
 
 // Received: see Sent.
-func (s *Stream) Received() int64 {
-	s.conn.mu.Lock()
-	defer s.conn.mu.Unlock()
-	return s.got
-}
+func (s *Stream) Received() int64 { return under(s, &s.got) }
 
 // Buffered: see Sent.
-func (s *Stream) Buffered() int {
-	s.conn.mu.Lock()
-	defer s.conn.mu.Unlock()
-	return s.unread
-}
+func (s *Stream) Buffered() int { return under(s, &s.unread) }
 
 // Trailers returns the fields that the peer has sent last; nil if there were none, or not yet.
-func (s *Stream) Trailers() Fields {
-	s.conn.mu.Lock()
-	defer s.conn.mu.Unlock()
-	return s.trailer
-}
+func (s *Stream) Trailers() Fields { return under(s, &s.trailer) }
 
 // Fields returns what the peer has sent first: at the server the request, at the client the answer
 // or nil if it has not come.
-func (s *Stream) Fields() Fields {
-	s.conn.mu.Lock()
-	defer s.conn.mu.Unlock()
-	return s.fields
-}
+func (s *Stream) Fields() Fields { return under(s, &s.fields) }
 
 // OnFailure sets what is called once when the stream ends before its time, at once if it has:
 // either side has reset it, or its connection is over. f must not wait, nor call a method of the
@@ -284,7 +266,7 @@ func (s *Stream) failLocked(err error) {
 	s.removeLocked()
 	s.writable.Broadcast()
 	s.readable.Broadcast()
-	s.stopSinkLocked()
+	s.wakeReaderLocked()
 }
 
 // Reset ends both directions so that the peer sees an error, not an end. It never waits.
