@@ -49,7 +49,7 @@ func (r *Rights) Decide(p apps.Peer, app, name string, now int64) Decision {
 func (r *Rights) before(p apps.Peer, now int64) (d Decision, decided bool) {
 	switch {
 	case r != nil && r.ended(p.User, now): // in each mode
-		return Decision{Until: r.ends[p.User], Reason: Ended}, true
+		return Decision{Until: r.End(p.User), Reason: Ended}, true
 	case r == nil || r.mode == policy.GroupsOnly:
 		return Decision{Allow: true, Reason: NoPolicy}, true
 	case r.stale && r.mode == policy.Enforce:
@@ -68,7 +68,7 @@ func (r *Rights) after(d Decision) Decision {
 
 // search tries all grants of the target.
 func (r *Rights) search(d *Decision, p apps.Peer, app, name string, now int64) {
-	of, end := r.of[p.User], r.ends[p.User]
+	of, end := r.of[p.User], r.End(p.User)
 	if name == "" {
 		r.all[app].search(d, p, of, end, now)
 		return

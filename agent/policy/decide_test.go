@@ -265,7 +265,7 @@ func TestARuleMeansWhomItsTermsMean(t *testing.T) {
 	r := Compile(&policy.Slice{
 		Mode:   policy.Enforce,
 		Groups: map[string]policy.Group{"ops": {Members: []policy.Member{{User: "bob", Added: 10, Until: 100}, {User: "carol", Added: 10}}}},
-		Places: map[string][]identity.ID{"label:till": {idOf(1)}}, Ends: map[string]int64{"dora": 100},
+		Places: map[string][]identity.ID{"label:till": {idOf(1)}}, Ends: policy.EndsOf(map[string]int64{"dora": 100}),
 	}, carol50)
 	for _, c := range []struct {
 		user string
@@ -319,7 +319,7 @@ func TestWithoutAPolicyAllIsLeftToTheOwnersAndWithAnEmptyOneNothingIs(t *testing
 		}
 	}
 	for _, mode := range []string{policy.GroupsOnly, policy.Observe, policy.Enforce} {
-		r := Compile(&policy.Slice{Mode: mode, Ends: map[string]int64{"bob": 100}}, nothing)
+		r := Compile(&policy.Slice{Mode: mode, Ends: policy.EndsOf(map[string]int64{"bob": 100})}, nothing)
 		if d := r.Decide(p, "terminal", "shell", 100); d.Allow || d.Reason != Ended || r.End("bob") != 100 || r.End("ann") != 0 {
 			t.Errorf("whose access has ended, in mode %q: %+v", mode, d)
 		}

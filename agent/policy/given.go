@@ -14,7 +14,7 @@ func (r *Rights) Given(p apps.Peer, app string, now int64) map[string]Decision {
 	if _, decided := r.before(p, now); decided || !r.Enforces() || p.User == "" {
 		return out
 	}
-	of, end := r.of[p.User], r.ends[p.User]
+	of, end := r.of[p.User], r.End(p.User)
 	for name, ix := range r.named(app) {
 		d := out[name]
 		if d.Reason == "" {
@@ -34,7 +34,7 @@ func (r *Rights) Below(p apps.Peer, app, name string, now int64) Decision {
 		return d
 	}
 	if p.User != "" {
-		of, end := r.of[p.User], r.ends[p.User]
+		of, end := r.of[p.User], r.End(p.User)
 		for given, ix := range r.named(app) {
 			if _, meet := Meet(given, name+below); meet {
 				ix.search(&d, p, of, end, now)

@@ -28,7 +28,7 @@ type Rights struct {
 	groups map[string]int32        // numbers of the groups, by "group:NAME"
 	of     map[string][]membership // the groups of a user, sorted
 	places map[string]map[identity.ID]struct{}
-	ends   map[string]int64      // of users
+	ends   policy.Ends           // of users
 	exact  map[target]*index     // grants by what they give
 	below  map[target]*index     // grants of all below a name: "udp" of "udp/*"
 	deep   int                   // bytes of the longest name in below
@@ -73,9 +73,7 @@ func Compile(s *policy.Slice, voids func(user string, added int64) bool) *Rights
 		r.addGrant(&s.Grants[i], voids)
 	}
 	r.settle()
-	for _, end := range s.Ends {
-		r.times = append(r.times, end)
-	}
+	r.times = slices.AppendSeq(r.times, s.Ends.All())
 	slices.Sort(r.times)
 	r.times = slices.Compact(r.times)
 	return r
@@ -277,10 +275,10 @@ func (r *Rights) End(user string) int64 {
 	if r == nil {
 		return 0
 	}
-	return r.ends[user]
+	return r.ends.Of(user)
 }
 
-func (r *Rights) ended(user string, now int64) bool { return !lasts(r.ends[user], now) }
+func (r *Rights) ended(user string, now int64) bool { return !lasts(r.End(user), now) }
 
 // outlasts reports whether one end is later than another; none is the latest.
 func outlasts(until, other int64) bool { return other != 0 && (until == 0 || until > other) }

@@ -14,7 +14,7 @@ import (
 // Its methods may be called from any goroutine.
 type Cutter struct {
 	Source *Source
-	ends   map[string]int64       // shared by all slices
+	ends   Ends                   // shared by all slices
 	names  map[identity.ID]string // of endpoints
 	places map[string][]string    // names of the endpoints of a key, sorted; see keyOf
 	at     map[string][]int       // which grants are good somewhere, by key, in order
@@ -41,12 +41,14 @@ func keys(name string, e Endpoint) []string {
 
 // Cutter returns what cuts the slices of a source that was checked.
 func (s *Source) Cutter() *Cutter {
-	c := &Cutter{Source: s, ends: map[string]int64{}, names: make(map[identity.ID]string, len(s.Endpoints)), places: map[string][]string{}, at: map[string][]int{}}
+	c := &Cutter{Source: s, names: make(map[identity.ID]string, len(s.Endpoints)), places: map[string][]string{}, at: map[string][]int{}}
+	ends := map[string]int64{}
 	for user, u := range s.Users {
 		if u.Until != 0 {
-			c.ends[user] = u.Until
+			ends[user] = u.Until
 		}
 	}
+	c.ends = EndsOf(ends)
 	for name, e := range s.Endpoints {
 		c.names[e.ID] = name
 		for _, key := range keys(name, e) {

@@ -24,7 +24,7 @@ type Slice struct {
 	Asked    []string                 `json:"asked"`  // the terms of its own rules, as it has told them
 	Groups   map[string]Group         `json:"groups"` // by name
 	Places   map[string][]identity.ID `json:"places"` // who is meant by a term of From, or a label of the rules
-	Ends     map[string]int64         `json:"ends"`   // of users whose access ends, Unix seconds
+	Ends     Ends                     `json:"ends"`   // of users whose access ends
 	Grants   []Given                  `json:"grants"`
 
 	ids int // in Places; with more than maxIDs no more are added
@@ -103,7 +103,7 @@ func OpenSlice(trust *identity.Trust, head *Signed, id identity.ID, doc []byte) 
 		return nil, failf("the slice is not of version %d", head.Version)
 	case s.Endpoint != id:
 		return nil, failf("the slice is of endpoint %s", s.Endpoint)
-	case s.Mode != GroupsOnly && s.Mode != Observe && s.Mode != Enforce || s.Groups == nil || s.Places == nil || s.Ends == nil:
+	case s.Mode != GroupsOnly && s.Mode != Observe && s.Mode != Enforce || s.Groups == nil || s.Places == nil || !s.Ends.good():
 		return nil, failf("the slice is malformed")
 	}
 	for _, g := range s.Grants {

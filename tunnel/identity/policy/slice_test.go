@@ -141,3 +141,41 @@ func FuzzSlice(f *testing.F) {
 		}
 	})
 }
+
+func TestTheEndsOfAllUsersFitIntoASlice(t *testing.T) {
+	s := example()
+	until := time.Now().Unix()
+	for i := len(s.Users); i < MaxUsers; i++ {
+		s.Users[fmt.Sprintf("somebody-with-a-long-name-%05d@example.com", i)] = User{Until: until + int64(i)}
+	}
+	ca, trust, head := signed(t, s)
+	doc, err := s.Slice(head, other, nil).Sign(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := OpenSlice(trust, head, other, doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, u := range s.Users {
+		if end := got.Ends.Of(name); end != u.Until {
+			t.Fatalf("the access of %s ends at %d, want %d", name, end, u.Until)
+		}
+	}
+	if end := got.Ends.Of("nobody"); end != 0 {
+		t.Errorf("one without an end ends at %d", end)
+	}
+}
+
+func TestEndsHaveOneForm(t *testing.T) {
+	good := EndsOf(map[string]int64{"ann": 1, "bob": maxSeconds})
+	if !good.good() || !(Ends{}).good() || good.Of("bob") != maxEnd || good.Of("ann") != 1 {
+		t.Errorf("ends of two users: %v", good)
+	}
+	swapped := slices.Concat(good[endSize:], good[:endSize])
+	for name, e := range map[string]Ends{"none": nil, "cut": good[1:], "not sorted": swapped, "twice": slices.Concat(good[:endSize], good[:endSize])} {
+		if e.good() {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
