@@ -112,6 +112,7 @@ const (
 	stateHead = "head"
 	stateOwn  = "slice"
 	stateAll  = "source"
+	stateMade = "made"
 )
 
 // New makes the Keeper of a membership, from what is on disk.
@@ -145,6 +146,9 @@ func (k *Keeper) load() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.head, k.known, k.line = h, time.Now(), lineOf(h, nil)
+	if err := k.recallLocked(); err != nil {
+		return err
+	}
 	if found, err := k.State.Load(stateOwn, &slice); err == nil && found {
 		k.slice, err = signed.OpenSlice(trust, h, k.Self, slice)
 		if err != nil {
@@ -346,7 +350,11 @@ func (k *Keeper) Take(doc []byte) error {
 	if !h.Newer(k.head) {
 		return identity.ErrRollback
 	}
-	if err := k.State.Save(stateHead, h.Document); err != nil {
+	values := map[string]any{stateHead: h.Document}
+	if len(k.made) > 0 {
+		values[stateMade] = remember(k.made, k.lineWithLocked(h))
+	}
+	if err := k.State.SaveAll(values); err != nil {
 		return err
 	}
 	k.adoptLocked(h)
@@ -361,9 +369,8 @@ func (k *Keeper) adoptLocked(h *signed.Signed) {
 	was := ""
 	if k.head != nil {
 		was = k.head.Direct
-		k.line = slices.Insert(k.line, 0, k.head.Sum)
 	}
-	k.head, k.source, k.line = h, nil, lineOf(h, k.line)
+	k.head, k.source, k.line = h, nil, k.lineWithLocked(h)
 	k.Hint(time.Unix(h.Issued, 0))
 	stale := k.rights.Load().IsStale()
 	if k.slice == nil || stale { // the head alone says something

@@ -21,13 +21,14 @@ import (
 // Two holders that do this at once make two heads of one version. All endpoints end at the same one,
 // see [signed.Signed.Newer], and the holder of the other runs its function once more. By then it may
 // have made several versions, and so may the other: a holder remembers its last ones, and which heads
-// the one in force rests on. Holders tell each other that with the source.
+// the one in force rests on, see remember.go. Holders tell each other that with the source.
 
 // proposal is a version that was made here.
 type proposal struct {
 	head   *signed.Signed
 	change func(*signed.Source) error
-	lost   []*proposal // which change runs again
+	lost   []*proposal  // which change runs again
+	delta  signed.Delta // what change came to
 }
 
 const (
@@ -182,7 +183,28 @@ func (k *Keeper) next(ca *identity.CA, change func(*signed.Source) error) (*prop
 		h.Version, h.Issued, h.Previous = head.Version+1, max(h.Issued, head.Issued), head.Sum
 	}
 	made, err := h.Sign(ca, trust)
-	return &proposal{made, change, lost}, doc, err
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := k.fits(ca, source, made); err != nil {
+		return nil, nil, err
+	}
+	delta, err := signed.DeltaOf(old, source)
+	return &proposal{made, change, lost, delta}, doc, err
+}
+
+// fits reports whether a slice can be made of a source: of this endpoint, and of one that the source
+// does not name, which has in it what all have. Without one an endpoint lets nobody in.
+func (k *Keeper) fits(ca *identity.CA, source *signed.Source, head *signed.Signed) error {
+	k.mu.Lock()
+	asked := k.askedLocked()
+	k.mu.Unlock()
+	for id, asked := range map[identity.ID][]string{k.Self: asked, "": nil} {
+		if _, err := source.Slice(head, id, asked).Sign(ca); err != nil {
+			return answer.Errorf(answer.BadRequest, "%v", err)
+		}
+	}
+	return nil
 }
 
 // commit takes a head that was made here, with its source: both are on disk, or none is.
@@ -196,11 +218,13 @@ func (k *Keeper) commit(p *proposal, doc []byte) error {
 	if !p.head.Newer(k.head) {
 		return identity.ErrRollback
 	}
-	if err := k.State.SaveAll(map[string]any{stateAll: doc, stateHead: p.head.Document}); err != nil {
+	made := append(slices.DeleteFunc(slices.Clone(k.made), func(o *proposal) bool { return slices.Contains(p.lost, o) }), p)
+	made = slices.Delete(made, 0, max(0, len(made)-maxMade))
+	values := map[string]any{stateAll: doc, stateHead: p.head.Document, stateMade: remember(made, k.lineWithLocked(p.head))}
+	if err := k.State.SaveAll(values); err != nil {
 		return err
 	}
-	k.made = append(slices.DeleteFunc(k.made, func(o *proposal) bool { return slices.Contains(p.lost, o) }), p)
-	k.made = slices.Delete(k.made, 0, max(0, len(k.made)-maxMade))
+	k.made = made
 	p.lost = nil // its change has them
 	k.adoptLocked(p.head)
 	k.source = source

@@ -203,15 +203,22 @@ func (k *Keeper) whole() (*signed.Source, *signed.Signed, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	return source, head, k.adoptSource(source, head, line)
+}
+
+// adoptSource keeps the source of a head, if that is still the newest, and what the head rests on.
+func (k *Keeper) adoptSource(source *signed.Source, head *signed.Signed, line []string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.head == head {
-		k.source = source
-		if len(line) > len(k.line) {
-			k.line = line
-		}
+	if k.head != head {
+		return nil
 	}
-	return source, head, nil
+	k.source = source
+	if len(line) <= len(k.line) {
+		return nil
+	}
+	k.line = line
+	return k.State.Save(stateMade, remember(k.made, line))
 }
 
 // given is what a holder answers: a document with the head that it is of.
