@@ -2,9 +2,12 @@ package agent
 
 import (
 	"crypto/ed25519"
+	"net/http"
 	"testing"
 	"time"
 
+	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -46,4 +49,27 @@ func memberRecord(t *testing.T, ca *identity.CA, user string) []byte {
 		t.Fatal(err)
 	}
 	return doc
+}
+
+func TestACertificateIsRenewedByWhicheverHubKeepsTheCA(t *testing.T) {
+	m, ca := newTestMesh(t, "bob", time.Now().Add(-identity.MemberLifetime*3/4))
+	var hubs []*fakeHub
+	for i := range 3 {
+		h := newFakeHub(t, ca)
+		hubs = append(hubs, h)
+		h.on("POST "+tunnel.PathRenew, func(w http.ResponseWriter, _ *http.Request) {
+			if i < 2 {
+				answer.Fail(w, m.log, answer.Errorf(answer.Denied, "this hub does not hold the CA key"))
+				return
+			}
+			own := m.authority.Own()
+			der, err := ca.SignMember(own.Key, own.User, own.Admitted, time.Now())
+			if err != nil {
+				t.Error(err)
+			}
+			answer.JSON(w, tunnel.SignAnswer{Certificate: der})
+		})
+	}
+	runMesh(t, m, hubs...)
+	until(t, "the certificate is renewed", func() bool { return time.Until(m.authority.Own().NotAfter) > identity.MemberLifetime/2 })
 }

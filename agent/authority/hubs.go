@@ -1,9 +1,15 @@
 package authority
 
 import (
+	"context"
 	"crypto/ed25519"
 	"encoding/pem"
+	"errors"
+	"slices"
+	"time"
 
+	"ztm/agent/control"
+	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
@@ -25,4 +31,36 @@ func (a *Authority) InviteHub(key ed25519.PublicKey, names []string) (*identity.
 		Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), Bootstraps: a.Control.Bootstraps(), Trust: trust.Document(),
 		Hub: &identity.PermitHub{Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), Names: names},
 	}, nil
+}
+
+// hubsOfMesh are the hubs that are known and that are not evicted; those that were never met have an
+// address alone.
+func (a *Authority) hubsOfMesh() []control.Hub {
+	trust := a.Verifier.Trust()
+	return slices.DeleteFunc(a.Control.Known(), func(h control.Hub) bool { return h.ID != "" && trust.VoidsID(h.ID, time.Time{}) })
+}
+
+var errNotReached = errors.New("the hub cannot be reached")
+
+// atHub asks something of a hub, on the session with it or on one for this alone. Without an answer of
+// that very hub it is errNotReached.
+func (a *Authority) atHub(ctx context.Context, h control.Hub, ask func(*tunnel.Session) error) error {
+	if h.Session != nil {
+		return ask(h.Session)
+	}
+	errs := []error{errNotReached}
+	for _, address := range h.Addresses {
+		s, met, err := a.Control.DialAt(ctx, address)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if h.ID == "" || met.ID == h.ID {
+			err = ask(s)
+			s.Close()
+			return err
+		}
+		s.Close()
+	}
+	return errors.Join(errs...)
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"ztm/agent/control"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -17,7 +18,7 @@ import (
 
 // A certificate is renewed from two thirds of its life on, or when the mesh has another CA by now,
 // for the same key, user and admission: by this endpoint itself if it holds the CA key, by another
-// that does, or by a hub that keeps it. One that lasts until the access of its user ends is renewed
+// that does, or by any hub that keeps it. One that lasts until the access of its user ends is renewed
 // only once the policy gives another end.
 
 // ServeRenew makes a new certificate for the caller's own key, user and admission.
@@ -225,15 +226,30 @@ func (a *Authority) newCertificate() ([]byte, error) {
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", e.Name, err))
 	}
-	var der []byte
-	err = a.Control.Call(ctx, http.MethodPost, tunnel.PathRenew, nil, nil, &der)
-	if err == nil {
-		err = a.checkRenewed(der, own)
-	}
-	if err != nil {
+	if _, _, err := a.Control.Session(ctx); err != nil { // which waits until a hub answers
 		return nil, errors.Join(append(errs, err)...)
 	}
-	return der, nil
+	for _, h := range a.hubsOfMesh() {
+		der, err := a.renewAt(ctx, h, own)
+		if err == nil {
+			return der, nil
+		}
+		errs = append(errs, fmt.Errorf("hub %s: %w", h.ID, err))
+	}
+	return nil, errors.Join(errs...)
+}
+
+// renewAt asks a hub, which may keep the CA key where the one that this endpoint is attached to does
+// not.
+func (a *Authority) renewAt(ctx context.Context, h control.Hub, own identity.Subject) ([]byte, error) {
+	var reply tunnel.SignAnswer
+	err := a.atHub(ctx, h, func(s *tunnel.Session) error {
+		return s.Call(ctx, http.MethodPost, tunnel.PathRenew, nil, nil, &reply)
+	})
+	if err == nil {
+		err = a.checkRenewed(reply.Certificate, own)
+	}
+	return reply.Certificate, err
 }
 
 // checkRenewed makes sure that what came back is ours, good as of now, and better: longer lived, of

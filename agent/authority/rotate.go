@@ -130,8 +130,7 @@ func (a *Authority) hubsAgree(ctx context.Context) error {
 
 // hubs are the hubs whose IDs are known and that are not evicted, in the order of their IDs.
 func (a *Authority) hubs() []control.Hub {
-	trust := a.Verifier.Trust()
-	out := slices.DeleteFunc(a.Control.Known(), func(h control.Hub) bool { return h.ID == "" || trust.VoidsID(h.ID, time.Time{}) })
+	out := slices.DeleteFunc(a.hubsOfMesh(), func(h control.Hub) bool { return h.ID == "" })
 	slices.SortFunc(out, func(x, y control.Hub) int { return strings.Compare(string(x.ID), string(y.ID)) })
 	return out
 }

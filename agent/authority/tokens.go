@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/pem"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -191,22 +192,11 @@ func (a *Authority) revokeAtHub(ctx context.Context, i Issued) error {
 		return answer.Lost(s.Call(ctx, http.MethodDelete, tunnel.PathTokens+"/"+i.Nonce, nil, body, nil))
 	}
 	h, _ := a.knownHub(i.Redeemer)
-	if h.Session != nil {
-		return revoke(h.Session)
+	err := a.atHub(ctx, h, revoke)
+	if errors.Is(err, errNotReached) {
+		return answer.Errorf(answer.Unavailable, "%s, which redeems this token, cannot be reached: the token is not void yet", i.Redeemer)
 	}
-	for _, address := range h.Addresses {
-		s, hub, err := a.Control.DialAt(ctx, address)
-		if err != nil {
-			continue
-		}
-		if hub.ID == i.Redeemer {
-			err = revoke(s)
-			s.Close()
-			return err
-		}
-		s.Close()
-	}
-	return answer.Errorf(answer.Unavailable, "%s, which redeems this token, cannot be reached: the token is not void yet", i.Redeemer)
+	return err
 }
 
 // knownHub returns the hub of an ID, if this endpoint knows it.
