@@ -33,7 +33,7 @@ var arrows = []arrow{
 	{"hub/directory/cluster", []string{"hub/directory", "store", "store/etcd", "tunnel", "tunnel/answer", "tunnel/identity", "tunnel/metric", "tunnel/pause"}, "a directory that hubs share knows no hub"},
 	{"hub/directory/directorytest", []string{"hub/directory", "tunnel", "tunnel/answer", "tunnel/identity"}, "the suite knows the contract, and no directory"},
 	{"hub/admission", []string{"tunnel/identity", "tunnel/limit"}, "who may come in depends on nothing that is inside"},
-	{"hub/shared", []string{"hub/directory", "hub/directory/cluster", "store", "store/etcd", "tunnel/answer", "tunnel/identity", "tunnel/metric"}, "what hubs decide together depends on nothing else that a hub does"},
+	{"hub/shared", []string{"hub/directory", "hub/directory/cluster", "store", "store/etcd", "tunnel", "tunnel/answer", "tunnel/identity", "tunnel/metric"}, "what hubs decide together depends on nothing else that a hub does"},
 	{"hub/takeover", []string{"hub/directory", "tunnel", "tunnel/answer", "tunnel/identity"}, "whose a name is shows in the directory alone"},
 	{"hub/forks", []string{"tunnel/identity"}, "a list that differs is kept for others to judge"},
 	{"hub/quiet", []string{"tunnel/buffer", "tunnel/splice"}, "how a session waits depends on nothing that it says"},

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"net/http"
+	"strconv"
+	"time"
 
 	"ztm/agent/api"
 	"ztm/agent/authority"
@@ -13,6 +15,7 @@ import (
 // serveTokens shows and ends the join tokens of this endpoint, and answers devices that wait.
 //
 //	GET tokens, DELETE tokens/ID        those that are open
+//	DELETE tokens/ID?until=UNIX         one that another endpoint of root has made and this one redeems
 //	GET approvals, POST approvals       devices that a person has to approve
 func (m *mesh) serveTokens(w http.ResponseWriter, r *http.Request, name, id string) {
 	switch {
@@ -22,6 +25,12 @@ func (m *mesh) serveTokens(w http.ResponseWriter, r *http.Request, name, id stri
 			all[i].ByName, all[i].RedeemerName = m.nameOf(t.By), m.nameOf(t.Redeemer)
 		}
 		answer.Reply(w, m.log, all, err)
+	case name == "tokens" && r.Method == http.MethodDelete && r.URL.Query().Has("until"):
+		until, err := strconv.ParseInt(r.URL.Query().Get("until"), 10, 64)
+		if err == nil {
+			err = m.authority.RevokeUntil(id, time.Unix(until, 0))
+		}
+		answer.Reply(w, m.log, nil, err)
 	case name == "tokens" && r.Method == http.MethodDelete:
 		answer.Reply(w, m.log, nil, m.authority.Revoke(r.Context(), id))
 	case name == "approvals" && r.Method == http.MethodGet:
@@ -50,6 +59,8 @@ func (m *mesh) nameOf(id identity.ID) string {
 	switch {
 	case id == m.agent.self:
 		return m.Membership().Name
+	case id == m.verifier.Trust().Mesh():
+		return "a hub with the CA key"
 	case s != nil && hub.ID == id:
 		return "hub " + s.Address()
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"ztm/agent/api"
 	"ztm/agent/limits"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
@@ -101,6 +102,71 @@ func TestARequestToJoinIsReadUpToItsLimit(t *testing.T) {
 		a.postMesh(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body)))
 		if tooLong := strings.Contains(w.Body.String(), fmt.Sprint(limits.JoinBody)); tooLong != (more > 0) {
 			t.Errorf("with %d bytes more than the limit: %d, %s", more, w.Code, w.Body)
+		}
+	}
+}
+
+func TestATokenIsRevokedAtTheEndpointThatRedeemsItBeforeItIsUsed(t *testing.T) {
+	m, ca, hubs := rootMesh(t, 1)
+	spare := meshOf(t, ca, rootUser)
+	runMesh(t, spare, hubs[0])
+	record, err := identity.SignRecord(identity.Record{ID: spare.agent.self, Name: "spare", Certificate: spare.Membership().Certificate}, spare.agent.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hubs[0].on("GET "+tunnel.PathEndpoints+"/"+string(spare.agent.self), func(w http.ResponseWriter, _ *http.Request) {
+		answer.JSON(w, tunnel.Entry{Record: record, Online: true})
+	})
+	p, err := m.authority.Invite(t.Context(), "bob", nil, api.Invite{Redeemer: string(spare.agent.self)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.authority.Revoke(t.Context(), p.Token.ID()); err != nil {
+		t.Fatal(err)
+	}
+	if open, err := m.authority.Tokens(t.Context()); err != nil || len(open) != 0 {
+		t.Errorf("open where it was made: %+v, %v", open, err)
+	}
+	key := identity.IDOf([]byte("a device"))
+	inv := identity.Invitation{User: "bob", Nonce: p.Token.ID(), Uses: 1, Admitted: time.Now(), Expires: p.Token.Expires(), Redeemer: spare.agent.self}
+	if err := spare.authority.Book.Redeem(inv, key, time.Now()); answer.CodeOf(err) != answer.Denied {
+		t.Errorf("it is redeemed: %v", err)
+	}
+	if err := spare.authority.RevokeUntil("zz", time.Now()); answer.CodeOf(err) != answer.BadRequest {
+		t.Errorf("what is no ID: %v", err)
+	}
+}
+
+func TestHubsThatShareAStoreRedeemATokenTogether(t *testing.T) {
+	m, _, hubs := rootMesh(t, 1)
+	status := tunnel.HubStatus{ID: identity.IDOf([]byte("hub")), KeepsCA: true}
+	hubs[0].on("GET "+tunnel.PathHub, func(w http.ResponseWriter, _ *http.Request) { answer.JSON(w, status) })
+	for _, shared := range []bool{false, true} {
+		status.Shared = shared
+		p, err := m.authority.Invite(t.Context(), "bob", nil, api.Invite{})
+		want := status.ID
+		if shared {
+			want = m.verifier.Trust().Mesh()
+		}
+		if err != nil || p.Token.Redeemer() != want {
+			t.Fatalf("hubs with a store: %v. It is redeemed by %s, want %s (%v)", shared, p.Token.Redeemer(), want, err)
+		}
+		var voided atomic.Int32
+		if !shared {
+			continue
+		}
+		hubs[0].on("DELETE "+tunnel.PathTokens+"/"+p.Token.ID(), func(w http.ResponseWriter, _ *http.Request) {
+			voided.Add(1)
+			w.WriteHeader(http.StatusNoContent)
+		})
+		hubs[0].on("GET "+tunnel.PathTokens+"/"+p.Token.ID(), func(w http.ResponseWriter, _ *http.Request) {
+			answer.JSON(w, tunnel.TokenUse{})
+		})
+		if open, err := m.authority.Tokens(t.Context()); err != nil || len(open) != 2 || open[0].Elsewhere && open[1].Elsewhere {
+			t.Errorf("open: %+v, %v", open, err)
+		}
+		if err := m.authority.Revoke(t.Context(), p.Token.ID()); err != nil || voided.Load() != 1 {
+			t.Errorf("%d hubs were told that it is void: %v", voided.Load(), err)
 		}
 	}
 }

@@ -195,6 +195,7 @@ func (s *server) getHub(w http.ResponseWriter, r *http.Request, p *peer, _ strin
 		Relays:     int(s.relay.Metrics().Open.Load()),
 		MaxAgents:  s.config.Limits.Agents,
 		KeepsCA:    s.ca != nil,
+		Shared:     s.shared != nil,
 		Trust:      s.verifier.Trust().Version(),
 		ClientAddr: p.addr.String(),
 		Time:       s.verifier.Clock().Now().Unix(),

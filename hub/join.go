@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"time"
 
 	"ztm/hub/admission"
@@ -25,6 +24,7 @@ import (
 //     those that join.
 //  2. The token names who redeems it: a root endpoint, which is asked over its events stream, by
 //     this hub or by the one that it is attached to, or this hub, if it keeps the CA key. (redeem)
+//     One that names the mesh is redeemed by any hub that keeps the CA key and shares a store.
 //  3. The certificate, or a refusal, goes back in a header block.
 
 // signTimeout is how long the hub waits for the redeemer: shorter than the device does, so that the
@@ -67,8 +67,8 @@ func (s *server) admit(ctx context.Context, c *tls.Conn, below *admission.Socket
 	if err != nil {
 		return nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
-	if redeemer == s.id {
-		return s.redeem(req)
+	if redeemer == s.id || redeemer == s.verifier.Trust().Mesh() {
+		return s.redeem(req, redeemer)
 	}
 	name, session, err := s.sessions.find(redeemer)
 	what := tunnel.SignRequest{Join: req, Name: s.claims.Check(req)}
@@ -141,14 +141,18 @@ func readJoin(c *tls.Conn) (*tunnel.JoinRequest, error) {
 	return req, nil
 }
 
-// redeem is the hub as the redeemer of a token. Everything is checked and made before the token is
-// spent, and the token is spent before anything is handed out.
-func (s *server) redeem(req *tunnel.JoinRequest) ([]byte, error) {
-	if err := s.maySign(); err != nil {
+// redeem is the hub as the redeemer of a token, or as one of those that are. Everything is checked
+// and made before the token is spent, and the token is spent before anything is handed out.
+func (s *server) redeem(req *tunnel.JoinRequest, redeemer identity.ID) ([]byte, error) {
+	err := s.maySign()
+	if redeemer != s.id && (err != nil || s.shared == nil) { // another hub may
+		return nil, answer.Errorf(answer.Unavailable, "this token is redeemed by hubs that keep the CA key and share a store, and this hub is none of them")
+	}
+	if err != nil {
 		return nil, err
 	}
 	now := s.verifier.Clock().Now()
-	invitation, err := s.ca.CheckProof(req.Proof, req.Key, req.Name, s.id, now)
+	invitation, err := s.ca.CheckProof(req.Proof, req.Key, req.Name, redeemer, now)
 	if err != nil {
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
@@ -165,13 +169,7 @@ func (s *server) redeem(req *tunnel.JoinRequest) ([]byte, error) {
 	if err := s.verifyNew(der, identity.RoleMember, identity.IDOf(req.Key)); err != nil {
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
-	if err = s.state.Redeem(invitation, req.Key, now.Unix()); err == nil {
-		err = shared.Spend(context.Background(), s.shared, invitation, req.Key)
-	}
-	if errors.Is(err, identity.ErrToken) {
-		return nil, answer.Errorf(answer.Denied, "%v", err)
-	}
-	if err != nil {
+	if err := shared.Redeem(context.Background(), s.shared, s.state, invitation, redeemer == s.id, req.Key, now); err != nil {
 		return nil, err
 	}
 	s.log.Info("a device has joined with a token", "endpoint", identity.IDOf(req.Key), "name", req.Name, "user", invitation.User)

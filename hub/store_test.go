@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,8 @@ import (
 	"ztm/hub/shared"
 	"ztm/store/etcd/etcdtest"
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
 )
 
 // withStore starts hubs of a mesh that share an etcd of the tests, and have no links.
@@ -125,4 +128,75 @@ func TestAHubWithAStoreRedeemsATokenOnceWhateverItsDatabaseSays(t *testing.T) {
 	m.Set(etcdtest.Well)
 	eventually(t, "the same device gets in when the store is back", func() bool { return late.join("web", next) == nil })
 	wantRefusal(t, h.unjoined("bob").join("www", next), 403, "used")
+}
+
+// joinSoon joins once the store answers: on a machine that is busy it may be late.
+func (d *device) joinSoon(name string, token identity.Token) error {
+	for end := time.Now().Add(patience); ; {
+		err := d.join(name, token)
+		if answer.CodeOf(err) != answer.Unavailable || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+func TestATokenOfTheMeshIsRedeemedOnceByWhicheverHubHasTheStore(t *testing.T) {
+	t.Parallel() // it waits, most of the time
+	m, hubs := withStore(t, 2, keepCA)
+	mesh := hubs[0].ca.Mesh()
+	token := hubs[0].token("bob", mesh)
+	const each = 4
+	devices, errs := make([]*device, 2*each), make(chan error, 2*each)
+	for i := range devices {
+		devices[i] = hubs[i%2].unjoined("bob")
+		go func() { errs <- devices[i].joinSoon("box"+strconv.Itoa(i), token) }()
+	}
+	joined := 0
+	for range devices {
+		if err := <-errs; err == nil {
+			joined++
+		} else if answer.CodeOf(err) != answer.Denied {
+			t.Errorf("a device that was late: %v", err)
+		}
+	}
+	if joined != 1 {
+		t.Errorf("%d devices have joined with one token", joined)
+	}
+
+	lost, other := hubs[0].unjoined("bob"), hubs[1].unjoined("bob")
+	next := hubs[0].token("bob", mesh)
+	m.Set(etcdtest.Alone)
+	wantRefusal(t, lost.join("web", next), 503, "store")
+	m.Set(etcdtest.Well)
+	eventually(t, "another device gets in by the other hub", func() bool { return other.join("www", next) == nil })
+	lost.hub, other.hub = hubs[1], hubs[0]
+	wantRefusal(t, lost.joinSoon("web", next), 403, "used")
+	if err := other.joinSoon("www", next); err != nil {
+		t.Errorf("the same device asks the other hub: %v", err)
+	}
+}
+
+func TestATokenOfTheMeshThatIsVoidAtOneHubIsVoidAtAll(t *testing.T) {
+	t.Parallel() // it waits, most of the time
+	m, hubs := withStore(t, 2, keepCA)
+	token := hubs[0].token("bob", hubs[0].ca.Mesh())
+	path := tunnel.PathTokens + "/" + token.ID()
+	void := tunnel.TokenUse{Expires: token.Expires().Unix()}
+	root, elsewhere := hubs[0].device("root"), hubs[1].device("root")
+	m.Set(etcdtest.Alone)
+	wantRefusal(t, root.session().Call(t.Context(), "DELETE", path, nil, void, nil), 503, "not void at every hub yet")
+	m.Set(etcdtest.Well)
+	eventually(t, "it is void", func() bool { return root.session().Call(t.Context(), "DELETE", path, nil, void, nil) == nil })
+	var use tunnel.TokenUse
+	eventually(t, "the other hub knows", func() bool {
+		return elsewhere.session().Call(t.Context(), "GET", path, nil, nil, &use) == nil && use.Revoked
+	})
+	wantRefusal(t, hubs[1].unjoined("bob").joinSoon("box", token), 403, "revoked")
+}
+
+func TestATokenOfTheMeshIsNotForAHubWithoutTheStoreOrTheKey(t *testing.T) {
+	alone := start(t, keepCA)
+	wantRefusal(t, alone.unjoined("bob").join("box", alone.token("bob", alone.ca.Mesh())), 503, "this hub is none of them")
+	_, hubs := withStore(t, 1)
+	wantRefusal(t, hubs[0].unjoined("bob").join("box", hubs[0].token("bob", hubs[0].ca.Mesh())), 503, "this hub is none of them")
 }

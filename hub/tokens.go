@@ -4,8 +4,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"ztm/hub/limits"
+	"ztm/hub/shared"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 )
@@ -13,8 +15,9 @@ import (
 // nonceBytes is how many bytes the nonce of a token has, which is its name here.
 const nonceBytes = 16
 
-// getToken is GET /v1/tokens/NONCE, for user root: how often this hub has redeemed a token.
-func (s *server) getToken(w http.ResponseWriter, _ *http.Request, p *peer, nonce string) error {
+// getToken is GET /v1/tokens/NONCE, for user root: how often this hub has redeemed a token, or the hubs
+// that share a store with it.
+func (s *server) getToken(w http.ResponseWriter, r *http.Request, p *peer, nonce string) error {
 	if err := s.mayRevoke(p, nonce); err != nil {
 		return err
 	}
@@ -22,10 +25,16 @@ func (s *server) getToken(w http.ResponseWriter, _ *http.Request, p *peer, nonce
 	if err != nil {
 		return err
 	}
+	together, err := shared.Spent(r.Context(), s.shared, nonce)
+	if err != nil {
+		return err
+	}
+	use.Used, use.Revoked = max(use.Used, together.Used), use.Revoked || together.Revoked
 	return writeJSON(w, use)
 }
 
-// deleteToken is DELETE /v1/tokens/NONCE, for user root: the token is no longer good.
+// deleteToken is DELETE /v1/tokens/NONCE, for user root: the token is no longer good, here and at the
+// hubs that share a store with this one.
 func (s *server) deleteToken(w http.ResponseWriter, r *http.Request, p *peer, nonce string) error {
 	if err := s.mayRevoke(p, nonce); err != nil {
 		return err
@@ -39,6 +48,9 @@ func (s *server) deleteToken(w http.ResponseWriter, r *http.Request, p *peer, no
 		return answer.Errorf(answer.BadRequest, "token: %v", err)
 	}
 	if err := s.state.Revoke(nonce, use.Expires, s.verifier.Clock().Now().Unix()); err != nil {
+		return err
+	}
+	if err := shared.Void(r.Context(), s.shared, nonce, time.Unix(use.Expires, 0)); err != nil {
 		return err
 	}
 	s.log.Info("a join token was revoked", "token", nonce, "by", p.ID)

@@ -86,6 +86,7 @@ type HubStatus struct {
 	Relays     int         `json:"relays"` // paths between agents
 	MaxAgents  int         `json:"maxAgents"`
 	KeepsCA    bool        `json:"keepsCA,omitempty"`
+	Shared     bool        `json:"shared,omitempty"` // it decides about tokens with other hubs, in a store
 	Trust      uint64      `json:"trust"`
 	ClientAddr string      `json:"clientAddr,omitempty"` // where it sees the caller
 	Time       int64       `json:"time,omitempty"`       // Unix seconds, by its clock

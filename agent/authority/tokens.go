@@ -3,9 +3,12 @@ package authority
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,12 +17,14 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/seal"
 )
 
 // The life of a join token:
 //
 //	Invite      makes it: for whom, until when, for how many devices, and who redeems it: this endpoint, another of root, or
 //	            a hub that keeps the CA key. Its redeemer alone decides, in its database, so it is redeemed as often as it says.
+//	            Hubs that keep the CA key and share a store decide there: any of them redeems a token that names the mesh.
 //	sign        redeems it here, see sign.go; with Approve a person decides first (approved, Answer)
 //	Tokens      lists those made or redeemed here that are open
 //	Revoke      ends one before its time
@@ -29,6 +34,7 @@ const (
 	defaultTokenLife = 24 * time.Hour
 	maxTokenLife     = 30 * 24 * time.Hour
 	maxPodLife       = 400 * 24 * time.Hour // of a token for ephemeral endpoints, which lies in a Secret
+	nonceBytes       = 16                   // of its ID
 )
 
 // Issued is a token that was made or redeemed here.
@@ -121,7 +127,8 @@ func (a *Authority) issue(ctx context.Context, ca *identity.CA, inv identity.Inv
 }
 
 // redeemer returns who redeems a token: whom the caller names, else the attached hub if it keeps
-// the CA key, as a hub is online when a device joins, else this endpoint.
+// the CA key, or with it all that share its store, as a hub is online when a device joins, else this
+// endpoint.
 func (a *Authority) redeemer(ctx context.Context, in api.Invite) (identity.ID, error) {
 	if in.Redeemer != "" && in.Redeemer != api.RedeemerHub {
 		id := identity.ID(in.Redeemer)
@@ -146,6 +153,9 @@ func (a *Authority) redeemer(ctx context.Context, in api.Invite) (identity.ID, e
 		if in.Approve {
 			return "", answer.Errorf(answer.BadRequest, "a hub asks nobody: a token with approval is redeemed by an endpoint of user %s", RootUser)
 		}
+		if status.Shared {
+			return a.Verifier.Trust().Mesh(), nil
+		}
 		return status.ID, nil
 	}
 	if in.Redeemer == api.RedeemerHub {
@@ -163,7 +173,7 @@ func (a *Authority) Tokens(ctx context.Context) ([]api.Token, error) {
 			Ephemeral: i.Ephemeral, Approve: i.Approve, By: i.By, Redeemer: i.Redeemer}
 		if i.Redeemer != a.Self {
 			t.Elsewhere = true
-			if used, err := a.usedAtHub(ctx, i.Redeemer, i.Nonce); err == nil {
+			if used, err := a.usedAtHub(ctx, i); err == nil {
 				t.Left, t.Elsewhere = i.Uses-used.Used, false
 				i.Revoked = i.Revoked || used.Revoked
 			}
@@ -175,14 +185,28 @@ func (a *Authority) Tokens(ctx context.Context) ([]api.Token, error) {
 	return out, err
 }
 
-// usedAtHub asks the hub that redeems a token, if there is a session with it: another that keeps the
-// CA key knows nothing of it.
-func (a *Authority) usedAtHub(ctx context.Context, hub identity.ID, nonce string) (used tunnel.TokenUse, err error) {
-	h, _ := a.knownHub(hub)
-	if h.Session == nil {
-		return used, answer.Errorf(answer.Unavailable, "there is no session with hub %s", hub)
+// redeemers are the hubs that redeem a token: the one that it names, as another that keeps the CA key
+// knows nothing of it, or those of them all that can.
+func (a *Authority) redeemers(i Issued) []control.Hub {
+	if i.Redeemer == a.Verifier.Trust().Mesh() {
+		return a.hubsOfMesh()
 	}
-	return used, h.Session.Call(ctx, http.MethodGet, tunnel.PathTokens+"/"+nonce, nil, nil, &used)
+	h, _ := a.knownHub(i.Redeemer)
+	return []control.Hub{h}
+}
+
+// usedAtHub asks a hub that redeems a token, if there is a session with it.
+func (a *Authority) usedAtHub(ctx context.Context, i Issued) (used tunnel.TokenUse, err error) {
+	err = answer.Errorf(answer.Unavailable, "there is no session with a hub that redeems the token")
+	for _, h := range a.redeemers(i) {
+		if h.Session == nil {
+			continue
+		}
+		if err = h.Session.Call(ctx, http.MethodGet, tunnel.PathTokens+"/"+i.Nonce, nil, nil, &used); err == nil {
+			break
+		}
+	}
+	return used, err
 }
 
 // revokeAtHub voids a token at the hub that redeems it.
@@ -191,12 +215,28 @@ func (a *Authority) revokeAtHub(ctx context.Context, i Issued) error {
 		body := tunnel.TokenUse{Expires: i.Expires.Unix()}
 		return answer.Lost(s.Call(ctx, http.MethodDelete, tunnel.PathTokens+"/"+i.Nonce, nil, body, nil))
 	}
-	h, _ := a.knownHub(i.Redeemer)
-	err := a.atHub(ctx, h, revoke)
+	err := errNotReached
+	for _, h := range a.redeemers(i) {
+		if err = a.atHub(ctx, h, revoke); err == nil {
+			return nil
+		}
+	}
 	if errors.Is(err, errNotReached) {
 		return answer.Errorf(answer.Unavailable, "%s, which redeems this token, cannot be reached: the token is not void yet", i.Redeemer)
 	}
 	return err
+}
+
+// revokeAtEndpoint voids a token at the endpoint of root that redeems it, which may not have heard of
+// it yet.
+func (a *Authority) revokeAtEndpoint(ctx context.Context, i Issued) error {
+	path := seal.PathAPI + "tokens/" + i.Nonce + "?until=" + strconv.FormatInt(i.Expires.Unix(), 10)
+	resp, err := a.Peers.Ask(ctx, i.Redeemer, http.MethodDelete, path, nil)
+	if err != nil {
+		return fmt.Errorf("%s, which redeems this token: the token is not void yet: %w", i.Redeemer, err)
+	}
+	resp.Body.Close()
+	return nil
 }
 
 // knownHub returns the hub of an ID, if this endpoint knows it.
@@ -231,17 +271,30 @@ func (a *Authority) Revoke(ctx context.Context, id string) error {
 	switch {
 	case i.Redeemer == a.Self:
 	case a.isHub(ctx, i.Redeemer):
-		if err := a.revokeAtHub(ctx, i); err != nil {
-			return err
-		}
+		err = a.revokeAtHub(ctx, i)
 	default:
-		return answer.Errorf(answer.Conflict, "this token is redeemed by endpoint %s: revoke it there, once it has been used there", i.Redeemer)
+		err = a.revokeAtEndpoint(ctx, i)
+	}
+	if err != nil {
+		return err
 	}
 	return a.Book.Revoke(i.Nonce, i.Expires)
 }
 
-// isHub reports whether an ID is that of a hub.
+// RevokeUntil voids a token that another endpoint of root has made, by its whole ID, until it expires.
+func (a *Authority) RevokeUntil(id string, until time.Time) error {
+	now := a.Verifier.Clock().Now()
+	if b, err := hex.DecodeString(id); err != nil || len(b) != nonceBytes || until.After(now.Add(maxPodLife)) {
+		return answer.Errorf(answer.BadRequest, "%.40q is not the ID of a token, or the time makes no sense", id)
+	}
+	return a.Book.Revoke(id, until)
+}
+
+// isHub reports whether an ID is that of a hub, or of the mesh, which stands for hubs.
 func (a *Authority) isHub(ctx context.Context, id identity.ID) bool {
+	if id == a.Verifier.Trust().Mesh() {
+		return true
+	}
 	if _, known := a.knownHub(id); known {
 		return true
 	}

@@ -13,6 +13,7 @@ import (
 
 	"ztm/hub/directory"
 	"ztm/store"
+	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/metric"
@@ -56,8 +57,15 @@ type Directory interface {
 	Changed()
 
 	// Spend uses a join token that is good for so many keys for one of them. For one more it is an
-	// error of [identity.ErrToken]. After any other error the same key may ask again.
-	Spend(ctx context.Context, nonce string, key []byte, uses int, expires time.Time) error
+	// error of [identity.ErrToken], and so it is for one made before the store was restored. After any
+	// other error the same key may ask again.
+	Spend(ctx context.Context, nonce string, key []byte, uses int, made, expires time.Time) error
+
+	// Spent returns by how many keys a token was used, and whether it is void.
+	Spent(ctx context.Context, nonce string) (tunnel.TokenUse, error)
+
+	// Void has a token be used by no other key.
+	Void(ctx context.Context, nonce string, expires time.Time) error
 
 	// AddMetrics adds what there is to say of the store.
 	AddMetrics(w *metric.Writer)
@@ -85,19 +93,79 @@ func Open(c Config) (_ directory.Directory, shared Directory, err error) {
 	return local, nil, err
 }
 
-// Spend uses a join token for a key, where there is a store: a hub that comes back from a backup does
-// not redeem it a second time. shared may be nil.
-func Spend(ctx context.Context, shared Directory, i identity.Invitation, key []byte) error {
+// Book is what a hub has of tokens by itself.
+type Book interface {
+	// Redeem uses a token for a key: this hub decides. Note does for one that was decided elsewhere.
+	Redeem(i identity.Invitation, key []byte, now int64) error
+	Note(i identity.Invitation, key []byte, now int64) error
+}
+
+// Redeem uses a join token for a key. One that is the hub's own is decided by its book, and told to the
+// store where there is one: a hub that comes back from a backup does not redeem it a second time. One
+// of all hubs is decided by the store, and noted in the book. shared may be nil.
+func Redeem(ctx context.Context, shared Directory, book Book, i identity.Invitation, own bool, key []byte, now time.Time) error {
+	steps := []func() error{
+		func() error { return book.Redeem(i, key, now.Unix()) },
+		func() error { return spend(ctx, shared, i, time.Time{}, key) },
+	}
+	if !own {
+		steps = []func() error{
+			func() error { return spend(ctx, shared, i, i.Admitted, key) },
+			func() error { return book.Note(i, key, now.Unix()) },
+		}
+	}
+	for _, step := range steps {
+		err := step()
+		if errors.Is(err, identity.ErrToken) {
+			return answer.Errorf(answer.Denied, "%v", err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spend uses a token for a key in the store, if there is one. made is zero where the store need not know
+// all of it.
+func spend(ctx context.Context, shared Directory, i identity.Invitation, made time.Time, key []byte) error {
 	if shared == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, agreeTime)
 	defer cancel()
-	err := shared.Spend(ctx, i.Nonce, key, i.Uses, i.Expires)
+	err := shared.Spend(ctx, i.Nonce, key, i.Uses, made, i.Expires)
 	if err == nil || errors.Is(err, identity.ErrToken) {
 		return err
 	}
 	return answer.Errorf(answer.Unavailable, "tokens cannot be redeemed now: the store of the hubs does not answer")
+}
+
+// Spent returns what is known of a token where there is a store. shared may be nil.
+func Spent(ctx context.Context, shared Directory, nonce string) (tunnel.TokenUse, error) {
+	if shared == nil {
+		return tunnel.TokenUse{}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, agreeTime)
+	defer cancel()
+	use, err := shared.Spent(ctx, nonce)
+	if err != nil {
+		return use, answer.Errorf(answer.Unavailable, "nothing can be said of tokens now: the store of the hubs does not answer")
+	}
+	return use, nil
+}
+
+// Void has a token be used by no other key, where there is a store. shared may be nil.
+func Void(ctx context.Context, shared Directory, nonce string, expires time.Time) error {
+	if shared == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, agreeTime)
+	defer cancel()
+	if shared.Void(ctx, nonce, expires) != nil {
+		return answer.Errorf(answer.Unavailable, "the token is not void at every hub yet, as the store of the hubs does not answer: try again")
+	}
+	return nil
 }
 
 // Agree makes the list in force the one that counts, and reports whether it is. shared may be nil.

@@ -19,6 +19,12 @@ func (s *State) Redeem(inv identity.Invitation, key []byte, now int64) error {
 	})
 }
 
+// Note is Redeem for a token that hubs have decided about together: it is for the day on which what
+// they share is older than this hub. Whether the hub itself is older does not matter.
+func (s *State) Note(inv identity.Invitation, key []byte, now int64) error {
+	return s.db.Update(func(tx *store.Tx) error { return tokenTable.Redeem(tx, inv, identity.IDOf(key), 0, now) })
+}
+
 // Token returns how often a token was redeemed here.
 func (s *State) Token(nonce string) (use tunnel.TokenUse, err error) {
 	err = s.db.View(func(tx *store.Tx) error {

@@ -49,6 +49,7 @@ type Client struct {
 	token    string // of the user; "" while there is none
 	cluster  uint64 // ID of the cluster that answered last; 0 before
 	revision int64  // the newest that is known
+	restored time.Time
 }
 
 // seat is the stay of a client at one endpoint.
@@ -139,10 +140,18 @@ func (c *Client) recognize(h header) {
 func (c *Client) strangeLocked(h header) bool { return c.cluster != 0 && h.Cluster != c.cluster }
 
 func (c *Client) restoredLocked(h header) {
-	c.revision = h.Revision
+	c.revision, c.restored = h.Revision, time.Now()
 	old := c.seat
 	c.seat = newSeat(old.number, old.url)
 	old.leave(ErrRestored)
+}
+
+// Restored returns when an answer said last that etcd was restored from a backup; zero: none has. It is
+// known as soon as the first linearizable answer of the restored one is here.
+func (c *Client) Restored() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.restored
 }
 
 // post asks until there is an answer that means something. again says that an attempt before the

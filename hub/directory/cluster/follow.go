@@ -40,6 +40,11 @@ func (d *Directory) round(ctx context.Context, restored bool) error {
 	if err := d.Begin(ctx); err != nil {
 		return err
 	}
+	if restored {
+		if err := d.markRestored(ctx); err != nil {
+			return err
+		}
+	}
 	if err := d.syncTrust(ctx); err != nil { // evictions come before the records of who was evicted
 		return err
 	}

@@ -6,15 +6,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"ztm/store/etcd"
+	"ztm/tunnel"
 	"ztm/tunnel/identity"
 )
 
-// spent is the value of a token that was used.
+// spent is the value of a token that was used, or is void.
 type spent struct {
-	Keys    [][]byte `json:"keys"`    // of the devices that used it
+	Keys    [][]byte `json:"keys"` // of the devices that used it
+	Void    bool     `json:"void,omitempty"`
 	Expires int64    `json:"expires"` // Unix seconds after which the token is refused for its age
 }
 
@@ -22,26 +25,65 @@ type spent struct {
 const mostKeys = 4096
 
 // Spend uses a join token that is good for so many devices for one of them, which may use it again.
-// For one more it is an error of [identity.ErrToken]. Any other error says that it is not known
-// whether it was used: the same device may ask again.
-func (d *Directory) Spend(ctx context.Context, nonce string, key []byte, uses int, expires time.Time) error {
+// For one more it is an error of [identity.ErrToken], and so it is for one that was made before the
+// store was restored from a backup: whether it was used since the backup is not known. made is zero
+// where another decides that. Any other error says that it is not known whether it was used: the same
+// device may ask again.
+func (d *Directory) Spend(ctx context.Context, nonce string, key []byte, uses int, made, expires time.Time) error {
+	return d.changeToken(ctx, nonce, expires, func(s *spent, restored time.Time) (changed bool, err error) {
+		switch {
+		case !made.IsZero() && !made.After(restored):
+			return false, fmt.Errorf("%w: it is older than the backup from which the store of the hubs was restored, and may have been used: make a new one", identity.ErrToken)
+		case slices.ContainsFunc(s.Keys, func(k []byte) bool { return bytes.Equal(k, key) }):
+			return false, nil
+		case s.Void:
+			return false, fmt.Errorf("%w: it was revoked", identity.ErrToken)
+		case len(s.Keys) >= min(uses, mostKeys):
+			return false, fmt.Errorf("%w: it was used already", identity.ErrToken)
+		}
+		s.Keys = append(s.Keys, key)
+		return true, nil
+	})
+}
+
+// Void has a token be used by no other device. After an error it is not known whether it is void.
+func (d *Directory) Void(ctx context.Context, nonce string, expires time.Time) error {
+	return d.changeToken(ctx, nonce, expires, func(s *spent, _ time.Time) (changed bool, err error) {
+		changed = !s.Void
+		s.Void, s.Expires = true, max(s.Expires, expires.Unix())
+		return changed, nil
+	})
+}
+
+// Spent returns by how many devices a token was used, and whether it is void.
+func (d *Directory) Spent(ctx context.Context, nonce string) (use tunnel.TokenUse, err error) {
+	err = d.changeToken(ctx, nonce, time.Time{}, func(s *spent, _ time.Time) (changed bool, err error) {
+		use = tunnel.TokenUse{Used: len(s.Keys), Revoked: s.Void}
+		return false, nil
+	})
+	return use, err
+}
+
+// changeToken changes what the store has of a token, by a function that is called once more where
+// another hub was faster. It is told when the store was restored.
+func (d *Directory) changeToken(ctx context.Context, nonce string, expires time.Time, change func(s *spent, restored time.Time) (changed bool, err error)) error {
 	if !d.isReady() {
 		return errNotReady
 	}
 	at := d.prefix + tokPart + nonce
-	var was etcd.KV
 	for range mostTries {
+		found, err := d.c.Client.Read(ctx, at, d.prefix+backKey)
+		if err != nil {
+			return err
+		}
+		was := found[at]
 		s := spent{Expires: expires.Unix()}
 		if was.Revision > 0 && json.Unmarshal(was.Value, &s) != nil {
 			return fmt.Errorf("%w: what the store says of it is not understood", identity.ErrToken)
 		}
-		if slices.ContainsFunc(s.Keys, func(k []byte) bool { return bytes.Equal(k, key) }) {
-			return nil
+		if changed, err := change(&s, d.restoredAt(found[d.prefix+backKey])); err != nil || !changed {
+			return err
 		}
-		if len(s.Keys) >= min(uses, mostKeys) {
-			return fmt.Errorf("%w: it was used already", identity.ErrToken)
-		}
-		s.Keys = append(s.Keys, key)
 		value, err := json.Marshal(s)
 		if err != nil {
 			return err
@@ -50,9 +92,30 @@ func (d *Directory) Spend(ctx context.Context, nonce string, key []byte, uses in
 		if err != nil || r.Done {
 			return err
 		}
-		was = r.Found[at]
 	}
 	return errNotReady
+}
+
+// markRestored has all hubs know that the store was restored, also those that start later. Where
+// another hub is faster, its word does.
+func (d *Directory) markRestored(ctx context.Context) error {
+	key, now := d.prefix+backKey, strconv.FormatInt(d.c.Now().Unix(), 10)
+	was, err := d.c.Client.Get(ctx, key)
+	if err != nil {
+		return err
+	}
+	_, err = d.c.Client.Txn(ctx, etcd.Txn{If: []etcd.Condition{{Key: key, Revision: was.Revision}}, Then: []etcd.Op{etcd.Put(key, []byte(now), 0)}})
+	return err
+}
+
+// restoredAt returns when the store was restored, by what it says and by what this hub has noticed;
+// zero: never.
+func (d *Directory) restoredAt(said etcd.KV) time.Time {
+	at := d.c.Client.Restored()
+	if seconds, err := strconv.ParseInt(string(said.Value), 10, 64); err == nil && time.Unix(seconds, 0).After(at) {
+		at = time.Unix(seconds, 0)
+	}
+	return at
 }
 
 // forgetAfter is how long after its end a token is remembered: clocks of hubs differ.
