@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"ztm/agent/authority"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -72,4 +75,57 @@ func TestACertificateIsRenewedByWhicheverHubKeepsTheCA(t *testing.T) {
 	}
 	runMesh(t, m, hubs...)
 	until(t, "the certificate is renewed", func() bool { return time.Until(m.authority.Own().NotAfter) > identity.MemberLifetime/2 })
+}
+
+func TestARestoreKeepsTheNewerKeyOfTheMesh(t *testing.T) {
+	now := time.Now()
+	restored, old := newTestAgent(t), newTestAgent(t)
+	row, ca := testRow(t, restored, rootUser, now)
+	before, err := identity.NewTrust(ca.CertificatePEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := ca.Successor(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotated, err := before.Rotate(ca, next, now, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key := string(next.CertificatePEM()), string(next.KeyPEM())
+	made := &authority.NextCA{CA: cert, Key: key}
+	for name, test := range map[string]struct {
+		change func(backup, old *authority.Row)
+		want   authority.Row // of which the CA, its key and the next one count
+	}{
+		"after a rotation": {func(_, old *authority.Row) { old.CA, old.CAKey, old.Trust = cert, key, rotated.Document() }, authority.Row{CA: cert, CAKey: key}},
+		"in a rotation that the mesh has and the device did not finish": {
+			func(_, old *authority.Row) { old.Next, old.Trust = made, rotated.Document() }, authority.Row{CA: cert, CAKey: key}},
+		"before a rotation that was begun": {func(_, old *authority.Row) { old.Next = made }, authority.Row{CA: row.CA, CAKey: row.CAKey, Next: made}},
+		"of a device without the key": {
+			func(backup, old *authority.Row) {
+				backup.CAKey, old.CA, old.CAKey, old.Trust = "", cert, key, rotated.Document()
+			}, authority.Row{CA: row.CA}},
+	} {
+		backup, last := row, row
+		test.change(&backup, &last)
+		for a, r := range map[*Agent]authority.Row{restored: backup, old: last} {
+			if err := saveMesh(a.db, "demo", r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := mergeRestored(restored.db, old.db, now); err != nil {
+			t.Fatal(err)
+		}
+		rows, err := loadMeshes(restored.db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := rows["demo"]
+		got = authority.Row{CA: got.CA, CAKey: got.CAKey, Next: got.Next}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
 }
