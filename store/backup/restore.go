@@ -79,10 +79,14 @@ func (k Kind) Restore(data string, database []byte, force bool, log *slog.Logger
 		return err
 	}
 	var old *store.DB
-	if _, err := os.Lstat(path); err == nil {
-		if !force {
-			return fmt.Errorf("%s: %w", path, ErrExists)
-		}
+	_, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err // there may be one, whose evictions would be lost
+	case !force:
+		return fmt.Errorf("%s: %w", path, ErrExists)
+	default:
 		if old, err = store.Open(path, k.Schema, store.Options{Log: log}); err != nil && !errors.Is(err, store.ErrDamaged) {
 			return err // in use, or of another user
 		}
