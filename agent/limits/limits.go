@@ -93,6 +93,9 @@ const (
 	// Peers whose certificates are remembered, see members. (TestPeersThatAreRememberedAreBounded)
 	Members = 4096
 
+	// Peers whose traffic is counted when their flows have ended. (TestTrafficIsCountedOfSoManyPeers)
+	Totals = 4096
+
 	// Sealed sessions with one peer that this agent opens while others of them are loaded by a
 	// flow. (TestFlowsBeyondTheStreamsOfASessionOpenAnother)
 	LoadedSessions = 8

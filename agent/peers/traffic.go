@@ -1,6 +1,11 @@
 package peers
 
 import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"ztm/agent/limits"
 	"ztm/tunnel/flow"
 	"ztm/tunnel/identity"
 )
@@ -47,11 +52,20 @@ func (t *Traffic) add(c *flow.Conn) {
 }
 
 // addTotalLocked counts a flow that has ended.
-func (p *Peers) addTotalLocked(peer identity.ID, c *flow.Conn) {
-	t := p.totals[peer]
-	if t == nil {
-		t = &Traffic{}
-		p.totals[peer] = t
+func (p *Peers) addTotalLocked(peer identity.ID, c *flow.Conn) { p.totalLocked(peer).add(c) }
+
+// totalLocked is what the flows with a peer have moved that ended. Where there are too many peers the
+// one that moved least is forgotten: endpoints of pods are new ones each time.
+func (p *Peers) totalLocked(peer identity.ID) *Traffic {
+	if t := p.totals[peer]; t != nil {
+		return t
 	}
-	t.add(c)
+	if len(p.totals) >= limits.Totals {
+		delete(p.totals, slices.MinFunc(slices.Collect(maps.Keys(p.totals)), func(a, b identity.ID) int {
+			return cmp.Compare(p.totals[a].Sent+p.totals[a].Received, p.totals[b].Sent+p.totals[b].Received)
+		}))
+	}
+	t := &Traffic{}
+	p.totals[peer] = t
+	return t
 }

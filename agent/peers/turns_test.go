@@ -58,3 +58,16 @@ func TestHandshakesWaitForTheTurnsOfTheirUsers(t *testing.T) {
 	computing.Give()
 	appstest.Eventually(t, "all had a turn", func() bool { return p.turns.Waiting("ann")+p.turns.Waiting("eve") == 0 })
 }
+
+func TestTrafficIsCountedOfSoManyPeers(t *testing.T) {
+	p := New(Config{Limits: limits.Table{Sessions: 1}})
+	for i := range limits.Totals + 10 {
+		p.totalLocked(identity.IDOf([]byte{byte(i), byte(i >> 8)})).Sent += uint64(limits.Totals + 10 - i)
+	}
+	if len(p.totals) != limits.Totals {
+		t.Errorf("%d peers are counted, want %d", len(p.totals), limits.Totals)
+	}
+	if p.totalLocked(identity.IDOf([]byte{0, 0})).Sent == 0 {
+		t.Error("the one that moved most is forgotten")
+	}
+}
