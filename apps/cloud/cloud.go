@@ -75,7 +75,7 @@ type App struct {
 
 	// Of tests:
 	now  func() time.Time // the clock of the trash
-	disk *rooted.Disk     // that the local directory is on; nil: the one that it is; set before the first use
+	disk *rooted.Disk     // that the local directory is on; nil: the one that it is; guarded by treeMu
 }
 
 // known is what is known of a peer's index.

@@ -349,6 +349,13 @@ func TestADirectoryInPlaceOfAFileIsNotWithdrawnWithIt(t *testing.T) {
 	}
 }
 
+// on has the app take its directory for one on a disk.
+func (p *place) on(disk rooted.Disk) {
+	p.app.treeMu.Lock()
+	defer p.app.treeMu.Unlock()
+	p.app.disk = &disk
+}
+
 func TestAMirrorOnTheFlashOfARouterIsRefusedUnlessItsDirectoryWasChosen(t *testing.T) {
 	var n appstest.Net
 	a := newPlace(t, &n, "a", "alice")
@@ -364,7 +371,7 @@ func TestAMirrorOnTheFlashOfARouterIsRefusedUnlessItsDirectoryWasChosen(t *testi
 		{rooted.Disk{Flash: true, Size: 12 << 20}, &none, false},
 		{rooted.Disk{Flash: true, Size: 12 << 20}, &a.dir, true},
 	} {
-		a.app.disk = &tt.disk
+		a.on(tt.disk)
 		nowhere := filepath.Join(t.TempDir(), "other")
 		a.must("PATCH", "config", ConfigChange{LocalDir: &nowhere}, nil) // so that it is opened anew
 		a.must("PATCH", "config", ConfigChange{LocalDir: tt.dir}, nil)
@@ -385,7 +392,8 @@ func TestSmallFlashHasNoTrash(t *testing.T) {
 		b := n.Join("b", "alice")
 		p := &place{t: t, host: b, dir: filepath.Join(t.TempDir(), "b")}
 		p.start()
-		p.app.disk, p.app.still = &tt.disk, 20*time.Millisecond
+		p.on(tt.disk)
+		p.app.still = 20 * time.Millisecond
 		p.must("PATCH", "config", ConfigChange{LocalDir: &p.dir}, nil)
 		both := bothWays
 		both.Path = "docs"
