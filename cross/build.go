@@ -36,7 +36,7 @@ func newRelease(ctx context.Context, version, scratch string) (Release, error) {
 		return r, fmt.Errorf("not inside the module: run it in a clone of the repository")
 	}
 	r.Root = filepath.Dir(gomod)
-	if r.Overlays, err = writeOverlays(scratch, goroot); err != nil {
+	if r.Overlays, err = writeOverlays(scratch, goroot, r.Root); err != nil {
 		return r, fmt.Errorf("overlay: %w", err)
 	}
 	if r.Built, err = commitTime(ctx, r.Root); err != nil {

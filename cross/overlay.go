@@ -66,8 +66,9 @@ var cuts = []cut{
 }
 
 // writeOverlays writes to dir, for each profile, what `go build -overlay` needs to see our files in
-// the place of the library's, and returns the paths. goroot is left as it is.
-func writeOverlays(dir, goroot string) (map[Profile]string, error) {
+// the place of the library's, and the pages of the console below root compressed. It returns the
+// paths. goroot and root are left as they are.
+func writeOverlays(dir, goroot, root string) (map[Profile]string, error) {
 	out := map[Profile]string{}
 	for _, p := range []Profile{Full, Router} {
 		var list []standIn
@@ -77,20 +78,23 @@ func writeOverlays(dir, goroot string) (map[Profile]string, error) {
 			}
 		}
 		var lines []cut
+		replace := map[string]string{}
 		if p == Router {
 			lines = cuts
+		} else if err := packPages(replace, dir, root); err != nil {
+			return nil, err
 		}
 		out[p] = filepath.Join(dir, "overlay-"+string(p)+".json")
-		if err := writeOverlay(out[p], goroot, list, lines); err != nil {
+		if err := writeOverlay(out[p], goroot, list, lines, replace); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-// writeOverlay writes an overlay to a JSON file, and what it refers to beside it.
-func writeOverlay(name, goroot string, list []standIn, lines []cut) error {
-	replace := map[string]string{}
+// writeOverlay writes an overlay to a JSON file, and what it refers to beside it: stand-ins and cuts
+// beside what is in replace already.
+func writeOverlay(name, goroot string, list []standIn, lines []cut, replace map[string]string) error {
 	for _, s := range list {
 		if err := s.add(replace, filepath.Dir(name), goroot); err != nil {
 			return err

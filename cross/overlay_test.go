@@ -1,9 +1,11 @@
 package main
 
 import (
+	"compress/gzip"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +28,7 @@ func TestTheLibrarysOwnTestsPassWithOurSort(t *testing.T) {
 	}
 	overlay := filepath.Join(t.TempDir(), "overlay.json")
 	sort := slices.IndexFunc(standIns, func(s standIn) bool { return s.in == "slices" }) // testing itself needs the others as they are
-	if err := writeOverlay(overlay, root, standIns[sort:sort+1], nil); err != nil {
+	if err := writeOverlay(overlay, root, standIns[sort:sort+1], nil, map[string]string{}); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), "go", "test", "-short", "-v", "-run", "Sort|Stab|MinMax", "-overlay", overlay, "slices")
@@ -50,6 +52,33 @@ func TestEachProfileHasItsOwnStandIns(t *testing.T) {
 		if strings.HasPrefix(s.in, "crypto") || strings.Contains(s.in, "/crypto/") {
 			t.Errorf("%s: what encrypts stays the library's", s.in)
 		}
+	}
+}
+
+func TestAReleaseHasThePagesOfTheConsoleCompressed(t *testing.T) {
+	dir, replace := t.TempDir(), map[string]string{}
+	if err := packPages(replace, dir, ".."); err != nil {
+		t.Fatal(err)
+	}
+	page := filepath.Join("..", "agent", "web", "pages", "main.js")
+	want, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(replace[page])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(z); err != nil || string(got) != string(want) {
+		t.Errorf("%d bytes, %v; want %d", len(got), err, len(want))
+	}
+	if err := packPages(replace, dir, dir); err == nil {
+		t.Error("pages that are not there are not missed")
 	}
 }
 
@@ -141,7 +170,7 @@ func TestALineThatIsNotThereOnceIsAnError(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(root, "src", "x.go"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		err := writeOverlay(filepath.Join(t.TempDir(), "overlay.json"), root, nil, []cut{{"x.go", "call()", ""}})
+		err := writeOverlay(filepath.Join(t.TempDir(), "overlay.json"), root, nil, []cut{{"x.go", "call()", ""}}, map[string]string{})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
@@ -149,7 +178,7 @@ func TestALineThatIsNotThereOnceIsAnError(t *testing.T) {
 }
 
 func TestALibraryThatHasMovedIsAnError(t *testing.T) {
-	if _, err := writeOverlays(t.TempDir(), t.TempDir()); err == nil || !strings.Contains(err.Error(), "text/template") {
+	if _, err := writeOverlays(t.TempDir(), t.TempDir(), ".."); err == nil || !strings.Contains(err.Error(), "text/template") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -3,10 +3,7 @@
 package web
 
 import (
-	"bytes"
-	"compress/gzip"
 	"embed"
-	"io"
 	"io/fs"
 )
 
@@ -21,13 +18,4 @@ func fetched() fs.FS {
 		return embed.FS{}
 	}
 	return sub
-}
-
-// plain unpacks one for a browser that cannot.
-func plain(packed []byte) ([]byte, error) {
-	z, err := gzip.NewReader(bytes.NewReader(packed))
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(z)
 }

@@ -9,5 +9,3 @@ import (
 
 // fetched is empty: this binary was built without the files of others.
 func fetched() fs.FS { return embed.FS{} }
-
-func plain([]byte) ([]byte, error) { return nil, fs.ErrNotExist }

@@ -2,16 +2,19 @@ package web
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"io"
 	"io/fs"
 	"net/http"
 	"path"
 	"strings"
 )
 
-// ours are the pages of the console: modules, a style sheet, nothing that is generated.
+// ours are the pages of the console: modules, a style sheet, nothing that is generated. A release has
+// them compressed, by an overlay of cross.
 //
 //go:embed pages
 var ours embed.FS
@@ -25,6 +28,9 @@ var types = map[string]string{
 // index is the one page. It gets the nonce, with which the styles that a terminal makes are let in.
 func (o *opening) index(w http.ResponseWriter, r *http.Request) {
 	b, err := ours.ReadFile("pages/index.html")
+	if err == nil {
+		b, err = unpacked(b)
+	}
 	if err != nil {
 		http.NotFound(w, r)
 		return
@@ -36,30 +42,49 @@ func (o *opening) index(w http.ResponseWriter, r *http.Request) {
 
 func servePage(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("file")
-	b, err := fs.ReadFile(ours, "pages/"+name)
-	if kind := types[path.Ext(name)]; err != nil || kind == "" || name == "index.html" {
+	if name == "index.html" {
 		http.NotFound(w, r)
-	} else {
-		send(w, r, kind, b)
+		return
 	}
+	serveFile(w, r, ours, "pages/"+name, name)
 }
 
 // serveFetched serves the files of others, which are kept compressed.
 func serveFetched(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("file")
-	b, err := fs.ReadFile(fetched(), name+".gz")
+	serveFile(w, r, fetched(), name+".gz", name)
+}
+
+// serveFile serves a file that may be compressed, under the kind of its name.
+func serveFile(w http.ResponseWriter, r *http.Request, from fs.FS, file, name string) {
+	b, err := fs.ReadFile(from, file)
 	kind := types[path.Ext(name)]
 	if err != nil || kind == "" {
 		http.NotFound(w, r)
 		return
 	}
-	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+	if packed(b) && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		w.Header().Set("Content-Encoding", "gzip")
-	} else if b, err = plain(b); err != nil {
+	} else if b, err = unpacked(b); err != nil {
 		http.NotFound(w, r)
 		return
 	}
 	send(w, r, kind, b)
+}
+
+// packed reports whether a file is compressed.
+func packed(b []byte) bool { return bytes.HasPrefix(b, []byte{0x1f, 0x8b}) } // RFC 1952 section 2.3.1
+
+// unpacked is what a file says, compressed or not.
+func unpacked(b []byte) ([]byte, error) {
+	if !packed(b) {
+		return b, nil
+	}
+	var z gzip.Reader
+	if err := z.Reset(bytes.NewReader(b)); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(&z)
 }
 
 // send serves a file of the binary. A browser may keep it, and asks whether it is still the same.

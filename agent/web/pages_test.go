@@ -1,12 +1,16 @@
 package web
 
 import (
+	"bytes"
+	"compress/gzip"
 	"io/fs"
 	"maps"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 )
 
 // modules are our pages, by name.
@@ -25,6 +29,30 @@ func modules(t *testing.T) map[string]string {
 		all[e.Name()] = string(b)
 	}
 	return all
+}
+
+// TestAFileThatIsCompressedReachesEveryBrowser holds for what a release has compressed.
+func TestAFileThatIsCompressedReachesEveryBrowser(t *testing.T) {
+	const text = "export const a = 1\n"
+	var z bytes.Buffer
+	w := gzip.NewWriter(&z)
+	w.Write([]byte(text))
+	w.Close()
+	from := fstest.MapFS{"packed.js": {Data: z.Bytes()}, "plain.js": {Data: []byte(text)}, "broken.js": {Data: z.Bytes()[:15]}}
+	for _, tt := range []struct {
+		name, accepts, encoding, body string
+		status                        int
+	}{
+		{"packed.js", "br, gzip", "gzip", z.String(), 200}, {"packed.js", "", "", text, 200},
+		{"plain.js", "gzip", "", text, 200}, {"broken.js", "", "", "404 page not found\n", 404}, {"none.js", "gzip", "", "404 page not found\n", 404},
+	} {
+		r, out := httptest.NewRequest("GET", "/", nil), httptest.NewRecorder()
+		r.Header.Set("Accept-Encoding", tt.accepts)
+		serveFile(out, r, from, tt.name, tt.name)
+		if out.Code != tt.status || out.Body.String() != tt.body || out.Header().Get("Content-Encoding") != tt.encoding {
+			t.Errorf("%s for a browser that takes %q: %d %q, %q", tt.name, tt.accepts, out.Code, out.Header().Get("Content-Encoding"), out.Body)
+		}
+	}
 }
 
 // TestNoPageTurnsTextIntoMarkupOrCode holds what the policy of the browser holds as well: nothing that
