@@ -14,9 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// statusFailed is the status of a launcher that failed. Its last line of output says why.
-const statusFailed = 125
-
 // launch takes the steps of an order and becomes its program.
 func launch(args []string) int {
 	runtime.LockOSThread() // the steps are of this thread, and it becomes the program
@@ -88,19 +85,14 @@ func (o *Order) waitForOthers() error {
 }
 
 const (
-	// niceness gives the app a tenth of the weight of the agent.
-	niceness = 10
-
 	// groupTurn is how often Linux takes one write to the groups of the whole machine from those
 	// without CAP_SYS_ADMIN. Others are told to try again.
 	groupTurn  = 100 * time.Millisecond
 	groupTries = 5
 )
 
-const (
-	firstFree      = 4    // the first descriptor that the program does not get: it gets 0 to 2 and the listener
-	maxDescriptors = 1024 // that the program may have
-)
+// firstFree is the first descriptor that the program does not get: it gets 0 to 2 and the listener.
+const firstFree = 4
 
 // limit sets what a process may use, and keeps from it what was inherited.
 func (o *Order) limit() error {
@@ -109,36 +101,26 @@ func (o *Order) limit() error {
 			unix.CloseOnExec(fd)
 		}
 	}
-	for limit, value := range map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: maxDescriptors} {
-		if err := setLimit(limit, value); err != nil {
+	for which, value := range map[int]int64{unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: maxDescriptors} {
+		if err := setLimit(which, value); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (o *Order) limitMemory() error { return setLimit(unix.RLIMIT_DATA, uint64(o.Memory)) }
-
-// setLimit sets both limits, or leaves one that is lower already.
-func setLimit(limit int, value uint64) error {
-	var now unix.Rlimit
-	if err := unix.Getrlimit(limit, &now); err != nil {
-		return err
-	}
-	value = min(value, now.Max)
-	return unix.Setrlimit(limit, &unix.Rlimit{Cur: value, Max: value})
-}
+func (o *Order) limitMemory() error { return setLimit(unix.RLIMIT_DATA, o.Memory) }
 
 // dropAccount becomes the account of the app, without any capability. The number of processes is
 // limited for the account it has then: tasks are counted by account.
 func (o *Order) dropAccount() error {
 	if o.UID == 0 || o.Means.Root != "root" {
-		if err := setLimit(unix.RLIMIT_NPROC, uint64(o.Processes)+countTasks(os.Getuid())); err != nil {
+		if err := setLimit(unix.RLIMIT_NPROC, int64(o.Processes)+countTasks(os.Getuid())); err != nil {
 			return err
 		}
 		return dropCapabilities()
 	}
-	if err := setLimit(unix.RLIMIT_NPROC, uint64(o.Processes)); err != nil {
+	if err := setLimit(unix.RLIMIT_NPROC, int64(o.Processes)); err != nil {
 		return err
 	}
 	id := int(o.UID)
@@ -178,7 +160,7 @@ func (o *Order) follow() error {
 func (o *Order) noNewPrivileges() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }
 
 // countTasks counts the processes and threads of an account, as the kernel does for its limit.
-func countTasks(uid int) (n uint64) {
+func countTasks(uid int) (n int64) {
 	names, err := os.ReadDir("/proc")
 	if err != nil {
 		return 0
@@ -196,7 +178,7 @@ func countTasks(uid int) (n uint64) {
 		}
 		tasks, err := os.ReadDir("/proc/" + name.Name() + "/task")
 		if err == nil {
-			n += uint64(len(tasks))
+			n += int64(len(tasks))
 		}
 	}
 	return n

@@ -10,5 +10,3 @@ import (
 func find() (Means, error) {
 	return Means{}, fmt.Errorf("%w: %s is not known", ErrUnable, runtime.GOOS)
 }
-
-func launch([]string) int { return 1 }

@@ -3,14 +3,24 @@
 package confine
 
 import (
+	"encoding/json"
 	"os"
 	"syscall"
 )
 
-// start starts the program of an order that holds nothing: there are no means here.
+// start starts this binary again, as what becomes the program of an order that holds nothing: there are
+// no means here.
 func start(o Order, files []*os.File) (*os.Process, error) {
 	if o.Means != (Means{}) {
 		return nil, ErrUnable
 	}
-	return os.StartProcess(o.Path, o.Args, &os.ProcAttr{Dir: o.Dir, Env: o.Env, Files: files, Sys: &syscall.SysProcAttr{Setsid: true}})
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(o)
+	if err != nil {
+		return nil, err
+	}
+	return os.StartProcess(self, []string{Applet, string(text)}, &os.ProcAttr{Dir: o.Dir, Files: files, Env: []string{}, Sys: &syscall.SysProcAttr{Setsid: true}})
 }
