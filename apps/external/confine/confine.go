@@ -38,8 +38,9 @@ type Order struct {
 	Memory    int64 `json:"memory"`    // bytes of data of each process
 	Processes int   `json:"processes"` // processes and threads
 
-	UID    uint32 `json:"uid,omitempty"` // the account to become, where the agent is root
-	Parent int    `json:"parent"`        // the process with which it dies
+	Cgroup string `json:"cgroup,omitempty"` // to enter first; "" for none
+	UID    uint32 `json:"uid,omitempty"`    // the account to become, where the agent is root
+	Parent int    `json:"parent"`           // the process with which it dies
 	Means  Means  `json:"means"`
 	Try    bool   `json:"try,omitempty"` // take all steps but the last, and end with status 0
 }

@@ -364,3 +364,19 @@ func TestTheFilterKnowsTheArchitectureOfThisBinary(t *testing.T) {
 		t.Errorf("the filter has %d instructions", n)
 	}
 }
+
+func TestALauncherEntersTheGroupThatWasMade(t *testing.T) {
+	dir := t.TempDir()
+	if err := (&Order{Cgroup: dir}).enter(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "cgroup.procs")); err != nil || string(got) != "0" {
+		t.Errorf("it writes %q, %v", got, err)
+	}
+	if err := new(Order).enter(); err != nil {
+		t.Errorf("without a group: %v", err)
+	}
+	if err := (&Order{Cgroup: filepath.Join(dir, "none")}).enter(); err == nil {
+		t.Error("it does not miss a group that is not there")
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -37,6 +38,7 @@ func (o *Order) become() error {
 		what string
 		do   func(*Order) error
 	}{
+		{"cgroup", (*Order).enter},
 		{"memory", (*Order).goFirst},
 		{"processor", (*Order).waitForOthers},
 		{"file system", (*Order).ownRoot},
@@ -57,6 +59,14 @@ func (o *Order) become() error {
 	}
 	env := append(o.Env, "LISTEN_PID="+strconv.Itoa(os.Getpid()))
 	return &os.PathError{Op: "exec", Path: o.Path, Err: syscall.Exec(o.Path, o.Args, env)}
+}
+
+// enter moves this process into its group.
+func (o *Order) enter() error {
+	if o.Cgroup == "" {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(o.Cgroup, "cgroup.procs"), []byte("0"), 0o600)
 }
 
 // goFirst has the kernel end this program before all others where the machine has no memory left:

@@ -45,6 +45,7 @@ type Config struct {
 type Group struct {
 	mesh   string
 	find   func() (confine.Means, error)
+	cgroup func() string // in which groups of apps are made, "" for none
 	grace  time.Duration // what a program has to end after SIGTERM
 	every  time.Duration // see defaultEvery
 	warden warden
@@ -52,7 +53,7 @@ type Group struct {
 
 // NewGroup makes a group of the apps of a mesh.
 func NewGroup(mesh string) *Group {
-	return &Group{mesh: mesh, find: sync.OnceValues(confine.Find), grace: defaultGrace, every: defaultEvery}
+	return &Group{mesh: mesh, find: sync.OnceValues(confine.Find), cgroup: sync.OnceValue(func() string { return given(cgroups, ownCgroup, delegated) }), grace: defaultGrace, every: defaultEvery}
 }
 
 // Means says what holds programs on this machine. The first call takes some milliseconds.

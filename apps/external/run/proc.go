@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -41,6 +42,7 @@ type proc struct {
 	autostart bool
 	socket    string // where it accepts
 	dir       string // of its sockets
+	cage      string // its cgroup, "" for none
 	grace     time.Duration
 	server    *http.Server
 	ended     chan string   // gets how it ended, once all of it has
@@ -111,8 +113,11 @@ func (r *Runner) launch() (*proc, error) {
 		o.UID = confine.Account(r.group.mesh, r.id)
 	}
 	p := &proc{means: means, from: spec, grace: r.group.grace, autostart: spec.Manifest.Rights.Autostart, ended: make(chan string, 1), done: make(chan struct{})}
+	p.cage = newCage(r.group.cgroup(), spec.Manifest.Rights)
+	o.Cgroup = p.cage
 	if err := r.begin(p, &o); err != nil {
 		os.RemoveAll(p.dir)
+		closeCage(p.cage, spec.Manifest.Rights)
 		return nil, answer.Errorf(answer.Unavailable, "the app %s cannot be started: %v", r.id, err)
 	}
 	r.group.warden.watch(p.pid)
@@ -219,8 +224,8 @@ func (r *Runner) await(p *proc, process *os.Process) string {
 	stop := r.guard(p)
 	state, err := awaitEnd(process, func() { stop(); killAll(process.Pid) })
 	r.group.warden.forget(process.Pid)
-	if p.killed != "" {
-		return p.killed
+	if why := cmp.Or(p.killed, closeCage(p.cage, p.from.Manifest.Rights)); why != "" {
+		return why
 	}
 	if err != nil {
 		return err.Error()
