@@ -3,6 +3,8 @@ package webtest
 import (
 	"strings"
 	"testing"
+
+	"github.com/chromedp/chromedp"
 )
 
 // TestBothEndsOfATunnelAreInOnePicture opens the ends of a tunnel at three endpoints of two users, and
@@ -46,7 +48,15 @@ func TestBothEndsOfATunnelAreInOnePicture(t *testing.T) {
 		t.Errorf("scrolls sideways by %d px", over)
 	}
 	b.shot("ends-390")
+	eval[string](b, `localStorage['ztm-language'] = 'zh'`)
+	b.look(1280, true)
+	b.do(chromedp.Reload())
+	b.sees("每条隧道的两端", "目标只有其所有者可见")
+	b.shot("ends-zh")
+	eval[string](b, `localStorage['ztm-language'] = 'en'`)
 	b.look(1280, false)
+	b.do(chromedp.Reload())
+	b.sees("its owner sees the targets")
 	b.click("nas") // the tables are of the endpoint that was clicked
 	b.sees("Exits: services that nas offers")
 	w.ztm("nas", "tunnel", "set", "outbound", "tcp/web", "--off")
