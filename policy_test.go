@@ -164,7 +164,7 @@ var arrows = []arrow{
 	{"tunnel/h2/flood", nil, "what a peer costs is counted without knowing what it did"},
 	{"tunnel/h2/wire", nil, "frames know no connection"},
 	{"tunnel/flow", []string{"tunnel/answer", "tunnel/buffer", "tunnel/capsule", "tunnel/h2", "tunnel/identity", "tunnel/splice"}, "a flow knows neither who seals it nor what it is for"},
-	{"tunnel/flow/flowtest", []string{"tunnel/answer", "tunnel/flow"}, "it is for tests"},
+	{"tunnel/flow/flowtest", []string{"tunnel/answer", "tunnel/flow", "tunnel/h2"}, "it is for tests"},
 	{"tunnel/seal", []string{"tunnel/buffer", "tunnel/flow", "tunnel/h2", "tunnel/handshake", "tunnel/identity"}, "a session knows no app, and no path from another"},
 	{"tunnel/relaytest", []string{"tunnel", "tunnel/h2", "tunnel/identity"}, "it is for tests and attackers, and made of what they talk to"},
 	{"tunnel/freeport", nil, "a port for a test is found without knowing the test"},

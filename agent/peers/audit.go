@@ -78,7 +78,7 @@ func (f *inFlow) refusal(l *audit.Line, cut bool) {
 		l.Reason = audit.Cut
 	case f.why != nil && apps.IsDenial(f.why):
 		l.Rule, l.Ref = f.why.Error(), f.ref()
-	case f.r.Context().Err() != nil:
+	case f.ctx.Err() != nil:
 		l.Reason = audit.Gone
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/flow"
 	"ztm/tunnel/h2"
+	"ztm/tunnel/h2/wire"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
 )
@@ -29,9 +30,9 @@ type inFlow struct {
 	path   string
 	query  url.Values
 	w      http.ResponseWriter
-	r      *http.Request
-	id     string // the flow ID, by which the peer knows it
-	cancel context.CancelFunc
+	stream *h2.Stream
+	ctx    context.Context // of the request. That is not kept: a flow at rest is to be small
+	id     string          // the flow ID, by which the peer knows it
 	began  time.Time
 	to     apps.App // whose the flow is
 	rule   string   // what lets the peer; set before the app has the flow
@@ -56,10 +57,8 @@ func (p *Peers) serveFlow(w http.ResponseWriter, r *http.Request, in *inbound) {
 	if f == nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(r.Context())
-	f.cancel = cancel
-	if f.enter(ctx) {
-		f.to.Serve(ctx, f)
+	if f.enter() {
+		f.to.Serve(f.ctx, f)
 	}
 	f.leave()
 }
@@ -67,7 +66,7 @@ func (p *Peers) serveFlow(w http.ResponseWriter, r *http.Request, in *inbound) {
 // begin finds the app of a flow and counts the flow in, or refuses it and returns nil.
 func (p *Peers) begin(w http.ResponseWriter, r *http.Request, in *inbound) *inFlow {
 	name, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, seal.PathApps), "/")
-	f := &inFlow{p: p, peer: PeerOf(in.peer), in: in, app: name, to: p.apps[name], path: path, query: r.URL.Query(), w: w, r: r,
+	f := &inFlow{p: p, peer: PeerOf(in.peer), in: in, app: name, to: p.apps[name], path: path, query: r.URL.Query(), w: w, stream: h2.StreamOf(r), ctx: r.Context(),
 		id: r.Header.Get(seal.FieldFlow), began: time.Now()}
 	if f.to == nil || r.Method != http.MethodPost {
 		f.turnAway(answer.Errorf(answer.NotFound, "endpoint %s has no app %q", p.Endpoint().Name, name))
@@ -82,11 +81,11 @@ func (p *Peers) begin(w http.ResponseWriter, r *http.Request, in *inbound) *inFl
 
 // enter enlists the flow and reports whether the policy of the mesh lets it go on; else it refuses
 // it. What the policy takes away from now on cuts it.
-func (f *inFlow) enter(ctx context.Context) bool {
+func (f *inFlow) enter() bool {
 	if f.enlisted = f.p.enlist(f); !f.enlisted {
 		return false
 	}
-	f.p.Await(ctx, f.app, f.path, f.query.Get(targetParam))
+	f.p.Await(f.ctx, f.app, f.path, f.query.Get(targetParam))
 	if err := f.judge(); err != nil {
 		f.Refuse(err)
 		return false
@@ -101,9 +100,9 @@ func (f *inFlow) leave() {
 		f.p.departed(f.peer, f.to)
 	}
 	if f.end() {
-		h2.Abort(f.r) // returning would end the stream cleanly; the peer must see that it was cut off
+		f.stream.ResetWith(wire.InternalError) // returning would end the stream cleanly; the peer must see that it was cut off
 	}
-	f.cancel()
+	f.stream.Cancel()
 	f.p.Work.Leave()
 }
 
@@ -156,6 +155,7 @@ func (p *Peers) Rejudge() {
 func (f *inFlow) end() (reset bool) {
 	f.once.Do(func() {
 		f.why = answer.Errorf(answer.Internal, "app %s did not answer", f.app)
+		f.p.tell(f.w)
 		answer.Fail(f.w, f.p.Log, f.why)
 	})
 	f.p.mu.Lock()
@@ -192,7 +192,7 @@ func (f *inFlow) accept(datagrams bool) (net.Conn, error) {
 			err = errors.New("the flow was cut")
 			return
 		}
-		if conn, err = flow.Accept(f.r, datagrams, f.in.beside.way()); err != nil {
+		if conn, err = flow.Accept(f.stream, datagrams, f.in.beside.way()); err != nil {
 			return
 		}
 		f.p.mu.Lock()
@@ -226,6 +226,7 @@ func (f *inFlow) Refuse(err error) {
 		} else if apps.IsDenial(err) {
 			f.p.PeerLog.Info("flow "+string(f.peer.ID)+ref, "a flow was not allowed", "ref", ref, "user", f.peer.User, "peer", f.peer.ID, "app", f.app, "flow", f.target(), "err", err)
 		}
+		f.p.tell(f.w)
 		answer.Fail(f.w, f.p.Log, apps.Refusal(f.p.Endpoint(), f.peer, ref, err))
 	})
 }
@@ -251,6 +252,6 @@ func (p *Peers) cutFlows(match func(*inFlow) bool) {
 		if conn != nil {
 			conn.Reset()
 		}
-		f.cancel()
+		f.stream.Cancel()
 	}
 }

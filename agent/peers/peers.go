@@ -76,7 +76,7 @@ type Config struct {
 	// Await gets ready to judge a flow that has come, and takes no longer than ctx.
 	Await func(ctx context.Context, app, path, address string)
 
-	// Mark adds to the headers of each answer to a peer.
+	// Mark adds to the headers of each answer to a peer but that of a flow that is accepted.
 	Mark func(http.Header)
 
 	// Answered is called with each answer of a peer, before its body is read.

@@ -144,17 +144,24 @@ func (p server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serveOther answers what is no flow.
 func (p *Peers) serveOther(w http.ResponseWriter, r *http.Request, in *inbound) {
+	p.tell(w)
 	if !strings.HasPrefix(r.URL.Path, seal.PathDirect) || !p.direct.Serve(w, r, p.opens(in)) {
 		p.Answer(w, r, in.peer)
 	}
 }
 
-// admits verifies the peer again, for this request, and answers it if it may not ask any longer.
-func (p *Peers) admits(w http.ResponseWriter, in *inbound) bool {
+// tell has an answer say which trust list and policy are in force here. A flow that is accepted has
+// no use for it.
+func (p *Peers) tell(w http.ResponseWriter) {
 	w.Header().Set(seal.FieldTrust, p.Verifier.Trust().Head().String())
 	p.Mark(w.Header())
+}
+
+// admits verifies the peer again, for this request, and answers it if it may not ask any longer.
+func (p *Peers) admits(w http.ResponseWriter, in *inbound) bool {
 	err := p.reverify(in.peer)
 	if err != nil {
+		p.tell(w)
 		p.turnedAway(in.peer, audit.Evicted, err)
 		answer.Fail(w, p.Log, answer.Errorf(answer.Denied, "%v", err))
 	}

@@ -202,10 +202,14 @@ func (c *Conn) ReadFrom(src io.Reader) (int64, error) {
 	if c.packets != nil {
 		return c.packetsFrom(src)
 	}
+	t := &c.taking
 	c.wmu.Lock()
-	n, err := c.taking.runLocked(c, src)
-	c.wmu.Unlock()
-	return n, err
+	for t.beginLocked(c, src); t.pieceLocked(); {
+		if wait := t.restingLocked(); wait != nil {
+			wait() // a flow at rest waits here
+		}
+	}
+	return t.end()
 }
 
 // packetsFrom is ReadFrom for a flow of datagrams.
@@ -225,35 +229,40 @@ type taking struct {
 	full  bool   // there may be more than the last read took
 }
 
-func (t *taking) runLocked(c *Conn, src io.Reader) (int64, error) {
-	if c.finished {
-		return 0, errWriteAfterClose
-	}
+// beginLocked begins a run, which end ends.
+func (t *taking) beginLocked(c *Conn, src io.Reader) {
 	t.c, t.src, t.in.Classes = c, src, sessionBuffers
 	t.total, t.err, t.wait, t.full = 0, nil, nil, false
-	for t.pieceLocked() {
-		t.restLocked() // a flow at rest waits here
-	}
-	t.in.Release()
-	return t.total, t.err
 }
 
-// restLocked waits without a buffer, unless more is there or nobody can tell.
-func (t *taking) restLocked() {
+func (t *taking) end() (int64, error) {
+	t.in.Release()
+	total, err := t.total, t.err
+	t.c.wmu.Unlock()
+	return total, err
+}
+
+// restingLocked returns what waits for the source without a buffer; nil if more is there or nobody
+// can tell.
+func (t *taking) restingLocked() func() {
 	if t.full {
-		return
+		return nil
 	}
 	if t.wait == nil {
 		if t.wait = splice.Waiter(t.src); t.wait == nil {
-			return
+			return nil
 		}
 	}
 	t.in.Release()
-	t.wait()
+	return t.wait
 }
 
 // pieceLocked moves one piece, and reports whether there may be another. c.wmu is held.
 func (t *taking) pieceLocked() (more bool) {
+	if t.c.finished {
+		t.err = errWriteAfterClose
+		return false
+	}
 	d, err := t.c.switchWritingLocked()
 	if err != nil {
 		t.err = err

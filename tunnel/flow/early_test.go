@@ -76,7 +76,7 @@ func TestEarlyBytesComeBeforeTheAnswerAndOnce(t *testing.T) {
 				if _, err := io.ReadFull(r.Body, first); err != nil {
 					t.Errorf("before the answer: %v", err)
 				}
-				c, err := Accept(r, false, nil)
+				c, err := Accept(h2.StreamOf(r), false, nil)
 				if err != nil {
 					t.Error(err)
 					return

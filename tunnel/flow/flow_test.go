@@ -63,7 +63,7 @@ type exits struct {
 func serve(t testing.TB, datagrams bool, f func(c *Conn)) *exits {
 	accepted := make(chan error, 1000)
 	cc := session(t, func(_ http.ResponseWriter, r *http.Request) {
-		c, err := Accept(r, datagrams, nil)
+		c, err := Accept(h2.StreamOf(r), datagrams, nil)
 		accepted <- err
 		if err != nil {
 			return

@@ -2,8 +2,6 @@ package flow
 
 import (
 	"context"
-
-	"net/http"
 	"strconv"
 	"time"
 
@@ -91,14 +89,13 @@ func refused(ctx context.Context, s *h2.Stream, status string) error {
 	return &Refused{Reason: answer.Parse(code, b)}
 }
 
-// Accept answers a request with 200. The handler calls [Conn.Finish] before it returns.
+// Accept answers the request of a stream with 200. The handler calls [Conn.Finish] before it returns.
 //
 // Where the client has said something already, the answer waits a moment for what the target says
 // to that: then both go in one packet.
 //
 // way is beside the session, for datagrams; nil: there is none. It is there before the answer is.
-func Accept(r *http.Request, datagrams bool, way Beside) (*Conn, error) {
-	s := h2.StreamOf(r)
+func Accept(s *h2.Stream, datagrams bool, way Beside) (*Conn, error) {
 	c := newConn(s, datagrams)
 	c.beside.exit = true
 	if way != nil {

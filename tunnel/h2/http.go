@@ -51,6 +51,7 @@ func (s *Stream) request(ctx context.Context) (*http.Request, error) {
 		return nil, err
 	}
 	s.conn.mu.Lock()
+	s.fields = Fields{} // the request has them
 	r.ContentLength = s.length
 	if s.remoteEnd && s.unread == 0 {
 		r.ContentLength = 0
@@ -193,9 +194,6 @@ func Accept(r *http.Request) (*Stream, error) {
 	}
 	return s, s.Flush()
 }
-
-// Abort resets the stream of a request: the peer must see that the answer is not whole.
-func Abort(r *http.Request) { StreamOf(r).ResetWith(wire.InternalError) }
 
 // send is the writing direction of a request. A body that breaks off resets the stream: the peer
 // must not take it for a whole one. A stream that takes no more of the body is left alone: an

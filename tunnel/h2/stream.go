@@ -112,14 +112,23 @@ func (s *Stream) OnFailure(f func()) {
 	s.onFailure = f
 }
 
+// Cancel ends the context of the request that came on the stream, see [Handler]. The stream goes on.
+func (s *Stream) Cancel() {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	if s.onFailure != nil { // else it has failed, and the context with it
+		s.onFailure()
+	}
+}
+
 // Keep has the stream of the peer live on after its handler has returned, which costs no goroutine,
 // until either side ends it. Then over is called once, at once if it has ended; it must not wait,
-// nor call a method of the stream or its connection. The request is forgotten, and its context ends
-// with the handler.
+// nor call a method of the stream or its connection. The context of the request ends with the
+// handler.
 func (s *Stream) Keep(over func()) {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
-	s.kept, s.onFailure, s.fields = true, over, Fields{}
+	s.kept, s.onFailure = true, over
 	if s.over {
 		over()
 	}

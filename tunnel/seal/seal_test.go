@@ -100,7 +100,7 @@ func connect(t testing.TB, a, b member, want identity.ID, handler http.HandlerFu
 
 func echo(t testing.TB) http.HandlerFunc {
 	return func(_ http.ResponseWriter, r *http.Request) {
-		c, err := flow.Accept(r, false, nil)
+		c, err := flow.Accept(h2.StreamOf(r), false, nil)
 		if err != nil {
 			return
 		}

@@ -4,8 +4,8 @@
 // a relayed path. The way of the bytes:
 //
 //	           Join
-//	   a  -- forward(b, a) -->  b      end of a: CloseWrite on b
-//	   a  <-- forward(a, b) --  b      end of b: CloseWrite on a
+//	   a  -- transfer(b, a) -->  b      end of a: CloseWrite on b
+//	   a  <-- transfer(a, b) --  b      end of b: CloseWrite on a
 //
 //	1. transfer moves bytes until the source ends: inside the kernel where both ends are sockets it can splice,
 //	   by the connection's own WriteTo or ReadFrom where it has one, through a pooled buffer otherwise.
@@ -35,52 +35,70 @@ import (
 // both connections are reset (see [Abort]) and Join returns the first failure. When ctx ends, both
 // are reset and Join returns the cause of ctx. If both directions ended cleanly, err is nil. Join
 // closes a and b, and every goroutine it started has ended when it returns.
+//
+// Most flows wait in here, and what a goroutine waits on for hours decides how much stack it keeps.
+// So what begins and ends is apart, and what is to be known meanwhile is not on the stack.
 func Join(ctx context.Context, a, b net.Conn) (aToB, bToA int64, err error) {
-	j := &joint{a: a, b: b}
-	cut := make(chan struct{}) // closed by the function below once it has run
-	stop := context.AfterFunc(ctx, func() {
-		defer close(cut)
-		j.fail(context.Cause(ctx))
-	})
-
-	var back sync.WaitGroup
-	if d, ok := a.(deliverer); ok {
-		j.deliver(&back, &aToB, b, d)
-		bToA = j.forward(a, b)
-	} else if d, ok := b.(deliverer); ok {
-		j.deliver(&back, &bToA, a, d)
-		aToB = j.forward(b, a)
-	} else {
-		back.Go(func() { bToA = j.forward(a, b) })
-		aToB = j.forward(b, a)
-	}
-	back.Wait()
-
-	if !stop() {
-		<-cut
-	}
-	// Both ends were told how this ended, by CloseWrite or by a reset: an error of Close has
-	// nothing to add.
-	a.Close()
-	b.Close()
-	return aToB, bToA, j.err
+	j := begin(ctx, a, b)
+	j.moved, j.own = transfer(j.dst, j.src)
+	return j.end()
 }
 
 // joint is one run of Join.
 type joint struct {
-	a, b net.Conn
+	a, b     net.Conn
+	dst, src net.Conn // of the direction that Join carries itself
+	toA      bool     // dst is a
+	moved    int64    // in that
+	own      error    // of that
+	other    int64    // moved in the other direction; written before back is done
+	back     sync.WaitGroup
+	stop     func() bool
+	cut      sync.WaitGroup // until the end of the context was passed on, if it has ended
 
 	ended  atomic.Bool // one direction has ended without a failure
 	failed sync.Once
 	err    error // written inside failed, read after both directions have ended
 }
 
-// forward carries one direction to its end and passes the end on. It returns how many bytes dst
-// took.
-func (j *joint) forward(dst, src net.Conn) int64 {
-	n, err := transfer(dst, src)
-	j.passOn(dst, err)
-	return n
+// begin has one direction carried, by a goroutine if it needs one.
+func begin(ctx context.Context, a, b net.Conn) *joint {
+	j := &joint{a: a, b: b, dst: b, src: a}
+	j.cut.Add(1)
+	j.stop = context.AfterFunc(ctx, func() {
+		defer j.cut.Done()
+		j.fail(context.Cause(ctx))
+	})
+	if d, ok := a.(deliverer); ok {
+		j.dst, j.src, j.toA = a, b, true
+		j.deliver(b, d)
+	} else if d, ok := b.(deliverer); ok {
+		j.deliver(a, d)
+	} else {
+		j.back.Go(func() {
+			var err error
+			j.other, err = transfer(a, b)
+			j.passOn(a, err)
+		})
+	}
+	return j
+}
+
+// end passes the end of the own direction on and returns when all has ended.
+func (j *joint) end() (aToB, bToA int64, err error) {
+	j.passOn(j.dst, j.own)
+	j.back.Wait()
+	if !j.stop() {
+		j.cut.Wait()
+	}
+	// Both ends were told how this ended, by CloseWrite or by a reset: an error of Close has
+	// nothing to add.
+	j.a.Close()
+	j.b.Close()
+	if j.toA {
+		return j.other, j.moved, j.err
+	}
+	return j.moved, j.other, j.err
 }
 
 // passOn passes the end of a direction on, or its failure.
@@ -93,14 +111,13 @@ func (j *joint) passOn(dst net.Conn, err error) {
 	}
 }
 
-// deliver is forward for a source that needs no goroutine. It returns at once; wait is done with
-// the direction.
-func (j *joint) deliver(wait *sync.WaitGroup, total *int64, dst net.Conn, src deliverer) {
-	wait.Add(1)
+// deliver carries the direction of a source that needs no goroutine. It returns at once.
+func (j *joint) deliver(dst net.Conn, src deliverer) {
+	j.back.Add(1)
 	src.Deliver(dst, func(n int64, err error) {
-		*total = n
+		j.other = n
 		j.passOn(dst, err)
-		wait.Done()
+		j.back.Done()
 	})
 }
 

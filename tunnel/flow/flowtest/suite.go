@@ -12,6 +12,7 @@ import (
 
 	"ztm/tunnel/answer"
 	"ztm/tunnel/flow"
+	"ztm/tunnel/h2"
 )
 
 // Dial opens a session to a peer that answers with the handler, until the test ends.
@@ -37,7 +38,7 @@ func Run(t *testing.T, dial Dial) {
 
 // echo returns what comes.
 func echo(_ http.ResponseWriter, r *http.Request) {
-	c, err := flow.Accept(r, r.URL.Query().Has("datagrams"), nil)
+	c, err := flow.Accept(h2.StreamOf(r), r.URL.Query().Has("datagrams"), nil)
 	if err != nil {
 		return
 	}
