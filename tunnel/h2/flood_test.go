@@ -3,6 +3,7 @@ package h2
 import (
 	"bytes"
 	"encoding/binary"
+	"io"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -203,6 +204,30 @@ func TestAPeerThatStopsWithinAFrameIsFoundDead(t *testing.T) {
 			}
 			t.Error("the connection lives on")
 		})
+	}
+}
+
+func TestAPeerThatSaysSomethingAfterThePingAndThenNothingIsFoundDead(t *testing.T) {
+	a, b := sockets(t)
+	defer b.Close()
+	c := ServerConn(a, Options{Idle: 20 * time.Millisecond, PingWait: 50 * time.Millisecond})
+	defer c.Wait()
+	defer c.Close()
+	b.Write(wire.AppendSettings([]byte(wire.Preface)))
+	for kind := byte(wire.FrameSettings); kind != wire.FramePing; {
+		var header [wire.HeaderSize]byte
+		if _, err := io.ReadFull(b, header[:]); err != nil {
+			t.Fatal(err)
+		}
+		f := wire.Parse(&header)
+		io.CopyN(io.Discard, b, int64(f.Length))
+		kind = f.Kind
+	}
+	b.Write(frame(wire.FrameWindow, 0, 0, "\x00\x00\x00\x01"))
+	select {
+	case <-c.Done():
+	case <-time.After(patience):
+		t.Error("the connection lives on")
 	}
 }
 

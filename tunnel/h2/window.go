@@ -306,7 +306,7 @@ func (c *Conn) check() {
 	case !c.began.IsZero() && now.Sub(c.began) > c.o.WriteWait:
 		c.failLocked(errSlow, wire.NoError)
 		return
-	case c.pinging && c.pingSent.After(c.heard) && now.Sub(c.pingSent) >= c.o.PingWait:
+	case c.pinging && now.Sub(c.pingSent) >= c.o.PingWait && silent >= c.o.PingWait: // also after a frame that had crossed the PING
 		c.failLocked(errDead, wire.NoError)
 		return
 	case c.o.Idle > 0 && silent >= c.o.Idle:
