@@ -303,11 +303,10 @@ func (c *Conn) dead(err error) bool {
 func (c *Conn) run() {
 	err := c.begin()
 	below, _ := c.rw.(interface{ Await() })
-	for err == nil {
+	for ; err == nil; err = c.frame() {
 		if below != nil {
 			below.Await()
 		}
-		err = c.frame()
 	}
 	code := wire.NoError
 	var e *Error

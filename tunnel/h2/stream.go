@@ -105,26 +105,20 @@ func (s *Stream) Fields() Fields { return under(s, &s.fields) }
 func (s *Stream) OnFailure(f func()) {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
-	if s.err != nil {
+	if s.onFailure = f; s.err != nil {
 		f()
-		return
 	}
-	s.onFailure = f
 }
 
 // Cancel ends the context of the request that came on the stream, see [Handler]. The stream goes on.
 func (s *Stream) Cancel() {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
-	if s.onFailure != nil { // else it has failed, and the context with it
-		s.onFailure()
-	}
+	s.onFailure()
 }
 
-// Keep has the stream of the peer live on after its handler has returned, which costs no goroutine,
-// until either side ends it. Then over is called once, at once if it has ended; it must not wait,
-// nor call a method of the stream or its connection. The context of the request ends with the
-// handler.
+// Keep has a stream of the peer outlive its handler, without a goroutine. over is called once when it
+// ends, at once if it has; it must not wait, nor call a method of the stream or its connection.
 func (s *Stream) Keep(over func()) {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
