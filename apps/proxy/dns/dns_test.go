@@ -104,6 +104,37 @@ func TestAMuteServerDoesNotMakeEveryQuestionFail(t *testing.T) {
 	}
 }
 
+// A client gets the records that the exit's name server has, of whatever type.
+func TestRecordsOfEveryTypeThatIsCarriedReachTheClient(t *testing.T) {
+	name := dnsmessage.MustNewName("example.com.")
+	for kind, body := range map[dnsmessage.Type]dnsmessage.ResourceBody{
+		dnsmessage.TypeTXT: &dnsmessage.TXTResource{TXT: []string{"x"}}, dnsmessage.TypeMX: &dnsmessage.MXResource{MX: name},
+		dnsmessage.TypeNS: &dnsmessage.NSResource{NS: name}, dnsmessage.TypePTR: &dnsmessage.PTRResource{PTR: name},
+		dnsmessage.TypeSOA:   &dnsmessage.SOAResource{NS: name, MBox: name},
+		dnsmessage.TypeHTTPS: &dnsmessage.HTTPSResource{SVCBResource: dnsmessage.SVCBResource{Priority: 1, Target: name}},
+		dnsmessage.TypeSVCB:  &dnsmessage.SVCBResource{Priority: 1, Target: name},
+		257:                  &dnsmessage.UnknownResource{Type: 257, Data: []byte{0, 5}}, // CAA
+	} {
+		asked := dnsmessage.Question{Name: name, Type: kind, Class: dnsmessage.ClassINET}
+		got, err := (&dnsmessage.Message{
+			Header: dnsmessage.Header{Response: true}, Questions: []dnsmessage.Question{asked},
+			Answers: []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: name, Class: dnsmessage.ClassINET, TTL: 60}, Body: body}},
+		}).Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec, err := Carry(got)
+		if err != nil {
+			t.Fatalf("%v: %v", kind, err)
+		}
+		var m dnsmessage.Message
+		reply := question{size: minUDPAnswer, asked: []dnsmessage.Question{asked}}.reply(rec, dnsmessage.RCodeSuccess, "udp")
+		if err := m.Unpack(reply); err != nil || len(m.Answers) != 1 || m.Answers[0].Header.Type != kind || m.Answers[0].Header.TTL != 60 {
+			t.Errorf("%v: %v, %v", kind, m.Answers, err)
+		}
+	}
+}
+
 // FuzzCarried: what an exit says makes a well-formed answer to the question, or none.
 func FuzzCarried(f *testing.F) {
 	m := dnstest.Zone(dnsmessage.Question{Name: dnsmessage.MustNewName("mail.example.com."), Type: dnsmessage.TypeMX, Class: dnsmessage.ClassINET})

@@ -96,114 +96,57 @@ func (q question) carriedIn(rec Records, code dnsmessage.RCode) (m dnsmessage.Me
 }
 
 func (q question) build(rec Records, carried dnsmessage.Message, code dnsmessage.RCode, cut bool) ([]byte, error) {
-	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{
-		ID: q.header.ID, Response: true, OpCode: q.header.OpCode, RecursionDesired: q.header.RecursionDesired,
-		RecursionAvailable: true, RCode: code, Truncated: cut, CheckingDisabled: q.header.CheckingDisabled,
-	})
-	b.EnableCompression()
-	if err := b.StartQuestions(); err != nil {
+	answers, err := q.answers(rec)
+	if err != nil {
 		return nil, err
 	}
-	for _, one := range q.asked {
-		if err := b.Question(one); err != nil {
-			return nil, err
-		}
-	}
-	if err := b.StartAnswers(); err != nil {
-		return nil, err
-	}
-	if err := q.answers(&b, rec); err != nil {
-		return nil, err
-	}
-	if err := copyRecords(&b, carried.Answers); err != nil {
-		return nil, err
-	}
-	if err := b.StartAuthorities(); err != nil {
-		return nil, err
-	}
-	if err := copyRecords(&b, carried.Authorities); err != nil {
-		return nil, err
-	}
-	if err := b.StartAdditionals(); err != nil {
-		return nil, err
+	m := dnsmessage.Message{
+		Header: dnsmessage.Header{
+			ID: q.header.ID, Response: true, OpCode: q.header.OpCode, RecursionDesired: q.header.RecursionDesired,
+			RecursionAvailable: true, RCode: code, Truncated: cut, CheckingDisabled: q.header.CheckingDisabled,
+		},
+		Questions: q.asked, Answers: append(answers, carried.Answers...), Authorities: carried.Authorities,
 	}
 	if q.edns {
 		var rh dnsmessage.ResourceHeader
 		if err := rh.SetEDNS0(maxUDPAnswer, dnsmessage.RCodeSuccess, false); err != nil {
 			return nil, err
 		}
-		if err := b.OPTResource(rh, dnsmessage.OPTResource{}); err != nil {
-			return nil, err
-		}
+		m.Additionals = []dnsmessage.Resource{{Header: rh, Body: &dnsmessage.OPTResource{}}}
 	}
-	return b.Finish()
+	return m.Pack()
 }
 
-// answers writes the records.
-func (q question) answers(b *dnsmessage.Builder, rec Records) error {
+// answers returns the records of an answer that is no message.
+func (q question) answers(rec Records) (out []dnsmessage.Resource, err error) {
 	owner := q.name
+	add := func(body dnsmessage.ResourceBody) {
+		out = append(out, dnsmessage.Resource{Header: record(owner), Body: body})
+	}
 	if rec.CNAME != "" {
 		alias, err := dnsmessage.NewName(rec.CNAME + ".")
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if err := b.CNAMEResource(record(owner), dnsmessage.CNAMEResource{CNAME: alias}); err != nil {
-			return err
-		}
+		add(&dnsmessage.CNAMEResource{CNAME: alias})
 		owner = alias
 	}
 	for _, a := range rec.Addrs {
-		var err error
 		switch {
 		case q.qtype == dnsmessage.TypeA && a.Is4():
-			err = b.AResource(record(owner), dnsmessage.AResource{A: a.As4()})
+			add(&dnsmessage.AResource{A: a.As4()})
 		case q.qtype == dnsmessage.TypeAAAA && a.Is6():
-			err = b.AAAAResource(record(owner), dnsmessage.AAAAResource{AAAA: a.As16()})
-		}
-		if err != nil {
-			return err
+			add(&dnsmessage.AAAAResource{AAAA: a.As16()})
 		}
 	}
 	for _, s := range rec.SRV {
 		target, err := dnsmessage.NewName(s.Target + ".")
 		if err != nil {
-			return err
+			return nil, err
 		}
-		res := dnsmessage.SRVResource{Priority: s.Priority, Weight: s.Weight, Port: s.Port, Target: target}
-		if err := b.SRVResource(record(owner), res); err != nil {
-			return err
-		}
+		add(&dnsmessage.SRVResource{Priority: s.Priority, Weight: s.Weight, Port: s.Port, Target: target})
 	}
-	return nil
-}
-
-// copyRecords writes records that an exit gave.
-func copyRecords(b *dnsmessage.Builder, list []dnsmessage.Resource) error {
-	for _, r := range list {
-		var err error
-		switch body := r.Body.(type) {
-		case *dnsmessage.CNAMEResource:
-			err = b.CNAMEResource(r.Header, *body)
-		case *dnsmessage.MXResource:
-			err = b.MXResource(r.Header, *body)
-		case *dnsmessage.NSResource:
-			err = b.NSResource(r.Header, *body)
-		case *dnsmessage.PTRResource:
-			err = b.PTRResource(r.Header, *body)
-		case *dnsmessage.SOAResource:
-			err = b.SOAResource(r.Header, *body)
-		case *dnsmessage.TXTResource:
-			err = b.TXTResource(r.Header, *body)
-		case *dnsmessage.SRVResource:
-			err = b.SRVResource(r.Header, *body)
-		case *dnsmessage.UnknownResource:
-			err = b.UnknownResource(r.Header, *body)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return out, nil
 }
 
 func record(owner dnsmessage.Name) dnsmessage.ResourceHeader {
