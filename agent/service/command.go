@@ -48,7 +48,7 @@ func Commands(h Host) []*cli.Command {
 func common() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "user", Usage: "use a service of this user, which needs no root"},
-		&cli.StringFlag{Name: "system", Usage: "use service manager `NAME`: systemd, procd, openrc, sysv, launchd, rc.d, windows, termux", DefaultText: "the one of this machine"},
+		&cli.StringFlag{Name: "system", Usage: "use service manager `NAME`: " + names(), DefaultText: "the one of this machine"},
 	}
 }
 

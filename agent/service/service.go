@@ -74,30 +74,35 @@ type System struct {
 	Plan func(Spec) Plan
 }
 
-// Systems returns all known service managers.
+// Systems returns all known service managers: those of Linux, and of other systems where this is not
+// the router profile.
 func Systems() []System {
-	return []System{
+	return append([]System{
 		{Name: "systemd", Own: true, Plan: systemd},
 		{Name: "procd", Plan: procd},
 		{Name: "openrc", Plan: openrc},
 		{Name: "sysv", Plan: sysv},
-		{Name: "launchd", Own: true, Plan: launchd},
-		{Name: "rc.d", Plan: freebsd},
-		{Name: "windows", Plan: scm},
 		{Name: "termux", Own: true, Plan: termux},
+	}, elsewhere()...)
+}
+
+// names are those of all known service managers.
+func names() string {
+	var all []string
+	for _, s := range Systems() {
+		all = append(all, s.Name)
 	}
+	return strings.Join(all, ", ")
 }
 
 // SystemNamed returns the service manager with that name.
 func SystemNamed(name string) (System, error) {
-	var names []string
 	for _, s := range Systems() {
 		if s.Name == name {
 			return s, nil
 		}
-		names = append(names, s.Name)
 	}
-	return System{}, fmt.Errorf("unknown service manager %q: known are %s", name, strings.Join(names, ", "))
+	return System{}, fmt.Errorf("unknown service manager %q: known are %s", name, names())
 }
 
 // Print writes the files and commands of the plan.
