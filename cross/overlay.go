@@ -60,9 +60,14 @@ var cuts = []cut{
 		`if err := errors.New("http: SOCKS is left out of this build"); err != nil {`},
 	// Nobody uses http.DefaultTransport. 17, 6 KB
 	{"net/http/transport.go", "Proxy: ProxyFromEnvironment,", ""},
+	// A trace within a trace does without the outer one; ReverseProxy makes the only one there is. 17, 5 KB
+	{"net/http/httptrace/trace.go", "trace.compose(old)", "_ = old"},
 	// strconv gives the same answer from smaller tables, which are there anyway. 8, 3 KB
 	{"log/slog/text_handler.go", "if r == utf8.RuneError || unicode.IsSpace(r) || !unicode.IsPrint(r) {",
 		"if r == utf8.RuneError || unicode.IsSpace(r) || !strconv.IsPrint(r) {"},
+	// Nobody prints with %#v what has a GoString method. 20, 6 KB with the next
+	{"fmt/print.go", "if stringer, ok := p.arg.(GoStringer); ok {", "if ok := false; ok {"},
+	{"fmt/print.go", "p.fmt.fmtS(stringer.GoString())", ""},
 }
 
 // writeOverlays writes to dir, for each profile, what `go build -overlay` needs to see our files in
