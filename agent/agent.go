@@ -38,6 +38,7 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/direct"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/loopback"
 )
 
 // Config is how an agent runs. Only Data is required.
@@ -147,7 +148,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("local API: %w", err), a.Close())
 	}
-	metrics, err := local.ListenCounters(a.config.Metrics)
+	metrics, err := loopback.ListenMetrics(a.config.Metrics)
 	if err != nil {
 		return errors.Join(err, listener.Close(), a.Close())
 	}

@@ -205,7 +205,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		return err
 	}
 	defer ln.Close()
-	metrics, err := listenMetrics(c.Metrics)
+	metrics, err := loopback.ListenMetrics(c.Metrics)
 	if err != nil {
 		return err
 	}

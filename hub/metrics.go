@@ -3,7 +3,6 @@ package hub
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -44,18 +43,6 @@ func (m *metrics) request(route string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.requests[request{route, result}]++
-}
-
-// listenMetrics opens the port for the counters; nil where none is wanted.
-func listenMetrics(address string) (net.Listener, error) {
-	if address == "" {
-		return nil, nil
-	}
-	ln, err := loopback.Listen(address)
-	if err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
-	}
-	return ln, nil
 }
 
 // serveMetrics serves /metrics and /healthz until ctx ends.

@@ -33,18 +33,6 @@ func CheckCounters(address string) error {
 	return nil
 }
 
-// ListenCounters opens the listener for [Counters]; nil where the address is "".
-func ListenCounters(address string) (net.Listener, error) {
-	if address == "" {
-		return nil, nil
-	}
-	ln, err := loopback.Listen(address)
-	if err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
-	}
-	return ln, nil
-}
-
 // Counters serves counters for Prometheus until ctx ends, and closes ln:
 //
 //	/metrics         the agent, its meshes and their apps

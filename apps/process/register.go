@@ -76,6 +76,30 @@ func (r *Register) Admit(p apps.Peer, rules Rules) (*Entry, error) {
 	return nil, err
 }
 
+// Open admits the peer of a flow, as [Register.Admit] does, and accepts the flow. Both are nil where
+// that came to nothing: the flow was refused, or has ended.
+func (r *Register) Open(f apps.Flow, rules Rules) (*Entry, *Conn) {
+	e, err := r.Admit(f.Peer(), rules)
+	if err != nil {
+		f.Refuse(err)
+		return nil, nil
+	}
+	conn, err := f.Accept()
+	if err != nil {
+		e.Release()
+		return nil, nil
+	}
+	return e, Accepted(conn)
+}
+
+// Refuse gives back a place that no program was begun in, and says why: in the audit line, and to
+// the peer. It closes the flow.
+func (e *Entry) Refuse(c *Conn, err error) {
+	e.r.Refused(e.Peer, err)
+	e.Release()
+	c.Fail(err)
+}
+
 // Refused writes the audit line of a refusal. Lines of one peer within a second are counted instead.
 func (r *Register) Refused(p apps.Peer, err error) {
 	r.refusals.Warn("refused "+string(p.ID), r.app+" refused", "user", p.User, "peer", p.ID, "err", err)

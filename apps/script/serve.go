@@ -35,22 +35,13 @@ func (a *App) Serve(_ context.Context, f apps.Flow) {
 		f.Refuse(err)
 		return
 	}
-	e, err := a.register.Admit(f.Peer(), rules)
-	if err != nil {
-		f.Refuse(err)
+	e, c := a.register.Open(f, rules)
+	if e == nil {
 		return
 	}
-	conn, err := f.Accept()
-	if err != nil {
-		e.Release()
-		return
-	}
-	c := process.Accepted(conn)
 	cfg, remove, err := a.prepare(rules, e, c)
 	if err != nil {
-		a.register.Refused(f.Peer(), err)
-		e.Release()
-		c.Fail(err)
+		e.Refuse(c, err)
 		return
 	}
 	defer remove()

@@ -52,17 +52,10 @@ func (a *App) open(f apps.Flow) {
 		f.Refuse(err)
 		return
 	}
-	e, err := a.register.Admit(f.Peer(), cfg.Rules)
-	if err != nil {
-		f.Refuse(err)
+	e, c := a.register.Open(f, cfg.Rules)
+	if e == nil {
 		return
 	}
-	conn, err := f.Accept()
-	if err != nil {
-		e.Release()
-		return
-	}
-	c := process.Accepted(conn)
 	var st start
 	err = c.ReadStart(&st)
 	var p process.Config
@@ -70,9 +63,7 @@ func (a *App) open(f apps.Flow) {
 		p, err = a.plan(cfg, e, st)
 	}
 	if err != nil {
-		a.register.Refused(f.Peer(), err)
-		e.Release()
-		c.Fail(err)
+		e.Refuse(c, err)
 		return
 	}
 	e.Run(p, c)

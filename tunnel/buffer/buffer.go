@@ -10,6 +10,7 @@
 package buffer
 
 import (
+	"io"
 	"sync"
 
 	"ztm/tunnel/memory"
@@ -121,5 +122,30 @@ func (b *Buffer) Release() {
 	if b.buf != nil {
 		b.Classes.Put(b.buf)
 		b.buf = nil
+	}
+}
+
+// Copy copies src to dst until src ends, which is no error, or one of them fails. A silent source
+// holds a small buffer. written hears how many bytes each write took.
+func (c Classes) Copy(dst io.Writer, src io.Reader, written func(n int64)) error {
+	in := Buffer{Classes: c}
+	defer in.Release()
+	for {
+		b := in.Next(nil)
+		n, rerr := src.Read(b)
+		in.Filled(n)
+		if n > 0 {
+			m, werr := dst.Write(b[:n])
+			written(int64(m))
+			if werr != nil {
+				return werr
+			}
+		}
+		if rerr == io.EOF {
+			return nil
+		}
+		if rerr != nil {
+			return rerr
+		}
 	}
 }

@@ -2,8 +2,12 @@ package buffer
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"os"
+	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -60,5 +64,35 @@ func TestABufferHoldsWhatWasAskedFor(t *testing.T) {
 			t.Errorf("asked for %d bytes, got %d, want %d", c.ask, len(*b), c.get)
 		}
 		l.Put(b)
+	}
+}
+
+// failing is a writer that takes so many bytes.
+type failing int
+
+func (f *failing) Write(b []byte) (int, error) {
+	n := min(int(*f), len(b))
+	if *f -= failing(n); n < len(b) {
+		return n, io.ErrShortWrite
+	}
+	return n, nil
+}
+
+func TestACopyEndsWithItsSourceOrWithTheFirstFailure(t *testing.T) {
+	classes, broken := NewClasses(1, 4), errors.New("broken")
+	for name, tt := range map[string]struct {
+		src  io.Reader
+		most failing
+		want error
+		took int64
+	}{
+		"the end of the source":    {strings.NewReader("0123456789"), 100, nil, 10},
+		"a source that breaks":     {io.MultiReader(strings.NewReader("0123456789"), iotest.ErrReader(broken)), 100, broken, 10},
+		"a writer that takes less": {strings.NewReader("0123456789"), 7, io.ErrShortWrite, 7},
+	} {
+		took := int64(0)
+		if err := classes.Copy(&tt.most, tt.src, func(n int64) { took += n }); err != tt.want || took != tt.took {
+			t.Errorf("%s: %v after %d bytes, want %v after %d", name, err, took, tt.want, tt.took)
+		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"ztm/tunnel/buffer"
 	"ztm/tunnel/h2"
 )
 
@@ -185,22 +184,6 @@ func (o *offload) countSwitched() {
 
 // copy copies src to dst, one of which is the dedicated connection, until src ends.
 func (o *offload) copy(dst io.Writer, src io.Reader, count func(int64)) (total int64, err error) {
-	in := buffer.Buffer{Classes: dedicatedBuffers()}
-	defer in.Release()
-	for {
-		b := in.Next(nil)
-		n, rerr := src.Read(b)
-		in.Filled(n)
-		if n > 0 {
-			m, werr := dst.Write(b[:n])
-			total += int64(m)
-			count(int64(m))
-			if werr != nil {
-				return total, werr
-			}
-		}
-		if rerr != nil {
-			return total, ended(rerr)
-		}
-	}
+	err = dedicatedBuffers().Copy(dst, src, func(n int64) { total += n; count(n) })
+	return total, err
 }

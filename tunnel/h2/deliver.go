@@ -129,24 +129,6 @@ var sources = buffer.NewClasses(1<<10, wire.MaxFrame)
 
 // ReadFrom implements io.ReaderFrom. A silent source holds a small buffer.
 func (s *Stream) ReadFrom(src io.Reader) (total int64, err error) {
-	in := buffer.Buffer{Classes: sources}
-	defer in.Release()
-	for {
-		b := in.Next(nil)
-		n, rerr := src.Read(b)
-		in.Filled(n)
-		if n > 0 {
-			m, werr := s.Write(b[:n])
-			total += int64(m)
-			if werr != nil {
-				return total, werr
-			}
-		}
-		if rerr == io.EOF {
-			return total, nil
-		}
-		if rerr != nil {
-			return total, rerr
-		}
-	}
+	err = sources.Copy(s, src, func(n int64) { total += n })
+	return total, err
 }

@@ -49,6 +49,18 @@ func Listen(address string) (net.Listener, error) {
 	return net.Listen("tcp", address)
 }
 
+// ListenMetrics is [Listen] for counters, of which the error speaks; nil where the address is "".
+func ListenMetrics(address string) (net.Listener, error) {
+	if address == "" {
+		return nil, nil
+	}
+	ln, err := Listen(address)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	return ln, nil
+}
+
 // ListenApart opens a listener for [Serve] at a port and an address that nothing else listens at. A
 // browser sends the cookies of an address to all ports of it, so to other programs of this machine,
 // too, which may be those of other users. Where the system has a single loopback address, it is that
