@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"ztm/tunnel/answer"
+	"ztm/tunnel/pause"
 )
 
 const (
@@ -73,7 +74,7 @@ func Accept(ctx context.Context, ln net.Listener, log *slog.Logger, handle func(
 			if retry.First() {
 				log.Warn("cannot accept, retrying", "listen", ln.Addr(), "err", err)
 			}
-			Wait(ctx, retry.Next(), nil)
+			pause.For(ctx, retry.Next())
 		}
 	}
 }

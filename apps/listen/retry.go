@@ -1,7 +1,6 @@
 package listen
 
 import (
-	"context"
 	"math/rand/v2"
 	"time"
 )
@@ -27,14 +26,3 @@ func (b *Backoff) Next() time.Duration {
 
 // Reset is called after a success.
 func (b *Backoff) Reset() { b.failures = 0 }
-
-// Wait waits until d has passed, wake delivers or ctx ends. A nil wake never delivers.
-func Wait(ctx context.Context, d time.Duration, wake <-chan struct{}) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-wake:
-	case <-ctx.Done():
-	}
-}

@@ -15,13 +15,13 @@ import (
 	"ztm/apps"
 	"ztm/apps/appstest"
 	"ztm/apps/balance"
-	"ztm/apps/listen"
 	"ztm/apps/tunnel"
 	"ztm/apps/tunnel/spec"
 	"ztm/apps/tunnel/tunneltest"
 	"ztm/apps/udp"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/pause"
 )
 
 func TestDatagramsArriveWhole(t *testing.T) {
@@ -87,7 +87,7 @@ func TestDatagramsAreNotReordered(t *testing.T) {
 		binary.BigEndian.PutUint32(p, count+1)
 		for t.Context().Err() == nil { // until the test has seen one of these
 			c.Write(p)
-			listen.Wait(t.Context(), time.Millisecond, nil)
+			pause.For(t.Context(), time.Millisecond)
 		}
 	}()
 	buf := make([]byte, udp.MaxPacket)

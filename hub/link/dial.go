@@ -57,7 +57,7 @@ func (l *Links) config(p place, want identity.ID, proto string) *tls.Config {
 // seek finds the hubs behind a name until ctx ends.
 func (l *Links) seek(ctx context.Context, name string) {
 	wait := firstBackoff
-	for pause(ctx, wait, nil) {
+	for pauseAround(ctx, wait, nil) {
 		wait = min(2*wait, lastBackoff)
 		all, err := l.places(ctx, name)
 		if err != nil {
@@ -145,7 +145,7 @@ func (l *Links) keep(ctx context.Context, h *hub) {
 		if refused {
 			wait = refusedTime
 		}
-		if !pause(ctx, wait, h.wake) {
+		if !pauseAround(ctx, wait, h.wake) {
 			return
 		}
 		wait = min(2*wait, lastBackoff)

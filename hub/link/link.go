@@ -29,6 +29,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
+	"ztm/tunnel/pause"
 )
 
 // Attachment is an endpoint that is attached to this hub.
@@ -321,16 +322,7 @@ func (l *Links) watch(now time.Time) {
 	}
 }
 
-// pause waits for about d, and reports false if ctx ended before. It waits no longer than until
-// wake has a token.
-func pause(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
-	t := time.NewTimer(d/2 + rand.N(d))
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-wake:
-	case <-ctx.Done():
-		return false
-	}
-	return ctx.Err() == nil
+// pauseAround waits for about d, or until wake has a token, and reports false if ctx ended before.
+func pauseAround(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
+	return pause.OrWake(ctx, d/2+rand.N(d), wake)
 }

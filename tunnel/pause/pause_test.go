@@ -33,3 +33,16 @@ func TestAPauseEndsWithItsContext(t *testing.T) {
 		}
 	})
 }
+
+func TestAPauseIsOverWhenItIsWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin, wake := time.Now(), make(chan struct{}, 1)
+		wake <- struct{}{}
+		if !pause.OrWake(t.Context(), time.Hour, wake) || time.Since(begin) != 0 {
+			t.Errorf("it waited %v", time.Since(begin))
+		}
+		if !pause.OrWake(t.Context(), time.Hour, wake) || time.Since(begin) != time.Hour {
+			t.Errorf("without a token it waited %v", time.Since(begin))
+		}
+	})
+}

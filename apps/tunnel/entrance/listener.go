@@ -11,6 +11,7 @@ import (
 	"ztm/apps/listen"
 	"ztm/apps/tunnel/spec"
 	"ztm/apps/udp"
+	"ztm/tunnel/pause"
 )
 
 const (
@@ -124,7 +125,7 @@ func (l *listener) run(ctx context.Context, log *slog.Logger, serve func(context
 			if retry.First() {
 				log.Warn("cannot listen, retrying", "listen", l.address, "err", err)
 			}
-			listen.Wait(ctx, retry.Next(), l.opened)
+			pause.OrWake(ctx, retry.Next(), l.opened)
 			continue
 		}
 		if socket, _ := l.state(); socket != nil {

@@ -25,6 +25,7 @@ import (
 	"ztm/apps/udp"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/pause"
 )
 
 const (
@@ -89,7 +90,7 @@ func (in *Inbound) serveUDP(ctx context.Context, l *listener, socket *udp.Socket
 			if retry.First() {
 				in.log.Warn("cannot receive, retrying", "listen", l.address, "err", err)
 			}
-			listen.Wait(ctx, retry.Next(), nil)
+			pause.For(ctx, retry.Next())
 		}
 	}
 }
@@ -176,7 +177,7 @@ func (p *udpPort) reach(ctx context.Context, q url.Values) (net.Conn, identity.I
 		if answer.CodeOf(err) != answer.Limit || ctx.Err() != nil || time.Now().After(late) {
 			return flow, exit, err
 		}
-		listen.Wait(ctx, retry.Next(), nil)
+		pause.For(ctx, retry.Next())
 	}
 }
 
@@ -193,7 +194,7 @@ func (p *udpPort) answer(s *session) func([]byte) error {
 func (p *udpPort) turnAway(ctx context.Context, s *session, exit identity.ID, err error) {
 	p.in.turnAway(net.UDPAddrFromAddrPort(s.Client), exit, err)
 	s.queue.Close()
-	listen.Wait(ctx, sessionPause, nil)
+	pause.For(ctx, sessionPause)
 }
 
 // forget removes a session that has ended.

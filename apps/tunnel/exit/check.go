@@ -8,10 +8,10 @@ import (
 	"sync"
 	"time"
 
-	"ztm/apps/listen"
 	"ztm/apps/tunnel/proxyproto"
 	"ztm/apps/tunnel/spec"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/pause"
 )
 
 const (
@@ -57,7 +57,7 @@ func (o *Outbound) watchTarget(ctx context.Context, config *spec.Outbound, a spe
 				o.log.Info("target is up", "target", name)
 			}
 		}
-		listen.Wait(ctx, checkEvery/2+rand.N(checkEvery), nil)
+		pause.For(ctx, checkEvery/2+rand.N(checkEvery))
 	}
 }
 
