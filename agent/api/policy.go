@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"ztm/apps"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/policy"
 )
@@ -38,13 +39,13 @@ type Group struct {
 
 // GroupChange changes a group, and makes it if there is none: POST below "policy/groups".
 type GroupChange struct {
-	Add     []string `json:"add,omitempty"`
-	Remove  []string `json:"remove,omitempty"`
-	Until   int64    `json:"until,omitempty"`   // of those that are added, Unix seconds; 0: without end
-	Max     *int64   `json:"max,omitempty"`     // seconds that a membership may last; 0: no limit
-	Visible *string  `json:"visible,omitempty"` // see [policy.Group]
-	Delete  bool     `json:"delete,omitempty"`
-	Reason  string   `json:"reason,omitempty"` // for the record
+	Add     []string       `json:"add,omitempty"`
+	Remove  []string       `json:"remove,omitempty"`
+	Until   time.Time      `json:"until,omitzero"`    // of those that are added; zero: without end
+	Max     *apps.Duration `json:"max,omitempty"`     // how long a membership may last; 0: no limit
+	Visible *string        `json:"visible,omitempty"` // see [policy.Group]
+	Delete  bool           `json:"delete,omitempty"`
+	Reason  string         `json:"reason,omitempty"` // for the record
 }
 
 // DirectChange sets how far all devices may go without a hub: POST below "policy/direct".
@@ -65,7 +66,7 @@ func (c GroupChange) String() string {
 		out = append(out, "remove "+strings.Join(c.Remove, " "))
 	}
 	if c.Max != nil {
-		out = append(out, fmt.Sprintf("at most %v", time.Duration(*c.Max)*time.Second))
+		out = append(out, fmt.Sprintf("at most %v", time.Duration(*c.Max)))
 	}
 	if c.Reason != "" {
 		out = append(out, "reason: "+c.Reason)
@@ -73,12 +74,12 @@ func (c GroupChange) String() string {
 	return strings.Join(out, "; ")
 }
 
-// End is an end in Unix seconds for people; 0 is none.
-func End(seconds int64) string {
-	if seconds == 0 {
+// End is an end for people; the zero time is none.
+func End(t time.Time) string {
+	if t.IsZero() {
 		return "further notice"
 	}
-	return time.Unix(seconds, 0).UTC().Format(time.RFC3339)
+	return t.UTC().Format(time.RFC3339)
 }
 
 // LabelChange sets the labels of an endpoint that give rights: POST below "policy/labels".
@@ -93,7 +94,7 @@ type LabelChange struct {
 // UserChange sets when the access of a user ends, on all of their devices: POST below
 // "policy/users".
 type UserChange struct {
-	Until int64 `json:"until"` // Unix seconds; 0: it does not
+	Until time.Time `json:"until"` // zero: it does not
 }
 
 // PolicyPath is where an endpoint has its policy.

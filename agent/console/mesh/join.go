@@ -98,7 +98,7 @@ func (c commands) limitUser(ctx context.Context, m api.Mesh, i invitation) error
 		return nil
 	}
 	end := time.Now().Add(i.valid)
-	if err := c.Do(ctx, http.MethodPost, api.PolicyPath(m.Name, m.Agent.ID, "users", i.user), api.UserChange{Until: end.Unix()}, nil); err != nil {
+	if err := c.Do(ctx, http.MethodPost, api.PolicyPath(m.Name, m.Agent.ID, "users", i.user), api.UserChange{Until: end}, nil); err != nil {
 		return err
 	}
 	c.Note("the access of user %s ends %s", i.user, when(end))

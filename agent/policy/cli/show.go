@@ -48,15 +48,14 @@ func (p commands) add(ctx context.Context, group string, users []string, until s
 	}
 	in := api.GroupChange{Add: users, Reason: reason}
 	if longest != nil {
-		seconds := int64(longest.Seconds())
-		in.Max = &seconds
+		in.Max = new(apps.Duration(*longest))
 	}
 	if until != "" {
 		end, err := parseUntil(until, time.Now())
 		if err != nil {
 			return &apps.UsageError{Err: fmt.Errorf("--until: %w", err)}
 		}
-		in.Until = end.Unix()
+		in.Until = end
 		p.Note("until %s, in %s", end.UTC().Format("2006-01-02 15:04 MST"), time.Until(end).Round(time.Minute))
 	}
 	if err := p.CheckUsers(ctx, users); err != nil {

@@ -221,11 +221,12 @@ func missing(known bool, group string) error {
 // edit makes a change of a group.
 func (k *Keeper) edit(g *signed.Group, name string, in api.GroupChange) error {
 	now := k.Verifier.Clock().Now()
-	if in.Until != 0 && in.Until <= now.Unix() {
+	until, ok := ending(in.Until, now.Unix())
+	if !ok {
 		return answer.Errorf(answer.BadRequest, "the end of the membership has passed")
 	}
 	if in.Max != nil {
-		g.Max = *in.Max
+		g.Max = int64(time.Duration(*in.Max) / time.Second)
 	}
 	if in.Visible != nil {
 		g.Visible = *in.Visible
@@ -243,10 +244,19 @@ func (k *Keeper) edit(g *signed.Group, name string, in api.GroupChange) error {
 			return answer.Errorf(answer.BadRequest, "user: %v", err)
 		}
 		g.Members = slices.DeleteFunc(g.Members, func(m signed.Member) bool { return m.User == u })
-		g.Members = append(g.Members, signed.Member{User: u, Added: k.Added(u), Until: in.Until})
+		g.Members = append(g.Members, signed.Member{User: u, Added: k.Added(u), Until: until})
 	}
 	slices.SortFunc(g.Members, func(a, b signed.Member) int { return strings.Compare(a.User, b.User) })
 	return nil
+}
+
+// ending is an end as it is signed, in Unix seconds; 0: there is none. It reports false for one that
+// has passed.
+func ending(t time.Time, now int64) (seconds int64, ok bool) {
+	if t.IsZero() {
+		return 0, true
+	}
+	return t.Unix(), t.Unix() > now
 }
 
 // Added is the time to write beside a user who is put somewhere now, in Unix seconds: after the last
@@ -264,12 +274,13 @@ func (k *Keeper) changeUser(w http.ResponseWriter, r *http.Request, name string)
 	if err := identity.CheckName(name); err != nil {
 		return answer.Errorf(answer.BadRequest, "user: %v", err)
 	}
-	if now := k.now(); in.Until != 0 && in.Until <= now {
+	until, ok := ending(in.Until, k.now())
+	if !ok {
 		return answer.Errorf(answer.BadRequest, "the end of the access has passed")
 	}
 	audit.Explain(w, "until %s", api.End(in.Until))
 	_, err := k.Propose(r.Context(), func(s *signed.Source) error {
-		s.Users[name] = signed.User{Until: in.Until}
+		s.Users[name] = signed.User{Until: until}
 		return nil
 	})
 	return err
