@@ -79,7 +79,7 @@ func meet[T io.Closer](
 	if len(candidates) == 0 {
 		return met, at, &failure{cause: NoPlace}
 	}
-	if err := d.start(ctx, relayed, seal.PathDirectGo, o); err != nil {
+	if err := d.start(ctx, relayed, seal.PathDirectGo, o, together); err != nil {
 		return met, at, &failure{Faulty, err}
 	}
 	met, at, err = direct.Dial(ctx, d.Network, leg.Port(), candidates, func(ctx context.Context, c net.Conn) (T, error) {
@@ -139,8 +139,13 @@ func propose(ctx context.Context, s flow.Session, path string, o offer) (direct.
 	return p, nil
 }
 
-// start sends the second request of a round, and returns when it is with the peer.
-func (d *Direct) start(ctx context.Context, s flow.Session, path string, o offer) error {
+// lead says when this device begins, by the round trip to the peer.
+type lead func(trip time.Duration) time.Duration
+
+func together(trip time.Duration) time.Duration { return trip / 2 }
+
+// start sends the second request of a round, and returns when it is time to begin.
+func (d *Direct) start(ctx context.Context, s flow.Session, path string, o offer, when lead) error {
 	least := time.Duration(0)
 	for range 3 {
 		began := time.Now()
@@ -159,7 +164,7 @@ func (d *Direct) start(ctx context.Context, s flow.Session, path string, o offer
 	}) {
 		return context.Cause(d.Life)
 	}
-	timer := time.NewTimer(least / 2)
+	timer := time.NewTimer(when(least))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -99,9 +99,27 @@ func keys(export func([]byte, int) ([]byte, error), round []byte, asks bool) (k 
 	return k, nil
 }
 
-// Beside has this device and the peer of a session find a path for its datagrams. The caller has it
-// kept, see [Direct.Keep].
-func (d *Direct) Beside(ctx context.Context, s flow.Session, e End) (Path, error) {
+// leads are those of the rounds in a row: a NAT that lets a packet in before its own device has sent one
+// gives that device another port, so that the device has to be first. Which of the two that is, nobody
+// knows.
+var leads = []lead{
+	together,
+	func(time.Duration) time.Duration { return 0 },
+	func(trip time.Duration) time.Duration { return trip/2 + 50*time.Millisecond },
+}
+
+// Beside has this device and the peer of a session find a path for its datagrams, in as many rounds as
+// it may take, each with fresh ports. The caller has it kept, see [Direct.Keep].
+func (d *Direct) Beside(ctx context.Context, s flow.Session, e End) (p Path, err error) {
+	for _, when := range leads {
+		if p, err = d.round(ctx, s, e, when); CauseOf(err) != NoWay {
+			break
+		}
+	}
+	return p, err
+}
+
+func (d *Direct) round(ctx context.Context, s flow.Session, e End, when lead) (Path, error) {
 	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
 	if e.Leg == nil && !e.direct() {
@@ -115,7 +133,7 @@ func (d *Direct) Beside(ctx context.Context, s flow.Session, e End) (Path, error
 	if err != nil {
 		return nil, &failure{NoPlace, err}
 	}
-	p, err := d.ask(ctx, s, e, here, socket)
+	p, err := d.ask(ctx, s, e, here, socket, when)
 	if err != nil {
 		socket.Close()
 		return nil, err
@@ -123,7 +141,7 @@ func (d *Direct) Beside(ctx context.Context, s flow.Session, e End) (Path, error
 	return p, nil
 }
 
-func (d *Direct) ask(ctx context.Context, s flow.Session, e End, here direct.Interfaces, socket direct.Socket) (Path, error) {
+func (d *Direct) ask(ctx context.Context, s flow.Session, e End, here direct.Interfaces, socket direct.Socket, when lead) (Path, error) {
 	round := make([]byte, roundLength)
 	rand.Read(round)
 	o := offer{Round: hex.EncodeToString(round)}
@@ -137,10 +155,10 @@ func (d *Direct) ask(ctx context.Context, s flow.Session, e End, here direct.Int
 	}
 	o.Places = d.places(e, here, socket, s.Peer().User)
 	candidates := d.probed(e, here, theirs)
-	if len(candidates) == 0 {
+	if len(candidates) == 0 && d.Mode() != Auto { // else the peer may find this one
 		return nil, &failure{cause: NoPlace}
 	}
-	if err := d.start(ctx, s, seal.PathDatagramsGo, o); err != nil {
+	if err := d.start(ctx, s, seal.PathDatagramsGo, o, when); err != nil {
 		return nil, &failure{Faulty, err}
 	}
 	p, err := datagram.Ask(ctx, socket, k, datagram.Places{Named: candidates, Others: d.Mode() == Auto})

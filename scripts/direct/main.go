@@ -10,6 +10,7 @@
 //	  world.go   namespaces, cables, rules
 //	  mesh.go    a hub, two agents, a tunnel between them
 //	  a flow begins -> the path that it finds, and when -> bytes over it, of which the hub gets none
+//	  a flow of datagrams begins -> the same
 //	  -> no socket listens at either agent
 //
 // It fails where a path is not the one that is expected.
@@ -56,25 +57,26 @@ type pair struct {
 	a, b router
 	lie  place
 	want string // the kind; "": relayed
+	udp  string // the kind for datagrams; "": in the session
 }
 
 var pairs = []pair{
-	{cone, cone, oneNetwork, "LAN"},
-	{strict, strict, oneNetwork, "LAN"},
-	{none, none, apart, "punched"},
-	{cone, cone, apart, "punched"},
-	{cone, reset, apart, "punched"},
-	{reset, reset, apart, "punched"},
-	{noUDP, noUDP, apart, "punched"},
-	{carrier, cone, apart, "punched"},
-	{carrier, carrier, apart, "punched"},
-	{firewall, firewall, apart, "IPv6"},
-	{hairpin, hairpin, oneRouter, "punched"},
-	{cone, cone, oneRouter, ""},
-	{none, random, apart, ""}, // nothing listens: a dial from another port meets nobody
-	{cone, random, apart, ""},
-	{random, random, apart, ""},
-	{cone, strict, apart, ""},
+	{cone, cone, oneNetwork, "LAN", "LAN"},
+	{strict, strict, oneNetwork, "LAN", "LAN"},
+	{none, none, apart, "punched", "punched"},
+	{cone, cone, apart, "punched", "punched"},
+	{cone, reset, apart, "punched", "punched"},
+	{reset, reset, apart, "punched", ""},
+	{noUDP, noUDP, apart, "punched", ""},
+	{carrier, cone, apart, "punched", "punched"},
+	{carrier, carrier, apart, "punched", "punched"},
+	{firewall, firewall, apart, "IPv6", "IPv6"},
+	{hairpin, hairpin, oneRouter, "punched", ""}, // it turns round TCP alone
+	{cone, cone, oneRouter, "", ""},
+	{none, random, apart, "", "punched"}, // nothing listens: a dial from another port meets nobody
+	{cone, random, apart, "", ""},
+	{random, random, apart, "", ""},
+	{cone, strict, apart, "", "punched"},
 }
 
 func (p pair) String() string {
@@ -96,6 +98,10 @@ type row struct {
 	hub    int64         // bytes that the hub got meanwhile
 	cpu    time.Duration // of the hub meanwhile
 	listen int           // sockets that listen at both agents
+
+	datagrams string  // their path
+	came      float64 // how many of them came back, of one
+	hubUDP    int64   // bytes that the hub got of them
 }
 
 func main() {
@@ -104,6 +110,7 @@ func main() {
 	only := flag.String("only", "", "pairs whose name has this")
 	serve := flag.String("serve", "", "be the target of the tunnel, at an address")
 	pull := flag.String("pull", "", "be its client: ADDRESS,BYTES")
+	talk := flag.String("talk", "", "send datagrams through the tunnel and count what comes back: ADDRESS,COUNT")
 	forward := flag.String("forward", "", "be a relay that only copies: ADDRESS,TARGET")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -112,6 +119,10 @@ func main() {
 	switch {
 	case *serve != "":
 		err = target(*serve)
+	case *talk != "":
+		address, count, _ := strings.Cut(*talk, ",")
+		n, _ := strconv.Atoi(count)
+		err = speak(address, n)
 	case *forward != "":
 		err = relay(*forward)
 	case *pull != "":
@@ -130,7 +141,7 @@ func main() {
 func run(ctx context.Context, dir, ztm, only string, size int64) error {
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	defer table.Flush()
-	fmt.Fprintln(table, "ROUTERS\tPATH\tAFTER\tMB/s\tOF PLAIN\tBYTES AT THE HUB\tITS CPU\tLISTENING")
+	fmt.Fprintln(table, "ROUTERS\tPATH\tAFTER\tMB/s\tOF PLAIN\tBYTES AT THE HUB\tITS CPU\tLISTENING\tDATAGRAMS\tCAME BACK\tBYTES AT THE HUB")
 	failed := 0
 	for i, p := range pairs {
 		if !strings.Contains(p.String(), only) || ctx.Err() != nil {
@@ -149,7 +160,8 @@ func run(ctx context.Context, dir, ztm, only string, size int64) error {
 		if r.plain > 0 {
 			ratio = fmt.Sprintf("%.2f", r.rate/r.plain)
 		}
-		fmt.Fprintf(table, "%v\t%s\t%v\t%.0f\t%s\t%d\t%v\t%d%s\n", p, r.path, r.after.Round(time.Millisecond), r.rate, ratio, r.hub, r.cpu, r.listen, verdict)
+		fmt.Fprintf(table, "%v\t%s\t%v\t%.0f\t%s\t%d\t%v\t%d\t%s\t%.2f\t%d%s\n",
+			p, r.path, r.after.Round(time.Millisecond), r.rate, ratio, r.hub, r.cpu, r.listen, r.datagrams, r.came, r.hubUDP, verdict)
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d pairs found another path than they should", failed)
@@ -171,6 +183,12 @@ func (r row) wrong(p pair, moved int64) string {
 		return "the hub did not carry it"
 	case r.listen > 0:
 		return "a port is open"
+	case p.udp != "" && !strings.HasPrefix(r.datagrams, "direct ("+p.udp+" ") || p.udp == "" && strings.HasPrefix(r.datagrams, "direct"):
+		return "datagrams are not " + p.udp
+	case p.udp != "" && r.hubUDP > sentUDP/8 || p.udp == "" && p.want == "" && r.hubUDP < sentUDP/2:
+		return "the hub carried datagrams, or did not"
+	case r.came < 0.5:
+		return "datagrams were lost"
 	}
 	return ""
 }

@@ -73,6 +73,10 @@ func (g *rig) start() error {
 			return g.until("b", "tunnel", "open", "outbound", "tcp/x", "--targets", "127.0.0.1:9000")
 		},
 		func() error { return g.until("a", "tunnel", "open", "inbound", "tcp/x", "--listen", "127.0.0.1:9001") },
+		func() error {
+			return g.until("b", "tunnel", "open", "outbound", "udp/x", "--targets", "127.0.0.1:9000")
+		},
+		func() error { return g.until("a", "tunnel", "open", "inbound", "udp/x", "--listen", "127.0.0.1:9005") },
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -123,7 +127,10 @@ func (g *rig) measure(p pair, size int64) (r row, err error) {
 		return r, err
 	}
 	r.hub, r.cpu = after-before, g.hub.CPU().Minus(used).All
-	if r.listen, err = g.listening(); err != nil || p.lie != oneNetwork {
+	if r.listen, err = g.listening(); err != nil {
+		return r, err
+	}
+	if err := g.datagrams(&r); err != nil || p.lie != oneNetwork {
 		return r, err
 	}
 	for _, f := range [][2]string{{"b", "10.1.0.3:9003,127.0.0.1:9000"}, {"a", "127.0.0.1:9002,10.1.0.3:9003"}} {
@@ -139,6 +146,50 @@ func (g *rig) measure(p pair, size int64) (r row, err error) {
 		r.plain, err = g.rate("127.0.0.1:9002", size)
 	}
 	return r, err
+}
+
+// What is sent as datagrams, and in how many of them.
+const (
+	packets = 2000
+	sentUDP = packets * 1000
+)
+
+// datagrams has a flow of datagrams begin, and looks at what becomes of it.
+func (g *rig) datagrams(r *row) error {
+	if err := g.keep("a", "talk", g.self, "-talk", "127.0.0.1:9005,-1"); err != nil { // a flow that lasts
+		return err
+	}
+	err := process.Until(g.ctx, "a path for datagrams", patience, func() error {
+		out, err := g.command("a", "describe", "ep", "b")
+		if err != nil {
+			return err
+		}
+		_, path, is := strings.Cut(out, "Datagrams:")
+		if !is {
+			return errors.New(out)
+		}
+		r.datagrams, _, _ = strings.Cut(strings.TrimSpace(path), "\n")
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	r.datagrams, _, _ = strings.Cut(r.datagrams, ", since")
+	before, err := g.hubBytes()
+	if err != nil {
+		return err
+	}
+	out, err := g.world.Output("a", g.self, "-talk", fmt.Sprintf("127.0.0.1:9005,%d", packets))
+	if err != nil {
+		return fmt.Errorf("%v: %s", err, out)
+	}
+	after, err := g.hubBytes()
+	if err != nil {
+		return err
+	}
+	r.hubUDP = after - before
+	r.came, err = strconv.ParseFloat(strings.TrimSpace(out), 64)
+	return err
 }
 
 // rate moves bytes from the target to a, and returns megabytes in a second.
@@ -225,6 +276,11 @@ func target(address string) error {
 	if err != nil {
 		return err
 	}
+	packets, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return err
+	}
+	go repeat(packets) // ends with the program
 	for {
 		c, err := ln.Accept()
 		if err != nil {
@@ -242,6 +298,43 @@ func target(address string) error {
 			io.CopyN(c, zeros{}, n)
 		}()
 	}
+}
+
+// repeat sends datagrams back.
+func repeat(c net.PacketConn) {
+	b := make([]byte, 1<<16)
+	for {
+		n, from, err := c.ReadFrom(b)
+		if err != nil {
+			return
+		}
+		c.WriteTo(b[:n], from)
+	}
+}
+
+// speak sends datagrams of 1,000 bytes, one for each that comes back or is missing, and prints which
+// part of them came back. With less than none it goes on for good.
+func speak(address string, count int) error {
+	c, err := net.Dial("udp", address)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	came, b := 0, make([]byte, 1000)
+	for i := 0; i != count; i++ {
+		if _, err := c.Write(b); err != nil {
+			return err
+		}
+		c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		if _, err := c.Read(b); err == nil {
+			came++
+		}
+		if count < 0 {
+			<-time.After(100 * time.Millisecond)
+		}
+	}
+	fmt.Println(float64(came) / float64(count))
+	return nil
 }
 
 type zeros struct{}
