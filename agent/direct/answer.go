@@ -176,6 +176,18 @@ func (d *Direct) claim(round string, peer identity.ID, datagrams bool) *waiting 
 	return w
 }
 
+// forget drops a round that still waits, and reports whether it did. Another of the same name stays: a
+// peer may begin one again once the first is claimed.
+func (d *Direct) forget(round string, w *waiting) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.waiting[round] != w {
+		return false
+	}
+	delete(d.waiting, round)
+	return true
+}
+
 var errNoRound = answer.Errorf(answer.NotFound, "there is no such round")
 
 // begin answers the second request of a round: it dials. The answer does not say what becomes of

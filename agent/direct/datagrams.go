@@ -226,7 +226,7 @@ func (d *Direct) opens(waits *waiting, o offer) (places direct.Places, err error
 		return places, answer.Errorf(answer.Limit, "endpoint %s begins too many rounds", waits.peer.ID)
 	}
 	time.AfterFunc(roundLife, func() {
-		if d.claim(o.Round, waits.peer.ID, true) == waits {
+		if d.forget(o.Round, waits) {
 			waits.socket.Close()
 			waits.over()
 		}

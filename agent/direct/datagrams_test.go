@@ -66,6 +66,31 @@ func TestRoundsForDatagramsOpenFewSocketsAndNoneForLong(t *testing.T) {
 	})
 }
 
+// A peer begins a round again under a name that was claimed: its timers are two.
+func TestARoundOfANameThatWasUsedHoldsNothingForLongEither(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		air := withAir(f)
+		met := direct.Candidate{Kind: direct.LAN, To: netip.MustParseAddrPort("10.0.0.2:5000")}
+		for _, path := range []string{seal.PathDatagrams, seal.PathDatagramsGo, seal.PathDatagrams} {
+			if w := f.askBeside(t, path, "alice", "own", offer{Round: wordOf(0)}, met); w.Code >= http.StatusBadRequest {
+				t.Fatalf("%s: %d", path, w.Code)
+			}
+			<-time.After(datagram.RoundTime)
+		}
+		<-time.After(roundLife - 10*time.Second) // the time of the first is over, that of the second is not
+		if air.Open() != 1 {
+			t.Errorf("%d sockets are open, want that of the second round", air.Open())
+		}
+		<-time.After(roundLife)
+		if n := f.paths.Count("own"); air.Open() != 0 || n != 0 {
+			t.Errorf("%d sockets are open, %d places are taken", air.Open(), n)
+		}
+		f.end()
+		<-f.Work.Close()
+	})
+}
+
 func TestARoundForDatagramsIsNoneForConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

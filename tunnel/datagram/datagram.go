@@ -44,6 +44,7 @@ func isQuestion(t byte) bool { return t == probeType || t == useType }
 const (
 	RoundTime  = 4 * time.Second
 	probeEvery = 100 * time.Millisecond // 40 packets for one place at the most
+	refusal    = time.Millisecond       // how long a reader waits after an error: each place that refuses makes one
 )
 
 // Errors of a round.
@@ -88,27 +89,39 @@ func (r *round) send(to netip.AddrPort, says []byte) {
 	}
 }
 
-// hear returns the next thing that the peer says within a time; nil if it says nothing.
-func (r *round) hear(ctx context.Context, within time.Duration) (says []byte, from netip.AddrPort) {
-	until := time.Now().Add(within)
+// listen hands to heard what the peer says within an interval, until heard reports that this is
+// enough, and reports that too. However much comes, the interval ends.
+func (r *round) listen(ctx context.Context, heard func(says []byte, from netip.AddrPort) (enough bool)) bool {
+	until := time.Now().Add(probeEvery)
 	r.socket.SetReadDeadline(until)
 	b := make([]byte, maxPacket+1)
-	for time.Now().Before(until) {
-		n, a, err := r.socket.ReadFrom(b)
+	for ctx.Err() == nil && time.Now().Before(until) {
+		n, from, err := r.socket.ReadFrom(b)
 		if err != nil {
-			pause.For(ctx, time.Until(until)) // a refusal comes at once
-			return nil, from
+			pause.For(ctx, refusal)
+			continue
 		}
-		flow, payload, ok := r.in.open(b[:n])
-		if u, isUDP := a.(*net.UDPAddr); ok && isUDP && flow == ownFlow && len(payload) > 0 {
-			from = netip.AddrPortFrom(u.AddrPort().Addr().Unmap(), u.AddrPort().Port())
-			if _, named := r.candidate(from); named || r.places.Others {
-				return payload, from
-			}
+		if says, at, ok := r.opens(b[:n], from); ok && heard(says, at) {
+			return true
 		}
 	}
-	return nil, from
+	return false
 }
+
+// opens returns what a packet says about the path, if it is one of the peer, from a place that counts.
+func (r *round) opens(packet []byte, a net.Addr) (says []byte, from netip.AddrPort, ok bool) {
+	flow, says, ok := r.in.open(packet)
+	u, isUDP := a.(*net.UDPAddr)
+	if !ok || !isUDP || flow != ownFlow || len(says) == 0 {
+		return nil, from, false
+	}
+	from = netip.AddrPortFrom(u.AddrPort().Addr().Unmap(), u.AddrPort().Port())
+	_, named := r.candidate(from)
+	return says, from, named || r.places.Others
+}
+
+// lasts reports whether the round goes on.
+func (r *round) lasts(ctx context.Context) bool { return ctx.Err() == nil && time.Now().Before(r.end) }
 
 // candidate returns what a place is, and whether it was named.
 func (r *round) candidate(place netip.AddrPort) (c direct.Candidate, named bool) {
@@ -158,66 +171,78 @@ func Ask(ctx context.Context, socket direct.Socket, keys Keys, places Places) (*
 
 // find returns a place at which the peer answers, also to a packet that is as long as any.
 func (r *round) find(ctx context.Context) (to netip.AddrPort, err error) {
-	long := make([]byte, MaxPayload)
-	long[0] = probeType
-	err = ErrNone
-	for ctx.Err() == nil && time.Now().Before(r.end) {
-		if to.IsValid() {
-			r.send(to, long)
-		} else {
-			r.probe()
-		}
-		for {
-			says, from := r.hear(ctx, probeEvery)
-			if says == nil {
-				break
-			}
+	var narrow []netip.AddrPort // where only a short packet was answered so far
+	for r.lasts(ctx) {
+		r.probe(narrow)
+		if r.listen(ctx, func(says []byte, from netip.AddrPort) (enough bool) {
 			switch {
 			case says[0] == probeType:
 				r.learn(from)
 			case says[0] != probeType|answerBit:
-			case len(says) == len(long):
-				return from, nil
-			case !to.IsValid():
-				to, err = from, ErrNarrow
-				r.send(to, long)
+			case len(says) == len(longProbe):
+				to = from
+				return true
+			case !slices.Contains(narrow, from) && len(narrow) < direct.MaxPlaces:
+				narrow = append(narrow, from)
+				r.send(from, longProbe)
 			}
+			return false
+		}) {
+			return to, nil
 		}
 	}
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return to, context.Cause(ctx)
+	case len(narrow) > 0:
+		return to, ErrNarrow
 	}
-	return to, err
+	return to, ErrNone
 }
 
 // learn has a place probed from which the peer has asked.
 func (r *round) learn(from netip.AddrPort) {
 	if c, named := r.candidate(from); !named && len(r.places.Named) < 2*direct.MaxPlaces {
 		r.places.Named = append(slices.Clip(r.places.Named), c)
-		r.send(from, []byte{probeType})
+		r.send(from, shortProbe)
 	}
 }
 
-// probe asks at all places.
-func (r *round) probe() {
+// The questions of a round.
+var (
+	shortProbe = []byte{probeType}
+	longProbe  = append([]byte{probeType}, make([]byte, MaxPayload-1)...)
+)
+
+// probe asks at all places: where a short packet was answered, with one that is as long as any.
+func (r *round) probe(narrow []netip.AddrPort) {
 	for _, c := range r.places.Named {
-		r.send(c.To, []byte{probeType})
+		if !slices.Contains(narrow, c.To) {
+			r.send(c.To, shortProbe)
+		}
+	}
+	for _, to := range narrow {
+		r.send(to, longProbe)
 	}
 }
 
-// settle says that the path is used, until the peer answers.
+// settle says that the path is used, until the peer answers. A datagram of a flow is an answer as well:
+// the peer's flows use the path once it has heard so. It is lost, as no flow here does yet.
 func (p *Path) settle(ctx context.Context, end time.Time) error {
 	b := make([]byte, maxPacket+1)
 	for ctx.Err() == nil && time.Now().Before(end) {
 		p.send(ownFlow, []byte{useType})
-		p.conn.SetReadDeadline(time.Now().Add(probeEvery))
-		n, err := p.conn.Read(b)
-		if err != nil {
-			pause.For(ctx, probeEvery/4) // a refusal comes at once
-			continue
-		}
-		if flow, says, ok := p.in.open(b[:n]); ok && flow == ownFlow && bytes.Equal(says, []byte{useType | answerBit}) {
-			return p.conn.SetReadDeadline(time.Time{})
+		next := time.Now().Add(probeEvery)
+		p.conn.SetReadDeadline(next)
+		for ctx.Err() == nil && time.Now().Before(next) {
+			n, err := p.conn.Read(b)
+			if err != nil {
+				pause.For(ctx, refusal)
+				continue
+			}
+			if flow, says, ok := p.in.open(b[:n]); ok && (flow != ownFlow || bytes.Equal(says, []byte{useType | answerBit})) {
+				return p.conn.SetReadDeadline(time.Time{})
+			}
 		}
 	}
 	return ErrNone
@@ -247,22 +272,26 @@ func Answer(ctx context.Context, socket direct.Socket, keys Keys, places Places,
 
 // untilUsed answers until the peer says that it uses a place, and returns what is to be answered to
 // that; nil if it does not.
-func (r *round) untilUsed(ctx context.Context) (from netip.AddrPort, says []byte) {
-	for met := false; ctx.Err() == nil && time.Now().Before(r.end); {
+func (r *round) untilUsed(ctx context.Context) (to netip.AddrPort, answer []byte) {
+	for met := false; r.lasts(ctx); {
 		if !met {
-			r.probe()
+			r.probe(nil)
 		}
-		says, from = r.hear(ctx, probeEvery)
-		if says == nil || !isQuestion(says[0]) {
-			continue
+		if r.listen(ctx, func(says []byte, from netip.AddrPort) (used bool) {
+			if !isQuestion(says[0]) {
+				return false
+			}
+			met, used = true, says[0] == useType
+			says[0] |= answerBit
+			if used {
+				to, answer = from, says
+			} else {
+				r.send(from, says)
+			}
+			return used
+		}) {
+			return to, answer
 		}
-		met = true
-		use := says[0] == useType
-		says[0] |= answerBit
-		if use {
-			return from, says
-		}
-		r.send(from, says)
 	}
-	return from, nil
+	return to, nil
 }
