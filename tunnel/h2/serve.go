@@ -49,11 +49,12 @@ func (c *Conn) serve(s *Stream) {
 func (c *Conn) servedOne(s *Stream) (stay bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	counts := s.serving
 	s.serving = false
 	switch {
-	case s.over:
+	case s.over && counts:
 		c.theirs-- // a handler counts as long as it runs, also after a reset
-	case s.kept:
+	case s.over, s.kept:
 	case s.ended && !s.closed: // the answer is whole; what the peer still sends nobody wants
 		c.pending = wire.AppendReset(c.pending, s.id, wire.NoError)
 		c.rememberResetLocked(s.id)

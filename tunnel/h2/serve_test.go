@@ -2,6 +2,8 @@ package h2
 
 import (
 	"io"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -99,4 +101,38 @@ func places(c *Conn) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.theirs
+}
+
+// A peer opens another stream as soon as it has seen the end of one: it must not be refused because
+// the handler of that one has yet to return. One that was reset counts until then.
+func TestAnAnswerThatEndedMakesRoomBeforeItsHandlerReturns(t *testing.T) {
+	stay := make(chan struct{})
+	leave := sync.OnceFunc(func() { close(stay) })
+	defer leave()
+	var served atomic.Int32
+	client, server := pair(t, func(s *Stream) {
+		first := served.Add(1) == 1
+		s.Respond(ok, true)
+		s.Flush()
+		if first {
+			<-stay
+		}
+	}, func(o *Options) { o.MaxStreams = 1 })
+	for i := range 3 {
+		near, err := client.Open(Fields{{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "https"}, {Name: ":path", Value: "/"}}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		near.Flush()
+		if _, err := io.Copy(io.Discard, near); err != nil {
+			t.Fatalf("stream %d: %v", i, err)
+		}
+	}
+	leave()
+	until(t, "the handlers have returned", func() bool { return places(server) == 0 })
+	server.Close()
+	server.Wait()
+	if n := places(server); n != 0 {
+		t.Errorf("%d places are taken in the end", n)
+	}
 }

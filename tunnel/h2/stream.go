@@ -249,8 +249,9 @@ func (s *Stream) removeLocked() {
 	}
 	if c.ours(s.id) {
 		c.own--
-	} else if !s.serving {
-		c.theirs--
+	} else if !s.serving || s.err == nil {
+		c.theirs-- // before the peer, which may open another at once, sees the end
+		s.serving = false
 	}
 	s.late.stop()
 	if s.onFailure != nil && (s.err != nil || s.kept) {
