@@ -151,6 +151,28 @@ func TestAHubThatKeepsTheCARenewsNobodyPastTheEndOfTheirAccess(t *testing.T) {
 	}
 }
 
+func TestAHubThatKeepsTheCARenewsInTheLastYearOfTheCA(t *testing.T) {
+	const day = 24 * time.Hour
+	left := 60 * day
+	ca := identitytest.New(t, time.Now().Add(left-identity.CALifetime)).CA
+	h := start(t, founded(t, ca), keepCA)
+	began := time.Now().Add(-identity.MemberLifetime * 2 / 3)
+	for life, refused := range map[time.Duration]bool{identity.MemberLifetime: false, identity.MemberLifetime - day: true} {
+		bob := h.unjoined("bob")
+		der, err := h.ca.LimitMember(publicKey(bob.key), "bob", began, began, life)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bob.cert = identity.TLSCertificate(der, bob.key)
+		err = bob.session().Call(t.Context(), "POST", tunnel.PathRenew, nil, nil, new(tunnel.SignAnswer))
+		if refused {
+			wantRefusal(t, err, 403, "access of user bob ends")
+		} else if err != nil {
+			t.Errorf("a certificate that ends with the CA: %v", err)
+		}
+	}
+}
+
 func TestAHubWithoutTheCADoesNotRenew(t *testing.T) {
 	h := start(t)
 	bob := h.deviceAt("bob", time.Now(), time.Now())

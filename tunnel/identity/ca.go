@@ -139,16 +139,13 @@ func (ca *CA) SignMember(key ed25519.PublicKey, user string, admitted, now time.
 	return ca.LimitMember(key, user, admitted, now, MemberLifetime)
 }
 
-// LimitMember is [CA.SignMember] for at most life.
+// LimitMember is [CA.SignMember] for at most life, see [Subject].
 func (ca *CA) LimitMember(key ed25519.PublicKey, user string, admitted, now time.Time, life time.Duration) (der []byte, err error) {
 	if err := CheckName(user); err != nil {
 		return nil, fmt.Errorf("user: %w", err)
 	}
 	return ca.sign(Subject{Role: RoleMember, User: user, Key: key, Admitted: admitted}, x509.ExtKeyUsageClientAuth, now, min(life, MemberLifetime))
 }
-
-// Limited reports whether a member's certificate was signed for less than [MemberLifetime].
-func (s Subject) Limited() bool { return s.NotAfter.Sub(s.NotBefore) < setBack+MemberLifetime }
 
 // SignHub signs the certificate of a hub that is admitted now, valid for [HubLifetime].
 func (ca *CA) SignHub(key ed25519.PublicKey, now time.Time) (der []byte, err error) {
@@ -176,7 +173,11 @@ func (ca *CA) sign(s Subject, use x509.ExtKeyUsage, now time.Time, life time.Dur
 	if err != nil {
 		return nil, err
 	}
-	if last := ca.cert.NotAfter; t.NotAfter.After(last) {
+	last := ca.cert.NotAfter
+	if s.Role == RoleMember && life < MemberLifetime {
+		last = last.Add(-time.Second) // what ends with the CA is not limited
+	}
+	if t.NotAfter.After(last) {
 		t.NotAfter = last
 	}
 	s.Mesh, s.ID = ca.mesh, IDOf(s.Key)

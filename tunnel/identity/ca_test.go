@@ -117,6 +117,40 @@ func TestCertificateDoesNotOutliveItsCA(t *testing.T) {
 	}
 }
 
+func TestACertificateIsLimitedByItsSignerAndNotByTheEndOfItsCA(t *testing.T) {
+	m := newMesh(t)
+	late := start.Add(CALifetime - 100*day)
+	next := must(m.ca.Successor(late))(t)
+	rotated := must(m.trust.Rotate(m.ca, next, late.Add(50*day), late))(t)
+	for _, test := range []struct {
+		ca      *CA
+		now     time.Time
+		life    time.Duration
+		limited bool
+	}{
+		{m.ca, start, MemberLifetime, false},
+		{m.ca, start, MemberLifetime - time.Second, true},
+		{m.ca, late, MemberLifetime, false}, // it ends with the CA
+		{m.ca, late, 200 * day, true},       // so does this one, and the access ends later
+		{m.ca, late, 100 * day, true},       // at the same time
+		{m.ca, late, 30 * day, true},
+		{next, late, MemberLifetime, false},
+		{next, late, 200 * day, true},
+	} {
+		d := newDevice(t)
+		d.der = must(test.ca.LimitMember(d.public(), "bob", test.now, test.now, test.life))(t)
+		trusts := []*Trust{rotated}
+		if test.ca == m.ca {
+			trusts = append(trusts, m.trust)
+		}
+		for _, trust := range trusts {
+			if s := must(trust.inspect(d.cert(t), RoleMember))(t); s.Limited != test.limited {
+				t.Errorf("signed %v for %v: limited is %v, it ends %v", test.now, test.life, !test.limited, s.NotAfter)
+			}
+		}
+	}
+}
+
 func TestCAThatIsNotHeldHasNothing(t *testing.T) {
 	var ca *CA
 	if ca.Mesh() != "" || ca.Certificate() != nil || ca.CertificatePEM() != nil || ca.KeyPEM() != nil {

@@ -29,6 +29,7 @@ type Subject struct {
 	Issuer   ID        // of the key of the CA that signed, see [CA.ID]
 
 	NotBefore, NotAfter time.Time
+	Limited             bool // of a member: it was signed for less than MemberLifetime, and does not just end with its CA
 }
 
 // Verify is the one place where a peer is verified. It returns whose certificate it is, if and only
@@ -89,6 +90,7 @@ func (t *Trust) inspect(cert *x509.Certificate, role Role) (s Subject, err error
 	s.Key, _ = cert.PublicKey.(ed25519.PublicKey)
 	s.Admitted, ok = admittedOf(cert.SerialNumber)
 	s.Issuer, s.NotBefore, s.NotAfter = t.ids[ca], cert.NotBefore, cert.NotAfter
+	s.Limited = s.NotAfter.Sub(s.NotBefore) < setBack+MemberLifetime && !s.NotAfter.Equal(t.cas[ca].NotAfter)
 	if !named || !ok || !plain(cert) || cert.IsCA || cert.KeyUsage != x509.KeyUsageDigitalSignature {
 		return Subject{}, failf(ErrUntrusted, "certificate is not one of a ztm hub or member")
 	}
@@ -126,12 +128,10 @@ func plain(cert *x509.Certificate) bool {
 // checkDates checks that a certificate is valid now.
 func checkDates(notBefore, notAfter, now time.Time) error {
 	if now.Before(notBefore) {
-		return failf(ErrNotYetValid, "certificate is not valid before %s (this device's clock says %s: is it right?)",
-			date(notBefore), date(now))
+		return failf(ErrNotYetValid, "certificate is not valid before %s (this device's clock says %s: is it right?)", date(notBefore), date(now))
 	}
 	if now.After(notAfter) {
-		return failf(ErrExpired, "certificate expired on %s (this device's clock says %s: is it right?)",
-			date(notAfter), date(now))
+		return failf(ErrExpired, "certificate expired on %s (this device's clock says %s: is it right?)", date(notAfter), date(now))
 	}
 	return nil
 }

@@ -27,8 +27,8 @@ func TestVerifySaysWhoseCertificateItIs(t *testing.T) {
 		d    device
 		want Subject
 	}{
-		{"member", bob, Subject{m.ca.Mesh(), RoleMember, "bob", bob.id, bob.public(), invited, m.ca.ID(), start.Add(-day), start.Add(year)}},
-		{"hub", hub, Subject{m.ca.Mesh(), RoleHub, "", hub.id, hub.public(), start, m.ca.ID(), start.Add(-day), start.Add(5 * year)}},
+		{"member", bob, Subject{m.ca.Mesh(), RoleMember, "bob", bob.id, bob.public(), invited, m.ca.ID(), start.Add(-day), start.Add(year), false}},
+		{"hub", hub, Subject{m.ca.Mesh(), RoleHub, "", hub.id, hub.public(), start, m.ca.ID(), start.Add(-day), start.Add(5 * year), false}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
