@@ -214,9 +214,11 @@ func (f *File) CheckBase(version uint64) error {
 }
 
 // Source returns the policy that the file says, at a time in Unix seconds. Who was in a group or a
-// grant before, in old, was added when they were then; old may be nil.
+// grant before, in old, was added when they were then. Where old is nil, nothing is said of names that
+// the file adds to it, see [policy.Source.CheckAdded].
 func (f *File) Source(old *policy.Source, now int64) (*policy.Source, error) {
-	if old == nil {
+	known := old != nil
+	if !known {
 		old = &policy.Source{}
 	}
 	s := &policy.Source{Mode: f.source.Mode, Direct: f.source.Direct, Users: f.source.Users, Groups: map[string]policy.Group{}, Endpoints: f.source.Endpoints, Grants: []policy.Grant{}}
@@ -243,7 +245,11 @@ func (f *File) Source(old *policy.Source, now int64) (*policy.Source, error) {
 		}
 		s.Grants = append(s.Grants, g)
 	}
-	return s, s.Check()
+	err := s.Check()
+	if err == nil && known {
+		err = s.CheckAdded(old)
+	}
+	return s, err
 }
 
 // addedTo is when a user was added to a group: now, if they were not there.

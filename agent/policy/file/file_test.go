@@ -2,6 +2,7 @@ package file
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -281,5 +282,16 @@ func TestWhatIsExportedIsReadAgain(t *testing.T) {
 		if diff := cmp.Diff(s, again); diff != "" || f.Base != 7 {
 			t.Errorf("base %d (-before +after):\n%s", f.Base, diff)
 		}
+	}
+}
+
+func TestAFileDoesNotAddANameThatDiffersFromAnotherInCaseAlone(t *testing.T) {
+	f, s := read(t, "ztm: policy/1\nusers: {Bob: {}, bob: {}}")
+	if _, err := f.Source(s, now); err != nil {
+		t.Errorf("both are in force: %v", err)
+	}
+	_, one := read(t, "ztm: policy/1\nusers: {bob: {}}")
+	if _, err := f.Source(one, now); !errors.Is(err, policy.ErrSource) {
+		t.Errorf("one of them is new: %v", err)
 	}
 }

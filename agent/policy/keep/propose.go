@@ -124,7 +124,7 @@ func withLost(lost []*proposal, change func(*signed.Source) error) func(*signed.
 	return func(s *signed.Source) error {
 		for _, p := range lost {
 			before := s.Clone()
-			if p.change(before) == nil { // what is impossible by now is not this caller's matter
+			if p.change(before) == nil && before.CheckAdded(s) == nil { // what is impossible by now is not this caller's matter
 				*s = *before
 			}
 		}
@@ -174,6 +174,9 @@ func (k *Keeper) next(ca *identity.CA, change func(*signed.Source) error) (*prop
 		return nil, nil, err
 	}
 	doc, err := source.Marshal()
+	if err == nil {
+		err = source.CheckAdded(old)
+	}
 	if err != nil {
 		return nil, nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}

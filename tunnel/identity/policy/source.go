@@ -211,12 +211,21 @@ func (s *Source) Check() error {
 	return nil
 }
 
-// checkCase refuses names that differ in case alone: people take one for the other.
-func checkCase[V any](what string, all map[string]V) error {
+// CheckAdded returns what is wrong with the names that a source adds to another: two users or two groups
+// whose names differ in case alone, which people take for one. Two that the other has may stay, so that
+// such a policy can be read and mended. Errors match [ErrSource].
+func (s *Source) CheckAdded(to *Source) error {
+	if err := checkCase("users", s.Users, to.Users); err != nil {
+		return err
+	}
+	return checkCase("groups", s.Groups, to.Groups)
+}
+
+func checkCase[V any](what string, all, old map[string]V) error {
 	seen := make(map[string]string, len(all))
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		low := strings.ToLower(name)
-		if other, twice := seen[low]; twice {
+		if other, twice := seen[low]; twice && !(has(old, other) && has(old, name)) {
 			return failf("%s: %q and %q differ in case alone", what, clip(other), clip(name))
 		}
 		seen[low] = name
@@ -224,10 +233,12 @@ func checkCase[V any](what string, all map[string]V) error {
 	return nil
 }
 
+func has[V any](m map[string]V, name string) bool {
+	_, ok := m[name]
+	return ok
+}
+
 func (s *Source) checkUsers() error {
-	if err := checkCase("users", s.Users); err != nil {
-		return err
-	}
 	return each(s.Users, func(name string, u User) error {
 		if err := identity.CheckName(name); err != nil {
 			return failf("user: %v", err)
@@ -237,9 +248,6 @@ func (s *Source) checkUsers() error {
 }
 
 func (s *Source) checkGroups() error {
-	if err := checkCase("groups", s.Groups); err != nil {
-		return err
-	}
 	return each(s.Groups, func(name string, g Group) error {
 		switch {
 		case identity.CheckName(name) != nil:

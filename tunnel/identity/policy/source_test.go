@@ -84,6 +84,45 @@ func TestAListOfAGrantThatIsEmptyNullOrMissingIsRefused(t *testing.T) {
 	}
 }
 
+func TestANameThatDiffersFromAnotherInCaseAloneIsNotAdded(t *testing.T) {
+	users := func(names ...string) *Source {
+		s := example()
+		s.Users["bob"], s.Users["carol"] = User{}, User{}
+		for _, name := range names {
+			s.Users[name] = User{}
+		}
+		return s
+	}
+	group := example()
+	group.Groups["Ops"] = Group{Members: []Member{}}
+	for _, test := range []struct {
+		old, s  *Source
+		refused bool
+	}{
+		{users(), users(), false},
+		{users(), users("dave"), false},
+		{users(), users("BOB"), true},
+		{&Source{}, users("BOB"), true},
+		{users("BOB"), users("BOB"), false},
+		{users("BOB"), users("BOB", "Bob"), true},
+		{users("Bob"), users("BOB", "Bob"), true},
+		{users("BOB"), users("BOB", "CAROL"), true},
+		{example(), group, true},
+		{group, group, false},
+	} {
+		if err := test.s.CheckAdded(test.old); (err != nil) != test.refused || err != nil && !errors.Is(err, ErrSource) {
+			t.Errorf("from %v and %v to %v and %v: %v", test.old.Users, test.old.Groups, test.s.Users, test.s.Groups, err)
+		}
+		doc, err := test.s.Marshal()
+		if err == nil {
+			_, err = Parse(doc)
+		}
+		if err != nil {
+			t.Errorf("one that is in force cannot be read: %v", err)
+		}
+	}
+}
+
 func TestWhatAPolicyDoesNotKnowIsRefused(t *testing.T) {
 	for what, change := range map[string]func(*Source){
 		"a user":                     func(s *Source) { s.Grants[0].Who = []Who{{Name: "bobb", Added: 1}} },
@@ -113,8 +152,6 @@ func TestWhatAPolicyDoesNotKnowIsRefused(t *testing.T) {
 		},
 		"an ID of no form": func(s *Source) { s.Endpoints["db-1"] = Endpoint{ID: "x"} },
 		"an ID twice":      func(s *Source) { s.Endpoints["db-2"] = s.Endpoints["db-1"] },
-		"users alike":      func(s *Source) { s.Users["BOB"] = User{} },
-		"groups alike":     func(s *Source) { s.Groups["Ops"] = Group{Members: []Member{}} },
 		"no list of users": func(s *Source) { s.Users = nil },
 	} {
 		s := example()
