@@ -14,8 +14,8 @@ import (
 // How datagrams come to go by UDP. A path belongs to one session, be that relayed or direct:
 //
 //	a flow of datagrams is opened -> goBeside: a round of package direct -> the path; flows that run use it as well
-//	the path ends, or does not take a datagram -> it is in the session, as before
-//	a minute without a datagram -> the path ends; the next flow begins again
+//	the path ends, or does not take a datagram -> it is in the session, as before, and the flow asks: goBeside again
+//	a minute without a datagram -> the path ends, until the next one
 
 // beside is the path that a session has for datagrams. The zero value has none.
 type beside struct{ path atomic.Pointer[besidePath] }
@@ -73,7 +73,8 @@ func (b *beside) route() *Route {
 	return nil
 }
 
-// goBeside has a flow of datagrams use the path of its session, and has one made where there is none.
+// goBeside has a flow of datagrams use the path of its session, and has one made where there is none and
+// it is time for a round.
 func (p *Peers) goBeside(f *outFlow) {
 	s := f.session
 	if !direct.WithDatagrams || !f.Datagrams() || f.peer.ID == p.Self {

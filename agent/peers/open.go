@@ -128,6 +128,7 @@ func (p *Peers) track(s *outSession, c *flow.Conn, id string) net.Conn {
 	p.mu.Lock()
 	p.outFlows[f] = struct{}{}
 	p.mu.Unlock()
+	c.OnBeside(func() { p.goBeside(f) })
 	p.goBeside(f)
 	return f
 }

@@ -1,6 +1,9 @@
 package flow
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Beside is a way for the datagrams of flows beside their session, which may lose them: package
 // datagram has one. A flow is named by the number of its stream. It is safe for concurrent use.
@@ -21,7 +24,7 @@ type Beside interface {
 
 // beside is the way beside the session that a flow of datagrams has, if it has one.
 //
-//	Write   a Beside that takes it, else a capsule of the session
+//	Write   a Beside that takes it, else a capsule of the session; then a way is asked for, now and then
 //	Read    what has come beside the session, then what is in it: either wakes a reader
 //
 // Nothing goes both ways. What is in one way may overtake what is in the other, as datagrams do.
@@ -30,7 +33,17 @@ type beside struct {
 	exit bool        // static
 	came atomic.Bool // a datagram of the peer
 	over atomic.Bool
+
+	ask   func()    // static after OnBeside; nil: the flow does not ask
+	asked time.Time // guarded by Conn.wmu
 }
+
+// askEvery is how long a flow that sends in its session waits until it asks for a way again.
+const askEvery = 5 * time.Second
+
+// OnBeside sets what is called when a flow of datagrams sends and no way takes that, every few seconds
+// at the most. ask may call [Conn.Beside], and must not wait. It is set before the first use.
+func (c *Conn) OnBeside(ask func()) { c.beside.ask = ask }
 
 // besideWay is a way, with the number of the flow there.
 type besideWay struct {
@@ -49,6 +62,7 @@ func (c *Conn) Beside(way Beside) {
 	if old := c.beside.way.Swap(w); old != nil && old.way != way {
 		old.way.Delist(w.flow)
 	}
+	c.stream.Wake() // what has come before the reader knew of the way
 	if c.beside.over.Load() {
 		way.Delist(w.flow)
 	}
@@ -62,11 +76,19 @@ func (b *beside) end() {
 	}
 }
 
-// send sends a datagram beside the session, if it can. An exit waits for the first datagram of the
-// peer, which has the peer's flow ready for it.
-func (b *beside) send(p []byte) bool {
-	on := b.way.Load()
-	return on != nil && (!b.exit || b.came.Load()) && on.way.Send(on.flow, p)
+// sendBesideLocked sends a datagram beside the session, if it can. An exit waits for the first datagram
+// of the peer, which has the peer's flow ready for it. Where nothing can be written in the session
+// nothing is sent beside it either: the flow is over, for this side or the peer. c.wmu is held.
+func (c *Conn) sendBesideLocked(p []byte) bool {
+	b := &c.beside
+	if on := b.way.Load(); on != nil && (!b.exit || b.came.Load()) && c.stream.WriteErr() == nil && on.way.Send(on.flow, p) {
+		return true
+	}
+	if now := time.Now(); b.ask != nil && !b.over.Load() && now.Sub(b.asked) >= askEvery {
+		b.asked = now
+		b.ask()
+	}
+	return false
 }
 
 // waits reports whether a datagram is there.

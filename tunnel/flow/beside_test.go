@@ -4,8 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
+	"runtime"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"ztm/apps/appstest"
 	"ztm/tunnel/capsule"
 )
 
@@ -143,6 +148,100 @@ func TestAnExitIsNotTheFirstToGoBeside(t *testing.T) {
 	if n := <-sent; n != 1 {
 		t.Error("it stays in the session")
 	}
+}
+
+// A path takes what it is given: whether the flow is over the stream of the session knows.
+func TestNothingGoesBesideOfAFlowThatIsOver(t *testing.T) {
+	for name, end := range map[string]func(here, there *Conn){
+		"reset here":      func(here, _ *Conn) { here.Reset() },
+		"reset by a peer": func(_, there *Conn) { there.Reset() },
+		"closed here":     func(here, _ *Conn) { here.Close() },
+	} {
+		there, over := make(chan *Conn, 1), make(chan struct{})
+		c := open(t, serve(t, true, func(c *Conn) {
+			there <- c
+			<-over
+		}), true)
+		way := newInMemory(100)
+		c.Beside(way)
+		if _, err := c.Write([]byte("x")); err != nil || len(way.all) != 1 {
+			t.Fatalf("%s: before: %v", name, err)
+		}
+		end(c, <-there)
+		appstest.Eventually(t, name+": a Write fails", func() bool {
+			<-way.all
+			n, err := c.Write([]byte("x"))
+			if err == nil && len(way.all) == 0 {
+				way.all <- nil
+			}
+			return n == 0 && err != nil
+		})
+		if len(way.all) > 0 {
+			t.Errorf("%s: it is sent all the same", name)
+		}
+		close(over)
+	}
+}
+
+// A datagram that comes before the reader knows of the way wakes nobody who would find it.
+func TestWhatCameBeforeAFlowUsesTheWayIsRead(t *testing.T) {
+	c := open(t, echoes(t), true)
+	way := newInMemory(100)
+	way.all <- []byte("early")
+	c.Write([]byte("in"))
+	got := make(chan string)
+	go func() { // ends with the flow
+		defer close(got)
+		for b := make([]byte, 100); ; {
+			n, err := c.Read(b)
+			if err != nil {
+				return
+			}
+			got <- string(b[:n])
+		}
+	}()
+	if s := <-got; s != "in" {
+		t.Fatal(s)
+	}
+	for range 100 {
+		runtime.Gosched() // the reader waits, most likely
+	}
+	c.Beside(way)
+	late := time.AfterFunc(time.Minute, func() { c.Reset() }) // which wakes it
+	if s := <-got; s != "early" || !late.Stop() {
+		t.Errorf("it reads %q, or has slept", s)
+	}
+	c.Reset()
+	for range got {
+	}
+}
+
+// A flow lives long: a way that was lost, or could not be made when it began, is asked for again.
+func TestAFlowThatSendsInItsSessionAsksForAWayNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		c := open(t, serveOver(t, near, far, true, func(c *Conn) { io.Copy(io.Discard, c) }), true)
+		asked, way := 0, newInMemory(100)
+		way.wake = func() {}
+		c.OnBeside(func() { asked++ })
+		for i, tt := range []struct {
+			with func()
+			want int // asked so far
+		}{
+			{func() {}, 1},
+			{func() {}, 1},
+			{func() { <-time.After(askEvery) }, 2},
+			{func() { <-time.After(askEvery); c.Beside(way) }, 2},
+			{func() { way.takes = -1 }, 3},
+			{func() { <-time.After(askEvery); c.Reset() }, 3},
+		} {
+			tt.with()
+			c.Write([]byte("voice"))
+			if asked != tt.want {
+				t.Errorf("%d: asked %d times, want %d", i, asked, tt.want)
+			}
+		}
+	})
 }
 
 func TestAFlowOfBytesHasNoWayBeside(t *testing.T) {

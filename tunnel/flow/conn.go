@@ -148,7 +148,7 @@ func (c *Conn) Write(p []byte) (total int, err error) {
 		return 0, errWriteAfterClose
 	}
 	if c.packets != nil {
-		return c.writeDatagram(p)
+		return c.writeDatagramLocked(p)
 	}
 	d, err := c.switchWritingLocked()
 	if err != nil {
@@ -169,11 +169,11 @@ func (c *Conn) Write(p []byte) (total int, err error) {
 // packetBuffers hold a datagram with its header.
 var packetBuffers = buffer.NewClasses(2<<10, 66<<10)
 
-func (c *Conn) writeDatagram(p []byte) (int, error) {
+func (c *Conn) writeDatagramLocked(p []byte) (int, error) {
 	if len(p) > capsule.MaxDatagram {
 		return 0, errTooLarge
 	}
-	if c.beside.send(p) {
+	if c.sendBesideLocked(p) {
 		c.sent.Add(int64(len(p)))
 		return len(p), nil
 	}

@@ -25,6 +25,10 @@ import (
 func session(t testing.TB, handler http.HandlerFunc) *h2.Conn {
 	t.Helper()
 	near, far := tcpPair(t)
+	return sessionOver(t, near, far, handler)
+}
+
+func sessionOver(t testing.TB, near, far net.Conn, handler http.HandlerFunc) *h2.Conn {
 	server := h2.NewServer(handler, h2.Sealed)
 	server.Serve(&h2.Tagged{Conn: far})
 	cc := h2.Client(near, h2.Sealed(0))
@@ -61,8 +65,14 @@ type exits struct {
 // serve accepts every flow and runs f on it. Open flows with [open], which waits for that: a peer
 // that resets a flow may do so before the exit has accepted it.
 func serve(t testing.TB, datagrams bool, f func(c *Conn)) *exits {
+	t.Helper()
+	near, far := tcpPair(t)
+	return serveOver(t, near, far, datagrams, f)
+}
+
+func serveOver(t testing.TB, near, far net.Conn, datagrams bool, f func(c *Conn)) *exits {
 	accepted := make(chan error, 1000)
-	cc := session(t, func(_ http.ResponseWriter, r *http.Request) {
+	cc := sessionOver(t, near, far, func(_ http.ResponseWriter, r *http.Request) {
 		c, err := Accept(h2.StreamOf(r), datagrams, nil)
 		accepted <- err
 		if err != nil {

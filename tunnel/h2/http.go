@@ -204,7 +204,7 @@ func (s *Stream) send(body io.ReadCloser) {
 	switch {
 	case err == nil:
 		s.CloseWrite()
-	case s.writeErr() == nil:
+	case s.WriteErr() == nil:
 		s.Reset()
 	}
 }

@@ -170,7 +170,8 @@ func (s *Stream) writeErrLocked() error {
 	return s.late.write.err()
 }
 
-func (s *Stream) writeErr() error {
+// WriteErr returns what a Write would fail with now; nil if there is nothing. It does not wait.
+func (s *Stream) WriteErr() error {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
 	return s.writeErrLocked()
