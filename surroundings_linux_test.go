@@ -212,6 +212,13 @@ func TestTheFirstProcessOfAContainerWaitsForOrphans(t *testing.T) {
 	if len(first) != 1 {
 		t.Fatalf("unshare has the children %v", first)
 	}
+	agents := children(t, first[0], "exe") // from /proc/self/exe
+	if len(agents) != 1 {
+		t.Fatalf("the first process has the agents %v", agents)
+	}
+	if ignored := mask(t, agents[0], "SigIgn"); ignored != 0 {
+		t.Errorf("programs that the agent starts ignore the signals %x, too", ignored)
+	}
 	appstest.Eventually(t, "the orphan is adopted", func() bool { return len(children(t, first[0], "sh")) == 1 })
 	if err := os.WriteFile(fifo, []byte("\n"), 0); err != nil {
 		t.Fatal(err)

@@ -26,6 +26,11 @@ func endings(role bool) (end, survive []os.Signal) {
 	if !signal.Ignored(syscall.SIGHUP) && hasTerminal() {
 		end = append(end, syscall.SIGHUP)
 	}
+	// The first process of a container had to ignore these to give this one the terminal, see Main. Go
+	// does not say that they are ignored.
+	if os.Getppid() == 1 {
+		survive = append(survive, syscall.SIGTTIN, syscall.SIGTTOU)
+	}
 	// When a terminal is closed, both its shell and the kernel send SIGHUP. The second one must not
 	// kill.
 	return end, append(survive, syscall.SIGHUP, syscall.SIGPIPE)
