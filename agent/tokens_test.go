@@ -170,3 +170,46 @@ func TestHubsThatShareAStoreRedeemATokenTogether(t *testing.T) {
 		}
 	}
 }
+
+func TestATokenOfAllHubsIsRevokedWhereTheyShareAStore(t *testing.T) {
+	m, _, hubs := rootMesh(t, 2)
+	now, all := time.Now(), m.verifier.Trust().Mesh()
+	for i, alone := range hubs { // it keeps the CA key, and the other one has the store
+		inv := identity.Invitation{User: "bob", Nonce: strings.Repeat(string('a'+rune(i)), 32), Uses: 2, Admitted: now, Expires: now.Add(time.Hour), Redeemer: all}
+		if err := m.authority.Book.NoteIssued(inv, now); err != nil {
+			t.Fatal(err)
+		}
+		var voided atomic.Bool
+		for _, h := range hubs {
+			on := func(method string, does func(w http.ResponseWriter)) {
+				h.on(method+" "+tunnel.PathTokens+"/"+inv.Nonce, func(w http.ResponseWriter, r *http.Request) {
+					if h == alone && r.URL.Query().Get("redeemer") == string(all) {
+						answer.Fail(w, m.log, answer.Errorf(answer.Unavailable, "this hub has none"))
+						return
+					}
+					does(w)
+				})
+			}
+			on("GET", func(w http.ResponseWriter) {
+				use := tunnel.TokenUse{}
+				if h != alone {
+					use.Used = 1
+				}
+				answer.JSON(w, use)
+			})
+			on("DELETE", func(w http.ResponseWriter) {
+				if h != alone {
+					voided.Store(true)
+				}
+				w.WriteHeader(http.StatusNoContent)
+			})
+		}
+		open, err := m.authority.Tokens(t.Context())
+		if err != nil || len(open) != 1 || !open[0].Elsewhere && open[0].Left != 1 {
+			t.Errorf("open: %+v, %v", open, err)
+		}
+		if err := m.authority.Revoke(t.Context(), inv.Nonce); err != nil || !voided.Load() {
+			t.Errorf("it is void where it is redeemed: %v (%v)", voided.Load(), err)
+		}
+	}
+}

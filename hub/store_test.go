@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -197,6 +198,17 @@ func TestATokenOfTheMeshThatIsVoidAtOneHubIsVoidAtAll(t *testing.T) {
 func TestATokenOfTheMeshIsNotForAHubWithoutTheStoreOrTheKey(t *testing.T) {
 	alone := start(t, keepCA)
 	wantRefusal(t, alone.unjoined("bob").join("box", alone.token("bob", alone.ca.Mesh())), 503, "this hub is none of them")
+	nonce := strings.Repeat("a", 32)
+	for _, redeemer := range []identity.ID{alone.started.ID, alone.ca.Mesh()} {
+		for _, method := range []string{"GET", "DELETE"} {
+			err := alone.device("root").session().Call(t.Context(), method, tunnel.PathTokens+"/"+nonce, url.Values{"redeemer": {string(redeemer)}}, tunnel.TokenUse{}, nil)
+			if redeemer == alone.ca.Mesh() {
+				wantRefusal(t, err, 503, "this hub has none")
+			} else if err != nil {
+				t.Errorf("a token of its own: %v", err)
+			}
+		}
+	}
 	_, hubs := withStore(t, 1)
 	wantRefusal(t, hubs[0].unjoined("bob").join("box", hubs[0].token("bob", hubs[0].ca.Mesh())), 503, "this hub is none of them")
 }

@@ -18,7 +18,7 @@ const nonceBytes = 16
 // getToken is GET /v1/tokens/NONCE, for user root: how often this hub has redeemed a token, or the hubs
 // that share a store with it.
 func (s *server) getToken(w http.ResponseWriter, r *http.Request, p *peer, nonce string) error {
-	if err := s.mayRevoke(p, nonce); err != nil {
+	if err := s.mayRevoke(r, p, nonce); err != nil {
 		return err
 	}
 	use, err := s.state.Token(nonce)
@@ -36,7 +36,7 @@ func (s *server) getToken(w http.ResponseWriter, r *http.Request, p *peer, nonce
 // deleteToken is DELETE /v1/tokens/NONCE, for user root: the token is no longer good, here and at the
 // hubs that share a store with this one.
 func (s *server) deleteToken(w http.ResponseWriter, r *http.Request, p *peer, nonce string) error {
-	if err := s.mayRevoke(p, nonce); err != nil {
+	if err := s.mayRevoke(r, p, nonce); err != nil {
 		return err
 	}
 	b, err := s.readBody(s.bodies, w, r, p, limits.MaxAnswer)
@@ -58,12 +58,17 @@ func (s *server) deleteToken(w http.ResponseWriter, r *http.Request, p *peer, no
 	return nil
 }
 
-func (s *server) mayRevoke(p *peer, nonce string) error {
+// mayRevoke reports whether a peer may ask for a token, and this hub knows of it: where the peer says who
+// redeems it, that is this hub, or all that share a store.
+func (s *server) mayRevoke(r *http.Request, p *peer, nonce string) error {
 	if p.User != rootUser {
 		return answer.Errorf(answer.Denied, "only endpoints of user %s see tokens", rootUser)
 	}
 	if b, err := hex.DecodeString(nonce); err != nil || len(b) != nonceBytes {
 		return answer.Errorf(answer.BadRequest, "%.40q is not the ID of a token", nonce)
+	}
+	if by := r.URL.Query().Get("redeemer"); by != "" && by != string(s.id) && s.shared == nil {
+		return answer.Errorf(answer.Unavailable, "this token is redeemed by hubs that share a store, and this hub has none")
 	}
 	return s.maySign()
 }

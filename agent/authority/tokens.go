@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -195,6 +196,10 @@ func (a *Authority) redeemers(i Issued) []control.Hub {
 	return []control.Hub{h}
 }
 
+// redeemerOf says in a request who redeems a token: a hub that keeps the CA key and does not know of it
+// says so.
+func redeemerOf(i Issued) url.Values { return url.Values{"redeemer": {string(i.Redeemer)}} }
+
 // usedAtHub asks a hub that redeems a token, if there is a session with it.
 func (a *Authority) usedAtHub(ctx context.Context, i Issued) (used tunnel.TokenUse, err error) {
 	err = answer.Errorf(answer.Unavailable, "there is no session with a hub that redeems the token")
@@ -202,7 +207,7 @@ func (a *Authority) usedAtHub(ctx context.Context, i Issued) (used tunnel.TokenU
 		if h.Session == nil {
 			continue
 		}
-		if err = h.Session.Call(ctx, http.MethodGet, tunnel.PathTokens+"/"+i.Nonce, nil, nil, &used); err == nil {
+		if err = h.Session.Call(ctx, http.MethodGet, tunnel.PathTokens+"/"+i.Nonce, redeemerOf(i), nil, &used); err == nil {
 			break
 		}
 	}
@@ -213,7 +218,7 @@ func (a *Authority) usedAtHub(ctx context.Context, i Issued) (used tunnel.TokenU
 func (a *Authority) revokeAtHub(ctx context.Context, i Issued) error {
 	revoke := func(s *tunnel.Session) error {
 		body := tunnel.TokenUse{Expires: i.Expires.Unix()}
-		return answer.Lost(s.Call(ctx, http.MethodDelete, tunnel.PathTokens+"/"+i.Nonce, nil, body, nil))
+		return answer.Lost(s.Call(ctx, http.MethodDelete, tunnel.PathTokens+"/"+i.Nonce, redeemerOf(i), body, nil))
 	}
 	err := errNotReached
 	for _, h := range a.redeemers(i) {
