@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,7 +28,9 @@ func upstream(t *testing.T) (s *httptest.Server, asked func() []http.Header) {
 	t.Helper()
 	headers := make(chan http.Header, 100)
 	s = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		headers <- r.Header.Clone()
+		h := r.Header.Clone()
+		h.Set("X-Target", r.RequestURI) // for asked
+		headers <- h
 		if r.Header.Get("Upgrade") == "" {
 			fmt.Fprintf(w, "you are %s\n", r.Header.Get("Impersonate-User"))
 			return
@@ -254,6 +257,24 @@ func get(t *testing.T, c *http.Client, login Login, token string) (int, string) 
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(resp.Body)
 	return resp.StatusCode, string(b)
+}
+
+// What the program behind a proxy of the API server is asked for is not ours to write anew.
+func TestPathAndQueryReachTheAPIServerAsTheyAre(t *testing.T) {
+	w := newWay(t, "alice")
+	login, client := w.login(t)
+	for _, target := range []string{"/api/v1/proxy/repo%2Fname/a|b?q=a;b", "/a%2fb", "/a//b/", "/a?", "/%7Eb/[c]"} {
+		r := &http.Request{Method: "GET", URL: &url.URL{Scheme: "https", Host: login.Listen, Opaque: target},
+			Header: http.Header{"Authorization": {"Bearer " + w.tokenFor(t, login.Name)}}}
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if asked := w.asked(); len(asked) != 1 || asked[0].Get("X-Target") != target {
+			t.Errorf("%s arrives as %v", target, asked)
+		}
+	}
 }
 
 func TestALoginTakesThoseWithATokenAlone(t *testing.T) {

@@ -196,6 +196,7 @@ func (x *exit) forward(w http.ResponseWriter, r *http.Request, user string, grou
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			base := x.client.Base()
 			pr.Out.URL.Scheme, pr.Out.URL.Host, pr.Out.Host = base.Scheme, base.Host, base.Host
+			asIs(pr)
 			pr.Out.Header = onward(pr.Out.Header, user, groups, token)
 			pr.Out.Trailer = nil
 		},
@@ -212,6 +213,15 @@ func (x *exit) forward(w http.ResponseWriter, r *http.Request, user string, grou
 		x.log.Log(context.Background(), level, "request to the cluster", "user", user, "method", r.Method, "path", r.URL.Path, "code", seen.code)
 	}()
 	proxy.ServeHTTP(seen, r)
+}
+
+// asIs leaves path and query as the client wrote them: net/http would escape what it finds odd, and
+// undo what stands beside it, %2F too (RFC 9110 section 7.7).
+func asIs(pr *httputil.ProxyRequest) {
+	u, asked := pr.Out.URL, pr.In.RequestURI
+	if u.RequestURI() != asked && strings.HasPrefix(asked, "/") && !strings.HasPrefix(asked, "//") {
+		u.Path, u.RawPath, u.RawQuery, u.ForceQuery, u.Opaque = "", "", "", false, asked
+	}
 }
 
 // status notes how a request was answered.

@@ -211,6 +211,7 @@ func (l *logins) handler(name string, way http.RoundTripper) http.Handler {
 		Transport: way, FlushInterval: -1, ErrorLog: slog.NewLogLogger(l.host.Log.Handler(), slog.LevelDebug),
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.Out.URL.Scheme, pr.Out.URL.Host, pr.Out.Host = "http", "kube", "kube"
+			asIs(pr)
 			pr.Out.Header.Del("Authorization") // it was for this listener
 		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
