@@ -60,6 +60,8 @@ type App struct {
 
 	remembered sync.Once // see remember
 
+	sharing sync.Mutex // held while readers and their rules change
+
 	treeMu sync.Mutex // held while the directory is opened
 	tree   *tree.Tree // nil until it is needed; guarded by treeMu
 

@@ -1,6 +1,8 @@
 package cloud
 
 import (
+	"cmp"
+	"errors"
 	"slices"
 
 	"ztm/apps"
@@ -28,11 +30,29 @@ func (c ShareChange) Apply(r entry.Readers) entry.Readers {
 // share changes who may read files, from their next version on, which it makes. Access that is taken
 // away ends at once here, and as soon as they hear of it at other holders. Copies that were made
 // stay.
-func (a *App) share(c ShareChange) (results []Result, err error) {
+//
+// The rule for files to come is changed first: what is published meanwhile has the new readers. A
+// change that is refused leaves the rule as it was.
+func (a *App) share(c ShareChange) ([]Result, error) {
 	path, err := a.own(c.Path)
 	if err != nil {
 		return nil, err
 	}
+	a.sharing.Lock()
+	defer a.sharing.Unlock()
+	undo, err := a.changeRule(path, c)
+	if err != nil {
+		return nil, err
+	}
+	results, err := a.shareFiles(path, c)
+	if err != nil {
+		return nil, errors.Join(err, undo())
+	}
+	return results, nil
+}
+
+// shareFiles changes who may read the files that are published at or below a path.
+func (a *App) shareFiles(path string, c ShareChange) (results []Result, err error) {
 	self := a.author()
 	var list []index.Published
 	a.each(self.User, path, func(r index.Row) {
@@ -48,12 +68,6 @@ func (a *App) share(c ShareChange) (results []Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	file := len(results) == 1 && results[0].Path == NameOf(self.User, path)
-	rule, err := a.ruleAfter(path, c)
-	if err != nil {
-		return nil, err
-	}
-	// A change that is refused leaves no rule behind, for files to come.
 	if err := a.index.Publish(self, list); err != nil {
 		return nil, err
 	}
@@ -61,10 +75,7 @@ func (a *App) share(c ShareChange) (results []Result, err error) {
 		return path == "blocks" && p.User != self.User && lostAny(list, a.reader(p))
 	})
 	a.again()
-	if file { // it has no rule
-		return results, nil
-	}
-	return results, a.keepRule(path, rule)
+	return results, nil
 }
 
 // shared makes the next version of a file, with other readers; nil where they are those that it has.
@@ -85,6 +96,42 @@ func lostAny(list []index.Published, who entry.Reader) bool {
 	return slices.ContainsFunc(list, func(p index.Published) bool { return p.Lost.May(who) })
 }
 
+// changeRule changes the rule of a directory, for files that are to come. undo puts the one before
+// back. A file has none.
+func (a *App) changeRule(path string, c ShareChange) (undo func() error, err error) {
+	rule, err := a.ruleAfter(path, c)
+	if err != nil {
+		return nil, err
+	}
+	if a.isFile(path) {
+		return func() error { return nil }, nil
+	}
+	key := cmp.Or(path, "/")
+	undo = func() error { return a.rules.Delete(key) }
+	err = a.rules.Each(func(name string, before Shared) {
+		if name == key {
+			undo = func() error { return a.rules.Set(key, before, nil) }
+		}
+	})
+	if err == nil {
+		err = a.rules.Set(key, rule, nil)
+	}
+	if err != nil {
+		return nil, answer.Errorf(answer.BadRequest, "%v", err)
+	}
+	return undo, nil
+}
+
+// isFile reports whether what is published at or below a path is a file of that name, and no more.
+func (a *App) isFile(path string) bool {
+	user, is, others := a.author().User, false, false
+	a.each(user, path, func(r index.Row) {
+		is = is || !r.Deleted && r.Path == path
+		others = others || !r.Deleted && r.Path != path
+	})
+	return is && !others
+}
+
 // ruleAfter returns the rule of a directory after a change.
 func (a *App) ruleAfter(path string, c ShareChange) (Shared, error) {
 	before, err := a.readersOf(path)
@@ -96,16 +143,4 @@ func (a *App) ruleAfter(path string, c ShareChange) (Shared, error) {
 		return s, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	return s, nil
-}
-
-// keepRule keeps the rule of a directory, for files that are to come.
-func (a *App) keepRule(path string, s Shared) error {
-	key := path
-	if key == "" {
-		key = "/"
-	}
-	if err := a.rules.Set(key, s, nil); err != nil {
-		return answer.Errorf(answer.BadRequest, "%v", err)
-	}
-	return nil
 }

@@ -1,9 +1,13 @@
 package cloud
 
 import (
+	"errors"
 	"fmt"
+	"path/filepath"
+	"sync/atomic"
 	"testing"
 
+	"ztm/apps"
 	"ztm/apps/appstest"
 	"ztm/apps/cloud/index"
 )
@@ -31,4 +35,83 @@ func TestAShareThatIsRefusedLeavesNoRuleBehind(t *testing.T) {
 		}
 	}
 	alice.publish("docs/later", []byte("later"))
+}
+
+// hooked is a state that says what happens before files are saved.
+type hooked struct {
+	apps.State
+	before atomic.Pointer[func() error] // nil: nothing
+}
+
+func (h *hooked) SaveAll(values map[string]any) error {
+	if before := h.before.Load(); before != nil {
+		if err := (*before)(); err != nil {
+			return err
+		}
+	}
+	return h.State.SaveAll(values)
+}
+
+// newHooked is a place whose state is hooked.
+func newHooked(t *testing.T, n *appstest.Net, name, user string) (*place, *hooked) {
+	t.Helper()
+	p := &place{t: t, host: n.Join(name, user), dir: filepath.Join(t.TempDir(), name)}
+	var s *hooked
+	app, _ := p.host.Start(t, "cloud", func(h apps.Host) apps.App {
+		s = &hooked{State: h.State}
+		h.State = s
+		return New(h)
+	})
+	p.app = app.(*App)
+	p.must("PATCH", "config", ConfigChange{LocalDir: &p.dir}, nil)
+	return p, s
+}
+
+func TestFilesThatArePublishedWhileAccessIsTakenAwayHaveTheNewReaders(t *testing.T) {
+	var n appstest.Net
+	alice, state := newHooked(t, &n, "a", "alice")
+	alice.publish("docs/x", []byte("x"))
+	alice.must("POST", "share", ShareChange{Path: "docs", Add: []string{"bob", "carol"}}, nil)
+	var meanwhile string
+	look := func() error {
+		r, err := alice.app.readersOf("docs/new")
+		meanwhile = r.Text()
+		return err
+	}
+	state.before.Store(&look)
+	alice.must("POST", "share", ShareChange{Path: "docs", Remove: []string{"bob"}}, nil)
+	if meanwhile != "carol" {
+		t.Errorf("a file that comes meanwhile is shared with %s", meanwhile)
+	}
+}
+
+func TestAShareWhoseFilesCannotBeSavedLeavesTheRuleAsItWas(t *testing.T) {
+	var n appstest.Net
+	alice, state := newHooked(t, &n, "a", "alice")
+	alice.publish("docs/x", []byte("x"))
+	change := func(c ShareChange) error { c.Path = "docs"; return alice.call("POST", "share", c, nil) }
+	fails := func(c ShareChange) {
+		t.Helper()
+		full := func() error { return errors.New("the disk is full") }
+		state.before.Store(&full)
+		defer state.before.Store(nil)
+		if err := change(c); err == nil {
+			t.Errorf("%+v: no error", c)
+		}
+	}
+	later := func(want string) {
+		t.Helper()
+		if r, err := alice.app.readersOf("docs/later"); err != nil || r.Text() != want {
+			t.Errorf("a later file is shared with %s, %v, want %s", r.Text(), err, want)
+		}
+	}
+	fails(ShareChange{Add: []string{"bob"}})
+	if rules, err := state.Keys("share/"); err != nil || len(rules) > 0 {
+		t.Errorf("where there was no rule: %v, %v", rules, err)
+	}
+	if err := change(ShareChange{Add: []string{"bob", "carol"}}); err != nil {
+		t.Fatal(err)
+	}
+	fails(ShareChange{Remove: []string{"bob"}})
+	later("bob,carol")
 }
