@@ -25,6 +25,7 @@ import (
 	"ztm/apps/cloud/load"
 	"ztm/apps/cloud/mirror"
 	"ztm/apps/cloud/note"
+	"ztm/apps/cloud/rule"
 	"ztm/apps/cloud/tree"
 	"ztm/apps/rooted"
 	"ztm/apps/settings"
@@ -40,7 +41,7 @@ const Name = "cloud"
 type App struct {
 	host     apps.Host
 	settings settings.Value[Config]
-	rules    settings.Table[Shared]
+	rules    *rule.Rules
 	mirrored settings.Table[mirror.Setting]
 	index    *index.Index // nil where it could not be read; static
 	broken   error        // why
@@ -94,7 +95,7 @@ var _ apps.App = (*App)(nil)
 // New makes the app.
 func New(h apps.Host) apps.App {
 	a := &App{now: time.Now, host: h, settings: settings.Value[Config]{State: h.State, Check: checkConfig},
-		rules:    settings.Table[Shared]{State: h.State, Prefix: "share/"},
+		rules:    rule.New(h.State),
 		mirrored: settings.Table[mirror.Setting]{State: h.State, Prefix: "mirror/", Check: checkMirror}, mirrors: map[string]*mirroring{},
 		peers: map[identity.ID]*known{}, problems: map[string]Problem{}, suspects: map[string]bool{},
 		published: make(chan struct{}, 1), told: map[identity.ID]told{},

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 
-	"ztm/apps/cloud/entry"
 	"ztm/tunnel/answer"
 )
 
@@ -107,26 +105,4 @@ func (a *App) moved(before, after Config) {
 		a.tree.Close() // work on it fails, and is done again in the new one
 		a.tree = nil
 	}
-}
-
-// Shared says who may read what is below a path, from the next version on.
-type Shared struct {
-	Readers entry.Readers `json:"readers"`
-}
-
-// readersOf returns whom a new file is shared with: by the rule of the nearest directory above it.
-func (a *App) readersOf(path string) (r entry.Readers, err error) {
-	longest := -1
-	err = a.rules.Each(func(rule string, s Shared) {
-		rule = strings.TrimPrefix(rule, "/") // "/" is that of the whole tree
-		if Below(path, rule) && len(rule) > longest {
-			longest, r = len(rule), s.Readers
-		}
-	})
-	return r, err
-}
-
-// Below reports whether a path is a directory, or below it. "" is above all.
-func Below(path, dir string) bool {
-	return dir == "" || path == dir || len(path) > len(dir) && path[len(dir)] == '/' && path[:len(dir)] == dir
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/fetch"
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/mirror"
@@ -140,7 +141,7 @@ func (a *App) postMirror(r *http.Request) (any, error) {
 	others := len(a.mirrors)
 	overlaps := ""
 	for other := range a.mirrors {
-		if other != name && (Below(other, name) || Below(name, other)) {
+		if other != name && (entry.Below(other, name) || entry.Below(name, other)) {
 			overlaps = other
 		}
 	}

@@ -132,7 +132,7 @@ func (a *App) version(known *index.Known, path string, c blocks.Content, list bl
 	case known != nil && !known.Deleted:
 		e.Readers = known.Readers
 	default:
-		if e.Readers, err = a.readersOf(path); err != nil {
+		if e.Readers, err = a.rules.Of(path); err != nil {
 			return nil, err
 		}
 	}
@@ -248,7 +248,7 @@ func (a *App) unpublish(path string, below, dry bool) (results []Result, err err
 // each calls a function for each row at or below a path of a user; of all users where that is "".
 func (a *App) each(user, path string, each func(index.Row)) {
 	a.index.Each(func(r *index.Row) bool {
-		return user == "" || r.User == user && Below(r.Path, path)
+		return user == "" || r.User == user && entry.Below(r.Path, path)
 	}, func(r index.Row) bool {
 		each(r)
 		return true

@@ -1,7 +1,6 @@
 package cloud
 
 import (
-	"cmp"
 	"errors"
 	"slices"
 
@@ -99,27 +98,18 @@ func lostAny(list []index.Published, who entry.Reader) bool {
 // changeRule changes the rule of a directory, for files that are to come. undo puts the one before
 // back. A file has none.
 func (a *App) changeRule(path string, c ShareChange) (undo func() error, err error) {
-	rule, err := a.ruleAfter(path, c)
+	before, err := a.rules.Of(path)
 	if err != nil {
 		return nil, err
+	}
+	readers := c.Apply(before)
+	if err := readers.Check(); err != nil {
+		return nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	if a.isFile(path) {
 		return func() error { return nil }, nil
 	}
-	key := cmp.Or(path, "/")
-	undo = func() error { return a.rules.Delete(key) }
-	err = a.rules.Each(func(name string, before Shared) {
-		if name == key {
-			undo = func() error { return a.rules.Set(key, before, nil) }
-		}
-	})
-	if err == nil {
-		err = a.rules.Set(key, rule, nil)
-	}
-	if err != nil {
-		return nil, answer.Errorf(answer.BadRequest, "%v", err)
-	}
-	return undo, nil
+	return a.rules.Set(path, readers)
 }
 
 // isFile reports whether what is published at or below a path is a file of that name, and no more.
@@ -130,17 +120,4 @@ func (a *App) isFile(path string) bool {
 		others = others || !r.Deleted && r.Path != path
 	})
 	return is && !others
-}
-
-// ruleAfter returns the rule of a directory after a change.
-func (a *App) ruleAfter(path string, c ShareChange) (Shared, error) {
-	before, err := a.readersOf(path)
-	if err != nil {
-		return Shared{}, err
-	}
-	s := Shared{Readers: c.Apply(before)}
-	if err := s.Readers.Check(); err != nil {
-		return s, answer.Errorf(answer.BadRequest, "%v", err)
-	}
-	return s, nil
 }

@@ -29,7 +29,7 @@ func TestAShareThatIsRefusedLeavesNoRuleBehind(t *testing.T) {
 			if err := alice.call("POST", "share", ShareChange{Path: path, Add: who}, nil); err == nil {
 				t.Errorf("too many, or odd, %s were taken for %s", name, path)
 			}
-			if r, err := alice.app.readersOf(path + "/later"); err != nil || !r.IsNobody() {
+			if r, err := alice.app.rules.Of(path + "/later"); err != nil || !r.IsNobody() {
 				t.Errorf("%s: what is published in %s later is shared with %s, %v", name, path, r.Text(), err)
 			}
 		}
@@ -74,7 +74,7 @@ func TestFilesThatArePublishedWhileAccessIsTakenAwayHaveTheNewReaders(t *testing
 	alice.must("POST", "share", ShareChange{Path: "docs", Add: []string{"bob", "carol"}}, nil)
 	var meanwhile string
 	look := func() error {
-		r, err := alice.app.readersOf("docs/new")
+		r, err := alice.app.rules.Of("docs/new")
 		meanwhile = r.Text()
 		return err
 	}
@@ -101,7 +101,7 @@ func TestAShareWhoseFilesCannotBeSavedLeavesTheRuleAsItWas(t *testing.T) {
 	}
 	later := func(want string) {
 		t.Helper()
-		if r, err := alice.app.readersOf("docs/later"); err != nil || r.Text() != want {
+		if r, err := alice.app.rules.Of("docs/later"); err != nil || r.Text() != want {
 			t.Errorf("a later file is shared with %s, %v, want %s", r.Text(), err, want)
 		}
 	}

@@ -77,7 +77,7 @@ func (a *App) files(user, path string) ([]File, error) {
 		return list, nil
 	}
 	err = t.Walk(self, func(p string, info fs.FileInfo, err error) error {
-		if known[p] || !Below(p, path) || len(list) > index.MaxOfUser || err == nil && a.known(t, p, info) {
+		if known[p] || !entry.Below(p, path) || len(list) > index.MaxOfUser || err == nil && a.known(t, p, info) {
 			return nil
 		}
 		f := File{Path: NameOf(self, p), State: Unpublished}

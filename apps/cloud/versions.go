@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/trash"
 	"ztm/apps/cloud/tree"
 	"ztm/tunnel/answer"
@@ -53,7 +54,7 @@ func (a *App) eachVersion(name string, each func(*tree.Tree, Version, trash.Item
 	}
 	for _, i := range items {
 		p := string(i.Path.Bytes())
-		if Below(p, at) && !each(t, Version{Path: "/" + p, Version: i.Since.Format(versionForm), Since: i.Since, Size: i.Size}, i) {
+		if entry.Below(p, at) && !each(t, Version{Path: "/" + p, Version: i.Since.Format(versionForm), Since: i.Since, Size: i.Size}, i) {
 			return nil
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/cloud"
+	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/load"
 	"ztm/apps/progress"
 )
@@ -213,7 +214,7 @@ func (k *client) uploaded(results []cloud.Result, share []string) error {
 func common(results []cloud.Result) string {
 	path := results[0].Path
 	for _, r := range results[1:] {
-		for path != "" && !cloud.Below(r.Path, path) {
+		for path != "" && !entry.Below(r.Path, path) {
 			path = path[:max(0, strings.LastIndexByte(path, '/'))]
 		}
 	}

@@ -185,3 +185,8 @@ func Read(doc []byte) (*Entry, error) {
 	}
 	return &d.Payload, nil
 }
+
+// Below reports whether a path is a directory, or below it. "" is above all.
+func Below(path, dir string) bool {
+	return dir == "" || path == dir || len(path) > len(dir) && path[len(dir)] == '/' && path[:len(dir)] == dir
+}
