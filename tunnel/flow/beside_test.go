@@ -157,29 +157,30 @@ func TestNothingGoesBesideOfAFlowThatIsOver(t *testing.T) {
 		"reset by a peer": func(_, there *Conn) { there.Reset() },
 		"closed here":     func(here, _ *Conn) { here.Close() },
 	} {
-		there, over := make(chan *Conn, 1), make(chan struct{})
-		c := open(t, serve(t, true, func(c *Conn) {
-			there <- c
-			<-over
-		}), true)
-		way := newInMemory(100)
-		c.Beside(way)
-		if _, err := c.Write([]byte("x")); err != nil || len(way.all) != 1 {
-			t.Fatalf("%s: before: %v", name, err)
-		}
-		end(c, <-there)
-		appstest.Eventually(t, name+": a Write fails", func() bool {
-			<-way.all
-			n, err := c.Write([]byte("x"))
-			if err == nil && len(way.all) == 0 {
-				way.all <- nil
+		t.Run(name, func(t *testing.T) {
+			there, over := make(chan *Conn, 1), make(chan struct{})
+			defer close(over)
+			c := open(t, serve(t, true, func(c *Conn) {
+				there <- c
+				<-over
+			}), true)
+			way := newInMemory(100)
+			c.Beside(way)
+			if _, err := c.Write([]byte("x")); err != nil || len(way.all) != 1 {
+				t.Fatalf("before: %v", err)
 			}
-			return n == 0 && err != nil
+			end(c, <-there)
+			appstest.Eventually(t, "a Write fails", func() bool {
+				for len(way.all) > 0 {
+					<-way.all
+				}
+				_, err := c.Write([]byte("x"))
+				return err != nil
+			})
+			if len(way.all) > 0 {
+				t.Error("it is sent all the same")
+			}
 		})
-		if len(way.all) > 0 {
-			t.Errorf("%s: it is sent all the same", name)
-		}
-		close(over)
 	}
 }
 
