@@ -160,10 +160,11 @@ type reply struct {
 // receive hears an offer, asks for consent, and receives what was offered, and nothing else.
 func (a *App) receive(ctx context.Context, p apps.Peer, conn net.Conn, in Inbox) (transfer.Report, error) {
 	items, err := hear(conn)
+	came := false
 	if err == nil {
-		var release func()
+		var release func(bool)
 		if release, err = a.claim(in, p, items); err == nil {
-			defer release()
+			defer func() { release(came) }()
 		}
 	}
 	if err == nil && p.User != a.host.Mesh.Self().User {
@@ -184,11 +185,12 @@ func (a *App) receive(ctx context.Context, p apps.Peer, conn net.Conn, in Inbox)
 		return transfer.Report{}, err
 	}
 	defer to.Close()
+	came = true
 	offered := map[string]int64{}
 	for _, i := range items {
 		offered[string(i.Path)] = i.Size
 	}
-	return transfer.Receive(conn, transfer.Target{Dir: to}, transfer.Options{Keep: true, Number: true, Hidden: true,
+	return transfer.Receive(conn, transfer.Target{Dir: to}, transfer.Options{Keep: true, Number: true, Hidden: true, Sole: p.User != a.host.Mesh.Self().User,
 		Admit: func(path string, size int64) error {
 			most, ok := offered[path]
 			if delete(offered, path); !ok || size > most {

@@ -25,48 +25,69 @@ func (i Inbox) quota() (int64, bool) {
 // claims is what users have offered and not yet brought, or been refused. The zero value is empty.
 type claims struct {
 	mu sync.Mutex
-	of map[string]int64 // bytes of each user; guarded by mu
+	of map[string]*claimed // by user, while they have any; guarded by mu
+}
+
+// claimed is the room of one user while offers of theirs are open. What comes meanwhile is of these
+// offers, so it is not looked for in the inbox: it would count twice.
+type claimed struct {
+	there  int64 // bytes in the inbox when the first of the offers came, and of those that have ended
+	coming int64 // bytes of those that are open
+	open   int
 }
 
 // claim keeps room in the inbox for what a user offers, until release is called: while somebody is
-// asked, and while it comes. The own user has as much as the disk.
-func (a *App) claim(i Inbox, p apps.Peer, items []Item) (release func(), err error) {
+// asked, and while it comes. came says whether any of it may have come. The own user has as much as
+// the disk.
+func (a *App) claim(i Inbox, p apps.Peer, items []Item) (release func(came bool), err error) {
 	self := a.host.Mesh.Self()
 	most, limited := i.quota()
 	if !limited || p.User == self.User {
-		return func() {}, nil
+		return func(bool) {}, nil
 	}
 	var offered int64
 	for _, item := range items {
 		offered += item.Size
 	}
-	there, err := bytesOf(i.dir(), p.User)
-	if err != nil {
-		return nil, err
-	}
 	c := &a.claims
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if coming := c.of[p.User]; offered > most-there-coming {
+	of := c.of[p.User]
+	if of == nil {
+		there, err := bytesOf(i.dir(), p.User)
+		if err != nil {
+			return nil, err
+		}
+		of = &claimed{there: there}
+	}
+	if offered > most-of.there-of.coming {
 		return nil, answer.Errorf(answer.Limit, "the inbox of %s takes %d bytes of user %q; %d are there, %d on their way, and these are %d. Its owner can make room, or allow more: ztm ep %s file inbox --quota SIZE",
-			self.Name, most, p.User, there, coming, offered, self.Name)
+			self.Name, most, p.User, of.there, of.coming, offered, self.Name)
 	}
 	if c.of == nil {
-		c.of = map[string]int64{}
+		c.of = map[string]*claimed{}
 	}
-	c.of[p.User] += offered
-	return func() { c.release(p.User, offered) }, nil
+	c.of[p.User] = of
+	of.coming += offered
+	of.open++
+	return func(came bool) { c.release(p.User, offered, came) }, nil
 }
 
-func (c *claims) release(user string, bytes int64) {
+func (c *claims) release(user string, bytes int64, came bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.of[user] -= bytes; c.of[user] == 0 {
+	of := c.of[user]
+	of.coming -= bytes
+	if came {
+		of.there += bytes
+	}
+	if of.open--; of.open == 0 {
 		delete(c.of, user)
 	}
 }
 
-// bytesOf returns how many bytes of a user the inbox has.
+// bytesOf returns how many bytes of a user the inbox has. What was broken off is not among them: it
+// goes when the next offer comes that does not go on with it.
 func bytesOf(dir, user string) (sum int64, err error) {
 	in, err := inboxOf(dir, user, (*rooted.Dir).At)
 	if errors.Is(err, fs.ErrNotExist) {

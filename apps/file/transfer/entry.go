@@ -113,6 +113,7 @@ type Options struct {
 	Update    bool // both: leave out files that have the same size and time at the receiver
 	Keep      bool // receiver: never replace a file
 	Number    bool // receiver: a name that is taken at the top gets a number
+	Sole      bool // receiver: what earlier copies left below the target goes, once this one begins a file anew
 	Hidden    bool // receiver: names at the top may begin with a dot
 
 	// Admit, of a receiver, decides about each file by its path as the sender has it, and AdmitDir

@@ -51,6 +51,7 @@ type receiver struct {
 	queue  []pending
 	now    *writing // the file whose content comes; nil between two
 	report Report
+	sole   bool // what earlier copies left has gone
 }
 
 // level is a directory that entries are in.
@@ -255,6 +256,26 @@ const leftTime = 30 * 24 * time.Hour
 // sweep removes from a directory what copies have left that nobody went on with. What cannot be
 // removed is lost room, and no more.
 func sweep(d *rooted.Dir) { d.Sweep(time.Now().Add(-leftTime)) }
+
+// alone removes what earlier copies have left, be it of yesterday. What somebody writes stays.
+func (r *receiver) alone() {
+	if !r.o.Sole || r.sole {
+		return
+	}
+	r.sole = true
+	soon := time.Now().Add(leftTime)
+	r.to.Dir.Sweep(soon)
+	r.to.Dir.Walk(func(in *rooted.Dir, n rooted.Name, _ rooted.Path, info fs.FileInfo, err error) error {
+		if err != nil || !info.IsDir() {
+			return nil
+		}
+		if d, err := in.Sub(n); err == nil {
+			d.Sweep(soon)
+			d.Close()
+		}
+		return nil
+	})
+}
 
 // maxDepth is how deep a tree may be: a handle of each level is open.
 const maxDepth = 300

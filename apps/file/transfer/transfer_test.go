@@ -231,6 +231,38 @@ func TestWhatNobodyWentOnWithIsRemovedByALaterCopy(t *testing.T) {
 	}
 }
 
+func TestASoleCopyGoesOnWithWhatWasLeftOrRemovesIt(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	put(t, filepath.Join(from, "f"), random(10*block))
+	broken := func(c net.Conn) net.Conn { return &cut{c, 6 * block} }
+	parts := func() (n int) {
+		for _, pattern := range []string{".ztm-*.part", "*/.ztm-*.part"} {
+			list, _ := filepath.Glob(filepath.Join(to, pattern))
+			n += len(list)
+		}
+		return n
+	}
+	put(t, filepath.Join(to, "dir", ".ztm-x.part"), random(3))
+	for hour := range 3 {
+		then := time.Unix(int64(hour)*3600, 0)
+		if err := os.Chtimes(filepath.Join(from, "f"), then, then); err != nil {
+			t.Fatal(err)
+		}
+		over(t, from, "f", to, rooted.Name{}, Options{Sole: true}, broken)
+		if n := parts(); n != 1 {
+			t.Fatalf("%d parts are kept after the file was changed %d times", n, hour)
+		}
+	}
+	if r := clean(t, from, "f", to, Options{Sole: true}); r.Resumed == 0 || parts() != 0 {
+		t.Errorf("%d parts, %+v", parts(), r)
+	}
+	put(t, filepath.Join(from, "small"), random(10))
+	put(t, filepath.Join(to, ".ztm-y.part"), random(3))
+	if clean(t, from, "small", to, Options{Sole: true}); parts() != 0 {
+		t.Error("a small file leaves it there")
+	}
+}
+
 func TestWhatWasKeptIsNotTrusted(t *testing.T) {
 	appstest.Long(t)
 	for _, tt := range []struct {

@@ -144,7 +144,7 @@ func (w *writing) candidate() (f *os.File, have int64, whole bool, err error) {
 	if w.Size <= block { // is asked about because of its time alone
 		return nil, 0, false, nil
 	}
-	if w.out, err = w.dir.Create(w.name, w.key(), !w.o.Keep); err != nil {
+	if err = w.open(); err != nil {
 		return nil, 0, false, err
 	}
 	if have, err = w.out.Seek(0, io.SeekEnd); err != nil {
@@ -259,11 +259,19 @@ func (w *writing) complete() {
 }
 
 // open begins to write, where that has not happened.
-func (w *writing) open() (err error) {
-	if w.out == nil {
-		w.out, err = w.dir.Create(w.name, w.key(), !w.o.Keep)
+func (w *writing) open() error {
+	if w.out != nil {
+		return nil
 	}
-	return err
+	out, err := w.dir.Create(w.name, w.key(), !w.o.Keep)
+	if err != nil {
+		return err
+	}
+	w.out = out
+	if info, err := out.Stat(); err != nil || info.Size() == 0 {
+		w.alone()
+	}
+	return nil
 }
 
 // room checks that a part belongs to the block that comes, or to several whole ones.
