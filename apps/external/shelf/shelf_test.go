@@ -79,7 +79,7 @@ func TestWhatAnAppHasInTheCloudIsLimitedWithWhatIsOnItsWay(t *testing.T) {
 	file := func(name string, size int, state string) map[string]any {
 		return map[string]any{"path": at + name, "size": size, "state": state}
 	}
-	for name, tt := range map[string]struct {
+	for what, tt := range map[string]struct {
 		files  func() []map[string]any
 		coming int64 // bytes of a file that is on its way
 		size   int64 // -1: as published
@@ -91,22 +91,60 @@ func TestWhatAnAppHasInTheCloudIsLimitedWithWhatIsOnItsWay(t *testing.T) {
 		"one that is not here":       {here(file("b", 9*mb, "missing")), 0, 10 * mb, true},
 		"another is on its way":      {here(), 5 * mb, 6 * mb, false},
 		"three files are here":       {here(file("b", 1, "synced"), file("c", 1, "synced"), file("d", 1, "synced")), 0, 1, false},
+		"it is here already":         {here(file("a", 6*mb, "synced"), file("b", 9*mb, "synced")), 0, -1, true},
+		"it is here, but old":        {here(file("a", 6*mb, "outdated"), file("b", 9*mb, "synced")), 0, -1, false},
 		"it is fetched":              {here(file("a", 6*mb, "missing"), file("b", 4*mb, "synced")), 0, -1, true},
 		"it is fetched and too long": {here(file("a", 7*mb, "missing"), file("b", 4*mb, "synced")), 0, -1, false},
 	} {
 		s := newShelf(&fake{files: tt.files})
-		s.Room.bytes = tt.coming
+		if tt.coming > 0 {
+			s.Room.takeLocked(name{"alice", "z"}, tt.coming)
+		}
 		release, err := s.place(t.Context(), "alice", "a", tt.size)
 		if ok := err == nil; ok != tt.ok || !ok && answer.CodeOf(err) != answer.Limit {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: %v", what, err)
 			continue
 		}
 		if err == nil {
 			release()
 		}
-		if s.Room.bytes != tt.coming || s.Room.files != 0 {
-			t.Errorf("%s: %d files of %d bytes are on their way at the end", name, s.Room.files, s.Room.bytes)
+		if bytes, _ := s.Room.used(nil, name{}); bytes != tt.coming {
+			t.Errorf("%s: %d bytes are on their way at the end", what, bytes)
 		}
+	}
+}
+
+func TestAFileThatComesForTwoRequestsTakesItsRoomOnce(t *testing.T) {
+	const mb = 1 << 20
+	at := "/users/alice/app-data/bob/notes/"
+	var state string
+	s := newShelf(&fake{files: func() []map[string]any {
+		return []map[string]any{{"path": at + "a", "size": 6 * mb, "state": state}, {"path": at + "b", "size": 1 * mb, "state": "missing"}}
+	}})
+	take := func(what, path string, size int64) (release func()) {
+		t.Helper()
+		release, err := s.place(t.Context(), "alice", path, size)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		return release
+	}
+	state = "missing"
+	first := take("a fetched", "a", -1)
+	state = "downloading"
+	second := take("a fetched twice", "a", -1)
+	third := take("b fetched beside it", "b", -1)
+	if _, err := s.place(t.Context(), "alice", "c", 4*mb); answer.CodeOf(err) != answer.Limit {
+		t.Errorf("eleven of ten were taken: %v", err)
+	}
+	first()
+	state = "synced" // its answer is still being sent
+	fourth := take("three beside seven", "c", 3*mb)
+	second()
+	third()
+	fourth()
+	if bytes, files := s.Room.used(nil, name{}); bytes != 0 || files != 0 {
+		t.Errorf("%d files of %d bytes are on their way at the end", files, bytes)
 	}
 }
 
