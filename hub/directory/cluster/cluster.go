@@ -61,6 +61,8 @@ type Directory struct {
 	changed chan struct{} // holds a token when there is another trust list; never closed
 	prefix  string
 
+	restored bool // etcd was restored from a backup, and not all was told to it again; of follow alone
+
 	mu     sync.Mutex
 	known  memory
 	owed   map[identity.ID]debt // what etcd has not taken while it was away

@@ -72,7 +72,8 @@ func (m *mesh) restart() {
 	}
 }
 
-func (h *hub) start() {
+// open opens the directory of a hub, which does not run.
+func (h *hub) open() *etcd.Client {
 	m := h.mesh
 	db, err := store.Open(h.path, nil, store.Options{})
 	if err != nil {
@@ -90,6 +91,12 @@ func (h *hub) start() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	return client
+}
+
+func (h *hub) start() {
+	m, client := h.mesh, h.open()
+	db := h.db
 	d, stop, stopped := h.Directory, make(chan struct{}), make(chan struct{})
 	go func() { // awaited by stop
 		defer close(stopped)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"ztm/apps/appstest"
 	"ztm/hub/directory"
 	"ztm/store"
+	"ztm/store/etcd"
 	"ztm/store/etcd/etcdtest"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -338,6 +340,44 @@ func TestATokenThatIsOlderThanTheRestoredStoreIsUsedByNobodyElse(t *testing.T) {
 	c := m.add()
 	appstest.Eventually(t, "a hub that was not there refuses", func() bool { return errors.Is(spend(c, "n", "two", made), identity.ErrToken) })
 	appstest.Eventually(t, "a later token is used", func() bool { return spend(b, "later", "one", time.Now().Add(time.Minute)) == nil })
+}
+
+func TestARestoredStoreThatFailsOnceMoreIsMarkedAllTheSame(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, limits, time.Now)
+	h := &hub{mesh: m, path: filepath.Join(t.TempDir(), "hub.db"), trust: new(list)}
+	client := h.open()
+	defer h.db.Close()
+	defer client.Close()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() { // awaited below
+		defer close(stopped)
+		h.Local.Run(stop)
+	}()
+	defer func() {
+		close(stop)
+		<-stopped
+	}()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	round := func() { ended <- h.round(ctx) }
+	go round()
+	appstest.Eventually(t, "the hub follows etcd", func() bool { return h.Status().Relists > 0 })
+	backup := m.etcd.Snapshot()
+	must(t, h.put(device("bob", "b"), "web", 1))
+	m.etcd.Restore(backup, false)
+	if err := <-ended; !errors.Is(err, etcd.ErrRestored) {
+		t.Fatal(err)
+	}
+	m.member.Set(etcdtest.Alone)
+	if err := h.round(ctx); err == nil || errors.Is(err, etcd.ErrRestored) {
+		t.Fatalf("without a leader: %v", err)
+	}
+	m.member.Set(etcdtest.Well)
+	go round()
+	appstest.Eventually(t, "the store says that it was restored", func() bool { return len(m.etcd.Keys(m.key("restored"))) == 1 })
+	cancel()
+	<-ended
 }
 
 func TestTokensAreForgottenADayAfterTheirEnd(t *testing.T) {

@@ -23,24 +23,25 @@ const (
 
 // follow keeps memory equal to etcd until ctx ends.
 func (d *Directory) follow(ctx context.Context) {
-	restored := false
 	for ctx.Err() == nil {
-		err := d.round(ctx, restored)
+		err := d.round(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		restored = errors.Is(err, etcd.ErrRestored)
 		d.down(err)
 		pause.For(ctx, retryTime/2+rand.N(retryTime))
 	}
 }
 
-// round reads all, and then each change, until there is a doubt whether anything was missed.
-func (d *Directory) round(ctx context.Context, restored bool) error {
+// round reads all, and then each change, until there is a doubt whether anything was missed. Whether
+// etcd was restored is known until all was done that follows from it: etcd that comes back may fail
+// again.
+func (d *Directory) round(ctx context.Context) (err error) {
+	defer func() { d.restored = d.restored || errors.Is(err, etcd.ErrRestored) }()
 	if err := d.Begin(ctx); err != nil {
 		return err
 	}
-	if restored {
+	if d.restored {
 		if err := d.markRestored(ctx); err != nil {
 			return err
 		}
@@ -48,9 +49,10 @@ func (d *Directory) round(ctx context.Context, restored bool) error {
 	if err := d.syncTrust(ctx); err != nil { // evictions come before the records of who was evicted
 		return err
 	}
-	if err := d.relist(ctx, restored); err != nil {
+	if err := d.relist(ctx); err != nil {
 		return err
 	}
+	d.restored = false
 	d.up()
 	d.pay(ctx)
 	return d.stay(ctx)
@@ -77,7 +79,7 @@ func (d *Directory) down(err error) {
 
 // relist reads all and puts it in the place of what is known, which is not emptied first. Where etcd
 // was restored from a backup, endpoints that are attached here are told to it again.
-func (d *Directory) relist(ctx context.Context, restored bool) error {
+func (d *Directory) relist(ctx context.Context) error {
 	var facts []fact
 	var revision int64
 	for _, part := range []string{epPart, namePart} {
@@ -92,7 +94,7 @@ func (d *Directory) relist(ctx context.Context, restored bool) error {
 	d.mu.Unlock()
 	spared := map[identity.ID]bool{}
 	d.Each(func(e directory.Endpoint, attached bool) {
-		if !joined || restored && attached {
+		if !joined || d.restored && attached {
 			spared[e.Subject.ID] = true
 		}
 	})
