@@ -94,7 +94,8 @@ func (a *Agent) routes() http.Handler {
 	change("PUT /api/meshes/{mesh}/hubs", (*mesh).putHubs)
 	inMesh("GET /api/meshes/{mesh}/endpoints", (*mesh).getEndpoints)
 	inMesh("POST /api/meshes/{mesh}/names/{name}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
-		out, err := m.resolve(r.Context(), r.PathValue("name"))
+		q := r.URL.Query()
+		out, err := m.resolve(r.Context(), r.PathValue("name"), q.Get("offer"), q.Get("user"))
 		answer.Reply(w, a.log, out, err)
 	})
 	change("DELETE /api/meshes/{mesh}/names/{name}", func(m *mesh, w http.ResponseWriter, r *http.Request) {

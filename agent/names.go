@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,26 +20,35 @@ import (
 // another device of the same user is no danger; it is worth a word.
 
 // resolve finds the one endpoint that has a name, and pins the name. It refuses a name that another
-// user has by now.
-func (m *mesh) resolve(ctx context.Context, name string) (api.Resolved, error) {
+// user has by now. With an offer the name is that of what endpoints of one user offer, as a cluster.
+func (m *mesh) resolve(ctx context.Context, name, offer, user string) (api.Resolved, error) {
 	if err := identity.CheckName(name); err != nil {
 		return api.Resolved{}, answer.Errorf(answer.BadRequest, "%v", err)
 	}
-	found, err := m.Endpoints(ctx, apps.Filter{Name: name})
+	f := apps.Filter{Name: name}
+	if offer != "" {
+		f = apps.Filter{Offer: offer, User: user}
+	}
+	found, err := m.Endpoints(ctx, f)
 	if err != nil {
 		return api.Resolved{}, err
 	}
-	switch len(found) {
-	case 0:
+	return m.choose(name, found, offer != "")
+}
+
+// choose pins a name to the endpoint that was found, or to the user of those that offer the same.
+func (m *mesh) choose(name string, found []apps.Endpoint, offered bool) (api.Resolved, error) {
+	strange := func(e apps.Endpoint) bool { return !offered || e.User != found[0].User }
+	switch {
+	case len(found) == 0:
 		return api.Resolved{}, answer.Errorf(answer.NotFound, "endpoint %q not found", name)
-	case 1:
-	default:
-		var ids []string
+	case slices.ContainsFunc(found[1:], strange):
+		var all []string
 		for _, e := range found {
-			ids = append(ids, string(e.ID))
+			all = append(all, string(e.ID)+" of user "+e.User)
 		}
-		return api.Resolved{}, answer.Errorf(answer.Conflict, "the hub says that several endpoints are named %q: give an ID instead, one of %s",
-			name, strings.Join(ids, ", "))
+		return api.Resolved{}, answer.Errorf(answer.Conflict, "the hub says that several endpoints have the name %q: say which is meant of %s",
+			name, strings.Join(all, ", "))
 	}
 	out := api.Resolved{Endpoint: found[0]}
 	if out.Local {

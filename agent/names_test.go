@@ -113,3 +113,37 @@ func TestANameDoesNotPassToWhoeverIsInvitedAfterAnEviction(t *testing.T) {
 		t.Errorf("the next bob: %v", err)
 	}
 }
+
+// TestTheNameOfAClusterIsPinnedToItsUser: it is sent what is typed, as an endpoint is.
+func TestTheNameOfAClusterIsPinnedToItsUser(t *testing.T) {
+	m, _ := newTestMesh(t, "bob", time.Now())
+	if _, _, err := m.pin("kube-office", someone(t, "kube-office", "alice")); err != nil {
+		t.Fatal(err)
+	}
+	of := func(users ...string) (list []apps.Endpoint) {
+		for _, u := range users {
+			list = append(list, someone(t, "pod", u))
+		}
+		return list
+	}
+	for _, tt := range []struct {
+		of, name string
+		users    []string
+		want     answer.Code
+	}{
+		{"another user than that of the endpoint with the name", "kube-office", []string{"mallory"}, answer.Conflict},
+		{"the user of that endpoint", "kube-office", []string{"alice", "alice"}, ""},
+		{"a user, at first", "lab", []string{"alice", "alice"}, ""},
+		{"two users", "lab", []string{"alice", "mallory"}, answer.Conflict},
+		{"another user, later", "lab", []string{"mallory"}, answer.Conflict},
+		{"other endpoints of the user", "lab", []string{"alice"}, ""},
+		{"nobody", "lab", nil, answer.NotFound},
+	} {
+		if _, err := m.choose(tt.name, of(tt.users...), true); answer.CodeOf(err) != tt.want {
+			t.Errorf("%s: %v", tt.of, err)
+		}
+	}
+	if _, _, err := m.pin("lab", someone(t, "lab", "mallory")); answer.CodeOf(err) != answer.Conflict {
+		t.Errorf("an endpoint of another user with the name of the cluster: %v", err)
+	}
+}

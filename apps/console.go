@@ -46,6 +46,12 @@ type Console interface {
 	// member may have taken it.
 	Trusted(ctx context.Context, name string) (Endpoint, error)
 
+	// TrustedUser returns whose endpoints offer something under a name, such as a cluster, to which what
+	// is typed will be sent; user is whose are meant, "" whoever has some. A name belongs to the user
+	// whose it was at its first use, as for Trusted: where it was an endpoint of somebody else, or
+	// several users offer it, that is an error.
+	TrustedUser(ctx context.Context, name, offer, user string) (string, error)
+
 	// CheckUsers checks whom a rule is for, see [CheckWho]. What is malformed is a [UsageError]; a
 	// user who is nobody in the mesh is told to the person: it may be a slip, or a user who is still
 	// to come.

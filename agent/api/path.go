@@ -136,6 +136,12 @@ func EndpointPath(mesh string, id identity.ID, below ...string) string {
 // forget it, see [Resolved].
 func NamePath(mesh, name string) string { return join(MeshPath(mesh)+"/names", name) }
 
+// OfferNamePath is [NamePath] of what the endpoints of one user offer, a cluster: its name is remembered
+// as that of an endpoint. user is whose endpoints are meant, "" whoever has some.
+func OfferNamePath(mesh, name, offer, user string) string {
+	return NamePath(mesh, name) + "?" + url.Values{"offer": {offer}, "user": {user}}.Encode()
+}
+
 // AppPath is the path of an app's API at an endpoint. path begins with the app's name and may end
 // in a query; it is already escaped.
 func AppPath(mesh string, id identity.ID, path string) string {

@@ -40,8 +40,7 @@ func (c *Console) Trusted(ctx context.Context, name string) (apps.Endpoint, erro
 		if _, err := c.Resolve(ctx, name); err != nil { // several have the name
 			return apps.Endpoint{}, err
 		}
-		return apps.Endpoint{}, &apps.HintError{Err: err, Hint: fmt.Sprintf(
-			"if its owner says that this is right: ztm mesh %s forget %s; otherwise name the endpoint by its ID", m.Name, name)}
+		return apps.Endpoint{}, &apps.HintError{Err: err, Hint: forgetting(m.Name, name) + "; otherwise name the endpoint by its ID"}
 	default:
 		return apps.Endpoint{}, err
 	}
@@ -49,6 +48,25 @@ func (c *Console) Trusted(ctx context.Context, name string) (apps.Endpoint, erro
 		c.Warn("%s is another device of user %s than it was: %s, before %s", name, found.User, found.ID, found.Was.ID)
 	}
 	return found.Endpoint, nil
+}
+
+// TrustedUser returns whose endpoints offer something under a name. The agent remembers the user as
+// for [Console.Trusted], in the same place.
+func (c *Console) TrustedUser(ctx context.Context, name, offer, user string) (string, error) {
+	m, err := c.Mesh(ctx)
+	if err != nil {
+		return "", err
+	}
+	var found api.Resolved
+	err = c.Do(ctx, http.MethodPost, api.OfferNamePath(m.Name, name, offer, user), nil, &found)
+	if answer.CodeOf(err) == answer.Conflict {
+		err = &apps.HintError{Err: err, Hint: forgetting(m.Name, name)}
+	}
+	return found.User, err
+}
+
+func forgetting(mesh, name string) string {
+	return fmt.Sprintf("if its owner says that this is right: ztm mesh %s forget %s", mesh, name)
 }
 
 // CheckUsers checks whom a rule is for, see [apps.CheckWho], and warns of users that nobody in

@@ -135,6 +135,18 @@ func (c *Console) Trusted(ctx context.Context, name string) (apps.Endpoint, erro
 	return c.Resolve(ctx, name)
 }
 
+// TrustedUser implements [apps.Console]. Every user is trusted.
+func (c *Console) TrustedUser(ctx context.Context, name, offer, user string) (string, error) {
+	list, err := c.Endpoints(ctx, apps.Filter{Offer: offer, User: user})
+	if err == nil && len(list) == 0 {
+		err = answer.Errorf(answer.NotFound, "nobody offers %q", name)
+	}
+	if err != nil {
+		return "", err
+	}
+	return list[0].User, nil
+}
+
 // CheckUsers implements [apps.Console]. It checks how names are written, not whose they are.
 func (c *Console) CheckUsers(_ context.Context, names []string) error {
 	if err := apps.CheckWho(names); err != nil {

@@ -109,7 +109,8 @@ func (c *client) login(ctx context.Context, name, user, file string) error {
 }
 
 // way finds what has a name: a cluster, or an endpoint that leads to one. A name that endpoints of
-// several users have is refused: which of them is asked decides what is typed into.
+// several users have is refused: which of them is asked decides what is typed into. So is one that
+// was another user's when it was used first.
 func (c *client) way(ctx context.Context, name, user string) (to access.Login, err error) {
 	clusters, err := c.Endpoints(ctx, apps.Filter{User: user, Offer: offered + "/" + name})
 	if err != nil {
@@ -128,7 +129,8 @@ func (c *client) way(ctx context.Context, name, user string) (to access.Login, e
 			Hint: "choose whose are meant with --user USER"}
 	}
 	if len(clusters) > 0 {
-		return access.Login{Name: name, Cluster: true, User: clusters[0].User}, nil
+		owner, err := c.TrustedUser(ctx, name, offered+"/"+name, user)
+		return access.Login{Name: name, Cluster: true, User: owner}, err
 	}
 	ep, err := c.Trusted(ctx, name)
 	if err != nil {
