@@ -20,12 +20,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/listen"
 	"ztm/apps/settings"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -185,9 +187,10 @@ func (l *logins) startLocked(one *login) error {
 	if err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", one.Listen)
+	ln, err := listen.TCP(l.ctx, "tcp", one.Listen)
 	if err != nil {
-		return answer.Errorf(answer.Conflict, "listen: %v", err)
+		at, _ := netip.ParseAddrPort(one.Listen)
+		return listen.Error(one.Listen, at.Port(), err)
 	}
 	one.Listen = ln.Addr().String()
 	ctx, cancel := context.WithCancel(l.ctx)
