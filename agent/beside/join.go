@@ -39,7 +39,8 @@ const refusedDelay = time.Minute
 type StartJoin struct {
 	Mesh, Name, Permit string
 	// Patient: a hub that refuses is asked again, at once if the file has another permit then, as one
-	// that is a Secret of a cluster may. Else a hub that refuses ends the agent.
+	// that is a Secret of a cluster may; while no hub answers the file is read again, too. Else a hub
+	// that refuses ends the agent.
 	Patient bool
 	Log     *slog.Logger
 
@@ -105,10 +106,11 @@ func (j *StartJoin) join(ctx context.Context, a Member, permit []byte) error {
 			return err
 		}
 		j.Log.Warn("cannot join yet", "mesh", j.Mesh, "err", err)
-		if !absent {
+		switch {
+		case !absent:
 			permit = j.renewed(ctx, permit)
-		} else {
-			pause.For(ctx, rand.N(joinDelay)+time.Second)
+		case pause.For(ctx, rand.N(joinDelay)+time.Second) && j.Patient:
+			permit = j.read(permit) // the hub, or who redeems the token, may be gone for good
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -122,11 +124,20 @@ func (j *StartJoin) renewed(ctx context.Context, refused []byte) []byte {
 		if !pause.For(ctx, joinDelay) {
 			break
 		}
-		if fresh, err := readPermit(j.Permit); err == nil && !bytes.Equal(fresh, refused) {
+		if fresh := j.read(refused); !bytes.Equal(fresh, refused) {
 			return fresh
 		}
 	}
 	return refused
+}
+
+// read returns the permit that the file has now, or the last one where it cannot be read, or has
+// nothing more as standard input.
+func (j *StartJoin) read(last []byte) []byte {
+	if fresh, err := readPermit(j.Permit); err == nil && len(fresh) > 0 {
+		return fresh
+	}
+	return last
 }
 
 func readPermit(path string) ([]byte, error) {

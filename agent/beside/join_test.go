@@ -17,6 +17,7 @@ import (
 // joiner is an agent whose hub takes one permit.
 type joiner struct {
 	good string
+	gone bool // nobody answers for the others
 
 	mu    sync.Mutex
 	in    bool // guarded by mu
@@ -30,6 +31,9 @@ func (j *joiner) Join(_ context.Context, _, _ string, permit []byte) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.asked++
+	if string(permit) != j.good && j.gone {
+		return answer.Errorf(answer.Unavailable, "no answer")
+	}
 	if string(permit) != j.good {
 		return answer.Errorf(answer.Denied, "join token expired")
 	}
@@ -70,6 +74,30 @@ func TestAPatientAgentJoinsOnceItsPermitIsReplaced(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-time.After(2 * joinDelay)
+		if err := j.Err(); err != nil || !a.Joined("demo") {
+			t.Errorf("with a new permit: %v", err)
+		}
+		cancel()
+		<-ended
+	})
+}
+
+// The hub of a permit, or the endpoint that redeems it, may never come back.
+func TestAPatientAgentTakesAnotherPermitWhileNobodyAnswers(t *testing.T) {
+	path := permitFile(t, "old")
+	synctest.Test(t, func(t *testing.T) {
+		a := &joiner{good: "new", gone: true}
+		j := &StartJoin{Mesh: "demo", Name: "ep", Permit: path, Patient: true, Log: slog.New(slog.DiscardHandler)}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- j.Run(ctx, a) }()
+		<-time.After(time.Minute)
+		for _, text := range []string{"", "new"} { // a file that is just being written is no permit
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(2 * (joinDelay + time.Second))
+		}
 		if err := j.Err(); err != nil || !a.Joined("demo") {
 			t.Errorf("with a new permit: %v", err)
 		}
