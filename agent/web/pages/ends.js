@@ -109,14 +109,16 @@ function target({ name, state: is, error }) {
 }
 
 // ask has each endpoint of this user tell its tunnels. One that does not answer says why.
+// Another mesh may be chosen meanwhile: where each is asked is fixed before.
 async function ask(endpoints) {
-  const own = endpoints.filter(ours), of = mesh().name
   if (asked.busy) return
+  const of = mesh().name
+  const own = endpoints.filter(ours).map(e => ({ id: e.id, path: endpointPath(e.id, 'apps', 'tunnel', 'tunnels') }))
   const answers = asked.of === of ? asked.answers : {}
   Object.assign(asked, { of, busy: true, answers })
   const worker = async () => {
     for (let e = own.pop(); e; e = own.pop()) {
-      answers[e.id] = await api('GET', endpointPath(e.id, 'apps', 'tunnel', 'tunnels')).then(tunnels => ({ tunnels }), error => ({ error: error.message }))
+      answers[e.id] = await api('GET', e.path).then(tunnels => ({ tunnels }), error => ({ error: error.message }))
       redraw()
     }
   }
