@@ -96,18 +96,23 @@ func TestTwoClustersAreMadeJoinedAndRemoved(t *testing.T) {
 // TestWhatFailsIsRemovedToo: nothing of the demo stays, unless that is wanted.
 func TestWhatFailsIsRemovedToo(t *testing.T) {
 	for _, keep := range []bool{false, true} {
-		calls := install(t, "docker", "kubectl", "go", "kind")
-		t.Setenv("BROKEN", "rollout status")
-		if err := run(t.Context(), io.Discard, keep); err == nil || !strings.Contains(err.Error(), "broken") {
-			t.Errorf("%v", err)
-		}
-		lines := strings.Split(strings.TrimSpace(calls()), "\n")
-		if last := lines[len(lines)-1]; (last == "docker network rm ztm-demo") == keep {
-			t.Errorf("keep: %v, and the last call is %q", keep, last)
-		}
-		if slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "annotate service") }) {
-			t.Error("it went on")
-		}
+		t.Run(fmt.Sprintf("keep %t", keep), func(t *testing.T) {
+			calls := install(t, "docker", "kubectl", "go", "kind")
+			if _, err := os.Stat("deploy/kubernetes"); err != nil {
+				t.Fatalf("it does not run in the repository: %v", err)
+			}
+			t.Setenv("BROKEN", "rollout status")
+			if err := run(t.Context(), io.Discard, keep); err == nil || !strings.Contains(err.Error(), "broken") {
+				t.Errorf("%v", err)
+			}
+			lines := strings.Split(strings.TrimSpace(calls()), "\n")
+			if last := lines[len(lines)-1]; (last == "docker network rm ztm-demo") == keep {
+				t.Errorf("the last call is %q", last)
+			}
+			if slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "annotate service") }) {
+				t.Error("it went on")
+			}
+		})
 	}
 }
 
