@@ -158,7 +158,7 @@ func (k *kubelet) rollsAgents() (string, error) {
 	return "exposed: " + one + "; imported: " + two, errors.Join(err, err1, err2)
 }
 
-// slicesOf returns the UIDs of the pods of imports in the namespace shop.
+// importers returns the UIDs of the pods that import, as the slices of the namespace shop have them.
 func (k *kubelet) importers() (string, error) {
 	return k.c.kubectl("", "get", "endpointslices", "-n", "shop", "-l", "endpointslice.kubernetes.io/managed-by=ztm.dev", "-o", "jsonpath={.items[*].endpoints[*].targetRef.uid}")
 }
