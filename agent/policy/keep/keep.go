@@ -146,7 +146,7 @@ func (k *Keeper) load() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.head, k.known, k.line = h, time.Now(), lineOf(h, nil)
-	if err := k.recallLocked(); err != nil {
+	if err := k.recallLocked(h); err != nil {
 		return err
 	}
 	if found, err := k.State.Load(stateOwn, &slice); err == nil && found {

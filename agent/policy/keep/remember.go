@@ -43,14 +43,15 @@ func remember(made []*proposal, line []string) remembered {
 	return r
 }
 
-// recallLocked reads what is remembered beside the head.
-func (k *Keeper) recallLocked() error {
+// recallLocked reads what is remembered beside the head. A line that is remembered of an older head is
+// not that of this one.
+func (k *Keeper) recallLocked(h *signed.Signed) error {
 	var r remembered
 	found, err := k.State.Load(stateMade, &r)
 	if err != nil || !found {
 		return err
 	}
-	k.line = r.Line[:min(len(r.Line), maxLine)]
+	k.line = lineOf(h, r.Line)
 	for _, row := range r.Made {
 		head, err := signed.OpenHead(k.Verifier.Trust(), row.Head)
 		if err != nil {

@@ -87,6 +87,44 @@ func TestWhatAnotherTookBackIsNotChangedAgainAfterARestart(t *testing.T) {
 	})
 }
 
+func TestALineIsThatOfTheHeadAlsoAfterARestart(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		one := m.join("root", "root")
+		for _, u := range []string{"a", "b", "c"} {
+			one.propose(put(0, u))
+		}
+		two := m.join("spare", "root")
+		two.lets("x")
+		two.Connected()
+		has := func() bool { return two.Head() != nil && two.Head().Sum == one.Head().Sum && !two.behind() }
+		eventually(t, "the other has the source and its line", has)
+		known := func(n *node) []string {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return slices.Clone(n.line)
+		}
+		if line := known(two); len(line) != 2 {
+			t.Fatalf("its line: %v", line)
+		}
+		for _, u := range []string{"d", "e"} {
+			one.propose(put(0, u))
+			eventually(t, "the other has the next version", has)
+		}
+		two.restart()
+		if line := known(two); len(line) == 0 || line[0] != two.Head().Previous {
+			t.Errorf("after a restart the line begins with another head than the one before: %v", line)
+		}
+		wrong := append([]string{"another"}, known(one)...)
+		source, _, err := two.Source()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := two.adoptSource(source, two.Head(), wrong); err != nil || slices.Contains(known(two), "another") {
+			t.Errorf("the line of another head is taken: %v", err)
+		}
+	})
+}
+
 func TestAPolicyOfWhichNoSliceCanBeMadeIsNotPutInForce(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		root := m.join("root", "root")

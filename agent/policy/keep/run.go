@@ -214,7 +214,7 @@ func (k *Keeper) adoptSource(source *signed.Source, head *signed.Signed, line []
 		return nil
 	}
 	k.source = source
-	if len(line) <= len(k.line) {
+	if len(line) <= len(k.line) || line[0] != head.Previous { // of another head
 		return nil
 	}
 	k.line = line
