@@ -126,11 +126,21 @@ func TestAnAgentAtRestHasOneGoroutineAtTheHub(t *testing.T) {
 	h := start(t)
 	bob := h.device("bob").online("b")
 	bob.next(tunnel.EventHubs)
-	eventually(t, "nothing of the hub waits but what reads", func() bool {
+	at := func(function string) bool {
 		all := make([]byte, 4<<20)
-		all = all[:runtime.Stack(all, true)]
-		return !bytes.Contains(all, []byte("h2.(*Conn).serve(")) && !bytes.Contains(all, []byte("hub.(*session).tell("))
-	})
+		return bytes.Contains(all[:runtime.Stack(all, true)], []byte(function))
+	}
+	const serves, tells = "h2.(*Conn).serve(", "hub.(*session).tell("
+	stuck := h.device("carol")
+	if err := stuck.put(stuck.session(), stuck.record("c")); err != nil {
+		t.Fatal(err)
+	}
+	f := newRawClient(t, stuck, noWindow)
+	f.get(1, tunnel.PathEvents)
+	f.get(3, tunnel.PathHub)
+	eventually(t, "an agent that takes no answer is served, and told of events", func() bool { return at(serves) && at(tells) })
+	f.c.NetConn().Close()
+	eventually(t, "nothing of the hub waits but what reads", func() bool { return !at(serves) && !at(tells) })
 	h.evict(h.device("alice").online("a"), "nobody")
 	if e := bob.next(tunnel.EventTrust); e.Version != 1 {
 		t.Errorf("then it is told %+v", e)
