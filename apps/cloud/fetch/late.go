@@ -16,16 +16,20 @@ const (
 )
 
 // borrowLocked asks this source for a block, or the list of blocks, with which another one is late.
-// That one may bring it all the same, and it is dropped then. Where nobody is late yet, it has the
-// link woken when somebody is.
+// That one may bring it all the same, and it is dropped then. A source that owes something itself is
+// asked for nothing. Where nobody is late yet, or the job may have no more yet, it has the link woken
+// when that is over.
 func (l *link) borrowLocked(out []byte) []byte {
+	if len(l.sent) > 0 {
+		return out // its end wakes the link
+	}
 	now, soonest := time.Now(), time.Duration(0)
 	for _, o := range l.f.links {
 		for _, a := range o.sent {
 			if o == l || !l.mayBorrowLocked(a) {
 				continue
 			}
-			wait := l.lateAfter(a) - now.Sub(o.since)
+			wait := max(l.lateAfter(a)-now.Sub(o.since), a.j.Rate.wait(now))
 			if wait <= 0 && a.writing {
 				wait = writePause
 			}

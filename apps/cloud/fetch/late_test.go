@@ -155,6 +155,43 @@ func TestWhatASourceIsLateWithIsAskedOfAnother(t *testing.T) {
 	}
 }
 
+func TestASourceIsAskedForWhatAnotherIsLateWithOnceItOwesNothingAndTheRateAllowsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHolder("", bytesOf(4*blocks.MinBlock))
+		f := New(Config{})
+		j := f.newJob(Want{Content: h.c, List: h.list, Rate: NewRate(blocks.MinBlock)})
+		link := func(name string) *link {
+			l := &link{f: f, id: identity.IDOf([]byte(name)), slow: time.AfterFunc(time.Hour, func() {})}
+			f.links[l.id], j.sources[l.id] = l, &source{has: h.have}
+			return l
+		}
+		f.mu.Lock()
+		late, quick := link("late"), link("quick")
+		late.sendLocked(&asked{Request: wire.Request{Op: wire.Block, Content: h.c.Hash, N: 0}, j: j}, nil)
+		f.mu.Unlock()
+		<-time.After(f.Stall)
+		own := &asked{Request: wire.Request{Op: wire.Block, Content: h.c.Hash, N: 1}, j: j}
+		borrows := func(want bool, when string) {
+			t.Helper()
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if got := len(quick.borrowLocked(nil)) > 0; got != want {
+				t.Errorf("%s: %v", when, got)
+			}
+		}
+		f.mu.Lock()
+		quick.sendLocked(own, nil)
+		f.mu.Unlock()
+		<-time.After(2 * time.Second)
+		borrows(false, "while it owes a block of its own")
+		quick.answered(own)
+		j.Rate.spend(blocks.MinBlock, time.Now())
+		borrows(false, "while the rate is spent")
+		<-time.After(time.Second)
+		borrows(true, "when both are over")
+	})
+}
+
 func TestASlowSourceThatAloneHasABlockIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		file := bytesOf(4 * blocks.MinBlock)
