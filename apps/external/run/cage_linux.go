@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,7 +20,7 @@ import (
 // processes of an app have together:
 //
 //	the unit of the agent, delegated, without processes -> agent, in which it runs (DelegateSubgroup= of systemd)
-//	                                                     -> app-RANDOM, for each start of an app: memory.max, pids.max
+//	                                                     -> app-PID-RANDOM, for each start of an app: memory.max, pids.max
 //
 // The agent moves nothing but its apps, and makes nothing outside. Without such a part it counts by itself,
 // which it does in any case.
@@ -65,7 +66,9 @@ func given(root, own string, delegated func(dir string) bool) string {
 		left, err := filepath.Glob(filepath.Join(dir, "app-*"))
 		if err == nil {
 			for _, old := range left {
-				os.Remove(old) // of an agent that was killed; one with processes stays
+				if !strings.HasPrefix(filepath.Base(old), groupPrefix()) { // nobody may be in it yet
+					os.Remove(old) // of an agent that was killed; one with processes stays
+				}
 			}
 		}
 		return dir
@@ -73,12 +76,15 @@ func given(root, own string, delegated func(dir string) bool) string {
 	return ""
 }
 
+// groupPrefix begins the names of the groups of this agent, whatever the mesh of the app.
+func groupPrefix() string { return fmt.Sprintf("app-%d-", os.Getpid()) }
+
 // newCage makes a group below dir. Without one the agent counts alone: "" is no failure.
 func newCage(dir string, rights manifest.Rights) string {
 	if dir == "" {
 		return ""
 	}
-	cage := filepath.Join(dir, "app-"+strings.ToLower(rand.Text()))
+	cage := filepath.Join(dir, groupPrefix()+strings.ToLower(rand.Text()))
 	if os.Mkdir(cage, 0o700) != nil {
 		return ""
 	}
@@ -108,6 +114,25 @@ func closeCage(cage string, rights manifest.Rights) (why string) {
 			}
 		}
 	}
-	os.Remove(cage)
+	removeCage(cage)
 	return why
+}
+
+// emptying is how long a group whose processes were killed may have some.
+const emptying = 2 * time.Second
+
+// removeCage removes a group and ends all that is in it: what has left the session of the program,
+// too. Linux before 5.14 cannot end it: the group stays then until the agent starts again.
+func removeCage(cage string) {
+	kill, err := os.OpenFile(filepath.Join(cage, "cgroup.kill"), os.O_WRONLY, 0)
+	if err == nil {
+		_, err = kill.WriteString("1")
+		kill.Close()
+	}
+	for late := time.Now().Add(emptying); ; {
+		if !errors.Is(os.Remove(cage), unix.EBUSY) || err != nil || time.Now().After(late) {
+			return
+		}
+		<-time.After(10 * time.Millisecond)
+	}
 }

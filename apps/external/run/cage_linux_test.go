@@ -51,6 +51,39 @@ func TestAnAgentMakesGroupsWhereItWasGivenAPartOfTheTreeAndNowhereElse(t *testin
 	}
 }
 
+func TestTheGroupsThatAnAgentHasMadeStayWhenItLooksForAnotherMesh(t *testing.T) {
+	root, own := service(t, "", "0::/system.slice/ztm.service/agent\n")
+	yes := func(string) bool { return true }
+	dir := given(root, own, yes)
+	left := filepath.Join(dir, "app-0-left")
+	if err := os.Mkdir(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	fresh := filepath.Join(dir, filepath.Base(newCage(dir, manifest.Rights{})))
+	for _, file := range []string{"memory.max", "memory.oom.group", "pids.max", "memory.swap.max"} {
+		os.Remove(filepath.Join(fresh, file)) // a real one can be removed with them in it
+	}
+	given(root, own, yes)
+	if _, err := os.Stat(fresh); err != nil {
+		t.Errorf("a group that nobody has entered yet: %v", err)
+	}
+	if _, err := os.Stat(left); err == nil {
+		t.Error("a group of an agent that was killed stays")
+	}
+}
+
+func TestWhatIsInAGroupEndsWithTheProgram(t *testing.T) {
+	cage := newCage(t.TempDir(), manifest.Rights{})
+	kill := filepath.Join(cage, "cgroup.kill")
+	if err := os.WriteFile(kill, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	closeCage(cage, manifest.Rights{})
+	if got, err := os.ReadFile(kill); err != nil || string(got) != "1" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 func TestAnAppHasAGroupWithItsLimitsUntilItEnds(t *testing.T) {
 	dir, rights := t.TempDir(), manifest.Rights{Memory: 1 << 20, Processes: 5}
 	cage := newCage(dir, rights)
