@@ -122,8 +122,8 @@ func (p commands) canCommand() *cli.Command {
 		Name: "can", Category: apps.AtEndpoint, ArgsUsage: "[USER]", Usage: "list what the policy gives a user, or what you may reach at an endpoint",
 		Description: "With USER it is asked at an endpoint of root that holds the CA key, and lists what the policy gives. What the rules of\n" +
 			"endpoints let the user do beside that, or keep from them, only those endpoints know: ask them with `ztm who-can reach`.\n" +
-			"With --at EP endpoint EP is asked what you may reach there, by its owner's rules and the policy. Everybody may ask that of\n" +
-			"themselves.\n\n" + apps.Example("ztm can --at nas", "ztm can bob"),
+			"With --at EP endpoint EP is asked what you may reach there, by its owner's rules and the policy. Everybody may ask that\n" +
+			"of themselves.\n\n" + apps.Example("ztm can --at nas", "ztm can bob"),
 		Flags: []cli.Flag{&cli.StringFlag{Name: "at", Usage: "ask endpoint `EP` what you may reach there"}},
 		Action: func(x *cli.Context) error {
 			if ep := x.String("at"); ep != "" {
