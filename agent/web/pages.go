@@ -2,11 +2,9 @@ package web
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
-	"io"
 	"io/fs"
 	"net/http"
 	"path"
@@ -74,18 +72,6 @@ func serveFile(w http.ResponseWriter, r *http.Request, from fs.FS, file, name st
 
 // packed reports whether a file is compressed.
 func packed(b []byte) bool { return bytes.HasPrefix(b, []byte{0x1f, 0x8b}) } // RFC 1952 section 2.3.1
-
-// unpacked is what a file says, compressed or not.
-func unpacked(b []byte) ([]byte, error) {
-	if !packed(b) {
-		return b, nil
-	}
-	var z gzip.Reader
-	if err := z.Reset(bytes.NewReader(b)); err != nil {
-		return nil, err
-	}
-	return io.ReadAll(&z)
-}
 
 // send serves a file of the binary. A browser may keep it, and asks whether it is still the same.
 func send(w http.ResponseWriter, r *http.Request, kind string, b []byte) {

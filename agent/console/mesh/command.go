@@ -124,8 +124,8 @@ func (c commands) members() []*cli.Command {
 		{
 			Name: "forget", Category: apps.InMesh, ArgsUsage: "NAME", Usage: "forget the user behind the name of an endpoint",
 			Description: "The first use of a name by `ztm terminal`, `ztm script` or `ztm forward` remembers its user, and so does that of a\n" +
-				"cluster's name by `ztm kube login`. The name is refused when another user has it later. Run this only after the new owner has confirmed the change. The next use of the name\n" +
-				"remembers its user anew.\n\n" +
+				"cluster's name by `ztm kube login`. The name is refused when another user has it later. Run this only after the new\n" +
+				"owner has confirmed the change. The next use of the name remembers its user anew.\n\n" +
 				"Example:\n  ztm forget office",
 			Action: func(x *cli.Context) error { return c.forget(x.Context, x.Args().First()) },
 		},

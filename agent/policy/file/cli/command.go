@@ -52,7 +52,8 @@ func Commands(c *console.Console) []*cli.Command {
 			Description: "It asks endpoints for the rules of their owners, all that are online or those that are named, and changes nothing: look\n" +
 				"at the file and apply it. At these endpoints everybody reaches what they reached before. No grant is for an endpoint\n" +
 				"that does not answer: name it later, and what is printed then has its rules beside the policy in force. Once that is\n" +
-				"so, a rule for one target can be left to the policy: --users @policy. It is done at an endpoint of root that holds the CA key.\n\n" + apps.Example("ztm policy adopt > policy.yaml", "ztm policy adopt nas till-7 > policy.yaml"),
+				"so, a rule for one target can be left to the policy: --users @policy. It is done at an endpoint of root that holds\n" +
+				"the CA key.\n\n" + apps.Example("ztm policy adopt > policy.yaml", "ztm policy adopt nas till-7 > policy.yaml"),
 			Action: func(x *cli.Context) error { return p.adopt(x.Context, x.Args().Slice()) },
 		},
 		{
