@@ -26,7 +26,7 @@ func (m *mesh) newKeeper() *keep.Keeper {
 		Online: func(ctx context.Context) ([]apps.Endpoint, error) {
 			return m.Endpoints(ctx, apps.Filter{Online: true})
 		},
-		Hint:  func(t time.Time) { m.verifier.Clock().Hint(t, m.authority.Own().NotAfter) },
+		SigningTime: m.authority.SigningTime, Hint: func(t time.Time) { m.verifier.Clock().Hint(t, m.authority.Own().NotAfter) },
 		User:  m.authority.User,
 		App:   func(name string) any { return m.apps[name] },
 		Apps:  func() []string { return slices.Sorted(maps.Keys(m.apps)) },

@@ -163,7 +163,7 @@ func (a *Authority) evictOnce(ctx context.Context, out *api.Evicted, e identity.
 	list, err := a.issueTrust(ctx, func(t *identity.Trust, ca *identity.CA, now time.Time) (*identity.Trust, error) {
 		// The time in the list is a hint for devices without a clock: one that is ahead must not be
 		// in it. The reach of the eviction is by our own clock, which admitted.
-		at := a.hubTime(ctx, now)
+		at := a.SigningTime(ctx, now)
 		e.At = at
 		return t.EvictAll(ca, at, e)
 	})
@@ -434,7 +434,7 @@ func (a *Authority) merged(ctx context.Context, s *tunnel.Session) (*identity.Tr
 	if err != nil {
 		return nil, err
 	}
-	list, err := own.Unite(ca, a.hubTime(ctx, a.Verifier.Clock().Now()), doc)
+	list, err := own.Unite(ca, a.SigningTime(ctx, a.Verifier.Clock().Now()), doc)
 	if errors.Is(err, identity.ErrNoCA) { // the mesh has another CA by now, whose key is elsewhere
 		return nil, fmt.Errorf("evict again from an endpoint that holds the mesh's CA key: %w", err)
 	}
@@ -463,11 +463,12 @@ func (a *Authority) KeepSettling() {
 	}
 }
 
-// hubTime is the time for a list that this device signs: its own, but not later than the hub's. A
-// hub that says that it is earlier than what is known is not believed.
-func (a *Authority) hubTime(ctx context.Context, now time.Time) time.Time {
+// SigningTime is the time for what this device signs with the CA key, and what clocks of others are
+// then moved to: now, its own, but not later than the hub's. A hub that says that it is earlier than
+// what is known is not believed. Without a hub it is now.
+func (a *Authority) SigningTime(ctx context.Context, now time.Time) time.Time {
 	hub, ok := a.askHubTime(ctx)
-	if ok && now.Sub(hub) > MaxHubAhead && hub.After(a.Verifier.Trust().Issued()) && hub.After(a.Own().NotBefore) {
+	if ok && now.Sub(hub) > MaxHubAhead && !hub.Before(a.Verifier.Trust().Issued()) && !hub.Before(a.Own().NotBefore) {
 		a.Log.Warn("this device's clock is ahead of the hub's: is it right?", "hub", hub.UTC(), "here", now.UTC())
 		return hub
 	}

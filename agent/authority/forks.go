@@ -46,7 +46,7 @@ func (a *Authority) takeList(doc []byte) error {
 func (a *Authority) unite(ctx context.Context, doc []byte) error {
 	replaced := false
 	list, err := a.issueTrust(ctx, func(t *identity.Trust, ca *identity.CA, now time.Time) (*identity.Trust, error) {
-		list, err := t.Unite(ca, a.hubTime(ctx, now), doc)
+		list, err := t.Unite(ca, a.SigningTime(ctx, now), doc)
 		replaced = errors.Is(err, identity.ErrNoCA)
 		return list, err
 	})

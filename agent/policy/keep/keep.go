@@ -50,6 +50,10 @@ type Config struct {
 	// Online lists the endpoints that are online.
 	Online func(ctx context.Context) ([]apps.Endpoint, error)
 
+	// SigningTime is the time for a head that is signed here: now, or what a hub says where this
+	// device's clock is ahead. Nobody can take it back: clocks are moved to it.
+	SigningTime func(ctx context.Context, now time.Time) time.Time
+
 	// Hint gives a device without a clock the time at which a head was signed: what has ended by then
 	// does not come back.
 	Hint func(time.Time)

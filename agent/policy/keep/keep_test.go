@@ -110,7 +110,8 @@ func (n *node) start(s apps.State) {
 	n.Keeper = New(Config{
 		Self: n.peer.ID, Log: log, PeerLog: limit.NewLog(log), Verifier: identity.NewVerifier(n.m.trust, identity.NewClock()), State: s, First: n.first,
 		Work: new(inflight.Tracker), Life: life, Ask: n.ask, Holders: n.holders, Online: n.others, Hint: func(time.Time) {},
-		User: func() string { return n.peer.User }, App: func(string) any { return ruled(func(string) []string { return []string{"group:ops"} }) },
+		SigningTime: func(_ context.Context, now time.Time) time.Time { return now },
+		User:        func() string { return n.peer.User }, App: func(string) any { return ruled(func(string) []string { return []string{"group:ops"} }) },
 		Signer: func() (*identity.CA, error) {
 			if !n.signs {
 				return nil, errors.New("no CA key")

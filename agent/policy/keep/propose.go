@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -93,12 +94,13 @@ func (k *Keeper) Propose(ctx context.Context, change func(*signed.Source) error)
 	k.proposing.Lock()
 	defer k.proposing.Unlock()
 	k.learn(ctx)
+	at := k.SigningTime(ctx, k.Verifier.Clock().Now())
 	for attempt := 0; ; attempt++ {
 		if _, _, err := k.whole(); answer.CodeOf(err) == answer.Conflict && attempt < attempts {
 			k.learn(ctx) // whoever made the head that is known here has another by now
 			continue
 		}
-		p, doc, err := k.next(ca, change)
+		p, doc, err := k.next(ca, at, change)
 		if err == nil {
 			err = k.commit(p, doc)
 		}
@@ -149,9 +151,9 @@ func (k *Keeper) learn(ctx context.Context) {
 	wg.Wait()
 }
 
-// next makes the next version and the document of its source. Errors match [identity.ErrRollback] where
-// there is another head by now.
-func (k *Keeper) next(ca *identity.CA, change func(*signed.Source) error) (*proposal, []byte, error) {
+// next makes the next version, signed at a time, and the document of its source. Errors match
+// [identity.ErrRollback] where there is another head by now.
+func (k *Keeper) next(ca *identity.CA, at time.Time, change func(*signed.Source) error) (*proposal, []byte, error) {
 	old, head, err := k.whole()
 	if err != nil {
 		return nil, nil, err
@@ -181,7 +183,7 @@ func (k *Keeper) next(ca *identity.CA, change func(*signed.Source) error) (*prop
 		return nil, nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	trust := k.Verifier.Trust()
-	h := signed.Head{Mesh: trust.Mesh(), Version: 1, Issued: k.now(), Trust: trust.Version(), Source: signed.Sum(doc), Mode: source.Mode, Direct: source.Direct}
+	h := signed.Head{Mesh: trust.Mesh(), Version: 1, Issued: at.Unix(), Trust: trust.Version(), Source: signed.Sum(doc), Mode: source.Mode, Direct: source.Direct}
 	if head != nil {
 		h.Version, h.Issued, h.Previous = head.Version+1, max(h.Issued, head.Issued), head.Sum
 	}
