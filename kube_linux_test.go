@@ -2,9 +2,13 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -12,18 +16,33 @@ import (
 	"ztm/apps/appstest"
 )
 
-// In a pod of the manifests: another account, no capabilities, and a volume whose root is root's.
+// readOnly runs its arguments as another account, where nothing can be written but in the volume
+// that its first argument names.
+const readOnly = `set -e
+mount --bind "$0" "$0"
+mount -o remount,bind,ro /
+exec setpriv --reuid=65532 --regid=65532 --clear-groups --bounding-set=-all "$@"`
+
+// In a pod of the manifests: another account, no capabilities, a root that is read only, and a volume
+// whose root is root's.
 func TestAnAgentRunsAsNobodyInAVolumeOfRoot(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can be somebody else")
 	}
 	t.Run("a process of many", func(t *testing.T) { runAsNobody(t, 0) })
+	t.Run("a root that is read only", func(t *testing.T) {
+		if err := exec.Command("unshare", "--mount", "sh", "-c", readOnly, os.TempDir(), "true").Run(); err != nil {
+			t.Skipf("nothing is mounted here: %v", err)
+		}
+		runAsNobody(t, 0, "unshare", "--mount", "sh", "-c", readOnly)
+	})
 	// The first process of a namespace gets no signal that it has not asked for.
 	t.Run("the first process", func(t *testing.T) { runAsNobody(t, syscall.CLONE_NEWPID) })
 }
 
-// runAsNobody runs an agent with an account of its own, in namespaces of its own, until SIGTERM ends it.
-func runAsNobody(t *testing.T, namespaces uintptr) {
+// runAsNobody runs an agent with an account of its own, in namespaces of its own, until SIGTERM ends
+// it. What is through takes the volume and the command line, and the account is its to change.
+func runAsNobody(t *testing.T, namespaces uintptr, through ...string) {
 	t.Helper()
 	const user = 65532
 	bin, volume := t.TempDir(), t.TempDir()
@@ -54,8 +73,14 @@ func runAsNobody(t *testing.T, namespaces uintptr) {
 		t.Fatal(err)
 	}
 	data := filepath.Join(volume, "data")
-	cmd := command(t, bin, data, program.Name(), "run", "agent", "--drain", "1s")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}, Cloneflags: namespaces}
+	line := []string{program.Name(), "run", "agent", "--drain", "1s"}
+	if len(through) > 0 {
+		line = slices.Concat(through, []string{volume}, line)
+	}
+	cmd := command(t, bin, data, line[0], line[1:]...)
+	if len(through) == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}, Cloneflags: namespaces}
+	}
 	var log appstest.Buffer
 	cmd.Stderr, cmd.Dir = &log, "/"
 	if err := cmd.Start(); namespaces != 0 && errors.Is(err, syscall.EPERM) {
@@ -73,6 +98,12 @@ func runAsNobody(t *testing.T, namespaces uintptr) {
 	})
 	if fi, err := os.Stat(data); err != nil || fi.Mode().Perm() != 0o700 {
 		t.Errorf("%v, %v", fi, err)
+	}
+	if len(through) > 0 {
+		mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", cmd.Process.Pid))
+		if err != nil || !regexp.MustCompile(`(?m)^\S+ \S+ \S+ \S+ / ro[, ]`).Match(mounts) {
+			t.Errorf("the root can be written: %v\n%s", err, mounts)
+		}
 	}
 	cmd.Process.Signal(syscall.SIGTERM)
 	if err := cmd.Wait(); err != nil {
