@@ -49,6 +49,9 @@ func TestAPolicyThatIsAdoptedFromTheRulesOfEndpointsChangesNothing(t *testing.T)
 	if status != 0 || !strings.Contains(errs, "ep-away") {
 		t.Fatalf("status %d: %s", status, errs)
 	}
+	if strings.Contains(file, "kube") {
+		t.Errorf("a grant is for a cluster, and no endpoint leads to one:\n%s", file)
+	}
 	w.write("policy.yaml", file)
 	say := w.liveFlow(listen)
 	w.ztm("root", "policy", "apply", "-f", w.path("policy.yaml"))
@@ -96,7 +99,7 @@ func TestEverybodyLearnsWhatTheyMayReachAtAnEndpointAndNothingOfOthers(t *testin
 		w.ztm("office", strings.Fields(rule)...)
 	}
 	out := w.ztm("bob", "can", "--at", "ep-office")
-	for what, want := range map[string]bool{"tunnel/tcp/echo": true, "tunnel/forward/*": true, "other": false, "carol": false, "terminal": false} {
+	for what, want := range map[string]bool{"tunnel/tcp/echo": true, "tunnel/forward/*": true, "other": false, "carol": false, "terminal": false, "kube": false} {
 		if strings.Contains(out, what) != want {
 			t.Errorf("%s is in it: %v\n%s", what, !want, out)
 		}

@@ -18,6 +18,7 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/policy"
 )
 
 // Name is the app's name, the first segment of its paths.
@@ -60,6 +61,17 @@ func (a *App) Judge(func(apps.Peer, string) bool) {
 	if x != nil {
 		x.judge()
 	}
+}
+
+// Rule implements [apps.Ruled]. Everybody reaches an API server that this endpoint leads to, and the
+// cluster's own rules say what each may do there. Without one there is nothing to reach.
+func (a *App) Rule(string) ([]string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.server == nil {
+		return nil, nil
+	}
+	return []string{policy.Anybody}, nil
 }
 
 // Serve carries the requests of a peer to the API server.

@@ -212,6 +212,24 @@ func TestAnEndpointWithoutAClusterSaysSo(t *testing.T) {
 	}
 }
 
+func TestARuleNamesEverybodyWhereThereIsAClusterAndNobodyElsewhere(t *testing.T) {
+	var n appstest.Net
+	h := n.Join("b", "root")
+	app, _ := h.Start(t, Name, New)
+	s, _ := upstream(t)
+	for _, c := range []struct {
+		server string
+		want   []string
+	}{{"", nil}, {s.URL, []string{"*"}}, {"", nil}} {
+		if err := h.API("PUT", "kube/server", Server{URL: c.server}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if who, err := app.(apps.Ruled).Rule(""); err != nil || !slices.Equal(who, c.want) {
+			t.Errorf("with the server %q: %q, %v", c.server, who, err)
+		}
+	}
+}
+
 // login makes a login at a for b, and a client that trusts it.
 func (w *way) login(t *testing.T) (Login, *http.Client) {
 	t.Helper()
