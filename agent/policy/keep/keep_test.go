@@ -434,48 +434,67 @@ func (n *node) reached(is bool) {
 }
 
 func TestSeveralChangesOfAHolderThatWasApartAreNotLost(t *testing.T) {
-	bubble(t, func(t *testing.T, m *mesh) {
-		one, two := m.join("root", "root"), m.join("spare", "root")
-		one.lets("x")
-		one.propose(put(0, "first"))
-		eventually(t, "both have the first version", func() bool { return two.Head() != nil })
-		one.reached(false)
-		for _, u := range []string{"a", "b", "c"} {
-			one.propose(put(0, u))
-		}
-		for _, u := range []string{"d", "e", "f", "g"} {
-			two.propose(put(0, u))
-		}
-		one.reached(true)
-		one.Connected()
-		eventually(t, "all are in the group", func() bool {
-			return !slices.ContainsFunc([]string{"first", "a", "b", "c", "d", "e", "f", "g"}, func(u string) bool { return !one.lets(u) })
-		})
+	bubble(t, func(t *testing.T, m *mesh) { m.losesNothing(t, func(*node) {}) })
+}
+
+// losesNothing has a holder make changes while another makes more of them, and do something before it
+// hears of these. Both have set the end of guest: end is what the other has set.
+func (m *mesh) losesNothing(t *testing.T, before func(*node)) (one, two *node, end int64) {
+	t.Helper()
+	one, two = m.join("root", "root"), m.join("spare", "root")
+	one.lets("x")
+	one.propose(put(0, "first"))
+	eventually(t, "both have the first version", func() bool { return two.Head() != nil })
+	one.reached(false)
+	end = time.Now().Add(24 * time.Hour).Unix()
+	for _, change := range []func(*signed.Source) error{put(0, "a", "b"), put(0, "c"), ends("guest", end-1)} {
+		one.propose(change)
+	}
+	for _, change := range []func(*signed.Source) error{put(0, "d"), put(0, "e"), put(0, "f"), ends("guest", end)} {
+		two.propose(change)
+	}
+	before(one)
+	one.reached(true)
+	one.Connected()
+	eventually(t, "all are in the group", func() bool {
+		return !slices.ContainsFunc([]string{"first", "a", "b", "c", "d", "e", "f"}, func(u string) bool { return !one.lets(u) })
 	})
+	return one, two, end
 }
 
 func TestWhatAnotherHolderTakesBackIsNotChangedAgain(t *testing.T) {
-	bubble(t, func(t *testing.T, m *mesh) {
-		one, two := m.join("root", "root"), m.join("spare", "root")
-		one.lets("x")
-		two.lets("x")
-		for _, apart := range []bool{false, true} { // told of each version, and of the last one alone
-			one.propose(put(0, "bob"))
-			eventually(t, "bob is let in", func() bool { return one.lets("bob") && two.lets("bob") })
-			one.reached(!apart)
-			two.propose(func(s *signed.Source) error { delete(s.Groups, "ops"); return nil })
-			two.propose(put(0, "carol"))
-			two.propose(put(0, "dave"))
-			one.reached(true)
-			one.Connected()
-			eventually(t, "dave is let in and bob is not", func() bool { return one.lets("dave") && !one.lets("bob") })
-			timer := time.NewTimer(time.Minute)
-			<-timer.C
-			if one.lets("bob") || two.lets("bob") || one.Head().Sum != two.Head().Sum {
-				t.Errorf("bob is back, at version %d (apart: %v)", one.Head().Version, apart)
+	bubble(t, func(t *testing.T, m *mesh) { m.takesBack(t, func(*node) {}) })
+}
+
+// takesBack has a holder take back what another has changed, and this one do something before it hears
+// of the last version.
+func (m *mesh) takesBack(t *testing.T, before func(*node)) {
+	t.Helper()
+	one, two := m.join("root", "root"), m.join("spare", "root")
+	one.lets("x")
+	two.lets("x")
+	for _, apart := range []bool{false, true} { // told of each version, and of the last one alone
+		one.propose(put(0, "bob"))
+		eventually(t, "bob is let in", func() bool { return one.lets("bob") && two.lets("bob") })
+		one.reached(!apart)
+		for _, change := range []func(*signed.Source) error{
+			func(s *signed.Source) error { delete(s.Groups, "ops"); return nil }, put(0, "carol"), put(0, "dave"),
+		} {
+			two.propose(change)
+			if !apart {
+				eventually(t, "one has it", func() bool { return one.Head().Sum == two.Head().Sum && !one.behind() })
 			}
 		}
-	})
+		before(one)
+		one.reached(true)
+		one.Connected()
+		eventually(t, "dave is let in and bob is not", func() bool { return one.lets("dave") && !one.lets("bob") })
+		timer := time.NewTimer(time.Minute)
+		<-timer.C
+		if one.lets("bob") || two.lets("bob") || one.Head().Sum != two.Head().Sum {
+			t.Errorf("bob is back, at version %d (apart: %v)", one.Head().Version, apart)
+		}
+	}
 }
 
 func TestNothingOldForeignOrForgedTakesThePlaceOfAPolicy(t *testing.T) {

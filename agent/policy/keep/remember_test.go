@@ -26,26 +26,9 @@ func ends(user string, until int64) func(*signed.Source) error {
 
 func TestAChangeThatWasLostIsMadeAgainAfterARestart(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
-		one, two := m.join("root", "root"), m.join("spare", "root")
-		one.lets("x")
-		one.propose(put(0, "first"))
-		eventually(t, "both have the first version", func() bool { return two.Head() != nil })
-		one.reached(false)
-		later := time.Now().Add(24 * time.Hour).Unix()
-		one.propose(put(0, "a", "b"))
-		one.propose(ends("guest", later))
-		for _, u := range []string{"d", "e", "f"} {
-			two.propose(put(0, u))
-		}
-		two.propose(ends("guest", later+1))
-		one.restart()
-		one.reached(true)
-		one.Connected()
-		eventually(t, "all are in the group", func() bool {
-			return !slices.ContainsFunc([]string{"first", "a", "b", "d", "e", "f"}, func(u string) bool { return !one.lets(u) })
-		})
-		if end := one.Ends("guest"); end.Unix() != later+1 {
-			t.Errorf("what both have changed is of neither or of the one that lost: %v", end)
+		one, two, end := m.losesNothing(t, (*node).restart)
+		if got := one.Ends("guest"); got.Unix() != end {
+			t.Errorf("what both have changed is of neither or of the one that lost: %v", got)
 		}
 		one.restart()
 		one.Connected()
@@ -58,33 +41,7 @@ func TestAChangeThatWasLostIsMadeAgainAfterARestart(t *testing.T) {
 }
 
 func TestWhatAnotherTookBackIsNotChangedAgainAfterARestart(t *testing.T) {
-	bubble(t, func(t *testing.T, m *mesh) {
-		one, two := m.join("root", "root"), m.join("spare", "root")
-		one.lets("x")
-		two.lets("x")
-		for _, apart := range []bool{false, true} { // told of each version, and of the last one alone
-			one.propose(put(0, "bob"))
-			eventually(t, "bob is let in", func() bool { return one.lets("bob") && two.lets("bob") })
-			one.reached(!apart)
-			for _, change := range []func(*signed.Source) error{
-				func(s *signed.Source) error { delete(s.Groups, "ops"); return nil }, put(0, "carol"), put(0, "dave"),
-			} {
-				two.propose(change)
-				if !apart {
-					eventually(t, "one has it", func() bool { return one.Head().Sum == two.Head().Sum && !one.behind() })
-				}
-			}
-			one.restart()
-			one.reached(true)
-			one.Connected()
-			eventually(t, "dave is let in and bob is not", func() bool { return one.lets("dave") && !one.lets("bob") })
-			timer := time.NewTimer(time.Minute)
-			<-timer.C
-			if one.lets("bob") || two.lets("bob") || one.Head().Sum != two.Head().Sum {
-				t.Errorf("bob is back, at version %d (apart: %v)", one.Head().Version, apart)
-			}
-		}
-	})
+	bubble(t, func(t *testing.T, m *mesh) { m.takesBack(t, (*node).restart) })
 }
 
 func TestALineIsThatOfTheHeadAlsoAfterARestart(t *testing.T) {
