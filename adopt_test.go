@@ -19,10 +19,7 @@ func (w *world) reachesBy(ep string, targets []string) string {
 }
 
 func TestAPolicyThatIsAdoptedFromTheRulesOfEndpointsChangesNothing(t *testing.T) {
-	w := newWorld(t)
-	w.join("root", "root")
-	w.join("office", "alice")
-	w.join("bob", "bob")
+	w := threeUsers(t)
 	stop := w.join("away", "alice")
 	w.ztm("root", "group", "add", "ops", "carol")
 	target, dir := echoServer(t), t.TempDir()
@@ -89,10 +86,7 @@ func TestAPolicyThatIsAdoptedFromTheRulesOfEndpointsChangesNothing(t *testing.T)
 }
 
 func TestEverybodyLearnsWhatTheyMayReachAtAnEndpointAndNothingOfOthers(t *testing.T) {
-	w := newWorld(t)
-	w.join("root", "root")
-	w.join("office", "alice")
-	w.join("bob", "bob")
+	w := threeUsers(t)
 	target := echoServer(t)
 	for _, rule := range []string{"tunnel open outbound tcp/echo --targets " + target + " --users bob", "tunnel open outbound tcp/other --targets " + target + " --users carol",
 		"tunnel allow --target 127.0.0.0/8 --users bob"} {

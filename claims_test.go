@@ -11,10 +11,7 @@ import (
 )
 
 func TestWhatADeviceSaysOfItselfGivesItNothing(t *testing.T) {
-	w := newWorld(t)
-	w.join("root", "root")
-	w.join("office", "alice")
-	w.join("bob", "bob")
+	w := threeUsers(t)
 	for _, name := range []string{"office", "bob"} { // each has all labels of the policy, by its own word
 		w.call(name, http.MethodPost, api.EndpointPath("demo", w.endpointOf(name), "labels"), []string{"kind=till", "site=12"})
 	}

@@ -45,10 +45,7 @@ func (w *world) ends(say func() error) {
 }
 
 func TestAGroupLetsItsMembersInUntilTheyLeaveOrTheirTimeEnds(t *testing.T) {
-	w := newWorld(t)
-	w.join("root", "root")
-	w.join("office", "alice")
-	w.join("bob", "bob")
+	w := threeUsers(t)
 	listen := w.tunnelTo("bob", "office", "web", echoServer(t), "--users", "group:ops")
 	w.reaches(listen, false)
 	w.ztm("root", "group", "add", "ops", "bob", "--reason", "on call")
@@ -82,10 +79,7 @@ func TestAGroupLetsItsMembersInUntilTheyLeaveOrTheirTimeEnds(t *testing.T) {
 }
 
 func TestTheAccessOfAUserWhoIsInvitedForSomeTimeEndsByItself(t *testing.T) {
-	w := newWorld(t)
-	w.join("root", "root")
-	w.join("office", "alice")
-	w.join("bob", "bob")
+	w := threeUsers(t)
 	listen := w.tunnelTo("bob", "office", "web", echoServer(t), "--users", "bob")
 	w.reaches(listen, true)
 	say := w.liveFlow(listen)

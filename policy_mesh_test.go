@@ -19,6 +19,16 @@ import (
 	"ztm/tunnel/seal"
 )
 
+// threeUsers is a world with a device of root, the office of alice and a device of bob.
+func threeUsers(t testing.TB) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("office", "alice")
+	w.join("bob", "bob")
+	return w
+}
+
 // setPolicy replaces the policy at an endpoint that holds the CA key.
 func (w *world) setPolicy(name string, change func(*policy.Source)) {
 	w.t.Helper()

@@ -15,10 +15,7 @@ import (
 )
 
 func TestTheAuditLogTellsWhatLetSomebodyInAndWhatWasChangedAndWhy(t *testing.T) {
-	w := newWorld(t)
-	w.join("root", "root")
-	w.join("office", "alice")
-	w.join("bob", "bob")
+	w := threeUsers(t)
 	listen := w.tunnelTo("bob", "office", "web", echoServer(t), "--users", "group:ops")
 	w.ztm("root", "group", "add", "ops", "bob", "--reason", "on call")
 	act := w.audited("root", "the group", func(l audit.Line) bool { return l.Target == "POST policy/groups/ops" })
@@ -68,10 +65,7 @@ func TestATerminalIsInTheAuditLogWhileItRuns(t *testing.T) {
 }
 
 func TestWhoseAccessHasEndedReadsThatAndNobodyElseDoes(t *testing.T) {
-	w := newWorld(t)
-	w.join("root", "root")
-	w.join("office", "alice")
-	w.join("bob", "bob")
+	w := threeUsers(t)
 	target := echoServer(t)
 	w.ztm("office", "tunnel", "allow", "--target", target, "--users", "bob")
 	w.setPolicy("root", func(s *policy.Source) {
