@@ -2,11 +2,9 @@ package policy
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"iter"
-	"maps"
 	"slices"
 	"sort"
 )
@@ -30,10 +28,10 @@ const (
 // EndsOf makes the Ends of users, in Unix seconds.
 func EndsOf(users map[string]int64) Ends {
 	all := make([][endSize]byte, 0, len(users))
-	for _, name := range slices.Sorted(maps.Keys(users)) {
+	for name, at := range users {
 		var e [endSize]byte
 		var end [8]byte
-		binary.BigEndian.PutUint64(end[:], uint64(min(users[name], maxEnd)))
+		binary.BigEndian.PutUint64(end[:], uint64(min(at, maxEnd)))
 		copy(e[:], markOf(name))
 		copy(e[markSize:], end[3:])
 		all = append(all, e)
@@ -91,7 +89,7 @@ func (e Ends) good() bool {
 		return false
 	}
 	for i := range e.len() {
-		if i > 0 && cmp.Compare(string(e.mark(i-1)), string(e.mark(i))) >= 0 {
+		if i > 0 && bytes.Compare(e.mark(i-1), e.mark(i)) >= 0 {
 			return false
 		}
 	}
