@@ -20,6 +20,10 @@ const (
 	lookEvery = patience / 2
 )
 
+// maxErrs is how many errors of the socket in a row end a path: a refusal may be one of the moment in
+// which the peer connects.
+const maxErrs = 16
+
 // Limits of what the peer may have kept here that nobody reads.
 const (
 	maxQueued = 64        // datagrams of a flow
@@ -31,13 +35,12 @@ type Ending string
 
 // The endings.
 const (
-	AtRest  Ending = "rest"   // no datagram went for a minute
-	ByPeer  Ending = "peer"   // the peer has ended it
-	Here    Ending = "closed" // it was closed here
-	Silent  Ending = "silent" // nothing comes any more
-	UsedUp  Ending = "used"   // its keys have sealed as much as they may
-	noEnd   Ending = ""
-	maxErrs        = 16 // of the socket in a row: a refusal may be one of the moment in which the peer connects
+	AtRest Ending = "rest"   // no datagram went for a minute
+	ByPeer Ending = "peer"   // the peer has ended it
+	Here   Ending = "closed" // it was closed here
+	Silent Ending = "silent" // nothing comes any more
+	UsedUp Ending = "used"   // its keys have sealed as much as they may
+	noEnd  Ending = ""
 )
 
 // Path is a way for the datagrams of many flows to one peer: a UDP socket that is connected to it.
