@@ -13,7 +13,6 @@ import (
 	"slices"
 	"time"
 
-	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/datagram"
 	"ztm/tunnel/direct"
@@ -23,18 +22,16 @@ import (
 
 // waiting is a round between its two requests.
 type waiting struct {
-	peer    identity.Subject
-	round   []byte
-	leg     *tunnel.Leg
+	session Session
+	round   []byte         // of one for connections, which begin with it
 	seen    netip.AddrPort // where the hub sees the peer, as the peer says
 	only    netip.Addr     // the one address that is dialled; the zero value: any
 	expires time.Time      // monotonic
 
 	// Of a round for datagrams.
-	socket  direct.Socket // nil: it is none
-	keys    datagram.Keys
-	session Session
-	over    func() // gives its place back
+	socket direct.Socket // nil: it is none
+	keys   datagram.Keys
+	over   func() // gives its place back
 }
 
 // Session is a session that a peer opened, as far as it matters here.
@@ -131,7 +128,7 @@ func (d *Direct) keep(w http.ResponseWriter, o offer, s Session) error {
 	if err != nil {
 		return err
 	}
-	waits := &waiting{peer: s.Peer, round: round, leg: s.Leg, seen: o.Seen, only: only, expires: now.Add(roundLife)}
+	waits := &waiting{session: s, round: round, seen: o.Seen, only: only, expires: now.Add(roundLife)}
 	if !bucket.Take(s.Peer.ID, now) || !d.note(o.Round, waits) {
 		return answer.Errorf(answer.Limit, "endpoint %s begins too many rounds", s.Peer.ID)
 	}
@@ -153,7 +150,7 @@ func (d *Direct) note(round string, w *waiting) bool {
 		switch {
 		case now.After(other.expires) && other.socket == nil: // one with a socket goes with its timer
 			delete(d.waiting, key)
-		case other.peer.ID == w.peer.ID:
+		case other.session.Peer.ID == w.session.Peer.ID:
 			ofPeer++
 		}
 	}
@@ -169,7 +166,7 @@ func (d *Direct) claim(round string, peer identity.ID, datagrams bool) *waiting 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	w := d.waiting[round]
-	if w == nil || w.peer.ID != peer || datagrams != (w.socket != nil) {
+	if w == nil || w.session.Peer.ID != peer || datagrams != (w.socket != nil) {
 		return nil
 	}
 	delete(d.waiting, round)
@@ -217,11 +214,12 @@ func (d *Direct) answer(w *waiting, theirs direct.Places) {
 	if err != nil {
 		return
 	}
-	candidates := d.candidates(addresses, w.leg.Near, theirs, w.only)
-	direct.Answer(ctx, d.Network, w.leg.Port(), candidates, func(ctx context.Context, at direct.Candidate, c net.Conn) bool {
+	candidates := d.candidates(addresses, w.session.Leg.Near, theirs, w.only)
+	direct.Answer(ctx, d.Network, w.session.Leg.Port(), candidates, func(ctx context.Context, at direct.Candidate, c net.Conn) bool {
 		a, err := d.receive(ctx, w, c)
 		if err != nil {
-			d.PeerLog.Info("direct "+string(w.peer.ID), "a direct connection was refused", "asked by", w.peer.ID, "from", at.To, "err", err)
+			peer := w.session.Peer.ID
+			d.PeerLog.Info("direct "+string(peer), "a direct connection was refused", "asked by", peer, "from", at.To, "err", err)
 			return false
 		}
 		tune(c)
@@ -246,7 +244,7 @@ func (d *Direct) receive(ctx context.Context, w *waiting, c net.Conn) (seal.Acce
 	}
 	c.SetReadDeadline(time.Time{})
 	a, err := seal.Server(ctx, c, d.Verifier, d.Certificate, nil)
-	if err == nil && a.Peer.ID != w.peer.ID {
+	if err == nil && a.Peer.ID != w.session.Peer.ID {
 		c.Close()
 		err = errPeer
 	}

@@ -193,7 +193,7 @@ func (d *Direct) keepDatagrams(w http.ResponseWriter, o offer, s Session) error 
 		d.paths.Release(peer)
 		return answer.Errorf(answer.Limit, "there are too many paths for datagrams")
 	}
-	waits := &waiting{peer: s.Peer, session: s, expires: now.Add(roundLife), over: func() {
+	waits := &waiting{session: s, expires: now.Add(roundLife), over: func() {
 		d.allPaths.Release(struct{}{})
 		d.paths.Release(peer)
 	}}
@@ -212,10 +212,11 @@ func (d *Direct) opens(waits *waiting, o offer) (places direct.Places, err error
 	if err != nil {
 		return places, err
 	}
-	if waits.round, err = hex.DecodeString(o.Round); err != nil {
+	round, err := hex.DecodeString(o.Round)
+	if err != nil {
 		return places, err
 	}
-	if waits.keys, err = keys(waits.session.Export, waits.round, false); err != nil {
+	if waits.keys, err = keys(waits.session.Export, round, false); err != nil {
 		return places, err
 	}
 	if waits.socket, err = d.socket(); err != nil {
@@ -223,7 +224,7 @@ func (d *Direct) opens(waits *waiting, o offer) (places direct.Places, err error
 	}
 	if !d.note(o.Round, waits) {
 		waits.socket.Close()
-		return places, answer.Errorf(answer.Limit, "endpoint %s begins too many rounds", waits.peer.ID)
+		return places, answer.Errorf(answer.Limit, "endpoint %s begins too many rounds", waits.session.Peer.ID)
 	}
 	time.AfterFunc(roundLife, func() {
 		if d.forget(o.Round, waits) {
@@ -231,7 +232,7 @@ func (d *Direct) opens(waits *waiting, o offer) (places direct.Places, err error
 			waits.over()
 		}
 	})
-	return d.places(waits.session.End, here, waits.socket, waits.peer.User), nil
+	return d.places(waits.session.End, here, waits.socket, waits.session.Peer.User), nil
 }
 
 // beginDatagrams answers the second request of a round for datagrams: the peer is looked for.

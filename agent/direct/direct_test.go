@@ -237,7 +237,7 @@ func TestWhoDoesNotKnowTheRoundReadsNothing(t *testing.T) {
 			go io.WriteString(far, says) // ends with far
 			done := make(chan error, 1)
 			go func() { // awaited below
-				_, err := f.receive(t.Context(), &waiting{peer: identity.Subject{ID: "own"}, round: []byte(strings.Repeat("a", roundLength))}, near)
+				_, err := f.receive(t.Context(), &waiting{session: Session{Peer: identity.Subject{ID: "own"}}, round: []byte(strings.Repeat("a", roundLength))}, near)
 				done <- err
 			}()
 			if got, err := io.ReadAll(far); err != nil || len(got) > 0 {
@@ -263,7 +263,7 @@ func TestAMemberThatLearnsARoundIsNotThePeer(t *testing.T) {
 		near, far := pipes(t)
 		done := make(chan error, 1)
 		go func() { // awaited below
-			_, err := f.receive(t.Context(), &waiting{peer: identity.Subject{ID: peer.ID}, round: round}, near)
+			_, err := f.receive(t.Context(), &waiting{session: Session{Peer: identity.Subject{ID: peer.ID}}, round: round}, near)
 			done <- err
 		}()
 		if _, err := far.Write(round); err != nil {
