@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"cmp"
 	"context"
 	"sync/atomic"
 	"time"
@@ -147,31 +148,17 @@ func (p *Peers) routeBeside(to identity.ID) (r *Route) {
 		return nil
 	}
 	p.pool.each(func(c *outSession) {
-		if found := c.beside.route(); found != nil && c.Peer().ID == to {
-			r = found
+		if c.Peer().ID == to {
+			r = cmp.Or(c.beside.route(), r)
 		}
 	})
 	for _, in := range p.inbounds() {
-		if found := in.beside.route(); r == nil && found != nil && in.peer.ID == to {
-			r = found
+		if r == nil && in.peer.ID == to {
+			r = in.beside.route()
 		}
 	}
 	if why := p.direct.Datagrams.Why(to); r == nil && why != "" && why != direct.TurnedOff {
 		r = &Route{Why: string(why)}
 	}
 	return r
-}
-
-// each calls f with each session that this device opened.
-func (p *pool) each(f func(*outSession)) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, ps := range p.peers {
-		for _, s := range ps.sessions {
-			f(s)
-		}
-		for _, s := range ps.old {
-			f(s)
-		}
-	}
 }

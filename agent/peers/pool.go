@@ -264,18 +264,25 @@ func (p *pool) ids() (out []identity.ID) {
 	return out
 }
 
-// closeIf closes the sessions with the peers that the function names.
-func (p *pool) closeIf(match func(identity.Subject) bool) {
+// each calls f with each session that this device opened.
+func (p *pool) each(f func(*outSession)) {
 	p.mu.Lock()
-	var out []*outSession
+	defer p.mu.Unlock()
 	for _, ps := range p.peers {
 		for _, s := range slices.Concat(ps.sessions, ps.old) {
-			if match(s.Peer()) {
-				out = append(out, s)
-			}
+			f(s)
 		}
 	}
-	p.mu.Unlock()
+}
+
+// closeIf closes the sessions with the peers that the function names.
+func (p *pool) closeIf(match func(identity.Subject) bool) {
+	var out []*outSession
+	p.each(func(s *outSession) {
+		if match(s.Peer()) {
+			out = append(out, s)
+		}
+	})
 	var wg sync.WaitGroup
 	for _, s := range out {
 		wg.Go(func() { s.Close() })
