@@ -25,15 +25,16 @@ func withAir(f *fixture) *directtest.Air {
 	return air
 }
 
-// askBeside is ask for a round for datagrams, on a session with a path of its own where met is set.
-func (f *fixture) askBeside(t *testing.T, path, user string, id identity.ID, o offer, met direct.Candidate) *httptest.ResponseRecorder {
+// askBeside is ask of an endpoint of alice for a round for datagrams, on a session with a path of its own.
+func (f *fixture) askBeside(t *testing.T, path string, id identity.ID, o offer) *httptest.ResponseRecorder {
 	t.Helper()
 	b, err := json.Marshal(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()
-	s := Session{End: End{Leg: f.leg, Path: met}, Peer: identity.Subject{ID: id, User: user}, Beside: func(Path) {},
+	met := direct.Candidate{Kind: direct.LAN, To: netip.MustParseAddrPort("10.0.0.2:5000")}
+	s := Session{End: End{Leg: f.leg, Path: met}, Peer: identity.Subject{ID: id, User: "alice"}, Beside: func(Path) {},
 		Export: func(_ []byte, n int) ([]byte, error) { return make([]byte, n), nil }}
 	if !f.Serve(w, httptest.NewRequest(http.MethodPost, path, strings.NewReader(string(b))), s) {
 		return nil
@@ -46,10 +47,9 @@ func TestRoundsForDatagramsOpenFewSocketsAndNoneForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		air := withAir(f)
-		met := direct.Candidate{Kind: direct.LAN, To: netip.MustParseAddrPort("10.0.0.2:5000")}
 		codes := map[int]int{}
 		for i := range byte(10) {
-			codes[f.askBeside(t, seal.PathDatagrams, "alice", "own", offer{Round: wordOf(i)}, met).Code]++
+			codes[f.askBeside(t, seal.PathDatagrams, "own", offer{Round: wordOf(i)}).Code]++
 		}
 		if codes[http.StatusOK] != pathsPeer || codes[http.StatusTooManyRequests] != 10-pathsPeer || air.Open() != pathsPeer {
 			t.Errorf("%v, %d sockets", codes, air.Open())
@@ -58,7 +58,7 @@ func TestRoundsForDatagramsOpenFewSocketsAndNoneForLong(t *testing.T) {
 		if air.Open() != 0 {
 			t.Errorf("%d sockets are open", air.Open())
 		}
-		if w := f.askBeside(t, seal.PathDatagramsGo, "alice", "own", offer{Round: wordOf(0)}, met); w.Code != http.StatusNotFound {
+		if w := f.askBeside(t, seal.PathDatagramsGo, "own", offer{Round: wordOf(0)}); w.Code != http.StatusNotFound {
 			t.Errorf("a round that is over: %d", w.Code)
 		}
 		f.end()
@@ -71,9 +71,8 @@ func TestARoundOfANameThatWasUsedHoldsNothingForLongEither(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		air := withAir(f)
-		met := direct.Candidate{Kind: direct.LAN, To: netip.MustParseAddrPort("10.0.0.2:5000")}
 		for _, path := range []string{seal.PathDatagrams, seal.PathDatagramsGo, seal.PathDatagrams} {
-			if w := f.askBeside(t, path, "alice", "own", offer{Round: wordOf(0)}, met); w.Code >= http.StatusBadRequest {
+			if w := f.askBeside(t, path, "own", offer{Round: wordOf(0)}); w.Code >= http.StatusBadRequest {
 				t.Fatalf("%s: %d", path, w.Code)
 			}
 			<-time.After(datagram.RoundTime)
@@ -95,14 +94,13 @@ func TestARoundForDatagramsIsNoneForConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		air := withAir(f)
-		met := direct.Candidate{Kind: direct.LAN, To: netip.MustParseAddrPort("10.0.0.2:5000")}
-		f.askBeside(t, seal.PathDatagrams, "alice", "own", offer{Round: wordOf(0)}, met)
+		f.askBeside(t, seal.PathDatagrams, "own", offer{Round: wordOf(0)})
 		for path, id := range map[string]identity.ID{seal.PathDirectGo: "own", seal.PathDatagramsGo: "other"} {
-			if w := f.askBeside(t, path, "alice", id, offer{Round: wordOf(0)}, met); w.Code != http.StatusNotFound {
+			if w := f.askBeside(t, path, id, offer{Round: wordOf(0)}); w.Code != http.StatusNotFound {
 				t.Errorf("%s of %s: %d", path, id, w.Code)
 			}
 		}
-		if w := f.askBeside(t, seal.PathDatagramsGo, "alice", "own", offer{Round: wordOf(0)}, met); w.Code != http.StatusNoContent {
+		if w := f.askBeside(t, seal.PathDatagramsGo, "own", offer{Round: wordOf(0)}); w.Code != http.StatusNoContent {
 			t.Errorf("the peer's own: %d", w.Code)
 		}
 		<-time.After(2 * datagram.RoundTime) // nobody is there
