@@ -25,8 +25,9 @@ func (p *pair) byHand(t *testing.T, socket direct.Socket) *round {
 }
 
 // talk probes at a pace that leaves no silence, and answers what it is to answer, until the socket is
-// closed.
-func (r *round) talk(wg *sync.WaitGroup, pace time.Duration, answers func(question []byte) bool) {
+// closed: stop does that, and waits.
+func (r *round) talk(pace time.Duration, answers func(question []byte) bool) (stop func()) {
+	var wg sync.WaitGroup
 	var over atomic.Bool
 	wg.Go(func() {
 		for !over.Load() {
@@ -47,6 +48,10 @@ func (r *round) talk(wg *sync.WaitGroup, pace time.Duration, answers func(questi
 			}
 		}
 	})
+	return func() {
+		r.socket.Close()
+		wg.Wait()
+	}
 }
 
 func everything([]byte) bool { return true }
@@ -69,8 +74,7 @@ func TestARoundEndsInTimeHoweverMuchAPeerSays(t *testing.T) {
 					}
 					return from, true
 				})
-				var wg sync.WaitGroup
-				p.byHand(t, p.b).talk(&wg, 30*time.Millisecond, answers)
+				defer p.byHand(t, p.b).talk(30*time.Millisecond, answers)()
 				time.AfterFunc(3*RoundTime, func() { p.b.Close() }) // so that this ends where the round does not
 				began := time.Now()
 				if _, err := Ask(t.Context(), p.a, p.keys, named(p.b)); err == nil {
@@ -82,8 +86,6 @@ func TestARoundEndsInTimeHoweverMuchAPeerSays(t *testing.T) {
 				if n := sent.Load(); n > 100 {
 					t.Errorf("%d packets were sent", n)
 				}
-				p.b.Close()
-				wg.Wait()
 			})
 		})
 	}
@@ -92,8 +94,7 @@ func TestARoundEndsInTimeHoweverMuchAPeerSays(t *testing.T) {
 func TestARoundThatIsGivenUpEndsAtOnceHoweverMuchAPeerSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair()
-		var wg sync.WaitGroup
-		p.byHand(t, p.b).talk(&wg, 30*time.Millisecond, func([]byte) bool { return false })
+		defer p.byHand(t, p.b).talk(30*time.Millisecond, func([]byte) bool { return false })()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		time.AfterFunc(RoundTime, func() { p.b.Close() })
@@ -104,8 +105,6 @@ func TestARoundThatIsGivenUpEndsAtOnceHoweverMuchAPeerSays(t *testing.T) {
 		if took := time.Since(began); took > time.Second+probeEvery {
 			t.Errorf("it took %v", took)
 		}
-		p.b.Close()
-		wg.Wait()
 	})
 }
 
@@ -117,16 +116,13 @@ func TestAPlaceIsProbedAgainWhileThePeerProbes(t *testing.T) {
 		p.air.Set(func(from, to netip.AddrPort, _ []byte) (netip.AddrPort, bool) {
 			return from, to != place(p.b) || time.Now().After(opens)
 		})
-		var wg sync.WaitGroup
-		p.byHand(t, p.b).talk(&wg, probeEvery/3, everything)
+		defer p.byHand(t, p.b).talk(probeEvery/3, everything)()
 		a, err := Ask(t.Context(), p.a, p.keys, named(p.b))
 		if err != nil {
 			t.Error(err)
 		} else {
 			a.Leave()
 		}
-		p.b.Close()
-		wg.Wait()
 	})
 }
 
@@ -181,11 +177,10 @@ func TestAPlaceThatPassesLongPacketsIsTakenAlsoWhereAnotherAnswersFirst(t *testi
 			}
 			return from, to != place(p.b) || time.Now().After(opens)
 		})
-		var wg sync.WaitGroup
 		wide, other := p.byHand(t, p.b), p.byHand(t, narrow)
 		other.out = wide.out
-		wide.talk(&wg, time.Second, everything)
-		other.talk(&wg, time.Second, everything)
+		defer wide.talk(time.Second, everything)()
+		defer other.talk(time.Second, everything)()
 		toB := named(p.b)
 		toB.Named = append(toB.Named, direct.Candidate{Kind: direct.LAN, To: place(narrow)})
 		switch a, err := Ask(t.Context(), p.a, p.keys, toB); {
@@ -196,9 +191,6 @@ func TestAPlaceThatPassesLongPacketsIsTakenAlsoWhereAnotherAnswersFirst(t *testi
 		default:
 			a.Leave()
 		}
-		p.b.Close()
-		narrow.Close()
-		wg.Wait()
 	})
 }
 
