@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -46,13 +45,17 @@ type caller struct {
 // caller has root and bob be neighbours, with a tunnel for datagrams between them.
 func (w *world) caller(l *lan) *caller {
 	w.t.Helper()
-	w.options.Network = l.host("10.1.0.1/24")
-	w.join("root", "root")
-	w.options.Network = l.host("10.1.0.2/24")
-	w.join("bob", "bob")
-	w.ztm("bob", "tunnel", "open", "outbound", "udp/echo", "--targets", echoPackets(w.t), "--users", "root")
+	w.neighbour(l, "root", "10.1.0.1/24")
+	w.neighbour(l, "bob", "10.1.0.2/24")
+	return w.callFrom("root")
+}
+
+// callFrom opens the tunnel from an agent to bob's echo.
+func (w *world) callFrom(from string) *caller {
+	w.t.Helper()
+	w.ztm("bob", "tunnel", "open", "outbound", "udp/echo", "--targets", echoPackets(w.t), "--users", from)
 	listen := appstest.FreeAddress(w.t)
-	w.ztm("root", "tunnel", "open", "inbound", "udp/echo", "--listen", listen)
+	w.ztm(from, "tunnel", "open", "inbound", "udp/echo", "--listen", listen)
 	c, err := net.Dial("udp", listen)
 	if err != nil {
 		w.t.Fatal(err)
@@ -61,8 +64,7 @@ func (w *world) caller(l *lan) *caller {
 	return &caller{Conn: c, w: w}
 }
 
-// talk sends a datagram of a length and waits for its echo, and again where one is lost; no echo comes
-// twice.
+// talk sends a datagram of a length and waits for its echo, and again where one is lost.
 func (c *caller) talk(length int) {
 	c.w.t.Helper()
 	c.said++
@@ -100,6 +102,27 @@ func (w *world) untilNotBeside(agent, to string) {
 	w.until("datagrams from "+agent+" to "+to+" are in the session", func() error {
 		if r := w.route(agent, to).Datagrams; r != nil && r.Direct != "" {
 			return errors.New(r.String())
+		}
+		return nil
+	})
+}
+
+// untilSaidWhy waits until it is said why datagrams from root to bob have no path, with a word in it.
+func (w *world) untilSaidWhy(word string) {
+	w.t.Helper()
+	w.until("it is said why", func() error {
+		if r := w.route("root", "ep-bob").Datagrams; r == nil || r.Why == "" || !strings.Contains(r.Why, word) {
+			return fmt.Errorf("%+v", r)
+		}
+		return nil
+	})
+}
+
+func (w *world) untilNoSocket(l *lan) {
+	w.t.Helper()
+	w.until("no socket is open", func() error {
+		if n := l.air.Open(); n > 0 {
+			return fmt.Errorf("%d", n)
 		}
 		return nil
 	})
@@ -160,12 +183,7 @@ func TestDatagramsAreInTheSessionWhereThePathGoesBlack(t *testing.T) {
 	w.untilNotBeside("root", "ep-bob")
 	w.untilNotBeside("bob", "ep-root")
 	c.talk(500)
-	w.until("it is said why", func() error {
-		if r := w.route("root", "ep-bob").Datagrams; r == nil || !strings.Contains(r.Why, "broke") {
-			return fmt.Errorf("%+v", r)
-		}
-		return nil
-	})
+	w.untilSaidWhy("broke")
 }
 
 // The flow is older than its second path.
@@ -176,12 +194,7 @@ func TestAFlowOfDatagramsThatLostItsPathHasOneAgain(t *testing.T) {
 	c.talk(500)
 	w.untilBeside("root", "ep-bob")
 	w.ztm("root", "config", "direct", "off")
-	w.until("no socket is open", func() error {
-		if n := l.air.Open(); n > 0 {
-			return fmt.Errorf("%d", n)
-		}
-		return nil
-	})
+	w.untilNoSocket(l)
 	w.ztm("root", "config", "direct", "auto")
 	n := counted(l, 500)
 	w.until("datagrams go directly again", func() error {
@@ -201,18 +214,8 @@ func TestDatagramsAreInTheSessionWhereNoPacketGetsThrough(t *testing.T) {
 	for range 10 {
 		c.talk(500)
 	}
-	w.until("it is said why", func() error {
-		if r := w.route("root", "ep-bob").Datagrams; r == nil || r.Why == "" {
-			return fmt.Errorf("%+v", r)
-		}
-		return nil
-	})
-	w.until("no socket is open", func() error {
-		if n := l.air.Open(); n > 0 {
-			return fmt.Errorf("%d", n)
-		}
-		return nil
-	})
+	w.untilSaidWhy("")
+	w.untilNoSocket(l)
 }
 
 func TestNoSocketForDatagramsIsOpenWhereThatIsTurnedOff(t *testing.T) {
@@ -225,12 +228,7 @@ func TestNoSocketForDatagramsIsOpenWhereThatIsTurnedOff(t *testing.T) {
 			w.untilBeside("root", "ep-bob")
 			w.ztm(side, "config", "direct", "off")
 			c.talk(500)
-			w.until("no socket is open", func() error {
-				if n := l.air.Open(); n > 0 {
-					return fmt.Errorf("%d", n)
-				}
-				return nil
-			})
+			w.untilNoSocket(l)
 			again := counted(l, 0)
 			c.talk(500)
 			if n := again.Load(); n > 0 {
@@ -243,33 +241,17 @@ func TestNoSocketForDatagramsIsOpenWhereThatIsTurnedOff(t *testing.T) {
 func TestAnEvictedUserHasNoPathForDatagrams(t *testing.T) {
 	w := newWorld(t)
 	l := newLAN(t)
-	w.options.Network = l.host("10.1.0.1/24")
-	w.join("root", "root")
-	w.options.Network = l.host("10.1.0.2/24")
-	w.join("bob", "bob")
-	w.options.Network = l.host("10.1.0.3/24")
-	w.join("eve", "eve")
-	w.ztm("bob", "tunnel", "open", "outbound", "udp/echo", "--targets", echoPackets(t), "--users", "eve")
-	listen := appstest.FreeAddress(t)
-	w.ztm("eve", "tunnel", "open", "inbound", "udp/echo", "--listen", listen)
-	conn, err := net.Dial("udp", listen)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	c := &caller{Conn: conn, w: w}
+	w.neighbour(l, "root", "10.1.0.1/24")
+	w.neighbour(l, "bob", "10.1.0.2/24")
+	w.neighbour(l, "eve", "10.1.0.3/24")
+	c := w.callFrom("eve")
 	c.talk(500)
 	w.untilBeside("eve", "ep-bob")
 	w.ztm("root", "evict", "eve")
-	w.until("the exit has no socket for it", func() error {
-		if n := l.air.Open(); n > 0 {
-			return fmt.Errorf("%d", n)
-		}
-		return nil
-	})
-	conn.SetDeadline(time.Now().Add(time.Second))
-	conn.Write([]byte("and now?"))
-	if _, err := conn.Read(make([]byte, 100)); !errors.Is(err, os.ErrDeadlineExceeded) && err == nil {
+	w.untilNoSocket(l)
+	c.SetDeadline(time.Now().Add(time.Second))
+	c.Write([]byte("and now?"))
+	if _, err := c.Read(make([]byte, 100)); err == nil {
 		t.Error("it is answered")
 	}
 }

@@ -152,13 +152,18 @@ func (l *lan) breakAll() {
 	}
 }
 
+// neighbour has an agent join that is in a network.
+func (w *world) neighbour(l *lan, agent, address string) {
+	w.t.Helper()
+	w.options.Network = l.host(address)
+	w.join(agent, agent)
+}
+
 // neighbours are root and bob in one network, and a tunnel from root to bob's service.
 func (w *world) neighbours(l *lan, target string) (listen string) {
 	w.t.Helper()
-	w.options.Network = l.host("10.1.0.1/24")
-	w.join("root", "root")
-	w.options.Network = l.host("10.1.0.2/24")
-	w.join("bob", "bob")
+	w.neighbour(l, "root", "10.1.0.1/24")
+	w.neighbour(l, "bob", "10.1.0.2/24")
 	return w.tunnelTo("root", "bob", "web", target, "--users", "root")
 }
 
