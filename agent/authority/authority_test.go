@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -118,6 +119,18 @@ func TestARenewalOfAHubDoesNotOutliveAnEvictionOfIt(t *testing.T) {
 	a.Verifier.Set(evicted)
 	if _, err := a.Verifier.Certificate(renewed, identity.RoleHub); !errors.Is(err, identity.ErrEvicted) {
 		t.Errorf("what it was given is good: %v", err)
+	}
+}
+
+func TestAHubThatAnswersIsAskedBeforeOneThatMayBeSilent(t *testing.T) {
+	stands := &tunnel.Session{}
+	hubs := []control.Hub{{ID: "gone", Failed: true}, {ID: "hangs", Session: stands, Suspect: true}, {ID: "unmet"}, {ID: "second", Session: stands}, {ID: "third", Session: stands}}
+	var got []identity.ID
+	for _, h := range soonestFirst(hubs) {
+		got = append(got, h.ID)
+	}
+	if want := []identity.ID{"second", "third", "unmet", "gone", "hangs"}; !slices.Equal(got, want) {
+		t.Errorf("they are asked in the order %v, want %v", got, want)
 	}
 }
 

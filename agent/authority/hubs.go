@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"encoding/pem"
@@ -33,11 +34,28 @@ func (a *Authority) InviteHub(key ed25519.PublicKey, names []string) (*identity.
 	}, nil
 }
 
-// hubsOfMesh are the hubs that are known and that are not evicted; those that were never met have an
-// address alone.
+// hubsOfMesh are the hubs that are known and that are not evicted, those first that answer soonest;
+// those that were never met have an address alone.
 func (a *Authority) hubsOfMesh() []control.Hub {
 	trust := a.Verifier.Trust()
-	return slices.DeleteFunc(a.Control.Known(), func(h control.Hub) bool { return h.ID != "" && trust.VoidsID(h.ID, time.Time{}) })
+	return soonestFirst(slices.DeleteFunc(a.Control.Known(), func(h control.Hub) bool { return h.ID != "" && trust.VoidsID(h.ID, time.Time{}) }))
+}
+
+// soonestFirst sorts hubs by what stands between this endpoint and their answers: one that is silent
+// holds up those after it.
+func soonestFirst(hubs []control.Hub) []control.Hub {
+	slices.SortStableFunc(hubs, func(x, y control.Hub) int { return cmp.Compare(distance(x), distance(y)) })
+	return hubs
+}
+
+func distance(h control.Hub) int {
+	switch {
+	case h.Session != nil && !h.Suspect:
+		return 0
+	case !h.Suspect && !h.Failed:
+		return 1
+	}
+	return 2
 }
 
 var errNotReached = errors.New("the hub cannot be reached")

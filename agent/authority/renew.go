@@ -239,9 +239,14 @@ func (a *Authority) newCertificate() ([]byte, error) {
 	return nil, errors.Join(errs...)
 }
 
+// hubTime is what one hub may take of a renewal, however many addresses it has.
+const hubTime = 10 * time.Second
+
 // renewAt asks a hub, which may keep the CA key where the one that this endpoint is attached to does
 // not.
 func (a *Authority) renewAt(ctx context.Context, h control.Hub, own identity.Subject) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, hubTime)
+	defer cancel()
 	var reply tunnel.SignAnswer
 	err := a.atHub(ctx, h, func(s *tunnel.Session) error {
 		return s.Call(ctx, http.MethodPost, tunnel.PathRenew, nil, nil, &reply)
