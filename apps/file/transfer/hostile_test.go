@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -124,6 +125,37 @@ func TestAHostileSenderMakesNothingButItsOwnFiles(t *testing.T) {
 				t.Errorf("in the target there is %v, %v", l, err)
 			}
 		})
+	}
+}
+
+func TestWhatAnEarlierCopyHasLeftOutlivesOneThatEndsBeforeItsTurn(t *testing.T) {
+	file := func(name string) frame {
+		return announce(entry{Name: apps.Bytes(name), Type: typeFile, Size: 2 * block, Mode: 0o644})
+	}
+	part := make([]byte, block)
+	sum := sha256.Sum256(part)
+	var content script
+	for p := range slices.Chunk(part, chunk) {
+		content = append(content, frame{kindData, p})
+	}
+	content = append(content, frame{kindSum, sum[:]})
+	to := t.TempDir()
+	begun := append(script{file("x"), frame{kindFrom, num(0)}}, content...)
+	if r, err := play(t, begun, to, Options{}); err == nil {
+		t.Fatalf("nothing was interrupted: %+v", r)
+	}
+	for name, s := range map[string]script{"its turn has come": {file("x")}, "others are before it": {file("a"), file("x"), file("z")}} {
+		if r, err := play(t, s, to, Options{}); err == nil {
+			t.Fatalf("nothing was interrupted: %+v", r)
+		}
+		left, err := os.ReadDir(to)
+		if err != nil || len(left) != 1 {
+			t.Errorf("%s: there is %v, %v", name, left, err)
+		}
+	}
+	rest := append(script{file("x"), frame{kindFrom, num(block)}}, content...)
+	if r, err := play(t, append(rest, frame{kindDone, nil}), to, Options{}); err != nil || r.Files != 1 || r.Resumed != block {
+		t.Errorf("it does not go on where it was: %+v, %v", r, err)
 	}
 }
 

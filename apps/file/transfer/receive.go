@@ -112,7 +112,9 @@ func (r *receiver) clear() {
 		r.now.keep()
 	}
 	for _, p := range r.queue {
-		if p.left != nil {
+		if p.file != nil {
+			p.file.keep()
+		} else {
 			p.left.close()
 		}
 	}

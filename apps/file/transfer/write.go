@@ -154,7 +154,8 @@ func (w *writing) candidate() (f *os.File, have int64, whole bool, err error) {
 		if have < w.Size {
 			have -= have % block
 		}
-		return w.out.File, min(have, w.Size), false, nil
+		w.at = min(have, w.Size) // stays, unless the sender says where the content begins
+		return w.out.File, w.at, false, nil
 	}
 	there, err := w.dir.Open(w.name)
 	if err != nil {
@@ -215,6 +216,7 @@ func (w *writing) begin(from int64) (over bool, err error) {
 	if w.there != nil && from != 0 {
 		return false, fmt.Errorf("%w: %v begins at %d", errProtocol, w.name, from)
 	}
+	w.closeThere()
 	if err := w.open(); err != nil {
 		return false, w.refuse(err)
 	}
@@ -241,8 +243,7 @@ func (w *writing) begin(from int64) (over bool, err error) {
 func (w *writing) same() error {
 	w.out.Discard()
 	w.out = nil
-	w.there.Close()
-	w.there = nil
+	w.closeThere()
 	if err := w.dir.SetAttributes(w.name, fs.FileMode(w.Mode), w.changed()); err != nil {
 		w.report.add(&w.report.Failures, w.path, Reason(err))
 		return nil
@@ -386,10 +387,7 @@ func (w *writing) commit() error {
 
 // keep leaves what has come for the next attempt; of a small file there is none.
 func (w *writing) keep() {
-	if w.there != nil {
-		w.there.Close()
-		w.there = nil
-	}
+	w.closeThere()
 	if w.out == nil {
 		return
 	}
@@ -400,6 +398,13 @@ func (w *writing) keep() {
 		w.out.Keep()
 	}
 	w.out = nil
+}
+
+func (w *writing) closeThere() {
+	if w.there != nil {
+		w.there.Close()
+		w.there = nil
+	}
 }
 
 func decode(p []byte, v any) error {
