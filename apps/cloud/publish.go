@@ -48,7 +48,7 @@ func (a *App) publish(ctx context.Context, paths, share []string) (results []Res
 	a.remember(ctx)
 	user := a.author().User
 	for batch := range slices.Chunk(paths, batchFiles) {
-		var list []index.Published
+		var list []version
 		for _, path := range batch {
 			if ctx.Err() != nil {
 				return results, context.Cause(ctx)
@@ -63,7 +63,7 @@ func (a *App) publish(ctx context.Context, paths, share []string) (results []Res
 				list = append(list, *p)
 			}
 		}
-		if err := a.index.Publish(a.author(), list); err != nil {
+		if err := a.save(list); err != nil {
 			return results, err
 		}
 		a.done(user, list)
@@ -94,7 +94,7 @@ func (a *App) remember(ctx context.Context) {
 }
 
 // done forgets the problems of files that were published.
-func (a *App) done(user string, list []index.Published) {
+func (a *App) done(user string, list []version) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, p := range list {
@@ -105,8 +105,46 @@ func (a *App) done(user string, list []index.Published) {
 // NameOf returns a path in the form that people use.
 func NameOf(user, path string) string { return "/users/" + user + "/" + path }
 
+// version is the next version of a file, which is shared with some more users.
+type version struct {
+	index.Published
+	share []string
+}
+
+// save publishes versions. Who may read them is looked at again: that may have changed while the
+// files were read, and whoever has lost access since does not get it back.
+func (a *App) save(list []version) error {
+	a.sharing.Lock()
+	defer a.sharing.Unlock()
+	self := a.author()
+	all := make([]index.Published, len(list))
+	for i, v := range list {
+		known, err := a.index.Get(self.User, v.Entry.Path)
+		if err != nil {
+			return err
+		}
+		all[i] = v.Published
+		if all[i].Entry.Readers, err = a.readers(known, v.Entry.Path, v.share); err != nil {
+			return err
+		}
+	}
+	return a.index.Publish(self, all)
+}
+
+// readers returns who may read the next version of a file that is shared with some more users:
+// without any, who may read the one before, or whom the rule of a directory names.
+func (a *App) readers(known *index.Known, path string, share []string) (entry.Readers, error) {
+	switch {
+	case known != nil && !known.Deleted:
+		return known.Readers.SharedWith(share), nil
+	case len(share) > 0:
+		return entry.Readers{}.SharedWith(share), nil
+	}
+	return a.rules.Of(path)
+}
+
 // read makes the next version of a file, or nil where there is nothing new to say.
-func (a *App) read(t *tree.Tree, user, path string, share []string) (*index.Published, error) {
+func (a *App) read(t *tree.Tree, user, path string, share []string) (*version, error) {
 	known, err := a.index.Get(user, path)
 	if err != nil {
 		return nil, err
@@ -118,23 +156,16 @@ func (a *App) read(t *tree.Tree, user, path string, share []string) (*index.Publ
 	if err != nil {
 		return nil, err
 	}
-	return a.version(known, path, c, list, info, a.readers(known, share))
+	return a.version(known, path, c, list, info, share)
 }
 
 // version makes the version of a file with a content.
-func (a *App) version(known *index.Known, path string, c blocks.Content, list blocks.List, info fs.FileInfo, readers *entry.Readers) (*index.Published, error) {
+func (a *App) version(known *index.Known, path string, c blocks.Content, list blocks.List, info fs.FileInfo, share []string) (*version, error) {
 	e := entry.Entry{Path: path, Time: between(info.ModTime().UnixMilli()), Exec: info.Mode()&0o100 != 0}
 	e.SetContent(c)
 	var err error
-	switch {
-	case readers != nil:
-		e.Readers = *readers
-	case known != nil && !known.Deleted:
-		e.Readers = known.Readers
-	default:
-		if e.Readers, err = a.rules.Of(path); err != nil {
-			return nil, err
-		}
+	if e.Readers, err = a.readers(known, path, share); err != nil {
+		return nil, err
 	}
 	local := localOf(info, c)
 	if known != nil && !known.Deleted && known.Content() == c && known.Exec == e.Exec && known.Readers.Equal(e.Readers) &&
@@ -146,7 +177,7 @@ func (a *App) version(known *index.Known, path string, c blocks.Content, list bl
 			return nil, err
 		}
 	}
-	return &index.Published{Entry: e, Local: local, Held: index.All}, nil
+	return &version{index.Published{Entry: e, Local: local, Held: index.All}, share}, nil
 }
 
 // between moves a time into the range that an entry can have.
@@ -222,6 +253,8 @@ func (a *App) spelled(user, path string) string {
 // unpublish says of a file, or of all below a path as well, that it is no longer published. Copies stay
 // where they are.
 func (a *App) unpublish(path string, below, dry bool) (results []Result, err error) {
+	a.sharing.Lock()
+	defer a.sharing.Unlock()
 	user := a.author().User
 	var list []index.Published
 	a.each(user, path, func(r index.Row) {

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/apps/cloud/blocks"
 	"ztm/apps/cloud/index"
 )
 
@@ -37,10 +39,20 @@ func TestAShareThatIsRefusedLeavesNoRuleBehind(t *testing.T) {
 	alice.publish("docs/later", []byte("later"))
 }
 
-// hooked is a state that says what happens before files are saved.
+// hooked is a state that says what happens before files are saved, and when one has been read.
 type hooked struct {
 	apps.State
 	before atomic.Pointer[func() error] // nil: nothing
+	read   atomic.Pointer[func() error] // nil: nothing; of a file of several blocks
+}
+
+func (h *hooked) Save(key string, v any) error {
+	if read := h.read.Swap(nil); read != nil && strings.HasPrefix(key, "list/") {
+		if err := (*read)(); err != nil {
+			return err
+		}
+	}
+	return h.State.Save(key, v)
 }
 
 func (h *hooked) SaveAll(values map[string]any) error {
@@ -82,6 +94,37 @@ func TestFilesThatArePublishedWhileAccessIsTakenAwayHaveTheNewReaders(t *testing
 	alice.must("POST", "share", ShareChange{Path: "docs", Remove: []string{"bob"}}, nil)
 	if meanwhile != "carol" {
 		t.Errorf("a file that comes meanwhile is shared with %s", meanwhile)
+	}
+}
+
+func TestAccessThatIsTakenAwayWhileAFileIsReadDoesNotComeBack(t *testing.T) {
+	var n appstest.Net
+	alice, state := newHooked(t, &n, "a", "alice")
+	for _, path := range []string{"docs/old", "docs/told"} {
+		alice.publish(path, []byte("x"), "bob", "carol")
+	}
+	for _, tt := range []struct {
+		path  string
+		share []string
+		want  string
+	}{
+		{"docs/old", nil, "carol"},
+		{"docs/new", nil, "carol"},
+		{"docs/told", []string{"dave"}, "carol,dave"},
+	} {
+		alice.must("POST", "share", ShareChange{Path: "docs", Add: []string{"bob", "carol"}}, nil)
+		taken := func() error {
+			return alice.call("POST", "share", ShareChange{Path: "docs", Remove: []string{"bob"}}, nil)
+		}
+		state.read.Store(&taken)
+		alice.publish(tt.path, random(2*blocks.MinBlock), tt.share...)
+		if state.read.Load() != nil {
+			t.Fatal("nothing was taken away meanwhile")
+		}
+		known, err := alice.app.index.Get("alice", tt.path)
+		if err != nil || known == nil || known.Readers.Text() != tt.want {
+			t.Errorf("%s has the readers %+v, %v, want %s", tt.path, known, err, tt.want)
+		}
 	}
 }
 

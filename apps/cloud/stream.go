@@ -12,7 +12,6 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/cloud/blocks"
-	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/tree"
 	"ztm/tunnel/answer"
@@ -133,7 +132,7 @@ func (p *putting) file() error {
 }
 
 // version makes the version of a file that has its name; nil where there is nothing new to say.
-func (p *putting) version(w written) (*index.Published, error) {
+func (p *putting) version(w written) (*version, error) {
 	user := p.a.author().User
 	info, err := p.t.Stat(user, w.Path)
 	if err != nil {
@@ -143,37 +142,15 @@ func (p *putting) version(w written) (*index.Published, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := p.a.version(known, w.Path, w.c, w.list, info, p.a.readers(known, w.Share))
+	v, err := p.a.version(known, w.Path, w.c, w.list, info, w.Share)
 	if v != nil {
 		v.Entry.Exec = w.Exec
 	}
 	return v, err
 }
 
-// readers returns whom a file is shared with that some more users may read; nil leaves it.
-func (a *App) readers(known *index.Known, share []string) *entry.Readers {
-	if len(share) == 0 {
-		return nil
-	}
-	c := ShareChange{}
-	yes := true
-	for _, name := range share {
-		if name == "*" {
-			c.All = &yes
-		} else {
-			c.Add = append(c.Add, name)
-		}
-	}
-	var before entry.Readers
-	if known != nil && !known.Deleted {
-		before = known.Readers
-	}
-	after := c.Apply(before)
-	return &after
-}
-
 // name gives all that was written its name, and returns what is to be published.
-func (p *putting) name() (list []index.Published, err error) {
+func (p *putting) name() (list []version, err error) {
 	sizes := make([]int64, len(p.ready))
 	for i, w := range p.ready {
 		sizes[i] = w.Size
@@ -182,7 +159,7 @@ func (p *putting) name() (list []index.Published, err error) {
 		w := p.ready[i]
 		err := w.p.Commit(tree.Perm(w.Exec), time.UnixMilli(w.Time), durable)
 		w.p.Discard()
-		var v *index.Published
+		var v *version
 		if err == nil {
 			v, err = p.version(w)
 		}
@@ -203,7 +180,7 @@ func (p *putting) flush() error {
 	}
 	list, err := p.name()
 	if err == nil {
-		err = p.a.index.Publish(p.a.author(), list)
+		err = p.a.save(list)
 	}
 	var out []byte
 	for _, r := range p.told {

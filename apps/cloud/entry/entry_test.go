@@ -215,3 +215,21 @@ func FuzzEntry(f *testing.F) {
 		}
 	})
 }
+
+func TestSharingWithMoreTakesNothingFromThoseWhoHaveIt(t *testing.T) {
+	for _, tt := range []struct {
+		before Readers
+		more   []string
+		want   string
+	}{
+		{Readers{}, nil, ""},
+		{Readers{}, []string{"bob", "group:staff"}, "bob,group:staff"},
+		{Readers{Users: []string{"bob"}}, []string{"alice", "bob"}, "alice,bob"},
+		{Readers{Users: []string{"bob"}}, []string{"*", "alice"}, "all"},
+		{Readers{All: true}, []string{"alice"}, "all"},
+	} {
+		if got := tt.before.SharedWith(tt.more); got.Text() != tt.want {
+			t.Errorf("%+v and %v: %q, want %q", tt.before, tt.more, got.Text(), tt.want)
+		}
+	}
+}

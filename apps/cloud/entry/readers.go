@@ -57,6 +57,12 @@ func (r Readers) With(add, remove []string) Readers {
 	return r
 }
 
+// SharedWith returns the readers with some more, as [Readers.With] does; "*" is all.
+func (r Readers) SharedWith(more []string) Readers {
+	r.All = r.All || slices.Contains(more, "*")
+	return r.With(without(more, []string{"*"}), nil)
+}
+
 // split takes terms of a rule apart.
 func split(terms []string) (users, groups []string) {
 	for _, t := range terms {
