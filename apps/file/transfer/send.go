@@ -31,8 +31,8 @@ func Send(conn net.Conn, sources []Source, o Options) (Report, error) {
 	var reading sync.WaitGroup
 	reading.Go(s.listen)
 	err := s.run(sources)
-	if err != nil && !errors.Is(err, errGone) {
-		s.abort(err)
+	if err != nil && !errors.Is(err, errGone) && s.abort(err) != nil {
+		reading.Wait() // it cannot be told: the receiver has ended the flow, and may have said why
 	}
 	if err == nil {
 		err = s.conclude()

@@ -224,12 +224,10 @@ func (l *link) flush() error {
 }
 
 // abort tells the other side why this one gives up.
-func (l *link) abort(err error) {
+func (l *link) abort(err error) error {
 	e := *answer.Public(err)
 	e.Message = e.Message[:min(len(e.Message), maxText/2)]
-	if l.sendJSON(kindAbort, e) == nil {
-		l.flush()
-	}
+	return errors.Join(l.sendJSON(kindAbort, e), l.flush())
 }
 
 var errProtocol = answer.Errorf(answer.BadRequest, "the other side does not keep to the protocol")
