@@ -138,7 +138,7 @@ var arrows = []arrow{
 	{"apps/external/pages", []string{"apps", "apps/external/contract", "tunnel/splice"}, "a browser sees an app, whoever opened it and wherever it runs"},
 	{"apps/external/sdk", nil, "a program of others has nothing of ztm but what it copies"},
 	{"apps/external/shelf", []string{"apps/external/contract", "tunnel/answer"}, "the files of a program are in the cloud, which knows no program"},
-	{"apps/external/run", []string{"apps", "apps/external/confine", "apps/external/manifest", "apps/listen", "apps/process/session", "tunnel/answer", "tunnel/limit"}, "a process is kept without knowing who asks it"},
+	{"apps/external/run", []string{"apps", "apps/external/confine", "apps/external/manifest", "apps/listen", "apps/process/session", "tunnel/answer", "tunnel/limit", "tunnel/pause"}, "a process is kept without knowing who asks it"},
 	{"apps/external/manifest", []string{"tunnel/identity"}, "what an app says of itself is checked without running it"},
 	{"apps/external/install", []string{"apps", "apps/external/bundle", "apps/external/manifest", "apps/rooted", "tunnel/answer", "tunnel/identity"}, "what is installed is kept without running it, or knowing where it came from"},
 	{"apps/external/bundle", []string{"apps", "apps/external/manifest", "apps/rooted"}, "a version of an app is written and checked without knowing who delivers it"},

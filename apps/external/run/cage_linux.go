@@ -2,6 +2,7 @@ package run
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ztm/apps/external/manifest"
+	"ztm/tunnel/pause"
 )
 
 // Where the agent was given a part of the tree of cgroups (version 2), the kernel limits what all
@@ -118,9 +120,6 @@ func closeCage(cage string, rights manifest.Rights) (why string) {
 	return why
 }
 
-// emptying is how long a group whose processes were killed may have some.
-const emptying = 2 * time.Second
-
 // removeCage removes a group and ends all that is in it: what has left the session of the program,
 // too. Linux before 5.14 cannot end it: the group stays then until the agent starts again.
 func removeCage(cage string) {
@@ -129,10 +128,21 @@ func removeCage(cage string) {
 		_, err = kill.WriteString("1")
 		kill.Close()
 	}
-	for late := time.Now().Add(emptying); ; {
-		if !errors.Is(os.Remove(cage), unix.EBUSY) || err != nil || time.Now().After(late) {
-			return
-		}
-		<-time.After(10 * time.Millisecond)
+	remove := func() error { return os.Remove(cage) }
+	if err != nil {
+		remove()
+		return
+	}
+	untilEmpty(remove)
+}
+
+// emptying is how long a group whose processes were killed may have some.
+const emptying = 2 * time.Second
+
+// untilEmpty removes a group as soon as nothing is in it.
+func untilEmpty(remove func() error) {
+	ctx, cancel := context.WithTimeout(context.Background(), emptying)
+	defer cancel()
+	for errors.Is(remove(), unix.EBUSY) && pause.For(ctx, 10*time.Millisecond) {
 	}
 }

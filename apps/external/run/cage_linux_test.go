@@ -5,6 +5,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ztm/apps/external/manifest"
 )
@@ -82,6 +86,38 @@ func TestWhatIsInAGroupEndsWithTheProgram(t *testing.T) {
 	if got, err := os.ReadFile(kill); err != nil || string(got) != "1" {
 		t.Errorf("%q, %v", got, err)
 	}
+}
+
+func TestAGroupIsRemovedOnceItIsEmptyAndIsNotWaitedForForever(t *testing.T) {
+	for name, tt := range map[string]struct {
+		busy  int // times that it has processes
+		then  error
+		tries int
+	}{
+		"empty at once":     {0, nil, 1},
+		"empty after a few": {3, nil, 4},
+		"gone":              {0, unix.ENOENT, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			tries := 0
+			untilEmpty(func() error {
+				if tries++; tries <= tt.busy {
+					return &os.PathError{Op: "remove", Path: "group", Err: unix.EBUSY}
+				}
+				return tt.then
+			})
+			if tries != tt.tries {
+				t.Errorf("%s: %d attempts, want %d", name, tries, tt.tries)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		untilEmpty(func() error { return unix.EBUSY })
+		if took := time.Since(begin); took != emptying {
+			t.Errorf("one that is never empty was waited for %v, want %v", took, emptying)
+		}
+	})
 }
 
 func TestAnAppHasAGroupWithItsLimitsUntilItEnds(t *testing.T) {
