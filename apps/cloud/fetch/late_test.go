@@ -237,3 +237,21 @@ func TestJobsOfOneRateShareIt(t *testing.T) {
 		s.serving.Wait()
 	})
 }
+
+func TestNothingIsWokenOnceNobodyFetches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHolder("a", bytesOf(4*blocks.MinBlock))
+		s := &sources{all: []*holder{h}}
+		f := New(Config{Open: s.piped(nil)})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := f.Fetch(ctx, Want{Content: h.c, File: &buffer{}, Sources: s.ids(), Rate: NewRate(1)}); err == nil {
+			t.Error("it came faster than its rate")
+		}
+		f.Wait()
+		s.serving.Wait()
+		if f.alarm == nil || f.alarm.Stop() || !f.due.IsZero() {
+			t.Error("a timer runs")
+		}
+	})
+}

@@ -99,6 +99,10 @@ func (l *link) close(err error) {
 			f.linkLocked(l.id) // it came while the link was ending
 		}
 	}
+	if len(f.links) == 0 && f.alarm != nil {
+		f.alarm.Stop() // there is nobody to wake
+		f.due = time.Time{}
+	}
 	f.wake.Broadcast()
 }
 
