@@ -53,12 +53,12 @@ func (a *App) publish(ctx context.Context, paths, share []string) (results []Res
 			if ctx.Err() != nil {
 				return results, context.Cause(ctx)
 			}
-			p, err := a.read(t, user, path, share)
+			p, warning, err := a.read(t, user, path, share)
 			if err != nil {
 				results = append(results, Result{Path: NameOf(user, path), Error: explain(err)})
 				continue
 			}
-			results = append(results, Result{Path: NameOf(user, path), Warning: warning(t, user, path)})
+			results = append(results, Result{Path: NameOf(user, path), Warning: warning})
 			if p != nil {
 				list = append(list, *p)
 			}
@@ -70,14 +70,6 @@ func (a *App) publish(ctx context.Context, paths, share []string) (results []Res
 	}
 	a.again()
 	return results, nil
-}
-
-// warning says what is odd about a file that is published.
-func warning(t *tree.Tree, user, path string) string {
-	if info, err := t.Stat(user, path); err == nil && rooted.Foreign(info) {
-		return "it is a hard link to a file of another account: is it meant to be published?"
-	}
-	return ""
 }
 
 // remember asks the other endpoints once what they know of this one's files, if its own index was
@@ -143,20 +135,25 @@ func (a *App) readers(known *index.Known, path string, share []string) (entry.Re
 	return a.rules.Of(path)
 }
 
-// read makes the next version of a file, or nil where there is nothing new to say.
-func (a *App) read(t *tree.Tree, user, path string, share []string) (*version, error) {
+// read makes the next version of a file, or nil where there is nothing new to say. warning says what
+// is odd about it.
+func (a *App) read(t *tree.Tree, user, path string, share []string) (v *version, warning string, err error) {
 	known, err := a.index.Get(user, path)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if other := a.index.Spelled(user, path); other != path && known == nil {
-		return nil, answer.Errorf(answer.Conflict, "the name is published in another form of Unicode, which looks the same; rename the file to that, or remove it")
+		return nil, "", answer.Errorf(answer.Conflict, "the name is published in another form of Unicode, which looks the same; rename the file to that, or remove it")
 	}
 	c, list, info, err := t.Sum(user, path)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return a.version(known, path, c, list, info, share)
+	if rooted.Foreign(info) {
+		warning = "it is a hard link to a file of another account: is it meant to be published?"
+	}
+	v, err = a.version(known, path, c, list, info, share)
+	return v, warning, err
 }
 
 // version makes the version of a file with a content.
