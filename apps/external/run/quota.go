@@ -24,7 +24,7 @@ const (
 	together = 4
 )
 
-// nameless is what processes hold open that has no name any more, or never had one.
+// nameless is what processes hold open that has no name any longer, or never had one.
 type nameless struct {
 	bytes  int64 // on the disk of the program's directory
 	files  int   // there

@@ -371,7 +371,6 @@ func TestWhatAnAppTakesIsItsOwnLoss(t *testing.T) {
 	}
 }
 
-// TestAKilledAgentLeavesNoProcess kills an agent, which is the test binary once more.
 func TestWhereNothingHoldsAnAppItIsNotStartedUnlessItsOwnerSaysSo(t *testing.T) {
 	unconfined := false
 	f := newRunner(t, "echo", nil)
@@ -421,6 +420,7 @@ func TestAnAppThatSpinsWaitsForOthers(t *testing.T) {
 	}
 }
 
+// TestAKilledAgentLeavesNoProcess kills an agent, which is the test binary once more.
 func TestAKilledAgentLeavesNoProcess(t *testing.T) {
 	if os.Getenv(asAgent) != "" {
 		f := newRunner(t, "family", nil)
