@@ -66,6 +66,13 @@ func text(t *testing.T, s *Source) string {
 	return strings.Join(lines, "\n")
 }
 
+// clash reports whether two have changed one piece, and not to the same.
+func clash(d, other Delta) bool {
+	return slices.ContainsFunc(d, func(p Piece) bool {
+		return slices.ContainsFunc(other, func(q Piece) bool { return p.Key == q.Key && p.Now != q.Now })
+	})
+}
+
 func TestADeltaMakesOneSourceOfAnother(t *testing.T) {
 	for name, change := range changes {
 		for other, more := range changes {
@@ -86,10 +93,17 @@ func TestADeltaMakesOneSourceOfAnother(t *testing.T) {
 			}
 			both, third := example(), example()
 			more(third)
+			theirs, err := DeltaOf(old, third)
+			if err != nil {
+				t.Fatal(err)
+			}
 			more(both)
 			change(both)
 			err = d.On(third)
-			if errors.Is(err, ErrSource) { // one piece that both have changed
+			if clash(d, theirs) {
+				if !errors.Is(err, ErrSource) {
+					t.Errorf("%s after %s, which changes the same: %v", name, other, err)
+				}
 				continue
 			}
 			if err != nil || text(t, third) != text(t, both) {

@@ -128,7 +128,7 @@ func TestASliceIsGoodForItsHeadItsEndpointAndItsCAAlone(t *testing.T) {
 
 func FuzzSlice(f *testing.F) {
 	m := identitytest.New(f, time.Unix(1_800_000_000, 0))
-	f.Add([]byte(`{"head":"","endpoint":"","mode":"","labels":[],"asked":[],"groups":{},"places":{},"ends":{},"grants":[]}`))
+	f.Add([]byte(`{"head":"","endpoint":"","mode":"","labels":[],"asked":[],"groups":{},"places":{},"ends":"","grants":[]}`))
 	head := &Signed{By: m.CA.ID()}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		// The key of the holder is used, so that what is behind the signature is read as well.
