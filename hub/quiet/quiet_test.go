@@ -2,11 +2,8 @@ package quiet
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"crypto/tls"
-	"crypto/x509"
 	"io"
-	"math/big"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -15,6 +12,7 @@ import (
 
 	"ztm/apps/appstest"
 	"ztm/tunnel"
+	"ztm/tunnel/identity/identitytest"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -43,23 +41,13 @@ func sockets(t testing.TB) (a, b *net.TCPConn) {
 // has there.
 func pair(t testing.TB, below func(*net.TCPConn) net.Conn) (near *tls.Conn, far *Conn) {
 	t.Helper()
-	public, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := time.Now()
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
-	der, err := x509.CreateCertificate(nil, template, template, public, key)
-	if err != nil {
-		t.Fatal(err)
-	}
 	a, socket := sockets(t)
 	under := net.Conn(socket)
 	if below != nil {
 		under = below(socket)
 	}
 	records := &tunnel.RecordConn{Conn: under}
-	server := tls.Server(records, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS13})
+	server := tls.Server(records, &tls.Config{Certificates: []tls.Certificate{identitytest.New(t, time.Now()).Hub().Cert}, MinVersion: tls.VersionTLS13})
 	near = tls.Client(a, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13})
 	shaken := make(chan error, 1)
 	go func() { shaken <- server.HandshakeContext(t.Context()) }()
