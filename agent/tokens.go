@@ -27,10 +27,11 @@ func (m *mesh) serveTokens(w http.ResponseWriter, r *http.Request, name, id stri
 		answer.Reply(w, m.log, all, err)
 	case name == "tokens" && r.Method == http.MethodDelete && r.URL.Query().Has("until"):
 		until, err := strconv.ParseInt(r.URL.Query().Get("until"), 10, 64)
-		if err == nil {
-			err = m.authority.RevokeUntil(id, time.Unix(until, 0))
+		if err != nil {
+			answer.Fail(w, m.log, answer.Errorf(answer.BadRequest, "until: %v", err))
+			return
 		}
-		answer.Reply(w, m.log, nil, err)
+		answer.Reply(w, m.log, nil, m.authority.RevokeUntil(id, time.Unix(until, 0)))
 	case name == "tokens" && r.Method == http.MethodDelete:
 		answer.Reply(w, m.log, nil, m.authority.Revoke(r.Context(), id))
 	case name == "approvals" && r.Method == http.MethodGet:

@@ -135,6 +135,11 @@ func TestATokenIsRevokedAtTheEndpointThatRedeemsItBeforeItIsUsed(t *testing.T) {
 	if err := spare.authority.RevokeUntil("zz", time.Now()); answer.CodeOf(err) != answer.BadRequest {
 		t.Errorf("what is no ID: %v", err)
 	}
+	w := httptest.NewRecorder()
+	spare.serveTokens(w, httptest.NewRequestWithContext(t.Context(), http.MethodDelete, "/?until=soon", nil), "tokens", p.Token.ID())
+	if w.Code != http.StatusBadRequest {
+		t.Errorf("what is no time: %d, %s", w.Code, w.Body)
+	}
 }
 
 func TestHubsThatShareAStoreRedeemATokenTogether(t *testing.T) {
