@@ -2,17 +2,18 @@ package peers
 
 import (
 	"context"
-	"crypto/ed25519"
 	"crypto/tls"
 	"log/slog"
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"ztm/agent/limits"
 	"ztm/apps/appstest"
 	"ztm/tunnel/handshake"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/seal"
@@ -21,18 +22,9 @@ import (
 // Of two users who wait each gets a turn in rotation, see package handshake.
 func TestHandshakesWaitForTheTurnsOfTheirUsers(t *testing.T) {
 	const flood = 50
-	a := newAuthority(t)
-	key, err := identity.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := a.ca.SignMember(key.Public().(ed25519.PublicKey), "bob", a.now, a.now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := identity.TLSCertificate(der, key)
+	m := identitytest.New(t, time.Now())
+	v, cert := m.Verifier(), m.Member("bob").Cert
 	var work inflight.Tracker
-	v := identity.NewVerifier(a.trust, identity.NewClock())
 	p := New(Config{
 		Limits: limits.Table{Sessions: 8, SessionsPeer: 3}, Work: &work, PeerLog: limit.NewLog(slog.New(slog.DiscardHandler)),
 		Verifier: v, Certificate: func() tls.Certificate { return cert },
