@@ -204,8 +204,9 @@ func (k *Keeper) fits(ca *identity.CA, source *signed.Source, head *signed.Signe
 	k.mu.Lock()
 	asked := k.askedLocked()
 	k.mu.Unlock()
+	cuts := source.Cutter()
 	for id, asked := range map[identity.ID][]string{k.Self: asked, "": nil} {
-		if _, err := source.Slice(head, id, asked).Sign(ca); err != nil {
+		if _, err := cuts.Slice(head, id, asked).Sign(ca); err != nil {
 			return answer.Errorf(answer.BadRequest, "%v", err)
 		}
 	}
