@@ -58,11 +58,7 @@ func (p commands) mayAt(ctx context.Context, name string, user bool) error {
 	if err != nil {
 		return err
 	}
-	self, err := p.Endpoint(ctx)
-	if err != nil {
-		return err
-	}
-	path, err := p.at(ctx, self, "can")
+	path, err := p.At(ctx, "policy", "can")
 	if err != nil {
 		return err
 	}

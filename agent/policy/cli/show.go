@@ -20,18 +20,8 @@ import (
 // commands holds the Actions of the commands.
 type commands struct{ *console.Console }
 
-// at is where the chosen endpoint, or another, has its policy.
-func (p commands) at(ctx context.Context, ep apps.Endpoint, below ...string) (string, error) {
-	m, err := p.Mesh(ctx)
-	return api.PolicyPath(m.Name, ep.ID, below...), err
-}
-
 func (p commands) do(ctx context.Context, method string, in, out any, below ...string) error {
-	ep, err := p.Endpoint(ctx)
-	if err != nil {
-		return err
-	}
-	path, err := p.at(ctx, ep, below...)
+	path, err := p.At(ctx, append([]string{"policy"}, below...)...)
 	if err != nil {
 		return err
 	}
@@ -290,17 +280,13 @@ func from(r api.Access) string {
 // let, if it holds the CA key.
 func (p commands) askWhoCan(ctx context.Context, ep apps.Endpoint, target string) (out api.WhoCan, err error) {
 	q := url.Values{"target": {target}}
-	path, err := p.at(ctx, ep, "who-can")
+	m, err := p.Mesh(ctx)
 	if err != nil {
 		return out, err
 	}
-	err = p.Do(ctx, http.MethodGet, path+"?"+q.Encode(), nil, &out)
+	err = p.Do(ctx, http.MethodGet, api.PolicyPath(m.Name, ep.ID, "who-can")+"?"+q.Encode(), nil, &out)
 	switch answer.CodeOf(err) {
 	case "", answer.NotFound, answer.BadRequest, answer.Denied:
-		return out, err
-	}
-	m, err2 := p.Mesh(ctx)
-	if err2 != nil {
 		return out, err
 	}
 	q.Set("of", string(ep.ID))
