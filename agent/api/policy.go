@@ -113,6 +113,9 @@ type Access struct {
 	Until  time.Time `json:"until,omitzero"`
 }
 
+// To is what the row is about, as a grant has it: "tunnel/tcp/db", or "terminal" for all of an app.
+func (a Access) To() string { return strings.TrimSuffix(a.App+"/"+a.Target, "/") }
+
 // Rule is whom the rules of an app name for something: GET below "policy/rules". To is what a grant
 // would have to give.
 type Rule struct {

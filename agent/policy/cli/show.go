@@ -258,7 +258,7 @@ func (p commands) whoCan(ctx context.Context, name, target string) error {
 		t.Add(r.User, can, moment(r.Until), r.Rule+from(r))
 	}
 	for _, r := range out.Also {
-		t.Add(r.User, "also", moment(r.Until), "has "+strings.TrimSuffix(r.App+"/"+r.Target, "/")+" there, and what that reaches: "+r.Rule+from(r))
+		t.Add(r.User, "also", moment(r.Until), "has "+r.To()+" there, and what that reaches: "+r.Rule+from(r))
 	}
 	if out.Bound {
 		p.Warn("endpoint %s does not answer: this is whom version %d of the policy would let; the rules of its owner are not known here", ep.Name, out.Policy)

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"ztm/agent/api"
@@ -53,9 +52,6 @@ func (k *Keeper) rulesOf(app string) (map[string][]string, error) {
 	return map[string][]string{"": {signed.Anybody}}, nil
 }
 
-// targetOf is an app and what of it, as grants have it.
-func targetOf(app, name string) string { return strings.TrimSuffix(app+"/"+name, "/") }
-
 // rules lists the rules of all apps, sorted by target.
 func (k *Keeper) rules() ([]api.Rule, error) {
 	out := []api.Rule{}
@@ -66,7 +62,7 @@ func (k *Keeper) rules() ([]api.Rule, error) {
 		}
 		for _, name := range slices.Sorted(maps.Keys(rules)) {
 			if who := slices.Compact(slices.Sorted(slices.Values(rules[name]))); len(who) > 0 {
-				out = append(out, api.Rule{To: targetOf(app, name), Who: who})
+				out = append(out, api.Rule{To: api.Access{App: app, Target: name}.To(), Who: who})
 			}
 		}
 	}
