@@ -101,14 +101,15 @@ func (a mirrored) Unpublish(path string) error {
 }
 
 func (a mirrored) Fetch(ctx context.Context, user string, paths []string) error {
-	var rows []index.Row
+	wanted := map[string]bool{}
 	for _, path := range paths {
-		a.each(user, path, func(r index.Row) {
-			if r.Path == path {
-				rows = append(rows, r)
-			}
-		})
+		wanted[path] = true
 	}
+	var rows []index.Row
+	a.index.Each(func(r *index.Row) bool { return r.User == user && wanted[r.Path] }, func(r index.Row) bool {
+		rows = append(rows, r)
+		return true
+	})
 	d, err := a.loads.Start(rows, a.rate)
 	if err != nil {
 		return err
