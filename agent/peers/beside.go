@@ -78,9 +78,6 @@ func (b *beside) route() *Route {
 // it is time for a round.
 func (p *Peers) goBeside(f *outFlow) {
 	s := f.session
-	if !direct.WithDatagrams || !f.Datagrams() || f.peer.ID == p.Self {
-		return
-	}
 	s.beside.lead(f.Conn)
 	if s.beside.stands() != nil || !p.direct.Datagrams.Begin(f.peer.ID) {
 		return

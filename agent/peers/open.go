@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"ztm/agent/direct"
 	"ztm/agent/limits"
 	"ztm/apps"
 	"ztm/tunnel/answer"
@@ -128,8 +129,10 @@ func (p *Peers) track(s *outSession, c *flow.Conn, id string) net.Conn {
 	p.mu.Lock()
 	p.outFlows[f] = struct{}{}
 	p.mu.Unlock()
-	c.OnBeside(func() { p.goBeside(f) })
-	p.goBeside(f)
+	if direct.WithDatagrams && c.Datagrams() && peer.ID != p.Self {
+		c.OnBeside(func() { p.goBeside(f) })
+		p.goBeside(f)
+	}
 	return f
 }
 
