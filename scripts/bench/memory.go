@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ztm/scripts/bench/load"
+	"ztm/tunnel/pause"
 )
 
 const mb = 1 << 20
@@ -119,11 +120,13 @@ func (r *run) idle(ctx context.Context, _ []*path) error {
 	}
 	defer closeLines([]*path{p})
 	length := time.Duration(r.scale(180, 45)) * time.Second
-	timer := time.NewTimer(length / 6) // until what the start caused is over
-	<-timer.C
+	if !pause.For(ctx, length/6) { // until what the start caused is over
+		return ctx.Err()
+	}
 	before := p.lines[0].bytes.Load()
-	timer.Reset(length)
-	<-timer.C
+	if !pause.For(ctx, length) {
+		return ctx.Err()
+	}
 	perHour := float64(p.lines[0].bytes.Load()-before) * float64(time.Hour/length)
 	// Payload of TCP; each segment has 52 bytes of headers, and so has its acknowledgement.
 	r.add("idle payload of a control session", "B/h", "41,600 B/h is 1 MB a day", ours(perHour))
