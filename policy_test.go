@@ -178,7 +178,7 @@ var arrows = []arrow{
 	{"store/backup", []string{"store", "store/private"}, "a file holds any database, and knows nothing of what is in it"},
 	{"store", []string{"store/private"}, "the store knows nothing of what it keeps"},
 	{"store/etcd", []string{"tunnel/pause"}, "etcd is spoken without knowing what for"},
-	{"store/etcd/etcdtest", nil, "it is for tests"},
+	{"store/etcd/etcdtest", []string{"apps/appstest"}, "it is for tests"},
 	{"store/private", nil, "whose a file is depends on nobody else"},
 	{"cross/...", []string{"agent/service"}, "tools are no part of the product; packages carry its service files"},
 	{"scripts/chaos", []string{"scripts/process", "tunnel", "tunnel/answer", "tunnel/identity", "tunnel/pause"}, "devices that fight for names are made of what a real one is"},
@@ -208,8 +208,8 @@ var powers = []struct {
 	{"github.com/dop251/goja", []string{"apps/script"}, "scripts run in one place"},
 	{"golang.org/x/sys", []string{"..."}, "platforms differ"},
 	{"github.com/google/go-cmp", nil, "it is for tests"},
-	{"os/exec", []string{"agent/notice", "agent/service", "agent/web/cli", "apps/process", "apps/script", "apps/terminal", "cross/...", "scripts/..."}, "one place runs programs"},
-	{"testing", []string{"apps/appstest", "apps/proxy/dns/dnstest", "apps/tunnel/tunneltest", "agent/api/apitest", "hub/directory/directorytest", "tunnel/flow/flowtest", "tunnel/identity/identitytest"}, "it is for tests"},
+	{"os/exec", []string{"agent/notice", "agent/service", "agent/web/cli", "apps/process", "apps/script", "apps/terminal", "cross/...", "scripts/...", "store/etcd/etcdtest/real.go"}, "one place runs programs"},
+	{"testing", []string{"apps/appstest", "apps/proxy/dns/dnstest", "apps/tunnel/tunneltest", "agent/api/apitest", "hub/directory/directorytest", "store/etcd/etcdtest/real.go", "tunnel/flow/flowtest", "tunnel/identity/identitytest"}, "it is for tests"},
 	{"unsafe", []string{"apps/external/confine", "apps/process", "store"}, "the kernel's structures are read in few places"},
 }
 

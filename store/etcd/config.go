@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 )
 
 // Config says where a cluster is. Endpoints is required.
@@ -15,6 +16,7 @@ type Config struct {
 	TLS       *tls.Config // nil: what the system trusts, and no certificate
 	User      string      // "": without a user
 	Password  string
+	Patience  time.Duration // for an answer of one endpoint; zero: 1 s
 }
 
 func (c *Config) check() error {

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -46,7 +44,7 @@ func TestTheClient(t *testing.T) {
 				tt.test(t, client(t, etcd.Config{Endpoints: []string{m.URL}}), m.URL)
 			})
 			t.Run("real", func(t *testing.T) {
-				url := realEtcd(t)
+				url := etcdtest.Real(t, 1)[0]
 				tt.test(t, client(t, etcd.Config{Endpoints: []string{url}}), url)
 			})
 		})
@@ -67,37 +65,6 @@ func client(t *testing.T, c etcd.Config) *etcd.Client {
 	}
 	t.Cleanup(made.Close)
 	return made
-}
-
-// realEtcd starts etcd, which is looked for in $PATH and in $ZTM_ETCD.
-func realEtcd(t *testing.T) string {
-	t.Helper()
-	program := os.Getenv("ZTM_ETCD")
-	if program == "" {
-		var err error
-		if program, err = exec.LookPath("etcd"); err != nil {
-			t.Skip("there is no etcd here: it is in Debian's package etcd-server")
-		}
-	}
-	url, peers := "http://"+appstest.FreeAddress(t), "http://"+appstest.FreeAddress(t)
-	cmd := exec.Command(program, "--data-dir", filepath.Join(t.TempDir(), "etcd"), "--name", "one", "--initial-cluster", "one="+peers,
-		"--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	appstest.Eventually(t, "etcd answers", func() bool {
-		resp, err := http.Get(url + "/health")
-		if err != nil {
-			return false
-		}
-		resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
-	return url
 }
 
 // create puts a key that must not be there yet.

@@ -33,10 +33,10 @@ import (
 	"ztm/tunnel/metric"
 )
 
-// decideTime is how long an endpoint waits for what etcd decides.
+// decideTime is how long an endpoint waits for what etcd decides, where Config says nothing else.
 const decideTime = 2 * time.Second
 
-// Config is what a directory needs. All is required.
+// Config is what a directory needs. All is required but Patience.
 type Config struct {
 	Client *etcd.Client
 	Mesh   identity.ID
@@ -51,6 +51,8 @@ type Config struct {
 	Limits directory.Limits
 	Now    func() time.Time // by which names are kept
 	Log    *slog.Logger
+
+	Patience time.Duration // of an endpoint, for what etcd decides; zero: 2 s
 }
 
 // Directory is a directory that several hubs share. Make it with [Open].
@@ -90,6 +92,9 @@ type Status struct {
 
 // Open reads the copy of the directory in a hub's database. Etcd is asked by Run.
 func Open(db *store.DB, c Config) (*Directory, error) {
+	if c.Patience == 0 {
+		c.Patience = decideTime
+	}
 	local, err := directory.Open(db, c.Limits, c.Now)
 	if err != nil {
 		return nil, err
@@ -172,7 +177,7 @@ func (d *Directory) Put(doc []byte, rec identity.Record, subject identity.Subjec
 	if d.has(rec) && d.Says(rec, subject) {
 		return d.Local.Put(doc, rec, subject)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), decideTime)
+	ctx, cancel := context.WithTimeout(context.Background(), d.c.Patience)
 	defer cancel()
 	err := d.claim(ctx, directory.Endpoint{Doc: doc, Record: rec, Subject: subject})
 	switch {
@@ -224,7 +229,7 @@ func (d *Directory) Remove(keep bool, which func(identity.Subject) bool) (remove
 	if len(ids) == 0 {
 		return removed, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), decideTime)
+	ctx, cancel := context.WithTimeout(context.Background(), d.c.Patience)
 	defer cancel()
 	for _, id := range ids {
 		if failed := d.retire(ctx, id, keep); failed != nil {

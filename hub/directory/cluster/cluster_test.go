@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -24,12 +25,16 @@ func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
 // mesh is a mesh of hubs that share an etcd.
 type mesh struct {
 	t      *testing.T
-	etcd   *etcdtest.Cluster
+	id     identity.ID
+	urls   []string          // of etcd
+	etcd   *etcdtest.Cluster // nil: a real one
 	member *etcdtest.Member
 	limits directory.Limits
 	now    func() time.Time
 	hubs   []*hub
 	away   bool // etcd does not answer
+
+	patience time.Duration // with etcd; zero: that of the product
 
 	mu      sync.Mutex
 	written map[string]directory.Endpoint // by document: nothing here is really signed
@@ -43,20 +48,31 @@ type hub struct {
 	db    *store.DB
 	trust *list
 	stop  func()
+	urls  []string // of etcd: each hub begins at another member
 }
 
 var limits = directory.Limits{Endpoints: 1000, OfUser: 1000, PageBytes: 1 << 20, NameKept: time.Hour, NamesOfUser: 100}
 
+// newMesh makes a mesh whose etcd is well: a machine that does much else may take its time.
 func newMesh(t *testing.T, l directory.Limits, now func() time.Time) *mesh {
-	m := &mesh{t: t, etcd: etcdtest.New(), limits: l, now: now, written: map[string]directory.Endpoint{}}
+	m := &mesh{t: t, id: identity.IDOf([]byte("mesh")), etcd: etcdtest.New(), limits: l, now: now, patience: time.Minute, written: map[string]directory.Endpoint{}}
 	m.member = m.etcd.Start()
+	m.urls = []string{m.member.URL}
 	t.Cleanup(m.member.Close)
 	return m
 }
 
+// realMesh makes a mesh with a name of its own in an etcd that runs.
+func realMesh(t *testing.T, urls []string, l directory.Limits, now func() time.Time) *mesh {
+	return &mesh{t: t, id: identity.IDOf([]byte(t.Name())), urls: urls, limits: l, now: now, patience: time.Minute, written: map[string]directory.Endpoint{}}
+}
+
 // add starts another hub.
 func (m *mesh) add() *hub {
-	h := &hub{mesh: m, path: filepath.Join(m.t.TempDir(), "hub.db"), trust: new(list)}
+	h := &hub{mesh: m, path: filepath.Join(m.t.TempDir(), "hub.db"), trust: new(list), urls: m.urls}
+	if n := len(m.hubs) % len(m.urls); n > 0 {
+		h.urls = slices.Concat(m.urls[n:], m.urls[:n])
+	}
 	m.hubs = append(m.hubs, h)
 	h.start()
 	m.t.Cleanup(func() { h.stop() })
@@ -79,14 +95,15 @@ func (h *hub) open() *etcd.Client {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	client, err := etcd.New(etcd.Config{Endpoints: []string{m.member.URL}})
+	client, err := etcd.New(etcd.Config{Endpoints: h.urls, Patience: m.patience})
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	h.db = db
 	h.Directory, err = Open(db, Config{
-		Client: client, Mesh: identity.IDOf([]byte("mesh")), Hub: identity.IDOf([]byte(h.path)), Read: m.read, Trust: h.trust,
+		Client: client, Mesh: m.id, Hub: identity.IDOf([]byte(h.path)), Read: m.read, Trust: h.trust,
 		Limits: m.limits, Now: m.now, Log: slog.New(slog.DiscardHandler),
+		Patience: m.patience,
 	})
 	if err != nil {
 		m.t.Fatal(err)
@@ -145,15 +162,28 @@ func (m *mesh) sign(doc []byte, rec identity.Record, subject identity.Subject) {
 
 func TestADirectoryThatHubsShareIsADirectory(t *testing.T) {
 	directorytest.Run(t, func(t *testing.T, l directory.Limits, now func() time.Time) directorytest.Mesh {
-		m, given := newMesh(t, l, now), 0
-		m.add()
-		m.add()
-		return directorytest.Mesh{
-			Hub:      func() directory.Directory { given++; return signing{m.hubs[given%2].Directory, m} },
-			Unlinked: true,
-			Restart:  m.restart,
-		}
+		return newMesh(t, l, now).two()
 	})
+}
+
+func TestADirectoryInARealEtcdOfThreeIsADirectory(t *testing.T) {
+	appstest.Long(t)
+	urls := etcdtest.Real(t, 3)
+	directorytest.Run(t, func(t *testing.T, l directory.Limits, now func() time.Time) directorytest.Mesh {
+		return realMesh(t, urls, l, now).two()
+	})
+}
+
+// two starts two hubs.
+func (m *mesh) two() directorytest.Mesh {
+	given := 0
+	m.add()
+	m.add()
+	return directorytest.Mesh{
+		Hub:      func() directory.Directory { given++; return signing{m.hubs[given%2].Directory, m} },
+		Unlinked: true,
+		Restart:  m.restart,
+	}
 }
 
 // list is a trust list of the tests: it follows those that it begins with.

@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long the suite waits for what must happen.
-const patience = 20 * time.Second
+const patience = 90 * time.Second
 
 // Mesh is a mesh whose directory is tested.
 type Mesh struct {

@@ -5,6 +5,7 @@
 //	keys.go     keys, their history, and transactions
 //	watch.go    watches and leases
 //	tls.go      certificates
+//	real.go     a real one, where there is one
 package etcdtest
 
 import (
