@@ -55,7 +55,7 @@ func stalled(t *testing.T, s *seal.Session, path string, header http.Header, siz
 // wantLimited waits until so many requests were answered that there are too many of them.
 func wantLimited(t *testing.T, statuses <-chan int, n int) {
 	t.Helper()
-	late := time.After(appstest.Patience)
+	late := time.After(appstest.Timeout)
 	for i := range n {
 		select {
 		case status := <-statuses:
@@ -117,7 +117,7 @@ func TestATrustListThatIsNotNewerIsNotRead(t *testing.T) {
 			if status != http.StatusBadRequest && status != http.StatusConflict {
 				t.Errorf("%s: answered with %d", name, status)
 			}
-		case <-time.After(appstest.Patience):
+		case <-time.After(appstest.Timeout):
 			t.Errorf("%s: the endpoint waits for the list", name)
 		}
 	}
@@ -142,7 +142,7 @@ func TestHandshakesThatStallLeaveRoomForOthers(t *testing.T) {
 	w.join("bob", "bob")
 	bob := w.endpoint("ep-bob").ID
 	var eve sync.WaitGroup
-	ctx, cancel := context.WithTimeout(t.Context(), appstest.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), appstest.Timeout)
 	defer cancel()
 	for range 5 { // devices: more together than there are places
 		device := w.intruder("eve")
@@ -253,7 +253,7 @@ func TestManyClientsOfOneUDPTunnelAreServedAtOnce(t *testing.T) {
 	const clients = 1200 // more than one session has streams
 	var answered atomic.Int32
 	all := make(chan struct{}) // closed when all were answered
-	ctx, cancel := context.WithTimeout(t.Context(), 2*appstest.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*appstest.Timeout)
 	defer cancel()
 	var wg sync.WaitGroup
 	for range clients {
@@ -265,7 +265,7 @@ func TestManyClientsOfOneUDPTunnelAreServedAtOnce(t *testing.T) {
 			}
 			defer c.Close()
 			b := make([]byte, 64)
-			for range int(appstest.Patience / time.Second) { // a datagram may be lost, a client must not be
+			for range int(appstest.Timeout / time.Second) { // a datagram may be lost, a client must not be
 				io.WriteString(c, "hello")
 				c.SetReadDeadline(time.Now().Add(time.Second))
 				if n, err := c.Read(b); err == nil && string(b[:n]) == "hello" {

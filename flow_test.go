@@ -89,7 +89,7 @@ func dialTest(t *testing.T, address string) *net.TCPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(appstest.Patience))
+	c.SetDeadline(time.Now().Add(appstest.Timeout))
 	return c.(*net.TCPConn)
 }
 
@@ -134,7 +134,7 @@ func TestTheFirstBytesArriveBeforeTheAnswerOfTheExit(t *testing.T) {
 		if got != "early" {
 			t.Errorf("the target heard %q", got)
 		}
-	case <-time.After(appstest.Patience):
+	case <-time.After(appstest.Timeout):
 		t.Error("the target heard nothing while the exit's answer was on its way")
 	}
 	l.gate.Unlock()
@@ -216,7 +216,7 @@ func TestRefusedStaysRefusedWhateverTheClientHasSaid(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(appstest.Patience))
+		c.SetDeadline(time.Now().Add(appstest.Timeout))
 		if _, err := c.Write(bytes.Repeat([]byte{1}, said)); errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
 			continue // a reset is told once
 		}
@@ -240,7 +240,7 @@ func TestAFlowBesideABulkOneDoesNotWaitForAnotherSession(t *testing.T) {
 	if _, err := io.CopyN(io.Discard, bulk, 2<<20); err != nil {
 		t.Fatal(err)
 	}
-	w.until("the lane is on its way", func() error {
+	w.until("the dedicated connection is on its way", func() error {
 		if l.waiting.Load() == 0 {
 			return errors.New("nobody waits")
 		}

@@ -740,7 +740,7 @@ func redeemOnce(w *world, v *identity.Verifier, p *identity.Permit, name string)
 	}
 	config := v.ClientConfig(cert, identity.RoleHub, "", identity.JoinProto)
 	// A busy machine may be too slow for a handshake. What is looked at is the answer to the token.
-	ctx, cancel := context.WithTimeout(context.Background(), appstest.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), appstest.Timeout)
 	defer cancel()
 	j, err := tunnel.DialJoin(ctx, &tunnel.Dialer{}, w.address, config)
 	for err != nil && ctx.Err() == nil {

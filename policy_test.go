@@ -413,7 +413,7 @@ func TestEveryPackageHasOneDocComment(t *testing.T) {
 }
 
 func TestFilesAreFormattedAndShort(t *testing.T) {
-	const most = 500 // lines; a reader's patience
+	const most = 500 // lines
 	for _, s := range sources(t) {
 		if formatted, err := format.Source(s.text); err != nil || !bytes.Equal(formatted, s.text) {
 			t.Errorf("%s is not as gofmt has it", s.path)

@@ -269,7 +269,7 @@ func (s *several) carries(c talk) int {
 		before[i] = g.passed.Load()
 	}
 	const much = 200 << 10
-	if err := c.says(much, appstest.Patience); err != nil {
+	if err := c.says(much, appstest.Timeout); err != nil {
 		s.t.Fatal(err)
 	}
 	for i, g := range s.gates {

@@ -21,9 +21,9 @@ func (m *mesh) ownMode() direct.Mode {
 	return direct.Mode(cmp.Or(m.Membership().Direct, string(direct.Auto)))
 }
 
-// rejudge looks again at all that peers have open here, once another policy is in force.
-func (m *mesh) rejudge() {
-	m.peers.Rejudge()
+// reapplyPolicy looks again at all that peers have open here, once another policy is in force.
+func (m *mesh) reapplyPolicy() {
+	m.peers.ReapplyPolicy()
 	if mode := m.mode(); m.meets.Swap(mode) != mode {
 		m.peers.ModeChanged()
 	}

@@ -30,7 +30,7 @@ func (m *mesh) newKeeper() *keep.Keeper {
 		User:  m.authority.User,
 		App:   func(name string) any { return m.apps[name] },
 		Apps:  func() []string { return slices.Sorted(maps.Keys(m.apps)) },
-		Judge: m.rejudge,
+		Judge: m.reapplyPolicy,
 
 		Applied:  m.policyApplied,
 		Announce: m.notices.TellGroup,

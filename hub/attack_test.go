@@ -139,7 +139,7 @@ func TestSilentConnectionsKeepNoMemberOut(t *testing.T) {
 			if err := h.tryFrom("127.0.2.1", h.device("carol").config(tunnel.ControlProto)); err != nil {
 				t.Errorf("a member at an address that the hub does not know: %v", err)
 			}
-			if h.metric(`ztm_hub_connections_refused_total{reason="strangers"}`) == 0 {
+			if h.metric(`ztm_hub_connections_refused_total{reason="handshakes"}`) == 0 {
 				t.Error("the hub was not full")
 			}
 		})
@@ -224,7 +224,7 @@ func TestDevicesThatAskNothingTakeNoPlaceOfThoseThatJoin(t *testing.T) {
 	}
 	p.works(t)
 	for _, c := range idle {
-		c.SetReadDeadline(time.Now().Add(patience))
+		c.SetReadDeadline(time.Now().Add(timeout))
 		if _, err := io.Copy(io.Discard, c); isTimeout(err) {
 			t.Fatal("the hub keeps a connection on which nothing is asked")
 		}

@@ -32,7 +32,7 @@ func runError(t testing.TB, c Config) error {
 	if c.Listen == "" {
 		c.Listen = "127.0.0.1:0"
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	c.Started = func(Started) {
 		t.Error("the hub started")

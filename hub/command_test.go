@@ -172,7 +172,7 @@ func TestAHubThatIsKilledComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.end(os.Kill)
-	far.SetReadDeadline(time.Now().Add(patience))
+	far.SetReadDeadline(time.Now().Add(timeout))
 	if _, err := io.Copy(io.Discard, far); isTimeout(err) {
 		t.Error("the path stands")
 	}

@@ -28,8 +28,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// patience is how long a test waits for what must happen.
-const patience = 60 * time.Second
+// timeout is how long a test waits for what must happen.
+const timeout = 60 * time.Second
 
 // testHub is a hub that runs, and the mesh it founded.
 type testHub struct {
@@ -77,7 +77,7 @@ func startWith(t testing.TB, ca *identity.CA, dir string, options ...func(*Confi
 	case h.started = <-up:
 	case err := <-done:
 		t.Fatalf("the hub did not start: %v", err)
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("the hub did not start")
 	}
 	h.stop = sync.OnceValue(func() error {
@@ -85,7 +85,7 @@ func startWith(t testing.TB, ca *identity.CA, dir string, options ...func(*Confi
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(patience):
+		case <-time.After(timeout):
 			return errors.New("the hub does not stop")
 		}
 	})
@@ -269,7 +269,7 @@ func (d *device) listen(s *tunnel.Session) *online {
 // next returns the next event of a type, skipping others; the zero value if the stream ends before.
 func (o *online) next(typ tunnel.EventType) tunnel.Event {
 	o.hub.t.Helper()
-	timeout := time.After(patience)
+	late := time.After(timeout)
 	for {
 		select {
 		case e := <-o.events:
@@ -278,7 +278,7 @@ func (o *online) next(typ tunnel.EventType) tunnel.Event {
 			}
 		case <-o.ended:
 			return tunnel.Event{}
-		case <-timeout:
+		case <-late:
 			o.hub.t.Fatalf("no %s event", typ)
 		}
 	}
@@ -336,13 +336,13 @@ func echo(c net.Conn) {
 // eventually waits until a condition holds.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	timeout := time.After(patience)
+	late := time.After(timeout)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
-		case <-timeout:
-			t.Fatalf("not within %v: %s", patience, what)
+		case <-late:
+			t.Fatalf("not within %v: %s", timeout, what)
 		case <-tick.C:
 		}
 	}
@@ -353,8 +353,8 @@ func wait(t testing.TB, what string, c <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-c:
-	case <-time.After(patience):
-		t.Fatalf("not within %v: %s", patience, what)
+	case <-time.After(timeout):
+		t.Fatalf("not within %v: %s", timeout, what)
 	}
 }
 

@@ -152,7 +152,7 @@ func TestAHugeHeaderIsRefused(t *testing.T) {
 		if typ != frameHeaders && typ != frameReset && typ != frameGoAway {
 			t.Errorf("frame type %d", typ)
 		}
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Error("no answer")
 	}
 	if err := good.Call(t.Context(), "GET", tunnel.PathHub, nil, nil, nil); err != nil {
@@ -267,7 +267,7 @@ func TestListingTheDirectoryInALoopHarmsNobodyElse(t *testing.T) {
 	for range 8 {
 		select {
 		case <-limited:
-		case <-time.After(patience):
+		case <-time.After(timeout):
 			t.Fatal("an endpoint lists without a limit")
 		}
 	}

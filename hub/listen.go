@@ -101,12 +101,12 @@ func (s *server) greet(ctx, paths context.Context, below *admission.Socket) {
 	if err != nil {
 		s.metrics.handshakes.failed.Add(1)
 		s.log.Debug("handshake failed", "addr", below.RemoteAddr(), "err", err)
-		linger(ctx, below.TCPConn) // the alert says why
+		lingeringClose(ctx, below.TCPConn) // the alert says why
 		return
 	}
 	s.metrics.handshakes.ok.Add(1)
 	if c.ConnectionState().NegotiatedProtocol == identity.JoinProto {
-		defer linger(ctx, below.TCPConn)
+		defer lingeringClose(ctx, below.TCPConn)
 		defer context.AfterFunc(ctx, func() { below.TCPConn.Close() })()
 		s.join(ctx, c, below)
 		return
@@ -144,9 +144,9 @@ func (s *server) pass(paths context.Context, c *tls.Conn, below *admission.Socke
 // lingerTimeout bounds a lingering close.
 const lingerTimeout = 2 * time.Second
 
-// linger closes a connection after the peer has taken what was written last. A close with unread
+// lingeringClose closes a connection after the peer has taken what was written last. A close with unread
 // bytes would send a reset, which can overtake those bytes.
-func linger(ctx context.Context, raw *net.TCPConn) {
+func lingeringClose(ctx context.Context, raw *net.TCPConn) {
 	defer raw.Close()
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
 	const most = 64 << 10 // bytes that the peer may have sent meanwhile

@@ -30,7 +30,7 @@ func (h *testHub) tryFrom(ip string, config *tls.Config) error {
 	}
 	defer raw.Close()
 	c := tls.Client(raw, config)
-	raw.SetDeadline(time.Now().Add(patience))
+	raw.SetDeadline(time.Now().Add(timeout))
 	if err := c.Handshake(); err != nil {
 		return err
 	}
@@ -130,21 +130,21 @@ func TestNobodyIsLetInButMembersOfThisMesh(t *testing.T) {
 	}
 }
 
-func TestAMemberCannotJoinAgainAsAStrangerAndNoStrangerIsAMember(t *testing.T) {
+func TestAMemberCannotJoinAgainAndAJoiningDeviceIsNoMember(t *testing.T) {
 	h := start(t)
 	bob := h.device("bob")
-	stranger := h.unjoined("eve")
+	joining := h.unjoined("eve")
 	var err error
-	if stranger.cert, err = identity.SelfSigned(stranger.key, time.Now()); err != nil {
+	if joining.cert, err = identity.SelfSigned(joining.key, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	for _, proto := range []string{tunnel.ControlProto, tunnel.RelayProto} {
-		if h.try(stranger.config(proto)) == nil {
-			t.Errorf("a stranger was let in for %s", proto)
+		if h.try(joining.config(proto)) == nil {
+			t.Errorf("a joining device was let in for %s", proto)
 		}
 	}
 	if h.try(bob.config(identity.JoinProto)) == nil {
-		t.Error("a member was let in as a stranger")
+		t.Error("a member was let in as a joining device")
 	}
 }
 
@@ -167,7 +167,7 @@ func TestConnectionsThatSayNothingDoNotKeepOthersOut(t *testing.T) {
 		}
 	}
 	eventually(t, "those over the limit are refused or give way", func() bool {
-		return h.metric(`ztm_hub_connections_refused_total{reason="strangers"}`) >= 32
+		return h.metric(`ztm_hub_connections_refused_total{reason="handshakes"}`) >= 32
 	})
 	eventually(t, "a member at the same address gets in", func() bool { return h.try(bob.config(tunnel.ControlProto)) == nil })
 	if err := h.tryFrom("127.0.0.2", bob.config(tunnel.ControlProto)); err != nil {
@@ -186,7 +186,7 @@ func TestACertificateThatExpiresEndsWhatItOpened(t *testing.T) {
 	bob := h.deviceAt("bob", now, now.Add(-identity.MemberLifetime+3*time.Second)).online("b")
 	near, _ := pair(t, alice, bob, openers["connection"], openers["connection"])
 	wait(t, "the session ends", bob.Done())
-	near.SetReadDeadline(time.Now().Add(patience))
+	near.SetReadDeadline(time.Now().Add(timeout))
 	if _, err := near.Read(make([]byte, 1)); err == nil || isTimeout(err) {
 		t.Errorf("the path stands: %v", err)
 	}
@@ -256,7 +256,7 @@ func TestGarbageIsCutOff(t *testing.T) {
 		if w, ok := c.(*net.TCPConn); ok {
 			w.CloseWrite()
 		}
-		c.SetReadDeadline(time.Now().Add(patience))
+		c.SetReadDeadline(time.Now().Add(timeout))
 		if _, err := io.Copy(io.Discard, c); isTimeout(err) {
 			t.Errorf("%.10q: the hub keeps the connection", garbage)
 		}

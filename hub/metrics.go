@@ -90,7 +90,7 @@ func (s *server) addMetrics(w *metric.Writer) {
 		{"ztm_hub_handshakes_total", "TLS handshakes.", "result", "ok", &m.handshakes.ok},
 		{"ztm_hub_handshakes_total", "", "result", "failed", &m.handshakes.failed},
 		{"ztm_hub_connections_refused_total", "Connections that were closed before their handshake.", "reason", "rate", &m.refused.rate},
-		{"ztm_hub_connections_refused_total", "", "reason", "strangers", &m.refused.handshakes},
+		{"ztm_hub_connections_refused_total", "", "reason", "handshakes", &m.refused.handshakes},
 		{"ztm_hub_joins_total", "Requests to join by a token.", "result", "ok", &m.joins.ok},
 		{"ztm_hub_joins_total", "", "result", "refused", &m.joins.refused},
 		{"ztm_hub_hops_total", "Paths to agents of other hubs.", "result", "ok", &l.Hops},

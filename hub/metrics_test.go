@@ -36,7 +36,7 @@ func TestMetricsCountWhatTheHubDoes(t *testing.T) {
 		`ztm_hub_requests_total{route="put",result="ok"}`:                        2,
 		`ztm_hub_requests_total{route="unknown",result="destination_not_found"}`: 1,
 		"ztm_hub_trust_version":                                                  0,
-		`ztm_hub_connections_refused_total{reason="strangers"}`:                  0,
+		`ztm_hub_connections_refused_total{reason="handshakes"}`:                 0,
 		`ztm_hub_joins_total{result="ok"}`:                                       0,
 		`ztm_hub_paths_refused_total{reason="connection_broken"}`:                -1,
 	} {

@@ -105,7 +105,7 @@ func (f *rawClient) post(stream uint32, path string) {
 // wantEnd waits until the hub has ended the connection.
 func (f *rawClient) wantEnd() {
 	f.t.Helper()
-	f.c.SetReadDeadline(time.Now().Add(patience))
+	f.c.SetReadDeadline(time.Now().Add(timeout))
 	if _, err := io.Copy(io.Discard, f.c); isTimeout(err) {
 		f.t.Error("the hub keeps the connection")
 	}

@@ -308,7 +308,7 @@ func TestAReaderThatStandsStillHoldsItsWriterBack(t *testing.T) {
 }
 
 func TestAShutdownLetsRunningPathsEnd(t *testing.T) {
-	h := start(t, func(c *Config) { c.drain = patience })
+	h := start(t, func(c *Config) { c.drain = timeout })
 	a, b := h.device("alice").online("a"), h.device("bob").online("b")
 	near, far := pair(t, a, b, openers["connection"], openers["connection"])
 	stopped := make(chan error, 1)

@@ -143,7 +143,7 @@ func exchange(t testing.TB, from *device, to identity.ID) error {
 		return err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(timeout))
 	if _, err := c.Write([]byte("hello")); err != nil {
 		return err
 	}
@@ -376,7 +376,7 @@ func TestASilentHubIsForgottenAndOnlyWhatGoesThroughItIsCut(t *testing.T) {
 	lost, kept := path(t, alice.device, bob.id), path(t, alice.device, carol.id)
 
 	r.freeze()
-	lost.SetReadDeadline(time.Now().Add(patience))
+	lost.SetReadDeadline(time.Now().Add(timeout))
 	if _, err := lost.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the path through the silent hub: %v", err)
 	}
@@ -402,7 +402,7 @@ func path(t testing.TB, from *device, to identity.ID) net.Conn {
 
 func pingPong(t testing.TB, c net.Conn) {
 	t.Helper()
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(timeout))
 	defer c.SetDeadline(time.Time{})
 	if _, err := c.Write([]byte("ping")); err != nil {
 		t.Fatal(err)
@@ -432,7 +432,7 @@ func (d *device) hop(fields ...string) tunnel.Header {
 		d.hub.t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(timeout))
 	if err := tunnel.WriteHeader(c, fields...); err != nil {
 		d.hub.t.Fatal(err)
 	}
@@ -656,7 +656,7 @@ func TestATokenIsRedeemedAtWhateverHubItsIssuerIs(t *testing.T) {
 }
 
 func TestAHubThatDrainsSendsItsAgentsAwayAndKeepsTheirPaths(t *testing.T) {
-	hubs := several(t, 2, func(c *Config) { c.Drain = patience })
+	hubs := several(t, 2, func(c *Config) { c.Drain = timeout })
 	first, second := hubs[0], hubs[1]
 	alice, bob := first.device("alice").online("alice"), first.device("bob").online("bob")
 	bob.answerTo(func(identity.ID) bool { return true }, echo)
@@ -687,7 +687,7 @@ func TestAHubThatDrainsSendsItsAgentsAwayAndKeepsTheirPaths(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Error("the hub waits, and nobody is left")
 	}
 }
@@ -858,7 +858,7 @@ func TestOfTwoProcessesWithOneKeyTheNewerIsHeard(t *testing.T) {
 		select {
 		case err := <-ended:
 			return err
-		case <-time.After(patience):
+		case <-time.After(timeout):
 			t.Fatal("not ended: " + what)
 			return nil
 		}

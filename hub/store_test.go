@@ -76,7 +76,7 @@ func TestAnEvictionReachesHubsByTheStore(t *testing.T) {
 	hubs[0].evict(root, "bob")
 	select {
 	case <-o.ended:
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Error("the session of an evicted user goes on")
 	}
 	eventually(t, "the user is out", func() bool { return out(t, bob) })
@@ -136,7 +136,7 @@ func TestAHubWithAStoreRedeemsATokenOnceWhateverItsDatabaseSays(t *testing.T) {
 // joinSoon joins once the store answers: on a machine that is busy it may be late. Each attempt counts
 // for what the hub lets an address do.
 func (d *device) joinSoon(name string, token identity.Token) error {
-	for end := time.Now().Add(patience); ; {
+	for end := time.Now().Add(timeout); ; {
 		err := d.join(name, token)
 		if answer.CodeOf(err) != answer.Unavailable || time.Now().After(end) || !pause.For(context.Background(), 20*time.Millisecond) {
 			return err

@@ -63,7 +63,7 @@ func TestAnEvictedUserIsOutAtOnce(t *testing.T) {
 		"to bob": aNear, "at bob": aFar, "from bob": bFar, "bob's": bNear, "from bob's stream": sFar, "bob's stream": sNear, "bob's leg": leg,
 	} {
 		if s, ok := c.(*net.TCPConn); ok {
-			s.SetReadDeadline(time.Now().Add(patience))
+			s.SetReadDeadline(time.Now().Add(timeout))
 		}
 		if _, err := c.Read(make([]byte, 1)); err == nil || isTimeout(err) {
 			t.Errorf("the path %s stands: %v", name, err)
@@ -111,8 +111,8 @@ func TestATrustListThatIsNotNewerIsRefused(t *testing.T) {
 	}
 	v1 := h.evict(alice, "bob")
 	v2 := h.evict(alice, "carol")
-	stranger := identitytest.New(t, time.Now())
-	foreign, err := stranger.Trust.Evict(stranger.CA, "alice", time.Now())
+	outsider := identitytest.New(t, time.Now())
+	foreign, err := outsider.Trust.Evict(outsider.CA, "alice", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -203,7 +203,7 @@ func waitMounted(t *testing.T, dir, parent string) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	patience := time.After(60 * time.Second)
+	late := time.After(60 * time.Second)
 	for {
 		var a, b unix.Stat_t
 		if unix.Stat(dir, &a) == nil && unix.Stat(parent, &b) == nil && a.Dev != b.Dev {
@@ -211,7 +211,7 @@ func waitMounted(t *testing.T, dir, parent string) {
 		}
 		select {
 		case <-tick.C:
-		case <-patience:
+		case <-late:
 			t.Skip("sshfs cannot mount here")
 		}
 	}

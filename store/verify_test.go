@@ -142,11 +142,11 @@ func damage(r *rand.Rand, b []byte) []byte {
 // What is damaged is either refused, or bbolt can work with it; it never panics, faults or hangs.
 func TestNoDamageBringsTheProcessDown(t *testing.T) {
 	appstest.Long(t)
-	patience := 5 * time.Second
+	timeout := 5 * time.Second
 	if testing.Short() {
-		patience = time.Second
+		timeout = time.Second
 	}
-	end := time.Now().Add(patience)
+	end := time.Now().Add(timeout)
 	path := filepath.Join(t.TempDir(), "agent.db")
 	refused, accepted := 0, 0
 	for seed := uint64(0); time.Now().Before(end); seed++ {

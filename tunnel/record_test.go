@@ -15,7 +15,7 @@ func TestAHandshakeThatDoesNotEndIsCutOff(t *testing.T) {
 	f := newFixture(t)
 	huge := f.member
 	huge.Certificate = [][]byte{make([]byte, 200<<10)}
-	stranger := &tls.Config{
+	outsider := &tls.Config{
 		InsecureSkipVerify: true, NextProtos: []string{RelayProto}, Certificates: []tls.Certificate{huge},
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &huge, nil },
 	}
@@ -25,7 +25,7 @@ func TestAHandshakeThatDoesNotEndIsCutOff(t *testing.T) {
 		go func() {
 			defer close(ended)
 			if c, err := net.Dial("tcp", ln.Addr().String()); err == nil {
-				tls.Client(c, stranger).Handshake()
+				tls.Client(c, outsider).Handshake()
 				c.Close()
 			}
 		}()
@@ -46,7 +46,7 @@ func TestAHandshakeThatDoesNotEndIsCutOff(t *testing.T) {
 		go func() {
 			defer close(ended)
 			if c, err := ln.Accept(); err == nil {
-				tls.Server(c, stranger).Handshake()
+				tls.Server(c, outsider).Handshake()
 				c.Close()
 			}
 		}()

@@ -16,9 +16,9 @@ type candidate struct {
 	weight int           // 0 is 1
 	rtt    time.Duration // 0: not known, and taken for near
 
-	stranger bool // no record of it is known, only an address
-	draining bool
-	failed   bool // the last attempt to reach it failed, or it was lost
+	addressOnly bool // no record of it is known, only an address
+	draining    bool
+	failed      bool // the last attempt to reach it failed, or it was lost
 
 	place *place // where it is
 	near  bool   // set by order
@@ -75,7 +75,7 @@ func (c *candidate) class() int {
 		return 3
 	case c.draining:
 		return 2
-	case c.stranger:
+	case c.addressOnly:
 		return 1
 	}
 	return 0

@@ -30,7 +30,7 @@ func TestWhichHubsAreWantedFirst(t *testing.T) {
 		"one":                                 {[]*candidate{{key: "a", failed: true}}, []string{"a"}},
 		"a failed one is last":                {[]*candidate{{key: "a", failed: true}, {key: "b", rtt: time.Second}}, []string{"b", "a"}},
 		"a draining one before a failed one":  {[]*candidate{{key: "a", failed: true}, {key: "b", draining: true}, {key: "c"}}, []string{"c", "b", "a"}},
-		"an address after a hub":              {[]*candidate{{key: "x:1", stranger: true}, {key: "b", rtt: time.Second}}, []string{"b", "x:1"}},
+		"an address after a hub":              {[]*candidate{{key: "x:1", addressOnly: true}, {key: "b", rtt: time.Second}}, []string{"b", "x:1"}},
 		"a far one after a near one":          {[]*candidate{{key: "a", rtt: 40 * ms}, {key: "b", rtt: 20 * ms}}, []string{"b", "a"}},
 		"far ones by their round trip":        {[]*candidate{{key: "a", rtt: 90 * ms}, {key: "b", rtt: 1 * ms}, {key: "c", rtt: 50 * ms}}, []string{"b", "c", "a"}},
 		"another zone, though it is far":      {[]*candidate{{key: "a", rtt: 1 * ms, zone: "x", weight: 1000}, {key: "b", rtt: 2 * ms, zone: "x"}, {key: "c", rtt: 99 * ms, zone: "y"}}, []string{"a|b", "c", "a|b"}},

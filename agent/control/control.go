@@ -77,7 +77,7 @@ type Config struct {
 // Control is made with [New]. Its methods may be called from any goroutine.
 type Control struct {
 	Config
-	poked     chan struct{}  // plan is to look again, capacity 1
+	woken     chan struct{}  // plan is to look again, capacity 1
 	attempts  sync.WaitGroup // links
 	begin     func(*link)    // runs an attempt in attempts; constant but in tests
 	fallbacks atomic.Int64   // paths that are streams of a session
@@ -105,7 +105,7 @@ type Control struct {
 // New makes a Control, which has no session yet.
 func New(c Config) *Control {
 	made := &Control{
-		Config: c, poked: make(chan struct{}, 1), places: map[string]*place{},
+		Config: c, woken: make(chan struct{}, 1), places: map[string]*place{},
 		dialBacks: limit.NewShare[string](max(c.Limits.DialBacks, 1)), status: api.Connecting, lost: time.Now(),
 		statusChanged: make(chan struct{}), offersOf: map[string][]string{},
 	}

@@ -45,14 +45,16 @@ type place struct {
 
 // id is the hub's; "" for an address.
 func (p *place) id() identity.ID {
-	if p.stranger() {
+	if p.addressOnly() {
 		return ""
 	}
 	return identity.ID(p.key)
 }
 
-// stranger reports whether the place is an address alone.
-func (p *place) stranger() bool { return p.record.ID == "" && slices.Equal(p.found, []string{p.key}) }
+// addressOnly reports whether the place is an address alone.
+func (p *place) addressOnly() bool {
+	return p.record.ID == "" && slices.Equal(p.found, []string{p.key})
+}
 
 // addresses are where the hub may be, the best guess first.
 func (p *place) addresses() []string {
@@ -91,7 +93,7 @@ func (p *place) measured(rtt time.Duration, now time.Time) {
 func (p *place) candidate() *candidate {
 	return &candidate{
 		place: p, key: p.key, zone: p.record.Zone, weight: p.record.Weight, rtt: p.judged,
-		stranger: p.stranger(), draining: p.drains || p.record.Draining, failed: p.failed,
+		addressOnly: p.addressOnly(), draining: p.drains || p.record.Draining, failed: p.failed,
 	}
 }
 
@@ -116,7 +118,7 @@ func (c *Control) placesLocked() (out []*place) {
 	floor, met := c.Hubs(), map[string]bool{}
 	for key, p := range c.places {
 		switch {
-		case !p.stranger():
+		case !p.addressOnly():
 			for _, a := range p.addresses() {
 				met[a] = met[a] || !errors.Is(p.err, identity.ErrWrongID) // or another hub is there now
 			}
@@ -131,7 +133,7 @@ func (c *Control) placesLocked() (out []*place) {
 	}
 	for key, p := range c.places {
 		switch {
-		case !p.stranger():
+		case !p.addressOnly():
 			out = append(out, p)
 		case !met[key]:
 			out = append(out, p)
@@ -159,7 +161,7 @@ func (c *Control) hubLocked(id identity.ID, address string) *place {
 // forgetLocked forgets a hub of which nothing is known but where it was met, when there is no session
 // with it any longer: it may be another hub that is met there next.
 func (c *Control) forgetLocked(p *place) {
-	if p.record.ID != "" || p.stranger() || c.places[p.key] != p {
+	if p.record.ID != "" || p.addressOnly() || c.places[p.key] != p {
 		return
 	}
 	delete(c.places, p.key)

@@ -91,14 +91,14 @@ func TestARecordThatSaysNothingNewIsNotWritten(t *testing.T) {
 
 func TestARecordThatItsHubDidNotSignIsRefused(t *testing.T) {
 	m := newHubMaker(t)
-	a, stranger := m.hub(), newHubMaker(t).hub()
+	a, outsider := m.hub(), newHubMaker(t).hub()
 	forged := a.says(1, "a:1")
 	forged.Record = slices.Clone(forged.Record)
 	forged.Record[slices.Index(forged.Record, ':')+30] ^= 1
 	asAnother := m.hub()
-	asAnother.Key, asAnother.ID = stranger.Key, stranger.ID
+	asAnother.Key, asAnother.ID = outsider.Key, outsider.ID
 	for what, e := range map[string]tunnel.HubEntry{
-		"a changed one": forged, "of another mesh": stranger.says(1, "x:1"), "with another's certificate": asAnother.says(1, "y:1"),
+		"a changed one": forged, "of another mesh": outsider.says(1, "x:1"), "with another's certificate": asAnother.says(1, "y:1"),
 		"nothing": {}, "too long": {Record: make([]byte, identity.MaxHubRecord+1)},
 	} {
 		c, saved := m.learner(nil)

@@ -93,13 +93,13 @@ func (c *Control) Publish() {
 	}
 }
 
-// publishPatience is how long a change of offers waits for the hub.
-const publishPatience = 2 * time.Second
+// publishTimeout is how long a change of offers waits for the hub.
+const publishTimeout = 2 * time.Second
 
 // published waits until each hub has a record as new as this moment, but for those that hang: who was
 // told that a tunnel is open must be able to use it.
 func (c *Control) published() {
-	timer := time.NewTimer(publishPatience)
+	timer := time.NewTimer(publishTimeout)
 	defer timer.Stop()
 	c.mu.Lock()
 	want := c.offered

@@ -23,10 +23,10 @@ import (
 // A hub that was lost or not reached is tried again after a wait of its own, with full jitter.
 
 const (
-	firstDelay    = 500 * time.Millisecond // ten thousand agents must not come back in the same instant
-	RefusedDelay  = 4 * time.Second        // a restarted hub has everyone back within 5 s
-	maxDelay      = 30 * time.Second
-	strangerDelay = 5 * time.Minute // for an address that may be an old one, while there is a session
+	firstDelay   = 500 * time.Millisecond // ten thousand agents must not come back in the same instant
+	RefusedDelay = 4 * time.Second        // a restarted hub has everyone back within 5 s
+	maxDelay     = 30 * time.Second
+	addressDelay = 5 * time.Minute // for an address that may be an old one, while there is a session
 
 	RaceDelay  = 300 * time.Millisecond // so long one address is waited for before the next is tried as well
 	homeWithin = 5 * time.Minute
@@ -38,7 +38,7 @@ func (c *Control) Run() {
 	for c.Life.Err() == nil {
 		timer := time.NewTimer(c.plan(time.Now()))
 		select {
-		case <-c.poked:
+		case <-c.woken:
 		case <-timer.C:
 		case <-c.Life.Done():
 		}
@@ -50,7 +50,7 @@ func (c *Control) Run() {
 // Wake has plan look again.
 func (c *Control) Wake() {
 	select {
-	case c.poked <- struct{}{}:
+	case c.woken <- struct{}{}:
 	default: // it will
 	}
 }
@@ -235,8 +235,8 @@ func (c *Control) ended(l *link, err error) {
 func (c *Control) failedLocked(l *link, err error, now time.Time) {
 	p := l.place
 	longest := maxDelay
-	if p.stranger() && len(c.readyLocked()) > 0 {
-		longest = strangerDelay
+	if p.addressOnly() && len(c.readyLocked()) > 0 {
+		longest = addressDelay
 	}
 	again := p.failed
 	p.failed, p.err = true, err
@@ -289,7 +289,7 @@ func (c *Control) claim(l *link) error {
 		return errTwice
 	}
 	l.place = p
-	if tried != p && tried.stranger() {
+	if tried != p && tried.addressOnly() {
 		delete(c.places, tried.key)
 	}
 	p.failed, p.err, p.next = false, nil, time.Time{}

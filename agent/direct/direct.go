@@ -15,7 +15,7 @@
 // Flows of datagrams have a UDP path of their session beside, see datagrams.go.
 //
 // A round is good once. What a peer may have this device dial is one pure function, see
-// [direct.Order]. A stranger who connects at the right moment from the right address reads nothing
+// [direct.Order]. An outsider who connects at the right moment from the right address reads nothing
 // and is shown no certificate, for it does not know the round. That the peer is the peer, its
 // certificate says alone.
 package direct

@@ -124,8 +124,8 @@ func TestWhoIsNeitherOfTheUserNorKnownFindsNothing(t *testing.T) {
 	f := newFixture(t)
 	f.connect(t, "203.0.113.1:40000")
 	o := offer{Round: wordOf(0)}
-	if f.ask(seal.PathDirect, "bob", "stranger", o) != nil {
-		t.Error("a stranger was answered")
+	if f.ask(seal.PathDirect, "bob", "outsider", o) != nil {
+		t.Error("an outsider was answered")
 	}
 	if w := f.ask(seal.PathDirect, "bob", "friend", o); w == nil || w.Code != http.StatusOK || strings.Contains(w.Body.String(), "10.0.0.1") {
 		t.Errorf("a peer of another user: %v", w)

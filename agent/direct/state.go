@@ -132,9 +132,9 @@ func (a *Attempts) Round(peer identity.ID) <-chan struct{} {
 	return nil
 }
 
-// Patience is how long a flow lasts until it is worth a direct path: nothing where one was had
+// Delay is how long a flow lasts until it is worth a direct path: nothing where one was had
 // before.
-func (a *Attempts) Patience(peer identity.ID, usual time.Duration) time.Duration {
+func (a *Attempts) Delay(peer identity.ID, usual time.Duration) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if s := a.states[peer]; s != nil && !s.up.IsZero() && s.cause == "" {

@@ -21,8 +21,8 @@ import (
 	"ztm/apps/appstest"
 )
 
-// suitePatience is how long anything may take. It ends only what fails.
-const suitePatience = 3 * time.Minute
+// suiteTimeout is how long anything may take. It ends only what fails.
+const suiteTimeout = 3 * time.Minute
 
 // suite is an API server, and what an agent makes of it. The agent reaches it through a front, which
 // counts.
@@ -87,7 +87,7 @@ func (s *suite) derive(_ context.Context, set Set) (Refusals, error) {
 // until waits for a set that is as it should be, and returns how long that took.
 func (s *suite) until(t *testing.T, what string, good func(set map[string]bool) bool) time.Duration {
 	t.Helper()
-	began, late := time.Now(), time.NewTimer(suitePatience)
+	began, late := time.Now(), time.NewTimer(suiteTimeout)
 	defer late.Stop()
 	for {
 		s.mu.Lock()
@@ -124,7 +124,7 @@ func eventually(t *testing.T, what string, f func() error) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	late := time.NewTimer(suitePatience)
+	late := time.NewTimer(suiteTimeout)
 	defer late.Stop()
 	for {
 		err := f()

@@ -96,8 +96,8 @@ func TestCountersAreForThisMachineAlone(t *testing.T) {
 }
 
 func TestHealthIsThatOfEveryMesh(t *testing.T) {
-	sick := source{answer.Errorf(answer.Unavailable, "not connected")}
-	address := serving(t, func(ctx context.Context, ln net.Listener) error { return Counters(ctx, ln, sick, quiet) })
+	failing := source{answer.Errorf(answer.Unavailable, "not connected")}
+	address := serving(t, func(ctx context.Context, ln net.Listener) error { return Counters(ctx, ln, failing, quiet) })
 	if got, _ := appstest.Ask(t, "GET", "http://"+address+"/healthz", ""); got != http.StatusServiceUnavailable {
 		t.Errorf("status %d", got)
 	}

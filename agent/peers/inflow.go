@@ -140,9 +140,9 @@ func (f *inFlow) judge() error {
 	return f.p.Judge(f.peer, f.app, f.path, f.query.Get(targetParam))
 }
 
-// Rejudge ends the flows that the policy of the mesh does not give their peers any longer, and has the
+// ReapplyPolicy ends the flows that the policy of the mesh does not give their peers any longer, and has the
 // apps look at what runs by their own rules.
-func (p *Peers) Rejudge() {
+func (p *Peers) ReapplyPolicy() {
 	p.cutFlows(func(f *inFlow) bool { return f.judge() != nil })
 	for name, app := range p.apps {
 		if j, ok := app.(apps.Judge); ok {

@@ -122,7 +122,7 @@ func (p *Peers) track(s *outSession, c *flow.Conn, id string) net.Conn {
 	f := &outFlow{Conn: c, p: p, peer: peer, session: s, direct: s.is()}
 	if peer.ID != p.Self {
 		if !f.direct {
-			f.lasts = time.AfterFunc(p.direct.Patience(peer.ID, lasting), func() { p.wish(peer.ID) })
+			f.lasts = time.AfterFunc(p.direct.Delay(peer.ID, lasting), func() { p.wish(peer.ID) })
 		}
 		c.OnOffload(func() { p.Work.GoUpTo(&p.offloads, limits.Offloads, func() { p.offload(f, id) }) })
 	}

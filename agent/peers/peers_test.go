@@ -111,7 +111,7 @@ func TestFlowsBeyondTheStreamsOfASessionOpenAnother(t *testing.T) {
 	peer := newFarPeer(t, streams, untilGone)
 	p := newPool(peer.dial, trusting)
 	defer p.close()
-	ctx, cancel := context.WithTimeout(t.Context(), appstest.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), appstest.Timeout)
 	defer cancel()
 	errs := make(chan error, flows)
 	for range flows { // all at once
@@ -179,7 +179,7 @@ func TestARefusalIsNotReadForever(t *testing.T) {
 		if err == nil {
 			t.Error("a refusal is no error")
 		}
-	case <-time.After(appstest.Patience):
+	case <-time.After(appstest.Timeout):
 		t.Error("the opening of a flow waits for a refusal that does not end")
 		s.Close()
 		<-ended

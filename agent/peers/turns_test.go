@@ -31,12 +31,12 @@ func TestHandshakesWaitForTheTurnsOfTheirUsers(t *testing.T) {
 	})
 	p.turns = handshake.NewSomeTurns[string](1)
 	computing := p.turns.Of("whoever computes")
-	computing.Take()
+	computing.Acquire()
 	ctx, cancel := context.WithCancel(t.Context())
 	var ends sync.WaitGroup
 	defer ends.Wait()
 	defer cancel()
-	defer computing.Give() // also where this fails: who waits for a turn looks at nothing else
+	defer computing.Release() // also where this fails: who waits for a turn looks at nothing else
 	arrive := func(user string) {
 		near, far := net.Pipe()
 		ends.Go(func() { seal.Client(ctx, near, v, cert, "another endpoint") })
@@ -48,7 +48,7 @@ func TestHandshakesWaitForTheTurnsOfTheirUsers(t *testing.T) {
 	appstest.Eventually(t, "the flood waits", func() bool { return p.turns.Waiting("eve") == flood })
 	arrive("ann")
 	appstest.Eventually(t, "another user waits", func() bool { return p.turns.Waiting("ann") == 1 })
-	computing.Give()
+	computing.Release()
 	appstest.Eventually(t, "all had a turn", func() bool { return p.turns.Waiting("ann")+p.turns.Waiting("eve") == 0 })
 }
 

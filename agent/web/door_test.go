@@ -331,7 +331,7 @@ func TestTheLastPageThatLeavesShutsTheDoor(t *testing.T) {
 	other.send("DELETE", "/session", "")
 	select {
 	case <-o.closed:
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Error("the door is still open")
 	}
 }

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
 
 var quiet = slog.New(slog.DiscardHandler)
 
-const patience = appstest.Patience
+const timeout = appstest.Timeout
 
 var someID = identity.ID(strings.Repeat("a", 32))
 
@@ -172,7 +172,7 @@ func (p *browser) upgrade(path string, header ...string) (int, *socket) {
 		p.t.Fatal(err)
 	}
 	p.t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(timeout))
 	lines := "GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	for i := 0; i < len(header); i += 2 {
 		lines += header[i] + ": " + header[i+1] + "\r\n"

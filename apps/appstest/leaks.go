@@ -16,7 +16,7 @@ func Run(m *testing.M) int {
 	if status := m.Run(); status != 0 {
 		return status
 	}
-	patience := time.After(Patience)
+	late := time.After(Timeout)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -25,7 +25,7 @@ func Run(m *testing.M) int {
 			return 0
 		}
 		select {
-		case <-patience:
+		case <-late:
 			fmt.Fprintf(os.Stderr, "goroutines left after the tests:\n\n%s\n", strings.Join(left, "\n\n"))
 			return 1
 		case <-tick.C:

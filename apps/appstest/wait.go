@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-// Patience is how long a test waits for what must happen, on a machine that has much else to do.
-const Patience = 90 * time.Second
+// Timeout is how long a test waits for what must happen, on a machine that has much else to do.
+const Timeout = 90 * time.Second
 
-// Eventually waits until something holds, and fails the test if that takes longer than [Patience].
+// Eventually waits until something holds, and fails the test if that takes longer than [Timeout].
 func Eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	late := time.After(Patience)
+	late := time.After(Timeout)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !holds() {
 		select {
 		case <-late:
-			t.Fatalf("not within %v: %s", Patience, what)
+			t.Fatalf("not within %v: %s", Timeout, what)
 		case <-tick.C:
 		}
 	}

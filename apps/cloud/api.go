@@ -205,8 +205,8 @@ func (a *App) postDownload(r *http.Request) (any, error) {
 	return d.Progress(), nil
 }
 
-// patience is how long a request for a download's progress waits for its end.
-const patience = 500 * time.Millisecond
+// pollWait is how long a request for a download's progress waits for its end.
+const pollWait = 500 * time.Millisecond
 
 func (a *App) getDownload(r *http.Request) (any, error) {
 	d, err := a.loads.Get(r.PathValue("id"))
@@ -214,7 +214,7 @@ func (a *App) getDownload(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if r.URL.Query().Get("wait") != "" {
-		late := time.NewTimer(patience)
+		late := time.NewTimer(pollWait)
 		defer late.Stop()
 		select {
 		case <-d.Ended():

@@ -52,7 +52,7 @@ type App struct {
 	work     sync.WaitGroup // what requests have started
 
 	flows limit.Counts[identity.ID]   // of one peer
-	pokes *limit.Buckets[identity.ID] // of one peer
+	hints *limit.Buckets[identity.ID] // of one peer
 	noter note.Noter
 
 	giving giving
@@ -99,7 +99,7 @@ func New(h apps.Host) apps.App {
 		mirrored: settings.Table[mirror.Setting]{State: h.State, Prefix: "mirror/", Check: checkMirror}, mirrors: map[string]*mirroring{},
 		peers: map[identity.ID]*known{}, problems: map[string]Problem{}, suspects: map[string]bool{},
 		published: make(chan struct{}, 1), told: map[identity.ID]told{},
-		pokes: limit.NewBuckets[identity.ID](limit.Rate{Burst: 10, PerSecond: 1}, 1024)}
+		hints: limit.NewBuckets[identity.ID](limit.Rate{Burst: 10, PerSecond: 1}, 1024)}
 	a.life, a.end = context.WithCancel(context.Background())
 	a.index, a.broken = index.Load(h.State, h.Notary)
 	if c, err := a.settings.Get(); err == nil { // otherwise each use of it says why

@@ -139,7 +139,7 @@ func (p *toPeer) Fetched(h blocks.Hash) (int64, blocks.Bitmap, blocks.List, io.R
 // serveChanged takes the word of a peer that it has news, and asks for them.
 func (a *App) serveChanged(_ context.Context, f apps.Flow) {
 	p := f.Peer()
-	if !a.pokes.Take(p.ID, time.Now()) {
+	if !a.hints.Take(p.ID, time.Now()) {
 		f.Refuse(answer.Errorf(answer.Limit, "endpoint %s has news too often", p.ID))
 		return
 	}

@@ -63,7 +63,7 @@ func TestAHubThatIsSlowDelaysNoRequest(t *testing.T) {
 	go func() { a.lookup("alice/guests"); close(asked) }()
 	select {
 	case <-asked:
-	case <-time.After(appstest.Patience):
+	case <-time.After(appstest.Timeout):
 		t.Error("a request waits for the hub")
 	}
 	close(release)

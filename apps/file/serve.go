@@ -178,7 +178,7 @@ func (a *App) list(f apps.Flow, at place, v *visit) error {
 	}
 	defer a.leave(v)
 	defer conn.Close()
-	silent := time.AfterFunc(transfer.Patience, func() { conn.(interface{ Reset() error }).Reset() })
+	silent := time.AfterFunc(transfer.IdleTimeout, func() { conn.(interface{ Reset() error }).Reset() })
 	defer silent.Stop()
 	w := bufio.NewWriterSize(conn, 32<<10)
 	e := json.NewEncoder(w)
@@ -187,7 +187,7 @@ func (a *App) list(f apps.Flow, at place, v *visit) error {
 		if err != nil {
 			continue // has gone meanwhile
 		}
-		silent.Reset(transfer.Patience)
+		silent.Reset(transfer.IdleTimeout)
 		if e.Encode(line{Info: infoOf(n, info)}) != nil {
 			return nil
 		}

@@ -10,7 +10,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
 
-// eventually reports whether the condition comes true before all patience is lost.
+// eventually reports whether the condition comes true in time.
 func eventually(condition func() bool) bool {
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()

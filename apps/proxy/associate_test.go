@@ -67,7 +67,7 @@ func udpSocket(t *testing.T, to *net.UDPAddr) *net.UDPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { u.Close() })
-	u.SetDeadline(time.Now().Add(patience))
+	u.SetDeadline(time.Now().Add(timeout))
 	return u
 }
 
@@ -99,7 +99,7 @@ func TestUDPAssociate(t *testing.T) {
 	in, proxy := datagramPair(t)
 	c, relay := openAssociation(t, proxy, "01000000000000")
 	u := udpSocket(t, relay)
-	stranger := udpSocket(t, relay)
+	outsider := udpSocket(t, relay)
 
 	byName := unhex(t, "000000030f"+hex.EncodeToString([]byte("dns.example.com"))+"0035")
 	byAddress := unhex(t, header53)
@@ -117,7 +117,7 @@ func TestUDPAssociate(t *testing.T) {
 			u.Write(bad)
 		}
 		u.Write(append(bytes.Clone(tt.header), tt.payload...))
-		stranger.Write(append(bytes.Clone(byAddress), "stranger"...))
+		outsider.Write(append(bytes.Clone(byAddress), "outsider"...))
 		got := make([]byte, 65535)
 		n, err := u.Read(got)
 		want := append(append(bytes.Clone(tt.header), "you said "...), tt.payload...)
@@ -145,13 +145,13 @@ func malformed(t *testing.T) [][]byte {
 func TestAMalformedDatagramDoesNotTakeAnAssociation(t *testing.T) {
 	_, proxy := datagramPair(t)
 	_, relay := openAssociation(t, proxy, "01000000000000")
-	stranger, owner := udpSocket(t, relay), udpSocket(t, relay)
+	outsider, owner := udpSocket(t, relay), udpSocket(t, relay)
 	for _, bad := range malformed(t) {
-		if _, err := stranger.Write(bad); err != nil {
+		if _, err := outsider.Write(bad); err != nil {
 			t.Fatal(err)
 		}
 	}
-	said(t, owner, "mine") // loopback keeps the order: the stranger was heard first
+	said(t, owner, "mine") // loopback keeps the order: the outsider was heard first
 }
 
 func TestAnAssociationIsForTheAnnouncedPort(t *testing.T) {
@@ -163,17 +163,17 @@ func TestAnAssociationIsForTheAnnouncedPort(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer socket.Close()
-			socket.SetDeadline(time.Now().Add(patience))
+			socket.SetDeadline(time.Now().Add(timeout))
 			port := socket.LocalAddr().(*net.UDPAddr).Port
 			_, relay := openAssociation(t, proxy, announce+hex.EncodeToString([]byte{byte(port >> 8), byte(port)}))
-			owner, stranger := unconnected{socket, relay}, udpSocket(t, relay)
-			if _, err := stranger.Write(append(unhex(t, header53), "theirs"...)); err != nil {
+			owner, outsider := unconnected{socket, relay}, udpSocket(t, relay)
+			if _, err := outsider.Write(append(unhex(t, header53), "theirs"...)); err != nil {
 				t.Fatal(err)
 			}
 			said(t, owner, "mine")
-			stranger.SetReadDeadline(time.Now())
-			if n, err := stranger.Read(make([]byte, 100)); err == nil {
-				t.Errorf("the stranger got %d bytes", n)
+			outsider.SetReadDeadline(time.Now())
+			if n, err := outsider.Read(make([]byte, 100)); err == nil {
+				t.Errorf("the outsider got %d bytes", n)
 			}
 		})
 	}

@@ -177,7 +177,7 @@ func TestMessagesThatAreNoQuestionsHaveNoAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(timeout))
 	response, err := (&dnsmessage.Message{Header: dnsmessage.Header{Response: true}, Questions: []dnsmessage.Question{{
 		Name: dnsmessage.MustNewName("svc-a.ns.svc.cluster.local."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET,
 	}}}).Pack()

@@ -60,7 +60,7 @@ func clientOf(t testing.TB, address, userinfo string) *http.Client {
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 	}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Transport: tr, Timeout: timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 // exchange sends raw requests, the last one with Connection: close, and returns all that comes back.
@@ -581,7 +581,7 @@ func TestAClientThatGoesWhileTheTargetThinksLetsItGo(t *testing.T) {
 	c.Close() // resets: one that only ends its direction may still read
 	select {
 	case <-gone:
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Error("the request goes on")
 	}
 }
@@ -607,7 +607,7 @@ func TestAThousandConnections(t *testing.T) {
 		case <-here:
 		case err := <-errs:
 			t.Fatal(err)
-		case <-time.After(3 * patience):
+		case <-time.After(3 * timeout):
 			t.Fatal("not all arrived")
 		}
 	}
@@ -630,7 +630,7 @@ func oneOfMany(address string, i int) error {
 		return err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(3 * patience))
+	c.SetDeadline(time.Now().Add(3 * timeout))
 	request, answer := "\x05\x01\x00\x05\x01\x00\x03\x0fsvc.example.com\x00\x50", make([]byte, 12)
 	if i%2 == 0 {
 		request, answer = "CONNECT svc.example.com:80 HTTP/1.1\r\nHost: a\r\n\r\n", make([]byte, len("HTTP/1.1 200 Connection established\r\n\r\n"))
@@ -711,7 +711,7 @@ func FuzzHTTP(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(patience))
+		c.SetDeadline(time.Now().Add(timeout))
 		c.Write(input)
 		c.(*net.TCPConn).CloseWrite()
 		br := bufio.NewReader(c)

@@ -18,8 +18,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
 
-// patience is how long a test waits for what must happen.
-const patience = appstest.Patience
+// timeout is how long a test waits for what must happen.
+const timeout = appstest.Timeout
 
 // endpoint is one endpoint of a test mesh, with its proxy running.
 type endpoint struct {
@@ -161,7 +161,7 @@ func dialTCP(t testing.TB, address string) *net.TCPConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(timeout))
 	t.Cleanup(func() { c.Close() })
 	return c.(*net.TCPConn)
 }

@@ -266,10 +266,10 @@ func TestASilentExitIsWaitedForOnce(t *testing.T) {
 	appstest.Long(t)
 	var n appstest.Net
 	join(t, &n, "good", "alice", Options{Resolver: names("a.example.com"), Dial: says(t, "good")}).change(t, Change{AddTargets: []string{"*.example.com"}})
-	sick := join(t, &n, "sick", "alice", Options{})
-	sick.change(t, Change{AddTargets: []string{"*.other.com"}})
+	silent := join(t, &n, "silent", "alice", Options{})
+	silent.change(t, Change{AddTargets: []string{"*.other.com"}})
 	host := n.Join("in", "alice")
-	mesh := &silentMesh{Mesh: host, silent: sick.Self().ID}
+	mesh := &silentMesh{Mesh: host, silent: silent.Self().ID}
 	app := host.New("proxy", func(h apps.Host) apps.App {
 		h.Mesh = mesh
 		return New(h)

@@ -171,7 +171,7 @@ func TestMissingInterpreterIsNamedWithThoseThatAreThere(t *testing.T) {
 	}
 }
 
-func TestStrangerIsRefusedBeforeAnythingStarts(t *testing.T) {
+func TestOutsiderIsRefusedBeforeAnythingStarts(t *testing.T) {
 	m := newMesh(t)
 	mark := filepath.Join(t.TempDir(), "mark")
 	script := file(t, "x", "touch "+mark)
@@ -180,7 +180,7 @@ func TestStrangerIsRefusedBeforeAnythingStarts(t *testing.T) {
 		t.Errorf("refusal (-want +got):\n%s", diff)
 	}
 	if _, err := os.Stat(mark); err == nil {
-		t.Error("the script of a stranger was run")
+		t.Error("the script of an outsider was run")
 	}
 	if line := regexp.MustCompile(`level=WARN msg="script refused" user=bob peer=[a-z2-7]{32} err=`); !line.MatchString(m.log.String()) {
 		t.Errorf("no audit line in:\n%s", m.log)
@@ -290,7 +290,7 @@ func TestScriptTreeIsGoneWhenTheFlowIsLost(t *testing.T) {
 	var errs appstest.Buffer
 	err := command(&appstest.Console{Host: m.phone, At: m.eps[0], Out: out, Err: &errs}, "--", script)
 	if err == nil {
-		t.Fatal("a stranger ran a script")
+		t.Fatal("an outsider ran a script")
 	}
 	m.run("", "config", "--add-user=bob")
 	err = command(&appstest.Console{Host: m.phone, At: m.eps[0], Out: out, Err: &errs}, "--", script)

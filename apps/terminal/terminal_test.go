@@ -178,7 +178,7 @@ func TestTarStreamArrivesBothWays(t *testing.T) {
 	}
 }
 
-func TestStrangerIsRefusedBeforeAnythingStarts(t *testing.T) {
+func TestOutsiderIsRefusedBeforeAnythingStarts(t *testing.T) {
 	m := testMesh(t)
 	mark := filepath.Join(t.TempDir(), "mark")
 	want := "not allowed (ref 000000): ask the owner of office"
@@ -191,7 +191,7 @@ func TestStrangerIsRefusedBeforeAnythingStarts(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(mark); err == nil {
-		t.Error("the command of a stranger was run")
+		t.Error("the command of an outsider was run")
 	}
 	line := regexp.MustCompile(`level=WARN msg="terminal refused" user=bob peer=[a-z2-7]{32} err=`)
 	if !line.MatchString(m.log.String()) {
@@ -333,7 +333,7 @@ func TestConfigIsShownAndKept(t *testing.T) {
 		t.Errorf("after going back to the defaults:\n%s", out)
 	}
 	if r := m.run(m.phone, nil, "config"); r.Failure == "" {
-		t.Errorf("a stranger reads the configuration: %+v", r)
+		t.Errorf("an outsider reads the configuration: %+v", r)
 	}
 }
 

@@ -57,7 +57,7 @@ func TestOneClientMayWriteToTwoAddresses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	client.SetReadDeadline(time.Now().Add(tunneltest.Patience))
+	client.SetReadDeadline(time.Now().Add(tunneltest.Timeout))
 	buf := make([]byte, udp.MaxPacket)
 	for len(waiting) > 0 {
 		n, from, err := client.ReadFromUDPAddrPort(buf)

@@ -93,7 +93,7 @@ func TestDatagramsAreNotReordered(t *testing.T) {
 	buf := make([]byte, udp.MaxPacket)
 	arrived := 0
 	for last := uint32(0); last <= count; arrived++ {
-		sink.SetReadDeadline(time.Now().Add(tunneltest.Patience))
+		sink.SetReadDeadline(time.Now().Add(tunneltest.Timeout))
 		n, _, err := sink.ReadFrom(buf)
 		if err != nil || n != 1420 {
 			t.Fatalf("after %d: %d bytes, %v", last, n, err)
@@ -235,7 +235,7 @@ func TestFirstDatagramsOfACrowdAreNotLost(t *testing.T) {
 	}
 	for i, c := range clients {
 		buf := make([]byte, 64)
-		c.SetReadDeadline(time.Now().Add(tunneltest.Patience))
+		c.SetReadDeadline(time.Now().Add(tunneltest.Timeout))
 		if got, err := c.Read(buf); string(buf[:got]) != fmt.Sprint("re: ", i) || err != nil {
 			t.Fatalf("client %d got %q, %v", i, buf[:got], err)
 		}

@@ -90,7 +90,7 @@ func pair(t *testing.T) (a, b net.Conn) {
 func TestAReaderTellsWhatTheSocketSays(t *testing.T) {
 	a, b := pair(t)
 	r := udp.NewReader(b)
-	b.SetReadDeadline(time.Now().Add(appstest.Patience))
+	b.SetReadDeadline(time.Now().Add(appstest.Timeout))
 	a.Close()
 	b.Write([]byte("nobody is there"))
 	err := r.Read(func(b []byte) { t.Errorf("got %q", b) })

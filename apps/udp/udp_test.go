@@ -52,8 +52,8 @@ func answered(t *testing.T, s *udp.Socket, address string) {
 		t.Skip(err) // no IPv6
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(appstest.Patience))
-	s.SetDeadline(time.Now().Add(appstest.Patience))
+	c.SetDeadline(time.Now().Add(appstest.Timeout))
+	s.SetDeadline(time.Now().Add(appstest.Timeout))
 	if _, err := c.Write([]byte("who are you")); err != nil {
 		t.Fatal(err)
 	}

@@ -114,10 +114,10 @@ const (
 	// TestAnAgentThatDoesNotReadHoldsUpNobody.
 	WriteTimeout = 15 * time.Second
 
-	// PathPatience is how long a path waits for its user's PathRate. Then it is refused, not earlier:
+	// MaxPathWait is how long a path waits for its user's PathRate. Then it is refused, not earlier:
 	// who is refused at once comes again at once. With the ticket it is less than an opener waits.
 	// Test: TestPathsOfOneUserTakeTime.
-	PathPatience = 2 * time.Second
+	MaxPathWait = 2 * time.Second
 
 	// EventQueue is events that wait for one agent: 64. An agent reads them as they come; one for
 	// which so many wait has stopped reading. Events that others can cause leave room for those
@@ -154,7 +154,7 @@ var (
 	// TestJoinsAreLimitedForEachAddress.
 	JoinRate = limit.Rate{Burst: 128, PerSecond: 2}
 	// PathRate is paths that the endpoints of one user open, half of it one endpoint. A path costs two
-	// handshakes here and two at its target. What comes faster waits for up to PathPatience. Test:
+	// handshakes here and two at its target. What comes faster waits for up to MaxPathWait. Test:
 	// TestPathsOfOneUserTakeTime.
 	PathRate = limit.Rate{Burst: 400, PerSecond: 50}
 	// RequestRate is requests of one kind of one endpoint. Test:

@@ -105,7 +105,7 @@ type Config struct {
 const (
 	pingTime     = time.Second
 	silentTime   = 2 * time.Second
-	lingerTime   = 5 * time.Second        // for which a listing shows what a lost hub said
+	ghostTime    = 5 * time.Second        // for which a listing shows what a lost hub said
 	unsureTime   = 500 * time.Millisecond // between two looks for a record that is not there yet
 	compareTime  = time.Minute            // between two comparisons of trust lists, with jitter
 	seekTime     = 30 * time.Second       // between two looks behind a name whose hubs are known
@@ -125,7 +125,7 @@ const (
 type Links struct {
 	c       Config
 	metrics Metrics
-	poked   chan struct{} // holds a token when there may be a hub without a goroutine; never closed
+	woken   chan struct{} // holds a token when there may be a hub without a goroutine; never closed
 
 	mu       sync.Mutex
 	own      identity.HubRecord
@@ -172,7 +172,7 @@ func New(c Config) (*Links, error) {
 		c.Lookup = net.DefaultResolver.LookupNetIP
 	}
 	l := &Links{
-		c: c, poked: make(chan struct{}, 1), own: c.Own, said: map[string]string{},
+		c: c, woken: make(chan struct{}, 1), own: c.Own, said: map[string]string{},
 		hubs: map[identity.ID]*hub{}, feeds: map[identity.ID]*feed{}, left: map[identity.ID]left{},
 	}
 	if err := l.sign(); err != nil {
@@ -239,7 +239,7 @@ func (l *Links) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-l.poked:
+		case <-l.woken:
 		case now := <-tick.C:
 			l.watch(now)
 		}
@@ -289,7 +289,7 @@ func (l *Links) end() {
 // wake makes Run look for hubs without a goroutine.
 func (l *Links) wake() {
 	select {
-	case l.poked <- struct{}{}:
+	case l.woken <- struct{}{}:
 	default:
 	}
 }
@@ -309,7 +309,7 @@ func (l *Links) watch(now time.Time) {
 			h.session.Close() // its goroutine dials again
 		}
 		if h.attached != nil {
-			h.attached, h.ghosts, h.until = nil, h.attached, now.Add(lingerTime)
+			h.attached, h.ghosts, h.until = nil, h.attached, now.Add(ghostTime)
 			l.cutLocked(h)
 			lost = append(lost, h.id)
 		}

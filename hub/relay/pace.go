@@ -32,13 +32,13 @@ func (p *Pace) reserve(a *Leg, now time.Time) (wait time.Duration, ok bool) {
 	if a.Hop {
 		by = string(a.Hub) + " "
 	}
-	own, ok := p.endpoints.Reserve(by+string(a.ID), limits.PathPatience, now)
+	own, ok := p.endpoints.Reserve(by+string(a.ID), limits.MaxPathWait, now)
 	if !ok {
-		return limits.PathPatience, false
+		return limits.MaxPathWait, false
 	}
-	wait, ok = p.users.Reserve(by+a.User, limits.PathPatience, now)
+	wait, ok = p.users.Reserve(by+a.User, limits.MaxPathWait, now)
 	if !ok {
-		return limits.PathPatience, false
+		return limits.MaxPathWait, false
 	}
 	return max(wait, own), true
 }

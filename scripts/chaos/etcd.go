@@ -62,7 +62,7 @@ func (r *rig) startEtcds(ctx context.Context) error {
 			return err
 		}
 	}
-	return process.Until(ctx, "etcd", patience, r.etcdAnswers)
+	return process.Until(ctx, "etcd", timeout, r.etcdAnswers)
 }
 
 // endpoints returns the URLs of etcd.

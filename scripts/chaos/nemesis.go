@@ -128,11 +128,11 @@ func (r *rig) parting(n *node, from []string) (string, []string, func() error) {
 	if n == nil || len(from) == 0 || len(from) == 1 && from[0] == n.name {
 		return "", nil, nil
 	}
-	if err := r.world.part(true, []string{n.name}, from...); err != nil {
+	if err := r.world.partition(true, []string{n.name}, from...); err != nil {
 		return "", nil, nil
 	}
 	return fmt.Sprintf("part %s from %v", n.name, from), append(slices.Clone(from), n.name), func() error {
-		return r.world.part(false, []string{n.name}, from...)
+		return r.world.partition(false, []string{n.name}, from...)
 	}
 }
 

@@ -19,8 +19,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// patience is how long anything may take while nothing is broken.
-const patience = 30 * time.Second
+// timeout is how long anything may take while nothing is broken.
+const timeout = 30 * time.Second
 
 // node is a process at a place of its own.
 type node struct {
@@ -144,7 +144,7 @@ func (r *rig) startFirst(ctx context.Context) error {
 	if err := r.startHub(ctx, first, permit); err != nil {
 		return err
 	}
-	if err := process.Until(ctx, "the mesh", patience, func() error { return first.proc.Says("hub is running") }); err != nil {
+	if err := process.Until(ctx, "the mesh", timeout, func() error { return first.proc.Says("hub is running") }); err != nil {
 		return err
 	}
 	return r.own(permit)
@@ -170,7 +170,7 @@ func (r *rig) startOthers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return process.Until(ctx, "all hubs know all agents", patience, func() error { return r.agreeNow(ctx, m) })
+	return process.Until(ctx, "all hubs know all agents", timeout, func() error { return r.agreeNow(ctx, m) })
 }
 
 func (r *rig) startHub(ctx context.Context, n *node, permit string) error {
@@ -185,7 +185,7 @@ func (r *rig) startHub(ctx context.Context, n *node, permit string) error {
 	if err := r.start(n); err != nil {
 		return err
 	}
-	return process.Until(ctx, n.name, patience, func() error { return answers(r.address(n, hubPort)) })
+	return process.Until(ctx, n.name, timeout, func() error { return answers(r.address(n, hubPort)) })
 }
 
 // small makes a directory on a file system of its own, which can be filled.
@@ -251,7 +251,7 @@ func (r *rig) hubAddresses() (all []string) {
 
 func (r *rig) join(ctx context.Context, a *agent) error {
 	permit := filepath.Join(r.settings.dir, "root.json")
-	key, err := process.Identity(ctx, a.name, patience, func() ([]byte, error) { return r.output(ctx, a.name, "identity") })
+	key, err := process.Identity(ctx, a.name, timeout, func() ([]byte, error) { return r.output(ctx, a.name, "identity") })
 	if err != nil {
 		return err
 	}
@@ -266,7 +266,7 @@ func (r *rig) join(ctx context.Context, a *agent) error {
 			return err
 		}
 	}
-	return process.Until(ctx, a.name+" joins", patience, func() error {
+	return process.Until(ctx, a.name+" joins", timeout, func() error {
 		return r.command(ctx, a.name, "join", "chaos", "--as", a.name, "--permit", permit)
 	})
 }
@@ -282,7 +282,7 @@ func (r *rig) openTunnels(ctx context.Context) error {
 	}
 	for _, a := range r.agents {
 		args := append([]string{"tunnel", "open", "outbound", "tcp/" + a.name, "--targets", r.target.ln.Addr().String()}, users...)
-		if err := process.Until(ctx, a.name+" offers", patience, func() error { return r.command(ctx, a.name, args...) }); err != nil {
+		if err := process.Until(ctx, a.name+" offers", timeout, func() error { return r.command(ctx, a.name, args...) }); err != nil {
 			return err
 		}
 	}
@@ -293,7 +293,7 @@ func (r *rig) openTunnels(ctx context.Context) error {
 				continue
 			}
 			p := pair{from: i, to: to, listen: fmt.Sprintf("%s:%d", r.world.places[a.name], 20000+k)}
-			err := process.Until(ctx, a.name+" listens", patience, func() error {
+			err := process.Until(ctx, a.name+" listens", timeout, func() error {
 				return r.command(ctx, a.name, "tunnel", "open", "inbound", "tcp/"+r.agents[to].name, "--listen", p.listen)
 			})
 			if err != nil {
@@ -303,7 +303,7 @@ func (r *rig) openTunnels(ctx context.Context) error {
 		}
 	}
 	for _, p := range r.pairs {
-		if err := process.Until(ctx, "the tunnel at "+p.listen, patience, func() error { return r.probe(ctx, p, 0) }); err != nil {
+		if err := process.Until(ctx, "the tunnel at "+p.listen, timeout, func() error { return r.probe(ctx, p, 0) }); err != nil {
 			return err
 		}
 	}
@@ -317,7 +317,7 @@ func (r *rig) command(ctx context.Context, at string, args ...string) error {
 
 // output runs the command line for an agent and returns what it printed.
 func (r *rig) output(ctx context.Context, at string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, r.settings.ztm, args...)
 	var stderr bytes.Buffer

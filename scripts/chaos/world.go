@@ -100,8 +100,8 @@ func (w *world) change(verb string, cut bool, from string, to []string) error {
 	return nil
 }
 
-// part cuts places off from each other, both ways, or joins them again.
-func (w *world) part(cut bool, one []string, others ...string) error {
+// partition cuts places off from each other, both ways, or joins them again.
+func (w *world) partition(cut bool, one []string, others ...string) error {
 	verb := w.mend
 	if cut {
 		verb = w.sever

@@ -99,7 +99,7 @@ func (c *cluster) exposed() (int, error) {
 // memory returns what the agent needs while the Services of the suite are exposed.
 func (c *cluster) memory() (string, error) {
 	var n int
-	err := process.Until(c.lab.ctx, "a thousand tunnels", patience, func() (err error) {
+	err := process.Until(c.lab.ctx, "a thousand tunnels", timeout, func() (err error) {
 		if n, err = c.exposed(); err == nil && n < 1000 {
 			err = fmt.Errorf("%d tunnels", n)
 		}
@@ -118,7 +118,7 @@ func (c *cluster) says() (string, error) {
 	if _, err := c.kubectl("", "wait", "--for=condition=ztm.dev/Ready", "--timeout=60s", "-n", "shop", "service/web"); err != nil {
 		return "", err
 	}
-	return "exposed as tcp/shop.web", process.Until(c.lab.ctx, "the event", patience, func() error {
+	return "exposed as tcp/shop.web", process.Until(c.lab.ctx, "the event", timeout, func() error {
 		out, err := c.kubectl("", "describe", "service", "web", "-n", "shop")
 		return matches(out, "exposed as tcp/shop.web", err)
 	})
@@ -166,7 +166,7 @@ func (c *cluster) rolled() (string, error) {
 
 // targets waits until the tunnel shop.web has so many targets.
 func (c *cluster) targets(want int) error {
-	return process.Until(c.lab.ctx, "targets", patience, func() error {
+	return process.Until(c.lab.ctx, "targets", timeout, func() error {
 		out, err := c.lab.net.Output("laptop", c.lab.command("laptop", "ep", "kube-"+c.name, "get", "outbound", "-o", "json")...)
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
@@ -190,7 +190,7 @@ func (c *cluster) targets(want int) error {
 // seen waits until a Service that was made is a tunnel, and one that was deleted is none.
 func (c *cluster) seen(made, deleted string) (string, error) {
 	began := time.Now()
-	err := process.Until(c.lab.ctx, "tunnels of "+c.name, patience, func() error {
+	err := process.Until(c.lab.ctx, "tunnels of "+c.name, timeout, func() error {
 		out, err := c.lab.net.Output("laptop", c.lab.command("laptop", "kube", "ls", "kube-"+c.name)...)
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
@@ -217,7 +217,7 @@ func (c *cluster) restarted() error {
 
 // serves waits until the API server says that it is ready.
 func (c *cluster) serves() error {
-	return process.Until(c.lab.ctx, "API server "+c.name, patience, func() error {
+	return process.Until(c.lab.ctx, "API server "+c.name, timeout, func() error {
 		_, err := c.kubectl("", "get", "--raw", "/readyz")
 		return err
 	})
@@ -251,7 +251,7 @@ func (c *cluster) away(take func(), back func() error) (string, error) {
 	return said, err
 }
 
-func (c *cluster) terminate() { c.server.End(patience) }
+func (c *cluster) terminate() { c.server.End(timeout) }
 func (c *cluster) halt()      { c.server.Signal(syscall.SIGSTOP) }
 
 // resumed has an API server go on that stood still.
@@ -318,7 +318,7 @@ func (c *cluster) namespaceGone() (string, error) {
 	if _, err := c.kubectl("", "delete", "namespace", "suite-6", "--wait=false"); err != nil {
 		return "", err
 	}
-	err := process.Until(c.lab.ctx, "the tunnels of the namespace go", 2*patience, func() error {
+	err := process.Until(c.lab.ctx, "the tunnels of the namespace go", 2*timeout, func() error {
 		n, err := c.exposed()
 		if err == nil && n > 100 {
 			err = fmt.Errorf("%d tunnels", n)

@@ -114,7 +114,7 @@ func (c *cluster) secrets() error {
 
 // ready waits for the API server, writes the kubeconfigs and starts the controllers.
 func (c *cluster) ready() error {
-	err := process.Until(c.lab.ctx, "API server "+c.name, patience, func() error {
+	err := process.Until(c.lab.ctx, "API server "+c.name, timeout, func() error {
 		if !c.server.Running() {
 			return errors.New("it has ended")
 		}
@@ -229,7 +229,7 @@ func (c *cluster) pod(namespace, name, ip, program string, args ...string) error
 	manifest := fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":%q,"namespace":%q,"labels":{"app":%q}},
 		"spec":{"nodeName":"node-1","securityContext":{"runAsNonRoot":true,"seccompProfile":{"type":"RuntimeDefault"}},
 		"containers":[{"name":"main","image":"none","securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]}}}]}}`, name, namespace, app)
-	err := process.Until(c.lab.ctx, "pod "+name, patience, func() error { return c.apply(manifest) })
+	err := process.Until(c.lab.ctx, "pod "+name, timeout, func() error { return c.apply(manifest) })
 	if err != nil {
 		return err
 	}

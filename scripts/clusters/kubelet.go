@@ -83,7 +83,7 @@ func newKubelet(c *cluster) *kubelet { return &kubelet{c: c, pods: map[string]*c
 
 // until syncs until something is so.
 func (k *kubelet) until(what string, is func() error) error {
-	return process.Until(k.c.lab.ctx, what, 2*patience, func() error { return errors.Join(k.sync(), is()) })
+	return process.Until(k.c.lab.ctx, what, 2*timeout, func() error { return errors.Join(k.sync(), is()) })
 }
 
 // sync does what is to be done now for each pod of the namespace ztm that a controller has made.

@@ -36,8 +36,8 @@ import (
 	"ztm/scripts/process"
 )
 
-// patience is how long anything may take.
-const patience = 2 * time.Minute
+// timeout is how long anything may take.
+const timeout = 2 * time.Minute
 
 func main() {
 	test := flag.Bool("test", false, "then change and break the clusters, and check what must hold")
@@ -74,7 +74,7 @@ func main() {
 // page serves one page.
 func page(address, text string) error {
 	fmt.Println("serves", text, "at", address)
-	server := http.Server{Addr: address, ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, text) })}
+	server := http.Server{Addr: address, ReadHeaderTimeout: timeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, text) })}
 	return server.ListenAndServe()
 }
 

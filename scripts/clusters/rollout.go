@@ -40,7 +40,7 @@ func (k *kubelet) guard() (string, error) {
 	if err := k.c.apply(foreign); err != nil {
 		return "", err
 	}
-	err := process.Until(k.c.lab.ctx, "a foreign slice is kept from the agent", patience, func() error {
+	err := process.Until(k.c.lab.ctx, "a foreign slice is kept from the agent", timeout, func() error {
 		_, err := k.c.kubectl("", "delete", "--raw", "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/foreign?dryRun=All", asAgent)
 		return refusedFor(err, "changes and deletes EndpointSlices that it manages")
 	})
@@ -275,7 +275,7 @@ func (k *kubelet) uses(name string, kubectl func(words ...string) []string) erro
 	}
 	manifest := l.path(name + ".json")
 	n := 0 // what is applied before the watch has begun is not seen by it
-	err = process.Until(l.ctx, "the watch tells what was applied", patience, func() error {
+	err = process.Until(l.ctx, "the watch tells what was applied", timeout, func() error {
 		n++
 		text := fmt.Sprintf(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"from-%s","namespace":"stock"},"data":{"n":"%d"}}`, name, n)
 		if err := os.WriteFile(manifest, []byte(text), 0o600); err != nil {
@@ -359,7 +359,7 @@ func (r *requests) end() (string, error) {
 	if err := os.WriteFile(r.stop, nil, 0o600); err != nil {
 		return "", err
 	}
-	err := process.Until(r.l.ctx, "the end of the load", patience, func() error {
+	err := process.Until(r.l.ctx, "the end of the load", timeout, func() error {
 		if r.process.Running() {
 			return errors.New("it runs")
 		}

@@ -83,7 +83,7 @@ func (l *lab) run(place, name, program string, args ...string) (*process.Process
 
 // until runs a command at a place until it succeeds, and returns its output.
 func (l *lab) until(place string, words ...string) (out string, err error) {
-	err = process.Until(l.ctx, fmt.Sprint(words), patience, func() (err error) {
+	err = process.Until(l.ctx, fmt.Sprint(words), timeout, func() (err error) {
 		if out, err = l.net.Output(place, words...); err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
@@ -95,7 +95,7 @@ func (l *lab) until(place string, words ...string) (out string, err error) {
 // prints runs a command at a place until it prints a text, and returns after how long.
 func (l *lab) prints(text, place string, words ...string) (time.Duration, error) {
 	began := time.Now()
-	err := process.Until(l.ctx, fmt.Sprint(words), patience, func() error {
+	err := process.Until(l.ctx, fmt.Sprint(words), timeout, func() error {
 		out, err := l.net.Output(place, words...)
 		return matches(out, text, err)
 	})

@@ -20,8 +20,8 @@ import (
 	"ztm/scripts/process"
 )
 
-// patience is how long anything may take.
-const patience = 30 * time.Second
+// timeout is how long anything may take.
+const timeout = 30 * time.Second
 
 // rig is a mesh of two agents in a world.
 type rig struct {
@@ -96,7 +96,7 @@ func (g *rig) measure(p pair, size int64) (r row, err error) {
 		return r, err
 	}
 	why := regexp.MustCompile(`relayed: `)
-	err = process.Until(g.ctx, "a path", patience, func() error {
+	err = process.Until(g.ctx, "a path", timeout, func() error {
 		out, err := g.command("a", "describe", "ep", "b")
 		if err != nil {
 			return err
@@ -138,7 +138,7 @@ func (g *rig) measure(p pair, size int64) (r row, err error) {
 			return r, err
 		}
 	}
-	err = process.Until(g.ctx, "plain relays", patience, func() error {
+	err = process.Until(g.ctx, "plain relays", timeout, func() error {
 		_, err := g.rate("127.0.0.1:9002", 1)
 		return err
 	})
@@ -159,7 +159,7 @@ func (g *rig) datagrams(r *row) error {
 	if err := g.keep("a", "talk", g.self, "-talk", "127.0.0.1:9005,-1"); err != nil { // a flow that lasts
 		return err
 	}
-	err := process.Until(g.ctx, "a path for datagrams", patience, func() error {
+	err := process.Until(g.ctx, "a path for datagrams", timeout, func() error {
 		out, err := g.command("a", "describe", "ep", "b")
 		if err != nil {
 			return err
@@ -245,7 +245,7 @@ func (g *rig) keep(place, name string, words ...string) error {
 }
 
 func (g *rig) exists(name string) error {
-	return process.Until(g.ctx, name, patience, func() error {
+	return process.Until(g.ctx, name, timeout, func() error {
 		_, err := os.Stat(filepath.Join(g.dir, name))
 		return err
 	})
@@ -263,7 +263,7 @@ func (g *rig) command(agent string, words ...string) (string, error) {
 }
 
 func (g *rig) until(agent string, words ...string) error {
-	return process.Until(g.ctx, words[0], patience, func() error {
+	return process.Until(g.ctx, words[0], timeout, func() error {
 		_, err := g.command(agent, words...)
 		return err
 	})

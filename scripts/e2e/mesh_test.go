@@ -238,9 +238,9 @@ func (a *agent) ztm(args ...string) string {
 	return r.stdout
 }
 
-// run runs a command line with input. It is given at most patience.
+// run runs a command line with input. It may take as long as timeout.
 func (m *mesh) run(a *agent, stdin []byte, args ...string) result {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	who := "hub"
 	if a != nil {

@@ -97,7 +97,7 @@ func (p *process) kill() {
 	<-p.done
 }
 
-// stop asks the process to end and returns its exit status. One that does not end within patience fails the test.
+// stop asks the process to end and returns its exit status. One that does not end within timeout fails the test.
 func (p *process) stop() int {
 	p.t.Helper()
 	if p.running() {
@@ -111,11 +111,11 @@ func (p *process) wait() int {
 	p.t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		p.cmd.Process.Signal(syscall.SIGQUIT) // a Go program prints its goroutines
 		select {
 		case <-p.done:
-		case <-time.After(patience):
+		case <-time.After(timeout):
 		}
 		p.t.Fatalf("%s does not end", p.name)
 	}

@@ -42,7 +42,7 @@ func (m machine) command(ctx context.Context, line string) *exec.Cmd {
 // types types a line and returns what was printed. The line must succeed.
 func (m machine) types(line string) string {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	r := finish(m.command(ctx, line), nil, []string{line})
 	if r.status != 0 || r.stderr != "" {

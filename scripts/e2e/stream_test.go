@@ -102,7 +102,7 @@ func (s *server) open() (n int) {
 // dial connects to an address; the connection is closed with the test.
 func dial(t testing.TB, address string) *net.TCPConn {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", address, patience)
+	c, err := net.DialTimeout("tcp", address, timeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,12 +112,12 @@ func dial(t testing.TB, address string) *net.TCPConn {
 
 // echo asks an echo service whether the way to it is good.
 func echo(address string) error {
-	c, err := net.DialTimeout("tcp", address, patience)
+	c, err := net.DialTimeout("tcp", address, timeout)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
 	want := []byte("is there anybody?")

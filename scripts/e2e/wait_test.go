@@ -14,13 +14,13 @@ import (
 	"ztm/tunnel/freeport"
 )
 
-// patience is how long a test waits for what must happen, on a machine that has much else to do.
-const patience = 90 * time.Second
+// timeout is how long a test waits for what must happen, on a machine that has much else to do.
+const timeout = 90 * time.Second
 
-// await looks until ok says yes, and fails the test if that takes longer than patience.
+// await looks until ok says yes, and fails the test if that takes longer than timeout.
 func await(t testing.TB, what string, ok func() bool) time.Duration {
 	t.Helper()
-	return awaitWithin(t, patience, what, ok)
+	return awaitWithin(t, timeout, what, ok)
 }
 
 // awaitWithin is await with a time of one's own. It returns how long it took.

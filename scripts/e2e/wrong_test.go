@@ -406,7 +406,7 @@ func sharedDir(t testing.TB) string {
 
 // runAsNobody is run for a user who owns nothing.
 func (m *mesh) runAsNobody(args ...string) result {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	const nobody = 65534
 	cmd := m.command(ctx, "hub", args...)

@@ -34,8 +34,8 @@ var emulators = map[string]string{
 	"linux/loong64": "qemu-loongarch64", "linux/386": "native", "linux/amd64": "native",
 }
 
-// patience is how long anything may take: emulated, on a machine with other work.
-const patience = 2 * time.Minute
+// timeout is how long anything may take: emulated, on a machine with other work.
+const timeout = 2 * time.Minute
 
 func TestTheReleaseRuns(t *testing.T) {
 	if testing.Short() {
@@ -120,7 +120,7 @@ func (d *device) command(ctx context.Context, args ...string) *exec.Cmd {
 // ztm runs a command to its end and returns what it prints.
 func (d *device) ztm(args ...string) string {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(d.t.Context(), timeout)
 	defer cancel()
 	var stderr bytes.Buffer
 	cmd := d.command(ctx, args...)
@@ -159,7 +159,7 @@ func (d *device) start(name string, args ...string) (stop func()) {
 			if err != nil && !d.windows {
 				d.t.Errorf("%s ended with %v", name, err)
 			}
-		case <-time.After(patience):
+		case <-time.After(timeout):
 			cmd.Process.Kill()
 			<-ended
 			d.t.Errorf("%s did not end", name)
@@ -178,16 +178,16 @@ func (d *device) await(what string, ok func() bool) {
 	d.t.Helper()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(patience); !ok(); <-tick.C {
+	for end := time.Now().Add(timeout); !ok(); <-tick.C {
 		if time.Now().After(end) {
-			d.t.Fatalf("waited %v in vain: %s", patience, what)
+			d.t.Fatalf("waited %v in vain: %s", timeout, what)
 		}
 	}
 }
 
 func (d *device) answers(data string) func() bool {
 	return func() bool {
-		ctx, cancel := context.WithTimeout(d.t.Context(), patience)
+		ctx, cancel := context.WithTimeout(d.t.Context(), timeout)
 		defer cancel()
 		return d.command(ctx, "get", "mesh", "--data", data).Run() == nil
 	}
@@ -242,12 +242,12 @@ func (d *device) through(address string, size int) {
 }
 
 func roundTrip(address string, data []byte) error {
-	c, err := net.DialTimeout("tcp", address, patience)
+	c, err := net.DialTimeout("tcp", address, timeout)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(timeout))
 	sent := make(chan error, 1)
 	go func() { // ends by the deadline at the latest; awaited below
 		_, err := c.Write(data)

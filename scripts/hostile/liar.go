@@ -81,7 +81,7 @@ func (h *falseHub) befriend(ctx context.Context) error {
 }
 
 // evictBob has the victim evict bob, who must not reach an endpoint from then on.
-func (h *falseHub) evictBob(ctx context.Context, name string, patience time.Duration) (t tally, err error) {
+func (h *falseHub) evictBob(ctx context.Context, name string, timeout time.Duration) (t tally, err error) {
 	bob, err := h.online(ctx, exitUser, nil)
 	if err != nil {
 		return t, err
@@ -96,7 +96,7 @@ func (h *falseHub) evictBob(ctx context.Context, name string, patience time.Dura
 	if err := h.m.command(ctx, "evict", exitUser, "--force", "--data", h.data); err != nil {
 		return t, err
 	}
-	for known := time.Now().Add(patience); ctx.Err() == nil; pause(ctx, 200*time.Millisecond) {
+	for known := time.Now().Add(timeout); ctx.Err() == nil; pause(ctx, 200*time.Millisecond) {
 		if reached := bob.reach(ctx, target) == nil && ctx.Err() == nil; reached && time.Now().After(known) {
 			t.LetIn++
 		}

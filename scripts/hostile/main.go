@@ -10,7 +10,7 @@
 //	attacker starts a process for an attack, and is that process                               (attacker.go)
 //	honest   during each attack: a ping-pong on a tunnel, new connections of the tunnel, and
 //	         paths of a member that connects for the first time                            (honest.go)
-//	attacks  strangers (stranger.go), members (member.go, flows.go), a hub (hub.go, liar.go)
+//	attacks  outsiders (outsider.go), members (member.go, flows.go), a hub (hub.go, liar.go)
 //	table    a row for each attack: what was tried and let in, latency, memory, processor
 //	         time of the hub and the exit, bytes of log                                       (table.go)
 //
@@ -35,7 +35,7 @@ func main() { os.Exit(process.Main("hostile", command)) }
 
 // attack is one way of misbehaving.
 type attack struct {
-	who  string // stranger, member or hub
+	who  string // outsider, member or hub
 	name string
 	run  func(ctx context.Context, m *mesh) (tally, error) // until ctx ends; an error is one of this program
 }
@@ -74,7 +74,7 @@ func command(ctx context.Context, args []string) error {
 
 // chosen are the attacks whose names contain one of the words of a list; all of them for an empty one.
 func chosen(only string) []attack {
-	all := slices.Concat(strangers, members, hubs)
+	all := slices.Concat(outsiders, members, hubs)
 	if only == "" {
 		return all
 	}

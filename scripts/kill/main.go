@@ -73,14 +73,14 @@ type world struct {
 	now    [32]byte // of the last one
 }
 
-const patience = 2 * time.Minute
+const timeout = 2 * time.Minute
 
 func (w *world) start() error {
 	address := process.FreeAddress()
 	if _, err := w.group.Start("hub", w.ztm, "run", "hub", "--data", "hub", "--listen", address, "--names", address, "--permit", "root.json"); err != nil {
 		return err
 	}
-	if err := process.Until(w.ctx, "the hub writes the permit", patience, func() error { _, err := os.Stat(w.path("root.json")); return err }); err != nil {
+	if err := process.Until(w.ctx, "the hub writes the permit", timeout, func() error { _, err := os.Stat(w.path("root.json")); return err }); err != nil {
 		return err
 	}
 	for _, name := range []string{"publisher", "reader"} {
@@ -105,7 +105,7 @@ func (w *world) run(name string) (err error) {
 	if err != nil {
 		return err
 	}
-	return process.Until(w.ctx, name+" answers", patience, func() error { return w.say(name, "identity") })
+	return process.Until(w.ctx, name+" answers", timeout, func() error { return w.say(name, "identity") })
 }
 
 // say runs a command line at an agent.
@@ -133,10 +133,10 @@ func (w *world) version() error {
 
 // settle has both have the last version.
 func (w *world) settle() error {
-	if err := process.Until(w.ctx, "the file is published", patience, func() error { return w.say("publisher", "cloud", "upload", "file") }); err != nil {
+	if err := process.Until(w.ctx, "the file is published", timeout, func() error { return w.say("publisher", "cloud", "upload", "file") }); err != nil {
 		return err
 	}
-	return process.Until(w.ctx, "the file is fetched", patience, func() error {
+	return process.Until(w.ctx, "the file is fetched", timeout, func() error {
 		if err := w.say("reader", "cloud", "download", "/users/root/file"); err != nil {
 			return err
 		}

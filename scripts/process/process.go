@@ -54,19 +54,19 @@ func (g *Group) Start(name, program string, args ...string) (*Process, error) {
 }
 
 // End ends all programs.
-func (g *Group) End(patience time.Duration) {
+func (g *Group) End(timeout time.Duration) {
 	for _, p := range g.all {
 		p.cmd.Process.Signal(syscall.SIGTERM)
 	}
 	for _, p := range g.all {
-		p.End(patience)
+		p.End(timeout)
 	}
 }
 
-// End asks the program to end, kills it if it has not after some patience, and waits for its end.
-func (p *Process) End(patience time.Duration) {
+// End asks the program to end, kills it if it has not within timeout, and waits for its end.
+func (p *Process) End(timeout time.Duration) {
 	p.cmd.Process.Signal(syscall.SIGTERM)
-	late := time.AfterFunc(patience, func() { p.cmd.Process.Kill() })
+	late := time.AfterFunc(timeout, func() { p.cmd.Process.Kill() })
 	defer late.Stop()
 	<-p.done
 }
@@ -179,8 +179,8 @@ func (p *Process) Memory() (now, peak int64) {
 }
 
 // Until tries until it works, for so long at most.
-func Until(ctx context.Context, what string, patience time.Duration, f func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func Until(ctx context.Context, what string, timeout time.Duration, f func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -51,8 +51,8 @@ func WriteJSON(file string, v any) error {
 }
 
 // Identity returns the public key of an agent that is starting. say runs its command "identity" and returns the output.
-func Identity(ctx context.Context, name string, patience time.Duration, say func() ([]byte, error)) (key ed25519.PublicKey, err error) {
-	err = Until(ctx, "the identity of "+name, patience, func() error {
+func Identity(ctx context.Context, name string, timeout time.Duration, say func() ([]byte, error)) (key ed25519.PublicKey, err error) {
+	err = Until(ctx, "the identity of "+name, timeout, func() error {
 		text, err := say()
 		if err == nil {
 			key, err = identity.ParsePublicKey(text)

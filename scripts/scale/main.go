@@ -98,7 +98,7 @@ func (r row) String() string {
 		r.Memory/1e3, r.MemoryRest/1e3, r.Rest, r.Lookups, r.LookupCPU*1e6, r.Restart, r.HalfBack, r.AllBack, r.ReturnCPU*1e3)
 }
 
-const patience = 30 * time.Second
+const timeout = 30 * time.Second
 
 // measure runs a hub with n agents from the first start to its second end.
 func measure(ctx context.Context, dir, binary string, n int, rest time.Duration) (r row, err error) {
@@ -106,7 +106,7 @@ func measure(ctx context.Context, dir, binary string, n int, rest time.Duration)
 		return r, err
 	}
 	programs := process.Group{Dir: dir}
-	defer programs.End(patience)
+	defer programs.End(timeout)
 	address, permit := process.FreeAddress(), filepath.Join(dir, "root.json")
 	starts := 0
 	startHub := func() (*process.Process, error) {
@@ -116,7 +116,7 @@ func measure(ctx context.Context, dir, binary string, n int, rest time.Duration)
 		if err != nil {
 			return nil, err
 		}
-		return hub, process.Until(ctx, "the hub runs", patience, func() error { return hub.Says("hub is running") })
+		return hub, process.Until(ctx, "the hub runs", timeout, func() error { return hub.Says("hub is running") })
 	}
 	hub, err := startHub()
 	if err != nil {
@@ -161,9 +161,9 @@ func measure(ctx context.Context, dir, binary string, n int, rest time.Duration)
 	r.LookupCPU = hub.CPU().Minus(before).All.Seconds() / float64(found)
 
 	start = time.Now()
-	hub.End(patience)
+	hub.End(timeout)
 	r.Restart = time.Since(start).Seconds()
-	if err := process.Until(ctx, "all agents notice", patience, func() error { return crowd.want(0) }); err != nil {
+	if err := process.Until(ctx, "all agents notice", timeout, func() error { return crowd.want(0) }); err != nil {
 		return r, err
 	}
 	if hub, err = startHub(); err != nil {

@@ -77,7 +77,7 @@ func (c *cluster) start(ctx context.Context, permit string, more ...string) erro
 		return err
 	}
 	c.hubs, c.addresses = append(c.hubs, hub), append(c.addresses, address)
-	return process.Until(ctx, name, patience, func() error { return hub.Says("hub is running") })
+	return process.Until(ctx, name, timeout, func() error { return hub.Says("hub is running") })
 }
 
 // add starts another hub, with a permit for its key.
@@ -145,7 +145,7 @@ func newCluster(ctx context.Context, dir, binary string, hubs int) (*cluster, st
 
 func measureSeveral(ctx context.Context, dir, binary string, hubs, n int, rest time.Duration) (r cost, err error) {
 	c, permit, err := newCluster(ctx, dir, binary, hubs)
-	defer c.End(patience)
+	defer c.End(timeout)
 	if err != nil {
 		return r, err
 	}
@@ -180,7 +180,7 @@ func measureSeveral(ctx context.Context, dir, binary string, hubs, n int, rest t
 
 	c.hubs[0].Kill()
 	start := time.Now()
-	err = process.Until(ctx, "agents notice", patience, func() error {
+	err = process.Until(ctx, "agents notice", timeout, func() error {
 		if crowd.want(n*slotsOf) == nil {
 			return errors.New("all have two sessions")
 		}

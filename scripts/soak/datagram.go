@@ -83,7 +83,7 @@ func (f *flow) receiveDatagrams(conn net.Conn, sent *atomic.Uint64, stop <-chan 
 			}
 		default:
 		}
-		conn.SetReadDeadline(time.Now().Add(patience))
+		conn.SetReadDeadline(time.Now().Add(timeout))
 		size, err := conn.Read(buf)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return fmt.Errorf("nothing comes back after number %d", last)

@@ -58,13 +58,13 @@ func (f *flow) run(m *mesh, stop <-chan struct{}) {
 
 // dial connects and returns which process answers.
 func (m *mesh) dial() (c *net.TCPConn, target uint64, err error) {
-	d := net.Dialer{Timeout: patience}
+	d := net.Dialer{Timeout: timeout}
 	conn, err := d.Dial("tcp", m.tcp)
 	if err != nil {
 		return nil, 0, err
 	}
 	var pid [8]byte
-	conn.SetReadDeadline(time.Now().Add(patience))
+	conn.SetReadDeadline(time.Now().Add(timeout))
 	if _, err := io.ReadFull(conn, pid[:]); err != nil {
 		conn.Close()
 		return nil, 0, err
@@ -87,7 +87,7 @@ func (f *flow) request(c net.Conn, p []byte) error {
 		return err
 	}
 	var answer [sha256.Size]byte
-	c.SetReadDeadline(time.Now().Add(patience))
+	c.SetReadDeadline(time.Now().Add(timeout))
 	if _, err := io.ReadFull(c, answer[:]); err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func finish(c *net.TCPConn) error {
 	if err := c.CloseWrite(); err != nil {
 		return err
 	}
-	c.SetReadDeadline(time.Now().Add(patience))
+	c.SetReadDeadline(time.Now().Add(timeout))
 	if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
 		return fmt.Errorf("at the end: %d bytes too many, %w", len(rest), errors.Join(err))
 	}
@@ -208,7 +208,7 @@ func (f *flow) receiveStream(c *net.TCPConn) (count int64, hash []byte, err erro
 	got, want := make([]byte, pieceSize), make([]byte, pieceSize)
 	var size [4]byte
 	for {
-		c.SetReadDeadline(time.Now().Add(patience))
+		c.SetReadDeadline(time.Now().Add(timeout))
 		if _, err := io.ReadFull(c, size[:]); err != nil {
 			return 0, nil, err
 		}

@@ -41,7 +41,7 @@ func command(ctx context.Context, args []string) error {
 // soak runs the load through a mesh whose data are below dir, and prints what came of it.
 func soak(ctx context.Context, dir, ztm string, flows int, length time.Duration) error {
 	m := &mesh{Group: process.Group{Dir: dir}, ztm: ztm}
-	defer m.End(patience)
+	defer m.End(timeout)
 	if err := m.prepare(ctx); err != nil {
 		return err
 	}

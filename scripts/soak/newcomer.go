@@ -75,7 +75,7 @@ func (n *newcomers) udp() (target uint64, err error) {
 	}
 	defer conn.Close()
 	buf := make([]byte, 1<<16)
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); {
 		conn.Write(datagram(1, []byte("hello")))
 		conn.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
 		size, err := conn.Read(buf)

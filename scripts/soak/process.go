@@ -16,8 +16,8 @@ import (
 	"ztm/scripts/process"
 )
 
-// patience is how long anything may take that is to happen by itself.
-const patience = 30 * time.Second
+// timeout is how long anything may take that is to happen by itself.
+const timeout = 30 * time.Second
 
 // mesh is a hub, two agents with a tunnel between them, and the targets of the tunnel.
 type mesh struct {
@@ -37,7 +37,7 @@ func (m *mesh) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := process.Until(ctx, "the hub runs", patience, func() error { return hub.Says("hub is running") }); err != nil {
+	if err := process.Until(ctx, "the hub runs", timeout, func() error { return hub.Says("hub is running") }); err != nil {
 		return err
 	}
 	m.entrance, m.exit = filepath.Join(m.Dir, "entrance"), filepath.Join(m.Dir, "exit")
@@ -46,7 +46,7 @@ func (m *mesh) prepare(ctx context.Context) error {
 		if _, err := m.start(name, "run", "agent", "--data", data); err != nil {
 			return err
 		}
-		if err := process.Until(ctx, name+" joins", patience, func() error { return m.call(ctx, data, "join", "soak", "--as", name, "--permit", permit) }); err != nil {
+		if err := process.Until(ctx, name+" joins", timeout, func() error { return m.call(ctx, data, "join", "soak", "--as", name, "--permit", permit) }); err != nil {
 			return err
 		}
 	}
@@ -63,11 +63,11 @@ func (m *mesh) prepare(ctx context.Context) error {
 		{m.entrance, "tunnel", "open", "inbound", "tcp/soak", "--listen", m.tcp},
 		{m.entrance, "tunnel", "open", "inbound", "udp/soak", "--listen", m.udp},
 	} {
-		if err := process.Until(ctx, strings.Join(args[1:], " "), patience, func() error { return m.call(ctx, args[0], args[1:]...) }); err != nil {
+		if err := process.Until(ctx, strings.Join(args[1:], " "), timeout, func() error { return m.call(ctx, args[0], args[1:]...) }); err != nil {
 			return err
 		}
 	}
-	return process.Until(ctx, "the tunnel works", patience, func() error {
+	return process.Until(ctx, "the tunnel works", timeout, func() error {
 		c, _, err := m.dial()
 		if err == nil {
 			c.Close()
@@ -86,7 +86,7 @@ func (m *mesh) startTarget(ctx context.Context, i int) error {
 	if m.targets[i], err = m.Start(name, self, "target", m.targetAddresses[i]); err != nil {
 		return err
 	}
-	return process.Until(ctx, name+" listens", patience, func() error { return m.targets[i].Says("listens") })
+	return process.Until(ctx, name+" listens", timeout, func() error { return m.targets[i].Says("listens") })
 }
 
 // start starts the hub or an agent.
@@ -106,7 +106,7 @@ func (m *mesh) call(ctx context.Context, data string, args ...string) error {
 
 // ask is call for a command that prints something.
 func (m *mesh) ask(ctx context.Context, data string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, m.ztm, args...)
@@ -146,7 +146,7 @@ func (m *mesh) stop() (broken []string) {
 			broken = append(broken, p.Name+" ended by itself")
 			continue
 		}
-		p.End(patience)
+		p.End(timeout)
 		if status := p.Status(); status != 0 {
 			broken = append(broken, fmt.Sprintf("%s ended with status %d", p.Name, status))
 		}

@@ -150,7 +150,7 @@ func (b *tab) text() string { return eval[string](b, `document.body.innerText`) 
 func (b *tab) sees(texts ...string) {
 	b.t.Helper()
 	for _, want := range texts {
-		late := time.Now().Add(patience)
+		late := time.Now().Add(timeout)
 		for !strings.Contains(b.text(), want) {
 			if time.Now().After(late) {
 				b.shot("failed")

@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-const patience = 90 * time.Second
+const timeout = 90 * time.Second
 
 // world is a hub and its agents, as processes, in one directory.
 type world struct {
@@ -132,13 +132,13 @@ func (w *world) until(what string, holds func() bool) {
 
 func waitFor(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	late := time.After(patience)
+	late := time.After(timeout)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for !holds() {
 		select {
 		case <-late:
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", timeout, what)
 		case <-tick.C:
 		}
 	}

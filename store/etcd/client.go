@@ -30,7 +30,7 @@ import (
 // Times of a request. An answer of a healthy cluster takes milliseconds, an election 2 s.
 const (
 	attemptTime = time.Second     // for one endpoint, where Config says nothing else
-	patience    = 5 * time.Second // for all attempts, where the caller has no less
+	timeout     = 5 * time.Second // for all attempts, where the caller has no less
 	firstPause  = 50 * time.Millisecond
 	longPause   = time.Second
 )
@@ -70,10 +70,10 @@ func New(c Config) (*Client, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	if c.Patience == 0 {
-		c.Patience = attemptTime
+	if c.Timeout == 0 {
+		c.Timeout = attemptTime
 	}
-	t := &http.Transport{TLSClientConfig: c.TLS, TLSHandshakeTimeout: c.Patience, MaxIdleConnsPerHost: 8, IdleConnTimeout: time.Minute}
+	t := &http.Transport{TLSClientConfig: c.TLS, TLSHandshakeTimeout: c.Timeout, MaxIdleConnsPerHost: 8, IdleConnTimeout: time.Minute}
 	return &Client{config: c, http: &http.Client{Transport: t}, seat: newSeat(0, c.Endpoints[0])}, nil
 }
 
@@ -167,7 +167,7 @@ func (c *Client) post(ctx context.Context, path string, in, out any) (again bool
 	if len(body) > MaxRequest {
 		return false, fmt.Errorf("etcd: a request of %d bytes is over the limit of %d", len(body), MaxRequest)
 	}
-	ctx, cancel := context.WithTimeout(ctx, max(patience, c.config.Patience))
+	ctx, cancel := context.WithTimeout(ctx, max(timeout, c.config.Timeout))
 	defer cancel()
 	wait, loggedIn := firstPause, false
 	for n := 1; ; n++ {
@@ -205,7 +205,7 @@ func (c *Client) post(ctx context.Context, path string, in, out any) (again bool
 
 // attempt asks one endpoint once.
 func (c *Client) attempt(ctx context.Context, at *seat, path string, body []byte) (text json.RawMessage, err error) {
-	ctx, cancel := context.WithTimeout(ctx, c.config.Patience)
+	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
 	if err := c.logIn(ctx, at); err != nil {
 		return nil, err

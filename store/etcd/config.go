@@ -16,7 +16,7 @@ type Config struct {
 	TLS       *tls.Config // nil: what the system trusts, and no certificate
 	User      string      // "": without a user
 	Password  string
-	Patience  time.Duration // for an answer of one endpoint; zero: 1 s
+	Timeout   time.Duration // for an answer of one endpoint; zero: 1 s
 }
 
 func (c *Config) check() error {

@@ -67,7 +67,7 @@ func (c *Client) Watch(ctx context.Context, prefix string, after int64, f func(e
 }
 
 func (c *Client) watch(ctx context.Context, at *seat, cancel context.CancelCauseFunc, prefix string, after int64, f func([]Event, int64)) error {
-	begin := time.AfterFunc(c.config.Patience, func() { cancel(ErrMoved) })
+	begin := time.AfterFunc(c.config.Timeout, func() { cancel(ErrMoved) })
 	defer begin.Stop()
 	if err := c.logIn(ctx, at); err != nil {
 		return err

@@ -81,7 +81,7 @@ func TestTheWindowTakesEachCounterOnce(t *testing.T) {
 	}
 }
 
-// Strangers send what they like: nothing opens, nothing is asked of memory, and the window stays.
+// Outsiders send what they like: nothing opens, nothing is asked of memory, and the window stays.
 func FuzzOpen(f *testing.F) {
 	out, _ := ends(f)
 	good, _ := out.append(nil, 1, []byte("x"))

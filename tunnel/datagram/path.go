@@ -13,11 +13,11 @@ import (
 
 // How long a path waits.
 const (
-	patience  = time.Second      // for a sign of life, until datagrams take the other way
-	maxSilent = 3 * patience     // until the path is given up
-	keepAlive = 15 * time.Second // NATs forget a mapping of UDP after 30 s
-	maxIdle   = time.Minute      // without a datagram, until the path ends
-	lookEvery = patience / 2
+	answerTimeout = time.Second       // for a sign of life, until datagrams take the other way
+	maxSilent     = 3 * answerTimeout // until the path is given up
+	keepAlive     = 15 * time.Second  // NATs forget a mapping of UDP after 30 s
+	maxIdle       = time.Minute       // without a datagram, until the path ends
+	lookEvery     = answerTimeout / 2
 )
 
 // maxErrs is how many errors of the socket in a row end a path: a refusal may be one of the moment in
@@ -136,7 +136,7 @@ func (p *Path) mayUse() bool {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ending != noEnd || !p.asked.IsZero() && now.Sub(p.asked) > patience {
+	if p.ending != noEnd || !p.asked.IsZero() && now.Sub(p.asked) > answerTimeout {
 		return false
 	}
 	p.used = now

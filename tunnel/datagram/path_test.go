@@ -22,7 +22,7 @@ import (
 var (
 	addressA = netip.MustParseAddr("10.1.0.1")
 	addressB = netip.MustParseAddr("10.1.0.2")
-	stranger = netip.MustParseAddrPort("10.1.0.66:6666")
+	outsider = netip.MustParseAddrPort("10.1.0.66:6666")
 )
 
 // pair is what two devices know of each other.
@@ -178,20 +178,20 @@ func TestAPlaceThatDoesNotAnswerGetsFewPackets(t *testing.T) {
 	})
 }
 
-// Strangers send random bytes, packets of the path that they have seen, and packets that they have
+// Outsiders send random bytes, packets of the path that they have seen, and packets that they have
 // changed, from the peer's place and from another: not a byte is sent to them, nothing is delivered,
 // and nothing comes twice.
-func TestStrangersHearNothing(t *testing.T) {
+func TestOutsidersHearNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair()
-		toStranger, ofB := 0, 0
+		toOutsider, ofB := 0, 0
 		var seen [][]byte
 		var mu sync.Mutex
 		p.air.Set(func(from, to netip.AddrPort, b []byte) (netip.AddrPort, bool) {
 			mu.Lock()
 			defer mu.Unlock()
-			if to == stranger {
-				toStranger++
+			if to == outsider {
+				toOutsider++
 			}
 			if from == place(p.b) {
 				ofB++
@@ -226,13 +226,13 @@ func TestStrangersHearNothing(t *testing.T) {
 		synctest.Wait()
 		mu.Lock()
 		defer mu.Unlock()
-		if ofB != before || toStranger > 0 || far.Waits(1) {
-			t.Errorf("%d packets are sent, and %d to the stranger", ofB-before, toStranger)
+		if ofB != before || toOutsider > 0 || far.Waits(1) {
+			t.Errorf("%d packets are sent, and %d to the outsider", ofB-before, toOutsider)
 		}
 	})
 }
 
-// attack sends a socket what a stranger has.
+// attack sends a socket what an outsider has.
 func (p *pair) attack(to netip.AddrPort, seen [][]byte) {
 	random := rand.NewChaCha8([32]byte{1})
 	for i := range 20_000 {
@@ -241,14 +241,14 @@ func (p *pair) attack(to netip.AddrPort, seen [][]byte) {
 		if len(b) >= counterSize && i%2 == 0 { // a counter that may come
 			binary.BigEndian.PutUint64(b, random.Uint64()%100)
 		}
-		p.air.Inject(stranger, to, b)
+		p.air.Inject(outsider, to, b)
 		p.air.Inject(place(p.a), to, b)
 		if i%200 == 0 {
 			synctest.Wait()
 		}
 	}
 	for _, b := range seen {
-		p.air.Inject(stranger, to, b)
+		p.air.Inject(outsider, to, b)
 		p.air.Inject(place(p.a), to, b)
 		changed := bytes.Clone(b)
 		changed[len(b)-1] ^= 1
@@ -273,11 +273,11 @@ func TestAPathThatGoesBlackIsLeftAtOnceAndGivenUpSoon(t *testing.T) {
 		for a.Send(1, nil) {
 			<-time.After(20 * time.Millisecond)
 		}
-		if took := time.Since(began); took > 2*patience {
+		if took := time.Since(began); took > 2*answerTimeout {
 			t.Errorf("datagrams are lost for %v", took)
 		}
 		<-a.Done()
-		if took := time.Since(began); took > maxSilent+patience || a.ending != Silent {
+		if took := time.Since(began); took > maxSilent+answerTimeout || a.ending != Silent {
 			t.Errorf("%v after %v", a.ending, took)
 		}
 		<-b.Done() // whose own signs of life are not answered

@@ -70,10 +70,10 @@ func TestTheShortestWayComesFirstAndNoServiceIsDialled(t *testing.T) {
 	}
 }
 
-func TestAStrangerIsToldNoPrivateAddress(t *testing.T) {
+func TestAnOutsiderIsToldNoPrivateAddress(t *testing.T) {
 	addresses := prefixes("10.0.0.1/8", "2001:db8::1/64", "100.64.0.1/10")
 	if got := Own(addresses, netip.AddrPort{}, 5000, false).Local; len(got) != 1 || got[0] != addresses[1].Addr() {
-		t.Errorf("a stranger is told %v", got)
+		t.Errorf("an outsider is told %v", got)
 	}
 	if got := Own(addresses, netip.AddrPort{}, 5000, true).Local; len(got) != 3 {
 		t.Errorf("a device of the same user is told %v", got)

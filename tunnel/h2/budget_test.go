@@ -51,7 +51,7 @@ func goesBackAndForth(t *testing.T, c *Conn, n int) {
 		return
 	}
 	defer s.Close()
-	s.SetDeadline(time.Now().Add(patience))
+	s.SetDeadline(time.Now().Add(timeout))
 	b := make([]byte, 100)
 	for i := range n {
 		if _, err := s.Write(b); err != nil {
@@ -118,7 +118,7 @@ func TestWindowsAreLargeAgainWhenReadersHaveGone(t *testing.T) {
 	for _, s := range stalled {
 		s.Reset()
 	}
-	for end := time.Now().Add(patience); announced() < window && time.Now().Before(end); {
+	for end := time.Now().Add(timeout); announced() < window && time.Now().Before(end); {
 		goesBackAndForth(t, c, 10)
 	}
 	if n := announced(); n < window {

@@ -268,15 +268,15 @@ func (c *Conn) failLocked(err error, code Code) {
 		time.AfterFunc(farewellWait, func() { c.rw.Close() }) // the write that is in progress may never end
 		return
 	}
-	go c.part(c.farewell) // ends within a second
+	go c.lingeringClose(c.farewell) // ends within a second
 	c.farewell = nil
 }
 
 // farewellWait is how long an end may take to be said.
 const farewellWait = time.Second
 
-// part says GOAWAY and closes the connection below. Nobody else writes.
-func (c *Conn) part(farewell []byte) {
+// lingeringClose says GOAWAY and closes the connection below. Nobody else writes.
+func (c *Conn) lingeringClose(farewell []byte) {
 	if len(farewell) > 0 {
 		c.rw.SetDeadline(time.Now().Add(farewellWait))
 		c.rw.Write(farewell)

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
 
-const patience = 60 * time.Second
+const timeout = 60 * time.Second
 
 // sockets returns both ends of a loopback connection.
 func sockets(t testing.TB) (net.Conn, net.Conn) {
@@ -327,7 +327,7 @@ func TestAPeerThatVanishesIsFoundDead(t *testing.T) {
 	c := Client(a, Options{Idle: 20 * time.Millisecond, PingWait: 50 * time.Millisecond})
 	select {
 	case <-c.Done():
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("the connection lives on")
 	}
 	var late net.Error

@@ -20,7 +20,7 @@ func (p *rawPeer) ends(c *Conn) Code {
 	f := p.next(wire.FrameGoAway)
 	select {
 	case <-c.Done():
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		p.t.Fatal("the connection goes on")
 	}
 	return Code(binary.BigEndian.Uint32(f.payload[4:]))
@@ -226,7 +226,7 @@ func TestAPeerThatSaysSomethingAfterThePingAndThenNothingIsFoundDead(t *testing.
 	b.Write(frame(wire.FrameWindow, 0, 0, "\x00\x00\x00\x01"))
 	select {
 	case <-c.Done():
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Error("the connection lives on")
 	}
 }

@@ -21,7 +21,7 @@ func Hub(rtt time.Duration) Options {
 }
 
 // HubLater is how much longer than the agent a hub waits before it asks for a sign of life. So the
-// agent asks and the hub does not: with equal patience both do, most of the time.
+// agent asks and the hub does not: with equal timeouts both do, most of the time.
 const HubLater = 2 * time.Second
 
 func control(l memory.Limit, rtt time.Duration) Options {

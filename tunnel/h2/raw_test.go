@@ -89,7 +89,7 @@ func (p *rawPeer) say(frames ...[]byte) { p.conn.Write(bytes.Join(frames, nil)) 
 // next returns the next frame of a kind and skips others.
 func (p *rawPeer) next(kind byte) rawFrame {
 	p.t.Helper()
-	late := time.After(patience)
+	late := time.After(timeout)
 	for {
 		select {
 		case f, more := <-p.frames:

@@ -20,7 +20,7 @@ func until(t *testing.T, what string, f func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(patience); !f(); <-tick.C {
+	for end := time.Now().Add(timeout); !f(); <-tick.C {
 		if time.Now().After(end) {
 			t.Fatal(what)
 		}

@@ -79,7 +79,7 @@ func (c *Conn) restLocked() {
 func (c *Conn) flushedLocked() {
 	c.flushing = false
 	if c.farewell != nil {
-		go c.part(c.farewell) // ends within a second
+		go c.lingeringClose(c.farewell) // ends within a second
 		c.farewell = nil
 	}
 }

@@ -50,7 +50,7 @@ func (m *Meter) Allow(n int) (int, error) {
 }
 
 // Waits is called before something is read, which may take long.
-func (m *Meter) Waits() { m.Turn.Give() }
+func (m *Meter) Waits() { m.Turn.Release() }
 
 // Received is called when n bytes were read. It waits for the turn of the handshake, which is no
 // part of the round trip.
@@ -62,13 +62,13 @@ func (m *Meter) Received(n int) {
 	if m.rtt == 0 && !m.sent.IsZero() {
 		m.rtt = max(time.Since(m.sent), 1)
 	}
-	m.Turn.Take()
+	m.Turn.Acquire()
 }
 
 // Over ends the watch: the peer has shown who it is, or that it is nobody.
 func (m *Meter) Over() {
 	m.over = true
-	m.Turn.Give()
+	m.Turn.Release()
 	m.Turn = nil
 }
 

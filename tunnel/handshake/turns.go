@@ -26,7 +26,7 @@ func NewSomeTurns[K comparable](n int) *Turns[K] {
 
 // Of returns the turn of one handshake with a source, which it does not have yet.
 func (t *Turns[K]) Of(from K) *Turn {
-	return &Turn{take: func() { t.take(from) }, give: t.give}
+	return &Turn{acquire: func() { t.acquire(from) }, release: t.release}
 }
 
 // Waiting returns how many handshakes with a source wait for a turn.
@@ -36,8 +36,8 @@ func (t *Turns[K]) Waiting(from K) int {
 	return len(t.waiting[from])
 }
 
-// take waits for a turn. It comes soon: those who have one only compute.
-func (t *Turns[K]) take(from K) {
+// acquire waits for a turn. It comes soon: those who have one only compute.
+func (t *Turns[K]) acquire(from K) {
 	if given := t.ask(from); given != nil {
 		<-given
 	}
@@ -59,8 +59,8 @@ func (t *Turns[K]) ask(from K) (given <-chan struct{}) {
 	return c
 }
 
-// give gives a turn back, to the source that is next.
-func (t *Turns[K]) give() {
+// release gives a turn back, to the source that is next.
+func (t *Turns[K]) release() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.order) == 0 {
@@ -82,22 +82,22 @@ func (t *Turns[K]) give() {
 // Turn is the turn of one handshake. It belongs to the goroutine that reads. nil is for who needs
 // none.
 type Turn struct {
-	take, give func()
-	has        bool
+	acquire, release func()
+	has              bool
 }
 
-// Take waits for the turn, unless the handshake has it.
-func (t *Turn) Take() {
+// Acquire waits for the turn, unless the handshake has it.
+func (t *Turn) Acquire() {
 	if t != nil && !t.has {
-		t.take()
+		t.acquire()
 		t.has = true
 	}
 }
 
-// Give gives the turn back, if the handshake has it.
-func (t *Turn) Give() {
+// Release gives the turn back, if the handshake has it.
+func (t *Turn) Release() {
 	if t != nil && t.has {
 		t.has = false
-		t.give()
+		t.release()
 	}
 }

@@ -28,7 +28,7 @@ func TestHandshakesOfAFloodTakeTurnsWithThoseOfOthers(t *testing.T) {
 	}
 	one := turns.ask(honest)
 	for range 2 {
-		turns.give()
+		turns.release()
 	}
 	if !given(one) {
 		t.Error("a source waits behind a hundred handshakes of another")
@@ -43,7 +43,7 @@ func TestHandshakesOfAFloodTakeTurnsWithThoseOfOthers(t *testing.T) {
 		t.Errorf("%d of the flood had a turn meanwhile, want the oldest alone", n)
 	}
 	for range 100 {
-		turns.give()
+		turns.release()
 	}
 	if turns.free != 1 || len(turns.waiting)+len(turns.order) != 0 {
 		t.Errorf("at the end %d turns are free, and %d sources wait", turns.free, len(turns.order))
@@ -84,7 +84,7 @@ func TestTheWaitForATurnIsNoPartOfTheRoundTrip(t *testing.T) {
 		<-time.After(30 * time.Millisecond)
 		go func() {
 			<-time.After(time.Minute)
-			turns.give()
+			turns.release()
 		}()
 		m.Received(1)
 		if m.RTT() != 30*time.Millisecond {

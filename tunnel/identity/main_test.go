@@ -31,9 +31,9 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// leaked returns the stacks of goroutines that still run the package's code after some patience.
+// leaked returns the stacks of goroutines that still run the package's code after a while.
 func leaked() string {
-	patience := time.After(60 * time.Second)
+	late := time.After(60 * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -43,7 +43,7 @@ func leaked() string {
 			return ""
 		}
 		select {
-		case <-patience:
+		case <-late:
 			return others
 		case <-tick.C:
 		}

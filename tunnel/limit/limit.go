@@ -47,9 +47,9 @@ func (b *Buckets[K]) Take(key K, now time.Time) bool {
 }
 
 // Reserve takes one token of key's bucket: one that is there, or the next that no other has
-// reserved, and returns how long it takes to flow in. Where that is longer than patience, nothing is
+// reserved, and returns how long it takes to flow in. Where that is longer than maxWait, nothing is
 // taken and ok is false.
-func (b *Buckets[K]) Reserve(key K, patience time.Duration, now time.Time) (wait time.Duration, ok bool) {
+func (b *Buckets[K]) Reserve(key K, maxWait time.Duration, now time.Time) (wait time.Duration, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	k, known := b.all[key]
@@ -61,7 +61,7 @@ func (b *Buckets[K]) Reserve(key K, patience time.Duration, now time.Time) (wait
 	if k.tokens < 1 {
 		wait = time.Duration((1 - k.tokens) / b.rate.PerSecond * float64(time.Second))
 	}
-	ok = k.tokens >= 1 || b.rate.PerSecond > 0 && wait <= patience
+	ok = k.tokens >= 1 || b.rate.PerSecond > 0 && wait <= maxWait
 	if ok {
 		k.tokens--
 	}

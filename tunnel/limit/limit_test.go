@@ -53,7 +53,7 @@ func TestTokensThatAreReservedAreWaitedForInTurn(t *testing.T) {
 	}
 	for range 2 { // who is refused takes nothing
 		if _, ok := b.Reserve("a", 200*ms, now); ok {
-			t.Error("a token beyond the patience was reserved")
+			t.Error("a token beyond the timeout was reserved")
 		}
 	}
 	if _, ok := b.Reserve("b", 0, now); !ok {

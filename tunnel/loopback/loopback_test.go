@@ -15,7 +15,7 @@ import (
 	"ztm/apps/appstest"
 )
 
-const patience = 60 * time.Second
+const timeout = 60 * time.Second
 
 // serve serves "ok" until the test ends.
 func serve(t *testing.T) (address string) {
@@ -36,7 +36,7 @@ func serve(t *testing.T) (address string) {
 			if err != nil {
 				t.Errorf("Serve: %v", err)
 			}
-		case <-time.After(patience):
+		case <-time.After(timeout):
 			t.Error("Serve does not end")
 		}
 	})
@@ -88,13 +88,13 @@ func TestConnectionsThatSayNothingKeepNobodyOutForLong(t *testing.T) {
 		}
 		defer c.Close()
 	}
-	timeout := time.After(patience)
+	late := time.After(timeout)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for !ask(address) {
 		select {
 		case <-tick.C:
-		case <-timeout:
+		case <-late:
 			t.Fatal("no answer while others are silent")
 		}
 	}

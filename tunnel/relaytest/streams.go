@@ -19,8 +19,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// patience is how long an opener waits for its peer.
-const patience = 5 * time.Second
+// timeout is how long an opener waits for its peer.
+const timeout = 5 * time.Second
 
 // Streams joins streams. Requests are those of an [h2.Server] whose connections are tagged with the
 // ID of the agent. It is safe for concurrent use.
@@ -84,7 +84,7 @@ func (f *Streams) Connect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	send(tunnel.Event{Type: tunnel.EventDialBack, Ticket: ticket, Peer: h2.Tag(r).(identity.ID)})
-	late := time.NewTimer(patience)
+	late := time.NewTimer(timeout)
 	defer late.Stop()
 	select {
 	case there := <-opener:

@@ -152,11 +152,11 @@ func TestIdleJoinsHoldNoPipes(t *testing.T) {
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	patience := time.After(60 * time.Second)
+	late := time.After(60 * time.Second)
 	for descriptors(t, "pipe:")-before > keptEnds {
 		select {
 		case <-tick.C:
-		case <-patience:
+		case <-late:
 			t.Fatalf("50 idle joins hold %d ends of pipes", descriptors(t, "pipe:")-before)
 		}
 	}

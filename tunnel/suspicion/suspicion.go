@@ -18,9 +18,9 @@ const (
 	// MaxSilence is how long somebody may be silent after a PING before it counts as lost.
 	MaxSilence = 2500 * time.Millisecond
 
-	// leastPatience is how long an answer may take on the shortest way: less is what a busy machine
+	// minTimeout is how long an answer may take on the shortest way: less is what a busy machine
 	// takes.
-	leastPatience = 300 * time.Millisecond
+	minTimeout = 300 * time.Millisecond
 )
 
 // Err is why the context of a [Suspicion.Watch] ends.
@@ -63,15 +63,15 @@ func (s *Suspicion) Suspect() bool {
 	return s.suspect
 }
 
-// Patience is how long an answer may take.
-func (s *Suspicion) Patience() time.Duration { return max(leastPatience, 4*s.RTT()) }
+// Timeout is how long an answer may take.
+func (s *Suspicion) Timeout() time.Duration { return max(minTimeout, 4*s.RTT()) }
 
 // Watch is for a request whose answer comes over the connection: the context ends with [Err] when
 // the connection is suspect, which is looked into as soon as the answer is overdue. stop is called
 // when the answer is there.
 func (s *Suspicion) Watch(ctx context.Context) (watched context.Context, stop func()) {
 	watched, cancel := context.WithCancelCause(ctx)
-	late := time.AfterFunc(s.Patience(), s.Overdue)
+	late := time.AfterFunc(s.Timeout(), s.Overdue)
 	s.mu.Lock()
 	unhook := context.AfterFunc(s.trusted, func() { cancel(Err) })
 	s.mu.Unlock()
@@ -96,12 +96,12 @@ func (s *Suspicion) Overdue() {
 // check asks for a sign of life until there is one or the connection is over.
 func (s *Suspicion) check() {
 	began := time.Now()
-	alive, over := s.lives(began, s.Patience())
+	alive, over := s.lives(began, s.Timeout())
 	if !alive {
 		s.set(true)
 	}
 	for !alive && !over {
-		if alive, over = s.lives(began, max(MaxSilence-time.Since(began), leastPatience)); !alive && !over && time.Since(began) >= MaxSilence {
+		if alive, over = s.lives(began, max(MaxSilence-time.Since(began), minTimeout)); !alive && !over && time.Since(began) >= MaxSilence {
 			over = s.Lost()
 		}
 	}

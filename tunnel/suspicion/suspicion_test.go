@@ -90,7 +90,7 @@ func (l *line) request(s *Suspicion, takes time.Duration) (took time.Duration, e
 func TestAnAnswerInTimeCostsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, s := newLine(time.Hour, 2*time.Hour)
-		if _, err := l.request(s, leastPatience-1); err != nil {
+		if _, err := l.request(s, minTimeout-1); err != nil {
 			t.Error(err)
 		}
 		<-time.After(time.Minute)
@@ -114,7 +114,7 @@ func TestALateAnswerOfSomebodyWhoLivesIsWaitedFor(t *testing.T) {
 
 func TestWhoHangsIsSuspectSoonAndThenLost(t *testing.T) {
 	for name, tt := range map[string]struct{ rtt, suspect time.Duration }{
-		"near": {10 * time.Millisecond, 2 * leastPatience},
+		"near": {10 * time.Millisecond, 2 * minTimeout},
 		"far":  {100 * time.Millisecond, 800 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -137,7 +137,7 @@ func TestWhoHangsIsSuspectSoonAndThenLost(t *testing.T) {
 func TestASignOfLifeClears(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, s := newLine(0, 2*time.Second)
-		if took, err := l.request(s, time.Hour); !errors.Is(err, Err) || took != 2*leastPatience {
+		if took, err := l.request(s, time.Hour); !errors.Is(err, Err) || took != 2*minTimeout {
 			t.Errorf("after %v: %v", took, err)
 		}
 		l.wg.Wait()

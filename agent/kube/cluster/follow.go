@@ -112,7 +112,7 @@ func Follow[T object](ctx context.Context, c *Client, path string, cache *Cache[
 		}
 		if err != nil || !progress {
 			cache.heard(err)
-			rest(ctx, wait, err)
+			backOff(ctx, wait, err)
 			wait = min(2*wait, maxBackoff)
 		}
 		if progress {
@@ -121,8 +121,8 @@ func Follow[T object](ctx context.Context, c *Client, path string, cache *Cache[
 	}
 }
 
-// rest waits, at least as long as the server asked for.
-func rest(ctx context.Context, wait time.Duration, err error) {
+// backOff waits, at least as long as the server asked for.
+func backOff(ctx context.Context, wait time.Duration, err error) {
 	wait += rand.N(wait)
 	var f *Failure
 	if errors.As(err, &f) {

@@ -519,11 +519,11 @@ func TestNothingOldForeignOrForgedTakesThePlaceOfAPolicy(t *testing.T) {
 			t.Error("an old slice is taken under the new head")
 		}
 		other := newMesh(t)
-		stranger := other.join("root", "root")
+		outsider := other.join("root", "root")
 		for range 3 {
-			stranger.propose(put(0, "eve"))
+			outsider.propose(put(0, "eve"))
 		}
-		if err := office.Take(stranger.Head().Document); !errors.Is(err, identity.ErrUntrusted) {
+		if err := office.Take(outsider.Head().Document); !errors.Is(err, identity.ErrUntrusted) {
 			t.Errorf("a head of another mesh: %v", err)
 		}
 		if office.lets("bob") || office.lets("eve") || office.Head().Version != 2 {

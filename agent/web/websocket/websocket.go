@@ -43,7 +43,7 @@ const (
 	maxControl = 125 // bytes of payload, RFC 6455 section 5.5
 
 	pingEvery    = 25 * time.Second // shorter than what proxies and tunnels cut off
-	patience     = 75 * time.Second // without a frame of the browser, which answers pings by itself
+	readTimeout  = 75 * time.Second // without a frame of the browser, which answers pings by itself
 	writeTimeout = 30 * time.Second // for a browser that does not read
 )
 
@@ -190,7 +190,7 @@ func (c *Conn) read() (kind Kind, p []byte, err error) {
 // frame reads a frame. It appends the payload of a part of a message to buf, and answers what is
 // about the connection.
 func (c *Conn) frame() (op byte, last bool, err error) {
-	c.conn.SetReadDeadline(time.Now().Add(patience))
+	c.conn.SetReadDeadline(time.Now().Add(readTimeout))
 	var h [2]byte
 	if _, err := io.ReadFull(c.r, h[:]); err != nil {
 		return 0, false, noEOF(err)

@@ -18,7 +18,7 @@ func TestAChangeIsToldOf(t *testing.T) {
 		select {
 		case <-w.C:
 			return true
-		case <-time.After(appstest.Patience):
+		case <-time.After(appstest.Timeout):
 			return false
 		}
 	}

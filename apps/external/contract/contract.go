@@ -29,8 +29,9 @@ import (
 // maxHead is the longest head of a request or an answer, in bytes.
 const maxHead = 64 << 10
 
-// Patience is how long an app may take for the head of its answer, while the request does not move.
-const Patience = 60 * time.Second
+// AnswerTimeout is how long an app may take for the head of its answer while the request does not
+// move.
+const AnswerTimeout = 60 * time.Second
 
 // Upgrades of a request that is a flow of bytes, or of datagrams as capsules (RFC 9297).
 const (
@@ -195,8 +196,8 @@ func upgrade(h http.Header) string {
 }
 
 // Exchange sends a request to an app and returns the head of its answer. What comes behind it is to
-// be read from in. An app that does not read or answer for [Patience] gives an *[answer.Error]; ctx
-// ends the exchange.
+// be read from in. An app that does not read or answer for [AnswerTimeout] gives an
+// *[answer.Error]; ctx ends the exchange.
 func Exchange(ctx context.Context, app net.Conn, in *bufio.Reader, head *io.LimitedReader, out *http.Request) (*http.Response, error) {
 	t := &timer{conn: app}
 	t.move()
@@ -215,7 +216,7 @@ func Exchange(ctx context.Context, app net.Conn, in *bufio.Reader, head *io.Limi
 	if resp.StatusCode != http.StatusSwitchingProtocols && resp.StatusCode < 200 {
 		return nil, answer.Errorf(answer.Broken, "the app answers %d", resp.StatusCode)
 	}
-	t.rest()
+	t.stop()
 	return resp, nil
 }
 
@@ -239,13 +240,13 @@ type timer struct {
 
 func (t *timer) move() {
 	if !t.over.Load() {
-		until := time.Now().Add(Patience)
+		until := time.Now().Add(AnswerTimeout)
 		t.until.Store(until.UnixNano())
 		t.conn.SetDeadline(until)
 	}
 }
 
-func (t *timer) rest() {
+func (t *timer) stop() {
 	t.over.Store(true)
 	t.conn.SetDeadline(time.Time{})
 }

@@ -136,7 +136,7 @@ func TestAnAppThatDoesNotAnswerIsGivenUp(t *testing.T) {
 				r := &http.Request{Method: "POST", URL: &url.URL{Path: "/"}, Host: "ztm", Header: http.Header{}, Body: io.NopCloser(strings.NewReader("body"))}
 				in, head := Limited(near)
 				_, err := Exchange(t.Context(), near, in, head, r)
-				if answer.CodeOf(err) != answer.Timeout || time.Since(began) > 2*Patience {
+				if answer.CodeOf(err) != answer.Timeout || time.Since(began) > 2*AnswerTimeout {
 					t.Errorf("after %v: %v", time.Since(began), err)
 				}
 				near.Close()

@@ -268,7 +268,7 @@ func (o *out) open(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	// Who half-closes before the answer is there has ended the context of the request, not the flow.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), contract.Patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), contract.AnswerTimeout)
 	defer cancel()
 	switch protocol := r.Header.Get("Upgrade"); protocol {
 	case contract.Stream:
@@ -338,10 +338,10 @@ func (o *out) at(w http.ResponseWriter, r *http.Request) error {
 // nothing comes.
 func ask(w http.ResponseWriter, ctx context.Context, c net.Conn, r *http.Request) error {
 	defer context.AfterFunc(ctx, func() { splice.Abort(c) })()
-	const patience = 2 * contract.Patience // the exit gives up before
-	late := time.AfterFunc(patience, func() { splice.Abort(c) })
+	const timeout = 2 * contract.AnswerTimeout // the exit gives up before
+	late := time.AfterFunc(timeout, func() { splice.Abort(c) })
 	defer late.Stop()
-	r.Body = &touching{ReadCloser: r.Body, touch: func() { late.Reset(patience) }}
+	r.Body = &touching{ReadCloser: r.Body, touch: func() { late.Reset(timeout) }}
 	go r.Write(c) // ends with the flow
 	in, head := contract.Limited(c)
 	resp, err := contract.Answer(in, head, r)

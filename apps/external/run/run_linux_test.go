@@ -210,7 +210,7 @@ func (f fixture) echoes(t testing.TB) {
 		t.Fatal(err)
 	}
 	c.(*conn).CloseWrite()
-	c.SetDeadline(time.Now().Add(appstest.Patience))
+	c.SetDeadline(time.Now().Add(appstest.Timeout))
 	if b, err := io.ReadAll(c); err != nil || string(b) != "hello" {
 		t.Fatalf("it answers %q, %v", b, err)
 	}
@@ -514,7 +514,7 @@ func TestAProgramHasNoMoreThanItsConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(appstest.Patience))
+		c.SetDeadline(time.Now().Add(appstest.Timeout))
 		io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 		if n, _ := c.Read(make([]byte, 1)); n == 1 {
 			answered++

@@ -106,8 +106,8 @@ type Meter struct {
 
 // Options are those of both sides. The zero value is good.
 type Options struct {
-	Meter    *Meter        // nil counts nothing
-	Patience time.Duration // 0 is [Patience]
+	Meter       *Meter        // nil counts nothing
+	IdleTimeout time.Duration // 0 is [IdleTimeout]
 
 	Recursive bool // sender: directories may be sent
 	Update    bool // both: leave out files that have the same size and time at the receiver

@@ -258,12 +258,12 @@ func TestASideThatIsSilentIsNotWaitedForForever(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		_, err := Receive(still{ended: make(chan struct{})}, Target{Dir: d}, Options{})
-		if answer.CodeOf(err) != answer.Timeout || time.Since(begin) != Patience {
+		if answer.CodeOf(err) != answer.Timeout || time.Since(begin) != IdleTimeout {
 			t.Errorf("the receiver: %v after %v", err, time.Since(begin))
 		}
 		begin = time.Now()
 		_, err = Send(still{ended: make(chan struct{})}, []Source{{d, n}}, Options{})
-		if answer.CodeOf(err) != answer.Timeout || time.Since(begin) != Patience {
+		if answer.CodeOf(err) != answer.Timeout || time.Since(begin) != IdleTimeout {
 			t.Errorf("the sender: %v after %v", err, time.Since(begin))
 		}
 	})

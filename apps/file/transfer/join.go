@@ -11,7 +11,7 @@ import (
 // Join passes a copy on between a flow from a sender and one to a receiver, and returns the report of
 // the receiver. It closes both.
 func Join(sender, receiver net.Conn, o Options) (Report, error) {
-	from, to := newLink(sender, fromSender, o.Patience), newLink(receiver, fromTaker, o.Patience)
+	from, to := newLink(sender, fromSender, o.IdleTimeout), newLink(receiver, fromTaker, o.IdleTimeout)
 	var there error
 	var passing sync.WaitGroup
 	passing.Go(func() {

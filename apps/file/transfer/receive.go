@@ -24,7 +24,7 @@ type Target struct {
 // flow. Without an error, and without failures in the report, everything is complete, verified and
 // under its name.
 func Receive(conn net.Conn, to Target, o Options) (Report, error) {
-	r := &receiver{link: newLink(conn, fromSender, o.Patience), o: o, meter: o.meter(), to: to}
+	r := &receiver{link: newLink(conn, fromSender, o.IdleTimeout), o: o, meter: o.meter(), to: to}
 	err := r.run()
 	r.clear()
 	if err == nil {

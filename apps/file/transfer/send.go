@@ -26,7 +26,7 @@ type Source struct {
 // Send sends files to a receiver, and returns its report. It closes the flow. A file that cannot be
 // read is a failure in the report, and no error.
 func Send(conn net.Conn, sources []Source, o Options) (Report, error) {
-	s := &sender{link: newLink(conn, fromTaker, o.Patience), o: o, meter: o.meter(), answers: map[uint32]*reply{}}
+	s := &sender{link: newLink(conn, fromTaker, o.IdleTimeout), o: o, meter: o.meter(), answers: map[uint32]*reply{}}
 	s.came.L = &s.state
 	var reading sync.WaitGroup
 	reading.Go(s.listen)

@@ -102,11 +102,11 @@ func bounds(k kind) (low, high int, ok bool) {
 	return 0, 0, false
 }
 
-// Patience is how long either side waits for a sign of life of the other.
-const Patience = time.Minute
+// IdleTimeout is how long either side waits for a sign of life of the other.
+const IdleTimeout = time.Minute
 
 // errSilent is why a flow was ended by its watch.
-var errSilent = answer.Errorf(answer.Timeout, "the other side has been silent for %v", Patience)
+var errSilent = answer.Errorf(answer.Timeout, "the other side has been silent for %v", IdleTimeout)
 
 // link is a flow that carries frames. One goroutine reads; any may write.
 type link struct {
@@ -118,22 +118,22 @@ type link struct {
 	turn chan struct{} // capacity 1: full while somebody writes
 	w    *bufio.Writer
 
-	patience time.Duration
-	watch    *time.Timer // fires when nothing was read or written for so long
-	stop     chan struct{}
-	beating  sync.WaitGroup
-	silent   atomic.Bool // the watch has ended the flow
+	idle    time.Duration
+	watch   *time.Timer // fires when nothing was read or written for so long
+	stop    chan struct{}
+	beating sync.WaitGroup
+	silent  atomic.Bool // the watch has ended the flow
 }
 
 // newLink begins to watch a flow. close ends that.
-func newLink(conn net.Conn, from kind, patience time.Duration) *link {
-	if patience == 0 {
-		patience = Patience
+func newLink(conn net.Conn, from kind, idle time.Duration) *link {
+	if idle == 0 {
+		idle = IdleTimeout
 	}
 	l := &link{conn: conn, r: bufio.NewReaderSize(conn, chunk+header), from: from, w: bufio.NewWriterSize(conn, chunk+header),
-		patience: patience, stop: make(chan struct{})}
+		idle: idle, stop: make(chan struct{})}
 	l.turn = make(chan struct{}, 1)
-	l.watch = time.AfterFunc(patience, l.giveUp)
+	l.watch = time.AfterFunc(idle, l.giveUp)
 	l.beating.Go(l.beat)
 	return l
 }
@@ -154,7 +154,7 @@ func reset(conn net.Conn) {
 
 // beat tells the other side that this one is alive, also while it reads a large file for itself.
 func (l *link) beat() {
-	tick := time.NewTicker(l.patience / 4)
+	tick := time.NewTicker(l.idle / 4)
 	defer tick.Stop()
 	for {
 		select {
@@ -201,7 +201,7 @@ func (l *link) send(k kind, parts ...[]byte) error {
 		}
 	}
 	if err == nil && k != kindBusy {
-		l.watch.Reset(l.patience)
+		l.watch.Reset(l.idle)
 	}
 	return err
 }
@@ -239,7 +239,7 @@ func (l *link) next() (kind, []byte, error) {
 		if _, err := io.ReadFull(l.r, h[:]); err != nil {
 			return 0, nil, noEOF(err)
 		}
-		l.watch.Reset(l.patience)
+		l.watch.Reset(l.idle)
 		k, n := kind(h[0]), int(binary.BigEndian.Uint32(h[:])&0xffffff)
 		low, high, ok := bounds(k)
 		if !ok || k&0x40 == 0 && k&0x80 != l.from || n < low || n > high {

@@ -55,7 +55,7 @@ func CheckCredential(user, password string) error {
 
 // Credentials knows who may use the listeners. Without any, everybody who reaches them may.
 type Credentials struct {
-	busy chan struct{} // capacity 1: one derivation at a time, so that strangers cannot take the processor
+	busy chan struct{} // capacity 1: one derivation at a time, so that outsiders cannot take the processor
 	key  []byte        // of proofs, made at the start
 	none Credential    // stands in for users that do not exist
 

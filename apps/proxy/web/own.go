@@ -39,7 +39,7 @@ func (w *Server) serveOwn(rw http.ResponseWriter, r *http.Request, c *client) {
 	rw.Write(script)
 }
 
-// ownHost checks a Host field that names this proxy: an address, or a name that no stranger can own.
+// ownHost checks a Host field that names this proxy: an address, or a name that nobody else can own.
 func ownHost(hostport string) (string, bool) {
 	host, port, err := net.SplitHostPort(hostport)
 	if err != nil {

@@ -161,7 +161,7 @@ func TestAFlowThatWasGivenUpIsNotDialledOn(t *testing.T) {
 	failed := 0
 	began := time.Now()
 	_, _, err := dialAny(ctx, spec.TCP, addresses(t, "127.0.0.1:1", "127.0.0.1:2"), func(spec.Address, error) { failed++ })
-	if answer.CodeOf(err) != answer.Broken || failed > 0 || time.Since(began) > appstest.Patience {
+	if answer.CodeOf(err) != answer.Broken || failed > 0 || time.Since(began) > appstest.Timeout {
 		t.Errorf("got %v, with %d targets marked", err, failed)
 	}
 }

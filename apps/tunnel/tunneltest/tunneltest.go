@@ -20,8 +20,8 @@ import (
 	"ztm/apps/tunnel/spec"
 )
 
-// Patience is how long a test waits for what must happen.
-const Patience = appstest.Patience
+// Timeout is how long a test waits for what must happen.
+const Timeout = appstest.Timeout
 
 // Endpoint is one endpoint of a test mesh, with its tunnel app running.
 type Endpoint struct {
@@ -152,7 +152,7 @@ func tryDial(address string) (net.Conn, error) {
 	}
 	c, err := net.Dial(network, address)
 	if err == nil {
-		err = c.SetDeadline(time.Now().Add(Patience))
+		err = c.SetDeadline(time.Now().Add(Timeout))
 	}
 	return c, err
 }

@@ -60,7 +60,7 @@ func Exchange(t *testing.T, c net.Conn, p []byte) []byte {
 func ExchangeUntil(t *testing.T, c net.Conn, p []byte, right func([]byte) bool) []byte {
 	t.Helper()
 	buf := make([]byte, apps.MaxDatagram)
-	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(Timeout); time.Now().Before(deadline); {
 		if _, err := c.Write(p); err != nil && !reach.IsRefused(err) {
 			t.Fatal(err)
 		}

@@ -36,7 +36,7 @@ import (
 // decideTime is how long an endpoint waits for what etcd decides, where Config says nothing else.
 const decideTime = 2 * time.Second
 
-// Config is what a directory needs. All is required but Patience.
+// Config is what a directory needs. All is required but Timeout.
 type Config struct {
 	Client *etcd.Client
 	Mesh   identity.ID
@@ -52,7 +52,7 @@ type Config struct {
 	Now    func() time.Time // by which names are kept
 	Log    *slog.Logger
 
-	Patience time.Duration // of an endpoint, for what etcd decides; zero: 2 s
+	Timeout time.Duration // of an endpoint, for what etcd decides; zero: 2 s
 }
 
 // Directory is a directory that several hubs share. Make it with [Open].
@@ -92,8 +92,8 @@ type Status struct {
 
 // Open reads the copy of the directory in a hub's database. Etcd is asked by Run.
 func Open(db *store.DB, c Config) (*Directory, error) {
-	if c.Patience == 0 {
-		c.Patience = decideTime
+	if c.Timeout == 0 {
+		c.Timeout = decideTime
 	}
 	local, err := directory.Open(db, c.Limits, c.Now)
 	if err != nil {
@@ -177,7 +177,7 @@ func (d *Directory) Put(doc []byte, rec identity.Record, subject identity.Subjec
 	if d.has(rec) && d.Says(rec, subject) {
 		return d.Local.Put(doc, rec, subject)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), d.c.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), d.c.Timeout)
 	defer cancel()
 	err := d.claim(ctx, directory.Endpoint{Doc: doc, Record: rec, Subject: subject})
 	switch {
@@ -229,7 +229,7 @@ func (d *Directory) Remove(keep bool, which func(identity.Subject) bool) (remove
 	if len(ids) == 0 {
 		return removed, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), d.c.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), d.c.Timeout)
 	defer cancel()
 	for _, id := range ids {
 		if failed := d.retire(ctx, id, keep); failed != nil {

@@ -34,7 +34,7 @@ type mesh struct {
 	hubs   []*hub
 	away   bool // etcd does not answer
 
-	patience time.Duration // with etcd; zero: that of the product
+	timeout time.Duration // with etcd; zero: that of the product
 
 	mu      sync.Mutex
 	written map[string]directory.Endpoint // by document: nothing here is really signed
@@ -55,7 +55,7 @@ var limits = directory.Limits{Endpoints: 1000, OfUser: 1000, PageBytes: 1 << 20,
 
 // newMesh makes a mesh whose etcd is well: a machine that does much else may take its time.
 func newMesh(t *testing.T, l directory.Limits, now func() time.Time) *mesh {
-	m := &mesh{t: t, id: identity.IDOf([]byte("mesh")), etcd: etcdtest.New(), limits: l, now: now, patience: time.Minute, written: map[string]directory.Endpoint{}}
+	m := &mesh{t: t, id: identity.IDOf([]byte("mesh")), etcd: etcdtest.New(), limits: l, now: now, timeout: time.Minute, written: map[string]directory.Endpoint{}}
 	m.member = m.etcd.Start()
 	m.urls = []string{m.member.URL}
 	t.Cleanup(m.member.Close)
@@ -64,7 +64,7 @@ func newMesh(t *testing.T, l directory.Limits, now func() time.Time) *mesh {
 
 // realMesh makes a mesh with a name of its own in an etcd that runs.
 func realMesh(t *testing.T, urls []string, l directory.Limits, now func() time.Time) *mesh {
-	return &mesh{t: t, id: identity.IDOf([]byte(t.Name())), urls: urls, limits: l, now: now, patience: time.Minute, written: map[string]directory.Endpoint{}}
+	return &mesh{t: t, id: identity.IDOf([]byte(t.Name())), urls: urls, limits: l, now: now, timeout: time.Minute, written: map[string]directory.Endpoint{}}
 }
 
 // add starts another hub.
@@ -95,7 +95,7 @@ func (h *hub) open() *etcd.Client {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	client, err := etcd.New(etcd.Config{Endpoints: h.urls, Patience: m.patience})
+	client, err := etcd.New(etcd.Config{Endpoints: h.urls, Timeout: m.timeout})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func (h *hub) open() *etcd.Client {
 	h.Directory, err = Open(db, Config{
 		Client: client, Mesh: m.id, Hub: identity.IDOf([]byte(h.path)), Read: m.read, Trust: h.trust,
 		Limits: m.limits, Now: m.now, Log: slog.New(slog.DiscardHandler),
-		Patience: m.patience,
+		Timeout: m.timeout,
 	})
 	if err != nil {
 		m.t.Fatal(err)

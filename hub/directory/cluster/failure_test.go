@@ -32,7 +32,7 @@ func (h *hub) put(by identity.Subject, name string, at int64) error {
 	return signing{h.Directory, h.mesh}.Put(doc, identity.Record{ID: by.ID, Name: name, Time: at}, by)
 }
 
-// given puts the first record of a device. It is for a mesh whose patience may be less than this
+// given puts the first record of a device. It is for a mesh whose timeout may be less than this
 // machine needs.
 func (h *hub) given(by identity.Subject, name string) {
 	h.mesh.t.Helper()
@@ -80,7 +80,7 @@ func TestWithoutEtcdKnownNamesGoOnAndNewOnesWait(t *testing.T) {
 	appstest.Long(t)
 	t.Parallel()
 	m := newMesh(t, limits, time.Now)
-	m.patience = 0
+	m.timeout = 0
 	a, b := m.add(), m.add()
 	bob, alice := device("bob", "b"), device("alice", "a")
 	a.given(bob, "web")
@@ -108,7 +108,7 @@ func TestWithoutEtcdKnownNamesGoOnAndNewOnesWait(t *testing.T) {
 func TestAnEndpointThatIsRemovedWithoutEtcdIsGoneEverywhereOnceItIsBack(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, limits, time.Now)
-	m.patience = 0
+	m.timeout = 0
 	a, b := m.add(), m.add()
 	bob := device("bob", "b")
 	a.given(bob, "web")
@@ -224,7 +224,7 @@ func TestAWatchThatLostItsPlaceIsBegunAnew(t *testing.T) {
 	appstest.Long(t)
 	t.Parallel()
 	m := newMesh(t, limits, time.Now)
-	m.patience = 0
+	m.timeout = 0
 	a, b := m.add(), m.add()
 	a.given(device("bob", "b"), "web")
 	before := b.Status().Relists
@@ -355,7 +355,7 @@ func TestATokenThatIsOlderThanTheRestoredStoreIsUsedByNobodyElse(t *testing.T) {
 func TestARestoredStoreThatFailsOnceMoreIsMarkedAllTheSame(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, limits, time.Now)
-	m.patience = 0
+	m.timeout = 0
 	h := &hub{mesh: m, path: filepath.Join(t.TempDir(), "hub.db"), trust: new(list), urls: m.urls}
 	client := h.open()
 	defer h.db.Close()

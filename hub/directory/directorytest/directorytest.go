@@ -16,8 +16,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// patience is how long the suite waits for what must happen.
-const patience = 90 * time.Second
+// timeout is how long the suite waits for what must happen.
+const timeout = 90 * time.Second
 
 // Mesh is a mesh whose directory is tested.
 type Mesh struct {
@@ -111,13 +111,13 @@ func (s *suite) want(err error, code answer.Code) {
 // eventually waits for what one hub has to learn of another.
 func (s *suite) eventually(what string, ok func() bool) {
 	s.Helper()
-	timeout := time.After(patience)
+	late := time.After(timeout)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
-		case <-timeout:
-			s.Fatalf("not within %v: %s", patience, what)
+		case <-late:
+			s.Fatalf("not within %v: %s", timeout, what)
 		case <-tick.C:
 		}
 	}
@@ -260,7 +260,7 @@ func (s *suite) takenOver() {
 	s.must(err)
 	select {
 	case <-ended:
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		s.Fatal("the older one was not ended")
 	}
 	old()
@@ -285,7 +285,7 @@ func (s *suite) removed() {
 	}
 	select {
 	case <-ended:
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		s.Fatal("it is still attached")
 	}
 	detach()

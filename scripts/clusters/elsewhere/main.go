@@ -38,7 +38,7 @@ const (
 	image    = "ztm:latest"               // as the manifests have it
 	web      = "hashicorp/http-echo:1.0"  // a web server that says one text
 	asker    = "curlimages/curl:8.11.0"   // asks it, from a pod
-	patience = 5 * time.Minute            // for anything: images are fetched meanwhile
+	timeout  = 5 * time.Minute            // for anything: images are fetched meanwhile
 	platform = "GOOS=linux CGO_ENABLED=0" // of the program in the image
 	dataDir  = "/var/lib/ztm"             // in a container
 	permits  = dataDir + "/root.json"     // of the hub
@@ -118,7 +118,7 @@ func (d *demo) each(commands ...[]string) error {
 
 // until runs a command until it succeeds.
 func (d *demo) until(words ...string) (out string, err error) {
-	err = process.Until(d.ctx, strings.Join(words, " "), patience, func() (err error) {
+	err = process.Until(d.ctx, strings.Join(words, " "), timeout, func() (err error) {
 		out, err = d.do(words...)
 		return err
 	})
@@ -155,7 +155,7 @@ func (d *demo) container(which string, options []string, words ...string) error 
 func (d *demo) ztm(which string, in []byte, words ...string) (string, error) {
 	words = append([]string{"docker", "exec", "-i", name + "-" + which, "ztm"}, words...)
 	var out string
-	err := process.Until(d.ctx, strings.Join(words, " "), patience, func() (err error) {
+	err := process.Until(d.ctx, strings.Join(words, " "), timeout, func() (err error) {
 		out, err = d.with(nil, in, words...)
 		return err
 	})
@@ -271,7 +271,7 @@ func (d *demo) show() error {
 // answers asks a web server until it says a text.
 func (d *demo) answers(url, text string) error {
 	fmt.Fprintln(d.out, "$ curl", url)
-	return process.Until(d.ctx, url, patience, func() error {
+	return process.Until(d.ctx, url, timeout, func() error {
 		r, err := http.NewRequestWithContext(d.ctx, http.MethodGet, url, nil)
 		if err != nil {
 			return err

@@ -92,16 +92,16 @@ func TestASliceIsGoodForItsHeadItsEndpointAndItsCAAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	strangerCA, strangers, strange := signed(t, s)
-	forged, err := s.Slice(head, db, nil).Sign(strangerCA)
+	outsiderCA, outsiders, strange := signed(t, s)
+	forged, err := s.Slice(head, db, nil).Sign(outsiderCA)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for what, open := range map[string]func() (*Slice, error){
-		"under a newer head":   func() (*Slice, error) { return OpenSlice(trust, newer, db, doc) },
-		"for another endpoint": func() (*Slice, error) { return OpenSlice(trust, head, other, doc) },
-		"signed by a stranger": func() (*Slice, error) { return OpenSlice(trust, head, db, forged) },
-		"in a mesh of others":  func() (*Slice, error) { return OpenSlice(strangers, strange, db, doc) },
+		"under a newer head":    func() (*Slice, error) { return OpenSlice(trust, newer, db, doc) },
+		"for another endpoint":  func() (*Slice, error) { return OpenSlice(trust, head, other, doc) },
+		"signed by an outsider": func() (*Slice, error) { return OpenSlice(trust, head, db, forged) },
+		"in a mesh of others":   func() (*Slice, error) { return OpenSlice(outsiders, strange, db, doc) },
 		"with one byte changed": func() (*Slice, error) {
 			return OpenSlice(trust, head, db, bytes.Replace(doc, []byte("9000"), []byte("9001"), 1))
 		},
@@ -115,7 +115,7 @@ func TestASliceIsGoodForItsHeadItsEndpointAndItsCAAlone(t *testing.T) {
 			t.Errorf("a slice %s: %v", what, err)
 		}
 	}
-	if _, err := OpenHead(strangers, head.Document); !errors.Is(err, identity.ErrUntrusted) {
+	if _, err := OpenHead(outsiders, head.Document); !errors.Is(err, identity.ErrUntrusted) {
 		t.Errorf("a head of another mesh: %v", err)
 	}
 	if _, err := OpenHead(trust, bytes.Replace(head.Document, []byte(`"version":1`), []byte(`"version":9`), 1)); !errors.Is(err, identity.ErrUntrusted) {

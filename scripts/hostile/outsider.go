@@ -18,14 +18,14 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// strangers are attacks of somebody without a certificate, on the port of the hub.
-var strangers = []attack{
-	{"stranger", "12 addresses with 256 silent connections each", silent},
-	{"stranger", "4 addresses with 128 joins that say nothing", silentJoins},
-	{"stranger", "handshakes with certificates of 200 KB", longHandshakes},
-	{"stranger", "joins with false tokens and long names", falseJoins},
-	{"stranger", "a certificate of another mesh", otherMesh},
-	{"stranger", "a web page asks for the counters", foreignHosts},
+// outsiders are attacks of somebody without a certificate, on the port of the hub.
+var outsiders = []attack{
+	{"outsider", "12 addresses with 256 silent connections each", silent},
+	{"outsider", "4 addresses with 128 joins that say nothing", silentJoins},
+	{"outsider", "handshakes with certificates of 200 KB", longHandshakes},
+	{"outsider", "joins with false tokens and long names", falseJoins},
+	{"outsider", "a certificate of another mesh", otherMesh},
+	{"outsider", "a web page asks for the counters", foreignHosts},
 }
 
 // dialFrom connects to an address from another one.
