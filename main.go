@@ -34,6 +34,7 @@ import (
 	policycli "ztm/agent/policy/cli"
 	policyfile "ztm/agent/policy/file/cli"
 	"ztm/agent/service"
+	"ztm/agent/state"
 	browser "ztm/agent/web"
 	webcli "ztm/agent/web/cli"
 	"ztm/apps"
@@ -167,7 +168,7 @@ func roles(c *console.Console) *cli.Command {
 
 // backups are the commands `ztm backup` and `ztm restore`.
 func backups(c *console.Console) []*cli.Command {
-	kinds := []backup.Kind{agent.Backup()}
+	kinds := []backup.Kind{state.Backup()}
 	if feature.Hub {
 		kinds = append(kinds, hub.Backup())
 	}

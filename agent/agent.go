@@ -31,6 +31,7 @@ import (
 	"ztm/agent/api"
 	"ztm/agent/authority"
 	"ztm/agent/local"
+	"ztm/agent/state"
 	"ztm/agent/web"
 	"ztm/apps"
 	"ztm/store"
@@ -91,7 +92,7 @@ func New(c Config) (*Agent, error) {
 	if c.Network == nil {
 		c.Network = direct.System()
 	}
-	db, err := openState(c)
+	db, err := state.Open(c.Data, c.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +107,7 @@ func New(c Config) (*Agent, error) {
 }
 
 func (a *Agent) load() error {
-	d, err := loadDevice(a.db)
+	d, err := state.LoadDevice(a.db)
 	if err != nil {
 		return err
 	}
@@ -116,7 +117,7 @@ func (a *Agent) load() error {
 	a.self = identity.IDOf(a.key.Public().(ed25519.PublicKey))
 	a.clock = identity.NewClock(a.config.Built, time.Unix(d.LastSeen, 0))
 	a.instance = newInstance()
-	rows, err := loadMeshes(a.db)
+	rows, err := state.Meshes(a.db)
 	if err != nil {
 		return err
 	}
@@ -181,7 +182,7 @@ func (a *Agent) keepTime() {
 			timer.Stop()
 			return
 		}
-		if err := touchDevice(a.db, a.floor()); err != nil {
+		if err := state.TouchDevice(a.db, a.floor()); err != nil {
 			a.log.Warn("cannot save the time", "err", err)
 		}
 	}
@@ -271,11 +272,11 @@ func (a *Agent) join(ctx context.Context, name string, in api.Join) (replaced id
 		return "", err
 	}
 	if old == nil {
-		if err := saveMesh(a.db, name, row); err != nil {
+		if err := state.SaveMesh(a.db, name, row); err != nil {
 			return "", errors.Join(err, hub.Withdraw(ctx))
 		}
 	} else {
-		if err := old.replaceRow(row); err != nil {
+		if err := old.Replace(row); err != nil {
 			return "", err
 		}
 		old.stop()
@@ -314,7 +315,7 @@ func (a *Agent) Leave(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := m.forget(); err != nil {
+	if err := m.Forget(); err != nil {
 		return err
 	}
 	a.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"ztm/agent/notice"
 	"ztm/agent/policy"
 	"ztm/agent/policy/keep"
+	"ztm/agent/state"
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -28,7 +29,7 @@ func (m *mesh) newAudit() {
 }
 
 // auditState keeps the settings of the audit log.
-func (m *mesh) auditState() *appState { return &appState{m.agent.db, m.name + "/audit/"} }
+func (m *mesh) auditState() apps.State { return state.For(m.agent.db, m.name, "audit") }
 
 // newNotices makes what tells the owner of what happens.
 func (m *mesh) newNotices() {

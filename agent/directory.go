@@ -194,11 +194,11 @@ func (m *mesh) shownOne(ctx context.Context, w http.ResponseWriter, id identity.
 
 // users lists who has a right to be in the mesh, see [known.Users].
 func (m *mesh) users(all []apps.Endpoint) ([]api.User, error) {
-	admitted, err := m.admitted()
+	admitted, err := m.Admissions()
 	if err != nil {
 		return nil, err
 	}
-	issued, err := m.book.Issued(m.verifier.Clock().Now())
+	issued, err := m.Issued(m.verifier.Clock().Now())
 	if err != nil {
 		return nil, err
 	}

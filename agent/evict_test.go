@@ -56,7 +56,7 @@ func TestAHubThatRefusesAnEvictionDoesNotVetoIt(t *testing.T) {
 	if !m.verifier.Trust().Voids("bob", time.Now()) {
 		t.Error("it is not in force here")
 	}
-	if row := m.row; !slices.Contains(row.Unsettled, "bob") || len(row.Trust) == 0 {
+	if row := m.Membership(); !slices.Contains(row.Unsettled, "bob") || len(row.Trust) == 0 {
 		t.Error("it is not kept for the next start")
 	}
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"ztm/agent/authority"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
@@ -143,13 +144,22 @@ func (h *fakeHub) postTrust(w http.ResponseWriter, r *http.Request) {
 	answer.Reply(w, slog.New(slog.DiscardHandler), nil, err)
 }
 
+// setHubs says where the hubs are.
+func setHubs(t *testing.T, m *mesh, addresses []string) {
+	t.Helper()
+	if err := m.Save(func(r *authority.Row) { r.Hubs = addresses }); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // runMesh runs a mesh with these hubs until the test ends, and waits until it is connected.
 func runMesh(t *testing.T, m *mesh, hubs ...*fakeHub) {
 	t.Helper()
-	m.row.Hubs = nil
+	var addresses []string
 	for _, h := range hubs {
-		m.row.Hubs = append(m.row.Hubs, h.address)
+		addresses = append(addresses, h.address)
 	}
+	setHubs(t, m, addresses)
 	ctx, cancel := context.WithCancel(context.Background())
 	delete(m.agent.meshes, m.name) // it ends here, not with the agent
 	go m.run(ctx)                  // ends with ctx; awaited below

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ztm/agent/authority"
+	"ztm/agent/state"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
@@ -40,7 +41,7 @@ func newTestMesh(t *testing.T, user string, made time.Time) (*mesh, *identity.CA
 		t.Fatal(err)
 	}
 	a.meshes["demo"] = m // which Close discards
-	if err := saveMesh(a.db, "demo", row); err != nil {
+	if err := state.SaveMesh(a.db, "demo", row); err != nil {
 		t.Fatal(err)
 	}
 	return m, ca

@@ -96,7 +96,7 @@ func TestAHubThatIsNotNeededIsNotCalledUnreachable(t *testing.T) {
 		}
 		return count[api.Attached] == 2 && count[api.HubStandby] == 1
 	})
-	m.row.Hubs = append(m.row.Hubs, "127.0.0.1:1")
+	setHubs(t, m, append(m.Membership().Hubs, "127.0.0.1:1"))
 	if got := status()["127.0.0.1:1"]; got != api.Unreachable {
 		t.Errorf("one that did not answer is %q", got)
 	}
@@ -110,7 +110,7 @@ func TestUsersAreThoseOfCertificatesAndTokensToo(t *testing.T) {
 	hubs[0].on("GET "+tunnel.PathEndpoints, func(w http.ResponseWriter, _ *http.Request) { answer.JSON(w, tunnel.Page{Entries: list}) })
 	frank, gone := identity.IDOf([]byte("frank")), identity.IDOf([]byte("gone"))
 	for id, user := range map[identity.ID]string{frank: "frank", gone: "gone"} {
-		if err := m.book.NoteAdmitted(id, user, time.Now()); err != nil {
+		if err := m.NoteAdmitted(id, user, time.Now()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -22,7 +22,7 @@ import (
 	"ztm/agent/policy"
 	"ztm/agent/policy/keep"
 	"ztm/agent/recent"
-	"ztm/agent/tokens"
+	"ztm/agent/state"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
@@ -59,7 +59,7 @@ type mesh struct {
 	limits   limits.Table              // static
 	managing limit.Counts[identity.ID] // requests to manage this endpoint that have a body
 
-	book
+	*state.Book
 	authority *authority.Authority
 	policy    *keep.Keeper
 	meets     atomic.Value                   // a [direct.Mode]: the one that paths were last judged by
@@ -76,15 +76,14 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	m := &mesh{
 		agent: a, name: name,
 		verifier: identity.NewVerifier(trust, a.clock),
-		ended:    make(chan struct{}), limits: limits.Within(memory.Here()),
+		ended:    make(chan struct{}), limits: limits.Within(memory.Here()), Book: state.NewBook(a.db, name, row),
 	}
 	m.recent = recent.Keep(recentLines)
 	m.log = slog.New(m.known.Naming(recent.Tee(a.log.Handler(), m.recent))).With("mesh", name)
 	m.peerLog = limit.NewLog(m.log)
-	m.book.db, m.book.name, m.book.row, m.book.Store = a.db, name, row, tokens.Store{DB: a.db, Mesh: name}
 	m.life, m.cancel = context.WithCancel(context.Background())
 	m.authority, err = authority.New(authority.Config{
-		Self: a.self, Key: a.key, Log: m.log, PeerLog: m.peerLog, Verifier: m.verifier, Book: &m.book, Work: &m.work, Life: m.life,
+		Self: a.self, Key: a.key, Log: m.log, PeerLog: m.peerLog, Verifier: m.verifier, Book: m.Book, Work: &m.work, Life: m.life,
 		Ends: func(user string) time.Time { return m.policy.Ends(user) }, TrustChanged: m.trustChanged, Policy: func() []byte { return m.policy.ForPermit() },
 	})
 	if err != nil {
@@ -113,7 +112,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	m.apps = map[string]apps.App{}
 	for _, c := range a.config.Apps {
 		m.apps[c.Name] = c.New(apps.Host{
-			Mesh: m, State: &appState{a.db, name + "/" + c.Name + "/"}, Notary: notary{m, c.Name}, Dir: apps.Dir(a.config.Data, name, c.Name), Log: m.log.With("app", c.Name),
+			Mesh: m, State: state.For(a.db, name, c.Name), Notary: notary{m, c.Name}, Dir: apps.Dir(a.config.Data, name, c.Name), Log: m.log.With("app", c.Name),
 			Offer: func(names []string) { m.control.Offer(c.Name, names) },
 			Names: m.policy.Names, API: m.apiOf,
 			Cut: func(match func(apps.Peer, string) bool) { m.peers.Cut(c.Name, match) },

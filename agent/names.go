@@ -7,9 +7,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
-	"ztm/agent/limits"
 	"ztm/apps"
-	"ztm/store"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
@@ -64,27 +62,13 @@ func (m *mesh) choose(name string, found []apps.Endpoint, offered bool) (api.Res
 // pin remembers who has a name and returns who had it. A name of another user stays as it was, and
 // that is an error.
 func (m *mesh) pin(name string, e apps.Endpoint) (was api.KnownName, known bool, err error) {
-	key := m.name + "/" + name
-	err = m.agent.db.Update(func(tx *store.Tx) error {
-		var err error
-		if was, known, err = nameTable.Get(tx, key); err != nil {
-			return err
-		}
-		if known && (was.User != e.User || m.replaced(was, e)) {
+	now := api.KnownName{ID: e.ID, User: e.User, Admitted: e.Admitted, Since: m.agent.clock.Now().UTC().Truncate(time.Second)}
+	return m.Pin(name, now, func(was api.KnownName) error {
+		if was.User != e.User || m.replaced(was, e) {
 			return nameConflict(name, was, e)
 		}
-		if known && was.ID == e.ID && was.Admitted.Equal(e.Admitted) {
-			return nil
-		}
-		if !known {
-			if err := m.makeRoomForName(tx); err != nil {
-				return err
-			}
-		}
-		known := api.KnownName{ID: e.ID, User: e.User, Admitted: e.Admitted, Since: m.agent.clock.Now().UTC().Truncate(time.Second)}
-		return nameTable.Put(tx, key, known)
+		return nil
 	})
-	return was, known, err
 }
 
 // replaced reports whether the user of a known endpoint was evicted since: the one who was
@@ -103,22 +87,7 @@ func nameConflict(name string, was api.KnownName, e apps.Endpoint) error {
 		name, since, was.ID, was.User, e.ID, e.User)
 }
 
-// makeRoomForName drops the name that is longest known where there are too many.
-func (m *mesh) makeRoomForName(tx *store.Tx) error {
-	oldest, since, n := "", time.Time{}, 0
-	err := nameTable.ForEach(tx, m.name+"/", func(key string, known api.KnownName) error {
-		if n++; oldest == "" || known.Since.Before(since) {
-			oldest, since = key, known.Since
-		}
-		return nil
-	})
-	if err != nil || n < limits.KnownNames {
-		return err
-	}
-	return nameTable.Delete(tx, oldest)
-}
-
 // forgetName lets the next use of a name pin it anew.
 func (m *mesh) forgetName(name string) error {
-	return m.agent.db.Update(func(tx *store.Tx) error { return nameTable.Delete(tx, m.name+"/"+name) })
+	return m.Unpin(name)
 }

@@ -2,14 +2,10 @@ package agent
 
 import (
 	"crypto/ed25519"
-	"fmt"
 	"testing"
 	"time"
 
-	"ztm/agent/api"
-	"ztm/agent/limits"
 	"ztm/apps"
-	"ztm/store"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
@@ -50,45 +46,6 @@ func TestANameIsPinnedToItsUserOnFirstUse(t *testing.T) {
 	}
 	if _, known, err := m.pin("box", someone(t, "box", "mallory")); known || err != nil {
 		t.Errorf("a name that was forgotten: known %v, %v", known, err)
-	}
-}
-
-func TestKnownNamesHaveALimitAndGoWithTheMesh(t *testing.T) {
-	m, _ := newTestMesh(t, "bob", time.Now())
-	count := func() (n int) {
-		err := m.agent.db.View(func(tx *store.Tx) error {
-			return nameTable.ForEach(tx, "demo/", func(string, api.KnownName) error { n++; return nil })
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	err := m.agent.db.Update(func(tx *store.Tx) error {
-		for i := range limits.KnownNames {
-			if err := nameTable.Put(tx, fmt.Sprintf("demo/n%d", i), api.KnownName{User: "alice", Since: time.Unix(int64(i+1), 0)}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := m.pin("new", someone(t, "new", "alice")); err != nil {
-		t.Fatal(err)
-	}
-	if n := count(); n != limits.KnownNames {
-		t.Errorf("%d names, want %d", n, limits.KnownNames)
-	}
-	if _, known, err := m.pin("n1", someone(t, "n1", "alice")); !known || err != nil {
-		t.Errorf("a name that is not the oldest: known %v, %v", known, err)
-	}
-	if err := m.forget(); err != nil {
-		t.Fatal(err)
-	}
-	if n := count(); n != 0 {
-		t.Errorf("%d names after the mesh was left", n)
 	}
 }
 

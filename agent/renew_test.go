@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ztm/agent/authority"
+	"ztm/agent/state"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -111,14 +112,14 @@ func TestARestoreKeepsTheNewerKeyOfTheMesh(t *testing.T) {
 		backup, last := row, row
 		test.change(&backup, &last)
 		for a, r := range map[*Agent]authority.Row{restored: backup, old: last} {
-			if err := saveMesh(a.db, "demo", r); err != nil {
+			if err := state.SaveMesh(a.db, "demo", r); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := mergeRestored(restored.db, old.db, now); err != nil {
+		if err := state.Backup().Merge(restored.db, old.db, now); err != nil {
 			t.Fatal(err)
 		}
-		rows, err := loadMeshes(restored.db)
+		rows, err := state.Meshes(restored.db)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ztm/agent/policy/keep"
+	"ztm/agent/state"
 	"ztm/apps"
 	"ztm/tunnel"
 	"ztm/tunnel/flow"
@@ -18,7 +19,7 @@ import (
 func (m *mesh) newKeeper() *keep.Keeper {
 	return keep.New(keep.Config{
 		Self: m.agent.self, Log: m.log, PeerLog: m.peerLog, Verifier: m.verifier, Signer: m.authority.Signer,
-		State: &appState{m.agent.db, m.name + "/policy/"}, First: m.Membership().Policy, Work: &m.work, Life: m.life,
+		State: state.For(m.agent.db, m.name, "policy"), First: m.Membership().Policy, Work: &m.work, Life: m.life,
 		Ask: func(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error) {
 			return m.peers.Ask(ctx, to, method, path, body)
 		},

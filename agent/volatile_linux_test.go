@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/state"
 	"ztm/apps/appstest"
 	"ztm/store"
 )
@@ -81,7 +82,7 @@ func TestADeviceKeepsWhoItIsWhenItsFileSystemBecomesReadOnly(t *testing.T) {
 	first := open()
 	id := first.ID()
 	row, _ := testRow(t, first, "bob", time.Now())
-	if err := saveMesh(first.db, "demo", row); err != nil {
+	if err := state.SaveMesh(first.db, "demo", row); err != nil {
 		t.Fatal(err)
 	}
 	first.Close()

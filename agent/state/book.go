@@ -1,4 +1,4 @@
-package agent
+package state
 
 import (
 	"sync"
@@ -11,8 +11,8 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// book is a membership as it is on disk.
-type book struct {
+// Book is a membership as it is on disk. Make it with [NewBook]. It is safe for concurrent use.
+type Book struct {
 	db           *store.DB // static
 	name         string    // of the mesh; static
 	tokens.Store           // of this mesh; static
@@ -22,15 +22,20 @@ type book struct {
 	left bool          // the row is not to be written any longer; guarded by mu
 }
 
+// NewBook is the membership in a mesh, whose row is on disk already.
+func NewBook(db *store.DB, mesh string, row authority.Row) *Book {
+	return &Book{db: db, name: mesh, row: row, Store: tokens.Store{DB: db, Mesh: mesh}}
+}
+
 // Membership returns the row. The caller must not change what it points to.
-func (b *book) Membership() authority.Row {
+func (b *Book) Membership() authority.Row {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.row
 }
 
 // Save changes the row and writes it.
-func (b *book) Save(change func(*authority.Row)) error {
+func (b *Book) Save(change func(*authority.Row)) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.left {
@@ -38,25 +43,25 @@ func (b *book) Save(change func(*authority.Row)) error {
 	}
 	row := b.row
 	change(&row)
-	if err := saveMesh(b.db, b.name, row); err != nil {
+	if err := SaveMesh(b.db, b.name, row); err != nil {
 		return err
 	}
 	b.row = row
 	return nil
 }
 
-// replaceRow writes the row of the membership that takes this one's place. From then on this one
+// Replace writes the row of the membership that takes this one's place. From then on this one
 // writes nothing any longer.
-func (b *book) replaceRow(row authority.Row) error {
+func (b *Book) Replace(row authority.Row) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	err := saveMesh(b.db, b.name, row)
+	err := SaveMesh(b.db, b.name, row)
 	b.left = b.left || err == nil
 	return err
 }
 
-// forget deletes the membership from the database, for good unless it fails.
-func (b *book) forget() error {
+// Forget deletes the membership from the database, for good unless it fails.
+func (b *Book) Forget() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	err := deleteMesh(b.db, b.name)
@@ -65,19 +70,19 @@ func (b *book) forget() error {
 }
 
 // NoteInvited implements [authority.Book].
-func (b *book) NoteInvited(user string, admitted time.Time) error {
+func (b *Book) NoteInvited(user string, admitted time.Time) error {
 	return noteInvited(b.db, b.name, user, admitted)
 }
 
 // NoteAdmitted implements [authority.Book].
-func (b *book) NoteAdmitted(id identity.ID, user string, now time.Time) error {
+func (b *Book) NoteAdmitted(id identity.ID, user string, now time.Time) error {
 	return noteAdmitted(b.db, b.name, id, user, now)
 }
 
-// admitted returns the endpoints that were admitted here.
-func (b *book) admitted() (map[identity.ID]admittedRow, error) { return admittedHere(b.db, b.name) }
+// Admissions returns the endpoints that were admitted here.
+func (b *Book) Admissions() (map[identity.ID]Admission, error) { return admissions(b.db, b.name) }
 
 // LastInvited implements [authority.Book].
-func (b *book) LastInvited(user string) (admitted time.Time, found bool, err error) {
+func (b *Book) LastInvited(user string) (admitted time.Time, found bool, err error) {
 	return lastInvited(b.db, b.name, user)
 }

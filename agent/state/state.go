@@ -1,4 +1,14 @@
-package agent
+// Package state is what an agent keeps, in the database agent.db of its data directory:
+//
+//	device    its key, and a time that is past
+//	meshes    the memberships, each with its CA, certificate and trust list
+//	apps      what each app keeps in each mesh
+//	invited, admitted, names
+//	          whom this endpoint let in, and which endpoint each name has meant
+//
+// Join tokens are in the same database, see package tokens. A [Book] has what belongs to one
+// membership.
+package state
 
 import (
 	"encoding/json"
@@ -16,28 +26,30 @@ import (
 
 // The tables of agent.db.
 var (
-	deviceTable = store.NewTable[deviceRow]("device")     // key "self"
+	deviceTable = store.NewTable[Device]("device")        // key "self"
 	meshTable   = store.NewTable[authority.Row]("meshes") // key: name of the mesh
 	appTable    = store.NewTable[json.RawMessage]("apps") // key: mesh/app/key
 	inviteTable = store.NewTable[int64]("invited")        // key: mesh/user; latest admission time (Unix seconds) that was given here
-	admitTable  = store.NewTable[admittedRow]("admitted") // key: mesh/ID of an endpoint that was admitted here
-	nameTable   = store.NewTable[api.KnownName]("names")  // key: mesh/name of an endpoint, see names.go
+	admitTable  = store.NewTable[Admission]("admitted")   // key: mesh/ID of an endpoint that was admitted here
+	nameTable   = store.NewTable[api.KnownName]("names")  // key: mesh/name of an endpoint
 )
 
-type deviceRow struct {
+// Device is this device.
+type Device struct {
 	Key      []byte `json:"key"`      // PKCS#8 PEM
 	LastSeen int64  `json:"lastSeen"` // Unix seconds; it is at least so late
 }
 
-// admittedRow is an endpoint that this one has admitted.
-type admittedRow struct {
+// Admission is an endpoint that this one has admitted.
+type Admission struct {
 	User string `json:"user"`
 	At   int64  `json:"at"` // Unix seconds
 }
 
 func schema() []store.Migration { return nil }
 
-func loadDevice(db *store.DB) (d deviceRow, err error) {
+// LoadDevice returns the device, which it makes with a new key if there is none.
+func LoadDevice(db *store.DB) (d Device, err error) {
 	err = db.Update(func(tx *store.Tx) error {
 		var found bool
 		if d, found, err = deviceTable.Get(tx, "self"); found || err != nil {
@@ -53,8 +65,8 @@ func loadDevice(db *store.DB) (d deviceRow, err error) {
 	return d, err
 }
 
-// touchDevice raises LastSeen if a day has passed since it was written.
-func touchDevice(db *store.DB, now time.Time) error {
+// TouchDevice raises LastSeen if a day has passed since it was written.
+func TouchDevice(db *store.DB, now time.Time) error {
 	return db.Update(func(tx *store.Tx) error {
 		d, _, err := deviceTable.Get(tx, "self")
 		if err != nil || now.Unix()-d.LastSeen < 24*3600 {
@@ -65,7 +77,8 @@ func touchDevice(db *store.DB, now time.Time) error {
 	})
 }
 
-func loadMeshes(db *store.DB) (map[string]authority.Row, error) {
+// Meshes returns the memberships, by the name of the mesh.
+func Meshes(db *store.DB) (map[string]authority.Row, error) {
 	rows := map[string]authority.Row{}
 	err := db.View(func(tx *store.Tx) error {
 		return meshTable.ForEach(tx, "", func(name string, row authority.Row) error {
@@ -76,7 +89,8 @@ func loadMeshes(db *store.DB) (map[string]authority.Row, error) {
 	return rows, err
 }
 
-func saveMesh(db *store.DB, name string, row authority.Row) error {
+// SaveMesh writes a membership.
+func SaveMesh(db *store.DB, name string, row authority.Row) error {
 	return db.Update(func(tx *store.Tx) error { return meshTable.Put(tx, name, row) })
 }
 
@@ -134,7 +148,7 @@ const admittedFor = identity.MemberLifetime
 func noteAdmitted(db *store.DB, mesh string, id identity.ID, user string, now time.Time) error {
 	return db.Update(func(tx *store.Tx) error {
 		var old []string
-		err := admitTable.ForEach(tx, mesh+"/", func(key string, r admittedRow) error {
+		err := admitTable.ForEach(tx, mesh+"/", func(key string, r Admission) error {
 			if now.Sub(time.Unix(r.At, 0)) > admittedFor {
 				old = append(old, key)
 			}
@@ -148,15 +162,15 @@ func noteAdmitted(db *store.DB, mesh string, id identity.ID, user string, now ti
 		if err != nil {
 			return err
 		}
-		return admitTable.Put(tx, mesh+"/"+string(id), admittedRow{User: user, At: now.Unix()})
+		return admitTable.Put(tx, mesh+"/"+string(id), Admission{User: user, At: now.Unix()})
 	})
 }
 
-// admittedHere returns the endpoints that were admitted here.
-func admittedHere(db *store.DB, mesh string) (map[identity.ID]admittedRow, error) {
-	all := map[identity.ID]admittedRow{}
+// admissions returns the endpoints that were admitted here.
+func admissions(db *store.DB, mesh string) (map[identity.ID]Admission, error) {
+	all := map[identity.ID]Admission{}
 	return all, db.View(func(tx *store.Tx) error {
-		return admitTable.ForEach(tx, mesh+"/", func(key string, r admittedRow) error {
+		return admitTable.ForEach(tx, mesh+"/", func(key string, r Admission) error {
 			all[identity.ID(strings.TrimPrefix(key, mesh+"/"))] = r
 			return nil
 		})
@@ -181,6 +195,9 @@ type appState struct {
 }
 
 var _ apps.State = (*appState)(nil)
+
+// For returns what one app keeps in one mesh.
+func For(db *store.DB, mesh, app string) apps.State { return &appState{db, mesh + "/" + app + "/"} }
 
 func (s *appState) Load(key string, v any) (found bool, err error) {
 	err = s.db.View(func(tx *store.Tx) error {

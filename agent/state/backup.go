@@ -1,4 +1,4 @@
-package agent
+package state
 
 import (
 	"time"
@@ -16,12 +16,12 @@ func Backup() backup.Kind {
 // mergeRestored keeps what must not be lost when an older database takes the place of another: the
 // evictions that are known there, the key of the mesh if it is newer, and which tokens were used.
 func mergeRestored(restored, old *store.DB, now time.Time) error {
-	rows, err := loadMeshes(restored)
+	rows, err := Meshes(restored)
 	if err != nil {
 		return err
 	}
 	if old != nil {
-		known, err := loadMeshes(old)
+		known, err := Meshes(old)
 		if err != nil {
 			return err
 		}
@@ -29,7 +29,7 @@ func mergeRestored(restored, old *store.DB, now time.Time) error {
 			for _, k := range known {
 				row = row.Over(k)
 			}
-			if err := saveMesh(restored, name, row); err != nil {
+			if err := SaveMesh(restored, name, row); err != nil {
 				return err
 			}
 		}

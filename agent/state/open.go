@@ -1,9 +1,10 @@
-package agent
+package state
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -12,16 +13,16 @@ import (
 	"ztm/store/private"
 )
 
-// openState opens the database in the data directory, making both. On a file system that is
-// read-only it works in RAM with what the database says, with a warning: changes are lost when the
+// Open opens the database in the data directory, making both. On a file system that is read-only it
+// works in RAM with what the database says, with a warning: changes are lost when the
 // agent ends. If there is no database, the device is a new one after each start, unless it is told
 // to join then.
-func openState(c Config) (*store.DB, error) {
-	path := filepath.Join(c.Data, "agent.db")
-	err := private.Dir(c.Data)
+func Open(data string, log *slog.Logger) (*store.DB, error) {
+	path := filepath.Join(data, "agent.db")
+	err := private.Dir(data)
 	if err != nil {
 		err = fmt.Errorf("data directory: %w", err)
-	} else if db, openErr := store.Open(path, schema(), store.Options{Log: c.Log}); openErr == nil {
+	} else if db, openErr := store.Open(path, schema(), store.Options{Log: log}); openErr == nil {
 		return db, nil
 	} else {
 		err = openErr
@@ -37,6 +38,6 @@ func openState(c Config) (*store.DB, error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		lost = "keys and memberships are lost when the agent ends"
 	}
-	c.Log.Warn("the data directory is read-only: "+lost, "data", c.Data)
+	log.Warn("the data directory is read-only: "+lost, "data", data)
 	return db, nil
 }
