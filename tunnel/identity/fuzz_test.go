@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"testing"
 	"time"
+
+	"ztm/tunnel/identity/document"
 )
 
 // The fuzz targets hold that no input makes a parser panic, that nothing is accepted that was not
@@ -113,15 +115,15 @@ func FuzzTrustList(f *testing.F) {
 	v := loadVectors(f)
 	ca, next := v.CA.ca(f), v.NewCA.ca(f)
 	for _, doc := range []string{v.Evicted, v.Rotated} {
-		f.Add([]byte(must(parseDocument([]byte(doc), new(list)))(f).Payload))
+		f.Add([]byte(must(document.Parse([]byte(doc), new(list)))(f).Payload))
 	}
 	zero := must(NewTrust(ca.CertificatePEM()))(f)
 	one := must(zero.Update([]byte(v.Evicted)))(f)
 	device := must(one.EvictAll(ca, time.Unix(v.Now, 0), Eviction{ID: v.Member.ID, Name: "phone", Owner: "bob", By: v.Hub.ID, Reason: "lost"}))(f)
-	f.Add([]byte(must(parseDocument(device.Document(), new(list)))(f).Payload))
+	f.Add([]byte(must(document.Parse(device.Document(), new(list)))(f).Payload))
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		for _, signer := range []*CA{ca, next} {
-			doc, err := json.Marshal(signed{payload, ed25519.Sign(signer.private(), message(listContext, payload))})
+			doc, err := json.Marshal(document.Signed{Payload: payload, Signature: ed25519.Sign(signer.private(), document.Message(listContext, payload))})
 			if err != nil {
 				return
 			}
@@ -157,10 +159,10 @@ func FuzzRecord(f *testing.F) {
 func FuzzRecordPayload(f *testing.F) {
 	v := loadVectors(f)
 	key := v.Member.device(f).key
-	f.Add([]byte(must(parseDocument([]byte(v.Record), new(Record)))(f).Payload))
+	f.Add([]byte(must(document.Parse([]byte(v.Record), new(Record)))(f).Payload))
 	verifier := NewVerifier(must(NewTrust(v.CA.ca(f).CertificatePEM()))(f), NewClock(start))
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		doc, err := json.Marshal(signed{payload, ed25519.Sign(key, message(recordContext, payload))})
+		doc, err := json.Marshal(document.Signed{Payload: payload, Signature: ed25519.Sign(key, document.Message(recordContext, payload))})
 		if err != nil {
 			return
 		}

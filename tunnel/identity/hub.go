@@ -4,6 +4,8 @@ import (
 	"crypto/ed25519"
 	"crypto/x509"
 	"fmt"
+
+	"ztm/tunnel/identity/document"
 )
 
 // Limits of a hub record and of what an endpoint signs when it attaches.
@@ -50,7 +52,7 @@ func (v *Verifier) HubRecord(doc []byte) (HubRecord, Subject, error) {
 		return HubRecord{}, Subject{}, failf(ErrRecord, "hub record is larger than %d bytes", MaxHubRecord)
 	}
 	var r HubRecord
-	signed, err := parseDocument(doc, &r)
+	signed, err := document.Parse(doc, &r)
 	if err != nil {
 		return HubRecord{}, Subject{}, failf(ErrRecord, "hub record: %v", err)
 	}
@@ -67,7 +69,7 @@ func (v *Verifier) HubRecord(doc []byte) (HubRecord, Subject, error) {
 		return HubRecord{}, Subject{}, fmt.Errorf("hub record: %w", err)
 	case r.ID != s.ID:
 		return HubRecord{}, Subject{}, failf(ErrRecord, "hub record: is for ID %s but its certificate for %s", r.ID, s.ID)
-	case !signed.verify(hubContext, s.Key):
+	case !signed.Verify(hubContext, s.Key):
 		return HubRecord{}, Subject{}, failf(ErrRecord, "hub record: is not signed by the hub's key")
 	}
 	return r, s, nil
@@ -134,7 +136,7 @@ func OpenAttach(doc []byte, key ed25519.PublicKey, hub ID) (Attach, error) {
 		return Attach{}, failf(ErrRecord, "attach is larger than %d bytes", MaxAttach)
 	}
 	var a Attach
-	signed, err := parseDocument(doc, &a)
+	signed, err := document.Parse(doc, &a)
 	if err != nil {
 		return Attach{}, failf(ErrRecord, "attach: %v", err)
 	}
@@ -142,7 +144,7 @@ func OpenAttach(doc []byte, key ed25519.PublicKey, hub ID) (Attach, error) {
 		return Attach{}, err
 	}
 	switch {
-	case len(key) != ed25519.PublicKeySize || a.ID != IDOf(key) || !signed.verify(attachContext, key):
+	case len(key) != ed25519.PublicKeySize || a.ID != IDOf(key) || !signed.Verify(attachContext, key):
 		return Attach{}, failf(ErrRecord, "attach: is not signed by the endpoint's key")
 	case a.Hub != hub:
 		return Attach{}, failf(ErrRecord, "attach: is for hub %s, not %s", a.Hub, hub)

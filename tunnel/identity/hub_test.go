@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ztm/tunnel/identity/document"
 )
 
 // hubRecordOf returns a record that a hub could sign.
@@ -43,7 +45,7 @@ func TestAHubRecordSurvivesSigning(t *testing.T) {
 func TestAHubRecordThatTheHubDidNotSignIsRefused(t *testing.T) {
 	m, other := newMesh(t), newMesh(t)
 	hub, mallory, foreign, bob := m.hub(t, start), m.hub(t, start), other.hub(t, start), m.member(t, "bob", start)
-	signed := func(r HubRecord, d device) []byte { return must(signDocument(hubContext, r, d.key))(t) }
+	signed := func(r HubRecord, d device) []byte { return must(document.Sign(hubContext, r, d.key))(t) }
 	with := func(r HubRecord, alter func(r *HubRecord)) HubRecord { alter(&r); return r }
 	tests := []struct {
 		name string
@@ -53,7 +55,7 @@ func TestAHubRecordThatTheHubDidNotSignIsRefused(t *testing.T) {
 	}{
 		{"signed by another", signed(hubRecordOf(hub), mallory), ErrRecord, "not signed by the hub's key"},
 		{"another's ID", signed(with(hubRecordOf(mallory), func(r *HubRecord) { r.ID = hub.id }), mallory), ErrRecord, "is for ID"},
-		{"another kind of document", must(signDocument(recordContext, hubRecordOf(hub), hub.key))(t), ErrRecord, "not signed"},
+		{"another kind of document", must(document.Sign(recordContext, hubRecordOf(hub), hub.key))(t), ErrRecord, "not signed"},
 		{"a member's", signed(hubRecordOf(bob), bob), ErrWrongRole, "hub record: this is a member's"},
 		{"another mesh's", signed(hubRecordOf(foreign), foreign), ErrWrongMesh, "another mesh"},
 		{"no certificate", signed(with(hubRecordOf(hub), func(r *HubRecord) { r.Certificate = nil }), hub), ErrRecord, "certificate"},
@@ -94,7 +96,7 @@ func TestAnAttachIsGoodForItsHubAndItsKeyAlone(t *testing.T) {
 	wantError(t, err, ErrRecord, "not signed")
 	_, err = OpenAttach(doc, nil, hub.id)
 	wantError(t, err, ErrRecord, "not signed")
-	_, err = OpenAttach(must(signDocument(attachContext, want, mallory.key))(t), bob.public(), hub.id)
+	_, err = OpenAttach(must(document.Sign(attachContext, want, mallory.key))(t), bob.public(), hub.id)
 	wantError(t, err, ErrRecord, "not signed")
 	_, err = OpenAttach(make([]byte, MaxAttach+1), bob.public(), hub.id)
 	wantError(t, err, ErrRecord, "larger")
@@ -190,7 +192,7 @@ func FuzzHubRecordPayload(f *testing.F) {
 	verifier := NewVerifier(must(NewTrust(v.CA.ca(f).CertificatePEM()))(f), NewClock(start))
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		verifier.HubRecord(payload)
-		doc, err := json.Marshal(signed{payload, ed25519.Sign(hub.key, message(hubContext, payload))})
+		doc, err := json.Marshal(document.Signed{Payload: payload, Signature: ed25519.Sign(hub.key, document.Message(hubContext, payload))})
 		if err != nil {
 			return
 		}
@@ -214,7 +216,7 @@ func FuzzAttach(f *testing.F) {
 	f.Add(must(json.Marshal(Attach{ID: bob.id, Hub: v.Hub.ID, Instance: "once", Since: 1}))(f))
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		OpenAttach(payload, bob.public(), v.Hub.ID)
-		doc, err := json.Marshal(signed{payload, ed25519.Sign(bob.key, message(attachContext, payload))})
+		doc, err := json.Marshal(document.Signed{Payload: payload, Signature: ed25519.Sign(bob.key, document.Message(attachContext, payload))})
 		if err != nil {
 			return
 		}

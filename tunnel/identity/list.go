@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"io"
 	"slices"
+
+	"ztm/tunnel/identity/document"
 )
 
 // Limits of a trust list.
@@ -65,7 +67,7 @@ type note struct {
 
 // endorsement is what the CA before signs to put the next in its place.
 func endorsement(mesh ID, der []byte) []byte {
-	return message(endorseContext, append([]byte(string(mesh)+"\x00"), der...))
+	return document.Message(endorseContext, append([]byte(string(mesh)+"\x00"), der...))
 }
 
 // maxHead bounds what stands before the evictions of a list, in bytes: a CA and its endorsement
@@ -78,14 +80,14 @@ func parseHead(payload []byte) (*list, error) {
 	l := new(list)
 	d := json.NewDecoder(io.LimitReader(bytes.NewReader(payload), maxHead))
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {
-		return nil, errNotCanonical
+		return nil, document.ErrForm
 	}
 	for _, f := range []struct {
 		name string
 		into any
 	}{{"mesh", &l.Mesh}, {"version", &l.Version}, {"issued", &l.Issued}, {"cas", &l.CAs}} {
 		if name, err := d.Token(); err != nil || name != f.name {
-			return nil, errNotCanonical
+			return nil, document.ErrForm
 		}
 		if err := d.Decode(f.into); err != nil {
 			return nil, err

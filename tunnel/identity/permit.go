@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"ztm/tunnel/identity/document"
 )
 
 // Limits of a permit.
@@ -69,7 +71,7 @@ func ParsePermit(b []byte) (*Permit, error) {
 		return nil, failf(ErrPermit, "permit has version %d and this ztm knows version %d only", *head.Version, permitVersion)
 	}
 	p := new(Permit)
-	if err := parseJSON(b, p); err != nil {
+	if err := document.JSON(b, p); err != nil {
 		return nil, permitError(err)
 	}
 	if err := p.check(); err != nil {

@@ -6,6 +6,8 @@ import (
 	"crypto/hmac"
 	"encoding/hex"
 	"time"
+
+	"ztm/tunnel/identity/document"
 )
 
 // Proof shows that a device holds a token without giving the token's secret away. It crosses the
@@ -108,5 +110,5 @@ func proofMessage(key ed25519.PublicKey, name string) ([]byte, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	return append(message(proofContext, key), name...), nil
+	return append(document.Message(proofContext, key), name...), nil
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"ztm/tunnel/identity/document"
 )
 
 // Limits of an endpoint record.
@@ -49,7 +51,7 @@ func signOwn(what, context string, id ID, v any, key ed25519.PrivateKey, most in
 	if id != IDOf(key.Public().(ed25519.PublicKey)) {
 		return nil, failf(ErrRecord, "%s: ID %s is not that of the key", what, id)
 	}
-	doc, err := signDocument(context, v, key)
+	doc, err := document.Sign(context, v, key)
 	if err != nil {
 		return nil, failf(ErrRecord, "%s: %v", what, err)
 	}
@@ -76,7 +78,7 @@ func (v *Verifier) readRecord(doc []byte, verify func(*x509.Certificate) (Subjec
 		return Record{}, Subject{}, failf(ErrRecord, "endpoint record is larger than %d bytes", MaxRecord)
 	}
 	var r Record
-	signed, err := parseDocument(doc, &r)
+	signed, err := document.Parse(doc, &r)
 	if err != nil {
 		return Record{}, Subject{}, failf(ErrRecord, "endpoint record: %v", err)
 	}
@@ -94,7 +96,7 @@ func (v *Verifier) readRecord(doc []byte, verify func(*x509.Certificate) (Subjec
 	if r.ID != s.ID {
 		return Record{}, Subject{}, failf(ErrRecord, "endpoint record: is for ID %s but its certificate for %s", r.ID, s.ID)
 	}
-	if !signed.verify(recordContext, s.Key) {
+	if !signed.Verify(recordContext, s.Key) {
 		return Record{}, Subject{}, failf(ErrRecord, "endpoint record: is not signed by the endpoint's key")
 	}
 	return r, s, nil

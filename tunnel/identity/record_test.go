@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ztm/tunnel/identity/document"
 )
 
 // recordOf returns a record that a device could sign.
@@ -46,7 +48,7 @@ func TestRecordThatTheEndpointDidNotSignIsRefused(t *testing.T) {
 	evicted, hub, foreign := m.member(t, "carol", start), m.hub(t, start), other.member(t, "bob", start)
 	m.evict(t, "carol", start)
 	v := m.verifier()
-	signed := func(r Record, d device) []byte { return must(signDocument(recordContext, r, d.key))(t) }
+	signed := func(r Record, d device) []byte { return must(document.Sign(recordContext, r, d.key))(t) }
 	with := func(r Record, alter func(r *Record)) Record { alter(&r); return r }
 	tests := []struct {
 		name string
@@ -57,7 +59,7 @@ func TestRecordThatTheEndpointDidNotSignIsRefused(t *testing.T) {
 		{"signed by another", signed(recordOf(bob), mallory), ErrRecord, "not signed by the endpoint's key"},
 		{"another's ID", signed(with(recordOf(mallory), func(r *Record) { r.ID = bob.id }), mallory), ErrRecord, "is for ID " + string(bob.id)},
 		{"another's certificate", signed(with(recordOf(mallory), func(r *Record) { r.Certificate = bob.der }), mallory), ErrRecord, "is for ID " + string(mallory.id)},
-		{"another kind of document", must(signDocument(listContext, recordOf(bob), bob.key))(t), ErrRecord, "not signed"},
+		{"another kind of document", must(document.Sign(listContext, recordOf(bob), bob.key))(t), ErrRecord, "not signed"},
 		{"a hub's", signed(recordOf(hub), hub), ErrWrongRole, "endpoint record: this is a hub's"},
 		{"another mesh's", signed(recordOf(foreign), foreign), ErrWrongMesh, "endpoint record: certificate of another mesh"},
 		{"an evicted user's", signed(recordOf(evicted), evicted), ErrEvicted, "endpoint record: user carol was evicted"},
@@ -123,7 +125,7 @@ func TestRecordBeyondItsLimitsIsNeitherSignedNorAccepted(t *testing.T) {
 			tt.alter(&r)
 			_, err := SignRecord(r, bob.key)
 			wantError(t, err, ErrRecord, tt.text)
-			_, _, err = v.Record(must(signDocument(recordContext, r, bob.key))(t))
+			_, _, err = v.Record(must(document.Sign(recordContext, r, bob.key))(t))
 			wantError(t, err, ErrRecord, tt.text)
 		})
 	}

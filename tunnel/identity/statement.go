@@ -4,6 +4,8 @@ import (
 	"crypto/ed25519"
 	"crypto/x509"
 	"fmt"
+
+	"ztm/tunnel/identity/document"
 )
 
 // MaxStatement is the largest signed statement, in bytes.
@@ -14,7 +16,7 @@ const MaxStatement = 64 << 10
 // The endpoint's certificate goes beside the document, so that many of them need it once. Errors
 // match [ErrStatement].
 func SignStatement(context string, payload any, key ed25519.PrivateKey) ([]byte, error) {
-	doc, err := signDocument(context, payload, key)
+	doc, err := document.Sign(context, payload, key)
 	if err != nil {
 		return nil, failf(ErrStatement, "%s: %v", context, err)
 	}
@@ -32,7 +34,7 @@ func (v *Verifier) Statement(context string, doc, certificate []byte, payload an
 	if len(doc) > MaxStatement {
 		return Subject{}, failf(ErrStatement, "%s: is larger than %d bytes", context, MaxStatement)
 	}
-	signed, err := parseDocument(doc, payload)
+	signed, err := document.Parse(doc, payload)
 	if err != nil {
 		return Subject{}, failf(ErrStatement, "%s: %v", context, err)
 	}
@@ -51,8 +53,28 @@ func (v *Verifier) Statement(context string, doc, certificate []byte, payload an
 	if t.Evicted(s) {
 		return Subject{}, failf(ErrEvicted, "%s: user %s was evicted", context, s.User)
 	}
-	if !signed.verify(context, s.Key) {
+	if !signed.Verify(context, s.Key) {
 		return Subject{}, failf(ErrStatement, "%s: is not signed by the key of the certificate", context)
 	}
 	return s, nil
+}
+
+// Sign returns a document of the mesh, which its CA signs. context names the kind of document.
+func (ca *CA) Sign(context string, payload any) ([]byte, error) {
+	return document.Sign(context, payload, ca.private())
+}
+
+// Signed reads a document of the mesh into payload, a pointer, and returns which CA has signed it;
+// see [Trust.Newest]. The caller has checked the document's length. Errors match [ErrUntrusted].
+func (t *Trust) Signed(context string, doc []byte, payload any) (by ID, err error) {
+	signed, err := document.Split(doc)
+	for i, ca := range t.cas {
+		if err == nil && signed.Verify(context, publicKey(ca)) {
+			if _, err := document.Parse(doc, payload); err != nil {
+				return "", failf(ErrUntrusted, "%s: %v", context, err)
+			}
+			return t.ids[i], nil
+		}
+	}
+	return "", failf(ErrUntrusted, "%s has no valid signature", context)
 }

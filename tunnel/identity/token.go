@@ -13,6 +13,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"ztm/tunnel/identity/document"
 )
 
 // A join token is a statement and a secret that only a holder of the CA's key can derive from the
@@ -30,7 +32,7 @@ const (
 	maxStatement = 512 // bytes; the longest is below 300
 )
 
-// statement says what a token is good for. It has one form only, see parseCanonical.
+// statement says what a token is good for. It has one form only, see [document.Canonical].
 type statement struct {
 	Mesh     ID     `json:"mesh"`
 	User     string `json:"user"`
@@ -53,7 +55,7 @@ func parseStatement(b []byte) (*statement, error) {
 		return nil, failf(ErrToken, "join token: statement is larger than %d bytes", maxStatement)
 	}
 	s := new(statement)
-	if err := parseCanonical(b, s); err != nil {
+	if err := document.Canonical(b, s); err != nil {
 		return nil, failf(ErrToken, "join token: statement: %v", err)
 	}
 	_, badMesh := ParseID(string(s.Mesh))

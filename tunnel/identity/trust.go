@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"ztm/tunnel/identity/document"
 )
 
 // Trust is what a device trusts in a mesh: the mesh's CAs, and who was evicted. It begins with one
@@ -190,7 +192,7 @@ func (t *Trust) open(doc []byte) (*Trust, error) {
 		return nil, err
 	}
 	next := &Trust{doc: bytes.Clone(doc), cas: cas}
-	if _, err := parseDocument(next.doc, &next.list); err != nil {
+	if _, err := document.Parse(next.doc, &next.list); err != nil {
 		return nil, failf(ErrTrust, "trust list: %v", err)
 	}
 	if err := next.list.checkEvictions(); err != nil {
@@ -215,11 +217,11 @@ func (t *Trust) open(doc []byte) (*Trust, error) {
 // and that t knows it or it follows the one that t trusts. It reads no further than the CAs: the
 // evictions, of which anybody can send megabytes, are parsed after that.
 func (t *Trust) authenticate(doc []byte) ([]*x509.Certificate, error) {
-	payload, signature, err := openDocument(doc)
+	signed, err := document.Split(doc)
 	if err != nil {
 		return nil, failf(ErrTrust, "trust list: %v", err)
 	}
-	head, err := parseHead(payload)
+	head, err := parseHead(signed.Payload)
 	if err != nil {
 		return nil, failf(ErrTrust, "trust list: %v", err)
 	}
@@ -238,7 +240,7 @@ func (t *Trust) authenticate(doc []byte) ([]*x509.Certificate, error) {
 		}
 		return nil, errNotFollowing
 	}
-	if !(&signed{payload, signature}).verify(listContext, publicKey(cas[0])) {
+	if !signed.Verify(listContext, publicKey(cas[0])) {
 		return nil, failf(ErrUntrusted, "trust list has no valid signature")
 	}
 	return cas, nil
@@ -372,9 +374,9 @@ func (t *Trust) issue(l list, holder, signer *CA, now time.Time) (*Trust, error)
 	}
 	l.Version++ // it is that of t, or a later one that it unites
 	l.Issued = max(now.Unix(), t.list.Issued)
-	doc, err := signDocument(listContext, l, signer.private())
+	doc, err := document.Sign(listContext, l, signer.private())
 	if err == nil && len(doc) > MaxTrust {
-		doc, err = signDocument(listContext, l.withoutNotes(), signer.private())
+		doc, err = document.Sign(listContext, l.withoutNotes(), signer.private())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("signing the trust list: %v", err)

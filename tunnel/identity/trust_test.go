@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ztm/tunnel/identity/document"
 )
 
 func TestTrustBeginsWithOneCAAndNobodyEvicted(t *testing.T) {
@@ -220,7 +222,7 @@ func TestListOfAnotherMeshIsRefused(t *testing.T) {
 // signList makes a document of a list without any of the care that issue takes.
 func signList(t *testing.T, l list, ca *CA) []byte {
 	t.Helper()
-	return must(signDocument(listContext, l, ca.private()))(t)
+	return must(document.Sign(listContext, l, ca.private()))(t)
 }
 
 func TestListOfAnotherFormIsRefused(t *testing.T) {
@@ -321,12 +323,12 @@ func TestOneFormOfAListOnlyIsAccepted(t *testing.T) {
 // resign signs the payload of a document anew, as it stands.
 func resign(t *testing.T, doc []byte, ca *CA) []byte {
 	t.Helper()
-	payload, old, err := openDocument(doc)
+	old, err := document.Split(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
 	text := base64.StdEncoding.EncodeToString
-	return bytes.Replace(doc, []byte(text(old)), []byte(text(ed25519.Sign(ca.private(), message(listContext, payload)))), 1)
+	return bytes.Replace(doc, []byte(text(old.Signature)), []byte(text(ed25519.Sign(ca.private(), document.Message(listContext, old.Payload)))), 1)
 }
 
 func TestTheSignatureOfAListIsVerifiedBeforeItsEvictionsAreRead(t *testing.T) {
@@ -349,7 +351,7 @@ func indent(doc []byte) ([]byte, error) {
 func TestSignaturesOfOtherKindsOfDocumentsDoNotCount(t *testing.T) {
 	m := newMesh(t)
 	l := list{Mesh: m.ca.mesh, Version: 1, CAs: []listCA{{Certificate: m.ca.cert.Raw}}}
-	_, err := m.trust.Update(must(signDocument(recordContext, l, m.ca.private()))(t))
+	_, err := m.trust.Update(must(document.Sign(recordContext, l, m.ca.private()))(t))
 	wantError(t, err, ErrUntrusted, "no valid signature")
 }
 

@@ -14,12 +14,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
 
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/document"
 )
 
 // Limits of a source.
@@ -147,13 +147,8 @@ func Parse(doc []byte) (*Source, error) {
 		return nil, failf("is larger than %d bytes", MaxSource)
 	}
 	s := new(Source)
-	d := json.NewDecoder(bytes.NewReader(doc))
-	d.DisallowUnknownFields()
-	if err := d.Decode(s); err != nil {
+	if err := document.JSON(doc, s); err != nil {
 		return nil, failf("%v", err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, failf("something follows it")
 	}
 	again, err := s.Marshal()
 	if err != nil {
