@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net"
@@ -24,10 +25,12 @@ type Conn struct {
 	once    sync.Once
 	reset   atomic.Bool
 
-	wmu      sync.Mutex // held by one Write, ReadFrom or CloseWrite at a time
-	finished bool       // the end of the writing direction was sent; guarded by wmu
-	early    int        // bytes that Open has sent and that are still to be written; guarded by wmu
-	taking   taking     // guarded by wmu
+	wmu    sync.Mutex // held by one Write, ReadFrom or CloseWrite at a time
+	early  int        // bytes that Open has sent and that are still to be written; guarded by wmu
+	taking taking     // guarded by wmu
+
+	sink     sync.Mutex // held while something is sent, and not while a source is waited for; after wmu
+	finished bool       // the end of the writing direction was sent; guarded by sink
 
 	sent     atomic.Int64 // payload beside that of the stream
 	received atomic.Int64
@@ -84,16 +87,32 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 		return c.readDatagram(p)
 	}
 	if c.offload.reading == nil {
-		if n, err = c.stream.Read(p); err != io.EOF || !c.movesOn() {
+		if n, err = c.stream.Read(p); err != io.EOF {
 			return n, err
+		}
+		if !c.movesOn() {
+			c.readOn()
+			return n, io.EOF
 		}
 		if err := c.offload.switchReading(c.stream.Conn().Done()); err != nil {
 			return 0, err
 		}
 	}
-	n, err = c.offload.reading.Read(p)
-	c.received.Add(int64(n))
-	return n, err
+	return c.readDedicated(p)
+}
+
+// readDedicated reads in the connection that the reading direction is in, and the ones after it.
+func (c *Conn) readDedicated(p []byte) (int, error) {
+	for {
+		n, err := c.offload.reading.conn.Read(p)
+		c.received.Add(int64(n))
+		if n > 0 || err != io.EOF {
+			return n, err
+		}
+		if more, err := c.readOn(); err != nil || !more {
+			return 0, cmp.Or(err, io.EOF)
+		}
+	}
 }
 
 // Wait waits for the next datagram of a flow of datagrams, without a buffer for it: Read then has
@@ -123,46 +142,43 @@ func (c *Conn) Deliver(w io.Writer, done func(n int64, err error)) {
 		return
 	}
 	c.stream.Deliver(w, func(n int64, err error) {
-		if err == nil && c.movesOn() {
+		if err == nil {
 			var m int64
-			m, err = c.deliverDedicated(w)
+			m, err = c.deliverOn(w)
 			n += m
 		}
 		done(n, err)
 	})
 }
 
-// deliverDedicated gives to w what comes in the dedicated connection.
-func (c *Conn) deliverDedicated(w io.Writer) (int64, error) {
-	if err := c.offload.switchReading(c.stream.Conn().Done()); err != nil {
-		return 0, err
+// deliverOn gives to w what comes in dedicated connections, after the end of the session's part.
+func (c *Conn) deliverOn(w io.Writer) (total int64, err error) {
+	if !c.movesOn() {
+		c.readOn()
+		return 0, nil
 	}
-	return c.offload.copy(w, c.offload.reading, func(n int64) { c.received.Add(n) })
+	err = c.offload.switchReading(c.stream.Conn().Done())
+	for more := true; more && err == nil; {
+		var n int64
+		n, err = c.offload.copy(w, c.offload.reading.conn, func(n int64) { c.received.Add(n) })
+		total += n
+		if err == nil {
+			more, err = c.readOn()
+		}
+	}
+	return total, err
 }
 
 // Write implements net.Conn. On a flow of datagrams it sends one, of at most 65,507 bytes.
 func (c *Conn) Write(p []byte) (total int, err error) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	if c.finished {
-		return 0, errWriteAfterClose
-	}
 	if c.packets != nil {
 		return c.writeDatagramLocked(p)
 	}
-	d, err := c.switchWritingLocked()
-	if err != nil {
-		return 0, err
-	}
 	total = min(c.early, len(p))
 	c.early -= total
-	n := 0
-	if d != nil {
-		n, err = d.Write(p[total:])
-		c.sent.Add(int64(n))
-	} else if total < len(p) {
-		n, err = c.stream.Write(p[total:])
-	}
+	n, err := c.sendLocked(p[total:])
 	return total + n, err
 }
 
@@ -172,6 +188,9 @@ var packetBuffers = buffer.NewClasses(2<<10, 66<<10)
 func (c *Conn) writeDatagramLocked(p []byte) (int, error) {
 	if len(p) > capsule.MaxDatagram {
 		return 0, errTooLarge
+	}
+	if _, err := c.switchWriting(); err != nil {
+		return 0, err
 	}
 	if c.sendBesideLocked(p) {
 		c.sent.Add(int64(len(p)))
@@ -259,18 +278,14 @@ func (t *taking) restingLocked() func() {
 
 // pieceLocked moves one piece, and reports whether there may be another. c.wmu is held.
 func (t *taking) pieceLocked() (more bool) {
-	if t.c.finished {
-		t.err = errWriteAfterClose
-		return false
-	}
-	d, err := t.c.switchWritingLocked()
+	d, err := t.c.switchWriting()
 	if err != nil {
 		t.err = err
 		return false
 	}
 	if d != nil && t.c.early == 0 {
 		t.in.Release()
-		n, err := t.c.offload.copy(d, t.src, func(n int64) { t.c.sent.Add(n) })
+		n, err := t.c.offload.copy(sending{t.c}, t.src, func(int64) {})
 		t.total += n
 		t.err = err
 		return false
@@ -296,7 +311,7 @@ func (t *taking) readLocked() (int64, error) {
 	}
 	t.in.Filled(n)
 	if n > 0 {
-		if _, werr := c.stream.Write(b[:n]); werr != nil {
+		if _, werr := c.sendLocked(b[:n]); werr != nil {
 			return 0, werr
 		}
 	}
@@ -315,12 +330,23 @@ func ended(err error) error {
 func (c *Conn) CloseWrite() error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	return c.endWriting()
+}
+
+// endWriting sends the end of the writing direction, once.
+func (c *Conn) endWriting() error {
+	c.sink.Lock()
+	defer c.sink.Unlock()
 	if c.finished {
 		return nil
 	}
+	d, err := c.switchWritingLocked()
+	if err != nil {
+		return err
+	}
 	c.finished = true
-	if c.offload.writing != nil {
-		return c.offload.writing.CloseWrite()
+	if d != nil {
+		return d.CloseWrite()
 	}
 	return c.stream.CloseWrite()
 }
@@ -332,24 +358,35 @@ func (c *Conn) Close() error {
 	c.once.Do(func() {
 		clean := c.wmu.TryLock()
 		if clean {
-			d, finished := c.offload.writing, c.finished
-			c.finished = true
+			ends := c.endsInSession()
 			c.wmu.Unlock()
-			clean = finished || d == nil || closeWriteSoon(d)
+			clean = ends || closeWriteSoon(c.endWriting)
 		}
 		c.finish(!clean)
 	})
 	return nil
 }
 
+// endsInSession reports whether the end of the writing direction was sent, or goes with the stream's.
+func (c *Conn) endsInSession() bool {
+	if !c.sink.TryLock() {
+		return false // it is about to go on
+	}
+	defer c.sink.Unlock()
+	if c.offload.last.Load() == nil {
+		c.finished = true
+	}
+	return c.finished
+}
+
 // closeTimeout bounds how long Close waits for a peer that takes nothing, or sends on.
 const closeTimeout = 5 * time.Second
 
-// closeWriteSoon is CloseWrite within closeTimeout: a peer that reads nothing must not hold up
+// closeWriteSoon has an end sent within closeTimeout: a peer that reads nothing must not hold up
 // Close.
-func closeWriteSoon(d Dedicated) bool {
+func closeWriteSoon(end func() error) bool {
 	done := make(chan error, 1)
-	go func() { done <- d.CloseWrite() }() // ends by itself, or when d is reset
+	go func() { done <- end() }() // ends by itself, or when the connection is reset
 	timer := time.NewTimer(closeTimeout)
 	defer timer.Stop()
 	select {
@@ -369,7 +406,11 @@ func (c *Conn) Reset() error {
 
 // finish ends the flow at this side.
 func (c *Conn) finish(reset bool) {
-	d := c.offload.end()
+	how := closed
+	if reset {
+		how = wasReset
+	}
+	connections := c.offload.end(how)
 	c.beside.end()
 	if reset {
 		c.reset.Store(true)
@@ -377,12 +418,12 @@ func (c *Conn) finish(reset bool) {
 	} else {
 		c.stream.Close()
 	}
-	switch {
-	case d == nil:
-	case reset:
-		d.Reset()
-	default:
-		go lingeringClose(d, func() { d.Reset() })
+	for _, d := range connections {
+		if reset {
+			d.Reset()
+		} else {
+			go lingeringClose(d, func() { d.Reset() })
+		}
 	}
 	if c.ended != nil {
 		c.ended()

@@ -5,8 +5,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-
-	"ztm/tunnel/h2"
 )
 
 // Dedicated is a sealed connection that carries one flow and nothing else. One goroutine may read
@@ -24,41 +22,46 @@ type Dedicated interface {
 // shares for a dedicated connection, which needs no frames and is read by another processor, and so
 // does not delay its neighbours.
 //
-//	            much has moved             the entrance             both directions
-//	                                       has dialled              have switched
-//	inSession ------------------> asked ----------------> moving -------------------> moved
+//	            much has moved             the entrance
+//	                                       has dialled
+//	inSession ------------------> asked ----------------> apart: both directions switch
 //	    |                           |                       ^
 //	    |                           |                       | at the exit, which does not ask
 //	    +---------------------------|-----------------------+
 //	    |      the flow ends        v
 //	    +------------------------> over     a dedicated connection that comes now is reset
 //
-// While it is moving each direction switches by itself, at its sender's pleasure:
+// When it is apart each direction switches by itself, the sender as soon as no write is in progress:
 //
 //	sender    bytes, END_STREAM with the field ztm-moved | bytes of the dedicated connection
 //	receiver  reads to that end, and goes on reading in the dedicated connection
 //
-// The order of bytes is kept; nothing is sent twice. Flows of datagrams stay in the session.
+// The order of bytes is kept; nothing is sent twice. From there it may go on in another connection:
+// see reroute.go. Flows of datagrams stay in the session.
 type offload struct {
-	ask      func()       // static after OnOffload; nil: the flow does not ask
-	phase    atomic.Int32 // one of the phases below; changed with mu held
-	mu       sync.Mutex
-	conn     Dedicated     // guarded by mu before moving, static from then on
-	here     chan struct{} // closed in moving and in over
-	switched atomic.Int32  // directions
-	ended    bool          // guarded by mu
-	free     func()        // takes back what was asked of the session; guarded by mu
-
-	reading Dedicated // owned by the reading goroutine; nil before it has switched
-	writing Dedicated // guarded by Conn.wmu; nil before it has switched
+	ask    func()       // static after OnOffload; nil: the flow does not ask
+	phase  atomic.Int32 // one of the phases below; changed with mu held
+	mu     sync.Mutex
+	here   chan struct{} // closed in apart and in over
+	ended  ending        // guarded by mu
+	free   func()        // takes back what was asked of the session; guarded by mu
+	stages               // those it goes through
 }
+
+// ending is how a flow has ended at this side.
+type ending int
+
+const (
+	lives ending = iota
+	closed
+	wasReset
+)
 
 // The phases of an offload.
 const (
 	inSession int32 = iota
 	asked
-	moving
-	moved
+	apart
 	over
 )
 
@@ -73,12 +76,6 @@ func (c *Conn) OnOffload(f func()) {
 		c.stream.OnBulk(BulkBytes, c.askOffload)
 	}
 }
-
-// fieldMoved is the trailer that ends a direction which goes on in the dedicated connection.
-const fieldMoved = "ztm-moved"
-
-// movesOn reports whether the end that was read in the session says that the direction goes on.
-func (c *Conn) movesOn() bool { return c.stream.Trailers().Get(fieldMoved) != "" }
 
 func (c *Conn) askOffload() {
 	o := &c.offload
@@ -97,89 +94,65 @@ func (c *Conn) Offload(d Dedicated) {
 		d.Reset()
 		return
 	}
+	c.switchSoon()
 	// The session asks whether the peer lives; a dedicated connection whose window is shut cannot.
 	// So it ends with its session.
 	stop := c.stream.Conn().OnClose(func() { c.Reset() })
 	c.offload.mu.Lock()
 	defer c.offload.mu.Unlock()
-	if c.offload.ended {
+	if c.offload.ended != lives {
 		stop()
 		return
 	}
 	c.offload.free = stop
 }
 
-// begin goes to moving.
+// begin goes to apart.
 func (o *offload) begin(d Dedicated) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.phase.Load() > asked {
 		return false
 	}
-	o.conn = d
-	o.phase.Store(moving)
+	o.last.Store(&stage{conn: d})
+	o.phase.Store(apart)
 	close(o.here)
 	return true
 }
 
 // Offloaded reports whether the flow has a dedicated connection.
-func (c *Conn) Offloaded() bool { return c.offload.has() }
+func (c *Conn) Offloaded() bool { return c.offload.phase.Load() == apart }
 
-func (o *offload) has() bool {
-	p := o.phase.Load()
-	return p == moving || p == moved
-}
-
-// end ends the offload with the flow, and returns the connection if there is one.
-func (o *offload) end() Dedicated {
+// end ends the offload with the flow, and returns the connections that there are.
+func (o *offload) end(how ending) []Dedicated {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.ended = true; o.free != nil {
+	if o.ended = how; o.free != nil {
 		o.free()
 	}
 	if o.phase.Load() <= asked {
 		o.phase.Store(over)
 		close(o.here)
 	}
-	return o.conn
+	return o.openLocked()
 }
 
-// switchReading is called by the reading goroutine when it has read that the direction goes on
-// elsewhere. session is closed with the session, without which no dedicated connection comes.
+// switchReading is called by the reading goroutine when it has read in the session that the
+// direction goes on elsewhere. session is closed with the session, without which no dedicated
+// connection comes.
 func (o *offload) switchReading(session <-chan struct{}) error {
 	select {
 	case <-o.here: // our end of the connection may come after the peer's first use of it
 	case <-session:
 	}
-	if !o.has() {
+	if o.phase.Load() != apart {
 		return net.ErrClosed
 	}
-	o.reading = o.conn
-	o.countSwitched()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.reading = o.last.Load()
+	o.changedLocked()
 	return nil
-}
-
-// switchWritingLocked switches the writing side if it is time to. It returns nil while that is the
-// session. c.wmu is held.
-func (c *Conn) switchWritingLocked() (Dedicated, error) {
-	o := &c.offload
-	if o.writing == nil && o.has() {
-		if err := c.stream.CloseWriteWith(h2.Fields{{Name: fieldMoved, Value: "?1"}}); err != nil {
-			return nil, err
-		}
-		o.writing = o.conn
-		o.countSwitched()
-	}
-	return o.writing, nil
-}
-
-// countSwitched goes to moved with the second direction.
-func (o *offload) countSwitched() {
-	if o.switched.Add(1) == 2 {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.phase.Store(moved)
-	}
 }
 
 // copy copies src to dst, one of which is the dedicated connection, until src ends.

@@ -32,13 +32,13 @@ func TestAnOffloadGoesThroughItsPhases(t *testing.T) {
 		want int32
 	}
 	for name, steps := range map[string][]step{
-		"at the entrance":                     {{"ask", asked}, {"offload", moving}, {"write", moving}, {"read", moved}, {"end", moved}},
-		"at the exit":                         {{"offload", moving}, {"read", moving}, {"write", moved}, {"end", moved}},
+		"at the entrance":                     {{"ask", asked}, {"offload", apart}, {"write", apart}, {"read", apart}, {"end", apart}},
+		"at the exit":                         {{"offload", apart}, {"read", apart}, {"write", apart}, {"end", apart}},
 		"a flow that stays":                   {{"end", over}, {"offload", over}},
 		"a connection that comes too late":    {{"ask", asked}, {"end", over}, {"offload", over}},
-		"a second connection":                 {{"offload", moving}, {"offload", moving}, {"end", moving}},
-		"a flow that ends while it is moving": {{"ask", asked}, {"offload", moving}, {"write", moving}, {"end", moving}},
-		"asked twice":                         {{"ask", asked}, {"ask", asked}, {"offload", moving}, {"ask", moving}, {"end", moving}},
+		"a second connection":                 {{"offload", apart}, {"offload", apart}, {"end", apart}},
+		"a flow that ends while it is moving": {{"ask", asked}, {"offload", apart}, {"write", apart}, {"end", apart}},
+		"asked twice":                         {{"ask", asked}, {"ask", asked}, {"offload", apart}, {"ask", apart}, {"end", apart}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -54,9 +54,7 @@ func TestAnOffloadGoesThroughItsPhases(t *testing.T) {
 						connections = append(connections, newOutside())
 						c.Offload(connections[len(connections)-1])
 					case "write":
-						c.wmu.Lock()
-						c.switchWritingLocked()
-						c.wmu.Unlock()
+						c.switchWriting()
 					case "read":
 						c.offload.switchReading(nil)
 					case "end":

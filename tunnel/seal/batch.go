@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ztm/tunnel/buffer"
@@ -25,6 +26,8 @@ type batch struct {
 	left int       // bytes of the record being read; 0 before its header; owned by the reading goroutine
 
 	meter handshake.Meter
+
+	patient atomic.Bool // writes have no deadline
 
 	mu     sync.Mutex
 	out    *[]byte // guarded by mu: records that wait for flush; nil while there are none
@@ -71,6 +74,14 @@ func cut(err error) error {
 		return errCut
 	}
 	return err
+}
+
+// SetWriteDeadline is for TLS, which sets one for its close_notify.
+func (b *batch) SetWriteDeadline(t time.Time) error {
+	if b.patient.Load() {
+		return nil
+	}
+	return b.Conn.SetWriteDeadline(t)
 }
 
 // another reports whether the next record is here as a whole, so that reading it does not wait.

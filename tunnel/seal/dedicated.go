@@ -18,8 +18,13 @@ func (d *Dedicated) Read(p []byte) (n int, err error) {
 	}
 }
 
-// CloseWrite sends a close_notify: the peer reads to the end.
-func (d *Dedicated) CloseWrite() error { return d.sealed.CloseWrite() }
+// CloseWrite sends a close_notify: the peer reads to the end. It waits for a peer that reads nothing,
+// as Write does, and not 5 seconds as crypto/tls does: a reader may pause for longer.
+func (d *Dedicated) CloseWrite() error {
+	d.batch.patient.Store(true)
+	defer d.batch.patient.Store(false)
+	return d.sealed.CloseWrite()
+}
 
 // Close closes the connection.
 func (d *Dedicated) Close() error { return d.sealed.Close() }
