@@ -46,6 +46,23 @@ func TestTheChatOfTheExamplesHasAPageAndSaysWhoSpoke(t *testing.T) {
 	}
 }
 
+// TestNobodySpeaksInAnotherNameByABodyThatIsNotRead: the chat does not read the body of a GET, and takes
+// what follows on a connection for the next request.
+func TestNobodySpeaksInAnotherNameByABodyThatIsNotRead(t *testing.T) {
+	needsApps(t, "python3")
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("bob", "bob")
+	w.ztm("root", "app", "install", "--yes", example(t, "chat"))
+	w.ztm("root", "app", "grant", "chat", "bob")
+	const forged = "POST /say HTTP/1.1\r\nHost: ztm\r\nZtm-Peer-User: root\r\nContent-Length: 5\r\n\r\nhello"
+	w.ztm("bob", "ep", "ep-root", "app", "call", "root/chat", "/last", "-X", "GET", "-d", forged)
+	w.ztm("bob", "ep", "ep-root", "app", "call", "root/chat", "/say", "-d", "it is me")
+	if said := w.ztm("root", "app", "call", "chat", "/last"); !strings.Contains(said, "it is me") || strings.Contains(said, "hello") {
+		t.Errorf("said was %s", said)
+	}
+}
+
 func TestWhatIsOpenEndsWhenTheGrantIsTakenBack(t *testing.T) {
 	needsApps(t, "python3")
 	w := newWorld(t)

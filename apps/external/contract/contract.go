@@ -7,6 +7,8 @@
 // A peer chooses the app by the path of its flow, never by what is in the request: whatever the
 // target of a request is, it goes to that app. Fields that begin with "Ztm-" are the agent's, in any
 // case and with any sign for "-", as gateways of scripts do not tell them apart; trailers are dropped.
+// A request with a body is the last of its connection: a program that leaves the body unread would
+// take it for the next request, with fields that the peer wrote.
 package contract
 
 import (
@@ -119,7 +121,17 @@ func Read(in *bufio.Reader, head *io.LimitedReader) (*http.Request, error) {
 	if err := CheckTarget(r.RequestURI); err != nil {
 		return nil, err
 	}
+	for name, values := range r.Header {
+		if slices.ContainsFunc(values, hasControl) {
+			return nil, answer.Errorf(answer.BadRequest, "the field %.100q has control characters", name)
+		}
+	}
 	return r, nil
+}
+
+// hasControl reports whether a value has a sign that some parser may take for the end of its line.
+func hasControl(value string) bool {
+	return strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
 
 // Answer reads the head of the answer to a request. What comes behind it is its body.
@@ -145,7 +157,9 @@ var hop = []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Auth
 func Clean(r *http.Request) *http.Request {
 	out := &http.Request{Method: r.Method, URL: &url.URL{Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery},
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: CleanHeader(r.Header), Host: "ztm", Body: r.Body, ContentLength: r.ContentLength}
-	if protocol := upgrade(r.Header); protocol != "" {
+	if out.Close = r.Body != http.NoBody; out.Close {
+		// An upgrade would have to say that the connection goes on.
+	} else if protocol := upgrade(r.Header); protocol != "" {
 		out.Header.Set("Connection", "Upgrade")
 		out.Header.Set("Upgrade", protocol)
 	}
@@ -202,11 +216,13 @@ func Exchange(ctx context.Context, app net.Conn, in *bufio.Reader, head *io.Limi
 	t := &timer{conn: app}
 	t.move()
 	defer context.AfterFunc(ctx, func() { t.end() })()
-	if out.Body != nil {
+	if out.Body == nil || out.Body == http.NoBody {
+		out.Write(app) // an app that is gone or does not read gives no answer either
+	} else {
 		out.Body = &moving{ReadCloser: out.Body, t: t}
+		go out.Write(app) // ends with the connection
 	}
-	written := make(chan error, 1)
-	go func() { written <- out.Write(app) }() // ends with the connection
+	head.N = maxHead
 	resp, err := Answer(in, head, out)
 	if err != nil {
 		late := time.Now().UnixNano() >= t.until.Load()

@@ -80,6 +80,27 @@ func TestATrailerSaysNothing(t *testing.T) {
 	}
 }
 
+// TestARequestWithABodyIsTheLastOfItsConnection: a program that does not read a body would take it for
+// another request, which says itself who asks.
+func TestARequestWithABodyIsTheLastOfItsConnection(t *testing.T) {
+	for text, last := range map[string]bool{
+		"GET / HTTP/1.1\r\nHost: a\r\n\r\n":                                                                             false,
+		"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n":                                                        false,
+		"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nGET ":                                                    true,
+		"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nConnection: keep-alive\r\n\r\nGET ":                          true,
+		"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nGET ":       true,
+		"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nGET \r\n0\r\n\r\n":                         true,
+		"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nGET \r\n0\r\n\r\nGET": true,
+	} {
+		r, err := asTheAppSeesIt(t, text)
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+		} else if r.Close != last || last && r.Header.Get("Upgrade") != "" {
+			t.Errorf("%q is the last: %v, %v", text, r.Close, r.Header)
+		}
+	}
+}
+
 func TestATargetThatMeansTwoThingsIsRefused(t *testing.T) {
 	for _, target := range []string{"/%2e%2e/other/app", "/../x", "/a/./b", "//x", "/a//b", `/a\b`, "/a%5cb", "/a%00b", "/a%0d%0ab", "http://evil/x",
 		"*", "x", "", "/%zz", "/a%2f..%2fb", "/%252e%252e/x", "/a?%zz", "/..", "/.", "/a%2fb%2f%2e%2e"} {
@@ -96,6 +117,7 @@ func TestATargetThatMeansTwoThingsIsRefused(t *testing.T) {
 
 func TestARequestThatIsNoneIsRefused(t *testing.T) {
 	for _, text := range []string{"", "hello\r\n\r\n", "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", "GET http://agent/api/meshes HTTP/1.1\r\nHost: a\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: a\r\nA: x\rZtm-Peer-User: root\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nA: x\x0bZtm-Peer-User: root\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", maxHead) + "\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"} {
 		if _, err := asTheAppSeesIt(t, text); answer.CodeOf(err) != answer.BadRequest {
 			t.Errorf("%.40q: %v", text, err)
