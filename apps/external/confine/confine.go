@@ -97,6 +97,10 @@ func (m Means) String() string {
 // started it. The process is the leader of a session of its own.
 func Start(o Order, files []*os.File) (*os.Process, error) { return start(o, files) }
 
+// Startable says why no program of others can be started on this system, whatever holds it; nil where
+// one can.
+func Startable() error { return startable() }
+
 // Find finds out what can hold a program on this machine. It takes some milliseconds. An error
 // matches [ErrUnable].
 func Find() (Means, error) { return find() }

@@ -24,3 +24,5 @@ func setLimit(which int, value int64) error {
 	most := min(limit(value), now.Max)
 	return unix.Setrlimit(which, &unix.Rlimit{Cur: most, Max: most})
 }
+
+func startable() error { return nil }

@@ -1,8 +1,14 @@
 package confine
 
-import "os"
+import (
+	"errors"
+	"os"
+)
 
-// start fails: a program cannot be handed a socket as a descriptor of a known number here.
-func start(Order, []*os.File) (*os.Process, error) { return nil, ErrUnable }
+func startable() error {
+	return errors.New("apps of others do not run on Windows: a program is handed a socket there under no number that it could know; the machine can publish and download them")
+}
+
+func start(Order, []*os.File) (*os.Process, error) { return nil, startable() }
 
 func launch([]string) int { return 1 }

@@ -86,6 +86,9 @@ func (p *proc) stop() {
 
 // launch starts the program.
 func (r *Runner) launch() (*proc, error) {
+	if err := confine.Startable(); err != nil {
+		return nil, answer.Errorf(answer.Unavailable, "%v", err)
+	}
 	spec, err := r.config.Spec()
 	if err != nil {
 		return nil, err
