@@ -76,6 +76,7 @@ func main() {
 			echo(c)
 		}
 	})
+	http.HandleFunc("/hello", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
 	http.HandleFunc("/spin", func(http.ResponseWriter, *http.Request) {
 		for range runtime.NumCPU() {
 			go func() {
@@ -120,7 +121,7 @@ func TestAModuleOutsideCopiesThePackageForAppsAndWorks(t *testing.T) {
 	}
 }
 
-// probe is an app of the binary that gives the mesh away, and echoes.
+// probe is an app of the binary that gives the mesh away, and echoes or answers a request.
 type probe struct{ mesh apps.Mesh }
 
 func (*probe) Name() string                  { return "probe" }
@@ -128,9 +129,15 @@ func (*probe) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 func (*probe) Left(func(apps.Peer) bool)     {}
 func (*probe) API() http.Handler             { return http.NotFoundHandler() }
 func (*probe) Serve(_ context.Context, f apps.Flow) {
-	if c, err := f.Accept(); err == nil {
-		defer c.Close()
+	c, err := f.Accept()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	if f.Path() == "echo" {
 		io.Copy(c, c)
+	} else if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 	}
 }
 
@@ -168,6 +175,20 @@ func BenchmarkApps(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	request := func(path string) {
+		c := open(path)
+		defer c.Close()
+		if _, err := io.WriteString(c, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			b.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if text, err := io.ReadAll(resp.Body); string(text) != "hello" || err != nil {
+			b.Fatal(string(text), err)
+		}
+	}
 	const app, own, tunnel = "app/stream/root/echoing/", "probe/echo", "tunnel/tcp/echo"
 	turn(own)
 	b.Run("first", func(b *testing.B) {
@@ -178,10 +199,14 @@ func BenchmarkApps(b *testing.B) {
 			turn(app)
 		}
 	})
-	for name, path := range map[string]string{"next/app": app, "next/binary": own} {
-		b.Run(name, func(b *testing.B) {
+	turn(app)
+	for _, x := range []struct {
+		name, path string
+		once       func(path string)
+	}{{"request/app", "app/http/root/echoing", request}, {"request/binary", "probe/request", request}, {"stream/app", app, turn}, {"stream/binary", own, turn}} {
+		b.Run(x.name, func(b *testing.B) {
 			for b.Loop() {
-				turn(path)
+				x.once(x.path)
 			}
 		})
 	}

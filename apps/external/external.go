@@ -90,6 +90,7 @@ func (a *App) close() {
 	a.runners = map[string]*run.Runner{}
 	a.mu.Unlock()
 	a.listeners.close()
+	a.in.Close()
 	var all sync.WaitGroup
 	for _, r := range runners {
 		all.Go(r.Close)

@@ -74,12 +74,12 @@ func newMesh(t *testing.T, handle func(net.Conn)) *mesh {
 			open.Go(func() { defer c.Close(); handle(c) })
 		}
 	})
-	t.Cleanup(func() { l.Close(); open.Wait(); os.RemoveAll(dir) })
+	e := &exit{dial: func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", l.Addr().String())
+	}}
+	t.Cleanup(func() { e.in.Close(); l.Close(); open.Wait(); os.RemoveAll(dir) })
 	var n appstest.Net
-	m := &mesh{bob: n.Join("ep-bob", "bob"), alice: n.Join("ep-alice", "alice"), exit: &exit{
-		dial: func(ctx context.Context) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", l.Addr().String())
-		}}}
+	m := &mesh{bob: n.Join("ep-bob", "bob"), alice: n.Join("ep-alice", "alice"), exit: e}
 	m.alice.Start(t, "app", func(h apps.Host) apps.App { m.exit.host = h; return m.exit })
 	m.bob.Start(t, "app", func(h apps.Host) apps.App { return &exit{host: h} })
 	return m

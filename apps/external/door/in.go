@@ -43,6 +43,7 @@ const (
 type In struct {
 	all    limit.Counts[string]      // by app
 	ofPeer limit.Counts[flowsOfPeer] //
+	links  links
 }
 
 type flowsOfPeer struct {
@@ -67,25 +68,25 @@ func (in *In) Serve(ctx context.Context, f apps.Flow, r Request) {
 		return
 	}
 	defer release()
-	c, err := r.Dial(ctx)
-	if err != nil {
-		f.Refuse(err)
-		return
+	x := &exchange{ctx: ctx, flow: f, request: r, app: in.links.enter(r.ID, r.Caller)}
+	x.answered = sync.OnceFunc(func() { in.links.answered(r.ID) })
+	defer x.answered()
+	if x.app == nil {
+		if err := x.dial(); err != nil {
+			f.Refuse(err)
+			return
+		}
 	}
-	defer c.Close()
-	x := &exchange{ctx: ctx, flow: f, request: r, app: c}
-	x.in, x.head = contract.Limited(c)
-	switch r.Kind {
-	case "http":
-		x.http()
-	case "stream":
-		x.upgrade(contract.Stream, x.stream)
-	case "datagram":
-		x.upgrade(contract.Datagrams, x.datagrams)
-	default:
-		f.Refuse(answer.Errorf(answer.NotFound, "an app takes no %.40q", r.Kind))
+	x.run()
+	if x.whole {
+		in.links.keep(r.ID, r.Caller, x.app)
+	} else {
+		x.app.Close()
 	}
 }
+
+// Close ends the connections that are kept.
+func (in *In) Close() { in.links.close() }
 
 // enter takes a place for a flow.
 func (in *In) enter(r Request) (release func(), err error) {
@@ -102,12 +103,55 @@ func (in *In) enter(r Request) (release func(), err error) {
 
 // exchange is one flow.
 type exchange struct {
-	ctx     context.Context
-	flow    apps.Flow
-	request Request
-	app     net.Conn
-	in      *bufio.Reader     // of app
-	head    *io.LimitedReader // below in
+	ctx      context.Context
+	flow     apps.Flow
+	request  Request
+	app      *link
+	answered func() // the answer has begun
+	whole    bool   // it has ended, and the connection may carry another
+}
+
+// run carries the flow.
+func (x *exchange) run() {
+	switch x.request.Kind {
+	case "http":
+		x.http()
+	case "stream":
+		x.upgrade(contract.Stream, x.stream)
+	case "datagram":
+		x.upgrade(contract.Datagrams, x.datagrams)
+	default:
+		x.flow.Refuse(answer.Errorf(answer.NotFound, "an app takes no %.40q", x.request.Kind))
+	}
+}
+
+// dial connects to the program.
+func (x *exchange) dial() error {
+	c, err := x.request.Dial(x.ctx)
+	if err == nil {
+		x.app = newLink(c)
+	}
+	return err
+}
+
+// send sends a request to the program and returns the head of its answer. A connection that was kept
+// may have an end that has not been seen. So it is for requests alone that may be sent twice (RFC 9110
+// section 9.2.1).
+func (x *exchange) send(out *http.Request) (*http.Response, error) {
+	defer x.answered()
+	if x.app.used {
+		if twice := (out.Method == http.MethodGet || out.Method == http.MethodHead) && !out.Close && out.Header.Get("Upgrade") == ""; twice {
+			resp, err := contract.Exchange(x.ctx, x.app, x.app.in, x.app.head, out)
+			if answer.CodeOf(err) != answer.Broken || x.ctx.Err() != nil {
+				return resp, err
+			}
+		}
+		x.app.Close()
+		if err := x.dial(); err != nil {
+			return nil, err
+		}
+	}
+	return contract.Exchange(x.ctx, x.app, x.app.in, x.app.head, out)
 }
 
 // upgrade asks the program for bytes or datagrams, and goes on with next if it agrees.
@@ -125,7 +169,7 @@ func (x *exchange) upgrade(protocol string, next func()) {
 	out := &http.Request{Method: http.MethodGet, URL: u, Host: "ztm", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"Connection": {"Upgrade"}, "Upgrade": {protocol}, "User-Agent": nil}}
 	x.request.Caller.Sign(out.Header)
-	resp, err := contract.Exchange(x.ctx, x.app, x.in, x.head, out)
+	resp, err := x.send(out)
 	if err != nil {
 		x.flow.Refuse(err)
 		return
@@ -154,7 +198,7 @@ func (x *exchange) stream() {
 	if err != nil {
 		return
 	}
-	splice.Join(x.ctx, c, contract.Buffered(x.app, x.in))
+	splice.Join(x.ctx, c, contract.Buffered(x.app.Conn, x.app.in))
 }
 
 // datagrams passes datagrams on, which the program has as capsules.
@@ -163,7 +207,7 @@ func (x *exchange) datagrams() {
 	if err != nil {
 		return
 	}
-	relayDatagrams(x.ctx, c, x.app, x.in)
+	relayDatagrams(x.ctx, c, x.app, x.app.in)
 }
 
 // relayDatagrams carries datagrams between a flow and a connection of capsules, until either ends.
@@ -216,17 +260,18 @@ func (x *exchange) http() {
 	}
 	out := contract.Clean(r)
 	x.request.Caller.Sign(out.Header)
-	resp, err := contract.Exchange(x.ctx, x.app, x.in, x.head, out)
+	resp, err := x.send(out)
 	if err != nil {
 		sendFailure(c, err)
 		return
 	}
 	defer resp.Body.Close()
-	x.pass(c, in, resp)
+	last := out.Close || resp.Close
+	x.whole = x.pass(c, in, resp) && !last && x.app.in.Buffered() == 0 && x.ctx.Err() == nil
 }
 
-// pass gives an answer to the peer.
-func (x *exchange) pass(c net.Conn, in *bufio.Reader, resp *http.Response) {
+// pass gives an answer to the peer. It reports whether all of it came, and no other protocol behind it.
+func (x *exchange) pass(c net.Conn, in *bufio.Reader, resp *http.Response) bool {
 	protocol := resp.Header.Get("Upgrade")
 	resp.Header = contract.CleanHeader(resp.Header)
 	resp.Trailer = nil
@@ -239,16 +284,17 @@ func (x *exchange) pass(c net.Conn, in *bufio.Reader, resp *http.Response) {
 		case protocol == contract.Command:
 			x.command(c, in)
 		default:
-			splice.Join(x.ctx, contract.Buffered(c, in), contract.Buffered(x.app, x.in))
+			splice.Join(x.ctx, contract.Buffered(c, in), contract.Buffered(x.app.Conn, x.app.in))
 		}
-		return
+		return false
 	}
 	resp.Close = true
 	if resp.Write(c) != nil {
 		splice.Abort(c) // an answer that was cut is no whole one
-		return
+		return false
 	}
 	contract.CloseWrite(c)
+	return true
 }
 
 // command passes the input of a command on, and its frames back. The frames say by themselves that
@@ -259,10 +305,10 @@ func (x *exchange) command(c net.Conn, in *bufio.Reader) {
 	var input sync.WaitGroup
 	input.Go(func() {
 		io.Copy(x.app, in)
-		contract.CloseWrite(x.app)
+		contract.CloseWrite(x.app.Conn)
 		io.Copy(io.Discard, in)
 	})
-	io.Copy(c, x.in)
+	io.Copy(c, x.app.in)
 	contract.CloseWrite(c)
 	// The other side closes when it has the status.
 	late := time.AfterFunc(headWithin, func() { splice.Abort(c) })
