@@ -143,20 +143,16 @@ func eval[T any](b *tab, format string, args ...any) T {
 	return v
 }
 
-// text is what a person reads.
-func (b *tab) text() string { return eval[string](b, `document.body.innerText`) }
+// text is what a person reads; nothing while the page comes.
+func (b *tab) text() string { return eval[string](b, `document.body?.innerText ?? ''`) }
 
 // sees waits until a text is on the page.
 func (b *tab) sees(texts ...string) {
 	b.t.Helper()
 	for _, want := range texts {
-		late := time.Now().Add(timeout)
-		for !strings.Contains(b.text(), want) {
-			if time.Now().After(late) {
-				b.shot("failed")
-				b.t.Fatalf("%q is not on the page:\n%s", want, b.text())
-			}
-			eval[bool](b, `new Promise(r => setTimeout(() => r(true), 50))`)
+		if !within(func() bool { return strings.Contains(b.text(), want) }) {
+			b.shot("failed")
+			b.t.Fatalf("%q is not on the page:\n%s", want, b.text())
 		}
 	}
 }

@@ -132,16 +132,25 @@ func (w *world) until(what string, holds func() bool) {
 
 func waitFor(t testing.TB, what string, holds func() bool) {
 	t.Helper()
+	if !within(holds) {
+		t.Fatalf("not within %v: %s", timeout, what)
+	}
+}
+
+// within waits until something holds, and reports whether it did in time. A page may be replaced by
+// another meanwhile, so nothing waits in the page.
+func within(holds func() bool) bool {
 	late := time.After(timeout)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for !holds() {
 		select {
 		case <-late:
-			t.Fatalf("not within %v: %s", timeout, what)
+			return false
 		case <-tick.C:
 		}
 	}
+	return true
 }
 
 // website serves one sentence.
