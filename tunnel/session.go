@@ -75,6 +75,10 @@ func (s *Session) Heard() time.Time { return s.h2.Heard() }
 // RTT returns the least round trip that was measured; 0 if none was.
 func (s *Session) RTT() time.Duration { return s.h2.RTT() }
 
+// Lately returns the least round trip of the last minutes; 0 if none was measured. Unlike RTT it grows
+// where the path becomes longer.
+func (s *Session) Lately() time.Duration { return s.h2.Lately() }
+
 // SetIdle sets after how much silence the hub is asked for a sign of life; without it after
 // [LeadIdle].
 func (s *Session) SetIdle(d time.Duration) { s.h2.SetIdle(d) }

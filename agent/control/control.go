@@ -91,6 +91,7 @@ type Control struct {
 	places        map[string]*place   // by key; guarded by mu
 	notBefore     time.Time           // no attempt begins earlier; guarded by mu
 	homeAt        time.Time           // when a better hub is tried; zero: there is none; guarded by mu
+	lookAt        time.Time           // when a hub without a session is measured; zero: not decided; guarded by mu
 	lost          time.Time           // when the last session was lost, or the Control was made; guarded by mu
 	status        api.Status          // guarded by mu
 	statusErr     error               // guarded by mu

@@ -33,7 +33,8 @@ type place struct {
 	drains bool // a hub says so
 	absent bool // a hub says that it cannot be reached
 
-	rtt    time.Duration // the least of the last session; 0: not known
+	rtt    time.Duration // the least of the last minutes of a session; 0: not known
+	seen   time.Time     // when that was measured, or was to be
 	judged time.Duration // what rank goes by
 	other  time.Time     // since when rtt is quite another than judged; zero: it is not
 
@@ -75,7 +76,7 @@ func (p *place) measured(rtt time.Duration, now time.Time) {
 	if rtt <= 0 {
 		return
 	}
-	p.rtt = rtt
+	p.rtt, p.seen = rtt, now
 	apart := max(rtt-p.judged, p.judged-rtt)
 	switch {
 	case p.judged == 0:

@@ -50,12 +50,12 @@ func newLink(c *Control, p *place, now time.Time) *link {
 	return l
 }
 
-// rtt is the round trip to the hub; 0 if it is unknown.
+// rtt is the round trip to the hub in the last minutes; 0 if it is unknown.
 func (l *link) rtt() time.Duration {
 	if l.session == nil {
 		return 0
 	}
-	return l.session.RTT()
+	return l.session.Lately()
 }
 
 // end ends the session, or the attempt.

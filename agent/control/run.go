@@ -19,6 +19,7 @@ import (
 //     silent for RaceDelay does not count, so that the next one is tried as well (RFC 8305)
 //  2. a hub is better     at a time within homeWithin it is tried, too: make before break
 //  3. too many sessions   the one that rank wants least ends
+//  4. a hub without one   it is tried once in a while, and left at once: so it is known how far away it is now
 //
 // A hub that was lost or not reached is tried again after a wait of its own, with full jitter.
 
@@ -31,6 +32,7 @@ const (
 	RaceDelay  = 300 * time.Millisecond // so long one address is waited for before the next is tried as well
 	homeWithin = 5 * time.Minute
 	planEvery  = 5 * time.Minute // round trips change and say nothing
+	lookEvery  = time.Hour       // about: a handshake an hour is 150 KB a day
 )
 
 // Run keeps sessions with hubs until Life ends.
@@ -93,6 +95,7 @@ func (c *Control) plan(now time.Time) time.Duration {
 	}
 	if held >= want {
 		at(c.homeLocked(now, want))
+		at(c.lookLocked(now))
 		c.trimLocked(now, ranked, want)
 	}
 	return wake
@@ -151,6 +154,26 @@ func (c *Control) homeLocked(now time.Time, want int) time.Time {
 		return never
 	}
 	return c.homeAt
+}
+
+// lookLocked tries the hub without a session that was not measured for longest, when its time has
+// come, and returns when that is. claim ends what it gets, unless the hub is better by now.
+func (c *Control) lookLocked(now time.Time) time.Time {
+	due := !c.lookAt.IsZero() && !now.Before(c.lookAt)
+	if due || c.lookAt.IsZero() {
+		c.lookAt = now.Add(lookEvery/2 + rand.N(lookEvery))
+	}
+	var oldest *place
+	for _, p := range c.places {
+		if !p.addressOnly() && !p.drains && !p.absent && !c.triedLocked(p) && (oldest == nil || p.seen.Before(oldest.seen)) {
+			oldest = p
+		}
+	}
+	if due && oldest != nil {
+		oldest.seen = now // also if nothing comes of it
+		c.startLocked(oldest, now)
+	}
+	return c.lookAt
 }
 
 // trimLocked ends the sessions that are not needed: of those that stand and are to last, the last
@@ -293,7 +316,7 @@ func (c *Control) claim(l *link) error {
 		delete(c.places, tried.key)
 	}
 	p.failed, p.err, p.next = false, nil, time.Time{}
-	p.measured(l.session.RTT(), now)
+	p.measured(l.rtt(), now)
 	ranked := c.rankedLocked(false)
 	want := c.wantLocked(len(ranked))
 	others := 0

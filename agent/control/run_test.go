@@ -217,6 +217,48 @@ func TestARoundTripThatIsOtherForLongMovesAnEndpoint(t *testing.T) {
 	}
 }
 
+// known has hubs be at the places, and measured returns how often one was tried that took so long to
+// answer, in so many hours.
+func (p *planned) known() {
+	for key, place := range p.places {
+		place.record = identity.HubRecord{ID: identity.ID(key), Names: []string{key}}
+	}
+}
+
+func (p *planned) measured(place string, rtt time.Duration, hours int) (tries int) {
+	for range hours * 60 {
+		if !slices.Contains(p.after(time.Minute), place) {
+			continue
+		}
+		tries++
+		p.places[place].measured(rtt, p.now)
+		if !slices.Contains(keysOf(p.rankedLocked(false)[:1]), place) {
+			p.links = slices.DeleteFunc(p.links, func(l *link) bool { return l.place.key == place }) // as claim does
+		}
+	}
+	return tries
+}
+
+func TestAHubThatBecameNearerIsFoundThoughThereIsNoSessionWithIt(t *testing.T) {
+	const ms = time.Millisecond
+	p := newPlanned(t, 1, 2)
+	here, there := p.ordered[0], p.ordered[1]
+	p.after(0)
+	p.known()
+	p.succeed(here)
+	p.places[here].measured(50*ms, p.now)
+	p.places[there].measured(200*ms, p.now)
+	if tries := p.measured(there, 200*ms, 24); tries < 16 || tries > 48 {
+		t.Errorf("a hub that is far away is measured %d times a day", tries)
+	}
+	p.want("while it is", keysOf(p.rankedLocked(false)), here, there)
+	p.measured(there, 5*ms, 4)
+	p.want("when it is near", keysOf(p.rankedLocked(false)), there, here)
+	if p.links[len(p.links)-1].place.key != there {
+		t.Error("it is not moved to")
+	}
+}
+
 // A hub that was built anew has another key at the same address.
 func TestAnotherHubAtAKnownAddressIsMet(t *testing.T) {
 	p := newPlanned(t, 2, 1)

@@ -1,9 +1,11 @@
 package h2
 
 import (
+	"cmp"
 	"encoding/binary"
 	"time"
 
+	"ztm/tunnel/h2/lately"
 	"ztm/tunnel/h2/wire"
 )
 
@@ -33,7 +35,8 @@ type windows struct {
 	pingNo   uint64
 	pingSent time.Time
 	rtt      time.Duration // 0: unknown
-	heard    time.Time     // when a frame came last
+	trip     lately.Trip
+	heard    time.Time // when a frame came last
 	timer    *time.Timer
 }
 
@@ -259,6 +262,7 @@ func (c *Conn) pongLocked(b [8]byte) {
 	if c.rtt == 0 || took < c.rtt {
 		c.rtt = took
 	}
+	c.trip.Add(took)
 	for _, p := range c.pings {
 		p <- took
 	}
@@ -270,6 +274,13 @@ func (c *Conn) RTT() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.rtt
+}
+
+// Lately is RTT of the last minutes alone, so that it grows where the path becomes longer.
+func (c *Conn) Lately() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return cmp.Or(c.trip.Least(), c.rtt)
 }
 
 // arm starts the one timer of the connection: for PING, for a dead peer, and for a write that takes
