@@ -39,7 +39,7 @@ func newQuotas(c Config, m *metrics) *quotas {
 		handshakes:  admission.NewHandshakes(c.Limits.Handshakes, c.Limits.HandshakesPerSource, limits.MaxMemberSources(), &m.refused.handshakes),
 		connections: limit.NewBuckets[netip.Addr](c.connectionRate, most),
 		turns:       handshake.NewTurns[netip.Addr](),
-		pace:        relay.NewPace(limits.PathRate, most),
+		pace:        relay.NewPace(limits.PathRate, limits.RootPathRate, most),
 		joins:       limit.NewBuckets[netip.Addr](c.joinRate, most),
 		requests:    admission.NewBudgets(admission.Rates{Request: c.requestRate, Page: c.pageRate, OfUser: limits.PagesOfUser, GoalShare: limits.GoalShare}, most),
 		changes:     limit.NewBuckets[identity.ID](c.changeRate, most),

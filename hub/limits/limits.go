@@ -114,6 +114,9 @@ const (
 	// TestAnAgentThatDoesNotReadHoldsUpNobody.
 	WriteTimeout = 15 * time.Second
 
+	// RootPending is how many times Limits.Pending an endpoint of user root has, see RootPathRate: 4.
+	// Test: TestRootReachesTenThousandEndpointsAtOnce.
+	RootPending = 4
 	// MaxPathWait is how long a path waits for its user's PathRate. Then it is refused, not earlier:
 	// who is refused at once comes again at once. With the ticket it is less than an opener waits.
 	// Test: TestPathsOfOneUserTakeTime.
@@ -157,6 +160,9 @@ var (
 	// handshakes here and two at its target. What comes faster waits for up to MaxPathWait. Test:
 	// TestPathsOfOneUserTakeTime.
 	PathRate = limit.Rate{Burst: 400, PerSecond: 50}
+	// RootPathRate is PathRate of one endpoint of user root, which tells each endpoint of a new version
+	// of the policy. Test: TestRootReachesTenThousandEndpointsAtOnce.
+	RootPathRate = limit.Rate{Burst: 10_000, PerSecond: 1000}
 	// RequestRate is requests of one kind of one endpoint. Test:
 	// TestFailingRequestsLeaveTheOthersTheirBudget.
 	RequestRate = limit.Rate{Burst: 1000, PerSecond: 200}

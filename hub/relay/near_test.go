@@ -50,7 +50,7 @@ func TestBothEndsHearWhetherTheyAreSeenAtOneAddress(t *testing.T) {
 		}
 		o := &one{leg: leg(tt.b)}
 		o.r = New(Config{Limits: limits.Limits{}.WithDefaults(), Ticket: time.Minute, Sessions: o, Log: slog.New(slog.DiscardHandler),
-			Pace: NewPace(limit.Rate{Burst: 9}, 9)})
+			Pace: NewPace(limit.Rate{Burst: 9}, limit.Rate{}, 9)})
 		if err := o.r.connect(t.Context(), leg(tt.a), "b"); err != nil {
 			t.Fatal(err)
 		}

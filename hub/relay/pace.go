@@ -9,20 +9,22 @@ import (
 )
 
 // Pace bounds how often paths are opened: by a user, and by each endpoint half of that, so that one
-// endpoint leaves the others of its user their paths. Make it with [NewPace]. It is safe for
-// concurrent use.
-type Pace struct{ users, endpoints *limit.Buckets[string] }
+// endpoint leaves the others of its user their paths. An endpoint of root has a rate of its own. Make
+// it with [NewPace]. It is safe for concurrent use.
+type Pace struct{ users, endpoints, root *limit.Buckets[string] }
 
-// NewPace makes a Pace of the rate of a user, for at most so many users and endpoints.
-func NewPace(user limit.Rate, most int) *Pace {
+// NewPace makes a Pace of the rates of a user and of an endpoint of root, for at most so many users
+// and endpoints.
+func NewPace(user, root limit.Rate, most int) *Pace {
 	half := limit.Rate{Burst: user.Burst / 2, PerSecond: user.PerSecond / 2}
-	return &Pace{limit.NewBuckets[string](user, most), limit.NewBuckets[string](half, most)}
+	return &Pace{limit.NewBuckets[string](user, most), limit.NewBuckets[string](half, most), limit.NewBuckets[string](root, most)}
 }
 
 // Sweep forgets who has opened none for a while.
 func (p *Pace) Sweep(now time.Time) {
 	p.users.Sweep(now)
 	p.endpoints.Sweep(now)
+	p.root.Sweep(now)
 }
 
 // reserve returns how long a leg waits for its turn; ok is false where that would be too long. What a
@@ -31,6 +33,9 @@ func (p *Pace) reserve(a *Leg, now time.Time) (wait time.Duration, ok bool) {
 	by := ""
 	if a.Hop {
 		by = string(a.Hub) + " "
+	}
+	if a.Root {
+		return p.root.Reserve(by+string(a.ID), limits.MaxPathWait, now)
 	}
 	own, ok := p.endpoints.Reserve(by+string(a.ID), limits.MaxPathWait, now)
 	if !ok {

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"ztm/hub/limits"
+	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
@@ -33,7 +35,7 @@ func TestPathsOfOneUserTakeTime(t *testing.T) {
 		var asked atomic.Int64
 		r := New(Config{
 			Limits: limits.Limits{}.WithDefaults(), Ticket: time.Second, Sessions: nobody{&asked}, Log: slog.New(slog.DiscardHandler),
-			Pace: NewPace(limit.Rate{Burst: burst, PerSecond: rate}, 100),
+			Pace: NewPace(limit.Rate{Burst: burst, PerSecond: rate}, limit.Rate{}, 100),
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		var refused atomic.Int64
@@ -70,7 +72,7 @@ func TestPathsOfOneUserTakeTime(t *testing.T) {
 // Half of what a user may open is left to the other endpoints of that user, and a hub that names a
 // user takes nothing from what the user may open here.
 func TestOneEndpointLeavesTheOthersOfItsUserTheirPaths(t *testing.T) {
-	p := NewPace(limit.Rate{Burst: 10, PerSecond: 2}, 100)
+	p := NewPace(limit.Rate{Burst: 10, PerSecond: 2}, limit.Rate{}, 100)
 	now := time.Now()
 	loop := func(a *Leg) (n int) {
 		for range 100 {
@@ -93,7 +95,7 @@ func TestAHubThatEndsDoesNotWaitForSlowUsers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New(Config{
 			Limits: limits.Limits{}.WithDefaults(), Ticket: time.Second, Sessions: nobody{new(atomic.Int64)}, Log: slog.New(slog.DiscardHandler),
-			Pace: NewPace(limit.Rate{}, 100),
+			Pace: NewPace(limit.Rate{}, limit.Rate{}, 100),
 		})
 		got := make(chan error, 1)
 		go func() { got <- r.Hop(t.Context(), &Leg{ID: "a", User: "alice", Hop: true}, "b", "hub") }()
@@ -105,3 +107,63 @@ func TestAHubThatEndsDoesNotWaitForSlowUsers(t *testing.T) {
 		}
 	})
 }
+
+// An endpoint of root tells each endpoint of a new version of the policy, and its paths are as many.
+func TestRootReachesTenThousandEndpointsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const endpoints, atOnce, takes = 10_000, 400, 200 * time.Millisecond
+		far := &slow{takes: takes}
+		r := New(Config{Limits: limits.Limits{}.WithDefaults(), Ticket: time.Minute, Sessions: far, Log: slog.New(slog.DiscardHandler),
+			Pace: NewPace(limits.PathRate, limits.RootPathRate, 100)})
+		start := time.Now()
+		targets := make(chan identity.ID, endpoints)
+		for i := range endpoints {
+			targets <- identity.ID(fmt.Sprint(i))
+		}
+		close(targets)
+		var refused atomic.Int64
+		var wg sync.WaitGroup
+		for range atOnce {
+			wg.Go(func() {
+				for to := range targets {
+					if err := r.Hop(t.Context(), &Leg{ID: "a", User: "root", Root: true, Hop: true}, to, "hub"); answer.CodeOf(err) == answer.Limit {
+						refused.Add(1)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if took := time.Since(start); refused.Load() != 0 || far.asked.Load() != endpoints || took > 5*time.Second {
+			t.Errorf("%d paths took %v, and %d were refused", far.asked.Load(), took, refused.Load())
+		}
+	})
+}
+
+// slow are the sessions of a hub whose agents end after a while, each time a path waits for them.
+type slow struct {
+	takes time.Duration
+	asked atomic.Int64
+}
+
+func (s *slow) Find(identity.ID) (string, Session, error) {
+	s.asked.Add(1)
+	return "b", &ending{time.NewTimer(s.takes), make(chan struct{})}, nil
+}
+
+func (*slow) Name(id identity.ID) string { return string(id) }
+
+// ending is a session that ends when a timer says so.
+type ending struct {
+	timer *time.Timer
+	ended chan struct{}
+}
+
+func (e *ending) Offer(int, *tunnel.Event) bool {
+	go func() {
+		<-e.timer.C
+		close(e.ended)
+	}()
+	return true
+}
+
+func (e *ending) Ended() <-chan struct{} { return e.ended }

@@ -102,6 +102,7 @@ type Session interface {
 type Leg struct {
 	ID     identity.ID                       // the agent at its end
 	User   string                            // of the agent; empty for a second leg
+	Root   bool                              // that is user root
 	Hop    bool                              // another hub is between; it says who the agent is
 	Hub    identity.ID                       // that hub; set by Hop
 	At     netip.Addr                        // where the hub sees the agent; zero: it does not, or there is no connection of its own
@@ -181,8 +182,12 @@ func (r *Relay) connect(ctx context.Context, a *Leg, target identity.ID) error {
 		return err
 	}
 	defer release()
-	if !r.pendingBy.Acquire(a.ID, r.c.Limits.Pending) {
-		return limited("endpoint %s waits for %d connections already", a.ID, r.c.Limits.Pending)
+	most := r.c.Limits.Pending
+	if a.Root {
+		most *= limits.RootPending
+	}
+	if !r.pendingBy.Acquire(a.ID, most) {
+		return limited("endpoint %s waits for %d connections already", a.ID, most)
 	}
 	settled := sync.OnceFunc(func() { r.pendingBy.Release(a.ID) })
 	defer settled()
