@@ -18,9 +18,38 @@ import (
 // that is an error. A status other than 2xx is an *answer.Error. ctx governs the body as well,
 // which the caller closes.
 func (p *Peers) Ask(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error) {
+	return inTime(ctx, func(ctx context.Context) (*http.Response, error) { return p.roundTrip(ctx, to, method, path, body) })
+}
+
+// AskOnce is Ask for one question to each of many peers: a session that it has to open ends with the
+// answer.
+func (p *Peers) AskOnce(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error) {
+	if p.pool.warm(to) > 0 {
+		return p.Ask(ctx, to, method, path, body)
+	}
+	return inTime(ctx, func(ctx context.Context) (*http.Response, error) {
+		s, err := p.pool.dial(ctx, to, "")
+		if err != nil {
+			return nil, err
+		}
+		end := func(error) { p.Work.Go(func() { s.Close() }) } // which may wait a second for the peer
+		if err = s.Reserve(); err == nil {
+			var resp *http.Response
+			if resp, err = p.ask(ctx, ctx, s, method, path, body); err == nil {
+				resp.Body = bodyOf{resp.Body, end}
+				return resp, nil
+			}
+		}
+		end(nil)
+		return nil, err
+	})
+}
+
+// inTime asks a peer, which has [askTimeout] to begin its answer.
+func inTime(ctx context.Context, ask func(context.Context) (*http.Response, error)) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	late := time.AfterFunc(askTimeout, func() { cancel(errTimeout) })
-	resp, err := p.roundTrip(ctx, to, method, path, body)
+	resp, err := ask(ctx)
 	if !late.Stop() && err == nil {
 		resp.Body.Close()
 		err = errTimeout

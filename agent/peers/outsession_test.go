@@ -348,6 +348,38 @@ func TestAQuestionThatHasNoAnswerIsAskedThroughAnotherHub(t *testing.T) {
 	})
 }
 
+func TestASessionForOneQuestionEndsWithTheAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, h, end := pairOf(t, &counting{}, "one")
+		defer end()
+		ask := func() {
+			t.Helper()
+			resp, err := a.AskOnce(t.Context(), h.to.Self, http.MethodPut, "/v1/x", []byte("x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			<-time.After(5 * time.Second)
+		}
+		open := func() int {
+			h.to.mu.Lock()
+			defer h.to.mu.Unlock()
+			return len(h.to.inbound)
+		}
+		ask()
+		if n := open(); n != 0 || a.Warm(h.to.Self) != 0 {
+			t.Errorf("%d sessions are open", n)
+		}
+		if _, err := a.Ping(t.Context(), h.to.Self); err != nil {
+			t.Fatal(err)
+		}
+		ask()
+		if n := open(); n != 1 || a.Warm(h.to.Self) != 1 {
+			t.Errorf("%d sessions are open, want the one that was warm", n)
+		}
+	})
+}
+
 func TestWhatWasOffloadedThroughAHubEndsWithIt(t *testing.T) {
 	for what, hangs := range map[string]bool{"the hub hangs": true, "its control session alone broke": false} {
 		t.Run(what, func(t *testing.T) {
