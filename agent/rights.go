@@ -23,6 +23,9 @@ func (m *mesh) newKeeper() *keep.Keeper {
 		Ask: func(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error) {
 			return m.peers.Ask(ctx, to, method, path, body)
 		},
+		AskOnce: func(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error) {
+			return m.peers.AskOnce(ctx, to, method, path, body)
+		},
 		Holders: m.Signers,
 		Online: func(ctx context.Context) ([]apps.Endpoint, error) {
 			return m.Endpoints(ctx, apps.Filter{Online: true})

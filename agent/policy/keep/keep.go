@@ -44,6 +44,10 @@ type Config struct {
 	// Ask sends a request to a peer, see package peers.
 	Ask func(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error)
 
+	// AskOnce is Ask for one question to each of many peers: a session that is opened for it ends with the
+	// answer.
+	AskOnce func(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error)
+
 	// Holders lists other endpoints that hold the CA key and are online.
 	Holders func(ctx context.Context) ([]apps.Endpoint, error)
 
@@ -102,6 +106,9 @@ type Keeper struct {
 	line    []string            // sums of the heads that head rests on, as far as they are known, the newest first; guarded by mu
 	made    []*proposal         // versions that were made here, the last ones; guarded by mu
 
+	told   *signed.Source           // the last version of which all were told that were online; nil: not known; guarded by mu
+	askers map[identity.ID][]string // what others asked for with their slices, those who asked for anything; guarded by mu
+
 	comparing map[identity.ID]struct{} // peers whose heads are being compared with ours; guarded by mu
 }
 
@@ -121,7 +128,7 @@ const (
 
 // New makes the Keeper of a membership, from what is on disk.
 func New(c Config) *Keeper {
-	k := &Keeper{Config: c, wake: make(chan struct{}, 1), wanted: map[string]struct{}{}, comparing: map[identity.ID]struct{}{}, applied: make(chan struct{}),
+	k := &Keeper{Config: c, wake: make(chan struct{}, 1), wanted: map[string]struct{}{}, comparing: map[identity.ID]struct{}{}, askers: map[identity.ID][]string{}, applied: make(chan struct{}),
 		asks:  limit.NewBuckets[identity.ID](limit.Rate{Burst: askBurst, PerSecond: askRate}, askPeers),
 		looks: limit.NewBuckets[identity.ID](limit.Rate{Burst: askBurst, PerSecond: askRate}, askPeers)}
 	err := k.load()
@@ -341,19 +348,30 @@ func (k *Keeper) TrustChanged() {
 // Take takes a head that a peer or a holder has. Errors match [identity.ErrRollback] where a newer
 // one, or the same, is known.
 func (k *Keeper) Take(doc []byte) error {
-	trust := k.Verifier.Trust()
-	h, err := signed.OpenHead(trust, doc)
-	switch {
-	case err != nil:
+	h, err := k.open(doc)
+	if err != nil {
 		return err
-	case h.By != trust.Newest():
-		return answer.Errorf(answer.Denied, "version %d of the policy is signed by a CA that the mesh replaced", h.Version)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !h.Newer(k.head) {
 		return identity.ErrRollback
 	}
+	return k.takeLocked(h)
+}
+
+// open reads a head, which the mesh's newest CA has to have signed.
+func (k *Keeper) open(doc []byte) (*signed.Signed, error) {
+	trust := k.Verifier.Trust()
+	h, err := signed.OpenHead(trust, doc)
+	if err == nil && h.By != trust.Newest() {
+		err = answer.Errorf(answer.Denied, "version %d of the policy is signed by a CA that the mesh replaced", h.Version)
+	}
+	return h, err
+}
+
+// takeLocked makes a newer head the newest that is known, on disk as well.
+func (k *Keeper) takeLocked(h *signed.Signed) error {
 	values := map[string]any{stateHead: h.Document}
 	if len(k.made) > 0 {
 		values[stateMade] = remember(k.made, k.lineWithLocked(h))
@@ -391,6 +409,11 @@ func (k *Keeper) put(h *signed.Signed, doc []byte) error {
 		return err
 	}
 	k.mu.Lock()
+	return k.putAndUnlock(h, s, doc)
+}
+
+// putAndUnlock is put for a slice that was read, and unlocks mu.
+func (k *Keeper) putAndUnlock(h *signed.Signed, s *signed.Slice, doc []byte) error {
 	another := k.slice == nil || k.slice.Head != h.Sum // else more of the same
 	if k.head.Sum != h.Sum {
 		k.mu.Unlock()

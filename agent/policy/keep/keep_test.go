@@ -48,6 +48,7 @@ type node struct {
 	online bool // guarded by m.mu
 	silent bool // it takes questions and does not answer; guarded by m.mu
 	judged int  // guarded by m.mu
+	asks   int  // what it has asked others for; guarded by m.mu
 
 	announced []string
 	first     []byte // the head that its permit had
@@ -109,7 +110,7 @@ func (n *node) start(s apps.State) {
 	life, stop := context.WithCancel(context.Background())
 	n.Keeper = New(Config{
 		Self: n.peer.ID, Log: log, PeerLog: limit.NewLog(log), Verifier: identity.NewVerifier(n.m.trust, identity.NewClock()), State: s, First: n.first,
-		Work: new(inflight.Tracker), Life: life, Ask: n.ask, Holders: n.holders, Online: n.others, Hint: func(time.Time) {},
+		Work: new(inflight.Tracker), Life: life, Ask: n.ask, AskOnce: n.ask, Holders: n.holders, Online: n.others, Hint: func(time.Time) {},
 		SigningTime: func(_ context.Context, now time.Time) time.Time { return now },
 		User:        func() string { return n.peer.User }, App: func(string) any { return ruled(func(string) []string { return []string{"group:ops"} }) },
 		Signer: func() (*identity.CA, error) {
@@ -139,6 +140,7 @@ func (n *node) start(s apps.State) {
 func (n *node) ask(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error) {
 	n.m.mu.Lock()
 	other := n.m.nodes[to]
+	n.asks++
 	reached := other != nil && other.online && n.online
 	silent := reached && other.silent
 	n.m.mu.Unlock()

@@ -96,7 +96,8 @@ func (k *Keeper) Propose(ctx context.Context, change func(*signed.Source) error)
 	k.learn(ctx)
 	at := k.SigningTime(ctx, k.Verifier.Clock().Now())
 	for attempt := 0; ; attempt++ {
-		if _, _, err := k.whole(); answer.CodeOf(err) == answer.Conflict && attempt < attempts {
+		before, _, err := k.whole()
+		if answer.CodeOf(err) == answer.Conflict && attempt < attempts {
 			k.learn(ctx) // whoever made the head that is known here has another by now
 			continue
 		}
@@ -113,6 +114,7 @@ func (k *Keeper) Propose(ctx context.Context, change func(*signed.Source) error)
 		if err := k.cut(ca); err != nil && !errors.Is(err, identity.ErrRollback) { // else Run goes on from another head
 			return 0, err
 		}
+		k.toldAtFirst(before)
 		k.Work.Go(k.handOn)
 		return p.head.Version, nil
 	}
@@ -134,6 +136,9 @@ func withLost(lost []*proposal, change func(*signed.Source) error) func(*signed.
 	}
 }
 
+// maxLearned is how many holders are asked at once.
+const maxLearned = 16
+
 // learn asks other holders for their heads. One that does not answer cannot be waited for.
 func (k *Keeper) learn(ctx context.Context) {
 	holders, err := k.Holders(ctx)
@@ -141,7 +146,7 @@ func (k *Keeper) learn(ctx context.Context) {
 		return
 	}
 	var wg sync.WaitGroup
-	for _, h := range holders[:min(len(holders), tellers)] {
+	for _, h := range holders[:min(len(holders), maxLearned)] {
 		wg.Go(func() {
 			if err := k.askHead(ctx, h.ID); err != nil {
 				k.Log.Info("an endpoint that holds the CA key does not say which policy it has", "peer", h.ID, "err", err)

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"time"
 
-	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	signed "ztm/tunnel/identity/policy"
@@ -327,55 +326,3 @@ func (k *Keeper) Connected() {
 
 // askSpread is the time within which endpoints ask that connect at once.
 const askSpread = 5 * time.Second
-
-// handOn tells all endpoints that are online of the head: those that hold the CA key first.
-func (k *Keeper) handOn() {
-	head := k.Head()
-	online, err := k.Online(k.Life)
-	if err != nil {
-		k.PeerLog.Warn("policy", "cannot ask who is online: endpoints hear of the policy from others", "err", err)
-		return
-	}
-	var holders, others []apps.Endpoint
-	for _, e := range online {
-		switch {
-		case e.ID == k.Self:
-		case e.Signer:
-			holders = append(holders, e)
-		default:
-			others = append(others, e)
-		}
-	}
-	k.tell(append(holders, others...), head.Document)
-}
-
-// Endpoints are told of a head, so many at a time and each for so long. Who is not hears of it from
-// others.
-const (
-	tellers  = 16
-	tellTime = 5 * time.Second
-)
-
-func (k *Keeper) tell(list []apps.Endpoint, head []byte) {
-	next := make(chan identity.ID)
-	done := make(chan struct{})
-	for range min(tellers, len(list)) {
-		go func() {
-			for id := range next {
-				ctx, cancel := context.WithTimeout(k.Life, tellTime)
-				if err := k.ask(ctx, id, http.MethodPost, PathHead, head, signed.MaxHead, nil); err != nil {
-					k.Log.Debug("an endpoint was not told of the policy", "peer", id, "err", err)
-				}
-				cancel()
-			}
-			done <- struct{}{}
-		}()
-	}
-	for _, e := range list {
-		next <- e.ID
-	}
-	close(next)
-	for range min(tellers, len(list)) {
-		<-done
-	}
-}

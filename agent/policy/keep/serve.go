@@ -17,7 +17,7 @@ import (
 // What peers ask of the policy, on sealed sessions.
 const (
 	PathHead   = "/v1/policy"        // GET: the head. POST: a newer one
-	PathSlice  = "/v1/policy/slice"  // POST: of a holder of the CA key, the caller's slice
+	PathSlice  = "/v1/policy/slice"  // POST: of a holder of the CA key, the caller's slice. PUT: from root, yours
 	PathSource = "/v1/policy/source" // GET: of a holder, by another endpoint of the same user: all
 	PathCan    = "/v1/policy/can"    // GET: what the caller may reach here
 
@@ -45,6 +45,8 @@ func (k *Keeper) Serve(w http.ResponseWriter, r *http.Request, peer identity.Sub
 		err = k.serveTake(w, r)
 	case at == "POST "+PathSlice:
 		err = k.serveSlice(w, r, peer)
+	case at == "PUT "+PathSlice && root:
+		err = k.serveGiven(w, r)
 	case at == "GET "+PathSource && root:
 		err = k.serveSource(w)
 	case at == "GET "+PathCan:
@@ -62,7 +64,11 @@ func (k *Keeper) serveTake(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	err = k.Take(doc)
+	return taken(w, k.Take(doc))
+}
+
+// taken answers whoever has brought a head. A roll-back is none of their mistakes.
+func taken(w http.ResponseWriter, err error) error {
 	switch {
 	case errors.Is(err, identity.ErrRollback):
 	case identity.Explains(err) || errors.Is(err, signed.ErrSource):
@@ -100,6 +106,7 @@ func (k *Keeper) serveSlice(w http.ResponseWriter, r *http.Request, peer identit
 	if err := json.Unmarshal(body, &in); err != nil || len(in.Asked) > signed.MaxAsked || apps.CheckWho(in.Asked) != nil {
 		return answer.Errorf(answer.BadRequest, "policy: the request makes no sense")
 	}
+	k.noteAsked(peer.ID, in.Asked)
 	source, head, err := k.whole()
 	if err != nil {
 		return err

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"bytes"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -122,4 +124,18 @@ func (c *Cutter) addPlace(to *Slice, term string) {
 	}
 	to.Places[term] = ids
 	to.ids += len(ids)
+}
+
+// Differs returns a function that reports whether an endpoint, which asks for some terms, gets another
+// slice than from an older source.
+func (c *Cutter) Differs(old *Cutter) func(id identity.ID, asked []string) bool {
+	head, all := new(Signed), !bytes.Equal(c.ends, old.ends)
+	return func(id identity.ID, asked []string) bool {
+		if all {
+			return true
+		}
+		is, was := c.Slice(head, id, asked), old.Slice(head, id, asked)
+		is.Ends, was.Ends = nil, nil
+		return !reflect.DeepEqual(is, was)
+	}
 }

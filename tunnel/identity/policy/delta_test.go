@@ -1,10 +1,14 @@
 package policy
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
+
+	"ztm/tunnel/identity"
 )
 
 // changes of the example, one for each kind of piece.
@@ -124,4 +128,38 @@ func TestADeltaChangesNothingThatAnotherHasChanged(t *testing.T) {
 	if err := d.On(theirs); !errors.Is(err, ErrSource) || theirs.Users["carol"].Until != 1 {
 		t.Errorf("the access ends at %d, %v", theirs.Users["carol"].Until, err)
 	}
+}
+
+func TestWhoseSliceAChangeMakesAnotherIsKnown(t *testing.T) {
+	same := 0
+	for name, change := range changes {
+		old, next := example(), example()
+		change(next)
+		was, is := old.Cutter(), next.Cutter()
+		differ := is.Differs(was)
+		for _, id := range []identity.ID{db, other} {
+			for _, asked := range [][]string{nil, {"group:ops"}, {"group:staff"}, {"label:role=db"}} {
+				want := !bytes.Equal(sliceOf(t, was, id, asked), sliceOf(t, is, id, asked))
+				if got := differ(id, asked); got != want {
+					t.Errorf("%s: endpoint %s that asks for %v: %t, want %t", name, id, asked, got, want)
+				}
+				if !want && name != "nothing" {
+					same++
+				}
+			}
+		}
+	}
+	if same == 0 {
+		t.Error("each change is one for everybody: nothing was compared")
+	}
+}
+
+// sliceOf is the slice of an endpoint, under no head.
+func sliceOf(t *testing.T, c *Cutter, id identity.ID, asked []string) []byte {
+	t.Helper()
+	doc, err := json.Marshal(c.Slice(new(Signed), id, asked))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
 }
