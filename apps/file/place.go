@@ -88,14 +88,15 @@ func below(g Grant, rest string) (place, error) {
 	return place{in, n}, nil
 }
 
-// Origin opens what a path of this machine names, with the rights of this account, to send it. The
-// caller closes the directory.
-func Origin(path string) (transfer.Source, error) {
+// Origin opens what a path of this machine names, with the rights of this account, to send it. A
+// directory is an error unless whole says that all that is in it is meant. The caller closes the
+// directory.
+func Origin(path string, whole bool) (transfer.Source, error) {
 	p, err := own(path)
 	if err != nil {
 		return transfer.Source{}, outward(path, err)
 	}
-	src, err := p.origin()
+	src, err := p.origin(whole)
 	if err != nil {
 		p.close()
 		err = outward(path, err)
@@ -103,12 +104,16 @@ func Origin(path string) (transfer.Source, error) {
 	return src, err
 }
 
-func (p place) origin() (transfer.Source, error) {
+func (p place) origin(whole bool) (transfer.Source, error) {
 	if p.name == (rooted.Name{}) {
 		return transfer.Source{}, errors.New("a whole file system is not copied: name what is in it")
 	}
-	if _, err := p.info(); err != nil {
+	info, err := p.info()
+	if err != nil {
 		return transfer.Source{}, err
+	}
+	if info.IsDir() && !whole {
+		return transfer.Source{}, errors.New("is a directory: -r copies all that is in it")
 	}
 	return transfer.Source{Dir: p.dir, Name: p.name}, nil
 }

@@ -220,16 +220,16 @@ func (p place) names() (*rooted.Dir, []rooted.Name, error) {
 
 // read sends what is at a place.
 func (a *App) read(f apps.Flow, at place, v *visit) error {
-	src, err := at.origin()
+	q := f.Query()
+	src, err := at.origin(q.Has("recursive"))
 	if err != nil {
-		return outward(f.Query().Get("path"), err)
+		return outward(q.Get("path"), err)
 	}
 	conn, err := a.accept(f, v)
 	if err != nil {
 		return err
 	}
 	defer a.leave(v)
-	q := f.Query()
 	report, err := transfer.Send(conn, []transfer.Source{src}, transfer.Options{Recursive: q.Has("recursive"), Update: q.Has("update")})
 	a.ended(f, report, err)
 	return nil

@@ -108,7 +108,6 @@ func TestACopyGoesWhereCpWouldPutIt(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{
-		{"cp", m.path("a/tree"), "home:" + m.path("refused")}, // no -r
 		{"cp", m.path("none"), "home:" + m.path("refused")},
 		{"cp", "home:" + m.path("none"), m.path("refused")},
 		{"cp", m.path("a/file"), "home:" + m.path("refused") + "/"},
@@ -122,6 +121,23 @@ func TestACopyGoesWhereCpWouldPutIt(t *testing.T) {
 	} {
 		if r := m.run(m.office, args...); r.Failure == "" || m.read("refused") != "(nothing)" {
 			t.Errorf("%v: %+v", args, r)
+		}
+	}
+}
+
+func TestADirectoryIsCopiedOnlyWhenThatIsAskedFor(t *testing.T) {
+	m := newMesh(t)
+	m.write("tree/deep/x", "x")
+	for _, args := range [][]string{
+		{"cp", m.path("tree"), "home:" + m.path("refused")},
+		{"cp", "home:" + m.path("tree"), m.path("refused")},
+		{"cp", "office:" + m.path("tree"), "home:" + m.path("refused")},
+		{"get", "--to", m.dir, "home:" + m.path("tree")},
+		{"send", m.path("tree"), "home"},
+	} {
+		want := m.path("tree") + ": is a directory: -r copies all that is in it"
+		if r := m.run(m.office, args...); r.Failure != want || m.read("refused") != "(nothing)" {
+			t.Errorf("%v: %+v, want %q", args, r, want)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 
 	"ztm/apps"
 	"ztm/apps/file"
@@ -57,7 +56,7 @@ func (k *copier) copy(ctx context.Context, from, to place, into bool) error {
 	k.o.Meter = &transfer.Meter{}
 	switch {
 	case from.here:
-		src, err := file.Origin(from.path)
+		src, err := file.Origin(from.path, k.o.Recursive)
 		if err != nil {
 			return err
 		}
@@ -166,10 +165,7 @@ func (k *copier) send(ctx context.Context, names []string, to string) error {
 	k.o.Meter = &transfer.Meter{}
 	var sources []transfer.Source
 	for _, name := range names {
-		if info, err := os.Stat(name); err == nil && info.IsDir() && !k.o.Recursive {
-			return &apps.HintError{Err: fmt.Errorf("%v is a directory", apps.Bytes(name)), Hint: "say -r to send all that is in it"}
-		}
-		src, err := file.Origin(name)
+		src, err := file.Origin(name, k.o.Recursive)
 		if err != nil {
 			return err
 		}

@@ -86,6 +86,9 @@ type item struct {
 // errGone is an error of the link whose reason is known elsewhere.
 var errGone = errors.New("the flow has ended")
 
+// errLeft ends the walk of a source that is left out as a whole.
+var errLeft = errors.New("left out")
+
 func (s *sender) cause() error {
 	s.state.Lock()
 	defer s.state.Unlock()
@@ -222,8 +225,12 @@ func (s *sender) walk(sources []Source) iter.Seq[item] {
 	return func(yield func(item) bool) {
 		for _, src := range sources {
 			err := each(src, func(depth int, in *rooted.Dir, n rooted.Name, info fs.FileInfo, err error) error {
-				if !yield(s.look(depth, in, n, info, err)) {
+				it := s.look(depth, in, n, info, err)
+				if !yield(it) {
 					return errGone
+				}
+				if depth == 0 && it.Type == typeLeft {
+					return errLeft // with all that is in it
 				}
 				return nil
 			})

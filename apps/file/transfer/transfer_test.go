@@ -48,7 +48,14 @@ type outcome struct {
 }
 
 // over copies dir/name to a directory, over a connection that wrap may spoil.
-func over(t testing.TB, dir, name, to string, as rooted.Name, o Options, wrap func(net.Conn) net.Conn) (x outcome) {
+func over(t testing.TB, dir, name, to string, as rooted.Name, o Options, wrap func(net.Conn) net.Conn) outcome {
+	t.Helper()
+	o.Recursive = true
+	return send(t, dir, name, to, as, o, wrap)
+}
+
+// send is over for a sender that may leave directories out.
+func send(t testing.TB, dir, name, to string, as rooted.Name, o Options, wrap func(net.Conn) net.Conn) (x outcome) {
 	t.Helper()
 	near, far, err := appstest.Pair("tcp")
 	if err != nil {
@@ -57,7 +64,6 @@ func over(t testing.TB, dir, name, to string, as rooted.Name, o Options, wrap fu
 	if wrap != nil {
 		near = wrap(near)
 	}
-	o.Recursive = true
 	src := Source{open(t, dir), named(t, name)}
 	done := make(chan struct{})
 	go func() {
@@ -389,6 +395,16 @@ func TestLinksAreLeftOutAndSaidSo(t *testing.T) {
 	r := clean(t, from, "top", to, Options{})
 	if len(r.Left) != 1 || r.Left[0] != (Failure{apps.Bytes("top/link"), "a symbolic link"}) || r.Files != 1 {
 		t.Errorf("%+v", r)
+	}
+}
+
+func TestADirectoryIsLeftOutWithAllThatIsInIt(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	put(t, filepath.Join(from, "top/deep/file"), []byte("x"))
+	x := send(t, from, "top", to, rooted.Name{}, Options{}, nil)
+	want := Report{Failures: []Failure{{apps.Bytes("top"), "is a directory"}}}
+	if diff := cmp.Diff(want, x.got); diff != "" || x.sendErr != nil || x.getErr != nil {
+		t.Errorf("sender: %v; receiver: %v; (-want +got)\n%s", x.sendErr, x.getErr, diff)
 	}
 }
 
