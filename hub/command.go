@@ -25,7 +25,7 @@ func Command(version string, wrong func(error) error) *cli.Command {
 		Name:  "hub",
 		Usage: "run a hub in the foreground",
 		Description: `The process of a mesh with a public address. The first start makes the mesh and writes its root permit, the
-file that makes a device root. Later starts need no options.
+file that makes a device root. Later starts keep --names, --listen, --peers, --zone and --weight.
 
 Another hub of the same mesh has a permit of its own. It makes its key (--identity), an endpoint of root answers with a
 permit (ztm invite --hub), and it starts with that. Hubs that know of each other serve as one: each of them may fail.
@@ -37,7 +37,7 @@ Examples:
   ztm run hub --permit hub2.json --names hub2.example.com:8888`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "keep the state in `DIR`", EnvVars: []string{"ZTM_DATA"}, DefaultText: "~/.ztm"},
-			&cli.StringFlag{Name: "listen", Aliases: []string{"l"}, Usage: "listen on `[IP:]PORT`", Value: DefaultListen, DefaultText: "8888 on all addresses"},
+			&cli.StringFlag{Name: "listen", Aliases: []string{"l"}, Usage: "listen on `[IP:]PORT`; kept from then on", DefaultText: "8888 on all addresses"},
 			&cli.StringSliceFlag{Name: "names", Aliases: []string{"n"}, Usage: "tell agents to reach this hub at `HOST:PORT`; a new mesh needs one or more"},
 			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "write the root permit of a new mesh to `FILE`, or join a mesh with the hub permit there; an existing hub reads a newer permit from it", DefaultText: "root.json in the data directory"},
 			&cli.StringFlag{Name: "identity", Aliases: []string{"i"}, Usage: "write the public key of this hub to `FILE`, for ztm invite --hub, and end; - for standard output"},
@@ -136,6 +136,9 @@ func storeOf(c *cli.Context) shared.Store {
 
 // withHost turns a bare port into an address: that port on all addresses.
 func withHost(listen string) string {
+	if listen == "" {
+		return "" // as it was
+	}
 	for _, c := range listen {
 		if c < '0' || c > '9' {
 			return listen

@@ -121,6 +121,18 @@ func TestTheCommandFoundsAMeshAndEndsBySignal(t *testing.T) {
 	}
 }
 
+func TestALaterStartListensWhereTheLastOneDid(t *testing.T) {
+	dir := t.TempDir()
+	p := runHub(t, "--data", dir, "--listen", "127.0.0.1:0", "--names", "hub.test:1")
+	p.address()
+	p.end(syscall.SIGTERM)
+	p = runHub(t, "--data", dir)
+	if address := p.address(); !strings.HasPrefix(address, "127.0.0.1:") {
+		t.Errorf("it listens on %s, and was told 127.0.0.1:0", address)
+	}
+	p.end(syscall.SIGTERM)
+}
+
 func TestTheCommandFailsInWords(t *testing.T) {
 	dir := t.TempDir()
 	first := []string{"--data", dir, "--listen", "127.0.0.1:0", "--names", "h:1"}

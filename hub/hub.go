@@ -58,7 +58,7 @@ type Limits = limits.Limits
 // Config says how a hub runs.
 type Config struct {
 	Data        string        // directory of the state; made if there is none. Required
-	Listen      string        // address:port; "" means [DefaultListen]
+	Listen      string        // address:port, kept from then on; "" means the one before, and at first [DefaultListen]
 	Names       []string      // host:port under which agents reach the hub; required for a new mesh, kept from then on
 	Permit      string        // where a new mesh's root permit goes; "" means root.json in Data
 	KeepCA      bool          // keep the CA key in the hub's database, to sign without a root endpoint
@@ -113,10 +113,7 @@ func New(c Config) (*Hub, error) {
 	if c.Data == "" {
 		return nil, fmt.Errorf("hub: no data directory is given")
 	}
-	if c.Listen == "" {
-		c.Listen = DefaultListen
-	}
-	if _, err := net.ResolveTCPAddr("tcp", c.Listen); err != nil {
+	if _, err := net.ResolveTCPAddr("tcp", cmp.Or(c.Listen, DefaultListen)); err != nil {
 		return nil, fmt.Errorf("listen address %q: want [ip:]port", c.Listen)
 	}
 	for _, name := range c.Names {
@@ -194,13 +191,13 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	o := state.Options{
 		Data: c.Data, Names: c.Names, Permit: c.Permit, PermitGiven: c.permitGiven, KeepCA: c.KeepCA, Clock: c.clock, Log: c.Log,
-		Peers: c.Peers, Zone: c.Zone, Weight: c.Weight,
+		Listen: c.Listen, Peers: c.Peers, Zone: c.Zone, Weight: c.Weight,
 	}
 	if err := state.CheckFirst(o); err != nil {
 		return err
 	}
 	// Listening comes first: a port in use must not leave half a mesh behind.
-	ln, err := listen(c.Listen)
+	ln, err := c.listen()
 	if err != nil {
 		return err
 	}

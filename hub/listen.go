@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,6 +14,7 @@ import (
 
 	"ztm/hub/admission"
 	"ztm/hub/quiet"
+	"ztm/hub/state"
 	"ztm/tunnel"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
@@ -26,7 +28,23 @@ import (
 //     it, and it leaves half of the processors to paths that stand
 //  3. the ALPN protocol decides who owns the connection from here on
 
-// listen opens the hub's port.
+// listen opens the hub's port: the one that is given, or else the one of the last start.
+func (c *Config) listen() (*net.TCPListener, error) {
+	if c.Listen != "" {
+		return listen(c.Listen)
+	}
+	kept, err := state.Listens(c.Data, c.Log)
+	if err != nil {
+		return nil, err
+	}
+	ln, err := listen(cmp.Or(kept, DefaultListen))
+	if err != nil && kept != "" {
+		return nil, fmt.Errorf("%w: it is the address of the last start, and --listen names another", err)
+	}
+	return ln, err
+}
+
+// listen opens a port.
 func listen(address string) (*net.TCPListener, error) {
 	a, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
@@ -39,7 +57,7 @@ func listen(address string) (*net.TCPListener, error) {
 	ln, err := net.ListenTCP(network, a)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("address %s is in use by another program", address)
+		return nil, fmt.Errorf("address %s is in use by another program: stop it, or choose another with --listen", address)
 	case err != nil:
 		return nil, fmt.Errorf("cannot listen: %w", err)
 	}

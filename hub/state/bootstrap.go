@@ -31,6 +31,7 @@ type Options struct {
 	Permit      string       // path of the root permit
 	PermitGiven bool         // somebody named that path
 	KeepCA      bool         // keep the CA key in the database
+	Listen      string       // [ip]:port where the hub listens; "": as it was
 	Peers       []string     // host:port of other hubs; none: as they were
 	Zone        string       // of the hub; "": as it was
 	Weight      int          // of the hub; 0: as it was
@@ -92,6 +93,7 @@ func (o *Options) place(me *Self) {
 	if len(o.Peers) > 0 {
 		me.Peers = o.Peers
 	}
+	me.Listen = cmp.Or(o.Listen, me.Listen)
 	me.Zone, me.Weight = cmp.Or(o.Zone, me.Zone), cmp.Or(o.Weight, me.Weight)
 }
 

@@ -9,8 +9,11 @@
 package state
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -45,6 +48,7 @@ type Self struct {
 	Names       []string `json:"names"`
 	Signer      *KeptCA  `json:"signer,omitempty"`  // only ever with --keep-ca
 	Another     bool     `json:"another,omitempty"` // it was made with the root permit of an existing mesh: there may be another hub
+	Listen      string   `json:"listen,omitempty"`  // [ip]:port, as --listen said last; "": the default
 	Peers       []string `json:"peers,omitempty"`   // host:port of other hubs, as --peers said last
 	Zone        string   `json:"zone,omitempty"`
 	Weight      int      `json:"weight,omitempty"`
@@ -71,6 +75,20 @@ func Open(dir string, log *slog.Logger) (*State, error) {
 		return nil, err
 	}
 	return &State{db: db}, nil
+}
+
+// Listens returns where the hub of a directory listens, as --listen said last; "" is the default,
+// also where no hub has started yet.
+func Listens(dir string, log *slog.Logger) (string, error) {
+	if _, err := os.Lstat(filepath.Join(dir, "hub.db")); errors.Is(err, fs.ErrNotExist) {
+		return "", nil // and none is made
+	}
+	s, err := Open(dir, log)
+	if err != nil {
+		return "", err
+	}
+	me, _, err := s.Self()
+	return me.Listen, errors.Join(err, s.Close())
 }
 
 // Close closes the database.
