@@ -193,7 +193,7 @@ func (a *Agent) askMembership(ctx context.Context, addresses []string, config *t
 		errs = append(errs, control.HubError(left[i], err))
 		left = slices.Delete(left, i, i+1)
 	}
-	return nil, answer.Errorf(answer.Unavailable, "%v", errors.Join(errs...))
+	return nil, answer.Errorf(answer.Unavailable, "%v", answer.Join(errs...))
 }
 
 // registration is what registers a membership that is not kept yet: a certificate and a record.

@@ -80,5 +80,5 @@ func (a *Authority) atHub(ctx context.Context, h control.Hub, ask func(*tunnel.S
 		}
 		s.Close()
 	}
-	return errors.Join(errs...)
+	return answer.Join(errs...)
 }

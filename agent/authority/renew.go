@@ -2,7 +2,6 @@ package authority
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -227,7 +226,7 @@ func (a *Authority) newCertificate() ([]byte, error) {
 		errs = append(errs, fmt.Errorf("%s: %w", e.Name, err))
 	}
 	if _, _, err := a.Control.Session(ctx); err != nil { // which waits until a hub answers
-		return nil, errors.Join(append(errs, err)...)
+		return nil, answer.Join(append(errs, err)...)
 	}
 	for _, h := range a.hubsOfMesh() {
 		der, err := a.renewAt(ctx, h, own)
@@ -236,7 +235,7 @@ func (a *Authority) newCertificate() ([]byte, error) {
 		}
 		errs = append(errs, fmt.Errorf("hub %s: %w", h.ID, err))
 	}
-	return nil, errors.Join(errs...)
+	return nil, answer.Join(errs...)
 }
 
 // hubTime is what one hub may take of a renewal, however many addresses it has.

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/race"
 )
@@ -51,7 +52,7 @@ func (c *Control) dialOne(ctx context.Context, id identity.ID, addresses []strin
 		return s, err
 	})
 	if i < 0 {
-		return nil, identity.Subject{}, errors.Join(errs...)
+		return nil, identity.Subject{}, answer.Join(errs...)
 	}
 	s := got.(*tunnel.Session)
 	hub, err := c.Verifier.Subject(s.TLS(), identity.RoleHub)

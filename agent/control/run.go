@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -287,7 +288,7 @@ func (c *Control) troubleLocked(err error) error {
 	if len(errs) < 2 {
 		return err
 	}
-	return errors.Join(errs...)
+	return answer.Join(errs...)
 }
 
 // nextDelay is the upper end of the next wait.
