@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -202,11 +203,11 @@ func (m *mesh) users(all []apps.Endpoint) ([]api.User, error) {
 	if err != nil {
 		return nil, err
 	}
-	users := m.known.Users(all, m.authority.Own(), m.Membership().Name)
+	users := m.known.Users(all, m.authority.Own(), m.Membership().Name, m.verifier.Clock().Now())
 	trust := m.verifier.Trust()
 	for id, r := range admitted {
-		if at := time.Unix(r.At, 0); !trust.Voids(r.User, at) && !trust.VoidsID(id, at) {
-			users.Admitted(id, r.User, at)
+		if at := time.Unix(cmp.Or(r.Admitted, r.At), 0); !trust.Voids(r.User, at) && !trust.VoidsID(id, at) {
+			users.Admitted(id, r.User, time.Unix(r.At, 0))
 		}
 	}
 	for _, i := range issued {

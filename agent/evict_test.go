@@ -257,7 +257,7 @@ func TestAUserThatNeverWasIsNotEvictedByMistake(t *testing.T) {
 	met := subjectOf(carol)
 	met.Admitted = time.Now()
 	m.known.Remember(carol, met, nil, time.Now())
-	if out, err := m.authority.Evict(t.Context(), "carol", false, ""); err != nil || out.Already || out.Version != 1 {
+	if out, err := m.authority.Evict(t.Context(), "carol", false, ""); err != nil || out.Already || out.Version != 1 || out.Endpoints != 1 {
 		t.Errorf("one whose endpoint this device has met: %+v, %v", out, err)
 	}
 	if _, err := m.authority.Invite(t.Context(), "bob", nil, api.Invite{}); err != nil {

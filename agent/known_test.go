@@ -110,7 +110,7 @@ func TestUsersAreThoseOfCertificatesAndTokensToo(t *testing.T) {
 	hubs[0].on("GET "+tunnel.PathEndpoints, func(w http.ResponseWriter, _ *http.Request) { answer.JSON(w, tunnel.Page{Entries: list}) })
 	frank, gone := identity.IDOf([]byte("frank")), identity.IDOf([]byte("gone"))
 	for id, user := range map[identity.ID]string{frank: "frank", gone: "gone"} {
-		if err := m.NoteAdmitted(id, user, time.Now()); err != nil {
+		if err := m.NoteAdmitted(id, user, time.Now(), time.Now()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -139,6 +139,18 @@ func TestUsersAreThoseOfCertificatesAndTokensToo(t *testing.T) {
 	}
 	if u, listed := got["gone"]; listed {
 		t.Errorf("one who was evicted: %+v", u)
+	}
+	later := time.Now().Add(25 * time.Hour) // no eviction from before reaches as far
+	if err := m.NoteAdmitted(gone, "gone", later, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	list = append(list, tunnel.Entry{Record: admittedRecord(t, ca, "back", later), Online: true})
+	got = users()
+	if u := got["gone"]; len(u.Devices) != 1 || u.Devices[0].By != m.Membership().Name || u.Devices[0].Admitted.After(time.Now()) {
+		t.Errorf("one who was evicted and admitted again here: %+v", u)
+	}
+	if u := got["back"]; len(u.Devices) != 1 || !u.Devices[0].Admitted.IsZero() {
+		t.Errorf("one who was evicted and admitted again elsewhere: %+v", u)
 	}
 	open, err := m.authority.Tokens(t.Context())
 	if err != nil || len(open) != 1 {

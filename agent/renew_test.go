@@ -39,12 +39,18 @@ func witness(t *testing.T, m *mesh, ca *identity.CA) {
 // memberRecord is the record of a new endpoint of a user.
 func memberRecord(t *testing.T, ca *identity.CA, user string) []byte {
 	t.Helper()
+	return admittedRecord(t, ca, user, time.Now())
+}
+
+// admittedRecord is memberRecord with the time of admission in its certificate.
+func admittedRecord(t *testing.T, ca *identity.CA, user string, admitted time.Time) []byte {
+	t.Helper()
 	key, err := identity.NewKey()
 	if err != nil {
 		t.Fatal(err)
 	}
 	public := key.Public().(ed25519.PublicKey)
-	der, err := ca.SignMember(public, user, time.Now(), time.Now())
+	der, err := ca.SignMember(public, user, admitted, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

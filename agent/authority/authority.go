@@ -100,8 +100,9 @@ type Book interface {
 	Asking(now time.Time) ([]Asking, error)
 	Answer(id identity.ID, nod Nod) error
 
-	// NoteAdmitted remembers that an endpoint was admitted here.
-	NoteAdmitted(id identity.ID, user string, now time.Time) error
+	// NoteAdmitted remembers that an endpoint was admitted here now, with a time in its certificate
+	// that is later after an eviction.
+	NoteAdmitted(id identity.ID, user string, admitted, now time.Time) error
 
 	// NoteInvited remembers when a user was admitted here last, and LastInvited says it.
 	NoteInvited(user string, admitted time.Time) error

@@ -66,9 +66,9 @@ func (a *Authority) Evict(ctx context.Context, user string, force bool, reason s
 		a.Log.Warn("cannot ask the directory for the endpoints of the user", "user", user, "err", err)
 		force = true
 	}
-	out.Endpoints = len(admissions)
-	// A hub that hides the user's endpoints does not hide those that this device has met.
-	admissions = slices.Concat(admissions, a.Peers.Admitted(user), a.Directory.Admitted(user))
+	// A hub that hides the user's endpoints, or is away, does not hide those that this device has met.
+	known := a.Directory.Admitted(user)
+	out.Endpoints, admissions = max(len(admissions), len(known)), slices.Concat(admissions, a.Peers.Admitted(user), known)
 	if last, found, err := a.Book.LastInvited(user); err != nil {
 		return out, err
 	} else if found {
@@ -81,8 +81,8 @@ func (a *Authority) Evict(ctx context.Context, user string, force bool, reason s
 		}
 		return out, answer.Errorf(answer.NotFound, "user %s is unknown: no endpoint of theirs is in the directory or came here, and they were not invited here", user)
 	}
-	reach := a.Verifier.Clock().Now().Add(evictionMargin)
-	return a.evictAll(ctx, out, identity.Eviction{User: user, Admitted: latest(reach, admissions...), Reason: reason})
+	admitted := latest(a.Verifier.Clock().Now().Add(evictionMargin), admissions...)
+	return a.evictAll(ctx, out, identity.Eviction{User: user, Admitted: admitted, Reason: reason})
 }
 
 // EvictDevice cuts off one endpoint, or a hub: the other endpoints of its user go on. With force it
@@ -314,7 +314,7 @@ func (a *Authority) offerTrust(ctx context.Context, list *identity.Trust) (*tunn
 // firstUseful is what a person reads of the failures at several hubs: never a conflict at a hub
 // that we are not connected to.
 func firstUseful(errs []error) error {
-	err := errors.Join(errs...)
+	err := answer.Join(errs...)
 	if answer.CodeOf(err) == answer.Conflict {
 		return answer.Errorf(answer.Unavailable, "%v", err)
 	}

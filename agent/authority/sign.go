@@ -86,7 +86,7 @@ func (a *Authority) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, e
 	if err := a.Book.Redeem(inv, identity.IDOf(key), now); err != nil {
 		return nil, err
 	}
-	if err := a.Book.NoteAdmitted(identity.IDOf(key), inv.User, now); err != nil {
+	if err := a.Book.NoteAdmitted(identity.IDOf(key), inv.User, inv.Admitted, now); err != nil {
 		return nil, err
 	}
 	a.Log.Info("admitted a device with a join token", "user", inv.User, "endpoint", r.Join.Name, "id", identity.IDOf(key))

@@ -92,7 +92,7 @@ func (a *Authority) Invite(ctx context.Context, user string, key ed25519.PublicK
 	if err != nil {
 		return nil, err
 	}
-	if err := a.Book.NoteAdmitted(identity.IDOf(key), user, now); err != nil {
+	if err := a.Book.NoteAdmitted(identity.IDOf(key), user, admitted, now); err != nil {
 		return nil, err
 	}
 	p.Agent = &identity.PermitAgent{Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}

@@ -21,12 +21,17 @@ type Users struct {
 }
 
 // Users returns the users of endpoints, one of which, with a name and a certificate, is this one.
-func (k *Directory) Users(eps []apps.Endpoint, own identity.Subject, self string) *Users {
+// The certificate of a user who was evicted and is a member again says a time that has yet to come:
+// when they were admitted is known where they were.
+func (k *Directory) Users(eps []apps.Endpoint, own identity.Subject, self string, now time.Time) *Users {
 	u := &Users{k, self, map[string]*api.User{}}
 	for _, e := range eps {
 		d := api.Device{ID: e.ID, Name: e.Name, Admitted: e.Admitted, Until: k.Until(e.ID)}
 		if e.Local {
 			d.Admitted, d.Until = own.Admitted, own.NotAfter
+		}
+		if d.Admitted.After(now) {
+			d.Admitted = time.Time{}
 		}
 		one := u.of(e.User)
 		one.Endpoints, one.Devices = append(one.Endpoints, e.Name), append(one.Devices, d)
@@ -52,6 +57,9 @@ func (u *Users) Admitted(id identity.ID, user string, at time.Time) {
 		i = len(one.Devices) - 1
 	}
 	one.Devices[i].By = u.self
+	if one.Devices[i].Admitted.IsZero() {
+		one.Devices[i].Admitted = at
+	}
 }
 
 // Invited notes that a token for a user is open until a time.

@@ -75,8 +75,8 @@ func (b *Book) NoteInvited(user string, admitted time.Time) error {
 }
 
 // NoteAdmitted implements [authority.Book].
-func (b *Book) NoteAdmitted(id identity.ID, user string, now time.Time) error {
-	return noteAdmitted(b.db, b.name, id, user, now)
+func (b *Book) NoteAdmitted(id identity.ID, user string, admitted, now time.Time) error {
+	return noteAdmitted(b.db, b.name, id, user, admitted, now)
 }
 
 // Admissions returns the endpoints that were admitted here.

@@ -42,8 +42,9 @@ type Device struct {
 
 // Admission is an endpoint that this one has admitted.
 type Admission struct {
-	User string `json:"user"`
-	At   int64  `json:"at"` // Unix seconds
+	User     string `json:"user"`
+	Admitted int64  `json:"admitted,omitempty"` // Unix seconds, in its certificate: after an eviction, later than At
+	At       int64  `json:"at"`                 // Unix seconds
 }
 
 func schema() []store.Migration { return nil }
@@ -145,7 +146,7 @@ func noteInvited(db *store.DB, mesh, user string, admitted time.Time) error {
 const admittedFor = identity.MemberLifetime
 
 // noteAdmitted remembers that an endpoint was admitted here.
-func noteAdmitted(db *store.DB, mesh string, id identity.ID, user string, now time.Time) error {
+func noteAdmitted(db *store.DB, mesh string, id identity.ID, user string, admitted, now time.Time) error {
 	return db.Update(func(tx *store.Tx) error {
 		var old []string
 		err := admitTable.ForEach(tx, mesh+"/", func(key string, r Admission) error {
@@ -162,7 +163,7 @@ func noteAdmitted(db *store.DB, mesh string, id identity.ID, user string, now ti
 		if err != nil {
 			return err
 		}
-		return admitTable.Put(tx, mesh+"/"+string(id), Admission{User: user, At: now.Unix()})
+		return admitTable.Put(tx, mesh+"/"+string(id), Admission{user, admitted.Unix(), now.Unix()})
 	})
 }
 
