@@ -109,7 +109,7 @@ var arrows = []arrow{
 	{"apps/cloud/blocks", nil, "a block knows no file, and nobody who has it"},
 	{"apps/cloud/entry", []string{"apps", "apps/cloud/blocks", "apps/rooted", "tunnel/identity", "tunnel/identity/policy"}, "what was said of a file does not depend on who passes it on"},
 	{"apps/cloud/index", []string{"apps", "apps/cloud/blocks", "apps/cloud/entry", "apps/rooted", "tunnel/answer", "tunnel/identity"}, "what is known of files touches no file"},
-	{"apps/cloud/rule", []string{"apps", "apps/cloud/entry", "apps/settings", "tunnel/answer"}, "whom a file is shared with does not depend on what is in it"},
+	{"apps/cloud/rule", []string{"apps", "apps/cloud/entry", "apps/settings"}, "whom a file is shared with does not depend on what is in it"},
 	{"apps/cloud/wire", []string{"apps/cloud/blocks"}, "frames know no file"},
 	{"apps/cloud/fetch", []string{"apps/cloud/blocks", "apps/cloud/wire", "tunnel/identity"}, "a content is fetched without knowing its name"},
 	{"apps/cloud/give", []string{"apps/cloud/blocks", "apps/cloud/index", "apps/cloud/wire"}, "what is given knows neither the peer nor the directory"},

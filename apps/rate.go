@@ -6,11 +6,28 @@ import (
 	"strings"
 )
 
-// ParseRate reads bytes a second as people write them: "500K", "1.5M", "2G" or a plain number, in
-// units of 1024. "off" is zero, which means no limit.
+// ParseSize reads a number of bytes as people write them: "500K", "1.5M", "2G" or a plain number, in
+// units of 1024. "off" is zero.
+func ParseSize(s string) (int64, error) {
+	n, ok := bytesOf(s)
+	if !ok {
+		return 0, fmt.Errorf("%q is not a size such as 500M or 10G, or off", s)
+	}
+	return n, nil
+}
+
+// ParseRate reads bytes a second in the form of [ParseSize]. Zero means no limit.
 func ParseRate(s string) (int64, error) {
+	n, ok := bytesOf(s)
+	if !ok {
+		return 0, fmt.Errorf("%q is not a rate such as 500K or 2M, in bytes a second, or off", s)
+	}
+	return n, nil
+}
+
+func bytesOf(s string) (n int64, ok bool) {
 	if s == "off" {
-		return 0, nil
+		return 0, true
 	}
 	unit, number := 1.0, s
 	if i := len(s) - 1; i > 0 {
@@ -19,8 +36,5 @@ func ParseRate(s string) (int64, error) {
 		}
 	}
 	v, err := strconv.ParseFloat(number, 64)
-	if err != nil || !(v*unit >= 1 && v*unit < 1<<50) {
-		return 0, fmt.Errorf("%q is not a rate such as 500K or 2M, in bytes a second, or off", s)
-	}
-	return int64(v * unit), nil
+	return int64(v * unit), err == nil && v*unit >= 1 && v*unit < 1<<50
 }

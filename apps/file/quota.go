@@ -31,18 +31,19 @@ type claims struct {
 // claimed is the room of one user while offers of theirs are open. What comes meanwhile is of these
 // offers, so it is not looked for in the inbox: it would count twice.
 type claimed struct {
-	there  int64 // bytes in the inbox when the first of the offers came, and of those that have ended
-	coming int64 // bytes of those that are open
-	open   int
+	look   sync.Once // into the inbox, which takes a while: the lock is not held
+	err    error     // of that
+	there  int64     // bytes in the inbox when the first of the offers came, and of those that have ended
+	coming int64     // bytes of those that are open; guarded by claims.mu, as there is from the look on
+	open   int       // guarded by claims.mu
 }
 
 // claim keeps room in the inbox for what a user offers, until release is called: while somebody is
 // asked, and while it comes. came says whether any of it may have come. The own user has as much as
 // the disk.
 func (a *App) claim(i Inbox, p apps.Peer, items []Item) (release func(came bool), err error) {
-	self := a.host.Mesh.Self()
 	most, limited := i.quota()
-	if !limited || p.User == self.User {
+	if !limited || p.User == a.host.Mesh.Self().User {
 		return func(bool) {}, nil
 	}
 	var offered int64
@@ -50,27 +51,45 @@ func (a *App) claim(i Inbox, p apps.Peer, items []Item) (release func(came bool)
 		offered += item.Size
 	}
 	c := &a.claims
+	of := c.enter(p.User)
+	of.look.Do(func() { of.there, of.err = bytesOf(i.dir(), p.User) })
+	if err := a.take(of, p, offered, most); err != nil {
+		c.release(p.User, 0, false)
+		return nil, err
+	}
+	return func(came bool) { c.release(p.User, offered, came) }, nil
+}
+
+// take adds to the room that a user has taken, where there is so much.
+func (a *App) take(of *claimed, p apps.Peer, offered, most int64) error {
+	if of.err != nil {
+		return of.err
+	}
+	a.claims.mu.Lock()
+	defer a.claims.mu.Unlock()
+	if offered > most-of.there-of.coming {
+		self := a.host.Mesh.Self().Name
+		return answer.Errorf(answer.Limit, "the inbox of %s takes %d bytes of user %q; %d are there, %d on their way, and these are %d. Its owner can make room, or allow more: ztm ep %s file inbox --quota SIZE",
+			self, most, p.User, of.there, of.coming, offered, self)
+	}
+	of.coming += offered
+	return nil
+}
+
+// enter begins an offer, which release ends.
+func (c *claims) enter(user string) *claimed {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	of := c.of[p.User]
-	if of == nil {
-		there, err := bytesOf(i.dir(), p.User)
-		if err != nil {
-			return nil, err
-		}
-		of = &claimed{there: there}
-	}
-	if offered > most-of.there-of.coming {
-		return nil, answer.Errorf(answer.Limit, "the inbox of %s takes %d bytes of user %q; %d are there, %d on their way, and these are %d. Its owner can make room, or allow more: ztm ep %s file inbox --quota SIZE",
-			self.Name, most, p.User, of.there, of.coming, offered, self.Name)
-	}
 	if c.of == nil {
 		c.of = map[string]*claimed{}
 	}
-	c.of[p.User] = of
-	of.coming += offered
+	of := c.of[user]
+	if of == nil {
+		of = &claimed{}
+		c.of[user] = of
+	}
 	of.open++
-	return func(came bool) { c.release(p.User, offered, came) }, nil
+	return of
 }
 
 func (c *claims) release(user string, bytes int64, came bool) {

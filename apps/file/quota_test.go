@@ -85,3 +85,31 @@ func TestAnOfferThatWasNotWantedLeavesItsRoomToOthers(t *testing.T) {
 		release(false)
 	}
 }
+
+func TestNobodyWaitsWhileTheInboxOfAnotherUserIsLookedThrough(t *testing.T) {
+	a, in := claimant(t)
+	offer := []Item{{Path: apps.Bytes("x"), Size: 1}}
+	looking, looked := make(chan struct{}), make(chan struct{})
+	carol := a.claims.enter("carol")
+	go carol.look.Do(func() { close(looking); <-looked })
+	<-looking
+	claimed := make(chan error, 2)
+	claim := func(user string) {
+		_, err := a.claim(in, apps.Peer{User: user}, offer)
+		claimed <- err
+	}
+	go claim("carol")
+	appstest.Eventually(t, "carol has two offers", func() bool {
+		a.claims.mu.Lock()
+		defer a.claims.mu.Unlock()
+		return carol.open == 2
+	})
+	go claim("bob")
+	if err := <-claimed; err != nil {
+		t.Error(err)
+	}
+	close(looked)
+	if err := <-claimed; err != nil {
+		t.Error(err)
+	}
+}

@@ -231,15 +231,16 @@ func onOff(x *cli.Context, name string) (*bool, error) {
 	return &on, nil
 }
 
-func rate(x *cli.Context, name string) (*int64, error) {
+// amount reads an option that is a number of bytes; nil where it was not given.
+func amount(x *cli.Context, name string, parse func(string) (int64, error)) (*int64, error) {
 	if !x.IsSet(name) {
 		return nil, nil
 	}
-	r, err := apps.ParseRate(x.String(name))
+	n, err := parse(x.String(name))
 	if err != nil {
 		return nil, apps.Usagef("--%s: %v", name, err)
 	}
-	return &r, nil
+	return &n, nil
 }
 
 // patterns reads an option that is patterns; nil where it was not given. An empty one is none.
@@ -310,7 +311,7 @@ func (k *client) mirrorCommand() *cli.Command {
 			if c.Selective, err = onOff(x, "selective"); err != nil {
 				return err
 			}
-			if c.Limit, err = rate(x, "limit"); err != nil {
+			if c.Limit, err = amount(x, "limit", apps.ParseRate); err != nil {
 				return err
 			}
 			c.Include, c.Exclude = patterns(x, "include"), patterns(x, "exclude")
@@ -360,13 +361,13 @@ func (k *client) configCommand() *cli.Command {
 			if change.Exec, err = onOff(x, "exec"); err != nil {
 				return err
 			}
-			if change.LimitDown, err = rate(x, "limit-down"); err != nil {
+			if change.LimitDown, err = amount(x, "limit-down", apps.ParseRate); err != nil {
 				return err
 			}
-			if change.LimitUp, err = rate(x, "limit-up"); err != nil {
+			if change.LimitUp, err = amount(x, "limit-up", apps.ParseRate); err != nil {
 				return err
 			}
-			if change.Quota, err = rate(x, "quota"); err != nil {
+			if change.Quota, err = amount(x, "quota", apps.ParseSize); err != nil {
 				return apps.Usagef("--quota: %q is no size such as 500M or 10G, nor off", x.String("quota"))
 			}
 			return k.config(x.Context, change, x.NumFlags() > 0)

@@ -8,7 +8,6 @@ import (
 	"ztm/apps"
 	"ztm/apps/cloud/entry"
 	"ztm/apps/settings"
-	"ztm/tunnel/answer"
 )
 
 // Rules is the rules of the directories of one user. Its methods may be called from any goroutine;
@@ -50,7 +49,7 @@ func (r *Rules) Set(path string, readers entry.Readers) (undo func() error, err 
 		err = r.table.Set(key, shared{readers}, nil)
 	}
 	if err != nil {
-		return nil, answer.Errorf(answer.BadRequest, "%v", err)
+		return nil, err
 	}
 	return undo, nil
 }

@@ -84,10 +84,10 @@ type full struct{ apps.State }
 
 func (full) Save(string, any) error { return errors.New("the disk is full") }
 
-func TestARuleThatCannotBeSavedIsAnError(t *testing.T) {
+func TestARuleThatCannotBeSavedIsNoFaultOfWhoAskedForIt(t *testing.T) {
 	s := memory(t)
-	if undo, err := rule.New(full{s}).Set("docs", entry.Readers{All: true}); err == nil || undo != nil || answer.CodeOf(err) == "" {
-		t.Errorf("no error: %v", err)
+	if undo, err := rule.New(full{s}).Set("docs", entry.Readers{All: true}); err == nil || undo != nil || errors.As(err, new(*answer.Error)) {
+		t.Errorf("the error of the store is told as %v", err)
 	}
 	wants(t, rule.New(s), map[string]string{"docs/x": nobody})
 }

@@ -299,9 +299,9 @@ func setInbox(x *cli.Context, c apps.Console) error {
 		change.InboxDir = &dir
 	}
 	if x.IsSet("quota") {
-		quota, err := apps.ParseRate(x.String("quota"))
+		quota, err := apps.ParseSize(x.String("quota"))
 		if err != nil {
-			return apps.Usagef("--quota: %q is no size such as 500M or 10G, nor off", x.String("quota"))
+			return apps.Usagef("--quota: %v", err)
 		}
 		if quota == 0 {
 			quota = -1
