@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/index"
 	"ztm/apps/settings"
 	"ztm/tunnel/answer"
@@ -22,7 +23,7 @@ type Named struct {
 
 // routes is the API:
 //
-//	GET   /files?path=P[&offline=1]   []File          GET, PATCH /config   Config, ConfigChange
+//	GET   /files?path=P[&offline=1]   []File          GET, PATCH /config   config.Config, config.Change
 //	GET   /file?path=P                Described       GET   /status        Status
 //	POST  /publish, /unpublish, /erase  Named -> []Result
 //	POST  /share                      ShareChange -> []Result
@@ -37,7 +38,7 @@ type Named struct {
 //	POST  /restore                    Restoring -> Version
 func (a *App) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/config", settings.API(&a.settings, a.log(), (*Config).Apply, func(before, after Config) (settings.Prepared, error) {
+	mux.Handle("/config", settings.API(&a.settings, a.log(), (*config.Config).Apply, func(before, after config.Config) (settings.Prepared, error) {
 		return settings.Prepared{Commit: func() { a.configured(before, after) }}, nil
 	}))
 	for pattern, f := range map[string]func(*http.Request) (any, error){

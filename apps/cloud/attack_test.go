@@ -20,6 +20,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/appstest"
 	"ztm/apps/cloud/blocks"
+	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/wire"
@@ -259,7 +260,7 @@ func TestAFileIsExecutableOnlyIfPublishedSoAndAllowedHere(t *testing.T) {
 		os.Chmod(alice.file("alice", path), tt.mode)
 		alice.must("POST", "publish", Named{Path: path, Share: []string{"bob"}}, nil)
 		if tt.allow {
-			bob.must("PATCH", "config", ConfigChange{Exec: &yes}, nil)
+			bob.must("PATCH", "config", config.Change{Exec: &yes}, nil)
 		}
 		bob.wants("/users/alice/"+path, random(10+i))
 		if st, err := os.Stat(bob.file("alice", path)); err != nil || st.Mode() != tt.want {

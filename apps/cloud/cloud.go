@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/fetch"
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/load"
@@ -40,7 +41,7 @@ const Name = "cloud"
 // App is the cloud of one mesh. Make it with [New].
 type App struct {
 	host     apps.Host
-	settings settings.Value[Config]
+	settings settings.Value[config.Config]
 	rules    *rule.Rules
 	mirrored settings.Table[mirror.Setting]
 	index    *index.Index // nil where it could not be read; static
@@ -94,7 +95,7 @@ var _ apps.App = (*App)(nil)
 
 // New makes the app.
 func New(h apps.Host) apps.App {
-	a := &App{now: time.Now, host: h, settings: settings.Value[Config]{State: h.State, Check: checkConfig},
+	a := &App{now: time.Now, host: h, settings: settings.Value[config.Config]{State: h.State, Check: config.Check},
 		rules:    rule.New(h.State),
 		mirrored: settings.Table[mirror.Setting]{State: h.State, Prefix: "mirror/", Check: checkMirror}, mirrors: map[string]*mirroring{},
 		peers: map[identity.ID]*known{}, problems: map[string]Problem{}, suspects: map[string]bool{},

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ztm/apps/appstest"
+	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/load"
 )
 
@@ -32,7 +33,7 @@ func newPlace(t *testing.T, n *appstest.Net, name, user string) *place {
 	t.Helper()
 	p := &place{t: t, host: n.Join(name, user), dir: filepath.Join(t.TempDir(), name)}
 	p.start()
-	p.must("PATCH", "config", ConfigChange{LocalDir: &p.dir}, nil)
+	p.must("PATCH", "config", config.Change{LocalDir: &p.dir}, nil)
 	return p
 }
 
@@ -440,7 +441,7 @@ func TestAUsersFilesAreKeptHereWithinTheQuota(t *testing.T) {
 	}
 	carol.publish("x", random(300), "bob")
 	quota := int64(320)
-	bob.must("PATCH", "config", ConfigChange{Quota: &quota}, nil)
+	bob.must("PATCH", "config", config.Change{Quota: &quota}, nil)
 	d, err := bob.download("/users/alice/d")
 	if err != nil || d.Done != 3 || len(d.Failed) != 1 {
 		t.Fatalf("%+v, %v", d, err)
@@ -459,7 +460,7 @@ func TestAUsersFilesAreKeptHereWithinTheQuota(t *testing.T) {
 		t.Errorf("in place of another one: %+v, %v", d, err)
 	}
 	quota = 0
-	bob.must("PATCH", "config", ConfigChange{Quota: &quota}, nil)
+	bob.must("PATCH", "config", config.Change{Quota: &quota}, nil)
 	if d, err := bob.download("/users/alice/d"); err != nil || d.Done != 4 {
 		t.Errorf("without a quota: %+v, %v", d, err)
 	}
@@ -469,7 +470,7 @@ func TestTwoAgentsDoNotShareADirectory(t *testing.T) {
 	var n appstest.Net
 	alice, bob := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "bob")
 	alice.publish("x", random(10))
-	bob.must("PATCH", "config", ConfigChange{LocalDir: &alice.dir}, nil)
+	bob.must("PATCH", "config", config.Change{LocalDir: &alice.dir}, nil)
 	if err := bob.call("GET", "files?path=/", nil, nil); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("err is %v", err)
 	}
@@ -489,7 +490,7 @@ func TestAPublisherThatLostItsDatabaseGoesOnWhereItWas(t *testing.T) {
 		alice.app.host.State.Delete(k)
 	}
 	alice.start()
-	alice.must("PATCH", "config", ConfigChange{LocalDir: &alice.dir}, nil)
+	alice.must("PATCH", "config", config.Change{LocalDir: &alice.dir}, nil)
 	if got := alice.files("/users/alice&offline=1"); got["/users/alice/x"].State != Unpublished || len(got) != 2 {
 		t.Fatalf("without a database: %v", got)
 	}

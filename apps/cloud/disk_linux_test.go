@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ztm/apps/appstest"
+	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/mirror"
 )
 
@@ -140,7 +141,7 @@ func TestWhatIsSaidToBeHereIsHereAfterALossOfPower(t *testing.T) {
 	var n appstest.Net
 	alice, bob := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "bob")
 	d := newPowerDisk(t)
-	bob.must("PATCH", "config", ConfigChange{LocalDir: &d.dir}, nil)
+	bob.must("PATCH", "config", config.Change{LocalDir: &d.dir}, nil)
 	bob.dir = d.dir
 	for version := range 2 {
 		content := random(3<<20 + version)

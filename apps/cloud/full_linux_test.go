@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ztm/apps/appstest"
+	"ztm/apps/cloud/config"
 )
 
 func TestOnAFullDiskTheErrorNamesTheFileAndTheRoom(t *testing.T) {
@@ -21,7 +22,7 @@ func TestOnAFullDiskTheErrorNamesTheFileAndTheRoom(t *testing.T) {
 		t.Skip("cannot mount: ", err)
 	}
 	defer unix.Unmount(disk, unix.MNT_DETACH)
-	bob.must("PATCH", "config", ConfigChange{LocalDir: &disk}, nil)
+	bob.must("PATCH", "config", config.Change{LocalDir: &disk}, nil)
 	bob.dir = disk
 	alice.publish("small", random(1000), "bob")
 	bob.wants("/users/alice/small", random(1000))

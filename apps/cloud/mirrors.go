@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/fetch"
 	"ztm/apps/cloud/index"
@@ -40,7 +41,7 @@ func stateOf(name string, m mirror.Setting) MirrorState {
 }
 
 func checkMirror(m mirror.Setting) (mirror.Setting, error) {
-	return m, errors.Join(m.Check(), checkLimit(m.Limit))
+	return m, errors.Join(m.Check(), config.CheckLimit(m.Limit))
 }
 
 const maxMirrors = 64

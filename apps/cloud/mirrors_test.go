@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ztm/apps/appstest"
+	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/mirror"
 	"ztm/apps/rooted"
 )
@@ -314,7 +315,7 @@ func TestWhatIsNotHereWhenAMirrorIsMadeWasNotDeleted(t *testing.T) {
 	b.has("docs/x", "one")
 	appstest.Eventually(t, "the other copy is known", func() bool { return a.files("docs")["/users/alice/docs/x"].Sources == 2 })
 	other := a.dir + "-other"
-	a.must("PATCH", "config", ConfigChange{LocalDir: &other}, nil)
+	a.must("PATCH", "config", config.Change{LocalDir: &other}, nil)
 	a.dir = other
 	c := bothWays
 	c.Path, c.DryRun = "docs", true
@@ -373,8 +374,8 @@ func TestAMirrorOnTheFlashOfARouterIsRefusedUnlessItsDirectoryWasChosen(t *testi
 	} {
 		a.on(tt.disk)
 		nowhere := filepath.Join(t.TempDir(), "other")
-		a.must("PATCH", "config", ConfigChange{LocalDir: &nowhere}, nil) // so that it is opened anew
-		a.must("PATCH", "config", ConfigChange{LocalDir: tt.dir}, nil)
+		a.must("PATCH", "config", config.Change{LocalDir: &nowhere}, nil) // so that it is opened anew
+		a.must("PATCH", "config", config.Change{LocalDir: tt.dir}, nil)
 		err := a.call("POST", "mirrors", mirror.Change{Path: fmt.Sprint("docs", *tt.dir == "", tt.disk.Flash), Upload: &yes}, nil)
 		if (err == nil) != tt.ok || err != nil && !strings.Contains(err.Error(), "--local-dir") {
 			t.Errorf("%+v in %q: %v", tt.disk, *tt.dir, err)
@@ -394,7 +395,7 @@ func TestSmallFlashHasNoTrash(t *testing.T) {
 		p.start()
 		p.on(tt.disk)
 		p.app.still = 20 * time.Millisecond
-		p.must("PATCH", "config", ConfigChange{LocalDir: &p.dir}, nil)
+		p.must("PATCH", "config", config.Change{LocalDir: &p.dir}, nil)
 		both := bothWays
 		both.Path = "docs"
 		p.must("POST", "mirrors", both, nil)

@@ -11,6 +11,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/appstest"
 	"ztm/apps/cloud/blocks"
+	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/index"
 )
 
@@ -75,7 +76,7 @@ func newHooked(t *testing.T, n *appstest.Net, name, user string) (*place, *hooke
 		return New(h)
 	})
 	p.app = app.(*App)
-	p.must("PATCH", "config", ConfigChange{LocalDir: &p.dir}, nil)
+	p.must("PATCH", "config", config.Change{LocalDir: &p.dir}, nil)
 	return p, s
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/cloud"
+	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/mirror"
 )
 
@@ -352,7 +353,7 @@ func (k *client) configCommand() *cli.Command {
 			if err := apps.NoArguments(x); err != nil {
 				return err
 			}
-			var change cloud.ConfigChange
+			var change config.Change
 			if x.IsSet("local-dir") {
 				dir := x.String("local-dir")
 				change.LocalDir = &dir

@@ -11,6 +11,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/cloud"
+	"ztm/apps/cloud/config"
 	"ztm/apps/progress"
 )
 
@@ -100,12 +101,12 @@ func (k *client) verify(ctx context.Context, path string) error {
 	return nil
 }
 
-func (k *client) config(ctx context.Context, change cloud.ConfigChange, set bool) error {
+func (k *client) config(ctx context.Context, change config.Change, set bool) error {
 	ep, err := k.Endpoint(ctx)
 	if err != nil {
 		return err
 	}
-	var c cloud.Config
+	var c config.Config
 	if set {
 		err = k.ask(ctx, http.MethodPatch, "config", change, &c)
 	} else {
