@@ -107,7 +107,7 @@ func New(h apps.Host) apps.App {
 		a.configured(c, c)
 	}
 	a.fetcher = fetch.New(fetch.Config{Open: a.openBlocks, Blocks: blocksAtATime})
-	a.loads = load.New(load.Config{Life: a.life, Begin: a.begin, Files: filesAtATime, Text: explain})
+	a.loads = load.New(load.Config{Life: a.life, Begin: a.begin, Files: filesAtATime, Waiting: filesWaiting, Text: explain})
 	a.noter.Index = a.index
 	return a
 }

@@ -15,6 +15,7 @@ import (
 	"ztm/apps/cloud/load"
 	"ztm/apps/cloud/note"
 	"ztm/apps/cloud/tree"
+	"ztm/apps/rooted"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
@@ -28,10 +29,20 @@ import (
 // begin begins a download, for which it is asked once who is online.
 func (a *App) begin(ctx context.Context, rate *fetch.Rate) load.Fetch {
 	online := a.online(ctx)
-	return func(ctx context.Context, row index.Row, progress func(fetch.Progress)) (string, error) {
-		return a.fetchFile(ctx, row, online, fetch.Want{Rate: rate, Progress: progress})
+	return func(ctx context.Context, row index.Row, progress func(fetch.Progress), came func()) (aside string, err error) {
+		for range attempts {
+			aside, err = a.fetchFile(ctx, row, online, fetch.Want{Rate: rate, Progress: progress}, came)
+			if aside != "" || !errors.Is(err, rooted.ErrChanged) {
+				break
+			}
+		}
+		return aside, err
 	}
 }
+
+// attempts is how often a file is fetched whose place somebody changes meanwhile. What has come is
+// there already.
+const attempts = 3
 
 // online returns the endpoints that are online.
 func (a *App) online(ctx context.Context) map[identity.ID]bool {
@@ -46,9 +57,9 @@ func (a *App) online(ctx context.Context) map[identity.ID]bool {
 	return on
 }
 
-// fetchFile fetches one file, unless it is there; w says how. aside is the name that an edited file
-// got that stood in its place.
-func (a *App) fetchFile(ctx context.Context, row index.Row, online map[identity.ID]bool, w fetch.Want) (aside string, err error) {
+// fetchFile fetches one file, unless it is there; w says how, and came is called when it has come.
+// aside is the name that an edited file got that stood in its place.
+func (a *App) fetchFile(ctx context.Context, row index.Row, online map[identity.ID]bool, w fetch.Want, came func()) (aside string, err error) {
 	known, err := a.index.Get(row.User, row.Path)
 	if err != nil {
 		return "", err
@@ -84,25 +95,34 @@ func (a *App) fetchFile(ctx context.Context, row index.Row, online map[identity.
 	if err := a.fill(ctx, t, p, known, w); err != nil {
 		return "", a.diskFull(t, row, err)
 	}
-	if info, err := t.Stat(row.User, row.Path); err == nil && !edited && !ours(known, info) { // meanwhile
+	if err := p.Again(); err != nil {
+		return "", err
+	}
+	if now := p.Before(); now != nil && !edited && !ours(known, now) { // meanwhile
 		if edited, there, err = a.here(t, known); err != nil || there {
 			p.Discard()
 			return "", err
 		}
 	}
+	came()
+	err = a.commit(t, p, known, func() (err error) {
+		aside, err = a.clear(p, known, edited)
+		return err
+	})
+	return aside, err
+}
+
+// clear moves away what stands where a file belongs. aside is the name that it got, unless it went to
+// the trash.
+func (a *App) clear(p *tree.Pending, k *index.Known, edited bool) (aside string, err error) {
 	switch {
 	case edited:
-		aside, err = p.SetAside(a.host.Mesh.Self().Name, a.now())
-	case known.Local != nil && len(known.Local.Vector) > 0 && entry.Compare(known.Local.Vector, known.Vector) == entry.Concurrent:
+		return p.SetAside(a.host.Mesh.Self().Name, a.now())
+	case k.Local != nil && len(k.Local.Vector) > 0 && entry.Compare(k.Local.Vector, k.Vector) == entry.Concurrent:
 		// All who have the version that lost give it the same name.
-		aside, err = p.SetAside(hex.EncodeToString(known.Local.Hash[:4]), time.Unix(0, known.Local.Changed))
-	default:
-		err = p.Trash(known.User, known.Path, a.now())
+		return p.SetAside(hex.EncodeToString(k.Local.Hash[:4]), time.Unix(0, k.Local.Changed))
 	}
-	if err != nil {
-		return "", err
-	}
-	return aside, a.commit(t, p, known)
+	return "", p.Trash(k.User, k.Path, a.now())
 }
 
 // claim keeps room for a file in what its user may have here.
@@ -171,9 +191,11 @@ func (a *App) fill(ctx context.Context, t *tree.Tree, p *tree.Pending, k *index.
 		return err
 	}
 	w.Content, w.File, w.Left = k.Content(), p.Pending.File, st.Size()
-	if old, info, err := t.Open(k.User, k.Path); err == nil {
-		defer old.Close()
-		w.Old, w.OldSize = old, info.Size()
+	if p.Replaces() {
+		if old, info, err := t.Open(k.User, k.Path); err == nil {
+			defer old.Close()
+			w.Old, w.OldSize = old, info.Size()
+		}
 	}
 	list, err := a.fetcher.Fetch(ctx, w)
 	if errors.Is(err, fetch.ErrNoSource) {
@@ -185,16 +207,18 @@ func (a *App) fill(ctx context.Context, t *tree.Tree, p *tree.Pending, k *index.
 	return a.saveList(k, list)
 }
 
-// commit gives a complete file its name, and says in the index that it is here.
-func (a *App) commit(t *tree.Tree, p *tree.Pending, k *index.Known) error {
+// commit gives a complete file its name, which clear makes free, and says in the index that it is here.
+func (a *App) commit(t *tree.Tree, p *tree.Pending, k *index.Known, clear func() error) error {
 	c, err := a.settings.Get()
 	if err != nil {
 		return err
 	}
 	return a.noter.Note(t, note.Entry{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.All}, Size: k.Size,
 		Commit: func(durable bool) (*index.Local, error) {
-			err := p.Commit(tree.Perm(k.Exec && c.Exec), time.UnixMilli(k.Time), durable)
-			if err != nil {
+			if err := clear(); err != nil {
+				return nil, err
+			}
+			if err := p.Commit(tree.Perm(k.Exec && c.Exec), time.UnixMilli(k.Time), durable); err != nil {
 				return nil, err
 			}
 			return localOf(p.Written(), k.Content()), nil

@@ -3,6 +3,7 @@
 package cloud
 
 const (
-	filesAtATime  = 8 // that are fetched
-	blocksAtATime = 2 // in flight, over all files
+	filesAtATime  = 8  // that are fetched
+	filesWaiting  = 32 // for the disk, beside those: each has two open files
+	blocksAtATime = 2  // in flight, over all files
 )

@@ -74,6 +74,9 @@ func (d *Dir) Create(n Name, key string, replace bool) (*Pending, error) {
 // Replaces reports whether a file stood under the name at Create.
 func (p *Pending) Replaces() bool { return p.before != nil }
 
+// Before returns what stood under the name at Create, or at the last Again; nil for nothing.
+func (p *Pending) Before() fs.FileInfo { return p.before }
+
 // Again looks once more at what stands under the name: that is what Commit may replace, and nothing
 // that comes later. It is for who has moved away what stood there.
 func (p *Pending) Again() error { return p.look() }
@@ -206,6 +209,14 @@ func (p *Pending) Commit(perm fs.FileMode, changed time.Time, durable bool) erro
 
 // take gives the file its name, if what stands there is what stood there.
 func (p *Pending) take() error {
+	if err := p.Unchanged(); err != nil {
+		return err
+	}
+	return p.rename()
+}
+
+// Unchanged returns [ErrChanged] if something else stands under the name than what stood there.
+func (p *Pending) Unchanged() error {
 	now := &Pending{dir: p.dir, name: p.name, replaces: p.replaces}
 	if err := now.look(); err != nil {
 		return err
@@ -213,7 +224,7 @@ func (p *Pending) take() error {
 	if (now.before == nil) != (p.before == nil) || now.before != nil && !unchanged(p.before, now.before) {
 		return fmt.Errorf("%v: %w", p.name, ErrChanged)
 	}
-	return p.rename()
+	return nil
 }
 
 // settle writes all that belongs to the file itself.

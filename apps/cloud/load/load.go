@@ -1,6 +1,7 @@
 // Package load runs the downloads of an endpoint, and says how far each is.
 //
 //	Start(files) -> a slot for each, all downloads together -> one file after the other is fetched
+//	             -> all of it has come: its slot goes to the next one, and it waits for the disk
 //	             -> Progress: what is there, what failed, what went aside
 //
 // How a file is fetched is the caller's.
@@ -19,22 +20,25 @@ import (
 	"ztm/tunnel/answer"
 )
 
-// Fetch fetches one file. aside is the name that an edited file got that stood in its place.
-type Fetch func(ctx context.Context, row index.Row, progress func(fetch.Progress)) (aside string, err error)
+// Fetch fetches one file. It calls came when all of it is here and only the disk is waited for; many
+// files do that together. aside is the name that an edited file got that stood in its place.
+type Fetch func(ctx context.Context, row index.Row, progress func(fetch.Progress), came func()) (aside string, err error)
 
 // Config says what downloads do.
 type Config struct {
-	Life  context.Context // of all downloads
-	Begin func(context.Context, *fetch.Rate) Fetch
-	Files int                // that are fetched at a time, by all downloads
-	Text  func(error) string // writes an error for people
+	Life    context.Context // of all downloads
+	Begin   func(context.Context, *fetch.Rate) Fetch
+	Files   int                // that are fetched at a time, by all downloads
+	Waiting int                // that wait for the disk at a time, beside these
+	Text    func(error) string // writes an error for people
 }
 
 // Loads is all downloads that are remembered. Make it with [New]. Its methods may be called from any
 // goroutine.
 type Loads struct {
 	Config
-	slots   chan struct{}
+	slots   chan struct{} // has one for each file that is fetched
+	waits   chan struct{} // has one for each file that waits for the disk
 	running sync.WaitGroup
 
 	mu  sync.Mutex
@@ -43,7 +47,7 @@ type Loads struct {
 
 // New makes Loads.
 func New(c Config) *Loads {
-	return &Loads{Config: c, slots: make(chan struct{}, c.Files), all: map[string]*Load{}}
+	return &Loads{Config: c, slots: make(chan struct{}, c.Files), waits: make(chan struct{}, c.Waiting), all: map[string]*Load{}}
 }
 
 // Load is one request to fetch files.
@@ -197,8 +201,9 @@ func (d *Load) run(ctx context.Context, rows []index.Row, one Fetch) {
 		case <-ctx.Done(): // others may have all slots for long
 		case d.of.slots <- struct{}{}:
 			files.Go(func() {
-				defer func() { <-d.of.slots }()
-				d.one(ctx, row, one)
+				p := place{d.of, d.of.slots}
+				defer p.leave()
+				d.one(ctx, row, one, p.wait)
 			})
 		}
 	}
@@ -209,8 +214,25 @@ func (d *Load) run(ctx context.Context, rows []index.Row, one Fetch) {
 	close(d.ended)
 }
 
+// place is the one that a file has: among those that are fetched, or those that wait for the disk.
+type place struct {
+	of *Loads
+	in chan struct{}
+}
+
+// wait moves on to those that wait for the disk, once there is room.
+func (p *place) wait() {
+	if p.in == p.of.slots {
+		p.of.waits <- struct{}{}
+		p.leave()
+		p.in = p.of.waits
+	}
+}
+
+func (p *place) leave() { <-p.in }
+
 // one fetches one file and notes how that went.
-func (d *Load) one(ctx context.Context, row index.Row, one Fetch) {
+func (d *Load) one(ctx context.Context, row index.Row, one Fetch, came func()) {
 	f := &fetching{}
 	d.mu.Lock()
 	d.current[row.Name()] = f
@@ -219,7 +241,7 @@ func (d *Load) one(ctx context.Context, row index.Row, one Fetch) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		f.Progress = p
-	})
+	}, came)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.current, row.Name())

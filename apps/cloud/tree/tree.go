@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"ztm/apps/cloud/trash"
@@ -28,6 +29,9 @@ type Tree struct {
 	dir  string
 	root *rooted.Dir
 	lock *os.File
+
+	pruning sync.Mutex
+	pruned  time.Time // the last time; guarded by pruning
 }
 
 // lockName is the file that says that a directory is in use. No path of a file can name it.
@@ -174,8 +178,12 @@ func (p *Pending) Keep() error { return errors.Join(p.Pending.Keep(), p.dir.Clos
 func (p *Pending) Discard() error { return errors.Join(p.Pending.Discard(), p.dir.Close()) }
 
 // SetAside gives what stands under the name another name, which says that it is one side of a
-// conflict, and returns that. Then the file is written as if nothing had stood there.
+// conflict, and returns that. Then the file is written as if nothing had stood there. What stands
+// there has to be what stood there: who calls has judged that.
 func (p *Pending) SetAside(endpoint string, now time.Time) (as string, err error) {
+	if err := p.Unchanged(); err != nil || !p.Replaces() {
+		return "", err
+	}
 	for n := range mostConflicts {
 		as = ConflictName(string(p.name.Bytes()), endpoint, now.Add(time.Duration(n)*time.Second))
 		var name rooted.Name
@@ -193,10 +201,14 @@ func (p *Pending) SetAside(endpoint string, now time.Time) (as string, err error
 }
 
 // Trash moves what stands under the name to the trash, and then the file is written as if nothing had
-// stood there. Where there is no trash, the file takes the place of what stands there.
+// stood there. Where there is no trash, the file takes the place of what stands there. As SetAside, it
+// takes nothing that has come since.
 func (p *Pending) Trash(user, path string, now time.Time) error {
-	if !p.t.Keeps() {
+	if !p.t.Keeps() || !p.Replaces() {
 		return nil
+	}
+	if err := p.Unchanged(); err != nil {
+		return err
 	}
 	if err := p.t.Trash(user, path, now); err != nil {
 		return err
@@ -230,8 +242,17 @@ func (t *Tree) Trash(user, path string, now time.Time) error {
 	return err
 }
 
+// prunePause is how long the trash is left as it is: each look goes through all that is in it.
+const prunePause = time.Minute
+
 // prune removes from the trash what is old, or too much.
 func (t *Tree) prune(now time.Time) error {
+	t.pruning.Lock()
+	defer t.pruning.Unlock()
+	if since := now.Sub(t.pruned); 0 <= since && since < prunePause {
+		return nil
+	}
+	t.pruned = now
 	free, known := t.root.Free()
 	if !known {
 		return nil

@@ -3,6 +3,7 @@ package tree
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"ztm/apps/appstest"
 	"ztm/apps/cloud/trash"
+	"ztm/apps/rooted"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -43,10 +45,12 @@ func TestTwoThatWriteTheSameContentBothCommitAllOfIt(t *testing.T) {
 			both = append(both, p)
 		}
 		for i, p := range both {
-			var err error
-			if i > 0 {
+			err := p.Again()
+			switch {
+			case err != nil:
+			case i > 0:
 				err = move(p)
-			} else {
+			default:
 				err = p.Trash("u", "d/f", time.Now())
 			}
 			if err == nil {
@@ -57,6 +61,76 @@ func TestTwoThatWriteTheSameContentBothCommitAllOfIt(t *testing.T) {
 				t.Errorf("%s: after commit %d it is %q: %v, %v", name, i, b, err, rerr)
 			}
 		}
+	}
+}
+
+func TestWhatSomebodyHasWrittenMeanwhileIsNotMovedAway(t *testing.T) {
+	for name, move := range map[string]func(*Pending) error{
+		"trash": func(p *Pending) error { return p.Trash("u", "f", time.Now()) },
+		"aside": func(p *Pending) error { _, err := p.SetAside("ep", time.Now()); return err },
+	} {
+		for _, before := range []string{"", "old"} {
+			tr, dir := newTree(t)
+			file := filepath.Join(dir, "users/u/f")
+			write := func(text string) {
+				if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, []byte(text), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if before != "" {
+				write(before)
+			}
+			p, err := tr.Create("u", "f", "key")
+			if err != nil {
+				t.Fatal(err)
+			}
+			write("an edit")
+			if err = move(p); err == nil {
+				err = p.Commit(0o600, time.Time{}, false)
+			}
+			p.Keep()
+			if b, _ := os.ReadFile(file); !errors.Is(err, rooted.ErrChanged) || string(b) != "an edit" {
+				t.Errorf("%s, %q before: %q stands there, %v", name, before, b, err)
+			}
+		}
+	}
+}
+
+func TestTheTrashIsLookedThroughOnceAMinute(t *testing.T) {
+	tr, dir := newTree(t)
+	at := func(name string, now time.Time) {
+		file := filepath.Join(dir, "users/u", name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, nil, 0o600), tr.Trash("u", name, now)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := func(want int) {
+		t.Helper()
+		if items, err := tr.Trashed(); err != nil || len(items) != want {
+			t.Errorf("the trash has %d files, want %d: %v", len(items), want, err)
+		}
+	}
+	begun := time.Now()
+	old := begun.Add(trash.MaxAge - time.Second)
+	at("first", begun)
+	at("second", old)
+	at("third", old.Add(prunePause/2)) // the first is too old by now
+	left(3)
+	at("fourth", old.Add(prunePause))
+	left(3)
+}
+
+func TestAFileWhereNothingStoodLeavesNothingInTheTrash(t *testing.T) {
+	tr, dir := newTree(t)
+	p, err := tr.Create("u", "d/f", "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(p.Trash("u", "d/f", time.Now()), p.Commit(0o600, time.Time{}, false), p.Keep()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, ".ztm-trash")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("there is a trash: %v", err)
 	}
 }
 
