@@ -9,7 +9,9 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -17,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,6 +51,9 @@ func (r *rig) startEtcds(ctx context.Context) error {
 		if err := r.world.add(n.name, fmt.Sprintf("10.77.0.%d", 21+i)); err != nil {
 			return err
 		}
+		if err := small(r.data(n.name), "256m"); err != nil { // it makes files of 64 MB before it needs them
+			return err
+		}
 		cluster = append(cluster, n.name+"=https://"+r.address(n, 2380))
 		r.etcds = append(r.etcds, n)
 	}
@@ -73,13 +79,21 @@ func (r *rig) endpoints() (all []string) {
 	return all
 }
 
-func (r *rig) etcdAnswers() error {
+// client returns what speaks to etcd as a hub does.
+func (r *rig) client() (*http.Client, error) {
 	pair, err := tls.LoadX509KeyPair(r.data(certFile), r.data(keyFile))
+	if err != nil {
+		return nil, err
+	}
+	t := &http.Transport{TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true}, DisableKeepAlives: true}
+	return &http.Client{Transport: t, Timeout: time.Second}, nil
+}
+
+func (r *rig) etcdAnswers() error {
+	client, err := r.client()
 	if err != nil {
 		return err
 	}
-	t := &http.Transport{TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true}, DisableKeepAlives: true}
-	client := http.Client{Transport: t, Timeout: time.Second}
 	for _, url := range r.endpoints() {
 		resp, err := client.Get(url + "/health")
 		if err != nil {
@@ -93,9 +107,49 @@ func (r *rig) etcdAnswers() error {
 	return nil
 }
 
+// compact has etcd forget all that was, but for what is.
+func (r *rig) compact() error {
+	client, err := r.client()
+	if err != nil {
+		return err
+	}
+	var now struct {
+		Header struct {
+			Revision string `json:"revision"`
+		} `json:"header"`
+	}
+	err = errors.New("there is no etcd")
+	for _, url := range r.endpoints() { // the first that answers
+		if err = post(client, url+"/v3/kv/range", `{"key":"AA=="}`, &now); err != nil {
+			continue
+		}
+		if err = post(client, url+"/v3/kv/compaction", `{"revision":"`+now.Header.Revision+`","physical":true}`, nil); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func post(client *http.Client, url, body string, answer any) error {
+	resp, err := client.Post(url, "application/json", strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	if answer == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(answer)
+}
+
+func (r *rig) isEtcd(n *node) bool { return slices.Contains(r.etcds, n) }
+
 // certificates makes a CA of etcd's own, never the mesh's, and a certificate without a common name.
 func (r *rig) certificates() error {
-	ca := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	ca := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().AddDate(10, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -63,16 +61,21 @@ var accidents = map[string]accident{
 		}
 		return "deafen " + h.name, []string{h.name}, func() error { return each(r.world.mend) }
 	},
-	"fill-disk": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
-		h := choose(rnd, r.hubs)
-		if h == nil {
-			return "", nil, nil
-		}
-		ballast := filepath.Join(r.data(h.name), "ballast")
-		if err := sh("sh", "-c", "dd if=/dev/zero of="+ballast+" bs=64k 2>/dev/null; test -s "+ballast); err != nil {
-			return "", nil, nil
-		}
-		return "fill the disk of " + h.name, nil, func() error { return os.Remove(ballast) }
+	"fill-hub":    func(r *rig, rnd *rand.Rand) (string, []string, func() error) { return r.filling(choose(rnd, r.hubs)) },
+	"fill-etcd":   func(r *rig, rnd *rand.Rand) (string, []string, func() error) { return r.filling(choose(rnd, r.etcds)) },
+	"starve-hub":  func(r *rig, rnd *rand.Rand) (string, []string, func() error) { return r.starving(choose(rnd, r.hubs)) },
+	"starve-etcd": func(r *rig, rnd *rand.Rand) (string, []string, func() error) { return r.starving(choose(rnd, r.etcds)) },
+	"compact": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
+		return r.compacting(choose(rnd, r.hubs))
+	},
+	"clock-hub": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
+		return r.shifting(choose(rnd, r.hubs), rnd, -400*day, -time.Hour, -10*time.Second, time.Minute, day, 400*day)
+	},
+	"clock-etcd": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
+		return r.shifting(choose(rnd, r.etcds), rnd, -400*day, -time.Minute, time.Minute, 400*day)
+	},
+	"clock-agent": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
+		return r.shifting(&choose(rnd, r.agents).node, rnd, -400*day, -time.Hour, time.Minute, day)
 	},
 	"slow-hub": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
 		h := choose(rnd, r.hubs)
@@ -84,6 +87,9 @@ var accidents = map[string]accident{
 		}
 	},
 }
+
+// day is a day of most clocks.
+const day = 24 * time.Hour
 
 func ways() string { return strings.Join(slices.Sorted(maps.Keys(accidents)), ", ") }
 
@@ -109,7 +115,7 @@ func agentNames(all []*agent) (out []string) {
 }
 
 func (r *rig) killing(n *node) (string, []string, func() error) {
-	if n == nil {
+	if n == nil || !n.proc.Running() {
 		return "", nil, nil
 	}
 	r.kill(n)

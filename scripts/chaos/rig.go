@@ -135,7 +135,7 @@ func (r *rig) startFirst(ctx context.Context) error {
 		if err := r.world.add(n.name, fmt.Sprintf("10.77.0.%d", 11+i)); err != nil {
 			return err
 		}
-		if err := small(r.data(n.name)); err != nil {
+		if err := small(r.data(n.name), "64m"); err != nil {
 			return err
 		}
 		r.hubs = append(r.hubs, n)
@@ -189,11 +189,11 @@ func (r *rig) startHub(ctx context.Context, n *node, permit string) error {
 }
 
 // small makes a directory on a file system of its own, which can be filled.
-func small(dir string) error {
+func small(dir, size string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return sh("mount", "-t", "tmpfs", "-o", "size=64m,mode=0700", "none", dir)
+	return sh("mount", "-t", "tmpfs", "-o", "size="+size+",mode=0700", "none", dir)
 }
 
 func answers(address string) error {
