@@ -10,11 +10,13 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"ztm/scripts/process"
+	"ztm/tunnel"
 	"ztm/tunnel/pause"
 )
 
@@ -47,7 +49,77 @@ func (r *rig) settle(ctx context.Context) {
 		open, err := r.metric(ctx, h, "ztm_hub_links")
 		r.log.check("I5", err == nil && open == int64(len(r.hubs)-1), "%s is linked with %d hubs (%v)", h.name, open, err)
 	}
+	r.spread(ctx, m)
 	r.outcast(ctx)
+}
+
+// fewest is the least share of what each hub would have if all had the same: agents choose by a hash,
+// and there are few of them.
+const fewest = 1.0 / 3
+
+// spread looks that all agents have as many sessions as they want, and, if there is time for agents
+// to move home, that they are with all hubs.
+func (r *rig) spread(ctx context.Context, m *member) {
+	if len(r.hubs) < 2 {
+		return
+	}
+	want := 2 * len(r.agents)
+	var attached []int
+	err := process.Until(ctx, "all agents have two sessions", r.slack(twoSessions), func() (err error) {
+		if attached, err = r.attached(ctx, m); err == nil && sum(attached) != want {
+			err = fmt.Errorf("%v agents are with the hubs, want %d in all", attached, want)
+		}
+		return err
+	})
+	r.log.check("I10", err == nil, "%v", err)
+	if r.settings.home == 0 {
+		return
+	}
+	err = process.Until(ctx, "agents are with all hubs", r.settings.home, func() (err error) {
+		attached, err = r.attached(ctx, m)
+		if least := fewest * float64(want) / float64(len(r.hubs)); err == nil && float64(slices.Min(attached)) < least {
+			err = fmt.Errorf("%v agents are with the hubs, want %.1f or more with each", attached, least)
+		}
+		return err
+	})
+	fmt.Printf("chaos: %v agents are with the hubs\n", attached)
+	r.log.check("I10", err == nil, "%v", err)
+}
+
+// twoSessions is how long agents may wait before they try a hub again that was away.
+const twoSessions = 45 * time.Second
+
+// attached asks each hub how many agents are attached to it.
+func (r *rig) attached(ctx context.Context, m *member) (all []int, err error) {
+	defer pause.For(ctx, time.Second) // hubs do not like to be asked more often
+	for _, h := range r.hubs {
+		s, err := m.control(ctx, r.address(h, hubPort))
+		if err != nil {
+			return nil, err
+		}
+		var known tunnel.Hubs
+		err = s.Call(ctx, http.MethodGet, tunnel.PathHubs, nil, nil, &known)
+		s.Close()
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range known.Hubs {
+			if e.Self {
+				all = append(all, e.Agents)
+			}
+		}
+	}
+	if len(all) != len(r.hubs) {
+		err = fmt.Errorf("%d of %d hubs say how many agents they have", len(all), len(r.hubs))
+	}
+	return all, err
+}
+
+func sum(all []int) (n int) {
+	for _, i := range all {
+		n += i
+	}
+	return n
 }
 
 // metric reads a counter of a hub, at its own place.
