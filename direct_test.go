@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -37,6 +38,7 @@ type lan struct {
 	blocked bool                          // no dial gets through; guarded by mu
 	longest int                           // what gets through of what is written at once, in bytes; 0: all; guarded by mu
 	black   bool                          // nothing that is written gets through; guarded by mu
+	moved   atomic.Int64                  // bytes that got through
 }
 
 // wire is an end of a connection in a lan.
@@ -53,6 +55,7 @@ func (w wire) Write(b []byte) (int, error) {
 	if lost {
 		return len(b), nil
 	}
+	w.l.moved.Add(int64(len(b)))
 	return w.TCPConn.Write(b)
 }
 

@@ -19,7 +19,7 @@ import (
 //
 //	a flow on a relayed session lasts, has moved much, or is to be offloaded
 //	  -> wish -> upgrade: a round of package direct, on a fresh relayed session -> the pool prefers what came of it
-//	  flows that run stay where they are, or are offloaded to a direct connection
+//	  flows that run stay where they are, or are offloaded to a direct connection, or go on in one: reroute.go
 //	a direct session hangs, or its mode is turned off -> new flows are relayed
 const (
 	lasting      = 2 * time.Second // a flow that is open for so long wants a direct path
@@ -112,6 +112,7 @@ func (p *Peers) upgrade(to identity.ID) {
 				p.pool.retireDirect()
 			}
 			p.Log.Info("a session with a peer is direct", "peer", to, "kind", at.Kind, "at", at.To)
+			p.straightenAll()
 		}
 		if direct.CauseOf(err) != direct.NoWay {
 			break
@@ -143,21 +144,18 @@ func (p *Peers) round(ctx context.Context, to identity.ID, use func(flow.Session
 	return use(s, leg)
 }
 
-// dialDirect opens a direct connection for one flow, where there is a direct session with the peer or
-// one can be had.
-func (p *Peers) dialDirect(ctx context.Context, to identity.ID) (*seal.Dedicated, error) {
-	p.wish(to)
-	p.await(ctx, to, offloadWait)
+// dialDirect opens a direct connection for one flow, where there is a direct session with the peer.
+func (p *Peers) dialDirect(ctx context.Context, to identity.ID) (*seal.Dedicated, via, error) {
 	c := p.pool.directTo(to)
 	if c == nil {
-		return nil, errNotDirect
+		return nil, via{}, errNotDirect
 	}
 	var d *seal.Dedicated
 	err := p.round(ctx, to, func(relayed flow.Session, leg *tunnel.Leg) (err error) {
 		d, err = p.direct.Dedicated(ctx, relayed, leg, c.at.To.Addr())
 		return err
 	})
-	return d, err
+	return d, via{along: c}, err
 }
 
 // met serves what a peer has sealed on a direct path, if the mode still allows that.
@@ -246,6 +244,7 @@ func (p *Peers) ModeChanged() {
 	p.endBeside()
 	p.direct.Forget()
 	p.direct.Datagrams.Forget()
+	p.follow()
 }
 
 // retireInbound has peers open no more flows on direct sessions.

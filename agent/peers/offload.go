@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/flow"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
@@ -24,22 +25,24 @@ import (
 // window is what the agent hears the hub through.
 const (
 	fieldFlow      = "flow"
+	fieldAgain     = "again" // the flow has a connection already, or may have another one later: reroute.go
+	yes            = "?1"
 	offloadTimeout = 10 * time.Second // for one header block of the peer
 )
 
 // offload offloads a flow that we opened.
-func (p *Peers) offload(f *outFlow, id string) {
+func (p *Peers) offload(f *outFlow) {
 	peer := f.peer.ID
 	ctx, cancel := context.WithTimeout(p.Life, dialTimeout)
 	defer cancel()
-	d, hub, err := p.dialDedicated(ctx, peer, f.direct)
+	d, over, err := p.dialDedicated(ctx, peer, f.direct)
 	if err == nil {
-		if err = askOffload(d, id); err == nil {
+		var moves bool
+		if moves, err = askOffload(d, f.id, false); err == nil {
 			f.Offload(d)
-			p.mu.Lock()
-			f.hub = hub
-			p.mu.Unlock()
+			p.goesOver(f, over, moves)
 			p.Log.Debug("a flow was offloaded to a dedicated connection", "peer", peer)
+			p.straighten(f) // the path may have changed meanwhile
 			return
 		}
 		d.Reset()
@@ -49,31 +52,47 @@ func (p *Peers) offload(f *outFlow, id string) {
 
 // dialDedicated opens a direct connection, and where there is none, one through a hub. A flow that
 // is direct stays where it is instead.
-func (p *Peers) dialDedicated(ctx context.Context, peer identity.ID, isDirect bool) (*seal.Dedicated, identity.ID, error) {
-	if d, err := p.dialDirect(ctx, peer); err == nil || isDirect {
-		return d, "", err
+func (p *Peers) dialDedicated(ctx context.Context, peer identity.ID, isDirect bool) (*seal.Dedicated, via, error) {
+	p.wish(peer)
+	p.await(ctx, peer, offloadWait)
+	if d, over, err := p.dialDirect(ctx, peer); err == nil || isDirect {
+		return d, over, err
 	}
-	path, hub, err := p.Hubs.Path(ctx, peer, true, "")
-	if err != nil {
-		return nil, "", err
-	}
-	d, err := seal.ClientDedicated(ctx, path, p.Verifier, p.Certificate(), peer)
-	return d, hub, err
+	return p.dialRelayed(ctx, peer)
 }
 
-func askOffload(d *seal.Dedicated, id string) error {
+// dialRelayed opens a connection through a hub, for one flow.
+func (p *Peers) dialRelayed(ctx context.Context, peer identity.ID) (*seal.Dedicated, via, error) {
+	path, hub, err := p.Hubs.Path(ctx, peer, true, "")
+	if err != nil {
+		return nil, via{}, err
+	}
+	d, err := seal.ClientDedicated(ctx, path, p.Verifier, p.Certificate(), peer)
+	return d, via{hub: hub}, err
+}
+
+// askOffload asks the peer to have a flow go on in a connection, for the first time or again. moves is
+// that it can do so again. If the peer says no, the error is a *[flow.Refused].
+func askOffload(d *seal.Dedicated, id string, again bool) (moves bool, err error) {
 	d.SetDeadline(time.Now().Add(offloadTimeout))
-	if err := tunnel.WriteHeader(d, fieldFlow, id); err != nil {
-		return err
+	fields := []string{fieldFlow, id}
+	if again {
+		fields = append(fields, fieldAgain, yes)
+	}
+	if err := tunnel.WriteHeader(d, fields...); err != nil {
+		return false, err
 	}
 	h, err := tunnel.ReadHeader(d)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := h.Err(); err != nil {
-		return err
+		if no := new(answer.Error); errors.As(err, &no) {
+			err = &flow.Refused{Reason: no}
+		}
+		return false, err
 	}
-	return d.SetDeadline(time.Time{})
+	return h[fieldAgain] == yes, d.SetDeadline(time.Time{})
 }
 
 var (
@@ -100,19 +119,28 @@ func (p *Peers) answerOffload(d *seal.Dedicated, peer, hub identity.ID) error {
 	if err != nil {
 		return err
 	}
-	conn := p.claim(flowKey{peer, h[fieldFlow]}, hub)
+	key := flowKey{peer, h[fieldFlow]}
+	if h[fieldAgain] == yes {
+		return p.answerReroute(d, key, hub)
+	}
+	conn := p.claim(key, hub)
 	if conn == nil {
 		return errNoFlow
 	}
 	// The answer comes first: what the flow writes next is for the dedicated connection.
-	if err := tunnel.WriteHeader(d, tunnel.FieldStatus, "200"); err != nil {
-		return err
-	}
-	if err := d.SetDeadline(time.Time{}); err != nil {
+	if err := agree(d); err != nil {
 		return err
 	}
 	conn.Offload(d)
 	return nil
+}
+
+// agree answers that the flow goes on in the connection.
+func agree(d *seal.Dedicated) error {
+	if err := tunnel.WriteHeader(d, tunnel.FieldStatus, "200", fieldAgain, yes); err != nil {
+		return err
+	}
+	return d.SetDeadline(time.Time{})
 }
 
 // claim returns a flow that a peer opened and that was accepted, once: it is to be offloaded through a

@@ -108,8 +108,12 @@ type outFlow struct {
 	*flow.Conn
 	p    *Peers
 	peer identity.Subject
-	hub  identity.ID // through which it was offloaded; "": it was not; guarded by p.mu
+	id   string // the flow ID
 	once sync.Once
+
+	via         // where its connection of its own goes, if it has one; guarded by p.mu
+	moves  bool // the peer knows how that goes on in another; guarded by p.mu
+	moving bool // it is about to; guarded by p.mu
 
 	session *outSession // static
 	direct  bool        // static: it was opened on a direct session
@@ -119,12 +123,12 @@ type outFlow struct {
 // track counts the flow until it is closed.
 func (p *Peers) track(s *outSession, c *flow.Conn, id string) net.Conn {
 	peer := s.Peer()
-	f := &outFlow{Conn: c, p: p, peer: peer, session: s, direct: s.is()}
+	f := &outFlow{Conn: c, p: p, peer: peer, id: id, session: s, direct: s.is()}
 	if peer.ID != p.Self {
 		if !f.direct {
 			f.lasts = time.AfterFunc(p.direct.Delay(peer.ID, lasting), func() { p.wish(peer.ID) })
 		}
-		c.OnOffload(func() { p.Work.GoUpTo(&p.offloads, limits.Offloads, func() { p.offload(f, id) }) })
+		c.OnOffload(func() { p.Work.GoUpTo(&p.offloads, limits.Offloads, func() { p.offload(f) }) })
 	}
 	p.mu.Lock()
 	p.outFlows[f] = struct{}{}
@@ -156,6 +160,7 @@ func (f *outFlow) done() {
 		f.p.mu.Lock()
 		defer f.p.mu.Unlock()
 		delete(f.p.outFlows, f)
+		f.leaveLocked()
 		f.p.addTotalLocked(f.peer.ID, f.Conn)
 	})
 }

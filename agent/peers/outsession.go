@@ -49,6 +49,8 @@ type outSession struct {
 	beside  beside
 	doubt   *suspicion.Suspicion
 	retired *atomic.Bool // a direct session gets no new flows, or has none; nil: it is not direct
+
+	alongside atomic.Int32 // flows whose connections of their own go where this direct session does
 }
 
 // newOutSession takes a session through a hub.

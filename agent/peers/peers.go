@@ -136,6 +136,7 @@ func (p *Peers) Run(ctx context.Context) {
 		case now := <-ticker.C:
 			p.pool.reap(now)
 			p.noteRunning(now)
+			p.follow()
 		case <-ctx.Done():
 			return
 		}

@@ -212,7 +212,7 @@ func (p *pool) reap(now time.Time) {
 			return idle
 		})
 		for _, s := range ps.sessions {
-			if since, idle := s.IdleSince(); idle && now.Sub(since) > maxIdle {
+			if since, idle := s.IdleSince(); idle && now.Sub(since) > maxIdle && s.alongside.Load() == 0 {
 				if s.is() {
 					s.retired.Store(true)
 				}
