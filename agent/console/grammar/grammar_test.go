@@ -186,7 +186,7 @@ func TestParseRefuses(t *testing.T) {
 		{"hiden", `unknown command "hiden"`, "see: ztm --help"},
 		{"get", `missing command after "ztm get"`, "one of: ep"},
 		{"get eps", `unknown command "get eps"`, `did you mean "ep"?`},
-		{"tunnel get outbound", `unknown command "tunnel get outbound"`, "see: ztm tunnel get --help"},
+		{"tunnel get outbound", `unknown command "tunnel get outbound"`, "one of: inbound"},
 		{"help jion", `unknown command "jion"`, `did you mean "join"?`},
 		{"-- get ep", `unknown command "get"`, `did you mean "get"?`},
 		{"ep", `missing [MESH/]EP after "ep"`, "usage: ztm ep [MESH/]EP COMMAND"},
