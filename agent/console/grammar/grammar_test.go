@@ -211,6 +211,8 @@ func TestParseRefuses(t *testing.T) {
 		{"label --add --delete x", "option --add needs a value", "usage: ztm label [OPTIONS]"},
 		{"ls --hash=maybe", `option --hash takes no value: "maybe"`, "usage: ztm ls [PATH] [OPTIONS]"},
 		{"terminal open nas ls -l", `unknown option "-l"`, "see: ztm terminal open --help"},
+		{"label -o yml", `option --output: "yml" is not table or json`, "usage: ztm label [OPTIONS]"},
+		{"label --output=", `option --output: "" is not table or json`, "usage: ztm label [OPTIONS]"},
 		{"label x", `unexpected "x"`, "usage: ztm label [OPTIONS]"},
 	} {
 		t.Run(tt.line, func(t *testing.T) {
