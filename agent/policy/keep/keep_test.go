@@ -318,6 +318,36 @@ func TestWhoCannotGetThePolicyThatBeginsToEnforceEnforcesAfterTenMinutes(t *test
 	})
 }
 
+func TestNobodyIsAddedLaterThanAVersionIsSigned(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root := m.join("root", "root")
+		hub := time.Now()
+		ahead := hub.Add(300 * 24 * time.Hour).Unix()
+		add := func(user string, added int64) func(*signed.Source) error {
+			return func(s *signed.Source) error {
+				s.Mode, s.Users[user] = signed.Enforce, signed.User{}
+				s.Groups["ops"] = signed.Group{Members: append(s.Groups["ops"].Members, signed.Member{User: user, Added: added})}
+				s.Grants = append(s.Grants, signed.Grant{Name: "of-" + user, Who: []signed.Who{{Name: user, Added: added}}, To: []string{"terminal"}, At: []string{"*"}, From: []string{"*"}})
+				return nil
+			}
+		}
+		root.SigningTime = func(context.Context, time.Time) time.Time { return time.Unix(ahead, 0) }
+		root.propose(add("ann", ahead)) // before a hub says otherwise
+		root.SigningTime = func(context.Context, time.Time) time.Time { return hub }
+		root.propose(add("bob", ahead))
+		root.propose(add("carol", 5))
+		source, _, err := root.whole()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []int64{ahead, hub.Unix(), 5} {
+			if m, w := source.Groups["ops"].Members[i], source.Grants[i].Who[0]; m.Added != want || w.Added != want {
+				t.Errorf("%s was added at %d, and %s at %d, want %d", m.User, m.Added, w.Name, w.Added, want)
+			}
+		}
+	})
+}
+
 func TestWhatRunsIsJudgedAgainWhenAnEvictionEndsMemberships(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		root, office := m.join("root", "root"), m.join("office", "alice")

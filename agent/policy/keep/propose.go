@@ -180,6 +180,8 @@ func (k *Keeper) next(ca *identity.CA, at time.Time, change func(*signed.Source)
 	if err := change(source); err != nil {
 		return nil, nil, err
 	}
+	trust := k.Verifier.Trust()
+	bound(source, old, func(user string) int64 { return trust.Admission(user, at).Unix() })
 	doc, err := source.Marshal()
 	if err == nil {
 		err = source.CheckAdded(old)
@@ -187,7 +189,6 @@ func (k *Keeper) next(ca *identity.CA, at time.Time, change func(*signed.Source)
 	if err != nil {
 		return nil, nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
-	trust := k.Verifier.Trust()
 	h := signed.Head{Mesh: trust.Mesh(), Version: 1, Issued: at.Unix(), Trust: trust.Version(), Source: signed.Sum(doc), Mode: source.Mode, Direct: source.Direct}
 	if head != nil {
 		h.Version, h.Issued, h.Previous = head.Version+1, max(h.Issued, head.Issued), head.Sum
@@ -201,6 +202,30 @@ func (k *Keeper) next(ca *identity.CA, at time.Time, change func(*signed.Source)
 	}
 	delta, err := signed.DeltaOf(old, source)
 	return &proposal{made, change, lost, delta}, doc, err
+}
+
+// bound sees to it that whoever a source adds to another is added no later than when it is signed, by
+// whatever clock: what lies ahead no eviction of today reaches.
+func bound(source, old *signed.Source, latest func(user string) int64) {
+	for name, g := range source.Groups {
+		for i, m := range g.Members {
+			before := func(o signed.Member) bool { return o.User == m.User && o.Added == m.Added }
+			if most := latest(m.User); m.Added > most && !slices.ContainsFunc(old.Groups[name].Members, before) {
+				g.Members[i].Added = most
+			}
+		}
+	}
+	known := map[string][]signed.Who{}
+	for _, g := range old.Grants {
+		known[g.Name] = g.Who
+	}
+	for _, g := range source.Grants {
+		for i, w := range g.Who {
+			if most := latest(w.Name); w.Added > most && !slices.Contains(known[g.Name], w) {
+				g.Who[i].Added = most
+			}
+		}
+	}
 }
 
 // fits reports whether a slice can be made of a source: of this endpoint, and of one that the source
