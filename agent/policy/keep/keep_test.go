@@ -374,6 +374,44 @@ func TestWhatRunsIsJudgedAgainWhenAnEvictionEndsMemberships(t *testing.T) {
 	})
 }
 
+// An eviction reaches a day ahead. Whoever is in a file as before stays out, and whoever is new in it
+// is in.
+func TestWhoIsNewInAFileAfterAnEvictionIsInForce(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root := m.join("root", "root")
+		root.propose(put(0, "bob"))
+		evicted, err := m.trust.EvictAll(m.ca, time.Now(), identity.Eviction{User: "bob", Admitted: time.Now().Add(24 * time.Hour)}, identity.Eviction{User: "carol", Admitted: time.Now().Add(24 * time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		root.Verifier.Set(evicted)
+		root.TrustChanged()
+		source, version, err := root.Source()
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := source.Clone()
+		next.Mode, next.Users["carol"] = signed.Enforce, signed.User{}
+		g := next.Groups["ops"]
+		g.Members = append(g.Members, signed.Member{User: "carol", Added: time.Now().Unix()})
+		next.Groups["ops"] = g
+		next.Grants = append(next.Grants, signed.Grant{Name: "g", Who: []signed.Who{{Name: "carol", Added: time.Now().Unix()}}, To: []string{"terminal"}, At: []string{"*"}, From: []string{"*"}})
+		body, err := json.Marshal(api.PolicySource{Version: version, Source: next})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := httptest.NewRecorder()
+		root.Manage(w, httptest.NewRequest(http.MethodPut, "/", bytes.NewReader(body)), "source")
+		if w.Code != http.StatusOK {
+			t.Fatal(w.Body)
+		}
+		eventually(t, "carol is let in", func() bool { return root.lets("carol") })
+		if root.lets("bob") || !root.Rights().Decide(apps.Peer{User: "carol"}, "terminal", "shell", root.now()).Allow {
+			t.Errorf("bob is let in: %t; or the grant of carol does not count", root.lets("bob"))
+		}
+	})
+}
+
 func TestWhatIsDirectIsJudgedByAHeadWhoseSliceCannotBeHad(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		root, office := m.join("root", "root"), m.join("office", "alice")

@@ -181,7 +181,8 @@ func (k *Keeper) next(ca *identity.CA, at time.Time, change func(*signed.Source)
 		return nil, nil, err
 	}
 	trust := k.Verifier.Trust()
-	bound(source, old, func(user string) int64 { return trust.Admission(user, at).Unix() })
+	// What lies ahead, by whatever clock, no eviction of today would reach.
+	eachNew(source, old, func(user string, added int64) int64 { return min(added, trust.Admission(user, at).Unix()) })
 	doc, err := source.Marshal()
 	if err == nil {
 		err = source.CheckAdded(old)
@@ -204,25 +205,28 @@ func (k *Keeper) next(ca *identity.CA, at time.Time, change func(*signed.Source)
 	return &proposal{made, change, lost, delta}, doc, err
 }
 
-// bound sees to it that whoever a source adds to another is added no later than when it is signed, by
-// whatever clock: what lies ahead no eviction of today reaches.
-func bound(source, old *signed.Source, latest func(user string) int64) {
+// eachNew sets when those were added whom a source has and another has not: by the user, and what the
+// source says.
+func eachNew(source, old *signed.Source, set func(user string, added int64) int64) {
 	for name, g := range source.Groups {
+		before := map[signed.Who]struct{}{}
+		for _, m := range old.Groups[name].Members {
+			before[signed.Who{Name: m.User, Added: m.Added}] = struct{}{}
+		}
 		for i, m := range g.Members {
-			before := func(o signed.Member) bool { return o.User == m.User && o.Added == m.Added }
-			if most := latest(m.User); m.Added > most && !slices.ContainsFunc(old.Groups[name].Members, before) {
-				g.Members[i].Added = most
+			if _, known := before[signed.Who{Name: m.User, Added: m.Added}]; !known {
+				g.Members[i].Added = set(m.User, m.Added)
 			}
 		}
 	}
-	known := map[string][]signed.Who{}
+	before := map[string][]signed.Who{}
 	for _, g := range old.Grants {
-		known[g.Name] = g.Who
+		before[g.Name] = g.Who
 	}
 	for _, g := range source.Grants {
 		for i, w := range g.Who {
-			if most := latest(w.Name); w.Added > most && !slices.Contains(known[g.Name], w) {
-				g.Who[i].Added = most
+			if w.Added != 0 && !slices.Contains(before[g.Name], w) {
+				g.Who[i].Added = set(w.Name, w.Added)
 			}
 		}
 	}
