@@ -37,6 +37,27 @@ func TestWithoutABetterServerTheFailureIsTold(t *testing.T) {
 	}
 }
 
+func TestNamesOfTheHostsFileMayHaveOneLabel(t *testing.T) {
+	file, err := os.ReadFile("/etc/hosts")
+	if err != nil {
+		t.Skip(err)
+	}
+	var name string
+	for line := range strings.Lines(string(file)) {
+		line, _, _ = strings.Cut(line, "#")
+		if f := strings.Fields(line); len(f) > 1 && !strings.Contains(f[1], ".") {
+			name = f[1]
+		}
+	}
+	if name == "" {
+		t.Skip("the hosts file of this machine has no such name")
+	}
+	s := NewSystem(Options{Dial: noServer}, func() []netip.AddrPort { return nil })
+	if found, err := s.Resolver.LookupNetIP(t.Context(), "ip", name+"."); err != nil || len(found) == 0 {
+		t.Errorf("%s: %v, %v", name, found, err)
+	}
+}
+
 func txtQuestion(t *testing.T) []byte {
 	t.Helper()
 	b, err := (&dnsmessage.Message{Questions: []dnsmessage.Question{{

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 
 	"ztm/apps/reach"
 
@@ -45,9 +46,28 @@ func NewSystem(o Options, bound func() []netip.AddrPort) *System {
 		s.ResolvConf = "/etc/resolv.conf"
 	}
 	if s.Resolver == nil {
-		s.Resolver = &net.Resolver{Dial: s.DialServer}
+		s.Resolver = hostsToo{&net.Resolver{Dial: s.DialServer}, &net.Resolver{PreferGo: true, Dial: noServer}}
 	}
 	return s
+}
+
+// hostsToo finds the names of the hosts file that have one label. Names are asked for with a dot at
+// their end, so that nothing is appended to them here, and net does not find "nas." where the file has
+// "nas".
+type hostsToo struct {
+	*net.Resolver
+	file *net.Resolver // which has no name server to ask
+}
+
+func noServer(context.Context, string, string) (net.Conn, error) { return nil, net.ErrClosed }
+
+func (r hostsToo) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	if name, full := strings.CutSuffix(host, "."); full && !strings.Contains(name, ".") {
+		if found, err := r.file.LookupNetIP(ctx, network, name); err == nil {
+			return found, nil
+		}
+	}
+	return r.Resolver.LookupNetIP(ctx, network, host)
 }
 
 // Own reports whether the proxy itself listens at an address.
