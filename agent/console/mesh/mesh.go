@@ -27,19 +27,6 @@ func milliseconds(ms float64) string {
 	return fmt.Sprintf("%.0fms", ms)
 }
 
-// amount shows a number of bytes.
-func amount(n uint64) string {
-	const unit = 1000
-	if n < unit {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, i := float64(n)/unit, 0
-	for ; f >= 999.95 && i < len("kMGTPE")-1; i++ {
-		f /= unit
-	}
-	return fmt.Sprintf("%.1f %cB", f, "kMGTPE"[i])
-}
-
 // when shows a time; zero is unknown.
 func when(t time.Time) string {
 	if t.IsZero() {

@@ -12,7 +12,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"ztm/apps"
 	"ztm/apps/proxy"
@@ -174,8 +173,10 @@ func describe(e proxy.ExitStatus) string {
 		words = append(words, e.Error)
 	case len(e.Targets) == 0:
 		words = append(words, "serves nothing")
+	case e.RTT == 0: // here
+		words = append(words, strings.Join(e.Targets, " "))
 	default:
-		words = append(words, time.Duration(e.RTT*float64(time.Millisecond)).Round(10*time.Microsecond).String(), strings.Join(e.Targets, " "))
+		words = append(words, fmt.Sprintf("%.1fms", e.RTT), strings.Join(e.Targets, " "))
 	}
 	if !e.Trusted {
 		words = append(words, "(used by --add-via alone: its user is not trusted)")

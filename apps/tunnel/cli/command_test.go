@@ -80,7 +80,7 @@ func TestCommandsOpenShowAndCloseATunnel(t *testing.T) {
 			"NAME     TARGETS                        ENTRANCES  USERS       STATE\ntcp/web  " + service + ", unix:/run/x  laptop     bob, carol  untried\n"},
 		{home, "describe outbound tcp/web", "Outbound: tcp/web\nEndpoint: home\nTarget: " + service + " untried (0 flows, 0 now)\n" +
 			"Target: unix:/run/x untried (0 flows, 0 now)\nEntrances: laptop\nUsers: bob, carol\nBalance: source\nRate up: 10MB/s\n" +
-			"Rate down: 1MB/s\nConnections: at most 9\nPROXY protocol: v1\nFlows: 0 flows, 0 now, 0 bytes up, 0 bytes down\n"},
+			"Rate down: 1MB/s\nConnections: at most 9\nPROXY protocol: v1\nFlows: 0 flows, 0 now, 0 B up, 0 B down\n"},
 		{home, "tunnel set out --targets " + service + " --entrances= --users= --balance= --rate 0 --max-conns 0 --proxy-protocol= tcp/web",
 			"NAME     TARGETS          ENTRANCES  USERS         STATE\ntcp/web  " + service + "  (all)      (owner only)  untried\n"},
 		{laptop, "tunnel open in --listen " + address + " --exits home tcp/web",
@@ -98,9 +98,9 @@ func TestCommandsOpenShowAndCloseATunnel(t *testing.T) {
 		{laptop, "tunnel get", "NAME     INBOUND  OUTBOUND\ntcp/db   -        shop (bob)\ntcp/web  laptop   home\n"},
 		{laptop, "describe tunnel tcp/web", "Tunnel:    tcp/web\nInbound:   laptop\nOutbound:  home\n"},
 		{laptop, "describe inbound tcp/web", "Inbound:   tcp/web\nEndpoint:  laptop\nListen:    " + address + "  open\nExits:     home\n" +
-			"Flows:     0 flows, 0 now, 0 bytes up, 0 bytes down\n"},
+			"Flows:     0 flows, 0 now, 0 B up, 0 B down\n"},
 		{home, "tunnel describe out tcp/web", "Outbound:   tcp/web\nEndpoint:   home\nTarget:     " + service + "  untried  (0 flows, 0 now)\n" +
-			"Entrances:  (all endpoints of the users)\nUsers:      (owner only)\nFlows:      0 flows, 0 now, 0 bytes up, 0 bytes down\n"},
+			"Entrances:  (all endpoints of the users)\nUsers:      (owner only)\nFlows:      0 flows, 0 now, 0 B up, 0 B down\n"},
 		{laptop, "tunnel close inbound tcp/web", ""},
 		{home, "tunnel close out tcp/web", ""},
 		{laptop, "get tun", "NAME    INBOUND  OUTBOUND\ntcp/db  -        shop (bob)\n"},

@@ -88,7 +88,7 @@ func TestForwardTakesConnectionsHereToATargetThere(t *testing.T) {
 		t.Errorf("over UDP: %q", got)
 	}
 	appstest.Eventually(t, "the connections are shown", func() bool {
-		return strings.Count(c.out.String(), " connected\n") == 2 && strings.Contains(c.out.String(), "0 bytes up, 4 bytes down")
+		return strings.Count(c.out.String(), " connected\n") == 2 && strings.Contains(c.out.String(), "0 B up, 4 B down")
 	})
 	if err := command.stop(); err != nil {
 		t.Errorf("the command ended with %v", err)

@@ -40,7 +40,7 @@ func (c *client) stats(ctx context.Context, name string) error {
 }
 
 func countsText(c traffic.Counts) string {
-	return fmt.Sprintf("%s, %d now, %s up, %s down", count(c.Flows, "flow"), c.Active, count(c.Up, "byte"), count(c.Down, "byte"))
+	return fmt.Sprintf("%s, %d now, %s up, %s down", count(c.Flows, "flow"), c.Active, amount(c.Up), amount(c.Down))
 }
 
 // count is a number of things: "1 flow", "2 flows".
@@ -51,11 +51,13 @@ func count(n int64, thing string) string {
 	return fmt.Sprintf("%d %s", n, thing)
 }
 
+func amount(n int64) string { return apps.Amount(uint64(n)) }
+
 // statsTable lists what passed, by tunnel and peer.
 func statsTable(s tunnel.Status, name func(traffic.PeerCounts) string) *apps.Table {
 	t := &apps.Table{Header: []string{"END", "TUNNEL", "PEER", "ACTIVE", "FLOWS", "UP", "DOWN", "DROPPED", "ERRORS"}}
 	row := func(end, tunnel, peer string, c traffic.Counts, rest ...string) {
-		cells := []string{end, tunnel, peer, fmt.Sprint(c.Active), fmt.Sprint(c.Flows), fmt.Sprint(c.Up), fmt.Sprint(c.Down)}
+		cells := []string{end, tunnel, peer, fmt.Sprint(c.Active), fmt.Sprint(c.Flows), amount(c.Up), amount(c.Down)}
 		t.Add(append(cells, rest...)...)
 	}
 	add := func(end, tunnel string, s traffic.Stats) {
@@ -90,5 +92,5 @@ func errorText(s *traffic.Stats) string {
 
 // cells returns the columns FLOWS, UP and DOWN.
 func cells(s *traffic.Stats) []string {
-	return []string{strconv.FormatInt(s.Flows, 10), strconv.FormatInt(s.Up, 10), strconv.FormatInt(s.Down, 10)}
+	return []string{strconv.FormatInt(s.Flows, 10), amount(s.Up), amount(s.Down)}
 }

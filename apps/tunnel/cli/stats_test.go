@@ -49,9 +49,9 @@ func TestStatisticsAreKeptByTunnelAndPeer(t *testing.T) {
 	}
 	out := c.mustRun(t, "tunnel", "stats")
 	for _, want := range []string{
-		"outbound tcp/dead (all) 0 0 0 0 0 connection_refused 1",
-		"outbound tcp/web (all) 0 1 0 4 0 http_request_denied 1",
-		"outbound tcp/web laptop 0 1 0 4",
+		"outbound tcp/dead (all) 0 0 0 B 0 B 0 connection_refused 1",
+		"outbound tcp/web (all) 0 1 0 B 4 B 0 http_request_denied 1",
+		"outbound tcp/web laptop 0 1 0 B 4 B",
 	} {
 		if !slices.ContainsFunc(strings.Split(out, "\n"), func(l string) bool { return strings.Join(strings.Fields(l), " ") == want }) {
 			t.Errorf("%q is not in:\n%s", want, out)
