@@ -5,6 +5,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -256,9 +257,25 @@ func openInboundCommand(c apps.Console) *cli.Command {
 			"ztm tunnel open inbound tcp/db --listen unix:/run/db.sock --exits home"),
 		Flags: inboundFlags(),
 		Action: func(x *cli.Context) error {
-			return one(x, func(ctx context.Context, name string) error { return newClient(c).inbounds().open(ctx, name, x) })
+			return one(x, func(ctx context.Context, name string) error { return newClient(c).openInbound(ctx, name, x) })
 		},
 	}
+}
+
+// openInbound opens an inbound, and says so where nobody offers what it is for: the name may be
+// wrong, or the outbound is still to come.
+func (c *client) openInbound(ctx context.Context, name string, x *cli.Context) error {
+	if err := c.CheckUsers(ctx, values([]string{x.String("exits-of")})); err != nil {
+		return err
+	}
+	if err := c.inbounds().open(ctx, name, x); err != nil || x.IsSet("exits") {
+		return err
+	}
+	offered, err := c.Endpoints(ctx, apps.Filter{Offer: spec.AppName + "/" + name})
+	if err == nil && len(offered) == 0 {
+		fmt.Fprintf(c.Stderr(), "warning: no endpoint offers %s now: check the name\n", name)
+	}
+	return nil
 }
 
 func setInboundCommand(c apps.Console) *cli.Command {
@@ -272,6 +289,9 @@ func setInboundCommand(c apps.Console) *cli.Command {
 		Description: "Open connections stay open.\n\n" + apps.Example("ztm tunnel set inbound tcp/web --listen 8080 9090"),
 		Flags:       inboundFlags(),
 		Action: func(x *cli.Context) error {
+			if err := c.CheckUsers(x.Context, values([]string{x.String("exits-of")})); err != nil {
+				return err
+			}
 			return one(x, func(ctx context.Context, name string) error { return newClient(c).inbounds().set(ctx, name, x) })
 		},
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"net"
 	"strings"
 	"testing"
 
@@ -55,4 +56,33 @@ func TestUserOfTheExitsIsChosen(t *testing.T) {
 	if _, err := c.run(t.Context(), "tunnel", "set", "inbound", "--exits", "c", "--exits-of", "bob", "tcp/web"); err == nil {
 		t.Error("exits and a user of exits were taken together")
 	}
+}
+
+func TestAnInboundThatNobodyOffersIsWarnedOf(t *testing.T) {
+	var n appstest.Net
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
+	b.Offer(t, "tcp/web", tunneltest.Server(t, "b"))
+	for name, warned := range map[string]bool{"tcp/web": false, "tcp/wed": true} {
+		c := consoleAt(a)
+		c.mustRun(t, "tunnel", "open", "inbound", "--listen", appstest.FreeAddress(t), name)
+		if got := strings.Contains(c.err.String(), name); got != warned {
+			t.Errorf("%s: %q", name, c.err.String())
+		}
+	}
+}
+
+func TestAnExitThatOffersATunnelNoLongerIsNotDescribed(t *testing.T) {
+	var n appstest.Net
+	a, b := tunneltest.Join(t, &n, "a", "alice"), tunneltest.Join(t, &n, "b", "alice")
+	b.Offer(t, "tcp/web", tunneltest.Server(t, "b"))
+	address := a.Listen(t, "tcp/web")
+	tunneltest.WantGreeting(t, address, "b")
+	consoleAt(b).mustRun(t, "tunnel", "close", "outbound", "tcp/web")
+	appstest.Eventually(t, "the exit is not listed", func() bool {
+		if conn, err := net.Dial("tcp", address); err == nil {
+			conn.Read(make([]byte, 1))
+			conn.Close()
+		}
+		return !strings.Contains(consoleAt(a).mustRun(t, "describe", "inbound", "tcp/web"), "Exit:")
+	})
 }

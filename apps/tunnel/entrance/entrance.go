@@ -362,7 +362,7 @@ func (in *Inbound) reach(ctx context.Context, open opener, q url.Values) (net.Co
 		a := in.try(ctx, open, idStrings(explicit), q)
 		return a.flow, a.exit, a.err
 	}
-	list, err := in.exits.find(ctx)
+	list, err := in.find(ctx)
 	if err != nil {
 		return nil, "", err
 	}
@@ -372,13 +372,22 @@ func (in *Inbound) reach(ctx context.Context, open opener, q url.Values) (net.Co
 	}
 	// The exits may be others by now. If they are not, the failure stands.
 	in.exits.forget()
-	again, findErr := in.exits.find(ctx)
+	again, findErr := in.find(ctx)
 	again = slices.DeleteFunc(slices.Clone(again), func(id string) bool { return slices.Contains(list, id) })
 	if findErr != nil || len(again) == 0 {
 		return nil, a.exit, a.err
 	}
 	a = in.try(ctx, open, again, q)
 	return a.flow, a.exit, a.err
+}
+
+// find finds the exits. Where there are none, those that took flows before are forgotten.
+func (in *Inbound) find(ctx context.Context) ([]string, error) {
+	list, err := in.exits.find(ctx)
+	if answer.CodeOf(err) == answer.NotFound {
+		in.pool.Keep(nil)
+	}
+	return list, err
 }
 
 // attempt is what came of asking exits for a flow.
