@@ -34,10 +34,9 @@ func (s *Store) Change(id string, c Change) (App, error) {
 	if a.Users, err = users(a.Users, c); err != nil {
 		return a, err
 	}
-	if err := s.config.State.Save(key(id), a); err != nil {
+	if err := s.save(id, &a); err != nil {
 		return a, err
 	}
-	s.config.Changed(id)
 	return s.Get(id)
 }
 

@@ -51,12 +51,13 @@ type Config struct {
 type Store struct {
 	config Config
 
-	mu   sync.Mutex
-	busy map[string]bool // apps that are being changed; guarded by mu
+	mu    sync.Mutex
+	busy  map[string]bool // apps that are being changed; guarded by mu
+	known map[string]App  // what the state has, as far as somebody asked; guarded by mu
 }
 
 // New returns the apps that the state names.
-func New(c Config) *Store { return &Store{config: c, busy: map[string]bool{}} }
+func New(c Config) *Store { return &Store{config: c, busy: map[string]bool{}, known: map[string]App{}} }
 
 // App is an app that is installed here.
 type App struct {
@@ -100,12 +101,44 @@ func (s *Store) List() ([]App, error) {
 	return list, nil
 }
 
-// Get returns an app by "PROVIDER/NAME".
+// load reads an app from the state. Each request to an app asks for it, so it is read once.
+func (s *Store) load(id string) (a App, found bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a, found = s.known[id]; found {
+		return a, true, nil
+	}
+	if found, err = s.config.State.Load(key(id), &a); found && err == nil {
+		s.known[id] = a
+	}
+	return a, found, err
+}
+
+// save makes a the state of an app, and tells that it has changed. nil is an app that is here no longer.
+func (s *Store) save(id string, a *App) error {
+	if err := s.write(id, a); err != nil {
+		return err
+	}
+	s.config.Changed(id)
+	return nil
+}
+
+func (s *Store) write(id string, a *App) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.known, id)
+	if a == nil {
+		return s.config.State.Delete(key(id))
+	}
+	return s.config.State.Save(key(id), *a)
+}
+
+// Get returns an app by "PROVIDER/NAME". Its lists and maps are shared, and not to be changed.
 func (s *Store) Get(id string) (a App, err error) {
 	if err := manifest.CheckID(id); err != nil {
 		return a, answer.Errorf(answer.BadRequest, "%v", err)
 	}
-	found, err := s.config.State.Load(key(id), &a)
+	a, found, err := s.load(id)
 	if err != nil {
 		return a, err
 	}
@@ -346,10 +379,9 @@ func oldest(digests map[string][]byte) string {
 // switchTo makes a the state of its app, and removes the files that it does not need.
 func (s *Store) switchTo(a App) error {
 	id := a.Manifest.ID()
-	if err := s.config.State.Save(key(id), a); err != nil {
+	if err := s.save(id, &a); err != nil {
 		return fmt.Errorf("the version was not switched: %w", err)
 	}
-	s.config.Changed(id)
 	return s.tidy(id, []uint64{a.Manifest.Sequence, a.Previous})
 }
 
@@ -395,10 +427,9 @@ func (s *Store) Erase(id string, data bool) error {
 	if _, err := s.Get(id); err != nil {
 		return err
 	}
-	if err := s.config.State.Delete(key(id)); err != nil {
+	if err := s.save(id, nil); err != nil { // it stops the app before its files go
 		return err
 	}
-	s.config.Changed(id) // it stops the app before its files go
 	err := s.tidy(id, nil)
 	if data {
 		err = errors.Join(err, os.RemoveAll(s.DataDir(id)))

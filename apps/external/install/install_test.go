@@ -273,6 +273,48 @@ type refusing struct{ apps.State }
 
 func (refusing) Save(string, any) error { return errors.New("no space left") }
 
+// counting is a state that counts how often it is read.
+type counting struct {
+	apps.State
+	loads int
+}
+
+func (c *counting) Load(k string, v any) (bool, error) {
+	c.loads++
+	return c.State.Load(k, v)
+}
+
+// TestTheStateIsReadOnceForManyRequests, and a change is seen by the next one.
+func TestTheStateIsReadOnceForManyRequests(t *testing.T) {
+	w := newWorld(t)
+	if err := w.install(t, 1, "one"); err != nil {
+		t.Fatal(err)
+	}
+	state := &counting{State: w.host.State}
+	s := w.open(state, w.dir)
+	for range 3 {
+		if a, err := s.Get(id); err != nil || len(a.Users) > 0 || a.Disabled {
+			t.Fatalf("%+v, %v", a, err)
+		}
+	}
+	if state.loads != 1 {
+		t.Errorf("the state is read %d times", state.loads)
+	}
+	off := true
+	if _, err := s.Change(id, Change{Grant: []string{"bob"}, Disabled: &off}); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := s.Get(id); err != nil || len(a.Users) != 1 || !a.Disabled {
+		t.Errorf("after the change: %+v, %v", a, err)
+	}
+	if err := s.Erase(id, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Get(id); answer.CodeOf(err) != answer.NotFound {
+		t.Errorf("after the removal: %v", err)
+	}
+}
+
 // TestAnUpgradeMayEndAtAnyMoment copies the disk at every byte that is read, and around the switch,
 // as a crash would leave it; then it starts anew from each copy.
 func TestAnUpgradeMayEndAtAnyMoment(t *testing.T) {
