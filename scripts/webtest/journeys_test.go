@@ -114,7 +114,7 @@ func TestAPolicyIsEditedAfterSeeingWhatItChanges(t *testing.T) {
 	b.sees("tests do not hold")
 	b.fill("The policy as a file", grants("alice"))
 	b.click("Show what it changes")
-	b.sees("1 tests hold", "gains", "tunnel/tcp/ssh")
+	b.sees("Tests that hold: 1", "gains", "tunnel/tcp/ssh")
 	b.shot("policy-change")
 	b.click("Apply")
 	b.sees("1 rights are given and 0 are taken.")

@@ -52,6 +52,12 @@ func TestEveryPageInBothLanguagesThemesAndWidths(t *testing.T) {
 					if over := eval[int](b, `document.documentElement.scrollWidth - document.documentElement.clientWidth`); over > 0 {
 						t.Errorf("%s scrolls sideways by %d px", name, over)
 					}
+					if !eval[bool](b, `(r => r.left >= 0 && r.right <= innerWidth)(document.querySelector('nav [aria-current]').getBoundingClientRect())`) {
+						t.Errorf("%s does not show which page it is", name)
+					}
+					if high := eval[float64](b, `Math.min(20, ...[...document.querySelectorAll('.topology text')].map(e => e.getBoundingClientRect().height))`); high < 12 {
+						t.Errorf("%s has text in its picture that is %.0f px high", name, high)
+					}
 					b.shot(name)
 					b.axe(name, string(axe))
 				}

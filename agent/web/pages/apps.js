@@ -72,7 +72,7 @@ function openPage(a) {
     command: () => command(ztm(true), 'app', 'open', name),
     submit: async () => {
       const { url } = await api('POST', endpointPath(self().id) + '/apps/app/open', { app: name, page: a.manifest.page, endpoint: endpoint().id })
-      return h('p', null, h('a', { class: 'button', href: url, target: '_blank', rel: 'noopener noreferrer' }, t('Open {name}', { name })))
+      return h('p', null, h('a', { class: 'button main', href: url, target: '_blank', rel: 'noopener noreferrer' }, t('Open {name}', { name })))
     },
   })
 }

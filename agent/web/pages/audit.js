@@ -20,9 +20,11 @@ export function audit() {
       { head: t('When'), cell: l => date(l.time) },
       { head: t('Who'), cell: l => [l.user, l.peer].filter(Boolean).join(' @ ') || '–' },
       { head: t('What'), cell: l => [l.event, l.app, l.target].filter(Boolean).join(' ') },
-      { head: t('Result'), cell: l => state({ ok: 'good', no: 'bad', cut: 'bad' }[l.result] ?? 'quiet', [l.result, l.reason, l.rule].filter(Boolean).join(', ')) },
+      { head: t('Result'), cell: l => state({ ok: 'good', no: 'bad', cut: 'bad' }[l.result] ?? 'quiet', [result(l.result), l.reason, l.rule].filter(Boolean).join(', ')) },
       { head: t('Bytes'), cell: l => l.in || l.out ? size((l.in ?? 0) + (l.out ?? 0)) : l.count ? '× ' + number(l.count) : '', number: true },
     ], lines.slice(-MOST).reverse(), { label: t('Audit'), key: l => l.seq, empty: t('Nothing was recorded since the agent started.') })),
     line(command(ztm(true), 'audit', filter.user && ['--user', filter.user], filter.refused && '--refused')),
   ]
 }
+
+function result(word) { return { ok: t('ok'), no: t('refused'), cut: t('cut') }[word] ?? word }

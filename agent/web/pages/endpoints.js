@@ -116,7 +116,7 @@ function evict(e) {
 
 function traffic(id) {
   return h('section', null, h('h2', null, t('Traffic')), answerOf(use(endpointPath(id, 'stats')), s => [
-    h('p', null, t('{sent} sent, {received} received, {n} flows now', { sent: size(s.sent), received: size(s.received), n: number(s.active) })),
+    h('p', null, t('{sent} sent, {received} received; flows now: {n}', { sent: size(s.sent), received: size(s.received), n: number(s.active) })),
     table([
       { head: t('With'), cell: r => r.name || r.id },
       { head: t('Sent'), cell: r => size(r.sent), number: true },

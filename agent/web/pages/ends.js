@@ -83,7 +83,7 @@ function side(title, ends, body, empty) {
 // between is the mesh: how many flows go, and how they go from here.
 function between(x) {
   const active = x.entrances.reduce((n, e) => n + e.x.stats.active, 0), moved = x.entrances.reduce((n, e) => n + e.x.stats.up + e.x.stats.down, 0)
-  return h('div', { class: 'between' }, h('strong', null, t('Mesh')), h('div', null, t('{n} flows now', { n: number(active) })), h('div', null, size(moved)))
+  return h('div', { class: 'between' }, h('strong', null, t('Mesh')), h('div', null, t('Flows now: {n}', { n: number(active) })), h('div', null, size(moved)))
 }
 
 function entrance({ x }) {

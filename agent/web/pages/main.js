@@ -45,7 +45,7 @@ function route() {
   return { page: pages.find(p => p[0] === name) ?? pages[0], rest: rest.join('/'), query: new URLSearchParams(query) }
 }
 
-let waiting = false
+let waiting = false, shown = null
 
 function plan() {
   if (waiting) return
@@ -62,6 +62,8 @@ function paint() {
     dialogs(),
   ])
   drawn()
+  if (page !== shown) document.querySelector('nav [aria-current]')?.scrollIntoView({ inline: 'center', block: 'nearest' })
+  shown = page
 }
 
 function content(page, rest, query) {

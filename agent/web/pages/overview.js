@@ -21,7 +21,7 @@ export function overview() {
       card(t('Endpoints'), t('{online} of {all} online', { online: number(all.filter(e => e.online).length), all: number(all.length) }),
         all.length >= 1000 ? t('the first 1,000') : ''),
       card(t('Traffic of this endpoint'), rates.length ? t('{rate} per second', { rate: size(rates.at(-1)) }) : '–', spark(),
-        stats?.body?.active !== undefined ? t('{n} flows now', { n: number(stats.body.active) }) : '')),
+        stats?.body?.active !== undefined ? t('Flows now: {n}', { n: number(stats.body.active) }) : '')),
     problems(m, hubs?.body, all),
     h('section', null, h('h2', null, t('Topology')), answerOf(endpoints, () =>
       picture(Array.isArray(hubs?.body) ? hubs.body : [], all, flows(stats), n => { location.hash = n.folded ? '#/endpoints?user=' + encodeURIComponent(n.user) : '#/endpoints/' + n.id })),

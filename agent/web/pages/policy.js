@@ -127,7 +127,7 @@ function difference(c) {
   const d = c.difference
   const rows = [...d.gains.map(x => ({ ...x, gains: true })), ...d.losses]
   return [
-    h('p', { role: 'status' }, state('good', t('{n} tests hold', { n: number(c.tests) }))),
+    h('p', { role: 'status' }, state('good', t('Tests that hold: {n}', { n: number(c.tests) }))),
     d.warnings.map(w => h('p', null, state('busy', w))),
     table([
       { head: '', cell: x => x.gains ? state('good', t('gains')) : state('bad', t('loses')) },

@@ -37,7 +37,7 @@ export function proxy() {
     ]),
     h('h2', null, t('Exits that are known')),
     answerOf(use(appPath('proxy/status')), s => [
-      h('p', null, t('{active} connections now, {all} since the start', { active: number(s.active), all: number(s.connections) })),
+      h('p', null, t('Connections: {active} now, {all} since the start', { active: number(s.active), all: number(s.connections) })),
       table([
         { head: t('Exit'), cell: e => e.name },
         { head: t('User'), cell: e => e.user },

@@ -1,10 +1,17 @@
 // The mesh as a picture: hubs in the middle, users as sectors, endpoints around them by their IDs.
 // The same mesh gives the same picture. Nothing moves by itself.
 
+import { redraw } from './agent.js'
 import { h } from './dom.js'
 import { t } from './words.js'
 
-const WIDTH = 760, HEIGHT = 460, FOLD = 60
+const FOLD = 60
+
+const narrow = matchMedia('(max-width: 640px)')
+narrow.addEventListener('change', redraw)
+
+// area is what the picture is drawn in. It is not shrunk for a narrow screen: nobody could read it.
+function area() { return narrow.matches ? { width: 360, height: 400 } : { width: 760, height: 460 } }
 
 // nodes are what stands around the hubs: endpoints, or users if there are too many of those.
 export function nodes(endpoints) {
@@ -21,7 +28,7 @@ function compare(a, b) { return a < b ? -1 : a > b ? 1 : 0 }
 
 // positions gives each node its place: a share of the circle for each user, with a gap between two,
 // and a second ring where one is too narrow.
-export function positions(list) {
+export function positions(list, { width, height } = area()) {
   const users = new Set(list.map(n => n.user)).size
   const gap = users > 1 ? 0.6 : 0
   const steps = list.length + users * gap
@@ -32,31 +39,32 @@ export function positions(list) {
     const angle = 2 * Math.PI * at / steps - Math.PI / 2
     at++
     const far = list.length > 20 && i % 2 ? 0.74 : 1
-    return { ...n, x: WIDTH / 2 + Math.cos(angle) * (WIDTH / 2 - 90) * far, y: HEIGHT / 2 + Math.sin(angle) * (HEIGHT / 2 - 45) * far, angle }
+    return { ...n, x: width / 2 + Math.cos(angle) * (width / 2 - 90) * far, y: height / 2 + Math.sin(angle) * (height / 2 - 45) * far, angle }
   })
 }
 
 // picture draws the mesh. active is, by ID, how many flows there are with a peer. A bow leads from
 // this endpoint to each with which it has a session: whole if it is direct, dashed through a hub.
 export function picture(hubs, endpoints, active, open) {
+  const { width, height } = area(), x = width / 2, y = height / 2
   const list = positions(nodes(endpoints))
   const me = list.find(n => n.local)
   const up = hubs.filter(x => x.status === 'attached' || x.status === 'standby').length
   return h('svg', {
-    class: 'topology', viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'group',
+    class: 'topology', viewBox: `0 0 ${width} ${height}`, role: 'group',
     'aria-label': t('Picture of the mesh; the table below has the same facts'), onkeydown: move,
   },
     list.map(n => h('line', {
-      key: 'line' + n.id, x1: WIDTH / 2, y1: HEIGHT / 2, x2: n.x.toFixed(1), y2: n.y.toFixed(1),
-      class: n.online ? 'way' : 'way off', 'stroke-width': width(active[n.id]),
+      key: 'line' + n.id, x1: x, y1: y, x2: n.x.toFixed(1), y2: n.y.toFixed(1),
+      class: n.online ? 'way' : 'way off', 'stroke-width': thickness(active[n.id]),
     })),
     me ? list.filter(n => n !== me && (active[n.id] || n.sessions || n.route?.direct)).map(n => h('path', {
-      key: 'chord' + n.id, class: n.route?.direct ? 'chord' : 'chord relayed', 'stroke-width': width(active[n.id]),
-      d: `M${me.x.toFixed(1)} ${me.y.toFixed(1)} Q${WIDTH / 2} ${HEIGHT / 2 + 40} ${n.x.toFixed(1)} ${n.y.toFixed(1)}`,
+      key: 'chord' + n.id, class: n.route?.direct ? 'chord' : 'chord relayed', 'stroke-width': thickness(active[n.id]),
+      d: `M${me.x.toFixed(1)} ${me.y.toFixed(1)} Q${x} ${y + 40} ${n.x.toFixed(1)} ${n.y.toFixed(1)}`,
     })) : null,
     h('g', { key: 'hub', class: up ? 'hub' : 'hub off' },
-      h('rect', { x: WIDTH / 2 - 44, y: HEIGHT / 2 - 20, width: 88, height: 40, rx: 8 }),
-      h('text', { x: WIDTH / 2, y: HEIGHT / 2 + 5 }, hubs.length > 1 ? t('{up} of {all} hubs', { up, all: hubs.length }) : t('hub'))),
+      h('rect', { x: x - 44, y: y - 20, width: 88, height: 40, rx: 8 }),
+      h('text', { x, y: y + 5 }, hubs.length > 1 ? t('{up} of {all} hubs', { up, all: hubs.length }) : t('hub'))),
     list.map(n => h('g', {
       key: 'node' + n.id, class: 'node' + (n.online ? '' : ' off') + (n.local ? ' local' : ''), tabindex: '0', role: 'link',
       'aria-label': `${n.label}, ${n.user}, ${n.online ? t('online') : t('offline')}` + (n.route?.direct ? ', ' + t('direct ({kind})', { kind: n.route.direct }) : ''),
@@ -66,7 +74,7 @@ export function picture(hubs, endpoints, active, open) {
       h('text', { x: n.x.toFixed(1), y: (n.y + (Math.sin(n.angle) < -0.2 ? -16 : 26)).toFixed(1) }, short(n.label)))))
 }
 
-function width(flows) { return flows ? Math.min(2 + Math.log2(flows + 1), 6) : 1.5 }
+function thickness(flows) { return flows ? Math.min(2 + Math.log2(flows + 1), 6) : 1.5 }
 
 function short(s) { return [...s].length > 16 ? [...s].slice(0, 15).join('') + '…' : s }
 

@@ -38,7 +38,8 @@ export function size(n) {
   const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte']
   let i = 0
   for (; n >= 1000 && i < units.length - 1; i++) n /= 1000
-  return new Intl.NumberFormat(locale(), { style: 'unit', unit: units[i], unitDisplay: i ? 'short' : 'narrow', maximumFractionDigits: n < 10 && i ? 1 : 0 }).format(n)
+  if (!i) return number(n) + '\u00a0B' // where this is short, English has "byte", or no space
+  return new Intl.NumberFormat(locale(), { style: 'unit', unit: units[i], unitDisplay: 'short', maximumFractionDigits: n < 10 ? 1 : 0 }).format(n)
 }
 
 // milliseconds is a round trip.
