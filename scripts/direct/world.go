@@ -42,7 +42,8 @@ func (r router) network(side int) string {
 }
 
 // rules are those of nftables, for a router whose cable to the internet is called out, with an
-// address.
+// address. What a bridge passes within one network is none of its business: where the machine has
+// br_netfilter, that comes to it as well.
 func (r router) rules(out, address string) string {
 	nat, more := "", ""
 	if r.more != "" {
@@ -62,7 +63,7 @@ func (r router) rules(out, address string) string {
 		set out { type ifname; elements = { %q }; }
 		%s
 		chain in { type filter hook input priority filter; ct state established,related accept; meta l4proto ipv6-icmp accept; iifname @out %s; }
-		chain through { type filter hook forward priority filter; %s ct state established,related accept; meta l4proto ipv6-icmp accept; iifname != @out oifname != @out drop; iifname @out %s; }
+		chain through { type filter hook forward priority filter; iifname lan oifname lan accept; %s ct state established,related accept; meta l4proto ipv6-icmp accept; iifname != @out oifname != @out drop; iifname @out %s; }
 	}`, out, nat, r.in, more, r.in)
 }
 
