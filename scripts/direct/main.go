@@ -95,6 +95,8 @@ type row struct {
 	after  time.Duration // from the first flow to the path; 0: there was none
 	rate   float64       // MB/s
 	plain  float64       // MB/s of two relays that only copy, between the same devices; 0: not measured
+	first  time.Duration // to the first byte of a new connection: the median
+	bare   time.Duration // the same through the two relays; 0: not measured
 	hub    int64         // bytes that the hub got meanwhile
 	cpu    time.Duration // of the hub meanwhile
 	listen int           // sockets that listen at both agents
@@ -110,6 +112,7 @@ func main() {
 	only := flag.String("only", "", "pairs whose name has this")
 	serve := flag.String("serve", "", "be the target of the tunnel, at an address")
 	pull := flag.String("pull", "", "be its client: ADDRESS,BYTES")
+	first := flag.String("first", "", "open connections one after the other, and print how long the first byte of each takes: ADDRESS,COUNT")
 	talk := flag.String("talk", "", "send datagrams through the tunnel and count what comes back: ADDRESS,COUNT")
 	forward := flag.String("forward", "", "be a relay that only copies: ADDRESS,TARGET")
 	flag.Parse()
@@ -123,6 +126,10 @@ func main() {
 		address, count, _ := strings.Cut(*talk, ",")
 		n, _ := strconv.Atoi(count)
 		err = speak(address, n)
+	case *first != "":
+		address, count, _ := strings.Cut(*first, ",")
+		n, _ := strconv.Atoi(count)
+		err = firstBytes(address, n)
 	case *forward != "":
 		err = relay(*forward)
 	case *pull != "":
@@ -141,7 +148,7 @@ func main() {
 func run(ctx context.Context, dir, ztm, only string, size int64) error {
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	defer table.Flush()
-	fmt.Fprintln(table, "ROUTERS\tPATH\tAFTER\tMB/s\tOF PLAIN\tBYTES AT THE HUB\tITS CPU\tLISTENING\tDATAGRAMS\tCAME BACK\tBYTES AT THE HUB")
+	fmt.Fprintln(table, "ROUTERS\tPATH\tAFTER\tMB/s\tOF PLAIN\tFIRST BYTE\tOF PLAIN\tBYTES AT THE HUB\tITS CPU\tLISTENING\tDATAGRAMS\tCAME BACK\tBYTES AT THE HUB")
 	failed := 0
 	for i, p := range pairs {
 		if !strings.Contains(p.String(), only) || ctx.Err() != nil {
@@ -156,17 +163,21 @@ func run(ctx context.Context, dir, ztm, only string, size int64) error {
 			verdict = "\tWRONG: " + wrong
 			failed++
 		}
-		ratio := "-"
-		if r.plain > 0 {
-			ratio = fmt.Sprintf("%.2f", r.rate/r.plain)
-		}
-		fmt.Fprintf(table, "%v\t%s\t%v\t%.0f\t%s\t%d\t%v\t%d\t%s\t%.2f\t%d%s\n",
-			p, r.path, r.after.Round(time.Millisecond), r.rate, ratio, r.hub, r.cpu, r.listen, r.datagrams, r.came, r.hubUDP, verdict)
+		fmt.Fprintf(table, "%v\t%s\t%v\t%.0f\t%s\t%v\t%s\t%d\t%v\t%d\t%s\t%.2f\t%d%s\n",
+			p, r.path, r.after.Round(time.Millisecond), r.rate, ratio(r.rate, r.plain), r.first.Round(time.Microsecond), ratio(float64(r.first), float64(r.bare)), r.hub, r.cpu, r.listen, r.datagrams, r.came, r.hubUDP, verdict)
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d pairs found another path than they should", failed)
 	}
 	return ctx.Err()
+}
+
+// ratio is how a figure is to another one that may be missing.
+func ratio(of, to float64) string {
+	if to == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", of/to)
 }
 
 // wrong says what is not as it should be; "" if nothing is.

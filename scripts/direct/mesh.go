@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -122,6 +123,9 @@ func (g *rig) measure(p pair, size int64) (r row, err error) {
 	if r.rate, err = g.rate("127.0.0.1:9001", size); err != nil {
 		return r, err
 	}
+	if r.first, err = g.first("127.0.0.1:9001"); err != nil {
+		return r, err
+	}
 	after, err := g.hubBytes()
 	if err != nil {
 		return r, err
@@ -144,6 +148,9 @@ func (g *rig) measure(p pair, size int64) (r row, err error) {
 	})
 	if err == nil {
 		r.plain, err = g.rate("127.0.0.1:9002", size)
+	}
+	if err == nil {
+		r.bare, err = g.first("127.0.0.1:9002")
 	}
 	return r, err
 }
@@ -199,6 +206,16 @@ func (g *rig) rate(through string, size int64) (float64, error) {
 		return 0, fmt.Errorf("%v: %s", err, out)
 	}
 	return float64(size) / 1e6 / time.Since(start).Seconds(), nil
+}
+
+// first opens connections, and returns how long it takes until their first byte is there.
+func (g *rig) first(through string) (time.Duration, error) {
+	const connections = 200
+	out, err := g.world.Output("a", g.self, "-first", fmt.Sprintf("%s,%d", through, connections))
+	if err != nil {
+		return 0, fmt.Errorf("%v: %s", err, out)
+	}
+	return time.ParseDuration(strings.TrimSpace(out))
 }
 
 var bytesOf = regexp.MustCompile(`bytes (\d+)`)
@@ -356,6 +373,30 @@ func client(address string, size int64) error {
 		err = fmt.Errorf("%d of %d bytes came", n, size)
 	}
 	return err
+}
+
+// firstBytes opens connections one after the other, asks each for a byte, and prints the median of how
+// long that takes from the dial on.
+func firstBytes(address string, count int) error {
+	var took []time.Duration
+	for range count {
+		began := time.Now()
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			return err
+		}
+		if err = binary.Write(c, binary.BigEndian, int64(1)); err == nil {
+			_, err = io.ReadFull(c, make([]byte, 1))
+		}
+		took = append(took, time.Since(began))
+		c.Close()
+		if err != nil {
+			return err
+		}
+	}
+	slices.Sort(took)
+	fmt.Println(took[len(took)/2])
+	return nil
 }
 
 // relay copies between connections to an address and connections to a target, and does nothing else.
