@@ -111,6 +111,9 @@ var leads = []lead{
 // Beside has this device and the peer of a session find a path for its datagrams, in as many rounds as
 // it may take, each with fresh ports. The caller has it kept, see [Direct.Keep].
 func (d *Direct) Beside(ctx context.Context, s flow.Session, e End) (p Path, err error) {
+	if !WithDatagrams { // the linker keeps exported methods, and so all that they need
+		return p, &failure{cause: Unsupported}
+	}
 	for _, when := range leads {
 		if p, err = d.round(ctx, s, e, when); CauseOf(err) != NoWay {
 			break
@@ -176,6 +179,9 @@ func (d *Direct) ask(ctx context.Context, s flow.Session, e End, here direct.Int
 // Keep keeps a path until it ends, at the latest with its session or when this device leaves the
 // network where it began, and returns why.
 func (d *Direct) Keep(p Path, session <-chan struct{}) datagram.Ending {
+	if !WithDatagrams {
+		return ""
+	}
 	d.Work.Go(func() { d.Watch(p.Place().From, p.Done(), p.Leave) })
 	return p.Run(d.Life, session)
 }

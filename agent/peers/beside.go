@@ -45,6 +45,9 @@ func (b *beside) stands() *besidePath {
 
 // way is for flows; nil without a path.
 func (b *beside) way() flow.Beside {
+	if !direct.WithDatagrams {
+		return nil
+	}
 	if path := b.stands(); path != nil {
 		return path.path
 	}
