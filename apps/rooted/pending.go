@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,16 +22,17 @@ import (
 //	Create -> write -> fsync -> the name is as it was at Create? -> rename -> fsync the directory
 //	   \---- Keep: what has come stays for the next Create of the same key; Discard: it goes
 //
-// It belongs to one goroutine.
+// It belongs to one goroutine, but for Write and WriteAt.
 type Pending struct {
 	*os.File
 	dir      *Dir
 	name     Name
 	temp     string
-	stray    bool        // no later Create would find it
-	before   fs.FileInfo // what stood under the name at Create; nil for nothing
-	replaces bool        // whether Commit may replace that
-	written  fs.FileInfo // what it was just before it got its name
+	stray    bool         // no later Create would find it
+	before   fs.FileInfo  // what stood under the name at Create; nil for nothing
+	replaces bool         // whether Commit may replace that
+	written  fs.FileInfo  // what it was just before it got its name
+	fresh    atomic.Int64 // bytes that were written since the disk was told to begin
 	ended    bool
 }
 
