@@ -4,13 +4,14 @@
 //	                                                ├─> next(link): list, bitmap, rarest block
 //	   link (one flow to each source): ask ... ask <┘      at most so much in flight, over all jobs
 //	        answers, in order -> hash while writing -> right: have it; wrong: this source is left out
-//	all blocks there -> hash of the whole -> the caller gives the file its name
+//	blocks, in order, while they come -> hash of the whole -> the caller gives the file its name
 //
 // A source that stalls, lies, or goes away loses only itself. What it owed is asked of others, and so
 // is what a source is late with once another one has nothing else to do.
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -117,13 +118,22 @@ func (f *Fetcher) Fetch(ctx context.Context, w Want) (blocks.List, error) {
 		}
 		j.list = l.list
 	}
-	if err := j.recall(ctx); err != nil {
+	whole := make(chan error, 1)
+	go func() { whole <- j.whole(ctx) }() // awaited below
+	err := j.recall(ctx)
+	if err == nil {
+		err = f.work(ctx, j)
+	} else {
+		f.end(j, err)
+	}
+	if err == nil {
+		j.say(Verifying)
+		err = j.File.Truncate(j.Content.Size)
+	}
+	if err = cmp.Or(err, <-whole); err != nil {
 		return nil, err
 	}
-	if err := f.work(ctx, j); err != nil {
-		return nil, err
-	}
-	return j.list, j.verify(ctx)
+	return j.list, nil
 }
 
 // work runs a job to its end.
@@ -152,6 +162,10 @@ func (f *Fetcher) Serve(h blocks.Hash) (size int64, have blocks.Bitmap, list blo
 	return 0, nil, nil, nil
 }
 
+// atOnce is how much of a block is read at once, in bytes. What is larger is read twice: nothing of an
+// old version is written before it is known to be right.
+const atOnce = 1 << 20
+
 // recall looks for blocks in what is there already: in the file itself, of an earlier attempt, and
 // in the old version of the file.
 func (j *job) recall(ctx context.Context) error {
@@ -159,26 +173,46 @@ func (j *job) recall(ctx context.Context) error {
 		return nil
 	}
 	j.say(Hashing)
+	buf := make([]byte, min(blocks.Size(j.Content.Size), atOnce))
 	for n := range blocks.Count(j.Content.Size) {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
 		at, length := blocks.Bounds(j.Content.Size, n)
-		switch {
-		case at+length <= j.Left && j.right(j.File, n):
-		case j.Old != nil && at+length <= j.OldSize && j.right(j.Old, n):
-			if _, err := io.Copy(io.NewOffsetWriter(j.File, at), io.NewSectionReader(j.Old, at, length)); err != nil {
+		there := at+length <= j.Left && j.right(j.File, n)
+		if !there && j.Old != nil && at+length <= j.OldSize {
+			var err error
+			if there, err = j.reuse(n, buf); err != nil {
 				return err
 			}
-			if !j.right(j.File, n) {
-				continue // it was written to in between
-			}
-		default:
-			continue
 		}
-		j.got(n, length)
+		if there {
+			j.f.mu.Lock()
+			j.gotLocked(n, length)
+			j.f.mu.Unlock()
+		}
 	}
 	return nil
+}
+
+// reuse copies a block of the old version, if it is the right one. What is hashed is what is written:
+// somebody may be writing to that version.
+func (j *job) reuse(n int, buf []byte) (right bool, err error) {
+	at, length := blocks.Bounds(j.Content.Size, n)
+	sum := sha256.New()
+	old := io.TeeReader(io.NewSectionReader(j.Old, at, length), sum)
+	if length > int64(len(buf)) {
+		if !j.right(j.Old, n) {
+			return false, nil
+		}
+		_, err = io.CopyBuffer(io.NewOffsetWriter(j.File, at), old, buf)
+		return err == nil && j.list.Is(n, sum.Sum(nil)), err
+	}
+	if _, err := io.ReadFull(old, buf[:length]); err != nil || !j.list.Is(n, sum.Sum(nil)) {
+		return false, nil
+	}
+	_, err = j.File.WriteAt(buf[:length], at)
+	return err == nil, err
 }
 
 // right reports whether a file has the right block n.
@@ -189,24 +223,43 @@ func (j *job) right(r io.ReaderAt, n int) bool {
 	return err == nil && j.list.Is(n, h.Sum(nil))
 }
 
-// verify cuts the file to its length, and checks the hash of the whole where the blocks do not say
-// it already.
-func (j *job) verify(ctx context.Context) error {
-	if err := j.File.Truncate(j.Content.Size); err != nil {
-		return err
-	}
-	if blocks.Count(j.Content.Size) < 2 {
+// whole checks the hash of the whole, where the blocks do not say it already. It follows the blocks
+// while they come. Where they do not all come, the end of the job says why.
+func (j *job) whole(ctx context.Context) error {
+	count := blocks.Count(j.Content.Size)
+	if count < 2 {
 		return nil
 	}
-	j.say(Verifying)
-	h := sha256.New()
-	if _, err := io.Copy(h, contextReader{ctx, io.NewSectionReader(j.File, 0, j.Content.Size)}); err != nil {
-		return err
+	sum := sha256.New()
+	for n := range count {
+		if !j.await(n) {
+			return nil
+		}
+		at, length := blocks.Bounds(j.Content.Size, n)
+		if _, err := io.Copy(sum, contextReader{ctx, io.NewSectionReader(j.File, at, length)}); err != nil {
+			return err
+		}
 	}
-	if blocks.Hash(h.Sum(nil)) != j.Content.Hash {
+	if blocks.Hash(sum.Sum(nil)) != j.Content.Hash {
 		return errors.New("its blocks do not make up what was published")
 	}
 	return nil
+}
+
+// await waits for a block. It reports whether the block came before the job ended.
+func (j *job) await(n int) bool {
+	for {
+		j.f.mu.Lock()
+		there, ended := j.have.Has(n), j.ended
+		j.f.mu.Unlock()
+		if there || ended {
+			return there
+		}
+		select {
+		case <-j.more:
+		case <-j.done:
+		}
+	}
 }
 
 type contextReader struct {

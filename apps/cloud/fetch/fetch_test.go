@@ -235,6 +235,52 @@ func TestWhatCameBeforeAndWhatTheOldVersionHasIsNotFetchedAgain(t *testing.T) {
 	}
 }
 
+func TestBlocksThatDoNotMakeUpWhatWasPublishedAreNoFile(t *testing.T) {
+	file := bytesOf(5*blocks.MinBlock + 7)
+	for _, from := range []string{"a source", "an earlier attempt", "an old version"} {
+		h := newHolder("a", file)
+		h.c.Hash[0] ^= 1 // signed by a publisher that lies
+		w := Want{Content: h.c, File: temp(t)}
+		switch from {
+		case "an earlier attempt":
+			w.File.WriteAt(file, 0)
+			w.Left = int64(len(file))
+		case "an old version":
+			w.Old, w.OldSize = bytes.NewReader(file), int64(len(file))
+		}
+		if _, err := (&sources{all: []*holder{h}}).fetch(t, w); err == nil || errors.Is(err, ErrNoSource) {
+			t.Errorf("from %s: %v", from, err)
+		}
+		if from != "a source" && len(h.asked) > 0 {
+			t.Errorf("from %s: asked for %v", from, h.asked)
+		}
+	}
+}
+
+func TestABlockOfTheOldVersionIsTakenIfItIsTheRightOneAndNothingIsWrittenOtherwise(t *testing.T) {
+	file := bytesOf(3 * blocks.MinBlock)
+	old := bytes.Clone(file)
+	old[blocks.MinBlock+5] ^= 1
+	want := bytes.Clone(file)
+	clear(want[blocks.MinBlock : 2*blocks.MinBlock])
+	c, list, err := blocks.Sum(bytes.NewReader(file), int64(len(file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, atOnce := range []int{blocks.MinBlock, blocks.MinBlock / 3} {
+		f := temp(t)
+		j := New(Config{}).newJob(Want{Content: c, List: list, File: f, Old: bytes.NewReader(old), OldSize: c.Size})
+		for n, right := range []bool{true, false, true} {
+			if got, err := j.reuse(n, make([]byte, atOnce)); got != right || err != nil {
+				t.Errorf("block %d, %d bytes at once: %v, %v", n, atOnce, got, err)
+			}
+		}
+		if got, err := os.ReadFile(f.Name()); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes at once: the file is another one: %v", atOnce, err)
+		}
+	}
+}
+
 func TestAnAttemptLeavesWhatHasComeToTheNext(t *testing.T) {
 	file := bytesOf(30 * blocks.MinBlock)
 	h := newHolder("a", file)

@@ -417,7 +417,7 @@ func (f *Fetcher) wrote(a *asked, length int64, right bool, failed error) error 
 	case failed != nil:
 		f.endLocked(j, failed)
 	case !a.lent: // since the last part of it was written
-		j.got(int(a.N), length)
+		j.gotLocked(int(a.N), length)
 		j.step = Fetching
 		f.checkLocked(j)
 	}
