@@ -22,7 +22,6 @@ import (
 	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/seal"
-	"ztm/tunnel/tuning"
 )
 
 // farPeer is a peer of a test: it answers requests with a handler, of so many at a time on a
@@ -52,7 +51,7 @@ func newFarPeer(t *testing.T, streams int, handler http.HandlerFunc) *farPeer {
 	}
 	p := &farPeer{t: t, v: identity.NewVerifier(a.trust, identity.NewClock()), cert: identity.TLSCertificate(der, key), id: identity.IDOf(public)}
 	tuning := func(rtt time.Duration) h2.Options {
-		tuning := tuning.Sealed(rtt)
+		tuning := h2.Sealed(rtt)
 		tuning.MaxStreams = streams
 		return tuning
 	}

@@ -100,7 +100,7 @@ func (c commands) getEndpoints(ctx context.Context, f apps.Filter) error {
 	}
 	for _, ep := range eps {
 		ip, port := split(ep.Address)
-		path := pathOf(ep.Route)
+		path := ep.Route.String()
 		if ep.Local {
 			path = "-"
 		}

@@ -48,7 +48,7 @@ func (c commands) ping(ctx context.Context, name string) error {
 		}
 		path := ""
 		if h.Route != nil {
-			path = pathOf(*h.Route)
+			path = h.Route.String()
 		}
 		t.Add(h.Type, h.Name, duration, path, h.Error, string(h.ID))
 	}

@@ -117,10 +117,7 @@ func (s *sender) run(sources []Source) error {
 			}
 		}
 		if len(s.queue) == 0 {
-			if err := s.send(kindDone); err != nil {
-				return err
-			}
-			return s.flush()
+			return s.send(kindDone)
 		}
 		it := s.queue[0]
 		s.queue = s.queue[1:]
@@ -315,6 +312,9 @@ func Reason(err error) string {
 
 // conclude sends the rest, and waits for the report.
 func (s *sender) conclude() error {
+	if err := s.flush(); err != nil {
+		return err
+	}
 	s.state.Lock()
 	defer s.state.Unlock()
 	for !s.final && s.failed == nil {
