@@ -1,13 +1,16 @@
 package main
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"ztm/agent/api"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/seal"
 )
 
 func TestWhatADeviceSaysOfItselfGivesItNothing(t *testing.T) {
@@ -39,5 +42,66 @@ func TestWhatADeviceSaysOfItselfGivesItNothing(t *testing.T) {
 	w.until("the label that root gives it counts", func() error { return w.enforced("office", 2) })
 	if out := w.ztm("bob", "can", "--at", "ep-office"); !strings.Contains(out, "terminal") || strings.Contains(out, "script") {
 		t.Errorf("the label that root has given it gives it:\n%s", out)
+	}
+}
+
+// Each endpoint of a user has an admission and an ID of its own. Neither gives the other what it has,
+// whichever comes first, and an eviction ends the older admission alone.
+func TestEachEndpointOfAUserIsJudgedByItself(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("office", "alice")
+	w.ztm("office", "terminal", "config", "--add-user", "bob")
+	w.ztm("office", "script", "config", "--add-user", "bob")
+	laptop := w.intruderAdmitted("bob", time.Now().Add(-time.Hour))
+	phone := w.intruderAdmitted("bob", time.Now().Add(48*time.Hour)) // later than the eviction below reaches
+	grant := func() {
+		w.setPolicy("root", func(s *policy.Source) {
+			s.Mode, s.Users["bob"] = policy.Enforce, policy.User{}
+			s.Endpoints["laptop"], s.Endpoints["phone"] = policy.Endpoint{ID: laptop.id}, policy.Endpoint{ID: phone.id}
+			bob := []policy.Who{{Name: "bob", Added: time.Now().Unix()}}
+			s.Grants = []policy.Grant{
+				{Name: "laptop", Who: bob, To: []string{"terminal"}, At: []string{"*"}, From: []string{"laptop"}},
+				{Name: "phone", Who: bob, To: []string{"script"}, At: []string{"*"}, From: []string{"phone"}},
+			}
+		})
+	}
+	grant()
+	w.until("it is enforced", func() error { return w.enforced("office", 1) })
+	shell, script := way{path: "terminal/shell"}, way{path: "script/run"}
+	office := w.endpointOf("office")
+	sessions := map[string]*seal.Session{"laptop": laptop.session(t, office), "phone": phone.session(t, office)}
+	ends := map[string]<-chan struct{}{}
+	for _, order := range [][]string{{"laptop", "phone"}, {"phone", "laptop"}} {
+		for _, who := range order {
+			for what, ask := range map[string]way{"laptop": shell, "phone": script} {
+				status, ended := open(t, sessions[who], ask)
+				if want := map[bool]int{true: http.StatusOK, false: http.StatusForbidden}[who == what]; status != want {
+					t.Errorf("the %s asks for what the %s has: status %d, want %d", who, what, status, want)
+				}
+				if who == what {
+					ends[who] = ended
+				}
+			}
+		}
+	}
+	w.ztm("root", "evict", "bob", "--force")
+	w.until("what runs for the admission that was ended is cut", func() error {
+		select {
+		case <-ends["laptop"]:
+			return nil
+		default:
+			return errors.New("it runs")
+		}
+	})
+	w.setPolicy("root", func(s *policy.Source) { s.Grants = []policy.Grant{} })
+	grant()
+	w.until("bob is given it anew", func() error { return w.enforced("office", 3) })
+	if s, err := laptop.dial(t.Context(), office); err == nil {
+		s.Close()
+		t.Error("the older admission still counts")
+	}
+	if status, _ := open(t, phone.session(t, office), script); status != http.StatusOK {
+		t.Errorf("the newer admission does not count: status %d", status)
 	}
 }

@@ -164,6 +164,11 @@ func TestDatagramsGoDirectlyAndWholeOnesThatAreTooLongInTheSession(t *testing.T)
 	if out := w.ztm("root", "describe", "ep", "ep-bob"); !strings.Contains(out, "Datagrams:") || !strings.Contains(out, "direct (LAN 10.1.0.2:") {
 		t.Errorf("it is not said:\n%s", out)
 	}
+	for _, args := range [][]string{{"ping", "ep", "ep-bob"}, {"get", "ep", "-o", "wide"}} {
+		if out := w.ztm("root", args...); !strings.Contains(out, "; datagrams direct (LAN 10.1.0.2:") {
+			t.Errorf("%v says:\n%s", args, out)
+		}
+	}
 	if out := w.ztm("root", "describe", "ep", "ep-root"); strings.Contains(out, "Datagrams:") {
 		t.Errorf("of this one it is said:\n%s", out)
 	}

@@ -27,7 +27,13 @@ type intruder struct {
 
 func (w *world) intruder(user string) *intruder {
 	w.t.Helper()
-	v, cert, key := w.forge(user)
+	return w.intruderAdmitted(user, time.Now())
+}
+
+// intruderAdmitted is intruder for a device that was admitted at a time.
+func (w *world) intruderAdmitted(user string, admitted time.Time) *intruder {
+	w.t.Helper()
+	v, cert, key := w.forgeAdmitted(user, admitted)
 	return &intruder{w, identity.IDOf(key.Public().(ed25519.PublicKey)), v, cert, key}
 }
 

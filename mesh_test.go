@@ -559,13 +559,18 @@ func TestAnAgentCountsForPrometheus(t *testing.T) {
 // mesh holds.
 func (w *world) forge(user string) (*identity.Verifier, tls.Certificate, ed25519.PrivateKey) {
 	w.t.Helper()
+	return w.forgeAdmitted(user, time.Now())
+}
+
+// forgeAdmitted is forge for a device that was admitted at a time.
+func (w *world) forgeAdmitted(user string, admitted time.Time) (*identity.Verifier, tls.Certificate, ed25519.PrivateKey) {
+	w.t.Helper()
 	ca, p := w.ca()
 	key, err := identity.NewKey()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	now := time.Now()
-	der, err := ca.SignMember(key.Public().(ed25519.PublicKey), user, now, now)
+	der, err := ca.SignMember(key.Public().(ed25519.PublicKey), user, admitted, time.Now())
 	if err != nil {
 		w.t.Fatal(err)
 	}

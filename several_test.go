@@ -427,32 +427,56 @@ func TestAHubThatDrainsIsLeftAndItsFlowsGoOn(t *testing.T) {
 	<-ended
 }
 
+// with waits until an agent is with a hub, and returns where that is.
+func (s *several) with(name string) (address string) {
+	s.t.Helper()
+	s.until(name+" is with a hub", func() error {
+		for _, h := range s.hubs(name) {
+			if h.Connected {
+				address = h.Address
+				return nil
+			}
+		}
+		return errors.New("with none")
+	})
+	return address
+}
+
 func TestEndpointsThatShareNoHubReachEachOther(t *testing.T) {
 	s := newLinked(t, 2)
 	s.options.Hubs = 1
-	with := func(name string) (address string) {
-		s.until(name+" is with a hub", func() error {
-			for _, h := range s.hubs(name) {
-				if h.Connected {
-					address = h.Address
-					return nil
-				}
-			}
-			return errors.New("with none")
-		})
-		return address
-	}
 	s.join("root", "root")
 	for i := range 20 { // each is with either hub, by its ID
 		name := fmt.Sprint("bob", i)
 		s.join(name, name)
-		if with(name) == with("root") {
+		if s.with(name) == s.with("root") {
 			continue
 		}
 		wantEcho(t, s.tunnelTo("root", name, "web", echoServer(t), "--users", "root"))
 		return
 	}
 	t.Error("all are with the same hub")
+}
+
+// The hubs do not know of each other: so it is where they are cut off from each other.
+func TestAnEndpointIsFoundAtWhateverHubItIsWith(t *testing.T) {
+	s := newSeveral(t, 2)
+	s.attach("root", "root", 2)
+	s.options.Hubs = 1
+	seen := map[string]bool{}
+	for i := 0; len(seen) < 2; i++ { // each is with either hub, by its ID
+		if i == 20 {
+			t.Fatal("all are with the same hub")
+		}
+		name := fmt.Sprint("bob", i)
+		s.join(name, name)
+		at := s.with(name)
+		if seen[at] {
+			continue
+		}
+		seen[at] = true
+		wantEcho(t, s.tunnelTo("root", name, name, echoServer(t), "--users", "root"))
+	}
 }
 
 // What new flows take while a hub hangs, on ways of so many milliseconds to each hub and back. The

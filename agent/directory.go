@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -36,8 +37,23 @@ func (m *mesh) Endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint, e
 	if f.Limit > 0 {
 		q.Set("limit", strconv.Itoa(f.Limit))
 	}
+	out, err := m.matching(ctx, m.ask, q, f)
+	if err != nil || f.Offer == "" && f.Name == "" || slices.ContainsFunc(out, isOnline) {
+		return out, err
+	}
+	// It is looked for. A hub that is cut off from the others does not know who is with them.
+	if other, err := m.matching(ctx, m.askOther, q, f); err == nil && slices.ContainsFunc(other, isOnline) {
+		return other, nil
+	}
+	return out, nil
+}
+
+func isOnline(e apps.Endpoint) bool { return e.Online }
+
+// matching lists the endpoints of a hub's directory that a filter lets through.
+func (m *mesh) matching(ctx context.Context, ask askFunc, q url.Values, f apps.Filter) ([]apps.Endpoint, error) {
 	out := []apps.Endpoint{}
-	err := m.Entries(ctx, q, func(entry tunnel.Entry, fresh func(identity.ID) bool) (more bool) {
+	err := m.entries(ctx, ask, q, func(entry tunnel.Entry, fresh func(identity.ID) bool) (more bool) {
 		e, err := m.endpoint(entry)
 		if err != nil {
 			m.log.Debug("a record of the directory is left out", "err", err)
@@ -52,16 +68,37 @@ func (m *mesh) Endpoints(ctx context.Context, f apps.Filter) ([]apps.Endpoint, e
 	return out, nil
 }
 
+// askFunc asks a hub for a page of its directory.
+type askFunc func(ctx context.Context, q url.Values, page *tunnel.Page) error
+
+func (m *mesh) ask(ctx context.Context, q url.Values, page *tunnel.Page) error {
+	return m.control.Call(ctx, http.MethodGet, tunnel.PathEndpoints, q, nil, page)
+}
+
+func (m *mesh) askOther(ctx context.Context, q url.Values, page *tunnel.Page) error {
+	return m.control.CallOther(ctx, tunnel.PathEndpoints, q, page)
+}
+
+// useFunc takes an entry of the directory, and reports whether it wants more. It asks fresh whether
+// an ID is new.
+type useFunc = func(e tunnel.Entry, fresh func(identity.ID) bool) (more bool)
+
 // Entries reads the entries of the directory that a query asks for, page by page, until use wants
-// no more. use asks fresh whether an ID is new: the pages of a directory that changes may overlap,
-// and one that has nothing but IDs of earlier pages is the last.
-func (m *mesh) Entries(ctx context.Context, q url.Values, use func(e tunnel.Entry, fresh func(identity.ID) bool) (more bool)) error {
+// no more.
+func (m *mesh) Entries(ctx context.Context, q url.Values, use useFunc) error {
+	return m.entries(ctx, m.ask, q, use)
+}
+
+// entries is Entries of the directory of one hub. The pages of one that changes may overlap, and one
+// that has nothing but IDs of earlier pages is the last.
+func (m *mesh) entries(ctx context.Context, ask askFunc, q url.Values, use useFunc) error {
+	q = maps.Clone(q)
 	offset, _ := strconv.Atoi(q.Get("offset")) // "" is 0
 	seen := map[identity.ID]struct{}{}
 	for end := offset + limits.Directory; offset < end; {
 		q.Set("offset", strconv.Itoa(offset))
 		var page tunnel.Page
-		if err := m.control.Call(ctx, http.MethodGet, tunnel.PathEndpoints, q, nil, &page); err != nil {
+		if err := ask(ctx, q, &page); err != nil {
 			return err
 		}
 		old := 0

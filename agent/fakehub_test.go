@@ -19,6 +19,7 @@ import (
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/relaytest"
+	"ztm/tunnel/tuning"
 )
 
 // fakeHub does what a test wants. It takes records, says that it is ready, has an empty directory,
@@ -56,7 +57,7 @@ func newFakeHub(t *testing.T, ca *identity.CA) *fakeHub {
 	own := identity.TLSCertificate(der, key)
 	verifier := identity.NewVerifier(trust, identity.NewClock())
 	config := verifier.ServerConfig(func() tls.Certificate { return own }, tunnel.ControlProto)
-	server := h2.NewServer(h, h2.Hub)
+	server := h2.NewServer(h, tuning.Hub)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {

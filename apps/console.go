@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -95,6 +96,15 @@ type HintError struct {
 
 func (e *HintError) Error() string { return e.Err.Error() }
 func (e *HintError) Unwrap() error { return e.Err }
+
+// OwnerHint adds to the refusal of a flow what the owner of the endpoint can do: see the reason, and
+// allow it with a command. Other errors stay as they are.
+func OwnerHint(err error, command string) error {
+	if answer.CodeOf(err) != answer.Denied {
+		return err
+	}
+	return &HintError{Err: err, Hint: "the owner sees why with: ztm audit --refused; and can allow it with: " + command}
+}
 
 // ExitError ends the command line with a given status and without a message, as `ztm terminal open
 // EP -- false` does.

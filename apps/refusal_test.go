@@ -2,11 +2,25 @@ package apps
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"ztm/tunnel/answer"
 )
+
+func TestWhoIsRefusedReadsWhatTheOwnerCanDo(t *testing.T) {
+	const command = "ztm terminal config --add-user USER"
+	var hint *HintError
+	if err := OwnerHint(answer.Errorf(answer.Denied, "not allowed"), command); !errors.As(err, &hint) || !strings.Contains(hint.Hint, command) || answer.CodeOf(err) != answer.Denied {
+		t.Errorf("a refusal: %+v", err)
+	}
+	for _, err := range []error{nil, answer.Errorf(answer.Refused, "nothing listens there")} {
+		if got := OwnerHint(err, command); got != err {
+			t.Errorf("%v became %v", err, got)
+		}
+	}
+}
 
 func TestARefusalTellsOthersNothingAndTheOwnerTheReason(t *testing.T) {
 	const never = "not allowed (ref 7f3a19): ask the owner of srv-7"

@@ -142,6 +142,7 @@ func TestTheCommandFailsInWords(t *testing.T) {
 		args   []string
 	}{
 		{"needs the names", 2, first[:4]},
+		{"hub2.json is not there, and a new mesh needs the names", 2, append(first[:4:4], "--permit", "hub2.json")},
 		{"permit cannot be written", 1, append(first[:6:6], "--permit", "/nonexistent/p.json")},
 		{"is not host:port", 2, append(first[:6:6], "--names", "h")},
 		{"loopback", 2, append(first[:6:6], "--metrics", "0.0.0.0:1")},

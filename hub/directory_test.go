@@ -16,6 +16,7 @@ import (
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
+	"ztm/tunnel/tuning"
 )
 
 func TestTheDirectoryListsWhatEndpointsSignedSortedByName(t *testing.T) {
@@ -206,7 +207,7 @@ func TestIdentityComesFromTheCertificateAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cc := h2.Client(c, h2.Control(0))
+	cc := h2.Client(c, tuning.Control(0))
 	defer cc.Close()
 	url := "http://" + h.address() + tunnel.PathEndpoints + "/" + string(bob.id) + "?user=root&id=" + string(bob.id)
 	req, err := http.NewRequestWithContext(t.Context(), "DELETE", url, nil)

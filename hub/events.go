@@ -14,6 +14,7 @@ import (
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
+	"ztm/tunnel/tuning"
 )
 
 // session is the events stream of one agent. Its life is what "online" means. Nothing waits for
@@ -142,7 +143,7 @@ func (s *server) getEvents(_ http.ResponseWriter, r *http.Request, p *peer, _ st
 	s.links.Endpoint(p.ID)
 	s.log.Debug("online", "endpoint", p.ID, "user", p.User, "addr", p.addr)
 	if idle, err := strconv.Atoi(r.Header.Get(tunnel.FieldIdle)); err == nil {
-		h2.SetIdle(r, h2.HubLater+max(tunnel.LeadIdle, min(time.Duration(idle)*time.Second, tunnel.SpareIdle)))
+		h2.SetIdle(r, tuning.HubLater+max(tunnel.LeadIdle, min(time.Duration(idle)*time.Second, tunnel.SpareIdle)))
 	}
 	session.stream.Keep(func() { go s.left(session, detach) }) // awaited by the shutdown
 	session.stream.Respond(h2.Fields{{Name: ":status", Value: "200"}, {Name: "content-type", Value: "application/x-ndjson"}}, false)

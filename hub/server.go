@@ -23,6 +23,7 @@ import (
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/inflight"
+	"ztm/tunnel/tuning"
 )
 
 // drainTimeout is how long running paths have once the hub shuts down.
@@ -122,7 +123,7 @@ func (s *server) run(ctx context.Context, ln *net.TCPListener, metrics net.Liste
 	// Paths outlive ctx by drainTimeout.
 	paths, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	s.h2 = h2.NewServer(s.handler(paths), h2.Hub)
+	s.h2 = h2.NewServer(s.handler(paths), tuning.Hub)
 
 	stop := make(chan struct{})
 	var background sync.WaitGroup

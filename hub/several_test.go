@@ -28,6 +28,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/tuning"
 )
 
 // several starts hubs of one mesh that know of each other: each is told the address of the first.
@@ -720,7 +721,7 @@ func (h *testHub) claimsWith(records func(tunnel.Wanted) tunnel.Records, tells .
 		h.t.Fatal(err)
 	}
 	c.address = ln.Addr().String()
-	server := h2.NewServer(http.HandlerFunc(c.serve), h2.Hub)
+	server := h2.NewServer(http.HandlerFunc(c.serve), tuning.Hub)
 	var running sync.WaitGroup
 	running.Go(func() { c.accept(ln, server) })
 	h.t.Cleanup(func() {

@@ -140,7 +140,7 @@ func acquire(path string, wait time.Duration) (f *os.File, created bool, err err
 		select {
 		case <-poll.C:
 		case <-deadline.C:
-			return nil, false, fmt.Errorf("%w %s", ErrInUse, path)
+			return nil, false, fmt.Errorf("%w %s: end it, or choose another directory with --data", ErrInUse, path)
 		}
 	}
 }

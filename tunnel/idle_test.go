@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ztm/tunnel/h2"
+	"ztm/tunnel/tuning"
 )
 
 // What a message costs on the wire beside its bytes: a TLS record (RFC 8446 section 5.2: header,
@@ -49,10 +50,10 @@ func (c countedConn) Write(p []byte) (int, error) {
 func restingSession(idle time.Duration) (w *wire, end func()) {
 	w = &wire{last: time.Now()}
 	near, far := net.Pipe()
-	agent := h2.Client(countedConn{near, w}, h2.Control(50*time.Millisecond))
-	hub := h2.ServerConn(countedConn{far, w}, h2.Hub(50*time.Millisecond))
+	agent := h2.Client(countedConn{near, w}, tuning.Control(50*time.Millisecond))
+	hub := h2.ServerConn(countedConn{far, w}, tuning.Hub(50*time.Millisecond))
 	agent.SetIdle(idle)
-	hub.SetIdle(idle + h2.HubLater)
+	hub.SetIdle(idle + tuning.HubLater)
 	return w, func() { agent.Close(); hub.Close(); agent.Wait(); hub.Wait() }
 }
 

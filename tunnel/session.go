@@ -17,6 +17,7 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/tuning"
 )
 
 // Session is the control session of an agent with a hub. It is safe for concurrent use.
@@ -45,7 +46,7 @@ func Open(ctx context.Context, d *Dialer, address string, config *tls.Config) (*
 		s.at = below.RemoteAddr().String()
 	}
 	s.watch = &watched{Conn: c, closed: s.gone}
-	s.h2 = h2.Client(s.watch, h2.Control(below.Meter.RTT()))
+	s.h2 = h2.Client(s.watch, tuning.Control(below.Meter.RTT()))
 	return s, nil
 }
 

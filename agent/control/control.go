@@ -184,6 +184,21 @@ func (c *Control) Call(ctx context.Context, method, path string, query url.Value
 	return answer.Lost(err)
 }
 
+// CallOther asks a hub that is not the one which Call asks first: where hubs are cut off from each
+// other, each knows of its own agents alone.
+func (c *Control) CallOther(ctx context.Context, path string, query url.Values, out any) error {
+	ready, err := c.await(ctx)
+	if err != nil {
+		return err
+	}
+	if len(ready) < 2 {
+		return errNoOther
+	}
+	return answer.Lost(c.call(ctx, ready[1], http.MethodGet, path, query, nil, out))
+}
+
+var errNoOther = errors.New("there is no session with another hub")
+
 func (c *Control) call(ctx context.Context, l *link, method, path string, query url.Values, in, out any) error {
 	if method == http.MethodGet {
 		watched, stop := c.watch(ctx, l)

@@ -31,6 +31,7 @@ import (
 	"ztm/tunnel/memory"
 	"ztm/tunnel/seal"
 	"ztm/tunnel/suspicion"
+	"ztm/tunnel/tuning"
 )
 
 // half is one direction of a connection that never makes a writer wait, as a socket does not for so
@@ -442,7 +443,7 @@ func TestASessionThatBecomesDirectTooLateTakesNoFlows(t *testing.T) {
 			var asked atomic.Int64
 			h.to.Mode = func() direct.Mode { return modes[min(int(asked.Add(1)), len(modes))-1] }
 			near, far := newLine()
-			client := h2.Client(far, h2.Sealed(0))
+			client := h2.Client(far, tuning.Sealed(0))
 			defer client.Close()
 			peer, err := h.to.Verifier.Certificate(a.Certificate().Certificate[0], identity.RoleMember)
 			if err != nil {

@@ -37,6 +37,7 @@ import (
 	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/seal"
+	"ztm/tunnel/tuning"
 )
 
 // Config is what Peers need of the membership that they belong to. All of it is set.
@@ -120,7 +121,7 @@ func New(c Config) *Peers {
 		Work: c.Work, Life: c.Life, Known: p.acceptedOf, Met: p.met,
 	})
 	p.pool = newPool(p.dial, func(c *outSession) bool { return c.doubtful(p.Hubs) })
-	p.server = h2.NewServer(server{p}, h2.Sealed)
+	p.server = h2.NewServer(server{p}, tuning.Sealed)
 	return p
 }
 

@@ -22,6 +22,7 @@ import (
 	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/seal"
+	"ztm/tunnel/tuning"
 )
 
 // farPeer is a peer of a test: it answers requests with a handler, of so many at a time on a
@@ -51,7 +52,7 @@ func newFarPeer(t *testing.T, streams int, handler http.HandlerFunc) *farPeer {
 	}
 	p := &farPeer{t: t, v: identity.NewVerifier(a.trust, identity.NewClock()), cert: identity.TLSCertificate(der, key), id: identity.IDOf(public)}
 	tuning := func(rtt time.Duration) h2.Options {
-		tuning := h2.Sealed(rtt)
+		tuning := tuning.Sealed(rtt)
 		tuning.MaxStreams = streams
 		return tuning
 	}

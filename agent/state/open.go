@@ -21,7 +21,7 @@ func Open(data string, log *slog.Logger) (*store.DB, error) {
 	path := filepath.Join(data, "agent.db")
 	err := private.Dir(data)
 	if err != nil {
-		err = fmt.Errorf("data directory: %w", err)
+		err = fmt.Errorf("data directory: %w: choose another with --data", err)
 	} else if db, openErr := store.Open(path, schema(), store.Options{Log: log}); openErr == nil {
 		return db, nil
 	} else {

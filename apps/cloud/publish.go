@@ -123,16 +123,14 @@ func (a *App) save(list []version) error {
 	return a.index.Publish(self, all)
 }
 
-// readers returns who may read the next version of a file that is shared with some more users:
-// without any, who may read the one before, or whom the rule of a directory names.
+// readers returns who may read the next version of a file that is shared with some more users: who
+// may read the one before, or whom the rule of a directory names, and those.
 func (a *App) readers(known *index.Known, path string, share []string) (entry.Readers, error) {
-	switch {
-	case known != nil && !known.Deleted:
+	if known != nil && !known.Deleted {
 		return known.Readers.SharedWith(share), nil
-	case len(share) > 0:
-		return entry.Readers{}.SharedWith(share), nil
 	}
-	return a.rules.Of(path)
+	rule, err := a.rules.Of(path)
+	return rule.SharedWith(share), err
 }
 
 // read makes the next version of a file, or nil where there is nothing new to say. warning says what

@@ -98,6 +98,17 @@ func TestFilesThatArePublishedWhileAccessIsTakenAwayHaveTheNewReaders(t *testing
 	}
 }
 
+func TestAFileIsSharedWithMoreUsersThanItsDirectory(t *testing.T) {
+	var n appstest.Net
+	alice, _ := newHooked(t, &n, "a", "alice")
+	alice.must("POST", "share", ShareChange{Path: "docs", Add: []string{"bob"}}, nil)
+	alice.publish("docs/new", []byte("x"), "carol")
+	known, err := alice.app.index.Get("alice", "docs/new")
+	if err != nil || known == nil || known.Readers.Text() != "bob,carol" {
+		t.Errorf("%+v, %v", known, err)
+	}
+}
+
 func TestAccessThatIsTakenAwayWhileAFileIsReadDoesNotComeBack(t *testing.T) {
 	var n appstest.Net
 	alice, state := newHooked(t, &n, "a", "alice")

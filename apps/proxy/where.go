@@ -3,6 +3,7 @@ package proxy
 import (
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"ztm/apps"
@@ -77,7 +78,14 @@ func (a *App) whereStep(r *http.Request, s route.Step) WhereStep {
 }
 
 // parseWhere reads HOST or HOST:PORT. Without a port every port is meant.
+// Of an address that a browser shows, the host and the port of its scheme count.
 func parseWhere(s string) (reach.Dest, error) {
+	if u, err := url.Parse(s); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
+		s = u.Host
+		if u.Port() == "" {
+			s = net.JoinHostPort(u.Hostname(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+		}
+	}
 	if _, _, err := net.SplitHostPort(s); err == nil {
 		return reach.ParseDest(s)
 	}

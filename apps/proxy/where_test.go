@@ -80,12 +80,13 @@ func TestWhereSaysWhatAConnectionThenDoes(t *testing.T) {
 func TestWhereRefusesWhatIsNoDestination(t *testing.T) {
 	var n appstest.Net
 	in := join(t, &n, "in", "alice", Options{})
-	for _, target := range []string{"", "a b", "0x7f.1", "a:99999", "fe80::1%eth0", strings.Repeat("a", 1000)} {
+	for _, target := range []string{"", "a b", "0x7f.1", "a:99999", "fe80::1%eth0", "http:///a", "ftp://a.example", strings.Repeat("a", 1000)} {
 		if err := in.call("GET", "/where?"+url.Values{"target": {target}}.Encode(), nil, nil); answer.CodeOf(err) != answer.BadRequest {
 			t.Errorf("%q: %v", target, err)
 		}
 	}
-	for target, want := range map[string]string{"::1": "::1", "[::1]": "::1", "[::1]:80": "[::1]:80", "A.example": "a.example"} {
+	for target, want := range map[string]string{"::1": "::1", "[::1]": "::1", "[::1]:80": "[::1]:80", "A.example": "a.example",
+		"http://a.example/b?c": "a.example:80", "https://[::1]/": "[::1]:443", "https://a.example:8443": "a.example:8443"} {
 		var w Where
 		if err := in.call("GET", "/where?"+url.Values{"target": {target}}.Encode(), nil, &w); err != nil || w.Destination != want {
 			t.Errorf("%q is %q: %v", target, w.Destination, err)

@@ -93,6 +93,7 @@ func System(ctx context.Context, network, address string) (net.Conn, error) {
 	d := net.Dialer{KeepAliveConfig: listen.KeepAlive, Control: listen.InlineUrgent}
 	if to, err := netip.ParseAddrPort(address); err == nil && to.Addr().IsLoopback() {
 		d.KeepAliveConfig.Enable, d.KeepAlive = false, -1 // as at listeners
+		d.Control = connectHere
 	}
 	return d.DialContext(ctx, network, address)
 }

@@ -52,7 +52,7 @@ func (f *fleet) one(ctx context.Context, ep apps.Endpoint, stdin io.Reader) erro
 	defer stop()
 	conn, err := f.Open(ctx, ep.ID, name+"/run", nil)
 	if err != nil {
-		return err
+		return apps.OwnerHint(err, "ztm script config --add-user USER")
 	}
 	exit, err := process.Drive(conn, f.start, f.source, process.Streams{
 		Stdin: stdin, Stdout: f.Stdout(), Stderr: f.Stderr(), Signals: signals})

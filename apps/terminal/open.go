@@ -49,7 +49,7 @@ func (o *opener) size() *process.Size {
 func (o *opener) open(ctx context.Context, ep apps.Endpoint, st start) error {
 	conn, err := o.Open(ctx, ep.ID, name+"/shell", nil)
 	if err != nil {
-		return err
+		return apps.OwnerHint(err, "ztm terminal config --add-user USER")
 	}
 	st.TTY = o.size()
 	return o.drive(ep, conn, st, st.Keep)

@@ -346,6 +346,9 @@ func CheckFirst(o Options) error {
 	if _, err := os.Lstat(o.Permit); err == nil {
 		return nil // firstStart says whether it is a root permit
 	}
+	if len(o.Names) == 0 && o.PermitGiven {
+		return fmt.Errorf("%s is not there, and %w", o.Permit, ErrNoNames) // it may be a slip in the name of a hub's permit
+	}
 	if len(o.Names) == 0 {
 		return ErrNoNames
 	}

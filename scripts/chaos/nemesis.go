@@ -43,23 +43,10 @@ var accidents = map[string]accident{
 		return r.parting(choose(rnd, r.etcds), names(r.etcds))
 	},
 	"deafen-hub": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
-		h := choose(rnd, r.hubs)
-		if h == nil {
-			return "", nil, nil
-		}
-		from := append(agentNames(r.agents), names(r.hubs)...)
-		each := func(f func(string, ...string) error) (err error) {
-			for _, name := range from {
-				if name != h.name && err == nil {
-					err = f(name, h.name)
-				}
-			}
-			return err
-		}
-		if err := each(r.world.sever); err != nil {
-			return "", nil, nil
-		}
-		return "deafen " + h.name, []string{h.name}, func() error { return each(r.world.mend) }
+		return r.halving("deafen ", choose(rnd, r.hubs), func(change cable, h, other string) error { return change(other, h) })
+	},
+	"mute-hub": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
+		return r.halving("mute ", choose(rnd, r.hubs), func(change cable, h, other string) error { return change(h, other) })
 	},
 	"fill-hub":    func(r *rig, rnd *rand.Rand) (string, []string, func() error) { return r.filling(choose(rnd, r.hubs)) },
 	"fill-etcd":   func(r *rig, rnd *rand.Rand) (string, []string, func() error) { return r.filling(choose(rnd, r.etcds)) },
@@ -140,6 +127,28 @@ func (r *rig) parting(n *node, from []string) (string, []string, func() error) {
 	return fmt.Sprintf("part %s from %v", n.name, from), append(slices.Clone(from), n.name), func() error {
 		return r.world.partition(false, []string{n.name}, from...)
 	}
+}
+
+// cable cuts what one place sends to others, or mends it.
+type cable func(from string, to ...string) error
+
+// halving cuts one direction between a hub and all agents and hubs.
+func (r *rig) halving(what string, h *node, way func(change cable, h, other string) error) (string, []string, func() error) {
+	if h == nil {
+		return "", nil, nil
+	}
+	each := func(change cable) (err error) {
+		for _, name := range append(agentNames(r.agents), names(r.hubs)...) {
+			if name != h.name && err == nil {
+				err = way(change, h.name, name)
+			}
+		}
+		return err
+	}
+	if err := each(r.world.sever); err != nil {
+		return "", nil, nil
+	}
+	return what + h.name, []string{h.name}, func() error { return each(r.world.mend) }
 }
 
 // pace returns for how long things may stay broken, and how long they are well between.

@@ -22,6 +22,7 @@ import (
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/relaytest"
+	"ztm/tunnel/tuning"
 )
 
 // hubs are attacks of a hub that was taken over: it has its key and its certificate, and everything passes through it. The victim is an
@@ -83,7 +84,7 @@ func newFalseHub(ctx context.Context, m *mesh, change func(*falseHub)) (*falseHu
 		return nil, err
 	}
 	h.address = h.ln.Addr().String()
-	h.server = h2.NewServer(h, h2.Hub)
+	h.server = h2.NewServer(h, tuning.Hub)
 	go h.accept() // ends with the listener
 	if err := h.startVictim(ctx); err != nil {
 		h.close()

@@ -14,6 +14,7 @@ import (
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
+	"ztm/tunnel/tuning"
 )
 
 // Attacks of a hub on what agents believe: who is evicted, and whom they talk to.
@@ -189,7 +190,7 @@ func swapPaths(ctx context.Context, m *mesh) (t tally, err error) {
 	says := h2.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		believed.Add(1)
 		w.WriteHeader(http.StatusNoContent)
-	}), h2.Hub)
+	}), tuning.Hub)
 	defer says.Close()
 	a, err := h.online(ctx, attacker, func(ctx context.Context, a *member, e tunnel.Event) {
 		asked.Add(1)

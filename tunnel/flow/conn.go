@@ -29,8 +29,9 @@ type Conn struct {
 	early  int        // bytes that Open has sent and that are still to be written; guarded by wmu
 	taking taking     // guarded by wmu
 
-	sink     sync.Mutex // held while something is sent, and not while a source is waited for; after wmu
-	finished bool       // the end of the writing direction was sent; guarded by sink
+	sink     sync.Mutex  // held while something is sent, and not while a source is waited for; after wmu
+	finished bool        // the end of the writing direction was sent; guarded by sink
+	answer   *time.Timer // sends the answer, if no byte of ours does before; nil: nothing is to be sent; guarded by sink
 
 	sent     atomic.Int64 // payload beside that of the stream
 	received atomic.Int64
@@ -131,9 +132,9 @@ func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 }
 
 // Deliver has all that comes from now on written to w, until the peer's direction ends or something
-// fails; then it calls done, once, in a goroutine of its own, with how many bytes w took. It
-// returns at once, and while nothing comes no goroutine waits. Nobody else may read the flow or
-// write to w.
+// fails; then it calls done, once, with how many bytes w took. It returns at once, and while nothing
+// comes no goroutine waits. Nobody else may read the flow or write to w. done must not wait where err
+// is nil: see [h2.Stream.Deliver].
 func (c *Conn) Deliver(w io.Writer, done func(n int64, err error)) {
 	if c.packets != nil || c.offload.reading != nil {
 		go func() { // ends with the flow
@@ -142,10 +143,15 @@ func (c *Conn) Deliver(w io.Writer, done func(n int64, err error)) {
 		return
 	}
 	c.stream.Deliver(w, func(n int64, err error) {
+		if err == nil && c.movesOn() {
+			go func() { // ends with the flow
+				m, err := c.deliverOn(w)
+				done(n+m, err)
+			}()
+			return
+		}
 		if err == nil {
-			var m int64
-			m, err = c.deliverOn(w)
-			n += m
+			c.readOn() // it waits for nothing: the direction has not left the session
 		}
 		done(n, err)
 	})
@@ -153,10 +159,6 @@ func (c *Conn) Deliver(w io.Writer, done func(n int64, err error)) {
 
 // deliverOn gives to w what comes in dedicated connections, after the end of the session's part.
 func (c *Conn) deliverOn(w io.Writer) (total int64, err error) {
-	if !c.movesOn() {
-		c.readOn()
-		return 0, nil
-	}
 	err = c.offload.switchReading(c.stream.Conn().Done())
 	for more := true; more && err == nil; {
 		var n int64

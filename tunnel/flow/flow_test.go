@@ -19,6 +19,7 @@ import (
 	"ztm/tunnel/capsule"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/splice"
+	"ztm/tunnel/tuning"
 )
 
 // session is a client connection to a server with the handler, over loopback TCP.
@@ -29,9 +30,9 @@ func session(t testing.TB, handler http.HandlerFunc) *h2.Conn {
 }
 
 func sessionOver(t testing.TB, near, far net.Conn, handler http.HandlerFunc) *h2.Conn {
-	server := h2.NewServer(handler, h2.Sealed)
+	server := h2.NewServer(handler, tuning.Sealed)
 	server.Serve(&h2.Tagged{Conn: far})
-	cc := h2.Client(near, h2.Sealed(0))
+	cc := h2.Client(near, tuning.Sealed(0))
 	t.Cleanup(func() {
 		cc.Close()
 		server.Close()

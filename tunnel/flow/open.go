@@ -110,7 +110,7 @@ func Accept(s *h2.Stream, datagrams bool, way Beside) (*Conn, error) {
 		return nil, err
 	}
 	if s.Buffered() > 0 {
-		time.AfterFunc(answerWait, func() { s.Flush() })
+		c.answer = time.AfterFunc(answerWait, func() { s.Flush() })
 	} else if err := s.Flush(); err != nil {
 		c.beside.end()
 		return nil, err

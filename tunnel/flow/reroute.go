@@ -260,6 +260,10 @@ func (c *Conn) sendLocked(p []byte) (int, error) {
 	if err != nil || len(p) == 0 {
 		return 0, err
 	}
+	if c.answer != nil {
+		c.answer.Stop()
+		c.answer = nil
+	}
 	if d == nil {
 		return c.stream.Write(p)
 	}

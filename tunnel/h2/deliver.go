@@ -2,6 +2,7 @@ package h2
 
 import (
 	"io"
+	"slices"
 
 	"ztm/tunnel/buffer"
 	"ztm/tunnel/h2/wire"
@@ -12,6 +13,9 @@ import (
 //
 //	DATA, little, nothing is waiting -> the reader writes it to the socket itself, as far as that takes it without waiting
 //	else                             -> inbox -> pump, a goroutine that ends when the inbox is empty
+//	END_STREAM, nothing is waiting   -> the reader says so itself
+//
+// So what comes of a short flow wakes no other goroutine, which would take longer than the write.
 type sink struct {
 	w       io.Writer
 	try     func(p []byte) int // writes without waiting; nil: only a pump writes
@@ -24,9 +28,11 @@ type sink struct {
 const mostDirect = 4 << 10
 
 // Deliver has all that comes from now on written to w, until the peer's direction ends or something
-// fails; then it calls done, once, in a goroutine of its own, with how many bytes w took. It
-// returns at once, and no goroutine waits meanwhile. Nobody else may read the stream or write to w.
-// If w fails, the stream is left to the caller, who resets it.
+// fails; then it calls done, once, with how many bytes w took. It returns at once, and no goroutine
+// waits meanwhile. Nobody else may read the stream or write to w. If w fails, the stream is left to
+// the caller, who resets it.
+//
+// done must not wait where err is nil: then it may be the connection's reader that calls it.
 func (s *Stream) Deliver(w io.Writer, done func(n int64, err error)) {
 	k := &sink{w: w, try: splice.Direct(w), done: done}
 	c := s.conn
@@ -36,6 +42,9 @@ func (s *Stream) Deliver(w io.Writer, done func(n int64, err error)) {
 	if s.head != nil && c.client {
 		s.openLocked(false)
 		c.flushSoonLocked()
+	}
+	if len(s.chunks) == 1 {
+		s.directFirstLocked()
 	}
 	s.wakeReaderLocked()
 }
@@ -97,6 +106,18 @@ func (s *Stream) pump(k *sink) {
 	s.endSinkLocked(s.streamErrLocked())
 }
 
+// endDirectLocked ends a sink that has written all, if that takes no waiting. It may release the
+// lock meanwhile.
+func (s *Stream) endDirectLocked() (did bool) {
+	k := s.sink
+	if k == nil || k.try == nil || k.pumping || len(s.chunks) > 0 || !s.wholeLocked() {
+		return false
+	}
+	k.pumping = true
+	s.endSinkLocked(nil)
+	return true
+}
+
 // endSinkLocked calls done. pumping stays set: nobody writes any longer.
 func (s *Stream) endSinkLocked(err error) {
 	k := s.sink
@@ -107,21 +128,37 @@ func (s *Stream) endSinkLocked(err error) {
 	s.conn.mu.Lock()
 }
 
-// direct writes a chunk to the socket of the sink, as far as that takes it now, and returns how
-// much it took. It may release the lock meanwhile. A failure is left to the pump, which meets it
-// again.
-func (s *Stream) direct(b chunk) int {
+// directLocked writes a chunk to the socket of the sink, as far as that takes it now. It may release
+// the lock meanwhile. A failure is left to the pump, which meets it again.
+func (s *Stream) directLocked(b *chunk) {
 	k := s.sink
-	if k == nil || k.try == nil || k.pumping || b.w > mostDirect || len(s.chunks) > 0 || s.overLocked() {
-		return 0
+	if k == nil || k.try == nil || k.pumping || b.w-b.r > mostDirect || len(s.chunks) > 0 || s.closed || s.streamErrLocked() != nil {
+		return
 	}
 	k.pumping = true
 	s.conn.mu.Unlock()
-	n := k.try((*b.buf)[:b.w])
+	n := k.try((*b.buf)[b.r:b.w])
 	s.conn.mu.Lock()
 	k.pumping = false
 	k.total += int64(n)
-	return n
+	b.r += n
+}
+
+// directFirstLocked is directLocked for the one chunk that came before there was a sink.
+func (s *Stream) directFirstLocked() {
+	b := s.nextLocked()
+	before := b.r
+	s.directLocked(&b)
+	if s.closed || streamError(s.err) != nil { // nobody wants it any longer
+		b.r = b.w
+	}
+	s.takenLocked(b.r - before)
+	if b.r == b.w {
+		s.doneLocked(b)
+		return
+	}
+	s.unread += b.w - b.r
+	s.chunks = slices.Insert(s.chunks, 0, b)
 }
 
 // sources are what a stream is fed from.

@@ -235,7 +235,7 @@ func (c *Conn) take(s *Stream, f wire.Frame, b chunk) error {
 	s.bulk.addLocked(b.w)
 	taken := f.Length - b.w // padding is taken at once
 	if b.buf != nil {
-		b.r = s.direct(b)
+		s.directLocked(&b)
 		taken += b.r
 	}
 	switch {
@@ -269,7 +269,9 @@ func (s *Stream) endOfDataLocked(f wire.Frame) error {
 		s.remoteEnd = true
 		s.settleLocked()
 	}
-	s.wakeReaderLocked()
+	if !s.endDirectLocked() {
+		s.wakeReaderLocked()
+	}
 	return nil
 }
 

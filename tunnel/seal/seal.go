@@ -24,6 +24,7 @@ import (
 	"ztm/tunnel/h2"
 	"ztm/tunnel/handshake"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/tuning"
 )
 
 // ALPN protocols inside a path. The number is the version of what is said there: docs/protocol.md,
@@ -80,7 +81,7 @@ func Client(ctx context.Context, path net.Conn, v *identity.Verifier, cert tls.C
 	if err != nil {
 		return nil, err
 	}
-	return &Session{peer: peer, tls: c.Conn, h2: h2.Client(c, h2.Sealed(c.batch.meter.RTT())), flows: map[*flow.Conn]struct{}{}, lastUsed: time.Now()}, nil
+	return &Session{peer: peer, tls: c.Conn, h2: h2.Client(c, tuning.Sealed(c.batch.meter.RTT())), flows: map[*flow.Conn]struct{}{}, lastUsed: time.Now()}, nil
 }
 
 // ClientDedicated seals path as A for one flow. It owns the path from now on, also when it fails.

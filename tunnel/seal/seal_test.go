@@ -20,6 +20,7 @@ import (
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/identitytest"
+	"ztm/tunnel/tuning"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -74,7 +75,7 @@ func connect(t testing.TB, a, b member, want identity.ID, handler http.HandlerFu
 		t.Fatal(err)
 	}
 	path := &tap{Conn: near}
-	server := h2.NewServer(handler, h2.Sealed)
+	server := h2.NewServer(handler, tuning.Sealed)
 	type accepted struct {
 		peer identity.Subject
 		err  error

@@ -25,7 +25,8 @@ func Direct(w io.Writer) func(p []byte) int {
 }
 
 // deliverer is a source that writes what comes to a connection by itself: no goroutine waits while nothing comes. done
-// is called once, at the end of the source or at a failure.
+// is called once, at the end of the source or at a failure. Where err is nil and w is one that [Direct] knows, it must
+// not wait.
 type deliverer interface {
 	Deliver(w io.Writer, done func(n int64, err error))
 }

@@ -186,7 +186,7 @@ func TestParseRefuses(t *testing.T) {
 		{"hiden", `unknown command "hiden"`, "see: ztm --help"},
 		{"get", `missing command after "ztm get"`, "one of: ep"},
 		{"get eps", `unknown command "get eps"`, `did you mean "ep"?`},
-		{"tunnel get outbound", `unknown command "tunnel get outbound"`, "see: ztm tunnel get --help"},
+		{"tunnel get outbound", `unknown command "tunnel get outbound"`, "one of: inbound"},
 		{"help jion", `unknown command "jion"`, `did you mean "join"?`},
 		{"-- get ep", `unknown command "get"`, `did you mean "get"?`},
 		{"ep", `missing [MESH/]EP after "ep"`, "usage: ztm ep [MESH/]EP COMMAND"},
@@ -211,6 +211,8 @@ func TestParseRefuses(t *testing.T) {
 		{"label --add --delete x", "option --add needs a value", "usage: ztm label [OPTIONS]"},
 		{"ls --hash=maybe", `option --hash takes no value: "maybe"`, "usage: ztm ls [PATH] [OPTIONS]"},
 		{"terminal open nas ls -l", `unknown option "-l"`, "see: ztm terminal open --help"},
+		{"label -o yml", `option --output: "yml" is not table or json`, "usage: ztm label [OPTIONS]"},
+		{"label --output=", `option --output: "" is not table or json`, "usage: ztm label [OPTIONS]"},
 		{"label x", `unexpected "x"`, "usage: ztm label [OPTIONS]"},
 	} {
 		t.Run(tt.line, func(t *testing.T) {

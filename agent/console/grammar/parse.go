@@ -128,8 +128,7 @@ func (w *walk) word(a string) error {
 		}
 		return w.option(a)
 	case w.pending != nil:
-		w.value(a)
-		return nil
+		return w.value(a)
 	case w.prefix != nil:
 		if a == "" {
 			return fmt.Errorf("%s is empty", w.prefix.argument(0))
@@ -199,6 +198,9 @@ func (w *walk) option(a string) error {
 			return fmt.Errorf("option %s takes no value: %q", dashed(name), value)
 		}
 	}
+	if err := o.check(value); err != nil {
+		return err
+	}
 	w.add(o, level, value)
 	return nil
 }
@@ -216,12 +218,26 @@ func (w *walk) add(o *Option, level int, value string) {
 	w.line.options[level] = append(w.line.options[level], "--"+o.Name+"="+value)
 }
 
-func (w *walk) value(a string) {
+func (w *walk) value(a string) error {
+	if err := w.pending.check(a); err != nil {
+		return err
+	}
 	w.add(w.pending, w.level, a)
 	w.taken++
 	if w.pending.Kind != List && w.pending.Kind != OptionalList {
 		w.pending = nil
 	}
+	return nil
+}
+
+// check returns an error if a value is none of the words that the option takes.
+func (o *Option) check(value string) error {
+	words := strings.Split(o.Value, "|")
+	if !choices(o.Value) || slices.Contains(words, value) {
+		return nil
+	}
+	last := len(words) - 1
+	return fmt.Errorf("option %s: %q is not %s or %s", dashed(o.Name), value, strings.Join(words[:last], ", "), words[last])
 }
 
 // endOption is called where the words of an option end.

@@ -16,11 +16,16 @@ func missingCommand(l *Line) error {
 		}
 		return hinted(fmt.Errorf("missing command"), "see: ztm help")
 	}
+	return hinted(fmt.Errorf("missing command after %q", words(l.Path)), oneOf(l.Command()))
+}
+
+// oneOf lists the commands below another.
+func oneOf(c *Command) string {
 	var names []string
-	for _, s := range l.Command().visible() {
+	for _, s := range c.visible() {
 		names = append(names, s.Name)
 	}
-	return hinted(fmt.Errorf("missing command after %q", words(l.Path)), "one of: "+strings.Join(names, ", "))
+	return "one of: " + strings.Join(names, ", ")
 }
 
 func unknownCommand(path []*Command, name string) error {
@@ -40,6 +45,9 @@ func unknownCommand(path []*Command, name string) error {
 	}
 	if near := nearest(name, known); near != "" {
 		return hinted(err, fmt.Sprintf("did you mean %q?", near))
+	}
+	if len(path) > 1 {
+		return hinted(err, oneOf(c))
 	}
 	return hinted(err, "see: "+words(path)+" --help")
 }

@@ -88,6 +88,15 @@ func datagrams(r api.Route) string {
 	return r.String() + sinceOf(r)
 }
 
+// pathOf is a route in one cell of a table.
+func pathOf(r api.Route) string {
+	path := r.String() + sinceOf(r)
+	if d := r.Datagrams; d != nil {
+		path += "; datagrams " + datagrams(*d)
+	}
+	return path
+}
+
 // sinceOf says since when a route is what it is.
 func sinceOf(r api.Route) string {
 	if r.Since.IsZero() {

@@ -100,7 +100,7 @@ func (c commands) getEndpoints(ctx context.Context, f apps.Filter) error {
 	}
 	for _, ep := range eps {
 		ip, port := split(ep.Address)
-		path := ep.Route.String()
+		path := pathOf(ep.Route)
 		if ep.Local {
 			path = "-"
 		}

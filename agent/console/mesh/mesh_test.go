@@ -153,6 +153,33 @@ func TestAJoinWaitsForARedeemerThatIsAwayOrDoesNotAnswer(t *testing.T) {
 	}
 }
 
+func TestWhoCannotJoinReadsWhatHelps(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "bob.json")
+	if err := os.WriteFile(file, []byte(`{"ca": "PEM"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		code   answer.Code
+		joined []api.Mesh
+		hint   string
+	}{
+		{answer.Denied, nil, "ztm invite USER --permit FILE"},
+		{answer.Conflict, nil, "--replace"},
+		{answer.Conflict, []api.Mesh{{Name: "other", ID: "x"}}, "--replace"},
+		{answer.Conflict, []api.Mesh{{Name: "demo", ID: "x"}}, "ztm leave demo"},
+	} {
+		a := apitest.New(t, map[string]any{
+			"GET " + api.MeshesPath: tt.joined,
+			"POST /api/meshes/demo": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				answer.Fail(w, slog.New(slog.DiscardHandler), answer.Errorf(tt.code, "no"))
+			})})
+		_, hint, _ := strings.Cut(ztm(t, a, "", "join", "demo", "--as", "ep-bob", "--permit", file).stderr, "hint: ")
+		if !strings.Contains(hint, tt.hint) {
+			t.Errorf("%s, where %v is joined: hint %q, want %q", tt.code, tt.joined, hint, tt.hint)
+		}
+	}
+}
+
 func TestABadPermitFileIsRefusedBeforeTheAgentIsAsked(t *testing.T) {
 	dir := t.TempDir()
 	for name, content := range map[string]string{"empty": "", "text": "hello", "cut": `{"ca": "PEM`, "large": strings.Repeat(" ", 2<<20)} {

@@ -43,7 +43,7 @@ func (c commands) joinWhen(ctx context.Context, mesh string, in api.Join, wait j
 		err = c.Do(ctx, http.MethodPost, api.MeshPath(mesh), in, &m)
 		// A redeemer that sleeps is not known to be away for a while: it does not answer.
 		if code := answer.CodeOf(err); code != answer.Unavailable && code != answer.Timeout {
-			return m, err
+			return m, c.joinHint(ctx, err, mesh, in.Permit)
 		}
 		left := time.Until(deadline)
 		if left <= 0 {
@@ -64,6 +64,27 @@ func (c commands) joinWhen(ctx context.Context, mesh string, in api.Join, wait j
 			return m, ctx.Err()
 		}
 	}
+}
+
+// joinHint adds to a refusal what a person can do about it.
+func (c commands) joinHint(ctx context.Context, err error, mesh string, permit []byte) error {
+	switch answer.CodeOf(err) {
+	case answer.Denied:
+		return &apps.HintError{Err: err, Hint: "whoever has invited you can make a new permit: ztm invite USER --permit FILE"}
+	case answer.Conflict:
+		var in identity.ID
+		if p, err := identity.ParsePermit(permit); err == nil {
+			in = p.Mesh
+		}
+		all, _ := c.Meshes(ctx) // without them the other hint is more likely
+		for _, m := range all {
+			if m.Name == mesh || m.ID == in {
+				return &apps.HintError{Err: err, Hint: "to leave it: ztm leave " + m.Name + "; to join another mesh beside it, choose another MESH"}
+			}
+		}
+		return &apps.HintError{Err: err, Hint: "choose another name with --as; --replace takes the place of a device of your own"}
+	}
+	return err
 }
 
 // redeemer is the ID of the endpoint that is to redeem a token.

@@ -48,7 +48,7 @@ func (c commands) ping(ctx context.Context, name string) error {
 		}
 		path := ""
 		if h.Route != nil {
-			path = h.Route.String()
+			path = pathOf(*h.Route)
 		}
 		t.Add(h.Type, h.Name, duration, path, h.Error, string(h.ID))
 	}

@@ -100,8 +100,10 @@ func (k *Keeper) putSource(w http.ResponseWriter, r *http.Request) (out api.Poli
 		if _, now, err := k.Source(); err != nil || now != in.Version {
 			return cmp.Or(err, error(answer.Errorf(answer.Conflict, "version %d of the policy is in force by now, and this was made from %d", now, in.Version)))
 		}
+		next := in.Source.Clone()
+		eachNew(next, s, func(user string, _ int64) int64 { return k.Added(user) }) // an eviction reaches minutes ahead
 		before = s.Groups
-		*s = *in.Source.Clone()
+		*s = *next
 		return nil
 	})
 	if err != nil {

@@ -318,6 +318,36 @@ func TestWhoCannotGetThePolicyThatBeginsToEnforceEnforcesAfterTenMinutes(t *test
 	})
 }
 
+func TestNobodyIsAddedLaterThanAVersionIsSigned(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root := m.join("root", "root")
+		hub := time.Now()
+		ahead := hub.Add(300 * 24 * time.Hour).Unix()
+		add := func(user string, added int64) func(*signed.Source) error {
+			return func(s *signed.Source) error {
+				s.Mode, s.Users[user] = signed.Enforce, signed.User{}
+				s.Groups["ops"] = signed.Group{Members: append(s.Groups["ops"].Members, signed.Member{User: user, Added: added})}
+				s.Grants = append(s.Grants, signed.Grant{Name: "of-" + user, Who: []signed.Who{{Name: user, Added: added}}, To: []string{"terminal"}, At: []string{"*"}, From: []string{"*"}})
+				return nil
+			}
+		}
+		root.SigningTime = func(context.Context, time.Time) time.Time { return time.Unix(ahead, 0) }
+		root.propose(add("ann", ahead)) // before a hub says otherwise
+		root.SigningTime = func(context.Context, time.Time) time.Time { return hub }
+		root.propose(add("bob", ahead))
+		root.propose(add("carol", 5))
+		source, _, err := root.whole()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []int64{ahead, hub.Unix(), 5} {
+			if m, w := source.Groups["ops"].Members[i], source.Grants[i].Who[0]; m.Added != want || w.Added != want {
+				t.Errorf("%s was added at %d, and %s at %d, want %d", m.User, m.Added, w.Name, w.Added, want)
+			}
+		}
+	})
+}
+
 func TestWhatRunsIsJudgedAgainWhenAnEvictionEndsMemberships(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		root, office := m.join("root", "root"), m.join("office", "alice")
@@ -341,6 +371,44 @@ func TestWhatRunsIsJudgedAgainWhenAnEvictionEndsMemberships(t *testing.T) {
 			defer m.mu.Unlock()
 			return office.judged > before
 		})
+	})
+}
+
+// An eviction reaches a day ahead. Whoever is in a file as before stays out, and whoever is new in it
+// is in.
+func TestWhoIsNewInAFileAfterAnEvictionIsInForce(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root := m.join("root", "root")
+		root.propose(put(0, "bob"))
+		evicted, err := m.trust.EvictAll(m.ca, time.Now(), identity.Eviction{User: "bob", Admitted: time.Now().Add(24 * time.Hour)}, identity.Eviction{User: "carol", Admitted: time.Now().Add(24 * time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		root.Verifier.Set(evicted)
+		root.TrustChanged()
+		source, version, err := root.Source()
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := source.Clone()
+		next.Mode, next.Users["carol"] = signed.Enforce, signed.User{}
+		g := next.Groups["ops"]
+		g.Members = append(g.Members, signed.Member{User: "carol", Added: time.Now().Unix()})
+		next.Groups["ops"] = g
+		next.Grants = append(next.Grants, signed.Grant{Name: "g", Who: []signed.Who{{Name: "carol", Added: time.Now().Unix()}}, To: []string{"terminal"}, At: []string{"*"}, From: []string{"*"}})
+		body, err := json.Marshal(api.PolicySource{Version: version, Source: next})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := httptest.NewRecorder()
+		root.Manage(w, httptest.NewRequest(http.MethodPut, "/", bytes.NewReader(body)), "source")
+		if w.Code != http.StatusOK {
+			t.Fatal(w.Body)
+		}
+		eventually(t, "carol is let in", func() bool { return root.lets("carol") })
+		if root.lets("bob") || !root.Rights().Decide(apps.Peer{User: "carol"}, "terminal", "shell", root.now()).Allow {
+			t.Errorf("bob is let in: %t; or the grant of carol does not count", root.lets("bob"))
+		}
 	})
 }
 

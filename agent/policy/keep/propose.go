@@ -180,6 +180,9 @@ func (k *Keeper) next(ca *identity.CA, at time.Time, change func(*signed.Source)
 	if err := change(source); err != nil {
 		return nil, nil, err
 	}
+	trust := k.Verifier.Trust()
+	// What lies ahead, by whatever clock, no eviction of today would reach.
+	eachNew(source, old, func(user string, added int64) int64 { return min(added, trust.Admission(user, at).Unix()) })
 	doc, err := source.Marshal()
 	if err == nil {
 		err = source.CheckAdded(old)
@@ -187,7 +190,6 @@ func (k *Keeper) next(ca *identity.CA, at time.Time, change func(*signed.Source)
 	if err != nil {
 		return nil, nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
-	trust := k.Verifier.Trust()
 	h := signed.Head{Mesh: trust.Mesh(), Version: 1, Issued: at.Unix(), Trust: trust.Version(), Source: signed.Sum(doc), Mode: source.Mode, Direct: source.Direct}
 	if head != nil {
 		h.Version, h.Issued, h.Previous = head.Version+1, max(h.Issued, head.Issued), head.Sum
@@ -201,6 +203,33 @@ func (k *Keeper) next(ca *identity.CA, at time.Time, change func(*signed.Source)
 	}
 	delta, err := signed.DeltaOf(old, source)
 	return &proposal{made, change, lost, delta}, doc, err
+}
+
+// eachNew sets when those were added whom a source has and another has not: by the user, and what the
+// source says.
+func eachNew(source, old *signed.Source, set func(user string, added int64) int64) {
+	for name, g := range source.Groups {
+		before := map[signed.Who]struct{}{}
+		for _, m := range old.Groups[name].Members {
+			before[signed.Who{Name: m.User, Added: m.Added}] = struct{}{}
+		}
+		for i, m := range g.Members {
+			if _, known := before[signed.Who{Name: m.User, Added: m.Added}]; !known {
+				g.Members[i].Added = set(m.User, m.Added)
+			}
+		}
+	}
+	before := map[string][]signed.Who{}
+	for _, g := range old.Grants {
+		before[g.Name] = g.Who
+	}
+	for _, g := range source.Grants {
+		for i, w := range g.Who {
+			if w.Added != 0 && !slices.Contains(before[g.Name], w) {
+				g.Who[i].Added = set(w.Name, w.Added)
+			}
+		}
+	}
 }
 
 // fits reports whether a slice can be made of a source: of this endpoint, and of one that the source

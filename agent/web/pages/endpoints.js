@@ -48,6 +48,16 @@ function typed(e) {
 
 const pings = {} // by ID: hops, or a failure
 
+// reached says where a direct way leads, and since when there is one.
+function reached(route) {
+  return route?.direct ? ` ${route.address}, ${t('since {time}', { time: date(route.since) })}` : ''
+}
+
+// datagrams says how flows of datagrams go that have a way of their own, or why they have none.
+function datagrams(route) {
+  return route.direct ? [way({ route }), reached(route)] : t('in the session: {why}', route)
+}
+
 export function endpointPage(id) {
   return answerOf(use(endpointPath(id)), e => {
     const own = e.user === mesh().agent.user
@@ -55,7 +65,8 @@ export function endpointPage(id) {
       h('p', null, h('a', { href: '#/endpoints' }, '← ', t('All endpoints'))),
       h('h1', null, e.name, ' ', e.online ? state('good', t('online')) : state('quiet', t('offline'))),
       h('dl', null, fact(t('ID'), h('code', null, e.id)), fact(t('User'), e.user), fact(t('Labels'), (e.labels ?? []).join(', ') || '–'),
-        fact(t('Version'), e.version ?? '–'), fact(t('Address, as the hub sees it'), e.address ?? '–'), fact(t('Round trip'), milliseconds(e.rtt)), fact(t('Way'), [way(e), e.route?.address ? ' ' + e.route.address : '']),
+        fact(t('Version'), e.version ?? '–'), fact(t('Address, as the hub sees it'), e.address ?? '–'), fact(t('Round trip'), milliseconds(e.rtt)), fact(t('Way'), [way(e), reached(e.route)]),
+        e.route?.datagrams ? fact(t('Datagrams'), datagrams(e.route.datagrams)) : null,
         fact(t('Sealed sessions with it'), number(e.sessions ?? 0)), fact(t('Last contact'), e.online ? t('now') : date(e.seen)),
         fact(t('Offers'), (e.offers ?? []).join(', ') || '–')),
       h('div', { class: 'bar' },

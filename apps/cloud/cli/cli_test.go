@@ -65,11 +65,14 @@ func TestADirectoryIsUploadedAndTheSecondCommandIsPrinted(t *testing.T) {
 	write(t, filepath.Join(src, "one.txt"), "1")
 	write(t, filepath.Join(src, "deep/er/two.txt"), "2")
 	r := alice.want("upload", "--share", "bob", src, "album")
-	_, line, _ := strings.Cut(r.Err, "ztm cloud download ")
-	if line != "/users/alice/album\n" {
+	_, said, _ := strings.Cut(r.Err, "ztm cloud download ")
+	line, said, _ := strings.Cut(said, "\n")
+	if line != "/users/alice/album" {
 		t.Fatalf("it says %q", r.Err)
 	}
-	bob.want("download", strings.TrimSpace(line))
+	if r := bob.want("download", line); r.Err != "Fetched to "+filepath.Join(bob.dir, "users/alice/album")+"\n" {
+		t.Errorf("the second command says %q", r.Err)
+	}
 	for path, want := range map[string]string{"one.txt": "1", "deep/er/two.txt": "2"} {
 		if b, err := os.ReadFile(filepath.Join(bob.dir, "users/alice/album", path)); err != nil || string(b) != want {
 			t.Errorf("%s: %q, %v", path, b, err)
@@ -79,7 +82,11 @@ func TestADirectoryIsUploadedAndTheSecondCommandIsPrinted(t *testing.T) {
 		t.Errorf("ls prints\n%s", r.Out)
 	}
 	// What is published there later is shared as well.
-	alice.want("share", "--add-user", "bob", "album")
+	_, share, _ := strings.Cut(said, "ztm cloud share ")
+	if share != "/users/alice/album --add-user USER\n" {
+		t.Fatalf("it says %q", said)
+	}
+	alice.want("share", "--add-user", "bob", "/users/alice/album")
 	alice.want("upload", write(t, filepath.Join(src, "three.txt"), "3"), "album/three.txt")
 	if r := bob.want("download", "-o", "-", "/users/alice/album/three.txt"); r.Out != "3" {
 		t.Errorf("download -o - prints %q", r.Out)

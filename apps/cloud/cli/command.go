@@ -85,12 +85,15 @@ func (k *client) describeCommand() *cli.Command {
 
 var shareFlag = &cli.StringSliceFlag{Name: "share", Usage: "let `USER` read it, or group:NAME; * for all members"}
 
+const sharedNow = "--share is about the files that are published now. For those that come to a\n" +
+	"directory later there is ztm cloud share."
+
 func (k *client) uploadCommand() *cli.Command {
 	return &cli.Command{
 		Name: "upload", Category: apps.AtEndpoint, Usage: "copy a file or directory into the local directory and publish it",
 		ArgsUsage: "SRC [PATH]", UsageText: "ztm cloud upload SRC [PATH] [--share USER ...]",
 		Description: "PATH is in your own tree; without it, the name of SRC is. A directory is taken with all that is in it; links and\n" +
-			"devices are left out, and named.\n\n" + apps.Example(
+			"devices are left out, and named. " + sharedNow + "\n\n" + apps.Example(
 			"ztm cloud upload report.pdf --share alice",
 			"ztm cloud upload ./photos albums/2026",
 			"ztm ep nas cloud upload backup.tar"),
@@ -108,7 +111,7 @@ func (k *client) publishCommand() *cli.Command {
 	return &cli.Command{
 		Name: "publish", Category: apps.AtEndpoint, Usage: "publish what is in the local directory, as it is now",
 		ArgsUsage: "PATH", UsageText: "ztm cloud publish PATH [--share USER ...]",
-		Description: apps.Example("ztm cloud publish report.pdf", "ztm cloud publish albums/2026 --share alice"),
+		Description: sharedNow + "\n\n" + apps.Example("ztm cloud publish report.pdf", "ztm cloud publish albums/2026 --share alice"),
 		Flags:       []cli.Flag{shareFlag},
 		Action: func(x *cli.Context) error {
 			p, err := path(x, "")

@@ -59,7 +59,13 @@ func (k *client) upload(ctx context.Context, src, to string, share []string) err
 	case err != nil:
 		return err
 	}
-	return k.uploaded(results, share)
+	if err := k.uploaded(results, share); err != nil {
+		return err
+	}
+	if len(share) > 0 && files[0].name != src {
+		fmt.Fprintf(k.Stderr(), "Files that come to it later are shared with: ztm cloud share %s --add-user USER\n", quoted(common(results)))
+	}
+	return nil
 }
 
 // file is one that is uploaded.
@@ -265,7 +271,24 @@ func (k *client) download(ctx context.Context, path, to string, detach bool) err
 	if to != "" {
 		return k.get(ctx, path, to)
 	}
+	k.tellPlace(ctx, path)
 	return nil
+}
+
+// tellPlace says where a download is, if that can be told.
+func (k *client) tellPlace(ctx context.Context, path string) {
+	var s cloud.Status
+	ep, err := k.Endpoint(ctx)
+	if err == nil {
+		err = k.ask(ctx, http.MethodGet, "status", nil, &s)
+	}
+	if err != nil {
+		return
+	}
+	if !strings.HasPrefix(path, "/") {
+		path = "/users/" + ep.User + "/" + path
+	}
+	fmt.Fprintf(k.Stderr(), "Fetched to %s\n", apps.Printable(s.Dir+filepath.FromSlash(path)))
 }
 
 // follow shows a download until it ends.

@@ -94,15 +94,20 @@ func (k *copier) openRead(ctx context.Context, from place) (net.Conn, error) {
 	q := url.Values{"path": {from.path}}
 	flag(q, "recursive", k.o.Recursive)
 	flag(q, "update", k.o.Update)
-	return k.Open(ctx, from.ep.ID, file.Name+"/read", q)
+	conn, err := k.Open(ctx, from.ep.ID, file.Name+"/read", q)
+	return conn, apps.OwnerHint(err, mayRead)
 }
+
+// mayRead is how an owner allows it.
+const mayRead = "ztm file allow PATH --users USER"
 
 func (k *copier) openWrite(ctx context.Context, to place, name string, into bool) (net.Conn, error) {
 	q := url.Values{"path": {to.path}, "name": {name}}
 	flag(q, "into", into || len(to.path) > 0 && to.path[len(to.path)-1] == '/')
 	flag(q, "update", k.o.Update)
 	flag(q, "keep", k.o.Keep)
-	return k.Open(ctx, to.ep.ID, file.Name+"/write", q)
+	conn, err := k.Open(ctx, to.ep.ID, file.Name+"/write", q)
+	return conn, apps.OwnerHint(err, mayRead+" --write")
 }
 
 func flag(q url.Values, name string, on bool) {
@@ -174,7 +179,7 @@ func (k *copier) send(ctx context.Context, names []string, to string) error {
 	}
 	conn, err := k.Open(ctx, ep.ID, file.Name+"/inbox", nil)
 	if err != nil {
-		return err
+		return apps.OwnerHint(err, "ztm file inbox --add-user USER")
 	}
 	if self, err := k.Resolve(ctx, ""); err == nil && self.User != ep.User {
 		fmt.Fprintf(k.Stderr(), "ztm: waiting for the owner of %s to accept: ztm file inbox\n", apps.Printable(ep.Name))

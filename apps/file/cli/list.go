@@ -35,7 +35,7 @@ func list(ctx context.Context, c apps.Console, path string, long bool) error {
 	}
 	conn, err := c.Open(ctx, at.ep.ID, file.Name+"/list", url.Values{"path": {at.path}})
 	if err != nil {
-		return err
+		return apps.OwnerHint(err, mayRead)
 	}
 	defer conn.Close()
 	stop := onInterrupt(ctx, conn)

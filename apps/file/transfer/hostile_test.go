@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -265,6 +266,38 @@ func TestASideThatIsSilentIsNotWaitedForForever(t *testing.T) {
 		_, err = Send(still{ended: make(chan struct{})}, []Source{{d, n}}, Options{})
 		if answer.CodeOf(err) != answer.Timeout || time.Since(begin) != IdleTimeout {
 			t.Errorf("the sender: %v after %v", err, time.Since(begin))
+		}
+	})
+}
+
+// leaving is the connection to a receiver that has given up: nothing can be written any more, and its
+// reason is on the way.
+type leaving struct {
+	still
+	reason io.Reader
+}
+
+func (leaving) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+
+func (l leaving) Read(p []byte) (int, error) {
+	select {
+	case <-l.ended:
+		return 0, net.ErrClosed
+	case <-time.After(time.Second):
+		return l.reason.Read(p)
+	}
+}
+
+// TestTheReasonOfAReceiverThatGaveUpIsWaitedFor: the last of what the sender says fails first.
+func TestTheReasonOfAReceiverThatGaveUpIsWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	put(t, filepath.Join(dir, "f"), random(10))
+	d, n := open(t, dir), named(t, "f")
+	reason, _ := json.Marshal(answer.Errorf(answer.Limit, "no space left"))
+	synctest.Test(t, func(t *testing.T) {
+		far := leaving{still{ended: make(chan struct{})}, bytes.NewReader(script{frame{kindAbort, reason}}.bytes())}
+		if _, err := Send(far, []Source{{d, n}}, Options{}); answer.CodeOf(err) != answer.Limit {
+			t.Errorf("the sender: %v", err)
 		}
 	})
 }

@@ -117,7 +117,10 @@ func (s *sender) run(sources []Source) error {
 			}
 		}
 		if len(s.queue) == 0 {
-			return s.send(kindDone)
+			if err := s.send(kindDone); err != nil {
+				return err
+			}
+			return s.flush()
 		}
 		it := s.queue[0]
 		s.queue = s.queue[1:]
@@ -312,9 +315,6 @@ func Reason(err error) string {
 
 // conclude sends the rest, and waits for the report.
 func (s *sender) conclude() error {
-	if err := s.flush(); err != nil {
-		return err
-	}
 	s.state.Lock()
 	defer s.state.Unlock()
 	for !s.final && s.failed == nil {

@@ -222,13 +222,13 @@ func whereCommand(m manager) *cli.Command {
 		Category:  apps.AtEndpoint,
 		Usage:     "show where a connection through a proxy would go",
 		ArgsUsage: "HOST:PORT", // the port may be left out
-		UsageText: "ztm proxy where HOST[:PORT]",
+		UsageText: "ztm proxy where HOST[:PORT]|URL",
 		Description: "It opens no connection. What the endpoint knows of the exits decides, and an exit may still refuse. The second\n" +
 			"and later lines count if the exits of the line before do not know the name.\n\n" +
 			apps.Example("ztm proxy where svc-a.svc:8080", "ztm ep laptop proxy where 10.43.0.7"),
 		Action: func(x *cli.Context) error {
 			if x.NArg() != 1 {
-				return apps.Usagef("want one HOST or HOST:PORT")
+				return apps.Usagef("want one HOST, HOST:PORT or URL")
 			}
 			return m.where(x.Context, x.Args().First())
 		},

@@ -154,11 +154,7 @@ func (c *client) mayReach(ctx context.Context, ep apps.Endpoint, protocol string
 
 // deniedHint adds what can be done about a refusal.
 func deniedHint(err error, target spec.Address) error {
-	if answer.CodeOf(err) != answer.Denied {
-		return err
-	}
-	return &apps.HintError{Err: err,
-		Hint: "who owns the endpoint can allow it: ztm tunnel allow --target " + target.String() + " --users USER"}
+	return apps.OwnerHint(err, "ztm tunnel allow --target "+target.String()+" --users USER")
 }
 
 // show prints what happens on a forward.

@@ -65,6 +65,9 @@ func (x *core) Answer(f apps.Flow, err error) {
 	if err != nil {
 		x.Stats.Failed(err) // first: the peer may ask for the count as soon as it is refused
 		f.Refuse(err)
+		if apps.IsDenial(err) {
+			return // which is in the log of all apps
+		}
 		x.refusals.Info(string(f.Peer().ID), "flow refused", "peer", f.Peer().ID, "user", f.Peer().User, "err", err)
 	}
 }

@@ -1,9 +1,13 @@
-package h2
+// Package tuning has the options of the HTTP/2 connections that there are: what a connection is for
+// and how much memory the machine has decide its windows, its streams and how long it waits for a
+// sign of life.
+package tuning
 
 import (
 	"sync"
 	"time"
 
+	"ztm/tunnel/h2"
 	"ztm/tunnel/h2/budget"
 	"ztm/tunnel/memory"
 )
@@ -11,10 +15,10 @@ import (
 // Control are the options of an agent's end of the session with its hub, at such a round trip; 0 is
 // unknown. There is little data, and at rest under 1 MB a day: one PING of 17 bytes every 45 s and
 // its answer.
-func Control(rtt time.Duration) Options { return control(memory.Here(), rtt) }
+func Control(rtt time.Duration) h2.Options { return control(memory.Here(), rtt) }
 
 // Hub are those of the other end.
-func Hub(rtt time.Duration) Options {
+func Hub(rtt time.Duration) h2.Options {
 	o := control(memory.Here(), rtt)
 	o.Idle += HubLater
 	return o
@@ -24,7 +28,7 @@ func Hub(rtt time.Duration) Options {
 // agent asks and the hub does not: with equal timeouts both do, most of the time.
 const HubLater = 2 * time.Second
 
-func control(l memory.Limit, rtt time.Duration) Options {
+func control(l memory.Limit, rtt time.Duration) h2.Options {
 	o := windowsOf(l, rtt)
 	o.Window = min(o.Window, 256<<10)
 	o.MaxStreams, o.Idle, o.PingWait, o.WriteWait = 64, 45*time.Second, 15*time.Second, 15*time.Second
@@ -34,9 +38,9 @@ func control(l memory.Limit, rtt time.Duration) Options {
 // Sealed are those of the session between two agents at such a round trip. It carries the flows,
 // and a dead peer is found within 15 s. A write that makes no progress is not an error there: it is
 // a slow line, and PING tells whether the peer lives.
-func Sealed(rtt time.Duration) Options { return sealed(memory.Here(), rtt) }
+func Sealed(rtt time.Duration) h2.Options { return sealed(memory.Here(), rtt) }
 
-func sealed(l memory.Limit, rtt time.Duration) Options {
+func sealed(l memory.Limit, rtt time.Duration) h2.Options {
 	o := windowsOf(l, rtt)
 	o.MaxStreams, o.Idle, o.PingWait, o.Busy = 1024, 10*time.Second, 5*time.Second, true
 	if l.Small() {
@@ -47,8 +51,8 @@ func sealed(l memory.Limit, rtt time.Duration) Options {
 
 // windowsOf chooses the windows by the memory there is. A large first window brings the first
 // answer of a session on a long way in one round trip; what it could cost is bounded by the budget.
-func windowsOf(l memory.Limit, rtt time.Duration) Options {
-	o := Options{Window: 1 << 20, MaxWindow: int(budgetOf(l) / 4), Budget: shared(), RTT: rtt}
+func windowsOf(l memory.Limit, rtt time.Duration) h2.Options {
+	o := h2.Options{Window: 1 << 20, MaxWindow: int(budgetOf(l) / 4), Budget: shared(), RTT: rtt}
 	switch {
 	case l.Small():
 		o.Window = 64 << 10
