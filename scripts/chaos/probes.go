@@ -23,11 +23,12 @@ import (
 
 // Times of flows.
 const (
-	inTime    = 2 * time.Second        // a new flow has its first answer
-	probeGap  = 50 * time.Millisecond  // between the beginnings of two probes
-	beat      = 200 * time.Millisecond // of a long flow
-	longFlows = 12
-	largeSize = 4 << 20
+	inTime     = 2 * time.Second        // a new flow has its first answer
+	probeGap   = 50 * time.Millisecond  // between the beginnings of two probes
+	standstill = 500 * time.Millisecond // without such a beginning
+	beat       = 200 * time.Millisecond // of a long flow
+	longFlows  = 12
+	largeSize  = 4 << 20
 )
 
 // running is what goes on while things are broken.
@@ -92,11 +93,15 @@ func (r *rig) probes(ctx context.Context) {
 	defer flows.Wait()
 	tick := time.NewTicker(probeGap)
 	defer tick.Stop()
-	for {
+	for last := time.Now(); ; last = time.Now() {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if time.Since(last) > standstill { // something else has the processors
+			r.world.stood(last, r.slack(lossGrace))
+			r.log.add("machine stood still", "", last, ok, "")
 		}
 		p := r.pairs[rand.IntN(len(r.pairs))]
 		if r.agents[p.from].user == outcast || r.agents[p.to].user == outcast {

@@ -138,6 +138,13 @@ func (w *world) touch(grace time.Duration, places ...string) {
 	}
 }
 
+// stood says that the machine itself did nothing since a time: nothing is to be judged then, nor for a while.
+func (w *world) stood(since time.Time, grace time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.troubled = append(w.troubled, trouble{since, time.Now().Add(grace)})
+}
+
 // touchedSince reports whether any of some places has changed since, or is not as it should be.
 func (w *world) touchedSince(since time.Time, places ...string) bool {
 	w.mu.Lock()
