@@ -479,6 +479,35 @@ func TestAnEndpointIsFoundAtWhateverHubItIsWith(t *testing.T) {
 	}
 }
 
+// Two rotations at hubs that do not hear of each other would be two meshes.
+func TestTheKeyIsReplacedOnlyWhereAllHubsAreLinked(t *testing.T) {
+	for linked, start := range map[bool]func(testing.TB, int) *several{false: newSeveral, true: newLinked} {
+		s := start(t, 2)
+		s.attach("root", "root", 2)
+		permit := s.path("new.json")
+		rotate := func() (errs string, status int) {
+			_, errs, status = s.try("root", "rotate", "root", "--permit", permit, "--grace", "10m")
+			return errs, status
+		}
+		if linked {
+			s.until("the key is replaced", func() error {
+				if errs, status := rotate(); status != 0 {
+					return errors.New(errs)
+				}
+				return nil
+			})
+			continue
+		}
+		before := s.membership("root").CA
+		if errs, status := rotate(); status != 1 || !strings.Contains(errs, "is linked with 0 of 1 other hubs") {
+			t.Errorf("exit status %d, %s", status, errs)
+		}
+		if s.membership("root").CA != before {
+			t.Error("the key was replaced")
+		}
+	}
+}
+
 // What new flows take while a hub hangs, on ways of so many milliseconds to each hub and back. The
 // flow that finds it out is the slow one.
 func BenchmarkANewFlowWhileAHubHangs(b *testing.B) {

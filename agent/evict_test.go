@@ -406,10 +406,16 @@ func TestARotationTakesAllHubs(t *testing.T) {
 	if _, err := m.authority.Rotate(t.Context(), time.Hour); answer.CodeOf(err) != answer.Conflict {
 		t.Errorf("with a hub that has another list: %v", err)
 	}
+	hubs[1].on("GET "+tunnel.PathHub, status(tunnel.HubStatus{}))
+	if _, err := m.authority.Rotate(t.Context(), time.Hour); answer.CodeOf(err) != answer.Unavailable {
+		t.Errorf("with hubs that do not hear each other: %v", err)
+	}
 	if v := m.verifier.Trust().Version(); v != 0 {
 		t.Errorf("version %d is in force", v)
 	}
-	hubs[1].on("GET "+tunnel.PathHub, status(tunnel.HubStatus{}))
+	for _, h := range hubs {
+		h.on("GET "+tunnel.PathHub, status(tunnel.HubStatus{Links: 1}))
+	}
 	if _, err := m.authority.Rotate(t.Context(), time.Hour); err != nil {
 		t.Errorf("with both: %v", err)
 	}

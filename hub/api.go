@@ -197,6 +197,7 @@ func (s *server) getHub(w http.ResponseWriter, r *http.Request, p *peer, _ strin
 		KeepsCA:    s.ca != nil,
 		Shared:     s.shared != nil,
 		Trust:      s.verifier.Trust().Version(),
+		Links:      s.links.Linked(),
 		ClientAddr: p.addr.String(),
 		Time:       s.verifier.Clock().Now().Unix(),
 		Note:       s.note(),

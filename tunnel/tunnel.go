@@ -88,6 +88,7 @@ type HubStatus struct {
 	KeepsCA    bool        `json:"keepsCA,omitempty"`
 	Shared     bool        `json:"shared,omitempty"` // it decides about tokens with other hubs, in a store
 	Trust      uint64      `json:"trust"`
+	Links      int         `json:"links"`                // other hubs that it is linked with
 	ClientAddr string      `json:"clientAddr,omitempty"` // where it sees the caller
 	Time       int64       `json:"time,omitempty"`       // Unix seconds, by its clock
 	Note       string      `json:"note,omitempty"`       // what people should know of it

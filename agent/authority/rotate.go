@@ -108,8 +108,8 @@ func (a *Authority) Rotate(ctx context.Context, grace time.Duration) (*identity.
 	return a.RootPermit()
 }
 
-// hubsAgree reports whether all hubs that are known can be asked, and have the list in force here:
-// hubs that take two rotations make two meshes, which nobody can unite.
+// hubsAgree reports whether all hubs that are known can be asked, have the list in force here, and hear
+// each other: hubs that take two rotations make two meshes, which nobody can unite.
 func (a *Authority) hubsAgree(ctx context.Context) error {
 	hubs := a.hubs()
 	if len(hubs) < 2 {
@@ -123,6 +123,10 @@ func (a *Authority) hubsAgree(ctx context.Context) error {
 		}
 		if status.Trust != own {
 			return answer.Errorf(answer.Conflict, "hub %s has version %d of the trust list and this endpoint version %d: try again in a moment", h.ID, status.Trust, own)
+		}
+		if others := len(hubs) - 1; status.Links < others {
+			return answer.Errorf(answer.Unavailable,
+				"hub %s is linked with %d of %d other hubs, and a new key takes all of them: see to it that hubs reach each other, and start each with --peers", h.ID, status.Links, others)
 		}
 	}
 	return nil
