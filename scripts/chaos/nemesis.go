@@ -182,6 +182,7 @@ func (r *rig) nemesis(ctx context.Context) error {
 func (r *rig) accident(ctx context.Context, rnd *rand.Rand, kinds []string) error {
 	var mends []func() error
 	start, what := time.Now(), ""
+	r.world.touch(r.slack(lossGrace)) // what is broken is felt before it is said
 	var all []string
 	for range 1 + rnd.IntN(4)/3 {
 		kind := kinds[rnd.IntN(len(kinds))]
