@@ -183,6 +183,8 @@ func (d *Directory) Put(doc []byte, rec identity.Record, subject identity.Subjec
 	switch {
 	case !away(err):
 		return err
+	case d.Name(subject.ID) != rec.Name && errors.Is(err, etcd.ErrUnknown):
+		return answer.Errorf(answer.Timeout, "it is not known whether the endpoint has the name now: the store of the hubs does not answer")
 	case d.Name(subject.ID) != rec.Name:
 		return answer.Errorf(answer.Unavailable, "names cannot be decided now: the store of the hubs does not answer")
 	}

@@ -160,6 +160,21 @@ func TestAnAnswerThatGotLostIsReadBack(t *testing.T) {
 	}
 }
 
+func TestAClaimThatMayHaveBeenDecidedIsNotSaidToHaveFailed(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, limits, time.Now)
+	m.timeout = 0
+	a := m.add()
+	bob := device("bob", "b")
+	appstest.Eventually(t, "the store is ready", func() bool { return a.isReady() })
+	m.fault(etcdtest.Loses)
+	if err := a.put(bob, "web", 1); answer.CodeOf(err) != answer.Timeout {
+		t.Errorf("%v", err)
+	}
+	m.fault(etcdtest.Well)
+	a.given(bob, "web")
+}
+
 func TestWhatIsNotSignedIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, limits, time.Now)
