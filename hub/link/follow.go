@@ -175,6 +175,7 @@ func (f *follower) end() {
 	l.mu.Unlock()
 	if first {
 		l.c.Log.Info("linked with a hub", "hub", f.h.id, "address", f.place.address, "endpoints", n)
+		l.c.Host.Changed() // agents that heard that it was away may go home to it
 	}
 }
 

@@ -25,7 +25,8 @@ type followed struct {
 
 // fakeHost is a hub that knows the keys of all endpoints, and to which none is attached.
 type fakeHost struct {
-	keys map[identity.ID]ed25519.PublicKey
+	keys    map[identity.ID]ed25519.PublicKey
+	changed *int // how often agents are told of other hubs
 }
 
 func (h fakeHost) Attachment(identity.ID) (Attachment, bool) { return Attachment{}, false }
@@ -33,7 +34,7 @@ func (h fakeHost) Attached() []identity.ID                   { return nil }
 func (h fakeHost) Key(id identity.ID) ed25519.PublicKey      { return h.keys[id] }
 func (h fakeHost) Replace(identity.ID, string, int64)        {}
 func (h fakeHost) Lost(identity.ID)                          {}
-func (h fakeHost) Changed()                                  {}
+func (h fakeHost) Changed()                                  { *h.changed++ }
 func (h fakeHost) key(t *testing.T) (ed25519.PrivateKey, identity.ID) {
 	public, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -62,7 +63,7 @@ func newFollowed(t *testing.T, most int) *followed {
 	t.Helper()
 	m := identitytest.New(t, time.Now())
 	f := &followed{t: t, ca: m.CA}
-	host := fakeHost{map[identity.ID]ed25519.PublicKey{}}
+	host := fakeHost{map[identity.ID]ed25519.PublicKey{}, new(int)}
 	ownKey, own := host.key(t)
 	cert, _ := f.hub(ownKey, own)
 	key, other := host.key(t)
@@ -120,6 +121,18 @@ func TestAnEndpointOfASnapshotThatIsLookedAtBeforeItsEndIsReached(t *testing.T) 
 	f.look()
 	if got := f.l.Where(id); !slices.Equal(got, []identity.ID{f.other}) {
 		t.Errorf("the endpoint is at %v, want at the other hub", got)
+	}
+}
+
+func TestAgentsAreToldOfAHubThatIsHeardAgain(t *testing.T) {
+	f := newFollowed(t, 10)
+	told := f.l.c.Host.(fakeHost).changed
+	*told = 0
+	for range 2 { // a snapshot of a link that stands is nothing new
+		f.tell(tunnel.LinkEvent{Type: tunnel.LinkSnapshot}, tunnel.LinkEvent{Type: tunnel.LinkEnd})
+		if *told != 1 {
+			t.Errorf("agents are told %d times", *told)
+		}
 	}
 }
 
