@@ -37,6 +37,7 @@ type journal struct {
 	file     *os.File
 	count    map[string]int // by kind and outcome
 	checked  map[string]int // by invariant: how often it was looked at
+	broken   map[string]int // by invariant
 	violated []violation
 }
 
@@ -49,7 +50,7 @@ type violation struct {
 
 func newJournal(path string) (*journal, error) {
 	f, err := os.Create(path)
-	return &journal{file: f, count: map[string]int{}, checked: map[string]int{}}, err
+	return &journal{file: f, count: map[string]int{}, checked: map[string]int{}, broken: map[string]int{}}, err
 }
 
 // add notes an operation that began at a time and has ended now.
@@ -73,7 +74,7 @@ func (j *journal) check(invariant string, holds bool, format string, args ...any
 	if !holds {
 		v := violation{invariant, time.Now(), fmt.Sprintf(format, args...)}
 		j.violated = append(j.violated, v)
-		if len(j.violated) <= 20 {
+		if j.broken[invariant]++; j.broken[invariant] <= 20 {
 			fmt.Printf("chaos: %s BROKEN: %s\n", v.Invariant, v.What)
 		}
 	}
@@ -109,13 +110,7 @@ func (j *journal) verdict(w io.Writer, seed uint64) error {
 		fmt.Fprintf(w, "  %7d  %s\n", j.count[k], k)
 	}
 	for _, i := range invariants {
-		broken := 0
-		for _, v := range j.violated {
-			if v.Invariant == i[0] {
-				broken++
-			}
-		}
-		fmt.Fprintf(w, "  %-6s %-55s looked at %6d times, broken %d\n", i[0], i[1], j.checked[i[0]], broken)
+		fmt.Fprintf(w, "  %-6s %-55s looked at %6d times, broken %d\n", i[0], i[1], j.checked[i[0]], j.broken[i[0]])
 	}
 	if n := len(j.violated); n > 0 {
 		return fmt.Errorf("%d times an invariant was broken; the first is %s: %s; seed %d", n, j.violated[0].Invariant, j.violated[0].What, seed)
