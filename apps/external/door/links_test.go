@@ -190,24 +190,30 @@ func TestAProgramThatTakesOneConnectionAfterTheOtherAnswersAll(t *testing.T) {
 	}
 }
 
-func TestAConnectionIsKeptForAMoment(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var k links
-		near, program := net.Pipe()
-		k.keep(appID, contract.Caller{}, newLink(near))
-		ended := make(chan time.Time, 1)
-		begun := time.Now()
-		go func() {
+func TestAConnectionIsKeptForAMomentAndNotWhileSomebodyWaits(t *testing.T) {
+	for others, want := range map[int]time.Duration{0: keptFor, 1: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			var k links
+			for range others {
+				k.enter(appID, contract.Caller{User: "alice"})
+			}
+			near, program := net.Pipe()
+			begun := time.Now()
+			k.enter(appID, contract.Caller{User: "bob"})
+			k.answered(appID)
+			go k.keep(appID, contract.Caller{User: "bob"}, newLink(near))
 			io.Copy(io.Discard, program)
-			ended <- time.Now()
-		}()
-		if took := (<-ended).Sub(begun); took != keptFor {
-			t.Errorf("it is ended after %v", took)
-		}
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if len(k.all) != 0 {
-			t.Errorf("%d apps are remembered", len(k.all))
-		}
-	})
+			if took := time.Since(begun); took != want {
+				t.Errorf("with %d others it is ended after %v, want %v", others, took, want)
+			}
+			for range others {
+				k.answered(appID)
+			}
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			if len(k.all) != 0 {
+				t.Errorf("%d apps are remembered", len(k.all))
+			}
+		})
+	}
 }
