@@ -2,6 +2,7 @@ package door
 
 import (
 	"bufio"
+	"cmp"
 	"io"
 	"net"
 	"sync"
@@ -35,6 +36,8 @@ func newLink(c net.Conn) *link {
 // that is kept while somebody else waits for it. So none is kept while an answer is awaited on another,
 // and whoever comes uses the one that is kept, or ends it. The zero value is ready.
 type links struct {
+	most time.Duration // for which one is kept; 0 is keptFor
+
 	mu  sync.Mutex
 	all map[string]*kept // by app; guarded by mu
 }
@@ -90,7 +93,7 @@ func (k *links) keep(app string, c contract.Caller, l *link) {
 	}
 	l.used = true
 	a := &kept{idle: l, caller: c}
-	a.late = time.AfterFunc(keptFor, func() { k.end(app, l) })
+	a.late = time.AfterFunc(cmp.Or(k.most, keptFor), func() { k.end(app, l) })
 	k.all[app] = a
 }
 
