@@ -77,7 +77,9 @@ func (b *tab) paint() string {
 			performance.mark('overview')
 		}).observe(document, { childList: true, subtree: true })`})
 	b.do(chromedp.Reload())
-	b.sees("ztm get hub")
+	waitFor(b.t, "the page is painted", func() bool {
+		return eval[bool](b, `['first-contentful-paint', 'overview'].every(n => performance.getEntriesByName(n).length)`)
+	})
 	parts := eval[string](b, `(() => {
 		const came = performance.getEntriesByType('navigation')[0].responseEnd
 		const after = name => Math.round(performance.getEntriesByName(name)[0].startTime - came)
