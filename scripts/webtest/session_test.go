@@ -164,8 +164,22 @@ func (b *tab) screen(text string) {
 		}
 	}()
 	waitFor(b.t, text+" is in the terminal", func() bool {
-		shown = eval[string](b, `document.querySelector('.xterm-rows')?.innerText.replaceAll('\u00a0', ' ') ?? ''`)
+		shown = b.rows()
 		return strings.Contains(shown, text)
+	})
+}
+
+// rows is what the terminal shows.
+func (b *tab) rows() string {
+	return eval[string](b, `document.querySelector('.xterm-rows')?.innerText.replaceAll('\u00a0', ' ') ?? ''`)
+}
+
+// interrupted waits until there is a prompt behind the nth ^C: a shell may lose what is typed before.
+func (b *tab) interrupted(n int) {
+	b.t.Helper()
+	waitFor(b.t, "there is a prompt behind ^C", func() bool {
+		parts := strings.Split(b.rows(), "^C")
+		return len(parts) > n && strings.Contains(parts[len(parts)-1], "#")
 	})
 }
 
@@ -193,14 +207,17 @@ func TestATerminalOutlivesTheReloadOfItsPageAndTakesAnInputMethod(t *testing.T) 
 	b.screen("kept-alive-4")
 
 	// An input method is on: keys have the code 229, and nothing is composed.
-	b.types("sleep 100\r")
+	b.types("echo runs-$((5+5)); sleep 100\r")
+	b.screen("runs-10") // a shell that has not begun would lose the line, or the key
 	b.key229("KeyC", "c", 2)
+	b.interrupted(1)
 	b.types("echo after-$((3+3))\r")
 	b.screen("after-6")
-	b.types("cat >/dev/null; echo escape-$((4+4))\r")
+	b.types("echo reads-$((6+6)); cat >/dev/null; echo escape-$((4+4))\r")
+	b.screen("reads-12")
 	b.key229("Escape", "Escape", 0)
 	b.key229("KeyC", "c", 2)
-	b.screen("^C")
+	b.interrupted(2)
 	b.types("clear\r")
 	b.gone("after-6")
 	b.types("echo 1-")
