@@ -142,8 +142,9 @@ func TestTheAuditLogIsFollowed(t *testing.T) {
 	var out appstest.Buffer
 	env := func(name string) string { return map[string]string{"HOME": w.dir, "ZTM_DATA": w.path("bob")}[name] }
 	c := console.New(console.Config{Stdin: strings.NewReader(""), Stdout: &out, Stderr: io.Discard, Getenv: env})
+	status := -1
 	stop, ended := w.background("ztm audit -f", func(ctx context.Context) error {
-		c.Run(ctx, []string{"audit", "-f", "-o", "json"}, commands(c))
+		status = c.Run(ctx, []string{"audit", "-f", "-o", "json"}, commands(c))
 		return nil
 	})
 	for _, target := range []string{"127.0.0.1:1", "127.0.0.1:2"} {
@@ -158,7 +159,9 @@ func TestTheAuditLogIsFollowed(t *testing.T) {
 		})
 	}
 	stop()
-	<-ended
+	if <-ended; status != 0 {
+		t.Errorf("status %d after an interrupt, by which following ends", status)
+	}
 }
 
 func TestAnAuditLogInAFileOutlivesTheAgentAndIsVerified(t *testing.T) {

@@ -138,6 +138,10 @@ func (f *fleet) run(ctx context.Context, ep apps.Endpoint, width int, printing *
 	began := time.Now()
 	defer func() { o.Duration = apps.Milliseconds(time.Since(began)) }()
 	conn, err := f.Open(ctx, ep.ID, name+"/run", nil)
+	if err != nil && ctx.Err() != nil {
+		o.Error = "interrupted"
+		return o
+	}
 	if err != nil {
 		o.Error = err.Error()
 		return o

@@ -41,6 +41,9 @@ func (c commands) show(ctx context.Context, f audit.Filter, follow bool) error {
 		}
 		lines := []audit.Line{}
 		if err := c.Do(ctx, http.MethodGet, path, nil, &lines); err != nil {
+			if follow && ctx.Err() != nil {
+				return nil // that is how following ends
+			}
 			return err
 		}
 		if err := c.print(ctx, lines, follow); err != nil || !follow {

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"strconv"
@@ -57,7 +58,12 @@ func (c commands) describeEndpoint(ctx context.Context, name string) error {
 	if err := c.Do(ctx, http.MethodGet, path, nil, &ep); err != nil {
 		return err
 	}
-	ip, port := split(ep.Address)
+	// An endpoint does not know itself from without: that the directory does.
+	ip, port := split(cmp.Or(ep.Address, found.Address))
+	route := ep.Route.String() + sinceOf(ep.Route)
+	if ep.Local {
+		route = "-"
+	}
 	rows := [][]string{
 		{"Endpoint:", title(ep.Endpoint)},
 		{"ID:", string(ep.ID)},
@@ -68,7 +74,7 @@ func (c commands) describeEndpoint(ctx context.Context, name string) error {
 		{"Status:", online(ep.Endpoint)},
 		{"Last seen:", when(ep.Seen)},
 		{"Sessions:", strconv.Itoa(ep.Sessions)},
-		{"Path:", ep.Route.String() + sinceOf(ep.Route)},
+		{"Path:", route},
 		{"Labels:", orNone(ep.Labels)},
 		{"Offers:", offers(ep.Offers)},
 		{"Can sign:", yesNo(ep.Signer)},
