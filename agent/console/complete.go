@@ -63,9 +63,13 @@ func (c *Console) complete(ctx context.Context, root *grammar.Command, words []s
 	switch next.Value {
 	case "":
 		return
-	case "FILE":
+	case "FILE", "SRC":
 		fmt.Fprintln(c.cfg.Stdout, completeFiles)
 		return
+	case "FROM", "TO": // a file here, or what follows the name of an endpoint
+		if !strings.Contains(next.Typed, ":") {
+			fmt.Fprintln(c.cfg.Stdout, completeFiles)
+		}
 	case "DIR":
 		fmt.Fprintln(c.cfg.Stdout, completeDirs)
 		return
@@ -101,6 +105,11 @@ func (c *Console) values(ctx context.Context, kind, typed string) []string {
 		eps, _ := c.Endpoints(ctx, apps.Filter{})
 		for _, ep := range eps {
 			add(ep.Name)
+		}
+	case "FROM", "TO":
+		eps, _ := c.Endpoints(ctx, apps.Filter{})
+		for _, ep := range eps {
+			add(ep.Name + ":")
 		}
 	case "USER":
 		users, _ := c.Users(ctx)

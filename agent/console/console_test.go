@@ -295,6 +295,7 @@ func TestCompletionOffersWhatTheAgentKnows(t *testing.T) {
 			&cli.StringSliceFlag{Name: "mesh", Usage: "`MESH`"}, &cli.StringSliceFlag{Name: "user", Usage: "`USER`"},
 			&cli.StringFlag{Name: "tunnel", Usage: "`tcp/NAME`"}, &cli.StringFlag{Name: "file", Usage: "`FILE`"},
 			&cli.StringFlag{Name: "dir", Usage: "`DIR`"}, &cli.StringFlag{Name: "other", Usage: "`OTHER`"},
+			&cli.StringFlag{Name: "src", Usage: "`SRC`"}, &cli.StringFlag{Name: "to", Usage: "`TO`"},
 		},
 	}
 	for _, tt := range []struct {
@@ -312,6 +313,9 @@ func TestCompletionOffersWhatTheAgentKnows(t *testing.T) {
 		{[]string{"take", "--tunnel", ""}, "tcp/db tcp/web"},
 		{[]string{"take", "--file", ""}, ":files"},
 		{[]string{"take", "--dir", ""}, ":dirs"},
+		{[]string{"take", "--src", ""}, ":files"},
+		{[]string{"take", "--to", "n"}, ":files nas:"},
+		{[]string{"take", "--to", "nas:"}, "nas:"},
 		{[]string{"take", "--other", ""}, ""},
 		{[]string{"--data", "/nonexistent", "take", ""}, ""},
 		{[]string{"mesh", "nowhere", "take", ""}, ""},

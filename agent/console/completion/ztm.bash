@@ -38,6 +38,9 @@ _ztm() {
             done < <(if [[ $line == :dirs ]]; then compgen -d -- "${cur#"$keep"}"; else compgen -f -- "${cur#"$keep"}"; fi)
             ;;
         *)
+            if [[ $line == *: ]]; then
+                compopt -o nospace 2>/dev/null # a path follows
+            fi
             COMPREPLY+=("${line#"$keep"}")
             ;;
         esac

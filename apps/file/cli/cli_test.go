@@ -422,7 +422,7 @@ func TestACopyThatIsNotCompleteFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := m.run(m.office, "cp", "-r", m.path("d"), "home:"+m.path("e"))
-	if r.Failure != "1 files are complete, and 1 are not" || !strings.Contains(r.Err, "d/b: ") || m.read("e/d/a") != "a" {
+	if r.Failure != "not complete: 1 of 2 files" || !strings.Contains(r.Err, "d/b: ") || m.read("e/d/a") != "a" {
 		t.Errorf("%+v", r)
 	}
 }

@@ -155,8 +155,8 @@ func (k *copier) conclude() error {
 	if err := k.Print(k.sum, nil); err != nil {
 		return err
 	}
-	if len(k.sum.Failures) > 0 || k.sum.More > 0 {
-		return fmt.Errorf("%d files are complete, and %d are not", k.sum.Files, int64(len(k.sum.Failures))+k.sum.More)
+	if failed := int64(len(k.sum.Failures)) + k.sum.More; failed > 0 {
+		return fmt.Errorf("not complete: %d of %d files", failed, failed+k.sum.Files)
 	}
 	return nil
 }
