@@ -205,6 +205,9 @@ func TestANoticeIsToldToACommandThatIsSetHere(t *testing.T) {
 	if err := os.Chmod(w.path("tell.sh"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	if _, errs, status := w.try("root", "notice", "test"); status == 0 || !strings.Contains(errs, "notice config") {
+		t.Errorf("a test of nothing: status %d, %q", status, errs)
+	}
 	w.ztm("root", "notice", "config", "--command", w.path("tell.sh"))
 	w.ztm("root", "notice", "test")
 	w.until("the test is told", func() error {

@@ -3,6 +3,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"strings"
@@ -44,8 +45,7 @@ func Command(c *console.Console) *cli.Command {
 				Name: "test", Category: apps.AtEndpoint, Usage: "tell a notice, to see whether it comes",
 				Description: apps.Example("ztm notice test"),
 				Action: func(x *cli.Context) error {
-					var s notice.Settings
-					return n.ask(x.Context, http.MethodPost, nil, &s)
+					return n.test(x.Context)
 				},
 			},
 		},
@@ -58,6 +58,19 @@ func (c commands) ask(ctx context.Context, method string, in, out any) error {
 		return err
 	}
 	return c.Do(ctx, method, path, in, out)
+}
+
+// test tells a notice. That it is on its way is all that is known: the agent tells one after the other.
+func (c commands) test(ctx context.Context) error {
+	var s notice.Settings
+	if err := c.ask(ctx, http.MethodPost, nil, &s); err != nil {
+		return err
+	}
+	if len(s.Command) == 0 && s.Webhook == "" {
+		return &apps.HintError{Err: errors.New("nobody is told: no command and no webhook is set"), Hint: "set one with: ztm notice config --command PROGRAM"}
+	}
+	c.Note("a notice is on its way; where it does not come, the reason is in: ztm log ep")
+	return nil
 }
 
 func (c commands) config(x *cli.Context) error {

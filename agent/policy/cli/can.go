@@ -37,7 +37,8 @@ func (p commands) can(ctx context.Context, user string) error {
 	}
 	rights, known := rightsOf(s.Source, user)
 	if !known {
-		return &apps.HintError{Err: answer.Errorf(answer.NotFound, "the policy does not know user %s", user), Hint: "see its groups with: ztm group get"}
+		return &apps.HintError{Err: answer.Errorf(answer.NotFound, "no group and no grant of the policy names user %s", user),
+			Hint: "what the rules of an endpoint let them reach is listed there: ztm who-can reach EP TARGET"}
 	}
 	t := &apps.Table{Header: []string{"GIVES", "AT", "FROM", "UNTIL", "BY"}}
 	for _, r := range rights {
