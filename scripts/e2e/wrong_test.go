@@ -74,7 +74,7 @@ func TestWrongCommands(t *testing.T) {
 
 	asRoot := []mistake{
 		{"unknown command", "frobnicate", usage, []string{`unknown command "frobnicate"`, "hint: see: ztm --help"}},
-		{"unknown kind", "get nonsense", usage, []string{"nonsense", "ztm get --help"}},
+		{"unknown kind", "get nonsense", usage, []string{"nonsense", "one of: mesh, ep"}},
 		{"unknown option", "get ep --nonsense", usage, []string{"unknown option", "--nonsense", "ztm get ep --help"}},
 		{"unknown format", "get ep -o xml", usage, []string{`"xml"`, "json"}},
 		{"too many arguments", "leave demo demo", usage, []string{"demo"}},
