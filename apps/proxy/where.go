@@ -83,7 +83,10 @@ func parseWhere(s string) (reach.Dest, error) {
 	if u, err := url.Parse(s); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
 		s = u.Host
 		if u.Port() == "" {
-			s = net.JoinHostPort(u.Hostname(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+			s += ":80"
+			if u.Scheme == "https" {
+				s = u.Host + ":443"
+			}
 		}
 	}
 	if _, _, err := net.SplitHostPort(s); err == nil {

@@ -107,7 +107,7 @@ func TestAMuteServerDoesNotMakeEveryQuestionFail(t *testing.T) {
 		return new(net.Dialer).DialContext(ctx, network, servers[address])
 	}
 	sys := NewSystem(Options{ResolvConf: conf, Dial: dial}, func() []netip.AddrPort { return nil })
-	sys.Resolver.(*net.Resolver).PreferGo = true
+	sys.Resolver.(hostsToo).PreferGo = true
 	for range 2 {
 		ctx, cancel := context.WithTimeout(t.Context(), Timeout)
 		addrs, err := sys.Resolver.LookupNetIP(ctx, "ip", "www.example.com.")
