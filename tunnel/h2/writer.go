@@ -3,6 +3,7 @@ package h2
 import (
 	"time"
 
+	"ztm/tunnel/buffer"
 	"ztm/tunnel/h2/wire"
 )
 
@@ -35,6 +36,30 @@ const (
 	smallWrite  = 2 << 10                               // bytes of a write that does not queue
 	keptPending = 2 << 10                               // bytes of pending that are kept while nothing is
 )
+
+// larger are what pending is while it is not small. Left to the collector they would be most of its
+// work: a stream that moves much fills and empties one for each write.
+var larger = buffer.NewClasses(wire.MaxFrame+smallWrite+1<<10, mostPending+wire.MaxFrame+2*smallWrite)
+
+// makeRoomLocked makes room in pending for n bytes that are not small, or for as many as may be
+// pending.
+func (w *writer) makeRoomLocked(n int) {
+	if n = min(n, mostPending); n <= smallWrite || len(w.pending)+n <= cap(w.pending) {
+		return
+	}
+	b := (*larger.Get(len(w.pending) + n + smallWrite))[:0]
+	old := w.pending
+	w.pending = append(b, old...)
+	dropPending(old)
+}
+
+// dropPending gives back what pending was.
+func dropPending(b []byte) {
+	if cap(b) > keptPending {
+		b = b[:cap(b)]
+		larger.Put(&b)
+	}
+}
 
 func (w *writer) init() {
 	w.sendWindow, w.initial, w.maxFrame = wire.FirstWindow, wire.FirstWindow, wire.LeastFrame
@@ -96,8 +121,11 @@ func (c *Conn) writeLocked() {
 	c.began = time.Time{}
 	if cap(b) <= keptPending || len(c.pending) > 0 {
 		c.spare = b
+	} else {
+		dropPending(b)
 	}
 	if len(c.pending) == 0 && cap(c.pending) > keptPending {
+		dropPending(c.pending)
 		c.pending = nil
 	}
 	switch {
@@ -173,6 +201,7 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 			continue
 		}
 		s.openLocked(false)
+		c.makeRoomLocked(len(p))
 		c.pending = append(wire.AppendHeader(c.pending, m, wire.FrameData, 0, s.id), p[:m]...)
 		s.sendWindow -= int64(m)
 		c.sendWindow -= int64(m)
