@@ -3,9 +3,9 @@
 //
 //	go build -tags ztm_omit_hub,ztm_omit_script
 //
-// The tag ztm_router is the profile of devices with little flash: it leaves out what [builtin.Apps], [builtin.JavaScript], [Audit],
-// [Backup], [Cluster], [Console], [Datagrams], [Kubernetes] and [YAML] stand for. With ztm_add_apps it has the apps of others all the same. The
-// apps are in package builtin.
+// The tag ztm_router is the profile of devices with little flash: it leaves out what [builtin.Apps], [builtin.JavaScript], [builtin.Mirrors],
+// [Audit], [Backup], [Cluster], [Console], [Datagrams], [Kubernetes], [Policies] and [YAML] stand for. With ztm_add_apps it has the apps
+// of others all the same, and with ztm_add_mirrors mirrors. The apps are in package builtin.
 package feature
 
 import (
@@ -35,6 +35,8 @@ func Parts() []Part {
 		{"hub", Hub, []string{"run hub", "start hub", "stop hub", "status hub"}},
 		{"javascript", builtin.Script && builtin.JavaScript, nil},
 		{"kubernetes", Kubernetes, []string{"kube"}},
+		{"mirrors", builtin.Cloud && builtin.Mirrors, []string{"cloud mirror"}},
+		{"policies", Policies, []string{"group add", "group remove", "policy direct", "policy label"}},
 		{"proxy", builtin.Proxy, []string{"proxy"}},
 		{"script", builtin.Script, []string{"script"}},
 		{"terminal", builtin.Terminal, []string{"terminal"}},

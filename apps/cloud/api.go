@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"ztm/apps/builtin"
 	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/index"
 	"ztm/apps/settings"
@@ -41,7 +42,7 @@ func (a *App) routes() http.Handler {
 	mux.Handle("/config", settings.API(&a.settings, a.log(), (*config.Config).Apply, func(before, after config.Config) (settings.Prepared, error) {
 		return settings.Prepared{Commit: func() { a.configured(before, after) }}, nil
 	}))
-	for pattern, f := range map[string]func(*http.Request) (any, error){
+	routes := map[string]func(*http.Request) (any, error){
 		"GET /files":             a.getFiles,
 		"GET /file":              func(r *http.Request) (any, error) { return a.describe(r.URL.Query().Get("path")) },
 		"GET /status":            func(*http.Request) (any, error) { return a.status() },
@@ -52,13 +53,16 @@ func (a *App) routes() http.Handler {
 		"POST /restore":          a.postRestore,
 		"GET /versions":          func(r *http.Request) (any, error) { return a.versions(r.URL.Query().Get("path")) },
 		"POST /verify":           a.postVerify,
-		"GET /mirrors":           func(*http.Request) (any, error) { return a.mirrorStates(), nil },
-		"POST /mirrors":          a.postMirror,
 		"POST /downloads":        a.postDownload,
 		"GET /downloads":         func(*http.Request) (any, error) { return a.loads.List(), nil },
 		"GET /downloads/{id}":    a.getDownload,
 		"DELETE /downloads/{id}": a.deleteDownload,
-	} {
+	}
+	if builtin.Mirrors {
+		routes["GET /mirrors"] = func(*http.Request) (any, error) { return a.mirrorStates(), nil }
+		routes["POST /mirrors"] = a.postMirror
+	}
+	for pattern, f := range routes {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if a.broken != nil {
 				answer.Fail(w, a.log(), a.broken)

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"ztm/apps"
+	"ztm/apps/builtin"
 	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/fetch"
 	"ztm/apps/cloud/index"
@@ -123,7 +124,9 @@ func (a *App) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	a.startMirrors()
+	if builtin.Mirrors {
+		a.startMirrors()
+	}
 	a.work.Go(a.sweep)
 	a.announce(ctx)
 	return nil

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"ztm/agent/console"
+	"ztm/agent/feature"
 	"ztm/apps"
 )
 
@@ -36,40 +37,11 @@ func Views(c *console.Console) apps.Commands {
 }
 
 func (p commands) groupCommand() *cli.Command {
-	reason := &cli.StringFlag{Name: "reason", Usage: "put `TEXT` into the audit log of the endpoint"}
-	return &cli.Command{
+	group := &cli.Command{
 		Name: "group", Usage: "change and show groups of users, which rules name as group:NAME",
 		Description: "Groups are signed with the mesh's CA key: they are changed at an endpoint of root that holds it.\n\n" +
 			apps.Example("ztm group add ops bob carol", "ztm ep nas tunnel open outbound tcp/db --targets 5432 --users group:ops"),
 		Subcommands: []*cli.Command{
-			{
-				Name: "add", Category: apps.AtEndpoint, ArgsUsage: "GROUP [USER...]", Usage: "put users into a group, and make it if there is none",
-				Description: "A membership with an end is over then by itself: what runs is cut within seconds.\n\n" +
-					apps.Example("ztm group add ops bob carol", "ztm group add guests gil --until 2026-12-24", "ztm group add breakglass --max 1h",
-						"ztm group add breakglass bob --until 1h --reason 'disk full'"),
-				Flags: []cli.Flag{
-					&cli.StringFlag{Name: "until", Usage: "end the membership in `TIME`, such as 8h, or at 2026-12-24T18:00:00Z, or after 2026-12-24 (UTC)"},
-					&cli.DurationFlag{Name: "max", Usage: "let no membership last longer than `TIME`: each has an end then"},
-					reason,
-				},
-				Action: func(x *cli.Context) error {
-					var longest *time.Duration
-					if x.IsSet("max") {
-						d := x.Duration("max")
-						longest = &d
-					}
-					return p.add(x.Context, x.Args().First(), x.Args().Tail(), x.String("until"), longest, x.String("reason"))
-				},
-			},
-			{
-				Name: "remove", Category: apps.AtEndpoint, ArgsUsage: "GROUP [USER...]", Usage: "take users out of a group, or the group away",
-				Description: "What they have open by it is cut within seconds. Without users the group itself goes.\n\n" +
-					apps.Example("ztm group remove ops carol", "ztm group remove ops"),
-				Flags: []cli.Flag{reason},
-				Action: func(x *cli.Context) error {
-					return p.remove(x.Context, x.Args().First(), x.Args().Tail(), x.String("reason"))
-				},
-			},
 			{
 				Name: "get", Category: apps.AtEndpoint, Usage: "list groups",
 				Description: "An endpoint that does not hold the CA key knows those that matter there.\n\n" + apps.Example("ztm group get"),
@@ -82,10 +54,49 @@ func (p commands) groupCommand() *cli.Command {
 			},
 		},
 	}
+	if feature.Policies {
+		group.Subcommands = append(p.groupChanges(), group.Subcommands...)
+	}
+	return group
+}
+
+// groupChanges are the commands that change a group.
+func (p commands) groupChanges() []*cli.Command {
+	reason := &cli.StringFlag{Name: "reason", Usage: "put `TEXT` into the audit log of the endpoint"}
+	return []*cli.Command{
+		{
+			Name: "add", Category: apps.AtEndpoint, ArgsUsage: "GROUP [USER...]", Usage: "put users into a group, and make it if there is none",
+			Description: "A membership with an end is over then by itself: what runs is cut within seconds.\n\n" +
+				apps.Example("ztm group add ops bob carol", "ztm group add guests gil --until 2026-12-24", "ztm group add breakglass --max 1h",
+					"ztm group add breakglass bob --until 1h --reason 'disk full'"),
+			Flags: []cli.Flag{
+				&cli.StringFlag{Name: "until", Usage: "end the membership in `TIME`, such as 8h, or at 2026-12-24T18:00:00Z, or after 2026-12-24 (UTC)"},
+				&cli.DurationFlag{Name: "max", Usage: "let no membership last longer than `TIME`: each has an end then"},
+				reason,
+			},
+			Action: func(x *cli.Context) error {
+				var longest *time.Duration
+				if x.IsSet("max") {
+					d := x.Duration("max")
+					longest = &d
+				}
+				return p.add(x.Context, x.Args().First(), x.Args().Tail(), x.String("until"), longest, x.String("reason"))
+			},
+		},
+		{
+			Name: "remove", Category: apps.AtEndpoint, ArgsUsage: "GROUP [USER...]", Usage: "take users out of a group, or the group away",
+			Description: "What they have open by it is cut within seconds. Without users the group itself goes.\n\n" +
+				apps.Example("ztm group remove ops carol", "ztm group remove ops"),
+			Flags: []cli.Flag{reason},
+			Action: func(x *cli.Context) error {
+				return p.remove(x.Context, x.Args().First(), x.Args().Tail(), x.String("reason"))
+			},
+		},
+	}
 }
 
 func (p commands) policyCommand() *cli.Command {
-	return &cli.Command{
+	policy := &cli.Command{
 		Name: "policy", Usage: "show the policy of the mesh, and give endpoints the labels that it goes by",
 		Description: apps.Example("ztm policy get", "ztm policy label till-7 kind=till"),
 		Subcommands: []*cli.Command{
@@ -94,24 +105,34 @@ func (p commands) policyCommand() *cli.Command {
 				Description: apps.Example("ztm policy get", "ztm ep nas policy get"),
 				Action:      func(x *cli.Context) error { return p.status(x.Context) },
 			},
-			{
-				Name: "direct", Category: apps.AtEndpoint, ArgsUsage: "auto|lan|off", Usage: "set how far all endpoints go without a hub",
-				Description: "With lan they meet in their own networks alone, and with off every byte passes a hub. An endpoint that goes less far\n" +
-					"by `ztm config direct` stays there.\n\n" + apps.Example("ztm policy direct off"),
-				Action: func(x *cli.Context) error { return p.direct(x.Context, x.Args().First()) },
+		},
+	}
+	if feature.Policies {
+		policy.Subcommands = append(policy.Subcommands, p.policyChanges()...)
+	}
+	return policy
+}
+
+// policyChanges are the commands that change the policy, but for those of files.
+func (p commands) policyChanges() []*cli.Command {
+	return []*cli.Command{
+		{
+			Name: "direct", Category: apps.AtEndpoint, ArgsUsage: "auto|lan|off", Usage: "set how far all endpoints go without a hub",
+			Description: "With lan they meet in their own networks alone, and with off every byte passes a hub. An endpoint that goes less far\n" +
+				"by `ztm config direct` stays there.\n\n" + apps.Example("ztm policy direct off"),
+			Action: func(x *cli.Context) error { return p.direct(x.Context, x.Args().First()) },
+		},
+		{
+			Name: "label", Category: apps.AtEndpoint, ArgsUsage: "NAME LABEL...", Usage: "give an endpoint labels that rules and grants go by",
+			Description: "An endpoint's own labels are for searching: they give no rights. These are signed with the CA key, and belong to\n" +
+				"the device that has the name now.\n\n" +
+				apps.Example("ztm policy label till-7 kind=till site=12", "ztm policy label --remove till-7 site=12"),
+			Flags: []cli.Flag{
+				&cli.BoolFlag{Name: "remove", Usage: "take the labels away"},
+				&cli.BoolFlag{Name: "repin", Usage: "another device has the name by now, and that is right"},
 			},
-			{
-				Name: "label", Category: apps.AtEndpoint, ArgsUsage: "NAME LABEL...", Usage: "give an endpoint labels that rules and grants go by",
-				Description: "An endpoint's own labels are for searching: they give no rights. These are signed with the CA key, and belong to\n" +
-					"the device that has the name now.\n\n" +
-					apps.Example("ztm policy label till-7 kind=till site=12", "ztm policy label --remove till-7 site=12"),
-				Flags: []cli.Flag{
-					&cli.BoolFlag{Name: "remove", Usage: "take the labels away"},
-					&cli.BoolFlag{Name: "repin", Usage: "another device has the name by now, and that is right"},
-				},
-				Action: func(x *cli.Context) error {
-					return p.label(x.Context, x.Args().First(), x.Args().Tail(), x.Bool("remove"), x.Bool("repin"))
-				},
+			Action: func(x *cli.Context) error {
+				return p.label(x.Context, x.Args().First(), x.Args().Tail(), x.Bool("remove"), x.Bool("repin"))
 			},
 		},
 	}

@@ -12,6 +12,7 @@ import (
 
 	"ztm/agent/api"
 	"ztm/agent/audit"
+	"ztm/agent/feature"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	signed "ztm/tunnel/identity/policy"
@@ -28,21 +29,21 @@ func (k *Keeper) Manage(w http.ResponseWriter, r *http.Request, path string) {
 		out = k.status()
 	case at == "GET source":
 		out, err = k.getSource()
-	case at == "PUT source":
+	case feature.Policies && at == "PUT source":
 		out, err = k.putSource(w, r)
 	case at == "GET grants":
 		out = k.grants()
 	case at == "GET groups":
 		out, err = k.groups()
-	case at == "POST groups":
+	case feature.Policies && at == "POST groups":
 		out, err = k.changeGroup(w, r, below)
-	case at == "POST users":
+	case feature.Policies && at == "POST users":
 		err = k.changeUser(w, r, below)
 	case at == "GET unknown":
 		out = k.unknown(r.Context(), r.URL.Query()["term"])
-	case at == "POST labels":
+	case feature.Policies && at == "POST labels":
 		out, err = k.changeLabels(w, r)
-	case at == "POST direct":
+	case feature.Policies && at == "POST direct":
 		err = k.changeDirect(w, r)
 	case at == "GET rules":
 		out, err = k.rules()
@@ -50,6 +51,8 @@ func (k *Keeper) Manage(w http.ResponseWriter, r *http.Request, path string) {
 		out, err = k.can(r.Context(), identity.ID(r.URL.Query().Get("of")))
 	case at == "GET who-can":
 		out, err = k.whoCan(r.Context(), r.URL.Query().Get("target"), identity.ID(r.URL.Query().Get("of")))
+	case !feature.Policies && r.Method != http.MethodGet:
+		err = answer.Errorf(answer.NotFound, "this endpoint runs a build of ztm that changes no policy: do it at another endpoint of root")
 	default:
 		err = answer.Errorf(answer.NotFound, "the policy has no %s %q", r.Method, path)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"ztm/apps"
+	"ztm/apps/builtin"
 	"ztm/apps/cloud"
 	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/mirror"
@@ -19,6 +20,10 @@ func Kind() apps.Kind { return apps.Kind{Name: cloud.Name, New: cloud.New, Comma
 
 func commands(c apps.Console) apps.Commands {
 	k := &client{c}
+	var mirror []*cli.Command
+	if builtin.Mirrors {
+		mirror = append(mirror, k.mirrorCommand())
+	}
 	return apps.Commands{
 		Top: []*cli.Command{{
 			Name:  cloud.Name,
@@ -28,8 +33,8 @@ func commands(c apps.Console) apps.Commands {
 				"ztm cloud upload report.pdf --share alice",
 				"ztm cloud download /users/bob/report.pdf",
 				"ztm cloud status"),
-			Subcommands: []*cli.Command{k.list("ls", "ztm cloud ls"), k.uploadCommand(), k.publishCommand(), k.unpublishCommand(),
-				k.downloadCommand(), k.shareCommand(), k.eraseCommand(), k.mirrorCommand(), k.verifyCommand(), k.statusCommand(), k.versionsCommand(), k.restoreCommand(), k.configCommand()},
+			Subcommands: append(mirror, k.list("ls", "ztm cloud ls"), k.uploadCommand(), k.publishCommand(), k.unpublishCommand(),
+				k.downloadCommand(), k.shareCommand(), k.eraseCommand(), k.verifyCommand(), k.statusCommand(), k.versionsCommand(), k.restoreCommand(), k.configCommand()),
 		}},
 		Get:      []*cli.Command{k.list("file", "ztm get file")},
 		Describe: []*cli.Command{k.describeCommand()},
