@@ -19,10 +19,12 @@ type pump struct {
 	ended chan error
 }
 
-// pieceSize is what a pump sends at once, in bytes, and ahead how many pieces it has under way.
+// pieceSize is what a pump sends at once, in bytes, ahead how many pieces it has under way, and pace
+// how long it waits between two: what else runs here needs the processor as well.
 const (
 	pieceSize = 64 << 10
 	ahead     = 8
+	pace      = 5 * time.Millisecond
 )
 
 func newPump(t *testing.T, address string, seed byte) *pump {
@@ -48,6 +50,7 @@ func (p *pump) send(c *net.TCPConn, seed byte, places chan<- struct{}) error {
 			return c.CloseWrite()
 		case places <- struct{}{}:
 		}
+		<-time.After(pace)
 		random.Read(b)
 		if _, err := c.Write(b); err != nil {
 			return err
