@@ -11,6 +11,7 @@ import (
 	"ztm/agent/api"
 	"ztm/tunnel/identity/policy"
 	"ztm/tunnel/seal"
+	"ztm/tunnel/unixtime"
 )
 
 func TestWhatADeviceSaysOfItselfGivesItNothing(t *testing.T) {
@@ -59,7 +60,7 @@ func TestEachEndpointOfAUserIsJudgedByItself(t *testing.T) {
 		w.setPolicy("root", func(s *policy.Source) {
 			s.Mode, s.Users["bob"] = policy.Enforce, policy.User{}
 			s.Endpoints["laptop"], s.Endpoints["phone"] = policy.Endpoint{ID: laptop.id}, policy.Endpoint{ID: phone.id}
-			bob := []policy.Who{{Name: "bob", Added: time.Now().Unix()}}
+			bob := []policy.Who{{Name: "bob", Added: unixtime.Of(time.Now())}}
 			s.Grants = []policy.Grant{
 				{Name: "laptop", Who: bob, To: []string{"terminal"}, At: []string{"*"}, From: []string{"laptop"}},
 				{Name: "phone", Who: bob, To: []string{"script"}, At: []string{"*"}, From: []string{"phone"}},

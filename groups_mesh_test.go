@@ -10,6 +10,7 @@ import (
 
 	"ztm/agent/api"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // policyOf is what an agent knows of the policy.
@@ -89,7 +90,9 @@ func TestTheAccessOfAUserWhoIsInvitedForSomeTimeEndsByItself(t *testing.T) {
 	if err := say(); err != nil {
 		t.Errorf("before the end: %v", err)
 	}
-	w.setPolicy("root", func(s *policy.Source) { s.Users["bob"] = policy.User{Until: time.Now().Add(3 * time.Second).Unix()} })
+	w.setPolicy("root", func(s *policy.Source) {
+		s.Users["bob"] = policy.User{Until: unixtime.Of(time.Now().Add(3 * time.Second))}
+	})
 	w.ends(say)
 	w.reaches(listen, false)
 	if _, stderr, status := w.try("office", "invite", "gil", "--permit", w.path("gil.json"), "--valid", "1h"); status == 0 {

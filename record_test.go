@@ -12,6 +12,7 @@ import (
 
 	"ztm/agent/audit"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 func TestTheAuditLogTellsWhatLetSomebodyInAndWhatWasChangedAndWhy(t *testing.T) {
@@ -70,7 +71,7 @@ func TestWhoseAccessHasEndedReadsThatAndNobodyElseDoes(t *testing.T) {
 	w.ztm("office", "tunnel", "allow", "--target", target, "--users", "bob")
 	w.setPolicy("root", func(s *policy.Source) {
 		s.Mode, s.Users["bob"], s.Users["carol"] = policy.Enforce, policy.User{}, policy.User{}
-		s.Grants = []policy.Grant{{Name: "work", Who: []policy.Who{{Name: "bob", Added: 1}}, To: []string{"tunnel"}, At: []string{"*"}, From: []string{"*"}, Until: time.Now().Add(-time.Hour).Unix()}}
+		s.Grants = []policy.Grant{{Name: "work", Who: []policy.Who{{Name: "bob", Added: 1}}, To: []string{"tunnel"}, At: []string{"*"}, From: []string{"*"}, Until: unixtime.Of(time.Now().Add(-time.Hour))}}
 	})
 	w.until("the grants are in force", func() error { return w.enforced("office", 1) })
 	refused := func(target string) string {

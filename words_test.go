@@ -9,11 +9,15 @@ import (
 	"testing"
 )
 
-// TestNamesInJSONAreInCamelCase holds for what people and programs read, and for the wire. A time is
-// a [time.Time], which is RFC 3339, or a number whose unit the field's comment says; a duration is an
-// [ztm/apps.Duration], which is in milliseconds, never the nanoseconds that encoding/json writes.
+// TestNamesInJSONAreInCamelCase holds for what people and programs read, for the wire and for what is
+// signed. A time is RFC 3339: a [time.Time], or a number of package unixtime. A duration is in
+// milliseconds, as an [ztm/apps.Duration] is, never the nanoseconds that encoding/json writes.
 func TestNamesInJSONAreInCamelCase(t *testing.T) {
 	camel := regexp.MustCompile(`^[a-z][a-zA-Z0-9]*$`)
+	instant := regexp.MustCompile(`(^|[a-z])(At|Until|Since|Time|Seen|Expires|Issued|Admitted|Added|Retire|Made|Began|Restored)$`)
+	theirs := map[string]string{
+		"apps/file/transfer/entry.go: Time": "of a file, in nanoseconds: what is compared to see whether it is the same",
+	}
 	found := 0
 	for _, s := range sources(t) {
 		if s.test || strings.HasPrefix(s.pkg, "cross") || strings.HasPrefix(s.pkg, "scripts") || strings.HasPrefix(s.pkg, "store/etcd") {
@@ -35,6 +39,13 @@ func TestNamesInJSONAreInCamelCase(t *testing.T) {
 			if of, ok := field.Type.(*ast.SelectorExpr); ok && of.Sel.Name == "Duration" && name != "-" {
 				if x, ok := of.X.(*ast.Ident); ok && x.Name == "time" && reflect.StructTag(tag).Get("json") != "" {
 					t.Errorf("%v: %q is written in nanoseconds", s.at(field.Pos()), name)
+				}
+			}
+			if of, ok := field.Type.(*ast.Ident); ok && strings.Contains(of.Name, "int") && name != "" && name != "-" {
+				for _, n := range field.Names {
+					if at := s.path + ": " + n.Name; instant.MatchString(n.Name) && theirs[at] == "" {
+						t.Errorf("%v: %q is a time, and written as a number", s.at(field.Pos()), name)
+					}
 				}
 			}
 			return true

@@ -115,7 +115,7 @@ func (a *Agent) load() error {
 		return fmt.Errorf("%s: %v", filepath.Join(a.config.Data, "agent.db"), err)
 	}
 	a.self = identity.IDOf(a.key.Public().(ed25519.PublicKey))
-	a.clock = identity.NewClock(a.config.Built, time.Unix(d.LastSeen, 0))
+	a.clock = identity.NewClock(a.config.Built, d.LastSeen.Time())
 	a.instance = newInstance()
 	rows, err := state.Meshes(a.db)
 	if err != nil {

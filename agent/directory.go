@@ -19,6 +19,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // Endpoints implements apps.Mesh. A record that does not verify is left out: the hub may have made
@@ -159,11 +160,11 @@ func (m *mesh) endpoint(entry tunnel.Entry) (apps.Endpoint, error) {
 }
 
 // moment is a time of the wire; zero is unknown.
-func moment(unix int64) time.Time {
-	if unix <= 0 {
+func moment(at unixtime.Seconds) time.Time {
+	if at == 0 {
 		return time.Time{}
 	}
-	return time.Unix(unix, 0).UTC()
+	return at.Time().UTC()
 }
 
 // away reports whether an error means that the hub cannot be asked now.
@@ -243,8 +244,8 @@ func (m *mesh) users(all []apps.Endpoint) ([]api.User, error) {
 	users := m.known.Users(all, m.authority.Own(), m.Membership().Name, m.verifier.Clock().Now())
 	trust := m.verifier.Trust()
 	for id, r := range admitted {
-		if at := time.Unix(cmp.Or(r.Admitted, r.At), 0); !trust.Voids(r.User, at) && !trust.VoidsID(id, at) {
-			users.Admitted(id, r.User, time.Unix(r.At, 0))
+		if at := cmp.Or(r.Admitted, r.At).Time(); !trust.Voids(r.User, at) && !trust.VoidsID(id, at) {
+			users.Admitted(id, r.User, r.At.Time())
 		}
 	}
 	for _, i := range issued {

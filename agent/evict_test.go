@@ -233,7 +233,7 @@ func TestNothingIsSignedWithATimeAheadOfTheHubs(t *testing.T) {
 	if _, err := m.policy.Propose(t.Context(), func(*policy.Source) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if issued := time.Unix(m.policy.Head().Issued, 0); issued.After(hub.Add(authority.MaxHubAhead)) {
+	if issued := m.policy.Head().Issued.Time(); issued.After(hub.Add(authority.MaxHubAhead)) {
 		t.Errorf("the policy says %v, the hub %v", issued, hub)
 	}
 	if _, err := m.authority.Rotate(t.Context(), time.Hour); answer.CodeOf(err) != answer.Conflict {

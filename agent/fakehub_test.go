@@ -20,6 +20,7 @@ import (
 	"ztm/tunnel/identity"
 	"ztm/tunnel/relaytest"
 	"ztm/tunnel/tuning"
+	"ztm/tunnel/unixtime"
 )
 
 // fakeHub does what a test wants. It takes records, says that it is ready, has an empty directory,
@@ -124,7 +125,7 @@ func (h *fakeHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "GET " + tunnel.PathEndpoints:
 		answer.JSON(w, tunnel.Page{})
 	case "GET " + tunnel.PathHub:
-		answer.JSON(w, tunnel.HubStatus{Time: time.Now().Unix()})
+		answer.JSON(w, tunnel.HubStatus{Time: unixtime.Of(time.Now())})
 	case "GET " + tunnel.PathTrust:
 		w.Write(h.list())
 	case "POST " + tunnel.PathTrust:

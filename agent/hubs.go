@@ -16,6 +16,7 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/memory"
+	"ztm/tunnel/unixtime"
 )
 
 // The hubs of a mesh, as this agent has to do with them.
@@ -45,7 +46,7 @@ func (i instance) since(now time.Time) time.Time { return now.Add(-time.Since(i.
 
 // signAttach signs that this process attaches to a hub; nil if it cannot.
 func (a *Agent) signAttach(hub identity.ID) []byte {
-	doc, err := identity.SignAttach(identity.Attach{ID: a.self, Hub: hub, Instance: a.instance.name, Since: a.instance.since(a.clock.Now()).UnixMilli()}, a.key)
+	doc, err := identity.SignAttach(identity.Attach{ID: a.self, Hub: hub, Instance: a.instance.name, Since: unixtime.MillisOf(a.instance.since(a.clock.Now()))}, a.key)
 	if err != nil {
 		a.log.Error("cannot sign for a hub", "hub", hub, "err", err)
 	}

@@ -21,6 +21,7 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/race"
+	"ztm/tunnel/unixtime"
 )
 
 // admit checks a permit and makes the membership it stands for. Nothing is kept.
@@ -218,7 +219,9 @@ func (a *Agent) registration(name string, row authority.Row) (*control.Control, 
 	v.SetOwn(subject)
 	return control.New(control.Config{
 		Mesh: name, Self: a.self, Dialer: a.dialer, Verifier: v, Certificate: func() tls.Certificate { return cert }, Hubs: func() []string { return row.Hubs },
-		Record: func(ms int64, offers []string) ([]byte, error) { return a.signRecord(row, signer, ms, offers) },
+		Record: func(at unixtime.Millis, offers []string) ([]byte, error) {
+			return a.signRecord(row, signer, at, offers)
+		},
 	}), nil
 }
 
@@ -238,7 +241,7 @@ func (a *Agent) introduce(ctx context.Context, c *control.Control, row authority
 		if !replace || replaced == "" {
 			return nil
 		}
-		doc, err := a.signRecord(row, false, a.clock.Now().UnixMilli(), nil)
+		doc, err := a.signRecord(row, false, unixtime.MillisOf(a.clock.Now()), nil)
 		if err != nil {
 			return err
 		}

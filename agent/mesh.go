@@ -29,6 +29,7 @@ import (
 	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/memory"
+	"ztm/tunnel/unixtime"
 )
 
 // recentLines is how many lines `ztm log ep` can show.
@@ -173,14 +174,14 @@ func (m *mesh) discard() {
 }
 
 // record signs this endpoint's record.
-func (m *mesh) record(ms int64, offers []string) ([]byte, error) {
-	return m.agent.signRecord(m.Membership(), m.authority.Signs(), ms, offers)
+func (m *mesh) record(at unixtime.Millis, offers []string) ([]byte, error) {
+	return m.agent.signRecord(m.Membership(), m.authority.Signs(), at, offers)
 }
 
 // signRecord signs the record of this device in a mesh.
-func (a *Agent) signRecord(row authority.Row, signer bool, ms int64, offers []string) ([]byte, error) {
+func (a *Agent) signRecord(row authority.Row, signer bool, at unixtime.Millis, offers []string) ([]byte, error) {
 	return identity.SignRecord(identity.Record{
-		ID: a.self, Name: row.Name, Labels: row.Labels, Version: a.config.Version.Tag, Signer: signer, Ephemeral: row.Ephemeral, Time: ms, Certificate: row.Certificate, Offers: offers,
+		ID: a.self, Name: row.Name, Labels: row.Labels, Version: a.config.Version.Tag, Signer: signer, Ephemeral: row.Ephemeral, Time: at, Certificate: row.Certificate, Offers: offers,
 	}, a.key)
 }
 

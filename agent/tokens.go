@@ -2,7 +2,6 @@ package agent
 
 import (
 	"net/http"
-	"strconv"
 	"time"
 
 	"ztm/agent/api"
@@ -15,7 +14,7 @@ import (
 // serveTokens shows and ends the join tokens of this endpoint, and answers devices that wait.
 //
 //	GET tokens, DELETE tokens/ID        those that are open
-//	DELETE tokens/ID?until=UNIX         one that another endpoint of root has made and this one redeems
+//	DELETE tokens/ID?until=TIME         one that another endpoint of root has made and this one redeems
 //	GET approvals, POST approvals       devices that a person has to approve
 func (m *mesh) serveTokens(w http.ResponseWriter, r *http.Request, name, id string) {
 	switch {
@@ -26,12 +25,12 @@ func (m *mesh) serveTokens(w http.ResponseWriter, r *http.Request, name, id stri
 		}
 		answer.Reply(w, m.log, all, err)
 	case name == "tokens" && r.Method == http.MethodDelete && r.URL.Query().Has("until"):
-		until, err := strconv.ParseInt(r.URL.Query().Get("until"), 10, 64)
+		until, err := time.Parse(time.RFC3339, r.URL.Query().Get("until"))
 		if err != nil {
 			answer.Fail(w, m.log, answer.Errorf(answer.BadRequest, "until: %v", err))
 			return
 		}
-		answer.Reply(w, m.log, nil, m.authority.RevokeUntil(id, time.Unix(until, 0)))
+		answer.Reply(w, m.log, nil, m.authority.RevokeUntil(id, until))
 	case name == "tokens" && r.Method == http.MethodDelete:
 		answer.Reply(w, m.log, nil, m.authority.Revoke(r.Context(), id))
 	case name == "approvals" && r.Method == http.MethodGet:

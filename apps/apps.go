@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // Endpoint is one device in the mesh, as its signed record and the hub's directory describe it. Its
@@ -50,9 +51,9 @@ type Endpoint struct {
 // another user. What an app keeps for a peer beyond a flow belongs to one membership: compare all
 // three fields, as == does.
 type Peer struct {
-	ID       identity.ID `json:"id"`
-	User     string      `json:"user"`
-	Admitted int64       `json:"admitted,omitempty"` // Unix seconds at which the user was invited; all renewals keep it
+	ID       identity.ID      `json:"id"`
+	User     string           `json:"user"`
+	Admitted unixtime.Seconds `json:"admitted,omitempty"` // when the user was invited; all renewals keep it
 }
 
 // Filter narrows a listing of endpoints. The zero value matches every endpoint.

@@ -20,6 +20,7 @@ import (
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
+	"ztm/tunnel/unixtime"
 )
 
 var (
@@ -199,7 +200,7 @@ func (s *server) getHub(w http.ResponseWriter, r *http.Request, p *peer, _ strin
 		Trust:      s.verifier.Trust().Version(),
 		Links:      s.links.Linked(),
 		ClientAddr: p.addr.String(),
-		Time:       s.verifier.Clock().Now().Unix(),
+		Time:       unixtime.Of(s.verifier.Clock().Now()),
 		Note:       s.note(),
 	})
 }
@@ -328,7 +329,7 @@ func (s *server) deleteEndpoint(w http.ResponseWriter, _ *http.Request, p *peer,
 
 // forget removes an endpoint from the directory, and keeps its name for its user if keep says so.
 func (s *server) forget(id identity.ID, keep bool) error {
-	recorded := int64(0)
+	recorded := unixtime.Millis(0)
 	if book, ok := s.directory.(link.Book); ok {
 		_, recorded = book.Record(id)
 	}

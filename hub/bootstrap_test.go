@@ -170,7 +170,7 @@ func TestAHubThatKeepsTheCASaysSo(t *testing.T) {
 	bob := h.device("bob")
 	want := tunnel.HubStatus{ID: h.started.ID, Version: "test", Names: []string{"hub.test:8888"}, MaxAgents: 10000}
 	got := status(bob)
-	if host, _, _ := net.SplitHostPort(got.ClientAddr); host != "127.0.0.1" || time.Since(got.Since) > time.Hour || time.Since(time.Unix(got.Time, 0)) > time.Hour {
+	if host, _, _ := net.SplitHostPort(got.ClientAddr); host != "127.0.0.1" || time.Since(got.Since) > time.Hour || time.Since(got.Time.Time()) > time.Hour {
 		t.Errorf("%+v", got)
 	}
 	got.ClientAddr, got.Since, got.Time = "", time.Time{}, 0

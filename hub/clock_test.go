@@ -7,6 +7,7 @@ import (
 
 	"ztm/hub/state"
 	"ztm/tunnel"
+	"ztm/tunnel/unixtime"
 )
 
 const day = 24 * time.Hour
@@ -72,7 +73,7 @@ func floor(t *testing.T, dir string, change func(*state.Self)) time.Time {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return time.Unix(me.Seen, 0)
+	return me.Seen.Time()
 }
 
 func TestATimeIsPastForTheHubOnlyIfAMemberProvesIt(t *testing.T) {
@@ -80,7 +81,7 @@ func TestATimeIsPastForTheHubOnlyIfAMemberProvesIt(t *testing.T) {
 	start := time.Now()
 	startIn(t, dir).stop()
 	was := start.Add(-30 * day).Truncate(time.Second)
-	floor(t, dir, func(me *state.Self) { me.Seen = was.Unix() })
+	floor(t, dir, func(me *state.Self) { me.Seen = unixtime.Of(was) })
 	keep := func(*state.Self) {}
 	often := func(c *Config) { c.tidy = time.Millisecond }
 

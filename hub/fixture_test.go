@@ -26,6 +26,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // timeout is how long a test waits for what must happen.
@@ -145,7 +146,7 @@ type device struct {
 	cert     tls.Certificate
 	id       identity.ID
 	verifier *identity.Verifier
-	clock    int64 // time of the last record
+	clock    unixtime.Millis // time of the last record
 }
 
 // device makes a device of a user.
@@ -216,7 +217,7 @@ func (d *device) session() *tunnel.Session {
 // record returns a signed record of the device, newer than the one before.
 func (d *device) record(name string, change ...func(*identity.Record)) []byte {
 	d.hub.t.Helper()
-	d.clock = max(d.clock+1, time.Now().UnixMilli())
+	d.clock = max(d.clock+1, unixtime.MillisOf(time.Now()))
 	r := identity.Record{ID: d.id, Name: name, Time: d.clock, Certificate: d.cert.Certificate[0], Version: "test"}
 	for _, c := range change {
 		c(&r)

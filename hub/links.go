@@ -12,6 +12,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // What package link asks of this hub. Links call nothing here while they hold their lock, and what
@@ -75,7 +76,7 @@ func (h host) Key(id identity.ID) ed25519.PublicKey {
 }
 
 // Replace implements [link.Host].
-func (h host) Replace(id identity.ID, instance string, since int64) {
+func (h host) Replace(id identity.ID, instance string, since unixtime.Millis) {
 	s := h.sessions.of(id)
 	if s == nil || s.said.Instance == "" || s.said.Instance == instance || s.said.Since >= since {
 		return

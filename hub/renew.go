@@ -12,6 +12,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // The hub's own certificate, and those that it makes if it keeps the CA key.
@@ -35,7 +36,7 @@ func (s *server) setCertificate(me state.Self) {
 	c := &certificates{now: identity.TLSCertificate(me.Certificate, s.key)}
 	if me.Next != nil {
 		next := identity.TLSCertificate(me.Next.Certificate, s.key)
-		c.next, c.from = &next, time.Unix(me.Next.From, 0)
+		c.next, c.from = &next, me.Next.From.Time()
 	}
 	if me.Last != nil {
 		last := identity.TLSCertificate(me.Last, s.key)
@@ -68,7 +69,7 @@ func (s *server) renew(ctx context.Context) {
 		return
 	}
 	now := s.verifier.Clock().Now()
-	if me.Next != nil && now.Unix() >= me.Next.From {
+	if me.Next != nil && unixtime.Of(now) >= me.Next.From {
 		me.Certificate, me.Next, me.Last = me.Next.Certificate, nil, me.Certificate
 	}
 	newest := me.Certificate
@@ -87,7 +88,7 @@ func (s *server) renew(ctx context.Context) {
 		return
 	}
 	if from := s.showFrom(me.Certificate, now); from.After(now) {
-		me.Next = &state.Next{Certificate: der, From: from.Unix()}
+		me.Next = &state.Next{Certificate: der, From: unixtime.Of(from)}
 	} else {
 		me.Certificate, me.Next, me.Last = der, nil, s.shown()
 	}

@@ -29,6 +29,7 @@ import (
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/tuning"
+	"ztm/tunnel/unixtime"
 )
 
 // several starts hubs of one mesh that know of each other: each is told the address of the first.
@@ -617,7 +618,7 @@ func TestAgentsAreToldNowAndThenOfAHubThatChangesAllTheTime(t *testing.T) {
 	defer link.Close()
 	for i := range 200 {
 		doc, err := identity.SignHubRecord(identity.HubRecord{
-			ID: restless.id, Names: []string{"127.0.0.1:1"}, Weight: 1 + i%2, Time: int64(i + 1), Certificate: restless.cert.Certificate[0],
+			ID: restless.id, Names: []string{"127.0.0.1:1"}, Weight: 1 + i%2, Time: unixtime.Millis(i + 1), Certificate: restless.cert.Certificate[0],
 		}, restless.key)
 		if err != nil {
 			t.Fatal(err)
@@ -730,7 +731,7 @@ func (h *testHub) claimsWith(records func(tunnel.Wanted) tunnel.Records, tells .
 		server.Close()
 	})
 	doc, err := identity.SignHubRecord(identity.HubRecord{
-		ID: c.id, Names: []string{c.address}, Time: time.Now().UnixMilli(), Certificate: c.cert.Certificate[0],
+		ID: c.id, Names: []string{c.address}, Time: unixtime.MillisOf(time.Now()), Certificate: c.cert.Certificate[0],
 	}, c.key)
 	if err != nil {
 		h.t.Fatal(err)
@@ -801,7 +802,7 @@ func says(e tunnel.LinkEvent) func(*device) tunnel.LinkEvent {
 // it is attached to hub, or to the impostor where that is "".
 func up(d *device, hub identity.ID, instance string, since time.Time, by *device) func(*device) tunnel.LinkEvent {
 	return func(impostor *device) tunnel.LinkEvent {
-		a := identity.Attach{ID: by.id, Hub: cmp.Or(hub, impostor.id), Instance: instance, Since: since.UnixMilli()}
+		a := identity.Attach{ID: by.id, Hub: cmp.Or(hub, impostor.id), Instance: instance, Since: unixtime.MillisOf(since)}
 		doc, err := identity.SignAttach(a, by.key)
 		if err != nil {
 			impostor.hub.t.Fatal(err)

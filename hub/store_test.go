@@ -15,6 +15,7 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/pause"
+	"ztm/tunnel/unixtime"
 )
 
 // withStore starts hubs of a mesh that share an etcd of the tests, and have no links.
@@ -185,7 +186,7 @@ func TestATokenOfTheMeshThatIsVoidAtOneHubIsVoidAtAll(t *testing.T) {
 	m, hubs := withStore(t, 2, keepCA)
 	token := hubs[0].token("bob", hubs[0].ca.Mesh())
 	path := tunnel.PathTokens + "/" + token.ID()
-	void := tunnel.TokenUse{Expires: token.Expires().Unix()}
+	void := tunnel.TokenUse{Expires: unixtime.Of(token.Expires())}
 	root, elsewhere := hubs[0].device("root"), hubs[1].device("root")
 	m.Set(etcdtest.Alone)
 	wantRefusal(t, root.session().Call(t.Context(), "DELETE", path, nil, void, nil), 503, "not void at every hub yet")

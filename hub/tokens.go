@@ -4,12 +4,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
-	"time"
 
 	"ztm/hub/limits"
 	"ztm/hub/shared"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/unixtime"
 )
 
 // nonceBytes is how many bytes the nonce of a token has, which is its name here.
@@ -47,10 +47,10 @@ func (s *server) deleteToken(w http.ResponseWriter, r *http.Request, p *peer, no
 	if err := json.Unmarshal(b, &use); err != nil {
 		return answer.Errorf(answer.BadRequest, "token: %v", err)
 	}
-	if err := s.state.Revoke(nonce, use.Expires, s.verifier.Clock().Now().Unix()); err != nil {
+	if err := s.state.Revoke(nonce, use.Expires, unixtime.Of(s.verifier.Clock().Now())); err != nil {
 		return err
 	}
-	if err := shared.Void(r.Context(), s.shared, nonce, time.Unix(use.Expires, 0)); err != nil {
+	if err := shared.Void(r.Context(), s.shared, nonce, use.Expires.Time()); err != nil {
 		return err
 	}
 	s.log.Info("a join token was revoked", "token", nonce, "by", p.ID)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // Several hubs serve one mesh. They are linked, tell each other who is attached to them, and pass a
@@ -77,13 +78,13 @@ type LinkEvent struct {
 	N int `json:"n,omitempty"` // snapshot: how many are up; ping: how many are attached
 
 	// up, down, left
-	ID       identity.ID `json:"id,omitempty"`
-	Since    int64       `json:"since,omitempty"`    // up: Unix milliseconds, as in Attach
-	Instance string      `json:"instance,omitempty"` // up: of the agent's process, as in Attach
-	Address  string      `json:"address,omitempty"`  // up: where the hub sees it
-	Attach   []byte      `json:"attach,omitempty"`   // up: identity.SignAttach; none from an agent that does not sign
-	Time     int64       `json:"time,omitempty"`     // up: of the endpoint's record; left: of the record that is void
-	Keep     bool        `json:"keep,omitempty"`     // left: its name is kept for its user
+	ID       identity.ID     `json:"id,omitempty"`
+	Since    unixtime.Millis `json:"since,omitempty"`    // up: as in Attach
+	Instance string          `json:"instance,omitempty"` // up: of the agent's process, as in Attach
+	Address  string          `json:"address,omitempty"`  // up: where the hub sees it
+	Attach   []byte          `json:"attach,omitempty"`   // up: identity.SignAttach; none from an agent that does not sign
+	Time     unixtime.Millis `json:"time,omitempty"`     // up: of the endpoint's record; left: of the record that is void
+	Keep     bool            `json:"keep,omitempty"`     // left: its name is kept for its user
 
 	Version uint64 `json:"version,omitempty"` // trust: there is a list of this version; fetch it
 	Sum     string `json:"sum,omitempty"`     // trust: of the list, see identity.Head

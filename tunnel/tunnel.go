@@ -16,6 +16,7 @@ import (
 
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // ALPN protocols of a connection to a hub; identity.JoinProto is the third. The number is the
@@ -60,10 +61,10 @@ const PageSize = 200
 // Entry is one endpoint of the directory: the record, signed by the endpoint, and what the hub adds
 // to it.
 type Entry struct {
-	Record  []byte `json:"record"`            // identity.SignRecord
-	Address string `json:"address,omitempty"` // where the hub sees it
-	Online  bool   `json:"online"`
-	Seen    int64  `json:"seen"` // Unix seconds of the last contact
+	Record  []byte           `json:"record"`            // identity.SignRecord
+	Address string           `json:"address,omitempty"` // where the hub sees it
+	Online  bool             `json:"online"`
+	Seen    unixtime.Seconds `json:"seen"` // of the last contact
 
 	// Hubs are those that it is attached to, as far as this hub knows: a hint where to ask for a
 	// path.
@@ -78,20 +79,20 @@ type Page struct {
 
 // HubStatus is what a hub says of itself.
 type HubStatus struct {
-	ID         identity.ID `json:"id"`
-	Version    string      `json:"version"`
-	Since      time.Time   `json:"since"`
-	Names      []string    `json:"names"` // host:port under which agents reach it
-	Agents     int         `json:"agents"`
-	Relays     int         `json:"relays"` // paths between agents
-	MaxAgents  int         `json:"maxAgents"`
-	KeepsCA    bool        `json:"keepsCA,omitempty"`
-	Shared     bool        `json:"shared,omitempty"` // it decides about tokens with other hubs, in a store
-	Trust      uint64      `json:"trust"`
-	Links      int         `json:"links"`                // other hubs that it is linked with
-	ClientAddr string      `json:"clientAddr,omitempty"` // where it sees the caller
-	Time       int64       `json:"time,omitempty"`       // Unix seconds, by its clock
-	Note       string      `json:"note,omitempty"`       // what people should know of it
+	ID         identity.ID      `json:"id"`
+	Version    string           `json:"version"`
+	Since      time.Time        `json:"since"`
+	Names      []string         `json:"names"` // host:port under which agents reach it
+	Agents     int              `json:"agents"`
+	Relays     int              `json:"relays"` // paths between agents
+	MaxAgents  int              `json:"maxAgents"`
+	KeepsCA    bool             `json:"keepsCA,omitempty"`
+	Shared     bool             `json:"shared,omitempty"` // it decides about tokens with other hubs, in a store
+	Trust      uint64           `json:"trust"`
+	Links      int              `json:"links"`                // other hubs that it is linked with
+	ClientAddr string           `json:"clientAddr,omitempty"` // where it sees the caller
+	Time       unixtime.Seconds `json:"time,omitempty"`       // by its clock
+	Note       string           `json:"note,omitempty"`       // what people should know of it
 }
 
 // Event is one message of the events stream, a JSON object on a line of its own. Unknown types are
@@ -171,9 +172,9 @@ type JoinRequest struct {
 
 // TokenUse is what a hub that redeems tokens knows of one.
 type TokenUse struct {
-	Used    int   `json:"used"`
-	Revoked bool  `json:"revoked,omitempty"`
-	Expires int64 `json:"expires,omitempty"` // Unix seconds; in a request to revoke it
+	Used    int              `json:"used"`
+	Revoked bool             `json:"revoked,omitempty"`
+	Expires unixtime.Seconds `json:"expires,omitempty"` // in a request to revoke it
 }
 
 // SignAnswer is a CA holder's answer: a certificate (DER) or a refusal.

@@ -482,7 +482,7 @@ func (a *Authority) askHubTime(ctx context.Context) (time.Time, bool) {
 	if s == nil || s.Call(ctx, http.MethodGet, tunnel.PathHub, nil, nil, &status) != nil || status.Time == 0 {
 		return time.Time{}, false
 	}
-	return time.Unix(status.Time, 0), true
+	return status.Time.Time(), true
 }
 
 // Admissions lists when the user's endpoints were admitted, as far as the directory knows: an

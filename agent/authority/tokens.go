@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
+	"ztm/tunnel/unixtime"
 )
 
 // The life of a join token:
@@ -217,7 +217,7 @@ func (a *Authority) usedAtHub(ctx context.Context, i Issued) (used tunnel.TokenU
 // revokeAtHub voids a token at the hub that redeems it.
 func (a *Authority) revokeAtHub(ctx context.Context, i Issued) error {
 	revoke := func(s *tunnel.Session) error {
-		body := tunnel.TokenUse{Expires: i.Expires.Unix()}
+		body := tunnel.TokenUse{Expires: unixtime.Of(i.Expires)}
 		return answer.Lost(s.Call(ctx, http.MethodDelete, tunnel.PathTokens+"/"+i.Nonce, redeemerOf(i), body, nil))
 	}
 	err := errNotReached
@@ -235,7 +235,7 @@ func (a *Authority) revokeAtHub(ctx context.Context, i Issued) error {
 // revokeAtEndpoint voids a token at the endpoint of root that redeems it, which may not have heard of
 // it yet.
 func (a *Authority) revokeAtEndpoint(ctx context.Context, i Issued) error {
-	path := seal.PathAPI + "tokens/" + i.Nonce + "?until=" + strconv.FormatInt(i.Expires.Unix(), 10)
+	path := seal.PathAPI + "tokens/" + i.Nonce + "?until=" + url.QueryEscape(i.Expires.UTC().Format(time.RFC3339))
 	resp, err := a.Peers.Ask(ctx, i.Redeemer, http.MethodDelete, path, nil)
 	if err != nil {
 		return fmt.Errorf("%s, which redeems this token: the token is not void yet: %w", i.Redeemer, err)

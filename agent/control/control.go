@@ -30,6 +30,7 @@ import (
 	"ztm/tunnel/identity"
 	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
+	"ztm/tunnel/unixtime"
 )
 
 // Config is what a Control needs of the membership that it belongs to. All of it is set, but for a
@@ -43,7 +44,7 @@ type Config struct {
 	Hubs        func() []string // addresses that a permit or a person gave
 
 	// Record signs the record of this endpoint, as of a time in Unix milliseconds.
-	Record func(ms int64, offers []string) ([]byte, error)
+	Record func(at unixtime.Millis, offers []string) ([]byte, error)
 
 	Slots int                          // with how many hubs there is to be a session
 	Kept  [][]byte                     // signed records of hubs, as Keep had them last
@@ -100,7 +101,7 @@ type Control struct {
 	retracted     bool                // nothing is offered any longer; guarded by mu
 	offers        []string            // all of them, "APP/NAME", sorted; replaced, never changed; guarded by mu
 	offered       int                 // how often offers changed; guarded by mu
-	recordTime    int64               // Unix ms of the last record; guarded by mu
+	recordTime    unixtime.Millis     // of the last record; guarded by mu
 }
 
 // New makes a Control, which has no session yet.

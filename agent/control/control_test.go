@@ -16,6 +16,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/identitytest"
+	"ztm/tunnel/unixtime"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -58,15 +59,15 @@ func TestAnAgentComesBackSoonWhereTheHubRestarts(t *testing.T) {
 }
 
 func TestARecordIsNewerThanTheOneBefore(t *testing.T) {
-	var times []int64
-	c := New(Config{Verifier: identity.NewVerifier(identitytest.New(t, time.Now()).Trust, identity.NewClock()), Record: func(ms int64, _ []string) ([]byte, error) {
-		times = append(times, ms)
+	var times []unixtime.Millis
+	c := New(Config{Verifier: identity.NewVerifier(identitytest.New(t, time.Now()).Trust, identity.NewClock()), Record: func(at unixtime.Millis, _ []string) ([]byte, error) {
+		times = append(times, at)
 		return nil, nil
 	}})
 	for range 3 {
 		c.record()
 	}
-	ahead := time.Now().Add(time.Hour).UnixMilli()
+	ahead := unixtime.MillisOf(time.Now().Add(time.Hour))
 	if !c.raiseRecordTime(ahead) || c.raiseRecordTime(ahead-1) {
 		t.Error("only a newer record of ours is gone on from")
 	}

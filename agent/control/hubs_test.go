@@ -10,6 +10,7 @@ import (
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/identitytest"
 	"ztm/tunnel/limit"
+	"ztm/tunnel/unixtime"
 )
 
 // hubMaker makes hubs of a mesh.
@@ -34,7 +35,7 @@ func (m hubMaker) hub() madeHub {
 }
 
 // says is what the hub says of itself, as of a time.
-func (h madeHub) says(at int64, names ...string) tunnel.HubEntry {
+func (h madeHub) says(at unixtime.Millis, names ...string) tunnel.HubEntry {
 	h.t.Helper()
 	doc, err := identity.SignHubRecord(identity.HubRecord{ID: h.ID, Names: names, Time: at, Certificate: h.DER}, h.Key)
 	if err != nil {
@@ -76,7 +77,7 @@ func TestARecordThatSaysNothingNewIsNotWritten(t *testing.T) {
 	a := m.hub()
 	c, saved := m.learner(nil)
 	c.learn([]tunnel.HubEntry{a.says(1, "a:1")})
-	for at := range int64(5) {
+	for at := range unixtime.Millis(5) {
 		c.learn([]tunnel.HubEntry{a.says(at, "a:1")})
 	}
 	if len(*saved) != 1 {

@@ -8,6 +8,7 @@ import (
 
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/unixtime"
 )
 
 // Register publishes the record at a hub: the first that answers, and does not say that it cannot now.
@@ -64,20 +65,20 @@ func (l *link) publish(ctx context.Context) error {
 // record makes this endpoint's signed record as of now.
 func (c *Control) record() ([]byte, error) {
 	c.mu.Lock()
-	c.recordTime = max(c.Verifier.Clock().Now().UnixMilli(), c.recordTime+1)
+	c.recordTime = max(unixtime.MillisOf(c.Verifier.Clock().Now()), c.recordTime+1)
 	at, offers := c.recordTime, c.offers
 	c.mu.Unlock()
 	return c.Record(at, offers)
 }
 
 // raiseRecordTime goes on from a newer record; false if it is not newer.
-func (c *Control) raiseRecordTime(ms int64) bool {
+func (c *Control) raiseRecordTime(at unixtime.Millis) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if ms < c.recordTime {
+	if at < c.recordTime {
 		return false
 	}
-	c.recordTime = ms
+	c.recordTime = at
 	return true
 }
 

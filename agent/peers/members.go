@@ -58,7 +58,7 @@ func (ms *members) gone(t *identity.Trust, now time.Time) func(apps.Peer) bool {
 		last, known := ms.peers[p.ID]
 		ms.mu.Unlock()
 		if !known {
-			return t.Evicted(identity.Subject{Role: identity.RoleMember, User: p.User, ID: p.ID, Admitted: time.Unix(p.Admitted, 0)})
+			return t.Evicted(identity.Subject{Role: identity.RoleMember, User: p.User, ID: p.ID, Admitted: p.Admitted.Time()})
 		}
 		return PeerOf(last) != p || t.Reverify(last, now) != nil
 	}

@@ -14,6 +14,7 @@ import (
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
+	"ztm/tunnel/unixtime"
 )
 
 // What peers ask of this endpoint, on sealed sessions that they opened:
@@ -100,7 +101,7 @@ func (p *Peers) addInbound(in *inbound) error {
 
 // PeerOf is a member as apps know it.
 func PeerOf(s identity.Subject) apps.Peer {
-	return apps.Peer{ID: s.ID, User: s.User, Admitted: s.Admitted.Unix()}
+	return apps.Peer{ID: s.ID, User: s.User, Admitted: unixtime.Of(s.Admitted)}
 }
 
 // inboundConn forgets the session when net/http closes it.

@@ -8,13 +8,14 @@ import (
 	"ztm/apps"
 	"ztm/apps/reach"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // Decision is what the policy says of one target. It says nothing of the rules of the endpoint.
 type Decision struct {
 	Allow  bool
-	Grant  string // the grant that allows it, or that did until it ended; "": no grant has to do with it
-	Until  int64  // when that ends or has ended, Unix seconds; 0: not
+	Grant  string           // the grant that allows it, or that did until it ended; "": no grant has to do with it
+	Until  unixtime.Seconds // when that ends or has ended, Unix seconds; 0: not
 	Reason Reason
 }
 
@@ -34,7 +35,7 @@ const (
 
 // Decide decides whether a grant gives a peer what an app calls name, or anything of the app if name
 // is "". now is in Unix seconds.
-func (r *Rights) Decide(p apps.Peer, app, name string, now int64) Decision {
+func (r *Rights) Decide(p apps.Peer, app, name string, now unixtime.Seconds) Decision {
 	d, decided := r.before(p, now)
 	if decided {
 		return d
@@ -46,7 +47,7 @@ func (r *Rights) Decide(p apps.Peer, app, name string, now int64) Decision {
 }
 
 // before decides what needs no grant to be decided; else it returns what is the case if there is none.
-func (r *Rights) before(p apps.Peer, now int64) (d Decision, decided bool) {
+func (r *Rights) before(p apps.Peer, now unixtime.Seconds) (d Decision, decided bool) {
 	switch {
 	case r != nil && r.ended(p.User, now): // in each mode
 		return Decision{Until: r.End(p.User), Reason: Ended}, true
@@ -67,7 +68,7 @@ func (r *Rights) after(d Decision) Decision {
 }
 
 // search tries all grants of the target.
-func (r *Rights) search(d *Decision, p apps.Peer, app, name string, now int64) {
+func (r *Rights) search(d *Decision, p apps.Peer, app, name string, now unixtime.Seconds) {
 	of, end := r.of[p.User], r.End(p.User)
 	if name == "" {
 		r.all[app].search(d, p, of, end, now)
@@ -96,7 +97,7 @@ func (r *Rights) search(d *Decision, p apps.Peer, app, name string, now int64) {
 
 // add takes in what a grant gives a peer that it is for, until an end. Of several grants the one
 // that lasts longest is told.
-func (d *Decision) add(g *grant, p apps.Peer, until, now int64) {
+func (d *Decision) add(g *grant, p apps.Peer, until, now unixtime.Seconds) {
 	until = earlier(until, g.Until)
 	switch {
 	case !g.fits(p):
@@ -126,7 +127,7 @@ func (g *grant) fits(p apps.Peer) bool {
 func (d Decision) Outlasts(other Decision) bool { return outlasts(d.Until, other.Until) }
 
 // earlier returns the earlier of two ends.
-func earlier(a, b int64) int64 {
+func earlier(a, b unixtime.Seconds) unixtime.Seconds {
 	if a == 0 || b != 0 && b < a {
 		return b
 	}

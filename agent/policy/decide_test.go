@@ -11,15 +11,16 @@ import (
 	"ztm/apps/appstest"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // The properties are held against a second implementation, which knows the source alone: no slice,
 // no index, one loop over all grants.
 
 // naive is what a source gives a peer at an endpoint, and until when.
-func naive(s *policy.Source, at string, p apps.Peer, app, target string, now int64, voids func(string, int64) bool) (allow bool, until int64) {
+func naive(s *policy.Source, at string, p apps.Peer, app, target string, now unixtime.Seconds, voids func(string, unixtime.Seconds) bool) (allow bool, until unixtime.Seconds) {
 	for _, g := range s.Grants {
-		ends := []int64{g.Until, s.Users[p.User].Until}
+		ends := []unixtime.Seconds{g.Until, s.Users[p.User].Until}
 		if !anyPlace(s, g.At, s.Endpoints[at].ID) || !anyPlace(s, g.From, p.ID) || !anyTarget(g.To, app, target) {
 			continue
 		}
@@ -28,7 +29,7 @@ func naive(s *policy.Source, at string, p apps.Peer, app, target string, now int
 			if !member {
 				continue
 			}
-			last := int64(0)
+			last := unixtime.Seconds(0)
 			for _, e := range append(ends, end) {
 				if e != 0 && (last == 0 || e < last) {
 					last = e
@@ -46,7 +47,7 @@ func naive(s *policy.Source, at string, p apps.Peer, app, target string, now int
 	return allow, until
 }
 
-func naiveWho(s *policy.Source, w policy.Who, user string, voids func(string, int64) bool) (bool, int64) {
+func naiveWho(s *policy.Source, w policy.Who, user string, voids func(string, unixtime.Seconds) bool) (bool, unixtime.Seconds) {
 	if w.Name == "*" {
 		return true, 0
 	}
@@ -125,11 +126,11 @@ var (
 func someSource(r *rand.Rand) *policy.Source {
 	s := &policy.Source{Mode: policy.Enforce, Users: map[string]policy.User{}, Groups: map[string]policy.Group{},
 		Endpoints: map[string]policy.Endpoint{}, Grants: []policy.Grant{}}
-	end := func() int64 {
+	end := func() unixtime.Seconds {
 		if r.IntN(2) == 0 {
 			return 0
 		}
-		return 1 + r.Int64N(100)
+		return unixtime.Seconds(1 + r.Int64N(100))
 	}
 	for _, u := range theUsers {
 		s.Users[u] = policy.User{Until: end()}
@@ -147,7 +148,7 @@ func someSource(r *rand.Rand) *policy.Source {
 		g := policy.Group{Members: []policy.Member{}}
 		for _, u := range theUsers {
 			if r.IntN(2) == 0 {
-				g.Members = append(g.Members, policy.Member{User: u, Added: 1 + r.Int64N(100), Until: end()})
+				g.Members = append(g.Members, policy.Member{User: u, Added: unixtime.Seconds(1 + r.Int64N(100)), Until: end()})
 			}
 		}
 		s.Groups[fmt.Sprint("g", i)] = g
@@ -158,7 +159,7 @@ func someSource(r *rand.Rand) *policy.Source {
 		for _, w := range some(r, []string{"*", "ann", "bob", "carol", "a.b", "group:g0", "group:g1", "group:g2"}) {
 			who := policy.Who{Name: w}
 			if apps.IsUser(w) {
-				who.Added = 1 + r.Int64N(100)
+				who.Added = unixtime.Seconds(1 + r.Int64N(100))
 			}
 			g.Who = append(g.Who, who)
 		}
@@ -173,16 +174,16 @@ func somebody(r *rand.Rand) apps.Peer {
 }
 
 // at compiles the slice of an endpoint.
-func at(s *policy.Source, n int, voids func(string, int64) bool) *Rights {
+func at(s *policy.Source, n int, voids func(string, unixtime.Seconds) bool) *Rights {
 	return Compile(s.Slice(&policy.Signed{}, idOf(n), nil), voids)
 }
 
-func nothing(string, int64) bool { return false }
+func nothing(string, unixtime.Seconds) bool { return false }
 
-func carol50(user string, added int64) bool { return user == "carol" && added <= 50 }
+func carol50(user string, added unixtime.Seconds) bool { return user == "carol" && added <= 50 }
 
 // random calls a property with many policies, endpoints and questions.
-func random(t *testing.T, property func(t *testing.T, r *rand.Rand, s *policy.Source, ep int, p apps.Peer, q [2]string, now int64)) {
+func random(t *testing.T, property func(t *testing.T, r *rand.Rand, s *policy.Source, ep int, p apps.Peer, q [2]string, now unixtime.Seconds)) {
 	t.Helper()
 	for seed := range uint64(3000) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -191,7 +192,7 @@ func random(t *testing.T, property func(t *testing.T, r *rand.Rand, s *policy.So
 			t.Fatal(err)
 		}
 		for range 10 {
-			property(t, r, s, r.IntN(4), somebody(r), pick(r, asked), r.Int64N(110))
+			property(t, r, s, r.IntN(4), somebody(r), pick(r, asked), unixtime.Seconds(r.Int64N(110)))
 			if t.Failed() {
 				t.Fatalf("seed %d", seed)
 			}
@@ -200,8 +201,8 @@ func random(t *testing.T, property func(t *testing.T, r *rand.Rand, s *policy.So
 }
 
 func TestAnEndpointDecidesByItsSliceAsTheSourceSays(t *testing.T) {
-	random(t, func(t *testing.T, r *rand.Rand, s *policy.Source, ep int, p apps.Peer, q [2]string, now int64) {
-		want, until := false, int64(0)
+	random(t, func(t *testing.T, r *rand.Rand, s *policy.Source, ep int, p apps.Peer, q [2]string, now unixtime.Seconds) {
+		want, until := false, unixtime.Seconds(0)
 		if p.User != "" {
 			want, until = naive(s, fmt.Sprint("ep", ep), p, q[0], q[1], now, carol50)
 		}
@@ -214,7 +215,7 @@ func TestAnEndpointDecidesByItsSliceAsTheSourceSays(t *testing.T) {
 
 func TestMoreOfAPolicyNeverTakesAwayAndLessNeverGives(t *testing.T) {
 	appstest.Long(t)
-	random(t, func(t *testing.T, r *rand.Rand, s *policy.Source, ep int, p apps.Peer, q [2]string, now int64) {
+	random(t, func(t *testing.T, r *rand.Rand, s *policy.Source, ep int, p apps.Peer, q [2]string, now unixtime.Seconds) {
 		before := at(s, ep, nothing).Decide(p, q[0], q[1], now).Allow
 		more := *s
 		extra := someSource(r)
@@ -244,7 +245,7 @@ func TestMoreOfAPolicyNeverTakesAwayAndLessNeverGives(t *testing.T) {
 
 func TestOrderAndRepetitionOfListsDoNotMatter(t *testing.T) {
 	appstest.Long(t)
-	random(t, func(t *testing.T, r *rand.Rand, s *policy.Source, ep int, p apps.Peer, q [2]string, now int64) {
+	random(t, func(t *testing.T, r *rand.Rand, s *policy.Source, ep int, p apps.Peer, q [2]string, now unixtime.Seconds) {
 		before := at(s, ep, carol50).Decide(p, q[0], q[1], now)
 		other := *s
 		other.Grants = slices.Clone(s.Grants)
@@ -265,13 +266,13 @@ func TestARuleMeansWhomItsTermsMean(t *testing.T) {
 	r := Compile(&policy.Slice{
 		Mode:   policy.Enforce,
 		Groups: map[string]policy.Group{"ops": {Members: []policy.Member{{User: "bob", Added: 10, Until: 100}, {User: "carol", Added: 10}}}},
-		Places: map[string][]identity.ID{"label:till": {idOf(1)}}, Ends: policy.EndsOf(map[string]int64{"dora": 100}),
+		Places: map[string][]identity.ID{"label:till": {idOf(1)}}, Ends: policy.EndsOf(map[string]unixtime.Seconds{"dora": 100}),
 	}, carol50)
 	for _, c := range []struct {
 		user string
 		id   int
 		who  string
-		now  int64
+		now  unixtime.Seconds
 		want bool
 	}{
 		{"ann", 0, "ann", 1, true}, {"ann", 0, "bob", 1, false}, {"ann", 0, "*", 1, true}, {"", 0, "*", 1, false}, {"axb", 0, "a.b", 1, false},
@@ -319,7 +320,7 @@ func TestWithoutAPolicyAllIsLeftToTheOwnersAndWithAnEmptyOneNothingIs(t *testing
 		}
 	}
 	for _, mode := range []string{policy.GroupsOnly, policy.Observe, policy.Enforce} {
-		r := Compile(&policy.Slice{Mode: mode, Ends: policy.EndsOf(map[string]int64{"bob": 100})}, nothing)
+		r := Compile(&policy.Slice{Mode: mode, Ends: policy.EndsOf(map[string]unixtime.Seconds{"bob": 100})}, nothing)
 		if d := r.Decide(p, "terminal", "shell", 100); d.Allow || d.Reason != Ended || r.End("bob") != 100 || r.End("ann") != 0 {
 			t.Errorf("whose access has ended, in mode %q: %+v", mode, d)
 		}
@@ -396,7 +397,7 @@ func TestADecisionTakesNoMemory(t *testing.T) {
 }
 
 func TestOfManyGrantsTheOneThatLastsLongestIsToldWhomeverItMeans(t *testing.T) {
-	grant := func(name, who string, until int64) policy.Given {
+	grant := func(name, who string, until unixtime.Seconds) policy.Given {
 		return policy.Given{Name: name, Who: []policy.Who{{Name: who}}, To: []string{"terminal"}, From: []string{"*"}, Until: until}
 	}
 	s := &policy.Slice{Mode: policy.Enforce,
@@ -404,7 +405,7 @@ func TestOfManyGrantsTheOneThatLastsLongestIsToldWhomeverItMeans(t *testing.T) {
 		Grants: []policy.Given{grant("one", "group:a", 90), grant("two", "group:a", 0), grant("three", "group:b", 50), grant("four", "group:b", 40)}}
 	r := Compile(s, nothing)
 	for _, c := range []struct {
-		now  int64
+		now  unixtime.Seconds
 		want Decision
 	}{
 		{1, Decision{true, "two", 60, Granted}}, {59, Decision{true, "two", 60, Granted}}, {60, Decision{false, "two", 60, Ended}},
@@ -441,7 +442,7 @@ func TestATargetIsNotSearchedFurtherThanAnyGrantIsDeep(t *testing.T) {
 }
 
 func TestUsersAreAllThatAPolicyMayMean(t *testing.T) {
-	random(t, func(t *testing.T, r *rand.Rand, s *policy.Source, ep int, p apps.Peer, q [2]string, now int64) {
+	random(t, func(t *testing.T, r *rand.Rand, s *policy.Source, ep int, p apps.Peer, q [2]string, now unixtime.Seconds) {
 		c := at(s, ep, nothing)
 		anybody := slices.ContainsFunc(s.Grants, func(g policy.Grant) bool {
 			return slices.ContainsFunc(g.Who, func(w policy.Who) bool { return w.Name == "*" })

@@ -11,12 +11,13 @@ import (
 	"ztm/apps/reach"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // gives reports whether a grant of a slice gives a peer something: one loop over all grants, and
 // nothing is compiled.
-func gives(s *policy.Slice, p apps.Peer, app, name string, now int64) bool {
-	over := func(until int64) bool { return until != 0 && now >= until }
+func gives(s *policy.Slice, p apps.Peer, app, name string, now unixtime.Seconds) bool {
+	over := func(until unixtime.Seconds) bool { return until != 0 && now >= until }
 	if p.User == "" || over(s.Ends.Of(p.User)) {
 		return false
 	}
@@ -63,7 +64,8 @@ func FuzzDecide(f *testing.F) {
 		p, q := somebody(r), pick(r, asked)
 		f.Add(doc, p.User, string(p.ID), q[0], q[1], r.Int64N(110))
 	}
-	f.Fuzz(func(t *testing.T, doc []byte, user, id, app, name string, now int64) {
+	f.Fuzz(func(t *testing.T, doc []byte, user, id, app, name string, seconds int64) {
+		now := unixtime.Seconds(seconds)
 		s := new(policy.Slice)
 		if json.Unmarshal(doc, s) != nil {
 			return

@@ -5,11 +5,12 @@ import (
 	"strings"
 
 	"ztm/apps"
+	"ztm/tunnel/unixtime"
 )
 
 // Given lists what grants give a peer of an app, by names as grants have them: "" is all of the app.
 // It is empty where grants are not enforced. now is in Unix seconds.
-func (r *Rights) Given(p apps.Peer, app string, now int64) map[string]Decision {
+func (r *Rights) Given(p apps.Peer, app string, now unixtime.Seconds) map[string]Decision {
 	out := map[string]Decision{}
 	if _, decided := r.before(p, now); decided || !r.Enforces() || p.User == "" {
 		return out
@@ -28,7 +29,7 @@ func (r *Rights) Given(p apps.Peer, app string, now int64) map[string]Decision {
 }
 
 // Below is Decide for anything below a name of an app, such as "forward", or above it.
-func (r *Rights) Below(p apps.Peer, app, name string, now int64) Decision {
+func (r *Rights) Below(p apps.Peer, app, name string, now unixtime.Seconds) Decision {
 	d, decided := r.before(p, now)
 	if decided {
 		return d

@@ -6,6 +6,7 @@ import (
 
 	"ztm/apps"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // index has the grants for one target by whom they mean. A user may be in many groups, and many
@@ -19,15 +20,15 @@ type index struct {
 // granted is a grant for a group. What most of them are decided by stands in the list itself.
 type granted struct {
 	group      int32
-	everywhere bool  // it does not matter which endpoint asks
-	until      int64 // of the grant
+	everywhere bool             // it does not matter which endpoint asks
+	until      unixtime.Seconds // of the grant
 	*grant
 }
 
 // membership is one of a user.
 type membership struct {
 	group int32
-	until int64
+	until unixtime.Seconds
 }
 
 func byGroup(m membership, group int32) int { return cmp.Compare(m.group, group) }
@@ -82,7 +83,7 @@ func lasting[T any](all []T, of func(T) *grant) []T {
 }
 
 // search adds to a decision what the grants give a peer.
-func (ix *index) search(d *Decision, p apps.Peer, of []membership, end, now int64) {
+func (ix *index) search(d *Decision, p apps.Peer, of []membership, end, now unixtime.Seconds) {
 	if ix == nil {
 		return
 	}
@@ -97,9 +98,9 @@ func (ix *index) search(d *Decision, p apps.Peer, of []membership, end, now int6
 
 // searchGroups is search for the groups of the peer's user. Of the grants that do not look at the
 // endpoint only the one that lasts longest is looked at more closely.
-func (ix *index) searchGroups(d *Decision, p apps.Peer, of []membership, end, now int64) {
+func (ix *index) searchGroups(d *Decision, p apps.Peer, of []membership, end, now unixtime.Seconds) {
 	var best *grant
-	last, groups := int64(0), ix.groups
+	last, groups := unixtime.Seconds(0), ix.groups
 	for _, m := range of {
 		if len(groups) > 0 && groups[0].group < m.group { // most often it is the next one
 			i, _ := slices.BinarySearchFunc(groups, m.group, func(g granted, n int32) int { return cmp.Compare(g.group, n) })

@@ -5,13 +5,14 @@ import (
 	"testing"
 
 	"ztm/apps"
+	"ztm/tunnel/unixtime"
 )
 
 func TestQuestionsAreAnsweredTheSameInWhateverOrderTheyAreAsked(t *testing.T) {
 	type question struct {
 		p   apps.Peer
 		q   [2]string
-		now int64
+		now unixtime.Seconds
 	}
 	for seed := range uint64(40) {
 		r := rand.New(rand.NewPCG(seed, 7))
@@ -21,7 +22,7 @@ func TestQuestionsAreAnsweredTheSameInWhateverOrderTheyAreAsked(t *testing.T) {
 		var questions []question
 		var answers []Decision
 		for range 2000 {
-			q := question{somebody(r), pick(r, asked), r.Int64N(110)}
+			q := question{somebody(r), pick(r, asked), unixtime.Seconds(r.Int64N(110))}
 			questions, answers = append(questions, q), append(answers, ask(q))
 		}
 		for _, i := range r.Perm(len(questions)) {

@@ -18,6 +18,7 @@ import (
 	"ztm/apps/reach"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // Rights is what an endpoint decides by. It does not change. Its methods may be called from any
@@ -34,7 +35,7 @@ type Rights struct {
 	deep   int                   // bytes of the longest name in below
 	ranges map[string][]*pattern // grants of ranges of addresses, by app
 	all    map[string]*index     // grants by app
-	times  []int64               // all ends, sorted
+	times  []unixtime.Seconds    // all ends, sorted
 }
 
 // target is what is given; without a name it is all of an app.
@@ -54,7 +55,7 @@ type pattern struct {
 
 // Compile makes the rights of a slice. voids says whether an eviction has ended what a user got at
 // a time, in Unix seconds.
-func Compile(s *policy.Slice, voids func(user string, added int64) bool) *Rights {
+func Compile(s *policy.Slice, voids func(user string, added unixtime.Seconds) bool) *Rights {
 	r := &Rights{
 		mode: s.Mode, groups: make(map[string]int32, len(s.Groups)), of: map[string][]membership{}, places: map[string]map[identity.ID]struct{}{},
 		ends: s.Ends, exact: map[target]*index{}, below: map[target]*index{}, ranges: map[string][]*pattern{}, all: map[string]*index{},
@@ -79,7 +80,7 @@ func Compile(s *policy.Slice, voids func(user string, added int64) bool) *Rights
 	return r
 }
 
-func (r *Rights) addGroup(term string, number int32, g policy.Group, voids func(string, int64) bool) {
+func (r *Rights) addGroup(term string, number int32, g policy.Group, voids func(string, unixtime.Seconds) bool) {
 	r.groups[term] = number
 	for _, m := range g.Members {
 		if !voids(m.User, m.Added) {
@@ -89,13 +90,13 @@ func (r *Rights) addGroup(term string, number int32, g policy.Group, voids func(
 	}
 }
 
-func (r *Rights) addTime(end int64) {
+func (r *Rights) addTime(end unixtime.Seconds) {
 	if end != 0 {
 		r.times = append(r.times, end)
 	}
 }
 
-func (r *Rights) addGrant(given *policy.Given, voids func(string, int64) bool) {
+func (r *Rights) addGrant(given *policy.Given, voids func(string, unixtime.Seconds) bool) {
 	one := *given
 	one.Who = slices.DeleteFunc(slices.Clone(given.Who), func(w policy.Who) bool { return w.Added != 0 && voids(w.Name, w.Added) })
 	g := &grant{Given: &one}
@@ -205,7 +206,7 @@ func (r *Rights) Enforces() bool { return r != nil && r.mode == policy.Enforce }
 // Names reports whether a rule of this endpoint, whose users are who, means a peer; now is in Unix
 // seconds. A rule of plain names means the same with and without a policy, but for users whose
 // access has ended.
-func (r *Rights) Names(p apps.Peer, who []string, now int64) bool {
+func (r *Rights) Names(p apps.Peer, who []string, now unixtime.Seconds) bool {
 	if p.User == "" || r != nil && r.ended(p.User, now) {
 		return false
 	}
@@ -218,7 +219,7 @@ func (r *Rights) Names(p apps.Peer, who []string, now int64) bool {
 }
 
 // means is Names for a term that is no plain name.
-func (r *Rights) means(term string, p apps.Peer, now int64) bool {
+func (r *Rights) means(term string, p apps.Peer, now unixtime.Seconds) bool {
 	switch {
 	case strings.HasPrefix(term, policy.GroupPrefix):
 		until, member := r.member(p.User, term)
@@ -231,7 +232,7 @@ func (r *Rights) means(term string, p apps.Peer, now int64) bool {
 }
 
 // member returns until when a user is in a group, by its term.
-func (r *Rights) member(user, term string) (until int64, member bool) {
+func (r *Rights) member(user, term string) (until unixtime.Seconds, member bool) {
 	group, known := r.groups[term]
 	if !known {
 		return 0, false
@@ -259,7 +260,7 @@ func (r *Rights) Knows(term string) bool {
 }
 
 // Next returns the next end of anything, after now; 0 if there is none.
-func (r *Rights) Next(now int64) int64 {
+func (r *Rights) Next(now unixtime.Seconds) unixtime.Seconds {
 	if r == nil {
 		return 0
 	}
@@ -271,17 +272,17 @@ func (r *Rights) Next(now int64) int64 {
 }
 
 // End is when the access of a user ends as a whole, in Unix seconds; 0: it does not.
-func (r *Rights) End(user string) int64 {
+func (r *Rights) End(user string) unixtime.Seconds {
 	if r == nil {
 		return 0
 	}
 	return r.ends.Of(user)
 }
 
-func (r *Rights) ended(user string, now int64) bool { return !lasts(r.End(user), now) }
+func (r *Rights) ended(user string, now unixtime.Seconds) bool { return !lasts(r.End(user), now) }
 
 // outlasts reports whether one end is later than another; none is the latest.
-func outlasts(until, other int64) bool { return other != 0 && (until == 0 || until > other) }
+func outlasts(until, other unixtime.Seconds) bool { return other != 0 && (until == 0 || until > other) }
 
 // lasts reports whether an end has not come yet; 0 is no end.
-func lasts(until, now int64) bool { return until == 0 || now < until }
+func lasts(until, now unixtime.Seconds) bool { return until == 0 || now < until }

@@ -22,29 +22,30 @@ import (
 	"ztm/apps"
 	"ztm/store"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // The tables of agent.db.
 var (
-	deviceTable = store.NewTable[Device]("device")        // key "self"
-	meshTable   = store.NewTable[authority.Row]("meshes") // key: name of the mesh
-	appTable    = store.NewTable[json.RawMessage]("apps") // key: mesh/app/key
-	inviteTable = store.NewTable[int64]("invited")        // key: mesh/user; latest admission time (Unix seconds) that was given here
-	admitTable  = store.NewTable[Admission]("admitted")   // key: mesh/ID of an endpoint that was admitted here
-	nameTable   = store.NewTable[api.KnownName]("names")  // key: mesh/name of an endpoint
+	deviceTable = store.NewTable[Device]("device")            // key "self"
+	meshTable   = store.NewTable[authority.Row]("meshes")     // key: name of the mesh
+	appTable    = store.NewTable[json.RawMessage]("apps")     // key: mesh/app/key
+	inviteTable = store.NewTable[unixtime.Seconds]("invited") // key: mesh/user; latest admission time that was given here
+	admitTable  = store.NewTable[Admission]("admitted")       // key: mesh/ID of an endpoint that was admitted here
+	nameTable   = store.NewTable[api.KnownName]("names")      // key: mesh/name of an endpoint
 )
 
 // Device is this device.
 type Device struct {
-	Key      []byte `json:"key"`      // PKCS#8 PEM
-	LastSeen int64  `json:"lastSeen"` // Unix seconds; it is at least so late
+	Key      []byte           `json:"key"`      // PKCS#8 PEM
+	LastSeen unixtime.Seconds `json:"lastSeen"` // it is at least so late
 }
 
 // Admission is an endpoint that this one has admitted.
 type Admission struct {
-	User     string `json:"user"`
-	Admitted int64  `json:"admitted,omitempty"` // Unix seconds, in its certificate: after an eviction, later than At
-	At       int64  `json:"at"`                 // Unix seconds
+	User     string           `json:"user"`
+	Admitted unixtime.Seconds `json:"admitted,omitempty"` // in its certificate: after an eviction, later than At
+	At       unixtime.Seconds `json:"at"`
 }
 
 func schema() []store.Migration { return nil }
@@ -70,10 +71,10 @@ func LoadDevice(db *store.DB) (d Device, err error) {
 func TouchDevice(db *store.DB, now time.Time) error {
 	return db.Update(func(tx *store.Tx) error {
 		d, _, err := deviceTable.Get(tx, "self")
-		if err != nil || now.Unix()-d.LastSeen < 24*3600 {
+		if err != nil || unixtime.Of(now)-d.LastSeen < 24*3600 {
 			return err
 		}
-		d.LastSeen = now.Unix()
+		d.LastSeen = unixtime.Of(now)
 		return deviceTable.Put(tx, "self", d)
 	})
 }
@@ -134,10 +135,10 @@ func deleteAll(tx *store.Tx, keys func(*store.Tx, string) ([]string, error), rem
 func noteInvited(db *store.DB, mesh, user string, admitted time.Time) error {
 	return db.Update(func(tx *store.Tx) error {
 		last, _, err := inviteTable.Get(tx, mesh+"/"+user)
-		if err != nil || last >= admitted.Unix() {
+		if err != nil || last >= unixtime.Of(admitted) {
 			return err
 		}
-		return inviteTable.Put(tx, mesh+"/"+user, admitted.Unix())
+		return inviteTable.Put(tx, mesh+"/"+user, unixtime.Of(admitted))
 	})
 }
 
@@ -150,7 +151,7 @@ func noteAdmitted(db *store.DB, mesh string, id identity.ID, user string, admitt
 	return db.Update(func(tx *store.Tx) error {
 		var old []string
 		err := admitTable.ForEach(tx, mesh+"/", func(key string, r Admission) error {
-			if now.Sub(time.Unix(r.At, 0)) > admittedFor {
+			if now.Sub(r.At.Time()) > admittedFor {
 				old = append(old, key)
 			}
 			return nil
@@ -163,7 +164,7 @@ func noteAdmitted(db *store.DB, mesh string, id identity.ID, user string, admitt
 		if err != nil {
 			return err
 		}
-		return admitTable.Put(tx, mesh+"/"+string(id), Admission{user, admitted.Unix(), now.Unix()})
+		return admitTable.Put(tx, mesh+"/"+string(id), Admission{user, unixtime.Of(admitted), unixtime.Of(now)})
 	})
 }
 
@@ -183,7 +184,7 @@ func admissions(db *store.DB, mesh string) (map[identity.ID]Admission, error) {
 func lastInvited(db *store.DB, mesh, user string) (admitted time.Time, found bool, err error) {
 	err = db.View(func(tx *store.Tx) error {
 		seconds, ok, err := inviteTable.Get(tx, mesh+"/"+user)
-		admitted, found = time.Unix(seconds, 0), ok
+		admitted, found = seconds.Time(), ok
 		return err
 	})
 	return admitted, found, err

@@ -15,14 +15,15 @@ import (
 	"ztm/store/redeemed"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // The tables of agent.db.
 var (
-	tokenTable    = redeemed.NewTable("joinTokens")     // what was redeemed or revoked here
-	issuedTable   = store.NewTable[issuedRow]("issued") // key: mesh/nonce of a token that was made or redeemed here
-	askTable      = store.NewTable[askRow]("approvals") // key: mesh/ID of a device that waits for a person
-	restoredTable = store.NewTable[int64]("restored")   // key restoredKey: Unix seconds
+	tokenTable    = redeemed.NewTable("joinTokens")              // what was redeemed or revoked here
+	issuedTable   = store.NewTable[issuedRow]("issued")          // key: mesh/nonce of a token that was made or redeemed here
+	askTable      = store.NewTable[askRow]("approvals")          // key: mesh/ID of a device that waits for a person
+	restoredTable = store.NewTable[unixtime.Seconds]("restored") // key restoredKey
 )
 
 const restoredKey = "at"
@@ -55,24 +56,24 @@ func Forget(tx *store.Tx, mesh string) error {
 
 // issuedRow is a token that was made or redeemed here.
 type issuedRow struct {
-	User      string      `json:"user"`
-	Expires   int64       `json:"expires"`
-	Made      int64       `json:"made"` // Unix seconds; its admission time
-	Uses      int         `json:"uses,omitempty"`
-	Ephemeral bool        `json:"ephemeral,omitempty"`
-	Approve   bool        `json:"approve,omitempty"`
-	By        identity.ID `json:"by,omitempty"`
-	Redeemer  identity.ID `json:"redeemer"`
+	User      string           `json:"user"`
+	Expires   unixtime.Seconds `json:"expires"`
+	Made      unixtime.Seconds `json:"made"` // its admission time
+	Uses      int              `json:"uses,omitempty"`
+	Ephemeral bool             `json:"ephemeral,omitempty"`
+	Approve   bool             `json:"approve,omitempty"`
+	By        identity.ID      `json:"by,omitempty"`
+	Redeemer  identity.ID      `json:"redeemer"`
 }
 
 // askRow is a device that waits for a person.
 type askRow struct {
-	Name    string        `json:"name"`
-	User    string        `json:"user"`
-	Nonce   string        `json:"nonce"`
-	Since   int64         `json:"since"`
-	Expires int64         `json:"expires"`
-	Answer  authority.Nod `json:"answer,omitempty"`
+	Name    string           `json:"name"`
+	User    string           `json:"user"`
+	Nonce   string           `json:"nonce"`
+	Since   unixtime.Seconds `json:"since"`
+	Expires unixtime.Seconds `json:"expires"`
+	Answer  authority.Nod    `json:"answer,omitempty"`
 }
 
 // Redeem implements [authority.Book].
@@ -82,7 +83,7 @@ func (b Store) Redeem(inv identity.Invitation, key identity.ID, now time.Time) e
 		if err != nil {
 			return err
 		}
-		if err := tokenTable.Redeem(tx, inv, key, restored, now.Unix()); err != nil {
+		if err := tokenTable.Redeem(tx, inv, key, restored, unixtime.Of(now)); err != nil {
 			return err
 		}
 		if err := askTable.Delete(tx, b.Mesh+"/"+string(key)); err != nil {
@@ -102,7 +103,7 @@ func (b Store) NoteIssued(inv identity.Invitation, now time.Time) error {
 		var old []string
 		n := 0
 		err := issuedTable.ForEach(tx, b.Mesh+"/", func(key string, r issuedRow) error {
-			if n++; r.Expires < now.Unix() {
+			if n++; r.Expires < unixtime.Of(now) {
 				old = append(old, key)
 			}
 			return nil
@@ -124,7 +125,7 @@ func (b Store) NoteIssued(inv identity.Invitation, now time.Time) error {
 
 func (b Store) putIssued(tx *store.Tx, inv identity.Invitation) error {
 	return issuedTable.Put(tx, b.Mesh+"/"+inv.Nonce, issuedRow{
-		User: inv.User, Expires: inv.Expires.Unix(), Made: inv.Admitted.Unix(), Uses: inv.Uses, Ephemeral: inv.Ephemeral, Approve: inv.Approve,
+		User: inv.User, Expires: unixtime.Of(inv.Expires), Made: unixtime.Of(inv.Admitted), Uses: inv.Uses, Ephemeral: inv.Ephemeral, Approve: inv.Approve,
 		By: inv.By, Redeemer: inv.Redeemer,
 	})
 }
@@ -135,9 +136,9 @@ func (b Store) Issued(now time.Time) (all []authority.Issued, err error) {
 		return issuedTable.ForEach(tx, b.Mesh+"/", func(key string, r issuedRow) error {
 			nonce := strings.TrimPrefix(key, b.Mesh+"/")
 			use, err := tokenTable.Get(tx, nonce)
-			if err == nil && r.Expires >= now.Unix() {
+			if err == nil && r.Expires >= unixtime.Of(now) {
 				all = append(all, authority.Issued{
-					Invitation: identity.Invitation{User: r.User, Admitted: time.Unix(r.Made, 0), Expires: time.Unix(r.Expires, 0), Nonce: nonce,
+					Invitation: identity.Invitation{User: r.User, Admitted: r.Made.Time(), Expires: r.Expires.Time(), Nonce: nonce,
 						Uses: max(r.Uses, 1), Ephemeral: r.Ephemeral, Approve: r.Approve, By: r.By, Redeemer: r.Redeemer},
 					Used: use.Used, Revoked: use.Revoked,
 				})
@@ -153,7 +154,7 @@ func (b Store) Issued(now time.Time) (all []authority.Issued, err error) {
 
 // Revoke implements [authority.Book].
 func (b Store) Revoke(nonce string, expires time.Time) error {
-	return b.DB.Update(func(tx *store.Tx) error { return tokenTable.Revoke(tx, nonce, expires.Unix()) })
+	return b.DB.Update(func(tx *store.Tx) error { return tokenTable.Revoke(tx, nonce, unixtime.Of(expires)) })
 }
 
 // Ask implements [authority.Book].
@@ -176,7 +177,7 @@ func (b Store) Ask(inv identity.Invitation, id identity.ID, name string, now tim
 		if err := b.makeRoomToAsk(tx, inv.Nonce, key, now); err != nil {
 			return err
 		}
-		return askTable.Put(tx, key, askRow{Name: name, User: inv.User, Nonce: inv.Nonce, Since: now.Unix(), Expires: inv.Expires.Unix()})
+		return askTable.Put(tx, key, askRow{Name: name, User: inv.User, Nonce: inv.Nonce, Since: unixtime.Of(now), Expires: unixtime.Of(inv.Expires)})
 	})
 	return nod, err
 }
@@ -188,7 +189,7 @@ func (b Store) makeRoomToAsk(tx *store.Tx, nonce, own string, now time.Time) err
 	all, same := 0, 0
 	err := askTable.ForEach(tx, b.Mesh+"/", func(key string, r askRow) error {
 		switch {
-		case r.Expires < now.Unix():
+		case r.Expires < unixtime.Of(now):
 			old = append(old, key)
 		case key != own:
 			all++
@@ -213,9 +214,9 @@ func (b Store) makeRoomToAsk(tx *store.Tx, nonce, own string, now time.Time) err
 func (b Store) Asking(now time.Time) (all []authority.Asking, err error) {
 	err = b.DB.View(func(tx *store.Tx) error {
 		return askTable.ForEach(tx, b.Mesh+"/", func(key string, r askRow) error {
-			if r.Expires >= now.Unix() {
+			if r.Expires >= unixtime.Of(now) {
 				all = append(all, authority.Asking{ID: identity.ID(strings.TrimPrefix(key, b.Mesh+"/")), Name: r.Name, User: r.User,
-					Since: time.Unix(r.Since, 0), Expires: time.Unix(r.Expires, 0), Nod: r.Answer})
+					Since: r.Since.Time(), Expires: r.Expires.Time(), Nod: r.Answer})
 			}
 			return nil
 		})
@@ -240,7 +241,7 @@ func (b Store) Answer(id identity.ID, nod authority.Nod) error {
 // MarkRestored notes that a database was restored from a backup: which of the tokens made before that
 // were used since the backup is not known.
 func MarkRestored(db *store.DB, now time.Time) error {
-	return db.Update(func(tx *store.Tx) error { return restoredTable.Put(tx, restoredKey, now.Unix()) })
+	return db.Update(func(tx *store.Tx) error { return restoredTable.Put(tx, restoredKey, unixtime.Of(now)) })
 }
 
 // Keep adds to a database the tokens that were used or revoked according to another.

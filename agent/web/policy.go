@@ -9,6 +9,7 @@ import (
 	"ztm/agent/policy/file"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // A page edits the policy as `ztm policy` does, as a file. The door turns it into a file and back; it
@@ -55,13 +56,13 @@ func (o *opening) checkPolicy(w http.ResponseWriter, r *http.Request, _ *session
 	err := answer.Decode(r, maxPolicy, &in)
 	var out policyChecked
 	if err == nil {
-		out, err = in.check(time.Now().Unix())
+		out, err = in.check(unixtime.Of(time.Now()))
 	}
 	answer.Reply(w, o.host.Log, out, err)
 }
 
 // check reads the file, runs its tests and compares it with what is in force.
-func (in policyCheck) check(now int64) (out policyChecked, err error) {
+func (in policyCheck) check(now unixtime.Seconds) (out policyChecked, err error) {
 	f, err := file.Read([]byte(in.File))
 	if err != nil {
 		return out, answer.Errorf(answer.BadRequest, "%v", err)

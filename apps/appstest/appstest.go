@@ -19,12 +19,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/offer"
+	"ztm/tunnel/unixtime"
 )
 
 // Net is a mesh in memory. The zero value is empty and ready.
@@ -41,7 +41,7 @@ type Host struct {
 	key   ed25519.PrivateKey  // static
 	apps  map[string]apps.App // guarded by net.mu
 	self  apps.Endpoint       // guarded by net.mu
-	since int64               // when the endpoint was admitted, in evictions; guarded by net.mu
+	since unixtime.Seconds    // when the endpoint was admitted, in evictions; guarded by net.mu
 	flows map[*flow]struct{}  // guarded by net.mu
 	state map[string][]byte   // guarded by net.mu
 
@@ -187,7 +187,7 @@ func (n *Net) names(p apps.Peer, who []string) bool {
 func (n *Net) Evict(user string) {
 	n.mu.Lock()
 	n.evictions++
-	since := n.evictions + 1 // all are admitted at 1
+	since := unixtime.Seconds(n.evictions) + 1 // all are admitted at 1
 	gone := func(p apps.Peer) bool { return p.User == user && p.Admitted < since }
 	var left []apps.App
 	for _, h := range n.endpoints {
@@ -236,7 +236,7 @@ func (h *Host) Self() apps.Endpoint {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
 	e := h.self
-	e.Local, e.Admitted = true, time.Unix(h.since, 0)
+	e.Local, e.Admitted = true, h.since.Time()
 	return e
 }
 
@@ -247,7 +247,7 @@ func (h *Host) Endpoints(_ context.Context, f apps.Filter) ([]apps.Endpoint, err
 	var out []apps.Endpoint
 	for _, o := range h.net.endpoints {
 		e := o.self
-		e.Local, e.Admitted = o == h, time.Unix(o.since, 0)
+		e.Local, e.Admitted = o == h, o.since.Time()
 		if matches(f, e) {
 			out = append(out, e)
 		}

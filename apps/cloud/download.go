@@ -218,7 +218,7 @@ func (a *App) commit(t *tree.Tree, p *tree.Pending, k *index.Known, clear func()
 			if err := clear(); err != nil {
 				return nil, err
 			}
-			if err := p.Commit(tree.Perm(k.Exec && c.Exec), time.UnixMilli(k.Time), durable); err != nil {
+			if err := p.Commit(tree.Perm(k.Exec && c.Exec), k.Time.Time(), durable); err != nil {
 				return nil, err
 			}
 			return localOf(p.Written(), k.Content()), nil

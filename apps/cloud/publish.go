@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"ztm/apps/cloud/blocks"
 	"ztm/apps/cloud/entry"
@@ -15,6 +16,7 @@ import (
 	"ztm/apps/cloud/tree"
 	"ztm/apps/rooted"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/unixtime"
 )
 
 // The way of a file that is published:
@@ -156,7 +158,7 @@ func (a *App) read(t *tree.Tree, user, path string, share []string) (v *version,
 
 // version makes the version of a file with a content.
 func (a *App) version(known *index.Known, path string, c blocks.Content, list blocks.List, info fs.FileInfo, share []string) (*version, error) {
-	e := entry.Entry{Path: path, Time: between(info.ModTime().UnixMilli()), Exec: info.Mode()&0o100 != 0}
+	e := entry.Entry{Path: path, Time: between(info.ModTime()), Exec: info.Mode()&0o100 != 0}
 	e.SetContent(c)
 	var err error
 	if e.Readers, err = a.readers(known, path, share); err != nil {
@@ -176,7 +178,9 @@ func (a *App) version(known *index.Known, path string, c blocks.Content, list bl
 }
 
 // between moves a time into the range that an entry can have.
-func between(ms int64) int64 { return max(0, min(ms, entry.MaxTime)) }
+func between(t time.Time) unixtime.Millis {
+	return max(0, min(unixtime.MillisOf(t), unixtime.MaxMillis))
+}
 
 func localOf(info fs.FileInfo, c blocks.Content) *index.Local {
 	return &index.Local{Size: info.Size(), Changed: info.ModTime().UnixNano(), Hash: slices.Clone(c.Hash[:])}
@@ -259,7 +263,7 @@ func (a *App) unpublish(path string, below, dry bool) (results []Result, err err
 			if r.Readers != nil {
 				readers = *r.Readers
 			}
-			list = append(list, index.Published{Entry: entry.Entry{Path: r.Path, Deleted: true, Time: between(a.now().UnixMilli()), Readers: readers}})
+			list = append(list, index.Published{Entry: entry.Entry{Path: r.Path, Deleted: true, Time: between(a.now()), Readers: readers}})
 		}
 	})
 	if len(list) == 0 {

@@ -110,7 +110,7 @@ func (a *App) known(t *tree.Tree, path string, info fs.FileInfo) bool {
 
 // file describes a published file.
 func (a *App) file(t *tree.Tree, r index.Row) File {
-	f := File{Path: r.Name(), Size: r.Size, Time: time.UnixMilli(r.Time), Hash: hex.EncodeToString(r.Content[:]), Shared: r.Readers.Text()}
+	f := File{Path: r.Name(), Size: r.Size, Time: r.Time.Time(), Hash: hex.EncodeToString(r.Content[:]), Shared: r.Readers.Text()}
 	f.Sources = len(a.index.Holders(&a.holders, r.User, r.Path))
 	if r.Held == index.All {
 		f.Sources++

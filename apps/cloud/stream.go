@@ -8,13 +8,13 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"time"
 
 	"ztm/apps"
 	"ztm/apps/cloud/blocks"
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/tree"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/unixtime"
 )
 
 // The command line streams files in and out, so that they are read and written by the account that
@@ -28,11 +28,11 @@ import (
 
 // Upload is the head of a file that is streamed in.
 type Upload struct {
-	Path  string   `json:"path"` // in the user's own tree
-	Size  int64    `json:"size"`
-	Time  int64    `json:"time"` // of its last change, in Unix milliseconds
-	Exec  bool     `json:"exec,omitempty"`
-	Share []string `json:"share,omitempty"` // users; "*" is all
+	Path  string          `json:"path"` // in the user's own tree
+	Size  int64           `json:"size"`
+	Time  unixtime.Millis `json:"time"` // of its last change
+	Exec  bool            `json:"exec,omitempty"`
+	Share []string        `json:"share,omitempty"` // users; "*" is all
 }
 
 // maxHead is the longest head, in bytes.
@@ -157,7 +157,7 @@ func (p *putting) name() (list []version, err error) {
 	}
 	err = p.t.Batch(sizes, func(i int, durable bool) {
 		w := p.ready[i]
-		err := w.p.Commit(tree.Perm(w.Exec), time.UnixMilli(w.Time), durable)
+		err := w.p.Commit(tree.Perm(w.Exec), w.Time.Time(), durable)
 		w.p.Discard()
 		var v *version
 		if err == nil {

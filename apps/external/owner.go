@@ -15,6 +15,7 @@ import (
 	"ztm/apps/external/install"
 	"ztm/apps/external/manifest"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/unixtime"
 )
 
 // What the owner's command line asks for by flows, a line of JSON at a time:
@@ -126,7 +127,7 @@ func (a *App) sign(b *bundle.Bundle) (bundle.Signed, error) {
 	}
 	b.Manifest.Provider = a.host.Mesh.Self().User
 	b.Manifest.Sequence = max(b.Manifest.Sequence, last) + 1
-	b.Time = time.Now().UnixMilli()
+	b.Time = unixtime.MillisOf(time.Now())
 	s, err := bundle.Sign(a.host.Notary, b)
 	if err != nil {
 		return s, answer.Errorf(answer.BadRequest, "%v", err)

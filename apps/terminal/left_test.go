@@ -10,6 +10,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/appstest"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/unixtime"
 )
 
 // keep opens a session of an endpoint that is kept, leaves it, and returns its ID.
@@ -54,7 +55,7 @@ func TestKeptSessionBelongsToOneDeviceAndOneMembership(t *testing.T) {
 	m := testMesh(t)
 	m.must(t, "config", "--add-user=bob")
 	id := m.keep(t, m.phone)
-	bob := apps.Peer{ID: m.phone.Self().ID, User: "bob", Admitted: m.phone.Self().Admitted.Unix()}
+	bob := apps.Peer{ID: m.phone.Self().ID, User: "bob", Admitted: unixtime.Of(m.phone.Self().Admitted)}
 	for who, p := range map[string]apps.Peer{
 		"another device":                  {ID: m.laptop.Self().ID, User: "bob", Admitted: bob.Admitted},
 		"a later user of the name":        {ID: bob.ID, User: "bob", Admitted: bob.Admitted + 1},

@@ -136,7 +136,7 @@ func (w *Watch) forgetAway(now time.Time) {
 	}
 	gone := map[identity.ID]struct{}{}
 	w.each(func(e tunnel.Entry) {
-		seen := time.Unix(e.Seen, 0)
+		seen := e.Seen.Time()
 		if seen.Before(w.Since) {
 			seen = w.Since
 		}

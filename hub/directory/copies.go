@@ -5,6 +5,7 @@ import (
 	"cmp"
 
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // Hubs that share no directory tell each other the records of the endpoints that are attached to
@@ -33,7 +34,7 @@ func (d *Local) onlineLocked(e *endpoint) bool {
 }
 
 // Record returns the signed record of an endpoint and its time; nil if there is none.
-func (d *Local) Record(id identity.ID) (doc []byte, time int64) {
+func (d *Local) Record(id identity.ID) (doc []byte, time unixtime.Millis) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if e := d.byID[id]; e != nil {
@@ -107,7 +108,7 @@ func (d *Local) dropLocked(e *endpoint) {
 
 // Left removes an endpoint that left on another hub, if its record is not newer than time. Its name
 // is kept for its user where keep is true.
-func (d *Local) Left(id identity.ID, time int64, keep bool) {
+func (d *Local) Left(id identity.ID, time unixtime.Millis, keep bool) {
 	d.mu.RLock()
 	e := d.byID[id]
 	old := e != nil && e.Record.Time <= time

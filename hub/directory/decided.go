@@ -7,6 +7,7 @@ import (
 
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // Hubs that share a store ask it who has a name, and take what it has decided as it is.
@@ -63,7 +64,7 @@ func (d *Local) decide(x Decision) (changed []identity.ID) {
 	for name, k := range x.Kept {
 		d.freeLocked(name)
 		if len(d.kept) < d.limits.Endpoints {
-			d.kept[name] = keptName{k.User, k.Until.Unix()}
+			d.kept[name] = keptName{k.User, unixtime.Of(k.Until)}
 			d.keptBy[k.User]++
 			d.changed[name] = struct{}{}
 		}
@@ -83,7 +84,7 @@ func (d *Local) decidePutLocked(p Endpoint) (changed []identity.ID) {
 	switch {
 	case old == nil:
 		d.byUser[p.Subject.User]++
-		e := &endpoint{row: next, seen: p.Record.Time / 1000}
+		e := &endpoint{row: next, seen: unixtime.Of(p.Record.Time.Time())}
 		d.byID[p.Subject.ID] = e
 		d.insertLocked(e)
 	case old.Record.Name == p.Record.Name && (p.Record.Time < old.Record.Time || same(old.row, next)):
@@ -116,7 +117,7 @@ func (d *Local) Admits(rec identity.Record, subject identity.Subject) error {
 		return limited("user %s has %d endpoints, which is the limit of this hub", subject.User, d.byUser[subject.User])
 	case old != nil && rec.Time < old.Record.Time:
 		return answer.Errorf(answer.Conflict, "the record of endpoint %s is older than the one the hub has (%s, %s)",
-			rec.Name, date(rec.Time), date(old.Record.Time))
+			rec.Name, date(rec.Time.Time()), date(old.Record.Time.Time()))
 	}
 	return nil
 }
@@ -144,6 +145,6 @@ func (d *Local) EachKept(f func(name string, k Kept)) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	for name, k := range d.kept {
-		f(name, Kept{k.User, time.Unix(k.Until, 0)})
+		f(name, Kept{k.User, k.Until.Time()})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/offer"
+	"ztm/tunnel/unixtime"
 )
 
 func (f *Filter) match(e *endpoint) bool {
@@ -28,7 +29,7 @@ func (f *Filter) match(e *endpoint) bool {
 // List implements [Directory].
 func (d *Local) List(f Filter) tunnel.Page {
 	limit := min(cmp.Or(f.Limit, tunnel.PageSize), tunnel.PageSize)
-	now := time.Now().Unix()
+	now := unixtime.Of(time.Now())
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	from, to := 0, len(d.byName)
@@ -65,10 +66,10 @@ func (d *Local) Entry(id identity.ID) (tunnel.Entry, error) {
 	if e == nil {
 		return tunnel.Entry{}, answer.Errorf(answer.NotFound, "there is no endpoint %s", id)
 	}
-	return d.entryLocked(e, time.Now().Unix()), nil
+	return d.entryLocked(e, unixtime.Of(time.Now())), nil
 }
 
-func (d *Local) entryLocked(e *endpoint, now int64) tunnel.Entry {
+func (d *Local) entryLocked(e *endpoint, now unixtime.Seconds) tunnel.Entry {
 	t := tunnel.Entry{Record: e.Doc, Address: e.address, Online: e.attached != nil, Seen: e.seen}
 	address, hubs, online := d.seen(e.Subject.ID)
 	t.Hubs = hubs
@@ -84,4 +85,4 @@ func (d *Local) entryLocked(e *endpoint, now int64) tunnel.Entry {
 }
 
 // date formats Unix milliseconds for people.
-func date(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02 15:04:05 MST") }
+func date(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05 MST") }

@@ -8,6 +8,7 @@ import (
 
 	"ztm/store"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 var plenty = Limits{Endpoints: 100_000, OfUser: 100_000, PageBytes: 512 << 10, NameKept: time.Hour, NamesOfUser: 10}
@@ -27,7 +28,7 @@ func crowded(b testing.TB, n int) *Local {
 	for i := range n {
 		id := identity.IDOf([]byte(fmt.Sprint(i)))
 		r := &row{Doc: make([]byte, 1100), Subject: identity.Subject{ID: id, User: fmt.Sprint("user-", i%100)},
-			Record: identity.Record{ID: id, Name: fmt.Sprintf("endpoint-%05d", i), Time: time.Now().UnixMilli(), Offers: []string{"tunnel/tcp/web", "proxy/exit"}}}
+			Record: identity.Record{ID: id, Name: fmt.Sprintf("endpoint-%05d", i), Time: unixtime.MillisOf(time.Now()), Offers: []string{"tunnel/tcp/web", "proxy/exit"}}}
 		if _, err := d.put(r); err != nil {
 			b.Fatal(err)
 		}

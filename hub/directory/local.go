@@ -12,6 +12,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // Local is the directory of a single hub. It is in memory; saver writes changed rows to the hub's
@@ -38,9 +39,9 @@ var _ Directory = (*Local)(nil)
 // endpoint is one entry of the directory. Its row is replaced as a whole, never changed.
 type endpoint struct {
 	*row
-	attached *attachment // nil: offline
-	address  string      // of the last attachment; "" since the hub has started
-	seen     int64       // Unix seconds of the end of the last attachment, or of the record
+	attached *attachment      // nil: offline
+	address  string           // of the last attachment; "" since the hub has started
+	seen     unixtime.Seconds // of the end of the last attachment, or of the record
 }
 
 // attachment is the online state of an endpoint.
@@ -64,7 +65,7 @@ func Open(db *store.DB, limits Limits, now func() time.Time) (*Local, error) {
 		d.keptBy[k.User]++
 	}
 	err = disk.endpoints(func(r row) {
-		e := &endpoint{row: &r, seen: r.Record.Time / 1000}
+		e := &endpoint{row: &r, seen: unixtime.Of(r.Record.Time.Time())}
 		d.byID[r.Subject.ID] = e
 		d.byName = append(d.byName, e)
 		d.byUser[r.Subject.User]++
@@ -113,7 +114,7 @@ func (d *Local) addLocked(r *row) error {
 	if err := d.joinUserLocked(r.Subject.User); err != nil {
 		return err
 	}
-	e := &endpoint{row: r, seen: r.Record.Time / 1000}
+	e := &endpoint{row: r, seen: unixtime.Of(r.Record.Time.Time())}
 	d.byID[r.Subject.ID] = e
 	d.insertLocked(e)
 	return nil
@@ -123,7 +124,7 @@ func (d *Local) replaceLocked(e *endpoint, next *row) (changed bool, err error) 
 	old := e.row
 	if next.Record.Time < old.Record.Time {
 		return false, answer.Errorf(answer.Conflict, "the record of endpoint %s is older than the one the hub has (%s, %s)",
-			next.Record.Name, date(next.Record.Time), date(old.Record.Time))
+			next.Record.Name, date(next.Record.Time.Time()), date(old.Record.Time.Time()))
 	}
 	if old.Subject.User != next.Subject.User { // the same device was invited again, as another user
 		if err := d.joinUserLocked(next.Subject.User); err != nil {
@@ -173,7 +174,7 @@ func (d *Local) takenLocked(name string, id identity.ID) *answer.Error {
 	by := d.byName[i]
 	seen := "online now"
 	if !d.onlineLocked(by) {
-		seen = "last seen " + date(by.seen*1000)
+		seen = "last seen " + date(by.seen.Time())
 	}
 	return answer.Errorf(answer.Conflict, "endpoint name %s is taken by endpoint %s of user %s (%s)",
 		name, by.Subject.ID, by.Subject.User, seen)
@@ -263,7 +264,7 @@ func (d *Local) detach(id identity.ID, a *attachment) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if e := d.byID[id]; e != nil && e.attached == a {
-		e.attached, e.seen = nil, time.Now().Unix()
+		e.attached, e.seen = nil, unixtime.Of(time.Now())
 		d.online--
 	}
 }

@@ -1,13 +1,15 @@
 package directory
 
+import "ztm/tunnel/unixtime"
+
 // A name that became free, because its endpoint left, was renamed, evicted, or expired, is kept for
 // its user. People send scripts and secrets to a name, and another user who takes it over would get
 // them. User root frees a name at once by removing the endpoint.
 
 // keptName is a name that is kept for a user.
 type keptName struct {
-	User  string `json:"user"`
-	Until int64  `json:"until"` // Unix seconds
+	User  string           `json:"user"`
+	Until unixtime.Seconds `json:"until"`
 }
 
 // keepLocked keeps the name of a row for its user. A user who has many names kept loses the one
@@ -22,7 +24,7 @@ func (d *Local) keepLocked(r *row) {
 	}
 	if len(d.kept) < d.limits.Endpoints {
 		d.freeLocked(r.Record.Name)
-		d.kept[r.Record.Name] = keptName{user, d.now().Add(d.limits.NameKept).Unix()}
+		d.kept[r.Record.Name] = keptName{user, unixtime.Of(d.now().Add(d.limits.NameKept))}
 		d.keptBy[user]++
 		d.changed[r.Record.Name] = struct{}{}
 	}
@@ -30,7 +32,7 @@ func (d *Local) keepLocked(r *row) {
 
 // firstKeptLocked returns which of the names that are kept for a user ends first.
 func (d *Local) firstKeptLocked(user string) (first string) {
-	var until int64
+	var until unixtime.Seconds
 	for name, k := range d.kept {
 		if k.User == user && (first == "" || k.Until < until) {
 			first, until = name, k.Until
@@ -61,7 +63,7 @@ func (d *Local) freeLocked(name string) {
 // keptForLocked returns the user for whom a name is kept; "" if it is not.
 func (d *Local) keptForLocked(name string) string {
 	k, there := d.kept[name]
-	if !there || k.Until <= d.now().Unix() {
+	if !there || k.Until <= unixtime.Of(d.now()) {
 		return ""
 	}
 	return k.User

@@ -8,6 +8,7 @@ import (
 
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // feed is what one other hub is yet to be told. It holds what has changed, not how: the state of
@@ -31,8 +32,8 @@ type news struct {
 
 // left is an endpoint that was removed from the directory.
 type left struct {
-	time int64 // of its record
-	keep bool  // its name is kept
+	time unixtime.Millis // of its record
+	keep bool            // its name is kept
 	at   time.Time
 }
 
@@ -92,7 +93,7 @@ func (l *Links) Holds(to, holder identity.ID) {
 
 // Left says that an endpoint was removed from the directory, for other hubs to remove it as well.
 // time is that of its record: a newer one makes it a member of the directory again.
-func (l *Links) Left(id identity.ID, recorded int64, keep bool) {
+func (l *Links) Left(id identity.ID, recorded unixtime.Millis, keep bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -114,7 +115,7 @@ func (l *Links) Left(id identity.ID, recorded int64, keep bool) {
 }
 
 // Gone reports whether an endpoint has left since its record was made.
-func (l *Links) Gone(id identity.ID, recorded int64) bool {
+func (l *Links) Gone(id identity.ID, recorded unixtime.Millis) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	gone, ok := l.left[id]

@@ -9,6 +9,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
+	"ztm/tunnel/unixtime"
 )
 
 // follower is one link: a session with another hub, while it lasts. Its events come one after the
@@ -129,7 +130,7 @@ func (f *follower) up(e tunnel.LinkEvent) error {
 	}
 	a := &attachment{Attachment: Attachment{e.Address, e.Attach, e.Instance, e.Since, e.Time}}
 	l := f.l
-	var have int64
+	var have unixtime.Millis
 	if l.c.Book != nil {
 		_, have = l.c.Book.Record(e.ID)
 	}

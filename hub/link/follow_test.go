@@ -13,6 +13,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/identitytest"
+	"ztm/tunnel/unixtime"
 )
 
 // followed is a link from another hub, of which a test says what it tells.
@@ -29,12 +30,12 @@ type fakeHost struct {
 	changed *int // how often agents are told of other hubs
 }
 
-func (h fakeHost) Attachment(identity.ID) (Attachment, bool) { return Attachment{}, false }
-func (h fakeHost) Attached() []identity.ID                   { return nil }
-func (h fakeHost) Key(id identity.ID) ed25519.PublicKey      { return h.keys[id] }
-func (h fakeHost) Replace(identity.ID, string, int64)        {}
-func (h fakeHost) Lost(identity.ID)                          {}
-func (h fakeHost) Changed()                                  { *h.changed++ }
+func (h fakeHost) Attachment(identity.ID) (Attachment, bool)    { return Attachment{}, false }
+func (h fakeHost) Attached() []identity.ID                      { return nil }
+func (h fakeHost) Key(id identity.ID) ed25519.PublicKey         { return h.keys[id] }
+func (h fakeHost) Replace(identity.ID, string, unixtime.Millis) {}
+func (h fakeHost) Lost(identity.ID)                             {}
+func (h fakeHost) Changed()                                     { *h.changed++ }
 func (h fakeHost) key(t *testing.T) (ed25519.PrivateKey, identity.ID) {
 	public, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -187,7 +188,7 @@ func TestAHubWhoseClockWasAheadIsHeardAgain(t *testing.T) {
 		t.Error("a hub is not told which record of it is known, want told")
 	}
 	ahead := l.own
-	ahead.Time = time.Now().Add(1000 * time.Hour).UnixMilli()
+	ahead.Time = unixtime.MillisOf(time.Now().Add(1000 * time.Hour))
 	doc, err := identity.SignHubRecord(ahead, l.c.Key)
 	if err != nil {
 		t.Fatal(err)

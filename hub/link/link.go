@@ -30,15 +30,16 @@ import (
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/pause"
+	"ztm/tunnel/unixtime"
 )
 
 // Attachment is an endpoint that is attached to this hub.
 type Attachment struct {
-	Address  string // where this hub sees it
-	Attach   []byte // identity.SignAttach; nil from an agent that does not sign
-	Instance string // as in Attach
-	Since    int64  // as in Attach
-	Time     int64  // of its record
+	Address  string          // where this hub sees it
+	Attach   []byte          // identity.SignAttach; nil from an agent that does not sign
+	Instance string          // as in Attach
+	Since    unixtime.Millis // as in Attach
+	Time     unixtime.Millis // of its record
 }
 
 // Host is what links ask of the hub that they belong to. Its methods do not call [Links], may be
@@ -52,7 +53,7 @@ type Host interface {
 	Key(id identity.ID) ed25519.PublicKey
 	// Replace ends the attachment of an endpoint to this hub if it is of another process than
 	// instance, and older.
-	Replace(id identity.ID, instance string, since int64)
+	Replace(id identity.ID, instance string, since unixtime.Millis)
 	// Lost ends the connections of a hub that is silent.
 	Lost(hub identity.ID)
 	// Changed is called when there is another set of hubs, or one of them has another record.
@@ -62,12 +63,12 @@ type Host interface {
 // Book is what the directory of a hub is for links. A directory that all hubs share needs none.
 type Book interface {
 	// Record returns the signed record of an endpoint and its time; nil if there is none.
-	Record(id identity.ID) (doc []byte, time int64)
+	Record(id identity.ID) (doc []byte, time unixtime.Millis)
 	// Learn takes the record of an endpoint from another hub. Where another endpoint has the name,
 	// and keeps it, it returns that one.
 	Learn(doc []byte, record identity.Record, subject identity.Subject) (holder identity.ID, err error)
 	// Left removes an endpoint that left on another hub, if its record is not newer than time.
-	Left(id identity.ID, time int64, keep bool)
+	Left(id identity.ID, time unixtime.Millis, keep bool)
 }
 
 // Asked is what other hubs ask of this one. Errors are as those of the control API.
@@ -190,7 +191,7 @@ func (l *Links) sign() error {
 	defer l.mu.Unlock()
 	l.own.Draining = l.draining
 	l.own.Certificate = l.c.Certificate().Certificate[0]
-	l.own.Time = max(l.own.Time+1, l.c.Verifier.Clock().Now().UnixMilli())
+	l.own.Time = max(l.own.Time+1, unixtime.MillisOf(l.c.Verifier.Clock().Now()))
 	doc, err := identity.SignHubRecord(l.own, l.c.Key)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // attachment is what another hub says of an endpoint: that it is attached there.
@@ -114,7 +115,7 @@ func (l *Links) Seen(id identity.ID) (address string, hubs []identity.ID, online
 }
 
 // Newest returns the newest process of an endpoint that is attached to another hub; "" if none is.
-func (l *Links) Newest(id identity.ID) (instance string, since int64) {
+func (l *Links) Newest(id identity.ID) (instance string, since unixtime.Millis) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, h := range l.hubs {

@@ -9,6 +9,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // learn takes the signed record of a hub, from whomever, and reports whether it says anything new.
@@ -31,7 +32,7 @@ func (l *Links) learn(doc []byte) (news bool, err error) {
 
 // outdo signs the hub's own record anew if others have one of a later time: the hub's clock was ahead
 // in an earlier run.
-func (l *Links) outdo(time int64) {
+func (l *Links) outdo(time unixtime.Millis) {
 	l.mu.Lock()
 	behind := l.own.Time < time
 	if behind {

@@ -17,6 +17,7 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/metric"
+	"ztm/tunnel/unixtime"
 )
 
 // Store says where hubs decide together who has a name: an etcd. The zero value is no store: the hub
@@ -96,8 +97,8 @@ func Open(c Config) (_ directory.Directory, shared Directory, err error) {
 // Book is what a hub has of tokens by itself.
 type Book interface {
 	// Redeem uses a token for a key: this hub decides. Note does for one that was decided elsewhere.
-	Redeem(i identity.Invitation, key []byte, now int64) error
-	Note(i identity.Invitation, key []byte, now int64) error
+	Redeem(i identity.Invitation, key []byte, now unixtime.Seconds) error
+	Note(i identity.Invitation, key []byte, now unixtime.Seconds) error
 }
 
 // Redeem uses a join token for a key. One that is the hub's own is decided by its book, and told to the
@@ -105,13 +106,13 @@ type Book interface {
 // of all hubs is decided by the store, and noted in the book. shared may be nil.
 func Redeem(ctx context.Context, shared Directory, book Book, i identity.Invitation, own bool, key []byte, now time.Time) error {
 	steps := []func() error{
-		func() error { return book.Redeem(i, key, now.Unix()) },
+		func() error { return book.Redeem(i, key, unixtime.Of(now)) },
 		func() error { return spend(ctx, shared, i, time.Time{}, key) },
 	}
 	if !own {
 		steps = []func() error{
 			func() error { return spend(ctx, shared, i, i.Admitted, key) },
-			func() error { return book.Note(i, key, now.Unix()) },
+			func() error { return book.Note(i, key, unixtime.Of(now)) },
 		}
 	}
 	for _, step := range steps {

@@ -7,6 +7,7 @@ import (
 	"ztm/store"
 	"ztm/store/backup"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // Backup is the hub's database, for package backup.
@@ -27,7 +28,7 @@ func mergeRestored(restored, old *store.DB, now time.Time) error {
 			return err
 		}
 	}
-	return to.Change(func(me *Self) { me.Restored = now.Unix() })
+	return to.Change(func(me *Self) { me.Restored = unixtime.Of(now) })
 }
 
 // keepTrust takes the trust list of another database, if it is of the same mesh and not older.

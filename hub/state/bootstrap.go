@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // How a hub bootstraps a mesh. Another hub of a mesh has a permit of its own: permit.go. The first one:
@@ -141,8 +142,8 @@ func keptNewest(kept *KeptCA, trust *identity.Trust, o Options) (*KeptCA, error)
 // renewExpired renews a certificate that expired while the hub was off, or whose CA was replaced.
 // No agent connects to such a hub, so renewal takes the root permit.
 func renewExpired(me *Self, trust *identity.Trust, o Options) error {
-	now := identity.NewClock(time.Unix(me.Seen, 0), o.Clock).Now()
-	if me.Next != nil && now.Unix() >= me.Next.From {
+	now := identity.NewClock(me.Seen.Time(), o.Clock).Now()
+	if me.Next != nil && unixtime.Of(now) >= me.Next.From {
 		me.Certificate, me.Next, me.Last = me.Next.Certificate, nil, me.Certificate
 	}
 	own, err := identity.NewVerifier(trust, identity.NewClock()).Inspect(me.Certificate, identity.RoleHub)
@@ -271,7 +272,7 @@ func newSelf(ca *identity.CA, o Options, now time.Time) (Self, error) {
 		CA:          string(ca.CertificatePEM()),
 		Key:         string(identity.MarshalPrivateKey(key)),
 		Certificate: der,
-		Seen:        now.Unix(),
+		Seen:        unixtime.Of(now),
 	}
 	o.place(&me)
 	if o.KeepCA {

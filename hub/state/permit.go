@@ -13,6 +13,7 @@ import (
 	"ztm/store/private"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // How another hub of a mesh begins. Its key never leaves its machine, and the CA key never comes to
@@ -97,7 +98,7 @@ func joinAsHub(st *State, p *identity.Permit, o Options) (me Self, err error) {
 		return Self{}, fmt.Errorf("%s holds no CA key to keep: only the root permit does", o.Permit)
 	}
 	me = Self{
-		CA: p.CA, Key: string(identity.MarshalPrivateKey(key)), Certificate: der, Seen: now.Unix(),
+		CA: p.CA, Key: string(identity.MarshalPrivateKey(key)), Certificate: der, Seen: unixtime.Of(now),
 		Names: p.Hub.Names, Peers: p.Bootstraps,
 	}
 	o.place(&me)

@@ -20,6 +20,7 @@ import (
 	"ztm/store"
 	"ztm/store/redeemed"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // The hub's database, beside the directory. Nothing is written on a timer: the trust list when
@@ -40,27 +41,27 @@ var schema = []store.Migration{}
 
 // Self is what a hub knows of itself. It holds secrets and is not for logs.
 type Self struct {
-	CA          string   `json:"ca"`             // PEM of the CA that the mesh began with, or that the permit named
-	Key         string   `json:"key"`            // PEM of the hub's private key
-	Certificate []byte   `json:"certificate"`    // DER
-	Next        *Next    `json:"next,omitempty"` // the certificate to come, after a rotation of the CA
-	Last        []byte   `json:"last,omitempty"` // DER of the certificate before this one, for when this one has not begun
-	Names       []string `json:"names"`
-	Signer      *KeptCA  `json:"signer,omitempty"`  // only ever with --keep-ca
-	Another     bool     `json:"another,omitempty"` // it was made with the root permit of an existing mesh: there may be another hub
-	Listen      string   `json:"listen,omitempty"`  // [ip]:port, as --listen said last; "": the default
-	Peers       []string `json:"peers,omitempty"`   // host:port of other hubs, as --peers said last
-	Zone        string   `json:"zone,omitempty"`
-	Weight      int      `json:"weight,omitempty"`
-	Hubs        [][]byte `json:"hubs,omitempty"`     // signed records of the other hubs that are known
-	Restored    int64    `json:"restored,omitempty"` // Unix seconds; when this database was restored from a backup
-	Seen        int64    `json:"seen,omitempty"`     // Unix seconds: a time that is past, written at most daily
+	CA          string           `json:"ca"`             // PEM of the CA that the mesh began with, or that the permit named
+	Key         string           `json:"key"`            // PEM of the hub's private key
+	Certificate []byte           `json:"certificate"`    // DER
+	Next        *Next            `json:"next,omitempty"` // the certificate to come, after a rotation of the CA
+	Last        []byte           `json:"last,omitempty"` // DER of the certificate before this one, for when this one has not begun
+	Names       []string         `json:"names"`
+	Signer      *KeptCA          `json:"signer,omitempty"`  // only ever with --keep-ca
+	Another     bool             `json:"another,omitempty"` // it was made with the root permit of an existing mesh: there may be another hub
+	Listen      string           `json:"listen,omitempty"`  // [ip]:port, as --listen said last; "": the default
+	Peers       []string         `json:"peers,omitempty"`   // host:port of other hubs, as --peers said last
+	Zone        string           `json:"zone,omitempty"`
+	Weight      int              `json:"weight,omitempty"`
+	Hubs        [][]byte         `json:"hubs,omitempty"`     // signed records of the other hubs that are known
+	Restored    unixtime.Seconds `json:"restored,omitempty"` // when this database was restored from a backup
+	Seen        unixtime.Seconds `json:"seen,omitempty"`     // a time that is past, written at most daily
 }
 
 // Next is a certificate that waits for its time.
 type Next struct {
-	Certificate []byte `json:"certificate"` // DER
-	From        int64  `json:"from"`        // Unix seconds
+	Certificate []byte           `json:"certificate"` // DER
+	From        unixtime.Seconds `json:"from"`
 }
 
 // State is the hub's database.
@@ -150,10 +151,10 @@ func (s *State) SetTrust(doc []byte) error {
 func (s *State) Seen(now time.Time) error {
 	return s.db.Update(func(tx *store.Tx) error {
 		me, found, err := selfTable.Get(tx, selfKey)
-		if err != nil || !found || now.Unix()-me.Seen < int64((24*time.Hour).Seconds()) {
+		if err != nil || !found || now.Sub(me.Seen.Time()) < 24*time.Hour {
 			return err
 		}
-		me.Seen = now.Unix()
+		me.Seen = unixtime.Of(now)
 		return selfTable.Put(tx, selfKey, me)
 	})
 }

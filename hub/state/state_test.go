@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 func TestExpiredTokensAreForgottenAndStayRefused(t *testing.T) {
@@ -21,7 +22,7 @@ func TestExpiredTokensAreForgottenAndStayRefused(t *testing.T) {
 		name  string
 		nonce string
 		key   []byte
-		now   int64
+		now   unixtime.Seconds
 		ok    bool
 	}{
 		{"first use", "n1", a, 100, true},
@@ -31,7 +32,7 @@ func TestExpiredTokensAreForgottenAndStayRefused(t *testing.T) {
 		{"after it has expired, another token", "n3", b, 999, true},
 	}
 	for _, s := range steps {
-		inv := identity.Invitation{Nonce: s.nonce, Uses: 1, Expires: time.Unix(s.now+100, 0)}
+		inv := identity.Invitation{Nonce: s.nonce, Uses: 1, Expires: (s.now + 100).Time()}
 		err := st.Redeem(inv, s.key, s.now)
 		if (err == nil) != s.ok {
 			t.Errorf("%s: %v", s.name, err)
@@ -55,10 +56,10 @@ func TestATokenOfBeforeARestoreHasNoUsesLeftAndStaysRevoked(t *testing.T) {
 	}
 	now := time.Now()
 	inv := identity.Invitation{Nonce: "n", Uses: 3, Admitted: now, Expires: now.Add(time.Hour)}
-	if err := st[0].Redeem(inv, []byte("key a"), now.Unix()); err != nil {
+	if err := st[0].Redeem(inv, []byte("key a"), unixtime.Of(now)); err != nil {
 		t.Fatal(err)
 	}
-	if err := st[1].Revoke(inv.Nonce, inv.Expires.Unix(), now.Unix()); err != nil {
+	if err := st[1].Revoke(inv.Nonce, unixtime.Of(inv.Expires), unixtime.Of(now)); err != nil {
 		t.Fatal(err)
 	}
 	if err := mergeRestored(st[0].db, st[1].db, now); err != nil {
@@ -68,16 +69,16 @@ func TestATokenOfBeforeARestoreHasNoUsesLeftAndStaysRevoked(t *testing.T) {
 		t.Errorf("after the restore it is %+v, %v", use, err)
 	}
 	other := identity.Invitation{Nonce: "m", Uses: 3, Admitted: now, Expires: now.Add(time.Hour)}
-	if err := st[1].Redeem(other, []byte("key a"), now.Unix()); err != nil {
+	if err := st[1].Redeem(other, []byte("key a"), unixtime.Of(now)); err != nil {
 		t.Fatal(err)
 	}
 	if err := mergeRestored(st[1].db, nil, now); err != nil {
 		t.Fatal(err)
 	}
-	if err := st[1].Redeem(other, []byte("key b"), now.Unix()); !errors.Is(err, identity.ErrToken) {
+	if err := st[1].Redeem(other, []byte("key b"), unixtime.Of(now)); !errors.Is(err, identity.ErrToken) {
 		t.Errorf("one that may have been used since the backup is redeemed: %v", err)
 	}
-	if err := st[1].Redeem(other, []byte("key a"), now.Unix()); err != nil {
+	if err := st[1].Redeem(other, []byte("key a"), unixtime.Of(now)); err != nil {
 		t.Errorf("the device that had it asks again: %v", err)
 	}
 }

@@ -4,12 +4,13 @@ import (
 	"ztm/store"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // Redeem remembers that a token was used for a key. The same key may use it again; where its uses
 // are over, or it was revoked, it is an error of identity.ErrToken for another. Tokens that have
 // expired are forgotten on the way.
-func (s *State) Redeem(inv identity.Invitation, key []byte, now int64) error {
+func (s *State) Redeem(inv identity.Invitation, key []byte, now unixtime.Seconds) error {
 	return s.db.Update(func(tx *store.Tx) error {
 		me, _, err := selfTable.Get(tx, selfKey)
 		if err != nil {
@@ -21,7 +22,7 @@ func (s *State) Redeem(inv identity.Invitation, key []byte, now int64) error {
 
 // Note is Redeem for a token that hubs have decided about together: it is for the day on which what
 // they share is older than this hub. Whether the hub itself is older does not matter.
-func (s *State) Note(inv identity.Invitation, key []byte, now int64) error {
+func (s *State) Note(inv identity.Invitation, key []byte, now unixtime.Seconds) error {
 	return s.db.Update(func(tx *store.Tx) error { return tokenTable.Redeem(tx, inv, identity.IDOf(key), 0, now) })
 }
 
@@ -36,7 +37,7 @@ func (s *State) Token(nonce string) (use tunnel.TokenUse, err error) {
 }
 
 // Revoke ends a token that expires at a time, in Unix seconds.
-func (s *State) Revoke(nonce string, expires, now int64) error {
+func (s *State) Revoke(nonce string, expires, now unixtime.Seconds) error {
 	return s.db.Update(func(tx *store.Tx) error {
 		if err := tokenTable.Forget(tx, now); err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // member is an endpoint of the mesh without an agent.
@@ -65,7 +66,7 @@ func (m *member) control(ctx context.Context, address string) (*tunnel.Session, 
 func (m *member) register(ctx context.Context, s *tunnel.Session, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	doc, err := identity.SignRecord(identity.Record{ID: m.id, Name: name, Version: "chaos", Time: time.Now().UnixMilli(), Certificate: m.cert.Certificate[0]}, m.key)
+	doc, err := identity.SignRecord(identity.Record{ID: m.id, Name: name, Version: "chaos", Time: unixtime.MillisOf(time.Now()), Certificate: m.cert.Certificate[0]}, m.key)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ import (
 	"ztm/tunnel/identity"
 	"ztm/tunnel/relaytest"
 	"ztm/tunnel/tuning"
+	"ztm/tunnel/unixtime"
 )
 
 // hubs are attacks of a hub that was taken over: it has its key and its certificate, and everything passes through it. The victim is an
@@ -209,7 +210,7 @@ func (h *falseHub) get(w http.ResponseWriter, id string) {
 		w.WriteHeader(http.StatusNotFound)
 		return
 	}
-	json.NewEncoder(w).Encode(tunnel.Entry{Record: doc, Online: true, Seen: time.Now().Unix()})
+	json.NewEncoder(w).Encode(tunnel.Entry{Record: doc, Online: true, Seen: unixtime.Of(time.Now())})
 }
 
 func (h *falseHub) listAll(w http.ResponseWriter) {
@@ -217,7 +218,7 @@ func (h *falseHub) listAll(w http.ResponseWriter) {
 	defer h.mu.Unlock()
 	var page tunnel.Page
 	for _, doc := range h.records {
-		page.Entries = append(page.Entries, tunnel.Entry{Record: doc, Online: true, Seen: time.Now().Unix()})
+		page.Entries = append(page.Entries, tunnel.Entry{Record: doc, Online: true, Seen: unixtime.Of(time.Now())})
 	}
 	json.NewEncoder(w).Encode(page)
 }
@@ -277,7 +278,7 @@ func forgedRecords(ctx context.Context, m *mesh) (t tally, err error) {
 	const name = "forged"
 	h, err := newFalseHub(ctx, m, func(h *falseHub) {
 		h.list = func(w http.ResponseWriter) {
-			record := identity.Record{ID: m.exit, Name: name, Version: "hostile", Time: time.Now().UnixMilli(), Certificate: h.cert.Certificate[0]}
+			record := identity.Record{ID: m.exit, Name: name, Version: "hostile", Time: unixtime.MillisOf(time.Now()), Certificate: h.cert.Certificate[0]}
 			own := sign(record, h.key)
 			record.ID, record.Certificate = m.honest.id, m.honest.cert.Certificate[0]
 			other := sign(record, h.key)

@@ -14,6 +14,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
+	"ztm/tunnel/unixtime"
 )
 
 // member is an endpoint of the mesh that does what it likes.
@@ -90,7 +91,7 @@ func (a *member) control(ctx context.Context) (err error) {
 // register puts a record that offers something.
 func (a *member) register(ctx context.Context, name string, offers ...string) error {
 	doc, err := identity.SignRecord(identity.Record{ID: a.id, Name: name, Offers: offers, Version: "hostile",
-		Time: time.Now().UnixMilli(), Certificate: a.cert.Certificate[0]}, a.key)
+		Time: unixtime.MillisOf(time.Now()), Certificate: a.cert.Certificate[0]}, a.key)
 	if err != nil {
 		return err
 	}
@@ -167,7 +168,7 @@ func claimNames(ctx context.Context, m *mesh) (t tally, err error) {
 		if a.register(ctx, "exit") == nil {
 			t.LetIn++
 		}
-		record := identity.Record{ID: m.exit, Name: "taken", Version: "hostile", Time: time.Now().UnixMilli(), Certificate: a.cert.Certificate[0]}
+		record := identity.Record{ID: m.exit, Name: "taken", Version: "hostile", Time: unixtime.MillisOf(time.Now()), Certificate: a.cert.Certificate[0]}
 		doc, err := identity.SignRecord(record, a.key)
 		if err == nil && a.session.Call(ctx, http.MethodPut, tunnel.PathEndpoints+"/"+string(m.exit), nil, doc, nil) == nil {
 			t.LetIn++

@@ -20,6 +20,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/pause"
+	"ztm/tunnel/unixtime"
 )
 
 // crowd is the simulated agents.
@@ -177,7 +178,7 @@ func (c *crowd) session(ctx context.Context, a *agent, hub string, ready func())
 	}
 	defer s.Close()
 	defer context.AfterFunc(ctx, func() { s.Close() })()
-	record := identity.Record{ID: a.id, Name: a.name, Offers: []string{"tunnel/tcp/ssh"}, Version: "simulated", Time: time.Now().UnixMilli(), Certificate: a.cert.Certificate[0]}
+	record := identity.Record{ID: a.id, Name: a.name, Offers: []string{"tunnel/tcp/ssh"}, Version: "simulated", Time: unixtime.MillisOf(time.Now()), Certificate: a.cert.Certificate[0]}
 	doc, err := identity.SignRecord(record, a.key)
 	if err != nil {
 		return false, err

@@ -21,6 +21,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"ztm/tunnel/unixtime"
 )
 
 // The kinds of failure a caller may want to tell apart.
@@ -43,11 +45,11 @@ const (
 
 // Header says what a backup is of.
 type Header struct {
-	Kind   string `json:"kind"` // "hub" or "agent"
-	Made   int64  `json:"made"` // Unix seconds
-	Size   int64  `json:"size"` // of what follows, in bytes
-	SHA256 string `json:"sha256"`
-	Seal   *Seal  `json:"seal,omitempty"` // nil: it is not sealed
+	Kind   string           `json:"kind"` // "hub" or "agent"
+	Made   unixtime.Seconds `json:"made"`
+	Size   int64            `json:"size"` // of what follows, in bytes
+	SHA256 string           `json:"sha256"`
+	Seal   *Seal            `json:"seal,omitempty"` // nil: it is not sealed
 }
 
 // Seal is how a key is made of a passphrase: PBKDF2 with HMAC-SHA-512.
@@ -59,7 +61,7 @@ type Seal struct {
 
 // Encode makes a backup of a database. An empty passphrase seals nothing.
 func Encode(kind string, database []byte, passphrase string, now time.Time) ([]byte, error) {
-	h := Header{Kind: kind, Made: now.Unix()}
+	h := Header{Kind: kind, Made: unixtime.Of(now)}
 	body := database
 	if passphrase != "" {
 		h.Seal = &Seal{Salt: make([]byte, saltBytes), Iterations: iterations}

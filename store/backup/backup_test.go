@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"ztm/tunnel/unixtime"
 )
 
 func TestABackupIsReadAsItWasWritten(t *testing.T) {
@@ -15,7 +17,7 @@ func TestABackupIsReadAsItWasWritten(t *testing.T) {
 			t.Fatal(err)
 		}
 		h, got, err := Decode(file, passphrase)
-		if err != nil || !bytes.Equal(got, database) || h.Kind != "agent" || h.Made != now.Unix() {
+		if err != nil || !bytes.Equal(got, database) || h.Kind != "agent" || h.Made != unixtime.Of(now) {
 			t.Errorf("passphrase %q: %+v, %d bytes, %v", passphrase, h, len(got), err)
 		}
 		if sealed := !bytes.Contains(file, []byte("secret key")); sealed != (passphrase != "") {

@@ -11,6 +11,7 @@ import (
 
 	"ztm/store"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // maxKeys is how many devices of one token get their certificate again without another use, beside
@@ -19,11 +20,11 @@ const maxKeys = 256
 
 // Use is what is known of a token. The zero value is a token that nobody used.
 type Use struct {
-	Key     identity.ID   `json:"key,omitempty"`  // the first device that redeemed it
-	More    []identity.ID `json:"more,omitempty"` // the last of the others, at most maxKeys
-	Used    int           `json:"used,omitempty"` // by how many
-	Revoked bool          `json:"revoked,omitempty"`
-	Expires int64         `json:"expires"` // Unix seconds after which the token is refused for its age
+	Key     identity.ID      `json:"key,omitempty"`  // the first device that redeemed it
+	More    []identity.ID    `json:"more,omitempty"` // the last of the others, at most maxKeys
+	Used    int              `json:"used,omitempty"` // by how many
+	Revoked bool             `json:"revoked,omitempty"`
+	Expires unixtime.Seconds `json:"expires"` // after which the token is refused for its age
 }
 
 // By reports whether a device has redeemed the token.
@@ -54,7 +55,7 @@ func (u Use) counted() Use {
 // have been lost on the way. Where the uses are over, the token was revoked, or it is not younger
 // than the backup from which the database was restored (Unix seconds; 0: it was not), it is an error
 // of [identity.ErrToken] for another one. Tokens that have expired are forgotten on the way.
-func (t Table) Redeem(tx *store.Tx, inv identity.Invitation, key identity.ID, restored, now int64) error {
+func (t Table) Redeem(tx *store.Tx, inv identity.Invitation, key identity.ID, restored, now unixtime.Seconds) error {
 	u, err := t.Get(tx, inv.Nonce)
 	switch {
 	case err != nil || u.By(key):
@@ -63,7 +64,7 @@ func (t Table) Redeem(tx *store.Tx, inv identity.Invitation, key identity.ID, re
 		return fmt.Errorf("%w: it was revoked", identity.ErrToken)
 	case u.Used >= inv.Uses:
 		return fmt.Errorf("%w: it was used already", identity.ErrToken)
-	case restored > 0 && inv.Admitted.Unix() <= restored: // since the backup it may have been used, or revoked
+	case restored > 0 && unixtime.Of(inv.Admitted) <= restored: // since the backup it may have been used, or revoked
 		return fmt.Errorf("%w: it is older than the backup from which its redeemer was restored, and may have been used: make a new one", identity.ErrToken)
 	}
 	if err := t.Forget(tx, now); err != nil {
@@ -75,12 +76,12 @@ func (t Table) Redeem(tx *store.Tx, inv identity.Invitation, key identity.ID, re
 		u.More = append(u.More, key)
 		u.More = u.More[max(0, len(u.More)-maxKeys):]
 	}
-	u.Expires = inv.Expires.Unix()
+	u.Expires = unixtime.Of(inv.Expires)
 	return t.rows.Put(tx, inv.Nonce, u)
 }
 
 // Revoke ends a token that expires at a time, in Unix seconds.
-func (t Table) Revoke(tx *store.Tx, nonce string, expires int64) error {
+func (t Table) Revoke(tx *store.Tx, nonce string, expires unixtime.Seconds) error {
 	u, err := t.Get(tx, nonce)
 	if err != nil {
 		return err
@@ -90,7 +91,7 @@ func (t Table) Revoke(tx *store.Tx, nonce string, expires int64) error {
 }
 
 // Forget forgets tokens that are refused for their age.
-func (t Table) Forget(tx *store.Tx, now int64) error {
+func (t Table) Forget(tx *store.Tx, now unixtime.Seconds) error {
 	var old []string
 	err := t.rows.ForEach(tx, "", func(nonce string, u Use) error {
 		if u.Expires < now {

@@ -8,6 +8,7 @@ import (
 
 	"ztm/store"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 func open(t *testing.T) *store.DB {
@@ -24,10 +25,10 @@ func TestADeviceOfBeforeThereWereCountsHasUsedItsToken(t *testing.T) {
 	db, table, now := open(t), NewTable("t"), time.Now()
 	inv := identity.Invitation{Nonce: "n", Uses: 1, Admitted: now, Expires: now.Add(time.Hour)}
 	err := db.Update(func(tx *store.Tx) error {
-		if err := table.rows.Put(tx, inv.Nonce, Use{Key: "first", Expires: inv.Expires.Unix()}); err != nil {
+		if err := table.rows.Put(tx, inv.Nonce, Use{Key: "first", Expires: unixtime.Of(inv.Expires)}); err != nil {
 			return err
 		}
-		return table.Redeem(tx, inv, "second", 0, now.Unix())
+		return table.Redeem(tx, inv, "second", 0, unixtime.Of(now))
 	})
 	if !errors.Is(err, identity.ErrToken) {
 		t.Errorf("another device: %v", err)
@@ -39,7 +40,7 @@ func TestDevicesOfATokenAreRememberedUpToALimit(t *testing.T) {
 	inv := identity.Invitation{Nonce: "n", Uses: 2 * maxKeys, Admitted: now, Expires: now.Add(time.Hour)}
 	err := db.Update(func(tx *store.Tx) error {
 		for i := range inv.Uses {
-			if err := table.Redeem(tx, inv, identity.ID(fmt.Sprint(i)), 0, now.Unix()); err != nil {
+			if err := table.Redeem(tx, inv, identity.ID(fmt.Sprint(i)), 0, unixtime.Of(now)); err != nil {
 				return err
 			}
 		}

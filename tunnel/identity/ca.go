@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"math/big"
 	"time"
+
+	"ztm/tunnel/unixtime"
 )
 
 // How long certificates are valid. Members renew from two thirds of theirs on.
@@ -212,8 +214,8 @@ const (
 
 func newSerial(admitted time.Time) (*big.Int, error) {
 	seconds := admitted.Unix()
-	if seconds <= 0 {
-		return nil, fmt.Errorf("admission time %s is before 1970", date(admitted))
+	if seconds <= 0 || unixtime.Of(admitted) > unixtime.MaxSeconds {
+		return nil, fmt.Errorf("admission time %s is not in the years 1970 to 9999", date(admitted))
 	}
 	var b [serialBytes]byte
 	binary.BigEndian.PutUint64(b[:], uint64(seconds))
@@ -228,7 +230,7 @@ func admittedOf(serial *big.Int) (time.Time, bool) {
 	}
 	var b [serialBytes]byte
 	seconds := binary.BigEndian.Uint64(serial.FillBytes(b[:])[:admittedBytes])
-	return time.Unix(int64(seconds), 0), seconds > 0
+	return time.Unix(int64(seconds), 0), 0 < seconds && seconds <= uint64(unixtime.MaxSeconds)
 }
 
 // parseCACertificate reads the certificate of a CA from PEM and returns it with the mesh it is for.

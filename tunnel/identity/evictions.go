@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"ztm/tunnel/unixtime"
 )
 
 // MaxReason is the longest reason of an eviction, in bytes.
@@ -27,20 +29,20 @@ type Eviction struct {
 }
 
 func (e eviction) public() Eviction {
-	out := Eviction{User: e.User, ID: e.ID, Admitted: time.Unix(e.Admitted, 0), Hub: e.Hub, Name: e.Name, Owner: e.Owner,
+	out := Eviction{User: e.User, ID: e.ID, Admitted: e.Admitted.Time(), Hub: e.Hub, Name: e.Name, Owner: e.Owner,
 		By: e.By, Reason: e.Reason}
 	if e.At > 0 {
-		out.At = time.Unix(e.At, 0)
+		out.At = e.At.Time()
 	}
 	return out
 }
 
 // unchecked is the form in a list; see check.
 func (e Eviction) unchecked() eviction {
-	out := eviction{User: e.User, ID: e.ID, Admitted: e.Admitted.Unix(),
+	out := eviction{User: e.User, ID: e.ID, Admitted: unixtime.Of(e.Admitted),
 		note: note{Hub: e.Hub, Name: e.Name, Owner: e.Owner, By: e.By, Reason: e.Reason}}
 	if !e.At.IsZero() {
-		out.At = e.At.Unix()
+		out.At = unixtime.Of(e.At)
 	}
 	return out
 }
@@ -91,7 +93,7 @@ func (e eviction) check() bool {
 	_, badID := ParseID(string(e.ID))
 	_, badBy := ParseID(string(e.By))
 	switch {
-	case e.Admitted <= 0 || e.At < 0 || (e.User == "") == (e.ID == ""):
+	case e.Admitted <= 0 || (e.User == "") == (e.ID == ""):
 		return false
 	case e.User != "" && (CheckName(e.User) != nil || e.Hub || e.Name != "" || e.Owner != ""):
 		return false

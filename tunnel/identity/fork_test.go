@@ -10,13 +10,15 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ztm/tunnel/unixtime"
 )
 
 // evictions makes a sorted list of evictions of few users and IDs, so that lists overlap.
 func someEvictions(r *rand.Rand, ids []ID) []eviction {
 	var all []eviction
 	for range r.IntN(6) {
-		e := eviction{Admitted: 1 + r.Int64N(4), note: note{At: r.Int64N(3), By: ids[r.IntN(len(ids))]}}
+		e := eviction{Admitted: unixtime.Seconds(1 + r.Int64N(4)), note: note{At: unixtime.Seconds(r.Int64N(3)), By: ids[r.IntN(len(ids))]}}
 		if r.IntN(2) == 0 {
 			e.User = fmt.Sprint("user", r.IntN(4))
 		} else {
@@ -174,7 +176,7 @@ func TestOneEndpointIsEvictedAndTheOthersOfItsUserAreNot(t *testing.T) {
 func TestNotesMakeRoomForEvictions(t *testing.T) {
 	m := newMesh(t)
 	by := newDevice(t).id
-	l := list{Mesh: m.ca.mesh, Version: 1, Issued: start.Unix(), CAs: []listCA{{Certificate: m.ca.cert.Raw}}}
+	l := list{Mesh: m.ca.mesh, Version: 1, Issued: unixtime.Of(start), CAs: []listCA{{Certificate: m.ca.cert.Raw}}}
 	for i := range maxEvictions - 1 {
 		l.Evictions = append(l.Evictions, eviction{User: fmt.Sprintf("user-%025d", i), Admitted: 1})
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"ztm/tunnel/identity/document"
+	"ztm/tunnel/unixtime"
 )
 
 // Limits of a hub record and of what an endpoint signs when it attaches.
@@ -26,14 +27,14 @@ const (
 // HubRecord is what a hub says of itself. It signs it, so that other hubs can pass it on and agents
 // can believe it. A record is no reason to trust a hub: that is its certificate, in the handshake.
 type HubRecord struct {
-	ID          ID       `json:"id"`
-	Names       []string `json:"names"`          // host:port under which agents and hubs reach it
-	Zone        string   `json:"zone,omitempty"` // where it runs; hubs of one zone may fail together
-	Version     string   `json:"version,omitempty"`
-	Weight      int      `json:"weight,omitempty"`   // its share of the agents, 1 to MaxHubWeight; 0 is 1
-	Draining    bool     `json:"draining,omitempty"` // it is about to end and takes nobody any longer
-	Time        int64    `json:"time"`               // Unix milliseconds; of two records the later one counts
-	Certificate []byte   `json:"certificate"`        // DER of the hub's certificate
+	ID          ID              `json:"id"`
+	Names       []string        `json:"names"`          // host:port under which agents and hubs reach it
+	Zone        string          `json:"zone,omitempty"` // where it runs; hubs of one zone may fail together
+	Version     string          `json:"version,omitempty"`
+	Weight      int             `json:"weight,omitempty"`   // its share of the agents, 1 to MaxHubWeight; 0 is 1
+	Draining    bool            `json:"draining,omitempty"` // it is about to end and takes nobody any longer
+	Time        unixtime.Millis `json:"time"`               // of two records the later one counts
+	Certificate []byte          `json:"certificate"`        // DER of the hub's certificate
 }
 
 // SignHubRecord returns the signed form of a hub's record, of at most [MaxHubRecord] bytes. The
@@ -98,9 +99,6 @@ func (r *HubRecord) check() error {
 	if r.Weight < 0 || r.Weight > MaxHubWeight {
 		return failf(ErrRecord, "hub record: weight %d is not from 0 to %d", r.Weight, MaxHubWeight)
 	}
-	if r.Time < 0 {
-		return failf(ErrRecord, "hub record: time is before 1970")
-	}
 	return nil
 }
 
@@ -115,10 +113,10 @@ func CheckZone(zone string) error {
 // Attach is what an endpoint says when it attaches to a hub. It signs it, so that a hub cannot
 // claim endpoints that never came to it, and so that two processes with one key are seen.
 type Attach struct {
-	ID       ID     `json:"id"`
-	Hub      ID     `json:"hub"`
-	Instance string `json:"instance"` // random, of the endpoint's process
-	Since    int64  `json:"since"`    // Unix milliseconds when that process started, by its clock
+	ID       ID              `json:"id"`
+	Hub      ID              `json:"hub"`
+	Instance string          `json:"instance"` // random, of the endpoint's process
+	Since    unixtime.Millis `json:"since"`    // when that process started, by its clock
 }
 
 // SignAttach returns the signed form, of at most [MaxAttach] bytes. Errors match [ErrRecord].
@@ -160,9 +158,6 @@ func (a *Attach) check() error {
 	}
 	if !Printable(a.Instance, 1, maxInstanceBytes) {
 		return failf(ErrRecord, "attach: instance is not 1 to %d bytes of printable text", maxInstanceBytes)
-	}
-	if a.Since < 0 {
-		return failf(ErrRecord, "attach: time is before 1970")
 	}
 	return nil
 }

@@ -9,13 +9,14 @@ import (
 	"slices"
 
 	"ztm/tunnel/identity/document"
+	"ztm/tunnel/unixtime"
 )
 
 // Limits of a trust list.
 const (
 	MaxTrust     = 4 << 20 // bytes of a document
 	maxCAs       = 64      // a mesh that rotates its CA every year needs 20
-	maxEvictions = 50_000
+	maxEvictions = 45_000
 	maxVersion   = 1<<53 - 1 // the largest integer that every JSON reader reads right
 )
 
@@ -27,19 +28,19 @@ const (
 
 // list is the payload of a trust list as it is signed by the newest CA.
 type list struct {
-	Mesh      ID         `json:"mesh"`
-	Version   uint64     `json:"version"`
-	Issued    int64      `json:"issued"` // Unix seconds
-	CAs       []listCA   `json:"cas"`    // newest first, at least one
-	Evictions []eviction `json:"evictions,omitempty"`
+	Mesh      ID               `json:"mesh"`
+	Version   uint64           `json:"version"`
+	Issued    unixtime.Seconds `json:"issued"`
+	CAs       []listCA         `json:"cas"` // newest first, at least one
+	Evictions []eviction       `json:"evictions,omitempty"`
 }
 
 // listCA is one CA of the mesh. An old CA stays in the list after it has retired: a device that was
 // away since then knows no other, and finds its way to the newest by the endorsements.
 type listCA struct {
-	Certificate []byte `json:"certificate"`           // DER
-	Retire      int64  `json:"retire,omitempty"`      // Unix seconds from which it is accepted no more; 0 for the newest
-	Endorsement []byte `json:"endorsement,omitempty"` // signature of the CA before it; none for the oldest
+	Certificate []byte           `json:"certificate"`           // DER
+	Retire      unixtime.Seconds `json:"retire,omitempty"`      // it is accepted no more from then on; 0 for the newest
+	Endorsement []byte           `json:"endorsement,omitempty"` // signature of the CA before it; none for the oldest
 }
 
 // eviction cuts off all certificates of a user, or of one endpoint or hub, that were admitted up to
@@ -49,20 +50,20 @@ type listCA struct {
 // ahead would bring everybody back whom it drops, and so would one that had not heard of the
 // eviction when it renewed. As many as there may be fit a document.
 type eviction struct {
-	User     string `json:"user,omitempty"`
-	ID       ID     `json:"id,omitempty"`
-	Admitted int64  `json:"admitted"` // Unix seconds
+	User     string           `json:"user,omitempty"`
+	ID       ID               `json:"id,omitempty"`
+	Admitted unixtime.Seconds `json:"admitted"`
 	note
 }
 
 // note is what people should know of an eviction. Nothing is decided by it.
 type note struct {
-	Hub    bool   `json:"hub,omitempty"`    // ID is that of a hub
-	Name   string `json:"name,omitempty"`   // of the endpoint, when it was evicted
-	Owner  string `json:"owner,omitempty"`  // the user of the endpoint
-	At     int64  `json:"at,omitempty"`     // Unix seconds; when it was evicted
-	By     ID     `json:"by,omitempty"`     // the endpoint that evicted it
-	Reason string `json:"reason,omitempty"` // in the words of a person
+	Hub    bool             `json:"hub,omitempty"`    // ID is that of a hub
+	Name   string           `json:"name,omitempty"`   // of the endpoint, when it was evicted
+	Owner  string           `json:"owner,omitempty"`  // the user of the endpoint
+	At     unixtime.Seconds `json:"at,omitempty"`     // when it was evicted
+	By     ID               `json:"by,omitempty"`     // the endpoint that evicted it
+	Reason string           `json:"reason,omitempty"` // in the words of a person
 }
 
 // endorsement is what the CA before signs to put the next in its place.
@@ -102,8 +103,6 @@ func (l *list) checkCAs() ([]*x509.Certificate, error) {
 	switch {
 	case l.Version == 0 || l.Version > maxVersion:
 		return nil, failf(ErrTrust, "trust list: version %d is out of range", l.Version)
-	case l.Issued < 0:
-		return nil, failf(ErrTrust, "trust list: issued before 1970")
 	case len(l.CAs) == 0 || len(l.CAs) > maxCAs:
 		return nil, failf(ErrTrust, "trust list: has %d CAs, want 1 to %d", len(l.CAs), maxCAs)
 	}
@@ -114,7 +113,7 @@ func (l *list) checkCAs() ([]*x509.Certificate, error) {
 			return nil, failf(ErrTrust, "trust list: %v", err)
 		}
 		oldest := i == len(l.CAs)-1
-		if mesh != l.Mesh || ca.Retire < 0 || (ca.Retire == 0) != (i == 0) || (len(ca.Endorsement) == 0) != oldest {
+		if mesh != l.Mesh || (ca.Retire == 0) != (i == 0) || (len(ca.Endorsement) == 0) != oldest {
 			return nil, failf(ErrTrust, "trust list: CA %d is malformed or out of order", i)
 		}
 		if slices.ContainsFunc(cas[:i], func(c *x509.Certificate) bool { return sameKey(c, cert) }) {

@@ -91,9 +91,9 @@ func (ca *CA) CheckProof(p Proof, key ed25519.PublicKey, name string, self ID, n
 	}
 	invitation := Invitation{
 		User:     s.User,
-		Admitted: time.Unix(s.Admitted, 0),
+		Admitted: s.Admitted.Time(),
 		Nonce:    hex.EncodeToString(s.Nonce),
-		Expires:  time.Unix(s.Expires, 0),
+		Expires:  s.Expires.Time(),
 		Redeemer: s.Redeemer,
 		Uses:     max(s.Uses, 1), Ephemeral: s.Ephemeral, Approve: s.Approve, By: s.By,
 	}

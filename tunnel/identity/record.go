@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"ztm/tunnel/identity/document"
+	"ztm/tunnel/unixtime"
 )
 
 // Limits of an endpoint record.
@@ -26,15 +27,15 @@ const recordContext = "ztm endpoint record v1"
 // Record is what an endpoint says of itself in the directory. The endpoint signs it, so that a hub
 // can withhold it but not forge it.
 type Record struct {
-	ID          ID       `json:"id"`
-	Name        string   `json:"name"`
-	Labels      []string `json:"labels,omitempty"`
-	Offers      []string `json:"offers,omitempty"` // for example "tunnel/tcp/web"
-	Version     string   `json:"version,omitempty"`
-	Signer      bool     `json:"signer,omitempty"`    // holds the mesh's CA key
-	Ephemeral   bool     `json:"ephemeral,omitempty"` // a hub forgets it some time after it has disconnected
-	Time        int64    `json:"time"`                // Unix milliseconds; of two records the later one counts
-	Certificate []byte   `json:"certificate"`         // DER of the endpoint's certificate
+	ID          ID              `json:"id"`
+	Name        string          `json:"name"`
+	Labels      []string        `json:"labels,omitempty"`
+	Offers      []string        `json:"offers,omitempty"` // for example "tunnel/tcp/web"
+	Version     string          `json:"version,omitempty"`
+	Signer      bool            `json:"signer,omitempty"`    // holds the mesh's CA key
+	Ephemeral   bool            `json:"ephemeral,omitempty"` // a hub forgets it some time after it has disconnected
+	Time        unixtime.Millis `json:"time"`                // of two records the later one counts
+	Certificate []byte          `json:"certificate"`         // DER of the endpoint's certificate
 }
 
 // SignRecord returns the signed form of a record, of at most [MaxRecord] bytes. The record's ID
@@ -110,9 +111,6 @@ func (r *Record) check() error {
 	}
 	if _, err := ParseID(string(r.ID)); err != nil {
 		return failf(ErrRecord, "endpoint record: %v", err)
-	}
-	if r.Time < 0 {
-		return failf(ErrRecord, "endpoint record: time is before 1970")
 	}
 	if len(r.Labels) > maxLabels {
 		return failf(ErrRecord, "endpoint record: has %d labels, at most %d are possible", len(r.Labels), maxLabels)

@@ -7,13 +7,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ztm/tunnel/identity/document"
+	"ztm/tunnel/unixtime"
 )
 
 // recordOf returns a record that a device could sign.
 func recordOf(d device) Record {
 	return Record{
 		ID: d.id, Name: "laptop", Labels: []string{"home", "größer <1>"}, Offers: []string{"tunnel/tcp/web"},
-		Version: "v1.0", Signer: true, Time: start.UnixMilli(), Certificate: d.der,
+		Version: "v1.0", Signer: true, Time: unixtime.MillisOf(start), Certificate: d.der,
 	}
 }
 
@@ -108,7 +109,6 @@ func TestRecordBeyondItsLimitsIsNeitherSignedNorAccepted(t *testing.T) {
 		"no name":               {func(r *Record) { r.Name = "" }, "name is empty"},
 		"a name with a slash":   {func(r *Record) { r.Name = "a/b" }, "name"},
 		"no ID":                 {func(r *Record) { r.ID = "" }, "not an ID"},
-		"a time before time":    {func(r *Record) { r.Time = -1 }, "1970"},
 		"too many labels":       {func(r *Record) { r.Labels = many(33, "x") }, "33 labels"},
 		"a long label":          {func(r *Record) { r.Labels = []string{strings.Repeat("x", 64)} }, "label"},
 		"an empty label":        {func(r *Record) { r.Labels = []string{""} }, "label"},
@@ -132,6 +132,10 @@ func TestRecordBeyondItsLimitsIsNeitherSignedNorAccepted(t *testing.T) {
 	_, err := SignRecord(recordOf(bob), newDevice(t).key)
 	wantError(t, err, ErrRecord, "not that of the key")
 	bad := recordOf(bob)
+	bad.Time = -1
+	_, err = SignRecord(bad, bob.key) // a document cannot say it
+	wantError(t, err, ErrRecord, "1970")
+	bad = recordOf(bob)
 	bad.Labels = []string{"\xff"}
 	_, err = SignRecord(bad, bob.key)
 	wantError(t, err, ErrRecord, "label")

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ztm/tunnel/identity/document"
+	"ztm/tunnel/unixtime"
 )
 
 // A join token is a statement and a secret that only a holder of the CA's key can derive from the
@@ -34,12 +35,12 @@ const (
 
 // statement says what a token is good for. It has one form only, see [document.Canonical].
 type statement struct {
-	Mesh     ID     `json:"mesh"`
-	User     string `json:"user"`
-	Admitted int64  `json:"admitted"` // Unix seconds
-	Expires  int64  `json:"expires"`  // Unix seconds
-	Nonce    []byte `json:"nonce"`
-	Redeemer ID     `json:"redeemer"` // the one endpoint or hub that redeems it, and so can tell a second use
+	Mesh     ID               `json:"mesh"`
+	User     string           `json:"user"`
+	Admitted unixtime.Seconds `json:"admitted"`
+	Expires  unixtime.Seconds `json:"expires"`
+	Nonce    []byte           `json:"nonce"`
+	Redeemer ID               `json:"redeemer"` // the one endpoint or hub that redeems it, and so can tell a second use
 
 	Uses      int  `json:"uses,omitempty"`      // how many keys may redeem it; 0 is 1
 	Ephemeral bool `json:"ephemeral,omitempty"` // its endpoints go when they disconnect
@@ -104,7 +105,7 @@ func (ca *CA) IssueToken(i Invitation) (Token, error) {
 	nonce := make([]byte, nonceBytes)
 	rand.Read(nonce) // does not fail
 	s := statement{
-		Mesh: ca.mesh, User: i.User, Admitted: i.Admitted.Unix(), Expires: i.Expires.Unix(), Nonce: nonce, Redeemer: i.Redeemer,
+		Mesh: ca.mesh, User: i.User, Admitted: unixtime.Of(i.Admitted), Expires: unixtime.Of(i.Expires), Nonce: nonce, Redeemer: i.Redeemer,
 		Ephemeral: i.Ephemeral, Approve: i.Approve, By: i.By,
 	}
 	if i.Uses > 1 {
@@ -112,7 +113,7 @@ func (ca *CA) IssueToken(i Invitation) (Token, error) {
 	}
 	raw, err := json.Marshal(s)
 	if err != nil {
-		return Token{}, fmt.Errorf("making a join token: %v", err)
+		return Token{}, failf(ErrToken, "join token: %v", err)
 	}
 	if _, err := parseStatement(raw); err != nil {
 		return Token{}, err
@@ -145,7 +146,7 @@ func (t Token) User() string { return t.get().User }
 func (t Token) Mesh() ID { return t.get().Mesh }
 
 // Expires returns until when the token can be redeemed.
-func (t Token) Expires() time.Time { return time.Unix(t.get().Expires, 0) }
+func (t Token) Expires() time.Time { return t.get().Expires.Time() }
 
 // Redeemer returns the endpoint or hub that redeems the token.
 func (t Token) Redeemer() ID { return t.get().Redeemer }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ztm/tunnel/identity/document"
+	"ztm/tunnel/unixtime"
 )
 
 // Trust is what a device trusts in a mesh: the mesh's CAs, and who was evicted. It begins with one
@@ -21,12 +22,12 @@ import (
 // goroutine.
 type Trust struct {
 	list    list
-	doc     []byte              // nil at version 0
-	cas     []*x509.Certificate // those of the list, newest first
-	ids     []ID                // theirs, see [CA.ID]
-	evicted map[string]int64    // by user, see eviction
-	devices map[ID]int64        // evicted endpoints and hubs, the same way
-	sum     string              // of doc, see [SumOf]
+	doc     []byte                      // nil at version 0
+	cas     []*x509.Certificate         // those of the list, newest first
+	ids     []ID                        // theirs, see [CA.ID]
+	evicted map[string]unixtime.Seconds // by user, see eviction
+	devices map[ID]unixtime.Seconds     // evicted endpoints and hubs, the same way
+	sum     string                      // of doc, see [SumOf]
 }
 
 // NewTrust returns the trust that begins with a CA's certificate: version 0, nobody evicted.
@@ -103,7 +104,7 @@ func (t *Trust) Issued() time.Time {
 	if t.list.Version == 0 {
 		return time.Time{}
 	}
-	return time.Unix(t.list.Issued, 0)
+	return t.list.Issued.Time()
 }
 
 // CAs returns the certificates of the mesh's CAs, newest first, retired ones included. The caller
@@ -118,7 +119,7 @@ func (t *Trust) Newest() ID { return t.ids[0] }
 // replaced the CA; the zero time for the newest CA, and for one that is not known.
 func (t *Trust) Retires(issuer ID) time.Time {
 	if i := slices.Index(t.ids, issuer); i > 0 {
-		return time.Unix(t.list.CAs[i].Retire, 0)
+		return t.list.CAs[i].Retire.Time()
 	}
 	return time.Time{}
 }
@@ -127,7 +128,7 @@ func (t *Trust) Retires(issuer ID) time.Time {
 // none does.
 func (t *Trust) NextRetirement(now time.Time) (next time.Time) {
 	for _, ca := range t.list.CAs[1:] {
-		if at := time.Unix(ca.Retire, 0); at.After(now) && (next.IsZero() || at.Before(next)) {
+		if at := ca.Retire.Time(); at.After(now) && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
 	}
@@ -201,7 +202,7 @@ func (t *Trust) open(doc []byte) (*Trust, error) {
 	for _, ca := range next.cas {
 		next.ids = append(next.ids, IDOf(publicKey(ca)))
 	}
-	next.evicted, next.devices = map[string]int64{}, map[ID]int64{}
+	next.evicted, next.devices = map[string]unixtime.Seconds{}, map[ID]unixtime.Seconds{}
 	for _, e := range next.list.Evictions {
 		if e.User != "" {
 			next.evicted[e.User] = e.Admitted
@@ -274,7 +275,7 @@ func (t *Trust) EvictAll(ca *CA, now time.Time, evictions ...Eviction) (*Trust, 
 	for _, e := range evictions {
 		p := e.unchecked()
 		// One later than the last eviction, if this clock is behind: see Admission.
-		p.Admitted = max(p.Admitted, now.Unix(), 1, t.reach(p)+1)
+		p.Admitted = max(p.Admitted, unixtime.Of(now), 1, t.reach(p)+1)
 		if !p.check() {
 			return nil, failf(ErrTrust, "an eviction of user %.80q or endpoint %.80q is malformed", e.User, e.ID)
 		}
@@ -284,7 +285,7 @@ func (t *Trust) EvictAll(ca *CA, now time.Time, evictions ...Eviction) (*Trust, 
 }
 
 // reach is up to when a user or an ID is evicted; 0 if it is not.
-func (t *Trust) reach(e eviction) int64 {
+func (t *Trust) reach(e eviction) unixtime.Seconds {
 	if e.User != "" {
 		return t.evicted[e.User]
 	}
@@ -349,7 +350,7 @@ func (t *Trust) Rotate(ca *CA, next *CA, retire time.Time, now time.Time) (*Trus
 		return nil, failf(ErrWrongMesh, "the next CA is of another mesh: %s, not %s", next.mesh, t.list.Mesh)
 	}
 	l := t.list.clone()
-	l.CAs[0].Retire = max(retire.Unix(), 1)
+	l.CAs[0].Retire = max(unixtime.Of(retire), 1)
 	for i := range l.CAs[1:] {
 		l.CAs[i+1].Retire = min(l.CAs[i+1].Retire, l.CAs[0].Retire)
 	}
@@ -373,7 +374,7 @@ func (t *Trust) issue(l list, holder, signer *CA, now time.Time) (*Trust, error)
 		return nil, fmt.Errorf("the mesh's CA: %w", err)
 	}
 	l.Version++ // it is that of t, or a later one that it unites
-	l.Issued = max(now.Unix(), t.list.Issued)
+	l.Issued = max(unixtime.Of(now), t.list.Issued)
 	doc, err := document.Sign(listContext, l, signer.private())
 	if err == nil && len(doc) > MaxTrust {
 		doc, err = document.Sign(listContext, l.withoutNotes(), signer.private())
@@ -393,14 +394,14 @@ func (t *Trust) Evicted(s Subject) bool {
 // VoidsID reports whether an endpoint or a hub was evicted after an admission.
 func (t *Trust) VoidsID(id ID, admitted time.Time) bool {
 	upTo, ok := t.devices[id]
-	return ok && admitted.Unix() <= upTo
+	return ok && unixtime.Of(admitted) <= upTo
 }
 
 // Voids reports whether a user was evicted after an admission: what was granted to the one who was
 // admitted then is not for the next of that name.
 func (t *Trust) Voids(user string, admitted time.Time) bool {
 	upTo, ok := t.evicted[user]
-	return ok && admitted.Unix() <= upTo
+	return ok && unixtime.Of(admitted) <= upTo
 }
 
 // Evictions returns all evictions: users by name, then endpoints and hubs.
@@ -419,11 +420,11 @@ func (t *Trust) Holds(other *Trust) bool { return contains(t.list.Evictions, oth
 // user who was evicted the first second after that, if now is not later. The same holds for the devices
 // that are invited, where they are known.
 func (t *Trust) Admission(user string, now time.Time, devices ...ID) time.Time {
-	seconds := max(now.Unix(), 1, t.evicted[user]+1)
+	seconds := max(unixtime.Of(now), 1, t.evicted[user]+1)
 	for _, id := range devices {
 		seconds = max(seconds, t.devices[id]+1)
 	}
-	return time.Unix(seconds, 0)
+	return seconds.Time()
 }
 
 // checkCA checks that an issuer is accepted now.
@@ -432,9 +433,9 @@ func (t *Trust) checkCA(issuer ID, now time.Time) error {
 	if i < 0 {
 		return failf(ErrUntrusted, "certificate is not signed by the CA of mesh %s", t.list.Mesh)
 	}
-	if retire := t.list.CAs[i].Retire; retire != 0 && now.Unix() >= retire {
+	if retire := t.list.CAs[i].Retire; retire != 0 && unixtime.Of(now) >= retire {
 		return failf(ErrExpired, "certificate is of a CA that the mesh replaced; it was accepted until %s",
-			date(time.Unix(retire, 0)))
+			date(retire.Time()))
 	}
 	if err := checkDates(t.cas[i].NotBefore, t.cas[i].NotAfter, now); err != nil {
 		return fmt.Errorf("the mesh's CA: %w", err)

@@ -12,6 +12,7 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // right is one thing that the policy gives a user.
@@ -83,7 +84,7 @@ func (p commands) mayAt(ctx context.Context, name string, user bool) error {
 func rightsOf(s *policy.Source, user string) (out []right, known bool) {
 	end, known := s.Users[user]
 	out = []right{}
-	ends := map[string]int64{user: 0, policy.Anybody: 0}
+	ends := map[string]unixtime.Seconds{user: 0, policy.Anybody: 0}
 	for name, g := range s.Groups {
 		if i := slices.IndexFunc(g.Members, func(m policy.Member) bool { return m.User == user }); i >= 0 {
 			ends[policy.GroupPrefix+name], known = g.Members[i].Until, true
@@ -106,9 +107,9 @@ func rightsOf(s *policy.Source, user string) (out []right, known bool) {
 }
 
 // first is the earliest of some ends, of which 0 is none.
-func first(ends ...int64) (t time.Time) {
+func first(ends ...unixtime.Seconds) (t time.Time) {
 	for _, e := range ends {
-		if at := time.Unix(e, 0).UTC(); e != 0 && (t.IsZero() || at.Before(t)) {
+		if at := e.Time().UTC(); e != 0 && (t.IsZero() || at.Before(t)) {
 			t = at
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // commands holds the Actions of the commands.
@@ -133,16 +134,16 @@ func (p commands) describe(ctx context.Context, name string) error {
 	}
 	t := &apps.Table{Header: []string{"USER", "SINCE", "UNTIL"}}
 	for _, m := range all[i].Members {
-		t.Add(m.User, moment(time.Unix(m.Added, 0)), end(m.Until))
+		t.Add(m.User, moment(m.Added.Time()), end(m.Until))
 	}
 	return p.Print(all[i], t)
 }
 
-func end(seconds int64) string {
+func end(seconds unixtime.Seconds) string {
 	if seconds == 0 {
 		return "-"
 	}
-	return moment(time.Unix(seconds, 0))
+	return moment(seconds.Time())
 }
 
 func moment(t time.Time) string {

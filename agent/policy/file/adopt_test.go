@@ -12,6 +12,7 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 func idOf(n int) identity.ID {
@@ -20,8 +21,8 @@ func idOf(n int) identity.ID {
 
 // before is a policy of groups and labels, and endpoints with rules at random.
 func before(r *rand.Rand) (*policy.Source, []Owned) {
-	s := &policy.Source{Users: map[string]policy.User{"carol": {Until: 1 + r.Int64N(100)}}, Endpoints: map[string]policy.Endpoint{}, Grants: []policy.Grant{},
-		Groups: map[string]policy.Group{"ops": {Members: []policy.Member{{User: "ann", Added: 1, Until: int64(r.IntN(2)) * (1 + r.Int64N(100))}}}}}
+	s := &policy.Source{Users: map[string]policy.User{"carol": {Until: unixtime.Seconds(1 + r.Int64N(100))}}, Endpoints: map[string]policy.Endpoint{}, Grants: []policy.Grant{},
+		Groups: map[string]policy.Group{"ops": {Members: []policy.Member{{User: "ann", Added: 1, Until: unixtime.Seconds(r.IntN(2) * (1 + r.IntN(100)))}}}}}
 	terms := []string{"ann", "bob", "carol", "group:ops", "group:unknown", "label:till", "label:till+x", "*", "@policy"}
 	var all []Owned
 	for i := range 4 {
@@ -44,8 +45,8 @@ var questions = map[string][2]string{"tunnel/tcp/db": {"tunnel", "tcp/db"}, "tun
 	"terminal": {"terminal", "shell"}, "proxy": {"proxy", "a:1"}, "file/read": {"file", "read"}}
 
 // reached lists what anybody reaches at an endpoint by its rules and a policy.
-func reached(s *policy.Source, e Owned, rules map[string][]string, now int64) (out []string) {
-	r := decide.Compile(s.Slice(&policy.Signed{}, e.ID, slices.Concat(slices.Collect(maps.Values(rules))...)), func(string, int64) bool { return false })
+func reached(s *policy.Source, e Owned, rules map[string][]string, now unixtime.Seconds) (out []string) {
+	r := decide.Compile(s.Slice(&policy.Signed{}, e.ID, slices.Concat(slices.Collect(maps.Values(rules))...)), func(string, unixtime.Seconds) bool { return false })
 	for to, q := range questions {
 		for _, user := range []string{"ann", "bob", "carol", "dora"} {
 			for from := range 5 {
@@ -73,7 +74,7 @@ func TestWithAnAdoptedPolicyEverybodyReachesWhatTheyDidByRulesAlone(t *testing.T
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
-		now := 1 + r.Int64N(110)
+		now := unixtime.Seconds(1 + r.Int64N(110))
 		for i, e := range all {
 			want := reached(s, e, e.Rules, now)
 			same := func(what string, p *policy.Source, rules map[string][]string) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // Right is that a user may reach something at an endpoint. [policy.Anybody] stands for all.
@@ -48,11 +49,11 @@ const maxRights = 1_000_000
 // held is by which grant a right is held, and until when; 0 is for good.
 type held struct {
 	grant string
-	until int64
+	until unixtime.Seconds
 }
 
 // lasting is the order of ends: no end is the latest.
-func lasting(until int64) int64 {
+func lasting(until unixtime.Seconds) unixtime.Seconds {
 	if until == 0 {
 		return 1<<63 - 1
 	}
@@ -60,7 +61,7 @@ func lasting(until int64) int64 {
 }
 
 // Diff compares what two policies give at a time, in Unix seconds. What is over is given to nobody.
-func Diff(old, next *policy.Source, now int64) (Difference, error) {
+func Diff(old, next *policy.Source, now unixtime.Seconds) (Difference, error) {
 	d := Difference{Gains: []Change{}, Losses: []Change{}}
 	apart := usersApart(old, next)
 	before, err := expand(old, apart, now)
@@ -153,7 +154,7 @@ func longest(all map[Right]held, r Right, apart map[string]bool) (best held, fou
 }
 
 // expand lists all rights that a policy gives.
-func expand(s *policy.Source, apart map[string]bool, now int64) (map[Right]held, error) {
+func expand(s *policy.Source, apart map[string]bool, now unixtime.Seconds) (map[Right]held, error) {
 	out := map[Right]held{}
 	for i := range s.Grants {
 		g := &s.Grants[i]
@@ -179,10 +180,10 @@ func expand(s *policy.Source, apart map[string]bool, now int64) (map[Right]held,
 }
 
 // whoOf lists the users of a grant and until when each has it.
-func whoOf(s *policy.Source, g *policy.Grant, apart map[string]bool, now int64) map[string]int64 {
-	out := map[string]int64{}
-	add := func(user string, ends ...int64) {
-		until := int64(0)
+func whoOf(s *policy.Source, g *policy.Grant, apart map[string]bool, now unixtime.Seconds) map[string]unixtime.Seconds {
+	out := map[string]unixtime.Seconds{}
+	add := func(user string, ends ...unixtime.Seconds) {
+		until := unixtime.Seconds(0)
 		for _, e := range append(ends, g.Until, s.Users[user].Until) {
 			if lasting(e) < lasting(until) {
 				until = e
@@ -232,11 +233,11 @@ func hasAll(have, want []string) bool {
 	return !slices.ContainsFunc(want, func(l string) bool { return !slices.Contains(have, l) })
 }
 
-func end(until int64) string {
+func end(until unixtime.Seconds) string {
 	if until == 0 {
 		return "for good"
 	}
-	return time.Unix(until, 0).UTC().Format(time.RFC3339)
+	return until.Time().UTC().Format(time.RFC3339)
 }
 
 func users(all []Change) map[string]bool {

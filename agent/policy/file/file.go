@@ -17,6 +17,7 @@ import (
 	decide "ztm/agent/policy"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // MaxFile is the largest file, in bytes.
@@ -37,10 +38,10 @@ type Test struct {
 	Line int
 	Can  bool
 	User string
-	To   string // an app and what of it, as a grant has it
-	At   string // an endpoint, or [policy.Anybody]: each
-	From string // the endpoint that asks; "": one that the policy does not know
-	When int64  // Unix seconds; 0: now
+	To   string           // an app and what of it, as a grant has it
+	At   string           // an endpoint, or [policy.Anybody]: each
+	From string           // the endpoint that asks; "": one that the policy does not know
+	When unixtime.Seconds // Unix seconds; 0: now
 }
 
 // Read reads a file.
@@ -216,7 +217,7 @@ func (f *File) CheckBase(version uint64) error {
 // Source returns the policy that the file says, at a time in Unix seconds. Who was in a group or a
 // grant before, in old, was added when they were then. Where old is nil, nothing is said of names that
 // the file adds to it, see [policy.Source.CheckAdded].
-func (f *File) Source(old *policy.Source, now int64) (*policy.Source, error) {
+func (f *File) Source(old *policy.Source, now unixtime.Seconds) (*policy.Source, error) {
 	known := old != nil
 	if !known {
 		old = &policy.Source{}
@@ -253,7 +254,7 @@ func (f *File) Source(old *policy.Source, now int64) (*policy.Source, error) {
 }
 
 // addedTo is when a user was added to a group: now, if they were not there.
-func addedTo(g policy.Group, user string, now int64) int64 {
+func addedTo(g policy.Group, user string, now unixtime.Seconds) unixtime.Seconds {
 	for _, m := range g.Members {
 		if m.User == user {
 			return m.Added

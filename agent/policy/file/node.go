@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"ztm/tunnel/unixtime"
 )
 
 // node is a value of a file, and where it stands.
@@ -130,7 +132,7 @@ func (r *reader) bool(n *node) bool {
 }
 
 // time reads a time with its zone, as Unix seconds.
-func (r *reader) time(n *node) int64 {
+func (r *reader) time(n *node) unixtime.Seconds {
 	s := r.string(n)
 	if r.err != nil {
 		return 0
@@ -138,20 +140,20 @@ func (r *reader) time(n *node) int64 {
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
 		r.fail(n, "%q is not a time with its zone, such as \"2026-12-04T18:00:00+01:00\"", s)
-	} else if t.Unix() <= 0 {
+	} else if unixtime.Of(t) <= 0 {
 		r.fail(n, "%q is long ago", s)
 	}
-	return t.Unix()
+	return unixtime.Of(t)
 }
 
-// span reads a span of time, as seconds.
+// span reads a span of time, as milliseconds.
 func (r *reader) span(n *node) int64 {
 	s := r.string(n)
 	d, err := time.ParseDuration(s)
 	if r.err == nil && (err != nil || d < time.Second) {
 		r.fail(n, "%q is not a span of time such as 1h", s)
 	}
-	return int64(d / time.Second)
+	return d.Milliseconds()
 }
 
 // number reads a number.

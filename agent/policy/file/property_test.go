@@ -12,13 +12,14 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // someSource makes a policy at random, without patterns.
 func someSource(r *rand.Rand) *policy.Source {
 	s := &policy.Source{Mode: policy.Enforce, Users: map[string]policy.User{}, Groups: map[string]policy.Group{}, Endpoints: map[string]policy.Endpoint{}, Grants: []policy.Grant{}}
 	pick := func(all ...string) string { return all[r.IntN(len(all))] }
-	end := func() int64 { return int64(r.IntN(2) * (1 + r.IntN(100))) }
+	end := func() unixtime.Seconds { return unixtime.Seconds(r.IntN(2) * (1 + r.IntN(100))) }
 	for _, u := range []string{"ann", "bob", "carol"} {
 		s.Users[u] = policy.User{Until: end()}
 	}
@@ -47,7 +48,7 @@ func has(all []Change, user, to, at string) bool {
 func TestADifferenceIsWhatEndpointsDecideOtherwise(t *testing.T) {
 	for seed := range uint64(2000) {
 		r := rand.New(rand.NewPCG(seed, 2))
-		old, next, now := someSource(r), someSource(r), int64(r.IntN(110)+1)
+		old, next, now := someSource(r), someSource(r), unixtime.Seconds(r.IntN(110)+1)
 		next.Endpoints = old.Endpoints
 		for _, s := range []*policy.Source{old, next} {
 			if err := s.Check(); err != nil {
@@ -84,8 +85,8 @@ func TestAPolicyIsTheSameAfterItWasAFile(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 6))
 		s := someSource(r)
 		s.Mode, s.Direct = []string{policy.Enforce, policy.Observe}[r.IntN(2)], []string{"", policy.DirectLAN, policy.DirectOff}[r.IntN(3)]
-		s.Groups["empty"] = policy.Group{Members: []policy.Member{}, Notify: r.IntN(2) == 0, Visible: []string{"", "root"}[r.IntN(2)], Max: int64(r.IntN(3) * 90)}
-		s.Users["no"], s.Users["17"], s.Users["a.b"] = policy.User{}, policy.User{}, policy.User{Until: 1 + r.Int64N(1<<35)}
+		s.Groups["empty"] = policy.Group{Members: []policy.Member{}, Notify: r.IntN(2) == 0, Visible: []string{"", "root"}[r.IntN(2)], Max: int64(r.IntN(3) * 90_000)}
+		s.Users["no"], s.Users["17"], s.Users["a.b"] = policy.User{}, policy.User{}, policy.User{Until: unixtime.Seconds(1 + r.Int64N(1<<35))}
 		for i := range s.Grants {
 			s.Grants[i].From = [][]string{{"*"}, {"ep0", "label:x+y"}}[r.IntN(2)]
 		}

@@ -14,6 +14,7 @@ import (
 
 	"ztm/apps"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 var update = flag.Bool("update", false, "write what the policy of the next release comes to")
@@ -26,8 +27,8 @@ var targets = []string{"tunnel/tcp/ssh", "tunnel/tcp/db", "tunnel/udp/dns", "tun
 // moment at which it is given. The moments are the seconds about each end.
 func decisions(t *testing.T, s *policy.Source) []byte {
 	t.Helper()
-	users, ends := []string{"somebody-else"}, []int64{now}
-	add := func(user string, until int64) {
+	users, ends := []string{"somebody-else"}, []unixtime.Seconds{now}
+	add := func(user string, until unixtime.Seconds) {
 		if apps.IsUser(user) {
 			users = append(users, user)
 		}

@@ -9,11 +9,12 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // Run runs the tests of a file, at a time in Unix seconds, on the policy that it says. It returns what
 // does not hold, with its line. Each is decided by what an endpoint decides by.
-func (f *File) Run(s *policy.Source, now int64) (wrong []string) {
+func (f *File) Run(s *policy.Source, now unixtime.Seconds) (wrong []string) {
 	at, cuts := map[string]*decide.Rights{}, s.Cutter()
 	rightsAt := func(ep string) *decide.Rights {
 		if at[ep] == nil {
@@ -38,10 +39,10 @@ func (f *File) Run(s *policy.Source, now int64) (wrong []string) {
 
 // rightsFor are what an endpoint decides by, were a policy in force and nobody evicted.
 func rightsFor(cuts *policy.Cutter, id identity.ID) *decide.Rights {
-	return decide.Compile(cuts.Slice(&policy.Signed{}, id, nil), func(string, int64) bool { return false })
+	return decide.Compile(cuts.Slice(&policy.Signed{}, id, nil), func(string, unixtime.Seconds) bool { return false })
 }
 
-func (t Test) ask(r *decide.Rights, s *policy.Source, now int64) decide.Decision {
+func (t Test) ask(r *decide.Rights, s *policy.Source, now unixtime.Seconds) decide.Decision {
 	peer := apps.Peer{User: t.User, ID: s.Endpoints[t.From].ID}
 	if t.When != 0 {
 		now = t.When

@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // maxDepth is deeper than a policy is.
@@ -100,7 +101,7 @@ func Write(s *policy.Source, version uint64) ([]byte, error) {
 	for name, g := range s.Groups {
 		w := group{Members: []any{}, Notify: g.Notify, Visible: g.Visible}
 		if g.Max > 0 {
-			w.Max = (time.Duration(g.Max) * time.Second).String()
+			w.Max = g.Longest().String()
 		}
 		for _, m := range g.Members {
 			if m.Until == 0 {
@@ -124,11 +125,11 @@ func Write(s *policy.Source, version uint64) ([]byte, error) {
 	return yaml.Marshal(out)
 }
 
-func timeOf(seconds int64) string {
+func timeOf(seconds unixtime.Seconds) string {
 	if seconds == 0 {
 		return ""
 	}
-	return time.Unix(seconds, 0).UTC().Format(time.RFC3339)
+	return seconds.Time().UTC().Format(time.RFC3339)
 }
 
 // The parts of a file as they are written.

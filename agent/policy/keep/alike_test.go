@@ -6,6 +6,7 @@ import (
 
 	"ztm/tunnel/answer"
 	signed "ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 func TestAPolicyWithNamesThatDifferInCaseAloneCanBeReadAndMended(t *testing.T) {
@@ -22,7 +23,7 @@ func TestAPolicyWithNamesThatDifferInCaseAloneCanBeReadAndMended(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		head, err := signed.Head{Mesh: m.trust.Mesh(), Version: 2, Issued: time.Now().Unix(), Source: signed.Sum(doc), Previous: root.Head().Sum}.Sign(m.ca, m.trust)
+		head, err := signed.Head{Mesh: m.trust.Mesh(), Version: 2, Issued: unixtime.Of(time.Now()), Source: signed.Sum(doc), Previous: root.Head().Sum}.Sign(m.ca, m.trust)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,7 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	signed "ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // Manage answers a request of the endpoint's own user, below "policy". Package api says what its
@@ -69,7 +70,7 @@ func (k *Keeper) status() api.Policy {
 	if k.head == nil {
 		return out
 	}
-	out.Version, out.Mode, out.Direct, out.Issued, out.By = k.head.Version, k.head.Mode, k.head.Direct, time.Unix(k.head.Issued, 0).UTC(), k.head.By
+	out.Version, out.Mode, out.Direct, out.Issued, out.By = k.head.Version, k.head.Mode, k.head.Direct, k.head.Issued.Time().UTC(), k.head.By
 	r := k.rights.Load()
 	out.Stale = r.IsStale()
 	if k.slice != nil {
@@ -104,7 +105,7 @@ func (k *Keeper) putSource(w http.ResponseWriter, r *http.Request) (out api.Poli
 			return cmp.Or(err, error(answer.Errorf(answer.Conflict, "version %d of the policy is in force by now, and this was made from %d", now, in.Version)))
 		}
 		next := in.Source.Clone()
-		eachNew(next, s, func(user string, _ int64) int64 { return k.Added(user) }) // an eviction reaches minutes ahead
+		eachNew(next, s, func(user string, _ unixtime.Seconds) unixtime.Seconds { return k.Added(user) }) // an eviction reaches minutes ahead
 		before = s.Groups
 		*s = *next
 		return nil
@@ -226,12 +227,12 @@ func missing(known bool, group string) error {
 // edit makes a change of a group.
 func (k *Keeper) edit(g *signed.Group, name string, in api.GroupChange) error {
 	now := k.Verifier.Clock().Now()
-	until, ok := ending(in.Until, now.Unix())
+	until, ok := ending(in.Until, unixtime.Of(now))
 	if !ok {
 		return answer.Errorf(answer.BadRequest, "the end of the membership has passed")
 	}
 	if in.Max != nil {
-		g.Max = int64(time.Duration(*in.Max) / time.Second)
+		g.Max = time.Duration(*in.Max).Milliseconds()
 	}
 	if in.Visible != nil {
 		g.Visible = *in.Visible
@@ -257,17 +258,17 @@ func (k *Keeper) edit(g *signed.Group, name string, in api.GroupChange) error {
 
 // ending is an end as it is signed, in Unix seconds; 0: there is none. It reports false for one that
 // has passed.
-func ending(t time.Time, now int64) (seconds int64, ok bool) {
+func ending(t time.Time, now unixtime.Seconds) (seconds unixtime.Seconds, ok bool) {
 	if t.IsZero() {
 		return 0, true
 	}
-	return t.Unix(), t.Unix() > now
+	return unixtime.Of(t), unixtime.Of(t) > now
 }
 
 // Added is the time to write beside a user who is put somewhere now, in Unix seconds: after the last
 // eviction of that name.
-func (k *Keeper) Added(user string) int64 {
-	return k.Verifier.Trust().Admission(user, k.Verifier.Clock().Now()).Unix()
+func (k *Keeper) Added(user string) unixtime.Seconds {
+	return unixtime.Of(k.Verifier.Trust().Admission(user, k.Verifier.Clock().Now()))
 }
 
 // changeUser sets when the access of a user ends.
@@ -307,7 +308,7 @@ func (k *Keeper) unknown(ctx context.Context, terms []string) []string {
 // Ends is when the access of a user ends by the policy, or has ended; zero: not.
 func (k *Keeper) Ends(user string) time.Time {
 	if end := k.rights.Load().End(user); end != 0 {
-		return time.Unix(end, 0)
+		return end.Time()
 	}
 	return time.Time{}
 }

@@ -31,7 +31,7 @@ func (k *Keeper) Permit(p apps.Peer, app, path, address string) error {
 	case d.Allow:
 		return nil
 	case d.Reason == policy.Ended:
-		what, end := strings.TrimSpace(app+" "+name), time.Unix(d.Until, 0).UTC()
+		what, end := strings.TrimSpace(app+" "+name), d.Until.Time().UTC()
 		err := answer.Errorf(answer.Denied, "policy: the access of user %s ended %s", p.User, end.Format(time.RFC3339))
 		if d.Grant != "" {
 			err = answer.Errorf(answer.Denied, "policy: grant %s gave user %s %s until %s", d.Grant, p.User, what, end.Format(time.RFC3339))

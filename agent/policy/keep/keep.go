@@ -27,6 +27,7 @@ import (
 	signed "ztm/tunnel/identity/policy"
 	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
+	"ztm/tunnel/unixtime"
 )
 
 // Config is what a Keeper needs of the membership that it belongs to. All of it is set.
@@ -100,7 +101,7 @@ type Keeper struct {
 	source  *signed.Source      // of head, at holders that have it; guarded by mu
 	cuts    *signed.Cutter      // of the source that slices were cut of last; guarded by mu
 	wanted  map[string]struct{} // terms that rules here name and the slice has not; guarded by mu
-	judged  int64               // up to when ends were looked at, Unix seconds; guarded by mu
+	judged  unixtime.Seconds    // up to when ends were looked at, Unix seconds; guarded by mu
 	again   bool                // what runs is to be judged again; guarded by mu
 	applied chan struct{}       // closed when a slice is put in force, and made anew; guarded by mu
 	line    []string            // sums of the heads that head rests on, as far as they are known, the newest first; guarded by mu
@@ -137,7 +138,7 @@ func New(c Config) *Keeper {
 	}
 	if err != nil {
 		c.Log.Error("the policy that was saved is unusable: nobody is let in until there is another", "err", err)
-		nothing := policy.Compile(&signed.Slice{Mode: signed.Enforce}, func(string, int64) bool { return true })
+		nothing := policy.Compile(&signed.Slice{Mode: signed.Enforce}, func(string, unixtime.Seconds) bool { return true })
 		k.rights.Store(nothing.Stale())
 	}
 	return k
@@ -220,7 +221,7 @@ func (k *Keeper) compileLocked() {
 // compile makes the rights of a slice: evictions end what users were given before.
 func (k *Keeper) compile(s *signed.Slice) *policy.Rights {
 	trust := k.Verifier.Trust()
-	return policy.Compile(s, func(user string, added int64) bool { return trust.Voids(user, time.Unix(added, 0)) })
+	return policy.Compile(s, func(user string, added unixtime.Seconds) bool { return trust.Voids(user, added.Time()) })
 }
 
 // staleLocked reports whether a newer head is known for so long that what is in force is not to be
@@ -270,7 +271,7 @@ func (k *Keeper) Names(p apps.Peer, who []string) bool {
 	return false
 }
 
-func (k *Keeper) now() int64 { return k.Verifier.Clock().Now().Unix() }
+func (k *Keeper) now() unixtime.Seconds { return unixtime.Of(k.Verifier.Clock().Now()) }
 
 // want notes a term that the slice has not, and reports whether that is new and will be asked for. One
 // that cannot be is not: a holder would refuse all that is asked for with it.
@@ -393,7 +394,7 @@ func (k *Keeper) adoptLocked(h *signed.Signed) {
 		was = k.head.Direct
 	}
 	k.head, k.source, k.line = h, nil, k.lineWithLocked(h)
-	k.Hint(time.Unix(h.Issued, 0))
+	k.Hint(h.Issued.Time())
 	stale := k.rights.Load().IsStale()
 	if k.slice == nil || stale { // the head alone says something
 		k.compileLocked()

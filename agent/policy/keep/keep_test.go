@@ -27,6 +27,7 @@ import (
 	signed "ztm/tunnel/identity/policy"
 	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
+	"ztm/tunnel/unixtime"
 )
 
 // mesh is keepers that ask each other without a network.
@@ -176,7 +177,7 @@ func (n *node) others(context.Context) (out []apps.Endpoint, _ error) {
 }
 
 // put puts users into group ops until a time.
-func put(until int64, users ...string) func(*signed.Source) error {
+func put(until unixtime.Seconds, users ...string) func(*signed.Source) error {
 	return func(s *signed.Source) error {
 		g := s.Groups["ops"]
 		for _, u := range users {
@@ -248,7 +249,7 @@ func TestAnEndOrARemovalIsLookedAtWithinFiveSeconds(t *testing.T) {
 		root, office := m.join("root", "root"), m.join("office", "alice")
 		office.lets("bob")
 		end := time.Now().Add(time.Hour)
-		root.propose(put(end.Unix(), "bob"))
+		root.propose(put(unixtime.Of(end), "bob"))
 		eventually(t, "bob is let in", func() bool { return office.lets("bob") })
 		m.mu.Lock()
 		before := office.judged
@@ -322,8 +323,8 @@ func TestNobodyIsAddedLaterThanAVersionIsSigned(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		root := m.join("root", "root")
 		hub := time.Now()
-		ahead := hub.Add(300 * 24 * time.Hour).Unix()
-		add := func(user string, added int64) func(*signed.Source) error {
+		ahead := unixtime.Of(hub.Add(300 * 24 * time.Hour))
+		add := func(user string, added unixtime.Seconds) func(*signed.Source) error {
 			return func(s *signed.Source) error {
 				s.Mode, s.Users[user] = signed.Enforce, signed.User{}
 				s.Groups["ops"] = signed.Group{Members: append(s.Groups["ops"].Members, signed.Member{User: user, Added: added})}
@@ -331,7 +332,7 @@ func TestNobodyIsAddedLaterThanAVersionIsSigned(t *testing.T) {
 				return nil
 			}
 		}
-		root.SigningTime = func(context.Context, time.Time) time.Time { return time.Unix(ahead, 0) }
+		root.SigningTime = func(context.Context, time.Time) time.Time { return ahead.Time() }
 		root.propose(add("ann", ahead)) // before a hub says otherwise
 		root.SigningTime = func(context.Context, time.Time) time.Time { return hub }
 		root.propose(add("bob", ahead))
@@ -340,7 +341,7 @@ func TestNobodyIsAddedLaterThanAVersionIsSigned(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, want := range []int64{ahead, hub.Unix(), 5} {
+		for i, want := range []unixtime.Seconds{ahead, unixtime.Of(hub), 5} {
 			if m, w := source.Groups["ops"].Members[i], source.Grants[i].Who[0]; m.Added != want || w.Added != want {
 				t.Errorf("%s was added at %d, and %s at %d, want %d", m.User, m.Added, w.Name, w.Added, want)
 			}
@@ -393,9 +394,9 @@ func TestWhoIsNewInAFileAfterAnEvictionIsInForce(t *testing.T) {
 		next := source.Clone()
 		next.Mode, next.Users["carol"] = signed.Enforce, signed.User{}
 		g := next.Groups["ops"]
-		g.Members = append(g.Members, signed.Member{User: "carol", Added: time.Now().Unix()})
+		g.Members = append(g.Members, signed.Member{User: "carol", Added: unixtime.Of(time.Now())})
 		next.Groups["ops"] = g
-		next.Grants = append(next.Grants, signed.Grant{Name: "g", Who: []signed.Who{{Name: "carol", Added: time.Now().Unix()}}, To: []string{"terminal"}, At: []string{"*"}, From: []string{"*"}})
+		next.Grants = append(next.Grants, signed.Grant{Name: "g", Who: []signed.Who{{Name: "carol", Added: unixtime.Of(time.Now())}}, To: []string{"terminal"}, At: []string{"*"}, From: []string{"*"}})
 		body, err := json.Marshal(api.PolicySource{Version: version, Source: next})
 		if err != nil {
 			t.Fatal(err)
@@ -509,14 +510,14 @@ func TestSeveralChangesOfAHolderThatWasApartAreNotLost(t *testing.T) {
 
 // losesNothing has a holder make changes while another makes more of them, and do something before it
 // hears of these. Both have set the end of guest: end is what the other has set.
-func (m *mesh) losesNothing(t *testing.T, before func(*node)) (one, two *node, end int64) {
+func (m *mesh) losesNothing(t *testing.T, before func(*node)) (one, two *node, end unixtime.Seconds) {
 	t.Helper()
 	one, two = m.join("root", "root"), m.join("spare", "root")
 	one.lets("x")
 	one.propose(put(0, "first"))
 	eventually(t, "both have the first version", func() bool { return two.Head() != nil })
 	one.reached(false)
-	end = time.Now().Add(24 * time.Hour).Unix()
+	end = unixtime.Of(time.Now().Add(24 * time.Hour))
 	for _, change := range []func(*signed.Source) error{put(0, "a", "b"), put(0, "c"), ends("guest", end-1)} {
 		one.propose(change)
 	}
@@ -698,7 +699,7 @@ func TestAPolicyIsSignedAgainWhenTheMeshHasAnotherCA(t *testing.T) {
 			t.Error("what is in force ends with the CA that signed it")
 		}
 		eventually(t, "the new CA has signed it", func() bool { h := office.Head(); return h.By == next.ID() && h.Version == 2 })
-		stolen, err := signed.Head{Mesh: trust.Mesh(), Version: 9, Issued: time.Now().Unix(), Source: signed.Sum(nil)}.Sign(old, trust)
+		stolen, err := signed.Head{Mesh: trust.Mesh(), Version: 9, Issued: unixtime.Of(time.Now()), Source: signed.Sum(nil)}.Sign(old, trust)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	signed "ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // The devices of the properties: one that has a label, one that has a name alone, one that the policy
@@ -20,14 +21,16 @@ import (
 var devices = []identity.ID{"abcdefghijklmnopqrstuvwxyzabcdea", "abcdefghijklmnopqrstuvwxyzabcdeb", "abcdefghijklmnopqrstuvwxyzabcdec"}
 
 // somePolicy makes a policy at random, with ends around a time.
-func somePolicy(r *rand.Rand, now int64) func(*signed.Source) error {
+func somePolicy(r *rand.Rand, now unixtime.Seconds) func(*signed.Source) error {
 	pick := func(all ...string) string { return all[r.IntN(len(all))] }
-	end := func() int64 { return []int64{0, now - 60*(1+r.Int64N(5)), now + 3600}[r.IntN(3)] }
+	end := func() unixtime.Seconds {
+		return []unixtime.Seconds{0, now - unixtime.Seconds(60*(1+r.IntN(5))), now + 3600}[r.IntN(3)]
+	}
 	return func(s *signed.Source) error {
 		*s = *empty()
 		s.Mode = pick(signed.Enforce, signed.Enforce, signed.Observe)
 		for _, u := range []string{"ann", "bob", "carol"} {
-			s.Users[u] = signed.User{Until: []int64{0, 0, end()}[r.IntN(3)]}
+			s.Users[u] = signed.User{Until: []unixtime.Seconds{0, 0, end()}[r.IntN(3)]}
 		}
 		s.Endpoints["till"], s.Endpoints["desk"] = signed.Endpoint{ID: devices[0], Labels: []string{"kind=till"}}, signed.Endpoint{ID: devices[1]}
 		s.Groups["ops"] = signed.Group{Members: []signed.Member{{User: pick("ann", "bob"), Added: 1, Until: end()}, {User: "carol", Added: 1, Until: end()}}}
@@ -57,7 +60,7 @@ func inForce(t *testing.T, property func(t *testing.T, office *node, rule []stri
 			for range r.IntN(3) {
 				rule = append(rule, []string{"ann", "bob", "group:ops", "label:kind=till", "*", "@policy"}[r.IntN(6)])
 			}
-			version := root.propose(somePolicy(r, time.Now().Unix()))
+			version := root.propose(somePolicy(r, unixtime.Of(time.Now())))
 			eventually(t, "it is in force, with what the rule names", func() bool {
 				office.Names(apps.Peer{User: "nobody"}, rule)
 				s := office.status()
@@ -117,7 +120,7 @@ func TestTheWordsOfARefusalDependOnThePeersOwnRightsAlone(t *testing.T) {
 				want := "not allowed (ref 7f3a19): ask the owner of office"
 				if end := former(source, p, office.now()); end != 0 {
 					what := "tunnel tcp/db"
-					want = fmt.Sprintf("your access to %s at office ended %s (ref 7f3a19): ask its owner", what, time.Unix(end, 0).UTC().Format("2006-01-02 15:04 MST"))
+					want = fmt.Sprintf("your access to %s at office ended %s (ref 7f3a19): ask its owner", what, end.Time().UTC().Format("2006-01-02 15:04 MST"))
 				}
 				if got.Message != want || got.Code != answer.Denied {
 					t.Errorf("%s from %s reads %q, want %q", user, id, got.Message, want)
@@ -145,8 +148,8 @@ func (m *mesh) source(t *testing.T) *signed.Source {
 }
 
 // former returns when the last of the rights of a peer to tunnel/tcp/db ended, 0 if it never had one.
-func former(s *signed.Source, p apps.Peer, now int64) (last int64) {
-	until := func(a, b int64) int64 {
+func former(s *signed.Source, p apps.Peer, now unixtime.Seconds) (last unixtime.Seconds) {
+	until := func(a, b unixtime.Seconds) unixtime.Seconds {
 		if a == 0 || b != 0 && b < a {
 			return b
 		}

@@ -10,6 +10,7 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	signed "ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // How a new version is made, at an endpoint that holds the CA key:
@@ -182,7 +183,9 @@ func (k *Keeper) next(ca *identity.CA, at time.Time, change func(*signed.Source)
 	}
 	trust := k.Verifier.Trust()
 	// What lies ahead, by whatever clock, no eviction of today would reach.
-	eachNew(source, old, func(user string, added int64) int64 { return min(added, trust.Admission(user, at).Unix()) })
+	eachNew(source, old, func(user string, added unixtime.Seconds) unixtime.Seconds {
+		return min(added, unixtime.Of(trust.Admission(user, at)))
+	})
 	doc, err := source.Marshal()
 	if err == nil {
 		err = source.CheckAdded(old)
@@ -190,7 +193,7 @@ func (k *Keeper) next(ca *identity.CA, at time.Time, change func(*signed.Source)
 	if err != nil {
 		return nil, nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
-	h := signed.Head{Mesh: trust.Mesh(), Version: 1, Issued: at.Unix(), Trust: trust.Version(), Source: signed.Sum(doc), Mode: source.Mode, Direct: source.Direct}
+	h := signed.Head{Mesh: trust.Mesh(), Version: 1, Issued: unixtime.Of(at), Trust: trust.Version(), Source: signed.Sum(doc), Mode: source.Mode, Direct: source.Direct}
 	if head != nil {
 		h.Version, h.Issued, h.Previous = head.Version+1, max(h.Issued, head.Issued), head.Sum
 	}
@@ -207,7 +210,7 @@ func (k *Keeper) next(ca *identity.CA, at time.Time, change func(*signed.Source)
 
 // eachNew sets when those were added whom a source has and another has not: by the user, and what the
 // source says.
-func eachNew(source, old *signed.Source, set func(user string, added int64) int64) {
+func eachNew(source, old *signed.Source, set func(user string, added unixtime.Seconds) unixtime.Seconds) {
 	for name, g := range source.Groups {
 		before := map[signed.Who]struct{}{}
 		for _, m := range old.Groups[name].Members {

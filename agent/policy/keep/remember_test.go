@@ -8,6 +8,7 @@ import (
 
 	"ztm/tunnel/answer"
 	signed "ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // restart ends a node and starts it from what is on its disk.
@@ -17,7 +18,7 @@ func (n *node) restart() {
 }
 
 // ends gives the access of a user an end.
-func ends(user string, until int64) func(*signed.Source) error {
+func ends(user string, until unixtime.Seconds) func(*signed.Source) error {
 	return func(s *signed.Source) error {
 		s.Users[user] = signed.User{Until: until}
 		return nil
@@ -27,7 +28,7 @@ func ends(user string, until int64) func(*signed.Source) error {
 func TestAChangeThatWasLostIsMadeAgainAfterARestart(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		one, two, end := m.losesNothing(t, (*node).restart)
-		if got := one.Ends("guest"); got.Unix() != end {
+		if got := one.Ends("guest"); unixtime.Of(got) != end {
 			t.Errorf("what both have changed is of neither or of the one that lost: %v", got)
 		}
 		one.restart()

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"time"
 
 	"ztm/agent/api"
 	"ztm/agent/policy"
@@ -123,7 +122,7 @@ func meets(p apps.Peer, app, name string, given map[string]policy.Decision) (row
 	for _, both := range slices.Sorted(maps.Keys(best)) {
 		row := api.Access{User: p.User, App: app, Target: both, Allow: true, Rule: "a grant and the owner's rule"}
 		if end := best[both].Until; end != 0 {
-			row.Until = time.Unix(end, 0).UTC()
+			row.Until = end.Time().UTC()
 		}
 		rows = append(rows, row)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"ztm/apps"
 	signed "ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // silence adds holders of the CA key that take questions and do not answer.
@@ -46,7 +47,7 @@ func TestAnEndIsLookedAtWhileHoldersAreSilent(t *testing.T) {
 		root, office := m.join("root", "root"), m.join("office", "alice")
 		office.lets("bob")
 		end := time.Now().Add(time.Hour)
-		root.propose(put(end.Unix(), "bob"))
+		root.propose(put(unixtime.Of(end), "bob"))
 		eventually(t, "bob is let in", func() bool { return office.lets("bob") })
 		m.silence(2)
 		timer := time.NewTimer(time.Until(end) - time.Second)

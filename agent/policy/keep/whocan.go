@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"ztm/agent/api"
 	"ztm/agent/policy"
@@ -13,6 +12,7 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	signed "ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // read is what a grant calls the right to ask an endpoint who can reach what there.
@@ -62,7 +62,7 @@ type view struct {
 	slice  *signed.Slice // nil: there is none
 	rights *policy.Rights
 	wide   *policy.Rights // rights as if each grant were for all endpoints of whom it means
-	now    int64
+	now    unixtime.Seconds
 }
 
 // view is of what is in force here.
@@ -101,7 +101,7 @@ func (v view) decide(user, app, name string) (d policy.Decision, from string) {
 }
 
 // ask is Decide, and of all below a name whether anything is given of it.
-func ask(r *policy.Rights, p apps.Peer, app, name string, now int64) policy.Decision {
+func ask(r *policy.Rights, p apps.Peer, app, name string, now unixtime.Seconds) policy.Decision {
 	if above, all := strings.CutSuffix(name, "/*"); all {
 		return r.Below(p, app, above, now)
 	}
@@ -183,7 +183,7 @@ func (v view) access(user string, rule rule, app, name string) api.Access {
 		out.From = from
 	}
 	if d.Until != 0 {
-		out.Until = time.Unix(d.Until, 0).UTC()
+		out.Until = d.Until.Time().UTC()
 	}
 	switch {
 	case !named:
@@ -219,7 +219,7 @@ func (k *Keeper) bound(target string, of identity.ID) (api.WhoCan, error) {
 		}
 		row := api.Access{User: u, App: app, Target: name, Allow: true, From: from, Rule: "by the policy: grant " + d.Grant}
 		if d.Until != 0 {
-			row.Until = time.Unix(d.Until, 0).UTC()
+			row.Until = d.Until.Time().UTC()
 		}
 		out.Rows = append(out.Rows, row)
 	}

@@ -11,6 +11,7 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/identity"
 	signed "ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 func TestAGrantToReadThePolicyCountsWhereGrantsAreEnforced(t *testing.T) {
@@ -43,10 +44,10 @@ func TestWhoCanListsWhoCanFromSomeEndpointsAloneAndEverybody(t *testing.T) {
 		root.propose(func(s *signed.Source) error {
 			s.Mode, s.Users["bob"], s.Users["carol"] = signed.Enforce, signed.User{}, signed.User{}
 			s.Endpoints["till"] = signed.Endpoint{ID: till.peer.ID, Labels: []string{"kind=till"}}
-			grant := func(name string, who signed.Who, to, from string, until int64) {
+			grant := func(name string, who signed.Who, to, from string, until unixtime.Seconds) {
 				s.Grants = append(s.Grants, signed.Grant{Name: name, Who: []signed.Who{who}, To: []string{to}, At: []string{"*"}, From: []string{from}, Until: until})
 			}
-			grant("tills", signed.Who{Name: "bob", Added: 1}, "tunnel/tcp/db", "label:kind=till", until.Unix())
+			grant("tills", signed.Who{Name: "bob", Added: 1}, "tunnel/tcp/db", "label:kind=till", unixtime.Of(until))
 			grant("web", signed.Who{Name: "*"}, "tunnel/tcp/web", "*", 0)
 			grant("dns", signed.Who{Name: "carol", Added: 1}, "tunnel/udp/dns", "*", 0)
 			return nil

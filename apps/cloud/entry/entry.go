@@ -18,26 +18,24 @@ import (
 	"ztm/apps/cloud/blocks"
 	"ztm/apps/rooted"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // Entry is one version of a published file. Its fields are in the order in which they are signed.
 type Entry struct {
-	User    string      `json:"user"`              // whose tree it is in: that of the endpoint that signs
-	Path    string      `json:"path"`              // below the user's tree, with slashes
-	By      identity.ID `json:"by"`                // the endpoint that signs
-	Vector  Vector      `json:"vector"`            // of this version
-	Time    int64       `json:"time"`              // of the file's last change, in Unix milliseconds, by the clock there
-	Size    int64       `json:"size"`              // in bytes
-	Exec    bool        `json:"exec,omitempty"`    // it may be executed
-	Block   int64       `json:"block,omitempty"`   // bytes of a block, see [blocks.Size]
-	Hash    []byte      `json:"hash,omitempty"`    // SHA-256 of the whole
-	List    []byte      `json:"list,omitempty"`    // SHA-256 of the SHA-256 of all blocks
-	Readers Readers     `json:"readers,omitzero"`  // beside the user
-	Deleted bool        `json:"deleted,omitempty"` // there is no file any longer
+	User    string          `json:"user"`              // whose tree it is in: that of the endpoint that signs
+	Path    string          `json:"path"`              // below the user's tree, with slashes
+	By      identity.ID     `json:"by"`                // the endpoint that signs
+	Vector  Vector          `json:"vector"`            // of this version
+	Time    unixtime.Millis `json:"time"`              // of the file's last change, by the clock there
+	Size    int64           `json:"size"`              // in bytes
+	Exec    bool            `json:"exec,omitempty"`    // it may be executed
+	Block   int64           `json:"block,omitempty"`   // bytes of a block, see [blocks.Size]
+	Hash    []byte          `json:"hash,omitempty"`    // SHA-256 of the whole
+	List    []byte          `json:"list,omitempty"`    // SHA-256 of the SHA-256 of all blocks
+	Readers Readers         `json:"readers,omitzero"`  // beside the user
+	Deleted bool            `json:"deleted,omitempty"` // there is no file any longer
 }
-
-// MaxTime is the latest time of a file, in Unix milliseconds: the year 9999.
-const MaxTime = 253402300799999
 
 // Name returns the path in the form that people use: "/users/USER/PATH".
 func (e *Entry) Name() string { return "/users/" + e.User + "/" + e.Path }
@@ -113,7 +111,7 @@ func (e *Entry) check() error {
 	if _, found := e.Vector.find(e.By); !found {
 		return errors.New("the entry is no version of the endpoint that signed it")
 	}
-	if e.Time < 0 || e.Time > MaxTime {
+	if e.Time < 0 || e.Time > unixtime.MaxMillis {
 		return fmt.Errorf("the time %d makes no sense", e.Time)
 	}
 	if err := e.Readers.Check(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"ztm/apps/appstest"
 	"ztm/apps/cloud/blocks"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -153,7 +154,7 @@ func TestAnEntryWhoseNumbersLieIsNeitherSignedNorTaken(t *testing.T) {
 		"a group that can be none":       func(e *Entry) { e.Readers.Groups = []string{"group:a"} },
 		"a reader who can be nobody":     func(e *Entry) { e.Readers.Users = []string{"a b"} },
 		"a time before 1970":             func(e *Entry) { e.Time = -1 },
-		"a time that no calendar has":    func(e *Entry) { e.Time = MaxTime + 1 },
+		"a time that no calendar has":    func(e *Entry) { e.Time = unixtime.MaxMillis + 1 },
 		"no path":                        func(e *Entry) { e.Path = "" },
 		"a user who can be nobody":       func(e *Entry) { e.User = "../x" },
 		"an endpoint that can be nobody": func(e *Entry) { e.By = "x" },

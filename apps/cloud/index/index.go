@@ -24,6 +24,7 @@ import (
 	"ztm/apps/cloud/entry"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // MaxOfUser is how many files of one user an endpoint knows at most, deleted ones among them.
@@ -65,8 +66,9 @@ func (l *Local) of(e *entry.Entry) *Local {
 // Row is what is in memory of one file.
 type Row struct {
 	User, Path string
-	Seq        uint64 // number of its last change here
-	Size, Time int64  // as in the entry
+	Seq        uint64          // number of its last change here
+	Size       int64           // as in the entry
+	Time       unixtime.Millis // as in the entry
 	Content    blocks.Hash
 	Readers    *entry.Readers // that count here; shared; nil is nobody
 	Deleted    bool

@@ -19,6 +19,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/external/manifest"
 	"ztm/apps/rooted"
+	"ztm/tunnel/unixtime"
 )
 
 // Limits of a bundle. That of a signed statement, 64 KB, allows fewer files where
@@ -35,7 +36,7 @@ const (
 // is not valid.
 type Bundle struct {
 	Manifest manifest.Manifest `json:"manifest"`
-	Time     int64             `json:"time"`  // of the signature, in Unix milliseconds, by the clock there
+	Time     unixtime.Millis   `json:"time"`  // of the signature, by the clock there
 	Files    []File            `json:"files"` // sorted by path
 }
 

@@ -17,6 +17,7 @@ import (
 	"net/url"
 
 	"ztm/tunnel/answer"
+	"ztm/tunnel/unixtime"
 )
 
 // App is the name of the app that has the files. Only its API and its flows are known here.
@@ -32,11 +33,11 @@ type Cloud interface {
 
 // Head stands before the bytes of a file that the cloud gets.
 type Head struct {
-	Path  string   `json:"path"` // in the tree of the user
-	Size  int64    `json:"size"`
-	Time  int64    `json:"time"` // of its last change, in Unix milliseconds
-	Exec  bool     `json:"exec,omitempty"`
-	Share []string `json:"share,omitempty"`
+	Path  string          `json:"path"` // in the tree of the user
+	Size  int64           `json:"size"`
+	Time  unixtime.Millis `json:"time"` // of its last change
+	Exec  bool            `json:"exec,omitempty"`
+	Share []string        `json:"share,omitempty"`
 }
 
 // Send writes a file to a flow of the cloud.

@@ -12,6 +12,7 @@ import (
 
 	"ztm/apps/external/contract"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/unixtime"
 )
 
 // Limits of what a program does with its files.
@@ -164,7 +165,7 @@ func (s *Shelf) put(r *http.Request, path string) error {
 	}
 	defer c.Close()
 	defer context.AfterFunc(r.Context(), func() { c.Close() })()
-	h := Head{Path: s.own() + "/" + path, Size: r.ContentLength, Time: time.Now().UnixMilli()}
+	h := Head{Path: s.own() + "/" + path, Size: r.ContentLength, Time: unixtime.MillisOf(time.Now())}
 	sent := make(chan error, 1)
 	go func() { // ends with the flow
 		err := h.Send(c, r.Body)

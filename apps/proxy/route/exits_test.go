@@ -8,6 +8,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/appstest"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -23,7 +24,7 @@ func TestExitsThatHaveLeftAreForgotten(t *testing.T) {
 		e.listed = append(e.listed, ep)
 		e.known[id] = &known{}
 	}
-	e.Left(func(p apps.Peer) bool { return p.ID != "stays" && p.Admitted <= admitted.Unix() })
+	e.Left(func(p apps.Peer) bool { return p.ID != "stays" && p.Admitted <= unixtime.Of(admitted) })
 	if len(e.listed) != 2 || len(e.known) != 2 || e.known["left"] != nil {
 		t.Errorf("%v is listed, %v is known", e.listed, e.known)
 	}

@@ -24,6 +24,7 @@ import (
 	"ztm/apps/reach"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // openTimeout bounds the way to an exit and its own attempt to connect.
@@ -139,7 +140,7 @@ func ofExit(err error) error {
 func peerOf(ep apps.Endpoint) apps.Peer {
 	p := apps.Peer{ID: ep.ID, User: ep.User}
 	if !ep.Admitted.IsZero() {
-		p.Admitted = ep.Admitted.Unix()
+		p.Admitted = unixtime.Of(ep.Admitted)
 	}
 	return p
 }

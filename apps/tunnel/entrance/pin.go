@@ -3,15 +3,16 @@ package entrance
 import (
 	"ztm/apps"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/unixtime"
 )
 
 // pin is whose exits an inbound uses, once it has found them.
 type pin struct {
 	User string `json:"user"`
-	// Admitted is when that user was invited, in Unix seconds: one whose eviction voids that is
+	// Admitted is when that user was invited: one whose eviction voids that is
 	// another person. Zero where it was not known.
-	Admitted int64 `json:"admitted,omitempty"`
-	Left     bool  `json:"left,omitempty"` // the user was evicted since
+	Admitted unixtime.Seconds `json:"admitted,omitempty"`
+	Left     bool             `json:"left,omitempty"` // the user was evicted since
 }
 
 // pinPrefix is where pins are saved: "pin/tcp/web".
@@ -45,7 +46,7 @@ func (e *exits) pinLocked(found []apps.Endpoint) error {
 	}
 	p := pin{User: found[0].User}
 	if !found[0].Admitted.IsZero() {
-		p.Admitted = found[0].Admitted.Unix()
+		p.Admitted = unixtime.Of(found[0].Admitted)
 	}
 	return e.state.Save(pinPrefix+e.key.String(), p)
 }

@@ -9,6 +9,7 @@ import (
 	"ztm/store"
 	"ztm/store/etcd"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // meta says whose etcd this is. The first hub brings what it had before: while it does, the state is
@@ -140,7 +141,7 @@ func (d *Directory) bring(ctx context.Context) error {
 		})
 	})
 	d.EachKept(func(name string, k directory.Kept) {
-		all = append(all, func() { put(d.nameKey(name), holder{User: k.User, Until: k.Until.Unix()}.bytes()) })
+		all = append(all, func() { put(d.nameKey(name), holder{User: k.User, Until: unixtime.Of(k.Until)}.bytes()) })
 	})
 	for i, add := range all {
 		if add(); i%batch == batch-1 {

@@ -9,6 +9,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // mostTries is how often a transaction is made anew because somebody else was first.
@@ -83,7 +84,7 @@ func (d *Directory) mayHaveLocked(n nameState, e directory.Endpoint) error {
 			return err
 		}
 		return answer.Errorf(answer.Conflict, "endpoint name %s is taken by endpoint %s", name, n.value.ID)
-	case n.value.User != "" && n.value.Until > d.c.Now().Unix():
+	case n.value.User != "" && n.value.Until > unixtime.Of(d.c.Now()):
 		return (&tunnel.NameCheck{KeptFor: n.value.User}).Check(name, e.Subject.User)
 	}
 	return nil
@@ -91,7 +92,7 @@ func (d *Directory) mayHaveLocked(n nameState, e directory.Endpoint) error {
 
 // keptFor is the value of a name that becomes free now.
 func (d *Directory) keptFor(user string) holder {
-	return holder{User: user, Until: d.c.Now().Add(d.c.Limits.NameKept).Unix()}
+	return holder{User: user, Until: unixtime.Of(d.c.Now().Add(d.c.Limits.NameKept))}
 }
 
 // refresh reads who has the name that an endpoint wants, and the record of who has it.

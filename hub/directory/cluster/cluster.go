@@ -31,6 +31,7 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/metric"
+	"ztm/tunnel/unixtime"
 )
 
 // decideTime is how long an endpoint waits for what etcd decides, where Config says nothing else.
@@ -251,4 +252,4 @@ func (d *Directory) Learn(doc []byte, rec identity.Record, subject identity.Subj
 }
 
 // Left is for hubs that share no store: here etcd says who has left.
-func (d *Directory) Left(identity.ID, int64, bool) {}
+func (d *Directory) Left(identity.ID, unixtime.Millis, bool) {}

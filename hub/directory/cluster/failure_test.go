@@ -19,6 +19,7 @@ import (
 	"ztm/store/etcd/etcdtest"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // device is who puts a record.
@@ -27,7 +28,7 @@ func device(user, key string) identity.Subject {
 }
 
 // put puts a record of a device under a name, at a time in milliseconds.
-func (h *hub) put(by identity.Subject, name string, at int64) error {
+func (h *hub) put(by identity.Subject, name string, at unixtime.Millis) error {
 	doc := fmt.Appendf(nil, "%s %s %d", by.ID, name, at)
 	return signing{h.Directory, h.mesh}.Put(doc, identity.Record{ID: by.ID, Name: name, Time: at}, by)
 }
@@ -475,7 +476,7 @@ func TestNothingIsWrittenAtRest(t *testing.T) {
 	must(t, a.put(bob, "web", 1))
 	appstest.Eventually(t, "it says that it lives", func() bool { return len(m.etcd.Keys(m.key("live/"))) == 1 })
 	before := m.etcd.Writes()
-	for at := range int64(50) {
+	for at := range unixtime.Millis(50) {
 		must(t, a.put(bob, "web", at+2))
 	}
 	if n := m.etcd.Writes(); n != before {

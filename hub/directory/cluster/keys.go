@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // schema is the version of what follows. A hub refuses an etcd with a newer one.
@@ -40,9 +41,9 @@ func (d *Directory) epKey(id identity.ID) string { return d.prefix + epPart + st
 
 // holder is the value of a name: the endpoint that has it, or the user for whom it is kept.
 type holder struct {
-	ID    identity.ID `json:"id,omitempty"`
-	User  string      `json:"user,omitempty"`
-	Until int64       `json:"until,omitempty"` // Unix seconds
+	ID    identity.ID      `json:"id,omitempty"`
+	User  string           `json:"user,omitempty"`
+	Until unixtime.Seconds `json:"until,omitempty"`
 }
 
 func (h holder) bytes() []byte {

@@ -1,8 +1,6 @@
 package cluster
 
 import (
-	"time"
-
 	"ztm/hub/directory"
 	"ztm/store/etcd"
 	"ztm/tunnel/identity"
@@ -97,7 +95,7 @@ func (d *Directory) nameLocked(x *directory.Decision, name string, f fact) {
 		if x.Kept == nil {
 			x.Kept = map[string]directory.Kept{}
 		}
-		x.Kept[name] = directory.Kept{User: h.User, Until: time.Unix(h.Until, 0)}
+		x.Kept[name] = directory.Kept{User: h.User, Until: h.Until.Time()}
 	}
 }
 

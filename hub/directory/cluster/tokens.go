@@ -12,13 +12,14 @@ import (
 	"ztm/store/etcd"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // spent is the value of a token that was used, or is void.
 type spent struct {
-	Keys    [][]byte `json:"keys"` // of the devices that used it
-	Void    bool     `json:"void,omitempty"`
-	Expires int64    `json:"expires"` // Unix seconds after which the token is refused for its age
+	Keys    [][]byte         `json:"keys"` // of the devices that used it
+	Void    bool             `json:"void,omitempty"`
+	Expires unixtime.Seconds `json:"expires"` // after which the token is refused for its age
 }
 
 // mostKeys is the most devices that a token is good for here: a value has a limit.
@@ -50,7 +51,7 @@ func (d *Directory) Spend(ctx context.Context, nonce string, key []byte, uses in
 func (d *Directory) Void(ctx context.Context, nonce string, expires time.Time) error {
 	return d.changeToken(ctx, nonce, expires, func(s *spent, _ time.Time) (changed bool, err error) {
 		changed = !s.Void
-		s.Void, s.Expires = true, max(s.Expires, expires.Unix())
+		s.Void, s.Expires = true, max(s.Expires, unixtime.Of(expires))
 		return changed, nil
 	})
 }
@@ -77,7 +78,7 @@ func (d *Directory) changeToken(ctx context.Context, nonce string, expires time.
 			return err
 		}
 		was := found[at]
-		s := spent{Expires: expires.Unix()}
+		s := spent{Expires: unixtime.Of(expires)}
 		if was.Revision > 0 && json.Unmarshal(was.Value, &s) != nil {
 			return fmt.Errorf("%w: what the store says of it is not understood", identity.ErrToken)
 		}
@@ -126,7 +127,7 @@ func (d *Directory) sweep(ctx context.Context) {
 	var old []etcd.KV
 	_, err := d.c.Client.List(ctx, d.prefix+tokPart, 0, func(kv etcd.KV) {
 		var s spent
-		if json.Unmarshal(kv.Value, &s) == nil && d.c.Now().After(time.Unix(s.Expires, 0).Add(forgetAfter)) {
+		if json.Unmarshal(kv.Value, &s) == nil && d.c.Now().After(s.Expires.Time().Add(forgetAfter)) {
 			old = append(old, kv)
 		}
 	})

@@ -14,6 +14,7 @@ import (
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // timeout is how long the suite waits for what must happen.
@@ -86,7 +87,7 @@ func device(user, key string) identity.Subject {
 }
 
 // put puts a record of a device under a name, at a time in milliseconds.
-func put(d directory.Directory, by identity.Subject, name string, at int64, change ...func(*identity.Record)) error {
+func put(d directory.Directory, by identity.Subject, name string, at unixtime.Millis, change ...func(*identity.Record)) error {
 	r := identity.Record{ID: by.ID, Name: name, Time: at}
 	for _, c := range change {
 		c(&r)
@@ -371,7 +372,7 @@ func (s *suite) atOnce() {
 	for i := range 20 {
 		by := device(fmt.Sprint("user-", i%3), fmt.Sprint(i))
 		wg.Go(func() {
-			for at := range int64(10) {
+			for at := range unixtime.Millis(10) {
 				d := a
 				if at%2 == 1 {
 					d = b

@@ -101,7 +101,7 @@ func (c commands) restore(x *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	c.note("the %s of %s is restored to %s; join tokens that were made before are void", k.Name, time.Unix(h.Made, 0).UTC().Format(time.RFC3339), data)
+	c.note("the %s of %s is restored to %s; join tokens that were made before are void", k.Name, h.Made.Time().UTC().Format(time.RFC3339), data)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // Cutter cuts the slices of a source that does not change any more:
@@ -44,7 +45,7 @@ func keys(name string, e Endpoint) []string {
 // Cutter returns what cuts the slices of a source that was checked.
 func (s *Source) Cutter() *Cutter {
 	c := &Cutter{Source: s, names: make(map[identity.ID]string, len(s.Endpoints)), places: map[string][]string{}, at: map[string][]int{}}
-	ends := map[string]int64{}
+	ends := map[string]unixtime.Seconds{}
 	for user, u := range s.Users {
 		if u.Until != 0 {
 			ends[user] = u.Until

@@ -7,6 +7,8 @@ import (
 	"iter"
 	"slices"
 	"sort"
+
+	"ztm/tunnel/unixtime"
 )
 
 // Ends says when the access of users ends, without their names: every endpoint has those of all
@@ -22,16 +24,15 @@ type Ends []byte
 const (
 	markSize = 8
 	endSize  = markSize + 5
-	maxEnd   = 1<<40 - 1
 )
 
 // EndsOf makes the Ends of users, in Unix seconds.
-func EndsOf(users map[string]int64) Ends {
+func EndsOf(users map[string]unixtime.Seconds) Ends {
 	all := make([][endSize]byte, 0, len(users))
 	for name, at := range users {
 		var e [endSize]byte
 		var end [8]byte
-		binary.BigEndian.PutUint64(end[:], uint64(min(at, maxEnd)))
+		binary.BigEndian.PutUint64(end[:], uint64(at))
 		copy(e[:], markOf(name))
 		copy(e[markSize:], end[3:])
 		all = append(all, e)
@@ -52,7 +53,7 @@ func markOf(user string) []byte {
 }
 
 // Of is when the access of a user ends, in Unix seconds; 0: it does not.
-func (e Ends) Of(user string) int64 {
+func (e Ends) Of(user string) unixtime.Seconds {
 	if len(e) == 0 {
 		return 0
 	}
@@ -65,8 +66,8 @@ func (e Ends) Of(user string) int64 {
 }
 
 // All yields the times.
-func (e Ends) All() iter.Seq[int64] {
-	return func(yield func(int64) bool) {
+func (e Ends) All() iter.Seq[unixtime.Seconds] {
+	return func(yield func(unixtime.Seconds) bool) {
 		for i := range e.len() {
 			if !yield(e.at(i)) {
 				return
@@ -77,10 +78,10 @@ func (e Ends) All() iter.Seq[int64] {
 
 func (e Ends) len() int          { return len(e) / endSize }
 func (e Ends) mark(i int) []byte { return e[i*endSize:][:markSize] }
-func (e Ends) at(i int) int64 {
+func (e Ends) at(i int) unixtime.Seconds {
 	var end [8]byte
 	copy(end[3:], e[i*endSize+markSize:][:endSize-markSize])
-	return int64(binary.BigEndian.Uint64(end[:]))
+	return unixtime.Seconds(binary.BigEndian.Uint64(end[:]))
 }
 
 // good reports whether these are Ends in their one form.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 const (
@@ -17,14 +18,14 @@ const (
 
 // Head says which source is in force. It is signed by the mesh's newest CA.
 type Head struct {
-	Mesh     identity.ID `json:"mesh"`
-	Version  uint64      `json:"version"`          // from 1; each new one is higher
-	Issued   int64       `json:"issued"`           // Unix seconds
-	Trust    uint64      `json:"trust"`            // the version of the trust list that its maker had
-	Previous string      `json:"previous"`         // sum of the head before, "" of the first
-	Source   string      `json:"source"`           // sum of the source's document
-	Mode     string      `json:"mode"`             // that of the source: who has no slice knows whether it may let anybody in
-	Direct   string      `json:"direct,omitempty"` // that of the source, for everybody
+	Mesh     identity.ID      `json:"mesh"`
+	Version  uint64           `json:"version"` // from 1; each new one is higher
+	Issued   unixtime.Seconds `json:"issued"`
+	Trust    uint64           `json:"trust"`            // the version of the trust list that its maker had
+	Previous string           `json:"previous"`         // sum of the head before, "" of the first
+	Source   string           `json:"source"`           // sum of the source's document
+	Mode     string           `json:"mode"`             // that of the source: who has no slice knows whether it may let anybody in
+	Direct   string           `json:"direct,omitempty"` // that of the source, for everybody
 }
 
 // Sum is the SHA-256 of a document, in hex.
@@ -71,7 +72,7 @@ func OpenHead(trust *identity.Trust, doc []byte) (*Signed, error) {
 	switch {
 	case s.Mesh != trust.Mesh():
 		return nil, failf("the head is of another mesh")
-	case s.Version == 0 || s.Version > maxSeconds || s.Issued <= 0 || s.Issued > maxSeconds:
+	case s.Version == 0 || s.Version > maxVersion || s.Issued <= 0:
 		return nil, failf("the head has no version or time")
 	case s.Mode != GroupsOnly && s.Mode != Observe && s.Mode != Enforce:
 		return nil, failf("the head has no mode")

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // Limits of a slice.
@@ -35,11 +36,11 @@ const maxIDs = MaxSlice / 32
 
 // Given is a grant as an endpoint has it: whether it is meant is decided already.
 type Given struct {
-	Name  string   `json:"name"`
-	Who   []Who    `json:"who"`
-	To    []string `json:"to"`
-	From  []string `json:"from"`
-	Until int64    `json:"until,omitempty"`
+	Name  string           `json:"name"`
+	Who   []Who            `json:"who"`
+	To    []string         `json:"to"`
+	From  []string         `json:"from"`
+	Until unixtime.Seconds `json:"until,omitempty"`
 }
 
 // Slice returns what of a source that was checked concerns an endpoint. asked are the terms that

@@ -14,6 +14,7 @@ import (
 
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/identitytest"
+	"ztm/tunnel/unixtime"
 )
 
 const db = identity.ID("abcdefghijklmnopqrstuvwxyz234567")
@@ -27,7 +28,7 @@ func signed(t *testing.T, s *Source) (*identity.CA, *identity.Trust, *Signed) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	head, err := Head{Mesh: m.CA.Mesh(), Version: 1, Issued: m.Made.Unix(), Source: Sum(doc)}.Sign(m.CA, m.Trust)
+	head, err := Head{Mesh: m.CA.Mesh(), Version: 1, Issued: unixtime.Of(m.Made), Source: Sum(doc)}.Sign(m.CA, m.Trust)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +104,7 @@ func TestASliceIsGoodForItsHeadItsEndpointAndItsCAAlone(t *testing.T) {
 		"signed by an outsider": func() (*Slice, error) { return OpenSlice(trust, head, db, forged) },
 		"in a mesh of others":   func() (*Slice, error) { return OpenSlice(outsiders, strange, db, doc) },
 		"with one byte changed": func() (*Slice, error) {
-			return OpenSlice(trust, head, db, bytes.Replace(doc, []byte("9000"), []byte("9001"), 1))
+			return OpenSlice(trust, head, db, bytes.Replace(doc, []byte("02:30:00Z"), []byte("02:30:01Z"), 1))
 		},
 		"with a space": func() (*Slice, error) {
 			return OpenSlice(trust, head, db, bytes.Replace(doc, []byte(":"), []byte(": "), 1))
@@ -144,9 +145,9 @@ func FuzzSlice(f *testing.F) {
 
 func TestTheEndsOfAllUsersFitIntoASlice(t *testing.T) {
 	s := example()
-	until := time.Now().Unix()
+	until := unixtime.Of(time.Now())
 	for i := len(s.Users); i < MaxUsers; i++ {
-		s.Users[fmt.Sprintf("somebody-with-a-long-name-%05d@example.com", i)] = User{Until: until + int64(i)}
+		s.Users[fmt.Sprintf("somebody-with-a-long-name-%05d@example.com", i)] = User{Until: until + unixtime.Seconds(i)}
 	}
 	ca, trust, head := signed(t, s)
 	doc, err := s.Slice(head, other, nil).Sign(ca)
@@ -168,8 +169,8 @@ func TestTheEndsOfAllUsersFitIntoASlice(t *testing.T) {
 }
 
 func TestEndsHaveOneForm(t *testing.T) {
-	good := EndsOf(map[string]int64{"ann": 1, "bob": maxSeconds})
-	if !good.good() || !(Ends{}).good() || good.Of("bob") != maxEnd || good.Of("ann") != 1 {
+	good := EndsOf(map[string]unixtime.Seconds{"ann": 1, "bob": unixtime.MaxSeconds})
+	if !good.good() || !(Ends{}).good() || good.Of("bob") != unixtime.MaxSeconds || good.Of("ann") != 1 {
 		t.Errorf("ends of two users: %v", good)
 	}
 	swapped := slices.Concat(good[endSize:], good[:endSize])

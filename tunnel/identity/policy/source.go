@@ -17,9 +17,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/document"
+	"ztm/tunnel/unixtime"
 )
 
 // Limits of a source.
@@ -29,10 +31,11 @@ const (
 	MaxGroups    = 5_000
 	MaxEndpoints = 50_000
 	MaxGrants    = 50_000
-	MaxMembers   = 50_000 // of one group
-	MaxTerms     = 1_000  // of one list of a grant
-	maxTarget    = 600    // bytes of an entry of Grant.To
-	maxSeconds   = 1<<53 - 1
+	MaxMembers   = 50_000                    // of one group
+	MaxTerms     = 1_000                     // of one list of a grant
+	maxTarget    = 600                       // bytes of an entry of Grant.To
+	maxMax       = 100 * 365 * 24 * 3600_000 // of Group.Max
+	maxVersion   = 1<<53 - 1
 )
 
 // Anybody is the term that stands for all: every member of the mesh in who, every endpoint in at
@@ -49,8 +52,7 @@ const (
 var ErrSource = errors.New("invalid policy")
 
 // Source is the whole policy of a mesh. The zero value is an empty policy: it gives nobody
-// anything. Times are Unix seconds, and a time of zero is none. A Source that others read must not
-// change any longer.
+// anything. A time of zero is none. A Source that others read must not change any longer.
 type Source struct {
 	Mode      string              `json:"mode,omitempty"`   // what the grants do, see [Enforce]
 	Users     map[string]User     `json:"users"`            // known names, invited or not
@@ -84,23 +86,26 @@ func checkDirect(word string) error {
 
 // User is a user that the policy knows.
 type User struct {
-	Until int64 `json:"until,omitempty"` // the user's access and certificates end here
+	Until unixtime.Seconds `json:"until,omitempty"` // the user's access and certificates end here
 }
 
 // Group is a set of users. One without members is nobody.
 type Group struct {
 	Members []Member `json:"members"`           // each user once
-	Max     int64    `json:"max,omitempty"`     // seconds: the longest membership that may be added
+	Max     int64    `json:"max,omitempty"`     // milliseconds: the longest membership that may be added
 	Notify  bool     `json:"notify,omitempty"`  // each use is announced
 	Visible string   `json:"visible,omitempty"` // "root": the group is for grants alone, no owner's rule may name it
 }
 
+// Longest is how long a membership may last; 0: as long as its end says.
+func (g Group) Longest() time.Duration { return time.Duration(g.Max) * time.Millisecond }
+
 // Member is one membership. An eviction of the user at Added or later ends it: whoever is invited
 // under the same name afterwards is in no group.
 type Member struct {
-	User  string `json:"user"`
-	Added int64  `json:"added"`
-	Until int64  `json:"until,omitempty"`
+	User  string           `json:"user"`
+	Added unixtime.Seconds `json:"added"`
+	Until unixtime.Seconds `json:"until,omitempty"`
 }
 
 // Endpoint pins the name of an endpoint to its ID. Only labels that stand here give rights: those of
@@ -113,19 +118,19 @@ type Endpoint struct {
 // Grant gives. There is no grant that takes away, so that none changes what another means. Each list
 // is "any of", and none is ever empty.
 type Grant struct {
-	Name  string   `json:"name"`
-	Who   []Who    `json:"who"`
-	To    []string `json:"to"`   // an app, "/", and what of it: "tunnel/tcp/ssh"; an app alone is all of it
-	At    []string `json:"at"`   // endpoints, by name or label
-	From  []string `json:"from"` // the endpoint that asks, by name or label
-	Until int64    `json:"until,omitempty"`
+	Name  string           `json:"name"`
+	Who   []Who            `json:"who"`
+	To    []string         `json:"to"`   // an app, "/", and what of it: "tunnel/tcp/ssh"; an app alone is all of it
+	At    []string         `json:"at"`   // endpoints, by name or label
+	From  []string         `json:"from"` // the endpoint that asks, by name or label
+	Until unixtime.Seconds `json:"until,omitempty"`
 }
 
 // Who is one term of a grant: a user, "group:" and a group, or [Anybody]. Added is when a user was
 // put there, see [Member]; it is zero for the others.
 type Who struct {
-	Name  string `json:"name"`
-	Added int64  `json:"added,omitempty"`
+	Name  string           `json:"name"`
+	Added unixtime.Seconds `json:"added,omitempty"`
 }
 
 // Marshal returns the one form of a source that was checked. Errors match [ErrSource].
@@ -251,7 +256,7 @@ func (s *Source) checkGroups() error {
 			return failf("group %s: members are missing: write [] for nobody", name)
 		case len(g.Members) > MaxMembers:
 			return failf("group %s has %d members, at most %d are possible", name, len(g.Members), MaxMembers)
-		case g.Max < 0 || g.Max > maxSeconds:
+		case g.Max < 0 || g.Max > maxMax:
 			return failf("group %s: max is out of range", name)
 		case g.Visible != "" && g.Visible != "root":
 			return failf("group %s: visible is %q, want root or nothing", name, clip(g.Visible))
@@ -270,14 +275,14 @@ func (g Group) checkMembers(name string) error {
 			return failf("group %s has %s twice", name, m.User)
 		}
 		seen[m.User] = struct{}{}
-		if m.Added <= 0 || m.Added > maxSeconds {
+		if m.Added <= 0 || m.Added > unixtime.MaxSeconds {
 			return failf("group %s: %s: it is not said when they were added", name, m.User)
 		}
 		if err := checkTime("group "+name+": "+m.User, m.Until); err != nil {
 			return err
 		}
-		if g.Max > 0 && (m.Until == 0 || m.Until-m.Added > g.Max) {
-			return failf("group %s: %s: a membership lasts %d seconds at most, and needs an end", name, m.User, g.Max)
+		if g.Max > 0 && (m.Until == 0 || m.Until.Time().Sub(m.Added.Time()) > g.Longest()) {
+			return failf("group %s: %s: a membership lasts %v at most, and needs an end", name, m.User, g.Longest())
 		}
 	}
 	return nil
@@ -364,7 +369,7 @@ func (s *Source) checkWho(w Who) error {
 		return nil
 	case identity.CheckName(w.Name) != nil:
 		return failf("who: %v", identity.CheckName(w.Name))
-	case w.Added <= 0 || w.Added > maxSeconds:
+	case w.Added <= 0 || w.Added > unixtime.MaxSeconds:
 		return failf("who: %s: it is not said when they were added", w.Name)
 	}
 	if _, known := s.Users[w.Name]; !known {
@@ -404,8 +409,8 @@ func isLabel(s string) bool {
 	})
 }
 
-func checkTime(what string, t int64) error {
-	if t < 0 || t > maxSeconds {
+func checkTime(what string, t unixtime.Seconds) error {
+	if t < 0 || t > unixtime.MaxSeconds {
 		return failf("%s: the time %d is out of range", what, t)
 	}
 	return nil

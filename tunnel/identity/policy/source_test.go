@@ -17,7 +17,7 @@ func example() *Source {
 		Users: map[string]User{"bob": {}, "carol": {Until: 5000}},
 		Groups: map[string]Group{
 			"ops":   {Members: []Member{{User: "bob", Added: 1000}, {User: "gil", Added: 1000, Until: 2000}}},
-			"glass": {Members: []Member{}, Max: 3600, Notify: true},
+			"glass": {Members: []Member{}, Max: 3_600_000, Notify: true},
 		},
 		Endpoints: map[string]Endpoint{
 			"db-1": {ID: identity.ID("abcdefghijklmnopqrstuvwxyz234567"), Labels: []string{"role=db"}},
@@ -145,10 +145,10 @@ func TestWhatAPolicyDoesNotKnowIsRefused(t *testing.T) {
 		"a group without a list":      func(s *Source) { s.Groups["glass"] = Group{} },
 		"a group seen by an outsider": func(s *Source) { s.Groups["glass"] = Group{Members: []Member{}, Visible: "all"} },
 		"a member for too long": func(s *Source) {
-			s.Groups["glass"] = Group{Members: []Member{{User: "bob", Added: 1, Until: 3602}}, Max: 3600}
+			s.Groups["glass"] = Group{Members: []Member{{User: "bob", Added: 1, Until: 3602}}, Max: 3_600_000}
 		},
 		"a member without the end that is asked for": func(s *Source) {
-			s.Groups["glass"] = Group{Members: []Member{{User: "bob", Added: 1}}, Max: 3600}
+			s.Groups["glass"] = Group{Members: []Member{{User: "bob", Added: 1}}, Max: 3_600_000}
 		},
 		"an ID of no form": func(s *Source) { s.Endpoints["db-1"] = Endpoint{ID: "x"} },
 		"an ID twice":      func(s *Source) { s.Endpoints["db-2"] = s.Endpoints["db-1"] },

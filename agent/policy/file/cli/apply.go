@@ -12,6 +12,7 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // source is the policy in force, and where it is.
@@ -38,7 +39,7 @@ func (c commands) apply(ctx context.Context, name string, how application) error
 	if err != nil {
 		return err
 	}
-	at := time.Now().Unix()
+	at := unixtime.Of(time.Now())
 	f, next, err := c.checked(name, in.Source, at)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // commands holds the Actions of the commands.
@@ -39,7 +40,7 @@ func (c commands) read(name string) (*file.File, error) {
 }
 
 // checked reads a file and runs its tests: what does not hold is an error.
-func (c commands) checked(name string, old *policy.Source, now int64) (*file.File, *policy.Source, error) {
+func (c commands) checked(name string, old *policy.Source, now unixtime.Seconds) (*file.File, *policy.Source, error) {
 	f, err := c.read(name)
 	if err != nil {
 		return nil, nil, err
@@ -65,7 +66,7 @@ func (c commands) checked(name string, old *policy.Source, now int64) (*file.Fil
 
 // test checks a file, and compares it with another.
 func (c commands) test(name, from string) error {
-	now := time.Now().Unix()
+	now := unixtime.Of(time.Now())
 	old := &policy.Source{}
 	if from != "" {
 		f, err := c.read(from)
@@ -90,7 +91,7 @@ func (c commands) test(name, from string) error {
 }
 
 // compare prints who gains and loses what, the gains first.
-func (c commands) compare(old, next *policy.Source, now int64) error {
+func (c commands) compare(old, next *policy.Source, now unixtime.Seconds) error {
 	d, err := file.Diff(old, next, now)
 	if err != nil {
 		return err
