@@ -190,7 +190,7 @@ func (a *App) fill(ctx context.Context, t *tree.Tree, p *tree.Pending, k *index.
 	if err != nil {
 		return err
 	}
-	w.Content, w.File, w.Left = k.Content(), p, st.Size()
+	w.Content, w.File, w.Left = k.Content(), target(p), st.Size()
 	if p.Replaces() {
 		if old, info, err := t.Open(k.User, k.Path); err == nil {
 			defer old.Close()
@@ -241,5 +241,3 @@ func (a *App) open(name string) (*os.File, error) {
 	}
 	return f, nil
 }
-
-var _ fetch.File = (*tree.Pending)(nil)

@@ -298,7 +298,7 @@ func (a *App) write(t *tree.Tree, path string, size int64, from io.Reader) (*tre
 		return nil, blocks.Content{}, nil, err
 	}
 	s := blocks.NewSummer(size)
-	_, err = io.Copy(struct{ io.Writer }{io.MultiWriter(s, p)}, io.LimitReader(from, size))
+	_, err = io.Copy(struct{ io.Writer }{io.MultiWriter(s, io.NewOffsetWriter(target(p), 0))}, io.LimitReader(from, size))
 	c, list, short := s.End()
 	if err == nil {
 		err = short

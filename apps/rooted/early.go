@@ -1,4 +1,8 @@
+//go:build !ztm_router
+
 package rooted
+
+// A router has no disk that could be faster than what comes, and no room for this.
 
 // early is how much is written until the disk begins with it, in bytes. Without that the disk stands
 // idle while a large file comes, and Commit waits until all of it is written.

@@ -1,3 +1,5 @@
+//go:build !ztm_router
+
 package rooted
 
 import "golang.org/x/sys/unix"

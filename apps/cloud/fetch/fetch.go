@@ -162,10 +162,6 @@ func (f *Fetcher) Serve(h blocks.Hash) (size int64, have blocks.Bitmap, list blo
 	return 0, nil, nil, nil
 }
 
-// atOnce is how much of a block is read at once, in bytes. What is larger is read twice: nothing of an
-// old version is written before it is known to be right.
-const atOnce = 1 << 20
-
 // recall looks for blocks in what is there already: in the file itself, of an earlier attempt, and
 // in the old version of the file.
 func (j *job) recall(ctx context.Context) error {
@@ -173,46 +169,28 @@ func (j *job) recall(ctx context.Context) error {
 		return nil
 	}
 	j.say(Hashing)
-	buf := make([]byte, min(blocks.Size(j.Content.Size), atOnce))
 	for n := range blocks.Count(j.Content.Size) {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
 		at, length := blocks.Bounds(j.Content.Size, n)
-		there := at+length <= j.Left && j.right(j.File, n)
-		if !there && j.Old != nil && at+length <= j.OldSize {
-			var err error
-			if there, err = j.reuse(n, buf); err != nil {
+		switch {
+		case at+length <= j.Left && j.right(j.File, n):
+		case j.Old != nil && at+length <= j.OldSize && j.right(j.Old, n):
+			if _, err := io.Copy(io.NewOffsetWriter(j.File, at), io.NewSectionReader(j.Old, at, length)); err != nil {
 				return err
 			}
+			if !j.right(j.File, n) {
+				continue // it was written to in between
+			}
+		default:
+			continue
 		}
-		if there {
-			j.f.mu.Lock()
-			j.gotLocked(n, length)
-			j.f.mu.Unlock()
-		}
+		j.f.mu.Lock()
+		j.gotLocked(n, length)
+		j.f.mu.Unlock()
 	}
 	return nil
-}
-
-// reuse copies a block of the old version, if it is the right one. What is hashed is what is written:
-// somebody may be writing to that version.
-func (j *job) reuse(n int, buf []byte) (right bool, err error) {
-	at, length := blocks.Bounds(j.Content.Size, n)
-	sum := sha256.New()
-	old := io.TeeReader(io.NewSectionReader(j.Old, at, length), sum)
-	if length > int64(len(buf)) {
-		if !j.right(j.Old, n) {
-			return false, nil
-		}
-		_, err = io.CopyBuffer(io.NewOffsetWriter(j.File, at), old, buf)
-		return err == nil && j.list.Is(n, sum.Sum(nil)), err
-	}
-	if _, err := io.ReadFull(old, buf[:length]); err != nil || !j.list.Is(n, sum.Sum(nil)) {
-		return false, nil
-	}
-	_, err = j.File.WriteAt(buf[:length], at)
-	return err == nil, err
 }
 
 // right reports whether a file has the right block n.
@@ -248,18 +226,12 @@ func (j *job) whole(ctx context.Context) error {
 
 // await waits for a block. It reports whether the block came before the job ended.
 func (j *job) await(n int) bool {
-	for {
-		j.f.mu.Lock()
-		there, ended := j.have.Has(n), j.ended
-		j.f.mu.Unlock()
-		if there || ended {
-			return there
-		}
-		select {
-		case <-j.more:
-		case <-j.done:
-		}
+	j.f.mu.Lock()
+	defer j.f.mu.Unlock()
+	for !j.have.Has(n) && !j.ended {
+		j.f.wake.Wait()
 	}
+	return j.have.Has(n)
 }
 
 type contextReader struct {

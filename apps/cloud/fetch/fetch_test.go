@@ -257,30 +257,6 @@ func TestBlocksThatDoNotMakeUpWhatWasPublishedAreNoFile(t *testing.T) {
 	}
 }
 
-func TestABlockOfTheOldVersionIsTakenIfItIsTheRightOneAndNothingIsWrittenOtherwise(t *testing.T) {
-	file := bytesOf(3 * blocks.MinBlock)
-	old := bytes.Clone(file)
-	old[blocks.MinBlock+5] ^= 1
-	want := bytes.Clone(file)
-	clear(want[blocks.MinBlock : 2*blocks.MinBlock])
-	c, list, err := blocks.Sum(bytes.NewReader(file), int64(len(file)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, atOnce := range []int{blocks.MinBlock, blocks.MinBlock / 3} {
-		f := temp(t)
-		j := New(Config{}).newJob(Want{Content: c, List: list, File: f, Old: bytes.NewReader(old), OldSize: c.Size})
-		for n, right := range []bool{true, false, true} {
-			if got, err := j.reuse(n, make([]byte, atOnce)); got != right || err != nil {
-				t.Errorf("block %d, %d bytes at once: %v, %v", n, atOnce, got, err)
-			}
-		}
-		if got, err := os.ReadFile(f.Name()); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%d bytes at once: the file is another one: %v", atOnce, err)
-		}
-	}
-}
-
 func TestAnAttemptLeavesWhatHasComeToTheNext(t *testing.T) {
 	file := bytesOf(30 * blocks.MinBlock)
 	h := newHolder("a", file)

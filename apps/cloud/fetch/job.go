@@ -27,7 +27,6 @@ type job struct {
 	step     string
 
 	writing sync.WaitGroup // blocks that are being written
-	more    chan struct{}  // has one when a block has come; capacity 1
 	done    chan struct{}  // closed when err is set
 	ended   bool
 	err     error
@@ -43,7 +42,7 @@ type source struct {
 func (f *Fetcher) newJob(w Want) *job {
 	count := blocks.Count(w.Content.Size)
 	j := &job{Want: w, f: f, list: w.List, have: blocks.NewBitmap(count), taken: blocks.NewBitmap(count), missing: count,
-		sources: map[identity.ID]*source{}, more: make(chan struct{}, 1), done: make(chan struct{})}
+		sources: map[identity.ID]*source{}, done: make(chan struct{})}
 	if list, ok := w.Content.Whole(); ok {
 		j.list = list
 	}
@@ -52,10 +51,7 @@ func (f *Fetcher) newJob(w Want) *job {
 
 // gotLocked notes a block.
 func (j *job) gotLocked(n int, length int64) {
-	select {
-	case j.more <- struct{}{}:
-	default:
-	}
+	j.f.wake.Broadcast()
 	if !j.have.Has(n) {
 		j.have.Set(n)
 		j.taken.Set(n)
