@@ -100,11 +100,12 @@ func TestWhomAChangeConcernsIsToldFirst(t *testing.T) {
 		root.noteAsked(all[asks].ID, []string{"group:ops"})
 		var mu sync.Mutex
 		var told []identity.ID
-		count := func() int {
+		soFar := func() []identity.ID {
 			mu.Lock()
 			defer mu.Unlock()
-			return len(told)
+			return slices.Clone(told)
 		}
+		count := func() int { return len(soFar()) }
 		root.far(all, time.Second, func(id identity.ID) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -112,14 +113,17 @@ func TestWhomAChangeConcernsIsToldFirst(t *testing.T) {
 		})
 		root.propose(shops(all, ours, "bob", "carol"))
 		eventually(t, "all are told", func() bool { return count() == len(all) })
+		mu.Lock()
 		told = nil
+		mu.Unlock()
 		root.propose(shops(all, ours, "bob"))
 		root.propose(func(s *signed.Source) error {
 			s.Endpoints[fmt.Sprint("e", moved)] = signed.Endpoint{ID: all[moved].ID, Labels: []string{}}
 			return nil
 		})
 		eventually(t, "all are told again", func() bool { return count() >= len(all) })
-		first := told[:min(len(told), 2*tellers())] // as many of the first version were told of at once
+		first := soFar()
+		first = first[:min(len(first), 2*tellers())] // as many of the first version were told of at once
 		for _, e := range append(all[len(all)-ours:], all[asks], all[moved]) {
 			if !slices.Contains(first, e.ID) {
 				t.Errorf("endpoint %s, which a change concerns, is not among the first %d that are told", e.ID, len(first))
