@@ -86,6 +86,15 @@ func TestEachEndpointOfAUserIsJudgedByItself(t *testing.T) {
 			}
 		}
 	}
+	w.setPolicy("root", func(s *policy.Source) { s.Users["carol"] = policy.User{} })
+	w.until("another version is in force", func() error { return w.enforced("office", 2) })
+	for who, ended := range ends {
+		select {
+		case <-ended:
+			t.Errorf("a change ended what the %s still has", who)
+		default:
+		}
+	}
 	w.ztm("root", "evict", "bob", "--force")
 	w.until("what runs for the admission that was ended is cut", func() error {
 		select {
@@ -97,7 +106,7 @@ func TestEachEndpointOfAUserIsJudgedByItself(t *testing.T) {
 	})
 	w.setPolicy("root", func(s *policy.Source) { s.Grants = []policy.Grant{} })
 	grant()
-	w.until("bob is given it anew", func() error { return w.enforced("office", 3) })
+	w.until("bob is given it anew", func() error { return w.enforced("office", 4) })
 	if s, err := laptop.dial(t.Context(), office); err == nil {
 		s.Close()
 		t.Error("the older admission still counts")

@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -170,4 +171,31 @@ func leads(from, page, heading string) error {
 		}
 	}
 	return errors.New("it has no such heading")
+}
+
+func TestTheDecisionsNameTestsThatExist(t *testing.T) {
+	named := regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark)[A-Z]\w*`)
+	known := map[string]bool{}
+	for _, s := range sources(t) {
+		if s.test {
+			for _, m := range regexp.MustCompile(`(?m)^func (\w+)\(`).FindAllSubmatch(s.text, -1) {
+				known[string(m[1])] = true
+			}
+		}
+	}
+	pages, err := filepath.Glob("docs/decisions/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("no pages: %v", err)
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range named.FindAllString(string(text), -1) {
+			if !known[name] {
+				t.Errorf("%s names %s, which is no test", page, name)
+			}
+		}
+	}
 }
