@@ -55,8 +55,9 @@ var (
 
 // Reroute has the flow go on in another dedicated connection. agree settles that with the peer: at the
 // entrance it asks, at the exit it answers. Where the peer says no its error is a *[Refused]; after any
-// other nobody knows what the peer does. The flow owns the connection once agree is called. Where both
-// directions are not through with the move before, Reroute waits for that until ctx ends.
+// other nobody knows what the peer does. The flow owns the connection once agree is called, and where it
+// was closed meanwhile says its end there: that is no error, and the connection is not to be reset. Where
+// both directions are not through with the move before, Reroute waits for that until ctx ends.
 func (c *Conn) Reroute(ctx context.Context, d Dedicated, agree func() error) error {
 	if err := c.offload.prepare(ctx); err != nil {
 		return err
@@ -72,7 +73,6 @@ func (c *Conn) Reroute(ctx context.Context, d Dedicated, agree func() error) err
 		} else {
 			d.Reset()
 		}
-		err = errEnded
 	case ended == wasReset:
 		d.Reset()
 		err = errEnded

@@ -124,18 +124,7 @@ func hear(c *Conn, random *rand.Rand) ([]byte, error) {
 func goesOn(t *testing.T, seed uint64) {
 	random := rand.New(rand.NewPCG(19, seed))
 	var open sync.WaitGroup
-	near, far := net.Pipe()
-	exitOf := make(chan *Conn, 1)
-	over := make(chan struct{})
-	cc := serveOver(t, near, far, false, func(c *Conn) {
-		exitOf <- c
-		<-over
-	})
-	entrance := openFlow(t, cc)
-	exit := <-exitOf
-	d1, d2 := newPipes(&open)
-	exit.Offload(d2)
-	entrance.Offload(d1)
+	entrance, exit, end := newOffloaded(t, &open)
 
 	var said, heard [2][]byte
 	var failed [2]error
@@ -179,8 +168,27 @@ func goesOn(t *testing.T, seed uint64) {
 	entrance.Close()
 	exit.Close()
 	open.Wait() // no connection is left
-	close(over)
-	cc.Close()
+	end()
+}
+
+// newOffloaded opens a flow that has a dedicated connection. end is for after both ends are closed.
+func newOffloaded(t *testing.T, open *sync.WaitGroup) (entrance, exit *Conn, end func()) {
+	near, far := net.Pipe()
+	exitOf := make(chan *Conn, 1)
+	over := make(chan struct{})
+	cc := serveOver(t, near, far, false, func(c *Conn) {
+		exitOf <- c
+		<-over
+	})
+	entrance = openFlow(t, cc)
+	exit = <-exitOf
+	d1, d2 := newPipes(open)
+	exit.Offload(d2)
+	entrance.Offload(d1)
+	return entrance, exit, func() {
+		close(over)
+		cc.Close()
+	}
 }
 
 // openFlow is open without a test's cleanup: the flow is closed by its test.
@@ -200,4 +208,29 @@ func TestAFlowIsWholeHoweverItGoesOnAndEnds(t *testing.T) {
 	for seed := range uint64(400) {
 		goesOn(t, seed)
 	}
+}
+
+// Whoever took that for a failure would reset the new connection, and the end could be lost in it.
+func TestAFlowThatIsClosedWhileItMovesHasMoved(t *testing.T) {
+	var open sync.WaitGroup
+	entrance, exit, end := newOffloaded(t, &open)
+	heard := make(chan error, 1)
+	go func() { // awaited below
+		_, err := io.Copy(io.Discard, entrance)
+		heard <- err
+	}()
+	go io.Copy(io.Discard, exit) // ends with the exit
+	d1, d2 := newPipes(&open)
+	err := entrance.Reroute(t.Context(), d1, func() error {
+		return exit.Reroute(t.Context(), d2, exit.Close)
+	})
+	if err != nil {
+		t.Errorf("the exit says: %v", err)
+	}
+	if err := <-heard; err != nil {
+		t.Errorf("the entrance does not hear the end: %v", err)
+	}
+	entrance.Close()
+	open.Wait()
+	end()
 }
