@@ -99,7 +99,7 @@ func (a *Agent) routes() http.Handler {
 		answer.Reply(w, a.log, out, err)
 	})
 	change("DELETE /api/meshes/{mesh}/names/{name}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
-		answer.Reply(w, a.log, nil, m.forgetName(r.PathValue("name")))
+		answer.Reply(w, a.log, nil, m.Unpin(r.PathValue("name")))
 	})
 	inMesh("GET /api/meshes/{mesh}/endpoints/{ep}", (*mesh).getEndpoint)
 	inMesh("GET /api/meshes/{mesh}/endpoints/{ep}/ping", (*mesh).getPing)

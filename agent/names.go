@@ -86,8 +86,3 @@ func nameConflict(name string, was api.KnownName, e apps.Endpoint) error {
 	return answer.Errorf(answer.Conflict, "endpoint %s is not the one you know: since %s it was %s of user %s, and now it is %s of user %s",
 		name, since, was.ID, was.User, e.ID, e.User)
 }
-
-// forgetName lets the next use of a name pin it anew.
-func (m *mesh) forgetName(name string) error {
-	return m.Unpin(name)
-}

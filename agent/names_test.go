@@ -41,7 +41,7 @@ func TestANameIsPinnedToItsUserOnFirstUse(t *testing.T) {
 	if was, _, err := m.pin("box", second); was.ID != second.ID || err != nil {
 		t.Errorf("the one that is known, after that: %v, %v", was, err)
 	}
-	if err := m.forgetName("box"); err != nil {
+	if err := m.Unpin("box"); err != nil {
 		t.Fatal(err)
 	}
 	if _, known, err := m.pin("box", someone(t, "box", "mallory")); known || err != nil {

@@ -45,7 +45,7 @@ func (b *Book) makeRoomForName(tx *store.Tx) error {
 	return nameTable.Delete(tx, oldest)
 }
 
-// Unpin forgets whom a name means.
+// Unpin forgets whom a name means: its next use pins it anew.
 func (b *Book) Unpin(name string) error {
 	return b.db.Update(func(tx *store.Tx) error { return nameTable.Delete(tx, b.name+"/"+name) })
 }
