@@ -58,7 +58,7 @@ var arrows = []arrow{
 	{"agent/policy/cli", []string{"agent/api", "agent/console", "agent/feature", "apps", "tunnel/answer", "tunnel/identity/policy"}, "a command line is a client of the agent; main alone has it"},
 	{"agent/audit/cli", []string{"agent/audit", "agent/audit/sink", "agent/console", "apps", "tunnel/identity"}, "a command line is a client of the agent; main alone has it"},
 	{"agent/direct", []string{"agent/feature", "tunnel/..."}, "who meets, and when, does not depend on what they do then"},
-	{"agent/peers", []string{"agent/audit", "agent/direct", "agent/limits", "apps", "tunnel/...", "tunnel/tuning"}, "what peers have with each other does not depend on what keeps them members"},
+	{"agent/peers", []string{"agent/audit", "agent/direct", "agent/limits", "apps", "tunnel/..."}, "what peers have with each other does not depend on what keeps them members"},
 	{"agent/notice", []string{"agent/audit", "agent/feature", "agent/webhook", "apps", "tunnel/answer", "tunnel/identity"}, "what is told is found by looking, and nothing waits for it"},
 	{"agent/notice/cli", []string{"agent/console", "agent/notice", "apps"}, "a command line is a client of the agent; main alone has it"},
 	{"agent/webhook", nil, "a web server is told things without knowing what"},
