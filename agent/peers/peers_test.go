@@ -51,16 +51,16 @@ func newFarPeer(t *testing.T, streams int, handler http.HandlerFunc) *farPeer {
 		t.Fatal(err)
 	}
 	p := &farPeer{t: t, v: identity.NewVerifier(a.trust, identity.NewClock()), cert: identity.TLSCertificate(der, key), id: identity.IDOf(public)}
-	tuning := func(rtt time.Duration) h2.Options {
-		tuning := tuning.Sealed(rtt)
-		tuning.MaxStreams = streams
-		return tuning
+	options := func(rtt time.Duration) h2.Options {
+		o := tuning.Sealed(rtt)
+		o.MaxStreams = streams
+		return o
 	}
 	p.server = h2.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != seal.PathPing {
 			handler(w, r)
 		}
-	}), tuning)
+	}), options)
 	t.Cleanup(p.server.Close)
 	return p
 }
