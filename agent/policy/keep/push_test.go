@@ -165,6 +165,31 @@ func TestWhoCannotBeToldAtOnceIsToldALittleLater(t *testing.T) {
 	})
 }
 
+func TestWhoCanHaveNoSliceIsToldOfTheHeadOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, all := m.join("root", "root"), many(2)
+		var heads, slices atomic.Int32
+		root.far(all, 0, func(identity.ID) { slices.Add(1) })
+		root.Ask = func(_ context.Context, id identity.ID, method, path string, _ []byte) (*http.Response, error) {
+			if id == all[0].ID && method == http.MethodPost && path == PathHead {
+				heads.Add(1)
+			}
+			return &http.Response{Body: http.NoBody}, nil
+		}
+		root.propose(func(s *signed.Source) error {
+			s.Mode, s.Users["bob"], s.Endpoints["full"] = signed.Enforce, signed.User{}, signed.Endpoint{ID: all[0].ID, Labels: []string{}}
+			for i := range signed.MaxSlice / 64 { // more than a slice can have, as each takes more than 64 bytes
+				s.Grants = append(s.Grants, signed.Grant{Name: fmt.Sprint("g", i), Who: []signed.Who{{Name: "bob", Added: 5}}, To: []string{"terminal"}, At: []string{"full"}, From: []string{"*"}})
+			}
+			return nil
+		})
+		<-time.After(time.Minute)
+		if heads.Load() != 1 || slices.Load() != 1 {
+			t.Errorf("the one is told %d times, and the other is given its slice %d times", heads.Load(), slices.Load())
+		}
+	})
+}
+
 func TestWhoIsGivenItsSliceAsksForNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		root, office := m.join("root", "root"), m.join("office", "alice")
