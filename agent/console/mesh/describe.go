@@ -60,7 +60,7 @@ func (c commands) describeEndpoint(ctx context.Context, name string) error {
 	}
 	// An endpoint does not know itself from without: that the directory does.
 	ip, port := split(cmp.Or(ep.Address, found.Address))
-	route := ep.Route.String() + sinceOf(ep.Route)
+	route := routeText(ep.Route)
 	if ep.Local {
 		route = "-"
 	}
@@ -91,24 +91,24 @@ func datagrams(r api.Route) string {
 	if r.Direct == "" {
 		return "in the session: " + r.Why
 	}
-	return r.String() + sinceOf(r)
+	return routeText(r)
 }
 
 // pathOf is a route in one cell of a table.
 func pathOf(r api.Route) string {
-	path := r.String() + sinceOf(r)
+	path := routeText(r)
 	if d := r.Datagrams; d != nil {
 		path += "; datagrams " + datagrams(*d)
 	}
 	return path
 }
 
-// sinceOf says since when a route is what it is.
-func sinceOf(r api.Route) string {
+// routeText says what a route is, and since when.
+func routeText(r api.Route) string {
 	if r.Since.IsZero() {
-		return ""
+		return r.String()
 	}
-	return ", since " + when(r.Since)
+	return r.String() + ", since " + when(r.Since)
 }
 
 func (c commands) describeHub(ctx context.Context, name string) error {
