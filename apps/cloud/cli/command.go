@@ -377,7 +377,7 @@ func (k *client) configCommand() *cli.Command {
 				return err
 			}
 			if change.Quota, err = amount(x, "quota", apps.ParseSize); err != nil {
-				return apps.Usagef("--quota: %q is no size such as 500M or 10G, nor off", x.String("quota"))
+				return err
 			}
 			return k.config(x.Context, change, x.NumFlags() > 0)
 		},
