@@ -157,9 +157,8 @@ var hop = []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Auth
 func Clean(r *http.Request) *http.Request {
 	out := &http.Request{Method: r.Method, URL: &url.URL{Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery},
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: CleanHeader(r.Header), Host: "ztm", Body: r.Body, ContentLength: r.ContentLength}
-	if out.Close = r.Body != http.NoBody; out.Close {
-		// An upgrade would have to say that the connection goes on.
-	} else if protocol := upgrade(r.Header); protocol != "" {
+	out.Close = r.Body != http.NoBody
+	if protocol := upgrade(r.Header); protocol != "" && !out.Close { // else it would say that the connection goes on
 		out.Header.Set("Connection", "Upgrade")
 		out.Header.Set("Upgrade", protocol)
 	}

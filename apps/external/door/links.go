@@ -55,14 +55,7 @@ type kept struct {
 func (k *links) enter(app string, c contract.Caller) *link {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	a := k.all[app]
-	if a == nil {
-		a = &kept{}
-		if k.all == nil {
-			k.all = map[string]*kept{}
-		}
-		k.all[app] = a
-	}
+	a := k.ofLocked(app)
 	a.waiting++
 	l, mine := a.takeLocked(), a.caller == c
 	if l != nil && !(mine && quiet(l.Conn)) {
@@ -84,17 +77,27 @@ func (k *links) answered(app string) {
 func (k *links) keep(app string, c contract.Caller, l *link) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.all[app] != nil { // somebody waits, or another one is kept
+	a := k.ofLocked(app)
+	if a.waiting > 0 || a.idle != nil {
 		l.Close()
 		return
 	}
-	if k.all == nil {
-		k.all = map[string]*kept{}
-	}
 	l.used = true
-	a := &kept{idle: l, caller: c}
+	a.idle, a.caller = l, c
 	a.late = time.AfterFunc(cmp.Or(k.most, keptFor), func() { k.end(app, l) })
-	k.all[app] = a
+}
+
+// ofLocked returns what is known of an app, which is remembered from then on.
+func (k *links) ofLocked(app string) *kept {
+	a := k.all[app]
+	if a == nil {
+		if k.all == nil {
+			k.all = map[string]*kept{}
+		}
+		a = &kept{}
+		k.all[app] = a
+	}
+	return a
 }
 
 // end closes a connection that nobody has used in time.
