@@ -118,11 +118,10 @@ func (a *App) visit(f apps.Flow, write bool, handle func(apps.Flow, place, *visi
 
 // refuse answers "no". That somebody may not do something is in the log of all apps.
 func (a *App) refuse(f apps.Flow, err error) {
-	defer f.Refuse(err)
-	if apps.IsDenial(err) {
-		return
+	if !apps.IsDenial(err) {
+		a.refusals.Warn("refused "+string(f.Peer().ID), "file refused", "user", f.Peer().User, "peer", f.Peer().ID, "flow", f.Path(), "err", err)
 	}
-	a.refusals.Warn("refused "+string(f.Peer().ID), "file refused", "user", f.Peer().User, "peer", f.Peer().ID, "flow", f.Path(), "err", err)
+	f.Refuse(err)
 }
 
 // accept answers "yes" to a flow that counts.
