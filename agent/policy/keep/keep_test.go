@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,8 +53,8 @@ type node struct {
 	asks   int  // what it has asked others for; guarded by m.mu
 
 	announced []string
-	first     []byte // the head that its permit had
-	saving    error
+	first     []byte                // the head that its permit had
+	disk      atomic.Pointer[error] // what saving comes to; nil: it works
 	stop      func()
 }
 
@@ -74,13 +75,20 @@ type failing struct {
 	n *node
 }
 
+func (f failing) broken() error {
+	if err := f.n.disk.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 func (f failing) Save(key string, v any) error {
-	return errors.Join(f.n.saving, f.State.Save(key, v))
+	return errors.Join(f.broken(), f.State.Save(key, v))
 }
 
 func (f failing) SaveAll(values map[string]any) error {
-	if f.n.saving != nil {
-		return f.n.saving
+	if err := f.broken(); err != nil {
+		return err
 	}
 	return f.State.SaveAll(values)
 }
@@ -653,11 +661,12 @@ func TestAChangeThatCannotBeSavedIsNotInForceAndNothingIsLost(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		root := m.join("root", "root")
 		root.propose(put(0, "bob"))
-		root.saving = errors.New("the disk is full")
-		if _, err := root.Propose(t.Context(), put(0, "carol")); !errors.Is(err, root.saving) {
+		full := errors.New("the disk is full")
+		root.disk.Store(&full)
+		if _, err := root.Propose(t.Context(), put(0, "carol")); !errors.Is(err, full) {
 			t.Errorf("no place to save: %v", err)
 		}
-		root.saving = nil
+		root.disk.Store(nil)
 		if root.Head().Version != 1 || root.lets("carol") {
 			t.Error("what was not saved is in force")
 		}
