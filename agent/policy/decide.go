@@ -36,27 +36,29 @@ const (
 // Decide decides whether a grant gives a peer what an app calls name, or anything of the app if name
 // is "". now is in Unix seconds.
 func (r *Rights) Decide(p apps.Peer, app, name string, now unixtime.Seconds) Decision {
-	d, decided := r.before(p, now)
+	d, end, decided := r.before(p, now)
 	if decided {
 		return d
 	}
 	if p.User != "" {
-		r.search(&d, p, app, name, now)
+		r.search(&d, p, app, name, end, now)
 	}
 	return r.after(d)
 }
 
 // before decides what needs no grant to be decided; else it returns what is the case if there is none.
-func (r *Rights) before(p apps.Peer, now unixtime.Seconds) (d Decision, decided bool) {
+// end is that of the user.
+func (r *Rights) before(p apps.Peer, now unixtime.Seconds) (d Decision, end unixtime.Seconds, decided bool) {
+	end = r.End(p.User)
 	switch {
-	case r != nil && r.ended(p.User, now): // in each mode
-		return Decision{Until: r.End(p.User), Reason: Ended}, true
+	case !lasts(end, now): // in each mode
+		return Decision{Until: end, Reason: Ended}, end, true
 	case r == nil || r.mode == policy.GroupsOnly:
-		return Decision{Allow: true, Reason: NoPolicy}, true
+		return Decision{Allow: true, Reason: NoPolicy}, end, true
 	case r.stale && r.mode == policy.Enforce:
-		return Decision{Reason: StalePolicy}, true
+		return Decision{Reason: StalePolicy}, end, true
 	}
-	return Decision{Reason: NoGrant}, false
+	return Decision{Reason: NoGrant}, end, false
 }
 
 // after is what a decision by grants comes to in the mode of the policy.
@@ -68,8 +70,8 @@ func (r *Rights) after(d Decision) Decision {
 }
 
 // search tries all grants of the target.
-func (r *Rights) search(d *Decision, p apps.Peer, app, name string, now unixtime.Seconds) {
-	of, end := r.of[p.User], r.End(p.User)
+func (r *Rights) search(d *Decision, p apps.Peer, app, name string, end, now unixtime.Seconds) {
+	of := r.of[p.User]
 	if name == "" {
 		r.all[app].search(d, p, of, end, now)
 		return

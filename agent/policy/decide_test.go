@@ -330,9 +330,15 @@ func TestWithoutAPolicyAllIsLeftToTheOwnersAndWithAnEmptyOneNothingIs(t *testing
 	}
 }
 
-// large is a mesh of 10,000 users, 1,000 groups of 50 and 10,000 grants, all of them at one endpoint.
+// large is a mesh of 10,000 users, whose access ends, 1,000 groups of 50 and 10,000 grants, all of them
+// at one endpoint.
 func large() *policy.Slice {
 	s := &policy.Slice{Mode: policy.Enforce, Groups: map[string]policy.Group{}}
+	ends := map[string]unixtime.Seconds{}
+	for i := range 10_000 {
+		ends[fmt.Sprint("user", i)] = int64(1000 + i)
+	}
+	s.Ends = policy.EndsOf(ends)
 	for i := range 1000 {
 		g := policy.Group{}
 		for j := range 50 {
@@ -349,7 +355,7 @@ func large() *policy.Slice {
 
 // inAllGroups is the longest decision: bob is in 1,000 groups, and each has had a grant for the target.
 func inAllGroups() *Rights {
-	s := &policy.Slice{Mode: policy.Enforce, Groups: map[string]policy.Group{}}
+	s := &policy.Slice{Mode: policy.Enforce, Groups: map[string]policy.Group{}, Ends: large().Ends}
 	for i := range 1000 {
 		s.Groups[fmt.Sprint("group", i)] = policy.Group{Members: []policy.Member{{User: "bob", Added: 1}}}
 		s.Grants = append(s.Grants, policy.Given{Name: fmt.Sprint("grant", i), Who: []policy.Who{{Name: fmt.Sprint("group:group", i)}},

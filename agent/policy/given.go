@@ -12,10 +12,11 @@ import (
 // It is empty where grants are not enforced. now is in Unix seconds.
 func (r *Rights) Given(p apps.Peer, app string, now unixtime.Seconds) map[string]Decision {
 	out := map[string]Decision{}
-	if _, decided := r.before(p, now); decided || !r.Enforces() || p.User == "" {
+	_, end, decided := r.before(p, now)
+	if decided || !r.Enforces() || p.User == "" {
 		return out
 	}
-	of, end := r.of[p.User], r.End(p.User)
+	of := r.of[p.User]
 	for name, ix := range r.named(app) {
 		d := out[name]
 		if d.Reason == "" {
@@ -30,12 +31,12 @@ func (r *Rights) Given(p apps.Peer, app string, now unixtime.Seconds) map[string
 
 // Below is Decide for anything below a name of an app, such as "forward", or above it.
 func (r *Rights) Below(p apps.Peer, app, name string, now unixtime.Seconds) Decision {
-	d, decided := r.before(p, now)
+	d, end, decided := r.before(p, now)
 	if decided {
 		return d
 	}
 	if p.User != "" {
-		of, end := r.of[p.User], r.End(p.User)
+		of := r.of[p.User]
 		for given, ix := range r.named(app) {
 			if _, meet := Meet(given, name+below); meet {
 				ix.search(&d, p, of, end, now)
