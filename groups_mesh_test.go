@@ -124,7 +124,7 @@ func TestWhoCanSaysWhoAndWhyWhereItIsDecided(t *testing.T) {
 	w.join("root", "root")
 	w.join("office", "alice")
 	w.tunnelTo("root", "office", "web", echoServer(t), "--users", "group:ops", "--users", "carol")
-	w.ztm("root", "group", "add", "ops", "bob")
+	w.ztm("root", "group", "add", "ops", "bob", "--until", "30d")
 	w.until("the group is known at the office", func() error {
 		var out api.WhoCan
 		if err := json.Unmarshal([]byte(w.ztm("office", "who-can", "reach", ".", "tcp/web", "-o", "json")), &out); err != nil {
@@ -134,6 +134,9 @@ func TestWhoCanSaysWhoAndWhyWhereItIsDecided(t *testing.T) {
 		for _, r := range out.Rows {
 			if r.Allow {
 				who = append(who, r.User)
+			}
+			if ends := !r.Until.IsZero(); r.Allow && ends != (r.User == "bob") {
+				return fmt.Errorf("the access of %s ends: %t", r.User, ends)
 			}
 		}
 		if got := strings.Join(who, " "); got != "alice bob carol" {

@@ -37,7 +37,7 @@ func TestAPolicyFileIsTestedAndComparedWithoutAnAgent(t *testing.T) {
 		out, errs   []string
 		status      int
 	}{
-		{"-f " + six, "", []string{"12 tests hold", "6 endpoints, 7 grants"}, nil, 0},
+		{"-f " + six, "", []string{"12 tests hold", "endpoints: 6, grants: 7"}, nil, 0},
 		{"-f -", string(b), []string{"12 tests hold"}, nil, 0},
 		{"-f " + more + " --from " + six, "", []string{"+", "eve", "file/read", "router-12", "pizza-read"}, []string{"breakglass is for every endpoint"}, 0},
 		{"-o json -f " + six + " --from " + more, "", []string{`"losses"`, `"eve"`}, nil, 0},

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -20,6 +22,16 @@ func ParseDuration(s string) (Duration, error) {
 		return 0, fmt.Errorf("%q is not a duration such as 90s or 1h30m", s)
 	}
 	return Duration((d + time.Millisecond - 1).Truncate(time.Millisecond)), nil
+}
+
+// ParseDays is [ParseDuration], and reads a number of days such as "30d" as well, of 24 hours each.
+func ParseDays(s string) (Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return Duration(n) * Duration(24*time.Hour), nil
+		}
+	}
+	return ParseDuration(s)
 }
 
 func (d Duration) String() string { return time.Duration(d).String() }

@@ -27,3 +27,16 @@ func TestADurationIsMillisecondsForProgramsAndTextForPeople(t *testing.T) {
 		}
 	}
 }
+
+func TestDaysAreReadAsPeopleWriteThem(t *testing.T) {
+	for text, want := range map[string]time.Duration{"30d": 30 * 24 * time.Hour, "0d": 0, "8h": 8 * time.Hour, "90s": 90 * time.Second} {
+		if d, err := ParseDays(text); err != nil || time.Duration(d) != want {
+			t.Errorf("%s: %v, %v", text, d, err)
+		}
+	}
+	for _, text := range []string{"", "d", "-1d", "1.5d", "99999d", "1d12h", "30 d", "x"} {
+		if d, err := ParseDays(text); err == nil {
+			t.Errorf("%q is read as %v", text, d)
+		}
+	}
+}

@@ -336,7 +336,7 @@ func large() *policy.Slice {
 	s := &policy.Slice{Mode: policy.Enforce, Groups: map[string]policy.Group{}}
 	ends := map[string]unixtime.Seconds{}
 	for i := range 10_000 {
-		ends[fmt.Sprint("user", i)] = int64(1000 + i)
+		ends[fmt.Sprint("user", i)] = unixtime.Seconds(1000 + i)
 	}
 	s.Ends = policy.EndsOf(ends)
 	for i := range 1000 {
@@ -457,4 +457,28 @@ func TestUsersAreAllThatAPolicyMayMean(t *testing.T) {
 			t.Errorf("%s is let in and not among %v", p.User, c.Users())
 		}
 	})
+}
+
+func TestARuleLastsAsLongAsTheLongestOfItsTermsAndTheUser(t *testing.T) {
+	member := func(until unixtime.Seconds) policy.Group {
+		return policy.Group{Members: []policy.Member{{User: "bob", Added: 1, Until: until}, {User: "carol", Added: 1, Until: until}}}
+	}
+	r := Compile(&policy.Slice{Mode: policy.Enforce, Groups: map[string]policy.Group{"early": member(20), "late": member(30), "past": member(5), "good": member(0)},
+		Ends: policy.EndsOf(map[string]unixtime.Seconds{"carol": 25})}, nothing)
+	for _, c := range []struct {
+		user string
+		who  []string
+		want unixtime.Seconds
+	}{
+		{"bob", []string{"group:early"}, 20}, {"bob", []string{"group:late", "group:early"}, 30}, {"bob", []string{"group:past", "group:early"}, 20},
+		{"bob", []string{"group:early", "group:good"}, 0}, {"bob", []string{"group:early", "bob"}, 0}, {"bob", []string{"*"}, 0}, {"bob", nil, 0},
+		{"carol", []string{"group:early"}, 20}, {"carol", []string{"group:late"}, 25}, {"carol", []string{"carol"}, 25},
+	} {
+		if got := r.Until(apps.Peer{User: c.user}, c.who, 10); got != c.want {
+			t.Errorf("%s by %q: %d, want %d", c.user, c.who, got, c.want)
+		}
+	}
+	if got := (*Rights)(nil).Until(apps.Peer{User: "bob"}, []string{"bob"}, 10); got != 0 {
+		t.Errorf("without a policy: %d", got)
+	}
 }

@@ -218,6 +218,25 @@ func (r *Rights) Names(p apps.Peer, who []string, now unixtime.Seconds) bool {
 	return false
 }
 
+// Until is when a rule that means a peer now will mean it no more by what is in force, in Unix seconds;
+// 0: that is not known to come.
+func (r *Rights) Until(p apps.Peer, who []string, now unixtime.Seconds) unixtime.Seconds {
+	last, found := unixtime.Seconds(0), false
+	for _, term := range who {
+		if !r.Names(p, []string{term}, now) {
+			continue
+		}
+		until := unixtime.Seconds(0)
+		if strings.HasPrefix(term, policy.GroupPrefix) {
+			until, _ = r.member(p.User, term)
+		}
+		if !found || outlasts(until, last) {
+			last, found = until, true
+		}
+	}
+	return earlier(last, r.End(p.User))
+}
+
 // means is Names for a term that is no plain name.
 func (r *Rights) means(term string, p apps.Peer, now unixtime.Seconds) bool {
 	switch {

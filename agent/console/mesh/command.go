@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,7 +63,7 @@ func (c commands) members() []*cli.Command {
 				"its name, five minutes after it has disconnected: put such a permit with many --uses into the Secret of pods.\n\n" +
 				"With --hub it is for another hub of the mesh, which has made its key with: ztm run hub --identity FILE\n\n" +
 				"Example:\n  ztm invite bob --identity bob.pub --permit bob.json\n  ztm invite bob --permit bob.json --expires 1h\n" +
-				"  ztm invite gil --permit gil.json --valid 720h\n  ztm invite pods --permit pods.json --uses 1000 --ephemeral --expires 2160h\n" +
+				"  ztm invite gil --permit gil.json --valid 30d\n  ztm invite pods --permit pods.json --uses 1000 --ephemeral --expires 2160h\n" +
 				"  ztm invite --hub --identity hub2.pub --name hub2.example.com:8888 --permit hub2.json",
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "identity", Aliases: []string{"i"}, Usage: "read the public key of the device from `FILE`; - for standard input"},
@@ -73,7 +74,7 @@ func (c commands) members() []*cli.Command {
 				&cli.IntFlag{Name: "uses", Value: 1, DefaultText: "1", Usage: "let `COUNT` devices join with the token"},
 				&cli.BoolFlag{Name: "ephemeral", Usage: "let the endpoint go when it has disconnected"},
 				&cli.BoolFlag{Name: "approve", Usage: "let the device wait until somebody approves it"},
-				&cli.DurationFlag{Name: "valid", Usage: "end the user's access after `TIME`, on all of their devices: 720h is 30 days"},
+				&cli.StringFlag{Name: "valid", Usage: "end the user's access after `TIME`, such as 8h or 30d, on all of their devices"},
 				&cli.StringFlag{Name: "redeemer", Usage: "let `EP` of root redeem the token, or: hub"},
 			},
 			Action: func(x *cli.Context) error {
@@ -91,15 +92,16 @@ func (c commands) members() []*cli.Command {
 						return &apps.UsageError{Err: fmt.Errorf("option --%s is for a token: it cannot be given with --identity", name)}
 					}
 				}
-				if x.IsSet("valid") && x.Duration("valid") < time.Minute {
-					return &apps.UsageError{Err: errors.New("option --valid: want a minute at least, for example 720h")}
+				valid, err := apps.ParseDays(cmp.Or(x.String("valid"), "0s"))
+				if err != nil || x.IsSet("valid") && time.Duration(valid) < time.Minute {
+					return &apps.UsageError{Err: errors.New("option --valid: want a minute at least, for example 8h or 30d")}
 				}
 				if x.Int("uses") < 1 || x.Int("uses") > identity.MaxUses {
 					return &apps.UsageError{Err: fmt.Errorf("option --uses: want a number from 1 to %d", identity.MaxUses)}
 				}
 				return c.invite(x.Context, invitation{
 					user: x.Args().First(), identity: x.String("identity"), permit: x.String("permit"), expires: x.Duration("expires"),
-					uses: x.Int("uses"), ephemeral: x.Bool("ephemeral"), approve: x.Bool("approve"), redeemer: x.String("redeemer"), valid: x.Duration("valid"),
+					uses: x.Int("uses"), ephemeral: x.Bool("ephemeral"), approve: x.Bool("approve"), redeemer: x.String("redeemer"), valid: time.Duration(valid),
 				})
 			},
 		},

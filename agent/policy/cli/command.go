@@ -70,7 +70,7 @@ func (p commands) groupChanges() []*cli.Command {
 				apps.Example("ztm group add ops bob carol", "ztm group add guests gil --until 2026-12-24", "ztm group add breakglass --max 1h",
 					"ztm group add breakglass bob --until 1h --reason 'disk full'"),
 			Flags: []cli.Flag{
-				&cli.StringFlag{Name: "until", Usage: "end the membership in `TIME`, such as 8h, or at 2026-12-24T18:00:00Z, or after 2026-12-24 (UTC)"},
+				&cli.StringFlag{Name: "until", Usage: "end the membership in `TIME`, such as 8h or 30d, or at 2026-12-24T18:00:00Z, or after 2026-12-24 (UTC)"},
 				&cli.DurationFlag{Name: "max", Usage: "let no membership last longer than `TIME`: each has an end then"},
 				reason,
 			},

@@ -58,7 +58,7 @@ func (p commands) add(ctx context.Context, group string, users []string, until s
 // parseUntil reads an end: a span of time from now, a time with its zone, or a day, which ends at
 // midnight UTC.
 func parseUntil(s string, now time.Time) (time.Time, error) {
-	if d, err := apps.ParseDuration(s); err == nil && d > 0 {
+	if d, err := apps.ParseDays(s); err == nil && d > 0 {
 		return now.Add(time.Duration(d)), nil
 	}
 	end, err := time.Parse(time.RFC3339, s)
@@ -69,7 +69,7 @@ func parseUntil(s string, now time.Time) (time.Time, error) {
 	}
 	switch {
 	case err != nil:
-		return end, fmt.Errorf("%q is neither a span of time such as 8h nor a time such as 2026-12-24T18:00:00Z", s)
+		return end, fmt.Errorf("%q is neither a span of time such as 8h or 30d nor a time such as 2026-12-24T18:00:00Z", s)
 	case !end.After(now):
 		return end, fmt.Errorf("%s has passed", s)
 	}
@@ -244,6 +244,12 @@ func (p commands) whoCan(ctx context.Context, name, target string) error {
 		target = "tunnel/" + target
 	}
 	out, err := p.askWhoCan(ctx, ep, target)
+	switch answer.CodeOf(err) {
+	case answer.Denied:
+		return &apps.HintError{Err: err, Hint: "what you may reach there yourself says: ztm can --at " + ep.Name}
+	case answer.NotFound:
+		return &apps.HintError{Err: err, Hint: "a target is such as tcp/NAME, tunnel/forward/HOST:PORT, proxy/HOST:PORT, file/read or terminal"}
+	}
 	if err != nil {
 		return err
 	}

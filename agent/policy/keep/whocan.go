@@ -182,6 +182,11 @@ func (v view) access(user string, rule rule, app, name string) api.Access {
 	if out.Allow = named && d.Allow; out.Allow {
 		out.From = from
 	}
+	if out.Allow { // the rule may end before the grant does
+		if end := v.rights.Until(apps.Peer{User: user}, rule.who, v.now); end != 0 && (d.Until == 0 || end < d.Until) {
+			d.Until = end
+		}
+	}
 	if d.Until != 0 {
 		out.Until = d.Until.Time().UTC()
 	}

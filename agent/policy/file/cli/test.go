@@ -84,7 +84,7 @@ func (c commands) test(name, from string) error {
 	if from == "" {
 		r := result{len(f.Tests), len(s.Groups), len(s.Endpoints), len(s.Grants)}
 		t := &apps.Table{}
-		t.Add(fmt.Sprintf("%d tests hold: %d groups, %d endpoints, %d grants", r.Tests, r.Groups, r.Endpoints, r.Grants))
+		t.Add(fmt.Sprintf("%d tests hold; groups: %d, endpoints: %d, grants: %d", r.Tests, r.Groups, r.Endpoints, r.Grants))
 		return c.Print(r, t)
 	}
 	return c.compare(old, s, now)
