@@ -54,7 +54,7 @@ func (h Hook) Check() error {
 	case u.Scheme == "http" && !loopback(u.Hostname()), u.Scheme != "http" && u.Scheme != "https":
 		return errors.New("a webhook begins with https://")
 	case len(h.Secret) < 16:
-		return errors.New("the secret of a webhook has 16 bytes or more")
+		return errors.New("a webhook has a secret of 16 bytes or more: give one with --secret-file")
 	}
 	return nil
 }
