@@ -176,6 +176,12 @@ func (m *mesh) ask(t *testing.T, text string) (*http.Response, string) {
 	t.Helper()
 	c := m.open(t, "app/http/"+appID, nil)
 	defer c.Close()
+	return exchanged(t, c, text)
+}
+
+// exchanged sends a text on a flow and returns the answer.
+func exchanged(t *testing.T, c net.Conn, text string) (*http.Response, string) {
+	t.Helper()
 	io.WriteString(c, text)
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {

@@ -46,17 +46,9 @@ func (m *mesh) asks(t *testing.T, h *appstest.Host, text string) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	io.WriteString(c, text)
-	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, got := exchanged(t, c, text)
 	m.settled(t)
-	return string(b)
+	return got
 }
 
 // settled waits until the door has done with all flows.
