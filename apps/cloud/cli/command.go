@@ -20,10 +20,12 @@ func Kind() apps.Kind { return apps.Kind{Name: cloud.Name, New: cloud.New, Comma
 
 func commands(c apps.Console) apps.Commands {
 	k := &client{c}
-	var mirror []*cli.Command
+	all := []*cli.Command{k.list("ls", "ztm cloud ls"), k.uploadCommand(), k.publishCommand(), k.unpublishCommand(),
+		k.downloadCommand(), k.shareCommand(), k.eraseCommand()}
 	if builtin.Mirrors {
-		mirror = append(mirror, k.mirrorCommand())
+		all = append(all, k.mirrorCommand())
 	}
+	all = append(all, k.verifyCommand(), k.statusCommand(), k.versionsCommand(), k.restoreCommand(), k.configCommand())
 	return apps.Commands{
 		Top: []*cli.Command{{
 			Name:  cloud.Name,
@@ -33,8 +35,7 @@ func commands(c apps.Console) apps.Commands {
 				"ztm cloud upload report.pdf --share alice",
 				"ztm cloud download /users/bob/report.pdf",
 				"ztm cloud status"),
-			Subcommands: append(mirror, k.list("ls", "ztm cloud ls"), k.uploadCommand(), k.publishCommand(), k.unpublishCommand(),
-				k.downloadCommand(), k.shareCommand(), k.eraseCommand(), k.verifyCommand(), k.statusCommand(), k.versionsCommand(), k.restoreCommand(), k.configCommand()),
+			Subcommands: all,
 		}},
 		Get:      []*cli.Command{k.list("file", "ztm get file")},
 		Describe: []*cli.Command{k.describeCommand()},
