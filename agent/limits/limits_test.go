@@ -14,7 +14,7 @@ import (
 
 func TestEachLimitNamesATestThatReachesIt(t *testing.T) {
 	var tests []byte
-	for _, pattern := range []string{"../*_test.go", "../authority/*_test.go", "../audit/*_test.go", "../known/*_test.go", "../peers/*_test.go", "../tokens/*_test.go", "../../tunnel/inflight/*_test.go", "../../tunnel/limit/*_test.go", "../../*_test.go"} {
+	for _, pattern := range []string{"../*_test.go", "../authority/*_test.go", "../audit/*_test.go", "../known/*_test.go", "../peers/*_test.go", "../state/*_test.go", "../tokens/*_test.go", "../../tunnel/inflight/*_test.go", "../../tunnel/limit/*_test.go", "../../*_test.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
