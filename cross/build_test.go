@@ -151,6 +151,7 @@ func TestTheProgramRunsWithoutTemplates(t *testing.T) {
 
 func TestWhateverIsLeftOutTheRestIsThere(t *testing.T) {
 	target, r := here(t, Full), release(t)
+	of := map[string]string{"js": "script", "cluster": "hub", "mirrors": "cloud"} // what is nothing without another
 	for _, left := range append([]string{"", strings.Join(features, ",")}, features...) {
 		t.Run(left, func(t *testing.T) {
 			exe := filepath.Join(t.TempDir(), "ztm")
@@ -169,7 +170,7 @@ func TestWhateverIsLeftOutTheRestIsThere(t *testing.T) {
 			for _, f := range features {
 				name := map[string]string{"js": "javascript"}[f]
 				switch {
-				case slices.Contains(one[0].Omit, f), f == "js" && slices.Contains(one[0].Omit, "script"), f == "cluster" && slices.Contains(one[0].Omit, "hub"):
+				case slices.Contains(one[0].Omit, f), slices.Contains(one[0].Omit, of[f]):
 				case name == "":
 					want = append(want, f)
 				default:
