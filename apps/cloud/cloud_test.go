@@ -3,7 +3,6 @@ package cloud
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -392,117 +391,6 @@ func TestAFileThatIsStreamedInIsPublished(t *testing.T) {
 	}
 	if _, err := bob.host.Open(t.Context(), alice.host.Self().ID, "cloud/get", nil); err == nil {
 		t.Error("another user could read a file by its path")
-	}
-}
-
-func TestWhatIsKnownIsKnownAfterARestart(t *testing.T) {
-	var n appstest.Net
-	alice, bob := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "bob")
-	alice.publish("x", random(600_000), "bob")
-	bob.files("/")
-	alice.stop()
-	alice.start()
-	bob.wants("/users/alice/x", random(600_000))
-	bob.stop()
-	bob.start()
-	if got := bob.files("/users/alice&offline=1")["/users/alice/x"].State; got != Synced {
-		t.Errorf("it is %q", got)
-	}
-}
-
-func TestWhatOldDownloadsHaveLeftIsRemovedAtTheNextStart(t *testing.T) {
-	var n appstest.Net
-	alice := newPlace(t, &n, "a", "alice")
-	alice.publish("d/x", random(10))
-	alice.write("d/.ztm-old.part", random(10))
-	alice.write("d/.ztm-new.part", random(10))
-	old := time.Now().Add(-leftTime - time.Hour)
-	if err := os.Chtimes(alice.file("alice", "d/.ztm-old.part"), old, old); err != nil {
-		t.Fatal(err)
-	}
-	alice.stop()
-	alice.start()
-	appstest.Eventually(t, "it is gone", func() bool {
-		_, err := os.Stat(alice.file("alice", "d/.ztm-old.part"))
-		return os.IsNotExist(err)
-	})
-	for _, name := range []string{"d/x", "d/.ztm-new.part"} {
-		if _, err := os.Stat(alice.file("alice", name)); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-func TestAUsersFilesAreKeptHereWithinTheQuota(t *testing.T) {
-	var n appstest.Net
-	alice, bob, carol := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "bob"), newPlace(t, &n, "c", "carol")
-	for i := range 4 {
-		alice.publish(fmt.Sprintf("d/%d", i), random(100+i), "bob")
-	}
-	carol.publish("x", random(300), "bob")
-	quota := int64(320)
-	bob.must("PATCH", "config", config.Change{Quota: &quota}, nil)
-	d, err := bob.download("/users/alice/d")
-	if err != nil || d.Done != 3 || len(d.Failed) != 1 {
-		t.Fatalf("%+v, %v", d, err)
-	}
-	if !strings.Contains(d.Failed[0].Error, "the quota is 320 bytes") {
-		t.Errorf("%+v, %v", d, err)
-	}
-	bob.wants("/users/carol/x", random(300)) // each user has their own
-	bob.publish("mine", random(1000))
-	gone := "/users/alice/d/0"
-	if d.Failed[0].Path == gone {
-		gone = "/users/alice/d/1"
-	}
-	bob.must("POST", "erase", Named{Path: gone, Force: true}, nil)
-	if d, err := bob.download("/users/alice/d"); err != nil || d.Done != 3 {
-		t.Errorf("in place of another one: %+v, %v", d, err)
-	}
-	quota = 0
-	bob.must("PATCH", "config", config.Change{Quota: &quota}, nil)
-	if d, err := bob.download("/users/alice/d"); err != nil || d.Done != 4 {
-		t.Errorf("without a quota: %+v, %v", d, err)
-	}
-}
-
-func TestTwoAgentsDoNotShareADirectory(t *testing.T) {
-	var n appstest.Net
-	alice, bob := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "bob")
-	alice.publish("x", random(10))
-	bob.must("PATCH", "config", config.Change{LocalDir: &alice.dir}, nil)
-	if err := bob.call("GET", "files?path=/", nil, nil); err == nil || !strings.Contains(err.Error(), "in use") {
-		t.Errorf("err is %v", err)
-	}
-}
-
-func TestAPublisherThatLostItsDatabaseGoesOnWhereItWas(t *testing.T) {
-	var n appstest.Net
-	alice, bob := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "bob")
-	for i := range 5 {
-		alice.publish("x", random(100+i), "bob")
-	}
-	alice.publish("y", random(50), "bob")
-	bob.wants("/users/alice/x", random(104))
-	alice.stop()
-	keys, _ := alice.app.host.State.Keys("")
-	for _, k := range keys {
-		alice.app.host.State.Delete(k)
-	}
-	alice.start()
-	alice.must("PATCH", "config", config.Change{LocalDir: &alice.dir}, nil)
-	if got := alice.files("/users/alice&offline=1"); got["/users/alice/x"].State != Unpublished || len(got) != 2 {
-		t.Fatalf("without a database: %v", got)
-	}
-	if got := bob.files("/users/alice"); len(got) != 2 {
-		t.Errorf("bob knows %v: something was deleted", got)
-	}
-	alice.publish("x", random(200))
-	bob.wants("/users/alice/x", random(200))
-	for _, f := range bob.files("/users/alice") {
-		if f.State == Conflict {
-			t.Errorf("there is a conflict: %v", f)
-		}
 	}
 }
 
