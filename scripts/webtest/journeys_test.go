@@ -130,5 +130,7 @@ func TestAPolicyIsEditedAfterSeeingWhatItChanges(t *testing.T) {
 	b.sees("gains", "loses")
 	b.click("Discard")
 	b.gone("Show what it changes")
+	w.ztm("laptop", "group", "add", "ops", "bob", "--until", "8h")
+	b.sees("ops", "bob – ")
 	b.clean("400")
 }

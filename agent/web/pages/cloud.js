@@ -123,7 +123,7 @@ function publishNew() {
 async function upload(file, path, share) {
   const flow = await open(mesh().name, endpoint().id, 'cloud/put')
   try {
-    await flow.write(new TextEncoder().encode(JSON.stringify({ path, size: file.size, time: file.lastModified || Date.now(), share }) + '\n'))
+    await flow.write(new TextEncoder().encode(JSON.stringify({ path, size: file.size, time: new Date(Math.max(0, file.lastModified) || Date.now()).toISOString(), share }) + '\n'))
     for (let from = 0; from < file.size; from += CHUNK) await flow.write(new Uint8Array(await file.slice(from, from + CHUNK).arrayBuffer()))
     flow.end()
     const result = JSON.parse(await rest(flow))

@@ -26,7 +26,7 @@ export function policy() {
     h('h2', null, t('Groups')),
     answerOf(use(policyPath(me, ['groups'])), groups => table([
       { head: t('Group'), cell: g => g.name },
-      { head: t('Members'), cell: g => (g.members ?? []).map(m => h('div', null, m.user, m.until ? ' – ' + date(new Date(m.until * 1000).toISOString()) : '')) },
+      { head: t('Members'), cell: g => (g.members ?? []).map(m => h('div', null, m.user, m.until ? ' – ' + date(m.until) : '')) },
       { head: '', cell: g => h('div', { class: 'actions' }, button(t('Add members'), () => grow(g.name)), button(t('Remove members'), () => shrink(g)), button(t('Delete'), () => destroy(g), { class: 'danger' })) },
     ], groups, { label: t('Groups'), key: g => g.name, empty: t('There is no group that this endpoint knows of.') })),
     button(t('New group'), () => grow('')), line(command(ztm(), 'group', 'get')),
