@@ -190,6 +190,25 @@ func TestGetTellsAbsentFromZero(t *testing.T) {
 	}
 }
 
+func TestWhatIsGoneIsDeletedBelowAPrefixAlone(t *testing.T) {
+	db := must(t)(OpenRAM(nil))
+	var left []string
+	err := db.Update(func(tx *Tx) error {
+		for _, key := range []string{"a/1", "a/2", "a/3", "b/1"} {
+			if err := users.Put(tx, key, user{Name: key}); err != nil {
+				return err
+			}
+		}
+		return users.DeleteFunc(tx, "a/", func(key string, v user) bool { return key != "a/2" && v.Name == key })
+	})
+	if err == nil {
+		err = db.View(func(tx *Tx) (err error) { left, err = users.Keys(tx, ""); return err })
+	}
+	if diff := cmp.Diff([]string{"a/2", "b/1"}, left); diff != "" || err != nil {
+		t.Errorf("%v, (-want +got):\n%s", err, diff)
+	}
+}
+
 func TestForEachStopsAtAnError(t *testing.T) {
 	db := must(t)(OpenRAM(nil))
 	put(t, db, "a", user{})

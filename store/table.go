@@ -33,8 +33,7 @@ func (t Table[T]) Put(tx *Tx, key string, v T) error { return t.rows.put(tx, key
 func (t Table[T]) Delete(tx *Tx, key string) error { return t.rows.delete(tx, key) }
 
 // ForEach calls fn for every key with the prefix, in the order of the keys' bytes, until fn returns
-// an error, which ForEach returns. fn must not change the table; collect [Table.Keys] first to do
-// that.
+// an error, which ForEach returns. fn must not change the table: see [Table.DeleteFunc] and [Table.Keys].
 func (t Table[T]) ForEach(tx *Tx, prefix string, fn func(key string, v T) error) error {
 	return t.rows.scan(tx, prefix, func(key string, stored []byte) error {
 		var v T
@@ -43,6 +42,24 @@ func (t Table[T]) ForEach(tx *Tx, prefix string, fn func(key string, v T) error)
 		}
 		return fn(key, v)
 	})
+}
+
+// DeleteFunc deletes every key with the prefix for which gone returns true. It calls gone for all of
+// them, in the order of the keys' bytes, before it deletes the first.
+func (t Table[T]) DeleteFunc(tx *Tx, prefix string, gone func(key string, v T) bool) error {
+	var keys []string
+	err := t.ForEach(tx, prefix, func(key string, v T) error {
+		if gone(key, v) {
+			keys = append(keys, key)
+		}
+		return nil
+	})
+	for _, key := range keys {
+		if err == nil {
+			err = t.Delete(tx, key)
+		}
+	}
+	return err
 }
 
 // Keys returns all keys with the prefix, in the order of their bytes.

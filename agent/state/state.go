@@ -149,18 +149,7 @@ const admittedFor = identity.MemberLifetime
 // noteAdmitted remembers that an endpoint was admitted here.
 func noteAdmitted(db *store.DB, mesh string, id identity.ID, user string, admitted, now time.Time) error {
 	return db.Update(func(tx *store.Tx) error {
-		var old []string
-		err := admitTable.ForEach(tx, mesh+"/", func(key string, r Admission) error {
-			if now.Sub(r.At.Time()) > admittedFor {
-				old = append(old, key)
-			}
-			return nil
-		})
-		for _, key := range old {
-			if err == nil {
-				err = admitTable.Delete(tx, key)
-			}
-		}
+		err := admitTable.DeleteFunc(tx, mesh+"/", func(_ string, r Admission) bool { return now.Sub(r.At.Time()) > admittedFor })
 		if err != nil {
 			return err
 		}

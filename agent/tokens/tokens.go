@@ -100,23 +100,18 @@ func (b Store) Redeem(inv identity.Invitation, key identity.ID, now time.Time) e
 // NoteIssued implements [authority.Book].
 func (b Store) NoteIssued(inv identity.Invitation, now time.Time) error {
 	return b.DB.Update(func(tx *store.Tx) error {
-		var old []string
-		n := 0
-		err := issuedTable.ForEach(tx, b.Mesh+"/", func(key string, r issuedRow) error {
-			if n++; r.Expires < unixtime.Of(now) {
-				old = append(old, key)
+		open := 0
+		err := issuedTable.DeleteFunc(tx, b.Mesh+"/", func(_ string, r issuedRow) bool {
+			old := r.Expires < unixtime.Of(now)
+			if !old {
+				open++
 			}
-			return nil
+			return old
 		})
-		for _, key := range old {
-			if err == nil {
-				err = issuedTable.Delete(tx, key)
-			}
-		}
 		if err != nil {
 			return err
 		}
-		if n-len(old) >= limits.Tokens {
+		if open >= limits.Tokens {
 			return answer.Errorf(answer.Limit, "%d join tokens of this endpoint are open: revoke some, see ztm get token", limits.Tokens)
 		}
 		return b.putIssued(tx, inv)
@@ -185,25 +180,17 @@ func (b Store) Ask(inv identity.Invitation, id identity.ID, name string, now tim
 // makeRoomToAsk forgets devices whose tokens have expired. Whoever has a token gets few places, and
 // the places of others are not given away.
 func (b Store) makeRoomToAsk(tx *store.Tx, nonce, own string, now time.Time) error {
-	var old []string
 	all, same := 0, 0
-	err := askTable.ForEach(tx, b.Mesh+"/", func(key string, r askRow) error {
-		switch {
-		case r.Expires < unixtime.Of(now):
-			old = append(old, key)
-		case key != own:
+	err := askTable.DeleteFunc(tx, b.Mesh+"/", func(key string, r askRow) bool {
+		old := r.Expires < unixtime.Of(now)
+		if !old && key != own {
 			all++
 			if r.Nonce == nonce {
 				same++
 			}
 		}
-		return nil
+		return old
 	})
-	for _, key := range old {
-		if err == nil {
-			err = askTable.Delete(tx, key)
-		}
-	}
 	if err == nil && (all >= limits.Approvals || same >= limits.ApprovalsOfToken) {
 		err = answer.Errorf(answer.Limit, "too many devices wait for approval: try again later")
 	}

@@ -92,19 +92,7 @@ func (t Table) Revoke(tx *store.Tx, nonce string, expires unixtime.Seconds) erro
 
 // Forget forgets tokens that are refused for their age.
 func (t Table) Forget(tx *store.Tx, now unixtime.Seconds) error {
-	var old []string
-	err := t.rows.ForEach(tx, "", func(nonce string, u Use) error {
-		if u.Expires < now {
-			old = append(old, nonce)
-		}
-		return nil
-	})
-	for _, nonce := range old {
-		if err == nil {
-			err = t.rows.Delete(tx, nonce)
-		}
-	}
-	return err
+	return t.rows.DeleteFunc(tx, "", func(_ string, u Use) bool { return u.Expires < now })
 }
 
 // Keep adds to a database what another knows of tokens: no use and no revocation is lost.
