@@ -11,13 +11,20 @@ import (
 	"testing"
 )
 
-func TestTheGuestBookOfTheExamplesKeepsWhoWrote(t *testing.T) {
+// withExample is a mesh where root has an example installed, in Python, and lets bob use it.
+func withExample(t *testing.T, name string) *world {
+	t.Helper()
 	needsApps(t, "python3")
 	w := newWorld(t)
 	w.join("root", "root")
 	w.join("bob", "bob")
-	w.ztm("root", "app", "install", "--yes", example(t, "guestbook"))
-	w.ztm("root", "app", "grant", "guestbook", "bob")
+	w.ztm("root", "app", "install", "--yes", example(t, name))
+	w.ztm("root", "app", "grant", name, "bob")
+	return w
+}
+
+func TestTheGuestBookOfTheExamplesKeepsWhoWrote(t *testing.T) {
+	w := withExample(t, "guestbook")
 	w.ztm("bob", "ep", "ep-root", "app", "call", "root/guestbook", "/", "-d", "I was\nhere <b>")
 	if book := w.ztm("root", "app", "call", "guestbook"); !strings.HasSuffix(book, " bob: I was here <b>\n") {
 		t.Errorf("the book says %q", book)
@@ -49,12 +56,7 @@ func TestTheChatOfTheExamplesHasAPageAndSaysWhoSpoke(t *testing.T) {
 // TestNobodySpeaksInAnotherNameByABodyThatIsNotRead: the chat does not read the body of a GET, and takes
 // what follows on a connection for the next request.
 func TestNobodySpeaksInAnotherNameByABodyThatIsNotRead(t *testing.T) {
-	needsApps(t, "python3")
-	w := newWorld(t)
-	w.join("root", "root")
-	w.join("bob", "bob")
-	w.ztm("root", "app", "install", "--yes", example(t, "chat"))
-	w.ztm("root", "app", "grant", "chat", "bob")
+	w := withExample(t, "chat")
 	const forged = "POST /say HTTP/1.1\r\nHost: ztm\r\nZtm-Peer-User: root\r\nContent-Length: 5\r\n\r\nhello"
 	w.ztm("bob", "ep", "ep-root", "app", "call", "root/chat", "/last", "-X", "GET", "-d", forged)
 	w.ztm("bob", "ep", "ep-root", "app", "call", "root/chat", "/say", "-d", "it is me")
@@ -64,12 +66,7 @@ func TestNobodySpeaksInAnotherNameByABodyThatIsNotRead(t *testing.T) {
 }
 
 func TestWhatIsOpenEndsWhenTheGrantIsTakenBack(t *testing.T) {
-	needsApps(t, "python3")
-	w := newWorld(t)
-	w.join("root", "root")
-	w.join("bob", "bob")
-	w.ztm("root", "app", "install", "--yes", example(t, "chat"))
-	w.ztm("root", "app", "grant", "chat", "bob")
+	w := withExample(t, "chat")
 	ended := w.running("bob", "ep", "ep-root", "app", "call", "root/chat", "/events")
 	w.until("bob listens", func() error {
 		var a struct{ Status struct{ Flows int } }

@@ -126,10 +126,7 @@ func TestAChangeThatCannotBeSavedIsNotInForceAndNothingIsLost(t *testing.T) {
 
 func TestAPolicyIsSignedAgainWhenTheMeshHasAnotherCA(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
-		root, office := m.join("root", "root"), m.join("office", "alice")
-		office.lets("bob")
-		root.propose(put(0, "bob"))
-		eventually(t, "bob is let in", func() bool { return office.lets("bob") })
+		root, office := m.lettingBobIn(t)
 		next, err := m.ca.Successor(time.Now())
 		if err != nil {
 			t.Fatal(err)

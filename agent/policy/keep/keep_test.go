@@ -226,6 +226,16 @@ func bubble(t *testing.T, test func(t *testing.T, m *mesh)) {
 	synctest.Test(t, func(t *testing.T) { test(t, newMesh(t)) })
 }
 
+// lettingBobIn is an endpoint of root, and one of alice where the policy lets bob in.
+func (m *mesh) lettingBobIn(t *testing.T) (root, office *node) {
+	t.Helper()
+	root, office = m.join("root", "root"), m.join("office", "alice")
+	office.lets("bob")
+	root.propose(put(0, "bob"))
+	eventually(t, "bob is let in", func() bool { return office.lets("bob") })
+	return root, office
+}
+
 func TestAChangeReachesWhoIsOnlineAndIsAskedForByWhoWasNot(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		root, office, away := m.join("root", "root"), m.join("office", "alice"), m.join("away", "alice")
@@ -276,10 +286,7 @@ func TestAnEndOrARemovalIsLookedAtWithinFiveSeconds(t *testing.T) {
 
 func TestWhoCannotGetAPolicyItKnowsOfLetsNobodyInByTheOldOneAfterTenMinutes(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
-		root, office := m.join("root", "root"), m.join("office", "alice")
-		office.lets("bob")
-		root.propose(put(0, "bob"))
-		eventually(t, "bob is let in", func() bool { return office.lets("bob") })
+		root, office := m.lettingBobIn(t)
 		m.mu.Lock()
 		root.online = false // what follows comes by others: a head without its slice
 		m.mu.Unlock()
@@ -356,10 +363,7 @@ func TestNobodyIsAddedLaterThanAVersionIsSigned(t *testing.T) {
 
 func TestWhatRunsIsJudgedAgainWhenAnEvictionEndsMemberships(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
-		root, office := m.join("root", "root"), m.join("office", "alice")
-		office.lets("bob")
-		root.propose(put(0, "bob"))
-		eventually(t, "bob is let in", func() bool { return office.lets("bob") })
+		_, office := m.lettingBobIn(t)
 		m.mu.Lock()
 		before := office.judged
 		m.mu.Unlock()

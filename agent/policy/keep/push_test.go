@@ -192,10 +192,7 @@ func TestWhoCanHaveNoSliceIsToldOfTheHeadOnce(t *testing.T) {
 
 func TestWhoIsGivenItsSliceAsksForNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
-		root, office := m.join("root", "root"), m.join("office", "alice")
-		office.lets("bob")
-		root.propose(put(0, "bob"))
-		eventually(t, "bob is let in", func() bool { return office.lets("bob") })
+		root, office := m.lettingBobIn(t)
 		asks := func() int {
 			m.mu.Lock()
 			defer m.mu.Unlock()
