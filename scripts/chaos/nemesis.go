@@ -62,7 +62,11 @@ var accidents = map[string]accident{
 		return r.shifting(choose(rnd, r.etcds), rnd, -400*day, -time.Minute, time.Minute, 400*day)
 	},
 	"clock-agent": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
-		return r.shifting(&choose(rnd, r.agents).node, rnd, -400*day, -time.Hour, time.Minute, day)
+		a := choose(rnd, r.agents)
+		if a == nil {
+			return "", nil, nil
+		}
+		return r.shifting(&a.node, rnd, -400*day, -time.Hour, time.Minute, day)
 	},
 	"slow-hub": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
 		h := choose(rnd, r.hubs)
