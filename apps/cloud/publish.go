@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"ztm/apps/cloud/blocks"
 	"ztm/apps/cloud/entry"
@@ -158,7 +157,7 @@ func (a *App) read(t *tree.Tree, user, path string, share []string) (v *version,
 
 // version makes the version of a file with a content.
 func (a *App) version(known *index.Known, path string, c blocks.Content, list blocks.List, info fs.FileInfo, share []string) (*version, error) {
-	e := entry.Entry{Path: path, Time: between(info.ModTime()), Exec: info.Mode()&0o100 != 0}
+	e := entry.Entry{Path: path, Time: unixtime.MillisNear(info.ModTime()), Exec: info.Mode()&0o100 != 0}
 	e.SetContent(c)
 	var err error
 	if e.Readers, err = a.readers(known, path, share); err != nil {
@@ -175,11 +174,6 @@ func (a *App) version(known *index.Known, path string, c blocks.Content, list bl
 		}
 	}
 	return &version{index.Published{Entry: e, Local: local, Held: index.All}, share}, nil
-}
-
-// between moves a time into the range that an entry can have.
-func between(t time.Time) unixtime.Millis {
-	return max(0, min(unixtime.MillisOf(t), unixtime.MaxMillis))
 }
 
 func localOf(info fs.FileInfo, c blocks.Content) *index.Local {
@@ -263,7 +257,7 @@ func (a *App) unpublish(path string, below, dry bool) (results []Result, err err
 			if r.Readers != nil {
 				readers = *r.Readers
 			}
-			list = append(list, index.Published{Entry: entry.Entry{Path: r.Path, Deleted: true, Time: between(a.now()), Readers: readers}})
+			list = append(list, index.Published{Entry: entry.Entry{Path: r.Path, Deleted: true, Time: unixtime.MillisNear(a.now()), Readers: readers}})
 		}
 	})
 	if len(list) == 0 {

@@ -52,6 +52,9 @@ type Millis int64
 // MillisOf returns a time in whole milliseconds.
 func MillisOf(t time.Time) Millis { return Millis(t.UnixMilli()) }
 
+// MillisNear returns the time in range that is nearest, as clocks of files may say anything.
+func MillisNear(t time.Time) Millis { return max(0, min(MillisOf(t), MaxMillis)) }
+
 // Time returns the time in the zone of the system.
 func (m Millis) Time() time.Time { return time.UnixMilli(int64(m)) }
 

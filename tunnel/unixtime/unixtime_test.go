@@ -55,6 +55,16 @@ func TestATimeOutOfRangeIsNotWritten(t *testing.T) {
 	}
 }
 
+func TestATimeOutOfRangeIsNearToAnEnd(t *testing.T) {
+	for at, want := range map[time.Time]Millis{
+		time.UnixMilli(-1): 0, time.UnixMilli(0): 0, time.UnixMilli(5): 5, MaxMillis.Time(): MaxMillis, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC): MaxMillis,
+	} {
+		if got := MillisNear(at); got != want {
+			t.Errorf("%v: %d, want %d", at, got, want)
+		}
+	}
+}
+
 // FuzzText has a time that is read be written as the same text.
 func FuzzText(f *testing.F) {
 	f.Add("2026-11-29T19:30:00Z")

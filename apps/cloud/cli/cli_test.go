@@ -93,6 +93,22 @@ func TestADirectoryIsUploadedAndTheSecondCommandIsPrinted(t *testing.T) {
 	}
 }
 
+func TestAFileWhoseTimeCannotBeWrittenIsUploadedWithTheNearest(t *testing.T) {
+	alice := newPlace(t, new(appstest.Net), "a", "alice")
+	src := write(t, filepath.Join(t.TempDir(), "old.txt"), "old")
+	old := time.Date(1960, 1, 1, 0, 0, 0, 0, time.UTC)
+	if err := os.Chtimes(src, old, old); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(src); err != nil || !st.ModTime().Equal(old) {
+		t.Skipf("this disk has no times before 1970: %v", err)
+	}
+	alice.want("upload", src, "old.txt")
+	if st, err := os.Stat(filepath.Join(alice.dir, "users/alice/old.txt")); err != nil || !st.ModTime().Equal(time.Unix(0, 0)) {
+		t.Errorf("%v, %v", st, err)
+	}
+}
+
 func TestEveryCommandThatRemovesCanTellFirst(t *testing.T) {
 	var n appstest.Net
 	alice := newPlace(t, &n, "a", "alice")

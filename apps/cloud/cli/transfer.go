@@ -120,7 +120,7 @@ func (k *client) sources(src, to string, share []string) (files []file, err erro
 }
 
 func newFile(name, to string, st fs.FileInfo, share []string) file {
-	return file{name, cloud.Upload{Path: to, Size: st.Size(), Time: unixtime.MillisOf(st.ModTime()), Exec: st.Mode()&0o100 != 0, Share: share}}
+	return file{name, cloud.Upload{Path: to, Size: st.Size(), Time: unixtime.MillisNear(st.ModTime()), Exec: st.Mode()&0o100 != 0, Share: share}}
 }
 
 // send sends all files.
