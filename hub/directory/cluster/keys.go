@@ -19,7 +19,7 @@ const schema = 1
 //	trust/head       which trust list counts: see trust.go
 //	trust/doc/SUM/N  a piece of a list
 //	token/NONCE      a join token that was used, or is void
-//	restored         when it was noticed that this store came from a backup, Unix seconds
+//	restored         when it was noticed that this store came from a backup
 //	live/ID          a hub that has said so in the last 10 s: a hint for people
 //
 // None is written on a timer but the lease of the last, and none by a flow.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"ztm/store/etcd"
@@ -100,12 +99,16 @@ func (d *Directory) changeToken(ctx context.Context, nonce string, expires time.
 // markRestored has all hubs know that the store was restored, also those that start later. Where
 // another hub is faster, its word does.
 func (d *Directory) markRestored(ctx context.Context) error {
-	key, now := d.prefix+backKey, strconv.FormatInt(d.c.Now().Unix(), 10)
+	key := d.prefix + backKey
+	now, err := unixtime.Of(d.c.Now()).MarshalText()
+	if err != nil {
+		return err
+	}
 	was, err := d.c.Client.Get(ctx, key)
 	if err != nil {
 		return err
 	}
-	_, err = d.c.Client.Txn(ctx, etcd.Txn{If: []etcd.Condition{{Key: key, Revision: was.Revision}}, Then: []etcd.Op{etcd.Put(key, []byte(now), 0)}})
+	_, err = d.c.Client.Txn(ctx, etcd.Txn{If: []etcd.Condition{{Key: key, Revision: was.Revision}}, Then: []etcd.Op{etcd.Put(key, now, 0)}})
 	return err
 }
 
@@ -113,8 +116,9 @@ func (d *Directory) markRestored(ctx context.Context) error {
 // zero: never.
 func (d *Directory) restoredAt(said etcd.KV) time.Time {
 	at := d.c.Client.Restored()
-	if seconds, err := strconv.ParseInt(string(said.Value), 10, 64); err == nil && time.Unix(seconds, 0).After(at) {
-		at = time.Unix(seconds, 0)
+	var then unixtime.Seconds
+	if then.UnmarshalText(said.Value) == nil && then.Time().After(at) {
+		at = then.Time()
 	}
 	return at
 }

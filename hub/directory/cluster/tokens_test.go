@@ -11,6 +11,7 @@ import (
 	"ztm/store/etcd"
 	"ztm/store/etcd/etcdtest"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 func TestATokenIsUsedByOneKey(t *testing.T) {
@@ -57,6 +58,12 @@ func TestATokenThatIsOlderThanTheRestoredStoreIsUsedByNobodyElse(t *testing.T) {
 		t.Errorf("at once, at another hub: %v", err)
 	}
 	appstest.Eventually(t, "the store says that it was restored", func() bool { return len(m.etcd.Keys(m.key("restored"))) == 1 })
+	for _, said := range m.etcd.Keys(m.key("restored")) {
+		var at unixtime.Seconds
+		if err := at.UnmarshalText([]byte(said)); err != nil || at.Time().Before(made) {
+			t.Errorf("it says %q: %v", said, err)
+		}
+	}
 	c := m.add()
 	appstest.Eventually(t, "a hub that was not there refuses", func() bool { return errors.Is(spend(c, "n", "two", made), identity.ErrToken) })
 	appstest.Eventually(t, "a later token is used", func() bool { return spend(b, "later", "one", time.Now().Add(time.Minute)) == nil })
