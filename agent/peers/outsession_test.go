@@ -114,6 +114,7 @@ type twoHubs struct {
 
 	mu    sync.Mutex
 	conns map[identity.ID][]*line // guarded by mu
+	other func(far net.Conn)      // what serves new paths; nil: to; guarded by mu
 }
 
 func (h *twoHubs) Path(ctx context.Context, _ identity.ID, _ bool, avoid identity.ID) (net.Conn, identity.ID, error) {
@@ -124,8 +125,12 @@ func (h *twoHubs) Path(ctx context.Context, _ identity.ID, _ bool, avoid identit
 	near, far := newLine()
 	h.mu.Lock()
 	h.conns[hub] = append(h.conns[hub], near)
+	serve := h.other
 	h.mu.Unlock()
-	h.wg.Go(func() { h.to.Accept(h.to.Life, far, h.from, "", hub) })
+	if serve == nil {
+		serve = func(far net.Conn) { h.to.Accept(h.to.Life, far, h.from, "", hub) }
+	}
+	h.wg.Go(func() { serve(far) })
 	return near, hub, nil
 }
 
@@ -381,6 +386,28 @@ func TestASessionForOneQuestionEndsWithTheAnswer(t *testing.T) {
 	})
 }
 
+// echo sends bytes, and wants as many back.
+func echo(c net.Conn, n int) error {
+	sent := make(chan error, 1)
+	go func() { // awaited below
+		_, err := c.Write(make([]byte, n))
+		sent <- err
+	}()
+	_, err := io.ReadFull(c, make([]byte, n))
+	return errors.Join(err, <-sent)
+}
+
+// untilOffloaded uses a flow until it has a connection of its own.
+func untilOffloaded(t *testing.T, a *Peers, c net.Conn, to identity.ID) {
+	t.Helper()
+	for a.Traffic()[to].Offloaded == 0 {
+		if err := echo(c, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Second)
+	}
+}
+
 func TestWhatWasOffloadedThroughAHubEndsWithIt(t *testing.T) {
 	for what, hangs := range map[string]bool{"the hub hangs": true, "its control session alone broke": false} {
 		t.Run(what, func(t *testing.T) {
@@ -393,21 +420,7 @@ func TestWhatWasOffloadedThroughAHubEndsWithIt(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer c.Close()
-				echo := func(n int) error {
-					sent := make(chan error, 1)
-					go func() { // awaited below
-						_, err := c.Write(make([]byte, n))
-						sent <- err
-					}()
-					_, err := io.ReadFull(c, make([]byte, n))
-					return errors.Join(err, <-sent)
-				}
-				for a.Traffic()[h.to.Self].Offloaded == 0 {
-					if err := echo(1 << 20); err != nil {
-						t.Fatal(err)
-					}
-					<-time.After(time.Second)
-				}
+				untilOffloaded(t, a, c, h.to.Self)
 				letGo := func() {}
 				if hangs {
 					letGo = h.halt("one", true)
@@ -417,7 +430,7 @@ func TestWhatWasOffloadedThroughAHubEndsWithIt(t *testing.T) {
 				a.Lost("one")
 				err = nil
 				for err == nil && time.Since(began) < time.Minute {
-					err = echo(1)
+					err = echo(c, 1)
 					<-time.After(time.Second)
 				}
 				if took := time.Since(began); (err != nil) != hangs || hangs && took > 3*suspicion.MaxSilence {

@@ -8,6 +8,7 @@ import (
 	"ztm/agent/limits"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/flow"
 	"ztm/tunnel/h2"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
@@ -41,6 +42,13 @@ func (p *Peers) goesOver(f *outFlow, over via, moves bool) {
 	} else {
 		f.along = nil
 	}
+}
+
+// staysForGood says that a flow cannot go on elsewhere any more: nobody knows what the peer has agreed to.
+func (p *Peers) staysForGood(f *outFlow) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f.moves = false
 }
 
 // leaveLocked has the flow go along no session.
@@ -114,14 +122,19 @@ func (p *Peers) reroute(f *outFlow, directly bool) {
 	}
 	d, over, err := dial(ctx, f.peer.ID)
 	if err == nil {
+		unknown := false
 		err = f.Reroute(ctx, d, func() error {
 			_, err := askOffload(d, f.id, true)
+			unknown = err != nil && !errors.As(err, new(*flow.Refused))
 			return err
 		})
-		if err != nil {
-			d.Reset()
-		} else {
+		if err == nil {
 			p.goesOver(f, over, true)
+		} else {
+			d.Reset()
+		}
+		if unknown {
+			p.staysForGood(f)
 		}
 	}
 	p.setMoving(f, false)

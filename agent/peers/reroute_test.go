@@ -1,0 +1,55 @@
+package peers
+
+import (
+	"net"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ztm/tunnel"
+	"ztm/tunnel/seal"
+)
+
+func TestAFlowWhoseMoveHasNoAnswerStaysAndIsNotMovedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		defer func() { <-time.After(time.Minute) }() // connections that are closed wait for their peers
+		a, h, end := pairOf(t, &counting{}, "one")
+		defer end()
+		c, err := a.Open(t.Context(), Opening{To: h.to.Self, Path: "count/x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		untilOffloaded(t, a, c, h.to.Self)
+		if err := echo(c, 1); err != nil { // so that both directions are there
+			t.Fatal(err)
+		}
+		var asked atomic.Int32
+		h.mu.Lock()
+		h.other = func(far net.Conn) {
+			asked.Add(1)
+			accepted, err := seal.Server(h.to.Life, far, h.to.Verifier, h.to.Certificate, h.to.turns.Of("ann"))
+			if err != nil || accepted.Dedicated == nil {
+				t.Errorf("%v, %v", accepted, err)
+				return
+			}
+			tunnel.ReadHeader(accepted.Dedicated)
+			accepted.Dedicated.Reset()
+		}
+		h.mu.Unlock()
+		for _, f := range a.opened() {
+			a.goesOver(f, via{along: &outSession{}}, true) // where the mode lets no flow go
+		}
+		for range 3 {
+			a.follow()
+			<-time.After(reapEvery)
+		}
+		if n := asked.Load(); n != 1 {
+			t.Errorf("the peer was asked %d times", n)
+		}
+		if err := echo(c, 1); err != nil {
+			t.Errorf("the flow: %v", err)
+		}
+	})
+}
