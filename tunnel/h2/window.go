@@ -14,11 +14,11 @@ import (
 //	a stream    at each quarter of its window that is taken: if it went at a rate that fills the window within a round trip, the window grows
 //	            up to four times, to two round trips of that rate. New streams begin with what the largest has learned.
 //	connection  twice what the largest stream has grown to, given back when bytes come, not when they are taken: a reader that stops keeps
-//	            back its own stream and no other
+//	            back its own stream and no other; less where others of the process want to grow, too
 //	round trip  the least of PINGs, one a second while data comes
 //	budget      one for the process: where it becomes short all windows shrink, new ones begin small, and none grows (package budget)
 type windows struct {
-	connWindow int   // bytes that the peer may send without hearing from us; it only grows
+	connWindow int   // bytes that the peer may send without hearing from us
 	recv       int64 // what of it is left to the peer
 	connCredit int   // came and was not given back yet
 	learned    int   // window of new streams
@@ -28,7 +28,7 @@ type windows struct {
 	epoch      int   // how many were acknowledged
 	shrunk     int   // what the budget has made of learned; 0: nothing
 	held       int   // bytes of chunks
-	grown      int   // bytes of connWindow that the budget was asked for
+	grown      int   // bytes of connWindow that are reserved in the budget
 
 	pings    []chan time.Duration // who waits for a round trip
 	pinging  bool
@@ -104,16 +104,22 @@ func (c *Conn) receivedLocked(s *Stream, length int) {
 	c.creditConnLocked(length)
 }
 
-// creditConnLocked gives back n bytes to the window of the connection.
+// creditConnLocked gives back n bytes to the window of the connection, less what others may have of
+// it.
 func (c *Conn) creditConnLocked(n int) {
 	c.connCredit += n
 	if c.connCredit < c.connWindow/4 {
 		return
 	}
-	c.recv += int64(c.connCredit)
-	c.pending = wire.AppendWindow(c.pending, 0, int64(c.connCredit))
+	yielded := c.o.Budget.Yield(c.grown, c.connCredit)
+	c.grown -= yielded
+	c.connWindow -= yielded
+	if back := c.connCredit - yielded; back > 0 {
+		c.recv += int64(back)
+		c.pending = wire.AppendWindow(c.pending, 0, int64(back))
+		c.flushSoonLocked()
+	}
 	c.connCredit = 0
-	c.flushSoonLocked()
 }
 
 // takenLocked notes that a reader has taken n bytes of a stream. What it appends is flushed by the
@@ -160,17 +166,17 @@ func (s *Stream) growLocked() {
 	}
 	want := int64(2 * float64(s.credit) * float64(c.rtt) / float64(took))
 	window := int(min(want, 4*int64(s.window), int64(c.o.MaxWindow)))
+	if grow := 2*window - c.connWindow; grow > 0 { // also what others have had of it meanwhile
+		if grow = c.o.Budget.Grow(c.grown, grow); grow > 0 {
+			c.grown += grow
+			c.connWindow += grow
+			c.recv += int64(grow)
+			c.pending = wire.AppendWindow(c.pending, 0, int64(grow))
+		}
+		window = min(window, c.connWindow/2)
+	}
 	if window <= s.window {
 		return
-	}
-	if grow := 2*window - c.connWindow; grow > 0 {
-		if !c.o.Budget.Grow(grow) {
-			return
-		}
-		c.grown += grow
-		c.connWindow += grow
-		c.recv += int64(grow)
-		c.pending = wire.AppendWindow(c.pending, 0, int64(grow))
 	}
 	s.window = window
 	if s.window > c.learned {

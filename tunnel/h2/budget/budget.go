@@ -11,6 +11,7 @@ import "sync/atomic"
 //	above            the windows of all streams become small, by the number of streams: what a reader that has stopped has not got yet, it does not get
 //	three quarters   a connection that holds more than its share gives its own window back when bytes are taken, not when they come
 //	the last         is for shares: a quarter of the limit, divided by the number of connections
+//	half             is what windows of connections may grow by: each leaves as much to others as it has, and gives back what it has beyond that
 //
 // So hundreds of readers may stop, and who reads goes on, in the same connection and in others.
 // Below an eighth all windows are again what they were. The zero value has no limit. It is safe for
@@ -82,17 +83,23 @@ func (b *Budget) Press() int {
 // Enough reports whether windows may be large again.
 func (b *Budget) Enough() bool { return !b.limited() || b.left() > b.Limit/8*5 }
 
-// Grow reserves n bytes for the window of a connection, if it may grow. Half of the limit can be
-// reserved.
-func (b *Budget) Grow(n int) bool {
+// Grow reserves up to n bytes for the window of a connection that has reserved so many before, and
+// returns how many. Half of the limit can be reserved, and a connection leaves as much of that to
+// others as it has itself: or the first on a long way would take all for as long as it lives.
+func (b *Budget) Grow(have, n int) int {
 	if !b.limited() {
-		return true
+		return n
 	}
-	if b.grown.Add(int64(n)) > b.Limit/2 {
-		b.grown.Add(int64(-n))
-		return false
+	for {
+		grown := b.grown.Load()
+		n = int(min(int64(n), (b.Limit/2-grown-int64(have))/2))
+		if n <= 0 {
+			return 0
+		}
+		if b.grown.CompareAndSwap(grown, grown+int64(n)) {
+			return n
+		}
 	}
-	return true
 }
 
 // Shrink gives back what Grow has reserved.
@@ -100,4 +107,19 @@ func (b *Budget) Shrink(n int) {
 	if b != nil {
 		b.grown.Add(int64(-n))
 	}
+}
+
+// Yield gives back what a connection has reserved beyond what is left to others, n bytes at the
+// most, and returns how many.
+func (b *Budget) Yield(have, n int) int {
+	if !b.limited() {
+		return 0
+	}
+	left := b.Limit/2 - b.grown.Load()
+	n = int(min(int64(n), int64(have), (int64(have)-left)/2))
+	if n <= 0 {
+		return 0
+	}
+	b.Shrink(n)
+	return n
 }
