@@ -180,7 +180,12 @@ func (w *world) write(name, content string) {
 // until waits for a condition, for a minute and a half at most.
 func (w *world) until(what string, f func() error) {
 	w.t.Helper()
-	deadline := time.NewTimer(90 * time.Second)
+	w.untilWithin(90*time.Second, what, f)
+}
+
+func (w *world) untilWithin(limit time.Duration, what string, f func() error) {
+	w.t.Helper()
+	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

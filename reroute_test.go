@@ -103,10 +103,11 @@ func share(l *lan, pumps []*pump) (float64, error) {
 	return float64(l.moved.Load()-direct) / float64(2*(sum()-before)), nil
 }
 
-// goThrough waits until flows go through a network, or past it.
+// goThrough waits until flows go through a network, or past it. Agents look at their paths every 30 s,
+// and a change may have to wait for that.
 func (w *world) goThrough(l *lan, pumps []*pump, through bool) {
 	w.t.Helper()
-	w.until(fmt.Sprintf("the flows go through the network (%v)", through), func() error {
+	w.untilWithin(4*time.Minute, fmt.Sprintf("the flows go through the network (%v)", through), func() error {
 		part, err := share(l, pumps)
 		if err == nil && (through && part < 0.8 || !through && part > 0.1) {
 			err = fmt.Errorf("%.2f of the bytes do", part)
