@@ -41,7 +41,7 @@ func (s *server) sendAway(until time.Time) (all []*session) {
 	s.sessions.each(func(session *session) { all = append(all, session) })
 	step := min(s.config.Drain*2/3/time.Duration(max(len(all), 1)), time.Second)
 	for _, session := range all {
-		session.send(&tunnel.Event{Type: tunnel.EventMove, Within: int(max(time.Until(until), 0).Seconds())})
+		session.send(&tunnel.Event{Type: tunnel.EventMove, Within: max(time.Until(until), 0).Milliseconds()})
 		atMost(session.ended, step)
 	}
 	return all

@@ -114,7 +114,7 @@ type Event struct {
 	Request string       `json:"request,omitempty"`
 	Sign    *SignRequest `json:"sign,omitempty"`
 
-	Within int `json:"within,omitempty"` // move: attach elsewhere within so many seconds
+	Within int64 `json:"within,omitempty"` // move: attach elsewhere within so many milliseconds
 }
 
 // EventType says what an event is about.

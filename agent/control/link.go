@@ -144,7 +144,7 @@ func (l *link) event(e tunnel.Event) {
 	case tunnel.EventHubs:
 		c.Work.GoUpTo(&c.fetches, limits.HubLists, func() { c.fetchHubs(l.session) })
 	case tunnel.EventMove:
-		c.move(l, time.Duration(e.Within)*time.Second)
+		c.move(l, time.Duration(e.Within)*time.Millisecond)
 	default:
 		c.Event(l.session, l.hub, e)
 	}
