@@ -26,16 +26,20 @@ import (
 // hears of the head from a peer.
 
 const (
-	maxTellers = 400       // endpoints that are told at a time: fewer than the paths that a hub lets root set up
-	tellerSize = 128 << 10 // bytes: a path, a handshake, a session, a slice
-	tellTime   = 5 * time.Second
-	tellRounds = 3      // how often it is tried to tell an endpoint
-	maxAskers  = 10_000 // endpoints of which it is remembered what they asked for,
-	mostAsked  = 32     // and how many terms of each
+	maxTellers   = 400       // endpoints that are told at a time: fewer than the paths that a hub lets root set up
+	tellerSize   = 128 << 10 // bytes: a path, a handshake, a session, a slice without the ends of users
+	tellerCopies = 4         // of those ends: as they are signed, as the document, and as what is sent
+	tellTime     = 5 * time.Second
+	tellRounds   = 3      // how often it is tried to tell an endpoint
+	maxAskers    = 10_000 // endpoints of which it is remembered what they asked for,
+	mostAsked    = 32     // and how many terms of each
 )
 
-// tellers is how many endpoints are told at a time: 400, or an eighth of the memory.
-func tellers() int { return memory.Here().Fit(maxTellers, 8, tellerSize) }
+// tellers is how many endpoints are told at a time: 400, or an eighth of the memory. shared is
+// [signed.Cutter.Shared].
+func tellers(l memory.Limit, shared int) int {
+	return l.Fit(maxTellers, 8, tellerSize+tellerCopies*int64(shared))
+}
 
 // handOn tells all who are online of the newest version.
 func (k *Keeper) handOn() {
@@ -108,7 +112,7 @@ func (k *Keeper) tell(head *signed.Signed, cuts *signed.Cutter, list []apps.Endp
 	next := make(chan apps.Endpoint)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	for range min(tellers(), len(list)) {
+	for range min(tellers(memory.Here(), cuts.Shared()), len(list)) {
 		wg.Go(func() {
 			for e := range next {
 				if !k.tellOne(head, cuts, e) {

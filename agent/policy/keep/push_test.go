@@ -18,6 +18,8 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	signed "ztm/tunnel/identity/policy"
+	"ztm/tunnel/memory"
+	"ztm/tunnel/unixtime"
 )
 
 // many are endpoints without keepers.
@@ -65,14 +67,26 @@ func TestOfTenThousandEndpointsEachIsToldWithinFiveSeconds(t *testing.T) {
 		began := time.Now()
 		root.propose(put(0, "bob"))
 		eventually(t, "all are told", func() bool { return told.Load() == int64(len(all)) })
-		if most.Load() > int64(tellers()) {
-			t.Errorf("%d are told at once, more than %d", most.Load(), tellers())
+		if most.Load() > int64(tellers(memory.Here(), 0)) {
+			t.Errorf("%d are told at once, more than %d", most.Load(), tellers(memory.Here(), 0))
 		}
-		want := 200 * time.Millisecond * time.Duration(len(all)) / time.Duration(tellers())
-		if took := time.Since(began); took > want+200*time.Millisecond || tellers() == maxTellers && took > 5200*time.Millisecond {
-			t.Errorf("it took %v, and with %d at a time %v are enough", took, tellers(), want)
+		want := 200 * time.Millisecond * time.Duration(len(all)) / time.Duration(tellers(memory.Here(), 0))
+		if took := time.Since(began); took > want+200*time.Millisecond || tellers(memory.Here(), 0) == maxTellers && took > 5200*time.Millisecond {
+			t.Errorf("it took %v, and with %d at a time %v are enough", took, tellers(memory.Here(), 0), want)
 		}
 	})
+}
+
+func TestFewerAreToldAtOnceWhereWhatTheyAreToldIsLarge(t *testing.T) {
+	small := memory.Limit{Bytes: 1 << 30}
+	ends := map[string]unixtime.Seconds{}
+	for i := range 50_000 {
+		ends[fmt.Sprint("user", i)] = unixtime.Seconds(1000 + i)
+	}
+	large := len(signed.EndsOf(ends))
+	if got := tellers(small, large); int64(got)*4*int64(large) > small.Bytes/8 || got >= tellers(small, 0) {
+		t.Errorf("%d are told of %d bytes at once, and %d of none", got, large, tellers(small, 0))
+	}
 }
 
 // shops is a source with a group that a grant gives something at the endpoints with a label.
@@ -123,14 +137,14 @@ func TestWhomAChangeConcernsIsToldFirst(t *testing.T) {
 		})
 		eventually(t, "all are told again", func() bool { return count() >= len(all) })
 		first := soFar()
-		first = first[:min(len(first), 2*tellers())] // as many of the first version were told of at once
+		first = first[:min(len(first), 2*tellers(memory.Here(), 0))] // as many of the first version were told of at once
 		for _, e := range append(all[len(all)-ours:], all[asks], all[moved]) {
 			if !slices.Contains(first, e.ID) {
 				t.Errorf("endpoint %s, which a change concerns, is not among the first %d that are told", e.ID, len(first))
 			}
 		}
 		<-time.After(time.Minute)
-		if n := count(); n > len(all)+2*tellers() {
+		if n := count(); n > len(all)+2*tellers(memory.Here(), 0) {
 			t.Errorf("%d endpoints are told: of the older version as well", n)
 		}
 	})
