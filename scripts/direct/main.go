@@ -4,7 +4,7 @@
 // with the NATs of nftables live in network namespaces: what is measured is the product. It needs
 // root.
 //
-//	scripts/direct/run [-only WORDS] [-size MB] [-ztm BINARY]
+//	scripts/direct/run [-only WORDS] [-size MB] [-rounds N] [-ztm BINARY]
 //
 //	for each pair of routers
 //	  world.go   namespaces, cables, rules
@@ -58,48 +58,66 @@ type pair struct {
 	lie  place
 	want string // the kind; "": relayed
 	udp  string // the kind for datagrams; "": in the session
+	far  bool   // from each other, and from the hub
 }
 
 var pairs = []pair{
-	{cone, cone, oneNetwork, "LAN", "LAN"},
-	{strict, strict, oneNetwork, "LAN", "LAN"},
-	{none, none, apart, "punched", "punched"},
-	{cone, cone, apart, "punched", "punched"},
-	{cone, reset, apart, "punched", "punched"},
-	{reset, reset, apart, "punched", ""},
-	{noUDP, noUDP, apart, "punched", ""},
-	{carrier, cone, apart, "punched", "punched"},
-	{carrier, carrier, apart, "punched", "punched"},
-	{firewall, firewall, apart, "IPv6", "IPv6"},
-	{hairpin, hairpin, oneRouter, "punched", ""}, // it turns round TCP alone
-	{cone, cone, oneRouter, "", ""},
-	{none, random, apart, "", "punched"}, // nothing listens: a dial from another port meets nobody
-	{cone, random, apart, "", ""},
-	{random, random, apart, "", ""},
-	{cone, strict, apart, "", "punched"},
+	{cone, cone, oneNetwork, "LAN", "LAN", false},
+	{strict, strict, oneNetwork, "LAN", "LAN", false},
+	{none, none, apart, "punched", "punched", false},
+	{cone, cone, apart, "punched", "punched", false},
+	{cone, reset, apart, "punched", "punched", false},
+	{reset, reset, apart, "punched", "", false},
+	{noUDP, noUDP, apart, "punched", "", false},
+	{carrier, cone, apart, "punched", "punched", false},
+	{carrier, carrier, apart, "punched", "punched", false},
+	{firewall, firewall, apart, "IPv6", "IPv6", false},
+	{hairpin, hairpin, oneRouter, "punched", "", false}, // it turns round TCP alone
+	{cone, cone, oneRouter, "", "", false},
+	{none, random, apart, "", "punched", false}, // nothing listens: a dial from another port meets nobody
+	{cone, random, apart, "", "", false},
+	{random, random, apart, "", "", false},
+	{cone, strict, apart, "", "punched", false},
+	{none, none, apart, "punched", "punched", true},
+	{cone, cone, apart, "punched", "punched", true},
 }
 
 func (p pair) String() string {
-	switch p.lie {
-	case oneNetwork:
+	switch {
+	case p.lie == oneNetwork:
 		return "one network behind " + p.a.name
-	case oneRouter:
+	case p.lie == oneRouter:
 		return "two networks behind one " + p.a.name
+	case p.far:
+		return p.a.name + " / " + p.b.name + ", far"
 	}
 	return p.a.name + " / " + p.b.name
 }
 
+// plain reports whether b can be connected to.
+func (p pair) plain() bool { return p.lie == oneNetwork || p.lie == apart && p.b.open }
+
+// address is that of b.
+func (p pair) address() string {
+	if p.lie == oneNetwork {
+		return p.a.network(0) + ".3"
+	}
+	return p.b.network(1) + ".2"
+}
+
 // row is what came of a pair.
 type row struct {
-	path   string
-	after  time.Duration // from the first flow to the path; 0: there was none
-	rate   float64       // MB/s
-	plain  float64       // MB/s of two relays that only copy, between the same devices; 0: not measured
-	first  time.Duration // to the first byte of a new connection: the median
-	bare   time.Duration // the same through the two relays; 0: not measured
-	hub    int64         // bytes that the hub got meanwhile
-	cpu    time.Duration // of the hub meanwhile
-	listen int           // sockets that listen at both agents
+	path    string
+	after   time.Duration // from the first flow to the path; 0: there was none
+	rate    float64       // MB/s
+	plain   float64       // the same, of that of two relays that only copy, between the same devices; 0: not measured
+	relayed time.Duration // to the first byte of a new connection, before there was a path: the median
+	first   time.Duration // the same on the path
+	bare    time.Duration // the same through the two relays; 0: not measured
+	trip    time.Duration // from device to device and back
+	hub     int64         // bytes that the hub got meanwhile
+	cpu     time.Duration // of the hub meanwhile
+	listen  int           // sockets that listen at both agents
 
 	datagrams string  // their path
 	came      float64 // how many of them came back, of one
@@ -108,11 +126,13 @@ type row struct {
 
 func main() {
 	binary := flag.String("ztm", "", "the program; it is built where none is named")
-	size := flag.Int64("size", 64, "megabytes that are moved over each path")
+	size := flag.Int64("size", 64, "megabytes that are moved over each path, in each round")
+	rounds := flag.Int("rounds", 1, "how often they are, in turns with relays that only copy where there can be those")
 	only := flag.String("only", "", "pairs whose name has this")
 	serve := flag.String("serve", "", "be the target of the tunnel, at an address")
 	pull := flag.String("pull", "", "be its client: ADDRESS,BYTES")
-	first := flag.String("first", "", "open connections one after the other, and print how long the first byte of each takes: ADDRESS,COUNT")
+	first := flag.String("first", "", "open connections one after the other, and print how long the first byte takes: ADDRESS,COUNT")
+	nobody := flag.String("refused", "", "dial one time after the other where nobody listens, and print how long that takes: ADDRESS,COUNT")
 	talk := flag.String("talk", "", "send datagrams through the tunnel and count what comes back: ADDRESS,COUNT")
 	forward := flag.String("forward", "", "be a relay that only copies: ADDRESS,TARGET")
 	flag.Parse()
@@ -123,21 +143,20 @@ func main() {
 	case *serve != "":
 		err = target(*serve)
 	case *talk != "":
-		address, count, _ := strings.Cut(*talk, ",")
-		n, _ := strconv.Atoi(count)
-		err = speak(address, n)
+		err = speak(counted(*talk))
 	case *first != "":
-		address, count, _ := strings.Cut(*first, ",")
-		n, _ := strconv.Atoi(count)
-		err = firstBytes(address, n)
+		address, n := counted(*first)
+		err = medianOf(n, func() error { return firstByte(address) })
+	case *nobody != "":
+		address, n := counted(*nobody)
+		err = medianOf(n, func() error { return refused(address) })
 	case *forward != "":
 		err = relay(*forward)
 	case *pull != "":
-		address, size, _ := strings.Cut(*pull, ",")
-		n, _ := strconv.ParseInt(size, 10, 64)
-		err = client(address, n)
+		address, n := counted(*pull)
+		err = client(address, int64(n))
 	default:
-		err = process.InScratch(ctx, "direct", *binary, func(dir, ztm string) error { return run(ctx, dir, ztm, *only, *size<<20) })
+		err = process.InScratch(ctx, "direct", *binary, func(dir, ztm string) error { return run(ctx, dir, ztm, *only, moves{*size << 20, *rounds}) })
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "direct:", err)
@@ -145,26 +164,33 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, dir, ztm, only string, size int64) error {
+// counted parses ADDRESS,COUNT.
+func counted(words string) (address string, n int) {
+	address, count, _ := strings.Cut(words, ",")
+	n, _ = strconv.Atoi(count) // this program writes it
+	return address, n
+}
+
+func run(ctx context.Context, dir, ztm, only string, m moves) error {
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	defer table.Flush()
-	fmt.Fprintln(table, "ROUTERS\tPATH\tAFTER\tMB/s\tOF PLAIN\tFIRST BYTE\tOF PLAIN\tBYTES AT THE HUB\tITS CPU\tLISTENING\tDATAGRAMS\tCAME BACK\tBYTES AT THE HUB")
+	fmt.Fprintln(table, "ROUTERS\tPATH\tAFTER\tMB/s\tOF PLAIN\tFIRST BYTE RELAYED\tFIRST BYTE\tROUND TRIP\tOF PLAIN\tBYTES AT THE HUB\tITS CPU\tLISTENING\tDATAGRAMS\tCAME BACK\tBYTES AT THE HUB")
 	failed := 0
 	for i, p := range pairs {
 		if !strings.Contains(p.String(), only) || ctx.Err() != nil {
 			continue
 		}
-		r, err := try(ctx, ztm, fmt.Sprintf("%s/%d", dir, i), fmt.Sprintf("zd%d-%d", os.Getpid()%10000, i), p, size)
+		r, err := try(ctx, ztm, fmt.Sprintf("%s/%d", dir, i), fmt.Sprintf("zd%d-%d", os.Getpid()%10000, i), p, m)
 		if err != nil {
 			return fmt.Errorf("%v: %w", p, err)
 		}
 		verdict := ""
-		if wrong := r.wrong(p, size); wrong != "" {
+		if wrong := r.wrong(p, m); wrong != "" {
 			verdict = "\tWRONG: " + wrong
 			failed++
 		}
-		fmt.Fprintf(table, "%v\t%s\t%v\t%.0f\t%s\t%v\t%s\t%d\t%v\t%d\t%s\t%.2f\t%d%s\n",
-			p, r.path, r.after.Round(time.Millisecond), r.rate, ratio(r.rate, r.plain), r.first.Round(time.Microsecond), ratio(float64(r.first), float64(r.bare)), r.hub, r.cpu, r.listen, r.datagrams, r.came, r.hubUDP, verdict)
+		fmt.Fprintf(table, "%v\t%s\t%v\t%.0f\t%s\t%v\t%v\t%v\t%s\t%d\t%v\t%d\t%s\t%.2f\t%d%s\n",
+			p, r.path, r.after.Round(time.Millisecond), r.rate, figure(r.plain), r.relayed.Round(time.Microsecond), r.first.Round(time.Microsecond), r.trip.Round(time.Microsecond), figure(quotient(r.first, r.bare)), r.hub, r.cpu, r.listen, r.datagrams, r.came, r.hubUDP, verdict)
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d pairs found another path than they should", failed)
@@ -172,16 +198,25 @@ func run(ctx context.Context, dir, ztm, only string, size int64) error {
 	return ctx.Err()
 }
 
-// ratio is how a figure is to another one that may be missing.
-func ratio(of, to float64) string {
+// quotient is how a time is to another one; zero where that is missing.
+func quotient(of, to time.Duration) float64 {
 	if to == 0 {
+		return 0
+	}
+	return float64(of) / float64(to)
+}
+
+// figure shows one that may be missing.
+func figure(f float64) string {
+	if f == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%.2f", of/to)
+	return fmt.Sprintf("%.2f", f)
 }
 
 // wrong says what is not as it should be; "" if nothing is.
-func (r row) wrong(p pair, moved int64) string {
+func (r row) wrong(p pair, m moves) string {
+	moved := m.size * int64(m.rounds)
 	direct := strings.HasPrefix(r.path, "direct ("+p.want+" ")
 	switch {
 	case p.want != "" && !direct:
@@ -192,6 +227,8 @@ func (r row) wrong(p pair, moved int64) string {
 		return "the hub carried it"
 	case p.want == "" && r.hub < moved/2:
 		return "the hub did not carry it"
+	case p.far && p.want != "" && r.first > r.trip*5/4:
+		return "the first byte takes more than a round trip"
 	case r.listen > 0:
 		return "a port is open"
 	case p.udp != "" && !strings.HasPrefix(r.datagrams, "direct ("+p.udp+" ") || p.udp == "" && strings.HasPrefix(r.datagrams, "direct"):

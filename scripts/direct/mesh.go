@@ -4,16 +4,12 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,8 +32,8 @@ type rig struct {
 }
 
 // try sets up a pair of routers and measures it.
-func try(ctx context.Context, ztm, dir, prefix string, p pair, size int64) (r row, err error) {
-	w := newWorld(prefix, p.a, p.b, p.lie)
+func try(ctx context.Context, ztm, dir, prefix string, p pair, m moves) (r row, err error) {
+	w := newWorld(prefix, p)
 	defer func() { err = errors.Join(err, w.End()) }()
 	if w.Err() != nil {
 		return r, w.Err()
@@ -54,14 +50,14 @@ func try(ctx context.Context, ztm, dir, prefix string, p pair, size int64) (r ro
 	if err := g.start(); err != nil {
 		return r, err
 	}
-	return g.measure(p, size)
+	return g.measure(p, m)
 }
 
 // start makes the mesh, and a tunnel from a to a target at b.
 func (g *rig) start() error {
 	steps := []func() error{
 		func() (err error) {
-			g.hub, err = g.run("public", "hub", g.ztm, "run", "hub", "--data", "hub-data", "--listen", hubIP+":8888", "--names", hubIP+":8888", "--permit", "root.json")
+			g.hub, err = g.run("hub", "hub", g.ztm, "run", "hub", "--data", "hub-data", "--listen", hubIP+":8888", "--names", hubIP+":8888", "--permit", "root.json")
 			return err
 		},
 		func() error { return g.exists("root.json") },
@@ -87,17 +83,81 @@ func (g *rig) start() error {
 	return nil
 }
 
+// moves is what is moved over each path.
+type moves struct {
+	size   int64 // bytes
+	rounds int
+}
+
+// The tunnel's entrance, and that of two relays that only copy.
+const (
+	entrance = "127.0.0.1:9001"
+	plain    = "127.0.0.1:9002"
+)
+
 // measure has flows begin, and looks at what becomes of them.
-func (g *rig) measure(p pair, size int64) (r row, err error) {
+func (g *rig) measure(p pair, m moves) (r row, err error) {
 	began := time.Now()
-	if _, err := g.world.Output("a", g.self, "-pull", "127.0.0.1:9001,1000"); err != nil {
+	if _, err := g.world.Output("a", g.self, "-pull", entrance+",1000"); err != nil {
 		return r, err
 	}
-	if err := g.keep("a", "kept", g.self, "-pull", "127.0.0.1:9001,-1"); err != nil { // a flow that lasts
+	opened := time.Since(began)
+	if r.relayed, err = g.first(entrance, 20); err != nil { // short flows, for which no path is made
 		return r, err
 	}
-	why := regexp.MustCompile(`relayed: `)
-	err = process.Until(g.ctx, "a path", timeout, func() error {
+	began = time.Now()
+	if err := g.keep("a", "kept", g.self, "-pull", entrance+",-1"); err != nil { // a flow that lasts
+		return r, err
+	}
+	if err := g.path(&r); err != nil {
+		return r, err
+	}
+	if strings.HasPrefix(r.path, "direct") {
+		r.after = opened + time.Since(began)
+	}
+	if r.listen, err = g.listening(); err != nil {
+		return r, err
+	}
+	if p.plain() {
+		if err := g.relays(p); err != nil {
+			return r, err
+		}
+	}
+	if err := g.move(&r, p.plain(), m); err != nil {
+		return r, err
+	}
+	if r.trip, err = g.trip(); err != nil {
+		return r, err
+	}
+	return r, g.datagrams(&r)
+}
+
+// trip measures the round trip between the devices: that of each to the middle, where nobody listens.
+func (g *rig) trip() (sum time.Duration, err error) {
+	for i, side := range sides {
+		took, err := g.median(side, "-refused", fmt.Sprintf("203.0.113.%d:1,100", 4*i+1))
+		if err != nil {
+			return 0, err
+		}
+		sum += took
+	}
+	return sum, nil
+}
+
+// median has this program print one, at a place.
+func (g *rig) median(place string, words ...string) (time.Duration, error) {
+	out, err := g.world.Output(place, append([]string{g.self}, words...)...)
+	if err != nil {
+		return 0, fmt.Errorf("%v: %s", err, out)
+	}
+	return time.ParseDuration(strings.TrimSpace(out))
+}
+
+var why = regexp.MustCompile(`relayed: `)
+
+// path waits until flows have a path, or none was found.
+func (g *rig) path(r *row) error {
+	err := process.Until(g.ctx, "a path", timeout, func() error {
 		out, err := g.command("a", "describe", "ep", "b")
 		if err != nil {
 			return err
@@ -109,50 +169,69 @@ func (g *rig) measure(p pair, size int64) (r row, err error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return r, err
+	r.path, _, _ = strings.Cut(r.path, ", since")
+	return err
+}
+
+// relays has bytes go from a to b and on to the target by two relays that only copy.
+func (g *rig) relays(p pair) error {
+	there := p.address() + ":9003"
+	for _, f := range [][2]string{{"b", there + ",127.0.0.1:9000"}, {"a", plain + "," + there}} {
+		if err := g.keep(f[0], "plain-"+f[0], g.self, "-forward", f[1]); err != nil {
+			return err
+		}
 	}
-	if r.path, _, _ = strings.Cut(r.path, ", since"); strings.HasPrefix(r.path, "direct") {
-		r.after = time.Since(began)
-	}
+	return process.Until(g.ctx, "plain relays", timeout, func() error {
+		_, err := g.rate(plain, 1)
+		return err
+	})
+}
+
+// move moves bytes and opens connections, by the tunnel and by the relays in turns where there are those. What
+// the hub has of that is of the tunnel's turns alone: the relays are none of its business.
+func (g *rig) move(r *row, bare bool, m moves) error {
 	before, err := g.hubBytes()
 	if err != nil {
-		return r, err
+		return err
 	}
 	used := g.hub.CPU()
-	if r.rate, err = g.rate("127.0.0.1:9001", size); err != nil {
-		return r, err
+	ways := []string{entrance, plain}
+	if !bare {
+		ways = ways[:1]
 	}
-	if r.first, err = g.first("127.0.0.1:9001"); err != nil {
-		return r, err
+	var rates [2][]float64
+	for range m.rounds {
+		for i, way := range ways {
+			rate, err := g.rate(way, m.size)
+			if err != nil {
+				return err
+			}
+			rates[i] = append(rates[i], rate)
+		}
+	}
+	var firsts [2]time.Duration
+	for i, way := range ways {
+		if firsts[i], err = g.first(way, 200); err != nil {
+			return err
+		}
 	}
 	after, err := g.hubBytes()
 	if err != nil {
-		return r, err
+		return err
 	}
 	r.hub, r.cpu = after-before, g.hub.CPU().Minus(used).All
-	if r.listen, err = g.listening(); err != nil {
-		return r, err
+	r.first, r.bare = firsts[0], firsts[1]
+	r.rates(rates)
+	return nil
+}
+
+// rates sets the median of what the tunnel has moved in a second, and of how that is to the relays' in
+// the same round.
+func (r *row) rates(of [2][]float64) {
+	for i := range of[1] {
+		of[1][i] = of[0][i] / of[1][i]
 	}
-	if err := g.datagrams(&r); err != nil || p.lie != oneNetwork {
-		return r, err
-	}
-	for _, f := range [][2]string{{"b", "10.1.0.3:9003,127.0.0.1:9000"}, {"a", "127.0.0.1:9002,10.1.0.3:9003"}} {
-		if err := g.keep(f[0], "plain-"+f[0], g.self, "-forward", f[1]); err != nil {
-			return r, err
-		}
-	}
-	err = process.Until(g.ctx, "plain relays", timeout, func() error {
-		_, err := g.rate("127.0.0.1:9002", 1)
-		return err
-	})
-	if err == nil {
-		r.plain, err = g.rate("127.0.0.1:9002", size)
-	}
-	if err == nil {
-		r.bare, err = g.first("127.0.0.1:9002")
-	}
-	return r, err
+	r.rate, r.plain = median(of[0]), median(of[1])
 }
 
 // What is sent as datagrams, and in how many of them.
@@ -209,20 +288,15 @@ func (g *rig) rate(through string, size int64) (float64, error) {
 }
 
 // first opens connections, and returns how long it takes until their first byte is there.
-func (g *rig) first(through string) (time.Duration, error) {
-	const connections = 200
-	out, err := g.world.Output("a", g.self, "-first", fmt.Sprintf("%s,%d", through, connections))
-	if err != nil {
-		return 0, fmt.Errorf("%v: %s", err, out)
-	}
-	return time.ParseDuration(strings.TrimSpace(out))
+func (g *rig) first(through string, connections int) (time.Duration, error) {
+	return g.median("a", "-first", fmt.Sprintf("%s,%d", through, connections))
 }
 
 var bytesOf = regexp.MustCompile(`bytes (\d+)`)
 
 // hubBytes is what came to the hub until now.
 func (g *rig) hubBytes() (int64, error) {
-	out, err := g.world.Output("public", "nft", "list", "table", "inet", "count")
+	out, err := g.world.Output("hub", "nft", "list", "table", "inet", "count")
 	if err != nil {
 		return 0, fmt.Errorf("%v: %s", err, out)
 	}
@@ -284,143 +358,4 @@ func (g *rig) until(agent string, words ...string) error {
 		_, err := g.command(agent, words...)
 		return err
 	})
-}
-
-// target sends as many bytes as it is asked for, and keeps a connection open that asks for less than
-// none.
-func target(address string) error {
-	ln, err := net.Listen("tcp", address)
-	if err != nil {
-		return err
-	}
-	packets, err := net.ListenPacket("udp", address)
-	if err != nil {
-		return err
-	}
-	go repeat(packets) // ends with the program
-	for {
-		c, err := ln.Accept()
-		if err != nil {
-			return err
-		}
-		go func() { // ends with its connection
-			defer c.Close()
-			var n int64
-			if binary.Read(c, binary.BigEndian, &n) != nil {
-				return
-			}
-			if n < 0 {
-				io.Copy(io.Discard, c)
-			}
-			io.CopyN(c, zeros{}, n)
-		}()
-	}
-}
-
-// repeat sends datagrams back.
-func repeat(c net.PacketConn) {
-	b := make([]byte, 1<<16)
-	for {
-		n, from, err := c.ReadFrom(b)
-		if err != nil {
-			return
-		}
-		c.WriteTo(b[:n], from)
-	}
-}
-
-// speak sends datagrams of 1,000 bytes, one for each that comes back or is missing, and prints which
-// part of them came back. With less than none it goes on for good.
-func speak(address string, count int) error {
-	c, err := net.Dial("udp", address)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	came, b := 0, make([]byte, 1000)
-	for i := 0; i != count; i++ {
-		if _, err := c.Write(b); err != nil {
-			return err
-		}
-		c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
-		if _, err := c.Read(b); err == nil {
-			came++
-		}
-		if count < 0 {
-			<-time.After(100 * time.Millisecond)
-		}
-	}
-	fmt.Println(float64(came) / float64(count))
-	return nil
-}
-
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
-
-// client asks a target for bytes, and reads them.
-func client(address string, size int64) error {
-	c, err := net.Dial("tcp", address)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	if err := binary.Write(c, binary.BigEndian, size); err != nil {
-		return err
-	}
-	n, err := io.Copy(io.Discard, c)
-	if err == nil && n != max(size, 0) {
-		err = fmt.Errorf("%d of %d bytes came", n, size)
-	}
-	return err
-}
-
-// firstBytes opens connections one after the other, asks each for a byte, and prints the median of how
-// long that takes from the dial on.
-func firstBytes(address string, count int) error {
-	var took []time.Duration
-	for range count {
-		began := time.Now()
-		c, err := net.Dial("tcp", address)
-		if err != nil {
-			return err
-		}
-		if err = binary.Write(c, binary.BigEndian, int64(1)); err == nil {
-			_, err = io.ReadFull(c, make([]byte, 1))
-		}
-		took = append(took, time.Since(began))
-		c.Close()
-		if err != nil {
-			return err
-		}
-	}
-	slices.Sort(took)
-	fmt.Println(took[len(took)/2])
-	return nil
-}
-
-// relay copies between connections to an address and connections to a target, and does nothing else.
-func relay(words string) error {
-	address, to, _ := strings.Cut(words, ",")
-	ln, err := net.Listen("tcp", address)
-	if err != nil {
-		return err
-	}
-	for {
-		c, err := ln.Accept()
-		if err != nil {
-			return err
-		}
-		d, err := net.Dial("tcp", to)
-		if err != nil {
-			c.Close()
-			continue
-		}
-		copyTo := func(dst, src net.Conn) { // ends with its connections
-			io.Copy(dst, src)
-			dst.(*net.TCPConn).CloseWrite()
-		}
-		go copyTo(d, c)
-		go copyTo(c, d)
-	}
 }

@@ -4,19 +4,30 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"ztm/scripts/netns"
 )
 
 // world is a little internet of network namespaces:
 //
-//	a 10.1.0.2 ── nat-a 10.1.0.1 / 203.0.113.2 ── public 203.0.113.1 │ 198.51.100.1
-//	b 10.2.0.2 ── nat-b 10.2.0.1 / 203.0.113.6 ── public 203.0.113.5 │   (the hub)
+//	a 10.1.0.2 ── nat-a 10.1.0.1 / 203.0.113.2 ── public 203.0.113.1 │ 198.51.100.2 ── hub 198.51.100.1
+//	b 10.2.0.2 ── nat-b 10.2.0.1 / 203.0.113.6 ── public 203.0.113.5 │
 //
-// In one network, b is in the network of a, with 10.1.0.3. Behind one router, b's cable leads to
+// Where the two are far from each other, the cables of public have delays. In one network, b is in the network of a, with 10.1.0.3. Behind one router, b's cable leads to
 // nat-a. A carrier's NAT lies between a router and the internet, with 100.64.1.1 inside. See package
 // netns for what became of its steps.
-type world struct{ netns.Net }
+type world struct {
+	netns.Net
+	far bool
+}
+
+// How long a packet takes where the devices are far from each other, and the hub from both: 40 ms from
+// device to device and back, and 100 ms by the hub.
+const (
+	toRouter = 10 * time.Millisecond
+	toHub    = 15 * time.Millisecond
+)
 
 // hubIP is where the hub is.
 const hubIP = "198.51.100.1"
@@ -67,31 +78,43 @@ func (r router) rules(out, address string) string {
 	}`, out, nat, r.in, more, r.in)
 }
 
-func newWorld(prefix string, a, b router, lie place) *world {
-	w := &world{netns.Net{Prefix: prefix}}
-	for _, place := range []string{"public", "nat-a", "nat-b", "a", "b"} {
+func newWorld(prefix string, p pair) *world {
+	w := &world{netns.Net{Prefix: prefix}, p.far}
+	for _, place := range []string{"public", "hub", "nat-a", "nat-b", "a", "b"} {
 		w.Add(place)
 	}
-	w.IP("public", "addr add "+hubIP+"/32 dev lo")
+	w.link("public", "hub", "198.51.100.2/30", hubIP+"/30")
+	w.IP("hub", "route add default via 198.51.100.2")
 	w.IP("public", "route add unreachable default")
 	w.Forward("public")
-	// What the hub itself gets, apart from what this machine only passes on.
-	w.Nft("public", `table inet count { chain in { type filter hook input priority filter; tcp dport 8888 counter; }
+	w.Nft("hub", `table inet count { chain in { type filter hook input priority filter; tcp dport 8888 counter; }
 	}`)
-	for i, r := range []router{a, b} {
+	for i, r := range []router{p.a, p.b} {
 		w.router(i, r)
 	}
-	switch lie {
+	switch p.lie {
 	case oneNetwork:
 		w.neighbours()
 	case oneRouter:
-		w.device("nat-a", 0, a)
-		w.device("nat-a", 1, a)
+		w.device("nat-a", 0, p.a)
+		w.device("nat-a", 1, p.a)
 	default:
-		w.device("nat-a", 0, a)
-		w.device("nat-b", 1, b)
+		w.device("nat-a", 0, p.a)
+		w.device("nat-b", 1, p.b)
 	}
 	return w
+}
+
+// link connects two places, by a line with a delay where that is one of the internet and the devices are far.
+func (w *world) link(one, other, oneAddress, otherAddress string) {
+	switch {
+	case !w.far || one != "public":
+		w.Link(one, other, oneAddress, otherAddress)
+	case other == "hub":
+		w.Line(one, other, oneAddress, otherAddress, toHub)
+	default:
+		w.Line(one, other, oneAddress, otherAddress, toRouter)
+	}
 }
 
 // sides are the devices.
@@ -104,13 +127,13 @@ func (w *world) router(side int, r router) {
 	if r.carrier {
 		next = "cgn-" + sides[side]
 		w.Add(next)
-		w.Link("public", next, outer+"/30", inner+"/30")
+		w.link("public", next, outer+"/30", inner+"/30")
 		w.IP(next, "route add default via "+outer)
 		w.Forward(next)
 		w.Nft(next, r.rules("public", inner))
 		outer, inner = fmt.Sprintf("100.64.%d.1", side+1), fmt.Sprintf("100.64.%d.2", side+1)
 	}
-	w.Link(next, nat, outer+"/30", inner+"/30")
+	w.link(next, nat, outer+"/30", inner+"/30")
 	w.IP(nat, "route add default via "+outer)
 	w.Forward(nat)
 	w.Nft(nat, r.rules(next, inner))

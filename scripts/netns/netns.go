@@ -5,6 +5,7 @@ package netns
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"strings"
 )
@@ -14,6 +15,7 @@ import (
 type Net struct {
 	Prefix string
 	names  []string
+	open   []io.Closer // lines
 	err    error
 }
 
@@ -34,6 +36,9 @@ func (n *Net) Add(place string) {
 // End removes the namespaces. Links and rules go with them.
 func (n *Net) End() error {
 	var errs []error
+	for _, line := range n.open {
+		errs = append(errs, line.Close())
+	}
 	for _, name := range n.names {
 		if out, err := exec.Command("ip", "netns", "del", name).CombinedOutput(); err != nil {
 			errs = append(errs, fmt.Errorf("ip netns del %s: %v: %s", name, err, out))
@@ -45,6 +50,11 @@ func (n *Net) End() error {
 // Link connects two places with a cable. At either end it is called after the place at the other.
 func (n *Net) Link(one, other, oneAddress, otherAddress string) {
 	n.Run("ip", "link", "add", "name", other, "netns", n.Name(one), "type", "veth", "peer", "name", one, "netns", n.Name(other))
+	n.up(one, other, oneAddress, otherAddress)
+}
+
+// up gives the ends of a cable their addresses.
+func (n *Net) up(one, other, oneAddress, otherAddress string) {
 	n.IP(one, "addr add "+oneAddress+" dev "+other)
 	n.IP(other, "addr add "+otherAddress+" dev "+one)
 	n.IP(one, "link set dev "+other+" up")
