@@ -3,6 +3,7 @@ package keep
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -52,6 +53,7 @@ func (k *Keeper) handOn() {
 		k.PeerLog.Warn("policy", "cannot ask who is online: endpoints hear of the policy from others", "err", err)
 		return
 	}
+	k.forgetAskers(online)
 	cuts := k.cutter(source)
 	missed := k.inTurn(cuts, slices.DeleteFunc(online, func(e apps.Endpoint) bool { return e.ID == k.Self }))
 	pause := time.NewTimer(0)
@@ -134,7 +136,8 @@ func (k *Keeper) tell(head *signed.Signed, cuts *signed.Cutter, list []apps.Endp
 	return missed
 }
 
-// tellOne tells an endpoint, and reports whether there is no use in trying again.
+// tellOne tells an endpoint, and reports whether it knows now. One that denies it may have an older trust
+// list: it is tried again as any other.
 func (k *Keeper) tellOne(head *signed.Signed, cuts *signed.Cutter, e apps.Endpoint) bool {
 	ctx, cancel := context.WithTimeout(k.Life, tellTime)
 	defer cancel()
@@ -147,7 +150,7 @@ func (k *Keeper) tellOne(head *signed.Signed, cuts *signed.Cutter, e apps.Endpoi
 	if err != nil {
 		k.Log.Debug("an endpoint was not told of the policy", "peer", e.ID, "err", err)
 	}
-	return err == nil || answer.CodeOf(err) == answer.Denied // an older one, see give
+	return err == nil
 }
 
 func (k *Keeper) tellHead(ctx context.Context, id identity.ID, head *signed.Signed) error {
@@ -171,7 +174,7 @@ func (k *Keeper) give(ctx context.Context, id identity.ID, head *signed.Signed, 
 	}
 	resp, err := k.AskOnce(ctx, id, http.MethodPut, PathSlice, body)
 	if err != nil {
-		return err // an older endpoint says which head it has, and is told, see Compare
+		return err
 	}
 	return resp.Body.Close()
 }
@@ -184,6 +187,21 @@ func (k *Keeper) noteAsked(id identity.ID, asked []string) {
 	if len(asked) > 0 && len(asked) <= mostAsked && len(k.askers) < maxAskers {
 		k.askers[id] = asked
 	}
+}
+
+// forgetAskers forgets what endpoints have asked for that are not online. They ask again when they come
+// back.
+func (k *Keeper) forgetAskers(online []apps.Endpoint) {
+	there := make(map[identity.ID]struct{}, len(online))
+	for _, e := range online {
+		there[e.ID] = struct{}{}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	maps.DeleteFunc(k.askers, func(id identity.ID, _ []string) bool {
+		_, ok := there[id]
+		return !ok
+	})
 }
 
 func (k *Keeper) askedBy(id identity.ID) []string {

@@ -161,7 +161,7 @@ func TestWhoCannotBeToldAtOnceIsToldALittleLater(t *testing.T) {
 			defer mu.Unlock()
 			tried[id]++
 			switch {
-			case id == all[0].ID: // it does not know such a request
+			case id == all[0].ID && tried[id] < tellRounds: // it has no trust list yet with the CA that signs
 				return nil, answer.Errorf(answer.Denied, "no")
 			case id == all[1].ID && tried[id] == 1:
 				return nil, answer.Errorf(answer.Unavailable, "busy")
@@ -173,8 +173,23 @@ func TestWhoCannotBeToldAtOnceIsToldALittleLater(t *testing.T) {
 		<-time.After(time.Minute)
 		mu.Lock()
 		defer mu.Unlock()
-		if !told[all[1].ID] || !told[all[2].ID] || tried[all[0].ID] != 1 || tried[all[1].ID] != 2 || tried[all[2].ID] != 1 {
+		if len(told) != len(all) || tried[all[0].ID] != tellRounds || tried[all[1].ID] != 2 || tried[all[2].ID] != 1 {
 			t.Errorf("they were tried %v, and told %v", tried, told)
+		}
+	})
+}
+
+func TestWhatIsAskedForIsRememberedWhileWhoAsksIsOnline(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, all := m.join("root", "root"), many(2)
+		root.far(all[:1], 0, func(identity.ID) {})
+		for _, e := range all {
+			root.noteAsked(e.ID, []string{"group:ops"})
+		}
+		root.propose(put(0, "bob"))
+		<-time.After(time.Minute)
+		if root.askedBy(all[0].ID) == nil || root.askedBy(all[1].ID) != nil {
+			t.Errorf("remembered are %v; only %s is online", root.askers, all[0].ID)
 		}
 	})
 }
