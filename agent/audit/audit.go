@@ -99,7 +99,7 @@ type Line struct {
 	PeerID     identity.ID `json:"peerId,omitempty"`
 	App        string      `json:"app,omitempty"`
 	Target     string      `json:"target,omitempty"`
-	Rule       string      `json:"rule,omitempty"`   // what let the peer in, or why it was denied: for the owner
+	Rule       string      `json:"rule,omitempty"`   // what let the peer in, or why it was refused: for the owner
 	Detail     string      `json:"detail,omitempty"` // of a change: what it was, and the reason that was given
 	Ref        string      `json:"ref,omitempty"`    // what the peer was told in place of Rule
 	Policy     uint64      `json:"policy,omitempty"` // version of the policy in force

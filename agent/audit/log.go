@@ -128,15 +128,15 @@ func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z
 
 // Filter narrows what [Log.Lines] returns. The zero value matches every line.
 type Filter struct {
-	User, Peer, App string    // exact; Peer is a name or an ID
-	Since           time.Time // only lines from then on
-	Refused         bool      // only what was refused or cut
-	After           uint64    // only lines with a higher number
+	User, Peer, App, Ref string    // exact; Peer is a name or an ID
+	Since                time.Time // only lines from then on
+	Refused              bool      // only what was refused or cut
+	After                uint64    // only lines with a higher number
 }
 
 // match reports whether a line is wanted.
 func (f Filter) match(l *Line) bool {
-	return (f.User == "" || l.User == f.User) && (f.App == "" || l.App == f.App) &&
+	return (f.User == "" || l.User == f.User) && (f.App == "" || l.App == f.App) && (f.Ref == "" || l.Ref == f.Ref) &&
 		(f.Peer == "" || l.Peer == f.Peer || string(l.PeerID) == f.Peer) &&
 		!l.at.Before(f.Since) && (!f.Refused || l.Result != OK) && l.Seq > f.After
 }

@@ -16,7 +16,7 @@ const WaitTime = 20 * time.Second
 // Query is the query of a request for lines; wait has the answer wait for a line if there is none.
 func (f Filter) Query(wait bool) url.Values {
 	q := url.Values{}
-	for name, value := range map[string]string{"user": f.User, "ep": f.Peer, "app": f.App} {
+	for name, value := range map[string]string{"user": f.User, "ep": f.Peer, "app": f.App, "ref": f.Ref} {
 		if value != "" {
 			q.Set(name, value)
 		}
@@ -38,7 +38,7 @@ func (f Filter) Query(wait bool) url.Values {
 
 // parseFilter is the inverse of [Filter.Query].
 func parseFilter(q url.Values) (f Filter, wait bool, err error) {
-	f = Filter{User: q.Get("user"), Peer: q.Get("ep"), App: q.Get("app")}
+	f = Filter{User: q.Get("user"), Peer: q.Get("ep"), App: q.Get("app"), Ref: q.Get("ref")}
 	if s := q.Get("since"); s != "" {
 		f.Since, err = time.Parse(time.RFC3339, s)
 	}

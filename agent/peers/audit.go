@@ -1,12 +1,14 @@
 package peers
 
 import (
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"time"
 
 	"ztm/agent/audit"
 	"ztm/apps"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/flow"
 	"ztm/tunnel/identity"
 )
@@ -80,6 +82,8 @@ func (f *inFlow) refusal(l *audit.Line, cut bool) {
 		l.Rule, l.Ref = f.why.Error(), f.ref()
 	case f.ctx.Err() != nil:
 		l.Reason = audit.Gone
+	case errors.As(f.why, new(*answer.Error)):
+		l.Rule = f.why.Error()
 	}
 }
 

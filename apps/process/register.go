@@ -17,8 +17,8 @@ import (
 	"ztm/tunnel/limit"
 )
 
-// Register is the programs that an app runs for peers. It decides who is admitted, writes the audit
-// lines and ends all programs with the app. Make it with [NewRegister]. Methods may be called from
+// Register is the programs that an app runs for peers. It decides who is admitted, logs what
+// they run and ends all programs with the app. Make it with [NewRegister]. Methods may be called from
 // any goroutine.
 type Register struct {
 	app      string     // static
@@ -63,17 +63,14 @@ type Info struct {
 }
 
 // Admit checks a peer against the rules and reserves a place for its program. It must be called
-// before anything is started or read. A refusal is an *[answer.Error], and an audit line.
+// before anything is started or read. A refusal is an *[answer.Error]: whoever refuses the flow with
+// it has it recorded, as all flows are.
 func (r *Register) Admit(p apps.Peer, rules Rules) (*Entry, error) {
 	err := rules.Admit(r.host.Mesh.Self(), r.app, p, r.host.Names)
-	if err == nil {
-		var e *Entry
-		if e, err = r.reserve(p, rules.Limit()); err == nil {
-			return e, nil
-		}
+	if err != nil {
+		return nil, err
 	}
-	r.Refused(p, err)
-	return nil, err
+	return r.reserve(p, rules.Limit())
 }
 
 // Open admits the peer of a flow, as [Register.Admit] does, and accepts the flow. Both are nil where
@@ -92,17 +89,12 @@ func (r *Register) Open(f apps.Flow, rules Rules) (*Entry, *Conn) {
 	return e, Accepted(conn)
 }
 
-// Refuse gives back a place that no program was begun in, and says why: in the audit line, and to
-// the peer. It closes the flow.
+// Refuse gives back a place that no program was begun in, and says why: in the log, since the flow was
+// accepted, and to the peer. It closes the flow. Lines of one peer within a second are counted instead.
 func (e *Entry) Refuse(c *Conn, err error) {
-	e.r.Refused(e.Peer, err)
+	e.r.refusals.Warn("refused "+string(e.Peer.ID), e.r.app+" refused", "user", e.Peer.User, "peer", e.Peer.ID, "err", err)
 	e.Release()
 	c.Fail(err)
-}
-
-// Refused writes the audit line of a refusal. Lines of one peer within a second are counted instead.
-func (r *Register) Refused(p apps.Peer, err error) {
-	r.refusals.Warn("refused "+string(p.ID), r.app+" refused", "user", p.User, "peer", p.ID, "err", err)
 }
 
 func (r *Register) reserve(p apps.Peer, most int) (*Entry, error) {

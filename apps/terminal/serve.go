@@ -152,7 +152,6 @@ func (a *App) admit(f apps.Flow) bool {
 		err = cfg.Admit(a.host.Mesh.Self(), name, f.Peer(), a.host.Names)
 	}
 	if err != nil {
-		a.register.Refused(f.Peer(), err)
 		f.Refuse(err)
 	}
 	return err == nil

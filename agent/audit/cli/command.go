@@ -21,12 +21,13 @@ func Command(c *console.Console) *cli.Command {
 		Name: "audit", Category: apps.AtEndpoint, Usage: "show who reached what at an endpoint, and who was refused",
 		Description: "A line is written when a flow ends, when one is refused, and when something is changed. Repeats within 10 s are\n" +
 			"one line. Flows of the endpoint's own user are left out. The newest lines are kept in memory.\n\n" + apps.Example(
-			"ztm audit --since 2h --refused", "ztm ep nas audit -f --user bob", "ztm audit -f -o json | grep tcp/db"),
+			"ztm audit --since 2h --refused", "ztm audit --ref 7f3a19", "ztm ep nas audit -f --user bob", "ztm audit -f -o json | grep tcp/db"),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with new lines"},
 			&cli.StringFlag{Name: "user", Usage: "only flows of `USER`"},
 			&cli.StringFlag{Name: "peer", Usage: "only flows of the endpoint `EP`, a name or an ID"},
 			&cli.StringFlag{Name: "app", Usage: "only flows to `APP`"},
+			&cli.StringFlag{Name: "ref", Usage: "only what was refused with `REF`, which whoever was refused can read out"},
 			&cli.StringFlag{Name: "since", Usage: "only lines of the last `TIME`, such as 2h, or since 2026-11-28T10:00:00Z"},
 			&cli.BoolFlag{Name: "refused", Usage: "only what was refused or cut"},
 		},
@@ -52,7 +53,7 @@ func Command(c *console.Console) *cli.Command {
 
 // filter is what the options of a command line ask for.
 func filter(x *cli.Context) (audit.Filter, error) {
-	f := audit.Filter{User: x.String("user"), Peer: x.String("peer"), App: x.String("app"), Refused: x.Bool("refused")}
+	f := audit.Filter{User: x.String("user"), Peer: x.String("peer"), App: x.String("app"), Ref: x.String("ref"), Refused: x.Bool("refused")}
 	since := x.String("since")
 	if since == "" {
 		return f, nil
