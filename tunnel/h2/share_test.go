@@ -60,11 +60,14 @@ func far(b *budget.Budget) (client, server *Conn) {
 }
 
 // upload returns how long 32 MB take.
-func upload(t *testing.T, c *Conn) time.Duration {
+func upload(t *testing.T, c *Conn) time.Duration { return request(t, c, 32<<20) }
+
+// request returns how long one of so many bytes takes, with its answer.
+func request(t *testing.T, c *Conn, size int) time.Duration {
 	began := time.Now()
 	s, err := c.Open(get, false)
 	if err == nil {
-		_, err = s.Write(make([]byte, 32<<20))
+		_, err = s.Write(make([]byte, size))
 	}
 	if err == nil {
 		s.CloseWrite()
@@ -124,6 +127,50 @@ func TestAConnectionGivesBackWhatOthersWantAndGrowsAgain(t *testing.T) {
 		if again := upload(t, client); again > 2*took {
 			t.Errorf("32 MB took %v, and when the others have gone %v", took, again)
 		}
+		closed(client, server)
+	})
+}
+
+// lineTime is how long the line takes for an upload at the least.
+const lineTime = 32<<20*10*time.Nanosecond + 50*time.Millisecond
+
+func TestAStreamHasMostOfTheWindowOfItsConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := far(&budget.Budget{Limit: 28 << 20}) // of which a connection grows by 7: the line holds 5
+		upload(t, client)
+		if again := upload(t, client); again > lineTime*11/10 {
+			t.Errorf("32 MB take %v, and the line takes them in %v", again, lineTime)
+		}
+		closed(client, server)
+	})
+}
+
+func TestTheNextStreamBeginsWithAllThatTheWindowHasGrownTo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := far(nil)
+		request(t, client, 256<<10) // a whole window at once: it grows twice
+		<-time.After(time.Second)
+		server.mu.Lock()
+		announced, learned := server.announced, server.learned
+		server.mu.Unlock()
+		if announced != learned || learned < 1000<<10 {
+			t.Errorf("it has grown to %d bytes, and the next begins with %d", learned, announced)
+		}
+		closed(client, server)
+	})
+}
+
+func TestAStreamThatWaitsForItsWindowLeavesOthersRoomInTheConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := far(&budget.Budget{Limit: 4 << 20}) // so a window is a fifth of what the line holds
+		var wg sync.WaitGroup
+		wg.Go(func() { upload(t, client) })
+		for i := range 20 {
+			if took := request(t, client, 1000); took > 75*time.Millisecond {
+				t.Errorf("request %d took %v", i, took)
+			}
+		}
+		wg.Wait()
 		closed(client, server)
 	})
 }

@@ -11,10 +11,10 @@ import (
 
 // How windows follow the path (as gRPC does, and QUIC implementations):
 //
-//	a stream    at each quarter of its window that is taken: if it went at a rate that fills the window within a round trip, the window grows
+//	a stream    at each eighth of its window that is taken: if it went at a rate that fills the window within a round trip, the window grows
 //	            up to four times, to two round trips of that rate. New streams begin with what the largest has learned.
-//	connection  twice what the largest stream has grown to, given back when bytes come, not when they are taken: a reader that stops keeps
-//	            back its own stream and no other; less where others of the process want to grow, too
+//	connection  a quarter more than the largest stream has grown to, given back when bytes come, not when they are taken: a reader that stops
+//	            keeps back its own stream and no other; less where others of the process want to grow, too
 //	round trip  the least of PINGs, one a second while data comes
 //	budget      one for the process: where it becomes short all windows shrink, new ones begin small, and none grows (package budget)
 type windows struct {
@@ -43,11 +43,19 @@ type windows struct {
 func (w *windows) init(o Options) {
 	w.learned, w.announced, w.base = o.Window, o.Window, wire.FirstWindow
 	w.unacked = []int{o.Window}
-	w.connWindow = max(o.Window+o.Window/4, wire.FirstWindow) // what came before in other streams takes nothing from the first large one
+	w.connWindow = max(connectionFor(o.Window), wire.FirstWindow)
 	w.recv = int64(w.connWindow)
 	w.rtt = o.RTT
 	w.heard = time.Now()
 }
+
+// connectionFor is the window of a connection whose largest stream has such a one. Also while a step of
+// it is not given back yet that stream cannot use it up, and small ones need not wait.
+func connectionFor(stream int) int { return stream + stream/4 }
+
+// step is how much of a window is given back at once. An eighth keeps the sender going where the window
+// is just what the path wants; less than 16 KiB are worth a frame only where the window is small.
+func step(window int) int { return min(window/4, max(window/8, 16<<10)) }
 
 // recvWindow is that of one stream.
 type recvWindow struct {
@@ -108,7 +116,7 @@ func (c *Conn) receivedLocked(s *Stream, length int) {
 // it.
 func (c *Conn) creditConnLocked(n int) {
 	c.connCredit += n
-	if c.connCredit < c.connWindow/4 {
+	if c.connCredit < step(c.connWindow) {
 		return
 	}
 	yielded := c.o.Budget.Yield(c.grown, c.connCredit)
@@ -138,11 +146,11 @@ func (s *Stream) takenLocked(n int) {
 	s.updateLocked()
 }
 
-// updateLocked gives back what of the window is free, where that is a quarter of it.
+// updateLocked gives back what of the window is free, where that is worth a frame.
 func (s *Stream) updateLocked() {
 	c := s.conn
 	free := func() int64 { return int64(s.window) - s.recv - int64(s.unread) }
-	if s.remoteEnd || s.over || s.closed || free() < int64(s.window/4) {
+	if s.remoteEnd || s.over || s.closed || free() < int64(step(s.window)) {
 		return // also where the peer sends no more
 	}
 	s.growLocked()
@@ -166,14 +174,14 @@ func (s *Stream) growLocked() {
 	}
 	want := int64(2 * float64(s.credit) * float64(c.rtt) / float64(took))
 	window := int(min(want, 4*int64(s.window), int64(c.o.MaxWindow)))
-	if grow := 2*window - c.connWindow; grow > 0 { // also what others have had of it meanwhile
+	if grow := connectionFor(window) - c.connWindow; grow > 0 { // also what others have had of it meanwhile
 		if grow = c.o.Budget.Grow(c.grown, grow); grow > 0 {
 			c.grown += grow
 			c.connWindow += grow
 			c.recv += int64(grow)
 			c.pending = wire.AppendWindow(c.pending, 0, int64(grow))
 		}
-		window = min(window, c.connWindow/2)
+		window = min(window, c.connWindow/5*4) // the reverse of connectionFor
 	}
 	if window <= s.window {
 		return
@@ -217,6 +225,9 @@ func (c *Conn) settledLocked() {
 			s.window = min(s.window, c.base)
 		}
 		s.updateLocked() // all may have been taken while the window was made smaller
+	}
+	if c.shrunk == 0 {
+		c.announceLocked(c.learned) // it may have grown meanwhile
 	}
 }
 
