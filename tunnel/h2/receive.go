@@ -2,6 +2,7 @@ package h2
 
 import (
 	"io"
+	"slices"
 	"time"
 
 	"ztm/tunnel/buffer"
@@ -106,13 +107,14 @@ func (c *Conn) refuseLocked(id uint32, e *Error) error {
 		s.resetLocked(e.Code, e)
 		return nil
 	}
-	c.pending = wire.AppendReset(c.pending, id, e.Code)
-	c.rememberResetLocked(id)
-	c.flushSoonLocked()
+	c.sayResetLocked(id, e.Code)
 	return nil
 }
 
-func (c *Conn) rememberResetLocked(id uint32) {
+// sayResetLocked sends RST_STREAM, and remembers it.
+func (c *Conn) sayResetLocked(id uint32, code Code) {
+	c.pending = wire.AppendReset(c.pending, id, code)
+	c.flushSoonLocked()
 	if len(c.resets) < keptResets {
 		c.resets = append(c.resets, id)
 		return
@@ -121,14 +123,7 @@ func (c *Conn) rememberResetLocked(id uint32) {
 	c.resetNext = (c.resetNext + 1) % keptResets
 }
 
-func (c *Conn) wasResetLocked(id uint32) bool {
-	for _, r := range c.resets {
-		if r == id {
-			return true
-		}
-	}
-	return false
-}
+func (c *Conn) wasResetLocked(id uint32) bool { return slices.Contains(c.resets, id) }
 
 // idleLocked reports whether a stream has never been.
 func (c *Conn) idleLocked(id uint32) bool {
@@ -147,7 +142,7 @@ func (c *Conn) data(f wire.Frame) error {
 	if err != nil {
 		return err
 	}
-	payload, err := c.padding(f)
+	payload, pad, err := c.padding(f)
 	if err == nil && payload == 0 && f.Length > 0 {
 		c.mu.Lock()
 		err = c.spendLocked(flood.Useless) // padding alone
@@ -155,10 +150,6 @@ func (c *Conn) data(f wire.Frame) error {
 	}
 	if err != nil {
 		return err
-	}
-	pad := f.Length - payload
-	if f.Has(wire.FlagPadded) {
-		pad-- // its length was read
 	}
 	if s == nil {
 		if err := discard(c.rw, payload+pad); err != nil {
@@ -210,21 +201,22 @@ func (c *Conn) admitData(f wire.Frame) (*Stream, error) {
 	return s, nil
 }
 
-// padding reads the length of the padding and returns how many bytes come before it.
-func (c *Conn) padding(f wire.Frame) (payload int, err error) {
+// padding reads the length of the padding, and returns how many bytes come before it and in it.
+func (c *Conn) padding(f wire.Frame) (payload, pad int, err error) {
 	if !f.Has(wire.FlagPadded) {
-		return f.Length, nil
+		return f.Length, 0, nil
 	}
 	if f.Length == 0 {
-		return 0, wire.ConnError(wire.FrameSizeError, "a padded frame without a length of its padding")
+		return 0, 0, wire.ConnError(wire.FrameSizeError, "a padded frame without a length of its padding")
 	}
 	if _, err := io.ReadFull(c.rw, c.header[:1]); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	if payload = f.Length - 1 - int(c.header[0]); payload < 0 {
-		return 0, wire.ConnError(wire.ProtocolError, "more padding than frame")
+	pad = int(c.header[0])
+	if payload = f.Length - 1 - pad; payload < 0 {
+		return 0, 0, wire.ConnError(wire.ProtocolError, "more padding than frame")
 	}
-	return payload, nil
+	return payload, pad, nil
 }
 
 // take gives a chunk to its stream.

@@ -34,13 +34,9 @@ func (c *Conn) headers(f wire.Frame) error {
 	if f.Stream == 0 {
 		return wire.ConnError(wire.ProtocolError, "HEADERS on stream 0")
 	}
-	n, err := c.padding(f)
+	n, pad, err := c.padding(f)
 	if err != nil {
 		return err
-	}
-	pad := f.Length - n
-	if f.Has(wire.FlagPadded) {
-		pad--
 	}
 	if f.Has(wire.FlagPriority) {
 		if n -= 5; n < 0 {

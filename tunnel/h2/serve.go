@@ -56,10 +56,8 @@ func (c *Conn) servedOne(s *Stream) (stay bool) {
 		c.theirs-- // a handler counts as long as it runs, also after a reset
 	case s.over, s.kept:
 	case s.ended && !s.closed: // the answer is whole; what the peer still sends nobody wants
-		c.pending = wire.AppendReset(c.pending, s.id, wire.NoError)
-		c.rememberResetLocked(s.id)
+		c.sayResetLocked(s.id, wire.NoError)
 		s.failLocked(net.ErrClosed)
-		c.flushSoonLocked()
 	default:
 		s.resetLocked(wire.InternalError, errReset)
 	}

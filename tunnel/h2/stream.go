@@ -295,9 +295,7 @@ func (s *Stream) resetLocked(code Code, why error) {
 		return
 	}
 	if s.id != 0 && c.err == nil {
-		c.pending = wire.AppendReset(c.pending, s.id, code)
-		c.rememberResetLocked(s.id)
-		c.flushSoonLocked()
+		c.sayResetLocked(s.id, code)
 	}
 	s.closed = true
 	s.dropLocked()
@@ -331,8 +329,7 @@ func (s *Stream) Close() error {
 		s.endLocked(nil)
 	}
 	if !s.remoteEnd { // RFC 9113 section 8.1: NO_ERROR asks the peer to stop sending, and takes nothing back
-		c.pending = wire.AppendReset(c.pending, s.id, wire.NoError)
-		c.rememberResetLocked(s.id)
+		c.sayResetLocked(s.id, wire.NoError)
 		s.failLocked(net.ErrClosed)
 	}
 	s.closed = true
