@@ -1,11 +1,15 @@
 // Package slices stands in for a part of the standard library's slices in binaries where size
 // counts: for how Sort, SortFunc and SortStableFunc sort. The compiler makes a copy of that code
 // for each type of element, and the original is a dozen functions, made to be fast on a million
-// elements; what a router sorts is a list for a table. This is one function, stable, with as many
-// comparisons, and needs a copy of the slice.
+// elements; what a router sorts is a list for a table. This is one function for all types, which
+// needs from each no more than how to compare and how to swap. It is stable, with as many
+// comparisons.
 package slices
 
-import "cmp"
+import (
+	"cmp"
+	"reflect"
+)
 
 // pdqsortOrdered is what Sort calls. NaNs come first.
 func pdqsortOrdered[E cmp.Ordered](data []E, a, b, _ int) {
@@ -15,12 +19,19 @@ func pdqsortOrdered[E cmp.Ordered](data []E, a, b, _ int) {
 // stableCmpFunc is what SortStableFunc calls.
 func stableCmpFunc[E any](data []E, n int, cmp func(a, b E) int) { pdqsortCmpFunc(data, 0, n, 0, cmp) }
 
-// pdqsortCmpFunc is what SortFunc calls. It merges runs of 1, 2, 4, ... elements, from data into a
-// copy and back again.
+// pdqsortCmpFunc is what SortFunc calls.
 func pdqsortCmpFunc[E any](data []E, a, b, _ int, cmp func(a, b E) int) {
 	data = data[a:b]
-	n := len(data)
-	from, to := data, make([]E, n)
+	place(sorted(len(data), func(i, j int) int { return cmp(data[i], data[j]) }), reflect.Swapper(data))
+}
+
+// sorted returns the numbers below n in the order that cmp has. It merges runs of 1, 2, 4, ... of
+// them, from one slice into another and back again.
+func sorted(n int, cmp func(i, j int) int) []int {
+	from, to := make([]int, n), make([]int, n)
+	for i := range from {
+		from[i] = i
+	}
 	for run := 1; run < n; run *= 2 {
 		for start := 0; start < n; start += 2 * run {
 			left, right := start, min(start+run, n)
@@ -37,5 +48,17 @@ func pdqsortCmpFunc[E any](data []E, a, b, _ int, cmp func(a, b E) int) {
 		}
 		from, to = to, from
 	}
-	copy(data, from)
+	return from
+}
+
+// place puts elements in order, whose numbers order has. Whatever stands in a place goes to where the
+// right one came from, which is noted in order: each swap is looked up once more at most.
+func place(order []int, swap func(i, j int)) {
+	for i, from := range order {
+		for from < i {
+			from = order[from]
+		}
+		swap(i, from)
+		order[i] = from
+	}
 }
