@@ -165,7 +165,8 @@ func (a *App) here(t *tree.Tree, k *index.Known) (edited, there bool, err error)
 		return false, false, err
 	}
 	ours := ours(k, info)
-	if ours && k.Held == index.All && slices.Equal(k.Local.Hash, k.Hash) {
+	if ours && k.Held == index.All && slices.Equal(k.Local.Hash, k.Hash) && k.Local.Exec == executable(info) &&
+		entry.Compare(k.Local.Vector, k.Vector) == entry.Equal {
 		return false, true, nil
 	}
 	c, list, info, err := t.Sum(k.User, k.Path)
@@ -173,7 +174,11 @@ func (a *App) here(t *tree.Tree, k *index.Known) (edited, there bool, err error)
 		return false, false, err
 	}
 	if c == k.Content() {
-		return false, true, a.keepHere(t, k, localOf(info, c), list)
+		local := localOf(info, c)
+		if local.Exec, err = a.setMode(t, k, info); err != nil {
+			return false, false, err
+		}
+		return false, true, a.keepHere(t, k, local, list)
 	}
 	// What has another hash than when it was written here, at the same time and size, is damaged.
 	return !ours, false, nil
@@ -207,9 +212,33 @@ func (a *App) fill(ctx context.Context, t *tree.Tree, p *tree.Pending, k *index.
 	return a.saveList(k, list)
 }
 
+// executable reports whether a file can be executed, as far as files are published so.
+func executable(info fs.FileInfo) bool { return info.Mode()&0o100 != 0 }
+
+// mayExec reports whether a version is to be executable here: it was published so, and that is allowed,
+// or it is so already and the user's own.
+func (a *App) mayExec(k *index.Known) (bool, error) {
+	c, err := a.settings.Get()
+	return k.Exec && (c.Exec || k.User == a.author().User && k.Local != nil && k.Local.Exec), err
+}
+
+// setMode gives a file that has the content of a newer version its mode, too, unless somebody has
+// changed that here, and returns whether it can be executed now.
+func (a *App) setMode(t *tree.Tree, k *index.Known, info fs.FileInfo) (exec bool, err error) {
+	exec = executable(info)
+	if k.Local == nil || k.Local.Exec != exec || entry.Compare(k.Local.Vector, k.Vector) == entry.Equal {
+		return exec, nil
+	}
+	want, err := a.mayExec(k)
+	if err != nil || want == exec || !want && k.User != a.author().User {
+		return exec, err
+	}
+	return want, t.SetMode(k.User, k.Path, tree.Perm(want), info.ModTime())
+}
+
 // commit gives a complete file its name, which clear makes free, and says in the index that it is here.
 func (a *App) commit(t *tree.Tree, p *tree.Pending, k *index.Known, clear func() error) error {
-	c, err := a.settings.Get()
+	exec, err := a.mayExec(k)
 	if err != nil {
 		return err
 	}
@@ -218,7 +247,7 @@ func (a *App) commit(t *tree.Tree, p *tree.Pending, k *index.Known, clear func()
 			if err := clear(); err != nil {
 				return nil, err
 			}
-			if err := p.Commit(tree.Perm(k.Exec && c.Exec), k.Time.Time(), durable); err != nil {
+			if err := p.Commit(tree.Perm(exec), k.Time.Time(), durable); err != nil {
 				return nil, err
 			}
 			return localOf(p.Written(), k.Content()), nil

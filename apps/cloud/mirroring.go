@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"slices"
 
 	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/fetch"
@@ -57,6 +56,7 @@ func publishedOf(k *index.Known) mirror.Published {
 		return p
 	}
 	p.Local, p.Size, p.Changed, p.Last = true, k.Local.Size, k.Local.Changed, mirror.Content(hex.EncodeToString(k.Local.Hash))
+	p.Exec, p.WasExec = k.Exec, k.Local.Exec
 	switch entry.Compare(k.Local.Vector, k.Vector) {
 	case entry.Equal:
 		p.Order = mirror.Same
@@ -138,9 +138,6 @@ func (a mirrored) Adopt(user, path string) error {
 		return a.forget(t, k)
 	}
 	_, _, err = a.here(t, k)
-	if err == nil && k.Local != nil && slices.Equal(k.Local.Hash, k.Hash) {
-		err = a.noter.Note(t, note.Entry{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: k.Held, Local: k.Local}})
-	}
 	return err
 }
 

@@ -157,7 +157,10 @@ func (a *App) read(t *tree.Tree, user, path string, share []string) (v *version,
 
 // version makes the version of a file with a content.
 func (a *App) version(known *index.Known, path string, c blocks.Content, list blocks.List, info fs.FileInfo, share []string) (*version, error) {
-	e := entry.Entry{Path: path, Time: unixtime.MillisNear(info.ModTime()), Exec: info.Mode()&0o100 != 0}
+	e := entry.Entry{Path: path, Time: unixtime.MillisNear(info.ModTime()), Exec: executable(info)}
+	if known != nil && known.Exec && known.Local != nil && !known.Local.Exec {
+		e.Exec = true // it came without that here: an edit does not take it from the others
+	}
 	e.SetContent(c)
 	var err error
 	if e.Readers, err = a.readers(known, path, share); err != nil {
@@ -165,7 +168,7 @@ func (a *App) version(known *index.Known, path string, c blocks.Content, list bl
 	}
 	local := localOf(info, c)
 	if known != nil && !known.Deleted && known.Content() == c && known.Exec == e.Exec && known.Readers.Equal(e.Readers) &&
-		known.Held == index.All && known.Local != nil && known.Local.Changed == local.Changed {
+		known.Held == index.All && known.Local != nil && known.Local.Changed == local.Changed && known.Local.Exec == local.Exec {
 		return nil, nil
 	}
 	if blocks.Count(c.Size) > 1 {
@@ -177,7 +180,7 @@ func (a *App) version(known *index.Known, path string, c blocks.Content, list bl
 }
 
 func localOf(info fs.FileInfo, c blocks.Content) *index.Local {
-	return &index.Local{Size: info.Size(), Changed: info.ModTime().UnixNano(), Hash: slices.Clone(c.Hash[:])}
+	return &index.Local{Size: info.Size(), Changed: info.ModTime().UnixNano(), Hash: slices.Clone(c.Hash[:]), Exec: executable(info)}
 }
 
 // explain returns what a person gets to read of an error: without the places of this machine.

@@ -48,6 +48,7 @@ type Local struct {
 	Size    int64  `json:"size"`
 	Changed int64  `json:"changed"` // time of change, in Unix nanoseconds
 	Hash    []byte `json:"hash"`
+	Exec    bool   `json:"exec,omitempty"` // it could be executed
 
 	// Vector is that of the version which this content is. Newer versions are compared with it.
 	Vector entry.Vector `json:"vector,omitempty"`

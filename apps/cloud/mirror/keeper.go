@@ -24,6 +24,8 @@ type Published struct {
 	Size    int64   // of that
 	Changed int64   // of that, Unix nanoseconds
 	Order   Order   // of the published version to that
+	Exec    bool    // the published version may be executed
+	WasExec bool    // what was here could be
 }
 
 // Cloud is what a mirror asks of the app. Paths are in the tree of the mirror's user.
@@ -315,13 +317,18 @@ func (m *Keeper) compare(found Found, now time.Time) (files []File, over bool, w
 	for rel, st := range found.Files {
 		k := known[rel]
 		delete(known, rel)
-		f := File{Path: m.below(rel), Here: lastOf(k)}
+		f := File{Path: m.below(rel), Here: lastOf(k), Mode: modeOf(st, k)}
 		if _, is := changed[rel]; is {
 			if !still[rel] && !m.Dry {
 				continue // somebody may be writing it
 			}
 			delete(m.suspect, rel)
-			if f, err = m.hash(f, k, st, m.cut[rel]); err != nil {
+			f.Touched = true
+			f, err = m.hash(f, k, st, m.cut[rel])
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // it has gone since the scan
+			}
+			if err != nil {
 				m.Cloud.Note(m.User, f.Path, err)
 				continue
 			}
@@ -357,7 +364,7 @@ func (m *Keeper) differ(found Found, known map[string]*Published) (changed map[s
 		case !as:
 			delete(m.cut, rel)
 		}
-		if k == nil || !k.Local || k.Size != st.Size || k.Changed != st.Changed || m.suspect[rel] {
+		if k == nil || !k.Local || k.Size != st.Size || k.Changed != st.Changed || k.WasExec != st.Exec || m.suspect[rel] {
 			changed[rel] = st
 		}
 	}
@@ -367,6 +374,17 @@ func (m *Keeper) differ(found Found, known map[string]*Published) (changed map[s
 		}
 	}
 	return changed, gone
+}
+
+// modeOf says whether somebody has made a file executable, or no longer.
+func modeOf(st Stat, k *Published) ModeChange {
+	switch {
+	case k == nil || !k.Local || k.WasExec == st.Exec:
+		return SameMode
+	case k.Exec == st.Exec:
+		return KnownMode
+	}
+	return NewMode
 }
 
 func lastOf(k *Published) Content {

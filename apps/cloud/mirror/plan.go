@@ -34,9 +34,23 @@ type File struct {
 	Known  bool    // something was published under the path, deleted or not
 	Order  Order   // of the published version to that of Last
 
+	Touched bool       // it looks otherwise than when it was last in step, and may have the same content
+	Mode    ModeChange // of its mode
+
 	Ignored bool   // a pattern leaves it out
 	Why     string // it cannot be represented, read or published: nothing is done, for this reason
 }
+
+// ModeChange is what became of the mode of a file since it was last in step. That it can be executed is
+// all that counts of a mode.
+type ModeChange int
+
+// The changes.
+const (
+	SameMode  ModeChange = iota
+	KnownMode            // it has the mode that is published, and had another one
+	NewMode              // it has another one than what is published
+)
 
 // edited reports whether somebody changed the file here since it was last in step.
 func (f File) edited() bool { return f.Here != f.Last }
@@ -101,6 +115,8 @@ const (
 //	deleted     newer or apart           fetch         nothing      fetch
 //	new         never                    publish       publish      nothing
 //	any         the same content         adopt         adopt        adopt
+//	touched     the same version         adopt         adopt        adopt
+//	its mode    the same version         publish       publish      adopt
 //
 // A file that was never in step is "edited" if it is there. Nothing is done about what is ignored;
 // what cannot be represented is reported. A selective mirror does nothing in place of a fetch of what
@@ -169,7 +185,7 @@ func (m Mode) step(f File) Step {
 	case !f.Known:
 		return m.unknown(f)
 	case f.Here == f.Shared:
-		return adopt(f)
+		return m.adopt(f)
 	case f.Here == "":
 		return m.deleted(f)
 	case f.edited():
@@ -185,11 +201,17 @@ func (m Mode) unknown(f File) Step {
 	return Nothing
 }
 
-func adopt(f File) Step {
-	if f.Order == Same && f.Last == f.Here {
-		return Nothing
+// adopt is for a file that is what is published.
+func (m Mode) adopt(f File) Step {
+	switch {
+	case f.Order != Same || f.Last != f.Here:
+		return Adopt
+	case f.Mode == NewMode && m.Up:
+		return Publish
+	case f.Touched && f.Here != "":
+		return Adopt
 	}
-	return Adopt
+	return Nothing
 }
 
 // deleted is for a file that is published and not here.

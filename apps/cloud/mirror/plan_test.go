@@ -23,6 +23,9 @@ func TestThePlanIsTheTable(t *testing.T) {
 		both, up, down Step
 	}{
 		{"nothing has happened", File{Here: "a", Last: "a", Shared: "a", Known: true, Order: Same}, Nothing, Nothing, Nothing},
+		{"touched", File{Here: "a", Last: "a", Shared: "a", Known: true, Order: Same, Touched: true}, Adopt, Adopt, Adopt},
+		{"made executable", File{Here: "a", Last: "a", Shared: "a", Known: true, Order: Same, Touched: true, Mode: NewMode}, Publish, Publish, Adopt},
+		{"executable as it is published", File{Here: "a", Last: "a", Shared: "a", Known: true, Order: Same, Touched: true, Mode: KnownMode}, Adopt, Adopt, Adopt},
 		{"a newer version", File{Here: "a", Last: "a", Shared: "b", Known: true, Order: Newer}, Fetch, Nothing, Fetch},
 		{"deleted elsewhere", File{Here: "a", Last: "a", Known: true, Order: Newer}, Discard, Nothing, Discard},
 		{"published apart", File{Here: "a", Last: "a", Shared: "b", Known: true, Order: Apart}, Aside, Report, Aside},

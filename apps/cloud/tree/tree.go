@@ -290,6 +290,16 @@ func ConflictName(name, endpoint string, now time.Time) string {
 	return strings.ToValidUTF8(base, "") + mark + ext
 }
 
+// SetMode gives a file a mode; its time of change stays.
+func (t *Tree) SetMode(user, path string, perm fs.FileMode, changed time.Time) error {
+	d, name, err := t.at(user, path, false)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.SetAttributes(name, perm, changed)
+}
+
 // Remove removes a file.
 func (t *Tree) Remove(user, path string) error {
 	d, name, err := t.at(user, path, false)

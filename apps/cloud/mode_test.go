@@ -1,0 +1,80 @@
+package cloud
+
+import (
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"ztm/apps/appstest"
+	"ztm/apps/cloud/config"
+)
+
+// mode is the mode of a file of docs; 0 is no file.
+func (p *place) mode(path string) os.FileMode {
+	st, err := os.Stat(p.file("alice", path))
+	if err != nil {
+		return 0
+	}
+	return st.Mode()
+}
+
+func TestAFileThatIsOnlyTouchedIsInStep(t *testing.T) {
+	var n appstest.Net
+	a := newMirror(t, &n, "a", bothWays)
+	a.write("docs/x", []byte("one"))
+	state := func() State { return a.files("docs&offline=1")["/users/alice/docs/x"].State }
+	appstest.Eventually(t, "x is published", func() bool { return state() == Synced })
+	now := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(a.file("alice", "docs/x"), now, now); err != nil {
+		t.Fatal(err)
+	}
+	appstest.Eventually(t, "x is in step again", func() bool { return state() == Synced })
+	if v := a.version("docs/x"); v != 1 {
+		t.Errorf("version %d was published of what is the same", v)
+	}
+}
+
+// version is how many versions of a file there are.
+func (p *place) version(path string) (n uint64) {
+	p.t.Helper()
+	var d Described
+	p.must("GET", "file?path="+path, nil, &d)
+	for _, c := range d.Version {
+		n += c.N
+	}
+	return n
+}
+
+func TestAFileIsExecutableWhereItWasSoAndAnEditElsewhereDoesNotTakeThat(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("there is no such mode")
+	}
+	var n appstest.Net
+	a, b, c := newMirror(t, &n, "a", bothWays), newMirror(t, &n, "b", bothWays), newMirror(t, &n, "c", bothWays)
+	c.must("PATCH", "config", config.Change{Exec: &yes}, nil)
+	a.write("docs/x", []byte("one"))
+	b.has("docs/x", "one")
+	c.has("docs/x", "one")
+	if err := os.Chmod(a.file("alice", "docs/x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	appstest.Eventually(t, "x is executable where that is allowed", func() bool { return c.mode("docs/x") == 0o700 })
+	appstest.Eventually(t, "the others are in step with that", func() bool {
+		k, err := b.app.index.Get("alice", "docs/x")
+		return err == nil && len(k.Local.Vector) == 1 && k.Local.Vector[0].N == 2
+	})
+	if b.mode("docs/x") != 0o600 {
+		t.Errorf("x has mode %v where that is not allowed", b.mode("docs/x"))
+	}
+	b.write("docs/x", []byte("two"))
+	a.has("docs/x", "two")
+	c.has("docs/x", "two")
+	if a.mode("docs/x") != 0o700 || c.mode("docs/x") != 0o700 {
+		t.Errorf("after an edit elsewhere x has mode %v, and %v where that is allowed", a.mode("docs/x"), c.mode("docs/x"))
+	}
+	if err := os.Chmod(a.file("alice", "docs/x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	appstest.Eventually(t, "x is executable nowhere", func() bool { return c.mode("docs/x") == 0o600 })
+}
