@@ -7,6 +7,7 @@ import (
 	"ztm/apps/builtin"
 	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/state"
 	"ztm/apps/settings"
 	"ztm/tunnel/answer"
 )
@@ -131,7 +132,7 @@ func (a *App) below(path string) ([]string, error) {
 	files, err := a.files(a.author().User, path)
 	var paths []string
 	for _, f := range files {
-		if f.State != Missing {
+		if f.State != state.Missing {
 			_, p, _ := a.split(f.Path)
 			paths = append(paths, p)
 		}

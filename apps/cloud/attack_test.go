@@ -23,6 +23,7 @@ import (
 	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/state"
 	"ztm/apps/cloud/wire"
 )
 
@@ -344,7 +345,7 @@ func TestAPeerCannotMakeThisEndpointDelete(t *testing.T) {
 	var n appstest.Net
 	bob := newMirror(t, &n, "b", bothWays)
 	bob.write("docs/x", []byte("one"))
-	appstest.Eventually(t, "it is published", func() bool { return bob.files("docs")["/users/alice/docs/x"].State == Synced })
+	appstest.Eventually(t, "it is published", func() bool { return bob.files("docs")["/users/alice/docs/x"].State == state.Synced })
 	m := join(t, &n, "eve")
 	k, err := bob.app.index.Get("alice", "docs/x")
 	if err != nil {
@@ -360,7 +361,7 @@ func TestAPeerCannotMakeThisEndpointDelete(t *testing.T) {
 			t.Errorf("cloud/%s was opened", path)
 		}
 	}
-	if f := bob.files("docs")["/users/alice/docs/x"]; f.State != Synced || bob.text("docs/x") != "one" {
+	if f := bob.files("docs")["/users/alice/docs/x"]; f.State != state.Synced || bob.text("docs/x") != "one" {
 		t.Errorf("it is %+v, %q", f, bob.text("docs/x"))
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"ztm/apps/cloud/mirror"
 	"ztm/apps/cloud/note"
 	"ztm/apps/cloud/rule"
+	"ztm/apps/cloud/state"
 	"ztm/apps/cloud/tree"
 	"ztm/apps/rooted"
 	"ztm/apps/settings"
@@ -57,6 +58,8 @@ type App struct {
 	hints *limit.Buckets[identity.ID] // of one peer
 	noter note.Noter
 
+	problems state.Problems
+
 	giving giving
 
 	down, up limit.Pace // of contents
@@ -71,7 +74,6 @@ type App struct {
 	mu        sync.Mutex
 	holders   index.Holders          // has the lock of index
 	peers     map[identity.ID]*known // guarded by mu
-	problems  map[string]Problem     // by name; guarded by mu
 	suspects  map[string]bool        // files that are looked into, by name; guarded by mu
 	published chan struct{}          // has one where readers are to be told; capacity 1
 	mirrors   map[string]*mirroring  // by name; guarded by mu
@@ -99,7 +101,7 @@ func New(h apps.Host) apps.App {
 	a := &App{now: time.Now, host: h, settings: settings.Value[config.Config]{State: h.State, Check: config.Check},
 		rules:    rule.New(h.State),
 		mirrored: settings.Table[mirror.Setting]{State: h.State, Prefix: "mirror/", Check: checkMirror}, mirrors: map[string]*mirroring{},
-		peers: map[identity.ID]*known{}, problems: map[string]Problem{}, suspects: map[string]bool{},
+		peers: map[identity.ID]*known{}, suspects: map[string]bool{},
 		published: make(chan struct{}, 1), told: map[identity.ID]told{},
 		hints: limit.NewBuckets[identity.ID](limit.Rate{Burst: 10, PerSecond: 1}, 1024)}
 	a.life, a.end = context.WithCancel(context.Background())
@@ -110,6 +112,7 @@ func New(h apps.Host) apps.App {
 	a.fetcher = fetch.New(fetch.Config{Open: a.openBlocks, Blocks: blocksAtATime})
 	a.loads = load.New(load.Config{Life: a.life, Begin: a.begin, Files: filesAtATime, Waiting: filesWaiting, Text: explain})
 	a.noter.Index = a.index
+	a.problems.Text = explain
 	return a
 }
 

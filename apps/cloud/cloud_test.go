@@ -15,6 +15,7 @@ import (
 	"ztm/apps/appstest"
 	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/load"
+	"ztm/apps/cloud/state"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -138,12 +139,12 @@ func TestAFileIsFoundAndFetchedFromWhoeverHoldsIt(t *testing.T) {
 	holder.wants("/users/alice/dir/one block", random(1000))
 	appstest.Eventually(t, "the reader sees two sources", func() bool {
 		f := reader.files("/users/alice")["/users/alice/dir/many"]
-		return f.State == Missing && f.Sources == 2 && f.Shared == "bob,carol" && f.Size == 3<<20+7
+		return f.State == state.Missing && f.Sources == 2 && f.Shared == "bob,carol" && f.Size == 3<<20+7
 	})
 	publisher.host.SetOnline(false)
 	reader.wants("/users/alice/dir/many", random(3<<20+7))
 	reader.wants("/users/alice/dir/empty", nil)
-	if f := reader.files("/users/alice")["/users/alice/dir/many"]; f.State != Synced {
+	if f := reader.files("/users/alice")["/users/alice/dir/many"]; f.State != state.Synced {
 		t.Errorf("after the download: %+v", f)
 	}
 }
@@ -215,7 +216,7 @@ func TestWhatSomebodyEditedHereIsNotOverwritten(t *testing.T) {
 	bob.wants("/users/alice/doc.txt", []byte("one"))
 	os.WriteFile(bob.file("alice", "doc.txt"), []byte("edited by bob"), 0o600)
 	alice.publish("doc.txt", []byte("two"))
-	if f := bob.files("/users/alice")["/users/alice/doc.txt"]; f.State != Changed {
+	if f := bob.files("/users/alice")["/users/alice/doc.txt"]; f.State != state.Changed {
 		t.Errorf("the edited file is %+v", f)
 	}
 	d, err := bob.download("/users/alice/doc.txt")
@@ -266,11 +267,11 @@ func TestAFlippedBitIsFoundAndFetchedFromAnother(t *testing.T) {
 	os.Chtimes(name, time.Time{}, st.ModTime())
 	var bad []File
 	bob.must("POST", "verify", Named{Path: "/users/alice"}, &bad)
-	if len(bad) != 1 || bad[0].State != Damaged {
+	if len(bad) != 1 || bad[0].State != state.Damaged {
 		t.Errorf("verify says %+v", bad)
 	}
 	appstest.Eventually(t, "it is whole again", func() bool {
-		return bob.files("/users/alice")["/users/alice/x"].State == Synced
+		return bob.files("/users/alice")["/users/alice/x"].State == state.Synced
 	})
 	carol.wants("/users/alice/x", file)
 }
@@ -289,11 +290,11 @@ func TestAFlippedBitIsFoundByTheNextRequest(t *testing.T) {
 		t.Errorf("a damaged file was fetched: %+v, %v", d, err)
 	}
 	appstest.Eventually(t, "the damage is known", func() bool {
-		return alice.files("x")["/users/alice/x"].State == Damaged
+		return alice.files("x")["/users/alice/x"].State == state.Damaged
 	})
 	var s Status
 	alice.must("GET", "status", nil, &s)
-	if len(s.Problems) != 1 || s.Problems[0].State != Damaged || s.Problems[0].Help == "" || s.Problems[0].Since.IsZero() {
+	if len(s.Problems) != 1 || s.Problems[0].State != state.Damaged || s.Problems[0].Help == "" || s.Problems[0].Since.IsZero() {
 		t.Errorf("status says %+v", s.Problems)
 	}
 }
@@ -343,7 +344,7 @@ func TestAnUnpublishedFileStaysWhereItIsAndIsNotFound(t *testing.T) {
 	bob.wants("/users/alice/x", random(10))
 	var results []Result
 	alice.must("POST", "unpublish", Named{Path: "x", DryRun: true}, &results)
-	if len(results) != 1 || alice.files("x")["/users/alice/x"].State != Synced {
+	if len(results) != 1 || alice.files("x")["/users/alice/x"].State != state.Synced {
 		t.Fatalf("a dry run: %v", results)
 	}
 	alice.must("POST", "unpublish", Named{Path: "x"}, nil)
@@ -353,7 +354,7 @@ func TestAnUnpublishedFileStaysWhereItIsAndIsNotFound(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if got := alice.files("x")["/users/alice/x"].State; got != Unpublished {
+	if got := alice.files("x")["/users/alice/x"].State; got != state.Unpublished {
 		t.Errorf("at the publisher it is %s", got)
 	}
 	alice.publish("x", random(10), "bob")

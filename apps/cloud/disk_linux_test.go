@@ -16,6 +16,7 @@ import (
 	"ztm/apps/appstest"
 	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/mirror"
+	"ztm/apps/cloud/state"
 )
 
 func TestAnUnmountedDiskDeletesNothingAndIsInStepWhenItIsBack(t *testing.T) {
@@ -52,7 +53,7 @@ func TestAnUnmountedDiskDeletesNothingAndIsInStepWhenItIsBack(t *testing.T) {
 		a.look()
 		appstest.Eventually(t, "it says so", func() bool { return strings.Contains(a.mirror().Error, mirror.ErrGone.Error()) })
 	}
-	if f := b.files("docs")["/users/alice/docs/x"]; f.State != Synced || b.text("docs/x") != "one" {
+	if f := b.files("docs")["/users/alice/docs/x"]; f.State != state.Synced || b.text("docs/x") != "one" {
 		t.Errorf("there the file is %+v, %q", f, b.text("docs/x"))
 	}
 	a.stop()

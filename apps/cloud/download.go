@@ -71,7 +71,7 @@ func (a *App) fetchFile(ctx context.Context, row index.Row, online map[identity.
 	if err != nil {
 		return "", err
 	}
-	defer func() { a.note(row.Name(), err) }()
+	defer func() { a.problems.Note(row.Name(), err) }()
 	edited, there, err := a.here(t, known)
 	if err != nil || there {
 		return "", err

@@ -9,6 +9,7 @@ import (
 
 	"ztm/apps/appstest"
 	"ztm/apps/cloud/config"
+	"ztm/apps/cloud/state"
 )
 
 func TestWhatIsKnownIsKnownAfterARestart(t *testing.T) {
@@ -21,7 +22,7 @@ func TestWhatIsKnownIsKnownAfterARestart(t *testing.T) {
 	bob.wants("/users/alice/x", random(600_000))
 	bob.stop()
 	bob.start()
-	if got := bob.files("/users/alice&offline=1")["/users/alice/x"].State; got != Synced {
+	if got := bob.files("/users/alice&offline=1")["/users/alice/x"].State; got != state.Synced {
 		t.Errorf("it is %q", got)
 	}
 }
@@ -107,7 +108,7 @@ func TestAPublisherThatLostItsDatabaseGoesOnWhereItWas(t *testing.T) {
 	}
 	alice.start()
 	alice.must("PATCH", "config", config.Change{LocalDir: &alice.dir}, nil)
-	if got := alice.files("/users/alice&offline=1"); got["/users/alice/x"].State != Unpublished || len(got) != 2 {
+	if got := alice.files("/users/alice&offline=1"); got["/users/alice/x"].State != state.Unpublished || len(got) != 2 {
 		t.Fatalf("without a database: %v", got)
 	}
 	if got := bob.files("/users/alice"); len(got) != 2 {
@@ -116,7 +117,7 @@ func TestAPublisherThatLostItsDatabaseGoesOnWhereItWas(t *testing.T) {
 	alice.publish("x", random(200))
 	bob.wants("/users/alice/x", random(200))
 	for _, f := range bob.files("/users/alice") {
-		if f.State == Conflict {
+		if f.State == state.Conflict {
 			t.Errorf("there is a conflict: %v", f)
 		}
 	}

@@ -86,7 +86,7 @@ func (a mirrored) Publish(ctx context.Context, paths []string) error {
 	results, err := a.publish(ctx, paths, nil)
 	for _, r := range results {
 		if r.Error != "" {
-			a.note(r.Path, errors.New(r.Error))
+			a.problems.Note(r.Path, errors.New(r.Error))
 		}
 		if r.Warning != "" {
 			a.log().Warn("a file was published", "path", r.Path, "warning", r.Warning)
@@ -176,6 +176,6 @@ func (a mirrored) Mend(user, path string) error {
 	return t.Trash(user, path, a.now())
 }
 
-func (a mirrored) Note(user, path string, err error) { a.note(NameOf(user, path), err) }
+func (a mirrored) Note(user, path string, err error) { a.problems.Note(NameOf(user, path), err) }
 
-func (a mirrored) Damaged(user, path string) { a.damaged(NameOf(user, path)) }
+func (a mirrored) Damaged(user, path string) { a.problems.Damaged(NameOf(user, path)) }

@@ -13,6 +13,7 @@ import (
 	"ztm/apps/appstest"
 	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/mirror"
+	"ztm/apps/cloud/state"
 	"ztm/apps/rooted"
 )
 
@@ -131,7 +132,7 @@ func editedApart(t *testing.T, clocks [2]time.Time) {
 	a.writeAt("docs/x.txt", "from a", clocks[0])
 	b.writeAt("docs/x.txt", "from b", clocks[1])
 	for _, p := range []*place{a, b} {
-		appstest.Eventually(t, "it is published", func() bool { return p.files("docs&offline=1")["/users/alice/docs/x.txt"].State == Synced })
+		appstest.Eventually(t, "it is published", func() bool { return p.files("docs&offline=1")["/users/alice/docs/x.txt"].State == state.Synced })
 	}
 	a.host.SetOnline(true)
 	for _, p := range []*place{a, b} {
@@ -153,7 +154,7 @@ func TestADownloadMirrorKeepsWhatWasEditedHere(t *testing.T) {
 	a.write("docs/x.txt", []byte("one"))
 	b.has("docs/x.txt", "one")
 	b.write("docs/x.txt", []byte("mine"))
-	appstest.Eventually(t, "the edit is seen", func() bool { return b.files("docs")["/users/alice/docs/x.txt"].State == Changed })
+	appstest.Eventually(t, "the edit is seen", func() bool { return b.files("docs")["/users/alice/docs/x.txt"].State == state.Changed })
 	a.write("docs/x.txt", []byte("three"))
 	b.has("docs/x.txt", "three")
 	kept := false
@@ -175,7 +176,7 @@ func TestAFileThatALossOfPowerCutIsFetchedAgainAndNeverPublished(t *testing.T) {
 	}
 	for path := range cut {
 		b.has(path, "one")
-		appstest.Eventually(t, "b knows that it has it", func() bool { return b.files("docs")["/users/alice/"+path].State == Synced })
+		appstest.Eventually(t, "b knows that it has it", func() bool { return b.files("docs")["/users/alice/"+path].State == state.Synced })
 	}
 	b.stop()
 	for path, left := range cut {
@@ -191,7 +192,7 @@ func TestAFileThatALossOfPowerCutIsFetchedAgainAndNeverPublished(t *testing.T) {
 	b.start()
 	for path := range cut {
 		b.has(path, "one")
-		if f := a.files("docs")["/users/alice/"+path]; f.State != Synced || a.text(path) != "one" || a.inTrash("one") {
+		if f := a.files("docs")["/users/alice/"+path]; f.State != state.Synced || a.text(path) != "one" || a.inTrash("one") {
 			t.Errorf("at the other it is %+v, %q", f, a.text(path))
 		}
 	}
@@ -211,7 +212,7 @@ func TestADirectoryThatIsNotTheMirrorsDeletesNothing(t *testing.T) {
 	a.app.mu.Unlock()
 	m.Look()
 	appstest.Eventually(t, "it says so", func() bool { return strings.Contains(a.mirror().Error, mirror.ErrGone.Error()) })
-	if s := a.files("docs")["/users/alice/docs/x"]; s.State != Missing || b.text("docs/x") != "one" {
+	if s := a.files("docs")["/users/alice/docs/x"]; s.State != state.Missing || b.text("docs/x") != "one" {
 		t.Errorf("the file is %+v, and there %q", s, b.text("docs/x"))
 	}
 	if err := errors.Join(os.Remove(docs), os.Rename(docs+"-away", docs)); err != nil {
@@ -265,7 +266,7 @@ func TestALostIndexIsMadeAnewWithoutConflicts(t *testing.T) {
 	}
 	c.app.still = 20 * time.Millisecond
 	c.must("POST", "mirrors", mirror.Change{Path: "docs", Download: &yes, Upload: &yes}, nil)
-	appstest.Eventually(t, "it is in step", func() bool { return c.files("docs")["/users/alice/docs/x"].State == Synced })
+	appstest.Eventually(t, "it is in step", func() bool { return c.files("docs")["/users/alice/docs/x"].State == state.Synced })
 	for _, p := range []*place{a, b, c} {
 		if got := p.contents(); len(got) != 1 || p.inTrash("one") {
 			t.Errorf("%s has %v", p.host.Self().Name, got)
@@ -428,7 +429,7 @@ func TestASelectiveMirrorKeepsInStepWhatSomebodyHasFetched(t *testing.T) {
 	a.publish("docs/wanted", []byte("three"))
 	b.has("docs/wanted", "three")
 	for _, path := range []string{"other", "more"} {
-		if f := b.files("docs")["/users/alice/docs/"+path]; f.State != Missing {
+		if f := b.files("docs")["/users/alice/docs/"+path]; f.State != state.Missing {
 			t.Errorf("%s is %+v", path, f)
 		}
 	}

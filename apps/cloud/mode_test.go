@@ -8,6 +8,7 @@ import (
 
 	"ztm/apps/appstest"
 	"ztm/apps/cloud/config"
+	"ztm/apps/cloud/state"
 )
 
 // mode is the mode of a file of docs; 0 is no file.
@@ -23,13 +24,13 @@ func TestAFileThatIsOnlyTouchedIsInStep(t *testing.T) {
 	var n appstest.Net
 	a := newMirror(t, &n, "a", bothWays)
 	a.write("docs/x", []byte("one"))
-	state := func() State { return a.files("docs&offline=1")["/users/alice/docs/x"].State }
-	appstest.Eventually(t, "x is published", func() bool { return state() == Synced })
+	is := func() state.State { return a.files("docs&offline=1")["/users/alice/docs/x"].State }
+	appstest.Eventually(t, "x is published", func() bool { return is() == state.Synced })
 	now := time.Now().Add(-time.Hour)
 	if err := os.Chtimes(a.file("alice", "docs/x"), now, now); err != nil {
 		t.Fatal(err)
 	}
-	appstest.Eventually(t, "x is in step again", func() bool { return state() == Synced })
+	appstest.Eventually(t, "x is in step again", func() bool { return is() == state.Synced })
 	if v := a.version("docs/x"); v != 1 {
 		t.Errorf("version %d was published of what is the same", v)
 	}

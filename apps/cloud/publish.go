@@ -67,7 +67,9 @@ func (a *App) publish(ctx context.Context, paths, share []string) (results []Res
 		if err := a.save(list); err != nil {
 			return results, err
 		}
-		a.done(user, list)
+		for _, p := range list {
+			a.problems.Forget(NameOf(user, p.Entry.Path))
+		}
 	}
 	a.again()
 	return results, nil
@@ -84,15 +86,6 @@ func (a *App) remember(ctx context.Context) {
 			a.log().Info("not all endpoints told what they know of the files here", "err", err)
 		}
 	})
-}
-
-// done forgets the problems of files that were published.
-func (a *App) done(user string, list []version) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, p := range list {
-		delete(a.problems, NameOf(user, p.Entry.Path))
-	}
 }
 
 // NameOf returns a path in the form that people use.

@@ -1,7 +1,6 @@
 package cloud
 
 import (
-	"context"
 	"encoding/hex"
 	"errors"
 	"io/fs"
@@ -15,47 +14,22 @@ import (
 	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/load"
+	"ztm/apps/cloud/state"
 	"ztm/apps/cloud/tree"
 	"ztm/apps/rooted"
 	"ztm/tunnel/answer"
 )
 
-// State says how a file here stands to what is published.
-type State string
-
-// The states.
-const (
-	Unpublished      State = "new"      // here, and not published
-	Changed          State = "changed"  // edited here since it was published
-	Synced           State = "synced"   // the published version is here
-	Outdated         State = "outdated" // an older version is here
-	Missing          State = "missing"  // published, and not here
-	Downloading      State = "downloading"
-	Conflict         State = "conflict"          // one side of two that were edited apart
-	Damaged          State = "damaged"           // its content is not what was written here
-	NotRepresentable State = "not representable" // this system cannot have a file of the name
-	Unreadable       State = "unreadable"        // here, and it cannot be published
-)
-
 // File is a file as listings show it.
 type File struct {
-	Path    string    `json:"path"` // "/users/USER/PATH"
-	State   State     `json:"state"`
-	Size    int64     `json:"size"`
-	Time    time.Time `json:"time"`
-	Sources int       `json:"sources"` // endpoints that hold it, this one among them
-	Shared  string    `json:"shared,omitempty"`
-	Hash    string    `json:"hash,omitempty"`
-	Error   string    `json:"error,omitempty"`
-}
-
-// Problem is a file that is not done.
-type Problem struct {
-	Path   string    `json:"path"`
-	State  State     `json:"state"`
-	Reason string    `json:"reason"`
-	Since  time.Time `json:"since"`
-	Help   string    `json:"help"` // the command that helps
+	Path    string      `json:"path"` // "/users/USER/PATH"
+	State   state.State `json:"state"`
+	Size    int64       `json:"size"`
+	Time    time.Time   `json:"time"`
+	Sources int         `json:"sources"` // endpoints that hold it, this one among them
+	Shared  string      `json:"shared,omitempty"`
+	Hash    string      `json:"hash,omitempty"`
+	Error   string      `json:"error,omitempty"`
 }
 
 // Files lists what is published, and what is here, at or below a path.
@@ -80,14 +54,14 @@ func (a *App) files(user, path string) ([]File, error) {
 		if known[p] || !entry.Below(p, path) || len(list) > index.MaxOfUser || err == nil && a.known(t, p, info) {
 			return nil
 		}
-		f := File{Path: NameOf(self, p), State: Unpublished}
+		f := File{Path: NameOf(self, p), State: state.Unpublished}
 		if err != nil {
-			f.State, f.Error = Unreadable, explain(err)
+			f.State, f.Error = state.Unreadable, explain(err)
 		} else {
 			f.Size, f.Time = info.Size(), info.ModTime()
 		}
 		if strings.Contains(p, ".conflict-") {
-			f.State = Conflict
+			f.State = state.Conflict
 		}
 		list = append(list, f)
 		return nil
@@ -121,35 +95,33 @@ func (a *App) file(t *tree.Tree, r index.Row) File {
 
 // state says how the file here stands to the published one, as far as can be seen without reading
 // it.
-func (a *App) state(t *tree.Tree, r index.Row) (State, string) {
-	a.mu.Lock()
-	problem, has := a.problems[r.Name()]
-	a.mu.Unlock()
+func (a *App) state(t *tree.Tree, r index.Row) (state.State, string) {
+	problem, has := a.problems.Of(r.Name())
 	loading := a.loads.Fetches(r.Name())
 	info, err := t.Stat(r.User, r.Path)
 	switch {
 	case loading:
-		return Downloading, ""
-	case has && problem.State == Damaged:
-		return Damaged, problem.Reason
+		return state.Downloading, ""
+	case has && problem.State == state.Damaged:
+		return state.Damaged, problem.Reason
 	case errors.Is(err, rooted.ErrNotHere):
-		return NotRepresentable, explain(err)
+		return state.NotRepresentable, explain(err)
 	case errors.Is(err, fs.ErrNotExist):
-		return Missing, problem.Reason
+		return state.Missing, problem.Reason
 	case err != nil:
-		return Unreadable, explain(err)
+		return state.Unreadable, explain(err)
 	}
 	k, err := a.index.Get(r.User, r.Path)
 	if err != nil || k == nil || k.Local == nil {
-		return Changed, ""
+		return state.Changed, ""
 	}
 	switch ours := k.Local.Size == info.Size() && k.Local.Changed == info.ModTime().UnixNano(); {
 	case !ours:
-		return Changed, ""
+		return state.Changed, ""
 	case slices.Equal(k.Local.Hash, k.Hash) && k.Held == index.All:
-		return Synced, ""
+		return state.Synced, ""
 	}
-	return Outdated, problem.Reason
+	return state.Outdated, problem.Reason
 }
 
 // Described is all that is known of one file.
@@ -203,7 +175,7 @@ func (a *App) describe(name string) (*Described, error) {
 type Status struct {
 	Dir       string          `json:"dir"`
 	Downloads []load.Progress `json:"downloads,omitempty"`
-	Problems  []Problem       `json:"problems,omitempty"`
+	Problems  []state.Problem `json:"problems,omitempty"`
 }
 
 // status says of each file that is not done why, since when, and what helps.
@@ -216,14 +188,10 @@ func (a *App) status() (s Status, err error) {
 			s.Downloads = append(s.Downloads, p)
 		}
 	}
-	a.mu.Lock()
-	for _, p := range a.problems {
-		s.Problems = append(s.Problems, p)
-	}
-	a.mu.Unlock()
+	s.Problems = a.problems.List()
 	list, err := a.files(a.author().User, "")
 	for _, f := range list {
-		if p, ok := pending(f); ok && !slices.ContainsFunc(s.Problems, func(o Problem) bool { return o.Path == p.Path }) {
+		if p, ok := pending(f); ok && !slices.ContainsFunc(s.Problems, func(o state.Problem) bool { return o.Path == p.Path }) {
 			s.Problems = append(s.Problems, p)
 		}
 	}
@@ -232,48 +200,17 @@ func (a *App) status() (s Status, err error) {
 }
 
 // pending says of a file of this user's own tree what is not done about it.
-func pending(f File) (p Problem, ok bool) {
-	p = Problem{Path: f.Path, State: f.State, Since: f.Time, Reason: f.Error}
+func pending(f File) (p state.Problem, ok bool) {
+	p = state.Problem{Path: f.Path, State: f.State, Since: f.Time, Reason: f.Error}
 	switch f.State {
-	case Changed:
+	case state.Changed:
 		p.Reason, p.Help = "it was edited here and not published", "ztm cloud publish "+f.Path
-	case Conflict:
+	case state.Conflict:
 		p.Reason, p.Help = "it was edited here while another version was published", "compare it with the file beside it, then remove it"
-	case NotRepresentable, Unreadable:
+	case state.NotRepresentable, state.Unreadable:
 		p.Help = "rename it where it was published"
 	default:
 		return p, false
 	}
 	return p, true
-}
-
-// mostProblems is how many files with problems are remembered.
-const mostProblems = 10_000
-
-// note keeps, or forgets, why a file is not here. That a person has ended it is no problem.
-func (a *App) note(name string, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	old, had := a.problems[name]
-	switch {
-	case err == nil:
-		delete(a.problems, name)
-	case errors.Is(err, context.Canceled) || !had && len(a.problems) >= mostProblems:
-	default:
-		p := Problem{Path: name, State: Missing, Reason: explain(err), Since: time.Now(), Help: "ztm cloud download " + name}
-		if had {
-			p.State, p.Since = old.State, old.Since
-		}
-		a.problems[name] = p
-	}
-}
-
-// damaged notes a file whose content is not what was written here.
-func (a *App) damaged(name string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, had := a.problems[name]; had || len(a.problems) < mostProblems {
-		a.problems[name] = Problem{Path: name, State: Damaged, Since: time.Now(),
-			Reason: "its content changed without its time: the disk has lost it", Help: "ztm cloud download " + name}
-	}
 }

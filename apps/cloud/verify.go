@@ -8,6 +8,7 @@ import (
 	"ztm/apps/cloud/blocks"
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/note"
+	"ztm/apps/cloud/state"
 	"ztm/apps/cloud/tree"
 	"ztm/tunnel/answer"
 )
@@ -60,40 +61,40 @@ func (a *App) trust(row index.Row) {
 
 // verify reads a file that is here, and says what it is: still the version that was written or
 // published, edited since, or damaged. What is not the version is not offered any longer.
-func (a *App) verify(ctx context.Context, row index.Row) (State, error) {
+func (a *App) verify(ctx context.Context, row index.Row) (state.State, error) {
 	k, err := a.index.Get(row.User, row.Path)
 	if err != nil || k == nil || k.Deleted || k.Held != index.All {
-		return Missing, err
+		return state.Missing, err
 	}
 	t, err := a.local()
 	if err != nil {
-		return Missing, err
+		return state.Missing, err
 	}
 	if err := ctx.Err(); err != nil {
-		return Missing, err
+		return state.Missing, err
 	}
 	c, list, info, err := t.Sum(k.User, k.Path)
-	state := Synced
+	is := state.Synced
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		state = Missing
+		is = state.Missing
 	case errors.Is(err, tree.ErrChanging):
-		state = Changed
+		is = state.Changed
 	case err != nil:
-		return Unreadable, err
+		return state.Unreadable, err
 	case c == k.Content():
-		a.note(row.Name(), nil)
+		a.problems.Forget(row.Name())
 		if k.Local != nil && k.Local.Changed == info.ModTime().UnixNano() {
-			return Synced, nil
+			return state.Synced, nil
 		}
-		return Synced, a.keepHere(t, k, localOf(info, c), list)
+		return state.Synced, a.keepHere(t, k, localOf(info, c), list)
 	case k.Local != nil && k.Local.Changed == info.ModTime().UnixNano():
-		state = Damaged
-		a.damaged(row.Name())
+		is = state.Damaged
+		a.problems.Damaged(row.Name())
 	default:
-		state = Changed
+		is = state.Changed
 	}
-	return state, a.noter.Note(t, note.Entry{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.None, Local: k.Local}})
+	return is, a.noter.Note(t, note.Entry{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.None, Local: k.Local}})
 }
 
 // verifyAll verifies all files that are here at or below a path. Those that are damaged are fetched
@@ -108,13 +109,13 @@ func (a *App) verifyAll(ctx context.Context, user, path string) (list []File, er
 		if err != nil || r.Deleted || r.Held != index.All {
 			return
 		}
-		var state State
-		if state, err = a.verify(ctx, r); state == Damaged {
+		var is state.State
+		if is, err = a.verify(ctx, r); is == state.Damaged {
 			repair = append(repair, r)
 		}
-		if state != Synced {
+		if is != state.Synced {
 			f := a.file(t, r)
-			f.State = state
+			f.State = is
 			list = append(list, f)
 		}
 	})
@@ -166,7 +167,7 @@ func (a *App) erase(name string, force, dry bool) (results []Result, err error) 
 // only reports whether nobody else is known to have what is here of a file: it was edited since, it is
 // published no longer, or there is no other holder.
 func (a *App) only(t *tree.Tree, r index.Row) bool {
-	if state, _ := a.state(t, r); r.Deleted || state == Changed {
+	if is, _ := a.state(t, r); r.Deleted || is == state.Changed {
 		return true
 	}
 	return r.Held == index.All && len(a.index.Holders(&a.holders, r.User, r.Path)) == 0
