@@ -121,13 +121,11 @@ func TestFlowsThatMoveMuchAreWholeOverManyChangesOfThePath(t *testing.T) {
 	const changes = 12 // a peer begins six rounds in a minute at most
 	w := newWorld(t)
 	l := newLAN(t)
-	l.set(func(l *lan) { l.blocked = true }) // so that they have connections through the hub at first
 	listen := w.neighbours(l, echoServer(t))
 	w.neighbour(l, "carol", "10.1.0.3/24")
+	w.ztm("root", "config", "direct", "off") // so that they have connections through the hub at first, and no round is spent
 	pumps := []*pump{newPump(t, listen, 1), newPump(t, w.tunnelTo("root", "carol", "shop", echoServer(t), "--users", "root"), 2)}
 	w.goThrough(l, pumps, false)
-	l.set(func(l *lan) { l.blocked = false })
-	w.ztm("root", "config", "direct", "off")
 	for i := range changes {
 		mode := []string{"auto", "off"}[i%2]
 		w.ztm("root", "config", "direct", mode)
