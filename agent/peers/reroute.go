@@ -116,27 +116,7 @@ func (p *Peers) setMoving(f *outFlow, moving bool) (news bool) {
 func (p *Peers) reroute(f *outFlow, directly bool) {
 	ctx, cancel := context.WithTimeout(p.Life, dialTimeout)
 	defer cancel()
-	dial := p.dialRelayed
-	if directly {
-		dial = p.dialDirect
-	}
-	d, over, err := dial(ctx, f.peer.ID)
-	if err == nil {
-		unknown := false
-		err = f.Reroute(ctx, d, func() error {
-			_, err := askOffload(d, f.id, true)
-			unknown = err != nil && !errors.As(err, new(*flow.Refused))
-			return err
-		})
-		if err == nil {
-			p.goesOver(f, over, true)
-		} else {
-			d.Reset()
-		}
-		if unknown {
-			p.staysForGood(f)
-		}
-	}
+	err := p.goOn(ctx, f, directly)
 	p.setMoving(f, false)
 	if err != nil {
 		p.Log.Debug("a flow stays in its connection", "peer", f.peer.ID, "directly", directly, "err", err)
@@ -144,6 +124,36 @@ func (p *Peers) reroute(f *outFlow, directly bool) {
 	}
 	p.Log.Debug("a flow goes on in another connection", "peer", f.peer.ID, "directly", directly)
 	p.straighten(f) // the path may have changed meanwhile
+}
+
+// goOn dials, and has the flow go on there.
+func (p *Peers) goOn(ctx context.Context, f *outFlow, directly bool) error {
+	if err := f.Movable(ctx); err != nil {
+		return err
+	}
+	dial := p.dialRelayed
+	if directly {
+		dial = p.dialDirect
+	}
+	d, over, err := dial(ctx, f.peer.ID)
+	if err != nil {
+		return err
+	}
+	unknown := false
+	err = f.Reroute(ctx, d, func() error {
+		_, err := askOffload(d, f.id, true)
+		unknown = err != nil && !errors.As(err, new(*flow.Refused))
+		return err
+	})
+	if unknown {
+		p.staysForGood(f)
+	}
+	if err != nil {
+		d.Reset()
+		return err
+	}
+	p.goesOver(f, over, true)
+	return nil
 }
 
 // restTime is how long a peer that asks for the next move waits until the last one is over here.

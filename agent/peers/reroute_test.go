@@ -53,3 +53,48 @@ func TestAFlowWhoseMoveHasNoAnswerStaysAndIsNotMovedAgain(t *testing.T) {
 		}
 	})
 }
+
+// A connection for a flow costs both devices and a hub several round trips and two handshakes.
+func TestNothingIsDialledForAFlowThatIsStillOnItsWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		defer func() { <-time.After(time.Minute) }() // connections that are closed wait for their peers
+		a, h, end := pairOf(t, &counting{}, "one")
+		defer end()
+		c, err := a.Open(t.Context(), Opening{To: h.to.Self, Path: "count/x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		untilOffloaded(t, a, c, h.to.Self)
+		if err := echo(c, 1); err != nil { // so that both directions are there
+			t.Fatal(err)
+		}
+		dialled := func() int {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return len(h.conns["one"])
+		}
+		before := dialled()
+		for range 3 { // and nobody reads
+			for _, f := range a.opened() {
+				a.goesOver(f, via{along: &outSession{}}, true) // where the mode lets no flow go
+			}
+			a.follow()
+			<-time.After(reapEvery)
+		}
+		if n := dialled() - before; n != 1 {
+			t.Errorf("%d connections were dialled for one move", n)
+		}
+		if err := echo(c, 1); err != nil { // it is through
+			t.Fatal(err)
+		}
+		for _, f := range a.opened() {
+			a.goesOver(f, via{along: &outSession{}}, true)
+		}
+		a.follow()
+		<-time.After(reapEvery)
+		if n := dialled() - before; n != 2 {
+			t.Errorf("%d connections were dialled for two moves", n)
+		}
+	})
+}

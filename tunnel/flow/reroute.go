@@ -59,7 +59,7 @@ var (
 // was closed meanwhile says its end there: that is no error, and the connection is not to be reset. Where
 // both directions are not through with the move before, Reroute waits for that until ctx ends.
 func (c *Conn) Reroute(ctx context.Context, d Dedicated, agree func() error) error {
-	if err := c.offload.prepare(ctx); err != nil {
+	if err := c.offload.await(ctx, true); err != nil {
 		return err
 	}
 	err := agree()
@@ -82,10 +82,14 @@ func (c *Conn) Reroute(ctx context.Context, d Dedicated, agree func() error) err
 	return err
 }
 
-// prepare begins a move.
-func (o *offload) prepare(ctx context.Context) error {
+// Movable waits until both directions are through with the move before, and returns why the flow cannot go
+// on in another connection. It is asked before one is dialled, and Reroute asks once more.
+func (c *Conn) Movable(ctx context.Context) error { return c.offload.await(ctx, false) }
+
+// await waits until a move can begin, and begins it or not.
+func (o *offload) await(ctx context.Context, begin bool) error {
 	for {
-		wait, err := o.tryPrepare()
+		wait, err := o.movable(begin)
 		if wait == nil {
 			return err
 		}
@@ -97,8 +101,8 @@ func (o *offload) prepare(ctx context.Context) error {
 	}
 }
 
-// tryPrepare begins a move, fails, or returns what is to be waited for.
-func (o *offload) tryPrepare() (wait <-chan struct{}, err error) {
+// movable begins a move if it is to, fails, or returns what is to be waited for.
+func (o *offload) movable(begin bool) (wait <-chan struct{}, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	last := o.last.Load()
@@ -108,7 +112,9 @@ func (o *offload) tryPrepare() (wait <-chan struct{}, err error) {
 	case o.unknown:
 		return nil, errUnknown
 	case o.agrees == nil && o.writing == last && (o.reading == last || o.readEnd):
-		o.agrees = make(chan struct{})
+		if begin {
+			o.agrees = make(chan struct{})
+		}
 		return nil, nil
 	}
 	if o.changed == nil {
@@ -125,7 +131,7 @@ func (o *offload) changedLocked() {
 	}
 }
 
-// settle ends the move that prepare has begun, as agree has ended, and returns how the flow has ended
+// settle ends the move that await has begun, as agree has ended, and returns how the flow has ended
 // meanwhile.
 func (o *offload) settle(d Dedicated, err error) ending {
 	o.mu.Lock()
