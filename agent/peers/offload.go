@@ -35,7 +35,7 @@ func (p *Peers) offload(f *outFlow) {
 	peer := f.peer.ID
 	ctx, cancel := context.WithTimeout(p.Life, dialTimeout)
 	defer cancel()
-	d, over, err := p.dialDedicated(ctx, peer, f.direct)
+	d, over, err := p.dialDedicated(ctx, f)
 	if err == nil {
 		var moves bool
 		if moves, err = askOffload(d, f.id, false); err == nil {
@@ -51,14 +51,26 @@ func (p *Peers) offload(f *outFlow) {
 }
 
 // dialDedicated opens a direct connection, and where there is none, one through a hub. A flow that
-// is direct stays where it is instead.
-func (p *Peers) dialDedicated(ctx context.Context, peer identity.ID, isDirect bool) (*seal.Dedicated, via, error) {
+// is direct stays where it is instead, and one that has ended meanwhile needs none.
+func (p *Peers) dialDedicated(ctx context.Context, f *outFlow) (*seal.Dedicated, via, error) {
+	peer := f.peer.ID
 	p.wish(peer)
 	p.await(ctx, peer, offloadWait)
-	if d, over, err := p.dialDirect(ctx, peer); err == nil || isDirect {
+	if !p.isOpen(f) {
+		return nil, via{}, errEnded
+	}
+	if d, over, err := p.dialDirect(ctx, peer); err == nil || f.direct {
 		return d, over, err
 	}
 	return p.dialRelayed(ctx, peer)
+}
+
+// isOpen reports whether a flow that we opened is.
+func (p *Peers) isOpen(f *outFlow) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, is := p.outFlows[f]
+	return is
 }
 
 // dialRelayed opens a connection through a hub, for one flow.
@@ -97,6 +109,7 @@ func askOffload(d *seal.Dedicated, id string, again bool) (moves bool, err error
 
 var (
 	errNoFlow    = errors.New("the peer has no such flow")
+	errEnded     = errors.New("the flow has ended")
 	errNotDirect = errors.New("there is no direct session with the peer")
 	errShared    = errors.New("the path is a stream of the control session")
 )

@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/tls"
@@ -110,6 +111,7 @@ type twoHubs struct {
 	from identity.ID
 	to   *Peers
 	hubs []identity.ID // that can be gone through, the best first
+	mode direct.Mode   // of both; "": off
 	wg   sync.WaitGroup
 
 	mu    sync.Mutex
@@ -142,6 +144,13 @@ func (h *twoHubs) Suspect(identity.ID) bool { return false }
 
 func (h *twoHubs) Watch(ctx context.Context, _ identity.ID) (context.Context, func()) {
 	return ctx, func() {}
+}
+
+// paths is how many were opened through the first one.
+func (h *twoHubs) paths() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.conns[h.hubs[0]])
 }
 
 // halt has what goes through a hub wait, towards us or both ways, until it is let go.
@@ -210,8 +219,9 @@ func pairOf(t *testing.T, app *counting, hubs ...identity.ID) (a *Peers, h *twoH
 			Work: &inflight.Tracker{}, Life: life, Hubs: through, Audit: func(audit.Line) {}, Answered: func(flow.Session, *http.Response) {},
 			Await: func(context.Context, string, string, string) {}, Judge: func(apps.Peer, string, string, string) error { return nil },
 			Rule: func(apps.Peer, string, string, string) string { return "" }, AtOnce: func(string) bool { return false }, Mark: func(http.Header) {},
-			Answer: func(w http.ResponseWriter, _ *http.Request, _ identity.Subject) { w.WriteHeader(http.StatusNoContent) },
-			Mode:   func() direct.Mode { return direct.Off },
+			Answer:  func(w http.ResponseWriter, _ *http.Request, _ identity.Subject) { w.WriteHeader(http.StatusNoContent) },
+			Mode:    func() direct.Mode { return cmp.Or(h.mode, direct.Off) },
+			Network: &meeting.Network{Addresses: func() (i meeting.Interfaces, err error) { return i, nil }},
 		})
 	}
 	h = &twoHubs{hubs: hubs, conns: map[identity.ID][]*line{}}

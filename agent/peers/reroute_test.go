@@ -1,12 +1,14 @@
 package peers
 
 import (
+	"context"
 	"net"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"ztm/agent/direct"
 	"ztm/tunnel"
 	"ztm/tunnel/seal"
 )
@@ -69,12 +71,7 @@ func TestNothingIsDialledForAFlowThatIsStillOnItsWay(t *testing.T) {
 		if err := echo(c, 1); err != nil { // so that both directions are there
 			t.Fatal(err)
 		}
-		dialled := func() int {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			return len(h.conns["one"])
-		}
-		before := dialled()
+		before := h.paths()
 		for range 3 { // and nobody reads
 			for _, f := range a.opened() {
 				a.goesOver(f, via{along: &outSession{}}, true) // where the mode lets no flow go
@@ -82,7 +79,7 @@ func TestNothingIsDialledForAFlowThatIsStillOnItsWay(t *testing.T) {
 			a.follow()
 			<-time.After(reapEvery)
 		}
-		if n := dialled() - before; n != 1 {
+		if n := h.paths() - before; n != 1 {
 			t.Errorf("%d connections were dialled for one move", n)
 		}
 		if err := echo(c, 1); err != nil { // it is through
@@ -93,8 +90,35 @@ func TestNothingIsDialledForAFlowThatIsStillOnItsWay(t *testing.T) {
 		}
 		a.follow()
 		<-time.After(reapEvery)
-		if n := dialled() - before; n != 2 {
+		if n := h.paths() - before; n != 2 {
 			t.Errorf("%d connections were dialled for two moves", n)
+		}
+	})
+}
+
+func TestNothingIsDialledForAFlowThatEndedWhileItWaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		defer func() { <-time.After(time.Minute) }() // connections that are closed wait for their peers
+		a, h, end := pairOf(t, &counting{}, "one")
+		defer end()
+		h.mode = direct.Auto
+		c, err := a.Open(t.Context(), Opening{To: h.to.Self, Path: "count/x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !a.direct.Begin(h.to.Self) {
+			t.Fatal("no round begins")
+		}
+		before := h.paths()
+		if err := echo(c, 2<<20); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // the flow waits for the round
+		c.Close()
+		a.direct.End(h.to.Self, "", context.Canceled)
+		<-time.After(offloadWait)
+		if n := h.paths() - before; n != 0 {
+			t.Errorf("%d connections were dialled for a flow that has ended", n)
 		}
 	})
 }
