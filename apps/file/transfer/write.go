@@ -295,7 +295,7 @@ func (w *writing) data(p []byte) (over bool, err error) {
 		w.hash.Write(p)
 		err := w.open()
 		if err == nil {
-			_, err = w.out.WriteAt(p, w.at)
+			err = w.write(p)
 		}
 		if err != nil {
 			if err := w.refuse(err); err != nil {
@@ -307,6 +307,17 @@ func (w *writing) data(p []byte) (over bool, err error) {
 	w.filled += n
 	w.meter.Bytes.Add(n)
 	return false, nil
+}
+
+// write writes content. That of a large file is on its way when write returns: wait has it written, or
+// says why not.
+func (w *writing) write(p []byte) (err error) {
+	if w.Size <= block {
+		_, err = w.out.WriteAt(p, w.at)
+		return err
+	}
+	w.buf, err = w.behind.write(w.out, p, w.at)
+	return err
 }
 
 func (w *writing) hole(n int64) error {
@@ -366,6 +377,9 @@ func (w *writing) commit() error {
 	}
 	err := w.open()
 	if err == nil {
+		err = w.wait()
+	}
+	if err == nil {
 		err = w.out.Truncate(w.Size) // a hole at the end
 	}
 	if err == nil {
@@ -391,8 +405,9 @@ func (w *writing) keep() {
 	if w.out == nil {
 		return
 	}
-	w.at -= w.at % block
-	if w.key() == "" || w.at == 0 || w.out.Truncate(w.at) != nil {
+	w.wait() // what is not there the next attempt finds out
+	whole := w.at - w.at%block
+	if w.key() == "" || whole == 0 || w.out.Truncate(whole) != nil {
 		w.out.Discard()
 	} else {
 		w.out.Keep()
