@@ -163,6 +163,7 @@ func ownServer(b *testing.B, dir string) string {
 // BenchmarkApps compares an app of somebody else with what the binary does itself, from one endpoint
 // to another: `go test -run '^$' -bench BenchmarkApps -count 5 .` in turns.
 func BenchmarkApps(b *testing.B) {
+	b.Setenv("TMPDIR", b.TempDir()) // so that the socket of the program is found
 	w, open := appWorld(b)
 	turn := func(path string) {
 		c := open(path)
@@ -203,11 +204,39 @@ func BenchmarkApps(b *testing.B) {
 	for _, x := range []struct {
 		name, path string
 		once       func(path string)
-	}{{"request/app", "app/http/root/echoing", request}, {"request/binary", "probe/request", request}, {"stream/app", app, turn}, {"stream/binary", own, turn}} {
+	}{{"request/app", "app/http/root/echoing", request}, {"request/binary", "probe/request", request}, {"request/program", "", asking(b)}, {"stream/app", app, turn}, {"stream/binary", own, turn}} {
 		b.Run(x.name, func(b *testing.B) { timed(b, func() { x.once(x.path) }) })
 	}
 	for name, path := range map[string]string{"flow/app": app, "flow/tunnel": tunnel} {
 		b.Run(name, func(b *testing.B) { flood(b, open(path)) })
+	}
+}
+
+// asking returns what asks the program of the app itself, on a connection that is kept: without a mesh, and
+// so the least that an app costs more than the binary.
+func asking(b *testing.B) func(string) {
+	b.Helper()
+	found, err := filepath.Glob(filepath.Join(os.TempDir(), "ztm-app-*", "in"))
+	if err != nil || len(found) != 1 {
+		b.Fatalf("%d sockets of programs, %v", len(found), err)
+	}
+	c, err := net.Dial("unix", found[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { c.Close() })
+	in := bufio.NewReader(c)
+	return func(string) {
+		if _, err := io.WriteString(c, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			b.Fatal(err)
+		}
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if text, err := io.ReadAll(resp.Body); string(text) != "hello" || err != nil {
+			b.Fatal(string(text), err)
+		}
 	}
 }
 

@@ -2,10 +2,12 @@ package contract
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"ztm/tunnel/splice"
@@ -34,6 +36,60 @@ func CopyAnswer(w http.ResponseWriter, from io.Reader) {
 			panic(http.ErrAbortHandler)
 		}
 	}
+}
+
+// Send writes an answer to c, in as few pieces as may be: its head goes with as much of its body as has
+// come, and the rest as it comes. in is what the body is read through. Without a length the end of the
+// body is that of c.
+func Send(c io.Writer, resp *http.Response, in *bufio.Reader) error {
+	resp.TransferEncoding = nil
+	g := &gathering{to: c, in: in}
+	if err := resp.Write(g); err != nil {
+		return err
+	}
+	return g.flush()
+}
+
+// gathering holds what is written until a body is copied to it: [http.Response.Write] writes each field by
+// itself, and each piece is a packet to the peer.
+type gathering struct {
+	to   io.Writer
+	in   *bufio.Reader
+	held []byte // of bounded size, as a head is
+}
+
+func (g *gathering) Write(p []byte) (int, error) {
+	g.held = append(g.held, p...)
+	return len(p), nil
+}
+
+// ReadFrom implements io.ReaderFrom. body may wait where nothing is in g.in, so it is read once before what
+// is held is sent.
+func (g *gathering) ReadFrom(body io.Reader) (n int64, err error) {
+	begun := 0
+	if more := g.in.Buffered(); more > 0 {
+		g.held = slices.Grow(g.held, more)
+		begun, err = body.Read(g.held[len(g.held) : len(g.held)+more])
+		g.held = g.held[:len(g.held)+begun]
+	}
+	if failed := g.flush(); failed != nil || err != nil {
+		if err == io.EOF {
+			err = nil
+		}
+		return int64(begun), cmp.Or(failed, err)
+	}
+	n, err = io.Copy(g.to, body)
+	return int64(begun) + n, err
+}
+
+// flush sends what is held.
+func (g *gathering) flush() error {
+	if len(g.held) == 0 {
+		return nil
+	}
+	_, err := g.to.Write(g.held)
+	g.held = nil
+	return err
 }
 
 // CloseWrite ends what is sent, where a connection can.

@@ -280,7 +280,7 @@ func (x *exchange) pass(c net.Conn, in *bufio.Reader, resp *http.Response) bool 
 		resp.Header.Set("Upgrade", protocol)
 		resp.Body = http.NoBody
 		switch {
-		case resp.Write(c) != nil:
+		case contract.Send(c, resp, x.app.in) != nil:
 		case protocol == contract.Command:
 			x.command(c, in)
 		default:
@@ -289,11 +289,10 @@ func (x *exchange) pass(c net.Conn, in *bufio.Reader, resp *http.Response) bool 
 		return false
 	}
 	resp.Close = true
-	if resp.Write(c) != nil {
+	if contract.Send(c, resp, x.app.in) != nil {
 		splice.Abort(c) // an answer that was cut is no whole one
 		return false
 	}
-	contract.CloseWrite(c)
 	return true
 }
 
@@ -325,7 +324,7 @@ func sendFailure(c net.Conn, err error) {
 	}
 	resp := &http.Response{StatusCode: e.Status(), ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Content-Type": {"application/json"}},
 		Body: io.NopCloser(bytes.NewReader(text)), ContentLength: int64(len(text)), Close: true}
-	if resp.Write(c) == nil {
-		contract.CloseWrite(c)
-	}
+	var whole bytes.Buffer
+	resp.Write(&whole)
+	c.Write(whole.Bytes())
 }
