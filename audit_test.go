@@ -107,7 +107,7 @@ func TestTheAuditLogTellsWhoReachedWhatAndWhoWasRefused(t *testing.T) {
 		t.Errorf("the change: %+v", act)
 	}
 	w.ztm("root", "evict", "eve")
-	w.audited("root", "the eviction", func(l audit.Line) bool { return l.Event == audit.Settings && l.Target == "DELETE users/eve" })
+	w.audited("root", "the eviction", func(l audit.Line) bool { return l.Event == audit.Settings && l.Target == "evict eve" })
 
 	// What endpoints of one user do with each other is no news.
 	w.join("bob2", "bob")
@@ -130,7 +130,7 @@ func TestTheAuditLogTellsWhoReachedWhatAndWhoWasRefused(t *testing.T) {
 	if _, _, status := w.try("eve", "ep", "ep-bob", "audit"); status == 0 {
 		t.Error("another user reads the audit log")
 	}
-	if out := w.ztm("bob2", "ep", "ep-bob", "audit"); !strings.Contains(out, "settings bob (ep-bob2) tunnel POST apps/tunnel/outbound/tcp/db") {
+	if out := w.ztm("bob2", "ep", "ep-bob", "audit"); !strings.Contains(out, "settings bob (ep-bob2) tunnel outbound tcp/db") {
 		t.Errorf("its own user does not read it from elsewhere:\n%s", out)
 	}
 }

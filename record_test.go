@@ -6,6 +6,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ func TestTheAuditLogTellsWhatLetSomebodyInAndWhatWasChangedAndWhy(t *testing.T) 
 	w := threeUsers(t)
 	listen := w.tunnelTo("bob", "office", "web", echoServer(t), "--users", "group:ops")
 	w.ztm("root", "group", "add", "ops", "bob", "--reason", "on call")
-	act := w.audited("root", "the group", func(l audit.Line) bool { return l.Target == "POST policy/groups/ops" })
+	act := w.audited("root", "the group", func(l audit.Line) bool { return l.Target == "group ops" })
 	if act.User != "root" || !strings.Contains(act.Detail, "add bob") || !strings.Contains(act.Detail, "on call") {
 		t.Errorf("the change of the group: %+v", act)
 	}
@@ -39,9 +40,61 @@ func TestTheAuditLogTellsWhatLetSomebodyInAndWhatWasChangedAndWhy(t *testing.T) 
 	})
 	w.ztm("root", "evict", "bob", "--reason", "left the company")
 	w.audited("root", "the eviction and why", func(l audit.Line) bool {
-		return l.Target == "DELETE users/bob" && strings.Contains(l.Detail, "left the company")
+		return l.Target == "evict bob" && strings.Contains(l.Detail, "left the company")
 	})
 	w.audited("office", "the trust list that came", func(l audit.Line) bool { return l.Event == audit.Trust && l.Trust > 0 })
+}
+
+func TestAChangeIsInTheAuditLogInTheWordsOfItsCommand(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("eve", "eve")
+	w.join("eve2", "eve")
+	w.write("pass", "secret\n")
+	for _, tt := range []struct{ typed, detail string }{
+		{"label --add kind=till", "kind=till"},
+		{"tunnel open outbound tcp/db --targets 127.0.0.1:1", ""},
+		{"tunnel set outbound tcp/db --users eve", ""},
+		{"tunnel close outbound tcp/db", ""},
+		{"tunnel open inbound tcp/db --listen 127.0.0.1:0", ""},
+		{"tunnel allow --target 127.0.0.1:1 --users eve", ""},
+		{"proxy config --add-target *.example.com", ""},
+		{"proxy rules --users eve --targets *.example.com --action deny", ""},
+		{"proxy rules --index 0 --remove", ""},
+		{"terminal config --add-user eve", ""},
+		{"config direct off", ""},
+		{"audit config --own on", ""},
+		{"audit forget nobody", ""},
+		{"notice config --command /bin/true", ""},
+		{"notice test", ""},
+		{"invite carol --valid 8h --permit " + w.path("carol.json"), ""},
+		{"group add ops carol --reason holiday", "reason: holiday"},
+		{"policy label ep-eve kind=till", "add kind=till"},
+		{"policy direct lan", "lan"},
+		{"evict ep ep-eve2 --reason lost", "ep-eve2"},
+		{"evict eve", ""},
+	} {
+		before := w.audit("root")
+		w.ztm("root", strings.Fields(tt.typed)...)
+		made := slices.DeleteFunc(w.audit("root"), func(l audit.Line) bool { return l.Event != audit.Settings || l.Seq <= before[len(before)-1].Seq })
+		if len(made) == 0 {
+			t.Errorf("ztm %s leaves no line", tt.typed)
+			continue
+		}
+		for _, l := range made {
+			for _, word := range strings.Fields(l.App + " " + l.Target) {
+				if !slices.Contains(strings.Fields(tt.typed), word) {
+					t.Errorf("ztm %s is in the log as %q, %q", tt.typed, l.App, l.Target)
+				}
+			}
+			if l.Target == "" || l == made[0] && !strings.Contains(l.Detail, tt.detail) {
+				t.Errorf("ztm %s: %+v", tt.typed, l)
+			}
+		}
+	}
+	if out := w.ztm("root", "audit"); strings.Contains(out, "nobody") {
+		t.Error("whose lines were dropped is in the log")
+	}
 }
 
 func TestATerminalIsInTheAuditLogWhileItRuns(t *testing.T) {

@@ -63,7 +63,7 @@ func (a *Agent) routes() http.Handler {
 	change("DELETE /api/meshes/{mesh}/users/{user}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		out, err := m.authority.Evict(r.Context(), r.PathValue("user"), q.Get("force") == "true", q.Get("reason"))
-		audit.Explain(w, "reason: %s", q.Get("reason"))
+		explainEviction(w, "", q.Get("reason"))
 		answer.Reply(w, a.log, out, err)
 	})
 	change("DELETE /api/meshes/{mesh}/devices/{ep}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
@@ -74,6 +74,7 @@ func (a *Agent) routes() http.Handler {
 		}
 		q := r.URL.Query()
 		out, err := m.authority.EvictDevice(r.Context(), id, q.Get("hub") == "true", q.Get("force") == "true", q.Get("reason"))
+		explainEviction(w, strings.TrimSpace(out.Name+" "+string(id)), q.Get("reason"))
 		answer.Reply(w, a.log, out, err)
 	})
 	inMesh("GET /api/meshes/{mesh}/evictions", (*mesh).getEvictions)
@@ -339,6 +340,7 @@ func (m *mesh) manage(w http.ResponseWriter, r *http.Request, path string, here 
 		if err == nil {
 			err = m.setLabels(labels)
 		}
+		audit.Explain(w, "%s", strings.Join(labels, " "))
 		answer.Reply(w, m.log, append([]string{}, m.Self().Labels...), err)
 	case path == "direct":
 		direct.ServeMode(w, r, m.log, m.mode, m.ownMode, m.setMode)

@@ -107,6 +107,17 @@ func (m *mesh) audited(w http.ResponseWriter, r *http.Request, by identity.ID, w
 	m.audit.Change(w, r, audit.Line{User: m.authority.User(), PeerID: by, Target: what, Policy: m.policy.Version(), Trust: m.verifier.Trust().Version()}, serve)
 }
 
+// explainEviction says for the audit log which device was evicted, if it is one, and why.
+func explainEviction(w http.ResponseWriter, device, reason string) {
+	if reason != "" {
+		reason = "reason: " + reason
+	}
+	if device != "" && reason != "" {
+		device += "; "
+	}
+	audit.Explain(w, "%s", device+reason)
+}
+
 func (m *mesh) serveAudit(w http.ResponseWriter, r *http.Request, path string) {
 	var err error
 	if path == "config" {

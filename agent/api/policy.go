@@ -91,6 +91,18 @@ type LabelChange struct {
 	Repin  bool        `json:"repin,omitempty"` // another endpoint has the name now, and that is right
 }
 
+// String says what is changed, for the audit log.
+func (c LabelChange) String() string {
+	out := []string{c.Name + " " + string(c.ID)}
+	if len(c.Add) > 0 {
+		out = append(out, "add "+strings.Join(c.Add, " "))
+	}
+	if len(c.Remove) > 0 {
+		out = append(out, "remove "+strings.Join(c.Remove, " "))
+	}
+	return strings.Join(out, "; ")
+}
+
 // UserChange sets when the access of a user ends, on all of their devices: POST below
 // "policy/users".
 type UserChange struct {

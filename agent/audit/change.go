@@ -9,8 +9,8 @@ import (
 )
 
 // Change answers a request to change something and adds a line of what came of it. about says who
-// asks, and in Target for what: a path, as the endpoint has it. A request that only reads leaves no
-// line.
+// asks, and in Target for what: a path, as the endpoint has it. The line has the words of the command
+// line in its place. A request that only reads leaves no line.
 func (l *Log) Change(w http.ResponseWriter, r *http.Request, about Line, serve http.HandlerFunc) {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		serve(w, r)
@@ -22,7 +22,7 @@ func (l *Log) Change(w http.ResponseWriter, r *http.Request, about Line, serve h
 	if rest, ok := strings.CutPrefix(about.Target, "apps/"); ok {
 		about.App, _, _ = strings.Cut(rest, "/")
 	}
-	about.Target, about.Detail = r.Method+" "+about.Target, seen.detail
+	about.Target, about.Detail = words(r.Method, about.Target), seen.detail
 	if seen.status >= http.StatusBadRequest {
 		about.Result, about.Reason = No, ReasonOf(answer.Parse(seen.status, nil))
 	}

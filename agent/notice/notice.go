@@ -288,7 +288,7 @@ func (t *Teller) lookEvictions() {
 		if about == "" {
 			about = e.Name
 		}
-		t.Tell(Evicted, about, "%s was evicted: %s", about, e.Reason)
+		t.Tell(Evicted, about, "%s", strings.TrimSuffix(about+" was evicted: "+e.Reason, ": "))
 	}
 }
 

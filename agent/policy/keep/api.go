@@ -141,7 +141,7 @@ func (k *Keeper) changeDirect(w http.ResponseWriter, r *http.Request) error {
 	if err := answer.Decode(r, maxChange, &in); err != nil {
 		return err
 	}
-	audit.Explain(w, "direct: %q", in.Direct)
+	audit.Explain(w, "%s", cmp.Or(in.Direct, "auto"))
 	_, err := k.Propose(r.Context(), func(s *signed.Source) error {
 		s.Direct = in.Direct
 		return nil
@@ -319,7 +319,7 @@ func (k *Keeper) changeLabels(w http.ResponseWriter, r *http.Request) (out signe
 	if err := answer.Decode(r, maxChange, &in); err != nil {
 		return out, err
 	}
-	audit.Explain(w, "endpoint %s, %s: add %v, remove %v", in.Name, in.ID, in.Add, in.Remove)
+	audit.Explain(w, "%s", in)
 	_, err = k.Propose(r.Context(), func(s *signed.Source) error {
 		e, known := s.Endpoints[in.Name]
 		if known && e.ID != in.ID && !in.Repin {
