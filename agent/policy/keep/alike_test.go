@@ -27,7 +27,7 @@ func TestAPolicyWithNamesThatDifferInCaseAloneCanBeReadAndMended(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := root.commit(&proposal{head: head}, doc); err != nil { // as an older version has allowed it
+		if err := root.commit(draft{&proposal{head: head}, source, doc}); err != nil { // as an older version has allowed it
 			t.Fatal(err)
 		}
 		root.restart()

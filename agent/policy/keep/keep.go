@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ztm/agent/feature"
 	"ztm/agent/policy"
 	"ztm/apps"
 	"ztm/tunnel/answer"
@@ -158,8 +159,10 @@ func (k *Keeper) load() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.head, k.known, k.line = h, time.Now(), lineOf(h, nil)
-	if err := k.recallLocked(h); err != nil {
-		return err
+	if feature.Policies {
+		if err := k.recallLocked(h); err != nil {
+			return err
+		}
 	}
 	if found, err := k.State.Load(stateOwn, &slice); err == nil && found {
 		k.slice, err = signed.OpenSlice(trust, h, k.Self, slice)
@@ -374,7 +377,7 @@ func (k *Keeper) open(doc []byte) (*signed.Signed, error) {
 // takeLocked makes a newer head the newest that is known, on disk as well.
 func (k *Keeper) takeLocked(h *signed.Signed) error {
 	values := map[string]any{stateHead: h.Document}
-	if len(k.made) > 0 {
+	if feature.Policies && len(k.made) > 0 {
 		values[stateMade] = remember(k.made, k.lineWithLocked(h))
 	}
 	if err := k.State.SaveAll(values); err != nil {

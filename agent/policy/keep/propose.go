@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"ztm/agent/feature"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	signed "ztm/tunnel/identity/policy"
@@ -53,6 +54,9 @@ func lineOf(h *signed.Signed, known []string) []string {
 // lostLocked lists the versions that were made here and that the newest head does not rest on, or not
 // for all that is known.
 func (k *Keeper) lostLocked() (lost []*proposal) {
+	if !feature.Policies {
+		return nil
+	}
 	for _, p := range k.made {
 		if p.head.Sum != k.head.Sum && k.head.Version-p.head.Version <= maxLine && !slices.Contains(k.line, p.head.Sum) {
 			lost = append(lost, p)
@@ -85,8 +89,8 @@ func empty() *signed.Source {
 }
 
 // Propose makes the next version of the policy, by a change of the one in force. change may be
-// called more than once, each time with a source of its own; an error of it changes nothing. Propose
-// returns the version.
+// called more than once, each time with a source of its own; an error of it changes nothing. With nil the
+// same is signed once more, with what was lost of the changes before. Propose returns the version.
 func (k *Keeper) Propose(ctx context.Context, change func(*signed.Source) error) (uint64, error) {
 	ca, err := k.Signer()
 	if err != nil {
@@ -102,9 +106,9 @@ func (k *Keeper) Propose(ctx context.Context, change func(*signed.Source) error)
 			k.learn(ctx) // whoever made the head that is known here has another by now
 			continue
 		}
-		p, doc, err := k.next(ca, at, change)
+		d, err := k.next(ca, at, change)
 		if err == nil {
-			err = k.commit(p, doc)
+			err = k.commit(d)
 		}
 		if errors.Is(err, identity.ErrRollback) {
 			continue // another holder was faster
@@ -117,12 +121,15 @@ func (k *Keeper) Propose(ctx context.Context, change func(*signed.Source) error)
 		}
 		k.toldAtFirst(before)
 		k.Work.Go(k.handOn)
-		return p.head.Version, nil
+		return d.head.Version, nil
 	}
 }
 
 // withLost adds to a change those before it that were lost to another holder.
 func withLost(lost []*proposal, change func(*signed.Source) error) func(*signed.Source) error {
+	if change == nil {
+		change = same
+	}
 	if len(lost) == 0 {
 		return change
 	}
@@ -157,31 +164,72 @@ func (k *Keeper) learn(ctx context.Context) {
 	wg.Wait()
 }
 
-// next makes the next version, signed at a time, and the document of its source. Errors match
-// [identity.ErrRollback] where there is another head by now.
-func (k *Keeper) next(ca *identity.CA, at time.Time, change func(*signed.Source) error) (*proposal, []byte, error) {
-	old, head, err := k.whole()
+// draft is a version that is not in force yet.
+type draft struct {
+	*proposal
+	source *signed.Source // that the head is of
+	doc    []byte         // of source; nil: it is that of the head before
+}
+
+// next makes the next version, signed at a time. Errors match [identity.ErrRollback] where there is
+// another head by now.
+func (k *Keeper) next(ca *identity.CA, at time.Time, change func(*signed.Source) error) (d draft, err error) {
+	old, head, lost, err := k.base()
 	if err != nil {
-		return nil, nil, err
+		return d, err
 	}
-	if head == nil {
-		old = empty()
+	trust := k.Verifier.Trust()
+	h := signed.Head{Mesh: trust.Mesh(), Version: 1, Issued: unixtime.Of(at), Trust: trust.Version()}
+	if head != nil {
+		h.Version, h.Issued, h.Previous, h.Source = head.Version+1, max(h.Issued, head.Issued), head.Sum, head.Source
+	}
+	d = draft{&proposal{change: same, lost: lost}, old, nil}
+	changes := feature.Policies && (change != nil || len(lost) > 0)
+	if changes {
+		d.change = withLost(slices.Clone(lost), change)
+		if d.source, d.doc, err = changed(old, trust, at, d.change); err != nil {
+			return d, err
+		}
+		h.Source = signed.Sum(d.doc)
+	}
+	h.Mode, h.Direct = d.source.Mode, d.source.Direct
+	if d.head, err = h.Sign(ca, trust); err != nil || !changes {
+		return d, err
+	}
+	if err := k.fits(ca, d.source, d.head); err != nil {
+		return d, err
+	}
+	d.delta, err = signed.DeltaOf(old, d.source)
+	return d, err
+}
+
+// base returns what the next version is made from: the newest head, which may be nil, its source, and the
+// versions that were made here and are not in it.
+func (k *Keeper) base() (source *signed.Source, head *signed.Signed, lost []*proposal, err error) {
+	source, head, err = k.whole()
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	k.mu.Lock()
-	newest, lost := k.head == head, []*proposal(nil)
-	if head != nil && newest {
-		lost = k.lostLocked()
+	defer k.mu.Unlock()
+	switch {
+	case k.head != head:
+		return nil, nil, nil, identity.ErrRollback
+	case head == nil:
+		return empty(), nil, nil, nil
 	}
-	k.mu.Unlock()
-	if !newest {
-		return nil, nil, identity.ErrRollback
-	}
-	change = withLost(slices.Clone(lost), change)
+	return source, head, k.lostLocked(), nil
+}
+
+// same is a change of nothing.
+func same(*signed.Source) error { return nil }
+
+// changed makes a change of a copy of a source, signed at a time, and returns its document as well.
+func changed(old *signed.Source, trust *identity.Trust, at time.Time, change func(*signed.Source) error) (*signed.Source, []byte, error) {
 	source := old.Clone()
 	if err := change(source); err != nil {
 		return nil, nil, err
 	}
-	trust := k.Verifier.Trust()
 	// What lies ahead, by whatever clock, no eviction of today would reach.
 	eachNew(source, old, func(user string, added unixtime.Seconds) unixtime.Seconds {
 		return min(added, unixtime.Of(trust.Admission(user, at)))
@@ -193,19 +241,7 @@ func (k *Keeper) next(ca *identity.CA, at time.Time, change func(*signed.Source)
 	if err != nil {
 		return nil, nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
-	h := signed.Head{Mesh: trust.Mesh(), Version: 1, Issued: unixtime.Of(at), Trust: trust.Version(), Source: signed.Sum(doc), Mode: source.Mode, Direct: source.Direct}
-	if head != nil {
-		h.Version, h.Issued, h.Previous = head.Version+1, max(h.Issued, head.Issued), head.Sum
-	}
-	made, err := h.Sign(ca, trust)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := k.fits(ca, source, made); err != nil {
-		return nil, nil, err
-	}
-	delta, err := signed.DeltaOf(old, source)
-	return &proposal{made, change, lost, delta}, doc, err
+	return source, doc, nil
 }
 
 // eachNew sets when those were added whom a source has and another has not: by the user, and what the
@@ -251,26 +287,29 @@ func (k *Keeper) fits(ca *identity.CA, source *signed.Source, head *signed.Signe
 }
 
 // commit takes a head that was made here, with its source: both are on disk, or none is.
-func (k *Keeper) commit(p *proposal, doc []byte) error {
-	source, err := signed.Parse(doc)
-	if err != nil {
-		return err
-	}
+func (k *Keeper) commit(d draft) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !p.head.Newer(k.head) {
+	if !d.head.Newer(k.head) {
 		return identity.ErrRollback
 	}
-	made := append(slices.DeleteFunc(slices.Clone(k.made), func(o *proposal) bool { return slices.Contains(p.lost, o) }), p)
-	made = slices.Delete(made, 0, max(0, len(made)-maxMade))
-	values := map[string]any{stateAll: doc, stateHead: p.head.Document, stateMade: remember(made, k.lineWithLocked(p.head))}
+	values := map[string]any{stateHead: d.head.Document}
+	made := k.made
+	if feature.Policies {
+		made = append(slices.DeleteFunc(slices.Clone(made), func(o *proposal) bool { return slices.Contains(d.lost, o) }), d.proposal)
+		made = slices.Delete(made, 0, max(0, len(made)-maxMade))
+		values[stateMade] = remember(made, k.lineWithLocked(d.head))
+	}
+	if d.doc != nil {
+		values[stateAll] = d.doc
+	}
 	if err := k.State.SaveAll(values); err != nil {
 		return err
 	}
 	k.made = made
-	p.lost = nil // its change has them
-	k.adoptLocked(p.head)
-	k.source = source
+	d.lost = nil // its change has them
+	k.adoptLocked(d.head)
+	k.source = d.source
 	return nil
 }
 
@@ -288,7 +327,6 @@ func (k *Keeper) resign() {
 	if _, err := k.Signer(); err != nil {
 		return
 	}
-	change := func(*signed.Source) error { return nil }
 	head, lost := k.lost()
 	if lost {
 		k.whole() // whoever has it may know that nothing was lost
@@ -299,7 +337,7 @@ func (k *Keeper) resign() {
 	case head == nil || head.By == k.Verifier.Trust().Newest():
 		return
 	}
-	if _, err := k.Propose(k.Life, change); err != nil {
+	if _, err := k.Propose(k.Life, nil); err != nil {
 		k.PeerLog.Warn("policy sign", "a change of the policy was lost to another, or the policy is not signed by the mesh's new CA", "err", err)
 	}
 }

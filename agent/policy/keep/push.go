@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"ztm/agent/feature"
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -91,7 +92,7 @@ func (k *Keeper) inTurn(cuts *signed.Cutter, all []apps.Endpoint) []apps.Endpoin
 	k.mu.Lock()
 	told := k.told
 	k.mu.Unlock()
-	if told != nil {
+	if feature.Policies && told != nil {
 		differ = cuts.Differs(told.Cutter())
 	}
 	var turns [3][]apps.Endpoint

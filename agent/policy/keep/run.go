@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"ztm/agent/feature"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	signed "ztm/tunnel/identity/policy"
@@ -90,7 +91,7 @@ func (k *Keeper) refresh() error {
 	}
 	ctx, cancel := context.WithTimeout(k.Life, 2*askTime)
 	defer cancel()
-	_, err := ofHolders(ctx, k, func(ctx context.Context, id identity.ID) (struct{}, error) { return struct{}{}, k.askSlice(ctx, id) })
+	_, err := k.ofHolders(ctx, func(ctx context.Context, id identity.ID) (given, error) { return given{}, k.askSlice(ctx, id) })
 	return err
 }
 
@@ -99,7 +100,7 @@ func (k *Keeper) refresh() error {
 const hedge = time.Second
 
 // ofHolders asks other holders of the CA key, in any order, until one has given what is asked for.
-func ofHolders[T any](ctx context.Context, k *Keeper, ask func(context.Context, identity.ID) (T, error)) (got T, err error) {
+func (k *Keeper) ofHolders(ctx context.Context, ask func(context.Context, identity.ID) (given, error)) (got given, err error) {
 	holders, err := k.Holders(ctx)
 	if err != nil {
 		return got, err
@@ -107,7 +108,7 @@ func ofHolders[T any](ctx context.Context, k *Keeper, ask func(context.Context, 
 	ctx, cancel := context.WithCancel(ctx) // ends what is still asked
 	defer cancel()
 	type result struct {
-		got T
+		got given
 		err error
 	}
 	results := make(chan result, len(holders))
@@ -189,7 +190,7 @@ func (k *Keeper) whole() (*signed.Source, *signed.Signed, error) {
 	if signed.Sum(doc) != head.Source {
 		ctx, cancel := context.WithTimeout(k.Life, 2*askTime)
 		defer cancel()
-		got, err := ofHolders(ctx, k, func(ctx context.Context, id identity.ID) (given, error) { return k.askSource(ctx, id, head) })
+		got, err := k.ofHolders(ctx, func(ctx context.Context, id identity.ID) (given, error) { return k.askSource(ctx, id, head) })
 		if err != nil {
 			return nil, nil, err
 		}
@@ -198,7 +199,7 @@ func (k *Keeper) whole() (*signed.Source, *signed.Signed, error) {
 			return nil, nil, err
 		}
 	}
-	source, err := signed.Parse(doc)
+	source, err := signed.Read(doc)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -217,6 +218,9 @@ func (k *Keeper) adoptSource(source *signed.Source, head *signed.Signed, line []
 		return nil
 	}
 	k.line = line
+	if !feature.Policies {
+		return nil
+	}
 	return k.State.Save(stateMade, remember(k.made, line))
 }
 
@@ -318,7 +322,7 @@ func (k *Keeper) Connected() {
 		}
 		ctx, cancel := context.WithTimeout(k.Life, 2*askTime)
 		defer cancel()
-		if _, err := ofHolders(ctx, k, func(ctx context.Context, id identity.ID) (struct{}, error) { return struct{}{}, k.askHead(ctx, id) }); err != nil {
+		if _, err := k.ofHolders(ctx, func(ctx context.Context, id identity.ID) (given, error) { return given{}, k.askHead(ctx, id) }); err != nil {
 			k.Log.Debug("no endpoint that holds the CA key says which policy there is", "err", err)
 		}
 	})

@@ -135,16 +135,19 @@ func (k *Keeper) serveCan(w http.ResponseWriter, r *http.Request, peer identity.
 }
 
 func (k *Keeper) serveSource(w http.ResponseWriter) error {
-	source, head, err := k.whole()
+	_, head, err := k.whole()
 	if err != nil {
 		return err
 	}
 	if head == nil {
 		return answer.Errorf(answer.NotFound, "the mesh has no policy")
 	}
-	doc, err := source.Marshal()
-	if err != nil {
+	var doc []byte
+	if _, err := k.State.Load(stateAll, &doc); err != nil {
 		return err
+	}
+	if signed.Sum(doc) != head.Source {
+		return answer.Errorf(answer.Conflict, "another version of the policy is made here now")
 	}
 	out := given{Head: head.Document, Body: doc}
 	k.mu.Lock()
