@@ -43,6 +43,16 @@ func (d *Local) Record(id identity.ID) (doc []byte, time unixtime.Millis) {
 	return nil, 0
 }
 
+// Holder returns which endpoint has a name; "" if none has.
+func (d *Local) Holder(name string) identity.ID {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if i, there := d.searchLocked(name); there {
+		return d.byName[i].Subject.ID
+	}
+	return ""
+}
+
 // Learn takes a record that another hub has told, which the caller has verified. One that is not
 // newer changes nothing. Where another endpoint keeps the name, it returns that one, and the record
 // is not taken; where the other endpoint loses it, that one is removed.

@@ -133,7 +133,8 @@ func (r *rig) contend(ctx context.Context, m *member, hub *node, name string) (o
 	return o, s
 }
 
-// compareHolders asks all hubs who has a name: the same everywhere, if all was calm, and nobody who was refused it.
+// compareHolders asks all hubs who has a name: the same everywhere, if all was calm, and nobody who was refused it. A hub that is cut
+// off from the store, and from other hubs as well, cannot know.
 func (r *rig) compareHolders(ctx context.Context, m *member, name string, refused []identity.ID, calm bool) {
 	holders := map[identity.ID]string{}
 	for _, h := range r.hubs {
@@ -142,11 +143,19 @@ func (r *rig) compareHolders(ctx context.Context, m *member, name string, refuse
 			continue // it is away
 		}
 		r.log.check("I12", !slices.Contains(refused, holder), "%s was refused the name %s, and has it at %s", holder, name, h.name)
-		holders[holder] = h.name
+		if holder != "" || r.hears(h) {
+			holders[holder] = h.name
+		}
 	}
 	if calm {
 		r.log.check("I2", len(holders) <= 1, "%s is held by %v", name, holders)
 	}
+}
+
+// hears reports whether a hub reaches all other hubs, or a member of the store.
+func (r *rig) hears(h *node) bool {
+	reaches := func(n *node) bool { return n == h || r.world.together(h.name, n.name) }
+	return slices.ContainsFunc(r.etcds, reaches) || !slices.ContainsFunc(r.hubs, func(n *node) bool { return !reaches(n) })
 }
 
 // holder returns who has a name at a hub; "" for nobody.

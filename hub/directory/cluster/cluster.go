@@ -14,7 +14,8 @@
 // as if a peer had. Who can write to etcd can keep names from their owners and lie about nothing
 // else. Who is online is not in etcd.
 //
-// Without etcd a hub goes on with what it knows, which is in its database too. New names wait.
+// Without etcd a hub goes on with what it knows, which is in its database too, and hears from other hubs
+// of new endpoints. New names wait.
 package cluster
 
 import (
@@ -68,7 +69,8 @@ type Directory struct {
 
 	mu     sync.Mutex
 	known  memory
-	owed   map[identity.ID]debt // what etcd has not taken while it was away
+	owed   map[identity.ID]debt     // what etcd has not taken while it was away
+	heard  map[identity.ID]struct{} // what another hub has told, and etcd may not have got
 	closed bool
 	joined bool // what is in the database came from etcd, or went there
 	ready  bool // etcd was asked once whose it is
@@ -101,7 +103,8 @@ func Open(db *store.DB, c Config) (*Directory, error) {
 		return nil, err
 	}
 	d := &Directory{
-		Local: local, c: c, db: db, changed: make(chan struct{}, 1), prefix: prefixOf(c.Mesh), known: newMemory(), owed: map[identity.ID]debt{},
+		Local: local, c: c, db: db, changed: make(chan struct{}, 1), prefix: prefixOf(c.Mesh), known: newMemory(),
+		owed: map[identity.ID]debt{}, heard: map[identity.ID]struct{}{},
 	}
 	err = db.View(func(tx *store.Tx) error {
 		_, d.joined, err = joinedTable.Get(tx, string(c.Mesh))
@@ -242,13 +245,26 @@ func (d *Directory) Remove(keep bool, which func(identity.Subject) bool) (remove
 	return removed, err
 }
 
-// Learn takes the record of an endpoint from another hub, if etcd has given it the name. It is what
-// hubs have of each other while etcd is away.
+// Learn takes the record of an endpoint from another hub, under a name that is the endpoint's own or
+// nobody's. It is what hubs have of each other while etcd is away, and what etcd says later counts.
 func (d *Directory) Learn(doc []byte, rec identity.Record, subject identity.Subject) (holder identity.ID, err error) {
-	if d.Name(subject.ID) != rec.Name || d.Admits(rec, subject) != nil {
+	if d.Name(subject.ID) == rec.Name {
+		if d.Admits(rec, subject) != nil {
+			return "", nil
+		}
+		return "", d.Local.Put(doc, rec, subject)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock() // or etcd might give the name to another one meanwhile
+	if h := d.Holder(rec.Name); h != "" && h != subject.ID {
+		return h, nil
+	}
+	if d.owed[subject.ID].remove || d.Admits(rec, subject) != nil {
 		return "", nil
 	}
-	return "", d.Local.Put(doc, rec, subject)
+	d.heard[subject.ID] = struct{}{}
+	d.Decide(directory.Decision{Puts: []directory.Endpoint{{Doc: doc, Record: rec, Subject: subject}}})
+	return "", nil
 }
 
 // Left is for hubs that share no store: here etcd says who has left.

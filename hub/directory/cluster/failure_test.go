@@ -126,6 +126,43 @@ func TestAnEndpointThatIsRemovedWithoutEtcdIsGoneEverywhereOnceItIsBack(t *testi
 	}
 }
 
+func TestAHubThatIsCutOffFromEtcdHearsOfNewEndpointsFromOthersUntilItIsBack(t *testing.T) {
+	appstest.Long(t)
+	t.Parallel()
+	m := newMesh(t, limits, time.Now)
+	m.timeout = 0
+	a := m.add()
+	other := m.etcd.Start()
+	t.Cleanup(other.Close)
+	m.urls = []string{other.URL}
+	b := m.add()
+	bob, alice, carol := device("bob", "b"), device("alice", "a"), device("carol", "c")
+	other.Set(etcdtest.Alone)
+	appstest.Eventually(t, "a hub notes that etcd is away", func() bool { return !b.Status().Up })
+	a.given(bob, "web")
+	learn := func(by identity.Subject, name string) (holder identity.ID) {
+		doc := fmt.Appendf(nil, "%s %s %d", by.ID, name, 1)
+		rec := identity.Record{ID: by.ID, Name: name, Time: 1}
+		m.sign(doc, rec, by)
+		holder, err := b.Learn(doc, rec, by)
+		must(t, err)
+		return holder
+	}
+	learn(bob, "web")
+	learn(carol, "box") // the other hub says so, and etcd does not
+	if b.Name(bob.ID) != "web" || b.Name(carol.ID) != "box" {
+		t.Errorf("%q %q", b.Name(bob.ID), b.Name(carol.ID))
+	}
+	if holder := learn(alice, "web"); holder != bob.ID || b.Name(alice.ID) != "" {
+		t.Errorf("the name of another endpoint was given away: %q has it, alice %q", holder, b.Name(alice.ID))
+	}
+	other.Set(etcdtest.Well)
+	appstest.Eventually(t, "what etcd has not got is gone", func() bool { return b.Name(carol.ID) == "" })
+	if b.Name(bob.ID) != "web" {
+		t.Error("what etcd has is gone, too")
+	}
+}
+
 func TestAHubStartsFromItsCopyWithoutEtcd(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, limits, time.Now)

@@ -226,6 +226,7 @@ func (d *Directory) beat(ctx context.Context) error {
 			d.pay(ctx)
 		} else if ctx.Err() == nil {
 			d.down(err)
+			next = time.Now() // what was missed is looked for as soon as etcd is back
 		}
 		if err == nil && time.Now().After(next) {
 			next = time.Now().Add(jittered(compareTime))
@@ -312,5 +313,16 @@ func (d *Directory) same(ctx context.Context) (bool, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return !changed && !also && int(names) == len(d.known.names) && int(eps) == len(d.known.endpoints), nil
+	return !changed && !also && int(names) == len(d.known.names) && int(eps) == len(d.known.endpoints) && d.confirmedLocked(), nil
+}
+
+// confirmedLocked reports whether etcd has what other hubs have told.
+func (d *Directory) confirmedLocked() bool {
+	for id := range d.heard {
+		if name := d.Name(id); name != "" && d.known.endpoints[id].name != name {
+			return false
+		}
+		delete(d.heard, id)
+	}
+	return true
 }

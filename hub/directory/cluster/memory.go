@@ -127,6 +127,7 @@ func (d *Directory) replace(facts []fact, until int64, spared func(identity.ID) 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.known = newMemory()
+	clear(d.heard)
 	var x directory.Decision
 	for _, f := range facts {
 		if name, _ := d.parse(f.Key); name != "" {
