@@ -18,8 +18,7 @@ const (
 	// MaxSilence is how long somebody may be silent after a PING before it counts as lost.
 	MaxSilence = 2500 * time.Millisecond
 
-	// minTimeout is how long an answer may take on the shortest way: less is what a busy machine
-	// takes.
+	// minTimeout is how long an answer may take beside its way: less is what a busy machine takes.
 	minTimeout = 300 * time.Millisecond
 )
 
@@ -63,8 +62,9 @@ func (s *Suspicion) Suspect() bool {
 	return s.suspect
 }
 
-// Timeout is how long an answer may take.
-func (s *Suspicion) Timeout() time.Duration { return max(minTimeout, 4*s.RTT()) }
+// Timeout is how long an answer may take. It is waited for twice before somebody is suspect, and on a
+// long way, too, flows are to begin elsewhere within two seconds.
+func (s *Suspicion) Timeout() time.Duration { return minTimeout + s.RTT() }
 
 // Watch is for a request whose answer comes over the connection: the context ends with [Err] when
 // the connection is suspect, which is looked into as soon as the answer is overdue. stop is called

@@ -114,8 +114,9 @@ func TestALateAnswerOfSomebodyWhoLivesIsWaitedFor(t *testing.T) {
 
 func TestWhoHangsIsSuspectSoonAndThenLost(t *testing.T) {
 	for name, tt := range map[string]struct{ rtt, suspect time.Duration }{
-		"near": {10 * time.Millisecond, 2 * minTimeout},
-		"far":  {100 * time.Millisecond, 800 * time.Millisecond},
+		"near":     {10 * time.Millisecond, 620 * time.Millisecond},
+		"far":      {100 * time.Millisecond, 800 * time.Millisecond},
+		"very far": {250 * time.Millisecond, 1100 * time.Millisecond}, // four more are a flow elsewhere
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -137,7 +138,7 @@ func TestWhoHangsIsSuspectSoonAndThenLost(t *testing.T) {
 func TestASignOfLifeClears(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, s := newLine(0, 2*time.Second)
-		if took, err := l.request(s, time.Hour); !errors.Is(err, Err) || took != 2*minTimeout {
+		if took, err := l.request(s, time.Hour); !errors.Is(err, Err) || took != 2*s.Timeout() {
 			t.Errorf("after %v: %v", took, err)
 		}
 		l.wg.Wait()
