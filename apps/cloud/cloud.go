@@ -98,7 +98,7 @@ var _ apps.App = (*App)(nil)
 
 // New makes the app.
 func New(h apps.Host) apps.App {
-	a := &App{now: time.Now, host: h, settings: settings.Value[config.Config]{State: h.State, Check: config.Check},
+	a := &App{now: time.Now, host: h, settings: settings.Value[config.Config]{State: h.State, Check: (*config.Config).Check},
 		rules:    rule.New(h.State),
 		mirrored: settings.Table[mirror.Setting]{State: h.State, Prefix: "mirror/", Check: checkMirror}, mirrors: map[string]*mirroring{},
 		peers: map[identity.ID]*known{}, suspects: map[string]bool{},

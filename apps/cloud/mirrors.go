@@ -40,8 +40,8 @@ func stateOf(name string, m mirror.Setting) MirrorState {
 	return MirrorState{Path: name, Download: m.Download, Upload: m.Upload, Include: m.Include, Exclude: m.Exclude, Limit: m.Limit, Selective: m.Selective}
 }
 
-func checkMirror(m mirror.Setting) (mirror.Setting, error) {
-	return m, errors.Join(m.Check(), config.CheckLimit(m.Limit))
+func checkMirror(m *mirror.Setting) error {
+	return errors.Join(m.Check(), config.CheckLimit(m.Limit))
 }
 
 const maxMirrors = 64
@@ -152,7 +152,7 @@ func (a *App) postMirror(r *http.Request) (any, error) {
 		m = now.Setting
 	}
 	c.Apply(&m)
-	if _, err := checkMirror(m); err != nil {
+	if err := checkMirror(&m); err != nil {
 		return nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	switch {

@@ -43,29 +43,29 @@ type Change struct {
 
 const maxGrants = 256
 
-// checked returns the configuration as it is saved.
-func (c Config) checked() (Config, error) {
+// check makes the configuration what is saved, or says what is wrong with it.
+func (c *Config) check() error {
 	for i, g := range c.Allow {
 		if !filepath.IsAbs(string(g.Path)) || filepath.Clean(string(g.Path)) != string(g.Path) {
-			return c, answer.Errorf(answer.BadRequest, "the path is not absolute: %v", g.Path)
+			return answer.Errorf(answer.BadRequest, "the path is not absolute: %v", g.Path)
 		}
 		var err error
 		if c.Allow[i].Users, err = users(g.Users); err != nil {
-			return c, err
+			return err
 		}
 		if len(c.Allow[i].Users) == 0 {
-			return c, answer.Errorf(answer.BadRequest, "no user for %v", g.Path)
+			return answer.Errorf(answer.BadRequest, "no user for %v", g.Path)
 		}
 	}
 	if len(c.Allow) > maxGrants {
-		return c, answer.Errorf(answer.BadRequest, "more than %d paths", maxGrants)
+		return answer.Errorf(answer.BadRequest, "more than %d paths", maxGrants)
 	}
 	if c.Inbox.Dir != "" && !filepath.IsAbs(string(c.Inbox.Dir)) {
-		return c, answer.Errorf(answer.BadRequest, "the directory of the inbox is not absolute: %v", c.Inbox.Dir)
+		return answer.Errorf(answer.BadRequest, "the directory of the inbox is not absolute: %v", c.Inbox.Dir)
 	}
 	var err error
 	c.Inbox.Users, err = users(c.Inbox.Users)
-	return c, err
+	return err
 }
 
 // users checks and sorts the terms of a rule.

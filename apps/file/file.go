@@ -45,7 +45,7 @@ var _ apps.App = (*App)(nil)
 
 // New makes the app.
 func New(h apps.Host) apps.App {
-	return &App{host: h, settings: settings.Value[Config]{State: h.State, Check: Config.checked}, refusals: limit.NewLog(h.Log), running: map[*visit]struct{}{}}
+	return &App{host: h, settings: settings.Value[Config]{State: h.State, Check: (*Config).check}, refusals: limit.NewLog(h.Log), running: map[*visit]struct{}{}}
 }
 
 // Name implements [apps.App].

@@ -14,21 +14,33 @@ const maxChange = 64 << 10
 // as [Value.Change] does, and answers with the new value. It refuses unknown fields, so that a
 // misspelt restriction is not silently dropped.
 func API[T, C any](v *Value[T], log *slog.Logger, apply func(*T, C) error, prepare func(before, after T) (Prepared, error)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.Method {
-		case http.MethodGet:
-			now, err := v.Get()
-			answer.Reply(w, log, now, err)
-		case http.MethodPatch:
-			var c C
-			err := answer.Decode(r, maxChange, &c)
-			var now T
-			if err == nil {
-				now, err = v.Change(func(t *T) error { return apply(t, c) }, prepare)
-			}
-			answer.Reply(w, log, now, err)
-		default:
-			answer.Fail(w, log, answer.Errorf(answer.BadRequest, "settings are not changed with %s", r.Method))
+	return &handler{log, func() (any, error) { return v.Get() }, func(r *http.Request) (any, error) {
+		var c C
+		if err := answer.Decode(r, maxChange, &c); err != nil {
+			return nil, err
 		}
-	})
+		return v.Change(func(t *T) error { return apply(t, c) }, prepare)
+	}}
+}
+
+// handler is an API of a value of any type.
+type handler struct {
+	log   *slog.Logger
+	get   func() (any, error)
+	patch func(*http.Request) (any, error)
+}
+
+// ServeHTTP implements [http.Handler].
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var now any
+	var err error
+	switch r.Method {
+	case http.MethodGet:
+		now, err = h.get()
+	case http.MethodPatch:
+		now, err = h.patch(r)
+	default:
+		err = answer.Errorf(answer.BadRequest, "settings are not changed with %s", r.Method)
+	}
+	answer.Reply(w, h.log, now, err)
 }

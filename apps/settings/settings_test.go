@@ -63,13 +63,13 @@ func (m *memory) Keys(prefix string) (keys []string, err error) {
 // list is a setting: words in capitals, of which "NO" is invalid.
 type list struct{ Words []string }
 
-func check(l list) (list, error) {
+func check(l *list) error {
 	for i, w := range l.Words {
 		if l.Words[i] = strings.ToUpper(w); l.Words[i] == "NO" {
-			return l, errors.New("NO is no word")
+			return errors.New("NO is no word")
 		}
 	}
-	return l, nil
+	return nil
 }
 
 func add(word string) func(*list) error {

@@ -234,16 +234,16 @@ func (a *App) offer() {
 const maxRules = 1000
 
 // checkRules is how rules are checked when they are changed or loaded.
-func checkRules(rules []spec.Allow) ([]spec.Allow, error) {
-	for _, r := range rules {
+func checkRules(rules *[]spec.Allow) error {
+	for _, r := range *rules {
 		if r.Target.String() == "" {
-			return nil, errors.New("allow: the target is missing")
+			return errors.New("allow: the target is missing")
 		}
 		if err := spec.ValidateUsers(r.Users); err != nil {
-			return nil, fmt.Errorf("allow %s: users: %w", r.Target, err)
+			return fmt.Errorf("allow %s: users: %w", r.Target, err)
 		}
 	}
-	return rules, nil
+	return nil
 }
 
 // setAllow adds a rule, replaces the one of the same target, or removes it if it names no users.

@@ -56,8 +56,8 @@ type App struct {
 func New(h apps.Host) apps.App {
 	a := &App{
 		host: h, inbounds: map[spec.Key]*entrance.Inbound{}, outbounds: map[spec.Key]*exit.Outbound{}, derived: map[spec.Key]string{}, derivedIn: map[spec.Key]string{},
-		savedInbounds:  settings.Table[spec.Inbound]{State: h.State, Prefix: spec.InboundKind + "/", Check: checkInbound},
-		savedOutbounds: settings.Table[spec.Outbound]{State: h.State, Prefix: spec.OutboundKind + "/", Check: checkOutbound},
+		savedInbounds:  settings.Table[spec.Inbound]{State: h.State, Prefix: spec.InboundKind + "/", Check: (*spec.Inbound).Validate},
+		savedOutbounds: settings.Table[spec.Outbound]{State: h.State, Prefix: spec.OutboundKind + "/", Check: (*spec.Outbound).Validate},
 		savedRules:     settings.Value[[]spec.Allow]{State: h.State, Key: "allow", Check: checkRules},
 	}
 	rules, err := a.savedRules.Get()
@@ -70,10 +70,6 @@ func New(h apps.Host) apps.App {
 	}
 	return a
 }
-
-func checkInbound(c spec.Inbound) (spec.Inbound, error) { return c, c.Validate() }
-
-func checkOutbound(c spec.Outbound) (spec.Outbound, error) { return c, c.Validate() }
 
 // Name returns "tunnel".
 func (a *App) Name() string { return spec.AppName }

@@ -62,16 +62,16 @@ func CheckLimit(limit int64) error {
 	return nil
 }
 
-// Check returns the configuration as it is saved, or what is wrong with it.
-func Check(c Config) (Config, error) {
+// Check says what is wrong with the configuration.
+func (c *Config) Check() error {
 	if err := errors.Join(CheckLimit(c.LimitDown), CheckLimit(c.LimitUp)); err != nil {
-		return c, err
+		return err
 	}
 	if c.Quota < 0 {
-		return c, answer.Errorf(answer.BadRequest, "a quota of %d bytes", c.Quota)
+		return answer.Errorf(answer.BadRequest, "a quota of %d bytes", c.Quota)
 	}
 	if c.LocalDir != "" && !filepath.IsAbs(c.LocalDir) {
-		return c, answer.Errorf(answer.BadRequest, "the local directory %q is not absolute", c.LocalDir)
+		return answer.Errorf(answer.BadRequest, "the local directory %q is not absolute", c.LocalDir)
 	}
-	return c, nil
+	return nil
 }
