@@ -12,18 +12,12 @@ import (
 )
 
 // pdqsortOrdered is what Sort calls. NaNs come first.
-func pdqsortOrdered[E cmp.Ordered](data []E, a, b, _ int) {
-	pdqsortCmpFunc(data, a, b, 0, cmp.Compare[E])
+func pdqsortOrdered[E cmp.Ordered](data []E, _, n, _ int) {
+	place(sorted(n, func(i, j int) int { return cmp.Compare(data[i], data[j]) }), swapper(data))
 }
 
-// stableCmpFunc is what SortStableFunc calls.
-func stableCmpFunc[E any](data []E, n int, cmp func(a, b E) int) { pdqsortCmpFunc(data, 0, n, 0, cmp) }
-
-// pdqsortCmpFunc is what SortFunc calls.
-func pdqsortCmpFunc[E any](data []E, a, b, _ int, cmp func(a, b E) int) {
-	data = data[a:b]
-	place(sorted(len(data), func(i, j int) int { return cmp(data[i], data[j]) }), reflect.Swapper(data))
-}
+// swapper returns a function that swaps elements of a slice.
+func swapper(data any) func(i, j int) { return reflect.Swapper(data) }
 
 // sorted returns the numbers below n in the order that cmp has. It merges runs of 1, 2, 4, ... of
 // them, from one slice into another and back again.
