@@ -14,8 +14,6 @@ import (
 	"os"
 	"strings"
 	"time"
-
-	"golang.org/x/net/proxy"
 )
 
 // Proxy is an HTTP or SOCKS5 proxy through which hubs are reached. It does not change after it was
@@ -144,86 +142,49 @@ func (p *Proxy) direct(address string) bool {
 
 // dial opens a connection to a hub through the proxy.
 func (p *Proxy) dial(ctx context.Context, nd *net.Dialer, address string) (net.Conn, error) {
-	dial := dialSOCKS
+	ask := askSOCKS
 	if p.URL.Scheme == "http" {
-		dial = dialHTTPProxy
+		ask = askHTTPProxy
 	}
-	c, err := dial(ctx, nd, p.URL, address)
-	if err != nil {
-		return nil, &ProxyError{Proxy: p.URL.Host, Err: err}
-	}
-	return c, nil
-}
-
-// dialSOCKS asks a SOCKS server for a connection (RFC 1928).
-func dialSOCKS(ctx context.Context, nd *net.Dialer, p *url.URL, address string) (net.Conn, error) {
-	var auth *proxy.Auth
-	if u := p.User; u != nil {
-		password, _ := u.Password()
-		auth = &proxy.Auth{User: u.Username(), Password: password}
-	}
-	// x/net hides the socket in a type of its own; relayed paths want the socket itself.
-	forward := &keepConn{nd: nd}
-	socks, err := proxy.SOCKS5("tcp", p.Host, auth, forward)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := socks.(proxy.ContextDialer).DialContext(ctx, "tcp", address); err != nil {
-		return nil, err
-	}
-	return forward.conn, nil
-}
-
-// keepConn dials the SOCKS server and remembers the connection. It serves one dial.
-type keepConn struct {
-	nd   *net.Dialer
-	conn net.Conn
-}
-
-func (k *keepConn) Dial(network, address string) (net.Conn, error) {
-	return k.DialContext(context.Background(), network, address)
-}
-
-func (k *keepConn) DialContext(ctx context.Context, network, address string) (_ net.Conn, err error) {
-	k.conn, err = k.nd.DialContext(ctx, network, address)
-	return k.conn, err
-}
-
-// dialHTTPProxy asks an HTTP proxy for a tunnel (RFC 9110 section 9.3.6).
-func dialHTTPProxy(ctx context.Context, nd *net.Dialer, p *url.URL, address string) (_ net.Conn, err error) {
-	c, err := nd.DialContext(ctx, "tcp", p.Host)
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
-	defer func() {
+	c, err := nd.DialContext(ctx, "tcp", p.URL.Host)
+	if err == nil {
+		stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
+		err = ask(c, p.URL.User, address)
 		if !stop() && err == nil {
 			err = context.Cause(ctx)
 		}
 		if err != nil {
 			c.Close()
 		}
-	}()
+	}
+	if err != nil {
+		return nil, &ProxyError{Proxy: p.URL.Host, Err: err}
+	}
+	return c, nil
+}
+
+// askHTTPProxy asks an HTTP proxy for a tunnel (RFC 9110 section 9.3.6), which c is from then on.
+func askHTTPProxy(c net.Conn, user *url.Userinfo, address string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n", address, address)
-	if u := p.User; u != nil {
-		password, _ := u.Password()
-		fmt.Fprintf(&b, "Proxy-Authorization: Basic %s\r\n", base64.StdEncoding.EncodeToString([]byte(u.Username()+":"+password)))
+	if user != nil {
+		password, _ := user.Password()
+		fmt.Fprintf(&b, "Proxy-Authorization: Basic %s\r\n", base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password)))
 	}
 	b.WriteString("\r\n")
 	if _, err := c.Write([]byte(b.String())); err != nil {
-		return nil, err
+		return err
 	}
 	// One byte a read: the bytes after the answer belong to the connection.
 	head := bufio.NewReaderSize(io.LimitReader(oneByte{c}, maxProxyHead), 16)
 	resp, err := http.ReadResponse(head, &http.Request{Method: http.MethodConnect})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if resp.StatusCode/100 != 2 {
-		return nil, fmt.Errorf("it refuses a tunnel to %s: %.100s", address, resp.Status)
+		return fmt.Errorf("it refuses a tunnel to %s: %.100s", address, resp.Status)
 	}
-	return c, nil
+	return nil
 }
 
 // maxProxyHead is the longest head of a proxy's answer, in bytes.
