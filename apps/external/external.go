@@ -99,15 +99,21 @@ func (a *App) close() {
 	a.group.Close()
 }
 
-// lookup returns an app that is installed, or tried out at this moment.
+// lookup returns an app that is installed, or tried out at this moment. Each request asks for it, so
+// whether its files are here is looked for where the program is started.
 func (a *App) lookup(id string) (manifest.Installed, error) {
+	return a.find(id, a.store.Known)
+}
+
+// find is lookup; get is where an app that is installed comes from.
+func (a *App) find(id string, get func(id string) (install.App, error)) (manifest.Installed, error) {
 	a.mu.Lock()
 	trial, ok := a.trials[id]
 	a.mu.Unlock()
 	if ok {
 		return trial, nil
 	}
-	one, err := a.store.Get(id)
+	one, err := get(id)
 	switch {
 	case err != nil:
 		return manifest.Installed{}, err
@@ -200,7 +206,7 @@ func offered(ids []string, more map[string][]string) (names []string) {
 
 // spec returns what an app is started from.
 func (a *App) spec(id string) (run.Spec, error) {
-	one, err := a.lookup(id)
+	one, err := a.find(id, a.store.Get)
 	return run.Spec{Manifest: one.Manifest, Dir: one.Dir, Data: a.store.DataDir(id), Unconfined: one.Unconfined}, err
 }
 

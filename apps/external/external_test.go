@@ -10,6 +10,9 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/apps/external/install"
+	"ztm/apps/external/manifest"
+	"ztm/tunnel/answer"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -44,6 +47,24 @@ func TestWhatProgramsOfferDoesNotTakeTheRecordOfTheEndpoint(t *testing.T) {
 	}
 	if !slices.Contains(names, "alice/app-00/room-0") {
 		t.Error("nothing beside the apps is offered")
+	}
+}
+
+// TestFilesOfAnAppAreLookedForWhereItIsStarted: a request to one that runs does not need them.
+func TestFilesOfAnAppAreLookedForWhereItIsStarted(t *testing.T) {
+	var n appstest.Net
+	h := n.Join("office", "alice")
+	h.Dir = t.TempDir()
+	a := h.New(Name, New).(*App)
+	m := manifest.Manifest{Provider: "alice", Name: "guests", Version: "1", Sequence: 1}
+	if err := a.host.State.Save("installed/alice/guests", install.App{Installed: manifest.Installed{Manifest: m}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.lookup("alice/guests"); err != nil {
+		t.Errorf("for a request: %v", err)
+	}
+	if _, err := a.spec("alice/guests"); answer.CodeOf(err) != answer.Unavailable || !strings.Contains(err.Error(), "files are not here") {
+		t.Errorf("for a start: %v", err)
 	}
 }
 

@@ -133,8 +133,19 @@ func (s *Store) write(id string, a *App) error {
 	return s.config.State.Save(key(id), *a)
 }
 
-// Get returns an app by "PROVIDER/NAME". Its lists and maps are shared, and not to be changed.
-func (s *Store) Get(id string) (a App, err error) {
+// Get returns an app by "PROVIDER/NAME", and looks whether its files are here.
+func (s *Store) Get(id string) (App, error) {
+	a, err := s.Known(id)
+	if err == nil {
+		if _, err := os.Stat(a.Dir); err != nil {
+			a.Problem = "its files are not here: install it again"
+		}
+	}
+	return a, err
+}
+
+// Known returns an app as the state has it. Its lists and maps are shared, and not to be changed.
+func (s *Store) Known(id string) (a App, err error) {
 	if err := manifest.CheckID(id); err != nil {
 		return a, answer.Errorf(answer.BadRequest, "%v", err)
 	}
@@ -146,9 +157,6 @@ func (s *Store) Get(id string) (a App, err error) {
 		return a, answer.Errorf(answer.NotFound, "the app %s is not installed here", id)
 	}
 	a.Dir = filepath.Join(s.versions(id), strconv.FormatUint(a.Manifest.Sequence, 10)) // the data may have moved
-	if _, err := os.Stat(a.Dir); err != nil {
-		a.Problem = "its files are not here: install it again"
-	}
 	return a, nil
 }
 
