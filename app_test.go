@@ -1,13 +1,18 @@
 package main
 
 import (
+	"bufio"
 	"errors"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"ztm/apps/appstest"
 	programs "ztm/apps/external/run"
 )
 
@@ -66,6 +71,61 @@ func TestAnAppIsPublishedInstalledByAnotherUserAndUsedByAThird(t *testing.T) {
 	w.ztm("bob", "app", "rollback", "hello")
 	if got := w.ztm("bob", "app", "call", "hello"); got != "Hello bob, this is hello.\n" {
 		t.Errorf("after the rollback bob is answered %q", got)
+	}
+}
+
+// TestWhoMayUseAnAppNoLongerHasNoRequestInIt holds for what was begun before.
+func TestWhoMayUseAnAppNoLongerHasNoRequestInIt(t *testing.T) {
+	needsApps(t, "python3")
+	w := newWorld(t)
+	probes := w.probes()
+	for _, name := range []string{"root", "bob", "carol"} {
+		w.join(name, name)
+	}
+	w.ztm("bob", "app", "install", "--yes", example(t, "chat"))
+	listens := func(name string) (in *bufio.Reader) {
+		c, err := probes["ep-"+name].mesh.Open(t.Context(), w.endpoint("ep-bob").ID, "app/http/bob/chat", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		in = bufio.NewReader(c)
+		if _, err := io.WriteString(c, "GET /events HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := http.ReadResponse(in, nil); err != nil || resp.StatusCode != 200 {
+			t.Fatalf("%v, %v", resp, err)
+		}
+		return in
+	}
+	own := listens("bob")
+	for _, takeAway := range [][]string{{"bob", "app", "revoke", "chat", "carol"}, {"root", "evict", "carol", "--force"}} {
+		w.ztm("bob", "app", "grant", "chat", "carol")
+		hers := make(chan error, 1)
+		in := listens("carol")
+		go func() { // ends with the flow
+			_, err := io.Copy(io.Discard, in)
+			hers <- err
+		}()
+		w.ztm(takeAway[0], takeAway[1:]...)
+		select {
+		case err := <-hers:
+			if err == nil {
+				t.Errorf("%v: the answer seems to be whole", takeAway)
+			}
+		case <-time.After(appstest.Timeout):
+			t.Errorf("%v: the answer goes on", takeAway)
+		}
+	}
+	w.ztm("bob", "app", "call", "chat", "/say", "-d", "still here")
+	for {
+		line, err := own.ReadString('\n')
+		if err != nil {
+			t.Fatalf("the answer to another ends, too: %v", err)
+		}
+		if strings.Contains(line, "still here") {
+			return
+		}
 	}
 }
 

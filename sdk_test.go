@@ -278,17 +278,24 @@ func timed(b *testing.B, once func()) {
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
 }
 
+// probes gives agents that are started from now on an app probe, and returns the one of each endpoint by its
+// name.
+func (w *world) probes() map[string]*probe {
+	probes := map[string]*probe{}
+	w.options = agent.Config{Apps: append(kinds(), apps.Kind{Name: "probe", New: func(h apps.Host) apps.App {
+		probes[h.Mesh.Self().Name] = &probe{h.Mesh}
+		return probes[h.Mesh.Self().Name]
+	}})}
+	return probes
+}
+
 // appWorld is two endpoints. The second has the app echoing, and its program behind a tunnel, too; open opens
 // a flow to it from the first.
 func appWorld(b *testing.B) (w *world, open func(path string) net.Conn) {
 	b.Helper()
 	dir := echoingApp(b)
 	w = newWorld(b)
-	probes := map[string]*probe{}
-	w.options = agent.Config{Apps: append(kinds(), apps.Kind{Name: "probe", New: func(h apps.Host) apps.App {
-		probes[h.Mesh.Self().Name] = &probe{h.Mesh}
-		return probes[h.Mesh.Self().Name]
-	}})}
+	probes := w.probes()
 	w.join("root", "root")
 	w.startAgent("second")
 	w.ztm("second", "join", "demo", "--as", "ep-second", "--permit", w.path("root.json"))
