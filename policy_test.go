@@ -189,7 +189,7 @@ var arrows = []arrow{
 	{"cross/...", []string{"agent/service"}, "tools are no part of the product; packages carry its service files"},
 	{"scripts/chaos", []string{"scripts/process", "tunnel", "tunnel/answer", "tunnel/identity", "tunnel/pause"}, "devices that fight for names are made of what a real one is"},
 	{"scripts/bench", []string{"scripts/bench/load", "scripts/process", "tunnel/pause"}, "what is measured is the product as it is built"},
-	{"scripts/scale", []string{"scripts/process", "tunnel", "tunnel/identity", "tunnel/pause"}, "simulated agents are made of what the real one is"},
+	{"scripts/scale", []string{"agent/direct", "scripts/process", "tunnel/..."}, "simulated agents are made of what the real one is"},
 	{"scripts/h2server", []string{"tunnel/h2"}, "the engine alone, for the tools of others"},
 	{"scripts/hostile", []string{"scripts/bench/load", "scripts/process", "tunnel", "tunnel/h2", "tunnel/identity", "tunnel/relaytest", "tunnel/seal", "tunnel/tuning"}, "attackers are made of what a real agent is"},
 	{"scripts/clusters", []string{"scripts/netns", "scripts/process"}, "it runs programs, and imports none of them"},

@@ -35,6 +35,8 @@ type crowd struct {
 	why      atomic.Value // error of the last of them
 	stop     context.CancelFunc
 	wg       sync.WaitGroup // their lives
+
+	dialBack func(context.Context, *agent, tunnel.Event) // answers one; nil: nobody does. Static
 }
 
 // agent is one of them.
@@ -50,6 +52,8 @@ type agent struct {
 	order []string // of hubs, another one for each agent; one that failed goes to the end
 	at    []string // the hub of each slot
 }
+
+func (a *agent) certificate() tls.Certificate { return a.cert }
 
 // usersOf is how many agents a user has: the hub allows so many, and more.
 const usersOf = 100
@@ -192,6 +196,9 @@ func (c *crowd) session(ctx context.Context, a *agent, hub string, ready func())
 			c.online.Add(1)
 			a.session.Store(s)
 			ready()
+		}
+		if e.Type == tunnel.EventDialBack && c.dialBack != nil {
+			c.wg.Go(func() { c.dialBack(ctx, a, e) })
 		}
 	})
 	if online {

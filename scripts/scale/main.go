@@ -1,6 +1,6 @@
 // Command scale connects thousands of agents to one hub and says what each costs it.
 //
-//	scripts/scale/run [-n 1000,10000] [-hubs 1] [-rest 1m] [-ztm BINARY] [-json FILE]
+//	scripts/scale/run [-n 1000,10000] [-hubs 1] [-rounds 30s] [-rest 1m] [-ztm BINARY] [-json FILE]
 //
 // The hub is the real program. The agents are simulated, all in this process, by what the real agent is made of: TLS with a certificate
 // and a key of their own, HTTP/2, a signed record, the events stream, the same way back after a loss. For each size it prints
@@ -11,7 +11,7 @@
 //	lookups   how many endpoints are found by name in a second
 //	return    how long after the start of a new hub process half of them and all of them are back
 //
-// With several hubs it prints what each of them costs, and how long after the loss of one all agents have two again: see several.go. It fails
+// With -rounds it prints what direct paths that do not come about cost the hub: see rounds.go. With several hubs it prints what each of them costs, and how long after the loss of one all agents have two again: see several.go. It fails
 // if an agent costs more of a hub the more of them there are.
 //
 // What grows faster than the number of agents shows as a column that grows downwards.
@@ -39,11 +39,15 @@ func command(ctx context.Context, args []string) error {
 	rest := flags.Duration("rest", time.Minute, "how long to watch the hub at rest")
 	binary := flags.String("ztm", "", "the ztm `BINARY` to measure; empty: build it")
 	hubs := flags.Int("hubs", 1, "how many hubs; of several, each agent has sessions with two, and one is lost")
+	within := flags.Duration("rounds", 0, "have half of the agents begin a direct path with the other half within so long, and measure that alone")
 	out := flags.String("json", "", "write the rows to `FILE`, too")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	return process.InScratch(ctx, "scale", *binary, func(dir, ztm string) error {
+		if *within > 0 {
+			return rounds(ctx, dir, ztm, *sizes, *within)
+		}
 		if *hubs > 1 {
 			return several(ctx, dir, ztm, *hubs, *sizes, *rest)
 		}
@@ -102,28 +106,17 @@ const timeout = 30 * time.Second
 
 // measure runs a hub with n agents from the first start to its second end.
 func measure(ctx context.Context, dir, binary string, n int, rest time.Duration) (r row, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	h, err := newHub(dir, binary)
+	if err != nil {
 		return r, err
 	}
-	programs := process.Group{Dir: dir}
-	defer programs.End(timeout)
-	address, permit := process.FreeAddress(), filepath.Join(dir, "root.json")
-	starts := 0
-	startHub := func() (*process.Process, error) {
-		starts++
-		hub, err := programs.Start(fmt.Sprint("hub-", starts), binary, "run", "hub", "--data", filepath.Join(dir, "hub"), "--listen", address,
-			"--names", address, "--permit", permit, "--max-agents", "1000000")
-		if err != nil {
-			return nil, err
-		}
-		return hub, process.Until(ctx, "the hub runs", timeout, func() error { return hub.Says("hub is running") })
-	}
-	hub, err := startHub()
+	defer h.End(timeout)
+	hub, err := h.start(ctx)
 	if err != nil {
 		return r, err
 	}
 	empty, _ := hub.Memory()
-	crowd, err := newCrowd(permit, n)
+	crowd, err := newCrowd(h.permit, n)
 	if err != nil {
 		return r, err
 	}
@@ -166,7 +159,7 @@ func measure(ctx context.Context, dir, binary string, n int, rest time.Duration)
 	if err := process.Until(ctx, "all agents notice", timeout, func() error { return crowd.want(0) }); err != nil {
 		return r, err
 	}
-	if hub, err = startHub(); err != nil {
+	if hub, err = h.start(ctx); err != nil {
 		return r, err
 	}
 	start = time.Now()
