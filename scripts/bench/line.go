@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"ztm/scripts/hop"
 )
 
 // line is what lies between an agent and its hub. The zero value is nothing.
@@ -43,7 +44,7 @@ func newRelay(target string, l line) (*relay, error) {
 		return nil, err
 	}
 	r := &relay{line: l, ln: ln}
-	go acceptAll(ln, func(in *net.TCPConn) {
+	go hop.AcceptAll(ln, func(in *net.TCPConn) {
 		if r.only.Load() {
 			in.SetLinger(0)
 			in.Close()

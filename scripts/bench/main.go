@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"ztm/scripts/bench/load"
+	"ztm/scripts/hop"
 	"ztm/scripts/process"
 )
 
@@ -77,11 +78,11 @@ func beHop(args []string) error {
 	case args[0] == "serve":
 		return load.Serve(ln)
 	case args[0] == "sealed-entrance":
-		return hop(ln, args[2], sealInto, openInto)
+		return hop.Serve(ln, args[2], hop.Seal, hop.Open)
 	case args[0] == "sealed-exit":
-		return hop(ln, args[2], openInto, sealInto)
+		return hop.Serve(ln, args[2], hop.Open, hop.Seal)
 	}
-	return hop(ln, args[2], plain, plain)
+	return hop.Serve(ln, args[2], hop.Plain, hop.Plain)
 }
 
 func (r *run) measure(ctx context.Context) (err error) {

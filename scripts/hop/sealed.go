@@ -1,4 +1,4 @@
-package main
+package hop
 
 import (
 	"crypto/aes"
@@ -40,7 +40,8 @@ var (
 	sealedRooms = sync.Pool{New: func() any { return new([records * recordAll]byte) }}
 )
 
-func sealInto(dst io.Writer, src io.Reader) {
+// Seal reads, seals and writes.
+func Seal(dst io.Writer, src io.Reader) {
 	aead, nonce := gcm()
 	in, room := textRooms.Get().(*[records * recordText]byte), sealedRooms.Get().(*[records * recordAll]byte)
 	defer textRooms.Put(in)
@@ -60,7 +61,8 @@ func sealInto(dst io.Writer, src io.Reader) {
 	}
 }
 
-func openInto(dst io.Writer, src io.Reader) {
+// Open undoes Seal.
+func Open(dst io.Writer, src io.Reader) {
 	aead, nonce := gcm()
 	in, room := sealedRooms.Get().(*[records * recordAll]byte), textRooms.Get().(*[records * recordText]byte)
 	defer sealedRooms.Put(in)

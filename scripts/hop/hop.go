@@ -1,4 +1,5 @@
-package main
+// Package hop is relays that know no mesh: the limits that a path is measured by.
+package hop
 
 import (
 	"errors"
@@ -7,11 +8,11 @@ import (
 	"sync"
 )
 
-// hop is one relay, a process of its own. A plain one is the kernel's splice and nothing else:
+// Serve is one relay, a process of its own. A plain one is the kernel's splice and nothing else:
 // three of them in a row are the limit that anything with an entrance, a hub and an exit is
 // measured by. there and back copy until their source ends.
-func hop(ln net.Listener, target string, there, back func(dst io.Writer, src io.Reader)) error {
-	return acceptAll(ln, func(in *net.TCPConn) {
+func Serve(ln net.Listener, target string, there, back func(dst io.Writer, src io.Reader)) error {
+	return AcceptAll(ln, func(in *net.TCPConn) {
 		up, err := net.Dial("tcp", target)
 		if err != nil {
 			in.SetLinger(0)
@@ -29,9 +30,11 @@ func hop(ln net.Listener, target string, there, back func(dst io.Writer, src io.
 	})
 }
 
-func plain(dst io.Writer, src io.Reader) { io.Copy(dst, src) }
+// Plain copies in the kernel, where that can.
+func Plain(dst io.Writer, src io.Reader) { io.Copy(dst, src) }
 
-func acceptAll(ln net.Listener, f func(*net.TCPConn)) error {
+// AcceptAll uses each connection that comes in a goroutine of its own, until the listener is closed.
+func AcceptAll(ln net.Listener, f func(*net.TCPConn)) error {
 	for {
 		c, err := ln.Accept()
 		if errors.Is(err, net.ErrClosed) {
