@@ -111,6 +111,7 @@ type row struct {
 	after   time.Duration // from the first flow to the path; 0: there was none
 	rate    float64       // MB/s
 	plain   float64       // the same, of that of two relays that only copy, between the same devices; 0: not measured
+	sealed  float64       // of that of two that seal as well, with the least that it takes
 	relayed time.Duration // to the first byte of a new connection, before there was a path: the median
 	first   time.Duration // the same on the path
 	bare    time.Duration // the same through the two relays; 0: not measured
@@ -127,14 +128,14 @@ type row struct {
 func main() {
 	binary := flag.String("ztm", "", "the program; it is built where none is named")
 	size := flag.Int64("size", 64, "megabytes that are moved over each path, in each round")
-	rounds := flag.Int("rounds", 1, "how often they are, in turns with relays that only copy where there can be those")
+	rounds := flag.Int("rounds", 1, "how often they are, in turns with plain and sealed relays where there can be those")
 	only := flag.String("only", "", "pairs whose name has this")
 	serve := flag.String("serve", "", "be the target of the tunnel, at an address")
 	pull := flag.String("pull", "", "be its client: ADDRESS,BYTES")
 	first := flag.String("first", "", "open connections one after the other, and print how long the first byte takes: ADDRESS,COUNT")
 	nobody := flag.String("refused", "", "dial one time after the other where nobody listens, and print how long that takes: ADDRESS,COUNT")
 	talk := flag.String("talk", "", "send datagrams through the tunnel and count what comes back: ADDRESS,COUNT")
-	forward := flag.String("forward", "", "be a relay that only copies: ADDRESS,TARGET")
+	forward := flag.String("forward", "", "be a relay that only copies, or seals or opens as well: ADDRESS,TARGET,HOW")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -174,7 +175,7 @@ func counted(words string) (address string, n int) {
 func run(ctx context.Context, dir, ztm, only string, m moves) error {
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	defer table.Flush()
-	fmt.Fprintln(table, "ROUTERS\tPATH\tAFTER\tMB/s\tOF PLAIN\tFIRST BYTE RELAYED\tFIRST BYTE\tROUND TRIP\tOF PLAIN\tBYTES AT THE HUB\tITS CPU\tLISTENING\tDATAGRAMS\tCAME BACK\tBYTES AT THE HUB")
+	fmt.Fprintln(table, "ROUTERS\tPATH\tAFTER\tMB/s\tOF PLAIN\tOF SEALED\tFIRST BYTE RELAYED\tFIRST BYTE\tROUND TRIP\tOF PLAIN\tBYTES AT THE HUB\tITS CPU\tLISTENING\tDATAGRAMS\tCAME BACK\tBYTES AT THE HUB")
 	failed := 0
 	for i, p := range pairs {
 		if !strings.Contains(p.String(), only) || ctx.Err() != nil {
@@ -189,8 +190,8 @@ func run(ctx context.Context, dir, ztm, only string, m moves) error {
 			verdict = "\tWRONG: " + wrong
 			failed++
 		}
-		fmt.Fprintf(table, "%v\t%s\t%v\t%.0f\t%s\t%v\t%v\t%v\t%s\t%d\t%v\t%d\t%s\t%.2f\t%d%s\n",
-			p, r.path, r.after.Round(time.Millisecond), r.rate, figure(r.plain), r.relayed.Round(time.Microsecond), r.first.Round(time.Microsecond), r.trip.Round(time.Microsecond), figure(quotient(r.first, r.bare)), r.hub, r.cpu, r.listen, r.datagrams, r.came, r.hubUDP, verdict)
+		fmt.Fprintf(table, "%v\t%s\t%v\t%.0f\t%s\t%s\t%v\t%v\t%v\t%s\t%d\t%v\t%d\t%s\t%.2f\t%d%s\n",
+			p, r.path, r.after.Round(time.Millisecond), r.rate, figure(r.plain), figure(r.sealed), r.relayed.Round(time.Microsecond), r.first.Round(time.Microsecond), r.trip.Round(time.Microsecond), figure(quotient(r.first, r.bare)), r.hub, r.cpu, r.listen, r.datagrams, r.came, r.hubUDP, verdict)
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d pairs found another path than they should", failed)

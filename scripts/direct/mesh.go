@@ -89,10 +89,11 @@ type moves struct {
 	rounds int
 }
 
-// The tunnel's entrance, and that of two relays that only copy.
+// The tunnel's entrance, and those of two relays that only copy, and of two that seal as well.
 const (
 	entrance = "127.0.0.1:9001"
 	plain    = "127.0.0.1:9002"
+	sealed   = "127.0.0.1:9004"
 )
 
 // measure has flows begin, and looks at what becomes of them.
@@ -173,16 +174,23 @@ func (g *rig) path(r *row) error {
 	return err
 }
 
-// relays has bytes go from a to b and on to the target by two relays that only copy.
+// relays has bytes go from a to b and on to the target by two relays that only copy, and by two that seal
+// as well.
 func (g *rig) relays(p pair) error {
-	there := p.address() + ":9003"
-	for _, f := range [][2]string{{"b", there + ",127.0.0.1:9000"}, {"a", plain + "," + there}} {
-		if err := g.keep(f[0], "plain-"+f[0], g.self, "-forward", f[1]); err != nil {
+	there, sealedThere := p.address()+":9003", p.address()+":9006"
+	for _, f := range [][3]string{
+		{"b", "plain", there + ",127.0.0.1:9000,plain"}, {"a", "plain", plain + "," + there + ",plain"},
+		{"b", "sealed", sealedThere + ",127.0.0.1:9000,open"}, {"a", "sealed", sealed + "," + sealedThere + ",seal"},
+	} {
+		if err := g.keep(f[0], f[1]+"-"+f[0], g.self, "-forward", f[2]); err != nil {
 			return err
 		}
 	}
-	return process.Until(g.ctx, "plain relays", timeout, func() error {
+	return process.Until(g.ctx, "relays", timeout, func() error {
 		_, err := g.rate(plain, 1)
+		if err == nil {
+			_, err = g.rate(sealed, 1)
+		}
 		return err
 	})
 }
@@ -195,11 +203,11 @@ func (g *rig) move(r *row, bare bool, m moves) error {
 		return err
 	}
 	used := g.hub.CPU()
-	ways := []string{entrance, plain}
+	ways := []string{entrance, plain, sealed}
 	if !bare {
 		ways = ways[:1]
 	}
-	var rates [2][]float64
+	var rates [3][]float64
 	for range m.rounds {
 		for i, way := range ways {
 			rate, err := g.rate(way, m.size)
@@ -209,7 +217,7 @@ func (g *rig) move(r *row, bare bool, m moves) error {
 			rates[i] = append(rates[i], rate)
 		}
 	}
-	var firsts [2]time.Duration
+	var firsts [3]time.Duration
 	for i, way := range ways {
 		if firsts[i], err = g.first(way, 200); err != nil {
 			return err
@@ -227,11 +235,13 @@ func (g *rig) move(r *row, bare bool, m moves) error {
 
 // rates sets the median of what the tunnel has moved in a second, and of how that is to the relays' in
 // the same round.
-func (r *row) rates(of [2][]float64) {
-	for i := range of[1] {
-		of[1][i] = of[0][i] / of[1][i]
+func (r *row) rates(of [3][]float64) {
+	for _, relays := range of[1:] {
+		for i := range relays {
+			relays[i] = of[0][i] / relays[i]
+		}
 	}
-	r.rate, r.plain = median(of[0]), median(of[1])
+	r.rate, r.plain, r.sealed = median(of[0]), median(of[1]), median(of[2])
 }
 
 // What is sent as datagrams, and in how many of them.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"ztm/scripts/hop"
 )
 
 // What this program is at a place of the world.
@@ -146,30 +147,20 @@ func refused(address string) error {
 	return err
 }
 
-// relay copies between connections to an address and connections to a target, and does nothing else.
+// relay is a hop: ADDRESS,TARGET and how: plain, seal (what comes, towards the target) or open.
 func relay(words string) error {
-	address, to, _ := strings.Cut(words, ",")
-	ln, err := net.Listen("tcp", address)
+	w := strings.Split(words, ",")
+	ln, err := net.Listen("tcp", w[0])
 	if err != nil {
 		return err
 	}
-	for {
-		c, err := ln.Accept()
-		if err != nil {
-			return err
-		}
-		d, err := net.Dial("tcp", to)
-		if err != nil {
-			c.Close()
-			continue
-		}
-		copyTo := func(dst, src net.Conn) { // ends with its connections
-			io.Copy(dst, src)
-			dst.(*net.TCPConn).CloseWrite()
-		}
-		go copyTo(d, c)
-		go copyTo(c, d)
+	switch w[2] {
+	case "seal":
+		return hop.Serve(ln, w[1], hop.Seal, hop.Open)
+	case "open":
+		return hop.Serve(ln, w[1], hop.Open, hop.Seal)
 	}
+	return hop.Serve(ln, w[1], hop.Plain, hop.Plain)
 }
 
 // median returns that of some figures; zero if there are none.
