@@ -39,6 +39,12 @@ func newBatch(path net.Conn) *batch {
 	return &batch{Conn: path, in: newReadAhead(path)}
 }
 
+// over says that the handshake is over.
+func (b *batch) over() {
+	b.meter.Over()
+	b.in.grows = true
+}
+
 // recordHeader is the size of a TLS record's header in bytes; its last two are the length of the
 // rest (RFC 8446 section 5.1).
 const recordHeader = 5

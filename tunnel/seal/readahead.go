@@ -13,6 +13,8 @@ type readAhead struct {
 	own  buffer.Buffer
 	buf  []byte // of own
 	r, w int    // what is read and not taken yet is buf[r:w]
+
+	grows bool // not before it is known who the peer is: it holds what it sends, for as long as it likes
 }
 
 // readAheads are what a connection reads ahead into.
@@ -53,7 +55,9 @@ func (a *readAhead) fill() error {
 	a.r, a.w = 0, len(remainder)
 	n, err := a.src.Read(a.buf[a.w:])
 	a.w += n
-	a.own.Filled(a.w)
+	if a.grows {
+		a.own.Filled(a.w)
+	}
 	if n > 0 {
 		return nil
 	}

@@ -150,7 +150,7 @@ func shake(ctx context.Context, c *tls.Conn, b *batch, v *identity.Verifier) (id
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	err := c.HandshakeContext(ctx)
-	b.meter.Over()
+	b.over()
 	if err != nil {
 		b.Conn.Close()
 		return identity.Subject{}, fmt.Errorf("sealed handshake: %w", err)
