@@ -1,15 +1,24 @@
 package direct
 
 import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/hex"
+	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"ztm/apps/appstest"
 	"ztm/tunnel/direct"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/identity/identitytest"
 	"ztm/tunnel/seal"
 )
 
@@ -48,6 +57,72 @@ func TestAsManyRoundsAsThereMayBeLeaveDescriptors(t *testing.T) {
 	if all := (answersAtOnce+roundsAtOnce)*direct.MaxPlaces + offloadsAtOnce + pathsAtOnce + roundsAtOnce; all > 200 {
 		t.Errorf("all of it may take %d descriptors", all)
 	}
+}
+
+// A device with 64 MB takes part in as many rounds as there may be, of all sorts, while all that its peers
+// name connects, knows the round, and begins a handshake that is as long as one may be and does not end.
+func TestAsManyRoundsAsThereMayBeTakeLittleMemory(t *testing.T) {
+	const most = 8 << 20 // bytes
+	m := identitytest.New(t, time.Now())
+	f := newFixture(t)
+	f.connect(t, "203.0.113.1:40000")
+	f.Verifier, f.Certificate = m.Verifier(), func() tls.Certificate { return m.Member("alice").Cert }
+	withAir(f)
+	var handshakes atomic.Int32
+	f.Network.Dial = func(_ context.Context, _ uint16, to netip.AddrPort) (net.Conn, error) {
+		near, far := pipes(t)
+		go func() { // ends with far
+			far.Write(bytes.Repeat([]byte{byte(to.Port())}, roundLength))
+			far.Write(endless)
+			handshakes.Add(1)
+		}()
+		return near, nil
+	}
+	before := inUse()
+	places := direct.Places{}
+	for a := netip.MustParseAddr("10.0.0.2"); len(places.Local) < direct.MaxPlaces; a = a.Next() {
+		places.Local = append(places.Local, a)
+	}
+	other := direct.Candidate{Kind: direct.LAN, To: netip.MustParseAddrPort("10.0.0.2:5000")}
+	begin := func(i byte, s Session, first, second string, o offer) {
+		t.Helper()
+		s.Leg, s.Peer = f.leg, identity.Subject{ID: identity.ID(fmt.Sprint(first, i)), User: "alice"}
+		o.Round = hex.EncodeToString(bytes.Repeat([]byte{200 + i}, roundLength))
+		if w := f.askOn(s, first, o); w.Code != http.StatusOK {
+			t.Fatalf("%s %d: %v", first, i, w)
+		}
+		if w := f.askOn(s, second, o); w.Code != http.StatusNoContent {
+			t.Fatalf("%s %d: %v", second, i, w)
+		}
+	}
+	for i := range byte(pathsAtOnce) {
+		begin(i, Session{End: End{Path: other}, Export: exportZeros, Beside: func(Path) {}}, seal.PathDatagrams, seal.PathDatagramsGo, offer{})
+	}
+	for i := range byte(offloadsAtOnce) {
+		places.Port = 5000/256*256 + 200 + uint16(i)
+		begin(i, Session{At: other.To.Addr()}, seal.PathDirect, seal.PathDirectGo, offer{Offload: true, Places: places})
+	}
+	for i := range byte(answersAtOnce) {
+		places.Port = 5000/256*256 + 200 + uint16(i)
+		begin(i, Session{}, seal.PathDirect, seal.PathDirectGo, offer{Places: places})
+	}
+	appstest.Eventually(t, "all handshakes have begun", func() bool { return handshakes.Load() == answersAtOnce*direct.MaxPlaces+offloadsAtOnce })
+	n := inUse() - before
+	if n > most {
+		t.Errorf("%d KB, want at most %d", n>>10, most>>10)
+	}
+}
+
+// endless is the beginning of a handshake: a message of 64 KiB, as much of it as there may be without
+// that the handshake is given up.
+var endless = append([]byte{0x16, 3, 1, 0x3f, 0, 1, 0, 0xff, 0xfc}, make([]byte, 0x3f00-4)...)
+
+// inUse is what this program takes, in bytes.
+func inUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
 }
 
 // The wall clock may be set while a round runs. Times of which Go keeps the monotonic reading do not

@@ -1,7 +1,6 @@
 package direct
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -28,19 +27,11 @@ func withAir(f *fixture) *directtest.Air {
 // askBeside is ask of an endpoint of alice for a round for datagrams, on a session with a path of its own.
 func (f *fixture) askBeside(t *testing.T, path string, id identity.ID, o offer) *httptest.ResponseRecorder {
 	t.Helper()
-	b, err := json.Marshal(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := httptest.NewRecorder()
 	met := direct.Candidate{Kind: direct.LAN, To: netip.MustParseAddrPort("10.0.0.2:5000")}
-	s := Session{End: End{Leg: f.leg, Path: met}, Peer: identity.Subject{ID: id, User: "alice"}, Beside: func(Path) {},
-		Export: func(_ []byte, n int) ([]byte, error) { return make([]byte, n), nil }}
-	if !f.Serve(w, httptest.NewRequest(http.MethodPost, path, strings.NewReader(string(b))), s) {
-		return nil
-	}
-	return w
+	return f.askOn(Session{End: End{Leg: f.leg, Path: met}, Peer: identity.Subject{ID: id, User: "alice"}, Beside: func(Path) {}, Export: exportZeros}, path, o)
 }
+
+func exportZeros(_ []byte, n int) ([]byte, error) { return make([]byte, n), nil }
 
 // A peer may have few sockets opened here, and none for long where it does not go on.
 func TestRoundsForDatagramsOpenFewSocketsAndNoneForLong(t *testing.T) {

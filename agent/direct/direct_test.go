@@ -108,13 +108,18 @@ var wordOf = func(n byte) string { return hex.EncodeToString([]byte(strings.Repe
 
 // ask has a peer send a request, and returns the answer; nil if there is none.
 func (f *fixture) ask(path, user string, id identity.ID, o offer) *httptest.ResponseRecorder {
+	return f.askOn(Session{End: End{Leg: f.leg}, Peer: identity.Subject{ID: id, User: user}}, path, o)
+}
+
+// askOn is ask on a session.
+func (f *fixture) askOn(s Session, path string, o offer) *httptest.ResponseRecorder {
 	b, err := json.Marshal(o)
 	if err != nil {
 		panic(err)
 	}
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(string(b)))
-	if !f.Serve(w, r, Session{End: End{Leg: f.leg}, Peer: identity.Subject{ID: id, User: user}}) {
+	if !f.Serve(w, r, s) {
 		return nil
 	}
 	return w
