@@ -2,9 +2,8 @@ package apps
 
 import "fmt"
 
-// Amount is a number of bytes for people, as counters of traffic have them: "79 B", "1.2 MB", in units
-// of 1000.
-func Amount(n uint64) string {
+// Amount is a number of bytes for people: "79 B", "1.2 MB", in units of 1000.
+func Amount(n int64) string {
 	const unit = 1000
 	if n < unit {
 		return fmt.Sprintf("%d B", n)

@@ -32,7 +32,7 @@ import (
 
 // maxAnswer is the most of an answer that is read, in bytes: room for 100,000 endpoints, and an end
 // for an agent that forwards without one what another endpoint sends.
-const maxAnswer = 64 << 20
+const maxAnswer = 64_000_000
 
 // Call sends a request to the API of an app at the chosen endpoint.
 func (c *Console) Call(ctx context.Context, method, path string, in, out any) error {
@@ -119,7 +119,7 @@ func (c *Console) request(ctx context.Context, method, path string, in any) ([]b
 	case err != nil:
 		return nil, fmt.Errorf("answer of the agent: %v", err)
 	case len(b) > maxAnswer:
-		return nil, fmt.Errorf("answer of the agent is longer than %d MB", maxAnswer>>20)
+		return nil, fmt.Errorf("answer of the agent is longer than %d MB", maxAnswer/1_000_000)
 	}
 	return b, nil
 }

@@ -223,7 +223,7 @@ func (a *App) mayMirror(t *tree.Tree) error {
 	if err != nil || c.LocalDir != "" || !t.Disk.Flash {
 		return err
 	}
-	return answer.Errorf(answer.Denied, "the local directory is on flash of %d MB, which a mirror fills and wears out; choose one on a disk: ztm cloud config --local-dir DIR", t.Disk.Size>>20)
+	return answer.Errorf(answer.Denied, "the local directory is on flash of %d MB, which a mirror fills and wears out; choose one on a disk: ztm cloud config --local-dir DIR", t.Disk.Size/1e6)
 }
 
 // forgetMissing forgets that files were here which are not. That they went before there was a mirror

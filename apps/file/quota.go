@@ -12,7 +12,7 @@ import (
 )
 
 // defaultQuota is how many bytes the inbox has of each other user at most, unless it is set.
-const defaultQuota = 10 << 30
+const defaultQuota = 10_000_000_000
 
 // quota returns how many bytes of each other user there may be; false: no limit.
 func (i Inbox) quota() (int64, bool) {

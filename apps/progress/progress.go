@@ -1,7 +1,7 @@
 // Package progress shows people how far something is that moves bytes: one line, which is written
 // anew, on a terminal; nothing but what [Bar.Say] says elsewhere.
 //
-//	fetching  [==========          ]  52%  1.2 GiB of 2.3 GiB  48 MiB/s  0:23 left  3 of 7 files  2 sources
+//	fetching  [==========          ]  52%  1.2 GB of 2.3 GB  48.0 MB/s  0:23 left  3 of 7 files  2 sources
 package progress
 
 import (
@@ -111,9 +111,9 @@ func (b *Bar) line(s State, now time.Time) string {
 	}
 	full := int(share * barWidth)
 	var out strings.Builder
-	fmt.Fprintf(&out, "%s  [%-*s] %3d%%  %s of %s", s.Step, barWidth, strings.Repeat("=", full), int(share*100), Bytes(s.Done), Bytes(s.Total))
+	fmt.Fprintf(&out, "%s  [%-*s] %3d%%  %s of %s", s.Step, barWidth, strings.Repeat("=", full), int(share*100), apps.Amount(s.Done), apps.Amount(s.Total))
 	if b.rate > 0 {
-		fmt.Fprintf(&out, "  %s/s", Bytes(int64(b.rate)))
+		fmt.Fprintf(&out, "  %s/s", apps.Amount(int64(b.rate)))
 		if left := float64(s.Total-s.Done) / b.rate; s.Total > s.Done && left < 100*3600 {
 			fmt.Fprintf(&out, "  %s left", clock(time.Duration(left)*time.Second))
 		}
@@ -142,16 +142,4 @@ func clock(d time.Duration) string {
 		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
 	}
 	return fmt.Sprintf("%d:%02d", s/60, s%60)
-}
-
-// Bytes writes a number of bytes for people: "1.2 GiB".
-func Bytes(n int64) string {
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	v, unit := float64(n)/1024, 0
-	for v >= 1023.95 && unit < 4 {
-		v, unit = v/1024, unit+1
-	}
-	return fmt.Sprintf("%.1f %ciB", v, "KMGTP"[unit])
 }

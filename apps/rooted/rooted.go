@@ -279,7 +279,7 @@ func (d *Dir) Sync() error {
 }
 
 // reserve is what is left free on a disk, in bytes.
-const reserve = 64 << 20
+const reserve = 64_000_000
 
 // Free returns how many bytes may be written to the file system of d; false says that it is not
 // known.

@@ -87,9 +87,9 @@ func (c commands) stats(ctx context.Context, name string) error {
 	})
 	for _, id := range ids {
 		p := s.Peers[id]
-		t.Add(cmp.Or(p.Name, string(id)), apps.Amount(p.Sent), apps.Amount(p.Received), strconv.Itoa(p.Active), string(id))
+		t.Add(cmp.Or(p.Name, string(id)), apps.Amount(int64(p.Sent)), apps.Amount(int64(p.Received)), strconv.Itoa(p.Active), string(id))
 	}
-	t.Add("(All Peers)", apps.Amount(s.Sent), apps.Amount(s.Received), strconv.Itoa(s.Active), "")
+	t.Add("(All Peers)", apps.Amount(int64(s.Sent)), apps.Amount(int64(s.Received)), strconv.Itoa(s.Active), "")
 	return c.Print(s, t)
 }
 

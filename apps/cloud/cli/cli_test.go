@@ -188,13 +188,13 @@ func TestALimitHoldsForWhatIsFetchedAndIsShown(t *testing.T) {
 	var n appstest.Net
 	bob, phone := newPlace(t, &n, "desk", "bob"), newPlace(t, &n, "phone", "bob")
 	bob.want("upload", write(t, filepath.Join(t.TempDir(), "big"), strings.Repeat("x", 256<<10)))
-	if out := phone.want("config", "--limit-down", "512K").Out; !strings.Contains(out, "512.0 KiB/s") {
+	if out := phone.want("config", "--limit-down", "512K").Out; !strings.Contains(out, "512.0 kB/s") {
 		t.Error(out)
 	}
 	began := time.Now()
 	phone.want("download", "big")
 	if d := time.Since(began); d < 400*time.Millisecond {
-		t.Errorf("256 KiB at 512 KiB/s took %v", d)
+		t.Errorf("256 KiB at 512 kB/s took %v", d)
 	}
 	phone.want("config", "--limit-down", "off")
 	bob.want("config", "--limit-up", "512K")
@@ -202,7 +202,7 @@ func TestALimitHoldsForWhatIsFetchedAndIsShown(t *testing.T) {
 	began = time.Now()
 	phone.want("download", "big")
 	if d := time.Since(began); d < 400*time.Millisecond {
-		t.Errorf("256 KiB from an endpoint that gives 512 KiB/s took %v", d)
+		t.Errorf("256 KiB from an endpoint that gives 512 kB/s took %v", d)
 	}
 	if r := bob.run("config", "--limit-up", "10"); r.Failure == "" {
 		t.Error("a limit was taken at which all would stall")

@@ -22,7 +22,7 @@ func TestAMirrorIsMadeListedAndEnded(t *testing.T) {
 		}
 	}
 	selective := p.want("mirror", "--download", "on", "--selective", "on", "--limit", "2M", "--include", "*.pdf", "docs")
-	for _, want := range []string{"2.0 MiB/s", "*.pdf", "selective"} {
+	for _, want := range []string{"2.0 MB/s", "*.pdf", "selective"} {
 		if !strings.Contains(selective.Out, want) {
 			t.Errorf("no %q in %s", want, selective.Out)
 		}

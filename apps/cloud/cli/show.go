@@ -12,7 +12,6 @@ import (
 	"ztm/apps"
 	"ztm/apps/cloud"
 	"ztm/apps/cloud/config"
-	"ztm/apps/progress"
 )
 
 // client is what the commands ask the app with.
@@ -36,7 +35,7 @@ func (k *client) ls(ctx context.Context, path string, hash, offline bool) error 
 		t.Wide = 0
 	}
 	for _, f := range list {
-		t.Add(f.Path, string(f.State), progress.Bytes(f.Size), date(f.Time), strconv.Itoa(f.Sources), f.Shared, f.Hash)
+		t.Add(f.Path, string(f.State), apps.Amount(f.Size), date(f.Time), strconv.Itoa(f.Sources), f.Shared, f.Hash)
 	}
 	return k.Print(list, t)
 }
@@ -49,9 +48,9 @@ func (k *client) describe(ctx context.Context, path string) error {
 		return err
 	}
 	t := &apps.Table{Rows: [][]string{
-		{"Path", d.Path}, {"State", string(d.State)}, {"Size", fmt.Sprintf("%s (%d bytes)", progress.Bytes(d.Size), d.Size)},
+		{"Path", d.Path}, {"State", string(d.State)}, {"Size", fmt.Sprintf("%s (%d bytes)", apps.Amount(d.Size), d.Size)},
 		{"Date", date(d.Time)}, {"SHA-256", d.Hash}, {"Published by", d.By}, {"Shared", d.Shared},
-		{"Holders", strings.Join(d.Holders, " ")}, {"Blocks here", fmt.Sprintf("%d of %d, of %s", d.Here, d.Blocks, progress.Bytes(d.Block))},
+		{"Holders", strings.Join(d.Holders, " ")}, {"Blocks here", fmt.Sprintf("%d of %d, of %s", d.Here, d.Blocks, apps.Amount(d.Block))},
 	}}
 	for _, c := range d.Version {
 		t.Add("Version", fmt.Sprintf("%d by %s", c.N, c.By))
@@ -68,7 +67,7 @@ func (k *client) status(ctx context.Context) error {
 	t.Add("Local directory", s.Dir)
 	for _, d := range s.Downloads {
 		t.Add("Download "+d.ID, fmt.Sprintf("%s, %d of %d files, %s of %s, %d sources", d.Step, d.Done, d.Files,
-			progress.Bytes(d.Fetched), progress.Bytes(d.Bytes), d.Sources))
+			apps.Amount(d.Fetched), apps.Amount(d.Bytes), d.Sources))
 	}
 	for _, p := range s.Problems {
 		t.Add(p.Path, fmt.Sprintf("%s since %s: %s", p.State, date(p.Since), p.Reason))
@@ -127,14 +126,14 @@ func quotaText(size int64) string {
 	if size == 0 {
 		return "off"
 	}
-	return progress.Bytes(size)
+	return apps.Amount(size)
 }
 
 func rateText(perSecond int64) string {
 	if perSecond == 0 {
 		return "off"
 	}
-	return progress.Bytes(perSecond) + "/s"
+	return apps.Amount(perSecond) + "/s"
 }
 
 func onOffText(on bool) string {
@@ -217,7 +216,7 @@ func (k *client) versions(ctx context.Context, path string) error {
 	}
 	t := &apps.Table{Header: []string{"NAME", "VERSION", "SIZE"}}
 	for _, v := range list {
-		t.Add(v.Path, v.Version, progress.Bytes(v.Size))
+		t.Add(v.Path, v.Version, apps.Amount(v.Size))
 	}
 	return k.Print(list, t)
 }

@@ -330,7 +330,7 @@ func (k *client) downloads(ctx context.Context) error {
 		if d.Ended {
 			state = "ended"
 		}
-		t.Add(d.ID, state, fmt.Sprintf("%d of %d", d.Done, d.Files), progress.Bytes(d.Fetched)+" of "+progress.Bytes(d.Bytes), fmt.Sprint(len(d.Failed)))
+		t.Add(d.ID, state, fmt.Sprintf("%d of %d", d.Done, d.Files), apps.Amount(d.Fetched)+" of "+apps.Amount(d.Bytes), fmt.Sprint(len(d.Failed)))
 	}
 	return k.Print(list, t)
 }

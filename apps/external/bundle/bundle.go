@@ -26,7 +26,7 @@ import (
 // their names are long.
 const (
 	MaxFiles = 400
-	MaxBytes = 512 << 20 // of all files together
+	MaxBytes = 512_000_000 // of all files together
 
 	// MaxSigned is the largest JSON of a [Signed], in bytes.
 	MaxSigned = 128 << 10
@@ -149,7 +149,7 @@ func (b *Bundle) check() error {
 			return failf("the files are not in order, or one is there twice: %.200q", f.Path)
 		}
 		if f.Size > left {
-			return failf("the files are larger than %d MB together", MaxBytes>>20)
+			return failf("the files are larger than %d MB together", MaxBytes/1_000_000)
 		}
 		left -= f.Size
 	}

@@ -83,7 +83,7 @@ func fill(app *rooted.Dir, temp rooted.Name, b *Bundle, s Signed, from Source) e
 	}
 	defer d.Close()
 	if free, known := d.Free(); known && uint64(b.Bytes()) > free {
-		return fmt.Errorf("the app has %d MB, and the disk has room for %d MB", b.Bytes()>>20, free>>20)
+		return fmt.Errorf("the app has %d MB, and the disk has room for %d MB", b.Bytes()/1e6, free/1e6)
 	}
 	body, err := json.Marshal(s)
 	if err != nil {

@@ -108,7 +108,7 @@ func (k *client) install(ctx context.Context, what string, yes bool, c install.C
 // agree shows what is to be installed, and asks the owner.
 func (k *client) agree(o install.Offer) error {
 	m := &o.Manifest
-	fmt.Fprintf(k.Stderr(), "%s %s (sequence %d), %s in %d files\n", m.ID(), apps.Printable(m.Version), m.Sequence, progress.Bytes(o.Bytes), o.Files)
+	fmt.Fprintf(k.Stderr(), "%s %s (sequence %d), %s in %d files\n", m.ID(), apps.Printable(m.Version), m.Sequence, apps.Amount(o.Bytes), o.Files)
 	if m.Command != "" {
 		fmt.Fprintf(k.Stderr(), "It brings the command ztm %s: %s\n", m.Name, apps.Printable(m.Command))
 	}

@@ -15,7 +15,6 @@ import (
 	"ztm/apps/external/install"
 	"ztm/apps/external/manifest"
 	"ztm/apps/external/run"
-	"ztm/apps/progress"
 )
 
 // client is what the commands ask with.
@@ -165,7 +164,7 @@ func (k *client) describe(ctx context.Context, name string) error {
 	add("users", strings.Join(a.Users, ", "))
 	add("confinement", a.Status.Confined)
 	if a.Status.Memory > 0 {
-		add("memory", progress.Bytes(a.Status.Memory))
+		add("memory", apps.Amount(a.Status.Memory))
 	}
 	if a.Status.Restarts > 0 {
 		add("restarts", fmt.Sprint(a.Status.Restarts))

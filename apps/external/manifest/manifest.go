@@ -20,22 +20,22 @@ import (
 
 // Limits of a manifest.
 const (
-	maxVersion   = 64        // bytes
-	maxLine      = 128       // bytes of a line for people, and of the path of a page
-	maxTargets   = 32        // programs for different systems
-	maxWords     = 64        // of one program, with its arguments
-	maxWord      = 1024      // bytes
-	maxApps      = 32        // other apps that it may reach
-	maxMemory    = 64 << 30  // bytes
-	minMemory    = 4 << 20   // bytes; no program starts with less
-	maxProcesses = 1024      // of one app
-	anySystem    = "any"     // in Exec: whatever the system is
-	defaultLimit = 256 << 20 // bytes of memory, if the manifest names none
-	defaultCount = 32        // processes, if the manifest names none
-	defaultDisk  = 1 << 30   // bytes in its directory, if the manifest names none
-	defaultFiles = 10_000    // files there, if the manifest names none
-	maxDisk      = 16 << 40  // bytes
-	maxDiskFiles = 1_000_000 // a count of them takes seconds
+	maxVersion   = 64                 // bytes
+	maxLine      = 128                // bytes of a line for people, and of the path of a page
+	maxTargets   = 32                 // programs for different systems
+	maxWords     = 64                 // of one program, with its arguments
+	maxWord      = 1024               // bytes
+	maxApps      = 32                 // other apps that it may reach
+	maxMemory    = 64_000_000_000     // bytes
+	minMemory    = 4_000_000          // bytes; no program starts with less
+	maxProcesses = 1024               // of one app
+	anySystem    = "any"              // in Exec: whatever the system is
+	defaultLimit = 256_000_000        // bytes of memory, if the manifest names none
+	defaultCount = 32                 // processes, if the manifest names none
+	defaultDisk  = 1_000_000_000      // bytes in its directory, if the manifest names none
+	defaultFiles = 10_000             // files there, if the manifest names none
+	maxDisk      = 16_000_000_000_000 // bytes
+	maxDiskFiles = 1_000_000          // a count of them takes seconds
 )
 
 // Manifest describes one version of an app. The zero value is not valid: see [Manifest.Check].
@@ -271,9 +271,9 @@ func (r Rights) Beyond(old Rights) []string {
 	}
 	add(r.Files && !old.Files, "publish files of its own in the cloud, and read those of others who use it")
 	add(r.Autostart && !old.Autostart, "run whenever the agent does")
-	add(r.MemoryLimit() > old.MemoryLimit(), fmt.Sprintf("hold %d MB of memory in each process", r.MemoryLimit()>>20))
+	add(r.MemoryLimit() > old.MemoryLimit(), fmt.Sprintf("hold %d MB of memory in each process", r.MemoryLimit()/1e6))
 	add(r.ProcessLimit() > old.ProcessLimit(), fmt.Sprintf("run %d processes", r.ProcessLimit()))
-	add(r.DiskLimit() > old.DiskLimit(), fmt.Sprintf("keep %d MB in its directory", r.DiskLimit()>>20))
+	add(r.DiskLimit() > old.DiskLimit(), fmt.Sprintf("keep %d MB in its directory", r.DiskLimit()/1e6))
 	add(r.FileLimit() > old.FileLimit(), fmt.Sprintf("keep %d files in its directory", r.FileLimit()))
 	return more
 }

@@ -112,7 +112,7 @@ func closeCage(cage string, rights manifest.Rights) (why string) {
 	if err == nil {
 		for line := range strings.Lines(string(text)) {
 			if n, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok && n != "0" {
-				why = fmt.Sprintf("its processes held more than %d MB together", together*rights.MemoryLimit()>>20)
+				why = fmt.Sprintf("its processes held more than %d MB together", together*rights.MemoryLimit()/1e6)
 			}
 		}
 	}

@@ -56,7 +56,7 @@ func exceeds(dir string, open nameless, rights manifest.Rights) string {
 		case files > rights.FileLimit():
 			over = fmt.Sprintf("it has written more than %d files", rights.FileLimit())
 		case bytes > rights.DiskLimit():
-			over = fmt.Sprintf("it has written more than %d MB", rights.DiskLimit()>>20)
+			over = fmt.Sprintf("it has written more than %d MB", rights.DiskLimit()/1e6)
 		default:
 			return nil
 		}
@@ -110,7 +110,7 @@ func (r *Runner) tooMuch(ctx context.Context, p *proc) string {
 				return fmt.Sprintf("it had %d processes", n)
 			}
 			if memoryOf(p.pid) > together*rights.MemoryLimit() {
-				return fmt.Sprintf("its processes held more than %d MB together", together*rights.MemoryLimit()>>20)
+				return fmt.Sprintf("its processes held more than %d MB together", together*rights.MemoryLimit()/1e6)
 			}
 		case <-files.C:
 			begun := time.Now()
@@ -129,7 +129,7 @@ func (p *proc) written(rights manifest.Rights) string {
 		return "what it has open cannot be counted: " + err.Error()
 	}
 	if open.memory > together*rights.MemoryLimit() {
-		return fmt.Sprintf("its files in memory were larger than %d MB", together*rights.MemoryLimit()>>20)
+		return fmt.Sprintf("its files in memory were larger than %d MB", together*rights.MemoryLimit()/1e6)
 	}
 	return exceeds(p.from.Data, open, rights)
 }

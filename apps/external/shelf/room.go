@@ -53,7 +53,7 @@ func (s *Shelf) place(ctx context.Context, user, path string, size int64) (relea
 	}
 	bytes, files := s.Room.used(list, is)
 	if bytes+size > s.Bytes || files+1 > s.Files {
-		return nil, answer.Errorf(answer.Limit, "the app %s may have %d files of %d MB in the cloud at this endpoint, and has %d of %d MB", s.ID, s.Files, s.Bytes>>20, files, bytes>>20)
+		return nil, answer.Errorf(answer.Limit, "the app %s may have %d files of %d MB in the cloud at this endpoint, and has %d of %d MB", s.ID, s.Files, s.Bytes/1e6, files, bytes/1e6)
 	}
 	s.Room.takeLocked(is, size)
 	return func() { s.Room.release(is) }, nil

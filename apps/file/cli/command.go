@@ -14,7 +14,6 @@ import (
 	"ztm/apps"
 	"ztm/apps/file"
 	"ztm/apps/file/transfer"
-	"ztm/apps/progress"
 )
 
 // Kind is this app as a program that has it sees it.
@@ -71,7 +70,7 @@ func copyFlags() []cli.Flag {
 }
 
 func limitFlag() cli.Flag {
-	return &cli.StringFlag{Name: "limit", Usage: "copy at most `RATE` bytes a second, such as 500K or 2M"}
+	return &cli.StringFlag{Name: "limit", Usage: "copy at most `RATE` bytes a second, such as 500K or 2MB/s"}
 }
 
 func newCopier(x *cli.Context, c apps.Console) (*copier, error) {
@@ -329,5 +328,5 @@ func quotaText(bytes int64) string {
 	case bytes < 0:
 		return "off"
 	}
-	return progress.Bytes(bytes)
+	return apps.Amount(bytes)
 }

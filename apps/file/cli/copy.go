@@ -9,7 +9,6 @@ import (
 	"ztm/apps"
 	"ztm/apps/file"
 	"ztm/apps/file/transfer"
-	"ztm/apps/progress"
 	"ztm/tunnel/limit"
 )
 
@@ -134,7 +133,7 @@ func (k *copier) drive(ctx context.Context, name string, run func() (transfer.Re
 		return nil
 	}
 	if interrupted {
-		err = fmt.Errorf("interrupted after %d files and %s", k.o.Meter.Files.Load(), progress.Bytes(k.o.Meter.Bytes.Load()))
+		err = fmt.Errorf("interrupted after %d files and %s", k.o.Meter.Files.Load(), apps.Amount(k.o.Meter.Bytes.Load()))
 	} else {
 		err = fmt.Errorf("%v: %w", apps.Bytes(name), err)
 	}

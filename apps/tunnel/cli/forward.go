@@ -170,7 +170,7 @@ func (c *client) show(f forwarding, where string) func(entrance.Event) {
 		case e.Error != "":
 			fmt.Fprintf(w, "%s turned away: %s\n", client, apps.Printable(e.Error))
 		case e.Ended:
-			fmt.Fprintf(w, "%s ended: %s up, %s down\n", client, amount(e.Up), amount(e.Down))
+			fmt.Fprintf(w, "%s ended: %s up, %s down\n", client, apps.Amount(e.Up), apps.Amount(e.Down))
 		default:
 			fmt.Fprintf(w, "%s connected\n", client)
 		}

@@ -40,7 +40,7 @@ func (c *client) stats(ctx context.Context, name string) error {
 }
 
 func countsText(c traffic.Counts) string {
-	return fmt.Sprintf("%s, %d now, %s up, %s down", count(c.Flows, "flow"), c.Active, amount(c.Up), amount(c.Down))
+	return fmt.Sprintf("%s, %d now, %s up, %s down", count(c.Flows, "flow"), c.Active, apps.Amount(c.Up), apps.Amount(c.Down))
 }
 
 // count is a number of things: "1 flow", "2 flows".
@@ -51,13 +51,11 @@ func count(n int64, thing string) string {
 	return fmt.Sprintf("%d %s", n, thing)
 }
 
-func amount(n int64) string { return apps.Amount(uint64(n)) }
-
 // statsTable lists what passed, by tunnel and peer.
 func statsTable(s tunnel.Status, name func(traffic.PeerCounts) string) *apps.Table {
 	t := &apps.Table{Header: []string{"END", "TUNNEL", "PEER", "ACTIVE", "FLOWS", "UP", "DOWN", "DROPPED", "ERRORS"}}
 	row := func(end, tunnel, peer string, c traffic.Counts, rest ...string) {
-		cells := []string{end, tunnel, peer, fmt.Sprint(c.Active), fmt.Sprint(c.Flows), amount(c.Up), amount(c.Down)}
+		cells := []string{end, tunnel, peer, fmt.Sprint(c.Active), fmt.Sprint(c.Flows), apps.Amount(c.Up), apps.Amount(c.Down)}
 		t.Add(append(cells, rest...)...)
 	}
 	add := func(end, tunnel string, s traffic.Stats) {
@@ -92,5 +90,5 @@ func errorText(s *traffic.Stats) string {
 
 // cells returns the columns FLOWS, UP and DOWN.
 func cells(s *traffic.Stats) []string {
-	return []string{strconv.FormatInt(s.Flows, 10), amount(s.Up), amount(s.Down)}
+	return []string{strconv.FormatInt(s.Flows, 10), apps.Amount(s.Up), apps.Amount(s.Down)}
 }
