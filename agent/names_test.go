@@ -41,6 +41,9 @@ func TestANameIsPinnedToItsUserOnFirstUse(t *testing.T) {
 	if was, _, err := m.pin("box", second); was.ID != second.ID || err != nil {
 		t.Errorf("the one that is known, after that: %v, %v", was, err)
 	}
+	if err := m.Unpin("bocks"); answer.CodeOf(err) != answer.NotFound {
+		t.Errorf("a name that was never pinned is forgotten: %v", err)
+	}
 	if err := m.Unpin("box"); err != nil {
 		t.Fatal(err)
 	}

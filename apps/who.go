@@ -76,6 +76,20 @@ func CheckNamed(terms []string) error {
 	return CheckWho(terms)
 }
 
+// Changed returns a list without what is removed and with what is added, sorted. To remove what is
+// not there is an *[answer.Error]: it was misspelt, and what was meant is there still.
+func Changed(what string, list, add, remove []string) ([]string, error) {
+	list = slices.Concat(list, add)
+	for _, one := range remove {
+		if !slices.Contains(list, one) {
+			return nil, answer.Errorf(answer.NotFound, "there is no %s %q to remove", what, one)
+		}
+	}
+	list = slices.DeleteFunc(list, func(one string) bool { return slices.Contains(remove, one) })
+	slices.Sort(list)
+	return slices.Compact(list), nil
+}
+
 func checkTerm(t string) error {
 	if group, ok := strings.CutPrefix(t, policy.GroupPrefix); ok {
 		return identity.CheckName(group)

@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"slices"
 	"testing"
 
 	"ztm/tunnel/answer"
@@ -19,5 +20,15 @@ func TestARuleNamesUsersGroupsLabelsThePolicyOrAll(t *testing.T) {
 		if good != (err == nil) || !good && answer.CodeOf(err) != answer.BadRequest {
 			t.Errorf("%q: %v", term, err)
 		}
+	}
+}
+
+func TestWhatIsRemovedFromAListHasToBeThere(t *testing.T) {
+	got, err := Changed("user", []string{"bob", "carol"}, []string{"ann", "bob"}, []string{"carol"})
+	if err != nil || !slices.Equal(got, []string{"ann", "bob"}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := Changed("user", []string{"bob"}, nil, []string{"bob", "carrol"}); answer.CodeOf(err) != answer.NotFound {
+		t.Errorf("what is not there was removed: %v", err)
 	}
 }

@@ -271,7 +271,13 @@ func (c *Console) Commands() []*cli.Command {
 				if !x.IsSet("data") && !x.IsSet("mesh") {
 					return c.showSettings()
 				}
-				return c.save(setting(x, "data"), setting(x, "mesh"))
+				if err := c.save(setting(x, "data"), setting(x, "mesh")); err != nil {
+					return err
+				}
+				if mesh := x.String("mesh"); mesh != "" && !x.IsSet("data") {
+					c.warnOfMesh(x.Context, mesh)
+				}
+				return nil
 			},
 			Subcommands: []*cli.Command{c.directCommand()},
 		},

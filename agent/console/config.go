@@ -2,13 +2,16 @@ package console
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
+	"ztm/agent/api"
 	"ztm/apps"
 )
 
@@ -90,6 +93,15 @@ func (c *Console) save(data, mesh *string) error {
 	}
 	defer f.Discard()
 	return f.Commit(append(b, '\n'))
+}
+
+// warnOfMesh warns of a mesh that the agent has not joined. It may be joined later, and an agent that
+// does not run cannot be asked.
+func (c *Console) warnOfMesh(ctx context.Context, name string) {
+	meshes, err := c.Meshes(ctx)
+	if err == nil && !slices.ContainsFunc(meshes, func(m api.Mesh) bool { return m.Name == name }) {
+		c.Warn("this agent has not joined a mesh %q", name)
+	}
 }
 
 // choose settles which agent and which mesh a command line is about: an option wins over the

@@ -1,11 +1,13 @@
 package state
 
 import (
+	"errors"
 	"time"
 
 	"ztm/agent/api"
 	"ztm/agent/limits"
 	"ztm/store"
+	"ztm/tunnel/answer"
 )
 
 // Pin remembers whom a name means from now on and returns whom it meant. allow may refuse that a
@@ -47,5 +49,12 @@ func (b *Book) makeRoomForName(tx *store.Tx) error {
 
 // Unpin forgets whom a name means: its next use pins it anew.
 func (b *Book) Unpin(name string) error {
-	return b.db.Update(func(tx *store.Tx) error { return nameTable.Delete(tx, b.name+"/"+name) })
+	key := b.name + "/" + name
+	return b.db.Update(func(tx *store.Tx) error {
+		_, known, err := nameTable.Get(tx, key)
+		if err == nil && !known {
+			return answer.Errorf(answer.NotFound, "whose the name %q is was never asked here: there is nothing to forget", name)
+		}
+		return errors.Join(err, nameTable.Delete(tx, key))
+	})
 }

@@ -3,6 +3,7 @@ package cloud
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"ztm/apps"
 	"ztm/apps/cloud/entry"
@@ -39,19 +40,23 @@ func (a *App) share(c ShareChange) ([]Result, error) {
 	}
 	a.sharing.Lock()
 	defer a.sharing.Unlock()
-	undo, err := a.changeRule(path, c)
+	undo, later, err := a.changeRule(path, c)
 	if err != nil {
 		return nil, err
 	}
-	results, err := a.shareFiles(path, c)
+	results, now, err := a.shareFiles(path, c)
 	if err != nil {
 		return nil, errors.Join(err, undo())
+	}
+	if !now && !later && len(c.Remove) > 0 {
+		return nil, answer.Errorf(answer.NotFound, "nothing at %s is shared with %s", c.Path, strings.Join(c.Remove, ", "))
 	}
 	return results, nil
 }
 
-// shareFiles changes who may read the files that are published at or below a path.
-func (a *App) shareFiles(path string, c ShareChange) (results []Result, err error) {
+// shareFiles changes who may read the files that are published at or below a path. changes reports
+// whether that differs for any.
+func (a *App) shareFiles(path string, c ShareChange) (results []Result, changes bool, err error) {
 	self := a.author()
 	var list []index.Published
 	a.each(self.User, path, func(r index.Row) {
@@ -65,16 +70,16 @@ func (a *App) shareFiles(path string, c ShareChange) (results []Result, err erro
 		results = append(results, Result{Path: r.Name()})
 	})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := a.index.Publish(self, list); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	a.host.Cut(func(p apps.Peer, path string) bool {
 		return path == "blocks" && p.User != self.User && lostAny(list, a.reader(p))
 	})
 	a.again()
-	return results, nil
+	return results, len(list) > 0, nil
 }
 
 // shared makes the next version of a file, with other readers; nil where they are those that it has.
@@ -96,20 +101,21 @@ func lostAny(list []index.Published, who entry.Reader) bool {
 }
 
 // changeRule changes the rule of a directory, for files that are to come. undo puts the one before
-// back. A file has none.
-func (a *App) changeRule(path string, c ShareChange) (undo func() error, err error) {
+// back, and changes reports whether they differ. A file has none.
+func (a *App) changeRule(path string, c ShareChange) (undo func() error, changes bool, err error) {
 	before, err := a.rules.Of(path)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	readers := c.Apply(before)
 	if err := readers.Check(); err != nil {
-		return nil, answer.Errorf(answer.BadRequest, "%v", err)
+		return nil, false, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	if a.isFile(path) {
-		return func() error { return nil }, nil
+		return func() error { return nil }, false, nil
 	}
-	return a.rules.Set(path, readers)
+	undo, err = a.rules.Set(path, readers)
+	return undo, !readers.Equal(before), err
 }
 
 // isFile reports whether what is published at or below a path is a file of that name, and no more.

@@ -109,8 +109,9 @@ func (c *Config) apply(change Change) error {
 	if change.InboxQuota != nil {
 		c.Inbox.Quota = *change.InboxQuota
 	}
-	c.Inbox.Users = slices.DeleteFunc(slices.Concat(c.Inbox.Users, change.AddUsers), func(u string) bool { return slices.Contains(change.RemoveUsers, u) })
-	return nil
+	var err error
+	c.Inbox.Users, err = apps.Changed("user", c.Inbox.Users, change.AddUsers, change.RemoveUsers)
+	return err
 }
 
 func (c *Config) remove(path apps.Bytes) {

@@ -2,7 +2,6 @@ package process
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"ztm/apps"
@@ -33,9 +32,10 @@ func (r *Rules) Apply(c RulesChange) error {
 	if err := apps.CheckNamed(c.AddUsers); err != nil {
 		return err
 	}
-	users := slices.DeleteFunc(slices.Concat(r.Users, c.AddUsers), func(u string) bool { return slices.Contains(c.RemoveUsers, u) })
-	slices.Sort(users)
-	r.Users = slices.Compact(users)
+	var err error
+	if r.Users, err = apps.Changed("user", r.Users, c.AddUsers, c.RemoveUsers); err != nil {
+		return err
+	}
 	if c.RunAs != nil {
 		if _, err := Lookup(string(*c.RunAs)); err != nil {
 			return err

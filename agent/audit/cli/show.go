@@ -167,6 +167,9 @@ func (c commands) forget(ctx context.Context, user string) error {
 	if err := c.Do(ctx, http.MethodDelete, path, nil, &n); err != nil {
 		return err
 	}
+	if n == 0 {
+		return fmt.Errorf("there is no line about user %s here", user)
+	}
 	c.Note("%d lines about %s are dropped", n, user)
 	return nil
 }

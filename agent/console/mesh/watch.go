@@ -154,9 +154,9 @@ func (c commands) label(ctx context.Context, add, remove []string) error {
 				return &apps.UsageError{Err: err}
 			}
 		}
-		labels = slices.DeleteFunc(append(labels, add...), func(l string) bool { return slices.Contains(remove, l) })
-		slices.Sort(labels)
-		labels = slices.Compact(labels)
+		if labels, err = apps.Changed("label", labels, add, remove); err != nil {
+			return err
+		}
 		if err := c.Do(ctx, http.MethodPost, path, labels, nil); err != nil {
 			return err
 		}

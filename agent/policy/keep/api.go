@@ -13,6 +13,7 @@ import (
 	"ztm/agent/api"
 	"ztm/agent/audit"
 	"ztm/agent/feature"
+	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	signed "ztm/tunnel/identity/policy"
@@ -326,9 +327,9 @@ func (k *Keeper) changeLabels(w http.ResponseWriter, r *http.Request) (out signe
 			return answer.Errorf(answer.Conflict, "endpoint %s is %s by the policy, and another device by that name is %s now", in.Name, e.ID, in.ID)
 		}
 		e.ID = in.ID
-		labels := slices.DeleteFunc(slices.Concat(e.Labels, in.Add), func(l string) bool { return slices.Contains(in.Remove, l) })
-		slices.Sort(labels)
-		e.Labels = slices.Compact(labels)
+		if e.Labels, err = apps.Changed("label", e.Labels, in.Add, in.Remove); err != nil {
+			return err
+		}
 		s.Endpoints[in.Name], out = e, e
 		return nil
 	})

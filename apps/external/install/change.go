@@ -1,8 +1,6 @@
 package install
 
 import (
-	"slices"
-
 	"ztm/apps"
 	"ztm/tunnel/answer"
 )
@@ -45,11 +43,9 @@ func users(before []string, c Change) ([]string, error) {
 	if err := apps.CheckWho(c.Grant); err != nil {
 		return nil, err
 	}
-	after := slices.DeleteFunc(slices.Concat(before, c.Grant), func(u string) bool { return slices.Contains(c.Revoke, u) })
-	slices.Sort(after)
-	after = slices.Compact(after)
-	if len(after) > maxUsers {
+	after, err := apps.Changed("user", before, c.Grant, c.Revoke)
+	if err == nil && len(after) > maxUsers {
 		return nil, answer.Errorf(answer.Limit, "more than %d users", maxUsers)
 	}
-	return after, nil
+	return after, err
 }
