@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"net"
 	"os"
 	"strings"
@@ -97,8 +96,6 @@ func (s *sender) cause() error {
 
 // run sends everything.
 func (s *sender) run(sources []Source) error {
-	next, stop := iter.Pull(s.walk(sources))
-	defer stop()
 	defer func() {
 		for _, it := range s.queue {
 			it.close()
@@ -106,30 +103,37 @@ func (s *sender) run(sources []Source) error {
 	}()
 	stopCount := s.count(sources)
 	defer stopCount()
-	for more := true; ; {
-		for more && len(s.queue) < ahead {
-			it, ok := next()
-			if more = ok; !ok {
-				break
-			}
-			if err := s.announce(it); err != nil {
-				return err
-			}
-		}
-		if len(s.queue) == 0 {
-			if err := s.send(kindDone); err != nil {
-				return err
-			}
-			return s.flush()
-		}
-		it := s.queue[0]
-		s.queue = s.queue[1:]
-		err := s.content(it)
-		it.close()
-		if err != nil {
+	if err := s.walk(sources, s.enqueue); err != nil {
+		return err
+	}
+	for len(s.queue) > 0 {
+		if err := s.dequeue(); err != nil {
 			return err
 		}
 	}
+	if err := s.send(kindDone); err != nil {
+		return err
+	}
+	return s.flush()
+}
+
+// enqueue announces an entry. Where enough are announced, it sends the content of the first of them.
+func (s *sender) enqueue(it item) error {
+	if err := s.announce(it); err != nil {
+		return err
+	}
+	if len(s.queue) < ahead {
+		return nil
+	}
+	return s.dequeue()
+}
+
+// dequeue sends the content of the first entry that was announced.
+func (s *sender) dequeue() error {
+	it := s.queue[0]
+	s.queue = s.queue[1:]
+	defer it.close()
+	return s.content(it)
 }
 
 func (it item) close() {
@@ -223,25 +227,21 @@ func (src Source) Files(call func(path string, size int64) error) error {
 	})
 }
 
-// walk yields all entries, files opened.
-func (s *sender) walk(sources []Source) iter.Seq[item] {
-	return func(yield func(item) bool) {
-		for _, src := range sources {
-			err := each(src, func(depth int, in *rooted.Dir, n rooted.Name, info fs.FileInfo, err error) error {
-				it := s.look(depth, in, n, info, err)
-				if !yield(it) {
-					return errGone
-				}
-				if depth == 0 && it.Type == typeLeft {
-					return errLeft // with all that is in it
-				}
-				return nil
-			})
-			if errors.Is(err, errGone) {
-				return
+// walk calls a function for all entries, files opened, until it fails.
+func (s *sender) walk(sources []Source, call func(item) error) (failed error) {
+	for _, src := range sources {
+		each(src, func(depth int, in *rooted.Dir, n rooted.Name, info fs.FileInfo, err error) error {
+			it := s.look(depth, in, n, info, err)
+			if failed = call(it); failed == nil && depth == 0 && it.Type == typeLeft {
+				return errLeft // with all that is in it
 			}
+			return failed
+		})
+		if failed != nil {
+			return failed
 		}
 	}
+	return nil
 }
 
 // look makes an entry of what the walk found.
