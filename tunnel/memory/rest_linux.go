@@ -13,11 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A process is at rest when it has used less than quiet of processor time within watched. The first
-// rest follows the start.
+// A process is at rest when it has used less than quiet of processor time within watched, or less than a
+// part of the busiest such time before: a hub with thousands of agents is never quiet, and their
+// handshakes are over. The first rest follows the start.
 const (
 	watched = 15 * time.Second
 	quiet   = 50 * time.Millisecond
+	part    = 10
 )
 
 // GiveBack returns memory to the system each time the process comes to rest, until ctx ends: what
@@ -27,23 +29,38 @@ const (
 func GiveBack(ctx context.Context) {
 	tick := time.NewTicker(watched)
 	defer tick.Stop()
-	rested := false
-	for before := used(); ; {
+	for w := (watch{before: used()}); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		now := used()
-		resting := now-before < quiet
-		if resting && !rested {
+		if w.comesToRest(used()) {
 			runtime.GC() // empties the pools with the next one
 			debug.FreeOSMemory()
 			forget()
-			now = used()
+			w.before = used()
 		}
-		rested, before = resting, now
 	}
+}
+
+// watch finds out when a process comes to rest.
+type watch struct {
+	before  time.Duration // processor time, when it was looked at last
+	busiest time.Duration // since the last rest
+	rests   bool
+}
+
+// comesToRest is told the processor time that was used until now, each time that watched is over.
+func (w *watch) comesToRest(now time.Duration) bool {
+	spent := now - w.before
+	w.before = now
+	rested := w.rests
+	w.rests = spent < max(quiet, w.busiest/part)
+	if w.busiest = max(w.busiest, spent); w.rests {
+		w.busiest = 0
+	}
+	return w.rests && !rested
 }
 
 // used is the processor time of this process.

@@ -41,6 +41,33 @@ Anonymous:             0 kB
 	}
 }
 
+func TestAProcessComesToRestWhereItIsQuietAndAfterWhatWasMuch(t *testing.T) {
+	for name, tt := range map[string]struct{ spent, want string }{
+		"an agent that starts":           {"900 10 10 10", ".r.."},
+		"one that is used now and then":  {"10 80 10 300 20", "r.r.r"},
+		"thousands of agents connect":    {"9000 4000 150 150 150 150", "..r..."},
+		"they do so again":               {"9000 150 150 8000 150 150", ".r..r."},
+		"always busy":                    {"3000 2000 3000 1000 2000", "....."},
+		"little, and not only for once":  {"100 90 100 80 90 100", "......"},
+		"a rest that others are part of": {"10 10 10 10", "r..."},
+	} {
+		var w watch
+		var now time.Duration
+		got := ""
+		for _, ms := range strings.Fields(tt.spent) {
+			spent, _ := time.ParseDuration(ms + "ms")
+			if now += spent; w.comesToRest(now) {
+				got += "r"
+			} else {
+				got += "."
+			}
+		}
+		if got != tt.want {
+			t.Errorf("%s: %s, want %s", name, got, tt.want)
+		}
+	}
+}
+
 func TestAProcessAtRestGivesBackThePagesOfItsProgram(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		before := resident(t)
