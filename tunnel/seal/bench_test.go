@@ -29,8 +29,8 @@ func BenchmarkWrite(b *testing.B) {
 	for _, size := range sizes {
 		b.Run(strconv.Itoa(size), func(b *testing.B) {
 			a, _, _ := dedicated(b)
-			d := &deaf{Conn: a.batch.Conn}
-			a.batch.Conn = d
+			d := &deaf{Conn: a.batch.Conn.Conn}
+			a.batch.Conn.Conn = d
 			d.on.Store(true)
 			chunk := make([]byte, size)
 			b.SetBytes(int64(size))

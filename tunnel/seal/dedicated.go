@@ -1,6 +1,9 @@
 package seal
 
-import "ztm/tunnel/flow"
+import (
+	"ztm/tunnel/flow"
+	"ztm/tunnel/gather"
+)
 
 // Dedicated is a sealed connection that carries one flow and nothing else: see [flow.Dedicated].
 type Dedicated struct{ *sealed }
@@ -12,7 +15,7 @@ func (d *Dedicated) Read(p []byte) (n int, err error) {
 	for {
 		m, err := d.sealed.Read(p[n:])
 		n += m
-		if err != nil || len(p)-n < record || !d.batch.another() {
+		if err != nil || len(p)-n < gather.Record || !d.batch.another() {
 			return n, err
 		}
 	}
@@ -31,7 +34,7 @@ func (d *Dedicated) Close() error { return d.sealed.Close() }
 
 // Reset ends the connection at once. The peer reads an error, for there is no close_notify.
 func (d *Dedicated) Reset() error {
-	path := d.batch.Conn
+	path := d.batch.Conn.Conn
 	if tcp, ok := path.(interface{ SetLinger(int) error }); ok {
 		tcp.SetLinger(0)
 	}

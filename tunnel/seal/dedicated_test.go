@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ztm/apps/appstest"
+	"ztm/tunnel/gather"
 )
 
 // dedicated seals a loopback connection for one flow, and returns both ends and a's path.
@@ -92,9 +93,9 @@ func TestADedicatedConnectionWhosePathEndsWasCut(t *testing.T) {
 
 func TestOneWriteOfManyRecordsIsOneWriteOnThePath(t *testing.T) {
 	a, _, _ := dedicated(t)
-	path := &tap{Conn: a.batch.Conn}
-	a.batch.Conn = path
-	if _, err := a.Write(make([]byte, 2*record)); err != nil {
+	path := &tap{Conn: a.batch.Conn.Conn}
+	a.batch.Conn.Conn = path
+	if _, err := a.Write(make([]byte, 2*gather.Record)); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(1, path.writes); diff != "" {

@@ -1,11 +1,8 @@
 package seal
 
 import (
-	"bytes"
 	"crypto/tls"
 	"errors"
-	"io"
-	"net"
 	"sync"
 	"testing"
 
@@ -33,23 +30,3 @@ func TestAHandshakeEndsWhereItIsTooLong(t *testing.T) {
 	near.Close()
 	wg.Wait()
 }
-
-// A peer that is nobody yet may begin handshakes on many paths.
-func TestAHandshakeThatWaitsHoldsASmallBuffer(t *testing.T) {
-	record := append([]byte{22, 3, 1, 0x3f, 0}, make([]byte, 0x3f00)...)
-	b := newBatch(&endedBy{Reader: bytes.NewReader(record)})
-	if _, err := io.ReadFull(b, make([]byte, len(record))); err != nil {
-		t.Fatal(err)
-	}
-	if n := b.in.own.Size(); n > 4<<10 {
-		t.Errorf("it holds a buffer of %d bytes", n)
-	}
-}
-
-// endedBy is a path of which one direction is there.
-type endedBy struct {
-	net.Conn
-	io.Reader
-}
-
-func (e *endedBy) Read(p []byte) (int, error) { return e.Reader.Read(p) }

@@ -1,4 +1,4 @@
-package seal
+package gather
 
 import (
 	"io"
@@ -6,8 +6,9 @@ import (
 	"ztm/tunnel/buffer"
 )
 
-// readAhead reads as much as has come, and grows with what comes: a session at rest costs 4 KiB, a
-// busy one reads many records at once. It is not safe for concurrent use.
+// readAhead reads as much as has come, and grows with what comes: a busy connection reads many records
+// at once, one at rest holds nothing, or 4 KiB where it waits in its source. It is not safe for
+// concurrent use.
 type readAhead struct {
 	src  io.Reader
 	own  buffer.Buffer
@@ -44,7 +45,10 @@ func (a *readAhead) Read(p []byte) (int, error) {
 		}
 	}
 	n := copy(p, a.buf[a.r:a.w])
-	a.r += n
+	if a.r += n; a.r == a.w {
+		a.own.Release()
+		a.buf, a.r, a.w = nil, 0, 0
+	}
 	return n, nil
 }
 
