@@ -130,11 +130,11 @@ func (s *server) greet(ctx, paths context.Context, below *admission.Socket) {
 		return
 	}
 	s.handshakes.Leave(below) // from here on it does not give way to another
-	s.pass(paths, c, below, records.Meter.RTT())
+	s.pass(paths, c, below, records)
 }
 
 // pass gives the connection of a member or hub to its owner: a control session, a link, or the relay.
-func (s *server) pass(paths context.Context, c *tls.Conn, below *admission.Socket, rtt time.Duration) {
+func (s *server) pass(paths context.Context, c *tls.Conn, below *admission.Socket, records *tunnel.RecordConn) {
 	// The handshake has verified the certificate. This verifies it again, which yields who it is.
 	cs := c.ConnectionState()
 	subject, err := s.verifier.Subject(cs, identity.RoleIn(cs.NegotiatedProtocol))
@@ -156,7 +156,7 @@ func (s *server) pass(paths context.Context, c *tls.Conn, below *admission.Socke
 	if !s.welcomes(p) {
 		p.cut()
 	}
-	s.h2.Serve(&h2.Tagged{Conn: quiet.New(c, below.TCPConn), Tag: p, RTT: rtt}) // which owns the connection from here on
+	s.h2.Serve(&h2.Tagged{Conn: quiet.New(c, records.Gather(), below.TCPConn), Tag: p, RTT: records.Meter.RTT()}) // which owns the connection from here on
 }
 
 // lingerTimeout bounds a lingering close.

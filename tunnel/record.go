@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 
+	"ztm/tunnel/gather"
 	"ztm/tunnel/handshake"
 )
 
@@ -44,6 +45,15 @@ func (c *RecordConn) Read(p []byte) (int, error) {
 		c.have, c.body = 0, int(binary.BigEndian.Uint16(c.header[3:]))
 	}
 	return n, err
+}
+
+// Gather has the bytes below TLS gathered and read ahead, where the layer stays: it is called between
+// the handshake and the first use.
+func (c *RecordConn) Gather() *gather.Conn {
+	g := gather.New(c.Conn)
+	g.Grow()
+	c.Conn = g
+	return g
 }
 
 // Write writes to the connection below.

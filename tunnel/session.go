@@ -45,7 +45,7 @@ func Open(ctx context.Context, d *Dialer, address string, config *tls.Config) (*
 	if d.Proxy == nil || d.Proxy.direct(address) {
 		s.at = below.RemoteAddr().String()
 	}
-	s.watch = &watched{Conn: c, closed: s.gone}
+	s.watch = &watched{Conn: c, below: below.Gather(), closed: s.gone}
 	s.h2 = h2.Client(s.watch, tuning.Control(below.Meter.RTT()))
 	return s, nil
 }

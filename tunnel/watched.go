@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"ztm/tunnel/gather"
 )
 
 // ErrRejected is returned when the hub has looked at this endpoint's certificate and ended the
@@ -18,6 +20,7 @@ var ErrRejected = errors.New("the hub does not accept this endpoint's certificat
 // gets, while HTTP/2 complains of a write that failed.
 type watched struct {
 	net.Conn
+	below  *gather.Conn
 	closed func() // called by Close, which is also how net/http tells that it gave up: a PING had no answer
 
 	mu       sync.Mutex
@@ -39,6 +42,8 @@ func (w *watched) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+func (w *watched) Write(p []byte) (int, error) { return w.below.Through(w.Conn, p) }
 
 func (w *watched) Close() error {
 	w.mu.Lock()

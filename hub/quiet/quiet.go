@@ -1,7 +1,7 @@
 // Package quiet has a session that is at rest wait for its peer outside TLS: where crypto/tls waits
 // it has its goroutine hold a stack of 8 KiB, and a hub has thousands of such sessions.
 //
-//	Await -> nothing is left of what TLS has read: the socket says when there is more
+//	Await -> nothing is left of what TLS has read, nor of what was read ahead: the socket says when there is more
 //	Read  -> a record is read as a whole, so that it is known whether anything is left
 package quiet
 
@@ -10,18 +10,20 @@ import (
 	"net"
 
 	"ztm/tunnel/buffer"
+	"ztm/tunnel/gather"
 	"ztm/tunnel/splice"
 )
 
 // Conn is a TLS connection. One goroutine may read while another writes; make it with [New].
 type Conn struct {
 	*tls.Conn
-	wait func() // nil: the socket cannot be waited for
+	below *gather.Conn
+	wait  func() // nil: the socket cannot be waited for
 
 	// Owned by the reading goroutine.
 	buf   *[]byte // nil at rest
 	r, w  int     // what is read and not taken yet is buf[r:w]
-	empty bool    // TLS has nothing more, and so has no other between it and the socket
+	empty bool    // TLS has nothing more
 }
 
 // size is that of the buffer, in bytes: the frames of a control session fit in.
@@ -30,15 +32,15 @@ const size = 1 << 10
 var buffers = buffer.NewClasses(size)
 
 // New makes a Conn of a connection whose handshake is over. TLS must not read past the record it is
-// in, and all that it reads comes from socket.
-func New(c *tls.Conn, socket *net.TCPConn) *Conn {
-	return &Conn{Conn: c, wait: splice.Waiter(socket)}
+// in, and all that it reads comes from socket, through below.
+func New(c *tls.Conn, below *gather.Conn, socket *net.TCPConn) *Conn {
+	return &Conn{Conn: c, below: below, wait: splice.Waiter(socket)}
 }
 
 // Await waits until Read has something to say, or returns too early. The caller is the reading
 // goroutine, and calls it where its stack is small.
 func (c *Conn) Await() {
-	if !c.empty || c.r < c.w || c.wait == nil {
+	if !c.empty || c.r < c.w || c.wait == nil || c.below.Buffered() > 0 {
 		return
 	}
 	if c.buf != nil {
@@ -48,6 +50,9 @@ func (c *Conn) Await() {
 	c.empty = false
 	c.wait()
 }
+
+// Write implements net.Conn.
+func (c *Conn) Write(p []byte) (int, error) { return c.below.Through(c.Conn, p) }
 
 // Read implements net.Conn. A large piece is read without the buffer.
 func (c *Conn) Read(p []byte) (n int, err error) {

@@ -58,7 +58,7 @@ func pair(t testing.TB, below func(*net.TCPConn) net.Conn) (near *tls.Conn, far 
 		t.Fatal(err)
 	}
 	records.Meter.Over()
-	return near, New(server, socket)
+	return near, New(server, records.Gather(), socket)
 }
 
 func TestNothingIsLostAndNobodyWaitsForWhatIsThere(t *testing.T) {
@@ -93,6 +93,42 @@ func TestNothingIsLostAndNobodyWaitsForWhatIsThere(t *testing.T) {
 	}
 	if !bytes.Equal(got, data) {
 		t.Errorf("%d bytes came of %d, or others", len(got), len(data))
+	}
+}
+
+// counted counts the calls of a socket.
+type counted struct {
+	net.Conn
+	reads, writes int
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	c.reads++
+	return c.Conn.Read(p)
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	c.writes++
+	return c.Conn.Write(p)
+}
+
+func TestWhatMovesMuchTakesFewCalls(t *testing.T) {
+	var calls *counted
+	near, far := pair(t, func(c *net.TCPConn) net.Conn {
+		calls = &counted{Conn: c}
+		return calls
+	})
+	const records = 3 // at the least; the socket has room for them
+	calls.reads, calls.writes = 0, 0
+	b := make([]byte, records*16384)
+	if _, err := near.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(far, b); err != nil || calls.reads > records {
+		t.Errorf("%d reads, %v", calls.reads, err)
+	}
+	if _, err := far.Write(b); err != nil || calls.writes != 1 {
+		t.Errorf("%d writes, %v", calls.writes, err)
 	}
 }
 
