@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,7 +36,37 @@ type relay struct {
 	line
 	ln    net.Listener
 	bytes atomic.Int64 // payload, both directions
-	only  atomic.Bool  // no more connections than there are
+
+	mu   sync.Mutex
+	open []*net.TCPConn // in the order in which they came; guarded by mu
+	only bool           // no other connection; guarded by mu
+}
+
+// narrow leaves the oldest connection, which is the control session, and lets no other in: also the one
+// that an agent has in reserve is gone.
+func (r *relay) narrow() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.only = true
+	for _, c := range r.open[min(1, len(r.open)):] {
+		c.Close()
+	}
+}
+
+// enter reports whether a connection may come in; leave follows.
+func (r *relay) enter(c *net.TCPConn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.only {
+		r.open = append(r.open, c)
+	}
+	return !r.only
+}
+
+func (r *relay) leave(c *net.TCPConn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.open = slices.DeleteFunc(r.open, func(o *net.TCPConn) bool { return o == c })
 }
 
 func newRelay(target string, l line) (*relay, error) {
@@ -45,11 +76,12 @@ func newRelay(target string, l line) (*relay, error) {
 	}
 	r := &relay{line: l, ln: ln}
 	go hop.AcceptAll(ln, func(in *net.TCPConn) {
-		if r.only.Load() {
+		if !r.enter(in) {
 			in.SetLinger(0)
 			in.Close()
 			return
 		}
+		defer r.leave(in)
 		up, err := net.Dial("tcp", target)
 		if err != nil {
 			in.Close()

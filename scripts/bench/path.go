@@ -92,7 +92,9 @@ func (r *run) ztmPaths(ctx context.Context, name string, l line, narrow bool) (a
 			return nil, err
 		}
 		for _, l := range p.lines {
-			l.only.Store(narrow)
+			if narrow {
+				l.narrow()
+			}
 		}
 		if err := r.works(ctx, p); err != nil {
 			return nil, err
