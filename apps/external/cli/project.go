@@ -1,9 +1,8 @@
 package cli
 
 import (
-	"embed"
+	_ "embed"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,10 +11,33 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// templates are the apps that `ztm app init` begins with.
-//
-//go:embed templates/*/*
-var templates embed.FS
+// What `ztm app init` begins with.
+var (
+	//go:embed templates/python/app.json
+	pythonManifest string
+	//go:embed templates/python/main.py.txt
+	pythonProgram string
+	//go:embed templates/go/app.json
+	goManifest string
+	//go:embed templates/go/main.go.txt
+	goProgram string
+	//go:embed templates/go/go.mod.txt
+	goModule string
+	//go:embed templates/go/build.sh.txt
+	goBuild string
+)
+
+// template returns the files of a new app in a language, by their names, and what comes after init; nil is
+// none in that language.
+func template(lang string) (files map[string]string, next string) {
+	switch lang {
+	case "python":
+		return map[string]string{"app.json": pythonManifest, "main.py": pythonProgram}, "To try it out"
+	case "go":
+		return map[string]string{"app.json": goManifest, "main.go": goProgram, "go.mod": goModule, "build.sh": goBuild}, "Build it with `sh build.sh` there, then"
+	}
+	return nil, ""
+}
 
 // begin makes the directory of a new app.
 func begin(c apps.Console, dir, lang string) error {
@@ -27,32 +49,21 @@ func begin(c apps.Console, dir, lang string) error {
 	if err := identity.CheckName(name); err != nil {
 		return apps.Usagef("the name of the directory is that of the app: %v", err)
 	}
-	files, err := fs.Sub(templates, "templates/"+lang)
-	if err != nil {
-		return err
-	}
-	list, err := fs.ReadDir(files, ".")
-	if err != nil {
+	files, next := template(lang)
+	if files == nil {
 		return apps.Usagef("--lang is python or go")
 	}
 	if err := os.MkdirAll(abs, 0o755); err != nil {
 		return err
 	}
-	for _, f := range list {
-		text, err := fs.ReadFile(files, f.Name())
-		if err != nil {
-			return err
-		}
-		if err := create(abs, strings.TrimSuffix(f.Name(), ".txt"), strings.ReplaceAll(string(text), "NAME", name)); err != nil {
+	for file, text := range files {
+		if err := create(abs, file, strings.ReplaceAll(text, "NAME", name)); err != nil {
 			return err
 		}
 	}
-	fmt.Fprintf(c.Stderr(), "Made %s. %s:\n  ztm app run %s\n", apps.Printable(abs), next[lang], apps.Printable(dir))
+	fmt.Fprintf(c.Stderr(), "Made %s. %s:\n  ztm app run %s\n", apps.Printable(abs), next, apps.Printable(dir))
 	return nil
 }
-
-// next says what comes after init.
-var next = map[string]string{"python": "To try it out", "go": "Build it with `sh build.sh` there, then"}
 
 // create writes a file that is not there.
 func create(dir, name, text string) error {
