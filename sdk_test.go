@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -141,10 +142,15 @@ func (*probe) Serve(_ context.Context, f apps.Flow) {
 	}
 }
 
-// ownServer starts the program of an app as what a tunnel leads to, and returns where it listens.
-func ownServer(b *testing.B, dir string) string {
+// ownServer starts the program of an app as what a tunnel leads to, and returns where it listens. One that
+// waits has no more weight beside the agent than an app.
+func ownServer(b *testing.B, dir string, waits bool) string {
 	b.Helper()
-	cmd := exec.CommandContext(b.Context(), filepath.Join(dir, "echoing"), "serve")
+	words := []string{filepath.Join(dir, "echoing"), "serve"}
+	if waits {
+		words = append([]string{"setsid", "nice", "-n", "10"}, words...)
+	}
+	cmd := exec.CommandContext(b.Context(), words[0], words[1:]...)
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -156,6 +162,11 @@ func ownServer(b *testing.B, dir string) string {
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		b.Fatal(err)
+	}
+	if waits { // there are kernels that do not group tasks by session
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", cmd.Process.Pid), []byte("10"), 0); err != nil {
+			b.Log(err)
+		}
 	}
 	return strings.TrimSpace(line)
 }
@@ -190,7 +201,7 @@ func BenchmarkApps(b *testing.B) {
 			b.Fatal(string(text), err)
 		}
 	}
-	const app, own, tunnel = "app/stream/root/echoing/", "probe/echo", "tunnel/tcp/echo"
+	const app, own = "app/stream/root/echoing/", "probe/echo"
 	turn(own)
 	b.Run("first", func(b *testing.B) {
 		for b.Loop() {
@@ -207,8 +218,8 @@ func BenchmarkApps(b *testing.B) {
 	}{{"request/app", "app/http/root/echoing", request}, {"request/binary", "probe/request", request}, {"request/program", "", asking(b)}, {"stream/app", app, turn}, {"stream/binary", own, turn}} {
 		b.Run(x.name, func(b *testing.B) { timed(b, func() { x.once(x.path) }) })
 	}
-	for name, path := range map[string]string{"flow/app": app, "flow/tunnel": tunnel} {
-		b.Run(name, func(b *testing.B) { flood(b, open(path)) })
+	for _, x := range [][2]string{{"flow/app", app}, {"flow/tunnel", "tunnel/tcp/echo"}, {"flow/tunnel to what waits as the app", "tunnel/tcp/waiting"}} {
+		b.Run(x[0], func(b *testing.B) { flood(b, open(x[1])) })
 	}
 }
 
@@ -301,7 +312,8 @@ func appWorld(b *testing.B) (w *world, open func(path string) net.Conn) {
 	w.ztm("second", "join", "demo", "--as", "ep-second", "--permit", w.path("root.json"))
 	w.connected("second")
 	w.ztm("second", "app", "install", "--yes", dir)
-	w.ztm("second", "tunnel", "open", "outbound", "tcp/echo", "--targets", ownServer(b, dir))
+	w.ztm("second", "tunnel", "open", "outbound", "tcp/echo", "--targets", ownServer(b, dir, false))
+	w.ztm("second", "tunnel", "open", "outbound", "tcp/waiting", "--targets", ownServer(b, dir, true))
 	to := w.endpoint("ep-second").ID
 	return w, func(path string) net.Conn {
 		c, err := probes["ep-root"].mesh.Open(b.Context(), to, path, url.Values{})
