@@ -31,6 +31,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"runtime"
 
 	"echoing/sdk"
@@ -59,6 +60,38 @@ func serve() {
 	}
 }
 
+// What an app may do to others: all of it without end.
+
+func spin() {
+	for {
+	}
+}
+
+func flood() {
+	for {
+		fmt.Println(os.Environ())
+	}
+}
+
+func allocate() {
+	var all [][]byte
+	for {
+		b := make([]byte, 1<<20)
+		for i := range b {
+			b[i] = 1
+		}
+		all = append(all, b)
+	}
+}
+
+func bomb() {
+	for {
+		if c := exec.Command("/proc/self/exe", "serve"); c.Start() == nil {
+			go c.Wait()
+		}
+	}
+}
+
 func main() {
 	if len(os.Args) > 1 {
 		serve()
@@ -78,14 +111,13 @@ func main() {
 		}
 	})
 	http.HandleFunc("/hello", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
-	http.HandleFunc("/spin", func(http.ResponseWriter, *http.Request) {
-		for range runtime.NumCPU() {
-			go func() {
-				for {
-				}
-			}()
-		}
-	})
+	for path, harm := range map[string]func(){"/spin": spin, "/flood": flood, "/allocate": allocate, "/bomb": bomb} {
+		http.HandleFunc(path, func(http.ResponseWriter, *http.Request) {
+			for range runtime.NumCPU() {
+				go harm()
+			}
+		})
+	}
 	log.Fatal(http.Serve(listener, nil))
 }
 `
@@ -251,13 +283,13 @@ func asking(b *testing.B) func(string) {
 	}
 }
 
-// BenchmarkSpin is a ping-pong through a tunnel, alone and beside an app that has a thread without end for
-// each processor: `go test -run '^$' -bench Spin .`
-func BenchmarkSpin(b *testing.B) {
+// BenchmarkBeside is a ping-pong through a tunnel, alone and beside an app that does harm with as many threads as
+// there are processors: `go test -run '^$' -bench Beside .`
+func BenchmarkBeside(b *testing.B) {
 	w, open := appWorld(b)
-	for _, name := range []string{"alone", "beside"} {
-		if name == "beside" {
-			w.ztm("second", "app", "call", "echoing", "/spin")
+	for _, name := range []string{"alone", "spin", "flood", "allocate", "bomb"} {
+		if name != "alone" {
+			w.ztm("second", "app", "call", "echoing", "/"+name)
 		}
 		b.Run(name, func(b *testing.B) {
 			c := open("tunnel/tcp/echo")
@@ -272,6 +304,7 @@ func BenchmarkSpin(b *testing.B) {
 				}
 			})
 		})
+		w.ztm("second", "app", "restart", "echoing")
 	}
 }
 
