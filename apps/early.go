@@ -113,8 +113,11 @@ func (e *Early) ReadsFrom() net.Conn {
 }
 
 // Attempt is for one opening: it gives the first bytes from the beginning. It is used by an
-// [EarlyOpener]. A client whose Read cannot be interrupted gives none.
+// [EarlyOpener]. A client whose Read cannot be interrupted gives none. An opening may begin another
+// attempt when it reads from the one before no longer.
 func (e *Early) Attempt() *EarlyAttempt {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.passed = false
 	return &EarlyAttempt{e: e, over: e.SetReadDeadline(time.Time{}) != nil}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ztm/agent/direct"
@@ -22,7 +23,8 @@ import (
 //
 //  1. pool.get      a warm session with the peer, or a new one
 //  2. Session.Open  one request, and what the client has sent by then; the exit's app accepts or refuses
-//  3. track         counted until it is closed; gets a connection of its own when it moves much (offload.go)
+//  3. attempt       the same again where the session had died, and beside it where it hangs
+//  4. track         counted until it is closed; gets a connection of its own when it moves much (offload.go)
 
 // Opening is a flow that is to be opened.
 type Opening struct {
@@ -31,9 +33,13 @@ type Opening struct {
 	Query     url.Values
 	Datagrams bool
 	Client    *apps.Early // whose first bytes go along; nil: nobody's
+}
 
-	id   string // the flow ID
-	sent int    // bytes of the client that attempts without an answer have sent
+// opening is what all attempts to open a flow have in common.
+type opening struct {
+	Opening
+	id   string       // the flow ID
+	sent atomic.Int64 // bytes of the client that attempts without an answer have sent
 }
 
 // openTimeout bounds the opening of a flow, the session and the exit's own dialling, where the
@@ -41,63 +47,120 @@ type Opening struct {
 const openTimeout = 30 * time.Second
 
 // Open opens a flow, as [apps.Mesh] says.
-func (p *Peers) Open(ctx context.Context, o Opening) (net.Conn, error) {
+func (p *Peers) Open(ctx context.Context, what Opening) (net.Conn, error) {
 	if _, limited := ctx.Deadline(); !limited {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, openTimeout, errTimeout)
 		defer cancel()
 	}
-	o.id = rand.Text()
-	for attempt := 0; ; attempt++ {
-		session, err := p.pool.get(ctx, o.To)
-		if err != nil {
-			return nil, o.failed(err)
-		}
-		watched, stop := p.watch(ctx, session)
-		c, answered, err := o.attempt(watched, session)
-		hangs := gaveUp(ctx, watched)
-		stop()
-		switch {
-		case err == nil:
-			return p.track(session, c, o.id), nil
-		case answered:
-			return nil, o.failed(err)
-		case ctx.Err() != nil:
-			return nil, o.failed(context.Cause(ctx))
-		case attempt >= maxAgain || session.Err() == nil && !hangs:
-			return nil, o.failed(err)
-		}
-		// The warm session had died unnoticed, or it hangs. Once more on another, with the same ID: a
-		// peer that had begun with the flow refuses it, so that nothing is done twice.
-		if !hangs {
-			session.Close()
-		}
+	o := &opening{Opening: what, id: rand.Text()}
+	a := p.attempt(ctx, o, maxAgain)
+	if a.err != nil {
+		return nil, o.failed(a.err)
 	}
+	return p.track(a.session, a.conn, o.id), nil
 }
 
 // maxAgain is how often a flow that had no answer is opened again: once where a session had died,
 // and once more where a hub hangs meanwhile.
 const maxAgain = 2
 
-// attempt opens the flow on a session. If it fails, it reports whether the peer has answered.
-func (o *Opening) attempt(ctx context.Context, session flow.Session) (c *flow.Conn, answered bool, err error) {
+// attempted is how an attempt to open a flow has ended.
+type attempted struct {
+	session *outSession
+	conn    *flow.Conn
+	err     error
+}
+
+// settled reports whether the exit has said what becomes of the flow. A conflict says that another
+// attempt came first, which is the one that is answered.
+func (a attempted) settled() bool {
+	var no *flow.Refused
+	return a.err == nil || errors.As(a.err, &no) && no.Reason.Code != answer.Conflict
+}
+
+// attempt opens the flow on a session. If that had died unnoticed, the flow is opened once more on
+// another. All attempts have the same ID, so a peer does nothing twice.
+func (p *Peers) attempt(ctx context.Context, o *opening, again int) attempted {
+	session, err := p.pool.get(ctx, o.To)
+	if err != nil {
+		return attempted{err: err}
+	}
+	var a attempted
+	watched, stop := p.watch(ctx, session)
+	defer stop()
+	if watched != ctx && again > 0 {
+		var other *attempted
+		if a, other = p.attemptTwice(ctx, watched, o, session, again); other != nil {
+			return *other
+		}
+	} else {
+		a = o.send(ctx, session)
+	}
+	switch {
+	case a.err == nil || errors.As(a.err, new(*flow.Refused)):
+		return a
+	case ctx.Err() != nil:
+		return attempted{err: context.Cause(ctx)}
+	case again == 0 || session.Err() == nil:
+		return a
+	}
+	session.Close()
+	return p.attempt(ctx, o, again-1)
+}
+
+// attemptTwice opens the flow on a session and, when that turns out to hang, beside it on another:
+// the first may be just late. other is the second attempt, if there was one and it is what counts.
+func (p *Peers) attemptTwice(ctx, watched context.Context, o *opening, session *outSession, again int) (first attempted, other *attempted) {
+	here, leaveHere := context.WithCancel(ctx)
+	defer leaveHere()
+	there, leaveThere := context.WithCancel(ctx)
+	defer leaveThere()
+	tried := make(chan struct{})
+	unhook := context.AfterFunc(watched, func() { // awaited below
+		defer close(tried)
+		if !gaveUp(ctx, watched) {
+			return
+		}
+		a := p.attempt(there, o, again-1)
+		if other = &a; a.settled() {
+			leaveHere()
+		}
+	})
+	first = o.send(here, session)
+	if first.settled() {
+		leaveThere()
+	}
+	if !unhook() {
+		<-tried
+	}
+	if first.settled() && other != nil {
+		if other.conn != nil { // no peer of ours takes a flow twice
+			other.conn.Reset()
+		}
+		other = nil
+	}
+	return first, other
+}
+
+// send is one request for the flow.
+func (o *opening) send(ctx context.Context, session *outSession) attempted {
 	r := flow.Request{Path: o.Path, Query: o.Query, ID: o.id, Datagrams: o.Datagrams}
 	if o.Client != nil {
 		r.Early = o.Client.Attempt()
 	}
-	c, err = session.Open(ctx, r)
-	answered = err == nil || errors.As(err, new(*flow.Refused))
-	if !answered && r.Early != nil {
-		o.sent += r.Early.Stop()
+	c, err := session.Open(ctx, r)
+	if r.Early != nil && err != nil && !errors.As(err, new(*flow.Refused)) {
+		o.sent.Add(int64(r.Early.Stop()))
 	}
-	return c, answered, err
+	return attempted{session, c, err}
 }
 
 // failed is what becomes of an error. Where an attempt had no answer, nobody knows whether the
 // bytes that it sent were acted on.
-func (o *Opening) failed(err error) error {
+func (o *opening) failed(err error) error {
 	err = answer.Lost(err)
-	if o.sent > 0 {
+	if o.sent.Load() > 0 {
 		err = fmt.Errorf("%w; %w", err, apps.ErrUnknownOutcome)
 	}
 	return err

@@ -117,10 +117,10 @@ func TestFlowsBeyondTheStreamsOfASessionOpenAnother(t *testing.T) {
 	errs := make(chan error, flows)
 	for range flows { // all at once
 		go func() { // awaited below
-			o := Opening{To: peer.id, Path: "x/y"}
+			o := opening{Opening: Opening{To: peer.id, Path: "x/y"}}
 			s, err := p.get(ctx, o.To)
 			if err == nil {
-				_, _, err = o.attempt(ctx, s)
+				err = o.send(ctx, s).err
 			}
 			errs <- err
 		}()
@@ -171,9 +171,8 @@ func TestARefusalIsNotReadForever(t *testing.T) {
 	go func() { <-begun; cancel() }() // ends with the handler
 	ended := make(chan error, 1)
 	go func() { // awaited below
-		o := Opening{To: peer.id, Path: "x/y"}
-		_, _, err := o.attempt(ctx, s)
-		ended <- err
+		o := opening{Opening: Opening{To: peer.id, Path: "x/y"}}
+		ended <- o.send(ctx, s).err
 	}()
 	select {
 	case err := <-ended:
@@ -237,10 +236,10 @@ func TestPeersThatDoNotAnswerHoldUpNobodyElse(t *testing.T) {
 	defer p.close()
 	ctx, cancel := context.WithCancel(t.Context())
 	open := func(to identity.ID) error {
-		o := Opening{To: to, Path: "x/y"}
+		o := opening{Opening: Opening{To: to, Path: "x/y"}}
 		s, err := p.get(ctx, o.To)
 		if err == nil {
-			_, _, err = o.attempt(ctx, s)
+			err = o.send(ctx, s).err
 		}
 		return err
 	}
