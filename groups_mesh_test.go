@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,12 @@ func TestAGroupLetsItsMembersInUntilTheyLeaveOrTheirTimeEnds(t *testing.T) {
 	say = w.liveFlow(listen)
 	w.ztm("root", "evict", "bob")
 	w.ends(say)
+	if out := w.ztm("root", "group", "describe", "ops"); !regexp.MustCompile(`bob .*evicted`).MatchString(out) {
+		t.Errorf("the group has bob still:\n%s", out)
+	}
+	if out, _, status := w.try("root", "can", "bob"); status == 0 || strings.Contains(out, "ops") {
+		t.Errorf("ztm can bob: status %d\n%s", status, out)
+	}
 	w.write("bob.pub", w.ztm("bob", "identity"))
 	w.ztm("root", "invite", "bob", "--identity", w.path("bob.pub"), "--permit", w.path("again.json"))
 	w.ztm("bob", "join", "demo", "--as", "ep-bob", "--permit", w.path("again.json"))

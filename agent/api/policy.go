@@ -33,7 +33,8 @@ type PolicySource struct {
 
 // Group is a group of users.
 type Group struct {
-	Name string `json:"name"`
+	Name string   `json:"name"`
+	Void []string `json:"void,omitempty"` // members who are in it no longer, as an eviction has ended that
 	policy.Group
 }
 

@@ -36,7 +36,14 @@ func (p commands) can(ctx context.Context, user string) error {
 	if err := p.do(ctx, http.MethodGet, nil, &s, "source"); err != nil {
 		return err
 	}
-	rights, known := rightsOf(s.Source, user)
+	upTo, err := p.evicted(ctx, user)
+	if err != nil {
+		return err
+	}
+	rights, known := rightsOf(s.Source, user, upTo)
+	if upTo != 0 {
+		p.Note("user %s was evicted: what they were given before is void", user)
+	}
 	if !known {
 		return &apps.HintError{Err: answer.Errorf(answer.NotFound, "no group and no grant of the policy names user %s", user),
 			Hint: "what the rules of an endpoint let them reach is listed there: ztm who-can reach EP TARGET"}
@@ -49,6 +56,22 @@ func (p commands) can(ctx context.Context, user string) error {
 		p.Note("grants are not enforced in this mesh: the rules of endpoints decide")
 	}
 	return p.Print(rights, t)
+}
+
+// evicted is up to when an eviction has ended what a user was given; 0: there is none.
+func (p commands) evicted(ctx context.Context, user string) (upTo unixtime.Seconds, err error) {
+	m, err := p.Mesh(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var all []api.Eviction
+	err = p.Do(ctx, http.MethodGet, api.EvictionsPath(m.Name), nil, &all)
+	for _, e := range all {
+		if e.User == user {
+			upTo = max(upTo, unixtime.Of(e.Admitted))
+		}
+	}
+	return upTo, err
 }
 
 // mayAt lists what the user of the chosen endpoint may reach at another.
@@ -80,13 +103,13 @@ func (p commands) mayAt(ctx context.Context, name string, user bool) error {
 }
 
 // rightsOf lists what a source gives a user, and reports whether it knows them. What has ended is in
-// the list, with its end.
-func rightsOf(s *policy.Source, user string) (out []right, known bool) {
+// the list, with its end; what they were given until an eviction is not.
+func rightsOf(s *policy.Source, user string, upTo unixtime.Seconds) (out []right, known bool) {
 	end, known := s.Users[user]
 	out = []right{}
 	ends := map[string]unixtime.Seconds{user: 0, policy.Anybody: 0}
 	for name, g := range s.Groups {
-		if i := slices.IndexFunc(g.Members, func(m policy.Member) bool { return m.User == user }); i >= 0 {
+		if i := slices.IndexFunc(g.Members, func(m policy.Member) bool { return m.User == user && m.Added > upTo }); i >= 0 {
 			ends[policy.GroupPrefix+name], known = g.Members[i].Until, true
 			out = append(out, right{To: policy.GroupPrefix + name, Until: first(g.Members[i].Until, end.Until), By: "membership"})
 		}
@@ -94,7 +117,7 @@ func rightsOf(s *policy.Source, user string) (out []right, known bool) {
 	for _, g := range s.Grants {
 		for _, w := range g.Who {
 			until, means := ends[w.Name]
-			if !means {
+			if !means || w.Added != 0 && w.Added <= upTo {
 				continue
 			}
 			for _, to := range g.To {

@@ -104,7 +104,9 @@ func (p commands) list(ctx context.Context) error {
 	for _, g := range all {
 		var users []string
 		for _, m := range g.Members {
-			users = append(users, m.User)
+			if !slices.Contains(g.Void, m.User) {
+				users = append(users, m.User)
+			}
 		}
 		t.Add(g.Name, fmt.Sprint(len(users)), clip(strings.Join(users, " ")))
 	}
@@ -134,7 +136,11 @@ func (p commands) describe(ctx context.Context, name string) error {
 	}
 	t := &apps.Table{Header: []string{"USER", "SINCE", "UNTIL"}}
 	for _, m := range all[i].Members {
-		t.Add(m.User, moment(m.Added.Time()), end(m.Until))
+		until := end(m.Until)
+		if slices.Contains(all[i].Void, m.User) {
+			until = "evicted"
+		}
+		t.Add(m.User, moment(m.Added.Time()), until)
 	}
 	return p.Print(all[i], t)
 }

@@ -12,15 +12,19 @@ import (
 	"ztm/tunnel/unixtime"
 )
 
-// Right is that a user may reach something at an endpoint. [policy.Anybody] stands for all.
+// Right is that a user may reach something at an endpoint, or is in a group, which rules of owners may
+// name. [policy.Anybody] stands for all.
 type Right struct {
 	User string `json:"user"`
-	To   string `json:"to"`
-	At   string `json:"at"`
+	To   string `json:"to"`             // of a membership the term of the group
+	At   string `json:"at"`             // "" of a membership
 	From string `json:"from,omitempty"` // terms, if not from everywhere
 }
 
 func (r Right) String() string {
+	if r.At == "" {
+		return fmt.Sprintf("%s in %s", r.User, r.To)
+	}
 	out := fmt.Sprintf("%s to %s at %s", r.User, r.To, r.At)
 	if r.From != "" {
 		out += " from " + r.From
@@ -31,7 +35,7 @@ func (r Right) String() string {
 // Change is a right that one policy gives and another does not, or gives for another time.
 type Change struct {
 	Right
-	Grant string `json:"grant"`
+	Grant string `json:"grant"`         // "" of a membership
 	Was   string `json:"was,omitempty"` // the end before, if there was one
 	Until string `json:"until,omitempty"`
 }
@@ -77,7 +81,7 @@ func Diff(old, next *policy.Source, now unixtime.Seconds) (Difference, error) {
 		c.Was, c.Until = c.Until, c.Was
 		d.Losses = append(d.Losses, c)
 	}
-	d.Warns = warnings(next, after)
+	d.Warns = append(warnings(next, after), moved(old, next)...)
 	if old.Direct != next.Direct {
 		d.Warns = append(d.Warns, fmt.Sprintf("direct paths: %s, and %s before", cmp.Or(next.Direct, "auto"), cmp.Or(old.Direct, "auto")))
 	}
@@ -156,6 +160,7 @@ func longest(all map[Right]held, r Right, apart map[string]bool) (best held, fou
 // expand lists all rights that a policy gives.
 func expand(s *policy.Source, apart map[string]bool, now unixtime.Seconds) (map[Right]held, error) {
 	out := map[Right]held{}
+	memberships(s, now, out)
 	for i := range s.Grants {
 		g := &s.Grants[i]
 		who, at, from := whoOf(s, g, apart, now), atOf(s, g), strings.Join(slices.Sorted(slices.Values(g.From)), ", ")
@@ -177,6 +182,41 @@ func expand(s *policy.Source, apart map[string]bool, now unixtime.Seconds) (map[
 		}
 	}
 	return out, nil
+}
+
+// memberships adds who is in which group. One that no owner's rule may name is left out: what it means is
+// in the grants.
+func memberships(s *policy.Source, now unixtime.Seconds, to map[Right]held) {
+	for name, g := range s.Groups {
+		for _, m := range g.Members {
+			until := m.Until
+			if all := s.Users[m.User].Until; lasting(all) < lasting(until) {
+				until = all
+			}
+			if g.Visible == "" && lasting(until) > now {
+				to[Right{User: m.User, To: policy.GroupPrefix + name}] = held{until: until}
+			}
+		}
+	}
+}
+
+// moved lists the endpoints that names and labels do not mean any longer as before: rules of owners and
+// From of grants go by them, and are not compared.
+func moved(old, next *policy.Source) (out []string) {
+	for _, name := range slices.Sorted(maps.Keys(old.Endpoints)) {
+		was := old.Endpoints[name]
+		is, known := next.Endpoints[name]
+		labels := [2][]string{slices.Sorted(slices.Values(was.Labels)), slices.Sorted(slices.Values(is.Labels))}
+		switch {
+		case !known:
+			out = append(out, fmt.Sprintf("endpoint %s goes: no grant and no label means it any longer", name))
+		case was.ID != is.ID:
+			out = append(out, fmt.Sprintf("endpoint %s is another device than before: %s", name, is.ID))
+		case !slices.Equal(labels[0], labels[1]):
+			out = append(out, fmt.Sprintf("endpoint %s has the labels %v, and %v before", name, labels[1], labels[0]))
+		}
+	}
+	return out
 }
 
 // whoOf lists the users of a grant and until when each has it.

@@ -167,8 +167,9 @@ func TestADifferenceSaysWhoGainsAndLosesWhat(t *testing.T) {
 		gains, losses  []string
 	}{
 		{"nothing", "", "", nil, nil},
-		{"a member", "[alice, bob]", "[alice, bob, eve]", []string{"eve to file/read at router-12", "eve to tunnel/tcp/status at router-12"}, nil},
-		{"no member any longer", "[alice, bob]", "[bob]", nil, []string{"alice to file/read at router-12", "alice to tunnel/tcp/status at router-12"}},
+		{"a member", "[alice, bob]", "[alice, bob, eve]", []string{"eve to file/read at router-12", "eve in group:ops", "eve to tunnel/tcp/status at router-12"}, nil},
+		{"no member any longer", "[alice, bob]", "[bob]", nil, []string{"alice to file/read at router-12", "alice in group:ops", "alice to tunnel/tcp/status at router-12"}},
+		{"a group that no grant names", "groups:\n", "groups:\n  night: {members: [alice]}\n", []string{"alice in group:night"}, nil},
 		{"a label", "labels: [role=db]", "labels: [role=db, demo]", []string{"gil to proxy/*.demo:443 at db-1"}, nil},
 		{"everybody", `who: ["group:dba"]`, `who: ["group:dba", "*"]`, []string{"* to tunnel/tcp/db at db-1 from label:managed"}, nil},
 		{"everything of an app", "to: [tunnel/tcp/ssh]", "to: [tunnel]", []string{"carol to tunnel at srv-7"}, nil},
@@ -206,6 +207,26 @@ func rights(all []Change) (out []string) {
 		out = append(out, c.Right.String())
 	}
 	return out
+}
+
+func TestADifferenceSaysWhichEndpointsAreMeantOtherwise(t *testing.T) {
+	_, old := read(t, six(t))
+	next := old.Clone()
+	next.Endpoints["dora-mac"] = policy.Endpoint{ID: next.Endpoints["dora-mac"].ID, Labels: []string{}}
+	next.Endpoints["srv-7"] = policy.Endpoint{ID: next.Endpoints["cluster-a"].ID}
+	delete(next.Endpoints, "cluster-a")
+	d, err := Diff(old, next, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"dora-mac", "srv-7", "cluster-a"} {
+		if !slices.ContainsFunc(d.Warns, func(w string) bool { return strings.Contains(w, "endpoint "+name+" ") }) {
+			t.Errorf("nothing is said of endpoint %s: %q", name, d.Warns)
+		}
+	}
+	if d, err := Diff(old, old, now); err != nil || slices.ContainsFunc(d.Warns, func(w string) bool { return strings.HasPrefix(w, "endpoint ") }) {
+		t.Errorf("nothing is another: %q, %v", d.Warns, err)
+	}
 }
 
 func TestWhatIsSeldomMeantIsSaid(t *testing.T) {

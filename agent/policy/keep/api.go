@@ -173,9 +173,15 @@ func (k *Keeper) groups() ([]api.Group, error) {
 		}
 		k.mu.Unlock()
 	}
-	out := []api.Group{}
+	out, trust := []api.Group{}, k.Verifier.Trust()
 	for _, name := range slices.Sorted(maps.Keys(known)) {
-		out = append(out, api.Group{Name: name, Group: known[name]})
+		g := api.Group{Name: name, Group: known[name]}
+		for _, m := range g.Members {
+			if trust.Voids(m.User, m.Added.Time()) {
+				g.Void = append(g.Void, m.User)
+			}
+		}
+		out = append(out, g)
 	}
 	return out, nil
 }

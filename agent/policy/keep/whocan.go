@@ -193,14 +193,24 @@ func (v view) access(user string, rule rule, app, name string) api.Access {
 	switch {
 	case !named:
 		out.Rule = "no: the owner's rule does not let them"
-	case d.Grant != "":
-		out.Rule = string(d.Reason) + ": grant " + d.Grant
-	case d.Allow:
+	case d.Allow && d.Grant == "":
 		out.Rule = "the owner's rule: " + strings.Join(rule.who, " ")
 	default:
-		out.Rule = string(d.Reason)
+		out.Rule = because(d)
 	}
 	return out
+}
+
+// because says by what the policy decides, for people.
+func because(d policy.Decision) string {
+	why := map[policy.Reason]string{
+		policy.NoGrant: "no: no grant gives it", policy.Ended: "no: ended", policy.WrongDevice: "no: not from this device",
+		policy.StalePolicy: "no: a newer policy is in force, and this endpoint has not got it",
+	}[d.Reason]
+	if d.Grant == "" {
+		return why
+	}
+	return strings.TrimPrefix(why+": grant "+d.Grant, ": ")
 }
 
 // bound lists whom the policy lets reach a target of another endpoint. It is an upper bound: what the

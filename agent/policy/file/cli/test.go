@@ -126,7 +126,7 @@ func list(t *apps.Table, sign string, all []file.Change) {
 			t.Add(sign, fmt.Sprintf("and %d more", len(all)-most))
 			return
 		}
-		t.Add(sign, ch.User, ch.To, ch.At, orDash(ch.From), ch.Grant, orDash(ch.Until), orDash(ch.Was))
+		t.Add(sign, ch.User, ch.To, orDash(ch.At), orDash(ch.From), orDash(ch.Grant), orDash(ch.Until), orDash(ch.Was))
 	}
 }
 
