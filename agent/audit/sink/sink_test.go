@@ -320,7 +320,8 @@ func FuzzVerify(f *testing.F) {
 
 func TestSyslogGetsEachLineInItsForm(t *testing.T) {
 	long := line(1)
-	long.Target, long.Rule, long.App = strings.Repeat("ü", 100), strings.Repeat("ü", 200), "tunnel"
+	long.Target, long.Rule, long.App = strings.Repeat("ü", 100), strings.Repeat("ü", 200), strings.Repeat("ü", 100) // a peer may ask for such an app
+	long.Flow = strings.Repeat("ü", 100)
 	s := newSinks(t, newKey(t), "")
 	var all []audit.Entry
 	s.Audit.Out(func(e audit.Entry) { all = append(all, e) })
@@ -404,11 +405,41 @@ type failing struct {
 	end context.CancelFunc
 }
 
-func (c failing) SetDeadline(time.Time) error { return nil }
-func (c failing) Close() error                { return nil }
+func (c failing) SetReadDeadline(time.Time) error { return nil }
+func (c failing) SetDeadline(time.Time) error     { return nil }
+func (c failing) Close() error                    { return nil }
+func (c failing) Read([]byte) (int, error)        { return 0, os.ErrDeadlineExceeded }
 func (c failing) Write([]byte) (int, error) {
 	c.end()
 	return 0, io.ErrClosedPipe
+}
+
+func TestSyslogThatIsStartedAgainLosesNoLine(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	w, err := parseSyslog("tcp://" + tcp.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	buf := make([]byte, 4096)
+	for n := range 3 {
+		if err := w.write(t.Context(), []audit.Entry{{Text: fmt.Appendf(nil, "{%d}", n)}}); err != nil {
+			t.Fatal(err)
+		}
+		tcp.(*net.TCPListener).SetDeadline(time.Now().Add(10 * time.Second))
+		c, err := tcp.Accept()
+		if err != nil {
+			t.Fatalf("line %d comes on no new connection: %v", n, err)
+		}
+		if got, err := c.Read(buf); err != nil || !strings.HasSuffix(string(buf[:got]), fmt.Sprintf("{%d}", n)) {
+			t.Errorf("line %d: %q, %v", n, buf[:got], err)
+		}
+		c.Close()
+	}
 }
 
 func TestSyslogThatFailsAsItsTimeEndsIsAFailure(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -39,6 +40,9 @@ func parseSyslog(s string) (*syslog, error) {
 func (w *syslog) gathers() time.Duration { return 100 * time.Millisecond }
 
 func (w *syslog) write(ctx context.Context, batch []audit.Entry) error {
+	if w.conn != nil && w.gone() {
+		w.close()
+	}
 	if w.conn == nil {
 		c, err := (&net.Dialer{}).DialContext(ctx, w.network, w.address)
 		if err != nil {
@@ -56,16 +60,32 @@ func (w *syslog) write(ctx context.Context, batch []audit.Entry) error {
 	return nil
 }
 
+// gone reports whether the receiver has closed the connection, as one that is started again: what is
+// written after that is lost, and the first of it without an error. A receiver says nothing.
+func (w *syslog) gone() bool {
+	if w.network != "tcp" {
+		return false
+	}
+	w.conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+	_, err := w.conn.Read(make([]byte, 1))
+	return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
 // frame is an entry as it goes out.
 func (w *syslog) frame(e audit.Entry) []byte {
 	m := message(e)
 	switch {
 	case w.network == "tcp":
 		return append(fmt.Appendf(nil, "%d ", len(m)), m...)
-	case len(m) > maxDatagram && e.Line != nil: // what a peer can make long gives way
+	case e.Line != nil: // what somebody can make long gives way
 		short := *e.Line
-		short.Target, short.Rule = "", ""
-		return message(audit.Entry{Line: &short, Text: short.Encode()})
+		for _, text := range []*string{&short.Rule, &short.Detail, &short.Target, &short.Flow, &short.App} {
+			if len(m) <= maxDatagram {
+				break
+			}
+			*text = ""
+			m = message(audit.Entry{Line: &short, Text: short.Encode()})
+		}
 	}
 	return m
 }
