@@ -65,6 +65,14 @@ func TestAGroupLetsItsMembersInUntilTheyLeaveOrTheirTimeEnds(t *testing.T) {
 	w.reaches(listen, true)
 	w.ends(w.liveFlow(listen))
 	w.reaches(listen, false)
+	for _, command := range []string{"group describe ops", "can bob"} {
+		if out := w.ztm("root", strings.Fields(command)...); !strings.Contains(out, "(over)") {
+			t.Errorf("ztm %s does not say that it is over:\n%s", command, out)
+		}
+	}
+	if out := w.ztm("root", "group", "get"); strings.Contains(out, "bob") {
+		t.Errorf("bob is in a group still:\n%s", out)
+	}
 
 	w.ztm("root", "group", "add", "ops", "bob")
 	w.reaches(listen, true)

@@ -50,7 +50,7 @@ func (p commands) can(ctx context.Context, user string) error {
 	}
 	t := &apps.Table{Header: []string{"GIVES", "AT", "FROM", "UNTIL", "BY"}}
 	for _, r := range rights {
-		t.Add(r.To, clip(r.At), clip(r.From), moment(r.Until), r.By)
+		t.Add(r.To, clip(r.At), clip(r.From), until(r.Until), r.By)
 	}
 	if s.Source.Mode != policy.Enforce {
 		p.Note("grants are not enforced in this mesh: the rules of endpoints decide")

@@ -104,7 +104,7 @@ func (p commands) list(ctx context.Context) error {
 	for _, g := range all {
 		var users []string
 		for _, m := range g.Members {
-			if !slices.Contains(g.Void, m.User) {
+			if !slices.Contains(g.Void, m.User) && (m.Until == 0 || !over(m.Until.Time())) {
 				users = append(users, m.User)
 			}
 		}
@@ -136,11 +136,11 @@ func (p commands) describe(ctx context.Context, name string) error {
 	}
 	t := &apps.Table{Header: []string{"USER", "SINCE", "UNTIL"}}
 	for _, m := range all[i].Members {
-		until := end(m.Until)
+		ends := end(m.Until)
 		if slices.Contains(all[i].Void, m.User) {
-			until = "evicted"
+			ends = "evicted"
 		}
-		t.Add(m.User, moment(m.Added.Time()), until)
+		t.Add(m.User, moment(m.Added.Time()), ends)
 	}
 	return p.Print(all[i], t)
 }
@@ -149,8 +149,18 @@ func end(seconds unixtime.Seconds) string {
 	if seconds == 0 {
 		return "-"
 	}
-	return moment(seconds.Time())
+	return until(seconds.Time())
 }
+
+// until is an end for people: one that has come says so.
+func until(t time.Time) string {
+	if over(t) {
+		return moment(t) + " (over)"
+	}
+	return moment(t)
+}
+
+func over(t time.Time) bool { return !t.IsZero() && !t.After(time.Now()) }
 
 func moment(t time.Time) string {
 	if t.IsZero() {
