@@ -83,8 +83,12 @@ func TestAPolicyThatIsAppliedIsEnforced(t *testing.T) {
 	}
 
 	grant("carol", "")
-	if out := w.ztm("root", "policy", "diff", "-f", file); !strings.Contains(out, "carol") || !strings.Contains(out, "+") {
-		t.Errorf("the difference:\n%s", out)
+	if out, errs, _ := w.try("root", "policy", "diff", "-f", file); !strings.Contains(out, "carol") || !strings.Contains(out, "+") || !strings.Contains(errs, ": carol\n") {
+		t.Errorf("the difference, and that nobody is carol:\n%s%s", out, errs)
+	}
+	w.ztm("root", "invite", "carol", "--permit", w.path("carol.json"))
+	if _, errs, _ := w.try("root", "policy", "diff", "-f", file); strings.Contains(errs, "carol") {
+		t.Errorf("carol is invited, and nobody by this:\n%s", errs)
 	}
 	w.ztm("root", "policy", "apply", "-f", file, "--dry-run")
 	if p := w.policyOf("root"); p.Version != 0 {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"ztm/agent/api"
@@ -50,6 +53,7 @@ func (c commands) apply(ctx context.Context, name string, how application) error
 	if err := c.pinned(ctx, next); err != nil {
 		return err
 	}
+	c.strangers(ctx, in.Source, next)
 	if err := c.compare(in.Source, next, at); err != nil {
 		return err
 	}
@@ -100,6 +104,45 @@ func (c commands) pinned(ctx context.Context, s *policy.Source) error {
 		}
 	}
 	return nil
+}
+
+// strangers warns of users whom a file brings and who are neither in the mesh nor invited: a name that is
+// misspelt means nobody.
+func (c commands) strangers(ctx context.Context, old, next *policy.Source) {
+	all, err := c.Users(ctx)
+	if err != nil {
+		return
+	}
+	known := named(old)
+	for _, u := range all {
+		known[u.Name] = struct{}{}
+	}
+	var strange []string
+	for _, name := range slices.Sorted(maps.Keys(named(next))) {
+		if _, ok := known[name]; !ok {
+			strange = append(strange, name)
+		}
+	}
+	if n := len(strange); n > most {
+		strange = append(strange[:most], fmt.Sprintf("and %d more", n-most))
+	}
+	if len(strange) > 0 {
+		c.Warn("nobody of this name is in the mesh or invited now, check it: %s", strings.Join(strange, ", "))
+	}
+}
+
+// named are the users that a source names.
+func named(s *policy.Source) map[string]struct{} {
+	out := map[string]struct{}{}
+	for name := range s.Users {
+		out[name] = struct{}{}
+	}
+	for _, g := range s.Groups {
+		for _, m := range g.Members {
+			out[m.User] = struct{}{}
+		}
+	}
+	return out
 }
 
 // export prints the policy in force as a file.
