@@ -46,18 +46,16 @@ func (r *run) files(ctx context.Context, _ []*path) error {
 	ways = append(append(ways, synced), r.copyWays(ctx, p, ssh)...)
 	before := resident(p)
 	for _, c := range []struct {
-		name, goal string
-		make       func(dir string) error
+		name, goal, dir string
+		make            func(dir string) error
 	}{
-		{"one file of 10 MB", "", func(dir string) error { return randomFile(filepath.Join(dir, "ten"), 10*mb) }},
-		{tenThousand, "twice the time of 10 MB and 10 s", manyFiles},
-		{"one large file", "that of a tunnel less 5 %", func(dir string) error { return randomFile(filepath.Join(dir, "large"), r.scale(1<<30, 64<<20)) }},
-		{oneChanged, "", func(dir string) error { return changeByte(filepath.Join(dir, "large")) }},
+		{"one file of 10 MB", "", "ten", func(dir string) error { return randomFile(filepath.Join(dir, "ten"), 10*mb) }},
+		{tenThousand, "twice the time of 10 MB and 10 s", "many", manyFiles},
+		{"one large file", "that of a tunnel less 5 %", "large", func(dir string) error { return randomFile(filepath.Join(dir, "large"), r.scale(1<<30, 64<<20)) }},
+		{oneChanged, "", "large", func(dir string) error { return changeByte(filepath.Join(dir, "large")) }},
 	} {
-		dir := filepath.Join(p.dir, "source")
-		if c.name != oneChanged {
-			os.RemoveAll(dir)
-		}
+		// Each has its own name in the cloud: a download of one of them asks for nothing of the others.
+		dir := filepath.Join(p.dir, c.dir)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
