@@ -103,7 +103,7 @@ var arrows = []arrow{
 	{"apps/cloud/trash", []string{"apps/rooted"}, "a way back depends on nothing that takes files away"},
 	{"apps/file", []string{"apps", "apps/file/transfer", "apps/rooted", "apps/settings", "tunnel/answer", "tunnel/identity", "tunnel/limit"}, "who may have a file is decided apart from how it travels"},
 	{"apps/file/cli", []string{"apps", "apps/file", "apps/file/transfer", "apps/progress", "tunnel/limit"}, "a command line is a client of an app; main alone has it"},
-	{"apps/file/transfer", []string{"apps", "apps/rooted", "tunnel/answer", "tunnel/memory"}, "a copy knows neither who asked for it nor who may"},
+	{"apps/file/transfer", []string{"apps", "apps/rooted", "tunnel/answer"}, "a copy knows neither who asked for it nor who may"},
 	{"apps/progress", []string{"apps"}, "how far something is does not depend on what it is"},
 	{"apps/cloud/blocks", nil, "a block knows no file, and nobody who has it"},
 	{"apps/cloud/entry", []string{"apps", "apps/cloud/blocks", "apps/rooted", "tunnel/identity", "tunnel/identity/policy"}, "what was said of a file does not depend on who passes it on"},

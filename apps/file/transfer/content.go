@@ -61,10 +61,12 @@ type reading struct {
 	hash hash.Hash // of the block so far
 	at   int64     // where in the file
 	data int64     // up to where there is data, from at on; below at: not known
+	buf  []byte
 }
 
 // run sends blocks up to the end of the file.
 func (c *reading) run() error {
+	c.buf = make([]byte, min(chunk, max(c.Size-c.at, 1)))
 	for c.at < c.Size {
 		if c.refused(c.id) {
 			return c.fail(errors.New("refused"))
@@ -138,45 +140,24 @@ func (c *reading) block() error {
 			}
 			continue
 		}
-		if err := c.piece(int(min(int64(piece()), end-c.at))); err != nil {
+		p := c.buf[:min(int64(len(c.buf)), end-c.at)]
+		if n, err := c.file.ReadAt(p, c.at); n < len(p) {
+			if err == nil || errors.Is(err, io.EOF) {
+				err = errChanging
+			}
 			return err
 		}
+		c.hash.Write(p)
+		if err := c.send(kindData, p); err != nil {
+			return flown(err)
+		}
+		c.at += int64(len(p))
+		c.meter.Bytes.Add(int64(len(p)))
 		if c.Sparse && c.at < end {
 			c.look()
 		}
 	}
 	return c.sum()
-}
-
-// piece sends so many bytes. They are read and hashed while those before them are sent.
-func (c *reading) piece(n int) error {
-	if n <= lead {
-		b := make([]byte, n)
-		if err := c.read(b); err != nil {
-			return err
-		}
-		return flown(c.send(kindData, b))
-	}
-	b := c.out.room(n)
-	if err := c.read(b[len(b) : len(b)+n]); err != nil {
-		c.out.drop(b)
-		return err
-	}
-	return flown(c.sendRoom(b[:len(b)+n]))
-}
-
-// read reads and hashes what comes next.
-func (c *reading) read(p []byte) error {
-	if n, err := c.file.ReadAt(p, c.at); n < len(p) {
-		if err == nil || errors.Is(err, io.EOF) {
-			err = errChanging
-		}
-		return err
-	}
-	c.hash.Write(p)
-	c.at += int64(len(p))
-	c.meter.Bytes.Add(int64(len(p)))
-	return nil
 }
 
 // look finds out where the next data is.

@@ -1,7 +1,6 @@
 package transfer
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,19 +26,6 @@ func TestAFullDiskIsSaidSoAndHarmsNothing(t *testing.T) {
 	if len(x.got.Failures) != 1 || !strings.Contains(x.got.Failures[0].Why, "there is no room for 2097152 bytes") {
 		t.Errorf("a large file: %+v", x)
 	}
-	// Its room is not known beforehand. What does not fit is in the last part.
-	put(t, filepath.Join(from, "sparse"), nil)
-	err := os.Truncate(filepath.Join(from, "sparse"), 8*block)
-	if err == nil {
-		err = add(filepath.Join(from, "sparse"), random(block))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	x = over(t, from, "sparse", to, rooted.Name{}, Options{}, nil)
-	if answer.CodeOf(x.getErr) != answer.Limit || answer.CodeOf(x.sendErr) != answer.Limit || !strings.Contains(x.sendErr.Error(), "no space left") {
-		t.Errorf("a file with holes: receiver %v, sender %v", x.getErr, x.sendErr)
-	}
 	for i := range 30 {
 		put(t, filepath.Join(from, "tree", fmt.Sprintf("%02d", 30-i)), random(60_000))
 	}
@@ -55,14 +41,4 @@ func TestAFullDiskIsSaidSoAndHarmsNothing(t *testing.T) {
 			t.Errorf("%s is not complete", name)
 		}
 	}
-}
-
-// add writes behind what is in a file.
-func add(name string, content []byte) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	return errors.Join(err, f.Close())
 }

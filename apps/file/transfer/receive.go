@@ -52,7 +52,6 @@ type receiver struct {
 	now    *writing // the file whose content comes; nil between two
 	report Report
 	sole   bool // what earlier copies left has gone
-	behind
 }
 
 // level is a directory that entries are in.
@@ -122,7 +121,6 @@ func (r *receiver) clear() {
 	for _, l := range r.levels[min(1, len(r.levels)):] {
 		l.close()
 	}
-	r.behind.close()
 }
 
 func (l *level) close() {

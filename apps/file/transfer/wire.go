@@ -7,10 +7,6 @@
 // Nothing waits for an answer but the content of a large file: entries are told ahead of their
 // content, so the answer has come by then. A directory of small files is one stream.
 //
-// Of a large file several pieces are on their way at a time, through as many buffers:
-//
-//	sender    read and hash -> seal and send        receiver  open, check -> write
-//
 // A file travels in blocks of one MiB, each with its SHA-256. A block that is a hole of the file
 // travels as a number. The receiver writes beside the final name, and keeps what has come. What it
 // has already is offered as sums of blocks; the sender compares them with its file and goes on behind
@@ -33,7 +29,6 @@ import (
 	"time"
 
 	"ztm/tunnel/answer"
-	"ztm/tunnel/memory"
 )
 
 type kind uint8
@@ -59,10 +54,9 @@ const (
 )
 
 const (
-	header     = 4        // kind, length
-	readAhead  = 32 << 10 // of small frames; what is longer is read to where it belongs
+	header     = 4 // kind, length
 	block      = 1 << 20
-	chunk      = 64 << 10 // of data in a frame, where the file is not large
+	chunk      = 64 << 10 // of data in a frame
 	sumSize    = 32
 	maxGroups  = 2000
 	maxEntry   = 8 << 10
@@ -85,7 +79,7 @@ func bounds(k kind) (low, high int, ok bool) {
 	case kindFrom, kindZeros:
 		return 8, 8, true
 	case kindData:
-		return 1, block, true
+		return 1, chunk, true
 	case kindHole, kindSkip:
 		return 4, 4, true
 	case kindSum:
@@ -114,25 +108,15 @@ const IdleTimeout = time.Minute
 // errSilent is why a flow was ended by its watch.
 var errSilent = answer.Errorf(answer.Timeout, "the other side has been silent for %v", IdleTimeout)
 
-// piece is how much of a large file is read, sealed or written at once, in bytes. A frame of content
-// may be longer; it is taken in pieces.
-var piece = sync.OnceValue(func() int {
-	if memory.Here().Small() {
-		return chunk
-	}
-	return 4 * chunk
-})
-
 // link is a flow that carries frames. One goroutine reads; any may write.
 type link struct {
 	conn net.Conn
 	r    *bufio.Reader
 	from kind   // direction of what is read
 	buf  []byte // of the last frame read
-	left int    // bytes of content that the last frame still has
 
-	turn chan struct{} // capacity 1: full while somebody adds to out
-	out  *coalescer
+	turn chan struct{} // capacity 1: full while somebody writes
+	w    *bufio.Writer
 
 	idle    time.Duration
 	watch   *time.Timer // fires when nothing was read or written for so long
@@ -146,7 +130,8 @@ func newLink(conn net.Conn, from kind, idle time.Duration) *link {
 	if idle == 0 {
 		idle = IdleTimeout
 	}
-	l := &link{conn: conn, r: bufio.NewReaderSize(conn, readAhead), from: from, out: newCoalescer(conn), idle: idle, stop: make(chan struct{})}
+	l := &link{conn: conn, r: bufio.NewReaderSize(conn, chunk+header), from: from, w: bufio.NewWriterSize(conn, chunk+header),
+		idle: idle, stop: make(chan struct{})}
 	l.turn = make(chan struct{}, 1)
 	l.watch = time.AfterFunc(idle, l.giveUp)
 	l.beating.Go(l.beat)
@@ -185,9 +170,6 @@ func (l *link) beat() {
 
 // close ends the flow, and returns the reason for an error that came from its end.
 func (l *link) close(err error) error {
-	if err == nil {
-		err = l.drain()
-	}
 	close(l.stop)
 	l.watch.Stop()
 	if err != nil {
@@ -196,49 +178,32 @@ func (l *link) close(err error) error {
 		l.conn.Close()
 	}
 	l.beating.Wait()
-	l.out.close()
 	if err != nil && l.silent.Load() {
 		return errSilent
 	}
 	return err
 }
 
-// send writes a frame; it may stay in the buffer. An error is that of an earlier one.
+// send writes a frame; it may stay in the buffer.
 func (l *link) send(k kind, parts ...[]byte) error {
 	n := 0
 	for _, p := range parts {
 		n += len(p)
 	}
-	h := head(k, n)
 	l.turn <- struct{}{}
 	defer func() { <-l.turn }()
-	l.out.append(h[:])
+	var h [header]byte
+	binary.BigEndian.PutUint32(h[:], uint32(k)<<24|uint32(n))
+	_, err := l.w.Write(h[:])
 	for _, p := range parts {
-		l.out.append(p)
+		if err == nil {
+			_, err = l.w.Write(p)
+		}
 	}
-	return l.sentLocked(k)
-}
-
-// sendRoom writes a frame of content that is in a buffer of the coalescer.
-func (l *link) sendRoom(b []byte) error {
-	h := head(kindData, len(b)-lead-header)
-	l.turn <- struct{}{}
-	defer func() { <-l.turn }()
-	l.out.put(b, h)
-	return l.sentLocked(kindData)
-}
-
-func (l *link) sentLocked(k kind) error {
-	err := l.out.failed()
 	if err == nil && k != kindBusy {
 		l.watch.Reset(l.idle)
 	}
 	return err
-}
-
-func head(k kind, n int) (h [header]byte) {
-	binary.BigEndian.PutUint32(h[:], uint32(k)<<24|uint32(n))
-	return h
 }
 
 func (l *link) sendJSON(k kind, v any) error {
@@ -252,37 +217,24 @@ func (l *link) sendJSON(k kind, v any) error {
 	return l.send(k, b)
 }
 
-// flush has all frames written, and does not wait for that.
 func (l *link) flush() error {
 	l.turn <- struct{}{}
 	defer func() { <-l.turn }()
-	l.out.flush()
-	return l.out.failed()
-}
-
-// drain waits until all frames are written.
-func (l *link) drain() error {
-	l.turn <- struct{}{}
-	defer func() { <-l.turn }()
-	return l.out.drain()
+	return l.w.Flush()
 }
 
 // abort tells the other side why this one gives up.
 func (l *link) abort(err error) error {
 	e := *answer.Public(err)
 	e.Message = e.Message[:min(len(e.Message), maxText/2)]
-	return errors.Join(l.sendJSON(kindAbort, e), l.drain())
+	return errors.Join(l.sendJSON(kindAbort, e), l.flush())
 }
 
 var errProtocol = answer.Errorf(answer.BadRequest, "the other side does not keep to the protocol")
 
-// next reads a frame that is for this side, or a piece of one of content. The payload is valid until
-// the following call.
+// next reads a frame that is for this side. The payload is valid until the following call.
 func (l *link) next() (kind, []byte, error) {
 	for {
-		if l.left > 0 {
-			return l.nextPiece()
-		}
 		var h [header]byte
 		if _, err := io.ReadFull(l.r, h[:]); err != nil {
 			return 0, nil, noEOF(err)
@@ -293,13 +245,12 @@ func (l *link) next() (kind, []byte, error) {
 		if !ok || k&0x40 == 0 && k&0x80 != l.from || n < low || n > high {
 			return 0, nil, fmt.Errorf("%w: a frame of kind %#02x with %d bytes", errProtocol, h[0], n)
 		}
-		if k == kindData {
-			l.left = n
-			continue
+		if cap(l.buf) < n {
+			l.buf = make([]byte, max(n, chunk))
 		}
-		p, err := l.payload(n)
-		if err != nil {
-			return 0, nil, err
+		p := l.buf[:n]
+		if _, err := io.ReadFull(l.r, p); err != nil {
+			return 0, nil, noEOF(err)
 		}
 		switch k {
 		case kindBusy:
@@ -309,22 +260,6 @@ func (l *link) next() (kind, []byte, error) {
 			return k, p, nil
 		}
 	}
-}
-
-// nextPiece reads the next piece of a frame of content.
-func (l *link) nextPiece() (kind, []byte, error) {
-	p, err := l.payload(min(l.left, piece()))
-	l.left -= len(p)
-	return kindData, p, err
-}
-
-func (l *link) payload(n int) ([]byte, error) {
-	if cap(l.buf) < n {
-		l.buf = make([]byte, max(n, chunk))
-	}
-	p := l.buf[:n]
-	_, err := io.ReadFull(l.r, p)
-	return p, noEOF(err)
 }
 
 func aborted(p []byte) error {

@@ -295,7 +295,7 @@ func (w *writing) data(p []byte) (over bool, err error) {
 		w.hash.Write(p)
 		err := w.open()
 		if err == nil {
-			err = w.write(p)
+			_, err = w.out.WriteAt(p, w.at)
 		}
 		if err != nil {
 			if err := w.refuse(err); err != nil {
@@ -307,17 +307,6 @@ func (w *writing) data(p []byte) (over bool, err error) {
 	w.filled += n
 	w.meter.Bytes.Add(n)
 	return false, nil
-}
-
-// write writes content. That of a large file is on its way when write returns: wait has it written, or
-// says why not.
-func (w *writing) write(p []byte) (err error) {
-	if w.Size <= block {
-		_, err = w.out.WriteAt(p, w.at)
-		return err
-	}
-	w.buf, err = w.behind.write(w.out, p, w.at)
-	return err
 }
 
 func (w *writing) hole(n int64) error {
@@ -377,9 +366,6 @@ func (w *writing) commit() error {
 	}
 	err := w.open()
 	if err == nil {
-		err = w.wait()
-	}
-	if err == nil {
 		err = w.out.Truncate(w.Size) // a hole at the end
 	}
 	if err == nil {
@@ -405,8 +391,7 @@ func (w *writing) keep() {
 	if w.out == nil {
 		return
 	}
-	w.wait() // what is not there the next attempt finds out
-	whole := w.at - w.at%block
+	whole := w.at - w.at%block // w.at stays: what is dropped is counted, too
 	if w.key() == "" || whole == 0 || w.out.Truncate(whole) != nil {
 		w.out.Discard()
 	} else {
