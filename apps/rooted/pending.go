@@ -288,11 +288,17 @@ func (p *Pending) Keep() error {
 	if p.ended {
 		return nil
 	}
-	if p.stray && p.same(p.File) == nil {
+	if (p.stray || p.empty()) && p.same(p.File) == nil {
 		p.dir.r.Remove(p.temp) // otherwise it is lost room, and no more
 	}
 	p.ended = true
 	return p.Close()
+}
+
+// empty reports whether nothing has come: the next attempt begins as well without it.
+func (p *Pending) empty() bool {
+	st, err := p.Stat()
+	return err == nil && st.Size() == 0
 }
 
 // Discard removes the file, unless it has its name by now.

@@ -192,6 +192,9 @@ func TestWhatNobodyWouldFindAgainIsNotKept(t *testing.T) {
 	if err := first.Keep(); err != nil {
 		t.Fatal(err)
 	}
+	if err := create(t, d, "nothing has come of it", true, "").Keep(); err != nil {
+		t.Fatal(err)
+	}
 	if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
 		t.Errorf("there are %v, %v", list, err)
 	}
